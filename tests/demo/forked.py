@@ -1,4 +1,4 @@
-"""The demonstration's stage with processes that are forked (tests.program). With such as a person starts it is played in test_demo."""
+"""The demonstration's stage with forked processes (tests.program). test_demo plays it with a real guard."""
 
 from __future__ import annotations
 

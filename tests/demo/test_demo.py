@@ -1,4 +1,4 @@
-"""The demonstration as a whole, without a terminal; and the pieces of the stage that could deceive."""
+"""The whole demonstration without a terminal, and the parts of its stage that could report a wrong outcome."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ from tests.program import Door, Program
 
 @pytest.fixture
 def python(tmp_path: Path) -> Iterator[str]:
-    """By which the demonstration types its commands, forked; its guard is started for real. tests/wheel.sh plays all of it so."""
+    """A Python that forks the demonstration's commands; its guard is a real process. tests/wheel.sh runs all of it for
+    real."""
     with closing(Door(tmp_path / "python")):
         yield str(tmp_path / "python")
 
@@ -71,7 +72,7 @@ def test_a_guard_that_does_not_start_is_one_clear_line(
 
 
 class _Broken(Stage):
-    """A guard that lets everything through, or nothing."""
+    """A stage with a set answer, whose relay gets each message (``through``) or none."""
 
     def __init__(self, folder: Path, answer: Answer, *, through: bool) -> None:
         super().__init__(folder)
@@ -122,7 +123,7 @@ def test_the_relay_records_what_it_is_sent_and_can_be_down() -> None:
     assert taken.recipients == ("c@d.example", "e@f.example")
     assert taken.content == b"Subject: x\r\n\r\n.dot\r\n..two\r\n"
     relay.down()
-    with pytest.raises(smtplib.SMTPServerDisconnected):  # an open connection is dead as well
+    with pytest.raises(smtplib.SMTPServerDisconnected):  # open connections are closed too
         smtp.noop()
     smtp.close()
     relay.up()
@@ -150,7 +151,7 @@ def test_people_are_many_and_distinct() -> None:
 def test_on_a_terminal_it_says_how_to_sign_in_and_where_the_writer_looks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each way in is one line, to be copied as it stands."""
+    """Each address and command is on one line, ready to copy."""
     built = _Broken(tmp_path, Answer(code=250, text=""), through=False)
     notice = (
         f"To: {KALLE}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"

@@ -1,25 +1,25 @@
-"""Walks the golden dialogs beside it: what is said to us (C), what we answer (S), and what the relay hears (R).
+"""Replays the golden dialogs in this folder: lines of the client (C), our answers (S), and commands to the relay (R).
 
-A `.dialog` file is read line by line; `#` begins a comment. Backslash escapes (\\r \\n \\0 \\x..) stand for octets.
+A `.dialog` file is read line by line; `#` begins a comment. Backslash escapes (\\r \\n \\0 \\x..) denote octets.
 
     limits: recipients=2                 settings of the listener's limits
     trust                                the client is a trusted peer
     tls: starttls | implicit             the listener has a certificate
-    auth: required | offered             clients may log in, over TLS; `without-tls` behind it: also in clear
-    relay knows: anna@example.com secret  somebody who may log in at the relay
+    auth: required | offered             clients may log in, over TLS; followed by `without-tls`: also in clear
+    relay knows: anna@example.com secret  a login and its password at the relay
     relay offers: SIZE 100, DSN          the relay's EHLO
-    relay: RCPT TO:<bob@ => 550 5.1.1 No such user         how the relay answers a beginning of a command, <chunk> or <dot>
+    relay: RCPT TO:<bob@ => 550 5.1.1 No such user         the relay's answer to commands that begin so, to <chunk> or <dot>
     verdict: relay | hold | reject SENTENCE | defer SENTENCE
 
     C: EHLO client.example               a line, ended by CRLF
     c: Subject: x\\r\\n                    octets as they are
     C: <handshake>                       TLS from here on
-    S: 250 ...                           a whole line of ours; `...` at its end stands for anything
-    S: <closed>                          we have closed
-    R: MAIL FROM:<anna@example.com>      the next command that the relay hears; those of its own greeting are left out
-    R: <message> x\\r\\n                   the next content that it took, stuffed as it came, or as chunks would have been
+    S: 250 ...                           our whole line; `...` at its end matches anything
+    S: <closed>                          we close
+    R: MAIL FROM:<anna@example.com>      the next command to the relay, apart from EHLO and QUIT
+    R: <message> x\\r\\n                   the next content that it took, dot-stuffed as it came (chunks too)
 
-C and S lines go in turn, all c and C before an S in one write. R lines are compared at the end, in their order.
+C and S lines are in order; all c and C before an S are sent in one write. R lines are compared at the end, in order.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ DIALOGS = sorted(Path(__file__).parent.glob("*.dialog"))
 
 
 class Script:
-    """One file, taken apart."""
+    """A parsed file."""
 
     def __init__(self, path: Path) -> None:
         self.limits: dict[str, Any] = {}
@@ -147,13 +147,13 @@ async def test_dialog(path: Path, tmp_path: Path, certificates: tuple[ssl.SSLCon
             assert said == expected, f"{path.name}:{number}"
         client.close()
         await world.reception.stop(1)
-        await until(lambda: world.pool.idle == world.pool.size)  # what was given up is reset
+        await until(lambda: world.pool.idle == world.pool.size)  # abandoned transactions are reset
         assert list(heard_by(relay)) == script.heard
 
 
 @pytest.fixture(scope="module")
 def certificates() -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """Ours, and what a client trusts."""
+    """Our context, and that of a client that trusts it."""
     ca, ours, theirs = trustme.CA(), ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
     ca.issue_cert("localhost").configure_cert(ours)
     ca.configure_trust(theirs)
@@ -161,7 +161,7 @@ def certificates() -> tuple[ssl.SSLContext, ssl.SSLContext]:
 
 
 def heard_by(relay: ScriptedRelay) -> Iterator[bytes]:
-    """What the relay heard, its own greeting and parting left out, and each content behind its DATA."""
+    """The commands that the relay got, without EHLO and QUIT, and each content after its DATA."""
     contents = iter(relay.messages)
     for line in relay.commands:
         if not line.startswith((b"EHLO", b"QUIT")):

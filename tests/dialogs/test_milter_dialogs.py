@@ -1,18 +1,18 @@
-"""Walks the golden milter transcripts beside it: what an MTA says (M), and what we answer (S), packet by packet.
+"""Replays the golden milter transcripts in this folder: packets of the MTA (M), and our answers (S).
 
-A `.milter` file is read line by line; `#` begins a comment. Backslash escapes (\\r \\n \\t \\x..) stand for octets.
+A `.milter` file is read line by line; `#` begins a comment. Backslash escapes (\\r \\n \\t \\x..) denote octets.
 
     limits: recipients=2                 settings of the listener's limits
-    verdict: relay | hold | reject SENTENCE | defer SENTENCE | part ADDRESS... (these wait, the rest goes on)
+    verdict: relay | hold | reject SENTENCE | defer SENTENCE | part ADDRESS... (these are held, the rest is delivered)
 
-    M: Negotiate 6 1ff 1fffff            what the MTA offers, in hexadecimal
+    M: Negotiate 6 1ff 1fffff            the MTA's offer, in hexadecimal
     M: Macros M {auth_authen}=anna       for the command with this letter
     M: Connect NAME 4|6|L|U ADDRESS      M: Helo NAME       M: Mail PATH PARAMETERS      M: Rcpt PATH PARAMETERS
     M: Header NAME:VALUE                 M: Body OCTETS     M: Unknown LINE
     M: Data | EndOfHeader | EndOfMessage | Abort | Quit | QuitNext
-    S: Continue | Accept | Discard       S: Negotiate 6 109 1ff7ff        S: Reply 550 5.7.1 words, `...` for anything
+    S: Continue | Accept | Discard       S: Negotiate 6 109 1ff7ff        S: Reply 550 5.7.1 words, `...` matches anything
     S: Insert 0 NAME:VALUE               S: Delete PATH
-    S: <closed>                          we have closed
+    S: <closed>                          we close
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def shown(answer: Answer) -> str:
 
 
 class Script:
-    """One file, taken apart."""
+    """A parsed file."""
 
     def __init__(self, path: Path) -> None:
         self.limits: dict[str, Any] = {}

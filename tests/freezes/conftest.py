@@ -1,4 +1,4 @@
-"""Houses and stores for each test."""
+"""Fixtures: houses and stores for each test."""
 
 from __future__ import annotations
 

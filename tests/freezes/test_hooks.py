@@ -1,4 +1,4 @@
-"""Hooks as they are run: what is heard of one that fails, however it says it, and whatever it leaves behind."""
+"""Running hooks: the problem of each that fails, its output, and what it leaves running."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ def opened() -> int:
 
 
 async def test_nothing_is_left_open() -> None:
-    await shell("true")  # what asyncio itself keeps
-    gc.collect()  # what tests before this one left open is closed now, and not between the two counts
+    await shell("true")  # opens what asyncio keeps
+    gc.collect()  # closes what earlier tests left open, before the first count
     before = opened()
     await asyncio.gather(*(shell("echo x >&2; exit 1") for _ in range(5)), run(("/no",), "thaw", FREEZE, "", seconds=1))
     assert opened() == before

@@ -1,4 +1,4 @@
-"""The gate, the fence before the last dot, and the service that stands still."""
+"""The gate, the fence before the final dot, and the service that freezes and thaws."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.guard.office import OK, Office
 
 
 class Gates:
-    """A gate that is not in any store."""
+    """A gate without a store."""
 
     def __init__(self) -> None:
         self.now = Gate(generation=1, policy_sha256="p")
@@ -53,8 +53,8 @@ def stop(selector: Selector = Selector.ALL, value: str = "", **more: Any) -> Fre
         (Gate(generation=2, policy_sha256="p", freezes=(stop(Selector.MAILING, "m"),)), 0.0, False),
         (Gate(generation=2, policy_sha256="p", freezes=(stop(Selector.THREAD, "<t>"),)), 0.0, False),
         (Gate(generation=2, policy_sha256="p", freezes=(stop(Selector.LIST, "other"),)), 0.0, True),
-        (Gate(generation=2, policy_sha256="p", freezes=(stop(until=Clock().at),)), 0.0, True),  # it has run out
-        (Gate(generation=9, policy_sha256="p"), 0.0, True),  # something else was thawed
+        (Gate(generation=2, policy_sha256="p", freezes=(stop(until=Clock().at),)), 0.0, True),  # it has ended
+        (Gate(generation=9, policy_sha256="p"), 0.0, True),  # another freeze was thawed
     ],
 )
 async def test_the_fence(gate: Gate, passed: float, holds: bool) -> None:
@@ -78,7 +78,8 @@ async def test_the_fence(gate: Gate, passed: float, holds: bool) -> None:
 
 @pytest.mark.parametrize("stopped", [False, True])
 async def test_a_stale_gate_is_read_once_more_at_the_dot(stopped: bool) -> None:
-    """A busy machine has not looked for a while: that alone is no reason to recall a message, and a freeze since then is seen."""
+    """A gate that was not read in time on a busy machine is read at the dot. That alone recalls no message; a freeze
+    does."""
     ledger, clock = Gates(), Clock()
     watch = GateWatch(ledger, clock)  # type: ignore[arg-type]
     await watch.read()
@@ -147,7 +148,7 @@ async def test_a_gate_that_cannot_be_read_grows_stale_and_comes_back() -> None:
 
 
 async def test_an_answer_that_a_newer_one_has_overtaken_counts_for_nothing() -> None:
-    """Four times a second somebody asks, and every message may: a slow answer is older than a quick one that was asked for later."""
+    """Reads overlap (four in a second, and before each dot): a slow answer is older than a quick one to a later read."""
     before, after = Gate(generation=1, policy_sha256="p"), Gate(generation=2, policy_sha256="q")
     answers: list[asyncio.Future[Gate]] = [asyncio.Future(), asyncio.Future()]
     asked = iter(answers)
@@ -220,7 +221,7 @@ async def test_freeze_and_thaw(home: House) -> None:
 
 
 async def test_a_frozen_sender_is_named_by_nothing_that_is_chained(home: House) -> None:
-    """Entries stay as long as the journal, names only as long as addresses may."""
+    """Entries stay as long as the journal, names only as long as addresses are kept."""
     ids = iter(("F1", "F2"))
     freezes = Freezes(home.store, home.clock, new_id=lambda: next(ids), recall_seconds=0)
     await freezes.freeze(Selector.SENDER, "anna@example.com", reason="taken over", by="root")
@@ -264,7 +265,7 @@ async def test_a_freeze_that_has_run_out_does_not_stand(home: House) -> None:
 
 
 async def test_who_was_recalled_and_who_was_past_recall(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two are under way: one before its final dot, one whose dot has been sent and whose reply has not come."""
+    """Two are in flight: one before its final dot, and one after it without a reply."""
     waiting, past, looked = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     class Past(Way):
@@ -298,7 +299,8 @@ async def test_who_was_recalled_and_who_was_past_recall(home: House, monkeypatch
     monkeypatch.setattr(home.store.journal, "in_flight", look)
 
     async def recall() -> None:
-        """It was seen who is under way; the fences fall, what they drop is noted, and then the time is up."""
+        """After the transactions in flight were read: let the fences fall, wait for the outcomes, and end the recall's
+        time."""
         await looked.wait()
         while not (await home.watch.read()).freezes:  # noqa: ASYNC110
             await asyncio.sleep(0)
@@ -317,7 +319,8 @@ async def test_who_was_recalled_and_who_was_past_recall(home: House, monkeypatch
 
 
 async def test_a_release_is_past_recall_from_the_mark_of_its_attempt(office: Office) -> None:
-    """One is at the dot as the freeze comes, one was in doubt before, one has not been tried, and one is recalled before its dot."""
+    """Of four releases, one is at its dot when the freeze comes, one was in doubt before, one is untried, and one is
+    recalled before its dot."""
     home, relay = office.home, office.relay
     doubted = await office.approved(MEMBERS[0])
     relay.raises, relay.takes_before_raising = Lost(RELAY_LOST, after_dot=True), True
@@ -350,8 +353,8 @@ async def test_a_release_is_past_recall_from_the_mark_of_its_attempt(office: Off
         calls += 1
         await home.watch.read()
         found = await attempted(freeze)
-        frozen.set()  # once it was seen under way
-        if calls > 1 and len(found) == 2:  # the fence has fallen, and what it dropped is noted: the time is up
+        frozen.set()  # after the release in flight was seen
+        if calls > 1 and len(found) == 2:  # the fence has fallen and its outcome is noted, so the time may end
             home.clock.ticks += 1
         return found
 

@@ -1,4 +1,4 @@
-"""No octets from an MTA make anything but packets, or one ProtocolError; and none bring the server down."""
+"""Any octets from an MTA parse as packets or raise one ProtocolError, and the server survives them."""
 
 from __future__ import annotations
 
@@ -98,11 +98,11 @@ ODD: list[list[Command]] = [
     [Body(b"Hej\r\n"), Body(b"\r"), Body(b""), Body(b"\0\r\n")],
     [EndOfMessage(), EndOfMessage(b"the last line")],
 ]
-"""By where they belong."""
+"""Odd packets, in the order of a session."""
 
 
 def sessions(chance: random.Random) -> Iterator[bytes]:
-    """Octets changed in one that is right, and what is odd in an order that is mostly right."""
+    """Valid sessions with changed octets, and odd packets mostly in order."""
     for n in range(120):
         octets = bytearray(SESSION)
         for _ in range(1 + n % 4):

@@ -1,4 +1,4 @@
-"""No bytes make the reader raise, and no change of a byte turns a colleague's mail into a mailing."""
+"""The reader raises for no bytes, and no change of a byte turns a colleague's mail into a mailing."""
 
 from __future__ import annotations
 

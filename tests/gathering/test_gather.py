@@ -1,7 +1,4 @@
-"""The facts of a message: every one of them, from rooms that are there, that are not, and that lie.
-
-Who wrote it: test_sender.
-"""
+"""All facts of a message, with sources that answer, fail or lie. Facts about its sender are in test_sender."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ HEADERS = [f.name for f in FACTS.values() if f.source is Source.HEADERS]
 
 
 def blind(home: House, name: str = "ramadan") -> None:
-    """The list's index is gone."""
+    """Remove the list's index."""
     index_path(home.folder, name).unlink()
     home.in_force = home.build(DOCUMENTS)
 
@@ -44,12 +41,12 @@ async def test_of_what_may_reach_a_customer_the_text_is_read_with_the_header(hom
     home.reader.text_fails = RuntimeError("cannot")
     opened = await home.facts(RAMADAN, ask=frozenset())
     assert isinstance(opened["message.looks"], Unknown)
-    assert opened["message.automatic"] is False  # what the header says still stands
+    assert opened["message.automatic"] is False  # the header's facts stay known
     assert home.reader.asked == [frozenset({Source.HEADERS, Source.TEXT}), frozenset({Source.HEADERS})]
 
 
 async def test_what_a_policy_is_told_to_be_impossible_is_never_so(home: House) -> None:
-    """policy.possible calls rules impossible by what is so of every message: as it is of these."""
+    """policy.possible calls rules impossible by conditions that hold for every message; they hold for these."""
     anybody = [
         RAMADAN,
         "news@lists.example.com",
@@ -115,7 +112,7 @@ async def test_unsuitable_topics_are_those_that_an_addressed_list_is_to_be_spare
     assert (await home.facts("reader@example.org", **pork))["message.unsuitable_topics"] == frozenset()
 
 
-# -- what cannot be found out
+# -- unknown facts
 
 
 async def test_with_no_index_counts_are_intervals_and_ordinary_mail_is_few(home: House) -> None:
@@ -173,11 +170,11 @@ async def test_a_verifier_that_fails(home: House) -> None:
     assert "no network" not in values["sender.proven"].why
 
 
-# -- what comes back from a list server
+# -- copies from a list server
 
 
 def expanded(home: House, *to: str, lists: tuple[str, ...] = ("ramadan",), **more: Any) -> Transaction:
-    """A copy of a post that was admitted, as the list server sends it to members."""
+    """A copy of an admitted post, as the list server sends it to members."""
     post = home.transaction(RAMADAN)
     trace = prepend(post, "a" * 64, more.pop("key", KEY), "guard", MONDAY, lists, more.pop("text", ()))
     list_id = more.pop("list_id", "Ramadan <ramadan.lists.example.com>")
@@ -214,9 +211,9 @@ async def test_copies_with_no_index_belong_to_the_post_as_well(home: House) -> N
     "more",
     [
         {"session": {}},  # not from the expander
-        {"key": b"x" * 32},  # a trace of somebody's own
+        {"key": b"x" * 32},  # a forged trace
         {"lists": ("news",)},  # admitted to another list
-        {"lists": ()},  # admitted to an address that nobody knew to be a list
+        {"lists": ()},  # admitted to an address that was not known as a list
         {"list_id": "Other <other.lists.example.com>"},
         {"list_id": "ramadan.lists.example.com\r\nList-Id: <ramadan.lists.example.com>"},
         {"Message_ID": "<2@example.com>\r\nMessage-ID: <1@example.com>"},
@@ -227,7 +224,7 @@ async def test_what_only_looks_like_a_copy_is_judged_as_it_is(home: House, more:
 
 
 async def test_another_text_under_the_trace_of_a_post_is_judged_as_it_is(home: House) -> None:
-    """Whoever is on the list has the trace of every post to it."""
+    """Every member has the trace of each post, and could reuse it."""
     own = sketch(
         " ".join(
             f"the {word} garden opens at noon"
@@ -237,9 +234,7 @@ async def test_another_text_under_the_trace_of_a_post_is_judged_as_it_is(home: H
     assert len(own.numbers) >= 8
     home.reader.sketch = own
     assert await customers(home, expanded(home, *MEMBERS[:50], text=own.numbers)) == Count(0, 0)
-    home.reader.sketch = Sketch(
-        (*own.numbers[: len(own.numbers) // 2 + 1], 1 << 31, (1 << 31) + 1)
-    )  # with a footer, say
+    home.reader.sketch = Sketch((*own.numbers[: len(own.numbers) // 2 + 1], 1 << 31, (1 << 31) + 1))  # such as a footer
     assert await customers(home, expanded(home, *MEMBERS[:50], text=own.numbers)) == Count(0, 0)
     for another in (Sketch((1, 2, 3, 4, 5, 6, 7, 8, 9)), Sketch()):
         home.reader.sketch = another

@@ -1,4 +1,5 @@
-"""What provably comes from the origin that its list declares is read as a mailing; what cannot be verified is unknown."""
+"""Mail that provably comes from its list's declared origin is read as a mailing; if it cannot be verified, that is
+unknown."""
 
 from __future__ import annotations
 
@@ -54,8 +55,8 @@ async def test_a_claim_that_does_not_verify_is_nothing(home: House) -> None:
         (RAMADAN, {"DKIM_Signature": "v=1; d=elsewhere.example; s=s; b=d=campaigns.example.com"}),
         (RAMADAN, {**SIGNED, "X_Looks": "mailing"}),
         (RAMADAN, {**SIGNED, "X_Readable": "unreadable"}),
-        (NEWS, SIGNED),  # which declares no origin
-        ("x@example.org", SIGNED),  # nobody's list
+        (NEWS, SIGNED),  # declares no origin
+        ("x@example.org", SIGNED),  # on no list
     ],
 )
 async def test_signatures_are_not_asked_for_where_they_cannot_matter(
@@ -124,7 +125,7 @@ async def test_a_domain_that_colleagues_share_weighs_less(home: House) -> None:
     assert {"shared-origin"} == {m.name for m in proven.marks} & {"shared-origin", "declared-origin"}
 
 
-# list headers: whose they are
+# list headers: their origin
 
 LIST = {"X_Looks": "mailing", "X_Marks": "list-unsubscribe"}
 
@@ -138,7 +139,8 @@ async def test_list_headers_of_a_person_weigh_nothing_and_no_signature_is_asked_
 async def test_list_headers_weigh_from_an_origin_that_any_list_or_stream_declares(home: House) -> None:
     home.verifier.domains = frozenset({"campaigns.example.com"})
     assert looks(await gather(home, NEWS, **LIST, **SIGNED)) == "mailing"
-    assert looks(await gather(home, RAMADAN, **LIST, session={"client_ip": "10.1.2.3"})) == "mailing"  # of a stream
+    # declared by a stream
+    assert looks(await gather(home, RAMADAN, **LIST, session={"client_ip": "10.1.2.3"})) == "mailing"
 
 
 @pytest.mark.parametrize(
@@ -153,7 +155,7 @@ async def test_list_headers_weigh_from_an_origin_that_any_list_or_stream_declare
 async def test_list_headers_weigh_from_a_login_that_no_person_uses(
     home: House, session: dict[str, Any], weigh: bool
 ) -> None:
-    """Where clients are declared beside it, from these alone."""
+    """If clients are declared too, only from those."""
     origin = b"{clients: [192.0.2.1], logins: [news-robot]}"
     policy = {k: v.replace(b"{dkim: campaigns.example.com}", origin) for k, v in DOCUMENTS.items()}
     home.in_force = home.build(policy)

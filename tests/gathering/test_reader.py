@@ -1,4 +1,4 @@
-"""Reading within bounds: here what is small, in a process that is killed what is not."""
+"""Reading within bounds: small messages in this process, others in one that can be killed."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ async def test_large_mail_is_read_by_a_real_process_which_serves_again(make: Mak
     assert first.looks is Looks.INTERNAL
     [process] = reader._idle
     other = await read(reader, Message.of(bytes(LARGE.raw[:]) + b"One more.\r\n"))
-    assert other.from_address == "anna@example.com"  # it still knows its surroundings
+    assert other.from_address == "anna@example.com"  # it still has the vocabularies
     assert reader._idle == [process]
 
 
@@ -86,7 +86,7 @@ async def test_what_is_more_than_it_looks_goes_to_a_process(make: Make) -> None:
 
 
 async def test_a_long_attached_text_is_not_cut_short_by_the_first_look(make: Make) -> None:
-    """A mail from Outlook that is forwarded as an attachment begins with that much markup."""
+    """A forwarded mail from Outlook begins with that much markup."""
     term = {"title": "x", "groups": [{"language": "en", "terms": ["bacon"]}]}
     around = replace(AROUND, vocabularies=compile_vocabularies({"pork": term}))
     attached = (
@@ -116,7 +116,7 @@ async def test_a_process_that_does_not_answer_is_killed(make: Make, monkeypatch:
     reading = await read(reader, LARGE)
     assert reading.readable is Readable.TOO_COMPLEX
     assert "too long" in reading.why_unreadable
-    assert reading.from_address == "anna@example.com"  # what the header says still stands
+    assert reading.from_address == "anna@example.com"  # the header's facts stay known
     assert started[0]._process.returncode == -9
     assert reader._idle == []
 

@@ -1,4 +1,4 @@
-"""Who wrote a message, what proves it, by which stream it came, and who is told of it."""
+"""The sender of a message, its proof, its stream, and who gets notices about it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CAMPAIGN = {"sender": "Campaigns <campaigns@example.com>"}
         (RAMADAN, CAMPAIGN, "", False, False),
         (RAMADAN, CAMPAIGN, "campaigns.example.com", True, True),
         (RAMADAN, CAMPAIGN, "example.com", False, False),
-        # where a list says from where its mail must come, nothing else proves it
+        # if a list declares an origin, nothing else proves it
         (RAMADAN, CAMPAIGN | {"session": {"auth_user": "campaigns@example.com"}}, "", True, False),
         ("news@lists.example.com", {"sender": "eva@example.com"}, "", False, False),
         (
@@ -36,9 +36,9 @@ CAMPAIGN = {"sender": "Campaigns <campaigns@example.com>"}
             True,
             True,
         ),
-        # a writer of one of two lists is none
+        # a writer of one of two lists is not a writer
         (f"{RAMADAN} news@lists.example.com", CAMPAIGN, "campaigns.example.com", True, False),
-        # one by one to members of a list that it may write to
+        # one by one to members of a list that the sender may write to
         (MEMBERS[0], CAMPAIGN, "campaigns.example.com", True, True),
     ],
 )
@@ -91,7 +91,7 @@ async def test_how_from_is_spelled(home: House, sender: str, expected: str) -> N
 
 async def test_a_from_that_two_readings_take_for_two_is_nobodys(home: House) -> None:
     values = await home.facts(RAMADAN, sender="=?utf-8?q?<eva=40example.com>?= <campaigns@example.com>")
-    assert values["sender.address"] in (  # by how strict this Python's reading of addresses is
+    assert values["sender.address"] in (  # depends on how strictly this Python parses addresses
         "campaigns@example.com",
         Unknown(why="From can be read in two ways"),
         Unknown(why="From cannot be read"),

@@ -1,4 +1,4 @@
-"""A house whose policy asks writers first, and mail of Anna's about which it does."""
+"""A policy with ``confirm`` rules, and Anna's mail that it asks her about."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def documents(rules: str = RULES, top: str = "") -> dict[str, bytes]:
 
 
 async def put(home: House, rules: str = RULES, top: str = "") -> None:
-    """In force, with sixty readers on the list of the news."""
+    """Put the policy in force, with sixty readers on the list news."""
     index(home.folder, "news", READERS)
     await home.put(documents(rules, top))
     await home.follow()
 
 
 def copy(home: House, *to: str, **more: Any) -> Transaction:
-    """One of a mailing, from Anna, who has logged in."""
+    """A copy of a mailing from Anna, who has logged in."""
     fields = {"session": LOGIN, "X_Looks": "mailing", "X_Mailing": "spring", "Message_ID": f"<{next(home.ids)}@a>"}
     return home.transaction(*to, **fields | more)

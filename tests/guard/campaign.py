@@ -1,4 +1,4 @@
-"""A tool that sends one mailing to one member after the other, through the guard of a house; and people who decide on it."""
+"""A tool that sends a mailing to one member after the other through a house, and the people who decide on it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def documents(*, stages: str = "") -> dict[str, bytes]:
 
 
 class Campaign:
-    """A guard, and a tool that sends one mailing to one member after the other."""
+    """A house, and a tool that sends a mailing to one member after the other."""
 
     def __init__(self, home: House, *, copies: int = 3) -> None:
         self.home, self.office = home, Office(home)
@@ -63,18 +63,18 @@ class Campaign:
             await self.approvals.vote(hold_id, choice, approver=who, by="test", **more)
 
     async def one(self) -> dict[str, Any]:
-        """The one mailing that there is, as programs see it."""
+        """The only mailing, as JSON commands show it."""
         (mailing,) = await self.service.list(least=1)
         return dict(row(mailing))
 
     async def noted(self) -> None:
-        """Outcomes are written with a later batch."""
+        """Wait until outcomes are written, which is with a later batch."""
         await self.home.store.journal.record([])
 
 
 @asynccontextmanager
 async def approved(folder: Path, *, stages: str = "") -> AsyncIterator[Campaign]:
-    """Four had it before it was held; eight wait under one hold, and are approved."""
+    """A mailing that four members have; eight copies under one hold are approved."""
     async with house(folder, documents=documents(stages=stages)) as home:
         made = Campaign(home, copies=50)
         await made.to_members(0, 12)

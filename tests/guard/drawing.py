@@ -1,4 +1,4 @@
-"""Changes of a policy, and days of mail, drawn at random (twins)."""
+"""Random changes of a policy, and random days of mail, for twins."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def rule(chance: random.Random, name: str) -> Plain:
 
 
 def changed(chance: random.Random, policy: Plain) -> str:
-    """One change, in place; says which."""
+    """Change the policy in place in one way; the name of the change."""
     rules, lists = policy["rules"], policy["lists"]
     what = chance.choice(
         ["remove", "remove", "add", "add", "then", "mode", "limit", "limit", "rename", "enforce", "list", "members", "writers", "avoid",
@@ -135,7 +135,7 @@ def changed(chance: random.Random, policy: Plain) -> str:
             some["unless"] = {"message.labels": "secret"}
             what += f" {some['id']}"
     known = set(lists)
-    for r in rules:  # names that are gone
+    for r in rules:  # names that no longer exist
         for part in ("when", "unless"):
             value = r.get(part, {}).get("recipients.lists")
             if isinstance(value, str) and value not in ("any", "none") and value not in known:
@@ -158,7 +158,7 @@ def drawn_policies(chance: random.Random) -> tuple[Plain, Plain, str]:
 
 
 async def play(both: Twins, chance: random.Random, messages: int = 40) -> None:
-    """Mail of a few days: letters, copies of mailings, replies, retries; freezes, people who decide, and another policy."""
+    """Play a few days: letters, copies of mailings, replies, retries, freezes, decisions, and sometimes another policy."""
     frozen: list[str] = []
     sent: list[tuple[tuple[str, ...], Plain]] = []
     reloads = {chance.randrange(messages)} if chance.random() < 0.2 else set()

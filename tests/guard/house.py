@@ -1,6 +1,6 @@
-"""The rooms around the guard, real where they can be: a policy from YAML, a registry over indexes, a store on SQLite.
+"""``house``: a guard with real parts where possible: policy from YAML, registry over indexes, store.
 
-What it asks answers as a test tells it (sources); the way to the relay remembers what went through it.
+Reader and verifier answer as a test says (sources), and the way to the relay keeps what was sent.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from tests.guard.sources import FakeReader, FakeVerifier
 from tests.store.making import sqlite_url
 
 KEY = b"0123456789abcdef0123456789abcdef"
-MONDAY = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)  # a working morning
+MONDAY = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)  # a Monday morning
 RAMADAN = "ramadan@lists.example.com"
 MEMBERS = [f"customer{n}@example.net" for n in range(60)]
 EVERYTHING = frozenset({Source.HEADERS, Source.TEXT, Source.ORIGIN})
@@ -115,7 +115,7 @@ DOCUMENTS = {"policy.yaml": POLICY.encode(), "vocabularies/pork.yaml": b"groups:
 
 
 class Clock:
-    """A clock that stands until it is told. ``monotonic`` moves with it."""
+    """A clock that moves only when told. ``monotonic`` moves with it."""
 
     def __init__(self, at: datetime = MONDAY) -> None:
         self.at = at
@@ -134,7 +134,7 @@ class Clock:
 
 @dataclass
 class Way:
-    """The way to the relay: one message at most, with whatever the relay is to say."""
+    """A connection to the relay for one message, with set replies."""
 
     message: bytes = b""
     replies: tuple[Reply, ...] = (OK,)
@@ -159,7 +159,7 @@ class Way:
 
 
 class Instead:
-    """A store with some of its methods replaced, each by its name as it is called: "admit", "holds.change"."""
+    """A store with some methods replaced, by their names as called: "admit", "holds.change"."""
 
     def __init__(self, store: Any, methods: Mapping[str, Any]) -> None:
         self._store, self._methods = store, methods
@@ -173,7 +173,7 @@ class Instead:
 
 
 class House:
-    """Built by ``house()``. Everything that a test may want to look at or to break stands here."""
+    """Built by ``house()``. Its parts are attributes, for tests to look at or to replace."""
 
     def __init__(self, store: Store, clock: Clock, folder: Path, documents: dict[str, bytes]) -> None:
         self.store = store
@@ -237,7 +237,8 @@ class House:
         return Approvals(self.ledger, self, self.clock, notices=self.notices, term=self.term)
 
     def transaction(self, *to: str, **more: Any) -> Transaction:
-        """A message from Anna to ``to``; see ``mail`` for the rest. ``session``, ``reverse_path``, ``gone``, ``id`` too."""
+        """A transaction with a message from Anna to ``to``. Takes ``session``, ``reverse_path``, ``gone``, ``id``,
+        ``refused``, and the arguments of ``mail``."""
         session, gone = more.pop("session", {}), more.pop("gone", lambda: False)
         reverse_path = more.pop("reverse_path", "anna@example.com")
         id = more.pop("id", None) or next(self.ids)
@@ -255,25 +256,25 @@ class House:
         )
 
     async def gathered(self, transaction: Transaction, *asked: frozenset[Source]) -> Gathered:
-        """What is known of it once each of these was asked."""
+        """The gathered facts once each of these sources was asked."""
         known = await self.gather.open(transaction, self.in_force)
         for pending in asked:
             known = await self.gather.ask(known, pending)
         return known
 
     def sender(self, transaction: Transaction) -> Sender:
-        """Of it, before its header is read."""
+        """The sender before the header is read."""
         registry = self.in_force.registry
         return Sender.of(transaction, registry, registry.digester.delimiters)
 
     async def facts(self, *to: str, ask: frozenset[Source] = EVERYTHING, **more: Any) -> dict[str, Value]:
-        """Of such a message (see ``transaction``), once ``ask`` was asked."""
+        """The facts of such a transaction once ``ask`` was asked."""
         return dict((await self.gathered(self.transaction(*to, **more), ask)).facts.values)
 
     async def freeze(
         self, selector: Selector = Selector.ALL, value: str = "", *, id: str = "F1", seen: bool = True
     ) -> None:
-        """``seen``: the watch has read of it."""
+        """Store a freeze. ``seen``: the watch reads it too."""
         now = self.clock.now()
         stop = Freeze(freeze_id=id, selector=selector, value=value, reason="a fire", by="root", at=now)
         await self.store.gate.freeze(stop, Event(kind=Kind.FREEZE, id=id, at=now))
@@ -288,12 +289,12 @@ class House:
         return [(entry.kind, dict(entry.data)) for entry, _ in await self.store.journal.history(id)]
 
     async def settled(self, id: str) -> list[tuple[str, dict[str, Any]]]:
-        """The events with the notes that nobody waited for."""
+        """The events, with the outcomes that are written with a later batch."""
         await self.store.journal.record(())
         return await self.events(id)
 
     async def outbox(self) -> list[Any]:
-        """Everything that may be leased now, left there."""
+        """The intents that can be leased now; they stay in the outbox."""
         leases = await self.store.outbox.lease("test", 1000, 1)
         for lease in leases:
             await self.store.outbox.settle(lease, (), ())
@@ -301,7 +302,7 @@ class House:
 
 
 def mail(*to: str, sender: str = "Anna <anna@example.com>", body: str = "Bacon at noon?", **headers: str) -> bytes:
-    """``headers``: Message_ID for Message-ID; None leaves a default out."""
+    """A raw message. ``headers``: with underscores for hyphens; None removes a default."""
     fields: dict[str, str | None] = {
         "From": sender,
         "To": ", ".join(to[:10]),
@@ -331,8 +332,8 @@ async def house(
     committed: Committed | None = None,
     fronted: bool = True,
 ) -> AsyncIterator[House]:
-    """``url``: of a new store; SQLite in the folder where none is given. ``committed`` hears of what is journalled. ``fronted``: its
-    journal has a front."""
+    """A house. ``url``: of its new store, by default SQLite in the folder. ``committed`` gets journalled events.
+    ``fronted``: with a journal's front."""
     clock = Clock()
     folder = tmp_path / "indexes"
     index(folder, "ramadan", MEMBERS)

@@ -1,4 +1,4 @@
-"""A house with a delivery worker: a relay and a renderer that do as told, and ways to let time pass."""
+"""A house with a delivery worker, whose relay and renderer do as told."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ ULF, BO, DI = "ulf@example.com", "bo@example.net", "di@example.net"
 
 @dataclass
 class FakeRelay:
-    """Does as told for each recipient, for a content it ``refuses``, and as ``raises`` says for the message. ``taken``: what it has, whatever it said."""
+    """A relay that answers by recipient (``says``), by content (``refuses``), or ``raises``. ``taken``: the messages
+    that it took, whatever it answered."""
 
     says: dict[str, Reply] = field(default_factory=dict)
     refuses: dict[bytes, Reply] = field(default_factory=dict)
@@ -76,7 +77,7 @@ class FakeRenderer:
 
 
 class Office:
-    """A house with a delivery worker, and ways to let time pass."""
+    """A house with a delivery worker, and methods that let time pass."""
 
     def __init__(self, home: House, **more: Any) -> None:
         self.home, self.clock, self.store = home, home.clock, home.store
@@ -118,7 +119,7 @@ class Office:
             await self.step(seconds=step.total_seconds())
 
     async def approved(self, *to: str, **more: Any) -> str:
-        """A message held and approved, its notices out of the way; the hold's id."""
+        """The id of a held message that was approved, with its notices settled."""
         changed, to_list = more.pop("envelope", {}), more.pop("to_list", True)
         transaction = self.home.transaction(*([RAMADAN] if to_list else []), *to, **more)
         transaction = replace(transaction, envelope=replace(transaction.envelope, **changed))
@@ -130,7 +131,7 @@ class Office:
         return transaction.id
 
     async def tell(self) -> None:
-        """All notices so far are out of the way."""
+        """Settle all notices so far as sent."""
         for lease in await self.store.outbox.lease("clerk", 100, 60):
             if lease.intent.kind is IntentKind.NOTICE:
                 sent = [Outcome(recipient=r, delivered=Delivered.SENT) for r in lease.recipients]
@@ -144,7 +145,7 @@ class Office:
         return hold.state
 
     async def journal(self, id: str) -> list[str]:
-        """What the worker wrote: kind, outcome and code."""
+        """(Kind, outcome, code) of the worker's entries, as text."""
         kinds = {"release", "released", "in-doubt", "notice"}
         return [
             " ".join(filter(None, (kind, data.get("outcome"), data.get("code"))))
@@ -158,7 +159,7 @@ class Office:
 
 
 class Flaky(Instead):
-    """A ledger whose next settles fail; ``written``: they were written all the same."""
+    """A ledger whose next settles fail; ``written``: after they were written."""
 
     def __init__(self, store: Any) -> None:
         super().__init__(store, {"outbox.settle": self.settle})

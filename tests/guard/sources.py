@@ -1,4 +1,4 @@
-"""What a house asks, and what answers as a test tells it: a reader of messages, and a verifier of signatures."""
+"""A reader of messages and a verifier of signatures that answer as a test says."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from smtpguard.reading.shown import Shown, shown_by
 
 @dataclass
 class FakeReader:
-    """Reads a header that says what to read: X-Looks, X-Topics, X-Labels, X-Marks. ``fails``: what to raise, or answer, instead."""
+    """Reads the result from the header: X-Looks, X-Topics, X-Labels, X-Marks. ``fails``: what to raise, or to return
+    instead."""
 
     asked: list[frozenset[Source]] = field(default_factory=list)
     fails: Exception | Unknown | None = None
     text_fails: Exception | None = None
-    hangs: bool = False  # over the text
+    hangs: bool = False  # when it reads the text
     marks: tuple[Mark, ...] = (
         Mark(
             name="prefix",

@@ -1,4 +1,4 @@
-"""A language made up for a test: a catalogue in a folder of its own, beside the shipped ones."""
+"""A made-up language: a catalogue in its own folder, beside the shipped ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from smtpguard.locale import catalogue
 from tests.messages import template
 
 MadeUp = Callable[[str, str, Callable[[str], str]], None]
-"""(language, CLDR locale, what each message is in it)"""
+"""(language, CLDR locale, translation of each message)"""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The catalogues: every message that is used is in them, and they say the same things as the code; a third language is a file."""
+"""The catalogues have every message of the code, with the same placeholders; a third language is one file."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_swedish_and_english_are_there() -> None:
 
 @pytest.mark.parametrize("language", TRANSLATED)
 def test_every_message_is_translated_and_none_too_many(language: str) -> None:
-    """``make generated`` brings a catalogue up to date; what it leaves empty is to be translated."""
+    """``make generated`` updates a catalogue, and leaves new messages empty for translation."""
     assert file_of(language).read_text() == updated(file_of(language)), "make generated"
     found = parsed(file_of(language))
     there: dict[Used, Message] = {m.id if isinstance(m.id, str) else (m.id[0], m.id[1]): m for m in found if m.id}
@@ -76,7 +76,7 @@ def test_words_of_every_fact_are_messages() -> None:
 
 
 def test_no_text_is_written_in_a_language_where_it_is_used() -> None:
-    """Whatever is Swedish stands in the catalogue; words that are looked for in mail are in reading, and the demo's mail in demo."""
+    """Swedish text is in the catalogue only; terms to find in mail are in reading, and the demo's mail is in demo."""
     swedish = re.compile("[åäöÅÄÖ]")
     apart = {PACKAGE / "policy" / "slotwords.py", PACKAGE / "app" / "storyplay.py"}
     found = [
@@ -104,7 +104,7 @@ def test_nothing_asks_which_language_it_is_to_choose_words() -> None:
 
 
 def upside_down(text: str) -> str:
-    """Every word but the places backwards."""
+    """Every word reversed, except placeholders."""
     return re.sub(r"\{\w+\}|[^\W\d_]+", lambda m: m[0] if m[0].startswith("{") else m[0][::-1], text)
 
 

@@ -1,4 +1,4 @@
-"""A phrase is the English, knows what it is made of, and comes back from JSON as it was."""
+"""A phrase is its English text, keeps its parts, and survives JSON."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_what_is_no_text_is_refused(value: object) -> None:
 
 
 def test_a_message_reaches_into_no_value() -> None:
-    """It may come from another process, or a catalogue of somebody's."""
+    """A message may come from another process, or from a foreign catalogue."""
     assert Phrase("{n.real} {n!r} {0} {missing} {n}", n="x") == "{n.real} {n!r} {0} {missing} x"
 
 

@@ -1,4 +1,4 @@
-"""What is observed of every fact is said in a sentence, in Swedish as in English, that names no list."""
+"""The value of every fact as a sentence, in English and Swedish, without names of lists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The grammar of paths on raw bytes, and the key under which every spelling of one mailbox meets."""
+"""The grammar of paths on raw bytes, and the key that all spellings of a mailbox share."""
 
 from __future__ import annotations
 
@@ -247,7 +247,7 @@ nearly_plain = st.from_regex(
 @example("\u212a@b")
 @example("a@b\n")
 def test_what_is_plain_is_its_own_key(text: str) -> None:
-    """What passes for plain is a mailbox, and its own key; what is no mailbox never passes."""
+    """``is_plain`` accepts only mailboxes that are their own key."""
     text = text.lower()
     if len(text) <= MAX_LABEL_OCTETS and is_plain(text):
         assert Address.parse(text).canonical() == text

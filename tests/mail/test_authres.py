@@ -1,4 +1,4 @@
-"""Authentication-Results: read from trusted servers alone (RFC 8601)."""
+"""Authentication-Results, read from trusted servers only (RFC 8601)."""
 
 from __future__ import annotations
 

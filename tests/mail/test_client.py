@@ -1,4 +1,5 @@
-"""A client by its address: IPv4 in every form is IPv4, a zone is none of it, and no address is in no network."""
+"""Client addresses: every form of an IPv4 address is that address, zones are ignored, and a missing address is in no
+network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What strangers wrote is made safe to show: in bounds, on as many lines as it may have, and with nothing that acts unseen."""
+"""Text of strangers made safe to show: bounded, limited to a number of lines, and without invisible characters that
+have an effect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""List-*, Precedence, Auto-Submitted, Feedback-ID: as the RFCs write them, and as others do."""
+"""List-*, Precedence, Auto-Submitted and Feedback-ID, in the forms of the RFCs and in others."""
 
 from __future__ import annotations
 

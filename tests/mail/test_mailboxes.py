@@ -1,4 +1,4 @@
-"""Everybody whom a header field names, in any spelling, however deep its comments nest."""
+"""All mailboxes of a header field, in any spelling, however deep its comments nest."""
 
 from __future__ import annotations
 

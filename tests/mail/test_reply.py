@@ -1,4 +1,4 @@
-"""Replies: what stands on their lines, and that nothing of a long sentence is lost."""
+"""Replies: their lines, and that a long sentence is wrapped without loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trace headers: what they show, what they must not, and who can forge them (nobody)."""
+"""Trace headers: their content, what they must not reveal, and that they cannot be forged."""
 
 from __future__ import annotations
 
