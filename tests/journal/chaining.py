@@ -1,4 +1,4 @@
-"""Chains to be proved, or to be tampered with first; and one to which retention and mail go on doing what they do."""
+"""Chains to verify, or to tamper with first; and a journal with mail and retention during the walk."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NOTHING_ELSE: dict[str, Any] = {
     "lost": [], "renewed": None, "others": [], "unreadable": 0, "filed": True, "trimmed": None, "unsigned": [], "backwards": [],
     "beside": [], "witnessed": None,
 }  # fmt: skip
-"""Of a proof, for programs: where there is nothing to be said beside whether the journal is whole."""
+"""A proof's fields besides whether the journal is whole, when there is nothing to report."""
 
 
 def chain(n: int, *, prev: bytes = GENESIS, first: int = 1, mood: str = "calm") -> Pairs:
@@ -48,7 +48,7 @@ def rehash(entry: Entry, **changed: Any) -> Entry:
 
 @dataclass
 class Kept:
-    """What retention has done, once and for all."""
+    """What retention has erased and trimmed, fixed."""
 
     erased_through: int = 0
     trimmed: Checkpoint | None = None
@@ -61,14 +61,13 @@ class Kept:
 
 
 class Living:
-    """A journal of the size that it is given, with what others do to it while one walks: ``between`` is called after each page,
-    with how many there were."""
+    """A journal that changes during a walk. ``between``: called after each page, with the number of pages so far."""
 
     def __init__(self, pairs: Pairs, between: Callable[[int], None] = lambda page: None) -> None:
         self.pairs = {entry.seq: (entry, clear) for entry, clear in pairs}
         self.between = between
         self.through = 0
-        self.at = 0  # as far as it was walked over
+        self.at = 0  # the last entry that was walked over
         self.bases: list[Checkpoint] = []
 
     def walk(self, until: int, size: int = 4) -> Iterator[tuple[Entry, Clear | None]]:
@@ -87,7 +86,7 @@ class Living:
         self.pairs = {seq: (e, c if seq > through else None) for seq, (e, c) in self.pairs.items()}
 
     def trim(self, through: int) -> None:
-        """The last entry stays, as it does in a store."""
+        """Trim all entries up to ``through``, except the last, as a store does."""
         through = min(through, max(self.pairs) - 1)
         if through >= min(self.pairs):
             self.bases.append(mark(list(self.pairs.values()), through, base=True))

@@ -1,4 +1,4 @@
-"""Whether checkpoints agree with a chain: after a store was put back, what is excused, and what never is."""
+"""Whether checkpoints agree with a chain: after a restore, which disagreement is excused and which never is."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.journal.chaining import SEAL, SECRET, Kept, Pairs, chain
 
 
 class Store:
-    """A chain that grows, is signed and put back; every line that was ever signed is kept, as in the file."""
+    """A chain that grows, is signed and restored. Every signed line is kept, as in the file of checkpoints."""
 
     def __init__(self) -> None:
         self.pairs: Pairs = []
@@ -39,7 +39,7 @@ class Store:
         return made
 
     def put_back(self, to: int) -> None:
-        """To the first ``to`` entries; then it is noticed, where there is anything to notice it by."""
+        """Restore the first ``to`` entries. If a checkpoint shows it, it is journalled and signed."""
         self.pairs = self.pairs[:to]
         agreement = Agreement(self.lines)
         for entry, _ in self.pairs:
@@ -83,7 +83,7 @@ def test_nobody_else_can_excuse_it() -> None:
 
 
 def test_what_was_signed_before_the_place_where_it_agrees_is_never_excused() -> None:
-    """Nor what is signed afterwards."""
+    """Nor what is signed after it."""
     store = put_back_once()
     assert not store.proof(chain(9, mood="forged") + store.pairs[9:]).ok
     store.grow(4)

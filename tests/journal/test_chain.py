@@ -1,4 +1,4 @@
-"""The chain: one text a value, digests that need their key, checkpoints that nobody else can sign."""
+"""The chain: one encoding for a value, digests that need their key, checkpoints that need the secret."""
 
 from __future__ import annotations
 

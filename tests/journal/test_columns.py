@@ -1,4 +1,4 @@
-"""What SQL finds verdicts by: columns that are made of the body alone, and that the proof of the journal compares with it."""
+"""The columns by which SQL finds verdicts: computed from the body alone, and compared with it by the proof."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.journal.test_rows import tamper
 from tests.store.making import T0
 
 WHERE_ITS_TOLD = {"other": {"action": "hold", "observed": ["r"], "lists": ["news"], "mailing": "M1"}}
-"""What a body may say elsewhere than a verdict does."""
+"""The same keys in the bodies of other entries."""
 
 
 async def filed(store: Store, id: str) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""What the times of entries and of checkpoints say: stretches that nobody signed, and entries of an earlier time."""
+"""The times of entries and checkpoints: stretches without a signature, and entries earlier than those before."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FREEZE, VERDICT = Kind.FREEZE.value, Kind.VERDICT.value
 def walk(
     times: list[float], *marks: tuple[int, float], kinds: dict[int, str] | None = None, now: float = 10_000
 ) -> Course:
-    """``times``: of the entries from 1 on, in minutes after noon; ``marks``: an entry, and the minute that it was signed in."""
+    """``times``: of the entries from 1 on, in minutes after noon. ``marks``: (entry, minute of its signature)."""
     made = [Checkpoint(journal="j", seq=seq, at=NOON + int(at * MINUTE), hash=b"") for seq, at in marks]
     course = Course(made, NOON + int(now * MINUTE))
     rows = [(n, NOON + int(at * MINUTE), (kinds or {}).get(n, VERDICT)) for n, at in enumerate(times, start=1)]

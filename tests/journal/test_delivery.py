@@ -1,4 +1,4 @@
-"""The status of a recipient: every cell of the table, legal and not, and what an earlier doubt makes of it."""
+"""The status of a recipient: every cell of the table, legal or not, and the effect of an earlier doubt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many distinct people: laws of the interval, over any recipients in any order."""
+"""Counting distinct people: laws of the interval, for any recipients in any order."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def crowd(of: tuple[str, str]) -> Crowd:
 
 @st.composite
 def singles(draw: st.DrawFn) -> Single:
-    """Of a world in which the persons 0 to 2 are on every version of every list, and the others on none."""
+    """In a world where persons 0 to 2 are on every version of every list, and the others on none."""
     n = draw(st.integers(0, 5))
     known = draw(st.frozensets(VERSIONS, max_size=3))
     on, off = (known, frozenset()) if n < 3 else (frozenset(), known)
@@ -58,7 +58,7 @@ def test_another_message_never_makes_them_fewer(units: list[Unit], another: Unit
     assert after.low >= before.low
     assert after.high is not None
     assert before.high is not None
-    learnt = isinstance(another, Single) and (another.on or another.off)  # it may say where somebody known is
+    learnt = isinstance(another, Single) and (another.on or another.off)  # it may say on which list a known person is
     assert after.high >= before.high or learnt
 
 
@@ -73,7 +73,7 @@ def test_a_message_again_and_another_order_change_nothing(units: list[Unit], ran
 @settings(max_examples=200, deadline=None)
 @given(st.lists(UNITS, max_size=8))
 def test_what_is_known_of_more_people_only_narrows_it(units: list[Unit]) -> None:
-    """Whoever can ask the indexes knows more."""
+    """Asking the indexes adds knowledge."""
     people = People()
     for unit in units:
         people.add(unit)
@@ -99,7 +99,7 @@ HISTORIES = st.lists(st.frozensets(st.integers(0, 9)), min_size=1, max_size=5)
 def test_versions_of_a_list_are_as_many_as_the_changes_between_them_allow(
     history: list[frozenset[int]], data: st.DataObject
 ) -> None:
-    """Whichever of them a mailing went to, and in whatever order; the same people are the same version."""
+    """For any versions that a mailing went to, in any order. The same set of people is the same version."""
     name = {people: str(n) for n, people in reversed(list(enumerate(history)))}
     changes = Changes()
     for before, after in pairwise(history):

@@ -1,4 +1,4 @@
-"""The octets of a front: what was written whole is found again, what was torn ends it, and what does not fit says so."""
+"""The octets of a front: complete writes are read back, a torn one ends it, and what does not fit is an error."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def fronted(number: int, **more: object) -> Fronted:
 
 
 def written(*numbers: int, together: int = 1) -> bytes:
-    """Frames of these numbers, so many in each write."""
+    """Frames with these numbers, ``together`` in each write."""
     data, synced = b"", numbers[0] - 1
     for start in range(0, len(numbers), together):
         some = numbers[start : start + together]

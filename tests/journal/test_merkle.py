@@ -1,4 +1,4 @@
-"""The tree is that of RFC 6962, whatever of it is kept; an entry's path leads to the root."""
+"""The tree is that of RFC 6962, whichever nodes are kept. The path of an entry leads to the root."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def node(level: int, n: int) -> bytes:
 
 
 def mth(leaves: list[bytes]) -> bytes:
-    """As the RFC defines it, of hashes of leaves."""
+    """The Merkle tree hash of RFC 6962, section 2.1, over leaf hashes."""
     if len(leaves) == 1:
         return leaves[0]
     k = 1

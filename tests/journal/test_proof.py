@@ -1,5 +1,5 @@
-"""The chain and its proof: every single tampering is named where it begins, and erasing what may be erased is none, also while
-somebody walks."""
+"""The chain and its proof: each kind of tampering is named at its first entry, and permitted erasing is none, even
+during a walk."""
 
 from __future__ import annotations
 
@@ -187,13 +187,13 @@ def test_an_end_that_is_another_entry_is_named() -> None:
     assert bad(pairs, end=the_end(chain(20))).seq == 20
 
 
-# -- retention, while somebody walks
+# -- retention during a walk
 
 HEAD = the_end(chain(30))
 
 
 def walked(between: Callable[[Living, int], None], marks: Sequence[Checkpoint] = ()) -> Proof:
-    """Over thirty entries in pages of four, each behind the next of which something happens."""
+    """Walk over thirty entries in pages of four; ``between`` is called after each page."""
     journal = Living(chain(30))
     journal.between = lambda page: between(journal, page)
     return verify(journal.walk(30), Agreement(marks), SEAL, journal, end=HEAD)
@@ -234,7 +234,7 @@ def test_a_gap_that_no_base_explains_is_one() -> None:
 
 @pytest.mark.parametrize("left", [1, 4, 12])
 def test_a_base_explains_no_gap_while_anything_before_its_end_is_there(left: int) -> None:
-    """What is trimmed is trimmed from the beginning: who deletes from the middle cannot put it on retention."""
+    """Trimming starts at the beginning, so a deletion from the middle cannot pass for retention."""
 
     def between(journal: Living, page: int) -> None:
         if page == 1:
@@ -288,7 +288,7 @@ actions = st.lists(
 def test_whatever_mail_and_retention_do_meanwhile_is_no_tampering_and_tampering_is_found(
     done: list[tuple[str, int]], size: int, n: int, tampered: int | None
 ) -> None:
-    """Edited is the last entry of the walk, unless it was met already."""
+    """The last entry is edited, unless the walk has passed it."""
     journal = Living(chain(n))
     end = the_end(chain(n))
     edited = False
@@ -311,11 +311,11 @@ def test_whatever_mail_and_retention_do_meanwhile_is_no_tampering_and_tampering_
         assert proof.first_bad.seq == n
 
 
-# -- what a report is made of
+# -- the entries of a report
 
 
 def told(pairs: Pairs, walk: Pairs, retention: Retention | None = None) -> tuple[Proof, bool]:
-    """A report is made of some, and then others are walked over."""
+    """Make a report of ``pairs``, and then walk over ``walk``."""
     sources, kept = Sources(SEAL), retention or Kept()
     for pair in pairs:
         sources.add(*pair)
@@ -361,7 +361,7 @@ def test_what_is_trimmed_before_it_is_met_is_told() -> None:
     kept = Kept(trimmed=mark(pairs, 10, base=True))
     assert told([pairs[5], pairs[15]], pairs[10:], kept) == (Proof(entries=10), True)
     assert told([pairs[10], pairs[15]], pairs[10:], kept) == (Proof(entries=10), False)
-    late = [*pairs[:3], *pairs[6:]]  # read before the trim, and not walked over any more
+    late = [*pairs[:3], *pairs[6:]]  # read before the trim, and skipped by the walk
     assert told([pairs[7]], late, kept) == (Proof(entries=13), True)
 
 

@@ -1,4 +1,4 @@
-"""The quick walk says of a journal that is whole what the careful one says, and of any other nothing."""
+"""The quick walk agrees with the careful one on a whole journal, and gives no result for any other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The journal on a real database: whoever edits it behind our back is found; what retention erases is not missed."""
+"""The journal on a real database: edits behind its back are found, and what retention erases is not missing."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def test_the_keys_of_a_journal_are_found_without_a_walk_over_all_verdicts(
 
 
 def _plan(connection: Connection, where: ColumnElement[bool]) -> str:
-    """How the database looks for these; PostgreSQL not by reading all because it is little."""
+    """The query plan. PostgreSQL may not scan a small table sequentially."""
     query = select(schema.entry.c.seq).where(where).compile(connection, compile_kwargs={"literal_binds": True})
     sqlite = connection.dialect.name == "sqlite"
     if not sqlite:
@@ -69,7 +69,7 @@ def _plan(connection: Connection, where: ColumnElement[bool]) -> str:
 
 
 async def tamper(store: Store, *statements: str) -> None:
-    """Behind the store's back, on its own connection."""
+    """Change the database without the store's knowledge."""
 
     def do(batch: Batch) -> None:
         for statement in statements:
@@ -103,7 +103,7 @@ async def test_tampering_is_named(store: Store, name: str) -> None:
 
 
 async def test_an_inserted_entry_is_found(store: Store) -> None:
-    """It continues the chain, so it is the entry after it that does not fit."""
+    """It continues the chain, so the next entry does not fit."""
     await filled(store)
 
     def insert(batch: Batch) -> None:
@@ -141,7 +141,7 @@ async def test_a_cut_tail_is_found_by_the_file_even_where_the_database_forgot(st
         == f"the tail is cut, or this is an older copy: a signed checkpoint knows entries up to {made.seq}"
     )
     (tmp_path / journal.FILE).unlink()
-    assert (await store.journal.verify()).ok  # with neither, nobody can know: that is what the file is for
+    assert (await store.journal.verify()).ok  # without both, the cut cannot be detected: hence the file
 
 
 async def test_a_chain_recomputed_whole_is_found(store: Store) -> None:
@@ -184,7 +184,7 @@ async def test_a_forged_checkpoint_is_found(store: Store, tmp_path: Path) -> Non
 
 
 async def test_an_older_snapshot_that_went_on_is_found(store: Store, tmp_path: Path) -> None:
-    """Restored from before the checkpoint, then written to again: the file knows another entry of that number."""
+    """Restored to before the checkpoint, then written to again: the file has another hash for that entry."""
     await filled(store, 10)
     await store.journal.checkpoint()
     [mark] = [json.loads(text) for text in (tmp_path / journal.FILE).read_text().splitlines()]
@@ -218,7 +218,7 @@ async def test_addresses_are_erased_and_the_chain_stays_provable(store: Store, c
     await store.admit(item("young"), relays("young"))
     clock.go(days=31)
     erased = await store.retain(Retention())
-    assert (erased.private, erased.holds, erased.more) == (12, 0, False)  # H1 still waits, and is never forgotten
+    assert (erased.private, erased.holds, erased.more) == (12, 0, False)  # H1 still waits, and is never erased
     assert [clear for _, clear in await store.journal.history("T1")] == [None]
     assert [clear for _, clear in await store.journal.history("young")] == [{"from": ["anna@example.com"]}]
     assert (await store.journal.verify()).ok
@@ -244,10 +244,10 @@ async def test_settled_holds_go_with_their_addresses(store: Store, clock: Clock)
     await held(store, "H1", notice("N1", "H1"))
     await store.holds.change("H1", lambda h: Change(hold=replace(h, state=State.REJECTED)))
     clock.go(days=91)
-    assert (await store.retain(Retention())).holds == 0  # its notice was never sent
+    assert (await store.retain(Retention())).holds == 0  # its notice is not sent
     [lease] = await store.outbox.lease("me", 1, 60)
     await store.outbox.settle(lease, [], [])
-    [lease] = await store.outbox.lease("me", 1, 60)  # settling nothing leaves its recipient due
+    [lease] = await store.outbox.lease("me", 1, 60)  # settling nothing leaves the recipient due
     await store.outbox.settle(lease, [Outcome(recipient=lease.recipients[0], delivered=Delivered.SENT)], [])
     assert (await store.retain(Retention())).holds == 1
     assert await store.holds.find("H1") is None
@@ -262,7 +262,7 @@ async def test_entries_are_read_in_pages(store: Store) -> None:
 
 
 async def test_what_became_of_transactions(store: Store, clock: Clock) -> None:
-    """As the report says it: of what the relay has only put off, and of a doubt that has ended after all."""
+    """As in the report, for mail that the relay only deferred, and for a doubt that ended."""
     for n in range(7):
         await store.admit(item(f"T{n}"), relays(f"T{n}"))
     store.journal.note(event(Kind.OUTCOME, "T0", outcome="relayed"))

@@ -1,4 +1,4 @@
-"""Long reads beside mail: they hold up nobody, and what happens meanwhile is neither missed nor mistaken for tampering."""
+"""Long reads beside mail: they block nothing, and changes during the read are neither missed nor taken for tampering."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def short_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Between:
-    """After each transaction of a long read, ``then`` is awaited, with how many there were."""
+    """After each transaction of a long read, ``then`` is awaited with the number of transactions so far."""
 
     def __init__(self, store: Store, then: Callable[[int], Awaitable[object]]) -> None:
         self._store, self._then = store, then
@@ -83,13 +83,13 @@ async def retained(store: Store, keep: Retention = SHORT) -> None:
         pass
 
 
-# -- in nobody's way
+# -- blocking nothing
 
 
 async def test_the_log_begins_anew_while_somebody_walks(
     tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SQLite. Behind each stretch mail writes more than the log may hold."""
+    """On SQLite. After each stretch, mail writes more than the write-ahead log may hold."""
     monkeypatch.setattr(database, "_LONG_PAGES", 100)
     log, sizes = tmp_path / "guard.db-wal", []
     url = f"sqlite:///{tmp_path}/guard.db"
@@ -115,7 +115,7 @@ async def test_the_log_begins_anew_while_somebody_walks(
 
 @pytest.mark.parametrize("url", ["postgresql"], indirect=True)
 async def test_no_transaction_is_open_between_two_stretches(store: Store) -> None:
-    """PostgreSQL cannot sweep what an open one may still see; of SQLite, see above."""
+    """PostgreSQL cannot vacuum what an open transaction may still see."""
     await filled(store, 20)
     seen: list[Any] = []
 
@@ -130,7 +130,7 @@ async def test_no_transaction_is_open_between_two_stretches(store: Store) -> Non
 
 
 async def test_a_walk_ends_where_the_store_is_closed(url: str, tmp_path: Path, clock: Clock) -> None:
-    """Whoever is asked to stop does not wait for it."""
+    """A process that is told to stop does not wait for it."""
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as store:
         await store.journal.record([event(Kind.OUTCOME, f"T{n}") for n in range(20)])
 
@@ -146,7 +146,7 @@ async def test_a_walk_ends_where_the_store_is_closed(url: str, tmp_path: Path, c
         await closing[0]
 
 
-# -- what mail and retention do meanwhile
+# -- mail and retention meanwhile
 
 
 async def test_what_comes_meanwhile_is_no_part_of_it(store: Store) -> None:
@@ -180,7 +180,7 @@ async def test_names_that_are_erased_again_and_again(store: Store, clock: Clock)
 
 
 async def test_who_says_falsely_that_names_were_erased_is_found(store: Store) -> None:
-    """The entry that says so is beyond where the walk was to end."""
+    """The forged entry comes after the end of the walk."""
     await filled(store, 20)
 
     async def forge() -> None:
@@ -314,7 +314,7 @@ async def reported(store: Store, then: Callable[[int], Awaitable[object]], *, pr
 
 @pytest.mark.parametrize("prove", [True, False])
 async def test_a_report_is_of_one_moment_whatever_comes_meanwhile(store: Store, prove: bool) -> None:
-    """A verdict of which it has the outcome stands beside none whose outcome came later."""
+    """An outcome after that moment is not in it, even if an older one is."""
     await of_news(store)
     n = await store.journal.last()
     found = await reported(store, lambda _: of_news(store, 2), prove=prove)
@@ -352,7 +352,8 @@ async def test_names_that_are_erased_while_a_report_is_made(store: Store, clock:
 async def test_what_is_trimmed_while_a_report_is_made_is_not_in_it(
     store: Store, clock: Clock, at: int, prove: bool
 ) -> None:
-    """Made anew, rather than with a verdict whose outcome is gone. What is trimmed behind the walk was proved."""
+    """The report is made again rather than with a verdict whose outcome is trimmed. Entries trimmed behind the walk are
+    proved."""
     await of_news(store)
     clock.go(days=401)
     await of_news(store, 4)
@@ -428,7 +429,7 @@ async def test_what_a_report_was_made_of_is_what_was_proved(
 
     at = 0
     await reported(store, restore, prove=False)
-    at = len(transactions)  # all that the report reads, before the walk
+    at = len(transactions)  # the reads of the report, before the walk
     found = await reported(store, restore)
     assert found.report is not None
     assert found.proof is not None
@@ -450,7 +451,7 @@ async def test_a_time_is_found_also_where_entries_are_missing(store: Store, cloc
     assert found.proof.first_bad == Bad(seq=5, problem="missing: entries 5 to 7 are gone")
 
 
-# -- and the shorter ones
+# -- shorter reads
 
 
 async def test_what_was_rejected_is_found_over_stretches(store: Store, clock: Clock) -> None:
@@ -465,7 +466,7 @@ async def test_what_was_rejected_is_found_over_stretches(store: Store, clock: Cl
 
 
 def test_it_is_sqlite_that_is_measured(tmp_path: Path) -> None:
-    """What the first test rests on: a reader on an old snapshot keeps the log from beginning anew."""
+    """The premise of the first test: a reader of an old snapshot keeps SQLite from restarting the log."""
     writer, reader = (sqlite3.connect(tmp_path / "x.db", isolation_level=None) for _ in range(2))
     writer.executescript("PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=50; CREATE TABLE t (x)")
     reader.execute("BEGIN")

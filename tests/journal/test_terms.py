@@ -1,4 +1,4 @@
-"""What messages are found by: in the index, and in what it does not have yet; with names, until they are erased."""
+"""Search terms of messages: in the index, and in entries not yet indexed; with names, until they are erased."""
 
 from __future__ import annotations
 

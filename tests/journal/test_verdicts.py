@@ -1,4 +1,5 @@
-"""The verdicts of a time, read on a stretch at a time: all of them, in order, with what retention has left, and in nobody's way."""
+"""The verdicts of a period, read in stretches: all, in order, with the clear values that are not erased, blocking
+nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def journal(store: Store, clock: Clock, hours: int = 10) -> None:
-    """One verdict an hour, and two other entries after it."""
+    """One verdict an hour, each followed by two other entries."""
     for n in range(hours):
         now = clock.now()
         await store.journal.record([event(kind, f"T{n}", at=now) for kind in (Kind.VERDICT, Kind.OUTCOME, Kind.NOTICE)])
@@ -31,7 +32,7 @@ async def journal(store: Store, clock: Clock, hours: int = 10) -> None:
 
 
 async def found(store: Store, clock: Clock, since: float, until: float = 0) -> list[Sequence[Pair]]:
-    """Of so many hours ago."""
+    """Pages of the verdicts from ``since`` to ``until`` hours ago."""
     now = clock.now()
     return [page async for page in verdicts(store, now - timedelta(hours=since), now - timedelta(hours=until))]
 

@@ -1,4 +1,5 @@
-"""A mailing that four got, or may have got, and its correction; and as a program a part of one that is killed in its midst."""
+"""A mailing that four people got or may have got, and its correction. Run as a program, it sends copies of it and is
+killed."""
 
 from __future__ import annotations
 
@@ -35,7 +36,7 @@ def digest(address: str) -> bytes:
 
 
 class _Seen:
-    """A way to the relay. ``reached``: the relay has it, or may have it."""
+    """Passes messages to the relay. ``reached``: the relay has it or may have it."""
 
     def __init__(self, way: Way) -> None:
         self._way, self.reached = way, False
@@ -54,7 +55,7 @@ class _Seen:
 
 
 class Correcting:
-    """``reached``: of each address the copies of the correction that the relay has, or may have."""
+    """``reached``: address -> number of copies of the correction that the relay has or may have."""
 
     def __init__(self, home: House) -> None:
         self.home, self.campaign = home, Campaign(home)
@@ -106,7 +107,8 @@ async def correcting(folder: Path, url: str | None = None) -> AsyncIterator[Corr
 
 
 async def killed(folder: str, url: str, when: str) -> None:
-    """Sends to those who got it; of the second it is killed ``before`` or ``after`` the final dot."""
+    """Send to the people who got the mailing. The process dies ``before`` or ``after`` the final dot of the second
+    message."""
 
     def die() -> None:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Whatever two sequences are, what is said to be equal is, in order; and it is found in time that grows with their length."""
+"""Alignment of two sequences: stretches are equal and in order, and the time grows with the length."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_single_differences_in_a_long_text_are_found() -> None:
 
 @pytest.mark.parametrize("kind", ["of two", "of one", "of none"])
 def test_nothing_makes_it_slow(kind: str) -> None:
-    """Twice as long takes less than four times as long: measured in processor time, with room for a slow machine."""
+    """Ten times the length takes less than 60 times the processor time, which leaves room for a slow machine."""
 
     def taken(n: int) -> float:
         draw = random.Random(n)

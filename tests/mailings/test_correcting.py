@@ -1,4 +1,4 @@
-"""The correction of a mailing goes to exactly those who got that: nobody else by its approval, nobody twice, whatever happens."""
+"""The correction of a mailing: its approval covers exactly the people who got the mailing, each once, whatever happens."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ async def test_those_who_may_have_it_get_it_too_where_people_chose_so(lite: Corr
 
 
 async def test_a_freeze_that_comes_between_verdict_and_dot(lite: Correcting) -> None:
-    """Of the list it does not recall it; of everything it does."""
+    """A freeze of the list does not recall the correction; a freeze of all mail does."""
     await lite.approve(await lite.begin(await lite.original()))
 
     async def of_the_list() -> None:
@@ -90,7 +90,7 @@ async def test_a_freeze_that_comes_between_verdict_and_dot(lite: Correcting) -> 
 
 @pytest.mark.parametrize("seed", range(4))
 async def test_the_laws_of_a_correction(lite: Correcting, seed: int) -> None:
-    """Whoever the copies are for, whatever the relay answers, in whatever order."""
+    """Any recipients, any replies of the relay, in any order."""
     chance = random.Random(seed)
     await lite.approve(await lite.begin(await lite.original(), doubt=bool(seed % 2)))
     whom = {*GOT, MAY} if seed % 2 else set(GOT)
@@ -104,13 +104,15 @@ async def test_the_laws_of_a_correction(lite: Correcting, seed: int) -> None:
             await lite.home.freeze(Selector.LIST, "ramadan")
     assert lite.reached.keys() <= whom
     assert set(lite.reached.values()) <= {1}
-    for one in sorted(whom - lite.reached.keys()):  # whom the relay surely does not have can still be sent theirs
+    for one in sorted(
+        whom - lite.reached.keys()
+    ):  # anyone whom the relay surely does not have can still be sent theirs
         assert isinstance(await lite.send(one, way=Way(replies=(OK,))), Relayed)
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_killed_in_the_midst(tmp_path: Path, url: str, when: str) -> None:
-    """Of whom nobody knows waits for people; the others get theirs."""
+    """A person in doubt waits for people's decision; the others are sent theirs."""
     async with correcting(tmp_path, url) as here:
         await here.approve(await here.begin(await here.original()))
     program = sys.executable, "-m", "tests.mailings.correcting", str(tmp_path), url, when
@@ -128,7 +130,8 @@ async def test_killed_in_the_midst(tmp_path: Path, url: str, when: str) -> None:
 
 
 async def test_what_others_reject_of_it_ends_nothing(lite: Correcting) -> None:
-    """A copy for somebody else that waits is a question of its own; the mailing's own approval is taken back by its own commands."""
+    """A held copy for another person is decided by itself. Only the mailing's own commands revoke the correction's
+    approval."""
     mailing = await lite.original()
     hold = await lite.begin(mailing)
     await lite.approve(hold)
@@ -146,7 +149,7 @@ async def test_what_others_reject_of_it_ends_nothing(lite: Correcting) -> None:
 
 
 async def test_behind_a_lists_address_are_those_who_were_on_it_then(lite: Correcting) -> None:
-    """While the list is as it was; else it takes an export from then."""
+    """As long as the list is unchanged. If it has changed, an export of that time is needed."""
     held = await lite.campaign.send(RAMADAN)
     assert isinstance(held, Held)
     await lite.campaign.decide(held.hold_id, all_at_once=60)

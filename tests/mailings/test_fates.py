@@ -1,5 +1,7 @@
-"""What is known of people's copies, from the verdict to the relay's last word: nobody is said to have what did not reach them, and
-nobody not to have what may have. On both engines, by what the tables tell."""
+"""The fate of each person's copies, from the verdict to the relay's last reply, on both engines.
+
+No person counts as having a copy that did not reach them, and none as lacking one that may have.
+"""
 
 from __future__ import annotations
 
@@ -38,13 +40,14 @@ async def tally(store: Store) -> Tally:
 
 
 async def fates(store: Store, *names: str) -> list[Fate]:
-    """Of each of them; NONE for whom it has not come."""
+    """The fate of each person; NONE without a copy."""
     found = await store.mailings.reached_by((await one(store)).mailing_id, [person(name).digest for name in names])
     return [found.get(person(name).digest, Fate.NONE) for name in names]
 
 
 async def hold(store: Store, id: str, *people: object, apart: Sequence[str] = (), by_wire: bool = False) -> str:
-    """One copy is held; ``apart`` get theirs now, from the outbox or from the MTA itself. Returns its id."""
+    """Hold one copy; return its id. ``apart``: colleagues who get theirs now, by the outbox, or by the MTA
+    (``by_wire``)."""
     await store.contents.keep(CONTENT)
     colleagues = frozenset(person(name).digest for name in apart)
 
@@ -83,7 +86,7 @@ async def leased(store: Store, id: str) -> Lease:
 def last(
     lease: Lease, delivered: Delivered, clock: ports.Clock, doubts: int = 0, people: Sequence[bytes] | None = None
 ) -> list[Outcome]:
-    """The same for all recipients; ``people``: those behind each of them."""
+    """The same outcome for all recipients. ``people``: the people behind each of them."""
     again = clock.now() + timedelta(minutes=1) if delivered in (Delivered.RETRY, Delivered.IN_DOUBT) else None
     behind = None if people is None else tuple(people)
     return [
@@ -95,13 +98,13 @@ ENDS = {"sent": State.RELEASED, "failed": State.UNDELIVERED, "doubted": State.IN
 DELIVERED = {"sent": (Delivered.SENT, 0), "failed": (Delivered.FAILED, 0), "doubted": (Delivered.FAILED, 1)}
 
 
-# what was approved
+# approved
 
 
 async def test_what_was_approved_is_on_its_way_until_an_attempt_begins_and_in_doubt_from_then(
     store: Store, clock: Clock
 ) -> None:
-    """However long it waits: for a freeze, for a relay that is away, for an answer."""
+    """However long it waits: for a freeze, a relay that is down, or a reply."""
     await hold(store, "H1", LIST)
     assert await tally(store) == Tally(held=1200)
     await approved(store, "H1")
@@ -141,7 +144,7 @@ async def test_what_the_relay_made_of_it(store: Store, clock: Clock, became: str
 async def test_of_a_list_that_has_changed_since_nobody_got_what_nobody_was_sent(
     store: Store, clock: Clock, became: str, expected: Tally
 ) -> None:
-    """Who is behind the recipient may not be known again by its digest; but that all recipients failed is."""
+    """The digest of the recipient may have changed with the list, but all recipients failed."""
     await hold(store, "H1", LIST)
     await approved(store, "H1")
     lease = await leased(store, "H1-release")
@@ -217,7 +220,7 @@ async def test_a_part_that_the_mta_keeps_is_known_once_it_was_said(store: Store,
     assert await tally(store) == replace(expected, held=1200)
 
 
-# what was relayed
+# relayed
 
 
 async def test_what_the_relay_puts_off_its_client_has_still(store: Store) -> None:
@@ -263,7 +266,7 @@ async def test_a_late_refusal_of_one_copy_says_nothing_of_the_other(store: Store
 
 
 async def test_a_doubt_of_an_earlier_version(store: Store) -> None:
-    """It marked what was under way alone."""
+    """It marked only mail in flight."""
     await admit(store, of("T1", "a"))
     await admit(store, of("T2", "b"))
     await store.write(lambda b: b.connection.exec_driver_sql("UPDATE underway SET doubt = (1 = 1) WHERE id = 'T1'"))
@@ -292,7 +295,7 @@ async def test_who_has_one_copy_has_it_though_people_stop_the_next(store: Store,
 
 
 async def test_a_hold_for_those_who_have_it_already_reaches_them_all_the_same(store: Store) -> None:
-    """Whoever decides reads how many it goes to."""
+    """The approver reads how many people it goes to."""
     await admit(store, of("T1", LIST))
     await outcome(store, "T1", "relayed")
     await hold(store, "H1", LIST)
@@ -311,7 +314,7 @@ async def test_a_hold_for_those_who_have_it_already_reaches_them_all_the_same(st
     ],
 )
 async def test_of_two_copies_at_once(store: Store, first: str, second: str, expected: Tally) -> None:
-    """What went well is not written down, save where somebody may have another copy: who was sent one of them has it."""
+    """A delivery is stored only if the person may have another copy. A person who was sent one of the copies has it."""
     await admit(store, of("T1", "a"))
     await admit(store, of("T2", "a"))
     assert await tally(store) == Tally(admitted=1)
@@ -328,17 +331,18 @@ async def test_a_second_copy_while_the_first_is_in_the_outbox(store: Store) -> N
     assert await tally(store) == Tally(doubted=1)
 
 
-# against what really happened
+# compared with what really happened
 
 
 async def test_nobody_is_said_to_have_what_did_not_reach_them_nor_the_other_way_round(
     store: Store, clock: Clock
 ) -> None:
-    """Random copies, decisions, outcomes and attempts, told to the store as they happen; and who really has one, kept apart."""
+    """Random copies, decisions, outcomes and attempts are told to the store as they happen. The test itself tracks who
+    really has one."""
     rng = random.Random(17)
-    has: dict[str, set[str]] = {}  # person -> of which copies the relay took one
-    may: dict[str, set[str]] = {}  # person -> of which copies nobody will know
-    going: dict[str, tuple[str, ...]] = {}  # verdicts to relay without an outcome
+    has: dict[str, set[str]] = {}  # person -> copies that the relay took
+    may: dict[str, set[str]] = {}  # person -> copies in doubt for ever
+    going: dict[str, tuple[str, ...]] = {}  # verdicts to relay, without an outcome
     waiting: dict[str, tuple[str, ...]] = {}  # held
     outbox: dict[str, tuple[str, ...]] = {}  # approved
     for n in range(220):
@@ -411,7 +415,7 @@ def test_a_hold_of_an_earlier_version_has_nobody_apart() -> None:
     assert split(joined(digests[:2], digests[2:])) == digests
 
 
-# certainty before doubt, and when it went out
+# certainty before doubt, and when it was sent
 
 
 async def test_who_was_in_doubt_and_whose_second_copy_was_taken_has_it(store: Store, clock: Clock) -> None:
@@ -428,7 +432,7 @@ async def test_who_was_in_doubt_and_whose_second_copy_was_taken_has_it(store: St
 async def test_another_process_notices_that_a_second_copy_was_taken(
     store: Store, url: str, tmp_path: Path, clock: Clock
 ) -> None:
-    """As after a restart between the verdict and its outcome, or where another node writes that down."""
+    """As after a restart between verdict and outcome, or when another node journals the outcome."""
     await admit(store, of("T1", "kim", "bo"))
     await store.journal.record([event(Kind.IN_DOUBT, "T1")])
     await admit(store, of("T2", "kim", content="2"))
@@ -447,7 +451,7 @@ async def test_the_first_of_two_copies_is_taken_in_the_batch_that_decides_on_the
 
 
 async def test_the_chart_is_drawn_by_when_it_went_out(store: Store, clock: Clock) -> None:
-    """One passed, one was held and went out an hour later, and one was only ever put off."""
+    """One copy was relayed, one was held and sent an hour later, and one was only deferred."""
     began = clock.now()
     await admit(store, of("T1", "kim"))
     await outcome(store, "T1", "relayed")
@@ -476,7 +480,8 @@ async def relayed(store: Store, id: str, clock: Clock) -> None:
 
 
 async def test_when_it_came_and_when_it_went_out_are_two_times(store: Store, clock: Clock) -> None:
-    """A relay that takes 20 s at the dot, a copy that is put off and comes again, a release an hour later, a second copy."""
+    """A relay that takes 20 s at the final dot, a copy that is deferred and sent again, a release an hour later, a
+    second copy."""
     began = clock.now()
     await admit(store, of("T1", "kim"))
     assert await went(store) == (None, None), "it is on its way"
@@ -546,7 +551,7 @@ async def test_what_was_in_doubt_went_out_when_its_outcome_came(store: Store, cl
 
 
 async def test_never_more_people_than_the_list_has(store: Store) -> None:
-    """To its address, and to members of it one by one: each of them is one of the list's people."""
+    """Mail to the list's address and to single members: each member is one of the list's people."""
     news = person("news v1", weight=1200, lists=("news",))
     members = [person(f"m{n}", lists=("news",)) for n in range(5)]
     await admit(store, of("T1", *members[:3], person("stranger", lists=())))
@@ -593,7 +598,7 @@ async def test_who_is_in_doubt_may_have_it(store: Store) -> None:
 async def test_two_versions_of_a_list_are_between_the_larger_and_both(
     store: Store, said: str, told: Tally, least: int, most: int
 ) -> None:
-    """What became of the later version makes nobody certain who is not on the earlier one."""
+    """The outcome for the later version says nothing about people who were only on the earlier one."""
     await admit(store, of("T1", person("news v1", weight=1200, lists=("news",))))
     await outcome(store, "T1", "relayed")
     await admit(store, of("T2", person("news v2", weight=1203, lists=("news",)), content="2"))
@@ -631,7 +636,7 @@ async def test_between_two_versions_of_a_list_are_those_who_came_and_left(
 
 
 async def test_two_lists_may_be_the_same_people(store: Store) -> None:
-    """And single people are beside a list, or on it, as is known."""
+    """A single person is on a list or not, if that is known."""
     member, stranger = person("m", lists=("news",)), person("stranger", lists=())
     perhaps = person("perhaps", lists=(), customer=False, maybe=True)
     lists = (person("news v1", weight=1200, lists=("news",)), person("offers v1", weight=900, lists=("offers",)))
@@ -642,7 +647,7 @@ async def test_two_lists_may_be_the_same_people(store: Store) -> None:
 
 
 async def test_who_is_behind_one_address_is_told_exactly(store: Store) -> None:
-    """Customers as those of their lists, and the others, who are nobody's."""
+    """Customers as members of their lists; the others are on no list."""
     behind = person("behind", weight=900, lists=("news",))
     others = person("others", weight=100, lists=(), customer=False)
     await admit(store, of("T1", behind, others, person("stranger", lists=())))

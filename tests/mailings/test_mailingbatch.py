@@ -1,4 +1,5 @@
-"""Mailings in the store: found again, counted once a person, on both engines and over several processes; and forgotten."""
+"""Mailings in the store: found again, each person counted once, on both engines and by several processes; and
+forgotten."""
 
 from __future__ import annotations
 
@@ -62,7 +63,7 @@ def of(id: str, *people: Person | str, identity: Identity = SPRING, content: str
 
 
 async def admit(store: Store, one: Item, action: Action = Action.RELAY) -> Seen:
-    """What it saw; decided as told."""
+    """What the admission saw. It decides ``action``."""
     seen: list[Seen] = []
 
     def step(live: Seen) -> Admission:
@@ -122,7 +123,7 @@ async def test_who_may_be_a_customer_is_counted_beside(store: Store) -> None:
 
 
 async def test_whom_a_list_can_say_no_of_again_is_a_customer_no_more(store: Store) -> None:
-    """A list without its index leaves it open for as long as it has none, not for a day."""
+    """It is uncertain only as long as the list has no index, and not for a day."""
     for n, name in enumerate("abc"):
         await admit(store, of(f"T{n}", person(name, customer=False, maybe=True, lists=())))
     for n, name in enumerate("ab"):
@@ -178,13 +179,13 @@ def sketch(rng: random.Random) -> list[int]:
 
 
 def near(numbers: Sequence[int], rng: random.Random) -> Sketch:
-    """A personalised copy: a few pieces differ."""
+    """The sketch of a personalised copy: a few of its numbers differ."""
     kept = rng.sample(list(numbers), 58)
     return Sketch.of(sorted({*kept, *rng.sample(range(1 << 32), 6)}))
 
 
 async def test_personalised_copies_are_found_again(store: Store, url: str, tmp_path: Path, clock: Clock) -> None:
-    """Many mailings at once, copies of each in turn, one process that remembers nothing: each stays one."""
+    """Many mailings at once, their copies in turn, and one process with an empty cache: each stays one mailing."""
     rng = random.Random(5)
     mailings = [sketch(rng) for _ in range(12)]
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock) as other:
@@ -250,7 +251,7 @@ def test_memory_is_bounded_and_forgets_the_oldest() -> None:
 
 
 async def test_any_name_in_common_joins_two(store: Store) -> None:
-    """A header that numbers each copy hides nothing."""
+    """A header field that numbers each copy does not separate the copies."""
     for n, id in enumerate(("T1", "T2", "T3"), start=1):
         one = of(id, id, identity=Identity(exact=f"x-campaign {n}", also=("news.example.com spring",)))
         assert await counts(store, one) == (n, n, n)
@@ -277,7 +278,7 @@ def test_the_one_name_of_a_mailing_of_before_is_read() -> None:
 
 
 async def test_a_mailing_that_was_quiet_for_long_is_over(store: Store, clock: Clock) -> None:
-    """For a process that remembers it as well, and before anybody has swept."""
+    """Also for a process that has it in its cache, and before retention has run."""
     for id in ("T1", "T2", "T3"):
         await admit(store, of(id, id))
     clock.go(days=15)
@@ -287,7 +288,7 @@ async def test_a_mailing_that_was_quiet_for_long_is_over(store: Store, clock: Cl
 
 
 async def test_who_got_it_ever_is_counted_whatever_has_left_the_window(store: Store, clock: Clock) -> None:
-    """A few each working day, with two weekends and a week between: each person once."""
+    """A few people each working day, over two weekends and a week: each counts once."""
     ever = Ask(fact="mailing.ever", key="", window_seconds=30 * DAY)
     keep = Retention(addresses=timedelta(days=90))
     said = []
@@ -332,13 +333,14 @@ async def test_letters_go_after_days_and_the_rest_with_addresses(store: Store, c
     assert len(await store.mailings.newest()) == 1
 
 
-# against a model
+# compared with a model
 
 
 async def test_counts_are_what_a_plain_model_says(store: Store, url: str, tmp_path: Path, clock: Clock) -> None:
-    """Random people, lists, retries, times, verdicts and outcomes over two processes, against one that counts from scratch."""
+    """Random people, lists, retries, times, verdicts and outcomes by two processes, against a model that counts from
+    scratch."""
     rng = random.Random(11)
-    seen: dict[str, dict[str, tuple[Any, str]]] = {}  # mailing -> person -> newest time, content
+    seen: dict[str, dict[str, tuple[Any, str]]] = {}  # mailing -> person -> (newest time, content)
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock) as other:
         for n in range(150):
             clock.go(minutes=rng.choice([0, 0, 1, 60, 500]))

@@ -1,4 +1,4 @@
-"""What was approved by mistake is taken back as far as it is not out: by those who decide, by its writer, with its mailing."""
+"""Revoking an approval as far as nothing is sent: by approvers, by the writer, with the whole mailing."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def rejects(home: House, hold_id: str, who: str = EVA, comment: str = "Wro
 
 
 async def notices(home: House) -> list[tuple[str, dict[str, Any]]]:
-    """About decisions, to whom, sent or not."""
+    """(recipient, data) of the notices about decisions, sent or not."""
     docs = await home.store.ask(
         lambda c: c.execute(select(outbox.c.doc).where(outbox.c.kind == "notice")).scalars().all()
     )
@@ -44,12 +44,12 @@ async def notices(home: House) -> list[tuple[str, dict[str, Any]]]:
 
 
 async def journal(home: House, id: str) -> list[tuple[str, dict[str, Any]]]:
-    """What happened to it, notices aside."""
+    """The journal entries of the hold, without notices."""
     return [(kind, data) for kind, data in await home.events(id) if kind != "notice"]
 
 
 async def releases(home: House, n: int = 100) -> list[Lease]:
-    """So many of what is to be sent, taken up; notices are out of the way."""
+    """Lease ``n`` releases, after sending all notices."""
     for lease in await home.store.outbox.lease("clerk", 100, 60):
         if lease.intent.kind is IntentKind.NOTICE:
             sent = [Outcome(recipient=r, delivered=Delivered.SENT) for r in lease.recipients]
@@ -60,7 +60,7 @@ async def releases(home: House, n: int = 100) -> list[Lease]:
 
 
 def attempts(office: Office) -> int:
-    """How often the relay was spoken to of the message itself."""
+    """How often a delivery of the message itself was attempted."""
     return sum(RAMADAN in asked for asked in office.relay.asked)
 
 
@@ -94,7 +94,7 @@ async def test_frozen_in_time_it_is_rejected_and_nothing_goes_when_it_is_thawed(
 async def test_while_it_is_being_sent_it_is_in_doubt_until_the_relay_has_said_and_not_sent_again(
     office: Office, said: Reply | None, state: State, people: dict[str, int]
 ) -> None:
-    """``said`` None: no answer came."""
+    """``said`` None: the relay did not answer."""
     hold_id = await office.approved()
     seen: list[Any] = []
 
@@ -121,7 +121,8 @@ async def test_while_it_is_being_sent_it_is_in_doubt_until_the_relay_has_said_an
 
 
 async def test_who_was_slow_does_not_take_what_was_approved_once_more_for_what_they_had(office: Office) -> None:
-    """Taken back, reopened, approved and taken up by another while somebody sat on a lease of the first: one of them sends."""
+    """Revoked, reopened, approved again and leased by another worker while a slow one had the first lease: only one
+    sends."""
     home = office.home
     hold_id = await office.approved()
     held = await office.store.holds.find(hold_id)
@@ -256,7 +257,7 @@ async def test_of_an_approval_and_a_rejection_one_rejection_stops_it_whoever_is_
 
 @pytest.fixture
 async def spring(tmp_path: Path) -> AsyncIterator[Campaign]:
-    """Four had it before it was held; eight wait under one hold, and are approved while all is frozen."""
+    """Four people got it before it was held. Eight copies wait under one hold, and are approved during a freeze."""
     async with approved(tmp_path) as made:
         yield made
 
@@ -267,7 +268,7 @@ async def lead(campaign: Campaign) -> Hold:
 
 
 async def states(campaign: Campaign) -> list[str]:
-    """Of all its messages, in the order in which they came."""
+    """The states of its holds, in order of arrival."""
     ids = sorted({f"T{n:015d}" for n in range(1, 60)})
     found = [await campaign.home.store.holds.find(id) for id in ids]
     return [h.state.value for h in found if h is not None]
@@ -341,7 +342,7 @@ async def test_reopened_it_is_asked_about_and_expires_like_any_other(spring: Cam
 
 
 async def test_some_of_it_has_gone(spring: Campaign) -> None:
-    """The hold that stood for it is gone itself: the oldest that is not stands for the rest, whoever takes it back."""
+    """The primary hold itself was sent. The oldest hold that is not sent takes its place for the rest, whoever revokes."""
     for lease in await releases(spring.home, 3):
         await spring.office.worker.carry_out(lease)
     entry = await lead(spring)
@@ -375,7 +376,7 @@ async def test_the_whole_mailing_is_rejected(spring: Campaign) -> None:
 
 
 async def test_all_that_was_approved_of_it_comes_back_whoever_approved_which(spring: Campaign) -> None:
-    """Past its bound it was held anew, and approved once more: two holds stand for parts of it."""
+    """Past its limit of people it was held again, and approved once more: two primary holds have parts of it."""
     entry = await lead(spring)
     await spring.service.reopen((await spring.one())["id"], approver=EVA, by="test")
     await spring.decide(entry.hold_id, people=14)
@@ -444,7 +445,7 @@ async def test_a_test_has_nothing_to_take_back_and_says_where_its_approval_is(ca
         await campaign.approvals.vote(held.hold_id, REJECT, approver=EVA, by="test", comment="no")
 
 
-# -- while it is frozen
+# -- under a freeze
 
 
 @pytest.mark.parametrize(

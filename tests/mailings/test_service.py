@@ -1,4 +1,4 @@
-"""The same thing to many people: counted and held as one, and what passes meanwhile."""
+"""Mailings: the same content to many people is counted and held as one, and what passes meanwhile."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ READ = """
 
 @pytest.mark.parametrize("decided", ["waits", "enough of it stored", "rejected", "paused"])
 async def test_a_copy_that_reaches_no_customer_passes_whatever_is_decided(tmp_path: Path, decided: str) -> None:
-    """Colleagues, and strangers who are on no list: those whom people protect are not among them."""
+    """Colleagues, and people on no list: they are not customers, whom the rule protects."""
     texts = documents(stages="[2, rest]" if decided == "paused" else "")
     async with house(tmp_path, documents={**texts, "policy.yaml": texts["policy.yaml"] + READ.encode()}) as home:
         campaign = Campaign(home)
@@ -87,7 +87,7 @@ async def test_a_copy_that_reaches_no_customer_passes_whatever_is_decided(tmp_pa
 
 
 def lists_of(home: House, *there: str) -> None:
-    """Only these lists can say now who is on them."""
+    """Only these lists have an index now."""
     for name, people in (("ramadan", MEMBERS), ("news", ["reader@example.org"])):
         if name in there:
             index(home.folder, name, people, at=home.clock.at)
@@ -97,7 +97,7 @@ def lists_of(home: House, *there: str) -> None:
 
 
 async def held_in_doubt(campaign: Campaign) -> Hold:
-    """The mail of a shop's, one template, on an evening on which a list cannot say whether these are its people."""
+    """Copies of one template to people outside, while a list without an index leaves open whether they are its members."""
     lists_of(campaign.home, "news")
     said = [await campaign.send(f"stranger{n}@elsewhere.example") for n in range(6)]
     assert kinds(said) == "rrrrhh"
@@ -136,7 +136,7 @@ async def test_what_turns_out_to_be_as_large_as_was_feared_waits_as_one(campaign
 
 @pytest.mark.parametrize("choice", [None, Choice.APPROVE, Choice.REJECT])
 async def test_a_streams_mail_waits_for_nothing_that_bears_its_text(tmp_path: Path, choice: Choice | None) -> None:
-    """Somebody who sends the shop's receipt about keeps no receipt of the shop."""
+    """A person who sends copies of the shop's receipt does not stop the shop's own receipts."""
     rule = UNAPPROVED.replace("    then: hold", "    unless: {stream: any}\n    then: hold")
     policy = POLICY.replace("    avoid: [pork]\n", "    avoid: [pork]\n    stages: [1, rest]\n") + rule
     async with house(tmp_path, documents={**DOCUMENTS, "policy.yaml": policy.encode()}) as home:
@@ -198,7 +198,7 @@ async def test_whom_the_relay_refuses_and_who_got_it(campaign: Campaign) -> None
 async def test_somebody_counted_by_an_earlier_version_is_found(
     campaign: Campaign, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An earlier version made digests of addresses as they are spelled; today all spellings at gmail.com are one person."""
+    """An earlier version made digests of addresses as they were spelled. Now all spellings at gmail.com are one person."""
     home, people = campaign.home, [*MEMBERS, "anna.b@gmail.com", "c.arl@gmail.com"]
     with monkeypatch.context() as earlier:
         earlier.setattr(digest, "person", lambda canonical: canonical)

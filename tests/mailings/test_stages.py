@@ -1,4 +1,5 @@
-"""A release in stages: on by time, on and stopped by people, by refusals, by reports and by a freeze; and nothing is forgotten."""
+"""A release in stages: continued by time, continued and stopped by people, by refusals, by reports and by a freeze;
+nothing is lost."""
 
 from __future__ import annotations
 
@@ -38,7 +39,7 @@ async def at(campaign: Campaign) -> tuple[Any, ...]:
 
 
 async def test_stages_go_on_by_time(staged: Campaign) -> None:
-    """Four were relayed before; the first stage takes five of the eight that wait, then there is a pause."""
+    """Four were relayed before. The first stage takes five of the eight that wait, and then there is a pause."""
     assert await at(staged) == ("paused", 1, "paused")
     assert sum(1 for i in await staged.home.outbox() if i.kind is IntentKind.RELEASE) == 5
     assert kinds(await staged.to_members(12, 14)) == "dd"
@@ -98,8 +99,8 @@ NEWS = "reader@example.org"
 
 
 async def test_an_approval_for_another_list_stands_beside_the_first(staged: Campaign) -> None:
-    """The text goes to a second list while it is sent to the first in stages: neither approval ends the other, and each is
-    for its lists, its rules and both together for so many people."""
+    """The text goes to a second list while it is released to the first in stages. Neither approval ends the other. Each
+    covers its own lists and rules, and the number of people of both together."""
     await pass_(staged, minutes=31)
     before = await staged.service.show((await staged.one())["id"])
     assert before.progress is not None
@@ -120,7 +121,7 @@ async def test_an_approval_for_another_list_stands_beside_the_first(staged: Camp
 
 
 async def test_what_waits_when_the_approval_ends_is_held_anew(staged: Campaign) -> None:
-    """Nothing that is stored is forgotten."""
+    """No stored copy is lost."""
     await staged.office.until_quiet(steps=1)
     await staged.service.reopen((await staged.one())["id"], approver=EVA, by="test")
     await staged.approvals.follow()
