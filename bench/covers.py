@@ -95,7 +95,7 @@ def measured(
 
 def _asked(figures: Figures, approved: slots.Template, shown: Shown) -> bool:
     began = time.process_time()
-    took = approved.takes_in(shown)
+    took = approved.matches(shown)
     figures.seconds += time.process_time() - began
     return took
 

@@ -19,8 +19,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families as parsed
 
 from smtpguard.database.engine import Database
-from smtpguard.demo import letters
-from smtpguard.demo.letters import HOME, Letter
+from smtpguard.demo import messages
+from smtpguard.demo.messages import HOME, DemoMessage
 from smtpguard.demo.play import play
 from smtpguard.demo.script import KALLE, LOTTA, RAMADAN, Script
 from smtpguard.demo.stage import PEOPLE
@@ -169,7 +169,7 @@ def test_promtool_finds_nothing_to_say(played: Played) -> None:
 def test_what_cannot_be_recorded_is_counted(played: Played) -> None:
     guard = played.guard
     before = guard.told()[("smtpguard_undecided_total", "store")]
-    letter = Letter(subject="Drawings", sender=LOTTA, to="peter@partner.example", body=letters.ORDINARY,
+    letter = DemoMessage(subject="Drawings", sender=LOTTA, to="peter@partner.example", body=messages.ORDINARY,
                     recipients=("peter@partner.example",))  # fmt: skip
     database = Database(f"sqlite:///{guard.folder}/smtpguard.db")
     try:

@@ -15,8 +15,8 @@ from email.policy import default
 
 import pytest
 
-from smtpguard.demo import letters
-from smtpguard.demo.letters import Letter
+from smtpguard.demo import messages
+from smtpguard.demo.messages import DemoMessage
 from smtpguard.demo.script import EVA, KALLE, LOTTA, RAMADAN
 from smtpguard.demo.stage import Stage, stage
 from tests.demo.forked import Forked
@@ -30,12 +30,12 @@ def guard() -> Iterator[Stage]:
         yield built
 
 
-STORY = Letter(subject="SV: Dieten", sender=KALLE, name="Kalle Berg", to=f"Lotta Ek <{LOTTA}>, {RAMADAN}",
-               body=letters.STORY, recipients=(RAMADAN,), headers=letters.OUTLOOK)  # fmt: skip
+STORY = DemoMessage(subject="SV: Dieten", sender=KALLE, name="Kalle Berg", to=f"Lotta Ek <{LOTTA}>, {RAMADAN}",
+               body=messages.STORY, recipients=(RAMADAN,), headers=messages.OUTLOOK)  # fmt: skip
 
 
-def ordinary(subject: str = "Drawings") -> Letter:
-    return Letter(subject=subject, sender=LOTTA, to="peter@partner.example", body=letters.ORDINARY,
+def ordinary(subject: str = "Drawings") -> DemoMessage:
+    return DemoMessage(subject=subject, sender=LOTTA, to="peter@partner.example", body=messages.ORDINARY,
                   recipients=("peter@partner.example",))  # fmt: skip
 
 

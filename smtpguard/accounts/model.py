@@ -202,7 +202,7 @@ class Token:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Keys:
+class AccountKeys:
     """Keys to find accounts by. An account that fits any of them is found; "" fits none."""
 
     account_id: str = ""
@@ -211,7 +211,7 @@ class Keys:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
+class AccountChange:
     """A change of an account, committed together with its events. ``begins``: a session to start. ``ends``: the token
     of a session to end; ``ends_all``: end all sessions except the one in ``begins``. ``deletes``: delete the account
     with its sessions and tokens. With ``refused`` only the events are written."""
@@ -225,5 +225,5 @@ class Turn:
     refused: str = ""
 
 
-TurnStep = Callable[[Sequence[Account]], Turn]
+TurnStep = Callable[[Sequence[Account]], AccountChange]
 """Pure and fast: it runs in the store's writer, on the accounts that were found there."""

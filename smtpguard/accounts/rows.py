@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import Connection, bindparam, delete, false, insert, or_, select, update
 
 from smtpguard.accounts.membership import Membership, claimed
-from smtpguard.accounts.model import Account, Keys, Session, Token, Turn, TurnStep
+from smtpguard.accounts.model import Account, AccountChange, AccountKeys, Session, Token, TurnStep
 from smtpguard.database.access import Access
 from smtpguard.database.batch import Batch
 from smtpguard.database.codec import Codec
@@ -27,7 +27,7 @@ AbsenceStep = Callable[[Absence | None], tuple[Absence, Event]]
 """A person's last reported absence -> the new one, and its journal entry. Raises to refuse."""
 
 
-def find(connection: Connection, keys: Keys) -> list[Account]:
+def find(connection: Connection, keys: AccountKeys) -> list[Account]:
     """Accounts that fit any of the keys."""
     wanted = [
         column == value
@@ -46,7 +46,7 @@ def everybody(connection: Connection) -> Sequence[Account]:
     return [ACCOUNT.loads(doc) for doc in connection.execute(select(table.c.doc).order_by(table.c.address)).scalars()]
 
 
-def turn(batch: Batch, keys: Keys, step: TurnStep) -> Turn:
+def turn(batch: Batch, keys: AccountKeys, step: TurnStep) -> AccountChange:
     """Run ``step`` on the accounts with these keys, and write the change that it returns."""
     batch.flush()
     found = find(batch.connection, keys)
@@ -224,7 +224,7 @@ class People:
     def __init__(self, access: Access) -> None:
         self._access = access
 
-    async def turn(self, keys: Keys, step: TurnStep) -> Turn:
+    async def turn(self, keys: AccountKeys, step: TurnStep) -> AccountChange:
         return await self._access.write(lambda batch: turn(batch, keys, step))
 
     async def absences(self) -> Sequence[Absence]:
@@ -233,7 +233,7 @@ class People:
     async def change_absence(self, person: str, step: AbsenceStep) -> Absence:
         return await self._access.write(lambda batch: change_absence(batch, person, step))
 
-    async def account(self, keys: Keys) -> Account | None:
+    async def account(self, keys: AccountKeys) -> Account | None:
         found = await self._access.ask(lambda c: find(c, keys))
         return found[0] if found else None
 

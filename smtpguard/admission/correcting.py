@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from smtpguard.admission.mailingverdict import MailingVerdict
 from smtpguard.admission.model import Admission, Item, Seen
 from smtpguard.admission.preapproval import alone
 from smtpguard.admission.record import Record
-from smtpguard.admission.standing import Standing
 from smtpguard.database.errors import PolicyMoved
 from smtpguard.gathering.gather import Gather, Gathered
 from smtpguard.guard.inforce import InForce
@@ -164,7 +164,7 @@ class Corrections:
                 live, counts=counts, maybe=maybe, freezes=(), approved=False, mailing=None, grants=(), astray=0
             )
             thought = plan.close(seen)
-            made = record.admission(Standing(verdict=_asking(thought, correction, names, in_force)), live)
+            made = record.admission(MailingVerdict(verdict=_asking(thought, correction, names, in_force)), live)
             if made.hold is None:
                 return made
             hold = made.hold

@@ -20,10 +20,10 @@ from smtpguard.admission import asking
 from smtpguard.admission.builtinrules import with_fixed
 from smtpguard.admission.dispose import Dispose
 from smtpguard.admission.fronted import is_plain, is_still, marks_of, only_recorded
+from smtpguard.admission.mailingverdict import is_by_sender, mailing_verdict
 from smtpguard.admission.model import Admission, ComparisonMissing, Item, Seen
 from smtpguard.admission.preapproval import Preapproval
 from smtpguard.admission.record import Record, refused_at_rcpt
-from smtpguard.admission.standing import is_by_sender, standing
 from smtpguard.counts.keys import persons
 from smtpguard.database.errors import Busy, ContentMissing, Full, Gone, LedgerError, PolicyMoved, PolicyUnreadable
 from smtpguard.freezes.service import FRESH_SECONDS, GateWatch
@@ -37,7 +37,7 @@ from smtpguard.lists.recipients import Classified
 from smtpguard.mail import reply
 from smtpguard.mail.envelope import Envelope, Session
 from smtpguard.mail.transaction import Fence, Onward, Recalled, RefusedRecipient, Transaction
-from smtpguard.mailings.differing import Approved
+from smtpguard.mailings.differences import Approved
 from smtpguard.mailings.model import Grant
 from smtpguard.mailings.slotlearning import learn
 from smtpguard.mailings.slots import Template
@@ -319,7 +319,9 @@ class Intake:
 
         def step(live: Seen) -> Admission:
             verdict = with_fixed(plan.close(live), gathered, live, streams)
-            return record.admission(standing(verdict, gathered, live, self._term), live, plan.stops(verdict, live))
+            return record.admission(
+                mailing_verdict(verdict, gathered, live, self._term), live, plan.stops(verdict, live)
+            )
 
         return step
 

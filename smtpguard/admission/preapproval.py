@@ -11,9 +11,9 @@ import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
+from smtpguard.admission.mailingverdict import MailingVerdict
 from smtpguard.admission.model import Admission, Item, Seen
 from smtpguard.admission.record import Record
-from smtpguard.admission.standing import Standing
 from smtpguard.gathering.gather import Gather, Gathered
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Ledger, PolicyInForce
@@ -90,7 +90,7 @@ class Preapproval:
         def step(live: Seen) -> Admission:
             counts, maybe = alone(plan.asks, gathered)
             thought = plan.close(replace(live, counts=counts, maybe=maybe, freezes=(), approved=False, mailing=None))
-            return record.admission(Standing(verdict=_asking(thought, known, in_force)), live)
+            return record.admission(MailingVerdict(verdict=_asking(thought, known, in_force)), live)
 
         item = Item(
             id=transaction.id,

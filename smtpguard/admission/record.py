@@ -13,16 +13,16 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from smtpguard.admission.asking import Writer, writer_of
-from smtpguard.admission.model import Admission, ComparisonMissing, Seen
-from smtpguard.admission.recorded import CONFIRMED, DECIDED, FACTS, REJECTED, REPLY, WAITING
-from smtpguard.admission.standing import (
-    Standing,
+from smtpguard.admission.mailingverdict import (
+    MailingVerdict,
     grown,
     is_anothers_letter,
     is_by_sender,
     is_for_others,
     refused_by,
 )
+from smtpguard.admission.model import Admission, ComparisonMissing, Seen
+from smtpguard.admission.recorded import CONFIRMED, DECIDED, FACTS, REJECTED, REPLY, WAITING
 from smtpguard.counts.keys import as_journalled
 from smtpguard.gathering.gather import Gathered
 from smtpguard.gathering.streams import Watched, exceeded
@@ -70,7 +70,7 @@ class Record:
     asked: tuple[Ask, ...] = ()
     correction: Correction | None = None
 
-    def admission(self, stands: Standing, live: Seen, stops: tuple[Ask, ...] = ()) -> Admission:
+    def admission(self, stands: MailingVerdict, live: Seen, stops: tuple[Ask, ...] = ()) -> Admission:
         """Build what is written. If a live hold, or one released just now, has the same content and envelope, the
         message is a retry of that hold; a void one waits again. A copy of held content is stored under the primary
         hold. ``stops``: the conversations that rest from now on, whatever happens to this message."""
@@ -199,7 +199,7 @@ class Record:
             generation=live.generation,
         )
 
-    def _hold(self, stands: Standing, live: Seen) -> Hold:
+    def _hold(self, stands: MailingVerdict, live: Seen) -> Hold:
         verdict = stands.verdict
         gathered, transaction = self.gathered, self.gathered.transaction
         reading = gathered.reading if isinstance(gathered.reading, Reading) else None

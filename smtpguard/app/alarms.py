@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from smtpguard.app import policyfile
-from smtpguard.app.alarmways import FileMemory, Organization, Ways
+from smtpguard.app.alarmchannels import AlarmChannels, FileMemory, Organization
 from smtpguard.app.certificates import ends
 from smtpguard.app.clock import SystemClock
 from smtpguard.app.files import CannotStart, make_state
@@ -30,15 +30,15 @@ from smtpguard.database.errors import LedgerError, Unavailable
 from smtpguard.guard.ports import Clock
 from smtpguard.lists.indexcache import State
 from smtpguard.lists.registry import Registry
-from smtpguard.observe import watching as store_watching
-from smtpguard.observe.alarms.conditions import CalledRule, Seen, Standing
+from smtpguard.observe import figures as store_watching
+from smtpguard.observe.alarms.conditions import CalledRule, FreezeOfAll, Seen
 from smtpguard.observe.alarms.rounds import Memory, Rounds
 from smtpguard.observe.alarms.rows import Alarmed
-from smtpguard.observe.told import RaisedAlarm
+from smtpguard.observe.cursor import RaisedAlarm
 from smtpguard.policy.freezing import PUT_BACK, Gate, Selector
 from smtpguard.processes.numbers import PUT_OFF, Said
 from smtpguard.processes.part import Part
-from smtpguard.processes.standing import Tree, trees
+from smtpguard.processes.statusfile import Tree, trees
 from smtpguard.store.store import Store
 from smtpguard.wire.handshake import open_connection
 from smtpguard.wire.relay import RelayUnavailable
@@ -138,9 +138,9 @@ class Looking:
         async with asyncio.timeout(STORE_SECONDS):
             return await self._file.look()
 
-    def _frozen(self, gate: Gate, now: datetime) -> tuple[Standing, ...]:
+    def _frozen(self, gate: Gate, now: datetime) -> tuple[FreezeOfAll, ...]:
         return tuple(
-            Standing(since=f.at, by=f.by, reason=f.reason, put_back=f.reason == PUT_BACK)
+            FreezeOfAll(since=f.at, by=f.by, reason=f.reason, put_back=f.reason == PUT_BACK)
             for f in gate.freezes
             if f.selector is Selector.ALL and (f.until is None or now < f.until)
         )
@@ -239,7 +239,7 @@ class Alarms(Part):
         except CannotStart as e:
             log.error("alarms are not signed: %s", e)
             sign = None
-        ways = Ways(self._settings, lambda: self._organization, sign)
+        ways = AlarmChannels(self._settings, lambda: self._organization, sign)
         self._undo.push_async_callback(ways.sender.close)
         self._rounds = Rounds(
             shared=self._shared,

@@ -18,7 +18,7 @@ from smtpguard.guard.ports import Clock
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.event import Event, Kind
 from smtpguard.observe import log as lines
-from smtpguard.observe.told import Place
+from smtpguard.observe.cursor import Cursor
 from smtpguard.observe.webhooks.rows import Cursors
 
 log = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ class AuditFollower:
         for entry, clear in news.entries:
             with contextlib.suppress(Exception):  # a log that cannot be written must not block the next lines
                 self._tell(_event(entry, clear))
-        await self._cursors.settle(NAME, Place(told=news.through, lease=leased.lease))
+        await self._cursors.settle(NAME, Cursor(told=news.through, lease=leased.lease))
         return len(news.entries)
 
 

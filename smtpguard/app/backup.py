@@ -43,7 +43,7 @@ from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.database.batch import read_head
 from smtpguard.database.engine import file_of
-from smtpguard.database.files import Chamber
+from smtpguard.database.files import FairLock
 from smtpguard.database.migrate import SchemaError
 from smtpguard.database.schema import SCHEMA
 from smtpguard.journal.checkpoint import parse
@@ -446,7 +446,7 @@ def _swap(database: Path, restored: Path) -> Path | None:
     aside = None
     with ExitStack() as locked:
         if database.exists():
-            chamber = Chamber(database)
+            chamber = FairLock(database)
             locked.callback(chamber.close)
             chamber.enter()
             locked.callback(chamber.leave)

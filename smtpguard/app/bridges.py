@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
+from smtpguard.config.fields import Network
 from smtpguard.config.listeners import network_text
-from smtpguard.config.places import Network
 
 _ROUTES = Path("/proc/net/route")
 _IN_CONTAINER = (Path("/.dockerenv"), Path("/run/.containerenv"))

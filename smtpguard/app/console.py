@@ -13,7 +13,7 @@ from functools import partial
 
 from smtpguard.admission.correcting import Corrections
 from smtpguard.app import mentions, policyfile
-from smtpguard.app.alarmed import standing, take
+from smtpguard.app.activealarms import standing, take
 from smtpguard.app.certificates import Renewals, of_console
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.eventlog import EventLog
@@ -29,8 +29,8 @@ from smtpguard.app.signatures import dkim_verifier
 from smtpguard.app.webserver import Server, configured
 from smtpguard.config.settings import Settings
 from smtpguard.console.app import build
-from smtpguard.console.desk import ConsoleServices, Guide
 from smtpguard.console.ports import OtherFile, Waits
+from smtpguard.console.services import ConsoleServices, Guide
 from smtpguard.database.errors import LedgerError
 from smtpguard.freezes.service import Freezes, GateWatch
 from smtpguard.gathering.gather import Gather

@@ -14,14 +14,14 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
-from smtpguard.accounts.model import Keys
+from smtpguard.accounts.model import AccountKeys
 from smtpguard.accounts.rows import People
 from smtpguard.app import auditfollower, hooks
 from smtpguard.app.certificates import Renewals, of_relay
 from smtpguard.app.clock import SystemClock, host_name, ids
 from smtpguard.app.eventlog import EventLog
 from smtpguard.app.files import CannotStart, installation_secret, make_state
-from smtpguard.app.freshness import Freshness
+from smtpguard.app.listrefresh import ListRefresh
 from smtpguard.app.memberships import Memberships, read_by
 from smtpguard.app.mentions import Feeds
 from smtpguard.app.policies import Following
@@ -81,7 +81,7 @@ class Deliverer(Part):
         self._pool = pool = relay_pool(settings, self.places)
         self._undo.push_async_callback(pool.close)
         self._renewals.watch(of_relay(settings), pool.context)
-        desk = _Desk(settings, self._policies)
+        desk = _StationeryCache(settings, self._policies)
         try:
             desk()
         except BadAddress as e:
@@ -104,7 +104,7 @@ class Deliverer(Part):
             syslog = Syslog(settings.audit.syslog, name, clock)
             self._undo.push_async_callback(syslog.close)
             self._syslog = Sending(self._store, clock, SYSLOG, "the syslog server", syslog)
-        self._freshness = Freshness(settings, self._policies, self._digester, self._store, clock)
+        self._freshness = ListRefresh(settings, self._policies, self._digester, self._store, clock)
         read = read_by(settings.policy.parent, settings.delimiters)
         self._memberships = Memberships(self._policies, self._store, clock, read)
         self._freezes = Freezes(self._store, clock, new_id=ids(), thaw_hook=settings.thaw_hook)
@@ -210,7 +210,7 @@ class Deliverer(Part):
             await asyncio.sleep(0.05)
 
 
-class _Desk:
+class _StationeryCache:
     """Caches the stationery of the policy in force. If that policy cannot be read, the stationery of the settings
     alone."""
 
@@ -294,7 +294,7 @@ def _language_of(people: People) -> Callable[[str], Awaitable[str]]:
 
     async def chosen(address: str) -> str:
         try:
-            account = await people.account(Keys(address=address))
+            account = await people.account(AccountKeys(address=address))
         except LedgerError:
             return ""
         return account.language if account is not None else ""

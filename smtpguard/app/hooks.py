@@ -10,10 +10,10 @@ from smtpguard.config.web import Webhook
 from smtpguard.database.errors import LedgerError
 from smtpguard.guard.ports import PolicyInForce
 from smtpguard.observe.webhooks.chat import Format
+from smtpguard.observe.webhooks.delivery import Clock, Dispatcher, Hook
 from smtpguard.observe.webhooks.payload import Allowed, Topic
 from smtpguard.observe.webhooks.rows import Cursors
 from smtpguard.observe.webhooks.sending import Sender
-from smtpguard.observe.webhooks.telling import Clock, Hook, Teller
 from smtpguard.store.store import Store
 
 SHORTEST_SECRET = 16
@@ -26,13 +26,13 @@ def teller(
     clock: Clock,
     *,
     sender: Sender | None = None,
-) -> Teller | None:
+) -> Dispatcher | None:
     """None if there are no webhooks. Raises CannotStart if a secret cannot be used."""
     if not settings.webhooks:
         return None
     url = settings.console.url.rstrip("/") if settings.console else ""
     hooks = [_hook(wanted, policies, url) for wanted in settings.webhooks]
-    return Teller(hooks, Cursors(store), sender or Sender(), clock)
+    return Dispatcher(hooks, Cursors(store), sender or Sender(), clock)
 
 
 def unreachable(error: Exception) -> bool:

@@ -17,7 +17,7 @@ from smtpguard.config.settings import MilterListener, Settings
 from smtpguard.processes.numbers import Said
 from smtpguard.processes.part import Part
 from smtpguard.wire.listener import Limits
-from smtpguard.wire.milter.letter import MilterSettings
+from smtpguard.wire.milter.message import MilterSettings
 from smtpguard.wire.milter.reception import MilterReception
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from ipaddress import ip_address
 
 from smtpguard.app.bypasses import SECONDS, SOMEBODY, ask_as_stranger
 from smtpguard.app.finding import Finding, State
-from smtpguard.config.places import is_this_machine
+from smtpguard.config.fields import is_this_machine
 from smtpguard.config.settings import MilterListener, Settings, SmtpListener
 from smtpguard.mail.client import within
 from smtpguard.wire.milter.codec import encode

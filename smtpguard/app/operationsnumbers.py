@@ -27,10 +27,10 @@ from smtpguard.guard.ports import Clock
 from smtpguard.lists.indexcache import State
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.report import latest
-from smtpguard.observe import watching as store_watching
+from smtpguard.observe import figures as store_watching
+from smtpguard.observe.figures import Waiting
 from smtpguard.observe.metrics.table import Numbers, Spread
 from smtpguard.observe.metrics.tally import Tally
-from smtpguard.observe.watching import Waiting
 from smtpguard.outbox.asking import SETTLED_WITHIN
 from smtpguard.policy.freezing import PUT_BACK, Selector
 from smtpguard.policy.parse import Policy

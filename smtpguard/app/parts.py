@@ -16,7 +16,7 @@ from smtpguard.config.settings import Settings
 from smtpguard.database.errors import LedgerError, Unusable
 from smtpguard.observe import log
 from smtpguard.processes import part, supervisor
-from smtpguard.processes.places import Allowance
+from smtpguard.processes.relayconnections import Allowance
 
 _WEB = frozenset({"console", "metrics"})
 _COLLECT = (10_000, 20, 20)

@@ -23,17 +23,17 @@ from smtpguard.config.web import Console
 from smtpguard.console.api.entry import Services as ApiServices
 from smtpguard.console.api.routes import routes
 from smtpguard.console.api.tokens import Tokens
-from smtpguard.console.desk import ConsoleServices
 from smtpguard.console.people.absent import Absent
 from smtpguard.console.people.administering import Administering
 from smtpguard.console.people.factors import Factors
-from smtpguard.console.people.middleware import Doorway, Place
+from smtpguard.console.people.middleware import ConsoleMiddleware, Site
 from smtpguard.console.people.oidc import Provider, Trusted
 from smtpguard.console.people.pages import Pages, Services
 from smtpguard.console.people.passwords import Passwords
 from smtpguard.console.people.ratelimit import RateLimit
 from smtpguard.console.people.sessions import WRITE_SECONDS, Lifetimes, Sessions
 from smtpguard.console.people.signing import Signing
+from smtpguard.console.services import ConsoleServices
 from smtpguard.database.errors import LedgerError
 from smtpguard.guard.ports import Clock
 from smtpguard.holds.links import Links
@@ -52,7 +52,7 @@ class Front:
     routes: tuple[BaseRoute, ...]
     sessions: Sessions
     people: People
-    place: Place
+    place: Site
     provider: Provider | None
 
     async def run(self) -> None:
@@ -118,7 +118,7 @@ def front(
         )
     )
     door = Middleware(
-        Doorway,
+        ConsoleMiddleware,
         place=place,
         sessions=sessions,
         links=Links(secret),
@@ -153,18 +153,18 @@ def api(
     return routes(ApiServices(desk=desk, tokens=tokens, verify=lambda: store.journal.audit(socket.gethostname())))
 
 
-def where(console: Console, port: int) -> Place:
+def where(console: Console, port: int) -> Site:
     """The console's address for browsers. Without a url in the settings: its listening address, and on this machine its
     names."""
     if console.url:
-        return Place(url=console.url.rstrip("/"), proxies=console.proxies)
+        return Site(url=console.url.rstrip("/"), proxies=console.proxies)
     scheme = "https" if console.tls is not None else "http"
     hosts = frozenset(f"{name}:{port}" for name in ("localhost", "127.0.0.1", "[::1]"))
     shown = f"[{console.address}]" if ":" in console.address else console.address
-    return Place(url=f"{scheme}://{shown}:{port}", hosts=hosts, proxies=console.proxies)
+    return Site(url=f"{scheme}://{shown}:{port}", hosts=hosts, proxies=console.proxies)
 
 
-def _provider(console: Console, place: Place, clock: Clock, secret: bytes) -> Provider | None:
+def _provider(console: Console, place: Site, clock: Clock, secret: bytes) -> Provider | None:
     wanted = console.oidc
     if wanted is None:
         return None

@@ -21,7 +21,7 @@ from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 
 if TYPE_CHECKING:
-    from smtpguard.guard.policies import Standing
+    from smtpguard.guard.policies import CurrentPolicy
     from smtpguard.store.store import Store
 
 
@@ -76,7 +76,7 @@ class Look:
     differed from the policy in force."""
 
     file: PolicyFile
-    standing: Standing
+    standing: CurrentPolicy
     unreadable: str = ""
     started_beside: bool = False
 
@@ -146,7 +146,7 @@ def look_before_upgrade(settings: Settings) -> Look | None:
     return looked(settings, standing, documents) if standing.sha256 else None
 
 
-def looked(settings: Settings, standing: Standing, documents: Mapping[str, bytes]) -> Look:
+def looked(settings: Settings, standing: CurrentPolicy, documents: Mapping[str, bytes]) -> Look:
     """``documents``: of the policy in force, {} if they are lost. Reads the files of this host."""
     problem = ""
     try:

@@ -14,8 +14,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from smtpguard.admission.mailingverdict import OF_REACH
 from smtpguard.admission.recorded import WAITING, Recorded
-from smtpguard.admission.standing import OF_REACH
 from smtpguard.policy.counted import COUNTED
 from smtpguard.policy.facts import OF_LETTERS
 

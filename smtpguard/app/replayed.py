@@ -2,7 +2,7 @@
 
 The engine gets the recorded facts (``RuleSet.bounds``); an unknown fact leaves its rules pending. So each message has a
 certain result or a set of possible ones. What no policy declares is taken as recorded. Where the verdict within the
-mailing depends on something unknown, every possible answer is tried (admission.standing.course). The policy counts as
+mailing depends on something unknown, every possible answer is tried (admission.mailingverdict.mailing_effect). The policy counts as
 in force from the first message on. Messages come in their order, since a hold or a rejection affects the following
 ones. A mailing that was never held counts as waiting, since the decision of its approvers cannot be known.
 """
@@ -17,8 +17,8 @@ from itertools import product
 from typing import NamedTuple
 
 from smtpguard.admission.builtinrules import WANTED, fixed
+from smtpguard.admission.mailingverdict import NEVER_COVERED, MailingEffect, mailing_effect
 from smtpguard.admission.recorded import ANY, CONFIRMED, NOT_KEPT, OLD, REJECTED, WAITING, Recorded
-from smtpguard.admission.standing import NEVER_COVERED, Course, course
 from smtpguard.app.replaydiff import WHY, CompiledPolicy, PolicyDiff
 from smtpguard.app.replaydrift import Divergence
 from smtpguard.gathering.streams import FACT as OF_STREAMS
@@ -27,10 +27,10 @@ from smtpguard.policy.condition import NO, UNKNOWN, YES, Answer
 from smtpguard.policy.counted import APPROVED, COUNTED
 from smtpguard.policy.facts import FACTS, OF_MAILINGS, Count, Part, Type, Unknown, Value, Within
 from smtpguard.policy.freezing import FREEZE
+from smtpguard.policy.rate import LONGEST_SECONDS
 from smtpguard.policy.rule import ASKED, AUTOMATIC, IN_DOUBT, STAGES, STREAM, WAITS, Rule
 from smtpguard.policy.stopping import REPLIES
 from smtpguard.policy.verdict import Action, Mode
-from smtpguard.policy.window import LONGEST_SECONDS
 
 COPIES = "copies"
 """Other copies of the same mailing, which may wait: a verdict depends on them beside facts."""
@@ -55,7 +55,7 @@ class Effect(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Perhaps:
+class PossibleHit:
     """A rule that may hit. ``doubts``: the facts that it depends on, and why each is unknown."""
 
     rule: Rule
@@ -68,20 +68,20 @@ class Perhaps:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Thought:
+class Judgement:
     """``actions``: all possible ones; one if it is certain. ``rules``: those that certainly hit. ``perhaps``: those
     that may. ``hangs``: the facts, COPIES or PEOPLE that ``actions`` depend on, and why each is unknown."""
 
     actions: frozenset[Action]
     rules: Mapping[str, Effect]
-    perhaps: tuple[Perhaps, ...] = ()
+    perhaps: tuple[PossibleHit, ...] = ()
     hangs: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def certain(self) -> bool:
         return len(self.actions) == 1
 
-    def doubts_like(self, other: Thought) -> bool:
+    def doubts_like(self, other: Judgement) -> bool:
         """Whether both depend on the same answers to the same questions about what was not kept. Then both give the
         same result, whatever the answers are."""
         mine, its = (
@@ -101,7 +101,7 @@ class Thought:
         )
 
 
-def recorded(message: Recorded, then: CompiledPolicy | None) -> Thought:
+def recorded(message: Recorded, then: CompiledPolicy | None) -> Judgement:
     """The recorded result under the policy of then."""
     by_mode = ((message.observed, Mode.OBSERVE), (message.approved, Mode.APPROVED), (message.enforced, Mode.ENFORCE))
     rules = {
@@ -109,7 +109,7 @@ def recorded(message: Recorded, then: CompiledPolicy | None) -> Thought:
         for names, mode in by_mode
         for rule in sorted(names)
     }
-    return Thought(actions=frozenset({message.action}), rules=rules)
+    return Judgement(actions=frozenset({message.action}), rules=rules)
 
 
 class Replay:
@@ -119,14 +119,14 @@ class Replay:
         self.ground = ground
         self._trail = Divergence(copies=copies)
 
-    def judge(self, message: Recorded, shift: PolicyDiff) -> Thought:
+    def judge(self, message: Recorded, shift: PolicyDiff) -> Judgement:
         """``shift``: from the policy that it was decided under to this one."""
         if ASKED in message.enforced:  # a preapproval, which is held whatever the rules say
             return recorded(message, shift.then)
         answers = _Answers(self.ground, shift, self._trail, message)
         case = _Case(self.ground, shift, self._trail, message, answers)
         self._remember(case)
-        return Thought(
+        return Judgement(
             actions=frozenset(case.actions),
             rules={hit.rule: Effect(hit.mode, hit.action) for hit in answers.least.hits},
             perhaps=answers.perhaps,
@@ -171,10 +171,10 @@ class _Answers:
         self.least = bounds.least
         """The verdict with only the rules that certainly hit."""
         hits = {hit.rule for hit in self.least.hits}
-        doubted = [Perhaps(rule, self._doubts(rule, values)) for rule in bounds.pending]
+        doubted = [PossibleHit(rule, self._doubts(rule, values)) for rule in bounds.pending]
         known = hits | {one.rule.rule_id for one in doubted}
         doubted += [
-            Perhaps(rule, {REPLIES: RESTED})
+            PossibleHit(rule, {REPLIES: RESTED})
             for rule in rules.rules
             if rule.stop_seconds and rule.rule_id not in known and self._may_rest(rule, values)
         ]
@@ -482,19 +482,19 @@ class _Case:
         holds, covers = self._may_wait(nobody, waits), self._covers(action) if granted else _NO
         for wait, cover in product(holds, covers):
             beside = bool(message.streams) or (nobody and not wait)
-            taken = course(
+            taken = mailing_effect(
                 action, beside=beside, refused=partial(bool, refused), covered=partial(bool, cover), waits=wait
             )
             match taken:
-                case Course.PASSES:
+                case MailingEffect.PASSES:
                     found.add(Action.RELAY)
-                case Course.REFUSED:
+                case MailingEffect.REFUSED:
                     found.add(Action.REJECT)
-                case Course.COVERED:
+                case MailingEffect.COVERED:
                     found |= self._in_turn()
-                case Course.WAITS:
+                case MailingEffect.WAITS:
                     found.add(Action.CONFIRM if message.action is Action.CONFIRM else Action.HOLD)
-                case Course.OWN:
+                case MailingEffect.OWN:
                     found.add(action)
         if len(found) > 1:
             fact, why = (COPIES, HELD_TOO) if len(holds) > 1 else (PEOPLE, "they may have allowed it")

@@ -17,7 +17,7 @@ from smtpguard.app.explaining import indexed
 from smtpguard.app.files import parse_policy
 from smtpguard.app.lists import built_registry
 from smtpguard.app.replaydiff import CompiledPolicy, PolicyDiff
-from smtpguard.app.replayed import Replay, Thought, recorded
+from smtpguard.app.replayed import Judgement, Replay, recorded
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.guard.inforce import InForce
@@ -32,8 +32,8 @@ class Compared:
     """One message: the result under the policy in force (recorded if it was in force then), and under the other one."""
 
     message: Recorded
-    was: Thought
-    will: Thought
+    was: Judgement
+    will: Judgement
 
 
 @dataclass(slots=True)

@@ -20,14 +20,14 @@ from functools import partial
 from smtpguard import __version__
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.files import CannotStart, parse_policy, store_url
+from smtpguard.app.listsyncs import first_time
+from smtpguard.app.policychange import Proposal, propose, put
 from smtpguard.app.policyfile import PolicyFile, compare, unreadable
-from smtpguard.app.putting import Proposal, propose, put
 from smtpguard.app.services import opened
-from smtpguard.app.synced import first_time
 from smtpguard.config.documents import digest, policy_documents
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
-from smtpguard.counts.recalling import Letter, recall
+from smtpguard.counts.backfill import PastMessage, recall
 from smtpguard.database.errors import PolicyMoved
 from smtpguard.database.migrate import is_current
 from smtpguard.journal.chain import Clear, Entry
@@ -164,7 +164,7 @@ async def _from_file(store: Store, settings: Settings, digester: Digester, named
     return proposal
 
 
-def _letter(digester: Digester, verdict: Entry, clear: Clear) -> Letter | None:
+def _letter(digester: Digester, verdict: Entry, clear: Clear) -> PastMessage | None:
     """Who wrote to whom, if it was a letter that went to customers."""
     data, written = verdict.data, clear.get("from")
     if not written or data.get("looks") == "mailing" or data.get("streams") or not data["counts"]["customers"]:
@@ -175,7 +175,7 @@ def _letter(digester: Digester, verdict: Entry, clear: Clear) -> Letter | None:
             people.append(digester.of(Address.parse(text)))
         except BadAddress:
             continue
-    return Letter(sender=written[0], people=people, message_id="".join(clear.get("message_id", ())[:1]))
+    return PastMessage(sender=written[0], people=people, message_id="".join(clear.get("message_id", ())[:1]))
 
 
 def _event(kind: Kind, by: str, data: Mapping[str, object]) -> Event:

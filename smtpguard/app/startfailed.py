@@ -17,15 +17,15 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from smtpguard.app.alarmways import FileMemory, Organization, Ways
+from smtpguard.app.alarmchannels import AlarmChannels, FileMemory, Organization
 from smtpguard.app.files import CannotStart
 from smtpguard.config.settings import Settings
 from smtpguard.lists.ownership import hand_over
 from smtpguard.observe.alarms.conditions import BY_NAME, Alarm, Seen, raised
 from smtpguard.observe.alarms.rounds import AGAIN, AlarmMessage, Phase
-from smtpguard.observe.told import RaisedAlarm
+from smtpguard.observe.cursor import RaisedAlarm
 from smtpguard.processes.notify import Notifier
-from smtpguard.processes.standing import trees
+from smtpguard.processes.statusfile import trees
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ async def _tell(settings: Settings, alarm: Alarm, here: Failing, now: datetime) 
         sign = signer(settings)
     except (CannotStart, OSError):
         sign = None
-    ways = Ways(settings, Organization, sign)
+    ways = AlarmChannels(settings, Organization, sign)
     phase = Phase.BEGINS if here.told is None else Phase.LASTS
     Notifier().not_yet(2 * TELL_SECONDS)
     try:

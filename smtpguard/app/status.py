@@ -14,8 +14,8 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from smtpguard import __version__
+from smtpguard.app.alarmchannels import FileMemory
 from smtpguard.app.alarms import Looking, absent, probed, relay_says
-from smtpguard.app.alarmways import FileMemory
 from smtpguard.app.certificates import ends
 from smtpguard.app.clock import SystemClock
 from smtpguard.app.files import CannotStart
@@ -25,19 +25,19 @@ from smtpguard.app.startfailed import failing
 from smtpguard.app.storestatus import hidden
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
-from smtpguard.counts.recalling import known_since
+from smtpguard.counts.backfill import known_since
 from smtpguard.database.errors import LedgerError
 from smtpguard.database.schema import checkpoint
 from smtpguard.journal.chain import instant
 from smtpguard.journal.checkpoint import Checkpoint, parse
 from smtpguard.lists.indexcache import State
-from smtpguard.observe import watching
+from smtpguard.observe import figures
 from smtpguard.observe.alarms.conditions import BY_NAME, Alarm, Found, Seen, raised
 from smtpguard.observe.alarms.rows import Alarmed
-from smtpguard.observe.told import RaisedAlarm
+from smtpguard.observe.cursor import RaisedAlarm
 from smtpguard.outbox.asking import SETTLED_WITHIN
 from smtpguard.policy.freezing import Freeze
-from smtpguard.processes.standing import Tree, trees
+from smtpguard.processes.statusfile import Tree, trees
 
 STORE_SECONDS = 20.0
 RELAY_SECONDS = 30.0
@@ -54,7 +54,7 @@ class Status:
     alarms: list[tuple[Alarm, datetime | None]] = field(default_factory=list)
     policy: dict[str, Any] | None = None
     freezes: list[Freeze] | None = None
-    waiting: watching.Waiting | None = None
+    waiting: figures.Waiting | None = None
     relay: dict[str, Any] | None = None
     store: dict[str, Any] | None = None
     lists: list[dict[str, Any]] | None = None
@@ -158,7 +158,7 @@ async def _store(settings: Settings, found: Status) -> Seen | None:
             found.store |= {"answers": True, "put_back": seen.put_back or None, "alarms": await Alarmed(store).known()}
             found.store["fronts_aside"] = [str(file) for file in store.journal.fronts_aside()]
             found.waiting = await store.ask(
-                lambda c: watching.look(c, found.at, near=NEAR, settled_within=SETTLED_WITHIN)
+                lambda c: figures.look(c, found.at, near=NEAR, settled_within=SETTLED_WITHIN)
             )
             found.freezes = list(found.waiting.freezes)
             found.checkpoint = _checkpoint_row(await store.ask(_newest_checkpoint))

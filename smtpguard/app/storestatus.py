@@ -19,7 +19,7 @@ from smtpguard.app.services import opened
 from smtpguard.app.undeclared import undeclared
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
-from smtpguard.counts.recalling import known_since
+from smtpguard.counts.backfill import known_since
 from smtpguard.database.engine import file_of
 from smtpguard.database.errors import LedgerError
 from smtpguard.database.migrate import Newer, SchemaError

@@ -16,7 +16,7 @@ from smtpguard.cli.context import Context, NotFine
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.fate import Message
-from smtpguard.journal.terms import queue_ids
+from smtpguard.journal.searchindex import queue_ids
 
 MOST = 50
 

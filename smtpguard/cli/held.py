@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from smtpguard.cli.bulk import Filter, agreed, failures, filters, meant
 from smtpguard.cli.context import CannotRun, Context, NotFine, as_line
-from smtpguard.cli.several import Filter, agreed, failures, filters, meant
 from smtpguard.cli.shown import (
     all_at_once,
     goes_out,
@@ -35,8 +35,8 @@ from smtpguard.cli.shown import (
     tell,
     voters,
 )
-from smtpguard.holds import covering
-from smtpguard.holds.covering import BEGINNING, Coverage
+from smtpguard.holds import coverage
+from smtpguard.holds.coverage import BEGINNING, Coverage
 from smtpguard.holds.effects import MOST_LETTERS, AtOnce, at_once
 from smtpguard.holds.model import Choice, Hold, Refused, State, missing
 from smtpguard.holds.service import Decided, Seen
@@ -139,7 +139,7 @@ def show(context: Context, hold_id: str, content: bool, as_json: bool) -> None:
         else:
             purposes, history = services.policies.current().purposes(), await _history(services, hold)
             own, frozen = (await services.store.holds.outgoing(hold_id)).own, await _frozen(services, hold)
-            covers = covering.said(await _covered(services, hold)) if hold.state is State.WAITING else ()
+            covers = coverage.said(await _covered(services, hold)) if hold.state is State.WAITING else ()
             letters = await _letters(context, services, hold)
             tell(hold, _left(services, hold), history, purposes, frozen, _whole(services, hold), own, covers, letters)
 
@@ -467,7 +467,7 @@ async def _known(services: Services, hold: Hold) -> dict[str, Any]:
 async def _covered(services: Services, hold: Hold) -> Coverage:
     """What its approval would cover."""
     lead = await _hold(services, hold.lead) if hold.lead else hold
-    return covering.covered(lead, await services.approvals.learned(lead.hold_id))
+    return coverage.covered(lead, await services.approvals.learned(lead.hold_id))
 
 
 async def _letters(context: Context, services: Services, hold: Hold) -> list[dict[str, Any]]:
@@ -537,7 +537,7 @@ def _said(
         click.echo(f"{hold.hold_id}: the vote is {vote}. It needs {left}, and has {voters(hold)}.")
     else:
         click.echo(f"{hold.hold_id}: {leaves(hold) or hold.state.value}{_how(done)}")
-        for sentence in covering.said(covers) if covers is not None else ():
+        for sentence in coverage.said(covers) if covers is not None else ():
             click.echo(f"  {plain(sentence)}")
 
 

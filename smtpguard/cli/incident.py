@@ -14,10 +14,10 @@ from smtpguard.cli.context import CannotRun, Context, NotFine
 from smtpguard.cli.incidentmaking import making
 from smtpguard.cli.incidentwords import ack, authority, aware, draft, write
 from smtpguard.cli.times import moment
-from smtpguard.console.incident import Told, in_numbers, told
+from smtpguard.console.incident import ReportText, in_numbers, told
 from smtpguard.console.incidentrow import row
-from smtpguard.incidents.about import About
-from smtpguard.incidents.preserving import Preserved
+from smtpguard.incidents.preservation import Preserved
+from smtpguard.incidents.query import IncidentQuery
 from smtpguard.incidents.statement import FORMATS, MARKS, Part
 from smtpguard.journal.chain import microseconds
 from smtpguard.locale.catalogue import languages
@@ -83,7 +83,7 @@ def report(
     A message must match all that is given. Exit 1 if none does, or the journal is not whole. A report with names is journalled.
     """  # fmt: skip
     now = datetime.now(UTC)
-    asked = About(
+    asked = IncidentQuery(
         ids=frozenset(ids),
         lists=frozenset(lists),
         senders=frozenset(senders),
@@ -92,7 +92,7 @@ def report(
         until=None if until is None else microseconds(moment("--until", until, now)),
         whole=not alone,
     )
-    if asked == About(whole=not alone):
+    if asked == IncidentQuery(whole=not alone):
         raise click.UsageError("give an ID, --list, --sender, --subject, or --since")
 
     form = "json" if as_json or (context.json and form == "text") else form
@@ -223,7 +223,7 @@ def _give(content: bytes, output: Path | None) -> None:
         raise CannotRun(f"{output}: {error.strerror}") from None
 
 
-def _page(page: Told, said: Speech) -> Iterator[str]:
+def _page(page: ReportText, said: Speech) -> Iterator[str]:
     yield f"{page.title.upper()}, {page.made}"
     yield said("About: {what}", what=page.about)
     yield said("Proof: {what}", what=page.proof)

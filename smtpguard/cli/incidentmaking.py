@@ -8,11 +8,13 @@ from functools import partial
 from smtpguard.cli.audit import may_name, progress
 from smtpguard.cli.context import CannotRun, Context, NotFine
 from smtpguard.console.reporting import Made, NothingFits, make
-from smtpguard.incidents.about import About
+from smtpguard.incidents.query import IncidentQuery
 from smtpguard.incidents.report import TooMany
 
 
-async def making(context: Context, asked: About, now: datetime, *, names: bool, prove: bool, language: str) -> Made:
+async def making(
+    context: Context, asked: IncidentQuery, now: datetime, *, names: bool, prove: bool, language: str
+) -> Made:
     """Raises CannotRun and NotFine."""
     from smtpguard.app.lists import on_list
     from smtpguard.app.services import opened

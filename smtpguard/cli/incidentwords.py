@@ -11,10 +11,10 @@ import click
 from smtpguard.cli.context import CannotRun, Context, NotFine
 from smtpguard.cli.incidentmaking import making
 from smtpguard.cli.times import moment
-from smtpguard.console.ports import Standing
+from smtpguard.console.ports import ActiveAlarm
 from smtpguard.incidents import breach
-from smtpguard.incidents.about import About
 from smtpguard.incidents.breach import HOURS, Field
+from smtpguard.incidents.query import IncidentQuery
 from smtpguard.journal.event import Event
 from smtpguard.locale.catalogue import languages
 
@@ -105,7 +105,7 @@ def authority(context: Context, id: str, no_names: bool, language: str, as_json:
 
     now = datetime.now(UTC)
     made = context.run(
-        making(context, About(ids=frozenset([id])), now, names=not no_names, prove=False, language=language)
+        making(context, IncidentQuery(ids=frozenset([id])), now, names=not no_names, prove=False, language=language)
     )
     said = Speech(language)
     form = filled(made, told(made, said, context.user), said)
@@ -134,7 +134,9 @@ def draft(context: Context, id: str, audience: str, language: str, as_json: bool
     from smtpguard.locale.speech import Speech
 
     now = datetime.now(UTC)
-    made = context.run(making(context, About(ids=frozenset([id])), now, names=False, prove=False, language=language))
+    made = context.run(
+        making(context, IncidentQuery(ids=frozenset([id])), now, names=False, prove=False, language=language)
+    )
     said = Speech(language)
     text = drafted(audience, made, told(made, said), said).text
     if as_json or context.json:
@@ -153,8 +155,8 @@ def ack(context: Context, alarm: str | None, as_json: bool) -> None:
     ALARM is what its mail says, or a beginning of it that no other has. It is journalled. What lasts is sent again a day later.
     """
 
-    async def work() -> Sequence[Standing]:
-        from smtpguard.app.alarmed import standing, take
+    async def work() -> Sequence[ActiveAlarm]:
+        from smtpguard.app.activealarms import standing, take
         from smtpguard.app.services import opened
 
         settings = context.settings()

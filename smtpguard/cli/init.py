@@ -15,7 +15,8 @@ from typing import TypeVar
 
 import click
 
-from smtpguard.app.beginning import (
+from smtpguard.app.clock import host_name
+from smtpguard.app.firstsettings import (
     Answers,
     FirstList,
     Offered,
@@ -30,10 +31,9 @@ from smtpguard.app.beginning import (
     read_list,
     settings_text,
 )
-from smtpguard.app.clock import host_name
 from smtpguard.cli.context import CannotRun, Context
 from smtpguard.cli.offline import check
-from smtpguard.config.places import is_this_machine
+from smtpguard.config.fields import is_this_machine
 from smtpguard.wire.relay import RelayUnavailable
 
 T = TypeVar("T")

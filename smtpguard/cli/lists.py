@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from smtpguard.cli import standing
+from smtpguard.cli import liststatus
 from smtpguard.cli.context import CannotRun, Context, NotFine, sentence_of
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.expanding import Expander
@@ -77,7 +77,9 @@ def show(context: Context, names: Sequence[str], as_json: bool) -> None:
     settings, registry = context.settings(), _registry(context)
     infos = [_known(name, registry.lists) for name in names] or list(registry.lists.values())
     rows = [
-        standing.row(info, registry.standings[info.name], latest(indexes(settings), info.name), settings.policy.parent)
+        liststatus.row(
+            info, registry.standings[info.name], latest(indexes(settings), info.name), settings.policy.parent
+        )
         for info in infos
     ]
     if as_json or context.json:
@@ -87,15 +89,15 @@ def show(context: Context, names: Sequence[str], as_json: bool) -> None:
     if not rows:
         click.echo("The policy declares no lists.")
         return
-    for line in standing.table(rows, datetime.now(UTC)):
+    for line in liststatus.table(rows, datetime.now(UTC)):
         click.echo(line)
     if registry.expansions is not None and not names:
-        click.echo(standing.expansions(registry.expansions, datetime.now(UTC)))
+        click.echo(liststatus.expansions(registry.expansions, datetime.now(UTC)))
         expanding = latest(indexes(settings), EXPANSIONS)
         if expanding is not None and expanding.problem:
             click.echo(f"{EXPANSIONS}: {expanding.problem}", err=True)
     for row in rows:
-        for complaint in standing.complaints(row):
+        for complaint in liststatus.complaints(row):
             click.echo(complaint, err=True)
 
 
@@ -222,7 +224,7 @@ def _expander(context: Context) -> Expander:
 
 def _journal(context: Context, reports: Sequence[Report]) -> None:
     """Journal each index that was replaced, or could not be. Without a journal, before the first start, do nothing."""
-    from smtpguard.app.synced import journal
+    from smtpguard.app.listsyncs import journal
 
     said = [report for report in reports if report.news]
     if not said:
@@ -280,8 +282,8 @@ def _row(report: Report) -> dict[str, Any]:
         "rows": report.rows,
         "bad_rows": report.bad,
         "unmailed_rows": report.unmailed,
-        "first_bad": [standing.bad_row(row) for row in report.shown],
-        "sources": [standing.source_row(source) for source in report.sources],
+        "first_bad": [liststatus.bad_row(row) for row in report.shown],
+        "sources": [liststatus.source_row(source) for source in report.sources],
         "problem": report.problem or None,
         "at": report.at,
     }

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 
 from smtpguard.cli.shown import in_force, plain
-from smtpguard.holds import covering
-from smtpguard.holds.covering import Coverage
+from smtpguard.holds import coverage
+from smtpguard.holds.coverage import Coverage
 from smtpguard.mailings.model import Mailing, Tally
 from smtpguard.mailings.staging import At, Progress
 from smtpguard.policy.freezing import Freeze
@@ -101,7 +101,7 @@ def told(
             "Approved",
             f"{how}{by} at {grant.since:%Y-%m-%d %H:%M} UTC, for {most} {grant.people:,} people{to}, until {grant.until:%Y-%m-%d %H:%M} UTC{over}".strip(),
         )
-        for sentence in covering.said(covers[n]) if n < len(covers) else ():
+        for sentence in coverage.said(covers[n]) if n < len(covers) else ():
             yield from _named("Covers", plain(sentence))
     if (rejection := mailing.rejection) is not None:
         said = f": {rejection.sentence}" if rejection.sentence else ""

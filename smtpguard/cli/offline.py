@@ -17,8 +17,8 @@ from smtpguard.app.lists import people_of
 from smtpguard.app.policycheck import check_policy, readable, shown, warning
 from smtpguard.config.assembling import policy_document
 from smtpguard.config.documents import policy_documents
+from smtpguard.config.fields import is_public
 from smtpguard.config.listeners import MilterListener, SmtpListener, network_text, open_to_all
-from smtpguard.config.places import is_public
 from smtpguard.config.problem import Broken, Problem, Severity, ordered
 from smtpguard.config.settings import Settings, read_settings
 from smtpguard.config.yaml import Document, Place, load_yaml

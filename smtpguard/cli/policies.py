@@ -16,7 +16,7 @@ from smtpguard.config.documents import VOCABULARIES, policy_documents, shipped
 from smtpguard.config.problem import Broken
 
 if TYPE_CHECKING:
-    from smtpguard.app.putting import Agree, Proposal
+    from smtpguard.app.policychange import Agree, Proposal
     from smtpguard.guard.policies import Put
     from smtpguard.store.store import Store
 
@@ -174,7 +174,7 @@ def restore(context: Context, sha256: str, yes: bool, fail_on_warning: bool, as_
 
     The policy file on disk is not changed, and differs from then on; policy show SHA --output DIR writes the policy in force.
     """
-    from smtpguard.app import putting as app
+    from smtpguard.app import policychange as app
     from smtpguard.app.policyfile import compare
 
     settings = context.settings()

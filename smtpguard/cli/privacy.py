@@ -19,7 +19,7 @@ from smtpguard.mail.address import Address, BadAddress
 
 if TYPE_CHECKING:
     from smtpguard.lists.digest import Digester
-    from smtpguard.store.privacy import Kept, Whom
+    from smtpguard.store.privacy import Kept, Person
 
 _WORDS = {
     "entry": ("entry of the journal names them", "entries of the journal name them"),
@@ -137,11 +137,11 @@ def erase(context: Context, address: str, yes: bool, as_json: bool) -> None:
         click.echo(f"On the lists {', '.join(lists)}: erase it where they come from.")
 
 
-def _whom(address: str, digester: Digester) -> Whom:
-    from smtpguard.store.privacy import Whom
+def _whom(address: str, digester: Digester) -> Person:
+    from smtpguard.store.privacy import Person
 
     try:
-        return Whom(Address.parse(address.strip()), digester)
+        return Person(Address.parse(address.strip()), digester)
     except BadAddress:
         raise CannotRun(f"that is no address: {address}") from None
 

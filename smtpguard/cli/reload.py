@@ -15,7 +15,7 @@ import click
 from smtpguard.cli.context import Context, NotFine
 
 if TYPE_CHECKING:
-    from smtpguard.app.putting import Agree, Proposal
+    from smtpguard.app.policychange import Agree, Proposal
 
 yes = click.option("--yes", is_flag=True, help="Put it in force without asking, even if it holds less.")
 fail_on_warning = click.option("--fail-on-warning", is_flag=True, help="Change nothing if there is a warning: exit 1.")
@@ -31,7 +31,7 @@ def command(context: Context, yes: bool, fail_on_warning: bool, as_json: bool) -
 
     If anything may become looser, it is shown and you are asked; without a terminal, --yes is required.
     """
-    from smtpguard.app import putting as app
+    from smtpguard.app import policychange as app
 
     settings = context.settings()
 
@@ -54,7 +54,7 @@ def putting(
 ) -> Proposal | None:
     """``again``: the command to type if nobody could be asked. None if everything was reported already. Raises Exit if
     it is not in force."""
-    from smtpguard.app.putting import NotAgreed
+    from smtpguard.app.policychange import NotAgreed
     from smtpguard.config.problem import Broken
     from smtpguard.database.errors import PolicyMoved
 

@@ -56,7 +56,7 @@ class _Case:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Thought:
+class _Judgement:
     """The result of one policy for a message. ``rules``: those that take effect, and those that only observe."""
 
     action: str
@@ -64,7 +64,7 @@ class _Thought:
     policy_sha256: str
 
     @classmethod
-    def of(cls, verdict: Verdict) -> _Thought:
+    def of(cls, verdict: Verdict) -> _Judgement:
         rules = sorted(hit.rule + (" (observes)" if hit.mode is Mode.OBSERVE else "") for hit in verdict.hits)
         return cls(action=verdict.action.word, rules=tuple(rules), policy_sha256=verdict.policy_sha256)
 
@@ -76,8 +76,8 @@ class _Thought:
 class _Change:
     """The results of the policy in force, and of the file."""
 
-    was: _Thought
-    will: _Thought
+    was: _Judgement
+    will: _Judgement
 
     @property
     def moved(self) -> bool:
@@ -269,7 +269,7 @@ async def _replay(context: Context, files: Sequence[str], after: datetime | None
             except Exception as error:  # an error of one message must not stop the others
                 unread(one.name, why(error))
                 continue
-            change = _Change(was=_Thought.of(was.verdict), will=_Thought.of(will.verdict))
+            change = _Change(was=_Judgement.of(was.verdict), will=_Judgement.of(will.verdict))
             tally.add(change, str(one.reverse_path) if one.reverse_path is not None else "<>")
             if as_json:
                 context.say(_row(one, change))

@@ -18,12 +18,12 @@ import click
 
 from smtpguard.cli.audit import progress
 from smtpguard.cli.context import CannotRun, Context
-from smtpguard.cli.parting import Answer, Parted, Tally, hangs, labels
+from smtpguard.cli.differences import Answer, Difference, Tally, hangs, labels
 from smtpguard.cli.shown import plain
 from smtpguard.journal.event import Event, Kind
 
 if TYPE_CHECKING:
-    from smtpguard.app.replayed import Thought
+    from smtpguard.app.replayed import Judgement
     from smtpguard.app.replaying import Compared, Replaying
     from smtpguard.journal.scan import Progress
     from smtpguard.store.store import Store
@@ -80,10 +80,10 @@ async def _lines(context: Context, store: Store, walk: Replaying, asked: Asked) 
 
 async def _parted(
     walk: Replaying, asked: Asked, tally: Tally, moved: Progress | None = None
-) -> AsyncIterator[tuple[Compared, Parted]]:
+) -> AsyncIterator[tuple[Compared, Difference]]:
     """Yield the messages that the two policies decide differently, and add up all."""
     async for one in walk.passed(asked.since, asked.until or datetime.now(UTC), moved):
-        parted = Parted.of(one)
+        parted = Difference.of(one)
         tally.add(one, parted)
         if parted.answer is not Answer.SAME:
             yield one, parted
@@ -132,7 +132,7 @@ class _Examples:
             yield f"{shown:,} of {self._counts.total():,} are shown: --limit N or --all shows more"
 
 
-def _example(one: Compared, parted: Parted, *, names: bool) -> Iterator[str]:
+def _example(one: Compared, parted: Difference, *, names: bool) -> Iterator[str]:
     message = one.message
     people = f"to {message.total:,} recipient{'s' * (message.total != 1)}"
     if names and message.clear is not None:
@@ -144,7 +144,7 @@ def _example(one: Compared, parted: Parted, *, names: bool) -> Iterator[str]:
         yield from (f"    {what}: {why}" for what, why in hangs(one).items())
 
 
-def _row(one: Compared, parted: Parted, *, names: bool) -> dict[str, Any]:
+def _row(one: Compared, parted: Difference, *, names: bool) -> dict[str, Any]:
     """For programs."""
     message = one.message
     subject, sender = (next(iter(message.names(role)), None) if names else None for role in ("subject", "from"))
@@ -164,7 +164,7 @@ def _row(one: Compared, parted: Parted, *, names: bool) -> dict[str, Any]:
     }
 
 
-def _thought(thought: Thought) -> dict[str, Any]:
+def _thought(thought: Judgement) -> dict[str, Any]:
     """``action``: null if it is uncertain; then ``actions`` has all possible ones."""
     actions = [action.word for action in sorted(thought.actions)]
     return {

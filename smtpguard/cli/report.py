@@ -50,7 +50,7 @@ def command(given: click.Context, since: str, until: str | None, as_json: bool) 
         raise CannotRun(f"--until: {end:%Y-%m-%dT%H:%M} is not after --since, {begin:%Y-%m-%dT%H:%M}")
 
     async def work() -> tuple[Activity, Now]:
-        from smtpguard.app.alarmed import standing
+        from smtpguard.app.activealarms import standing
         from smtpguard.app.services import opened
         from smtpguard.holds.model import State
 

@@ -18,8 +18,8 @@ from smtpguard.database.errors import ContentMissing
 from smtpguard.journal.event import Event, Kind
 from smtpguard.locale.speech import Speech
 from smtpguard.mailings.model import Mailing
-from smtpguard.returns.course import Course
-from smtpguard.returns.course import row as course_row
+from smtpguard.returns.growth import Growth
+from smtpguard.returns.growth import row as course_row
 from smtpguard.returns.mentions import Outside, by_source
 from smtpguard.returns.model import COUNTED, SORTS, By, Return, Sort
 from smtpguard.returns.service import Receipt, row
@@ -53,7 +53,7 @@ def command() -> None:
 def show(context: Context, mailing_id: str, as_json: bool) -> None:
     """Show what came back after a mailing: how much of each sort, how fast, whether it declines, and what was done meanwhile."""
 
-    async def work() -> tuple[Mailing, Course]:
+    async def work() -> tuple[Mailing, Growth]:
         async with context.services() as services:
             mailing = await services.mailings.show(mailing_id)
             freezes = await services.store.journal.of_kinds((Kind.FREEZE, Kind.THAW), _FREEZES)
@@ -210,7 +210,7 @@ def export(context: Context, mail: str) -> None:
     click.echo(context.run(work()), nl=False)
 
 
-def _page(mailing: Mailing, course: Course) -> Iterator[str]:
+def _page(mailing: Mailing, course: Growth) -> Iterator[str]:
     said, people = Speech("en"), mailing.people
     yield f"{mailing.mailing_id}  {mailing.subject or '(no subject)'}"
     sure = people.at_least == people.at_most

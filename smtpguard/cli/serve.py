@@ -32,7 +32,7 @@ from smtpguard.processes.child import Life
 from smtpguard.processes.connections import Limits
 from smtpguard.processes.listeners import CannotListen, Listener, Wanted, inherited, open_all
 from smtpguard.processes.notify import Notifier
-from smtpguard.processes.standing import Standing
+from smtpguard.processes.statusfile import StatusFile
 from smtpguard.processes.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -275,7 +275,7 @@ def _supervisor(
         # -P: run the installed smtpguard, not a module of that name in the current folder.
         reload=[sys.executable, "-P", "-m", "smtpguard", "-c", str(config), "reload"],
         shows=("metrics", "alarms"),
-        standing=Standing(settings.state),
+        standing=StatusFile(settings.state),
         places=settings.relay.connections,
         caps={"delivery": max(1, settings.relay.connections // 4), "alarms": 1},
     )

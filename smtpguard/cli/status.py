@@ -12,7 +12,7 @@ import click
 from smtpguard.cli.context import Context
 from smtpguard.config.partial import STORE
 from smtpguard.config.problem import Broken
-from smtpguard.processes.standing import Tree, trees
+from smtpguard.processes.statusfile import Tree, trees
 
 if TYPE_CHECKING:
     from smtpguard.app.status import Status

@@ -20,7 +20,7 @@ from smtpguard.cli.reportobserve import rules_of
 from smtpguard.cli.times import moment
 from smtpguard.config.documents import POLICY
 from smtpguard.incidents.observed import acts
-from smtpguard.incidents.suggested import Bound, Evidence, Found, PolicyContents
+from smtpguard.incidents.suggestions import Bound, Evidence, Found, PolicyContents
 from smtpguard.journal.event import Event, Kind
 from smtpguard.policy.parse import Policy
 

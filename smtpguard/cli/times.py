@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 
 from smtpguard.cli.context import CannotRun
-from smtpguard.incidents import about
+from smtpguard.incidents import query
 
 
 def moment(option: str, text: str, now: datetime) -> datetime:
     """Raises CannotRun."""
     try:
-        return about.moment(text, now)
+        return query.moment(text, now)
     except ValueError as error:
         raise CannotRun(f"{option}: {error}") from None

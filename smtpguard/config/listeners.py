@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from smtpguard.config.places import FilePath, Host, Network, Networks, Port, is_this_machine
+from smtpguard.config.fields import FilePath, Host, Network, Networks, Port, is_this_machine
 from smtpguard.config.problem import Invalid, Problem
 from smtpguard.config.validation import Section
 from smtpguard.config.yaml import Document

@@ -17,10 +17,10 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, mod
 
 from smtpguard.config.brief import URL, absolute
 from smtpguard.config.delimiters import Delimiters
+from smtpguard.config.fields import FilePath, Host, Networks, is_this_machine
 from smtpguard.config.listeners import Listen
 from smtpguard.config.listeners import MilterListener as MilterListener
 from smtpguard.config.listeners import SmtpListener as SmtpListener
-from smtpguard.config.places import FilePath, Host, Networks, is_this_machine
 from smtpguard.config.problem import Broken, Invalid, Problem
 from smtpguard.config.quantity import Delay, Seconds, Span, WorkingSpan
 from smtpguard.config.validation import Section, validate

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from smtpguard.config.places import FilePath, Host, Networks, Port, is_this_machine
+from smtpguard.config.fields import FilePath, Host, Networks, Port, is_this_machine
 from smtpguard.config.problem import Invalid
 from smtpguard.config.quantity import Seconds
 from smtpguard.config.validation import Section

@@ -21,7 +21,6 @@ from starlette.staticfiles import StaticFiles
 
 from smtpguard.console import rendering
 from smtpguard.console.access import NotSignedIn
-from smtpguard.console.desk import ConsoleServices
 from smtpguard.console.pages import (
     deciding,
     freezes,
@@ -39,6 +38,7 @@ from smtpguard.console.pages import (
     waiting,
 )
 from smtpguard.console.people.middleware import SAFE, safe_path
+from smtpguard.console.services import ConsoleServices
 
 _ALL = (
     overview,

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from smtpguard.console import labels
-from smtpguard.console.incident import Told, in_people
+from smtpguard.console.incident import ReportText, in_people
 from smtpguard.console.reporting import Made
 from smtpguard.incidents.breach import ARTICLES, Field, Word, Words, said_of
 from smtpguard.incidents.entries import Entries
@@ -71,7 +71,7 @@ def id_of(made: Made) -> str:
     return made.report.let_through[0].id if made.report.let_through is not None else ""
 
 
-def filled(made: Made, page: Told, said: Speech) -> Form:
+def filled(made: Made, page: ReportText, said: Speech) -> Form:
     words = said_of(made.report.steps)
     over = words.due is not None and made.at > words.due
     special = tuple(_special(made, said))
@@ -142,7 +142,7 @@ def _records(made: Made, said: Speech) -> Iterator[Statement]:
         yield fact(text, report.entries[CAME, ""])
 
 
-def _measures(made: Made, page: Told, said: Speech) -> Iterator[Statement]:
+def _measures(made: Made, page: ReportText, said: Speech) -> Iterator[Statement]:
     yield from next((part.statements for part in page.parts if part.key == "speed"), ())
     for row in page.timeline:
         if row.what in _MEASURES:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from smtpguard.console.incident import Told
+from smtpguard.console.incident import ReportText
 from smtpguard.console.incidentfurther import at_once
 from smtpguard.console.reporting import Made
 from smtpguard.incidents.statement import Mark, plain
@@ -31,7 +31,7 @@ class Draft:
     text: str
 
 
-def draft(audience: str, made: Made, page: Told, said: Speech) -> Draft:
+def draft(audience: str, made: Made, page: ReportText, said: Speech) -> Draft:
     """``page``: the report in the language of ``said``."""
     writer = _Writer(made, page, said)
     lines = list(writer.to_customers() if audience == "customers" else writer.to_staff())
@@ -39,7 +39,7 @@ def draft(audience: str, made: Made, page: Told, said: Speech) -> Draft:
 
 
 class _Writer:
-    def __init__(self, made: Made, page: Told, said: Speech) -> None:
+    def __init__(self, made: Made, page: ReportText, said: Speech) -> None:
         self._made, self._said = made, said
         every = (*page.paragraph, *(one for part in page.parts for one in part.statements))
         self._facts = [one for one in every if one.mark is Mark.FACT]

@@ -10,8 +10,8 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 
 from smtpguard.console.access import sees_all
-from smtpguard.console.desk import ConsoleServices
 from smtpguard.console.ports import Person
+from smtpguard.console.services import ConsoleServices
 from smtpguard.holds.model import LET_GO, State, Wanted
 from smtpguard.locale.phrase import N_
 

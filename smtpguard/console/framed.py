@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 import nh3
 
-from smtpguard.console.letter import content_id, is_html, parts
+from smtpguard.console.messageview import content_id, is_html, parts
 from smtpguard.mail.message import Message
 from smtpguard.reading.bounds import TooComplex
 from smtpguard.reading.decode import characters, transfer

@@ -13,14 +13,14 @@ from zoneinfo import ZoneInfo
 
 from smtpguard.console import labels, rulewords
 from smtpguard.console.chart import Lanes, lanes
+from smtpguard.console.entrywords import told as in_words
 from smtpguard.console.incidentfurther import Further, in_view
 from smtpguard.console.ports import Found
 from smtpguard.console.proofwords import not_in_it, proved
 from smtpguard.console.reporting import Made
-from smtpguard.console.telling import told as in_words
-from smtpguard.incidents.about import NAMES, About
 from smtpguard.incidents.entries import Entries
 from smtpguard.incidents.purposes import Purposes
+from smtpguard.incidents.query import NAMES, IncidentQuery
 from smtpguard.incidents.report import AGAIN, CAME, LIST, RULE, WENT, Report
 from smtpguard.incidents.statement import Mark, Part, Statement, estimate, fact, plain, sure, unknown
 from smtpguard.incidents.timeline import Step
@@ -114,7 +114,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class ReportText:
     """The report, for all formats. ``paragraph``: what to say first, to be read aloud. ``whole``: False if the journal
     is not as it was written. ``timeline``: its rows, with the heading ``when``; ``drawing``: the same as a picture,
     None if all is at one moment."""
@@ -137,7 +137,7 @@ class Told:
         return " ".join(one.text for one in self.paragraph)
 
 
-def told(made: Made, said: Speech, by: str = "") -> Told:
+def told(made: Made, said: Speech, by: str = "") -> ReportText:
     """``by``: the person who made it."""
     found = made.found
     telling = _Telling(found, made.report, made.purposes, said, made.names, made.keeps)
@@ -157,7 +157,7 @@ def told(made: Made, said: Speech, by: str = "") -> Told:
         ("unknown", said("What is not known"), map(unknown, not_known(made, said))),
     )
     rows = tuple(telling.rows())
-    return Told(
+    return ReportText(
         title=said("Incident report"),
         made=said("made {when} by {who}", when=f"{made.at:%Y-%m-%d %H:%M:%S} UTC", who=by or "smtpguard"),
         about="; ".join(asked_in_words(made.about, said, made.names)),
@@ -510,7 +510,7 @@ def more(n: int, said: Speech) -> str:
     return said("and {n} more", n=said.number(n))
 
 
-def asked_in_words(about: About, said: Speech, names: bool) -> Iterator[str]:
+def asked_in_words(about: IncidentQuery, said: Speech, names: bool) -> Iterator[str]:
     yield from sorted(about.ids)
     yield from (said("the list {name}", name=name) for name in sorted(about.lists))
     if names:

@@ -9,7 +9,7 @@ import json
 from importlib import import_module
 from typing import Any
 
-from smtpguard.console.incident import LANE_TITLES, Told, in_numbers
+from smtpguard.console.incident import LANE_TITLES, ReportText, in_numbers
 from smtpguard.console.incidentrow import row
 from smtpguard.console.rendering import environment
 from smtpguard.console.reporting import Made
@@ -30,7 +30,7 @@ class MissingExtra(Exception):
         self.why = why
 
 
-def written(form: str, made: Made, page: Told, said: Speech) -> bytes:
+def written(form: str, made: Made, page: ReportText, said: Speech) -> bytes:
     """``form``: html, json or pdf. Raises MissingExtra. Ten pages of PDF take a second of processor time."""
     if form == "json":
         return json.dumps(row(made, page), ensure_ascii=False).encode() + b"\n"
@@ -38,7 +38,7 @@ def written(form: str, made: Made, page: Told, said: Speech) -> bytes:
     return pdf(page_html) if form == "pdf" else page_html.encode()
 
 
-def shown(page: Told, said: Speech) -> dict[str, Any]:
+def shown(page: ReportText, said: Speech) -> dict[str, Any]:
     """The values of the report's template, for the page and for a file."""
     return {
         "made": page,
@@ -48,7 +48,7 @@ def shown(page: Told, said: Speech) -> dict[str, Any]:
     }
 
 
-def html(page: Told, said: Speech) -> str:
+def html(page: ReportText, said: Speech) -> str:
     template = environment().get_template("incident-file.html")
     return template.render(_=said, ngettext=said.ngettext, **shown(page, said))
 

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from smtpguard.console import rulewords
+from smtpguard.console.entrywords import DETAILS, WORDS
 from smtpguard.console.reporting import Made
-from smtpguard.console.telling import DETAILS, WORDS
 from smtpguard.incidents.breach import said_of
 from smtpguard.incidents.entries import Entries
+from smtpguard.incidents.intrusion import Checked, Ingress, Sign, signs
 from smtpguard.incidents.missed import Missed
 from smtpguard.incidents.report import CAME, RULE
 from smtpguard.incidents.statement import Mark, Statement, fact, plain, unknown
 from smtpguard.incidents.timeline import Step
-from smtpguard.incidents.ways import Checked, Sign, Way, signs
 from smtpguard.journal.chain import Entry, instant
 from smtpguard.journal.event import Kind
 from smtpguard.locale.phrase import N_, NN_, span
@@ -107,7 +107,7 @@ class Further:
                 said("who was at the keyboard, and whether another person had the password: no journal shows this")
             )
 
-    def _way(self, way: Way, entries: Entries) -> Iterator[Statement]:
+    def _way(self, way: Ingress, entries: Entries) -> Iterator[Statement]:
         said = self.said
         erased = said("erased")
         login = (

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from smtpguard.console.incident import DECISIONS, Told, asked_in_words, told, what_is_frozen
+from smtpguard.console.entrywords import told as in_words
+from smtpguard.console.incident import DECISIONS, ReportText, asked_in_words, told, what_is_frozen
 from smtpguard.console.reporting import Made
-from smtpguard.console.telling import told as in_words
 from smtpguard.incidents.purposes import ListThen
 from smtpguard.incidents.statement import Statement
 from smtpguard.incidents.timeline import Step
@@ -29,7 +29,7 @@ _DIGESTS = frozenset({"people", "crowds", "apart_at"})
 """Keys in a verdict's data for counting its people, which a reader does not need."""
 
 
-def row(made: Made, page: Told | None = None) -> dict[str, Any]:
+def row(made: Made, page: ReportText | None = None) -> dict[str, Any]:
     """One JSON object. Its last three values come from the statements that every format is made of (``page``).
     ``mailings`` has the shape of ``mailings list``, ``timeline`` that of ``audit export``. Texts are English."""
     found, report, purposes, names = made.found, made.report, made.purposes, made.names
@@ -82,7 +82,7 @@ def row(made: Made, page: Told | None = None) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _in_words(page: Told) -> dict[str, Any]:
+def _in_words(page: ReportText) -> dict[str, Any]:
     return {
         "language": page.language,
         "paragraph": [_statement(one) for one in page.paragraph],

@@ -8,10 +8,10 @@ from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Protocol
 
-from smtpguard.accounts.model import Account, Keys, Session, Token, Turn, TurnStep
-from smtpguard.holds.model import Hold, Place, State, Wanted
-from smtpguard.incidents.about import About
+from smtpguard.accounts.model import Account, AccountChange, AccountKeys, Session, Token, TurnStep
+from smtpguard.holds.model import Hold, Rank, State, Wanted
 from smtpguard.incidents.activity import Activity
+from smtpguard.incidents.query import IncidentQuery
 from smtpguard.incidents.report import Report
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.checkpoint import Checkpoint
@@ -98,7 +98,7 @@ class OtherFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class ActiveAlarm:
     """An alarm that is not over. ``name``: of its condition; ``title``: what is wrong."""
 
     name: str
@@ -126,8 +126,8 @@ class Archive(Protocol):
         """Newest first, a mailing as one: its primary hold."""
 
     async def ranked(
-        self, wanted: Wanted, *, first: Collection[str], limit: int, after: Place | None = None
-    ) -> tuple[Sequence[Hold], int, Place | None]:
+        self, wanted: Wanted, *, first: Collection[str], limit: int, after: Rank | None = None
+    ) -> tuple[Sequence[Hold], int, Rank | None]:
         """By priority, a mailing as one; the number of all, and the place of the next page, None on the last.
         ``first``: the lists that come before others."""
 
@@ -161,17 +161,17 @@ class Archive(Protocol):
     async def preserve(self, id: str, *, by: str, reason: str) -> object:
         """Keep all that this incident needs past its time."""
 
-    async def incident(self, about: About, *, prove: bool) -> Found:
+    async def incident(self, about: IncidentQuery, *, prove: bool) -> Found:
         """Everything that the journal has on it. Slow, and slower with ``prove``, which walks the whole journal."""
 
 
 class People(Protocol):
     """Accounts, sessions and tokens in the store. A change is committed with its journal entries."""
 
-    async def turn(self, keys: Keys, step: TurnStep) -> Turn:
+    async def turn(self, keys: AccountKeys, step: TurnStep) -> AccountChange:
         """Run ``step`` on the accounts that match, and write the change that it returns."""
 
-    async def account(self, keys: Keys) -> Account | None: ...
+    async def account(self, keys: AccountKeys) -> Account | None: ...
 
     async def everybody(self) -> Sequence[Account]: ...
 

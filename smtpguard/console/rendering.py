@@ -17,10 +17,10 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from smtpguard.console import labels
-from smtpguard.console.desk import ConsoleServices
+from smtpguard.console.entrywords import reason_of
 from smtpguard.console.labels import state_key
 from smtpguard.console.ports import Person
-from smtpguard.console.telling import reason_of
+from smtpguard.console.services import ConsoleServices
 from smtpguard.database.errors import LedgerError
 from smtpguard.locale.speech import Speech, choose
 from smtpguard.policy.freezing import Freeze, Selector

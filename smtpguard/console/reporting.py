@@ -12,20 +12,20 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from smtpguard.admission.recorded import Recorded
-from smtpguard.console.desk import ConsoleServices
 from smtpguard.console.ports import Found
+from smtpguard.console.services import ConsoleServices
 from smtpguard.guard.ports import Ledger
-from smtpguard.incidents.about import About
-from smtpguard.incidents.asked import UnknownName, UnknownNames, unknown_names
 from smtpguard.incidents.missed import Missed, missed
 from smtpguard.incidents.purposes import Documents, Purposes, purposes
+from smtpguard.incidents.query import IncidentQuery
 from smtpguard.incidents.report import Report, TooMany
+from smtpguard.incidents.unknownnames import UnknownName, UnknownNames, unknown_names
 from smtpguard.locale.speech import Speech
 
 _SHA256 = 64  # characters
 MOST_FOUND = 100
 """The most messages that one word may match."""
-Find = Callable[[About], Awaitable[Found]]
+Find = Callable[[IncidentQuery], Awaitable[Found]]
 
 
 class Occupied(Exception):
@@ -46,7 +46,7 @@ class Made:
     """``about``: the query, with whole ids. ``report``: that of ``found``. ``at``: when it was asked for. ``names``:
     whether it names people."""
 
-    about: About
+    about: IncidentQuery
     found: Found
     report: Report
     purposes: Purposes
@@ -59,7 +59,7 @@ class Made:
 
 
 async def make(
-    about: About,
+    about: IncidentQuery,
     find: Find,
     ledger: Ledger,
     *,
@@ -115,7 +115,7 @@ async def make(
 
 async def at_the_desk(
     desk: ConsoleServices,
-    about: About,
+    about: IncidentQuery,
     *,
     prove: bool,
     names: bool,
@@ -142,7 +142,9 @@ async def at_the_desk(
         )
 
 
-async def _asked(about: About, ledger: Ledger, lists: Iterable[str], *, delimiters: str, names: bool) -> UnknownNames:
+async def _asked(
+    about: IncidentQuery, ledger: Ledger, lists: Iterable[str], *, delimiters: str, names: bool
+) -> UnknownNames:
     """``lists``: those that matching messages touched. Writers are suggested only in a report with names."""
     if not (about.lists or about.senders):
         return UnknownNames(lists=(), senders=(), bad=frozenset())

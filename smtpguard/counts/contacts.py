@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from smtpguard.admission.model import Item
-from smtpguard.counts.earlier import Earlier, paired
 from smtpguard.counts.entries import NEVER, entry, floor, hours, number, numbers
+from smtpguard.counts.legacy import Earlier, paired
 from smtpguard.counts.people import People, Sent
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ from operator import attrgetter
 from smtpguard.admission.model import Item
 from smtpguard.counts import moments
 from smtpguard.counts.contacts import Contacts, ContactWriter, Reached
-from smtpguard.counts.earlier import Earlier, paired
 from smtpguard.counts.entries import NEVER, at, ends, entry, floor, hours, lengthened, number, numbered, numbers
+from smtpguard.counts.legacy import Earlier, paired
 from smtpguard.counts.moments import USUAL_FROM, USUAL_UNTIL, Moments, most_in_a_window
-from smtpguard.counts.people import Again, People
+from smtpguard.counts.people import Contents, People
 from smtpguard.counts.sums import Sum, Sums
 from smtpguard.database.batch import Batch
 from smtpguard.database.fronts import scope_key
@@ -68,7 +68,7 @@ class Tally:
         self._long: dict[int, bytes] = {}
         self._contents: dict[str, int] = {}
         self._mailings = mailings_of(batch)
-        self._people, self._again, self._moments = People(batch), Again(batch), Moments(batch)
+        self._people, self._again, self._moments = People(batch), Contents(batch), Moments(batch)
         self._last: tuple[Item | None, dict[object, Members], Reached | None] = (None, {}, None)
         asking = [item for item in items if item.asks]
         self._asked = bool(asking)

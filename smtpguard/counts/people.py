@@ -79,7 +79,7 @@ class Sent(Documents):
         return max(map(ends, doc.values()))
 
 
-class Again(Documents):
+class Contents(Documents):
     """By content, the scopes it was counted under, and until when the same content is a retry."""
 
     def __init__(self, batch: Batch) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from smtpguard.counts.earlier import Earlier
 from smtpguard.counts.entries import LIFE
+from smtpguard.counts.legacy import Earlier
 from smtpguard.counts.moments import Moments
 from smtpguard.database.batch import Batch
 

@@ -27,7 +27,7 @@ from sqlalchemy.pool import NullPool, QueuePool
 
 from smtpguard.database.errors import Full, LedgerError, Unavailable, Unusable
 from smtpguard.database.failpoint import failpoint
-from smtpguard.database.files import Chamber, Copy, only_readable
+from smtpguard.database.files import FairLock, ReadOnlyCopy, only_readable
 from smtpguard.database.fronts import Fronts
 from smtpguard.database.writeback import WriteBack
 from smtpguard.lists.ownership import hand_over, owner_of
@@ -85,10 +85,10 @@ class Database:
         written, a read-only database is enough, and no file is made beside it. Raises Unavailable if it cannot be read
         so."""
         self.given, self.url, self._places = url, _url_of(url), _servers(url)
-        self.copy: Copy | None = None
+        self.copy: ReadOnlyCopy | None = None
         """A SQLite database that can only be read."""
         self.sqlite = self.url.get_backend_name() == "sqlite"
-        self._chamber: Chamber | None = None
+        self._chamber: FairLock | None = None
         self.fronts: Fronts | None = None
         """Those of a SQLite database that can be written."""
         self._hot = hot
@@ -97,11 +97,11 @@ class Database:
                 raise ValueError("the store needs a file: sqlite:///path/to/file.db")
             self.path = Path(self.url.database)
             if reads and only_readable(self.path):
-                self.copy = Copy(self.path)
+                self.copy = ReadOnlyCopy(self.path)
             else:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 _make(self.path)
-                self._chamber = Chamber(self.path)
+                self._chamber = FairLock(self.path)
                 self.fronts = Fronts(self.path)
             self._paths = str(self.path), f"{self.path}-wal"
         self._writer = self._engine(write=True)
@@ -188,7 +188,7 @@ class Database:
         whatever their names become (https://www.sqlite.org/howtocorrupt.html, section 2.2)."""
         return _inode(self._paths[0]), _inode(self._paths[1])
 
-    def _engine_of(self, copy: Copy) -> Engine:
+    def _engine_of(self, copy: ReadOnlyCopy) -> Engine:
         def opened() -> sqlite3.Connection:
             return sqlite3.connect(copy.uri, uri=True, check_same_thread=False, isolation_level=None)
 

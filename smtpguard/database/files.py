@@ -11,7 +11,7 @@ from smtpguard.database.errors import Unavailable
 from smtpguard.lists.ownership import hand_over
 
 
-class Chamber:
+class FairLock:
     """A fair lock over all processes that name the same path: a waiting process is next, however busy the holder is.
     Not for two threads with one object.
 
@@ -49,7 +49,7 @@ def _opened(path: Path, file: Path) -> int:
     return made
 
 
-class Copy:
+class ReadOnlyCopy:
     """How to open a database at ``path`` that this process can only read: a copy on read-only media, or one of another
     user. Found out once. Raises Unavailable if it cannot be read reliably.
 

@@ -417,7 +417,7 @@ freeze = Table(
     _text("doc"),
 )
 
-preserved = Table(  # incidents whose data is kept past its retention (incidents.preserving)
+preserved = Table(  # incidents whose data is kept past its retention (incidents.preservation)
     "preserved",
     metadata,
     _text("id", primary_key=True),

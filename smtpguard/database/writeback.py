@@ -17,7 +17,7 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from smtpguard.database.files import Chamber
+from smtpguard.database.files import FairLock
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class WriteBack:
         self._next = time.monotonic() + _REST_SECONDS
 
     def _alone(self, connection: Any) -> None:
-        chamber = Chamber(self._path)
+        chamber = FairLock(self._path)
         try:
             chamber.enter()
             try:

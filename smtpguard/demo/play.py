@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from smtpguard.demo.letters import Letter
+from smtpguard.demo.messages import DemoMessage
 from smtpguard.demo.stage import Answer, Stage
 
 
@@ -31,7 +31,7 @@ class Scene:
 
     title: str
     fate: Fate
-    letter: Letter | None = None
+    letter: DemoMessage | None = None
     because: str = ""  # why a message passes, in plain words; for others the guard gives the reason
     found: bool = False  # whether to show the evidence in the message as well
     again: bool = False  # the same message as in an earlier scene
@@ -69,7 +69,7 @@ def play(stage: Stage, scenes: Iterator[Scene]) -> Iterator[Result]:
         yield result
 
 
-def _send(stage: Stage, letter: Letter, result: Result) -> None:
+def _send(stage: Stage, letter: DemoMessage, result: Result) -> None:
     result.content = stage.content(letter)
     had = len(stage.relay.taken)
     result.answer = stage.send(letter, result.content)
@@ -98,7 +98,7 @@ def _send(stage: Stage, letter: Letter, result: Result) -> None:
         result.wrong = f"expected {expected.value}; the client heard {result.answer}; at the relay: {len(arrived)}"
 
 
-def _again(stage: Stage, letter: Letter, result: Result) -> bool:
+def _again(stage: Stage, letter: DemoMessage, result: Result) -> bool:
     """Whether the answer is no 4xx; else retry once."""
     if result.answer is not None and 400 <= result.answer.code < 500:
         result.answer = stage.send(letter, result.content)

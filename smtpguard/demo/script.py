@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from smtpguard.demo import letters
-from smtpguard.demo.letters import HOME, Letter
+from smtpguard.demo import messages
+from smtpguard.demo.messages import HOME, DemoMessage
 from smtpguard.demo.play import Fate, Result, Scene
 from smtpguard.demo.stage import Stage
 
@@ -20,13 +20,13 @@ class Script:
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
-        self._story = Letter(
-            subject="SV: Dieten", sender=KALLE, name="Kalle Berg", to=f"Lotta Ek <{LOTTA}>, {RAMADAN}", body=letters.STORY,
-            recipients=(RAMADAN,), headers=letters.OUTLOOK,
+        self._story = DemoMessage(
+            subject="SV: Dieten", sender=KALLE, name="Kalle Berg", to=f"Lotta Ek <{LOTTA}>, {RAMADAN}", body=messages.STORY,
+            recipients=(RAMADAN,), headers=messages.OUTLOOK,
         )  # fmt: skip
-        self._campaign = Letter(
-            subject="Ramadan mubarak!", sender=CAMPAIGNS, name="Nordhandel", to=RAMADAN, body=letters.CAMPAIGN,
-            recipients=(RAMADAN,), headers=letters.CAMPAIGN_HEADERS, signed=True, reverse_path=f"bounces@campaigns.{HOME}",
+        self._campaign = DemoMessage(
+            subject="Ramadan mubarak!", sender=CAMPAIGNS, name="Nordhandel", to=RAMADAN, body=messages.CAMPAIGN,
+            recipients=(RAMADAN,), headers=messages.CAMPAIGN_HEADERS, signed=True, reverse_path=f"bounces@campaigns.{HOME}",
         )  # fmt: skip
         self._first: Result | None = None
         self._late: Result | None = None
@@ -56,30 +56,30 @@ class Script:
         amina, yusuf = self._stage.members[0], self._stage.members[17]
         yield Scene(title="Sara answers one customer, who happens to be on the list", fate=Fate.RELAYED,
                     because="internal-looking, and yet ordinary: one customer, and To shows who it is",
-                    letter=Letter(subject="SV: Var är mitt paket?", sender=SARA, name="Sara Nyman", to=amina,
-                                  body=letters.ANSWER, recipients=(amina,), headers=letters.OUTLOOK))  # fmt: skip
+                    letter=DemoMessage(subject="SV: Var är mitt paket?", sender=SARA, name="Sara Nyman", to=amina,
+                                  body=messages.ANSWER, recipients=(amina,), headers=messages.OUTLOOK))  # fmt: skip
         yield Scene(title='"A glass of wine at six?" to one customer on a list that avoids alcohol', fate=Fate.RELAYED,
                     because="what is not for an audience may well be for one person of it",
-                    letter=Letter(subject="At six?", sender=SARA, name="Sara Nyman", to=yusuf, body=letters.WINE,
+                    letter=DemoMessage(subject="At six?", sender=SARA, name="Sara Nyman", to=yusuf, body=messages.WINE,
                                   recipients=(yusuf,)))  # fmt: skip
         yield Scene(title="A password reset, from the system that may send them", fate=Fate.RELAYED,
                     because="a declared stream, from where its mail provably comes",
-                    letter=Letter(subject="Your new password", sender=f"noreply@{HOME}", to=amina, body=letters.RESET,
+                    letter=DemoMessage(subject="Your new password", sender=f"noreply@{HOME}", to=amina, body=messages.RESET,
                                   recipients=(amina,), headers=(("Auto-Submitted", "auto-generated"),),
                                   source="127.0.0.2"))  # fmt: skip
         yield Scene(title="Lotta to three colleagues, bacon and all", fate=Fate.RELAYED,
                     because="among colleagues nothing is looked at but the recipients",
-                    letter=Letter(subject="Mötet i morgon", sender=LOTTA, name="Lotta Ek", to=f"{KALLE}, {SARA}",
-                                  body=letters.COLLEAGUES, recipients=(KALLE, SARA, OMAR), headers=letters.OUTLOOK))  # fmt: skip
+                    letter=DemoMessage(subject="Mötet i morgon", sender=LOTTA, name="Lotta Ek", to=f"{KALLE}, {SARA}",
+                                  body=messages.COLLEAGUES, recipients=(KALLE, SARA, OMAR), headers=messages.OUTLOOK))  # fmt: skip
         everyone = tuple(f"colleague{n}@{HOME}" for n in range(500))
         yield Scene(title="Kalle answers to all 500 colleagues", fate=Fate.RELAYED,
                     because="many people, and none of them a customer",
-                    letter=Letter(subject="Re: Coffee machine", sender=KALLE, name="Kalle Berg", to=f"everybody@{HOME}",
-                                  body=letters.EVERYBODY, recipients=everyone, headers=letters.OUTLOOK))  # fmt: skip
+                    letter=DemoMessage(subject="Re: Coffee machine", sender=KALLE, name="Kalle Berg", to=f"everybody@{HOME}",
+                                  body=messages.EVERYBODY, recipients=everyone, headers=messages.OUTLOOK))  # fmt: skip
         yield Scene(title="A quote to somebody who is on no list", fate=Fate.RELAYED,
                     because="no customer list is touched",
-                    letter=Letter(subject="Drawings", sender=SARA, name="Sara Nyman", to="peter@partner.example",
-                                  body=letters.ORDINARY, recipients=("peter@partner.example",)))  # fmt: skip
+                    letter=DemoMessage(subject="Drawings", sender=SARA, name="Sara Nyman", to="peter@partner.example",
+                                  body=messages.ORDINARY, recipients=("peter@partner.example",)))  # fmt: skip
 
     def _campaigns(self) -> Iterator[Scene]:
         yield Scene(title="The campaign tool writes to the Ramadan list, signed with its DKIM key", fate=Fate.RELAYED,
@@ -88,8 +88,8 @@ class Script:
         yield Scene(title="The same campaign from somebody without the key", fate=Fate.HELD,
                     letter=self._campaign.other(signed=False, subject="Ramadan mubarak, once more"), after=self._wait_for_people)  # fmt: skip
         yield Scene(title="A vacation notice answers the list, with the null reverse-path", fate=Fate.REJECTED,
-                    letter=Letter(subject="Out of office: Ramadan mubarak!", sender="sales@partner.example", to=RAMADAN,
-                                  body=letters.AWAY, recipients=(RAMADAN,), reverse_path="",
+                    letter=DemoMessage(subject="Out of office: Ramadan mubarak!", sender="sales@partner.example", to=RAMADAN,
+                                  body=messages.AWAY, recipients=(RAMADAN,), reverse_path="",
                                   headers=(("Auto-Submitted", "auto-replied"),)))  # fmt: skip
 
     def _one_by_one(self) -> Iterator[Scene]:
@@ -101,11 +101,11 @@ class Script:
             title="The copies that waited go out, and what still comes passes", fate=Fate.DONE, after=self._flows
         )
 
-    def _copy(self, n: int) -> Letter:
+    def _copy(self, n: int) -> DemoMessage:
         to = self._stage.others[n]
-        body = letters.NEWSLETTER.format(name=to.partition(".")[0].title(), number=70_000 + n)
-        return Letter(subject="Spring in our shops", sender=CAMPAIGNS, name="Nordhandel", to=to, body=body, recipients=(to,),
-                      headers=letters.NEWSLETTER_HEADERS, reverse_path=f"bounces+{n}@campaigns.{HOME}")  # fmt: skip
+        body = messages.NEWSLETTER.format(name=to.partition(".")[0].title(), number=70_000 + n)
+        return DemoMessage(subject="Spring in our shops", sender=CAMPAIGNS, name="Nordhandel", to=to, body=body, recipients=(to,),
+                      headers=messages.NEWSLETTER_HEADERS, reverse_path=f"bounces+{n}@campaigns.{HOME}")  # fmt: skip
 
     def _sixty(self, stage: Stage, result: Result) -> str | None:
         said = [stage.send(self._copy(n)).text for n in range(60)]
@@ -162,11 +162,11 @@ class Script:
     def _no_relay(self) -> Iterator[Scene]:
         yield Scene(title="The relay is down: mail stays with those who send it", fate=Fate.DEFERRED,
                     before=lambda stage: stage.relay.down(),
-                    letter=Letter(subject="Drawings", sender=SARA, to="peter@partner.example", body=letters.ORDINARY,
+                    letter=DemoMessage(subject="Drawings", sender=SARA, to="peter@partner.example", body=messages.ORDINARY,
                                   recipients=("peter@partner.example",)))  # fmt: skip
         yield Scene(title="The relay is back, and what stayed is tried again", fate=Fate.RELAYED, before=_back, patient=True,
-                    letter=Letter(subject="Drawings, again", sender=SARA, to="peter@partner.example",
-                                  body=letters.ORDINARY, recipients=("peter@partner.example",)))  # fmt: skip
+                    letter=DemoMessage(subject="Drawings, again", sender=SARA, to="peter@partner.example",
+                                  body=messages.ORDINARY, recipients=("peter@partner.example",)))  # fmt: skip
 
     # Checks after scenes.
 

@@ -32,7 +32,7 @@ from typing import IO, Any
 import yaml
 
 from smtpguard.demo.key import Key, make_key
-from smtpguard.demo.letters import HOME, Letter
+from smtpguard.demo.messages import HOME, DemoMessage
 from smtpguard.demo.relay import RecordingRelay
 
 START_SECONDS = 60.0
@@ -109,7 +109,7 @@ class Stage:
 
     # Sending mail.
 
-    def send(self, letter: Letter, content: bytes | None = None) -> Answer:
+    def send(self, letter: DemoMessage, content: bytes | None = None) -> Answer:
         """One transaction. The answer is the first refusal, else the reply after the dot."""
         try:
             with smtplib.SMTP(
@@ -129,7 +129,7 @@ class Stage:
         except (smtplib.SMTPException, OSError) as e:
             return Answer(code=0, text=f"no answer: {e}")
 
-    def content(self, letter: Letter) -> bytes:
+    def content(self, letter: DemoMessage) -> bytes:
         raw = letter.content()
         return self._key.sign(raw, domain=f"campaigns.{HOME}", selector="demo") + raw if letter.signed else raw
 

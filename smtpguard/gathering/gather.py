@@ -21,7 +21,7 @@ from smtpguard.lists.declared import Stream
 from smtpguard.lists.recipients import Classified
 from smtpguard.mail.trace import TraceInfo, trusted
 from smtpguard.mail.transaction import Transaction
-from smtpguard.mailings.differing import Approved, Difference
+from smtpguard.mailings.differences import Approved, Difference
 from smtpguard.mailings.model import Coming
 from smtpguard.mailings.slots import Template
 from smtpguard.policy.facts import ONLY_HEADERS, ONLY_TEXT, Count, Facts, Source, Unknown, Value
@@ -200,7 +200,7 @@ class Gather:
         coming, shown = known.coming, known.shown
         assert coming is not None
         assert shown is not None
-        new = {name: template.takes_in(shown) for name, template in templates.items() if name not in coming.fits}
+        new = {name: template.matches(shown) for name, template in templates.items() if name not in coming.fits}
         if new:
             coming = replace(coming, fits={**coming.fits, **new})
         differs = {hold_id: one.differences(shown) for hold_id, one in approved.items()}

@@ -38,7 +38,7 @@ class Put:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class CurrentPolicy:
     """``put``: the newest change; None if the journal does not reach back to it. ``beside``: hosts on which ``serve``
     was started since then while their policy file differed from the policy in force."""
 
@@ -82,7 +82,7 @@ def history(connection: Connection, limit: int) -> list[Put]:
     return [_put(entry, clear) for entry, clear in journal.of_kinds(connection, [Kind.POLICY], limit)]
 
 
-def standing(connection: Connection) -> Standing:
+def standing(connection: Connection) -> CurrentPolicy:
     """The policy in force, since when, and the hosts that were started with another file since then."""
     sha256 = read_head(connection).policy
     put, beside = None, set()
@@ -93,7 +93,7 @@ def standing(connection: Connection) -> Standing:
         data = entry.data
         if data.get("policy_file_sha256") and data.get("policy_file") != "same":
             beside.add(str(data.get("host", "")))
-    return Standing(sha256=sha256, put=put, beside=frozenset(beside))
+    return CurrentPolicy(sha256=sha256, put=put, beside=frozenset(beside))
 
 
 def _put(entry: Entry, clear: Clear | None) -> Put:

@@ -14,7 +14,7 @@ from smtpguard.guard.inforce import InForce
 from smtpguard.holds.deadlines import Deadlines
 from smtpguard.holds.model import LET_GO, Change, Choice, Hold, Move, State, Vote, after, standing_votes
 from smtpguard.journal.event import Event, Kind
-from smtpguard.mailings.model import Cover, Grant, Mailing, Rejection
+from smtpguard.mailings.model import ApprovedContent, Grant, Mailing, Rejection
 from smtpguard.mailings.slotlearning import learn
 from smtpguard.mailings.slots import Template
 from smtpguard.outbox.model import Intent, IntentKind
@@ -113,10 +113,10 @@ def covers_copies(hold: Hold) -> bool:
     return bool(hold.exact) and not hold.queue and (not hold.by_address or hold.kind == TEST)
 
 
-def cover(hold: Hold, learned: Learned | None = None) -> Cover:
+def cover(hold: Hold, learned: Learned | None = None) -> ApprovedContent:
     """The content that its approval covers."""
     template = learned.template if learned is not None and covers_copies(hold) else None
-    return Cover(
+    return ApprovedContent(
         content=hold.content_sha256,
         exact=hold.exact,
         author=hold.author,

@@ -428,7 +428,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class Place:
+class Rank:
     """The rank of a hold in a list: holds for a list of ``first`` before others, then many people, then little time
     left. ``expires_at``: in microseconds."""
 

@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from smtpguard.database.batch import Batch
 from smtpguard.database.schema import hold as table
-from smtpguard.holds.model import HOLD, Hold, Place, State, Wanted
+from smtpguard.holds.model import HOLD, Hold, Rank, State, Wanted
 from smtpguard.journal.chain import microseconds
 from smtpguard.mailings.inflight import parted
 from smtpguard.policy.verdict import Mode, Quorum
@@ -298,9 +298,9 @@ def ids(
 
 
 def ranked(
-    connection: Connection, wanted: Wanted, *, first: Collection[str], limit: int, after: Place | None
-) -> list[Place]:
-    """Primary holds by rank (``Place``), over all that match. ``first``: lists that come before others, if their
+    connection: Connection, wanted: Wanted, *, first: Collection[str], limit: int, after: Rank | None
+) -> list[Rank]:
+    """Primary holds by rank (``Rank``), over all that match. ``first``: lists that come before others, if their
     address is a recipient."""
     marked = [table.c.marks.contains(f"\nto:{name}\n", autoescape=True) for name in sorted(first)]
     later = case((or_(*marked), 0), else_=1) if marked else literal_column("1")
@@ -311,7 +311,7 @@ def ranked(
         place = after.later, after.fewer, after.expires_at, after.hold_id
         query = query.where(tuple_(*order) > tuple_(*place))
     return [
-        Place(later=int(later), fewer=int(fewer), expires_at=int(expires_at), hold_id=hold_id)
+        Rank(later=int(later), fewer=int(fewer), expires_at=int(expires_at), hold_id=hold_id)
         for later, fewer, expires_at, hold_id in connection.execute(query)
     ]
 

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from smtpguard.incidents.about import NAMES, About, Digests
 from smtpguard.incidents.entries import Entries
+from smtpguard.incidents.intrusion import Ingress, Marks, Usual
+from smtpguard.incidents.query import NAMES, Digests, IncidentQuery
+from smtpguard.incidents.recipients import Counted, Recipients
 from smtpguard.incidents.timeline import Step, Timeline
-from smtpguard.incidents.ways import Marks, Usual, Way
-from smtpguard.incidents.whom import Counted, Whom
 from smtpguard.journal.chain import Clear, Entry, Seal, instant
 from smtpguard.journal.delivery import DeliveryEvent, DeliveryStatus, reported
 from smtpguard.journal.distinct import Asked, Changes, Crowd, Interval, Unit, more
@@ -103,7 +103,7 @@ class Report:
     steps: Sequence[Step]
     until: datetime
     entries: Mapping[tuple[str, str], Entries]
-    ways: Mapping[Way, Entries]
+    ways: Mapping[Ingress, Entries]
     usual: Usual | None
     watched: Mapping[str, Entries]
     let_through: tuple[Entry, Clear | None] | None
@@ -116,12 +116,12 @@ class Case:
     is needed (``add``); entries around it at last go to ``around``. Within each of the three, entries may come in any
     order, except that those of one id come in theirs."""
 
-    def __init__(self, about: About, seal: Seal, asked: Asked | None = None) -> None:
+    def __init__(self, about: IncidentQuery, seal: Seal, asked: Asked | None = None) -> None:
         """``asked``: whether a person is on a list, if its index is the one that was counted by."""
         self._about = about
         self._asked = asked
         self._changes = Changes()
-        self._whom: dict[str, Whom] = {}
+        self._whom: dict[str, Recipients] = {}
         self._digests = Digests(about.senders, seal)
         self._messages: dict[str, Message] = {}
         self._copies: dict[str, Message] = {}
@@ -143,7 +143,7 @@ class Case:
         }
         self._entries: dict[tuple[str, str], Entries] = {}
         self._seqs: dict[str, tuple[int, int]] = {}  # for each message its verdict's entry, and the last one
-        self._ways: dict[Way, Entries] = {}
+        self._ways: dict[Ingress, Entries] = {}
         self._marks: dict[Marks, None] = {}
         self._sample: tuple[bool, Entry, Clear | None] | None = None
         self._stop: Entry | None = None
@@ -202,7 +202,7 @@ class Case:
         copy = data.get("expanded_from") in self._messages  # its people are counted with the original's
         (self._copies if copy else self._messages)[id] = Message.of(data)
         if not copy and not self._messages[id].test:
-            self._whom[id] = Whom.of(id, data, sealed)
+            self._whom[id] = Recipients.of(id, data, sealed)
         self._seqs[id] = entry.seq, entry.seq
         self._came_in(entry, data, sealed, clear)
         if data.get("action") in ("hold", "confirm") and hold and len(self._kept) < FEW:
@@ -228,7 +228,7 @@ class Case:
             return
         facts = next(iter((clear or {}).get("facts", ())), "")
         proven = unpack(facts).get("sender.proven") if facts else None
-        way = Way.of(data, sealed, clear, proven if isinstance(proven, bool) else None)
+        way = Ingress.of(data, sealed, clear, proven if isinstance(proven, bool) else None)
         if way in self._ways or len(self._ways) < MOST_WAYS:
             self._ways.setdefault(way, Entries()).add(entry.seq)
         if len(self._marks) < MOST_WAYS:

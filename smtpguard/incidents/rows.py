@@ -17,10 +17,10 @@ from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 
 from smtpguard.database.errors import Unavailable
 from smtpguard.database.schema import clear, entry
-from smtpguard.incidents.about import About
 from smtpguard.incidents.entries import Entries
+from smtpguard.incidents.intrusion import WATCHED, Comparing, Usual
+from smtpguard.incidents.query import IncidentQuery
 from smtpguard.incidents.report import AROUND, DAY, Case, Report
-from smtpguard.incidents.ways import WATCHED, Comparing, Usual
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.checkpoint import Checkpoint
@@ -62,7 +62,7 @@ class Found:
 
 def find(
     walks: Callable[[], Walk],
-    about: About,
+    about: IncidentQuery,
     now: datetime,
     *,
     prove: bool = True,
@@ -81,7 +81,7 @@ def find(
 class _Search:
     """One try. Entries are read up to the walk's head, so that all of them are of one moment."""
 
-    def __init__(self, walk: Walk, about: About, prove: bool, asked: Asked | None = None) -> None:
+    def __init__(self, walk: Walk, about: IncidentQuery, prove: bool, asked: Asked | None = None) -> None:
         self._walk, self._open = walk, walk.open
         self._up_to_here = entry.c.seq <= walk.head.seq
         self._about = replace(about, ids=about.ids | self._mailings_of(about.ids)) if about.whole else about

@@ -17,8 +17,8 @@ from typing import Protocol
 from smtpguard.journal.agreement import Agreement, Disagreement, Lost
 from smtpguard.journal.chain import GENESIS, Clear, Entry, Seal, link, parsed
 from smtpguard.journal.checkpoint import Checkpoint
-from smtpguard.journal.course import Backwards, Unsigned
 from smtpguard.journal.event import Kind
+from smtpguard.journal.timecheck import Backwards, Unsigned
 from smtpguard.locale.phrase import Phrase, Said
 
 _HASH = len(GENESIS)

@@ -26,9 +26,9 @@ from smtpguard.database.schema import entry
 from smtpguard.journal import columns
 from smtpguard.journal.chain import Seal, parsed, runs_on
 from smtpguard.journal.checkpoint import Checkpoint
-from smtpguard.journal.course import Course
 from smtpguard.journal.event import Kind
 from smtpguard.journal.merkle import Roots
+from smtpguard.journal.timecheck import TimeCheck
 
 STRETCH = 5_000
 LARGE = 200_000
@@ -68,7 +68,7 @@ class Walked:
     entries: int
     prev: bytes
     hash: bytes
-    course: Course
+    course: TimeCheck
     stack: tuple[bytes, ...]
 
 
@@ -88,7 +88,7 @@ class Named:
 
 def chain(pages: Pages, part: Part) -> Walked | None:
     """None if an entry does not follow the one before it."""
-    course = Course(part.marks, part.now, part.latest)
+    course = TimeCheck(part.marks, part.now, part.latest)
     roots = Roots(part.roots, part.begin, part.after - part.begin + 1, part.stack)
     first, prev, seq, seen = b"", b"", part.after, 0
     for rows in pages(_LINK, part.after, part.until):

@@ -30,13 +30,13 @@ from smtpguard.journal import rows as journal
 from smtpguard.journal.agreement import Agreement
 from smtpguard.journal.chain import GENESIS, Clear, Entry, Seal, instant, microseconds
 from smtpguard.journal.checkpoint import Checkpoint
-from smtpguard.journal.course import Course
 from smtpguard.journal.event import Kind
 from smtpguard.journal.merkle import Roots
 from smtpguard.journal.note import Key
 from smtpguard.journal.proof import MOVES_GATE, Bad, End, Proof, Sources, gate_of, verify
 from smtpguard.journal.rows import Marks
 from smtpguard.journal.signing import Noted
+from smtpguard.journal.timecheck import TimeCheck
 from smtpguard.journal.tree import Tree, Unknown
 from smtpguard.locale.phrase import Phrase
 
@@ -150,7 +150,7 @@ class Walk:
         with self.open() as connection:
             known = self._known(connection)
             roots = self._roots(connection, known)
-        course = Course(known.genuine, self._now)
+        course = TimeCheck(known.genuine, self._now)
         proof = verify(
             self._entries(progress, course, roots),
             Agreement(known.genuine, known.claimed),
@@ -304,7 +304,7 @@ class Walk:
                 rows = connection.execute(query.order_by(entry.c.seq)).all()
             yield from ((seq, bytes(hash)) for seq, hash in rows)
 
-    def _entries(self, progress: Progress | None, course: Course, roots: Roots) -> Iterator[Pair]:
+    def _entries(self, progress: Progress | None, course: TimeCheck, roots: Roots) -> Iterator[Pair]:
         """Up to the head. If an entry after it says what was erased meanwhile, up to that, since it is believed only if
         it is in the chain. The columns beside each are compared with it."""
         query = journal.ROWS.add_columns(*journal.COLUMNS)
@@ -339,7 +339,7 @@ def _moment(at: int) -> str:
     return f"{instant(at):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _ill_timed(course: Course) -> Bad | None:
+def _ill_timed(course: TimeCheck) -> Bad | None:
     """Times that an honest guard does not write, for a chain that holds."""
     said: dict[str, Any]
     if (back := course.backdated) is not None:

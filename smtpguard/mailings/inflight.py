@@ -24,7 +24,7 @@ _APART = bytes(8)
 
 
 @dataclass(slots=True)
-class Going:
+class InFlight:
     """People of one mailing, as digests. ``people``: their copies are to be sent; ``attempted``: an attempt has begun,
     and its result is not known yet; ``doubted``: its result will never be known."""
 
@@ -41,9 +41,9 @@ class Going:
         return self.attempted | self.doubted
 
 
-def going(connection: Connection, ns: Collection[int]) -> dict[int, Going]:
+def going(connection: Connection, ns: Collection[int]) -> dict[int, InFlight]:
     """For each of these mailings, by number."""
-    found = {n: Going() for n in ns}
+    found = {n: InFlight() for n in ns}
     relaying = select(underway.c.mailing, underway.c.people, underway.c.doubt).where(
         underway.c.mailing.in_(ns), underway.c.people.is_not(None)
     )
@@ -64,7 +64,7 @@ def going(connection: Connection, ns: Collection[int]) -> dict[int, Going]:
     return found
 
 
-def _sending(connection: Connection, into: Going, intent_id: str, people: set[bytes]) -> None:
+def _sending(connection: Connection, into: InFlight, intent_id: str, people: set[bytes]) -> None:
     """By the status of each recipient of one entry. Only an attempt records the people behind a recipient, and an
     earlier version did not. A person known to be behind no recipient is in doubt if a recipient with unknown people is,
     or if no other recipient is left."""

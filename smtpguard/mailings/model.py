@@ -87,7 +87,7 @@ class Coming:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cover:
+class ApprovedContent:
     """The approved content. ``content``: SHA-256 of its octets; ``exact``: of all that it shows or links to ("" if an
     earlier version approved it). ``learned``: the template of the copies that are covered too; "" for none. ``also``:
     other writers of copies that were seen, with their proofs."""
@@ -99,7 +99,7 @@ class Cover:
     learned: str = ""
     also: tuple[tuple[str, frozenset[str]], ...] = ()
 
-    def takes_in(self, coming: Coming) -> bool | None:
+    def matches(self, coming: Coming) -> bool | None:
         """Whether it is the same content, or a copy of it, from the same sender. None: compare it first (``fits``)."""
         if not self.exact:
             return self.content == coming.content
@@ -154,13 +154,13 @@ class Grant:
     by: tuple[str, ...] = ()
     beforehand: bool = False
     said: bool = False
-    cover: Cover | None = None
+    cover: ApprovedContent | None = None
     by_writer: bool = False
     only: str = ""
 
-    def takes_in(self, coming: Coming) -> bool | None:
+    def matches(self, coming: Coming) -> bool | None:
         """None: compare it with the template first."""
-        return self.cover.takes_in(coming) if self.cover is not None else False
+        return self.cover.matches(coming) if self.cover is not None else False
 
     def other_lists(self, people: Iterable[Person], always: frozenset[str] = frozenset()) -> frozenset[str]:
         """Lists of some of these people that it was not approved for. A person on an approved list is covered whatever

@@ -19,7 +19,7 @@ from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import microseconds
 from smtpguard.journal.distinct import Changes, Interval, Version, Where, interval
 from smtpguard.journal.event import Kind
-from smtpguard.mailings.inflight import LET_GO, Going, going
+from smtpguard.mailings.inflight import LET_GO, InFlight, going
 from smtpguard.mailings.mailingrow import CUSTOMER, CUSTOMERS, MAYBE, Row, list_of
 from smtpguard.mailings.model import (
     FIELDS,
@@ -126,7 +126,7 @@ def account(connection: Connection, mailing_id: str) -> Account:
     return Account(sent=frozenset(people[True]), may=frozenset(people[False]), crowds=tuple(crowds))
 
 
-def _became(fate: Fate, person: bytes, now: Going) -> Fate:
+def _became(fate: Fate, person: bytes, now: InFlight) -> Fate:
     """The current fate of a person who was admitted."""
     if fate not in ON_THE_WAY:
         return fate
@@ -163,7 +163,7 @@ class _Crowd:
     people: int
 
 
-def _each_once(connection: Connection, row: Row, still: Going, tally: Tally) -> Tally:
+def _each_once(connection: Connection, row: Row, still: InFlight, tally: Tally) -> Tally:
     """A person who had a copy of their own and is on a list that it went to counts once, by the most certain fate of
     both. A list before and after its members changed counts as at least the people of both versions. So the numbers
     never exceed the real ones; the possible deviation is given beside them. Bounds of approvals count everybody."""
@@ -238,7 +238,7 @@ def _surely_not_in(single: int, crowd: int) -> bool:
     return not crowd & MAYBE and bool(single & CUSTOMER) and not single & MAYBE
 
 
-def _crowds(connection: Connection, row: Row, still: Going) -> Iterator[_Crowd]:
+def _crowds(connection: Connection, row: Row, still: InFlight) -> Iterator[_Crowd]:
     names = row.mailing.lists
     query = select(reached.c.person, reached.c.kind, reached.c.weight, reached.c.fate)
     here = reached.c.n == row.known.n, reached.c.person.in_(list(row.crowds))
@@ -268,7 +268,7 @@ def _changes(connection: Connection, names: Collection[str], row: Row) -> Change
     return changes
 
 
-def _singles(connection: Connection, n: int, still: Going) -> Counter[tuple[int, Fate]]:
+def _singles(connection: Connection, n: int, still: InFlight) -> Counter[tuple[int, Fate]]:
     """The numbers of single people by kind and fate."""
     counted: Counter[tuple[int, Fate]] = Counter()
     mine = reached.c.n == n, reached.c.weight == 1

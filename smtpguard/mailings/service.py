@@ -13,7 +13,7 @@ from typing import Any
 
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock, Ledger, PolicyInForce
-from smtpguard.holds.covering import Coverage, of_grant
+from smtpguard.holds.coverage import Coverage, of_grant
 from smtpguard.holds.deadlines import Deadlines
 from smtpguard.holds.model import Change, Conflict, Move, NotEntitled, Refused
 from smtpguard.holds.sending import Outgoing

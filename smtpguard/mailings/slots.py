@@ -72,7 +72,7 @@ class Slot:
         """The most words that it may have: the particles of a name do not count."""
         return MOST_WORDS if self.kind == "name" else self.most
 
-    def takes_in(self, words: Sequence[str]) -> bool:
+    def matches(self, words: Sequence[str]) -> bool:
         if self.kind == "words":
             return " ".join(words) in self.values
         if not words:
@@ -95,7 +95,7 @@ class Target:
     parts: tuple[str | Slot, ...] = ()
     whole: tuple[str, ...] = ()
 
-    def takes_in(self, token: str) -> bool:
+    def matches(self, token: str) -> bool:
         if token in self.whole:
             return True
         base, parts = parts_of(token)
@@ -141,10 +141,10 @@ class Template:
     alone: Template | None = None
     """The template of the first alone, if the others are versions that people approved one by one."""
 
-    def takes_in(self, shown: Shown) -> bool:
+    def matches(self, shown: Shown) -> bool:
         if shown.opaque or shown.sender not in self.senders or shown.files != self.files:
             return False
-        if self.alone is not None and self.alone.takes_in(shown):
+        if self.alone is not None and self.alone.matches(shown):
             return True
         blocks = blocks_of(shown)
         if not self.learned:
@@ -302,10 +302,10 @@ def _is_block(block: Block, words: Words) -> bool:
                     value = tokens[at : at + n]
                     if item.kind not in ("words", "list") and any(at + k in begins for k in range(1, n)):
                         break
-                    if item.takes_in(value):
+                    if item.matches(value):
                         more = (" ".join(value),) if item.kind == "words" and block.together else ()
                         after.add((at + n, chosen + more))
-            elif at < len(tokens) and (item.takes_in(tokens[at]) if isinstance(item, Target) else item == tokens[at]):
+            elif at < len(tokens) and (item.matches(tokens[at]) if isinstance(item, Target) else item == tokens[at]):
                 after.add((at + 1, chosen))
         here = after
         if not here:

@@ -16,7 +16,7 @@ from typing import Any
 from smtpguard.gathering.gather import Gathered
 from smtpguard.gathering.streams import Alarms, Exceeded, since_of
 from smtpguard.guard.inforce import InForce
-from smtpguard.holds import covering, effects
+from smtpguard.holds import coverage, effects
 from smtpguard.holds.model import Hold, out_of_reach
 from smtpguard.holds.sending import Outgoing, Sending
 from smtpguard.journal.event import Event
@@ -382,8 +382,8 @@ class Notices:
 def _covers(hold: Hold, gathered: Gathered) -> list[Phrase]:
     """The coverage of an approval before there are copies."""
     learned = effects.learned([(gathered.shown, hold.author, hold.proofs)], gathered.in_force.slots)
-    covers = covering.covered(hold, learned)
-    return list(covering.said(covers))
+    covers = coverage.covered(hold, learned)
+    return list(coverage.said(covers))
 
 
 def gone(hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:

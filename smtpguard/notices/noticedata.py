@@ -69,7 +69,7 @@ from smtpguard.holds.model import Confirmation, Hold, out_of_reach
 from smtpguard.holds.summary import summary
 from smtpguard.lists.declared import ListInfo
 from smtpguard.locale.phrase import Phrase
-from smtpguard.mailings.differing import FACT as DIFFERS
+from smtpguard.mailings.differences import FACT as DIFFERS
 from smtpguard.policy.facts import OF_TOPICS
 from smtpguard.policy.verdict import Hit, Mode, Quorum, Verdict
 from smtpguard.reading.looks import Reading

@@ -17,7 +17,7 @@ from smtpguard.database.access import Access, Clock
 from smtpguard.database.errors import LedgerError
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.rows import WITNESS, signed_after
-from smtpguard.observe.told import Place
+from smtpguard.observe.cursor import Cursor
 from smtpguard.observe.webhooks.rows import Cursors
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Sending:
             if problem:
                 break
             told, taken = made.seq, taken + 1
-        await self._cursors.settle(self._name, Place(told=told, lease=leased.lease))
+        await self._cursors.settle(self._name, Cursor(told=told, lease=leased.lease))
         return taken
 
     def _noted(self, problem: str) -> None:

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, WithJsonSchema
 
 from smtpguard.config.problem import Invalid
-from smtpguard.policy.window import window
+from smtpguard.policy.rate import window
 
 EXPECTED = 'a bound like ">= 0.1% after 500" or ">= 20 in 10m"'
 _LIMIT = re.compile(

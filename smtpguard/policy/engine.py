@@ -19,7 +19,7 @@ from smtpguard.policy.counted import Ask, Live
 from smtpguard.policy.facts import FACTS, OF_LETTERS, ONLY_HEADERS, Facts, Source, Unknown, Value
 from smtpguard.policy.freezing import Freeze, frozen
 from smtpguard.policy.rule import Rule, Strength
-from smtpguard.policy.sieve import Sieve
+from smtpguard.policy.ruleindex import RuleIndex
 from smtpguard.policy.verdict import Action, Hit, Miss, Mode, Quorum, Scope, Verdict
 
 _NOT_GATHERED = Unknown(why="it was not determined")
@@ -80,7 +80,7 @@ class RuleSet:
     _slots: Mapping[str, str] = field(init=False, repr=False, compare=False)
     _lazy: frozenset[str] = field(init=False, repr=False, compare=False)
     """The slots of counts that are asked for only if a rule still needs them."""
-    _sieve: Sieve = field(init=False, repr=False, compare=False)
+    _sieve: RuleIndex = field(init=False, repr=False, compare=False)
     _stops: tuple[Rule, ...] = field(init=False, repr=False, compare=False)
     _alarms: tuple[Rule, ...] = field(init=False, repr=False, compare=False)
     _reckoned: Callable[[Values], Reckoning] = field(init=False, repr=False, compare=False)
@@ -100,7 +100,7 @@ class RuleSet:
         object.__setattr__(self, "_lazy", lazy)
         object.__setattr__(self, "_stops", tuple(rule for rule in self.rules if rule.stop_seconds))
         object.__setattr__(self, "_slots", dict(sorted(slots.items())))
-        object.__setattr__(self, "_sieve", Sieve(self.rules, tuple(self._slots)))
+        object.__setattr__(self, "_sieve", RuleIndex(self.rules, tuple(self._slots)))
         object.__setattr__(self, "_envelope", frozenset(envelope))
         object.__setattr__(self, "_counted", tuple(live[slot] for slot in sorted(live)))
         object.__setattr__(self, "_asked", frozenset(question.fact for question in self._counted))

@@ -12,7 +12,7 @@ from typing import Any
 
 import re2
 
-from smtpguard.config.places import network_of
+from smtpguard.config.fields import network_of
 from smtpguard.config.problem import Invalid, Undeclared, did_you_mean, one_of
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.condition import (
@@ -31,7 +31,7 @@ from smtpguard.policy.condition import (
     WordMatches,
 )
 from smtpguard.policy.facts import FACTS, Fact, Type, Usual
-from smtpguard.policy.window import window
+from smtpguard.policy.rate import window
 
 _NUMBER = r"([0-9][0-9_]*(?:\.[0-9]+)?\s*%?)"
 _COMPARISON = re.compile(rf"(>=|<=|==|=|>|<)\s*{_NUMBER}(?:\s+in\s+(.+))?\Z")

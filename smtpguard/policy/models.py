@@ -42,7 +42,7 @@ from smtpguard.policy.fields import (
 from smtpguard.policy.grammar import compiled
 from smtpguard.policy.hours import MIDNIGHT, Hours, parse_days
 from smtpguard.policy.members import LdapMembers, SeveralMembers
-from smtpguard.policy.window import LONGEST_SECONDS, Rate, RateField
+from smtpguard.policy.rate import LONGEST_SECONDS, Rate, RateField
 from smtpguard.reading.language import LANGUAGES
 
 MOST_HOLIDAYS = 100

@@ -23,7 +23,7 @@ IN_DOUBT = "in-doubt-retry"
 WAITS, COPIES, STAGES, REJECTED = "mailing-held", "mailing-stored", "mailing-stages", "mailing-rejected"
 ASKED, ASTRAY = "approval-asked", "correction-astray"
 FIXED = frozenset({AUTOMATIC, STREAM, IN_DOUBT, WAITS, COPIES, STAGES, REJECTED, ASKED, ASTRAY})
-"""The ids of rules that are in no policy (admission.builtinrules, admission.standing); a policy's own rules must not
+"""The ids of rules that are in no policy (admission.builtinrules, admission.mailingverdict); a policy's own rules must not
 use them."""
 
 _COST = {source: rank for rank, source in enumerate(Source)}

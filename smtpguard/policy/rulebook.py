@@ -13,10 +13,10 @@ from smtpguard.policy.findings import Findings
 from smtpguard.policy.freezing import FREEZE
 from smtpguard.policy.grammar import ConditionNames, condition, fact_named
 from smtpguard.policy.models import PolicyModel, RuleModel
+from smtpguard.policy.rate import LONGEST_SECONDS
 from smtpguard.policy.rule import FIXED, Rule
 from smtpguard.policy.stopping import REPLIES
 from smtpguard.policy.verdict import Action, Mode, Scope
-from smtpguard.policy.window import LONGEST_SECONDS
 
 MAX_RULES = 10_000
 ALARM = "alarm"

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from smtpguard.processes.channel import Channel, Message
 from smtpguard.processes.numbers import Said
-from smtpguard.processes.places import Allowance
+from smtpguard.processes.relayconnections import Allowance
 
 BEAT_SECONDS = 1.0
 _PR_SET_PDEATHSIG = 1

@@ -31,10 +31,10 @@ from smtpguard.processes.introduction import Arrival, Introductions
 from smtpguard.processes.listeners import Listener
 from smtpguard.processes.notify import Notifier
 from smtpguard.processes.numbers import Numbers, Said
-from smtpguard.processes.places import Places
 from smtpguard.processes.refusal import Spare, Strangers, refuse, refuse_backlog
+from smtpguard.processes.relayconnections import RelayConnectionLimit
 from smtpguard.processes.reloads import Reloads
-from smtpguard.processes.standing import Standing
+from smtpguard.processes.statusfile import StatusFile
 
 _log = structlog.get_logger("smtpguard.supervisor")
 _ACCEPTS_A_TURN = 64
@@ -67,7 +67,7 @@ class Supervisor:
         shows: Collection[str] = (),
         places: int = 0,
         caps: Mapping[str, int] | None = None,
-        standing: Standing | None = None,
+        standing: StatusFile | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """``life``: the main function of a part's process. ``places``: relay connections for all parts together, and
@@ -80,7 +80,7 @@ class Supervisor:
         self._standing = standing
         self._numbers = Numbers()
         self._caps = caps or {}
-        self._places = Places(places, max(1, list(parts).count("proxy")), self._grant)
+        self._places = RelayConnectionLimit(places, max(1, list(parts).count("proxy")), self._grant)
         self._listeners = listeners
         self._connections = Connections(limits)
         self._introductions = Introductions(self._introduced)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from smtpguard.mail.message import Content
 from smtpguard.reading.fingerprint import MOST, Identity, Sketch, sketch, twofold
 from smtpguard.reading.fold import skeleton
-from smtpguard.reading.own import own, unaddressed, uncut
+from smtpguard.reading.owntext import own, unaddressed, uncut
 from smtpguard.reading.prefixes import bare
 from smtpguard.reading.text import Text
 

@@ -16,10 +16,10 @@ from smtpguard.reading.addresses import People, people_of
 from smtpguard.reading.answering import quoted_people, refers_to
 from smtpguard.reading.bounds import Bounds, Depth, Meter, TooComplex
 from smtpguard.reading.copies import Copied, body_key, copied
-from smtpguard.reading.customs import adjusted, custom_marks
+from smtpguard.reading.custommarks import adjusted, custom_marks
 from smtpguard.reading.decode import words
 from smtpguard.reading.fingerprint import Identity
-from smtpguard.reading.heads import header_marks, labels_of
+from smtpguard.reading.headermarks import header_marks, labels_of
 from smtpguard.reading.language import language_of
 from smtpguard.reading.looks import CONVERSATION, Looks, Readable, Reading, Topic, judge
 from smtpguard.reading.marks import KINDS, Mark, Side
@@ -27,9 +27,9 @@ from smtpguard.reading.prefixes import bare
 from smtpguard.reading.shape import shape_marks
 from smtpguard.reading.surroundings import Surroundings
 from smtpguard.reading.text import Text, extract, subject_of
+from smtpguard.reading.textmarks import text_marks
 from smtpguard.reading.thread import first_id, thread_of
 from smtpguard.reading.walk import Index, index
-from smtpguard.reading.wording import text_marks
 
 _NOWHERE = Surroundings()
 _USUAL = Bounds()

@@ -19,7 +19,7 @@ from smtpguard.database.batch import Batch
 from smtpguard.database.schema import content, returned
 from smtpguard.holds import deciding
 from smtpguard.holds.model import Change
-from smtpguard.incidents import preserving
+from smtpguard.incidents import preservation
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import instant, microseconds
 from smtpguard.journal.event import Event, Kind
@@ -288,8 +288,8 @@ def forget(batch: Batch, addresses: datetime, everything: datetime) -> bool:
     """What names people before ``addresses``, and all before ``everything``, a slice of each; whether there is more."""
     connection = batch.connection
     spared = (
-        ~preserving.is_kept(preserving.ID, returned.c.mailing),
-        ~preserving.is_kept(preserving.ID, returned.c.message),
+        ~preservation.is_kept(preservation.ID, returned.c.mailing),
+        ~preservation.is_kept(preservation.ID, returned.c.message),
     )
     old = select(returned.c.mail, returned.c.n).where(
         returned.c.at < microseconds(addresses), returned.c.doc != NOBODY, *spared

@@ -24,9 +24,9 @@ from smtpguard.mailings.model import Mailing
 from smtpguard.policy.breakers import Watched
 from smtpguard.policy.freezing import Freeze
 from smtpguard.reading.fold import fold
-from smtpguard.reading.heads import VERP
+from smtpguard.reading.headermarks import VERP
 from smtpguard.reading.prefixes import bare
-from smtpguard.returns.course import Course, course, deeds, span, width
+from smtpguard.returns.growth import Growth, course, deeds, span, width
 from smtpguard.returns.mentions import Mention, Outside, outside
 from smtpguard.returns.model import By, Match, Parsed, PersonReport, Return, Said, Sort, Spell
 from smtpguard.returns.parsing import parsed
@@ -185,7 +185,7 @@ class Returns:
         """The latest first; of all that came back, or of one mailing."""
         return await self._record.returns.newest(mailing=mailing, limit=limit)
 
-    async def course(self, mailing: Mailing, freezes: Sequence[tuple[Entry, Clear | None]] = ()) -> Course:
+    async def course(self, mailing: Mailing, freezes: Sequence[tuple[Entry, Clear | None]] = ()) -> Growth:
         """How what comes back of it grows and calms. ``freezes``: the journal's entries on what was frozen and thawed."""
         rows, now = self._record.returns, self._clock.now()
         ends = await rows.ends(mailing.mailing_id)

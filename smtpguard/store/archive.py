@@ -8,17 +8,17 @@ from datetime import datetime, tzinfo
 from sqlalchemy import Connection
 
 from smtpguard.holds import rows as holds
-from smtpguard.holds.model import Hold, Place, State, Wanted
+from smtpguard.holds.model import Hold, Rank, State, Wanted
 from smtpguard.incidents import activityrows
-from smtpguard.incidents.about import About
 from smtpguard.incidents.activity import Activity
-from smtpguard.incidents.preserving import Preserved
+from smtpguard.incidents.preservation import Preserved
+from smtpguard.incidents.query import IncidentQuery
 from smtpguard.incidents.rows import Found
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.distinct import Asked
 from smtpguard.journal.event import Kind
-from smtpguard.mailings.spread import Grown, growth
+from smtpguard.mailings.growth import Grown, growth
 from smtpguard.reading.shown import Shown
 from smtpguard.store.store import Store
 
@@ -46,9 +46,9 @@ class Archive:
         return await self._store.ask(found)
 
     async def ranked(
-        self, wanted: Wanted, *, first: Collection[str], limit: int, after: Place | None = None
-    ) -> tuple[Sequence[Hold], int, Place | None]:
-        def found(connection: Connection) -> tuple[list[Hold], int, Place | None]:
+        self, wanted: Wanted, *, first: Collection[str], limit: int, after: Rank | None = None
+    ) -> tuple[Sequence[Hold], int, Rank | None]:
+        def found(connection: Connection) -> tuple[list[Hold], int, Rank | None]:
             places = holds.ranked(connection, wanted, first=first, limit=limit + 1, after=after)
             ids = [place.hold_id for place in places[:limit]]
             last = places[limit - 1] if len(places) > limit else None
@@ -86,5 +86,5 @@ class Archive:
     async def preserve(self, id: str, *, by: str, reason: str) -> Preserved | None:
         return await self._store.preserve(id, by=by, reason=reason)
 
-    async def incident(self, about: About, *, prove: bool) -> Found:
+    async def incident(self, about: IncidentQuery, *, prove: bool) -> Found:
         return await self._store.journal.incident(about, prove=prove, asked=self._asked)

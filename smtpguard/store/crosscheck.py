@@ -28,9 +28,9 @@ from smtpguard.journal.event import Kind
 from smtpguard.journal.proof import Finding
 from smtpguard.journal.scan import pages
 from smtpguard.locale.phrase import Phrase
-from smtpguard.mailings.forgetting import FEW
 from smtpguard.mailings.mailingrow import NOTHING
 from smtpguard.mailings.model import Fate
+from smtpguard.mailings.retention import FEW
 
 Progress = Callable[[int, int], None]
 MOST = 50

@@ -33,7 +33,7 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.front import FIRST, Fronted, Head
 from smtpguard.lists.ownership import hand_over
 from smtpguard.policy.counted import Ask
-from smtpguard.store.queued import WAIT_SECONDS
+from smtpguard.store.queue import WAIT_SECONDS
 
 log = logging.getLogger(__name__)
 

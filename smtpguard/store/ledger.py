@@ -24,13 +24,13 @@ from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.errors import LedgerError
 from smtpguard.freezes import rows as gates
 from smtpguard.guard import policies
-from smtpguard.guard.policies import Put, Standing
-from smtpguard.holds import contents, covers, deciding, revoking
+from smtpguard.guard.policies import CurrentPolicy, Put
+from smtpguard.holds import approvedcontent, contents, deciding, revoking
 from smtpguard.holds import rows as holds
 from smtpguard.holds.model import Change, Hold, Over, State
 from smtpguard.holds.sending import Outgoing, RevocationResult
 from smtpguard.journal import rows as journal
-from smtpguard.journal import terms
+from smtpguard.journal import searchindex
 from smtpguard.journal.chain import Clear, Entry, microseconds
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Event, Kind
@@ -57,8 +57,8 @@ if TYPE_CHECKING:  # a freeze opens the store, and does not wait for pydantic
 if TYPE_CHECKING:  # slow to import, and not needed to freeze
     from smtpguard.incidents import activityrows
     from smtpguard.incidents import rows as incident
-    from smtpguard.incidents.about import About
     from smtpguard.incidents.activity import Activity
+    from smtpguard.incidents.query import IncidentQuery
     from smtpguard.journal import scan as journalscan
     from smtpguard.journal.distinct import Asked
     from smtpguard.journal.note import Key
@@ -135,10 +135,10 @@ class Holds:
         return await self._access.ask(lambda c: holds.queued(c, hold_id, limit))
 
     async def shown(self, hold_ids: Collection[str]) -> Mapping[str, Shown]:
-        return await self._access.ask(lambda c: covers.of_holds(c, hold_ids)) if hold_ids else {}
+        return await self._access.ask(lambda c: approvedcontent.of_holds(c, hold_ids)) if hold_ids else {}
 
     async def under(self, lead_id: str) -> Sequence[tuple[Shown | None, str, frozenset[str]]]:
-        return await self._access.ask(lambda c: covers.under(c, lead_id))
+        return await self._access.ask(lambda c: approvedcontent.under(c, lead_id))
 
     async def follow(self, lead_id: str, n: int, step: deciding.Follow) -> int:
         done: int = await self._access.write(lambda b: deciding.follow(b, lead_id, n, step))
@@ -149,7 +149,7 @@ class Holds:
         return leads
 
     async def templates(self, names: Collection[str]) -> Mapping[str, str]:
-        return await self._access.ask(lambda c: covers.documents(c, names)) if names else {}
+        return await self._access.ask(lambda c: approvedcontent.documents(c, names)) if names else {}
 
 
 class Mailings:
@@ -345,7 +345,7 @@ class Policies:
         """The changes of the policy in force, the newest first."""
         return await self._access.ask(lambda c: policies.history(c, limit))
 
-    async def standing(self) -> Standing:
+    async def standing(self) -> CurrentPolicy:
         return await self._access.ask(policies.standing)
 
 
@@ -417,11 +417,13 @@ class Journal:
 
     async def find(self, words: Sequence[str], limit: int) -> Sequence[str]:
         """The messages that have all of these words, the newest first, at most ``limit`` (see terms)."""
-        return await self._access.walk(lambda opened: terms.find(opened, self._secret, words, limit))
+        return await self._access.walk(lambda opened: searchindex.find(opened, self._secret, words, limit))
 
     async def named(self, words: Sequence[str], since: datetime) -> Mapping[str, int]:
         """How many messages since then name each of these addresses (see terms)."""
-        return await self._access.walk(lambda opened: terms.named(opened, self._secret, words, microseconds(since)))
+        return await self._access.walk(
+            lambda opened: searchindex.named(opened, self._secret, words, microseconds(since))
+        )
 
     async def writers(self) -> Sequence[str]:
         from smtpguard.incidents import rows as incident
@@ -430,10 +432,10 @@ class Journal:
 
     async def write_terms(self) -> bool:
         """Index the next entries, beside admissions. Returns whether there is more."""
-        made = await self._access.ask(lambda c: terms.read(c, self._secret), snapshot=True)
+        made = await self._access.ask(lambda c: searchindex.read(c, self._secret), snapshot=True)
         if made is None:
             return False
-        written: bool = await self._access.write(lambda b: terms.write(b, made, self._secret))
+        written: bool = await self._access.write(lambda b: searchindex.write(b, made, self._secret))
         return written and made.more
 
     async def sum_up(self) -> bool:
@@ -586,7 +588,12 @@ class Journal:
         return await self._access.ask(lambda c: signing.inclusion(c, seq), snapshot=True)
 
     async def incident(
-        self, about: About, *, prove: bool, progress: journalscan.Progress | None = None, asked: Asked | None = None
+        self,
+        about: IncidentQuery,
+        *,
+        prove: bool,
+        progress: journalscan.Progress | None = None,
+        asked: Asked | None = None,
     ) -> incident.Found:
         """Everything in the journal about it, and with ``prove`` the walk over the whole journal. Long, as ``verify``.
         ``asked``: as in incidents.report, called in a thread."""

@@ -41,10 +41,10 @@ from smtpguard.database.schema import (
     term,
 )
 from smtpguard.holds.model import LIVE
-from smtpguard.incidents import preserving
+from smtpguard.incidents import preservation
 from smtpguard.journal.chain import ERASED, canonical, instant, parsed
 from smtpguard.journal.event import Event, Kind
-from smtpguard.journal.terms import Digests, plain
+from smtpguard.journal.searchindex import Digests, plain
 from smtpguard.lists.digest import Digester
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mailings.mailingrow import NOTHING
@@ -62,7 +62,7 @@ _DECIDED = frozenset({State.HELD.value, State.APPROVED.value, State.PAUSED.value
 Progress = Callable[[int, int], None]
 
 
-class Whom:
+class Person:
     """One person, by an address: all spellings that reach the same mailbox."""
 
     def __init__(self, address: Address, digester: Digester) -> None:
@@ -120,20 +120,20 @@ class _Preserved:
     def __init__(self, open: Open) -> None:
         self._open = open
         with open() as connection:
-            self._any = preserving.any_of_them(connection)
+            self._any = preservation.any_of_them(connection)
 
     def why(self, id: str) -> str:
         if not self._any:
             return ""
         with self._open() as connection:
             query = select(preserved_key.c.incident).where(
-                preserved_key.c.what == preserving.ID, preserved_key.c.key == id
+                preserved_key.c.what == preservation.ID, preserved_key.c.key == id
             )
             found = connection.execute(query.limit(1)).scalar()
         return "" if found is None else f"incident {found}"
 
 
-def collect(open: Open, whom: Whom, progress: Progress | None = None) -> Iterator[Kept]:
+def collect(open: Open, whom: Person, progress: Progress | None = None) -> Iterator[Kept]:
     """Everything, a slice in a transaction."""
     keeps = _Preserved(open)
     pending = {one.id for one in _holds(open, whom, keeps) if one.stays.startswith("decision")}
@@ -145,7 +145,7 @@ def collect(open: Open, whom: Whom, progress: Progress | None = None) -> Iterato
         yield from some(open, whom, keeps)
 
 
-def digests_only(open: Open, whom: Whom, progress: Progress | None = None) -> int:
+def digests_only(open: Open, whom: Person, progress: Progress | None = None) -> int:
     """The number of verdicts that have the person's keyed digest: they stay as long as the journal."""
     found = 0
     for rows in _pages(open, entry, entry.c.seq, (entry.c.body,), progress, entry.c.kind == Kind.VERDICT.value):
@@ -180,7 +180,7 @@ class _Named:
 
 
 def _values(
-    open: Open, whom: Whom, progress: Progress | None = None
+    open: Open, whom: Person, progress: Progress | None = None
 ) -> Iterator[tuple[int, str, tuple[str, ...], _Named]]:
     """Of each entry whose clear values name them: its number, those values, and in which parts."""
     for rows in _pages(open, clear, clear.c.seq, (clear.c.doc,), progress):
@@ -196,7 +196,7 @@ def _values(
                 yield seq, *found[seq], _Named(kind=kind, id=id, at=at, body=body)
 
 
-def _parts(doc: str, whom: Whom) -> tuple[str, ...]:
+def _parts(doc: str, whom: Person) -> tuple[str, ...]:
     try:
         values = parsed(doc)
         return tuple(sorted(role for role, some in values.items() if any(whom.names(value) for value in some)))
@@ -204,7 +204,7 @@ def _parts(doc: str, whom: Whom) -> tuple[str, ...]:
         return ()
 
 
-def _holds(open: Open, whom: Whom, keeps: _Preserved) -> Iterator[Kept]:
+def _holds(open: Open, whom: Person, keeps: _Preserved) -> Iterator[Kept]:
     for rows in _pages(open, hold, hold.c.hold_id, (hold.c.state, hold.c.held_at, hold.c.doc, hold.c.people)):
         for id, state, at, doc, people in rows:
             parts = _within(doc, whom)
@@ -218,7 +218,7 @@ def _among(people: bytes, digest: bytes) -> bool:
     return any(people[at : at + 8] == digest for at in range(0, len(people), 8))
 
 
-def _within(doc: str, whom: Whom) -> tuple[str, ...]:
+def _within(doc: str, whom: Person) -> tuple[str, ...]:
     """The fields of a document whose texts name them."""
     if not whom.may_be_in(doc):
         return ()
@@ -243,7 +243,7 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(each)
 
 
-def _mailings(open: Open, whom: Whom, keeps: _Preserved) -> Iterator[Kept]:
+def _mailings(open: Open, whom: Person, keeps: _Preserved) -> Iterator[Kept]:
     """Whom each came for; and who wrote it or decided on it, in its document."""
     reaching: dict[int, str] = {}
     query = select(reached.c.n, reached.c.fate).select_from(mailing.join(reached, reached.c.n == mailing.c.n))
@@ -259,7 +259,7 @@ def _mailings(open: Open, whom: Whom, keeps: _Preserved) -> Iterator[Kept]:
                 yield Kept(what="mailing", id=id, at=instant(at), parts=(*became, *parts), stays=why)
 
 
-def _sets(open: Open, whom: Whom, keeps: _Preserved) -> Iterator[Kept]:
+def _sets(open: Open, whom: Person, keeps: _Preserved) -> Iterator[Kept]:
     with open() as connection:
         names = list(connection.execute(select(peopleset.c.name).distinct()).scalars())
         for name in names:
@@ -285,7 +285,7 @@ def _bound(connection: Connection, name: str) -> bool:
     )
 
 
-def _counts(open: Open, whom: Whom, keeps: _Preserved) -> Iterator[Kept]:
+def _counts(open: Open, whom: Person, keeps: _Preserved) -> Iterator[Kept]:
     with open() as connection:
         for number_, doc in connection.execute(
             select(person.c.person, person.c.doc).where(person.c.person.in_(whom.numbers))
@@ -298,7 +298,7 @@ def _counts(open: Open, whom: Whom, keeps: _Preserved) -> Iterator[Kept]:
         yield Kept(what="count", id="sent", parts=(f"recipient of {messages:,} messages by their Message-ID",))
 
 
-def _sendings(open: Open, whom: Whom, keeps: _Preserved) -> Iterator[Kept]:
+def _sendings(open: Open, whom: Person, keeps: _Preserved) -> Iterator[Kept]:
     for rows in _pages(open, outbox, outbox.c.intent_id, (outbox.c.kind, outbox.c.done, outbox.c.created_at, outbox.c.doc, outbox.c.hold_id)):  # fmt: skip
         for id, kind, done, at, doc, hold_id in rows:
             if parts := _within(doc, whom):
@@ -306,7 +306,7 @@ def _sendings(open: Open, whom: Whom, keeps: _Preserved) -> Iterator[Kept]:
                 yield Kept(what="sending", id=id, at=instant(at), parts=(kind, *parts), stays=why)
 
 
-def _returned(open: Open, whom: Whom, keeps: _Preserved) -> Iterator[Kept]:
+def _returned(open: Open, whom: Person, keeps: _Preserved) -> Iterator[Kept]:
     for rows in _pages(open, returned, returned.c.mail, (returned.c.n, returned.c.at, returned.c.sort, returned.c.mailing, returned.c.person, returned.c.doc)):  # fmt: skip
         for mail, n, at, sort, name, who, doc in rows:
             if (who is not None and bytes(who) in whom.digests) or _within(doc, whom):
@@ -319,7 +319,7 @@ def _returned(open: Open, whom: Whom, keeps: _Preserved) -> Iterator[Kept]:
                 )
 
 
-def _freezes(open: Open, whom: Whom, keeps: _Preserved) -> Iterator[Kept]:
+def _freezes(open: Open, whom: Person, keeps: _Preserved) -> Iterator[Kept]:
     with open() as connection:
         rows = connection.execute(select(freeze.c.freeze_id, freeze.c.lifted, freeze.c.doc)).all()
     for id, lifted, doc in rows:
@@ -327,7 +327,7 @@ def _freezes(open: Open, whom: Whom, keeps: _Preserved) -> Iterator[Kept]:
             yield Kept(what="freeze", id=id, parts=parts, stays="" if lifted else "it is in force")
 
 
-def _staff(open: Open, whom: Whom, keeps: _Preserved) -> Iterator[Kept]:
+def _staff(open: Open, whom: Person, keeps: _Preserved) -> Iterator[Kept]:
     """An account of the console, and an absence: of people who work with it."""
     with open() as connection:
         accounts = connection.execute(select(account.c.account_id, account.c.address)).all()
@@ -343,7 +343,7 @@ def _staff(open: Open, whom: Whom, keeps: _Preserved) -> Iterator[Kept]:
 # erasing
 
 
-async def erase(access: Access, whom: Whom, *, by: str, progress: Progress | None = None) -> Erasure:
+async def erase(access: Access, whom: Person, *, by: str, progress: Progress | None = None) -> Erasure:
     """Erase what nothing needs. That it was done is journalled first, without the address. Raises LedgerError."""
     found: list[Kept] = await access.walk(
         lambda open: [one for one in collect(open, whom, progress) if one.what != "entry"]
@@ -370,7 +370,7 @@ async def erase(access: Access, whom: Whom, *, by: str, progress: Progress | Non
     return done
 
 
-def _planned(open: Open, whom: Whom, kept_ids: set[str], found: Sequence[Kept]) -> tuple[set[str], set[str], Erasure]:
+def _planned(open: Open, whom: Person, kept_ids: set[str], found: Sequence[Kept]) -> tuple[set[str], set[str], Erasure]:
     """The digests of the values that are erased, the words by which they are found, and how many there are."""
     keeps, done = _Preserved(open), Erasure()
     pending = {one.id for one in found if one.what == "hold" and one.stays}
@@ -394,7 +394,7 @@ def _planned(open: Open, whom: Whom, kept_ids: set[str], found: Sequence[Kept]) 
     return sealed, words, done
 
 
-def _said(batch: Batch, whom: Whom, sealed: Collection[str], done: Erasure, by: str) -> None:
+def _said(batch: Batch, whom: Person, sealed: Collection[str], done: Erasure, by: str) -> None:
     digests = sorted(sealed)
     kept = [{"what": one.what, "id": one.id, "why": one.stays} for one in done.kept[:MOST_KEPT]]
     data: dict[str, Any] = {
@@ -421,7 +421,7 @@ def _said(batch: Batch, whom: Whom, sealed: Collection[str], done: Erasure, by: 
     batch.record(events)
 
 
-def _wipe(batch: Batch, whom: Whom, kept_ids: Collection[str], sealed: Collection[str], after: int) -> int | None:
+def _wipe(batch: Batch, whom: Person, kept_ids: Collection[str], sealed: Collection[str], after: int) -> int | None:
     """Clear values of one slice; where the next begins, None for none."""
     batch.flush()
     rows = batch.connection.execute(
@@ -446,7 +446,7 @@ def _wipe(batch: Batch, whom: Whom, kept_ids: Collection[str], sealed: Collectio
     return int(rows[-1][0]) if len(rows) == SLICE else None
 
 
-def _gone(batch: Batch, whom: Whom, some: Sequence[Kept]) -> int:
+def _gone(batch: Batch, whom: Person, some: Sequence[Kept]) -> int:
     """Rows beside the journal. How many."""
     batch.flush()
     connection, n = batch.connection, 0
@@ -479,7 +479,7 @@ def _gone(batch: Batch, whom: Whom, some: Sequence[Kept]) -> int:
     return n
 
 
-def _unreached(batch: Batch, whom: Whom, mailing_id: str) -> int:
+def _unreached(batch: Batch, whom: Person, mailing_id: str) -> int:
     """Take the person out of a mailing whose decisions are over. Its numbers stay."""
     row = batch.connection.execute(select(mailing.c.n, mailing.c.doc).where(mailing.c.id == mailing_id)).one_or_none()
     if row is None:
@@ -504,7 +504,7 @@ def _unreached(batch: Batch, whom: Whom, mailing_id: str) -> int:
     return gone
 
 
-def _uncounted(batch: Batch, whom: Whom) -> None:
+def _uncounted(batch: Batch, whom: Person) -> None:
     batch.flush()
     batch.connection.execute(delete(person).where(person.c.person.in_(whom.numbers)))
 

@@ -27,16 +27,16 @@ from smtpguard.database.schema import (
     returned,
     underway,
 )
-from smtpguard.holds import contents, covers
+from smtpguard.holds import approvedcontent, contents
 from smtpguard.holds.model import LIVE, State
-from smtpguard.incidents import activityrows, preserving
+from smtpguard.incidents import activityrows, preservation
 from smtpguard.journal import rows as journal
-from smtpguard.journal import terms
+from smtpguard.journal import searchindex
 from smtpguard.journal.chain import microseconds
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.tree import Tree
-from smtpguard.mailings import forgetting, sets
+from smtpguard.mailings import retention, sets
 from smtpguard.mailings.mailingbatch import mailings_of
 from smtpguard.returns import rows as returns
 
@@ -103,19 +103,19 @@ def agreed(batch: Batch, wanted: Retention, by: str) -> Retention:
 def erase(batch: Batch, keep: Retention) -> Erased:
     """One slice."""
     batch.flush()
-    preserving.end(batch)
+    preservation.end(batch)
     taken = Erased(orphans=contents.sweep(batch))
     old = _old_contents(batch, batch.now - keep.content)
     contents.drop(batch, old)
-    covers.forget(batch, old, microseconds(batch.now - keep.content))
+    approvedcontent.forget(batch, old, microseconds(batch.now - keep.content))
     gone = _old_holds(batch, batch.now - keep.addresses)
     private, through = _private(batch, batch.now - keep.addresses)
     base, entries = _journal(batch, batch.now - keep.journal)
-    terms.forget(batch, max(through, base.seq if base is not None else 0))
+    searchindex.forget(batch, max(through, base.seq if base is not None else 0))
     activityrows.forget(batch, batch.now - keep.journal)
     _lifted(batch, batch.now - keep.addresses)
     sets.forget(batch, batch.now - keep.addresses)
-    mailings, others = forgetting.forget(batch, batch.now - keep.addresses)
+    mailings, others = retention.forget(batch, batch.now - keep.addresses)
     back = returns.forget(batch, batch.now - keep.addresses, batch.now - keep.journal)
     _forget_doubts(batch, batch.now - DOUBTS)
     taken = replace(taken, contents=len(old), holds=gone, private=private, entries=entries, mailings=mailings)
@@ -144,8 +144,10 @@ def _old_contents(batch: Batch, before: datetime) -> list[str]:
         hold.c.state.not_in(_SETTLED) | (hold.c.held_at >= microseconds(before)),
     )
     going = exists().where(outbox.c.content == content.c.sha256, outbox.c.done.is_(False))
-    kept = preserving.is_kept(preserving.CONTENT, content.c.sha256)
-    back = exists().where(returned.c.mail == content.c.sha256, preserving.is_kept(preserving.ID, returned.c.mailing))
+    kept = preservation.is_kept(preservation.CONTENT, content.c.sha256)
+    back = exists().where(
+        returned.c.mail == content.c.sha256, preservation.is_kept(preservation.ID, returned.c.mailing)
+    )
     query = select(content.c.sha256).where(content.c.kept_at < microseconds(before), ~needed, ~going, ~kept, ~back)
     return list(batch.connection.execute(query.limit(SLICE)).scalars())
 
@@ -155,12 +157,12 @@ def _old_holds(batch: Batch, before: datetime) -> int:
         hold.c.held_at < microseconds(before),
         hold.c.state.in_(_SETTLED),
         ~exists().where(outbox.c.hold_id == hold.c.hold_id, outbox.c.done.is_(False)),
-        ~preserving.is_kept(preserving.ID, hold.c.hold_id),
+        ~preservation.is_kept(preservation.ID, hold.c.hold_id),
     )
     ids = list(batch.connection.execute(query.limit(SLICE)).scalars())
     if ids:
         batch.connection.execute(delete(hold).where(hold.c.hold_id.in_(ids)))
-    needed = outbox.c.hold_id.is_not(None) & preserving.is_kept(preserving.ID, outbox.c.hold_id)
+    needed = outbox.c.hold_id.is_not(None) & preservation.is_kept(preservation.ID, outbox.c.hold_id)
     sent = select(outbox.c.intent_id).where(
         outbox.c.done.is_(True), outbox.c.created_at < microseconds(before), ~needed
     )
@@ -182,8 +184,8 @@ def _lifted(batch: Batch, before: datetime) -> None:
 def _private(batch: Batch, before: datetime) -> tuple[int, int]:
     """Clear values of old entries, oldest first. Returns the number, and the last entry that may lack them from now on."""
     spared: list[ColumnElement[bool]] = []
-    if preserving.any_of_them(batch.connection):
-        needed = exists().where(entry.c.seq == clear.c.seq, preserving.is_kept(preserving.ID, entry.c.id))
+    if preservation.any_of_them(batch.connection):
+        needed = exists().where(entry.c.seq == clear.c.seq, preservation.is_kept(preservation.ID, entry.c.id))
         spared = [~needed]
     first = select(func.min(clear.c.seq)).where(*spared).scalar_subquery()
     query = select(entry.c.seq, entry.c.at).where(entry.c.seq >= first, entry.c.seq < first + CUT).order_by(entry.c.seq)
@@ -202,7 +204,7 @@ def _journal(batch: Batch, before: datetime) -> tuple[Checkpoint | None, int]:
     """Cut the oldest entries. Returns the last of them as a base, and the number."""
     lowest = select(func.min(entry.c.seq)).scalar_subquery()
     query = select(entry.c.seq, entry.c.at, entry.c.hash).where(entry.c.seq >= lowest, entry.c.seq < lowest + CUT)
-    last, needed = None, preserving.first_kept(batch.connection)
+    last, needed = None, preservation.first_kept(batch.connection)
     for row in batch.connection.execute(query.order_by(entry.c.seq)):
         if row.at >= microseconds(before) or (needed is not None and row.seq >= needed):
             break

@@ -16,7 +16,7 @@ from smtpguard.counts import contacts
 from smtpguard.database.access import Access, Clock
 from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.engine import Database
-from smtpguard.incidents.preserving import Preserved
+from smtpguard.incidents.preservation import Preserved
 from smtpguard.journal import front as front_model
 from smtpguard.journal import rows as journal
 from smtpguard.journal import signing
@@ -112,29 +112,31 @@ class Store(Access):
         return await self.write(lambda b: retention.agreed(b, wanted, by))
 
     async def preserve(self, id: str, *, by: str, reason: str) -> Preserved | None:
-        """Keep all data of this incident past its retention (incidents.preserving); None if the journal knows no such
+        """Keep all data of this incident past its retention (incidents.preservation); None if the journal knows no such
         id."""
-        from smtpguard.incidents import preserving
+        from smtpguard.incidents import preservation
 
-        needed = await self.walk(lambda opened: preserving.find(opened, id))
+        needed = await self.walk(lambda opened: preservation.find(opened, id))
         if needed is None:
             return None
-        for what, keys in ((preserving.ID, sorted(needed.ids)), (preserving.CONTENT, sorted(needed.contents))):
-            for start in range(0, len(keys), preserving.SLICE):
-                some = keys[start : start + preserving.SLICE]
-                await self.write(partial(preserving.keep, id=id, what=what, keys=some))
-        return await self.write(lambda b: preserving.begin(b, id, needed, by=by, reason=reason, cases=len(needed.ids)))
+        for what, keys in ((preservation.ID, sorted(needed.ids)), (preservation.CONTENT, sorted(needed.contents))):
+            for start in range(0, len(keys), preservation.SLICE):
+                some = keys[start : start + preservation.SLICE]
+                await self.write(partial(preservation.keep, id=id, what=what, keys=some))
+        return await self.write(
+            lambda b: preservation.begin(b, id, needed, by=by, reason=reason, cases=len(needed.ids))
+        )
 
     async def preserve_longer(self, id: str, by: str) -> Preserved:
         """``by`` asks for an extension. Raises KeyError if it is not preserved."""
-        from smtpguard.incidents import preserving
+        from smtpguard.incidents import preservation
 
-        return await self.write(lambda b: preserving.renew(b, id, by))
+        return await self.write(lambda b: preservation.renew(b, id, by))
 
     async def preserved(self) -> Sequence[Preserved]:
-        from smtpguard.incidents import preserving
+        from smtpguard.incidents import preservation
 
-        return await self.ask(preserving.all_of_them)
+        return await self.ask(preservation.all_of_them)
 
     async def renew(self, event: Event, before: bytes = b"") -> None:
         """From this entry on the secret that the store was opened with is in force; processes with another one can no

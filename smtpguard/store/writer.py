@@ -23,7 +23,7 @@ from sqlalchemy import Connection, select
 
 from smtpguard.admission.model import Admission, Item, Seen
 from smtpguard.admission.rows import Run, answered_as
-from smtpguard.counts import forgetting
+from smtpguard.counts import retention
 from smtpguard.database.access import Clock
 from smtpguard.database.batch import Batch, Step
 from smtpguard.database.engine import BadItem, CommitUnknown, Database
@@ -38,7 +38,7 @@ from smtpguard.mailings.finding import Memory
 from smtpguard.mailings.mailingbatch import MailingBatch
 from smtpguard.policy.freezing import Gate
 from smtpguard.store.front import Front
-from smtpguard.store.queued import WAIT_SECONDS, Waiting, Work
+from smtpguard.store.queue import WAIT_SECONDS, Waiting, Work
 from smtpguard.store.rollbackcheck import RollbackCheck
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ _WAKE: Any = object()
 _STOP: Any = object()
 
 
-class _Again(Exception):
+class _Retry(Exception):
     """Roll the transaction back, and begin again without the works that raised."""
 
 
@@ -244,7 +244,7 @@ class Writer:
         while True:
             try:
                 self._attempt(left, notes, join)
-            except _Again:  # without those that raised: they may have written before
+            except _Retry:  # without those that raised: they may have written before
                 left, join = [work for work in works if work.error is None], lambda: None
             except Exception:
                 if self.front is not None:
@@ -273,7 +273,7 @@ class Writer:
                     if work.step is not None:
                         self._try(work, partial(work.step, batch))
             if any(work.error is not None for work in works):
-                raise _Again
+                raise _Retry
             self._keep_house(batch)
             batch.finish()
         self._gate = batch.gate
@@ -314,7 +314,7 @@ class Writer:
         self._signed_seq = self._signed_seq or batch.head.seq
         minute = self._clock.monotonic() - self._kept_house >= KEEP_SECONDS
         if minute:
-            forgetting.prune(batch)
+            retention.prune(batch)
             self._kept_house = self._clock.monotonic()
         if minute or batch.head.seq - self._signed_seq >= SIGN_ENTRIES:
             self._signed_seq = batch.head.seq

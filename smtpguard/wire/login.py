@@ -25,7 +25,7 @@ from smtpguard.wire import sasl
 from smtpguard.wire.grammar import Refused
 from smtpguard.wire.guesses import Guesses
 from smtpguard.wire.handshake import Route
-from smtpguard.wire.pool import Place, RelayPool
+from smtpguard.wire.pool import RelayPool, Reservation
 from smtpguard.wire.relay import RelayConnection, RelayUnavailable, Waiter
 from smtpguard.wire.turnedaway import Why
 
@@ -65,7 +65,7 @@ class Logins:
         self._route = Route(self._target)
         self.context = self._route.context
 
-    async def connect(self, client: str = "") -> tuple[RelayConnection, Place]:
+    async def connect(self, client: str = "") -> tuple[RelayConnection, Reservation]:
         """A connection for one client, over which its credentials may go, and its place, to be freed when it is closed.
         ``client``: the client it is counted for, "" for none. Raises Lost."""
         place = await self._pool.place(client)
@@ -152,7 +152,7 @@ class Login:
         self.line: OwnLine | None = None
         self._client, self._logins, self._lost = client, logins, lost
         self._connection: RelayConnection | None = None
-        self._place: Place | None = None
+        self._place: Reservation | None = None
 
     async def attempt(self, argument: bytes, offered: tuple[str, ...]) -> Reply:
         """The relay's answer to the argument of AUTH; 421 if it closes the connection. Raises Refused."""

@@ -84,7 +84,7 @@ class Waits:
     seconds: float = 0.0
 
 
-class Place:
+class Reservation:
     """For one connection that its owner opens itself. It counts until it is freed."""
 
     def __init__(self, pool: RelayPool, client: str) -> None:
@@ -107,7 +107,7 @@ class _Waiter:
     client: str
     since: float
     own: bool
-    given: asyncio.Future[RelayConnection | Place]
+    given: asyncio.Future[RelayConnection | Reservation]
 
 
 class RelayPool:
@@ -125,7 +125,7 @@ class RelayPool:
         self._opening: set[asyncio.Task[RelayConnection]] = set()
         self._open: set[RelayConnection] = set()
         self._leaving: set[RelayConnection] = set()  # QUIT was sent
-        self._places: set[Place] = set()
+        self._places: set[Reservation] = set()
         self._lent: dict[RelayConnection, str] = {}  # to clients that are counted
         self._using: Counter[str] = Counter()
         self.offered = target.reachability.offered if target.reachability is not None else None
@@ -176,10 +176,10 @@ class RelayPool:
         assert isinstance(given, RelayConnection)
         return given
 
-    async def place(self, client: str) -> Place:
+    async def place(self, client: str) -> Reservation:
         """A place for a connection that the caller opens, to be freed when that is closed. Raises RelayUnavailable."""
         given = await self._wait(client, own=True)
-        assert isinstance(given, Place)
+        assert isinstance(given, Reservation)
         return given
 
     def release(self, connection: RelayConnection) -> None:
@@ -222,7 +222,7 @@ class RelayPool:
 
     # places
 
-    def renamed(self, place: Place, client: str) -> bool:
+    def renamed(self, place: Reservation, client: str) -> bool:
         if place not in self._places or not self._may_have_more(client):
             return False
         self._count(place.client, -1)
@@ -230,7 +230,7 @@ class RelayPool:
         self._count(client, 1)
         return True
 
-    def freed(self, place: Place) -> None:
+    def freed(self, place: Reservation) -> None:
         if place in self._places:
             self._places.remove(place)
             self._count(place.client, -1)
@@ -239,7 +239,7 @@ class RelayPool:
 
     # the line
 
-    async def _wait(self, client: str, *, own: bool, seconds: float | None = None) -> RelayConnection | Place:
+    async def _wait(self, client: str, *, own: bool, seconds: float | None = None) -> RelayConnection | Reservation:
         if self._closed:
             raise RelayUnavailable("the pool is closed")
         loop = asyncio.get_running_loop()
@@ -312,7 +312,7 @@ class RelayPool:
             self._settle()
         elif waiter.given.done() and not waiter.given.cancelled() and waiter.given.exception() is None:
             given = waiter.given.result()
-            if isinstance(given, Place):
+            if isinstance(given, Reservation):
                 given.free()
             else:
                 self.release(given)
@@ -353,7 +353,7 @@ class RelayPool:
                 return
             if waiter.own and not waiter.given.done() and self._may_have_more(waiter.client):
                 self._waiting.remove(waiter)
-                place = Place(self, waiter.client)
+                place = Reservation(self, waiter.client)
                 self._places.add(place)
                 self._count(place.client, 1)
                 waiter.given.set_result(place)

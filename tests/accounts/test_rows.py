@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from smtpguard.accounts.model import Account, Keys, Role, Scope, Session, Token, Turn
+from smtpguard.accounts.model import Account, AccountChange, AccountKeys, Role, Scope, Session, Token
 from smtpguard.accounts.rows import People
 from smtpguard.database.errors import Unavailable
 from smtpguard.journal.event import Event, Kind
-from smtpguard.observe.told import News, Place
+from smtpguard.observe.cursor import Cursor, News
 from smtpguard.observe.webhooks.rows import Cursors
 from smtpguard.store.store import Store
 from tests.store.making import T0, Clock
@@ -38,9 +38,10 @@ def session(token: str = "t1", **more: Any) -> Session:
     return Session(**(usual | more))
 
 
-async def put(people: People, account: Account = EVA, **more: Any) -> Turn:
+async def put(people: People, account: Account = EVA, **more: Any) -> AccountChange:
     return await people.turn(
-        Keys(account_id=account.account_id), lambda found: Turn(account=account, events=(event(),), **more)
+        AccountKeys(account_id=account.account_id),
+        lambda found: AccountChange(account=account, events=(event(),), **more),
     )
 
 
@@ -52,9 +53,13 @@ async def changes(store: Store) -> list[str]:
 async def test_an_account_comes_back_as_it_was_by_each_of_its_keys(people: People) -> None:
     account = replace(EVA, subject="https://id u-1")
     await put(people, account)
-    for keys in (Keys(account_id="A1"), Keys(address="eva@example.com"), Keys(subject="https://id u-1")):
+    for keys in (
+        AccountKeys(account_id="A1"),
+        AccountKeys(address="eva@example.com"),
+        AccountKeys(subject="https://id u-1"),
+    ):
         assert await people.account(keys) == account
-    for keys in (Keys(), Keys(account_id="A2"), Keys(address=""), Keys(subject="u-1")):
+    for keys in (AccountKeys(), AccountKeys(account_id="A2"), AccountKeys(address=""), AccountKeys(subject="u-1")):
         assert await people.account(keys) is None
     assert await people.everybody() == [account]
 
@@ -62,22 +67,22 @@ async def test_an_account_comes_back_as_it_was_by_each_of_its_keys(people: Peopl
 async def test_a_refusal_writes_its_events_and_nothing_else(people: People, store: Store) -> None:
     await put(people)
 
-    def step(found: Sequence[Account]) -> Turn:
+    def step(found: Sequence[Account]) -> AccountChange:
         changed = replace(found[0], disabled=True)
-        return Turn(account=changed, refused="no", events=(event("refused"),), begins=session(), ends_all=True)
+        return AccountChange(account=changed, refused="no", events=(event("refused"),), begins=session(), ends_all=True)
 
-    assert (await people.turn(Keys(account_id="A1"), step)).refused == "no"
-    assert await people.account(Keys(account_id="A1")) == EVA
+    assert (await people.turn(AccountKeys(account_id="A1"), step)).refused == "no"
+    assert await people.account(AccountKeys(account_id="A1")) == EVA
     assert await people.session("t1") is None
     assert await changes(store) == ["x", "refused"]
 
 
 async def test_an_error_in_the_step_writes_nothing(people: People, store: Store) -> None:
-    def step(found: Sequence[Account]) -> Turn:
+    def step(found: Sequence[Account]) -> AccountChange:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        await people.turn(Keys(), step)
+        await people.turn(AccountKeys(), step)
     assert await changes(store) == []
 
 
@@ -99,11 +104,11 @@ async def test_accounts_without_a_subject_are_not_the_same_person(people: People
 async def test_steps_see_each_other(people: People) -> None:
     await put(people)
 
-    def step(found: Sequence[Account]) -> Turn:
-        return Turn(account=replace(found[0], totp_step=found[0].totp_step + 1))
+    def step(found: Sequence[Account]) -> AccountChange:
+        return AccountChange(account=replace(found[0], totp_step=found[0].totp_step + 1))
 
-    await asyncio.gather(*(people.turn(Keys(account_id="A1"), step) for _ in range(20)))
-    found = await people.account(Keys(account_id="A1"))
+    await asyncio.gather(*(people.turn(AccountKeys(account_id="A1"), step) for _ in range(20)))
+    found = await people.account(AccountKeys(account_id="A1"))
     assert found is not None
     assert found.totp_step == 20
 
@@ -117,7 +122,7 @@ async def test_a_session_with_its_account(people: People) -> None:
 async def test_one_session_ends_or_all_but_the_one_that_begins(people: People) -> None:
     await put(people, begins=session("t1"))
     await put(people, begins=session("t2"))
-    await people.turn(Keys(), lambda found: Turn(ends="t1"))
+    await people.turn(AccountKeys(), lambda found: AccountChange(ends="t1"))
     assert await people.session("t1") is None
     assert await people.session("t2") is not None
     await put(people, begins=session("t3"), ends_all=True)
@@ -161,7 +166,7 @@ async def test_a_cursor_begins_at_the_end_and_news_comes_after_it(store: Store) 
     cursors = Cursors(store)
     start = (await cursors.at("chat")).told
     assert start > 0
-    assert await asyncio.gather(*(cursors.at("chat") for _ in range(4))) == [Place(told=start)] * 4
+    assert await asyncio.gather(*(cursors.at("chat") for _ in range(4))) == [Cursor(told=start)] * 4
     kinds = [Kind.VERDICT, Kind.FREEZE]
     for kind, data in [
         (Kind.FREEZE, {}),
@@ -185,14 +190,14 @@ async def test_a_cursor_is_leased_and_settled(store: Store, clock: Clock) -> Non
     mine = await cursors.lease("chat", T0 + timedelta(seconds=60))
     assert mine is not None
     assert await cursors.lease("chat", T0 + timedelta(seconds=60)) is None
-    failing = Place(told=mine.told, attempts=3, failing_since=T0, next_at=T0 + timedelta(seconds=40), lease=mine.lease)
+    failing = Cursor(told=mine.told, attempts=3, failing_since=T0, next_at=T0 + timedelta(seconds=40), lease=mine.lease)
     assert await cursors.settle("chat", failing)
     assert await cursors.at("chat") == failing
     again = await cursors.lease("chat", T0 + timedelta(seconds=60))
     assert again is not None
     assert again.lease == mine.lease + 1
     assert not await cursors.settle("chat", replace(mine, told=99))
-    assert await cursors.settle("chat", Place(told=99, lease=again.lease), keep_until=T0 + timedelta(seconds=60))
+    assert await cursors.settle("chat", Cursor(told=99, lease=again.lease), keep_until=T0 + timedelta(seconds=60))
     assert await cursors.lease("chat", T0 + timedelta(seconds=90)) is None
     clock.go(seconds=60)
     assert await cursors.lease("chat", clock.at + timedelta(seconds=60)) is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from smtpguard.incidents.about import About
+from smtpguard.incidents.query import IncidentQuery
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.fate import End
 from smtpguard.mail.address import Address
@@ -43,7 +43,7 @@ async def test_they_stand_in_the_entry_and_the_report_counts_them(tmp_path: Path
         )
         assert clear is not None
         assert (list(clear["refused"]), list(clear["reverse_path"])) == (["nobody@example.net"], ["anna@example.com"])
-        found = await home.store.journal.incident(About(senders=frozenset({"anna@example.com"})), prove=False)
+        found = await home.store.journal.incident(IncidentQuery(senders=frozenset({"anna@example.com"})), prove=False)
         assert found.report is not None
         assert found.report.refused == {"452 4.2.2": 1, "550 5.1.1": 2}
         assert {end: some.messages for end, some in found.report.ends.items()} == {End.DELIVERED: 1, End.REFUSED: 1}

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from smtpguard.app.alarmchannels import AlarmChannels, FileMemory, Organization
 from smtpguard.app.alarms import Answers, relay_says
-from smtpguard.app.alarmways import FileMemory, Organization, Ways
 from smtpguard.app.contact import second_way
 from smtpguard.app.relay import relay_target
 from smtpguard.app.turnedawaylog import Turned
@@ -25,7 +25,7 @@ from smtpguard.mail import reply
 from smtpguard.mail.reply import Reply
 from smtpguard.observe.alarms.conditions import raised
 from smtpguard.observe.alarms.rounds import AlarmMessage, Phase
-from smtpguard.observe.told import RaisedAlarm
+from smtpguard.observe.cursor import RaisedAlarm
 from smtpguard.observe.webhooks.sending import genuine
 from smtpguard.processes.numbers import PUT_OFF, Numbers, Said
 from smtpguard.wire.turnedaway import TurnedAway, Why
@@ -57,7 +57,7 @@ class Here:
         return settings_of(load_yaml(text), self.folder, {})
 
     async def tell(self, settings: Settings, phase: Phase = Phase.BEGINS) -> bool:
-        ways = Ways(settings, lambda: Organization(name="Example AB", languages=(self.language,)))
+        ways = AlarmChannels(settings, lambda: Organization(name="Example AB", languages=(self.language,)))
         try:
             return await ways.tell(AlarmMessage(alarm=FROZEN, phase=phase, began=ALL.since, at=NOW))
         finally:

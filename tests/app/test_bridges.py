@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from smtpguard.app.bridges import doubts
-from smtpguard.config.places import network_of
+from smtpguard.config.fields import network_of
 
 ROUTES = """Iface	Destination	Gateway 	Flags	RefCnt	Use	Metric	Mask		MTU	Window	IRTT
 eth0	00000000	0100120A	0003	0	0	0	00000000	0	0	0

@@ -10,7 +10,7 @@ import pytest
 from smtpguard.app.files import indexes
 from smtpguard.app.lists import on_list
 from smtpguard.config.settings import Settings
-from smtpguard.incidents.about import About
+from smtpguard.incidents.query import IncidentQuery
 from smtpguard.journal.distinct import Interval
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.declared import ListInfo
@@ -87,12 +87,12 @@ async def test_a_list_that_changed_between_two_messages_in_a_report(
     await is_read(now)
     await went("T2", {"lists": [0]})
     archive = Archive(store, on_list(settings, digester))
-    report = (await archive.incident(About(lists=frozenset({"news"})), prove=True)).report
+    report = (await archive.incident(IncidentQuery(lists=frozenset({"news"})), prove=True)).report
     assert report is not None
     assert report.reached.people == Interval(103, 103)
     stranger, member = (digester.of_canonical(key).hex() for key in ("stranger@kund.se", "new1@kund.se"))
     await went("T3", stranger)
     await went("T4", member)
-    report = (await archive.incident(About(lists=frozenset({"news"})), prove=True)).report
+    report = (await archive.incident(IncidentQuery(lists=frozenset({"news"})), prove=True)).report
     assert report is not None
     assert report.reached.people == Interval(103, 104), "the new member is one of them; of the stranger v1 is not known"

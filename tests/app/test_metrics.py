@@ -15,7 +15,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families as parsed
 
 from smtpguard import __version__
-from smtpguard.app import metrics, putting, start
+from smtpguard.app import metrics, policychange, start
 from smtpguard.app.files import CannotStart
 from smtpguard.app.metrics import EACH, Metrics
 from smtpguard.app.operationsnumbers import Watching
@@ -99,7 +99,7 @@ async def test_what_happens_is_scraped(settings: Settings) -> None:
     async with serving(settings):
         await until(settings, 1, "store_up")
         assert await told(settings, "holds_waiting") == 0
-        await putting.reload(settings, by="root")
+        await policychange.reload(settings, by="root")
         await start.ended(settings, by="root", status=0)
         await until(settings, 1, "events_total", kind="stop")
         status, headers, _ = await ask(settings)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from smtpguard import __version__
-from smtpguard.app import operationsnumbers, putting, start
+from smtpguard.app import operationsnumbers, policychange, start
 from smtpguard.app.files import indexes
 from smtpguard.app.lists import built_refresher
 from smtpguard.app.operationsnumbers import OLD_SECONDS, Watching
@@ -259,7 +259,7 @@ async def test_another_policy_is_followed(here: Here) -> None:
     path = here.settings.policy
     path.write_text(path.read_text().replace("enforce: true", "enforce: false"))
     before = here.policies.policy.sha256
-    put = await putting.reload(here.settings, by="root", agree=putting.always)
+    put = await policychange.reload(here.settings, by="root", agree=policychange.always)
     await here.look()
     assert here.told("policy_enforced") == 0
     assert here.told("policy_info", put.sha256) == 1

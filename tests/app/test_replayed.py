@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from smtpguard.app import replaydrift
-from smtpguard.app.replayed import COPIES, PEOPLE, Thought
+from smtpguard.app.replayed import COPIES, PEOPLE, Judgement
 from smtpguard.holds.model import Choice
 from smtpguard.policy.verdict import Action, Mode
 from tests.app.twins import Plain, Twins, sample, twins
@@ -24,7 +24,7 @@ from tests.guard.house import MEMBERS, RAMADAN
 OUTSIDER = "peter@partner.example"
 
 
-async def broken(both: Twins, thoughts: dict[str, Thought]) -> list[str]:
+async def broken(both: Twins, thoughts: dict[str, Judgement]) -> list[str]:
     return [
         f"{id}: {[a.word for a in thought.actions]} {thought.hangs}, but it was {really.word}"
         for id, thought in thoughts.items()
@@ -125,7 +125,7 @@ HOLD: Plain = {"then": "hold"}
 OF_COLLEAGUES: Plain = {"id": "looks", "when": {"message.looks": "internal"}, **HOLD}
 
 
-async def one(folder: Path, before: Plain, after: Plain, *to: str, days: int = 0, **more: Any) -> Thought:
+async def one(folder: Path, before: Plain, after: Plain, *to: str, days: int = 0, **more: Any) -> Judgement:
     async with twins(folder, before, after) as both:
         both.pass_(days=days)
         await both.send(*to, id="T1", **more)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from smtpguard.app import startfailed
-from smtpguard.app.alarmways import FileMemory
+from smtpguard.app.alarmchannels import FileMemory
 from smtpguard.app.startfailed import FILE, OCTETS, failed, failing, succeeded
 from smtpguard.app.status import status
 from smtpguard.config.settings import Settings, settings_of

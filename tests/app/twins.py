@@ -12,7 +12,7 @@ import yaml
 
 from smtpguard.admission.recorded import Recorded
 from smtpguard.app.replaydiff import CompiledPolicy, PolicyDiff
-from smtpguard.app.replayed import Replay, Thought
+from smtpguard.app.replayed import Judgement, Replay
 from smtpguard.holds.deadlines import Deadlines
 from smtpguard.holds.model import Choice, Refused, State
 from smtpguard.journal.event import Event, Kind
@@ -104,7 +104,7 @@ class Twins:
         for home in (self.first, self.second):
             home.clock.pass_(**time)
 
-    async def foreseen(self, *, full: bool = True, kept: bool = True) -> dict[str, Thought]:
+    async def foreseen(self, *, full: bool = True, kept: bool = True) -> dict[str, Judgement]:
         """The replay of the first's journal under the second's policy, by message. Without ``full``: names and facts
         are erased. Without ``kept``: the policies of that time are gone."""
         grounds = {sha256: ground(self.first, policy) for sha256, policy in self._grounds.items() if kept}

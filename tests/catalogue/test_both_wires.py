@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from smtpguard.demo import letters as demo
+from smtpguard.demo import messages as demo
 from tests.catalogue.both import Both, both, envelopes
 from tests.catalogue.whole import MEMBERS, RAMADAN, letter, signed
 from tests.peers import letters

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from smtpguard.app.files import indexes
-from smtpguard.app.freshness import Freshness
+from smtpguard.app.listrefresh import ListRefresh
 from smtpguard.cli.shown import reach
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.indexcache import index_path
@@ -201,10 +201,10 @@ async def test_a_source_that_hangs_for_ever_is_told_and_keeps_no_other_waiting(
 
     monkeypatch.setattr(FileSource, "fingerprint", hangs)
 
-    async def patiently(_: Freshness, info: ListInfo, reading: asyncio.Future[Report]) -> None:
+    async def patiently(_: ListRefresh, info: ListInfo, reading: asyncio.Future[Report]) -> None:
         await asyncio.wait({reading}, timeout=0.05 if info.name == "ramadan-greetings" else None)
 
-    monkeypatch.setattr(Freshness, "_patiently", patiently)
+    monkeypatch.setattr(ListRefresh, "_patiently", patiently)
     guard.office._freshness._few = asyncio.Semaphore(1)
     newsletter = guard.settings.policy.parent / "newsletter.csv"
     newsletter.write_text("email\n" + "\n".join((*READERS, "new.reader@customers.example")) + "\n")

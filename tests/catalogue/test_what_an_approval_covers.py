@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from smtpguard.holds import covering
+from smtpguard.holds import coverage
 from smtpguard.holds.model import Choice, Hold
 from smtpguard.holds.service import Seen
-from smtpguard.mailings.differing import FACT
+from smtpguard.mailings.differences import FACT
 from tests.catalogue.whole import (
     ANNA,
     DPO,
@@ -405,7 +405,7 @@ async def test_versions_that_were_approved_beforehand_are_learned_together(campa
         assert learned.copies == n - 1
         await approvals.vote(hold.hold_id, Choice.APPROVE, approver=EVA, by="test", people=100)
     assert learned.template is not None
-    told = covering.said(covering.covered(hold, learned))
+    told = coverage.said(coverage.covered(hold, learned))
     assert "So is one that is as the 2 versions that were approved, with this one" in told[0]
     assert "rose costs a quarter less" in told[0].replace("“", "").replace("”", "") or "apple tree" in told[0]
     for n in range(3, 3 + 2 * MANY):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from smtpguard.app import putting, start
+from smtpguard.app import policychange, start
 from smtpguard.app.files import read_settings
 from smtpguard.app.services import opened
 from smtpguard.cli import main
@@ -121,16 +121,16 @@ def test_a_file_that_is_cut_anywhere_loosens_nothing_without_a_word(run: Callabl
 
 async def test_a_file_that_is_written_meanwhile_is_not_taken(etc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = read_settings(etc / "smtpguard.yaml")
-    propose = putting.propose
+    propose = policychange.propose
 
-    async def slowly(*words: object, **more: object) -> putting.Proposal:
-        done: putting.Proposal = await propose(*words, **more)  # type: ignore[arg-type]
+    async def slowly(*words: object, **more: object) -> policychange.Proposal:
+        done: policychange.Proposal = await propose(*words, **more)  # type: ignore[arg-type]
         (etc / "policy.yaml").write_text((etc / "policy.yaml").read_text() + MORE)
         return done
 
-    monkeypatch.setattr(putting, "propose", slowly)
+    monkeypatch.setattr(policychange, "propose", slowly)
     with pytest.raises(Broken, match="changed while they were read"):
-        await putting.reload(settings, by="test", agree=putting.always)
+        await policychange.reload(settings, by="test", agree=policychange.always)
 
 
 def test_what_check_refuses_is_refused(run: Callable[..., Result], etc: Path) -> None:

@@ -25,9 +25,9 @@ from smtpguard.app.people import Front, api, front
 from smtpguard.config.settings import Settings, settings_of
 from smtpguard.config.yaml import load_yaml
 from smtpguard.console.app import build
-from smtpguard.console.desk import ConsoleServices, Guide
 from smtpguard.console.people.accounts import Accounts
 from smtpguard.console.people.passwords import Passwords
+from smtpguard.console.services import ConsoleServices, Guide
 from smtpguard.freezes.service import Freezes
 from smtpguard.holds.questions import Questions
 from smtpguard.journal.event import Event

@@ -16,8 +16,8 @@ from smtpguard.console.drafts import AUDIENCES, draft
 from smtpguard.console.incident import told
 from smtpguard.console.ports import Found
 from smtpguard.console.reporting import Made
-from smtpguard.incidents.about import About
 from smtpguard.incidents.purposes import ListThen, Purposes
+from smtpguard.incidents.query import IncidentQuery
 from smtpguard.incidents.report import Case, Report
 from smtpguard.incidents.rows import Found as Rows
 from smtpguard.incidents.statement import Mark
@@ -47,7 +47,7 @@ def entry(seq: int, event: Event) -> Entry:
 @cache
 def usual() -> Report:
     """The report on a message that was sent to 60 people."""
-    case = Case(About(ids=frozenset({ID})), SEAL)
+    case = Case(IncidentQuery(ids=frozenset({ID})), SEAL)
     data = {"action": "relay", "counts": {"reach": 60}, "lists": ["news"], "client": "192.0.2.1"}
     assert case.judge(entry(1, Event(kind=Kind.VERDICT, id=ID, at=T0, data=data)), None)
     outcome = Event(kind=Kind.OUTCOME, id=ID, at=T0, data={"outcome": "relayed"})
@@ -62,7 +62,13 @@ def made(report: Report, *, special: bool = False, zone: str = "Europe/Stockholm
     name = "ramadan" if special else "news"
     purposes = Purposes(zone=zone, lists={"news": LISTS[name]})
     return Made(
-        about=About(ids=frozenset({ID})), found=found, report=report, purposes=purposes, at=T0, names=False, keeps=KEEPS
+        about=IncidentQuery(ids=frozenset({ID})),
+        found=found,
+        report=report,
+        purposes=purposes,
+        at=T0,
+        names=False,
+        keeps=KEEPS,
     )
 
 

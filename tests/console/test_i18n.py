@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smtpguard import admission, gathering, holds, mailings, policy
-from smtpguard.console import labels, rulewords, telling
+from smtpguard.console import entrywords, labels, rulewords
 from smtpguard.holds.model import State
 from smtpguard.journal.event import Kind
 from smtpguard.locale.speech import Speech, choose
@@ -53,8 +53,8 @@ def test_every_key_that_the_code_knows_has_its_words() -> None:
     assert set(rulewords.FACTS) == set(FACTS)
     assert set(rulewords.ACTIONS) == set(Action)
     assert facts_in_reasons() - set(FACTS) == set(rulewords.OURS)
-    assert set(telling.WORDS) == {kind.value for kind in Kind}
-    assert set(telling.DEEDS) >= {move.value for move in Move}
+    assert set(entrywords.WORDS) == {kind.value for kind in Kind}
+    assert set(entrywords.DEEDS) >= {move.value for move in Move}
     assert set(rulewords.AT) == {at.value for at in At}
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from smtpguard.accounts.model import Role
 from smtpguard.console import chart
-from smtpguard.console.ports import Standing
+from smtpguard.console.ports import ActiveAlarm
 from smtpguard.holds.links import Link, Links
 from smtpguard.holds.model import Choice
 from smtpguard.journal.event import Event, Kind
@@ -75,10 +75,10 @@ async def test_an_approver_sees_how_many_wait_for_them_and_where_the_rest_is_not
 async def test_what_is_not_well_is_named(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     since = here.home.clock.now() - timedelta(hours=1)
 
-    async def alarms() -> Sequence[Standing]:
+    async def alarms() -> Sequence[ActiveAlarm]:
         return [
-            Standing(name="relay-away", title=Phrase("the relay cannot be used"), since=since),
-            Standing(name="part-away", title=Phrase("a part is away: {what}", what="milter"), since=since),
+            ActiveAlarm(name="relay-away", title=Phrase("the relay cannot be used"), since=since),
+            ActiveAlarm(name="part-away", title=Phrase("a part is away: {what}", what="milter"), since=since),
         ]
 
     desk = here.app.state.desk
@@ -186,9 +186,9 @@ async def test_the_writer_says_in_one_click_whether_it_was_right_to_stop_it(here
 
 async def test_an_alarm_is_taken_with_one_press(here: Stage) -> None:
     taken: list[tuple[str, str]] = []
-    stands = Standing(name="frozen", title="all mail is frozen", since=here.home.clock.now(), key="frozen")
+    stands = ActiveAlarm(name="frozen", title="all mail is frozen", since=here.home.clock.now(), key="frozen")
 
-    async def alarms() -> Sequence[Standing]:
+    async def alarms() -> Sequence[ActiveAlarm]:
         return [replace(stands, taken_by=who, taken_at=stands.since) for _, who in taken[:1]] or [stands]
 
     async def take(key: str, by: str) -> bool:

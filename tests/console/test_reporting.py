@@ -6,20 +6,20 @@ from typing import Any
 
 import pytest
 
-from smtpguard.console.desk import ConsoleServices
 from smtpguard.console.ports import Found
 from smtpguard.console.reporting import Made, NothingFits, Occupied, at_the_desk
+from smtpguard.console.services import ConsoleServices
 from smtpguard.incidents import report
-from smtpguard.incidents.about import About
+from smtpguard.incidents.query import IncidentQuery
 from smtpguard.incidents.report import TooMany
 from smtpguard.journal.event import Kind
 from tests.console.holding import ANNA, NEWS, held
 from tests.console.stage import Stage
 
-LUNCH = About(subject="lunch")
+LUNCH = IncidentQuery(subject="lunch")
 
 
-async def made(here: Stage, about: About, **how: Any) -> Made:
+async def made(here: Stage, about: IncidentQuery, **how: Any) -> Made:
     desk: ConsoleServices = here.app.state.desk
     usual: dict[str, Any] = {"prove": False, "names": True, "by": ("ola", "bot"), "language": "en"}
     return await at_the_desk(desk, about, **(usual | how))
@@ -34,16 +34,16 @@ async def test_who_is_shown_names_is_written_down_also_where_nothing_fits_or_too
     here: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await held(here, NEWS)
-    await made(here, About(senders=frozenset({ANNA})))
+    await made(here, IncidentQuery(senders=frozenset({ANNA})))
     assert await last(here) == (
         Kind.EXPORTED.value, {"what": "incident report", "about": []}, {"actor": ["ola", "bot"], "from": [ANNA]},
     )  # fmt: skip
     with pytest.raises(NothingFits):
-        await made(here, About(ids=frozenset({"nobody"})))
+        await made(here, IncidentQuery(ids=frozenset({"nobody"})))
     assert (await last(here))[1]["about"] == ["nobody"]
     monkeypatch.setattr(report, "MOST", 0)
     with pytest.raises(TooMany):
-        await made(here, About(lists=frozenset({"news"})))
+        await made(here, IncidentQuery(lists=frozenset({"news"})))
     assert (await last(here))[1]["about"] == ["news"]
 
 
@@ -56,7 +56,7 @@ async def test_without_names_nothing_is_written(here: Stage) -> None:
 
 async def test_the_beginning_of_a_mailing_s_id_is_enough(here: Stage) -> None:
     hold = await held(here, NEWS)
-    found = await made(here, About(ids=frozenset({hold.mailing_id[:6].lower()})))
+    found = await made(here, IncidentQuery(ids=frozenset({hold.mailing_id[:6].lower()})))
     assert found.about.ids == {hold.mailing_id}
     assert (await last(here))[1]["about"] == [hold.mailing_id]
 
@@ -68,7 +68,7 @@ async def test_there_is_one_at_a_time_and_the_next_after_one_that_failed(
     desk: ConsoleServices = here.app.state.desk
     find = desk.archive.incident
 
-    async def asks_again(about: About, *, prove: bool) -> Found:
+    async def asks_again(about: IncidentQuery, *, prove: bool) -> Found:
         with pytest.raises(Occupied):
             await made(here, LUNCH, names=False)
         raise TooMany("too many")

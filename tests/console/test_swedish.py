@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from smtpguard.console import proofwords, rulewords, telling
+from smtpguard.console import entrywords, proofwords, rulewords
 from smtpguard.console.incident import told
 from smtpguard.console.reporting import at_the_desk
 from smtpguard.freezes.service import Freezes
-from smtpguard.incidents.about import About
+from smtpguard.incidents.query import IncidentQuery
 from smtpguard.journal.agreement import Lost
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.proof import Proof
@@ -172,10 +172,10 @@ async def test_a_report_of_everything_that_can_happen(here: Stage, silent: Speec
     events = [Event(kind=kind, id=hold.hold_id, at=at, data={}, private=who) for kind in Kind]
     for key, words in (
         ("action", ("relay", "hold", "defer", "reject")),
-        ("outcome", tuple(telling.DETAILS)),
+        ("outcome", tuple(entrywords.DETAILS)),
         ("choice", ("approve", "reject")),
         ("saw", ("reasons", "text", "full", "html")),
-        ("notice", tuple(telling.NOTICES)),
+        ("notice", tuple(entrywords.NOTICES)),
         ("what", tuple(move.value for move in Move)),
         ("what", ("reopened", "feedback", "of another version")),
         ("percent", ("25",)),
@@ -188,7 +188,7 @@ async def test_a_report_of_everything_that_can_happen(here: Stage, silent: Speec
     for selector in Selector:
         await freezes.freeze(selector, "FROZEN", reason="COMMENT", by="ACTOR")
     made = await at_the_desk(
-        desk(here), About(ids=frozenset([hold.hold_id])), prove=True, names=True, by=("ACTOR",), language="sv"
+        desk(here), IncidentQuery(ids=frozenset([hold.hold_id])), prove=True, names=True, by=("ACTOR",), language="sv"
     )
     assert made is not None
     page = told(made, silent)

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from smtpguard.database import engine as database
 from smtpguard.database.engine import Database
 from smtpguard.database.errors import Unavailable
-from smtpguard.database.files import Copy, only_readable
+from smtpguard.database.files import ReadOnlyCopy, only_readable
 from smtpguard.database.migrate import migrate
 
 
@@ -46,6 +46,6 @@ def test_what_is_written_meanwhile_is_not_told(file: Path, monkeypatch: pytest.M
 
 def test_a_link_leads_to_the_database(file: Path, tmp_path: Path) -> None:
     (tmp_path / "beside").symlink_to(file)
-    copy = Copy(tmp_path / "beside")
+    copy = ReadOnlyCopy(tmp_path / "beside")
     copy.check()
     assert copy.uri.endswith("?mode=ro&immutable=1")

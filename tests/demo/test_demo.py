@@ -17,7 +17,7 @@ import pytest
 from smtpguard.cli import main
 from smtpguard.cli.demo import _stay
 from smtpguard.demo.key import make_key
-from smtpguard.demo.letters import Letter
+from smtpguard.demo.messages import DemoMessage
 from smtpguard.demo.play import Fate, Scene, play
 from smtpguard.demo.relay import RecordingRelay, Taken
 from smtpguard.demo.script import KALLE
@@ -79,7 +79,7 @@ class _Broken(Stage):
         self._listening.close()
         self.answer, self.through = answer, through
 
-    def send(self, letter: Letter, content: bytes | None = None) -> Answer:
+    def send(self, letter: DemoMessage, content: bytes | None = None) -> Answer:
         if self.through and content is not None:
             self.relay.taken.append(_taken(letter, content))
         return self.answer
@@ -88,11 +88,11 @@ class _Broken(Stage):
         return []
 
 
-def _taken(letter: Letter, content: bytes) -> Taken:
+def _taken(letter: DemoMessage, content: bytes) -> Taken:
     return Taken(reverse_path=letter.mail_from, recipients=letter.recipients, content=content)
 
 
-LETTER = Letter(subject="s", sender="a@b.example", to="c@d.example", body="x", recipients=("c@d.example",))
+LETTER = DemoMessage(subject="s", sender="a@b.example", to="c@d.example", body="x", recipients=("c@d.example",))
 
 
 def outcome(stage: Stage, fate: Fate) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from smtpguard.incidents.about import About
+from smtpguard.incidents.query import IncidentQuery
 from smtpguard.incidents.report import Case, Report
 from smtpguard.incidents.timeline import SHOWN
 from smtpguard.journal.chain import Clear, Entry, Seal, body_of, microseconds
@@ -21,7 +21,7 @@ SEAL = Seal(b"a secret of thirty-two bytes, ok", "journal")
 T0 = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 LIST = "ramadan-greetings"
 Pair = tuple[Entry, Clear | None]
-ALL = About(since=0)
+ALL = IncidentQuery(since=0)
 
 
 class Journal:
@@ -66,7 +66,7 @@ class Journal:
         self.verdict(id, "relay", **more)
         self.write(Kind.OUTCOME, id, outcome=outcome)
 
-    def case(self, about: About = ALL) -> Case:
+    def case(self, about: IncidentQuery = ALL) -> Case:
         case = Case(about, SEAL)
         for entry, clear in self.pairs:
             if entry.kind == Kind.VERDICT.value:
@@ -78,7 +78,7 @@ class Journal:
             case.around(*pair)
         return case
 
-    def report(self, about: About = ALL) -> Report:
+    def report(self, about: IncidentQuery = ALL) -> Report:
         return self.case(about).report()
 
 
@@ -271,7 +271,7 @@ def test_copies_that_a_list_server_made_count_with_what_it_made_them_of(journal:
     report = journal.report()
     assert (report.messages, _number(report.reached.people)) == (1, 60)
     assert report.copies == {End.DELIVERED: 2, End.REFUSED: 1}
-    alone = journal.report(About(ids=frozenset({"T2"}), whole=False))
+    alone = journal.report(IncidentQuery(ids=frozenset({"T2"}), whole=False))
     assert (alone.messages, _number(alone.reached.people), alone.copies) == (1, 1, {})
 
 
@@ -320,7 +320,7 @@ def test_what_is_held_and_comes_again_is_one_message(journal: Journal) -> None:
     journal.verdict("T2", "hold", reach=5, hold="H1", retry=True)
     report = journal.report()
     assert (report.messages, report.again, ends(report)) == (1, 1, {End.WAITING: (1, 5)})
-    late = journal.report(About(ids=frozenset({"T2"}), whole=False))
+    late = journal.report(IncidentQuery(ids=frozenset({"T2"}), whole=False))
     assert (late.messages, late.again) == (1, 0), "its first coming is not what was asked about"
 
 
@@ -329,22 +329,25 @@ def test_of_a_copy_the_hold_that_people_decide_on_belongs_to_it(journal: Journal
     first: dict[str, Any] = {"with": "H1"}
     journal.verdict("H2", "hold", mailing="M1", **first)
     journal.write(Kind.VOTE, "H1", private={"actor": ["eva@example.com"]}, choice="reject")
-    assert {"H1", "H2", "M1"} <= journal.case(About(ids=frozenset({"H2"}))).ids
+    assert {"H1", "H2", "M1"} <= journal.case(IncidentQuery(ids=frozenset({"H2"}))).ids
 
 
 ASKED = {
-    "a transaction": (About(ids=frozenset({"T1"})), {"T1"}),
-    "a mailing": (About(ids=frozenset({"M2"})), {"T2"}),
-    "a content": (About(ids=frozenset({"c3"})), {"T3"}),
-    "a freeze": (About(ids=frozenset({"F4"})), {"T4"}),
-    "one of several": (About(ids=frozenset({"T1", "M2"})), {"T1", "T2"}),
-    "a list": (About(lists=frozenset({"newsletter"})), {"T3"}),
-    "a sender": (About(senders=frozenset({"Sara@Example.com"})), {"T2"}),
-    "an erased sender": (About(senders=frozenset({"otto@example.com"})), {"T5"}),
-    "a subject": (About(subject="MÖTE"), {"T4"}),
-    "all must fit": (About(lists=frozenset({LIST}), senders=frozenset({"kalle@example.com"}), subject="diet"), {"T1"}),
-    "since": (About(since=microseconds(T0 + timedelta(seconds=4))), {"T4", "T5"}),
-    "until": (About(until=microseconds(T0 + timedelta(seconds=2))), {"T1"}),
+    "a transaction": (IncidentQuery(ids=frozenset({"T1"})), {"T1"}),
+    "a mailing": (IncidentQuery(ids=frozenset({"M2"})), {"T2"}),
+    "a content": (IncidentQuery(ids=frozenset({"c3"})), {"T3"}),
+    "a freeze": (IncidentQuery(ids=frozenset({"F4"})), {"T4"}),
+    "one of several": (IncidentQuery(ids=frozenset({"T1", "M2"})), {"T1", "T2"}),
+    "a list": (IncidentQuery(lists=frozenset({"newsletter"})), {"T3"}),
+    "a sender": (IncidentQuery(senders=frozenset({"Sara@Example.com"})), {"T2"}),
+    "an erased sender": (IncidentQuery(senders=frozenset({"otto@example.com"})), {"T5"}),
+    "a subject": (IncidentQuery(subject="MÖTE"), {"T4"}),
+    "all must fit": (
+        IncidentQuery(lists=frozenset({LIST}), senders=frozenset({"kalle@example.com"}), subject="diet"),
+        {"T1"},
+    ),
+    "since": (IncidentQuery(since=microseconds(T0 + timedelta(seconds=4))), {"T4", "T5"}),
+    "until": (IncidentQuery(until=microseconds(T0 + timedelta(seconds=2))), {"T1"}),
 }
 
 
@@ -605,4 +608,4 @@ def test_when_it_came_and_when_it_went_out_are_two_times(journal: Journal) -> No
     report = journal.report()
     assert report.went_first == report.went_last == report.last + timedelta(hours=1, minutes=5)
     journal.verdict("H2", "hold")
-    assert journal.report(About(ids=frozenset({"H2"}), whole=False)).went_first is None
+    assert journal.report(IncidentQuery(ids=frozenset({"H2"}), whole=False)).went_first is None

@@ -10,7 +10,7 @@ import pytest
 
 from smtpguard.holds.model import State
 from smtpguard.incidents import rows as incident
-from smtpguard.incidents.about import About
+from smtpguard.incidents.query import IncidentQuery
 from smtpguard.incidents.rows import Found
 from smtpguard.journal import scan as journalscan
 from smtpguard.journal.chain import microseconds
@@ -30,12 +30,12 @@ def verdict(store: Store, id: str, **data: Any) -> Event:
 
 async def ids(store: Store, **about: Any) -> set[str]:
     """Of which transactions the report tells."""
-    found = await store.journal.incident(About(**about), prove=False)
+    found = await store.journal.incident(IncidentQuery(**about), prove=False)
     return {step.entry.id for step in found.report.steps if step.entry.kind == "verdict"} if found.report else set()
 
 
 async def found(store: Store, **about: Any) -> Found:
-    return await store.journal.incident(About(**about), prove=True)
+    return await store.journal.incident(IncidentQuery(**about), prove=True)
 
 
 @pytest.fixture(autouse=True)
@@ -126,7 +126,7 @@ async def test_the_last_signed_checkpoint_is_named(store: Store) -> None:
     await store.journal.record([verdict(store, "T1")])
     made = await store.journal.checkpoint()
     await store.journal.record([verdict(store, "T2")])
-    looked = await store.journal.incident(About(ids=frozenset({"T1"})), prove=False)
+    looked = await store.journal.incident(IncidentQuery(ids=frozenset({"T1"})), prove=False)
     assert made is not None
     assert looked.checkpoint is not None
     assert (looked.checkpoint.seq, looked.seq, looked.proof) == (made.seq, made.seq + 1, None)
@@ -158,7 +158,7 @@ async def test_a_freeze_while_the_clock_was_wrong_is_told(store: Store, clock: C
     clock.at -= timedelta(hours=20)
     await store.journal.record([verdict(store, "T1", lists=["news"])])
     await store.gate.freeze(a_freeze(), event(Kind.FREEZE, "F1", at=clock.now(), selector="all"))
-    found = await store.journal.incident(About(ids=frozenset({"T1"})), prove=False)
+    found = await store.journal.incident(IncidentQuery(ids=frozenset({"T1"})), prove=False)
     assert found.report is not None
     assert "freeze" in [step.entry.kind for step in found.report.steps]
 

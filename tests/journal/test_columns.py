@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from smtpguard.database.schema import entry
-from smtpguard.incidents.about import About
+from smtpguard.incidents.query import IncidentQuery
 from smtpguard.journal import columns
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.rows import COLUMNS
@@ -95,7 +95,7 @@ async def test_a_verdict_that_is_hidden_from_a_search_is_found_by_the_proof(stor
     bad = (await store.journal.verify()).first_bad
     assert bad is not None
     assert "do not fit it" in bad.problem
-    one = await store.journal.incident(About(since=0), prove=True)
+    one = await store.journal.incident(IncidentQuery(since=0), prove=True)
     assert one.proof is not None
     assert one.proof.first_bad == bad
 

@@ -17,7 +17,7 @@ from smtpguard.database import engine as database
 from smtpguard.database.batch import Batch
 from smtpguard.database.errors import Unavailable
 from smtpguard.incidents import rows as incident
-from smtpguard.incidents.about import About
+from smtpguard.incidents.query import IncidentQuery
 from smtpguard.incidents.rows import Found
 from smtpguard.journal import columns
 from smtpguard.journal import scan as journalscan
@@ -30,7 +30,7 @@ from tests.journal.test_rows import filled, tamper
 from tests.store.making import SECRET, Clock, event
 
 SHORT = Retention(journal=timedelta(days=400), addresses=timedelta(days=90))
-NEWS = About(lists=frozenset({"news"}))
+NEWS = IncidentQuery(lists=frozenset({"news"}))
 
 
 @pytest.fixture(autouse=True)
@@ -104,7 +104,7 @@ async def test_the_log_begins_anew_while_somebody_walks(
             await asyncio.to_thread(written_back.run)
             sizes.append(log.stat().st_size)
 
-        for walked in (store.journal.verify, lambda: store.journal.incident(About(since=0), prove=True)):
+        for walked in (store.journal.verify, lambda: store.journal.incident(IncidentQuery(since=0), prove=True)):
             before = await store.journal.last()
             with Between(store, mail) as between:
                 await walked()
@@ -124,7 +124,7 @@ async def test_no_transaction_is_open_between_two_stretches(store: Store) -> Non
         seen.append(await store.ask(lambda c: c.exec_driver_sql(query).scalars().all()))
 
     with Between(store, look):
-        await store.journal.incident(About(since=0), prove=True)
+        await store.journal.incident(IncidentQuery(since=0), prove=True)
     assert len(seen) > 10
     assert all(states == ["active"] for states in seen), "the one that looks, and no other"
 
@@ -444,7 +444,9 @@ async def test_a_time_is_found_also_where_entries_are_missing(store: Store, cloc
         clock.go(hours=1)
     await tamper(store, "DELETE FROM entry WHERE seq IN (5, 6, 7, 11, 12, 13)")
     since = clock.now() - timedelta(hours=4)
-    found = await store.journal.incident(About(since=int(since.timestamp() * 1e6), lists=NEWS.lists), prove=True)
+    found = await store.journal.incident(
+        IncidentQuery(since=int(since.timestamp() * 1e6), lists=NEWS.lists), prove=True
+    )
     assert found.report is not None
     assert found.report.first >= since
     assert found.proof is not None

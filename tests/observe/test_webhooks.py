@@ -21,12 +21,12 @@ from smtpguard.freezes.service import Freezes
 from smtpguard.holds.model import Choice
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mailings.service import Mailings
-from smtpguard.observe.webhooks import rows, telling
+from smtpguard.observe.webhooks import delivery, rows
 from smtpguard.observe.webhooks.chat import Format
+from smtpguard.observe.webhooks.delivery import GIVE_UP, LEASE_SECONDS, LONGEST_PAUSE, Dispatcher, Hook
 from smtpguard.observe.webhooks.payload import Allowed, Topic
 from smtpguard.observe.webhooks.rows import Cursors
 from smtpguard.observe.webhooks.sending import Sender, genuine, signed
-from smtpguard.observe.webhooks.telling import GIVE_UP, LEASE_SECONDS, LONGEST_PAUSE, Hook, Teller
 from smtpguard.policy.freezing import Selector
 from tests.guard.house import RAMADAN, House, Way, house
 from tests.observe import receiver as does
@@ -49,8 +49,8 @@ class Here:
         known: dict[str, Any] = {"nameable": lambda name: name != "ramadan", "url": "https://guard.example.com"}
         return Hook(name="chat", url=self.to.url, secret=SECRET, topics=topics, allowed=Allowed(**(known | allowed)))
 
-    def teller(self, *hooks: Hook) -> Teller:
-        return Teller(hooks, self.cursors, self.sender, self.home.clock)
+    def teller(self, *hooks: Hook) -> Dispatcher:
+        return Dispatcher(hooks, self.cursors, self.sender, self.home.clock)
 
     async def tell(self, hook: Hook | None = None) -> int:
         hook = hook or self.hook()
@@ -325,7 +325,7 @@ async def test_killed_between_telling_and_writing_it_tells_again(here: Here) -> 
 
     hook = here.hook()
     with pytest.raises(RuntimeError):
-        await Teller([hook], Dies(here.home.store), here.sender, here.home.clock).tell(hook)
+        await Dispatcher([hook], Dies(here.home.store), here.sender, here.home.clock).tell(hook)
     assert await here.tell() == 0  # the lease of the dead stands still
     here.home.clock.pass_(seconds=LEASE_SECONDS)
     assert await here.tell() == 1
@@ -378,7 +378,7 @@ async def test_a_cursor_moves_over_whatever_is_nothing_to_tell(
     here: Here, crowd: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many there are, of kinds that a hook asks for and of others; and a second teller goes on from there."""
-    monkeypatch.setattr(telling, "SCAN", 50)
+    monkeypatch.setattr(delivery, "SCAN", 50)
     await copies(here, crowd)
     await here.tell()
     at = here.home.clock.now()
@@ -426,7 +426,7 @@ async def test_of_an_entry_that_cannot_be_told_the_next_one_is_told(
     """An error of ours in one of them keeps a hook from nothing else; it is journalled as given up."""
     await here.held()
     await here.held(body="Liquor", Message_ID="<2@example.com>")
-    whole = telling.payload  # type: ignore[attr-defined]
+    whole = delivery.payload  # type: ignore[attr-defined]
     broken = iter([True])
 
     def payload(*given: Any) -> dict[str, Any]:
@@ -434,7 +434,7 @@ async def test_of_an_entry_that_cannot_be_told_the_next_one_is_told(
             raise KeyError("reach")
         return whole(*given)
 
-    monkeypatch.setattr(telling, "payload", payload)
+    monkeypatch.setattr(delivery, "payload", payload)
     assert await here.tell() == 2
     assert len(here.to.asked) == 1
     assert [gone["problem"] for gone in await here.journalled()] == ["KeyError"]
@@ -444,7 +444,7 @@ async def test_a_hook_that_is_behind_is_in_the_log(here: Here, caplog: pytest.Lo
     """Now and then, with how far and since when."""
     await here.held()
     teller = here.teller(here.hook())
-    here.home.clock.pass_(seconds=telling.BEHIND_SECONDS + 1)
+    here.home.clock.pass_(seconds=delivery.BEHIND_SECONDS + 1)
     here.to.usual = does.FAILS
     for _ in range(20):
         await teller.tell(here.hook())
@@ -456,7 +456,7 @@ async def test_a_hook_that_is_behind_is_in_the_log(here: Here, caplog: pytest.Lo
 
 
 async def test_more_than_one_leases_worth(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("smtpguard.observe.webhooks.telling.SCAN", 2)
+    monkeypatch.setattr("smtpguard.observe.webhooks.delivery.SCAN", 2)
     for n in range(5):
         await here.held(body=f"Bacon {n}", Message_ID=f"<{n}@example.com>")
     assert [await here.tell() for _ in range(4)] == [2, 2, 1, 0]
@@ -465,7 +465,7 @@ async def test_more_than_one_leases_worth(here: Here, monkeypatch: pytest.Monkey
 # -- from the settings
 
 
-def from_settings(tmp_path: Path, home: House, secret: str = "a secret of the receiver") -> Teller | None:
+def from_settings(tmp_path: Path, home: House, secret: str = "a secret of the receiver") -> Dispatcher | None:
     (tmp_path / "hook.secret").write_text(secret + "\n")
     text = "webhooks: [{url: 'https://chat.example.com/T0/SECRETPATH', secret_file: hook.secret, events: [message.held]}]\n"
     settings = settings_of(load_yaml(text), tmp_path, {})

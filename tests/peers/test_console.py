@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Page, expect
 
-from smtpguard.accounts.model import Keys, Role, Turn
+from smtpguard.accounts.model import AccountChange, AccountKeys, Role
 from smtpguard.holds.links import Link, Links
 from smtpguard.holds.model import Choice, State
 from smtpguard.mail.address import Address
@@ -459,7 +459,9 @@ async def _examined(page: Page, path: str, phone: bool) -> None:
 
 async def ended(web: Site, address: str) -> None:
     """End all sessions of the person."""
-    await web.here.front.people.turn(Keys(address=address), lambda found: Turn(account=found[0], ends_all=True))
+    await web.here.front.people.turn(
+        AccountKeys(address=address), lambda found: AccountChange(account=found[0], ends_all=True)
+    )
 
 
 async def test_what_was_typed_when_the_session_had_ended_stands_there_again(web: Site) -> None:

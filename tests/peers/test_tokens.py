@@ -17,7 +17,7 @@ from smtpguard.policy.verdict import Disposition, Relayed
 from smtpguard.wire.guesses import Guesses
 from smtpguard.wire.listener import ServerAuth
 from smtpguard.wire.login import Logins
-from smtpguard.wire.pool import Place, RelayPool
+from smtpguard.wire.pool import RelayPool, Reservation
 from smtpguard.wire.relay import RelayConnection
 from tests.peers import dovecot
 from tests.peers.chain import until
@@ -73,7 +73,7 @@ class Watched(Logins):
         super().__init__(pool, guesses)
         self._made = made
 
-    async def connect(self, client: str = "") -> tuple[RelayConnection, Place]:
+    async def connect(self, client: str = "") -> tuple[RelayConnection, Reservation]:
         connection, place = await super().connect(client)
         self._made.append(connection)
         return connection, place

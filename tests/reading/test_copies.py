@@ -15,7 +15,7 @@ from smtpguard.reading.bounds import Bounds, Depth
 from smtpguard.reading.copies import LEAST
 from smtpguard.reading.fingerprint import Identity, same, same_content
 from smtpguard.reading.fold import fold
-from smtpguard.reading.own import own
+from smtpguard.reading.owntext import own
 from smtpguard.reading.read import read
 
 LANGUAGES = ("en", "sv", "de", "fr", "fi", "ja", "zh", "th")

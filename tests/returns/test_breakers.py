@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from smtpguard.journal.event import Kind
-from smtpguard.observe.watching import tripped
+from smtpguard.observe.figures import tripped
 from smtpguard.policy.verdict import Held as IsHeld
 from smtpguard.policy.verdict import Relayed
 from tests.guard.campaign import Campaign

@@ -21,7 +21,7 @@ from smtpguard.database.errors import LedgerError, Unavailable
 from smtpguard.database.migrate import migrate
 from smtpguard.journal.event import Kind
 from smtpguard.journal.fate import End
-from smtpguard.store import queued
+from smtpguard.store import queue
 from smtpguard.store.opening import open_store
 from tests.peers.chain import PATIENCE
 from tests.store.making import POLICY, SECRET, Clock, a_hold, event, holds, item, relays
@@ -161,7 +161,7 @@ async def test_a_database_that_hangs_is_answered_for(
 ) -> None:
     """The server process is stopped (SIGSTOP), so there is no error. The deadline answers instead."""
     url = server.get_uri()
-    monkeypatch.setattr(queued, "WAIT_SECONDS", 0.3)
+    monkeypatch.setattr(queue, "WAIT_SECONDS", 0.3)
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=RealClock(), migrate=True) as store:
         await store.policies.put(POLICY, {}, event(Kind.POLICY, POLICY))
         pids: list[int] = []

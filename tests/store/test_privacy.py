@@ -10,21 +10,21 @@ from typing import Any
 import pytest
 
 from smtpguard.holds.model import Choice
-from smtpguard.incidents import preserving
+from smtpguard.incidents import preservation
 from smtpguard.journal.chain import ERASED
 from smtpguard.lists.digest import Digester
 from smtpguard.mail.address import Address
 from smtpguard.outbox.model import Delivered
 from smtpguard.store import privacy
-from smtpguard.store.privacy import Whom
+from smtpguard.store.privacy import Person
 from tests.guard.house import DOCUMENTS, KEY, MEMBERS, RAMADAN, House, Way, house
 from tests.mailings.test_fates import last
 
 ANNA, CUSTOMER, OTHER = "anna@example.com", MEMBERS[0], MEMBERS[1]
 
 
-def whom(address: str) -> Whom:
-    return Whom(Address.parse(address), Digester(KEY, "+"))
+def whom(address: str) -> Person:
+    return Person(Address.parse(address), Digester(KEY, "+"))
 
 
 async def story(home: House) -> None:
@@ -91,10 +91,10 @@ async def test_what_a_decision_or_an_incident_needs_stays_and_is_named(tmp_path:
     async with house(tmp_path) as home:
         await story(home)
         rejected, waiting = sorted(hold.hold_id for hold in await home.store.holds.newest())
-        needed = await home.store.walk(lambda open: preserving.find(open, rejected))
+        needed = await home.store.walk(lambda open: preservation.find(open, rejected))
         assert needed is not None
-        await home.store.write(lambda b: preserving.begin(b, rejected, needed, by="root", reason="press", cases=1))
-        await home.store.write(lambda b: preserving.keep(b, rejected, preserving.ID, sorted(needed.ids)))
+        await home.store.write(lambda b: preservation.begin(b, rejected, needed, by="root", reason="press", cases=1))
+        await home.store.write(lambda b: preservation.keep(b, rejected, preservation.ID, sorted(needed.ids)))
         done = await privacy.erase(home.store, whom(ANNA), by="root")
         why = {one.stays for one in done.kept}
         assert {f"incident {rejected}", f"decision {waiting}"} <= why

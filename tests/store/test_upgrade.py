@@ -18,13 +18,13 @@ from alembic import command, op
 from alembic.config import Config
 from sqlalchemy import Connection, MetaData, select
 
-from smtpguard.counts import forgetting
+from smtpguard.counts import retention
 from smtpguard.database import migrate as migrating
 from smtpguard.database import schema as schema_of
 from smtpguard.database.engine import Database
 from smtpguard.database.schema import SCHEMA
 from smtpguard.holds.model import Change, Hold, State, Wanted
-from smtpguard.incidents.about import About
+from smtpguard.incidents.query import IncidentQuery
 from smtpguard.journal import columns
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import canonical, link, microseconds
@@ -197,12 +197,12 @@ async def test_what_the_version_before_has_counted_is_taken_over_as_it_is_asked_
         clock.go(minutes=55)
         assert await count(store, to("T4", "e", asks=(customers,), sender=(anna,))) == {customers: 3}
         clock.go(days=36)
-        await store._writer.submit(forgetting.prune)
+        await store._writer.submit(retention.prune)
         assert await left() == (0, 6)
         assert await count(store, to("T5", "b", "f", asks=(first[0],))) == {first[0]: 1}
         assert await left() == (0, 5), "c by anna, and those of two messages"
         clock.go(days=91)
-        await store._writer.submit(forgetting.prune)
+        await store._writer.submit(retention.prune)
         assert await left() == (0, 0)
 
 
@@ -408,9 +408,9 @@ async def test_what_was_approved_covers_the_octets_that_were_approved(url: str, 
         assert mailing is not None
         approved, gone = mailing.grants
         same = Coming(content=hold.content_sha256, exact="any", author="campaigns@example.com")
-        assert approved.takes_in(same)
-        assert not approved.takes_in(replace(same, content="0" * 64))
-        assert not gone.takes_in(same), "nobody knows what that was"
+        assert approved.matches(same)
+        assert not approved.matches(replace(same, content="0" * 64))
+        assert not gone.matches(same), "nobody knows what that was"
 
 
 async def test_of_a_hold_of_an_earlier_version_each_column_says_one_thing(
@@ -502,7 +502,7 @@ async def test_what_the_journal_is_searched_by_is_made_of_its_entries(url: str, 
         assert await store.ask(lambda c: sorted(c.execute(said).scalars())) == [5000, 5001]
         told = await Cursors(store).news(0, [Kind.VERDICT], 10)
         assert [one.id for one, _ in told.entries if one.id in wanted] == ["V3", "V6"]
-        looked = await store.journal.incident(About(lists=frozenset({"news"})), prove=False)
+        looked = await store.journal.incident(IncidentQuery(lists=frozenset({"news"})), prove=False)
         assert looked.report is not None
         assert looked.report.messages == 3
         bad = (await store.journal.verify()).first_bad

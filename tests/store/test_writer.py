@@ -25,7 +25,7 @@ from smtpguard.holds.model import Change, State
 from smtpguard.journal import rows as journal
 from smtpguard.journal.event import Kind
 from smtpguard.journal.fate import End
-from smtpguard.store import queued, writer
+from smtpguard.store import queue, writer
 from smtpguard.store.opening import open_store
 from smtpguard.store.store import Store
 from tests.store.making import (
@@ -211,7 +211,7 @@ async def test_who_waits_too_long_is_answered_and_never_admitted(store: Store, c
     await stuck.reached()
     task = asyncio.create_task(store.admit(item("T1"), relays("T1")))
     await asyncio.sleep(0)
-    clock.go(seconds=queued.WAIT_SECONDS - 1)
+    clock.go(seconds=queue.WAIT_SECONDS - 1)
     store._writer._waiting.expire()
     assert not task.done()
     clock.go(seconds=1)
@@ -242,7 +242,7 @@ async def test_a_verdict_that_came_too_late_was_not_carried_out(store: Store, cl
     task = asyncio.create_task(store.admit(item("T1"), hanging(relays("T1"), go, started)))
     await asyncio.to_thread(started.wait)
     if how == "clock":
-        clock.go(seconds=queued.WAIT_SECONDS)
+        clock.go(seconds=queue.WAIT_SECONDS)
         store._writer._waiting.expire()
         with pytest.raises(Unavailable):
             await task
@@ -260,7 +260,7 @@ async def test_a_hold_that_came_too_late_is_not_acknowledged(store: Store, clock
     go, started = threading.Event(), threading.Event()
     task = asyncio.create_task(store.admit(item("H1"), hanging(holds(a_hold("H1")), go, started)))
     await asyncio.to_thread(started.wait)
-    clock.go(seconds=queued.WAIT_SECONDS)
+    clock.go(seconds=queue.WAIT_SECONDS)
     store._writer._waiting.expire()
     with pytest.raises(Unavailable):
         await task

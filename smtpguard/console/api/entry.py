@@ -25,9 +25,9 @@ from starlette.routing import Route
 from smtpguard.accounts.model import Scope
 from smtpguard.console.api.problems import Refusal, Wrong, answer
 from smtpguard.console.api.tokens import Holder, NoFactor, Tokens
-from smtpguard.console.desk import ConsoleServices
 from smtpguard.console.people.middleware import Who
 from smtpguard.console.people.ratelimit import RateLimit
+from smtpguard.console.services import ConsoleServices
 from smtpguard.database.errors import LedgerError
 from smtpguard.holds.model import NotEntitled, Refused
 from smtpguard.journal.proof import Proof

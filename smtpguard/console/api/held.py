@@ -13,6 +13,7 @@ from typing import Any
 from smtpguard.accounts.model import Scope
 from smtpguard.console.access import Visibility, sees_all, sight
 from smtpguard.console.api.entry import Call, Operation
+from smtpguard.console.api.freezes import freeze_row
 from smtpguard.console.api.heldmessage import (
     Approve,
     AtOnceRow,
@@ -34,12 +35,11 @@ from smtpguard.console.api.heldmessage import (
 )
 from smtpguard.console.api.models import Page, ReasonRow
 from smtpguard.console.api.problems import Refusal, Wrong
-from smtpguard.console.api.standing import freeze_row
 from smtpguard.console.decisionpreview import LARGE, outlook
 from smtpguard.console.paging import cursor, cut
-from smtpguard.holds import covering
+from smtpguard.holds import coverage
 from smtpguard.holds import service as approvals
-from smtpguard.holds.covering import BEGINNING
+from smtpguard.holds.coverage import BEGINNING
 from smtpguard.holds.effects import AtOnce
 from smtpguard.holds.model import (
     Choice,
@@ -299,7 +299,7 @@ async def _detail(call: Call, hold: Hold) -> HeldDetail:
     ahead = outlook(hold, call.who, in_force, call.desk.clock.now())
     outgoing = await call.desk.ledger.holds.outgoing(hold.hold_id)
     frozen = (await call.desk.freezes.holding_up(hold)).get(hold.hold_id, ())
-    covers = covering.covered(hold, await call.desk.approvals.learned(hold.hold_id))
+    covers = coverage.covered(hold, await call.desk.approvals.learned(hold.hold_id))
     seen = sight(hold, call.who, in_force, call.desk.clock.now())
     lists, reasons = list(hold.lists), noticedata.enforced(hold.verdict, in_force, readable=seen >= Visibility.TEXT)
     if seen is Visibility.NOTHING:
@@ -349,11 +349,11 @@ async def _letters(call: Call, hold: Hold, most: int, *, blind: bool) -> list[Le
     ]
 
 
-def _covers(covers: covering.Coverage, *, blind: bool) -> CoversRow:
+def _covers(covers: coverage.Coverage, *, blind: bool) -> CoversRow:
     row: dict[str, Any] = covers.row
     if blind:
         row |= {"differs": [{**one, "before": "", "seen": []} for one in row["differs"]], "one_of": []}
-    return CoversRow(**row, text=list(covering.said(covers, blind=blind)))
+    return CoversRow(**row, text=list(coverage.said(covers, blind=blind)))
 
 
 def _confirm(hold: Hold) -> ConfirmRow | None:

@@ -13,7 +13,7 @@ from smtpguard.console.api.incidentreport import Incident, IncidentReport
 from smtpguard.console.api.problems import Refusal, Wrong
 from smtpguard.console.incidentrow import row
 from smtpguard.console.reporting import NothingFits, Occupied, at_the_desk
-from smtpguard.incidents.about import About, moment
+from smtpguard.incidents.query import IncidentQuery, moment
 from smtpguard.incidents.report import TooMany
 from smtpguard.journal.chain import microseconds
 
@@ -23,7 +23,7 @@ async def report(call: Call) -> Long:
     if (body.names or body.senders or body.subject.strip()) and not call.holder.may(Scope.INCIDENT_NAMES):
         raise not_in_scope(Scope.INCIDENT_NAMES)
     about = _about(call, body)
-    if about == About(whole=about.whole):
+    if about == IncidentQuery(whole=about.whole):
         problem = "give at least one of ids, lists, senders, subject, since, until"
         raise Refusal(422, errors=[Wrong(at="body", problem=problem)])
     by = (call.who.address, call.holder.by)
@@ -40,7 +40,7 @@ async def report(call: Call) -> Long:
     return Long(await asyncio.to_thread(row, made))
 
 
-def _about(call: Call, body: Incident) -> About:
+def _about(call: Call, body: Incident) -> IncidentQuery:
     now, wrong = call.desk.clock.now(), list[Wrong]()
 
     def time(name: str, text: str | None) -> int | None:
@@ -50,7 +50,7 @@ def _about(call: Call, body: Incident) -> About:
             wrong.append(Wrong(at=f"body.{name}", problem=str(error)))
             return None
 
-    about = About(
+    about = IncidentQuery(
         ids=frozenset(body.ids),
         lists=frozenset(body.lists),
         senders=frozenset(body.senders),

@@ -20,8 +20,8 @@ from smtpguard.console.api.models import (
 from smtpguard.console.api.problems import Refusal, Wrong
 from smtpguard.console.mailings import listed, sees
 from smtpguard.console.paging import cut
+from smtpguard.console.recipientlist import NotAll, told
 from smtpguard.console.reporting import Occupied
-from smtpguard.console.whogot import NotAll, told
 from smtpguard.holds.model import Conflict
 from smtpguard.mailings.model import Mailing, NoSuch, State
 from smtpguard.mailings.service import Back, NoAddresses, row

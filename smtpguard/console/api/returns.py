@@ -8,7 +8,7 @@ from smtpguard.console.api.mailings import looked_up
 from smtpguard.console.api.models import ReturnedMail, ReturnRow, Returns, ReturnsTaken
 from smtpguard.console.api.trying import raw_of
 from smtpguard.mail.message import Message
-from smtpguard.returns.course import row as course_row
+from smtpguard.returns.growth import row as course_row
 from smtpguard.returns.model import Return
 from smtpguard.returns.service import row, unnamed
 

@@ -7,7 +7,7 @@ from functools import cache, partial
 
 from starlette.routing import BaseRoute, Mount
 
-from smtpguard.console.api import held, incident, mailings, reference, returns, standing, talking, trying
+from smtpguard.console.api import freezes, held, incident, mailings, reference, returns, talking, trying
 from smtpguard.console.api.entry import Entry, Operation, Services
 from smtpguard.console.api.openapi import document
 
@@ -17,7 +17,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *talking.OPERATIONS,
     *mailings.OPERATIONS,
     *returns.OPERATIONS,
-    *standing.OPERATIONS,
+    *freezes.OPERATIONS,
     *trying.OPERATIONS,
     *incident.OPERATIONS,
 )

@@ -10,8 +10,8 @@ from smtpguard.console.api.entry import Call, Operation
 from smtpguard.console.api.held import looked_up, viewed
 from smtpguard.console.api.heldmessage import Answer, AttachmentRow, Happened, History, Question, Text
 from smtpguard.console.api.problems import Refusal
+from smtpguard.console.entrywords import told
 from smtpguard.console.pages.message import SPOKEN, letter_of
-from smtpguard.console.telling import told
 from smtpguard.database.errors import ContentMissing
 from smtpguard.locale.speech import Speech
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from smtpguard.accounts.model import SCOPE_ASKS, Account, Keys, Role, Scope, Token
+from smtpguard.accounts.model import SCOPE_ASKS, Account, AccountKeys, Role, Scope, Token
 from smtpguard.console.ports import People
 from smtpguard.guard.ports import Clock
 from smtpguard.journal.event import Event, Kind
@@ -72,7 +72,7 @@ class Tokens:
         self, address: str, *, name: str, scopes: Sequence[Scope], good_for: timedelta, by: str
     ) -> tuple[Token, str]:
         """The token, and its text, which is not stored. Raises NoToken, BadAddress, LedgerError."""
-        account = await self._people.account(Keys(address=Address.parse(address).canonical(self._delimiters)))
+        account = await self._people.account(AccountKeys(address=Address.parse(address).canonical(self._delimiters)))
         if account is None:
             raise NoToken(f"there is no account of {address}: smtpguard users add")
         if account.lacks_factor(self._required):

@@ -17,11 +17,11 @@ from starlette.routing import Route
 
 from smtpguard.console.access import APPROVER, Visibility, for_roles, person
 from smtpguard.console.decisionpreview import LARGE, confirmed, outlook
+from smtpguard.console.entrywords import overtaken
 from smtpguard.console.pages.message import looked_up, own, shown
 from smtpguard.console.rendering import desk, digits, form, page, see_other, speech
-from smtpguard.console.telling import overtaken
 from smtpguard.database.errors import LedgerError
-from smtpguard.holds import covering
+from smtpguard.holds import coverage
 from smtpguard.holds.model import Choice, Conflict, Hold, NotEntitled, Refused, State, Unconfirmed
 from smtpguard.holds.questions import JUDGEMENTS
 from smtpguard.holds.service import Seen
@@ -95,14 +95,14 @@ async def _asked_back(request: Request, hold: Hold, seen: Visibility, sent: Form
     here, who, said = desk(request), person(request), speech(request)
     in_force = here.policies.current()
     ahead = outlook(hold, who, in_force, here.clock.now())
-    covers = covering.covered(hold, await here.approvals.learned(hold.hold_id))
+    covers = coverage.covered(hold, await here.approvals.learned(hold.hold_id))
     return await page(
         request,
         "approve.html",
         hold=hold,
         ahead=ahead,
         summary=said.say(summary(hold, nameable(hold, in_force))),
-        covers=[said.say(each) for each in covering.said(covers, blind=seen < Visibility.TEXT)],
+        covers=[said.say(each) for each in coverage.said(covers, blind=seen < Visibility.TEXT)],
         stopped_by=(await here.freezes.holding_up(hold)).get(hold.hold_id, ()),
         delay=here.approvals.delay(hold, ahead.people),
         sent=[(name, _words(sent, name)) for name in _CARRIED if name in sent],

@@ -12,8 +12,8 @@ from starlette.routing import Route
 
 from smtpguard.console import labels
 from smtpguard.console.access import ADMIN, APPROVER, OPERATOR, ROLES, for_roles, person
-from smtpguard.console.desk import ConsoleServices
 from smtpguard.console.rendering import desk, digits, form, page, see_other, speech
+from smtpguard.console.services import ConsoleServices
 from smtpguard.database.errors import LedgerError
 from smtpguard.freezes.hooks import FAILURES, Hook
 from smtpguard.freezes.service import AnotherNeeded, Frozen

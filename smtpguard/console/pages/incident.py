@@ -19,7 +19,7 @@ from smtpguard.console.access import ADMIN, APPROVER, OPERATOR, answers_for, for
 from smtpguard.console.breachform import Form, filled
 from smtpguard.console.drafts import AUDIENCES, draft
 from smtpguard.console.filters import midnight
-from smtpguard.console.incident import Told, told
+from smtpguard.console.incident import ReportText, told
 from smtpguard.console.incidentfile import TYPES, MissingExtra, shown, written
 from smtpguard.console.mailings import listed
 from smtpguard.console.paging import PAGE
@@ -28,8 +28,8 @@ from smtpguard.console.rendering import desk, form, page, speech
 from smtpguard.console.reporting import Made, NothingFits, Occupied, at_the_desk
 from smtpguard.database.errors import LedgerError
 from smtpguard.incidents import breach
-from smtpguard.incidents.about import About, moment
 from smtpguard.incidents.breach import MOST
+from smtpguard.incidents.query import IncidentQuery, moment
 from smtpguard.incidents.report import TooMany
 from smtpguard.journal.chain import microseconds
 from smtpguard.locale.catalogue import languages
@@ -66,7 +66,7 @@ async def report(request: Request) -> Response:
     if wrong:
         return await _shown(request, asked, 422, wrong=wrong)
     about = _about(asked, here.clock.now())
-    if about == About(whole=about.whole):
+    if about == IncidentQuery(whole=about.whole):
         return await _shown(request, asked, 422, wrong={"id": said("Say what the report is about.")})
     problem = await _taken_down(request, sent) if anything else ""
     in_force = here.policies.current()
@@ -176,7 +176,7 @@ def _is_time(text: str, now: datetime) -> bool:
         return False
 
 
-def _about(asked: Asked, now: datetime) -> About:
+def _about(asked: Asked, now: datetime) -> IncidentQuery:
 
     def some(name: str) -> frozenset[str]:
         value = asked.get(name, "")
@@ -185,7 +185,7 @@ def _about(asked: Asked, now: datetime) -> About:
     def time(name: str) -> int | None:
         return microseconds(moment(asked[name], now)) if asked.get(name) else None
 
-    return About(
+    return IncidentQuery(
         ids=some("id"),
         lists=some("list"),
         senders=some("sender"),
@@ -201,7 +201,7 @@ async def _shown(
     asked: Asked,
     status: int = 200,
     problem: str = "",
-    made: Told | None = None,
+    made: ReportText | None = None,
     *,
     wrong: Mapping[str, str] | None = None,
     breach: Form | None = None,

@@ -14,15 +14,15 @@ from smtpguard.admission.correcting import NotAll
 from smtpguard.console import labels
 from smtpguard.console.access import APPROVER, ROLES, for_roles, person
 from smtpguard.console.chart import drawn
-from smtpguard.console.desk import ConsoleServices
 from smtpguard.console.mailings import decides, listed, sees
 from smtpguard.console.paging import PAGE
+from smtpguard.console.recipientlist import NotAll as NotAllOfThem
+from smtpguard.console.recipientlist import told
 from smtpguard.console.rendering import desk, form, page, see_other, speech
 from smtpguard.console.reporting import Occupied
-from smtpguard.console.whogot import NotAll as NotAllOfThem
-from smtpguard.console.whogot import told
+from smtpguard.console.services import ConsoleServices
 from smtpguard.database.errors import LedgerError
-from smtpguard.holds import covering
+from smtpguard.holds import coverage
 from smtpguard.holds.model import Conflict, NotEntitled, Refused
 from smtpguard.mail.message import Message
 from smtpguard.mailings.model import Mailing
@@ -137,7 +137,7 @@ async def _shown(
         stopped_by=await here.freezes.against(found) if found.grant is not None else (),
         state=labels.mailing_state(found),
         covers=[
-            [speech(request).say(each) for each in covering.said(one, blind=True)]
+            [speech(request).say(each) for each in coverage.said(one, blind=True)]
             for one in await here.mailings.covers(found)
         ],
         chart=drawn(await here.archive.growth(found.mailing_id)),

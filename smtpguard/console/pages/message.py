@@ -18,16 +18,16 @@ from smtpguard.console import labels
 from smtpguard.console.access import Visibility, for_roles, person, sight
 from smtpguard.console.authorship import ALPHABETS, authorship, mixed
 from smtpguard.console.decisionpreview import LARGE, outlook
-from smtpguard.console.desk import ConsoleServices
+from smtpguard.console.entrywords import EntryText, told
 from smtpguard.console.evidence import Evidence, evidence, segments
-from smtpguard.console.letter import Letter, opened
+from smtpguard.console.messageview import MessageView, opened
 from smtpguard.console.ports import Person
 from smtpguard.console.rendering import desk, page, speech
-from smtpguard.console.telling import Told, told
+from smtpguard.console.services import ConsoleServices
 from smtpguard.database.errors import ContentMissing
 from smtpguard.guard.inforce import InForce
-from smtpguard.holds import covering, effects
-from smtpguard.holds.covering import BEGINNING
+from smtpguard.holds import coverage, effects
+from smtpguard.holds.coverage import BEGINNING
 from smtpguard.holds.model import Hold, State
 from smtpguard.holds.summary import sentence, summary
 from smtpguard.journal.event import Event, Kind
@@ -43,7 +43,7 @@ from smtpguard.reading.looks import Reading
 
 SAMPLES = 5
 SPOKEN = frozenset({Kind.ASKED.value, Kind.ANSWERED.value, Kind.PLEADED.value})
-_LETTERS: OrderedDict[str, Letter] = OrderedDict()
+_LETTERS: OrderedDict[str, MessageView] = OrderedDict()
 _MOST_LETTERS = 32
 
 
@@ -72,7 +72,7 @@ class Queued:
 class Shown:
     """What is behind the reasons, as far as this person may see it."""
 
-    letter: Letter | None = field(default=None, repr=False)
+    letter: MessageView | None = field(default=None, repr=False)
     found: Evidence | None = None
     gone: bool = False
     claimed: str = ""
@@ -136,7 +136,7 @@ async def shown(
     words = content.found.words if content.found else ()
     letter = content.letter
     ahead = outlook(hold, who, in_force, now)
-    covers = covering.covered(hold, await here.approvals.learned(hold.hold_id))
+    covers = coverage.covered(hold, await here.approvals.learned(hold.hold_id))
     return await page(
         request,
         "message.html",
@@ -161,7 +161,7 @@ async def shown(
         queued=await _queued(here, hold, covers.letters or 0, blind=seen < Visibility.TEXT),
         stopped_by=frozen,
         outgoing=await here.ledger.holds.outgoing(hold.hold_id),
-        covers=[said.say(each) for each in covering.said(covers, blind=seen < Visibility.TEXT)],
+        covers=[said.say(each) for each in coverage.said(covers, blind=seen < Visibility.TEXT)],
         under=covers.under,
         policy_sha256=in_force.policy_sha256,
         staged=_staged(effects.stages(hold, in_force) if hold.mailing_id else None, said),
@@ -229,7 +229,7 @@ def done(request: Request) -> str:
     return speech(request)(text) if (text := labels.DONE.get(request.query_params.get("done", ""), "")) else ""
 
 
-async def talk(here: ConsoleServices, hold: Hold, said: Speech) -> list[Told]:
+async def talk(here: ConsoleServices, hold: Hold, said: Speech) -> list[EntryText]:
     """The questions and answers about it that are not erased."""
     entries = await here.archive.history(hold.hold_id)
     return [told(entry, clear, said) for entry, clear in entries if entry.kind in SPOKEN]
@@ -291,7 +291,7 @@ def reached(hold: Hold, in_force: InForce, seen: Visibility) -> list[Reached]:
     return rows
 
 
-async def letter_of(content: Message) -> Letter:
+async def letter_of(content: Message) -> MessageView:
     """Opened in a thread, and cached for a while: the page is shown again after each decision."""
     found = _LETTERS.get(content.sha256)
     if found is None:

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from smtpguard.console import chart
 from smtpguard.console.access import ADMIN, APPROVER, OPERATOR, ROLES, for_roles, person, sees_all
 from smtpguard.console.filters import ANY, Filters, midnight
-from smtpguard.console.ports import Standing
+from smtpguard.console.ports import ActiveAlarm
 from smtpguard.console.rendering import desk, form, page, see_other, speech
 from smtpguard.console.rulewords import in_words
 from smtpguard.guard.inforce import InForce
@@ -146,7 +146,7 @@ def _unwell(in_force: InForce, said: Speech) -> list[tuple[str, str]]:
     ]
 
 
-def _others(alarms: Sequence[Standing]) -> list[Standing]:
+def _others(alarms: Sequence[ActiveAlarm]) -> list[ActiveAlarm]:
     """Those that no tile shows, and those that nobody has taken."""
     shown = (*STORE, *RELAY, "list-stale", "frozen")
     return [alarm for alarm in alarms if alarm.name not in shown or not alarm.taken_by]

@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from smtpguard.console.access import Visibility, for_roles, person
 from smtpguard.console.framed import HEADERS, framed
-from smtpguard.console.letter import attached
+from smtpguard.console.messageview import attached
 from smtpguard.console.pages.message import looked_up, viewed
 from smtpguard.console.rendering import desk
 from smtpguard.database.errors import ContentMissing

@@ -11,12 +11,12 @@ from starlette.routing import Route
 
 from smtpguard.console.access import ROLES, for_roles
 from smtpguard.console.chart import Bars, stacked
+from smtpguard.console.entrywords import DEEDS
 from smtpguard.console.pages.mailings import found_of
 from smtpguard.console.rendering import desk, page, speech
-from smtpguard.console.telling import DEEDS
 from smtpguard.locale.phrase import N_
 from smtpguard.locale.speech import Speech
-from smtpguard.returns.course import TRENDS, Course, Deed, Done
+from smtpguard.returns.growth import TRENDS, Deed, Done, Growth
 from smtpguard.returns.mentions import by_source
 from smtpguard.returns.model import COUNTED, REASONS, SORTS, By, Sort
 
@@ -76,7 +76,7 @@ async def returns(request: Request) -> Response:
     )
 
 
-def trend(course: Course, said: Speech) -> str:
+def trend(course: Growth, said: Speech) -> str:
     words = {"span": said.span(course.span), "now": said.number(course.now), "before": said.number(course.before)}
     return said(TRENDS[course.trend], **words)
 
@@ -93,7 +93,7 @@ def told(one: Done, said: Speech) -> str:
     return words
 
 
-def drawn(course: Course) -> Bars[datetime] | None:
+def drawn(course: Growth) -> Bars[datetime] | None:
     return stacked([(one.at, [one.of(sort) for sort in COUNTED]) for one in course.stretches])
 
 

@@ -14,18 +14,18 @@ from starlette.routing import Route
 from smtpguard.console import labels
 from smtpguard.console.access import APPROVER, ROLES, Visibility, asked, for_roles, person, sees_all, sight
 from smtpguard.console.decisionpreview import LARGE, DecisionPreview, confirmed, outlook
-from smtpguard.console.desk import ConsoleServices
+from smtpguard.console.entrywords import overtaken
 from smtpguard.console.filters import WAITS, Filters
 from smtpguard.console.pages.message import letter_of
 from smtpguard.console.paging import PAGE
 from smtpguard.console.ports import Person
 from smtpguard.console.rendering import desk, digits, form, page, see_other, speech
 from smtpguard.console.rulewords import in_words
-from smtpguard.console.telling import overtaken
+from smtpguard.console.services import ConsoleServices
 from smtpguard.database.errors import ContentMissing, LedgerError
 from smtpguard.guard.inforce import InForce
-from smtpguard.holds.covering import BEGINNING
-from smtpguard.holds.model import Choice, Hold, NotEntitled, Place, Refused, State, Unconfirmed
+from smtpguard.holds.coverage import BEGINNING
+from smtpguard.holds.model import Choice, Hold, NotEntitled, Rank, Refused, State, Unconfirmed
 from smtpguard.holds.service import Decided, Seen
 from smtpguard.holds.summary import sentence, unsuitable
 from smtpguard.journal.event import Event, Kind
@@ -85,17 +85,17 @@ def ruled(in_force: InForce, said: Speech) -> list[tuple[str, str]]:
     return [(in_words(rule, said).aim or rule.rule_id, rule.rule_id) for rule in in_force.rules.rules]
 
 
-def _cursor(place: Place) -> str:
+def _cursor(place: Rank) -> str:
     return f"{place.later}-{-place.fewer}-{place.expires_at}-{place.hold_id}"
 
 
-def _place(after: str) -> Place | None:
+def _place(after: str) -> Rank | None:
     """None for an invalid cursor."""
     *numbers, hold_id = after.split("-", 3)
     if len(numbers) != 3 or not hold_id or not all(n.isascii() and n.isdecimal() and len(n) < 18 for n in numbers):
         return None
     later, people, expires_at = map(int, numbers)
-    return Place(later=later, fewer=-people, expires_at=expires_at, hold_id=hold_id)
+    return Rank(later=later, fewer=-people, expires_at=expires_at, hold_id=hold_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

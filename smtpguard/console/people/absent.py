@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from smtpguard.accounts.model import Keys, May
+from smtpguard.accounts.model import AccountKeys, May
 from smtpguard.config.problem import Invalid
 from smtpguard.console.access import ADMIN, APPROVER, for_roles, person
 from smtpguard.console.people.accounts import NotPossible
@@ -159,7 +159,7 @@ class Absent:
             raise Wrong("deputy", N_("Not an address.")) from None
         if any(address in people for people in in_force.groups.values()):
             return address
-        account = await self._people.account(Keys(address=address))
+        account = await self._people.account(AccountKeys(address=address))
         if account is None or not account.may(May.DECIDE):
             raise Wrong("deputy", N_("This person is in no group and has no account with the approver's role."))
         return address

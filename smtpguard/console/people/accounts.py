@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from smtpguard.accounts.model import Account, Keys, Role, Turn
+from smtpguard.accounts.model import Account, AccountChange, AccountKeys, Role
 from smtpguard.console.people.factors import Factors
 from smtpguard.console.people.passwords import Passwords, check
 from smtpguard.console.ports import People
@@ -60,7 +60,7 @@ class Accounts:
         return await self._people.everybody()
 
     async def at(self, address: str) -> Account:
-        found = await self._people.account(Keys(address=self.canonical(address)))
+        found = await self._people.account(AccountKeys(address=self.canonical(address)))
         if found is None:
             raise NotPossible(NO_ACCOUNT, address)
         return found
@@ -79,13 +79,13 @@ class Accounts:
             password=await self._passwords.hash(password) if password else "",
         )
 
-        def step(found: Sequence[Account]) -> Turn:
+        def step(found: Sequence[Account]) -> AccountChange:
             if found:
-                return Turn(refused=N_("{address} already has an account."))
+                return AccountChange(refused=N_("{address} already has an account."))
             data = {"roles": [r.value for r in made.roles], "with": "password" if password else "sso"}
-            return Turn(account=made, events=(self.event(made, "added", by, **data),))
+            return AccountChange(account=made, events=(self.event(made, "added", by, **data),))
 
-        return await self._turned(Keys(address=where), step, where)
+        return await self._turned(AccountKeys(address=where), step, where)
 
     async def set_password(self, account: Account, password: str, *, by: str) -> Account:
         check(password, address=account.address)
@@ -112,12 +112,12 @@ class Accounts:
         """Delete the account with its sessions and tokens. The journal keeps what it did, and the policy's groups still
         ask its owner by mail."""
 
-        def step(found: Sequence[Account]) -> Turn:
+        def step(found: Sequence[Account]) -> AccountChange:
             if not found:
-                return Turn(refused=NO_ACCOUNT)
-            return Turn(account=found[0], events=(self.event(found[0], "deleted", by),), deletes=True)
+                return AccountChange(refused=NO_ACCOUNT)
+            return AccountChange(account=found[0], events=(self.event(found[0], "deleted", by),), deletes=True)
 
-        return await self._turned(Keys(account_id=account.account_id), step, account.address)
+        return await self._turned(AccountKeys(account_id=account.account_id), step, account.address)
 
     async def to_single_sign_on(self, account: Account, *, by: str, subject: str = "") -> Account:
         """Change from a password to single sign-on: at once if ``subject`` was proven, else at the next sign-on with
@@ -154,10 +154,14 @@ class Accounts:
         if language not in ("", *languages()):
             raise NotPossible(N_("This language is not available."))
 
-        def step(found: Sequence[Account]) -> Turn:
-            return Turn(account=replace(found[0], language=language)) if found else Turn(refused=NO_ACCOUNT)
+        def step(found: Sequence[Account]) -> AccountChange:
+            return (
+                AccountChange(account=replace(found[0], language=language))
+                if found
+                else AccountChange(refused=NO_ACCOUNT)
+            )
 
-        return await self._turned(Keys(account_id=account.account_id), step, account.address)
+        return await self._turned(AccountKeys(account_id=account.account_id), step, account.address)
 
     def event(self, account: Account, change: str, by: str, **data: object) -> Event:
         return Event(
@@ -171,14 +175,18 @@ class Accounts:
     async def _change(
         self, account: Account, change: str, by: str, to: Callable[[Account], Account], **data: object
     ) -> Account:
-        def step(found: Sequence[Account]) -> Turn:
+        def step(found: Sequence[Account]) -> AccountChange:
             if not found:
-                return Turn(refused=NO_ACCOUNT)
-            return Turn(account=to(found[0]), events=(self.event(found[0], change, by, **data),), ends_all=True)
+                return AccountChange(refused=NO_ACCOUNT)
+            return AccountChange(
+                account=to(found[0]), events=(self.event(found[0], change, by, **data),), ends_all=True
+            )
 
-        return await self._turned(Keys(account_id=account.account_id), step, account.address)
+        return await self._turned(AccountKeys(account_id=account.account_id), step, account.address)
 
-    async def _turned(self, keys: Keys, step: Callable[[Sequence[Account]], Turn], address: str) -> Account:
+    async def _turned(
+        self, keys: AccountKeys, step: Callable[[Sequence[Account]], AccountChange], address: str
+    ) -> Account:
         made = await self._people.turn(keys, step)
         if made.refused or made.account is None:
             raise NotPossible(made.refused, address)

@@ -92,7 +92,7 @@ class Who:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Site:
     """The console's address for browsers. ``url``: without a final slash. ``hosts``: every valid Host. ``proxies``: who
     may name the client (X-Forwarded-For)."""
 
@@ -132,14 +132,14 @@ class Place:
         return any(found in network for network in self.proxies)
 
 
-class Doorway:
+class ConsoleMiddleware:
     """ASGI middleware."""
 
     def __init__(
         self,
         app: ASGIApp,
         *,
-        place: Place,
+        place: Site,
         sessions: Sessions,
         links: Links,
         clock: Clock,
@@ -278,14 +278,14 @@ class Cookies:
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def set(self, place: Place, name: str, value: str, *, seconds: int | None = None) -> None:
+    def set(self, place: Site, name: str, value: str, *, seconds: int | None = None) -> None:
         """For this host only, without access by scripts; sent when a person follows a link to us, but not with another
         site's form."""
         life = "" if seconds is None else f"; Max-Age={seconds}"
         secure = "; Secure" if place.secure else ""
         self.lines.append(f"{place.cookie(name)}={value}; Path=/{life}; HttpOnly; SameSite=Lax{secure}")
 
-    def drop(self, place: Place, name: str) -> None:
+    def drop(self, place: Site, name: str) -> None:
         self.set(place, name, "", seconds=0)
 
 

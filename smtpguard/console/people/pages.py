@@ -15,7 +15,7 @@ from smtpguard.accounts.model import Account, Role
 from smtpguard.console.access import NotSignedIn
 from smtpguard.console.people.accounts import Accounts, NotPossible
 from smtpguard.console.people.factors import Factors, NotSealedHere, qr_svg
-from smtpguard.console.people.middleware import Cookies, Place, safe_path
+from smtpguard.console.people.middleware import Cookies, Site, safe_path
 from smtpguard.console.people.oidc import NotProven, Proven, Provider
 from smtpguard.console.people.passwords import BadPassword, Crowded
 from smtpguard.console.people.ratelimit import RateLimit
@@ -40,7 +40,7 @@ class Services:
     accounts: Accounts
     signing: Signing
     factors: Factors
-    place: Place
+    place: Site
     provider: Provider | None = None
     own: RateLimit | None = None  # attempts at the own password while signed in
     required: frozenset[Role] = frozenset()  # who must have a second factor

@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 
-from smtpguard.accounts.model import Account, Keys, Role, Turn
+from smtpguard.accounts.model import Account, AccountChange, AccountKeys, Role
 from smtpguard.console.people.factors import Factors
 from smtpguard.console.people.oidc import Proven
 from smtpguard.console.people.passwords import Crowded, Passwords
@@ -81,7 +81,7 @@ class Signing:
         """``before``: the token of this browser's earlier session, which ends. Raises NotLetIn, TooOften, LedgerError."""
         who = self._canonical(address)
         keys = self._braked(who, client, known)
-        account = await self._people.account(Keys(address=who))
+        account = await self._people.account(AccountKeys(address=who))
         try:
             right = await self._passwords.right(account.password if account else "", password)
         except Crowded:
@@ -89,7 +89,7 @@ class Signing:
         token, begins = self._sessions.made(account.account_id if account else "", how="password")
         checked = account.password if account else ""
 
-        def step(found: Sequence[Account]) -> Turn:
+        def step(found: Sequence[Account]) -> AccountChange:
             mine = found[0] if found else None
             if mine is None or not right or mine.password != checked:
                 why = "no such account" if mine is None else "wrong password" if mine.password else "no password"
@@ -101,9 +101,11 @@ class Signing:
                 return self._refused(mine, "wrong code" if code else "no code", client)
             data = {"how": "password", "second_factor": bool(mine.totp)}
             event = self._event(Kind.SIGNED_IN, mine, client, **data)
-            return Turn(account=with_code, events=(event,), begins=begins, ends=hashed(before) if before else "")
+            return AccountChange(
+                account=with_code, events=(event,), begins=begins, ends=hashed(before) if before else ""
+            )
 
-        made = await self._people.turn(Keys(address=who), step)
+        made = await self._people.turn(AccountKeys(address=who), step)
         if made.refused or made.account is None:
             raise NotLetIn
         for brake, key in keys:
@@ -123,7 +125,7 @@ class Signing:
         fresh, wanted = self._new_id(), tuple(role for role in Role if role in roles)
         tokens: dict[str, str] = {}
 
-        def step(found: Sequence[Account]) -> Turn:
+        def step(found: Sequence[Account]) -> AccountChange:
             if who.startswith(_NO_ADDRESS):
                 return self._refused(None, "what the provider says is no address", client)
             mine = next((a for a in found if a.subject == proven.subject), None)
@@ -161,16 +163,16 @@ class Signing:
             tokens["token"] = token
             event = self._event(Kind.SIGNED_IN, mine, client, how="sso", second_factor=False)
             ends = hashed(before) if before else ""
-            return Turn(account=mine, events=(*events, event), begins=begins, ends=ends, ends_all=changed)
+            return AccountChange(account=mine, events=(*events, event), begins=begins, ends=ends, ends_all=changed)
 
-        made = await self._people.turn(Keys(address=who, subject=proven.subject), step)
+        made = await self._people.turn(AccountKeys(address=who, subject=proven.subject), step)
         if made.refused or made.account is None:
             raise NotLetIn
         return SignedIn(account=made.account, token=tokens["token"], known=self._known(made.account.address))
 
     async def out(self, token: str, account: Account, *, client: str) -> None:
         event = self._event(Kind.SIGNED_OUT, account, client)
-        await self._people.turn(Keys(), lambda found: Turn(events=(event,), ends=hashed(token)))
+        await self._people.turn(AccountKeys(), lambda found: AccountChange(events=(event,), ends=hashed(token)))
 
     def _braked(self, who: str, client: str, known: str) -> list[tuple[RateLimit, str]]:
         """Counts the attempt, or raises TooOften. A known browser has attempts of its own, whatever others do."""
@@ -219,9 +221,9 @@ class Signing:
     def _mac(self, who: str, nonce: str) -> str:
         return hmac.new(self._key, f"{nonce} {who}".encode(), "sha256").hexdigest()[:32]
 
-    def _refused(self, account: Account | None, why: str, client: str) -> Turn:
+    def _refused(self, account: Account | None, why: str, client: str) -> AccountChange:
         """A typed address that belongs to no account is not recorded: it may have been a password."""
-        return Turn(refused=why, events=(self._event(Kind.SIGN_IN_REFUSED, account, client, why=why),))
+        return AccountChange(refused=why, events=(self._event(Kind.SIGN_IN_REFUSED, account, client, why=why),))
 
     def _change(self, account: Account, change: str, roles: Sequence[Role]) -> Event:
         data = {"change": change, "roles": [r.value for r in roles], "before": [r.value for r in account.roles]}

@@ -27,7 +27,7 @@ class _Decoder(Protocol):
     def unused_data(self) -> bytes: ...
 
 
-class Again(io.RawIOBase):
+class Rewound(io.RawIOBase):
     """A stream whose start was already read, from its start."""
 
     def __init__(self, start: bytes, rest: BinaryIO) -> None:
@@ -52,7 +52,7 @@ def peeked(raw: BinaryIO, octets: int) -> tuple[bytes, BinaryIO]:
     start = bytearray()
     while len(start) < octets and (more := raw.read(octets - len(start))):
         start += more
-    return bytes(start), cast(BinaryIO, io.BufferedReader(Again(bytes(start), raw), 1 << 17))
+    return bytes(start), cast(BinaryIO, io.BufferedReader(Rewound(bytes(start), raw), 1 << 17))
 
 
 def unpacked(raw: BinaryIO, name: str) -> BinaryIO:

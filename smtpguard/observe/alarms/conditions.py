@@ -19,7 +19,7 @@ class Severity(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class FreezeOfAll:
     """A freeze of everything that is in force. ``by`` and ``reason`` are a person's: only for mail to ``contact``."""
 
     since: datetime
@@ -75,7 +75,7 @@ class Seen:
     at: datetime
     store: str | None = None
     relay: str | None = None
-    frozen: tuple[Standing, ...] | None = None
+    frozen: tuple[FreezeOfAll, ...] | None = None
     put_back: str | None = None
     enforced: bool | None = None
     unreadable: str | None = None

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from smtpguard.observe.alarms.conditions import BY_NAME, Alarm, Condition, Found, Seen, Severity, raised, unknown
-from smtpguard.observe.told import RaisedAlarm
+from smtpguard.observe.cursor import RaisedAlarm
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from smtpguard.database.access import Access
 from smtpguard.database.batch import Batch
 from smtpguard.database.schema import alarm
 from smtpguard.journal.chain import instant, microseconds
-from smtpguard.observe.told import RaisedAlarm
+from smtpguard.observe.cursor import RaisedAlarm
 
 
 class Alarmed:

@@ -1,4 +1,4 @@
-"""The cursors of webhooks in the journal, as rows. Implements observe.webhooks.telling.Cursors."""
+"""The cursors of webhooks in the journal, as rows. Implements observe.webhooks.delivery.Cursors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from smtpguard.database.schema import hook as table
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import Clear, Entry, instant, microseconds
 from smtpguard.journal.event import Event, Kind
-from smtpguard.observe.told import News, Place
+from smtpguard.observe.cursor import Cursor, News
 
 STRETCH = 50_000
 """Entries that are searched at once."""
@@ -25,7 +25,7 @@ class Cursors:
     def __init__(self, access: Access) -> None:
         self._access = access
 
-    async def at(self, name: str, begin: int | None = None) -> Place:
+    async def at(self, name: str, begin: int | None = None) -> Cursor:
         """``begin``: where a new cursor starts; else at the journal's end."""
         found = await self._access.ask(lambda c: _find(c, name))
         return found if found is not None else await self._access.write(lambda batch: _begin(batch, name, begin))
@@ -36,13 +36,13 @@ class Cursors:
     async def history(self, id: str) -> Sequence[tuple[Entry, Clear | None]]:
         return await self._access.ask(lambda c: journal.of(c, id))
 
-    async def pass_over(self, name: str, place: Place, through: int) -> bool:
+    async def pass_over(self, name: str, place: Cursor, through: int) -> bool:
         return await self._access.write(lambda batch: _pass_over(batch, name, place, through))
 
-    async def lease(self, name: str, until: datetime) -> Place | None:
+    async def lease(self, name: str, until: datetime) -> Cursor | None:
         return await self._access.write(lambda batch: _lease(batch, name, until))
 
-    async def taken(self, name: str, place: Place, until: datetime) -> Place | None:
+    async def taken(self, name: str, place: Cursor, until: datetime) -> Cursor | None:
         """Lease a cursor that is at ``place`` still. None if another process has it, or has moved it meanwhile."""
         leased = await self.lease(name, until)
         if leased is None or leased.told == place.told:
@@ -51,17 +51,17 @@ class Cursors:
         return None
 
     async def settle(
-        self, name: str, place: Place, events: Sequence[Event] = (), *, keep_until: datetime | None = None
+        self, name: str, place: Cursor, events: Sequence[Event] = (), *, keep_until: datetime | None = None
     ) -> bool:
         return await self._access.write(lambda batch: _settle(batch, name, place, events, keep_until))
 
 
-def _find(connection: Connection, name: str) -> Place | None:
+def _find(connection: Connection, name: str) -> Cursor | None:
     row = connection.execute(select(table).where(table.c.name == name)).one_or_none()
     return None if row is None else _place(row)
 
 
-def _begin(batch: Batch, name: str, begin: int | None) -> Place:
+def _begin(batch: Batch, name: str, begin: int | None) -> Cursor:
     """If another process was faster, its cursor."""
     found = _find(batch.connection, name)
     if found is not None:
@@ -69,7 +69,7 @@ def _begin(batch: Batch, name: str, begin: int | None) -> Place:
     told = batch.head.seq if begin is None else begin
     values = {"told": told, "attempts": 0, "failing_since": 0, "next_at": 0, "leased_until": 0, "lease": 0}
     batch.connection.execute(insert(table).values(name=name, **values))
-    return Place(told=told)
+    return Cursor(told=told)
 
 
 def _news(connection: Connection, after: int, kinds: Sequence[Kind], limit: int) -> News:
@@ -91,13 +91,13 @@ def _news(connection: Connection, after: int, kinds: Sequence[Kind], limit: int)
     return News(entries=found, through=found[-1][0].seq if len(found) == limit else max(looked, after), end=end)
 
 
-def _pass_over(batch: Batch, name: str, place: Place, through: int) -> bool:
+def _pass_over(batch: Batch, name: str, place: Cursor, through: int) -> bool:
     free = (table.c.name == name, table.c.lease == place.lease, table.c.leased_until <= batch.now_us)
     moved = update(table).where(*free).values(told=through, attempts=0, failing_since=0, next_at=0)
     return bool(batch.connection.execute(moved).rowcount)
 
 
-def _lease(batch: Batch, name: str, until: datetime) -> Place | None:
+def _lease(batch: Batch, name: str, until: datetime) -> Cursor | None:
     taken = (
         update(table)
         .where(table.c.name == name, table.c.leased_until <= batch.now_us)
@@ -106,7 +106,7 @@ def _lease(batch: Batch, name: str, until: datetime) -> Place | None:
     return _find(batch.connection, name) if batch.connection.execute(taken).rowcount else None
 
 
-def _settle(batch: Batch, name: str, place: Place, events: Sequence[Event], keep_until: datetime | None) -> bool:
+def _settle(batch: Batch, name: str, place: Cursor, events: Sequence[Event], keep_until: datetime | None) -> bool:
     moved = (
         update(table)
         .where(table.c.name == name, table.c.lease == place.lease)
@@ -124,8 +124,8 @@ def _settle(batch: Batch, name: str, place: Place, events: Sequence[Event], keep
     return True
 
 
-def _place(row: Any) -> Place:
-    return Place(
+def _place(row: Any) -> Cursor:
+    return Cursor(
         told=row.told,
         attempts=row.attempts,
         failing_since=instant(row.failing_since) if row.failing_since else None,

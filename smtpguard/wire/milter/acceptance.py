@@ -14,7 +14,7 @@ from smtpguard.mail.envelope import Recipient
 from smtpguard.mail.message import parse_header
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Fence, Lost, Recalled
-from smtpguard.wire.milter.letter import Letter
+from smtpguard.wire.milter.message import MilterMessage
 from smtpguard.wire.milter.packet import Accept, Answer, DeleteRecipient, InsertHeader
 
 
@@ -23,7 +23,7 @@ class Acceptance:
 
     def __init__(
         self,
-        letter: Letter,
+        letter: MilterMessage,
         say: Callable[[Sequence[Answer]], None],
         gone: Callable[[], bool],
         *,

@@ -19,8 +19,8 @@ from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Transaction
 from smtpguard.wire.carried import Admit, carry
 from smtpguard.wire.milter.acceptance import Acceptance
-from smtpguard.wire.milter.letter import MilterSettings, Refusals
-from smtpguard.wire.milter.link import Link, MilterTimeouts
+from smtpguard.wire.milter.connection import MilterConnection, MilterTimeouts
+from smtpguard.wire.milter.message import MilterSettings, Refusals
 from smtpguard.wire.milter.packet import Answer, Discard, SmtpReply
 from smtpguard.wire.turnedaway import TurnedAway, Why, turned_away
 
@@ -47,7 +47,7 @@ class MilterReception:
         self.settings, self.admit, self.new_id, self.monotonic = settings, admit, new_id, monotonic
         self.patience = patience or MilterTimeouts()
         self.loop = asyncio.get_running_loop()
-        self._links: dict[Link, Callable[[], None] | None] = {}
+        self._links: dict[MilterConnection, Callable[[], None] | None] = {}
         self._deciding = 0
         self._quiet = asyncio.Event()
         self._quiet.set()
@@ -60,7 +60,7 @@ class MilterReception:
 
     async def serve_connection(self, sock: socket.socket, over: Callable[[], None] | None = None) -> None:
         """Take over an accepted connection; returns when it is set up, and calls ``over`` when it has ended."""
-        _, link = await self.loop.connect_accepted_socket(lambda: Link(self), sock)
+        _, link = await self.loop.connect_accepted_socket(lambda: MilterConnection(self), sock)
         if over is None:
             return
         if link in self._links:
@@ -68,7 +68,7 @@ class MilterReception:
         else:  # it has ended meanwhile
             over()
 
-    def arrived(self, link: Link) -> bool:
+    def arrived(self, link: MilterConnection) -> bool:
         """Whether it is accepted."""
         if self._stopping:
             return False
@@ -78,7 +78,7 @@ class MilterReception:
             self._timer = self.loop.call_later(LOOK_SECONDS, self._tick)
         return True
 
-    def parted(self, link: Link) -> None:
+    def parted(self, link: MilterConnection) -> None:
         over = self._links.pop(link, None)
         if over is not None:
             over()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from starlette.routing import BaseRoute, Mount, Route
 
 from smtpguard.accounts.model import Role
-from smtpguard.console.people.middleware import HEADERS, Place, safe_path
+from smtpguard.console.people.middleware import HEADERS, Site, safe_path
 from smtpguard.database.errors import Full, Unavailable
 from smtpguard.holds.links import Link, Links
 from tests.console.holding import ANNA, EVA, NEWS, OMAR, held
@@ -40,7 +40,7 @@ async def test_another_host_is_not_here(here: Stage, host: str) -> None:
     ],
 )  # fmt: skip
 def test_the_usual_port_is_left_out_as_browsers_do(url: str, host: str) -> None:
-    place = Place(url=url)
+    place = Site(url=url)
     assert place.hosts == {host}
     assert place.origins == {f"{url.partition(':')[0]}://{host}"}
 
@@ -204,7 +204,7 @@ def test_whatever_it_is_a_browser_stays_here(path: str) -> None:
     ],
 )
 def test_only_our_proxies_say_for_whom_they_ask(peer: str, said: str, client: str) -> None:
-    place = Place(url="https://guard.example.com", proxies=[ip_network("10.0.0.0/8")])
+    place = Site(url="https://guard.example.com", proxies=[ip_network("10.0.0.0/8")])
     headers = [(b"x-forwarded-for", said.encode())] if said else []
     assert place.client({"client": (peer, 1), "headers": headers}) == client
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pyotp
 import pytest
 
-from smtpguard.accounts.model import Keys, Role, Turn
+from smtpguard.accounts.model import AccountChange, AccountKeys, Role
 from smtpguard.console.people.administering import new_password
 from smtpguard.console.people.factors import Factors
 from smtpguard.console.people.passwords import SHORTEST, BadPassword, check
@@ -136,7 +136,7 @@ async def test_without_a_password_there_is_none_to_change(here: Stage) -> None:
     account = await here.accounts.at(EVA)
     await here.accounts._change(account, "x", "root", lambda a: replace(a, password="", subject="https://id u-1"))
     token, session = here.front.sessions.made(account.account_id, how="sso")
-    await here.front.people.turn(Keys(), lambda found: Turn(begins=session))
+    await here.front.people.turn(AccountKeys(), lambda found: AccountChange(begins=session))
     browser.http.cookies.set("__Host-smtpguard", token, domain="guard.example.com")
     page = await browser.get("/me")
     assert 'action="/me/password"' not in page.text

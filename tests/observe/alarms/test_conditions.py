@@ -15,9 +15,9 @@ from smtpguard.observe.alarms.conditions import (
     CONDITIONS,
     CalledRule,
     Ends,
+    FreezeOfAll,
     Seen,
     Severity,
-    Standing,
     Stopped,
     raised,
     unknown,
@@ -36,8 +36,8 @@ MANY = CalledRule(
     senders=(("anna@example.com", 7), *((f"x{n}@example.com", 1) for n in range(44))),
 )
 STOPPED = Stopped(mailing="M", breaker="complaints", limit=">= 0.1% after 500", counted=7, people=1200)
-ALL = Standing(since=NOW - timedelta(hours=1), by="eva@example.com", reason="Wrong list")
-BACK = Standing(since=NOW, by="smtpguard", reason="The store was put back", put_back=True)
+ALL = FreezeOfAll(since=NOW - timedelta(hours=1), by="eva@example.com", reason="Wrong list")
+BACK = FreezeOfAll(since=NOW, by="smtpguard", reason="The store was put back", put_back=True)
 
 
 def test_where_all_is_well_there_is_none() -> None:

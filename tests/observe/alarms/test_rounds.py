@@ -13,7 +13,7 @@ import pytest
 from smtpguard.observe.alarms import rounds
 from smtpguard.observe.alarms.conditions import Ends, Seen
 from smtpguard.observe.alarms.rounds import CLAIM, AlarmMessage, Phase, Rounds, take
-from smtpguard.observe.told import RaisedAlarm
+from smtpguard.observe.cursor import RaisedAlarm
 from tests.observe.alarms.test_conditions import ALL, MANY, NOW, WELL
 
 

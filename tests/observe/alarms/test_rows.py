@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from smtpguard.observe.alarms.rows import Alarmed
-from smtpguard.observe.told import RaisedAlarm
+from smtpguard.observe.cursor import RaisedAlarm
 from smtpguard.store.store import Store
 from tests.store.making import T0
 

@@ -1,6 +1,6 @@
 """The answer to an MTA for each decision, and MTAs that connect, wait and leave.
 
-The server runs against an MTA of the tests. For one connection and its limits, see test_link.
+The server runs against an MTA of the tests. For one connection and its limits, see test_connection.
 """
 
 from __future__ import annotations

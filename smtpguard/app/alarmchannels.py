@@ -1,0 +1,300 @@
+"""Send an alarm to people by mail to ``notices: {contact}`` and by webhook, and remember in a file what was sent about
+this host.
+
+Neither way needs the store. Mail goes straight to ``alarms: {relay}``, and where that does not take it to the guarded
+relay. It is no outbox entry, so neither a freeze nor an unavailable store holds it back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from smtpguard.app.contact import contact
+from smtpguard.app.relay import relay_target, target_of
+from smtpguard.config.problem import Broken
+from smtpguard.config.secret import read_secret
+from smtpguard.config.settings import Settings
+from smtpguard.mail.address import Address
+from smtpguard.mail.envelope import Envelope, Recipient
+from smtpguard.mail.message import Message
+from smtpguard.mail.transaction import Lost
+from smtpguard.notices.notice import Letterhead, Notice, Stationery, choose_language
+from smtpguard.observe.alarms.rounds import AlarmMessage, Phase
+from smtpguard.observe.cursor import RaisedAlarm
+from smtpguard.observe.webhooks.chat import Format
+from smtpguard.observe.webhooks.sending import Sender
+from smtpguard.wire.deliveries import Deliveries
+from smtpguard.wire.pool import RelayPool
+from smtpguard.wire.relay import RelayUnavailable
+from smtpguard.wire.target import RelayTarget, Timeouts
+
+log = logging.getLogger(__name__)
+
+PATIENCE = Timeouts(connect=10, greeting=30, command=30, data=30, block=30, final=60)
+FILE = "alarms.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Organization:
+    """The organization of the policy in force, as far as it is known."""
+
+    name: str = ""
+    languages: tuple[str, ...] = ("en",)
+    zone: Any = None
+
+
+@dataclass(slots=True)
+class AlarmChannels:
+    """``organization``: asked for each alarm. ``sign``: DKIM. ``sender``: for webhooks."""
+
+    settings: Settings
+    organization: Callable[[], Organization]
+    sign: Callable[[bytes], bytes] | None = None
+    sender: Sender = field(default_factory=Sender)
+    _said: set[tuple[str, Phase]] = field(default_factory=set)
+
+    async def tell(self, told: AlarmMessage) -> bool:
+        """Returns whether anybody was told. If the settings name nobody, the log is enough."""
+        self._say(told)
+        if told.alarm.condition.name in self.settings.alarms.quiet:
+            return True
+        ways = [way for way in (self._mail(told), self._post(told)) if way is not None]
+        if not ways:
+            return True
+        heard = any(await asyncio.gather(*ways))
+        if not heard:
+            log.error("alarm %s could not be sent; it is tried again", told.alarm.key)
+        return heard
+
+    def _say(self, told: AlarmMessage) -> None:
+        """One line, however often it is tried."""
+        at = told.alarm.key, told.phase
+        if at in self._said:
+            return
+        self._said = {(key, phase) for key, phase in self._said if key != told.alarm.key} | {at}
+        if told.phase is Phase.ENDS:
+            log.warning("alarm %s is over: %s", told.alarm.key, told.alarm.title)
+        else:
+            log.critical("alarm %s: %s %s", told.alarm.key, told.alarm.says, told.alarm.does)
+
+    def _mail(self, told: AlarmMessage) -> Any:
+        to = contact(self.settings)
+        return self._mailed(told, to) if to is not None else None
+
+    def _post(self, told: AlarmMessage) -> Any:
+        return self._posted(told) if self.settings.alarms.webhook is not None else None
+
+    async def _mailed(self, told: AlarmMessage, to: Address) -> bool:
+        try:
+            raw = await asyncio.to_thread(self._rendered, told, to)
+        except Exception:
+            log.exception("alarm %s: its mail could not be written", told.alarm.key)
+            return False
+        envelope = Envelope(
+            reverse_path=None, recipients=(Recipient(address=to, notify="NEVER"),), smtputf8=not raw.isascii()
+        )
+        for name, target in self._targets():
+            problem = await _delivered(target, envelope, raw)
+            if not problem:
+                return True
+            log.warning("alarm %s: %s does not take its mail: %s", told.alarm.key, name, problem)
+        return False
+
+    def _targets(self) -> Iterator[tuple[str, RelayTarget]]:
+        if (other := self.settings.alarms.relay) is not None:
+            try:
+                yield "alarms: relay", replace(target_of(other, self.settings), timeouts=PATIENCE, connections=1)
+            except (Broken, OSError) as e:
+                log.error("alarms: relay: %s", e)
+        try:
+            yield "the relay", replace(relay_target(self.settings), timeouts=PATIENCE, reachability=None, connections=1)
+        except (Broken, OSError) as e:
+            log.error("relay: %s", e)
+
+    def _rendered(self, told: AlarmMessage, to: Address) -> bytes:
+        organization, settings = self.organization(), self.settings
+        head = Letterhead(
+            sender=settings.notices.from_,
+            organization=organization.name,
+            languages=organization.languages,
+            contact=settings.notices.contact,
+            console_url=settings.console.url.rstrip("/") if settings.console else "",
+            templates=settings.notices.templates,
+            **({"zone": organization.zone} if organization.zone is not None else {}),
+        )
+        language = choose_language("", head.languages)
+        data = {**row(told), "private": told.alarm.private or ""}
+        made = Notice(
+            id=f"alarm-{told.alarm.key}-{told.phase.value}-{told.at.timestamp():.0f}".replace(" ", "-"),
+            to=to,
+            data={**data, "notice": "alarm"},
+            language=language,
+            at=told.at,
+        )
+        raw = Stationery(head).render(made)
+        return self.sign(raw) + raw if self.sign is not None else raw
+
+    async def _posted(self, told: AlarmMessage) -> bool:
+        """Contains no text written by a person."""
+        hook = self.settings.alarms.webhook
+        assert hook is not None
+        try:
+            secret = read_secret(hook.secret_file).get_secret_value().encode()
+        except Broken as e:
+            log.error("alarms: webhook: %s", e)
+            return False
+        id = f"alarm {told.alarm.key} {told.phase.value} {told.at.timestamp():.0f}"
+        payload = {"id": id, "type": "alarm", "at": told.at.isoformat(), "data": row(told)}
+        answered = await self.sender.send(hook.url, secret, payload, told.at, Format(hook.format))
+        if answered.problem:
+            log.warning("alarm %s: the webhook does not take it: %s", told.alarm.key, answered.problem)
+        return not answered.problem
+
+
+def row(told: AlarmMessage) -> dict[str, Any]:
+    """An alarm as data, without what people have written."""
+    alarm, over = told.alarm, told.phase is Phase.ENDS
+    return {
+        "alarm": alarm.condition.name,
+        "about": alarm.found.about or None,
+        "phase": told.phase.value,
+        "severity": alarm.condition.severity.value,
+        "title": alarm.title,
+        "says": None if over else alarm.says,
+        "does": None if over else alarm.does,
+        "since": told.began.isoformat(),
+        "key": alarm.key,
+        "host": socket.gethostname(),
+    }
+
+
+async def _stands() -> bool:
+    """No freeze stops an alarm (mail.transaction.Fence)."""
+    return True
+
+
+async def _delivered(target: RelayTarget, envelope: Envelope, raw: bytes) -> str:
+    """Why it was not delivered; "" if it was."""
+    try:
+        pool = RelayPool(replace(target, wait_seconds=60))
+    except OSError as e:  # a file of its TLS
+        return str(e)
+    try:
+        answers = await Deliveries(pool).deliver(envelope, Message.of(raw), b"", _stands)
+    except RelayUnavailable as e:
+        return e.why
+    except Lost as e:
+        return str(e) or "the connection was lost"
+    finally:
+        await pool.close()
+    (reply,) = answers.replies
+    return "" if reply.positive else str(reply)
+
+
+class FileMemory:
+    """Which of this host's alarms were sent, in the state folder: trees that share the folder send each once. If the
+    file can be neither read nor written, the process remembers alone."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / FILE
+        self._kept: dict[str, RaisedAlarm] = {}
+
+    async def known(self) -> Mapping[str, RaisedAlarm]:
+        """Without a lock: the file is replaced as a whole, and reading leaves no lock file behind."""
+        return await asyncio.to_thread(self._read)
+
+    async def swap(self, before: RaisedAlarm | None, after: RaisedAlarm | None) -> bool:
+        return await asyncio.to_thread(self._swap, before, after)
+
+    def _swap(self, before: RaisedAlarm | None, after: RaisedAlarm | None) -> bool:
+        given = before or after
+        assert given is not None
+        with self._locked() as mine:
+            known = self._read()
+            if not mine or known.get(given.key) != before:
+                return False
+            known.pop(given.key, None)
+            if after is not None:
+                known[after.key] = after
+            self._kept = known
+            self._write(known)
+            return True
+
+    @contextmanager
+    def _locked(self) -> Iterator[bool]:
+        """False if another process has the lock. Do not wait: that process may be stopped, and this one must be able to
+        end."""
+        try:
+            descriptor = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError:
+            yield True
+            return
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                mine = True
+            except BlockingIOError:
+                mine = False
+            yield mine
+        finally:
+            os.close(descriptor)
+
+    def _read(self) -> dict[str, RaisedAlarm]:
+        try:
+            rows = json.loads(self._path.read_text())
+            return {row["key"]: _known(row) for row in rows}
+        except FileNotFoundError:
+            return {} if self._path.parent.is_dir() else dict(self._kept)
+        except (OSError, ValueError, KeyError, TypeError):
+            return dict(self._kept)
+
+    def _write(self, known: Mapping[str, RaisedAlarm]) -> None:
+        rows = [
+            {
+                "key": k.key,
+                "began": _text(k.began),
+                "told": _text(k.told),
+                "claimed_until": _text(k.claimed_until),
+                "taken_by": k.taken_by,
+                "taken_at": _text(k.taken_at),
+            }
+            for k in known.values()
+        ]
+        half = self._path.with_suffix(".tmp")
+        try:
+            half.write_text(json.dumps(rows, indent=1) + "\n")
+            half.replace(self._path)
+        except OSError as e:
+            log.warning("%s: %s", self._path, e.strerror)
+
+
+def _known(row: Mapping[str, Any]) -> RaisedAlarm:
+    began = _time(row["began"])
+    assert began is not None
+    return RaisedAlarm(
+        key=row["key"],
+        began=began,
+        told=_time(row.get("told")),
+        claimed_until=_time(row.get("claimed_until")),
+        taken_by=row.get("taken_by", ""),
+        taken_at=_time(row.get("taken_at")),
+    )
+
+
+def _text(at: datetime | None) -> str | None:
+    return at.isoformat() if at is not None else None
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None

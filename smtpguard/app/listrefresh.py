@@ -1,0 +1,113 @@
+"""Refresh the indexes of the lists in force on their schedule, while lookups go on.
+
+A changed or failed list is journalled in the same commit as the notices about it. A slow source delays no other list.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+from smtpguard.app.lists import built_expander, built_refresher, built_registry
+from smtpguard.app.policies import Following
+from smtpguard.config.settings import Settings
+from smtpguard.database.errors import LedgerError, PolicyUnreadable
+from smtpguard.guard.ports import Clock, Ledger
+from smtpguard.lists.declared import ListInfo
+from smtpguard.lists.digest import Digester
+from smtpguard.lists.expanding import Expander
+from smtpguard.lists.report import Report
+from smtpguard.lists.schedule import Refresher
+from smtpguard.notices import listalerts
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 2.0
+AT_ONCE = 4  # lists read at the same time
+MAY_HANG = 64
+HANGS_SECONDS = 2 * 3600.0  # twice the timeout of a remote source; reading a file may hang for ever
+
+
+class ListRefresh:
+    def __init__(
+        self, settings: Settings, policies: Following, digester: Digester, ledger: Ledger, clock: Clock
+    ) -> None:
+        self._settings, self._policies, self._digester = settings, policies, digester
+        self._ledger, self._clock = ledger, clock
+        self._refresher: Refresher | None = None
+        self._expander: Expander | None = None
+        self._under = ""
+        self._reading: dict[str, asyncio.Task[None]] = {}
+        self._few = asyncio.Semaphore(AT_ONCE)
+        self._threads = ThreadPoolExecutor(MAY_HANG, "list sources")  # apart from the threads that everything else uses
+        self._unsaid: list[Report] = []
+        self._stopping = threading.Event()
+
+    async def run(self) -> None:
+        try:
+            while True:
+                await self._say()
+                self._begin()
+                await asyncio.sleep(LOOK_SECONDS)
+        finally:
+            self._stopping.set()  # a source that waits gives up; a half-read one is not used
+
+    async def step(self) -> None:
+        """Sync all lists that are due, and wait for them."""
+        self._begin()
+        await asyncio.gather(*self._reading.values())
+        await self._say()
+
+    def _begin(self) -> None:
+        try:
+            policy = self._policies.policy
+        except PolicyUnreadable:  # logged elsewhere
+            return
+        if self._refresher is None or self._expander is None or policy.sha256 != self._under:
+            stop = self._stopping.is_set
+            registry = built_registry(self._settings, policy, self._digester, self._clock)
+            self._refresher = built_refresher(self._settings, policy, self._digester, stop=stop)
+            self._expander = built_expander(self._settings, policy, registry, stop=stop)
+            self._under = policy.sha256
+        for refresher in (self._refresher, self._expander):
+            for info in refresher.due(self._clock.now()):
+                if info.name not in self._reading:
+                    self._reading[info.name] = asyncio.create_task(self._read(info, refresher))
+
+    async def _read(self, info: ListInfo, refresher: Refresher | Expander) -> None:
+        try:
+            async with self._few:
+                began = self._clock.now()
+                thread = asyncio.get_running_loop().run_in_executor(self._threads, refresher.sync, info, began)
+                await self._patiently(info, thread)
+            while not thread.done():  # it hangs: others go on, and people are told
+                if isinstance(refresher, Refresher):
+                    report = await asyncio.to_thread(refresher.unfinished, info, began, self._clock.now())
+                    if report.news:
+                        self._unsaid.append(report)
+                await self._patiently(info, thread)
+            report = await thread
+            if report.news:
+                self._unsaid.append(report)
+        except Exception:  # an internal error must not stop the other lists
+            log.exception("list %s: cannot be synced", info.name)
+        finally:
+            del self._reading[info.name]
+
+    async def _patiently(self, info: ListInfo, reading: asyncio.Future[Report]) -> None:
+        """Wait until it has ended, or has taken too long."""
+        await asyncio.wait({reading}, timeout=HANGS_SECONDS)
+
+    async def _say(self) -> None:
+        """Journal the reports. If the store does not answer they are kept and tried again: a change is found only once."""
+        while self._unsaid and not self._stopping.is_set():
+            report = self._unsaid[0]
+            told = tuple(listalerts.intents(report, self._policies.current()))
+            try:
+                await self._ledger.journal.record(list(listalerts.events(report)), told)
+            except LedgerError as e:
+                log.warning("list %s: could not be journalled: %s", report.list, type(e).__name__)
+                return
+            self._unsaid.remove(report)

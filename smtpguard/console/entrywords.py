@@ -1,0 +1,225 @@
+"""Journal entries in words: what happened, who did it, and their comment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from smtpguard.holds.model import Hold, State
+from smtpguard.journal.chain import Clear, Entry
+from smtpguard.journal.event import Kind
+from smtpguard.locale.phrase import N_, NN_
+from smtpguard.locale.phrase import Said as Text
+from smtpguard.locale.speech import Speech
+from smtpguard.policy.freezing import PUT_BACK
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+WORDS: Mapping[str, str] = {
+    Kind.VERDICT.value: N_("Received and judged"),
+    Kind.REFUSED.value: N_("The mail server refused the recipients; no message came"),
+    Kind.OUTCOME.value: N_("Outcome"),
+    Kind.VOTE.value: N_("A vote"),
+    Kind.APPROVED.value: N_("Approved: the quorum is complete"),
+    Kind.CONFIRMED.value: N_("Confirmed by its writer"),
+    Kind.UNCONFIRMED.value: N_("Its writer is no longer asked: it waits for the approvers"),
+    Kind.REJECTED.value: N_("Rejected"),
+    Kind.WITHDRAWN.value: N_("Withdrawn by its writer"),
+    Kind.EXPIRED.value: N_("Expired without a decision"),
+    Kind.APART.value: N_("Differs from the approved copies; held on its own"),
+    Kind.REOPENED.value: N_("The approval was taken back: it waits for a decision again"),
+    Kind.STOPPED.value: N_("Stopped before all had received it"),
+    Kind.VOIDED.value: N_("Void: its client was told to try again"),
+    Kind.ADOPTED.value: N_("Sent again; still held"),
+    Kind.ESCALATED.value: N_("Escalated, since no one had decided"),
+    Kind.REMINDED.value: N_("The approvers were reminded"),
+    Kind.RELEASE.value: N_("An attempt to send it"),
+    Kind.RELEASED.value: N_("Delivery completed"),
+    Kind.IN_DOUBT.value: N_("In doubt whether the mail server accepted it"),
+    Kind.SETTLED.value: N_("Settled: whether it was sent"),
+    Kind.NOTICE.value: N_("A notice"),
+    Kind.FREEZE.value: N_("Frozen"),
+    Kind.THAW.value: N_("Thawed"),
+    Kind.THAW_ASKED.value: N_("A thaw was asked for"),
+    Kind.MAILING.value: N_("The mailing"),
+    Kind.POLICY.value: N_("New policy in force"),
+    Kind.SECRET.value: N_("New secret in force"),
+    Kind.PRESERVED.value: N_("An incident's data is kept beyond its retention"),
+    Kind.INCIDENT.value: N_("Something was written down of an incident"),
+    Kind.RETENTION.value: N_("Retention changed, now or in a day"),
+    Kind.KEY.value: N_("New signing key"),
+    Kind.LIST.value: N_("A list was read"),
+    Kind.RETURNED.value: N_("A return"),
+    Kind.TRIPPED.value: N_("What came back stops the rest"),
+    Kind.STREAM.value: N_("A system exceeds its limit"),
+    Kind.ALARM.value: N_("A rule alerts a person"),
+    Kind.TAKEN.value: N_("Somebody takes an alarm"),
+    Kind.VIEWED.value: N_("Viewed"),
+    Kind.EXPORTED.value: N_("Exported"),
+    Kind.ASKED.value: N_("Its writer was asked"),
+    Kind.ANSWERED.value: N_("Its writer says"),
+    Kind.PLEADED.value: N_("Its writer asks that it be sent"),
+    Kind.JUDGED.value: N_("Its writer's judgement"),
+    Kind.START.value: N_("The guard was started"),
+    Kind.STOP.value: N_("The guard was stopped"),
+    Kind.SIGNED_IN.value: N_("Sign-in"),
+    Kind.SIGN_IN_REFUSED.value: N_("Sign-in refused"),
+    Kind.SIGNED_OUT.value: N_("Sign-out"),
+    Kind.ACCOUNT.value: N_("An account was changed"),
+    Kind.ABSENCE.value: N_("Absence changed"),
+    Kind.GROUP.value: N_("Others are in a group by now"),
+    Kind.TOKEN.value: N_("A program's token was changed"),
+    Kind.WEBHOOK.value: N_("A webhook could not be told of it"),
+    Kind.ERASED.value: N_("Erased by retention"),
+}
+DETAILS: Mapping[str, str] = {
+    "relay": N_("let through"),
+    "confirm": N_("held, and its writer asked"),
+    "hold": N_("held"),
+    "defer": N_("put off"),
+    "reject": N_("rejected by a rule"),
+    "reasons": N_("the reasons"),
+    "text": N_("the text"),
+    "full": N_("all of it"),
+    "html": N_("as it looks"),
+    "sent": N_("sent"),
+    "failed": N_("failed"),
+    "retry": N_("to be tried again"),
+    "relayed": N_("taken by the mail server"),
+    "refused": N_("refused by the mail server"),
+    "recalled": N_("stopped on its way"),
+    "lost": N_("the connection was lost"),
+    "gone": N_("its client had disconnected"),
+    "asked": N_("people are asked"),
+    "right": N_("it was right to stop it"),
+    "mistake": N_("it was a mistake to stop it"),
+}
+CHOICES: Mapping[str, str] = {
+    "approve": N_("approve"),
+    "reject": N_("reject"),
+    "taken-back": N_("taken back"),
+    "lapsed": N_("the quorum was no longer complete"),
+    "sent": N_("it was sent"),
+    "again": N_("it is to be sent again"),
+}
+NOTICES: Mapping[str, str] = {
+    "held": N_("to its writer"),
+    "approve": N_("to the approvers"),
+    "decided": N_("about the decision"),
+    "reminder": N_("a reminder"),
+    "doubt": N_("whether it was sent"),
+    "escalation": N_("escalated"),
+    "question": N_("a question to its writer"),
+    "answer": N_("its writer's answer"),
+    "plea": N_("that its writer asks for its release"),
+    "expired": N_("no decision yet"),
+}
+WAS: Mapping[str, str] = dict.fromkeys(("approved", "releasing"), N_("after it was approved"))
+DEEDS: Mapping[str, str] = {
+    "go": N_("goes on"),
+    "stop": N_("stopped"),
+    "full": N_("the stage has reached its people"),
+    "all": N_("all have received it"),
+    "time": N_("the pause is over"),
+    "reopened": N_("the decision is taken back"),
+    "rejected": N_("what was not sent yet is rejected"),
+    "feedback": N_("bounces and complaints were told"),
+    "correction": N_("a correction of it was begun"),
+    "people asked": N_("one person wants to be told who got it"),
+    "people agreed": N_("a second person agrees that it is told who got it"),
+    "people": N_("addresses of those who received it"),
+    "privacy": N_("what is kept about one person"),
+    "person": N_("what was kept about one person"),
+}
+"""Changes of a mailing."""
+_TELLING = ("action", "choice", "notice", "outcome", "said", "saw", "state", "was", "what")
+_PEOPLES_WORDS = frozenset(
+    {
+        Kind.VOTE,
+        Kind.WITHDRAWN,
+        Kind.REOPENED,
+        Kind.STOPPED,
+        Kind.SETTLED,
+        Kind.FREEZE,
+        Kind.THAW,
+        Kind.THAW_ASKED,
+        Kind.ASKED,
+        Kind.ANSWERED,
+        Kind.PLEADED,
+        Kind.MAILING,
+        Kind.INCIDENT,
+    }
+)
+"""Kinds whose comment a person wrote; for others a program did."""
+_SPOKEN = frozenset(kind.value for kind in _PEOPLES_WORDS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryText:
+    at: datetime
+    text: str
+    who: str = ""
+    words: str = ""
+
+
+def told(entry: Entry, clear: Clear | None, said: Speech) -> EntryText:
+    """``clear``: names and addresses, None once erased."""
+    private: Mapping[str, Any] = clear or {}
+    data = entry.data
+    details = [
+        said(words[value])
+        for key in _TELLING
+        if (value := data.get(key))
+        in (words := {"choice": CHOICES, "notice": NOTICES, "was": WAS, "what": DEEDS}.get(key, DETAILS))
+        and isinstance(value, str)
+    ]
+    if entry.kind == Kind.VOTE.value and isinstance(at := data.get("release_at"), str):
+        details.append(said("it goes out at {time}", time=said.clock(datetime.fromisoformat(at))))
+    if entry.kind == Kind.RELEASED.value:
+        details += _delivered(data, said)
+    kind = said(WORDS[entry.kind]) if entry.kind in WORDS else entry.kind
+    more = ", ".join(details)
+    comment = " ".join(private.get("comment", ())) if entry.kind in _SPOKEN else ""
+    who = private.get("recipients" if entry.kind == Kind.NOTICE.value else "actor", ())
+    return EntryText(
+        at=_EPOCH + timedelta(microseconds=entry.at),
+        text=f"{kind}: {more}" if more else kind,
+        who=", ".join(who[:1]),
+        words=reason_of(comment, said),
+    )
+
+
+def _delivered(data: Mapping[str, Any], said: Speech) -> list[str]:
+    """The outcomes of a release's recipients; earlier versions did not record them."""
+    counts = (
+        ("sent", NN_("{n} recipient has it", "{n} recipients have it")),
+        ("failed", NN_("{n} recipient could not be reached", "{n} recipients could not be reached")),
+        ("doubted", NN_("{n} recipient is in doubt", "{n} recipients are in doubt")),
+    )
+    return [said.ngettext(*forms, n) for key, forms in counts if (n := int(data.get(key, 0)))]
+
+
+DECIDED: Mapping[str, str] = {
+    "approve": N_("{who} approved it, {time}."),
+    "reject": N_("{who} rejected it, {time}."),
+    "withdrawn": N_("Its writer has withdrawn it."),
+    "expired": N_("It expired without a decision."),
+}
+
+
+def overtaken(hold: Hold, who: str, said: Speech) -> str:
+    """Who was faster than ``who``, "" if nobody was."""
+    if hold.state in (State.WITHDRAWN, State.EXPIRED):
+        return said(DECIDED[hold.state.value])
+    others = [vote for vote in hold.votes if vote.approver != who]
+    if not others:
+        return ""
+    last = max(others, key=lambda vote: vote.at)
+    return said(DECIDED[last.choice.value], who=last.approver, time=said.when(last.at))
+
+
+def reason_of(reason: Text, said: Speech) -> str:
+    """The reason of a freeze: in a person's own words, or the guard's, which are translated."""
+    return said(reason) if reason == PUT_BACK else said.say(reason)

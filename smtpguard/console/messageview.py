@@ -1,0 +1,165 @@
+"""A held message for its approvers: visible text, header, and attachments by name, size and type, within bounds.
+
+Opening a hostile message costs no more than Bounds allow. Beyond them the page says why it cannot show the message.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from urllib.parse import unquote
+
+from smtpguard.locale.phrase import Phrase, Said
+from smtpguard.mail.message import Message
+from smtpguard.reading.bounds import Bounds, Meter, TooComplex
+from smtpguard.reading.decode import transfer
+from smtpguard.reading.text import Text, extract
+from smtpguard.reading.walk import Index, Part, index, walk
+
+_BOUNDS = Bounds(seconds=3.0, clock=time.monotonic)
+_MOST_TEXT = 100_000
+_MOST_FIELDS = 200
+_MOST_VALUE = 2_000
+_MOST_LINKS = 100
+_WORD = re.compile(r"\w{2,}")
+_ADDRESS = re.compile(r"https?://\S+|\S+@\S+")
+_MOST_HTML = 2 << 20
+_CID = re.compile(rb"""src\s*=\s*["']?\s*cid:([^"'\s>]{1,300})""", re.I)
+_MESSAGES = ("message/rfc822", "message/global", "message/news")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attachment:
+    """``n``: the number of its part. ``size_bytes``: decoded, estimated without decoding. ``shown``: an image that is
+    shown in the text, and is no attachment for the reader."""
+
+    n: int
+    name: str
+    kind: str
+    size_bytes: int
+    shown: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageView:
+    """``new`` and ``quoted``: what a reader sees; ``plain``: the text in programs without HTML, if it says something
+    else; ``hidden``: text in the HTML that few or none see. ``cut``: there is more of it. ``why``: why not all of it
+    can be shown, "" if it can."""
+
+    fields: tuple[tuple[str, str], ...] = ()
+    new: str = field(default="", repr=False)
+    quoted: str = field(default="", repr=False)
+    plain: str = field(default="", repr=False)
+    hidden: str = field(default="", repr=False)
+    links: tuple[str, ...] = ()
+    attachments: tuple[Attachment, ...] = ()
+    pictures: tuple[Attachment, ...] = ()
+    has_html: bool = False
+    cut: bool = False
+    why: Said = ""
+
+
+def opened(message: Message) -> MessageView:
+    """Total: every message can be opened, if only its header."""
+    header = message.header
+    fields = tuple((f.name[:100], f.text[:_MOST_VALUE]) for f in header.fields[:_MOST_FIELDS])
+    try:
+        text = extract(message.raw, index(header), body_start(message), Meter(_BOUNDS))
+        found = list(parts(message))
+    except (TooComplex, RecursionError) as bound:
+        why = bound.why if isinstance(bound, TooComplex) else Phrase("it is nested too deep")
+        return MessageView(fields=fields, why=why)
+    shown = text.new or text.plain
+    return MessageView(
+        fields=fields,
+        new=_clean(shown[:_MOST_TEXT]),
+        quoted=_clean(text.quoted[:_MOST_TEXT]),
+        plain=_clean(_otherwise(text)[:_MOST_TEXT]),
+        hidden=_clean("\n".join(each for each in (text.hidden, text.unshown) if each)[:_MOST_TEXT]),
+        links=tuple(_clean(link[:500]) for link in dict.fromkeys(text.links[: 10 * _MOST_LINKS]))[:_MOST_LINKS],
+        attachments=tuple(each for each in _attachments(found) if not each.shown),
+        pictures=tuple(each for each in _attachments(found) if each.shown),
+        has_html=any(is_html(part) for part in found),
+        cut=max(len(shown), len(text.quoted), len(text.hidden)) > _MOST_TEXT,
+        why=text.unreadable,
+    )
+
+
+def _otherwise(text: Text) -> str:
+    """The text of the plain alternative, if it has words that the HTML has not. Links and images are written out there,
+    and layouts differ: a few more words are still the same letter."""
+    if not text.plain or not (text.new or text.quoted):
+        return ""
+    seen = set(_words(" ".join((text.shown, text.hidden, *text.alts))))
+    said = _words(text.plain)
+    more = sum(word not in seen for word in said)
+    return text.plain if more >= 4 and more * 5 > len(said) else ""
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(_ADDRESS.sub(" ", text).casefold())
+
+
+def attached(message: Message, n: int) -> tuple[Attachment, bytes] | None:
+    """One attachment and its octets; None if there is no such part. Raises TooComplex."""
+    found = list(parts(message))
+    listed = next((each for each in _attachments(found) if each.n == n), None)
+    if listed is None:
+        return None
+    part = found[n]
+    if part.kind in _MESSAGES:
+        return listed, part.body
+    return listed, transfer(part.body, part.encoding)[0]
+
+
+def parts(message: Message) -> Iterator[Part]:
+    """The parts of the message, with attached messages as single parts. Raises TooComplex."""
+    found = walk(message.raw, index(message.header), body_start(message), Meter(_BOUNDS))
+    return (part for part in found.parts if part.nested == 0)
+
+
+def is_html(part: Part) -> bool:
+    return part.kind == "text/html" and not part.attachment
+
+
+def body_start(message: Message) -> int:
+    if message.raw[:2] == b"\r\n":
+        return 2
+    end = message.raw.find(b"\r\n\r\n")
+    return len(message.raw) if end < 0 else end + 4
+
+
+def content_id(part: Part) -> str:
+    fields: Index = part.fields
+    return fields["content-id"][0].raw.strip(b"<> \t").decode("latin-1") if "content-id" in fields else ""
+
+
+def _attachments(found: list[Part]) -> Iterator[Attachment]:
+    """All parts that are not shown as text."""
+    in_text = _pictures(found)
+    for n, part in enumerate(found):
+        text = part.kind in ("text/plain", "text/html", "text/enriched", "text/x-amp-html")
+        if text and not part.attachment and not part.filename:
+            continue
+        size = part.end - part.start
+        if part.encoding == "base64":
+            size = size * 57 // 78  # 57 octets are a line of 76 characters and CRLF (RFC 2045 section 6.8)
+        name, kind = _clean(part.filename)[:200], _clean(part.kind)[:100]
+        shown = part.kind.startswith("image/") and content_id(part).lower() in in_text
+        yield Attachment(n=n, name=name, kind=kind, size_bytes=size, shown=shown)
+
+
+def _pictures(found: list[Part]) -> frozenset[str]:
+    """The Content-IDs that the HTML shows (RFC 2392), in lower case."""
+    texts = (transfer(p.body, p.encoding)[0] for p in found if is_html(p) and p.end - p.start <= _MOST_HTML)
+    return frozenset(unquote(m.decode("latin-1")).lower() for text in texts for m in _CID.findall(text))
+
+
+def _clean(text: str) -> str:
+    """Without control and bidirectional characters, which change how the page is read (CVE-2021-42574)."""
+    return "".join(c if c in "\n\t" or (c.isprintable() and c not in _BIDI) else " " for c in text)
+
+
+_BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c")

@@ -1,0 +1,123 @@
+"""List the addresses that got a mailing, for the two people who agreed on that. Each listing is journalled first.
+
+For the pages and the API. The list is written to an unnamed temporary file, since it may have millions of addresses.
+"""
+
+from __future__ import annotations
+
+import csv
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from smtpguard.console.reporting import Occupied
+from smtpguard.holds.model import NotEntitled
+from smtpguard.journal.event import Event, Kind
+from smtpguard.mail.address import Address
+from smtpguard.mailings.model import MAY_HAVE, Fate, Mailing, set_of
+
+if TYPE_CHECKING:
+    from smtpguard.console.services import ConsoleServices
+
+SENT, MAY = "sent", "may have"
+_PIECE = 64 << 10
+
+
+class NotAll(Exception):
+    """Some recipients are unknown: the mailing went to earlier versions of lists (``older``), whose export is needed."""
+
+    def __init__(self, older: str) -> None:
+        super().__init__(f"not all of them: it went to {older}. Match an export from then")
+        self.older = older
+
+
+@dataclass(slots=True)
+class WhoGot:
+    """``sent``: number of addresses that have it; ``may``: number that may have it or still get it; ``set``: the id of
+    this set of people (mailings.model.set_of). It can be read once."""
+
+    sent: int
+    may: int
+    set: str
+    _file: IO[str]
+
+    def rows(self) -> Iterator[dict[str, str]]:
+        """Each address, with SENT or MAY."""
+        with self._file as file:
+            file.seek(0)
+            yield from csv.DictReader(file)
+
+    def pieces(self) -> Iterator[bytes]:
+        """As CSV (RFC 4180), in UTF-8."""
+        with self._file as file:
+            file.seek(0)
+            while some := file.read(_PIECE):
+                yield some.encode()
+
+
+async def told(
+    here: ConsoleServices,
+    mailing: Mailing,
+    *,
+    approver: str,
+    by: str,
+    name: str | None = None,
+    table: bytes = b"",
+    column: str = "",
+) -> WhoGot:
+    """Match the members of the list ``name``, or the addresses in a CSV ``table``. ``by``: the client as the system
+    knows it. Raises NotEntitled if no two people have agreed, or ``approver`` is neither; NoAddresses, NotAll, Occupied
+    and LedgerError."""
+    if not here.mailings.may_be_told(mailing, approver):
+        raise NotEntitled("two of those who decide on it agree first, and are told then")
+    if here.reporting.locked():
+        raise Occupied
+    async with here.reporting:
+        if name is not None:
+            return await _matched(here, mailing, approver, by, name, None, None)
+        with tempfile.NamedTemporaryFile(suffix=".csv") as file:  # readable for its owner only
+            file.write(table)
+            file.flush()
+            return await _matched(here, mailing, approver, by, None, Path(file.name), column or None)
+
+
+async def _matched(
+    here: ConsoleServices,
+    mailing: Mailing,
+    approver: str,
+    by: str,
+    name: str | None,
+    file: Path | None,
+    column: str | None,
+) -> WhoGot:
+    matched = here.matching(mailing.mailing_id, name=name, file=file, column=column)
+    digester = here.policies.current().registry.digester
+    made: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8", newline="")  # noqa: SIM115 - its reader closes it
+    try:
+        writer = csv.writer(made)
+        writer.writerow(("address", "what"))
+        numbers, people = {SENT: 0, MAY: 0}, set[bytes]()
+        async for address, fate in matched.people():
+            what = SENT if fate is Fate.RELAYED else MAY if fate in MAY_HAVE else ""
+            if what:
+                writer.writerow((address, what))
+                numbers[what] += 1
+                people.add(digester.of(Address.parse(address)))
+        if matched.older:
+            raise NotAll("; ".join(matched.older))
+        found = WhoGot(numbers[SENT], numbers[MAY], set_of(people), made)
+        data = {"what": "people", "people": found.sent, "may": found.may, "set": found.set}
+        event = Event(
+            kind=Kind.EXPORTED,
+            id=mailing.mailing_id,
+            at=here.clock.now(),
+            data=data,
+            private={"actor": (approver, by)},
+        )
+        await here.ledger.journal.record([event])
+    except BaseException:
+        made.close()
+        raise
+    return found

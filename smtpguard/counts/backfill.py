@@ -1,0 +1,101 @@
+"""Learn whom senders wrote to from the journal, once, at the first start of a version that counts it.
+
+The verdicts of 90 days are read, newest first and a stretch at a time, as far as their addresses are not erased. A
+message that passed makes its recipients known, and so does one that was held and approved. A renewed secret changes all
+keyed digests, so it is done again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+from sqlalchemy import Connection, select
+
+from smtpguard.counts.contacts import KNOWN, ContactWriter
+from smtpguard.database.access import Access
+from smtpguard.database.batch import Batch, read_head
+from smtpguard.database.schema import contact_since
+from smtpguard.journal import rows as journal
+from smtpguard.journal.chain import Clear, Entry, instant
+from smtpguard.journal.event import Kind
+
+MOST = 300_000
+"""The most verdicts that are read, so that a start takes a minute or two at most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PastMessage:
+    """Who wrote to whom, from a verdict. ``people``: digests of its recipients."""
+
+    sender: str
+    people: Sequence[bytes]
+    message_id: str = ""
+
+
+Read = Callable[[Entry, Clear], PastMessage | None]
+"""Read a verdict's entry; None if it is no letter, or has no sender."""
+
+
+async def known_since(access: Access) -> datetime | None:
+    """Since when contacts are known; None if the earlier journal has not been read yet. Raises LedgerError."""
+    at = await access.ask(_since)
+    return None if at is None else instant(at)
+
+
+async def recall(access: Access, read: Read, most: int = MOST) -> int:
+    """Read the journal if that was not done yet. Returns how many verdicts made contacts known. Raises LedgerError."""
+    if await access.ask(_since) is not None:
+        return 0
+    found = taken = 0
+    since: int | None = None
+    approved: set[str] = set()
+    before = await access.ask(lambda c: read_head(c).seq) + 1
+    while before > 1 and taken < most:
+        pairs, before = await access.ask(partial(_back, before), snapshot=True)
+        letters: list[tuple[PastMessage, int]] = []
+        told = erased = 0
+        for made, clear in pairs:
+            if made.kind in (Kind.APPROVED.value, Kind.CONFIRMED.value):
+                approved.add(made.id)
+                continue
+            if clear is None:
+                erased += 1
+                continue
+            told, since = told + 1, made.at
+            if (made.data.get("action") == "relay" or made.id in approved) and (letter := read(made, clear)):
+                letters.append((letter, made.at))
+        taken += told + erased
+        found += len(letters)
+        oldest = min((made.at for made, _ in pairs), default=None)
+        if await access.write(partial(_write, letters, oldest)) or (erased and not told):
+            break
+    await access.write(partial(_done, since))
+    return found
+
+
+def _since(connection: Connection) -> int | None:
+    return connection.execute(select(contact_since.c.at)).scalar()
+
+
+def _back(before: int, connection: Connection) -> tuple[list[tuple[Entry, Clear | None]], int]:
+    return journal.back(connection, before, 1, Kind.VERDICT, Kind.APPROVED, Kind.CONFIRMED)
+
+
+def _write(letters: Sequence[tuple[PastMessage, int]], oldest: int | None, batch: Batch) -> bool:
+    """Returns whether everything earlier is too old."""
+    known, floor = ContactWriter(batch), batch.now_us - KNOWN
+    for letter, at in letters:
+        if at > floor:
+            known.add([letter.sender], letter.people, letter.message_id, at)
+    known.write()
+    return oldest is not None and oldest <= floor
+
+
+def _done(since: int | None, batch: Batch) -> None:
+    """The first process that is done records it; others that ran beside it have read the same."""
+    at = batch.now_us if since is None else max(since, batch.now_us - KNOWN)
+    if not batch.select("SELECT at FROM contact_since"):
+        batch.rows("contact_since").append((1, at))

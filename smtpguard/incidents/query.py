@@ -1,0 +1,94 @@
+"""The query of an incident, and which verdicts match it: by message ids, recipients, writer and time. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from smtpguard.config.problem import Invalid
+from smtpguard.config.quantity import seconds
+from smtpguard.journal.chain import Clear, Entry, Seal
+from smtpguard.journal.columns import NAMED
+from smtpguard.journal.event import Event, Kind
+from smtpguard.locale.phrase import N_
+
+NAMES = {"from": N_("From"), "reverse_path": N_("reverse-path"), "actor": N_("logged in as")}
+"""Roles of a verdict's private part that name a message's writer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IncidentQuery:
+    """The query; a verdict must match every given field. ``ids``: transactions, holds, mailings, freezes, or contents
+    by their SHA-256; one must match. ``senders``: addresses in From, reverse-path or login. ``subject``: a part of it.
+    ``since``, ``until``: microseconds since 1970. ``whole``: include every other message of the mailings of the
+    messages in ``ids``."""
+
+    ids: frozenset[str] = frozenset()
+    lists: frozenset[str] = frozenset()
+    senders: frozenset[str] = frozenset()
+    subject: str = ""
+    since: int | None = None
+    until: int | None = None
+    whole: bool = True
+
+    def fits(
+        self, entry: Entry, content: Mapping[str, Mapping[str, Any]], clear: Clear | None, digests: Digests
+    ) -> bool:
+        """``content``: the entry's."""
+        if (self.since is not None and entry.at < self.since) or (self.until is not None and entry.at >= self.until):
+            return False
+        data = content["data"]
+        if self.ids and self.ids.isdisjoint(names_of(entry, data)):
+            return False
+        if self.lists and self.lists.isdisjoint(data.get("lists", ())):
+            return False
+        if self.subject and not any(
+            self.subject.casefold() in text.casefold() for text in (clear or {}).get("subject", ())
+        ):
+            return False
+        return not self.senders or digests.wrote(content["private"], clear)
+
+    def exported(self, at: datetime, *actors: str) -> Event:
+        """The journal entry that names were shown to a person."""
+        data = {"what": "incident report", "about": sorted(self.ids | self.lists)}
+        private = {"actor": actors} | ({"from": tuple(sorted(self.senders))} if self.senders else {})
+        return Event(kind=Kind.EXPORTED, id="journal", at=at, data=data, private=private)
+
+
+def names_of(entry: Entry, data: Mapping[str, Any]) -> set[str]:
+    """All ids of a message."""
+    named = (data.get(key) for key in (*NAMED, "content"))
+    return {entry.id, *(name for name in named if isinstance(name, str))}
+
+
+class Digests:
+    """Whether one of these people wrote a message. An erased address is still in the chain as a keyed digest."""
+
+    def __init__(self, senders: Iterable[str], seal: Seal) -> None:
+        self._plain = {address.casefold() for address in senders}
+        spellings = {spelling for address in senders for spelling in (address, address.lower())}
+        self._sealed = {role: {seal.of(role, address) for address in spellings} for role in NAMES}
+
+    def wrote(self, sealed: Mapping[str, Sequence[str]], clear: Clear | None) -> bool:
+        """``sealed``: the verdict's private part as the chain has it."""
+        if clear is not None:
+            return any(value.casefold() in self._plain for role in NAMES for value in clear.get(role, ()))
+        return any(not known.isdisjoint(sealed.get(role, ())) for role, known in self._sealed.items())
+
+
+EXPECTED = 'one like "2026-11-26 09:30" in UTC, or "2h" for so long ago'
+
+
+def moment(text: str, now: datetime) -> datetime:
+    """In UTC, unless it has an offset of its own. Raises ValueError, which says what was expected."""
+    try:
+        at = datetime.fromisoformat(text)
+        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    try:
+        return now - timedelta(seconds=seconds(text))
+    except (Invalid, OverflowError):
+        raise ValueError(f'invalid time "{text}"; expected {EXPECTED}') from None

@@ -1,0 +1,244 @@
+"""List the differences between a message and the approved copies of its mailing, to explain why the approval does not
+cover it.
+
+This only explains. Cover and Template decide whether a message is covered.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from smtpguard.locale.phrase import N_, Phrase
+from smtpguard.mailings.alignment import opcodes
+from smtpguard.mailings.slots import Block, Choice, Item, Slot, Target, Template
+from smtpguard.mailings.slotwords import blocks_of, is_markup, is_target
+from smtpguard.reading.shown import LINK, PART, Shown, as_text, tokens
+
+FACT = "mailing.differs"
+MOST_SAID = 3
+_MOST_COMPARED = 600
+"""The most tokens of a paragraph whose words are compared."""
+_MOST_TRIED = 40
+"""The most paragraphs that are tried as copies of others."""
+_LONG = 60
+
+SAID: Mapping[str, str] = {
+    "octets": N_(
+        "A mailing like it was approved, but what it shows cannot be taken apart, so that the approval cannot cover it"
+    ),
+    "rules": N_("A mailing like it was approved, but this hits a rule that had not hit then"),
+    "sender": N_("A mailing like it was approved with another sender"),
+    "proof": N_("A mailing like it was approved where its sender was proven in another way"),
+    "file": N_("A file has been added to what was approved, or changed"),
+    "picture": N_("A picture has been added to what was approved, or changed"),
+    "paragraph": N_("A paragraph has been added to what was approved"),
+    "words": N_("Words differ from what was approved, outside the places where copies may differ"),
+    "many-words": N_("More words differ from what was approved than may differ from copy to copy"),
+    "link": N_("A link has been added to what was approved, or goes elsewhere"),
+    "subject": N_("A mailing like it was approved with another subject"),
+    "address": N_("Copies to single people were approved, and this goes to a list's address"),
+    "file-missing": N_("A file that was approved is missing from it"),
+    "picture-missing": N_("A picture that was approved is missing from it"),
+    "paragraph-missing": N_("A paragraph that was approved is missing from it"),
+    "link-missing": N_("A link that was approved is missing from it"),
+    "lists": N_("It goes to people for whose lists a mailing like it was not approved"),
+    "people": N_("The approval of its mailing is for fewer people than it would reach by now"),
+    "markup": N_("How its text is laid out, shown or hidden differs from what was approved"),
+    "order": N_("What was approved stands in another order in it"),
+}
+"""One sentence for each kind of difference, without its full stop; the gravest first."""
+_RANKS = {kind: n for n, kind in enumerate(SAID)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """``kind``: a key of SAID. ``what``: the words, name or address that differ, for readers who may see the message;
+    "" for none."""
+
+    kind: str
+    what: str = ""
+
+    @property
+    def public(self) -> Phrase:
+        return Phrase("{observed}.", observed=Phrase(SAID[self.kind]))
+
+    @property
+    def detail(self) -> Phrase:
+        if not self.what:
+            return self.public
+        return Phrase('{difference}: "{what}".', difference=Phrase(SAID[self.kind]), what=self.what)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approved:
+    """The approved content. ``template``: None if it is no longer stored. ``exact``: they approved that content alone."""
+
+    template: Template | None
+    exact: bool = False
+
+    def differences(self, coming: Shown) -> tuple[Difference, ...]:
+        return differences(self.template, coming, exact=self.exact) if self.template is not None else ()
+
+
+def differences(approved: Template, coming: Shown, *, exact: bool) -> tuple[Difference, ...]:
+    """The gravest first, each kind once; none if it is what was approved. ``exact``: what was approved has no slots."""
+    if coming.opaque:
+        return (Difference(kind="octets"),)
+    found = [*_sender(approved, coming), *_files(approved.files, coming.files), *_text(approved, coming, exact)]
+    if not found and not (approved.is_only(coming) if exact else approved.matches(coming)):
+        found.append(Difference(kind="many-words" if not exact and not approved.learned else "order"))
+    return gravest(found)
+
+
+def gravest(found: Iterable[Difference]) -> tuple[Difference, ...]:
+    """Each kind once, in the order of its first occurrence."""
+    kinds: dict[str, Difference] = {}
+    for one in found:
+        kinds.setdefault(one.kind, one)
+    return tuple(sorted(kinds.values(), key=lambda one: _RANKS[one.kind]))
+
+
+def _sender(approved: Template, coming: Shown) -> Iterator[Difference]:
+    if coming.sender not in approved.senders:
+        yield Difference(kind="sender", what=_short(coming.sender))
+
+
+def _files(approved: Sequence[str], coming: Sequence[str]) -> Iterator[Difference]:
+    """Each entry is type, name and digest of a file."""
+    had, has = Counter(approved), Counter(coming)
+    names = {_name(one) for one in has - had}
+    for one in has - had:
+        yield Difference(kind="picture" if one.startswith("image/") else "file", what=_short(_name(one)))
+    for one in had - has:
+        if _name(one) not in names:
+            kind = "picture-missing" if one.startswith("image/") else "file-missing"
+            yield Difference(kind=kind, what=_short(_name(one)))
+
+
+def _name(file: str) -> str:
+    kind, _, rest = file.partition(" ")
+    return rest.rpartition(" ")[0] or kind
+
+
+def _text(approved: Template, coming: Shown, exact: bool) -> Iterator[Difference]:
+    """Blocks that only one side has. The most similar of these are reported as changed."""
+    fit = Template.fits_exactly if exact else approved.fits
+    blocks = blocks_of(coming)
+    subject = approved.elements[0] if approved.elements else None
+    if isinstance(subject, Block) and not fit(subject, blocks[0]):
+        yield Difference(kind="subject", what=_readable(tokens(coming.subject)))
+    known = {
+        one for each in approved.elements if isinstance(each, Choice) for some in each.alternatives for one in some
+    }
+    left: dict[tuple[str, ...], list[str]] = {}
+    for block in blocks[1:]:
+        if block.startswith(PART):
+            continue
+        said = tuple(tokens(block))
+        if "\n".join(said) not in known:
+            left.setdefault(said, []).append(block)
+    missing = [
+        element
+        for element in approved.elements[1:]
+        if isinstance(element, Block)
+        and not str(element.items[0]).startswith(PART)
+        and not (left.get(element.fixed or ()) and left[element.fixed or ()].pop())
+    ]
+    added = [block for some in left.values() for block in some]
+    if not exact:
+        missing, added = _without_slots(missing, added, approved.fits)
+    changed = _paired(missing, added)
+    for element, block in changed:
+        yield from _changed(element.items, tokens(block))
+    elements, taken = {id(element) for element, _ in changed}, {block for _, block in changed}
+    for block in added:
+        if block not in taken:
+            yield _whole(tokens(block), added=True)
+    for element in missing:
+        if id(element) not in elements:
+            yield _whole([item for item in element.items if isinstance(item, str)], added=False)
+
+
+def _without_slots(
+    missing: Sequence[Block], added: Sequence[str], fits: Callable[[Block, str], bool]
+) -> tuple[list[Block], list[str]]:
+    """Without blocks that differ only as copies may."""
+    left, free = [], list(added)
+    for n, element in enumerate(missing):
+        same = next((block for block in free[:_MOST_TRIED] if fits(element, block)), None) if n < _MOST_TRIED else None
+        if same is None:
+            left.append(element)
+        else:
+            free.remove(same)
+    return left, free
+
+
+def _paired(missing: Sequence[Block], added: Sequence[str]) -> list[tuple[Block, str]]:
+    """Blocks that share most words with another, in order."""
+    pairs: list[tuple[Block, str]] = []
+    free = list(added)
+    for element in missing:
+        mine = Counter(item for item in element.items if isinstance(item, str) and not is_markup(item))
+        scored = [(_shared(mine, block), -n) for n, block in enumerate(free)]
+        best = max(scored, default=(0.0, 0))
+        if best[0] >= 0.6:
+            pairs.append((element, free.pop(-best[1])))
+    return pairs
+
+
+def _shared(mine: Counter[str], block: str) -> float:
+    theirs = Counter(token for token in tokens(block) if not is_markup(token))
+    both = mine.total() + theirs.total()
+    return 2 * (mine & theirs).total() / both if both else 1.0
+
+
+def _changed(items: Sequence[Item], said: Sequence[str]) -> Iterator[Difference]:
+    mine = [item if isinstance(item, str) else item.base if isinstance(item, Target) else "" for item in items]
+    theirs = list(said)
+    if len(mine) > _MOST_COMPARED or len(theirs) > _MOST_COMPARED:
+        yield Difference(kind="words", what=_readable(theirs))
+        return
+    slots = [item for item in items if isinstance(item, Slot)]
+    for op, i1, i2, j1, j2 in opcodes(mine, theirs):
+        old, new = items[i1:i2], theirs[j1:j2]
+        if op == "equal":
+            continue
+        targets = [token for token in new if is_target(token)]
+        gone = [item for item in old if isinstance(item, str) and is_target(item)]
+        targets = [t for t in targets if not any(isinstance(item, Target) and item.matches(t) for item in items)]
+        for token in targets:
+            yield Difference(kind="link" if token.startswith(LINK) else "picture", what=_short(token.partition(" ")[2]))
+        if gone and not targets:
+            yield Difference(
+                kind="link-missing" if gone[0].startswith(LINK) else "picture-missing",
+                what=_short(gone[0].partition(" ")[2]),
+            )
+        words = [token for token in new if not is_markup(token)]
+        lost = [item for item in old if isinstance(item, str) and not is_markup(item)]
+        if (words or lost) and not any(slot.matches(words) for slot in slots):
+            yield Difference(kind="words", what=_readable(words or lost))
+        elif not targets and not gone and any(token.startswith("<") for token in (*new, *map(str, old))):
+            yield Difference(kind="markup")
+
+
+def _whole(said: Sequence[str], *, added: bool) -> Difference:
+    """A block without a similar one on the other side."""
+    words = _readable(said)
+    if words:
+        return Difference(kind="paragraph" if added else "paragraph-missing", what=words)
+    target = next((token for token in said if is_target(token)), "")
+    if not target:
+        return Difference(kind="markup")
+    kind = "link" if target.startswith(LINK) else "picture"
+    return Difference(kind=kind if added else f"{kind}-missing", what=_short(target.partition(" ")[2]))
+
+
+def _readable(said: Sequence[str]) -> str:
+    return _short(as_text(said))
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split()).rstrip(".")
+    return text if len(text) <= _LONG else f"{text[:_LONG]}…"

@@ -1,0 +1,124 @@
+"""The state of a process tree, in a file in the state folder, rewritten every few seconds while the tree lives.
+
+It needs no part of the tree, no store and no port, so it can be read when nothing else answers. If a file is old, or
+its process is gone, the tree has ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+FOLDER = "trees"
+EVERY_SECONDS = 2.0
+OLD_SECONDS = 30.0
+
+
+class Process(Protocol):
+    """A child, as the file shows it."""
+
+    name: str
+    part: str
+    ready: bool
+
+    @property
+    def pid(self) -> int | None: ...
+
+    def lived_seconds(self, now: float) -> float: ...
+
+    def silent_seconds(self, now: float) -> float: ...
+
+
+class StatusFile:
+    """The state of this process and its children. No error here stops the tree."""
+
+    def __init__(self, state: Path) -> None:
+        self._path = state / FOLDER / f"{socket.gethostname()}-{os.getpid()}.json"
+        self._began = time.time()
+        self._written = float("-inf")
+        for tree in trees(state):  # files of trees that were killed
+            if not tree.alive and tree.row.get("host") == socket.gethostname():
+                with contextlib.suppress(OSError):
+                    tree.path.unlink()
+
+    def write(self, now: float, children: Iterable[Process], counts: Mapping[str, int], *, stopping: bool) -> None:
+        """``now``: by the loop's clock. ``counts``: of all processes, ended ones included."""
+        if now - self._written < EVERY_SECONDS:
+            return
+        self._written = now
+        row = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "began": self._began,
+            "at": time.time(),
+            "stopping": stopping,
+            "counts": dict(counts),
+            "parts": [
+                {
+                    "name": child.name,
+                    "part": child.part,
+                    "pid": child.pid,
+                    "ready": child.ready,
+                    "seconds": round(child.lived_seconds(now), 1) if child.pid is not None else None,
+                    "silent_seconds": round(child.silent_seconds(now), 1) if child.pid is not None else None,
+                }
+                for child in children
+            ],
+        }
+        with contextlib.suppress(OSError):
+            self._path.parent.mkdir(mode=0o700, exist_ok=True)
+            half = self._path.with_suffix(".tmp")
+            half.touch(mode=0o600)
+            half.write_text(json.dumps(row) + "\n")
+            half.replace(self._path)
+
+    def remove(self) -> None:
+        with contextlib.suppress(OSError):
+            self._path.unlink()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tree:
+    """``alive``: written recently, by a process that exists. ``row``: as in the file."""
+
+    path: Path
+    alive: bool
+    row: dict[str, Any]
+
+
+def trees(state: Path, now: float | None = None) -> Iterator[Tree]:
+    """The trees with a file, the newest first; none if the folder cannot be read."""
+    now = time.time() if now is None else now
+    try:
+        files = [file for file in (state / FOLDER).iterdir() if file.suffix == ".json"]
+    except OSError:
+        return
+    found = []
+    for file in files:
+        try:
+            row = json.loads(file.read_text())
+            alive = abs(now - row["at"]) < OLD_SECONDS and _there(row)
+        except (OSError, ValueError, KeyError, TypeError):  # deleted meanwhile, or of another version
+            continue
+        found.append(Tree(path=file, alive=alive, row=row))
+    yield from sorted(found, key=lambda tree: -float(tree.row["at"]))
+
+
+def _there(row: dict[str, Any]) -> bool:
+    """For another host True: only its time counts."""
+    if row.get("host") != socket.gethostname():
+        return True
+    try:
+        os.kill(int(row["pid"]), 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True

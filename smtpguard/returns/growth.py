@@ -1,0 +1,208 @@
+"""How what comes back of a mailing grows and calms: by stretches of time, with what was done meanwhile. Pure."""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from smtpguard.journal.chain import Entry
+from smtpguard.journal.event import Kind
+from smtpguard.locale.phrase import N_
+from smtpguard.mailings.model import Mailing
+from smtpguard.returns.model import Sort, Spell
+
+WIDTHS = tuple(timedelta(minutes=n) for n in (1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1440, 2880, 10_080, 40_320))
+MOST = 48
+"""Stretches of one course."""
+_FEW = 10
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Trend(enum.Enum):
+    """How the last span compares with the one before it."""
+
+    NOTHING = "nothing"
+    FEW = "too few to tell"
+    GROWS = "grows"
+    CALMS = "calms"
+    LASTS = "goes on"
+
+
+TRENDS: Mapping[Trend, str] = {
+    Trend.NOTHING: N_("Nothing came back in the last {span}."),
+    Trend.FEW: N_("{now} came back in the last {span}, {before} in the {span} before: too few to tell."),
+    Trend.GROWS: N_("It grows: {now} came back in the last {span}, {before} in the {span} before."),
+    Trend.CALMS: N_("It calms: {now} came back in the last {span}, {before} in the {span} before."),
+    Trend.LASTS: N_("It goes on as before: {now} came back in the last {span}, {before} in the {span} before."),
+}
+
+
+class Deed(enum.Enum):
+    """What was done about a mailing."""
+
+    WENT = "went"
+    ENDED = "ended"
+    FIRST = "first"
+    STOPPED = "stopped"
+    OBSERVED = "observed"
+    FROZEN = "frozen"
+    THAWED = "thawed"
+    CHANGED = "changed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """``data``: of the journal's entry, where there is one."""
+
+    at: datetime
+    deed: Deed
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """``by``: how much of each sort came back in it, what is only likely aside."""
+
+    at: datetime
+    by: Mapping[Sort, int]
+
+    def of(self, sort: Sort) -> int:
+        return self.by.get(sort, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Total:
+    """``counted``: people whom breakers count; ``likely``: only by its subject."""
+
+    sort: Sort
+    all: int = 0
+    counted: int = 0
+    likely: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Growth:
+    """``width`` of a stretch; ``now`` and ``before``: how much came back in the last ``span``, and in the one before."""
+
+    width: timedelta
+    stretches: tuple[Stretch, ...]
+    totals: tuple[Total, ...]
+    trend: Trend
+    span: timedelta
+    now: int
+    before: int
+    done: tuple[Done, ...]
+
+
+def width(first: datetime, last: datetime) -> timedelta:
+    """Of a stretch, so that no more than ``MOST`` are needed."""
+    return next((each for each in WIDTHS if (last - first) / each < MOST - 1), WIDTHS[-1])
+
+
+def course(
+    mailing: Mailing, spells: Iterable[Spell], each: timedelta, recent: tuple[int, int], at: datetime, done: Sequence[Done]
+) -> Growth:  # fmt: skip
+    """``spells``: by stretches of ``each``; ``recent``: how much came back in the last ``span(each)`` before ``at``, and in that before."""
+    totals: dict[Sort, Counter[str]] = {}
+    by: dict[datetime, Counter[Sort]] = {}
+    for spell in spells:
+        total = totals.setdefault(spell.sort, Counter())
+        total["likely" if spell.likely else "all"] += spell.all
+        total["counted"] += spell.counted
+        if not spell.likely:
+            by.setdefault(spell.at, Counter())[spell.sort] += spell.all
+    began = mailing.went_first_at or mailing.first_at
+    first, last = min((*by, began)), max((*by, began))
+    begin = _EPOCH + each * ((first - _EPOCH) // each)
+    n = min((last - begin) // each + 1, 2 * MOST)
+    now, before = recent
+    return Growth(
+        width=each,
+        stretches=tuple(Stretch(at=begin + each * i, by=dict(by.get(begin + each * i, {}))) for i in range(n)),
+        totals=tuple(Total(sort=sort, **found) for sort, found in sorted(totals.items(), key=lambda one: list(Sort).index(one[0]))),
+        trend=trend(now, before),
+        span=span(each),
+        now=now,
+        before=before,
+        done=tuple(sorted(done, key=lambda one: one.at)),
+    )  # fmt: skip
+
+
+def span(each: timedelta) -> timedelta:
+    """What is compared: ten minutes, an hour, a day or a week, as the stretches are."""
+    return next((s for s in (timedelta(minutes=10), timedelta(hours=1), timedelta(days=1)) if each < s), timedelta(days=7))  # fmt: skip
+
+
+def trend(now: int, before: int) -> Trend:
+    """A word only where the difference is no chance: twice as large as what such numbers differ by themselves (Poisson)."""
+    if not now:
+        return Trend.NOTHING
+    if now + before < _FEW:
+        return Trend.FEW
+    differs = 2 * math.sqrt(now + before)
+    return Trend.GROWS if now - before > differs else Trend.CALMS if before - now > differs else Trend.LASTS
+
+
+def deeds(mailing: Mailing, first: datetime | None, entries: Iterable[Entry]) -> list[Done]:
+    """``first``: when something came back first; ``entries``: of the journal on the mailing, and on freezes."""
+    found = []
+    for at, deed in ((mailing.went_first_at, Deed.WENT), (mailing.went_last_at, Deed.ENDED), (first, Deed.FIRST)):
+        if at is not None:
+            found.append(Done(at=at, deed=deed, data={}))
+    ours: set[str] = set()
+    for _, entry in sorted({one.seq: one for one in entries}.items()):
+        data, deed_of = entry.data, None
+        if entry.kind == Kind.TRIPPED.value:
+            deed_of = Deed.OBSERVED if data["observed"] else Deed.STOPPED
+        elif entry.kind == Kind.MAILING.value and data.get("what") != "feedback":
+            deed_of = Deed.CHANGED
+        elif entry.kind == Kind.FREEZE.value and entry.time >= mailing.first_at and _means(mailing, data):
+            ours.add(entry.id)
+            deed_of = Deed.FROZEN
+        elif entry.kind == Kind.THAW.value and entry.id in ours:
+            deed_of = Deed.THAWED
+        if deed_of is not None:
+            found.append(Done(at=entry.time, deed=deed_of, data=data))
+    return found
+
+
+def _means(mailing: Mailing, data: Mapping[str, Any]) -> bool:
+    """Whether a freeze stops this mailing, as far as its entry names what it stops."""
+    value = data.get("value")
+    wanted = {"all": True, "mailing": value == mailing.mailing_id, "list": value in mailing.lists}
+    return wanted.get(str(data.get("selector")), False)
+
+
+def row(mailing: Mailing, found: Growth) -> Mapping[str, Any]:
+    """For programs."""
+    return {
+        "mailing": mailing.mailing_id,
+        "subject": mailing.subject,
+        "at_least": mailing.people.at_least,
+        "at_most": mailing.people.at_most,
+        "trend": found.trend.value,
+        "seconds": int(found.span.total_seconds()),
+        "now": found.now,
+        "before": found.before,
+        "sorts": [
+            {"sort": one.sort.value, "returns": one.all, "counted": one.counted, "likely": one.likely} for one in found.totals
+        ],
+        "stretch_seconds": int(found.width.total_seconds()),
+        "stretches": [
+            {"at": _z(one.at), **{sort.value: one.of(sort) for sort in Sort}} for one in found.stretches if any(one.by.values())
+        ],
+        "done": [{"at": _z(one.at), "deed": one.deed.value, **_figures(one.data)} for one in found.done],
+    }  # fmt: skip
+
+
+def _figures(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {name: data.get(name) for name in ("breaker", "limit", "counted", "people", "what")}
+
+
+def _z(at: datetime) -> str:
+    return at.isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,305 @@
+"""One connection of an MTA: receive its packets, and answer with the outcome of each of its messages.
+
+It costs a protocol object and the content of its message. A silent connection has no task. Packets that the MTA need
+not wait for get no answer; everything is answered at the end of the message. Anything outside the protocol ends the
+connection; the MTA then answers as its settings say (``milter_default_action = tempfail``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import socket
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+from smtpguard.mail.client import client_address
+from smtpguard.mail.envelope import Envelope, Session
+from smtpguard.mail.reply import Reply
+from smtpguard.mail.transaction import Transaction
+from smtpguard.wire.milter.acceptance import Acceptance
+from smtpguard.wire.milter.codec import MOST_OCTETS, ProtocolError, commands, encode
+from smtpguard.wire.milter.content import Assembling
+from smtpguard.wire.milter.message import Client, MilterMessage, MilterSettings, Refusals
+from smtpguard.wire.milter.packet import (
+    Abort,
+    Answer,
+    Body,
+    Command,
+    Connect,
+    Continue,
+    EndOfHeader,
+    EndOfMessage,
+    HeaderField,
+    Helo,
+    Macros,
+    Mail,
+    Negotiate,
+    Quit,
+    QuitNext,
+    Rcpt,
+    SmtpReply,
+)
+from smtpguard.wire.milter.states import Conversation, State
+
+log = logging.getLogger("smtpguard.wire")
+
+_WAITING = frozenset({State.NEW, State.AGREED, State.IDLE, State.MAIL})
+"""States in which ending the connection loses no message, and no work of the client."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MilterTimeouts:
+    """Seconds. ``idle``: the MTA is silent as long as its client is, so this is only for an MTA that has vanished;
+    ``packet``: from the first octet of a packet to its last; ``closing``: for answers that are not read."""
+
+    idle: float = 7200
+    packet: float = 120
+    closing: float = 10
+
+
+class LinkOwner(Protocol):
+    """The owner of the connections, which decides on messages."""
+
+    settings: MilterSettings
+    patience: MilterTimeouts
+    loop: asyncio.AbstractEventLoop
+    new_id: Callable[[], str]
+    monotonic: Callable[[], float]
+
+    def arrived(self, link: MilterConnection) -> bool: ...
+    def parted(self, link: MilterConnection) -> None: ...
+    def refused(self, session: Session, envelope: Envelope, answer: Reply, refusals: Refusals | None) -> None: ...
+    def recipients_refused(self, envelope: Envelope, refusals: Refusals) -> None: ...
+    async def decide(
+        self, transaction: Transaction, acceptance: Acceptance, refusals: Refusals | None
+    ) -> Answer | None: ...
+
+
+class MilterConnection(asyncio.Protocol):
+    """One connection of an MTA."""
+
+    def __init__(self, desk: LinkOwner) -> None:
+        self._desk = desk
+        self._settings = desk.settings
+        self._decoder = commands()
+        self._conversation = Conversation()
+        self._mta = ""
+        self._client = Client()
+        self._letter: MilterMessage | None = None
+        self._transport: asyncio.Transport | None = None
+        self._working: asyncio.Task[None] | None = None
+        self._ending = False
+        self._deadline = math.inf
+
+    # asyncio
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            self._mta = str(client_address(str(transport.get_extra_info("peername")[0])) or "")
+        self._client = Client(self._mta)
+        if not self._desk.arrived(self):
+            self._transport.close()
+        self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        self._decoder.feed(data)
+        if self._working is None:
+            self._go_on()
+        elif self._decoder.waiting > MOST_OCTETS:  # the MTA must wait for our answer
+            self._broken(ProtocolError("more than can be kept while a message is decided on"))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
+        if self._working is None:
+            self._drop()
+        self._desk.parted(self)
+
+    def gone(self) -> bool:
+        return self._transport is None or self._transport.is_closing()
+
+    # commands
+
+    def _go_on(self) -> None:
+        """Process the input until something takes time."""
+        try:
+            while not self.gone() and (command := self._decoder.next()) is not None:
+                work = self._hear(command)
+                if work is not None:
+                    self._deadline = math.inf
+                    self._working = self._desk.loop.create_task(work)
+                    self._working.add_done_callback(self._worked)
+                    return
+            self._wait()
+            if self._transport is not None and not self.gone():
+                self._transport.resume_reading()
+        except ProtocolError as error:
+            self._broken(error)
+        if self._ending and self._conversation.state in _WAITING and self._transport is not None:
+            self._transport.close()
+
+    def _hear(self, command: Command) -> Coroutine[Any, Any, None] | None:
+        due = self._conversation.hear(command)
+        answer: Answer = Continue()
+        match command:
+            case HeaderField(name, value):
+                space = b"" if self._conversation.leading_space else b" "
+                self._message.content.field(name, space + value)
+            case Body(piece):
+                content = self._message.content
+                content.body(piece)
+                if content.heavy:
+                    assert self._transport is not None
+                    self._transport.pause_reading()  # at once: uvloop would go on reading from the socket
+                    return self._unload(content, due)
+            case Macros():
+                self._client.known.learn(command)
+            case Rcpt():
+                refusal = self._message.rcpt(command, self._client)
+                answer = SmtpReply(refusal) if refusal is not None else answer
+            case Mail():
+                self._close_letter()
+                self._client.known.begin_message()
+                self._letter = MilterMessage(command, self._client.known, self._settings)
+            case EndOfHeader():
+                self._message.content.end_of_header()
+            case EndOfMessage(piece):
+                self._message.content.body(piece)
+                return self._finish()
+            case Connect():
+                self._client.connected(command)
+            case Helo(name):
+                self._drop()
+                self._client.greeted(name)
+            case Abort():
+                self._drop()
+            case Negotiate():
+                self._new_client()
+                assert self._conversation.agreed is not None
+                answer = self._conversation.agreed
+            case QuitNext():
+                self._new_client()
+            case Quit():
+                assert self._transport is not None
+                self._transport.close()
+        if due:
+            self._say(answer)
+        return None
+
+    @property
+    def _message(self) -> MilterMessage:
+        assert self._letter is not None, "the table lets nothing of a message come before MAIL"
+        return self._letter
+
+    def _new_client(self) -> None:
+        self._drop()
+        self._client = Client(self._mta)
+
+    def _drop(self) -> None:
+        self._close_letter()
+        self._client.known.forget_message()
+
+    def _close_letter(self) -> None:
+        letter, self._letter = self._letter, None
+        if letter is not None:
+            letter.content.close()
+            if letter.refusals is not None:
+                self._desk.recipients_refused(letter.envelope, letter.refusals)
+
+    # slow work
+
+    async def _unload(self, content: Assembling, due: bool) -> None:
+        """To the disk; nothing is read from the MTA meanwhile."""
+        await asyncio.to_thread(content.unload)
+        if due:
+            self._say(Continue())
+
+    async def _finish(self) -> None:
+        letter, client = self._message, self._client
+        arrived = await letter.finish()
+        if isinstance(arrived, Reply):
+            self._say(SmtpReply(arrived))
+            self._desk.refused(client.session(self._settings), letter.envelope, arrived, letter.refusals)
+            letter.refusals = None
+            return self._drop()
+        known = client.known
+        acceptance = Acceptance(
+            letter,
+            self._say_all,
+            self.gone,
+            leading_space=self._conversation.leading_space,
+            queue=f"{known.get(b'j') or 'the MTA'} as {known.get(b'i') or 'it likes'}",
+        )
+        transaction = Transaction(
+            id=self._desk.new_id(),
+            session=client.session(self._settings),
+            envelope=letter.envelope,
+            message=arrived.message,
+            gone=self.gone,
+            pass_rest=acceptance.pass_rest,
+        )
+        refusals, letter.refusals = letter.refusals, None
+        answer = await self._desk.decide(transaction, acceptance, refusals)
+        if answer is not None:
+            self._say(answer)
+        return self._drop()
+
+    def _worked(self, task: asyncio.Task[None]) -> None:
+        self._working = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("error in a milter connection: %s", type(error).__name__, exc_info=error)
+            if self._transport is not None:
+                self._transport.close()
+        if self._transport is None:
+            self._drop()
+        else:
+            self._go_on()
+
+    # answers
+
+    def _say(self, answer: Answer) -> None:
+        self._say_all([answer])
+
+    def _say_all(self, answers: Sequence[Answer]) -> None:
+        for answer in answers:
+            self._conversation.say(answer)
+        if not self.gone():
+            assert self._transport is not None
+            self._transport.write(b"".join(map(encode, answers)))
+
+    def _broken(self, error: ProtocolError) -> None:
+        log.warning("a milter connection was ended: %s", error)
+        if self._transport is not None:
+            self._transport.abort()
+
+    # timeouts and closing
+
+    def _wait(self) -> None:
+        patience = self._desk.patience
+        self._deadline = self._desk.monotonic() + (patience.packet if self._decoder.waiting else patience.idle)
+
+    def look(self, now: float) -> None:
+        if now < self._deadline or self._transport is None:
+            return
+        if self._transport.is_closing():
+            self._transport.abort()  # it does not read our last reply
+        else:
+            log.info("a milter connection was silent for too long: closed")
+            self._transport.close()
+            self._deadline = now + self._desk.patience.closing
+
+    def stop(self) -> None:
+        """Shutting down: close at once if nothing is lost by it, else after the message."""
+        self._ending = True
+        if self._working is None and self._conversation.state in _WAITING and self._transport is not None:
+            self._transport.close()
+
+    def cut_off(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()

@@ -1,0 +1,224 @@
+"""One client's session and one message of it, assembled from the MTA's packets (RFC 5321 sections 2.3.1 and 3.3).
+
+The MTA has accepted each command, so parts that it allows and we cannot carry are left out: parameters that we do not
+implement, missing brackets. If an address is no mailbox even after the MTA's own rewriting, it is refused, as the proxy
+does. The client's identity and login are the MTA's word: it is trusted, since it is our client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from smtpguard.mail import reply
+from smtpguard.mail.client import Network, client_address, within
+from smtpguard.mail.envelope import Envelope, Recipient, Session
+from smtpguard.mail.reply import Reply
+from smtpguard.wire import grammar
+from smtpguard.wire.data import Arrived
+from smtpguard.wire.listener import Limits
+from smtpguard.wire.milter.content import Assembling
+from smtpguard.wire.milter.packet import Connect, Family, Macros, Mail, Rcpt
+from smtpguard.wire.turnedaway import Why
+
+_MAIL_PARAMETERS = frozenset({b"SIZE", b"BODY", b"SMTPUTF8", b"RET", b"ENVID", b"AUTH"})
+_RCPT_PARAMETERS = frozenset({b"NOTIFY", b"ORCPT"})
+_MESSAGE_COMMANDS = frozenset((b"M", b"R", b"T", b"L", b"N", b"B", b"E"))
+MOST_MACROS = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MilterSettings:
+    """The settings for all clients of this listener. ``name``: the listener's."""
+
+    limits: Limits
+    spool: Path
+    name: str = ""
+    hostname: str = "localhost"
+    expanders: tuple[Network, ...] = ()
+    senders_verified: bool = False
+
+
+class SessionMacros:
+    """The macros of a session and, apart from them, those of its current message, so that none outlives its object."""
+
+    def __init__(self) -> None:
+        self._session: dict[bytes, bytes] = {}
+        self._message: dict[bytes, bytes] = {}
+        self._fresh = False  # message macros received now are of a message that has not begun yet
+
+    def learn(self, macros: Macros) -> None:
+        if macros.command == b"M":
+            self._keep_fresh()
+            self._fresh = True
+        told = self._message if macros.command in _MESSAGE_COMMANDS else self._session
+        for name, value in macros.values:
+            if len(told) < MOST_MACROS:
+                told[_bare(name)] = value
+
+    def begin_message(self) -> None:
+        """At MAIL; its macros came just before."""
+        self._keep_fresh()
+        self._fresh = False
+
+    def forget_message(self) -> None:
+        self._message, self._fresh = {}, False
+
+    def _keep_fresh(self) -> None:
+        if not self._fresh:
+            self._message = {}
+
+    def get(self, name: bytes) -> str:
+        """ "" if it was not given."""
+        value = self._message.get(name) or self._session.get(name) or b""
+        return value.decode("utf-8", "replace")
+
+
+def _bare(name: bytes) -> bytes:
+    return name[1:-1] if name[:1] == b"{" and name[-1:] == b"}" else name
+
+
+class Client:
+    """The client of the MTA."""
+
+    def __init__(self, mta: str = "") -> None:
+        """``mta``: the address of the MTA, "" on a Unix socket."""
+        self.known = SessionMacros()
+        self.helo = ""
+        self._mta = mta
+        self._connect = Connect(b"", Family.UNKNOWN)
+
+    def connected(self, connect: Connect) -> None:
+        self._connect, self.helo = connect, ""
+
+    def greeted(self, name: bytes) -> None:
+        self.helo = name.decode("utf-8", "replace")
+
+    def session(self, settings: MilterSettings) -> Session:
+        """As it is now, with the macros of the current message."""
+        ip = self._ip()
+        name = self._connect.name.decode("utf-8", "replace")
+        return Session(
+            client_ip=ip,
+            client_name="" if name.startswith("[") or name == "unknown" else name,
+            peer=self._mta if self._mta != ip else "",
+            listener=settings.name,
+            helo=self.helo,
+            ident=self.known.get(b"i"),
+            auth_user=self.known.get(b"auth_authen") or None,
+            tls=bool(self.known.get(b"tls_version")),
+            senders_verified=settings.senders_verified,
+            proves_senders=settings.senders_verified,
+            expander=within(ip, settings.expanders),
+        )
+
+    def _ip(self) -> str:
+        """ "" for a client without an address, on a Unix socket."""
+        inet = self._connect.family in (Family.INET, Family.INET6)
+        for told in (self._connect.address.decode("latin-1") if inet else "", self.known.get(b"client_addr")):
+            address = client_address(told[5:] if told[:5].upper() == "IPV6:" else told)
+            if address is not None:
+                return str(address)
+        return ""
+
+
+@dataclass(slots=True)
+class Refusals:
+    """Recipients that are refused here. ``first``: the first reason and reply."""
+
+    session: Session
+    first: tuple[Why, Reply]
+    recipients: int = 0
+
+
+class MilterMessage:
+    """One message, from MAIL on. ``recipients`` beside the ``paths`` by which the MTA knows them. ``refusals``: not
+    reported yet."""
+
+    def __init__(self, mail: Mail, known: SessionMacros, settings: MilterSettings) -> None:
+        self.recipients: list[Recipient] = []
+        self.paths: list[bytes] = []
+        self.content = Assembling(settings.limits, settings.spool)
+        self._known, self._settings = known, settings
+        self.refusals: Refusals | None = None
+        self._refused: Reply | None = None
+        self._envelope = Envelope(reverse_path=None, recipients=())
+        try:
+            self._envelope = _mail(mail, known.get(b"mail_addr"))
+        except grammar.Refused as refused:
+            self._refused = refused.reply
+
+    def rcpt(self, rcpt: Rcpt, client: Client) -> Reply | None:
+        """Why this recipient cannot be carried; a refusal of the reverse-path is reported here, where it is possible."""
+        if self._refused is not None:
+            return self._refuse(Why.BAD_ADDRESS, self._refused, client)
+        if len(self.recipients) >= self._settings.limits.recipients:
+            return self._refuse(Why.TOO_MANY_RECIPIENTS, reply.TOO_MANY_RECIPIENTS, client)
+        try:
+            recipient = _rcpt(rcpt, self._known.get(b"rcpt_addr"), self._settings.hostname)
+        except grammar.Refused as refused:
+            return self._refuse(Why.BAD_ADDRESS, refused.reply, client)
+        self.recipients.append(recipient)
+        self.paths.append(rcpt.path)
+        return None
+
+    def _refuse(self, why: Why, answer: Reply, client: Client) -> Reply:
+        if self.refusals is None:
+            self.refusals = Refusals(client.session(self._settings), (why, answer))
+        self.refusals.recipients += 1
+        return answer
+
+    @property
+    def envelope(self) -> Envelope:
+        beyond_ascii = any(not r.address.is_ascii for r in self.recipients)
+        return replace(
+            self._envelope,
+            recipients=tuple(self.recipients),
+            smtputf8=self._envelope.smtputf8 or beyond_ascii,
+        )
+
+    async def finish(self) -> Arrived | Reply:
+        """The whole content, or why it is refused."""
+        try:
+            self.content.whole()
+            if self.content.refusal is not None:
+                return self.content.refusal
+            at_once = self.content.at_once()
+            return at_once if at_once is not None else await asyncio.to_thread(self.content.finish)
+        finally:
+            self.content.close()
+
+
+def _mail(mail: Mail, rewritten: str) -> Envelope:
+    given = _ours(mail.parameters, _MAIL_PARAMETERS)
+    if not mail.path.isascii() and b"SMTPUTF8" not in {p.upper() for p in given}:
+        given.append(b"SMTPUTF8")  # of a local sender, which was not asked for it
+    try:
+        return grammar.parse_mail(b" ".join((b"FROM:" + _bracketed(mail.path), *given)))
+    except grammar.Refused:
+        if not rewritten:
+            raise
+        utf8 = [] if rewritten.isascii() else [b"SMTPUTF8"]
+        return grammar.parse_mail(b" ".join((b"FROM:" + _bracketed(rewritten.encode()), *given, *utf8)))
+
+
+def _rcpt(rcpt: Rcpt, rewritten: str, here: str) -> Recipient:
+    given = _ours(rcpt.parameters, _RCPT_PARAMETERS)
+    for path in (rcpt.path, rewritten.encode()):
+        try:
+            return grammar.parse_rcpt(
+                b" ".join((b"TO:" + _bracketed(path), *given)), smtputf8=True, here=here
+            )[0]  # fmt: skip
+        except grammar.Refused:
+            if not rewritten or path is not rcpt.path:
+                raise
+    raise AssertionError("one of them was parsed or refused")
+
+
+def _ours(parameters: tuple[bytes, ...], known: frozenset[bytes]) -> list[bytes]:
+    return [p for p in parameters if p.partition(b"=")[0].upper() in known]
+
+
+def _bracketed(path: bytes) -> bytes:
+    return path if path[:1] == b"<" else b"<" + path + b">"

@@ -1,0 +1,58 @@
+"""The first sync of lists before mail: bounded in time, journalled, and only of lists that were never read."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from smtpguard.app import start
+from smtpguard.app.files import indexes, read_policy, read_settings
+from smtpguard.app.lists import open_registry
+from smtpguard.app.listsyncs import first_time
+from smtpguard.app.services import opened
+from smtpguard.config.documents import shipped
+from smtpguard.config.settings import Settings
+from smtpguard.lists.indexcache import State, index_path, sources_folder
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return read_settings(Path(shutil.copytree(shipped(), tmp_path / "etc")) / "smtpguard.yaml")
+
+
+def states(settings: Settings) -> dict[str, State]:
+    return {name: s.state for name, s in open_registry(settings, read_policy(settings)).standings.items()}
+
+
+async def journalled(settings: Settings) -> list[str]:
+    async with opened(settings) as (store, _):
+        return [kind for name in states(settings) for kind in [e.kind for e, _ in await store.journal.history(name)]]
+
+
+async def test_lists_are_known_before_the_parts_start(settings: Settings) -> None:
+    await start.prepare(settings, by="root", parts=("proxy",))
+    assert states(settings) == {"ramadan-greetings": State.READY, "newsletter": State.READY}
+    assert await journalled(settings) == ["list", "list"]
+    await start.prepare(settings, by="root", parts=("proxy",))
+    assert await journalled(settings) == ["list", "list"], "what was read once has its turn"
+
+
+async def test_a_source_that_hangs_keeps_nobody_waiting(settings: Settings) -> None:
+    source = settings.policy.parent / "lists" / "newsletter.csv"
+    source.unlink()
+    os.mkfifo(source)  # open() waits for a writer
+    await first_time(settings, read_policy(settings), by="root", seconds=0.5)
+    assert states(settings)["newsletter"] is State.MISSING
+    os.close(os.open(source, os.O_RDWR | os.O_NONBLOCK))  # ends the thread
+
+
+async def test_a_source_that_is_not_there_stops_nothing(settings: Settings) -> None:
+    await start.prepare(settings, by="root", parts=("proxy",))
+    index_path(indexes(settings), "newsletter").unlink()
+    shutil.rmtree(sources_folder(indexes(settings), "newsletter"))
+    (settings.policy.parent / "lists" / "newsletter.csv").unlink()
+    await start.prepare(settings, by="root", parts=("proxy",))
+    assert states(settings) == {"ramadan-greetings": State.READY, "newsletter": State.MISSING}

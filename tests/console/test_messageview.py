@@ -1,0 +1,179 @@
+"""Opening a message and framing its HTML, whatever its content."""
+
+from __future__ import annotations
+
+import base64
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from smtpguard.console.framed import cleaned, framed
+from smtpguard.console.messageview import attached, opened
+from smtpguard.mail.message import Message
+from tests.console.holding import HOSTILE
+
+PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"x" * 40).decode()
+
+
+def message(body: str, head: str = "From: a@example.com\nSubject: s\n") -> Message:
+    return Message.of((head + body).replace("\n", "\r\n").encode())
+
+
+def related(image: str, html: str = '<img src="cid:a@b" alt="x">') -> Message:
+    return message(
+        f"Content-Type: multipart/related; boundary=b\n\n--b\nContent-Type: text/html\n\n{html}\n--b\n{image}\n--b--\n"
+    )
+
+
+def test_what_is_seen_is_apart_from_what_is_quoted_and_hidden() -> None:
+    letter = opened(
+        message(
+            'Content-Type: text/html\n\n<p>Seen</p><p style="display:none">Unseen</p><blockquote type="cite">Old</blockquote>'
+        )
+    )
+    assert letter.new == "Seen"
+    assert "Unseen" in letter.hidden
+    assert "Old" in letter.quoted
+    assert letter.has_html
+
+
+def alternatives(plain: str, html: str) -> Message:
+    return message(
+        "Content-Type: multipart/alternative; boundary=b\n\n--b\nContent-Type: text/plain; charset=utf-8\n\n"
+        f"{plain}\n--b\nContent-Type: text/html; charset=utf-8\n\n{html}\n--b--\n"
+    )
+
+
+def test_alternatives_that_say_different_things_are_both_seen() -> None:
+    """Otherwise an approver agrees to text that was not shown."""
+    letter = opened(alternatives("Who comes for bacon and whisky on Friday?", "<p>A blessed month to you all!</p>"))
+    assert letter.new == "A blessed month to you all!"
+    assert letter.plain == "Who comes for bacon and whisky on Friday?"
+
+
+def test_alternatives_that_say_the_same_are_one_letter() -> None:
+    html = '<table><tr><td><img src="x" alt="Our logo"></td></tr></table><h1>Autumn is here</h1><p>Read <a href="https://x.example/a">more</a> of it.</p>'
+    plain = "Our logo\n\nAUTUMN IS HERE\n\nRead more [https://x.example/a] of it."
+    assert opened(alternatives(plain, html)).plain == ""
+    assert opened(alternatives(plain, "")).plain == ""  # the HTML is shown then
+
+
+def test_what_few_see_is_seen_by_who_decides() -> None:
+    shown = '<p title="on hovering">Seen</p><!--[if mso]><p>in Outlook</p><![endif]-->'
+    assert opened(message(f"Content-Type: text/html\n\n{shown}")).hidden.split("\n") == ["on hovering", "in Outlook"]
+
+
+def test_signs_that_turn_the_direction_are_taken_out() -> None:
+    letter = opened(message("Content-Type: text/plain; charset=utf-8\n\nevil\u202egpj.exe\u2066 \x07bell"))
+    assert letter.new.split() == ["evilgpj.exe", "bell"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "Content-Type: multipart/mixed; boundary=b\n\n" + "--b\n\nx\n" * 1500,
+        "Content-Type: text/html\n\n" + "<div>" * 50_000,
+        "".join(f"Content-Type: multipart/mixed; boundary=b{n}\n\n--b{n}\n" for n in range(60)),
+    ],
+    ids=["parts", "tags", "depth"],
+)
+def test_past_its_bounds_the_header_is_shown_and_why(body: str) -> None:
+    letter = opened(message(body))
+    assert letter.why
+    assert letter.new == ""
+    assert ("Subject", "s") in letter.fields
+
+
+def test_attachments_are_known_by_name_size_and_type() -> None:
+    data = base64.encodebytes(b"x" * 5000).decode()
+    whole = message(
+        "Content-Type: multipart/mixed; boundary=b\n\n--b\n\nText\n--b\nContent-Type: application/pdf; name=r.pdf\n"
+        f"Content-Transfer-Encoding: base64\nContent-Disposition: attachment\n\n{data}\n--b\n"
+        "Content-Type: message/rfc822\n\nFrom: b@example.com\nSubject: inner\n\nInner text\n--b--\n"
+    )
+    pdf, inner = opened(whole).attachments
+    assert (pdf.name, pdf.kind) == ("r.pdf", "application/pdf")
+    assert 4900 < pdf.size_bytes < 5100
+    assert inner.kind == "message/rfc822"
+    found = attached(whole, pdf.n)
+    assert found is not None
+    assert found[1] == b"x" * 5000
+    assert attached(whole, inner.n) == (inner, b"From: b@example.com\r\nSubject: inner\r\n\r\nInner text")
+    assert attached(whole, 0) is None  # it is shown inline as text
+    assert attached(whole, 99) is None
+
+
+@given(st.binary(max_size=400))
+@settings(max_examples=100, deadline=None)
+def test_whatever_it_is_it_can_be_opened(raw: bytes) -> None:
+    whole = Message.of(b"From: a@example.com\r\nContent-Type: multipart/mixed; boundary=b\r\n" + raw)
+    letter = opened(whole)
+    framed(whole)
+    for each in letter.attachments:
+        assert attached(whole, each.n) is not None
+
+
+# # framed HTML
+
+
+def test_nothing_of_a_hostile_message_asks_for_anything() -> None:
+    page = framed(message(HOSTILE.replace("CANARY", "http://canary.example.net")))
+    assert page is not None
+    assert "canary" not in page
+    assert "http" not in page
+    assert "script" not in page
+    assert "<b>good</b>" in page
+    assert page.count("data:image/png;base64,") == 1
+
+
+_PIECES = st.sampled_from(
+    ["<a href='http://x.example'>", "<img src=http://x.example/a>", "<p style='background:url(http://x.example)'>", "</p>", "<svg>",
+     "<math>", "<style>@import 'http://x.example'", "</style>", "<!--", "-->", "<![CDATA[", "]]>", "<table background=http://x.example>",
+     "<noscript>", "</noscript>", "<template>", "<form action=http://x.example>", "<input src=http://x.example type=image>", "\x00", "&#x3c;img src=http://x.example&gt;",
+     "<title>", "</title>", "<textarea>", "</textarea>", "<iframe srcdoc='<img src=http://x.example>'>", "<meta http-equiv=refresh content='0;http://x.example'>",
+     "<p style=\"background:\\75rl('http://x.example')\">", "<base href=http://x.example>", "<a ping=http://x.example>", "<img srcset='http://x.example 1x'>", "text "]
+)  # fmt: skip
+
+
+@given(st.lists(_PIECES, max_size=12))
+@settings(max_examples=150, deadline=None)
+def test_no_markup_keeps_an_address_to_load_from(pieces: list[str]) -> None:
+    kept = cleaned("".join(pieces), {})
+    assert not re.search(r"<[^>]*x\.example", kept)
+    assert not re.search(r"<\s*(?:script|style|iframe|svg|meta|base|form|input|object|embed|link)\b", kept, re.I)
+
+
+@pytest.mark.parametrize(
+    ("image", "shown"),
+    [
+        (f"Content-Type: image/png\nContent-ID: <a@b>\nContent-Transfer-Encoding: base64\n\n{PNG}", True),
+        (f"Content-Type: image/svg+xml\nContent-ID: <a@b>\nContent-Transfer-Encoding: base64\n\n{PNG}", False),
+        (f"Content-Type: text/html\nContent-ID: <a@b>\nContent-Transfer-Encoding: base64\n\n{PNG}", False),
+        (f"Content-Type: image/png\nContent-ID: <other@b>\nContent-Transfer-Encoding: base64\n\n{PNG}", False),
+        ("Content-Type: image/png\nContent-ID: <a@b>\nContent-Transfer-Encoding: base64\n\n" + "A" * 800_000, False),
+    ],
+    ids=["png", "svg", "html", "another", "too large"],
+)
+def test_only_small_pictures_that_it_brings_along_are_shown(image: str, shown: bool) -> None:
+    page = framed(related(image))
+    assert page is not None
+    assert ("data:image/png;base64," in page) is shown
+
+
+@pytest.mark.parametrize(
+    "body", ["\n\nplain text", "Content-Type: text/html\n\n" + "x" * (1 << 20) + "y", "Content-Type: multipart/mixed; boundary=b\n\n" + "--b\n\nx\n" * 1500],
+    ids=["no html", "too large", "too many parts"],
+)  # fmt: skip
+def test_where_there_is_no_frame(body: str) -> None:
+    assert framed(message(body)) is None
+
+
+@pytest.mark.parametrize(
+    ("html", "shown"), [('<img src="cid:a@b">', 1), ("<p>cid:a@b</p>", 0), ("<img src=CID:A%40B>", 1)]
+)
+def test_a_picture_that_stands_in_the_text_is_no_attachment(html: str, shown: int) -> None:
+    image = "Content-Type: image/png; name=x.png\nContent-ID: <a@b>\nContent-Transfer-Encoding: base64\n\niVBORw0KGgo="
+    letter = opened(related(image, html))
+    assert (len(letter.pictures), len(letter.attachments)) == (shown, 1 - shown)

@@ -1,0 +1,98 @@
+"""Past recipients of senders are read from the journal once, as far as names are kept and the counts reach."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from smtpguard.counts.backfill import PastMessage, known_since, recall
+from smtpguard.journal import rows as journal
+from smtpguard.journal.chain import Clear, Entry
+from smtpguard.journal.event import Event, Kind
+from smtpguard.store.retention import Retention
+from smtpguard.store.store import Store
+from tests.counts.test_contacts import DAY, to
+from tests.counts.test_counting import count
+from tests.store.making import T0, Clock, event
+
+BO = DAY._replace(key="bo@example.com")
+
+
+def read(entry: Entry, clear: Clear) -> PastMessage | None:
+    [sender] = clear["from"]
+    return PastMessage(
+        sender=sender, people=[p.encode() for p in entry.data.get("to", ())], message_id=entry.data.get("mid", "")
+    )
+
+
+async def wrote(store: Store, clock: Clock, id: str, *people: str, action: str = "relay", **more: str) -> None:
+    await store.journal.record([event(Kind.VERDICT, id, at=clock.now(), action=action, to=list(people), **more)])
+
+
+async def new(store: Store, *people: str) -> int:
+    """How many of these are first contacts of Anna."""
+    return (await count(store, to(f"N{'-'.join(people)}", *people), counted=False))[DAY]
+
+
+async def test_a_store_that_never_counted_knows_whom_people_wrote_to(store: Store, clock: Clock) -> None:
+    await wrote(store, clock, "T1", "old")
+    clock.go(days=2)
+    await wrote(store, clock, "T2", "a", "b", mid="<two@example.com>")
+    await wrote(store, clock, "T3", "held", action="hold")
+    await wrote(store, clock, "T4", "rejected", action="reject")
+    await wrote(store, clock, "T5", "approved", action="hold")
+    await store.journal.record([Event(kind=Kind.APPROVED, id="T5", at=clock.now(), data={})])
+    clock.go(days=89)
+    assert await known_since(store) is None
+    assert await recall(store, read) == 3
+    assert await new(store, "a", "b", "approved") == 0
+    assert await new(store, "old", "held", "rejected") == 3
+    answer = to("A1", "a", sender=("bo@example.com",), asks=(BO,), refers_to=("two@example.com",))
+    assert await count(store, answer, counted=False) == {BO: 0}
+    clock.go(days=2)
+    assert await new(store, "a", "b", "approved") == 3, "it was 91 days ago"
+    assert await known_since(store) == T0 + timedelta(days=1), "90 days back"
+
+
+async def test_it_is_done_once_and_makes_nobody_older(store: Store, clock: Clock) -> None:
+    await wrote(store, clock, "T1", "a")
+    clock.go(days=60)
+    await count(store, to("T2", "a"))
+    assert await recall(store, read) == 2
+    assert await recall(store, read) == 0
+    clock.go(days=60)
+    assert await new(store, "a") == 0, "the last letter is 60 days ago"
+
+
+async def test_a_new_store_knows_from_now_on(store: Store, clock: Clock) -> None:
+    assert await recall(store, read) == 0
+    assert await known_since(store) == clock.now()
+
+
+async def test_what_is_erased_is_not_known_and_what_is_too_much_is_not_read(store: Store, clock: Clock) -> None:
+    for n in range(20):
+        await wrote(store, clock, f"T{n}", f"p{n}")
+        clock.go(days=1)
+    await store.retain(Retention(addresses=timedelta(days=9, hours=1)))
+    assert await recall(store, read) == 9
+    assert await known_since(store) == T0 + timedelta(days=11)
+    assert await new(store, "p10", "p11", "p19") == 1
+
+
+async def test_no_more_than_a_bound_is_read(store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "STRETCH", 3)
+    for n in range(20):
+        await wrote(store, clock, f"T{n}", f"p{n}")
+        clock.go(days=1)
+    assert await recall(store, read, most=5) == 6
+    assert await new(store, "p19", "p14", "p13") == 1
+    assert await known_since(store) == T0 + timedelta(days=14)
+
+
+async def test_under_a_new_secret_it_is_read_again(store: Store, clock: Clock) -> None:
+    await wrote(store, clock, "T1", "a")
+    await recall(store, read)
+    await store.renew(event(Kind.POLICY, "R1", at=clock.now()))
+    assert await known_since(store) is None
+    assert await recall(store, read) == 1

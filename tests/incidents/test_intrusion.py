@@ -1,0 +1,54 @@
+"""How messages came in, held against how their writer's mail came before: what has to be explained, and what does not."""
+
+from __future__ import annotations
+
+from smtpguard.incidents.entries import Entries
+from smtpguard.incidents.intrusion import MANY_REFUSED, Checked, Comparing, Ingress, Marks, Sign, Usual, signs
+from smtpguard.journal.chain import GENESIS, Entry, body_of
+from smtpguard.journal.event import Event, Kind
+from tests.journal.chaining import SEAL, T0
+
+WAY = Ingress.of({"client": "192.0.2.1", "dkim": {"signed": ["example.com"], "failed": []}}, {}, None, None)
+SAME = dict.fromkeys(Checked, 3)
+
+
+def found(usual: Usual | None = None, way: Ingress = WAY, whole: bool = True, **watched: int) -> list[Sign]:
+    some = {kind.replace("_", "-"): Entries.of(*range(1, n + 1)) for kind, n in watched.items()}
+    return list(signs(usual, {way: Entries.of(7)}, some, whole=whole))
+
+
+def test_nothing_points_to_an_intrusion_where_all_is_as_ever() -> None:
+    assert found(Usual(earlier=3, shared=SAME)) == []
+    assert found(Usual(earlier=0, shared=dict.fromkeys(Checked, 0))) == [], "with nothing to compare nothing is said"
+    assert found(sign_in_refused=MANY_REFUSED - 1) == []
+
+
+def test_what_has_to_be_explained() -> None:
+    assert found(Usual(earlier=3, shared=SAME | {Checked.CLIENT: 0})) == [Sign.CLIENT]
+    assert found(sign_in_refused=MANY_REFUSED) == [Sign.REFUSED]
+    assert found(secret=1, key=1) == [Sign.SECRET, Sign.KEY]
+    assert found(whole=False) == [Sign.JOURNAL]
+    forged = Ingress.of({"client": "192.0.2.1", "dkim": {"signed": [], "failed": ["example.com"]}}, {}, None, None)
+    assert found(way=forged) == [Sign.UNSIGNED]
+
+
+def test_earlier_mail_is_compared_by_client_login_and_helo() -> None:
+    comparing = Comparing([Marks.of({"client": "192.0.2.1"}, {"actor": [SEAL.of("actor", "anna")], "helo": ["k2"]})])
+    for client, login in (("192.0.2.1", "otto"), ("192.0.2.9", "anna")):
+        event = Event(kind=Kind.VERDICT, id="T", at=T0, data={"client": client}, private={"actor": (login,)})
+        comparing.add(Entry(seq=1, at=0, kind="verdict", id="T", body=body_of(event, SEAL), prev=GENESIS, hash=GENESIS))
+    usual = comparing.usual()
+    assert (usual.earlier, usual.shared) == (2, {Checked.CLIENT: 1, Checked.LOGIN: 1, Checked.HELO: 0})
+
+
+def test_what_is_erased_is_told_from_what_was_not_there() -> None:
+    sealed = {"actor": ["k1"]}
+    assert (Ingress.of({}, sealed, None, None).login, Ingress.of({}, {}, None, None).login) == (None, "")
+    assert Ingress.of({}, sealed, {"actor": ["anna"]}, None).login == "anna"
+    assert Ingress.of({}, sealed, None, False).proven is True, "a login proves it"
+
+
+def test_entries_name_the_first_and_the_last() -> None:
+    some = Entries.of(*range(100, 0, -1))
+    assert (some.named, some.more, some.many) == ((1, 2, 3, 4, 100), 95, 100)
+    assert Entries.of(5).named == (5,)

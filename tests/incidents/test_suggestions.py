@@ -1,0 +1,189 @@
+"""What the journal suggests: who is met, what is not taken on trust, and what a bound would cost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from smtpguard.incidents.suggestions import Bound, Evidence, Found, PolicyContents
+
+AT = 1_772_442_000_000_000
+DAY = 86_400_000_000
+BOUND = Bound(rule="many", path=("rules", 0, "when"), key="mailing.customers", fact="mailing.customers", least=20)
+
+
+def known(**more: Any) -> PolicyContents:
+    return PolicyContents(**{
+        "domains": {"example.com"}, "writers": {"news": ()}, "streams": (), "customers_here": True, "bounds": (BOUND,),
+        "owner": "it@example.com", **more,
+    })  # fmt: skip
+
+
+class Journal:
+    """Verdicts one after the other, an hour apart."""
+
+    def __init__(self, of: PolicyContents) -> None:
+        self.evidence, self.n = Evidence(of), 0
+
+    def add(self, sender: str, to: str = "x@customer.example", *, days: float = 0, **more: Any) -> None:
+        self.n += 1
+        data = {
+            "action": "relay",
+            "looks": "unclear",
+            "client": "10.0.0.1",
+            "counts": {"total": 1, "customers": 1},
+            **more,
+        }
+        clear = {"from": (sender,), "recipients": (to,)}
+        self.evidence.add(AT + int(days * DAY), f"T{self.n}", data, clear)
+
+    def found(self, *, weeks: float = 2, holds: float = 5) -> Found:
+        return self.evidence.found(weeks, holds)
+
+
+def test_a_system_alone_at_its_address_is_a_stream() -> None:
+    journal = Journal(known())
+    for n in range(60):
+        journal.add("noreply@shop.example.com", f"x{n}@customer.example", days=n / 5, client="10.1.2.3")
+        journal.add("noreply@elsewhere.example", f"x{n}@customer.example", days=n / 5, client="203.0.113.7")
+    [one] = journal.found().suggestions
+    assert (one.path, one.key, one.looser) == (("streams",), "noreply", True)
+    assert one.value == {
+        "from": ["noreply@shop.example.com"], "origin": {"clients": ["10.1.2.3"]}, "max": "2 in 1h", "max_per_person": "2 in 1d",
+        "owner": "it@example.com",
+    }  # fmt: skip
+    assert one.reason.startswith("30 letters a week to customers")
+
+
+def test_a_system_behind_a_server_of_all_is_only_told_of() -> None:
+    """Whoever writes there could write in its name."""
+    journal = Journal(known())
+    for n in range(60):
+        journal.add("noreply@example.com", f"x{n}@customer.example", days=n / 5)
+    for who in ("anna", "omar", "eva"):
+        journal.add(f"{who}@example.com", counts={"total": 5, "customers": 2})
+    found = journal.found()
+    assert found.suggestions == []
+    assert "through 10.0.0.1, which people use as well" in found.notes[0]
+
+
+def test_a_person_who_writes_many_letters_is_no_system() -> None:
+    journal = Journal(known())
+    for n in range(500):
+        journal.add("anna@example.com", f"x{n}@customer.example", looks="internal", client="10.1.2.3")
+    assert journal.found().suggestions == []
+
+
+def test_a_declared_stream_is_not_suggested_again() -> None:
+    journal = Journal(known(streams=["noreply@example.com"]))
+    for n in range(60):
+        journal.add("noreply@example.com", f"x{n}@customer.example", client="10.1.2.3")
+    assert journal.found().suggestions == []
+
+
+def test_writers_are_those_whose_mail_looks_like_mailings_on_several_days() -> None:
+    journal = Journal(known(writers={"news": ["eva@example.com"]}))
+    to_list: dict[str, Any] = {"counts": {"total": 1, "customers": 1, "list_addresses": 1}, "lists": ["news"]}
+    for day in (0, 7):
+        journal.add("campaigns@example.com", days=day, looks="mailing", **to_list)
+        journal.add("anna@example.com", days=day, looks="internal", **to_list)  # the story is no reason
+    journal.add("omar@example.com", looks="mailing", **to_list)  # once
+    [one] = journal.found().suggestions
+    assert (one.path, one.key, one.value) == (
+        ("lists", "news"),
+        "writers",
+        ["eva@example.com", "campaigns@example.com"],
+    )
+    assert "campaigns@example.com on 2 days" in one.reason
+
+
+def test_colleagues_on_a_list_are_told_by_what_they_write_themselves() -> None:
+    journal = Journal(known())
+    for who in ("anna", "omar", "eva"):
+        journal.add(f"{who}@example.com", counts={"total": 1, "customers": 0})
+        journal.add("kim@example.com", f"{who}@example.com", people=["00ff 0"])
+    [one] = journal.found().suggestions
+    assert (one.path, one.key, one.value) == (("organization",), "customers_here", False)
+    journal.add("kim@example.com", "stranger@example.com", people=["00fe 0"])
+    found = journal.found()
+    assert found.suggestions == []
+    assert "stranger@example.com" in found.notes[0]
+
+
+def test_a_bound_is_raised_where_it_costs_too_much_and_says_what_others_cost() -> None:
+    journal = Journal(known())
+    for n in range(30):
+        observed = 22 if n < 24 else 90
+        reasons = [{"rule": "many", "fact": "mailing.customers", "observed": str(observed), "limit": ">= 20"}]
+        for _ in range(2):  # copies are one decision
+            journal.add("anna@example.com", observed=["many"], mailing=f"M{n}", reasons=reasons)
+    [one] = journal.found().suggestions
+    assert (one.path, one.key, one.value, one.looser) == (BOUND.path, "mailing.customers", ">= 30", True)
+    assert one.reason == "holds a week at mailing.customers >= 20: 15, >= 30: 3, >= 40: 3, >= 60: 3, >= 100: 0"
+    assert journal.found(holds=15).suggestions == []
+
+
+def test_no_bound_helps_where_all_is_far_above_it() -> None:
+    journal = Journal(known())
+    for n in range(30):
+        reasons = [{"rule": "many", "fact": "mailing.customers", "observed": "at least 4,000", "limit": ">= 20"}]
+        journal.add("anna@example.com", observed=["many"], mailing=f"M{n}", reasons=reasons)
+    found = journal.found()
+    assert found.suggestions == []
+    assert "no bound up to 5 times its own helps" in found.notes[0]
+
+
+def test_what_is_erased_or_asked_again_is_no_evidence() -> None:
+    journal = Journal(known())
+    for _ in range(100):
+        journal.evidence.add(AT, "T", {"counts": {"total": 1, "customers": 1}, "client": "10.1.2.3"}, None)
+        journal.add("noreply@example.com", retry=True)
+    assert journal.found() == Found(suggestions=[], notes=[])
+
+
+def test_a_bound_that_is_a_mapping_keeps_the_rest_of_it() -> None:
+    bound = Bound(
+        rule="new", path=("rules", 1, "when"), key="sender.first_contacts", fact="sender.first_contacts", least=40,
+        more={"at_least": 40, "in": "1h", "usual": "x3"},
+    )  # fmt: skip
+    journal = Journal(known(bounds=[bound]))
+    for n in range(30):
+        reasons = [{"rule": "new", "fact": "sender.first_contacts", "observed": "55", "limit": ">= 40 in 1h"}]
+        journal.add("anna@example.com", observed=["new"], mailing=f"M{n}", reasons=reasons)
+    [one] = journal.found().suggestions
+    assert one.value == {"at_least": 60, "in": "1h", "usual": "x3"}
+
+
+def test_a_rule_without_a_number_that_costs_much_is_told_of() -> None:
+    journal = Journal(known(holding=["unproven"]))
+    for _ in range(30):
+        journal.add("anna@example.com", observed=["unproven"])
+    found = journal.found()
+    assert found.suggestions == []
+    assert found.notes[0].startswith("unproven would hold 15 a week, and has no number to raise")
+    assert "mode: observe" not in found.notes[0], "nobody is told to switch off what stops the story"
+    assert journal.found(holds=15).notes == []
+
+
+def test_one_message_is_no_reason_for_anything() -> None:
+    journal = Journal(known(holding=["unproven"]))
+    reasons = [{"rule": "many", "fact": "mailing.customers", "observed": "22", "limit": ">= 20"}]
+    journal.add("anna@example.com", observed=["unproven", "many"], reasons=reasons)
+    assert journal.found(weeks=1 / 7) == Found(suggestions=[], notes=[])
+
+
+def test_letters_to_others_do_not_make_a_system_a_person() -> None:
+    journal = Journal(known())
+    for n in range(60):
+        journal.add("noreply@example.com", f"x{n}@customer.example", days=n / 5, client="10.1.2.3")
+        journal.add("noreply@example.com", "x@partner.example", counts={"total": 1, "customers": 0}, client="10.1.2.3")
+    assert [each.key for each in journal.found().suggestions] == ["noreply"]
+
+
+def test_a_person_at_the_same_address_makes_it_no_proof() -> None:
+    journal = Journal(known())
+    for n in range(60):
+        journal.add("noreply@example.com", f"x{n}@customer.example", days=n / 5, client="10.1.2.3")
+    journal.add("anna@example.com", looks="internal", client="10.1.2.3")
+    found = journal.found()
+    assert found.suggestions == []
+    assert "which people use as well" in found.notes[0]

@@ -1,0 +1,67 @@
+"""What was asked wrongly of an incident report, and what was probably meant."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from smtpguard.incidents.query import IncidentQuery
+from smtpguard.incidents.unknownnames import UnknownNames, unknown_names
+
+POLICY = b"""
+version: 1
+organization: {name: Example AB, domains: ['*.a.example', example.com], languages: [en]}
+groups: {communications: [eva@example.com]}
+approvals: {from: [communications]}
+lists:
+  ramadan-greetings: {addresses: [ramadan@lists.example.com], audience: customers}
+rules:
+  - {id: internal-to-list, when: {recipients.list_addresses: any}, then: hold}
+"""
+
+
+def asked(about: IncidentQuery, policy: bytes = POLICY, **known: tuple[str, ...]) -> UnknownNames:
+    return unknown_names(about, {"policy.yaml": policy}, delimiters="+", **known)
+
+
+def of_senders(*senders: str, **known: Any) -> dict[str, str]:
+    return {one.word: one.meant for one in asked(IncidentQuery(senders=frozenset(senders)), **known).senders}
+
+
+def test_lists_of_the_policy_and_those_that_messages_touched_are_known() -> None:
+    about = IncidentQuery(lists=frozenset({"ramadan-greetings", "ramadan-greting", "old", "zz"}))
+    found = asked(about, lists=("old",)).lists
+    assert [(one.word, one.meant) for one in found] == [("ramadan-greting", "ramadan-greetings"), ("zz", "")]
+
+
+@pytest.mark.parametrize(
+    ("sender", "meant"),
+    [
+        ("kale@example.com", "kalle@example.com"),
+        ("KALLE@EXAMPLE.ORG", "kalle@example.com"),
+        ("eva@exampel.com", "eva@example.com"),
+        ("eva", "eva@example.com"),
+        ("<kalle>", "kalle@example.com"),
+        ("new.name", "new.name@example.com"),
+        ("eva@example.com", ""),  # she has written nothing
+        ("two words", ""),
+        ("", ""),
+        ("post.office@elsewhere.test", ""),
+        ("new.name@exmaple.com", "new.name@example.com"),
+        ("new.name@example.com", ""),
+    ],
+)
+def test_a_sender_from_whom_nothing_came(sender: str, meant: str) -> None:
+    assert of_senders(sender, writers=("kalle@example.com",)) == {sender: meant}
+
+
+def test_who_wrote_is_nobody_to_be_guessed_at() -> None:
+    assert of_senders("Kalle@Example.com", writers=("kalle@example.com",)) == {}
+
+
+def test_a_policy_that_this_version_does_not_read_knows_nothing() -> None:
+    about = IncidentQuery(lists=frozenset({"x"}), senders=frozenset({"eva"}))
+    found = asked(about, b"version: 99\n")
+    assert ([one.meant for one in found.lists], [one.meant for one in found.senders]) == ([""], [""])
+    assert found.bad == {"eva"}

@@ -1,0 +1,141 @@
+"""Search terms of messages: in the index, and in entries not yet indexed; with names, until they are erased."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import func, select
+
+from smtpguard.database.schema import term
+from smtpguard.journal import searchindex
+from smtpguard.journal.event import Event, Kind
+from smtpguard.store.opening import open_store
+from smtpguard.store.retention import Retention
+from smtpguard.store.store import Store
+from tests.store.making import Clock
+
+WHOLE = Retention(content=timedelta(days=30), addresses=timedelta(days=90), journal=timedelta(days=400))
+
+
+def mail(
+    store: Store, id: str, *to: str, subject: str = "Lunch", data: dict[str, Any] | None = None, **more: str
+) -> Event:
+    private = {
+        "reverse_path": ("anna@example.com",), "from": ("anna@example.com",), "recipients": to or ("x@example.org",),
+        "subject": (subject,), **{role: (value,) for role, value in more.items()},
+    }  # fmt: skip
+    return Event(kind=Kind.VERDICT, id=id, at=store.now(), data={"action": "relay", **(data or {})}, private=private)
+
+
+def outcome(store: Store, id: str, *replies: str) -> Event:
+    return Event(kind=Kind.OUTCOME, id=id, at=store.now(), data={"outcome": "relayed", "replies": list(replies)})
+
+
+async def written(store: Store) -> None:
+    while await store.journal.write_terms():
+        pass
+
+
+@pytest.fixture(params=["in the index", "not yet", "half"])
+async def some(store: Store, request: pytest.FixtureRequest) -> Store:
+    await store.journal.record([
+        mail(store, "M1", message_id="<One.1@desk.example>", ident="4bXyz1", data={"client": "192.0.2.7"}),
+        outcome(store, "M1", "250 2.0.0 Ok: queued as 5Ab_cD"),
+    ])  # fmt: skip
+    if request.param == "half":
+        await written(store)
+    await store.journal.record([
+        mail(store, "M2", "Kim@Customer.example", subject="Ramadan-greetings: bacon!", data={"action": "hold", "hold": "M2"}),
+        mail(store, "M3", "kim@customer.example", subject="bacon in private", actor="Bo"),
+        mail(store, "M4", subject="bacon to many", data={"mailing": "A1"}),
+        Event(kind=Kind.RELEASE, id="M2", at=store.now(), data={"outcome": "sent", "recipients": 1},
+              private={"recipients": ("kim@customer.example",), "comment": ("250 2.6.0 queued as 77Fe0a",)}),
+    ])  # fmt: skip
+    if request.param == "in the index":
+        await written(store)
+    return store
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        ("<one.1@desk.example>", ["M1"]), ("One.1@desk.example", ["M1"]), ("4bxyz1", ["M1"]), ("5AB_CD", ["M1"]), ("192.0.2.7", ["M1"]),
+        ("kim@customer.example", ["M3", "M2"]), ("anna@example.com", ["M4", "M3", "M2", "M1"]), ("bo", ["M3"]), ("77Fe0a", ["M2"]),
+        ("bacon", ["M4", "M2"]), ("Ramadan greetings", ["M2"]), ("ramadan-greetings:", ["M2"]), ("bacon kim@customer.example", ["M2"]),
+        ("private", []), ("lunch", []), ("example.com", []), ("anna", []), ("2.0.0", []), ("", []), ("<>", []), ("M1", []),
+    ],
+)  # fmt: skip
+async def test_found_by_what_people_have(some: Store, text: str, ids: list[str]) -> None:
+    assert await some.journal.find(text.split(), 10) == ids
+
+
+async def test_the_newest_so_many(some: Store) -> None:
+    assert await some.journal.find(["anna@example.com"], 2) == ["M4", "M3"]
+
+
+async def test_words_are_written_once_whoever_writes_them(store: Store, url: str, tmp_path: Path, clock: Clock) -> None:
+    await store.journal.record([mail(store, f"M{n}", f"x{n}@example.org") for n in range(3 * searchindex.SLICE)])
+    assert await store.journal.write_terms() is True
+    await written(store)
+    count = select(func.count()).select_from(term)
+    before = await store.ask(lambda c: c.execute(count).scalar_one())
+    assert before == 3 * searchindex.SLICE * 2
+    assert await store.journal.write_terms() is False
+    assert await store.journal.find(["x700@example.org"], 10) == ["M700"]
+
+
+async def test_with_the_names_they_go(store: Store, clock: Clock) -> None:
+    await store.journal.record(
+        [mail(store, f"M{n}", message_id=f"<{n}@desk.example>") for n in range(searchindex.STRETCH + 100)]
+    )
+    await written(store)
+    clock.go(days=60)
+    await store.journal.record([mail(store, "NEW", message_id="<new@desk.example>")])
+    await written(store)
+    clock.go(days=40)
+    while (await store.retain(WHOLE)).more:
+        pass
+    assert await store.journal.find(["7@desk.example"], 10) == []
+    assert await store.journal.find([f"{searchindex.STRETCH + 50}@desk.example"], 10) == [], (
+        "of a stretch that has some left"
+    )
+    assert await store.journal.find(["new@desk.example"], 10) == ["NEW"]
+    lowest = await store.ask(lambda c: c.execute(select(func.min(term.c.stretch))).scalar_one())
+    assert lowest == 1
+
+
+async def test_another_secret_writes_them_anew(url: str, tmp_path: Path, clock: Clock) -> None:
+    def opened(secret: bytes, **more: Any) -> Any:
+        return open_store(url, secret=secret, state_dir=tmp_path, clock=clock, **more)
+
+    async with opened(b"1" * 32, migrate=True) as store:
+        await store.journal.record([mail(store, "M1", message_id="<1@desk.example>")])
+        await written(store)
+    async with opened(b"2" * 32, renewing=True) as store:
+        await store.renew(Event(kind=Kind.SECRET, id="S", at=clock.now()))
+    async with opened(b"2" * 32) as store:
+        assert await store.journal.find(["1@desk.example"], 10) == ["M1"], "looked through"
+        await written(store)
+        assert await store.journal.find(["1@desk.example"], 10) == ["M1"]
+
+
+@given(st.lists(st.text(max_size=40), max_size=4))
+def test_any_words_of_a_relay(replies: list[str]) -> None:
+    assert all(isinstance(word, str) for word in searchindex.queue_ids(replies))
+
+
+@pytest.mark.parametrize(
+    ("reply", "ids"),
+    [
+        ("250 2.0.0 Ok: queued as 4bXyz1", ["4bXyz1"]), ("250 OK id=1tFGhJ-000abc-2X", ["1tFGhJ-000abc-2X"]),
+        ("250 2.0.0 4AN9xYzq012345 Message accepted for delivery", ["4AN9xYzq012345"]),
+        ("250 2.0.0 In the queue of mx.example.com as 4bXyz1", ["4bXyz1"]), ("550 5.7.1 no", []), ("250 Ok", []),
+    ],
+)  # fmt: skip
+def test_what_the_relay_calls_it(reply: str, ids: list[str]) -> None:
+    assert searchindex.queue_ids([reply]) == ids

@@ -1,0 +1,217 @@
+"""What operations watch, on both engines: right, bounded, along indexes, and without a name of anybody."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection
+from sqlalchemy import event as listening
+
+from smtpguard.holds.model import Change, State
+from smtpguard.journal import columns
+from smtpguard.journal.event import Event, Kind
+from smtpguard.observe import figures
+from smtpguard.observe.figures import Waiting
+from smtpguard.observe.metrics.tally import Held
+from smtpguard.policy.freezing import Selector
+from smtpguard.store.store import Store
+from tests.store.making import POLICY, T0, Clock, a_freeze, a_hold, event, held, holds, item, notice, relays, release
+
+NEAR = timedelta(hours=2)
+SETTLED = timedelta(minutes=15)
+
+
+async def look(store: Store) -> Waiting:
+    now = store.now()
+    return await store.ask(lambda c: figures.look(c, now, near=NEAR, settled_within=SETTLED))
+
+
+async def news(store: Store, after: int = 0, limit: int = 1000) -> tuple[list[Event], int]:
+    found, last = await store.ask(lambda c: figures.news(c, after, limit))
+    return list(found), last
+
+
+async def test_nothing_waits(store: Store) -> None:
+    assert await look(store) == Waiting(
+        entries=1, policy_sha256=POLICY, kept_bytes=0, freezes=(), holds=0, held_at=None, near=0, overdue=0,
+        due=0, due_at=None, later=0, relaying=0, unsettled=0,
+    )  # fmt: skip
+
+
+async def test_holds_that_wait_for_people_and_their_deadlines(store: Store, clock: Clock) -> None:
+    await held(store, "H1", expires_at=T0 + timedelta(hours=10))
+    clock.go(hours=1)
+    await held(store, "H2", at=clock.now(), to=("d@list.example",), expires_at=T0 + timedelta(hours=2))
+    await held(store, "H3", at=clock.now(), to=("e@list.example",))
+    copy = a_hold("H4", at=clock.now(), to=("f@list.example",), lead="H1", expires_at=T0 + timedelta(hours=2))
+    await store.admit(item("H4"), holds(copy))
+    await store.holds.change("H3", lambda h: Change(hold=replace(h, state=State.REJECTED)))
+    found = await look(store)
+    assert (found.holds, found.held_at, found.near, found.overdue) == (2, T0, 1, 0), "a copy goes with its lead"
+    assert found.kept_bytes > 0
+    clock.go(hours=1)
+    found = await look(store)
+    assert (found.holds, found.near, found.overdue) == (2, 1, 1)
+    clock.go(hours=6)
+    found = await look(store)
+    assert (found.holds, found.near, found.overdue) == (2, 2, 1)
+
+
+async def test_posts_of_which_people_are_asked(store: Store, clock: Clock) -> None:
+    await held(store, "H1")
+    await held(store, "H2", to=("d@list.example",))
+    assert (await look(store)).asked == 0
+    await store.holds.change("H2", lambda h: Change(hold=replace(h, state=State.IN_DOUBT, asked_at=clock.now())))
+    assert (await look(store)).asked == len(await store.holds.asked()) == 1
+
+
+async def test_the_outbox_what_could_be_sent_and_what_has_time(store: Store, clock: Clock) -> None:
+    await held(store, "H1", notice("N1", "H1"), release("H1"))
+    await store.journal.record([], [notice("N2"), replace(notice("N3"), not_before=T0 + timedelta(hours=1))])
+    found = await look(store)
+    assert (found.due, found.due_at, found.later) == (2, T0, 1), "the release waits for its approval"
+    clock.go(minutes=5)
+    await store.holds.change("H1", lambda h: Change(hold=replace(h, state=State.APPROVED)))
+    assert (await look(store)).due == 3
+    leased = await store.outbox.lease("me", 2, 60)
+    assert len(leased) == 2
+    assert (await look(store)).due == 1, "somebody is at work on the others"
+    clock.go(minutes=2)
+    found = await look(store)
+    assert (found.due, found.due_at) == (3, T0), "their leases have lapsed"
+    await store.gate.freeze(a_freeze(selector=Selector.LIST, value="ramadan-greetings"), event(Kind.FREEZE, "F1"))
+    assert (await look(store)).due == 2, "what a freeze stops is meant to wait"
+    await store.gate.thaw("F1", event(Kind.THAW, "F1"))
+    assert (await look(store)).due == 3
+
+
+async def test_an_approval_that_should_have_taken_effect(store: Store, clock: Clock) -> None:
+    await held(store, "H1")
+    due = clock.now() + timedelta(minutes=1)
+    await store.holds.change("H1", lambda h: Change(hold=replace(h, release_at=due)))
+    assert ((await look(store)).due, (await look(store)).holds) == (0, 1)
+    clock.go(minutes=2)
+    found = await look(store)
+    assert (found.due, found.due_at) == (1, due)
+    await store.gate.freeze(a_freeze(), event(Kind.FREEZE, "F1"))
+    assert (await look(store)).due == 0
+
+
+async def test_the_notices_of_a_void_hold_are_not_waited_for(store: Store) -> None:
+    await held(store, "H1", notice("N1", "H1"))
+    await store.holds.change("H1", lambda h: Change(hold=replace(h, state=State.VOID)))
+    found = await look(store)
+    assert (found.due, found.due_at, found.holds) == (0, None, 0)
+
+
+async def test_verdicts_whose_outcome_is_not_known(store: Store, clock: Clock) -> None:
+    for id in ("T1", "T2", "T3"):
+        await store.admit(item(id), relays(id))
+    store.journal.note(event(Kind.OUTCOME, "T1", outcome="relayed"))
+    await store.journal.record([event(Kind.IN_DOUBT, "T2")])
+    assert ((found := await look(store)).relaying, found.unsettled) == (1, 0)
+    clock.go(minutes=16)
+    assert ((found := await look(store)).relaying, found.unsettled) == (1, 1)
+
+
+async def test_freezes_that_stand(store: Store, clock: Clock) -> None:
+    await store.gate.freeze(a_freeze("F1"), event(Kind.FREEZE, "F1"))
+    await store.gate.freeze(
+        a_freeze("F2", Selector.SENDER, "anna@example.com", until=T0 + timedelta(hours=1)), event(Kind.FREEZE, "F2")
+    )
+    assert [f.freeze_id for f in (await look(store)).freezes] == ["F1", "F2"]
+    clock.go(hours=1)
+    assert [f.freeze_id for f in (await look(store)).freezes] == ["F1"], "over, though nobody has lifted it yet"
+    await store.gate.thaw("F1", event(Kind.THAW, "F1"))
+    assert (await look(store)).freezes == ()
+
+
+async def test_all_is_counted_to_a_bound(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "MOST", 2)
+    for n in range(3):
+        await held(store, f"H{n}", notice(f"N{n}", f"H{n}"), to=(f"c{n}@list.example",))
+        await store.admit(item(f"T{n}"), relays(f"T{n}"))
+    await store.journal.record([], [replace(notice(f"L{n}"), not_before=T0 + timedelta(hours=1)) for n in range(3)])
+    found = await look(store)
+    assert (found.holds, found.due, found.later, found.relaying) == (2, 2, 2, 2)
+
+
+async def test_of_holds_only_those_that_have_waited_longest_are_read(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(figures, "LONGEST_WAITING", 2)
+    for n in range(3):
+        await held(store, f"H{n}", at=T0 + timedelta(seconds=n), to=(f"c{n}@list.example",),
+                   expires_at=T0 + timedelta(hours=1))  # fmt: skip
+    found = await look(store)
+    assert (found.holds, found.near) == (3, 2)
+
+
+async def test_what_is_new_in_order_a_page_at_a_time_and_without_names(store: Store) -> None:
+    await store.journal.record([event(Kind.VOTE, f"H{n}", choice="approve") for n in range(5)])
+    first, last = await news(store, 1, 3)
+    rest, end = await news(store, last, 3)
+    assert [e.id for e in (*first, *rest)] == [f"H{n}" for n in range(5)]
+    assert (last, end) == (4, 6)
+    assert await news(store, end) == ([], end)
+    assert first[0] == Event(kind=Kind.VOTE, id="H0", at=T0, data={"choice": "approve"})
+    assert "anna" not in repr(first + rest)
+
+
+async def test_an_entry_of_a_kind_that_is_not_known_yet_is_passed_over(store: Store) -> None:
+    row = (2, 0, "levitated", "H1", '{"data":{},"private":{}}', b"", b"", *columns.NONE)
+    await store.write(lambda b: b.rows("entry").append(row))
+    assert (await news(store, 1))[1] == 2
+    assert (await news(store, 1))[0] == []
+
+
+async def test_what_held_a_message_that_is_decided_on(store: Store, clock: Clock) -> None:
+    verdict = partial(event, Kind.VERDICT, action="hold")
+    await store.journal.record([
+        verdict("H1", rules=["busy"]), verdict("H1", rules=["other"], retry=True), verdict("H2", rules=["busy"]),
+        event(Kind.VERDICT, "H3", action="relay", rules=[]), verdict("H4"), event(Kind.VOTE, "H1"),
+    ])  # fmt: skip
+    ends = [event(Kind.APPROVED, id) for id in ("H1", "H3", "H4", "H9")]
+    ends.append(replace(event(Kind.APPROVED, "H2"), data={"with": "H1"}))
+    found = await store.ask(lambda c: figures.held(c, ends))
+    assert found == {"H1": Held(T0, ("busy",))}
+    assert await store.ask(lambda c: figures.held(c, [])) == {}
+
+
+async def test_a_body_that_only_python_reads(store: Store) -> None:
+    """A lone surrogate, as some client wrote it."""
+    await store.journal.record([event(Kind.VOTE, "H1", word="\udcff")])
+    ((found,), _) = await news(store, 1)
+    assert found.data == {"word": "\udcff"}
+
+
+async def test_every_query_goes_along_an_index_and_names_nobody(store: Store) -> None:
+    """However large the journal: the tables that grow are not walked through."""
+    statements: list[tuple[str, Any]] = []
+
+    def asked(connection: Connection) -> list[str]:
+        def noted(_: Connection, __: Any, sql: str, values: Any, *___: Any) -> None:
+            statements.append((sql, values))
+
+        listening.listen(connection, "before_cursor_execute", noted)
+        figures.look(connection, T0, near=NEAR, settled_within=SETTLED)
+        figures.news(connection, 0, 10)
+        figures.held(connection, [event(Kind.APPROVED, "H1")])
+        listening.remove(connection, "before_cursor_execute", noted)
+        sqlite = connection.dialect.name == "sqlite"
+        if not sqlite:  # which reads a table whole because it is little
+            connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+        explain = f"EXPLAIN {'QUERY PLAN ' * sqlite}"
+        return [str(connection.exec_driver_sql(explain + sql, values).all()) for sql, values in statements]
+
+    plans = await store.ask(asked)
+    assert len(plans) == 13
+    assert [
+        plan for plan in plans if re.search(r"(SCAN|Seq Scan on) (entry|hold|outbox|delivery)\b(?! USING)", plan)
+    ] == []
+    assert [sql for sql, _ in statements if re.search(r"\bclear\b", sql)] == []

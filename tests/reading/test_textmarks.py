@@ -1,0 +1,27 @@
+"""The words around a match, as evidence for people: whole words, exactly as in the text."""
+
+from __future__ import annotations
+
+import pytest
+
+from smtpguard.reading.textmarks import _phrases
+
+
+@pytest.mark.parametrize(
+    ("text", "evidence"),
+    [
+        ("Bacon och Sprit funkar för mig. Ses vi på mötet\nimorgon? Klicka här för att se", 'Sprit funkar för mig. Ses vi på mötet imorgon? Klicka här för"'),
+        ("KLICKA HÄR för att Avregistrera dig", '"KLICKA HÄR för att Avregistrera dig"'),
+    ],
+)  # fmt: skip
+def test_evidence_is_cut_between_words_and_keeps_their_spelling(text: str, evidence: str) -> None:
+    assert any(found.endswith(evidence) for _, found in _phrases(text)), dict(_phrases(text))
+
+
+def test_in_any_length_of_text_evidence_is_whole_words_of_it() -> None:
+    words = "Vi Träffas på Mötet imorgon och pratar om Budgeten. Klicka Här för att Avregistrera dig, Åsa."
+    for n in range(40):
+        text = f"{'x' * n} {words} {'y' * (40 - n)} Slut"
+        for _, found in _phrases(text):
+            shown = found.partition(': "')[2].removesuffix('"')
+            assert f" {shown} " in f" {text} ", found
