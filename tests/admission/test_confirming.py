@@ -205,7 +205,7 @@ async def test_what_comes_later_of_a_confirmed_mailing_passes_until_another_rule
 
 
 async def test_a_writers_word_is_no_approval(home: House) -> None:
-    """Another rule holds an unapproved mailing from thirty people on, and a confirmation is no approval."""
+    """A confirmation is no approval: another rule holds the unapproved mailing from thirty people on."""
     await put(home, RULES.replace(">= 5", ">= 28"))
     done = [await send(home, reader) for reader in READERS[:28]]
     assert isinstance(done[-1], Held)
@@ -309,7 +309,7 @@ async def test_the_policy_says_how_long(home: House) -> None:
 
 
 async def test_a_person_is_asked_three_times_in_a_week(home: House) -> None:
-    """The Message-ID makes no difference; all copies of a mailing are one question."""
+    """A writer is asked about three mailings in a week, whatever their Message-IDs; the copies of one count once."""
     for n in range(3):
         hold = await asked(home, X_Mailing=f"m{n}", body=f"{n}", Message_ID="<same@a>")
         assert hold.asks_writer, n

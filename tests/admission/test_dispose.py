@@ -154,7 +154,7 @@ async def test_a_policy_that_moves_before_the_last_dot_recalls(home: House) -> N
 
 
 async def test_the_record_says_by_whom_and_how_it_came(home: House) -> None:
-    """The chain has digests, listener, TLS and duration only; names are in the erasable part."""
+    """The journal entry has the session: digests, listener, TLS and duration in the chain, names in the erasable part."""
     session = {"listener": "inside", "peer": "127.0.0.1", "ident": "4bXyz", "tls": True, "auth_user": "anna"}
     transaction = home.transaction("x@example.org", session=session, Message_ID="<1@desk.example>")
     way = Way()

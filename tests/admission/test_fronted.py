@@ -127,7 +127,7 @@ async def test_a_sender_of_whom_anybody_is_counted_is_the_admissions(tmp_path: P
 
 
 async def test_a_freeze_just_before_the_dot_recalls_it(fronted: House) -> None:
-    """Its generation is read again before the dot, however recently the gate was read."""
+    """The fence reads the gate's generation again, however recently the gate was read, and recalls the message."""
     way = Way(before_dot=lambda: fronted.freeze(seen=False))
     transaction = fronted.transaction("x@example.org")
     done = await fronted.intake()(transaction, way)
@@ -187,7 +187,7 @@ async def entries(home: House) -> dict[str, list[tuple[str, str, Any]]]:
 
 @pytest.mark.parametrize("seed", range(12))
 async def test_the_entries_are_the_admissions(tmp_path: Path, seed: int) -> None:
-    """Compared for random policies, messages, freezes and decisions."""
+    """With a front the entries equal those of the admission, for random policies, messages, freezes and decisions."""
     chance = random.Random(seed)
     policy = sample() if seed % 3 == 0 else drawn_policies(chance)[0]
     for name in ("first", "second"):

@@ -71,7 +71,7 @@ async def test_all_of_it_is_held_where_nobody_is_left(home: House) -> None:
 
 @pytest.mark.parametrize("to", [TO, MEMBERS[:25]], ids=["with colleagues", "without"])
 async def test_what_is_decided_is_told_of_the_part_that_was_held(home: House, to: Sequence[str]) -> None:
-    """The colleagues have their copies, so notices about a part do not say that nothing was sent."""
+    """Notices about a part say that it is a part: the colleagues have their copies."""
     done = await home.intake()(home.transaction(*to, To=", ".join(to)), Way())
     assert isinstance(done, Held)
     hold = await home.store.holds.find(done.hold_id)

@@ -131,7 +131,7 @@ async def test_what_is_not_as_usual(home: House, closings: Closings, name: str, 
 
 
 async def test_what_a_text_says_is_kept_only_of_mail_that_touches_a_list_or_is_counted(home: House) -> None:
-    """Topics of a private letter are not journalled."""
+    """Topics of a private letter are not journalled, those of mail to a customer are."""
     home.in_force = home.build(documents(policy := sample() | {"rules": [LOOKING]}))
     await home.put(documents(policy))
     for n, to in enumerate(("peter@partner.example", MEMBERS[0])):
@@ -155,7 +155,7 @@ async def test_what_nobody_read_says_so(home: House) -> None:
 
 
 async def test_what_was_known_is_erased_with_the_addresses(home: House) -> None:
-    """The chain itself keeps only counts and lists."""
+    """Facts are erased with the addresses; the chain keeps counts and lists only."""
     transaction = home.transaction(*MEMBERS[:2], id="T1", X_Labels="For-Anna-Only", X_Topics="pork")
     await home.intake()(transaction, Way())
     entry, clear = await entry_of(home, "T1")

@@ -216,7 +216,7 @@ async def test_what_is_in_doubt_is_seen_by_the_next_of_the_same(store: Store) ->
 
 
 async def test_what_has_no_outcome_may_have_been_sent(store: Store) -> None:
-    """The process may have died right after the final dot, and the client retries at once."""
+    """A message without an outcome counts as in doubt: its process may have died right after the final dot."""
     doubts: list[bool] = []
 
     def step(live: Seen) -> Admission:

@@ -141,8 +141,8 @@ async def test_whom_a_split_reply_reaches_is_counted_over_its_transactions(home:
 
 
 async def test_programs_that_lose_references_are_known_by_other_names(home: House) -> None:
-    """Two keep References, two have only Outlook's conversation number, one refers to the last message, and all have
-    the subject."""
+    """Replies belong to one conversation by References, by Outlook's conversation number, by In-Reply-To, or by the
+    subject."""
     subject = {"Subject": "Re: Who has taken my lunch?"}
     for more in (
         {"References": ROOT},

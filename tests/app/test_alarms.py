@@ -158,7 +158,7 @@ async def test_one_of_two_ways_is_enough(here: Here) -> None:
 
 
 async def test_a_contact_that_is_a_telephone_gets_no_mail(here: Here, caplog: pytest.LogCaptureFixture) -> None:
-    """The log has the alarm."""
+    """If the contact is a telephone number, no mail is sent, and the alarm is logged."""
     assert await here.tell(here.settings(contact="+46 8 123 456"))
     assert here.guarded.messages == here.other.messages == []
     assert "alarm frozen: All mail has been frozen" in caplog.text
@@ -219,7 +219,7 @@ def test_answers_of_the_last_minutes_by_counters_that_begin_anew() -> None:
 
 
 def test_the_share_of_4xx_has_what_was_turned_away_without_a_verdict() -> None:
-    """Each message counts once. Answers of the guard are not counted again, and failures of the client or a recipient
+    """Each message counts once: answers of the guard are not counted again, and failures of the client or a recipient
     do not count."""
     turned = Turned()
 
@@ -269,7 +269,7 @@ async def test_the_folder_remembers_over_processes(tmp_path: Path) -> None:
 
 
 async def test_who_only_looks_leaves_nothing_in_the_folder(tmp_path: Path) -> None:
-    """A file that root creates while it reads would be unreadable for the service."""
+    """Reading the memory creates no file: one of root's would be unreadable for the service."""
     assert await FileMemory(tmp_path).known() == {}
     assert await asyncio.to_thread(lambda: list(tmp_path.iterdir())) == []
 

@@ -57,7 +57,7 @@ async def test_what_was_done_while_nobody_told_is_told_later_and_in_order(tmp_pa
 async def test_what_the_processes_tell_themselves_is_not_told_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each kind is logged either by the process in which it happens or by the follower, never by both."""
+    """Each kind of event is logged by the process in which it happens or by the follower, never by both."""
     async with house(tmp_path) as home:
         itself, of_the_journal = list[Event](), list[Event]()
         log = EventLog(itself.append)

@@ -60,7 +60,7 @@ def test_of_before_listeners_were_written_down_a_trusted_mta_may_have_told(story
 
 
 def test_a_schema_of_before_is_read_as_well(story: Path) -> None:
-    """The check runs before an upgrade, when the schema is still the old one."""
+    """A store with an older schema is read too, since the check runs before an upgrade."""
     with sqlite3.connect(next(story.rglob("*.db"))) as database:
         database.execute("UPDATE alembic_version SET version_num = '0007'")
     assert len(told(story, "listen: {smtp: [{address: 192.0.2.5, port: 25, name: inside, clients: [127.0.0.1]}]}")) == 4

@@ -108,7 +108,7 @@ async def test_the_policy_page_says_that_the_file_is_another_one(tmp_path: Path)
 
 
 async def test_pages_under_a_policy_that_cannot_be_read(tmp_path: Path) -> None:
-    """The pages of decisions say why they are empty; signing in, the own account and freezing work."""
+    """Pages of decisions answer 503 and say why; signing in, the own account and freezing work."""
     settings = installed(tmp_path)
     await prepared(settings)
     async with opened(settings) as (store, _):

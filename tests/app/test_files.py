@@ -37,7 +37,7 @@ def test_a_state_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_what_root_makes_first_belongs_to_the_guard(tmp_path: Path) -> None:
-    """An administrator may sync lists as root before the first start."""
+    """Files that root creates before the first start get the folder's owner, such as indexes of a sync."""
     given = settings(tmp_path, "")
     given.state.mkdir()
     os.chown(given.state, 12345, 12346)

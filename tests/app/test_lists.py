@@ -62,7 +62,8 @@ async def test_a_list_that_changed_between_two_messages_in_a_report(
     store: Store,  # noqa: F811
     clock: Clock,  # noqa: F811
 ) -> None:
-    """To the list before and after a change, and then to two single people, of whom one is on the list now."""
+    """A report counts people over two versions of a list. Of single people after that, only members of the current
+    version are known as counted."""
     digester = Digester(KEY)
     people = [f"p{n}@kund.se" for n in range(100)]
     sizes: dict[str, int] = {}

@@ -124,7 +124,7 @@ async def test_a_directory_that_is_away_counts_for_a_day_and_the_quorum_never_sh
 
 
 async def test_another_directory_is_another_answer(tmp_path: Path) -> None:
-    """The former directory's answer stops counting before the new one answers."""
+    """After a change of the directory, the former's answer stops counting before the new one answers."""
     directory = Directory((STENS,))
     async with asking(tmp_path, directory) as (home, memberships):
         await memberships.step()

@@ -155,7 +155,7 @@ async def test_a_database_server_that_is_away(tmp_path: Path) -> None:
 
 
 async def test_while_a_look_hangs_every_scrape_is_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scrapes start no look, however many they are."""
+    """Scrapes are answered while a look hangs, and start no look."""
     looks = 0
 
     async def hang(*_: object) -> None:
@@ -286,7 +286,7 @@ async def test_whether_it_lives_and_is_ready(settings: Settings) -> None:
         async def ready() -> str:
             return (await ask(settings, get("/readyz")))[0]
 
-        while "200" not in await ready():  # noqa: ASYNC110 - whatever looks tells nobody
+        while "200" not in await ready():  # noqa: ASYNC110 - no event reports a look
             await asyncio.sleep(0.05)
         assert (await ask(settings, get("/readyz")))[2] == "ok\n"
         part.told({"found": {"relay": [1.0, 0]}, "ready": {"proxy": 0, "metrics": 1}})

@@ -268,7 +268,7 @@ async def test_another_policy_is_followed(here: Here) -> None:
 
 
 async def test_how_far_each_webhook_is_behind(tmp_path: Path) -> None:
-    """Only of webhooks in the settings: one that was removed must raise no alarm."""
+    """The lag is given for webhooks in the settings only: one that was removed must raise no alarm."""
     webhooks = '[{url: "https://chat.example.com/secret", name: chat, secret_file: s, events: [freeze.set]}]'
     async with installation(tmp_path, webhooks) as here:
         cursors = Cursors(here.store)

@@ -32,7 +32,7 @@ async def away(home: House, *, until: date) -> None:
 
 async def becomes(so: Callable[[], bool]) -> None:
     async with asyncio.timeout(300):
-        while not so():  # noqa: ASYNC110 - what is waited for is another task's
+        while not so():  # noqa: ASYNC110 - another task changes it
             await asyncio.sleep(0.01)
 
 

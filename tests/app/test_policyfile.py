@@ -80,5 +80,5 @@ def test_a_policy_beside_the_products_files_has_them_for_its_own(settings: Setti
 
 @pytest.mark.parametrize("file", sorted((shipped() / "vocabularies").glob("*.yaml")), ids=lambda file: file.stem)
 def test_each_term_of_the_product_can_be_found(file: Path) -> None:
-    """A check of a policy does not test the product's terms again."""
+    """No term of the product's vocabularies is unreachable; ``check`` does not test these again."""
     assert list(never_found(file.stem, load_yaml(file))) == []

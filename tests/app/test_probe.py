@@ -211,8 +211,7 @@ async def test_a_list_server_that_hears_everybody(tmp_path: Path, monkeypatch: p
 
 
 async def test_a_name_that_the_relay_gives_itself_is_proposed(tmp_path: Path) -> None:
-    """Names come from the greeting and the answer to EHLO. The relay is asked whether it takes mail to a list's local
-    part there."""
+    """Names in the greeting and the answer to EHLO are proposed, if the relay takes mail to a list's local part there."""
     async with ScriptedRelay() as relay:
         relay.on(CONNECT, "220 mx1.example.net ESMTP")
         relay.on("EHLO", "250 Relay.Example.")

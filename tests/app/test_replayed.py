@@ -142,7 +142,7 @@ async def test_a_text_that_nobody_had_to_read_is_what_it_hangs_on(tmp_path: Path
 
 
 async def test_a_rule_that_stands_unchanged_was_asked_then(tmp_path: Path) -> None:
-    """A rule with the same condition has its answer then, whatever its id and mode, and without the text."""
+    """A condition that a rule had then has a certain answer, whatever the rule's id and mode, and without the text."""
     observing = {**OF_COLLEAGUES, "mode": "observe"}
     thought = await one(tmp_path, policy(observing), policy({**OF_COLLEAGUES, "id": "other"}), OUTSIDER)
     assert thought.actions == {Action.HOLD}
@@ -157,7 +157,7 @@ async def test_what_was_left_unasked_beside_a_stricter_rule_is_not_known(tmp_pat
 
 
 async def test_what_the_guard_itself_did_not_know_holds_as_it_would_have(tmp_path: Path) -> None:
-    """The list was stale: unknown facts take effect in the replay as they did then."""
+    """With a list that was stale then, the unknown fact takes effect in the replay too."""
     customers = {"id": "customers", "when": {"recipients.customers": "any"}, **HOLD}
     thought = await one(tmp_path, policy(), policy(customers), OUTSIDER, days=14)
     assert thought.actions == {Action.HOLD}

@@ -79,7 +79,7 @@ R, H = {Action.RELAY}, {Action.HOLD}
 
 
 async def test_who_is_a_customer_may_be_another_question(home: House) -> None:
-    """Whether colleagues on a list are customers changes the counts, so nothing that depends on them is certain."""
+    """If another policy counts customers otherwise, counts in the journal are uncertain."""
     await sent(home, "m1")
     after = policy(many(1))
     assert actions(await compared(home, after)) == [(R, H)]
@@ -96,7 +96,7 @@ async def test_each_message_before_both(home: House) -> None:
 
 
 async def test_what_another_policy_decided_is_thought_over_by_both(home: House) -> None:
-    """The policy changed within the week, so both policies decide on messages that neither decided then."""
+    """If the policy changed within the time, both policies are replayed for messages that neither decided."""
     reach: Plain = {"id": "reach", "when": {"recipients.reach": "any"}, "then": "hold"}
     await sent(home, "T1")
     await home.put(documents(policy(reach)))
@@ -134,7 +134,7 @@ async def test_a_policy_of_then_that_this_version_does_not_read(home: House) -> 
 
 
 async def test_of_an_entry_of_an_earlier_version_what_it_tells_is_certain(home: House) -> None:
-    """Its ``data`` had only unusual facts, and a count only if a rule asked for it."""
+    """The facts and counts of an earlier version's entry are certain, and the others unknown."""
     before = policy(many(30))
     await home.put(documents(before))
     await home.follow()

@@ -39,7 +39,7 @@ async def news(
 
 @pytest.mark.parametrize("origin", ["", "{clients: [127.0.0.5]}", "{clients: [127.0.0.9]}", "{dkim: news.example.com}"])
 async def test_a_tool_that_nothing_declares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, origin: str) -> None:
-    """A stream whose origin may fit covers it. The journal has no signatures, so any DKIM origin may."""
+    """A tool is reported unless a declared stream may cover it. The journal has no signatures, so any DKIM origin may."""
     stream = f"streams:\n  news: {{from: news@example.com, origin: {origin}}}\n" if origin else "streams:\n"
     async with whole(tmp_path, monkeypatch, text=FRESH.replace("streams:\n", stream, 1)) as guard:
         await news(guard, "news@example.com", READERS[:19], source="127.0.0.5")

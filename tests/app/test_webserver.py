@@ -96,7 +96,7 @@ async def test_no_connection_lasts_longer_than_it_may(said: bytes) -> None:
             client.sendall(said)
             client.settimeout(120)
             async with asyncio.timeout(120):
-                while not server.server_state.connections:  # noqa: ASYNC110 - the server tells nobody
+                while not server.server_state.connections:  # noqa: ASYNC110 - the server reports no connections
                     await asyncio.sleep(0)
                 while server.server_state.connections:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)

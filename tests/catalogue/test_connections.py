@@ -41,7 +41,7 @@ async def others_are_served(world: Proxied) -> None:
 
 
 async def test_a_thousand_sockets_at_an_octet_every_ten_seconds(tmp_path: Path) -> None:
-    """Half of the clients are in the middle of a command, half of the content: each gets 421 by its deadline."""
+    """Clients in the middle of a command or of content get 421 by the deadline, and others are served."""
     limits = Limits(connections=TRICKLERS + 50, connections_per_client=TRICKLERS + 50, transaction_seconds=500)
     async with proxied(tmp_path, relay=ScriptedRelay(), limits=limits, target={"connections": 20}) as world:
         sending: list[Client] = []
@@ -69,7 +69,7 @@ async def test_a_thousand_sockets_at_an_octet_every_ten_seconds(tmp_path: Path) 
 
 
 def test_two_thousand_idle_connections(tmp_path: Path) -> None:
-    """Through supervisor and part: their memory is bounded, and freed."""
+    """Idle connections through supervisor and part need bounded memory, which is freed."""
     settings = {"limits": f"{{connections: {IDLE + 100}, per_client: {IDLE + 100}}}"}
     with machine(tmp_path, only=["proxy"], settings=settings) as (guard, _), contextlib.ExitStack() as undo:
         pids = (guard.pid, *guard.parts("proxy"))
@@ -89,7 +89,7 @@ def test_two_thousand_idle_connections(tmp_path: Path) -> None:
 
 
 def test_two_thousand_clients_of_mtas(tmp_path: Path) -> None:
-    """Milter clients, half over TCP and half over a Unix socket, each idle after RCPT."""
+    """Idle milter connections after RCPT need bounded memory, half over TCP and half over a Unix socket."""
     settings = {"limits": f"{{connections: {IDLE + 100}}}"}
     guard = MilterGuard(tmp_path, relay_port=9, unix=tmp_path / "m.sock", workers=1, settings=settings)
     with guard, contextlib.ExitStack() as undo:

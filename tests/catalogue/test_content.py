@@ -43,7 +43,7 @@ def rules(hold: Hold) -> set[str]:
 
 
 async def test_the_campaign_itself_passes(guard: Whole) -> None:
-    """Without this the tests below prove nothing."""
+    """The list's own campaign passes; otherwise the tests below would prove nothing."""
     await guard.passes(campaign("We wish you a blessed month.\r\n"), sender="bounces@campaigns.example.com")
 
 
@@ -188,8 +188,8 @@ TWICE = {
 @pytest.mark.parametrize("name", TWICE)
 @pytest.mark.parametrize("first", [0, 1])
 async def test_fields_that_stand_twice_are_held(guard: Whole, name: str, first: int) -> None:
-    """Readers differ in which field they show. If From is ambiguous, the sender is no writer, or the message is
-    unreadable."""
+    """Mail with a repeated field is held, since readers differ in which one they show: the sender counts as no writer,
+    or the message as unreadable."""
     one, other = TWICE[name][first], TWICE[name][1 - first]
     raw = letter(sender=WRITER, subject="Ramadan mubarak!", head=CAMPAIGN, body="Hello" + FOOTER).decode()
     rest = "".join(line for line in raw.splitlines(keepends=True) if not line.startswith(f"{name}: "))
@@ -225,14 +225,15 @@ async def test_a_forged_field_is_never_an_exemption(guard: Whole, name: str, sen
 
 @pytest.mark.parametrize("name", FORGED)
 async def test_who_claims_to_be_the_writer_is_none_without_the_origins_signature(guard: Whole, name: str) -> None:
-    """This holds however much the message looks like the list's mailing."""
+    """A message From the list's writer without the list's signature is held, however much it looks like the list's
+    mailing."""
     head = CAMPAIGN + FORGED[name]
     hold = await guard.held(letter(sender=WRITER, subject="Ramadan mubarak!", head=head, body="Hello" + FOOTER))
     assert "not-a-writer" in rules(hold)
 
 
 async def test_our_own_trace_is_no_pass(guard: Whole) -> None:
-    """The trace of another message proves nothing for this one."""
+    """The trace of another message does not let a message pass."""
     await guard.passes(letter(to="bob@partner.example"), "bob@partner.example")
     trace = guard.relay.messages[0].content.split(b"From: ")[0]
     hold = await guard.held(trace + letter(message_id="<2@example.com>"))
@@ -240,7 +241,7 @@ async def test_our_own_trace_is_no_pass(guard: Whole) -> None:
 
 
 async def test_the_envelope_decides_whatever_to_says(guard: Whole) -> None:
-    """The list is in Bcc only."""
+    """A list in the envelope holds the message, even if it is not in To; a list in To alone does not."""
     hold = await guard.held(letter(to="Lotta <lotta@example.com>"), RAMADAN)
     assert "internal-to-list" in rules(hold)
     await guard.passes(letter(to=RAMADAN, message_id="<2@example.com>"), "bob@partner.example")

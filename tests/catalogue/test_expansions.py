@@ -52,7 +52,7 @@ async def test_an_alias_of_the_lists_own_address(house: Whole) -> None:
 
 
 async def test_the_ordinary_day_goes_on(house: Whole) -> None:
-    """A customer's forwarded mailbox, the team's alias, and a colleague."""
+    """Mail to a customer's forwarded mailbox, the team's alias and a colleague passes."""
     for n, to in enumerate(("amina@example.com", "team@example.com", "ulf@example.com")):
         await house.passes(letter(to=to, message_id=f"<day{n}@example.com>"), to)
 

@@ -113,7 +113,7 @@ async def test_the_monday_after_a_failed_export(guard: Whole, broken: str) -> No
 
 
 async def test_a_cold_start_without_an_index(guard: Whole) -> None:
-    """Membership was never known: ordinary mail passes, possible mailings are held."""
+    """If no index ever existed, ordinary mail passes, and possible mailings are held."""
     index_path(indexes(guard.settings), "ramadan-greetings").unlink()
     await guard.pass_(seconds=5)
     guard.desk._intake._policies.current().registry._shelf.standings.clear()  # as in a new process

@@ -142,7 +142,7 @@ async def test_many_senders_subjects_and_message_ids(guard: Whole) -> None:
 
 
 async def test_many_connections_at_once_and_two_processes(guard: Whole) -> None:
-    """The first to arrive pass, in any order, and exactly as many as the threshold allows."""
+    """With two processes and many connections, exactly as many copies pass as the threshold allows."""
     other = proxy.Proxy(guard.settings)
     await other.start()
     watching = asyncio.create_task(other.serve())
@@ -189,7 +189,7 @@ async def test_disjoint_halves_and_several_in_each_envelope(guard: Whole) -> Non
 
 
 async def test_several_small_lists_are_the_same_sum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every spelling of a list's address counts as that list."""
+    """Copies to several lists, in any spelling of their addresses, are one mailing."""
     few: dict[str, Any] = {"members": MEMBERS[:8], "readers": READERS[:8]}
     async with whole(tmp_path, monkeypatch, text=rules(), **few) as guard:
         aliases = [RAMADAN, RAMADAN.upper(), "ramadan+a@lists.example.com", '"ramadan"@lists.example.com']
@@ -202,7 +202,7 @@ async def test_several_small_lists_are_the_same_sum(tmp_path: Path, monkeypatch:
 async def test_a_word_changed_in_each_copy_lands_in_the_windows_of_sender_and_list(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Texts without common content are no mailing, but they share the sender and the list, whose windows count them."""
+    """Texts without common content are no mailing, but the windows of their sender and of their list count them."""
     many = {"id": "many-of-a-list", "when": {"list.customers": ">= 6 in 1h"}, "then": "hold"}
     busy = {"id": "busy", "when": {"sender.customers": ">= 9 in 1h"}, "then": "hold"}
     async with whole(tmp_path, monkeypatch, text=policy(rules=[many, busy])) as guard:
@@ -248,7 +248,7 @@ ASKING = f"hold: {{approve_at: {APPROVE}}}"
 
 
 async def test_approved_beforehand_it_passes_while_it_is_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message to approve is never relayed. The mailing passes to its list only."""
+    """The message that was approved beforehand is never relayed; the mailing passes to its list only."""
     async with whole(tmp_path, monkeypatch, text=rules(), settings=ASKING) as guard:
         test = copy(1, to="approve")
         said = await guard.send(test, "approve+newsletter@guard.example.com", sender="campaigns@example.com")

@@ -60,7 +60,7 @@ async def guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 
 
 def reached(guard: Whole, people: Sequence[str] = CUSTOMERS) -> set[str]:
-    """Those of ``people`` to whom the relay took a message."""
+    """Those of ``people`` who have a message from the relay."""
     wanted = set(people)
     return {
         to for m in guard.relay.messages for r in m.rcpts if (to := r.split(b"<")[1].split(b">")[0].decode()) in wanted
@@ -99,7 +99,7 @@ async def rules_of(guard: Whole) -> set[str]:
 
 
 async def test_to_fifteen_hundred_within_an_hour(guard: Whole) -> None:
-    """The first two hundred at that rate: none passes after the thirty-ninth."""
+    """At 1,500 an hour, none passes after the thirty-ninth."""
     said = await one_by_one(guard, CUSTOMERS[:200], every=HOUR / 1500)
     assert reached(guard) == set(CUSTOMERS[:39])
     assert held(said) == 200 - 39
@@ -107,15 +107,15 @@ async def test_to_fifteen_hundred_within_an_hour(guard: Whole) -> None:
 
 
 async def test_within_a_week(guard: Whole) -> None:
-    """Two an hour, day and night: never many in an hour or in a day."""
+    """At two an hour, never many in an hour or in a day, the week's limit holds."""
     await one_by_one(guard, CUSTOMERS[:150], every=7 * DAY / 300)
     assert len(reached(guard)) == 119
     assert await rules_of(guard) == {"new-customers-in-a-week"}
 
 
 async def test_for_eight_days(guard: Whole) -> None:
-    """More first contacts each day than a day allows. On the eighth day those of the first day are a week old and count
-    as usual, but in any seven days fewer than two hundred are reached."""
+    """With more first contacts each day than a day allows, fewer than two hundred are reached in any seven days. On the
+    eighth day those of the first day count as usual."""
     reached_by = []
     for day in range(8):
         await one_by_one(guard, CUSTOMERS[190 * day : 190 * day + 65], every=8 * HOUR / 190, seed=day)
@@ -126,7 +126,7 @@ async def test_for_eight_days(guard: Whole) -> None:
 
 
 async def test_the_same_letter_to_a_few_each_day(guard: Whole) -> None:
-    """Three a day for a month: no count over an hour, a day or a week sees it."""
+    """The same letter to three people a day for a month is held after 29 people, though no count over a week sees it."""
     text = words(60, "the letter")
     said = await one_by_one(guard, CUSTOMERS[:90], every=DAY / 3, body=lambda n: text)
     assert len(reached(guard)) == 29
@@ -135,8 +135,8 @@ async def test_the_same_letter_to_a_few_each_day(guard: Whole) -> None:
 
 
 async def test_people_of_an_old_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """People on no list any more are counted by a rule of docs/policy.md. Mail to all colleagues and one outsider
-    passes."""
+    """The rule of docs/policy.md holds mail to many outsiders who are on no list. Mail to all colleagues and one
+    outsider passes."""
     docs = (Path(__file__).parents[2] / "docs" / "policy.md").read_text()
     rule = docs.partition("    - id: outside-by-the-hundred\n")
     stated = yaml.safe_load(FRESH)
@@ -155,7 +155,7 @@ async def test_people_of_an_old_list(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 async def test_a_clerk_with_many_new_customers_sends_a_text_of_the_house(guard: Whole) -> None:
-    """Colleagues have sent the text to many. The clerk writes to new customers all month, and sometimes sends the text."""
+    """A clerk who writes to new customers all month may sometimes send a text that colleagues have sent to many."""
     text = words(60, "your goods have arrived")
     of_colleagues = lambda n: f"colleague{n}@example.com"  # noqa: E731
     await one_by_one(guard, CUSTOMERS[:40], every=600, sender=of_colleagues, body=lambda n: text)
@@ -166,7 +166,7 @@ async def test_a_clerk_with_many_new_customers_sends_a_text_of_the_house(guard: 
 
 
 async def test_a_text_of_the_house_goes_to_all_whom_its_writers_know(guard: Whole) -> None:
-    """Thirty colleagues send the text of a template to their own customers."""
+    """Thirty colleagues may send the text of a template to their own customers."""
     text = words(60, "your goods have arrived")
     said = await one_by_one(
         guard, CUSTOMERS[:90], every=DAY / 3, body=lambda n: text, sender=lambda n: f"colleague{n % 30}@example.com"
@@ -186,7 +186,7 @@ async def test_four_at_a_time_whom_nobody_sees(guard: Whole) -> None:
 
 
 async def test_under_another_name_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a proven From, the client counts as the sender."""
+    """Without a proven From, the client counts as the sender, so a new name for each message does not help."""
     async with whole(tmp_path, monkeypatch, readers=CUSTOMERS) as guard:
         names = random.Random(1)
         await one_by_one(
@@ -214,7 +214,7 @@ async def test_what_does_not_suit_a_list_goes_to_two_of_it(guard: Whole) -> None
 
 
 async def test_whom_one_has_written_to_is_no_first_contact(guard: Whole) -> None:
-    """Mail to forty old customers passes within an hour. After three months they are first contacts again."""
+    """Mail to forty old customers passes within an hour; after three months they are first contacts again."""
     for n in range(4):
         await one_by_one(guard, CUSTOMERS[10 * n : 10 * (n + 1)], every=60, seed=("first", n))
         await guard.pass_(days=8)
@@ -237,7 +237,7 @@ def elsewhere(n: int) -> str:
 
 
 async def test_who_answers_some_strangers_each_day_passes(guard: Whole) -> None:
-    """A salesperson who answers twenty new customers a day, for five days."""
+    """A salesperson may answer twenty new customers a day, for five days."""
     for day in range(5):
         customers = CUSTOMERS[20 * day : 20 * (day + 1)]
         more: dict[str, Any] = {"body": quoting(customers), "head": elsewhere, "seed": ("answers", day)}
@@ -247,7 +247,7 @@ async def test_who_answers_some_strangers_each_day_passes(guard: Whole) -> None:
 
 @pytest.mark.parametrize("both", [False, True])
 async def test_forged_quotations_reach_no_more_than_first_letters_do(guard: Whole, both: bool) -> None:
-    """119 people in a week, whether all letters quote their reader or every second."""
+    """Forged quotations reach no more than 119 people in a week, in all letters or in every second."""
     quoted = quoting(CUSTOMERS)
     body = lambda n: "" if both and n % 2 else quoted(n)  # noqa: E731
     head = lambda n: "" if both and n % 2 else elsewhere(n)  # noqa: E731
@@ -278,7 +278,7 @@ async def test_who_is_used_to_many_strangers_has_a_bound_on_answers(
 
 
 async def test_who_refers_to_what_a_colleague_sent_to_the_customer_answers(guard: Whole) -> None:
-    """The Message-ID of a message that passed here to that customer proves an answer, so it has no limit."""
+    """A message that refers to one that passed here to that customer is a proven answer, without a limit."""
     for n, customer in enumerate(CUSTOMERS[:39]):
         await guard.passes(letter(sender="anna@example.com", to=customer, head="", subject="Hej", body=words(30, n), message_id=f"<a{n}@example.com>"), customer)  # fmt: skip
     first = lambda n: f"In-Reply-To: <r{n}@shops.invalid>\r\nReferences: <a{n}@example.com> <r{n}@shops.invalid>\r\n"  # noqa: E731
@@ -291,7 +291,7 @@ async def test_who_refers_to_what_a_colleague_sent_to_the_customer_answers(guard
 
 
 async def test_a_sales_force_of_thirty(guard: Whole) -> None:
-    """Fifteen first contacts each, in a day."""
+    """Thirty people may have fifteen first contacts each in a day."""
     for seller in range(30):
         sender = lambda n, seller=seller: f"seller{seller}@example.com"  # noqa: E731
         assert (
@@ -315,7 +315,7 @@ async def test_what_is_usual_for_somebody_is_theirs(guard: Whole) -> None:
 
 
 async def test_a_stream_is_no_letter(guard: Whole) -> None:
-    """A help desk system, from its declared origin."""
+    """Mail of a stream's declared origin is not counted as letters."""
     said = await one_by_one(guard, CUSTOMERS[:130], every=1, sender=lambda n: "noreply@example.com", source="127.0.0.3")
     assert held(said) == 0
     assert reached(guard) == set(CUSTOMERS[:130])
@@ -356,7 +356,7 @@ async def test_what_one_sender_writes_waits_as_one(guard: Whole) -> None:
 
 
 async def test_an_approval_is_of_the_letters_that_were_listed(guard: Whole) -> None:
-    """Letters that came after the approver's look wait for another decision, together; later ones join them."""
+    """An approval releases the letters that were listed. Later ones wait together for another decision."""
     await one_by_one(guard, CUSTOMERS[:45], every=1)
     [lead] = await guard.holds()
     learned = await guard.office._approvals.learned(lead.hold_id)
@@ -459,7 +459,7 @@ async def test_who_is_not_proven_where_senders_are_writes_to_no_customer(guard: 
 async def test_auto_submitted_is_anybodys_to_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sender: str, source: str, path: str, automatic: bool
 ) -> None:
-    """It counts with a null reverse-path, and from the origin of a stream."""
+    """Auto-Submitted counts with a null reverse-path, and from the origin of a stream, but not from a person."""
     rule = {"id": "by-people", "when": {"message.automatic": False, "recipients.customers": "any"}, "then": "hold"}
     async with whole(tmp_path, monkeypatch, listen=PROVEN, readers=CUSTOMERS, text=policy(rules=[rule])) as guard:
         content = letter(sender=sender, to=CUSTOMERS[0], head="Auto-Submitted: auto-generated\r\n", body=words(30, 1))
@@ -468,8 +468,8 @@ async def test_auto_submitted_is_anybodys_to_write(
 
 
 async def test_forty_accounts_to_another_list_call_somebody(guard: Whole) -> None:
-    """Nothing is held for the mail of others. The next look raises an alarm with the number of people, and privately
-    who wrote to how many."""
+    """First contacts of many senders on one list raise an alarm with the number, and privately with the senders; none
+    is held for them."""
     looking = Looking(guard.settings, guard.office._store, guard.office._policies, guard.clock)
     for account in range(11):
         mine = CUSTOMERS[10 * account : 10 * (account + 1)]
@@ -486,8 +486,8 @@ async def test_forty_accounts_to_another_list_call_somebody(guard: Whole) -> Non
 
 
 async def test_whoever_is_called_hears_within_a_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By mail and webhook, for each list under the rule: the number, and by mail the senders. The seconds of two looks,
-    a read of the store and slow receivers add up to less than a minute."""
+    """The alarm about a list is delivered within a minute by mail and webhook, also for a second list; only the mail
+    names the senders."""
     assert 2 * alarms.LOOK_SECONDS + alarms.STORE_SECONDS + 4 * rounds.PATIENCE_SECONDS < 60
     rule = {
         "id": "few-write",
@@ -547,7 +547,8 @@ def told(hook: Receiver) -> dict[str, str]:
 async def test_the_login_of_a_system_proves_its_stream_and_its_list_headers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, login: str, passes: bool
 ) -> None:
-    """A trusted proxy says who logged in (XCLIENT LOGIN). The same header fields of a person's login prove nothing."""
+    """A login of a declared system, told by a trusted proxy (XCLIENT LOGIN), proves the stream and its list header
+    fields; a person's does not."""
     letters = {"when": {"message.looks": ["internal", "unclear"], "recipients.customers": "any"}, "then": "hold"}
     unproven = {"when": {"sender.proven": False, "recipients.customers": "any"}, "then": "hold"}
     stated = yaml.safe_load(policy(rules=[{"id": "letters", **letters}, {"id": "unproven", **unproven}]))

@@ -98,7 +98,7 @@ async def test_the_writer_is_told_and_never_the_reverse_path(guard: Whole, write
     ],
 )
 async def test_nobody_outside_is_told_but_the_owner_is(guard: Whole, writer: str, reverse_path: str) -> None:
-    """The list's owner gets one digest of what no writer is told."""
+    """If no writer may get a notice, the list's owner gets one digest."""
     await guard.held(letter(sender=writer), sender=reverse_path)
     assert set(told(await guard.deliver())) == DECIDERS
     await guard.pass_(hours=2)

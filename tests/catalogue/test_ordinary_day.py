@@ -156,7 +156,7 @@ STAFF = tuple(f"colleague{n}@example.com" for n in range(40))
 async def test_colleagues_who_read_the_newsletter_are_colleagues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Through an alias that was expanded before, shown or not, and one by one."""
+    """Mail to colleagues who are on the newsletter passes: through an expanded alias, shown or not, and one by one."""
     sample = yaml.safe_load(policy())
     text = policy(organization={**sample["organization"], "customers_here": False})
     async with whole(tmp_path, monkeypatch, text=text, readers=(*READERS, *STAFF)) as guard:
@@ -172,7 +172,7 @@ async def test_colleagues_who_read_the_newsletter_are_colleagues(
 
 
 async def test_an_expired_index_holds_what_may_be_a_mailing_and_lets_a_letter_pass(guard: Whole) -> None:
-    """The index is older than the policy allows."""
+    """With an index older than the policy allows, possible mailings are held, and a letter passes."""
     await guard.pass_(days=14)
     await guard.passes(letter(to=MEMBERS[0]), MEMBERS[0])
     await guard.passes(letter(to="bob@partner.example", message_id="<2@example.com>"), "bob@partner.example")

@@ -86,7 +86,8 @@ async def test_what_the_relay_was_never_asked_is_not_told_in_its_name(guard: Who
 
 
 async def test_of_success_a_relay_without_dsn_tells_nothing_and_so_we_do(guard: Whole) -> None:
-    """RFC 3461 section 5.2.2: "relayed", only for recipients with NOTIFY=SUCCESS."""
+    """Without DSN at the relay we report "relayed", only to senders who asked with NOTIFY=SUCCESS (RFC 3461 section
+    5.2.2)."""
     client = await guard.connect()
     said = [
         await client.ask(line)

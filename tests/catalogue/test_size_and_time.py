@@ -11,7 +11,7 @@ from tests.catalogue.whole import MEMBERS, RAMADAN, Whole, letter, whole
 
 
 async def test_one_recipient_over_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """That recipient gets 452, and the message is decided for the others."""
+    """A recipient over the limit gets 452, and the message is decided for the others."""
     async with whole(tmp_path, monkeypatch, settings="limits: {recipients: 10}") as guard:
         client = await guard.connect()
         await client.ask("MAIL FROM:<anna@example.com>")

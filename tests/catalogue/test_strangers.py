@@ -136,7 +136,7 @@ def test_a_milter_over_the_network_names_its_mtas(tmp_path: Path, recorder: Reco
 
 
 def test_a_stranger_at_the_milter(tmp_path: Path, recorder: Recorder) -> None:
-    """A real guard with two milter listeners: one for its local MTA only, and one for any client."""
+    """``check --live`` tells a milter listener that accepts any client from one for the local MTA."""
     made = guard(tmp_path, recorder, "{address: 127.0.0.1, port: PORT}")
     inside, everybody = free_port(), free_port()
     listeners = (

@@ -215,7 +215,7 @@ async def test_the_list_of_a_special_category_as_well(
 
 
 async def test_what_differs_and_waits_beside_is_not_released_with_it(guard: Whole) -> None:
-    """Two came before any decision: each needs its own, and only the approved one is sent."""
+    """Of two different messages that wait, only the approved one is sent."""
     seen = await guard.held(newsletter(), NEWSLETTER, sender=CAMPAIGNS)
     other = await guard.held(ALTERED["a file attached"], NEWSLETTER, sender=CAMPAIGNS)
     await guard.office._approvals.vote(seen.hold_id, Choice.APPROVE, approver=EVA, by="test")
@@ -352,7 +352,7 @@ async def test_copies_differ_from_what_was_approved_in_slots_alone(campaign: Who
 
 
 async def test_an_altered_copy_that_waits_with_the_others_is_not_released_with_them(campaign: Whole) -> None:
-    """It came after the approver's look, so it needs its own decision, of which approvers get a notice."""
+    """An altered copy that came after the approver's look is not released, and approvers get a notice about it."""
     hold = await held_copies(campaign)
     seen = replace(Seen.of(hold), under=hold.copies)
     altered = signed(unsigned(PERSONAL_ALTERED["a paragraph more"](30)))
@@ -396,7 +396,7 @@ def offered(n: int, offer: str, *, to: str = "") -> bytes:
 
 
 async def test_versions_that_were_approved_beforehand_are_learned_together(campaign: Whole) -> None:
-    """Each copy has one of two offers, both approved; a third offer is not."""
+    """Copies with one of two offers pass, as both were approved; a third offer is held."""
     approvals = campaign.office._approvals
     for n, offer in enumerate(OFFERS[:2], 1):
         test = offered(n, offer, to="approve@guard.example.com")

@@ -146,7 +146,7 @@ def test_settings_that_are_not_there(run: Callable[..., Result], etc: Path) -> N
 
 
 def test_what_other_users_can_read_is_told(run: Callable[..., Result], etc: Path) -> None:
-    """``serve`` logs it too (test_serve)."""
+    """``check`` warns about files that other users can read; ``serve`` logs it too (test_serve)."""
     state = etc / "var"
     state.mkdir(mode=0o755)
     lines = (etc / "smtpguard.yaml").read_text().splitlines()
@@ -174,7 +174,7 @@ def test_what_other_users_can_read_is_told(run: Callable[..., Result], etc: Path
 
 
 def test_who_is_to_decide_and_cannot_is_told_and_is_no_failure(run: Callable[..., Result], etc: Path) -> None:
-    """Only once a store exists, and only of an installation with a console."""
+    """Accounts and approvers that do not match are listed without failure, once a store and a console exist."""
     config = etc / "smtpguard.yaml"
 
     async def made(*people: tuple[str, Role]) -> None:
@@ -254,7 +254,7 @@ def test_a_circle_and_a_port_taken_twice(run: Callable[..., Result], etc: Path) 
 
 
 def test_the_policy_of_the_first_page(run: Callable[..., Result], etc: Path) -> None:
-    """The ten lines of the README."""
+    """The README's ten-line policy passes ``check``."""
     page = (Path(__file__).parents[2] / "README.md").read_text()
     (etc / "policy.yaml").write_text(page.split("```yaml\n")[1].split("```")[0])
     result = run("check")

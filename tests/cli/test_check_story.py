@@ -85,7 +85,7 @@ def test_what_gets_through_is_told(etc: Path, rules: str, shapes: tuple[str, ...
 
 
 def test_proven_by_a_listener_that_verifies_senders(etc: Path) -> None:
-    """If every colleague can prove to be the sender, an exception for proven senders exempts every colleague."""
+    """On a listener that verifies senders, an exception for proven senders exempts every colleague, and is named."""
     rules = SAFE.replace("then: hold", "unless: {sender.proven: true, sender.internal: true}, then: hold")
     assert told(etc, rules) == []
     verified = "listen: {smtp: [{senders_verified: true}]}\n"

@@ -183,7 +183,7 @@ def test_each_checkpoint_names_the_one_before(installed: Path) -> None:
 
 
 def test_what_a_witness_has_is_held_against_a_store_that_was_made_anew(installed: Path) -> None:
-    """Root has the secret, and so can rebuild a journal with valid signatures."""
+    """A witness's checkpoint exposes a journal that was rebuilt with the secret, whose signatures are valid."""
     rows = map(json.loads, told(installed, "export", "--signed").splitlines())
     notes = "\n".join(row["checkpoint"] for row in rows if "checkpoint" in row)
     (installed / "kept").write_text(notes)

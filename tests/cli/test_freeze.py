@@ -70,7 +70,7 @@ def test_a_wrong_freeze_freezes_nothing(stage: Stage, args: tuple[str, ...], say
 
 
 def test_a_mistake_elsewhere_in_the_settings_stops_neither(tmp_path: Path) -> None:
-    """To stop mail in an emergency, the rest of the settings need not be valid."""
+    """freeze works with errors in other settings, since it is used in an emergency."""
     with Recorder() as recorder:
         guard = Machine(tmp_path / "guard", recorder.port)
         synced(guard)
@@ -152,8 +152,7 @@ def served(folder: Path) -> Path:
 
 
 def test_a_freeze_waits_for_the_store_and_for_nothing_else(tmp_path: Path) -> None:
-    """Modules that are slow to import and not needed are not imported: the policy's rules, mailings, notices,
-    PostgreSQL."""
+    """freeze imports no slow module that it does not need: the policy's rules, mailings, notices, PostgreSQL."""
     config = served(tmp_path / "etc")
     script = """
 import sys

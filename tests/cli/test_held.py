@@ -310,7 +310,8 @@ def test_one_person_is_no_people(stage: Stage, capsys: pytest.CaptureFixture[str
 
 
 def test_show_speaks_one_language(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
-    """A rule's purpose is in English, whatever the language of notices; each piece of evidence has a line."""
+    """show gives a rule's purpose in English, whatever the language of notices, and each piece of evidence on its own
+    line."""
 
     stage.hold()
     hold = stage.ask(lambda store: store.holds.find(ID))

@@ -56,7 +56,7 @@ def test_at_a_lists_address_everybody_on_it_got_it(campaign: Stage) -> None:
 def test_who_was_on_a_list_that_has_changed_since_is_matched_by_its_export(
     campaign: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Matches exactly the members of that time: none who joined since, and all who left."""
+    """A list that changed since is matched by its export of that time, to exactly its members."""
     campaign.documents = UNRULED
     campaign.send(RAMADAN)
     [row] = campaign.rows(mailings, "list")

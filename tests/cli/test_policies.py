@@ -105,7 +105,7 @@ def test_at_a_terminal_it_is_asked(run: Callable[..., Result], etc: Path, monkey
 
 
 def test_a_file_that_is_cut_anywhere_loosens_nothing_without_a_word(run: Callable[..., Result], etc: Path) -> None:
-    """A truncated policy may still be valid, so every rule that it lacks is named."""
+    """reload refuses a truncated policy, or names every rule that it lacks."""
     before, text = in_force(etc), (etc / "policy.yaml").read_text()
     ends = [m.end() for m in re.finditer(r"then: hold[^\n]*\n", text)]
     for cut in (*ends[:-1], *range(200, len(text), 1500)):
@@ -149,7 +149,7 @@ def test_what_check_refuses_is_refused(run: Callable[..., Result], etc: Path) ->
 
 
 def test_a_source_that_is_away_with_an_index_to_go_on_with_only_warns(run: Callable[..., Result], etc: Path) -> None:
-    """The policy can be tightened while a source is unavailable."""
+    """reload only warns of an unavailable source whose index exists, so that the policy can be tightened meanwhile."""
     before = in_force(etc)
     (etc / "lists/newsletter.csv").unlink()
     (etc / "policy.yaml").write_text((etc / "policy.yaml").read_text() + MORE)

@@ -112,7 +112,7 @@ def test_nothing_to_compare_is_fine_and_said(installed: Path) -> None:
 
 
 def test_a_copy_counts_as_its_mailing_does(installed: Path) -> None:
-    """No single message reaches the rule's number of people; the mailing does."""
+    """Copies sent one by one count as their mailing, though none alone reaches the rule's number of people."""
 
     async def work() -> None:
         async with house(installed, documents=policy_documents(installed / "policy.yaml")) as home:

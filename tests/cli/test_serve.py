@@ -166,7 +166,7 @@ def test_metrics_alone_need_a_place(config: Path, capsys: pytest.CaptureFixture[
 
 @pytest.mark.parametrize("where", ["listen", "console"])
 def test_a_certificate_that_cannot_be_used(where: str, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One line, before anything starts."""
+    """A certificate that cannot be used is reported in one line, before anything starts."""
     tls = "tls: {certificate: guard.pem, key: guard.key}"
     listening = "{address: 127.0.0.1, port: 0" + (f", {tls}}}" if where == "listen" else "}")
     config.write_text(
@@ -195,7 +195,8 @@ def test_a_certificate_that_cannot_be_used(where: str, config: Path, capsys: pyt
 
 
 def test_what_the_relay_needs_and_cannot_be_read(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One line, before anything starts, however many parts use the relay."""
+    """A password or key that cannot be read is reported in one line, before anything starts, however many parts use the
+    relay."""
     listening = "workers: 2\nlisten: {smtp: [{address: 127.0.0.1, port: 0}]}\n"
     password, authorities = config.parent / "relay-password", config.parent / "ca.pem"
     config.write_text(listening + "relay: {tls: require, auth: {user: guard, password_file: relay-password}}\n")
@@ -271,7 +272,7 @@ def test_a_database_server_that_is_away(config: Path, capsys: pytest.CaptureFixt
 def test_a_start_that_takes_long_is_told_to_the_manager(
     config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Otherwise the manager would kill each start in the middle of a long migration."""
+    """The manager is asked for more time during a long migration; otherwise it would kill each start."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices:
         notices.bind(str(config.parent / "notify"))
         notices.settimeout(120)
@@ -316,7 +317,7 @@ def test_a_disk_that_is_full_is_tried_again(
 def test_a_database_of_another_version(
     schema: str, said: str, config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """``serve`` says it in one line, and ``check`` too."""
+    """A database of another version is reported by ``serve`` in one line, and by ``check``."""
     state = config.parent / "var"
     assert run("-c", str(config), "lists", "sync", capsys=capsys)[0] == 0
     url = f"sqlite:///{state}/smtpguard.db"
@@ -337,7 +338,7 @@ def test_a_database_of_another_version(
 def test_parts_alone_and_together_share_what_is_there(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Delivery in one unit and the proxy in another, on one database."""
+    """``serve --only`` in two units, delivery and proxy, shares one database."""
     config.write_text(config.read_text() + "workers: 1\nlogging: {format: json}\n")
     state = config.parent / "var"
     state.mkdir(mode=0o755)  # created by hand

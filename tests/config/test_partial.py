@@ -74,7 +74,7 @@ def test_a_mistake_elsewhere_is_told_and_left_out(
     ],
 )
 def test_a_mistake_in_what_is_needed_or_near_it_stays_one(text: str, tmp_path: Path) -> None:
-    """Otherwise a freeze could go to another store."""
+    """A mistake in or near the needed settings is an error: a freeze must not go to another store."""
     path = tmp_path / "smtpguard.yaml"
     path.write_text(text)
     with pytest.raises(Broken):

@@ -195,7 +195,7 @@ def test_a_duration_in_short_is_read_as_the_same(length: int) -> None:
 
 
 def test_every_setting_is_told_of() -> None:
-    """Each is in the sample settings or on a page."""
+    """Each setting is in the sample settings or on a page."""
     top = Path(__file__).parents[2]
     told = "".join(path.read_text() for path in (top / "config" / "smtpguard.yaml", *(top / "docs").glob("*.md")))
     assert [key for key in keys_of(Settings) if not re.search(rf"\b{key.rpartition('.')[2]}\b", told)] == []

@@ -53,7 +53,7 @@ async def test_the_number_sends_it(here: Stage) -> None:
 
 
 async def test_to_look_changes_nothing_however_often(here: Stage) -> None:
-    """A link scanner sends GET and HEAD to every address of the mail and of the page."""
+    """GET and HEAD of every address in the mail and on the page, as of a link scanner, change nothing."""
     hold = await asked(here)
     _, path = await opened(here, hold)
     scanner = here.browser()

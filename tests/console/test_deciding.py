@@ -300,7 +300,7 @@ async def test_a_question_and_its_answer_are_on_both_pages_and_in_the_mail(here:
 
 
 async def test_an_answer_is_no_plea(here: Stage) -> None:
-    """ "The wrong list, reject it" asks for no release, and no notice says that it does."""
+    """A writer's answer is no request for release, and no notice says that it is ("The wrong list, reject it")."""
     hold = await held(here)
     eva, anna = await looks(here, EVA, hold), await here.signed_in(ANNA)
     await anna.get(f"/held/{hold.hold_id}")
@@ -612,7 +612,7 @@ async def test_its_writer_withdraws_what_is_approved_by_the_link_in_the_notice(h
 
 
 async def test_a_writer_is_not_told_which_list_a_single_reader_is_on(here: Stage) -> None:
-    """The freeze of a list stops a message to single members; that they are on the list is not shown to the writer."""
+    """The writer is not told of the frozen list that a single recipient is on."""
     hold = await held(here, *MEMBERS[:30], To="x@example.com")
     await frozen(here, Selector.LIST, "ramadan")
     for who in (EVA, DPO):

@@ -48,7 +48,7 @@ async def test_every_view_is_journalled_before_it_is_seen(here: Stage) -> None:
 
 @pytest.mark.parametrize("who", [(DPO, (Role.APPROVER,)), ("sven@example.com", ()), (EVA, ())])
 async def test_what_is_not_theirs_is_not_there(here: Stage, who: tuple[str, tuple[Role, ...]]) -> None:
-    """The same answer as for an id that never existed, for every request."""
+    """A message that a person may not see gets the same answers as an id that never existed."""
     hold = await held(here, NEWS)
     browser = await here.signed_in(who[0], *who[1])
     for tail in ("", "/html", "/part/0"):
@@ -76,7 +76,7 @@ async def test_the_policy_says_how_much_is_seen(here: Stage, level: str, text_th
 
 @pytest.mark.parametrize("language", ["en", "sv"])
 async def test_who_sees_the_reasons_reads_no_word_of_the_text_in_them(here: Stage, language: str) -> None:
-    """The reasons name the marks that were found, but not the words that matched."""
+    """An approver without the text sees the names of marks, but not the words that matched."""
     await governed(here, "    avoid: [pork]\n", "    avoid: [pork]\n    preview: reasons\n")
     hold = await held(here, X_Topics="pork", body="Shall we have bacon at noon?")
     eva = await here.signed_in(EVA, Role.APPROVER)
@@ -171,7 +171,7 @@ async def test_its_writer_sees_why_and_not_the_deciders_page(here: Stage) -> Non
 
 
 async def test_its_writer_reads_nothing_of_what_single_people_are_to_be_spared(here: Stage) -> None:
-    """As in the notice, whose link opens this page."""
+    """The writer's page does not show topics that single people should be spared, as the notice does not."""
     rule = b"  - {id: no-pork, description: No pork for them, when: {message.unsuitable_topics: any}, then: hold}\n"
     await here.home.put(DOCUMENTS | {"policy.yaml": DOCUMENTS["policy.yaml"] + rule})
     await here.home.follow()

@@ -47,7 +47,7 @@ def alternatives(plain: str, html: str) -> Message:
 
 
 def test_alternatives_that_say_different_things_are_both_seen() -> None:
-    """Otherwise an approver agrees to text that was not shown."""
+    """Alternatives with different text are both shown; otherwise an approver agrees to text that was not shown."""
     letter = opened(alternatives("Who comes for bacon and whisky on Friday?", "<p>A blessed month to you all!</p>"))
     assert letter.new == "A blessed month to you all!"
     assert letter.plain == "Who comes for bacon and whisky on Friday?"

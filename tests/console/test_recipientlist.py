@@ -113,7 +113,7 @@ async def test_those_in_a_file_are_told_or_why_not(here: Stage) -> None:
 
 
 async def test_some_of_them_are_not_told_as_if_they_were_all(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If a list that was addressed has changed since, a match is refused: it needs an export from then."""
+    """A match is refused if a list that was addressed has changed since: it needs an export from then."""
 
     async def look_back(matched: Matched, names: object) -> None:
         matched.older.append("the list ramadan as it was")

@@ -115,7 +115,7 @@ class _Fields(HTMLParser):
 
 
 def test_every_form_is_among_them() -> None:
-    """Every new form is in the table, or has no field to type in."""
+    """Every form is in the table, or has no field to type in."""
     routes = [*PAGES, *Pages(_NOBODY).routes(), *Administering(_NOBODY).routes()]
     posts = {route.path for route in routes if "POST" in (getattr(route, "methods", None) or ())}
     tried = {re.sub(r"\{\w+\}", "{hold_id}", where) for _, where, *_ in FORMS}

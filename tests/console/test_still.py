@@ -128,7 +128,7 @@ async def test_what_is_not_said_well_freezes_nothing(here: Stage, fields: dict[s
 
 
 async def test_a_refused_freeze_comes_back_as_it_was_filled_in(here: Stage) -> None:
-    """An error costs no second filling in. Above all the form does not fall back to "everything", which would stop all
+    """A refused freeze comes back filled in. Above all it does not fall back to "everything", which would stop all
     mail."""
     eva = await at_still(here)
     filled = {"selector": "sender", "sender": "anna@@example.com", "reason": "her <account> is taken", "hours": "4"}

@@ -131,7 +131,7 @@ def test_what_the_guard_itself_says(silent: Speech) -> None:
 
 
 def test_what_is_wrong_with_a_journal(silent: Speech) -> None:
-    """Read from the sources: every problem of a proof has a message in the catalogues."""
+    """Every problem of a proof has a message in the catalogues, by the sources."""
     texts = {
         message
         for file, message, _ in used()

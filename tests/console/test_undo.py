@@ -69,7 +69,7 @@ async def test_no_approval_is_one_click_and_a_rejection_is(here: Stage) -> None:
 
 
 async def test_what_was_confirmed_is_what_was_seen(here: Stage) -> None:
-    """The hold changed between the question and the answer."""
+    """A confirmation is refused with 409 if the hold changed since the question."""
     hold = await held(here)
     eva = await looks(here, EVA, hold)
     await votes(eva, hold)

@@ -15,7 +15,7 @@ from tests.guard.house import MEMBERS, RAMADAN
 
 
 async def test_what_matters_first_with_what_it_is_votes_and_how_long_still(here: Stage) -> None:
-    """A sensitive list before many people, many before few, then the earliest deadline."""
+    """Holds are ordered: a sensitive list before many people, many before few, then the earliest deadline."""
     news = await several(here, 2, NEWS)
     (big,) = await several(here, 1, NEWS, "otto@partner.example", first=2)
     sensitive = await held(
@@ -138,7 +138,7 @@ async def test_page_by_page_each_once(here: Stage, monkeypatch: pytest.MonkeyPat
 
 
 async def test_what_matters_is_first_over_all_that_waits(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The sensitive hold is the oldest, beyond the first page of the newest, and is still first."""
+    """The order covers all waiting holds: the oldest, for a sensitive list, is first though it is beyond the newest."""
     monkeypatch.setattr("smtpguard.console.pages.waiting.ROWS", 2)
     sensitive = await held(here, RAMADAN, Subject="SV: greetings", Message_ID="<r@example.com>")
     await several(here, 4, NEWS)
@@ -220,7 +220,8 @@ async def test_many_are_approved_only_with_their_number(here: Stage) -> None:
 async def test_many_that_reach_many_people_take_the_number_of_people(
     here: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Otherwise one message to everyone would be confirmed with a "1"."""
+    """Approving messages to many people requires their number; otherwise one message to everyone would be confirmed
+    with a "1"."""
     monkeypatch.setattr("smtpguard.console.pages.waiting.LARGE", 3)
     holds = await several(here, 2, NEWS)
     eva = await here.signed_in(EVA, Role.APPROVER)

@@ -126,8 +126,7 @@ async def test_a_shared_mailbox_is_believed_whom_it_answers(store: Store) -> Non
 
 
 async def test_what_is_usual(store: Store, clock: Clock) -> None:
-    """With three in a day eight days ago, up to nine in a day are usual and ten are not. After five weeks this is
-    forgotten."""
+    """With three in a day eight days ago, up to nine in a day are usual. After five weeks this is forgotten."""
     usual = DAY._replace(usual=Usual(3.0, 4))
     await count(store, to("T0", "u", "v", "w"))
     clock.go(days=8)
@@ -172,7 +171,7 @@ async def test_it_is_forgotten(store: Store, clock: Clock) -> None:
 
 
 async def test_an_approval_makes_those_known_and_lets_the_count_begin_anew(store: Store) -> None:
-    """Letters of one sender wait under the first of them."""
+    """An approval makes the recipients known and resets the counts; letters of one sender wait under the first of them."""
     await store.contents.keep(CONTENT)
     await count(store, to("T1", "a", "b"))
     lead = a_hold("H1", letter_from=(ANNA,), by_sender=True, lists=("news",))

@@ -48,7 +48,7 @@ def test_a_node_that_is_stopped_within_its_transaction_keeps_nobody_from_writing
     assert engine.IDLE_SECONDS < engine.BUSY_SECONDS, "those who wait outlast it"
     monkeypatch.setattr(engine, "IDLE_SECONDS", 1)
     stopped, other = Database(url), Database(url)
-    with pytest.raises(CommitUnknown), stopped.write() as connection:  # noqa: PT012  # the other waits within it
+    with pytest.raises(CommitUnknown), stopped.write() as connection:  # noqa: PT012 - the other waits within it
         connection.exec_driver_sql("CREATE TABLE half (x int)")
         with other.write() as beside:  # waits until the server has rolled back the first
             beside.exec_driver_sql("CREATE TABLE whole (x int)")

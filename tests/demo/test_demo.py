@@ -151,7 +151,7 @@ def test_people_are_many_and_distinct() -> None:
 def test_on_a_terminal_it_says_how_to_sign_in_and_where_the_writer_looks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each address and command is on one line, ready to copy."""
+    """On a terminal the demonstration prints each address and command on its own line, ready to copy."""
     built = _Broken(tmp_path, Answer(code=250, text=""), through=False)
     notice = (
         f"To: {KALLE}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"

@@ -33,7 +33,7 @@ def guarded(tmp_path: Path, relay: Recorder, contact: Recorder) -> Machine:
 
 
 def test_a_freeze_of_all_and_its_end(tmp_path: Path) -> None:
-    """The guarded relay is down."""
+    """A freeze of all and its end are reported by the second relay while the guarded relay is down, once each."""
     with Recorder() as relay, Recorder() as contact:
         guard = guarded(tmp_path, relay, contact)
         with guard:

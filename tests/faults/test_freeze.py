@@ -119,7 +119,8 @@ def test_after_freeze_has_returned_nothing_gets_through(
 
 
 def test_past_recall_is_counted_and_the_rest_is_recalled(home: Home) -> None:
-    """The relay has the dot of this message and does not answer, so it cannot be recalled, and is named."""
+    """A message whose dot the relay has without an answer is past recall, and named; its client gets the relay's
+    answer."""
     guard, recorder = home
     recorder.relay.on(DOT, [STALL, "250 2.0.0 Taken"], times=1)
     client = Mta(guard)

@@ -65,7 +65,7 @@ def url(request: pytest.FixtureRequest) -> str:
 
 
 def test_a_console_that_is_killed_and_started_again_changes_nothing_for_the_others(tmp_path: Path, url: str) -> None:
-    """The file says ``enforce: false``, but was not reloaded."""
+    """A restarted console leaves the policy in force, although the file says ``enforce: false``."""
     with Recorder() as recorder:
         first = Machine(tmp_path / "guard", recorder.port, store=url, only=["proxy"])
         synced(first)
@@ -88,7 +88,8 @@ def test_a_console_that_is_killed_and_started_again_changes_nothing_for_the_othe
 
 
 def test_of_two_nodes_the_one_with_an_older_file_changes_nothing(tmp_path: Path, postgresql: str) -> None:
-    """Each node has its own folder, state and file; both use one store on PostgreSQL."""
+    """A node with an older file leaves the policy in force; each has its own folder, and both use one store on
+    PostgreSQL."""
     with Recorder() as recorder:
         url = new_database(postgresql, empty=True).replace(":@", "@")
         one = Machine(tmp_path / "one", recorder.port, store=url)

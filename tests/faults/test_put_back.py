@@ -80,7 +80,7 @@ def test_a_file_that_is_put_back(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_taken_away_or_replaced_under_a_running_guard(tmp_path: Path) -> None:
-    """Processes keep files open that have no name any more; a commit to them would be lost."""
+    """While the database's file is removed or replaced, mail gets 4xx: a commit to the open file would be lost."""
     with machine(tmp_path, workers=2) as (guard, recorder):
         hold = held(guard)
         var, aside, older = guard.root / "var", tmp_path / "aside", tmp_path / "older.db"
@@ -125,7 +125,7 @@ def server() -> Iterator[Any]:
 
 
 def test_a_server_that_is_restored_under_two_nodes(server: Any, tmp_path: Path) -> None:
-    """The nodes keep running, each with its own state folder."""
+    """Nodes that keep running notice that the database server was restored, and freeze all mail."""
     postgres = server.get_uri().replace(":@", "@")
     url = postgres.replace("/postgres?", "/guard?")
 

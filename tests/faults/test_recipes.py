@@ -221,7 +221,7 @@ def test_a_backup_is_restored_on_a_machine_that_has_nothing_left(home: tuple[Hos
 
 
 def test_a_backup_verifies_though_mail_came_while_it_was_made(home: tuple[Host, Recorder]) -> None:
-    """It verifies in any folder: an auditor has only the copies."""
+    """A backup made while mail comes verifies in any folder: an auditor has only the copies."""
     host, recorder = home
     stop = threading.Event()
     passed: list[str] = []

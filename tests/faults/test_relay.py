@@ -25,7 +25,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
 
 @pytest.mark.parametrize("to", ["peter@partner.example", RAMADAN])
 def test_a_dot_without_a_reply(home: Home, to: str) -> None:
-    """The answer is 451. A retry to a list's address is held for people, to others it is relayed again."""
+    """A dot without a reply is answered 451. A retry to a list's address is held for people, to others it is relayed
+    again."""
     guard, recorder = home
     guard.idle()
     id = f"silent-{to}"

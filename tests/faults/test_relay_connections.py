@@ -123,7 +123,7 @@ def counted(whole: Guard) -> Iterator[Callable[[], int]]:
 
 
 class Client:
-    """``name`` is in the sender's address, by which the relay's messages are told apart."""
+    """``name`` is in the sender's address, and identifies the message at the relay."""
 
     def __init__(self, port: int, name: str, source: str = MTA) -> None:
         self._port, self.name, self._source = port, name, source
@@ -168,7 +168,7 @@ async def send(port: int, name: str, source: str = MTA) -> str:
 
 
 def test_many_more_than_the_limit_all_pass(whole: Guard) -> None:
-    """120 at once over 20 connections of two processes: all pass, and the relay never has 21."""
+    """120 messages at once over 20 connections of two processes all pass, and the relay never has 21."""
     before = whole.told("turned_away_total", why="relay-busy")
     whole.relay.on(DOT, [STALL, "250 2.0.0 Ok"])
 

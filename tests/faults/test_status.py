@@ -98,7 +98,7 @@ def test_a_tree_that_is_killed_is_seen(tmp_path: Path) -> None:
 
 
 def test_parts_in_trees_of_their_own(tmp_path: Path) -> None:
-    """With one state folder, status shows both, and one of them runs the alarms."""
+    """With one state folder, ``status`` shows both trees, and one of them runs the alarms."""
     with Recorder() as relay, Recorder() as contact:
         alarms_to = {"alarms": f"{{relay: {{host: 127.0.0.1, port: {contact.port}, tls: none}}}}"}
         proxy = Machine(tmp_path / "guard", relay.port, only=["proxy"], settings=alarms_to)

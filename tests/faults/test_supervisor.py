@@ -107,7 +107,7 @@ def test_every_line_is_json_before_the_settings_are_read_too(unit: Any) -> None:
 
 
 def test_every_line_is_json_from_the_first_to_the_last(tmp_path: Path) -> None:
-    """From the start to the end: mail, killed parts, and parts that die until the supervisor gives up."""
+    """Every line of the log is JSON: from the start, with killed parts, until the supervisor gives up."""
     with machine(tmp_path) as (guard, _):
         assert Mta(guard).deliver(mail(to=PETER, message_id="one@example.com"), ANNA, PETER).code == 250
         until(lambda: b'"serving"' in guard.log.read_bytes(), "every part to be ready")

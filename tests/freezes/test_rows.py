@@ -60,7 +60,7 @@ async def test_a_policy_comes_with_its_documents(store: Store) -> None:
 
 
 async def test_a_policy_takes_the_place_of_the_one_that_was_meant_only(store: Store) -> None:
-    """Two policies were compared with the same one in force: the second is refused."""
+    """Of two policies that were compared with the same one in force, the second is refused."""
     await store.policies.put("two", {"policy.yaml": b"2"}, event(Kind.POLICY, "two"), before=POLICY)
     with pytest.raises(PolicyMoved):
         await store.policies.put("three", {"policy.yaml": b"3"}, event(Kind.POLICY, "three"), before=POLICY)

@@ -221,7 +221,8 @@ async def test_freeze_and_thaw(home: House) -> None:
 
 
 async def test_a_frozen_sender_is_named_by_nothing_that_is_chained(home: House) -> None:
-    """Entries stay as long as the journal, names only as long as addresses are kept."""
+    """No chained entry names a frozen sender: entries stay as long as the journal, names only as long as addresses are
+    kept."""
     ids = iter(("F1", "F2"))
     freezes = Freezes(home.store, home.clock, new_id=lambda: next(ids), recall_seconds=0)
     await freezes.freeze(Selector.SENDER, "anna@example.com", reason="taken over", by="root")
@@ -265,7 +266,7 @@ async def test_a_freeze_that_has_run_out_does_not_stand(home: House) -> None:
 
 
 async def test_who_was_recalled_and_who_was_past_recall(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two are in flight: one before its final dot, and one after it without a reply."""
+    """A freeze recalls the message before its final dot, and reports the one after it as past recall."""
     waiting, past, looked = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     class Past(Way):
@@ -319,8 +320,8 @@ async def test_who_was_recalled_and_who_was_past_recall(home: House, monkeypatch
 
 
 async def test_a_release_is_past_recall_from_the_mark_of_its_attempt(office: Office) -> None:
-    """Of four releases, one is at its dot when the freeze comes, one was in doubt before, one is untried, and one is
-    recalled before its dot."""
+    """A release is past recall once its attempt is marked: at the dot or in doubt. An untried one is neither, and one
+    before its dot is recalled."""
     home, relay = office.home, office.relay
     doubted = await office.approved(MEMBERS[0])
     relay.raises, relay.takes_before_raising = Lost(RELAY_LOST, after_dot=True), True

@@ -46,7 +46,7 @@ async def test_of_what_may_reach_a_customer_the_text_is_read_with_the_header(hom
 
 
 async def test_what_a_policy_is_told_to_be_impossible_is_never_so(home: House) -> None:
-    """policy.possible calls rules impossible by conditions that hold for every message; they hold for these."""
+    """Conditions that policy.possible calls impossible are false for random messages."""
     anybody = [
         RAMADAN,
         "news@lists.example.com",
@@ -224,7 +224,7 @@ async def test_what_only_looks_like_a_copy_is_judged_as_it_is(home: House, more:
 
 
 async def test_another_text_under_the_trace_of_a_post_is_judged_as_it_is(home: House) -> None:
-    """Every member has the trace of each post, and could reuse it."""
+    """A copy with a post's trace and another text is judged by itself: every member has the trace and could reuse it."""
     own = sketch(
         " ".join(
             f"the {word} garden opens at noon"

@@ -155,7 +155,7 @@ async def test_list_headers_weigh_from_an_origin_that_any_list_or_stream_declare
 async def test_list_headers_weigh_from_a_login_that_no_person_uses(
     home: House, session: dict[str, Any], weigh: bool
 ) -> None:
-    """If clients are declared too, only from those."""
+    """List header fields count from a login that no person uses; if clients are declared too, only from those."""
     origin = b"{clients: [192.0.2.1], logins: [news-robot]}"
     policy = {k: v.replace(b"{dkim: campaigns.example.com}", origin) for k, v in DOCUMENTS.items()}
     home.in_force = home.build(policy)

@@ -86,7 +86,7 @@ async def test_what_is_more_than_it_looks_goes_to_a_process(make: Make) -> None:
 
 
 async def test_a_long_attached_text_is_not_cut_short_by_the_first_look(make: Make) -> None:
-    """A forwarded mail from Outlook begins with that much markup."""
+    """An attached text is read whole: a forwarded mail from Outlook begins with that much markup."""
     term = {"title": "x", "groups": [{"language": "en", "terms": ["bacon"]}]}
     around = replace(AROUND, vocabularies=compile_vocabularies({"pork": term}))
     attached = (

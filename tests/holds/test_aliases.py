@@ -52,7 +52,7 @@ async def test_an_alias_that_the_policy_learnt_after_it_was_held_counts(tmp_path
 
 
 async def test_one_person_is_not_two_of_a_quorum(tmp_path: Path) -> None:
-    """Eva is in communications, and in compliance with her other address."""
+    """A person in two groups under two addresses has one vote."""
     async with house(tmp_path, documents=WITH_ALIASES) as home:
         hold_id = await held(home, "anna@example.com")
         approvals = home.approvals()
@@ -64,7 +64,7 @@ async def test_one_person_is_not_two_of_a_quorum(tmp_path: Path) -> None:
 
 
 async def test_who_sent_a_copy_under_another_address_is_asked_no_more(tmp_path: Path) -> None:
-    """The sender of a copy is an author of what is decided, so they do not decide."""
+    """The sender of a copy counts as an author of the mailing, so they do not decide on it."""
     mailing = documents()["policy.yaml"].replace(b"hours: {zone: UTC}}", ALIASES)
     async with house(tmp_path, documents={**documents(), "policy.yaml": mailing}) as home:
         campaign = Campaign(home)

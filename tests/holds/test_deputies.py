@@ -82,7 +82,8 @@ async def test_a_deputy_never_decides_on_what_they_or_the_one_they_stand_for_wro
 
 
 async def test_the_contact_hears_at_once_that_too_few_are_there(tmp_path: Path) -> None:
-    """Two have to decide; one is away, and the other is the deputy. Together they have one vote."""
+    """The contact gets a notice at once if two have to decide and the only deputy is one of them: together they have
+    one vote."""
     documents = with_people("people: {eva: {away: 2026-03-02, deputy: omar}}", each=2)
     async with house(tmp_path, documents=documents) as home:
         home.notices = Notices(contact="it@example.com")

@@ -175,7 +175,8 @@ async def test_a_retry_of_what_was_released_is_that(campaign: Campaign) -> None:
 
 
 async def test_a_first_one_that_was_never_taken_over_gives_its_place_to_the_next(campaign: Campaign) -> None:
-    """Its client got 451, so the hold is void. The next copy is promoted, and inherits who has been told."""
+    """A primary hold whose client got 451 is void, and the next copy is promoted, with the list of people who had
+    notices."""
     given = await campaign.to_members(0, 8)
     first, second = given[4], given[5]
     assert isinstance(first, IsHeld)

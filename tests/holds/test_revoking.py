@@ -120,7 +120,7 @@ async def test_both_orders_in_one_batch(store: Store, first: str) -> None:
 # Outcomes of the three recipients after an attempt; then the hold's state, and what is left in the outbox.
 STANDS = [
     (("retry", "retry", "retry"), State.REJECTED, (0, 0)),
-    (("failed", "retry", "retry"), State.REJECTED, (0, 0)),  # refused for good, so nobody has it
+    (("failed", "retry", "retry"), State.REJECTED, (0, 0)),  # refused for good, so no recipient has it
     (("sent", "retry", "retry"), State.RELEASED, (1, 3)),
     (("doubt", "retry", "retry"), State.IN_DOUBT, (1, 3)),
     (("doubt", "doubt", "doubt"), State.IN_DOUBT, (1, 3)),
@@ -276,7 +276,8 @@ async def test_of_what_has_gone_the_oldest_copy_that_has_not_stands_for_the_rest
 async def test_copies_in_doubt_are_not_sent_again_once_their_lead_is_taken_back(
     store: Store, clock: Clock, lead: str
 ) -> None:
-    """None is unsent. The primary hold, or if it was sent the oldest copy, represents the others."""
+    """Copies in doubt are not retried after the revocation. The primary hold, or if it was sent the oldest copy,
+    represents the others."""
     await mailing(store, State.APPROVED, State.APPROVED, State.APPROVED)
     leases = {lease.intent.hold_id: lease for lease in await store.outbox.lease("me", 10, 60)}
     for lease in leases.values():
@@ -298,7 +299,7 @@ async def test_copies_in_doubt_are_not_sent_again_once_their_lead_is_taken_back(
 
 
 async def test_some_of_the_lead_is_out_and_its_copies_are_not(store: Store) -> None:
-    """Its recipients without the message never get it; the oldest copy is decided with it, and represents the others."""
+    """If the primary hold is partly sent, its other recipients never get it, and the oldest copy represents the others."""
     await mailing(store, State.APPROVED, State.APPROVED, to=("a@x.example", "b@x.example"))
     leases = {lease.intent.hold_id: lease for lease in await store.outbox.lease("me", 10, 60)}
     for id in ("H1", "H2"):

@@ -1,5 +1,5 @@
-"""Laws of revocation, for any order of actions of people, freezes, the relay and failures: what is said to be revoked
-is not sent, what is said never to have been sent was not, and nothing else is lost."""
+"""Laws of revocation, for any order of actions of people, freezes, the relay and failures. Mail that is said to be
+revoked is not sent, mail that is said never to have been sent was not, and no other mail is lost."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.guard.house import MEMBERS, house
 from tests.guard.office import LATER, NO
 
 OVER = {State.REJECTED, State.WITHDRAWN, State.EXPIRED, State.WAITING}
-"""States that say that nobody has the message."""
+"""States that say that no recipient has the message."""
 STEPS = st.sampled_from(
     [
         *("work", "work", "take up", "carry out", "freeze", "thaw", "minute", "hour", "follow"),

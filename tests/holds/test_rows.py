@@ -94,7 +94,8 @@ async def column(store: Store, name: str, hold_id: str) -> int | None:
 
 
 async def test_a_retry_within_a_day_of_its_delivery_is_what_was_delivered(store: Store, clock: Clock) -> None:
-    """However long the hold waited. The time of its next look stays unchanged."""
+    """A retry within a day of the delivery gets the delivered hold, however long it waited. The time of its next look
+    stays."""
     await held(store, "H1", expires_at=T0 + timedelta(days=9))
     look = await column(store, "attend_at", "H1")
     clock.go(days=3)

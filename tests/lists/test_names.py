@@ -130,7 +130,8 @@ def test_dots_at_gmail_make_nobody_else(ready: House, parse: Parse) -> None:
 
 
 def test_an_index_of_the_earlier_version_is_of_use_until_it_is_made_anew(ready: House, parse: Parse) -> None:
-    """Its digests are of the addresses as spelled, and its key id names no form."""
+    """An index of the earlier version is used until the next sync: its digests are of addresses as spelled, its key id
+    names no form."""
     ready.list("news", ["anna.b@gmail.com", "x@kund.se"], addresses=["news@lists.example.com"])
     key_id = hashlib.blake2b(b"+", digest_size=8, key=b"k" * 32, person=b"key id").digest()
 

@@ -325,7 +325,7 @@ def test_an_origin_holds_in_each_kind(client: str, signed: set[str], proven: boo
     [("10.1.2.3", "News", True), ("10.1.2.3", None, False), ("10.1.2.3", "anna", False), ("10.9.9.9", "news", False)],
 )
 def test_an_origin_names_logins_too(client: str, login: str | None, proven: bool) -> None:
-    """Logins of systems, not of people. If clients are declared too, both must match."""
+    """An origin may name logins of systems, which no person uses. If clients are declared too, both must match."""
     session = Session(client_ip=client, auth_user=login)
     both = Origin(clients=(ip_network("10.1.2.0/24"),), logins=frozenset({"news"}))
     assert both.proven(session, frozenset()) is both.names(session) is proven

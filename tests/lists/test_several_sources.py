@@ -149,7 +149,8 @@ def test_what_a_dead_sync_left_behind_goes_away(house: House) -> None:
 
 
 def test_what_another_lists_sync_has_just_linked_is_let_be(house: House) -> None:
-    """A hard link has the time of its index, which is when the source was last read as unchanged."""
+    """A link of another list's sync is not removed as old: it has the time of its index, which is when the source was
+    last checked."""
     house.list("news", ONE)
     house.list("offers", TWO)
     house.sync("news")

@@ -134,7 +134,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_used(house: House) -> None:
 
 @pytest.mark.parametrize("damage", [lambda raw: raw[:300], lambda raw: raw[:200] + b"?" + raw[201:]])
 def test_a_damaged_index_is_made_anew(house: House, damage: Callable[[bytes], bytes]) -> None:
-    """An index that cannot be opened, and one whose damage only ``verify`` finds."""
+    """An index that cannot be opened, or that ``verify`` finds damaged, is built again."""
     house.list("news", PEOPLE)
     house.sync("news")
     path = index_path(house.folder, "news")
@@ -177,7 +177,7 @@ def test_a_list_without_members_or_with_unknown_ones_is_told(house: House) -> No
 
 
 def test_what_is_given_up_is_no_outage(house: House) -> None:
-    """A guard may stop while it reads a long list; that is reported as no outage."""
+    """A sync that was stopped is reported as no outage, since a guard may stop while it reads a long list."""
     house.list("news", PEOPLE)
     assert house.sync("news").ok
     house.list("news", [f"p{i}@kund.se" for i in range(5000)])

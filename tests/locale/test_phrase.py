@@ -55,7 +55,8 @@ def test_what_is_no_text_is_refused(value: object) -> None:
 
 
 def test_a_message_reaches_into_no_value() -> None:
-    """A message may come from another process, or from a foreign catalogue."""
+    """Placeholders reach no attributes or conversions, since a message may come from another process or a foreign
+    catalogue."""
     assert Phrase("{n.real} {n!r} {0} {missing} {n}", n="x") == "{n.real} {n!r} {0} {missing} x"
 
 

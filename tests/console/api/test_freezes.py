@@ -33,7 +33,7 @@ async def test_freezing_and_lifting(here: Stage) -> None:
 
 
 async def test_where_it_takes_two_to_lift_it_takes_two_people(here: Stage) -> None:
-    """Two tokens of one person count as one person."""
+    """Two tokens of one person do not count as two people."""
     eva, omar = await program(here, EVA, Role.OPERATOR), await program(here, OMAR, Role.OPERATOR)
     _, text = await tokens(here).add(
         EVA, name="other", scopes=[Scope.FREEZES_LIFT], good_for=timedelta(days=1), by="root"

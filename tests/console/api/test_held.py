@@ -185,7 +185,7 @@ async def test_another_policy_in_force_is_409(here: Stage) -> None:
 
 
 async def test_the_writer_never_approves_their_own(here: Stage) -> None:
-    """Eva writes under another of her addresses, and is an approver herself."""
+    """A writer cannot approve their own message, under any of their addresses."""
     hold_id = await held(here, RAMADAN, sender="Eva <eva+sales@example.com>", reverse_path="eva@example.com")
     asks = await program(here, EVA, Role.APPROVER)
     shown = await looked(asks, hold_id)
@@ -220,7 +220,7 @@ async def test_nobody_else_withdraws_it(here: Stage) -> None:
 
 
 async def test_what_one_may_not_see_is_as_if_it_were_not_there(here: Stage) -> None:
-    """An approver of other groups and an account without a role get the same answers."""
+    """A hold that a person may not see gets the same answers as one that does not exist."""
     hold_id = await held(here, NEWS)
     asks = await program(here, DPO, Role.APPROVER)
     for method, tail, body in [

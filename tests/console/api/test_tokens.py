@@ -83,8 +83,8 @@ async def test_a_token_gets_no_more_than_its_account_may(here: Stage) -> None:
 
 
 async def test_a_token_waits_for_the_second_factor_that_a_role_asks_for(tmp_path: Path) -> None:
-    """The token is older than the role's rule. An account without a password, with single sign-on alone, is asked at
-    its provider."""
+    """A token is refused until its account has the second factor that a role requires. An account with single sign-on
+    alone is asked by its provider."""
     async with stage(tmp_path) as here:
         asks = await program(here, EVA, Role.VIEWER)
         other = await program(here, OMAR, Role.APPROVER, Role.VIEWER)
@@ -130,7 +130,7 @@ async def test_a_role_that_is_taken_away_is_taken_from_its_tokens(here: Stage) -
 
 
 async def test_a_browser_s_session_is_no_token(here: Stage) -> None:
-    """Otherwise a form of another site could use the API with a person's cookies."""
+    """A browser's session is not accepted, since a form of another site could use it."""
     browser = await here.signed_in(EVA, *Role)
     assert (await browser.http.get("/api/v1/me")).status_code == 401
     assert (await browser.http.post("/api/v1/freezes", json={"selector": "all", "reason": "x"})).status_code == 401

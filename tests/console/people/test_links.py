@@ -71,7 +71,7 @@ async def test_a_link_that_is_none(here: Stage, what: str) -> None:
 
 
 async def test_a_link_for_somebody_who_did_not_write_it_is_nothing(here: Stage) -> None:
-    """The link proves control of a mailbox only, so it opens nothing if the hold's writer is another address."""
+    """A link opens nothing if the hold's writer is another address: it proves control of a mailbox only."""
     hold_id = (await held(here, NEWS)).hold_id
     at, browser = link(here, hold_id, "omar@example.com"), here.browser()
     assert (await browser.get(at)).status_code == 404

@@ -129,7 +129,8 @@ async def everything(here: Stage) -> dict[str, list[str]]:
 
 
 async def test_get_and_head_change_nothing_on_any_route(here: Stage) -> None:
-    """Mail scanners follow links. Tried with every role, with a writer's link, and without a session."""
+    """GET and HEAD change nothing, with every role, with a writer's link, and without a session: mail scanners follow
+    links."""
     hold = await held(here, NEWS)
     until = here.home.clock.now().replace(year=2030)
     link = Links(KEY).sign(Link(hold_id=hold.hold_id, address=ANNA, until=until))
@@ -150,7 +151,7 @@ async def test_get_and_head_change_nothing_on_any_route(here: Stage) -> None:
 
 
 async def test_every_post_asks_for_the_token(here: Stage) -> None:
-    """The middleware checks the token, so no route can omit the check."""
+    """Every POST without the token is refused, as the middleware checks it for all routes."""
     signed = await here.signed_in(EVA, *Role)
     posts = [r for r in walked(list(here.app.routes)) if "POST" in (r.methods or ()) and not r.path.startswith("/api/")]
     assert len(posts) > 10
@@ -218,7 +219,7 @@ def test_only_our_proxies_say_for_whom_they_ask(peer: str, said: str, client: st
 async def test_a_page_that_fails_is_a_page_with_all_its_headers(
     here: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception, status: int
 ) -> None:
-    """A view that cannot be journalled is not shown."""
+    """An error page has all headers; a view that cannot be journalled is not shown."""
     hold = await held(here, NEWS, body="A sentence that is only in the text")
     eva = await here.signed_in(EVA, Role.APPROVER)
 

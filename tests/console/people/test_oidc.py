@@ -144,7 +144,8 @@ async def test_what_it_publishes_is_read_once_an_hour(sso: SignOn) -> None:
 
 
 async def test_the_provider_sends_a_browser_back_and_that_alone_signs_nobody_in(sso: SignOn) -> None:
-    """A GET changes nothing, so a mail scanner that follows the address does not use the code up."""
+    """The provider's redirect alone (a GET) signs nobody in and does not use the code up, since mail scanners follow
+    it."""
     browser = sso.stage.browser()
     back = await sso.consented(browser)
     for _ in range(3):
@@ -155,7 +156,7 @@ async def test_the_provider_sends_a_browser_back_and_that_alone_signs_nobody_in(
 
 
 async def test_anothers_attempt_is_not_ours(sso: SignOn) -> None:
-    """Mallory makes Eva's browser finish his own attempt."""
+    """A sign-in that Mallory began cannot be finished in Eva's browser."""
     mallory, eva = sso.stage.browser(), sso.stage.browser()
     back = await sso.consented(mallory)
     assert (await sso.comes_back(eva, back)).status_code == 401

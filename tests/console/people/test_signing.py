@@ -223,8 +223,8 @@ async def test_an_account_that_is_not_there_is_braked_in_the_same_way(here: Stag
 
 
 async def test_others_guessing_keeps_nobody_out(here: Stage) -> None:
-    """The account's owner can still sign in from another network, and in the same one with a browser that has signed in
-    before."""
+    """Guesses by others do not lock an account: its owner can sign in from another network, and in the same one with a
+    known browser."""
     known = await here.signed_in(EVA)
     await known.get("/me")
     await known.post("/logout")

@@ -82,7 +82,7 @@ async def test_a_disabled_account_stays_out(sso: SignOn) -> None:
 
 
 async def test_a_group_there_may_say_who_decides_here(sso: SignOn) -> None:
-    """The last sign-in counts, for less than 30 days, and only for groups that the policy names."""
+    """A claim of the last sign-in puts a person in a group, for less than 30 days, if the policy names that claim."""
     home = sso.stage.home
     claims = b"[eva@example.com, omar@example.com]", b"{addresses: [omar@example.com], claim: deciders}"
     await home.put({**DOCUMENTS, "policy.yaml": DOCUMENTS["policy.yaml"].replace(*claims)})

@@ -79,7 +79,7 @@ def test_nothing_packed_is_an_empty_file(tmp_path: Path, pack: Pack) -> None:
 
 
 def test_zstd_with_a_window_beyond_bounds_is_refused(tmp_path: Path) -> None:
-    """RFC 8878 section 3.1.1.1.2: the header alone claims the memory."""
+    """zstd with too large a window is refused: its header alone claims the memory (RFC 8878 section 3.1.1.1.2)."""
     path = tmp_path / "members"
     last_block = b"\x01\x00\x00"
     for exponent, fine in ((17, True), (18, False)):
@@ -103,7 +103,8 @@ def test_a_small_file_that_unpacks_to_much_takes_little_memory(tmp_path: Path, p
 def test_whatever_is_packed_reads_as_if_it_were_not(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, pack: Pack, flip: int
 ) -> None:
-    """A damaged file raises SourceError or is read, but raises nothing else."""
+    """Compressed content reads like plain content; a damaged file raises SourceError or is read, but raises nothing
+    else."""
     path = tmp_path_factory.getbasetemp() / "packed"
 
     def outcome(octets: bytes) -> object:
