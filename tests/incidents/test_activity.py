@@ -1,4 +1,4 @@
-"""What a period comes to, by rule and by list."""
+"""Activity of a period, by rule and by list."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HOUR = timedelta(hours=1)
 
 
 class Journal:
-    """Entries a minute apart."""
+    """Entries one minute apart."""
 
     def __init__(self) -> None:
         self.sums, self.at = Sums(), MONDAY
@@ -24,7 +24,7 @@ class Journal:
     def add(
         self, kind: Kind, id: str, *, after: timedelta = timedelta(minutes=1), under: str = "", **data: Any
     ) -> None:
-        """``under``: it is a copy, stored under that hold."""
+        """``under``: the primary hold, if it is a copy."""
         self.at += after
         data |= {"with": under} if under else {}
         self.sums.add(microseconds(self.at), kind.value, id, data)

@@ -1,4 +1,4 @@
-"""The sums behind the journal: what they say of any period is what the journal itself says."""
+"""The sums beside the journal agree with the journal for any period."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ async def test_any_period_is_what_the_journal_says(store: Store, counted: int, b
     if end not in (
         *range(90, 130),
         *range(210, 260),
-    ):  # what was taken back after the period stands no more, and the sums know it
+    ):  # the sums leave out decisions that were revoked after the period
         assert sorted(asked.decided.seconds) == sorted(expected.decided.seconds)
         assert asked.waiting == expected.waiting
 

@@ -1,4 +1,4 @@
-"""What people say of an incident, as the journal keeps it: the last word of each field, and the 72 hours."""
+"""People's statements about an incident in the journal: the latest of each field, and the 72 hours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How messages came in, held against how their writer's mail came before: what has to be explained, and what does not."""
+"""How the messages came in, compared with the same writers' earlier mail: what needs an explanation."""
 
 from __future__ import annotations
 

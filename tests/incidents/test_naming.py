@@ -1,4 +1,4 @@
-"""Things are found by the beginning of their ids, and what is held by its Message-ID, on both engines."""
+"""Lookup by the beginning of an id, and of holds by Message-ID, on both engines."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def verdict(store: Store, id: str, **private: tuple[str, ...]) -> Event:
     [
         ("01AB", ["01AB1", "01AB2"]),
         ("01ab2", ["01AB2"]),
-        ("01AC", ["01AC"]),  # exactly so, though another begins so
+        ("01AC", ["01AC"]),  # an exact match, although another id begins with it
         (" 01ac9 ", ["01AC9"]),
         ("FREEZE", ["FREEZE1"]),
         ("ZZ", ["ZZ1"]),
         ("0Z", ["0ZZ"]),
         ("09", ["099"]),
         ("01B", []),
-        ("news", []),  # what is called so is no message
+        ("news", []),  # a list's name is not an id of a message
         ("%", []),
         ("_1AB1", []),
         ("", []),

@@ -1,4 +1,4 @@
-"""What would have been held: decisions, not messages, are what it costs people."""
+"""What an observing policy would have held, in decisions that people would have had to make."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What an incident needs outlives its time: names, contents, holds, mailings, and the journal from its first entry on."""
+"""An incident preserves its data beyond retention: names, contents, holds, mailings, and the journal from its first
+entry on."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ MONTH = Retention(journal=timedelta(days=30))
 
 
 async def named(store: Store, id: str) -> bool:
-    """Whether it is still known whom the entries of this message name."""
+    """Whether all entries of the message still have their clear values."""
     return all(clear for _, clear in await store.journal.history(id))
 
 

@@ -1,4 +1,4 @@
-"""What rules are for, by the policies that decided."""
+"""The purposes of rules, from the policies that decided."""
 
 from __future__ import annotations
 

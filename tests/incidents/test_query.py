@@ -1,4 +1,4 @@
-"""A moment, as people type it."""
+"""Times as people type them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What belongs to an incident, what became of each message, and what is said of what nobody can know."""
+"""The messages of an incident, the outcome of each, and what the report says of the unknown."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ALL = IncidentQuery(since=0)
 
 
 class Journal:
-    """Entries in order, a second apart."""
+    """Entries in order, one second apart."""
 
     def __init__(self) -> None:
         self.pairs: list[Pair] = []
@@ -46,7 +46,7 @@ class Journal:
         self.pairs.append((entry, private))
 
     def verdict(self, id: str, action: str, *, sender: str = "kalle@example.com", subject: str = "SV: Dieten", reach: int = 1, **more: Any) -> None:  # fmt: skip
-        """``reach``: so many recipients that nobody else has; or whatever ``people`` and ``crowds`` say."""
+        """``reach``: the number of recipients, all distinct people; or what ``people`` and ``crowds`` say."""
         data: dict[str, Any] = {
             "action": action,
             "counts": {"reach": reach},
@@ -144,7 +144,9 @@ def test_what_became_of_a_hold(journal: Journal, kinds: tuple[Kind, ...]) -> Non
     journal.verdict("H1", "hold", reach=400_000)
     for kind in kinds:
         journal.write(kind, "H1")
-    people = (0, 400_000) if OF_A_HOLD[kinds] is End.RELEASED else 400_000  # nothing says for whom the relay took it
+    people = (
+        (0, 400_000) if OF_A_HOLD[kinds] is End.RELEASED else 400_000
+    )  # the entries do not say for whom the relay took it
     assert ends(journal.report()) == {OF_A_HOLD[kinds]: (1, people)}
 
 
@@ -169,7 +171,8 @@ def test_the_colleagues_part_of_what_is_held_is_not_its_delivery(journal: Journa
 
 
 ATTEMPTS: dict[str, tuple[list[dict[str, Any]], bool, dict[End, tuple[int, int]], tuple[int, int]]] = {
-    # what was written of a release to a list of 28 and two others; whether it is over; what it comes to; and who is still open
+    # the entries of a release to a list of 28 and two others; whether it is over; the expected ends; and what is still
+    # open
     "all have it": ([{"outcome": "sent", "recipients": 3, "people": 30}], True, {End.RELEASED: (1, 30)}, (0, 0)),
     "nobody has it": ([{"outcome": "failed", "recipients": 3, "people": 30, "why": "refused"}], True, {End.UNDELIVERED: (1, 30)}, (0, 0)),
     "put off until its time was over": ([{"outcome": "retry", "recipients": 3}, {"outcome": "failed", "recipients": 3, "people": 31, "why": "expired"}], True, {End.UNDELIVERED: (1, 30)}, (0, 0)),
@@ -215,7 +218,7 @@ def test_approved_is_not_sent_and_settled_is_not_delivered(journal: Journal, nam
 
 
 def test_where_people_were_not_written_down_the_number_is_a_bound(journal: Journal) -> None:
-    """An earlier version wrote down recipients: one of them may have been the list."""
+    """An earlier version journalled recipients, and one of them may have been the list."""
     journal.verdict("H1", "hold", reach=30)
     journal.write(Kind.APPROVED, "H1")
     for outcome, recipients in (("sent", 2), ("failed", 1)):
@@ -304,7 +307,7 @@ TRIED: dict[str, Any] = {"intent": "H1-release", "attempt": 1}
 def test_what_was_taken_back_when_somebody_had_it(
     journal: Journal, attempts: list[tuple[str, int]], spared: int, expected: dict[End, tuple[int, int]]
 ) -> None:
-    """Who has it, or may, has it; the others were spared it, whatever is to be thought of the first."""
+    """Who has it or may have it stays so; the others were spared."""
     journal.verdict("H1", "hold", reach=30)
     journal.write(Kind.APPROVED, "H1")
     for outcome, people in attempts:
@@ -467,7 +470,7 @@ def test_the_period_begins_with_the_first_message_and_ends_a_day_after_the_last(
     assert (begin, end) == (microseconds(T0 + timedelta(seconds=1)), microseconds(T0 + timedelta(days=1, seconds=2)))
 
 
-# people, each once
+# each person once
 
 TEN_THOUSAND = {"people": [{"lists": [0]}], "crowds": {LIST: ["v1", 10_000, 10_000]}}
 
@@ -478,7 +481,7 @@ def to_the_list(journal: Journal, id: str, outcome: str = "relayed", version: st
 
 
 def test_never_more_people_than_the_list_has(journal: Journal) -> None:
-    """To its address, and to 1,396 of its members one by one, some of them twice."""
+    """Mail to the list's address and to 1,396 single members, some of them twice."""
     to_the_list(journal, "T0")
     for n in range(1_400):
         member = f"m{n % 1_396}"
@@ -490,7 +493,7 @@ def test_never_more_people_than_the_list_has(journal: Journal) -> None:
 
 @pytest.mark.parametrize("read_before", [True, False])
 def test_a_list_that_changed_between_two_messages(journal: Journal, read_before: bool) -> None:
-    """The reading may have begun before the first message, and is in use only after it."""
+    """The list may have been read before the first message, and come into use only after it."""
     change: dict[str, Any] = {
         "version": "v2",
         "before": "v1",
@@ -559,7 +562,7 @@ def test_of_several_recipients_each_has_its_own_end(journal: Journal) -> None:
 
 @pytest.mark.parametrize(("choice", "kim"), [("sent", End.RELEASED), ("again", End.IN_DOUBT)])
 def test_what_a_person_said_of_one_recipient_is_so_of_that_one(journal: Journal, choice: str, kim: End) -> None:
-    """Of the list nobody is asked, and of the person behind the other recipient somebody has said it."""
+    """The list's delivery failed, so only the other recipient is in doubt, and a person has decided that one."""
     both = ["list@x", "kim@y"]
     journal.verdict(
         "H1", "hold", recipients=both, people=[{"lists": [0]}, "kim"], crowds={LIST: ["v1", 28, 28]}, reach=29
@@ -576,7 +579,7 @@ def test_what_a_person_said_of_one_recipient_is_so_of_that_one(journal: Journal,
 
 @pytest.mark.parametrize("part", [{"intent": "H1-part"}, {"intent": "any", "part": True}])
 def test_a_part_is_told_by_what_its_entry_says(journal: Journal, part: dict[str, Any]) -> None:
-    """Or, of an earlier version, by its id."""
+    """Or by its id, in entries of an earlier version."""
     journal.verdict("H1", "hold", reach=3, apart=1, apart_at=[0], recipients=["a@x", "b@x", "c@x"])
     journal.write(Kind.RELEASE, "H1", private={"recipients": ["a@x"]}, outcome="sent", recipients=1, people=1, **part)
     assert ends(journal.report()) == {End.DELIVERED: (1, 1), End.WAITING: (1, 2)}
@@ -589,7 +592,8 @@ def test_a_test_is_told_by_what_its_entry_says(journal: Journal) -> None:
 
 
 def test_what_an_earlier_version_wrote_is_counted_as_far_as_it_says(journal: Journal) -> None:
-    """Single recipients by their sealed addresses; of a list's address a number, and the same one is the same list."""
+    """A single recipient counts by its sealed address. A list's address counts with its number, and an equal address is
+    the same list."""
     for n in range(3):
         journal.relayed(f"T{n}", people=None, recipients=["kim@x"])
         journal.relayed(

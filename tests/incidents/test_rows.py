@@ -1,4 +1,4 @@
-"""An incident looked up in a real journal: what fits is found, whatever it is called, and in pages of any size."""
+"""Incidents searched in a real journal: every match is found, by any name, and in pages of any size."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def verdict(store: Store, id: str, **data: Any) -> Event:
 
 
 async def ids(store: Store, **about: Any) -> set[str]:
-    """Of which transactions the report tells."""
+    """The ids of the verdicts in the report."""
     found = await store.journal.incident(IncidentQuery(**about), prove=False)
     return {step.entry.id for step in found.report.steps if step.entry.kind == "verdict"} if found.report else set()
 
@@ -134,7 +134,7 @@ async def test_the_last_signed_checkpoint_is_named(store: Store) -> None:
 
 @pytest.mark.parametrize("hours", [1, 20])
 async def test_a_clock_that_was_set_back_hides_nothing(hours: int, store: Store, clock: Clock) -> None:
-    """By the journal's order the time runs forth, back, and forth again: what it said of each message is what it is found by."""
+    """The time goes forward, back, and forward again. Each message is found by the time in its own entry."""
     begin = clock.now()
     for n in range(12):
         await store.journal.record([verdict(store, f"A{n}", lists=["news"])])

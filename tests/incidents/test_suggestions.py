@@ -1,4 +1,4 @@
-"""What the journal suggests: who is met, what is not taken on trust, and what a bound would cost."""
+"""Suggestions from the journal: streams, writers, colleagues on lists, and limits with what each would cost."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def known(**more: Any) -> PolicyContents:
 
 
 class Journal:
-    """Verdicts one after the other, an hour apart."""
+    """Verdicts at given days."""
 
     def __init__(self, of: PolicyContents) -> None:
         self.evidence, self.n = Evidence(of), 0
@@ -55,7 +55,7 @@ def test_a_system_alone_at_its_address_is_a_stream() -> None:
 
 
 def test_a_system_behind_a_server_of_all_is_only_told_of() -> None:
-    """Whoever writes there could write in its name."""
+    """Anyone who may send through that server could use its name."""
     journal = Journal(known())
     for n in range(60):
         journal.add("noreply@example.com", f"x{n}@customer.example", days=n / 5)
@@ -85,8 +85,8 @@ def test_writers_are_those_whose_mail_looks_like_mailings_on_several_days() -> N
     to_list: dict[str, Any] = {"counts": {"total": 1, "customers": 1, "list_addresses": 1}, "lists": ["news"]}
     for day in (0, 7):
         journal.add("campaigns@example.com", days=day, looks="mailing", **to_list)
-        journal.add("anna@example.com", days=day, looks="internal", **to_list)  # the story is no reason
-    journal.add("omar@example.com", looks="mailing", **to_list)  # once
+        journal.add("anna@example.com", days=day, looks="internal", **to_list)  # internal mail does not make a writer
+    journal.add("omar@example.com", looks="mailing", **to_list)  # only once
     [one] = journal.found().suggestions
     assert (one.path, one.key, one.value) == (
         ("lists", "news"),

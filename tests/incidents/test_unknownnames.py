@@ -1,4 +1,4 @@
-"""What was asked wrongly of an incident report, and what was probably meant."""
+"""Wrong questions to an incident report, and the suggested corrections."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_lists_of_the_policy_and_those_that_messages_touched_are_known() -> None
         ("eva", "eva@example.com"),
         ("<kalle>", "kalle@example.com"),
         ("new.name", "new.name@example.com"),
-        ("eva@example.com", ""),  # she has written nothing
+        ("eva@example.com", ""),  # she has written no mail
         ("two words", ""),
         ("", ""),
         ("post.office@elsewhere.test", ""),

@@ -1,4 +1,5 @@
-"""Every file of the manual as it ought to be: ``make generated`` writes them, and a test says where they are not of this version."""
+"""The files of the manual with their expected text. ``make generated`` writes them, and a test fails where a file
+differs."""
 
 from __future__ import annotations
 
@@ -20,17 +21,17 @@ PAGES = {
     "events": reference.events,
     "replies": reference.replies,
 }
-"""Pages of docs/ whose beginning is written, up to MADE, and whose rest is made."""
+"""Pages of docs/ that are written by hand up to MADE, and generated after it."""
 MADE = "<!-- From here on: make generated -->\n"
 SHELLS: Mapping[str, tuple[type[ShellComplete], str]] = {
     "smtpguard.bash": (BashComplete, "# Completes the commands and options of smtpguard in bash.\n"),
-    "_smtpguard": (ZshComplete, ""),  # whose first line is to be #compdef
+    "_smtpguard": (ZshComplete, ""),  # its first line must be #compdef
     "smtpguard.fish": (FishComplete, "# Completes the commands and options of smtpguard in fish.\n"),
 }
 
 
 def manual() -> Mapping[Path, str]:
-    """Pages, man pages of them, and what the shells read."""
+    """File -> text, of the pages, man pages and completion files."""
     pages = {ROOT / f"docs/{name}.md": _beginning(name) + MADE + "\n" + made() for name, made in PAGES.items()}
     text = {path.stem: _below_title(text) for path, text in pages.items()}
     policy = _below_title((ROOT / "docs/policy.md").read_text())

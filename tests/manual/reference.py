@@ -1,4 +1,4 @@
-"""Reference pages in Markdown, made from what the program itself says: its help, the descriptions of its keys, its replies and events."""
+"""Reference pages in Markdown, generated from the program's help, key descriptions, replies and events."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _OF_EVERY_COMMAND = frozenset({"--config", "--help"})
 
 
 def commands() -> str:
-    """docs/cli.md below its beginning: a section a command, with its arguments and options."""
+    """The generated part of docs/cli.md: a section for each command, with its arguments and options."""
     context = click.Context(main, info_name="smtpguard", **main.context_settings)
     parts = ["## Options of every command\n", _options(main, context, frozenset())]
     for name in COMMANDS:
@@ -59,17 +59,17 @@ def _options(command: click.Command, context: click.Context, without: frozenset[
 
 
 def settings() -> str:
-    """docs/settings.md below its beginning: a section a part of the file, a row a key."""
+    """The generated part of docs/settings.md: a section for each part of the file, a row for each key."""
     return "\n".join(_sections(settings_schema(), "the file"))
 
 
 def policy_keys() -> str:
-    """docs/policy-keys.md below its beginning."""
+    """The generated part of docs/policy-keys.md."""
     return "\n".join(_sections(policy_schema(), "the file"))
 
 
 def _sections(schema: Mapping[str, Any], top: str) -> Iterator[str]:
-    """Each model once, at the first place that it stands in; facts have a page of their own."""
+    """Each model once, at its first use. Facts have their own page."""
     waiting: list[tuple[str, Mapping[str, Any]]] = [("", schema)]
     seen: set[str] = set()
     while waiting:
@@ -146,7 +146,7 @@ def _value(value: Any) -> str:
 
 
 def events() -> str:
-    """docs/events.md below its beginning: a row a kind, in the words of the code and of the console."""
+    """The generated part of docs/events.md: a row for each kind, with the sentences of code and console."""
     source = Path(event.__file__).read_text()
     notes = dict(re.findall(r'^    [A-Z_]+ = (?:\(\s+)?"([a-z-]+)"(?:  # (.*))?$', source, re.M))
     rows = [f"| `{kind.value}` | {WORDS[kind.value]} | {_note(notes[kind.value])} |\n" for kind in Kind]
@@ -158,7 +158,7 @@ def _note(note: str) -> str:
 
 
 def replies() -> str:
-    """docs/replies.md below its beginning: a table for what was taken, for what to try again, and for what is refused."""
+    """The generated part of docs/replies.md: tables of positive, temporary and permanent replies."""
     made: dict[str, reply.Reply] = {
         **{name: each for name, each in vars(reply).items() if isinstance(each, reply.Reply)},
         "held": reply.held("ID"),
@@ -187,5 +187,5 @@ def _cell(text: str) -> str:
 
 
 def _text(text: str) -> str:
-    """What Markdown would take for a tag, an emphasis or code is none."""
+    """Escape what Markdown would read as a tag, emphasis or code."""
     return re.sub(r"(?<!`)``(?!`)", "`", text).replace("<", "&lt;").replace("*", "\\*")

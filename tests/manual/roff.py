@@ -1,4 +1,4 @@
-"""Man pages of Markdown as the docs use it, for man(7): headings, paragraphs, tables, lists, examples, and what is bold, code or a link."""
+"""Man pages (man(7)) from the docs' Markdown: headings, paragraphs, tables, lists, examples, bold text, code and links."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CELLS = re.compile(r"(?<!\\)\|")
 
 
 def page(name: str, section: int, says: str, text: str, *, version: str, see: Sequence[str] = ()) -> str:
-    """``text``: what stands under the title; its first paragraphs are the description."""
+    """``text``: the page below its title. Its first paragraphs become DESCRIPTION."""
     lines = [
         f'.TH "{_plain(name).upper()}" {section} "" "smtpguard {version}" "smtpguard"',
         ".SH NAME",
@@ -33,7 +33,7 @@ def _named(reference: str) -> tuple[str, str]:
 
 
 def _blocks(lines: list[str]) -> Iterator[str]:
-    at, fresh = 0, True  # fresh: right below a heading, where no space is wanted
+    at, fresh = 0, True  # fresh: right after a heading, where no space is needed
     while at < len(lines):
         line = lines[at]
         begun = at
@@ -73,7 +73,7 @@ def _blocks(lines: list[str]) -> Iterator[str]:
 
 
 def _end(lines: Sequence[str], at: int) -> int:
-    """Where a paragraph that goes on here ends."""
+    """The index of the line after the paragraph."""
     while at < len(lines) and lines[at].strip() and not re.match(r"#|\||```|(?:[-*]|\d+\.) ", lines[at]):
         at += 1
     return at
@@ -88,7 +88,7 @@ def _example(lines: Sequence[str], *, fresh: bool) -> Iterator[str]:
 
 
 def _table(lines: Sequence[str]) -> Iterator[str]:
-    """The first cell of a row is what the others tell of."""
+    """Each row becomes a tagged paragraph (.TP) with its first cell as the tag."""
     heads, _, *rows = [
         [cell.strip().replace("\\|", "|") for cell in _CELLS.split(line.strip().strip("|"))] for line in lines
     ]
@@ -104,7 +104,7 @@ def _table(lines: Sequence[str]) -> Iterator[str]:
 
 
 def _inline(text: str) -> str:
-    """Of one paragraph, as one line that begins no request."""
+    """One line of text that does not begin a request."""
     text = html.unescape(_LINK.sub(_linked, text))
     found, at = "", 0
     for match in _INLINE.finditer(text):

@@ -1,4 +1,5 @@
-"""What mkdocs is told of pages that are read beside the source as well: files outside of docs/ come along, or are named and no link."""
+"""mkdocs hooks for pages that are also read in the source tree: files outside docs/ are copied, or their links become
+text."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ _OUTSIDE = re.compile(r"\[([^\[\]]*)\]\(\.\./([^)\s#]+)\)")
 _TABLE = re.compile(r"<table>.*?</table>", re.S)
 _ROW = re.compile(r"<tr>.*?</tr>", re.S)
 _BROUGHT = ("config", "systemd")
-"""Folders whose files are given to whoever follows a link: as they are, below ``files/``."""
+"""Folders whose files are copied unchanged to ``files/``, for links from pages."""
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -33,7 +34,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
 
 
 def on_page_content(content: str, page: Any, config: Any, files: Files) -> str:
-    """Each cell of a table of more than two columns says what it is, for a screen that is too narrow for columns (site.css)."""
+    """In a table of more than two columns, label each cell, for screens too narrow for columns (site.css)."""
     return _TABLE.sub(lambda table: _told(table[0]), content)
 
 

@@ -1,4 +1,4 @@
-"""Shells complete commands, options of a command for held mail, and the words that an option takes, by the files that are shipped."""
+"""The shipped completion files complete commands, options, and values of options in each shell."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COMP_WORDS=($LINE); COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
 _smtpguard_completion smtpguard
 printf '%s\\n' "${COMPREPLY[@]}"
 """,
-    # compsys wants a terminal: what the function gives it is what is looked at
+    # compsys needs a terminal, so the stubs print what the function would pass to it
     "zsh": """
 compdef() { :; }
 compadd() { print -l -- "${(@)completions}"; }

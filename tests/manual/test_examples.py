@@ -1,4 +1,4 @@
-"""What the docs tell people to type and to write is right: commands and options there are, YAML that the schemas take, shell and jq that parse."""
+"""Examples in the docs are valid: commands and options exist, YAML matches the schemas, shell and jq code parses."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ SHELL = re.compile(
     r"(apt-get|cat|cd|chmod|chown|cp|curl|df|for|grep|install|journalctl|jq|ln|make|mkdir|mv|promtool|python3?|rm|runuser|sed|smtpguard|"
     r"source|sudo|systemctl|systemd-sysusers|touch|umask)\s|\w+=\$\("
 )
-"""First words of examples that are typed into a shell."""
+"""First words of shell examples."""
 _BEFORE = frozenset({";", "|", "&&", "||", "(", "--", "do", "then", "sudo"})
-"""Words behind which a command stands; ``--``: runuser's."""
+"""Words that a command may follow; ``--``: of runuser."""
 OTHERS = ("livenessProbe", "scrape_configs", "rules", "services", "title")
-"""First keys of examples in YAML that other programs read, or that are a case or a vocabulary."""
+"""First keys of YAML examples that are for other programs, or are a test case or a vocabulary."""
 
 
 class Block(NamedTuple):
-    """``language``: that of a fence, "" of one without and of an indented block."""
+    """``language``: of a fence; "" for a fence without one, and for an indented block."""
 
     language: str
     text: str
@@ -54,7 +54,7 @@ def is_shell(block: Block) -> bool:
 
 
 def commands(text: str) -> Iterator[str]:
-    """As they are typed, in examples and within sentences."""
+    """Commands in examples and in sentences, as typed."""
     for block in blocks(text):
         if is_shell(block):
             joined = block.text.replace("\\\n", " ")
@@ -64,7 +64,7 @@ def commands(text: str) -> Iterator[str]:
 
 
 def words(line: str) -> Iterator[list[str]]:
-    """Of each call of smtpguard in a line of shell."""
+    """The arguments of each smtpguard call in a shell line."""
     line = re.sub(r"\$\([^)]*\)", "VALUE", line).replace("...", "")
     lexer = shlex.shlex(line, posix=True, punctuation_chars="|;&<>()")
     lexer.whitespace_split, lexer.commenters = True, "#"
@@ -83,7 +83,7 @@ def words(line: str) -> Iterator[list[str]]:
 
 
 def wrong(arguments: Sequence[str]) -> str | None:
-    """What click would say of it; what stands for something else (NAME, ID) is taken for that."""
+    """click's error message, or None. Placeholders (NAME, ID) are accepted."""
     command, context = main, click.Context(main, info_name="smtpguard", **main.context_settings)
     rest = list(arguments)
     current: click.Command = command
@@ -148,7 +148,7 @@ def known() -> dict[str, dict[str, Any]]:
 
 
 def faults(text: str, schema: dict[str, Any]) -> list[str]:
-    """Of a part of a file: each key that stands in it by itself, since examples leave out the others."""
+    """Errors in part of a file. Each key is checked by itself, since examples leave out others."""
     part = yaml.safe_load(text)
     found = []
     for key, value in part.items():

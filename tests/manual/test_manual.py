@@ -1,4 +1,5 @@
-"""The manual is whole: every command, option, key, reply and kind of entry is in it; man pages are well formed and say what the docs say."""
+"""The manual is complete: every command, option, key, reply and kind of entry. Man pages are well formed and agree with
+the docs."""
 
 from __future__ import annotations
 
@@ -36,7 +37,7 @@ COMMANDS_THERE = dict(every(main, "smtpguard"))
 
 
 def read(man: Path) -> str:
-    """As somebody reads it, where man(1) is there; its words otherwise."""
+    """The text of a man page without formatting."""
     text = re.sub(r"\\f[BIR]|\\&", "", man.read_text()).replace("\\-", "-").replace("\\(ti", "~").replace("\\(ha", "^")
     return " ".join(text.replace("\\(ga", "`").replace("\\e", "\\").split())
 
@@ -60,7 +61,7 @@ def test_it_has_every_key_with_its_sentence() -> None:
         for key, each in model.get("properties", {}).items():
             assert f"| `{key}` |" in page
             assert each["description"].replace("*", "\\*") in page
-            assert " ".join(each["description"].replace("`", "").split()) in man  # set in bold there
+            assert " ".join(each["description"].replace("`", "").split()) in man  # keys are bold in a man page
 
 
 def test_it_has_every_fact_and_every_kind_of_entry() -> None:
@@ -73,7 +74,7 @@ def test_it_has_every_fact_and_every_kind_of_entry() -> None:
 @pytest.mark.parametrize("man", MEN, ids=lambda man: man.name)
 @pytest.mark.skipif(not shutil.which("mandoc"), reason="mandoc is not installed")
 def test_mandoc_finds_nothing_to_say(man: Path) -> None:
-    """A date it misses: the pages are made, and say which version they are of."""
+    """Except for the date: the pages name the version instead."""
     done = subprocess.run(
         ["mandoc", "-Tlint", "-Wwarning", man], capture_output=True, text=True, timeout=120, check=False
     )
@@ -129,7 +130,7 @@ def test_roff_says_what_stands_there() -> None:
 
 
 def test_the_wheel_brings_it_and_links_lead_there(tmp_path: Path) -> None:
-    """install.md's commands, in a folder of the test's own."""
+    """Runs the commands of install.md in a temporary folder."""
     with (ROOT / "pyproject.toml").open("rb") as file:
         shared = tomllib.load(file)["tool"]["hatch"]["build"]["targets"]["wheel"]["shared-data"]
     assert set(shared) == {f"man/{man.name}" for man in MEN} | {

@@ -1,4 +1,4 @@
-"""The site of the docs: it builds without a warning, every page is in it and found by the search, and nothing is fetched from elsewhere."""
+"""The docs' site builds without warnings, has every page, finds every page by search, and loads nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_every_page_is_in_it_and_in_its_search(site: Path) -> None:
 
 
 def test_nothing_comes_from_elsewhere(site: Path) -> None:
-    """No font, script, style, picture or frame: what a page loads lies beside it."""
+    """Every font, script, style, picture and frame of a page is part of the site."""
     for page in site.rglob("*.html"):
         text = page.read_text()
         loads = re.findall(r"<(?:script|img|iframe|source)\b[^>]*?\bsrc=[\"']?([^\"'\s>]+)", text)
@@ -54,7 +54,7 @@ def test_nothing_comes_from_elsewhere(site: Path) -> None:
 
 
 def test_each_alert_leads_to_its_runbook(site: Path) -> None:
-    """As operations.md has it: with the address of the site before the path of the page."""
+    """The alert's link is the site's address followed by the page's path, as in operations.md."""
     rules = [
         r for g in yaml.safe_load((ROOT / "config/prometheus-alerts.yaml").read_text())["groups"] for r in g["rules"]
     ]

@@ -1,4 +1,4 @@
-"""The daily mail of the newest checkpoint: once a day, and what is kept of it proves the journal."""
+"""The daily mail with the newest checkpoint: once a day, and enough to verify the journal."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def due(home: House) -> list[Intent]:
 
 
 async def mail(home: House, daily: Checkpoints) -> str:
-    """What is sent of this day, as text."""
+    """The text of the day's mail."""
     await home.intake()(home.transaction("x@example.org"), Way())
     before = await due(home)
     await daily.write()

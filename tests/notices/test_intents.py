@@ -1,4 +1,4 @@
-"""Who is told what: never too many, never the wrong ones, nothing lost in a flood."""
+"""Who gets which notice: never too many, never for the wrong people, nothing lost in a flood."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def too_many_receipts(home: House, first: int = 0) -> None:
 
 
 async def waiting(home: House) -> list[Intent]:
-    """Every intent in the outbox, whenever it is due."""
+    """All intents in the outbox, due or not."""
     at = home.clock.at
     home.clock.at += timedelta(days=30)
     found = await home.outbox()
@@ -131,7 +131,7 @@ async def test_what_the_writer_reads(home: House) -> None:
 
 
 async def by_its_writer(home: House, policy: str, contact: str) -> list[Intent]:
-    """What is told of a message to the list by the only one of compliance, out of whose group duty is as well."""
+    """All notices, two hours after the only member of compliance has written to the list."""
     home.notices = Notices(contact=contact)
     await home.put(DOCUMENTS | {"policy.yaml": policy.encode()})
     await home.follow()
@@ -149,7 +149,9 @@ async def test_what_nobody_but_its_writer_could_decide_on_is_told_to_the_contact
     groups = own["deciders"][0]["groups"]
     assert groups[0]["short"] is False
     assert groups[1] == {"group": "compliance", "people": [], "short": True, "own": True}
-    [contact] = [i for i in told if address(i) == "it@example.com"]  # once, though nobody has answered for an hour
+    [contact] = [
+        i for i in told if address(i) == "it@example.com"
+    ]  # only once, although the hold was unanswered for an hour
     assert (contact.data["notice"], contact.data["contact"], contact.data["nobody"]) == ("escalation", True, True)
     assert [
         i.data["contact"] for i in told if address(i) == "omar@example.com" and i.data["notice"] == "escalation"
@@ -167,7 +169,7 @@ async def test_of_a_flood_that_nobody_can_decide_on_the_contact_hears_a_few_time
 
 
 async def test_what_others_can_decide_on_is_no_matter_of_the_contacts(home: House) -> None:
-    """The writer is the only one of compliance, and whoever is on duty stands in for them out of hours."""
+    """The writer is the only member of compliance, but the duty group stands in out of hours."""
     told = await by_its_writer(home, DOCUMENTS["policy.yaml"].decode(), "it@example.com")
     assert {i.data["nobody"] for i in told if i.data["notice"] == "held"} == {False}
     assert "it@example.com" not in {address(i) for i in told}
@@ -198,7 +200,7 @@ async def test_who_may_see_the_reasons_alone_is_sent_no_word_of_the_text(home: H
 
 
 async def test_of_single_people_nothing_is_said_of_what_they_are_to_be_spared(home: House) -> None:
-    """GDPR Art. 9: neither in a rule's words, nor in what it saw, nor in what was found."""
+    """GDPR, Art. 9: not in a rule's description, not in what the rule saw, not in the marks."""
     rule = "  - {id: no-pork, description: No pork for them, when: {message.unsuitable_topics: any}, then: hold}\n"
     await home.put(DOCUMENTS | {"policy.yaml": DOCUMENTS["policy.yaml"] + rule.encode()})
     await home.follow()
@@ -221,7 +223,7 @@ MARKS = tuple(
 
 
 async def test_topics_and_what_is_not_to_go_out_come_first_however_much_was_found(home: House) -> None:
-    """What decides is in the mail to writer and approver, and what is left out is counted."""
+    """What decides is in the notices to writer and approvers, and the number of omitted marks too."""
     home.reader.marks = (
         *MARKS,
         Mark(name="label", side=Side.INTERNAL, weight=2.5, evidence=Phrase('it is labelled "Confidential"')),
@@ -237,7 +239,7 @@ async def test_topics_and_what_is_not_to_go_out_come_first_however_much_was_foun
     assert len(told) == 4
     for data in told:
         assert data["marks"][:4] == [
-            '"bacon" (pork, in the text)',  # what the list is to be spared
+            '"bacon" (pork, in the text)',  # topics that the list is to be spared
             '"bacon" (alcohol, in the text)',
             'a field of a template is left unfilled: "{{name}}"',
             'it is labelled "Confidential"',
@@ -253,7 +255,7 @@ async def test_that_a_list_is_sensitive_is_told_of_those_alone_that_were_written
 
 
 async def test_a_list_is_not_named_because_somebody_is_on_it(home: House) -> None:
-    """That a person is on such a list is nobody's business, and least of all the approvers' of another matter."""
+    """That a person is on such a list is private, above all to approvers of other lists."""
     await hold_of(home, *MEMBERS[:30], To="undisclosed-recipients:;")
     for intent in await waiting(home):
         assert intent.data["lists"] == []
@@ -327,12 +329,12 @@ async def test_a_flood_is_a_few_notices_and_one_digest_a_person(home: House) -> 
     assert not told
     for digest in (i for i in await waiting(home) if i.data["notice"] == "digest"):
         data = await fill(home.store, digest.data, home.in_force)
-        assert data["total"] == 200  # nothing is left out, the single ones included
+        assert data["total"] == 200  # all are counted, those with a notice of their own too
         assert len(data["messages"]) == 50
 
 
 async def test_an_approvers_digest_counts_what_waits_for_them(home: House) -> None:
-    """Of a quorum of two, what one of them has approved waits for the other alone."""
+    """With a quorum of two, a hold that one has approved waits only for the other."""
     holds = [await hold_of(home, body=str(n)) for n in range(5)]
     for hold, choice in zip(holds, (Choice.APPROVE, Choice.APPROVE, Choice.REJECT), strict=False):
         await home.approvals().vote(hold.hold_id, choice, approver="eva@example.com", by="test")
@@ -345,7 +347,7 @@ async def test_an_approvers_digest_counts_what_waits_for_them(home: House) -> No
 
 async def test_another_process_writes_no_second_digest(home: House) -> None:
     for _ in range(2):
-        home.notices = Notices(flood=Flood(singly=0))  # a process that knows nothing of the other
+        home.notices = Notices(flood=Flood(singly=0))  # another process, without the first one's memory
         for n in range(3):
             await hold_of(home, body=f"{n} {id(home.notices)}")
     told = Counter((address(i), i.data["notice"]) for i in await waiting(home))
@@ -407,7 +409,7 @@ async def test_a_streams_owner_hears_once_a_window_that_it_is_above_its_limits(h
     [told] = [i for i in await waiting(home) if i.data["notice"] == "stream"]
     assert address(told) == "eva@example.com"
     assert (told.data["stream"], told.data["limit"], told.data["window_minutes"]) == ("receipts", 3, 60)
-    home.notices = Notices()  # another process: its own entry, and the same notice
+    home.notices = Notices()  # another process: its own journal entry, but the same notice
     await too_many(home)
     assert len([i for i in await waiting(home) if i.data["notice"] == "stream"]) == 1
     assert [data["count"] for kind, data in await home.events("receipts") if kind == "stream"] == [4, 4]

@@ -1,4 +1,4 @@
-"""Who is told that a list cannot be kept fresh: its owner or its deciders, once, whichever process finds it out."""
+"""Who hears that a list is stale: its owner or its approvers, once, whichever process finds it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Notices as people and mail programs meet them: every kind in both languages, and nothing that a stranger wrote acts."""
+"""Notices as people and mail programs see them: every kind in both languages, and nothing that outsiders wrote is
+active."""
 
 from __future__ import annotations
 
@@ -143,7 +144,7 @@ def test_what_the_writer_is_told() -> None:
         assert said in re.sub(r"[ \n]+", " ", plain)
     subject = read(render())["Subject"].replace("\u00a0", " ")
     assert subject == "Hålls kvar: 400 000 personer, Ramadan greetings – SV: Fredagsmys med bacon"
-    assert "Hej Bo" not in plain + html  # the excerpt is for those who decide
+    assert "Hej Bo" not in plain + html  # only approvers get the excerpt
     assert "smtpguard held" not in plain
     assert "has gone to your colleagues" in texts(render("held", "en", part=True))[0]
 
@@ -359,7 +360,7 @@ def test_an_address_beyond_ascii_gets_its_notice() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_notice_needs_neither_8bitmime_nor_smtputf8(kind: str) -> None:
-    """Domains beyond ASCII stand in A-labels; whatever is said is encoded. So it goes through any relay."""
+    """Non-ASCII domains become A-labels, and all text is encoded. So it passes any relay."""
     swedish = "Räksmörgås <vakt@räksmörgås.example>"
     raw = render(kind, to="eva@räksmörgås.example", house={"sender": swedish, "contact": swedish, "organization": "Å AB"},
                  subject="Fläsk på fredag 🥓", **{"from": "åsa@räksmörgås.example"}, message_id="<å@räksmörgås.example>")  # fmt: skip
@@ -419,7 +420,7 @@ def test_several_rules_say_what_they_went_by_once_and_each_in_the_readers_langua
     for plain in (texts(render(language="sv", reasons=reasons))[0], texts(render("approve", "sv", reasons=reasons))[0]):
         assert plain.count("Det är adresserat till en kundlista.") == 1
         assert "- Inte till en lista.\n" in plain
-        assert "- Only writers write.\n" in plain  # nobody has written it in Swedish
+        assert "- Only writers write.\n" in plain  # the policy has no Swedish text for it
         assert "- Någon har stoppat all sådan e-post tills vidare.\n" in plain
     assert "- Not to a list.\n" in texts(render(language="en", reasons=reasons))[0]
 

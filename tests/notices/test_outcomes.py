@@ -1,4 +1,4 @@
-"""What a notice about a decision says when it is sent: as it is then, also where the relay or a freeze has kept it for long."""
+"""A notice about a decision describes the state when it is sent, also after a freeze or a relay outage."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def notices(home: House, hold: Hold, outcome: str) -> list[Intent]:
 
 
 async def said(home: House, hold: Hold, outcome: str = "approved", to: str = ANNA, url: str = "") -> str | None:
-    """The text of what its writer is sent, on one line; None where nothing is."""
+    """The notice's text on one line, None if there is nothing to send."""
     intent = next(i for i in await notices(home, hold, outcome) if str(i.recipients[0].address) == to)
     stationery = Stationery(Letterhead(sender="guard@example.com", languages=("en", "sv"), console_url=url))
     renderer = Renderer(
@@ -143,7 +143,7 @@ async def test_the_list_that_single_readers_are_on_is_not_named(home: House) -> 
 
 async def test_once_it_has_gone_it_says_so(office: Office) -> None:
     hold = await approved(office.home)
-    office.renderer.nothing = True  # its notices wait
+    office.renderer.nothing = True  # its notices are not sent yet
     await office.step()
     assert "was approved and has been sent" in str(await said(office.home, hold))
 

@@ -1,4 +1,4 @@
-"""From intents to mail: in the reader's language, signed, and only where there is something to tell."""
+"""From intents to mail: in the reader's language, signed, and only if there is something to say."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Clock:
 
 
 class Contents:
-    """As much of a ledger as rendering asks for."""
+    """The part of a ledger that rendering needs."""
 
     def __init__(self) -> None:
         self.contents = self.holds = self
@@ -90,14 +90,14 @@ async def test_a_notice_is_for_its_reader() -> None:
     envelope, raw = made
     assert envelope.reverse_path is None
     assert envelope.recipients == (Recipient(address=Address.parse("anna@example.com"), notify="NEVER"),)
-    assert b"Content-Language: en" in raw  # the writer's own
+    assert b"Content-Language: en" in raw  # the writer's language
     [made] = await renderer().render(notice("eva@example.com", notice="approve", language="en"))
-    assert b"Content-Language: sv" in made[1]  # the organization's
+    assert b"Content-Language: sv" in made[1]  # the organization's language
 
 
 @pytest.mark.parametrize(("chosen", "language"), [("en", b"en"), ("sv", b"sv"), ("", b"sv")])
 async def test_a_notice_is_in_the_language_that_its_reader_chose(chosen: str, language: bytes) -> None:
-    """For their account, whatever the organization speaks."""
+    """The choice in the account comes before the organization's language."""
     asked: list[str] = []
 
     async def of(address: str) -> str:

@@ -1,4 +1,4 @@
-"""The daily report of a guard that only observes: whom it reaches, what stands in it, and that it comes once a day."""
+"""The daily report of a guard that only observes: its recipients, its content, and once a day."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A receiver of webhooks on loopback: a real HTTP server that does to each request what it is told to do."""
+"""A receiver of webhooks on loopback: a real HTTP server with scripted answers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Asked:
 
 @dataclass
 class Receiver:
-    """``script``: what becomes of the next requests; when it is empty, ``usual``."""
+    """``script``: what to do with the next requests; then ``usual``."""
 
     port: int = 0
     script: list[bytes] = field(default_factory=list)

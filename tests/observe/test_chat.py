@@ -1,4 +1,4 @@
-"""A webhook's payload as a chat takes it."""
+"""A webhook's payload in the form that chats take."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What operations watch, on both engines: right, bounded, along indexes, and without a name of anybody."""
+"""What metrics and alarms read from the store, on both engines: correct, limited, by index, and without personal data."""
 
 from __future__ import annotations
 
@@ -184,14 +184,14 @@ async def test_what_held_a_message_that_is_decided_on(store: Store, clock: Clock
 
 
 async def test_a_body_that_only_python_reads(store: Store) -> None:
-    """A lone surrogate, as some client wrote it."""
+    """A lone surrogate, from some client."""
     await store.journal.record([event(Kind.VOTE, "H1", word="\udcff")])
     ((found,), _) = await news(store, 1)
     assert found.data == {"word": "\udcff"}
 
 
 async def test_every_query_goes_along_an_index_and_names_nobody(store: Store) -> None:
-    """However large the journal: the tables that grow are not walked through."""
+    """No query scans a table that grows."""
     statements: list[tuple[str, Any]] = []
 
     def asked(connection: Connection) -> list[str]:
@@ -204,7 +204,7 @@ async def test_every_query_goes_along_an_index_and_names_nobody(store: Store) ->
         figures.held(connection, [event(Kind.APPROVED, "H1")])
         listening.remove(connection, "before_cursor_execute", noted)
         sqlite = connection.dialect.name == "sqlite"
-        if not sqlite:  # which reads a table whole because it is little
+        if not sqlite:  # PostgreSQL scans a small table sequentially
             connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
         explain = f"EXPLAIN {'QUERY PLAN ' * sqlite}"
         return [str(connection.exec_driver_sql(explain + sql, values).all()) for sql, values in statements]

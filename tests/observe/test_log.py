@@ -1,4 +1,4 @@
-"""Lines of the log: whole, on one line, without secrets, and masked where that is asked for."""
+"""Log lines: complete, on one line, without secrets, and masked if the settings say so."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def as_it_was() -> Iterator[None]:
 
 
 class _Writes(io.StringIO):
-    """What each call was given."""
+    """Records what each write got."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class _Writes(io.StringIO):
 
 @pytest.mark.parametrize("style", ["json", "text"])
 def test_each_line_is_one_write(style: str) -> None:
-    """Several threads write into one stream: what is written in two calls, another's line may come between."""
+    """Several threads write to one stream. Between two writes, another thread's line may come."""
     stream = _Writes()
     log.configure(style, stream=stream)
     structlog.get_logger("smtpguard").warning("turned-away", why="gave-up")
@@ -152,7 +152,7 @@ def line(style: str, addresses: str = "clear") -> str:
 
 
 def test_one_line_of_json_a_message() -> None:
-    row = json.loads(line("auto"))  # no terminal: JSON
+    row = json.loads(line("auto"))  # not a terminal: JSON
     assert (row["event"], row["id"], row["action"], row["level"]) == ("verdict", "01HELD", "hold", "info")
     assert row["rules"] == ["internal-to-list"]
     assert row["reasons"] == ["message.looks internal", "sender.is_writer (unknown)"]
@@ -291,7 +291,7 @@ def test_printable_is_printable_and_keeps_what_was(text: str) -> None:
 
 @pytest.mark.parametrize("style", ["json", "text"])
 def test_a_stream_that_cannot_be_written_fails_nothing(style: str) -> None:
-    """A full disk raises OSError, a closed file ValueError; neither may end a dialog without a reply."""
+    """A full disk raises OSError, a closed file ValueError. Neither may end a dialog without a reply."""
 
     class Full(io.StringIO):
         def write(self, _: str) -> int:

@@ -1,4 +1,5 @@
-"""Webhooks: told in order, at least once, signed, to a real server that fails, hangs and cuts; and what is never told."""
+"""Webhooks: sent in order, at least once, signed, to a real server that fails, hangs and disconnects; and what is never
+sent."""
 
 from __future__ import annotations
 
@@ -38,7 +39,7 @@ ALL = frozenset(Topic)
 
 
 class Here:
-    """A house with news to tell, a receiver, and a teller between them."""
+    """A guard with events to send, a receiver, and the teller between them."""
 
     def __init__(self, home: House, to: Receiver) -> None:
         self.home, self.to = home, to
@@ -70,7 +71,7 @@ class Here:
 async def here(tmp_path: Path) -> AsyncIterator[Here]:
     async with house(tmp_path) as home, receiver() as to:
         made = Here(home, to)
-        await made.tell()  # a hook begins with what happens from now on
+        await made.tell()  # a new hook begins at the end of the journal
         assert to.asked == []
         yield made
         await made.sender.close()
@@ -139,7 +140,7 @@ async def test_a_mailing_in_many_messages_is_told_once_and_decided_once(here: He
 
 
 async def test_that_an_approval_was_taken_back_is_told(here: Here) -> None:
-    """Once of each, however many messages the mailing has, and in the order in which it happened."""
+    """In order, and once each, however many messages the mailing has."""
     first = await here.held()
     await here.held(NEWS, reverse_path="omar@example.com", id="COPY")
     approvals, home = here.home.approvals(), here.home
@@ -183,11 +184,13 @@ def test_a_receiver_sees_what_is_not_ours(what: str) -> None:
         "nothing": (SECRET, "", body, now),
     }
     assert genuine(SECRET, header, body, now)
-    assert genuine(SECRET, f"t={now},v1=00,{header.partition(',')[2]}", body, now)  # two, while a secret is changed
+    assert genuine(
+        SECRET, f"t={now},v1=00,{header.partition(',')[2]}", body, now
+    )  # two signatures, while the secret is changed
     assert not genuine(*wrong[what])
 
 
-# -- what is never told
+# -- what is never sent
 
 
 async def test_no_person_no_words_and_no_special_category_unless_allowed(here: Here) -> None:
@@ -219,7 +222,7 @@ async def test_what_it_may_know_it_is_told(here: Here) -> None:
     assert b"Bacon at noon" not in b"".join(asked.body for asked in here.to.asked)
 
 
-# -- a receiver that does not take it
+# -- a receiver that fails
 
 
 @pytest.mark.parametrize("problem", [does.FAILS, does.HANGS, does.CUTS, does.ELSEWHERE, b"rubbish\r\n\r\n"])
@@ -231,13 +234,13 @@ async def test_what_was_not_taken_is_told_again_later_and_nothing_before_it(here
     here.to.script = [problem]
     assert await here.tell() == 0
     assert len(here.to.asked) == 1
-    assert await here.tell() == 0  # it is not time yet
+    assert await here.tell() == 0  # too early
     assert len(here.to.asked) == 1
     here.home.clock.pass_(seconds=6)
     assert await here.tell() == 2
     ids = [asked.json["id"] for asked in here.to.asked]
     assert ids[0] == ids[1] != ids[2]
-    assert {asked.path for asked in here.to.asked} == {"/hook?key=of-the-receiver"}  # no redirect was followed
+    assert {asked.path for asked in here.to.asked} == {"/hook?key=of-the-receiver"}  # the redirect was not followed
 
 
 async def test_the_answer_is_not_waited_for_beyond_its_status(here: Here) -> None:
@@ -271,7 +274,7 @@ async def test_pauses_grow_up_to_an_hour_and_end_after_a_day(here: Here) -> None
     )
     here.to.usual = does.OK
     await here.held(body="Liquor", Message_ID="<2@example.com>")
-    assert await here.tell() == 1  # it goes on with the next
+    assert await here.tell() == 1  # it continues with the next
 
 
 async def test_who_answers_410_is_not_told_that_again(here: Here) -> None:
@@ -316,7 +319,7 @@ async def test_two_nodes_tell_it_once(here: Here) -> None:
 
 
 async def test_killed_between_telling_and_writing_it_tells_again(here: Here) -> None:
-    """At least once: the receiver knows it by its id."""
+    """At least once: the receiver recognises it by its id."""
     await here.held()
 
     class Dies(Cursors):
@@ -326,7 +329,7 @@ async def test_killed_between_telling_and_writing_it_tells_again(here: Here) -> 
     hook = here.hook()
     with pytest.raises(RuntimeError):
         await Dispatcher([hook], Dies(here.home.store), here.sender, here.home.clock).tell(hook)
-    assert await here.tell() == 0  # the lease of the dead stands still
+    assert await here.tell() == 0  # the dead process still has the lease
     here.home.clock.pass_(seconds=LEASE_SECONDS)
     assert await here.tell() == 1
     ids = [asked.json["id"] for asked in here.to.asked]
@@ -347,7 +350,7 @@ async def test_who_lost_the_lease_moves_nothing(here: Here) -> None:
 
 
 async def copies(here: Here, n: int) -> None:
-    """Of one mailing, held one by one under the first of them."""
+    """``n`` copies of one mailing, held under the first."""
     first = await here.held(reverse_path="bounce+lead@example.com", id="LEAD")
     for k in range(n):
         await here.held(reverse_path=f"bounce+{k}@example.com", id=f"COPY{k}")
@@ -357,13 +360,13 @@ async def copies(here: Here, n: int) -> None:
 
 
 async def all_of_it(here: Here) -> None:
-    """As the delivery part asks: again at once, while there was something."""
+    """As the delivery part does: at once again, as long as something was sent."""
     while await here.tell():
         pass
 
 
 async def test_behind_hundreds_of_copies_of_a_mailing_a_hook_hears_of_everything_else(here: Here) -> None:
-    """More copies within one poll than are read at once; each of them is an entry that is nothing to tell."""
+    """More copies than one poll reads. The entries of copies are not sent."""
     await copies(here, 500)
     other = await here.held(body="Liquor", Message_ID="<2@example.com>")
     await all_of_it(here)
@@ -377,7 +380,7 @@ async def test_behind_hundreds_of_copies_of_a_mailing_a_hook_hears_of_everything
 async def test_a_cursor_moves_over_whatever_is_nothing_to_tell(
     here: Here, crowd: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many there are, of kinds that a hook asks for and of others; and a second teller goes on from there."""
+    """For any number of entries, of kinds that the hook selects and of others. A second dispatcher continues from there."""
     monkeypatch.setattr(delivery, "SCAN", 50)
     await copies(here, crowd)
     await here.tell()
@@ -407,7 +410,7 @@ async def test_a_journal_that_nobody_read_for_long_is_read_a_stretch_at_a_time(
 
 
 async def test_a_cursor_that_somebody_leased_meanwhile_is_not_moved(here: Here) -> None:
-    """A node that is at work on an entry keeps its place, whatever another has read meanwhile."""
+    """A node that is working on an entry keeps its position, whatever another has read meanwhile."""
     await here.held()
     place = await here.cursors.at("chat")
     leased = await here.cursors.lease("chat", here.home.clock.now() + timedelta(seconds=60))
@@ -423,7 +426,7 @@ async def test_a_cursor_that_somebody_leased_meanwhile_is_not_moved(here: Here) 
 async def test_of_an_entry_that_cannot_be_told_the_next_one_is_told(
     here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An error of ours in one of them keeps a hook from nothing else; it is journalled as given up."""
+    """An internal error with one entry does not stop the hook. The entry is journalled as given up."""
     await here.held()
     await here.held(body="Liquor", Message_ID="<2@example.com>")
     whole = delivery.payload  # type: ignore[attr-defined]
@@ -441,7 +444,7 @@ async def test_of_an_entry_that_cannot_be_told_the_next_one_is_told(
 
 
 async def test_a_hook_that_is_behind_is_in_the_log(here: Here, caplog: pytest.LogCaptureFixture) -> None:
-    """Now and then, with how far and since when."""
+    """From time to time, with how far and since when."""
     await here.held()
     teller = here.teller(here.hook())
     here.home.clock.pass_(seconds=delivery.BEHIND_SECONDS + 1)

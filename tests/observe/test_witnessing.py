@@ -1,4 +1,4 @@
-"""Each checkpoint reaches the witness, in order, once at least; one that does not take it gets it again."""
+"""Each checkpoint is sent to the witness in order, at least once, and again if the witness refuses it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ URL = "https://witness.example.org/guard?for=us"
 
 
 class Witness:
-    """Keeps what it gets; ``status``: what it answers."""
+    """Keeps what it gets. ``status``: its HTTP status."""
 
     def __init__(self) -> None:
         self.kept: list[str] = []

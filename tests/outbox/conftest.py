@@ -1,4 +1,4 @@
-"""Houses and stores for each test."""
+"""Guards and stores for each test."""
 
 from __future__ import annotations
 

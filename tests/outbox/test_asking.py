@@ -1,4 +1,5 @@
-"""A list's post in doubt is never sent again by itself: people are asked, at once and again, and say that it was sent or have it sent."""
+"""A list's post in doubt is never sent again automatically: people are asked, and say that it was sent or have it sent
+again."""
 
 from __future__ import annotations
 
@@ -37,7 +38,7 @@ def approvals(office: Office) -> Approvals:
 
 
 async def lost(office: Office, *to: str, taken: bool = True) -> str:
-    """Approved, sent, and the answer did not come; the sweep has seen it."""
+    """A hold that was approved and sent, without a reply from the relay. The sweep has seen it."""
     hold_id = await office.approved(*to)
     office.relay.raises, office.relay.takes_before_raising = Lost(RELAY_LOST, after_dot=True), taken
     await office.step()
@@ -47,7 +48,7 @@ async def lost(office: Office, *to: str, taken: bool = True) -> str:
 
 
 async def told(office: Office) -> list[tuple[str, bool, int]]:
-    """Of doubt: to whom, whether again, and of how many people."""
+    """(recipient, whether it is a reminder, people) of the notices about doubt."""
     docs = await office.store.ask(
         lambda c: c.execute(select(outbox.c.doc).where(outbox.c.kind == "notice")).scalars().all()
     )
@@ -176,7 +177,7 @@ async def test_refused_the_second_time_the_first_may_have_arrived(office: Office
 
 
 async def test_each_recipient_goes_by_what_it_is(office: Office) -> None:
-    """The list's address waits for people; the one person beside it is tried once more by itself."""
+    """The list's address waits for people. The person beside it is tried once more automatically."""
     hold_id = await lost(office, BO)
     assert office.relay.has(BO) == 1
     await office.step(minutes=31)

@@ -1,4 +1,4 @@
-"""What the writer of a released message is told of recipients who could not have it, or not yet (RFC 3461, RFC 3464)."""
+"""Reports to the writer about recipients of a release that failed or are delayed (RFC 3461, RFC 3464)."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ async def test_what_the_relay_was_not_asked_is_not_told_as_its_answer(office: Of
 async def test_what_a_relay_without_dsn_took_is_told_where_success_was_asked_for(
     office: Office, notify: str | None, told: bool
 ) -> None:
-    """RFC 3461 section 5.2.2 b: nobody further on will."""
+    """RFC 3461, section 5.2.2, b: no later server will report it."""
     office.relay.reports = False
     recipients = tuple(Recipient(address=Address.parse(a), notify=notify, orcpt="rfc822;x") for a in (RAMADAN, BO, DI))
     await office.approved(envelope={"recipients": recipients, "envid": "QQ1"})

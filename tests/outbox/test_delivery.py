@@ -1,6 +1,6 @@
-"""The delivery worker on the real store, with a relay that does as told: what goes well, retries, time, freezes, and its loop.
+"""The delivery worker on the real store, with a scripted relay: success, retries, time, freezes, and its loop.
 
-What the writer is told of a failure: test_bounces.
+For reports to the writer, see test_bounces.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from smtpguard.policy.verdict import Relayed
 from tests.guard.house import KEY, RAMADAN, House, Instead, Way
 from tests.guard.office import BO, ULF, Office
 
-# what goes well
+# success
 
 
 async def test_a_release_goes_to_all_it_was_addressed_to_byte_by_byte(office: Office) -> None:
@@ -53,8 +53,8 @@ async def test_a_release_goes_to_all_it_was_addressed_to_byte_by_byte(office: Of
 
 @pytest.mark.parametrize("refused", [(RAMADAN,), (ULF,), (RAMADAN, ULF)])
 async def test_a_retry_of_what_did_not_reach_everybody_is_judged_anew(office: Office, refused: Sequence[str]) -> None:
-    """To say 250 for the sake of the released hold would lose it: nobody has it any more for those it did not reach. What people
-    approved stands, so that it is the relay that answers."""
+    """With 250 for the sake of the released hold, the message would be lost for those it did not reach. The approval
+    still covers it, so the relay answers."""
     office.relay.says = {address: Reply.of(550, "5.1.1", "No such user") for address in refused}
     first = await office.approved(ULF)
     await office.until_quiet(steps=2)

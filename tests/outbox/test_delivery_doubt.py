@@ -1,4 +1,4 @@
-"""What is in doubt, and who may still speak: killed, slow and stopped owners, a store that goes away, an answer that is lost."""
+"""Doubt: killed, slow and stopped owners of a lease, a store that is lost, a reply that is lost."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ONE = SOME[0]
 
 
 async def approved(office: Office) -> str:
-    """A message to single people, which in doubt is tried once more by itself."""
+    """An approved message to single people, which is tried once more automatically when in doubt."""
     return await office.approved(*SOME, to_list=False, To="anna@example.com")
 
 
@@ -39,7 +39,7 @@ async def test_an_answer_that_never_came_is_in_doubt_and_tried_once_more(office:
     for name in ("Message-ID", RELEASE_FIELD):
         assert first.get(name) == second.get(name) != None  # noqa: E711
     await office.until_quiet()
-    assert office.relay.has(ONE) == 2  # never a third
+    assert office.relay.has(ONE) == 2  # never a third time
     assert [line for line in await office.journal(hold_id) if not line.startswith("notice")] == [
         "release attempt attempt",
         "in-doubt in-doubt lost",
@@ -61,7 +61,7 @@ async def test_a_way_out_that_fails_unforeseen_is_in_doubt_and_ends(office: Offi
     assert "in-doubt in-doubt RuntimeError" in await office.journal(hold_id)
 
 
-# two owners, and a store that goes away
+# two owners, and a store that is lost
 
 
 async def test_an_owner_stopped_in_the_middle_may_not_send_its_dot(office: Office) -> None:
@@ -146,7 +146,7 @@ async def test_through_the_pool_to_a_relay_that_loses_the_answer(office: Office)
     releases = [m for m in relay.messages if m.mail.startswith(b"MAIL FROM:<anna@")]
     raw = bytes((await office.store.contents.load(hold.content_sha256)).raw)
     assert all(m.content.endswith(raw) for m in releases)
-    assert len(releases) == 2  # the others twice, DI once, with the second
+    assert len(releases) == 2  # the others twice; DI once, with the second
     assert [b"di@example.net" in b"".join(m.rcpts) for m in releases] == [False, True]
     assert await office.state(hold_id) is State.RELEASED
     assert [r["address"] for d in office.dsns() for r in d.data["recipients"]] == [BO]

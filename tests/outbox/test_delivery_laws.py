@@ -1,4 +1,4 @@
-"""Laws of the delivery worker, whatever happens to its attempts: nothing lost, one duplicate at most, nobody told twice."""
+"""Laws of the delivery worker, for any outcomes of its attempts: nothing lost, at most one duplicate, each report once."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.guard.office import BO, LATER, NO, OK, ULF, FakeRenderer, Office
 
 
 class FakeLedger:
-    """The outbox's rules in memory: due by time, leased by token, settled by whoever has the latest."""
+    """The outbox's rules in memory: due by time, leased by token, settled only with the latest token."""
 
     def __init__(self, clock: Clock, hold: Hold, intent: Intent, content: Message) -> None:
         self.clock, self._hold, self._content = clock, hold, content
@@ -127,7 +127,8 @@ class Entry:
 
 @dataclass
 class Fate:
-    """What happens to one attempt: how it ends, whether the relay takes it before it ends badly, what each recipient gets."""
+    """An attempt's fate: how it ends, whether the relay takes the message before a bad end, and each recipient's reply
+    code."""
 
     end: str
     takes: bool
@@ -172,7 +173,7 @@ FATES = st.builds(
 
 @pytest.fixture(scope="module")
 def held(tmp_path_factory: pytest.TempPathFactory) -> Hold:
-    """One real hold to draw on, made once."""
+    """One real hold, made once."""
 
     async def make() -> Hold:
         async with house(tmp_path_factory.mktemp("house")) as home:
@@ -215,7 +216,7 @@ class Open:
 
 @pytest.fixture(autouse=True)
 def loud(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the worker would log and try again 120 times is a failure of the test, said once."""
+    """An exception that the worker would log and retry 120 times fails the test at once."""
 
     def fail(message: str, *_: object) -> None:
         raise

@@ -1,4 +1,5 @@
-"""What a crash left without an outcome is reported, once, and not before the relay could have answered."""
+"""A verdict without an outcome after a crash is reported as in doubt, once, and only after the relay could have
+answered."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from tests.guard.house import House, Instead, Way
 
 
 async def test_a_verdict_without_an_outcome_is_in_doubt_after_a_while(home: House) -> None:
-    home.ledger = Instead(home.store, {"journal.note": lambda event: None})  # its process ends before
+    home.ledger = Instead(home.store, {"journal.note": lambda event: None})  # its process ends before the outcome
     transaction = home.transaction("ulf@example.com")
     assert isinstance(await home.intake()(transaction, Way()), Relayed)
     await home.store.journal.catch_up()

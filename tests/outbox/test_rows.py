@@ -1,4 +1,4 @@
-"""The outbox: leased to one at a time, fenced by tokens, recipient by recipient; nothing stopped or undecided is leased."""
+"""The outbox: leased to one process, fenced by tokens, recipient by recipient; nothing frozen or undecided is leased."""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""What a release is made of: the Debian package's scripts, the image, the compose file and the locks, as far as reading them tells.
+"""The files of a release, as far as reading them shows: the Debian package's scripts, the image, the compose file and
+the locks.
 
-That the package installs, upgrades and goes on a clean root says tests/deb.sh; that the wheel runs alone, tests/wheel.sh."""
+tests/deb.sh installs, upgrades and removes the package on a clean root; tests/wheel.sh runs the wheel alone.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,7 @@ SCRIPTS = [
 
 
 def instructions() -> list[list[tuple[str, str]]]:
-    """The Containerfile: of each stage, word and rest of each instruction."""
+    """The Containerfile as stages of (word, rest) instructions."""
     text = re.sub(r"\\\n\s*", " ", (PACKAGING / "Containerfile").read_text())
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     stages: list[list[tuple[str, str]]] = [[]]
@@ -52,7 +54,8 @@ def test_scripts_are_of_a_plain_shell(script: Path) -> None:
 
 
 def test_the_package_leaves_settings_and_state_alone() -> None:
-    """Settings are no files of the package: no upgrade asks about them or writes over them, and nothing removes the journal."""
+    """The package contains no settings, so an upgrade neither asks about them nor overwrites them. Removal leaves the
+    journal."""
     said = {name: (PACKAGING / "deb" / name).read_text() for name in ("postinst", "prerm", "postrm")}
     assert not re.search(r"^[^#\n]*\brm -r", re.sub(r"echo .*", "", said["postrm"]), flags=re.M)
     assert "enable" not in said["postinst"], "nothing starts that nobody has started"
@@ -121,7 +124,8 @@ def test_the_compose_file_is_read_by_compose() -> None:
 
 
 def test_the_settings_of_the_compose_file_are_fine(compose: dict[str, Any], tmp_path: Path) -> None:
-    """As they are mounted, the state aside; and they name the services, networks and ports of the compose file."""
+    """With their mounts, except for the state. They must agree with the services, networks and ports of the compose
+    file."""
     shutil.copytree(ROOT / "config" / "lists", tmp_path / "lists")
     shutil.copy(ROOT / "config" / "policy.yaml", tmp_path)
     text = (PACKAGING / "compose" / "smtpguard.yaml").read_text()
@@ -142,7 +146,7 @@ def test_every_lock_has_hashes_and_every_group_a_lock() -> None:
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
     for group in groups:
         lock = (ROOT / f"requirements-{group}.lock").read_text()
-        for wanted in (each for each in groups[group] if isinstance(each, str)):  # the others include a group
+        for wanted in (each for each in groups[group] if isinstance(each, str)):  # the other entries include a group
             name = re.split(r"[><=\[ ]", wanted)[0].lower()
             assert re.search(rf"^{re.escape(name)}==\S+ (?:;.*)?\\$", lock, flags=re.M), name
         assert lock.count("==") <= lock.count("--hash=sha256:")

@@ -1,4 +1,4 @@
-"""Policies and messages drawn at random, for laws that hold for all of them."""
+"""Hypothesis strategies for policies and messages."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _numbers = st.integers(0, 6)
 
 
 def raw_conditions(fact: Fact) -> st.SearchStrategy[object]:
-    """A condition on ``fact`` as somebody would write it."""
+    """A condition on ``fact`` as written in a policy."""
     return _raw_conditions(fact.name)
 
 
@@ -94,7 +94,7 @@ def with_rule(ruleset: RuleSet, rule: Rule) -> RuleSet:
 
 
 def values(fact: Fact) -> st.SearchStrategy[Value]:
-    """A value that is known for certain."""
+    """A known value of the fact."""
     return _values(fact.name)
 
 
@@ -131,14 +131,14 @@ def _some(fact: Fact, chance: random.Random) -> Value:
 
 
 def asked(*rulesets: RuleSet) -> list[str]:
-    """The facts that their rules look at, in order."""
+    """The facts that the rules use, in order."""
     named = {c.fact.name for rules in rulesets for rule in rules.rules for c in rule.conditions}
     return [f.name for f in ASKED if f.name in named]
 
 
 @st.composite
 def facts(draw: st.DrawFn, *rulesets: RuleSet) -> Facts:
-    """All that gathering finds out, for certain. What none of the rules looks at comes of one number: drawing each took most of the
+    """All facts, known. Facts that no rule uses are derived from one random number: drawing each would take most of the
     time."""
     chance = random.Random(draw(st.integers(0, 9999)))
     some = {f.name: _some(f, chance) for f in ASKED}
@@ -152,13 +152,13 @@ def facts(draw: st.DrawFn, *rulesets: RuleSet) -> Facts:
 
 
 def told(known: Facts, values: Mapping[str, Value]) -> Facts:
-    """The same message, of which this is known as well."""
+    """The same message with these values added."""
     return replace(known, values={**known.values, **values})
 
 
 @st.composite
 def blurred(draw: st.DrawFn, known: Facts, *rulesets: RuleSet) -> Facts:
-    """The same message, of which less is known: values that have become unknown, and intervals around counts."""
+    """The same message with some values unknown, and some counts widened to intervals."""
     less: dict[str, Value] = {}
     for name in asked(*rulesets):
         value = known.values[name]
@@ -172,7 +172,7 @@ def blurred(draw: st.DrawFn, known: Facts, *rulesets: RuleSet) -> Facts:
 
 @st.composite
 def lives(draw: st.DrawFn, plan: Plan) -> Live:
-    """What the admission saw: every count that was asked for, and perhaps a freeze."""
+    """What the admission saw: all counts that the plan asked for, and perhaps a freeze."""
     selector = draw(st.sampled_from([None, None, None, *Selector]))
     value = {
         Selector.LIST: "news",

@@ -1,4 +1,4 @@
-"""Bounds of breakers: what they are over, and which is looser."""
+"""Limits of breakers: when they trip, and which limit is looser."""
 
 from __future__ import annotations
 

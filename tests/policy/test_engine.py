@@ -1,6 +1,7 @@
-"""What the engine asks for and decides, on a few rules and messages of our own: sources, doubt, exceptions, counts, freezes.
+"""What the engine asks for and decides, on a few rules and messages: sources, unknown facts, exceptions, counts,
+freezes.
 
-Its laws: test_engine_laws.
+For its laws, see test_engine_laws.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ ORIGIN_RULE = rule("origin", {"sender.is_writer": False, "recipients.list_addres
 
 
 def test_headers_are_always_asked_for() -> None:
-    """A freeze of a sender looks at From, whatever the rules do."""
+    """A freeze by sender needs From, whatever the rules use."""
     assert ruleset().plan(Facts()).pending == {Source.HEADERS}
 
 
@@ -93,7 +94,7 @@ def test_a_rule_for_the_whole_message_is_asked_for_where_only_a_part_is_held() -
 
 
 def test_a_weaker_rule_for_the_whole_message_is_asked_for_too() -> None:
-    """Or the colleagues' part would go out, which waits for its writer."""
+    """Otherwise the colleagues' part would be sent, which the other rule holds for the writer's confirmation."""
     part = rule("part", {"recipients.list_addresses": "any"}, scope=Scope.CUSTOMERS)
     rules = ruleset(part, rule("whole", {"message.looks": "internal"}, Action.CONFIRM))
     assert rules.plan(Facts(values=TO_A_LIST)).pending == {Source.TEXT}
@@ -157,7 +158,7 @@ def test_counts_over_transactions_are_asked_of_the_ledger() -> None:
 
 
 def test_a_count_is_asked_for_even_where_its_rule_is_settled() -> None:
-    """The ledger has to count this message in, or the next one would be counted short."""
+    """This message must be counted, or the count of the next one would be too low."""
     both = rule("both", {"recipients.list_addresses": "any", "sender.customers": ">= 300 in 1h"})
     plan = ruleset(both).plan(Facts(values=TO_NOBODY))
     assert [a.fact for a in plan.asks] == ["sender.customers"]
@@ -247,7 +248,7 @@ def test_a_freeze_that_nobody_can_rule_out_stops() -> None:
 
 
 def test_a_freeze_that_defers_does_so_whatever_the_settings_say_and_whichever_stands_beside_it() -> None:
-    """Nobody decided that this mail should stand still, so nobody is to let it go afterwards."""
+    """The guard itself froze this mail, so no decision could release it later."""
     [stopped] = freeze(Selector.ALL).freezes
     guards = replace(stopped, freeze_id="G", defers=True)
     for freezes in ((guards,), (stopped, guards), (guards, stopped)):

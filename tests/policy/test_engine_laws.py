@@ -1,6 +1,6 @@
-"""The laws of the engine, on policies and messages drawn at random.
+"""Laws of the engine, on generated policies and messages.
 
-Its particulars, on rules of our own: test_engine.
+For single cases, see test_engine.
 """
 
 from __future__ import annotations
@@ -77,7 +77,8 @@ def test_the_same_facts_give_the_same_verdict(data: st.DataObject) -> None:
 @LAW
 @given(st.data())
 def test_what_is_not_known_never_relays_where_it_could_change_the_outcome(data: st.DataObject) -> None:
-    """Whatever the truth turns out to be, less knowledge is no laxer than it, a reject aside, which doubt makes a defer."""
+    """A verdict with less knowledge is never laxer than the verdict on the truth, except that an uncertain reject
+    becomes a defer."""
     rules = data.draw(drawn.rule_sets())
     truth = data.draw(drawn.facts(rules))
     live = data.draw(drawn.lives(rules.plan(truth)))
@@ -116,7 +117,7 @@ def test_an_order_of_asking_makes_no_difference(data: st.DataObject) -> None:
 
 
 def unasked(rule: Rule) -> None:
-    """Nobody remembers what a rule answered."""
+    """A replacement that caches no answers."""
 
 
 def may_be(bounds: Bounds) -> set[Action]:
@@ -125,7 +126,7 @@ def may_be(bounds: Bounds) -> set[Action]:
 
 
 def recorded(data: st.DataObject) -> tuple[RuleSet, dict[str, Value], Verdict, Facts]:
-    """All that the rules had, by slot, and what they made of it; and the facts."""
+    """A rule set, its slots' values, the verdict on them, and the facts."""
     rules = data.draw(drawn.rule_sets())
     facts = data.draw(drawn.blurred(data.draw(drawn.facts(rules)), rules))
     live = replace(data.draw(drawn.lives(rules.plan(facts))), freezes=())
@@ -134,7 +135,7 @@ def recorded(data: st.DataObject) -> tuple[RuleSet, dict[str, Value], Verdict, F
 
 
 def some_of(data: st.DataObject, values: Mapping[str, Value]) -> dict[str, Value]:
-    """Some are not known any more, and of some counts only bounds are."""
+    """The values with some removed, and some counts reduced to bounds."""
     found: dict[str, Value] = {}
     for slot, value in values.items():
         how = data.draw(st.sampled_from(["known", "bounds", "gone"]))
@@ -201,7 +202,7 @@ _anything = st.one_of(
 @LAW
 @given(st.data())
 def test_no_facts_raise(data: st.DataObject) -> None:
-    """Values of the wrong kind are a fault of ours: they are unknown, and never an exception."""
+    """A value of the wrong type is a bug: it becomes unknown, and raises nothing."""
     rules = data.draw(drawn.rule_sets())
     values = data.draw(st.dictionaries(st.one_of(st.sampled_from(sorted(FACTS)), st.text(max_size=5)), _anything))
     facts = Facts(values=values)

@@ -1,4 +1,4 @@
-"""Which freezes keep a held message from going: the one answer, by whatever a freeze may name."""
+"""Which freezes stop a held message, for every selector of a freeze."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Conditions as they are written, and what each answers: yes, no, or unknown where an interval is divided by its limit."""
+"""Conditions as they are written, and their answers: yes, no, or unknown if the limit is inside the interval."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Working hours: open or not, deadlines, and the two nights a year when the clock is changed."""
+"""Working hours: open or not, deadlines, and the two nights a year when the clock changes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ALWAYS = Hours(days=parse_days("mon-sun"), opens=time(0), closes=MIDNIGHT, zone=
 
 
 def at(text: str) -> datetime:
-    """Wall-clock time in Stockholm."""
+    """Local time in Stockholm."""
     return datetime.fromisoformat(text).replace(tzinfo=STOCKHOLM)
 
 
@@ -42,10 +42,10 @@ def test_open_at(moment: str, open_then: bool) -> None:
     ("start", "hours", "deadline"),
     [
         ("2026-01-14T09:00", 4, "2026-01-14T13:00"),
-        ("2026-01-14T16:00", 4, "2026-01-15T10:00"),  # over a night
+        ("2026-01-14T16:00", 4, "2026-01-15T10:00"),  # over night
         ("2026-01-16T16:00", 4, "2026-01-19T10:00"),  # over a weekend
-        ("2026-01-17T12:00", 1, "2026-01-19T09:00"),  # begun on a Saturday
-        ("2026-01-14T05:00", 10, "2026-01-14T18:00"),  # a whole day ends when the day does
+        ("2026-01-17T12:00", 1, "2026-01-19T09:00"),  # begins on a Saturday
+        ("2026-01-14T05:00", 10, "2026-01-14T18:00"),  # a whole day ends at closing time
         ("2026-01-14T16:00", 24, "2026-01-19T10:00"),  # 2 + 10 + 10 + 2
     ],
 )
@@ -64,10 +64,10 @@ HOLIDAYS = replace(
     ("start", "hours", "deadline"),
     [
         ("2026-01-14T09:00", 4, "2026-01-14T13:00"),
-        ("2026-01-14T16:00", 4, "2026-01-20T10:00"),  # Thursday to Monday nobody works
-        ("2026-01-15T12:00", 1, "2026-01-20T09:00"),  # begun on a holiday
+        ("2026-01-14T16:00", 4, "2026-01-20T10:00"),  # Thursday to Monday are free
+        ("2026-01-15T12:00", 1, "2026-01-20T09:00"),  # begins on a holiday
         ("2027-12-31T17:00", 2, "2028-01-03T09:00"),  # a Friday; New Year's Day is a Saturday
-        ("2026-12-31T17:00", 2, "2027-01-04T09:00"),  # a Thursday; New Year's Day is of every year
+        ("2026-12-31T17:00", 2, "2027-01-04T09:00"),  # a Thursday; New Year's Day is a holiday every year
     ],
 )
 def test_nobody_works_on_a_holiday(start: str, hours: int, deadline: str) -> None:
@@ -84,13 +84,13 @@ def test_nothing_to_wait_for_is_now() -> None:
 
 
 def working_time(kept: Hours, start: datetime, end: datetime) -> timedelta:
-    """How much working time lies between the two, counted another way than ``working_deadline`` does."""
+    """The working time between two moments, computed in another way than ``working_deadline`` does."""
     spans = itertools.takewhile(lambda span: span[0] < end, kept._spans(start))
     return sum((min(closes, end) - max(opens, start) for opens, closes in spans), timedelta())
 
 
 def test_the_night_of_a_changed_clock_is_as_long_as_it_is() -> None:
-    """28 March 2027, 02:00 becomes 03:00; 31 October 2027, 03:00 becomes 02:00."""
+    """28 March 2027: 02:00 becomes 03:00. 31 October 2027: 03:00 becomes 02:00."""
     spring, autumn = at("2027-03-28T00:00"), at("2027-10-31T00:00")
     assert working_time(ALWAYS, spring, at("2027-03-29T00:00")) == timedelta(hours=23)
     assert working_time(ALWAYS, autumn, at("2027-11-01T00:00")) == timedelta(hours=25)

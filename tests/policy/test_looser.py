@@ -1,4 +1,4 @@
-"""What a reload would let pass: every change that may is named, in plain words, and what is the same or stricter is not."""
+"""What a reload would loosen: every change that may let more mail pass is named, and no other."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ def test_a_field_that_nobody_here_knows_is_compared_as_a_whole() -> None:
 
 
 def some_rules(data: st.DataObject, rules: RuleSet) -> RuleSet:
-    """Another rule set that has something of this one: rules taken away, changed, added and in another order."""
+    """A variant of these rules: some removed, changed, added or reordered."""
     kept: list[Rule] = []
     for rule in rules.rules:
         how = data.draw(st.sampled_from(["same", "same", "gone", "mode", "then", "when", "unless", "other"]))

@@ -1,4 +1,4 @@
-"""The sample policy as a whole, and what is made of a policy's documents."""
+"""Parsing the sample policy, and the objects that a policy's documents become."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ own_marks:
 
 
 def test_an_exception_for_all_of_a_set_is_not_the_condition_on_any_of_it() -> None:
-    """Lists [news] and others: the condition holds and the exception does not."""
+    """With lists [news] and another, the condition holds and the exception does not."""
     text = b"  - {id: two, when: {recipients.lists: news}, unless: {recipients.lists: news}, then: hold}\n"
     assert small(SMALL + text).warnings == ()
     text = b"  - {id: two, when: {recipients.lists: any}, unless: {recipients.lists: any}, then: hold}\n"
@@ -177,7 +177,7 @@ def test_the_schema_knows_every_fact_and_says_what_the_models_say() -> None:
 
 
 def test_the_sample_needs_dear_facts_only_where_a_list_or_many_are_touched() -> None:
-    """The ordinary letter to somebody outside is decided on envelope and header alone."""
+    """Ordinary mail to an outside address needs only envelope and header."""
     rules = parse(policy_documents(SAMPLE)).rules
     cheap = {n: v for n, v in ORDINARY.items() if FACTS[n].source in (Source.ENVELOPE, Source.HEADERS)}
     plan = rules.plan(Facts(values=cheap))

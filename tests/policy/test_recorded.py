@@ -1,4 +1,4 @@
-"""The line in which a verdict keeps what was known: read back it is the same, and what is not in it is not known."""
+"""The line of a verdict's facts: it is read back as it was, and what it leaves out is unknown."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _given = st.dictionaries(st.sampled_from(["sender.customers in 3600", "mailing.s
 
 
 def told(values: dict[str, Value]) -> dict[str, Value]:
-    """Why something could not be found out, another part of the entry says."""
+    """Another part of the entry says why a fact is unknown."""
     return {slot: NOT_FOUND if isinstance(value, Unknown) else value for slot, value in values.items()}
 
 
@@ -61,7 +61,7 @@ def test_what_is_no_such_line_tells_nothing(line: str) -> None:
 
 
 def test_a_fact_of_tomorrow_is_not_known_of_a_line_of_today(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its own row says since when it is kept, and nothing else has to."""
+    """The row of the fact says since which version it is recorded. Nothing else has to."""
     line = pack(ORDINARY, {}, text=True)
     fact = Fact(name="message.of_tomorrow", type=Type.COUNT, source=Source.TEXT, doc="", label="", says={}, since=NEXT)
     later = cast(tuple[tuple[str, tuple[Fact, ...]], ...], tuple((letter, (*facts, fact)) for letter, facts in recorded._TABLE if letter == "t"))  # fmt: skip
@@ -87,11 +87,11 @@ FIRST = {
     "recipients.audience": [], "recipients.sensitivity": [], "recipients.reach": 1, "recipients.share": 0, "stream": [],
     "sender.internal": False, "sender.proven": False, "sender.is_writer": False, "list.language": [],
 }  # fmt: skip
-"""What a line of version 1 leaves out."""
+"""Defaults that a line of version 1 leaves out."""
 
 
 def test_what_a_line_leaves_out_is_the_same_for_ever() -> None:
-    """A fact that is new says since= one more than the last. A default that changes would change what old lines say: it is a new
-    fact."""
+    """A new fact has ``since`` one higher than the last. A changed default would change the meaning of old lines, so it
+    needs a new fact."""
     now = {name: recorded._plain(fact.default) for name, fact in KEPT.items() if fact.since == 1}
     assert json.loads(json.dumps(now)) == FIRST

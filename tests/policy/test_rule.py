@@ -1,4 +1,4 @@
-"""What a rule asks, however it is written: rules of one sense answer alike, and others need not."""
+"""The sense of a rule: rules of equal sense answer alike, however they are written."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_what_does(name: str) -> None:
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_rules_of_one_sense_answer_alike(data: st.DataObject) -> None:
-    """Drawn from few conditions, so that two often have one sense."""
+    """There are few conditions to draw from, so that two often have the same sense."""
     when = st.fixed_dictionaries(
         {}, optional={"recipients.total": st.sampled_from(["any", ">= 1", "> 1", 1, "== 1"]), "message.looks": st.sampled_from(["internal", ["internal"]])}
     ).filter(bool)  # fmt: skip

@@ -1,4 +1,4 @@
-"""A rule that may hit is never passed over, and of a thousand rules those for other lists are."""
+"""The sieve never drops a rule that may hit, and of a thousand rules drops those for other lists."""
 
 from __future__ import annotations
 

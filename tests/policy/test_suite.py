@@ -1,4 +1,4 @@
-"""A policy's own cases: what a failed one says, and what is wrong with a file of cases."""
+"""A policy's own test cases: the message of a failed one, and errors in a file of cases."""
 
 from __future__ import annotations
 

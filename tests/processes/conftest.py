@@ -1,4 +1,4 @@
-"""Trees for the tests, felled afterwards."""
+"""Process trees for the tests, killed afterwards."""
 
 from __future__ import annotations
 

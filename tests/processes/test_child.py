@@ -1,4 +1,4 @@
-"""Parts of a real tree that die, fall silent or cannot run: started again, killed, or the end of all of it."""
+"""Parts of a real process tree that die, hang or cannot start: restarted, killed, or the end of the tree."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_a_killed_part_is_started_again_and_nothing_accepted_is_lost(grow: Grow)
     kept, victim = tree.connect()
     other, survivor = tree.connect()
     pending = []
-    os.kill(victim, signal.SIGSTOP)  # it takes nothing any more, and what is sent to it waits in its channel
+    os.kill(victim, signal.SIGSTOP)  # it accepts nothing more, and connections sent to it wait in its channel
     for _ in range(20):
         pending.append(socket.create_connection(("127.0.0.1", tree.port), timeout=PATIENCE))
     os.kill(victim, signal.SIGKILL)
@@ -51,7 +51,7 @@ def test_a_silent_part_is_killed(grow: Grow, word: str) -> None:
 
 
 def test_a_stop_does_not_wait_for_a_part_that_only_begins(grow: Grow) -> None:
-    """Two restarts, one after the other: the second comes while the first is not over."""
+    """As when a second restart comes before the first is complete."""
     tree = grow(["proxy", "booting"], silence_seconds=1000, grace_seconds=1000)
     tree.greets(bool)
     tree.process.send_signal(signal.SIGTERM)
@@ -65,7 +65,7 @@ def test_a_machine_that_stood_still_kills_nobody(grow: Grow) -> None:
     sock, part = tree.connect()
     for pid in (tree.process.pid, part):
         os.kill(pid, signal.SIGSTOP)
-    time.sleep(7.5)  # the kernel's own clock goes on: that is what is tried here
+    time.sleep(7.5)  # the kernel's clock goes on
     for pid in (tree.process.pid, part):
         os.kill(pid, signal.SIGCONT)
     tree.until("WATCHDOG=1")
@@ -101,7 +101,8 @@ def test_a_part_that_is_slow_to_start_is_not_taken_for_a_silent_one(grow: Grow) 
 
 
 def test_a_start_that_is_too_slow_has_twice_the_time_at_the_next(grow: Grow) -> None:
-    """It is killed and begun again, is no death of the five, and ends in a start; the manager is told that it goes on."""
+    """It is killed and started again, does not count as a death, and then succeeds. The service manager gets a longer
+    timeout."""
     tree = grow(["proxy", "late"], start_seconds=1, first_pause_seconds=0.01, longest_pause_seconds=0.01, deaths=1)
     tree.until("EXTEND_TIMEOUT_USEC=60000000\nSTATUS=waiting for ")
     tree.until("READY=1")
@@ -116,7 +117,7 @@ def test_a_start_that_is_too_slow_has_twice_the_time_at_the_next(grow: Grow) -> 
 def test_a_part_that_cannot_run_for_now_is_tried_until_it_can(
     grow: Grow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a console whose port another still has: mail goes on, and it is none of the five deaths."""
+    """For example a console whose port is still in use. Mail continues, and it does not count as a death."""
     monkeypatch.setenv("TOY_AWAY", str(tmp_path / "there"))
     tree = grow(["proxy", "away"], first_pause_seconds=0.01, longest_pause_seconds=0.05, deaths=2)
     tree.greets(bool)
@@ -130,11 +131,11 @@ def test_a_part_that_cannot_run_for_now_is_tried_until_it_can(
 
 
 def without_descriptors(tree: Tree, pid: int) -> tuple[int, int]:
-    """From now on all that it may have are in use. Returns the limits that it had."""
+    """Lower the limit until all descriptors are in use. Returns the previous limits."""
     had = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     most = max(int(number.name) for number in Path(f"/proc/{pid}/fd").iterdir()) + 1
     greeted = True
-    while greeted:  # with some that are in use for a moment only the first limit may be too high
+    while greeted:  # a descriptor may be in use for a moment, so the first limit may be too high
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (most, had[1]))
         sock, part = tree.connect()
         sock.close()
@@ -153,7 +154,7 @@ def test_without_a_descriptor_a_connection_is_refused_and_not_left_waiting(grow:
     while refused < 30:
         with socket.create_connection(("127.0.0.1", tree.port), timeout=PATIENCE) as sock:
             said = sock.recv(100)
-            if said.startswith(b"220 "):  # one that was in use for a moment is free again
+            if said.startswith(b"220 "):  # a descriptor that was in use is free again
                 without_descriptors(tree, pid)
                 continue
             assert said.startswith(b"421 ")

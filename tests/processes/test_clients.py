@@ -1,4 +1,4 @@
-"""Who may connect to a listener: everybody else is told 554 by the real supervisor, and its parts never hear of them."""
+"""Who may connect to a listener: the real supervisor answers others with 554, and its parts never see them."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def test_a_stranger_is_told_554_and_may_say_quit(grow: Grow) -> None:
         assert lines.readline() == reply.BYE.wire()
         assert lines.readline() == b""
     with at(tree.port, "127.0.0.2") as sock:
-        sock.sendall(b"x" * 5000)  # no command, and no end of one
+        sock.sendall(b"x" * 5000)  # no complete command
         assert heard(sock).startswith(NOT_A_CLIENT)
 
 
 def test_ipv4_is_ipv4_where_it_is_mapped(grow: Grow) -> None:
-    """At a socket of both families the kernel says ::ffff:127.0.0.1."""
+    """On a socket of both families, the kernel reports ::ffff:127.0.0.1."""
     tree = grow(["proxy"], clients=["127.0.0.1"], address="::")
     tree.until("READY=1")
     with at(tree.port, "127.0.0.1") as sock:
@@ -64,7 +64,7 @@ def v1(client: str) -> bytes:
     ],
 )  # fmt: skip
 def test_behind_a_proxy_it_is_the_address_that_it_names(grow: Grow, header: bytes, admitted: bool) -> None:
-    """And not the proxy's, which is admitted where it speaks for itself alone (LOCAL)."""
+    """The proxy's own address counts only if the proxy speaks for itself (LOCAL)."""
     tree = grow(["proxy"], proxy=True, trust="127.0.0.0/8", clients=["192.0.2.7"])
     tree.until("READY=1")
     with through(tree, header) as sock:

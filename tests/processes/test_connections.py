@@ -1,4 +1,5 @@
-"""Connections in a real tree: each to the least loaded of its own parts, none lost while there is no part, and exact limits."""
+"""Connections in a real tree: each goes to the least loaded part of its kind, none is lost without a part, and limits
+are exact."""
 
 from __future__ import annotations
 
@@ -23,7 +24,9 @@ def test_the_least_loaded_gets_the_next(grow: Grow) -> None:
             if pid == emptied:
                 sock.close()
         deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline:  # "closed" travels beside us; then three in a row go to the same part
+        while (
+            time.monotonic() < deadline
+        ):  # the report of the closed connections takes a moment; then three in a row go to the same part
             again = [tree.connect() for _ in range(3)]
             for sock, _ in again:
                 sock.close()
@@ -74,7 +77,7 @@ def test_a_limit_a_client(grow: Grow) -> None:
 
 
 def test_each_kind_of_connection_goes_to_its_own_parts(grow: Grow, tmp_path: Path) -> None:
-    """And an MTA's milter connections are no client's: they are not counted as one, and hear no SMTP."""
+    """Milter connections of an MTA do not count as a client's, and get no SMTP reply."""
     path = tmp_path / "milter.sock"
     tree = grow(["proxy", "milter"], unix=str(path), per_client=1, total=4)
     tree.until("READY=1")

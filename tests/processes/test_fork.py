@@ -1,4 +1,4 @@
-"""A forked part: what it keeps of the supervisor, and how it ends."""
+"""A forked part: what it inherits from the supervisor, and how it ends."""
 
 from __future__ import annotations
 

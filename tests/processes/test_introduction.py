@@ -1,4 +1,5 @@
-"""Connections from proxies: the real supervisor hears whose they are, counts that client, and hands over what follows."""
+"""Connections from proxies: the real supervisor reads the PROXY header, counts that client, and hands over what
+follows."""
 
 from __future__ import annotations
 
@@ -50,7 +51,7 @@ def test_the_client_is_counted_and_not_the_proxy(tree: Tree) -> None:
         for _ in range(2):
             assert undo.enter_context(through(tree, LINE)).recv(100).startswith(b"220")
         assert undo.enter_context(through(tree, LINE)).recv(100).startswith(b"421 4.7.0 Too many connections")
-        for _ in range(3):  # the proxy's own, and as many as there may be in all
+        for _ in range(3):  # the proxy's own connections: up to the total limit
             assert undo.enter_context(through(tree, binary("192.0.2.8", command=0x20))).recv(100).startswith(b"220")
     with through(tree, LINE) as again:
         assert again.recv(100).startswith((b"220", b"421"))
@@ -93,7 +94,7 @@ def test_those_who_have_not_said_it_are_closed_at_the_end(tree: Tree) -> None:
 
 
 def heard(sock: socket.socket) -> bytes:
-    """All of it, until the other end closes."""
+    """Everything until the other side closes."""
     came = b""
     with contextlib.suppress(ConnectionResetError):
         while piece := sock.recv(100):

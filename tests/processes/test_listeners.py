@@ -1,4 +1,4 @@
-"""Sockets bound and sockets inherited, and the exact bookkeeping of connections."""
+"""Bound and inherited sockets, and the exact counting of connections."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_an_inherited_socket_stands_for_the_one_with_its_port() -> None:
 
 
 def test_who_waits_at_an_inherited_socket_waits_on_when_we_stop() -> None:
-    """At one of ours nobody would come for them."""
+    """No process would accept those that wait at a socket that closes."""
     with contextlib.ExitStack() as undo:
         manager = undo.enter_context(socket.create_server(("127.0.0.1", 0)))
         place = manager.getsockname()

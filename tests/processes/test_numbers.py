@@ -1,4 +1,5 @@
-"""The tree's numbers: added up over processes and their lives, and the newest of what several have found; and a real tree's."""
+"""The tree's numbers: counts summed over processes, dead ones included, and the newest of shared findings; and a real
+tree's."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ STEPS = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])  # the machine is others' too
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])  # the machine has other work
 @given(STEPS)
 def test_counts_are_those_of_the_living_and_the_dead(steps: list[tuple[str, str]]) -> None:
     numbers = Numbers()
@@ -37,7 +38,7 @@ def test_counts_are_those_of_the_living_and_the_dead(steps: list[tuple[str, str]
         elif step == "beats":
             said[process] = counted.get(process, 0)
             numbers.heard(process, Said(counts={"words": said[process]}))
-        else:  # what it has not said is lost with it, and the next process of that name begins anew
+        else:  # what it has not reported is lost, and its successor starts at zero
             kept += said.pop(process, 0)
             counted.pop(process, None)
             numbers.ended(process, "proxy", died=step == "dies")
@@ -92,7 +93,7 @@ def test_the_memory_of_a_process_that_is_no_more() -> None:
 
 
 class TestTree:
-    """What one kind of part is told of a real one."""
+    """What a part gets from a real tree."""
 
     def test_it_is_told_what_happens(self, grow: Grow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("TOY_NUMBERS", str(tmp_path / "numbers"))
@@ -108,7 +109,7 @@ class TestTree:
             deadline = time.monotonic() + PATIENCE
             while {key: told().get(key) for key in numbers} != numbers:
                 assert time.monotonic() < deadline, told()
-                time.sleep(0.02)  # another process is to tell a third one
+                time.sleep(0.02)  # one process has to reach another through the supervisor
 
         tree.until("READY=1")
         until(connections={name: 0}, accepted={name: 0}, refused={name: 0}, deaths={"proxy": 0, "shows": 0},
@@ -151,7 +152,7 @@ class TestTree:
         assert tree.wait() == 0
 
     def test_it_alone(self, grow: Grow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """In a unit of its own there is nothing else to wait for."""
+        """Alone in its unit, it is ready at once."""
         monkeypatch.setenv("TOY_NUMBERS", str(tmp_path / "numbers"))
         tree = grow(["shows"], shows="shows", ports=[])
         tree.until("READY=1\nSTATUS=shows ready")

@@ -1,4 +1,4 @@
-"""PROXY headers: what is one, what is none, and the same for all octets at once as for one after another."""
+"""PROXY headers: which are valid, with equal results for all octets at once and one at a time."""
 
 from __future__ import annotations
 

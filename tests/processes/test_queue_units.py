@@ -1,4 +1,4 @@
-"""The relay's queue, held while everything stands still: the hook as the service runs it, and root's part behind the path unit."""
+"""The relay's queue, held during a freeze: the hook as the service runs it, and root's part behind the path unit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STATE = "/var/lib/smtpguard"
 
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
-    """Where the service may write; and Postfix's commands, which only say that they were run."""
+    """The service's state folder, beside stubs of Postfix's commands that log their calls."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "state").mkdir()
     for name in ("postconf", "postfix", "postqueue"):

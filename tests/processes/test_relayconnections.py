@@ -1,4 +1,4 @@
-"""One limit over all processes: exact, fair between them, and whole again when one of them dies."""
+"""One limit shared by all processes: exact, fair, and complete again after one of them dies."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from smtpguard.processes.relayconnections import Allowance, RelayConnectionLimit
 
 
 class Part:
-    """A part whose messages wait on their way, both ways, as they do between processes. It uses all that it is given, and
-    closes what it has too many of when time passes."""
+    """A part whose messages wait in queues both ways, as between processes. It uses all places that it gets, and gives
+    up too many one by one."""
 
     def __init__(self, name: str, places: RelayConnectionLimit, *, cap: int = 100) -> None:
         self.name, self.tree, self.cap = name, places, cap
@@ -30,7 +30,7 @@ class Part:
         self.allowance.tell(self.used, self.need - self.used)
 
     def end_one(self) -> bool:
-        """A transaction ends, if that makes a difference."""
+        """End one transaction, if the part has too many places."""
         if self.allowance.most is None or self.used <= self.allowance.most:
             return False
         self.used -= 1
@@ -50,7 +50,7 @@ class Tree:
         self.parts = {name: Part(name, self.places, cap=cap) for name, cap in caps.items()}
 
     def pass_on(self, rng: random.Random | None = None) -> None:
-        """Until nothing is on its way."""
+        """Deliver messages until none is left."""
         for _ in range(10_000):
             if not self.pass_one_on(rng) and not any(map(Part.end_one, self.parts.values())):
                 return
@@ -150,7 +150,7 @@ def test_what_a_dead_process_had_is_free() -> None:
     dead.used = 0
     tree.pass_on()
     assert tree.used() == [0, 20]
-    tree.parts["one"] = Part("one", tree.places)  # started again
+    tree.parts["one"] = Part("one", tree.places)  # restarted
     tree.parts["one"].wants(3)
     tree.pass_on()
     assert tree.used() == [3, 17]
@@ -158,7 +158,7 @@ def test_what_a_dead_process_had_is_free() -> None:
 
 @pytest.mark.parametrize("seed", range(200))
 def test_whatever_happens_in_whatever_order(seed: int) -> None:
-    """Messages cross, parts want more and less: never more than the limit, and in the end everybody has what is fair."""
+    """Messages cross and needs change: never more than the limit, and in the end each has a fair share."""
     rng = random.Random(seed)
     limit = rng.randint(1, 12)
     tree = Tree(limit, one=limit, two=limit, delivery=max(1, limit // 4))

@@ -1,6 +1,6 @@
-"""The supervisor with real processes, signals and sockets: ready, told to stop, to reload, or gone; and a toy for a part.
+"""The supervisor with real processes, signals and sockets, and toy parts: ready, stop, reload, death.
 
-Who gets a connection: test_connections. Parts that die: test_child.
+For the distribution of connections, see test_connections. For parts that die, see test_child.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def test_an_inherited_socket_is_used(grow: Grow) -> None:
         given.bind(("127.0.0.1", 0))
         given.listen(10)
         port = given.getsockname()[1]
-        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as early:  # before anybody accepts
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as early:  # before a part accepts
             tree = grow(["proxy"], given=given, ports=[port])
             assert tree.port == port
             assert early.recv(100).startswith(b"220 ")
@@ -108,7 +108,7 @@ def test_watchdog_and_reload(grow: Grow, tmp_path: Path) -> None:
 
 
 def test_a_reload_that_is_asked_for_during_another_is_not_lost(grow: Grow, tmp_path: Path) -> None:
-    """The first may have read the file before it was changed again."""
+    """The first reload may have read the file before the second change."""
     count, go = tmp_path / "count", tmp_path / "go"
     script = f"echo one >>{count}; while ! test -e {go}; do sleep 0.05; done"
     tree = grow(["proxy"], reload=["sh", "-c", script])
@@ -118,6 +118,6 @@ def test_a_reload_that_is_asked_for_during_another_is_not_lost(grow: Grow, tmp_p
     tree.process.send_signal(signal.SIGHUP)
     go.touch()
     tree.until("RELOADING=1\nMONOTONIC_USEC=")
-    tree.until("READY=1")  # of the first
-    tree.until("READY=1")  # of the second
+    tree.until("READY=1")  # of the first reload
+    tree.until("READY=1")  # of the second reload
     assert count.read_text() == "one\none\n"

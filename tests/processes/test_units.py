@@ -1,4 +1,4 @@
-"""The systemd units: hardened, and in agreement with one another and with the command line."""
+"""The systemd units: hardened, and consistent with each other and with the command line."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def test_there_are_units_for_both_deployments() -> None:
 
 
 def test_every_part_has_a_unit_or_shares_one() -> None:
-    """Metrics show the connections of the processes beside them, so they go with the proxy; the page says how. Alarms come with
-    every unit that carries mail."""
+    """Metrics show the connections of the processes in their tree, so they run with the proxy, as the page says. Alarms
+    run in every unit that carries mail."""
     alone = {part for unit in SERVICES for part in re.findall(r"--only (\w+)", _started(unit))}
     assert alone == set(PARTS) - {"metrics", "alarms"}
     assert "serve --only proxy --only metrics" in PAGE
@@ -57,7 +57,8 @@ def test_who_listens_brings_the_socket_along_and_enables_it() -> None:
 
 @pytest.mark.parametrize("unit", SERVICES, ids=lambda unit: unit.stem)
 def test_all_run_as_the_user_whom_the_state_belongs_to(unit: Path) -> None:
-    """A user that is there before the first start may be given the settings to read; and what stops leaves the others' sockets alone."""
+    """This user exists before the first start, so it can be given read access to the settings. A unit that stops leaves
+    the sockets of the others alone."""
     text = unit.read_text()
     assert "\nUser=smtpguard\nGroup=smtpguard\n" in text
     assert "DynamicUser" not in text
@@ -67,7 +68,7 @@ def test_all_run_as_the_user_whom_the_state_belongs_to(unit: Path) -> None:
 
 
 def test_systemd_gives_up_only_what_trying_again_would_not_mend() -> None:
-    """Five starts within ten seconds, and it does; what ends with another status than 2 is slower than that."""
+    """systemd gives up after five starts in ten seconds. Restarts after any status but 2 are slower than that."""
     for unit in SERVICES:
         text = unit.read_text()
         assert "\nRestartPreventExitStatus=2\n" in text
@@ -139,4 +140,4 @@ def test_parts_are_told_to_stop_by_their_supervisor_within_the_time_that_systemd
     assert "Type=notify" in text
     seconds = re.search(r"TimeoutStopSec=(\d+)s", text)
     assert seconds
-    assert int(seconds[1]) > 40  # grace and the beat that is waited for after it
+    assert int(seconds[1]) > 40  # grace period, plus one heartbeat

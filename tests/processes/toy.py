@@ -1,6 +1,6 @@
-"""A part for tests: greets with its pid, and does what one word over the connection tells it.
+"""A part for tests: it greets with its pid, and does what one word over the connection says.
 
-Also a supervisor of such parts, run as ``python toy.py LISTENERS PARTS [TIMING JSON]``, so that signals and deaths are real.
+``python toy.py LISTENERS PARTS [TIMING JSON]`` runs a supervisor of such parts, so that signals and deaths are real.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class Toy(life.Part):
         return Said(counts={"words": self.words} if self.name == "proxy" else {}, found=self.found)
 
     def told(self, numbers: Mapping[str, object]) -> None:
-        """Kept where a test may look."""
+        """Write the numbers to a file that the test reads."""
         new = Path(os.environ["TOY_NUMBERS"] + ".new")
         new.write_text(json.dumps(numbers))
         new.rename(os.environ["TOY_NUMBERS"])

@@ -1,4 +1,4 @@
-"""A tree of real processes: a supervisor of toys in a process of its own, and a service manager that it tells how it is."""
+"""A real process tree: a supervisor of toy parts in its own process, and a service manager that gets its notifications."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 
 class Tree:
-    """A running supervisor; ``notices`` are its datagrams to the service manager."""
+    """A running supervisor. ``notices``: its datagrams to the service manager."""
 
     def __init__(self, process: subprocess.Popen[str], notices: socket.socket) -> None:
         self.process = process
@@ -34,7 +34,7 @@ class Tree:
         self.seen: list[str] = []
 
     def until(self, word: str) -> None:
-        """Wait until the service manager was told ``word``."""
+        """Wait until the service manager has been sent ``word``."""
         deadline = time.monotonic() + PATIENCE
         while not any(word in text for text in self.seen):
             self.notices.settimeout(max(0.01, deadline - time.monotonic()))
@@ -42,13 +42,13 @@ class Tree:
         self.seen = [text for text in self.seen if word not in text]
 
     def connect(self) -> tuple[socket.socket, int]:
-        """A connection and the pid of the part that greeted it."""
+        """Connect; return the socket and the pid of the part that greeted, 0 without a greeting."""
         sock = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
         greeting = sock.recv(100)
         return sock, int(greeting.split()[1]) if greeting.startswith(b"220") else 0
 
     def greets(self, right: Callable[[int], bool]) -> None:
-        """Connect until the part that greets is right: by its pid, 0 for none."""
+        """Connect until ``right`` accepts the pid of the part that greets (0: no greeting)."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             sock, pid = self.connect()
@@ -58,7 +58,7 @@ class Tree:
         raise AssertionError(f"the last was {pid}")
 
     def said(self) -> str:
-        """What it logged, once it has ended."""
+        """Its log. Waits for its end."""
         assert self.process.stdout is not None
         return self.process.stdout.read()
 
@@ -71,7 +71,8 @@ Grow = Callable[..., Tree]
 
 @contextlib.contextmanager
 def growing(tmp_path: Path) -> Iterator[Grow]:
-    """What starts trees in a folder: ``parts`` by name, on ``ports``, or on a socket that is ``given``; see toy for the rest."""
+    """A function that starts trees: ``parts`` by name, listening on ``ports`` or on the inherited socket ``given``. For
+    other options see toy."""
     with contextlib.ExitStack() as undo:
 
         def start(
@@ -82,7 +83,7 @@ def growing(tmp_path: Path) -> Iterator[Grow]:
             log = undo.enter_context((tmp_path / "log").open("w"))
             environ = {**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify")}
             command = [sys.executable, str(TOY), json.dumps(ports), json.dumps(parts), json.dumps(options)]
-            if given is not None:  # as the service manager does it: descriptor 3, and the pid of who is meant
+            if given is not None:  # as a service manager does: descriptor 3, and LISTEN_PID
                 command = [sys.executable, "-c", ACTIVATE, str(given.fileno()), *command]
             process = undo.enter_context(
                 subprocess.Popen(

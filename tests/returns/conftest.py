@@ -1,4 +1,4 @@
-"""A campaign whose copies come back."""
+"""A campaign with returns."""
 
 from __future__ import annotations
 

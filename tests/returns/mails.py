@@ -1,4 +1,4 @@
-"""Mail that comes back, as servers and people write it; and a mailing that it can be about."""
+"""Returned mail as servers and people write it, and a mailing that it is about."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _N = itertools.count(1)
 
 def dsn(original: bytes, *people: str, action: str = "failed", status: str = "5.1.1", envid: str = "", to: str = "bounces@example.com",
         whole: bool = False) -> Message:  # fmt: skip
-    """RFC 3464, of the header of ``original`` or of all of it."""
+    """A delivery status notification (RFC 3464) with the header of ``original``, or with all of it."""
     header = original if whole else original.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
     kind = "message/rfc822" if whole else "text/rfc822-headers"
     blocks = "".join(
@@ -32,7 +32,7 @@ def dsn(original: bytes, *people: str, action: str = "failed", status: str = "5.
 
 
 def arf(original: bytes, *people: str, kind: str = "abuse") -> Message:
-    """RFC 5965."""
+    """An abuse report (RFC 5965)."""
     named = "".join(f"Original-Rcpt-To: <{person}>\r\n" for person in people)
     block = f"Feedback-Type: {kind}\r\nUser-Agent: a-provider/1.0\r\nVersion: 1\r\n{named}".encode()
     head = "From: fbl@provider.example\r\nTo: abuse@example.com\r\nSubject: A complaint about your mail\r\n"
@@ -60,7 +60,7 @@ def letter(sender: str, subject: str, answers: str = "", to: str = "anna@example
 
 
 class Out:
-    """A mailing that goes out one by one, and what comes back of it."""
+    """A mailing sent copy by copy, and its returns."""
 
     def __init__(self, home: House) -> None:
         self.home, self.campaign = home, Campaign(home)
@@ -77,7 +77,7 @@ class Out:
         return Returns(store, self.home, self.home.clock, digester, self.freezes, key=KEY, new_id=lambda: next(ids))
 
     async def send(self, *to: str, envid: str = "", **more: Any) -> bytes:
-        """As it went to the relay, with its trace."""
+        """Send a message; return it as the relay got it, with the trace."""
         way, intake = Way(), self.home.intake()
         transaction = self.home.transaction(
             *to, **{"X_Looks": "mailing", "X_Mailing": "spring", "Message_ID": f"<copy-{next(_N)}@example.com>"} | more

@@ -1,4 +1,4 @@
-"""What comes back stops the rest of a mailing, by figures that nobody can forge; and people let it go on."""
+"""Returns stop the rest of a mailing, by counts that cannot be forged. People can let it continue."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def test_complaints_stop_the_rest_with_their_figures(tmp_path: Path) -> No
         [alarm] = await store.ask(lambda c: tripped(c, {"B1"}, out.home.clock.now()))
         assert (alarm.mailing, alarm.counted, alarm.people) == (mailing, 3, 10)
         assert not (await out.back(arf(copies[3]))).freezes, "it stands still already"
-        # people look, and let it go on: what came before that is no reason any more
+        # people have thawed it: earlier returns do not count any more
         out.home.clock.pass_(hours=1)
         await out.freezes.thaw("B1", by="eva@example.com")
         assert await store.ask(lambda c: tripped(c, (), out.home.clock.now())) == ()
@@ -109,7 +109,7 @@ async def test_what_only_observes_stops_nothing_and_says_so(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("sort", ["bounces", "complaints", "replies"])
 async def test_five_hundred_forged_ones_trip_nothing(tmp_path: Path, sort: str) -> None:
-    """By somebody who got one copy, and knows everybody's address."""
+    """Forged by a person who got one copy and knows all addresses."""
     async with outgoing(tmp_path, 'bounces: ">= 2", complaints: ">= 2", replies: ">= 2"') as out:
         mine = (await out.to_members(0, 40))[0]
         answered = mine.partition(b"\r\nMessage-ID: ")[2].partition(b"\r\n")[0].decode()
@@ -129,7 +129,7 @@ async def test_five_hundred_forged_ones_trip_nothing(tmp_path: Path, sort: str) 
 
 
 async def test_five_hundred_bounces_trip_at_the_bound(tmp_path: Path) -> None:
-    """Of six hundred letters, each with its own trace."""
+    """Six hundred copies, each with its own trace."""
     people = [f"reader{n}@readers.example" for n in range(600)]
     async with outgoing(tmp_path, 'bounces: ">= 5% after 500"') as out:
         index(out.home.folder, "news", people)

@@ -1,4 +1,4 @@
-"""How what comes back grows and calms, and what was done meanwhile."""
+"""The course of returns over time, with what people did meanwhile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said outside: feeds from public hosts alone, the signed requests of media monitoring, and the same thing once."""
+"""Mentions elsewhere: feeds from public hosts only, signed requests of media monitoring, and each mention once."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_which_addresses_are_public(address: str, public: bool) -> None:
 
 @asynccontextmanager
 async def server(answer: bytes, name: str = "news.example") -> AsyncIterator[tuple[int, ssl.SSLContext, list[bytes]]]:
-    """On loopback with a certificate for ``name``; what it was asked."""
+    """An HTTPS server on loopback with a certificate for ``name``. Yields its port, a client context, and the requests."""
     authority, asked = trustme.CA(), list[bytes]()
     there, here = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
     authority.issue_cert(name).configure_cert(there)
@@ -89,7 +89,7 @@ async def test_a_feed_is_fetched_from_the_address_that_was_looked_at() -> None:
         [request] = asked
         assert request.startswith(b"GET /rss?q=bacon HTTP/1.1\r\n")
         assert f"Host: news.example:{port}".lower().encode() in request.lower()
-        with pytest.raises(NotFetched, match="Error"):  # the certificate is of another name
+        with pytest.raises(NotFetched, match="Error"):  # the certificate is for another name
             await fetch(f"https://else.example:{port}/", resolve=once, allowed=lambda a: True, verify=trust)
 
 

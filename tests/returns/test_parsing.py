@@ -1,4 +1,4 @@
-"""What a mail that came back says; and that nothing of what anybody can write is lost, or takes long."""
+"""Parsing returns: nothing is lost of what anyone may write, and parsing is fast."""
 
 from __future__ import annotations
 

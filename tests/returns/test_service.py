@@ -1,4 +1,4 @@
-"""What comes back is matched to its mailing, stored before it is answered for, and counted once a person."""
+"""Returns are matched to their mailing, stored before the acknowledgement, and counted once a person."""
 
 from __future__ import annotations
 
@@ -45,18 +45,18 @@ async def test_what_is_forged_informs_and_counts_nothing(out: Out) -> None:
     copy, _ = await out.to_members(0, 2)
     bare = copy.partition(b"\r\nX-Smtpguard:")[2].partition(b"\r\n")[
         2
-    ]  # without the trace, as somebody else would write it
+    ]  # without the trace, as an outsider would write it
     mailing = (await out.mailing()).mailing_id
     forged = [
         dsn(b"Message-ID: <copy-1@example.com>\r\n" + bare, MEMBERS[1]),
-        dsn(copy.replace(b"mac=", b"mac=0"), MEMBERS[0]),  # an invented HMAC
+        dsn(copy.replace(b"mac=", b"mac=0"), MEMBERS[0]),  # a wrong HMAC
         dsn(copy.replace(b"Date: Mon, 2 Mar", b"Date: Tue, 3 Mar"), MEMBERS[0]),  # a trace under another message
         arf(bare, MEMBERS[0]),
         letter("stranger@elsewhere.example", "Re: SV: lunch", "<nobodys@example.com>"),
     ]
     for each in forged:
         assert [one.counts for one in (await out.back(each)).returns] == [False]
-    # who got a copy has a trace, and can tell of nobody but themselves
+    # a recipient of one copy has its trace, but it counts only for that recipient
     told = (await out.back(dsn(copy, *MEMBERS[10:20]))).returns
     assert [one.counts for one in told] == [True] + [False] * 9
     assert {one.match.mailing for one in told} == {mailing}

@@ -1,4 +1,4 @@
-"""Which condition is true of what was found, and what is said of it in both languages."""
+"""Which alarm conditions hold for what was found, and their sentences in both languages."""
 
 from __future__ import annotations
 

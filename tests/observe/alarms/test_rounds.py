@@ -1,4 +1,5 @@
-"""An alarm is told once when it begins, again while it lasts, and once when it is over: over restarts, nodes and failures."""
+"""An alarm is reported once when it begins, again while it lasts, and once when it ends; over restarts, nodes and
+failures."""
 
 from __future__ import annotations
 
@@ -43,7 +44,7 @@ class Kept:
 
 
 class House:
-    """Some nodes: one store for all, and a folder for each."""
+    """Several nodes: one store for all, and a state folder for each."""
 
     def __init__(self) -> None:
         self.shared, self.own = Kept(), Kept()
@@ -97,7 +98,7 @@ async def test_what_passes_before_it_has_lasted_is_told_to_nobody() -> None:
     house = House()
     node = house.node()
     for _ in range(10):
-        await house.round(node, AWAY, seconds=8)  # 90 s are its patience
+        await house.round(node, AWAY, seconds=8)  # it has to last 90 s
         if _ % 5 == 4:
             await house.round(node, {}, seconds=5)
     assert house.told == []
@@ -192,7 +193,7 @@ async def test_a_clock_that_is_set_back_keeps_nobody_waiting() -> None:
 async def test_a_store_that_takes_no_writing_keeps_nobody_from_hearing(
     how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What stands in it can be read, and a claim cannot be written: each host tells by its own memory, once."""
+    """The store can be read, but claims cannot be written. So each host reports by its own memory, once."""
     monkeypatch.setattr(rounds, "PATIENCE_SECONDS", 0.05)
     house = House()
     setattr(house.shared, how, True)
@@ -284,7 +285,8 @@ ENDS = ["certificate-ends c.pem", "certificate-ends-now c.pem"]
 async def test_a_telling_that_hangs_keeps_nobody_from_hearing_of_something_else(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A relay that takes its time over the mail of one alarm: another is told in the same round, and a new one in the next."""
+    """The relay is slow with the mail of one alarm. Another alarm is reported in the same round, and a new one in the
+    next."""
     monkeypatch.setattr(rounds, "PATIENCE_SECONDS", 0.05)
     house, free = House(), asyncio.Event()
     begun: list[str] = []

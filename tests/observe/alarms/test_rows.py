@@ -1,4 +1,4 @@
-"""What people were told of, in the store: swapped by one of those who come at once, on both engines."""
+"""Reported alarms in the store, on both engines: of several nodes that swap a row at once, one succeeds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The dashboard for Grafana as its tests read it: every query of config/grafana/smtpguard.json, and what it asks for."""
+"""The queries of the Grafana dashboard (config/grafana/smtpguard.json), and the metrics and labels that they select."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Query(NamedTuple):
 
 
 def panels() -> Iterator[dict[str, Any]]:
-    """Those that show something: rows have titles alone."""
+    """Panels with data. A row has only a title."""
     return (panel for panel in BOARD["panels"] if panel["type"] != "row")
 
 
@@ -36,7 +36,7 @@ def queries() -> list[Query]:
 
 
 def family(series: str) -> Family | None:
-    """Whose series it is: of a histogram there are three."""
+    """The metric of a series; a histogram has three series."""
     found = BY_NAME.get(series)
     if found is None or found.kind is Kind.HISTOGRAM:
         found = BY_NAME.get(_SERIES.sub("", series)) if _SERIES.search(series) else None
@@ -51,7 +51,7 @@ def labels(series: str) -> set[str]:
 
 
 def shown(expr: str) -> str:
-    """With Grafana's variables as they may be."""
+    """The query with values for Grafana's variables."""
     values = {"$job": "smtpguard", "$instance": ".*", "$__rate_interval": "4m", "$__interval": "1m", "$__range": "1h"}
     for name in sorted(values, key=len, reverse=True):
         expr = expr.replace(name, values[name])

@@ -1,4 +1,4 @@
-"""The alert rules speak of metrics that there are, each is tried by promtool's tests, and the docs say what to do about it."""
+"""The alert rules use existing metrics, each has a promtool test, and the docs say what to do about it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_it_says_what_is_wrong_and_where(rule: dict[str, Any]) -> None:
 
 @by_name
 def test_it_is_seen_to_fire(rule: dict[str, Any]) -> None:
-    """In the tests that are shipped beside them and that promtool runs (tests/peers), as the only alert or by itself."""
+    """In the promtool tests that are shipped with the rules and that tests/peers runs."""
     tests = (ROOT / "config" / "prometheus-alerts-test.yaml").read_text()
     assert re.search(rf'alertname(="|: ){rule["alert"]}\b', tests)
 

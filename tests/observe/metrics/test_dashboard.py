@@ -1,4 +1,4 @@
-"""The dashboard asks for metrics and labels that there are, and fits on its page; what Prometheus makes of each query says tests/peers."""
+"""The dashboard uses existing metrics and labels, and its panels fit. tests/peers runs each query in Prometheus."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_it_asks_for_what_is_told(query: Query) -> None:
 
 @by_query
 def test_it_asks_for_values_that_there_are(query: Query) -> None:
-    """A word of another version would ask for nothing, and say so nowhere."""
+    """A label value that does not exist would select nothing, without an error."""
     tally = Tally()
     tally.expect(rules={"busy": "hold"}, lists=["news"], hooks=["chat"])
     numbers = tally.numbers()

@@ -1,4 +1,4 @@
-"""The journal added up: what each event counts as, that nothing else is, and that no journal makes endless series."""
+"""The journal's counters: what each event counts as, nothing more, and a limited number of series for any journal."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def verdict(action: str = "relay", id: str = "T1", *, after: float = 0.0, custom
 
 
 def counted(*events: Event) -> dict[str, dict[tuple[str, ...], float]]:
-    """What grew, save how many entries of each kind there were."""
+    """Counters above zero, without the numbers of entries by kind."""
     tally = Tally()
     for each in events:
         tally.add(each)
@@ -75,7 +75,7 @@ def test_how_long_a_decision_took_and_which_rule_it_was_on() -> None:
     tally.add(event(Kind.APPROVED, "H1", after=600), held)
     tally.add(event(Kind.REJECTED, "H2", after=-5), held)
     tally.add(event(Kind.VOIDED, "H3", after=9), held)
-    tally.add(event(Kind.APPROVED, "H4", after=600))  # of which nobody knows any more what held it
+    tally.add(event(Kind.APPROVED, "H4", after=600))  # the rules that held it are not known any more
     tally.add(event(Kind.APPROVED, "H5", after=600, **WITH_T1), held)  # a copy
     tally.add(event(Kind.REOPENED, "H1", after=900), held)
     numbers = tally.numbers()
@@ -154,7 +154,7 @@ def test_outcomes(outcome: str) -> None:
 
 
 def test_in_doubt_is_an_outcome_whoever_finds_it() -> None:
-    """A process that lost the relay after the dot says so itself; after a crash it is found out."""
+    """A process that loses the relay after the dot journals it itself; after a crash it is found later."""
     told = counted(
         verdict(customers=3), event(Kind.IN_DOUBT, outcome="in-doubt"), event(Kind.IN_DOUBT, "T2", why="a crash")
     )
@@ -167,7 +167,7 @@ def test_an_outcome_whose_verdict_was_not_seen_reaches_nobody_that_is_known() ->
 
 
 def test_the_colleagues_part_of_what_is_held_reaches_no_customer() -> None:
-    """An MTA passes it on itself, and says that it did."""
+    """The MTA passes that part on, and its outcome is journalled."""
     told = counted(verdict("hold", customers=400_000, hold="T1"), event(Kind.OUTCOME, outcome="relayed"))
     assert "customers_reached_total" not in told
     assert told["outcomes_total"] == {("relayed",): 1}
@@ -213,7 +213,7 @@ def test_what_is_sent_from_the_outbox() -> None:
         return event(kind, intent="T1-release", outcome=outcome, recipients=recipients, **more)
 
     assert counted(
-        sent(Kind.RELEASE, "attempt", 3),  # a mark before the relay is spoken to
+        sent(Kind.RELEASE, "attempt", 3),  # the mark before an attempt
         sent(Kind.RELEASE, "sent", 2), sent(Kind.RELEASE, "retry", 1), sent(Kind.IN_DOUBT, "in-doubt", 1),
         sent(Kind.IN_DOUBT, "attempt", 1), sent(Kind.IN_DOUBT, "failed", 1), sent(Kind.RELEASE, "failed", 1),
         sent(Kind.NOTICE, "sent", 1, notice="approve"), sent(Kind.NOTICE, "failed", 2, notice="approve"),
@@ -273,7 +273,7 @@ TOLD = [
 def test_whatever_another_version_has_written_is_counted_as_far_as_it_is_understood(
     entries: list[tuple[Kind, str, dict[str, Any]]],
 ) -> None:
-    """Counters never fall, there are labels for each name, and nothing private is among them."""
+    """Counters never fall, each has all labels of its metric, and none contains private data."""
     tally = Tally()
     before = tally.numbers()
     for kind, id, data in entries:
