@@ -39,7 +39,7 @@ ALL = frozenset(Topic)
 
 
 class Here:
-    """A guard with events to send, a receiver, and the teller between them."""
+    """A guard with events to send, a receiver, and the dispatcher between them."""
 
     def __init__(self, home: House, to: Receiver) -> None:
         self.home, self.to = home, to
