@@ -1,9 +1,9 @@
 #!/bin/sh
-# A package for Debian: packaging/deb.sh [FOLDER] writes smtpguard_VERSION_ARCH.deb there (dist/ otherwise) and prints its path.
+# packaging/deb.sh [FOLDER]: build the Debian package smtpguard_VERSION_ARCH.deb in FOLDER (default dist/), and print its path.
 #
-# In it are the program with all that it depends on, in /opt/smtpguard, by requirements.lock and its hashes; the units; the pages.
-# PYTHON names the interpreter whose compiled dependencies it takes: Debian's own of the release that the package is for.
-# The same tree gives the same package: times are those of its last commit, or SOURCE_DATE_EPOCH.
+# It contains the program with its dependencies in /opt/smtpguard (requirements.lock, with hashes), the units and the docs.
+# PYTHON is the interpreter for which compiled dependencies are chosen: Debian's own, of the release that the package is for.
+# The build is reproducible: file times are SOURCE_DATE_EPOCH, by default the time of the last commit.
 set -eu
 umask 022
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -27,12 +27,12 @@ quietly() { "$@" >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }; }
 
 quietly "$builder" -m build --wheel --outdir "$work" .
 quietly "$PYTHON" -m venv --without-pip "$place"
-# The builder's pip works on the new interpreter, so that none is left in the package.
+# Use the builder's pip for the new interpreter, so that the package contains none.
 pip() { quietly "$builder" -m pip --disable-pip-version-check --python "$place/bin/python" install --no-compile "$@"; }
 pip --require-hashes -r requirements.lock
 pip --no-deps "$work"/smtpguard-*.whl
 
-# Where the package is unpacked, and not where it was built.
+# Set the paths to where the package is installed, not where it is built.
 interpreter=/usr/bin/python$minor
 ln -sfn "$interpreter" "$place/bin/python$minor"
 ln -sfn "python$minor" "$place/bin/python3"
@@ -44,7 +44,7 @@ done
 sed -i "1s|.*|#!/opt/smtpguard/bin/python$minor|" "$place/bin/smtpguard"
 find "$place" \( -name RECORD -o -name INSTALLER -o -name REQUESTED -o -name direct_url.json \) -exec rm -f {} +
 rm -rf "$place/include"
-# Counts whatever the time of the source is; the service could not write it.
+# Bytecode that is valid whatever the time of the source. The service cannot write it.
 quietly "$PYTHON" -m compileall -q -j 0 -s "$root" -p / --invalidation-mode unchecked-hash "$place/lib"
 
 installed() { # MODE TARGET SOURCE...
@@ -69,7 +69,7 @@ printf 'smtpguard (%s) stable; urgency=medium\n\n  * What is new: CHANGELOG.md, 
     "$version" "$(date -uRd "@$SOURCE_DATE_EPOCH")" | gzip -9n >"$doc/changelog.gz"
 installed 644 /usr/share/lintian/overrides packaging/deb/overrides
 mv "$root/usr/share/lintian/overrides/overrides" "$root/usr/share/lintian/overrides/smtpguard"
-# Manual and completion come with the wheel; this is where man and shells look. Those of its dependencies are nobody's commands here.
+# The wheel contains man pages and completion. Move them to where man and the shells look; drop those of dependencies.
 shared() { # FROM TO: a folder below share
     mkdir -p "$root/usr/share/$2"
     find "$place/share/$1" -name '*smtpguard*' -type f -exec mv -t "$root/usr/share/$2" {} +
@@ -82,7 +82,7 @@ shared fish/vendor_completions.d fish/vendor_completions.d
 rm -rf "$place/share"
 find "$root/usr/share/man" -type f -exec gzip -9n {} +
 find "$root" -name __pycache__ -path "$doc/*" -prune -exec rm -rf {} +
-# Time and rights are nobody's in particular.
+# Set uniform times and permissions.
 find "$root" -type f \( ! -perm -u+x -o -path "$place/lib/*" \) -exec chmod 644 {} +
 find "$place" -name .gitignore -delete
 find "$root" -type d -exec chmod 755 {} +

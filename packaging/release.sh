@@ -1,6 +1,6 @@
 #!/bin/sh
-# All that a release has, into dist/: wheel, source, Debian package, bill of materials, image, and SHA256SUMS of them.
-# What cannot be made here is said at the end, with its reason, and the status is 1: nothing is left out in silence.
+# Make all files of a release in dist/: wheel, source, Debian package, bill of materials, image, and their SHA256SUMS.
+# If one cannot be made here, the end of the output says why, and the exit status is 1.
 set -u
 here=$(cd "$(dirname "$0")/.." && pwd)
 cd "$here" || exit 2
