@@ -1,7 +1,6 @@
-/* Preloaded into the guard: fsync, fdatasync and writes to files opened with O_DSYNC fail with EIO while the file that FAULT_FSYNC
-   names is there. Whoever syncs
-   the same open file again after such a failure, instead of opening it anew, is written down beside it: the kernel may have
-   dropped what could not be written, and the second call would say that all is well. */
+/* Preloaded into the guard: fsync, fdatasync and writes to files opened with O_DSYNC fail with EIO while the file named by
+   FAULT_FSYNC exists. If the guard syncs the same open file again after a failure, instead of opening it anew, that is
+   recorded beside it: the kernel may have dropped the unwritten pages, and the second call would succeed nevertheless. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>

@@ -1,6 +1,6 @@
 #!/bin/sh
-# The real peers that tests talk to, on Debian. Where they cannot be installed (no root, no apt), their tests skip and say why.
-# The packages are asked for, not the programs: a swaks without Net::SSLeay is there and knows no TLS.
+# Install the servers and tools that tests use, on Debian. If that is impossible (no root, no apt), their tests skip with the reason.
+# Checks for packages, not programs: swaks without Net::SSLeay runs, but without TLS.
 set -u
 packages="
     postfix sasl2-bin libsasl2-modules
@@ -10,7 +10,7 @@ packages="
     man-db mandoc zsh fish
     systemd util-linux faketime gcc libc6-dev
     m4 libdb5.3t64 libldap2 liblockfile1 libnsl2 libsasl2-2 libwrap0 libidn12"
-# Sendmail and Exim as packages would push Postfix out: they are unpacked beside it, for the tests alone. The last line above is what they need.
+# The packages of Sendmail and Exim conflict with Postfix, so they are only unpacked, for the tests. The last line above has their dependencies.
 sendmail=/usr/local/lib/smtpguard-peers/sendmail
 exim=/usr/local/lib/smtpguard-peers/exim
 
@@ -25,7 +25,7 @@ lacking() {
 is_sendmail() { [ -x "$sendmail/usr/libexec/sendmail/sendmail" ] && [ -e "$sendmail/usr/share/sendmail/cf/m4/cf.m4" ]; }
 is_exim() { [ -x "$exim/usr/sbin/exim4" ]; }
 unpacked() { is_sendmail && is_exim; }
-unpack() { # where to, and packages
+unpack() { # FOLDER PACKAGE...
     folder=$1 && shift
     rm -rf "$work/unpacked" && mkdir "$work/unpacked" "$work/unpacked/root" && chmod 755 "$work" "$work/unpacked" "$work/unpacked/root"
     if (
@@ -50,13 +50,13 @@ echo "peers: installing$need (make test PEERS=no goes without)" >&2
 work=$(mktemp -d)
 policy=/usr/sbin/policy-rc.d
 trap 'rm -rf "$work"; [ -e "$work.policy" ] && rm -f "$policy" "$work.policy"' EXIT
-# The tests run instances of their own, so no service of a package need start for them.
+# The tests start their own instances, so keep packages from starting services.
 if [ ! -e "$policy" ]; then
     : >"$work.policy"
     printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod 755 "$policy"
 fi
 export DEBIAN_FRONTEND=noninteractive
-# These would ask.
+# Answer these packages' questions in advance.
 {
     echo "postfix postfix/main_mailer_type select No configuration"
     echo "slapd slapd/no_configuration boolean true"
@@ -68,7 +68,7 @@ apt-get update -qq >"$work/log" 2>&1 || tail -3 "$work/log" >&2
 need=$(lacking)
 # shellcheck disable=SC2086
 if [ -n "$need" ] && ! install $need; then
-    for package in $need; do # all but those that are not to be had here
+    for package in $need; do # install those that are available
         install "$package" || tail -1 "$work/log" >&2
     done
 fi

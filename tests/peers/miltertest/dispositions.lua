@@ -1,4 +1,4 @@
--- One connection, one message after the other: relayed, held, rejected, deferred.
+-- Several messages on one connection: relayed, held, rejected, deferred.
 local conn = connected()
 greeted(conn, "192.0.2.7")
 

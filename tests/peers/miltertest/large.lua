@@ -1,4 +1,4 @@
--- Much random text, in pieces as they come.
+-- A large random body in pieces.
 local conn = connected()
 greeted(conn, "192.0.2.7")
 is(mt.mailfrom(conn, "<anna@example.com>"), nil, "mail")

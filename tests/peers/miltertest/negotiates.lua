@@ -1,4 +1,4 @@
--- It asks for what it uses, and for nothing else.
+-- The negotiation asks only for the actions and steps in use.
 local conn = connected()
 is(mt.test_action(conn, SMFIF_ADDHDRS), true, "adds headers")
 is(mt.test_action(conn, SMFIF_DELRCPT), true, "deletes recipients")

@@ -1,4 +1,4 @@
--- The recipient who is held is deleted, and the rest accepted.
+-- The held recipient is deleted, and the message is accepted for the others.
 local conn = connected()
 greeted(conn, "2001:db8::7")
 is(mt.mailfrom(conn, "<anna@example.com>"), nil, "mail")

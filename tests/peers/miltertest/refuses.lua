@@ -1,4 +1,4 @@
--- What cannot be carried is refused where it is said; after an abort all goes on.
+-- Invalid addresses are refused at their command. After an abort, the next message passes.
 local conn = connected()
 greeted(conn, "192.0.2.7")
 is(mt.mailfrom(conn, "<anna@example.com>"), nil, "mail")

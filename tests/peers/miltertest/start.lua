@@ -1,7 +1,7 @@
--- What every script begins with: a connection to the milter named by "socket", and a message up to its body.
+-- The beginning of every script: a connection to the milter at "socket", and a message up to its body.
 
 function fail(what)
-	mt.echo(what) -- miltertest itself tells no more than that something was wrong
+	mt.echo(what) -- miltertest itself only says that a check failed
 	error(what)
 end
 
