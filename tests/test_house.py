@@ -233,7 +233,7 @@ PAGES = [HOUSE.parent / "README.md", *sorted((HOUSE.parent / "docs").glob("*.md"
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_what_a_page_points_to_is_there(page: Path) -> None:
-    """Checks files and headings. Links to other sites are not fetched."""
+    """Each page's links lead to existing files and headings. Links to other sites are not fetched."""
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.S | re.M)
     for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", text):
         path, _, heading = target.partition("#")
@@ -249,7 +249,7 @@ def anchor(line: str) -> str:
 
 
 def test_every_page_and_file_that_is_named_in_the_straight_line_is_there() -> None:
-    """docs/flow.md names the file of each step."""
+    """Every file that docs/flow.md names exists."""
     text = (HOUSE.parent / "docs" / "flow.md").read_text()
     named = re.findall(r"`([a-z_]+/(?:[a-z_]+/)*(?:[a-z_]+\.py)?)`", text)
     assert len(named) > 15
@@ -276,7 +276,7 @@ def test_the_first_page_leads_to_all_others() -> None:
 
 
 def test_no_query_searches_serialised_json() -> None:
-    """What SQL selects by is a column. A migration may search what an earlier version wrote."""
+    """SQL selects by columns, and never searches JSON text. A migration may search what an earlier version wrote."""
     searched = re.compile(
         r"\.c\.(?:body|doc|line)\.\w*(?:contains|like|startswith|endswith)|\b(?:body|doc|line) I?LIKE\b"
     )

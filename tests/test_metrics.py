@@ -142,7 +142,7 @@ def test_every_family_is_scraped(played: Played) -> None:
 
 
 def test_nobody_is_named(played: Played) -> None:
-    """No address of a sender, recipient, member or approver, no local part, no word of a message, no id of a hold."""
+    """Metrics contain no address of a sender, recipient, member or approver, no word of a message, and no id of a hold."""
     for text in (played.text, played.guard.scrape("application/openmetrics-text; version=1.0.0")):
         assert "@" not in text
         samples = [line for line in text.splitlines() if not line.startswith("#")]

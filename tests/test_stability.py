@@ -17,7 +17,7 @@ def test_nothing_that_was_promised_is_gone(name: str) -> None:
 
 
 def test_the_lists_say_what_stands_in_them() -> None:
-    """Checks a few well-known lines, so that no list has the content of another."""
+    """Each list has a few well-known lines of its own, so that none has the content of another."""
     assert {"smtpguard held approve --as", "smtpguard check --json", "smtpguard explain --expect hold"} <= kept(
         "commands"
     )

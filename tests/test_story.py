@@ -137,7 +137,7 @@ def test_reload_is_followed_by_every_process(guard: Stage) -> None:
 
 
 def test_a_killed_worker_loses_no_mail(guard: Stage) -> None:
-    """A client may lose its connection, and sends again as MTAs do. Then no message is missing."""
+    """If a worker is killed under load, clients send again as MTAs do, and every message arrives."""
     sent: list[bytes] = []
     failures: list[str] = []
 

@@ -387,7 +387,8 @@ SMALL = """() => [...document.querySelectorAll('button, .button, nav a, input:no
 
 @pytest.mark.parametrize(("language", "phone"), [("en-GB", False), ("sv-SE", True)], ids=["desktop", "phone"])
 async def test_every_page_is_fit_to_be_used(web: Site, language: str, phone: bool) -> None:
-    """No serious accessibility violation, in light and dark. On a phone, nothing is too wide, or too small to tap."""
+    """No page has a serious accessibility violation, in light or dark. On a phone, nothing is too wide, or too small to
+    tap."""
     page = await web.signed_in("adam@example.com", ADMIN, VIEWER)  # may see every page
     await page.close()
     hold = await another(web, f"fit-{phone}", NEWS)

@@ -146,7 +146,7 @@ def test_a_login_that_is_refused(read: Read) -> None:
 
 
 def test_what_may_not_be_read_is_not_taken_for_nobody(read: Read) -> None:
-    """Without a login, this directory shows groups but hides people."""
+    """Members that the directory hides count as unreadable. Without a login it shows only the group."""
     found, tally = read(bind=None, password_file=None, group=[group_dn("plain")])
     assert found == []
     assert tally.bad == 2

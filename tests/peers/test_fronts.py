@@ -140,8 +140,8 @@ def a_mail(front: Front, what: str, to: str = OWNER) -> bytes:
 
 
 def test_a_timeout_that_is_too_short_sends_twice(behind: Behind) -> None:
-    """The reason for 900 s in the recipe: with one second, Postfix answers 451 for a message that arrives nevertheless.
-    This test comes first in the file, before a front starts its Postfix at port ``back``."""
+    """With a proxy timeout of one second, Postfix answers 451 for a message that arrives nevertheless; hence 900 s in
+    the recipe. This test comes first in the file, before a front starts its Postfix at port ``back``."""
     guard, recorder, port = behind.guard, behind.recorder, free_port()
     impatient = f"127.0.0.1:{port} inet n - n - - smtpd -o smtpd_proxy_filter=127.0.0.1:{guard.port} -o smtpd_proxy_timeout=1s\n"
     with ScriptedInProcess(behind.back) as slow, Postfix(behind.root, name="impatient", master=impatient):
@@ -210,7 +210,8 @@ def test_nothing_is_lost_while_smtpguard_is_down(front: Front) -> None:
 
 
 def test_a_recipient_whom_the_last_hop_refuses(front: Front) -> None:
-    """By then it is in the queue of the Postfix behind the guard, which bounces it."""
+    """The Postfix behind the guard bounces a recipient that the last hop refuses, since it has queued the message by
+    then."""
     front.recorder.relay.on("RCPT TO:<nobody@lists.example.com>", "550 5.1.1 No such user")
     front.submit(a_mail(front, "nobody", "nobody@lists.example.com"), "nobody@lists.example.com")
     until(lambda: any("status=bounced" in x and "No such user" in x for x in front.relay.lines()), why="its bounce")

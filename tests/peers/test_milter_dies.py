@@ -93,7 +93,8 @@ class Client:
 
 
 def test_killed_in_each_state(chain: MilterChain) -> None:
-    """Six clients stop in the states that STATES names. Then the milter process is killed."""
+    """If the milter is killed while sessions are in the states of STATES, their mail is deferred, and arrives once when
+    sent again."""
     with ExitStack() as open_clients:
         clients = [open_clients.enter_context(Client(chain, f"killed-{n}@example.com")) for n in range(len(STATES))]
         for n, client in enumerate(clients):
@@ -115,7 +116,7 @@ def test_killed_in_each_state(chain: MilterChain) -> None:
 
 
 def test_silent_while_it_is_asked(chain: MilterChain) -> None:
-    """Postfix answers when its timeout is over. The message is held nevertheless, and the retry finds that hold."""
+    """Postfix defers when its timeout is over. The message is held nevertheless, and the retry finds that hold."""
     mail = letters.story("silent-1@example.com", subject="SV: Tyst")
     with Client(chain, "silent-1@example.com", RAMADAN, mail=mail, port=chain.hasty) as client:
         client.go(4)

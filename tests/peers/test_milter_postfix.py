@@ -94,7 +94,7 @@ class TestDispositions:
         assert b"5.7.1 This message was not sent. 100 % of this is never sent." in refused.value.smtp_error
 
     def test_rejected_at_length(self, chain: MilterChain) -> None:
-        """The client gets all lines of the reply."""
+        """The client gets all lines of a long reply."""
         with pytest.raises(smtplib.SMTPDataError) as refused:
             submit(chain, letters.mail(message_id="never-2@example.com"), *THREE, "d@example.net")
         assert isinstance(refused.value.smtp_error, bytes)
@@ -107,7 +107,8 @@ class TestDispositions:
 
     @pytest.mark.parametrize("listed", [RAMADAN, EXPANDED])
     def test_customers_wait_and_colleagues_get_it(self, chain: MilterChain, listed: str) -> None:
-        """Both addresses of the list. If Postfix has expanded an alias, the addresses in its place are deleted."""
+        """The list's recipients wait, and colleagues get the message. If Postfix expanded an alias, the addresses in
+        its place are deleted."""
         message_id, subject = f"part-{listed}", f"SV: Delat, {listed}"
         mail = letters.story(message_id, to=f"bo@example.com, {listed}", subject=subject)
         submit(chain, mail, "team@example.com", listed)
@@ -137,7 +138,8 @@ class TestDispositions:
 
 class TestWaysIn:
     def test_submission_with_a_login_proves_the_writer(self, chain: MilterChain) -> None:
-        """By the Unix socket in Postfix's queue directory."""
+        """A login at the submission port proves the writer. This port uses the Unix socket in Postfix's queue
+        directory."""
         mail = letters.mail(to=NEWS, subject="Proven", message_id="login-1@example.com")
         submit(chain, mail, NEWS, port=chain.login, login=True)
         assert b"X-Smtpguard:" in passed(chain, "login-1@example.com")
@@ -146,7 +148,8 @@ class TestWaysIn:
         assert hold["rules"] == ["not-a-writer"]
 
     def test_its_writer_is_asked_and_says_that_it_is_meant(self, chain: MilterChain) -> None:
-        """No approver decides meanwhile. The release is byte for byte the message that the MTA discarded."""
+        """The writer confirms, and no approver can decide meanwhile. The release is byte for byte the message that the
+        MTA discarded."""
         mail = letters.mail(to=NEWS, subject="Meant", message_id="meant-1@example.com")
         submit(chain, mail, NEWS, *THREE[:2], port=chain.login, login=True)
         [hold] = until(lambda: chain.guard.held("Meant"), why="the hold")
@@ -170,7 +173,7 @@ class TestWaysIn:
         until(lambda: chain.guard.held("SV: Lokalt"), why="the hold")
 
     def test_recipients_that_stand_in_the_header_alone(self, chain: MilterChain) -> None:
-        """``sendmail -t``: Postfix reports the recipients after the content."""
+        """With ``sendmail -t``, recipients count although Postfix reports them after the content."""
         mail = letters.story("pickup-4@example.com", to=RAMADAN, subject="SV: Till")
         assert chain.sendmail(mail, ANNA, "-t").returncode == 0
         [hold] = until(lambda: chain.guard.held("SV: Till"), why="the hold")
@@ -225,7 +228,7 @@ class TestWaysIn:
             passed(chain, f"many-{n}@example.com")
 
     def test_addresses_beyond_ascii_and_dsn_parameters(self, chain: MilterChain) -> None:
-        """The release has all parameters that the client sent."""
+        """Non-ASCII addresses and DSN parameters survive hold and release."""
         mail = letters.story("eai-1@example.com", subject="SV: Ärade kunder")
         with smtplib.SMTP("127.0.0.1", chain.mta.port, timeout=120) as smtp:
             smtp.ehlo("desk.example.com")

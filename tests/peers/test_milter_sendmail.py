@@ -93,7 +93,7 @@ def test_rejected_in_words(world: World) -> None:
 
 
 def test_rejected_at_length(world: World) -> None:
-    """The client gets all lines of the reply."""
+    """The client gets all lines of a long reply."""
     four = [f"{who}@example.net" for who in "abcd"]
     with pytest.raises(smtplib.SMTPDataError) as refused:
         world.submit(letters.mail(message_id="s-never-2@example.com"), *four)
@@ -105,7 +105,8 @@ def test_rejected_at_length(world: World) -> None:
 
 @pytest.mark.parametrize("listed", [RAMADAN, EXPANDED])
 def test_customers_wait_and_colleagues_get_it(world: World, listed: str) -> None:
-    """If Sendmail has expanded an alias, the addresses in its place are deleted."""
+    """The list's recipients wait, and colleagues get the message. If Sendmail expanded an alias, the addresses in its
+    place are deleted."""
     message_id, subject = f"s-part-{listed}", f"SV: Delat, {listed}"
     world.submit(letters.story(message_id, to=f"bo@example.com, {listed}", subject=subject), "bo@example.com", listed)
     [hold] = until(lambda: world.guard.held(subject), why="the hold")

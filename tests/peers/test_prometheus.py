@@ -42,8 +42,8 @@ def test_the_example_of_the_docs_scrapes(tmp_path: Path) -> None:
 
 
 def test_prometheus_answers_each_query_of_the_dashboard(tmp_path: Path) -> None:
-    """Every metric has samples under each label value that a query selects. So each query is well-formed and has a
-    result."""
+    """Each query of the dashboard is well-formed and has a result, if every metric has samples under each label value
+    that a query selects."""
     asked: dict[str, dict[str, set[str]]] = {}
     for query in queries():
         for name, matchers in SELECTED.findall(query.expr):

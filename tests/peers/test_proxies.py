@@ -134,7 +134,8 @@ def test_the_client_behind_haproxy_has_the_limit(haproxy: Fronted) -> None:
 
 
 def test_haproxys_own_checks_are_heard(haproxy: Fronted) -> None:
-    """LOCAL has no client, and not the rights of a trusted peer. If the check failed, HAProxy would close the port."""
+    """HAProxy's health check (LOCAL) gets an EHLO reply without the keywords of a trusted peer. If it failed, HAProxy
+    would close the port."""
     with connect(haproxy.checked) as smtp:
         send(smtp, "checked@example.com")
     assert haproxy.client_of("checked@example.com") == CLIENT
@@ -176,7 +177,7 @@ def test_nginx_says_who_logged_in(fronted: Fronted, tmp_path: Path) -> None:
 
 
 def test_dovecot_says_who_logged_in(fronted: Fronted, folder: Path) -> None:
-    """The relay settings of Dovecot come from the page."""
+    """Dovecot passes the login on, with the relay settings of the page."""
     if why := fronts.dovecot_missing():
         pytest.skip(why)
     port = free_port()

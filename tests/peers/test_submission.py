@@ -155,7 +155,7 @@ def test_the_reverse_path_is_for_the_relay_to_refuse(submission: Submission) -> 
 
 
 def test_from_is_proven_by_the_login(submission: Submission) -> None:
-    """From is Anna's and the login is Bo's. The relay would accept it, since the reverse-path is Bo's."""
+    """Mail with Anna's From and Bo's login is rejected. The relay would accept it, since the reverse-path is Bo's."""
     with submission.client() as smtp:
         smtp.login("bo@example.com", PEOPLE["bo@example.com"])
         mail = letters.mail(to="you@example.org", message_id="forged@example.com")
@@ -206,7 +206,7 @@ def test_no_password_is_in_any_file_of_ours(submission: Submission) -> None:
 
 
 def test_a_relay_that_is_down_is_a_454(submission: Submission) -> None:
-    """This test comes last in the file, since it stops the relay for a while."""
+    """A login while the relay is down gets 454. This test comes last in the file, since it stops the relay."""
     with submission.client() as smtp:
         smtp.ehlo()
         submission.relay.stop()

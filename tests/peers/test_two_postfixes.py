@@ -81,7 +81,7 @@ class TestOrdinaryDay:
         )
 
     def test_a_hundred_answers_to_a_hundred_customers(self, chain: Chain) -> None:
-        """In one hour, from a shared mailbox, which the policy has as a stream."""
+        """A hundred answers within an hour pass from a shared mailbox, which the policy has as a stream."""
         before = len(chain.guard.json("held", "list"))
         sender = "support@example.com"
         for n in range(100):
@@ -135,7 +135,7 @@ class TestOrdinaryDay:
 
 class TestCampaign:
     def test_by_the_lists_writer_signed_by_its_origin(self, chain: Chain, signing_key: tuple[bytes, bytes]) -> None:
-        """120 recipients need no approval; 1,000 need the approval of both groups."""
+        """A signed mailing to 120 recipients passes; one to 1,000 needs the approval of both groups."""
         few, many = "friends@lists.example.com", "ramadan@lists.example.com"
         mail = signed(letters.campaign("campaign-0@example.com", to=few), b"campaigns.example.com", signing_key)
         chain.submit(mail, "bounces@campaigns.example.com", few)
@@ -219,7 +219,7 @@ class TestSurvives:
         assert b"BODY=8BITMIME" in got.mail
 
     def test_the_client_is_told_on(self, chain: Chain) -> None:
-        """By XFORWARD: the relay's log names the first Postfix's client."""
+        """XFORWARD names the first Postfix's client, which the relay logs."""
         chain.submit(
             letters.mail(to="you@example.org", message_id="xf-1@example.com"), "anna@example.com", "you@example.org"
         )
@@ -252,7 +252,8 @@ class TestNothingIsLost:
         until(lambda: chain.recorder.with_id("down-1@example.com"), why="the mail, once the relay is back")
 
     def test_relay_down_bounces_nothing_that_needs_more_than_helo(self, chain: Chain) -> None:
-        """A client that fell back to HELO would bounce mail that needs SMTPUTF8."""
+        """While the relay is down, mail that needs SMTPUTF8 is deferred. A client that fell back to HELO would bounce
+        it."""
         chain.relay.stop()
         try:
             with smtplib.SMTP("127.0.0.1", chain.client.port, timeout=120) as smtp:

@@ -100,7 +100,7 @@ def test_a_mailing_of_pictures_is_known_by_what_they_are_said_to_show() -> None:
 
 
 def test_pictures_that_nothing_is_said_of_are_copies_by_their_very_body() -> None:
-    """The guard cannot read them, so only identical ones count as copies."""
+    """Pictures without text count as copies only if they are identical, since the guard cannot read them."""
     html = '<img src="https://img.example.com/{}.png">'
     one, other = (identity(mail("", html=html.format("sale"), message_id=f"<{n}@example.com>")) for n in (1, 2))
     assert one == other
@@ -290,8 +290,8 @@ def test_a_hundred_answers_with_one_greeting_and_one_long_signature_are_a_hundre
 
 
 def test_quotes_of_one_template_are_one_mailing_and_quotes_in_words_of_their_own_are_not() -> None:
-    """Text written once and sent to a hundred people with other numbers is one mailing. The policy lets single
-    customers' correspondence and systems' streams pass."""
+    """One text with other numbers is one mailing; letters in different words are not. The policy lets single customers'
+    correspondence and systems' streams pass."""
     terms = prose(5, 9)
 
     def quote(n: int, text: str) -> Identity:

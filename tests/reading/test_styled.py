@@ -78,7 +78,7 @@ def test_what_is_shown_counts(what: str) -> None:
 
 @pytest.mark.parametrize("what", ["size", "class", "star"])
 def test_a_large_pixel_is_a_picture(what: str) -> None:
-    """A style sheet or style attribute may make it large, so all of its URL counts."""
+    """All of a pixel's URL counts if a style sheet or style attribute may make it large."""
     sheet, more = {
         "size": ("", 'style="width:900px;height:1200px"'),
         "class": ("<style>.big{width:900px}</style>", 'class="big"'),

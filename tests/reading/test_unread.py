@@ -174,7 +174,7 @@ def test_a_type_however_it_is_written(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["text", "html", "plain text", "", ";charset=utf-8", "nothing known"])
 def test_what_is_no_type_is_plain_text(kind: str) -> None:
-    """RFC 2045, section 5.2."""
+    """An invalid Content-Type means text/plain (RFC 2045, section 5.2)."""
     assert topics(alone(PORK, kind)) == {"pork", "alcohol"}
 
 
@@ -212,7 +212,7 @@ def test_a_subject_in_disguise(subject: str) -> None:
 
 
 def test_broken_encoded_words_cost_no_more_than_whole_ones() -> None:
-    """Any "=?" could begin an encoded word that extends to the end."""
+    """Broken encoded words take no more time than valid ones, although each "=?" could extend to the end."""
     began = time.process_time()
     words(b"=?a?q? " * 50_000)
     words(b"=?a?q?x" + b"?" * 200_000)
@@ -248,7 +248,7 @@ def test_text_in_another_format_is_read(head: str, body: str) -> None:
 
 @pytest.mark.parametrize("kind", ["text/plain", "text/html"])
 def test_a_text_that_is_called_a_message_is_a_text(kind: str) -> None:
-    """It is not unpacked as a message, so its own words must be read."""
+    """A text part named as a message is read as text, since it is not unpacked."""
     body = "Subject: Hello\n\nba<b></b>con" if kind == "text/html" else "Subject: Hello\n\nbacon"
     assert topics(alone(body, f"{kind}; name=a.eml")) == {"pork"}
     assert topics(look(parts(PLAIN, (f"Content-Type: {kind}; name=a.eml", body), headers=PLATFORM))) == {"pork"}
@@ -393,7 +393,7 @@ EVENT = "BEGIN:VCALENDAR\nMETHOD:{}\nBEGIN:VEVENT\nSUMMARY:Open house\nEND:VEVEN
 
 
 def test_an_event_to_be_put_in_the_calendar_asks_nobody() -> None:
-    """Newsletters attach such an event. An invitation is between people."""
+    """An attached calendar event, as in newsletters, is no mark of an invitation. A real invitation is."""
     attached = "Content-Type: text/calendar; name=event.ics\nContent-Disposition: attachment; filename=event.ics"
     letterhead = ("Content-Type: text/html; charset=utf-8", CAMPAIGN)
     for body in (EVENT.format("PUBLISH"), EVENT.format("PUBLISH").replace("METHOD:PUBLISH\n", "")):

@@ -159,7 +159,7 @@ async def test_a_database_that_is_killed_and_comes_back(server: Any, tmp_path: P
 async def test_a_database_that_hangs_is_answered_for(
     server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The server process is stopped (SIGSTOP), so there is no error. The deadline answers instead."""
+    """If the server hangs (SIGSTOP), there is no error, and the deadline answers instead."""
     url = server.get_uri()
     monkeypatch.setattr(queue, "WAIT_SECONDS", 0.3)
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=RealClock(), migrate=True) as store:
@@ -186,9 +186,9 @@ class RealClock(Clock):
 
 
 async def test_a_second_store_in_one_process_takes_no_lock_from_the_first(tmp_path: Path, clock: Clock) -> None:
-    """Closing any descriptor of a file releases all fcntl locks of the process on it. Another process would then
-    believe that it is the only one, and delete the log to which the first store still writes. Its commits would be
-    lost."""
+    """A second store in the process leaves the first one's locks. Closing any descriptor of a file releases all fcntl
+    locks of the process on it; another process would then delete the log to which the first store still writes, and
+    its commits would be lost."""
     url = f"sqlite:///{tmp_path}/guard.db"
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as first:
         await first.policies.put(POLICY, {}, event(Kind.POLICY, POLICY))

@@ -197,7 +197,7 @@ async def test_who_has_the_secret_of_before_writes_nothing_more(store: Store, tm
 
 
 async def test_while_the_gate_moves_nothing_is_recorded(store: Store) -> None:
-    """Whether the transaction commits or fails. If it fails, the old gate is in force again."""
+    """The front records nothing while the gate moves. If the transaction fails, the old gate is in force again."""
     front = await fronted(store)
     seen: list[int | None] = []
 
@@ -421,7 +421,7 @@ async def test_a_disk_that_fails(
 
 
 async def test_nothing_is_written_behind_what_failed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor what was queued for the disk by then: a frame before it may be missing."""
+    """After a failed write the front writes no more, not even what was queued: a frame before it may be missing."""
     begun, fails, written = threading.Event(), threading.Event(), 0
 
     class Slow(Disk):

@@ -165,7 +165,7 @@ async def test_a_row_that_a_step_cannot_take_over_is_not_shown(
 
 @pytest.mark.parametrize("url", ["postgresql"], indirect=True)
 def test_a_step_may_take_its_time(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The statement timeout of mail is seconds; an index on a long journal takes longer. SQLite has no timeout."""
+    """A migration is not stopped by the statement timeout of mail, which is seconds. SQLite has no timeout."""
     restore(url, tmp_path)
     seen = tmp_path / "seen"
     limits = "('statement_timeout', 'idle_in_transaction_session_timeout')"
@@ -186,7 +186,7 @@ def test_a_schema_that_none_of_ours_was_is_not_touched(url: str) -> None:
 
 
 def test_a_database_that_is_full_or_away_is_no_failed_step(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The migration may succeed when tried again."""
+    """A full or lost database during a migration is reported as such: the migration may succeed when tried again."""
 
     def away(*_: object) -> None:
         raise Unavailable("the database: OperationalError")

@@ -74,7 +74,7 @@ def test_what_reads_while_it_is_closed_leaves_no_connection_open(url: str) -> No
 
 
 async def test_of_several_servers_the_one_that_answers_is_used(postgresql: str, tmp_path: Path, clock: Clock) -> None:
-    """The first server is down. The URL names both, as libpq allows."""
+    """If the URL names several servers, as libpq allows, and the first is down, the second is used."""
     url = new_database(postgresql)
     path = f"{dict(parse_qsl(urlsplit(url).query))['host']}/.s.PGSQL.5432"
 

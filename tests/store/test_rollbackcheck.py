@@ -200,7 +200,7 @@ async def test_a_verdict_of_the_same_batch_meets_the_freeze(place: Place) -> Non
 
 
 async def test_reading_alone_writes_nothing(place: Place) -> None:
-    """An auditor's copy may be older than the checkpoints beside it."""
+    """Reading writes nothing: an auditor's copy may be older than the checkpoints beside it."""
     copy = place.copy()
     await place.mail("U0")
     place.put_back(copy)
@@ -248,7 +248,7 @@ async def test_a_file_that_knows_nothing_newer_stops_nothing(place: Place, how: 
 
 
 async def test_a_copied_state_folder_stops_nothing(place: Place, tmp_path: Path) -> None:
-    """As for a move to another machine."""
+    """A copied state folder without newer checkpoints freezes nothing, as after a move to another machine."""
     copy = place.copy()
     shutil.copytree(place.state, tmp_path / "moved")
     await place.mail("U0")
@@ -261,7 +261,7 @@ async def test_a_copied_state_folder_stops_nothing(place: Place, tmp_path: Path)
 
 
 async def test_a_busy_file_is_read_no_further_than_it_takes(place: Place) -> None:
-    """The lines that would tell come before the lines of many hours."""
+    """Only the end of the file of checkpoints is read. The lines that would show the rollback come before it."""
     copy = place.copy()
     head = copy["head"][0]
     made = [
@@ -296,7 +296,7 @@ async def test_put_back_twice_to_the_same_copy(place: Place) -> None:
 
 
 async def test_what_another_node_knows_is_noticed_by_it_and_once(place: Place, tmp_path: Path) -> None:
-    """Its checkpoints have newer lines. A node whose lines are older than the copy notices nothing."""
+    """The node whose checkpoints are newer notices the rollback, once. A node with older ones notices nothing."""
     other = Place(place.url, tmp_path / "other", place.clock)
     copy = place.copy()
     await other.mail("U0", "U1", "U2")
@@ -336,8 +336,8 @@ async def test_nodes_whose_lines_are_of_the_same_lost_time_stand_still_once(plac
 async def test_a_store_that_is_put_back_under_a_process_that_runs(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A server was restored, or its standby had not received everything; either way the connection is new. The process
-    knows its own last commit, signed or not."""
+    """A running process notices the rollback on its new connection, by its own last commit, signed or not: a server was
+    restored, or its standby lacked something."""
     async with place.opened() as store:
         await store.admit(item("U0"), relays("U0"))
         copy = place.copy()
@@ -387,7 +387,7 @@ async def cut_off(store: Store) -> None:
 
 
 async def test_no_client_hears_250_for_a_hold_that_is_not_there(place: Place) -> None:
-    """The store is restored between the commit of the hold and its acknowledgement."""
+    """No client gets 250 if the store is restored between the commit of a hold and its acknowledgement."""
     async with place.opened() as store:
         await store.contents.keep(CONTENT)
         copy = place.copy()
@@ -467,7 +467,7 @@ async def test_a_store_that_is_another_is_refused(place: Place, request: pytest.
 async def test_going_back_after_another_store_spoils_no_proof(
     place: Place, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    """As it could happen before such a store was refused."""
+    """Foreign checkpoints in the file, from before such a store was refused, do not affect the proof."""
     url = another(place, request, tmp_path)
     there = Place(url, tmp_path / "elsewhere", place.clock)
     await there.begin()
@@ -559,7 +559,7 @@ async def test_a_secret_that_is_renewed(place: Place, caplog: pytest.LogCaptureF
 
 
 async def test_put_back_to_before_the_secret_was_renewed(place: Place) -> None:
-    """With the old secret, checkpoints of the new one look forged. When in doubt, all mail is frozen."""
+    """With the old secret, the new one's checkpoints look forged, so all mail is frozen."""
     copy = place.copy()
     async with place.opened(secret=OTHER, renewing=True) as store:
         await store.renew(Event(kind=Kind.SECRET, id="S", at=store.now()))

@@ -112,7 +112,7 @@ def test_what_stands_in_the_index_is_small_enough_for_it(subject: str, lists: li
 
 @pytest.mark.parametrize("url", ["sqlite", "postgresql"])
 def test_an_older_database_gets_its_words(url: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    """Migration indexes the words of older holds too."""
+    """A migration makes older holds searchable by their words."""
     url = (
         new_database(request.getfixturevalue("postgresql"), empty=True)
         if url == "postgresql"

@@ -163,7 +163,8 @@ async def test_who_was_counted_counts(store: Store) -> None:
 async def test_what_the_version_before_has_counted_is_taken_over_as_it_is_asked_for(
     url: str, tmp_path: Path, clock: Clock
 ) -> None:
-    """``counted.json``: rows of schema 0021. Anna wrote to a and b, and ten minutes later to b and c."""
+    """Counts of the previous version go on. ``counted.json``: rows of schema 0021; Anna wrote to a and b, ten minutes
+    later to b and c."""
     restore(url, tmp_path)
     database = Database(url)
     try:
@@ -305,7 +306,8 @@ async def test_what_was_called_released_is_called_what_it_is(fate: str, url: str
 
 
 async def test_a_mailing_of_an_earlier_version_has_its_times(url: str, tmp_path: Path, clock: Clock) -> None:
-    """One copy passed, one was held and released three minutes later, one still waits."""
+    """The times of an older mailing are derived: one copy passed, one was held and released three minutes later, one
+    still waits."""
     restore(url, tmp_path)
     database = Database(url)
     came = microseconds(T0)
@@ -371,7 +373,7 @@ async def test_a_release_to_a_list_that_was_left_in_doubt_waits_for_people(
 
 
 async def test_what_was_approved_covers_the_octets_that_were_approved(url: str, tmp_path: Path, clock: Clock) -> None:
-    """In earlier versions an approval covered similar content. After the upgrade it covers only the approved octets."""
+    """An older approval, which covered similar content, covers only the approved octets after the upgrade."""
     restore(url, tmp_path)
     database = Database(url)
     try:
@@ -511,7 +513,7 @@ async def test_what_the_journal_is_searched_by_is_made_of_its_entries(url: str, 
 
 
 async def test_an_older_store_that_was_put_back_is_known_for_it(url: str, tmp_path: Path, clock: Clock) -> None:
-    """The check comes before the migration."""
+    """A rollback of an older store is noticed, since the check comes before the migration."""
     restore(url, tmp_path)
     [head] = FIRST["tables"]["head"]
     later = Checkpoint(journal=head["journal"], seq=99, at=microseconds(T0), hash=bytes(32))

@@ -343,7 +343,7 @@ async def test_reading_is_bounded_in_time(store: Store, monkeypatch: pytest.Monk
 async def test_the_log_of_a_store_that_mail_waits_for_is_laid_out_beforehand_if_there_is_room(
     tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, room: str
 ) -> None:
-    """Nothing of the preallocation remains visible."""
+    """The write-ahead log is preallocated if there is space, and nothing of the preallocation remains visible."""
     url, file, wal = f"sqlite:///{tmp_path}/guard.db", tmp_path / "guard.db", tmp_path / "guard.db-wal"
     monkeypatch.setattr(database, "_ROOMY", math.inf if room == "scarce" else 0)
     if room == "none after all":
@@ -371,7 +371,7 @@ async def recorded(store: Store) -> list[str]:
 
 
 async def test_of_a_step_that_raises_half_way_nothing_is_written(store: Store) -> None:
-    """Other steps of the batch are written exactly once, and each gets its own result."""
+    """A step that raises writes nothing. Other steps of its batch are written exactly once, each with its own result."""
 
     def half(batch: Batch) -> None:
         batch.record([batch.ends_generation(event(Kind.EXPORTED, "half"))])

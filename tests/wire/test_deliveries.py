@@ -86,7 +86,7 @@ async def test_parameters_go_to_a_relay_that_offers_them() -> None:
 
 
 async def test_who_sends_reports_of_success() -> None:
-    """A relay with DSN reports itself. For another, no report comes unless smtpguard sends it (RFC 3461, section 5.2)."""
+    """A relay with DSN reports success itself. For another, smtpguard must (RFC 3461, section 5.2)."""
     async with ScriptedRelay() as relay, through(relay) as deliveries:
         assert (await deliveries.deliver(envelope(), PLAIN, b"", stands)).reports
     async with ScriptedRelay(keywords=["PIPELINING"]) as relay, through(relay) as deliveries:

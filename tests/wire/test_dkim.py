@@ -136,7 +136,7 @@ async def test_a_signature_that_does_not_cover_from_does_not_count() -> None:
 
 
 async def test_a_signature_that_does_not_cover_the_subject_does_not_count() -> None:
-    """Whether the Subject is changed or added."""
+    """A signature that does not cover the Subject does not count, whether the Subject was changed or added."""
     silent = RAW.replace(b"Subject: Offers\r\n", b"")
     for raw in (RAW, silent):
         signed = sign(raw, include_headers=[b"from", b"to"])

@@ -80,8 +80,8 @@ async def test_what_was_not_offered_is_refused(tmp_path: Path) -> None:
 
 
 async def test_ehlo_while_no_relay_was_ever_reached(tmp_path: Path) -> None:
-    """The reply is 421. With fewer keywords, a client would bounce mail that needs the missing ones; after a refusal it
-    would try HELO."""
+    """The reply to EHLO is 421: with fewer keywords, a client would bounce mail that needs the missing ones, and after
+    a refusal it would try HELO."""
     relay = ScriptedRelay()
     async with proxied(tmp_path, relay=relay, target={"wait_seconds": 60, "down_seconds": 0}) as world:
         await relay.stop()

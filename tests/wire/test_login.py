@@ -170,7 +170,7 @@ async def test_not_within_a_transaction(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("initial", [True, False])
 async def test_a_token_as_long_as_they_come(initial: bool, tmp_path: Path) -> None:
-    """It is longer than a command may be, so it goes to the relay as a response (RFC 4954, section 4)."""
+    """A token that is longer than a command may be goes to the relay as a response (RFC 4954, section 4)."""
     long = "t" * 9000
     async with submission(tmp_path, relay=ScriptedRelay(auth={ANNA: long})) as world:
         client = await world.connect()
@@ -194,7 +194,7 @@ async def test_a_client_that_will_not_hear_why_its_token_is_refused(answer: str,
 
 
 async def test_whose_password_it_is_not_whose_name_is_asked_for(tmp_path: Path) -> None:
-    """A relay that ignores the authorization identity would accept any."""
+    """The login counts under the authenticated name, not under the authorization identity, which some relays ignore."""
     async with submission(tmp_path) as world:
         client = await world.connect()
         assert (await client.ask(f"AUTH PLAIN {plain('bo', 'hunter2', authorize='boss@example.com')}")).startswith(

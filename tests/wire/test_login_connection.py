@@ -41,7 +41,7 @@ async def test_its_mail_goes_over_its_own_connection(tmp_path: Path) -> None:
 
 
 async def test_logins_are_among_the_connections_of_the_limit(tmp_path: Path) -> None:
-    """A login that is idle while others wait loses its connection."""
+    """Connections of logins count towards the limit. A login that is idle while others wait loses its connection."""
     async with submission(tmp_path, target={"connections": 2, "client_share": 1.0}) as world:
         anna, bo = await world.connect(), await world.connect()
         assert (await anna.ask(f"AUTH PLAIN {plain()}")).startswith("235")

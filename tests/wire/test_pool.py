@@ -224,7 +224,7 @@ async def test_a_relay_that_is_down_is_down_at_once_and_for_a_moment() -> None:
 
 @pytest.mark.parametrize("down_seconds", [0, 60])
 async def test_a_refused_connection_is_an_answer_at_once(down_seconds: float) -> None:
-    """``wait_seconds`` applies to a connection that is busy or slow to open, not to one that is refused."""
+    """A refused connection fails at once. ``wait_seconds`` applies to a connection that is busy or slow to open."""
     async with ScriptedRelay() as relay, pooled(relay, wait_seconds=600, down_seconds=down_seconds) as pool:
         await send(pool)
         await relay.stop()
@@ -350,7 +350,7 @@ async def test_the_next_is_who_has_fewest() -> None:
 
 
 async def test_a_place_is_waited_for_in_the_same_line() -> None:
-    """A login opens a connection of its own. An idle connection is closed to make room."""
+    """A login waits in the same queue for a connection of its own. An idle connection is closed to make room."""
     async with ScriptedRelay() as relay, pooled(relay, connections=1) as pool:
         connection = await pool.acquire()
         placed = asyncio.create_task(pool.place("192.0.2.1"))
@@ -425,7 +425,7 @@ async def test_idle_connections_are_given_up_where_others_wait() -> None:
 
 
 async def test_a_relay_that_took_long_to_be_found_down_is_remembered_as_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Otherwise each client would wait for the same timeout."""
+    """A slow failure is remembered for as long as it took, so that not every client waits for the same timeout."""
     tried = 0
 
     async def silent(*_: object) -> None:

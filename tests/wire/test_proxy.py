@@ -41,7 +41,8 @@ async def test_the_relays_answers_are_the_clients(tmp_path: Path) -> None:
 
 
 async def test_a_refused_mail_is_each_recipients_refusal(tmp_path: Path) -> None:
-    """Even if the relay then says 250 to RCPT. MAIL is sent to the relay only once."""
+    """If the relay refuses MAIL, every RCPT is refused, even if the relay says 250 to RCPT. MAIL is sent to the relay
+    once."""
     relay = ScriptedRelay()
     relay.on("MAIL", "550 5.7.1 Not you", times=1)
     relay.on("RCPT", "250 Why not", times=1)
@@ -57,7 +58,7 @@ async def test_a_refused_mail_is_each_recipients_refusal(tmp_path: Path) -> None
 
 
 async def test_a_message_that_is_too_large_for_the_relay_is_not_tried_for_days(tmp_path: Path) -> None:
-    """The reply becomes 554: in answer to RCPT, 552 means 452 (RFC 5321, section 4.5.3.1.10)."""
+    """The relay's 552 becomes 554, since 552 in answer to RCPT means 452 (RFC 5321, section 4.5.3.1.10)."""
     relay = ScriptedRelay()
     relay.on("MAIL", "552 5.3.4 Too large", times=1)
     async with proxied(tmp_path, relay=relay) as world:
@@ -103,7 +104,7 @@ async def test_mail_refused_on_the_second_connection_is_another_answer(tmp_path:
 
 
 async def test_what_comes_together_goes_on_together(tmp_path: Path) -> None:
-    """Fifty RCPTs in one segment take one round trip to the relay. The relay withholds its replies to prove it."""
+    """Fifty RCPTs in one segment take one round trip to the relay, which withholds its replies to prove it."""
     relay = ScriptedRelay()
     relay.on("RCPT TO:<r0@", [STALL, "250 2.1.5 Ok"])
     async with proxied(tmp_path, relay=relay) as world:

@@ -57,7 +57,7 @@ async def test_who_handed_it_over_hears_of_its_end(tmp_path: Path) -> None:
 
 
 async def test_a_client_that_has_gone_before_its_first_word_leaves_nothing(tmp_path: Path) -> None:
-    """A port probe connects and leaves. The event loop may report that before the dialog takes its first step."""
+    """A client that disconnects before the dialog takes its first step, such as a port probe, leaves no dialog behind."""
     async with proxied(tmp_path) as world:
         ours, theirs = socket.socketpair()
         with theirs:

@@ -60,7 +60,7 @@ def test_who_is_asked_for_more_waits_for_no_other_reply() -> None:
 
 
 def test_nothing_behind_the_last_is_heard() -> None:
-    """CVE-2011-0411: plain text behind the reply to STARTTLS."""
+    """Plain text behind the reply to STARTTLS is ignored (CVE-2011-0411)."""
     session = RelaySession[str]()
     session.asked.append(SentCommands(1, "STARTTLS", last=True))
     [asked] = session.receive(b"220 Go ahead\r\n250 evil\r\n250-half of")

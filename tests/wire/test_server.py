@@ -127,7 +127,7 @@ async def test_an_exception_anywhere(where: str, tmp_path: Path, monkeypatch: py
 
 
 async def test_who_is_told_fails(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """An error in the log or the counters does not affect the client."""
+    """An error while a refusal is logged or counted does not affect the client."""
 
     def fail(*_: object) -> None:
         raise ValueError("secret")
@@ -175,7 +175,7 @@ async def test_nothing_is_looked_up_or_reflected_upon(tmp_path: Path, monkeypatc
 
 
 async def test_the_client_goes_while_it_is_decided(tmp_path: Path) -> None:
-    """The decision is not cancelled, and it can see that the client is gone."""
+    """If the client leaves during a decision, the decision is completed, and can see that the client is gone."""
     deciding, gone, finished = asyncio.Event(), asyncio.Event(), asyncio.Event()
     seen: list[Transaction] = []
 

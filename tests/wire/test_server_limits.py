@@ -149,7 +149,7 @@ async def test_a_flood_of_commands_lets_others_in(tmp_path: Path) -> None:
 
 
 async def test_who_sends_while_we_are_busy_waits(tmp_path: Path) -> None:
-    """Pipelined octets are buffered up to a limit. Then the client's socket is not read."""
+    """Octets that a client pipelines during a decision are buffered up to a limit. Then its socket is not read."""
     go, begun = asyncio.Event(), asyncio.Event()
 
     async def decide(transaction: Transaction, onward: Onward) -> Disposition:

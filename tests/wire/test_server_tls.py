@@ -36,7 +36,7 @@ async def test_starttls(tmp_path: Path, server_tls: ServerTls, client_tls: ssl.S
 async def test_plain_text_behind_starttls_is_nobodys_word(
     tmp_path: Path, server_tls: ServerTls, client_tls: ssl.SSLContext
 ) -> None:
-    """CVE-2011-0411."""
+    """Plain text behind STARTTLS is discarded (CVE-2011-0411)."""
     async with proxied(tmp_path, tls=server_tls) as world:
         client = await world.connect()
         client.say(

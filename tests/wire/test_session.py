@@ -298,7 +298,7 @@ def test_xforward_is_of_one_transaction_also_in_what_is_told() -> None:
 
 
 def test_types_of_events_are_all_of_them() -> None:
-    """The dialog has a handler for each type."""
+    """The list of event types is complete: the dialog has a handler for each."""
     from typing import get_args
 
     from smtpguard.wire import server, session

@@ -170,7 +170,7 @@ async def test_a_client_that_takes_too_long(tmp_path: Path) -> None:
 
 
 async def test_a_client_that_does_not_wait_for_the_relay(tmp_path: Path) -> None:
-    """A mail client waits a minute or less."""
+    """A client that leaves while its message waits for a relay connection is reported as given up."""
     async with proxied(tmp_path, target={"connections": 1}) as world:
         one, impatient = await world.connect(), await world.connect()
         await one.ask(*HEAD)
@@ -219,7 +219,7 @@ async def test_a_relay_lost_while_others_wait_tells_nothing_twice(tmp_path: Path
 
 
 async def test_a_stop_while_the_relay_is_asked(tmp_path: Path) -> None:
-    """The client gets the relay's reply, and then 421. Nothing is done with the accepted recipients."""
+    """A client whose RCPT waits for the relay at a stop gets the relay's reply, and then 421."""
     relay = ScriptedRelay()
     relay.on("RCPT TO:<eve@", [STALL, "250 2.1.5 Ok"])
     async with proxied(tmp_path, relay=relay) as world:

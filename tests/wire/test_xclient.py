@@ -137,7 +137,8 @@ async def test_the_client_is_counted(tmp_path: Path) -> None:
 
 
 async def test_a_login_told_is_a_login(tmp_path: Path) -> None:
-    """The mail goes over the pool's connections: there are no credentials for the relay."""
+    """XCLIENT LOGIN counts as a login. The mail goes over the pool's connections, since there are no credentials for
+    the relay."""
     async with submission(tmp_path, trust=HERE, auth=ServerAuth(without_tls=True)) as world:
         client = await world.connect()
         await told(client)

@@ -41,7 +41,7 @@ class TestConversations:
         assert await speaking.closed()
 
     async def test_a_new_negotiation_begins_anew(self, world: Served) -> None:
-        """Postfix does so after XCLIENT."""
+        """A second negotiation starts a new session, as from Postfix after XCLIENT."""
         speaking = await (await world.connect()).begin(macros=[(b"{tls_version}", b"TLSv1.3")])
         assert (await speaking.send(MAIL)).accepted
         await speaking.begin(address=b"IPv6:2001:db8::7", family=Family.INET6, hello=False)
@@ -61,7 +61,8 @@ class TestConversations:
         assert [str(a) for a in one.envelope.addresses] == ["c@example.com"]
 
     async def test_mail_without_abort_begins_anew(self, world: Served) -> None:
-        """Sendmail does so after a client's RSET. The first message leaves nothing, not even its login."""
+        """MAIL starts a new message without an abort, as from Sendmail after RSET. The first message leaves nothing,
+        not even its login."""
         speaking = await (await world.connect()).begin()
         first = (Macros(b"M", ((b"auth_authen", b"eva"),)), Mail(b"<a@example.com>"), Rcpt(b"<b@example.com>"))
         for macros in ([], [(b"{auth_authen}", b"anna")]):

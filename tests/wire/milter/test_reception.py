@@ -135,7 +135,7 @@ class TestDispositions:
         assert told.reply.startswith("451")
 
     async def test_after_accept_nothing_else_is_said(self, tmp_path: Path) -> None:
-        """The MTA would take a second answer for the answer to its next message."""
+        """No second answer follows an accept: the MTA would take it for the answer to its next message."""
 
         async def decide(transaction: Transaction, onward: Onward) -> Disposition:
             await pass_on(transaction, onward)
@@ -198,7 +198,7 @@ class TestComingAndGoing:
         assert gone == [True], "and what is recorded is recorded to its end"
 
     async def test_silence(self, world: Served) -> None:
-        """An idle MTA may be silent as long as its client may. Half a packet ends the connection sooner."""
+        """An MTA may be silent as long as its client may. After half a packet, the connection is closed sooner."""
         patient, stuck = await (await world.connect()).begin(), await (await world.connect()).begin()
         stuck.say(b"\0\0")
         await until(lambda: any(link._decoder.waiting for link in world.reception._links))

@@ -119,7 +119,7 @@ def test_nothing_is_heard_before_what_is_due_is_said() -> None:
 
 @pytest.mark.parametrize("answer", [packet.Discard(), packet.SmtpReply(BUSY)])
 def test_after_a_change_there_is_accept_alone(answer: Answer) -> None:
-    """The MTA would change a message that it then refuses."""
+    """After a change only accept is allowed: otherwise the MTA would change a message that it then refuses."""
     conversation = at(State.BODY)
     conversation.hear(packet.EndOfMessage())
     conversation.say(packet.DeleteRecipient(b"<a@x.se>"))
