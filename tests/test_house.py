@@ -63,9 +63,9 @@ ONLY: dict[str, dict[str, set[str] | None]] = {
         "policy": {"absences"},
     },  # the policy or an account says who is away
     "observe": {"database": None, "journal": None, "policy": None, "outbox": None, "holds": None},
-    # origin and Unknown: the results of DKIM; verdict: the reply to the client
-    "wire": {"mail": None, "reading": {"origin"}, "policy": {"verdict", "facts"}},
-    "processes": {"mail": {"reply", "client"}},  # to refuse a connection
+    # Unknown: a result of DKIM; verdict: the reply to the client
+    "wire": {"mail": None, "policy": {"verdict", "facts"}},
+    "processes": {"mail": {"reply", "envelope"}},  # to refuse a connection
     "demo": {},  # connects to the guard from outside, as clients do
 }
 _NETWORK = {"aiosmtpd", "socket"}

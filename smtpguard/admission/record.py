@@ -32,6 +32,7 @@ from smtpguard.holds.model import Confirmation, Hold, State
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.recipients import Kind as RecipientKind
 from smtpguard.mail import reply
+from smtpguard.mail.authres import DkimResult
 from smtpguard.mail.envelope import Envelope, Recipient
 from smtpguard.mail.transaction import RefusedRecipient
 from smtpguard.mailings.model import Correction
@@ -45,7 +46,6 @@ from smtpguard.policy.facts import OF_LISTS, OF_MAILINGS, Unknown, Value, named
 from smtpguard.policy.recorded import pack
 from smtpguard.policy.verdict import Action, Deferred, Disposition, Held, Hit, Mode, Rejected, Scope, Verdict
 from smtpguard.reading.looks import Reading
-from smtpguard.reading.origin import Origin
 
 NOT_SENT = "This message was not sent. {} Its reference is {}."
 DEFERRED = "This message cannot be decided on now, try again later."
@@ -352,7 +352,7 @@ class Record:
             data[DECIDED] = decided
         if transaction.session.peer:  # it named another client
             data["peer"] = transaction.session.peer
-        if isinstance(gathered.origin, Origin):  # the origin was asked for
+        if isinstance(gathered.origin, DkimResult):  # the origin was asked for
             failed = {domain for domain, _ in gathered.origin.failed}
             data["dkim"] = {"signed": sorted(gathered.origin.domains), "failed": sorted(failed)}
         if verdict.action is not Action.RELAY and gathered.began is not None:  # for relayed mail the outcome has it

@@ -17,7 +17,7 @@ from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.database.errors import LedgerError
 from smtpguard.journal.scan import Caller, callers_at
-from smtpguard.mail.client import within
+from smtpguard.mail.envelope import within
 
 CAME = timedelta(days=30)
 MOST = 20

@@ -19,14 +19,13 @@ from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.eventlog import EventLog
 from smtpguard.app.explaining import Explained, Explainer
 from smtpguard.app.files import CannotStart, installation_secret
-from smtpguard.app.health import Health
 from smtpguard.app.lists import on_list
 from smtpguard.app.mailingpeople import Matched
 from smtpguard.app.people import api, front
 from smtpguard.app.policies import Following
 from smtpguard.app.services import notices, opened, term
 from smtpguard.app.signatures import dkim_verifier
-from smtpguard.app.webserver import Server, configured
+from smtpguard.app.webserver import Health, Server, configured
 from smtpguard.config.settings import Settings
 from smtpguard.console.app import build
 from smtpguard.console.ports import OtherFile, Waits

@@ -18,11 +18,10 @@ from starlette.routing import Route
 
 from smtpguard.app.clock import SystemClock
 from smtpguard.app.files import CannotStart
-from smtpguard.app.health import Health
 from smtpguard.app.operationsnumbers import LOOK_SECONDS, Watching
 from smtpguard.app.policies import Following
 from smtpguard.app.services import opened
-from smtpguard.app.webserver import Server, configured
+from smtpguard.app.webserver import Health, Server, configured
 from smtpguard.config.settings import Settings
 from smtpguard.database.errors import LedgerError
 from smtpguard.observe.metrics.exposition import Exposition

@@ -16,7 +16,7 @@ from smtpguard.app.bypasses import SECONDS, SOMEBODY, ask_as_stranger
 from smtpguard.app.finding import Finding, State
 from smtpguard.config.fields import is_this_machine
 from smtpguard.config.settings import MilterListener, Settings, SmtpListener
-from smtpguard.mail.client import within
+from smtpguard.mail.envelope import within
 from smtpguard.wire.milter.codec import encode
 from smtpguard.wire.milter.packet import Negotiate
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -203,9 +203,25 @@ async def services(settings: Settings) -> AsyncIterator[Services]:
 async def _corrections(
     settings: Settings, store: Store, digester: Digester, clock: Clock, new_id: Callable[[], str]
 ) -> AsyncIterator[Corrections]:
-    from smtpguard.app.correcting import corrections
+    """Everything that reads a message, beside the store that is open already. Raises LedgerError."""
+    from smtpguard.admission.correcting import Corrections
+    from smtpguard.app.policies import Following
+    from smtpguard.app.signatures import dkim_verifier
+    from smtpguard.gathering.gather import Gather
+    from smtpguard.gathering.reader import BoundedReader
 
-    async with corrections(
-        settings, store, digester, clock, new_id, term=term(settings), notices=notices(settings)
-    ) as made:
-        yield made
+    async with AsyncExitStack() as undo:
+        policies = Following(store, settings, digester, clock, reading=True)
+        await policies.begin()
+        reader, verifier = BoundedReader(policies.around), dkim_verifier(settings)
+        undo.push_async_callback(reader.close)
+        undo.push_async_callback(verifier.close)
+        yield Corrections(
+            ledger=store,
+            policies=policies,
+            gather=Gather(reader=reader, verifier=verifier, trace_key=installation_secret(settings)),
+            clock=clock,
+            new_id=new_id,
+            term=term(settings),
+            notices=notices(settings),
+        )

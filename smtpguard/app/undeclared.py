@@ -18,8 +18,7 @@ from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import Clear, Entry, microseconds
 from smtpguard.journal.event import Kind
 from smtpguard.lists.declared import Origin, build
-from smtpguard.mail.client import within
-from smtpguard.mail.envelope import Session
+from smtpguard.mail.envelope import Session, within
 from smtpguard.policy.parse import Policy
 from smtpguard.policy.recorded import unpack
 from smtpguard.policy.verdict import Mode

@@ -34,7 +34,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "held": ("held", "Held mail: list, show, approve, reject, unvote, withdraw, export."),
     "mailings": ("mailings", "Mailings: list, show, people, approve, reject, go-on, stop, reopen."),
     "freeze": ("freeze", "Freeze everything, a list, a sender, a mailing or a conversation."),
-    "thaw": ("thaw", "Lift a freeze."),
+    "thaw": ("freeze:thaw", "Lift a freeze."),
     "audit": ("audit", "Verify or export the journal."),
     "privacy": ("privacy", "Show or erase what is kept about a person."),
     "find": ("find", "Find messages by a queue id, a Message-ID, an address or words of the subject."),
@@ -45,13 +45,13 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "users": ("users", "Accounts of the console: add, passwd, roles, disable, enable, totp, link, delete, list."),
     "tokens": ("tokens", "Tokens of the API: add, revoke, list."),
     "backup": ("backup", "Back up this installation into one verified file."),
-    "restore": ("restore", "Restore a backup, with everything frozen."),
+    "restore": ("backup:restore", "Restore a backup, with everything frozen."),
     "renew-secret": ("renewsecret", "Make a new secret, after a leak or a loss."),
     "reload": ("reload", "Put the policy file in force."),
     "policy": ("policies", "Policies: history, show, diff, restore, and guide, a hand-out for staff."),
-    "schema": ("schema", "Print the JSON Schema of a configuration file."),
+    "schema": ("check:schema", "Print the JSON Schema of a configuration file."),
 }
-"""Name -> (module in smtpguard.cli, one line of help). The module's ``command`` is the click command."""
+"""Name -> (module in smtpguard.cli, one line of help). The click command is the module's ``command``, or the name after the colon."""
 
 BRIEF = frozenset({"freeze"})
 """Commands that end before there is garbage to collect."""
@@ -73,7 +73,8 @@ class _Commands(click.Group):
             return None
         if cmd_name in BRIEF:
             gc.disable()
-        command = importlib.import_module(f"smtpguard.cli.{COMMANDS[cmd_name][0]}").command
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        command = getattr(importlib.import_module(f"smtpguard.cli.{module}"), name or "command")
         assert isinstance(command, click.Command)
         _take_config(command)
         return command

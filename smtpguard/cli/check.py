@@ -1,8 +1,11 @@
-"""smtpguard check: every mistake in settings and policy at once, one a line; without mistakes a summary in words."""
+"""smtpguard check: every mistake in settings and policy at once, one a line; without mistakes a summary in words.
+And smtpguard schema: the JSON Schema of a configuration file, for an editor.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -16,6 +19,7 @@ from smtpguard.app.lists import names
 from smtpguard.cli.context import CannotRun, Context
 from smtpguard.cli.offline import Checked, check
 from smtpguard.config.quantity import in_short
+from smtpguard.config.schema import settings_schema
 from smtpguard.config.settings import Settings
 from smtpguard.lists.declared import build
 from smtpguard.lists.names import Names
@@ -24,6 +28,7 @@ from smtpguard.policy.members import ListMembers, Remote
 from smtpguard.policy.models import OriginModel
 from smtpguard.policy.parse import Policy
 from smtpguard.policy.rule import Rule
+from smtpguard.policy.schema import list_schema, policy_schema
 from smtpguard.policy.verdict import Action, Mode, Quorum, Scope
 from smtpguard.reading.looks import THRESHOLD
 from smtpguard.reading.marks import KINDS, Side
@@ -272,3 +277,12 @@ def _said(context: Context, finding: Finding, as_json: bool) -> bool:
     else:
         click.echo(click.style(f"{_MARKS[state]:<6}", fg=_COLOURS[state]) + finding.text)
     return finding.state not in (State.WRONG, State.OPEN)
+
+
+@click.command()
+@click.argument("which", type=click.Choice(["policy", "list", "settings"]), default="policy")
+@click.option("--json", "as_json", is_flag=True, help="On one line.")
+def schema(which: str, as_json: bool) -> None:
+    """Print the JSON Schema of policy.yaml, of a list's file in lists.d, or of smtpguard.yaml (settings)."""
+    made = {"policy": policy_schema, "list": list_schema, "settings": settings_schema}[which]()
+    click.echo(json.dumps(made, ensure_ascii=False, indent=None if as_json else 2))

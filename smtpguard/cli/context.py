@@ -222,3 +222,13 @@ def sentence_of(error: Exception) -> str | None:
     if isinstance(error, sqlite3.Error) or type(error).__module__.startswith("sqlalchemy."):
         return f"the store: {str(error).splitlines()[0]}"
     return None
+
+
+def moment(option: str, text: str, now: datetime) -> datetime:
+    """Parse a time in an option. Raises CannotRun."""
+    from smtpguard.incidents import query  # a freeze should not wait for it
+
+    try:
+        return query.moment(text, now)
+    except ValueError as error:
+        raise CannotRun(f"{option}: {error}") from None

@@ -16,8 +16,7 @@ from smtpguard.cli.mailfiles import why as why_not
 from smtpguard.cli.shown import plain
 from smtpguard.config.problem import one_of
 from smtpguard.mail.address import Address, BadAddress
-from smtpguard.mail.client import client_address
-from smtpguard.mail.envelope import Session
+from smtpguard.mail.envelope import Session, client_address
 from smtpguard.policy.facts import Unknown
 
 if TYPE_CHECKING:

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import click
 
-from smtpguard.cli.context import CannotRun, Context, NotFine
+from smtpguard.cli.context import CannotRun, Context, NotFine, moment
 from smtpguard.cli.incidentmaking import making
 from smtpguard.cli.incidentwords import ack, authority, aware, draft, write
-from smtpguard.cli.times import moment
 from smtpguard.console.incident import ReportText, in_numbers, told
 from smtpguard.console.incidentrow import row
 from smtpguard.incidents.preservation import Preserved

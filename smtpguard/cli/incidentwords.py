@@ -8,9 +8,8 @@ from datetime import UTC, datetime
 
 import click
 
-from smtpguard.cli.context import CannotRun, Context, NotFine
+from smtpguard.cli.context import CannotRun, Context, NotFine, moment
 from smtpguard.cli.incidentmaking import making
-from smtpguard.cli.times import moment
 from smtpguard.console.ports import ActiveAlarm
 from smtpguard.incidents import breach
 from smtpguard.incidents.breach import HOURS, Field

@@ -21,11 +21,11 @@ from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.expanding import Expander
 from smtpguard.lists.expansions import EXPANSIONS, Expansion
 from smtpguard.lists.index import Index
-from smtpguard.lists.questions import by_source, overlaps
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.report import Report, latest
 from smtpguard.lists.schedule import Refresher
 from smtpguard.lists.sources import Tally, number_of
+from smtpguard.lists.sync import by_source, overlaps
 from smtpguard.mail.address import Address, BadAddress
 
 as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")

@@ -23,8 +23,7 @@ from smtpguard.config.problem import Broken, Problem
 from smtpguard.config.settings import Settings, read_settings, settings_of
 from smtpguard.config.yaml import Document, load_yaml
 from smtpguard.mail.address import Address, BadAddress
-from smtpguard.mail.client import client_address
-from smtpguard.mail.envelope import Session
+from smtpguard.mail.envelope import Session, client_address
 from smtpguard.mail.message import Message
 from smtpguard.policy.parse import Policy, parse
 from smtpguard.policy.suite import Case, EnvelopeModel, Outcome, cases, message_of

@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from smtpguard.cli.context import CannotRun, Context
+from smtpguard.cli.context import CannotRun, Context, moment
 from smtpguard.cli.mailfiles import envelope_of, mails, why
 from smtpguard.cli.replaypassed import SHOWN, SINCE, Asked, tell
 from smtpguard.cli.shown import plain
-from smtpguard.cli.times import moment
 from smtpguard.database.errors import ContentMissing
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Session

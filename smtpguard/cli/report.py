@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from smtpguard.cli.audit import progress
-from smtpguard.cli.context import CannotRun, Context
+from smtpguard.cli.context import CannotRun, Context, moment
 from smtpguard.cli.reportobserve import command as observe
-from smtpguard.cli.times import moment
 from smtpguard.database.errors import LedgerError
 from smtpguard.incidents.activity import Activity, Day, Decided, Share
 

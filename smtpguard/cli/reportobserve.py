@@ -11,9 +11,8 @@ import click
 import yaml
 
 from smtpguard.cli.audit import may_name, progress
-from smtpguard.cli.context import CannotRun, Context
+from smtpguard.cli.context import CannotRun, Context, moment
 from smtpguard.cli.shown import plain
-from smtpguard.cli.times import moment
 from smtpguard.incidents.observed import EXAMPLES, Example, Observed, Share, Sums, acts
 from smtpguard.journal.event import Event, Kind
 from smtpguard.policy.parse import Policy

@@ -11,8 +11,7 @@ from datetime import UTC, datetime
 import click
 
 from smtpguard.cli.audit import may_name
-from smtpguard.cli.context import Context, NotFine, TryAgain, sentence_of
-from smtpguard.cli.times import moment
+from smtpguard.cli.context import Context, NotFine, TryAgain, moment, sentence_of
 from smtpguard.console.pages.returns import told, trend
 from smtpguard.database.errors import ContentMissing
 from smtpguard.journal.event import Event, Kind

@@ -14,10 +14,9 @@ import yaml
 
 from smtpguard.app.policyedit import NotEditable, diff, with_key
 from smtpguard.cli.audit import may_name, progress
-from smtpguard.cli.context import CannotRun, Context
+from smtpguard.cli.context import CannotRun, Context, moment
 from smtpguard.cli.offline import check
 from smtpguard.cli.reportobserve import rules_of
-from smtpguard.cli.times import moment
 from smtpguard.config.documents import POLICY
 from smtpguard.incidents.observed import acts
 from smtpguard.incidents.suggestions import Bound, Evidence, Found, PolicyContents

@@ -16,8 +16,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from smtpguard.config.brief import URL, absolute
-from smtpguard.config.delimiters import Delimiters
-from smtpguard.config.fields import FilePath, Host, Networks, is_this_machine
+from smtpguard.config.fields import Delimiters, FilePath, Host, Networks, is_this_machine
 from smtpguard.config.listeners import Listen
 from smtpguard.config.listeners import MilterListener as MilterListener
 from smtpguard.config.listeners import SmtpListener as SmtpListener

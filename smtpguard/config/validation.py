@@ -2,6 +2,7 @@
 
 pydantic finds the errors. Here they get a position, a noun, what was expected, and a suggestion. Values are never
 echoed unless a word of a closed set was expected there: a text in the wrong place may be a secret.
+``validate_rest`` leaves the invalid places out, so that the rest can be checked in the same run.
 """
 
 from __future__ import annotations
@@ -9,15 +10,16 @@ from __future__ import annotations
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Tag, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from smtpguard.config.problem import Invalid, Problem, did_you_mean, one_of, ordered
-from smtpguard.config.yaml import Document, Place
+from smtpguard.config.problem import Invalid, Problem, Severity, Undeclared, did_you_mean, one_of, ordered
+from smtpguard.config.yaml import Document, Mark, Place
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -216,3 +218,69 @@ def _inside(annotation: Any) -> Any:
         if arguments:
             return arguments[-1]
     return None
+
+
+@dataclass(slots=True, kw_only=True)
+class Findings:
+    """``sound``: nothing that declares a name was dropped from the document as invalid. Otherwise an unknown name may
+    have been declared there, and is not reported."""
+
+    document: Document
+    sound: bool
+    problems: list[Problem] = field(default_factory=list)
+
+    def problem(self, place: Place, text: str, expected: str = "", hint: str = "", *, key: bool = False) -> None:
+        self.problems.append(self.document.problem(place, text, expected, hint, key=key))
+
+    def warn(self, place: Place, text: str, hint: str = "", *, key: bool = False) -> None:
+        problem = self.document.problem(place, text, hint=hint, key=key)
+        self.problems.append(replace(problem, severity=Severity.WARNING))
+
+    def invalid(self, error: Invalid, place: Place, *, key: bool = False) -> None:
+        if self.sound or not isinstance(error, Undeclared):
+            self.problem(place, error.text, error.expected, error.hint, key=key)
+
+
+_ROUNDS = 4
+
+
+def validate_rest(
+    document: Document, model: type[M], context: Mapping[str, Any] | None = None
+) -> tuple[M | None, Document, list[Problem]]:
+    """The model of the valid part, the document of that part with its old positions, and the problems of the rest.
+
+    None if nothing valid is left.
+    """
+    problems: list[Problem] = []
+    rest = document
+    for _ in range(_ROUNDS):
+        try:
+            value = {} if rest.value is None else rest.value
+            return model.model_validate(value, context=dict(context or {})), rest, list(ordered(problems))
+        except ValidationError as e:
+            errors = e.errors(include_url=False)
+            if rest is document:
+                problems = [problem_of(document, model, error) for error in errors]
+            places = {place_of(rest, error["loc"]) for error in errors}
+        if () in places:
+            break
+        rest = _without(rest, places)
+    return None, rest, list(ordered(problems))
+
+
+def _without(document: Document, places: Collection[Place]) -> Document:
+    values: dict[Place, Mark] = {}
+    keys: dict[Place, Mark] = {}
+
+    def keep(value: Any, old: Place, new: Place) -> Any:
+        values[new] = document.values[old]
+        if old in document.keys:
+            keys[new] = document.keys[old]
+        if isinstance(value, dict):
+            return {k: keep(v, (*old, k), (*new, k)) for k, v in value.items() if (*old, k) not in places}
+        if isinstance(value, list):
+            kept = [(n, v) for n, v in enumerate(value) if (*old, n) not in places]
+            return [keep(v, (*old, n), (*new, m)) for m, (n, v) in enumerate(kept)]
+        return value
+
+    return Document(file=document.file, value=keep(document.value, (), ()), values=values, keys=keys)

@@ -26,15 +26,12 @@ from smtpguard.console.pages import (
     freezes,
     history,
     incident,
-    journal,
     mailings,
     message,
-    mine,
     overview,
     policy,
     preview,
     returns,
-    staff,
     waiting,
 )
 from smtpguard.console.people.middleware import SAFE, safe_path
@@ -47,14 +44,11 @@ _ALL = (
     preview,
     deciding,
     freezes,
-    mine,
     history,
-    journal,
     incident,
     mailings,
     returns,
     policy,
-    staff,
 )
 PAGES = tuple(route for page in _ALL for route in page.ROUTES)
 _STATIC = Path(__file__).parent / "static"

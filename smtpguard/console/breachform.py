@@ -14,9 +14,8 @@ from smtpguard.console import labels
 from smtpguard.console.incident import ReportText, in_people
 from smtpguard.console.reporting import Made
 from smtpguard.incidents.breach import ARTICLES, Field, Word, Words, said_of
-from smtpguard.incidents.entries import Entries
 from smtpguard.incidents.report import CAME, LIST, WENT
-from smtpguard.incidents.statement import MARKS, Statement, fact, sure, unknown
+from smtpguard.incidents.statement import MARKS, Entries, Statement, fact, sure, unknown
 from smtpguard.journal.distinct import NOBODY
 from smtpguard.journal.event import Kind
 from smtpguard.locale.phrase import N_

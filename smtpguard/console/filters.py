@@ -1,4 +1,5 @@
-"""The filters of a list of holds or of journalled messages: parse them from a URL, and write them into one."""
+"""The filters of a list of holds or of journalled messages: parse them from a URL, and write them into one. And the cursors
+of paged lists, newest first, by time and id. Pure."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from smtpguard.console.access import sees_all
 from smtpguard.console.ports import Person
 from smtpguard.console.services import ConsoleServices
 from smtpguard.holds.model import LET_GO, State, Wanted
+from smtpguard.journal.chain import instant, microseconds
 from smtpguard.locale.phrase import N_
 
 UNVOTED, VOTED = "new", "voted"
@@ -120,3 +122,19 @@ def _day(text: str) -> date | None:
     except ValueError:
         return None
     return found if found is not None and 1970 <= found.year < 9999 else None
+
+
+PAGE = 50
+
+
+def cursor(at: datetime, id: str) -> str:
+    """The cursor of the last item looked at."""
+    return f"{microseconds(at)}-{id}"
+
+
+def cut(after: str) -> tuple[datetime, str] | None:
+    """None for an invalid cursor."""
+    at, _, id = after.partition("-")
+    if not (at.isascii() and at.isdecimal() and len(at) < 18 and id):
+        return None
+    return instant(int(at)), id

@@ -18,11 +18,10 @@ from smtpguard.console.incidentfurther import Further, in_view
 from smtpguard.console.ports import Found
 from smtpguard.console.proofwords import not_in_it, proved
 from smtpguard.console.reporting import Made
-from smtpguard.incidents.entries import Entries
 from smtpguard.incidents.purposes import Purposes
 from smtpguard.incidents.query import NAMES, IncidentQuery
 from smtpguard.incidents.report import AGAIN, CAME, LIST, RULE, WENT, Report
-from smtpguard.incidents.statement import Mark, Part, Statement, estimate, fact, plain, sure, unknown
+from smtpguard.incidents.statement import Entries, Mark, Part, Statement, estimate, fact, plain, sure, unknown
 from smtpguard.incidents.timeline import Step
 from smtpguard.journal.chain import Clear, Entry, instant
 from smtpguard.journal.delivery import DeliveryEvent, reported

@@ -11,11 +11,10 @@ from smtpguard.console import rulewords
 from smtpguard.console.entrywords import DETAILS, WORDS
 from smtpguard.console.reporting import Made
 from smtpguard.incidents.breach import said_of
-from smtpguard.incidents.entries import Entries
 from smtpguard.incidents.intrusion import Checked, Ingress, Sign, signs
 from smtpguard.incidents.missed import Missed
 from smtpguard.incidents.report import CAME, RULE
-from smtpguard.incidents.statement import Mark, Statement, fact, plain, unknown
+from smtpguard.incidents.statement import Entries, Mark, Statement, fact, plain, unknown
 from smtpguard.incidents.timeline import Step
 from smtpguard.journal.chain import Entry, instant
 from smtpguard.journal.event import Kind

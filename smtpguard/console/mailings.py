@@ -6,7 +6,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from smtpguard.console.access import groups_of, sees_all
-from smtpguard.console.paging import cursor, cut
+from smtpguard.console.filters import cursor, cut
 from smtpguard.console.ports import Person
 from smtpguard.console.services import ConsoleServices
 from smtpguard.guard.inforce import InForce

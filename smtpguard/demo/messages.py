@@ -1,11 +1,17 @@
-"""The messages of the demo, as mail programs would write them: raw bytes, CRLF, UTF-8."""
+"""The messages of the demo, as mail programs would write them: raw bytes, CRLF, UTF-8; and the key
+that its campaign tool signs with (RFC 6376)."""
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import format_datetime, make_msgid
 from typing import Any
+
+import dkim
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 HOME = "nordhandel.example"
 
@@ -187,3 +193,33 @@ The drawings are attached next time, promised. Friday works.
 
 Sara
 """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """``pem``: PKCS #1. ``record``: the TXT record of the selector in DNS."""
+
+    pem: bytes = field(repr=False)
+    record: str
+
+    def sign(self, message: bytes, *, domain: str, selector: str) -> bytes:
+        """The DKIM-Signature field."""
+        signature: bytes = dkim.sign(
+            message,
+            selector.encode(),
+            domain.encode(),
+            self.pem,
+            canonicalize=(b"relaxed", b"relaxed"),
+            include_headers=[b"from", b"to", b"subject", b"date", b"message-id", b"list-id"],
+        )
+        return signature
+
+
+def make_key(bits: int = 2048) -> Key:
+    made = rsa.generate_private_key(public_exponent=65537, key_size=bits)
+    plain = serialization.NoEncryption()
+    public = made.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return Key(
+        pem=made.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, plain),
+        record=f"v=DKIM1; k=rsa; p={base64.b64encode(public).decode()}",
+    )

@@ -31,8 +31,7 @@ from typing import IO, Any
 
 import yaml
 
-from smtpguard.demo.key import Key, make_key
-from smtpguard.demo.messages import HOME, DemoMessage
+from smtpguard.demo.messages import HOME, DemoMessage, Key, make_key
 from smtpguard.demo.relay import RecordingRelay
 
 START_SECONDS = 60.0

@@ -19,6 +19,7 @@ from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Reader, Verifier
 from smtpguard.lists.declared import Stream
 from smtpguard.lists.recipients import Classified
+from smtpguard.mail.authres import DkimResult
 from smtpguard.mail.trace import TraceInfo, trusted
 from smtpguard.mail.transaction import Transaction
 from smtpguard.mailings.differences import Approved, Difference
@@ -27,7 +28,6 @@ from smtpguard.mailings.slots import Template
 from smtpguard.policy.facts import ONLY_HEADERS, ONLY_TEXT, Count, Facts, Source, Unknown, Value
 from smtpguard.reading.fingerprint import Identity
 from smtpguard.reading.looks import Reading
-from smtpguard.reading.origin import Origin
 from smtpguard.reading.prefixes import bare
 from smtpguard.reading.shown import Shown
 
@@ -59,7 +59,7 @@ class Gathered:
     reading: Reading | Unknown | None = None
     text: Reading | Unknown | None = None
     looks_unknown: Unknown | None = None
-    origin: Origin | Unknown | None = None
+    origin: DkimResult | Unknown | None = None
     streams: tuple[Stream, ...] = ()
     shown: Shown | None = None
     coming: Coming | None = None
@@ -118,7 +118,7 @@ class Gathered:
         """Who logged in and who signed it; if neither is known, that the client is one that the policy declares."""
         user = self.transaction.session.auth_user
         signers = self.reading.vouched if isinstance(self.reading, Reading) else frozenset()
-        signers |= self.origin.domains if isinstance(self.origin, Origin) else frozenset()
+        signers |= self.origin.domains if isinstance(self.origin, DkimResult) else frozenset()
         found = {f"dkim {domain}" for domain in signers} | ({f"login {user.lower()}"} if user else set())
         facts = self.sender.facts(self.transaction, self.counted, self.in_force.registry, self.origin)
         return frozenset(found) or (frozenset({"origin"}) if facts.get("sender.proven") is True else frozenset())
@@ -219,7 +219,7 @@ class Gather:
 
     async def _with_origin(
         self, known: Gathered, text: Reading
-    ) -> tuple[Reading, Origin | Unknown | None, Unknown | None]:
+    ) -> tuple[Reading, DkimResult | Unknown | None, Unknown | None]:
         """Adjust the looks for the origin. A message that does not look like a mailing is one if it provably comes from
         the origin that its list declares. One that looks like a mailing by its list headers is none if nothing proves
         them. Returns the reading, the origin if it was asked, and why that leaves the looks unknown."""
@@ -231,7 +231,7 @@ class Gather:
         proven = provenance.proven(origin)
         return (text, origin, proven) if isinstance(proven, Unknown) else (proven, origin, None)
 
-    async def _verify(self, transaction: Transaction) -> Origin | Unknown:
+    async def _verify(self, transaction: Transaction) -> DkimResult | Unknown:
         return await _within(
             self.verify_seconds,
             lambda: self.verifier.origin(transaction.message),
@@ -256,7 +256,7 @@ def _learned(
     known: Gathered,
     reading: Reading | Unknown | None,
     text: Reading | Unknown | None,
-    origin: Origin | Unknown | None,
+    origin: DkimResult | Unknown | None,
     looks_unknown: Unknown | None,
 ) -> Gathered:
     """The facts with these answers."""

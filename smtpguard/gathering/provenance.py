@@ -18,6 +18,7 @@ from smtpguard.lists.declared import Origin as Declared
 from smtpguard.lists.recipients import Classified
 from smtpguard.lists.registry import Registry
 from smtpguard.mail.address import Address, BadAddress
+from smtpguard.mail.authres import DkimResult
 from smtpguard.mail.transaction import Transaction
 from smtpguard.policy.facts import Unknown
 from smtpguard.reading.looks import (
@@ -28,7 +29,6 @@ from smtpguard.reading.looks import (
     has_list_headers,
     without_list_headers,
 )
-from smtpguard.reading.origin import Origin
 
 _SIGNING_DOMAIN = re.compile(r"(?:^|;)\s*d\s*=\s*([A-Za-z0-9.\-]{1,253})")
 _MOST_SIGNATURES = 8
@@ -66,9 +66,9 @@ class Provenance:
         domain = self._declared(self._claimed() | reading.vouched)
         return bool(domain) and self._as_from(domain).looks is Looks.MAILING
 
-    def proven(self, origin: Origin | Unknown) -> Reading | Unknown:
+    def proven(self, origin: DkimResult | Unknown) -> Reading | Unknown:
         """The reading with the verified origin; unknown if the origin could not be verified."""
-        known = self.reading.vouched | (origin.domains if isinstance(origin, Origin) else frozenset())
+        known = self.reading.vouched | (origin.domains if isinstance(origin, DkimResult) else frozenset())
         if domain := self._declared(known):
             return self._as_from(domain)
         reading = self.reading if self._system_signed(known) else self.unproven

@@ -15,11 +15,11 @@ from smtpguard.lists.names import Names
 from smtpguard.lists.recipients import Classified
 from smtpguard.lists.registry import Registry
 from smtpguard.mail.address import Address, BadAddress
+from smtpguard.mail.authres import DkimResult
 from smtpguard.mail.mailboxes import mailboxes
 from smtpguard.mail.message import Field, Header
 from smtpguard.mail.transaction import Transaction
 from smtpguard.policy.facts import Unknown, Value
-from smtpguard.reading.origin import Origin
 
 _NO_STREAM: frozenset[str] = frozenset()
 BEHIND = ("From", "Sender", "Resent-From", "Resent-Sender")
@@ -68,7 +68,7 @@ class Sender:
         )
 
     def facts(
-        self, transaction: Transaction, classified: Classified, registry: Registry, origin: Origin | Unknown | None
+        self, transaction: Transaction, classified: Classified, registry: Registry, origin: DkimResult | Unknown | None
     ) -> Mapping[str, Value]:
         """The facts on the sender. With ``origin`` None (not yet asked), those that depend on it are left out."""
         if self.claimed is None:
@@ -95,7 +95,7 @@ class Sender:
         return {name: value for name, value in values.items() if value is not None}
 
     def proven_streams(
-        self, transaction: Transaction, classified: Classified, registry: Registry, origin: Origin | Unknown | None
+        self, transaction: Transaction, classified: Classified, registry: Registry, origin: DkimResult | Unknown | None
     ) -> tuple[Stream, ...]:
         """The streams whose standing approval this message uses. It counts against their limits."""
         if self.claimed is None or classified.list_addresses.high:
@@ -187,11 +187,11 @@ def _told(names: Names, delimiters: str, user: Address | None, written: Iterable
     return None
 
 
-def _proves(declared: ListInfo | Stream, transaction: Transaction, origin: Origin | Unknown | None) -> Value | None:
+def _proves(declared: ListInfo | Stream, transaction: Transaction, origin: DkimResult | Unknown | None) -> Value | None:
     """Whether the message comes from the origin that a list or stream declares; None until signatures have been asked
     for."""
     where, session = declared.origin, transaction.session
-    if isinstance(origin, Origin):
+    if isinstance(origin, DkimResult):
         return bool(where.proven(session, origin.domains))
     if not where.proven(session, where.dkim):
         return False  # the client or login does not match, or nothing is declared: signatures do not matter

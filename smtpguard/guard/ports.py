@@ -17,6 +17,7 @@ from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Event
 from smtpguard.journal.fate import End
+from smtpguard.mail.authres import DkimResult
 from smtpguard.mail.envelope import Envelope, Recipient
 from smtpguard.mail.message import Message
 from smtpguard.mail.transaction import Answers, Fence
@@ -27,7 +28,6 @@ from smtpguard.policy.counted import Ask
 from smtpguard.policy.facts import Source, Unknown
 from smtpguard.policy.freezing import Freeze, Gate
 from smtpguard.reading.looks import Reading
-from smtpguard.reading.origin import Origin
 from smtpguard.reading.shown import Shown
 
 
@@ -336,7 +336,7 @@ class Reader(Protocol):
 
 
 class Verifier(Protocol):
-    async def origin(self, message: Message) -> Origin | Unknown: ...
+    async def origin(self, message: Message) -> DkimResult | Unknown: ...
 
 
 class Relay(Protocol):

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from smtpguard.incidents.entries import Entries
+from smtpguard.incidents.statement import Entries
 from smtpguard.incidents.timeline import Step
 from smtpguard.journal.chain import instant
 from smtpguard.journal.event import Event, Kind

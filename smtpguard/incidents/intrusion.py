@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from smtpguard.incidents.entries import Entries
+from smtpguard.incidents.statement import Entries
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.event import Kind
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from smtpguard.incidents.entries import Entries
 from smtpguard.incidents.intrusion import Ingress, Marks, Usual
 from smtpguard.incidents.query import NAMES, Digests, IncidentQuery
 from smtpguard.incidents.recipients import Counted, Recipients
+from smtpguard.incidents.statement import Entries
 from smtpguard.incidents.timeline import Step, Timeline
 from smtpguard.journal.chain import Clear, Entry, Seal, instant
 from smtpguard.journal.delivery import DeliveryEvent, DeliveryStatus, reported

@@ -17,10 +17,10 @@ from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 
 from smtpguard.database.errors import Unavailable
 from smtpguard.database.schema import clear, entry
-from smtpguard.incidents.entries import Entries
 from smtpguard.incidents.intrusion import WATCHED, Comparing, Usual
 from smtpguard.incidents.query import IncidentQuery
 from smtpguard.incidents.report import AROUND, DAY, Case, Report
+from smtpguard.incidents.statement import Entries
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.checkpoint import Checkpoint

@@ -8,8 +8,7 @@ from ipaddress import ip_network
 from typing import Any
 
 from smtpguard.mail.address import Address
-from smtpguard.mail.client import Network, within
-from smtpguard.mail.envelope import Session
+from smtpguard.mail.envelope import Network, Session, within
 
 COLLEAGUES = frozenset({"colleagues", "employees", "internal", "staff"})
 """Audiences that are no customers: such a list counts in reach, never in customers or members."""

@@ -20,7 +20,7 @@ from smtpguard.lists.names import Names
 from smtpguard.lists.recipients import INTERNAL, INTERNAL_MEMBER, LIST, MEMBER, OUTSIDE, Classification, Classified
 from smtpguard.lists.summing import summed
 from smtpguard.mail.address import Address
-from smtpguard.mail.client import Network, within
+from smtpguard.mail.envelope import Network, within
 
 _NONE: frozenset[str] = frozenset()
 PEOPLE = "organization.people"

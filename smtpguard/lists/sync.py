@@ -1,5 +1,5 @@
 """Build a list's index from its sources, atomically: the new one replaces the old as a whole, or the last good one
-stays.
+stays. And answer offline questions about indexes: which source has an address, which addresses two lists share.
 
 Each source has an index of its own. The list's index is the same file if there is one source, and the merge of all of
 them if there are several. A source that cannot be read, is empty, has shrunk too far or has too many bad rows keeps its
@@ -14,11 +14,12 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,10 @@ from smtpguard.lists import report as reports
 from smtpguard.lists.buildworker import build
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.digest import Digester
-from smtpguard.lists.index import BadIndex, Index, changed
+from smtpguard.lists.index import BadIndex, Index, changed, walk
 from smtpguard.lists.indexcache import INCOMPLETE, index_path, sources_folder, too_old
 from smtpguard.lists.ownership import hand_over
-from smtpguard.lists.report import Report, SourceReport
+from smtpguard.lists.report import Report, SourceReport, latest
 from smtpguard.lists.sources import Source, SourceError, Stop, Tally, cell_address, number_of, unfit, unforeseen
 from smtpguard.lists.sources.opening import named, never, opened
 from smtpguard.lists.writing import linked, merge, swap
@@ -325,3 +326,40 @@ def _kept(parts: list[_Part], old: Index | None, new: Index | None) -> str:
     if all(part.index is not None for part in parts):
         return "its last good members stay in use, and its other sources are fresh"
     return "the last good index stays in use" if old is not None else "an index of its other sources is in use"
+
+
+def by_source(
+    info: ListInfo, digests: Collection[bytes], *, folder: Path, base: Path, key_ids: Sequence[bytes]
+) -> tuple[str, ...]:
+    """The labels of this list's sources that have this person, by any of ``digests``. Empty if no source has an index
+    of its own."""
+    report = latest(folder, info.name)
+    names = []
+    for declaration in info.members:
+        key = source_key(declaration)
+        try:
+            index = Index(source_path(folder, info.name, key), *key_ids)
+        except (OSError, BadIndex):
+            continue
+        if any(digest in index for digest in digests):
+            known = report.of(key) if report is not None else None
+            names.append(known.label if known is not None else called(declaration, base))
+    return tuple(names)
+
+
+def overlaps(indexes: Mapping[str, Index]) -> Mapping[tuple[str, str], int]:
+    """How many people each two lists have in common. Memory holds one octet's range of all indexes at a time."""
+    found = dict.fromkeys(combinations(indexes, 2), 0)
+    for arrays in walk(indexes.values()):
+        once: set[int] = set()
+        twice: set[int] = set()
+        for numbers in arrays:
+            these = set(numbers)
+            twice |= once & these
+            once |= these
+        if not twice:
+            continue
+        shared = {name: twice.intersection(numbers) for name, numbers in zip(indexes, arrays, strict=True)}
+        for one, other in found:
+            found[one, other] += len(shared[one] & shared[other])
+    return found

@@ -1,6 +1,7 @@
-"""Authentication-Results: what a server that received the message found out about its origin (RFC 8601).
+"""The proven origin of a message: DKIM signatures that verified here (RFC 6376), and what a server that received it found
+out (Authentication-Results, RFC 8601).
 
-Anybody can write such a field, so only fields with an authserv-id that the admins configured are read.
+Anybody can write an Authentication-Results field, so only fields with an authserv-id that the admins configured are read.
 """
 
 from __future__ import annotations
@@ -80,3 +81,16 @@ def signed_by(results: Iterable[AuthResult]) -> frozenset[str]:
     return frozenset(
         r.get("header.d").lower() for r in results if r.method == "dkim" and r.result == "pass" and r.get("header.d")
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DkimResult:
+    """``domains``: signing domains (d=) in lower case whose signatures verified and covered From. ``failed``: (domain,
+    why).
+
+    ``unresolved``: domains whose keys could not be looked up; neither proven nor failed.
+    """
+
+    domains: frozenset[str] = frozenset()
+    failed: tuple[tuple[str, str], ...] = ()
+    unresolved: frozenset[str] = frozenset()

@@ -1,10 +1,13 @@
-"""The session that brought a message, and its envelope (RFC 5321 section 2.3.1, RFC 3461, RFC 6531)."""
+"""The session that brought a message, its client's address, and its envelope (RFC 5321 section 2.3.1, RFC 3461, RFC 6531)."""
 
 from __future__ import annotations
 
 import enum
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from smtpguard.mail.address import Address
 
@@ -81,3 +84,25 @@ class Envelope:
         """Over reverse-path and the set of recipients: a vote is bound to it and to the content's SHA-256."""
         lines = [str(self.reverse_path or ""), *sorted(map(str, self.addresses))]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+Network = IPv4Network | IPv6Network
+
+
+@lru_cache(maxsize=4096)
+def client_address(text: str) -> IPv4Address | IPv6Address | None:
+    """An IP address without zone (RFC 4007), an IPv4-mapped one (RFC 4291 section 2.5.5.2) as IPv4; None for a client
+    without one."""
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def within(text: str, networks: Sequence[Network]) -> bool:
+    """Whether the address is in one of the networks."""
+    if not networks:
+        return False
+    address = client_address(text)
+    return address is not None and any(address in network for network in networks)

@@ -13,7 +13,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Protocol
 
-from smtpguard.mail.client import Network, within
+from smtpguard.mail.envelope import Network, within
 from smtpguard.policy.facts import Count, Fact, Unknown, Usual, Value, Within
 from smtpguard.policy.sentence import percent, sentence
 from smtpguard.policy.verdict import Reason

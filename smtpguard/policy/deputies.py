@@ -9,9 +9,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, time
 
 from smtpguard.config.problem import Invalid, Problem, Severity, Undeclared
+from smtpguard.config.validation import Findings
 from smtpguard.config.yaml import Document, Place
 from smtpguard.policy.absences import Absence, Groups
-from smtpguard.policy.findings import Findings
 from smtpguard.policy.grammar import canonical
 from smtpguard.policy.models import OutOfHoursModel, PersonModel, lacking
 from smtpguard.policy.verdict import Quorum

@@ -14,7 +14,7 @@ from typing import Any
 from smtpguard.config.assembling import policy_document
 from smtpguard.config.documents import POLICY, digest, vocabulary_names
 from smtpguard.config.problem import Broken, Problem, Undeclared, did_you_mean, ordered
-from smtpguard.config.pruning import validate_rest
+from smtpguard.config.validation import Findings, validate_rest
 from smtpguard.config.yaml import Document, Place, load_yaml
 from smtpguard.mail.address import Address
 from smtpguard.policy import deputies, warnings
@@ -24,7 +24,6 @@ from smtpguard.policy.breakers import Breakers
 from smtpguard.policy.engine import RuleSet
 from smtpguard.policy.expansions import Expands
 from smtpguard.policy.facts import FACTS
-from smtpguard.policy.findings import Findings
 from smtpguard.policy.grammar import ConditionNames
 from smtpguard.policy.hours import Hours
 from smtpguard.policy.members import LdapMembers, ListMembers, Members

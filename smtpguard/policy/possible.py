@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from itertools import product
 from math import prod
 
-from smtpguard.mail.client import Network
+from smtpguard.mail.envelope import Network
 from smtpguard.policy.condition import (
     YES,
     AtLeast,

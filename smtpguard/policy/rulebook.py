@@ -7,9 +7,9 @@ from typing import Any
 
 from smtpguard.config.problem import Invalid
 from smtpguard.config.quantity import in_short
+from smtpguard.config.validation import Findings
 from smtpguard.config.yaml import Place
 from smtpguard.policy.condition import AtLeast, Condition
-from smtpguard.policy.findings import Findings
 from smtpguard.policy.freezing import FREEZE
 from smtpguard.policy.grammar import ConditionNames, condition, fact_named
 from smtpguard.policy.models import PolicyModel, RuleModel

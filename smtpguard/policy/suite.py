@@ -42,7 +42,7 @@ from pydantic import Field, model_validator
 from smtpguard.config.problem import Broken, Invalid, Problem, Undeclared, did_you_mean
 from smtpguard.config.validation import Section, validate
 from smtpguard.config.yaml import Document, Place
-from smtpguard.mail.client import client_address
+from smtpguard.mail.envelope import client_address
 from smtpguard.mail.message import Message
 from smtpguard.policy.counted import Live
 from smtpguard.policy.engine import RuleSet

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from ipaddress import ip_network
 
 from smtpguard.config.problem import did_you_mean
+from smtpguard.config.validation import Findings
 from smtpguard.config.yaml import Place
 from smtpguard.mail.address import Address
 from smtpguard.policy.condition import Between, Condition, Empty, SomeWord, Truth, Word, WordMatches
 from smtpguard.policy.facts import Type
-from smtpguard.policy.findings import Findings
 from smtpguard.policy.models import ApprovalsModel, ListModel, OriginModel, PolicyModel, StreamModel, lacking
 from smtpguard.policy.possible import can_be, can_hit, can_meet
 from smtpguard.policy.rule import Rule

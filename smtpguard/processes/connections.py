@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from smtpguard.mail.client import Network, client_address, within
+from smtpguard.mail.envelope import Network, client_address, within
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

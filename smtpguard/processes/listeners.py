@@ -16,7 +16,7 @@ from collections.abc import Iterable, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from smtpguard.mail.client import Network, within
+from smtpguard.mail.envelope import Network, within
 
 _FIRST_FD = 3
 _WILDCARDS = frozenset({"", "0.0.0.0", "::", "*"})

@@ -24,7 +24,7 @@ from typing import Any
 import structlog
 
 from smtpguard.mail import reply
-from smtpguard.mail.client import client_address
+from smtpguard.mail.envelope import client_address
 from smtpguard.processes.child import Child, Life, Offered, Timing, resident_bytes
 from smtpguard.processes.connections import Connections, Limits
 from smtpguard.processes.introduction import Arrival, Introductions

@@ -28,9 +28,9 @@ import dns.resolver
 from dkim.crypto import UnparsableKeyError, parse_pem_private_key
 from dkim.util import InvalidTagValueList, parse_tag_value
 
+from smtpguard.mail.authres import DkimResult
 from smtpguard.mail.message import Header, Message
 from smtpguard.policy.facts import Unknown
-from smtpguard.reading.origin import Origin
 
 MAX_SIGNATURES = 8
 MAX_SIGNATURE_OCTETS = 4096
@@ -81,14 +81,14 @@ class DkimVerifier:
         self._now = now
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="dkim")
 
-    async def origin(self, message: Message) -> Origin | Unknown:
+    async def origin(self, message: Message) -> DkimResult | Unknown:
         """Every domain whose signature verifies. Never raises."""
         header = message.header
         if "DKIM-Signature" not in header:
-            return Origin()
+            return DkimResult()
         if header.broken or len(header.fields) > MAX_FIELDS or len(header.all("From")) != 1:
             # the signed fields and the displayed ones may differ
-            return Origin(failed=(("", "the header is ambiguous, or has not exactly one From"),))
+            return DkimResult(failed=(("", "the header is ambiguous, or has not exactly one From"),))
         signatures, failed = _candidates(header, self._now())
         deadline = time.monotonic() + self._seconds
         keys, unresolved = await self._keys({s.key_name for s in signatures})
@@ -108,7 +108,7 @@ class DkimVerifier:
             verified = frozenset()
         if waiting and not verified:
             return Unknown(why="DKIM keys could not be looked up: " + ", ".join(sorted(waiting)))
-        return Origin(domains=verified, failed=tuple(failed), unresolved=waiting - verified)
+        return DkimResult(domains=verified, failed=tuple(failed), unresolved=waiting - verified)
 
     async def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)

@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from smtpguard.mail import reply
-from smtpguard.mail.client import client_address, within
-from smtpguard.mail.envelope import Session
+from smtpguard.mail.envelope import Session, client_address, within
 from smtpguard.mail.reply import Reply
 from smtpguard.wire import grammar, sasl
 from smtpguard.wire.grammar import CLIENT_VALUE, Refused, parse_attributes

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from smtpguard.mail.address import Address
-from smtpguard.mail.client import Network
+from smtpguard.mail.envelope import Network
 from smtpguard.mail.reply import Reply
 
 

@@ -24,8 +24,7 @@ from typing import Any, Protocol, cast
 from aiosmtpd.smtp import SMTP
 
 from smtpguard.mail import reply
-from smtpguard.mail.client import client_address, within
-from smtpguard.mail.envelope import Envelope, Session
+from smtpguard.mail.envelope import Envelope, Session, client_address, within
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import RefusedRecipient, Transaction
 from smtpguard.wire.carried import Carried

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from smtpguard.demo.key import make_key
+from smtpguard.demo.messages import make_key
 from smtpguard.observe import log as lines
 from tests import program
 from tests.catalogue.whole import Whole, letter, policy, whole

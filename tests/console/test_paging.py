@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from smtpguard.accounts.model import Role
 from smtpguard.console import mailings as lists_of_mailings
-from smtpguard.console.pages import history, mailings, mine
-from smtpguard.console.paging import cursor, cut
+from smtpguard.console.filters import cursor, cut
+from smtpguard.console.pages import history, mailings, waiting
 from tests.console.api.program import program
 from tests.console.holding import ANNA, DPO, EVA, NEWS, several, subjects, text
 from tests.console.stage import Browser, Stage
@@ -24,7 +24,7 @@ OLDER = re.compile(r'href="([^"]+)">Older<')
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Set the page size to two."""
-    for room in (history, mailings, mine):
+    for room in (history, mailings, waiting):
         monkeypatch.setattr(room, "PAGE", 2)
 
 

@@ -16,8 +16,7 @@ import pytest
 
 from smtpguard.cli import main
 from smtpguard.cli.demo import _stay
-from smtpguard.demo.key import make_key
-from smtpguard.demo.messages import DemoMessage
+from smtpguard.demo.messages import DemoMessage, make_key
 from smtpguard.demo.play import Fate, Scene, play
 from smtpguard.demo.relay import RecordingRelay, Taken
 from smtpguard.demo.script import KALLE

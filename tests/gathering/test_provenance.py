@@ -10,9 +10,9 @@ import pytest
 
 from smtpguard.gathering.gather import Gathered
 from smtpguard.gathering.provenance import Provenance
+from smtpguard.mail.authres import DkimResult
 from smtpguard.policy.facts import Source, Unknown
 from smtpguard.reading.looks import Looks, Reading
-from smtpguard.reading.origin import Origin
 from tests.guard.house import DOCUMENTS, MEMBERS, RAMADAN, House
 
 SIGNED = {"DKIM_Signature": "v=1; a=rsa-sha256; d=campaigns.example.com; s=s; h=from; bh=x; b=y"}
@@ -91,8 +91,8 @@ async def reading_of(home: House, **more: Any) -> tuple[Reading, Provenance]:
 
 async def test_a_key_that_nobody_could_look_up_is_unknown(home: House) -> None:
     _, provenance = await reading_of(home)
-    assert isinstance(provenance.proven(Origin(unresolved=frozenset({"campaigns.example.com"}))), Unknown)
-    assert isinstance(provenance.proven(Origin(unresolved=frozenset({"elsewhere.example"}))), Reading)
+    assert isinstance(provenance.proven(DkimResult(unresolved=frozenset({"campaigns.example.com"}))), Unknown)
+    assert isinstance(provenance.proven(DkimResult(unresolved=frozenset({"elsewhere.example"}))), Reading)
 
 
 async def test_a_trusted_servers_word_is_as_good(home: House) -> None:
@@ -120,7 +120,7 @@ async def test_a_domain_that_colleagues_share_weighs_less(home: House) -> None:
     home.in_force = home.build(policy)
     reading, provenance = await reading_of(home)
     vouched = replace(provenance, reading=replace(reading, vouched=frozenset({"example.com"})))
-    proven = vouched.proven(Origin())
+    proven = vouched.proven(DkimResult())
     assert isinstance(proven, Reading)
     assert {"shared-origin"} == {m.name for m in proven.marks} & {"shared-origin", "declared-origin"}
 

@@ -8,12 +8,12 @@ from email.utils import parseaddr
 
 from smtpguard.gathering.values import NUMBERS
 from smtpguard.locale.phrase import Phrase
+from smtpguard.mail.authres import DkimResult
 from smtpguard.mail.message import Message
 from smtpguard.policy.facts import Source, Unknown
 from smtpguard.reading.fingerprint import Identity, Sketch
 from smtpguard.reading.looks import Looks, Readable, Reading, Topic
 from smtpguard.reading.marks import KINDS, Mark, Side
-from smtpguard.reading.origin import Origin
 from smtpguard.reading.shown import Shown, shown_by
 
 
@@ -94,8 +94,8 @@ class FakeVerifier:
     fails: Exception | None = None
     asked: int = 0
 
-    async def origin(self, message: Message) -> Origin | Unknown:
+    async def origin(self, message: Message) -> DkimResult | Unknown:
         self.asked += 1
         if self.fails:
             raise self.fails
-        return Origin(domains=self.domains)
+        return DkimResult(domains=self.domains)

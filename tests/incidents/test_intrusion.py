@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from smtpguard.incidents.entries import Entries
 from smtpguard.incidents.intrusion import MANY_REFUSED, Checked, Comparing, Ingress, Marks, Sign, Usual, signs
+from smtpguard.incidents.statement import Entries
 from smtpguard.journal.chain import GENESIS, Entry, body_of
 from smtpguard.journal.event import Event, Kind
 from tests.journal.chaining import SEAL, T0

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from smtpguard.lists import index, writing
 from smtpguard.lists.index import BadIndex, Index
-from smtpguard.lists.questions import overlaps
+from smtpguard.lists.sync import overlaps
 
 KEY_ID = b"key-id-8"
 AT = datetime(2026, 3, 2, tzinfo=UTC)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from ipaddress import ip_network
 
-from smtpguard.mail.client import client_address, within
+from smtpguard.mail.envelope import client_address, within
 
 
 def test_addresses_of_clients() -> None:

@@ -9,9 +9,9 @@ import dkim
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from smtpguard.mail.authres import DkimResult
 from smtpguard.mail.message import Message
 from smtpguard.policy.facts import Unknown
-from smtpguard.reading.origin import Origin
 from smtpguard.wire.dkim import DkimSigner, DkimVerifier, Unresolved
 
 DOMAIN = "campaigns.example.com"
@@ -29,7 +29,7 @@ SIGNER = DkimSigner(domain=DOMAIN, selector="s1", key=PEM)
 SIGNED = SIGNER.sign(RAW) + RAW
 
 
-async def origin(raw: bytes, record: str | None = RECORD, *, raises: bool = False, **more: Any) -> Origin | Unknown:
+async def origin(raw: bytes, record: str | None = RECORD, *, raises: bool = False, **more: Any) -> DkimResult | Unknown:
     """The verifier's answer for ``raw`` when ``record`` is the key at NAME. ``raises``: DNS fails."""
 
     async def lookup(name: str) -> bytes | None:
@@ -44,13 +44,13 @@ async def origin(raw: bytes, record: str | None = RECORD, *, raises: bool = Fals
         await checker.close()
 
 
-def proves(answer: Origin | Unknown) -> bool:
-    assert isinstance(answer, Origin)
+def proves(answer: DkimResult | Unknown) -> bool:
+    assert isinstance(answer, DkimResult)
     return answer.domains == {DOMAIN}
 
 
-def fails(answer: Origin | Unknown, why: str) -> bool:
-    assert isinstance(answer, Origin)
+def fails(answer: DkimResult | Unknown, why: str) -> bool:
+    assert isinstance(answer, DkimResult)
     assert not answer.domains
     return len(answer.failed) == 1 and why in answer.failed[0][1]
 

@@ -15,16 +15,16 @@ from dkim.canonicalization import Relaxed, Simple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from smtpguard.mail.authres import DkimResult
 from smtpguard.mail.message import Message
 from smtpguard.policy.facts import Unknown
-from smtpguard.reading.origin import Origin
 from smtpguard.wire.dkim import MAX_FIELDS, MAX_SIGNATURES, DkimVerifier, canonical_body
 from tests.wire.signed import DOMAIN, NAME, PEM, RAW, RECORD, SIGNED, SIGNER, fails, origin, proves, sign
 
 
 async def test_what_we_sign_verifies_and_what_is_unsigned_has_no_origin() -> None:
-    assert await origin(SIGNED) == Origin(domains=frozenset({DOMAIN}))
-    assert await origin(RAW) == Origin()
+    assert await origin(SIGNED) == DkimResult(domains=frozenset({DOMAIN}))
+    assert await origin(RAW) == DkimResult()
 
 
 @pytest.mark.parametrize("body", [b"simple", b"relaxed"])
@@ -119,7 +119,7 @@ async def test_ed25519_as_in_appendix_a_of_rfc_8463(record: str, old: bytes, why
     checker = DkimVerifier(pinned={"brisbane._domainkey.football.example.com": record})
     answer = await checker.origin(Message.of(raw.replace(old, b"lunch", 1) if old else raw))
     await checker.close()
-    assert isinstance(answer, Origin)
+    assert isinstance(answer, DkimResult)
     assert answer.domains == (frozenset() if why else {"football.example.com"})
     assert not why or why in answer.failed[0][1]
 
@@ -184,7 +184,7 @@ async def test_time_is_bounded() -> None:
 async def test_signatures_are_bounded_in_number() -> None:
     junk = SIGNER.sign(RAW).replace(b"s=s1", b"s=s9") * MAX_SIGNATURES
     answer = await origin(junk + SIGNED)
-    assert isinstance(answer, Origin)
+    assert isinstance(answer, DkimResult)
     assert not answer.domains
     assert len(answer.failed) == MAX_SIGNATURES + 1
     assert not isinstance(await origin(b"X: y\r\n" * MAX_FIELDS + SIGNED), Unknown)
@@ -214,7 +214,7 @@ def test_any_signature_and_any_key_give_an_answer(signature: bytes, key: bytes) 
     async def lookup(name: str) -> bytes | None:
         return key
 
-    async def ask() -> Origin | Unknown:
+    async def ask() -> DkimResult | Unknown:
         checker = DkimVerifier(lookup)
         try:
             return await checker.origin(Message.of(raw))
@@ -222,7 +222,7 @@ def test_any_signature_and_any_key_give_an_answer(signature: bytes, key: bytes) 
             await checker.close()
 
     answer = asyncio.run(ask())
-    assert isinstance(answer, Origin)
+    assert isinstance(answer, DkimResult)
     assert not answer.domains
 
 

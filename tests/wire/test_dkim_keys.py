@@ -18,9 +18,9 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from smtpguard.mail.authres import DkimResult
 from smtpguard.mail.message import Message
 from smtpguard.policy.facts import Unknown
-from smtpguard.reading.origin import Origin
 from smtpguard.wire.dkim import MAX_KEY_OCTETS, DkimSigner, DkimVerifier, Resolver, Unresolved
 from tests.wire.signed import (
     DOMAIN,
@@ -87,7 +87,7 @@ async def test_a_resolver_that_cannot_say_is_unknown_never_no() -> None:
     # pinned keys need no DNS; the other domain is reported as unresolved
     other = dkim.DKIM(RAW).sign(b"x", b"esp.example", PEM)
     answer = await origin(other + SIGNED, raises=True, pinned={NAME: RECORD})
-    assert answer == Origin(domains=frozenset({DOMAIN}), unresolved=frozenset({"esp.example"}))
+    assert answer == DkimResult(domains=frozenset({DOMAIN}), unresolved=frozenset({"esp.example"}))
 
 
 class FakeDns(asyncio.DatagramProtocol):

@@ -36,7 +36,7 @@ from smtpguard.console.api.heldmessage import (
 from smtpguard.console.api.models import Page, ReasonRow
 from smtpguard.console.api.problems import Refusal, Wrong
 from smtpguard.console.decisionpreview import LARGE, outlook
-from smtpguard.console.paging import cursor, cut
+from smtpguard.console.filters import cursor, cut
 from smtpguard.holds import coverage
 from smtpguard.holds import service as approvals
 from smtpguard.holds.coverage import BEGINNING

@@ -18,8 +18,8 @@ from smtpguard.console.api.models import (
     WhoGot,
 )
 from smtpguard.console.api.problems import Refusal, Wrong
+from smtpguard.console.filters import cut
 from smtpguard.console.mailings import listed, sees
-from smtpguard.console.paging import cut
 from smtpguard.console.recipientlist import NotAll, told
 from smtpguard.console.reporting import Occupied
 from smtpguard.holds.model import Conflict

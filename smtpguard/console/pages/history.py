@@ -11,10 +11,9 @@ from starlette.routing import Route
 from smtpguard.console import labels
 from smtpguard.console.access import ROLES, for_roles, person
 from smtpguard.console.entrywords import told
-from smtpguard.console.filters import ANY, DECIDED, ENDS, Filters
+from smtpguard.console.filters import ANY, DECIDED, ENDS, PAGE, Filters, cursor, cut
 from smtpguard.console.pages.message import looked_up
 from smtpguard.console.pages.waiting import ruled
-from smtpguard.console.paging import PAGE, cursor, cut
 from smtpguard.console.rendering import desk, page, speech
 from smtpguard.holds.model import Hold, State
 from smtpguard.locale.phrase import N_

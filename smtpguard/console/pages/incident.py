@@ -18,11 +18,10 @@ from smtpguard.console import labels
 from smtpguard.console.access import ADMIN, APPROVER, OPERATOR, answers_for, for_roles, person
 from smtpguard.console.breachform import Form, filled
 from smtpguard.console.drafts import AUDIENCES, draft
-from smtpguard.console.filters import midnight
+from smtpguard.console.filters import PAGE, midnight
 from smtpguard.console.incident import ReportText, told
 from smtpguard.console.incidentfile import TYPES, MissingExtra, shown, written
 from smtpguard.console.mailings import listed
-from smtpguard.console.paging import PAGE
 from smtpguard.console.ports import Person
 from smtpguard.console.rendering import desk, form, page, speech
 from smtpguard.console.reporting import Made, NothingFits, Occupied, at_the_desk

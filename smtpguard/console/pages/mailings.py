@@ -14,8 +14,8 @@ from smtpguard.admission.correcting import NotAll
 from smtpguard.console import labels
 from smtpguard.console.access import APPROVER, ROLES, for_roles, person
 from smtpguard.console.chart import drawn
+from smtpguard.console.filters import PAGE
 from smtpguard.console.mailings import decides, listed, sees
-from smtpguard.console.paging import PAGE
 from smtpguard.console.recipientlist import NotAll as NotAllOfThem
 from smtpguard.console.recipientlist import told
 from smtpguard.console.rendering import desk, form, page, see_other, speech

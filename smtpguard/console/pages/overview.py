@@ -1,6 +1,7 @@
 """The Overview page: waiting holds, freezes, health, and figures of today and the last 30 days.
 
-The figures are those of `smtpguard report` (incidents.activity). Each links to what it counts.
+The figures are those of `smtpguard report` (incidents.activity). Each links to what it counts: held
+messages, or the journal page of messages that passed, or were deferred, rejected or only observed.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from smtpguard.console import chart
-from smtpguard.console.access import ADMIN, APPROVER, OPERATOR, ROLES, for_roles, person, sees_all
-from smtpguard.console.filters import ANY, Filters, midnight
+from smtpguard.console.access import ADMIN, APPROVER, OPERATOR, ROLES, VIEWER, for_roles, person, sees_all
+from smtpguard.console.filters import ANY, PAGE, Filters, midnight
+from smtpguard.console.pages.history import titles
+from smtpguard.console.pages.waiting import ruled
 from smtpguard.console.ports import ActiveAlarm
 from smtpguard.console.rendering import desk, form, page, see_other, speech
 from smtpguard.console.rulewords import in_words
@@ -24,6 +27,7 @@ from smtpguard.guard.inforce import InForce
 from smtpguard.holds.model import State
 from smtpguard.incidents.activity import Activity, Decided, Share
 from smtpguard.lists.indexcache import State as Index
+from smtpguard.locale.phrase import N_
 from smtpguard.locale.speech import Speech
 
 DAYS = 30
@@ -167,4 +171,41 @@ def _link(figure: Figure, path: str, state: str = "", rule: str = "", list: str 
     return Filters(state=state, rule=rule, list=list, since=figure.since).url(path=path)
 
 
-ROUTES = [Route("/", overview, methods=["GET"]), Route("/alarms/take", take, methods=["POST"])]
+DID = {
+    "relayed": N_("passed"),
+    "asked": N_("writer asked"),
+    "held": N_("held"),
+    "rejected": N_("refused"),
+    "deferred": N_("put off"),
+    "observed": N_("only observed"),
+}
+
+
+@for_roles(VIEWER, OPERATOR, ADMIN)
+async def done(request: Request) -> Response:
+    here, said, asks = desk(request), speech(request), Filters.of(request)
+    in_force = here.policies.current()
+    did = asks.state if asks.state in DID else "rejected"
+    since, until = asks.times(in_force.hours.zone)
+    before = int(asks.after) if asks.after.isascii() and asks.after.isdecimal() and len(asks.after) < 18 else 0
+    found, further = await here.archive.verdicts(
+        did, rule=asks.rule, list=asks.list, since=since, until=until, before=before, limit=PAGE
+    )
+    return await page(
+        request,
+        "journal.html",
+        rows=[(entry, clear or {}) for entry, clear in found],
+        did=did,
+        wanted=asks,
+        kinds=DID,
+        lists=sorted((title, name) for name, title in titles(request).items()),
+        rules=ruled(in_force, said),
+        further=asks.url(str(further), path="/journal") if further else "",
+    )
+
+
+ROUTES = [
+    Route("/", overview, methods=["GET"]),
+    Route("/alarms/take", take, methods=["POST"]),
+    Route("/journal", done, methods=["GET"]),
+]

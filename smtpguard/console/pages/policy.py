@@ -1,6 +1,7 @@
 """The Policy page: rules in words, lists with sizes and ages, and a form to try a message.
 
-Trying a message sends, keeps, counts and journals nothing.
+Trying a message sends, keeps, counts and journals nothing. And the guide page: for everyone who is signed in, and without an account
+if the settings allow it.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from smtpguard.console import labels
-from smtpguard.console.access import ROLES, for_roles
+from smtpguard.console.access import ROLES, NotSignedIn, for_roles
 from smtpguard.console.evidence import evidence, topic
+from smtpguard.console.guide import told
 from smtpguard.console.pages.message import spoken
 from smtpguard.console.rendering import desk, form, page, speech
 from smtpguard.console.rulewords import ACTIONS, in_words
@@ -155,8 +158,26 @@ def _address(field: str, text: str) -> Address:
         raise _NotOne(field, text[:100]) from None
 
 
+async def guide(request: Request) -> Response:
+    here, said = desk(request), speech(request)
+    if not here.guide.open and getattr(request.state, "person", None) is None:
+        raise NotSignedIn
+    if here.guide.policy is None:
+        raise HTTPException(404)
+    values = told(
+        here.guide.policy(),
+        said,
+        here.clock.now(),
+        approve_at=here.guide.approve_at,
+        waits=here.guide.waits,
+        groups=here.policies.current().groups,
+    )
+    return await page(request, "staff.html", **values)
+
+
 ROUTES = [
     Route("/policy", policy, methods=["GET"]),
     Route("/policy/try", blank, methods=["GET"]),
     Route("/policy/try", tried, methods=["POST"]),
+    Route("/guide", guide, methods=["GET"]),
 ]

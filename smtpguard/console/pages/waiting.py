@@ -1,5 +1,5 @@
 """The Waiting page: holds by priority, a mailing as one row, and decisions on many at once, after a page that shows how
-many."""
+many. And the page of a writer's own messages, for writers who sign in."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from smtpguard.console import labels
 from smtpguard.console.access import APPROVER, ROLES, Visibility, asked, for_roles, person, sees_all, sight
 from smtpguard.console.decisionpreview import LARGE, DecisionPreview, confirmed, outlook
 from smtpguard.console.entrywords import overtaken
-from smtpguard.console.filters import WAITS, Filters
+from smtpguard.console.filters import PAGE, WAITS, Filters, cursor, cut
 from smtpguard.console.pages.message import letter_of
-from smtpguard.console.paging import PAGE
 from smtpguard.console.ports import Person
 from smtpguard.console.rendering import desk, digits, form, page, see_other, speech
 from smtpguard.console.rulewords import in_words
@@ -25,7 +24,7 @@ from smtpguard.console.services import ConsoleServices
 from smtpguard.database.errors import ContentMissing, LedgerError
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.coverage import BEGINNING
-from smtpguard.holds.model import Choice, Hold, NotEntitled, Rank, Refused, State, Unconfirmed
+from smtpguard.holds.model import Choice, Hold, NotEntitled, Rank, Refused, State, Unconfirmed, Wanted
 from smtpguard.holds.service import Decided, Seen
 from smtpguard.holds.summary import sentence, unsuitable
 from smtpguard.journal.event import Event, Kind
@@ -321,8 +320,23 @@ async def _chosen(here: ConsoleServices, who: Person, ids: Sequence[str]) -> lis
     ]
 
 
+@for_roles()
+async def mine(request: Request) -> Response:
+    """Newest first, in whatever state. Void holds are left out: the client still has those messages."""
+    states = tuple(state for state in State if state is not State.VOID)
+    wanted = Wanted(states=states, marks=((f"from:{person(request).address}",),))
+    before, after_id = cut(request.query_params.get("after", "")[:100]) or (None, None)
+    rows = await desk(request).archive.rows(wanted, limit=PAGE + 1, before=before, after_id=after_id)
+    frozen = await desk(request).freezes.holding_up(*rows[:PAGE])
+    further = cursor(rows[PAGE - 1].held_at, rows[PAGE - 1].hold_id) if len(rows) > PAGE else ""
+    return await page(
+        request, "mine.html", rows=rows[:PAGE], further=further, states=labels.SHORT_STATES, frozen_ones=frozen
+    )
+
+
 ROUTES = [
     Route("/held", waiting, methods=["GET"]),
     Route("/decide", decide, methods=["POST"]),
     Route("/decided", decided, methods=["POST"]),
+    Route("/mine", mine, methods=["GET"]),
 ]

@@ -15,8 +15,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
-from smtpguard.mail.client import client_address
-from smtpguard.mail.envelope import Envelope, Session
+from smtpguard.mail.envelope import Envelope, Session, client_address
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Transaction
 from smtpguard.wire.milter.acceptance import Acceptance

@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from smtpguard.mail import reply
-from smtpguard.mail.client import Network, client_address, within
-from smtpguard.mail.envelope import Envelope, Recipient, Session
+from smtpguard.mail.envelope import Envelope, Network, Recipient, Session, client_address, within
 from smtpguard.mail.reply import Reply
 from smtpguard.wire import grammar
 from smtpguard.wire.data import Arrived
