@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 UNIT := mail config reading lists database journal policy accounts gathering notices freezes outbox mailings counts holds \
 	admission incidents observe store processes manual
 
-.PHONY: demo test suite wheel check coverage kills bench generated docs release deb peers lint types lock clean
+.PHONY: demo test suite wheel check coverage kills story bench generated docs release deb peers lint types lock clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/smtpguard demo
@@ -35,6 +35,10 @@ coverage: $(VENV)/.dev
 # Kill N processes while mail passes (make test kills 100): make kills N=1000
 kills: $(VENV)/.dev
 	KILLS=$(N) $(BIN)/pytest tests/faults/test_front.py -k kills
+
+# The story to so many people, stopped after 412, with what the report and the relay say of it; make test has a small one: make story N=10000
+story: $(VENV)/.dev
+	STORY=$(N) $(BIN)/pytest -n 0 -q -s tests/faults/test_stopped.py
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench $(ARGS)

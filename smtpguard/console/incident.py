@@ -213,6 +213,9 @@ class _Telling:
             yield estimate(text, self._of("end", End.IN_DOUBT.value))
         else:
             yield fact(said("None of it was sent through this guard."), self._of(CAME))
+        if report.unreached.high != 0 and (reached.messages or End.IN_DOUBT in report.ends):
+            text = said("It has not reached {people} more.", people=in_people(report.unreached, said))
+            yield Statement(text=text, mark=sure(report.unreached.exact), entries=self._of(CAME))
         if still.messages:
             text = said("Still open: {messages}, for {people}.", **self._sum(still))
             yield Statement(text=text, mark=sure(still.people.exact), entries=self._ends(OPEN))

@@ -55,6 +55,7 @@ def row(made: Made, page: ReportText | None = None) -> dict[str, Any]:
         "reached": _sum(report.reached),
         "open": _sum(report.open),
         "perhaps": people_row(report.perhaps),
+        "unreached": people_row(report.unreached),
         "ends": [{"end": end.value, **_sum(some)} for end, some in report.ends.items()],
         "shown": report.shown or None,
         "copies": [{"end": end.value, "messages": n} for end, n in report.copies.items()],

@@ -58,7 +58,8 @@ class Report:
     the last, None if it accepted none. ``again``: retries of held messages. ``ends``: the ends that occurred, each with
     its messages and its distinct people; ``reached``, ``open``: their totals, each message and each person once.
     ``refused``: recipients that the relay refused at RCPT, so that no message was for them, by its reply. ``perhaps``:
-    how many more people may have it: all their copies are in doubt. ``of_lists``: for each list the members who have
+    how many more people may have it: all their copies are in doubt; ``unreached``: for how many others it came, of whom
+    no copy is delivered or in doubt, even if one waits of those who have it too. ``of_lists``: for each list the members who have
     it, ``perhaps_of_lists``: and those who may. ``copies``: copies that a list server made of messages of the case, by
     their end; their people are counted with the original's. ``shown``: the most addresses in To and Cc of a message
     that was or may have been delivered. ``writers``: role and address to messages; ``rules``: name and mode to
@@ -82,6 +83,7 @@ class Report:
     reached: Sum
     open: Sum
     perhaps: Interval
+    unreached: Interval
     of_lists: Mapping[str, Interval]
     perhaps_of_lists: Mapping[str, Interval]
     copies: Mapping[End, int]
@@ -385,6 +387,7 @@ class Case:
                     _by_list(lists, self._counters["lists"].keys(), some, sure, got=end in REACHED)
         count = self._distinct
         reached = count(people, REACHED)
+        perhaps = count(people, [*REACHED, End.IN_DOUBT])
         copies = Counter(next(iter(copy.shares())).end for copy in self._copies.values())
         return Report(
             first=instant(self._from),
@@ -396,7 +399,8 @@ class Case:
             ends={end: Sum(messages=messages[end], people=count(people, [end])) for end in End if end in messages},
             reached=Sum(messages=went, people=reached),
             open=Sum(messages=still, people=count(people, OPEN)),
-            perhaps=more(reached, count(people, [*REACHED, End.IN_DOUBT])),
+            perhaps=more(reached, perhaps),
+            unreached=more(perhaps, count(people, End)),
             of_lists={name: got.count(self._asked, self._changes) for name, (got, _) in sorted(lists.items())},
             perhaps_of_lists={
                 name: more(got.count(self._asked, self._changes), every.count(self._asked, self._changes))

@@ -539,6 +539,16 @@ def test_of_whom_nobody_knows_is_told_apart(journal: Journal) -> None:
     assert (report.reached.people, report.perhaps) == (Interval(1, 1), Interval(1, 1))
 
 
+def test_who_waits_for_a_second_copy_is_not_unreached(journal: Journal) -> None:
+    """A client that heard no answer sent it once more, behind the stop."""
+    journal.relayed("T1", people=["kim"])
+    journal.verdict("T2", "relay", people=["bo"])
+    journal.verdict("H1", "hold", people=["kim", "bo", "eve"], reach=3)
+    report = journal.report()
+    assert report.ends[End.WAITING].people == Interval(3, 3)
+    assert (report.reached.people, report.perhaps, report.unreached) == (Interval(1, 1),) * 3
+
+
 def test_of_several_recipients_each_has_its_own_end(journal: Journal) -> None:
     both = ["list@x", "kim@y"]
     journal.verdict(
