@@ -218,7 +218,8 @@ def test_approved_is_not_sent_and_settled_is_not_delivered(journal: Journal, nam
 
 
 def test_where_people_were_not_written_down_the_number_is_a_bound(journal: Journal) -> None:
-    """An earlier version journalled recipients, and one of them may have been the list."""
+    """Entries of an earlier version give bounds: they have the number of recipients, one of which may have been the
+    list."""
     journal.verdict("H1", "hold", reach=30)
     journal.write(Kind.APPROVED, "H1")
     for outcome, recipients in (("sent", 2), ("failed", 1)):
@@ -307,7 +308,7 @@ TRIED: dict[str, Any] = {"intent": "H1-release", "attempt": 1}
 def test_what_was_taken_back_when_somebody_had_it(
     journal: Journal, attempts: list[tuple[str, int]], spared: int, expected: dict[End, tuple[int, int]]
 ) -> None:
-    """Who has it or may have it stays so; the others were spared."""
+    """A rejection during a release leaves those who have it or may have it, and spares the others."""
     journal.verdict("H1", "hold", reach=30)
     journal.write(Kind.APPROVED, "H1")
     for outcome, people in attempts:
@@ -481,7 +482,7 @@ def to_the_list(journal: Journal, id: str, outcome: str = "relayed", version: st
 
 
 def test_never_more_people_than_the_list_has(journal: Journal) -> None:
-    """Mail to the list's address and to 1,396 single members, some of them twice."""
+    """Mail to the list's address and to 1,396 single members, some of them twice, counts the list's people once."""
     to_the_list(journal, "T0")
     for n in range(1_400):
         member = f"m{n % 1_396}"
@@ -493,7 +494,8 @@ def test_never_more_people_than_the_list_has(journal: Journal) -> None:
 
 @pytest.mark.parametrize("read_before", [True, False])
 def test_a_list_that_changed_between_two_messages(journal: Journal, read_before: bool) -> None:
-    """The list may have been read before the first message, and come into use only after it."""
+    """Changes of a list between two messages count, also if the list was read before the first and came into use after
+    it."""
     change: dict[str, Any] = {
         "version": "v2",
         "before": "v1",
@@ -572,7 +574,7 @@ def test_of_several_recipients_each_has_its_own_end(journal: Journal) -> None:
 
 @pytest.mark.parametrize(("choice", "kim"), [("sent", End.RELEASED), ("again", End.IN_DOUBT)])
 def test_what_a_person_said_of_one_recipient_is_so_of_that_one(journal: Journal, choice: str, kim: End) -> None:
-    """The list's delivery failed, so only the other recipient is in doubt, and a person has decided that one."""
+    """The list's delivery failed, so a person's decision about the doubt applies only to the other recipient."""
     both = ["list@x", "kim@y"]
     journal.verdict(
         "H1", "hold", recipients=both, people=[{"lists": [0]}, "kim"], crowds={LIST: ["v1", 28, 28]}, reach=29
@@ -589,7 +591,7 @@ def test_what_a_person_said_of_one_recipient_is_so_of_that_one(journal: Journal,
 
 @pytest.mark.parametrize("part", [{"intent": "H1-part"}, {"intent": "any", "part": True}])
 def test_a_part_is_told_by_what_its_entry_says(journal: Journal, part: dict[str, Any]) -> None:
-    """Or by its id, in entries of an earlier version."""
+    """The colleagues' part is recognised by its entry, or in entries of an earlier version by its id."""
     journal.verdict("H1", "hold", reach=3, apart=1, apart_at=[0], recipients=["a@x", "b@x", "c@x"])
     journal.write(Kind.RELEASE, "H1", private={"recipients": ["a@x"]}, outcome="sent", recipients=1, people=1, **part)
     assert ends(journal.report()) == {End.DELIVERED: (1, 1), End.WAITING: (1, 2)}
@@ -602,8 +604,8 @@ def test_a_test_is_told_by_what_its_entry_says(journal: Journal) -> None:
 
 
 def test_what_an_earlier_version_wrote_is_counted_as_far_as_it_says(journal: Journal) -> None:
-    """A single recipient counts by its sealed address. A list's address counts with its number, and an equal address is
-    the same list."""
+    """In entries of an earlier version, a single recipient counts by its sealed address, and a list's address by its
+    number of people."""
     for n in range(3):
         journal.relayed(f"T{n}", people=None, recipients=["kim@x"])
         journal.relayed(

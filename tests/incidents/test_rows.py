@@ -134,7 +134,7 @@ async def test_the_last_signed_checkpoint_is_named(store: Store) -> None:
 
 @pytest.mark.parametrize("hours", [1, 20])
 async def test_a_clock_that_was_set_back_hides_nothing(hours: int, store: Store, clock: Clock) -> None:
-    """The time goes forward, back, and forward again. Each message is found by the time in its own entry."""
+    """If the clock goes forward, back, and forward again, each message is found by the time in its own entry."""
     begin = clock.now()
     for n in range(12):
         await store.journal.record([verdict(store, f"A{n}", lists=["news"])])

@@ -55,7 +55,7 @@ def test_a_system_alone_at_its_address_is_a_stream() -> None:
 
 
 def test_a_system_behind_a_server_of_all_is_only_told_of() -> None:
-    """Anyone who may send through that server could use its name."""
+    """A system behind a server that people use is only noted, since anyone who sends through it could use its name."""
     journal = Journal(known())
     for n in range(60):
         journal.add("noreply@example.com", f"x{n}@customer.example", days=n / 5)

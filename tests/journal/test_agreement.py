@@ -83,7 +83,7 @@ def test_nobody_else_can_excuse_it() -> None:
 
 
 def test_what_was_signed_before_the_place_where_it_agrees_is_never_excused() -> None:
-    """Nor what is signed after it."""
+    """A forgery before the agreed entry is never excused, nor a cut of entries signed after the restore."""
     store = put_back_once()
     assert not store.proof(chain(9, mood="forged") + store.pairs[9:]).ok
     store.grow(4)

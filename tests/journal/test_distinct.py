@@ -73,7 +73,7 @@ def test_a_message_again_and_another_order_change_nothing(units: list[Unit], ran
 @settings(max_examples=200, deadline=None)
 @given(st.lists(UNITS, max_size=8))
 def test_what_is_known_of_more_people_only_narrows_it(units: list[Unit]) -> None:
-    """Asking the indexes adds knowledge."""
+    """Asking the indexes only narrows the interval."""
     people = People()
     for unit in units:
         people.add(unit)
@@ -99,7 +99,8 @@ HISTORIES = st.lists(st.frozensets(st.integers(0, 9)), min_size=1, max_size=5)
 def test_versions_of_a_list_are_as_many_as_the_changes_between_them_allow(
     history: list[frozenset[int]], data: st.DataObject
 ) -> None:
-    """For any versions that a mailing went to, in any order. The same set of people is the same version."""
+    """Versions of a list count as the changes between them allow, for any versions in any order. Equal sets of people
+    are one version."""
     name = {people: str(n) for n, people in reversed(list(enumerate(history)))}
     changes = Changes()
     for before, after in pairwise(history):

@@ -234,7 +234,7 @@ def test_a_gap_that_no_base_explains_is_one() -> None:
 
 @pytest.mark.parametrize("left", [1, 4, 12])
 def test_a_base_explains_no_gap_while_anything_before_its_end_is_there(left: int) -> None:
-    """Trimming starts at the beginning, so a deletion from the middle cannot pass for retention."""
+    """A base explains no gap while an entry before its end exists: trimming starts at the beginning."""
 
     def between(journal: Living, page: int) -> None:
         if page == 1:
@@ -288,7 +288,8 @@ actions = st.lists(
 def test_whatever_mail_and_retention_do_meanwhile_is_no_tampering_and_tampering_is_found(
     done: list[tuple[str, int]], size: int, n: int, tampered: int | None
 ) -> None:
-    """The last entry is edited, unless the walk has passed it."""
+    """Mail and retention during a walk are no tampering. An edit of the last entry is found, unless the walk has passed
+    it."""
     journal = Living(chain(n))
     end = the_end(chain(n))
     edited = False

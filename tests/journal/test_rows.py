@@ -103,7 +103,7 @@ async def test_tampering_is_named(store: Store, name: str) -> None:
 
 
 async def test_an_inserted_entry_is_found(store: Store) -> None:
-    """It continues the chain, so the next entry does not fit."""
+    """The entry after an inserted one does not fit, since the inserted one continues the chain."""
     await filled(store)
 
     def insert(batch: Batch) -> None:
@@ -184,7 +184,8 @@ async def test_a_forged_checkpoint_is_found(store: Store, tmp_path: Path) -> Non
 
 
 async def test_an_older_snapshot_that_went_on_is_found(store: Store, tmp_path: Path) -> None:
-    """Restored to before the checkpoint, then written to again: the file has another hash for that entry."""
+    """A store restored to before a checkpoint and written to again is found: the checkpoint has another hash for that
+    entry."""
     await filled(store, 10)
     await store.journal.checkpoint()
     [mark] = [json.loads(text) for text in (tmp_path / journal.FILE).read_text().splitlines()]
@@ -262,7 +263,7 @@ async def test_entries_are_read_in_pages(store: Store) -> None:
 
 
 async def test_what_became_of_transactions(store: Store, clock: Clock) -> None:
-    """As in the report, for mail that the relay only deferred, and for a doubt that ended."""
+    """Outcomes are as in the report, for mail that the relay only deferred, and for a doubt that ended."""
     for n in range(7):
         await store.admit(item(f"T{n}"), relays(f"T{n}"))
     store.journal.note(event(Kind.OUTCOME, "T0", outcome="relayed"))

@@ -89,7 +89,8 @@ async def retained(store: Store, keep: Retention = SHORT) -> None:
 async def test_the_log_begins_anew_while_somebody_walks(
     tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On SQLite. After each stretch, mail writes more than the write-ahead log may hold."""
+    """A walk does not keep SQLite from restarting the write-ahead log, although mail writes more than its limit after
+    each stretch."""
     monkeypatch.setattr(database, "_LONG_PAGES", 100)
     log, sizes = tmp_path / "guard.db-wal", []
     url = f"sqlite:///{tmp_path}/guard.db"
@@ -115,7 +116,7 @@ async def test_the_log_begins_anew_while_somebody_walks(
 
 @pytest.mark.parametrize("url", ["postgresql"], indirect=True)
 async def test_no_transaction_is_open_between_two_stretches(store: Store) -> None:
-    """PostgreSQL cannot vacuum what an open transaction may still see."""
+    """No transaction is open between two stretches: PostgreSQL cannot vacuum what one may still see."""
     await filled(store, 20)
     seen: list[Any] = []
 
@@ -130,7 +131,7 @@ async def test_no_transaction_is_open_between_two_stretches(store: Store) -> Non
 
 
 async def test_a_walk_ends_where_the_store_is_closed(url: str, tmp_path: Path, clock: Clock) -> None:
-    """A process that is told to stop does not wait for it."""
+    """A walk ends when the store is closed, so a process that is told to stop does not wait for it."""
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as store:
         await store.journal.record([event(Kind.OUTCOME, f"T{n}") for n in range(20)])
 
@@ -180,7 +181,7 @@ async def test_names_that_are_erased_again_and_again(store: Store, clock: Clock)
 
 
 async def test_who_says_falsely_that_names_were_erased_is_found(store: Store) -> None:
-    """The forged entry comes after the end of the walk."""
+    """A forged entry that claims an erasure is found, although it comes after the end of the walk."""
     await filled(store, 20)
 
     async def forge() -> None:
@@ -314,7 +315,8 @@ async def reported(store: Store, then: Callable[[int], Awaitable[object]], *, pr
 
 @pytest.mark.parametrize("prove", [True, False])
 async def test_a_report_is_of_one_moment_whatever_comes_meanwhile(store: Store, prove: bool) -> None:
-    """An outcome after that moment is not in it, even if an older one is."""
+    """A report is of one moment: an outcome after it is not in it, and no verdict is without an outcome that came
+    before."""
     await of_news(store)
     n = await store.journal.last()
     found = await reported(store, lambda _: of_news(store, 2), prove=prove)
@@ -352,7 +354,7 @@ async def test_names_that_are_erased_while_a_report_is_made(store: Store, clock:
 async def test_what_is_trimmed_while_a_report_is_made_is_not_in_it(
     store: Store, clock: Clock, at: int, prove: bool
 ) -> None:
-    """The report is made again rather than with a verdict whose outcome is trimmed. Entries trimmed behind the walk are
+    """If a verdict or outcome is trimmed meanwhile, the report is made again. Entries trimmed behind the walk are
     proved."""
     await of_news(store)
     clock.go(days=401)
@@ -416,7 +418,8 @@ async def test_a_report_that_retention_overtakes_every_time_is_given_up(store: S
 async def test_what_a_report_was_made_of_is_what_was_proved(
     store: Store, edit: str, back: str | None, problem: str
 ) -> None:
-    """Edited before the report is made, and put back before the walk."""
+    """The proof covers the entries that the report used: an edit before the report is found, even if it is undone
+    before the walk."""
     await of_news(store)
     seq = next(e.seq for e, _ in await store.journal.entries() if e.id == "T3" and e.kind == "verdict")
     await tamper(store, edit.format(seq))

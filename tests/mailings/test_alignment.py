@@ -55,7 +55,8 @@ def test_single_differences_in_a_long_text_are_found() -> None:
 
 @pytest.mark.parametrize("kind", ["of two", "of one", "of none"])
 def test_nothing_makes_it_slow(kind: str) -> None:
-    """Ten times the length takes less than 60 times the processor time, which leaves room for a slow machine."""
+    """The time grows with the length: ten times the length takes less than 60 times the processor time, with room for a
+    slow machine."""
 
     def taken(n: int) -> float:
         draw = random.Random(n)

@@ -74,7 +74,7 @@ async def test_those_who_may_have_it_get_it_too_where_people_chose_so(lite: Corr
 
 
 async def test_a_freeze_that_comes_between_verdict_and_dot(lite: Correcting) -> None:
-    """A freeze of the list does not recall the correction; a freeze of all mail does."""
+    """A freeze of the list between verdict and dot does not recall the correction; a freeze of all mail does."""
     await lite.approve(await lite.begin(await lite.original()))
 
     async def of_the_list() -> None:
@@ -90,7 +90,8 @@ async def test_a_freeze_that_comes_between_verdict_and_dot(lite: Correcting) -> 
 
 @pytest.mark.parametrize("seed", range(4))
 async def test_the_laws_of_a_correction(lite: Correcting, seed: int) -> None:
-    """Any recipients, any replies of the relay, in any order."""
+    """For any recipients, replies and order, nobody but the mailing's recipients gets the correction, and each at most
+    once."""
     chance = random.Random(seed)
     await lite.approve(await lite.begin(await lite.original(), doubt=bool(seed % 2)))
     whom = {*GOT, MAY} if seed % 2 else set(GOT)
@@ -112,7 +113,7 @@ async def test_the_laws_of_a_correction(lite: Correcting, seed: int) -> None:
 
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_killed_in_the_midst(tmp_path: Path, url: str, when: str) -> None:
-    """A person in doubt waits for people's decision; the others are sent theirs."""
+    """After a kill, a person in doubt waits for people's decision, and the others are sent theirs."""
     async with correcting(tmp_path, url) as here:
         await here.approve(await here.begin(await here.original()))
     program = sys.executable, "-m", "tests.mailings.correcting", str(tmp_path), url, when
@@ -130,8 +131,8 @@ async def test_killed_in_the_midst(tmp_path: Path, url: str, when: str) -> None:
 
 
 async def test_what_others_reject_of_it_ends_nothing(lite: Correcting) -> None:
-    """A held copy for another person is decided by itself. Only the mailing's own commands revoke the correction's
-    approval."""
+    """The rejection of a held copy for another person leaves the correction's approval. Only the mailing's own commands
+    revoke it."""
     mailing = await lite.original()
     hold = await lite.begin(mailing)
     await lite.approve(hold)
@@ -149,7 +150,8 @@ async def test_what_others_reject_of_it_ends_nothing(lite: Correcting) -> None:
 
 
 async def test_behind_a_lists_address_are_those_who_were_on_it_then(lite: Correcting) -> None:
-    """As long as the list is unchanged. If it has changed, an export of that time is needed."""
+    """The correction of mail to a list's address covers the list's members, as long as the list is unchanged. If it has
+    changed, an export of that time is needed."""
     held = await lite.campaign.send(RAMADAN)
     assert isinstance(held, Held)
     await lite.campaign.decide(held.hold_id, all_at_once=60)

@@ -104,7 +104,7 @@ DELIVERED = {"sent": (Delivered.SENT, 0), "failed": (Delivered.FAILED, 0), "doub
 async def test_what_was_approved_is_on_its_way_until_an_attempt_begins_and_in_doubt_from_then(
     store: Store, clock: Clock
 ) -> None:
-    """However long it waits: for a freeze, a relay that is down, or a reply."""
+    """Approved copies count as admitted until an attempt begins, and from then on as in doubt, however long they wait."""
     await hold(store, "H1", LIST)
     assert await tally(store) == Tally(held=1200)
     await approved(store, "H1")
@@ -144,7 +144,7 @@ async def test_what_the_relay_made_of_it(store: Store, clock: Clock, became: str
 async def test_of_a_list_that_has_changed_since_nobody_got_what_nobody_was_sent(
     store: Store, clock: Clock, became: str, expected: Tally
 ) -> None:
-    """The digest of the recipient may have changed with the list, but all recipients failed."""
+    """If all recipients failed, nobody has the copy, even though the digest of the recipient has changed with the list."""
     await hold(store, "H1", LIST)
     await approved(store, "H1")
     lease = await leased(store, "H1-release")
@@ -266,7 +266,7 @@ async def test_a_late_refusal_of_one_copy_says_nothing_of_the_other(store: Store
 
 
 async def test_a_doubt_of_an_earlier_version(store: Store) -> None:
-    """It marked only mail in flight."""
+    """A doubt of an earlier version, marked only in the table of mail in flight, still counts."""
     await admit(store, of("T1", "a"))
     await admit(store, of("T2", "b"))
     await store.write(lambda b: b.connection.exec_driver_sql("UPDATE underway SET doubt = (1 = 1) WHERE id = 'T1'"))
@@ -295,7 +295,7 @@ async def test_who_has_one_copy_has_it_though_people_stop_the_next(store: Store,
 
 
 async def test_a_hold_for_those_who_have_it_already_reaches_them_all_the_same(store: Store) -> None:
-    """The approver reads how many people it goes to."""
+    """The reach of a hold includes people who already have a copy: the approver reads how many people it goes to."""
     await admit(store, of("T1", LIST))
     await outcome(store, "T1", "relayed")
     await hold(store, "H1", LIST)
@@ -314,7 +314,7 @@ async def test_a_hold_for_those_who_have_it_already_reaches_them_all_the_same(st
     ],
 )
 async def test_of_two_copies_at_once(store: Store, first: str, second: str, expected: Tally) -> None:
-    """A delivery is stored only if the person may have another copy. A person who was sent one of the copies has it."""
+    """A person who was sent one of two copies has it. A delivery is stored only if the person may have another copy."""
     await admit(store, of("T1", "a"))
     await admit(store, of("T2", "a"))
     assert await tally(store) == Tally(admitted=1)
@@ -337,8 +337,8 @@ async def test_a_second_copy_while_the_first_is_in_the_outbox(store: Store) -> N
 async def test_nobody_is_said_to_have_what_did_not_reach_them_nor_the_other_way_round(
     store: Store, clock: Clock
 ) -> None:
-    """Random copies, decisions, outcomes and attempts are told to the store as they happen. The test itself tracks who
-    really has one."""
+    """No fate contradicts what really happened, for random copies, decisions, outcomes and attempts. The test tracks
+    the truth itself."""
     rng = random.Random(17)
     has: dict[str, set[str]] = {}  # person -> copies that the relay took
     may: dict[str, set[str]] = {}  # person -> copies in doubt for ever
@@ -432,7 +432,7 @@ async def test_who_was_in_doubt_and_whose_second_copy_was_taken_has_it(store: St
 async def test_another_process_notices_that_a_second_copy_was_taken(
     store: Store, url: str, tmp_path: Path, clock: Clock
 ) -> None:
-    """As after a restart between verdict and outcome, or when another node journals the outcome."""
+    """A process sees that a copy was taken whose verdict another process recorded, as after a restart."""
     await admit(store, of("T1", "kim", "bo"))
     await store.journal.record([event(Kind.IN_DOUBT, "T1")])
     await admit(store, of("T2", "kim", content="2"))
@@ -451,7 +451,7 @@ async def test_the_first_of_two_copies_is_taken_in_the_batch_that_decides_on_the
 
 
 async def test_the_chart_is_drawn_by_when_it_went_out(store: Store, clock: Clock) -> None:
-    """One copy was relayed, one was held and sent an hour later, and one was only deferred."""
+    """The chart shows the time of sending, for copies that were relayed, released an hour later, or only deferred."""
     began = clock.now()
     await admit(store, of("T1", "kim"))
     await outcome(store, "T1", "relayed")
@@ -480,8 +480,8 @@ async def relayed(store: Store, id: str, clock: Clock) -> None:
 
 
 async def test_when_it_came_and_when_it_went_out_are_two_times(store: Store, clock: Clock) -> None:
-    """A relay that takes 20 s at the final dot, a copy that is deferred and sent again, a release an hour later, a
-    second copy."""
+    """Arrival and sending have separate times: for a slow relay, a deferred copy that comes again, a later release, and
+    a second copy."""
     began = clock.now()
     await admit(store, of("T1", "kim"))
     assert await went(store) == (None, None), "it is on its way"
@@ -551,7 +551,7 @@ async def test_what_was_in_doubt_went_out_when_its_outcome_came(store: Store, cl
 
 
 async def test_never_more_people_than_the_list_has(store: Store) -> None:
-    """Mail to the list's address and to single members: each member is one of the list's people."""
+    """Mail to the list's address and to single members never counts more people than the list has."""
     news = person("news v1", weight=1200, lists=("news",))
     members = [person(f"m{n}", lists=("news",)) for n in range(5)]
     await admit(store, of("T1", *members[:3], person("stranger", lists=())))
@@ -598,7 +598,8 @@ async def test_who_is_in_doubt_may_have_it(store: Store) -> None:
 async def test_two_versions_of_a_list_are_between_the_larger_and_both(
     store: Store, said: str, told: Tally, least: int, most: int
 ) -> None:
-    """The outcome for the later version says nothing about people who were only on the earlier one."""
+    """Two versions of a list count as between the larger and both together. The outcome for one says nothing about
+    people only on the other."""
     await admit(store, of("T1", person("news v1", weight=1200, lists=("news",))))
     await outcome(store, "T1", "relayed")
     await admit(store, of("T2", person("news v2", weight=1203, lists=("news",)), content="2"))
@@ -636,7 +637,7 @@ async def test_between_two_versions_of_a_list_are_those_who_came_and_left(
 
 
 async def test_two_lists_may_be_the_same_people(store: Store) -> None:
-    """A single person is on a list or not, if that is known."""
+    """Two lists may have the same members. A single person counts as on a list, or not, if that is known."""
     member, stranger = person("m", lists=("news",)), person("stranger", lists=())
     perhaps = person("perhaps", lists=(), customer=False, maybe=True)
     lists = (person("news v1", weight=1200, lists=("news",)), person("offers v1", weight=900, lists=("offers",)))
@@ -647,7 +648,7 @@ async def test_two_lists_may_be_the_same_people(store: Store) -> None:
 
 
 async def test_who_is_behind_one_address_is_told_exactly(store: Store) -> None:
-    """Customers as members of their lists; the others are on no list."""
+    """The people behind one address are counted exactly: customers as members of their lists, the others as on no list."""
     behind = person("behind", weight=900, lists=("news",))
     others = person("others", weight=100, lists=(), customer=False)
     await admit(store, of("T1", behind, others, person("stranger", lists=())))

@@ -123,7 +123,7 @@ async def test_who_may_be_a_customer_is_counted_beside(store: Store) -> None:
 
 
 async def test_whom_a_list_can_say_no_of_again_is_a_customer_no_more(store: Store) -> None:
-    """It is uncertain only as long as the list has no index, and not for a day."""
+    """An uncertain customer is one only as long as the list has no index, and not for a day."""
     for n, name in enumerate("abc"):
         await admit(store, of(f"T{n}", person(name, customer=False, maybe=True, lists=())))
     for n, name in enumerate("ab"):
@@ -185,7 +185,7 @@ def near(numbers: Sequence[int], rng: random.Random) -> Sketch:
 
 
 async def test_personalised_copies_are_found_again(store: Store, url: str, tmp_path: Path, clock: Clock) -> None:
-    """Many mailings at once, their copies in turn, and one process with an empty cache: each stays one mailing."""
+    """Personalised copies of many mailings, sent in turn, are found again, also by a process with an empty cache."""
     rng = random.Random(5)
     mailings = [sketch(rng) for _ in range(12)]
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock) as other:
@@ -251,7 +251,8 @@ def test_memory_is_bounded_and_forgets_the_oldest() -> None:
 
 
 async def test_any_name_in_common_joins_two(store: Store) -> None:
-    """A header field that numbers each copy does not separate the copies."""
+    """Copies with any search key in common are one mailing: a header field that numbers each copy does not separate
+    them."""
     for n, id in enumerate(("T1", "T2", "T3"), start=1):
         one = of(id, id, identity=Identity(exact=f"x-campaign {n}", also=("news.example.com spring",)))
         assert await counts(store, one) == (n, n, n)
@@ -278,7 +279,8 @@ def test_the_one_name_of_a_mailing_of_before_is_read() -> None:
 
 
 async def test_a_mailing_that_was_quiet_for_long_is_over(store: Store, clock: Clock) -> None:
-    """Also for a process that has it in its cache, and before retention has run."""
+    """A mailing that was quiet for long is over, also for a process that has it in its cache, and before retention has
+    run."""
     for id in ("T1", "T2", "T3"):
         await admit(store, of(id, id))
     clock.go(days=15)
@@ -288,7 +290,7 @@ async def test_a_mailing_that_was_quiet_for_long_is_over(store: Store, clock: Cl
 
 
 async def test_who_got_it_ever_is_counted_whatever_has_left_the_window(store: Store, clock: Clock) -> None:
-    """A few people each working day, over two weekends and a week: each counts once."""
+    """``mailing.ever`` counts each person once, over mail to a few people each working day, two weekends and a week."""
     ever = Ask(fact="mailing.ever", key="", window_seconds=30 * DAY)
     keep = Retention(addresses=timedelta(days=90))
     said = []
@@ -337,8 +339,8 @@ async def test_letters_go_after_days_and_the_rest_with_addresses(store: Store, c
 
 
 async def test_counts_are_what_a_plain_model_says(store: Store, url: str, tmp_path: Path, clock: Clock) -> None:
-    """Random people, lists, retries, times, verdicts and outcomes by two processes, against a model that counts from
-    scratch."""
+    """Counts agree with a model that counts from scratch, for random people, lists, retries, times, verdicts and
+    outcomes."""
     rng = random.Random(11)
     seen: dict[str, dict[str, tuple[Any, str]]] = {}  # mailing -> person -> (newest time, content)
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock) as other:

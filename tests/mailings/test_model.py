@@ -55,7 +55,7 @@ def test_where_more_had_got_it_already_those_are_the_beginning() -> None:
 
 @pytest.mark.parametrize(("said", "people"), [(False, 170), (True, 20)])
 def test_an_approval_lets_somebody_through_unless_it_says_for_how_many(said: bool, people: int) -> None:
-    """The approval of the first list has expired, and 150 people have the mailing."""
+    """A new approval adds its people to the 150 who have the mailing, unless it says its own number."""
     made = replace(NEW, lists=("a", "b")).granted(allowed("b", people=20, said=said), None, 150, NOW)
     assert [g.people for g in made.grants] == [people]
 

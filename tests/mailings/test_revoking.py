@@ -94,7 +94,8 @@ async def test_frozen_in_time_it_is_rejected_and_nothing_goes_when_it_is_thawed(
 async def test_while_it_is_being_sent_it_is_in_doubt_until_the_relay_has_said_and_not_sent_again(
     office: Office, said: Reply | None, state: State, people: dict[str, int]
 ) -> None:
-    """``said`` None: the relay did not answer."""
+    """A rejection during an attempt leaves doubt until the relay replies, and nothing is sent again. ``said`` None: no
+    reply."""
     hold_id = await office.approved()
     seen: list[Any] = []
 
@@ -121,8 +122,7 @@ async def test_while_it_is_being_sent_it_is_in_doubt_until_the_relay_has_said_an
 
 
 async def test_who_was_slow_does_not_take_what_was_approved_once_more_for_what_they_had(office: Office) -> None:
-    """Revoked, reopened, approved again and leased by another worker while a slow one had the first lease: only one
-    sends."""
+    """After revocation, reopening, a new approval and a new lease, the worker with the old lease does not send."""
     home = office.home
     hold_id = await office.approved()
     held = await office.store.holds.find(hold_id)
@@ -232,7 +232,7 @@ async def test_what_has_changed_since_it_was_looked_at_is_not_taken_back_by_that
 async def test_of_an_approval_and_a_rejection_one_rejection_stops_it_whoever_is_first(
     office: Office, first: Choice | None
 ) -> None:
-    """``first`` None: both at once."""
+    """One rejection stops the hold, whichever vote is first. ``first`` None: both at once."""
     home = office.home
     transaction = home.transaction("news@lists.example.com")
     await home.intake()(transaction, Way())
@@ -342,7 +342,7 @@ async def test_reopened_it_is_asked_about_and_expires_like_any_other(spring: Cam
 
 
 async def test_some_of_it_has_gone(spring: Campaign) -> None:
-    """The primary hold itself was sent. The oldest hold that is not sent takes its place for the rest, whoever revokes."""
+    """If the primary hold was sent, the oldest unsent hold takes its place for the rest, whoever revokes."""
     for lease in await releases(spring.home, 3):
         await spring.office.worker.carry_out(lease)
     entry = await lead(spring)
@@ -376,7 +376,8 @@ async def test_the_whole_mailing_is_rejected(spring: Campaign) -> None:
 
 
 async def test_all_that_was_approved_of_it_comes_back_whoever_approved_which(spring: Campaign) -> None:
-    """Past its limit of people it was held again, and approved once more: two primary holds have parts of it."""
+    """Reopening the mailing revokes all its approvals. It was held again past its limit, so two primary holds have
+    parts of it."""
     entry = await lead(spring)
     await spring.service.reopen((await spring.one())["id"], approver=EVA, by="test")
     await spring.decide(entry.hold_id, people=14)

@@ -73,7 +73,8 @@ READ = """
 
 @pytest.mark.parametrize("decided", ["waits", "enough of it stored", "rejected", "paused"])
 async def test_a_copy_that_reaches_no_customer_passes_whatever_is_decided(tmp_path: Path, decided: str) -> None:
-    """Colleagues, and people on no list: they are not customers, whom the rule protects."""
+    """A copy to colleagues, or to people on no list, passes whatever is decided: they are not customers, whom the rule
+    protects."""
     texts = documents(stages="[2, rest]" if decided == "paused" else "")
     async with house(tmp_path, documents={**texts, "policy.yaml": texts["policy.yaml"] + READ.encode()}) as home:
         campaign = Campaign(home)
@@ -136,7 +137,7 @@ async def test_what_turns_out_to_be_as_large_as_was_feared_waits_as_one(campaign
 
 @pytest.mark.parametrize("choice", [None, Choice.APPROVE, Choice.REJECT])
 async def test_a_streams_mail_waits_for_nothing_that_bears_its_text(tmp_path: Path, choice: Choice | None) -> None:
-    """A person who sends copies of the shop's receipt does not stop the shop's own receipts."""
+    """A stream's own receipts pass, although a person's copies of such a receipt are held."""
     rule = UNAPPROVED.replace("    then: hold", "    unless: {stream: any}\n    then: hold")
     policy = POLICY.replace("    avoid: [pork]\n", "    avoid: [pork]\n    stages: [1, rest]\n") + rule
     async with house(tmp_path, documents={**DOCUMENTS, "policy.yaml": policy.encode()}) as home:
@@ -198,7 +199,8 @@ async def test_whom_the_relay_refuses_and_who_got_it(campaign: Campaign) -> None
 async def test_somebody_counted_by_an_earlier_version_is_found(
     campaign: Campaign, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An earlier version made digests of addresses as they were spelled. Now all spellings at gmail.com are one person."""
+    """A person counted by an earlier version is found. It made digests of addresses as spelled; now all spellings at
+    gmail.com are one person."""
     home, people = campaign.home, [*MEMBERS, "anna.b@gmail.com", "c.arl@gmail.com"]
     with monkeypatch.context() as earlier:
         earlier.setattr(digest, "person", lambda canonical: canonical)

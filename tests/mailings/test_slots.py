@@ -134,7 +134,8 @@ def test_without_copies_a_capital_letter_makes_no_name_where_it_tells_nothing(
 
 
 def test_versions_are_learned_from_and_what_one_alone_lets_differ_stands_beside_it() -> None:
-    """Both versions went to the same person. The name is the same in both, and may differ nevertheless."""
+    """Two versions for the same person are learned together with one version's own slots: the name may differ, although
+    it does not here."""
     first, second = copy(0, name="Anna", n="1", code="0a"), copy(0, name="Anna", n="1", code="0a", goods="a blanket")
     together = learned_from_tests(first, [second], SHARE).template
     assert together is not None
@@ -196,7 +197,7 @@ def test_a_number_takes_no_name_and_a_list_no_new_word() -> None:
 
 
 def test_made_up_campaigns_in_eight_languages() -> None:
-    """``python -m bench --mailings`` on a small scale: covers all true copies, and no altered one."""
+    """``python -m bench --mailings`` on a small scale: an approval covers all true copies, and no altered one."""
     few = [one for one in templates(1) if one.name.startswith(("short issue", "variants", "short letter"))]
     learned, beforehand = measured(few, copies=3, waiting=60, seed=1, altered=240)
     assert learned.true == 3 * len(few)

@@ -39,7 +39,8 @@ async def at(campaign: Campaign) -> tuple[Any, ...]:
 
 
 async def test_stages_go_on_by_time(staged: Campaign) -> None:
-    """Four were relayed before. The first stage takes five of the eight that wait, and then there is a pause."""
+    """Stages continue by time: four copies were relayed before, the first stage takes five of the eight that wait, then
+    there is a pause."""
     assert await at(staged) == ("paused", 1, "paused")
     assert sum(1 for i in await staged.home.outbox() if i.kind is IntentKind.RELEASE) == 5
     assert kinds(await staged.to_members(12, 14)) == "dd"
@@ -99,8 +100,8 @@ NEWS = "reader@example.org"
 
 
 async def test_an_approval_for_another_list_stands_beside_the_first(staged: Campaign) -> None:
-    """The text goes to a second list while it is released to the first in stages. Neither approval ends the other. Each
-    covers its own lists and rules, and the number of people of both together."""
+    """An approval for another list, given during a release in stages, exists beside the first. Each covers its own
+    lists and rules, and the number of people of both together."""
     await pass_(staged, minutes=31)
     before = await staged.service.show((await staged.one())["id"])
     assert before.progress is not None
@@ -121,7 +122,7 @@ async def test_an_approval_for_another_list_stands_beside_the_first(staged: Camp
 
 
 async def test_what_waits_when_the_approval_ends_is_held_anew(staged: Campaign) -> None:
-    """No stored copy is lost."""
+    """Copies that wait when the approval ends are held again, and no stored copy is lost."""
     await staged.office.until_quiet(steps=1)
     await staged.service.reopen((await staged.one())["id"], approver=EVA, by="test")
     await staged.approvals.follow()

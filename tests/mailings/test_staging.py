@@ -37,7 +37,7 @@ def test_every_cell(at: At, move: Move) -> None:
 
 
 def test_the_way_of_a_release() -> None:
-    """Seven people had it before. Stages: fifty more, one percent more, the rest."""
+    """A release goes through its stages: fifty more than the seven who had it before, one percent more, the rest."""
     assert (BEGUN.limit, BEGUN.stage, BEGUN.waits) == (57, 0, False)
     assert BEGUN.with_reached(56, NOW) is BEGUN
     paused = BEGUN.with_reached(57, NOW)
@@ -71,7 +71,7 @@ def test_only_a_person_ends_a_pause_without_a_time() -> None:
 
 
 def test_it_stands_between_no_two_stages_once_everybody_has_it() -> None:
-    """A message that cannot be divided reaches everybody in the first stage, so there is no pause."""
+    """There is no pause once everybody has it, as after a message that cannot be divided."""
     all_out = BEGUN.with_reached(400_000, NOW)
     assert (all_out.at, all_out.last, all_out.limit, all_out.full) == (At.RUNNING, True, 400_000, False)
     assert BEGUN.with_reached(399_999, NOW).at is At.PAUSED

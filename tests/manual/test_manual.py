@@ -74,7 +74,7 @@ def test_it_has_every_fact_and_every_kind_of_entry() -> None:
 @pytest.mark.parametrize("man", MEN, ids=lambda man: man.name)
 @pytest.mark.skipif(not shutil.which("mandoc"), reason="mandoc is not installed")
 def test_mandoc_finds_nothing_to_say(man: Path) -> None:
-    """Except for the date: the pages name the version instead."""
+    """mandoc reports nothing but the missing date: the pages name the version instead."""
     done = subprocess.run(
         ["mandoc", "-Tlint", "-Wwarning", man], capture_output=True, text=True, timeout=120, check=False
     )
@@ -130,7 +130,7 @@ def test_roff_says_what_stands_there() -> None:
 
 
 def test_the_wheel_brings_it_and_links_lead_there(tmp_path: Path) -> None:
-    """Runs the commands of install.md in a temporary folder."""
+    """The wheel contains man pages and completion, and the commands of install.md link to them."""
     with (ROOT / "pyproject.toml").open("rb") as file:
         shared = tomllib.load(file)["tool"]["hatch"]["build"]["targets"]["wheel"]["shared-data"]
     assert set(shared) == {f"man/{man.name}" for man in MEN} | {

@@ -54,7 +54,7 @@ def test_nothing_comes_from_elsewhere(site: Path) -> None:
 
 
 def test_each_alert_leads_to_its_runbook(site: Path) -> None:
-    """The alert's link is the site's address followed by the page's path, as in operations.md."""
+    """Each alert's runbook_url, with the site's address before it as in operations.md, leads to a section."""
     rules = [
         r for g in yaml.safe_load((ROOT / "config/prometheus-alerts.yaml").read_text())["groups"] for r in g["rules"]
     ]

@@ -197,7 +197,7 @@ def test_why_there_was_no_reply(why: str, status: str, said: tuple[str, ...], la
 def test_what_the_server_was_not_asked_is_not_said_in_its_name(
     status: str, said: tuple[str, ...], language: str
 ) -> None:
-    """RFC 3464, section 2.3.6: a diagnostic code is one that the other server issued."""
+    """The report has a diagnostic code only if the other server issued one (RFC 3464, section 2.3.6)."""
     report = Report(recipient=recipient(), action=Action.FAILED, why="unsendable", given_status=status)
     _, parts, (_, one) = read(make(report, language=language)[1])
     assert (one["Status"], one["Diagnostic-Code"]) == (status, None)
@@ -281,7 +281,7 @@ UTF8 = "From: åsa@example.se\r\nSubject: Nyheter för påsk = slut\r\n\r\nHej p
 @pytest.mark.parametrize("ret", ["FULL", "HDRS", None])
 @pytest.mark.parametrize(("smtputf8", "kind"), [(True, b"message/global-headers"), (False, b"text/rfc822-headers")])
 def test_in_seven_bits_the_header_is_encoded(smtputf8: bool, kind: bytes, ret: str | None) -> None:
-    """RFC 6522, section 4; RFC 6533, section 4. So the report also passes a relay without 8BITMIME."""
+    """For a relay without 8BITMIME, the returned header is encoded (RFC 6522, section 4; RFC 6533, section 4)."""
     one = recipient("jörgen@kund.se", orcpt="utf-8;jörgen+2B\\x{E4}@kund.se")
     report = Report(recipient=one, action=Action.FAILED, reply="550 5.1.1 nej å")
     envelope, raw = make(report, raw=UTF8, smtputf8=smtputf8, ret=ret, seven_bit=True)
@@ -301,7 +301,7 @@ def test_in_seven_bits_a_message_that_is_seven_bits_is_whole() -> None:
 
 
 def test_a_header_in_raw_octets_needs_nothing_of_the_relay() -> None:
-    """The message did not ask for SMTPUTF8, and the report does not need it."""
+    """A returned header in raw octets needs no SMTPUTF8."""
     envelope, raw = make(raw=UTF8)
     assert raw.isascii()
     assert (envelope.smtputf8, envelope.body) == (False, None)

@@ -169,7 +169,7 @@ async def test_of_a_flood_that_nobody_can_decide_on_the_contact_hears_a_few_time
 
 
 async def test_what_others_can_decide_on_is_no_matter_of_the_contacts(home: House) -> None:
-    """The writer is the only member of compliance, but the duty group stands in out of hours."""
+    """The contact gets nothing if somebody else can decide: the duty group stands in for compliance out of hours."""
     told = await by_its_writer(home, DOCUMENTS["policy.yaml"].decode(), "it@example.com")
     assert {i.data["nobody"] for i in told if i.data["notice"] == "held"} == {False}
     assert "it@example.com" not in {address(i) for i in told}
@@ -200,7 +200,8 @@ async def test_who_may_see_the_reasons_alone_is_sent_no_word_of_the_text(home: H
 
 
 async def test_of_single_people_nothing_is_said_of_what_they_are_to_be_spared(home: House) -> None:
-    """GDPR, Art. 9: not in a rule's description, not in what the rule saw, not in the marks."""
+    """Topics are left out of notices about single people: from rule descriptions, observed values and marks (GDPR, Art.
+    9)."""
     rule = "  - {id: no-pork, description: No pork for them, when: {message.unsuitable_topics: any}, then: hold}\n"
     await home.put(DOCUMENTS | {"policy.yaml": DOCUMENTS["policy.yaml"] + rule.encode()})
     await home.follow()
@@ -223,7 +224,7 @@ MARKS = tuple(
 
 
 async def test_topics_and_what_is_not_to_go_out_come_first_however_much_was_found(home: House) -> None:
-    """What decides is in the notices to writer and approvers, and the number of omitted marks too."""
+    """Marks that decide come first in notices to writer and approvers, and the number of omitted marks is given."""
     home.reader.marks = (
         *MARKS,
         Mark(name="label", side=Side.INTERNAL, weight=2.5, evidence=Phrase('it is labelled "Confidential"')),
@@ -255,7 +256,7 @@ async def test_that_a_list_is_sensitive_is_told_of_those_alone_that_were_written
 
 
 async def test_a_list_is_not_named_because_somebody_is_on_it(home: House) -> None:
-    """That a person is on such a list is private, above all to approvers of other lists."""
+    """A list is not named because a recipient is on it: that is private, above all to approvers of other lists."""
     await hold_of(home, *MEMBERS[:30], To="undisclosed-recipients:;")
     for intent in await waiting(home):
         assert intent.data["lists"] == []
@@ -334,7 +335,8 @@ async def test_a_flood_is_a_few_notices_and_one_digest_a_person(home: House) -> 
 
 
 async def test_an_approvers_digest_counts_what_waits_for_them(home: House) -> None:
-    """With a quorum of two, a hold that one has approved waits only for the other."""
+    """An approver's digest counts what waits for that approver: of a quorum of two, an approved hold waits only for the
+    other."""
     holds = [await hold_of(home, body=str(n)) for n in range(5)]
     for hold, choice in zip(holds, (Choice.APPROVE, Choice.APPROVE, Choice.REJECT), strict=False):
         await home.approvals().vote(hold.hold_id, choice, approver="eva@example.com", by="test")

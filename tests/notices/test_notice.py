@@ -360,7 +360,7 @@ def test_an_address_beyond_ascii_gets_its_notice() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_notice_needs_neither_8bitmime_nor_smtputf8(kind: str) -> None:
-    """Non-ASCII domains become A-labels, and all text is encoded. So it passes any relay."""
+    """A notice passes any relay: non-ASCII domains become A-labels, and all text is encoded."""
     swedish = "Räksmörgås <vakt@räksmörgås.example>"
     raw = render(kind, to="eva@räksmörgås.example", house={"sender": swedish, "contact": swedish, "organization": "Å AB"},
                  subject="Fläsk på fredag 🥓", **{"from": "åsa@räksmörgås.example"}, message_id="<å@räksmörgås.example>")  # fmt: skip

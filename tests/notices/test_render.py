@@ -97,7 +97,7 @@ async def test_a_notice_is_for_its_reader() -> None:
 
 @pytest.mark.parametrize(("chosen", "language"), [("en", b"en"), ("sv", b"sv"), ("", b"sv")])
 async def test_a_notice_is_in_the_language_that_its_reader_chose(chosen: str, language: bytes) -> None:
-    """The choice in the account comes before the organization's language."""
+    """The language chosen in the account comes before the organization's."""
     asked: list[str] = []
 
     async def of(address: str) -> str:

@@ -184,14 +184,14 @@ async def test_what_held_a_message_that_is_decided_on(store: Store, clock: Clock
 
 
 async def test_a_body_that_only_python_reads(store: Store) -> None:
-    """A lone surrogate, from some client."""
+    """An entry with a lone surrogate, from some client, is read."""
     await store.journal.record([event(Kind.VOTE, "H1", word="\udcff")])
     ((found,), _) = await news(store, 1)
     assert found.data == {"word": "\udcff"}
 
 
 async def test_every_query_goes_along_an_index_and_names_nobody(store: Store) -> None:
-    """No query scans a table that grows."""
+    """No query scans a table that grows, and none returns personal data."""
     statements: list[tuple[str, Any]] = []
 
     def asked(connection: Connection) -> list[str]:

@@ -65,7 +65,8 @@ class _Writes(io.StringIO):
 
 @pytest.mark.parametrize("style", ["json", "text"])
 def test_each_line_is_one_write(style: str) -> None:
-    """Several threads write to one stream. Between two writes, another thread's line may come."""
+    """Each line is one write: several threads write to the stream, and another thread's line may come between two
+    writes."""
     stream = _Writes()
     log.configure(style, stream=stream)
     structlog.get_logger("smtpguard").warning("turned-away", why="gave-up")
@@ -291,7 +292,7 @@ def test_printable_is_printable_and_keeps_what_was(text: str) -> None:
 
 @pytest.mark.parametrize("style", ["json", "text"])
 def test_a_stream_that_cannot_be_written_fails_nothing(style: str) -> None:
-    """A full disk raises OSError, a closed file ValueError. Neither may end a dialog without a reply."""
+    """A full disk (OSError) or closed file (ValueError) raises nothing, since neither may end a dialog without a reply."""
 
     class Full(io.StringIO):
         def write(self, _: str) -> int:

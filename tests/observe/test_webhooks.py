@@ -140,7 +140,7 @@ async def test_a_mailing_in_many_messages_is_told_once_and_decided_once(here: He
 
 
 async def test_that_an_approval_was_taken_back_is_told(here: Here) -> None:
-    """In order, and once each, however many messages the mailing has."""
+    """Approval and revocation are sent in order, and once each, however many messages the mailing has."""
     first = await here.held()
     await here.held(NEWS, reverse_path="omar@example.com", id="COPY")
     approvals, home = here.home.approvals(), here.home
@@ -319,7 +319,7 @@ async def test_two_nodes_tell_it_once(here: Here) -> None:
 
 
 async def test_killed_between_telling_and_writing_it_tells_again(here: Here) -> None:
-    """At least once: the receiver recognises it by its id."""
+    """After a kill between sending and recording, the event is sent again. The receiver recognises it by its id."""
     await here.held()
 
     class Dies(Cursors):
@@ -366,7 +366,7 @@ async def all_of_it(here: Here) -> None:
 
 
 async def test_behind_hundreds_of_copies_of_a_mailing_a_hook_hears_of_everything_else(here: Here) -> None:
-    """More copies than one poll reads. The entries of copies are not sent."""
+    """More copies than one poll reads, whose entries are not sent, do not hide later events."""
     await copies(here, 500)
     other = await here.held(body="Liquor", Message_ID="<2@example.com>")
     await all_of_it(here)
@@ -380,7 +380,7 @@ async def test_behind_hundreds_of_copies_of_a_mailing_a_hook_hears_of_everything
 async def test_a_cursor_moves_over_whatever_is_nothing_to_tell(
     here: Here, crowd: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For any number of entries, of kinds that the hook selects and of others. A second dispatcher continues from there."""
+    """The cursor passes any number of entries that are not sent, and a second dispatcher continues from there."""
     monkeypatch.setattr(delivery, "SCAN", 50)
     await copies(here, crowd)
     await here.tell()
@@ -410,7 +410,7 @@ async def test_a_journal_that_nobody_read_for_long_is_read_a_stretch_at_a_time(
 
 
 async def test_a_cursor_that_somebody_leased_meanwhile_is_not_moved(here: Here) -> None:
-    """A node that is working on an entry keeps its position, whatever another has read meanwhile."""
+    """A cursor that a node has leased is not moved by another node that has read further."""
     await here.held()
     place = await here.cursors.at("chat")
     leased = await here.cursors.lease("chat", here.home.clock.now() + timedelta(seconds=60))
@@ -444,7 +444,7 @@ async def test_of_an_entry_that_cannot_be_told_the_next_one_is_told(
 
 
 async def test_a_hook_that_is_behind_is_in_the_log(here: Here, caplog: pytest.LogCaptureFixture) -> None:
-    """From time to time, with how far and since when."""
+    """The log says from time to time that a hook is behind, how far and since when."""
     await here.held()
     teller = here.teller(here.hook())
     here.home.clock.pass_(seconds=delivery.BEHIND_SECONDS + 1)

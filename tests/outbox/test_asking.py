@@ -177,7 +177,7 @@ async def test_refused_the_second_time_the_first_may_have_arrived(office: Office
 
 
 async def test_each_recipient_goes_by_what_it_is(office: Office) -> None:
-    """The list's address waits for people. The person beside it is tried once more automatically."""
+    """The list's address waits for people, and the person beside it is tried once more automatically."""
     hold_id = await lost(office, BO)
     assert office.relay.has(BO) == 1
     await office.step(minutes=31)

@@ -82,7 +82,8 @@ async def test_what_the_relay_was_not_asked_is_not_told_as_its_answer(office: Of
 async def test_what_a_relay_without_dsn_took_is_told_where_success_was_asked_for(
     office: Office, notify: str | None, told: bool
 ) -> None:
-    """RFC 3461, section 5.2.2, b: no later server will report it."""
+    """If success was asked for, a relay without DSN is reported as relayed, since no later server will report (RFC
+    3461, section 5.2.2, b)."""
     office.relay.reports = False
     recipients = tuple(Recipient(address=Address.parse(a), notify=notify, orcpt="rfc822;x") for a in (RAMADAN, BO, DI))
     await office.approved(envelope={"recipients": recipients, "envid": "QQ1"})

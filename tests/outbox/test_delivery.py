@@ -53,7 +53,7 @@ async def test_a_release_goes_to_all_it_was_addressed_to_byte_by_byte(office: Of
 
 @pytest.mark.parametrize("refused", [(RAMADAN,), (ULF,), (RAMADAN, ULF)])
 async def test_a_retry_of_what_did_not_reach_everybody_is_judged_anew(office: Office, refused: Sequence[str]) -> None:
-    """With 250 for the sake of the released hold, the message would be lost for those it did not reach. The approval
+    """A retry of a message whose release failed for some is decided again, or it would be lost for them. The approval
     still covers it, so the relay answers."""
     office.relay.says = {address: Reply.of(550, "5.1.1", "No such user") for address in refused}
     first = await office.approved(ULF)

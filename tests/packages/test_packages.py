@@ -124,8 +124,8 @@ def test_the_compose_file_is_read_by_compose() -> None:
 
 
 def test_the_settings_of_the_compose_file_are_fine(compose: dict[str, Any], tmp_path: Path) -> None:
-    """With their mounts, except for the state. They must agree with the services, networks and ports of the compose
-    file."""
+    """The compose file's settings are valid, and agree with its services, networks and ports. The state folder is
+    replaced."""
     shutil.copytree(ROOT / "config" / "lists", tmp_path / "lists")
     shutil.copy(ROOT / "config" / "policy.yaml", tmp_path)
     text = (PACKAGING / "compose" / "smtpguard.yaml").read_text()

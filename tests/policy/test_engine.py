@@ -46,7 +46,7 @@ ORIGIN_RULE = rule("origin", {"sender.is_writer": False, "recipients.list_addres
 
 
 def test_headers_are_always_asked_for() -> None:
-    """A freeze by sender needs From, whatever the rules use."""
+    """The plan always asks for the header, since a freeze by sender needs From."""
     assert ruleset().plan(Facts()).pending == {Source.HEADERS}
 
 
@@ -94,7 +94,8 @@ def test_a_rule_for_the_whole_message_is_asked_for_where_only_a_part_is_held() -
 
 
 def test_a_weaker_rule_for_the_whole_message_is_asked_for_too() -> None:
-    """Otherwise the colleagues' part would be sent, which the other rule holds for the writer's confirmation."""
+    """A weaker rule for the whole message is asked too: otherwise the colleagues' part would be sent, which that rule
+    holds."""
     part = rule("part", {"recipients.list_addresses": "any"}, scope=Scope.CUSTOMERS)
     rules = ruleset(part, rule("whole", {"message.looks": "internal"}, Action.CONFIRM))
     assert rules.plan(Facts(values=TO_A_LIST)).pending == {Source.TEXT}
@@ -158,7 +159,8 @@ def test_counts_over_transactions_are_asked_of_the_ledger() -> None:
 
 
 def test_a_count_is_asked_for_even_where_its_rule_is_settled() -> None:
-    """This message must be counted, or the count of the next one would be too low."""
+    """A count is asked for even if the rule does not depend on it: this message must be counted, or the next count
+    would be too low."""
     both = rule("both", {"recipients.list_addresses": "any", "sender.customers": ">= 300 in 1h"})
     plan = ruleset(both).plan(Facts(values=TO_NOBODY))
     assert [a.fact for a in plan.asks] == ["sender.customers"]
@@ -248,7 +250,8 @@ def test_a_freeze_that_nobody_can_rule_out_stops() -> None:
 
 
 def test_a_freeze_that_defers_does_so_whatever_the_settings_say_and_whichever_stands_beside_it() -> None:
-    """The guard itself froze this mail, so no decision could release it later."""
+    """A freeze that the guard set itself defers, whatever the settings and other freezes say: no decision could release
+    a hold later."""
     [stopped] = freeze(Selector.ALL).freezes
     guards = replace(stopped, freeze_id="G", defers=True)
     for freezes in ((guards,), (stopped, guards), (guards, stopped)):

@@ -202,7 +202,7 @@ _anything = st.one_of(
 @LAW
 @given(st.data())
 def test_no_facts_raise(data: st.DataObject) -> None:
-    """A value of the wrong type is a bug: it becomes unknown, and raises nothing."""
+    """Values of wrong types become unknown, and raise nothing."""
     rules = data.draw(drawn.rule_sets())
     values = data.draw(st.dictionaries(st.one_of(st.sampled_from(sorted(FACTS)), st.text(max_size=5)), _anything))
     facts = Facts(values=values)

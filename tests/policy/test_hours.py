@@ -90,7 +90,8 @@ def working_time(kept: Hours, start: datetime, end: datetime) -> timedelta:
 
 
 def test_the_night_of_a_changed_clock_is_as_long_as_it_is() -> None:
-    """28 March 2027: 02:00 becomes 03:00. 31 October 2027: 03:00 becomes 02:00."""
+    """Nights when the clock changes have their real length. 28 March 2027: 02:00 becomes 03:00. 31 October 2027: 03:00
+    becomes 02:00."""
     spring, autumn = at("2027-03-28T00:00"), at("2027-10-31T00:00")
     assert working_time(ALWAYS, spring, at("2027-03-29T00:00")) == timedelta(hours=23)
     assert working_time(ALWAYS, autumn, at("2027-11-01T00:00")) == timedelta(hours=25)

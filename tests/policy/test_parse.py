@@ -160,7 +160,8 @@ own_marks:
 
 
 def test_an_exception_for_all_of_a_set_is_not_the_condition_on_any_of_it() -> None:
-    """With lists [news] and another, the condition holds and the exception does not."""
+    """``unless`` needs all lists: with [news] and another, the condition holds and the exception does not. So the rule
+    can hit."""
     text = b"  - {id: two, when: {recipients.lists: news}, unless: {recipients.lists: news}, then: hold}\n"
     assert small(SMALL + text).warnings == ()
     text = b"  - {id: two, when: {recipients.lists: any}, unless: {recipients.lists: any}, then: hold}\n"
@@ -177,7 +178,7 @@ def test_the_schema_knows_every_fact_and_says_what_the_models_say() -> None:
 
 
 def test_the_sample_needs_dear_facts_only_where_a_list_or_many_are_touched() -> None:
-    """Ordinary mail to an outside address needs only envelope and header."""
+    """For ordinary mail to an outside address, the sample policy needs only envelope and header."""
     rules = parse(policy_documents(SAMPLE)).rules
     cheap = {n: v for n, v in ORDINARY.items() if FACTS[n].source in (Source.ENVELOPE, Source.HEADERS)}
     plan = rules.plan(Facts(values=cheap))

@@ -61,7 +61,7 @@ def test_what_is_no_such_line_tells_nothing(line: str) -> None:
 
 
 def test_a_fact_of_tomorrow_is_not_known_of_a_line_of_today(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The row of the fact says since which version it is recorded. Nothing else has to."""
+    """A fact with a later ``since`` is unknown in older lines. Its row says the version, and nothing else has to."""
     line = pack(ORDINARY, {}, text=True)
     fact = Fact(name="message.of_tomorrow", type=Type.COUNT, source=Source.TEXT, doc="", label="", says={}, since=NEXT)
     later = cast(tuple[tuple[str, tuple[Fact, ...]], ...], tuple((letter, (*facts, fact)) for letter, facts in recorded._TABLE if letter == "t"))  # fmt: skip
@@ -91,7 +91,7 @@ FIRST = {
 
 
 def test_what_a_line_leaves_out_is_the_same_for_ever() -> None:
-    """A new fact has ``since`` one higher than the last. A changed default would change the meaning of old lines, so it
-    needs a new fact."""
+    """Defaults of version 1 never change, since that would change the meaning of old lines. A new fact has ``since``
+    one higher than the last."""
     now = {name: recorded._plain(fact.default) for name, fact in KEPT.items() if fact.since == 1}
     assert json.loads(json.dumps(now)) == FIRST

@@ -71,7 +71,7 @@ def test_what_does(name: str) -> None:
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_rules_of_one_sense_answer_alike(data: st.DataObject) -> None:
-    """There are few conditions to draw from, so that two often have the same sense."""
+    """Rules of equal sense answer alike. There are few conditions to draw from, so two often have the same sense."""
     when = st.fixed_dictionaries(
         {}, optional={"recipients.total": st.sampled_from(["any", ">= 1", "> 1", 1, "== 1"]), "message.looks": st.sampled_from(["internal", ["internal"]])}
     ).filter(bool)  # fmt: skip

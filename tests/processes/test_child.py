@@ -51,7 +51,7 @@ def test_a_silent_part_is_killed(grow: Grow, word: str) -> None:
 
 
 def test_a_stop_does_not_wait_for_a_part_that_only_begins(grow: Grow) -> None:
-    """As when a second restart comes before the first is complete."""
+    """A stop does not wait for a part that is starting, as in a second restart before the first is complete."""
     tree = grow(["proxy", "booting"], silence_seconds=1000, grace_seconds=1000)
     tree.greets(bool)
     tree.process.send_signal(signal.SIGTERM)
@@ -101,8 +101,8 @@ def test_a_part_that_is_slow_to_start_is_not_taken_for_a_silent_one(grow: Grow) 
 
 
 def test_a_start_that_is_too_slow_has_twice_the_time_at_the_next(grow: Grow) -> None:
-    """It is killed and started again, does not count as a death, and then succeeds. The service manager gets a longer
-    timeout."""
+    """A start that is too slow is killed, does not count as a death, and gets twice the time. The service manager gets
+    a longer timeout."""
     tree = grow(["proxy", "late"], start_seconds=1, first_pause_seconds=0.01, longest_pause_seconds=0.01, deaths=1)
     tree.until("EXTEND_TIMEOUT_USEC=60000000\nSTATUS=waiting for ")
     tree.until("READY=1")
@@ -117,7 +117,8 @@ def test_a_start_that_is_too_slow_has_twice_the_time_at_the_next(grow: Grow) -> 
 def test_a_part_that_cannot_run_for_now_is_tried_until_it_can(
     grow: Grow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For example a console whose port is still in use. Mail continues, and it does not count as a death."""
+    """A part that cannot start yet, for example because its port is in use, is tried again without counting as a death.
+    Mail continues."""
     monkeypatch.setenv("TOY_AWAY", str(tmp_path / "there"))
     tree = grow(["proxy", "away"], first_pause_seconds=0.01, longest_pause_seconds=0.05, deaths=2)
     tree.greets(bool)

@@ -41,7 +41,7 @@ def test_a_stranger_is_told_554_and_may_say_quit(grow: Grow) -> None:
 
 
 def test_ipv4_is_ipv4_where_it_is_mapped(grow: Grow) -> None:
-    """On a socket of both families, the kernel reports ::ffff:127.0.0.1."""
+    """``clients`` matches IPv4 on a socket of both families, where the kernel reports ::ffff:127.0.0.1."""
     tree = grow(["proxy"], clients=["127.0.0.1"], address="::")
     tree.until("READY=1")
     with at(tree.port, "127.0.0.1") as sock:
@@ -64,7 +64,8 @@ def v1(client: str) -> bytes:
     ],
 )  # fmt: skip
 def test_behind_a_proxy_it_is_the_address_that_it_names(grow: Grow, header: bytes, admitted: bool) -> None:
-    """The proxy's own address counts only if the proxy speaks for itself (LOCAL)."""
+    """``clients`` applies to the address in the PROXY header. The proxy's own counts only if it speaks for itself
+    (LOCAL)."""
     tree = grow(["proxy"], proxy=True, trust="127.0.0.0/8", clients=["192.0.2.7"])
     tree.until("READY=1")
     with through(tree, header) as sock:

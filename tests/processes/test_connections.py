@@ -77,7 +77,8 @@ def test_a_limit_a_client(grow: Grow) -> None:
 
 
 def test_each_kind_of_connection_goes_to_its_own_parts(grow: Grow, tmp_path: Path) -> None:
-    """Milter connections of an MTA do not count as a client's, and get no SMTP reply."""
+    """Each listener's connections go to its own parts. Milter connections do not count as a client's, and get no SMTP
+    reply."""
     path = tmp_path / "milter.sock"
     tree = grow(["proxy", "milter"], unix=str(path), per_client=1, total=4)
     tree.until("READY=1")

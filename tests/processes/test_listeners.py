@@ -35,7 +35,8 @@ def test_an_inherited_socket_stands_for_the_one_with_its_port() -> None:
 
 
 def test_who_waits_at_an_inherited_socket_waits_on_when_we_stop() -> None:
-    """No process would accept those that wait at a socket that closes."""
+    """At a stop, connections waiting at an inherited socket are left for the next process; at an own socket, they get
+    421."""
     with contextlib.ExitStack() as undo:
         manager = undo.enter_context(socket.create_server(("127.0.0.1", 0)))
         place = manager.getsockname()

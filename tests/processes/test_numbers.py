@@ -152,7 +152,7 @@ class TestTree:
         assert tree.wait() == 0
 
     def test_it_alone(self, grow: Grow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Alone in its unit, it is ready at once."""
+        """A part that is alone in its unit is ready at once."""
         monkeypatch.setenv("TOY_NUMBERS", str(tmp_path / "numbers"))
         tree = grow(["shows"], shows="shows", ports=[])
         tree.until("READY=1\nSTATUS=shows ready")

@@ -158,7 +158,8 @@ def test_what_a_dead_process_had_is_free() -> None:
 
 @pytest.mark.parametrize("seed", range(200))
 def test_whatever_happens_in_whatever_order(seed: int) -> None:
-    """Messages cross and needs change: never more than the limit, and in the end each has a fair share."""
+    """In any order of messages and needs, there are never more connections than the limit, and in the end each has a
+    fair share."""
     rng = random.Random(seed)
     limit = rng.randint(1, 12)
     tree = Tree(limit, one=limit, two=limit, delivery=max(1, limit // 4))

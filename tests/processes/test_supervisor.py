@@ -108,7 +108,7 @@ def test_watchdog_and_reload(grow: Grow, tmp_path: Path) -> None:
 
 
 def test_a_reload_that_is_asked_for_during_another_is_not_lost(grow: Grow, tmp_path: Path) -> None:
-    """The first reload may have read the file before the second change."""
+    """A reload requested during another runs after it, since the first may have read the file before the second change."""
     count, go = tmp_path / "count", tmp_path / "go"
     script = f"echo one >>{count}; while ! test -e {go}; do sleep 0.05; done"
     tree = grow(["proxy"], reload=["sh", "-c", script])

@@ -32,8 +32,8 @@ def test_there_are_units_for_both_deployments() -> None:
 
 
 def test_every_part_has_a_unit_or_shares_one() -> None:
-    """Metrics show the connections of the processes in their tree, so they run with the proxy, as the page says. Alarms
-    run in every unit that carries mail."""
+    """Every part has a unit, except metrics, which run with the proxy to show its connections, and alarms, which run
+    with mail."""
     alone = {part for unit in SERVICES for part in re.findall(r"--only (\w+)", _started(unit))}
     assert alone == set(PARTS) - {"metrics", "alarms"}
     assert "serve --only proxy --only metrics" in PAGE
@@ -57,8 +57,8 @@ def test_who_listens_brings_the_socket_along_and_enables_it() -> None:
 
 @pytest.mark.parametrize("unit", SERVICES, ids=lambda unit: unit.stem)
 def test_all_run_as_the_user_whom_the_state_belongs_to(unit: Path) -> None:
-    """This user exists before the first start, so it can be given read access to the settings. A unit that stops leaves
-    the sockets of the others alone."""
+    """All units run as one static user, which can be given read access before the first start. Only the unit of the whole
+    guard has a runtime directory: of several units, the first to stop would remove it."""
     text = unit.read_text()
     assert "\nUser=smtpguard\nGroup=smtpguard\n" in text
     assert "DynamicUser" not in text
@@ -68,7 +68,7 @@ def test_all_run_as_the_user_whom_the_state_belongs_to(unit: Path) -> None:
 
 
 def test_systemd_gives_up_only_what_trying_again_would_not_mend() -> None:
-    """systemd gives up after five starts in ten seconds. Restarts after any status but 2 are slower than that."""
+    """systemd gives up on status 2 only: after other statuses, restarts are slower than five in ten seconds."""
     for unit in SERVICES:
         text = unit.read_text()
         assert "\nRestartPreventExitStatus=2\n" in text

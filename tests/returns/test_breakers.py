@@ -109,7 +109,7 @@ async def test_what_only_observes_stops_nothing_and_says_so(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("sort", ["bounces", "complaints", "replies"])
 async def test_five_hundred_forged_ones_trip_nothing(tmp_path: Path, sort: str) -> None:
-    """Forged by a person who got one copy and knows all addresses."""
+    """Five hundred returns forged by a person with one copy and all addresses trip no breaker."""
     async with outgoing(tmp_path, 'bounces: ">= 2", complaints: ">= 2", replies: ">= 2"') as out:
         mine = (await out.to_members(0, 40))[0]
         answered = mine.partition(b"\r\nMessage-ID: ")[2].partition(b"\r\n")[0].decode()
@@ -129,7 +129,7 @@ async def test_five_hundred_forged_ones_trip_nothing(tmp_path: Path, sort: str) 
 
 
 async def test_five_hundred_bounces_trip_at_the_bound(tmp_path: Path) -> None:
-    """Six hundred copies, each with its own trace."""
+    """Five hundred bounces of six hundred copies, each with its own trace, trip exactly at the limit."""
     people = [f"reader{n}@readers.example" for n in range(600)]
     async with outgoing(tmp_path, 'bounces: ">= 5% after 500"') as out:
         index(out.home.folder, "news", people)

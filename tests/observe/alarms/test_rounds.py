@@ -193,7 +193,7 @@ async def test_a_clock_that_is_set_back_keeps_nobody_waiting() -> None:
 async def test_a_store_that_takes_no_writing_keeps_nobody_from_hearing(
     how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The store can be read, but claims cannot be written. So each host reports by its own memory, once."""
+    """If the store can be read but not written, each host reports by its own memory, once."""
     monkeypatch.setattr(rounds, "PATIENCE_SECONDS", 0.05)
     house = House()
     setattr(house.shared, how, True)
@@ -285,7 +285,7 @@ ENDS = ["certificate-ends c.pem", "certificate-ends-now c.pem"]
 async def test_a_telling_that_hangs_keeps_nobody_from_hearing_of_something_else(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The relay is slow with the mail of one alarm. Another alarm is reported in the same round, and a new one in the
+    """While the relay is slow with one alarm's mail, another alarm is reported in the same round, and a new one in the
     next."""
     monkeypatch.setattr(rounds, "PATIENCE_SECONDS", 0.05)
     house, free = House(), asyncio.Event()

@@ -44,7 +44,7 @@ def test_it_says_what_is_wrong_and_where(rule: dict[str, Any]) -> None:
 
 @by_name
 def test_it_is_seen_to_fire(rule: dict[str, Any]) -> None:
-    """In the promtool tests that are shipped with the rules and that tests/peers runs."""
+    """Each alert has a promtool test, which is shipped with the rules and run by tests/peers."""
     tests = (ROOT / "config" / "prometheus-alerts-test.yaml").read_text()
     assert re.search(rf'alertname(="|: ){rule["alert"]}\b', tests)
 

@@ -38,7 +38,7 @@ def test_it_asks_for_what_is_told(query: Query) -> None:
 
 @by_query
 def test_it_asks_for_values_that_there_are(query: Query) -> None:
-    """A label value that does not exist would select nothing, without an error."""
+    """Queries select existing label values. Another value would select nothing, without an error."""
     tally = Tally()
     tally.expect(rules={"busy": "hold"}, lists=["news"], hooks=["chat"])
     numbers = tally.numbers()

@@ -79,7 +79,7 @@ def test_whatever_is_asked_for_is_answered_in_one_of_the_formats(accept: str) ->
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 def test_names_are_as_they_should_be(family: Family) -> None:
-    """https://prometheus.io/docs/practices/naming/; promtool checks more."""
+    """Names follow https://prometheus.io/docs/practices/naming/; promtool checks more."""
     assert re.fullmatch(r"smtpguard_[a-z_]+", family.name)
     assert family.name.endswith("_total") == (family.kind is Kind.COUNTER)
     assert family.name.endswith("_info") == (family.kind is Kind.INFO)

@@ -154,7 +154,7 @@ def test_outcomes(outcome: str) -> None:
 
 
 def test_in_doubt_is_an_outcome_whoever_finds_it() -> None:
-    """A process that loses the relay after the dot journals it itself; after a crash it is found later."""
+    """Doubt counts as an outcome, whether the process that lost the relay journals it or a later one finds it."""
     told = counted(
         verdict(customers=3), event(Kind.IN_DOUBT, outcome="in-doubt"), event(Kind.IN_DOUBT, "T2", why="a crash")
     )
@@ -167,7 +167,7 @@ def test_an_outcome_whose_verdict_was_not_seen_reaches_nobody_that_is_known() ->
 
 
 def test_the_colleagues_part_of_what_is_held_reaches_no_customer() -> None:
-    """The MTA passes that part on, and its outcome is journalled."""
+    """The colleagues' part of a hold reaches no customer, although the MTA's outcome for it is journalled."""
     told = counted(verdict("hold", customers=400_000, hold="T1"), event(Kind.OUTCOME, outcome="relayed"))
     assert "customers_reached_total" not in told
     assert told["outcomes_total"] == {("relayed",): 1}
@@ -273,7 +273,7 @@ TOLD = [
 def test_whatever_another_version_has_written_is_counted_as_far_as_it_is_understood(
     entries: list[tuple[Kind, str, dict[str, Any]]],
 ) -> None:
-    """Counters never fall, each has all labels of its metric, and none contains private data."""
+    """For entries of any version, counters never fall, have all labels of their metric, and contain no private data."""
     tally = Tally()
     before = tally.numbers()
     for kind, id, data in entries:
