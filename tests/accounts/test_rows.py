@@ -50,7 +50,7 @@ async def changes(store: Store) -> list[str]:
     return [e.data["change"] for e, _ in entries if e.kind == Kind.ACCOUNT.value]
 
 
-async def test_an_account_comes_back_as_it_was_by_each_of_its_keys(people: People) -> None:
+async def test_an_account_is_found_by_each_of_its_keys(people: People) -> None:
     account = replace(EVA, subject="https://id u-1")
     await put(people, account)
     for keys in (
@@ -64,7 +64,7 @@ async def test_an_account_comes_back_as_it_was_by_each_of_its_keys(people: Peopl
     assert await people.everybody() == [account]
 
 
-async def test_a_refusal_writes_its_events_and_nothing_else(people: People, store: Store) -> None:
+async def test_a_refused_change_writes_only_its_events(people: People, store: Store) -> None:
     await put(people)
 
     def step(found: Sequence[Account]) -> AccountChange:
@@ -86,7 +86,7 @@ async def test_an_error_in_the_step_writes_nothing(people: People, store: Store)
     assert await changes(store) == []
 
 
-async def test_one_address_one_account(people: People, store: Store) -> None:
+async def test_two_accounts_cannot_share_an_address(people: People, store: Store) -> None:
     await put(people)
     with pytest.raises(Unavailable):
         await put(people, replace(EVA, account_id="A2"))
@@ -94,14 +94,14 @@ async def test_one_address_one_account(people: People, store: Store) -> None:
     assert await changes(store) == ["x"]
 
 
-async def test_accounts_without_a_subject_are_not_the_same_person(people: People) -> None:
+async def test_accounts_without_a_subject_stay_separate(people: People) -> None:
     other = replace(EVA, account_id="A2", address="omar@example.com")
     await put(people)
     await put(people, other)
     assert await people.everybody() == [EVA, other]
 
 
-async def test_steps_see_each_other(people: People) -> None:
+async def test_concurrent_changes_see_each_other(people: People) -> None:
     await put(people)
 
     def step(found: Sequence[Account]) -> AccountChange:
@@ -113,13 +113,13 @@ async def test_steps_see_each_other(people: People) -> None:
     assert found.totp_step == 20
 
 
-async def test_a_session_with_its_account(people: People) -> None:
+async def test_a_session_is_read_with_its_account(people: People) -> None:
     await put(people, begins=session())
     assert await people.session("t1") == (session(), EVA)
     assert await people.session("t2") is None
 
 
-async def test_one_session_ends_or_all_but_the_one_that_begins(people: People) -> None:
+async def test_ending_one_session_or_all_but_a_new_one(people: People) -> None:
     await put(people, begins=session("t1"))
     await put(people, begins=session("t2"))
     await people.turn(AccountKeys(), lambda found: AccountChange(ends="t1"))
@@ -130,7 +130,7 @@ async def test_one_session_ends_or_all_but_the_one_that_begins(people: People) -
     assert await people.session("t3") is not None
 
 
-async def test_seen_moves_forward_and_what_is_over_is_swept(people: People) -> None:
+async def test_last_seen_never_moves_back_and_ended_sessions_are_deleted(people: People) -> None:
     long_ago = T0 - timedelta(days=9)
     await put(people, begins=session("t1"))
     await put(people, begins=session("t2"))
@@ -146,7 +146,7 @@ async def test_seen_moves_forward_and_what_is_over_is_swept(people: People) -> N
     assert await people.session("t1") is None
 
 
-async def test_tokens(people: People) -> None:
+async def test_tokens_are_stored_listed_and_revoked(people: People) -> None:
     await put(people)
     token = Token(token_id="K1", account_id="A1", name="bot", secret="hash", scopes=(Scope.HELD_READ, Scope.FREEZES_SET),
                   created_at=T0, expires_at=T0 + timedelta(days=1))  # fmt: skip
@@ -162,7 +162,7 @@ async def test_tokens(people: People) -> None:
 # -- the webhooks' cursors
 
 
-async def test_a_cursor_begins_at_the_end_and_news_comes_after_it(store: Store) -> None:
+async def test_a_cursor_begins_at_the_end_and_reads_later_entries(store: Store) -> None:
     cursors = Cursors(store)
     start = (await cursors.at("chat")).told
     assert start > 0
@@ -184,7 +184,7 @@ async def test_a_cursor_begins_at_the_end_and_news_comes_after_it(store: Store) 
     assert await cursors.news(start + 4, kinds, 1) == News(entries=[], through=start + 4, end=start + 4)
 
 
-async def test_a_cursor_is_leased_and_settled(store: Store, clock: Clock) -> None:
+async def test_a_cursor_is_leased_by_one_and_released_when_settled(store: Store, clock: Clock) -> None:
     cursors = Cursors(store)
     await cursors.at("chat")
     mine = await cursors.lease("chat", T0 + timedelta(seconds=60))

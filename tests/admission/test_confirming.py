@@ -50,7 +50,7 @@ async def confirm(home: House, hold: Hold, people: int | None = None, *, by: str
     return (await home.approvals().confirm(hold.hold_id, writer=by, by="test", people=number)).hold
 
 
-async def told(home: House) -> list[tuple[str, str]]:
+async def notified(home: House) -> list[tuple[str, str]]:
     """(Notice, recipient) of each notice in the outbox."""
     home.clock.pass_(seconds=2)
     return sorted(
@@ -63,7 +63,7 @@ async def releases(home: House) -> int:
     return sum(i.kind is IntentKind.RELEASE for i in await home.outbox())
 
 
-async def test_a_proven_writer_is_asked_and_nobody_else(home: House) -> None:
+async def test_only_the_proven_writer_is_asked(home: House) -> None:
     hold = await asked(home)
     assert hold.verdict.action is Action.CONFIRM
     assert hold.asks_writer
@@ -73,10 +73,10 @@ async def test_a_proven_writer_is_asked_and_nobody_else(home: House) -> None:
     assert [q.groups for q in hold.verdict.quorum] == [("communications",)]
     [(kind, data)] = await home.events(hold.hold_id)
     assert (kind, data["action"], data["hold"]) == ("verdict", "confirm", hold.hold_id)
-    assert await told(home) == [("confirm", ANNA)]
+    assert await notified(home) == [("confirm", ANNA)]
 
 
-async def test_the_number_sends_it_and_is_journalled_as_the_writers_word(home: House) -> None:
+async def test_a_confirmation_releases_and_is_journalled_as_the_writers(home: House) -> None:
     hold = await asked(home)
     done = await confirm(home, hold)
     assert done.state is State.APPROVED
@@ -91,12 +91,12 @@ async def test_the_number_sends_it_and_is_journalled_as_the_writers_word(home: H
     [(_, clear)] = [pair for pair in await home.store.journal.history(hold.hold_id) if pair[0].kind == "confirmed"]
     assert clear is not None
     assert clear["actor"] == [ANNA, "test"]
-    assert ("decided", ANNA) in await told(home)
-    assert ("decided", EVA) not in await told(home)
+    assert ("decided", ANNA) in await notified(home)
+    assert ("decided", EVA) not in await notified(home)
 
 
 @pytest.mark.parametrize("number", [0, 9, 11, 100])
-async def test_another_number_sends_nothing(home: House, number: int) -> None:
+async def test_a_wrong_number_releases_nothing(home: House, number: int) -> None:
     hold = await asked(home)
     with pytest.raises(Unconfirmed, match="10 people"):
         await confirm(home, hold, number)
@@ -104,7 +104,7 @@ async def test_another_number_sends_nothing(home: House, number: int) -> None:
     assert await releases(home) == 0
 
 
-async def test_nobody_confirms_what_another_wrote(home: House) -> None:
+async def test_only_the_writer_confirms(home: House) -> None:
     hold = await asked(home)
     for who in (EVA, ULF, "nobody at all"):
         with pytest.raises(NotEntitled):
@@ -115,7 +115,7 @@ async def test_nobody_confirms_what_another_wrote(home: House) -> None:
         await home.approvals().confirm("no such", writer=ANNA, by="test", people=10)
 
 
-async def test_another_content_than_was_shown_is_not_confirmed(home: House) -> None:
+async def test_changed_content_is_not_confirmed(home: House) -> None:
     hold = await asked(home)
     seen = Seen(content_sha256="0" * 64, envelope_sha256=hold.envelope.sha256)
     with pytest.raises(Conflict, match="changed"):
@@ -136,12 +136,12 @@ async def test_another_content_than_was_shown_is_not_confirmed(home: House) -> N
         {"sender": NEWS, "session": {"auth_user": NEWS}},
     ],
 )
-async def test_who_is_not_proven_or_no_person_is_held_at_once(home: House, more: dict[str, Any]) -> None:
+async def test_an_unproven_or_automatic_sender_is_held_at_once(home: House, more: dict[str, Any]) -> None:
     hold = await asked(home, **more)
     assert hold.verdict.action is Action.HOLD
     assert hold.confirm is None
-    assert ("approve", OMAR) in await told(home)
-    assert not any(kind == "confirm" for kind, _ in await told(home))
+    assert ("approve", OMAR) in await notified(home)
+    assert not any(kind == "confirm" for kind, _ in await notified(home))
     [(_, data)] = await home.events(hold.hold_id)
     assert data["action"] == "hold"
     assert "confirm.not-asked" in {reason["fact"] for reason in data["reasons"]}
@@ -149,39 +149,39 @@ async def test_who_is_not_proven_or_no_person_is_held_at_once(home: House, more:
         await confirm(home, hold)
 
 
-async def test_a_mail_server_that_checks_senders_proves_a_person(home: House) -> None:
+async def test_a_listener_that_verifies_senders_proves_the_writer(home: House) -> None:
     hold = await asked(home, session={"senders_verified": True})
     assert hold.confirm is not None
     assert hold.confirm.proof == "listener"
 
 
-async def test_a_special_category_is_never_its_writers_alone(home: House) -> None:
+async def test_mail_to_a_special_category_is_never_confirmed_by_its_writer(home: House) -> None:
     hold = await asked(home, *MEMBERS[:10])
     assert hold.verdict.action is Action.HOLD
     assert not hold.asks_writer
 
 
-async def test_where_another_rule_holds_it_is_a_hold(home: House) -> None:
+async def test_a_rule_that_holds_prevails_over_confirm(home: House) -> None:
     hold = await asked(home, *READERS[:30])
     assert hold.verdict.action is Action.HOLD
     assert not hold.asks_writer
     assert {h.rule for h in hold.verdict.hits} == {"to-several", "to-many"}
 
 
-async def test_a_special_list_that_cannot_say_who_is_on_it_leaves_it_to_others(home: House) -> None:
+async def test_a_special_list_without_an_index_leaves_it_to_approvers(home: House) -> None:
     index_path(home.folder, "ramadan").unlink()
     home.in_force = home.build(documents())
     hold = await asked(home, *READERS[:10])
     assert hold.verdict.action is Action.HOLD
 
 
-async def test_a_mailing_of_thirty_is_asked_about_once(home: House) -> None:
+async def test_thirty_copies_are_one_question(home: House) -> None:
     await put(home, RULES.replace(">= 30", ">= 300"))
     done = [await send(home, reader) for reader in READERS[:30]]
     assert [isinstance(one, Relayed) for one in done] == [True] * 4 + [False] * 26
     [hold] = await waiting(home)
     assert (hold.asks_writer, hold.copies, hold.reach) == (True, 25, 26)
-    assert await told(home) == [("confirm", ANNA)]
+    assert await notified(home) == [("confirm", ANNA)]
     with pytest.raises(Unconfirmed):
         await confirm(home, hold, 1)
     await confirm(home, hold)
@@ -193,7 +193,7 @@ async def test_a_mailing_of_thirty_is_asked_about_once(home: House) -> None:
     assert [grant.by_writer for grant in mailing.grants] == [True]
 
 
-async def test_what_comes_later_of_a_confirmed_mailing_passes_until_another_rule_holds_it(home: House) -> None:
+async def test_copies_after_a_confirmation_pass_until_another_rule_holds(home: House) -> None:
     for reader in READERS[:12]:
         await send(home, reader)
     [hold] = await waiting(home)
@@ -204,7 +204,7 @@ async def test_what_comes_later_of_a_confirmed_mailing_passes_until_another_rule
     assert not other.asks_writer
 
 
-async def test_a_writers_word_is_no_approval(home: House) -> None:
+async def test_a_confirmation_is_no_approval(home: House) -> None:
     """A confirmation is no approval: another rule holds the unapproved mailing from thirty people on."""
     await put(home, RULES.replace(">= 5", ">= 28"))
     done = [await send(home, reader) for reader in READERS[:28]]
@@ -219,25 +219,25 @@ async def test_a_writers_word_is_no_approval(home: House) -> None:
     assert found.verdict.action is Action.HOLD
 
 
-async def test_what_is_not_for_its_writer_makes_all_of_it_a_hold(home: House) -> None:
+async def test_a_copy_that_its_writer_cannot_confirm_makes_all_a_hold(home: House) -> None:
     """A copy that is unproven, from another sender, or held by a rule: approvers decide on it and on the copies with
     it."""
     hold = await asked(home)
-    assert await told(home) == [("confirm", ANNA)]
+    assert await notified(home) == [("confirm", ANNA)]
     again = await send(home, READERS[20], session={}, Message_ID="<other@a>")
     assert isinstance(again, Held)
     [lead] = await waiting(home)
     assert lead.hold_id == hold.hold_id
     assert (lead.asks_writer, lead.copies) == (False, 1)
     assert [kind for kind, _ in await home.events(hold.hold_id)] == ["verdict", "unconfirmed"]
-    assert {("approve", OMAR), ("approve", EVA), ("held", ANNA)} <= set(await told(home))
+    assert {("approve", OMAR), ("approve", EVA), ("held", ANNA)} <= set(await notified(home))
     with pytest.raises(Conflict):
         await confirm(home, lead)
     await home.approvals().vote(lead.hold_id, Choice.APPROVE, approver=EVA, by="test")
     assert not await waiting(home)
 
 
-async def test_a_colleagues_copy_is_not_sent_on_ones_word(home: House) -> None:
+async def test_a_colleagues_copy_ends_the_question(home: House) -> None:
     hold = await asked(home)
     await send(home, READERS[20], sender=ULF, session={"auth_user": ULF})
     [lead] = await waiting(home)
@@ -253,7 +253,7 @@ async def test_a_copy_that_another_rule_holds_ends_the_question(home: House) -> 
     assert lead.verdict.action is Action.HOLD
 
 
-async def test_within_four_hours_nobody_else_approves_and_anybody_may_reject(home: House) -> None:
+async def test_within_four_hours_approvers_may_only_reject(home: House) -> None:
     hold = await asked(home)
     with pytest.raises(Conflict, match="only its writer can decide until"):
         await home.approvals().vote(hold.hold_id, Choice.APPROVE, approver=EVA, by="test")
@@ -263,7 +263,7 @@ async def test_within_four_hours_nobody_else_approves_and_anybody_may_reject(hom
         await confirm(home, hold)
 
 
-async def test_after_four_hours_it_is_a_hold_as_any(home: House) -> None:
+async def test_after_four_hours_approvers_decide(home: House) -> None:
     hold = await asked(home)
     home.clock.pass_(hours=3, minutes=59)
     await home.approvals().sweep()
@@ -279,13 +279,13 @@ async def test_after_four_hours_it_is_a_hold_as_any(home: House) -> None:
     assert now.waits_since == home.clock.now()
     assert now.expires_at > hold.expires_at
     assert [kind for kind, _ in await home.events(hold.hold_id)] == ["verdict", "unconfirmed"]
-    assert {("held", ANNA), ("reminder", EVA), ("reminder", OMAR)} <= set(await told(home))
+    assert {("held", ANNA), ("reminder", EVA), ("reminder", OMAR)} <= set(await notified(home))
     await home.approvals().sweep()
     done = await home.approvals().vote(hold.hold_id, Choice.APPROVE, approver=EVA, by="test")
     assert done.hold.state is State.APPROVED
 
 
-async def test_a_rule_may_say_how_long_and_that_it_expires(home: House) -> None:
+async def test_a_rule_sets_the_time_and_that_the_hold_expires(home: House) -> None:
     await put(home, RULES.replace("then: confirm", "then: confirm\n    within: 30m\n    after: expire", 1))
     hold = await asked(home)
     assert hold.confirm is not None
@@ -295,11 +295,11 @@ async def test_a_rule_may_say_how_long_and_that_it_expires(home: House) -> None:
     found = await home.store.holds.find(hold.hold_id)
     assert found is not None
     assert found.state is State.EXPIRED
-    assert ("expired", ANNA) in await told(home)
-    assert ("expired", EVA) not in await told(home)
+    assert ("expired", ANNA) in await notified(home)
+    assert ("expired", EVA) not in await notified(home)
 
 
-async def test_the_policy_says_how_long(home: House) -> None:
+async def test_the_policy_sets_the_time_and_the_limit_of_questions(home: House) -> None:
     await put(home, top='confirm: {within: 1h, a_person: "1 in 1d"}\n')
     hold = await asked(home)
     assert hold.confirm is not None
@@ -308,7 +308,7 @@ async def test_the_policy_says_how_long(home: House) -> None:
     assert second.verdict.action is Action.HOLD
 
 
-async def test_a_person_is_asked_three_times_in_a_week(home: House) -> None:
+async def test_a_writer_is_asked_at_most_three_times_a_week(home: House) -> None:
     """A writer is asked about three mailings in a week, whatever their Message-IDs; the copies of one count once."""
     for n in range(3):
         hold = await asked(home, X_Mailing=f"m{n}", body=f"{n}", Message_ID="<same@a>")
@@ -328,7 +328,7 @@ async def test_a_person_is_asked_three_times_in_a_week(home: House) -> None:
     assert later.asks_writer
 
 
-async def test_the_same_again_is_the_same_question(home: House) -> None:
+async def test_a_retry_asks_no_second_time(home: House) -> None:
     first = copy(home, *READERS[:10], Message_ID="<1@a>")
     intake = home.intake()
     done = await intake(first, Way())
@@ -336,18 +336,18 @@ async def test_the_same_again_is_the_same_question(home: House) -> None:
     assert isinstance(done, Held)
     assert isinstance(again, Held)
     assert again.hold_id == done.hold_id
-    assert await told(home) == [("confirm", ANNA)]
+    assert await notified(home) == [("confirm", ANNA)]
 
 
-async def test_its_writer_withdraws_and_nobody_else_hears(home: House) -> None:
+async def test_a_withdrawal_notifies_only_the_writer(home: House) -> None:
     hold = await asked(home)
     done = await home.approvals().withdraw(hold.hold_id, sender=ANNA, by="test")
     assert done.hold.state is State.WITHDRAWN
-    assert {who for _, who in await told(home)} == {ANNA}
+    assert {who for _, who in await notified(home)} == {ANNA}
     assert await releases(home) == 0
 
 
-async def test_a_freeze_stops_what_is_confirmed(home: House) -> None:
+async def test_a_freeze_delays_a_confirmed_message(home: House) -> None:
     hold = await asked(home)
     await home.freeze()
     done = await confirm(home, hold)
@@ -357,20 +357,20 @@ async def test_a_freeze_stops_what_is_confirmed(home: House) -> None:
     assert await releases(home) == 1
 
 
-async def test_what_comes_while_frozen_is_a_hold(home: House) -> None:
+async def test_while_frozen_mail_is_held_without_a_question(home: House) -> None:
     await home.freeze()
     hold = await asked(home)
     assert hold.verdict.action is Action.HOLD
     assert not hold.asks_writer
 
 
-async def test_an_observing_rule_asks_nobody(home: House) -> None:
+async def test_an_observing_rule_asks_no_question(home: House) -> None:
     await put(home, RULES.replace("then: confirm", "then: confirm\n    mode: observe"))
     done = await send(home, *READERS[:10])
     assert isinstance(done, Relayed)
 
 
-async def test_a_policy_that_only_observes_asks_nobody(home: House) -> None:
+async def test_an_observing_policy_asks_no_question(home: House) -> None:
     await home.put(
         {**documents(), "policy.yaml": documents()["policy.yaml"].replace(b"enforce: true", b"enforce: false")}
     )
@@ -381,7 +381,7 @@ async def test_a_policy_that_only_observes_asks_nobody(home: House) -> None:
     assert (data["action"], data["observed"]) == ("relay", ["to-several"])
 
 
-async def test_a_policy_that_makes_the_list_special_takes_the_word_from_its_writer(home: House) -> None:
+async def test_a_list_that_becomes_special_is_not_confirmed(home: House) -> None:
     hold = await asked(home)
     policy = documents()["policy.yaml"].replace(
         b"    title: News\n", b"    title: News\n    sensitivity: special-category\n"
@@ -396,7 +396,7 @@ def letter(home: House, n: int, **more: Any) -> Any:
     return copy(home, READERS[n], **{"X_Looks": "unclear", "X_Mailing": f"letter {n}", "body": f"Dear {n}"} | more)
 
 
-async def test_letters_of_one_writer_wait_as_one_question_and_count_as_if_they_had_gone(home: House) -> None:
+async def test_letters_of_one_writer_are_one_question_and_keep_counting(home: House) -> None:
     """The tenth first contact within an hour asks the writer. At the fourteenth a rule holds all that wait."""
     intake = home.intake()
     done = [await intake(letter(home, n), Way()) for n in range(13)]
@@ -409,7 +409,7 @@ async def test_letters_of_one_writer_wait_as_one_question_and_count_as_if_they_h
     assert {h.rule for h in hold.verdict.hits} == {"new-customers", "very-many-new-customers"}
 
 
-async def test_letters_that_are_confirmed_go_and_let_nobody_begin_anew(home: House) -> None:
+async def test_confirmed_letters_are_released_without_resetting_the_count(home: House) -> None:
     """An approval resets the counts of a rule, a confirmation does not: at the fourteenth the rule holds. Until then
     the writer is not asked again."""
     intake = home.intake()
@@ -431,7 +431,7 @@ async def test_letters_that_are_confirmed_go_and_let_nobody_begin_anew(home: Hou
     assert isinstance(await intake(other, Way()), Relayed)
 
 
-async def test_what_was_meant_is_asked_again_after_a_week_and_of_an_unproven_sender_never(home: House) -> None:
+async def test_confirmed_letters_are_asked_about_again_after_a_week(home: House) -> None:
     intake = home.intake()
     for n in range(10):
         await intake(letter(home, n), Way())
@@ -449,7 +449,7 @@ async def test_what_was_meant_is_asked_again_after_a_week_and_of_an_unproven_sen
     assert again.asks_writer
 
 
-async def test_a_withdrawn_letter_makes_nobody_known(home: House) -> None:
+async def test_recipients_of_a_withdrawn_letter_stay_first_contacts(home: House) -> None:
     intake = home.intake()
     for n in range(10):
         await intake(letter(home, n), Way())
@@ -458,7 +458,7 @@ async def test_a_withdrawn_letter_makes_nobody_known(home: House) -> None:
     assert isinstance(await intake(letter(home, 9, body="Once more"), Way()), Held)
 
 
-async def test_enough_copies_wait_at_their_client_and_it_is_asked_all_the_same(home: House) -> None:
+async def test_copies_beyond_the_limit_are_deferred_and_the_writer_is_asked(home: House) -> None:
     await put(home, RULES.replace(">= 30", ">= 300"))
     home.term = type(home.term)(copies=3)
     intake = home.intake()

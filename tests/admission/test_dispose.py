@@ -15,14 +15,14 @@ from smtpguard.policy.verdict import Deferred, Held, Relayed
 from tests.guard.house import DOCUMENTS, RAMADAN, House, Way
 
 
-async def test_the_relays_own_refusal_is_the_answer(home: House) -> None:
+async def test_a_refusal_of_the_relay_is_passed_on(home: House) -> None:
     refusal = Reply(554, ("5.7.1 no",))
     transaction = home.transaction("ulf@example.com")
     assert await home.intake()(transaction, Way(replies=(refusal,))) == Relayed(replies=(refusal,))
     assert [d.get("outcome") for _, d in await home.settled(transaction.id)] == [None, "refused"]
 
 
-async def test_a_relay_lost_before_the_dot(home: House) -> None:
+async def test_a_relay_lost_before_the_final_dot_defers(home: House) -> None:
     transaction = home.transaction("ulf@example.com")
     done = await home.intake()(transaction, Way(raises=Lost(Reply(451, ("4.4.2 lost",)))))
     assert isinstance(done, Deferred)
@@ -48,7 +48,7 @@ async def test_lost_after_the_dot_is_in_doubt_and_a_retry_to_a_list_is_held(home
     assert "had got it" not in said
 
 
-async def test_in_doubt_to_somebody_else_is_simply_tried_again(home: House) -> None:
+async def test_a_retry_in_doubt_without_a_list_is_relayed(home: House) -> None:
     lost = Lost(RELAY_LOST, after_dot=True)
     await home.intake()(home.transaction("ulf@example.com"), Way(raises=lost))
     assert isinstance(await home.intake()(home.transaction("ulf@example.com"), Way()), Relayed)
@@ -57,7 +57,7 @@ async def test_in_doubt_to_somebody_else_is_simply_tried_again(home: House) -> N
 # -- the client
 
 
-async def test_a_client_that_leaves_meanwhile_gets_nothing_sent(home: House) -> None:
+async def test_a_client_that_disconnects_gets_nothing_sent(home: House) -> None:
     gone = False
 
     def leave() -> None:
@@ -95,13 +95,13 @@ async def test_a_cancelled_call_sends_nothing_and_is_in_doubt(home: House) -> No
 # -- freezes
 
 
-async def test_frozen_mail_is_held_although_nobody_kept_it(home: House) -> None:
+async def test_a_freeze_not_read_yet_holds_mail(home: House) -> None:
     await home.freeze(seen=False)
     transaction = home.transaction("ulf@example.com")
     assert await home.intake()(transaction, Way()) == Held(hold_id=transaction.id)
 
 
-async def test_a_freeze_before_the_last_dot_recalls(home: House) -> None:
+async def test_a_freeze_before_the_final_dot_recalls(home: House) -> None:
     transaction = home.transaction("ulf@example.com")
     way = Way(before_dot=lambda: home.freeze(Selector.SENDER, "anna@example.com"))
     done = await home.intake()(transaction, way)
@@ -115,12 +115,12 @@ async def test_a_freeze_before_the_last_dot_recalls(home: House) -> None:
     ]
 
 
-async def test_a_freeze_of_somebody_else_recalls_nothing(home: House) -> None:
+async def test_a_freeze_of_another_sender_recalls_nothing(home: House) -> None:
     way = Way(before_dot=lambda: home.freeze(Selector.SENDER, "someone-else@example.com"))
     assert isinstance(await home.intake()(home.transaction("ulf@example.com"), way), Relayed)
 
 
-async def test_a_gate_that_cannot_be_read_recalls(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unreadable_gate_recalls(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
     class Away:
         async def read(self) -> Gate:
             raise Unavailable
@@ -136,12 +136,12 @@ async def test_a_gate_that_cannot_be_read_recalls(home: House, monkeypatch: pyte
     assert way.abandoned == 0  # the recall has dropped the connection
 
 
-async def test_a_gate_that_was_not_read_for_a_while_is_read_before_the_last_dot(home: House) -> None:
+async def test_a_stale_gate_is_read_again_before_the_final_dot(home: House) -> None:
     way = Way(before_dot=lambda: home.clock.pass_(seconds=60))
     assert isinstance(await home.intake()(home.transaction("ulf@example.com"), way), Relayed)
 
 
-async def test_a_policy_that_moves_before_the_last_dot_recalls(home: House) -> None:
+async def test_a_new_policy_before_the_final_dot_recalls(home: House) -> None:
     moved = DOCUMENTS | {"policy.yaml": DOCUMENTS["policy.yaml"] + b"# another\n"}
 
     async def move() -> None:
@@ -153,7 +153,7 @@ async def test_a_policy_that_moves_before_the_last_dot_recalls(home: House) -> N
     assert not way.sent
 
 
-async def test_the_record_says_by_whom_and_how_it_came(home: House) -> None:
+async def test_the_entry_records_the_session(home: House) -> None:
     """The journal entry has the session: digests, listener, TLS and duration in the chain, names in the erasable part."""
     session = {"listener": "inside", "peer": "127.0.0.1", "ident": "4bXyz", "tls": True, "auth_user": "anna"}
     transaction = home.transaction("x@example.org", session=session, Message_ID="<1@desk.example>")

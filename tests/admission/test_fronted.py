@@ -55,7 +55,7 @@ async def sent(home: House, *to: str, **more: Any) -> tuple[str, Any]:
     return transaction.id, await home.intake()(transaction, more.pop("way", None) or Way())
 
 
-async def test_a_plain_message_goes_there(fronted: House) -> None:
+async def test_a_plain_message_is_recorded_in_the_front(fronted: House) -> None:
     id, done = await sent(fronted, "x@example.org")
     assert isinstance(done, Relayed)
     assert fronted.front.recorded == [id]
@@ -64,7 +64,7 @@ async def test_a_plain_message_goes_there(fronted: House) -> None:
 
 
 @pytest.mark.parametrize("to", [[RAMADAN], [MEMBERS[0]], MEMBERS[:25], ["x@example.org", MEMBERS[0]]])
-async def test_what_touches_a_list_never_does(fronted: House, to: list[str]) -> None:
+async def test_mail_to_a_list_is_never_recorded_in_the_front(fronted: House, to: list[str]) -> None:
     await sent(fronted, *to)
     assert fronted.front.recorded == []
 
@@ -73,7 +73,7 @@ async def test_what_touches_a_list_never_does(fronted: House, to: list[str]) -> 
     ("selector", "value"), [(Selector.ALL, ""), (Selector.LIST, "other"), (Selector.SENDER, "bo@x.org")]
 )
 @pytest.mark.parametrize("seen", [True, False])
-async def test_while_anything_stands_still_nothing_does(
+async def test_during_a_freeze_the_front_is_not_used(
     fronted: House, selector: Selector, value: str, seen: bool
 ) -> None:
     await fronted.freeze(selector, value, seen=seen)
@@ -85,7 +85,7 @@ async def test_while_anything_stands_still_nothing_does(
     assert fronted.front.recorded == [id]
 
 
-async def test_under_another_policy_nothing_does_until_it_is_followed(fronted: House) -> None:
+async def test_the_front_is_not_used_until_a_new_policy_is_followed(fronted: House) -> None:
     other = documents(sample())
     await fronted.put(other)
     id, done = await sent(fronted, "x@example.org")
@@ -96,14 +96,14 @@ async def test_under_another_policy_nothing_does_until_it_is_followed(fronted: H
     assert fronted.front.recorded == [id]
 
 
-async def test_a_stale_gate_says_nothing(fronted: House) -> None:
+async def test_with_a_stale_gate_the_front_is_not_used(fronted: House) -> None:
     fronted.clock.pass_(seconds=2)
     _, done = await sent(fronted, "x@example.org")
     assert fronted.front.recorded == []
     assert done is not None
 
 
-async def test_what_is_held_already_is_that_hold(fronted: House) -> None:
+async def test_a_retry_of_held_mail_gets_its_hold(fronted: House) -> None:
     await fronted.freeze()
     _, first = await sent(fronted, "x@example.org")
     assert isinstance(first, Held)
@@ -113,7 +113,7 @@ async def test_what_is_held_already_is_that_hold(fronted: House) -> None:
     assert fronted.front.recorded == []
 
 
-async def test_a_sender_of_whom_anybody_is_counted_is_the_admissions(tmp_path: Path) -> None:
+async def test_senders_that_a_rule_counts_are_not_recorded_in_the_front(tmp_path: Path) -> None:
     async with house(tmp_path, documents=documents(sample()), fronted=True) as home:
         home.front = Watched(home.front)
         first, _ = await sent(home, "x@example.org")
@@ -126,7 +126,7 @@ async def test_a_sender_of_whom_anybody_is_counted_is_the_admissions(tmp_path: P
         assert home.front.recorded == [first, other]
 
 
-async def test_a_freeze_just_before_the_dot_recalls_it(fronted: House) -> None:
+async def test_a_freeze_just_before_the_dot_recalls(fronted: House) -> None:
     """The fence reads the gate's generation again, however recently the gate was read, and recalls the message."""
     way = Way(before_dot=lambda: fronted.freeze(seen=False))
     transaction = fronted.transaction("x@example.org")
@@ -139,7 +139,7 @@ async def test_a_freeze_just_before_the_dot_recalls_it(fronted: House) -> None:
     assert (await fronted.store.journal.verify()).ok
 
 
-async def test_a_front_that_fails_answers_for_itself(fronted: House) -> None:
+async def test_an_unavailable_front_defers(fronted: House) -> None:
     fronted.front.raises = Unavailable("no")
     way = Way()
     done = await fronted.intake()(fronted.transaction("x@example.org"), way)
@@ -147,7 +147,7 @@ async def test_a_front_that_fails_answers_for_itself(fronted: House) -> None:
     assert (done.reply.code, way.sent) == (451, [])
 
 
-async def test_a_mistake_before_the_record_is_the_admissions_to_judge(
+async def test_an_error_before_the_record_leaves_it_to_the_admission(
     fronted: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object) -> bool:
@@ -160,14 +160,14 @@ async def test_a_mistake_before_the_record_is_the_admissions_to_judge(
     assert [kind for kind, _ in await fronted.settled(id)] == ["verdict", "outcome"]
 
 
-async def test_in_doubt_is_in_doubt(fronted: House) -> None:
+async def test_a_relay_lost_after_the_dot_is_in_doubt(fronted: House) -> None:
     transaction = fronted.transaction("x@example.org")
     done = await fronted.intake()(transaction, Way(raises=Lost(LATER, after_dot=True)))
     assert isinstance(done, Deferred)
     assert [kind for kind, _ in await fronted.settled(transaction.id)] == ["verdict", "in-doubt"]
 
 
-async def test_who_has_gone_is_not_recorded(fronted: House) -> None:
+async def test_a_disconnected_client_is_not_recorded(fronted: House) -> None:
     _, done = await sent(fronted, "x@example.org", gone=lambda: True)
     assert isinstance(done, Deferred)
     assert fronted.front.recorded == []
@@ -186,7 +186,7 @@ async def entries(home: House) -> dict[str, list[tuple[str, str, Any]]]:
 
 
 @pytest.mark.parametrize("seed", range(12))
-async def test_the_entries_are_the_admissions(tmp_path: Path, seed: int) -> None:
+async def test_the_fronts_entries_equal_the_admissions(tmp_path: Path, seed: int) -> None:
     """With a front the entries equal those of the admission, for random policies, messages, freezes and decisions."""
     chance = random.Random(seed)
     policy = sample() if seed % 3 == 0 else drawn_policies(chance)[0]

@@ -16,7 +16,7 @@ from smtpguard.policy.verdict import Deferred, Held, Rejected, Relayed
 from tests.guard.house import DOCUMENTS, KEY, MEMBERS, RAMADAN, House, Way
 
 
-async def test_the_story(home: House) -> None:
+async def test_internal_mail_to_a_list_is_held_and_approvers_are_notified(home: House) -> None:
     transaction = home.transaction(RAMADAN)
     way = Way()
     done = await home.intake()(transaction, way)
@@ -46,7 +46,7 @@ async def test_the_story(home: House) -> None:
     ]
 
 
-async def test_ordinary_mail_goes_through(home: House) -> None:
+async def test_ordinary_mail_is_relayed(home: House) -> None:
     transaction = home.transaction(MEMBERS[0], "ulf@example.com")
     way = Way(message=transaction.message.raw[:])
     done = await home.intake()(transaction, way)
@@ -61,7 +61,7 @@ async def test_ordinary_mail_goes_through(home: House) -> None:
     assert await home.store.holds.find(transaction.id) is None
 
 
-async def test_the_journal_names_nobody_in_clear(home: House) -> None:
+async def test_the_journal_has_no_names_in_clear(home: House) -> None:
     transaction = home.transaction(RAMADAN, Subject="A secret subject")
     await home.intake()(transaction, Way())
     for entry, clear in await home.store.journal.history(transaction.id):
@@ -72,7 +72,7 @@ async def test_the_journal_names_nobody_in_clear(home: House) -> None:
         assert clear["recipients"] == [RAMADAN]
 
 
-async def test_a_campaign_of_the_lists_writer(home: House) -> None:
+async def test_the_lists_writer_passes_with_the_lists_signature(home: House) -> None:
     home.verifier.domains = frozenset({"campaigns.example.com"})
     campaign = {"sender": "campaigns@example.com", "X_Looks": "mailing"}
     assert isinstance(await home.intake()(home.transaction(RAMADAN, **campaign), Way()), Relayed)
@@ -80,13 +80,13 @@ async def test_a_campaign_of_the_lists_writer(home: House) -> None:
     assert isinstance(await home.intake()(home.transaction(RAMADAN, **campaign, body="other"), Way()), Held)
 
 
-async def test_text_and_origin_are_asked_only_where_a_rule_hangs_on_them(home: House) -> None:
+async def test_text_and_origin_are_read_only_if_a_rule_needs_them(home: House) -> None:
     await home.intake()(home.transaction("ulf@example.com"), Way())
     assert all(not any(s.value == "text" for s in need) for need in home.reader.asked)
     assert home.verifier.asked == 0
 
 
-async def test_a_rejection_says_why_and_explains(home: House) -> None:
+async def test_a_rejection_gives_the_reason_and_notifies_the_sender(home: House) -> None:
     transaction = home.transaction(RAMADAN, X_Labels="contract")
     way = Way()
     done = await home.intake()(transaction, way)
@@ -110,18 +110,18 @@ async def test_a_rejection_says_why_and_explains(home: House) -> None:
         {"Precedence": "auto_reply"},
     ],
 )
-async def test_what_is_automatic_never_reaches_a_list(home: House, how: dict[str, Any]) -> None:
+async def test_automatic_mail_to_a_list_is_rejected(home: House, how: dict[str, Any]) -> None:
     done = await home.intake()(home.transaction(RAMADAN, **how), Way())
     assert isinstance(done, Rejected)
     assert await home.outbox() == []
 
 
-async def test_what_is_automatic_reaches_anybody_else(home: House) -> None:
+async def test_automatic_mail_to_others_is_relayed(home: House) -> None:
     done = await home.intake()(home.transaction(MEMBERS[0], reverse_path="", Auto_Submitted="auto-replied"), Way())
     assert isinstance(done, Relayed)
 
 
-async def test_observing_policies_hold_nothing(home: House) -> None:
+async def test_an_observing_policy_holds_nothing(home: House) -> None:
     observing = DOCUMENTS | {"policy.yaml": DOCUMENTS["policy.yaml"].replace(b"enforce: true", b"enforce: false")}
     await home.put(observing)
     transaction = home.transaction(RAMADAN, reverse_path="")
@@ -137,7 +137,7 @@ async def test_observing_policies_hold_nothing(home: House) -> None:
 # -- retries
 
 
-async def test_a_retry_of_what_is_held_is_that_hold(home: House) -> None:
+async def test_a_retry_of_held_mail_gets_the_same_hold(home: House) -> None:
     first = await home.intake()(home.transaction(RAMADAN), Way())
     told = {i.intent_id for i in await home.outbox()}
     again = await home.intake()(home.transaction(RAMADAN), Way())
@@ -161,7 +161,7 @@ async def test_a_retry_adopts_a_void_hold(home: House) -> None:
     assert [k for k, _ in await home.events(done.hold_id)] == ["verdict", "adopted"]
 
 
-async def test_after_a_decision_the_same_mail_is_held_anew(home: House) -> None:
+async def test_the_same_mail_after_a_decision_gets_a_new_hold(home: House) -> None:
     first = await home.intake()(home.transaction(RAMADAN), Way())
     assert isinstance(first, Held)
     await home.approvals().withdraw(first.hold_id, sender="anna@example.com", by="root")
@@ -173,7 +173,7 @@ async def test_after_a_decision_the_same_mail_is_held_anew(home: House) -> None:
 # -- scope: customers
 
 
-async def test_colleagues_get_theirs_while_customers_wait(home: House) -> None:
+async def test_colleagues_get_theirs_while_the_customers_part_waits(home: House) -> None:
     home.clock.at = home.clock.at.replace(minute=1)
     to = ["ulf@example.com", *MEMBERS[:25], "ida@example.com"]
     transaction = home.transaction(*to, To=", ".join(to))
@@ -196,7 +196,7 @@ async def test_colleagues_get_theirs_while_customers_wait(home: House) -> None:
 # -- streams
 
 
-async def test_a_stream_above_its_limit_is_told_to_wait(home: House) -> None:
+async def test_a_stream_above_its_limit_is_deferred(home: House) -> None:
     home.verifier.domains = frozenset({"shop.example.com"})
     receipt = {"sender": "noreply@example.com", "session": {"client_ip": "10.1.2.3"}, "X_Looks": "unclear"}
 
@@ -219,7 +219,7 @@ async def test_a_stream_above_its_limit_is_told_to_wait(home: House) -> None:
 # -- failures
 
 
-async def test_a_policy_that_moved_is_planned_under_anew(home: House) -> None:
+async def test_after_a_policy_change_the_message_is_judged_again(home: House) -> None:
     stricter = DOCUMENTS | {
         "policy.yaml": DOCUMENTS["policy.yaml"]
         + b"  - {id: nobody, description: Nobody writes to Ulf, when: {recipients.total: '>= 1'}, then: reject}\n"
@@ -239,9 +239,7 @@ async def test_a_policy_that_moved_is_planned_under_anew(home: House) -> None:
         ("", "Its From is a colleague's. It has one recipient."),
     ],
 )
-async def test_a_reply_says_in_english_what_the_rule_is_for_or_what_it_saw(
-    home: House, description: str, said: str
-) -> None:
+async def test_a_reply_gives_the_rules_description_or_what_it_found(home: House, description: str, said: str) -> None:
     rule = f"  - {{id: nobody, {description}when: {{sender.internal: true, recipients.total: any}}, then: reject}}\n"
     await home.put(DOCUMENTS | {"policy.yaml": DOCUMENTS["policy.yaml"] + rule.encode()})
     done = await home.intake()(home.transaction("ulf@example.com"), Way())
@@ -249,7 +247,7 @@ async def test_a_reply_says_in_english_what_the_rule_is_for_or_what_it_saw(
     assert done.reply.text.startswith(f"5.7.1 This message was not sent. {said} Its reference is ")
 
 
-async def test_a_reply_does_not_say_what_single_people_are_to_be_spared(home: House) -> None:
+async def test_a_reply_does_not_name_a_sensitive_topic(home: House) -> None:
     rule = "  - {id: no-pork, description: No pork for them, when: {message.unsuitable_topics: any}, then: reject}\n"
     await home.put(DOCUMENTS | {"policy.yaml": DOCUMENTS["policy.yaml"] + rule.encode()})
     await home.follow()
@@ -263,7 +261,7 @@ async def test_a_reply_does_not_say_what_single_people_are_to_be_spared(home: Ho
     assert "No pork for them." in done.reply.text
 
 
-async def test_a_list_that_cannot_be_asked_defers(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_list_lookup_that_fails_defers(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
     def classify(_: Any) -> Any:
         raise OSError("the disk is gone")
 
@@ -276,20 +274,20 @@ async def test_a_list_that_cannot_be_asked_defers(home: House, monkeypatch: pyte
     assert (kind, data["action"], data["failure"]) == ("verdict", "defer", "OSError")
 
 
-async def test_what_cannot_be_read_is_held_for_a_list_only(home: House) -> None:
+async def test_unreadable_text_is_held_only_if_sent_to_a_list(home: House) -> None:
     home.reader.text_fails = RuntimeError("cannot")
     assert isinstance(await home.intake()(home.transaction(RAMADAN), Way()), Held)
     assert isinstance(await home.intake()(home.transaction("ulf@example.com"), Way()), Relayed)
 
 
-async def test_a_header_that_cannot_be_read_defers_what_might_be_rejected(home: House) -> None:
+async def test_an_unreadable_header_defers_if_a_rule_could_reject(home: House) -> None:
     home.reader.fails = RuntimeError("cannot")
     done = await home.intake()(home.transaction(RAMADAN), Way())
     assert isinstance(done, Deferred)
     assert done.reply.code == 451
 
 
-async def test_a_reader_that_hangs_is_not_waited_for(home: House) -> None:
+async def test_a_hanging_reader_times_out_and_the_mail_is_held(home: House) -> None:
     home.reader.text_fails = None
     home.reader.hangs = True
     home.gather = type(home.gather)(
@@ -301,7 +299,7 @@ async def test_a_reader_that_hangs_is_not_waited_for(home: House) -> None:
 # -- the client
 
 
-async def test_a_client_that_has_gone_is_not_admitted(home: House) -> None:
+async def test_a_disconnected_client_is_not_admitted(home: House) -> None:
     transaction = home.transaction(RAMADAN, gone=lambda: True)
     way = Way()
     assert isinstance(await home.intake()(transaction, way), Deferred)
@@ -309,7 +307,7 @@ async def test_a_client_that_has_gone_is_not_admitted(home: House) -> None:
     assert way.abandoned == 1
 
 
-async def test_the_end_waits_for_who_is_being_decided_on(home: House) -> None:
+async def test_draining_waits_for_messages_being_decided(home: House) -> None:
     reached, go_on = asyncio.Event(), asyncio.Event()
 
     async def wait() -> None:

@@ -32,7 +32,7 @@ async def home(tmp_path: Path) -> AsyncIterator[House]:
         (RuntimeError("surprise"), INTERNAL_ERROR, "failed"),
     ],
 )
-async def test_without_a_record_nothing_is_sent_and_the_log_says_why(
+async def test_without_a_record_nothing_is_sent_and_the_log_has_the_error(
     home: House, error: Exception, reply: Reply, why: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def admit(*_: Any) -> Any:
@@ -51,7 +51,7 @@ async def test_without_a_record_nothing_is_sent_and_the_log_says_why(
     assert type(error).__name__ in f"{line.getMessage()} {line.exc_info}"
 
 
-async def test_content_that_cannot_be_kept_is_not_held(home: House, caplog: pytest.LogCaptureFixture) -> None:
+async def test_content_that_cannot_be_stored_is_not_held(home: House, caplog: pytest.LogCaptureFixture) -> None:
     async def keep(_: Any) -> None:
         raise Full("the quota for held content is exhausted")
 
@@ -61,7 +61,7 @@ async def test_content_that_cannot_be_kept_is_not_held(home: House, caplog: pyte
     assert "not recorded: Full: the quota for held content is exhausted" in caplog.text
 
 
-async def test_content_that_was_swept_is_kept_again(home: House) -> None:
+async def test_content_that_was_deleted_is_stored_again(home: House) -> None:
     kept = 0
 
     async def keep(message: Any) -> None:
@@ -75,7 +75,7 @@ async def test_content_that_was_swept_is_kept_again(home: House) -> None:
     assert kept == 2
 
 
-async def test_a_policy_that_never_stands_still_defers(home: House) -> None:
+async def test_a_policy_that_keeps_changing_defers(home: House) -> None:
     async def admit(*_: Any) -> Any:
         raise PolicyMoved
 
@@ -86,7 +86,7 @@ async def test_a_policy_that_never_stands_still_defers(home: House) -> None:
 
 
 @pytest.mark.parametrize("error", [ContentMissing, PolicyMoved, Unavailable])
-async def test_a_ledger_that_fails_without_end(home: House, error: type[Exception]) -> None:
+async def test_a_ledger_that_keeps_failing_defers(home: House, error: type[Exception]) -> None:
     async def admit(*_: Any) -> Any:
         raise error
 
@@ -94,7 +94,7 @@ async def test_a_ledger_that_fails_without_end(home: House, error: type[Exceptio
     assert isinstance(await home.intake()(home.transaction(RAMADAN), Way()), Deferred)
 
 
-async def test_content_whose_keeping_hangs_is_not_waited_for(home: House) -> None:
+async def test_hanging_storage_of_content_times_out(home: House) -> None:
     async def keep(_: Any) -> None:
         await asyncio.Event().wait()
 
@@ -103,7 +103,7 @@ async def test_content_whose_keeping_hangs_is_not_waited_for(home: House) -> Non
     assert done == Deferred(reply=NOT_RECORDED, undecided=True)
 
 
-async def test_after_a_while_no_other_round_begins(home: House) -> None:
+async def test_after_the_time_limit_no_further_round_begins(home: House) -> None:
     rounds = 0
 
     async def admit(*_: Any) -> Any:
@@ -119,7 +119,7 @@ async def test_after_a_while_no_other_round_begins(home: House) -> None:
     assert intake.undecided == {"rounds": 1}
 
 
-async def test_how_long_the_verdict_took_is_counted_and_the_relay_is_not_in_it(home: House) -> None:
+async def test_admission_time_is_measured_without_the_relay(home: House) -> None:
     store = home.store
 
     async def admit(*words: Any) -> Any:

@@ -60,7 +60,7 @@ class Unreliable:
         return call
 
 
-def way(chance: random.Random) -> Way:
+def relay_way(chance: random.Random) -> Way:
     broken: list[BaseException | None] = [
         None, None, None, Lost(Reply(451, ("4.4.2 lost",))), Lost(Reply(451, ("4.4.2 lost",)), after_dot=True),
         Recalled(), OSError("a fault on the way"),
@@ -70,7 +70,7 @@ def way(chance: random.Random) -> Way:
 
 
 @pytest.mark.parametrize("seed", range(8))
-async def test_the_laws(home: House, seed: int) -> None:
+async def test_the_three_laws_hold_under_random_failures(home: House, seed: int) -> None:
     chance = random.Random(seed)
     rate = chance.choice([0.0, 0.05, 0.3])
     home.ledger = Unreliable(home.store, chance, rate)
@@ -91,7 +91,7 @@ async def test_the_laws(home: House, seed: int) -> None:
             sender=chance.choice(["anna@example.com", "campaigns@example.com", "a@example.com, b@example.com"]),
             body=str(chance.choice([n, n - 1])),
         )
-        onward = way(chance)
+        onward = relay_way(chance)
         done = await intake(transaction, onward)
         await home.store.journal.record(())
         events = await home.events(transaction.id)

@@ -46,7 +46,7 @@ def transaction(home: House, mta: Mta, to: Sequence[str] = TO, **more: Any) -> T
     return replace(home.transaction(*to, **({"To": ", ".join(to)} | more)), pass_rest=mta.pass_rest)
 
 
-async def test_the_mta_keeps_the_colleagues_part(home: House) -> None:
+async def test_the_mta_delivers_the_colleagues_part(home: House) -> None:
     mta = Mta()
     done = await home.intake()(transaction(home, mta), Way())
     assert isinstance(done, Held)
@@ -61,7 +61,7 @@ async def test_the_mta_keeps_the_colleagues_part(home: House) -> None:
     assert ("outcome", "relayed") in kinds
 
 
-async def test_all_of_it_is_held_where_nobody_is_left(home: House) -> None:
+async def test_a_message_without_colleagues_is_held_whole(home: House) -> None:
     mta = Mta()
     done = await home.intake()(transaction(home, mta, MEMBERS[:25]), Way())
     assert isinstance(done, Held)
@@ -70,7 +70,7 @@ async def test_all_of_it_is_held_where_nobody_is_left(home: House) -> None:
 
 
 @pytest.mark.parametrize("to", [TO, MEMBERS[:25]], ids=["with colleagues", "without"])
-async def test_what_is_decided_is_told_of_the_part_that_was_held(home: House, to: Sequence[str]) -> None:
+async def test_notices_say_that_a_part_was_held(home: House, to: Sequence[str]) -> None:
     """Notices about a part say that it is a part: the colleagues have their copies."""
     done = await home.intake()(home.transaction(*to, To=", ".join(to)), Way())
     assert isinstance(done, Held)
@@ -88,7 +88,7 @@ async def test_what_is_decided_is_told_of_the_part_that_was_held(home: House, to
     assert {d["part"] for d in notices if d["hold_id"] is not None} == {to is TO}
 
 
-async def test_a_copy_whose_colleagues_have_it_makes_a_part_of_what_it_is_held_under(home: House) -> None:
+async def test_a_copy_with_colleagues_is_held_as_a_part_under_the_primary_hold(home: House) -> None:
     shown = ", ".join([*MEMBERS, COLLEAGUES[0]])
     lead = await home.intake()(home.transaction(*MEMBERS[:25], To=shown), Way())
     copy = await home.intake()(home.transaction(*MEMBERS[25:50], COLLEAGUES[0], To=shown), Way())
@@ -98,7 +98,7 @@ async def test_a_copy_whose_colleagues_have_it_makes_a_part_of_what_it_is_held_u
     assert [h is not None and (h.lead, h.part) for h in held] == [("", True), (lead.hold_id, True)]
 
 
-async def test_a_retry_meets_its_hold_and_the_rest_goes_on(home: House) -> None:
+async def test_a_retry_finds_its_hold_and_delivers_the_rest(home: House) -> None:
     mta = Mta(lost=True)
     first = await home.intake()(transaction(home, mta), Way())
     assert isinstance(first, Deferred), "the MTA has gone: it keeps nothing, and its client tries again"
@@ -109,7 +109,7 @@ async def test_a_retry_meets_its_hold_and_the_rest_goes_on(home: House) -> None:
     assert len(await home.store.holds.newest()) == 1
 
 
-async def test_a_freeze_before_the_rest_stops_it(home: House) -> None:
+async def test_a_freeze_before_the_rest_is_sent_stops_it(home: House) -> None:
     mta = Mta(before=home.freeze)
     done = await home.intake()(transaction(home, mta), Way())
     assert isinstance(done, Deferred)

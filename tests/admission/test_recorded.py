@@ -70,7 +70,7 @@ def wrong(message: Recorded, known: Mapping[str, Value], slots: list[str]) -> li
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_what_is_read_back_is_what_the_rules_had(tmp_path: Path, closings: Closings, seed: int) -> None:
+async def test_recorded_facts_equal_those_of_the_rules(tmp_path: Path, closings: Closings, seed: int) -> None:
     chance, policy = random.Random(seed), sample()
     index(tmp_path / "indexes", "staff", [f"colleague{n}@example.com" for n in range(30)])
     async with house(tmp_path, documents=documents(policy)) as home:
@@ -111,7 +111,7 @@ EXTRAORDINARY: dict[str, tuple[list[str], dict[str, Any]]] = {
 
 @pytest.mark.parametrize("name", EXTRAORDINARY)
 @pytest.mark.parametrize("days", [0, 14], ids=["lists that know", "lists that are stale"])
-async def test_what_is_not_as_usual(home: House, closings: Closings, name: str, days: int) -> None:
+async def test_unusual_facts_are_recorded(home: House, closings: Closings, name: str, days: int) -> None:
     to, more = EXTRAORDINARY[name]
     policy = sample()
     index(home.folder, "staff", ["bo@example.com"])
@@ -130,7 +130,7 @@ async def test_what_is_not_as_usual(home: House, closings: Closings, name: str, 
     assert (message.facts or {}).get(REPLY, False) is (name == "to many colleagues")
 
 
-async def test_what_a_text_says_is_kept_only_of_mail_that_touches_a_list_or_is_counted(home: House) -> None:
+async def test_topics_are_recorded_only_of_mail_to_lists_or_customers(home: House) -> None:
     """Topics of a private letter are not journalled, those of mail to a customer are."""
     home.in_force = home.build(documents(policy := sample() | {"rules": [LOOKING]}))
     await home.put(documents(policy))
@@ -147,14 +147,14 @@ async def test_what_a_text_says_is_kept_only_of_mail_that_touches_a_list_or_is_c
 LOOKING = {"id": "topics", "when": {"message.topics": "pork"}, "then": "hold", "mode": "observe"}
 
 
-async def test_what_nobody_read_says_so(home: House) -> None:
+async def test_facts_of_unread_text_are_unknown(home: House) -> None:
     await home.intake()(home.transaction("peter@partner.example", id="T1"), Way())
     message = await recorded(home, "T1")
     assert message.value("message.language") is None
     assert message.why_not("message.language", "message.language") == UNREAD
 
 
-async def test_what_was_known_is_erased_with_the_addresses(home: House) -> None:
+async def test_facts_are_erased_with_the_addresses(home: House) -> None:
     """Facts are erased with the addresses; the chain keeps counts and lists only."""
     transaction = home.transaction(*MEMBERS[:2], id="T1", X_Labels="For-Anna-Only", X_Topics="pork")
     await home.intake()(transaction, Way())
@@ -169,7 +169,7 @@ async def test_what_was_known_is_erased_with_the_addresses(home: House) -> None:
     assert erased.value("recipients.lists") == frozenset({"ramadan"})
 
 
-async def test_counts_that_may_be_more_are_not_known_where_facts_are_erased(home: House) -> None:
+async def test_counts_with_an_upper_bound_are_unknown_after_erasure(home: House) -> None:
     home.clock.pass_(days=14)  # every index is stale
     await home.intake()(home.transaction(MEMBERS[0], "peter@partner.example", id="T1"), Way())
     entry, clear = await entry_of(home, "T1")
@@ -182,7 +182,7 @@ BEFORE = {"sender.is_writer": False, "message.language": "sv", "message.marks": 
 """``data.facts`` of an earlier version, which kept unusual values only."""
 
 
-async def test_an_entry_of_an_earlier_version_tells_what_it_has(home: House) -> None:
+async def test_an_entry_of_an_earlier_version_gives_the_facts_it_has(home: House) -> None:
     await home.intake()(home.transaction(RAMADAN, id="T1"), Way())
     entry, clear = await entry_of(home, "T1")
     content = json.loads(entry.body)

@@ -17,7 +17,7 @@ NOBODY = RefusedRecipient(address=Address.parse("nobody@example.net"), code="550
 FULL = RefusedRecipient(address=Address.parse("full@example.net"), code="452 4.2.2")
 
 
-async def came(home: House) -> None:
+async def refused_at_rcpt(home: House) -> None:
     """A message of which two recipients were refused, and a transaction that ended without a message."""
     intake = home.intake()
     transaction = home.transaction("otto@partner.example", refused=(NOBODY, FULL))
@@ -27,9 +27,9 @@ async def came(home: House) -> None:
     await home.store.journal.record(())
 
 
-async def test_they_stand_in_the_entry_and_the_report_counts_them(tmp_path: Path) -> None:
+async def test_refused_recipients_are_journalled_and_reported(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
-        await came(home)
+        await refused_at_rcpt(home)
         [(verdict, clear), *_] = await home.store.journal.history("T000000000000001")
         assert verdict.data["refused_codes"] == {"452 4.2.2": 1, "550 5.1.1": 1}
         assert clear is not None
@@ -50,7 +50,7 @@ async def test_they_stand_in_the_entry_and_the_report_counts_them(tmp_path: Path
         assert found.report.reached.people == (1, 1)
 
 
-def test_they_are_counted() -> None:
+def test_refused_recipients_are_counted_in_the_metrics() -> None:
     tally = Tally()
     data = {"action": "relay", "refused_codes": {"550 5.1.1": 3, "452 4.2.2": 1}}
     tally.add(Event(kind=Kind.VERDICT, id="T1", at=MONDAY, data=data))

@@ -34,7 +34,7 @@ async def kinds(store: Store, id: str) -> list[str]:
     return [entry.kind for entry, _ in await store.journal.history(id)]
 
 
-async def test_a_verdict_is_an_entry_when_admit_returns(store: Store) -> None:
+async def test_a_verdict_is_journalled_when_admit_returns(store: Store) -> None:
     admission = await store.admit(item("T1"), relays("T1"))
     assert admission.verdict.action is Action.RELAY
     [(entry, clear)] = await store.journal.history("T1")
@@ -43,13 +43,13 @@ async def test_a_verdict_is_an_entry_when_admit_returns(store: Store) -> None:
     assert "anna" not in entry.body
 
 
-async def test_many_at_once_are_one_chain(store: Store) -> None:
+async def test_concurrent_admissions_make_one_chain(store: Store) -> None:
     await asyncio.gather(*(store.admit(item(f"T{n}"), relays(f"T{n}")) for n in range(300)))
     proof = await store.journal.verify()
     assert (proof.ok, proof.entries) == (True, 301)
 
 
-async def test_another_policy_in_force(store: Store) -> None:
+async def test_another_policy_in_force_raises_policy_moved(store: Store) -> None:
     called: list[object] = []
     with pytest.raises(PolicyMoved):
         await store.admit(item("T1", policy="older"), called.append)  # type: ignore[arg-type]
@@ -57,7 +57,7 @@ async def test_another_policy_in_force(store: Store) -> None:
     assert await store.journal.history("T1") == []
 
 
-async def test_a_bad_item_fails_alone(store: Store) -> None:
+async def test_a_failing_item_does_not_affect_its_batch(store: Store) -> None:
     def raises(live: Seen) -> Admission:
         raise ZeroDivisionError
 
@@ -76,7 +76,7 @@ async def test_a_bad_item_fails_alone(store: Store) -> None:
     assert (await store.journal.verify()).ok
 
 
-async def test_what_the_database_refuses_fails_alone(store: Store) -> None:
+async def test_an_item_that_the_database_refuses_fails_alone(store: Store) -> None:
     """The database refuses a second hold with the same id, and writes the others of the batch."""
     await held(store, "H1")
     async with Gathered(store):
@@ -96,7 +96,7 @@ async def test_what_the_database_refuses_fails_alone(store: Store) -> None:
     assert (await store.journal.verify()).ok
 
 
-async def test_content_must_be_kept_first(store: Store) -> None:
+async def test_content_must_be_stored_before_a_hold(store: Store) -> None:
     with pytest.raises(ContentMissing):
         await store.admit(item("H1"), holds(a_hold("H1")))
     assert await store.holds.find("H1") is None
@@ -109,7 +109,7 @@ async def test_a_hold_is_read_back_whole_and_acknowledged(store: Store) -> None:
     assert await store.holds.find("H2") is None
 
 
-async def test_the_same_content_and_envelope_is_the_same_hold_even_in_one_batch(store: Store) -> None:
+async def test_a_retry_in_the_same_batch_gets_the_same_hold(store: Store) -> None:
     await store.contents.keep(CONTENT)
     async with Gathered(store):
         tasks = [
@@ -121,7 +121,7 @@ async def test_the_same_content_and_envelope_is_the_same_hold_even_in_one_batch(
     assert [lease.lease_id for lease in await store.outbox.lease("me", 10, 60)] == ["NH1"]
 
 
-async def test_a_void_hold_is_taken_up_by_the_retry(store: Store) -> None:
+async def test_a_retry_adopts_a_void_hold(store: Store) -> None:
     await held(store, "H1")
     await store.holds.change("H1", lambda h: Change(hold=replace(h, state=State.VOID)))
     twins: list[State] = []
@@ -138,7 +138,7 @@ async def test_a_void_hold_is_taken_up_by_the_retry(store: Store) -> None:
     assert [(h.hold_id, h.state, h.acknowledged) for h in await store.holds.newest()] == [("H1", State.WAITING, True)]
 
 
-async def test_adopting_somebody_elses_hold_is_refused(store: Store) -> None:
+async def test_adopting_the_hold_of_another_message_is_refused(store: Store) -> None:
     await held(store, "H1")
 
     def step(live: Seen) -> Admission:
@@ -148,7 +148,7 @@ async def test_adopting_somebody_elses_hold_is_refused(store: Store) -> None:
         await store.admit(item("T1"), step)
 
 
-async def test_decided_holds_are_no_twins(store: Store) -> None:
+async def test_a_decided_hold_is_no_duplicate(store: Store) -> None:
     await held(store, "H1")
     await store.holds.change("H1", lambda h: Change(hold=replace(h, state=State.REJECTED)))
     seen: list[object] = []
@@ -161,7 +161,7 @@ async def test_decided_holds_are_no_twins(store: Store) -> None:
     assert seen == [None]
 
 
-async def test_who_has_left_is_not_admitted(store: Store) -> None:
+async def test_a_disconnected_client_is_not_admitted(store: Store) -> None:
     called: list[Seen] = []
     with pytest.raises(Gone):
         await store.admit(item("T1", gone=lambda: True), called.append)  # type: ignore[arg-type]
@@ -182,7 +182,7 @@ async def test_a_hold_whose_client_left_before_its_answer_cannot_be_released(sto
     assert {lease.lease_id for lease in await store.outbox.lease("me", 10, 60)} == {"H1-release", "N1"}
 
 
-async def test_an_item_sees_the_freeze_before_it_in_the_batch(store: Store) -> None:
+async def test_an_item_sees_an_earlier_freeze_of_its_batch(store: Store) -> None:
     seen: list[tuple[int, int]] = []
 
     def step(live: Seen) -> Admission:
@@ -201,7 +201,7 @@ async def test_an_item_sees_the_freeze_before_it_in_the_batch(store: Store) -> N
     assert seen == [(0, 1), (1, 2), (0, 3)]
 
 
-async def test_what_is_in_doubt_is_seen_by_the_next_of_the_same(store: Store) -> None:
+async def test_an_item_sees_that_the_same_message_is_in_doubt(store: Store) -> None:
     doubts: list[bool] = []
 
     def step(live: Seen) -> Admission:
@@ -215,7 +215,7 @@ async def test_what_is_in_doubt_is_seen_by_the_next_of_the_same(store: Store) ->
     assert doubts == [False, True, False]
 
 
-async def test_what_has_no_outcome_may_have_been_sent(store: Store) -> None:
+async def test_a_message_without_an_outcome_is_in_doubt(store: Store) -> None:
     """A message without an outcome counts as in doubt: its process may have died right after the final dot."""
     doubts: list[bool] = []
 
@@ -231,7 +231,7 @@ async def test_what_has_no_outcome_may_have_been_sent(store: Store) -> None:
     assert doubts == [False, True, False]
 
 
-async def test_what_is_counted_must_have_been_asked_for(store: Store) -> None:
+async def test_a_count_that_was_not_asked_for_is_refused(store: Store) -> None:
     from smtpguard.policy.counted import Ask
 
     ask = Ask(fact="sender.customers", key="a", window_seconds=60)
@@ -239,7 +239,7 @@ async def test_what_is_counted_must_have_been_asked_for(store: Store) -> None:
         await store.admit(item("T1"), relays("T1", counted=(ask,)))
 
 
-async def test_a_change_may_refuse_and_needs_a_hold(store: Store) -> None:
+async def test_a_change_may_refuse_and_needs_an_existing_hold(store: Store) -> None:
     await held(store, "H1")
 
     def too_late(hold: Hold) -> Change:
@@ -254,7 +254,7 @@ async def test_a_change_may_refuse_and_needs_a_hold(store: Store) -> None:
         await store.holds.change("H9", lambda h: Change())
 
 
-async def test_a_change_cannot_forge_the_acknowledgement(store: Store) -> None:
+async def test_a_change_cannot_set_the_acknowledgement(store: Store) -> None:
     await held(store, "H1")
     await store.holds.change("H1", lambda h: Change(hold=replace(h, acknowledged=False, reminded=2)))
     found = await store.holds.find("H1")
@@ -262,7 +262,7 @@ async def test_a_change_cannot_forge_the_acknowledgement(store: Store) -> None:
     assert (found.acknowledged, found.reminded) == (True, 2)
 
 
-async def test_two_approvers_at_once_make_one_release(store: Store) -> None:
+async def test_concurrent_approvals_make_one_release(store: Store) -> None:
     await held(store, "H1")
 
     def step(hold):  # type: ignore[no-untyped-def]
@@ -275,7 +275,7 @@ async def test_two_approvers_at_once_make_one_release(store: Store) -> None:
     assert len(await store.outbox.lease("me", 10, 60)) == 1
 
 
-async def test_a_verdict_that_names_odd_characters_is_written(store: Store) -> None:
+async def test_a_verdict_with_unusual_characters_is_written(store: Store) -> None:
     odd = "nul \x00, lone \ud800, line\r\n, å"
     step = lambda live: Admission(  # noqa: E731
         verdict=Verdict(action=Action.RELAY),
@@ -288,7 +288,7 @@ async def test_a_verdict_that_names_odd_characters_is_written(store: Store) -> N
     assert (await store.journal.verify()).ok
 
 
-async def test_content_that_was_swept_under_an_adopted_hold_is_missed(store: Store) -> None:
+async def test_an_adopted_hold_without_its_content_is_refused(store: Store) -> None:
     other = Message.of(b"\r\nother")
     await store.contents.keep(other)
     await store.admit(item("H1"), holds(a_hold("H1", content=other)))

@@ -70,7 +70,7 @@ async def reasons(home: House, done: Disposition) -> list[str]:
     return [r.public for h in hold.verdict.hits for r in h.reasons]
 
 
-async def test_the_fifth_reply_in_ten_minutes_is_held_and_the_first_message_is_none_of_them(home: House) -> None:
+async def test_the_fifth_reply_is_held_and_the_first_message_is_not_counted(home: House) -> None:
     assert isinstance(await post(home, Message_ID=ROOT, References=None), Relayed)
     await storm(home)
     done = await post(home)
@@ -81,7 +81,7 @@ async def test_the_fifth_reply_in_ten_minutes_is_held_and_the_first_message_is_n
     assert isinstance(await post(home, Message_ID=ROOT, References=None, X_Again="1"), Relayed)
 
 
-async def test_slow_conversations_and_those_of_few_never_rest(home: House) -> None:
+async def test_slow_or_small_conversations_are_not_stopped(home: House) -> None:
     for _ in range(12):
         assert isinstance(await post(home), Relayed)
         home.clock.pass_(minutes=3)
@@ -90,7 +90,7 @@ async def test_slow_conversations_and_those_of_few_never_rest(home: House) -> No
         assert isinstance(await post(home, *STAFF[:30], References="<few@example.com>"), Relayed)
 
 
-async def test_it_rests_for_its_time_and_goes_on_by_itself(home: House) -> None:
+async def test_a_stopped_conversation_resumes_after_its_time(home: House) -> None:
     await storm(home)
     assert isinstance(await post(home), Held)
     home.clock.pass_(hours=3)
@@ -103,7 +103,7 @@ async def test_it_rests_for_its_time_and_goes_on_by_itself(home: House) -> None:
     assert isinstance(await post(home), Relayed)
 
 
-async def test_replies_that_are_stopped_prolong_nothing(home: House) -> None:
+async def test_held_replies_do_not_prolong_the_stop(home: House) -> None:
     await storm(home)
     for _ in range(12):
         assert isinstance(await post(home), Held)
@@ -114,7 +114,7 @@ async def test_replies_that_are_stopped_prolong_nothing(home: House) -> None:
     assert isinstance(await post(home), Relayed)
 
 
-async def test_a_reply_that_an_mta_splits_or_tries_again_is_one(home: House) -> None:
+async def test_a_split_or_retried_reply_counts_once(home: House) -> None:
     for start in range(0, 60, 10):
         assert isinstance(
             await post(home, *STAFF[start : start + 10], Message_ID="<one@example.com>", body="One"), Relayed
@@ -126,7 +126,7 @@ async def test_a_reply_that_an_mta_splits_or_tries_again_is_one(home: House) -> 
     assert isinstance(await post(home), Held)
 
 
-async def test_without_a_message_id_a_split_reply_is_one_as_well(home: House) -> None:
+async def test_a_split_reply_without_message_id_counts_once(home: House) -> None:
     for start in range(0, 100, 10):
         done = await post(home, *STAFF[start : start + 10], Message_ID=None, To=EVERYBODY, body="One")
         assert isinstance(done, Relayed)
@@ -134,13 +134,13 @@ async def test_without_a_message_id_a_split_reply_is_one_as_well(home: House) ->
     assert isinstance(await post(home), Held)
 
 
-async def test_whom_a_split_reply_reaches_is_counted_over_its_transactions(home: House) -> None:
+async def test_the_reach_of_a_split_reply_is_summed(home: House) -> None:
     await storm(home)
     done = [await post(home, *STAFF[n : n + 40], Message_ID="<split@example.com>", body="Split") for n in (0, 40, 80)]
     assert [type(d) for d in done] == [Relayed, Relayed, Held]
 
 
-async def test_programs_that_lose_references_are_known_by_other_names(home: House) -> None:
+async def test_replies_without_references_are_recognized_otherwise(home: House) -> None:
     """Replies belong to one conversation by References, by Outlook's conversation number, by In-Reply-To, or by the
     subject."""
     subject = {"Subject": "Re: Who has taken my lunch?"}
@@ -155,7 +155,7 @@ async def test_programs_that_lose_references_are_known_by_other_names(home: Hous
     assert isinstance(await post(home, Subject="Re: lunch", References="<third@example.com>"), Relayed)
 
 
-async def test_rejected_with_a_kind_sentence(tmp_path: Path) -> None:
+async def test_a_storm_rule_may_reject(tmp_path: Path) -> None:
     index(tmp_path / "indexes", "staff", STAFF)
     async with house(tmp_path, documents=policy(TEXT.replace("then: hold", "then: reject"))) as home:
         await storm(home)
@@ -170,7 +170,7 @@ async def test_rejected_with_a_kind_sentence(tmp_path: Path) -> None:
         assert isinstance(await post(home), Relayed)
 
 
-async def test_without_a_stop_it_goes_on_as_soon_as_it_is_slow_again(tmp_path: Path) -> None:
+async def test_without_stop_the_rule_ends_when_the_rate_falls(tmp_path: Path) -> None:
     index(tmp_path / "indexes", "staff", STAFF)
     async with house(tmp_path, documents=policy(TEXT.replace("    stop: 6h\n", ""))) as home:
         await storm(home)
@@ -180,7 +180,7 @@ async def test_without_a_stop_it_goes_on_as_soon_as_it_is_slow_again(tmp_path: P
         assert isinstance(await post(home), Relayed)
 
 
-async def test_what_only_observes_says_so_for_as_long(tmp_path: Path) -> None:
+async def test_an_observing_rule_records_the_stop_for_its_time(tmp_path: Path) -> None:
     index(tmp_path / "indexes", "staff", STAFF)
     async with house(tmp_path, documents=policy(f"{TEXT}    mode: observe\n")) as home:
         await storm(home, 5)
@@ -191,7 +191,7 @@ async def test_what_only_observes_says_so_for_as_long(tmp_path: Path) -> None:
         assert verdict["observed"] == ["reply-storm"]
 
 
-async def test_a_thread_that_people_freeze_stands_still_at_once(home: House) -> None:
+async def test_a_frozen_conversation_stops_at_once(home: House) -> None:
     from smtpguard.freezes.service import Freezes
 
     freezes = Freezes(home.store, home.clock, new_id=lambda: "FREEZE")

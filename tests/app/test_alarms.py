@@ -82,7 +82,7 @@ def read(relay: ScriptedRelay) -> tuple[str, str]:
     return parsed["Subject"], body.get_content()
 
 
-async def test_a_freeze_is_mailed_by_the_second_way(here: Here) -> None:
+async def test_an_alarm_is_mailed_by_the_second_relay(here: Here) -> None:
     assert await here.tell(here.settings())
     subject, text = read(here.other)
     assert subject.startswith("Critical: all mail is frozen (")
@@ -97,7 +97,7 @@ async def test_a_freeze_is_mailed_by_the_second_way(here: Here) -> None:
     assert here.guarded.messages == []
 
 
-async def test_it_is_said_in_swedish(here: Here) -> None:
+async def test_an_alarm_is_in_swedish_if_the_organization_is(here: Here) -> None:
     here.language = "sv"
     assert await here.tell(here.settings())
     subject, text = read(here.other)
@@ -111,7 +111,7 @@ async def test_it_is_said_in_swedish(here: Here) -> None:
         assert said in " ".join(text.split()), said
 
 
-async def test_that_it_is_over(here: Here) -> None:
+async def test_the_end_of_an_alarm_is_mailed(here: Here) -> None:
     assert await here.tell(here.settings(), Phase.ENDS)
     subject, text = read(here.other)
     assert subject.startswith("Over: all mail is frozen (")
@@ -119,7 +119,7 @@ async def test_that_it_is_over(here: Here) -> None:
     assert "thaw" not in text
 
 
-async def test_without_a_second_way_and_where_that_is_shut_it_goes_to_the_guarded_relay(here: Here) -> None:
+async def test_without_a_working_second_relay_the_first_one_is_used(here: Here) -> None:
     assert await here.tell(here.settings(relay=False))
     read(here.guarded)
     here.guarded.messages.clear()
@@ -129,14 +129,14 @@ async def test_without_a_second_way_and_where_that_is_shut_it_goes_to_the_guarde
     assert here.other.messages == []
 
 
-async def test_where_nobody_takes_it_that_is_said(here: Here, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_alarm_that_no_relay_takes_is_logged(here: Here, caplog: pytest.LogCaptureFixture) -> None:
     for relay in (here.guarded, here.other):
         relay.on("RCPT", "550 5.1.1 Nobody")
     assert not await here.tell(here.settings())
     assert "could not be sent" in caplog.text
 
 
-async def test_a_webhook_is_told_without_a_person(here: Here) -> None:
+async def test_a_webhook_gets_the_alarm_without_personal_data(here: Here) -> None:
     assert await here.tell(here.settings(webhook=True))
     (asked,) = here.hook.asked
     assert genuine(SECRET.encode(), asked.headers["smtpguard-signature"], asked.body, int(NOW.timestamp()))
@@ -149,7 +149,7 @@ async def test_a_webhook_is_told_without_a_person(here: Here) -> None:
     assert b"Wrong list" not in asked.body
 
 
-async def test_one_of_two_ways_is_enough(here: Here) -> None:
+async def test_delivery_by_mail_or_webhook_is_enough(here: Here) -> None:
     for relay in (here.guarded, here.other):
         relay.on("MAIL", "450 4.3.2 Not now")
     assert await here.tell(here.settings(webhook=True))
@@ -157,21 +157,21 @@ async def test_one_of_two_ways_is_enough(here: Here) -> None:
     assert not await here.tell(here.settings(webhook=True))
 
 
-async def test_a_contact_that_is_a_telephone_gets_no_mail(here: Here, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_telephone_contact_gets_no_mail(here: Here, caplog: pytest.LogCaptureFixture) -> None:
     """If the contact is a telephone number, no mail is sent, and the alarm is logged."""
     assert await here.tell(here.settings(contact="+46 8 123 456"))
     assert here.guarded.messages == here.other.messages == []
     assert "alarm frozen: All mail has been frozen" in caplog.text
 
 
-async def test_what_is_to_be_quiet_is_told_to_nobody(here: Here) -> None:
+async def test_a_quiet_alarm_is_not_sent(here: Here) -> None:
     settings = here.settings()
     quiet = settings.model_copy(update={"alarms": settings.alarms.model_copy(update={"quiet": ["frozen"]})})
     assert await here.tell(quiet)
     assert here.other.messages == []
 
 
-def test_what_is_missing_for_a_person_to_hear_of_it(tmp_path: Path) -> None:
+def test_missing_alarm_settings_are_named(tmp_path: Path) -> None:
     def missing(text: str) -> str:
         return second_way(settings_of(load_yaml(text), tmp_path, {}))[0]
 
@@ -191,7 +191,7 @@ def test_what_is_missing_for_a_person_to_hear_of_it(tmp_path: Path) -> None:
 # -- the answer of the relay
 
 
-async def test_the_relay_is_asked_whether_it_answers(here: Here) -> None:
+async def test_the_relay_is_probed(here: Here) -> None:
     settings = here.settings()
     target = relay_target(settings)
     assert await relay_says(target) == ""
@@ -209,7 +209,7 @@ async def test_the_relay_is_asked_whether_it_answers(here: Here) -> None:
 # -- the share of deferred mail
 
 
-def test_answers_of_the_last_minutes_by_counters_that_begin_anew() -> None:
+def test_recent_answers_are_computed_across_counter_resets() -> None:
     answers = Answers(minutes=10)
     for at, taken, deferred in ((0, 100, 7), (5, 103, 7), (10, 103, 9), (15, 2, 0), (20, 2, 3)):
         answers.add(at, {"answered taken": taken, "answered deferred": deferred, "undecided store": 99})
@@ -218,7 +218,7 @@ def test_answers_of_the_last_minutes_by_counters_that_begin_anew() -> None:
     assert answers.of_late == (3 + 1, 3 + 1)
 
 
-def test_the_share_of_4xx_has_what_was_turned_away_without_a_verdict() -> None:
+def test_the_share_of_4xx_includes_messages_without_a_verdict() -> None:
     """Each message counts once: answers of the guard are not counted again, and failures of the client or a recipient
     do not count."""
     turned = Turned()
@@ -253,7 +253,7 @@ def test_the_share_of_4xx_has_what_was_turned_away_without_a_verdict() -> None:
 # -- the memory of a host
 
 
-async def test_the_folder_remembers_over_processes(tmp_path: Path) -> None:
+async def test_the_folder_keeps_alarms_across_processes(tmp_path: Path) -> None:
     known = RaisedAlarm(key="relay-away", began=datetime(2026, 3, 2, 9, 0, 0, 5, tzinfo=UTC))
     claims = [replace(known, claimed_until=NOW + timedelta(seconds=n)) for n in range(8)]
     won = await asyncio.gather(*(FileMemory(tmp_path).swap(None, claim) for claim in claims))
@@ -268,13 +268,13 @@ async def test_the_folder_remembers_over_processes(tmp_path: Path) -> None:
     assert await FileMemory(tmp_path).known() == {}
 
 
-async def test_who_only_looks_leaves_nothing_in_the_folder(tmp_path: Path) -> None:
+async def test_reading_the_memory_creates_no_file(tmp_path: Path) -> None:
     """Reading the memory creates no file: one of root's would be unreadable for the service."""
     assert await FileMemory(tmp_path).known() == {}
     assert await asyncio.to_thread(lambda: list(tmp_path.iterdir())) == []
 
 
-async def test_a_folder_that_cannot_be_written_is_no_reason_to_tell_it_every_minute(tmp_path: Path) -> None:
+async def test_an_unwritable_folder_does_not_repeat_the_alarm(tmp_path: Path) -> None:
     memory = FileMemory(tmp_path / "gone")
     known = RaisedAlarm(key="relay-away", began=NOW, told=NOW)
     assert await memory.swap(None, known)

@@ -27,7 +27,7 @@ async def freeze(home: House, value: str = "news") -> None:
     await at_the_command_line(home).freeze(Selector.LIST, value, reason="Wrong mail", by="eva@example.com")
 
 
-async def test_a_freeze_at_the_command_line_is_told_once(tmp_path: Path) -> None:
+async def test_a_freeze_at_the_command_line_is_logged_once(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         told: list[Event] = []
         one, other = (AuditFollower(Cursors(home.store), home.clock, told.append) for _ in range(2))
@@ -44,7 +44,7 @@ async def test_a_freeze_at_the_command_line_is_told_once(tmp_path: Path) -> None
         assert (line.data["selector"], line.data["value"]) == ("list", "news")
 
 
-async def test_what_was_done_while_nobody_told_is_told_later_and_in_order(tmp_path: Path) -> None:
+async def test_actions_without_a_follower_are_logged_later_in_order(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         await AuditFollower(Cursors(home.store), home.clock).told()
         for name in ("a", "b", "c"):
@@ -54,9 +54,7 @@ async def test_what_was_done_while_nobody_told_is_told_later_and_in_order(tmp_pa
         assert [event.data["value"] for event in told] == ["a", "b", "c"]
 
 
-async def test_what_the_processes_tell_themselves_is_not_told_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_events_that_processes_log_are_not_logged_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each kind of event is logged by the process in which it happens or by the follower, never by both."""
     async with house(tmp_path) as home:
         itself, of_the_journal = list[Event](), list[Event]()
@@ -72,7 +70,7 @@ async def test_what_the_processes_tell_themselves_is_not_told_again(
         assert sorted(e.id for e in itself + of_the_journal) == sorted(kind.value for kind in Kind)
 
 
-async def test_one_who_dies_between_the_line_and_the_cursor_tells_it_twice_not_never(tmp_path: Path) -> None:
+async def test_a_follower_that_dies_logs_twice_rather_than_never(tmp_path: Path) -> None:
     class Dying(Cursors):
         async def settle(self, *_: object, **__: object) -> bool:
             raise Unavailable("gone")
@@ -90,7 +88,7 @@ async def test_one_who_dies_between_the_line_and_the_cursor_tells_it_twice_not_n
         assert len(told) == 2
 
 
-async def test_one_that_looked_before_another_told_tells_nothing(tmp_path: Path) -> None:
+async def test_a_follower_behind_another_logs_nothing(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         told: list[Event] = []
         other = AuditFollower(Cursors(home.store), home.clock, told.append)
@@ -108,7 +106,7 @@ async def test_one_that_looked_before_another_told_tells_nothing(tmp_path: Path)
         assert await other.told() == 1, "the slow one let go of its lease"
 
 
-async def test_a_log_that_cannot_be_written_keeps_nothing_from_the_next(tmp_path: Path) -> None:
+async def test_a_log_error_does_not_stop_the_next_event(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         told: list[str] = []
 
@@ -123,7 +121,7 @@ async def test_a_log_that_cannot_be_written_keeps_nothing_from_the_next(tmp_path
         assert told == ["a", "b"]
 
 
-async def test_mail_that_passes_moves_the_cursor(tmp_path: Path) -> None:
+async def test_relayed_mail_advances_the_cursor(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         cursors = Cursors(home.store)
         following = AuditFollower(cursors, home.clock)

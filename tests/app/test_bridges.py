@@ -26,7 +26,7 @@ br-0123456789ab	00001CAC	00000000	0001	0	0	0	0000FFFF	0	0	0
         ("10.18.0.1", True, "the gateway of this container"), ("10.18.0.2", True, ""),
     ],
 )  # fmt: skip
-def test_of_networks(network: str, inside: bool, doubt: str) -> None:
+def test_too_wide_client_networks_are_warned_about(network: str, inside: bool, doubt: str) -> None:
     found = " ".join(doubts([network_of(network)], ROUTES, inside=inside))
     assert doubt in found
     assert bool(found) == bool(doubt)

@@ -47,7 +47,7 @@ def shown(context: ssl.SSLContext) -> bytes:
     return client.getpeercert(binary_form=True) or b""
 
 
-async def test_a_renewed_pair_is_taken_up_whole_or_not_at_all(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_renewed_pair_is_used_only_if_complete(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "smtpguard")
     certificate, key, first = issued(tmp_path)
     context = server_context(certificate, key)
@@ -83,7 +83,7 @@ async def test_a_renewed_pair_is_taken_up_whole_or_not_at_all(tmp_path: Path, ca
     assert "it ended on " in caplog.messages[-1]
 
 
-def test_serve_shows_a_renewed_certificate_without_a_restart(tmp_path: Path) -> None:
+def test_serve_uses_a_renewed_certificate_without_a_restart(tmp_path: Path) -> None:
     (tmp_path / "tls").mkdir()
     certificate, key, first = issued(tmp_path / "tls")
     trusting = ssl.create_default_context()
@@ -121,7 +121,7 @@ TLS = "tls: {certificate: guard.pem, key: guard.key}"
     ],
 )
 @pytest.mark.parametrize("where", ["listener", "console", "relay"])
-def test_check_knows_when_they_end(
+def test_check_warns_before_a_certificate_expires(
     where: str, days: float, severity: Severity | None, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -140,7 +140,7 @@ def test_check_knows_when_they_end(
     assert all(problem.text.startswith(said) for problem in found)
 
 
-def test_what_others_ask_of_them(tmp_path: Path) -> None:
+def test_expiry_of_the_other_certificates_is_reported(tmp_path: Path) -> None:
     issued(tmp_path, 10)
     settings = read_settings(settings_with(tmp_path, TLS, f"console: {{{TLS.replace('guard.key', 'none.key')}}}\n"))
     one, other = endings(settings)
@@ -152,7 +152,7 @@ def test_what_others_ask_of_them(tmp_path: Path) -> None:
     )  # fmt: skip
 
 
-async def test_looking_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_certificates_are_watched_continuously(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("smtpguard.app.certificates.LOOK_SECONDS", 0)
     certificate, key, _ = issued(tmp_path)
     context = server_context(certificate, key)

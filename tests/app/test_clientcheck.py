@@ -43,7 +43,7 @@ def told(folder: Path, listen: str) -> list[str]:
     return [finding.text for finding in asyncio.run(turned_away(read_settings(config), MONDAY))]
 
 
-def test_who_would_be_turned_away_is_named(story: Path) -> None:
+def test_clients_that_would_be_refused_are_named(story: Path) -> None:
     listen = "listen: {smtp: [{address: 192.0.2.5, port: 25, name: inside, clients: [192.0.2.0/24]}]}"
     assert told(story, listen) == [
         "198.51.100.7 would be refused by inside: 1 message of the last 30 days",
@@ -51,7 +51,7 @@ def test_who_would_be_turned_away_is_named(story: Path) -> None:
     ]
 
 
-def test_of_before_listeners_were_written_down_a_trusted_mta_may_have_told(story: Path) -> None:
+def test_entries_without_a_listener_are_matched_to_trusted_mtas(story: Path) -> None:
     listen = "trust: [192.0.2.25]\nlisten: {smtp: [{address: 192.0.2.5, port: 25, name: inside, clients: [198.51.100.0/24]}]}"
     assert told(story, listen) == [
         "192.0.2.1 would be refused by inside: 2 messages of the last 30 days",
@@ -59,7 +59,7 @@ def test_of_before_listeners_were_written_down_a_trusted_mta_may_have_told(story
     ]
 
 
-def test_a_schema_of_before_is_read_as_well(story: Path) -> None:
+def test_a_store_with_an_older_schema_is_read(story: Path) -> None:
     """A store with an older schema is read too, since the check runs before an upgrade."""
     with sqlite3.connect(next(story.rglob("*.db"))) as database:
         database.execute("UPDATE alembic_version SET version_num = '0007'")

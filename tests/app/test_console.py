@@ -89,7 +89,7 @@ async def console(settings: Settings) -> AsyncIterator[Browser]:
         await part.close()
 
 
-async def test_the_policy_page_says_that_the_file_is_another_one(tmp_path: Path) -> None:
+async def test_the_policy_page_shows_that_the_file_differs(tmp_path: Path) -> None:
     settings = installed(tmp_path)
     await prepared(settings)
     async with console(settings) as eva:
@@ -107,7 +107,7 @@ async def test_the_policy_page_says_that_the_file_is_another_one(tmp_path: Path)
         assert "is not what is in force" not in text(await eva.get("/policy"))
 
 
-async def test_pages_under_a_policy_that_cannot_be_read(tmp_path: Path) -> None:
+async def test_with_an_unreadable_policy_decisions_answer_503(tmp_path: Path) -> None:
     """Pages of decisions answer 503 and say why; signing in, the own account and freezing work."""
     settings = installed(tmp_path)
     await prepared(settings)

@@ -72,7 +72,7 @@ async def test_a_relayed_message_is_one_line_with_its_outcome(store: Store, told
     )
 
 
-async def test_a_held_message_is_told_at_once(store: Store, told: list[Event]) -> None:
+async def test_a_held_message_is_logged_at_once(store: Store, told: list[Event]) -> None:
     await held(store, "B")
     await published(store)
     assert [event.data.get("action") for event in told if event.kind is Kind.VERDICT] == ["hold"]
@@ -81,7 +81,7 @@ async def test_a_held_message_is_told_at_once(store: Store, told: list[Event]) -
     assert [event.id for event in told if event.kind is Kind.OUTCOME] == ["elsewhere"]
 
 
-async def test_what_was_not_committed_is_not_told(store: Store, told: list[Event]) -> None:
+async def test_uncommitted_events_are_not_logged(store: Store, told: list[Event]) -> None:
     def refuses(batch: Batch) -> None:
         batch.record([Event(kind=Kind.EXPORTED, id="C", at=NOW)])
         raise Conflict("no")
@@ -92,7 +92,7 @@ async def test_what_was_not_committed_is_not_told(store: Store, told: list[Event
     assert told == []
 
 
-async def test_verdicts_without_an_outcome_are_told_in_the_end(
+async def test_the_oldest_verdict_without_an_outcome_is_logged(
     store: Store, told: list[Event], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(eventlog, "MOST_RELAYING", 2)
@@ -102,7 +102,7 @@ async def test_verdicts_without_an_outcome_are_told_in_the_end(
     assert [event.id for event in told] == ["1"]
 
 
-async def test_a_log_that_cannot_be_written_changes_nothing(tmp_path: Path) -> None:
+async def test_a_log_that_cannot_be_written_does_not_fail_the_commit(tmp_path: Path) -> None:
     def closed(*events: Event) -> None:
         raise ValueError("I/O operation on closed file")
 
@@ -111,7 +111,7 @@ async def test_a_log_that_cannot_be_written_changes_nothing(tmp_path: Path) -> N
         assert await store.holds.find("T1") is not None
 
 
-async def test_a_subscriber_that_fails_fails_nothing_that_was_committed(tmp_path: Path) -> None:
+async def test_a_failing_subscriber_does_not_fail_the_commit(tmp_path: Path) -> None:
     def broken(events: Sequence[Event]) -> None:
         raise RuntimeError("a fault of ours")
 

@@ -16,7 +16,7 @@ def settings(folder: Path, text: str) -> Settings:
     return read_settings(folder / "smtpguard.yaml")
 
 
-def test_the_password_of_the_store_comes_from_its_file(tmp_path: Path) -> None:
+def test_the_stores_password_is_read_from_its_file(tmp_path: Path) -> None:
     (tmp_path / "password").write_text("p@ss/w:rd\n")
     url = "postgresql://guard@db.example.com:5433/mail"
     given = settings(tmp_path, f'store: {{url: "{url}", password_file: password}}\n')
@@ -24,19 +24,19 @@ def test_the_password_of_the_store_comes_from_its_file(tmp_path: Path) -> None:
     assert "p@ss" not in repr(given)
 
 
-def test_without_a_password_the_url_is_as_it_is(tmp_path: Path) -> None:
+def test_without_a_password_file_the_url_is_unchanged(tmp_path: Path) -> None:
     given = settings(tmp_path, 'store: {url: "sqlite:///x.db"}\n')
     assert store_url(given) == f"sqlite:///{tmp_path}/x.db"
 
 
-def test_a_state_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
+def test_a_state_folder_that_cannot_be_created_is_one_error(tmp_path: Path) -> None:
     (tmp_path / "var").write_text("a file")
     with pytest.raises(CannotStart, match=f"{tmp_path}/var: "):
         make_state(settings(tmp_path, ""))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-def test_what_root_makes_first_belongs_to_the_guard(tmp_path: Path) -> None:
+def test_files_that_root_creates_get_the_folders_owner(tmp_path: Path) -> None:
     """Files that root creates before the first start get the folder's owner, such as indexes of a sync."""
     given = settings(tmp_path, "")
     given.state.mkdir()
@@ -48,7 +48,7 @@ def test_what_root_makes_first_belongs_to_the_guard(tmp_path: Path) -> None:
     assert {(path.stat().st_uid, path.stat().st_gid) for path in made} == {(12345, 12346)}
 
 
-def test_a_secret_that_is_none_is_one_sentence(tmp_path: Path) -> None:
+def test_an_invalid_secret_is_one_error(tmp_path: Path) -> None:
     given = settings(tmp_path, "")
     make_state(given)
     first = installation_secret(given)

@@ -43,7 +43,7 @@ def read(settings: Settings, digester: Digester, people: list[str], now: datetim
     return list(events(report))
 
 
-def test_it_is_known_at_the_version_in_use_alone(settings: Settings) -> None:
+def test_membership_is_known_of_the_current_version_only(settings: Settings) -> None:
     digester = Digester(KEY)
     asked = on_list(settings, digester)
     kim, bo = (digester.of_canonical(f"{name}@kund.se").hex() for name in ("kim", "bo"))
@@ -57,7 +57,7 @@ def test_it_is_known_at_the_version_in_use_alone(settings: Settings) -> None:
     assert asked("sealed 1", ("news", after)) is None
 
 
-async def test_a_list_that_changed_between_two_messages_in_a_report(
+async def test_a_report_counts_people_over_two_versions_of_a_list(
     settings: Settings,
     store: Store,  # noqa: F811
     clock: Clock,  # noqa: F811

@@ -32,7 +32,7 @@ async def journalled(settings: Settings) -> list[str]:
         return [kind for name in states(settings) for kind in [e.kind for e, _ in await store.journal.history(name)]]
 
 
-async def test_lists_are_known_before_the_parts_start(settings: Settings) -> None:
+async def test_lists_are_synced_before_the_parts_start(settings: Settings) -> None:
     await start.prepare(settings, by="root", parts=("proxy",))
     assert states(settings) == {"ramadan-greetings": State.READY, "newsletter": State.READY}
     assert await journalled(settings) == ["list", "list"]
@@ -40,7 +40,7 @@ async def test_lists_are_known_before_the_parts_start(settings: Settings) -> Non
     assert await journalled(settings) == ["list", "list"], "what was read once has its turn"
 
 
-async def test_a_source_that_hangs_keeps_nobody_waiting(settings: Settings) -> None:
+async def test_a_hanging_source_does_not_delay_the_start(settings: Settings) -> None:
     source = settings.policy.parent / "lists" / "newsletter.csv"
     source.unlink()
     os.mkfifo(source)  # open() waits for a writer
@@ -49,7 +49,7 @@ async def test_a_source_that_hangs_keeps_nobody_waiting(settings: Settings) -> N
     os.close(os.open(source, os.O_RDWR | os.O_NONBLOCK))  # ends the thread
 
 
-async def test_a_source_that_is_not_there_stops_nothing(settings: Settings) -> None:
+async def test_a_missing_source_does_not_stop_the_start(settings: Settings) -> None:
     await start.prepare(settings, by="root", parts=("proxy",))
     index_path(indexes(settings), "newsletter").unlink()
     shutil.rmtree(sources_folder(indexes(settings), "newsletter"))

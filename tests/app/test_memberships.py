@@ -59,7 +59,7 @@ async def people(home: House) -> set[str]:
     return set((await home.follow()).people("communications"))
 
 
-async def test_whom_the_directory_names_decides_and_nobody_counts_twice(tmp_path: Path) -> None:
+async def test_members_of_a_directory_group_decide_and_count_once(tmp_path: Path) -> None:
     directory = Directory((STENS, (EVA,)))
     async with asking(tmp_path, directory) as (home, memberships):
         generation = (await home.store.gate.read()).generation
@@ -93,9 +93,7 @@ async def test_whom_the_directory_names_decides_and_nobody_counts_twice(tmp_path
 @pytest.mark.parametrize(
     "wrong", ["no answer within 30 s (timeout)", "it cannot be reached", "it names nobody", "noise"]
 )
-async def test_a_directory_that_is_away_counts_for_a_day_and_the_quorum_never_shrinks(
-    tmp_path: Path, wrong: str
-) -> None:
+async def test_an_unreachable_directory_counts_for_a_day_and_keeps_the_quorum(tmp_path: Path, wrong: str) -> None:
     directory = Directory((STENS,))
     async with asking(tmp_path, directory) as (home, memberships):
         await memberships.step()
@@ -123,7 +121,7 @@ async def test_a_directory_that_is_away_counts_for_a_day_and_the_quorum_never_sh
         assert kinds == ["directory", "directory-away", "directory"]
 
 
-async def test_another_directory_is_another_answer(tmp_path: Path) -> None:
+async def test_the_former_directorys_answer_stops_counting(tmp_path: Path) -> None:
     """After a change of the directory, the former's answer stops counting before the new one answers."""
     directory = Directory((STENS,))
     async with asking(tmp_path, directory) as (home, memberships):
@@ -137,7 +135,7 @@ async def test_another_directory_is_another_answer(tmp_path: Path) -> None:
         assert await people(home) == {EVA, ULLA}
 
 
-async def test_a_store_that_does_not_answer_is_asked_again(tmp_path: Path) -> None:
+async def test_an_unavailable_store_is_asked_again(tmp_path: Path) -> None:
     async with asking(tmp_path, Directory((STENS,))) as (home, memberships):
 
         async def away(made: object) -> None:
@@ -151,7 +149,7 @@ async def test_a_store_that_does_not_answer_is_asked_again(tmp_path: Path) -> No
         assert await people(home) == {EVA, STEN}
 
 
-def test_answers_that_are_none() -> None:
+def test_implausible_answers_are_refused() -> None:
     assert "nobody" in nonsense((), 1)
     assert "expects at least 3" in nonsense(((EVA,), (STEN,)), 3)
     assert "more than" in nonsense([(f"a{n}@example.com",) for n in range(MOST + 1)], 1)

@@ -95,7 +95,7 @@ async def until(settings: Settings, number: float, name: str, **labels: str) -> 
             await asyncio.sleep(0.02)
 
 
-async def test_what_happens_is_scraped(settings: Settings) -> None:
+async def test_events_appear_in_the_metrics(settings: Settings) -> None:
     async with serving(settings):
         await until(settings, 1, "store_up")
         assert await told(settings, "holds_waiting") == 0
@@ -112,7 +112,7 @@ async def test_what_happens_is_scraped(settings: Settings) -> None:
         assert body.endswith("# EOF\n")
 
 
-async def test_a_database_that_goes_away_and_comes_back(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_database_fails_and_recovers(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, "smtpguard")
     database = Database(settings.store.url)
     try:
@@ -132,7 +132,7 @@ async def test_a_database_that_goes_away_and_comes_back(settings: Settings, capl
     assert said == ["metrics: the store does not answer: Unavailable"], "once, and not with every look"
 
 
-async def test_nothing_that_it_needs_is_there_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_starts_without_a_secret_and_a_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a secret and a database it answers at once, and looks once they exist."""
     monkeypatch.setattr(metrics, "LOOK_SECONDS", 0.02)
     settings = configured(tmp_path)
@@ -143,7 +143,7 @@ async def test_nothing_that_it_needs_is_there_yet(tmp_path: Path, monkeypatch: p
         await until(settings, 1, "store_up")
 
 
-async def test_a_database_server_that_is_away(tmp_path: Path) -> None:
+async def test_an_unreachable_database_server_is_reported(tmp_path: Path) -> None:
     with socket.socket() as taken:  # bound and not listening: a connection is refused
         taken.bind(("127.0.0.1", 0))
         settings = configured(tmp_path, f"postgresql://guard@127.0.0.1:{taken.getsockname()[1]}/guard")
@@ -154,7 +154,7 @@ async def test_a_database_server_that_is_away(tmp_path: Path) -> None:
             assert await told(settings, "store_up") == 0
 
 
-async def test_while_a_look_hangs_every_scrape_is_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_scrapes_are_answered_while_a_look_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Scrapes are answered while a look hangs, and start no look."""
     looks = 0
 
@@ -173,7 +173,7 @@ async def test_while_a_look_hangs_every_scrape_is_answered(tmp_path: Path, monke
     assert looks <= 1
 
 
-async def test_an_error_of_ours_is_logged_once_and_stops_no_scrape(
+async def test_an_internal_error_is_logged_once_and_stops_no_scrape(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     looked = asyncio.Event()
@@ -208,13 +208,13 @@ async def test_an_error_of_ours_is_logged_once_and_stops_no_scrape(
         (b"nonsense\r\n\r\n", "400 Bad Request"),
     ],
 )
-async def test_nothing_else_is_there(tmp_path: Path, said: bytes, status: str) -> None:
+async def test_other_paths_and_methods_are_refused(tmp_path: Path, said: bytes, status: str) -> None:
     settings = configured(tmp_path)
     async with serving(settings):
         assert (await ask(settings, said))[0] == f"HTTP/1.1 {status}"
 
 
-async def test_who_takes_all_the_connections_of_one_address_keeps_nobody_else_out(tmp_path: Path) -> None:
+async def test_one_address_with_all_its_connections_blocks_no_other(tmp_path: Path) -> None:
     settings = configured(tmp_path)
     assert settings.metrics is not None
     async with serving(settings):
@@ -233,7 +233,7 @@ async def _closed(reader: asyncio.StreamReader) -> bool:
         return True
 
 
-async def test_a_port_that_somebody_has_taken_meanwhile(
+async def test_a_port_in_use_is_logged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING, "smtpguard")
@@ -270,7 +270,7 @@ async def _asked(settings: Settings) -> str | None:
         return None
 
 
-def test_a_part_without_a_place() -> None:
+def test_without_an_address_it_cannot_start() -> None:
     with pytest.raises(CannotStart, match="not in the settings"):
         Metrics(Settings())
 
@@ -279,7 +279,7 @@ def get(path: str, accept: str = "") -> bytes:
     return f"GET {path} HTTP/1.1\r\nHost: x\r\n{f'Accept: {accept}' if accept else 'X: y'}\r\n\r\n".encode()
 
 
-async def test_whether_it_lives_and_is_ready(settings: Settings) -> None:
+async def test_liveness_and_readiness(settings: Settings) -> None:
     """It is ready once the store was read, and not while the relay does not answer. It is alive all the time."""
     async with serving(settings) as part:
 
@@ -302,7 +302,7 @@ async def test_whether_it_lives_and_is_ready(settings: Settings) -> None:
         assert "405" in (await ask(settings, b"POST /readyz HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"))[0]
 
 
-async def test_a_store_that_is_away_is_not_ready_and_lives(tmp_path: Path) -> None:
+async def test_without_a_store_it_is_alive_but_not_ready(tmp_path: Path) -> None:
     settings = configured(tmp_path)  # no store was ever prepared there
     async with serving(settings):
         status, _, body = await ask(settings, get("/readyz"))

@@ -14,7 +14,7 @@ from smtpguard.config.settings import MilterListener
 from tests.wire.milter.speaking import served
 
 
-async def test_one_that_answers(tmp_path: Path) -> None:
+async def test_a_milter_that_answers_is_fine(tmp_path: Path) -> None:
     async with served(tmp_path) as world:
         found = await probe.milter_answers(MilterListener(unix=world.path))
         assert (found.about, found.state) == ("milter", State.FINE)
@@ -22,7 +22,7 @@ async def test_one_that_answers(tmp_path: Path) -> None:
         assert not world.seen
 
 
-async def test_nobody_there(tmp_path: Path) -> None:
+async def test_a_missing_milter_is_wrong(tmp_path: Path) -> None:
     found = await probe.milter_answers(MilterListener(unix=tmp_path / "no.sock"))
     assert found.state is State.WRONG
     assert found.text.endswith("does not answer: No such file or directory")
@@ -38,7 +38,7 @@ async def test_nobody_there(tmp_path: Path) -> None:
     [(b"", "closes the connection"), (b"220 mail\r\n", "a packet of"), (b"\0\0\0\x01c", "it does not negotiate"),
      (None, "does not answer for")],
 )  # fmt: skip
-async def test_somebody_else_there(
+async def test_another_server_in_its_place_is_wrong(
     tmp_path: Path, says: bytes | None, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def other(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

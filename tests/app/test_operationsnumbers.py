@@ -80,7 +80,7 @@ async def here(tmp_path: Path) -> AsyncIterator[Here]:
         yield made
 
 
-async def test_how_the_policy_file_stands(here: Here) -> None:
+async def test_the_state_of_the_policy_file_is_measured(here: Here) -> None:
     def told() -> tuple[float | None, ...]:
         return tuple(
             here.told(n) for n in ("policy_unreadable", "policy_file_differs", "policy_file_differed_at_start")
@@ -105,7 +105,7 @@ async def test_how_the_policy_file_stands(here: Here) -> None:
     assert (told(), here.told("store_up")) == ((1, 1, 0), 1)
 
 
-async def test_before_the_first_look_only_what_this_is_and_that_nothing_is_known(here: Here) -> None:
+async def test_before_the_first_look_only_build_and_unknown_store_are_known(here: Here) -> None:
     numbers = here.watching.numbers()
     assert numbers["smtpguard_build_info"] == {(__version__,): 1}
     assert numbers["smtpguard_store_up"] == {(): 0}
@@ -113,7 +113,7 @@ async def test_before_the_first_look_only_what_this_is_and_that_nothing_is_known
     assert not any(numbers[name] for name in numbers if name.startswith("smtpguard_list_"))
 
 
-async def test_all_that_is_told_is_in_the_table(here: Here) -> None:
+async def test_every_number_is_in_the_table_of_metrics(here: Here) -> None:
     await here.look()
     here.watching.told(TREE)
     numbers = here.watching.numbers()
@@ -122,7 +122,7 @@ async def test_all_that_is_told_is_in_the_table(here: Here) -> None:
         assert all(len(labels) == len(BY_NAME[name].labels) for labels in series)
 
 
-async def test_what_the_policy_declares_is_there_before_it_grows(here: Here) -> None:
+async def test_counters_of_the_policy_begin_at_zero(here: Here) -> None:
     await here.look()
     assert here.told("rule_messages_total", "internal-to-list", "hold") == 0
     assert here.told("rule_messages_total", "very-busy-writer", "observed") == 0
@@ -131,7 +131,7 @@ async def test_what_the_policy_declares_is_there_before_it_grows(here: Here) -> 
     assert here.told("policy_enforced") == 1
 
 
-async def test_decisions_by_the_rules_that_held_also_where_that_was_before_the_counting_began(here: Here) -> None:
+async def test_decisions_count_by_rule_even_for_earlier_holds(here: Here) -> None:
     await here.happens(Kind.VERDICT, "H1", action="hold", rules=["internal-to-list"])
     await here.look()
     assert here.told("rule_hold_ends_total", "internal-to-list", "approved") == 0
@@ -144,7 +144,7 @@ async def test_decisions_by_the_rules_that_held_also_where_that_was_before_the_c
     assert (spread.counts[-1], spread.total) == (1, 3 * 3600)
 
 
-async def test_counters_begin_with_the_first_look_and_go_on(here: Here) -> None:
+async def test_counters_begin_at_the_first_look(here: Here) -> None:
     await here.happens(Kind.EXPIRED)
     await here.look()
     assert here.told("hold_ends_total", "expired", "no") == 0
@@ -157,7 +157,7 @@ async def test_counters_begin_with_the_first_look_and_go_on(here: Here) -> None:
     assert here.told("journal_unread_entries") == 0
 
 
-async def test_a_long_journal_is_read_on_with_the_next_look(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_long_journal_is_read_in_several_looks(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(operationsnumbers, "PAGE", 2)
     monkeypatch.setattr(operationsnumbers, "PAGES", 2)
     await here.look()
@@ -169,7 +169,7 @@ async def test_a_long_journal_is_read_on_with_the_next_look(here: Here, monkeypa
     assert (here.told("hold_ends_total", "expired", "no"), here.told("journal_unread_entries")) == (7, 0)
 
 
-async def test_a_journal_that_was_put_back_is_followed_from_where_it_ends(here: Here) -> None:
+async def test_a_restored_journal_is_followed_from_its_end(here: Here) -> None:
     await here.happens(Kind.EXPIRED)
     await here.look()
 
@@ -185,7 +185,7 @@ async def test_a_journal_that_was_put_back_is_followed_from_where_it_ends(here: 
     assert here.told("hold_ends_total", "expired", "no") == 1
 
 
-async def test_while_the_store_is_away_what_is_known_is_told_and_grows_old(
+async def test_without_the_store_known_numbers_are_given_with_their_age(
     here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await here.store.gate.freeze(a_freeze(), Event(kind=Kind.FREEZE, id="F1", at=here.clock.now()))
@@ -211,7 +211,7 @@ async def test_while_the_store_is_away_what_is_known_is_told_and_grows_old(
     assert (here.told("store_up"), here.told("store_looked_seconds")) == (1, 0)
 
 
-async def test_a_store_that_does_not_even_say_that_it_is_away(here: Here) -> None:
+async def test_a_hanging_look_counts_as_a_store_that_is_down(here: Here) -> None:
     await here.look()
     here.clock.pass_(seconds=OLD_SECONDS - 1)
     assert here.told("store_up") == 1
@@ -219,7 +219,7 @@ async def test_a_store_that_does_not_even_say_that_it_is_away(here: Here) -> Non
     assert here.told("store_up") == 0
 
 
-async def test_lists_as_they_are_on_this_host(here: Here) -> None:
+async def test_list_numbers_describe_this_host(here: Here) -> None:
     await here.look()
     assert here.told("list_people", LIST) == 60
     assert (here.told("list_stale", LIST), here.told("list_failing", LIST)) == (0, 0)
@@ -246,7 +246,7 @@ async def test_lists_as_they_are_on_this_host(here: Here) -> None:
     assert (here.told("list_failing", LIST), here.told("list_stale", LIST)) == (0, 0)
 
 
-async def test_a_list_that_was_never_read(here: Here) -> None:
+async def test_a_list_that_was_never_read_is_stale(here: Here) -> None:
     index_path(indexes(here.settings), LIST).unlink()
     await here.look()
     assert (here.told("list_stale", LIST), here.told("list_people", LIST)) == (1, None)
@@ -254,7 +254,7 @@ async def test_a_list_that_was_never_read(here: Here) -> None:
     assert here.told("list_stale", "newsletter") == 0
 
 
-async def test_another_policy_is_followed(here: Here) -> None:
+async def test_a_new_policy_is_followed(here: Here) -> None:
     await here.look()
     path = here.settings.policy
     path.write_text(path.read_text().replace("enforce: true", "enforce: false"))
@@ -267,7 +267,7 @@ async def test_another_policy_is_followed(here: Here) -> None:
     assert here.told("events_total", "policy") == 1
 
 
-async def test_how_far_each_webhook_is_behind(tmp_path: Path) -> None:
+async def test_lag_is_given_for_webhooks_in_the_settings_only(tmp_path: Path) -> None:
     """The lag is given for webhooks in the settings only: one that was removed must raise no alarm."""
     webhooks = '[{url: "https://chat.example.com/secret", name: chat, secret_file: s, events: [freeze.set]}]'
     async with installation(tmp_path, webhooks) as here:
@@ -287,7 +287,7 @@ async def test_how_far_each_webhook_is_behind(tmp_path: Path) -> None:
         assert (here.told("webhook_lag_entries", "chat"), here.told("webhook_lag_seconds", "chat")) == (0, 0)
 
 
-async def test_webhooks_are_known_by_their_names(tmp_path: Path) -> None:
+async def test_webhooks_are_labelled_by_host_and_digest(tmp_path: Path) -> None:
     webhooks = '[{url: "https://chat.example.com/secret", secret_file: s, events: [freeze.set]}]'
     async with installation(tmp_path, webhooks) as here:
         await here.look()
@@ -319,7 +319,7 @@ TREE = {
 }
 
 
-async def test_the_tree_as_its_supervisor_tells_it(here: Here) -> None:
+async def test_the_supervisors_numbers_are_given(here: Here) -> None:
     assert here.told("connections_limit") is None
     here.watching.told(TREE)
     where = "127.0.0.1:10025"
@@ -346,7 +346,7 @@ async def test_the_tree_as_its_supervisor_tells_it(here: Here) -> None:
     assert here.told("relay_tried_seconds") == 13
 
 
-async def test_a_tree_without_mail_has_no_word_on_it(here: Here) -> None:
+async def test_without_mail_parts_their_numbers_are_absent(here: Here) -> None:
     alone = {"connections": {}, "accepted": {}, "refused": {}, "strangers": {}, "without_descriptor": {}, "ready": {"metrics": 1}, "memory": {"metrics": 9}, "deaths": {"metrics": 0},
              "counts": {}, "levels": {}, "found": {}}  # fmt: skip
     here.watching.told(alone)

@@ -28,7 +28,7 @@ WIRE = {
     ("part", "counts", "asks"),
     [(Proxy, WIRE, True), (Milter, WIRE, False), (Deliverer, {}, True), (Console, {}, False)],
 )
-async def test_what_it_says(part: Any, counts: dict[str, int], asks: bool, tmp_path: Path) -> None:
+async def test_the_report_has_each_parts_numbers(part: Any, counts: dict[str, int], asks: bool, tmp_path: Path) -> None:
     made = part(Settings())
     pool = relay_pool(Settings(state=tmp_path))
     made._intake, made._pool = INTAKE, pool

@@ -36,9 +36,7 @@ async def becomes(so: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_an_absence_is_known_when_the_gate_has_moved_and_after_a_store_that_was_away(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_absence_is_known_once_the_gate_has_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "AGAIN_SECONDS", 0.01)
     async with house(tmp_path) as home:
         silent = 0

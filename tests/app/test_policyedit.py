@@ -50,7 +50,7 @@ rules:
         (["groups"], "duty", ["x@example.com"]),
     ],
 )
-def test_only_that_changes(path: Sequence[str | int], key: str, value: Any) -> None:
+def test_only_the_key_changes(path: Sequence[str | int], key: str, value: Any) -> None:
     made = with_key(TEXT, path, key, value, "twelve of\nthem: yes")
     wanted = yaml.safe_load(TEXT)
     place = wanted
@@ -63,14 +63,14 @@ def test_only_that_changes(path: Sequence[str | int], key: str, value: Any) -> N
         assert comment in made
 
 
-def test_a_second_stream_stands_beside_the_first() -> None:
+def test_a_second_stream_is_added() -> None:
     made = with_key(
         with_key(TEXT, ["streams"], "a", {"max": "1 in 1h"}, "one"), ["streams"], "b", {"max": "2 in 1h"}, "two"
     )
     assert yaml.safe_load(made)["streams"] == {"a": {"max": "1 in 1h"}, "b": {"max": "2 in 1h"}}
 
 
-def test_the_sample_takes_them(tmp_path: Path) -> None:
+def test_the_sample_policy_can_be_edited(tmp_path: Path) -> None:
     text = (ROOT / "config" / "policy.yaml").read_text()
     made = with_key(text, ["lists", "newsletter"], "writers", ["campaigns@example.com"], "why")
     made = with_key(made, ["streams"], "help-desk", {"from": ["help@example.com"]}, "why")
@@ -82,11 +82,11 @@ def test_the_sample_takes_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", [["lists", "absent"], ["rules", 7, "when"], ["organization", "name"]])
-def test_a_place_that_is_not_there_is_said(path: Sequence[str | int]) -> None:
+def test_a_missing_place_is_an_error(path: Sequence[str | int]) -> None:
     with pytest.raises(NotEditable):
         with_key(TEXT, path, "key", 1, "why")
 
 
-def test_comments_within_a_value_are_not_lost() -> None:
+def test_a_value_with_comments_is_not_replaced() -> None:
     with pytest.raises(NotEditable, match="comments of its own"):
         with_key("lists:\n  a:\n    writers:\n      - x   # who\n      - y\n", ["lists", "a"], "writers", ["z"], "why")

@@ -48,7 +48,7 @@ def stands(found: PolicyFile) -> tuple[FileState, bool, tuple[str, ...], tuple[s
     return found.state, found.differs, found.differing, found.product
 
 
-def test_an_upgrade_brings_other_vocabularies(settings: Settings, product: Path) -> None:
+def test_new_vocabularies_of_an_upgrade_are_not_a_changed_policy_file(settings: Settings, product: Path) -> None:
     in_force = policy_documents(settings.policy)
     (product / "pork.yaml").write_text(PORK.replace("bacon", "bacon, ham"))
     (product / "tobacco.yaml").write_text(PORK.replace("bacon", "cigar"))
@@ -60,7 +60,7 @@ def test_an_upgrade_brings_other_vocabularies(settings: Settings, product: Path)
     assert found.since(found.changed_at) is None
 
 
-def test_what_an_admin_has_changed_is_another_file_all_the_same(settings: Settings, product: Path) -> None:
+def test_a_change_by_the_admin_makes_the_file_differ(settings: Settings, product: Path) -> None:
     in_force = policy_documents(settings.policy)
     (product / "pork.yaml").write_text(PORK.replace("bacon", "bacon, ham"))
     (settings.policy.parent / "vocabularies" / "alcohol.yaml").write_text(PORK.replace("bacon", "beer"))
@@ -70,7 +70,7 @@ def test_what_an_admin_has_changed_is_another_file_all_the_same(settings: Settin
     assert compare(settings, in_force).differing == ("policy.yaml", "vocabularies/alcohol.yaml")
 
 
-def test_a_policy_beside_the_products_files_has_them_for_its_own(settings: Settings, product: Path) -> None:
+def test_files_beside_the_policy_replace_the_products(settings: Settings, product: Path) -> None:
     own = Settings(policy=product.parent / "policy.yaml", state=settings.state)
     own.policy.write_text(POLICY)
     in_force = policy_documents(own.policy)
@@ -79,6 +79,6 @@ def test_a_policy_beside_the_products_files_has_them_for_its_own(settings: Setti
 
 
 @pytest.mark.parametrize("file", sorted((shipped() / "vocabularies").glob("*.yaml")), ids=lambda file: file.stem)
-def test_each_term_of_the_product_can_be_found(file: Path) -> None:
+def test_each_term_of_the_product_is_findable(file: Path) -> None:
     """No term of the product's vocabularies is unreachable; ``check`` does not test these again."""
     assert list(never_found(file.stem, load_yaml(file))) == []

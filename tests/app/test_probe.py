@@ -51,7 +51,7 @@ def states(found: Sequence[Finding], about: str) -> list[State]:
     return [f.state for f in found if f.about == about]
 
 
-async def test_a_relay_that_does_all_we_need(tmp_path: Path) -> None:
+async def test_a_suitable_relay_has_no_findings(tmp_path: Path) -> None:
     async with ScriptedRelay() as relay:
         found = await findings(tmp_path, f"{{host: 127.0.0.1, port: {relay.port}, tls: none}}")
         assert relay.messages == []
@@ -73,7 +73,7 @@ async def test_a_relay_that_does_all_we_need(tmp_path: Path) -> None:
         (RESET, State.WRONG, "ends the session at RCPT"),
     ],
 )
-async def test_a_list_that_the_relay_does_not_know(tmp_path: Path, answer: str, state: State, said: str) -> None:
+async def test_a_list_that_the_relay_refuses_is_found(tmp_path: Path, answer: str, state: State, said: str) -> None:
     async with ScriptedRelay() as relay:
         relay.on("RCPT TO:<news@lists.example.com>", answer)
         found = await findings(tmp_path, f"{{host: 127.0.0.1, port: {relay.port}, tls: none}}")
@@ -87,7 +87,7 @@ async def test_a_list_that_the_relay_does_not_know(tmp_path: Path, answer: str, 
     assert states(found, "sender") == [State.FINE] * 3
 
 
-async def test_a_relay_that_ends_at_one_address_is_not_asked_for_the_next(tmp_path: Path) -> None:
+async def test_a_relay_that_disconnects_at_one_address_is_not_asked_the_next(tmp_path: Path) -> None:
     two = POLICY.replace("[news@lists.example.com]", "[news@lists.example.com, all@lists.example.com]")
     async with ScriptedRelay() as relay:
         relay.on("RCPT TO:<news@lists.example.com>", RESET)
@@ -99,7 +99,7 @@ async def test_a_relay_that_ends_at_one_address_is_not_asked_for_the_next(tmp_pa
         assert states(found, "list") == [State.WRONG, State.FINE]
 
 
-async def test_a_way_that_the_settings_accept(tmp_path: Path) -> None:
+async def test_an_accepted_way_past_the_guard_is_fine(tmp_path: Path) -> None:
     async with ScriptedRelay() as relay:
         settings = f"{{host: 127.0.0.1, port: {relay.port}, tls: none}}"
         found = await findings(tmp_path, settings, more="accepted_ways: [this-machine]")
@@ -109,14 +109,14 @@ async def test_a_way_that_the_settings_accept(tmp_path: Path) -> None:
         assert states(found, "way") == [State.FINE, State.UNKNOWN]
 
 
-async def test_a_relay_on_another_machine_is_to_be_asked_from_a_third(tmp_path: Path) -> None:
+async def test_a_remote_relay_must_be_probed_from_elsewhere(tmp_path: Path) -> None:
     found = await findings(tmp_path, "{host: localhost., port: 1, tls: implicit}")
     [way] = [f for f in found if f.about == "way"]
     assert way.state is State.UNKNOWN
     assert "swaks --server localhost. --port 1 --tls-on-connect" in way.text
 
 
-async def test_a_relay_that_takes_only_our_own_senders(tmp_path: Path) -> None:
+async def test_a_relay_that_refuses_foreign_senders_is_found(tmp_path: Path) -> None:
     async with ScriptedRelay() as relay:
         relay.on("MAIL FROM:<postmaster@example.org>", "550 5.7.1 Not yours")
         found = await findings(tmp_path, f"{{host: 127.0.0.1, port: {relay.port}, tls: none}}")
@@ -124,7 +124,7 @@ async def test_a_relay_that_takes_only_our_own_senders(tmp_path: Path) -> None:
     assert "5.7.1 Not yours" in next(f.text for f in found if f.state is State.WRONG)
 
 
-async def test_a_relay_that_is_not_there(tmp_path: Path) -> None:
+async def test_an_unreachable_relay_is_found(tmp_path: Path) -> None:
     async with ScriptedRelay() as relay:
         port = relay.port
     found = await findings(tmp_path, f"{{host: 127.0.0.1, port: {port}, tls: none}}")
@@ -134,7 +134,7 @@ async def test_a_relay_that_is_not_there(tmp_path: Path) -> None:
     assert states(found, "way") == [State.UNKNOWN] * 2, "a relay that is down does not show who else may use it"
 
 
-async def test_each_fallback_is_looked_at(tmp_path: Path) -> None:
+async def test_each_fallback_is_probed(tmp_path: Path) -> None:
     async with ScriptedRelay() as gone:
         pass
     async with ScriptedRelay() as relay, ScriptedRelay() as other:
@@ -144,14 +144,14 @@ async def test_each_fallback_is_looked_at(tmp_path: Path) -> None:
     assert f"port {gone.port} cannot be used" in next(f.text for f in found if f.state is State.WRONG)
 
 
-async def test_tls_that_is_required_and_not_offered(tmp_path: Path) -> None:
+async def test_required_tls_that_is_not_offered_is_found(tmp_path: Path) -> None:
     async with ScriptedRelay() as relay:
         found = await findings(tmp_path, f"{{host: 127.0.0.1, port: {relay.port}, tls: require}}")
     assert states(found, "relay") == [State.WRONG]
     assert "TLS is required" in found[0].text
 
 
-async def test_a_relay_that_hears_strangers_where_we_log_in(tmp_path: Path) -> None:
+async def test_a_relay_open_without_login_is_found(tmp_path: Path) -> None:
     (tmp_path / "password").write_text("hunter2-hunter2\n")
     async with ScriptedRelay() as relay:
         found = await findings(
@@ -164,7 +164,7 @@ async def test_a_relay_that_hears_strangers_where_we_log_in(tmp_path: Path) -> N
     assert not any("hunter2" in f.text for f in found)
 
 
-async def test_whether_mail_clients_could_log_in(tmp_path: Path) -> None:
+async def test_a_relay_without_auth_for_clients_is_found(tmp_path: Path) -> None:
     listen = "listen: {smtp: [{port: 2525, auth: {without_tls: true}}]}"
     async with ScriptedRelay(auth={"anna": "x"}) as relay:
         settings = f"{{host: 127.0.0.1, port: {relay.port}, tls: none}}"
@@ -181,7 +181,7 @@ async def test_whether_mail_clients_could_log_in(tmp_path: Path) -> None:
     assert states(found, "auth") == [], "of a relay that is down nothing is said twice"
 
 
-async def test_sources(tmp_path: Path) -> None:
+async def test_unreadable_sources_are_found(tmp_path: Path) -> None:
     (tmp_path / "members.csv").write_text("email\na@c.example\n")
     async with ScriptedRelay() as relay:
         settings = f"{{host: 127.0.0.1, port: {relay.port}, tls: none}}"
@@ -194,7 +194,7 @@ async def test_sources(tmp_path: Path) -> None:
         assert states(found, "source") == [State.WRONG]
 
 
-async def test_a_list_server_that_hears_everybody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_list_server_open_to_others_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with ScriptedRelay() as relay, ScriptedRelay() as server:
         monkeypatch.setattr(bypasses, "SMTP_PORT", server.port)
         settings = f"{{host: 127.0.0.1, port: {relay.port}, tls: none}}"
@@ -210,7 +210,7 @@ async def test_a_list_server_that_hears_everybody(tmp_path: Path, monkeypatch: p
         assert server.messages == []
 
 
-async def test_a_name_that_the_relay_gives_itself_is_proposed(tmp_path: Path) -> None:
+async def test_names_of_the_relay_itself_are_proposed(tmp_path: Path) -> None:
     """Names in the greeting and the answer to EHLO are proposed, if the relay takes mail to a list's local part there."""
     async with ScriptedRelay() as relay:
         relay.on(CONNECT, "220 mx1.example.net ESMTP")

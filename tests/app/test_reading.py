@@ -23,7 +23,7 @@ rules: []
 """
 
 
-def test_the_admins_own_marks_are_looked_for(tmp_path: Path) -> None:
+def test_marks_of_the_policy_are_looked_for(tmp_path: Path) -> None:
     settings = settings_of(load_yaml(b"hostname: guard.example.com\n", "smtpguard.yaml"), tmp_path, {})
     policy = parse_policy(settings, {"policy.yaml": POLICY.encode()})
     around = surroundings(settings, policy)

@@ -33,7 +33,7 @@ async def broken(both: Twins, thoughts: dict[str, Judgement]) -> list[str]:
 
 
 @pytest.mark.parametrize("seed", range(10))
-async def test_what_is_certain_is_so(tmp_path: Path, seed: int) -> None:
+async def test_certain_actions_are_those_of_a_real_guard(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
     before, after, _ = drawn_policies(chance)
     async with twins(tmp_path, before, after) as both:
@@ -44,7 +44,7 @@ async def test_what_is_certain_is_so(tmp_path: Path, seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(100, 103))
-async def test_it_is_so_where_names_and_facts_are_erased(tmp_path: Path, seed: int) -> None:
+async def test_certain_actions_stay_right_with_erased_names_and_facts(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
     before, after, _ = drawn_policies(chance)
     async with twins(tmp_path, before, after) as both:
@@ -53,7 +53,7 @@ async def test_it_is_so_where_names_and_facts_are_erased(tmp_path: Path, seed: i
 
 
 @pytest.mark.parametrize("seed", range(200, 202))
-async def test_it_is_so_where_the_policy_of_then_is_gone(tmp_path: Path, seed: int) -> None:
+async def test_certain_actions_stay_right_without_the_old_policy(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
     before, after, _ = drawn_policies(chance)
     async with twins(tmp_path, before, after) as both:
@@ -62,9 +62,7 @@ async def test_it_is_so_where_the_policy_of_then_is_gone(tmp_path: Path, seed: i
 
 
 @pytest.mark.parametrize("seed", range(300, 304))
-async def test_under_the_policy_that_decided_it_a_message_gets_the_verdict_that_it_got(
-    tmp_path: Path, seed: int
-) -> None:
+async def test_under_its_own_policy_a_message_keeps_its_verdict(tmp_path: Path, seed: int) -> None:
     """The replay gives that verdict or none. With erased names it is certain of less, but never of anything else."""
     chance = random.Random(seed)
     before, _, _ = drawn_policies(chance)
@@ -104,7 +102,7 @@ def changed(policy: Plain, how: str) -> Plain:
 
 
 @pytest.mark.parametrize("how", CHANGES)
-async def test_most_is_certain_where_a_rule_is_changed(tmp_path: Path, how: str) -> None:
+async def test_most_messages_stay_certain_when_a_rule_changes(tmp_path: Path, how: str) -> None:
     before = sample()
     before["enforce"] = how != "enforced"
     async with twins(tmp_path, before, changed(before, how)) as both:
@@ -134,14 +132,14 @@ async def one(folder: Path, before: Plain, after: Plain, *to: str, days: int = 0
         return thoughts["T1"]
 
 
-async def test_a_text_that_nobody_had_to_read_is_what_it_hangs_on(tmp_path: Path) -> None:
+async def test_an_unread_text_is_named_as_unknown(tmp_path: Path) -> None:
     thought = await one(tmp_path, policy(), policy(OF_COLLEAGUES), OUTSIDER)
     assert thought.actions == {Action.RELAY, Action.HOLD}
     assert thought.hangs == {"message.looks": "the text was not read then"}
     assert [perhaps.rule.rule_id for perhaps in thought.perhaps] == ["looks"]
 
 
-async def test_a_rule_that_stands_unchanged_was_asked_then(tmp_path: Path) -> None:
+async def test_an_unchanged_condition_has_a_certain_answer(tmp_path: Path) -> None:
     """A condition that a rule had then has a certain answer, whatever the rule's id and mode, and without the text."""
     observing = {**OF_COLLEAGUES, "mode": "observe"}
     thought = await one(tmp_path, policy(observing), policy({**OF_COLLEAGUES, "id": "other"}), OUTSIDER)
@@ -149,21 +147,21 @@ async def test_a_rule_that_stands_unchanged_was_asked_then(tmp_path: Path) -> No
     assert {rule: effect.mode for rule, effect in thought.rules.items()} == {"other": Mode.ENFORCE}
 
 
-async def test_what_was_left_unasked_beside_a_stricter_rule_is_not_known(tmp_path: Path) -> None:
+async def test_a_fact_not_asked_beside_a_stricter_rule_is_unknown(tmp_path: Path) -> None:
     strict = {"id": "strict", "when": {"recipients.outside": "any"}, "then": "reject"}
     thought = await one(tmp_path, policy(strict, OF_COLLEAGUES), policy(OF_COLLEAGUES), OUTSIDER)
     assert thought.actions == {Action.RELAY, Action.HOLD}
     assert set(thought.hangs) == {"message.looks"}
 
 
-async def test_what_the_guard_itself_did_not_know_holds_as_it_would_have(tmp_path: Path) -> None:
+async def test_a_fact_unknown_then_takes_effect_in_the_replay(tmp_path: Path) -> None:
     """With a list that was stale then, the unknown fact takes effect in the replay too."""
     customers = {"id": "customers", "when": {"recipients.customers": "any"}, **HOLD}
     thought = await one(tmp_path, policy(), policy(customers), OUTSIDER, days=14)
     assert thought.actions == {Action.HOLD}
 
 
-async def test_a_stricter_rule_hides_what_may_be(tmp_path: Path) -> None:
+async def test_a_stricter_rule_makes_the_unknown_irrelevant(tmp_path: Path) -> None:
     reach = {"id": "reach", "when": {"recipients.reach": "any"}, **HOLD}
     thought = await one(tmp_path, policy(), policy(OF_COLLEAGUES, reach), OUTSIDER)
     assert thought.actions == {Action.HOLD}
@@ -174,7 +172,7 @@ COPY: dict[str, Any] = {"X_Mailing": "wine", "X_Looks": "mailing"}
 FROM_THREE = {"id": "many", "when": {"mailing.customers": ">= 3"}, **HOLD}
 
 
-async def test_of_a_mailing_that_would_wait_the_rest_may_wait(tmp_path: Path) -> None:
+async def test_copies_after_a_new_hold_are_uncertain(tmp_path: Path) -> None:
     async with twins(tmp_path, policy(), policy(FROM_THREE)) as both:
         for n in range(5):
             await both.send(MEMBERS[n], id=f"T{n}", **{**COPY, "Message_ID": f"<{n}>", "body": str(n)})
@@ -198,7 +196,7 @@ async def test_of_a_mailing_that_would_wait_the_rest_may_wait(tmp_path: Path) ->
     assert set(thoughts["T9"].hangs) == {COPIES}
 
 
-async def test_what_people_would_have_decided_nobody_knows(tmp_path: Path) -> None:
+async def test_decisions_under_another_policy_are_unknown(tmp_path: Path) -> None:
     before = policy({**FROM_THREE, "when": {"mailing.customers": ">= 4"}})
     async with twins(tmp_path, before, policy(FROM_THREE)) as both:
         for n in range(4):
@@ -220,7 +218,7 @@ async def copies(both: Twins, *numbers: int, **more: Any) -> None:
         await both.send(MEMBERS[n], id=f"T{n}", **{**COPY, "Message_ID": f"<{n}>", "body": str(n), **more})
 
 
-async def test_what_people_allowed_passes_by_the_rules_that_they_saw(tmp_path: Path) -> None:
+async def test_an_approval_covers_the_rules_that_approvers_saw(tmp_path: Path) -> None:
     after = policy(TWO_RULES[0], {**TWO_RULES[1], "unless": EXCEPTED})
     async with twins(tmp_path, policy(*TWO_RULES), after) as both:
         await copies(both, 0, 1, 2)
@@ -231,7 +229,7 @@ async def test_what_people_allowed_passes_by_the_rules_that_they_saw(tmp_path: P
     assert [thoughts[f"T{n}"].actions for n in (2, 3)] == [{Action.HOLD}, {Action.RELAY}]
 
 
-async def test_what_people_had_not_seen_holds_it_all_the_same(tmp_path: Path) -> None:
+async def test_a_rule_that_approvers_did_not_see_holds(tmp_path: Path) -> None:
     more = {"id": "labels", "when": {"message.labels": "secret"}, **HOLD}
     async with twins(
         tmp_path, policy(FROM_THREE, {**more, "mode": "observe"}), policy(FROM_THREE, {**more, "id": "new"})
@@ -246,7 +244,7 @@ async def test_what_people_had_not_seen_holds_it_all_the_same(tmp_path: Path) ->
     assert thoughts["T4"].hangs.keys() == {PEOPLE}
 
 
-async def test_what_people_refused_is_refused(tmp_path: Path) -> None:
+async def test_a_rejected_mailing_stays_rejected(tmp_path: Path) -> None:
     async with twins(tmp_path, policy(FROM_THREE), policy({**FROM_THREE, "unless": EXCEPTED})) as both:
         await copies(both, 0, 1, 2)
         await both.decide("T2", Choice.REJECT)
@@ -256,7 +254,7 @@ async def test_what_people_refused_is_refused(tmp_path: Path) -> None:
     assert thoughts["T3"].actions == {Action.REJECT}
 
 
-async def test_the_same_message_once_more_is_held_already(tmp_path: Path) -> None:
+async def test_a_retry_may_be_held_already(tmp_path: Path) -> None:
     unproven = {"id": "unproven", "when": {"sender.proven": False}, **HOLD}
     async with twins(tmp_path, policy(), policy(unproven)) as both:
         await both.send(OUTSIDER, id="T1")
@@ -268,7 +266,7 @@ async def test_the_same_message_once_more_is_held_already(tmp_path: Path) -> Non
     assert thoughts["T3"].actions == {Action.RELAY}
 
 
-async def test_what_may_have_reached_a_list_already_may_wait(tmp_path: Path) -> None:
+async def test_a_message_in_doubt_may_be_held(tmp_path: Path) -> None:
     strict = {"id": "strict", "when": {"recipients.list_addresses": "any"}, "then": "reject"}
     async with twins(tmp_path, policy(strict), policy()) as both:
         await both.send(RAMADAN, id="T1", lost=True)
@@ -278,7 +276,7 @@ async def test_what_may_have_reached_a_list_already_may_wait(tmp_path: Path) -> 
     assert [thoughts[f"T{n}"].actions for n in (1, 2)] == [{Action.RELAY}, {Action.RELAY, Action.HOLD}]
 
 
-async def test_more_than_is_remembered_makes_nothing_certain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_beyond_the_limit_of_memory_nothing_is_certain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replaydrift, "MOST", 2)
     alone = policy({"id": "one", "when": {"recipients.customers": 1, "message.topics": "pork"}, "then": "reject"})
     busy = policy(*alone["rules"], {"id": "busy", "when": {"sender.customers": ">= 2 in 1h"}, **HOLD})
@@ -299,7 +297,7 @@ async def test_more_than_is_remembered_makes_nothing_certain(tmp_path: Path, mon
     assert "sender.customers" in thoughts["T9"].hangs
 
 
-async def test_a_test_of_a_mailing_waits_whatever_the_rules_say(tmp_path: Path) -> None:
+async def test_a_message_sent_for_preapproval_is_never_relayed(tmp_path: Path) -> None:
     """A message sent for approval beforehand is never relayed."""
     async with twins(tmp_path, policy(), policy(OF_COLLEAGUES)) as both:
         home = both.first
@@ -317,7 +315,7 @@ def asked_beforehand(home: Any) -> Any:
     return Event(kind=Kind.VERDICT, id="T1", at=home.clock.now(), data=data)
 
 
-async def test_a_list_of_the_file_alone_is_asked_as_it_is_today(tmp_path: Path) -> None:
+async def test_a_list_of_the_new_policy_alone_is_read_as_it_is_today(tmp_path: Path) -> None:
     after = policy({"id": "customers", "when": {"recipients.customers": "any"}, **HOLD})
     after["lists"]["offers"] = {"addresses": ["offers@lists.example.com"], "members": {"csv": "offers.csv"}}
     async with twins(tmp_path, policy(), after) as both:
@@ -330,7 +328,7 @@ async def test_a_list_of_the_file_alone_is_asked_as_it_is_today(tmp_path: Path) 
     assert thoughts["T1"].hangs.keys() == {"recipients.customers"}
 
 
-async def test_whoever_may_not_write_to_a_list_is_known_by_name(tmp_path: Path) -> None:
+async def test_a_sender_who_is_no_writer_is_recognized_by_address(tmp_path: Path) -> None:
     rule = {"id": "not-a-writer", "when": {"recipients.list_addresses": "any", "sender.is_writer": False}, **HOLD}
     after = policy(rule)
     after["lists"]["ramadan"]["writers"] = ["eva@example.com"]

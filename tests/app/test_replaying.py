@@ -78,7 +78,7 @@ def actions(found: list[Compared]) -> list[tuple[set[Action], set[Action]]]:
 R, H = {Action.RELAY}, {Action.HOLD}
 
 
-async def test_who_is_a_customer_may_be_another_question(home: House) -> None:
+async def test_counts_are_uncertain_if_customers_are_defined_otherwise(home: House) -> None:
     """If another policy counts customers otherwise, counts in the journal are uncertain."""
     await sent(home, "m1")
     after = policy(many(1))
@@ -87,7 +87,7 @@ async def test_who_is_a_customer_may_be_another_question(home: House) -> None:
     assert actions(await compared(home, after)) == [(R, R | H)]
 
 
-async def test_each_message_before_both(home: House) -> None:
+async def test_each_message_is_judged_by_both_policies(home: House) -> None:
     await sent(home, "T1", "T2")
     reach = {"id": "reach", "when": {"recipients.reach": "any"}, "then": "hold"}
     found = await compared(home, policy(reach))
@@ -95,7 +95,7 @@ async def test_each_message_before_both(home: House) -> None:
     assert [one.message.id for one in found] == ["T1", "T2"]
 
 
-async def test_what_another_policy_decided_is_thought_over_by_both(home: House) -> None:
+async def test_a_policy_change_within_the_time_replays_both(home: House) -> None:
     """If the policy changed within the time, both policies are replayed for messages that neither decided."""
     reach: Plain = {"id": "reach", "when": {"recipients.reach": "any"}, "then": "hold"}
     await sent(home, "T1")
@@ -106,7 +106,7 @@ async def test_what_another_policy_decided_is_thought_over_by_both(home: House) 
     assert actions(found) == [(H, R), (H, R)]
 
 
-async def test_a_policy_of_then_that_is_gone(home: House) -> None:
+async def test_a_policy_that_is_gone_makes_facts_uncertain(home: House) -> None:
     looks: Plain = {"id": "looks", "when": {"message.topics": "pork"}, "then": "hold"}
     await sent(home, "T1")
     await home.put(documents(policy(looks)))
@@ -119,7 +119,7 @@ async def test_a_policy_of_then_that_is_gone(home: House) -> None:
     assert set(one.was.hangs) == {"message.topics"}
 
 
-async def test_a_policy_of_then_that_this_version_does_not_read(home: House) -> None:
+async def test_a_policy_of_an_unsupported_version_makes_facts_uncertain(home: House) -> None:
     looks: Plain = {"id": "looks", "when": {"message.topics": "pork"}, "then": "hold"}
     await sent(home, "T1")
     await home.put(documents(policy(looks)))
@@ -133,7 +133,7 @@ async def test_a_policy_of_then_that_this_version_does_not_read(home: House) -> 
     assert one.was.actions == R | H
 
 
-async def test_of_an_entry_of_an_earlier_version_what_it_tells_is_certain(home: House) -> None:
+async def test_facts_of_an_earlier_versions_entry_are_certain(home: House) -> None:
     """The facts and counts of an earlier version's entry are certain, and the others unknown."""
     before = policy(many(30))
     await home.put(documents(before))
@@ -158,7 +158,7 @@ def _as_before(batch: Batch) -> None:
         batch.connection.execute(update(clear).where(clear.c.seq == seq).values(doc=json.dumps(names)))
 
 
-async def test_a_list_that_only_the_file_has_is_read_for_it(home: House) -> None:
+async def test_a_new_list_of_the_file_is_read_for_the_replay(home: House) -> None:
     """A list that was never synced is read for the replay, and its index is thrown away."""
     (home.folder.parent / "offers.csv").write_text(f"email\n{MEMBERS[0]}\npeter@partner.example\n")
     for name in ("ramadan", "news"):
@@ -174,7 +174,7 @@ async def test_a_list_that_only_the_file_has_is_read_for_it(home: House) -> None
     assert not list(home.folder.glob("offers*"))
 
 
-async def test_only_that_time(home: House) -> None:
+async def test_only_messages_of_the_time_are_replayed(home: House) -> None:
     await sent(home, "T1")
     home.clock.pass_(days=5)
     await sent(home, "T2")

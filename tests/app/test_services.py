@@ -31,13 +31,13 @@ def settled(tmp_path: Path, more: str = "") -> Settings:
     return read_settings(tmp_path / "smtpguard.yaml")
 
 
-def test_the_times_of_a_hold_are_those_of_the_settings(tmp_path: Path) -> None:
+def test_deadlines_of_holds_come_from_the_settings(tmp_path: Path) -> None:
     assert term(settled(tmp_path)) == Deadlines()
     said = settled(tmp_path, "hold: {expires: 2h, escalate_after: 20m}\n")
     assert term(said) == Deadlines(seconds=7200, working=False, escalate_after_seconds=1200)
 
 
-async def test_a_freeze_runs_its_hook_and_a_thaw_its_own(tmp_path: Path) -> None:
+async def test_freeze_and_thaw_run_their_hooks(tmp_path: Path) -> None:
     (tmp_path / "hook.py").write_text(HOOK)
     command = json.dumps([sys.executable, str(tmp_path / "hook.py"), str(tmp_path / "said")])
     settings = settled(tmp_path, f"freeze_hook: [{command}]\nthaw_hook: [{command}]\n")

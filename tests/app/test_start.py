@@ -22,7 +22,7 @@ assert "alembic" not in sys.modules, "it was migrated here"
 """
 
 
-def test_a_store_is_set_up_in_a_process_of_its_own(tmp_path: Path) -> None:
+def test_the_store_is_prepared_in_a_separate_process(tmp_path: Path) -> None:
     install(tmp_path, KEY)
     (tmp_path / "policy.yaml").write_text(
         "version: 1\norganization: {name: Example AB, domains: [example.com]}\n"

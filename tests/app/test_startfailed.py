@@ -53,7 +53,7 @@ async def here(tmp_path: Path) -> AsyncIterator[Here]:
         yield Here(relay, settings_of(load_yaml(text), tmp_path, {}))
 
 
-async def test_a_person_hears_of_it_once_it_has_lasted_a_minute(here: Here) -> None:
+async def test_an_alarm_is_sent_after_a_minute_and_every_quarter_hour(here: Here) -> None:
     for _ in range(12):
         await here.fail(seconds=5)
     assert here.told == [], "the first was 55 s ago"
@@ -71,13 +71,13 @@ async def test_a_person_hears_of_it_once_it_has_lasted_a_minute(here: Here) -> N
     assert len(here.told) == 1 + 24 * 4, "again every quarter of an hour, until somebody takes it"
 
 
-async def test_starts_that_somebody_tries_by_hand_are_no_outage(here: Here) -> None:
+async def test_failed_starts_by_hand_raise_no_alarm(here: Here) -> None:
     for _ in range(5):
         await here.fail(hours=1)
     assert here.told == []
 
 
-async def test_after_a_start_that_went_well_it_begins_anew(here: Here) -> None:
+async def test_a_successful_start_resets_the_alarm(here: Here) -> None:
     await here.fail()
     succeeded(here.settings)
     assert failing(here.settings.state, here.now) is None
@@ -87,29 +87,27 @@ async def test_after_a_start_that_went_well_it_begins_anew(here: Here) -> None:
     assert len(here.told) == 1
 
 
-async def test_of_what_is_not_tried_again_somebody_hears_at_once(here: Here) -> None:
+async def test_a_failure_without_a_retry_alarms_at_once(here: Here) -> None:
     await failed(here.settings, WHY, NOW, last=True)
     await failed(here.settings, WHY, NOW + timedelta(seconds=5), last=True)
     assert len(here.told) == 1
 
 
-async def test_who_could_not_be_told_is_told_by_the_next(here: Here) -> None:
+async def test_an_alarm_that_was_not_delivered_is_sent_at_the_next_failure(here: Here) -> None:
     here.relay.on("MAIL", "450 4.3.2 Not now", times=1)
     for _ in range(3):
         await here.fail(seconds=70)
     assert len(here.told) == 1
 
 
-async def test_where_another_process_tells_of_alarms_it_is_its_to_tell(
-    here: Here, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_if_another_process_sends_alarms_none_is_sent(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(startfailed, "_others_tell", lambda state: True)
     for _ in range(3):
         await here.fail(seconds=70)
     assert here.told == []
 
 
-async def test_its_file_is_of_one_size_so_that_a_full_disk_takes_it(here: Here) -> None:
+async def test_its_file_has_a_constant_size_so_that_a_full_disk_takes_it(here: Here) -> None:
     succeeded(here.settings)
     file = here.settings.state / FILE
     before = file.stat()
@@ -119,9 +117,7 @@ async def test_its_file_is_of_one_size_so_that_a_full_disk_takes_it(here: Here) 
     assert json.loads(file.read_text())["why"] == WHY
 
 
-async def test_nobody_is_told_every_few_seconds_where_nothing_can_be_remembered(
-    here: Here, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_without_a_file_only_the_last_attempt_alarms(here: Here, caplog: pytest.LogCaptureFixture) -> None:
     (here.settings.state / FILE).mkdir()
     for _ in range(3):
         await here.fail(seconds=70)
@@ -130,7 +126,7 @@ async def test_nobody_is_told_every_few_seconds_where_nothing_can_be_remembered(
     assert "the alarm about failed starts is not sent" in caplog.text
 
 
-async def test_what_stands_in_it_that_is_none_of_ours_is_a_beginning(here: Here) -> None:
+async def test_an_unreadable_file_counts_as_no_failure_yet(here: Here) -> None:
     for text in ("", "[]", "{", '{"since": 1}', '{"since": "x", "last": "y", "why": "", "told": null}'):
         (here.settings.state / FILE).write_text(text)
         assert failing(here.settings.state, NOW) is None
@@ -138,7 +134,7 @@ async def test_what_stands_in_it_that_is_none_of_ours_is_a_beginning(here: Here)
         assert failing(here.settings.state, NOW) is not None
 
 
-def test_status_says_so(here: Here) -> None:
+def test_status_shows_failed_starts(here: Here) -> None:
     asyncio.run(failed(here.settings, WHY, datetime.now(UTC)))
     found = asyncio.run(status(here.settings))
     assert ("start-fails", WHY) in [(a.condition.name, a.found.words.get("said")) for a, _ in found.alarms]

@@ -53,7 +53,7 @@ async def test_each_checkpoint_is_one_datagram(store: Store, clock: Clock, tmp_p
     assert proof.witnessed[0] == 7
 
 
-async def test_a_stream_has_octet_counts_and_is_opened_anew(store: Store, clock: Clock) -> None:
+async def test_a_stream_uses_octet_counting_and_reconnects(store: Store, clock: Clock) -> None:
     got: list[bytes] = []
     left = asyncio.Event()
 
@@ -80,7 +80,7 @@ async def test_a_stream_has_octet_counts_and_is_opened_anew(store: Store, clock:
     assert [read(note).seq for each in got for note in notes_in(each.decode())] == [4, 7]
 
 
-async def test_a_server_that_is_away_gets_it_later(
+async def test_an_unreachable_server_gets_it_later(
     store: Store, clock: Clock, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     one, _ = sending(store, clock, f"unix://{tmp_path}/log")
@@ -93,6 +93,6 @@ async def test_a_server_that_is_away_gets_it_later(
 
 
 @pytest.mark.parametrize("url", ["log.example.com", "http://log.example.com", "unix://", "udp://", "tcp://x:port"])
-def test_what_is_no_syslog_server(tmp_path: Path, url: str) -> None:
+def test_an_unusable_url_is_refused(tmp_path: Path, url: str) -> None:
     with pytest.raises(Broken, match="is no syslog server"):
         settings_of(load_yaml(f"audit: {{syslog: '{url}'}}\n"), tmp_path, {})

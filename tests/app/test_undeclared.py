@@ -38,7 +38,9 @@ async def news(
 
 
 @pytest.mark.parametrize("origin", ["", "{clients: [127.0.0.5]}", "{clients: [127.0.0.9]}", "{dkim: news.example.com}"])
-async def test_a_tool_that_nothing_declares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, origin: str) -> None:
+async def test_a_tool_without_a_stream_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, origin: str
+) -> None:
     """A tool is reported unless a declared stream may cover it. The journal has no signatures, so any DKIM origin may."""
     stream = f"streams:\n  news: {{from: news@example.com, origin: {origin}}}\n" if origin else "streams:\n"
     async with whole(tmp_path, monkeypatch, text=FRESH.replace("streams:\n", stream, 1)) as guard:
@@ -56,7 +58,7 @@ async def test_a_tool_that_nothing_declares(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("listen", ["", ", senders_verified: true"])
-async def test_people_write_where_nobody_is_proven(
+async def test_people_at_a_listener_without_proof_are_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listen: str
 ) -> None:
     async with whole(tmp_path, monkeypatch, listen=listen, text=FRESH) as guard:
@@ -74,7 +76,7 @@ async def test_people_write_where_nobody_is_proven(
         assert all("rule unproven-to-customers" in text for text in said)
 
 
-async def test_no_more_is_looked_through_than_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_only_a_bounded_number_of_entries_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with whole(tmp_path, monkeypatch, text=FRESH) as guard:
         await news(guard, "news@example.com", READERS[:21], source="127.0.0.5")
         assert await found(guard, "tool") != []

@@ -54,7 +54,7 @@ async def ended(reader: asyncio.StreamReader) -> bytes:
 
 
 @pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\nHost: x\r\n", b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HT"])
-async def test_who_does_not_finish_a_header_is_let_go(said: bytes) -> None:
+async def test_a_client_that_sends_no_full_header_is_closed(said: bytes) -> None:
     async with served(seconds=SOON) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(said)
@@ -63,7 +63,7 @@ async def test_who_does_not_finish_a_header_is_let_go(said: bytes) -> None:
         writer.close()
 
 
-async def test_an_answer_may_take_longer() -> None:
+async def test_an_answer_may_take_longer_than_a_header() -> None:
     async with served(seconds=SOON) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"GET /slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
@@ -72,7 +72,7 @@ async def test_an_answer_may_take_longer() -> None:
 
 
 @pytest.mark.parametrize(("proxies", "let_in"), [((), 3), ((ip_network("127.0.0.0/8"),), 5)])
-async def test_one_address_has_a_share_and_a_proxy_has_all(proxies: Any, let_in: int) -> None:
+async def test_one_address_has_a_limit_and_a_trusted_proxy_none(proxies: Any, let_in: int) -> None:
     async with served(each=3, proxies=proxies) as port:
         pairs = [await asyncio.open_connection("127.0.0.1", port) for _ in range(5)]
         for _, writer in pairs:
@@ -90,7 +90,7 @@ async def test_one_address_has_a_share_and_a_proxy_has_all(proxies: Any, let_in:
 
 
 @pytest.mark.parametrize("said", [b"", b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n"], ids=["idle", "does not read"])
-async def test_no_connection_lasts_longer_than_it_may(said: bytes) -> None:
+async def test_connections_end_after_their_time(said: bytes) -> None:
     async with serving(lasts=SOON) as (port, server):
         with socket.create_connection(("127.0.0.1", port)) as client:
             client.sendall(said)
@@ -115,7 +115,7 @@ async def test_no_connection_lasts_longer_than_it_may(said: bytes) -> None:
         assert answered.endswith(b"ok"), "nobody else is kept waiting"
 
 
-def test_the_settings_make_such_a_server() -> None:
+def test_the_settings_configure_the_server() -> None:
     config = configured(application, connections=7)
     config.load()
     assert config.http_protocol_class.__name__ == "Patient"

@@ -35,12 +35,12 @@ def problems(file: Path) -> tuple[Problem, ...]:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
-def test_every_problem_is_found_at_its_place(file: Path) -> None:
+def test_each_file_gives_exactly_its_expected_problems(file: Path) -> None:
     expected = file.with_suffix(".expected").read_text().splitlines()
     assert [str(p) for p in problems(file)] == expected
     assert expected, "a file without a problem does not belong here"
 
 
-def test_every_expectation_has_its_file() -> None:
+def test_each_expectation_has_its_file() -> None:
     assert {f.stem for f in HERE.glob("*.expected")} == {f.stem for f in FILES}
     assert len(FILES) >= 40

@@ -48,7 +48,7 @@ async def guards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
         yield made
 
 
-async def test_all_mail_to_everybody_in_turn(guards: Both) -> None:
+async def test_all_messages_of_the_tests_get_the_same_verdict(guards: Both) -> None:
     actions = set()
     for (name, content), to in zip(mail(), itertools.cycle(envelopes()), strict=False):
         by_proxy, by_milter = await guards.send(content, *to)
@@ -57,7 +57,7 @@ async def test_all_mail_to_everybody_in_turn(guards: Both) -> None:
     assert {"relay", "hold", "550 5.5.2", "550 5.6.0", "554 5.4.6"} <= actions
 
 
-async def test_the_story_to_each_and_again(guards: Both) -> None:
+async def test_the_story_and_its_retry_get_the_same_verdict(guards: Both) -> None:
     for n, to in enumerate(envelopes()):
         for _ in ("first", "again"):
             by_proxy, by_milter = await guards.send(letters.story(f"{n}@example.com"), *to)

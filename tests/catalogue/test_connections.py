@@ -40,7 +40,7 @@ async def others_are_served(world: Proxied) -> None:
     assert (await client.ask("QUIT")).startswith("221")
 
 
-async def test_a_thousand_sockets_at_an_octet_every_ten_seconds(tmp_path: Path) -> None:
+async def test_a_thousand_slow_clients_delay_no_others(tmp_path: Path) -> None:
     """Clients in the middle of a command or of content get 421 by the deadline, and others are served."""
     limits = Limits(connections=TRICKLERS + 50, connections_per_client=TRICKLERS + 50, transaction_seconds=500)
     async with proxied(tmp_path, relay=ScriptedRelay(), limits=limits, target={"connections": 20}) as world:
@@ -68,7 +68,7 @@ async def test_a_thousand_sockets_at_an_octet_every_ten_seconds(tmp_path: Path) 
         assert all(b"in between" in message.content for message in world.relay.messages)
 
 
-def test_two_thousand_idle_connections(tmp_path: Path) -> None:
+def test_two_thousand_idle_connections_use_bounded_memory(tmp_path: Path) -> None:
     """Idle connections through supervisor and part need bounded memory, which is freed."""
     settings = {"limits": f"{{connections: {IDLE + 100}, per_client: {IDLE + 100}}}"}
     with machine(tmp_path, only=["proxy"], settings=settings) as (guard, _), contextlib.ExitStack() as undo:
@@ -88,7 +88,7 @@ def test_two_thousand_idle_connections(tmp_path: Path) -> None:
         until(lambda: _sockets(pids) < 100, why="the connections to be over, and forgotten")
 
 
-def test_two_thousand_clients_of_mtas(tmp_path: Path) -> None:
+def test_two_thousand_idle_milter_connections_use_bounded_memory(tmp_path: Path) -> None:
     """Idle milter connections after RCPT need bounded memory, half over TCP and half over a Unix socket."""
     settings = {"limits": f"{{connections: {IDLE + 100}}}"}
     guard = MilterGuard(tmp_path, relay_port=9, unix=tmp_path / "m.sock", workers=1, settings=settings)

@@ -123,7 +123,7 @@ FOUND = {
 
 
 @pytest.mark.parametrize("how", FOUND)
-async def test_it_is_found(guard: Whole, how: str) -> None:
+async def test_disguised_text_is_found(guard: Whole, how: str) -> None:
     hold = await guard.held(FOUND[how], sender="bounces@campaigns.example.com")
     assert "unsuitable-for-list" in rules(hold)
     assert (
@@ -158,7 +158,7 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize("how", UNREADABLE)
-async def test_what_nobody_can_read_is_held(guard: Whole, how: str) -> None:
+async def test_unreadable_content_is_held(guard: Whole, how: str) -> None:
     hold = await guard.held(UNREADABLE[how], sender="bounces@campaigns.example.com")
     assert hold.verdict.unknown, "and it is said that it could not be read"
 
@@ -171,7 +171,7 @@ INSIDE = {
 
 
 @pytest.mark.parametrize("how", INSIDE)
-async def test_what_says_that_it_is_for_colleagues_is_held_whoever_signed_it(guard: Whole, how: str) -> None:
+async def test_mail_marked_internal_is_held_even_if_signed(guard: Whole, how: str) -> None:
     words = "Endast för internt bruk!" if how == "its words" else "We wish you a blessed month."
     hold = await guard.held(campaign(words, head=INSIDE[how]), sender="bounces@campaigns.example.com")
     assert "internal-to-list" in rules(hold)
@@ -187,7 +187,7 @@ TWICE = {
 
 @pytest.mark.parametrize("name", TWICE)
 @pytest.mark.parametrize("first", [0, 1])
-async def test_fields_that_stand_twice_are_held(guard: Whole, name: str, first: int) -> None:
+async def test_repeated_header_fields_are_held(guard: Whole, name: str, first: int) -> None:
     """Mail with a repeated field is held, since readers differ in which one they show: the sender counts as no writer,
     or the message as unreadable."""
     one, other = TWICE[name][first], TWICE[name][1 - first]
@@ -217,14 +217,14 @@ FORGED = {
 
 @pytest.mark.parametrize("name", [*FORGED, "all of them"])
 @pytest.mark.parametrize("sender", ["Anna <anna@example.com>", WRITER])
-async def test_a_forged_field_is_never_an_exemption(guard: Whole, name: str, sender: str) -> None:
+async def test_a_forged_field_exempts_nothing(guard: Whole, name: str, sender: str) -> None:
     """A conversation between colleagues stays internal, whatever its From."""
     head = OUTLOOK + (FORGED[name] if name in FORGED else "".join(FORGED.values()))
     assert "internal-to-list" in rules(await guard.held(letter(sender=sender, head=head)))
 
 
 @pytest.mark.parametrize("name", FORGED)
-async def test_who_claims_to_be_the_writer_is_none_without_the_origins_signature(guard: Whole, name: str) -> None:
+async def test_the_writer_needs_the_lists_signature(guard: Whole, name: str) -> None:
     """A message From the list's writer without the list's signature is held, however much it looks like the list's
     mailing."""
     head = CAMPAIGN + FORGED[name]
@@ -232,7 +232,7 @@ async def test_who_claims_to_be_the_writer_is_none_without_the_origins_signature
     assert "not-a-writer" in rules(hold)
 
 
-async def test_our_own_trace_is_no_pass(guard: Whole) -> None:
+async def test_a_copied_trace_exempts_nothing(guard: Whole) -> None:
     """The trace of another message does not let a message pass."""
     await guard.passes(letter(to="bob@partner.example"), "bob@partner.example")
     trace = guard.relay.messages[0].content.split(b"From: ")[0]
@@ -240,14 +240,14 @@ async def test_our_own_trace_is_no_pass(guard: Whole) -> None:
     assert "internal-to-list" in rules(hold)
 
 
-async def test_the_envelope_decides_whatever_to_says(guard: Whole) -> None:
+async def test_the_envelope_decides_and_not_the_to_field(guard: Whole) -> None:
     """A list in the envelope holds the message, even if it is not in To; a list in To alone does not."""
     hold = await guard.held(letter(to="Lotta <lotta@example.com>"), RAMADAN)
     assert "internal-to-list" in rules(hold)
     await guard.passes(letter(to=RAMADAN, message_id="<2@example.com>"), "bob@partner.example")
 
 
-async def test_a_held_message_mutated_is_never_relayed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_random_changes_of_a_held_message_never_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Random changes of bytes: each mutation is held, or refused for its bytes; none causes an error, and none passes.
 
     The policy looks at content alone, since the sample's rule ``not-a-writer`` holds all mail of others to the list.

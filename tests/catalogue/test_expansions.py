@@ -38,7 +38,7 @@ async def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
 
 
 @pytest.mark.parametrize("alias", ["everybody", "Friends", "circle", '"EVERYBODY"', "everybody+x"])
-async def test_the_story_through_an_alias_that_nobody_declared(house: Whole, alias: str) -> None:
+async def test_internal_mail_through_an_undeclared_alias_is_held(house: Whole, alias: str) -> None:
     hold = await house.held(letter(to="lotta@example.com"), f"<{alias}@example.com>")
     assert hold.lists == ("ramadan-greetings",)
     assert hold.reach == 10
@@ -46,18 +46,18 @@ async def test_the_story_through_an_alias_that_nobody_declared(house: Whole, ali
     assert house.relay.messages == []
 
 
-async def test_an_alias_of_the_lists_own_address(house: Whole) -> None:
+async def test_an_alias_of_a_lists_address_counts_as_the_list(house: Whole) -> None:
     hold = await house.held(letter(to="greetings@example.com"), "greetings@example.com")
     assert (hold.lists, hold.reach) == (("ramadan-greetings",), len(MEMBERS))
 
 
-async def test_the_ordinary_day_goes_on(house: Whole) -> None:
+async def test_ordinary_mail_through_aliases_passes(house: Whole) -> None:
     """Mail to a customer's forwarded mailbox, the team's alias and a colleague passes."""
     for n, to in enumerate(("amina@example.com", "team@example.com", "ulf@example.com")):
         await house.passes(letter(to=to, message_id=f"<day{n}@example.com>"), to)
 
 
-async def test_a_map_that_is_gone_leaves_what_was_known(house: Whole) -> None:
+async def test_without_the_map_the_last_expansion_is_used(house: Whole) -> None:
     (house.settings.policy.parent / "aliases").unlink()
     await house.pass_(minutes=16)
     await step(house)
@@ -69,7 +69,7 @@ async def test_a_map_that_is_gone_leaves_what_was_known(house: Whole) -> None:
     assert notices, "those who decide are told"
 
 
-async def test_an_alias_that_is_new_is_found_within_its_refresh(house: Whole) -> None:
+async def test_a_new_alias_is_found_at_the_next_refresh(house: Whole) -> None:
     new = letter(to="lotta@example.com", message_id="<new@example.com>")
     await house.passes(new, "readers@example.com")
     (house.settings.policy.parent / "aliases").write_text(ALIASES + "readers: " + ", ".join(READERS[:50]) + "\n")

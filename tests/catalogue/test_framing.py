@@ -31,7 +31,7 @@ RELAYS = {
 
 
 @pytest.mark.parametrize("lenient", RELAYS.values(), ids=RELAYS)
-async def test_no_false_end_makes_a_second_message(
+async def test_a_false_end_of_data_makes_no_second_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lenient: tuple[bytes, ...]
 ) -> None:
     async with whole(tmp_path, monkeypatch, relay=ScriptedRelay(lenient=lenient)) as guard:
@@ -45,7 +45,7 @@ async def test_no_false_end_makes_a_second_message(
 
 
 @pytest.mark.parametrize("lenient", RELAYS.values(), ids=RELAYS)
-async def test_what_is_released_is_one_message_to_any_relay(
+async def test_a_released_message_is_one_message_to_any_relay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lenient: tuple[bytes, ...]
 ) -> None:
     """Valid lines with dots and commands are released as exactly one message, byte for byte."""
@@ -61,7 +61,7 @@ async def test_what_is_released_is_one_message_to_any_relay(
 
 
 @pytest.mark.parametrize("lenient", RELAYS.values(), ids=RELAYS)
-async def test_what_a_relay_might_split_is_not_released(
+async def test_content_that_a_relay_might_split_is_not_released(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lenient: tuple[bytes, ...]
 ) -> None:
     """The SMTP side refuses such bytes. A message with them that is held by another way is not sent, and the sender
@@ -97,7 +97,7 @@ def some_bytes(random: random.Random) -> bytes:
     return b"".join(line + b"\r\n" for line in lines)
 
 
-async def test_bytes_are_kept_and_sent_as_they_came(guard: Whole) -> None:
+async def test_content_is_stored_and_sent_unchanged(guard: Whole) -> None:
     """Relayed, held and released content is identical behind the trace headers."""
     drawn = random.Random(3)
     for n in range(400):
@@ -118,7 +118,7 @@ async def test_bytes_are_kept_and_sent_as_they_came(guard: Whole) -> None:
         assert names == [b"Received", b"X-Smtpguard", b"X-Smtpguard-Release"][: 2 if n % 8 else 3]
 
 
-async def test_a_signature_still_verifies(guard: Whole) -> None:
+async def test_dkim_signatures_still_verify(guard: Whole) -> None:
     """The DKIM signature verifies on relayed and on released messages."""
     record = {b"demo._domainkey.campaigns.example.com.": KEY.record.encode()}
     passing = signed(letter(to="bob@partner.example"))

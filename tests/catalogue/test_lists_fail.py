@@ -69,7 +69,7 @@ async def the_ordinary_day(guard: Whole, mark: str) -> None:
 
 
 @pytest.mark.parametrize("broken", ["gone", "empty", "header alone", "half", "rubbish", "a folder"])
-async def test_the_monday_after_a_failed_export(guard: Whole, broken: str) -> None:
+async def test_a_failed_export_ends_in_a_stale_list(guard: Whole, broken: str) -> None:
     """The export fails on Friday. The last good index serves the weekend. On Monday it is stale: ordinary mail passes,
     possible mailings are held. A good export ends that."""
     await guard.office._freshness.step()
@@ -112,7 +112,7 @@ async def test_the_monday_after_a_failed_export(guard: Whole, broken: str) -> No
     assert [e["news"] for e in await journalled(guard)] == [["failed"], ["stale"], ["well"]]
 
 
-async def test_a_cold_start_without_an_index(guard: Whole) -> None:
+async def test_without_any_index_possible_mailings_are_held(guard: Whole) -> None:
     """If no index ever existed, ordinary mail passes, and possible mailings are held."""
     index_path(indexes(guard.settings), "ramadan-greetings").unlink()
     await guard.pass_(seconds=5)
@@ -127,7 +127,7 @@ async def test_a_cold_start_without_an_index(guard: Whole) -> None:
     assert (await guard.held(letter(to="anna@example.com", message_id="<h@example.com>"), *hidden)).verdict.unknown
 
 
-async def test_a_restart_tells_nobody_twice(guard: Whole) -> None:
+async def test_a_restart_does_not_repeat_a_notice(guard: Whole) -> None:
     (guard.settings.policy.parent / "ramadan.csv").unlink()
     assert notices(await synced(guard, minutes=20)) == [(OMAR, "list-failed")]
     guard.office._freshness._refresher = None  # as in a new process
@@ -135,7 +135,7 @@ async def test_a_restart_tells_nobody_twice(guard: Whole) -> None:
     assert len(await journalled(guard)) == 1
 
 
-async def test_a_list_without_an_owner_is_told_to_those_who_decide(
+async def test_notices_about_a_list_without_owner_go_to_approvers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = policy().replace("    owner: eva@example.com\n", "")
@@ -146,7 +146,7 @@ async def test_a_list_without_an_owner_is_told_to_those_who_decide(
         assert {who for who, _ in told} == {"eva@example.com", "omar@example.com"}
 
 
-async def test_a_list_is_read_without_a_pause_for_anybody(guard: Whole, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slow_refresh_keeps_the_old_index_in_use(guard: Whole, monkeypatch: pytest.MonkeyPatch) -> None:
     """A slow source: the last good index decides mail until the new one is complete, and other lists are refreshed
     meanwhile. A second later the new index counts."""
     reading, go_on = threading.Event(), threading.Event()
@@ -184,9 +184,7 @@ async def test_a_list_is_read_without_a_pause_for_anybody(guard: Whole, monkeypa
     ) + 1
 
 
-async def test_a_source_that_hangs_for_ever_is_told_and_keeps_no_other_waiting(
-    guard: Whole, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_hanging_source_is_reported_and_delays_no_other(guard: Whole, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file on a dead server, whose read never ends. The owner gets a notice, another when the index is stale, and one
     when the list is well. Other lists are refreshed."""
     await guard.office._freshness.step()

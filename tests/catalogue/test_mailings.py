@@ -92,7 +92,7 @@ def passed(said: list[str]) -> int:
     return n
 
 
-async def test_held_from_the_threshold_on_and_decided_as_one(guard: Whole) -> None:
+async def test_copies_from_the_threshold_on_are_held_and_decided_as_one(guard: Whole) -> None:
     said = await send(guard, n=THRESHOLD + 8)
     assert passed(said) == THRESHOLD - 1
     assert [s[:3] for s in said[-5:]] == ["451"] * 5 or [s[:3] for s in said[-4:]] == ["451"] * 4
@@ -131,7 +131,7 @@ async def _twice(guard: Whole) -> AsyncIterator[str]:
             yield one
 
 
-async def test_many_senders_subjects_and_message_ids(guard: Whole) -> None:
+async def test_copies_differ_in_sender_subject_and_message_id(guard: Whole) -> None:
     said = []
     for n in range(THRESHOLD + 4):
         sender = f"Colleague {n} <colleague{n}@example.com>"
@@ -141,7 +141,7 @@ async def test_many_senders_subjects_and_message_ids(guard: Whole) -> None:
     assert len(await guard.holds()) == 1
 
 
-async def test_many_connections_at_once_and_two_processes(guard: Whole) -> None:
+async def test_two_processes_and_many_connections_share_the_threshold(guard: Whole) -> None:
     """With two processes and many connections, exactly as many copies pass as the threshold allows."""
     other = proxy.Proxy(guard.settings)
     await other.start()
@@ -172,13 +172,13 @@ async def test_many_connections_at_once_and_two_processes(guard: Whole) -> None:
     assert len(await guard.holds()) == 1
 
 
-async def test_the_same_people_again_are_no_more_people(guard: Whole) -> None:
+async def test_repeated_recipients_count_once(guard: Whole) -> None:
     for _ in range(3):
         assert passed(await send(guard, n=THRESHOLD - 1)) == THRESHOLD - 1
     assert passed(await send(guard, first=THRESHOLD - 1, n=1)) == 0
 
 
-async def test_disjoint_halves_and_several_in_each_envelope(guard: Whole) -> None:
+async def test_several_recipients_in_each_envelope_are_summed(guard: Whole) -> None:
     """The transaction that crosses the threshold is held whole."""
     half = THRESHOLD // 2
     people = READERS[:half], READERS[half : 2 * half - 1], READERS[100 : 100 + half], READERS[200 : 200 + half]
@@ -188,7 +188,7 @@ async def test_disjoint_halves_and_several_in_each_envelope(guard: Whole) -> Non
     assert (entry.copies, entry.reach) == (1, 2 * half)
 
 
-async def test_several_small_lists_are_the_same_sum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_several_small_lists_are_summed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Copies to several lists, in any spelling of their addresses, are one mailing."""
     few: dict[str, Any] = {"members": MEMBERS[:8], "readers": READERS[:8]}
     async with whole(tmp_path, monkeypatch, text=rules(), **few) as guard:
@@ -199,7 +199,7 @@ async def test_several_small_lists_are_the_same_sum(tmp_path: Path, monkeypatch:
         assert "a-mailing" in {h.rule for h in hold.verdict.hits}
 
 
-async def test_a_word_changed_in_each_copy_lands_in_the_windows_of_sender_and_list(
+async def test_texts_without_common_content_are_counted_by_sender_and_list(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Texts without common content are no mailing, but the windows of their sender and of their list count them."""
@@ -217,7 +217,7 @@ async def test_a_word_changed_in_each_copy_lands_in_the_windows_of_sender_and_li
         assert [bool(HELD.match(s)) for s in said] == [False, True, True, True] or passed(said) <= 3
 
 
-async def test_rejected_it_is_rejected_with_their_sentence(guard: Whole) -> None:
+async def test_a_rejected_mailing_is_refused_with_the_approvers_comment(guard: Whole) -> None:
     await send(guard, n=THRESHOLD + 1)
     (entry,) = await guard.holds()
     await guard.office._approvals.vote(
@@ -230,7 +230,7 @@ async def test_rejected_it_is_rejected_with_their_sentence(guard: Whole) -> None
     assert (await store(guard).journal.verify()).ok
 
 
-async def test_two_mailings_are_two(guard: Whole) -> None:
+async def test_two_different_texts_are_two_mailings(guard: Whole) -> None:
     other = (
         "Dear {name},\r\n\r\nyour invoice for the past month is ready, and you find it among your documents in our portal.\r\n"
         "Please see to it that it is paid within thirty days, since we would otherwise have to charge interest on the sum.\r\n"
@@ -247,7 +247,7 @@ APPROVE = "approve@guard.example.com"
 ASKING = f"hold: {{approve_at: {APPROVE}}}"
 
 
-async def test_approved_beforehand_it_passes_while_it_is_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_preapproved_mailing_passes_to_its_list_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The message that was approved beforehand is never relayed; the mailing passes to its list only."""
     async with whole(tmp_path, monkeypatch, text=rules(), settings=ASKING) as guard:
         test = copy(1, to="approve")
@@ -281,7 +281,7 @@ async def test_approved_beforehand_it_passes_while_it_is_that(tmp_path: Path, mo
         ),
     ],
 )
-async def test_what_cannot_be_approved_beforehand(
+async def test_unsuitable_messages_are_refused_for_preapproval(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: tuple[str, ...], sender: str, why: str
 ) -> None:
     async with whole(tmp_path, monkeypatch, text=rules(), settings=ASKING) as guard:

@@ -98,7 +98,7 @@ async def rules_of(guard: Whole) -> set[str]:
     return {h.rule for hold in await guard.holds() for h in hold.verdict.hits}
 
 
-async def test_to_fifteen_hundred_within_an_hour(guard: Whole) -> None:
+async def test_fifteen_hundred_within_an_hour_stop_at_thirty_nine(guard: Whole) -> None:
     """At 1,500 an hour, none passes after the thirty-ninth."""
     said = await one_by_one(guard, CUSTOMERS[:200], every=HOUR / 1500)
     assert reached(guard) == set(CUSTOMERS[:39])
@@ -106,14 +106,14 @@ async def test_to_fifteen_hundred_within_an_hour(guard: Whole) -> None:
     assert "new-customers-in-an-hour" in await rules_of(guard)
 
 
-async def test_within_a_week(guard: Whole) -> None:
+async def test_two_an_hour_stop_at_the_weekly_limit(guard: Whole) -> None:
     """At two an hour, never many in an hour or in a day, the week's limit holds."""
     await one_by_one(guard, CUSTOMERS[:150], every=7 * DAY / 300)
     assert len(reached(guard)) == 119
     assert await rules_of(guard) == {"new-customers-in-a-week"}
 
 
-async def test_for_eight_days(guard: Whole) -> None:
+async def test_eight_days_stop_at_the_weekly_limit(guard: Whole) -> None:
     """With more first contacts each day than a day allows, fewer than two hundred are reached in any seven days. On the
     eighth day those of the first day count as usual."""
     reached_by = []
@@ -125,7 +125,7 @@ async def test_for_eight_days(guard: Whole) -> None:
     assert reached_by[7] - reached_by[0] < 200
 
 
-async def test_the_same_letter_to_a_few_each_day(guard: Whole) -> None:
+async def test_one_text_to_three_a_day_is_held_after_29_people(guard: Whole) -> None:
     """The same letter to three people a day for a month is held after 29 people, though no count over a week sees it."""
     text = words(60, "the letter")
     said = await one_by_one(guard, CUSTOMERS[:90], every=DAY / 3, body=lambda n: text)
@@ -134,7 +134,7 @@ async def test_the_same_letter_to_a_few_each_day(guard: Whole) -> None:
     assert await rules_of(guard) == {"the-same-letter-to-new-customers"}
 
 
-async def test_people_of_an_old_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_outsiders_on_no_list_are_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The rule of docs/policy.md holds mail to many outsiders who are on no list. Mail to all colleagues and one
     outsider passes."""
     docs = (Path(__file__).parents[2] / "docs" / "policy.md").read_text()
@@ -154,7 +154,7 @@ async def test_people_of_an_old_list(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert await rules_of(guard) == {"outside-by-the-hundred"}
 
 
-async def test_a_clerk_with_many_new_customers_sends_a_text_of_the_house(guard: Whole) -> None:
+async def test_a_common_text_to_new_customers_is_sometimes_allowed(guard: Whole) -> None:
     """A clerk who writes to new customers all month may sometimes send a text that colleagues have sent to many."""
     text = words(60, "your goods have arrived")
     of_colleagues = lambda n: f"colleague{n}@example.com"  # noqa: E731
@@ -165,7 +165,7 @@ async def test_a_clerk_with_many_new_customers_sends_a_text_of_the_house(guard: 
     assert len(reached(guard)) == 100
 
 
-async def test_a_text_of_the_house_goes_to_all_whom_its_writers_know(guard: Whole) -> None:
+async def test_a_template_passes_to_its_senders_known_customers(guard: Whole) -> None:
     """Thirty colleagues may send the text of a template to their own customers."""
     text = words(60, "your goods have arrived")
     said = await one_by_one(
@@ -175,17 +175,17 @@ async def test_a_text_of_the_house_goes_to_all_whom_its_writers_know(guard: Whol
 
 
 @pytest.mark.parametrize("each", [3, 19])
-async def test_several_at_a_time(guard: Whole, each: int) -> None:
+async def test_several_recipients_per_message_are_counted(guard: Whole, each: int) -> None:
     await one_by_one(guard, CUSTOMERS[:228], every=HOUR / 100, each=each)
     assert len(reached(guard)) <= 50
 
 
-async def test_four_at_a_time_whom_nobody_sees(guard: Whole) -> None:
+async def test_hidden_recipients_are_counted(guard: Whole) -> None:
     await one_by_one(guard, CUSTOMERS[:200], every=HOUR / 100, each=4, shown=False)
     assert len(reached(guard)) <= 50
 
 
-async def test_under_another_name_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_changing_the_from_name_does_not_help(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a proven From, the client counts as the sender, so a new name for each message does not help."""
     async with whole(tmp_path, monkeypatch, readers=CUSTOMERS) as guard:
         names = random.Random(1)
@@ -195,7 +195,7 @@ async def test_under_another_name_each_time(tmp_path: Path, monkeypatch: pytest.
         assert len(reached(guard)) == 39
 
 
-async def test_forty_accounts_to_a_list_of_a_special_category(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_forty_accounts_to_a_special_list_are_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     people = tuple(f"amina{n}@customers.example" for n in range(360))
     async with whole(tmp_path, monkeypatch, listen=PROVEN, members=people, readers=CUSTOMERS[:50]) as guard:
         for account in range(40):
@@ -205,7 +205,7 @@ async def test_forty_accounts_to_a_list_of_a_special_category(tmp_path: Path, mo
         assert len(reached(guard, people)) <= 200
 
 
-async def test_what_does_not_suit_a_list_goes_to_two_of_it(guard: Whole) -> None:
+async def test_an_unsuitable_text_reaches_only_two_of_a_special_list(guard: Whole) -> None:
     bacon = lambda n: f"Hej, i dag blir det bacon. {words(40, n)}"  # noqa: E731
     said = await one_by_one(guard, MEMBERS[:10], every=60, body=bacon)
     assert len(reached(guard, MEMBERS)) == 2
@@ -213,7 +213,7 @@ async def test_what_does_not_suit_a_list_goes_to_two_of_it(guard: Whole) -> None
     assert "unsuitable-to-new-customers" in await rules_of(guard)
 
 
-async def test_whom_one_has_written_to_is_no_first_contact(guard: Whole) -> None:
+async def test_known_recipients_are_no_first_contacts_for_three_months(guard: Whole) -> None:
     """Mail to forty old customers passes within an hour; after three months they are first contacts again."""
     for n in range(4):
         await one_by_one(guard, CUSTOMERS[10 * n : 10 * (n + 1)], every=60, seed=("first", n))
@@ -236,7 +236,7 @@ def elsewhere(n: int) -> str:
     return f"In-Reply-To: <{n}@mail.elsewhere.example>\r\nReferences: <{n}@mail.elsewhere.example>\r\n"
 
 
-async def test_who_answers_some_strangers_each_day_passes(guard: Whole) -> None:
+async def test_twenty_answers_a_day_to_new_customers_pass(guard: Whole) -> None:
     """A salesperson may answer twenty new customers a day, for five days."""
     for day in range(5):
         customers = CUSTOMERS[20 * day : 20 * (day + 1)]
@@ -246,7 +246,7 @@ async def test_who_answers_some_strangers_each_day_passes(guard: Whole) -> None:
 
 
 @pytest.mark.parametrize("both", [False, True])
-async def test_forged_quotations_reach_no_more_than_first_letters_do(guard: Whole, both: bool) -> None:
+async def test_forged_quotations_reach_no_more_than_first_letters(guard: Whole, both: bool) -> None:
     """Forged quotations reach no more than 119 people in a week, in all letters or in every second."""
     quoted = quoting(CUSTOMERS)
     body = lambda n: "" if both and n % 2 else quoted(n)  # noqa: E731
@@ -256,15 +256,13 @@ async def test_forged_quotations_reach_no_more_than_first_letters_do(guard: Whol
     assert "new-customers-in-a-week" in await rules_of(guard)
 
 
-async def test_forged_quotations_to_a_list_of_a_special_category(guard: Whole) -> None:
+async def test_forged_quotations_to_a_special_list_are_stopped(guard: Whole) -> None:
     await one_by_one(guard, MEMBERS, every=HOUR, body=quoting(MEMBERS), head=elsewhere, seed="forged")
     assert len(reached(guard, MEMBERS)) == 11
     assert "new-customers-of-a-special-list" in await rules_of(guard)
 
 
-async def test_who_is_used_to_many_strangers_has_a_bound_on_answers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_forged_answers_of_a_usual_sender_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sender who is used to a hundred first contacts a week may have three hundred; but forged answers are held from
     the sixtieth in a day."""
     async with whole(tmp_path, monkeypatch, listen=PROVEN, readers=CUSTOMERS, text=FRESH) as guard:
@@ -277,7 +275,7 @@ async def test_who_is_used_to_many_strangers_has_a_bound_on_answers(
         assert await rules_of(guard) == {"many-answers-in-a-day"}
 
 
-async def test_who_refers_to_what_a_colleague_sent_to_the_customer_answers(guard: Whole) -> None:
+async def test_a_reference_to_a_colleagues_message_proves_an_answer(guard: Whole) -> None:
     """A message that refers to one that passed here to that customer is a proven answer, without a limit."""
     for n, customer in enumerate(CUSTOMERS[:39]):
         await guard.passes(letter(sender="anna@example.com", to=customer, head="", subject="Hej", body=words(30, n), message_id=f"<a{n}@example.com>"), customer)  # fmt: skip
@@ -290,7 +288,7 @@ async def test_who_refers_to_what_a_colleague_sent_to_the_customer_answers(guard
     assert held(await one_by_one(guard, CUSTOMERS[200:245], every=1, sender=other, head=forged, seed="forged")) == 6
 
 
-async def test_a_sales_force_of_thirty(guard: Whole) -> None:
+async def test_thirty_sales_people_pass_with_fifteen_contacts_each(guard: Whole) -> None:
     """Thirty people may have fifteen first contacts each in a day."""
     for seller in range(30):
         sender = lambda n, seller=seller: f"seller{seller}@example.com"  # noqa: E731
@@ -303,7 +301,7 @@ async def test_a_sales_force_of_thirty(guard: Whole) -> None:
     assert await guard.holds() == []
 
 
-async def test_what_is_usual_for_somebody_is_theirs(guard: Whole) -> None:
+async def test_a_senders_limit_follows_what_is_usual(guard: Whole) -> None:
     """A sender with thirty first contacts in the weeks before may have eighty-nine in a day; the ninetieth is three
     times as many."""
     for n in range(30):
@@ -314,14 +312,14 @@ async def test_what_is_usual_for_somebody_is_theirs(guard: Whole) -> None:
     assert await rules_of(guard) == {"new-customers-in-a-day"}
 
 
-async def test_a_stream_is_no_letter(guard: Whole) -> None:
+async def test_mail_of_a_stream_is_not_counted_as_letters(guard: Whole) -> None:
     """Mail of a stream's declared origin is not counted as letters."""
     said = await one_by_one(guard, CUSTOMERS[:130], every=1, sender=lambda n: "noreply@example.com", source="127.0.0.3")
     assert held(said) == 0
     assert reached(guard) == set(CUSTOMERS[:130])
 
 
-async def test_what_is_held_is_not_counted_and_is_counted_when_let_through(guard: Whole) -> None:
+async def test_held_letters_count_only_when_released(guard: Whole) -> None:
     said = await one_by_one(guard, CUSTOMERS[:60], every=1)
     assert held(said) == 21
     assert held(await one_by_one(guard, CUSTOMERS[:39], every=1, seed="known")) == 0, "whom they know they may write to"
@@ -340,7 +338,7 @@ async def test_a_retry_counts_once(guard: Whole) -> None:
     await guard.held(plain("anna@example.com", CUSTOMERS[50], 50), CUSTOMERS[50])
 
 
-async def test_what_one_sender_writes_waits_as_one(guard: Whole) -> None:
+async def test_letters_of_one_sender_are_one_decision(guard: Whole) -> None:
     """Twenty-one letters are one decision, whatever their texts. Approvers and writer get one notice each."""
     said = await one_by_one(guard, CUSTOMERS[:60], every=1)
     assert held(said) == 21
@@ -355,7 +353,7 @@ async def test_what_one_sender_writes_waits_as_one(guard: Whole) -> None:
     assert (await guard.office._store.journal.verify()).ok
 
 
-async def test_an_approval_is_of_the_letters_that_were_listed(guard: Whole) -> None:
+async def test_an_approval_covers_only_the_listed_letters(guard: Whole) -> None:
     """An approval releases the letters that were listed. Later ones wait together for another decision."""
     await one_by_one(guard, CUSTOMERS[:45], every=1)
     [lead] = await guard.holds()
@@ -384,7 +382,7 @@ async def test_an_approval_is_of_the_letters_that_were_listed(guard: Whole) -> N
     assert (await guard.office._store.journal.verify()).ok
 
 
-async def test_the_same_letter_to_more_people_is_not_covered_by_what_was_approved(guard: Whole) -> None:
+async def test_an_approval_of_letters_covers_no_mailing(guard: Whole) -> None:
     """An approval of letters does not approve a mailing."""
     same = lambda customer: letter(sender="anna@example.com", to=customer, head="", subject="Hej", body=words(60, "same"), message_id=f"<{customer}>")  # fmt: skip  # noqa: E731
     await one_by_one(guard, CUSTOMERS[:39], every=1)
@@ -397,7 +395,7 @@ async def test_the_same_letter_to_more_people_is_not_covered_by_what_was_approve
     assert again.state is Stands.WAITING
 
 
-async def test_an_approval_lets_the_count_begin_anew(guard: Whole) -> None:
+async def test_an_approval_resets_the_count(guard: Whole) -> None:
     await one_by_one(guard, CUSTOMERS[:45], every=1)
     [lead] = await guard.holds()
     await guard.office._approvals.vote(lead.hold_id, Choice.APPROVE, approver=EVA, by="test")
@@ -409,7 +407,7 @@ async def test_an_approval_lets_the_count_begin_anew(guard: Whole) -> None:
     assert second.copies == 5
 
 
-async def test_a_rejection_is_for_all_that_waits_and_for_nobody_else(guard: Whole) -> None:
+async def test_a_rejection_covers_all_letters_of_that_sender_only(guard: Whole) -> None:
     await one_by_one(guard, CUSTOMERS[:45], every=1)
     [lead] = await guard.holds()
     await guard.office._approvals.vote(lead.hold_id, Choice.REJECT, approver=EVA, by="test", comment="Not these")
@@ -419,7 +417,7 @@ async def test_a_rejection_is_for_all_that_waits_and_for_nobody_else(guard: Whol
     assert held(await one_by_one(guard, CUSTOMERS[40:45], every=1, sender=bo, seed="bo")) == 0
 
 
-async def test_what_is_held_for_something_else_waits_by_itself(guard: Whole) -> None:
+async def test_a_letter_held_by_another_rule_has_its_own_hold(guard: Whole) -> None:
     await one_by_one(guard, CUSTOMERS[:41], every=1)
     text = "Det här är bara för oss kollegor, säg inget till cheferna. " + words(60, "story")
     some = CUSTOMERS[100:108]
@@ -430,7 +428,7 @@ async def test_what_is_held_for_something_else_waits_by_itself(guard: Whole) -> 
     assert len(await guard.holds()) == 2
 
 
-async def test_copies_beyond_the_store_wait_at_their_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_letters_beyond_the_limit_of_copies_are_deferred(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     more: dict[str, Any] = {"listen": PROVEN, "readers": CUSTOMERS, "settings": "hold: {copies: 4}"}
     async with whole(tmp_path, monkeypatch, **more) as guard:
         said = await one_by_one(guard, CUSTOMERS[:50], every=1)
@@ -440,7 +438,7 @@ async def test_copies_beyond_the_store_wait_at_their_client(tmp_path: Path, monk
         assert lead.copies == 4
 
 
-async def test_who_is_not_proven_where_senders_are_writes_to_no_customer(guard: Whole) -> None:
+async def test_an_unproven_sender_cannot_write_to_customers(guard: Whole) -> None:
     strange = letter(sender="Kim <kim@elsewhere.example>", to=CUSTOMERS[0], head="", subject="Hej", body=words(30, 1))
     hold = await guard.held(strange, CUSTOMERS[0])
     assert "unproven-to-customers" in {h.rule for h in hold.verdict.hits}
@@ -456,7 +454,7 @@ async def test_who_is_not_proven_where_senders_are_writes_to_no_customer(guard: 
         ("noreply@example.com", "127.0.0.1", "noreply@example.com", False),
     ],
 )
-async def test_auto_submitted_is_anybodys_to_write(
+async def test_auto_submitted_does_not_exempt_a_person(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sender: str, source: str, path: str, automatic: bool
 ) -> None:
     """Auto-Submitted counts with a null reverse-path, and from the origin of a stream, but not from a person."""
@@ -467,7 +465,7 @@ async def test_auto_submitted_is_anybodys_to_write(
         assert ("Held" in said) is not automatic, said
 
 
-async def test_forty_accounts_to_another_list_call_somebody(guard: Whole) -> None:
+async def test_many_senders_to_one_list_raise_an_alarm(guard: Whole) -> None:
     """First contacts of many senders on one list raise an alarm with the number, and privately with the senders; none
     is held for them."""
     looking = Looking(guard.settings, guard.office._store, guard.office._policies, guard.clock)
@@ -485,7 +483,7 @@ async def test_forty_accounts_to_another_list_call_somebody(guard: Whole) -> Non
     assert [a for a in raised(await looking.look()) if a.condition.name == "rule-calls"] == []
 
 
-async def test_whoever_is_called_hears_within_a_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_alarm_about_a_list_arrives_within_a_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The alarm about a list is delivered within a minute by mail and webhook, also for a second list; only the mail
     names the senders."""
     assert 2 * alarms.LOOK_SECONDS + alarms.STORE_SECONDS + 4 * rounds.PATIENCE_SECONDS < 60
@@ -544,7 +542,7 @@ def told(hook: Receiver) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("login", "passes"), [("news-robot", True), ("anna", False), ("", False)])
-async def test_the_login_of_a_system_proves_its_stream_and_its_list_headers(
+async def test_a_systems_login_proves_its_stream_and_list_headers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, login: str, passes: bool
 ) -> None:
     """A login of a declared system, told by a trusted proxy (XCLIENT LOGIN), proves the stream and its list header
@@ -568,7 +566,7 @@ async def test_the_login_of_a_system_proves_its_stream_and_its_list_headers(
         assert await rules_of(guard) == (set() if passes else {"letters", "unproven"})
 
 
-async def test_after_an_upgrade_whom_people_wrote_to_is_read_from_the_journal(guard: Whole) -> None:
+async def test_after_an_upgrade_known_recipients_are_read_from_the_journal(guard: Whole) -> None:
     """With a store from a version without these counts, past recipients are known from the journal; recipients of mail
     that was held and never approved are first contacts."""
     assert held(await one_by_one(guard, CUSTOMERS[:45], every=1)) == 6

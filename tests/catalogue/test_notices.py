@@ -14,7 +14,7 @@ OMAR, LEGAL = "omar@example.com", "legal@example.com"
 DECIDERS = {EVA, OMAR, DPO, LEGAL}
 
 
-def told(sent: list[Message]) -> dict[str, list[str]]:
+def notices_by_person(sent: list[Message]) -> dict[str, list[str]]:
     """The kinds of notice that each recipient got."""
     found: dict[str, list[str]] = {}
     for message in sent:
@@ -30,7 +30,7 @@ def parsed(message: Message) -> EmailMessage:
     return found
 
 
-async def test_what_every_notice_bears(guard: Whole) -> None:
+async def test_every_notice_has_the_required_header_fields(guard: Whole) -> None:
     await guard.held(letter(message_id="<about@example.com>"))
     sent = await guard.deliver()
     assert len(sent) == 5
@@ -46,7 +46,7 @@ async def test_what_every_notice_bears(guard: Whole) -> None:
         assert RAMADAN not in [str(a) for a in str(notice["To"]).split(",")]
 
 
-async def test_what_comes_back_to_a_notice_makes_no_notice(guard: Whole) -> None:
+async def test_a_reply_to_a_notice_causes_no_notice(guard: Whole) -> None:
     """A bounce of the notice, an automatic answer, and the notice itself: refused to a list, and held without a notice
     to members."""
     await guard.held(letter())
@@ -63,10 +63,10 @@ async def test_what_comes_back_to_a_notice_makes_no_notice(guard: Whole) -> None
         assert await guard.deliver() == []
         said = await guard.send(content, *MEMBERS[:30], sender=sender)
         assert not said.startswith("5")
-        assert "held" not in {kind for kinds in told(await guard.deliver()).values() for kind in kinds}
+        assert "held" not in {kind for kinds in notices_by_person(await guard.deliver()).values() for kind in kinds}
 
 
-async def test_mail_that_goes_in_circles_ends(guard: Whole) -> None:
+async def test_mail_in_a_loop_is_refused(guard: Whole) -> None:
     hops = "".join(f"Received: from a.example by b{n}.example; Mon, 2 Mar 2026 09:00:00 +0000\r\n" for n in range(51))
     assert (await guard.send(hops.encode() + letter())).startswith("554 5.4.6")
 
@@ -80,11 +80,11 @@ async def test_mail_that_goes_in_circles_ends(guard: Whole) -> None:
         ("Anna <anna@example.com>", "somebody@else.example"),
     ],
 )
-async def test_the_writer_is_told_and_never_the_reverse_path(guard: Whole, writer: str, reverse_path: str) -> None:
+async def test_the_writer_is_notified_and_not_the_reverse_path(guard: Whole, writer: str, reverse_path: str) -> None:
     await guard.held(
         letter(sender=writer, to="lotta@example.com"), RAMADAN, "lotta@example.com", *MEMBERS[:6], sender=reverse_path
     )
-    assert told(await guard.deliver()) == {ANNA: ["held"]} | {person: ["approve"] for person in DECIDERS}
+    assert notices_by_person(await guard.deliver()) == {ANNA: ["held"]} | {person: ["approve"] for person in DECIDERS}
 
 
 @pytest.mark.parametrize(
@@ -97,36 +97,38 @@ async def test_the_writer_is_told_and_never_the_reverse_path(guard: Whole, write
         ("not an address", ANNA),
     ],
 )
-async def test_nobody_outside_is_told_but_the_owner_is(guard: Whole, writer: str, reverse_path: str) -> None:
+async def test_an_outside_writer_gets_no_notice_but_the_owner_does(
+    guard: Whole, writer: str, reverse_path: str
+) -> None:
     """If no writer may get a notice, the list's owner gets one digest."""
     await guard.held(letter(sender=writer), sender=reverse_path)
-    assert set(told(await guard.deliver())) == DECIDERS
+    assert set(notices_by_person(await guard.deliver())) == DECIDERS
     await guard.pass_(hours=2)
-    assert told(await guard.deliver()) == {OMAR: ["owner-digest"]}
+    assert notices_by_person(await guard.deliver()) == {OMAR: ["owner-digest"]}
 
 
-async def test_of_two_in_from_the_one_who_sent_it_is_told(guard: Whole) -> None:
+async def test_of_two_authors_the_sender_is_notified(guard: Whole) -> None:
     await guard.held(letter(sender="Anna <anna@example.com>, Bo <bo@example.com>"), sender=ANNA)
-    assert told(await guard.deliver()) == {ANNA: ["held"]} | {person: ["approve"] for person in DECIDERS}
+    assert notices_by_person(await guard.deliver()) == {ANNA: ["held"]} | {person: ["approve"] for person in DECIDERS}
 
 
-async def test_a_null_sender_is_refused_and_the_owner_hears_of_it(guard: Whole) -> None:
+async def test_refused_automatic_mail_is_reported_to_the_list_owner(guard: Whole) -> None:
     assert (await guard.send(letter(), sender="")).startswith("550 5.7.1")
     assert await guard.deliver() == []
     await guard.pass_(hours=2)
     [digest] = await guard.deliver()
-    assert told([digest]) == {OMAR: ["owner-digest"]}
+    assert notices_by_person([digest]) == {OMAR: ["owner-digest"]}
     assert "SV: Lunch" in digest.content.decode()
 
 
-async def test_a_flood_is_a_few_notices_and_one_digest_a_person(guard: Whole) -> None:
+async def test_many_holds_make_few_notices_and_one_digest_each(guard: Whole) -> None:
     for n in range(120):
         await guard.held(letter(message_id=f"<{n}@example.com>", subject=f"SV: {n}"))
-    first = told(await guard.deliver())
+    first = notices_by_person(await guard.deliver())
     assert first == {ANNA: ["held"] * 3} | {person: ["approve"] * 3 for person in DECIDERS}
     await guard.pass_(minutes=11)
     digests = await guard.deliver()
-    assert told(digests) == {person: ["digest"] for person in (ANNA, *DECIDERS)}
+    assert notices_by_person(digests) == {person: ["digest"] for person in (ANNA, *DECIDERS)}
     assert all("120" in str(parsed(m)["Subject"]) for m in digests)
 
 
@@ -139,10 +141,10 @@ async def test_a_flood_is_a_few_notices_and_one_digest_a_person(guard: Whole) ->
         "<script>alert(1)</script> <img src=x onerror=alert(1)>",
     ],
 )
-async def test_a_subject_does_not_act(guard: Whole, subject: str) -> None:
+async def test_a_subject_is_escaped_in_notices(guard: Whole, subject: str) -> None:
     await guard.held(letter(subject=subject))
     sent = await guard.deliver()
-    assert set(told(sent)) == {ANNA, *DECIDERS}
+    assert set(notices_by_person(sent)) == {ANNA, *DECIDERS}
     for message in sent:
         notice = parsed(message)
         assert notice["Bcc"] is None
@@ -152,7 +154,7 @@ async def test_a_subject_does_not_act(guard: Whole, subject: str) -> None:
         assert "<img" not in said[2]
 
 
-async def test_a_digest_escapes_as_well(guard: Whole) -> None:
+async def test_a_subject_is_escaped_in_digests(guard: Whole) -> None:
     for n in range(6):
         await guard.held(
             letter(message_id=f"<{n}@example.com>", subject=f"{n} =?utf-8?q?a=0D=0ABcc:_b@c?= \u202e<b>", head=OUTLOOK)

@@ -26,7 +26,7 @@ from tests.catalogue.whole import policy as sample
         ),
     ],
 )
-async def test_a_day_of_looking_on(
+async def test_an_observing_day_ends_with_a_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, languages: list[str], subject: str, said: str
 ) -> None:
     organization = {"name": "Example AB", "domains": ["example.com"], "languages": languages, "hours": {"zone": "UTC"}}

@@ -82,7 +82,7 @@ async def _reached(guard: Whole, shape: Callable[[int], tuple[str, str]], of: in
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_story_one_by_one_is_held_at_the_bound(shape: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_story_one_by_one_stops_at_the_limit(shape: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def play() -> int:
         async with whole(tmp_path, monkeypatch) as guard:
             return await _reached(guard, SHAPES[shape])
@@ -114,7 +114,7 @@ def _run(play: Callable[[Whole], object], folder: Path, patch: pytest.MonkeyPatc
     asyncio.run(all_of_it())
 
 
-def test_answers_that_quote_whom_they_answer_are_letters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answers_with_quotations_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each customer answered the newsletter, and gets a few words above their own mail."""
 
     def answer(member: str) -> str:
@@ -123,7 +123,7 @@ def test_answers_that_quote_whom_they_answer_are_letters(tmp_path: Path, monkeyp
     _run(lambda guard: _all_pass(guard, [(m, answer(m), "") for m in READERS[:FEW]]), tmp_path, monkeypatch)
 
 
-def test_a_price_list_that_comes_with_many_texts_is_no_mailing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shared_attachment_makes_no_mailing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def with_prices(n: int) -> tuple[str, str]:
         return mixed(
             f"Här är priset på {noise(n, 12)}", 'Content-Type: application/pdf; name="priser.pdf"\r\n', "%PDF priser"
@@ -136,9 +136,7 @@ def test_a_price_list_that_comes_with_many_texts_is_no_mailing(tmp_path: Path, m
     )
 
 
-def test_what_quotes_a_newsletter_that_went_out_is_no_mailing_by_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_quoting_a_newsletter_makes_no_mailing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     news = (
         "Kära kund,\r\n\r\nvåren har kommit till våra butiker och med den allt som en trädgård behöver: lökar, rosor, frön och redskap.\r\n"
         "Till och med söndag kostar allt en femtedel mindre, och den som har med sig det här brevet får en säck jord på köpet.\r\n"

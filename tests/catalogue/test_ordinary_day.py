@@ -19,7 +19,7 @@ async def nothing_happened(guard: Whole) -> None:
     assert await guard.deliver() == [], "no notice, least of all one that names a list"
 
 
-async def test_a_hundred_answers_to_a_hundred_customers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_hundred_answers_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Within an hour, from Outlook, each quoting the customer, from a mailbox that several people share."""
     stated = policy().replace("organization:\n", "organization:\n  shared: [sara@example.com]\n", 1)
     async with whole(tmp_path, monkeypatch, listen=", senders_verified: true", text=stated) as guard:
@@ -40,7 +40,7 @@ async def answering_a_hundred(guard: Whole) -> None:
         await guard.passes(content, customer, sender="sara@example.com")
 
 
-async def test_a_quote_with_three_colleagues_in_cc(guard: Whole) -> None:
+async def test_an_offer_with_colleagues_in_cc_passes(guard: Whole) -> None:
     cc = ("bo@example.com", "di@example.com", "eva@example.com")
     content = letter(
         sender=SARA, to=MEMBERS[0], head=f"{OUTLOOK}Cc: {', '.join(cc)}\r\n", subject="Offert", body="Bifogat.\r\n"
@@ -49,7 +49,7 @@ async def test_a_quote_with_three_colleagues_in_cc(guard: Whole) -> None:
     await nothing_happened(guard)
 
 
-async def test_password_resets_and_receipts_from_their_declared_origin(guard: Whole) -> None:
+async def test_password_resets_and_receipts_pass(guard: Whole) -> None:
     """One template to each of many customers of both lists."""
     for n, customer in enumerate((*MEMBERS, *READERS[:170])):
         content = letter(sender="noreply@example.com", to=customer, subject="Your new password", head="Auto-Submitted: auto-generated\r\n",
@@ -71,7 +71,7 @@ return what you have not opened within thirty days, in any of our shops or by po
 """
 
 
-async def test_a_thousand_receipts_of_one_template(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_thousand_receipts_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Over kept connections, to a thousand customers of one list: a mailing by its text, with a standing approval by
     its origin."""
     customers = [f"shopper{n}@customers.example" for n in range(1000)]
@@ -101,7 +101,7 @@ async def test_a_thousand_receipts_of_one_template(tmp_path: Path, monkeypatch: 
         await guard.held(lookalike, stranger)  # the same text from elsewhere has no standing approval
 
 
-async def test_an_invitation_to_three_customers(guard: Whole) -> None:
+async def test_an_invitation_passes(guard: Whole) -> None:
     invitation = (
         "BEGIN:VCALENDAR\r\nMETHOD:REQUEST\r\nBEGIN:VEVENT\r\nUID:1\r\nDTSTART:20260302T090000Z\r\nSUMMARY:Visit\r\n"
         "END:VEVENT\r\nEND:VCALENDAR\r\n"
@@ -112,7 +112,7 @@ async def test_an_invitation_to_three_customers(guard: Whole) -> None:
     await nothing_happened(guard)
 
 
-async def test_wine_at_six(guard: Whole) -> None:
+async def test_a_letter_with_topic_words_passes(guard: Whole) -> None:
     content = letter(
         sender=SARA, to=MEMBERS[0], subject="Wine at six?", body="A glass of wine, and bacon?\r\n\r\nSara\r\n"
     )
@@ -120,9 +120,7 @@ async def test_wine_at_six(guard: Whole) -> None:
     await nothing_happened(guard)
 
 
-async def test_a_reply_to_five_hundred_colleagues_in_ten_transactions_is_one_reply(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_reply_in_ten_transactions_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A rule on hot conversations counts a reply once, even if an MTA splits it into ten transactions."""
     storm = {"id": "storm", "when": {"thread.replies": ">= 2 in 10m"}, "then": "hold"}
     async with whole(tmp_path, monkeypatch, text=policy(rules=[storm])) as guard:
@@ -133,7 +131,7 @@ async def test_a_reply_to_five_hundred_colleagues_in_ten_transactions_is_one_rep
         await nothing_happened(guard)
 
 
-async def test_a_retry_after_451_is_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_retry_after_451_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     busy = {"id": "busy", "when": {"sender.customers": ">= 3 in 1h"}, "then": "hold"}
     storm = {"id": "storm", "when": {"thread.replies": ">= 2 in 10m"}, "then": "hold"}
     async with whole(tmp_path, monkeypatch, text=policy(rules=[busy, storm])) as guard:
@@ -153,7 +151,7 @@ async def test_a_retry_after_451_is_counted_once(tmp_path: Path, monkeypatch: py
 STAFF = tuple(f"colleague{n}@example.com" for n in range(40))
 
 
-async def test_colleagues_who_read_the_newsletter_are_colleagues(
+async def test_colleagues_on_the_newsletter_count_as_colleagues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Mail to colleagues who are on the newsletter passes: through an expanded alias, shown or not, and one by one."""
@@ -171,7 +169,7 @@ async def test_colleagues_who_read_the_newsletter_are_colleagues(
         await guard.held(letter(to="team@example.com", message_id="<5@example.com>"), *STAFF[:6], *READERS[:6])
 
 
-async def test_an_expired_index_holds_what_may_be_a_mailing_and_lets_a_letter_pass(guard: Whole) -> None:
+async def test_with_an_expired_index_only_possible_mailings_are_held(guard: Whole) -> None:
     """With an index older than the policy allows, possible mailings are held, and a letter passes."""
     await guard.pass_(days=14)
     await guard.passes(letter(to=MEMBERS[0]), MEMBERS[0])

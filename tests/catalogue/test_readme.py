@@ -45,7 +45,7 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_story_to_the_list_is_held(shape: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_readmes_policy_holds_the_story(shape: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def play() -> None:
         async with whole(tmp_path, monkeypatch, text=ten_lines()) as guard:
             if shape == "from the origin":  # without changing the reverse-path, as people do

@@ -96,7 +96,9 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("how", CHANGES)
-async def test_a_change_of_the_policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+async def test_the_replay_equals_a_guard_with_the_changed_policy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
     folders = [tmp_path / "now", tmp_path / "then"]
     for folder in folders:
         folder.mkdir()

@@ -43,7 +43,7 @@ async def dsn(guard: Whole) -> bytes:
     return one.content
 
 
-def told(raw: bytes) -> str:
+def report_recipients(raw: bytes) -> str:
     message = email.message_from_bytes(raw, policy=email.policy.default)
     assert isinstance(message, EmailMessage)
     text = next(message.iter_parts())
@@ -63,29 +63,29 @@ def fates(raw: bytes) -> dict[str, tuple[str, str, str | None]]:
 
 @pytest.mark.parametrize("lost", [(), ("SMTPUTF8",), ("8BITMIME", "SMTPUTF8", "DSN")])
 @pytest.mark.parametrize("kind", list(MAIL))
-async def test_the_writer_hears_of_a_failure_whatever_the_relay_offers(
+async def test_the_sender_gets_a_dsn_of_a_failure_with_any_relay(
     guard: Whole, kind: str, lost: tuple[str, ...]
 ) -> None:
     await released(guard, kind, parameters=" RET=FULL", lost=lost)
     guard.relay.on("RCPT TO:<ramadan@", "550 5.1.1 no such list")
     report = await dsn(guard)
-    assert RAMADAN in told(report)
+    assert RAMADAN in report_recipients(report)
     [(address, (action, _, _))] = fates(report).items()
     assert (address, action) == (RAMADAN, "failed")
 
 
-async def test_what_the_relay_was_never_asked_is_not_told_in_its_name(guard: Whole) -> None:
+async def test_a_dsn_has_no_diagnostic_code_of_a_relay_not_asked(guard: Whole) -> None:
     """A report has no diagnostic code of a relay that was not asked (RFC 3464 section 2.3.6). The status for a
     non-ASCII address would differ from that for a header (RFC 6531 section 4.2)."""
     await released(guard, "utf8", RAMADAN, "fläsk@kund.example.net", lost=("SMTPUTF8",))
     report = await dsn(guard)
     assert set(fates(report).values()) == {("failed", "5.6.9", None)}
     assert len(fates(report)) == 2
-    assert "svarade" not in told(report)
-    assert "mejlhuvuden i UTF-8 (SMTPUTF8)" in told(report)
+    assert "svarade" not in report_recipients(report)
+    assert "mejlhuvuden i UTF-8 (SMTPUTF8)" in report_recipients(report)
 
 
-async def test_of_success_a_relay_without_dsn_tells_nothing_and_so_we_do(guard: Whole) -> None:
+async def test_without_dsn_at_the_relay_success_is_reported_as_relayed(guard: Whole) -> None:
     """Without DSN at the relay we report "relayed", only to senders who asked with NOTIFY=SUCCESS (RFC 3461 section
     5.2.2)."""
     client = await guard.connect()
@@ -112,4 +112,4 @@ async def test_of_success_a_relay_without_dsn_tells_nothing_and_so_we_do(guard: 
     assert answer is not None
     # notices are sent beside the release, and may be taken first
     assert re.fullmatch(r"smtp; 250 2\.0\.0 Taken as \d+", answer)
-    assert "något mer besked kommer inte" in told(report)
+    assert "något mer besked kommer inte" in report_recipients(report)

@@ -45,7 +45,7 @@ async def command(guard: Whole, *words: str) -> bytes:
 
 
 @pytest.mark.parametrize("right", [True, False], ids=["the right password", "a wrong one"])
-async def test_nowhere(
+async def test_secrets_appear_nowhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture,
     right: bool,
 ) -> None:  # fmt: skip
@@ -93,9 +93,7 @@ async def test_nowhere(
         clean((tmp_path / "guard.db").read_bytes(), tmp_path)
 
 
-async def test_a_mistake_in_the_settings_is_told_without_the_secret(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_error_in_the_settings_shows_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with whole(tmp_path, monkeypatch) as guard:
         text = guard.config.read_text()
         guard.config.write_text(text.replace("tls: none", f'tls: require, auth: {{user: a, password: "{PASSWORD}"}}'))
@@ -107,9 +105,7 @@ async def test_a_mistake_in_the_settings_is_told_without_the_secret(
             clean(await command(guard, *words), tmp_path)
 
 
-async def test_a_database_that_does_not_answer_is_told_without_its_password(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_unreachable_database_shows_no_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with whole(tmp_path, monkeypatch) as guard:
         (tmp_path / "password").write_text(PASSWORD)
         (tmp_path / "password").chmod(0o600)

@@ -10,7 +10,7 @@ import pytest
 from tests.catalogue.whole import MEMBERS, RAMADAN, Whole, letter, whole
 
 
-async def test_one_recipient_over_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_recipient_over_the_limit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A recipient over the limit gets 452, and the message is decided for the others."""
     async with whole(tmp_path, monkeypatch, settings="limits: {recipients: 10}") as guard:
         client = await guard.connect()
@@ -45,7 +45,7 @@ def hostile(n: int) -> bytes:
 
 
 @pytest.mark.parametrize("n", range(3), ids=["parts", "nesting", "tags"])
-async def test_what_is_too_complex_is_held(guard: Whole, n: int) -> None:
+async def test_too_complex_content_is_held(guard: Whole, n: int) -> None:
     hold = await guard.held(hostile(n))
     assert hold.verdict.unknown
     reasons = {why for fact, why in hold.verdict.unknown if fact == "message.looks"}
@@ -53,7 +53,7 @@ async def test_what_is_too_complex_is_held(guard: Whole, n: int) -> None:
     assert ("more than" in (why := reasons.pop())) or "deeper than" in why, why
 
 
-async def test_others_do_not_wait_for_it(guard: Whole) -> None:
+async def test_complex_messages_do_not_delay_others(guard: Whole) -> None:
     """Ordinary mail passes while such messages are read."""
     await guard.passes(letter(to="bob@partner.example"), "bob@partner.example")
     reading = [asyncio.create_task(guard.send(hostile(n))) for n in range(6)]

@@ -44,7 +44,7 @@ def send(port: int, source: str, host: str = "127.0.0.1") -> None:
         client.sendmail("anna@example.com", ["somebody@example.org"], LETTER)
 
 
-def test_a_stranger_is_not_relayed(tmp_path: Path, recorder: Recorder) -> None:
+def test_a_strangers_mail_is_not_relayed(tmp_path: Path, recorder: Recorder) -> None:
     made = guard(tmp_path, recorder, '{address: "::", port: PORT, name: inside, clients: [127.0.0.1]}')
     with made:
         send(made.port, "127.0.0.1")
@@ -80,7 +80,7 @@ def test_a_stranger_is_not_relayed(tmp_path: Path, recorder: Recorder) -> None:
     assert "127.0.0.2 (" in log
 
 
-def test_an_open_relay_is_called_one(tmp_path: Path, recorder: Recorder) -> None:
+def test_check_reports_an_open_relay(tmp_path: Path, recorder: Recorder) -> None:
     made = guard(tmp_path, recorder, '{address: "::", port: PORT, clients: ["0.0.0.0/0", "::/0"]}', trust="[]")
     with made:
         result = made.run("check", "--live", exits=1)
@@ -89,7 +89,7 @@ def test_an_open_relay_is_called_one(tmp_path: Path, recorder: Recorder) -> None
 
 
 @pytest.mark.parametrize("command", ["check", "serve"])
-def test_the_row_that_was_an_open_relay(tmp_path: Path, recorder: Recorder, command: str) -> None:
+def test_a_trusted_network_that_opens_the_relay_is_refused(tmp_path: Path, recorder: Recorder, command: str) -> None:
     made = guard(tmp_path, recorder, '{address: "::", port: PORT}', trust='["192.0.2.7"]')
     result = made.run(command, exits=None)
     assert result.returncode in (1, 2)
@@ -101,7 +101,7 @@ def test_the_row_that_was_an_open_relay(tmp_path: Path, recorder: Recorder, comm
     assert 'expected clients: ["192.0.2.7"], or auth: {}' in said
 
 
-def test_a_socket_of_a_manager_counts_by_where_it_is_bound(tmp_path: Path, recorder: Recorder) -> None:
+def test_a_systemd_socket_counts_by_its_bound_address(tmp_path: Path, recorder: Recorder) -> None:
     made = guard(tmp_path, recorder, "{address: 127.0.0.1, port: PORT}", trust="[]")
     with socket.create_server(("::", made.port), family=socket.AF_INET6, dualstack_ipv6=True) as given:
         argv = [
@@ -123,7 +123,7 @@ def test_a_socket_of_a_manager_counts_by_where_it_is_bound(tmp_path: Path, recor
     assert f"systemd has bound 127.0.0.1:{made.port} to [::]:{made.port}, so other machines reach it" in result.stderr
 
 
-def test_a_milter_over_the_network_names_its_mtas(tmp_path: Path, recorder: Recorder) -> None:
+def test_a_milter_on_the_network_must_name_its_mtas(tmp_path: Path, recorder: Recorder) -> None:
     made = guard(tmp_path, recorder, "{address: 127.0.0.1, port: PORT}", trust="[192.0.2.7]")
     made.config.write_text(
         made.config.read_text().replace("listen: {", f"listen: {{milter: [{{address: 0.0.0.0, port: {free_port()}}}], ")
@@ -135,7 +135,7 @@ def test_a_milter_over_the_network_names_its_mtas(tmp_path: Path, recorder: Reco
     )
 
 
-def test_a_stranger_at_the_milter(tmp_path: Path, recorder: Recorder) -> None:
+def test_check_live_finds_a_milter_open_to_strangers(tmp_path: Path, recorder: Recorder) -> None:
     """``check --live`` tells a milter listener that accepts any client from one for the local MTA."""
     made = guard(tmp_path, recorder, "{address: 127.0.0.1, port: PORT}")
     inside, everybody = free_port(), free_port()

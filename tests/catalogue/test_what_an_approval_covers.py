@@ -130,13 +130,13 @@ async def approved(guard: Whole, content: bytes, *to: str, sender: str = CAMPAIG
 
 
 @pytest.mark.parametrize("what", ALTERED)
-async def test_what_differs_from_an_approved_message_to_a_list_is_held(guard: Whole, what: str) -> None:
+async def test_an_altered_message_to_a_list_is_held(guard: Whole, what: str) -> None:
     await approved(guard, newsletter())
     hold = await guard.held(ALTERED[what], NEWSLETTER, sender=CAMPAIGNS)
     assert not hold.lead, "a decision of its own"
 
 
-async def test_the_very_same_message_passes_however_it_is_encoded(guard: Whole) -> None:
+async def test_the_same_message_passes_in_any_encoding(guard: Whole) -> None:
     await approved(guard, newsletter())
     await guard.passes(newsletter(number=2), NEWSLETTER, sender=CAMPAIGNS)
     wrapped = page().replace("everything that makes a garden: ", "everything that\r\nmakes a garden: ")
@@ -156,14 +156,14 @@ def made_by_a_tool(source: str, n: int) -> str:
     return marked.replace("</body>", f"{pixel}</body>")
 
 
-async def test_what_a_tool_makes_anew_for_each_copy_holds_none(guard: Whole) -> None:
+async def test_values_that_a_tool_generates_per_copy_hold_nothing(guard: Whole) -> None:
     await approved(guard, newsletter(made_by_a_tool(page(), 1)))
     await guard.passes(newsletter(made_by_a_tool(page(), 2), number=2), NEWSLETTER, sender=CAMPAIGNS)
     other = made_by_a_tool(page(), 3).replace("https://news.example.com/o/", "https://elsewhere.example/o/")
     await guard.held(newsletter(other, number=3), NEWSLETTER, sender=CAMPAIGNS)
 
 
-async def test_nor_of_copies_to_single_people(campaign: Whole) -> None:
+async def test_generated_values_in_personal_copies_hold_nothing(campaign: Whole) -> None:
     def copy(n: int) -> bytes:
         text = f"dear {NAMES[n % 10]}, your customer number is {1000 + n * 37}"
         return personal(n, source=made_by_a_tool(page(text, *SPRING, link=f"spring?c={n * 7919:06x}"), n))
@@ -177,13 +177,13 @@ async def test_nor_of_copies_to_single_people(campaign: Whole) -> None:
         await campaign.passes(copy(n), READERS[n], sender=CAMPAIGNS)
 
 
-async def test_the_same_from_an_origin_that_is_not_proven_is_held(guard: Whole) -> None:
+async def test_the_same_message_without_proof_of_origin_is_held(guard: Whole) -> None:
     await approved(guard, newsletter())
     unsigned = newsletter(number=7).partition(b"From:")
     await guard.held(unsigned[1] + unsigned[2], NEWSLETTER, sender=CAMPAIGNS)
 
 
-async def test_approving_who_is_no_writer_approves_that_sender_alone(guard: Whole) -> None:
+async def test_approving_a_non_writer_covers_that_sender_only(guard: Whole) -> None:
     first = newsletter(sender="Anna <anna@example.com>")
     hold = await approved(guard, first, sender=ANNA)
     assert "not-a-writer" in {h.rule for h in hold.verdict.hits}
@@ -201,7 +201,7 @@ GREETING_ALTERED = {
 
 
 @pytest.mark.parametrize("what", GREETING_ALTERED)
-async def test_the_list_of_a_special_category_as_well(
+async def test_an_altered_message_to_a_special_list_is_held(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     every = {
@@ -214,7 +214,7 @@ async def test_the_list_of_a_special_category_as_well(
         await guard.held(GREETING_ALTERED[what], RAMADAN, sender=CAMPAIGNS)
 
 
-async def test_what_differs_and_waits_beside_is_not_released_with_it(guard: Whole) -> None:
+async def test_another_waiting_message_is_not_released(guard: Whole) -> None:
     """Of two different messages that wait, only the approved one is sent."""
     seen = await guard.held(newsletter(), NEWSLETTER, sender=CAMPAIGNS)
     other = await guard.held(ALTERED["a file attached"], NEWSLETTER, sender=CAMPAIGNS)
@@ -250,7 +250,7 @@ async def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
         yield made
 
 
-async def test_a_colleagues_held_text_stops_nobody_elses_letter(shop: Whole) -> None:
+async def test_a_held_text_does_not_stop_letters_of_others(shop: Whole) -> None:
     to_four = arrived(", ".join(READERS[:4]), "Anna", 1)
     hold = await shop.held(to_four, *READERS[:4], sender=ANNA)
     await shop.passes(arrived(READERS[9], "Bo", 2), READERS[9], sender="bo@example.com")
@@ -263,7 +263,7 @@ async def test_a_colleagues_held_text_stops_nobody_elses_letter(shop: Whole) -> 
     assert "Not to them." in said
 
 
-async def test_a_rejection_for_a_lists_address_is_of_that_content(guard: Whole) -> None:
+async def test_a_rejection_to_a_list_address_covers_that_content_only(guard: Whole) -> None:
     first = await guard.held(newsletter(), NEWSLETTER, sender=CAMPAIGNS)
     await guard.office._approvals.vote(first.hold_id, Choice.REJECT, approver=EVA, by="test", comment="A typo.")
     said = await guard.send(newsletter(number=2), NEWSLETTER, sender=CAMPAIGNS)
@@ -329,7 +329,7 @@ def unsigned(content: bytes) -> bytes:
     return content[content.index(b"From:") :]
 
 
-async def test_copies_differ_from_what_was_approved_in_slots_alone(campaign: Whole) -> None:
+async def test_copies_may_differ_from_the_approved_one_only_in_slots(campaign: Whole) -> None:
     hold = await held_copies(campaign)
     learned = await campaign.office._approvals.learned(hold.hold_id)
     assert learned.template is not None
@@ -351,7 +351,7 @@ async def test_copies_differ_from_what_was_approved_in_slots_alone(campaign: Who
     assert [h.copies for h in other] == [len(PERSONAL_ALTERED) - 1], "they wait as one"
 
 
-async def test_an_altered_copy_that_waits_with_the_others_is_not_released_with_them(campaign: Whole) -> None:
+async def test_an_altered_waiting_copy_is_not_released(campaign: Whole) -> None:
     """An altered copy that came after the approver's look is not released, and approvers get a notice about it."""
     hold = await held_copies(campaign)
     seen = replace(Seen.of(hold), under=hold.copies)
@@ -370,7 +370,7 @@ async def test_an_altered_copy_that_waits_with_the_others_is_not_released_with_t
     assert (await campaign.office._store.journal.verify()).ok
 
 
-async def test_before_there_are_copies_a_few_words_may_differ(campaign: Whole) -> None:
+async def test_before_slots_are_learned_a_few_words_may_differ(campaign: Whole) -> None:
     test = personal(1).replace(READERS[1].encode(), b"approve@guard.example.com")
     hold = await campaign.hold(await campaign.send(test, "approve+newsletter@guard.example.com", sender=CAMPAIGNS))
     await campaign.office._approvals.vote(hold.hold_id, Choice.APPROVE, approver=EVA, by="test", people=100)
@@ -395,7 +395,7 @@ def offered(n: int, offer: str, *, to: str = "") -> bytes:
     return made if not to else made.replace(READERS[n].encode(), to.encode())
 
 
-async def test_versions_that_were_approved_beforehand_are_learned_together(campaign: Whole) -> None:
+async def test_preapproved_versions_are_learned_together(campaign: Whole) -> None:
     """Copies with one of two offers pass, as both were approved; a third offer is held."""
     approvals = campaign.office._approvals
     for n, offer in enumerate(OFFERS[:2], 1):
@@ -414,7 +414,7 @@ async def test_versions_that_were_approved_beforehand_are_learned_together(campa
         assert "Held" in await to_person(campaign, n, offered(n, offer)), offer
 
 
-async def test_a_version_approved_for_another_list_is_not_learned_from(overlapping: Whole) -> None:
+async def test_a_version_approved_for_another_list_is_not_learned(overlapping: Whole) -> None:
     approvals = overlapping.office._approvals
     for n, name in ((1, "club"), (2, "newsletter")):
         test = offered(n, OFFERS[n], to="approve@guard.example.com")
@@ -447,7 +447,7 @@ async def approved_for(guard: Whole, *lists: str) -> Hold:
     return hold
 
 
-async def test_who_is_on_the_list_it_was_approved_for_is_covered_whatever_else_they_are_on(overlapping: Whole) -> None:
+async def test_members_of_the_approved_list_are_covered_even_if_on_others(overlapping: Whole) -> None:
     await approved_for(overlapping, "newsletter")
     for n in range(20):
         await overlapping.passes(personal(n), READERS[n], sender=CAMPAIGNS)
@@ -456,7 +456,7 @@ async def test_who_is_on_the_list_it_was_approved_for_is_covered_whatever_else_t
         assert "ramadan-greetings" in hold.lists, "a list that says always is asked for itself"
 
 
-async def test_a_list_without_an_address_can_be_named(overlapping: Whole) -> None:
+async def test_a_list_without_address_can_be_named_for_preapproval(overlapping: Whole) -> None:
     hold = await approved_for(overlapping, "club")
     assert (hold.lists, hold.reach, hold.kind) == (("club",), len(READERS[::2]), "test")
     await overlapping.passes(personal(0), READERS[0], sender=CAMPAIGNS)
@@ -472,7 +472,7 @@ async def test_a_list_without_an_address_can_be_named(overlapping: Whole) -> Non
         ("approve@guard.example.com", "550 5.1.1 Not accepted for approval: the address must name a list: "),
     ],
 )
-async def test_a_misspelt_list_is_refused_at_once(overlapping: Whole, to: str, said: str) -> None:
+async def test_a_misspelt_list_is_refused_at_rcpt(overlapping: Whole, to: str, said: str) -> None:
     client = await overlapping.connect()
     assert (await client.ask(f"MAIL FROM:<{CAMPAIGNS}>")).startswith("250")
     assert (await client.ask(f"RCPT TO:<{to}>")).startswith(said)
@@ -502,25 +502,25 @@ DIFFERS = {
 }
 
 
-def told(hold: Hold) -> dict[str, str]:
+def differences(hold: Hold) -> dict[str, str]:
     """The differences from the approved content, by kind."""
     return {r.observed: r.detail for h in hold.verdict.hits for r in h.reasons if r.fact == FACT}
 
 
 @pytest.mark.parametrize("what", DIFFERS)
-async def test_it_is_said_in_what_it_differs_from_what_was_approved(guard: Whole, what: str) -> None:
+async def test_the_reason_names_the_difference_from_the_approved_message(guard: Whole, what: str) -> None:
     await approved(guard, newsletter())
     kind, quoted = DIFFERS[what]
-    said = told(await guard.held(ALTERED[what], NEWSLETTER, sender=CAMPAIGNS))
+    said = differences(await guard.held(ALTERED[what], NEWSLETTER, sender=CAMPAIGNS))
     assert next(iter(said)) == kind, said
     assert quoted in said[kind]
     assert len(said) <= 3
 
 
-async def test_it_is_said_that_its_sender_was_proven_otherwise(guard: Whole) -> None:
+async def test_the_reason_names_another_proof_of_origin(guard: Whole) -> None:
     await approved(guard, newsletter())
     hold = await guard.held(unsigned(newsletter(number=7)), NEWSLETTER, sender=CAMPAIGNS)
-    assert list(told(hold)) == ["proof"]
+    assert list(differences(hold)) == ["proof"]
 
 
 COPY_DIFFERS = {
@@ -533,29 +533,29 @@ COPY_DIFFERS = {
 
 
 @pytest.mark.parametrize("what", COPY_DIFFERS)
-async def test_of_copies_it_is_said_what_differs_outside_the_slots(campaign: Whole, what: str) -> None:
+async def test_the_reason_names_differences_outside_the_slots(campaign: Whole, what: str) -> None:
     hold = await held_copies(campaign)
     await campaign.office._approvals.vote(hold.hold_id, Choice.APPROVE, approver=EVA, by="test")
     await campaign.deliver()
     kind, quoted = COPY_DIFFERS[what]
     altered = signed(unsigned(PERSONAL_ALTERED[what](40)))
-    said = told(await campaign.hold(await to_person(campaign, 40, altered)))
+    said = differences(await campaign.hold(await to_person(campaign, 40, altered)))
     assert next(iter(said)) == kind, said
     assert quoted in said[kind], said
     assert said.keys() <= {kind, "subject"}, "nothing else is different"
 
 
-async def test_it_is_said_that_it_was_not_approved_for_a_list(overlapping: Whole) -> None:
+async def test_the_reason_names_a_list_it_was_not_approved_for(overlapping: Whole) -> None:
     await approved_for(overlapping, "newsletter")
     for n in range(20):
         await overlapping.passes(personal(n), READERS[n], sender=CAMPAIGNS)
     hold = await overlapping.hold(await to_person(overlapping, 30, personal(30)))
-    assert "ramadan-greetings" in told(hold)["lists"]
+    assert "ramadan-greetings" in differences(hold)["lists"]
     public = [r.public for h in hold.verdict.hits for r in h.reasons if r.fact == FACT]
     assert not any("amadan" in said for said in public), "on which list somebody is, no writer is told"
 
 
-async def test_who_decides_hears_what_differs_and_the_writer_that_it_does(guard: Whole) -> None:
+async def test_approvers_and_writer_get_the_difference(guard: Whole) -> None:
     await approved(guard, newsletter())
     await guard.deliver()
     hold = await guard.held(ALTERED["a file attached"], NEWSLETTER, sender=CAMPAIGNS)
