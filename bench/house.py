@@ -1,7 +1,7 @@
 """Figures of the code: its size, its terms, and the calls that a plain message takes from the final dot to its 250.
 
-Distinct messages to one person on no list go through the real proxy part in this process. It has the sample policy, a SQLite store
-and a relay that takes everything. Every call of a Python function, of smtpguard and of others, is counted
+Distinct messages to one person on no list go through the real proxy part in this process. It has the sample policy, a
+SQLite store and a relay that takes everything. Every call of a Python function, of smtpguard and of others, is counted
 in the event loop's thread and in the thread that writes. The client and the relay are left out.
 """
 

@@ -2,8 +2,9 @@
 can.
 
 A store on disk gets that many generated entries, verdicts and outcomes. Then ``audit verify`` and ``incident report``
-read it in their own process: first alone, then while this process records verdicts. Prints how long each takes, how fast the journal grows meanwhile, and the largest size
-of SQLite's write-ahead log. A large log takes disk space from the mail and slows every read.
+read it in their own process: first alone, then while this process records verdicts. Prints how long each takes, how
+fast the journal grows meanwhile, and the largest size of SQLite's write-ahead log. A large log takes disk space from
+the mail and slows every read.
 """
 
 from __future__ import annotations

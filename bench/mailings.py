@@ -4,8 +4,8 @@ Copies of each template are made, read, fingerprinted and filed as the store fil
 their sketch. Counts copies that were *split* (not in the largest mailing of their template) and *merged* (in a mailing
 that another template founded). Then it measures what an approval covers (covers).
 
-FOLDER holds real mail, in which hardly two messages are of one mailing. It prints how many joined an earlier one.
-It names those that did so under another subject, with the share of equal words in equal order, for a person to check. It
+FOLDER holds real mail, in which hardly two messages are of one mailing. It prints how many joined an earlier one. It
+names those that did so under another subject, with the share of equal words in equal order, for a person to check. It
 prints no content.
 """
 

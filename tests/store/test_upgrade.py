@@ -1,7 +1,7 @@
 """Upgrade of a store of the first schema (``first.json``: its rows by table).
 
-It has a waiting hold with a vote and an unsent notice, and an approved hold whose release waits. It also has a verdict to relay
-without an outcome, two counted people, and a frozen list.
+It has a waiting hold with a vote and an unsent notice, and an approved hold whose release waits. It also has a verdict
+to relay without an outcome, two counted people, and a frozen list.
 """
 
 from __future__ import annotations
