@@ -133,7 +133,7 @@ def wait_for(port: int, process: subprocess.Popen[bytes] | None = None) -> None:
                 return
         except OSError:
             time.sleep(0.05)
-    raise SystemExit(f"bench: nobody answers on port {port}")
+    raise SystemExit(f"bench: no answer on port {port}")
 
 
 @contextmanager

@@ -52,6 +52,7 @@ if _has_room(_MEMORY):  # a store syncs each commit; on a disk, a test of the st
     tempfile.tempdir = os.environ.setdefault("TMPDIR", str(_MEMORY))
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """Return two workers a core: tests of real processes mostly wait."""
     return 2 * len(os.sched_getaffinity(0))

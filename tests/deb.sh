@@ -104,6 +104,6 @@ inside apt-get remove -y -qq smtpguard >"$work/log" 2>&1 || failed "apt-get remo
 [ ! -e "$root/opt/smtpguard" ] || failed "left in /opt: $(find "$root/opt/smtpguard" | head -3)"
 [ "$(sums)" = "$before" ] || failed "removing it changed settings or state"
 inside apt-get purge -y -qq smtpguard >"$work/log" 2>&1 || failed "apt-get purge"
-grep -q "left are /etc/smtpguard /var/lib/smtpguard" "$work/log" || failed "purge does not say what is left"
+grep -q "were kept: /etc/smtpguard /var/lib/smtpguard" "$work/log" || failed "purge does not say what is left"
 [ "$(sums)" = "$before" ] || failed "purging it took the journal along"
 echo "deb: $version installed, upgraded, removed and purged on a clean root"

@@ -13,4 +13,4 @@ cd "$work"
 "$work/venv/bin/smtpguard" --version
 "$work/venv/bin/python" -m pip check
 "$work/venv/bin/smtpguard" demo >"$work/demo.log" 2>&1 </dev/null || { cat "$work/demo.log"; exit 1; }
-echo "wheel: installed alone, the demo went as told"
+echo "wheel: the demo passed with runtime dependencies alone"
