@@ -55,12 +55,9 @@ def missing() -> str | None:
     return None
 
 
-_taken: list[socket.socket] = []
-"""One bound abstract Unix socket for each port that this process took. The name disappears with the process."""
-
-
 def free_port() -> int:
-    """A port without a listener, below the ephemeral ports. No test process gets the same one."""
+    """A port without a listener, below the ephemeral ports. No test process gets the same one: the process that took it
+    keeps an abstract Unix socket with its number bound until it ends."""
     while True:
         port = random.SystemRandom().randrange(10_000, 32_000)
         mark = socket.socket(socket.AF_UNIX)
@@ -71,7 +68,7 @@ def free_port() -> int:
         except OSError:
             mark.close()
             continue
-        _taken.append(mark)
+        mark.detach()
         return port
 
 
