@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from smtpguard.app.contact import contact
-from smtpguard.app.relay import relay_target, target_of
+from smtpguard.app.relay import target_of, targets
 from smtpguard.config.problem import Broken
 from smtpguard.config.secret import read_secret
 from smtpguard.config.settings import Settings
@@ -104,21 +104,23 @@ class AlarmChannels:
         envelope = Envelope(
             reverse_path=None, recipients=(Recipient(address=to, notify="NEVER"),), smtputf8=not raw.isascii()
         )
-        for name, target in self._targets():
+        for name, target in self._targets(to):
             problem = await _delivered(target, envelope, raw)
             if not problem:
                 return True
             log.warning("alarm %s: %s does not take its mail: %s", told.alarm.key, name, problem)
         return False
 
-    def _targets(self) -> Iterator[tuple[str, RelayTarget]]:
+    def _targets(self, to: Address) -> Iterator[tuple[str, RelayTarget]]:
         if (other := self.settings.alarms.relay) is not None:
             try:
                 yield "alarms: relay", replace(target_of(other, self.settings), timeouts=PATIENCE, connections=1)
             except (Broken, OSError) as e:
                 log.error("alarms: relay: %s", e)
+        route = self.settings.route("", "", to.ascii_domain)
         try:
-            yield "the relay", replace(relay_target(self.settings), timeouts=PATIENCE, reachability=None, connections=1)
+            target = targets(self.settings)[route.name if route is not None else ""]
+            yield "the relay", replace(target, timeouts=PATIENCE, reachability=None, connections=1)
         except (Broken, OSError) as e:
             log.error("relay: %s", e)
 

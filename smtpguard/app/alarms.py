@@ -23,7 +23,7 @@ from smtpguard.app.certificates import ends
 from smtpguard.app.clock import SystemClock
 from smtpguard.app.files import CannotStart, make_state
 from smtpguard.app.policies import Following
-from smtpguard.app.relay import found, relay_pool, relay_target
+from smtpguard.app.relay import Relays, found, targets
 from smtpguard.app.services import opened
 from smtpguard.config.settings import Settings
 from smtpguard.database.errors import LedgerError, Unavailable
@@ -75,8 +75,14 @@ async def relay_says(target: RelayTarget) -> str:
     return ""
 
 
-def probed(settings: Settings) -> RelayTarget:
-    return replace(relay_target(settings), timeouts=RELAY_PATIENCE)
+def probed(settings: Settings) -> Mapping[str, RelayTarget]:
+    """All relays, by the name of their route."""
+    return {name: replace(target, timeouts=RELAY_PATIENCE) for name, target in targets(settings).items()}
+
+
+def in_words(said: Mapping[str, str]) -> str:
+    """Why relays cannot be used; "" if all answer. ``said``: of each, by the name of its route (``relay_says``)."""
+    return "; ".join(f"route {name}: {why}" if name else why for name, why in said.items() if why)
 
 
 @dataclass(slots=True)
@@ -219,8 +225,8 @@ class Alarms(Part):
         self._settings = settings
         self._clock = clock or SystemClock()
         self._undo = AsyncExitStack()
-        self._target = probed(settings)
-        self._relay: str | None = None
+        self._targets = probed(settings)
+        self._relays: dict[str, str] = {}  # why each cannot be used, as far as they were asked
         self._seen: Seen | None = None  # of the store, at the last look
         self._problem: str | None = None  # why the store cannot be used
         self._organization = Organization()
@@ -232,8 +238,8 @@ class Alarms(Part):
         from smtpguard.app.delivery import signer
 
         make_state(self._settings)
-        self._pool = relay_pool(self._settings, self.places)
-        self._undo.push_async_callback(self._pool.close)
+        self._pools = Relays(self._settings, self.places)
+        self._undo.push_async_callback(self._pools.close)
         try:
             sign = signer(self._settings)
         except CannotStart as e:
@@ -250,7 +256,8 @@ class Alarms(Part):
 
     async def serve(self) -> None:
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._look_at_relay())
+            for name in self._targets:
+                tasks.create_task(self._look_at_relay(name))
             while not self._alone():  # noqa: ASYNC110 - nobody tells when the other one has ended
                 await asyncio.sleep(LOOK_SECONDS)
             tasks.create_task(self._look_at_store())
@@ -276,7 +283,7 @@ class Alarms(Part):
         return True
 
     def said(self) -> Said:
-        return Said(found=found(self._target.reachability))
+        return Said(found=found(self._targets))
 
     async def stop(self, grace_seconds: float) -> None:
         """Nothing to do: the next process sends alarms that are not sent yet."""
@@ -301,7 +308,7 @@ class Alarms(Part):
             known,
             at=now,
             store=self._problem,
-            relay=self._relay,
+            relay=in_words(self._relays) if self._relays else None,
             certificates=self._certificates[1],
             answered=answered,
             deferred=deferred,
@@ -310,19 +317,20 @@ class Alarms(Part):
             starts="",
         )
 
-    async def _look_at_relay(self) -> None:
+    async def _look_at_relay(self, route: str) -> None:
         """Uses one of the connections that all processes share, so that the relay never sees more connections than the
         limit."""
+        pool = self._pools.pools[route]
         while True:
             try:
-                place = await self._pool.place("")
+                place = await pool.place("")
             except RelayUnavailable:  # all are in use: their holders find out whether it answers
                 pass
             else:
                 try:
-                    self._relay = await relay_says(self._target)
+                    self._relays[route] = await relay_says(self._targets[route])
                 finally:
-                    self._pool.freed(place)
+                    pool.freed(place)
             await asyncio.sleep(RELAY_SECONDS)
 
     async def _look_at_store(self) -> None:

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from smtpguard.app.files import CannotStart
-from smtpguard.config.settings import Settings, SmtpListener
+from smtpguard.config.settings import Relay, Settings, SmtpListener
 from smtpguard.observe.alarms.conditions import Ends
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,8 @@ class Ending:
 
 def pairs(settings: Settings) -> tuple[Pair, ...]:
     """All pairs of the settings: what listeners and the console show to clients, and what we show to the relay."""
-    found = (*map(of_listener, settings.listen.smtp), of_console(settings), of_relay(settings))
+    relays = (of_relay(relay, name) for name, relay in settings.relays.items())
+    found = (*map(of_listener, settings.listen.smtp), of_console(settings), *relays)
     return tuple(pair for pair in found if pair is not None)
 
 
@@ -71,12 +72,11 @@ def of_console(settings: Settings) -> Pair | None:
     return Pair(name="console", certificate=tls.certificate, key=tls.key)
 
 
-def of_relay(settings: Settings) -> Pair | None:
-    """The client certificate for the relay."""
-    relay = settings.relay
+def of_relay(relay: Relay, route: str = "") -> Pair | None:
+    """The client certificate for a relay. ``route``: the name of its route, "" for the default relay."""
     if relay.client_certificate is None or relay.client_key is None:
         return None
-    return Pair(name="relay", certificate=relay.client_certificate, key=relay.client_key)
+    return Pair(name=f"route {route}" if route else "relay", certificate=relay.client_certificate, key=relay.client_key)
 
 
 def endings(settings: Settings) -> tuple[Ending, ...]:

@@ -21,12 +21,13 @@ def contact(settings: Settings) -> Address | None:
 def second_way(settings: Settings) -> tuple[str, str]:
     """What is missing to tell a person of an alarm that the guarded relay cannot carry, and the settings key for it; ""
     if nothing is."""
-    alarms, relay = settings.alarms, settings.relay
+    alarms = settings.alarms
+    guarded = {(relay.host, relay.port) for relay in settings.relays.values()}
     if alarms.webhook is not None:
         return "", ""
     if contact(settings) is None:
         return "no one receives alarms: notices: contact is not a mailbox, and alarms has no webhook", "notices"
-    if alarms.relay is not None and (alarms.relay.host, alarms.relay.port) != (relay.host, relay.port):
+    if alarms.relay is not None and (alarms.relay.host, alarms.relay.port) not in guarded:
         return "", ""
     return (
         "no one receives alarms while the relay cannot be used: alarms has neither a relay of its own nor a webhook",

@@ -25,7 +25,7 @@ from smtpguard.app.listrefresh import ListRefresh
 from smtpguard.app.memberships import Memberships, read_by
 from smtpguard.app.mentions import Feeds
 from smtpguard.app.policies import Following
-from smtpguard.app.relay import relay_pool, said_of
+from smtpguard.app.relay import Relays
 from smtpguard.app.services import notices, opened, term
 from smtpguard.app.syslog import Syslog
 from smtpguard.config.problem import Broken
@@ -78,9 +78,10 @@ class Deliverer(Part):
         await self._policies.begin()
         self._watch = GateWatch(self._store.gate, clock, moved=self._policies.moved)
         await self._watch.read()
-        self._pool = pool = relay_pool(settings, self.places)
-        self._undo.push_async_callback(pool.close)
-        self._renewals.watch(of_relay(settings), pool.context)
+        self._relays = relays = Relays(settings, self.places)
+        self._undo.push_async_callback(relays.close)
+        for (route, relay), pool in zip(settings.relays.items(), relays.pools.values(), strict=True):
+            self._renewals.watch(of_relay(relay, route), pool.context)
         desk = _StationeryCache(settings, self._policies)
         try:
             desk()
@@ -113,9 +114,10 @@ class Deliverer(Part):
         auditor = settings.audit.mail
         self._checkpoints = Checkpoints(self._store, self._policies, clock, Address.parse(auditor)) if auditor else None
         self._approvals = Approvals(self._store, self._policies, clock, term=term(settings), notices=notices(settings))
+        ways = {pool: Deliveries(pool) for pool in relays.pools.values()}
         self._delivery = Delivery(
             self._store,
-            Deliveries(pool),
+            ways[relays.pools[""]],
             Renderer(
                 ledger=self._store,
                 in_force=self._policies.current,
@@ -132,6 +134,7 @@ class Deliverer(Part):
             owner=_owner(),
             trace_key=secret,
             hostname=name,
+            route=lambda listener, address: ways[relays.to(listener, address, self._list_at)],
         )
 
         await self._store.outbox.abandon(_is_gone)
@@ -170,7 +173,7 @@ class Deliverer(Part):
             tasks.create_task(_every(DOUBT_SECONDS, "doubts", partial(report_doubts, self._store, self._clock)))
 
     def said(self) -> Said:
-        said = said_of(self._pool)
+        said = self._relays.said()
         return replace(said, counts={**said.counts, **self._renewals.counts})
 
     async def stop(self, grace_seconds: float) -> None:
@@ -183,6 +186,10 @@ class Deliverer(Part):
 
     async def close(self) -> None:
         await self._undo.aclose()
+
+    def _list_at(self, address: Address) -> str:
+        found = self._policies.current().registry.list_at(address)
+        return found.name if found is not None else ""
 
     async def _retain(self) -> None:
         keep = self._settings.retention

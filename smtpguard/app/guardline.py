@@ -40,6 +40,11 @@ class Line:
         """The reply to a recipient that is the guard's own address, for preapprovals."""
         return self.beforehand.answer(address) if self.beforehand is not None else None
 
+    def list_at(self, address: Address) -> str:
+        """The list that has this address, "" for none. Raises LedgerError."""
+        found = self.policies.current().registry.list_at(address)
+        return found.name if found is not None else ""
+
 
 async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock | None = None) -> Line:
     """Ready for mail when it returns; ``undo`` closes it. ``clock``: instead of the system's. Raises CannotStart,

@@ -25,11 +25,11 @@ from smtpguard.policy.parse import Policy
 
 
 def names(settings: Settings, policy: Policy) -> dict[str, Any]:
-    """The arguments of Names, which says which addresses are list addresses: the organization's domains, the relay's
+    """The arguments of Names, which says which addresses are list addresses: the organization's domains, the relays'
     names, and the mailboxes of people in policy and settings."""
-    relay = settings.relay
-    others = (name for each in relay.fallbacks for name in (each.host, each.server_name or ""))
-    hosts = (settings.hostname, relay.host, relay.server_name or "", *others, *relay.names)
+    hosts = {settings.hostname}
+    for relay in settings.relays.values():
+        hosts.update(relay.names, *((each.host, each.server_name or "") for each in (relay, *relay.fallbacks)))
     known = people_of(policy) | {text for text in (settings.notices.contact, settings.hold.approve_at) if text}
     elsewhere = (address for expands in policy.expansions for address in expands.addresses_elsewhere)
     return {

@@ -34,6 +34,7 @@ from smtpguard.observe.metrics.tally import Tally
 from smtpguard.outbox.asking import SETTLED_WITHIN
 from smtpguard.policy.freezing import PUT_BACK, Selector
 from smtpguard.policy.parse import Policy
+from smtpguard.processes.numbers import of_relay
 from smtpguard.store.store import Store
 from smtpguard.wire.turnedaway import Why
 
@@ -280,18 +281,25 @@ class Watching:
             numbers["smtpguard_admission_seconds"] = {(): _admissions(counts)}
         if not _RELAYS.isdisjoint(tree["ready"]):
             counts, levels = tree["counts"], tree["levels"]
+            relays = [(name, (name,) if name else ()) for name in self._settings.relays]
             numbers["smtpguard_relay_connections"] = {
-                ("in-use",): levels.get("relay in use", 0),
-                ("idle",): levels.get("relay idle", 0),
+                (state, *route): levels.get(of_relay(what, name), 0)
+                for name, route in relays
+                for state, what in (("in-use", "in use"), ("idle", "idle"))
             }
-            numbers["smtpguard_relay_connections_limit"] = {(): self._settings.relay.connections}
-            numbers["smtpguard_relay_waiting"] = {(): levels.get("relay waiting", 0)}
-            numbers["smtpguard_relay_waits_total"] = {(): counts.get("relay waits", 0)}
-            numbers["smtpguard_relay_wait_seconds_total"] = {(): counts.get("relay wait ms", 0) / 1000}
-        if "relay" in tree["found"]:
-            at, answered = tree["found"]["relay"]
-            numbers["smtpguard_relay_up"] = {(): answered}
-            numbers["smtpguard_relay_tried_seconds"] = {(): max(0.0, passed - at)}
+            limits = zip(relays, self._settings.relays.values(), strict=True)
+            numbers["smtpguard_relay_connections_limit"] = {route: relay.connections for (_, route), relay in limits}
+            numbers["smtpguard_relay_waiting"] = {route: levels.get(of_relay("waiting", n), 0) for n, route in relays}
+            numbers["smtpguard_relay_waits_total"] = {route: counts.get(of_relay("waits", n), 0) for n, route in relays}
+            numbers["smtpguard_relay_wait_seconds_total"] = {
+                route: counts.get(of_relay("wait ms", name), 0) / 1000 for name, route in relays
+            }
+        found = {((name,) if name else ()): tree["found"].get(of_relay("", name)) for name in self._settings.relays}
+        if known := {route: each for route, each in found.items() if each is not None}:
+            numbers["smtpguard_relay_up"] = {route: answered for route, (_, answered) in known.items()}
+            numbers["smtpguard_relay_tried_seconds"] = {
+                route: max(0.0, passed - at) for route, (at, _) in known.items()
+            }
         return numbers
 
 

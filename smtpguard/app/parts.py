@@ -68,7 +68,7 @@ def run(name: str, channel: int, settings: Settings, parent: int) -> int:
 def _made(name: str, settings: Settings) -> part.Part:
     module, kind = PARTS[name]
     made: part.Part = getattr(importlib.import_module(module), kind)(settings)
-    made.places = Allowance(settings.relay.connections)
+    made.places = [Allowance(relay.connections, n) for n, relay in enumerate(settings.relays.values())]
     return made
 
 

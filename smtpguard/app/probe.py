@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 
@@ -15,12 +15,13 @@ from smtpguard.app.bypasses import SOMEBODY, Hosts, own_addresses, ways
 from smtpguard.app.finding import Finding, State
 from smtpguard.app.lists import names, open_expander
 from smtpguard.app.openrelay import open_milters, open_relays
-from smtpguard.app.relay import relay_target
+from smtpguard.app.relay import targets
 from smtpguard.config.settings import MilterListener, Settings, host_name
 from smtpguard.lists.declared import ListInfo, build
 from smtpguard.lists.names import Names
 from smtpguard.lists.sources import SourceError, Tally, addresses, number_of, unfit
 from smtpguard.lists.sources.opening import opened
+from smtpguard.mail.address import Address
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Lost
 from smtpguard.policy.parse import Policy
@@ -40,20 +41,29 @@ async def look(
 ) -> AsyncIterator[Finding]:
     """Yields each finding at once. ``own``: addresses of this machine that others can reach."""
     lists, _ = build(*policy.sections(), delimiters=policy.delimiters)
-    relay = relay_target(settings)
-    targets = [
-        replace(each, timeouts=_patience(), reachability=None, fallbacks=()) for each in (relay, *relay.fallbacks)
+    asked = [
+        (name, settings.relays[name], replace(each, timeouts=_patience(), reachability=None, fallbacks=()))
+        for name, relay in targets(settings).items()
+        for each in (relay, *relay.fallbacks)
     ]
+    logged = [settings.relay_of(each.called) for each in settings.listen.smtp if each.auth]
     domain = sorted(name for name in policy.organization.domains if not name.startswith("*."))[0]
     silent: list[RelayTarget] = []
     where = names(settings, policy)
     known = Names(lists, delimiters=policy.delimiters, **where)
-    for target in targets:
-        async for finding in _relay(target, domain, lists.values(), settings.relay.names, known):
+    for route, relay, target in asked:
+        listed = [
+            (info, address)
+            for info in lists.values()
+            for address in info.addresses
+            if _goes(settings, route, address, info.name)
+        ]
+        outside = _goes(settings, route, Address.parse(SOMEBODY))
+        async for finding in _relay(target, domain, listed, relay.names, known, outside=outside):
             if (finding.about, finding.state) == ("relay", State.WRONG):
                 silent.append(target)
-            yield finding
-        if any(each.auth for each in settings.listen.smtp) and target not in silent:
+            yield replace(finding, text=f"route {route}: {finding.text}") if route else finding
+        if relay in logged and target not in silent:
             yield await _logins(target.for_clients())
     for listener in settings.listen.milter:
         yield await milter_answers(listener)
@@ -68,16 +78,33 @@ async def look(
     if policy.expansions:
         for finding in await asyncio.to_thread(lambda: list(_expansions(settings, policy))):
             yield finding
-    async for finding in ways(settings, targets, lists.values(), domain, silent=silent, hosts=hosts, own=own):
+    guarded = [target for _, _, target in asked]
+    async for finding in ways(settings, guarded, lists.values(), domain, silent=silent, hosts=hosts, own=own):
         yield finding
+
+
+def _goes(settings: Settings, route: str, address: Address, of_list: str = "") -> bool:
+    """Whether mail to this address may go by a route, "" for the default relay: from any listener, or of our own."""
+    for listener in ("", *(each.called for _, _, each in settings.listen.each())):
+        found = settings.route(listener, of_list, address.ascii_domain)
+        if (found.name if found is not None else "") == route:
+            return True
+    return False
 
 
 # What the guard needs of the relay.
 
 
 async def _relay(
-    target: RelayTarget, domain: str, lists: Iterable[ListInfo], declared: Sequence[str], known: Names
+    target: RelayTarget,
+    domain: str,
+    lists: Sequence[tuple[ListInfo, Address]],
+    declared: Sequence[str],
+    known: Names,
+    *,
+    outside: bool,
 ) -> AsyncIterator[Finding]:
+    """``lists``: the list addresses that it gets mail for. ``outside``: whether it gets mail for anybody."""
     name = f"the relay {target.host} port {target.port}"
     try:
         connection = await open_connection(target)
@@ -89,14 +116,14 @@ async def _relay(
     yield _tls(target, connection)
     if target.user is not None:
         yield Finding(about="auth", state=State.FINE, text="the relay accepts our login")
-    for sender, whose in ((f"postmaster@{domain}", "ours"), (SOMEBODY, "anybody's"), ("", "the null reverse-path")):
+    senders = (f"postmaster@{domain}", "ours"), (SOMEBODY, "anybody's"), ("", "the null reverse-path")
+    for sender, whose in senders if outside else ():
         yield await _sender(connection, sender, whose)
-    for info in lists:
-        for address in info.addresses:
-            if not connection.usable:  # its last finding has the reason
-                return
-            yield await _list(connection, min(info.writers, default=f"postmaster@{domain}"), info.name, str(address))
-    listed = next((str(address).rpartition("@")[0] for info in lists for address in info.addresses), None)
+    for info, address in lists:
+        if not connection.usable:  # its last finding has the reason
+            return
+        yield await _list(connection, min(info.writers, default=f"postmaster@{domain}"), info.name, str(address))
+    listed = next((str(address).rpartition("@")[0] for _, address in lists), None)
     for called in () if listed is None else dict.fromkeys((*declared, *connection.announced)):
         if not connection.usable:
             return

@@ -14,7 +14,7 @@ from smtpguard.app.certificates import Renewals, of_listener, of_relay, server_c
 from smtpguard.app.clock import ids
 from smtpguard.app.files import spool
 from smtpguard.app.guardline import counts, straight_line
-from smtpguard.app.relay import relay_logins, relay_pool, said_of
+from smtpguard.app.relay import Relays
 from smtpguard.app.turnedawaylog import Turned
 from smtpguard.config.settings import Settings, SmtpListener
 from smtpguard.guard.ports import Clock
@@ -47,25 +47,28 @@ class Proxy(Part):
         new_id = ids() if clock is None else ids(lambda: int(clock.now().timestamp() * 1000))
         self.line = line = await straight_line(settings, self._undo, clock)
         self._watch, self._intake, name = line.watch, line.intake, line.hostname
-        self._pool = pool = relay_pool(settings, self.places)
-        self._undo.push_async_callback(pool.close)
-        logins = relay_logins(settings, pool)
+        self._relays = relays = Relays(settings, self.places)
+        self._undo.push_async_callback(relays.close)
+        logins = relays.logins()
+        routings = [relays.routing(each.called, line.list_at) for each in settings.listen.smtp]
         listeners = [listener(settings, each, name, line.here) for each in settings.listen.smtp]
         self._receptions = [
             Reception(
                 each,
-                pool,
+                routing,
                 self._intake,
                 new_id=new_id,
-                logins=logins,
+                logins=logins.get(routing.first),
                 turned_away=self._turned,
                 note_refused=self._intake.note_refused,
             )
-            for each in listeners
+            for each, routing in zip(listeners, routings, strict=True)
         ]
         for each, where in zip(listeners, settings.listen.smtp, strict=True):
             self._renewals.watch(of_listener(where), each.tls.context if each.tls is not None else None)
-        self._renewals.watch(of_relay(settings), pool.context, logins.context if logins is not None else None)
+        for (name, relay), pool in zip(settings.relays.items(), relays.pools.values(), strict=True):
+            also = logins[pool].context if pool in logins else None
+            self._renewals.watch(of_relay(relay, name), pool.context, also)
 
     async def serve(self) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -80,7 +83,7 @@ class Proxy(Part):
         task.add_done_callback(self._settling.discard)
 
     def said(self) -> Said:
-        said = said_of(self._pool)
+        said = self._relays.said()
         all_counts = {**said.counts, **counts(self._intake), **self._turned.counts, **self._renewals.counts}
         return replace(said, counts=all_counts)
 

@@ -1,22 +1,25 @@
-"""The relay of the settings, for every part that speaks to it."""
+"""The relays of the settings, for every part that speaks to them."""
 
 from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from smtpguard.app.certificates import readable
 from smtpguard.app.clock import host_name
 from smtpguard.app.files import CannotStart
 from smtpguard.config.secret import read_secret
-from smtpguard.config.settings import AnyRelay, Settings
-from smtpguard.processes.numbers import Said
+from smtpguard.config.settings import AnyRelay, Relay, Route, Settings
+from smtpguard.database.errors import LedgerError
+from smtpguard.mail.address import Address
+from smtpguard.processes.numbers import Said, of_relay
 from smtpguard.wire.guesses import Guesses
 from smtpguard.wire.login import Logins
 from smtpguard.wire.pool import Allowance, RelayPool
 from smtpguard.wire.reachability import Reachability
+from smtpguard.wire.routing import Routing
 from smtpguard.wire.target import RelayTarget, Tls
 
 
@@ -24,41 +27,86 @@ def try_relay(settings: Settings, parts: Iterable[str]) -> None:
     """Check that these parts have what they need to speak to the relay, once before they start. Raises CannotStart and
     Broken."""
     if not {"proxy", "delivery"}.isdisjoint(parts):
-        relay_pool(settings)
+        Relays(settings)
 
 
-def relay_pool(settings: Settings, allowance: Allowance | None = None) -> RelayPool:
-    """For use in one event loop. ``allowance``: the share of a limit for the whole process tree; None: the limit is
-    this process's own. Raises CannotStart if a file of its TLS cannot be read, and Broken for its password's."""
-    try:
-        return RelayPool(_with_files(relay_target(settings)), allowance)
-    except (OSError, ssl.SSLError) as e:
-        raise _unreadable(e) from None
+ListAt = Callable[[Address], str]
+"""The list that has this address, "" for none. Raises LedgerError if no policy is known."""
 
 
-def relay_logins(settings: Settings, pool: RelayPool) -> Logins | None:
-    """Logins of mail clients, checked at the pool's relay, if any listener allows them. Raises CannotStart."""
-    if not any(each.auth for each in settings.listen.smtp):
-        return None
-    try:
-        return Logins(pool, Guesses(time.monotonic))
-    except (OSError, ssl.SSLError) as e:
-        raise _unreadable(e) from None
+class Relays:
+    """The connections of one process to all relays of the settings; for use in one event loop. ``pools``: by the name
+    of their route, "" for the default relay."""
+
+    def __init__(self, settings: Settings, allowances: Sequence[Allowance] = ()) -> None:
+        """``allowances``: the shares of each relay's limit for the whole process tree; empty: the limits are this
+        process's own. Raises CannotStart if a file of their TLS cannot be read, and Broken for a password's."""
+        self._settings = settings
+        shared = iter(allowances)
+        try:
+            self.pools: Mapping[str, RelayPool] = {
+                name: RelayPool(_with_files(target), next(shared, None)) for name, target in targets(settings).items()
+            }
+        except (OSError, ssl.SSLError) as e:
+            raise _unreadable(e) from None
+
+    async def close(self) -> None:
+        for pool in self.pools.values():
+            await pool.close()
+
+    def routing(self, listener: str, list_at: ListAt) -> Routing:
+        """The relays of what comes in at a listener."""
+        first = self._of(self._settings.route(listener))
+        routes = [route for route in self._settings.routes if not route.listeners or listener in route.listeners]
+        if not any(route.lists or route.domains for route in routes):
+            return Routing(first)
+
+        def choose(address: Address) -> RelayPool | None:
+            try:
+                return self.to(listener, address, list_at)
+            except LedgerError:
+                return None
+
+        others = dict.fromkeys(map(self._of, [*routes, None]))
+        return Routing(first, [pool for pool in others if pool is not first], choose)
+
+    def to(self, listener: str, address: Address, list_at: ListAt) -> RelayPool:
+        """The relay of a recipient. ``listener``: "" for the guard's own mail."""
+        routes = self._settings.routes
+        if not routes:
+            return self.pools[""]
+        of_list = list_at(address) if any(route.lists for route in routes) else ""
+        return self._of(self._settings.route(listener, of_list, address.ascii_domain))
+
+    def logins(self) -> Mapping[RelayPool, Logins]:
+        """Logins of mail clients, by the relay that checks them. Raises CannotStart."""
+        guesses = Guesses(time.monotonic)
+        checked = {self._of(self._settings.route(each.called)) for each in self._settings.listen.smtp if each.auth}
+        try:
+            return {pool: Logins(pool, guesses) for pool in checked}
+        except (OSError, ssl.SSLError) as e:
+            raise _unreadable(e) from None
+
+    def said(self) -> Said:
+        """Their connections, the waiters for one, and whether each answered last."""
+        counts, levels = dict[str, int](), dict[str, int]()
+        for name, pool in self.pools.items():
+            idle, waits = pool.idle, pool.waits
+            counts[of_relay("waits", name)] = waits.times
+            counts[of_relay("wait ms", name)] = int(waits.seconds * 1000)
+            levels[of_relay("idle", name)] = idle
+            levels[of_relay("in use", name)] = pool.size - idle
+            levels[of_relay("waiting", name)] = pool.waiting
+        return Said(counts=counts, levels=levels, found=found({n: p.target for n, p in self.pools.items()}))
+
+    def _of(self, route: Route | None) -> RelayPool:
+        return self.pools[route.name if route is not None else ""]
 
 
-def found(heard: Reachability | None) -> Mapping[str, tuple[float, int]]:
-    """What this process reports on the relay (processes.numbers): whether it answered last, and when."""
-    return {"relay": (heard.found[0], int(heard.found[1]))} if heard is not None and heard.found is not None else {}
-
-
-def said_of(pool: RelayPool) -> Said:
-    """The same, with its connections and the waiters for one."""
-    idle, waits = pool.idle, pool.waits
-    return Said(
-        counts={"relay waits": waits.times, "relay wait ms": int(waits.seconds * 1000)},
-        levels={"relay idle": idle, "relay in use": pool.size - idle, "relay waiting": pool.waiting},
-        found=found(pool.target.reachability),
-    )
+def found(asked: Mapping[str, RelayTarget]) -> Mapping[str, tuple[float, int]]:
+    """What this process reports on the relays: whether each answered last, and when."""
+    heard = {name: target.reachability.found for name, target in asked.items() if target.reachability is not None}
+    return {of_relay("", name): (each[0], int(each[1])) for name, each in heard.items() if each is not None}
 
 
 def _with_files(target: RelayTarget) -> RelayTarget:
@@ -73,9 +121,18 @@ def _unreadable(e: OSError) -> CannotStart:
     return CannotStart(f"{named}: {e.strerror or e}")
 
 
+def targets(settings: Settings) -> Mapping[str, RelayTarget]:
+    """For all relays, by the name of their route, "" for the default relay. Raises Broken for a password's file."""
+    return {name: _target(name, relay, settings) for name, relay in settings.relays.items()}
+
+
 def relay_target(settings: Settings) -> RelayTarget:
-    """For the guarded relay. Raises Broken for a password's file."""
-    relay = settings.relay
+    """For the default relay. Raises Broken for a password's file."""
+    return _target("", settings.relay, settings)
+
+
+def _target(route: str, relay: Relay, settings: Settings) -> RelayTarget:
+    kept = settings.state / (f"relay-{route}.json" if route else "relay.json")
     return replace(
         target_of(relay, settings),
         client_certificate=relay.client_certificate,
@@ -87,7 +144,7 @@ def relay_target(settings: Settings) -> RelayTarget:
         wait_seconds=relay.wait_seconds,
         client_share=relay.client_share,
         chunking=relay.chunking,
-        reachability=Reachability(f"{relay.host} port {relay.port}", kept=settings.state / "relay.json"),
+        reachability=Reachability(f"{relay.host} port {relay.port}", kept=kept),
         fallbacks=tuple(
             replace(target_of(each, settings), clients_without_tls=relay.clients_without_tls)
             for each in relay.fallbacks

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, select
 
 from smtpguard import __version__
 from smtpguard.app.alarmchannels import FileMemory
-from smtpguard.app.alarms import Looking, absent, probed, relay_says
+from smtpguard.app.alarms import Looking, absent, in_words, probed, relay_says
 from smtpguard.app.certificates import ends
 from smtpguard.app.clock import SystemClock
 from smtpguard.app.files import CannotStart
@@ -56,6 +56,7 @@ class Status:
     freezes: list[Freeze] | None = None
     waiting: figures.Waiting | None = None
     relay: dict[str, Any] | None = None
+    routes: list[dict[str, Any]] = field(default_factory=list)
     store: dict[str, Any] | None = None
     lists: list[dict[str, Any]] | None = None
     contacts_since: datetime | None = None
@@ -125,15 +126,21 @@ async def _remembered(settings: Settings, found: Status) -> Mapping[str, RaisedA
 
 
 async def _relay(settings: Settings, found: Status) -> str | None:
-    name = f"{settings.relay.host} port {settings.relay.port}"
     try:
-        target = replace(probed(settings), reachability=None)
+        asked = {name: replace(target, reachability=None) for name, target in probed(settings).items()}
     except (Broken, CannotStart, OSError) as e:
         found.unknown.append(f"whether the relay answers: {e}")
         return None
-    said = await _within(RELAY_SECONDS, relay_says(target), "no answer in time")
-    found.relay = {"name": name, "answers": not said, "problem": said or None}
-    return said
+    answers = await asyncio.gather(
+        *(_within(RELAY_SECONDS, relay_says(target), "no answer in time") for target in asked.values())
+    )
+    rows = [
+        {"name": f"{target.host} port {target.port}", "answers": not said, "problem": said or None}
+        for target, said in zip(asked.values(), answers, strict=True)
+    ]
+    found.relay = rows[0]
+    found.routes = [{"route": name, **row} for name, row in zip(asked, rows, strict=True) if name]
+    return in_words(dict(zip(asked, answers, strict=True)))
 
 
 async def _within(seconds: float, answer: Awaitable[str], otherwise: str) -> str:

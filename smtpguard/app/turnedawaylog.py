@@ -18,12 +18,13 @@ _USUAL = frozenset(
         Why.BAD_ADDRESS,
         Why.SENDER_REFUSED,
         Why.TOO_MANY_RECIPIENTS,
+        Why.OTHER_ROUTE,
         Why.TOO_LARGE,
         Why.BAD_CONTENT,
     }
 )
 """Errors of the client: logged as information, not as a warning."""
-_CLIENTS = frozenset({Why.TOO_SLOW, Why.TOO_MANY_RECIPIENTS, Why.GAVE_UP})
+_CLIENTS = frozenset({Why.TOO_SLOW, Why.TOO_MANY_RECIPIENTS, Why.OTHER_ROUTE, Why.GAVE_UP})
 """Answered 4xx, but not because of the guard or the relay."""
 
 

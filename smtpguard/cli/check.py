@@ -20,7 +20,7 @@ from smtpguard.cli.context import CannotRun, Context
 from smtpguard.cli.offline import Checked, check
 from smtpguard.config.quantity import in_short
 from smtpguard.config.schema import settings_schema
-from smtpguard.config.settings import Settings
+from smtpguard.config.settings import Relay, Settings
 from smtpguard.lists.declared import build
 from smtpguard.lists.names import Names
 from smtpguard.lists.sources import number_of
@@ -132,8 +132,16 @@ def _settings(settings: Settings) -> Iterator[str]:
     heard = f"Listens on {listening}; relays" if listening else "Releases what is held"
     yield f"{heard} to {settings.relay.host} port {settings.relay.port}, TLS {settings.relay.tls}."
     if settings.relay.fallbacks:
-        others = ", then ".join(f"{each.host} port {each.port}" for each in settings.relay.fallbacks)
-        yield f"If that cannot be used, mail goes to {others}."
+        yield f"If that cannot be used, mail goes to {_fallbacks(settings.relay)}."
+    for route in settings.routes:
+        mail = ", ".join(
+            f"{kind} {' or '.join(names)}"
+            for kind, names in (("listener", route.listeners), ("list", route.lists), ("domain", route.domains))
+            if names
+        )
+        relay = route.relay
+        other = f", then {_fallbacks(relay)}" if relay.fallbacks else ""
+        yield f"Route {route.name} ({mail}) relays to {relay.host} port {relay.port}, TLS {relay.tls}{other}."
     for each in settings.listen.milter:
         yield f"A milter on {each.unix or f'{each.address} port {each.port}'}."
     if (console := settings.console) is not None:
@@ -142,6 +150,10 @@ def _settings(settings: Settings) -> Iterator[str]:
         )
     if (metrics := settings.metrics) is not None:
         yield f"Metrics on {metrics.address} port {metrics.port}."
+
+
+def _fallbacks(relay: Relay) -> str:
+    return ", then ".join(f"{each.host} port {each.port}" for each in relay.fallbacks)
 
 
 def _policy(policy: Policy, checked: Checked) -> Iterator[str]:

@@ -19,8 +19,8 @@ from smtpguard.config.assembling import policy_document
 from smtpguard.config.documents import policy_documents
 from smtpguard.config.fields import is_public
 from smtpguard.config.listeners import MilterListener, SmtpListener, network_text, open_to_all
-from smtpguard.config.problem import Broken, Problem, Severity, ordered
-from smtpguard.config.settings import Settings, read_settings
+from smtpguard.config.problem import Broken, Problem, Severity, did_you_mean, one_of, ordered
+from smtpguard.config.settings import AnyRelay, Relay, Route, Settings, read_settings
 from smtpguard.config.yaml import Document, Place, load_yaml
 from smtpguard.lists.digest import KEY_OCTETS
 from smtpguard.lists.sources import number_of
@@ -63,7 +63,7 @@ def check(path: Path) -> Checked:
         return Checked(settings=settings, problems=ordered(files))
     rest = _policy(settings.policy, settings)
     if rest.policy is not None:
-        files = (*files, *_own_address(document, settings, rest.policy))
+        files = (*files, *_own_address(document, settings, rest.policy), *_routes(document, settings, rest.policy))
     return Checked(
         settings=settings,
         policy=rest.policy,
@@ -123,9 +123,12 @@ def _named(document: Document, settings: Settings) -> Iterator[Problem]:
         if listener.tls is not None:
             place: Place = ("listen", "smtp", n, "tls")
             named += [((*place, "certificate"), listener.tls.certificate), ((*place, "key"), listener.tls.key)]
-    relay = settings.relay
-    named += [(("relay", key), getattr(relay, key)) for key in ("ca_file", "client_certificate", "client_key")]
-    named.append((("relay", "auth", "password_file"), relay.auth.password_file if relay.auth else None))
+    for at, relay in _relays(settings):
+        named += [((*at, key), getattr(relay, key)) for key in ("ca_file", "client_certificate", "client_key")]
+        hosts: list[tuple[Place, AnyRelay]] = [(at, relay)]
+        hosts += [((*at, "fallbacks", n), other) for n, other in enumerate(relay.fallbacks)]
+        named += [((*place, "ca_file"), other.ca_file) for place, other in hosts[1:]]
+        named += [((*place, "auth", "password_file"), one.auth.password_file) for place, one in hosts if one.auth]
     named.append((("store", "password_file"), settings.store.password_file))
     named.append((("dkim_sign", "key_file"), settings.dkim_sign.key_file if settings.dkim_sign else None))
     if (console := settings.console) is not None and console.tls is not None:
@@ -179,7 +182,8 @@ def _certificates(document: Document, settings: Settings) -> Iterator[Problem]:
     pairs: list[tuple[Place, Pair | None]] = [
         (("listen", "smtp", n, "tls"), of_listener(each)) for n, each in enumerate(settings.listen.smtp)
     ]
-    pairs += [(("console", "tls"), of_console(settings)), (("relay", "client_certificate"), of_relay(settings))]
+    pairs.append((("console", "tls"), of_console(settings)))
+    pairs += [((*place, "client_certificate"), of_relay(relay)) for place, relay in _relays(settings)]
     now = datetime.now(UTC)
     for place, pair in pairs:
         if pair is None or not (readable(pair.certificate) and readable(pair.key)):
@@ -227,14 +231,56 @@ def _places(document: Document, settings: Settings) -> Iterator[Problem]:
     if settings.metrics is not None and is_public(settings.metrics.address):
         text = f"metrics ask nobody for a password, and {settings.metrics.address} may be reached by anybody"
         yield warning(document, ("metrics", "address"), text, "a private address")
-    relay = settings.relay
     here = {(each.address, each.port) for each in listening.smtp}
-    if (relay.host, relay.port) in here:
-        yield document.problem(("relay", "port"), "the relay is this guard itself: mail would go round in a circle")
-    for n, other in enumerate(relay.fallbacks):
-        if (other.host, other.port) in here:
-            text = "this fallback is this guard itself: mail would go round in a circle"
-            yield document.problem(("relay", "fallbacks", n, "host"), text)
+    for at, relay in _relays(settings):
+        if (relay.host, relay.port) in here:
+            yield document.problem((*at, "port"), "the relay is this guard itself: mail would go round in a circle")
+        for n, other in enumerate(relay.fallbacks):
+            if (other.host, other.port) in here:
+                text = "this fallback is this guard itself: mail would go round in a circle"
+                yield document.problem((*at, "fallbacks", n, "host"), text)
+
+
+def _relays(settings: Settings) -> Iterator[tuple[Place, Relay]]:
+    """All relays, each with its place in the file."""
+    yield ("relay",), settings.relay
+    yield from ((("routes", n, "relay"), route.relay) for n, route in enumerate(settings.routes))
+
+
+def _routes(document: Document, settings: Settings, policy: Policy) -> Iterator[Problem]:
+    """Routes that take no mail, or not all that they seem to take."""
+    for n, route in enumerate(settings.routes):
+        for m, name in enumerate(route.lists):
+            if name not in policy.lists:
+                hint = did_you_mean(name, policy.lists)
+                text = f'the policy has no list "{name}"'
+                yield document.problem(("routes", n, "lists", m), text, one_of(sorted(policy.lists)), hint)
+        before = next((earlier for earlier in settings.routes[:n] if _hides(earlier, route)), None)
+        if before is not None:
+            text = f"route {route.name} takes no mail: route {before.name} before it takes all of it"
+            yield warning(document, ("routes", n), text)
+    login = next((each for each in settings.listen.smtp if each.auth), None)
+    own = next((n for n, route in enumerate(settings.routes) if login and _by_recipient(route, login.called)), None)
+    if own is not None and login is not None:
+        relay = settings.relay_of(login.called)
+        text = f"route {settings.routes[own].name} is not for clients that log in on {login.called}: all their mail goes over their login, to {relay.host}"
+        yield warning(document, ("routes", own), text)
+
+
+def _hides(earlier: Route, later: Route) -> bool:
+    """Whether the first takes all that the second would."""
+    return all(
+        not first or (second and set(second) <= set(first))
+        for first, second in (
+            (earlier.listeners, later.listeners),
+            (earlier.lists, later.lists),
+            (earlier.domains, later.domains),
+        )
+    )
+
+
+def _by_recipient(route: Route, listener: str) -> bool:
+    return bool(route.lists or route.domains) and (not route.listeners or listener in route.listeners)
 
 
 def _anybody(each: SmtpListener | MilterListener) -> str:

@@ -276,6 +276,6 @@ def _supervisor(
         reload=[sys.executable, "-P", "-m", "smtpguard", "-c", str(config), "reload"],
         shows=("metrics", "alarms"),
         standing=StatusFile(settings.state),
-        places=settings.relay.connections,
-        caps={"delivery": max(1, settings.relay.connections // 4), "alarms": 1},
+        places=[relay.connections for relay in settings.relays.values()],
+        caps=[{"delivery": max(1, relay.connections // 4), "alarms": 1} for relay in settings.relays.values()],
     )

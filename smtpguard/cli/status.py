@@ -128,6 +128,7 @@ def row(found: Status) -> dict[str, Any]:
             "outbox_later": waiting.later,
         },
         "relay": found.relay,
+        "routes": found.routes,
         "store": found.store,
         "lists": found.lists,
         "contacts_since": found.contacts_since,
@@ -166,6 +167,8 @@ def lines(found: Status) -> Iterator[str]:
         yield f"Outbox      {waiting.due} due{due}; {waiting.later} later"
     if found.relay is not None:
         yield f"Relay       {found.relay['name']} {found.relay['problem'] or 'answers'}"
+    for row in found.routes:
+        yield f"Route       {row['route']}: {row['name']} {row['problem'] or 'answers'}"
     if found.store is not None:
         said = found.store["problem"] or found.store["put_back"] or "answers"
         yield f"Store       {found.store['url']}: {said}"

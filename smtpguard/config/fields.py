@@ -114,7 +114,11 @@ def _delimiters(value: Any) -> str:
             'characters, like "+"; or characters for each domain, like {"*": "+", lists.example.com: "-"}',
         )
     everywhere = _signs(value.get(EVERYWHERE, DEFAULT))
-    others = sorted((_domain(name), _signs(signs)) for name, signs in value.items() if name != EVERYWHERE)
+    others = sorted(
+        (domain_pattern(name, also=', or "*" for all others'), _signs(signs))
+        for name, signs in value.items()
+        if name != EVERYWHERE
+    )
     return " ".join([everywhere, *(f"{domain}={signs}" for domain, signs in others)])
 
 
@@ -124,7 +128,8 @@ def _signs(text: Any) -> str:
     return text
 
 
-def _domain(name: Any) -> str:
+def domain_pattern(name: Any, *, also: str = "") -> str:
+    """A domain in A-labels and lower case, or ``*.`` and one: every name below it. Raises Invalid."""
     text = str(name)
     stem = text.removeprefix("*.")
     try:
@@ -132,9 +137,7 @@ def _domain(name: Any) -> str:
     except (UnicodeError, ValueError):
         ascii_domain = text.lower()
     if not _DOMAIN.match(ascii_domain):
-        raise Invalid(
-            f'"{text}" is no domain name', 'a name like "lists.example.com", "*.example.com", or "*" for all others'
-        )
+        raise Invalid(f'"{text}" is no domain name', f'a name like "lists.example.com", "*.example.com"{also}')
     return ascii_domain
 
 

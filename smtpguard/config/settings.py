@@ -16,11 +16,11 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from smtpguard.config.brief import URL, absolute
-from smtpguard.config.fields import Delimiters, FilePath, Host, Networks, is_this_machine
+from smtpguard.config.fields import Delimiters, FilePath, Host, Networks, domain_pattern, is_this_machine
 from smtpguard.config.listeners import Listen
 from smtpguard.config.listeners import MilterListener as MilterListener
 from smtpguard.config.listeners import SmtpListener as SmtpListener
-from smtpguard.config.problem import Broken, Invalid, Problem
+from smtpguard.config.problem import Broken, Invalid, Problem, did_you_mean, one_of
 from smtpguard.config.quantity import Delay, Seconds, Span, WorkingSpan
 from smtpguard.config.validation import Section, validate
 from smtpguard.config.web import Certificate as Certificate
@@ -97,6 +97,59 @@ class Relay(AnyRelay):
                 "a client certificate needs a key, and a key needs a certificate", "client_certificate and client_key"
             )
         return self
+
+
+class RouteRelay(Relay):
+    """The relay of a route."""
+
+    host: str = Field(min_length=1)
+    port: Annotated[int, Field(ge=1, le=65535)] = 25
+
+
+_ROUTE_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?\Z")
+
+
+def _route_name(text: str) -> str:
+    if not _ROUTE_NAME.match(text) or text == "default":
+        raise Invalid(f'"{text}" is not a name of a route', "lower-case letters, digits and hyphens; not default")
+    return text
+
+
+class Route(Section):
+    """Another relay for some of the mail: for recipients that come in by one of ``listeners``, are an address of one of
+    ``lists``, and are in one of ``domains``, as far as these are given. ``name``: for log, status and metrics."""
+
+    name: Annotated[str, AfterValidator(_route_name)]
+    listeners: list[str] = Field(default=[], title="listener")
+    lists: list[str] = Field(default=[], title="list")
+    domains: list[Annotated[str, BeforeValidator(domain_pattern)]] = Field(default=[], title="domain")
+    relay: RouteRelay
+
+    @model_validator(mode="after")
+    def _of_something(self) -> Self:
+        if not (self.listeners or self.lists or self.domains):
+            raise Invalid("this route is for no mail", "listeners, lists or domains")
+        return self
+
+    def takes(self, listener: str, of_list: str, domain: str) -> bool:
+        """``of_list``: the list that has the recipient's address, "" for none; ``domain``: its domain, in A-labels and
+        lower case."""
+        return (
+            (not self.listeners or listener in self.listeners)
+            and (not self.lists or of_list in self.lists)
+            and (not self.domains or any(_covers(each, domain) for each in self.domains))
+        )
+
+
+def _covers(pattern: str, domain: str) -> bool:
+    return domain.endswith(pattern[1:]) if pattern.startswith("*.") else domain == pattern
+
+
+def _routes(routes: list[Route]) -> list[Route]:
+    names = [route.name for route in routes]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise Invalid(f'two routes are called "{twice}"', "a name of its own for each")
+    return routes
 
 
 _SERVER = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
@@ -319,6 +372,7 @@ class Settings(Section):
     listen: Listen = Listen()
     trust: Networks = ()
     relay: Relay = Relay()
+    routes: Annotated[list[Route], AfterValidator(_routes)] = Field(default=[], max_length=50)
     expanders: Networks = ()
     accepted_ways: list[Literal["this-machine", "without-login", "list-servers"]] = Field(default=[], title="way")
     store: Store = Store()
@@ -356,15 +410,37 @@ class Settings(Section):
         asked = "front" in self.journal.model_fields_set and self.journal.front == "on"
         if asked and not self.store.url.startswith("sqlite"):
             raise Invalid("only an SQLite store can have a front", "journal: {front: off}, or a store in SQLite")
-        relay = self.relay
-        hosts: tuple[AnyRelay, ...] = (relay, *relay.fallbacks)
-        in_clear = not relay.clients_without_tls and any(
-            each.tls == "none" and not is_this_machine(each.host) for each in hosts
-        )
-        if in_clear and any(each.auth for each in self.listen.smtp):
+        called = {each.called for _, _, each in self.listen.each()}
+        for route in self.routes:
+            if unknown := [name for name in route.listeners if name not in called]:
+                text = f'route {route.name}: there is no listener "{unknown[0]}"'
+                raise Invalid(text, one_of(sorted(called)), did_you_mean(unknown[0], sorted(called)))
+        if any(_in_clear(self.relay_of(each.called)) for each in self.listen.smtp if each.auth):
             text = "a listener has auth, and the clients' passwords would go to the relay in clear"
             raise Invalid(text, "relay: {tls: require or implicit}, or clients_without_tls: true")
         return self
+
+    def route(self, listener: str, of_list: str = "", domain: str = "") -> Route | None:
+        """The first route that takes a recipient; see Route.takes. None: it goes to ``relay``. ``listener``: "" for the
+        guard's own mail."""
+        return next((route for route in self.routes if route.takes(listener, of_list, domain)), None)
+
+    def relay_of(self, listener: str) -> Relay:
+        """The relay of what comes in there, whoever the recipients are: clients log in there."""
+        route = self.route(listener)
+        return self.relay if route is None else route.relay
+
+    @property
+    def relays(self) -> Mapping[str, Relay]:
+        """All relays: ``relay`` as "", and each route's by its name."""
+        return {"": self.relay, **{route.name: route.relay for route in self.routes}}
+
+
+def _in_clear(relay: Relay) -> bool:
+    hosts: tuple[AnyRelay, ...] = (relay, *relay.fallbacks)
+    return not relay.clients_without_tls and any(
+        each.tls == "none" and not is_this_machine(each.host) for each in hosts
+    )
 
 
 def read_settings(path: Path, environ: Mapping[str, str] = os.environ) -> Settings:

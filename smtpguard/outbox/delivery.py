@@ -24,6 +24,7 @@ from smtpguard.database.errors import ContentMissing, LedgerError
 from smtpguard.freezes.service import GateWatch
 from smtpguard.guard.ports import Clock, Ledger, PolicyInForce, Relay
 from smtpguard.holds.model import Hold
+from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Recipient
 from smtpguard.mail.message import Message
 from smtpguard.mail.trace import prepend
@@ -65,7 +66,8 @@ class _Unsendable(Exception):
 
 
 class Delivery:
-    """One worker; each node may run one. ``jitter``: 0 to 1."""
+    """One worker; each node may run one. ``jitter``: 0 to 1. ``route``: the relay of a recipient of what came in at a
+    listener, "" for mail of our own; None: ``relay`` has all. It may raise LedgerError."""
 
     def __init__(
         self,
@@ -80,11 +82,12 @@ class Delivery:
         trace_key: bytes,
         hostname: str,
         pace: Pace | None = None,
+        route: Callable[[str, Address], Relay] | None = None,
         jitter: Callable[[], float] = random.random,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._ledger = ledger
-        self._relay = relay
+        self._route = route or (lambda listener, address: relay)
         self._renderer = renderer
         self._watch = watch
         self._policies = policies
@@ -163,8 +166,20 @@ class Delivery:
             await self._settle(lease, hold, spent)
         elif not await parcel.fence():
             await self._settle(lease, hold, [*self._recalled(due), *spent])
-        elif await self._settle(lease, hold, [*(d.begun(self._pace.doubt) for d in due), *spent], mark=True):
-            await self._settle(lease, hold, await self._send(lease, parcel, due), persist=True)
+        else:
+            routes = self._by_route(lease, hold, due)
+            if await self._settle(lease, hold, [*(d.begun(self._pace.doubt) for d in due), *spent], mark=True):
+                sent = [result for route in routes for result in await self._send(lease, parcel, *route)]
+                await self._settle(lease, hold, sent, persist=True)
+
+    def _by_route(self, lease: Lease, hold: Hold | None, due: Sequence[Due]) -> list[tuple[Relay, list[Due]]]:
+        """One transaction for each relay. Raises LedgerError."""
+        listener = hold.session.listener if hold is not None and lease.intent.kind in OF_CONTENT else ""
+        routes: dict[int, tuple[Relay, list[Due]]] = {}
+        for one in due:
+            relay = self._route(listener, one.recipient.address)
+            routes.setdefault(id(relay), (relay, []))[1].append(one)
+        return list(routes.values())
 
     async def _parcel(self, lease: Lease, hold: Hold | None, due: Sequence[Recipient]) -> _Parcel:
         """The content, and the condition of its dot. Raises _Unsendable, LedgerError, and what rendering raises."""
@@ -216,12 +231,15 @@ class Delivery:
         )
         return trace + f"{RELEASE_FIELD}: {intent.intent_id}\r\n".encode("ascii")
 
-    async def _send(self, lease: Lease, parcel: _Parcel, due: Sequence[Due]) -> list[Result]:
+    async def _send(self, lease: Lease, parcel: _Parcel, relay: Relay, due: Sequence[Due]) -> list[Result]:
+        """``due``: those recipients of the parcel that go over ``relay``."""
+        recipients = tuple(d.recipient for d in due)
         wait = self._pace.again(lease.attempts, self._jitter())
         patient = self._clock.now() - lease.created_at < self._pace.give_up
         try:
             for envelope, content in parcel.forms:
-                said = await self._relay.deliver(envelope, content, parcel.prepend, parcel.fence)
+                envelope = replace(envelope, recipients=recipients)
+                said = await relay.deliver(envelope, content, parcel.prepend, parcel.fence)
                 if not all(reply.permanent and reply.enhanced in OF_FORM for reply in said.replies):
                     break
             return [

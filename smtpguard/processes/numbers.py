@@ -31,6 +31,11 @@ PUT_OFF = "turned away 4xx"
 """The count of 4xx answers that no other count of answers includes."""
 
 
+def of_relay(what: str, route: str) -> str:
+    """The name of a number of a relay. ``route``: the name of its route, "" for the default relay."""
+    return " ".join(filter(None, ("relay", what, route)))
+
+
 @dataclass(slots=True, kw_only=True)
 class Numbers:
     """``accepted``, ``refused`` (at the limits), ``strangers`` (not admitted) and ``without_descriptor`` (the process

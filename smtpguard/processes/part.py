@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any, Protocol
@@ -35,8 +35,8 @@ class Part(Protocol):
     """The interface of each kind of part; app implements it. A part without connections, numbers of its own or need of
     the tree's numbers keeps the defaults here."""
 
-    places: Allowance | None = None
-    """Its side of the shared limit of relay connections; None: not shared."""
+    places: Sequence[Allowance] = ()
+    """Its side of the shared limits of relay connections, one for each relay; empty: not shared."""
 
     async def start(self) -> None:
         """Ready for work when it returns."""
@@ -89,8 +89,8 @@ class _Life:
         self._lost: list[int] = []
         self._ready = False
         self._channel = Channel(sock, self._received, self._orphaned)
-        if part.places is not None:
-            part.places.send = self._channel.send
+        for allowance in part.places:
+            allowance.send = self._channel.send
 
     async def run(self) -> None:
         self._loop.add_signal_handler(signal.SIGTERM, self._leave)
@@ -139,8 +139,9 @@ class _Life:
         elif "take" in message:
             self._say(self._lost, "lost", int(message["take"]))
         elif "places" in message:
-            if self._part.places is not None:
-                self._part.places.heard(message["places"])
+            news = message["places"]
+            if self._part.places:
+                self._part.places[int(news["relay"])].heard(news)
         elif "numbers" in message:
             self._part.told(message["numbers"])
 

@@ -1,11 +1,11 @@
-"""One limit of relay connections for all processes: the supervisor grants places to the parts.
+"""One limit of connections to a relay for all processes: the supervisor grants places to the parts.
 
 A part asks for places and gives back those that it does not need. The supervisor grants free places, and takes back the
 places of a part whose process has ended. Both sides send totals since the process began, so that messages that cross on
-their way add up:
+their way add up. Each relay has its own limit; ``relay`` is its number:
 
-    part to supervisor    {"places": {"back": given back, "seen": granted as far as it has heard, "wanted": more than it has}}
-    supervisor to part    {"places": {"granted": in all, "most": come down to so many, or null, "waited": by other parts,
+    part to supervisor    {"places": {"relay": 0, "back": given back, "seen": granted as far as it has heard, "wanted": more than it has}}
+    supervisor to part    {"places": {"relay": 0, "granted": in all, "most": come down to so many, or null, "waited": by other parts,
                            "sharers": parts that carry clients' mail}}
 
 Free places go to the part with the fewest; among equals to the one that has waited longest. If none is free, and one
@@ -113,10 +113,11 @@ class RelayConnectionLimit:
 
 
 class Allowance:
-    """A part's side (wire.pool.Allowance). ``changed`` is the pool's; ``send`` is set by the part's life."""
+    """A part's side (wire.pool.Allowance). ``relay``: the number of the relay. ``changed`` is the pool's; ``send`` is
+    set by the part's life."""
 
-    def __init__(self, limit: int) -> None:
-        self.limit, self.sharers = limit, 1
+    def __init__(self, limit: int, relay: int = 0) -> None:
+        self.limit, self.sharers, self.relay = limit, 1, relay
         self.usable = 0
         self.most: int | None = None
         self.waited = 0
@@ -139,7 +140,7 @@ class Allowance:
         news = self._back, self._granted, wanted
         if news != self._told and (news[0] != self._told[0] or wanted or self._told[2]):
             self._told = news
-            self.send({"places": {"back": self._back, "seen": self._granted, "wanted": wanted}})
+            self.send({"places": {"relay": self.relay, "back": self._back, "seen": self._granted, "wanted": wanted}})
 
     def heard(self, news: Mapping[str, Any]) -> None:
         self.usable += int(news["granted"]) - self._granted

@@ -19,6 +19,7 @@ import socket
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import structlog
@@ -65,13 +66,13 @@ class Supervisor:
         reload: Sequence[str] = (),
         timing: Timing | None = None,
         shows: Collection[str] = (),
-        places: int = 0,
-        caps: Mapping[str, int] | None = None,
+        places: Sequence[int] = (),
+        caps: Sequence[Mapping[str, int]] = (),
         standing: StatusFile | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``life``: the main function of a part's process. ``places``: relay connections for all parts together, and
-        ``caps``: the most of one part, by its kind. ``shows``: the kinds of parts that get the tree's numbers. They are
+        """``life``: the main function of a part's process. ``places``: for each relay, its connections for all parts
+        together, and ``caps``: the most of one part, by its kind. ``shows``: the kinds of parts that get the tree's numbers. They are
         optional: nothing waits until they are ready, and however often they die, mail goes on. ``standing``: the file
         of the tree's state. ``monotonic``: the clock for rate limits of log lines."""
         self._monotonic = monotonic
@@ -79,8 +80,9 @@ class Supervisor:
         self._shows = frozenset(shows)
         self._standing = standing
         self._numbers = Numbers()
-        self._caps = caps or {}
-        self._places = RelayConnectionLimit(places, max(1, list(parts).count("proxy")), self._grant)
+        self._caps = caps
+        sharers = max(1, list(parts).count("proxy"))
+        self._places = [RelayConnectionLimit(limit, sharers, partial(self._grant, n)) for n, limit in enumerate(places)]
         self._listeners = listeners
         self._connections = Connections(limits)
         self._introductions = Introductions(self._introduced)
@@ -296,13 +298,16 @@ class Supervisor:
         self._numbers.heard(child.name, said)
 
     def asks(self, child: Child, places: Mapping[str, int]) -> None:
-        self._places.said(child.name, places, cap=self._caps.get(child.part, self._places.limit))
+        relay = int(places["relay"])
+        of_relay = self._places[relay]
+        of_relay.said(child.name, places, cap=self._caps[relay].get(child.part, of_relay.limit))
 
-    def _grant(self, name: str, places: Mapping[str, Any]) -> None:
-        next(child for child in self._children if child.name == name).grant(places)
+    def _grant(self, relay: int, name: str, places: Mapping[str, Any]) -> None:
+        next(child for child in self._children if child.name == name).grant({"relay": relay, **places})
 
     def exited(self, child: Child, status: int) -> None:
-        self._places.ended(child.name)
+        for places in self._places:
+            places.ended(child.name)
         offered, child.offered = child.offered, {}
         for number in self._connections.of(child):
             if number not in offered:

@@ -92,6 +92,8 @@ class OwnLine:
     """One client's connection to the relay, for one transaction after another (proxy.Lines). It is not replaced when
     lost."""
 
+    pressed = False
+
     def __init__(self, connection: RelayConnection) -> None:
         self._connection = connection
         self._reset: Waiter | None = None

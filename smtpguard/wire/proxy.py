@@ -36,6 +36,10 @@ may take long as well; RFC 5321 section 4.5.3.2.6 has ten minutes for all of it.
 class Lines(Protocol):
     """The source of connections to the relay: the pool, or a logged-in client's own connection."""
 
+    @property
+    def pressed(self) -> bool:
+        """Whether a connection that is not in use is waited for."""
+
     async def acquire(
         self, client: str = "", *, fresh: bool = False, wait_seconds: float | None = None
     ) -> RelayConnection: ...
@@ -56,8 +60,11 @@ class Passage:
         client: str = "",
         gone: Callable[[], bool] = lambda: False,
         here: Callable[[Address], Reply | None] = lambda address: None,
+        choose: Callable[[Address], Lines | None] | None = None,
     ) -> None:
-        """``client``: the client for whom connections are counted, "" for none; ``ident``: its name of the message."""
+        """``client``: the client for whom connections are counted, "" for none; ``ident``: its name of the message.
+        ``choose``: see routing.Choice; None: all recipients go over ``pool``."""
+        self._choose = choose
         self._here, self._client = here, client
         self.why = Why.RECIPIENT_REFUSED
         """Why a recipient was refused."""
@@ -77,6 +84,35 @@ class Passage:
             others = [ask for ask, own in zip(asks, ours, strict=True) if own is None]
             said = iter(await self.ask(others) if others else ())
             return [own if own is not None else next(said) for own in ours]
+        if self._choose is None:
+            return await self._ask_or_break(asks)
+        routes = [self._choose(recipient.address) for recipient, _ in asks]
+        answers = [reply.INTERNAL_ERROR] * len(asks)  # of those without a known route
+        for route in dict.fromkeys(route for route in routes if route is not None):
+            numbers = [n for n, its in enumerate(routes) if its is route]
+            if route is not self._pool and not self._accepted:
+                self._turn_to(route)
+            if route is self._pool:
+                answered = await self._ask_or_break([asks[n] for n in numbers])
+            else:
+                answered = [reply.OTHER_ROUTE] * len(numbers)
+            for n, answer in zip(numbers, answered, strict=True):
+                answers[n] = answer
+        return answers
+
+    @property
+    def pressed(self) -> bool:
+        """Whether others wait for a connection to its relay."""
+        return self._pool.pressed
+
+    def _turn_to(self, route: Lines) -> None:
+        """No recipient was accepted yet, so the transaction may begin again at another relay."""
+        self.close()
+        self._pool = route
+        self.broken = self.refused = None
+        self.why = Why.RECIPIENT_REFUSED
+
+    async def _ask_or_break(self, asks: Sequence[Rcpt]) -> list[Reply]:
         if self.broken is None and self.refused is None:
             try:
                 return await self._ask(asks, fresh=False)

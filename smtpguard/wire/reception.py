@@ -23,8 +23,8 @@ from smtpguard.mail.transaction import RefusedRecipient, Transaction
 from smtpguard.wire.carried import Admit, Carried, carry
 from smtpguard.wire.listener import Listener
 from smtpguard.wire.login import Logins
-from smtpguard.wire.pool import RelayPool
 from smtpguard.wire.proxy import Passage
+from smtpguard.wire.routing import Routing
 from smtpguard.wire.server import Dialog
 from smtpguard.wire.turnedaway import TurnedAway
 
@@ -41,7 +41,7 @@ class Reception:
     def __init__(
         self,
         listener: Listener,
-        pool: RelayPool,
+        routing: Routing,
         admit: Admit,
         *,
         new_id: Callable[[], str],
@@ -54,7 +54,7 @@ class Reception:
         without a verdict. ``note_refused``: called for each transaction without a message after the relay refused
         recipients; nobody waits for it."""
         self.turned_away = turned_away
-        self.listener, self.pool, self.new_id, self.monotonic = listener, pool, new_id, monotonic
+        self.listener, self.routing, self.new_id, self.monotonic = listener, routing, new_id, monotonic
         self.logins = logins
         self.loop = asyncio.get_running_loop()
         self.greeting = Reply(220, (f"{listener.hostname} ESMTP",))

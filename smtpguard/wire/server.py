@@ -32,9 +32,9 @@ from smtpguard.wire.grammar import Refused
 from smtpguard.wire.identity import Identity
 from smtpguard.wire.listener import Listener
 from smtpguard.wire.login import Login, Logins
-from smtpguard.wire.pool import RelayPool
 from smtpguard.wire.proxy import Passage
 from smtpguard.wire.relay import RelayUnavailable
+from smtpguard.wire.routing import Routing
 from smtpguard.wire.session import (
     AskOffer,
     AskRelay,
@@ -67,7 +67,7 @@ class DialogOwner(Protocol):
     """The owner of the connections, which decides on messages."""
 
     listener: Listener
-    pool: RelayPool
+    routing: Routing
     logins: Logins | None
     loop: asyncio.AbstractEventLoop
     greeting: Reply
@@ -274,16 +274,17 @@ class Dialog(SMTP):
 
     def _ask_relay(self, event: AskRelay) -> Work:
         if self._passage is None:
-            who = self._smtp.who
+            who, routing = self._smtp.who, self._desk.routing
             line = self._login.line if self._login is not None else None
             self._passage = Passage(
-                line or self._desk.pool,
+                line or routing.first,
                 who.session,
                 event.mail,
                 ident=who.ident,
                 client=who.counted_as,
                 gone=self.gone,
                 here=self._listener.here,
+                choose=routing.choose if line is None else None,
             )
         return self._passage.ask(event.rcpts), self._answered
 
@@ -294,7 +295,7 @@ class Dialog(SMTP):
         self._smtp.answered(answers, passage.why, passage.broken)
 
     def _ask_offer(self, _: AskOffer) -> Work | None:
-        offered = self._desk.pool.offered
+        offered = self._desk.routing.offered
         if offered is None:
             return self._first_offer(), self._smtp.offered_at_last
         self._smtp.offered(offered)
@@ -302,7 +303,7 @@ class Dialog(SMTP):
 
     async def _first_offer(self) -> Mapping[str, str] | Why:
         try:
-            return await self._desk.pool.extensions()
+            return await self._desk.routing.extensions()
         except RelayUnavailable as unavailable:
             return unavailable.word
 
@@ -489,11 +490,10 @@ class Dialog(SMTP):
     def _dawdling(self, now: float) -> bool:
         """Whether the client is so slow that others get its relay connection; for a logged-in client's own connection,
         whether others need it."""
-        pressed = self._desk.pool.pressed
         if self._login is not None and self._login.line is not None:
-            return pressed and now - self._quiet_since >= self._limits.quiet_login_seconds
+            return self._desk.routing.first.pressed and now - self._quiet_since >= self._limits.quiet_login_seconds
         if self._passage is not None:
-            longest = self._limits.pressed_seconds if pressed else self._limits.dawdle_seconds
+            longest = self._limits.pressed_seconds if self._passage.pressed else self._limits.dawdle_seconds
             if now - self._asked_at >= longest:
                 self._passage.park()
         return False

@@ -29,7 +29,7 @@ from smtpguard.wire.ehlo import largest, offer
 from smtpguard.wire.grammar import Rcpt
 from smtpguard.wire.identity import Identity
 from smtpguard.wire.listener import Listener
-from smtpguard.wire.turnedaway import TurnedAway, Why, message_id_of
+from smtpguard.wire.turnedaway import UNASKED, TurnedAway, Why, message_id_of
 
 MOST_REPLIES = 1000
 """The most commands of one client that are answered before other connections have a turn."""
@@ -594,8 +594,9 @@ class SmtpSession:
             self._named += 1
             self.recipients.append(rcpt[0])
         else:
-            self._refuse(self._why, answer)
-            if self._broken is None:  # else it is not the relay's reply about this recipient
+            unasked = UNASKED.get(answer) if self._broken is None else self._why
+            self._refuse(unasked or self._why, answer)
+            if unasked is None:  # it is the relay's reply about this recipient
                 self._refused.append(RefusedRecipient.of(rcpt[0], answer))
         return answer
 

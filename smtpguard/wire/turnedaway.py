@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from smtpguard.mail import reply
 from smtpguard.mail.envelope import Envelope, Session
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import Reply
@@ -24,6 +26,7 @@ class Why(enum.StrEnum):
     RECIPIENT_REFUSED = "recipient-refused"  # by the relay: at least one
     BAD_ADDRESS = "bad-address"  # an address that an MTA accepts and we cannot carry
     TOO_MANY_RECIPIENTS = "too-many-recipients"
+    OTHER_ROUTE = "other-route"  # the transaction's relay is not this recipient's
     TOO_LARGE = "too-large"
     BAD_CONTENT = "bad-content"
     TOO_SLOW = "too-slow"  # the client
@@ -31,6 +34,16 @@ class Why(enum.StrEnum):
     STOPPING = "stopping"
     UNDECIDED = "undecided"  # smtpguard_undecided_total says why
     FAILED = "failed"  # an error of smtpguard
+
+
+UNASKED: Mapping[Reply, Why] = {
+    reply.OTHER_ROUTE: Why.OTHER_ROUTE,
+    reply.RELAY_UNAVAILABLE: Why.RELAY_DOWN,
+    reply.RELAY_LOST: Why.RELAY_LOST,
+    reply.BUSY: Why.RELAY_BUSY,
+    reply.INTERNAL_ERROR: Why.FAILED,
+}
+"""Replies to recipients about whom no relay was asked, while others of the transaction may be accepted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -119,7 +119,9 @@ async def test_every_number_is_in_the_table_of_metrics(here: Here) -> None:
     numbers = here.watching.numbers()
     assert set(numbers) == set(BY_NAME)
     for name, series in numbers.items():
-        assert all(len(labels) == len(BY_NAME[name].labels) for labels in series)
+        of = BY_NAME[name].labels
+        # the default relay has no route
+        assert all(len(labels) in (len(of), len(of) - (of[-1:] == ("route",))) for labels in series), name
 
 
 async def test_counters_of_the_policy_begin_at_zero(here: Here) -> None:
@@ -344,6 +346,24 @@ async def test_the_supervisors_numbers_are_given(here: Here) -> None:
     assert (here.told("relay_up"), here.told("relay_tried_seconds")) == (0, 10)
     here.clock.pass_(seconds=3)
     assert here.told("relay_tried_seconds") == 13
+
+
+async def test_each_route_has_numbers_of_its_own(tmp_path: Path) -> None:
+    route = "[{name: bulk, lists: [newsletter], relay: {host: bulk.example.com, connections: 3}}]"
+    async with installation(tmp_path, f"[]\nroutes: {route}") as here:
+        here.watching.told(
+            {
+                **TREE,
+                "counts": {"relay waits": 6, "relay waits bulk": 2, "relay wait ms bulk": 500},
+                "levels": {"relay idle": 2, "relay idle bulk": 1, "relay waiting bulk": 4},
+                "found": {"relay bulk": [5.0, 1]},
+            }
+        )
+        assert (here.told("relay_connections", "idle"), here.told("relay_connections", "idle", "bulk")) == (2, 1)
+        assert (here.told("relay_connections_limit"), here.told("relay_connections_limit", "bulk")) == (20, 3)
+        assert (here.told("relay_waits_total"), here.told("relay_waits_total", "bulk")) == (6, 2)
+        assert (here.told("relay_wait_seconds_total", "bulk"), here.told("relay_waiting", "bulk")) == (0.5, 4)
+        assert (here.told("relay_up"), here.told("relay_up", "bulk")) == (None, 1)
 
 
 async def test_without_mail_parts_their_numbers_are_absent(here: Here) -> None:

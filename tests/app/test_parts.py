@@ -13,7 +13,7 @@ from smtpguard.app.console import Console
 from smtpguard.app.delivery import Deliverer
 from smtpguard.app.milter import Milter
 from smtpguard.app.proxy import Proxy
-from smtpguard.app.relay import relay_pool
+from smtpguard.app.relay import Relays
 from smtpguard.config.settings import Settings
 
 INTAKE = SimpleNamespace(
@@ -30,8 +30,9 @@ WIRE = {
 )
 async def test_the_report_has_each_parts_numbers(part: Any, counts: dict[str, int], asks: bool, tmp_path: Path) -> None:
     made = part(Settings())
-    pool = relay_pool(Settings(state=tmp_path))
-    made._intake, made._pool = INTAKE, pool
+    relays = Relays(Settings(state=tmp_path))
+    pool = relays.pools[""]
+    made._intake, made._relays = INTAKE, relays
     said = made.said()
     assert said.found == {}, "nothing, before anybody has asked the relay"
     waits = {"relay waits": 0, "relay wait ms": 0} if asks else {}
@@ -46,4 +47,4 @@ async def test_the_report_has_each_parts_numbers(part: Any, counts: dict[str, in
     later = made.said().found
     assert [value for _, value in later.values()] == [1] * asks
     assert not asks or later["relay"] > found["relay"]
-    await pool.close()
+    await relays.close()

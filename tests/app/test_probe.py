@@ -144,6 +144,19 @@ async def test_each_fallback_is_probed(tmp_path: Path) -> None:
     assert f"port {gone.port} cannot be used" in next(f.text for f in found if f.state is State.WRONG)
 
 
+async def test_each_route_is_asked_for_its_own_mail_only(tmp_path: Path) -> None:
+    """The list server need not take mail to anybody else, nor the relay mail to the list."""
+    async with ScriptedRelay() as relay, ScriptedRelay() as bulk:
+        relay.on("RCPT TO:<news@", "550 5.1.1 No such user")
+        bulk.on("RCPT TO:<somebody@", "550 5.7.1 Not here")
+        bulk.on("RCPT TO:<news@", "250 Ok")
+        routes = f"routes: [{{name: bulk, lists: [news], relay: {{host: 127.0.0.1, port: {bulk.port}}}}}]"
+        found = await findings(tmp_path, f"{{host: 127.0.0.1, port: {relay.port}}}", more=routes)
+    assert not [f for f in found if f.state is State.WRONG], found
+    assert states(found, "relay") == [State.FINE] * 2
+    assert [f.text.startswith("route bulk: the relay takes mail to ") for f in found if f.about == "list"] == [True]
+
+
 async def test_required_tls_that_is_not_offered_is_found(tmp_path: Path) -> None:
     async with ScriptedRelay() as relay:
         found = await findings(tmp_path, f"{{host: 127.0.0.1, port: {relay.port}, tls: require}}")

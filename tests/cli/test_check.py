@@ -253,6 +253,33 @@ def test_a_circle_and_a_port_taken_twice(run: Callable[..., Result], etc: Path) 
     assert "this fallback is this guard itself" in result.stderr
 
 
+def test_routes_that_take_no_mail_or_less_than_they_seem_to(run: Callable[..., Result], etc: Path) -> None:
+    settings = etc / "smtpguard.yaml"
+    route = "  - {{name: {name}, {mail}, relay: {{host: {name}.example.com{more}}}}}\n"
+    rows = (
+        ("partners", 'domains: [one.example, "*.two.example"]', ", fallbacks: [{host: other.example.com}]"),
+        ("never", "lists: [newsletter], domains: [one.example]", ""),
+        ("bulk", "lists: [newsletter, no-such-list]", ", ca_file: none.pem"),
+    )
+    lines = "".join(route.format(name=name, mail=mail, more=more) for name, mail, more in rows)
+    settings.write_text(settings.read_text() + f"\nroutes:\n{lines}")
+    edit(settings, "127.0.0.1, port: 10025}", "127.0.0.1, port: 10025, auth: {without_tls: true}}")
+    result = run("check")
+    assert result.exit_code == 1
+    assert 'the policy has no list "no-such-list"' in result.stderr
+    assert "there is no file" in result.stderr
+    assert "none.pem" in result.stderr
+    assert "route never takes no mail: route partners before it takes all of it" in result.stderr
+    assert "route partners is not for clients that log in on 127.0.0.1:10025" in result.stderr
+    edit(settings, ", no-such-list", "")
+    edit(settings, ", ca_file: none.pem", "")
+    said = run("check").stdout
+    assert (
+        "Route partners (domain one.example or *.two.example) relays to partners.example.com port 25, TLS opportunistic, "
+        "then other.example.com port 25." in said
+    )
+
+
 def test_the_policy_of_the_first_page(run: Callable[..., Result], etc: Path) -> None:
     """The README's ten-line policy passes ``check``."""
     page = (Path(__file__).parents[2] / "README.md").read_text()

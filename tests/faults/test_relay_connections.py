@@ -25,14 +25,17 @@ from tests.script import CONNECT, DOT, STALL
 pytestmark = pytest.mark.xdist_group("relay connections")
 
 LIMIT = 20
+ROUTED = 2
 MTA = "127.0.0.1"  # trusted
 GREEDY = "127.0.0.9"
 ESTABLISHED = ("01", "02")  # or in the handshake (proc(5), the kernel's tcp_states.h)
 
 
 class Guard:
-    def __init__(self, guard: Machine, recorder: Recorder, metrics: int) -> None:
+    def __init__(self, guard: Machine, recorder: Recorder, other: Recorder, metrics: int) -> None:
         self.guard, self.recorder, self.relay, self._metrics = guard, recorder, recorder.relay, metrics
+        self.other = other.relay
+        """The relay of a route."""
 
     def told(self, name: str, **labels: str) -> float:
         with urllib.request.urlopen(f"http://127.0.0.1:{self._metrics}/metrics", timeout=20) as answer:
@@ -64,17 +67,19 @@ class Guard:
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guard]:
     metrics = free_port()
-    with Recorder() as recorder:
+    with Recorder() as recorder, Recorder() as other:
         relay = f"{{host: 127.0.0.1, port: {recorder.port}, tls: none, connections: {LIMIT}}}"
+        routed = f"{{host: 127.0.0.1, port: {other.port}, tls: none, connections: {ROUTED}}}"
+        route = f"[{{name: other, domains: [other.example], relay: {routed}}}]"
         guard = Machine(
             tmp_path_factory.mktemp("connections"),
             recorder.port,
             workers=2,
-            settings={"relay": relay, "metrics": f"{{port: {metrics}}}"},
+            settings={"relay": relay, "routes": route, "metrics": f"{{port: {metrics}}}"},
         )
         synced(guard)
         with guard:
-            found = Guard(guard, recorder, metrics)
+            found = Guard(guard, recorder, other, metrics)
             until(lambda: _up(found), "both workers and the metrics")
             yield found
             guard.verified()
@@ -165,6 +170,26 @@ async def send(port: int, name: str, source: str = MTA) -> str:
     async with Client(port, name, source) as client:
         said = await client.begin()
         return await client.finish() if said.startswith("250") else said
+
+
+def test_each_relay_has_a_limit_of_its_own(whole: Guard) -> None:
+    """Over all workers; and one that is silent keeps no mail of the other."""
+    whole.relay.on("EHLO", STALL)
+
+    async def one(name: str) -> str:
+        async with Client(whole.guard.port, name) as client:
+            said = await client.ask(f"MAIL FROM:<{name}@example.com>", "RCPT TO:<peter@other.example>")
+            return await client.finish() if said.startswith("250") else said
+
+    async def many() -> list[str]:
+        return await asyncio.gather(*(one(f"routed-{n}") for n in range(40)))
+
+    assert [said[:3] for said in asyncio.run(many())] == ["250"] * 40
+    assert len({m.mail for m in whole.other.messages}) == 40
+    assert 1 <= whole.other.most_open <= ROUTED
+    whole.recorder.go_on()
+    until(lambda: whole.told("relay_up", route="other") == 1, "the route to be found up")
+    assert whole.told("relay_connections_limit", route="other") == ROUTED
 
 
 def test_many_more_than_the_limit_all_pass(whole: Guard) -> None:

@@ -66,6 +66,14 @@ def test_from_well_to_worse(tmp_path: Path) -> None:
             guard.config.write_text(whole + "consol: {}\n")
             assert told(guard, 0)["store"]["answers"] is True, "a mistake elsewhere hides nothing"
             assert "consol" in guard.run("status").stderr
+            route = "{name: bulk, lists: [ramadan-greetings], relay: {host: 127.0.0.1, port: 9}}"
+            guard.config.write_text(f"{whole}routes: [{route}]\n")
+            routed = told(guard, 1)
+            assert (routed["relay"]["answers"], alarms(routed)) == (True, ["relay-away"])
+            assert [(row["route"], row["name"], row["answers"]) for row in routed["routes"]] == [
+                ("bulk", "127.0.0.1 port 9", False)
+            ]
+            assert "Route       bulk: 127.0.0.1 port 9 connecting to" in guard.run("status", exits=1).stdout
             guard.config.write_text(whole.replace("store:", "stroe:"))
             broken = told(guard, 1)
             assert any("stroe" in problem for problem in broken["settings"])

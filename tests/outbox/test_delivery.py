@@ -14,6 +14,7 @@ import pytest
 
 from smtpguard.database.errors import ContentMissing, Unavailable
 from smtpguard.holds.model import Hold, State
+from smtpguard.mail.address import Address
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import RELAY_UNAVAILABLE, Reply, Unsendable
 from smtpguard.mail.trace import trusted
@@ -24,7 +25,7 @@ from smtpguard.outbox.model import Lease
 from smtpguard.policy.freezing import Gate, Selector
 from smtpguard.policy.verdict import Relayed
 from tests.guard.house import KEY, RAMADAN, House, Instead, Way
-from tests.guard.office import BO, ULF, Office
+from tests.guard.office import BO, DI, ULF, FakeRelay, Office
 
 # success
 
@@ -127,6 +128,31 @@ async def test_a_relay_that_is_down_for_days_costs_nothing(office: Office) -> No
     await office.until_quiet(timedelta(hours=1), 2)
     assert office.relay.has(RAMADAN) == 1
     assert await office.state(hold_id) is State.RELEASED
+
+
+@pytest.mark.parametrize("broken", ["before", "after"])
+async def test_recipients_of_two_relays_are_two_transactions_with_their_own_ends(office: Office, broken: str) -> None:
+    """What one relay does, or does not say, is nothing to the recipients of the other."""
+    other = FakeRelay(raises=Lost(RELAY_UNAVAILABLE, after_dot=broken == "after"))
+    asked: list[tuple[str, str]] = []
+
+    def route(listener: str, address: Address) -> FakeRelay:
+        asked.append((listener, str(address)))
+        return other if address.domain == "example.net" else office.relay
+
+    office.worker = office.hire(route=route)
+    hold_id = await office.approved(BO, DI)
+    await office.step()
+    hold = await office.store.holds.find(hold_id)
+    assert hold is not None
+    assert {listener for listener, address in asked if address in (BO, DI, RAMADAN)} == {hold.session.listener}
+    assert (office.relay.has(RAMADAN), office.relay.has(BO)) == (1, 0)
+    assert other.asked[0] == [BO, DI]
+    assert await office.state(hold_id) is State.RELEASING
+    other.raises = None
+    await office.until_quiet(timedelta(hours=1), 3)
+    assert await office.state(hold_id) is State.RELEASED
+    assert (office.relay.has(RAMADAN), other.has(BO), other.has(DI), other.has(RAMADAN)) == (1, 1, 1, 0)
 
 
 # freezes

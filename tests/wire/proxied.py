@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ from smtpguard.wire.login import Logins
 from smtpguard.wire.pool import RelayPool
 from smtpguard.wire.reachability import Reachability
 from smtpguard.wire.reception import Reception
+from smtpguard.wire.routing import Routing
 from smtpguard.wire.target import RelayTarget, Tls
 from smtpguard.wire.turnedaway import TurnedAway
 from tests.scripted_relay import ScriptedRelay
@@ -145,9 +146,11 @@ async def proxied(
     target: dict[str, Any] | None = None,
     running: bool = False,
     logins: Callable[[RelayPool], Logins] | None = None,
+    routes: Mapping[str, ScriptedRelay | None] | None = None,
     **listener: Any,
 ) -> AsyncIterator[Proxied]:
-    """``running``: the relay is already started, and the caller stops it."""
+    """``running``: the relay is already started, and the caller stops it. ``routes``: other relays, already started, by
+    the domain of their recipients; None: the relay of that domain is not known."""
     async with nullcontext(relay) if relay and running else relay or ScriptedRelay() as there:
         pool = RelayPool(
             RelayTarget(
@@ -156,6 +159,11 @@ async def proxied(
                 **{"tls": Tls.NONE, "reachability": Reachability("the relay"), **(target or {})},
             )
         )
+        others = {
+            domain: RelayPool(RelayTarget(host=its.host, port=its.port, tls=Tls.NONE)) if its is not None else None
+            for domain, its in (routes or {}).items()
+        }
+        several = [other for other in others.values() if other is not None]
         clock = Clock()
         seen: list[Transaction] = []
         turned: list[TurnedAway] = []
@@ -168,7 +176,7 @@ async def proxied(
 
         reception = Reception(
             Listener(port=0, hostname="guard.example", spool=spool, limits=limits or Limits(), **listener),
-            pool,
+            Routing(pool, several, lambda address: others.get(address.ascii_domain, pool)) if routes else Routing(pool),
             admit,
             new_id=lambda: f"{next(numbers):016d}",
             monotonic=clock,
@@ -184,4 +192,5 @@ async def proxied(
             for client in world.clients:
                 client.close()
             await reception.stop(0.5)
-            await pool.close()
+            for each in (pool, *several):
+                await each.close()

@@ -37,7 +37,8 @@ class Spread:
 
 
 Numbers = Mapping[str, Mapping[tuple[str, ...], "float | Spread"]]
-"""By a family's name, and by the values of its labels in their order."""
+"""By a family's name, and by the values of its labels in their order. Without the last one: that of the default relay,
+which has no ``route``."""
 
 
 def _table(kind: Kind, *rows: tuple[str, str, str]) -> tuple[Family, ...]:
@@ -195,25 +196,25 @@ TREE = (
     ),
     *_table(
         Kind.GAUGE,
-        ("relay_up", "", "Whether the relay answered the last connection that any part opened; it is asked every half minute at least"),
-        ("relay_tried_seconds", "", "Since that connection"),
+        ("relay_up", "route", "Whether the relay answered the last connection that any part opened; it is asked every half minute at least"),
+        ("relay_tried_seconds", "route", "Since that connection"),
     ),
     *_table(
         Kind.GAUGE,
-        ("relay_connections", "state", "Connections to the relay, of all processes: in-use (also those being opened and closed), idle"),
-        ("relay_connections_limit", "", "relay: {connections}: of all processes together"),
-        ("relay_waiting", "", "Transactions, logins and deliveries that wait for a connection to the relay"),
+        ("relay_connections", "state route", "Connections to the relay, of all processes: in-use (also those being opened and closed), idle"),
+        ("relay_connections_limit", "route", "relay: {connections}: of all processes together"),
+        ("relay_waiting", "route", "Transactions, logins and deliveries that wait for a connection to the relay"),
     ),
     *_table(
         Kind.COUNTER,
-        ("relay_waits_total", "", "Those that did not get one at once"),
-        ("relay_wait_seconds_total", "", "How long they waited, all together"),
+        ("relay_waits_total", "route", "Those that did not get one at once"),
+        ("relay_wait_seconds_total", "route", "How long they waited, all together"),
         (
             "turned_away_total",
             "why",
             "Mail that was answered 4xx or 5xx without a verdict, all of it or for some recipients; each is a line of the log. Why: "
             "connections, relay-down, relay-slow, relay-busy, relay-lost, sender-refused, recipient-refused, too-many-recipients, "
-            "too-large, bad-content, too-slow, gave-up, stopping, undecided, failed",
+            "other-route, too-large, bad-content, too-slow, gave-up, stopping, undecided, failed",
         ),
     ),
     Family(

@@ -1,0 +1,105 @@
+"""Which of the relays of the settings has a recipient."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from smtpguard.app.lists import names
+from smtpguard.app.relay import Relays
+from smtpguard.config.settings import settings_of
+from smtpguard.config.yaml import load_yaml
+from smtpguard.database.errors import Unavailable
+from smtpguard.mail.address import Address
+from smtpguard.policy.parse import parse
+
+SETTINGS = b"""
+listen:
+  smtp: [{port: 10025, name: office}, {port: 10026, name: shop}, {port: 10027, name: mixed}]
+  milter: [{unix: milter.sock, name: mta}]
+relay: {host: one.example.com, port: 25}
+routes:
+  - {name: both, listeners: [shop], domains: [partner.example], relay: {host: both.example.com}}
+  - {name: shop, listeners: [shop, mta], relay: {host: shop.example.com, names: [shop-list.example.com]}}
+  - {name: bulk, lists: [ramadan], relay: {host: bulk.example.com, fallbacks: [{host: bulk2.example.com}]}}
+  - {name: partners, domains: ["*.partner.example", "br\xc3\xbcder.example"], relay: {host: partners.example.com}}
+"""
+RAMADAN = Address.parse("ramadan@lists.example.com")
+
+
+def list_at(address: Address) -> str:
+    return "ramadan" if address == RAMADAN else ""
+
+
+@pytest.fixture
+async def relays(tmp_path: Path) -> AsyncIterator[Relays]:
+    made = Relays(settings_of(load_yaml(SETTINGS, "smtpguard.yaml"), tmp_path, {}))
+    yield made
+    await made.close()
+
+
+@pytest.mark.parametrize(
+    ("listener", "recipient", "route"),
+    [
+        ("office", "bo@example.net", ""),
+        ("office", "ramadan@lists.example.com", "bulk"),
+        ("office", "bo@sub.partner.example", "partners"),
+        ("office", "bo@SUB.Partner.Example", "partners"),
+        ("office", "bo@partner.example", ""),
+        ("office", "bo@xn--brder-lva.example", "partners"),
+        ("shop", "bo@partner.example", "both"),
+        ("shop", "bo@example.net", "shop"),
+        ("shop", "ramadan@lists.example.com", "shop"),  # the first that takes it
+        ("mta", "ramadan@lists.example.com", "shop"),
+        ("", "bo@example.net", ""),
+        ("", "bo@sub.partner.example", "partners"),  # mail of our own
+        ("renamed", "bo@example.net", ""),
+    ],
+)
+async def test_the_first_route_that_takes_it(relays: Relays, listener: str, recipient: str, route: str) -> None:
+    assert relays.to(listener, Address.parse(recipient), list_at) is relays.pools[route]
+
+
+async def test_a_listener_knows_the_relays_of_its_own_mail(relays: Relays) -> None:
+    office, shop = relays.routing("office", list_at), relays.routing("shop", list_at)
+    assert (office.first, shop.first) == (relays.pools[""], relays.pools["shop"])
+    assert office.choose is not None
+    assert office.choose(RAMADAN) is relays.pools["bulk"]
+    for name, pool in relays.pools.items():
+        pool.offered = {name.upper() or "DEFAULT": ""} | {"DSN": ""}
+    assert office.offered == {"DSN": ""}
+
+
+async def test_whose_list_is_unknown_has_no_known_relay(relays: Relays) -> None:
+    def away(address: Address) -> str:
+        raise Unavailable("no policy")
+
+    choose = relays.routing("office", away).choose
+    assert choose is not None
+    assert choose(RAMADAN) is None
+
+
+async def test_without_routes_by_recipient_nothing_is_looked_up(tmp_path: Path) -> None:
+    text = SETTINGS.split(b"  - {name: bulk")[0].replace(b", domains: [partner.example]", b"")
+    made = Relays(settings_of(load_yaml(text, "smtpguard.yaml"), tmp_path, {}))
+    assert made.routing("shop", list_at).choose is None
+    await made.close()
+
+
+def test_a_list_is_known_by_the_names_of_every_relay(tmp_path: Path) -> None:
+    settings = settings_of(load_yaml(SETTINGS, "smtpguard.yaml"), tmp_path, {})
+    policy = parse(
+        {
+            "policy.yaml": b"""
+version: 1
+organization: {name: Example AB, domains: [example.com]}
+groups: {communications: [eva@example.com]}
+approvals: {from: [communications], each: 1}
+rules: [{id: a, when: {recipients.list_addresses: any}, then: hold}]
+"""
+        }
+    )
+    found = names(settings, policy)["host_names"]
+    assert {"one.example.com", "bulk.example.com", "bulk2.example.com", "shop-list.example.com"} <= set(found)
