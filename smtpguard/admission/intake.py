@@ -21,6 +21,7 @@ from smtpguard.admission.builtinrules import with_fixed
 from smtpguard.admission.dispose import Dispose
 from smtpguard.admission.fronted import is_plain, is_still, marks_of, only_recorded
 from smtpguard.admission.mailingverdict import is_by_sender, mailing_verdict
+from smtpguard.admission.mailvote import VotesByMail
 from smtpguard.admission.model import Admission, ComparisonMissing, Item, Seen
 from smtpguard.admission.preapproval import Preapproval
 from smtpguard.admission.record import Record, refused_at_rcpt
@@ -45,7 +46,7 @@ from smtpguard.notices.intents import Notices
 from smtpguard.policy.counted import OF_EACH_RECIPIENT, Ask
 from smtpguard.policy.engine import Plan
 from smtpguard.policy.facts import ONLY_ORIGIN, ONLY_TEXT, Source
-from smtpguard.policy.verdict import Deferred, Disposition, Held, Rejected, Relayed
+from smtpguard.policy.verdict import Counted, Deferred, Disposition, Held, Rejected, Relayed
 from smtpguard.reading.fingerprint import Identity
 from smtpguard.reading.looks import Reading
 
@@ -72,7 +73,7 @@ ANSWERS = ("taken", "deferred", "refused")
 
 def _answer(done: Disposition) -> str:
     match done:
-        case Held():
+        case Held() | Counted():
             return "taken"
         case Rejected():
             return "refused"
@@ -109,6 +110,7 @@ class Intake:
         notices: Notices | None = None,
         limits: Limits | None = None,
         beforehand: Preapproval | None = None,
+        votes: VotesByMail | None = None,
         front: Front | None = None,
     ) -> None:
         self._ledger = ledger
@@ -124,7 +126,7 @@ class Intake:
         self._idle: asyncio.Future[None] | None = None
         self._held = _Lately()
         self._approved = _Approved()
-        self._beforehand, self._front = beforehand, front
+        self._beforehand, self._votes, self._front = beforehand, votes, front
         self.undecided: Counter[str] = Counter()
         """Messages that were answered 451 or 452 without a verdict, by reason (``UNDECIDED``)."""
         self.answered: Counter[str] = Counter()
@@ -175,6 +177,9 @@ class Intake:
         if self._beforehand is not None and self._beforehand.asked(transaction):
             async with asyncio.timeout(self._limits.rounds_seconds):
                 return await self._beforehand(transaction, onward, transaction.gone)
+        if self._votes is not None and self._votes.asked(transaction):
+            async with asyncio.timeout(self._limits.rounds_seconds):
+                return await self._votes(transaction, onward)
         keep = compare = recalled = False
         approved: dict[str, Approved] = {}
         came, began = self._clock.now(), self._clock.monotonic()

@@ -34,6 +34,7 @@ from smtpguard.config.settings import Settings
 from smtpguard.database.errors import LedgerError, PolicyUnreadable
 from smtpguard.freezes.service import Freezes, GateWatch
 from smtpguard.holds.links import Links
+from smtpguard.holds.replying import Tokens
 from smtpguard.holds.service import Approvals
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.notices.checkpointmail import Checkpoints
@@ -126,6 +127,7 @@ class Deliverer(Part):
                 reporting_mta=name,
                 sign=signer(settings),
                 links=Links(secret) if settings.console and settings.console.url else None,
+                answers=(Address.parse(settings.hold.reply_at), Tokens(secret)) if settings.hold.reply_at else None,
                 chosen=_language_of(People(self._store)),
             ),
             self._watch,

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from smtpguard.admission.dispose import Dispose
 from smtpguard.admission.intake import Intake
+from smtpguard.admission.mailvote import VotesByMail
 from smtpguard.admission.preapproval import Preapproval
+from smtpguard.app.accounts import required
 from smtpguard.app.clock import SystemClock, host_name
 from smtpguard.app.eventlog import EventLog
 from smtpguard.app.files import installation_secret, make_state
@@ -20,6 +22,8 @@ from smtpguard.freezes.service import GateWatch
 from smtpguard.gathering.gather import Gather
 from smtpguard.gathering.reader import BoundedReader
 from smtpguard.guard.ports import Clock
+from smtpguard.holds.replying import Tokens
+from smtpguard.holds.service import Approvals
 from smtpguard.mail.address import Address
 from smtpguard.mail.reply import Reply
 from smtpguard.store.store import Store
@@ -35,10 +39,12 @@ class Line:
     store: Store
     policies: Following
     beforehand: Preapproval | None = None
+    votes: VotesByMail | None = None
 
     def here(self, address: Address) -> Reply | None:
-        """The reply to a recipient that is the guard's own address, for preapprovals."""
-        return self.beforehand.answer(address) if self.beforehand is not None else None
+        """The reply to a recipient that is an address of the guard's own, for preapprovals or votes by mail."""
+        found = self.beforehand.answer(address) if self.beforehand is not None else None
+        return self.votes.reply_to(address) if found is None and self.votes is not None else found
 
     def list_at(self, address: Address) -> str:
         """The list that has this address, "" for none. Raises LedgerError."""
@@ -72,6 +78,13 @@ async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock |
             address=Address.parse(settings.hold.approve_at), ledger=ledger, policies=policies, gather=gather, term=terms,
             notices=told,
         )  # fmt: skip
+    votes = None
+    if settings.hold.reply_at:
+        votes = VotesByMail(
+            address=Address.parse(settings.hold.reply_at), tokens=Tokens(secret), ledger=ledger, policies=policies,
+            reader=reader, verifier=verifier, approvals=Approvals(ledger, policies, clock, notices=told, term=terms),
+            notices=told, clock=clock, required=required(settings),
+        )  # fmt: skip
     intake = Intake(
         ledger,
         policies,
@@ -82,9 +95,18 @@ async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock |
         term=terms,
         notices=told,
         beforehand=beforehand,
+        votes=votes,
         front=front,
     )
-    return Line(intake=intake, watch=watch, hostname=hostname, store=ledger, policies=policies, beforehand=beforehand)
+    return Line(
+        intake=intake,
+        watch=watch,
+        hostname=hostname,
+        store=ledger,
+        policies=policies,
+        beforehand=beforehand,
+        votes=votes,
+    )
 
 
 def counts(intake: Intake) -> Mapping[str, int]:

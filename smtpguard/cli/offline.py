@@ -63,7 +63,7 @@ def check(path: Path) -> Checked:
         return Checked(settings=settings, problems=ordered(files))
     rest = _policy(settings.policy, settings)
     if rest.policy is not None:
-        files = (*files, *_own_address(document, settings, rest.policy), *_routes(document, settings, rest.policy))
+        files = (*files, *_own_addresses(document, settings, rest.policy), *_routes(document, settings, rest.policy))
     return Checked(
         settings=settings,
         policy=rest.policy,
@@ -295,22 +295,23 @@ def _anybody(each: SmtpListener | MilterListener) -> str:
     return f"whoever is in {network_text(wide[0])} may send" if wide else ""
 
 
-def _own_address(document: Document, settings: Settings, policy: Policy) -> Iterator[Problem]:
-    """Mail to approve_at is never passed on, so the address must be nobody else's."""
-    if not settings.hold.approve_at:
-        return
-    ours = Address.parse(settings.hold.approve_at).canonical(policy.delimiters)
+def _own_addresses(document: Document, settings: Settings, policy: Policy) -> Iterator[Problem]:
+    """Mail to approve_at and reply_at is never passed on, so the addresses must be nobody else's."""
     lists = {
         Address.parse(a).canonical(policy.delimiters): name
         for name, info in policy.lists.items()
         for a in info.addresses
     }
-    if ours in lists:
-        text = f"{settings.hold.approve_at} is the address of list {lists[ours]}: what is sent to it would be taken for a question"
-        yield warning(document, ("hold", "approve_at"), text, "an address that nobody else has")
-    elif any(Address.parse(each).canonical(policy.delimiters) == ours for each in people_of(policy)):
-        text = f"{settings.hold.approve_at} is somebody's whom the policy names: they would get no mail any more"
-        yield warning(document, ("hold", "approve_at"), text, "an address that nobody else has")
+    people = {Address.parse(each).canonical(policy.delimiters) for each in people_of(policy)}
+    for key, taken in (("approve_at", "a question"), ("reply_at", "a vote")):
+        address = getattr(settings.hold, key)
+        ours = Address.parse(address).canonical(policy.delimiters) if address else ""
+        if ours in lists:
+            text = f"{address} is the address of list {lists[ours]}: what is sent to it would be taken for {taken}"
+            yield warning(document, ("hold", key), text, "an address that nobody else has")
+        elif ours in people:
+            text = f"{address} is somebody's whom the policy names: they would get no mail any more"
+            yield warning(document, ("hold", key), text, "an address that nobody else has")
 
 
 def _notices(document: Document, settings: Settings) -> Iterator[Problem]:

@@ -117,6 +117,7 @@ SETTINGS: Mapping[str, str] = {
     "HoldSettings.quota_gb": "The most gigabytes of held content.",
     "HoldSettings.copies": "The most copies of one mailing that are stored; further ones are deferred.",
     "HoldSettings.approve_at": "An address of the guard itself, to which a mailing is sent to be approved beforehand.",
+    "HoldSettings.reply_at": "An address of the guard itself, like decisions@guard.example.com, at which approvers answer their notices: to reject, and where the policy's reply_votes allows it to approve. Without it no notice can be answered.",
     "HoldSettings.approval_lasts": "How long the approval of a mailing covers further copies.",
     "HoldSettings.rejection_lasts": "How long the rejection of a mailing covers further copies.",
     "HoldSettings.release_delay": "How long an approval can be undone before a message to more than 20 people is sent; 0: not at all.",

@@ -254,6 +254,7 @@ class FreezeSettings(Section):
     thaw: Literal["one", "two"] = "one"
 
 
+_MOST_REPLY_LOCAL = 11  # with a sign and a token (holds.replying) it has 64, the most of RFC 5321 section 4.5.3.1.1
 _MAILBOX = re.compile(r"[A-Za-z0-9._-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+\Z")
 
 
@@ -263,8 +264,15 @@ def _own_address(text: str) -> str:
     return text
 
 
+def _short(text: str) -> str:
+    if len(text.partition("@")[0]) > _MOST_REPLY_LOCAL:
+        raise Invalid(f'"{text}" leaves no room for a token', f"at most {_MOST_REPLY_LOCAL} characters before the @")
+    return text
+
+
 class HoldSettings(Section):
-    """``approve_at``: the guard's own address, for mailings to be approved beforehand. ``copies``: how many copies of
+    """``approve_at``: the guard's own address, for mailings to be approved beforehand. ``reply_at``: its address for
+    votes by mail, to which each notice adds a token of its own. ``copies``: how many copies of
     one mailing are stored; further ones are deferred. ``approval_lasts`` and ``rejection_lasts``: how long a decision
     on a mailing applies to further messages of it. ``release_delay``: how long an approval for more than 20 people can
     be undone before it takes effect."""
@@ -274,9 +282,16 @@ class HoldSettings(Section):
     quota_gb: float = Field(default=20, gt=0)
     copies: int = Field(default=500, ge=0)
     approve_at: Annotated[str, AfterValidator(_own_address)] = ""
+    reply_at: Annotated[str, AfterValidator(_own_address), AfterValidator(_short)] = ""
     approval_lasts: Seconds = 7 * 86400
     rejection_lasts: Seconds = 86400
     release_delay: Delay = 60
+
+    @model_validator(mode="after")
+    def _apart(self) -> HoldSettings:
+        if self.reply_at and self.reply_at.lower() == self.approve_at.lower():
+            raise Invalid("reply_at is approve_at", "two addresses")
+        return self
 
 
 def _long_enough(seconds: float) -> float:

@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from smtpguard.holds.model import Hold, State
+from smtpguard.holds.replying import No
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.event import Kind
-from smtpguard.locale.phrase import N_, NN_
+from smtpguard.locale.phrase import N_, NN_, Phrase
 from smtpguard.locale.phrase import Said as Text
 from smtpguard.locale.speech import Speech
 from smtpguard.policy.freezing import PUT_BACK
@@ -22,6 +23,7 @@ WORDS: Mapping[str, str] = {
     Kind.REFUSED.value: N_("The mail server refused the recipients; no message came"),
     Kind.OUTCOME.value: N_("Outcome"),
     Kind.VOTE.value: N_("A vote"),
+    Kind.VOTE_REFUSED.value: N_("A vote by mail that does not count"),
     Kind.APPROVED.value: N_("Approved: the quorum is complete"),
     Kind.CONFIRMED.value: N_("Confirmed by its writer"),
     Kind.UNCONFIRMED.value: N_("Its writer is no longer asked: it waits for the approvers"),
@@ -104,6 +106,14 @@ CHOICES: Mapping[str, str] = {
     "sent": N_("it was sent"),
     "again": N_("it is to be sent again"),
 }
+PROOFS: Mapping[str, str] = {
+    "login": N_("by mail, from their own login"),
+    "dkim": N_("by mail, signed by their domain"),
+    "token": N_("by mail, as whoever has the notice can"),
+}
+"""What proves who wrote a vote by mail."""
+NOT_COUNTED: Mapping[str, Phrase] = {no.name.lower(): no.value for no in No}
+"""Why a vote by mail does not count."""
 NOTICES: Mapping[str, str] = {
     "held": N_("to its writer"),
     "approve": N_("to the approvers"),
@@ -115,6 +125,7 @@ NOTICES: Mapping[str, str] = {
     "answer": N_("its writer's answer"),
     "plea": N_("that its writer asks for its release"),
     "expired": N_("no decision yet"),
+    "voted": N_("about a vote by mail"),
 }
 WAS: Mapping[str, str] = dict.fromkeys(("approved", "releasing"), N_("after it was approved"))
 DEEDS: Mapping[str, str] = {
@@ -134,7 +145,7 @@ DEEDS: Mapping[str, str] = {
     "person": N_("what was kept about one person"),
 }
 """Changes of a mailing."""
-_TELLING = ("action", "choice", "notice", "outcome", "said", "saw", "state", "was", "what")
+_TELLING = ("action", "choice", "proof", "notice", "outcome", "said", "saw", "state", "was", "what")
 _PEOPLES_WORDS = frozenset(
     {
         Kind.VOTE,
@@ -172,11 +183,17 @@ def told(entry: Entry, clear: Clear | None, said: Speech) -> EntryText:
         said(words[value])
         for key in _TELLING
         if (value := data.get(key))
-        in (words := {"choice": CHOICES, "notice": NOTICES, "was": WAS, "what": DEEDS}.get(key, DETAILS))
+        in (
+            words := {"choice": CHOICES, "proof": PROOFS, "notice": NOTICES, "was": WAS, "what": DEEDS}.get(
+                key, DETAILS
+            )
+        )
         and isinstance(value, str)
     ]
     if entry.kind == Kind.VOTE.value and isinstance(at := data.get("release_at"), str):
         details.append(said("it goes out at {time}", time=said.clock(datetime.fromisoformat(at))))
+    if entry.kind == Kind.VOTE_REFUSED.value and (why := NOT_COUNTED.get(str(data.get("why")))):
+        details.append(said.say(why))
     if entry.kind == Kind.RELEASED.value:
         details += _delivered(data, said)
     kind = said(WORDS[entry.kind]) if entry.kind in WORDS else entry.kind

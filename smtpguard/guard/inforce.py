@@ -10,7 +10,7 @@ from smtpguard.accounts.membership import source_of
 from smtpguard.accounts.model import Account, Unseated, unseated
 from smtpguard.lists.registry import Registry
 from smtpguard.policy.absences import Absence, Groups, Member, together
-from smtpguard.policy.approvals import SHARE, ByAddress, Stages
+from smtpguard.policy.approvals import SHARE, ByAddress, ReplyVotes, Stages
 from smtpguard.policy.breakers import Breakers
 from smtpguard.policy.engine import RuleSet
 from smtpguard.policy.hours import Hours
@@ -52,6 +52,7 @@ class InForce:
     claims: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """Of groups: by which groups at the provider of single sign-on somebody is in them."""
     breakers: Breakers = field(default_factory=Breakers)
+    reply_votes: ReplyVotes | None = None
     slots: float = SHARE
     """The share of its words in which a copy may differ from the approved one when there were no copies to learn from.
     """
@@ -79,6 +80,7 @@ class InForce:
             claims=policy.claims,
             slots=policy.slots,
             breakers=policy.breakers,
+            reply_votes=policy.reply_votes,
             approved_always=policy.approved_always,
         )
 
@@ -113,6 +115,11 @@ class InForce:
         of_groups = [self.previews.get(group, "full") for group in self.groups_of(person, at)]
         most = max(of_groups, key=PREVIEWS.index, default="reasons")
         return min((*of_lists, most), key=PREVIEWS.index)
+
+    def of_special_category(self, lists: Iterable[str]) -> bool:
+        """Whether membership of one of these lists is sensitive (GDPR Art. 9)."""
+        known = self.registry.lists
+        return any(name in known and known[name].sensitivity == "special-category" for name in lists)
 
     def purposes(self) -> Mapping[str, str]:
         """Rule -> its purpose, in English if the admin wrote it so."""

@@ -124,12 +124,16 @@ class Approvals:
         seen: Seen | None = None,
         comment: str = "",
         people: int = 0,
+        most: int = 0,
         all_at_once: int | None = None,
+        amend: Callable[[Hold, Change], Change] = lambda hold, made: made,
     ) -> Decided:
         """``approver``: the address they vote as; ``by``: the caller's login, journalled beside it. ``people``: how
-        many people the mailing may reach in all, 0 for the default (effects.bound). ``all_at_once``: the number of
+        many people the mailing may reach in all, 0 for the default (effects.bound); ``most``: no more than that, even by
+        default. ``all_at_once``: the number of
         people that the approver confirms it reaches at once; the vote that completes the quorum needs it if the list
-        declares stages and the message cannot be sent in them.
+        declares stages and the message cannot be sent in them. ``amend``: what else belongs to the same commit, for the
+        hold as it was; it may refuse.
 
         A vote on a copy is one on its primary hold. Without ``seen`` the vote is on the hold as it is. Raises KeyError,
         NotEntitled, Unconfirmed, Conflict, LedgerError.
@@ -150,21 +154,23 @@ class Approvals:
             if hold.confirm is not None and hold.asks_writer:
                 raise Conflict(f"only its writer can decide until {hold.confirm.until:%H:%M} UTC")
             _check_may_vote(hold, hold_id, who, Choice.APPROVE, seen, in_force, now)
-            vote = Vote.on(hold, who, Choice.APPROVE, now, comment, people)
+            bound = people or effects.bound(hold, (), in_force)
+            vote = Vote.on(hold, who, Choice.APPROVE, now, comment, min(bound, most) if most else people)
             vote = replace(vote, copies=learned.copies, letters=learned.letters, at_once=all_at_once or 0)
-            return self._voted(hold, vote, by, in_force, now, all_at_once, learned)
+            return amend(hold, self._voted(hold, vote, by, in_force, now, all_at_once, learned))
 
         def reject(hold: Hold, sending: Sending | None, outgoing: Outgoing, leads: bool) -> Change:
             decides = leads and hold.state not in _ENDS  # else it follows, or is refused for its state
             if decides:
                 _check_may_vote(hold, hold_id, who, Choice.REJECT, seen, in_force, now)
                 if _waits(hold, outgoing):
-                    return self._voted(hold, Vote.on(hold, who, Choice.REJECT, now, comment), by, in_force, now)
+                    vote = Vote.on(hold, who, Choice.REJECT, now, comment)
+                    return amend(hold, self._voted(hold, vote, by, in_force, now))
             back = self._back(Move.REJECT, who, by, comment, in_force, now)
             made = back.step(hold, sending, outgoing, leads)
             if decides and not comment.strip():
                 raise Refused(SAY_WHY)
-            return made
+            return amend(hold, made) if decides else made
 
         if choice is Choice.REJECT:
             return await self._taken_back(hold_id, reject, in_force)
@@ -608,8 +614,7 @@ def _check_asks(hold: Hold, in_force: InForce, now: datetime) -> None:
         raise Conflict(f"it is already {hold.state.value}{_by(hold)}")
     if hold.confirm is None or not hold.asks_writer or now >= min(hold.confirm.until, hold.expires_at):
         raise Conflict("its writer is not asked: the approvers decide on it")
-    lists = in_force.registry.lists
-    if any(name in lists and lists[name].sensitivity == "special-category" for name in hold.lists):
+    if in_force.of_special_category(hold.lists):
         raise Conflict("its writer alone cannot release it")
 
 

@@ -20,7 +20,8 @@ class Kind(enum.Enum):
     VERDICT = "verdict"  # a message was decided on; data.action says how. Committed before any effect
     REFUSED = "refused"  # a transaction without a message: the relay had refused recipients at RCPT. No verdict
     OUTCOME = "outcome"  # of a verdict to relay: relayed, refused, lost, recalled, gone
-    VOTE = "vote"
+    VOTE = "vote"  # by mail: data.way is mail, data.proof login, dkim or token
+    VOTE_REFUSED = "vote-refused"  # a vote by mail, to the address of a notice, that does not count: data.why
     APPROVED = "approved"  # the quorum is complete; the release is in the outbox
     CONFIRMED = "confirmed"  # its writer confirmed it, and the number of people; the release is in the outbox
     UNCONFIRMED = "unconfirmed"  # its writer is no longer asked: it waits for others to decide

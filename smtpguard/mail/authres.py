@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 
 from smtpguard.mail.message import Field
 
@@ -84,13 +85,26 @@ def signed_by(results: Iterable[AuthResult]) -> frozenset[str]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Signature:
+    """A DKIM signature that verified. ``fields``: the names of the signed fields, in lower case. ``at``: when the signer
+    says that it was made (t=), None without that. ``limited``: it says how much of the body it covers (l=), even if that
+    is all of it."""
+
+    domain: str
+    fields: frozenset[str]
+    at: datetime | None = None
+    limited: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DkimResult:
     """``domains``: signing domains (d=) in lower case whose signatures verified and covered From. ``failed``: (domain,
     why).
 
-    ``unresolved``: domains whose keys could not be looked up; neither proven nor failed.
+    ``unresolved``: domains whose keys could not be looked up; neither proven nor failed. ``signatures``: those that verified.
     """
 
     domains: frozenset[str] = frozenset()
     failed: tuple[tuple[str, str], ...] = ()
     unresolved: frozenset[str] = frozenset()
+    signatures: tuple[Signature, ...] = ()

@@ -165,5 +165,14 @@ def no_such_list(why: str) -> Reply:
     return Reply.of(550, "5.1.1", *_lines(f"Not accepted for approval: {why}"))
 
 
+def no_such_notice() -> Reply:
+    return Reply.of(550, "5.1.1", "No notice has this address: answer the notice itself")
+
+
+def counted(hold_id: str, choice: str) -> Reply:
+    """To a vote by mail."""
+    return Reply.of(250, "2.0.0", f"Counted: {choice} {hold_id}")
+
+
 def deferred(sentence: str) -> Reply:
     return Reply.of(451, "4.7.1", *_lines(sentence))

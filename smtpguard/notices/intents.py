@@ -32,6 +32,8 @@ from smtpguard.reading.looks import Reading
 from smtpguard.reading.marks import veiled
 
 MAX_SHOWN = 20
+_ASKING = frozenset({"approve", "reminder", "answer", "plea"})
+"""Notices that ask their reader to decide, as one of a revoked approval may."""
 BACK = "-back"
 """The end of the ids of notices that an approval is revoked: they are additional to those of the approval."""
 
@@ -287,6 +289,31 @@ class Notices:
         data = noticedata.waiting(hold, in_force, now) | {"notice": "escalation", "contact": False, "away": False}
         return (*self._each(hold, told, data, in_force, now), *self._stuck(hold, in_force, now))
 
+    def voted(
+        self,
+        hold: Hold,
+        person: str,
+        tag: str,
+        choice: str,
+        in_force: InForce,
+        now: datetime,
+        *,
+        proof: str = "",
+        refused: str = "",
+        word: str = "",
+    ) -> tuple[Intent, ...]:
+        """To an approver whose vote by mail was counted, or ``refused``, one mail for each notice ``tag`` and reason
+        ``word``: whatever answers it causes no other."""
+        data = noticedata.about(hold, in_force) | {
+            "notice": "voted",
+            "choice": choice,
+            "proof": proof,
+            "refused": refused,
+            "said_at": time_of(now),
+        }
+        id = "-".join(filter(None, (hold.hold_id, "voted", tag, word)))
+        return self._to(person, data, id, hold.hold_id, now, role="approver", alone=True)
+
     def stream(self, over: Exceeded, now: datetime) -> tuple[list[Event], tuple[Intent, ...]]:
         """A stream is above its limits: the journal entry and its owner's notice, once a window."""
         event, one = self.alarms.first(over, now), over.watched
@@ -326,6 +353,8 @@ class Notices:
     ) -> tuple[Intent, ...]:
         """A deputy's notice names the absent person."""
         stem = f"{_stem(hold, data)}{suffix}{alone}"
+        if data["notice"] in _ASKING or data.get("asked"):
+            data = {**data, **noticedata.bound(hold, in_force)}
         intents = (
             self._to(
                 one, {**data, **noticedata.in_place(hold, one, in_force, now)}, f"{stem}-{_tag(one)}", hold.hold_id, now,

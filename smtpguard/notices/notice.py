@@ -48,6 +48,7 @@ KINDS = (
     "rejected",
     "reminder",
     "stream",
+    "voted",
 )
 LOOP_FIELD = "X-Smtpguard-Notice"
 """On every notice and DSN of ours. It proves nothing; it makes loops visible, and keeps automatic answers unanswered."""
@@ -133,7 +134,7 @@ class Stationery:
             "d": data,
             "to": compose.shown_address(str(notice.to)),
             "head": letterhead,
-            "answers": _answers_to(letterhead.contact) is not None,
+            "answers": _answers_to(letterhead.contact) is not None and not data.get("answer_to"),
             "_": speech,
             "ngettext": speech.ngettext,
             "number": lambda n: speech.number(n) if isinstance(n, int | float) else "?",
@@ -152,7 +153,7 @@ class Stationery:
             "multipart/alternative", (compose.text_part("plain", text), compose.text_part("html", html))
         )
         thread = compose.message_ids(str(notice.data.get("message_id") or ""))
-        answers = _answers_to(letterhead.contact)
+        answers = Address.parse(data["answer_to"]) if data.get("answer_to") else _answers_to(letterhead.contact)
         return compose.message(
             (
                 ("From", compose.mailbox_field(self._address, self._name)),
@@ -327,6 +328,7 @@ SAMPLE: Mapping[str, Any] = {
     "person": "eva@example.com", "list": "Sample list", "total": 1, "states": {"waiting": 1}, "undecided": 1,
     "messages": [{"hold_id": "0000000000000000", "subject": "Sample", "from": "anna@example.com", "state": "waiting",
                   "held_at": "2026-01-01T00:00:00Z", "expires_at": "2026-01-02T00:00:00Z", "reach": 1000, "lists": [], "mine": "sample", "reasons": [{"rule": "sample", "description": "Sample", "sentences": []}]}],
+    "choice": "approve", "proof": "token", "refused": "", "answer_to": "", "may_approve": True,
     "writer": False, "expires": False, "unconfirmed": False,
 }  # fmt: skip
 """Sample data to test every template."""

@@ -17,6 +17,8 @@ held, approve       ``held_at``, ``expires_at``; ``reasons``: [{``rule``, ``desc
                     people, ``own``: its writer would be one of them, ``away``: [{``person``, ``until``: a day,
                     ``deputy``: "" for none}], only if somebody is}], ``out_of_hours``: the same or null}]; ``nobody``:
                     its quorum cannot be filled
+to those asked      ``bound``: the hold as the notice tells of it (holds.replying), ``may_approve``: whether the policy lets it
+                    be approved by mail
 to approvers        ``in_place_of``: [{``person``, ``until``: a day}], absent people for whom this reader decides
 confirm             the same as held, to its writer, who is asked to confirm it: and ``until``, ``expires``: true if it
                     expires then, false if others decide
@@ -41,13 +43,15 @@ question            to its writer: ``by``, ``comment``, ``said_at``; ``held_at``
 answer              to approvers: the same, from its writer; ``question``, ``asked_by``: the question answered, "" for
                     none
 plea                to approvers: the same; its writer asks for its release
+voted               to an approver who voted by mail: ``choice``, "" for none; ``proof``: login | dkim | token; ``refused``: why
+                    the vote does not count, "" if it does; ``said_at``
 digest              ``role``: sender | approver; ``since``, ``until``, ``person``: the reader
 stream              to its owner: ``stream``: its name; ``limit``, ``window_minutes``, ``per_person``; ``at``
 owner-digest        ``list``: its title, ``list_name``; ``since``, ``until``, ``person``, ``first``
 ==================  ==================================================================================================
 
 To the writer's held, confirm and question notices the renderer adds ``mine``, the signed link's text, if the console
-has a url. To notices of an approval ``outcomes.fill`` adds the state at the time of sending: ``frozen``:
+has a url; to those with ``bound`` it adds ``answer_to``, the address to vote at, if the settings have one. To notices of an approval ``outcomes.fill`` adds the state at the time of sending: ``frozen``:
 [{``selector``, ``list``: a title or null, ``by``, ``since``, ``until``}], the freezes that stop it; ``sent``; ``test``;
 ``release_at``: when it takes effect, if it can be undone until then. A digest has no subject, message_id or hold_id of
 its own (null). Before rendering, ``digests.fill`` adds ``total``: int, ``states``: {state: int}, ``undecided``: how
@@ -66,6 +70,7 @@ from smtpguard.gathering.gather import Gathered
 from smtpguard.gathering.values import topics_of
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.model import Confirmation, Hold, out_of_reach
+from smtpguard.holds.replying import bound_to, may_be_approved
 from smtpguard.holds.summary import summary
 from smtpguard.lists.declared import ListInfo
 from smtpguard.locale.phrase import Phrase
@@ -230,6 +235,12 @@ def deciders(hold: Hold, in_force: InForce, now: datetime) -> list[dict[str, Any
         }
 
     return [said(quorum) for quorum in hold.verdict.quorum]
+
+
+def bound(hold: Hold, in_force: InForce) -> dict[str, Any]:
+    """What the answer to the notice is bound to, and whether it may approve."""
+    special = in_force.of_special_category(hold.lists)
+    return {"bound": bound_to(hold), "may_approve": may_be_approved(hold, special, in_force.reply_votes)}
 
 
 def in_place(hold: Hold, person: str, in_force: InForce, now: datetime) -> dict[str, Any]:

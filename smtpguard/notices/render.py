@@ -23,6 +23,7 @@ from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock, Ledger
 from smtpguard.holds.links import AFTER, Link, Links
 from smtpguard.holds.model import State
+from smtpguard.holds.replying import Tokens
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Recipient
 from smtpguard.notices import checkpointmail, digests, outcomes, shadowreport
@@ -54,9 +55,10 @@ class Renderer:
         reporting_mta: str,
         sign: Sign | None = None,
         links: Links | None = None,
+        answers: tuple[Address, Tokens] | None = None,
         chosen: Callable[[str], Awaitable[str]] | None = None,
     ) -> None:
-        """``chosen``: the language that the account with this canonical address has chosen, "" for none."""
+        """``answers``: the address at which approvers vote by mail, None if they cannot. ``chosen``: the language that the account with this canonical address has chosen, "" for none."""
         self._ledger = ledger
         self._in_force = in_force
         self._stationery = stationery
@@ -64,6 +66,7 @@ class Renderer:
         self._reporting_mta = reporting_mta
         self._sign = sign
         self._links = links
+        self._answers = answers
         self._chosen = chosen
 
     async def render(self, intent: Intent) -> Sequence[tuple[Envelope, bytes]]:
@@ -93,7 +96,7 @@ class Renderer:
             if data.get("total") == 0:
                 return ()
         to = intent.recipients[0].address
-        data = {**data, "mine": self._link(to, data)}
+        data = {**data, "mine": self._link(to, data), "answer_to": self._answer_to(to, data, intent.intent_id)}
         if data.get("role") == "sender" and data.get("messages"):
             lines = [{**line, "mine": self._link(to, line | {"writer": True})} for line in data["messages"]]
             data = {**data, "messages": lines}
@@ -118,6 +121,15 @@ class Renderer:
         until = (_time(data.get("expires_at")) or self._clock.now()) + AFTER
         text = self._links.sign(Link(hold_id=data["hold_id"], address=address, until=until))
         return text if len(text) <= MOST_LINK else None
+
+    def _answer_to(self, to: Address, data: Mapping[str, Any], notice_id: str) -> str:
+        """The address at which this reader votes by answering this notice, "" for none. Made when it is sent, and never
+        stored."""
+        if self._answers is None or not data.get("bound"):
+            return ""
+        at, tokens = self._answers
+        token = tokens.local(data["hold_id"], data["bound"], self._canonical(to), notice_id)
+        return f"{at.local}+{token}@{at.domain}"
 
     def _canonical(self, to: Address) -> str:
         return to.canonical(self._in_force().registry.digester.delimiters)

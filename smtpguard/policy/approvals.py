@@ -1,5 +1,5 @@
-"""How an approval of a mailing takes effect, as the policy declares it: in stages, and for copies that differ in a
-share of their words.
+"""How an approval is given and takes effect, as the policy declares it: by mail too, in stages, and for copies that differ
+in a share of their words.
 """
 
 from __future__ import annotations
@@ -33,3 +33,14 @@ class ByAddress(enum.Enum):
 
     CONFIRM = "confirm"  # the approver confirms that it reaches all of them at once
     REFUSE = "refuse"  # it cannot be approved: it must be sent as single copies
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyVotes:
+    """What may be approved by an answer to a notice: what reaches no more ``people``; ``special``: of lists of a special
+    category too. ``senders_verified``: domains whose mail server lets nobody send as somebody else, so that its DKIM
+    signature proves who wrote the answer."""
+
+    people: int
+    special: bool = False
+    senders_verified: frozenset[str] = frozenset()

@@ -109,6 +109,7 @@ class _Compared:
             yield from self._streams()
             yield from self._marks()
             yield from self._breakers()
+            yield from self._reply_votes()
             if new.slots > old.slots:
                 yield f"mailings.slots: {new.slots:.0%}, where it was {old.slots:.0%}", ("mailings", "slots")
             if old.expansions != new.expansions:
@@ -186,6 +187,21 @@ class _Compared:
                 yield text, ("breakers", breaker.name)
         if old.each and old.lists and not new.lists:
             yield "breakers.stops: mailing, where it was lists", ("breakers", "stops")
+
+    def _reply_votes(self) -> _Found:
+        old, new = self.old.reply_votes, self.new.reply_votes
+        if new is None:
+            return
+        if old is None:
+            yield f"reply_votes: what reaches up to {new.people:,} people may be approved by mail", ("reply_votes",)
+            return
+        if new.people > old.people:
+            text = f"reply_votes.people: {new.people:,}, where it was {old.people:,}"
+            yield text, ("reply_votes", "people")
+        if new.special and not old.special:
+            yield "reply_votes.sensitivity: special-category, where it was none", ("reply_votes", "sensitivity")
+        for domain in sorted(new.senders_verified - old.senders_verified):
+            yield f"reply_votes.senders_verified: {domain} added", ("reply_votes", "senders_verified")
 
     # people and lists
 
@@ -392,7 +408,7 @@ _APART = ("title", "owner", "category", "approvals", "stages", "preview", "relea
 """Keys of a list that let no mail pass, or are compared after the others."""
 _KNOWN = frozenset(
     {"rules", "organization", "groups", "aliases", "approvals", "lists", "streams", "expansions", "marks", "own_marks", "enforce", "previews",
-     "sha256", "documents", "warnings", "vocabularies", "stages", "stages_by_address", "release_delays", "slots", "approved_always", "breakers", "delimiters",
+     "sha256", "documents", "warnings", "vocabularies", "stages", "stages_by_address", "release_delays", "slots", "approved_always", "breakers", "reply_votes", "delimiters",
      "directories", "claims"}
 )  # fmt: skip
 """The fields of a policy that have a comparison of their own, are also elsewhere, or make no difference to mail."""

@@ -469,6 +469,14 @@ class ConfirmModel(Section):
         return Confirming(within_seconds=int(self.within), count=rate.count, window_seconds=rate.window_seconds)
 
 
+class ReplyVotesModel(Section):
+    """What may be approved by an answer to a notice."""
+
+    people: int = Field(ge=1)
+    sensitivity: Literal["none", "special-category"] = "none"
+    senders_verified: list[str] = Field(default=[])
+
+
 class BreakersModel(Section):
     """What comes back of a mailing and stops the rest: people of whom it did, as far as it counts. ``stops``: the mailing, or all that
     goes to its lists."""
@@ -503,6 +511,7 @@ class PolicyModel(Section):
     expansions: SeveralExpands = Field(default=[])
     mailings: MailingsModel = MailingsModel()
     confirm: ConfirmModel = ConfirmModel()
+    reply_votes: ReplyVotesModel | None = None
     breakers: BreakersModel = BreakersModel()
     streams: dict[Name, StreamModel] = Field(default={})
     marks: dict[Name, Annotated[float, Field(ge=0, le=100)]] = Field(default={})

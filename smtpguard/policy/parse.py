@@ -19,7 +19,7 @@ from smtpguard.config.yaml import Document, Place, load_yaml
 from smtpguard.mail.address import Address
 from smtpguard.policy import deputies, warnings
 from smtpguard.policy.absences import Groups
-from smtpguard.policy.approvals import SHARE, ByAddress, Stages
+from smtpguard.policy.approvals import SHARE, ByAddress, ReplyVotes, Stages
 from smtpguard.policy.breakers import Breakers
 from smtpguard.policy.engine import RuleSet
 from smtpguard.policy.expansions import Expands
@@ -81,6 +81,7 @@ class Policy:
     slots: float = SHARE
     approved_always: frozenset[str] = frozenset()
     breakers: Breakers = field(default_factory=Breakers)
+    reply_votes: ReplyVotes | None = None
     warnings: tuple[Problem, ...] = ()
 
     @property
@@ -266,6 +267,7 @@ class _Sections:
             delimiters=self.delimiters,
             slots=model.mailings.slots,
             breakers=model.breakers.breakers(),
+            reply_votes=self._reply_votes(),
             approved_always=frozenset(n for n, info in model.lists.items() if info.approvals is not None and info.approvals.always),
             previews=model.previews,
             stages={name: info.stages.stages() for name, info in model.lists.items() if info.stages is not None},
@@ -274,6 +276,17 @@ class _Sections:
             },
             release_delays={name: info.release_delay for name, info in model.lists.items() if info.release_delay is not None},
         )  # fmt: skip
+
+    def _reply_votes(self) -> ReplyVotes | None:
+        model = self.model.reply_votes
+        if model is None:
+            return None
+        verified = frozenset(domain.lower() for domain in model.senders_verified)
+        for n, domain in enumerate(model.senders_verified):
+            if domain.lower() not in self.model.organization.domains:
+                text = f"{domain} is no domain of the organization, so that none of its people writes from it"
+                self.findings.problem(("reply_votes", "senders_verified", n), text, "one of organization.domains")
+        return ReplyVotes(people=model.people, special=model.sensitivity != "none", senders_verified=verified)
 
     def _known_as(self) -> Iterator[frozenset[str]]:
         """The addresses of each person with several."""

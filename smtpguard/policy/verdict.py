@@ -153,6 +153,13 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """It was mail to the guard itself, a vote, and is counted."""
+
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Deferred:
     """``drop``: the connection is closed after the reply. ``undecided``: there is no verdict, and so no entry of the
     journal."""
@@ -162,4 +169,4 @@ class Deferred:
     undecided: bool = field(default=False)
 
 
-Disposition = Relayed | Held | Rejected | Deferred
+Disposition = Relayed | Held | Counted | Rejected | Deferred

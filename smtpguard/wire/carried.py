@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from smtpguard.mail import reply
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Lost, Onward, Recalled, Transaction
-from smtpguard.policy.verdict import Deferred, Disposition, Held, Rejected, Relayed
+from smtpguard.policy.verdict import Counted, Deferred, Disposition, Held, Rejected, Relayed
 from smtpguard.wire.turnedaway import Why
 
 log = logging.getLogger("smtpguard.wire")
@@ -19,7 +19,7 @@ Admit = Callable[[Transaction, Onward], Awaitable[Disposition]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Carried:
-    """``held``: it waits here, or was sent from here before. ``drop``: the connection is closed after the reply.
+    """``held``: it waits here, was sent from here before, or was meant for the guard. ``drop``: the connection is closed after the reply.
     ``why``: set if the reply has no verdict behind it."""
 
     reply: Reply
@@ -48,6 +48,8 @@ async def carry(
             return Carried(reply=first)
         case Held(hold_id=hold_id, released=released):
             return Carried(reply=reply.released(hold_id) if released else reply.held(hold_id), held=True)
+        case Counted(reply=answer):
+            return Carried(reply=answer, held=True)
         case Rejected(reply=answer):
             return Carried(reply=answer)
         case Deferred(reply=answer, drop=drop, undecided=undecided):

@@ -17,6 +17,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import dkim
@@ -28,7 +29,7 @@ import dns.resolver
 from dkim.crypto import UnparsableKeyError, parse_pem_private_key
 from dkim.util import InvalidTagValueList, parse_tag_value
 
-from smtpguard.mail.authres import DkimResult
+from smtpguard.mail.authres import DkimResult, Signature
 from smtpguard.mail.message import Header, Message
 from smtpguard.policy.facts import Unknown
 
@@ -100,15 +101,16 @@ class DkimVerifier:
             check = loop.run_in_executor(self._threads, _check, header, body, ready, keys, deadline)
             try:
                 async with asyncio.timeout(max(deadline - time.monotonic(), 0)):
-                    verified, more = await check
+                    good, more = await check
             except TimeoutError:
                 return Unknown(why=f"the DKIM signatures took longer than {self._seconds:g} s")
             failed += more
         else:
-            verified = frozenset()
+            good = ()
+        verified = frozenset(one.domain for one in good)
         if waiting and not verified:
             return Unknown(why="DKIM keys could not be looked up: " + ", ".join(sorted(waiting)))
-        return DkimResult(domains=verified, failed=tuple(failed), unresolved=waiting - verified)
+        return DkimResult(domains=verified, failed=tuple(failed), unresolved=waiting - verified, signatures=good)
 
     async def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -233,10 +235,10 @@ def _check(
     signatures: Iterable[_Signature],
     keys: Mapping[str, bytes | None],
     deadline: float,
-) -> tuple[frozenset[str], list[tuple[str, str]]]:
+) -> tuple[tuple[Signature, ...], list[tuple[str, str]]]:
     """Runs in a thread. Total: any signature and key verifies or fails."""
     body = _Body(content)
-    verified: set[str] = set()
+    verified: list[Signature] = []
     failed: list[tuple[str, str]] = []
     for signature in signatures:
         try:
@@ -249,12 +251,20 @@ def _check(
             body.must_match(signature.fields)
             if not _header_verifies(header, signature, key):
                 raise _Fails("the signature does not match the header or the key")
-            verified.add(signature.domain)
+            verified.append(_told(signature))
         except _Fails as why:
             failed.append((signature.domain, str(why)))
         except Exception as error:  # dkimpy raises many kinds of errors on malformed input
             failed.append((signature.domain, f"not a DKIM signature or key ({type(error).__name__})"))
-    return frozenset(verified), failed
+    return tuple(verified), failed
+
+
+def _told(signature: _Signature) -> Signature:
+    fields = signature.fields
+    signed = frozenset(name.strip().lower().decode("ascii", "replace") for name in fields[b"h"].split(b":"))
+    made = fields.get(b"t", b"").strip()
+    at = datetime.fromtimestamp(int(made), UTC) if made.isdigit() and len(made) < 12 else None
+    return Signature(domain=signature.domain, fields=signed, at=at, limited=b"l" in fields)
 
 
 def _key_must_count(key: bytes, signature: _Signature) -> None:

@@ -166,6 +166,8 @@ def replies() -> str:
         "rejected": reply.rejected("the rule's description"),
         "deferred": reply.deferred("the rule's description, or what is not known now"),
         "no_such_list": reply.no_such_list("why"),
+        "no_such_notice": reply.no_such_notice(),
+        "counted": reply.counted("ID", "reject"),
     }
     heads = {"23": "## It goes on", "4": "## Try again later", "5": "## Refused"}
     parts = []

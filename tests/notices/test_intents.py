@@ -25,14 +25,16 @@ from tests.guard.house import DOCUMENTS, MEMBERS, MONDAY, RAMADAN, House, Way, h
 COMMON = {"notice", "hold_id", "subject", "message_id", "from", "language", "recipients", "reach", "reach_at_least",
           "lists", "sensitive", "summary", "part", "writer"}  # fmt: skip
 WAITING = {"held_at", "expires_at", "deciders", "nobody"}
+ASKS = {"bound", "may_approve"}
 KEYS = {
     "held": COMMON | WAITING | {"reasons", "marks", "more_marks"},
     "approve": COMMON
     | WAITING
+    | ASKS
     | {"reasons", "marks", "more_marks", "excerpt", "recipients_shown", "covers", "senders"},
     "decided": COMMON | {"outcome", "by", "comment", "decided_at"},
     "expired": COMMON | {"held_at", "expired_at", "unconfirmed"},
-    "reminder": COMMON | WAITING | {"percent"},
+    "reminder": COMMON | WAITING | ASKS | {"percent"},
     "escalation": COMMON | WAITING | {"contact", "away"},
     "rejected": COMMON | {"at", "reasons", "marks", "more_marks"},
     "digest": COMMON | {"role", "since", "until", "person"},

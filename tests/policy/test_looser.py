@@ -85,7 +85,7 @@ LOOSER = {
     "a description": (("Mail between colleagues never goes to a customer list", "Never"), None),
     "a comment": (("version: 1", "version: 1 # one"), None),
     "an observing rule gone": ((TEXT[TEXT.index("  - id: very-busy-writer") :], ""), None),
-    "a stricter action": (("then: hold                               # or reject, where", "then: reject # where"), None),
+    "a stricter action": (("then: hold                               # or reject, once", "then: reject # once"), None),
     "enforcement off": (("enforce: true", "enforce: false"), "enforce: false: every rule only observes, and nothing is held"),
     "a domain more": (("example.se]", "example.se, example.org]"), "organization.domains: example.org added"),
     "a domain less": (("[example.com, example.se]", "[example.com]"), "organization.domains: example.se gone"),
@@ -287,3 +287,28 @@ def test_a_condition_that_implies_another_never_says_more(data: st.DataObject) -
         value = Count(value.low, value.high + data.draw(st.integers(0, 4)))
     for known in (value, Unknown(why="nobody answered")):
         assert ORDER[one.test(known)] <= ORDER[other.test(known)]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ("", "people: 5", ["reply_votes: what reaches up to 5 people may be approved by mail"]),
+        ("people: 5", "", []),
+        ("people: 5", "people: 4", []),
+        ("people: 5", "people: 1000", ["reply_votes.people: 1,000, where it was 5"]),
+        (
+            "people: 5",
+            "people: 5, sensitivity: special-category, senders_verified: [example.com]",
+            [
+                "reply_votes.sensitivity: special-category, where it was none",
+                "reply_votes.senders_verified: example.com added",
+            ],
+        ),
+    ],
+)
+def test_more_that_may_be_approved_by_mail(before: str, after: str, told: list[str]) -> None:
+    old, new = (
+        parse({**DOCUMENTS, "policy.yaml": (TEXT + (f"reply_votes: {{{text}}}\n" if text else "")).encode()})
+        for text in (before, after)
+    )
+    assert said(new, old) == told

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import mmap
+from dataclasses import replace
 from pathlib import Path
 
 import dkim
@@ -23,7 +24,12 @@ from tests.wire.signed import DOMAIN, NAME, PEM, RAW, RECORD, SIGNED, SIGNER, fa
 
 
 async def test_what_we_sign_verifies_and_what_is_unsigned_has_no_origin() -> None:
-    assert await origin(SIGNED) == DkimResult(domains=frozenset({DOMAIN}))
+    found = await origin(SIGNED)
+    assert isinstance(found, DkimResult)
+    [one] = found.signatures
+    assert replace(found, signatures=()) == DkimResult(domains=frozenset({DOMAIN}))
+    assert one.at is not None
+    assert (one.domain, one.limited, {"from", "subject"} <= one.fields) == (DOMAIN, False, True)
     assert await origin(RAW) == DkimResult()
 
 

@@ -1,0 +1,251 @@
+"""Votes by mail: an answer to a notice, to the guard's own address, is counted or refused, and never sent on.
+
+The address is ``decisions+TOKEN@...``. What an answer may decide is in holds/replying.py; the vote itself is that of the
+console (holds/service.py), in one commit with the mark that the notice was answered and with a mail to the voter. A refusal
+is the SMTP reply, and a mail only to a person who has proven to have written the answer: so nobody is sent mail in another
+person's name.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from smtpguard.accounts.model import Role
+from smtpguard.gathering.sender import Sender
+from smtpguard.guard.inforce import InForce
+from smtpguard.guard.ports import Clock, Ledger, PolicyInForce, Reader, Verifier
+from smtpguard.holds.model import Change, Choice, Hold, Refused
+from smtpguard.holds.replying import (
+    Answer,
+    No,
+    Proof,
+    Tokens,
+    asked,
+    automatic,
+    barred,
+    decide,
+    parts,
+    proof_of,
+    read,
+    whole,
+)
+from smtpguard.holds.service import Approvals, Seen
+from smtpguard.journal.event import Event, Kind
+from smtpguard.locale.phrase import Phrase
+from smtpguard.mail import reply
+from smtpguard.mail.address import Address
+from smtpguard.mail.authres import DkimResult
+from smtpguard.mail.reply import Reply
+from smtpguard.mail.transaction import Onward, Transaction
+from smtpguard.notices.intents import Notices
+from smtpguard.policy.facts import Source, Unknown
+from smtpguard.policy.verdict import Counted, Deferred, Disposition, Rejected
+from smtpguard.reading.looks import Readable, Reading
+
+log = logging.getLogger(__name__)
+
+MOST_OCTETS = 1 << 20
+"""An answer is short; a signature with pictures fits."""
+ALONE = "A vote by mail must have no other recipient."
+NOT_NOW = Phrase("It was not counted: the message was decided on already, or this person cannot decide on it now.")
+UNSURE = "Its signature could not be checked, try again later"
+
+
+class _Not(Refused):
+    def __init__(self, no: No) -> None:
+        super().__init__(str(no.value))
+        self.no = no
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Vote:
+    """One answer to one notice. ``person``: for whom it was made; ``tag``: the notice's; ``unsure``: its signatures could
+    not be checked."""
+
+    hold: Hold
+    person: str
+    tag: str
+    answer: Answer
+    unsure: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VotesByMail:
+    """``address``: the guard's own, without a token. ``required``: the roles that need a second factor."""
+
+    address: Address
+    tokens: Tokens
+    ledger: Ledger
+    policies: PolicyInForce
+    reader: Reader
+    verifier: Verifier
+    approvals: Approvals
+    notices: Notices
+    clock: Clock
+    required: frozenset[Role] = frozenset()
+
+    def reply_to(self, address: Address) -> Reply | None:
+        """The reply to a recipient; None if it is not the guard's own address."""
+        token = self._token(address)
+        if token is None:
+            return None
+        return reply.RECIPIENT_OK if parts(token)[0] else reply.no_such_notice()
+
+    def asked(self, transaction: Transaction) -> bool:
+        """Whether the guard is among the recipients."""
+        return any(self._token(each) is not None for each in transaction.envelope.addresses)
+
+    async def __call__(self, transaction: Transaction, onward: Onward) -> Disposition:
+        """Raises subclasses of LedgerError."""
+        await onward.abandon()
+        [first, *others] = transaction.envelope.addresses
+        if others:
+            return Rejected(reply=reply.rejected(ALONE))
+        if transaction.message.size_bytes > MOST_OCTETS:
+            return Rejected(reply=reply.TOO_BIG)
+        in_force = self.policies.current()
+        vote = await self._found(self._token(first) or "", first, transaction, in_force)
+        if vote is None:
+            log.info("transaction %s: a vote by mail with a token that is not valid", transaction.id)
+            return Rejected(reply=reply.rejected(str(No.TOKEN.value)))
+        try:
+            decided = self._decide(vote, vote.hold, in_force, await self._barred(vote.person, in_force))
+        except _Not as refused:
+            return await self._refused(vote, refused.no, in_force)
+        choice, proof = decided
+        try:
+            await self._count(vote, choice, proof, in_force)
+        except _Not as refused:
+            return await self._refused(vote, refused.no, in_force)
+        except Refused as refused:
+            return await self._refused(vote, str(refused), in_force)
+        return Counted(reply=reply.counted(vote.hold.hold_id, choice.value))
+
+    async def _found(self, token: str, address: Address, transaction: Transaction, in_force: InForce) -> _Vote | None:
+        """None if the token is not valid: then nothing more is read."""
+        hold_id, tag, _ = parts(token)
+        hold = await self.ledger.holds.find(hold_id) if hold_id else None
+        if hold is None or hold.lead:
+            return None
+        person = self.tokens.person(token, hold, asked(hold, in_force, self.clock.now()))
+        if not person:
+            return None
+        header, envelope = transaction.message.header, transaction.envelope
+        sender = Sender.of(transaction, in_force.registry, in_force.registry.digester.delimiters)
+        answer = Answer(
+            claimed=sender.claimed,
+            login=sender.login,
+            automatic=automatic(header, null_sender=envelope.reverse_path is None),
+        )
+        if answer.automatic:
+            return _Vote(hold=hold, person=person, tag=tag, answer=answer)
+        text = await self._read(transaction)
+        if text is not None:
+            word, comment = read(text.excerpt)
+            claimed = sender.read_as(text.from_address, text.from_ambiguous).claimed
+            answer = replace(answer, claimed=claimed, word=word, comment=comment)
+        allowed = in_force.reply_votes
+        origin: DkimResult | Unknown = DkimResult()
+        by_login = answer.login in in_force.addresses_of(person)
+        if allowed is not None and allowed.senders_verified and not by_login and answer.word is not None:
+            origin = await self.verifier.origin(transaction.message)
+        unsure = isinstance(origin, Unknown) or bool(origin.unresolved)
+        signed = whole(header, origin.signatures, address) if isinstance(origin, DkimResult) else ()
+        return _Vote(hold=hold, person=person, tag=tag, answer=replace(answer, signed=signed), unsure=unsure)
+
+    async def _read(self, transaction: Transaction) -> Reading | None:
+        need = frozenset({Source.HEADERS, Source.TEXT})
+        found = self.reader.at_once(transaction.message, need) or await self.reader.apart(transaction.message, need)
+        return found if isinstance(found, Reading) and found.readable is Readable.YES else None
+
+    async def _barred(self, person: str, in_force: InForce) -> No | None:
+        mine = in_force.addresses_of(person)
+        accounts = await self.ledger.policies.accounts()
+        return barred((one for one in accounts if one.address in mine), self.required)
+
+    def _decide(self, vote: _Vote, hold: Hold, in_force: InForce, bar: No | None) -> tuple[Choice, Proof]:
+        """Raises _Not."""
+        decided = decide(
+            vote.answer,
+            hold,
+            vote.person,
+            addresses=in_force.addresses_of(vote.person),
+            used=vote.tag in hold.answered,
+            barred=bar,
+            special=in_force.of_special_category(hold.lists),
+            allowed=in_force.reply_votes,
+            now=self.clock.now(),
+        )
+        if isinstance(decided, No):
+            raise _Not(decided)
+        return decided
+
+    async def _count(self, vote: _Vote, choice: Choice, proof: Proof, in_force: InForce) -> None:
+        """Raises what ``Approvals.vote`` raises. What it covers is what the notice told of: nothing that waits under it."""
+        answer, now = vote.answer, self.clock.now()
+
+        def amend(hold: Hold, made: Change) -> Change:
+            if vote.tag in hold.answered:
+                raise _Not(No.USED)
+            if choice is Choice.APPROVE:
+                self._decide(vote, hold, in_force, None)
+            way: Mapping[str, Any] = {"way": "mail", "proof": proof.value, "notice": vote.tag}
+            events = tuple(
+                replace(event, data={**event.data, **way}) if event.kind is Kind.VOTE else event
+                for event in made.events
+            )
+            after = made.hold if made.hold is not None and made.hold.hold_id == hold.hold_id else None
+            marked = replace(after, answered=(*hold.answered, vote.tag)) if after is not None else made.hold
+            told = self.notices.voted(hold, vote.person, vote.tag, choice.value, in_force, now, proof=proof.value)
+            return replace(made, hold=marked, events=events, intents=(*made.intents, *told))
+
+        allowed = in_force.reply_votes
+        await self.approvals.vote(
+            vote.hold.hold_id,
+            choice,
+            approver=vote.person,
+            by=answer.login or vote.person,
+            seen=replace(Seen.of(vote.hold), under=0),
+            comment=answer.comment,
+            most=allowed.people if allowed is not None else 0,
+            amend=amend,
+        )
+
+    async def _refused(self, vote: _Vote, why: No | str, in_force: InForce) -> Disposition:
+        """``why``: a rule for votes by mail, or what the vote itself was refused for."""
+        if why is No.UNPROVEN and vote.unsure:
+            return Deferred(reply=reply.deferred(UNSURE), undecided=True)
+        hold, now = vote.hold, self.clock.now()
+        said = why.value if isinstance(why, No) else Phrase("It was not counted: {why}.", why=why)
+        word = why.name.lower() if isinstance(why, No) else "vote"
+        proof = proof_of(vote.answer, in_force.addresses_of(vote.person), in_force.reply_votes, now)
+        choice = vote.answer.word.value if vote.answer.word is not None else ""
+        event = Event(
+            kind=Kind.VOTE_REFUSED,
+            id=hold.hold_id,
+            at=now,
+            data={"why": word, "choice": choice, "proof": proof.value, "notice": vote.tag},
+            private={"actor": (vote.answer.claimed or "", vote.answer.login)},
+        )
+        proven = proof is not Proof.TOKEN and not vote.answer.automatic and why is not No.OTHER
+        if not proven and isinstance(why, str):
+            said = NOT_NOW  # who decided is not for whoever has the notice
+        told = (
+            self.notices.voted(hold, vote.person, vote.tag, choice, in_force, now, refused=said, word=word)
+            if proven
+            else ()
+        )
+        await self.ledger.journal.record((event,), told)
+        return Rejected(reply=reply.rejected(str(said)))
+
+    def _token(self, address: Address) -> str | None:
+        """What the address has behind the guard's own, "" for nothing; None if it is not the guard's."""
+        if address.canonical().rpartition("@")[2] != self.address.canonical().rpartition("@")[2]:
+            return None
+        local, ours = address.local.lower(), self.address.local.lower()
+        if local == ours:
+            return ""
+        return local[len(ours) + 1 :] if local.startswith(f"{ours}+") else None

@@ -1,0 +1,238 @@
+"""A vote by mail, an answer to a notice: the token in its address, the word in its text, and what it may decide. Pure.
+
+A token belongs to one person and one notice. It dies when the content, the recipients, or the lists and rules of the hold
+change. Whoever has it may always reject. To approve, the answer must prove who wrote it, and the policy must allow it. An
+automatic answer decides nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import enum
+import hashlib
+import hmac
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cache
+
+from smtpguard.accounts.model import Account, May, Role
+from smtpguard.guard.inforce import InForce
+from smtpguard.holds.model import Choice, Hold
+from smtpguard.locale.catalogue import languages
+from smtpguard.locale.phrase import N_, Phrase
+from smtpguard.locale.speech import Speech
+from smtpguard.mail.address import Address
+from smtpguard.mail.authres import Signature
+from smtpguard.mail.mailboxes import mailboxes
+from smtpguard.mail.message import Header
+from smtpguard.policy.approvals import ReplyVotes
+from smtpguard.reading.quoting import split
+
+FRESH = timedelta(hours=1)
+"""A signature older than that proves nothing about now."""
+AHEAD = timedelta(minutes=5)
+"""How much the signer's clock may be ahead of ours."""
+LONGEST_LINE = 40
+MOST_COMMENT = 500
+_CODE_OCTETS = 16
+_TAG_DIGITS = 8
+LOCAL_OCTETS = 16 + 1 + _TAG_DIGITS + 1 + 26
+"""Of a token; with the sign before it and a local part of the guard it must fit into 64 (RFC 5321 section 4.5.3.1.1)."""
+WORDS = {Choice.REJECT: N_("REJECT"), Choice.APPROVE: N_("APPROVE")}
+"""The words of decision, as notices name them. An answer may have those of any language."""
+_BULK = frozenset({"bulk", "list", "junk", "auto_reply"})
+_MACHINES = ("X-Autoreply", "X-Autorespond", "X-Auto-Response-Suppress", "X-Smtpguard-Notice", "List-Id")
+_SIGNED = ("From", "Subject", "To")
+
+
+class No(enum.Enum):
+    """Why a vote by mail does not count."""
+
+    TOKEN = Phrase("No notice can be answered at this address: the message has changed since, or somebody else is asked now.")  # fmt: skip
+    AUTOMATIC = Phrase("An automatic mail decides nothing.")
+    OTHER = Phrase("The answer is not from the person to whom the notice was sent.")
+    USED = Phrase("This notice was answered already.")
+    WRITER = Phrase("Nobody decides on their own message.")
+    WORDLESS = Phrase("The answer must begin with one word alone on its line: REJECT or APPROVE.")
+    OFF = Phrase("The policy does not let this message be approved by mail.")
+    BARRED = Phrase("The account of this person may not decide.")
+    FACTOR = Phrase("Whoever must sign in with a second factor cannot approve by mail.")
+    UNPROVEN = Phrase("Nothing proves who wrote the answer, so it cannot approve.")
+
+
+class Proof(enum.Enum):
+    """What proves who wrote it; the words are in the journal."""
+
+    LOGIN = "login"  # their own, through us
+    SIGNATURE = "dkim"
+    TOKEN = "token"  # nothing else: enough to reject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """``claimed``: the one From, canonical; None where it is unclear. ``login``: the canonical address of the login by
+    which it came; "" without one. ``word`` and ``comment``: as ``read`` finds them."""
+
+    claimed: str | None
+    login: str = ""
+    automatic: bool = False
+    word: Choice | None = None
+    comment: str = ""
+    signed: tuple[Signature, ...] = ()
+
+
+class Tokens:
+    """``secret``: the installation's, so that every process accepts the same."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._key = hmac.digest(secret, b"smtpguard vote by mail 1", "sha256")
+
+    def local(self, hold_id: str, bound: str, person: str, notice_id: str) -> str:
+        """What stands behind the sign in the local part of the address to answer to. ``bound``: ``bound_to`` the hold
+        that the notice tells of."""
+        tag = hashlib.sha256(notice_id.encode()).hexdigest()[:_TAG_DIGITS]
+        return f"{hold_id.lower()}.{tag}.{self._code(bound, person, tag)}"
+
+    def person(self, local: str, hold: Hold, people: Iterable[str]) -> str:
+        """For whom of ``people`` it was made; "" for nobody: then it was not made here, or for a hold that has changed."""
+        _, tag, code = parts(local)
+        if not tag or not code.isascii():
+            return ""
+        bound = bound_to(hold)
+        return next((one for one in people if hmac.compare_digest(code, self._code(bound, one, tag))), "")
+
+    def _code(self, bound: str, person: str, tag: str) -> str:
+        mac = hmac.digest(self._key, f"{bound}\n{tag}\n{person}".encode(), "sha256")[:_CODE_OCTETS]
+        return base64.b32encode(mac).decode().rstrip("=").lower()
+
+
+def parts(local: str) -> tuple[str, str, str]:
+    """A token's hold, notice and code; of what is no token empty ones."""
+    hold_id, _, rest = local.lower().partition(".")
+    tag, _, code = rest.partition(".")
+    whole = hold_id and len(tag) == _TAG_DIGITS and code and len(local) <= LOCAL_OCTETS
+    return (hold_id.upper(), tag, code) if whole else ("", "", "")
+
+
+def bound_to(hold: Hold) -> str:
+    """The hold as a notice tells of it: another content, envelope, list or rule gives another."""
+    bound = (hold.hold_id, hold.content_sha256, hold.envelope.sha256, *sorted(hold.scope))
+    return hashlib.sha256("\n".join(bound).encode()).hexdigest()[:32]
+
+
+def automatic(header: Header, *, null_sender: bool) -> bool:
+    """Whether nobody wrote it (RFC 3834 sections 2 and 5): an absence, a delivery report, a list's, a notice of ours."""
+    said = (header.get("Auto-Submitted") or "no").split(";")[0].strip().lower()
+    precedence = (header.get("Precedence") or "").strip().lower()
+    return null_sender or said != "no" or precedence in _BULK or any(name in header for name in _MACHINES)
+
+
+def read(text: str) -> tuple[Choice | None, str]:
+    """The one word of decision with which an answer begins, and what stands on the lines right below it, up to an empty
+    one. Not what it quotes, nor what stands further down; two different words are none."""
+    lines = [line.strip() for line in split(text).new.split("\n")]
+    own = list(itertools.dropwhile(lambda line: not line, (line for line in lines if not line.startswith((">", "|")))))
+    words = [word for line in own if (word := _word(line)) is not None]
+    if not own or _word(own[0]) is None or any(word is not words[0] for word in words):
+        return None, ""
+    comment = " ".join(itertools.takewhile(bool, own[1:]))
+    return words[0], comment[:MOST_COMMENT]
+
+
+def _word(line: str) -> Choice | None:
+    return _spoken().get(line.strip(" .!*_").casefold()) if len(line) <= LONGEST_LINE else None
+
+
+@cache
+def _spoken() -> Mapping[str, Choice]:
+    return {Speech(language)(word).casefold(): choice for language in languages() for choice, word in WORDS.items()}
+
+
+def whole(header: Header, signatures: Iterable[Signature], address: Address) -> tuple[Signature, ...]:
+    """The signatures over the whole body and over From, Subject and To, each of which occurs once, where To is the address
+    of the notice: so an answer to another notice cannot be sent again as one to this."""
+    once = all(len(header.all(name)) == 1 for name in _SIGNED)
+    to = {str(one).lower() for one in mailboxes(header, "To")}
+    if not once or to != {str(address).lower()}:
+        return ()
+    needed = {name.lower() for name in _SIGNED}
+    return tuple(one for one in signatures if not one.limited and needed <= one.fields)
+
+
+def barred(accounts: Iterable[Account], required: frozenset[Role]) -> No | None:
+    """Why a person with these accounts cannot approve by mail. ``required``: the roles that need a second factor. Somebody
+    without an account may."""
+    known = tuple(accounts)
+    if known and not any(account.may(May.DECIDE) for account in known):
+        return No.BARRED
+    factor = any(account.totp or not required.isdisjoint(account.roles) for account in known)
+    return No.FACTOR if factor else None
+
+
+def decide(
+    answer: Answer,
+    hold: Hold,
+    person: str,
+    *,
+    addresses: frozenset[str],
+    used: bool,
+    barred: No | None,
+    special: bool,
+    allowed: ReplyVotes | None,
+    now: datetime,
+) -> tuple[Choice, Proof] | No:
+    """``person``: for whom the token was made, "" for nobody; ``addresses``: all of theirs. ``used``: a vote was made with
+    it. ``special``: a list of it is of a special category. ``allowed`` None: nobody approves by mail. The answer's
+    ``signed`` are those that are ``whole``."""
+    if not person:
+        return No.TOKEN
+    if answer.automatic:
+        return No.AUTOMATIC
+    if answer.claimed not in addresses:
+        return No.OTHER
+    if used:
+        return No.USED
+    if addresses & hold.senders:
+        return No.WRITER
+    if answer.word is None:
+        return No.WORDLESS
+    proof = proof_of(answer, addresses, allowed, now)
+    if answer.word is Choice.REJECT:
+        return Choice.REJECT, proof
+    if not may_be_approved(hold, special, allowed):
+        return No.OFF
+    if barred is not None:
+        return barred
+    return (Choice.APPROVE, proof) if proof is not Proof.TOKEN else No.UNPROVEN
+
+
+def proof_of(answer: Answer, addresses: frozenset[str], allowed: ReplyVotes | None, now: datetime) -> Proof:
+    """What proves that one of ``addresses`` wrote it."""
+    if answer.login in addresses:
+        return Proof.LOGIN
+    domain = (answer.claimed or "").rpartition("@")[2]
+    vouched = allowed is not None and domain in allowed.senders_verified
+    by_signature = vouched and any(s.domain == domain and _fresh(s.at, now) for s in answer.signed)
+    return Proof.SIGNATURE if by_signature else Proof.TOKEN
+
+
+def may_be_approved(hold: Hold, special: bool, allowed: ReplyVotes | None) -> bool:
+    """Whether the policy lets it be approved by mail. ``special`` as in ``decide``."""
+    if allowed is None or hold.reach_at_least or hold.reach > allowed.people:
+        return False
+    return allowed.special or not special
+
+
+def asked(hold: Hold, in_force: InForce, now: datetime) -> frozenset[str]:
+    """All people who may have a notice of it: those of its quorums at any hour, and their deputies now."""
+    both = (q for quorum in hold.verdict.quorum for q in (quorum, quorum.out_of_hours) if q is not None)
+    groups = frozenset(group for quorum in both for group in quorum.groups)
+    everybody = frozenset().union(*map(in_force.people, groups))
+    deputies = (in_force.groups.deputy(one, now, groups, hold.senders) for one in everybody)
+    return everybody | frozenset(filter(None, deputies))
+
+
+def _fresh(at: datetime | None, now: datetime) -> bool:
+    return at is not None and now - FRESH < at <= now + AHEAD

@@ -1,0 +1,268 @@
+"""Votes by mail at the guard's own address: what counts, what is refused, and who is told."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from smtpguard.accounts.model import Role
+from smtpguard.admission.intake import Intake
+from smtpguard.admission.mailvote import MOST_OCTETS, VotesByMail
+from smtpguard.gathering.reader import BoundedReader
+from smtpguard.holds.model import Change, Choice, Hold, State
+from smtpguard.holds.replying import Tokens, bound_to
+from smtpguard.mail.address import Address
+from smtpguard.mail.authres import DkimResult, Signature
+from smtpguard.mail.message import Message
+from smtpguard.policy.facts import Unknown
+from smtpguard.policy.verdict import Counted, Deferred, Disposition, Held, Rejected
+from smtpguard.reading.surroundings import Surroundings
+from tests.guard.house import DOCUMENTS, KEY, POLICY, House, Instead, Way, house, index, mail
+
+EVA, OMAR, NEWS = "eva@example.com", "omar@example.com", "news@lists.example.com"
+ALLOWED = "reply_votes: {people: 60, senders_verified: [example.com]}\n"
+
+
+@dataclass
+class Signing:
+    """A verifier that finds what it is told."""
+
+    found: DkimResult | Unknown = field(default_factory=DkimResult)
+
+    async def origin(self, message: Message) -> DkimResult | Unknown:
+        return self.found
+
+
+@dataclass
+class Desk:
+    """A house that takes votes by mail, with one message for sixty readers that waits in it."""
+
+    home: House
+    signing: Signing
+    votes: VotesByMail
+    intake: Intake
+    hold_id: str = ""
+
+    async def hold(self) -> Hold:
+        found = await self.home.store.holds.find(self.hold_id)
+        assert found is not None
+        return found
+
+    async def address(self, notice: str = "approve", person: str = EVA) -> str:
+        hold = await self.hold()
+        return f"votes+{self.votes.tokens.local(hold.hold_id, bound_to(hold), person, notice)}@guard.example.com"
+
+    async def say(self, words: str, *, to: str = "", login: str = "", sender: str = EVA, **more: Any) -> Disposition:
+        at, way = to or await self.address(), Way()
+        done = await self.intake(
+            self.home.transaction(
+                at, sender=sender, body=words, session={"auth_user": login or None}, reverse_path=sender, **more
+            ),
+            way,
+        )
+        assert (way.sent, way.abandoned) == ([], 1), "it is never passed on"
+        return done
+
+    async def told(self) -> list[tuple[str, str]]:
+        """Whom mail about their vote goes to, and why it does not count."""
+        there = [i for i in await self.home.outbox() if (i.data or {}).get("notice") == "voted"]
+        return [(str(i.recipients[0].address), str(i.data["refused"])) for i in there]
+
+    async def votes_of(self) -> list[tuple[str, str, str]]:
+        return [
+            (kind, data["choice"], data["why"] if kind == "vote-refused" else data["proof"])
+            for kind, data in await self.home.events(self.hold_id)
+            if kind in ("vote", "vote-refused")
+        ]
+
+
+def documents(top: str) -> dict[str, bytes]:
+    policy = POLICY.replace("groups:\n", f"{top}groups:\n", 1)
+    return {**DOCUMENTS, "policy.yaml": policy.encode()}
+
+
+@pytest_asyncio.fixture
+async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+    async with house(tmp_path, documents=documents(ALLOWED)) as home:
+        index(home.folder, "news", [f"reader{n}@example.org" for n in range(60)])
+        await home.follow()
+        reader, signing = BoundedReader(lambda: ("p", Surroundings())), Signing()
+        votes = VotesByMail(
+            address=Address.parse("votes@guard.example.com"), tokens=Tokens(KEY), ledger=home.store, policies=home,
+            reader=reader, verifier=signing, approvals=home.approvals(), notices=home.notices, clock=home.clock,
+            required=frozenset({Role.ADMIN}),
+        )  # fmt: skip
+        intake = home.intake()
+        intake._votes = votes
+        made = Desk(home, signing, votes, intake)
+        done = await intake(home.transaction(NEWS), Way())
+        assert isinstance(done, Held)
+        made.hold_id = done.hold_id
+        yield made
+        await reader.close()
+
+
+def said(done: Disposition) -> str:
+    assert isinstance(done, Rejected), done
+    return str(done.reply)
+
+
+@pytest.mark.asyncio
+async def test_whoever_has_the_notice_rejects_once(desk: Desk) -> None:
+    done = await desk.say("REJECT\nWrong list\n\nEva")
+    assert isinstance(done, Counted)
+    assert str(done.reply) == f"250 2.0.0 Counted: reject {desk.hold_id}"
+    hold = await desk.hold()
+    assert (hold.state, [(v.approver, v.comment) for v in hold.votes]) == (State.REJECTED, [(EVA, "Wrong list")])
+    assert "answered already" in said(await desk.say("REJECT"))
+    assert await desk.votes_of() == [("vote", "reject", "token"), ("vote-refused", "reject", "used")]
+    assert await desk.told() == [(EVA, "")], "and none for the second, which nobody has proven to have written"
+
+
+@pytest.mark.asyncio
+async def test_to_approve_the_writer_is_proven(desk: Desk) -> None:
+    assert "Nothing proves who wrote" in said(await desk.say("APPROVE"))
+    assert "Nothing proves who wrote" in said(await desk.say("APPROVE", login=OMAR))
+    assert "not from the person" in said(await desk.say("APPROVE", login=OMAR, sender=OMAR))
+    assert (await desk.hold()).votes == ()
+    assert await desk.told() == []
+    assert isinstance(await desk.say("APPROVE", login=EVA), Counted)
+    assert (await desk.hold()).state is State.APPROVED
+    assert await desk.told() == [(EVA, "")]
+
+
+@pytest.mark.asyncio
+async def test_by_a_signature_over_the_address_of_this_notice(desk: Desk) -> None:
+    now = desk.home.clock.now()
+    made = Signature(domain="example.com", fields=frozenset({"from", "to", "subject"}), at=now)
+    other = await desk.address("reminder")
+    desk.signing.found = Unknown(why="no answer")
+    done = await desk.say("APPROVE")
+    assert isinstance(done, Deferred)
+    assert done.reply.code == 451
+    desk.signing.found = DkimResult(domains=frozenset({"example.com"}), signatures=(made,))
+    again = desk.home.transaction(await desk.address(), sender=EVA, body="APPROVE", reverse_path=EVA)
+    again = replace(again, message=Message.of(mail(other, sender=EVA, body="APPROVE")))
+    assert "Nothing proves" in said(await desk.intake(again, Way())), "an answer to another notice, sent again"
+    assert isinstance(await desk.say("APPROVE"), Counted)
+    assert (await desk.hold()).state is State.APPROVED
+
+
+@pytest.mark.asyncio
+async def test_a_vote_that_was_taken_back_is_not_given_again_by_the_same_notice(desk: Desk) -> None:
+    desk.home.term = replace(desk.home.term, release_delay_seconds=60)
+    later = replace(desk.votes, approvals=desk.home.approvals())
+    desk.intake._votes = later
+    assert isinstance(await desk.say("APPROVE", login=EVA), Counted)
+    stale = await desk.hold()
+    await desk.home.approvals().unvote(desk.hold_id, approver=EVA, by=EVA)
+    assert "answered already" in said(await desk.say("APPROVE", login=EVA))
+    assert (await desk.hold()).votes == ()
+
+    async def found(hold_id: str) -> Hold:
+        return replace(stale, answered=())  # as it was before another process counted the first
+
+    desk.intake._votes = replace(later, ledger=Instead(desk.home.store, {"holds.find": found}))
+    assert "answered already" in said(await desk.say("APPROVE", login=EVA))
+    assert (await desk.hold()).votes == ()
+    assert await desk.told() == [(EVA, ""), (EVA, "This notice was answered already.")], "one mail, however often"
+
+
+@pytest.mark.asyncio
+async def test_a_hold_that_has_changed_takes_no_answer_to_the_notice_before(desk: Desk) -> None:
+    before = await desk.address()
+
+    def grows(hold: Hold) -> Any:
+        return Change(hold=replace(hold, lists=(*hold.lists, "ramadan")))
+
+    await desk.home.store.holds.change(desk.hold_id, grows)
+    assert "the message has changed since" in said(await desk.say("REJECT", to=before))
+    assert await desk.votes_of() == []
+    assert (await desk.hold()).state is State.WAITING
+    nobodys = before.replace("votes+", "votes+x")
+    assert "the message has changed since" in said(await desk.say("REJECT", to=nobodys))
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("top", "changed", "why"),
+    [
+        ("", {}, "off"),
+        (ALLOWED.replace("60", "59"), {}, "off"),
+        (ALLOWED, {"reach_at_least": True}, "off"),
+        (ALLOWED, {"senders": frozenset({EVA})}, "writer"),
+    ],
+)
+async def test_what_cannot_be_approved_by_mail(desk: Desk, top: str, changed: dict[str, Any], why: str) -> None:
+    await desk.home.put(documents(top))
+    await desk.home.follow()
+    await desk.home.store.holds.change(desk.hold_id, lambda hold: Change(hold=replace(hold, **changed)))
+    said(await desk.say("APPROVE", login=EVA))
+    assert await desk.votes_of() == [("vote-refused", "approve", why)]
+    assert [who for who, _ in await desk.told()] == [EVA]
+
+
+@pytest.mark.asyncio
+async def test_it_covers_no_more_people_than_the_policy_lets_mail_approve(desk: Desk) -> None:
+    large = lambda hold: Change(hold=replace(hold, kind="test", reach=2))  # noqa: E731
+    await desk.home.store.holds.change(desk.hold_id, large)
+    await desk.home.put(documents(ALLOWED.replace("60", "10")))
+    (await desk.home.follow()).registry.classify((Address.parse(NEWS),))  # its indexes are read
+    assert isinstance(await desk.say("APPROVE", login=EVA), Counted)
+    [vote] = (await desk.hold()).votes
+    assert (vote.choice, vote.people) == (Choice.APPROVE, 10), "and the list has sixty"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("words", "more", "reply"),
+    [
+        ("APPROVE", {"Auto_Submitted": "auto-replied"}, "550 5.7.1 An automatic mail"),
+        ("I am away until Monday", {}, "550 5.7.1 The answer must begin with one word"),
+        ("x" * MOST_OCTETS, {}, "552 5.3.4"),
+        ("REJECT", {"From": f"{EVA}, {OMAR}"}, "550 5.7.1 The answer is not from the person"),
+    ],
+)
+async def test_what_is_no_answer_of_a_person(desk: Desk, words: str, more: dict[str, str], reply: str) -> None:
+    assert reply in said(await desk.say(words, login=EVA, **more))
+    assert (await desk.hold()).votes == ()
+
+
+@pytest.mark.asyncio
+async def test_from_the_null_sender_and_beside_others(desk: Desk) -> None:
+    at = await desk.address()
+    bounce = desk.home.transaction(at, sender=EVA, body="REJECT", reverse_path="")
+    assert "automatic" in said(await desk.intake(bounce, Way()))
+    both = desk.home.transaction(at, "reader1@example.org", sender=EVA, body="REJECT", reverse_path=EVA)
+    way = Way()
+    assert "no other recipient" in said(await desk.intake(both, way))
+    assert way.sent == []
+    assert await desk.told() == []
+    assert (await desk.hold()).state is State.WAITING
+
+
+@pytest.mark.asyncio
+async def test_who_decided_is_not_told_to_whoever_has_the_notice(desk: Desk) -> None:
+    await desk.home.approvals().vote(desk.hold_id, Choice.APPROVE, approver=OMAR, by=OMAR)
+    desk.home.clock.pass_(minutes=1)
+    assert OMAR not in said(await desk.say("APPROVE"))
+    assert "approved by omar@example.com" in said(await desk.say("APPROVE", login=EVA))
+
+
+@pytest.mark.asyncio
+async def test_a_recipient_is_answered_before_the_content(desk: Desk) -> None:
+    at = Address.parse(await desk.address())
+    taken = desk.votes.reply_to(at)
+    assert taken is not None
+    assert taken.code == 250
+    for text in ("votes@guard.example.com", "votes+x@guard.example.com", "VOTES+a.b.c@GUARD.example.com"):
+        refused = desk.votes.reply_to(Address.parse(text))
+        assert refused is not None
+        assert refused.code == 550
+    for text in ("votesx@guard.example.com", f"{at.local}@example.com"):
+        assert desk.votes.reply_to(Address.parse(text)) is None

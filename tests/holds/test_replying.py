@@ -1,0 +1,182 @@
+"""Votes by an answer: what each attack comes to."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from smtpguard.accounts.model import Account, Role
+from smtpguard.holds.model import Choice
+from smtpguard.holds.replying import (
+    LOCAL_OCTETS,
+    Answer,
+    No,
+    Proof,
+    Tokens,
+    automatic,
+    barred,
+    bound_to,
+    decide,
+    read,
+    whole,
+)
+from smtpguard.mail.address import Address
+from smtpguard.mail.authres import Signature
+from smtpguard.mail.message import parse_header
+from smtpguard.policy.approvals import ReplyVotes
+from tests.holds.test_model import COMMS, NOON, hold
+
+EVA, OMAR = "eva@example.com", "omar@example.com"
+SIGNED = Signature(domain="example.com", fields=frozenset({"from", "to", "subject"}), at=NOON - timedelta(minutes=1))
+ALLOWED = ReplyVotes(people=1, senders_verified=frozenset({"example.com"}))
+BY_LOGIN, BY_SIGNATURE = (Choice.APPROVE, Proof.LOGIN), (Choice.APPROVE, Proof.SIGNATURE)
+REJECTED = (Choice.REJECT, Proof.TOKEN)
+TOKENS = Tokens(b"k" * 32)
+
+
+@pytest.mark.parametrize(
+    ("answer", "more", "becomes"),
+    [
+        ({"login": EVA}, {}, BY_LOGIN),
+        ({"signed": (SIGNED,)}, {}, BY_SIGNATURE),
+        ({}, {}, No.UNPROVEN),  # a forged From
+        ({"login": OMAR}, {}, No.UNPROVEN),
+        ({"claimed": OMAR, "login": OMAR}, {}, No.OTHER),  # forwarded to somebody else
+        ({"claimed": None, "login": EVA}, {}, No.OTHER),
+        ({"login": EVA}, {"used": True}, No.USED),
+        ({"login": EVA, "automatic": True}, {}, No.AUTOMATIC),
+        ({"login": EVA, "word": None}, {}, No.WORDLESS),
+        ({"login": EVA}, {"barred": No.FACTOR}, No.FACTOR),
+        ({"login": EVA}, {"special": True}, No.OFF),
+        ({"login": EVA}, {"allowed": None}, No.OFF),
+        ({"login": EVA}, {"allowed": ReplyVotes(people=0)}, No.OFF),
+        ({"login": EVA}, {"person": ""}, No.TOKEN),
+        ({"signed": (replace(SIGNED, domain="mail.example.com"),)}, {}, No.UNPROVEN),
+        ({"signed": (SIGNED,)}, {"allowed": ReplyVotes(people=1)}, No.UNPROVEN),  # its server vouches for nobody
+        ({"signed": (replace(SIGNED, at=NOON - timedelta(hours=1)),)}, {}, No.UNPROVEN),
+        ({"signed": (replace(SIGNED, at=None),)}, {}, No.UNPROVEN),
+        ({"signed": (replace(SIGNED, at=NOON + timedelta(hours=1)),)}, {}, No.UNPROVEN),
+        ({"word": Choice.REJECT}, {}, REJECTED),
+        ({"word": Choice.REJECT, "login": EVA}, {}, (Choice.REJECT, Proof.LOGIN)),
+        ({"word": Choice.REJECT}, {"allowed": None, "barred": No.FACTOR, "special": True}, REJECTED),
+        ({"word": Choice.REJECT, "automatic": True}, {}, No.AUTOMATIC),
+        ({"word": Choice.REJECT, "claimed": OMAR}, {}, No.OTHER),
+    ],
+)
+def test_what_an_answer_decides(
+    answer: dict[str, Any], more: dict[str, Any], becomes: tuple[Choice, Proof] | No
+) -> None:
+    told = Answer(**{"claimed": EVA, "word": Choice.APPROVE, **answer})
+    usual: dict[str, Any] = {"person": EVA, "addresses": frozenset({EVA}), "used": False, "barred": None, "special": False,
+                             "allowed": ALLOWED, "now": NOON}  # fmt: skip
+    assert decide(told, hold(COMMS), **{**usual, **more}) == becomes
+    own = hold(COMMS, senders=frozenset({EVA}))
+    assert isinstance(decide(told, own, **{**usual, **more}), No), "nobody decides on their own message"
+
+
+def test_a_token_is_one_persons_of_one_notice_of_this_very_message() -> None:
+    one = replace(hold(COMMS), hold_id="01KFAAAAAAAAAAAA")
+    made = TOKENS.local(one.hold_id, bound_to(one), EVA, "H-approve-1")
+    people = (OMAR, EVA)
+    assert len(made) == LOCAL_OCTETS
+    assert TOKENS.person(made, one, people) == EVA
+    assert TOKENS.person(made.upper(), one, people) == EVA, "servers may change the case"
+    assert made != TOKENS.local(one.hold_id, bound_to(one), EVA, "H-reminder-1")
+    for other in (
+        replace(one, content_sha256="d" * 64),
+        replace(one, envelope=replace(one.envelope, recipients=(*one.envelope.recipients, *one.envelope.recipients))),
+        replace(one, lists=("news",)),
+        replace(one, hold_id="01KFAAAAAAAAAAAB"),
+    ):
+        assert TOKENS.person(made, other, people) == ""
+    assert TOKENS.person(made, one, (OMAR,)) == "", "who is not asked any more"
+    assert Tokens(b"o" * 32).person(made, one, people) == ""
+    for bad in ("", ".", "..", made[:-1], made + "a", f"{made}é", "x" * 10_000):
+        assert TOKENS.person(bad, one, people) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "word", "comment"),
+    [
+        ("Reject", Choice.REJECT, ""),
+        ("Reject\nWrong list,\nsorry\n\nBest, Eva", Choice.REJECT, "Wrong list, sorry"),
+        ("\n\n  approve.\n\nBest, Eva", Choice.APPROVE, ""),
+        ("Godkänn!", Choice.APPROVE, ""),
+        ("", None, ""),
+        ("I cannot approve this", None, ""),
+        ("approve\nreject", None, ""),
+        ("Thanks!\n\napprove", None, ""),
+        ("> approve", None, ""),
+        ("On Mon, 2 Mar 2026, Omar wrote:\n> approve\n> more", None, ""),
+        ("Out of office until Monday\n\nOn Mon Eva wrote:\n> approve\n", None, ""),
+        (
+            "reject\n\nOn Mon, 2 Mar 2026 at 10:00, Guard <guard@example.com> wrote:\n> approve\n> reject",
+            Choice.REJECT,
+            "",
+        ),
+        ("x" * 5000 + "\napprove", None, ""),
+        ("reject\n" + "x" * 5000, Choice.REJECT, "x" * 500),
+    ],
+)
+def test_only_its_own_first_word_counts(text: str, word: Choice | None, comment: str) -> None:
+    assert read(text) == (word, comment)
+
+
+@pytest.mark.parametrize(
+    ("fields", "signature", "counts"),
+    [
+        (b"", SIGNED, True),
+        (b"", replace(SIGNED, limited=True), False),  # l=, even over all of it
+        (b"", replace(SIGNED, fields=frozenset({"from", "to"})), False),
+        (
+            b"",
+            replace(SIGNED, fields=frozenset({"from", "subject"})),
+            False,
+        ),  # it could be sent again to another notice
+        (b"Subject: another\r\n", SIGNED, False),
+        (b"To: other@example.com\r\n", SIGNED, False),
+    ],
+)
+def test_a_signature_is_over_all_that_is_gone_by(fields: bytes, signature: Signature, counts: bool) -> None:
+    header = parse_header(
+        b"From: eva@example.com\r\nTo: <Votes+T@guard.example.com>\r\nSubject: Re\r\n" + fields + b"\r\n"
+    )
+    assert bool(whole(header, (signature,), Address.parse("votes+t@guard.example.com"))) is counts
+    assert whole(header, (signature,), Address.parse("votes+u@guard.example.com")) == ()
+
+
+@pytest.mark.parametrize(
+    ("account", "why"),
+    [
+        (None, None),
+        ({"roles": (Role.APPROVER,)}, None),
+        ({"roles": (Role.APPROVER,), "disabled": True}, No.BARRED),
+        ({"roles": (Role.VIEWER,)}, No.BARRED),
+        ({"roles": (Role.APPROVER, Role.ADMIN)}, No.FACTOR),
+        ({"roles": (Role.APPROVER, Role.ADMIN), "subject": "1"}, No.FACTOR),  # single sign-on asks for it
+        ({"roles": (Role.APPROVER,), "totp": "sealed"}, No.FACTOR),
+    ],
+)
+def test_whose_account_cannot_approve_by_mail(account: dict[str, Any] | None, why: No | None) -> None:
+    known = [] if account is None else [Account(account_id="1", address=EVA, created_at=NOON, **account)]
+    assert barred(known, frozenset({Role.ADMIN})) is why
+
+
+@pytest.mark.parametrize(
+    ("fields", "null_sender", "is_automatic"),
+    [
+        (b"Subject: Re\r\n", False, False),
+        (b"Auto-Submitted: no\r\n", False, False),
+        (b"Auto-Submitted: auto-replied\r\n", False, True),
+        (b"Precedence: bulk\r\n", False, True),
+        (b"X-Autoreply: yes\r\n", False, True),
+        (b"List-Id: <a.b>\r\n", False, True),
+        (b"X-Smtpguard-Notice: voted\r\n", False, True),
+        (b"Subject: Re\r\n", True, True),
+    ],
+)
+def test_automatic_answers(fields: bytes, null_sender: bool, is_automatic: bool) -> None:
+    assert automatic(parse_header(fields + b"\r\n"), null_sender=null_sender) is is_automatic
