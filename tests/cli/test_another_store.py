@@ -97,7 +97,7 @@ def put_back(here: Installation) -> Iterator[Installation]:
     assert (status, json.loads(out)["ok"], len(json.loads(out)["lost"])) == (0, True, 1)
 
 
-def test_a_store_that_was_put_back_is_told_before_anything_is_written(put_back: Installation) -> None:
+def test_a_restored_store_is_reported_before_anything_is_written(put_back: Installation) -> None:
     status, out, _ = put_back.run("held", "list")
     first, second = out.splitlines()
     assert (status, first) == (0, "Nothing is held.")
@@ -116,7 +116,7 @@ def test_a_store_that_was_put_back_is_told_before_anything_is_written(put_back: 
     put_back.start()
 
 
-def test_a_store_that_was_put_back_stands_still_until_somebody_thaws_it(
+def test_a_restored_store_is_frozen_until_it_is_thawed(
     put_back: Installation, caplog: pytest.LogCaptureFixture
 ) -> None:
     put_back.start()
@@ -148,7 +148,7 @@ def test_a_store_that_was_put_back_stands_still_until_somebody_thaws_it(
     assert ": entries up to 3, signed until " in second
 
 
-def test_the_first_command_that_writes_lets_everything_stand_still(put_back: Installation) -> None:
+def test_the_first_command_that_writes_freezes_a_restored_store(put_back: Installation) -> None:
     """The command freezes a restored store first. So with ``freeze`` there are two freezes, and one ``thaw`` lifts
     both."""
     assert put_back.run("freeze", "--all", "--reason", "Restored")[0] == 0
@@ -157,7 +157,7 @@ def test_the_first_command_that_writes_lets_everything_stand_still(put_back: Ins
     assert (status, out.count("Lifted")) == (0, 2)
 
 
-def test_a_report_says_of_what_time_the_journal_has_nothing(put_back: Installation) -> None:
+def test_a_report_names_the_time_that_the_journal_lacks(put_back: Installation) -> None:
     put_back.start()
     status, out, _ = put_back.run("incident", "report", "--since", "1d")
     assert (status, out) == (1, ""), "no message fits"
@@ -174,7 +174,7 @@ def foreign(here: Installation, database: str) -> str:
 
 
 @pytest.mark.parametrize("command", [("serve",), ("held", "list"), ("users", "list"), ("audit", "verify"), ("reload",)])
-def test_another_url_is_no_new_beginning(here: Installation, command: tuple[str, ...]) -> None:
+def test_another_store_url_is_refused(here: Installation, command: tuple[str, ...]) -> None:
     before = (here.state / "checkpoints").read_bytes()
     here.use("gaurd.db")
     status, out, err = here.run(*command)
@@ -188,7 +188,7 @@ def test_another_url_is_no_new_beginning(here: Installation, command: tuple[str,
     assert (here.state / "checkpoints").read_bytes() == before
 
 
-def test_check_says_it_too(here: Installation) -> None:
+def test_check_reports_another_store(here: Installation) -> None:
     here.use("gaurd.db")
     status, out, _ = here.run("check")
     assert status == 1
@@ -199,7 +199,7 @@ def test_check_says_it_too(here: Installation) -> None:
     assert here.run("audit", "verify")[0] == 0
 
 
-def test_check_of_what_was_never_served_says_nothing_of_a_store(
+def test_check_before_the_first_start_says_nothing_of_the_store(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = Installation(tmp_path, capsys)
@@ -209,9 +209,7 @@ def test_check_of_what_was_never_served_says_nothing_of_a_store(
     assert not made.state.exists()
 
 
-def test_check_of_a_user_who_may_not_look_says_nothing_of_a_store(
-    here: Installation, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_check_by_another_user_says_nothing_of_the_store(here: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("smtpguard.app.storestatus._ours", lambda path: False)
     status, out, _ = here.run("check")
     assert status == 0
@@ -221,7 +219,7 @@ def test_check_of_a_user_who_may_not_look_says_nothing_of_a_store(
 # another secret
 
 
-def test_another_secret_is_refused_and_nobody_is_accused(here: Installation) -> None:
+def test_another_secret_is_refused(here: Installation) -> None:
     kept = here.secret.read_bytes()
     here.secret.write_bytes(secrets.token_bytes(32))
     for command in (
@@ -243,7 +241,7 @@ def test_another_secret_is_refused_and_nobody_is_accused(here: Installation) -> 
     assert here.run("audit", "verify")[0] == 0
 
 
-def test_a_secret_that_is_gone_is_not_made_anew(here: Installation) -> None:
+def test_a_missing_secret_is_not_created_again(here: Installation) -> None:
     kept = here.secret.read_bytes()
     here.secret.unlink()
     for command in (("serve",), ("held", "list"), ("audit", "verify")):
@@ -256,7 +254,7 @@ def test_a_secret_that_is_gone_is_not_made_anew(here: Installation) -> None:
 
 
 @pytest.mark.parametrize("lost", [False, True])
-def test_a_secret_is_renewed_and_nothing_is_lost(here: Installation, lost: bool) -> None:
+def test_a_secret_is_renewed_without_loss(here: Installation, lost: bool) -> None:
     before = here.secret.read_bytes()
     if lost:
         here.secret.unlink()
@@ -285,7 +283,7 @@ def test_a_secret_is_renewed_and_nothing_is_lost(here: Installation, lost: bool)
     assert [e["kind"] for e in entries if e["kind"] == "secret"] == ["secret"] * 2
 
 
-def test_a_renewal_that_is_cut_off_is_done_again(here: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_renewal_is_repeated(here: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
     """The secret's file is new and the journal does not know it: ``serve`` is refused until the next renewal."""
     from smtpguard.database.errors import Full
     from smtpguard.store.store import Store
@@ -312,7 +310,7 @@ def test_a_secret_that_cannot_be_replaced_stays(here: Installation, monkeypatch:
     assert here.run("audit", "verify")[0] == 0
 
 
-def test_without_a_store_there_is_nothing_to_renew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_store_renewal_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = Installation(tmp_path, capsys)
     status, _, err = made.run("renew-secret")
     assert status == 2
@@ -324,7 +322,7 @@ def test_without_a_store_there_is_nothing_to_renew(tmp_path: Path, capsys: pytes
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of others")
-def test_what_root_makes_belongs_to_whom_the_folder_belongs(here: Installation) -> None:
+def test_files_that_root_creates_get_the_folders_owner(here: Installation) -> None:
     """After a restore, root may run the first command; the service has to read the files that it creates."""
     copy = here.copy()
     for file in here.state.iterdir():
@@ -338,7 +336,7 @@ def test_what_root_makes_belongs_to_whom_the_folder_belongs(here: Installation) 
     assert {"checkpoints", "guard.db.lock", "guard.db.next"} <= {file.name for file in here.state.iterdir()}
 
 
-def test_services_are_refused_as_commands_are(here: Installation) -> None:
+def test_services_refuse_another_secret_as_commands_do(here: Installation) -> None:
     from smtpguard.app.files import CannotStart
 
     here.secret.write_bytes(secrets.token_bytes(32))

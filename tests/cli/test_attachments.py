@@ -46,17 +46,17 @@ def file(name: str, kind: str = "application/pdf") -> Part:
         ([("Content-Type: text/plain", UUENCODED)], 1),
     ],
 )
-def test_what_people_see_as_a_file_counts(several: Sequence[Part], files: int) -> None:
+def test_attached_files_are_counted(several: Sequence[Part], files: int) -> None:
     assert look(parts(*several)).numbers["attachments"] == files
 
 
-def test_a_picture_within_the_text_is_none_whatever_it_calls_itself() -> None:
+def test_an_inline_picture_is_no_attachment() -> None:
     page = ("Content-Type: text/html", '<p>Hi</p><img src="cid:1@x">')
     shown = (f"{PICTURE}\nContent-Disposition: attachment; filename=image001.png", "eA==")
     assert look(parts(page, shown, kind="multipart/related")).numbers["attachments"] == 0
 
 
-def test_every_number_that_is_a_fact_is_counted() -> None:
+def test_every_number_of_a_text_is_a_fact() -> None:
     assert {f"message.{name}" for name in look(letter()).numbers} == set(NUMBERS)
 
 
@@ -92,7 +92,7 @@ def run(installed: Path, *args: str) -> Result:
     return CliRunner().invoke(main, ["-c", str(installed / "smtpguard.yaml"), *args])
 
 
-def test_replay_knows_how_many_there_were(installed: Path) -> None:
+def test_replay_knows_the_number_of_attachments(installed: Path) -> None:
     change(installed, more=RULE)
     rows = run(installed, "replay", "--passed", "--since", "2026-03-01", "--json").stdout.splitlines()
     told = {
@@ -102,7 +102,7 @@ def test_replay_knows_how_many_there_were(installed: Path) -> None:
 
 
 @pytest.mark.parametrize(("several", "action"), [(FILES, "hold"), (FILES[:3], "relay"), ([SEALED], "hold")])
-def test_a_rule_on_it_holds(installed: Path, several: Sequence[Part], action: str) -> None:
+def test_a_rule_on_attachments_holds(installed: Path, several: Sequence[Part], action: str) -> None:
     change(installed, more=RULE)
     (installed / "mail.eml").write_bytes(bytes(to_kim(*several).raw[:]))
     result = run(
@@ -113,7 +113,7 @@ def test_a_rule_on_it_holds(installed: Path, several: Sequence[Part], action: st
     assert [hit["rule"] for hit in told["hits"]] == ["many-files"] or action == "relay"
 
 
-def test_check_knows_it_by_name(installed: Path) -> None:
+def test_check_knows_the_fact(installed: Path) -> None:
     change(installed, more=RULE.replace("attachments", "atachments"))
     result = run(installed, "check")
     assert 'unknown fact "message.atachments"' in result.output

@@ -54,7 +54,7 @@ def rows(result: Result) -> list[dict[str, object]]:
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
-def test_a_whole_journal(installed: Path) -> None:
+def test_verify_reports_a_whole_journal(installed: Path) -> None:
     result = run(installed, "verify", "--json")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout) == {"ok": True, "entries": 10, "first_bad": None, **NOTHING_ELSE}
@@ -62,14 +62,14 @@ def test_a_whole_journal(installed: Path) -> None:
     assert run(installed, "verify").stdout == f"The journal is whole: 10 entries.\n{alone}"
 
 
-def test_verifying_writes_nothing(installed: Path) -> None:
+def test_verify_writes_nothing(installed: Path) -> None:
     before = (installed / "checkpoints").read_text()
     run(installed, "verify")
     assert (installed / "checkpoints").read_text() == before
     assert len(rows(run(installed, "export"))) == 10
 
 
-def test_an_edited_entry(installed: Path) -> None:
+def test_verify_reports_an_edited_entry(installed: Path) -> None:
     with sqlite3.connect(installed / "guard.db") as connection:
         connection.execute("UPDATE entry SET body = replace(body, 'relay', 'hold') WHERE seq = 7")
     connection.close()
@@ -84,7 +84,7 @@ def test_an_edited_entry(installed: Path) -> None:
     assert told.stdout == f"The journal is not what was written. Entry 7: {problem}.\n"
 
 
-def test_without_a_store_it_cannot_run(installed: Path) -> None:
+def test_without_a_store_verify_fails(installed: Path) -> None:
     (installed / "guard.db").unlink()
     (installed / "checkpoints").unlink()
     result = run(installed, "verify")
@@ -93,7 +93,7 @@ def test_without_a_store_it_cannot_run(installed: Path) -> None:
     assert not (installed / "guard.db").exists()
 
 
-def test_export_can_be_proved_by_others(installed: Path) -> None:
+def test_an_export_can_be_verified_independently(installed: Path) -> None:
     found = rows(run(installed, "export"))
     prev = bytes(32)
     for row in found:
@@ -105,7 +105,7 @@ def test_export_can_be_proved_by_others(installed: Path) -> None:
     assert [row["seq"] for row in rows(run(installed, "export", "--after", "8"))] == [9, 10]
 
 
-def test_export_of_one_thing_in_clear_is_journalled(installed: Path) -> None:
+def test_an_export_in_clear_is_journalled(installed: Path) -> None:
     found = rows(run(installed, "export", "--id", "T3", "--clear"))
     assert [row["kind"] for row in found] == ["verdict", "exported"]
     assert found[0]["private"] == {"from": ["anna@example.com"]}
@@ -113,9 +113,7 @@ def test_export_of_one_thing_in_clear_is_journalled(installed: Path) -> None:
     assert run(installed, "verify").exit_code == 0
 
 
-def test_export_ends_at_the_entry_that_was_the_last_when_it_began(
-    installed: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_export_ends_at_the_last_entry_of_its_start(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit, "PAGE", 4)
     read = Journal.entries
 
@@ -127,7 +125,7 @@ def test_export_ends_at_the_entry_that_was_the_last_when_it_began(
     assert [row["seq"] for row in rows(run(installed, "export"))] == list(range(1, 11))
 
 
-def test_export_says_what_was_trimmed_meanwhile(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_export_reports_entries_trimmed_during_it(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit, "PAGE", 4)
     read = Journal.entries
 

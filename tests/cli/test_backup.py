@@ -38,7 +38,7 @@ def freezes(home: Installation) -> list[Freeze]:
     return asyncio.run(work())
 
 
-def test_into_a_folder_again_and_again_the_newest_stay(home: Installation, tmp_path: Path) -> None:
+def test_the_newest_backups_stay_in_a_folder(home: Installation, tmp_path: Path) -> None:
     folder = tmp_path / "backups"
     folder.mkdir()
     for old in ("smtpguard-20200101T000000Z.tar.zst", "smtpguard-20200102T000000Z.tar.zst"):
@@ -57,7 +57,7 @@ def test_into_a_folder_again_and_again_the_newest_stay(home: Installation, tmp_p
     assert Path(told["file"]).stat().st_mode & 0o077 == 0
 
 
-def test_an_older_backup_is_replaced_and_nothing_else_is(home: Installation, tmp_path: Path) -> None:
+def test_only_an_older_backup_is_replaced(home: Installation, tmp_path: Path) -> None:
     file = tmp_path / "guard.tar.zst"
     assert home.run("backup", str(file))[0] == 0
     first = backup.manifest_of(file)
@@ -72,7 +72,7 @@ def test_an_older_backup_is_replaced_and_nothing_else_is(home: Installation, tmp
     assert f"{letter} is not a backup of smtpguard" in err
 
 
-def test_a_journal_that_was_edited_keeps_the_older_backup(home: Installation, tmp_path: Path) -> None:
+def test_an_edited_journal_keeps_the_older_backup(home: Installation, tmp_path: Path) -> None:
     file = tmp_path / "guard.tar.zst"
     assert home.run("backup", str(file))[0] == 0
     before = file.read_bytes()
@@ -88,7 +88,7 @@ def test_a_journal_that_was_edited_keeps_the_older_backup(home: Installation, tm
 
 
 @pytest.mark.parametrize("at", [0.01, 0.1, 0.5, 0.9])
-def test_a_file_that_was_cut_restores_nothing(home: Installation, tmp_path: Path, at: float) -> None:
+def test_a_truncated_file_restores_nothing(home: Installation, tmp_path: Path, at: float) -> None:
     file = tmp_path / "guard.tar.zst"
     assert home.run("backup", str(file))[0] == 0
     data = file.read_bytes()
@@ -110,7 +110,7 @@ def packed(file: Path, *members: tuple[str, bytes]) -> None:
     file.write_bytes(zstandard.compress(unpacked.getvalue()))
 
 
-def test_a_member_cannot_leave_the_folder(home: Installation, tmp_path: Path) -> None:
+def test_a_member_outside_the_folder_is_refused(home: Installation, tmp_path: Path) -> None:
     file = tmp_path / "guard.tar.zst"
     assert home.run("backup", str(file))[0] == 0
     manifest = json.loads(backup.manifest_of(file).dumps())
@@ -125,7 +125,7 @@ def test_a_member_cannot_leave_the_folder(home: Installation, tmp_path: Path) ->
     assert home.run("restore", "--yes", str(file))[0] == 1
 
 
-def test_a_newer_version_and_another_kind_of_database_are_refused(home: Installation, tmp_path: Path) -> None:
+def test_a_backup_of_a_newer_version_or_other_database_is_refused(home: Installation, tmp_path: Path) -> None:
     file = tmp_path / "guard.tar.zst"
     assert home.run("backup", str(file))[0] == 0
     manifest = json.loads(backup.manifest_of(file).dumps())
@@ -159,7 +159,7 @@ def in_use(home: Installation) -> Iterator[None]:
             other.communicate()
 
 
-def test_a_store_in_use_is_left_alone(home: Installation, tmp_path: Path) -> None:
+def test_a_store_in_use_is_not_restored_over(home: Installation, tmp_path: Path) -> None:
     file = tmp_path / "guard.tar.zst"
     assert home.run("backup", str(file))[0] == 0
     with in_use(home):
@@ -172,7 +172,7 @@ def test_a_store_in_use_is_left_alone(home: Installation, tmp_path: Path) -> Non
     assert stop.selector.value == "all"
 
 
-def test_without_a_terminal_it_takes_a_yes(home: Installation, tmp_path: Path) -> None:
+def test_without_a_terminal_restore_needs_yes(home: Installation, tmp_path: Path) -> None:
     file = tmp_path / "guard.tar.zst"
     assert home.run("backup", str(file))[0] == 0
     status, _, err = home.run("restore", str(file))
@@ -180,7 +180,7 @@ def test_without_a_terminal_it_takes_a_yes(home: Installation, tmp_path: Path) -
     assert "--yes" in err
 
 
-def test_another_installations_backup_is_refused(
+def test_the_backup_of_another_installation_is_refused(
     home: Installation, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "other").mkdir()
@@ -199,7 +199,7 @@ def test_another_installations_backup_is_refused(
     assert home.run("audit", "verify")[0] == 0
 
 
-def test_what_was_there_is_kept_beside_it(home: Installation, tmp_path: Path) -> None:
+def test_the_replaced_files_are_kept(home: Installation, tmp_path: Path) -> None:
     file = tmp_path / "guard.tar.zst"
     assert home.run("backup", str(file))[0] == 0
     for n in (1, 2):

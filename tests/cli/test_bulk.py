@@ -29,7 +29,7 @@ def states(stage: Stage) -> dict[str, str]:
     return {row["id"]: row["state"] for row in stage.rows(held.command, "list")}
 
 
-def test_the_list_takes_the_same_filters(stage: Stage) -> None:
+def test_held_list_takes_the_same_filters(stage: Stage) -> None:
     def listed(*words: str) -> set[str]:
         return {row["id"] for row in stage.rows(held.command, "list", *words)}
 
@@ -54,21 +54,21 @@ def test_the_list_takes_the_same_filters(stage: Stage) -> None:
         (("--since", "yesterday"), '--since: "yesterday" is no time'),
     ],
 )
-def test_a_filter_that_can_mean_nothing(stage: Stage, words: tuple[str, str], says: str) -> None:
+def test_an_invalid_filter_is_refused(stage: Stage, words: tuple[str, str], says: str) -> None:
     result = stage.run(held.command, "reject", *words, "--as", EVA, "--count", "1")
     assert result.exit_code == 2
     assert says in result.output
     assert set(states(stage).values()) == {"waiting"}
 
 
-def test_by_a_filter_where_the_number_is_right(stage: Stage) -> None:
+def test_a_filter_with_the_right_count_decides(stage: Stage) -> None:
     told = stage.rows(held.command, "reject", "--list", "ramadan", "--as", EVA, "--count", "2")
     assert {row["id"]: row["state"] for row in told} == {"A1": "rejected", "A2": "rejected"}
     assert states(stage) == {"A1": "rejected", "A2": "rejected", "B1": "waiting"}
 
 
 @pytest.mark.parametrize("count", [(), ("--count", "1"), ("--count", "3")])
-def test_another_number_or_none_decides_nothing(stage: Stage, count: tuple[str, ...]) -> None:
+def test_a_wrong_or_missing_count_decides_nothing(stage: Stage, count: tuple[str, ...]) -> None:
     for which in (("--list", "ramadan"), ("A1", "A2")):
         result = stage.run(held.command, "reject", *which, "--as", EVA, *count)
         assert result.exit_code == 2
@@ -78,7 +78,7 @@ def test_another_number_or_none_decides_nothing(stage: Stage, count: tuple[str, 
     assert "This rejects 2 held messages for 120 people. To agree: --count 2" in result.output
 
 
-def test_a_person_types_the_number(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_at_a_terminal_the_count_is_typed(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bulk, "terminal", lambda: True)
     typed = ["1", "2"]
     asked = []
@@ -97,7 +97,7 @@ def test_a_person_types_the_number(stage: Stage, monkeypatch: pytest.MonkeyPatch
     assert states(stage) == {"A1": "rejected", "A2": "rejected", "B1": "waiting"}
 
 
-def test_each_tells_what_became_of_it(stage: Stage) -> None:
+def test_the_outcome_of_each_message_is_printed(stage: Stage) -> None:
     """The status is 1 if any fails, and the others are decided."""
     stage.run(held.command, "reject", "A1", "--as", EVA)
     result = stage.run(held.command, "approve", "A1", "A2", "NONE", "A2", "--as", DPO, "--count", "2", "--json")
@@ -110,19 +110,19 @@ def test_each_tells_what_became_of_it(stage: Stage) -> None:
     assert [vote["approver"] for vote in told["A2"]["votes"]] == [DPO]
 
 
-def test_who_may_not_decide_is_told_so_of_each(stage: Stage) -> None:
+def test_a_person_who_may_not_decide_gets_an_error_for_each(stage: Stage) -> None:
     result = stage.run(held.command, "approve", "--list", "ramadan", "--as", "anna@example.com", "--count", "2")
     assert result.exit_code == 1
     assert {line.partition(":")[0] for line in result.output.splitlines()} == {"A1", "A2"}
 
 
-def test_a_copy_is_the_message_that_it_is_stored_under(stage: Stage) -> None:
+def test_a_copy_stands_for_its_primary_hold(stage: Stage) -> None:
     stage.hold(RAMADAN, id="COPY", body="Bacon", reverse_path="bounce+2@example.com")
     told = stage.rows(held.command, "reject", "COPY", "A1", "--as", EVA, "--count", "1")
     assert [row["id"] for row in told] == ["A1"]
 
 
-def test_what_changed_since_it_was_looked_at_is_not_decided_on(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hold_that_changed_since_is_not_decided(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each decision is bound to the content that was listed; here it has been replaced since."""
     from dataclasses import replace
 
@@ -139,13 +139,13 @@ def test_what_changed_since_it_was_looked_at_is_not_decided_on(stage: Stage, mon
 
 
 @pytest.mark.parametrize("which", [(), ("A1", "--list", "ramadan")])
-def test_ids_or_a_filter(stage: Stage, which: tuple[str, ...]) -> None:
+def test_either_ids_or_a_filter_must_be_given(stage: Stage, which: tuple[str, ...]) -> None:
     result = stage.run(held.command, "reject", *which, "--as", EVA)
     assert result.exit_code == 2
     assert "give ids, or one of --list" in result.output
 
 
-def test_nothing_fits(stage: Stage) -> None:
+def test_a_filter_without_a_match_is_an_error(stage: Stage) -> None:
     result = stage.run(held.command, "reject", "--rule", "no-such-rule", "--as", EVA, "--count", "0")
     assert result.exit_code == 1
     assert "no waiting message matches" in result.output

@@ -48,7 +48,7 @@ def edit(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new, 1))
 
 
-def test_what_comes_with_the_product_names_no_second_way_for_alarms(tmp_path: Path) -> None:
+def test_the_shipped_settings_warn_only_of_missing_alarm_settings(tmp_path: Path) -> None:
     """Only its operators know a second relay for alarms, so the shipped settings give this warning and no other."""
     etc = Path(shutil.copytree(shipped(), tmp_path / "etc"))
     result = CliRunner().invoke(main, ["-c", str(etc / "smtpguard.yaml"), "check"])
@@ -57,7 +57,7 @@ def test_what_comes_with_the_product_names_no_second_way_for_alarms(tmp_path: Pa
     assert "warning: no one receives alarms while the relay cannot be used" in line
 
 
-def test_alarms_that_reach_nobody(run: Callable[..., Result], etc: Path) -> None:
+def test_unusable_alarm_settings_are_reported(run: Callable[..., Result], etc: Path) -> None:
     edit(etc / "smtpguard.yaml", 'contact: "it@example.com"', 'contact: "+46 8 123"')
     result = run("check")
     assert "no one receives alarms: notices: contact is not a mailbox" in result.stderr
@@ -71,7 +71,7 @@ def test_alarms_that_reach_nobody(run: Callable[..., Result], etc: Path) -> None
     assert "there is no file" in result.stderr
 
 
-def test_what_comes_with_the_product_is_fine(run: Callable[..., Result], etc: Path) -> None:
+def test_the_shipped_files_pass(run: Callable[..., Result], etc: Path) -> None:
     result = run("check")
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout.startswith(f"{etc}/smtpguard.yaml is fine.\n")
@@ -93,7 +93,7 @@ def line_of(file: Path, text: str) -> int:
     return next(n for n, line in enumerate(file.read_text().splitlines(), start=1) if text in line)
 
 
-def test_every_mistake_of_both_files_at_once(run: Callable[..., Result], etc: Path) -> None:
+def test_all_errors_of_both_files_are_reported_at_once(run: Callable[..., Result], etc: Path) -> None:
     edit(etc / "smtpguard.yaml", "dkim_sign: {}", "dkim_sign: {domain: example.com, selector: a, key_file: none.pem}")
     edit(etc / "policy.yaml", "then: hold", "then: hodl")
     edit(etc / "policy.yaml", "from: [communications]", "from: [comunications]")
@@ -106,7 +106,7 @@ def test_every_mistake_of_both_files_at_once(run: Callable[..., Result], etc: Pa
     ]
 
 
-def test_members_that_are_missing_misnamed_or_too_few(run: Callable[..., Result], etc: Path) -> None:
+def test_missing_misnamed_or_too_few_members_are_reported(run: Callable[..., Result], etc: Path) -> None:
     (etc / "lists/ramadan.csv").unlink()
     edit(etc / "policy.yaml", "at_least: 50", "at_least: 500")
     result = run("check", "--json")
@@ -124,13 +124,13 @@ def test_members_that_are_missing_misnamed_or_too_few(run: Callable[..., Result]
     assert "Adress" in run("check").stderr
 
 
-def test_a_policy_alone(run: Callable[..., Result], etc: Path) -> None:
+def test_a_policy_file_is_checked_without_settings(run: Callable[..., Result], etc: Path) -> None:
     result = run("check", str(etc / "policy.yaml"))
     assert result.exit_code == 0
     assert "Listens" not in result.stdout
 
 
-def test_a_policy_that_is_not_there(run: Callable[..., Result], etc: Path) -> None:
+def test_a_missing_policy_file_is_an_error(run: Callable[..., Result], etc: Path) -> None:
     (etc / "policy.yaml").unlink()
     result = run("check")
     assert result.exit_code == 1
@@ -138,14 +138,14 @@ def test_a_policy_that_is_not_there(run: Callable[..., Result], etc: Path) -> No
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_settings_that_are_not_there(run: Callable[..., Result], etc: Path) -> None:
+def test_a_missing_settings_file_is_an_error(run: Callable[..., Result], etc: Path) -> None:
     (etc / "smtpguard.yaml").unlink()
     result = run("check")
     assert result.exit_code == 2
     assert "no such file" in result.stderr
 
 
-def test_what_other_users_can_read_is_told(run: Callable[..., Result], etc: Path) -> None:
+def test_files_that_other_users_can_read_are_reported(run: Callable[..., Result], etc: Path) -> None:
     """``check`` warns about files that other users can read; ``serve`` logs it too (test_serve)."""
     state = etc / "var"
     state.mkdir(mode=0o755)
@@ -173,7 +173,7 @@ def test_what_other_users_can_read_is_told(run: Callable[..., Result], etc: Path
     assert run("check").stderr == "", "nobody else comes as far as the files"
 
 
-def test_who_is_to_decide_and_cannot_is_told_and_is_no_failure(run: Callable[..., Result], etc: Path) -> None:
+def test_accounts_and_approvers_that_do_not_match_are_listed(run: Callable[..., Result], etc: Path) -> None:
     """Accounts and approvers that do not match are listed without failure, once a store and a console exist."""
     config = etc / "smtpguard.yaml"
 
@@ -207,14 +207,14 @@ def test_who_is_to_decide_and_cannot_is_told_and_is_no_failure(run: Callable[...
     assert "odd " not in run("check").stdout
 
 
-def test_a_warning_is_told_and_is_no_failure(run: Callable[..., Result], etc: Path) -> None:
+def test_a_warning_does_not_fail(run: Callable[..., Result], etc: Path) -> None:
     edit(etc / "policy.yaml", '">= 300 in 1h"', '">= 0 in 1h"')
     result = run("check")
     assert result.exit_code == 0
     assert "warning: sender.customers is always >= 0 in 1h" in result.stderr
 
 
-def test_a_quorum_that_those_who_are_there_cannot_fill_is_told(run: Callable[..., Result], etc: Path) -> None:
+def test_a_quorum_that_cannot_be_met_is_reported(run: Callable[..., Result], etc: Path) -> None:
     edit(
         etc / "policy.yaml",
         "approvals: {from: [communications], each: 1}",
@@ -239,7 +239,7 @@ def test_a_quorum_that_those_who_are_there_cannot_fill_is_told(run: Callable[...
     assert "cannot be met" not in run("check").stderr
 
 
-def test_a_circle_and_a_port_taken_twice(run: Callable[..., Result], etc: Path) -> None:
+def test_a_relay_loop_and_a_port_used_twice_are_reported(run: Callable[..., Result], etc: Path) -> None:
     edit(etc / "smtpguard.yaml", "port: 10026", "port: 10025, fallbacks: [{host: 127.0.0.1, port: 10025}]")
     edit(
         etc / "smtpguard.yaml",
@@ -280,7 +280,7 @@ def test_routes_that_take_no_mail_or_less_than_they_seem_to(run: Callable[..., R
     )
 
 
-def test_the_policy_of_the_first_page(run: Callable[..., Result], etc: Path) -> None:
+def test_the_readmes_policy_passes(run: Callable[..., Result], etc: Path) -> None:
     """The README's ten-line policy passes ``check``."""
     page = (Path(__file__).parents[2] / "README.md").read_text()
     (etc / "policy.yaml").write_text(page.split("```yaml\n")[1].split("```")[0])
@@ -289,12 +289,12 @@ def test_the_policy_of_the_first_page(run: Callable[..., Result], etc: Path) -> 
     assert "rule internal-to-list: holds where" in result.stdout
 
 
-def test_a_milter_alone_relays_nothing(run: Callable[..., Result], etc: Path) -> None:
+def test_a_milter_without_a_proxy_names_only_its_releases(run: Callable[..., Result], etc: Path) -> None:
     (etc / "smtpguard.yaml").write_text("listen: {smtp: [], milter: [{port: 10027}]}\nrelay: {port: 10026}\n")
     assert "Releases what is held to 127.0.0.1 port 10026, TLS opportunistic.\nA milter on" in run("check").stdout
 
 
-def test_what_is_set_up_in_words(run: Callable[..., Result], etc: Path) -> None:
+def test_the_configuration_is_described(run: Callable[..., Result], etc: Path) -> None:
     edit(etc / "smtpguard.yaml", "  milter: []", "  milter: [{port: 10027}, {unix: /run/guard/milter.sock}]")
     with (etc / "smtpguard.yaml").open("a") as file:
         file.write('console: {port: 8125, url: "https://guard.example.com"}\nmetrics: {port: 9225}\n')
@@ -310,7 +310,7 @@ def test_what_is_set_up_in_words(run: Callable[..., Result], etc: Path) -> None:
     assert "thread.replies >= 5 in 10m; the conversation then rests for 6h\n" in said
 
 
-def test_secrets_and_ports_of_the_console_are_looked_at_as_well(run: Callable[..., Result], etc: Path) -> None:
+def test_files_and_ports_of_the_console_are_checked(run: Callable[..., Result], etc: Path) -> None:
     with (etc / "smtpguard.yaml").open("a") as file:
         file.write("console: {port: 10025, tls: {certificate: web.pem, key: web.key}}\n")
     said = run("check").stderr.splitlines()
@@ -332,7 +332,9 @@ def test_secrets_and_ports_of_the_console_are_looked_at_as_well(run: Callable[..
         ("127.0.0.1", False),
     ],
 )
-def test_metrics_that_anybody_may_read(run: Callable[..., Result], etc: Path, address: str, warns: bool) -> None:
+def test_metrics_reachable_by_anyone_are_warned_about(
+    run: Callable[..., Result], etc: Path, address: str, warns: bool
+) -> None:
     with (etc / "smtpguard.yaml").open("a") as file:
         file.write(f"metrics: {{port: 9225, address: {address}}}\n")
     lines = (etc / "smtpguard.yaml").read_text().count("\n")
@@ -347,7 +349,7 @@ def test_metrics_that_anybody_may_read(run: Callable[..., Result], etc: Path, ad
     )
 
 
-def test_one_port_for_console_and_metrics(run: Callable[..., Result], etc: Path) -> None:
+def test_console_and_metrics_on_one_port_are_an_error(run: Callable[..., Result], etc: Path) -> None:
     with (etc / "smtpguard.yaml").open("a") as file:
         file.write("console: {port: 9125}\nmetrics: {}\n")
     done = run("check")
@@ -355,7 +357,7 @@ def test_one_port_for_console_and_metrics(run: Callable[..., Result], etc: Path)
     assert "127.0.0.1 port 9125 is listened on twice" in done.stderr
 
 
-def test_live_asks_the_relay_though_a_list_is_missing(run: Callable[..., Result], etc: Path) -> None:
+def test_live_probes_the_relay_although_a_list_is_missing(run: Callable[..., Result], etc: Path) -> None:
     (etc / "lists" / "ramadan.csv").unlink()
     result = run("check", "--live")
     assert result.exit_code == 1
@@ -363,7 +365,7 @@ def test_live_asks_the_relay_though_a_list_is_missing(run: Callable[..., Result]
     assert "the relay 127.0.0.1 port" in result.stdout
 
 
-def test_live_asks_the_relay_and_fails_where_it_does_not_answer(run: Callable[..., Result], etc: Path) -> None:
+def test_live_fails_if_the_relay_does_not_answer(run: Callable[..., Result], etc: Path) -> None:
     with socket.socket() as taken:  # bound and not listening: a connection is refused
         taken.bind(("127.0.0.1", 0))
         edit(etc / "smtpguard.yaml", "port: 10026", f"port: {taken.getsockname()[1]}")
@@ -382,13 +384,13 @@ def test_live_needs_settings(run: Callable[..., Result], etc: Path) -> None:
     assert "--live needs the settings" in result.stderr
 
 
-def test_a_broken_policy_is_not_taken_to_the_relay(run: Callable[..., Result], etc: Path) -> None:
+def test_with_an_invalid_policy_the_relay_is_not_probed(run: Callable[..., Result], etc: Path) -> None:
     edit(etc / "policy.yaml", "then: hold", "then: hodl")
     result = run("check", "--live")
     assert (result.exit_code, result.stdout) == (1, "")
 
 
-def test_the_policys_own_cases(run: Callable[..., Result], etc: Path) -> None:
+def test_the_test_cases_of_the_policy_are_run(run: Callable[..., Result], etc: Path) -> None:
     result = run("test", str(SUITE))
     assert result.exit_code == 0
     assert result.stdout.endswith("cases, all as expected.\n")
@@ -406,7 +408,7 @@ def test_the_policys_own_cases(run: Callable[..., Result], etc: Path) -> None:
     assert run("test", "--policy", str(shipped() / "policy.yaml"), str(SUITE)).exit_code == 0
 
 
-def test_cases_that_cannot_be_run(run: Callable[..., Result], etc: Path, tmp_path: Path) -> None:
+def test_unusable_test_cases_are_an_error(run: Callable[..., Result], etc: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for words in (["none.yaml"], [str(tmp_path / "empty")], [], ["--policy", "none.yaml", str(SUITE)]):
         assert run("test", *words).exit_code == 2
@@ -424,7 +426,7 @@ def test_schemas_are_json(run: Callable[..., Result], which: str) -> None:
     assert json.loads(result.stdout)["title"] == f"smtpguard {which}"
 
 
-def test_who_writes_notices_and_the_admins_templates(run: Callable[..., Result], etc: Path) -> None:
+def test_the_notices_sender_and_custom_templates_are_checked(run: Callable[..., Result], etc: Path) -> None:
     templates = etc / "templates"
     templates.mkdir()
     (templates / "held.sv.j2").write_text("{% set subject = 'Stoppat' %}\n{{ d.subject }}")
@@ -442,7 +444,7 @@ def test_who_writes_notices_and_the_admins_templates(run: Callable[..., Result],
     assert "not the mailbox of a sender" in said[2]
 
 
-def test_notices_need_nothing_of_the_relay(run: Callable[..., Result], etc: Path) -> None:
+def test_a_sender_that_needs_smtputf8_is_an_error(run: Callable[..., Result], etc: Path) -> None:
     edit(etc / "smtpguard.yaml", "<smtpguard@example.com>", "<vakt@räksmörgås.example>")
     assert run("check").exit_code == 0
     edit(etc / "smtpguard.yaml", "<vakt@räksmörgås.example>", "<vård@example.com>")
@@ -451,7 +453,7 @@ def test_notices_need_nothing_of_the_relay(run: Callable[..., Result], etc: Path
     assert "without SMTPUTF8 would take no notice" in result.stderr
 
 
-def test_marks_that_the_policy_changes_are_shown_with_their_effect(run: Callable[..., Result], etc: Path) -> None:
+def test_changed_marks_are_shown_with_their_weight(run: Callable[..., Result], etc: Path) -> None:
     assert "mark " not in run("check").stdout
     own = """marks: {reply-prefix: 1.5, campaign-header: 0}
 own_marks:
@@ -469,7 +471,7 @@ own_marks:
 
 
 @pytest.mark.parametrize("rules", ["", "rules: []\n"])
-def test_a_policy_without_rules_is_said_to_hold_nothing(run: Callable[..., Result], etc: Path, rules: str) -> None:
+def test_a_policy_without_rules_is_warned_about(run: Callable[..., Result], etc: Path, rules: str) -> None:
     """A policy that lost its rules can be put in force, but not without a warning."""
     asyncio.run(prepare(read_settings(etc / "smtpguard.yaml"), by="test", parts=()))
     policy = etc / "policy.yaml"
@@ -494,7 +496,7 @@ def test_a_policy_without_rules_is_said_to_hold_nothing(run: Callable[..., Resul
         ("thaw_hook: []", "thaw_hook: [no-such-hook]", "no-such-hook is no program that can be run"),
     ],
 )
-def test_what_would_be_found_out_when_it_is_needed(
+def test_errors_that_would_show_only_in_use_are_reported(
     run: Callable[..., Result], etc: Path, old: str, new: str, told: str
 ) -> None:
     edit(etc / "smtpguard.yaml", old, new)
@@ -504,14 +506,14 @@ def test_what_would_be_found_out_when_it_is_needed(
     assert ("policy.yaml: " if told == "dkim_sign: " else told) in line
 
 
-def test_a_number_of_customers_that_all_lists_are_far_from(run: Callable[..., Result], etc: Path) -> None:
+def test_a_threshold_above_all_list_members_is_warned_about(run: Callable[..., Result], etc: Path) -> None:
     edit(etc / "policy.yaml", 'mailing.customers: ">= 200"', 'mailing.customers: ">= 200000"')
     result = run("check")
     assert result.exit_code == 0
     assert "warning: rule unapproved-mailing can never hit: all lists together have 180 people" in result.stderr
 
 
-def test_writers_who_can_prove_nothing(run: Callable[..., Result], etc: Path) -> None:
+def test_writers_without_proof_of_origin_are_warned_about(run: Callable[..., Result], etc: Path) -> None:
     edit(etc / "policy.yaml", "    origin: {dkim: campaigns.example.com}", "")
     edit(etc / "smtpguard.yaml", "trust: [", "trust: [] # [")
     told = "warning: no sender can be verified as a writer of ramadan-greetings: it has no origin, and no listener has auth or senders_verified"
@@ -529,7 +531,7 @@ def test_rows_without_an_address_are_counted(run: Callable[..., Result], etc: Pa
 
 
 @pytest.mark.parametrize("what", ["settings", "policy"])
-def test_what_comes_with_the_product_is_as_its_schema_says(run: Callable[..., Result], etc: Path, what: str) -> None:
+def test_the_shipped_files_conform_to_their_schema(run: Callable[..., Result], etc: Path, what: str) -> None:
     schema = json.loads(run("schema", what).stdout)
     file = etc / {"settings": "smtpguard.yaml", "policy": "policy.yaml"}[what]
     jsonschema.Draft202012Validator(schema).validate(load_yaml(file).value)

@@ -45,7 +45,7 @@ def check(folder: Path) -> Result:
     return CliRunner().invoke(main, ["-c", str(folder / "smtpguard.yaml"), "check"])
 
 
-def test_what_is_elsewhere_is_not_asked(folder: Path) -> None:
+def test_remote_sources_are_not_contacted(folder: Path) -> None:
     done = check(folder)
     assert (done.exit_code, done.stderr) == (0, "")
     assert "list crm: crm@lists.example.com; addresses elsewhere (see check --live)" in done.stdout
@@ -54,7 +54,7 @@ def test_what_is_elsewhere_is_not_asked(folder: Path) -> None:
     assert "expansions: mailman http://127.0.0.1:1/3.1" in done.stdout
 
 
-def test_what_a_sync_would_refuse_is_wrong_here_too(folder: Path) -> None:
+def test_a_source_that_sync_would_refuse_is_an_error(folder: Path) -> None:
     (folder / "shop.csv").write_text("email\na@kund.se\n" + "b@kund.se@\n" * 4)
     done = check(folder)
     assert done.exit_code == 1
@@ -66,7 +66,7 @@ def test_what_a_sync_would_refuse_is_wrong_here_too(folder: Path) -> None:
     assert check(folder).exit_code == 0
 
 
-def test_files_that_are_not_there(folder: Path) -> None:
+def test_missing_files_are_errors(folder: Path) -> None:
     for name in ("secret", "aliases", "shop.csv"):
         (folder / name).unlink()
     done = check(folder)
@@ -78,7 +78,7 @@ def test_files_that_are_not_there(folder: Path) -> None:
     assert "expected a file that is there" in told[2]
 
 
-def test_systemd_credentials(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_systemd_credentials_are_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "policy.yaml").write_text(POLICY.replace("secret", "$CREDENTIALS_DIRECTORY/crm"))
     assert "CREDENTIALS_DIRECTORY is not set" in check(folder).stderr
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(folder))
@@ -86,7 +86,7 @@ def test_systemd_credentials(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert check(folder).exit_code == 0
 
 
-def test_a_map_of_patterns(folder: Path) -> None:
+def test_a_map_of_patterns_is_an_error(folder: Path) -> None:
     (folder / "aliases").write_text("/^all/ a@kund.se\n")
     assert "policy.yaml:5:15: " in check(folder).stderr
     assert "a map of patterns" in check(folder).stderr

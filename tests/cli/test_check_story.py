@@ -61,7 +61,7 @@ def through(*shapes: str) -> list[str]:
     return [f"list news: no rule holds {' or '.join(shapes)}"]
 
 
-def test_a_policy_that_holds_it_in_every_shape_is_told_nothing(etc: Path) -> None:
+def test_a_policy_that_holds_every_shape_has_no_findings(etc: Path) -> None:
     assert told(etc, SAFE) == []
 
 
@@ -79,12 +79,12 @@ def test_a_policy_that_holds_it_in_every_shape_is_told_nothing(etc: Path) -> Non
     ],
     ids=["only to lists", "other rules hold it", "counted together", "one by one", "unsigned", "too high", "above every list", "true of every colleague"],
 )  # fmt: skip
-def test_what_gets_through_is_told(etc: Path, rules: str, shapes: tuple[str, ...]) -> None:
+def test_shapes_that_no_rule_holds_are_named(etc: Path, rules: str, shapes: tuple[str, ...]) -> None:
     found = [line for line in told(etc, rules) if line.startswith("list news: no rule holds")]
     assert found == (through(*shapes) if shapes else [])
 
 
-def test_proven_by_a_listener_that_verifies_senders(etc: Path) -> None:
+def test_an_exception_for_proven_senders_is_named(etc: Path) -> None:
     """On a listener that verifies senders, an exception for proven senders exempts every colleague, and is named."""
     rules = SAFE.replace("then: hold", "unless: {sender.proven: true, sender.internal: true}, then: hold")
     assert told(etc, rules) == []
@@ -92,28 +92,28 @@ def test_proven_by_a_listener_that_verifies_senders(etc: Path) -> None:
     assert told(etc, rules, settings=verified) == through(LETTER, THREAD, BLIND, SINGLY)
 
 
-def test_where_every_rule_observes_that_is_told_alone(etc: Path) -> None:
+def test_if_every_rule_observes_only_that_is_reported(etc: Path) -> None:
     assert told(etc, SAFE.replace("then: hold", "then: hold, mode: observe")) == [
         "every rule only observes: nothing is held"
     ]
 
 
-def test_a_list_of_colleagues_is_nothing_to_try(etc: Path) -> None:
+def test_a_list_of_colleagues_is_not_tried(etc: Path) -> None:
     assert told(etc, TO_LIST, HEAD.replace("    writers", "    audience: staff\n    writers")) == []
 
 
-def test_exactly_so_many_is_told(etc: Path) -> None:
+def test_a_rule_for_an_exact_number_is_reported(etc: Path) -> None:
     found = told(etc, TO_LIST + WRITER + HIDDEN + MANY.replace("'>= 20'", "20"))
     assert 'rule many hits where mailing.customers is 20, and not where it is more (">= 20")' in found
     assert through(SINGLY)[0] in found
 
 
-def test_one_person_again_and_again(etc: Path) -> None:
+def test_a_column_with_one_repeated_person_is_reported(etc: Path) -> None:
     (etc / "news.csv").write_text("email\n" + "anna@kund.example\n" * 6000)
     assert "news.csv: 6,000 rows name 1 person in all: is this the column of addresses?" in told(etc, SAFE)
 
 
-def test_a_domain_of_ours_that_customers_use(etc: Path) -> None:
+def test_a_domain_of_ours_with_customers_is_reported(etc: Path) -> None:
     (etc / "news.csv").write_text("email\n" + "".join(f"c{n}@bygdens.example\n" for n in range(300)))
     head = HEAD.replace("domains: [example.com]", "domains: [example.com, bygdens.example]")
     (line,) = told(etc, SAFE, head)
@@ -138,11 +138,11 @@ def test_a_domain_of_ours_that_customers_use(etc: Path) -> None:
          "whoever is in 0.0.0.0/0 may send, and is then believed to be whoever From says"),
     ],
 )  # fmt: skip
-def test_settings_that_believe_everybody(etc: Path, settings: str, line: str) -> None:
+def test_settings_that_trust_everyone_are_reported(etc: Path, settings: str, line: str) -> None:
     assert any(each.startswith(line) for each in told(etc, SAFE, settings=settings))
 
 
-def test_terms_that_can_never_be_found(etc: Path) -> None:
+def test_unfindable_terms_are_reported(etc: Path) -> None:
     (etc / "vocabularies").mkdir()
     (etc / "vocabularies/pork.yaml").write_text(
         "groups:\n  - {terms: [bacon, 'ham*'], compound: true}\n  - {terms: a.b baconisar pork, except: [baconisar]}\n"
@@ -155,7 +155,7 @@ def test_terms_that_can_never_be_found(etc: Path) -> None:
     ]
 
 
-def test_the_sample_and_what_the_readme_shows_are_told_nothing(etc: Path) -> None:
+def test_the_sample_and_the_readmes_policy_have_no_findings(etc: Path) -> None:
     for name in ("policy.yaml", "lists", "vocabularies"):
         source = shipped() / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, etc / name)
@@ -166,7 +166,7 @@ def test_the_sample_and_what_the_readme_shows_are_told_nothing(etc: Path) -> Non
     assert CliRunner().invoke(main, ["-c", settings, "check"]).stderr == ""
 
 
-def test_lists_that_are_alike_are_tried_once(etc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_similar_lists_are_tried_once(etc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of a hundred lists under the same open rule is named, but only one is played."""
     played: list[object] = []
     explain = Explainer.explain

@@ -17,14 +17,14 @@ from smtpguard.config.documents import shipped
 ME = pwd.getpwuid(os.getuid()).pw_name
 
 
-def test_nobody_is_journalled_as_somebody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_variables_do_not_change_the_journalled_user(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.setenv(name, "eva")
     monkeypatch.delenv("SUDO_UID", raising=False)
     assert Context(config=Path("smtpguard.yaml")).user == ME
 
 
-def test_root_through_sudo_is_who_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_root_through_sudo_is_the_calling_user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "getuid", lambda: 0)
     monkeypatch.setenv("SUDO_UID", str(2**31 - 7))  # a user id without a name
     assert Context(config=Path("smtpguard.yaml")).user == f"root (sudo by {2**31 - 7})"
@@ -42,7 +42,7 @@ def test_root_through_sudo_is_who_it_was(monkeypatch: pytest.MonkeyPatch) -> Non
         ["check", "--config=FILE"],
     ],
 )
-def test_the_settings_are_named_before_or_behind_the_command(tmp_path: Path, words: list[str]) -> None:
+def test_the_settings_option_may_follow_the_command(tmp_path: Path, words: list[str]) -> None:
     file = str(tmp_path / "none.yaml")
     command = [sys.executable, "-m", "smtpguard", *(word.replace("FILE", file) for word in words)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -64,7 +64,7 @@ finally:
     ("words", "needs"),
     [("check", set()), ("explain none.eml", set()), ("users list", {"sqlalchemy"}), ("status", {"sqlalchemy"})],
 )
-def test_a_command_loads_no_more_than_it_uses(tmp_path: Path, words: str, needs: set[str]) -> None:
+def test_a_command_imports_only_what_it_uses(tmp_path: Path, words: str, needs: set[str]) -> None:
     """A command without a store loads no database, and one without pages no console, since imports delay it."""
     config = shutil.copytree(shipped(), tmp_path / "etc") / "smtpguard.yaml"
     command = [sys.executable, "-c", LOADED, "-c", str(config), *words.split()]

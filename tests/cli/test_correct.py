@@ -32,7 +32,7 @@ def sorry(campaign: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> t
     return row["id"], str(file)
 
 
-def test_a_correction_is_held_for_others(campaign: Stage, sorry: tuple[str, str]) -> None:
+def test_a_correction_waits_for_approval(campaign: Stage, sorry: tuple[str, str]) -> None:
     id, file = sorry
     made = campaign.run(mailings, "correct", id, "--message", file, "--as", EVA, "--comment", "We promised")
     assert made.exit_code == 0, made.output
@@ -52,7 +52,7 @@ def test_a_correction_is_held_for_others(campaign: Stage, sorry: tuple[str, str]
         (("--as", EVA, "--from-csv", "/nowhere.csv"), 2, "/nowhere.csv: no such file"),
     ],
 )
-def test_why_none_is_begun(
+def test_a_correction_that_cannot_begin_gives_the_reason(
     campaign: Stage, sorry: tuple[str, str], args: tuple[str, ...], status: int, says: str
 ) -> None:
     result = campaign.run(mailings, "correct", sorry[0], "--message", sorry[1], *args)

@@ -87,7 +87,7 @@ def verified(key: str, text: str, folder: Path, *notes: str) -> tuple[int, str]:
     return made.returncode, made.stdout + made.stderr
 
 
-def test_the_program_is_short_and_knows_nothing_of_ours() -> None:
+def test_the_program_is_short_and_imports_nothing_of_smtpguard() -> None:
     text = VERIFY.read_text()
     assert len(text.splitlines()) <= 150
     assert "import smtpguard" not in text
@@ -126,13 +126,13 @@ TAMPERINGS: dict[str, tuple[Callable[[str], str], str]] = {
 
 
 @pytest.mark.parametrize("way", TAMPERINGS)
-def test_a_tampered_export_is_not(installed: Path, tmp_path: Path, way: str) -> None:
+def test_a_tampered_export_is_refused(installed: Path, tmp_path: Path, way: str) -> None:
     do, name = TAMPERINGS[way]
     status, said = verified(told(installed, "key"), do(told(installed, "export", "--signed")), tmp_path)
     assert (status, name in said) == (1, True), said
 
 
-def test_a_chain_made_anew_does_not_fit_what_was_signed(installed: Path, tmp_path: Path) -> None:
+def test_a_rebuilt_chain_does_not_match_the_signatures(installed: Path, tmp_path: Path) -> None:
     export, key = told(installed, "export", "--signed"), told(installed, "key")
     notes = [row["checkpoint"] for row in map(json.loads, export.splitlines()) if "checkpoint" in row]
     with closing(sqlite3.connect(installed / "guard.db")) as connection, connection:
@@ -145,7 +145,7 @@ def test_a_chain_made_anew_does_not_fit_what_was_signed(installed: Path, tmp_pat
     assert (status, "is not the one that was signed at" in said) == (1, True), said
 
 
-def test_every_entry_is_proved_alone(installed: Path, tmp_path: Path) -> None:
+def test_every_entry_is_proved_separately(installed: Path, tmp_path: Path) -> None:
     key = told(installed, "key")
     for seq in (1, 2, 16, 30, 31):
         proof = told(installed, "prove", str(seq))
@@ -157,7 +157,7 @@ def test_every_entry_is_proved_alone(installed: Path, tmp_path: Path) -> None:
     assert run(installed, "prove", "32").exit_code == 2
 
 
-def test_another_key_is_cross_signed(installed: Path, tmp_path: Path) -> None:
+def test_a_new_key_is_signed_by_the_old_one(installed: Path, tmp_path: Path) -> None:
     first = told(installed, "key")
     second = told(installed, "key", "rotate")
     assert second != first
@@ -170,7 +170,7 @@ def test_another_key_is_cross_signed(installed: Path, tmp_path: Path) -> None:
     assert verified(first, forged, tmp_path)[0] == 1
 
 
-def test_each_checkpoint_names_the_one_before(installed: Path) -> None:
+def test_each_checkpoint_names_its_predecessor(installed: Path) -> None:
     rows = map(json.loads, told(installed, "export", "--signed").splitlines())
     notes = [row["checkpoint"] for row in rows if "checkpoint" in row]
     assert [read(note).before for note in notes] == ["", *map(digest, notes[:-1])]
@@ -182,7 +182,7 @@ def test_each_checkpoint_names_the_one_before(installed: Path) -> None:
     assert notes_in("".join(f"guard[7]: checkpoint: {note!r}\n" for note in notes)) == notes
 
 
-def test_what_a_witness_has_is_held_against_a_store_that_was_made_anew(installed: Path) -> None:
+def test_a_witness_exposes_a_rebuilt_store(installed: Path) -> None:
     """A witness's checkpoint exposes a journal that was rebuilt with the secret, whose signatures are valid."""
     rows = map(json.loads, told(installed, "export", "--signed").splitlines())
     notes = "\n".join(row["checkpoint"] for row in rows if "checkpoint" in row)
@@ -207,7 +207,7 @@ def test_what_a_witness_has_is_held_against_a_store_that_was_made_anew(installed
     assert run(installed, "verify", "--against", "-", given="nothing").exit_code == 2
 
 
-def test_a_key_that_was_replaced_is_named(installed: Path) -> None:
+def test_a_replaced_key_is_reported(installed: Path) -> None:
     rows = map(json.loads, told(installed, "export", "--signed").splitlines())
     notes = "\n".join(row["checkpoint"] for row in rows if "checkpoint" in row)
     other = notes.replace("\u2014 smtpguard/", "\u2014 smtpguard/0")
@@ -215,7 +215,7 @@ def test_a_key_that_was_replaced_is_named(installed: Path) -> None:
     assert (result.exit_code, "not signed by a key of this journal" in result.stdout) == (1, True)
 
 
-def test_a_note_that_was_edited_beside_its_checkpoint(installed: Path) -> None:
+def test_a_note_edited_beside_its_checkpoint_is_reported(installed: Path) -> None:
     with closing(sqlite3.connect(installed / "guard.db")) as connection, connection:
         for seq, line in connection.execute("SELECT seq, line FROM checkpoint ORDER BY seq DESC LIMIT 1").fetchall():
             fields = json.loads(line)
@@ -227,7 +227,7 @@ def test_a_note_that_was_edited_beside_its_checkpoint(installed: Path) -> None:
     assert "do not say the same" in json.loads(result.stdout)["first_bad"]["problem"]
 
 
-def test_a_tree_that_was_edited(installed: Path) -> None:
+def test_an_edited_tree_is_reported(installed: Path) -> None:
     def checkpoint_gone(do: Intruder) -> None:
         middle = do.one("SELECT seq FROM checkpoint ORDER BY seq LIMIT 1 OFFSET 2")
         do.run(f"DELETE FROM checkpoint WHERE seq = {middle}")

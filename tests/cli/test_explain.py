@@ -56,7 +56,7 @@ def quote(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_story_for_people(run: Run, story: Path) -> None:
+def test_the_story_is_explained_in_words(run: Run, story: Path) -> None:
     result = run(str(story))
     assert result.exit_code == 0, result.stderr
     lines = result.stdout.splitlines()
@@ -72,7 +72,7 @@ def test_the_story_for_people(run: Run, story: Path) -> None:
     assert any("1 of communications and 1 of compliance" in line for line in lines)
 
 
-def test_the_story_as_json(run: Run, story: Path) -> None:
+def test_the_story_is_explained_as_json(run: Run, story: Path) -> None:
     (row,) = rows(run("--json", str(story)))
     assert row.keys() == KEYS
     assert row["action"] == "hold"
@@ -92,14 +92,14 @@ def test_an_ordinary_mail_passes(run: Run, quote: Path) -> None:
     assert row["quorum"] == []
 
 
-def test_expectations(run: Run, story: Path, quote: Path) -> None:
+def test_an_unexpected_verdict_fails(run: Run, story: Path, quote: Path) -> None:
     assert run("--expect", "hold", str(story)).exit_code == 0
     result = run("--expect", "hold", str(story), str(quote))
     assert result.exit_code == 1
     assert result.stderr == "1 of 2 have another verdict than hold.\n"
 
 
-def test_the_envelope_may_be_given(run: Run, quote: Path) -> None:
+def test_the_envelope_can_be_given(run: Run, quote: Path) -> None:
     (row,) = rows(
         run("--json", "--from", "bo@example.com", "--to", RAMADAN, "--to", "kim@customer.example", str(quote))
     )
@@ -109,7 +109,7 @@ def test_the_envelope_may_be_given(run: Run, quote: Path) -> None:
     assert row["action"] == "reject"  # a list gets no bounce
 
 
-def test_where_it_comes_from_may_be_given(run: Run, etc: Path, quote: Path) -> None:
+def test_client_and_listener_can_be_given(run: Run, etc: Path, quote: Path) -> None:
     policy, settings = etc / "policy.yaml", etc / "smtpguard.yaml"
     text = policy.read_text()
     policy.write_text(f"{text}\n"
@@ -135,7 +135,7 @@ def test_where_it_comes_from_may_be_given(run: Run, etc: Path, quote: Path) -> N
     assert run("--client", "nowhere", str(quote)).exit_code == 2
 
 
-def test_the_envelope_of_the_header_comes_first(run: Run, tmp_path: Path) -> None:
+def test_envelope_fields_of_the_header_are_used_first(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "bcc.eml"
     path.write_bytes(
         letter(
@@ -153,7 +153,7 @@ def test_the_envelope_of_the_header_comes_first(run: Run, tmp_path: Path) -> Non
     assert row["action"] == "hold"
 
 
-def test_folders_mboxes_and_standard_input(run: Run, tmp_path: Path, story: Path, quote: Path) -> None:
+def test_folders_mboxes_and_standard_input_are_read(run: Run, tmp_path: Path, story: Path, quote: Path) -> None:
     folder = tmp_path / "mail"
     (folder / "in").mkdir(parents=True)
     shutil.copy(story, folder / "in" / "a.eml")
@@ -175,7 +175,7 @@ def test_folders_mboxes_and_standard_input(run: Run, tmp_path: Path, story: Path
     assert [(r["file"], r["action"]) for r in rows(run("--json", "-", input=story.read_bytes()))] == [("-", "hold")]
 
 
-def test_what_cannot_be_read_is_null_and_held(run: Run, tmp_path: Path) -> None:
+def test_an_unreadable_message_is_null_and_held(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "sealed.eml"
     path.write_bytes(
         letter("MIAG", {"To": RAMADAN, "Content-Type": "application/pkcs7-mime; smime-type=enveloped-data"}).raw[:]
@@ -187,7 +187,7 @@ def test_what_cannot_be_read_is_null_and_held(run: Run, tmp_path: Path) -> None:
     assert "It cannot be read completely" in run(str(path)).stdout
 
 
-def test_nothing_that_a_terminal_would_obey_is_shown(run: Run, tmp_path: Path) -> None:
+def test_control_characters_are_not_printed(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "esc.eml"
     path.write_bytes(
         letter("Hej \x1b[31mBo,\n\nbacon \x1b]0;x\x07\n", {"Subject": "SV: \x1b[2J", "To": RAMADAN}).raw[:]
@@ -195,7 +195,7 @@ def test_nothing_that_a_terminal_would_obey_is_shown(run: Run, tmp_path: Path) -
     assert "\x1b" not in run(str(path)).stdout
 
 
-def test_it_leaves_nothing_behind(run: Run, etc: Path, story: Path) -> None:
+def test_explain_leaves_no_file_behind(run: Run, etc: Path, story: Path) -> None:
     before = sorted(etc.rglob("*"))
     assert run(str(story)).exit_code == 0
     assert sorted(etc.rglob("*")) == before
@@ -209,12 +209,14 @@ def test_it_leaves_nothing_behind(run: Run, etc: Path, story: Path) -> None:
         (("-",), "smtpguard: there is no message in -\n"),
     ],
 )
-def test_wrong_use(run: Run, words: tuple[str, ...], line: str) -> None:
+def test_wrong_use_is_an_error(run: Run, words: tuple[str, ...], line: str) -> None:
     result = run(*words, input=b"")
     assert (result.exit_code, result.stderr) == (2, line)
 
 
-def test_no_message_stops_the_others(run: Run, tmp_path: Path, quote: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_message_does_not_stop_the_others(
+    run: Run, tmp_path: Path, quote: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nested comments, an unreadable file, and a message that fails: each is reported, and the others are explained."""
     from smtpguard.app.explaining import Explainer
 

@@ -242,7 +242,7 @@ def report(folder: Path, *args: str) -> str:
 
 
 @pytest.mark.parametrize("name", FATES)
-def test_everybody_tells_the_same(stage: Stage, name: str) -> None:
+def test_all_commands_and_reports_agree_on_the_outcome(stage: Stage, name: str) -> None:
     happens, state, people, ends = FATES[name]
     install(stage.folder, KEY)
     asyncio.run(stage._in(happens))

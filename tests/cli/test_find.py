@@ -65,11 +65,11 @@ def rows(story: Path, *words: str) -> list[dict[str, Any]]:
         (["anna@example.com lunch"], [HELD]), ([HELD.lower()], [HELD]), (["192.0.2.1", "x@example.org"], [PASSED]),
     ],
 )  # fmt: skip
-def test_found(story: Path, words: list[str], ids: list[str]) -> None:
+def test_messages_are_found(story: Path, words: list[str], ids: list[str]) -> None:
     assert [each["id"] for each in rows(story, *words)] == ids
 
 
-def test_as_json(story: Path) -> None:
+def test_results_as_json(story: Path) -> None:
     [row] = rows(story, "4FrontQ1")
     assert row == {
         "at": "2026-03-02T09:00:00Z", "id": PASSED, "ends": ["delivered"], "hold": None, "mailing": None,
@@ -79,7 +79,7 @@ def test_as_json(story: Path) -> None:
     assert [each["ends"] for each in rows(story, "anna@example.com")] == [["refused"], ["delivered"], ["declined"]]
 
 
-def test_for_people(story: Path) -> None:
+def test_results_in_words(story: Path) -> None:
     said = run(story, "find", "anna@example.com", "--most", "2")
     assert said.stdout.splitlines() == [
         f"2026-03-02 09:00:00 UTC  {REFUSED}  refused",
@@ -95,7 +95,7 @@ def test_for_people(story: Path) -> None:
     assert f"held as {HELD}" in called
 
 
-def test_nothing_is_found(story: Path) -> None:
+def test_a_search_without_a_match_fails(story: Path) -> None:
     result = run(story, "find", "nobody@elsewhere.example")
     assert (result.exit_code, result.stdout) == (1, "")
     assert "nothing matches nobody@elsewhere.example" in str(result.exception or "") + result.stderr
@@ -103,7 +103,7 @@ def test_nothing_is_found(story: Path) -> None:
     assert run(story, "find").exit_code == 2
 
 
-def test_that_it_was_asked_for_is_journalled_and_names_nobody_for_ever(story: Path) -> None:
+def test_a_search_is_journalled_with_its_words_erasable(story: Path) -> None:
     rows(story, "otto@partner.example")
     last = run(story, "audit", "export", "--clear").stdout.splitlines()[-2]  # the last entry is of the export itself
     entry = json.loads(last)
@@ -118,7 +118,7 @@ def test_an_incident_report_takes_the_same_words(story: Path, word: str) -> None
     assert (made["messages"], made["about"]) == (1, [PASSED])
 
 
-def test_a_report_of_many_and_of_nothing(story: Path) -> None:
+def test_a_report_of_several_messages_and_of_none(story: Path) -> None:
     made = json.loads(run(story, "incident", "report", "--json", "anna@example.com").stdout)
     assert made["messages"] == 3
     nothing = run(story, "incident", "report", "nobody@elsewhere.example")

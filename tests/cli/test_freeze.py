@@ -43,7 +43,7 @@ def test_freeze_and_thaw(stage: Stage) -> None:
     assert stage.run(thaw, "--list", "ramadan").exit_code == 1
 
 
-def test_freeze_holds_what_comes(stage: Stage) -> None:
+def test_a_freeze_holds_new_mail(stage: Stage) -> None:
     text = stage.run(freeze, "--sender", "Anna+lists@Example.com", "--reason", "her account is taken").output
     assert "Frozen: the sender anna@example.com, until it is thawed." in text
     stage.hold(MEMBERS[0])
@@ -62,14 +62,14 @@ def test_freeze_holds_what_comes(stage: Stage) -> None:
         (("--all", "--reason", " "), "give a reason"),
     ],
 )
-def test_a_wrong_freeze_freezes_nothing(stage: Stage, args: tuple[str, ...], says: str) -> None:
+def test_an_invalid_freeze_freezes_nothing(stage: Stage, args: tuple[str, ...], says: str) -> None:
     result = stage.run(freeze, *args)
     assert result.exit_code == 2
     assert says in result.stderr
     assert stage.run(thaw, "--all").exit_code == 1
 
 
-def test_a_mistake_elsewhere_in_the_settings_stops_neither(tmp_path: Path) -> None:
+def test_errors_elsewhere_in_the_settings_stop_neither_command(tmp_path: Path) -> None:
     """freeze works with errors in other settings, since it is used in an emergency."""
     with Recorder() as recorder:
         guard = Machine(tmp_path / "guard", recorder.port)
@@ -98,7 +98,7 @@ def test_a_mistake_elsewhere_in_the_settings_stops_neither(tmp_path: Path) -> No
             guard.run("thaw", "--all")
 
 
-def test_a_hook_that_fails_is_said_and_the_freeze_stands(stage: Stage) -> None:
+def test_a_failing_hook_is_reported_and_the_freeze_stays(stage: Stage) -> None:
     stage.hooks = (("/bin/sh", "-c", "exit 3"), ("/bin/sh", "-c", 'test "$SMTPGUARD_ACTION" = freeze'))
     result = stage.run(freeze, "--all", "--reason", "x")
     assert result.exit_code == 1
@@ -107,7 +107,7 @@ def test_a_hook_that_fails_is_said_and_the_freeze_stands(stage: Stage) -> None:
     assert stage.run(thaw, "--all").exit_code == 0
 
 
-def test_freeze_a_mailing_by_the_beginning_of_its_id(campaign: Stage) -> None:
+def test_a_mailing_is_frozen_by_the_beginning_of_its_id(campaign: Stage) -> None:
     campaign.send(*MEMBERS[:3])
     [row] = campaign.rows(mailings, "list", "--least", "1")
     [frozen] = campaign.rows(freeze, "--mailing", row["id"][:8], "--reason", "oh")
@@ -119,7 +119,7 @@ def test_freeze_a_mailing_by_the_beginning_of_its_id(campaign: Stage) -> None:
     assert (wrong.exit_code, wrong.output) == (2, "smtpguard: --mailing: there is no mailing NOTHING\n")
 
 
-def test_freeze_a_conversation_by_message_id_or_by_a_held_message_of_it(campaign: Stage) -> None:
+def test_a_conversation_is_frozen_by_message_id_or_hold(campaign: Stage) -> None:
     def value(*args: str) -> str:
         [frozen] = campaign.rows(freeze, *args, "--reason", "oh")
         campaign.run(thaw, *args)
@@ -137,7 +137,7 @@ def test_freeze_a_conversation_by_message_id_or_by_a_held_message_of_it(campaign
 @pytest.mark.parametrize("command", [(freeze, "--reason", "oh"), (thaw,)])
 @pytest.mark.parametrize("selector", ["--mailing", "--thread"])
 @pytest.mark.parametrize("value", ["", " ", "01NOTHERE", "<>"])
-def test_what_there_is_not_is_not_frozen(campaign: Stage, command: tuple[Any, ...], selector: str, value: str) -> None:
+def test_an_unknown_value_is_not_frozen(campaign: Stage, command: tuple[Any, ...], selector: str, value: str) -> None:
     done = campaign.run(command[0], selector, value, *command[1:])
     assert (done.exit_code, value in done.output) == (2, True)
     assert "Frozen" not in done.output
@@ -151,7 +151,7 @@ def served(folder: Path) -> Path:
     return config
 
 
-def test_a_freeze_waits_for_the_store_and_for_nothing_else(tmp_path: Path) -> None:
+def test_freeze_imports_no_slow_modules(tmp_path: Path) -> None:
     """freeze imports no slow module that it does not need: the policy's rules, mailings, notices, PostgreSQL."""
     config = served(tmp_path / "etc")
     script = """
@@ -202,7 +202,7 @@ def approved(stage: Stage, n: int) -> None:
             stage.run(held, "approve", row["id"], "--as", who, "--people", str(row["reach"]))
 
 
-def test_a_thaw_says_what_goes_out_with_it(stage: Stage) -> None:
+def test_a_thaw_lists_what_it_releases(stage: Stage) -> None:
     stage.run(freeze, "--list", "ramadan", "--reason", "x")
     approved(stage, 2)
     stage.hold(n=9, body="waits")
@@ -218,7 +218,7 @@ def test_a_thaw_says_what_goes_out_with_it(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize(("answer", "status", "words"), [("n", 130, ()), ("y", 0, ()), ("", 0, ("--yes",))])
-def test_at_a_terminal_a_thaw_asks(tmp_path: Path, answer: str, status: int, words: tuple[str, ...]) -> None:
+def test_a_thaw_at_a_terminal_asks(tmp_path: Path, answer: str, status: int, words: tuple[str, ...]) -> None:
     config = served(tmp_path / "etc")
     line = [sys.executable, "-m", "smtpguard", "-c", str(config)]
     assert program.run(["-c", str(config), "freeze", "--all", "--reason", "now"], timeout=120).returncode == 0

@@ -25,7 +25,7 @@ ID = "T000000000000001"
 DUTY = {"from": ["duty"], "each": 1, "out_of_hours": None}
 
 
-def test_list(stage: Stage) -> None:
+def test_held_messages_are_listed(stage: Stage) -> None:
     assert "Nothing is held" in stage.run(held.command, "list").output
     stage.hold()
     [row] = stage.rows(held.command, "list")
@@ -61,7 +61,7 @@ def test_list(stage: Stage) -> None:
     assert stage.run(held.command, "list", "--state", "nonsense").exit_code == 2
 
 
-def test_approve_needs_everybody(stage: Stage) -> None:
+def test_approval_needs_the_whole_quorum(stage: Stage) -> None:
     stage.hold()
     first = stage.run(held.command, "approve", ID, "--as", "Eva@Example.com", "--comment", "fine")
     assert first.exit_code == 0
@@ -91,7 +91,7 @@ def test_approve_needs_everybody(stage: Stage) -> None:
         (("export", "T9"), "there is no hold T9"),
     ],
 )
-def test_what_is_not_allowed_is_one_sentence_and_exit_1(stage: Stage, args: tuple[str, ...], says: str) -> None:
+def test_a_refused_action_is_one_line_with_status_1(stage: Stage, args: tuple[str, ...], says: str) -> None:
     stage.hold()
     result = stage.run(held.command, *args)
     assert result.exit_code == 1
@@ -109,7 +109,7 @@ def test_reject_and_withdraw(stage: Stage) -> None:
     assert "already rejected" in again.stderr
 
 
-def test_an_approval_is_taken_back_while_others_are_waited_for(stage: Stage) -> None:
+def test_an_approval_is_taken_back_before_the_quorum(stage: Stage) -> None:
     stage.hold()
     stage.run(held.command, "approve", ID, "--as", EVA)
     said = stage.run(held.command, "unvote", ID, "--as", EVA).output
@@ -122,7 +122,7 @@ def test_an_approval_is_taken_back_while_others_are_waited_for(stage: Stage) -> 
     assert "eva@example.com has not voted on it" in again.stderr
 
 
-def test_an_approval_says_until_when_and_is_undone(stage: Stage) -> None:
+def test_an_approval_prints_the_release_time_and_is_undone(stage: Stage) -> None:
     stage.release_delay = 60
     said = approved(stage)
     due = f"approved, to be released at 2026-03-02 09:06:00 UTC; until then undo it with smtpguard held unvote {ID} --as ADDRESS"
@@ -139,7 +139,7 @@ def test_an_approval_says_until_when_and_is_undone(stage: Stage) -> None:
     assert (row["state"], row["release_at"]) == ("waiting", None)
 
 
-def test_withdraw(stage: Stage) -> None:
+def test_the_writer_withdraws(stage: Stage) -> None:
     stage.hold()
     assert "withdrawn" in stage.run(held.command, "withdraw", ID, "--as", "anna+x@example.com").output
     assert stage.state() == ["withdrawn"]
@@ -157,7 +157,7 @@ def approved(stage: Stage) -> str:
     return last.output
 
 
-def test_while_a_freeze_stands_it_says_when_it_goes(stage: Stage) -> None:
+def test_during_a_freeze_show_says_when_it_is_sent(stage: Stage) -> None:
     stage.run(freeze, *FREEZE)
     [row] = stage.rows(freeze, "--list", "ramadan", "--reason", "Ask Omar", "--for", "2h")
     by = row["by"]
@@ -185,7 +185,7 @@ def test_while_a_freeze_stands_it_says_when_it_goes(stage: Stage) -> None:
     assert "Frozen:" not in stage.run(held.command, "show", ID).output
 
 
-def test_what_is_approved_is_taken_back(stage: Stage) -> None:
+def test_an_approved_message_is_rejected_with_a_reason(stage: Stage) -> None:
     stage.run(freeze, *FREEZE)
     approved(stage)
     silent = stage.run(held.command, "reject", ID, "--as", EVA)
@@ -198,13 +198,13 @@ def test_what_is_approved_is_taken_back(stage: Stage) -> None:
     assert (row["state"], row["votes"][-1]["comment"]) == ("rejected", "Wrong list")
 
 
-def test_its_writer_takes_back_what_is_approved(stage: Stage) -> None:
+def test_the_writer_withdraws_an_approved_message(stage: Stage) -> None:
     approved(stage)
     [row] = stage.rows(held.command, "withdraw", ID, "--as", ANNA, "--comment", "My mistake")
     assert (row["state"], row["taken_back"], row["gone"], row["being_sent"]) == ("withdrawn", 1, 0, 0)
 
 
-def test_what_a_worker_has_in_hand_is_taken_back_all_the_same(stage: Stage) -> None:
+def test_a_leased_release_is_stopped(stage: Stage) -> None:
     approved(stage)
 
     async def taken_up(store: Store) -> None:
@@ -229,7 +229,7 @@ def begun(stage: Stage, *, asks: bool = False) -> None:
     stage.ask(attempt)
 
 
-def test_what_may_have_gone_is_in_doubt_and_rejected_it_is_not_sent_again(stage: Stage) -> None:
+def test_a_release_in_doubt_is_not_sent_again_after_a_rejection(stage: Stage) -> None:
     approved(stage)
     begun(stage)
     text = stage.run(held.command, "show", ID).output
@@ -244,7 +244,7 @@ def test_what_may_have_gone_is_in_doubt_and_rejected_it_is_not_sent_again(stage:
 
 
 @pytest.mark.parametrize(("said", "state"), [("--sent", "released"), ("--again", "releasing")])
-def test_whether_it_was_sent_is_asked_and_said(stage: Stage, said: str, state: str) -> None:
+def test_a_release_in_doubt_is_settled_by_a_person(stage: Stage, said: str, state: str) -> None:
     approved(stage)
     begun(stage, asks=True)
 
@@ -266,7 +266,7 @@ def test_whether_it_was_sent_is_asked_and_said(stage: Stage, said: str, state: s
     assert (late.exit_code, late.stderr) == (1, "smtpguard: no one is asked whether it was sent\n")
 
 
-def test_what_some_have_is_stopped_and_says_how_many(stage: Stage) -> None:
+def test_a_partly_sent_release_is_stopped_with_numbers(stage: Stage) -> None:
     stage.hold(RAMADAN, "bo@example.net", "di@example.net")
     stage.run(held.command, "approve", ID, "--as", EVA)
     stage.run(held.command, "approve", ID, "--as", DPO)
@@ -287,7 +287,7 @@ def test_what_some_have_is_stopped_and_says_how_many(stage: Stage) -> None:
     assert "State:    released (stopped before all had received it)\n" in stage.run(held.command, "show", ID).output
 
 
-def test_show(stage: Stage) -> None:
+def test_show_prints_a_hold(stage: Stage) -> None:
     stage.hold(Subject="SV: \x1b[31mred")
     text = stage.run(held.command, "show", ID).output
     assert "internal-to-list: Mail between colleagues never goes to a customer list" in text
@@ -301,7 +301,7 @@ def test_show(stage: Stage) -> None:
     assert row["reasons"][0]["rule"] == "internal-to-list"
 
 
-def test_one_person_is_no_people(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_person_is_written_in_the_singular(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
     stage.hold()
     hold = stage.ask(lambda store: store.holds.find(ID))
     assert hold is not None
@@ -309,7 +309,7 @@ def test_one_person_is_no_people(stage: Stage, capsys: pytest.CaptureFixture[str
     assert "Reaches:  1 person\n" in capsys.readouterr().out
 
 
-def test_show_speaks_one_language(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_is_in_english(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
     """show gives a rule's purpose in English, whatever the language of notices, and each piece of evidence on its own
     line."""
 
@@ -324,7 +324,7 @@ def test_show_speaks_one_language(stage: Stage, capsys: pytest.CaptureFixture[st
     assert lines[at + 2].strip() not in lines[at + 3 :]
 
 
-def test_content_is_shown_and_exported_as_it_came_and_that_is_journalled(stage: Stage, tmp_path: Path) -> None:
+def test_content_is_shown_and_exported_unchanged_and_journalled(stage: Stage, tmp_path: Path) -> None:
     stage.hold()
     assert stage.run(held.command, "show", ID, "--content").stdout_bytes == stage.raw
     assert stage.run(held.command, "export", ID).stdout_bytes == stage.raw
@@ -337,7 +337,7 @@ def test_content_is_shown_and_exported_as_it_came_and_that_is_journalled(stage: 
     assert [e["what"] for e in row["history"]] == ["verdict", "viewed", "exported", "exported"]
 
 
-def test_an_export_is_the_message_and_what_is_known_of_it(stage: Stage, tmp_path: Path) -> None:
+def test_an_export_has_the_message_and_its_metadata(stage: Stage, tmp_path: Path) -> None:
     stage.hold()
     stage.run(held.command, "export", ID, "-o", str(tmp_path / "held.eml"))
     written = tmp_path / "held.json"
@@ -354,7 +354,7 @@ def test_an_export_is_the_message_and_what_is_known_of_it(stage: Stage, tmp_path
     ("name", "says"),
     [("none/held.eml", "there is no such folder"), ("held.json", "the message itself is not JSON; name it FILE.eml")],
 )
-def test_an_export_that_has_no_place_is_not_made(stage: Stage, tmp_path: Path, name: str, says: str) -> None:
+def test_an_export_to_an_unusable_path_is_refused(stage: Stage, tmp_path: Path, name: str, says: str) -> None:
     stage.hold()
     result = stage.run(held.command, "export", ID, "-o", str(tmp_path / name))
     assert (result.exit_code, result.stderr) == (2, f"smtpguard: {tmp_path / name}: {says}\n")
@@ -369,7 +369,7 @@ STAGED = DOCUMENTS | {
 }
 
 
-def test_what_goes_to_a_lists_address_is_approved_by_saying_to_how_many_it_goes_at_once(tmp_path: Path) -> None:
+def test_a_message_to_a_list_address_needs_all_at_once_to_approve(tmp_path: Path) -> None:
     staged = Stage(tmp_path, STAGED)
     staged.hold()
     assert "--all-at-once 60" in staged.run(held.command, "show", ID).output
@@ -384,7 +384,7 @@ def test_what_goes_to_a_lists_address_is_approved_by_saying_to_how_many_it_goes_
     assert staged.state() == ["approved"]
 
 
-def test_letters_of_a_sender_that_wait_as_one_are_shown_each_with_its_text(tmp_path: Path) -> None:
+def test_letters_of_a_sender_are_shown_each_with_its_text(tmp_path: Path) -> None:
     rule = b"""rules:
   - id: new-customers
     when: {message.looks: [internal, unclear], sender.first_contacts: ">= 1 in 1h"}

@@ -69,7 +69,7 @@ def row(story: Path, *args: str) -> dict[str, Any]:
     return made
 
 
-def test_the_page_says_who_what_when_to_how_many_and_who_decided(story: Path) -> None:
+def test_the_page_says_who_what_when_and_to_how_many(story: Path) -> None:
     said = page(story, HOLD)
     for line in (
         f"About: {HOLD}",
@@ -87,7 +87,7 @@ def test_the_page_says_who_what_when_to_how_many_and_who_decided(story: Path) ->
     assert "Drawings" not in said
 
 
-def test_the_row_for_programs(story: Path) -> None:
+def test_the_report_as_json(story: Path) -> None:
     made = row(story, HOLD)
     assert made["about"] == [HOLD]
     assert made["proof"] == {"ok": True, "entries": made["journal"]["seq"], "first_bad": None, **NOTHING_ELSE}
@@ -103,14 +103,14 @@ def test_the_row_for_programs(story: Path) -> None:
 NAMING = ("anna@example.com", "eva@example.com", "lunch", "Not to them", "192.0.2.1", MEMBERS[0])
 
 
-def test_without_names_nobody_is_named(story: Path) -> None:
+def test_without_names_no_person_is_named(story: Path) -> None:
     for args in ([HOLD], [HOLD, "--json"], ["--sender", "anna@example.com"], ["--subject", "lunch", "--json"]):
         named, unnamed = page(story, *args), page(story, *args, "--no-names")
         assert "anna@example.com" in named
         assert [name for name in NAMING if name in unnamed] == []
 
 
-def test_that_names_were_shown_is_journalled(story: Path) -> None:
+def test_a_report_with_names_is_journalled(story: Path) -> None:
     before = row(story, HOLD, "--no-names")["journal"]["seq"]
     assert row(story, HOLD, "--no-names")["journal"]["seq"] == before
     assert row(story, HOLD)["journal"]["seq"] == before + 1
@@ -133,7 +133,7 @@ def test_that_names_were_shown_is_journalled(story: Path) -> None:
         (["--since", "30000d"], 2),
     ],
 )
-def test_what_may_be_asked(story: Path, args: list[str], messages: int) -> None:
+def test_valid_queries_find_messages(story: Path, args: list[str], messages: int) -> None:
     assert row(story, *args)["messages"] == messages
 
 
@@ -155,21 +155,21 @@ def test_wrong_use(story: Path, args: tuple[str, ...]) -> None:
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_more_than_a_report_is_made_of(story: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_messages_are_an_error(story: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report, "MOST", 1)
     result = run(story, "--since", "2026-03-02")
     assert result.exit_code == 2
     assert result.stderr == "smtpguard: more than 1 messages fit: ask for less at a time\n"
 
 
-def test_nothing_in_the_journal_fits(story: Path) -> None:
+def test_a_query_without_a_match_fails(story: Path) -> None:
     result = run(story, "nobody")
     said = "smtpguard: nothing in the journal matches; nothing has the name nobody\n"
     assert (result.exit_code, result.stdout, result.stderr) == (1, "", said)
 
 
 @pytest.mark.parametrize("word", [HOLD.lower(), "1@example.com", "<1@example.com>"])
-def test_what_a_message_may_be_called_by(story: Path, word: str) -> None:
+def test_a_message_is_found_by_each_of_its_names(story: Path, word: str) -> None:
     assert row(story, word)["about"] == [HOLD]
 
 
@@ -191,22 +191,22 @@ def test_what_a_message_may_be_called_by(story: Path, word: str) -> None:
         (("--sender", "anna@example.com", "--since", "2026-03-03"), "nothing in the journal matches"),
     ],
 )  # fmt: skip
-def test_what_was_asked_wrongly_is_said(story: Path, asked: tuple[str, ...], said: str) -> None:
+def test_an_impossible_query_is_explained(story: Path, asked: tuple[str, ...], said: str) -> None:
     result = run(story, *asked)
     assert (result.exit_code, result.stdout, result.stderr) == (1, "", f"smtpguard: {said}\n")
 
 
-def test_what_passed_beside_what_people_decided_on_is_nobodys_decision(story: Path) -> None:
+def test_relayed_mail_beside_decided_mail_is_named_as_undecided(story: Path) -> None:
     said = "mail that passed at once needed no decision: no enforced rule stopped it"
     assert said in page(story, "--since", "2026-03-02")
     assert said not in page(story, HOLD)
 
 
-def test_a_subject_fits_in_any_case(story: Path) -> None:
+def test_the_subject_matches_in_any_case(story: Path) -> None:
     assert row(story, "--subject", "LUNCH")["messages"] == 1
 
 
-def test_a_journal_that_is_not_whole_is_the_first_thing_said(story: Path) -> None:
+def test_an_altered_journal_is_reported_first(story: Path) -> None:
     with sqlite3.connect(story / "guard.db") as connection:
         connection.execute("UPDATE entry SET body = replace(body, 'hold', 'gold') WHERE seq = 2")
     connection.close()
@@ -216,7 +216,7 @@ def test_a_journal_that_is_not_whole_is_the_first_thing_said(story: Path) -> Non
     assert run(story, "--subject", "drawings", "--no-proof").exit_code == 0
 
 
-def test_what_came_in_a_message_steers_no_terminal(story: Path) -> None:
+def test_control_characters_of_a_message_are_not_printed(story: Path) -> None:
     async def work() -> None:
         async with house(story) as home:
             transaction = home.transaction("otto@partner.example", Subject="Red \x1b[31malert", id="X" * 16)
@@ -228,13 +228,13 @@ def test_what_came_in_a_message_steers_no_terminal(story: Path) -> None:
     assert "\x1b" not in said
 
 
-def test_a_rule_is_told_by_what_it_is_for_as_the_policy_of_then_has_it(story: Path) -> None:
+def test_a_rule_is_shown_with_its_purpose_at_that_time(story: Path) -> None:
     assert "  rule internal-to-list: Mail between colleagues never goes to a customer list  [fact: " in page(
         story, HOLD
     )
 
 
-def test_a_policy_of_long_ago_takes_nothing_from_the_report_and_that_is_said(story: Path) -> None:
+def test_a_report_without_the_old_policy_says_so(story: Path) -> None:
     lost = "it is no longer kept, or this version cannot read it"
     assert row(story, HOLD)["rules"][0]["purpose"] == "Mail between colleagues never goes to a customer list"
     assert [policy["known"] for policy in row(story, HOLD)["policies"]] == [True]
@@ -251,7 +251,7 @@ def test_a_policy_of_long_ago_takes_nothing_from_the_report_and_that_is_said(sto
         assert [policy["known"] for policy in made["policies"]] == [False]
 
 
-def test_an_entry_of_an_earlier_version_that_names_a_frozen_sender(story: Path) -> None:
+def test_an_earlier_versions_entry_does_not_show_a_frozen_senders_name(story: Path) -> None:
     """The chained entry cannot be changed, but ``--no-names`` hides the name."""
 
     async def work() -> None:
@@ -272,7 +272,7 @@ def policy(story: Path, *args: str) -> Result:
     return CliRunner().invoke(main, ["-c", str(story / "smtpguard.yaml"), "audit", "policy", *args])
 
 
-def test_what_the_rules_said_then_is_shown_word_for_word(story: Path) -> None:
+def test_the_policy_of_that_time_is_printed_verbatim(story: Path) -> None:
     [decided] = row(story, HOLD)["policies"]
     shown = policy(story, decided["sha256"][:8].upper())
     assert (shown.exit_code, shown.stdout) == (0, DOCUMENTS["policy.yaml"].decode())
@@ -282,12 +282,12 @@ def test_what_the_rules_said_then_is_shown_word_for_word(story: Path) -> None:
 
 
 @pytest.mark.parametrize("wanted", ["0123456789abcdef", "%", ""])
-def test_a_policy_that_is_not_kept(story: Path, wanted: str) -> None:
+def test_an_unknown_policy_is_an_error(story: Path, wanted: str) -> None:
     result = policy(story, wanted)
     assert (result.exit_code, result.stderr) == (1, f"smtpguard: no policy is kept under {wanted}\n")
 
 
-def test_who_decided_and_what_the_list_was(story: Path) -> None:
+def test_the_report_names_deciders_and_lists(story: Path) -> None:
     said = page(story, HOLD)
     who = said.partition("WHO DECIDED\n")[2].partition("\n\n")[0]
     assert 'A vote: reject, by eva@example.com: "Not to them"' in who
@@ -308,7 +308,7 @@ def test_who_decided_and_what_the_list_was(story: Path) -> None:
     assert (made["zone"], made["policies"][0]["enforced"]) == ("UTC", True)
 
 
-def test_a_guard_that_only_observed_is_said_to_and_times_are_the_organization_s_as_well(tmp_path: Path) -> None:
+def test_an_observing_guard_is_named_and_times_have_the_local_zone(tmp_path: Path) -> None:
     install(tmp_path, KEY)
     text = (
         DOCUMENTS["policy.yaml"].decode().replace("enforce: true", "enforce: false").replace("UTC", "Europe/Stockholm")
@@ -333,7 +333,7 @@ def test_a_guard_that_only_observed_is_said_to_and_times_are_the_organization_s_
     assert (made["zone"], [one["enforced"] for one in made["policies"]]) == ("Europe/Stockholm", [False])
 
 
-def test_every_statement_is_marked_and_the_paragraph_says_how_fast_and_of_an_intrusion(story: Path) -> None:
+def test_every_statement_is_marked_fact_or_unknown(story: Path) -> None:
     made = row(story, HOLD)
     every = [*made["paragraph"], *(one for part in made["sections"] for one in part["statements"])]
     assert {one["mark"] for one in every} == {"fact", "unknown"}
@@ -368,7 +368,7 @@ def test_every_statement_is_marked_and_the_paragraph_says_how_fast_and_of_an_int
     assert "eva@example.com had not opened it at the console before, and knew only the notice" in by_part["decided"]
 
 
-def test_all_formats_are_made_of_the_same_statements(story: Path, tmp_path: Path) -> None:
+def test_all_formats_have_the_same_statements(story: Path, tmp_path: Path) -> None:
     plain, made, html = page(story, HOLD), row(story, HOLD), page(story, HOLD, "--format", "html")
     shown = " ".join(re.sub(r"<[^>]*>", " ", unescape(html)).split())
     for part in made["sections"]:
@@ -401,7 +401,7 @@ def test_a_pdf_is_one_archivable_file(story: Path, tmp_path: Path) -> None:
     assert b"/FontFile" in made + plain, "its fonts are in it"
 
 
-def test_without_the_extra_a_pdf_says_what_to_install(story: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_pdf_extra_the_package_is_named(story: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "weasyprint", None)
     result = run(story, HOLD, "--format", "pdf", "--output", str(story / "report.pdf"))
     assert (result.exit_code, result.stderr) == (

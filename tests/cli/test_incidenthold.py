@@ -27,7 +27,7 @@ def run(folder: Path, *args: str) -> Result:
     return CliRunner().invoke(main, ["-c", str(folder / "smtpguard.yaml"), "incident", *args])
 
 
-def test_what_is_kept_and_for_how_long(lived: Path) -> None:
+def test_holds_lists_what_is_kept_and_until_when(lived: Path) -> None:
     assert run(lived, "holds").stdout == "Nothing is kept beyond its retention.\n"
     result = run(lived, "hold", ID, "--reason", "a lawsuit")
     assert result.exit_code == 0, result.output
@@ -42,7 +42,7 @@ def test_what_is_kept_and_for_how_long(lived: Path) -> None:
     assert (longer["until"] > made["until"], longer["renewal_asked_by"]) == (True, None)
 
 
-def test_who_may_not_and_what_is_not_there(lived: Path) -> None:
+def test_unauthorized_or_unknown_holds_are_refused(lived: Path) -> None:
     result = run(lived, "hold", "X")
     assert (result.exit_code, "the journal has nothing of X" in result.stderr) == (1, True)
     result = run(lived, "renew", ID, "--as", "eva@example.com")

@@ -25,7 +25,7 @@ def form(story: Path) -> dict[str, Any]:
     return made
 
 
-def test_the_form_has_the_fields_of_the_law_in_order_and_says_what_people_must_write(story: Path) -> None:
+def test_the_form_has_the_fields_of_the_law_in_order(story: Path) -> None:
     made = form(story)
     assert [(row["field"], row["article"], row["to_be_written"]) for row in made["fields"]] == [
         ("nature", "GDPR Art. 33(3)(a)", False),
@@ -41,7 +41,7 @@ def test_the_form_has_the_fields_of_the_law_in_order_and_says_what_people_must_w
     assert all(one["entries"] for row in made["fields"] for one in row["facts"] if one["mark"] == "fact")
 
 
-def test_what_people_say_is_journalled_and_kept_and_the_last_word_counts(story: Path) -> None:
+def test_statements_of_people_are_journalled_and_the_last_counts(story: Path) -> None:
     for text in ("dpo", "The DPO: dpo@example.com, +46 8 000 000"):
         assert run(story, "write", HOLD, "contact", "--text", text).exit_code == 0
     assert run(story, "write", HOLD.lower(), "consequences", input="Nobody got it.\n").exit_code == 0
@@ -77,7 +77,7 @@ def test_wrong_use(story: Path) -> None:
         assert (result.exit_code, words in result.stderr) == (status, True), result.stderr
 
 
-def test_the_drafts(story: Path) -> None:
+def test_drafts_are_printed(story: Path) -> None:
     text = run(story, "draft", HOLD, "--to", "customers").stdout
     assert "No message of this has gone out from us." in text
     assert "[Whom to ask, and how: to be written]" in text
@@ -86,7 +86,7 @@ def test_the_drafts(story: Path) -> None:
     assert "Det stoppades genast när det kom." in made["text"]
 
 
-def test_an_alarm_is_taken_and_the_journal_says_by_whom(story: Path) -> None:
+def test_acknowledging_an_alarm_is_journalled(story: Path) -> None:
     assert run(story, "ack").stdout == "No alarm stands.\n"
     assert "no alarm is called frozen; there are: none" in run(story, "ack", "frozen").stderr
     at = "2026-03-02T09:00:00+00:00"

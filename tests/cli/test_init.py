@@ -40,7 +40,7 @@ def given(port: int, *more: str) -> list[str]:
             "--relay", f"127.0.0.1:{port}", *more]  # fmt: skip
 
 
-async def test_options_write_what_check_takes(tmp_path: Path, members: Path) -> None:
+async def test_files_written_from_options_pass_check(tmp_path: Path, members: Path) -> None:
     async with ScriptedRelay(keywords=["SIZE 25000000", "PIPELINING", "8BITMIME"]) as relay:
         asked = given(
             relay.port, "--list", f"news={members}:news@lists.example.com", "--name", "Example: AB", "--language", "sv"
@@ -74,7 +74,7 @@ async def test_options_write_what_check_takes(tmp_path: Path, members: Path) -> 
     assert "40 addresses" in checked.stdout
 
 
-async def test_the_limit_of_the_relay_is_never_exceeded(tmp_path: Path) -> None:
+async def test_the_relays_size_limit_is_respected(tmp_path: Path) -> None:
     async with ScriptedRelay(keywords=["SIZE 10485760"]) as relay:
         assert (await asyncio.to_thread(init, tmp_path, *given(relay.port))).exit_code == 0
     text = (tmp_path / "etc" / "smtpguard.yaml").read_text()
@@ -82,7 +82,7 @@ async def test_the_limit_of_the_relay_is_never_exceeded(tmp_path: Path) -> None:
     assert "It offers no STARTTLS" in text
 
 
-async def test_nothing_is_written_over(tmp_path: Path) -> None:
+async def test_existing_files_are_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
     policy = tmp_path / "etc" / "policy.yaml"
     policy.write_text("# mine\n")
@@ -93,7 +93,7 @@ async def test_nothing_is_written_over(tmp_path: Path) -> None:
     assert policy.read_text() == "# mine\n"
 
 
-def test_a_relay_that_is_away_is_said_and_written_down(tmp_path: Path) -> None:
+def test_an_unreachable_relay_is_reported_and_configured(tmp_path: Path) -> None:
     port = free_port()
     result = init(tmp_path, *given(port))
     assert result.exit_code == 0, result.output
@@ -116,14 +116,14 @@ def test_a_relay_that_is_away_is_said_and_written_down(tmp_path: Path) -> None:
         (["--listen", "0.0.0.0:25", "--client", "a b"], "a b"),
     ],
 )
-def test_options_that_cannot_be_used_write_nothing(tmp_path: Path, more: Sequence[str], says: str) -> None:
+def test_unusable_options_write_nothing(tmp_path: Path, more: Sequence[str], says: str) -> None:
     result = init(tmp_path, *given(free_port(), *more))
     assert result.exit_code == 2
     assert says in result.stderr
     assert not list(tmp_path.glob("etc/*"))
 
 
-def test_yes_names_what_is_lacking(tmp_path: Path) -> None:
+def test_yes_names_the_missing_options(tmp_path: Path) -> None:
     result = init(tmp_path, "--yes", "--domain", "example.com")
     assert result.exit_code == 2
     assert "--yes asks nothing, and needs --relay, --approver" in result.stderr
@@ -192,7 +192,7 @@ def _talk(settings: Path, port: int, members: Path, away: int) -> int:
     return dialog.end()
 
 
-async def test_questions_are_asked_again_until_they_are_answered(tmp_path: Path, members: Path) -> None:
+async def test_invalid_answers_are_asked_again(tmp_path: Path, members: Path) -> None:
     settings = tmp_path / "etc" / "smtpguard.yaml"
     async with ScriptedRelay() as relay:
         assert await asyncio.to_thread(_talk, settings, relay.port, members, free_port()) == 0
@@ -205,7 +205,7 @@ async def test_questions_are_asked_again_until_they_are_answered(tmp_path: Path,
     assert list(policy["lists"]) == ["news-more"]
 
 
-def test_without_a_terminal_it_ends_instead_of_waiting(tmp_path: Path) -> None:
+def test_without_a_terminal_it_fails_instead_of_asking(tmp_path: Path) -> None:
     result = init(tmp_path, "--domain", "example.com", "--name", "Example")
     assert result.exit_code != 0
     assert not (tmp_path / "etc").exists()

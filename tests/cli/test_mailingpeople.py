@@ -21,7 +21,7 @@ UNRULED = {k: re.sub(rb"(?s)rules:.*", b"rules: []\n", v) for k, v in documents(
 """Without rules, so that mail to the list passes."""
 
 
-def test_people_are_matched_and_named_in_no_other_way(campaign: Stage, tmp_path: Path) -> None:
+def test_recipients_are_only_named_if_they_match(campaign: Stage, tmp_path: Path) -> None:
     campaign.send(*MEMBERS[:8])
     [row] = campaign.rows(mailings, "list", "--least", "1")
     got = campaign.run(mailings, "people", row["id"], "--from-list", "ramadan")
@@ -44,7 +44,7 @@ def test_people_are_matched_and_named_in_no_other_way(campaign: Stage, tmp_path:
     assert MEMBERS[1] not in str(entries)
 
 
-def test_at_a_lists_address_everybody_on_it_got_it(campaign: Stage) -> None:
+def test_at_a_lists_address_all_members_got_it(campaign: Stage) -> None:
     campaign.documents = UNRULED
     campaign.send(RAMADAN)
     [row] = campaign.rows(mailings, "list")
@@ -53,7 +53,7 @@ def test_at_a_lists_address_everybody_on_it_got_it(campaign: Stage) -> None:
     assert len(got.stdout.split()) == 60
 
 
-def test_who_was_on_a_list_that_has_changed_since_is_matched_by_its_export(
+def test_a_changed_list_is_matched_by_its_old_export(
     campaign: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A list that changed since is matched by its export of that time, to exactly its members."""
@@ -88,7 +88,9 @@ def test_who_was_on_a_list_that_has_changed_since_is_matched_by_its_export(
         (("--from-csv", "/nowhere/x.csv"), 2, "/nowhere/x.csv: no such file"),
     ],
 )
-def test_people_from_nowhere(campaign: Stage, args: tuple[str, ...], status: int, says: str) -> None:
+def test_an_unusable_source_of_people_is_refused(
+    campaign: Stage, args: tuple[str, ...], status: int, says: str
+) -> None:
     campaign.send(*MEMBERS[:8])
     [row] = campaign.rows(mailings, "list", "--least", "1")
     result = campaign.run(mailings, "people", row["id"], *args)

@@ -13,7 +13,7 @@ from tests.guard.campaign import documents
 from tests.guard.house import MEMBERS
 
 
-def test_list_and_show(campaign: Stage) -> None:
+def test_mailings_are_listed_and_shown(campaign: Stage) -> None:
     assert "No mailings of late." in campaign.run(mailings, "list").output
     campaign.send(*MEMBERS[:8])
     [row] = campaign.rows(mailings, "list", "--least", "1")
@@ -36,14 +36,14 @@ def test_list_and_show(campaign: Stage) -> None:
     assert campaign.rows(mailings, "list", "--state", "approved") == []
 
 
-def test_names_that_are_none(campaign: Stage) -> None:
+def test_unknown_mailings_are_an_error(campaign: Stage) -> None:
     result = campaign.run(mailings, "show", "NOTHING")
     assert (result.exit_code, result.output) == (1, "smtpguard: there is no mailing NOTHING\n")
     result = campaign.run(mailings, "stop", "", "--as", EVA)
     assert result.exit_code == 1
 
 
-def test_decided_as_one(campaign: Stage) -> None:
+def test_a_mailing_is_decided_as_one(campaign: Stage) -> None:
     campaign.send(*MEMBERS[:8])
     [row] = campaign.rows(mailings, "list", "--least", "1")
     first = campaign.run(mailings, "approve", row["id"], "--as", EVA)
@@ -61,7 +61,7 @@ def test_decided_as_one(campaign: Stage) -> None:
     assert (row["approved"], row["held"], row["copies"]) == (None, 4, 3)
 
 
-def test_what_is_approved_of_it_is_rejected(campaign: Stage) -> None:
+def test_an_approved_mailing_is_rejected(campaign: Stage) -> None:
     campaign.send(*MEMBERS[:8])
     [row] = campaign.rows(mailings, "list", "--least", "1")
     campaign.run(freeze, "--mailing", row["id"], "--reason", "Wrong text")
@@ -80,14 +80,14 @@ def test_what_is_approved_of_it_is_rejected(campaign: Stage) -> None:
     assert (again.exit_code, again.stderr) == (1, "smtpguard: it has no decision\n")
 
 
-def test_rejected_as_one(campaign: Stage) -> None:
+def test_a_waiting_mailing_is_rejected(campaign: Stage) -> None:
     campaign.send(*MEMBERS[:8])
     [row] = campaign.rows(mailings, "list", "--least", "1")
     assert "rejected" in campaign.run(mailings, "reject", row["id"], "--as", EVA, "--comment", "Wrong list").output
     assert "Wrong list" in campaign.run(mailings, "show", row["id"]).output
 
 
-def test_stages_are_opened_and_stopped_by_people(tmp_path: Path) -> None:
+def test_stages_are_continued_and_stopped(tmp_path: Path) -> None:
     campaign = Stage(tmp_path, documents(stages="[3, rest]"))
     campaign.send(*MEMBERS[:8])
     [row] = campaign.rows(mailings, "list", "--least", "1")
@@ -101,7 +101,7 @@ def test_stages_are_opened_and_stopped_by_people(tmp_path: Path) -> None:
     assert campaign.run(mailings, "go-on", row["id"], "--as", EVA).exit_code == 1
 
 
-def test_ctrl_c_ends_following(campaign: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_ends_follow(campaign: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     campaign.send(*MEMBERS[:8])
     [row] = campaign.rows(mailings, "list", "--least", "1")
     looks = 0

@@ -29,11 +29,11 @@ def mailing(**more: Any) -> Mailing:
         (Tally(held=3), "=========="),
     ],
 )
-def test_the_bar(people: Tally, drawn: str) -> None:
+def test_the_bar_shows_shares(people: Tally, drawn: str) -> None:
     assert bar(mailing(people=people), 10).startswith(f"[{drawn}]")
 
 
-def test_the_rate_of_the_moment() -> None:
+def test_the_current_rate_is_shown() -> None:
     ticks = iter([0.0, 1.0, 2.0])
     follower = Follower(lambda: next(ticks))
     assert "; 0 a minute;" in follower.line(mailing(people=Tally(relayed=100)))
@@ -41,7 +41,7 @@ def test_the_rate_of_the_moment() -> None:
     assert "; 1,500 a minute;" in follower.line(mailing(people=Tally(relayed=150)))
 
 
-def test_how_many_have_it_is_told_as_an_interval_where_it_is_one() -> None:
+def test_uncertain_numbers_are_shown_as_an_interval() -> None:
     doubted = mailing(people=Tally(relayed=2100, doubted=3, same=900))
     head, line = table([doubted])
     assert head.split()[7:10] == ["SENT", "AT", "MOST"]
@@ -53,7 +53,7 @@ def test_how_many_have_it_is_told_as_an_interval_where_it_is_one() -> None:
     assert "Sent to:   1,200 people" in list(told(certain, MONDAY))
 
 
-def test_when_it_came_and_when_it_went_out_are_two_times() -> None:
+def test_arrival_and_departure_are_separate_times() -> None:
     out = {"went_first_at": MONDAY + timedelta(hours=1), "went_last_at": MONDAY + timedelta(hours=2, seconds=1)}
     gone = mailing(people=Tally(relayed=1), **out)
     head, line = table([gone])
@@ -68,6 +68,6 @@ def test_when_it_came_and_when_it_went_out_are_two_times() -> None:
     assert list(table([waits]))[1].split()[4:6] == ["-", "-"]
 
 
-def test_what_came_in_a_message_steers_no_terminal() -> None:
+def test_control_characters_are_not_printed() -> None:
     bad = mailing(subject="\x1b[2JSpring\n", people=Tally(relayed=1))
     assert not any("\x1b" in line for line in (*table([bad]), *told(bad, MONDAY)))

@@ -62,7 +62,7 @@ def at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("smtpguard.cli.reload._terminal", lambda: True)
 
 
-def test_what_is_stricter_goes_in_force_without_a_word(run: Callable[..., Result], etc: Path) -> None:
+def test_a_stricter_policy_needs_no_confirmation(run: Callable[..., Result], etc: Path) -> None:
     before = in_force(etc)
     (etc / "policy.yaml").write_text((etc / "policy.yaml").read_text() + MORE)
     done = run("reload")
@@ -73,9 +73,7 @@ def test_what_is_stricter_goes_in_force_without_a_word(run: Callable[..., Result
     assert row["policy_sha256"] == row["before"] == in_force(etc)
 
 
-def test_without_a_terminal_what_may_get_looser_is_refused_unless_it_is_agreed_to(
-    run: Callable[..., Result], etc: Path
-) -> None:
+def test_without_a_terminal_a_looser_policy_needs_yes(run: Callable[..., Result], etc: Path) -> None:
     before = in_force(etc)
     edit(etc, ENFORCED, OBSERVED)
     refused = run("reload")
@@ -92,7 +90,9 @@ def test_without_a_terminal_what_may_get_looser_is_refused_unless_it_is_agreed_t
     assert in_force(etc) != before
 
 
-def test_at_a_terminal_it_is_asked(run: Callable[..., Result], etc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_at_a_terminal_a_looser_policy_is_confirmed(
+    run: Callable[..., Result], etc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     at_a_terminal(monkeypatch)
     before = in_force(etc)
     edit(etc, ENFORCED, OBSERVED)
@@ -104,7 +104,7 @@ def test_at_a_terminal_it_is_asked(run: Callable[..., Result], etc: Path, monkey
     assert in_force(etc) != before
 
 
-def test_a_file_that_is_cut_anywhere_loosens_nothing_without_a_word(run: Callable[..., Result], etc: Path) -> None:
+def test_a_truncated_file_is_refused_or_named_as_looser(run: Callable[..., Result], etc: Path) -> None:
     """reload refuses a truncated policy, or names every rule that it lacks."""
     before, text = in_force(etc), (etc / "policy.yaml").read_text()
     ends = [m.end() for m in re.finditer(r"then: hold[^\n]*\n", text)]
@@ -119,7 +119,7 @@ def test_a_file_that_is_cut_anywhere_loosens_nothing_without_a_word(run: Callabl
     assert "the file may be truncated" in run("reload").stderr
 
 
-async def test_a_file_that_is_written_meanwhile_is_not_taken(etc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_file_that_changes_while_read_is_refused(etc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = read_settings(etc / "smtpguard.yaml")
     propose = policychange.propose
 
@@ -133,7 +133,7 @@ async def test_a_file_that_is_written_meanwhile_is_not_taken(etc: Path, monkeypa
         await policychange.reload(settings, by="test", agree=policychange.always)
 
 
-def test_what_check_refuses_is_refused(run: Callable[..., Result], etc: Path) -> None:
+def test_reload_refuses_what_check_refuses(run: Callable[..., Result], etc: Path) -> None:
     before = in_force(etc)
     for old, new in (
         ("lists/newsletter.csv", "lists/none.csv"),
@@ -148,7 +148,7 @@ def test_what_check_refuses_is_refused(run: Callable[..., Result], etc: Path) ->
         edit(etc, new, old)
 
 
-def test_a_source_that_is_away_with_an_index_to_go_on_with_only_warns(run: Callable[..., Result], etc: Path) -> None:
+def test_an_unavailable_source_with_an_index_only_warns(run: Callable[..., Result], etc: Path) -> None:
     """reload only warns of an unavailable source whose index exists, so that the policy can be tightened meanwhile."""
     before = in_force(etc)
     (etc / "lists/newsletter.csv").unlink()
@@ -163,7 +163,7 @@ def test_a_source_that_is_away_with_an_index_to_go_on_with_only_warns(run: Calla
     assert in_force(etc) != before
 
 
-def test_yesterdays_policy_again(run: Callable[..., Result], etc: Path, tmp_path: Path) -> None:
+def test_an_earlier_policy_is_put_back_in_force(run: Callable[..., Result], etc: Path, tmp_path: Path) -> None:
     first, text = in_force(etc), (etc / "policy.yaml").read_text()
     (etc / "policy.yaml").write_text(text + MORE)
     assert run("reload").exit_code == 0
@@ -202,7 +202,7 @@ def test_yesterdays_policy_again(run: Callable[..., Result], etc: Path, tmp_path
     assert "    rule more: removed\n" in told
 
 
-def test_how_two_differ(run: Callable[..., Result], etc: Path) -> None:
+def test_two_policies_are_compared(run: Callable[..., Result], etc: Path) -> None:
     first = in_force(etc)
     (etc / "policy.yaml").write_text((etc / "policy.yaml").read_text() + MORE)
     told = run("policy", "diff", "in-force", "file").stdout
@@ -217,7 +217,7 @@ def test_how_two_differ(run: Callable[..., Result], etc: Path) -> None:
     assert run("policy", "show", first[:6]).stdout == run("audit", "policy", first[:6]).stdout
 
 
-def test_check_says_how_the_file_stands(run: Callable[..., Result], etc: Path) -> None:
+def test_check_compares_the_file_with_the_policy_in_force(run: Callable[..., Result], etc: Path) -> None:
     assert re.search(
         r"ok    policy \w{12} is in force, since [\d: -]+ UTC, by root; \S+ is the same\n", run("check").stdout
     )
@@ -234,9 +234,7 @@ async def another_version(etc: Path) -> None:
         await store.policies.put("f" * 64, {"policy.yaml": b"version: 2\n"}, event)
 
 
-def test_before_an_upgrade_it_is_told_whether_the_policy_in_force_can_be_read(
-    run: Callable[..., Result], etc: Path
-) -> None:
+def test_check_in_force_tells_whether_an_upgrade_can_read_it(run: Callable[..., Result], etc: Path) -> None:
     good = in_force(etc)
     fine = run("check", "--in-force")
     assert (fine.exit_code, f"can read the policy in force, {good[:12]}." in fine.stdout) == (0, True)
@@ -251,7 +249,7 @@ def test_before_an_upgrade_it_is_told_whether_the_policy_in_force_can_be_read(
     assert in_force(etc) == good
 
 
-def test_in_force_before_there_is_a_store(tmp_path: Path) -> None:
+def test_without_a_store_no_policy_is_in_force(tmp_path: Path) -> None:
     etc = Path(shutil.copytree(shipped(), tmp_path / "etc"))
     done = CliRunner().invoke(main, ["-c", str(etc / "smtpguard.yaml"), "check", "--in-force"])
     assert (done.exit_code, done.stderr.startswith("smtpguard: no policy is in force yet")) == (2, True)

@@ -66,14 +66,14 @@ def run(etc: Path) -> Run:
     return run
 
 
-def test_cases_of_messages_are_read_as_mail_is(run: Run) -> None:
+def test_cases_with_messages_are_read_as_mail(run: Run) -> None:
     result = run("-v")
     assert result.exit_code == 0, result.output
     assert result.stdout.splitlines()[-2] == "4 cases, all as expected."
     assert "The story, from a file: hold" in result.stdout
 
 
-def test_a_policy_by_itself_needs_no_settings(etc: Path) -> None:
+def test_a_policy_alone_needs_no_settings(etc: Path) -> None:
     (etc / "smtpguard.yaml").unlink()
     result = CliRunner().invoke(
         main, ["-c", str(etc / "none.yaml"), "test", "--policy", str(etc / "policy.yaml"), str(etc / "cases.yaml")]
@@ -92,7 +92,7 @@ def test_a_policy_by_itself_needs_no_settings(etc: Path) -> None:
         ("to: [kim@customer.example]", "listener: cellar, to: [kim@customer.example]", 'there is no listener "cellar"'),
     ],
 )  # fmt: skip
-def test_what_does_not_hold_is_said(run: Run, old: str, new: str, failure: str) -> None:
+def test_a_failing_case_is_reported(run: Run, old: str, new: str, failure: str) -> None:
     assert old in CASES
     result = run(cases=CASES.replace(old, new, 1))
     assert result.exit_code == 1
@@ -114,14 +114,14 @@ def test_what_does_not_hold_is_said(run: Run, old: str, new: str, failure: str) 
         ("message: story.eml, counted: {message.looks: 3}", "message.looks is not a count"),
     ],
 )
-def test_what_the_policy_does_not_have_is_refused(run: Run, case: str, problem: str) -> None:
+def test_names_that_the_policy_lacks_are_refused(run: Run, case: str, problem: str) -> None:
     result = run(cases=f"cases:\n  - {{name: one, expect: relay, {case}}}\n")
     assert result.exit_code == 2
     assert "cases.yaml:2:" in result.stderr
     assert problem in result.stderr
 
 
-def test_only_some_of_them(run: Run) -> None:
+def test_run_selects_cases(run: Run) -> None:
     assert "1 cases, all as expected." in run("--run", "facts").stdout
     assert "1 cases, all as expected." in run("--run", "the story*").stdout
     result = run("--run", "nothing of the kind")
@@ -129,14 +129,14 @@ def test_only_some_of_them(run: Run) -> None:
     assert 'no case matches "nothing of the kind"' in result.stderr
 
 
-def test_rules_that_no_case_hits_are_named(run: Run) -> None:
+def test_coverage_names_rules_that_no_case_hits(run: Run) -> None:
     lines = run("--coverage").stdout.splitlines()
     assert "  internal-to-list: 3 cases" in lines
     assert "  reply-storm: 0 cases" in lines
     assert "reply-storm" in lines[-1].partition("never: ")[2]
 
 
-def test_for_programs(run: Run, etc: Path) -> None:
+def test_results_as_json_and_junit(run: Run, etc: Path) -> None:
     broken = CASES.replace("expect: relay", "expect: hold", 1)
     rows = [json.loads(line) for line in run("--format", "json", cases=broken).stdout.splitlines()]
     assert [row["ok"] for row in rows] == [True, True, False, True]

@@ -31,7 +31,7 @@ def run(told: Path, *args: str) -> Result:
     return CliRunner().invoke(main, ["-c", str(told / "smtpguard.yaml"), *args])
 
 
-def test_shown_and_erased(told: Path) -> None:
+def test_a_persons_data_is_shown_and_erased(told: Path) -> None:
     shown = run(told, "privacy", "show", MEMBERS[0])
     assert shown.exit_code == 0, shown.output
     for line in (

@@ -77,7 +77,7 @@ def found(done: subprocess.CompletedProcess[str]) -> Any:
     return json.loads(done.stdout)
 
 
-def test_everything_that_names_nobody_is_told_and_nothing_is_written(evidence: Path) -> None:
+def test_commands_without_names_work_and_write_nothing(evidence: Path) -> None:
     journal(evidence)
     before = sealed(evidence)
     assert run(evidence, "audit", "verify").stdout.startswith("The journal is whole: 10 entries.\n")
@@ -90,7 +90,7 @@ def test_everything_that_names_nobody_is_told_and_nothing_is_written(evidence: P
 
 
 @pytest.mark.parametrize("words", [("incident", "report", "T3"), ("audit", "export", "--clear")])
-def test_names_are_not_shown_where_that_cannot_be_journalled(words: tuple[str, ...], evidence: Path) -> None:
+def test_names_are_not_shown_if_that_cannot_be_journalled(words: tuple[str, ...], evidence: Path) -> None:
     journal(evidence)
     before = sealed(evidence)
     done = run(evidence, *words)
@@ -99,7 +99,7 @@ def test_names_are_not_shown_where_that_cannot_be_journalled(words: tuple[str, .
     assert lies(evidence) == before
 
 
-def test_what_stands_in_the_log_alone_is_read_with_its_index(evidence: Path, tmp_path: Path) -> None:
+def test_entries_in_the_wal_are_read_with_its_index(evidence: Path, tmp_path: Path) -> None:
     live = tmp_path / "live"
     journal(evidence, live=live)
     assert (live / "guard.db-wal").stat().st_size > 0
@@ -111,7 +111,7 @@ def test_what_stands_in_the_log_alone_is_read_with_its_index(evidence: Path, tmp
         live.chmod(0o755)
 
 
-def test_a_log_without_its_index_is_not_passed_over(evidence: Path, tmp_path: Path) -> None:
+def test_a_wal_without_its_index_is_an_error(evidence: Path, tmp_path: Path) -> None:
     live = tmp_path / "live"
     journal(evidence, live=live)
     (live / "guard.db-shm").unlink()
@@ -126,7 +126,7 @@ def test_a_log_without_its_index_is_not_passed_over(evidence: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("name", ["guard.db", "checkpoints", "secret"])
-def test_what_may_not_be_read_is_named(name: str, evidence: Path) -> None:
+def test_an_unreadable_file_is_named(name: str, evidence: Path) -> None:
     journal(evidence)
     sealed(evidence)
     (evidence / name).chmod(0)
@@ -136,7 +136,7 @@ def test_what_may_not_be_read_is_named(name: str, evidence: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "said"), [("guard.db", "is not the store that"), ("secret", "is missing: ")])
-def test_what_is_not_there_is_named(name: str, said: str, evidence: Path) -> None:
+def test_a_missing_file_is_named(name: str, said: str, evidence: Path) -> None:
     journal(evidence)
     (evidence / name).unlink()
     sealed(evidence)
@@ -145,7 +145,7 @@ def test_what_is_not_there_is_named(name: str, said: str, evidence: Path) -> Non
     assert f"{evidence / name} {said}" in done.stderr
 
 
-def test_without_the_file_of_checkpoints_it_says_what_is_not_proved(evidence: Path) -> None:
+def test_without_checkpoints_the_unproven_part_is_named(evidence: Path) -> None:
     journal(evidence)
     (evidence / "checkpoints").unlink()
     sealed(evidence)
@@ -154,7 +154,7 @@ def test_without_the_file_of_checkpoints_it_says_what_is_not_proved(evidence: Pa
     assert "The state folder has no checkpoints of this journal: a missing end could not be detected." in done.stdout
 
 
-def test_a_user_of_postgresql_who_may_only_read(evidence: Path, postgresql: str) -> None:
+def test_a_read_only_user_of_postgresql_can_verify(evidence: Path, postgresql: str) -> None:
     url = new_database(postgresql)
     journal(evidence, theirs(url, "postgres"))
     with psycopg.connect(url, autocommit=True) as connection:

@@ -52,14 +52,14 @@ SHOWN = ('recipients.undisclosed: ">= 5"', 'recipients.undisclosed: ">= 100"')
 OPEN = ("[internal, unclear]", "[unclear]")
 
 
-def test_a_file_that_changes_nothing(installed: Path) -> None:
+def test_an_unchanged_file_changes_nothing(installed: Path) -> None:
     assert said(installed) == [
         "2 messages: 2 decided as now, 0 by other rules, 0 differently",
         "the policy file is the policy in force",
     ]
 
 
-def test_what_would_not_be_held_any_more(installed: Path) -> None:
+def test_messages_no_longer_held_are_listed(installed: Path) -> None:
     change(installed, FEWER, SHOWN)
     assert said(installed) == [
         f'{MANY}: hold -> relay  "SV: Beer"',
@@ -69,7 +69,7 @@ def test_what_would_not_be_held_any_more(installed: Path) -> None:
     ]
 
 
-def test_what_would_be_held_for_another_reason(installed: Path) -> None:
+def test_messages_held_by_another_rule_are_listed(installed: Path) -> None:
     change(installed, ("id: internal-to-list", "id: never-to-a-list"))
     assert said(installed) == [
         f'{LIST}: hold  "SV: lunch"',
@@ -79,13 +79,13 @@ def test_what_would_be_held_for_another_reason(installed: Path) -> None:
     ]
 
 
-def test_a_rule_that_only_observes_now(installed: Path) -> None:
+def test_a_rule_that_now_observes_is_shown(installed: Path) -> None:
     observing = "id: internal-to-list\n    mode: observe"
     change(installed, ("id: internal-to-list", observing))
     assert "  + internal-to-list (observes)" in said(installed)
 
 
-def test_the_rows_for_programs_have_all_messages(installed: Path) -> None:
+def test_json_rows_have_all_messages(installed: Path) -> None:
     change(installed, FEWER, SHOWN)
     told = rows(installed)
     assert {name: row["same"] for name, row in told.items()} == {LIST: True, MANY: False}
@@ -94,24 +94,24 @@ def test_the_rows_for_programs_have_all_messages(installed: Path) -> None:
     assert told[LIST]["in_force"]["policy_sha256"] != told[LIST]["file"]["policy_sha256"]
 
 
-def test_since(installed: Path) -> None:
+def test_since_limits_the_time(installed: Path) -> None:
     assert set(rows(installed, "--since", "2026-03-04")) == {MANY}
 
 
-def test_expecting_no_change(installed: Path) -> None:
+def test_expect_same_fails_on_a_change(installed: Path) -> None:
     assert run(installed, "--expect", "same").exit_code == 0
     change(installed, FEWER, SHOWN)
     assert run(installed, "--expect", "same").exit_code == 1
 
 
-def test_nothing_to_compare_is_fine_and_said(installed: Path) -> None:
+def test_with_nothing_to_compare_it_succeeds(installed: Path) -> None:
     change(installed, FEWER, SHOWN)
     result = run(installed, "--expect", "same", "--since", "2100-01-01")
     told = "There was nothing to compare: no held message is kept.\n"
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", told)
 
 
-def test_a_copy_counts_as_its_mailing_does(installed: Path) -> None:
+def test_copies_count_as_their_mailing(installed: Path) -> None:
     """Copies sent one by one count as their mailing, though none alone reaches the rule's number of people."""
 
     async def work() -> None:
@@ -131,7 +131,7 @@ def test_a_copy_counts_as_its_mailing_does(installed: Path) -> None:
     assert [row["in_force"]["rules"] for row in told] == [["internal-to-many-customers"]]
 
 
-def test_messages_in_files(installed: Path) -> None:
+def test_messages_in_files_are_replayed(installed: Path) -> None:
     folder = installed / "mail"
     folder.mkdir()
     (folder / "one.eml").write_bytes(
@@ -144,7 +144,7 @@ def test_messages_in_files(installed: Path) -> None:
     assert lines[-1].startswith("2 messages: 1 decided as now, 1 by other rules")
 
 
-def test_nothing_may_get_looser(installed: Path) -> None:
+def test_no_loosening_fails_if_a_verdict_is_looser(installed: Path) -> None:
     assert run(installed, "--no-loosening").exit_code == 0
     change(installed, FEWER, SHOWN)
     result = run(installed, "--no-loosening")
@@ -153,7 +153,7 @@ def test_nothing_may_get_looser(installed: Path) -> None:
     assert run(installed).exit_code == 0
 
 
-def test_who_sent_what_would_be_otherwise(installed: Path) -> None:
+def test_changes_are_summed_by_sender(installed: Path) -> None:
     folder = installed / "mail"
     folder.mkdir()
     for n in range(3):
@@ -171,7 +171,7 @@ def test_who_sent_what_would_be_otherwise(installed: Path) -> None:
     assert run(installed, "--no-loosening", str(folder)).exit_code == 0
 
 
-def test_no_message_stops_the_others(installed: Path) -> None:
+def test_an_unreadable_message_does_not_stop_the_others(installed: Path) -> None:
     folder = installed / "mail"
     folder.mkdir()
     (folder / "1.eml").symlink_to("/proc/self/mem")
@@ -185,7 +185,7 @@ def test_no_message_stops_the_others(installed: Path) -> None:
                                           IN_FORCE, "1 could not be judged"]  # fmt: skip
 
 
-def test_content_that_is_not_kept_any_more_is_counted(installed: Path) -> None:
+def test_erased_content_is_counted(installed: Path) -> None:
     with sqlite3.connect(installed / "guard.db") as connection:
         (sha256,) = connection.execute("SELECT content FROM hold WHERE hold_id = ?", (LIST,)).fetchone()
         connection.execute("DELETE FROM chunk WHERE sha256 = ?", (sha256,))
@@ -194,7 +194,7 @@ def test_content_that_is_not_kept_any_more_is_counted(installed: Path) -> None:
     assert said(installed)[-1] == "1 more were held, and their content is no longer kept"
 
 
-def test_where_no_content_is_kept_any_more_that_is_why_there_is_nothing_to_compare(installed: Path) -> None:
+def test_if_all_content_is_erased_the_message_says_so(installed: Path) -> None:
     with sqlite3.connect(installed / "guard.db") as connection:
         (held,) = connection.execute("SELECT count(*) FROM hold WHERE lead IS NULL").fetchone()
         connection.execute("DELETE FROM chunk")
@@ -213,14 +213,14 @@ WRONG = {
 
 
 @pytest.mark.parametrize("args", WRONG, ids=" ".join)
-def test_wrong_use(installed: Path, args: tuple[str, ...]) -> None:
+def test_wrong_use_is_an_error(installed: Path, args: tuple[str, ...]) -> None:
     result = run(installed, *args)
     assert (result.exit_code, result.stdout) == (2, "")
     assert WRONG[args] in result.stderr
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_a_policy_that_cannot_be_read_says_where(installed: Path) -> None:
+def test_an_unreadable_policy_is_reported_with_its_place(installed: Path) -> None:
     change(installed, ("then: reject", "then: rejct"))
     result = run(installed)
     assert result.exit_code == 2
@@ -228,7 +228,7 @@ def test_a_policy_that_cannot_be_read_says_where(installed: Path) -> None:
     assert "did you mean reject?" in result.stderr
 
 
-def test_nothing_is_written(installed: Path) -> None:
+def test_replay_writes_nothing(installed: Path) -> None:
     def journal() -> int:
         with sqlite3.connect(installed / "guard.db") as connection:
             (n,) = connection.execute("SELECT COUNT(*) FROM entry").fetchone()

@@ -71,7 +71,7 @@ TO_MANY = '  - id: to-many\n    when: {recipients.reach: ">= 10"}\n    then: hol
 LOOKING = "  - id: outside\n    when: {message.looks: internal, recipients.outside: any}\n    then: hold\n"
 
 
-def test_a_file_that_changes_nothing(installed: Path) -> None:
+def test_an_unchanged_file_changes_nothing(installed: Path) -> None:
     assert said(installed) == [
         "5 messages since 2026-03-01 00:00 UTC: 5 as now, 0 by other rules, 0 otherwise, 0 may be otherwise",
         "left out: 1 retry of what was held already",
@@ -80,7 +80,7 @@ def test_a_file_that_changes_nothing(installed: Path) -> None:
     assert exported(installed) == [], "nobody was shown a name"
 
 
-def test_what_would_be_held_of_what_passed(installed: Path) -> None:
+def test_relayed_messages_that_would_be_held_are_listed(installed: Path) -> None:
     change(installed, more=TO_MANY)
     assert said(installed) == [
         "5 messages since 2026-03-01 00:00 UTC: 3 as now, 1 by other rules, 1 otherwise, 0 may be otherwise",
@@ -98,7 +98,7 @@ def test_what_would_be_held_of_what_passed(installed: Path) -> None:
     assert exported(installed) == [{"what": "replay"}]
 
 
-def test_who_wrote_what_would_be_otherwise(installed: Path) -> None:
+def test_changes_are_summed_by_sender(installed: Path) -> None:
     change(installed, more='  - id: everything\n    when: {recipients.total: ">= 1"}\n    then: reject\n')
     (senders,) = [line for line in said(installed) if line.startswith("           senders: ")][:1]
     assert senders.startswith("           senders: anna@example.com ")
@@ -106,7 +106,7 @@ def test_who_wrote_what_would_be_otherwise(installed: Path) -> None:
     assert not any("senders" in line or "anna@" in line for line in said(installed, "--no-names"))
 
 
-def test_what_it_hangs_on_is_named(installed: Path) -> None:
+def test_unknown_facts_are_named(installed: Path) -> None:
     change(installed, more=LOOKING)
     lines = said(installed, "--no-names")
     assert lines[0].endswith("4 as now, 0 by other rules, 0 otherwise, 1 may be otherwise")
@@ -131,7 +131,7 @@ LOOSER = (
 )
 
 
-def test_what_would_not_be_held_any_more(installed: Path) -> None:
+def test_messages_no_longer_held_are_listed(installed: Path) -> None:
     change(installed, *LOOSER)
     lines = said(installed)
     assert lines[1] == "hold -> relay: 1"
@@ -139,14 +139,14 @@ def test_what_would_not_be_held_any_more(installed: Path) -> None:
     assert '2026-03-02 09:00 T0: hold -> relay  "SV: lunch", from anna@example.com to 1 recipient' in lines
 
 
-def test_a_rule_that_does_something_else_says_what(installed: Path) -> None:
+def test_a_changed_action_of_a_rule_is_shown(installed: Path) -> None:
     change(installed, ("sender.is_writer: false}\n    then: hold", "sender.is_writer: false}\n    then: reject"))
     assert "        1  ~ not-a-writer: hold -> reject" in said(installed)
     change(installed, ("recipients.list_addresses: any}\n    then: hold", "recipients.list_addresses: any}\n    mode: observe\n    then: hold"))  # fmt: skip
     assert "  ~ internal-to-list: enforced -> observes" in said(installed)
 
 
-def test_a_rule_that_would_only_observe_does_not_move_anything(installed: Path) -> None:
+def test_an_observing_rule_changes_no_verdict(installed: Path) -> None:
     change(installed, more=LOOKING + "    mode: observe\n")
     assert said(installed)[:2] == [
         "5 messages since 2026-03-01 00:00 UTC: 5 as now, 0 by other rules, 0 otherwise, 0 may be otherwise",
@@ -154,7 +154,7 @@ def test_a_rule_that_would_only_observe_does_not_move_anything(installed: Path) 
     ]
 
 
-def test_the_rows_for_programs(installed: Path) -> None:
+def test_json_rows_have_all_messages(installed: Path) -> None:
     change(installed, more=TO_MANY + LOOKING)
     told = rows(installed)
     assert {name: row["answer"] for name, row in told.items()} == {
@@ -183,7 +183,7 @@ def test_the_rows_for_programs(installed: Path) -> None:
     assert len(exported(installed)) == 1
 
 
-def test_times(installed: Path) -> None:
+def test_since_and_until_limit_the_time(installed: Path) -> None:
     change(installed, more=TO_MANY)
     until = said(installed, "--until", "2026-03-02 10:30")
     assert until[0].startswith("1 message from 2026-03-01 00:00 to 2026-03-02 10:30 UTC: 0 as now")
@@ -191,7 +191,7 @@ def test_times(installed: Path) -> None:
     assert result.stdout.startswith("4 messages since 2026-03-02 10:30 UTC")
 
 
-def test_examples_are_bounded(installed: Path) -> None:
+def test_the_number_of_examples_is_bounded(installed: Path) -> None:
     change(installed, more=TO_MANY + LOOKING)
     for args, shown in ((("--limit", "1"), 1), (("--limit", "2"), 2), (("--all",), 3), ((), 3), (("--limit", "0"), 0)):
         lines = said(installed, *args)
@@ -202,21 +202,21 @@ def test_examples_are_bounded(installed: Path) -> None:
     assert "relay -> hold" in first, "what certainly moves comes first"
 
 
-def test_many_examples_wait_in_a_file(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_examples_are_buffered_in_a_file(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     change(installed, more=TO_MANY + LOOKING)
     whole = said(installed, "--all")
     monkeypatch.setattr(replaypassed, "_MEMORY", 10)
     assert said(installed, "--all") == whole
 
 
-def test_a_subject_steers_no_terminal(installed: Path) -> None:
+def test_control_characters_of_a_subject_are_not_printed(installed: Path) -> None:
     change(installed, more=LOOKING)
     with closing(sqlite3.connect(installed / "guard.db")) as connection, connection:
         connection.execute("UPDATE clear SET doc = replace(doc, 'Drawings', ?)", ("\\u001b[31mDrawings",))
     assert any('"\N{REPLACEMENT CHARACTER}[31mDrawings"' in line for line in said(installed))
 
 
-def test_names_that_are_erased(installed: Path) -> None:
+def test_erased_names_are_left_out(installed: Path) -> None:
     async def work() -> None:
         async with house(installed, documents=policy_documents(installed / "policy.yaml")) as home:
             home.clock.pass_(days=100)
@@ -229,7 +229,7 @@ def test_names_that_are_erased(installed: Path) -> None:
     assert rows(installed)["T2"]["from"] is None
 
 
-def test_expecting_no_change(installed: Path) -> None:
+def test_expect_same_ignores_uncertain_changes(installed: Path) -> None:
     """``--expect same`` ignores messages that may be decided otherwise."""
     assert run(installed, *THEN, "--expect", "same").exit_code == 0
     change(installed, more=LOOKING)
@@ -250,7 +250,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("args", WRONG, ids=" ".join)
-def test_wrong_use(installed: Path, args: tuple[str, ...]) -> None:
+def test_wrong_use_is_an_error(installed: Path, args: tuple[str, ...]) -> None:
     result = run(installed, *args)
     assert (result.exit_code, result.stdout) == (2, "")
     assert WRONG[args] in result.stderr
@@ -258,13 +258,13 @@ def test_wrong_use(installed: Path, args: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("option", [["--until", "1d"], ["--limit", "3"], ["--all"], ["--no-names"]], ids=lambda o: o[0])
-def test_what_is_only_for_what_passed(installed: Path, option: list[str]) -> None:
+def test_options_of_passed_are_refused_without_it(installed: Path, option: list[str]) -> None:
     result = CliRunner().invoke(main, ["-c", str(installed / "smtpguard.yaml"), "replay", *option])
     assert (result.exit_code, result.stdout) == (2, "")
     assert f"{option[0]} is for --passed" in result.stderr
 
 
-def test_no_policy_in_force(tmp_path: Path, installed: Path) -> None:
+def test_without_a_policy_in_force_it_fails(tmp_path: Path, installed: Path) -> None:
     with closing(sqlite3.connect(installed / "guard.db")) as connection, connection:
         connection.execute("DELETE FROM document")
     result = run(installed, *THEN)
@@ -272,7 +272,7 @@ def test_no_policy_in_force(tmp_path: Path, installed: Path) -> None:
     assert "no policy is in force yet" in result.stderr
 
 
-def test_what_could_not_be_decided_then_is_left_out(installed: Path) -> None:
+def test_undecided_messages_are_left_out(installed: Path) -> None:
     async def work() -> None:
         async with house(installed, documents=policy_documents(installed / "policy.yaml")) as home:
             data = {"action": "defer", "rules": [], "failure": "ValueError"}
@@ -282,7 +282,7 @@ def test_what_could_not_be_decided_then_is_left_out(installed: Path) -> None:
     assert "left out: 1 on which nothing could be decided then" in said(installed)
 
 
-def test_another_file_than_the_settings_name(installed: Path) -> None:
+def test_another_policy_file_can_be_given(installed: Path) -> None:
     other = installed / "other.yaml"
     other.write_text((installed / "policy.yaml").read_text() + TO_MANY)
     assert "5 as now" in said(installed)[0]

@@ -39,7 +39,7 @@ def run(story: Path, *args: str) -> Result:
     return CliRunner().invoke(main, ["-c", str(story / "smtpguard.yaml"), "report", *args])
 
 
-def test_a_period_in_numbers(story: Path) -> None:
+def test_a_period_as_json(story: Path) -> None:
     result = run(story, "--since", "2026-03-01", "--until", "2026-03-08", "--json")
     assert result.exit_code == 0, result.output
     told = json.loads(result.stdout)
@@ -51,7 +51,7 @@ def test_a_period_in_numbers(story: Path) -> None:
     assert [each["list"] for each in told["lists"]] == ["ramadan"]
 
 
-def test_a_period_on_a_terminal(story: Path) -> None:
+def test_a_period_in_words(story: Path) -> None:
     said = run(story, "--since", "2026-03-01", "--until", "2026-03-08").stdout
     assert "2026-03-01 00:00 to 2026-03-08 00:00 UTC, 7 d: 2 messages." in said
     assert "Of 1 to be decided on: 0 approved, 1 rejected, 0 withdrawn, 0 expired, 0 waiting." in said
@@ -60,7 +60,7 @@ def test_a_period_on_a_terminal(story: Path) -> None:
     assert "example.com" not in said, "it names nobody"
 
 
-def test_nothing_happened(story: Path) -> None:
+def test_a_period_without_messages(story: Path) -> None:
     said = run(story, "--since", "2025-01-01", "--until", "2025-01-02").stdout
     assert said.splitlines()[0] == "2025-01-01 00:00 to 2025-01-02 00:00 UTC, 1 d: 0 messages."
 
@@ -72,7 +72,7 @@ def test_nothing_happened(story: Path) -> None:
         (("--since", "2026-03-02", "--until", "2026-03-01"), "is not after --since"),
     ],
 )
-def test_a_wrong_time_is_said(story: Path, args: tuple[str, ...], says: str) -> None:
+def test_a_wrong_time_is_an_error(story: Path, args: tuple[str, ...], says: str) -> None:
     result = run(story, *args)
     assert result.exit_code == 2
     assert says in result.stderr

@@ -34,7 +34,7 @@ def run(folder: Path, *args: str, mail: bytes = b"") -> Result:
     return CliRunner().invoke(main, ["-c", str(folder / "smtpguard.yaml"), "returns", *args], input=mail)
 
 
-def test_a_pipe_hands_it_over_and_it_is_found_again(back: Path) -> None:
+def test_a_bounce_from_a_pipe_is_recorded_and_found(back: Path) -> None:
     mail = (back / "bounce.eml").read_bytes().replace(b"\r\n", b"\n")
     assert run(back, "take", "--to", "bounces@example.com", mail=mail).exit_code == 0
     assert run(back, "take", "--to", "bounces@example.com", mail=mail).exit_code == 0, "it is taken once"
@@ -54,7 +54,7 @@ def test_a_pipe_hands_it_over_and_it_is_found_again(back: Path) -> None:
     assert kinds.count('"what": "returns"') == 3, "who is named is asked for by somebody"
 
 
-def test_an_id_alone_shows_how_much_came_back(back: Path) -> None:
+def test_an_id_prints_the_number_of_returns(back: Path) -> None:
     assert run(back, "take", str(back / "bounce.eml")).exit_code == 0
     [bounce] = map(json.loads, run(back, "list", "--json").stdout.splitlines())
     shown = run(back, bounce["mailing"][:8])
@@ -65,7 +65,7 @@ def test_an_id_alone_shows_how_much_came_back(back: Path) -> None:
     assert run(back, "NOSUCH").exit_code == 1
 
 
-def test_whatever_goes_wrong_the_mta_keeps_it(back: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_failure_makes_the_mta_retry(back: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def fails(*_: object, **__: object) -> None:
         raise RuntimeError("a fault")
 

@@ -21,7 +21,7 @@ MEMBERS = "lists: {news: {addresses: [a@example.com], members: {csv: a.csv, refr
 
 
 @pytest.mark.parametrize("which", SCHEMAS)
-def test_every_key_is_described_and_every_default_is_taken(which: str) -> None:
+def test_every_key_is_described_and_every_default_is_valid(which: str) -> None:
     schema = SCHEMAS[which]()
     keys = 0
     for model, properties in sections(schema):
@@ -42,19 +42,19 @@ def test_a_duration_has_a_unit(refresh: str, taken: bool) -> None:
     assert jsonschema.Draft202012Validator(policy_schema()).is_valid(whole) is taken
 
 
-def test_a_file_of_lists_d_is_a_list() -> None:
+def test_a_file_in_lists_d_is_a_list() -> None:
     validator = jsonschema.Draft202012Validator(list_schema())
     validator.validate({"addresses": ["a@example.com"], "members": {"csv": "a.csv", "refresh": "1h"}})
     assert not validator.is_valid({"adresses": ["a@example.com"]})
 
 
 @pytest.mark.parametrize("which", SCHEMAS)
-def test_what_is_shipped_is_of_this_version(which: str) -> None:
+def test_the_shipped_schemas_are_current(which: str) -> None:
     file = shipped() / "schema" / f"{which}.json"
     assert file.read_text() == CliRunner().invoke(main, ["schema", which]).stdout, "make generated"
 
 
-def test_what_is_made_from_code_is_of_this_version() -> None:
+def test_the_generated_files_are_current() -> None:
     assert [str(file) for file, text in generated().items() if file.read_text() != text] == [], "make generated"
 
 

@@ -68,14 +68,14 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_group_alone_says_what_it_can_do(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_command_group_alone_prints_its_usage(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, err = run("held", capsys=capsys)
     assert (status, out) == (2, "")
     assert err.startswith("Usage: smtpguard held [OPTIONS] COMMAND")
     assert "(try" not in err
 
 
-def test_settings_that_are_nowhere(
+def test_without_any_settings_file_both_places_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -87,7 +87,7 @@ def test_settings_that_are_nowhere(
         assert err.count("\n") == 1
 
 
-def test_every_command_of_the_table_is_there() -> None:
+def test_every_command_in_the_table_exists() -> None:
     for name in COMMANDS:
         assert main.get_command(None, name) is not None, name  # type: ignore[arg-type]
 
@@ -100,7 +100,7 @@ def test_every_command_of_the_table_is_there() -> None:
         (["serve", "--only", "milk"], "smtpguard serve: "),
     ],
 )
-def test_wrong_use(words: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_use_is_one_line(words: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
     status, out, err = run(*words, capsys=capsys)
     assert status == 2
     assert out == ""
@@ -108,14 +108,14 @@ def test_wrong_use(words: list[str], line: str, capsys: pytest.CaptureFixture[st
     assert err.count("\n") == 1
 
 
-def test_no_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_settings_file_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, _, err = run("-c", str(tmp_path / "none.yaml"), "serve", capsys=capsys)
     assert status == 2
     assert err.startswith(f"smtpguard: {tmp_path / 'none.yaml'}: no such file")
     assert err.count("\n") == 1
 
 
-def test_bad_settings_say_where(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_settings_are_reported_with_their_place(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config.write_text("relay: {prot: 25}\n")
     status, _, err = run("-c", str(config), "serve", capsys=capsys)
     assert status == 2
@@ -123,7 +123,7 @@ def test_bad_settings_say_where(config: Path, capsys: pytest.CaptureFixture[str]
     assert err.count("\n") == 1
 
 
-def test_a_bad_policy_is_no_start(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_policy_stops_the_start(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     policy = config.parent / "policy.yaml"
     policy.write_text(policy.read_text().replace("then: hold", "then: hodl"))
     status, _, err = run("-c", str(config), "serve", capsys=capsys)
@@ -132,7 +132,7 @@ def test_a_bad_policy_is_no_start(config: Path, capsys: pytest.CaptureFixture[st
     assert err.startswith(f"{policy}:13:")
 
 
-def test_a_port_in_use(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_port_in_use_asks_for_a_retry(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         config.write_text(f"listen: {{smtp: [{{address: 127.0.0.1, port: {port}}}]}}\n")
@@ -141,7 +141,7 @@ def test_a_port_in_use(config: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert err == f"smtpguard: cannot listen on 127.0.0.1:{port}: the port is in use\n"
 
 
-def test_a_port_that_needs_privileges_names_the_way(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_address_of_another_machine_asks_for_a_retry(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config.write_text("listen: {smtp: [{address: 192.0.2.1, port: 2525}]}\n")
     status, _, err = run("-c", str(config), "serve", capsys=capsys)
     assert status == TRY_AGAIN
@@ -149,7 +149,9 @@ def test_a_port_that_needs_privileges_names_the_way(config: Path, capsys: pytest
 
 
 @pytest.mark.parametrize("part", ["console", "metrics"])
-def test_a_port_in_use_of_what_is_no_mail(part: str, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_metrics_or_console_port_in_use_asks_for_a_retry(
+    part: str, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         config.write_text(
@@ -159,13 +161,13 @@ def test_a_port_in_use_of_what_is_no_mail(part: str, config: Path, capsys: pytes
     assert (status, err) == (TRY_AGAIN, f"smtpguard: cannot listen on 127.0.0.1:{port}: the port is in use\n")
 
 
-def test_metrics_alone_need_a_place(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_metrics_alone_need_an_address(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, _, err = run("-c", str(config), "serve", "--only", "metrics", capsys=capsys)
     assert (status, err) == (2, f"smtpguard: {config}: metrics has no address\n")
 
 
 @pytest.mark.parametrize("where", ["listen", "console"])
-def test_a_certificate_that_cannot_be_used(where: str, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unusable_certificate_stops_the_start(where: str, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A certificate that cannot be used is reported in one line, before anything starts."""
     tls = "tls: {certificate: guard.pem, key: guard.key}"
     listening = "{address: 127.0.0.1, port: 0" + (f", {tls}}}" if where == "listen" else "}")
@@ -194,7 +196,7 @@ def test_a_certificate_that_cannot_be_used(where: str, config: Path, capsys: pyt
     assert said() == f"smtpguard: {certificate}, {key}: not PEM that can be used\n"
 
 
-def test_what_the_relay_needs_and_cannot_be_read(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unreadable_relay_secret_stops_the_start(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A password or key that cannot be read is reported in one line, before anything starts, however many parts use the
     relay."""
     listening = "workers: 2\nlisten: {smtp: [{address: 127.0.0.1, port: 0}]}\n"
@@ -208,7 +210,7 @@ def test_what_the_relay_needs_and_cannot_be_read(config: Path, capsys: pytest.Ca
     assert (status, err) == (2, f"smtpguard: {authorities}: No such file or directory\n")
 
 
-def test_a_database_that_is_none(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_database_file_stops_the_start(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     database = config.parent / "var" / "smtpguard.db"
     database.parent.mkdir(exist_ok=True)
     database.write_text("no database, but a text that is long enough to be taken for the head of one" * 20)
@@ -229,7 +231,7 @@ def as_nobody_in_particular(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("name", [".", "secret", "smtpguard.db"])
-def test_what_belongs_to_another_user(name: str, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_of_another_user_are_named(name: str, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """``serve`` as the wrong user names the owner; ``check`` names what it could not read."""
     assert run("-c", str(config), "lists", "sync", capsys=capsys)[0] == 0
     state = config.parent / "var"
@@ -254,7 +256,7 @@ def test_what_belongs_to_another_user(name: str, config: Path, capsys: pytest.Ca
     assert "Permission denied" not in checked.stderr
 
 
-def test_a_database_server_that_is_away(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unreachable_database_server_asks_for_a_retry(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as taken:  # bound and not listening: a connection is refused
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
@@ -269,7 +271,7 @@ def test_a_database_server_that_is_away(config: Path, capsys: pytest.CaptureFixt
     assert err.count("\n") == 1
 
 
-def test_a_start_that_takes_long_is_told_to_the_manager(
+def test_a_long_start_asks_systemd_for_more_time(
     config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The manager is asked for more time during a long migration; otherwise it would kill each start."""
@@ -288,7 +290,7 @@ def test_a_start_that_takes_long_is_told_to_the_manager(
     assert (status, err) == (TRY_AGAIN, "smtpguard: the store: EXTEND_TIMEOUT_USEC=200000\n")
 
 
-def test_a_disk_that_is_full_is_tried_again(
+def test_a_full_disk_asks_for_a_retry(
     config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def full(*_: object) -> None:
@@ -314,7 +316,7 @@ def test_a_disk_that_is_full_is_tried_again(
         ),
     ],
 )
-def test_a_database_of_another_version(
+def test_a_database_of_another_version_stops_the_start(
     schema: str, said: str, config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A database of another version is reported by ``serve`` in one line, and by ``check``."""
@@ -335,7 +337,7 @@ def test_a_database_of_another_version(
     assert ("WRONG " if newer else "?     ") + f"the database has schema {schema}" in out
 
 
-def test_parts_alone_and_together_share_what_is_there(
+def test_parts_in_separate_units_share_the_store(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """``serve --only`` in two units, delivery and proxy, shares one database."""
@@ -373,14 +375,16 @@ def test_parts_alone_and_together_share_what_is_there(
     assert (status, json.loads(out)["ok"]) == (0, True), err
 
 
-def test_commands_before_the_first_start_say_what_is_missing(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands_before_the_first_start_name_the_missing_store(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     status, _, err = run("-c", str(config), "held", "list", capsys=capsys)
     assert status == 2
     assert "smtpguard serve makes it" in err
     assert err.count("\n") == 1
 
 
-def test_state_and_secret_are_for_nobody_else(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_state_and_secret_are_private(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = run("-c", str(config), "lists", "sync", capsys=capsys)
     assert status == 0
     assert "20 people" in out
@@ -397,7 +401,7 @@ def test_a_missing_csv_is_named(config: Path, capsys: pytest.CaptureFixture[str]
     assert err.count("\n") == 1
 
 
-def test_an_error_of_ours_is_no_verdict(
+def test_an_internal_error_has_another_status_than_a_finding(
     monkeypatch: pytest.MonkeyPatch, config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fault(_: object) -> None:
@@ -428,7 +432,7 @@ def room(number: int) -> OSError:
     ],
     ids=repr,
 )
-def test_whether_it_is_to_be_started_again(
+def test_the_exit_status_says_whether_to_retry(
     error: Exception,
     expected: int,
     config: Path,

@@ -66,7 +66,7 @@ def exported(folder: Path) -> list[Any]:
     return [json.loads(body)["data"]["what"] for (body,) in found]
 
 
-def test_what_would_have_been_held(watched: Path) -> None:
+def test_observe_reports_what_would_have_been_held(watched: Path) -> None:
     told = json.loads(run(watched, "report", "observe", *SINCE, "--until", "2026-03-16", "--json").stdout)
     assert told["messages"] == 87
     rules = {each["rule"]: each for each in told["rules"]}
@@ -80,14 +80,14 @@ def test_what_would_have_been_held(watched: Path) -> None:
     assert "smtpguard suggest" in text
 
 
-def test_without_names_nobody_is_named_and_nothing_journalled(watched: Path) -> None:
+def test_without_names_no_person_is_named_and_nothing_journalled(watched: Path) -> None:
     said = run(watched, "report", "observe", *SINCE, "--no-names").stdout
     assert "@" not in said
     assert exported(watched) == []
     assert json.loads(run(watched, "report", "observe", *SINCE, "--no-names", "--json").stdout)["senders"] == []
 
 
-def test_a_suggestion_is_a_diff_that_the_policy_takes(watched: Path) -> None:
+def test_a_suggestion_is_a_valid_diff_of_the_policy(watched: Path) -> None:
     new = watched / "next.yaml"
     result = run(watched, "suggest", *SINCE, "--write", str(new))
     assert result.exit_code == 0, result.output
@@ -107,7 +107,7 @@ def test_a_suggestion_is_a_diff_that_the_policy_takes(watched: Path) -> None:
     assert "must be in the folder of the policy" in elsewhere.stderr
 
 
-def test_suggestions_for_programs(watched: Path) -> None:
+def test_suggestions_as_json(watched: Path) -> None:
     rows = [json.loads(line) for line in run(watched, "suggest", *SINCE, "--json").stdout.splitlines()]
     assert {(".".join(row["path"]), row["key"]) for row in rows if "key" in row} >= {
         ("streams", "billing"),
@@ -116,7 +116,7 @@ def test_suggestions_for_programs(watched: Path) -> None:
     assert all(row["reason"] for row in rows if "key" in row)
 
 
-def test_where_nothing_was_decided_there_is_nothing_to_suggest(watched: Path) -> None:
+def test_without_observed_holds_there_are_no_suggestions(watched: Path) -> None:
     result = run(watched, "suggest", "--since", "1h")
     assert result.exit_code == 2
     assert "the journal has no verdict from that time" in result.stderr

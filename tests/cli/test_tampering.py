@@ -339,12 +339,12 @@ WAYS: dict[str, tuple[Callable[[Intruder], object], str]] = {
 """Each edit, and the text that names it."""
 
 
-def test_what_nobody_touched_is_whole(lived: Path, tmp_path: Path) -> None:
+def test_an_untouched_journal_is_whole(lived: Path, tmp_path: Path) -> None:
     assert tampered(lived, tmp_path, lambda do: None) == []
     assert verify(tmp_path).stdout.startswith("The journal is whole: ")
 
 
-def test_another_journals_name_is_refused(lived: Path, tmp_path: Path) -> None:
+def test_the_name_of_another_journal_is_refused(lived: Path, tmp_path: Path) -> None:
     copied(lived, tmp_path)
     with closing(sqlite3.connect(tmp_path / "guard.db")) as connection, connection:
         connection.execute("UPDATE head SET journal = 'another'")
@@ -353,7 +353,7 @@ def test_another_journals_name_is_refused(lived: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_tampering_is_named(lived: Path, tmp_path: Path, way: str) -> None:
+def test_each_kind_of_tampering_is_reported(lived: Path, tmp_path: Path, way: str) -> None:
     do, name = WAYS[way]
     named = tampered(lived, tmp_path, do)
     assert any(one.startswith(name) for one in named), named

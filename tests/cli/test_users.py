@@ -60,7 +60,7 @@ def entries(config: Path) -> list[tuple[str, dict[str, object], object]]:
     return asyncio.run(read())
 
 
-def test_an_account_from_its_making_to_its_end(config: Path) -> None:
+def test_an_account_from_creation_to_deletion(config: Path) -> None:
     made = add(config, "Eva@Example.com", "--role", "approver", "--role", "viewer", "--name", "Eva")
     assert (made.exit_code, made.stdout) == (0, "eva@example.com has an account.\n")
     again = add(config)
@@ -91,7 +91,7 @@ def served(config: Path) -> None:
     asyncio.run(put())
 
 
-def test_who_decides_nowhere_and_who_cannot_is_said(config: Path) -> None:
+def test_accounts_without_a_group_and_approvers_without_account_are_listed(config: Path) -> None:
     assert add(config, "sven@example.com", "--role", "approver").stderr == "", "nothing was ever served"
     served(config)
     made = add(config, "tove@example.com", "--role", "approver")
@@ -108,7 +108,7 @@ def test_who_decides_nowhere_and_who_cannot_is_said(config: Path) -> None:
     assert "omar@example.com is asked to decide (communications) and has no account" in listed
 
 
-def test_nobody_has_an_account_yet(config: Path) -> None:
+def test_without_accounts_the_list_says_so(config: Path) -> None:
     assert run(config, "users", "list").stdout == "There are no accounts: smtpguard users add\n"
     missing = run(config, "users", "disable", "eva@example.com")
     assert (missing.exit_code, missing.stderr) == (1, "smtpguard: There is no account of eva@example.com.\n")
@@ -124,14 +124,14 @@ def test_nobody_has_an_account_yet(config: Path) -> None:
         (["users", "add", "eva@example.com", "--role", "boss"], PASSWORD, 2, "boss"),
     ],
 )
-def test_what_cannot_be_added(config: Path, words: list[str], input: str, status: int, said: str) -> None:
+def test_invalid_accounts_are_refused(config: Path, words: list[str], input: str, status: int, said: str) -> None:
     result = run(config, *words, "--password-file", "-", input=input)
     assert result.exit_code == status
     assert said in result.stderr
     assert run(config, "users", "list", "--json").stdout == ""
 
 
-def test_a_password_from_a_file(config: Path, tmp_path: Path) -> None:
+def test_a_password_is_read_from_a_file(config: Path, tmp_path: Path) -> None:
     file = tmp_path / "password"
     file.write_text(PASSWORD + "\nand a second line\n")
     assert run(config, "users", "add", "eva@example.com", "--password-file", str(file)).exit_code == 0
@@ -142,14 +142,14 @@ def test_a_password_from_a_file(config: Path, tmp_path: Path) -> None:
     assert gone.exit_code == 2
 
 
-def test_without_a_terminal_it_asks_for_a_file(config: Path) -> None:
+def test_without_a_terminal_a_password_file_is_required(config: Path) -> None:
     result = run(config, "users", "add", "eva@example.com")
     assert result.exit_code == 2
     assert "--password-file" in result.stderr
 
 
 @pytest.mark.parametrize(("second", "status"), [(PASSWORD, 0), ("another one altogether", 2)])
-def test_a_password_typed_twice_at_a_terminal(config: Path, second: str, status: int) -> None:
+def test_a_password_is_typed_twice_at_a_terminal(config: Path, second: str, status: int) -> None:
     """The password is never shown, and is no argument of the command."""
     ours, theirs = pty.openpty()
     argv = [sys.executable, "-m", "smtpguard", "-c", str(config), "users", "add", "eva@example.com"]
@@ -178,7 +178,7 @@ def _own_terminal() -> None:
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
-def test_a_second_factor(config: Path) -> None:
+def test_a_second_factor_is_set_and_removed(config: Path) -> None:
     add(config)
     made = rows(run(config, "users", "totp", "eva@example.com", "--json"))[0]
     assert pyotp.parse_uri(str(made["uri"])).name == "eva@example.com"
@@ -191,13 +191,13 @@ def test_a_second_factor(config: Path) -> None:
     assert run(config, "users", "totp", "eva@example.com", "--off").exit_code == 1
 
 
-def test_one_who_comes_by_single_sign_on(config: Path) -> None:
+def test_an_account_for_single_sign_on(config: Path) -> None:
     made = run(config, "users", "add", "eva@example.com", "--sso", "--role", "viewer")
     assert made.stdout == "eva@example.com has an account, and signs in by single sign-on.\n"
     assert rows(run(config, "users", "list", "--json"))[0]["with"] == "sso (not yet)"
 
 
-def test_a_token_from_its_making_to_its_end(config: Path) -> None:
+def test_a_token_from_creation_to_revocation(config: Path) -> None:
     add(config, "eva@example.com", "--role", "approver")
     made = run(
         config,
@@ -234,14 +234,14 @@ def test_a_token_from_its_making_to_its_end(config: Path) -> None:
         (["--as", "eva@example.com", "--scope", "held:read", "--days", "9999"], 2, "730"),
     ],
 )
-def test_what_cannot_be_a_token(config: Path, words: list[str], status: int, said: str) -> None:
+def test_invalid_tokens_are_refused(config: Path, words: list[str], status: int, said: str) -> None:
     add(config, "eva@example.com", "--role", "viewer")
     result = run(config, "tokens", "add", "x", *words)
     assert (result.exit_code, said in result.stderr) == (status, True), result.stderr
     assert run(config, "tokens", "list").stdout == "There are no tokens: smtpguard tokens add\n"
 
 
-def test_an_account_is_deleted_with_its_tokens_and_the_journal_keeps_it(config: Path) -> None:
+def test_a_deleted_account_loses_its_tokens(config: Path) -> None:
     served(config)
     add(config, "eva@example.com", "--role", "approver")
     made = rows(run(config, "tokens", "add", "ci", "--as", "eva@example.com", "--scope", "held:read", "--json"))
@@ -256,7 +256,7 @@ def test_an_account_is_deleted_with_its_tokens_and_the_journal_keeps_it(config: 
     assert add(config, "eva@example.com", "--role", "viewer").exit_code == 0
 
 
-def test_an_account_is_to_come_by_single_sign_on(config: Path) -> None:
+def test_an_account_is_moved_to_single_sign_on(config: Path) -> None:
     add(config, "eva@example.com", "--role", "approver")
     assert "there is no single sign-on" in run(config, "users", "link", "eva@example.com").stderr
     oidc = "{issuer: 'https://id.example.com', client_id: x, groups: {a: approver}}"

@@ -45,7 +45,7 @@ def test_the_files_of_a_folder_are_the_policy(tmp_path: Path) -> None:
     assert sorted(policy.groups) == ["communications", "duty"]
 
 
-def test_each_part_says_where_it_stands() -> None:
+def test_each_part_keeps_its_file_and_line() -> None:
     document = policy_document(WHOLE, "/etc/smtpguard/policy.yaml")
     assert str(document.problem(("rules", 1, "then"), "x")) == "/etc/smtpguard/policy.d/10-duty.yaml:3:60: x"
     assert str(document.problem(("lists", "offers", "title"), "x")) == "/etc/smtpguard/lists.d/offers.yaml:1:8: x"
@@ -69,7 +69,7 @@ def test_each_part_says_where_it_stands() -> None:
         ("lists.d/more.yaml", b"adresses: [a@lists.example.com]\n", ["lists.d/more.yaml:1:1: unknown key \"adresses\""]),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_told_in_its_own_file(part: str, text: bytes, problems: list[str]) -> None:
+def test_an_error_is_reported_in_its_own_file(part: str, text: bytes, problems: list[str]) -> None:
     with pytest.raises(Broken) as broken:
         parse({"policy.yaml": OWN, part: text})
     found = [str(problem) for problem in broken.value.problems if problem.fatal]
@@ -78,13 +78,13 @@ def test_what_is_wrong_is_told_in_its_own_file(part: str, text: bytes, problems:
         assert any(each.startswith(expected) for each in found), found
 
 
-def test_what_gets_looser_stands_in_its_file() -> None:
+def test_a_looser_change_is_reported_in_its_file() -> None:
     changed = {**WHOLE, "policy.d/10-duty.yaml": DUTY.replace(b">= 20", b">= 200")}
     (found,) = looser(parse(WHOLE), parse(changed), where="policy.yaml")
     assert (found.file, found.line) == ("policy.d/10-duty.yaml", 3)
 
 
-def test_an_empty_part_is_nothing_and_expansions_are_joined() -> None:
+def test_an_empty_part_is_ignored_and_expansions_are_joined() -> None:
     own = OWN + b"expansions: {aliases: aliases, domains: [example.com]}\n"
     document = policy_document(
         {

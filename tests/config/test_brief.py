@@ -33,15 +33,13 @@ VALUES: dict[str, list[Any]] = {
 TEXTS = st.fixed_dictionaries({}, optional={name: st.sampled_from(values) for name, values in VALUES.items()})
 
 
-def test_it_knows_the_names_of_all_settings() -> None:
+def test_it_knows_all_settings() -> None:
     assert {field.alias or name for name, field in Settings.model_fields.items()} == NAMES
 
 
 @examples(deadline=None, max_examples=300)
 @given(TEXTS)
-def test_what_it_reads_is_what_the_models_read(
-    tmp_path_factory: pytest.TempPathFactory, document: dict[str, Any]
-) -> None:
+def test_it_reads_what_the_models_read(tmp_path_factory: pytest.TempPathFactory, document: dict[str, Any]) -> None:
     folder = tmp_path_factory.getbasetemp() / "brief"
     folder.mkdir(exist_ok=True)
     path = folder / "smtpguard.yaml"
@@ -69,14 +67,14 @@ def read(settings: Brief | Settings) -> tuple[Any, ...]:
         {"freeze_hook": ["postsuper", "-h", "ALL"], "workers": "many"},
     ],
 )
-def test_it_reads_what_is_plain(document: dict[str, Any], tmp_path: Path) -> None:
+def test_plain_settings_are_read(document: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "smtpguard.yaml"
     path.write_text(yaml.safe_dump(document))
     assert read_brief(path) is not None
 
 
 @pytest.mark.parametrize("text", ["store: {url: 'sqlite:///a'}\nstore: {}\n", "stroe: {}\n", "[]", "a: b: c", "\xff"])
-def test_of_what_is_strange_it_says_nothing(text: str, tmp_path: Path) -> None:
+def test_unusual_settings_give_none(text: str, tmp_path: Path) -> None:
     path = tmp_path / "smtpguard.yaml"
     path.write_bytes(text.encode("latin-1"))
     assert read_brief(path) is None

@@ -25,7 +25,7 @@ def test_a_vocabulary_beside_the_policy_replaces_the_products(tmp_path: Path) ->
     assert set(vocabulary_names(documents)) == product | {"weapons"}
 
 
-def test_a_policy_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_policy_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(Broken, match="cannot be read: No such file"):
         policy_documents(tmp_path / "policy.yaml")
     (tmp_path / "policy.yaml").mkdir()

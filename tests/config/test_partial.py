@@ -32,7 +32,7 @@ def read(tmp_path: Path, text: str) -> tuple[object, ...]:
     return settings.relay.host, [(problem.line, problem.text.split(",")[0]) for problem in problems]
 
 
-def test_nothing_is_left_out_of_what_is_fine(tmp_path: Path) -> None:
+def test_valid_settings_have_no_ignored_parts(tmp_path: Path) -> None:
     assert read(tmp_path, FINE) == ("relay.example.com", [])
 
 
@@ -49,7 +49,7 @@ def test_nothing_is_left_out_of_what_is_fine(tmp_path: Path) -> None:
         (FINE + "relay: {port: 1}\n", "relay.example.com", [(9, 'duplicate key "relay": first on line 6')]),
     ],
 )  # fmt: skip
-def test_a_mistake_elsewhere_is_told_and_left_out(
+def test_an_error_elsewhere_is_reported_and_ignored(
     text: str, host: str, said: list[tuple[int, str]], tmp_path: Path
 ) -> None:
     found, told = read(tmp_path, text)
@@ -73,7 +73,7 @@ def test_a_mistake_elsewhere_is_told_and_left_out(
         "relay: {prot: 1}\nstore {url: x}\n",
     ],
 )
-def test_a_mistake_in_what_is_needed_or_near_it_stays_one(text: str, tmp_path: Path) -> None:
+def test_an_error_in_or_near_a_needed_part_is_fatal(text: str, tmp_path: Path) -> None:
     """A mistake in or near the needed settings is an error: a freeze must not go to another store."""
     path = tmp_path / "smtpguard.yaml"
     path.write_text(text)
@@ -81,6 +81,6 @@ def test_a_mistake_in_what_is_needed_or_near_it_stays_one(text: str, tmp_path: P
         read_needed(path, STORE | {"freeze"}, {})
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(Broken, match="cannot be read"):
         read_needed(tmp_path / "none.yaml", STORE, {})

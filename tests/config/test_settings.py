@@ -28,7 +28,7 @@ def read(text: str, environ: dict[str, str] | None = None) -> Settings:
     return settings_of(load_yaml(text, "smtpguard.yaml"), BASE, environ or {})
 
 
-def test_the_shipped_file_says_what_the_defaults_are() -> None:
+def test_the_shipped_file_has_the_defaults() -> None:
     written = read_settings(shipped() / "smtpguard.yaml", {})
     default = settings_of(load_yaml(""), shipped(), {})
     assert written.model_copy(update={"notices": default.notices}) == default
@@ -49,7 +49,7 @@ def test_paths_are_relative_to_the_file() -> None:
         ("postgresql+psycopg://guard@db/guard", "postgresql+psycopg://guard@db/guard"),
     ],
 )  # fmt: skip
-def test_a_database_in_a_file_is_relative_to_the_file_too(url: str, absolute: str) -> None:
+def test_an_sqlite_path_is_relative_to_the_file(url: str, absolute: str) -> None:
     assert read(f"store: {{url: '{url}'}}").store.url == absolute
 
 
@@ -60,20 +60,20 @@ def test_a_relative_settings_file_gives_absolute_paths(tmp_path: Path, monkeypat
 
 
 @pytest.mark.parametrize("spelling", ["$CREDENTIALS_DIRECTORY", "${CREDENTIALS_DIRECTORY}"])
-def test_credentials_of_systemd(spelling: str) -> None:
+def test_systemd_credentials_are_found(spelling: str) -> None:
     text = f"relay: {{tls: require, auth: {{user: guard, password_file: '{spelling}/relay'}}}}"
     auth = read(text, {"CREDENTIALS_DIRECTORY": "/run/credentials/smtpguard"}).relay.auth
     assert auth is not None
     assert auth.password_file == Path("/run/credentials/smtpguard/relay")
 
 
-def test_one_command_or_several() -> None:
+def test_a_hook_is_one_command_or_several() -> None:
     assert read("freeze_hook: [/bin/stop, all]").freeze_hook == (("/bin/stop", "all"),)
     assert read("freeze_hook: [[/bin/stop, all], [/bin/tell]]").freeze_hook == (("/bin/stop", "all"), ("/bin/tell",))
     assert read("freeze_hook: []").freeze_hook == ()
 
 
-def test_networks() -> None:
+def test_networks_are_parsed() -> None:
     assert [str(n) for n in read("trust: [10.0.0.1, '2001:db8::/32', 10.1.2.3/24]").trust] == [
         "10.0.0.1/32",
         "2001:db8::/32",
@@ -82,7 +82,7 @@ def test_networks() -> None:
     assert [str(n) for n in read("expanders: 10.0.0.9").expanders] == ["10.0.0.9/32"]
 
 
-def test_no_problem_shows_a_secret() -> None:
+def test_no_error_shows_a_secret() -> None:
     text = """
 relay: {host: 5, auth: {user: guard, password: hunter2}}
 store: {url: "postgresql://guard:hunter2@db/guard", password: hunter2}
@@ -98,7 +98,7 @@ limits: {recipients: hunter2}
     assert "hunter2" not in json.dumps([p.row() for p in found.value.problems])
 
 
-def test_problems_as_json() -> None:
+def test_errors_as_json() -> None:
     with pytest.raises(Broken) as found:
         read("listn: {}")
     (problem,) = found.value.problems
@@ -112,12 +112,12 @@ def test_problems_as_json() -> None:
     assert set(row) == {"file", "line", "column", "text", "expected"}
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(Broken, match="cannot be read: No such file"):
         read_settings(tmp_path / "none.yaml", {})
 
 
-def test_a_secret_is_read_and_not_shown(tmp_path: Path) -> None:
+def test_a_secret_is_never_printed(tmp_path: Path) -> None:
     path = tmp_path / "password"
     path.write_text("hunter2\n")
     secret = read_secret(path)
@@ -129,7 +129,7 @@ def test_a_secret_is_read_and_not_shown(tmp_path: Path) -> None:
     ("content", "why"),
     [(b"", "is empty"), (b"\n", "is empty"), (b"\xff\xfe", "is not UTF-8"), (b"x" * 70_000, "too large")],
 )
-def test_a_secret_that_is_none(tmp_path: Path, content: bytes, why: str) -> None:
+def test_an_invalid_secret_is_refused(tmp_path: Path, content: bytes, why: str) -> None:
     path = tmp_path / "password"
     path.write_bytes(content)
     with pytest.raises(Broken, match=why):
@@ -142,7 +142,7 @@ def test_a_secret_that_is_none(tmp_path: Path, content: bytes, why: str) -> None
     ("text", "length"),
     [("15m", 900), ("2h 30m", 9000), ("30d", 2_592_000), ("1 week", 604_800), ("1.5h", 5400), ("90 Seconds", 90)],
 )
-def test_durations(text: str, length: int) -> None:
+def test_durations_are_parsed(text: str, length: int) -> None:
     assert seconds(text) == length
     assert span(text) == Span(length)
 
@@ -150,13 +150,13 @@ def test_durations(text: str, length: int) -> None:
 @pytest.mark.parametrize(
     "text", ["", "15", "m", "15 m 3", "-1h", "0s", "1y", "1h,", "101 w 9999999d", "24 working", "1_0m"]
 )
-def test_no_durations(text: str) -> None:
+def test_invalid_durations_are_refused(text: str) -> None:
     for read_it in (seconds, span):
         with pytest.raises(ValueError, match=r"invalid duration|too long"):
             read_it(text)
 
 
-def test_working_hours() -> None:
+def test_working_hours_are_parsed() -> None:
     assert span("24 working hours") == Span(86_400, working=True)
     assert span("1 working hour") == Span(3600, working=True)
     for text in ("0 working hours", "200000 working hours"):
@@ -184,17 +184,17 @@ def test_the_schema_closes_every_section() -> None:
         ),
     ],
 )
-def test_delimiters_may_be_those_of_domains(written: str, means: str) -> None:
+def test_delimiters_may_differ_by_domain(written: str, means: str) -> None:
     assert read(f"delimiters: {written}\n").delimiters == means
 
 
 @given(st.integers(1, 10**8))
-def test_a_duration_in_short_is_read_as_the_same(length: int) -> None:
+def test_a_short_duration_reads_back_the_same(length: int) -> None:
     assert seconds(in_short(length)) == length
     assert in_short(5400) == "1h 30m"
 
 
-def test_every_setting_is_told_of() -> None:
+def test_every_setting_is_documented() -> None:
     """Each setting is in the sample settings or on a page."""
     top = Path(__file__).parents[2]
     told = "".join(path.read_text() for path in (top / "config" / "smtpguard.yaml", *(top / "docs").glob("*.md")))
@@ -216,18 +216,18 @@ def sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite://host/a.db"])
-def test_a_store_that_would_be_no_file_is_refused(url: str) -> None:
+def test_a_store_url_without_a_file_is_refused(url: str) -> None:
     with pytest.raises(Broken, match=r"three slashes and a relative path"):
         read(f"store: {{url: '{url}'}}")
 
 
 @pytest.mark.parametrize("places", ["one,two", "one:5432,two.example.com", "[2001:db8::1]:5432,[2001:db8::2]"])
-def test_a_store_may_have_several_servers(places: str) -> None:
+def test_a_store_url_may_name_several_servers(places: str) -> None:
     url = f"postgresql://guard@{places}/guard?target_session_attrs=read-write"
     assert read(f"store: {{url: '{url}'}}").store.url == url
 
 
 @pytest.mark.parametrize("places", ["one,", "one,two:port", "one two,three", "one,two:543210"])
-def test_a_server_among_several_that_is_none(places: str) -> None:
+def test_an_invalid_server_among_several_is_refused(places: str) -> None:
     with pytest.raises(Broken, match="is no server"):
         read(f"store: {{url: 'postgresql://guard@{places}/guard'}}")

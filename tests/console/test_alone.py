@@ -91,7 +91,7 @@ def folder() -> Iterator[Path]:
         shutil.rmtree(made)
 
 
-def test_the_console_needs_nothing_of_the_relays(folder: Path) -> None:
+def test_the_console_reads_no_secret_of_the_relay(folder: Path) -> None:
     argv = [sys.executable, "-c", LIFE, str(folder), str(NOBODY)]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stderr

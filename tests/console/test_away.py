@@ -19,7 +19,7 @@ async def says(browser: Browser, **fields: str) -> str:
     return text(await browser.get("/away")) if answer.status_code == 303 else f"{answer.status_code} {text(answer)}"
 
 
-async def test_a_colleague_of_the_group_decides_at_once(here: Stage) -> None:
+async def test_a_deputy_of_the_same_group_decides_at_once(here: Stage) -> None:
     await here.home.put(DOCUMENTS)
     eva = await here.signed_in(EVA, Role.APPROVER)
     said = await says(eva, deputy="Omar@example.com")
@@ -38,7 +38,7 @@ async def test_a_colleague_of_the_group_decides_at_once(here: Stage) -> None:
     assert [event["change"] for event in await here.kinds("absence")] == ["away", "back"]
 
 
-async def test_anybody_else_decides_once_an_admin_agrees(here: Stage) -> None:
+async def test_another_deputy_decides_after_an_admin_confirms(here: Stage) -> None:
     await here.home.put(DOCUMENTS)
     hold = await held(here)
     dpo = await here.signed_in(DPO, Role.APPROVER, Role.ADMIN)
@@ -63,7 +63,7 @@ async def test_anybody_else_decides_once_an_admin_agrees(here: Stage) -> None:
     assert "No deputy: you still get the notices." in text(await dpo.get("/away"))
 
 
-async def test_what_cannot_be_is_told_beside_its_field(here: Stage) -> None:
+async def test_an_invalid_absence_is_reported_beside_its_field(here: Stage) -> None:
     await here.home.put(DOCUMENTS)
     eva = await here.signed_in(EVA, Role.APPROVER)
     for fields, said in (

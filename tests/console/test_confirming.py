@@ -28,12 +28,12 @@ async def opened(here: Stage, hold: Hold) -> tuple[Browser, str]:
     return browser, path
 
 
-async def says(browser: Browser, path: str, number: str) -> Any:
+async def enters(browser: Browser, path: str, number: str) -> Any:
     bound = {name: browser.hidden(name) for name in ("content", "envelope")}
     return await browser.post(f"{path}/confirm", number=number, **bound)
 
 
-async def test_the_number_sends_it(here: Stage) -> None:
+async def test_the_right_number_releases_it(here: Stage) -> None:
     hold = await asked(here)
     browser, path = await opened(here, hold)
     page = text(await browser.get(path))
@@ -41,7 +41,7 @@ async def test_the_number_sends_it(here: Stage) -> None:
     assert "on its way to 10 people." in page
     assert "If you say nothing within 4 hours, others decide." in page
     assert "Ask that it be sent" not in page
-    done = await says(browser, path, "10")
+    done = await enters(browser, path, "10")
     assert (done.status_code, done.headers["location"]) == (303, f"{path}?done=confirmed")
     now = await again(here, hold.hold_id)
     assert now.state is State.APPROVED
@@ -52,7 +52,7 @@ async def test_the_number_sends_it(here: Stage) -> None:
     assert "Is it meant to go" not in page
 
 
-async def test_to_look_changes_nothing_however_often(here: Stage) -> None:
+async def test_opening_the_page_changes_nothing(here: Stage) -> None:
     """GET and HEAD of every address in the mail and on the page, as of a link scanner, change nothing."""
     hold = await asked(here)
     _, path = await opened(here, hold)
@@ -67,67 +67,67 @@ async def test_to_look_changes_nothing_however_often(here: Stage) -> None:
     assert [kind for kind, _ in await here.home.events(hold.hold_id)] == ["verdict"]
 
 
-async def test_a_wrong_number_sends_nothing_and_comes_back(here: Stage) -> None:
+async def test_a_wrong_number_releases_nothing(here: Stage) -> None:
     hold = await asked(here)
     browser, path = await opened(here, hold)
     for number in ("", "9", "11", "ten", "-10", "1" * 20):
-        answer = await says(browser, path, number)
+        answer = await enters(browser, path, number)
         assert answer.status_code == 422, number
         assert "It was not sent: the number that was typed is not 10." in text(answer)
         assert "Nothing is sent: see below what is missing." in text(answer)
     assert (await again(here, hold.hold_id)).asks_writer
-    assert (await says(browser, path, " 10 ")).status_code == 303
+    assert (await enters(browser, path, " 10 ")).status_code == 303
 
 
-async def test_in_a_second_tab_it_is_over(here: Stage) -> None:
+async def test_in_a_second_tab_it_is_already_confirmed(here: Stage) -> None:
     hold = await asked(here)
     (one, path), (two, _) = await opened(here, hold), await opened(here, hold)
-    assert (await says(one, path, "10")).status_code == 303
-    late = await says(two, path, "10")
+    assert (await enters(one, path, "10")).status_code == 303
+    late = await enters(two, path, "10")
     assert late.status_code == 409
     assert "Nothing was done: it has changed since you looked." in text(late)
     kinds = [kind for kind, _ in await here.home.events(hold.hold_id)]
     assert kinds.count("confirmed") == 1
 
 
-async def test_what_came_since_the_page_was_opened_is_in_the_number(here: Stage) -> None:
+async def test_copies_that_arrived_since_are_in_the_number(here: Stage) -> None:
     hold = await asked(here)
     browser, path = await opened(here, hold)
     await here.home.intake()(copy(here.home, READERS[10]), Way())
-    answer = await says(browser, path, "10")
+    answer = await enters(browser, path, "10")
     assert answer.status_code == 422
     assert "Is it meant to go to 11 people?" in text(answer)
     assert "2 messages wait, and go together." in text(answer)
-    assert (await says(browser, path, "11")).status_code == 303
+    assert (await enters(browser, path, "11")).status_code == 303
 
 
-async def test_its_writer_withdraws_with_one_button(here: Stage) -> None:
+async def test_the_writer_withdraws_with_one_button(here: Stage) -> None:
     hold = await asked(here)
     browser, path = await opened(here, hold)
     assert (await browser.post(f"{path}/withdraw")).status_code == 303
     assert (await again(here, hold.hold_id)).state is State.WITHDRAWN
-    assert (await says(browser, path, "10")).status_code == 409
+    assert (await enters(browser, path, "10")).status_code == 409
 
 
-async def test_who_has_an_account_says_so_by_it(here: Stage) -> None:
+async def test_a_writer_with_an_account_confirms_by_it(here: Stage) -> None:
     hold = await asked(here)
     anna, path = await here.signed_in(ANNA), f"/held/{hold.hold_id}"
     assert "Is it meant to go to 10 people?" in text(await anna.get(path))
-    assert (await says(anna, path, "10")).status_code == 303
+    assert (await enters(anna, path, "10")).status_code == 303
     [(_, data)] = [each for each in await here.home.events(hold.hold_id) if each[0] == "confirmed"]
     assert data["way"] == "account"
 
 
-async def test_nobody_else_says_so(here: Stage) -> None:
+async def test_no_one_else_can_confirm(here: Stage) -> None:
     hold = await asked(here)
     eva = await here.signed_in(EVA, Role.APPROVER)
     path = f"/held/{hold.hold_id}"
     await eva.get(path)
-    assert (await says(eva, path, "10")).status_code == 404
+    assert (await enters(eva, path, "10")).status_code == 404
     assert (await again(here, hold.hold_id)).asks_writer
 
 
-async def test_those_who_decide_see_that_its_writer_is_asked(here: Stage) -> None:
+async def test_approvers_see_that_the_writer_is_asked(here: Stage) -> None:
     hold = await asked(here)
     eva = await here.signed_in(EVA, Role.APPROVER)
     rows = await eva.get("/held")
@@ -147,11 +147,11 @@ async def test_those_who_decide_see_that_its_writer_is_asked(here: Stage) -> Non
     assert (await again(here, hold.hold_id)).state is State.REJECTED
 
 
-async def test_after_its_time_those_who_decide_may(here: Stage) -> None:
+async def test_after_the_time_approvers_decide(here: Stage) -> None:
     hold = await asked(here)
     browser, path = await opened(here, hold)
     here.home.clock.pass_(hours=4)
-    assert (await says(browser, path, "10")).status_code == 409
+    assert (await enters(browser, path, "10")).status_code == 409
     await here.home.approvals().sweep()
     eva = await here.signed_in(EVA, Role.APPROVER)
     assert "Send to 10 people" in text(await eva.get(f"/held/{hold.hold_id}"))
@@ -160,17 +160,17 @@ async def test_after_its_time_those_who_decide_may(here: Stage) -> None:
     assert "Ask that it be sent" in page
 
 
-async def test_what_is_frozen_is_confirmed_and_does_not_go(here: Stage) -> None:
+async def test_a_frozen_message_is_confirmed_but_not_sent(here: Stage) -> None:
     hold = await asked(here)
     await here.home.freeze(Selector.ALL, "")
     browser, path = await opened(here, hold)
-    done = await says(browser, path, "10")
+    done = await enters(browser, path, "10")
     assert "You said that it is meant, and it has not been sent yet." in text(
         await browser.get(done.headers["location"])
     )
 
 
-async def test_in_swedish(here: Stage) -> None:
+async def test_the_page_is_in_swedish(here: Stage) -> None:
     hold = await asked(here)
     browser, path = await opened(here, hold)
     page = text(await browser.get(path, **{"Accept-Language": "sv"}))
@@ -178,7 +178,7 @@ async def test_in_swedish(here: Stage) -> None:
     assert "Om du inte svarar inom 4 timmar beslutar andra." in page
 
 
-async def test_the_pages_say_what_a_rule_that_asks_does(here: Stage) -> None:
+async def test_the_pages_describe_a_rule_that_asks(here: Stage) -> None:
     await put(here.home)
     eva = await here.signed_in(EVA, Role.APPROVER)
     assert "waits, and its writer is asked" in text(await eva.get("/policy"))

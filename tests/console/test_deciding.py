@@ -38,7 +38,7 @@ async def votes(browser: Browser, hold: Any, choice: str, **fields: str) -> Any:
     return await browser.post(f"/held/{hold.hold_id}/vote", choice=choice, **(bound | fields))
 
 
-async def test_the_vote_that_completes_the_quorum_sends_it(here: Stage) -> None:
+async def test_the_vote_that_completes_the_quorum_releases(here: Stage) -> None:
     hold = await held(here)
     eva, dpo = await looks(here, EVA, hold), await looks(here, DPO, hold)
     assert "Approve" in text(await eva.get(f"/held/{hold.hold_id}"))
@@ -53,7 +53,7 @@ async def test_the_vote_that_completes_the_quorum_sends_it(here: Stage) -> None:
     assert [v.approver for v in released.votes] == [EVA, DPO]
 
 
-async def test_an_approval_is_taken_back_on_the_page_while_others_are_waited_for(here: Stage) -> None:
+async def test_an_approval_is_taken_back_before_the_quorum(here: Stage) -> None:
     hold = await held(here)
     eva = await looks(here, EVA, hold)
     assert "Take your approval back" not in eva.page
@@ -68,7 +68,7 @@ async def test_an_approval_is_taken_back_on_the_page_while_others_are_waited_for
     assert (await again(here, hold.hold_id)).state is State.REJECTED
 
 
-async def test_the_last_approval_is_not_taken_back_as_a_vote(here: Stage) -> None:
+async def test_after_the_quorum_a_vote_cannot_be_taken_back(here: Stage) -> None:
     hold = await held(here)
     eva = await looks(here, EVA, hold)
     await votes(eva, hold, "approve")
@@ -85,7 +85,7 @@ async def copy(here: Stage, n: int) -> Any:
     return await again(here, hold.lead or hold.hold_id)
 
 
-async def test_the_button_counts_those_whom_the_rest_of_a_mailing_would_reach(here: Stage) -> None:
+async def test_the_button_shows_how_many_people_the_mailing_reaches(here: Stage) -> None:
     await copy(here, 0)
     hold = await copy(here, 1)
     assert (hold.copies, hold.reach) == (1, 40)
@@ -101,7 +101,7 @@ async def test_the_button_counts_those_whom_the_rest_of_a_mailing_would_reach(he
 @pytest.mark.parametrize(
     ("typed", "people"), [("40", 40), ("50", 50), ("60", 60), ("39", None), ("61", None), ("", None)]
 )
-async def test_who_approves_a_large_mailing_says_how_many_it_may_reach(
+async def test_approving_a_large_mailing_needs_a_number_of_people(
     here: Stage, monkeypatch: pytest.MonkeyPatch, typed: str, people: int | None
 ) -> None:
     for page in ("deciding", "message"):
@@ -121,7 +121,7 @@ async def granted(here: Stage, hold: Any) -> int | None:
     return mailing.grant.people if mailing is not None and mailing.grant is not None else None
 
 
-async def test_more_people_than_the_button_said_is_a_conflict(here: Stage) -> None:
+async def test_more_people_than_the_button_showed_is_a_conflict(here: Stage) -> None:
     hold = await copy(here, 0)
     await votes(await looks(here, EVA, hold), hold, "approve")
     dpo = await looks(here, DPO, hold)
@@ -131,7 +131,7 @@ async def test_more_people_than_the_button_said_is_a_conflict(here: Stage) -> No
     assert (await again(here, hold.hold_id)).state is State.WAITING
 
 
-async def test_what_was_written_stands_there_again_when_nothing_was_done(here: Stage) -> None:
+async def test_after_a_conflict_the_typed_text_is_kept(here: Stage) -> None:
     hold = await held(here)
     eva = await looks(here, EVA, hold)
     await changed(here, hold, content_sha256="0" * 64)
@@ -140,7 +140,7 @@ async def test_what_was_written_stands_there_again_when_nothing_was_done(here: S
     assert "A long reason & more" in text(answer)
 
 
-async def test_a_large_one_takes_the_number(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_large_message_needs_the_number(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     for page in ("deciding", "message"):
         monkeypatch.setattr(f"smtpguard.console.pages.{page}.LARGE", 2)
     hold = await held(here, NEWS)
@@ -159,11 +159,11 @@ async def test_a_large_one_takes_the_number(here: Stage, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     "typed", ["412318", "412,318", "412 318", "412.318", "412\u00a0318", "412\u202f318", " 412'318 "]
 )
-def test_a_number_however_it_is_grouped(typed: str) -> None:
+def test_a_number_may_be_grouped_in_any_way(typed: str) -> None:
     assert digits(FormData({"number": typed}), "number") == "412318"
 
 
-async def test_a_rejection_may_have_a_reason_that_the_writer_reads(here: Stage) -> None:
+async def test_the_writer_sees_the_reason_of_a_rejection(here: Stage) -> None:
     hold, other = await held(here), await held(here, NEWS)
     eva = await looks(here, EVA, other)
     await votes(eva, other, "reject", comment="  ")
@@ -180,7 +180,7 @@ async def test_a_rejection_may_have_a_reason_that_the_writer_reads(here: Stage) 
 
 
 @pytest.mark.parametrize("what", ["content", "recipients", "policy", "lists", "decided"])
-async def test_what_changed_since_it_was_looked_at_is_409(here: Stage, what: str) -> None:
+async def test_a_hold_that_changed_since_is_409(here: Stage, what: str) -> None:
     hold = await held(here, NEWS)
     eva = await looks(here, EVA, hold)
     if what == "content":
@@ -202,7 +202,7 @@ async def test_what_changed_since_it_was_looked_at_is_409(here: Stage, what: str
     assert (await again(here, hold.hold_id)) == before
 
 
-async def test_who_was_slower_hears_who_decided(here: Stage) -> None:
+async def test_a_late_vote_names_who_decided(here: Stage) -> None:
     holds = [await held(here, NEWS, Message_ID=f"<{n}@example.com>", body=str(n)) for n in range(2)]
     eva, omar = await looks(here, EVA, holds[0]), await looks(here, OMAR, holds[0])
     many = await eva.post("/decide", choice="approve", hold=[hold.hold_id for hold in holds])
@@ -219,7 +219,7 @@ async def test_who_was_slower_hears_who_decided(here: Stage) -> None:
         await here.home.approvals().vote(holds[0].hold_id, Choice.APPROVE, approver=EVA, by="a terminal")
 
 
-async def test_two_at_once_and_one_rejection_stops_it(here: Stage) -> None:
+async def test_one_of_two_concurrent_votes_rejects(here: Stage) -> None:
     hold = await held(here, NEWS)
     browsers = [await looks(here, who, hold) for who in (EVA, OMAR)]
     answers = await asyncio.gather(
@@ -233,7 +233,7 @@ async def test_two_at_once_and_one_rejection_stops_it(here: Stage) -> None:
     assert [i for i in await here.home.outbox() if i.kind.value == "release"] == []
 
 
-async def test_its_writer_never_decides(here: Stage) -> None:
+async def test_writers_cannot_decide_on_their_own_message(here: Stage) -> None:
     hold = await held(here, NEWS, sender="Eva <eva@example.com>", reverse_path="eva@example.com")
     eva = await here.signed_in(EVA, Role.APPROVER, Role.ADMIN)
     page = await eva.get(f"/held/{hold.hold_id}")
@@ -249,14 +249,14 @@ async def test_its_writer_never_decides(here: Stage) -> None:
     assert (await again(here, hold.hold_id)).votes == ()
 
 
-async def test_a_vote_without_the_token_of_its_form_counts_for_nothing(here: Stage) -> None:
+async def test_a_vote_without_the_forms_token_is_refused(here: Stage) -> None:
     hold = await held(here, NEWS)
     eva = await looks(here, EVA, hold)
     assert (await votes(eva, hold, "approve", csrf="0" * 40)).status_code == 403
     assert (await again(here, hold.hold_id)).votes == ()
 
 
-async def test_to_look_changes_nothing(here: Stage) -> None:
+async def test_get_requests_change_nothing(here: Stage) -> None:
     hold = await held(here, NEWS)
     eva = await looks(here, EVA, hold)
     for path in ("vote?choice=approve", "ask?question=x", "withdraw", "answer?words=x"):
@@ -264,7 +264,7 @@ async def test_to_look_changes_nothing(here: Stage) -> None:
     assert (await again(here, hold.hold_id)) == hold
 
 
-async def test_a_record_that_cannot_be_written_says_so(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_store_that_cannot_be_written_is_reported(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     hold = await held(here, NEWS)
     eva = await looks(here, EVA, hold)
 
@@ -280,7 +280,7 @@ async def test_a_record_that_cannot_be_written_says_so(here: Stage, monkeypatch:
 # questions and answers
 
 
-async def test_a_question_and_its_answer_are_on_both_pages_and_in_the_mail(here: Stage) -> None:
+async def test_a_question_and_its_answer_are_on_both_pages_and_mailed(here: Stage) -> None:
     hold = await held(here)
     eva, anna = await looks(here, EVA, hold), await here.signed_in(ANNA)
     assert (await eva.post(f"/held/{hold.hold_id}/ask", question="")).status_code == 422
@@ -299,7 +299,7 @@ async def test_a_question_and_its_answer_are_on_both_pages_and_in_the_mail(here:
     assert sorted(to for to, d in notices if d.get("notice") == "answer") == [DPO, EVA, OMAR]
 
 
-async def test_an_answer_is_no_plea(here: Stage) -> None:
+async def test_an_answer_is_no_request_for_release(here: Stage) -> None:
     """A writer's answer is no request for release, and no notice says that it is ("The wrong list, reject it")."""
     hold = await held(here)
     eva, anna = await looks(here, EVA, hold), await here.signed_in(ANNA)
@@ -329,7 +329,7 @@ async def test_an_answer_is_no_plea(here: Stage) -> None:
     }
 
 
-async def test_nobody_is_asked_about_what_has_no_writer(here: Stage) -> None:
+async def test_a_message_without_a_writer_cannot_be_asked_about(here: Stage) -> None:
     hold = await changed(here, await held(here), sender=None)
     eva = await looks(here, EVA, hold)
     answer = await eva.post(f"/held/{hold.hold_id}/ask", question="Who are you?")
@@ -337,7 +337,7 @@ async def test_nobody_is_asked_about_what_has_no_writer(here: Stage) -> None:
     assert "this message has no writer to ask" in text(answer)
 
 
-async def test_only_deciders_ask_and_only_the_writer_answers(here: Stage) -> None:
+async def test_only_approvers_ask_and_only_the_writer_answers(here: Stage) -> None:
     hold = await held(here, NEWS)
     dpo = await here.signed_in(DPO, Role.APPROVER, Role.VIEWER)
     await dpo.get("/still")  # a page with a form
@@ -352,7 +352,7 @@ async def test_only_deciders_ask_and_only_the_writer_answers(here: Stage) -> Non
     assert (await again(here, hold.hold_id)) == hold
 
 
-async def test_its_writer_withdraws_it(here: Stage) -> None:
+async def test_the_writer_withdraws(here: Stage) -> None:
     hold = await held(here)
     anna = await here.signed_in(ANNA)
     await anna.get(f"/held/{hold.hold_id}")
@@ -372,7 +372,7 @@ def link_of(here: Stage, hold: Any, address: str = ANNA, **more: Any) -> str:
     return Links(KEY).sign(link, **more)
 
 
-async def test_the_link_in_the_notice_is_enough_for_its_writer(here: Stage) -> None:
+async def test_the_link_in_the_notice_lets_its_writer_withdraw(here: Stage) -> None:
     hold = await held(here)
     browser = here.browser()
     path = f"/mine/{link_of(here, hold)}"
@@ -386,7 +386,7 @@ async def test_the_link_in_the_notice_is_enough_for_its_writer(here: Stage) -> N
     assert (await again(here, hold.hold_id)).state is State.WITHDRAWN
 
 
-async def test_a_link_opens_nothing_else(here: Stage) -> None:
+async def test_the_link_opens_nothing_else(here: Stage) -> None:
     hold = await held(here)
     other = await held(here, NEWS, Message_ID="<2@example.com>")
     browser = here.browser()
@@ -426,7 +426,7 @@ async def frozen(here: Stage, selector: Selector = Selector.ALL, value: str = ""
         ),
     ],
 )
-async def test_while_a_freeze_stands_nobody_is_told_that_it_goes_now(
+async def test_during_a_freeze_the_page_says_it_is_sent_later(
     here: Stage, language: str, button: str, beside: str, sentence: str, after: str
 ) -> None:
     hold = await held(here, NEWS)
@@ -447,7 +447,7 @@ async def test_while_a_freeze_stands_nobody_is_told_that_it_goes_now(
     assert "thawed" not in page
 
 
-async def test_many_at_once_say_which_of_them_go_later(here: Stage) -> None:
+async def test_a_decision_on_several_says_which_are_sent_later(here: Stage) -> None:
     one = await held(here, NEWS)
     other = await held(here, MEMBERS[0], *MEMBERS[1:30], body="another", To="x@example.com", Message_ID="<2@x>")
     await frozen(here, Selector.LIST, "news")
@@ -461,7 +461,7 @@ async def test_many_at_once_say_which_of_them_go_later(here: Stage) -> None:
     assert f"1 of them goes out when this is thawed: {what}." in text(done).replace("# of", "1 of")
 
 
-async def test_what_is_approved_is_taken_back_with_a_reason(here: Stage) -> None:
+async def test_an_approved_message_is_rejected_with_a_reason(here: Stage) -> None:
     hold = await held(here, NEWS)
     await frozen(here)
     eva = await looks(here, EVA, hold)
@@ -487,7 +487,7 @@ async def test_what_is_approved_is_taken_back_with_a_reason(here: Stage) -> None
     assert "The wrong list" in text(await anna.get(f"/held/{hold.hold_id}"))
 
 
-async def test_who_may_not_take_it_back_is_not_offered_it(here: Stage) -> None:
+async def test_only_those_who_may_stop_a_release_see_the_button(here: Stage) -> None:
     hold = await held(here, NEWS)
     await votes(await looks(here, EVA, hold), hold, "approve")
     for who, role in ((DPO, Role.APPROVER), (OMAR, Role.VIEWER)):
@@ -502,7 +502,7 @@ async def test_who_may_not_take_it_back_is_not_offered_it(here: Stage) -> None:
     assert (await again(here, hold.hold_id)).state is State.APPROVED
 
 
-async def test_from_the_mark_of_an_attempt_the_page_says_how_many_may_have_it(here: Stage) -> None:
+async def test_during_an_attempt_the_page_says_how_many_may_have_it(here: Stage) -> None:
     hold = await held(here, NEWS)
     eva = await looks(here, EVA, hold)
     await votes(eva, hold, "approve")
@@ -536,7 +536,7 @@ async def begun(here: Stage, *, asks: bool) -> None:
 
 
 @pytest.mark.parametrize("choice", ["sent", "again"])
-async def test_a_lists_post_in_doubt_is_first_in_waiting_with_two_choices(here: Stage, choice: str) -> None:
+async def test_a_list_message_in_doubt_is_first_with_two_choices(here: Stage, choice: str) -> None:
     hold = await held(here, NEWS)
     eva = await looks(here, EVA, hold)
     await votes(eva, hold, "approve")
@@ -566,7 +566,7 @@ async def test_a_lists_post_in_doubt_is_first_in_waiting_with_two_choices(here: 
     assert "Was it sent?" not in text(await eva.get("/held"))
 
 
-async def test_what_some_have_is_stopped_for_the_others(here: Stage) -> None:
+async def test_a_partly_sent_release_is_stopped_for_the_rest(here: Stage) -> None:
     hold = await held(here, NEWS, "bo@example.net", "di@example.net")
     eva = await looks(here, EVA, hold)
     await votes(eva, hold, "approve")
@@ -593,7 +593,7 @@ async def test_what_some_have_is_stopped_for_the_others(here: Stage) -> None:
     assert "1 recipient has it" in text(await eva.get("/history")), "and not how many it would have reached"
 
 
-async def test_its_writer_withdraws_what_is_approved_by_the_link_in_the_notice(here: Stage) -> None:
+async def test_the_writer_withdraws_an_approved_message_by_the_link(here: Stage) -> None:
     hold = await held(here, NEWS)
     await frozen(here)
     await votes(await looks(here, EVA, hold), hold, "approve")
@@ -611,7 +611,7 @@ async def test_its_writer_withdraws_what_is_approved_by_the_link_in_the_notice(h
     assert (await again(here, hold.hold_id)).state is State.WITHDRAWN
 
 
-async def test_a_writer_is_not_told_which_list_a_single_reader_is_on(here: Stage) -> None:
+async def test_the_writer_does_not_see_the_list_of_a_single_recipient(here: Stage) -> None:
     """The writer is not told of the frozen list that a single recipient is on."""
     hold = await held(here, *MEMBERS[:30], To="x@example.com")
     await frozen(here, Selector.LIST, "ramadan")
@@ -627,7 +627,7 @@ async def test_a_writer_is_not_told_which_list_a_single_reader_is_on(here: Stage
     assert "the list Ramadan greetings (frozen by root" in text(await dpo.get(f"/held/{hold.hold_id}"))
 
 
-async def test_lists_of_messages_say_which_are_frozen(here: Stage) -> None:
+async def test_frozen_messages_are_marked_in_all_lists(here: Stage) -> None:
     hold = await held(here, NEWS)
     await votes(await looks(here, EVA, hold), hold, "approve")
     omar, anna = await here.signed_in(OMAR, Role.APPROVER), await here.signed_in(ANNA)
@@ -652,7 +652,7 @@ async def staged(here: Stage, by_address: bytes) -> None:
     await here.home.follow()
 
 
-async def test_what_goes_to_a_lists_address_is_never_said_to_be_sent_in_stages(here: Stage) -> None:
+async def test_a_message_to_a_list_address_is_not_described_as_staged(here: Stage) -> None:
     await staged(here, b"confirm")
     hold = await held(here)
     await votes(await looks(here, EVA, hold), hold, "approve")
@@ -667,7 +667,7 @@ async def test_what_goes_to_a_lists_address_is_never_said_to_be_sent_in_stages(h
     assert (await again(here, hold.hold_id)).state is State.APPROVED
 
 
-async def test_single_copies_are_not_said_to_be_sent_at_once(here: Stage) -> None:
+async def test_single_copies_are_not_described_as_sent_at_once(here: Stage) -> None:
     await staged(here, b"confirm")
     await copy(here, 0)
     hold = await copy(here, 1)
@@ -677,7 +677,7 @@ async def test_single_copies_are_not_said_to_be_sent_at_once(here: Stage) -> Non
     assert "at once" not in said
 
 
-async def test_where_the_policy_refuses_it_there_is_nothing_to_approve(here: Stage) -> None:
+async def test_a_message_that_the_policy_refuses_cannot_be_approved(here: Stage) -> None:
     await staged(here, b"refuse")
     hold = await held(here)
     eva = await looks(here, EVA, hold)

@@ -33,7 +33,7 @@ def somebody(address: str, *roles: str) -> Any:
     return SimpleNamespace(address=address, name="", roles=frozenset(roles or ("approver",)), language="")
 
 
-async def test_what_is_needed_shrinks_vote_by_vote(here: Stage) -> None:
+async def test_missing_votes_decrease_with_each_vote(here: Stage) -> None:
     hold, in_force = await held(here), here.home.in_force
     (need,) = needs(hold, in_force)
     assert (need.groups, need.late) == (((1, "communications"), (1, "compliance")), ((1, "duty"),))
@@ -54,13 +54,15 @@ async def test_what_is_needed_shrinks_vote_by_vote(here: Stage) -> None:
         (DUTY, ("approver",), "group"),
     ],
 )
-async def test_why_somebody_may_not(here: Stage, who: str, roles: tuple[str, ...], why_not: str) -> None:
+async def test_a_person_who_may_not_vote_gets_the_reason(
+    here: Stage, who: str, roles: tuple[str, ...], why_not: str
+) -> None:
     ahead = outlook(await held(here), somebody(who, *roles), here.home.in_force, MONDAY)
     assert (ahead.why_not, ahead.may) == (why_not, not why_not)
     assert not ahead.sends
 
 
-async def test_a_deputy_may_in_place_of_who_is_away(here: Stage) -> None:
+async def test_a_deputy_may_vote_for_an_absent_approver(here: Stage) -> None:
     hold, sten = await held(here), "sten@example.com"
     absence = Absence(person=DPO, since=MONDAY.date(), until=MONDAY.date(), deputy=sten, confirmed=True)
     ahead = outlook(hold, somebody(sten), here.home.in_force.with_people([], [absence]), MONDAY)
@@ -69,7 +71,7 @@ async def test_a_deputy_may_in_place_of_who_is_away(here: Stage) -> None:
     assert outlook(hold, somebody(sten), here.home.in_force, MONDAY).why_not == "group"
 
 
-async def test_who_has_voted_or_comes_too_late(here: Stage) -> None:
+async def test_repeated_and_late_votes_are_recognized(here: Stage) -> None:
     hold = await held(here)
     assert outlook(voted(hold, EVA), somebody(EVA), here.home.in_force, MONDAY).why_not == "voted"
     assert outlook(voted(hold, EVA), somebody(DPO), here.home.in_force, MONDAY).sends
@@ -78,7 +80,7 @@ async def test_who_has_voted_or_comes_too_late(here: Stage) -> None:
     assert (ahead.why_not, ahead.left, ahead.needs, ahead.others) == ("decided", (), (), ())
 
 
-async def test_no_need_is_told_exactly_where_nothing_is_missing(here: Stage) -> None:
+async def test_needs_are_empty_exactly_if_no_vote_is_missing(here: Stage) -> None:
     hold, in_force = await held(here), here.home.in_force
     today: Any = {"since": MONDAY.date(), "until": MONDAY.date(), "confirmed": True}
     away = [Absence(person=DPO, deputy=OMAR, **today), Absence(person=EVA, deputy=DUTY, **today)]
@@ -97,7 +99,7 @@ async def test_no_need_is_told_exactly_where_nothing_is_missing(here: Stage) -> 
 
 
 @given(st.text("abc ÅåbaconBACON.<&\n", max_size=80), st.lists(st.text("abcon ", min_size=1, max_size=6), max_size=5))
-def test_segments_are_the_text_and_nothing_else(text: str, words: list[str]) -> None:
+def test_segments_join_to_the_text(text: str, words: list[str]) -> None:
     found = segments(text, [(word, f"because of {word}") for word in words])
     assert "".join(part.text for part in found) == text
     for part in found:
@@ -105,6 +107,6 @@ def test_segments_are_the_text_and_nothing_else(text: str, words: list[str]) -> 
             assert part.text.lower() in {word.lower() for word in words}
 
 
-def test_whole_words_are_marked_the_longest_first() -> None:
+def test_the_longest_whole_words_are_marked() -> None:
     found = segments("Bacon, baconfläsk and bacon pie", [("bacon", "pork"), ("bacon pie", "pie"), ("fläsk", "meat")])
     assert [(p.text, p.why) for p in found if p.why] == [("Bacon", "pork"), ("bacon pie", "pie")]

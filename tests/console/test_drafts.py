@@ -108,7 +108,7 @@ def reports(draw: st.DrawFn) -> Report:
     language=st.sampled_from(["en", "sv"]),
     zone=st.sampled_from(["UTC", "Europe/Stockholm", "Asia/Kolkata"]),
 )
-def test_no_number_that_is_no_fact_and_no_list_that_names_a_special_category(
+def test_only_known_numbers_and_no_special_list_are_named(
     audience: str, report: Report, special: bool, language: str, zone: str
 ) -> None:
     said = Speech(language)
@@ -122,7 +122,7 @@ def test_no_number_that_is_no_fact_and_no_list_that_names_a_special_category(
     assert "religion" not in text
 
 
-def test_what_went_out_is_told_to_customers_and_staff_in_both_languages() -> None:
+def test_what_was_sent_is_described_in_both_languages() -> None:
     one = made(usual())
     english, swedish = Speech("en"), Speech("sv")
     text = draft("customers", one, told(one, english), english).text
@@ -137,7 +137,7 @@ def test_what_went_out_is_told_to_customers_and_staff_in_both_languages() -> Non
     assert text.startswith("Ämne: Vad som gick ut")
 
 
-def test_what_is_in_doubt_is_not_said_to_have_gone_or_not() -> None:
+def test_mail_in_doubt_is_described_as_unknown() -> None:
     doubt = replace(
         usual(),
         reached=Sum(),

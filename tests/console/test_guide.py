@@ -30,7 +30,7 @@ def made(language: str, *, working: bool = True, approve_at: str = "approve@guar
     return " ".join(re.sub(r"<style>.*?</style>|<[^>]+>", " ", page, flags=re.S).split())
 
 
-def test_it_says_who_may_write_and_who_decides() -> None:
+def test_it_names_writers_and_approvers() -> None:
     said = made("en")
     ramadan = said[said.index("Ramadan greetings") :]
     for words in (
@@ -48,7 +48,7 @@ def test_it_says_who_may_write_and_who_decides() -> None:
     assert "Mail between colleagues never goes to a customer list. Otherwise it is held." in said
 
 
-def test_it_says_who_will_be_away_within_a_month_and_who_decides_for_them() -> None:
+def test_it_names_absences_within_a_month_and_deputies() -> None:
     settings = read_settings(SAMPLE)
     documents = policy_documents(settings.policy)
     people = b"""
@@ -67,7 +67,7 @@ people:
     assert "1 Mar" not in said
 
 
-def test_what_there_is_none_of_is_not_spoken_of() -> None:
+def test_absent_features_are_not_mentioned() -> None:
     said = made("en", working=False, approve_at="")
     assert "beforehand" not in said[: said.index("The rules")]
     assert "within 24 hours, it is not sent" in said
@@ -75,7 +75,7 @@ def test_what_there_is_none_of_is_not_spoken_of() -> None:
 
 
 @pytest.mark.parametrize("language", sorted(languages()))
-def test_it_is_one_page_of_its_own_in_every_language(language: str) -> None:
+def test_it_is_one_self_contained_page_in_every_language(language: str) -> None:
     settings = read_settings(SAMPLE)
     policy = parse_policy(settings, policy_documents(settings.policy))
     page = guide(policy, language, NOW, waits=Waits(length=timedelta(hours=24), working=True))
@@ -83,7 +83,7 @@ def test_it_is_one_page_of_its_own_in_every_language(language: str) -> None:
     assert not re.search(r"<(script|img|link|a|iframe)\b|https?:|url\(", page), "nothing is fetched for it"
 
 
-def test_somebodys_words_are_no_markup(tmp_path: Path) -> None:
+def test_text_of_the_policy_is_escaped(tmp_path: Path) -> None:
     folder = tmp_path / "config"
     folder.mkdir()
     (folder / "smtpguard.yaml").write_text("policy: policy.yaml\n")
@@ -98,7 +98,7 @@ def test_somebodys_words_are_no_markup(tmp_path: Path) -> None:
     assert "<b>News" not in said.stdout
 
 
-def test_the_language_is_the_organizations_first(tmp_path: Path) -> None:
+def test_the_language_defaults_to_the_organizations(tmp_path: Path) -> None:
     run = CliRunner().invoke
     assert '<html lang="sv">' in run(main, ["-c", str(SAMPLE), "policy", "guide"]).stdout
     assert '<html lang="en">' in run(main, ["-c", str(SAMPLE), "policy", "guide", "--language", "en"]).stdout
@@ -107,7 +107,7 @@ def test_the_language_is_the_organizations_first(tmp_path: Path) -> None:
     assert "--language: xx is not a language of smtpguard: en, sv" in wrong.stderr
 
 
-def test_it_says_what_stops_a_mailing_on_its_way() -> None:
+def test_it_names_what_stops_a_mailing_in_progress() -> None:
     breakers = 'breakers: {complaints: ">= 0.1% after 500", replies: ">= 20 in 10m"}\n'
     policy = parse({**DOCUMENTS, "policy.yaml": f"{POLICY}{breakers}".encode()})
     page = guide(policy, "sv", NOW, waits=Waits(length=timedelta(hours=24), working=True))

@@ -46,7 +46,7 @@ def members(room: ModuleType) -> Iterator[ModuleType]:
         yield importlib.import_module(one.name)
 
 
-def test_every_key_that_the_code_knows_has_its_words() -> None:
+def test_every_key_has_its_text() -> None:
     states = {s.value for s in State} | {"stopped", "leaving"}
     assert set(labels.STATES) == set(labels.OWN_STATES) == set(labels.SHORT_STATES) == states
     assert set(labels.MAILING_STATES) == {s.value for s in MailingState} | {"stopped"}
@@ -72,16 +72,16 @@ def test_every_key_that_the_code_knows_has_its_words() -> None:
         ("", "sv;q=9999999", "en"),
     ],
 )
-def test_the_language_is_the_readers(own: str, accepted: str, language: str) -> None:
+def test_the_readers_language_is_chosen(own: str, accepted: str, language: str) -> None:
     assert choose(own, accepted) == language
 
 
 @given(st.text(max_size=300))
-def test_no_header_breaks_the_choice(accepted: str) -> None:
+def test_any_header_gives_a_known_language(accepted: str) -> None:
     assert choose("", accepted) in ("en", "sv")
 
 
-def test_numbers_and_times_as_they_are_written_there() -> None:
+def test_numbers_and_times_follow_the_language() -> None:
     at = datetime(2026, 3, 2, 22, 5, tzinfo=UTC)
     english, swedish = Speech("en", ZoneInfo("Europe/Stockholm")), Speech("sv", ZoneInfo("Europe/Stockholm"))
     assert (english.number(412318), swedish.number(412318)) == ("412,318", "412\u00a0318")
@@ -96,5 +96,5 @@ def test_numbers_and_times_as_they_are_written_there() -> None:
     [(-5, "less than a minute"), (59, "less than a minute"), (60, "1 minute"), (3599, "59 minutes"), (3600, "1 hour"),
      (47 * 3600 + 3599, "47 hours"), (48 * 3600, "2 days"), (10 * 86400, "10 days")],
 )  # fmt: skip
-def test_time_that_is_left_is_rounded_down(length: int, said: str) -> None:
+def test_remaining_time_is_rounded_down(length: int, said: str) -> None:
     assert Speech("en").span(timedelta(seconds=length)) == said

@@ -34,7 +34,7 @@ async def at_the_form(here: Stage, role: Role = Role.OPERATOR) -> Browser:
     return browser
 
 
-async def test_for_others_it_is_not_there(here: Stage) -> None:
+async def test_the_page_is_404_without_permission(here: Stage) -> None:
     other = await here.signed_in(OLA, Role.VIEWER)
     await other.get("/me")  # for its token
     assert (await other.get("/incident")).status_code == 404
@@ -43,7 +43,7 @@ async def test_for_others_it_is_not_there(here: Stage) -> None:
 
 
 @pytest.mark.parametrize("role", [Role.OPERATOR, Role.ADMIN])
-async def test_one_press_on_a_message_a_mailing_and_a_freeze(here: Stage, role: Role) -> None:
+async def test_a_message_a_mailing_and_a_freeze_link_to_the_form(here: Stage, role: Role) -> None:
     hold = await held(here, NEWS)
     freezes = Freezes(here.home.store, here.home.clock, new_id=lambda: "F1", recall_seconds=0)
     await freezes.freeze(Selector.LIST, "news", reason="lunch", by="ola")
@@ -63,7 +63,7 @@ async def test_one_press_on_a_message_a_mailing_and_a_freeze(here: Stage, role: 
     assert form.text.count(" checked") == 2, "with names and with the proof, unless somebody says otherwise"
 
 
-async def test_who_decides_on_a_list_reads_what_touched_it_and_nothing_else(here: Stage) -> None:
+async def test_an_approver_gets_only_reports_on_their_lists(here: Stage) -> None:
     hold = await held(here, NEWS)
     data = {"action": "relay", "counts": {"reach": 1}, "lists": ["news", "gone"]}
     events = [Event(kind=Kind.VERDICT, id=id, at=here.home.clock.now(), data=data | {"lists": lists})
@@ -80,7 +80,7 @@ async def test_who_decides_on_a_list_reads_what_touched_it_and_nothing_else(here
     assert await here.home.store.journal.last() == before, "nobody was shown anything"
 
 
-async def test_the_day_s_mailings_end_with_the_day(here: Stage) -> None:
+async def test_the_mailings_of_today_end_with_the_day(here: Stage) -> None:
     await held(here, NEWS)
     operator = await at_the_form(here)
     assert "SV: lunch" in text(await operator.get("/incident"))
@@ -89,7 +89,7 @@ async def test_the_day_s_mailings_end_with_the_day(here: Stage) -> None:
     assert "No mailing today." in text(await next_day.get("/incident"))
 
 
-async def test_as_a_file(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_report_is_downloaded_as_a_file(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     hold = await held(here, NEWS)
     operator = await at_the_form(here)
     page = await operator.post("/incident", id=hold.hold_id, **ALL)
@@ -104,7 +104,7 @@ async def test_as_a_file(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (answer.status_code, "pip install 'smtpguard[pdf]'" in text(answer)) == (501, True)
 
 
-async def test_the_report(here: Stage) -> None:
+async def test_the_report_is_shown_as_a_page(here: Stage) -> None:
     hold = await held(here, NEWS, Subject="SV: <b>lunch</b>")
     await here.home.approvals().vote(hold.hold_id, Choice.REJECT, approver=EVA, by="a test", comment="Not <i>now</i>")
     operator = await at_the_form(here)
@@ -126,7 +126,7 @@ async def test_the_report(here: Stage) -> None:
     assert "<i>now" not in answer.text
 
 
-async def test_in_swedish(here: Stage) -> None:
+async def test_the_page_is_in_swedish(here: Stage) -> None:
     hold = await held(here, NEWS)
     operator = await at_the_form(here)
     said = text(await operator.post("/incident", {"Accept-Language": "sv"}, id=hold.hold_id, **ALL))
@@ -135,7 +135,7 @@ async def test_in_swedish(here: Stage) -> None:
     assert "Vad som inte är känt" in said
 
 
-async def test_numbers_as_they_are_written_in_swedish(here: Stage) -> None:
+async def test_swedish_numbers_are_formatted(here: Stage) -> None:
     data = {"action": "relay", "counts": {"reach": 412318}, "lists": ["news"]}
     await here.home.store.journal.record([Event(kind=Kind.VERDICT, id="T" * 16, at=here.home.clock.now(), data=data)])
     operator = await at_the_form(here)
@@ -156,7 +156,7 @@ async def test_without_names_and_without_the_proof(here: Stage) -> None:
     assert (await here.home.store.journal.entries())[-1][0].seq == before
 
 
-async def test_that_names_were_shown_is_journalled(here: Stage) -> None:
+async def test_a_report_with_names_is_journalled(here: Stage) -> None:
     await held(here, NEWS)
     operator = await at_the_form(here)
     await operator.post("/incident", sender=ANNA, names="on")
@@ -188,7 +188,7 @@ async def test_that_names_were_shown_is_journalled(here: Stage) -> None:
         ({"since": "2h"}, 200, "1 message came"),
     ],
 )
-async def test_what_may_be_asked(here: Stage, fields: dict[str, str], status: int, words: str) -> None:
+async def test_a_refused_query_keeps_its_fields(here: Stage, fields: dict[str, str], status: int, words: str) -> None:
     await held(here, NEWS)
     operator = await at_the_form(here)
     answer = await operator.post("/incident", **fields)
@@ -198,7 +198,7 @@ async def test_what_may_be_asked(here: Stage, fields: dict[str, str], status: in
         assert name == "alone" or value.replace("+", "&#43;") in answer.text or value in answer.text
 
 
-async def test_one_at_a_time(here: Stage) -> None:
+async def test_only_one_report_is_made_at_a_time(here: Stage) -> None:
     await held(here, NEWS)
     operator = await at_the_form(here)
     async with desk(here).reporting:
@@ -207,7 +207,7 @@ async def test_one_at_a_time(here: Stage) -> None:
     assert "Another report is being made" in text(answer)
 
 
-async def test_more_than_a_report_is_made_of(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_too_many_messages_are_422(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report, "MOST", 0)
     await held(here, NEWS)
     operator = await at_the_form(here)
@@ -216,7 +216,7 @@ async def test_more_than_a_report_is_made_of(here: Stage, monkeypatch: pytest.Mo
     assert "Too many messages match: narrow the search." in text(answer)
 
 
-async def test_a_record_that_cannot_be_read(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unavailable_store_answers_503(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     async def away(*_: object, **__: object) -> None:
         raise Unavailable("away")
 
@@ -227,7 +227,7 @@ async def test_a_record_that_cannot_be_read(here: Stage, monkeypatch: pytest.Mon
     assert "The record cannot be read at the moment." in text(answer)
 
 
-async def test_a_journal_that_is_not_whole_is_said_before_anything_else(here: Stage) -> None:
+async def test_an_altered_journal_is_reported_first(here: Stage) -> None:
     hold = await held(here, NEWS)
     await here.home.store.write(
         lambda b: b.connection.exec_driver_sql("UPDATE entry SET body = replace(body, 'hold', 'gold') WHERE seq = 2")
@@ -247,7 +247,7 @@ NOW_OTHERWISE = {
 }
 
 
-async def test_rules_are_named_by_the_policy_that_decided(here: Stage) -> None:
+async def test_rules_are_named_by_the_policy_of_that_time(here: Stage) -> None:
     hold = await held(here, NEWS)
     await here.home.put(NOW_OTHERWISE)
     await here.home.follow()
@@ -261,7 +261,7 @@ async def test_rules_are_named_by_the_policy_that_decided(here: Stage) -> None:
 @pytest.mark.parametrize(
     "change", ["UPDATE document SET data = {} WHERE policy = '{}'", "DELETE FROM document WHERE policy = '{1}'"]
 )
-async def test_a_policy_of_long_ago_leaves_the_rule_s_name_and_says_so(here: Stage, change: str) -> None:
+async def test_without_the_old_policy_the_rules_name_is_shown(here: Stage, change: str) -> None:
     hold = await held(here, NEWS)
     sha256 = hold.verdict.policy_sha256
     await here.home.put(NOW_OTHERWISE)
@@ -278,7 +278,7 @@ async def test_a_policy_of_long_ago_leaves_the_rule_s_name_and_says_so(here: Sta
     assert f"vad reglerna i policyn {sha256[:12]} är till för" in said
 
 
-async def test_what_the_authority_asks_for_is_written_on_the_page(here: Stage) -> None:
+async def test_statements_for_the_authority_are_entered_on_the_page(here: Stage) -> None:
     hold = await held(here, NEWS)
     operator = await at_the_form(here)
     first = await operator.post("/incident", id=hold.hold_id, **ALL)
@@ -303,7 +303,7 @@ async def test_what_the_authority_asks_for_is_written_on_the_page(here: Stage) -
     assert len(await here.home.store.preserved()) == 1
 
 
-async def test_who_decides_reads_and_writes_nothing_down(here: Stage) -> None:
+async def test_approvers_read_but_do_not_write_statements(here: Stage) -> None:
     hold = await held(here, NEWS)
     eva = await here.signed_in(EVA, Role.APPROVER)
     await eva.get("/me")

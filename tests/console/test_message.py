@@ -24,7 +24,7 @@ async def governed(here: Stage, old: str, new: str) -> None:
     await here.home.follow()
 
 
-async def test_why_to_whom_and_what_it_says_with_the_evidence_marked(here: Stage) -> None:
+async def test_the_page_shows_reasons_recipients_and_marked_evidence(here: Stage) -> None:
     hold = await held(here, X_Topics="pork", body="Shall we have bacon at noon?")
     eva = await here.signed_in(EVA, Role.APPROVER)
     answer = await eva.get(f"/held/{hold.hold_id}")
@@ -38,7 +38,7 @@ async def test_why_to_whom_and_what_it_says_with_the_evidence_marked(here: Stage
     assert RAMADAN in said
 
 
-async def test_every_view_is_journalled_before_it_is_seen(here: Stage) -> None:
+async def test_every_view_is_journalled_first(here: Stage) -> None:
     hold = await held(here)
     eva = await here.signed_in(EVA, Role.APPROVER)
     await eva.get(f"/held/{hold.hold_id}")
@@ -47,7 +47,7 @@ async def test_every_view_is_journalled_before_it_is_seen(here: Stage) -> None:
 
 
 @pytest.mark.parametrize("who", [(DPO, (Role.APPROVER,)), ("sven@example.com", ()), (EVA, ())])
-async def test_what_is_not_theirs_is_not_there(here: Stage, who: tuple[str, tuple[Role, ...]]) -> None:
+async def test_an_invisible_message_answers_as_a_missing_one(here: Stage, who: tuple[str, tuple[Role, ...]]) -> None:
     """A message that a person may not see gets the same answers as an id that never existed."""
     hold = await held(here, NEWS)
     browser = await here.signed_in(who[0], *who[1])
@@ -63,7 +63,7 @@ async def test_what_is_not_theirs_is_not_there(here: Stage, who: tuple[str, tupl
 @pytest.mark.parametrize(
     ("level", "text_there", "header_there"), [("reasons", False, False), ("text", True, False), ("full", True, True)]
 )
-async def test_the_policy_says_how_much_is_seen(here: Stage, level: str, text_there: bool, header_there: bool) -> None:
+async def test_the_policy_sets_how_much_is_shown(here: Stage, level: str, text_there: bool, header_there: bool) -> None:
     await governed(here, "    avoid: [pork]\n", f"    avoid: [pork]\n    preview: {level}\n")
     hold = await held(here, body="A sentence that is only in the text")
     eva = await here.signed_in(EVA, Role.APPROVER)
@@ -75,7 +75,7 @@ async def test_the_policy_says_how_much_is_seen(here: Stage, level: str, text_th
 
 
 @pytest.mark.parametrize("language", ["en", "sv"])
-async def test_who_sees_the_reasons_reads_no_word_of_the_text_in_them(here: Stage, language: str) -> None:
+async def test_without_the_text_matched_words_are_hidden(here: Stage, language: str) -> None:
     """An approver without the text sees the names of marks, but not the words that matched."""
     await governed(here, "    avoid: [pork]\n", "    avoid: [pork]\n    preview: reasons\n")
     hold = await held(here, X_Topics="pork", body="Shall we have bacon at noon?")
@@ -86,7 +86,7 @@ async def test_who_sees_the_reasons_reads_no_word_of_the_text_in_them(here: Stag
     assert {"en": 'the subject begins with "SV:"', "sv": 'ämnesraden börjar med "SV:"'}[language] in text(answer)
 
 
-async def test_the_strictest_of_list_and_group_counts(here: Stage) -> None:
+async def test_the_strictest_level_of_list_and_group_applies(here: Stage) -> None:
     await governed(
         here,
         "approvals: {from: [communications]}\n",
@@ -99,7 +99,7 @@ async def test_the_strictest_of_list_and_group_counts(here: Stage) -> None:
 
 
 @pytest.mark.parametrize("role", [Role.VIEWER, Role.OPERATOR, Role.ADMIN])
-async def test_who_only_looks_on_sees_the_reasons(here: Stage, role: Role) -> None:
+async def test_a_viewer_sees_the_reasons(here: Stage, role: Role) -> None:
     hold = await held(here, body="A sentence that is only in the text")
     browser = await here.signed_in("vera@example.com", role)
     answer = await browser.get(f"/held/{hold.hold_id}")
@@ -108,7 +108,7 @@ async def test_who_only_looks_on_sees_the_reasons(here: Stage, role: Role) -> No
     assert await views(here, hold) == [("vera@example.com", "reasons")]
 
 
-async def test_single_members_are_counted_with_a_few_samples(here: Stage) -> None:
+async def test_single_members_are_counted_with_samples(here: Stage) -> None:
     hold = await held(here, *MEMBERS[:30], "bo@example.net", "berit@example.com")
     eva = await here.signed_in(EVA, Role.APPROVER)
     said = text(await eva.get(f"/held/{hold.hold_id}"))
@@ -118,7 +118,7 @@ async def test_single_members_are_counted_with_a_few_samples(here: Stage) -> Non
     assert "1 person on no list bo@example.net" in said
 
 
-async def test_content_that_is_gone_leaves_the_reasons(here: Stage) -> None:
+async def test_without_content_the_reasons_are_shown(here: Stage) -> None:
     hold = await held(here)
     await changed(here, hold, content_sha256="f" * 64)
     eva = await here.signed_in(EVA, Role.APPROVER)
@@ -127,7 +127,7 @@ async def test_content_that_is_gone_leaves_the_reasons(here: Stage) -> None:
     assert "Why it is held" in said
 
 
-async def test_an_attachment_is_a_download_and_nothing_else(here: Stage) -> None:
+async def test_an_attachment_is_only_a_download(here: Stage) -> None:
     hold = await hostile(here)
     eva = await here.signed_in(EVA, Role.APPROVER)
     page = await eva.get(f"/held/{hold.hold_id}")
@@ -142,7 +142,7 @@ async def test_an_attachment_is_a_download_and_nothing_else(here: Stage) -> None
     assert (await views(here, hold))[-1] == (EVA, f"attachment {found[-1].rpartition('/')[2]}")
 
 
-async def test_the_frame_is_closed_by_its_own_policy(here: Stage) -> None:
+async def test_the_html_frame_has_its_own_closed_policy(here: Stage) -> None:
     hold = await hostile(here)
     eva = await here.signed_in(EVA, Role.APPROVER)
     page = await eva.get(f"/held/{hold.hold_id}")
@@ -158,7 +158,7 @@ async def test_the_frame_is_closed_by_its_own_policy(here: Stage) -> None:
     assert (await views(here, hold))[-1] == (EVA, "html")
 
 
-async def test_its_writer_sees_why_and_not_the_deciders_page(here: Stage) -> None:
+async def test_the_writer_sees_the_reasons_and_not_the_decision_page(here: Stage) -> None:
     hold = await held(here)
     anna = await here.signed_in(ANNA, Role.APPROVER, Role.VIEWER)
     said = text(await anna.get(f"/held/{hold.hold_id}"))
@@ -170,7 +170,7 @@ async def test_its_writer_sees_why_and_not_the_deciders_page(here: Stage) -> Non
     assert await views(here, hold) == []
 
 
-async def test_its_writer_reads_nothing_of_what_single_people_are_to_be_spared(here: Stage) -> None:
+async def test_the_writer_does_not_see_sensitive_topics(here: Stage) -> None:
     """The writer's page does not show topics that single people should be spared, as the notice does not."""
     rule = b"  - {id: no-pork, description: No pork for them, when: {message.unsuitable_topics: any}, then: hold}\n"
     await here.home.put(DOCUMENTS | {"policy.yaml": DOCUMENTS["policy.yaml"] + rule})
@@ -186,7 +186,7 @@ async def test_its_writer_reads_nothing_of_what_single_people_are_to_be_spared(h
     assert "No pork for them" in text(await eva.get(f"/held/{hold.hold_id}"))
 
 
-async def test_of_a_part_its_writer_reads_that_colleagues_have_it(here: Stage) -> None:
+async def test_the_writer_of_a_part_sees_that_colleagues_have_it(here: Stage) -> None:
     hold = await held(here, "ulf@example.com", *MEMBERS[:25], To=", ".join(MEMBERS[:25]))
     anna = await here.signed_in(ANNA, Role.VIEWER)
     assert "Colleagues among the recipients were sent it at once." in text(await anna.get(f"/held/{hold.hold_id}"))
@@ -194,7 +194,7 @@ async def test_of_a_part_its_writer_reads_that_colleagues_have_it(here: Stage) -
     assert "Till kollegorna bland mottagarna skickades det genast." in text(swedish)
 
 
-async def test_in_swedish_for_who_reads_swedish(here: Stage) -> None:
+async def test_the_page_is_in_the_readers_language(here: Stage) -> None:
     hold = await held(here)
     omar = await here.signed_in(OMAR, Role.APPROVER)
     answer = await omar.get(f"/held/{hold.hold_id}", **{"Accept-Language": "sv-SE,sv;q=0.9,en;q=0.5"})
@@ -203,7 +203,7 @@ async def test_in_swedish_for_who_reads_swedish(here: Stage) -> None:
     assert "Det ser ut som e-post mellan kollegor." in text(answer)
 
 
-async def test_a_reader_that_fails_leaves_the_reasons(here: Stage) -> None:
+async def test_a_failing_reader_leaves_the_reasons(here: Stage) -> None:
     hold = await held(here)
     from smtpguard.policy.facts import Unknown
 
@@ -212,7 +212,7 @@ async def test_a_reader_that_fails_leaves_the_reasons(here: Stage) -> None:
     assert "Why it is held" in text(await eva.get(f"/held/{hold.hold_id}"))
 
 
-async def test_of_a_release_that_reached_some_it_is_said_whom_not(here: Stage) -> None:
+async def test_a_partly_failed_release_names_the_recipients(here: Stage) -> None:
     hold = await held(here, NEWS, "bo@example.net")
     await here.home.approvals().vote(hold.hold_id, Choice.APPROVE, approver=EVA, by="a test")
     office = Office(here.home)
@@ -228,7 +228,7 @@ async def test_of_a_release_that_reached_some_it_is_said_whom_not(here: Stage) -
     assert "Delivery completed: 1 recipient has it, 1 recipient could not be reached" in told
 
 
-async def test_what_nobody_got_is_not_said_to_be_sent(here: Stage) -> None:
+async def test_an_undelivered_message_is_not_shown_as_sent(here: Stage) -> None:
     hold = await held(here, NEWS)
     await here.home.approvals().vote(hold.hold_id, Choice.APPROVE, approver=EVA, by="a test")
     office = Office(here.home)
@@ -256,13 +256,15 @@ async def test_what_nobody_got_is_not_said_to_be_sent(here: Stage) -> None:
         ({}, "x@example.org", "From names x@example.org, without proof."),
     ],
 )
-async def test_who_wrote_it_is_proven_or_claimed(here: Stage, session: dict[str, Any], sender: str, said: str) -> None:
+async def test_the_writer_is_shown_as_proven_or_claimed(
+    here: Stage, session: dict[str, Any], sender: str, said: str
+) -> None:
     hold = await held(here, RAMADAN, session=session, sender=sender)
     eva = await here.signed_in(EVA, Role.APPROVER)
     assert said in text(await eva.get(f"/held/{hold.hold_id}"))
 
 
-async def test_letters_of_several_alphabets_in_one_word_are_marked(here: Stage) -> None:
+async def test_words_of_mixed_alphabets_are_marked(here: Stage) -> None:
     hold = await held(here, RAMADAN, Subject="Раypal pays, Москва and Αθήνα do not")
     eva = await here.signed_in(EVA, Role.APPROVER)
     said = text(await eva.get(f"/held/{hold.hold_id}"))
@@ -289,7 +291,7 @@ async def letters(here: Stage, texts: list[str], previews: str = "") -> list[str
     return ids
 
 
-async def test_letters_that_are_decided_on_as_one_are_listed_with_what_they_say(here: Stage) -> None:
+async def test_letters_decided_as_one_are_listed_with_their_text(here: Stage) -> None:
     same = "This is the very same text, of some length, so that everybody knows what it is about."
     first, *others = await letters(
         here, ["Say nothing to the boss about the money.", same, "Lunch at noon, then.", same]
@@ -307,7 +309,7 @@ async def test_letters_that_are_decided_on_as_one_are_listed_with_what_they_say(
         assert (await eva.get(f"/held/{one}")).status_code == 200
 
 
-async def test_of_letters_who_may_not_read_them_sees_the_subjects(here: Stage) -> None:
+async def test_without_the_text_letters_are_listed_by_subject(here: Stage) -> None:
     some = ["Say nothing to the boss.", "Lunch at noon, then."]
     first, *_ = await letters(here, some, "previews: {communications: reasons}\n")
     eva = await here.signed_in(EVA, Role.APPROVER)

@@ -27,7 +27,7 @@ def related(image: str, html: str = '<img src="cid:a@b" alt="x">') -> Message:
     )
 
 
-def test_what_is_seen_is_apart_from_what_is_quoted_and_hidden() -> None:
+def test_visible_quoted_and_hidden_text_are_separate() -> None:
     letter = opened(
         message(
             'Content-Type: text/html\n\n<p>Seen</p><p style="display:none">Unseen</p><blockquote type="cite">Old</blockquote>'
@@ -46,26 +46,26 @@ def alternatives(plain: str, html: str) -> Message:
     )
 
 
-def test_alternatives_that_say_different_things_are_both_seen() -> None:
+def test_differing_alternatives_are_both_shown() -> None:
     """Alternatives with different text are both shown; otherwise an approver agrees to text that was not shown."""
     letter = opened(alternatives("Who comes for bacon and whisky on Friday?", "<p>A blessed month to you all!</p>"))
     assert letter.new == "A blessed month to you all!"
     assert letter.plain == "Who comes for bacon and whisky on Friday?"
 
 
-def test_alternatives_that_say_the_same_are_one_letter() -> None:
+def test_equal_alternatives_are_shown_once() -> None:
     html = '<table><tr><td><img src="x" alt="Our logo"></td></tr></table><h1>Autumn is here</h1><p>Read <a href="https://x.example/a">more</a> of it.</p>'
     plain = "Our logo\n\nAUTUMN IS HERE\n\nRead more [https://x.example/a] of it."
     assert opened(alternatives(plain, html)).plain == ""
     assert opened(alternatives(plain, "")).plain == ""  # the HTML is shown then
 
 
-def test_what_few_see_is_seen_by_who_decides() -> None:
+def test_rarely_shown_text_is_listed_as_hidden() -> None:
     shown = '<p title="on hovering">Seen</p><!--[if mso]><p>in Outlook</p><![endif]-->'
     assert opened(message(f"Content-Type: text/html\n\n{shown}")).hidden.split("\n") == ["on hovering", "in Outlook"]
 
 
-def test_signs_that_turn_the_direction_are_taken_out() -> None:
+def test_bidirectional_controls_are_removed() -> None:
     letter = opened(message("Content-Type: text/plain; charset=utf-8\n\nevil\u202egpj.exe\u2066 \x07bell"))
     assert letter.new.split() == ["evilgpj.exe", "bell"]
 
@@ -79,14 +79,14 @@ def test_signs_that_turn_the_direction_are_taken_out() -> None:
     ],
     ids=["parts", "tags", "depth"],
 )
-def test_past_its_bounds_the_header_is_shown_and_why(body: str) -> None:
+def test_beyond_the_limits_the_header_and_the_reason_are_shown(body: str) -> None:
     letter = opened(message(body))
     assert letter.why
     assert letter.new == ""
     assert ("Subject", "s") in letter.fields
 
 
-def test_attachments_are_known_by_name_size_and_type() -> None:
+def test_attachments_have_name_size_and_type() -> None:
     data = base64.encodebytes(b"x" * 5000).decode()
     whole = message(
         "Content-Type: multipart/mixed; boundary=b\n\n--b\n\nText\n--b\nContent-Type: application/pdf; name=r.pdf\n"
@@ -107,7 +107,7 @@ def test_attachments_are_known_by_name_size_and_type() -> None:
 
 @given(st.binary(max_size=400))
 @settings(max_examples=100, deadline=None)
-def test_whatever_it_is_it_can_be_opened(raw: bytes) -> None:
+def test_any_message_can_be_opened(raw: bytes) -> None:
     whole = Message.of(b"From: a@example.com\r\nContent-Type: multipart/mixed; boundary=b\r\n" + raw)
     letter = opened(whole)
     framed(whole)
@@ -118,7 +118,7 @@ def test_whatever_it_is_it_can_be_opened(raw: bytes) -> None:
 # # framed HTML
 
 
-def test_nothing_of_a_hostile_message_asks_for_anything() -> None:
+def test_hostile_html_loads_nothing() -> None:
     page = framed(message(HOSTILE.replace("CANARY", "http://canary.example.net")))
     assert page is not None
     assert "canary" not in page
@@ -139,7 +139,7 @@ _PIECES = st.sampled_from(
 
 @given(st.lists(_PIECES, max_size=12))
 @settings(max_examples=150, deadline=None)
-def test_no_markup_keeps_an_address_to_load_from(pieces: list[str]) -> None:
+def test_no_markup_keeps_a_remote_address(pieces: list[str]) -> None:
     kept = cleaned("".join(pieces), {})
     assert not re.search(r"<[^>]*x\.example", kept)
     assert not re.search(r"<\s*(?:script|style|iframe|svg|meta|base|form|input|object|embed|link)\b", kept, re.I)
@@ -156,7 +156,7 @@ def test_no_markup_keeps_an_address_to_load_from(pieces: list[str]) -> None:
     ],
     ids=["png", "svg", "html", "another", "too large"],
 )
-def test_only_small_pictures_that_it_brings_along_are_shown(image: str, shown: bool) -> None:
+def test_only_small_embedded_pictures_are_shown(image: str, shown: bool) -> None:
     page = framed(related(image))
     assert page is not None
     assert ("data:image/png;base64," in page) is shown
@@ -166,14 +166,14 @@ def test_only_small_pictures_that_it_brings_along_are_shown(image: str, shown: b
     "body", ["\n\nplain text", "Content-Type: text/html\n\n" + "x" * (1 << 20) + "y", "Content-Type: multipart/mixed; boundary=b\n\n" + "--b\n\nx\n" * 1500],
     ids=["no html", "too large", "too many parts"],
 )  # fmt: skip
-def test_where_there_is_no_frame(body: str) -> None:
+def test_without_html_there_is_no_frame(body: str) -> None:
     assert framed(message(body)) is None
 
 
 @pytest.mark.parametrize(
     ("html", "shown"), [('<img src="cid:a@b">', 1), ("<p>cid:a@b</p>", 0), ("<img src=CID:A%40B>", 1)]
 )
-def test_a_picture_that_stands_in_the_text_is_no_attachment(html: str, shown: int) -> None:
+def test_a_picture_inside_the_text_is_no_attachment(html: str, shown: int) -> None:
     image = "Content-Type: image/png; name=x.png\nContent-ID: <a@b>\nContent-Transfer-Encoding: base64\n\niVBORw0KGgo="
     letter = opened(related(image, html))
     assert (len(letter.pictures), len(letter.attachments)) == (shown, 1 - shown)

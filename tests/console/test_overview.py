@@ -36,7 +36,7 @@ async def story(here: Stage) -> None:
     await here.home.settled(passed.id)
 
 
-async def test_the_first_page_says_how_it_stands(here: Stage) -> None:
+async def test_the_overview_shows_holds_figures_and_strict_rules(here: Stage) -> None:
     await story(here)
     vera = await here.signed_in("vera@example.com", Role.VIEWER)
     answer = await vera.get("/")
@@ -50,7 +50,7 @@ async def test_the_first_page_says_how_it_stands(here: Stage) -> None:
     assert "<script" not in answer.text.split("<main")[1]
 
 
-async def test_each_figure_leads_to_what_it_counts(here: Stage) -> None:
+async def test_each_figure_links_to_its_messages(here: Stage) -> None:
     await story(here)
     vera = await here.signed_in("vera@example.com", Role.VIEWER)
     page = (await vera.get("/")).text
@@ -62,7 +62,7 @@ async def test_each_figure_leads_to_what_it_counts(here: Stage) -> None:
         assert len(rows) == n, path
 
 
-async def test_an_approver_sees_how_many_wait_for_them_and_where_the_rest_is_not_shown(here: Stage) -> None:
+async def test_an_approver_sees_how_many_wait_for_them(here: Stage) -> None:
     await story(here)
     dpo = await here.signed_in(DPO, Role.APPROVER)
     answer = await dpo.get("/")
@@ -72,7 +72,7 @@ async def test_an_approver_sees_how_many_wait_for_them_and_where_the_rest_is_not
     assert (await dpo.get("/journal")).status_code == 404
 
 
-async def test_what_is_not_well_is_named(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_problems_are_named(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     since = here.home.clock.now() - timedelta(hours=1)
 
     async def alarms() -> Sequence[ActiveAlarm]:
@@ -91,7 +91,7 @@ async def test_what_is_not_well_is_named(here: Stage, monkeypatch: pytest.Monkey
     assert "a part is away: milter" in said
 
 
-async def test_a_shorter_time_for_rules_and_lists(here: Stage) -> None:
+async def test_a_shorter_period_can_be_chosen(here: Stage) -> None:
     at = here.home.clock.now() - timedelta(days=20)
     data = {"action": "hold", "rules": ["old-rule"], "lists": ["news"], "hold": "OLD"}
     await here.home.store.journal.record([Event(kind=Kind.VERDICT, id="OLD", at=at, data=data)])
@@ -101,7 +101,7 @@ async def test_a_shorter_time_for_rules_and_lists(here: Stage) -> None:
     assert (await vera.get("/?days=nonsense")).status_code == 200
 
 
-async def test_what_is_not_counted_yet_is_said(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_entries_not_counted_yet_are_mentioned(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("smtpguard.store.archive.UNCOUNTED", 2)
     await several(here, 3, NEWS)
     vera = await here.signed_in("vera@example.com", Role.VIEWER)
@@ -111,13 +111,13 @@ async def test_what_is_not_counted_yet_is_said(here: Stage, monkeypatch: pytest.
     assert "not counted yet" not in text(await vera.get("/"))
 
 
-async def test_who_has_no_role_comes_to_their_own_messages(here: Stage) -> None:
+async def test_a_person_without_a_role_is_sent_to_their_own_messages(here: Stage) -> None:
     anna = await here.signed_in(ANNA)
     answer = await anna.get("/")
     assert (answer.status_code, answer.headers["location"]) == (303, "/mine")
 
 
-async def test_in_swedish(here: Stage) -> None:
+async def test_the_page_is_in_swedish(here: Stage) -> None:
     await story(here)
     vera = await here.signed_in("vera@example.com", Role.VIEWER)
     said = text(await vera.get("/", **{"Accept-Language": "sv"}))
@@ -125,7 +125,7 @@ async def test_in_swedish(here: Stage) -> None:
     assert "Hälften avgjorda inom" in said
 
 
-async def test_the_journal_names_what_was_turned_away(here: Stage) -> None:
+async def test_the_journal_page_lists_rejected_messages(here: Stage) -> None:
     at = here.home.clock.now()
     private = {"from": (ANNA,), "subject": ("<b>Offer</b>",), "recipients": ("kim@customer.example", "x@y.example")}
     data = {"action": "reject", "rules": ["not-a-writer"], "lists": []}
@@ -142,7 +142,7 @@ async def test_the_journal_names_what_was_turned_away(here: Stage) -> None:
     assert "Nothing matches." in text(await omar.get("/journal?state=rejected&rule=none"))
 
 
-def test_bars_stand_on_each_other() -> None:
+def test_bars_are_stacked() -> None:
     days = [(date(2026, 3, day), (day, 0, 1)) for day in (1, 2, 3)]
     made = chart.stacked(days)
     assert made is not None
@@ -153,7 +153,7 @@ def test_bars_stand_on_each_other() -> None:
     assert chart.stacked([(date(2026, 3, 1), (0, 0))]) is None
 
 
-async def test_the_writer_says_in_one_click_whether_it_was_right_to_stop_it(here: Stage) -> None:
+async def test_the_writer_rates_a_hold_with_one_click(here: Stage) -> None:
     hold, other = await several(here, 2, NEWS)
     link = Links(KEY).sign(Link(hold_id=hold.hold_id, address=ANNA, until=here.home.clock.now() + timedelta(days=1)))
     anna = here.browser()
@@ -184,7 +184,7 @@ async def test_the_writer_says_in_one_click_whether_it_was_right_to_stop_it(here
     assert other.hold_id != hold.hold_id
 
 
-async def test_an_alarm_is_taken_with_one_press(here: Stage) -> None:
+async def test_an_alarm_is_acknowledged_with_one_click(here: Stage) -> None:
     taken: list[tuple[str, str]] = []
     stands = ActiveAlarm(name="frozen", title="all mail is frozen", since=here.home.clock.now(), key="frozen")
 

@@ -41,13 +41,13 @@ async def pages(browser: Browser, path: str) -> list[list[str]]:
 
 
 @given(st.datetimes(min_value=datetime(1970, 1, 2), max_value=datetime(2999, 1, 1)), st.text("ABC-123", min_size=1))
-def test_a_cursor_says_where_it_was(naive: datetime, id: str) -> None:
+def test_a_cursor_reads_back(naive: datetime, id: str) -> None:
     at = naive.replace(tzinfo=UTC)
     assert cut(cursor(at, id)) == (at, id)
 
 
 @pytest.mark.parametrize("given", ["", "-", "1-", "-A", "x-A", "1" * 18 + "-A", "\u0661-A"])
-def test_what_is_no_cursor(given: str) -> None:
+def test_an_invalid_cursor_is_none(given: str) -> None:
     assert cut(given) is None
 
 
@@ -60,7 +60,7 @@ async def test_every_mailing_is_on_one_page(here: Stage) -> None:
 
 
 @pytest.mark.usefixtures("short")
-async def test_ones_own_mailings_are_found_behind_those_of_others(here: Stage) -> None:
+async def test_visible_mailings_are_found_behind_invisible_ones(here: Stage) -> None:
     await several(here, 3, RAMADAN)
     await several(here, 4, NEWS, first=3)
     dpo = await here.signed_in(DPO, Role.APPROVER)
@@ -68,9 +68,7 @@ async def test_ones_own_mailings_are_found_behind_those_of_others(here: Stage) -
 
 
 @pytest.mark.usefixtures("short")
-async def test_where_many_others_lie_between_a_page_is_short_and_says_that_there_is_more(
-    here: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_page_cut_short_links_to_the_next(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lists_of_mailings, "_LOOKS", 1)
     await several(here, 1, RAMADAN)
     await several(here, 7, NEWS, first=1)
@@ -80,7 +78,7 @@ async def test_where_many_others_lie_between_a_page_is_short_and_says_that_there
     assert await pages(dpo, "/mailings") == [[], [], ["SV: word0"]]
 
 
-async def test_the_api_goes_through_mailings_page_by_page(here: Stage) -> None:
+async def test_the_api_pages_through_mailings(here: Stage) -> None:
     await several(here, 5)
     asks = await program(here, EVA, Role.APPROVER)
     found: list[str] = []
@@ -95,14 +93,14 @@ async def test_the_api_goes_through_mailings_page_by_page(here: Stage) -> None:
 
 
 @pytest.mark.usefixtures("short")
-async def test_a_writer_reaches_the_oldest_of_their_messages(here: Stage) -> None:
+async def test_a_writer_reaches_their_oldest_message(here: Stage) -> None:
     await several(here, 3)
     anna = await here.signed_in(ANNA)
     assert await pages(anna, "/mine") == [["SV: word2", "SV: word1"], ["SV: word0"]]
 
 
 @pytest.mark.usefixtures("short")
-async def test_what_was_frozen_long_ago_can_be_read(here: Stage) -> None:
+async def test_old_freezes_are_reached(here: Stage) -> None:
     eva = await here.signed_in(EVA, Role.OPERATOR)
     await eva.get("/still")
     for n in range(3):

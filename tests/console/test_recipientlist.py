@@ -54,7 +54,7 @@ async def ask(browser: Browser, id: str) -> tuple[int, str]:
     return answer.status_code, text(await browser.get(f"/mailings/{id}"))
 
 
-async def test_two_people_agree_and_are_told(here: Stage) -> None:
+async def test_two_people_must_agree_to_see_recipients(here: Stage) -> None:
     id = await mailing(here)
     eva, omar, dpo = [await here.signed_in(who, Role.APPROVER) for who in (EVA, OMAR, DPO)]
     assert (await save(eva, id, list="ramadan"))[0] == 403, "nobody agreed"
@@ -86,7 +86,7 @@ async def test_two_people_agree_and_are_told(here: Stage) -> None:
     assert not service.may_be_told(await service.show(id), EVA), "a day is over"
 
 
-async def test_those_in_a_file_are_told_or_why_not(here: Stage) -> None:
+async def test_a_file_is_matched_or_refused_with_a_reason(here: Stage) -> None:
     id = await mailing(here)
     eva, omar = [await here.signed_in(who, Role.APPROVER) for who in (EVA, OMAR)]
     await ask(eva, id)
@@ -112,7 +112,7 @@ async def test_those_in_a_file_are_told_or_why_not(here: Stage) -> None:
         assert (await save(eva, id, list="ramadan"))[0] == 409
 
 
-async def test_some_of_them_are_not_told_as_if_they_were_all(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_match_against_a_changed_list_is_refused(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """A match is refused if a list that was addressed has changed since: it needs an export from then."""
 
     async def look_back(matched: Matched, names: object) -> None:
@@ -163,7 +163,7 @@ async def test_a_correction_is_begun_on_the_page(here: Stage) -> None:
     assert "4 people who got another mailing 1 person who may have got it" in said
 
 
-async def test_who_got_it_through_the_api(here: Stage) -> None:
+async def test_recipients_are_read_through_the_api(here: Stage) -> None:
     id = await mailing(here)
     asks, other, writer = [await program(here, who, Role.APPROVER) for who in (EVA, DPO, ANNA)]
     path = f"/mailings/{id}/people"

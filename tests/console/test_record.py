@@ -23,7 +23,7 @@ async def journal_of(here: Stage) -> int:
     return (await here.home.store.journal.entries())[-1][0].seq
 
 
-async def test_what_was_decided_and_by_whom(here: Stage) -> None:
+async def test_the_history_shows_decisions_and_deciders(here: Stage) -> None:
     hold = await held(here, NEWS)
     await here.home.approvals().vote(hold.hold_id, Choice.REJECT, approver=EVA, by="a test", comment="No")
     viewer = await here.signed_in("vera@example.com", Role.VIEWER)
@@ -35,7 +35,7 @@ async def test_what_was_decided_and_by_whom(here: Stage) -> None:
     assert "SV: lunch" in text(await viewer.get("/history?list=news"))
 
 
-async def test_an_approver_sees_the_past_of_what_their_groups_decide(here: Stage) -> None:
+async def test_an_approver_sees_the_history_of_their_lists(here: Stage) -> None:
     hold = await held(here, NEWS)
     await here.home.approvals().withdraw(hold.hold_id, sender=ANNA, by="a test")
     dpo = await here.signed_in(DPO, Role.APPROVER)
@@ -43,7 +43,7 @@ async def test_an_approver_sees_the_past_of_what_their_groups_decide(here: Stage
     assert (await dpo.get(f"/history/{hold.hold_id}")).status_code == 404
 
 
-async def test_the_journal_of_one_message_as_a_timeline(here: Stage) -> None:
+async def test_the_journal_of_a_message_is_a_timeline(here: Stage) -> None:
     hold = await held(here, NEWS)
     eva = await here.signed_in(EVA, Role.APPROVER)
     await eva.get(f"/held/{hold.hold_id}")
@@ -77,7 +77,7 @@ async def mailing(here: Stage, n: int = 3) -> str:
     return str(found.mailing_id)
 
 
-async def test_a_mailing_is_one_row_with_its_numbers_and_a_chart(here: Stage) -> None:
+async def test_a_mailing_is_one_row_with_numbers_and_a_chart(here: Stage) -> None:
     mailing_id = await mailing(here)
     eva = await here.signed_in(EVA, Role.APPROVER, Role.VIEWER)
     waiting = await eva.get("/held")
@@ -95,7 +95,7 @@ async def test_a_mailing_is_one_row_with_its_numbers_and_a_chart(here: Stage) ->
     assert "It stands for 3 messages of one mailing" in page
 
 
-async def test_how_many_have_a_mailing_is_told_from_least_to_most(here: Stage) -> None:
+async def test_an_uncertain_number_is_shown_as_an_interval(here: Stage) -> None:
     mailing_id = await mailing(here)
     entry = (await here.home.store.mailings.find(mailing_id)).entry  # type: ignore[union-attr]
     for who in (EVA, DPO):
@@ -120,7 +120,7 @@ async def test_how_many_have_a_mailing_is_told_from_least_to_most(here: Stage) -
     assert "first and last copy went out" in page
 
 
-async def test_a_mailing_of_others_is_not_there(here: Stage) -> None:
+async def test_a_mailing_to_other_peoples_lists_is_404(here: Stage) -> None:
     mailing_id = await mailing(here)
     sven = await here.signed_in("sven@example.com", Role.APPROVER)
     assert "SV: Eid" not in text(await sven.get("/mailings"))
@@ -128,7 +128,7 @@ async def test_a_mailing_of_others_is_not_there(here: Stage) -> None:
     assert (await sven.get("/mailings/NOSUCH")).status_code == 404
 
 
-async def test_what_was_decided_of_a_mailing_can_be_taken_back(here: Stage) -> None:
+async def test_a_decision_on_a_mailing_can_be_taken_back(here: Stage) -> None:
     mailing_id = await mailing(here)
     entry = (await here.home.store.mailings.find(mailing_id)).entry  # type: ignore[union-attr]
     for who in (EVA, DPO):
@@ -159,7 +159,7 @@ async def test_what_was_decided_of_a_mailing_can_be_taken_back(here: Stage) -> N
     assert (await here.home.store.holds.find(entry)).state is State.REJECTED  # type: ignore[union-attr]
 
 
-def test_the_chart_climbs_in_steps_within_its_frame() -> None:
+def test_the_chart_rises_in_steps_within_its_frame() -> None:
     points = [Grown(at=MONDAY + timedelta(minutes=n), sent=n * 100, held=n) for n in range(5)]
     chart = drawn(points)
     assert chart is not None
@@ -174,7 +174,7 @@ def test_the_chart_climbs_in_steps_within_its_frame() -> None:
 # the policy
 
 
-async def test_the_rules_in_words_and_the_lists_with_their_sizes(here: Stage) -> None:
+async def test_the_policy_page_shows_rules_and_list_sizes(here: Stage) -> None:
     viewer = await here.signed_in("vera@example.com", Role.VIEWER)
     answer = await viewer.get("/policy")
     said = text(answer)
@@ -191,7 +191,7 @@ async def test_the_rules_in_words_and_the_lists_with_their_sizes(here: Stage) ->
     assert "kunder som samma utskick når: minst 20" in swedish
 
 
-async def test_a_list_that_cannot_be_relied_on_says_why(here: Stage) -> None:
+async def test_an_unreliable_list_gives_the_reason(here: Stage) -> None:
     here.home.clock.pass_(days=3)
     here.home.in_force.registry.reopen()
     viewer = await here.signed_in("vera@example.com", Role.VIEWER)
@@ -204,7 +204,7 @@ async def tried(here: Stage, **fields: Any) -> Any:
     return await viewer.post("/policy/try", **fields)
 
 
-async def test_a_message_tried_has_no_effect_on_anything(here: Stage) -> None:
+async def test_trying_a_message_has_no_effect(here: Stage) -> None:
     viewer = await here.signed_in("vera@example.com", Role.VIEWER)
     await viewer.get("/policy/try")
     before = await journal_of(here)
@@ -220,7 +220,7 @@ async def test_a_message_tried_has_no_effect_on_anything(here: Stage) -> None:
     assert await here.home.outbox() == []
 
 
-async def test_the_envelope_may_be_another(here: Stage) -> None:
+async def test_trying_takes_another_envelope(here: Stage) -> None:
     answer = await tried(here, text=mail("bo@example.org").decode(), to=f"{RAMADAN}, {NEWS};\n x@example.org")
     assert "3 recipients." in text(answer)
     assert "News, Ramadan greetings" in text(answer)
@@ -245,13 +245,13 @@ async def tried_again(here: Stage, **fields: Any) -> Any:
     ],
     ids=["nothing", "nobody", "no address", "too large"],
 )
-async def test_what_cannot_be_tried_says_why(here: Stage, fields: dict[str, str], said: str) -> None:
+async def test_an_invalid_message_to_try_gives_the_reason(here: Stage, fields: dict[str, str], said: str) -> None:
     answer = await tried(here, **fields)
     assert answer.status_code == 422
     assert said in text(answer)
 
 
-async def test_the_pages_of_a_policy_that_is_swapped_follow_it(here: Stage) -> None:
+async def test_the_pages_follow_a_new_policy(here: Stage) -> None:
     changed = DOCUMENTS["policy.yaml"].replace(b"Contracts never go to a list", b"No contract goes to a list")
     await here.home.put({**DOCUMENTS, "policy.yaml": changed})
     await here.home.follow()

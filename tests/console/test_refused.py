@@ -55,7 +55,7 @@ async def at(here: Stage, who: str) -> Browser:
 
 
 @pytest.mark.parametrize(("who", "where", "filled", "field", "said"), FORMS)
-async def test_a_refused_form_comes_back(
+async def test_a_refused_form_is_returned_filled_in(
     here: Stage, who: str, where: str, filled: dict[str, Any], field: str, said: str
 ) -> None:
     theirs = await held(here, RAMADAN, Subject="SV: theirs")
@@ -114,7 +114,7 @@ class _Fields(HTMLParser):
         self._area = "" if tag == "textarea" else self._area
 
 
-def test_every_form_is_among_them() -> None:
+def test_every_form_is_tested() -> None:
     """Every form is in the table, or has no field to type in."""
     routes = [*PAGES, *Pages(_NOBODY).routes(), *Administering(_NOBODY).routes()]
     posts = {route.path for route in routes if "POST" in (getattr(route, "methods", None) or ())}
@@ -129,7 +129,7 @@ class _Nothing:
 _NOBODY: Any = _Nothing()
 
 
-async def test_a_mailings_reason_is_asked_for_beside_its_field(here: Stage) -> None:
+async def test_a_missing_reason_is_reported_beside_its_field(here: Stage) -> None:
     holds = await several(here, 1)
     browser = await at(here, EVA)
     mailing = holds[0].mailing_id
@@ -145,7 +145,7 @@ async def test_a_mailings_reason_is_asked_for_beside_its_field(here: Stage) -> N
         assert "Give a reason for the rejection" in text(refused)
 
 
-async def test_what_was_taken_does_not_stand_there_again(here: Stage) -> None:
+async def test_after_success_the_form_is_empty(here: Stage) -> None:
     browser = await at(here, EVA)
     done = await browser.post("/people", address="tove@example.com", name="Tove", roles=["viewer"])
     assert done.status_code == 200

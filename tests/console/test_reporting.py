@@ -30,7 +30,7 @@ async def last(here: Stage) -> tuple[str, Any, Any]:
     return entry.kind, entry.data, clear
 
 
-async def test_who_is_shown_names_is_written_down_also_where_nothing_fits_or_too_much(
+async def test_a_report_with_names_is_journalled_even_if_empty_or_too_large(
     here: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await held(here, NEWS)
@@ -47,21 +47,21 @@ async def test_who_is_shown_names_is_written_down_also_where_nothing_fits_or_too
     assert (await last(here))[1]["about"] == ["news"]
 
 
-async def test_without_names_nothing_is_written(here: Stage) -> None:
+async def test_a_report_without_names_is_not_journalled(here: Stage) -> None:
     await held(here, NEWS)
     before = await here.home.store.journal.last()
     await made(here, LUNCH, names=False)
     assert await here.home.store.journal.last() == before
 
 
-async def test_the_beginning_of_a_mailing_s_id_is_enough(here: Stage) -> None:
+async def test_a_mailing_is_found_by_the_beginning_of_its_id(here: Stage) -> None:
     hold = await held(here, NEWS)
     found = await made(here, IncidentQuery(ids=frozenset({hold.mailing_id[:6].lower()})))
     assert found.about.ids == {hold.mailing_id}
     assert (await last(here))[1]["about"] == [hold.mailing_id]
 
 
-async def test_there_is_one_at_a_time_and_the_next_after_one_that_failed(
+async def test_one_report_at_a_time_and_a_failed_one_does_not_block(
     here: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await held(here, NEWS)

@@ -11,7 +11,7 @@ from tests.console.stage import Stage
 from tests.returns.mails import dsn, letter
 
 
-async def test_it_says_how_much_and_how_fast_and_names_nobody(here: Stage) -> None:
+async def test_the_page_shows_number_and_rate_without_names(here: Stage) -> None:
     await held(here, NEWS)
     asks = await program(here, EVA, Role.APPROVER)
     [mailing] = (await asks("GET", "/mailings")).json()["items"]
@@ -35,7 +35,7 @@ async def test_it_says_how_much_and_how_fast_and_names_nobody(here: Stage) -> No
     assert page in (await omar.get(f"/mailings/{mailing['id']}")).text
 
 
-async def test_it_is_not_there_for_who_may_not_see_the_mailing(here: Stage) -> None:
+async def test_the_page_is_404_without_permission(here: Stage) -> None:
     await held(here, NEWS)
     omar = await program(here, OMAR, Role.VIEWER)
     mailing_id = (await omar("GET", "/mailings")).json()["items"][0]["id"]

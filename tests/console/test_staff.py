@@ -9,7 +9,7 @@ from tests.console.holding import ANNA, text
 from tests.console.stage import Stage, stage
 
 
-async def test_a_writer_reads_who_may_write_and_who_decides_now(here: Stage) -> None:
+async def test_the_guide_names_writers_and_current_approvers(here: Stage) -> None:
     anna = await here.signed_in(ANNA)
     said = text(await anna.get("/guide"))
     ramadan = said[said.index("Ramadan greetings") :]
@@ -26,13 +26,13 @@ async def test_a_writer_reads_who_may_write_and_who_decides_now(here: Stage) -> 
     assert "Who decides now 1 person of duty" in later[later.index("Ramadan greetings") :]
 
 
-async def test_a_rule_without_a_purpose_is_told_by_its_conditions(here: Stage) -> None:
+async def test_a_rule_without_a_purpose_is_described_by_its_conditions(here: Stage) -> None:
     vera = await here.signed_in("vera@example.com", Role.VIEWER)
     assert "A message is held if " in text(await vera.get("/guide"))
     assert "Ett meddelande hålls kvar om " in text(await vera.get("/guide", **{"Accept-Language": "sv"}))
 
 
-async def test_without_an_account_only_where_the_settings_say_so(here: Stage, tmp_path: Path) -> None:
+async def test_without_an_account_only_if_the_settings_allow_it(here: Stage, tmp_path: Path) -> None:
     answer = await here.browser().get("/guide")
     assert (answer.status_code, answer.headers["location"]) == (303, "/login?next=/guide")
     (tmp_path / "open").mkdir()

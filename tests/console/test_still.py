@@ -34,7 +34,7 @@ async def thaws(who: Browser, freeze_id: str) -> Any:
     return await who.post(f"/thaw/{freeze_id}", messages=who.hidden("messages"))
 
 
-async def test_the_red_button_is_on_every_page(here: Stage) -> None:
+async def test_the_freeze_button_is_on_every_page(here: Stage) -> None:
     hold = await held(here)
     eva = await here.signed_in(EVA, Role.APPROVER, Role.VIEWER, Role.ADMIN)
     for path in (
@@ -54,7 +54,7 @@ async def test_the_red_button_is_on_every_page(here: Stage) -> None:
         assert '<a class="button stop" href="/still">' in answer.text, path
 
 
-async def test_why_the_guard_itself_stands_still_is_said_in_the_readers_language(here: Stage) -> None:
+async def test_an_automatic_freeze_is_explained_in_the_readers_language(here: Stage) -> None:
     freeze = Freeze(
         freeze_id="F1", selector=Selector.ALL, value="", reason=PUT_BACK, by=ITSELF, at=here.home.clock.now(), defers=True
     )  # fmt: skip
@@ -78,7 +78,7 @@ async def test_why_the_guard_itself_stands_still_is_said_in_the_readers_language
         ({"selector": "mailing", "mailing": "M1"}, "M1"),
     ],
 )
-async def test_freezing_shows_on_every_page_until_it_is_thawed(here: Stage, fields: dict[str, str], value: str) -> None:
+async def test_a_freeze_is_shown_on_every_page_until_thawed(here: Stage, fields: dict[str, str], value: str) -> None:
     eva = await at_still(here)
     done = await eva.post("/freeze", reason="a wrong link", **fields)
     assert done.status_code == 200
@@ -97,7 +97,7 @@ async def test_freezing_shows_on_every_page_until_it_is_thawed(here: Stage, fiel
     assert "a wrong link" in past
 
 
-async def test_for_a_while(here: Stage) -> None:
+async def test_a_freeze_may_have_an_end(here: Stage) -> None:
     eva = await at_still(here)
     await eva.post("/freeze", selector="all", reason="x", hours="4")
     (freeze,) = (await here.home.store.gate.read()).freezes
@@ -119,7 +119,7 @@ async def test_for_a_while(here: Stage) -> None:
         ({"selector": "all", "reason": " "}, "Give a reason"),
     ],
 )
-async def test_what_is_not_said_well_freezes_nothing(here: Stage, fields: dict[str, str], said: str) -> None:
+async def test_an_invalid_freeze_freezes_nothing(here: Stage, fields: dict[str, str], said: str) -> None:
     eva = await at_still(here)
     answer = await eva.post("/freeze", **({"reason": "x"} | fields))
     assert answer.status_code == 422
@@ -127,7 +127,7 @@ async def test_what_is_not_said_well_freezes_nothing(here: Stage, fields: dict[s
     assert await standing(here) == []
 
 
-async def test_a_refused_freeze_comes_back_as_it_was_filled_in(here: Stage) -> None:
+async def test_a_refused_freeze_is_returned_filled_in(here: Stage) -> None:
     """A refused freeze comes back filled in. Above all it does not fall back to "everything", which would stop all
     mail."""
     eva = await at_still(here)
@@ -151,7 +151,7 @@ async def test_a_refused_freeze_comes_back_as_it_was_filled_in(here: Stage) -> N
     assert re.findall(r'name="selector" value="(\w+)" checked', done.text) == ["all"]
 
 
-async def test_a_thaw_shows_what_goes_out_and_asks(here: Stage) -> None:
+async def test_a_thaw_shows_what_it_releases_and_asks(here: Stage) -> None:
     eva = await at_still(here)
     waits = await held(here, RAMADAN, Subject="SV: waits", Message_ID="<1@example.com>")
     goes = await held(here, RAMADAN, Subject="SV: goes", Message_ID="<2@example.com>", body="goes")
@@ -181,7 +181,7 @@ async def test_a_thaw_shows_what_goes_out_and_asks(here: Stage) -> None:
     assert waits.hold_id != goes.hold_id
 
 
-async def test_who_only_looks_on_or_wrote_something_freezes_nothing(here: Stage) -> None:
+async def test_viewers_and_writers_cannot_freeze(here: Stage) -> None:
     viewer = await at_still(here, "vera@example.com", Role.VIEWER)
     anna = await here.signed_in(ANNA)
     await anna.get("/mine")
@@ -191,14 +191,14 @@ async def test_who_only_looks_on_or_wrote_something_freezes_nothing(here: Stage)
     assert await standing(here) == []
 
 
-async def test_thawed_by_somebody_else_meanwhile(here: Stage) -> None:
+async def test_a_freeze_lifted_meanwhile_is_a_conflict(here: Stage) -> None:
     eva = await at_still(here)
     answer = await eva.post("/thaw/NOSUCHFREEZE")
     assert answer.status_code == 409
     assert "It is already lifted." in text(answer)
 
 
-async def test_a_freeze_that_could_not_be_written_is_said_loudly(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failed_freeze_is_reported_prominently(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     eva = await at_still(here)
 
     async def away(*_: object) -> None:
@@ -210,7 +210,7 @@ async def test_a_freeze_that_could_not_be_written_is_said_loudly(here: Stage, mo
     assert "NOTHING IS FROZEN" in text(answer)
 
 
-async def test_a_link_of_a_message_fills_in_what_to_freeze(here: Stage) -> None:
+async def test_a_messages_link_prefills_the_freeze(here: Stage) -> None:
     eva = await here.signed_in(EVA, Role.APPROVER)
     answer = await eva.get("/still?selector=sender&sender=anna@example.com")
     assert 'name="selector" value="sender" checked' in answer.text
@@ -219,9 +219,7 @@ async def test_a_link_of_a_message_fills_in_what_to_freeze(here: Stage) -> None:
     assert {s.value for s in Selector} >= {"all", "list", "sender", "mailing"}
 
 
-async def test_where_two_are_needed_the_first_asks_and_another_agrees(
-    here: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_thaw_by_two_is_asked_and_confirmed(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     eva, omar = await at_still(here), await at_still(here, OMAR)
     await eva.post("/freeze", selector="all", reason="a wrong link")
     freeze = (await here.home.store.gate.read()).freezes[0]
@@ -240,7 +238,7 @@ async def test_where_two_are_needed_the_first_asks_and_another_agrees(
     assert kinds == ["freeze", "thaw-asked", "thaw"]
 
 
-async def test_a_command_that_fails_is_told_to_whoever_froze_and_thawed_in_their_language(here: Stage) -> None:
+async def test_a_failed_hook_is_reported_in_the_readers_language(here: Stage) -> None:
     freezes = here.app.state.desk.freezes
     freezes._freeze_hook = freezes._thaw_hook = (("/bin/sh", "-c", "echo 'no <b>right</b> to' >&2; exit 7"),)
     eva, swedish = await at_still(here), {"Accept-Language": "sv"}

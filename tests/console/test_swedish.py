@@ -92,7 +92,7 @@ def asked(fact: Fact) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("name", FACTS)
-def test_what_a_rule_asks_and_saw(name: str, silent: Speech) -> None:
+def test_conditions_and_their_values_are_translated(name: str, silent: Speech) -> None:
     fact, known = FACTS[name], ConditionNames(groups={"XX": frozenset()})
     names = ("xx@yy.zz", "yy@yy.zz", "XX", "YY")
     for every in (False, True):
@@ -104,7 +104,7 @@ def test_what_a_rule_asks_and_saw(name: str, silent: Speech) -> None:
         assert letters(rulewords.observed(name, text, silent), *names) == "", text
 
 
-def test_what_they_are_in_words() -> None:
+def test_facts_in_words() -> None:
     english, swedish = Speech("en"), Speech("sv")
     assert rulewords.observed("message.looks", "internal", swedish) == "e-post mellan kollegor"
     assert rulewords.limit("message.looks", "internal or unclear", swedish) == "e-post mellan kollegor eller oklart"
@@ -118,7 +118,7 @@ def test_what_they_are_in_words() -> None:
     assert rulewords.observed("of another version", "seen", swedish) == "seen"
 
 
-def test_what_the_guard_itself_says(silent: Speech) -> None:
+def test_built_in_rules_are_translated(silent: Speech) -> None:
     for name in rulewords.OURS:
         assert letters(rulewords.fact(name, silent)) == ""
         if name == FREEZE:
@@ -130,7 +130,7 @@ def test_what_the_guard_itself_says(silent: Speech) -> None:
         assert letters(rulewords.observed(FREEZE, selector.value, silent)) == ""
 
 
-def test_what_is_wrong_with_a_journal(silent: Speech) -> None:
+def test_every_problem_of_a_proof_is_translated(silent: Speech) -> None:
     """Every problem of a proof has a message in the catalogues, by the sources."""
     texts = {
         message
@@ -152,7 +152,7 @@ PROVED = Proof(
 )  # fmt: skip
 
 
-def test_what_a_proof_says_beside_whether_the_journal_is_whole(silent: Speech) -> None:
+def test_notes_of_a_proof_are_translated(silent: Speech) -> None:
     said = list(proofwords.noted(PROVED, Speech("en")))
     assert said == [
         "the store was put back (entry 7, 1970-01-01 00:00:09 UTC): entries up to 1,200, signed until 1970-01-01 00:00:05 UTC, are not in it",
@@ -166,7 +166,7 @@ def test_what_a_proof_says_beside_whether_the_journal_is_whole(silent: Speech) -
         assert letters(text, "UTC", "XX") == ""
 
 
-async def test_a_report_of_everything_that_can_happen(here: Stage, silent: Speech) -> None:
+async def test_a_report_with_every_statement_is_translated(here: Stage, silent: Speech) -> None:
     hold = await held(here, NEWS, Subject="SUBJECT")
     at, who = here.home.clock.now(), {"actor": ("ACTOR",), "comment": ("COMMENT",)}
     events = [Event(kind=kind, id=hold.hold_id, at=at, data={}, private=who) for kind in Kind]

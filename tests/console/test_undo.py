@@ -40,7 +40,7 @@ async def leaving(here: Stage) -> Any:
     return await again(here, hold.hold_id)
 
 
-async def test_no_approval_is_one_click_and_a_rejection_is(here: Stage) -> None:
+async def test_an_approval_needs_two_clicks_and_a_rejection_one(here: Stage) -> None:
     hold = await held(here)
     eva, dpo = await looks(here, EVA, hold), await looks(here, DPO, hold)
     asked = await votes(eva, hold)
@@ -68,7 +68,7 @@ async def test_no_approval_is_one_click_and_a_rejection_is(here: Stage) -> None:
     assert (await again(here, other.hold_id)).state is State.REJECTED
 
 
-async def test_what_was_confirmed_is_what_was_seen(here: Stage) -> None:
+async def test_a_confirmation_is_bound_to_what_was_seen(here: Stage) -> None:
     """A confirmation is refused with 409 if the hold changed since the question."""
     hold = await held(here)
     eva = await looks(here, EVA, hold)
@@ -80,7 +80,7 @@ async def test_what_was_confirmed_is_what_was_seen(here: Stage) -> None:
 
 
 @pytest.mark.parametrize("who", [EVA, OMAR, DPO])
-async def test_it_says_until_when_and_is_undone(who: str, here: Stage) -> None:
+async def test_the_page_shows_the_release_time_and_undoes(who: str, here: Stage) -> None:
     hold = await leaving(here)
     browser = await looks(here, who, hold)
     said = text(await browser.get(f"/held/{hold.hold_id}"))
@@ -96,7 +96,7 @@ async def test_it_says_until_when_and_is_undone(who: str, here: Stage) -> None:
     assert (now.state, now.release_at) == (State.WAITING, None)
 
 
-async def test_who_only_looks_sees_when_and_undoes_nothing(here: Stage) -> None:
+async def test_a_viewer_sees_the_time_but_cannot_undo(here: Stage) -> None:
     hold = await leaving(here)
     vera = await here.signed_in("vera@example.com", Role.VIEWER)
     said = text(await vera.get(f"/held/{hold.hold_id}"))
@@ -108,7 +108,7 @@ async def test_who_only_looks_sees_when_and_undoes_nothing(here: Stage) -> None:
 
 
 @pytest.mark.parametrize("signed_in", [True, False])
-async def test_its_writer_undoes_it_or_withdraws_it(signed_in: bool, here: Stage) -> None:
+async def test_the_writer_undoes_or_withdraws(signed_in: bool, here: Stage) -> None:
     hold = await leaving(here)
     link = Links(KEY).sign(Link(hold_id=hold.hold_id, address=ANNA, until=here.home.clock.now() + timedelta(days=1)))
     anna = await here.signed_in(ANNA) if signed_in else here.browser()
@@ -123,14 +123,14 @@ async def test_its_writer_undoes_it_or_withdraws_it(signed_in: bool, here: Stage
     assert (await again(here, hold.hold_id)).release_at is None
 
 
-async def test_a_link_never_acts(here: Stage) -> None:
+async def test_a_get_request_never_undoes(here: Stage) -> None:
     hold = await leaving(here)
     eva = await looks(here, EVA, hold)
     assert (await eva.get(f"/held/{hold.hold_id}/unvote")).status_code in (404, 405)
     assert (await again(here, hold.hold_id)).release_at is not None
 
 
-async def test_what_waits_says_it_and_has_undo(here: Stage) -> None:
+async def test_the_list_shows_the_release_time_and_undo(here: Stage) -> None:
     hold = await leaving(here)
     omar = await here.signed_in(OMAR, Role.APPROVER)
     said = text(await omar.get("/held"))
@@ -138,14 +138,14 @@ async def test_what_waits_says_it_and_has_undo(here: Stage) -> None:
     assert f'formaction="/held/{hold.hold_id}/unvote"' in omar.page
 
 
-async def test_it_is_rejected_meanwhile_on_its_page(here: Stage) -> None:
+async def test_a_message_in_the_delay_can_be_rejected(here: Stage) -> None:
     hold = await leaving(here)
     omar = await looks(here, OMAR, hold)
     assert (await votes(omar, hold, "reject")).status_code == 303
     assert (await again(here, hold.hold_id)).state is State.REJECTED
 
 
-async def test_late_it_says_that_it_is_approved(here: Stage) -> None:
+async def test_after_the_delay_the_page_says_approved(here: Stage) -> None:
     hold = await leaving(here)
     eva = await looks(here, EVA, hold)
     here.home.clock.pass_(seconds=60)
@@ -155,7 +155,7 @@ async def test_late_it_says_that_it_is_approved(here: Stage) -> None:
     assert (await eva.post(f"/held/{hold.hold_id}/unvote")).status_code == 409
 
 
-async def test_several_at_once_say_until_when(here: Stage) -> None:
+async def test_a_decision_on_several_shows_the_release_time(here: Stage) -> None:
     hold = await held(here)
     await here.home.approvals().vote(hold.hold_id, Choice.APPROVE, approver=EVA, by="test")
     dpo = await here.signed_in(DPO, Role.APPROVER)
@@ -170,7 +170,7 @@ async def test_several_at_once_say_until_when(here: Stage) -> None:
     assert (await dpo.post(f"/held/{hold.hold_id}/unvote")).status_code == 303
 
 
-async def test_the_journal_tells_of_it(here: Stage) -> None:
+async def test_the_journal_shows_approval_and_undo(here: Stage) -> None:
     hold = await leaving(here)
     await here.home.approvals().unvote(hold.hold_id, approver=OMAR, by="test", comment="Look again")
     eva = await looks(here, EVA, hold)

@@ -14,7 +14,7 @@ from tests.console.stage import Browser, Stage
 from tests.guard.house import MEMBERS, RAMADAN
 
 
-async def test_what_matters_first_with_what_it_is_votes_and_how_long_still(here: Stage) -> None:
+async def test_holds_are_ordered_by_sensitivity_people_and_deadline(here: Stage) -> None:
     """Holds are ordered: a sensitive list before many people, many before few, then the earliest deadline."""
     news = await several(here, 2, NEWS)
     (big,) = await several(here, 1, NEWS, "otto@partner.example", first=2)
@@ -42,7 +42,7 @@ async def test_what_matters_first_with_what_it_is_votes_and_how_long_still(here:
     assert "fläsk" in swedish
 
 
-async def test_out_of_hours_it_says_who_may_decide_then(here: Stage) -> None:
+async def test_out_of_hours_the_deciding_group_is_named(here: Stage) -> None:
     await held(here, RAMADAN)
     eva = await here.signed_in(EVA, Role.APPROVER)
     assert "out of hours:" not in text(await eva.get("/held"))
@@ -51,12 +51,12 @@ async def test_out_of_hours_it_says_who_may_decide_then(here: Stage) -> None:
     assert "out of hours: 1 of duty" in text(await eva.get("/held"))
 
 
-async def test_nothing_waits(here: Stage) -> None:
+async def test_an_empty_list_says_so(here: Stage) -> None:
     viewer = await here.signed_in("vera@example.com", Role.VIEWER)
     assert "Nothing waits. All is well." in text(await viewer.get("/held"))
 
 
-async def test_an_approver_sees_what_their_groups_are_asked(here: Stage) -> None:
+async def test_an_approver_sees_the_holds_of_their_groups(here: Stage) -> None:
     await held(here, NEWS, Subject="SV: news")
     await held(here, RAMADAN, Subject="SV: greetings", Message_ID="<2@example.com>")
     dpo = await here.signed_in(DPO, Role.APPROVER)
@@ -67,7 +67,7 @@ async def test_an_approver_sees_what_their_groups_are_asked(here: Stage) -> None
     assert subjects((await stranger.get("/held")).text) == []
 
 
-async def test_an_approver_in_no_group_reads_that_and_how_much_waits(here: Stage) -> None:
+async def test_an_approver_in_no_group_is_told_so(here: Stage) -> None:
     stranger = await here.signed_in("sven@example.com", Role.APPROVER)
     assert "Nothing waits. All is well." in text(await stranger.get("/held"))
     await held(here, NEWS, Subject="SV: news")
@@ -81,7 +81,7 @@ async def test_an_approver_in_no_group_reads_that_and_how_much_waits(here: Stage
     assert "none of the policy's groups" not in said
 
 
-async def test_who_has_no_role_comes_to_their_own_messages(here: Stage) -> None:
+async def test_a_person_without_a_role_is_sent_to_their_own_messages(here: Stage) -> None:
     hold = await held(here)
     anna = await here.signed_in(ANNA)
     answer = await anna.get("/held")
@@ -113,7 +113,7 @@ async def test_who_has_no_role_comes_to_their_own_messages(here: Stage) -> None:
         ("since=never&until=9999-12-31", ["SV: word0", "SV: word1", "SV: news"]),
     ],
 )
-async def test_narrowed(here: Stage, query: str, found: list[str]) -> None:
+async def test_filters_narrow_the_list(here: Stage, query: str, found: list[str]) -> None:
     first, _ = await several(here, 2)
     await here.home.approvals().vote(first.hold_id, Choice.APPROVE, approver=EVA, by="root")
     here.home.clock.pass_(seconds=1)
@@ -122,7 +122,7 @@ async def test_narrowed(here: Stage, query: str, found: list[str]) -> None:
     assert subjects((await who.get(f"/held?{query}")).text) == found
 
 
-async def test_page_by_page_each_once(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_every_hold_is_on_one_page(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("smtpguard.console.pages.waiting.ROWS", 3)
     made = await several(here, 8)
     who = await here.signed_in(EVA, Role.VIEWER)
@@ -137,7 +137,7 @@ async def test_page_by_page_each_once(here: Stage, monkeypatch: pytest.MonkeyPat
     assert path == ""
 
 
-async def test_what_matters_is_first_over_all_that_waits(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_order_covers_all_pages(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """The order covers all waiting holds: the oldest, for a sensitive list, is first though it is beyond the newest."""
     monkeypatch.setattr("smtpguard.console.pages.waiting.ROWS", 2)
     sensitive = await held(here, RAMADAN, Subject="SV: greetings", Message_ID="<r@example.com>")
@@ -153,13 +153,13 @@ async def test_what_matters_is_first_over_all_that_waits(here: Stage, monkeypatc
 @pytest.mark.parametrize(
     "after", ["x", "1-2-3", "1-2-3-", "1--2-3-H", "9" * 30 + "-2-3-H", "99999999999999999999-y", "-", "%00-a", "1-%27"]
 )
-async def test_a_cursor_that_is_none_shows_the_first_page(here: Stage, after: str) -> None:
+async def test_an_invalid_cursor_shows_the_first_page(here: Stage, after: str) -> None:
     await held(here)
     who = await here.signed_in(EVA, Role.VIEWER)
     assert (await who.get(f"/held?after={after}")).status_code == 200
 
 
-async def test_the_rows_alone_where_the_page_asks_again(here: Stage) -> None:
+async def test_a_refresh_returns_only_the_rows(here: Stage) -> None:
     await held(here)
     who = await here.signed_in(EVA, Role.VIEWER)
     answer = await who.get("/held", **{"HX-Request": "true", "HX-Target": "rows"})
@@ -168,7 +168,7 @@ async def test_the_rows_alone_where_the_page_asks_again(here: Stage) -> None:
     assert "<html" not in answer.text
 
 
-async def test_markup_in_a_subject_is_shown_as_it_is(here: Stage) -> None:
+async def test_markup_in_a_subject_is_escaped(here: Stage) -> None:
     await held(here, Subject='<script>alert("x")</script>')
     who = await here.signed_in(EVA, Role.VIEWER)
     answer = await who.get("/held")
@@ -192,7 +192,7 @@ async def confirmed(who: Browser, **fields: Any) -> Any:
     return await who.post("/decided", seen=bound(who.page), policy=who.hidden("policy"), **fields)
 
 
-async def test_many_are_rejected_after_a_look_at_how_many(here: Stage) -> None:
+async def test_many_are_rejected_after_a_confirmation(here: Stage) -> None:
     holds = await several(here, 3)
     eva = await here.signed_in(EVA, Role.APPROVER)
     asked = await chosen(eva, "reject", holds)
@@ -205,7 +205,7 @@ async def test_many_are_rejected_after_a_look_at_how_many(here: Stage) -> None:
     assert [(await again(here, h.hold_id)).state for h in holds] == [State.REJECTED] * 3
 
 
-async def test_many_are_approved_only_with_their_number(here: Stage) -> None:
+async def test_approving_many_needs_their_number(here: Stage) -> None:
     holds = await several(here, 2, NEWS)
     eva = await here.signed_in(EVA, Role.APPROVER)
     await chosen(eva, "approve", holds)
@@ -217,7 +217,7 @@ async def test_many_are_approved_only_with_their_number(here: Stage) -> None:
     assert [(await again(here, h.hold_id)).state for h in holds] == [State.APPROVED] * 2
 
 
-async def test_many_that_reach_many_people_take_the_number_of_people(
+async def test_approving_many_to_many_people_needs_the_number_of_people(
     here: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Approving messages to many people requires their number; otherwise one message to everyone would be confirmed
@@ -236,7 +236,7 @@ async def test_many_that_reach_many_people_take_the_number_of_people(
     assert [(await again(here, h.hold_id)).state for h in holds] == [State.APPROVED] * 2
 
 
-async def test_another_list_since_then_is_not_decided_among_many(here: Stage) -> None:
+async def test_a_hold_with_a_new_list_is_not_decided(here: Stage) -> None:
     (hold,) = await several(here, 1, NEWS)
     eva = await here.signed_in(EVA, Role.APPROVER)
     await chosen(eva, "approve", [hold])
@@ -246,7 +246,7 @@ async def test_another_list_since_then_is_not_decided_among_many(here: Stage) ->
     assert (await again(here, hold.hold_id)).state is State.WAITING
 
 
-async def test_more_people_since_then_is_not_decided_among_many(here: Stage) -> None:
+async def test_a_hold_with_more_people_is_not_decided(here: Stage) -> None:
     def copy(n: int) -> Any:
         return held(here, *MEMBERS[20 * n : 20 * n + 20], X_Mailing="eid", Message_ID=f"<{n}@x>")
 
@@ -259,7 +259,7 @@ async def test_more_people_since_then_is_not_decided_among_many(here: Stage) -> 
     assert (await again(here, hold.hold_id)).state is State.WAITING
 
 
-async def test_what_changed_meanwhile_is_named_and_not_decided(here: Stage) -> None:
+async def test_changed_holds_are_named_and_not_decided(here: Stage) -> None:
     one, other = await several(here, 2, NEWS)
     eva = await here.signed_in(EVA, Role.APPROVER)
     await chosen(eva, "approve", [one, other])
@@ -271,7 +271,7 @@ async def test_what_changed_meanwhile_is_named_and_not_decided(here: Stage) -> N
     assert (await again(here, other.hold_id)).state is State.APPROVED
 
 
-async def test_who_has_approved_some_of_them_already_is_told_so_in_their_language(here: Stage) -> None:
+async def test_a_repeated_approval_is_reported_in_the_readers_language(here: Stage) -> None:
     (hold,) = await several(here, 1)
     await here.home.approvals().vote(hold.hold_id, Choice.APPROVE, approver=EVA, by="a test")
     eva = await here.signed_in(EVA, Role.APPROVER)
@@ -282,7 +282,7 @@ async def test_who_has_approved_some_of_them_already_is_told_so_in_their_languag
     assert "1 meddelande fick avslag." in text(await confirmed(eva, choice="reject", comment="Fel lista"))
 
 
-async def test_nothing_chosen_or_nothing_that_is_theirs_goes_back(here: Stage) -> None:
+async def test_an_empty_or_foreign_selection_leads_back(here: Stage) -> None:
     hold = await held(here, NEWS)
     dpo = await here.signed_in(DPO, Role.APPROVER)
     for holds in ([], [hold]):
@@ -290,13 +290,13 @@ async def test_nothing_chosen_or_nothing_that_is_theirs_goes_back(here: Stage) -
     assert (await again(here, hold.hold_id)).state is State.WAITING
 
 
-async def test_a_viewer_decides_on_nothing(here: Stage) -> None:
+async def test_a_viewer_cannot_decide(here: Stage) -> None:
     hold = await held(here)
     viewer = await here.signed_in(OMAR, Role.VIEWER)
     assert (await chosen(viewer, "approve", [hold])).status_code == 404
 
 
-async def test_before_a_decision_on_many_their_lists_and_first_lines_are_shown(here: Stage) -> None:
+async def test_the_confirmation_shows_lists_and_first_lines(here: Stage) -> None:
     first, second = await several(here, 2, NEWS)
     eva = await here.signed_in(EVA, Role.APPROVER)
     await eva.get("/held")
@@ -311,9 +311,7 @@ async def test_before_a_decision_on_many_their_lists_and_first_lines_are_shown(h
     assert (await vera.post("/decide", choice="approve", hold=first.hold_id)).status_code == 404
 
 
-async def test_what_is_too_large_to_be_read_at_once_is_shown_without_its_text(
-    here: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_large_message_is_shown_without_its_text(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("smtpguard.console.pages.waiting.MOST_OPENED", 10)
     (hold,) = await several(here, 1, NEWS)
     eva = await here.signed_in(EVA, Role.APPROVER)

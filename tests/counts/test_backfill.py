@@ -35,7 +35,7 @@ async def new(store: Store, *people: str) -> int:
     return (await count(store, to(f"N{'-'.join(people)}", *people), counted=False))[DAY]
 
 
-async def test_a_store_that_never_counted_knows_whom_people_wrote_to(store: Store, clock: Clock) -> None:
+async def test_past_recipients_are_read_from_the_journal(store: Store, clock: Clock) -> None:
     await wrote(store, clock, "T1", "old")
     clock.go(days=2)
     await wrote(store, clock, "T2", "a", "b", mid="<two@example.com>")
@@ -55,7 +55,7 @@ async def test_a_store_that_never_counted_knows_whom_people_wrote_to(store: Stor
     assert await known_since(store) == T0 + timedelta(days=1), "90 days back"
 
 
-async def test_it_is_done_once_and_makes_nobody_older(store: Store, clock: Clock) -> None:
+async def test_it_runs_once_and_keeps_the_latest_time(store: Store, clock: Clock) -> None:
     await wrote(store, clock, "T1", "a")
     clock.go(days=60)
     await count(store, to("T2", "a"))
@@ -65,12 +65,12 @@ async def test_it_is_done_once_and_makes_nobody_older(store: Store, clock: Clock
     assert await new(store, "a") == 0, "the last letter is 60 days ago"
 
 
-async def test_a_new_store_knows_from_now_on(store: Store, clock: Clock) -> None:
+async def test_a_new_store_begins_now(store: Store, clock: Clock) -> None:
     assert await recall(store, read) == 0
     assert await known_since(store) == clock.now()
 
 
-async def test_what_is_erased_is_not_known_and_what_is_too_much_is_not_read(store: Store, clock: Clock) -> None:
+async def test_erased_names_and_excess_entries_are_skipped(store: Store, clock: Clock) -> None:
     for n in range(20):
         await wrote(store, clock, f"T{n}", f"p{n}")
         clock.go(days=1)
@@ -80,7 +80,9 @@ async def test_what_is_erased_is_not_known_and_what_is_too_much_is_not_read(stor
     assert await new(store, "p10", "p11", "p19") == 1
 
 
-async def test_no_more_than_a_bound_is_read(store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_number_of_entries_read_is_bounded(
+    store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(journal, "STRETCH", 3)
     for n in range(20):
         await wrote(store, clock, f"T{n}", f"p{n}")
@@ -90,7 +92,7 @@ async def test_no_more_than_a_bound_is_read(store: Store, clock: Clock, monkeypa
     assert await known_since(store) == T0 + timedelta(days=14)
 
 
-async def test_under_a_new_secret_it_is_read_again(store: Store, clock: Clock) -> None:
+async def test_after_a_renewed_secret_it_runs_again(store: Store, clock: Clock) -> None:
     await wrote(store, clock, "T1", "a")
     await recall(store, read)
     await store.renew(event(Kind.POLICY, "R1", at=clock.now()))

@@ -35,7 +35,7 @@ def to(id: str, *people: str, asks: tuple[Ask, ...] = (DAY,), on: str = "", send
     )  # fmt: skip
 
 
-async def test_once_written_to_nobody_is_new(store: Store, clock: Clock) -> None:
+async def test_a_recipient_is_new_once_in_ninety_days(store: Store, clock: Clock) -> None:
     assert await count(store, to("T1", "a", "b")) == {DAY: 2}
     assert await count(store, to("T2", "b", "c")) == {DAY: 3}
     assert await count(store, to("T3", "a", "b")) == {DAY: 0}, "nobody is written to for the first time by it"
@@ -47,7 +47,7 @@ async def test_once_written_to_nobody_is_new(store: Store, clock: Clock) -> None
     assert await count(store, to("T6", "a")) == {DAY: 1}
 
 
-async def test_what_was_held_made_nobody_known(store: Store) -> None:
+async def test_held_mail_makes_no_recipient_known(store: Store) -> None:
     assert await count(store, to("T1", "a", "b"), counted=False) == {DAY: 2}
     assert await count(store, to("T2", "a")) == {DAY: 1}
 
@@ -58,7 +58,7 @@ async def test_letters_of_one_batch_see_each_other(store: Store) -> None:
     assert [c[DAY] for c in await asyncio.gather(*tasks)] == [2, 3, 4, 5, 6]
 
 
-async def test_those_who_were_sent_the_same_by_one_sender(store: Store, clock: Clock) -> None:
+async def test_recipients_of_one_text_are_counted_per_sender(store: Store, clock: Clock) -> None:
     asks, one, other = (DAY, SAME), Identity(exact="one"), Identity(exact="other")
     bo = tuple(ask._replace(key="bo") for ask in asks)
     assert await count(store, to("T1", "a", "b", asks=asks, identity=one)) == {DAY: 2, SAME: 2}
@@ -82,14 +82,14 @@ async def test_copies_of_a_new_mailing_in_one_batch_see_each_other(store: Store)
     assert [c[SAME] for c in counts] == [1, 1, 2, 2, 3, 3]
 
 
-async def test_each_list_and_all_senders_of_a_list(store: Store) -> None:
+async def test_lists_and_all_senders_are_counted(store: Store) -> None:
     asks = (DAY, NEWS, OF_NEWS)
     assert await count(store, to("T1", "a", "b", on="a", asks=asks)) == {DAY: 2, NEWS: 1, OF_NEWS: 1}
     bo = (DAY._replace(key="bo"), NEWS._replace(key="news\0bo"), OF_NEWS)
     assert await count(store, to("T2", "a", "c", on="ac", asks=bo, sender=("bo",))) == {bo[0]: 2, bo[1]: 2, OF_NEWS: 2}
 
 
-async def test_whoever_is_known_under_one_name_of_the_sender_is_known(store: Store) -> None:
+async def test_a_recipient_known_to_any_identity_of_the_sender_is_known(store: Store) -> None:
     client = DAY._replace(key="client 192.0.2.1")
     for n in range(3):
         names = (f"x{n}@example.com", "client 192.0.2.1")
@@ -99,7 +99,7 @@ async def test_whoever_is_known_under_one_name_of_the_sender_is_known(store: Sto
     }
 
 
-async def test_a_message_id_that_went_to_the_customer_proves_an_answer(store: Store) -> None:
+async def test_a_reference_to_a_message_sent_to_them_proves_an_answer(store: Store) -> None:
     asks = (DAY, ANSWERS, ANSWERED)
     bo = (DAY._replace(key="bo"), ANSWERS._replace(key="bo"), ANSWERED)
     await count(store, to("T1", "a", asks=asks, message_id="<one@example.com>"))
@@ -109,7 +109,7 @@ async def test_a_message_id_that_went_to_the_customer_proves_an_answer(store: St
     assert said == {bo[0]: 1, bo[1]: 0, ANSWERED: 1}, "it went to somebody else"
 
 
-async def test_a_quotation_proves_nothing_and_is_counted_by_itself_too(store: Store) -> None:
+async def test_a_quotation_is_no_proof_and_is_counted_separately(store: Store) -> None:
     asks = (DAY, NEWS, OF_NEWS, ANSWERS, ANSWERED)
     said = await count(store, to("T1", "a", "b", quotes="a", on="a", asks=asks))
     assert said == {DAY: 2, NEWS: 1, OF_NEWS: 1, ANSWERS: 1, ANSWERED: 1}
@@ -119,13 +119,13 @@ async def test_a_quotation_proves_nothing_and_is_counted_by_itself_too(store: St
     assert said == dict.fromkeys(asks, 0), "known by now"
 
 
-async def test_a_shared_mailbox_is_believed_whom_it_answers(store: Store) -> None:
+async def test_a_shared_mailbox_needs_no_proof_of_an_answer(store: Store) -> None:
     asks = (DAY, NEWS)
     assert await count(store, to("T1", "a", quotes="a", on="a", asks=asks, shared=True)) == {DAY: 0, NEWS: 0}
     assert await count(store, to("T2", "b", on="b", asks=asks, shared=True)) == {DAY: 1, NEWS: 1}
 
 
-async def test_what_is_usual(store: Store, clock: Clock) -> None:
+async def test_the_usual_number_follows_the_past_weeks(store: Store, clock: Clock) -> None:
     """With three in a day eight days ago, up to nine in a day are usual. After five weeks this is forgotten."""
     usual = DAY._replace(usual=Usual(3.0, 4))
     await count(store, to("T0", "u", "v", "w"))
@@ -139,7 +139,7 @@ async def test_what_is_usual(store: Store, clock: Clock) -> None:
     assert await count(store, to("T21", *"abcdefghijk", asks=(usual,)), counted=False) == {usual: 11}
 
 
-async def test_within_seven_days_nothing_is_usual(store: Store, clock: Clock) -> None:
+async def test_in_the_first_seven_days_nothing_is_usual(store: Store, clock: Clock) -> None:
     usual = DAY._replace(usual=Usual(3.0, 4))
     await count(store, to("T0", "u", "v", "w"))
     clock.go(days=6)
@@ -156,7 +156,7 @@ async def swept(store: Store) -> None:
     await store._writer.submit(lambda batch: retention.sweep(batch, -(1 << 63), (1 << 63) - 1))
 
 
-async def test_it_is_forgotten(store: Store, clock: Clock) -> None:
+async def test_contacts_are_forgotten(store: Store, clock: Clock) -> None:
     await count(store, to("T1", "a", "b", message_id="<one@example.com>"))
     await count(store, to("T2", "c", asks=(DAY._replace(key="bo"),), sender=("bo",), message_id="<two@example.com>"))
     tables = ("person", "sent", "again", "moment")
@@ -170,7 +170,7 @@ async def test_it_is_forgotten(store: Store, clock: Clock) -> None:
     assert [await rows(store, table) for table in tables] == [1, 0, 0, 0]
 
 
-async def test_an_approval_makes_those_known_and_lets_the_count_begin_anew(store: Store) -> None:
+async def test_an_approval_makes_recipients_known_and_resets_the_counts(store: Store) -> None:
     """An approval makes the recipients known and resets the counts; letters of one sender wait under the first of them."""
     await store.contents.keep(CONTENT)
     await count(store, to("T1", "a", "b"))

@@ -39,13 +39,13 @@ def to(id: str, *people: str, asks: tuple[Ask, ...] = (HOUR,), **more: Any) -> I
     return item(id, asks=asks, people=tuple(p.encode() for p in people), **more)
 
 
-async def test_people_are_counted_once_with_this_item_among_them(store: Store) -> None:
+async def test_people_are_counted_once_including_this_item(store: Store) -> None:
     assert await count(store, to("T1", "a", "b")) == {HOUR: 2}
     assert await count(store, to("T2", "b", "c")) == {HOUR: 3}
     assert await count(store, to("T3", "c", "c")) == {HOUR: 3}
 
 
-async def test_what_was_not_counted_leaves_no_trace(store: Store) -> None:
+async def test_uncounted_items_leave_no_trace(store: Store) -> None:
     assert await count(store, to("T1", "a", "b"), counted=False) == {HOUR: 2}
     assert await count(store, to("T2", "c")) == {HOUR: 1}
 
@@ -66,21 +66,21 @@ async def test_the_window_slides(store: Store, clock: Clock) -> None:
     assert await count(store, to("T4", "d"), counted=False) == {HOUR: 1}
 
 
-async def test_windows_of_one_key_are_counted_apart(store: Store, clock: Clock) -> None:
+async def test_windows_of_one_key_are_separate(store: Store, clock: Clock) -> None:
     day = Ask(fact=HOUR.fact, key=HOUR.key, window_seconds=86_400)
     await count(store, to("T1", "a", asks=(HOUR, day)))
     clock.go(hours=2)
     assert await count(store, to("T2", "b", asks=(HOUR, day))) == {HOUR: 1, day: 2}
 
 
-async def test_keys_and_facts_are_counted_apart(store: Store) -> None:
+async def test_keys_and_facts_are_separate(store: Store) -> None:
     await count(store, to("T1", "a"))
     other = Ask(fact=HOUR.fact, key="bo@example.com", window_seconds=3600)
     fact = Ask(fact="other.customers", key=HOUR.key, window_seconds=3600)
     assert await count(store, to("T2", "b", asks=(other, fact))) == {other: 1, fact: 1}
 
 
-async def test_a_retry_counts_once_and_prolongs_nothing(store: Store, clock: Clock) -> None:
+async def test_a_retry_counts_once_and_does_not_prolong(store: Store, clock: Clock) -> None:
     await count(store, to("T1", "a", content_sha256="same"))
     clock.go(minutes=30)
     await count(store, to("T2", "a", of="T1", content_sha256="same"))
@@ -89,7 +89,7 @@ async def test_a_retry_counts_once_and_prolongs_nothing(store: Store, clock: Clo
     assert await count(store, to("T4", "c"), counted=False) == {HOUR: 2}  # b and c; a is an hour old
 
 
-async def test_another_message_to_the_same_person_does_prolong(store: Store, clock: Clock) -> None:
+async def test_another_message_to_the_same_person_prolongs(store: Store, clock: Clock) -> None:
     await count(store, to("T1", "a"))
     clock.go(minutes=30)
     await count(store, to("T2", "a"))
@@ -97,7 +97,7 @@ async def test_another_message_to_the_same_person_does_prolong(store: Store, clo
     assert await count(store, to("T3", "b"), counted=False) == {HOUR: 2}
 
 
-async def test_a_list_weighs_its_people_once_for_each_version(store: Store) -> None:
+async def test_the_members_of_a_list_count_once_for_each_version(store: Store) -> None:
     def listed(id: str, version: str) -> Item:
         return item(id, asks=(HOUR,), lists=(("ramadan", version, 400_000),), people=(b"a",))
 
@@ -113,7 +113,7 @@ async def test_replies_are_counted_by_message_id(store: Store) -> None:
     assert await count(store, item("U2", asks=(THREAD,))) == {THREAD: 3}  # without a Message-ID it counts by itself
 
 
-async def test_nothing_in_the_tables_names_anybody(store: Store) -> None:
+async def test_the_tables_contain_no_names(store: Store) -> None:
     await count(store, to("T1", "somebody"))
     rows: list[Any] = []
     await store._writer.submit(lambda b: rows.extend(b.select("SELECT person, doc FROM person")))
@@ -121,7 +121,7 @@ async def test_nothing_in_the_tables_names_anybody(store: Store) -> None:
     assert len(bytes(rows[0][1])) == 16
 
 
-async def test_what_no_window_reaches_is_pruned(store: Store, clock: Clock) -> None:
+async def test_counts_outside_all_windows_are_deleted(store: Store, clock: Clock) -> None:
     await count(store, to("T1", "a"))
     clock.go(minutes=71)
     await count(store, to("T2", "b"))
@@ -132,7 +132,7 @@ async def test_what_no_window_reaches_is_pruned(store: Store, clock: Clock) -> N
     assert left == [1, 1, 1]
 
 
-async def test_large_sums_are_kept_and_shared(
+async def test_stored_sums_equal_new_counts_with_two_processes(
     store: Store, url: str, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With two processes and two windows, a stored sum always equals a new count."""
@@ -156,7 +156,7 @@ async def test_large_sums_are_kept_and_shared(
     assert {seconds for (seconds,) in kept} == {3600, 86_400}
 
 
-async def test_a_part_of_the_counts_is_forgotten_every_minute(
+async def test_each_minute_a_part_of_the_counts_is_deleted(
     store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "PARTS", 2)
@@ -182,7 +182,7 @@ steps = st.lists(
 @pytest.mark.parametrize("large", [1, sums.LARGE])
 @given(script=steps)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_counts_are_what_a_plain_model_says(
+def test_counts_equal_those_of_a_simple_model(
     tmp_path_factory: pytest.TempPathFactory, large: int, script: list[Any]
 ) -> None:
     """The model remembers every (person, time, content) and counts anew; with and without stored sums."""

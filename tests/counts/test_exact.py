@@ -194,7 +194,7 @@ steps = st.one_of(
 @settings(
     max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate, Phase.shrink]
 )
-def test_counts_are_those_of_a_dict(
+def test_counts_equal_those_of_a_dict(
     engine: str, large: int, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, script: list[Any]
 ) -> None:
     where = tmp_path_factory.mktemp("exact")

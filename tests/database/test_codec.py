@@ -85,7 +85,7 @@ freezes = st.builds(
 
 @given(all_holds)
 @settings(max_examples=60, deadline=None)
-def test_holds(hold: Hold) -> None:
+def test_holds_read_back_the_same(hold: Hold) -> None:
     document = HOLD.dumps(hold)
     assert document.isascii()
     assert "\0" not in document
@@ -94,29 +94,29 @@ def test_holds(hold: Hold) -> None:
 
 @given(intents)
 @settings(max_examples=60, deadline=None)
-def test_intents(intent: Intent) -> None:
+def test_intents_read_back_the_same(intent: Intent) -> None:
     assert INTENT.loads(INTENT.dumps(intent)) == intent
 
 
 @given(freezes)
 @settings(max_examples=30, deadline=None)
-def test_freezes(freeze: Freeze) -> None:
+def test_freezes_read_back_the_same(freeze: Freeze) -> None:
     assert FREEZE.loads(FREEZE.dumps(freeze)) == freeze
 
 
-def test_defaults_are_left_out_and_come_back() -> None:
+def test_defaults_are_omitted_and_restored() -> None:
     document = HOLD.to(a_hold("H1"))
     assert "language" not in document
     assert "acknowledged" not in document
     assert HOLD.back(document) == a_hold("H1")
 
 
-def test_a_field_that_is_unknown_is_passed_over() -> None:
+def test_an_unknown_field_is_ignored() -> None:
     document = json.loads(HOLD.dumps(a_hold("H1")))
     assert HOLD.back({**document, "mood": "sunny"}) == a_hold("H1")
 
 
-def test_a_type_without_a_json_form_is_an_error_at_once() -> None:
+def test_a_type_without_a_json_form_is_refused() -> None:
     @dataclass(frozen=True)
     class Odd:
         what: complex
@@ -126,7 +126,7 @@ def test_a_type_without_a_json_form_is_an_error_at_once() -> None:
         Codec(Odd)
 
 
-def test_numbers_that_json_does_not_have_are_refused() -> None:
+def test_numbers_without_a_json_form_are_refused() -> None:
     odd: dict[str, Any] = {"x": float("nan")}
     intent = Intent(intent_id="I", kind=IntentKind.NOTICE, reverse_path=None, recipients=(), data=odd)
     with pytest.raises(ValueError):

@@ -18,9 +18,7 @@ from tests.store.servers import new_database
 @pytest.mark.parametrize(
     ("default", "ours"), [("off", "on"), ("local", "on"), ("on", "on"), ("remote_apply", "remote_apply")]
 )
-async def test_every_transaction_that_writes_is_durable(
-    postgresql: str, tmp_path: Path, default: str, ours: str
-) -> None:
+async def test_every_write_transaction_is_durable(postgresql: str, tmp_path: Path, default: str, ours: str) -> None:
     url = new_database(postgresql)
     name = url.partition("?")[0].rpartition("/")[2]
     with psycopg.connect(postgresql, autocommit=True) as connection:
@@ -41,9 +39,7 @@ async def test_every_transaction_that_writes_is_durable(
         database.close()
 
 
-def test_a_node_that_is_stopped_within_its_transaction_keeps_nobody_from_writing(
-    postgresql: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stopped_process_does_not_block_other_writers(postgresql: str, monkeypatch: pytest.MonkeyPatch) -> None:
     url = new_database(postgresql)
     assert engine.IDLE_SECONDS < engine.BUSY_SECONDS, "those who wait outlast it"
     monkeypatch.setattr(engine, "IDLE_SECONDS", 1)

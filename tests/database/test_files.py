@@ -21,12 +21,12 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_one_that_may_be_written_is_no_copy(file: Path, tmp_path: Path) -> None:
+def test_a_writable_file_is_no_copy(file: Path, tmp_path: Path) -> None:
     assert not only_readable(file)
     assert not only_readable(tmp_path / "none.db"), "what is not there is made, or missed"
 
 
-def test_what_is_written_meanwhile_is_not_told(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_changes_while_read_is_an_error(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writing = Database(f"sqlite:///{file}")
     monkeypatch.setattr(database, "only_readable", lambda path: True)
     reading = Database(f"sqlite:///{file}", reads=True)
@@ -44,7 +44,7 @@ def test_what_is_written_meanwhile_is_not_told(file: Path, monkeypatch: pytest.M
         reading.close()
 
 
-def test_a_link_leads_to_the_database(file: Path, tmp_path: Path) -> None:
+def test_a_symbolic_link_is_followed(file: Path, tmp_path: Path) -> None:
     (tmp_path / "beside").symlink_to(file)
     copy = ReadOnlyCopy(tmp_path / "beside")
     copy.check()

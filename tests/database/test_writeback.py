@@ -41,7 +41,7 @@ def count(database: Database) -> int:
         return int(n)
 
 
-def test_it_is_long_from_so_many_pages_of_its_round_on(database: Database) -> None:
+def test_the_log_is_long_from_a_number_of_pages_on(database: Database) -> None:
     one = write_back(database)
     log = Path(f"{database.path}-wal")
     assert not one.is_long()
@@ -57,7 +57,7 @@ def test_it_is_long_from_so_many_pages_of_its_round_on(database: Database) -> No
     assert not one.is_long(), "there is none"
 
 
-def test_while_others_commit_it_begins_anew_too(database: Database) -> None:
+def test_the_log_restarts_while_others_commit(database: Database) -> None:
     one, over = write_back(database), threading.Event()
     written = [PAGES]
 
@@ -81,7 +81,7 @@ def test_while_others_commit_it_begins_anew_too(database: Database) -> None:
     database.close()
 
 
-def test_who_reads_is_not_waited_for(database: Database) -> None:
+def test_a_reader_is_not_waited_for(database: Database) -> None:
     one = write_back(database)
     with database.read() as reading:
         assert reading.exec_driver_sql("SELECT count(*) FROM t").scalar() == 0
@@ -96,7 +96,7 @@ def test_who_reads_is_not_waited_for(database: Database) -> None:
     database.close()
 
 
-def test_commits_begin_it(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_commit_starts_a_checkpoint(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     begun = threading.Event()
     monkeypatch.setattr(WriteBack, "run", lambda self: begun.set())
     monkeypatch.setattr(database._write_back, "_pages", PAGES)
@@ -107,7 +107,7 @@ def test_commits_begin_it(database: Database, monkeypatch: pytest.MonkeyPatch) -
     database.close()
 
 
-def test_where_it_fails_commits_go_on(database: Database, caplog: pytest.LogCaptureFixture) -> None:
+def test_after_a_failed_checkpoint_commits_continue(database: Database, caplog: pytest.LogCaptureFixture) -> None:
     def fails() -> None:
         raise sqlite3.OperationalError("disk I/O error")
 

@@ -34,7 +34,7 @@ def python(tmp_path: Path) -> Iterator[str]:
         yield str(tmp_path / "python")
 
 
-def test_all_goes_as_told(python: str) -> None:
+def test_the_demonstration_succeeds(python: str) -> None:
     done = program.run(["demo"], timeout=300, executable=python)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "WRONG" not in done.stdout
@@ -46,7 +46,7 @@ def test_all_goes_as_told(python: str) -> None:
 
 
 @pytest.mark.parametrize("told", [signal.SIGHUP, signal.SIGTERM], ids=["terminal closed", "told to end"])
-def test_nothing_outlives_it(told: signal.Signals, python: str, tmp_path: Path) -> None:
+def test_no_process_remains_after_a_signal(told: signal.Signals, python: str, tmp_path: Path) -> None:
     with (tmp_path / "said").open("wb") as said:
         demo = Program(["demo"], stdout=said, stderr=said, executable=python)
     line = until(lambda: re.search(r"^The guard listens on port (\d+)", (tmp_path / "said").read_text(), re.M))
@@ -58,7 +58,7 @@ def test_nothing_outlives_it(told: signal.Signals, python: str, tmp_path: Path) 
         socket.create_connection(("127.0.0.1", port), 120)
 
 
-def test_a_guard_that_does_not_start_is_one_clear_line(
+def test_a_guard_that_does_not_start_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(
@@ -99,7 +99,7 @@ def outcome(stage: Stage, fate: Fate) -> str | None:
     return result.wrong
 
 
-def test_a_guard_that_lies_is_found_out(tmp_path: Path) -> None:
+def test_a_wrong_outcome_is_detected(tmp_path: Path) -> None:
     held = Answer(code=250, text="2.0.0 Held for review as 01ABC")
     assert outcome(_Broken(tmp_path, held, through=False), Fate.HELD) is None
     assert outcome(_Broken(tmp_path, held, through=True), Fate.HELD) is not None
@@ -113,7 +113,7 @@ def test_a_guard_that_lies_is_found_out(tmp_path: Path) -> None:
     assert outcome(_Broken(tmp_path, refused, through=False), Fate.DEFERRED) is not None
 
 
-def test_the_relay_records_what_it_is_sent_and_can_be_down() -> None:
+def test_the_relay_records_mail_and_can_be_stopped() -> None:
     relay = RecordingRelay()
     relay.up()
     smtp = smtplib.SMTP("127.0.0.1", relay.port, "client.example", timeout=120)
@@ -131,7 +131,7 @@ def test_the_relay_records_what_it_is_sent_and_can_be_down() -> None:
     relay.down()
 
 
-def test_the_key_signs_what_others_verify() -> None:
+def test_signatures_of_the_key_verify() -> None:
     key = make_key()
     message = b"From: a@x.example\r\nTo: b@x.example\r\nSubject: hi\r\n\r\nhello\r\n"
     signature = key.sign(message, domain="x.example", selector="demo")
@@ -142,12 +142,12 @@ def test_the_key_signs_what_others_verify() -> None:
     assert "PRIVATE" not in repr(key)
 
 
-def test_people_are_many_and_distinct() -> None:
+def test_recipients_are_distinct() -> None:
     assert len(set(people(1200))) == 1200
     assert not set(people(1200)) & set(people(2500, offset=100))
 
 
-def test_on_a_terminal_it_says_how_to_sign_in_and_where_the_writer_looks(
+def test_at_a_terminal_addresses_and_commands_are_printed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """On a terminal the demonstration prints each address and command on its own line, ready to copy."""

@@ -138,7 +138,7 @@ class Script:
 
 
 @pytest.mark.parametrize("path", TRANSCRIPTS, ids=lambda p: p.stem)
-async def test_transcript(path: Path, tmp_path: Path) -> None:
+async def test_transcript_is_answered_as_recorded(path: Path, tmp_path: Path) -> None:
     script = Script(path)
     async with served(tmp_path, script.decide, limits=Limits(**script.limits)) as world:
         mta = await world.connect()
@@ -156,5 +156,5 @@ async def test_transcript(path: Path, tmp_path: Path) -> None:
             assert said == line, f"{path.name}:{number}"
 
 
-def test_there_are_transcripts() -> None:
+def test_there_are_enough_transcripts() -> None:
     assert len(TRANSCRIPTS) >= 7

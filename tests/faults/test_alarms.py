@@ -32,7 +32,7 @@ def guarded(tmp_path: Path, relay: Recorder, contact: Recorder) -> Machine:
     return built
 
 
-def test_a_freeze_of_all_and_its_end(tmp_path: Path) -> None:
+def test_a_freeze_of_all_mail_and_its_end_are_reported_once(tmp_path: Path) -> None:
     """A freeze of all and its end are reported by the second relay while the guarded relay is down, once each."""
     with Recorder() as relay, Recorder() as contact:
         guard = guarded(tmp_path, relay, contact)
@@ -50,7 +50,7 @@ def test_a_freeze_of_all_and_its_end(tmp_path: Path) -> None:
             relay.call(relay.relay.start())
 
 
-def test_a_store_that_is_put_back(tmp_path: Path) -> None:
+def test_a_restored_store_is_reported_once(tmp_path: Path) -> None:
     with Recorder() as relay, Recorder() as contact:
         guard = guarded(tmp_path, relay, contact)
         with guard:
@@ -71,7 +71,7 @@ def test_a_store_that_is_put_back(tmp_path: Path) -> None:
             assert subjects(contact).count(told) == 1
 
 
-def test_a_store_that_is_away_when_it_starts(tmp_path: Path) -> None:
+def test_a_store_that_is_down_at_the_start_is_reported_once(tmp_path: Path) -> None:
     """No part runs, so the failed start itself sends the alarm, once; the first part that runs again sends its end."""
     with Recorder() as relay, Recorder() as contact:
         guard = guarded(tmp_path, relay, contact)

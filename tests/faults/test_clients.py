@@ -35,7 +35,7 @@ def recorded(guard: Machine, id: str) -> None:
     until(lambda: guard.holds(id), "the hold")
 
 
-def test_reset_at_any_octet_and_any_moment(tmp_path: Path) -> None:
+def test_a_client_reset_at_any_octet_leaves_a_whole_hold_or_none(tmp_path: Path) -> None:
     with machine(tmp_path) as (guard, recorder):
         letters = {}
         before_dot, after_dot = [], []

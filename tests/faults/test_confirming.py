@@ -61,7 +61,7 @@ def confirms(hold_id: str, people: int = PEOPLE) -> tuple[str, ...]:
 
 @pytest.mark.parametrize("commit", ["admission", "acknowledgement"])
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_killed_while_it_is_taken(home: Home, when: str, commit: str) -> None:
+def test_killed_while_holding_a_question(home: Home, when: str, commit: str) -> None:
     guard, recorder = home
     id = f"{when}-{commit}@example.com"
     point = guard.arm(f"{when}-commit", commit, f"<{id}>")
@@ -80,7 +80,7 @@ def test_killed_while_it_is_taken(home: Home, when: str, commit: str) -> None:
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_killed_while_its_writer_confirms(home: Home, when: str) -> None:
+def test_killed_while_the_writer_confirms(home: Home, when: str) -> None:
     guard, recorder = home
     id = f"confirm-{when}@example.com"
     hold_id = asked(guard, id)

@@ -89,9 +89,7 @@ def frozen(guard: Machine, *words: str) -> dict[str, object]:
         (("--thread", "root@example.com"), ANNA, PETER),
     ],
 )
-def test_after_freeze_has_returned_nothing_gets_through(
-    home: Home, words: tuple[str, ...], sender: str, to: str
-) -> None:
+def test_after_freeze_returns_nothing_passes(home: Home, words: tuple[str, ...], sender: str, to: str) -> None:
     guard, recorder = home
     headers = "References: <root@example.com>\n" if "--thread" in words else ""
     with Load(guard, sender, to=to, headers=headers) as load:
@@ -118,7 +116,7 @@ def test_after_freeze_has_returned_nothing_gets_through(
         until(lambda: len(count(recorder, sender)) > n + 5, "mail to flow again")
 
 
-def test_past_recall_is_counted_and_the_rest_is_recalled(home: Home) -> None:
+def test_a_message_past_recall_is_named_and_others_are_recalled(home: Home) -> None:
     """A message whose dot the relay has without an answer is past recall, and named; its client gets the relay's
     answer."""
     guard, recorder = home
@@ -138,7 +136,7 @@ def test_past_recall_is_counted_and_the_rest_is_recalled(home: Home) -> None:
     assert client.attempts[0].code == 250, "the relay's own word"
 
 
-def test_a_freeze_for_a_while_lifts_itself(home: Home) -> None:
+def test_a_freeze_with_an_end_is_lifted(home: Home) -> None:
     guard, recorder = home
 
     def held(id: str) -> bool:
@@ -155,7 +153,7 @@ def test_a_freeze_for_a_while_lifts_itself(home: Home) -> None:
     assert not recorder.with_id(id)
 
 
-def test_releases_stand_still_too(home: Home) -> None:
+def test_releases_are_frozen(home: Home) -> None:
     guard, recorder = home
     done = Mta(guard).deliver(mail(to=RAMADAN, message_id="stand@example.com"), ANNA, RAMADAN)
     hold_id = done.text.split()[-1]

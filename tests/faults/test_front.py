@@ -68,7 +68,7 @@ def all_is_told(guard: Machine, recorder: Recorder, sent: dict[str, Mta]) -> Non
     ("when", "step"),
     [("before-sync", "front"), ("after-sync", "front"), ("before-commit", "moved"), ("after-commit", "moved")],
 )
-def test_killed_around_it(home: tuple[Machine, Recorder], when: str, step: str) -> None:
+def test_killed_at_each_step_around_the_front(home: tuple[Machine, Recorder], when: str, step: str) -> None:
     guard, recorder = home
     id = f"{when}-{step}@example.com"
     point = guard.arm(when, step, f"<{id}>")
@@ -82,7 +82,7 @@ def test_killed_around_it(home: tuple[Machine, Recorder], when: str, step: str) 
     all_is_told(guard, recorder, {id: mta})
 
 
-def test_kills_everywhere(tmp_path: Path) -> None:
+def test_random_kills_lose_no_verdict(tmp_path: Path) -> None:
     chance = random.Random(11)
     with machine(tmp_path, workers=2) as (guard, recorder):
         sent: dict[str, Mta] = {}
@@ -108,7 +108,7 @@ def test_kills_everywhere(tmp_path: Path) -> None:
         assert list(folder.glob("*.aside")) == []
 
 
-def test_a_freeze_is_exact_while_mail_comes(tmp_path: Path) -> None:
+def test_a_freeze_is_exact_under_load(tmp_path: Path) -> None:
     """Two processes relay at full speed: verdicts before the freeze are journalled before it, and none follows."""
     with machine(tmp_path, workers=2) as (guard, recorder):
         over = threading.Event()
@@ -152,7 +152,7 @@ def test_a_freeze_is_exact_while_mail_comes(tmp_path: Path) -> None:
         assert found["relay"] > 60
 
 
-def test_what_is_in_a_front_is_reported(tmp_path: Path) -> None:
+def test_reports_include_entries_of_the_fronts(tmp_path: Path) -> None:
     """incident and audit move the fronts of all processes into the chain first."""
     with machine(tmp_path) as (guard, recorder):
         assert Mta(guard).deliver(letter("asked@example.com"), ANNA, PETER).code == 250

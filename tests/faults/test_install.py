@@ -247,7 +247,7 @@ def modes(folder: Path) -> dict[str, str]:
     return {str(p.relative_to(folder)): oct(p.stat().st_mode & 0o777) for p in (folder, *folder.rglob("*"))}
 
 
-def test_installed_upgraded_and_taken_back(server: Server, tmp_path: Path) -> None:
+def test_installed_upgraded_and_downgraded(server: Server, tmp_path: Path) -> None:
     old, broken, new = tmp_path / "9.1.0", tmp_path / "9.1.9", tmp_path / "9.2.0"
     built(old, "9.1.0")
     built(broken, "9.1.9", step=STEP.replace('"freeze", ', '"freezes", '))

@@ -104,7 +104,7 @@ def test_killed_while_approving(home: Home, when: str) -> None:
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_killed_when_an_approval_takes_effect(tmp_path: Path, when: str) -> None:
+def test_killed_when_a_release_delay_ends(tmp_path: Path, when: str) -> None:
     """Between the end of the release delay and the release: the message is sent once, and not before."""
     with machine(tmp_path, settings={"hold": "{release_delay: 3s}"}) as (guard, recorder):
         id = f"enact-{when}@example.com"
@@ -173,7 +173,7 @@ def copies(guard: Machine, topic: str) -> list[str]:
     "words", [("held", "reject"), ("held", "withdraw"), ("mailings", "reopen"), ("mailings", "reject")]
 )
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_killed_while_taking_back(home: Home, when: str, words: tuple[str, str]) -> None:
+def test_killed_while_revoking(home: Home, when: str, words: tuple[str, str]) -> None:
     guard, recorder = home
     topic = f"{when}-{words[1]}-{words[0]}"
     kind = {"reject": Kind.REJECTED, "withdraw": Kind.WITHDRAWN, "reopen": Kind.REOPENED}[words[1]]
@@ -207,7 +207,7 @@ def test_killed_while_taking_back(home: Home, when: str, words: tuple[str, str])
 # The commits of a release again; then the approval is revoked, however far the release is.
 @pytest.mark.parametrize("commit", RELEASING)
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_taken_back_after_whoever_sent_it_was_killed(home: Home, when: str, commit: str) -> None:
+def test_revoked_after_the_sending_process_was_killed(home: Home, when: str, commit: str) -> None:
     guard, recorder = home
     id = f"taken-{when}-{commit}@example.com"
     hold_id = held(guard, id)
@@ -234,7 +234,7 @@ def test_taken_back_after_whoever_sent_it_was_killed(home: Home, when: str, comm
         assert state is not State.REJECTED
 
 
-def test_killed_after_the_relays_250_before_the_mark(home: Home) -> None:
+def test_killed_between_the_relays_250_and_the_record(home: Home) -> None:
     guard, recorder = home
     id = "mark@example.com"
     hold_id = held(guard, id)

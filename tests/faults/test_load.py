@@ -81,7 +81,7 @@ def all_at_once(work: Iterable[Callable[[], None]], threads: int = 6) -> None:
         raise failures[0]
 
 
-def test_random_kills_lose_nothing(tmp_path: Path) -> None:
+def test_random_kills_under_load_lose_nothing(tmp_path: Path) -> None:
     chance = random.Random(7)
     with machine(tmp_path, workers=2) as (guard, recorder):
         sent: dict[str, Mta] = {}

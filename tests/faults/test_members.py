@@ -34,7 +34,7 @@ def breakage(csv: Path) -> dict[str, tuple[Callable[[], object], str]]:
 
 
 @pytest.mark.parametrize("how", ["missing", "empty", "half the size", "not to be read"])
-def test_the_last_good_index_stays(home: tuple[Machine, Recorder], how: str) -> None:
+def test_the_last_good_index_stays_in_use(home: tuple[Machine, Recorder], how: str) -> None:
     guard, recorder = home
     csv = guard.root / "ramadan.csv"
     before = listed(guard)
@@ -73,7 +73,7 @@ def home(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-d
         yield made
 
 
-def test_with_no_index_at_all(tmp_path: Path) -> None:
+def test_without_any_index_unknown_facts_take_effect(tmp_path: Path) -> None:
     """The export and its index are gone at a start: the guard runs, and unknown facts take effect."""
     with Recorder() as recorder:
         guard = Machine(tmp_path / "guard", recorder.port)

@@ -70,7 +70,7 @@ def released(guard: Machine, hold_id: str) -> None:
     until(lambda: guard.state(hold_id) is State.RELEASED, f"the release; {guard.said()}")
 
 
-def test_stopped_between_its_lease_and_its_mark(proxy: Any) -> None:
+def test_stopped_between_lease_and_attempt(proxy: Any) -> None:
     guard, recorder, _ = proxy
     with node(proxy) as first:
         hold_id, later = held(guard, "lease@example.com"), held(guard, "later@example.com")
@@ -96,7 +96,7 @@ def test_stopped_between_its_lease_and_its_mark(proxy: Any) -> None:
     assert [k for k, _ in guard.history(hold_id)].count(Kind.RELEASED) == 1
 
 
-def test_stopped_after_its_dot(proxy: Any) -> None:
+def test_stopped_after_the_final_dot(proxy: Any) -> None:
     guard, recorder, _ = proxy
     with node(proxy) as first:
         hold_id = held(guard, "dot@example.com")

@@ -64,7 +64,7 @@ def url(request: pytest.FixtureRequest) -> str:
     return new_database(request.getfixturevalue("postgresql"), empty=True).replace(":@", "@")
 
 
-def test_a_console_that_is_killed_and_started_again_changes_nothing_for_the_others(tmp_path: Path, url: str) -> None:
+def test_a_restarted_console_leaves_the_policy_in_force(tmp_path: Path, url: str) -> None:
     """A restarted console leaves the policy in force, although the file says ``enforce: false``."""
     with Recorder() as recorder:
         first = Machine(tmp_path / "guard", recorder.port, store=url, only=["proxy"])
@@ -87,7 +87,7 @@ def test_a_console_that_is_killed_and_started_again_changes_nothing_for_the_othe
         first.verified()
 
 
-def test_of_two_nodes_the_one_with_an_older_file_changes_nothing(tmp_path: Path, postgresql: str) -> None:
+def test_a_node_with_an_older_file_leaves_the_policy_in_force(tmp_path: Path, postgresql: str) -> None:
     """A node with an older file leaves the policy in force; each has its own folder, and both use one store on
     PostgreSQL."""
     with Recorder() as recorder:
@@ -112,7 +112,7 @@ def test_of_two_nodes_the_one_with_an_older_file_changes_nothing(tmp_path: Path,
 
 
 @pytest.mark.parametrize("text", BESIDE.values(), ids=BESIDE.keys())
-def test_no_file_beside_it_keeps_a_start_from_what_is_in_force(guard: Machine, text: str) -> None:
+def test_a_changed_file_does_not_stop_a_start(guard: Machine, text: str) -> None:
     before = guard.ask(lambda store: store.gate.read())
     write(guard, text)
     done = prepared(guard)
@@ -123,7 +123,7 @@ def test_no_file_beside_it_keeps_a_start_from_what_is_in_force(guard: Machine, t
     guard.verified()
 
 
-def test_nor_one_that_is_gone(guard: Machine) -> None:
+def test_a_missing_file_does_not_stop_a_start(guard: Machine) -> None:
     (guard.root / "policy.yaml").unlink()
     done = prepared(guard)
     assert done.file.state is FileState.UNUSABLE
@@ -131,7 +131,7 @@ def test_nor_one_that_is_gone(guard: Machine) -> None:
     assert starts(guard)[-1]["policy_file_sha256"] is None
 
 
-def test_how_the_file_stands_and_since_when(guard: Machine) -> None:
+def test_the_state_of_the_file_is_known_with_its_time(guard: Machine) -> None:
     settings = read_settings(guard.config)
     seen = guard.ask(lambda store: look(settings, store))
     assert seen is not None
@@ -154,7 +154,7 @@ def test_how_the_file_stands_and_since_when(guard: Machine) -> None:
     assert (seen.started_beside, seen.file.differs) == (False, False)
 
 
-def test_the_first_start_of_an_empty_store_takes_a_good_file_and_no_other(tmp_path: Path) -> None:
+def test_the_first_start_needs_a_valid_file(tmp_path: Path) -> None:
     guard = Machine(tmp_path / "guard", 25)
     write(guard, BESIDE["bad"])
     for _ in range(2):
@@ -169,7 +169,7 @@ def test_the_first_start_of_an_empty_store_takes_a_good_file_and_no_other(tmp_pa
     assert (put.changed, put.before) == (True, "")
 
 
-def test_a_start_takes_the_file_that_it_is_told_to_by_its_hash(guard: Machine) -> None:
+def test_a_start_takes_the_file_named_by_its_hash(guard: Machine) -> None:
     before = prepared(guard).sha256
     write(guard, OBSERVING)
     named = prepared(guard).file.sha256
@@ -198,7 +198,7 @@ async def _lost(guard: Machine, text: bytes) -> None:
         await store.policies.put("f" * 64, {"policy.yaml": text}, event)
 
 
-def test_a_policy_in_force_that_this_version_cannot_read_is_451_and_said(tmp_path: Path) -> None:
+def test_an_unreadable_policy_in_force_answers_451(tmp_path: Path) -> None:
     with Recorder() as recorder:
         guard = Machine(tmp_path / "guard", recorder.port, settings=CONSOLE)
         synced(guard)

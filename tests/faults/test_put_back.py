@@ -47,7 +47,7 @@ def stands_still(guard: Machine, recorder: Recorder, told: int) -> None:
     assert PUT_BACK in guard.run("held", "list").stdout
 
 
-def goes_on(guard: Machine, recorder: Recorder) -> None:
+def relays_again(guard: Machine, recorder: Recorder) -> None:
     """Thaw, and assert that the release is sent a second time."""
     guard.run("thaw", "--all")
     until(lambda: len(recorder.releases(ID)) == 2, "what somebody has let go; " + guard.said())
@@ -56,7 +56,7 @@ def goes_on(guard: Machine, recorder: Recorder) -> None:
     assert (told["ok"], len(told["lost"])) == (True, 1), told
 
 
-def test_a_file_that_is_put_back(tmp_path: Path) -> None:
+def test_a_restored_database_file_freezes_all_mail(tmp_path: Path) -> None:
     with machine(tmp_path) as (guard, recorder):
         hold = held(guard)
         guard.stop()
@@ -76,10 +76,10 @@ def test_a_file_that_is_put_back(tmp_path: Path) -> None:
         guard.stop()
         guard.start()
         assert guard.run("held", "list").stdout.count("Frozen") == 1, "it is said once"
-        goes_on(guard, recorder)
+        relays_again(guard, recorder)
 
 
-def test_a_file_that_is_taken_away_or_replaced_under_a_running_guard(tmp_path: Path) -> None:
+def test_a_removed_or_replaced_database_file_defers_mail(tmp_path: Path) -> None:
     """While the database's file is removed or replaced, mail gets 4xx: a commit to the open file would be lost."""
     with machine(tmp_path, workers=2) as (guard, recorder):
         hold = held(guard)
@@ -124,7 +124,7 @@ def server() -> Iterator[Any]:
         yield running
 
 
-def test_a_server_that_is_restored_under_two_nodes(server: Any, tmp_path: Path) -> None:
+def test_a_restored_server_is_noticed_by_running_nodes(server: Any, tmp_path: Path) -> None:
     """Nodes that keep running notice that the database server was restored, and freeze all mail."""
     postgres = server.get_uri().replace(":@", "@")
     url = postgres.replace("/postgres?", "/guard?")
@@ -165,5 +165,5 @@ def test_a_server_that_is_restored_under_two_nodes(server: Any, tmp_path: Path) 
                 guard.until(lambda g=guard: g._greets(), "it to run")  # type: ignore[misc]
                 assert Mta(guard).once(mail(to=PETER, message_id="o@example.com"), ANNA, PETER).code == 451
             assert first.run("held", "list").stdout.count("Frozen") == 1, "the other one knows of it"
-            goes_on(second, recorder)
+            relays_again(second, recorder)
             first.verified()

@@ -197,7 +197,7 @@ def compared(host: Host, recorder: Recorder, sent: str, undecided: str, late: st
     assert len(recorder.releases("sent@example.com")) == there == 1
 
 
-def test_a_backup_is_restored(home: tuple[Host, Recorder]) -> None:
+def test_backup_and_restore(home: tuple[Host, Recorder]) -> None:
     host, recorder = home
     held = meanwhile(host, recorder, blocks("Backup")[:1])
     host.look_anew()
@@ -208,7 +208,7 @@ def test_a_backup_is_restored(home: tuple[Host, Recorder]) -> None:
     assert json.loads(host.run("--json", "audit", "verify").stdout)["lost"]
 
 
-def test_a_backup_is_restored_on_a_machine_that_has_nothing_left(home: tuple[Host, Recorder]) -> None:
+def test_restore_on_a_new_machine(home: tuple[Host, Recorder]) -> None:
     host, recorder = home
     held = meanwhile(host, recorder, blocks("Backup")[:1])
     host.stop()
@@ -220,7 +220,7 @@ def test_a_backup_is_restored_on_a_machine_that_has_nothing_left(home: tuple[Hos
     assert json.loads(host.run("--json", "audit", "verify").stdout)["lost"] == []
 
 
-def test_a_backup_verifies_though_mail_came_while_it_was_made(home: tuple[Host, Recorder]) -> None:
+def test_a_backup_made_under_load_verifies(home: tuple[Host, Recorder]) -> None:
     """A backup made while mail comes verifies in any folder: an auditor has only the copies."""
     host, recorder = home
     stop = threading.Event()
@@ -248,7 +248,7 @@ def test_a_backup_verifies_though_mail_came_while_it_was_made(home: tuple[Host, 
     assert (copied / "etc" / host.config.name).read_text() == host.config.read_text()
 
 
-def test_another_store(home: tuple[Host, Recorder], server: Any) -> None:
+def test_changing_to_another_store(home: tuple[Host, Recorder], server: Any) -> None:
     host, recorder = home
     empty, move, begin = blocks("Another store")
     hold = host.held("before@example.com")
@@ -265,7 +265,7 @@ def test_another_store(home: tuple[Host, Recorder], server: Any) -> None:
     proved_in(host.lib / "until-today")
 
 
-def test_a_new_secret(home: tuple[Host, Recorder]) -> None:
+def test_renewing_the_secret(home: tuple[Host, Recorder]) -> None:
     host, recorder = home
     hold = host.held("waits@example.com")
     host.idle()
@@ -311,7 +311,7 @@ def its_own_tools(server: Any) -> Mapping[str, Path]:
     pytest.skip("no pg_dump of the server's own version")
 
 
-def test_a_backup_of_a_server_is_restored(tmp_path: Path, server: Any) -> None:
+def test_backup_and_restore_of_a_server(tmp_path: Path, server: Any) -> None:
     with Recorder() as recorder:
         url = create(server, "guarded")
         host = Host(tmp_path, recorder.port, store=url)

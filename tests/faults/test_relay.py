@@ -44,7 +44,7 @@ def test_a_dot_without_a_reply(home: Home, to: str) -> None:
         assert len(recorder.with_id(id)) == 2
 
 
-def test_down_for_hours(home: Home) -> None:
+def test_a_relay_down_for_hours(home: Home) -> None:
     """New mail stays with its client, approved mail stays queued, and nothing expires or is reported for it."""
     guard, recorder = home
     letter = story("down@example.com")
@@ -92,7 +92,7 @@ def attempts(guard: Machine, hold_id: str) -> list[dict[str, object]]:
     return [dict(d) for k, d in guard.history(hold_id) if k is Kind.RELEASE and d["outcome"] != "attempt"]
 
 
-def test_some_recipients(home: Home) -> None:
+def test_a_relay_that_accepts_some_recipients(home: Home) -> None:
     """By recipient: 4xx is retried, 5xx goes into a DSN to the sender, and an accepted copy is never sent again."""
     guard, recorder = home
     guard.idle()

@@ -192,7 +192,7 @@ def test_each_relay_has_a_limit_of_its_own(whole: Guard) -> None:
     assert whole.told("relay_connections_limit", route="other") == ROUTED
 
 
-def test_many_more_than_the_limit_all_pass(whole: Guard) -> None:
+def test_messages_beyond_the_limit_all_pass(whole: Guard) -> None:
     """120 messages at once over 20 connections of two processes all pass, and the relay never has 21."""
     before = whole.told("turned_away_total", why="relay-busy")
     whole.relay.on(DOT, [STALL, "250 2.0.0 Ok"])
@@ -216,7 +216,7 @@ def test_many_more_than_the_limit_all_pass(whole: Guard) -> None:
     assert whole.told("relay_wait_seconds_total") > 0
 
 
-def test_what_a_dead_worker_had_comes_back(whole: Guard) -> None:
+def test_connections_of_a_killed_worker_are_freed(whole: Guard) -> None:
     """A worker is killed with connections in use: the others get the whole limit, and no more."""
     whole.relay.on(DOT, [STALL, "250 2.0.0 Ok"])
 
@@ -263,7 +263,7 @@ def test_a_greedy_client_leaves_room_for_others(whole: Guard) -> None:
     assert {answer[:3] for answer in asyncio.run(beside())} == {"250"}
 
 
-def test_a_relay_that_is_slow_to_greet(whole: Guard) -> None:
+def test_a_slow_greeting_delays_only_messages(whole: Guard) -> None:
     """EHLO is answered meanwhile from what is known of the relay, and the message waits for the relay."""
     whole.recorder.call(drop(whole))
     whole.relay.on(CONNECT, [STALL, "220 relay.example, at last"])
@@ -286,7 +286,7 @@ async def drop(whole: Guard) -> None:
     whole.relay.drop_all()
 
 
-def test_each_mail_that_is_turned_away_is_a_line_and_a_count(whole: Guard) -> None:
+def test_each_refused_message_is_logged_and_counted(whole: Guard) -> None:
     before = whole.told("turned_away_total", why="recipient-refused")
     whole.relay.on("RCPT TO:<peter@", "550 5.1.1 No such user", times=1)
 
@@ -307,7 +307,7 @@ def test_each_mail_that_is_turned_away_is_a_line_and_a_count(whole: Guard) -> No
     assert line["listener"]
 
 
-def test_a_relay_that_is_down_is_said_of_each_mail(whole: Guard, tmp_path: Path) -> None:
+def test_each_message_refused_for_a_down_relay_is_counted(whole: Guard, tmp_path: Path) -> None:
     before = whole.told("turned_away_total", why="relay-down")
     whole.recorder.call(whole.relay.stop())
     try:

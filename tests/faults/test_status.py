@@ -24,7 +24,7 @@ def alarms(found: dict[str, Any]) -> list[str]:
     return [alarm["alarm"] for alarm in found["alarms"]]
 
 
-def test_from_well_to_worse(tmp_path: Path) -> None:
+def test_status_from_healthy_to_failing_and_back(tmp_path: Path) -> None:
     with Recorder() as relay:
         guard = Machine(tmp_path / "guard", relay.port)
         synced(guard)
@@ -89,7 +89,7 @@ def test_from_well_to_worse(tmp_path: Path) -> None:
         assert (after["serves"], after["parts"]) == (False, [])
 
 
-def test_a_tree_that_is_killed_is_seen(tmp_path: Path) -> None:
+def test_a_killed_supervisor_is_noticed(tmp_path: Path) -> None:
     with Recorder() as relay:
         guard = Machine(tmp_path / "guard", relay.port)
         synced(guard)
@@ -105,7 +105,7 @@ def test_a_tree_that_is_killed_is_seen(tmp_path: Path) -> None:
             until(lambda: told(guard)["exit"] == 0, "it to be well again; " + guard.said())
 
 
-def test_parts_in_trees_of_their_own(tmp_path: Path) -> None:
+def test_parts_of_separate_supervisors_are_shown(tmp_path: Path) -> None:
     """With one state folder, ``status`` shows both trees, and one of them runs the alarms."""
     with Recorder() as relay, Recorder() as contact:
         alarms_to = {"alarms": f"{{relay: {{host: 127.0.0.1, port: {contact.port}, tls: none}}}}"}

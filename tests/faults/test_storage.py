@@ -49,7 +49,7 @@ def tries(guard: Machine, n: int = 3, size: int = 0) -> list[Attempt]:
     return done
 
 
-def goes_on(guard: Machine, recorder: Recorder, id: str) -> None:
+def relays_again(guard: Machine, recorder: Recorder, id: str) -> None:
     """Assert that mail is relayed and held again. The journal is verified at the end."""
     assert Mta(guard).deliver(ordinary(f"o-{id}"), ANNA, PETER).code == 250
     assert len(recorder.with_id(f"o-{id}")) == 1
@@ -87,9 +87,9 @@ def on_a_disk(tmp_path: Path) -> Iterator[tuple[OnADisk, Recorder]]:
             yield guard, recorder
 
 
-def test_a_full_disk(on_a_disk: tuple[OnADisk, Recorder]) -> None:
+def test_a_full_disk_defers_mail(on_a_disk: tuple[OnADisk, Recorder]) -> None:
     guard, recorder = on_a_disk
-    goes_on(guard, recorder, "before")
+    relays_again(guard, recorder, "before")
     ballast = guard.disk / "ballast"
     for size in (1 << 16, 1 << 12, 1 << 8):
         with ballast.open("ab", buffering=0) as file:
@@ -113,7 +113,7 @@ def test_a_full_disk(on_a_disk: tuple[OnADisk, Recorder]) -> None:
     assert large.code // 100 == 4, "what is spooled to that disk"
     assert len([m for m in recorder.messages[there:] if b"large@x" in m.content]) == 0
     ballast.unlink()
-    goes_on(guard, recorder, "after")
+    relays_again(guard, recorder, "after")
     assert '"ok": true' in guard.run("--json", "audit", "verify").stdout
 
 
@@ -132,11 +132,11 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("front", ["off", "on"])
-def test_an_fsync_that_fails(shim: Path, tmp_path: Path, front: str) -> None:
+def test_a_failing_fsync_defers_mail(shim: Path, tmp_path: Path, front: str) -> None:
     fault = tmp_path / "fault"
     environment = {"LD_PRELOAD": str(shim), "FAULT_FSYNC": str(fault)}
     with machine(tmp_path, environment=environment, settings={"journal": f"{{front: {front}}}"}) as (guard, recorder):
-        goes_on(guard, recorder, "before")
+        relays_again(guard, recorder, "before")
         guard.idle()
         there = len(recorder.messages)
         fault.touch()
@@ -146,7 +146,7 @@ def test_an_fsync_that_fails(shim: Path, tmp_path: Path, front: str) -> None:
         held = {h.hold_id for h in guard.holds() if h.acknowledged}
         assert len(held) == 1
         fault.unlink()
-        goes_on(guard, recorder, "after")
+        relays_again(guard, recorder, "after")
         assert fault.with_name("fault.failed").exists()
         assert fault.with_name("fault.front").exists() is (front == "on")
         assert not fault.with_name("fault.again").exists(), "a file was synced again over a failure"
@@ -161,14 +161,14 @@ def server() -> Iterator[Any]:
         yield running
 
 
-def test_a_database_that_is_stopped_or_cut_off(server: Any, tmp_path: Path) -> None:
+def test_a_stopped_or_unreachable_database_defers_mail(server: Any, tmp_path: Path) -> None:
     with machine(tmp_path, store=server.get_uri().replace(":@", "@")) as (guard, recorder):
-        goes_on(guard, recorder, "before")
+        relays_again(guard, recorder, "before")
         guard.idle()
 
         all_deferred(guard, recorder, lambda: stop(server))
         server.ensure_postgres_running()
-        goes_on(guard, recorder, "stopped")
+        relays_again(guard, recorder, "stopped")
         guard.idle()
 
         processes = family(server.get_pid())
@@ -180,7 +180,7 @@ def test_a_database_that_is_stopped_or_cut_off(server: Any, tmp_path: Path) -> N
         all_deferred(guard, recorder, hang)
         for pid in processes:
             os.kill(pid, signal.SIGCONT)
-        goes_on(guard, recorder, "cut")
+        relays_again(guard, recorder, "cut")
 
 
 def all_deferred(guard: Machine, recorder: Recorder, fault: Callable[[], Any]) -> None:

@@ -41,7 +41,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-def test_a_console_whose_supervisor_was_killed_keeps_no_port_from_the_next(tmp_path: Path) -> None:
+def test_a_killed_supervisor_leaves_no_port_in_use(tmp_path: Path) -> None:
     port = free_port()
     settings = {"console": f"{{address: 127.0.0.1, port: {port}}}"}
     with machine(tmp_path, settings=settings) as (guard, _):
@@ -81,7 +81,7 @@ def unit(tmp_path: Path) -> Iterator[Any]:
         yield guard, run
 
 
-def test_every_line_is_json_before_the_settings_are_read_too(unit: Any) -> None:
+def test_before_the_settings_are_read_lines_are_json(unit: Any) -> None:
     guard, run = unit
     status, rows = run("--only", "milk")
     assert (status, [row["event"] for row in rows]) == (2, ["cannot run"])
@@ -106,7 +106,7 @@ def test_every_line_is_json_before_the_settings_are_read_too(unit: Any) -> None:
     assert (status, rows[-1]["event"], rows[-1]["status"]) == (TRY_AGAIN, "cannot run", TRY_AGAIN)
 
 
-def test_every_line_is_json_from_the_first_to_the_last(tmp_path: Path) -> None:
+def test_from_start_to_end_every_line_is_json(tmp_path: Path) -> None:
     """Every line of the log is JSON: from the start, with killed parts, until the supervisor gives up."""
     with machine(tmp_path) as (guard, _):
         assert Mta(guard).deliver(mail(to=PETER, message_id="one@example.com"), ANNA, PETER).code == 250

@@ -26,7 +26,7 @@ async def python(code: str) -> Hook:
     return await run((sys.executable, "-c", code), "freeze", FREEZE, "root", seconds=30)
 
 
-async def test_the_last_line_of_standard_error_is_heard() -> None:
+async def test_the_last_line_of_standard_error_is_reported() -> None:
     hook = await shell(
         "echo on out; echo first >&2; echo 'fatal: open main.cf: Permission denied' >&2; echo >&2; exit 1"
     )
@@ -34,38 +34,38 @@ async def test_the_last_line_of_standard_error_is_heard() -> None:
 
 
 @pytest.mark.parametrize("said", ["true", "echo a warning >&2"])
-async def test_of_one_that_ended_well_nothing_is_told(said: str) -> None:
+async def test_output_of_a_successful_hook_is_not_reported(said: str) -> None:
     assert (await shell(said)).problem is None
 
 
-async def test_one_that_says_nothing() -> None:
+async def test_a_failing_hook_without_output_is_reported_by_status() -> None:
     assert (await shell("exit 7")).problem == "it ended with status 7"
 
 
-async def test_control_characters_and_bad_octets_do_not_reach_the_reader() -> None:
+async def test_control_characters_and_invalid_octets_are_removed() -> None:
     hook = await python(r"import os; os.write(2, b'a\x1b[31m\xff\xe2\x80\xaeb\n'); raise SystemExit(1)")
     assert hook.said.isprintable() or "\N{REPLACEMENT CHARACTER}" in hook.said
     assert not set("\x1b\u202e") & set(hook.said)
     assert hook.said.startswith("a")
 
 
-async def test_what_is_heard_is_bounded() -> None:
+async def test_the_reported_output_is_bounded() -> None:
     hook = await python("import sys; sys.stderr.write('x' * 5_000_000 + 'END\\n'); sys.exit(1)")
     assert hook.said.startswith("xxx")
     assert len(hook.said) == LAST_CHARACTERS + 3
 
 
-async def test_one_that_takes_too_long_is_killed_and_heard() -> None:
+async def test_a_hook_that_takes_too_long_is_killed() -> None:
     hook = await shell("echo waiting for the queue >&2; exec sleep 600", seconds=0.5)
     assert hook.problem == "it took longer than 0.5 s and was killed: waiting for the queue"
 
 
-async def test_one_that_cannot_be_started() -> None:
+async def test_a_hook_that_cannot_be_started_is_reported() -> None:
     hook = await run(("/nonexistent",), "freeze", FREEZE, "root", seconds=5)
     assert hook.problem == "it could not be started: No such file or directory"
 
 
-async def test_what_it_leaves_running_is_not_waited_for() -> None:
+async def test_background_processes_of_a_hook_are_not_waited_for() -> None:
     async with asyncio.timeout(120):
         hook = await shell("sleep 30 & echo gone >&2; exit 1")
     assert hook.said == "gone"
@@ -75,7 +75,7 @@ def opened() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-async def test_nothing_is_left_open() -> None:
+async def test_no_file_descriptor_stays_open() -> None:
     await shell("true")  # opens what asyncio keeps
     gc.collect()  # closes what earlier tests left open, before the first count
     before = opened()

@@ -17,7 +17,7 @@ from smtpguard.store.store import Store
 from tests.store.making import POLICY, SECRET, T0, Clock, a_freeze, event, item, relays
 
 
-async def test_freeze_and_thaw_move_the_gate(store: Store) -> None:
+async def test_freeze_and_thaw_increment_the_generation(store: Store) -> None:
     assert await store.gate.read() == Gate(generation=1, policy_sha256=POLICY)
     frozen = await store.gate.freeze(a_freeze(), event(Kind.FREEZE, "F1"))
     assert frozen == Gate(generation=2, policy_sha256=POLICY, freezes=(a_freeze(),))
@@ -28,7 +28,7 @@ async def test_freeze_and_thaw_move_the_gate(store: Store) -> None:
     assert [e.kind for e, _ in await store.journal.history("F1")] == ["freeze", "thaw"]
 
 
-async def test_there_must_be_a_freeze_to_lift(store: Store) -> None:
+async def test_only_an_existing_freeze_is_lifted(store: Store) -> None:
     with pytest.raises(KeyError):
         await store.gate.thaw("F1", event(Kind.THAW, "F1"))
     await store.gate.freeze(a_freeze(), event(Kind.FREEZE, "F1"))
@@ -38,14 +38,14 @@ async def test_there_must_be_a_freeze_to_lift(store: Store) -> None:
     assert len(await store.journal.history("F1")) == 2
 
 
-async def test_the_same_freeze_twice_is_refused_and_leaves_no_entry(store: Store) -> None:
+async def test_a_repeated_freeze_is_refused_without_an_entry(store: Store) -> None:
     await store.gate.freeze(a_freeze(), event(Kind.FREEZE, "F1"))
     with pytest.raises(Unavailable):
         await store.gate.freeze(a_freeze(), event(Kind.FREEZE, "F1"))
     assert len(await store.journal.history("F1")) == 1
 
 
-async def test_a_policy_comes_with_its_documents(store: Store) -> None:
+async def test_a_policy_is_stored_with_its_documents(store: Store) -> None:
     documents = {"policy.yaml": b"version: 1\n", "vocabularies/pork.yaml": b"\x00\xff"}
     gate = await store.policies.put("two", documents, event(Kind.POLICY, "two"))
     assert (gate.policy_sha256, gate.generation) == ("two", 2)
@@ -59,7 +59,7 @@ async def test_a_policy_comes_with_its_documents(store: Store) -> None:
     await store.admit(item("T1"), relays("T1"))
 
 
-async def test_a_policy_takes_the_place_of_the_one_that_was_meant_only(store: Store) -> None:
+async def test_a_policy_replaces_only_the_one_it_was_compared_with(store: Store) -> None:
     """Of two policies that were compared with the same one in force, the second is refused."""
     await store.policies.put("two", {"policy.yaml": b"2"}, event(Kind.POLICY, "two"), before=POLICY)
     with pytest.raises(PolicyMoved):
@@ -71,7 +71,9 @@ async def test_a_policy_takes_the_place_of_the_one_that_was_meant_only(store: St
     assert (last.seq, last.at) == ((await store.journal.last()), (await store.policies.standing()).put.at)  # type: ignore[union-attr]
 
 
-async def test_another_process_sees_it_at_once(store: Store, url: str, tmp_path: Path, clock: Clock) -> None:
+async def test_another_process_sees_the_new_generation_at_once(
+    store: Store, url: str, tmp_path: Path, clock: Clock
+) -> None:
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock) as other:
         await other.admit(item("T1"), relays("T1"))
         await store.gate.freeze(a_freeze(), event(Kind.FREEZE, "F1"))
@@ -94,7 +96,9 @@ async def test_another_process_sees_it_at_once(store: Store, url: str, tmp_path:
         (Selector.LIST, "other", set()),
     ],
 )
-async def test_who_is_on_the_way(store: Store, clock: Clock, selector: Selector, value: str, stopped: set[str]) -> None:
+async def test_transactions_in_flight_that_a_freeze_selects(
+    store: Store, clock: Clock, selector: Selector, value: str, stopped: set[str]
+) -> None:
     t1 = item(
         "T1",
         touches=frozenset({"ramadan"}),

@@ -57,7 +57,7 @@ def stop(selector: Selector = Selector.ALL, value: str = "", **more: Any) -> Fre
         (Gate(generation=9, policy_sha256="p"), 0.0, True),  # another freeze was thawed
     ],
 )
-async def test_the_fence(gate: Gate, passed: float, holds: bool) -> None:
+async def test_the_fence_by_gate_and_time(gate: Gate, passed: float, holds: bool) -> None:
     ledger, clock = Gates(), Clock()
     watch = GateWatch(ledger, clock)  # type: ignore[arg-type]
     fence = watch.fence(
@@ -77,7 +77,7 @@ async def test_the_fence(gate: Gate, passed: float, holds: bool) -> None:
 
 
 @pytest.mark.parametrize("stopped", [False, True])
-async def test_a_stale_gate_is_read_once_more_at_the_dot(stopped: bool) -> None:
+async def test_a_stale_gate_is_read_again_at_the_dot(stopped: bool) -> None:
     """A gate that was not read in time on a busy machine is read at the dot. That alone recalls no message; a freeze
     does."""
     ledger, clock = Gates(), Clock()
@@ -88,7 +88,7 @@ async def test_a_stale_gate_is_read_once_more_at_the_dot(stopped: bool) -> None:
     assert await watch.fence(lists=frozenset(), senders=frozenset())() is not stopped
 
 
-async def test_a_look_that_took_too_long_is_looked_again() -> None:
+async def test_a_slow_read_is_repeated() -> None:
     clock, reads = Clock(), 0
 
     class Slow(Gates):
@@ -103,7 +103,7 @@ async def test_a_look_that_took_too_long_is_looked_again() -> None:
     assert reads == 3
 
 
-async def test_a_gate_that_does_not_answer_lets_nothing_go(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_gate_that_does_not_answer_recalls(monkeypatch: pytest.MonkeyPatch) -> None:
     class Silent(Gates):
         async def read(self) -> Gate:
             await asyncio.Event().wait()
@@ -114,7 +114,7 @@ async def test_a_gate_that_does_not_answer_lets_nothing_go(monkeypatch: pytest.M
     assert not await watch.fence(lists=frozenset(), senders=frozenset())()
 
 
-async def test_what_people_released_is_not_stopped_by_a_new_policy() -> None:
+async def test_a_release_is_not_stopped_by_a_new_policy() -> None:
     ledger, clock = Gates(), Clock()
     watch = GateWatch(ledger, clock)  # type: ignore[arg-type]
     ledger.now = Gate(generation=2, policy_sha256="another")
@@ -122,7 +122,7 @@ async def test_what_people_released_is_not_stopped_by_a_new_policy() -> None:
     assert await watch.fence(lists=frozenset(), senders=frozenset())()
 
 
-async def test_the_fence_falls_when_the_client_has_gone() -> None:
+async def test_the_fence_fails_if_the_client_disconnected() -> None:
     watch = GateWatch(Gates(), Clock())  # type: ignore[arg-type]
     await watch.read()
     gone = False
@@ -132,7 +132,7 @@ async def test_the_fence_falls_when_the_client_has_gone() -> None:
     assert not await fence()
 
 
-async def test_a_gate_that_cannot_be_read_grows_stale_and_comes_back() -> None:
+async def test_an_unreadable_gate_becomes_stale_and_recovers() -> None:
     ledger, clock = Gates(), Clock()
     watch = GateWatch(ledger, clock)  # type: ignore[arg-type]
     await watch.read()
@@ -147,7 +147,7 @@ async def test_a_gate_that_cannot_be_read_grows_stale_and_comes_back() -> None:
     assert await fence()
 
 
-async def test_an_answer_that_a_newer_one_has_overtaken_counts_for_nothing() -> None:
+async def test_an_overtaken_read_is_ignored() -> None:
     """Reads overlap (four in a second, and before each dot): a slow answer is older than a quick one to a later read."""
     before, after = Gate(generation=1, policy_sha256="p"), Gate(generation=2, policy_sha256="q")
     answers: list[asyncio.Future[Gate]] = [asyncio.Future(), asyncio.Future()]
@@ -173,7 +173,7 @@ async def test_an_answer_that_a_newer_one_has_overtaken_counts_for_nothing() -> 
     assert heard == []
 
 
-async def test_who_follows_hears_of_each_move_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_subscribers_are_called_once_for_each_change(monkeypatch: pytest.MonkeyPatch) -> None:
     ledger, reads = Gates(), 0
     heard: list[Any] = []
     watch = GateWatch(ledger, Clock(), moved=heard.append)  # type: ignore[arg-type]
@@ -220,7 +220,7 @@ async def test_freeze_and_thaw(home: House) -> None:
         await freezes.thaw(frozen.freeze.freeze_id, by="root")
 
 
-async def test_a_frozen_sender_is_named_by_nothing_that_is_chained(home: House) -> None:
+async def test_chained_entries_do_not_name_a_frozen_sender(home: House) -> None:
     """No chained entry names a frozen sender: entries stay as long as the journal, names only as long as addresses are
     kept."""
     ids = iter(("F1", "F2"))
@@ -243,9 +243,7 @@ async def test_a_frozen_sender_is_named_by_nothing_that_is_chained(home: House) 
         ("", "", ""),
     ],
 )  # fmt: skip
-async def test_whose_mail_a_freeze_holds_reads_why_and_that_a_thaw_sends_nothing(
-    home: House, reason: str, said: str, swedish_said: str
-) -> None:
+async def test_the_writer_reads_why_mail_is_frozen(home: House, reason: str, said: str, swedish_said: str) -> None:
     await service(home).freeze(Selector.ALL, "", reason=reason, by="root")
     assert isinstance(await home.intake()(home.transaction("otto@partner.example"), Way()), Held)
     [told] = [i.data for i in await home.outbox() if i.data.get("notice") == "held"]
@@ -254,7 +252,7 @@ async def test_whose_mail_a_freeze_holds_reads_why_and_that_a_thaw_sends_nothing
     assert Speech("sv").say(sentence).endswith(f"även när annan e-post går fram igen.{swedish_said}")
 
 
-async def test_a_freeze_that_has_run_out_does_not_stand(home: House) -> None:
+async def test_an_expired_freeze_has_no_effect(home: House) -> None:
     freezes = service(home)
     frozen = await freezes.freeze(Selector.ALL, "", reason="x", by="root", for_=timedelta(hours=2))
     assert frozen.freeze.until == home.clock.at + timedelta(hours=2)
@@ -265,7 +263,7 @@ async def test_a_freeze_that_has_run_out_does_not_stand(home: House) -> None:
     assert isinstance(await home.intake()(home.transaction("ulf@example.com"), Way()), Relayed)
 
 
-async def test_who_was_recalled_and_who_was_past_recall(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_recalled_and_past_recall_messages_are_reported(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """A freeze recalls the message before its final dot, and reports the one after it as past recall."""
     waiting, past, looked = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
@@ -319,7 +317,7 @@ async def test_who_was_recalled_and_who_was_past_recall(home: House, monkeypatch
     await asyncio.gather(*calls)
 
 
-async def test_a_release_is_past_recall_from_the_mark_of_its_attempt(office: Office) -> None:
+async def test_a_release_is_past_recall_once_its_attempt_is_recorded(office: Office) -> None:
     """A release is past recall once its attempt is marked: at the dot or in doubt. An untried one is neither, and one
     before its dot is recalled."""
     home, relay = office.home, office.relay
@@ -368,7 +366,7 @@ async def test_a_release_is_past_recall_from_the_mark_of_its_attempt(office: Off
     await worker
 
 
-async def test_hooks_are_run_with_what_happened(home: House, tmp_path: Path) -> None:
+async def test_hooks_get_the_freeze_in_their_environment(home: House, tmp_path: Path) -> None:
     out = tmp_path / "out"
     code = f"import os; open({str(out)!r}, 'a').write(' '.join(sorted(k + '=' + v for k, v in os.environ.items() if 'GUARD' in k)))"
     freezes = service(home, freeze_hook=[(sys.executable, "-c", code)], thaw_hook=[("/bin/true",)])
@@ -381,7 +379,7 @@ async def test_hooks_are_run_with_what_happened(home: House, tmp_path: Path) -> 
     assert [h.problem for h in await freezes.thaw(frozen.freeze.freeze_id, by="root")] == [None]
 
 
-async def test_a_freeze_whose_time_is_over_is_lifted_with_its_hooks(home: House, tmp_path: Path) -> None:
+async def test_an_expired_freeze_is_lifted_with_its_hooks(home: House, tmp_path: Path) -> None:
     out = tmp_path / "out"
     code = f"import os; open({str(out)!r}, 'a').write(os.environ['SMTPGUARD_ACTION'] + ' by ' + os.environ['SMTPGUARD_BY'])"
     freezes = service(home, thaw_hook=[(sys.executable, "-c", code)])
@@ -396,9 +394,7 @@ async def test_a_freeze_whose_time_is_over_is_lifted_with_its_hooks(home: House,
     assert await freezes.lift_ended() == (), "it is lifted once"
 
 
-async def test_a_hook_that_fails_at_the_end_of_a_freeze_is_logged(
-    home: House, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_failing_hook_at_expiry_is_logged(home: House, caplog: pytest.LogCaptureFixture) -> None:
     freezes = service(home, thaw_hook=[("/bin/sh", "-c", "echo no right to >&2; exit 7")])
     await freezes.freeze(Selector.ALL, "", reason="x", by="root", for_=timedelta(minutes=5))
     home.clock.pass_(seconds=301)
@@ -407,7 +403,7 @@ async def test_a_hook_that_fails_at_the_end_of_a_freeze_is_logged(
     assert await freezes.standing() == ()
 
 
-async def test_hooks_that_fail_are_told_and_the_freeze_stands(home: House) -> None:
+async def test_failing_hooks_are_reported_and_the_freeze_stays(home: House) -> None:
     freezes = service(
         home,
         freeze_hook=[("/bin/sh", "-c", "exit 7"), ("/nonexistent",), ("/bin/sleep", "600"), ("/bin/true",)],
@@ -422,7 +418,7 @@ async def test_hooks_that_fail_are_told_and_the_freeze_stands(home: House) -> No
     assert await freezes.standing() == (frozen.freeze,)
 
 
-async def test_a_freeze_that_could_not_be_written_raises(home: House) -> None:
+async def test_a_freeze_that_cannot_be_stored_raises(home: House) -> None:
     class Down:
         def __init__(self) -> None:
             self.gate = self

@@ -64,13 +64,13 @@ def drained(decoder: Decoder[object], octets: bytes, chunk: int) -> int:  # type
 @given(octets=st.binary(max_size=300), chunk=st.integers(1, 50))
 @example(octets=SESSION, chunk=1)
 @settings(max_examples=150, deadline=None)
-def test_any_octets(make: type, octets: bytes, chunk: int) -> None:
+def test_random_octets_raise_at_most_one_error(make: type, octets: bytes, chunk: int) -> None:
     assert drained(make(), octets, chunk) <= 1
 
 
 @pytest.mark.parametrize("make", [commands, answers])
 @pytest.mark.parametrize("seed", SEEDS, ids=range(len(SEEDS)))
-def test_seeds_and_their_neighbours(make: type, seed: bytes) -> None:
+def test_mutated_sessions_raise_at_most_one_error(make: type, seed: bytes) -> None:
     chance = random.Random(seed)
     for _ in range(60):
         octets = bytearray(seed)
@@ -115,7 +115,7 @@ def sessions(chance: random.Random) -> Iterator[bytes]:
         yield b"".join(map(encode, (POSTFIX, client, *said)))
 
 
-async def test_the_server_outlives_them_all(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_server_survives_all_sessions(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async with served(tmp_path) as world:
         for octets in sessions(random.Random(7)):
             mta = await world.connect()

@@ -38,14 +38,14 @@ PIECES = [
 
 @given(st.binary(max_size=2_000))
 @settings(max_examples=150, deadline=None)
-def test_any_bytes(raw: bytes) -> None:
+def test_random_bytes_are_read(raw: bytes) -> None:
     reading = look(Message.of(raw))
     assert load_reading(dump_reading(reading)) == reading
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=60))
 @settings(max_examples=300, deadline=None)
-def test_any_pieces(pieces: list[bytes]) -> None:
+def test_random_structures_are_read(pieces: list[bytes]) -> None:
     raw = b"".join(pieces)
     for head in (
         b"",
@@ -57,13 +57,13 @@ def test_any_pieces(pieces: list[bytes]) -> None:
 
 
 @pytest.mark.parametrize("seed", range(len(SEEDS)))
-def test_every_cut(seed: int) -> None:
+def test_truncated_messages_are_read(seed: int) -> None:
     raw = SEEDS[seed].raw[:]
     for n in range(0, len(raw), 7):
         look(Message.of(raw[:n]))
 
 
-def test_no_byte_turns_the_story_into_a_mailing() -> None:
+def test_no_changed_byte_turns_the_story_into_a_mailing() -> None:
     raw = bytearray(SEEDS[0].raw[:])
     chosen = random.Random(7)
     for position in range(0, len(raw), 3):
@@ -78,7 +78,7 @@ def test_no_byte_turns_the_story_into_a_mailing() -> None:
     st.text(max_size=20),
 )
 @settings(max_examples=150, deadline=None)
-def test_decoding_is_total(raw: bytes, encoding: str, charset: str) -> None:
+def test_decoding_never_raises(raw: bytes, encoding: str, charset: str) -> None:
     characters(transfer(raw, encoding)[0], charset)
     words(raw)
     valued(raw)
@@ -86,7 +86,7 @@ def test_decoding_is_total(raw: bytes, encoding: str, charset: str) -> None:
 
 @given(st.text(max_size=600))
 @settings(max_examples=150, deadline=None)
-def test_text_is_taken_as_it_comes(text: str) -> None:
+def test_any_text_is_folded_and_searched(text: str) -> None:
     folded = fold(text)
     plainly(folded)
     split(seen(text))

@@ -26,7 +26,7 @@ def blind(home: House, name: str = "ramadan") -> None:
     home.in_force = home.build(DOCUMENTS)
 
 
-async def test_every_fact_is_given_by_its_source(home: House) -> None:
+async def test_every_fact_has_its_source(home: House) -> None:
     values = await home.facts(RAMADAN, MEMBERS[0], "ulf@example.com", "x@example.org")
     asked = {f.name for f in FACTS.values() if f.source is not Source.LIVE}
     assert asked <= values.keys()
@@ -35,7 +35,7 @@ async def test_every_fact_is_given_by_its_source(home: House) -> None:
     assert "message.looks" not in opened
 
 
-async def test_of_what_may_reach_a_customer_the_text_is_read_with_the_header(home: House) -> None:
+async def test_text_is_read_with_the_header_if_it_may_reach_a_customer(home: House) -> None:
     assert "message.looks" in await home.facts(RAMADAN, ask=frozenset())
     home.reader.asked.clear()
     home.reader.text_fails = RuntimeError("cannot")
@@ -45,7 +45,7 @@ async def test_of_what_may_reach_a_customer_the_text_is_read_with_the_header(hom
     assert home.reader.asked == [frozenset({Source.HEADERS, Source.TEXT}), frozenset({Source.HEADERS})]
 
 
-async def test_what_a_policy_is_told_to_be_impossible_is_never_so(home: House) -> None:
+async def test_impossible_conditions_are_never_true(home: House) -> None:
     """Conditions that policy.possible calls impossible are false for random messages."""
     anybody = [
         RAMADAN,
@@ -62,7 +62,7 @@ async def test_what_a_policy_is_told_to_be_impossible_is_never_so(home: House) -
         assert _possible(values), to
 
 
-async def test_recipients(home: House) -> None:
+async def test_recipients_are_classified(home: House) -> None:
     values = await home.facts(RAMADAN, MEMBERS[0], "reader@example.org", "ulf@example.com", "x@example.org")
     assert values["recipients.total"] == Count(5, 5)
     assert values["recipients.list_addresses"] == Count(1, 1)
@@ -82,7 +82,7 @@ async def test_share_of_a_list_by_single_members(home: House) -> None:
     assert (await home.facts("x@example.org"))["recipients.share"] == Count(0, 0)
 
 
-async def test_undisclosed_members_are_those_whom_neither_to_nor_cc_shows(home: House) -> None:
+async def test_undisclosed_members_are_in_neither_to_nor_cc(home: House) -> None:
     hidden = await home.facts(*MEMBERS[:6], To=MEMBERS[0], Cc=f"Somebody <{MEMBERS[1]}>")
     assert hidden["recipients.undisclosed"] == Count(4, 4)
     assert (await home.facts("x@example.org", To="y@example.org"))["recipients.undisclosed"] == Count(0, 0)
@@ -101,11 +101,13 @@ async def test_undisclosed_members_are_those_whom_neither_to_nor_cc_shows(home: 
         (["ulf@example.com"], {}, True),
     ],
 )
-async def test_correspondence(home: House, to: list[str], more: dict[str, Any], expected: bool) -> None:
+async def test_correspondence_by_recipients_and_headers(
+    home: House, to: list[str], more: dict[str, Any], expected: bool
+) -> None:
     assert (await home.facts(*to, **more))["message.correspondence"] is expected
 
 
-async def test_unsuitable_topics_are_those_that_an_addressed_list_is_to_be_spared(home: House) -> None:
+async def test_unsuitable_topics_are_those_that_an_addressed_list_avoids(home: House) -> None:
     pork: dict[str, Any] = {"X_Topics": "pork weather"}
     assert (await home.facts(MEMBERS[0], **pork))["message.topics"] == frozenset({"pork", "weather"})
     assert (await home.facts(MEMBERS[0], **pork))["message.unsuitable_topics"] == frozenset({"pork"})
@@ -115,7 +117,7 @@ async def test_unsuitable_topics_are_those_that_an_addressed_list_is_to_be_spare
 # -- unknown facts
 
 
-async def test_with_no_index_counts_are_intervals_and_ordinary_mail_is_few(home: House) -> None:
+async def test_without_an_index_counts_are_intervals(home: House) -> None:
     blind(home)
     values = await home.facts("a@example.org", "b@example.org", "ulf@example.com", X_Topics="pork")
     assert values["recipients.customers"] == Count(0, 2)
@@ -131,7 +133,7 @@ async def test_with_no_index_counts_are_intervals_and_ordinary_mail_is_few(home:
     assert share.high > 0
 
 
-async def test_with_no_index_a_list_address_still_is_one(home: House) -> None:
+async def test_without_an_index_a_list_address_counts_as_the_list(home: House) -> None:
     blind(home)
     values = await home.facts(RAMADAN)
     assert values["recipients.list_addresses"] == Count(1, 1)
@@ -141,14 +143,14 @@ async def test_with_no_index_a_list_address_still_is_one(home: House) -> None:
     assert reach.high == float("inf")
 
 
-async def test_with_no_index_many_strangers_may_be_a_mailing(home: House) -> None:
+async def test_without_an_index_many_outsiders_may_be_a_mailing(home: House) -> None:
     blind(home)
     values = await home.facts(*(f"p{n}@example.org" for n in range(30)), To="x@example.org")
     assert values["recipients.undisclosed"] == Count(0, 30)
     assert isinstance(values["message.correspondence"], Unknown)
 
 
-async def test_what_cannot_be_read_is_unknown_with_its_reason(home: House) -> None:
+async def test_unreadable_facts_are_unknown_with_their_reason(home: House) -> None:
     values = await home.facts(RAMADAN, X_Readable="unreadable")
     assert values["message.readable"] == "unreadable"
     for name in ("message.looks", "message.topics", "message.unsuitable_topics", "message.correspondence"):
@@ -157,12 +159,12 @@ async def test_what_cannot_be_read_is_unknown_with_its_reason(home: House) -> No
         assert value.why == "it is encrypted"
 
 
-async def test_what_was_found_in_the_subject_of_what_cannot_be_read_counts(home: House) -> None:
+async def test_topics_in_the_subject_of_an_unreadable_message_count(home: House) -> None:
     values = await home.facts(RAMADAN, X_Readable="unreadable", X_Topics="pork")
     assert values["message.unsuitable_topics"] == frozenset({"pork"})
 
 
-async def test_a_verifier_that_fails(home: House) -> None:
+async def test_a_failing_verifier_makes_proof_unknown(home: House) -> None:
     home.verifier.fails = OSError("no network")
     values = await home.facts(RAMADAN, sender="campaigns@example.com")
     assert isinstance(values["sender.is_writer"], Unknown)
@@ -188,7 +190,7 @@ async def customers(home: House, transaction: Transaction) -> Value | None:
     return (await home.gathered(transaction)).facts.get("recipients.customers")
 
 
-async def test_copies_of_an_admitted_post_belong_to_it(home: House) -> None:
+async def test_expanded_copies_of_an_admitted_message_are_not_counted(home: House) -> None:
     copy = expanded(home, *MEMBERS[:50])
     assert await customers(home, copy) == Count(0, 0)
     facts = (await home.gathered(copy)).facts
@@ -197,11 +199,11 @@ async def test_copies_of_an_admitted_post_belong_to_it(home: House) -> None:
     assert facts.get("recipients.total") == Count(50, 50)
 
 
-async def test_whom_the_list_does_not_explain_is_judged(home: House) -> None:
+async def test_recipients_that_the_list_does_not_explain_are_counted(home: House) -> None:
     assert await customers(home, expanded(home, *MEMBERS[:5], "reader@example.org")) == Count(1, 1)
 
 
-async def test_copies_with_no_index_belong_to_the_post_as_well(home: House) -> None:
+async def test_without_an_index_expanded_copies_are_not_counted(home: House) -> None:
     copy = expanded(home, *MEMBERS[:50])
     blind(home)
     assert await customers(home, copy) == Count(0, 0)
@@ -219,11 +221,11 @@ async def test_copies_with_no_index_belong_to_the_post_as_well(home: House) -> N
         {"Message_ID": "<2@example.com>\r\nMessage-ID: <1@example.com>"},
     ],
 )
-async def test_what_only_looks_like_a_copy_is_judged_as_it_is(home: House, more: dict[str, Any]) -> None:
+async def test_a_message_that_resembles_a_copy_is_judged_alone(home: House, more: dict[str, Any]) -> None:
     assert await customers(home, expanded(home, *MEMBERS[:50], **more)) == Count(50, 50)
 
 
-async def test_another_text_under_the_trace_of_a_post_is_judged_as_it_is(home: House) -> None:
+async def test_another_text_with_a_copied_trace_is_judged_alone(home: House) -> None:
     """A copy with a post's trace and another text is judged by itself: every member has the trace and could reuse it."""
     own = sketch(
         " ".join(
@@ -243,13 +245,13 @@ async def test_another_text_under_the_trace_of_a_post_is_judged_as_it_is(home: H
     assert await customers(home, expanded(home, *MEMBERS[:50], text=own.numbers)) == Count(50, 50)
 
 
-async def test_a_gathering_asks_each_source_once(home: House) -> None:
+async def test_each_source_is_asked_once(home: House) -> None:
     await home.gathered(home.transaction(RAMADAN, sender="Campaigns <campaigns@example.com>"), *[EVERYTHING] * 3)
     assert len(home.reader.asked) == 1
     assert home.verifier.asked == 1
 
 
-async def test_a_stale_index_keeps_its_yes(home: House) -> None:
+async def test_members_of_a_stale_index_stay_members(home: House) -> None:
     old = MONDAY.timestamp() - 3 * 86_400
     os.utime(index_path(home.folder, "ramadan"), (old, old))
     home.clock.pass_(seconds=2)
@@ -258,7 +260,7 @@ async def test_a_stale_index_keeps_its_yes(home: House) -> None:
     assert values["recipients.lists"] == frozenset({"ramadan"})
 
 
-async def test_who_brought_it_and_where(home: House) -> None:
+async def test_client_listener_and_login_are_facts(home: House) -> None:
     values = await home.facts(
         "x@example.org", ask=frozenset(), session={"listener": "inside", "auth_user": "Anna@Example.com"}
     )
@@ -272,7 +274,7 @@ async def test_who_brought_it_and_where(home: House) -> None:
     assert nobody["login"] == frozenset()
 
 
-async def test_a_campaign_of_a_proven_sender_bears_every_name_that_it_declares(home: House) -> None:
+async def test_a_proven_campaign_is_identified_by_all_its_declared_names(home: House) -> None:
     home.verifier.domains = frozenset({"campaigns.example.com"})
     gathered = await home.gathered(
         home.transaction(
@@ -287,7 +289,7 @@ async def test_a_campaign_of_a_proven_sender_bears_every_name_that_it_declares(h
     assert names[2] == "text of it"
 
 
-async def test_what_says_little_and_answers_those_who_get_it_is_one_message(home: House) -> None:
+async def test_a_short_answer_to_its_recipients_is_one_message(home: House) -> None:
     async def names(quoted: str) -> tuple[str, ...]:
         shown = home.transaction(MEMBERS[0], X_Mailing="shown text", X_Little="yes", X_Quotes=quoted)
         identity = (await home.gathered(shown)).facts.identity

@@ -29,7 +29,7 @@ def looks(gathered: Gathered) -> object:
     return gathered.facts.values["message.looks"]
 
 
-async def test_a_mailing_from_the_declared_origin_looks_like_one_and_says_why(home: House) -> None:
+async def test_signed_mail_of_the_declared_origin_looks_like_a_mailing(home: House) -> None:
     home.verifier.domains = frozenset({"campaigns.example.com"})
     gathered = await gather(home, RAMADAN, **SIGNED, body="Eid mubarak")
     assert looks(gathered) == "mailing"
@@ -38,12 +38,12 @@ async def test_a_mailing_from_the_declared_origin_looks_like_one_and_says_why(ho
     assert home.in_force.rules.plan(gathered.facts).certain[0].word == "relay"
 
 
-async def test_it_is_one_to_the_members_one_by_one_too(home: House) -> None:
+async def test_signed_mail_to_single_members_looks_like_a_mailing(home: House) -> None:
     home.verifier.domains = frozenset({"campaigns.example.com"})
     assert looks(await gather(home, *MEMBERS[:30], **SIGNED)) == "mailing"
 
 
-async def test_a_claim_that_does_not_verify_is_nothing(home: House) -> None:
+async def test_an_unverified_claim_has_no_effect(home: House) -> None:
     assert looks(await gather(home, RAMADAN, **SIGNED)) == "internal"
     assert home.verifier.asked == 1
 
@@ -59,20 +59,18 @@ async def test_a_claim_that_does_not_verify_is_nothing(home: House) -> None:
         ("x@example.org", SIGNED),  # on no list
     ],
 )
-async def test_signatures_are_not_asked_for_where_they_cannot_matter(
-    home: House, to: str, more: dict[str, Any]
-) -> None:
+async def test_signatures_are_not_verified_if_they_cannot_matter(home: House, to: str, more: dict[str, Any]) -> None:
     home.verifier.domains = frozenset({"campaigns.example.com", "elsewhere.example"})
     await gather(home, to, **more)
     assert home.verifier.asked == 0
 
 
-async def test_every_addressed_list_must_declare_it(home: House) -> None:
+async def test_every_addressed_list_must_declare_the_origin(home: House) -> None:
     home.verifier.domains = frozenset({"campaigns.example.com"})
     assert looks(await gather(home, RAMADAN, NEWS, **SIGNED)) == "internal"
 
 
-async def test_what_cannot_be_verified_is_unknown_and_is_held(home: House) -> None:
+async def test_an_unverifiable_signature_is_unknown_and_held(home: House) -> None:
     home.verifier.fails = OSError()
     gathered = await gather(home, RAMADAN, **SIGNED)
     assert isinstance(looks(gathered), Unknown)
@@ -89,13 +87,13 @@ async def reading_of(home: House, **more: Any) -> tuple[Reading, Provenance]:
     )  # fmt: skip
 
 
-async def test_a_key_that_nobody_could_look_up_is_unknown(home: House) -> None:
+async def test_a_failed_key_lookup_is_unknown(home: House) -> None:
     _, provenance = await reading_of(home)
     assert isinstance(provenance.proven(DkimResult(unresolved=frozenset({"campaigns.example.com"}))), Unknown)
     assert isinstance(provenance.proven(DkimResult(unresolved=frozenset({"elsewhere.example"}))), Reading)
 
 
-async def test_a_trusted_servers_word_is_as_good(home: House) -> None:
+async def test_a_trusted_servers_result_counts_as_a_signature(home: House) -> None:
     reading, provenance = await reading_of(home)
     vouched = replace(provenance, reading=replace(reading, vouched=frozenset({"campaigns.example.com"})))
     assert vouched.could_matter
@@ -104,7 +102,7 @@ async def test_a_trusted_servers_word_is_as_good(home: House) -> None:
     assert proven.looks is Looks.MAILING
 
 
-async def test_admins_weigh_the_origin_and_switch_it_off(home: House) -> None:
+async def test_the_mark_of_the_origin_can_be_weighted_and_switched_off(home: House) -> None:
     reading, provenance = await reading_of(home)
     off = replace(
         provenance,
@@ -114,7 +112,7 @@ async def test_admins_weigh_the_origin_and_switch_it_off(home: House) -> None:
     assert not off.could_matter
 
 
-async def test_a_domain_that_colleagues_share_weighs_less(home: House) -> None:
+async def test_a_domain_shared_with_colleagues_weighs_less(home: House) -> None:
     origin = b"{dkim: [campaigns.example.com, example.com]}"
     policy = {k: v.replace(b"{dkim: campaigns.example.com}", origin) for k, v in DOCUMENTS.items()}
     home.in_force = home.build(policy)
@@ -130,13 +128,13 @@ async def test_a_domain_that_colleagues_share_weighs_less(home: House) -> None:
 LIST = {"X_Looks": "mailing", "X_Marks": "list-unsubscribe"}
 
 
-async def test_list_headers_of_a_person_weigh_nothing_and_no_signature_is_asked_for(home: House) -> None:
+async def test_list_headers_of_a_person_have_no_weight(home: House) -> None:
     gathered = await gather(home, RAMADAN, **LIST)
     assert looks(gathered) == "internal"
     assert home.verifier.asked == 0
 
 
-async def test_list_headers_weigh_from_an_origin_that_any_list_or_stream_declares(home: House) -> None:
+async def test_list_headers_count_from_any_declared_origin(home: House) -> None:
     home.verifier.domains = frozenset({"campaigns.example.com"})
     assert looks(await gather(home, NEWS, **LIST, **SIGNED)) == "mailing"
     # declared by a stream
@@ -152,9 +150,7 @@ async def test_list_headers_weigh_from_an_origin_that_any_list_or_stream_declare
         ({"auth_user": "news-robot", "client_ip": "192.0.2.99"}, False),
     ],
 )
-async def test_list_headers_weigh_from_a_login_that_no_person_uses(
-    home: House, session: dict[str, Any], weigh: bool
-) -> None:
+async def test_list_headers_count_from_a_declared_login(home: House, session: dict[str, Any], weigh: bool) -> None:
     """List header fields count from a login that no person uses; if clients are declared too, only from those."""
     origin = b"{clients: [192.0.2.1], logins: [news-robot]}"
     policy = {k: v.replace(b"{dkim: campaigns.example.com}", origin) for k, v in DOCUMENTS.items()}
@@ -163,7 +159,7 @@ async def test_list_headers_weigh_from_a_login_that_no_person_uses(
     assert home.verifier.asked == 0
 
 
-async def test_list_headers_weigh_nothing_with_a_signature_that_does_not_verify(home: House) -> None:
+async def test_list_headers_with_an_invalid_signature_have_no_weight(home: House) -> None:
     assert looks(await gather(home, NEWS, **LIST, **SIGNED)) == "internal"
     home.verifier.fails = OSError()
     assert isinstance(looks(await gather(home, NEWS, **LIST, **SIGNED, body="x")), Unknown)

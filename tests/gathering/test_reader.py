@@ -55,18 +55,18 @@ async def read(reader: BoundedReader, message: Message, need: frozenset[Source] 
     return reading
 
 
-async def test_small_mail_is_read_without_a_process(make: Make) -> None:
+async def test_small_messages_are_read_in_this_process(make: Make) -> None:
     reading = await read(make(argv=NOBODY), SMALL)
     assert reading.readable is Readable.YES
     assert reading.from_address == "anna@example.com"
     assert reading.excerpt.startswith("Bacon")
 
 
-async def test_the_header_of_large_mail_needs_no_process(make: Make) -> None:
+async def test_the_header_of_a_large_message_is_read_in_this_process(make: Make) -> None:
     assert (await read(make(argv=NOBODY), LARGE, HEADERS)).subject == "SV: lunch"
 
 
-async def test_large_mail_is_read_by_a_real_process_which_serves_again(make: Make) -> None:
+async def test_large_messages_are_read_by_a_reused_process(make: Make) -> None:
     reader = make()
     first = await read(reader, LARGE)
     assert first.readable is Readable.YES
@@ -78,14 +78,14 @@ async def test_large_mail_is_read_by_a_real_process_which_serves_again(make: Mak
     assert reader._idle == [process]
 
 
-async def test_what_is_more_than_it_looks_goes_to_a_process(make: Make) -> None:
+async def test_a_complex_small_message_is_read_by_a_process(make: Make) -> None:
     parts = b"--b\r\nContent-Type: text/plain\r\n\r\nx\r\n" * 60
     raw = HEAD + b'MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary="b"\r\n\r\n' + parts + b"--b--\r\n"
     assert (await read(make(), Message.of(raw))).readable is Readable.YES
     assert (await read(make(argv=NOBODY), Message.of(raw))).readable is Readable.TOO_COMPLEX
 
 
-async def test_a_long_attached_text_is_not_cut_short_by_the_first_look(make: Make) -> None:
+async def test_a_long_attached_text_is_read_whole(make: Make) -> None:
     """An attached text is read whole: a forwarded mail from Outlook begins with that much markup."""
     term = {"title": "x", "groups": [{"language": "en", "terms": ["bacon"]}]}
     around = replace(AROUND, vocabularies=compile_vocabularies({"pork": term}))
@@ -102,7 +102,7 @@ async def test_a_long_attached_text_is_not_cut_short_by_the_first_look(make: Mak
     assert [topic.vocabulary for topic in reading.topics] == ["pork"]
 
 
-async def test_a_process_that_does_not_answer_is_killed(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_process_that_hangs_is_killed(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "KILL_SECONDS", 0.2)
     started: list[Any] = []
     start = module._Child.start
@@ -130,23 +130,23 @@ async def test_a_process_that_does_not_answer_is_killed(make: Make, monkeypatch:
         "import sys; sys.stdout.buffer.write(b'\\xff\\xff\\xff\\xff'); sys.stdout.flush(); sys.stdin.buffer.read()",
     ],
 )
-async def test_a_process_that_dies_or_talks_nonsense(make: Make, code: str) -> None:
+async def test_a_process_that_dies_or_answers_nonsense_is_replaced(make: Make, code: str) -> None:
     reading = await read(make(argv=child(code)), LARGE)
     assert reading.readable is Readable.TOO_COMPLEX
     assert reading.looks is Looks.UNCLEAR
 
 
-async def test_larger_than_anything_that_is_read(make: Make) -> None:
+async def test_a_message_above_the_limit_is_not_read(make: Make) -> None:
     reading = await read(make(argv=NOBODY, small_bytes=100, most_bytes=1000), LARGE)
     assert reading.readable is Readable.TOO_COMPLEX
 
 
-async def test_a_process_that_cannot_be_started_is_an_error_for_gather(make: Make) -> None:
+async def test_a_process_that_cannot_be_started_raises(make: Make) -> None:
     with pytest.raises(OSError):
         await make(argv=("/nonexistent",)).apart(LARGE, TEXT)
 
 
-async def test_a_content_is_read_once(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_same_content_is_read_once(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     reads = 0
     really = module.read  # type: ignore[attr-defined]
 
@@ -165,14 +165,14 @@ async def test_a_content_is_read_once(make: Make, monkeypatch: pytest.MonkeyPatc
     assert reads == 2
 
 
-async def test_what_is_remembered_is_bounded(make: Make) -> None:
+async def test_the_cache_is_bounded(make: Make) -> None:
     reader = make(remembered=3)
     for n in range(10):
         await read(reader, Message.of(HEAD + b"\r\n%d\r\n" % n))
     assert len(reader._known) == 3
 
 
-async def test_another_policy_reads_anew() -> None:
+async def test_a_new_policy_reads_again() -> None:
     policy = "p1"
     reader = BoundedReader(lambda: (policy, AROUND))
     first = await read(reader, SMALL)
@@ -180,7 +180,7 @@ async def test_another_policy_reads_anew() -> None:
     assert await read(reader, SMALL) is not first
 
 
-async def test_that_it_was_killed_is_remembered_for_a_while() -> None:
+async def test_a_killed_reading_is_cached_for_a_time() -> None:
     now = 0.0
     reader = BoundedReader(lambda: ("p1", AROUND), pool=Pool(argv=NOBODY), monotonic=lambda: now)
     first = await read(reader, LARGE)
@@ -189,14 +189,14 @@ async def test_that_it_was_killed_is_remembered_for_a_while() -> None:
     assert await read(reader, LARGE) is not first
 
 
-async def test_the_same_content_at_once_is_one_reading(make: Make) -> None:
+async def test_concurrent_readings_of_one_content_are_shared(make: Make) -> None:
     reader = make()
     readings = await asyncio.gather(*(read(reader, LARGE) for _ in range(5)))
     assert len({id(r) for r in readings}) == 1
     assert len(reader._idle) == 1
 
 
-async def test_one_that_stops_waiting_disturbs_nobody(make: Make) -> None:
+async def test_a_cancelled_caller_does_not_disturb_others(make: Make) -> None:
     reader = make()
     impatient = asyncio.create_task(reader.apart(LARGE, TEXT))
     patient = asyncio.create_task(read(reader, LARGE))

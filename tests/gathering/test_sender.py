@@ -42,7 +42,9 @@ CAMPAIGN = {"sender": "Campaigns <campaigns@example.com>"}
         (MEMBERS[0], CAMPAIGN, "campaigns.example.com", True, True),
     ],
 )
-async def test_proof(home: House, to: str, more: dict[str, Any], signed: str, proven: bool, writer: bool) -> None:
+async def test_proof_by_signature_client_and_login(
+    home: House, to: str, more: dict[str, Any], signed: str, proven: bool, writer: bool
+) -> None:
     home.verifier.domains = frozenset(signed.split())
     values = await home.facts(*to.split(), **more)
     assert values["sender.proven"] is proven
@@ -59,7 +61,7 @@ async def test_proof(home: House, to: str, more: dict[str, Any], signed: str, pr
         {"sender": "campaigns@example.com\r\nbroken line"},
     ],
 )
-async def test_a_from_that_is_not_one_is_nobodys(home: House, more: dict[str, Any]) -> None:
+async def test_an_ambiguous_from_has_no_address(home: House, more: dict[str, Any]) -> None:
     home.verifier.domains = frozenset({"campaigns.example.com"})
     session = {"auth_user": "campaigns@example.com", "senders_verified": True}
     values = await home.facts(RAMADAN, session=session, **more)
@@ -82,14 +84,14 @@ async def test_a_from_that_is_not_one_is_nobodys(home: House, more: dict[str, An
         ("Åsa <åsa@exämple.com>", "åsa@xn--exmple-cua.com"),
     ],
 )
-async def test_how_from_is_spelled(home: House, sender: str, expected: str) -> None:
+async def test_spellings_of_from(home: House, sender: str, expected: str) -> None:
     transaction = home.transaction(RAMADAN, sender=sender)
     found, registry = home.sender(transaction), home.in_force.registry
     assert found.claimed == expected
     assert found.facts(transaction, registry.classify(transaction.envelope.addresses), registry, None)
 
 
-async def test_a_from_that_two_readings_take_for_two_is_nobodys(home: House) -> None:
+async def test_a_from_read_in_two_ways_has_no_address(home: House) -> None:
     values = await home.facts(RAMADAN, sender="=?utf-8?q?<eva=40example.com>?= <campaigns@example.com>")
     assert values["sender.address"] in (  # depends on how strictly this Python parses addresses
         "campaigns@example.com",
@@ -104,7 +106,7 @@ async def test_a_from_that_two_readings_take_for_two_is_nobodys(home: House) -> 
     assert sender.read_as("anna@example.com", False) is sender
 
 
-async def test_origin_is_not_asked_where_it_cannot_matter(home: House) -> None:
+async def test_signatures_are_not_verified_if_they_cannot_matter(home: House) -> None:
     values = await home.facts(RAMADAN, ask=frozenset())
     assert values["sender.is_writer"] is False  # Anna is no writer, whatever the signatures say
     assert "sender.is_writer" not in await home.facts(RAMADAN, ask=frozenset(), **CAMPAIGN)
@@ -119,7 +121,7 @@ async def test_origin_is_not_asked_where_it_cannot_matter(home: House) -> None:
         (RAMADAN, "10.1.2.3", "shop.example.com", set()),  # never for a list's address
     ],
 )
-async def test_streams(home: House, to: str, ip: str, signed: str, expected: set[str]) -> None:
+async def test_streams_by_origin(home: House, to: str, ip: str, signed: str, expected: set[str]) -> None:
     home.verifier.domains = frozenset(signed.split())
     values = await home.facts(to, sender="noreply@example.com", session={"client_ip": ip})
     assert values["stream"] == frozenset(expected)
@@ -140,11 +142,11 @@ async def test_streams(home: House, to: str, ip: str, signed: str, expected: set
         ({"sender": RAMADAN}, None),  # never a list
     ],
 )
-async def test_who_is_told(home: House, more: dict[str, Any], told: str | None) -> None:
+async def test_the_address_that_gets_notices(home: House, more: dict[str, Any], told: str | None) -> None:
     assert home.sender(home.transaction(RAMADAN, **more)).told == told
 
 
-async def test_every_address_of_its_writer(home: House) -> None:
+async def test_all_addresses_of_the_writer(home: House) -> None:
     transaction = home.transaction(
         RAMADAN,
         Sender="Secretary+x@example.com",
@@ -169,7 +171,7 @@ async def test_every_address_of_its_writer(home: House) -> None:
         "anna@example.com bo@example.com",
     ],
 )
-async def test_the_writer_is_everybody_named(home: House, sender: str) -> None:
+async def test_every_address_in_from_is_a_writer(home: House, sender: str) -> None:
     gathered = await home.gathered(home.transaction(RAMADAN, sender=sender))
     assert isinstance(gathered.facts.values["sender.address"], Unknown)
     assert gathered.behind >= {"anna@example.com", "bo@example.com"}

@@ -27,9 +27,7 @@ async def held(home: House, sender: str) -> str:
 
 @pytest.mark.parametrize("sender", ["eva.berg@example.se", "E.Berg+x@example.com", "eva@example.com"])
 @pytest.mark.parametrize("approver", ["eva@example.com", "e.berg@example.com"])
-async def test_nobody_decides_on_what_they_wrote_under_another_address(
-    tmp_path: Path, sender: str, approver: str
-) -> None:
+async def test_an_approver_cannot_decide_on_mail_sent_from_an_alias(tmp_path: Path, sender: str, approver: str) -> None:
     async with house(tmp_path, documents=WITH_ALIASES) as home:
         hold_id = await held(home, sender)
         hold = await home.store.holds.find(hold_id)
@@ -43,7 +41,7 @@ async def test_nobody_decides_on_what_they_wrote_under_another_address(
         assert done.hold.state is State.WITHDRAWN
 
 
-async def test_an_alias_that_the_policy_learnt_after_it_was_held_counts(tmp_path: Path) -> None:
+async def test_an_alias_added_after_the_hold_counts(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         hold_id = await held(home, "eva.berg@example.se")
         home.in_force = home.build(WITH_ALIASES)
@@ -51,7 +49,7 @@ async def test_an_alias_that_the_policy_learnt_after_it_was_held_counts(tmp_path
             await home.approvals().vote(hold_id, Choice.APPROVE, approver="eva@example.com", by="test")
 
 
-async def test_one_person_is_not_two_of_a_quorum(tmp_path: Path) -> None:
+async def test_one_person_has_one_vote_in_a_quorum(tmp_path: Path) -> None:
     """A person in two groups under two addresses has one vote."""
     async with house(tmp_path, documents=WITH_ALIASES) as home:
         hold_id = await held(home, "anna@example.com")
@@ -63,7 +61,7 @@ async def test_one_person_is_not_two_of_a_quorum(tmp_path: Path) -> None:
         assert done.hold.state is State.APPROVED
 
 
-async def test_who_sent_a_copy_under_another_address_is_asked_no_more(tmp_path: Path) -> None:
+async def test_the_sender_of_a_copy_is_no_approver_of_it(tmp_path: Path) -> None:
     """The sender of a copy counts as an author of the mailing, so they do not decide on it."""
     mailing = documents()["policy.yaml"].replace(b"hours: {zone: UTC}}", ALIASES)
     async with house(tmp_path, documents={**documents(), "policy.yaml": mailing}) as home:

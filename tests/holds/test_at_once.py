@@ -51,7 +51,7 @@ async def state(made: Campaign, hold: Hold) -> Held:
 
 
 @pytest.mark.parametrize("said", [None, 59, 61])
-async def test_it_is_approved_by_whoever_says_to_how_many_it_goes_at_once(tmp_path: Path, said: int | None) -> None:
+async def test_approval_needs_the_number_of_people_reached_at_once(tmp_path: Path, said: int | None) -> None:
     async with campaign(tmp_path) as made:
         hold = await posted(made)
         with pytest.raises(Unconfirmed, match="60 people at once"):
@@ -63,7 +63,7 @@ async def test_it_is_approved_by_whoever_says_to_how_many_it_goes_at_once(tmp_pa
         assert data["at_once"] == 60
 
 
-async def test_all_get_it_and_nobody_says_that_it_stands_between_two_stages(tmp_path: Path) -> None:
+async def test_all_recipients_get_it_and_no_stage_is_shown(tmp_path: Path) -> None:
     async with campaign(tmp_path) as made:
         await approve(made, await posted(made), 60)
         await made.office.until_quiet(steps=2)
@@ -71,7 +71,7 @@ async def test_all_get_it_and_nobody_says_that_it_stands_between_two_stages(tmp_
         assert (one["relayed"], one["state"], one["stage"]) == (60, "approved", None)
 
 
-async def test_the_policy_may_refuse_it(tmp_path: Path) -> None:
+async def test_the_policy_may_forbid_it(tmp_path: Path) -> None:
     async with campaign(tmp_path, REFUSES) as made:
         hold = await posted(made)
         for said in (None, 60):
@@ -80,14 +80,14 @@ async def test_the_policy_may_refuse_it(tmp_path: Path) -> None:
         assert await state(made, hold) is Held.WAITING
 
 
-async def test_a_list_without_stages_asks_nobody(tmp_path: Path) -> None:
+async def test_a_list_without_stages_needs_no_number(tmp_path: Path) -> None:
     async with campaign(tmp_path, "") as made:
         hold = await posted(made)
         await approve(made, hold)
         assert await state(made, hold) is Held.APPROVED
 
 
-async def test_single_copies_are_sent_in_stages_and_a_post_to_the_address_among_them_is_not(tmp_path: Path) -> None:
+async def test_single_copies_are_staged_but_a_message_to_the_address_is_not(tmp_path: Path) -> None:
     async with campaign(tmp_path) as made:
         await made.to_members(0, 12)
         (single,) = await made.home.store.holds.newest(states=[Held.WAITING])
@@ -101,7 +101,7 @@ async def test_single_copies_are_sent_in_stages_and_a_post_to_the_address_among_
         assert await state(made, hold) is Held.WAITING
 
 
-async def test_what_was_approved_in_stages_lets_no_post_to_the_address_through(tmp_path: Path) -> None:
+async def test_a_staged_approval_does_not_cover_mail_to_the_address(tmp_path: Path) -> None:
     async with campaign(tmp_path) as made:
         await made.to_members(0, 12)
         (single,) = await made.home.store.holds.newest(states=[Held.WAITING])
@@ -116,7 +116,7 @@ async def test_what_was_approved_in_stages_lets_no_post_to_the_address_through(t
             await made.decide(anew.hold_id)
 
 
-async def test_once_everybody_has_it_no_stage_follows(tmp_path: Path) -> None:
+async def test_after_delivery_to_all_no_stage_follows(tmp_path: Path) -> None:
     """A message to many single people cannot be staged either: with its approval all get it."""
     async with campaign(tmp_path) as made:
         given = await made.send(*MEMBERS[:20])

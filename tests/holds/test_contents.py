@@ -30,7 +30,7 @@ def made(size: int, seed: int = 1) -> Message:
 @pytest.mark.parametrize(
     "size", [0, 1, contents.CHUNK_BYTES, contents.CHUNK_BYTES + 1, contents.SPOOL_BYTES, contents.SPOOL_BYTES + 1]
 )
-async def test_what_is_kept_is_read_back(store: Store, size: int) -> None:
+async def test_content_is_read_back(store: Store, size: int) -> None:
     message = made(size)
     await store.contents.keep(message)
     await store.contents.keep(message)
@@ -41,7 +41,7 @@ async def test_what_is_kept_is_read_back(store: Store, size: int) -> None:
         back.raw.close()
 
 
-async def test_content_from_a_mapped_file(store: Store, tmp_path: Path) -> None:
+async def test_content_of_a_mapped_file_is_stored(store: Store, tmp_path: Path) -> None:
     path = tmp_path / "spooled"
     path.write_bytes(made(3_000_000).raw[:])
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as raw:
@@ -52,7 +52,7 @@ async def test_content_from_a_mapped_file(store: Store, tmp_path: Path) -> None:
     back.raw.close()  # type: ignore[union-attr]
 
 
-async def test_several_keep_the_same_at_once(store: Store) -> None:
+async def test_concurrent_storage_of_one_content(store: Store) -> None:
     message = made(1_200_000)
     await asyncio.gather(*(store.contents.keep(message) for _ in range(5)))
     assert (await store.contents.load(message.sha256)).raw == message.raw
@@ -61,7 +61,7 @@ async def test_several_keep_the_same_at_once(store: Store) -> None:
     assert found == [1_200_000]
 
 
-async def test_what_is_not_kept_or_not_whole_is_missing(store: Store) -> None:
+async def test_absent_or_incomplete_content_raises(store: Store) -> None:
     message = made(10)
     with pytest.raises(ContentMissing):
         await store.contents.load(message.sha256)
@@ -73,7 +73,7 @@ async def test_what_is_not_kept_or_not_whole_is_missing(store: Store) -> None:
 
 
 @pytest.mark.parametrize("damage", ["UPDATE chunk SET data = {0} WHERE n = 1", "DELETE FROM chunk WHERE n = 1"])
-async def test_damaged_content_is_missing(store: Store, damage: str) -> None:
+async def test_damaged_content_raises(store: Store, damage: str) -> None:
     message = made(contents.CHUNK_BYTES * 2)
     await store.contents.keep(message)
     zeros = "zeroblob(524288)" if store._database.sqlite else "decode(repeat('00', 524288), 'hex')"
@@ -82,7 +82,7 @@ async def test_damaged_content_is_missing(store: Store, damage: str) -> None:
         await store.contents.load(message.sha256)
 
 
-async def test_the_quota_is_full_until_something_goes(url: str, tmp_path: Path, clock: Clock) -> None:
+async def test_the_quota_is_full_until_content_is_deleted(url: str, tmp_path: Path, clock: Clock) -> None:
     async with open_store(
         url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True, quota_bytes=1_000_000
     ) as store:
@@ -96,7 +96,7 @@ async def test_the_quota_is_full_until_something_goes(url: str, tmp_path: Path, 
         await store.contents.keep(made(600_000, 2))
 
 
-async def test_orphans_are_swept_after_an_hour_and_what_is_referred_to_is_not(store: Store, clock: Clock) -> None:
+async def test_unreferenced_content_is_deleted_after_an_hour(store: Store, clock: Clock) -> None:
     orphan, wanted, begun = made(10, 1), made(10, 2), made(10, 3)
     await store.contents.keep(orphan)
     await store.contents.keep(wanted)
@@ -111,7 +111,7 @@ async def test_orphans_are_swept_after_an_hour_and_what_is_referred_to_is_not(st
         await store.contents.load(orphan.sha256)
 
 
-async def test_keeping_again_makes_it_young_again(store: Store, clock: Clock) -> None:
+async def test_storing_again_restarts_the_hour(store: Store, clock: Clock) -> None:
     await store.contents.keep(made(10))
     clock.go(minutes=59)
     await store.contents.keep(made(10))
@@ -119,7 +119,7 @@ async def test_keeping_again_makes_it_young_again(store: Store, clock: Clock) ->
     assert (await store.retain(Retention())).orphans == 0
 
 
-async def test_content_goes_with_its_settled_hold_after_its_retention(store: Store, clock: Clock) -> None:
+async def test_content_is_deleted_after_its_settled_holds_retention(store: Store, clock: Clock) -> None:
     hold = await held(store, "H1")
     await store.admit(item("H2"), holds(a_hold("H2")))  # the same content, still waiting
     await store.holds.change("H1", lambda h: Change(hold=replace(h, state=State.REJECTED)))

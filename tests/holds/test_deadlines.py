@@ -54,7 +54,9 @@ moments = st.datetimes(datetime(2025, 1, 1), datetime(2029, 1, 1)).map(lambda d:
 
 @settings(max_examples=100, deadline=None)
 @given(kept, moments, st.integers(60, 100 * 3600))
-def test_they_come_in_order_in_working_hours_and_before_the_end(hours: Hours, since: datetime, seconds: int) -> None:
+def test_reminders_are_in_order_in_working_hours_and_before_the_end(
+    hours: Hours, since: datetime, seconds: int
+) -> None:
     told, end = reminders(Deadlines(seconds=seconds), hours, since)
     assert all(hours.open_at(at) for at in told)
     assert all(a <= b for a, b in pairwise((since, *told, end)))
@@ -63,13 +65,13 @@ def test_they_come_in_order_in_working_hours_and_before_the_end(hours: Hours, si
 
 @settings(max_examples=100, deadline=None)
 @given(kept, moments, st.integers(1, 100 * 3600))
-def test_so_much_of_the_working_time_is_gone_by_then(hours: Hours, since: datetime, seconds: int) -> None:
+def test_reminders_are_at_shares_of_the_working_time(hours: Hours, since: datetime, seconds: int) -> None:
     told, end = reminders(Deadlines(seconds=seconds), hours, since)
     for at, percent in zip(told, REMINDERS, strict=True):
         assert hours.worked(since, at) == hours.worked(since, end) * percent / 100
 
 
-def test_friday_afternoon() -> None:
+def test_reminders_skip_the_weekend() -> None:
     """Of eight working hours from Friday 16:00 half are over on Monday at 10:00, not on Sunday morning."""
     told, end = reminders(Deadlines(seconds=8 * 3600), OFFICE, datetime(2026, 3, 6, 16, tzinfo=STOCKHOLM))
     assert end == datetime(2026, 3, 9, 14, tzinfo=STOCKHOLM)
@@ -86,7 +88,7 @@ def test_friday_afternoon() -> None:
     ],
     ids=["the clock counts", "it says itself until when"],
 )
-def test_without_working_hours_all_of_the_time_counts(term: Deadlines, header: bytes) -> None:
+def test_without_working_hours_all_time_counts(term: Deadlines, header: bytes) -> None:
     since = datetime(2026, 3, 7, 20, tzinfo=STOCKHOLM)
     told, end = reminders(term, OFFICE, since, header)
     assert end == since + timedelta(hours=20)

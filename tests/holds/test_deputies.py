@@ -49,7 +49,7 @@ def text_of(raw: bytes) -> str:
     return text
 
 
-async def test_the_deputy_is_asked_in_place_of_who_is_away_and_told_why(tmp_path: Path) -> None:
+async def test_the_deputy_of_an_absent_approver_is_asked(tmp_path: Path) -> None:
     documents = with_people("people: {eva: {away: 2026-03-02..2026-03-06, deputy: sten@example.com}}")
     async with house(tmp_path, documents=documents) as home:
         hold = await held(home)
@@ -71,7 +71,7 @@ async def test_the_deputy_is_asked_in_place_of_who_is_away_and_told_why(tmp_path
         assert approvers(hold, home.in_force, home.clock.now()) == [EVA, OMAR]
 
 
-async def test_a_deputy_never_decides_on_what_they_or_the_one_they_stand_for_wrote(tmp_path: Path) -> None:
+async def test_a_deputy_cannot_decide_on_own_mail_or_the_absents(tmp_path: Path) -> None:
     documents = with_people("people: {eva: {away: 2026-03-02, deputy: sten@example.com}}")
     async with house(tmp_path, documents=documents) as home:
         for writer, asked in ((EVA, [OMAR]), (STEN, [EVA, OMAR])):
@@ -81,7 +81,7 @@ async def test_a_deputy_never_decides_on_what_they_or_the_one_they_stand_for_wro
                 await home.approvals().vote(hold.hold_id, Choice.APPROVE, approver=STEN, by="test")
 
 
-async def test_the_contact_hears_at_once_that_too_few_are_there(tmp_path: Path) -> None:
+async def test_the_contact_is_notified_at_once_if_too_few_can_decide(tmp_path: Path) -> None:
     """The contact gets a notice at once if two have to decide and the only deputy is one of them: together they have
     one vote."""
     documents = with_people("people: {eva: {away: 2026-03-02, deputy: omar}}", each=2)
@@ -95,7 +95,7 @@ async def test_the_contact_hears_at_once_that_too_few_are_there(tmp_path: Path) 
         assert done.hold.state is State.WAITING, "one vote"
 
 
-async def test_what_somebody_says_themselves_wins_over_the_policy(tmp_path: Path) -> None:
+async def test_a_declared_absence_overrides_the_policys(tmp_path: Path) -> None:
     documents = with_people(
         "people: {eva: {away: [2026-03-02..2026-03-06, 2026-07-01..2026-07-31], deputy: sten@example.com}}"
     )

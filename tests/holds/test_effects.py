@@ -15,7 +15,7 @@ from tests.guard.campaign import ANNA, DPO, EVA, OMAR, Campaign, kinds
 from tests.guard.house import MEMBERS, Way
 
 
-async def test_one_approval_decides_for_all_of_it_and_for_what_still_comes(campaign: Campaign) -> None:
+async def test_one_approval_releases_all_copies_and_covers_later_ones(campaign: Campaign) -> None:
     await campaign.to_members(0, 12)
     (entry,) = await campaign.home.store.holds.newest()
     await campaign.decide(entry.hold_id)
@@ -29,7 +29,7 @@ async def test_one_approval_decides_for_all_of_it_and_for_what_still_comes(campa
     assert journal[0]["approved"] == ["unapproved-mailing"] or journal[0]["action"] == "relay"
 
 
-async def test_a_vote_on_a_copy_is_one_on_all_of_it(campaign: Campaign) -> None:
+async def test_a_vote_on_a_copy_counts_for_the_mailing(campaign: Campaign) -> None:
     given = await campaign.to_members(0, 7)
     copy = given[-1]
     assert isinstance(copy, IsHeld)
@@ -41,7 +41,7 @@ async def test_a_vote_on_a_copy_is_one_on_all_of_it(campaign: Campaign) -> None:
     assert {hold and hold.state for hold in all_of_it} == {Held.APPROVED}
 
 
-async def test_past_the_bound_it_is_held_anew(campaign: Campaign) -> None:
+async def test_beyond_the_approved_number_copies_are_held(campaign: Campaign) -> None:
     await campaign.to_members(0, 6)
     (entry,) = await campaign.home.store.holds.newest()
     await campaign.decide(entry.hold_id, people=10)
@@ -51,21 +51,21 @@ async def test_past_the_bound_it_is_held_anew(campaign: Campaign) -> None:
     assert kinds(await campaign.to_members(2, 4)) == "rr", "who is within the bound is so still"
 
 
-async def test_usually_as_many_as_the_list_has(campaign: Campaign) -> None:
+async def test_the_approved_number_defaults_to_the_lists_size(campaign: Campaign) -> None:
     await campaign.to_members(0, 6)
     (entry,) = await campaign.home.store.holds.newest()
     await campaign.decide(entry.hold_id)
     assert (await campaign.one())["approved"]["people"] == len(MEMBERS)
 
 
-async def test_a_single_message_is_approved_for_those_whom_it_was_to(campaign: Campaign) -> None:
+async def test_an_approved_single_message_covers_its_recipients(campaign: Campaign) -> None:
     given = await campaign.send(*MEMBERS[:8])
     assert isinstance(given, IsHeld)
     await campaign.decide(given.hold_id)
     assert kinds(await campaign.to_members(0, 10)) == "r" * 8 + "hh"
 
 
-async def test_an_approval_is_for_these_lists_and_this_time(campaign: Campaign) -> None:
+async def test_an_approval_covers_its_lists_for_its_time(campaign: Campaign) -> None:
     await campaign.to_members(0, 6)
     (entry,) = await campaign.home.store.holds.newest()
     await campaign.decide(entry.hold_id)
@@ -75,14 +75,14 @@ async def test_an_approval_is_for_these_lists_and_this_time(campaign: Campaign) 
     assert kinds(await campaign.to_members(6, 12)) == "hhhddd", "and what waits for another decision waits"
 
 
-async def test_another_rule_that_hits_is_held_anew(campaign: Campaign) -> None:
+async def test_a_copy_that_another_rule_holds_is_not_covered(campaign: Campaign) -> None:
     await campaign.to_members(0, 6)
     (entry,) = await campaign.home.store.holds.newest()
     await campaign.decide(entry.hold_id)
     assert kinds([await campaign.send(*MEMBERS[20:50], X_Looks="internal")]) == "h"
 
 
-async def test_rejected_with_the_approvers_sentence(campaign: Campaign) -> None:
+async def test_a_rejection_refuses_later_copies_with_its_reason(campaign: Campaign) -> None:
     await campaign.to_members(0, 7)
     (entry,) = await campaign.home.store.holds.newest()
     await campaign.decide(entry.hold_id, Choice.REJECT, comment="Bacon is nothing for this list")
@@ -95,7 +95,7 @@ async def test_rejected_with_the_approvers_sentence(campaign: Campaign) -> None:
     assert kinds(await campaign.to_members(7, 8)) == "r"
 
 
-async def test_reopened_it_is_as_if_nothing_was_decided(campaign: Campaign) -> None:
+async def test_a_reopened_mailing_needs_a_new_decision(campaign: Campaign) -> None:
     await campaign.to_members(0, 7)
     (entry,) = await campaign.home.store.holds.newest()
     await campaign.decide(entry.hold_id, Choice.REJECT)
@@ -108,7 +108,7 @@ async def test_reopened_it_is_as_if_nothing_was_decided(campaign: Campaign) -> N
         await campaign.service.reopen(id, approver=EVA, by="test")
 
 
-async def test_withdrawn_and_expired_take_all_copies_along(campaign: Campaign) -> None:
+async def test_withdrawal_and_expiry_include_all_copies(campaign: Campaign) -> None:
     given = await campaign.to_members(0, 7)
     (entry,) = await campaign.home.store.holds.newest()
     await campaign.approvals.withdraw(entry.hold_id, sender=ANNA, by="test")
@@ -124,7 +124,7 @@ async def test_withdrawn_and_expired_take_all_copies_along(campaign: Campaign) -
     assert {h.state for h in [await campaign.home.store.holds.find(g.hold_id) for g in again if isinstance(g, IsHeld)] if h} == {Held.EXPIRED}  # fmt: skip
 
 
-async def test_other_writers_and_their_approvers_join(campaign: Campaign) -> None:
+async def test_copies_to_other_lists_or_by_other_senders_join(campaign: Campaign) -> None:
     """A copy to another list needs the earlier votes again, and the sender of a copy does not decide."""
     await campaign.to_members(0, 6)
     (entry,) = await campaign.home.store.holds.newest()
@@ -141,7 +141,7 @@ async def test_other_writers_and_their_approvers_join(campaign: Campaign) -> Non
     assert await campaign.home.store.holds.newest(states=[Held.WAITING]) == []
 
 
-async def test_every_writer_of_it_is_told_once_and_hears_the_outcome(campaign: Campaign) -> None:
+async def test_each_sender_is_notified_once_and_of_the_outcome(campaign: Campaign) -> None:
     await campaign.to_members(0, 5)
     for n in (5, 6):
         await campaign.send(MEMBERS[n], sender="Ulf <ulf@example.com>", reverse_path="ulf@example.com")
@@ -161,7 +161,7 @@ async def test_every_writer_of_it_is_told_once_and_hears_the_outcome(campaign: C
     ]
 
 
-async def test_a_retry_of_what_was_released_is_that(campaign: Campaign) -> None:
+async def test_a_retry_of_a_released_message_gets_its_hold(campaign: Campaign) -> None:
     transaction = campaign.home.transaction(*MEMBERS[:6], X_Looks="mailing", X_Mailing="m")
     held = await campaign._intake(transaction, Way())
     assert isinstance(held, IsHeld)
@@ -174,7 +174,7 @@ async def test_a_retry_of_what_was_released_is_that(campaign: Campaign) -> None:
     assert kinds([await campaign._intake(replace(transaction, id="LATER"), Way())]) == "r"
 
 
-async def test_a_first_one_that_was_never_taken_over_gives_its_place_to_the_next(campaign: Campaign) -> None:
+async def test_if_the_primary_hold_is_void_the_next_copy_is_promoted(campaign: Campaign) -> None:
     """A primary hold whose client got 451 is void, and the next copy is promoted, with the list of people who had
     notices."""
     given = await campaign.to_members(0, 8)

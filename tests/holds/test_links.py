@@ -30,27 +30,27 @@ LINK = Link(hold_id="T000000000000001", address="anna@example.com", until=NOW + 
     hold_id=st.text("0123456789ABCDEF", min_size=1, max_size=16),
     address=st.text(min_size=1, max_size=80).filter(lambda t: t.isprintable()),
 )
-def test_what_was_signed_is_read(hold_id: str, address: str) -> None:
+def test_a_signed_link_is_read(hold_id: str, address: str) -> None:
     link = Link(hold_id=hold_id, address=address, until=NOW + timedelta(days=1))
     text = LINKS.sign(link)
     assert LINKS.read(text, NOW) == link
     assert all(c.isalnum() or c in "-_" for c in text)
 
 
-def test_it_ends() -> None:
+def test_a_link_expires() -> None:
     assert LINKS.read(LINKS.sign(LINK), LINK.until - timedelta(seconds=1)) == LINK
     assert LINKS.read(LINKS.sign(LINK), LINK.until) is None
 
 
-def test_it_is_for_one_purpose() -> None:
+def test_a_link_has_one_purpose() -> None:
     assert LINKS.read(LINKS.sign(LINK, "something else"), NOW) is None
 
 
-def test_another_installation_signs_others() -> None:
+def test_a_link_of_another_installation_is_refused() -> None:
     assert Links(b"j" * 32).read(LINKS.sign(LINK), NOW) is None
 
 
-def test_one_changed_letter_makes_it_nothing() -> None:
+def test_one_changed_character_invalidates_a_link() -> None:
     text = LINKS.sign(LINK)
     for n, letter in enumerate(text):
         other = text[:n] + ("A" if letter != "A" else "B") + text[n + 1 :]
@@ -60,14 +60,14 @@ def test_one_changed_letter_makes_it_nothing() -> None:
 @pytest.mark.parametrize(
     "text", ["", "A", "====", "å" * 40, "A" * 5000, LINKS.sign(LINK) + "=", LINKS.sign(LINK)[:-4], "A" * 22]
 )
-def test_anything_else_is_nothing(text: str) -> None:
+def test_other_text_is_no_link(text: str) -> None:
     assert LINKS.read(text, NOW) is None
 
 
 @pytest.mark.parametrize(
     ("kind", "linked"), [("held", True), ("question", True), ("approve", False), ("decided", False)]
 )
-async def test_the_writers_notices_carry_one(tmp_path: Path, kind: str, linked: bool) -> None:
+async def test_the_writers_notices_have_a_link(tmp_path: Path, kind: str, linked: bool) -> None:
     async with house(tmp_path) as home:
         raw = await rendered(home, "Anna+x@Example.com", kind)
     found = [line for line in raw.splitlines() if "https://guard.example.com/mine/" in line]
@@ -79,7 +79,7 @@ async def test_the_writers_notices_carry_one(tmp_path: Path, kind: str, linked: 
         )
 
 
-async def test_an_address_that_is_too_long_gets_the_way_through_signing_in(tmp_path: Path) -> None:
+async def test_with_a_too_long_address_the_notice_has_the_sign_in_page(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         raw = await rendered(home, f"{'a' * 60}@{'.'.join(['b' * 60] * 3)}.example.com", "held")
     assert "/mine/" not in raw
@@ -87,7 +87,7 @@ async def test_an_address_that_is_too_long_gets_the_way_through_signing_in(tmp_p
     assert MOST_LINK == 300
 
 
-async def test_who_wrote_it_has_a_link_in_outcomes_and_in_each_line_of_a_digest(home: House) -> None:
+async def test_only_the_writers_notices_have_a_link(home: House) -> None:
     for kind in ("decided", "expired"):
         assert "/mine/" in await rendered(home, "anna@example.com", kind, writer=True, asked=False)
         assert "/mine/" not in await rendered(home, "eva@example.com", kind, writer=False, asked=False)

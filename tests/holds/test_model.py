@@ -101,7 +101,7 @@ def vote(approver: str, choice: Choice = Choice.APPROVE, *, at: datetime = NOON,
     )
 
 
-def test_every_cell() -> None:
+def test_every_transition() -> None:
     head, *rows = EXPECTED.strip().splitlines()
     moves = [Move(word) for word in head.split()]
     assert set(moves) == set(Move)
@@ -149,7 +149,7 @@ def test_quorum(quorum: tuple[Quorum, ...], voters: list[str], done: bool) -> No
         assert (not missing(h, GROUPS, open_at)) is done
 
 
-def test_a_vote_on_something_else_does_not_count() -> None:
+def test_a_vote_on_other_content_does_not_count() -> None:
     assert not complete(hold(COMMS, votes=(vote("eva", content="d" * 64),)), GROUPS, open_at)
 
 
@@ -166,14 +166,14 @@ def test_the_last_vote_of_a_person_counts() -> None:
     assert not complete(h, GROUPS, open_at)
 
 
-def test_who_has_left_the_group_no_longer_counts() -> None:
+def test_an_approver_who_left_the_group_does_not_count() -> None:
     h = hold(Quorum(groups=("communications",), each=2), votes=(vote("eva"), vote("omar")))
     assert complete(h, GROUPS, open_at)
     left = Groups(people={**GROUPS, "communications": frozenset({"omar@example.com"})})
     assert not complete(h, left, open_at)
 
 
-def test_out_of_hours() -> None:
+def test_out_of_hours_another_group_decides() -> None:
     quorum = Quorum(groups=("communications", "compliance"), out_of_hours=Quorum(groups=("duty",)))
     assert complete(hold(quorum, votes=(vote("duty", at=NIGHT),)), GROUPS, open_at)
     assert not complete(hold(quorum, votes=(vote("duty", at=NOON),)), GROUPS, open_at)
@@ -213,14 +213,14 @@ BEFORE = NOON - timedelta(days=1)
         (away("eva", "omar"), BOTH, [("omar", NOON), ("dpo", NOON)], True),
     ],
 )
-def test_who_is_away_and_their_deputy_are_one_vote(
+def test_an_absent_approver_and_the_deputy_are_one_vote(
     absence: Absence, quorum: Quorum, votes: list[tuple[str, datetime]], done: bool
 ) -> None:
     h = hold(quorum, votes=tuple(vote(who, at=at) for who, at in votes))
     assert complete(h, GROUPS.with_absences([absence]), open_at) is done
 
 
-def test_nobody_decides_in_the_writers_place() -> None:
+def test_no_deputy_decides_for_the_writer() -> None:
     groups = GROUPS.with_absences([away("eva", "sten", confirmed=True)])
     own = hold(COMMS, votes=(vote("sten"),), senders=frozenset({"eva@example.com"}))
     assert not entitled(own, "sten@example.com", groups, at=NOON, open_now=True)
@@ -233,13 +233,13 @@ def test_nobody_decides_in_the_writers_place() -> None:
     )
 
 
-def test_one_deputy_of_two_is_one_vote() -> None:
+def test_a_deputy_of_two_approvers_has_one_vote() -> None:
     groups = GROUPS.with_absences([away("eva", "sten", confirmed=True), away("omar", "sten", confirmed=True)])
     assert not complete(hold(TWO, votes=(vote("sten"),)), groups, open_at)
     assert not complete(hold(TWO, votes=(vote("sten"), vote("eva"), vote("omar"))), groups, open_at)
 
 
-def test_too_few_are_there() -> None:
+def test_too_few_approvers_are_recognized() -> None:
     """Two can be found with everyone present. While Eva is away, only with a confirmed deputy from outside the groups."""
     h = hold(TWO)
     assert not out_of_reach(h, GROUPS, NOON)
@@ -266,7 +266,7 @@ PEOPLE = ["a", "b", "c", "d"]
     voters=st.lists(st.sampled_from(PEOPLE), unique=True),
     each=st.integers(1, 3),
 )
-def test_deputies_never_make_fewer_people_enough(
+def test_deputies_never_reduce_the_number_of_people(
     groups: dict[str, frozenset[str]], absences: list[tuple[str, str, bool]], voters: list[str], each: int
 ) -> None:
     """A complete quorum always has as many distinct people as it requires, and an absent person and their deputy count
@@ -290,7 +290,7 @@ def test_deputies_never_make_fewer_people_enough(
     each=st.integers(1, 2),
     voters=st.lists(st.sampled_from(PEOPLE), unique=True, max_size=4),
 )
-def test_counting_agrees_with_trying_every_seating(
+def test_counting_equals_trying_every_assignment(
     groups: dict[str, frozenset[str]], asked: list[str], each: int, voters: list[str]
 ) -> None:
     named = {g: frozenset(f"{p}@example.com" for p in people) for g, people in groups.items()}

@@ -29,7 +29,7 @@ async def approved(store: Store, id: str, *to: str, **more: Any) -> None:
     await store.holds.change(id, lambda h: Change(hold=replace(h, state=State.APPROVED), intents=(made,)))
 
 
-async def back(store: Store, id: str, move: Move = Move.REJECT, seen: list[Any] | None = None) -> RevocationResult:
+async def revoke(store: Store, id: str, move: Move = Move.REJECT, seen: list[Any] | None = None) -> RevocationResult:
     """Revoke as the service does. ``seen``: collects the step's arguments."""
 
     def step(hold: Hold, sending: Sending | None, outgoing: Outgoing, leads: bool) -> Change:
@@ -78,19 +78,19 @@ def outcomes(lease: Lease, *what: str, again: timedelta = timedelta(minutes=1)) 
 
 
 @pytest.mark.parametrize("move", list(OVER))
-async def test_before_it_is_leased_it_leaves_the_outbox(store: Store, move: Move) -> None:
+async def test_a_release_without_a_lease_leaves_the_outbox(store: Store, move: Move) -> None:
     await approved(store, "H1", *TO)
-    await back(store, "H1", move)
+    await revoke(store, "H1", move)
     assert await state(store, "H1") is OVER[move]
     assert await entries(store, "H1") == (0, 0)
     assert await store.outbox.lease("me", 10, 60) == ()
 
 
-async def test_leased_and_not_begun_it_leaves_the_outbox_and_who_has_it_finds_it_gone(store: Store) -> None:
+async def test_a_leased_release_without_an_attempt_is_not_sent(store: Store) -> None:
     await approved(store, "H1", *TO)
     [lease] = await store.outbox.lease("me", 10, 60)
     seen: list[Any] = []
-    await back(store, "H1", seen=seen)
+    await revoke(store, "H1", seen=seen)
     [(_, sending, outgoing, leads)] = seen
     assert (sending.out, sending.under_way, outgoing.back, leads) == (Out.NOTHING, True, 1, True)
     assert await state(store, "H1") is State.REJECTED
@@ -100,7 +100,7 @@ async def test_leased_and_not_begun_it_leaves_the_outbox_and_who_has_it_finds_it
 
 
 @pytest.mark.parametrize("first", ["lease", "back"])
-async def test_both_orders_in_one_batch(store: Store, first: str) -> None:
+async def test_revocation_and_lease_in_one_batch_in_both_orders(store: Store, first: str) -> None:
     await approved(store, "H1", *TO)
     async with Gathered(store):
         tasks: dict[str, Any] = {}
@@ -108,7 +108,7 @@ async def test_both_orders_in_one_batch(store: Store, first: str) -> None:
             if name == "lease":  # the transaction itself, without the check outside the writer whether anything is due
                 work: Any = store.write(lambda batch: outboxes.lease(batch, "me", 10, 60))
             else:
-                work = back(store, "H1")
+                work = revoke(store, "H1")
             tasks[name] = asyncio.create_task(work)
             await asyncio.sleep(0)
     leases, _ = await tasks["lease"], await tasks["back"]
@@ -129,7 +129,7 @@ STANDS = [
 
 
 @pytest.mark.parametrize(("stand", "becomes", "left"), STANDS)
-async def test_after_an_attempt_by_what_came_of_it(
+async def test_after_an_attempt_its_outcome_is_kept(
     store: Store, clock: Clock, stand: tuple[str, ...], becomes: State, left: tuple[int, int]
 ) -> None:
     await approved(store, "H1", *TO)
@@ -139,7 +139,7 @@ async def test_after_an_attempt_by_what_came_of_it(
     await store.outbox.settle(lease, outcomes(lease, *stand, again=timedelta(minutes=30)), [])
     clock.go(minutes=30)
     seen: list[Any] = []
-    await back(store, "H1", seen=seen)
+    await revoke(store, "H1", seen=seen)
     [(_, sending, _, _)] = seen
     assert sending.settled == Settled(sent=stand.count("sent"), failed=stand.count("failed"))
     assert sending.doubt == stand.count("doubt")
@@ -162,16 +162,16 @@ LATE = [
 
 
 @pytest.mark.parametrize(("said", "becomes", "settled"), LATE)
-async def test_in_the_middle_of_an_attempt_only_its_answer_is_waited_for(
+async def test_during_an_attempt_only_its_answer_is_awaited(
     store: Store, clock: Clock, said: tuple[str, ...], becomes: State, settled: Settled
 ) -> None:
     await approved(store, "H1", *TO)
     [lease] = await store.outbox.lease("me", 10, 60)
     await store.outbox.settle(lease, outcomes(lease, "doubt", "doubt", "doubt", again=timedelta(minutes=30)), [])
-    await back(store, "H1")
+    await revoke(store, "H1")
     assert (await state(store, "H1"), await entries(store, "H1")) == (State.IN_DOUBT, (1, 3))
     with pytest.raises(Conflict):  # revoked already
-        await back(store, "H1")
+        await revoke(store, "H1")
     clock.go(minutes=1)
     assert await store.outbox.lease("me", 10, 60) == ()
     if said:
@@ -189,16 +189,16 @@ async def test_in_the_middle_of_an_attempt_only_its_answer_is_waited_for(
     assert await store.outbox.in_doubt() == []
 
 
-async def test_notices_of_what_was_taken_back_go_all_the_same(store: Store) -> None:
+async def test_notices_of_a_revoked_message_are_sent(store: Store) -> None:
     await approved(store, "H1", *TO)
     await store.journal.record([], [notice("N1", "H1")])
-    await back(store, "H1")
+    await revoke(store, "H1")
     assert [lease.lease_id for lease in await store.outbox.lease("me", 10, 60)] == ["N1"]
 
 
-async def test_no_such_hold(store: Store) -> None:
+async def test_an_unknown_hold_raises(store: Store) -> None:
     with pytest.raises(KeyError):
-        await back(store, "H1")
+        await revoke(store, "H1")
     assert await store.holds.outgoing("H1") == Outgoing()
 
 
@@ -221,7 +221,7 @@ async def mailing(store: Store, *states: State, to: tuple[str, ...] = ("a@x.exam
             )
 
 
-async def came_after(store: Store, lead: str) -> int:
+async def follow_primary(store: Store, lead: str) -> int:
     """Let the copies follow the primary hold, as the service does; their number."""
 
     def step(lead: Hold, copy: Hold, _: object, new: int, sending: Sending | None, covered: bool) -> Change | None:
@@ -237,22 +237,22 @@ async def came_after(store: Store, lead: str) -> int:
     return await store.holds.follow(lead, 100, step)
 
 
-async def test_no_copy_goes_once_what_leads_is_taken_back_and_each_comes_after(store: Store) -> None:
+async def test_revoking_the_primary_hold_stops_all_copies(store: Store) -> None:
     """No copy is sent after the first commit, even if the process dies before the others follow."""
     await mailing(store, State.APPROVED, State.WAITING, State.APPROVED)
     seen: list[Any] = []
-    taken = await back(store, "H0", seen=seen)
+    taken = await revoke(store, "H0", seen=seen)
     assert [s[0] for s in seen] == ["H0"]
     assert taken.outgoing == Outgoing(own=seen[0][1], back=4)
     assert await store.outbox.lease("me", 10, 60) == (), "before any of them has come after"
     assert await store.holds.decided_leads() == ["H0"]
-    assert await came_after(store, "H0") == 3
+    assert await follow_primary(store, "H0") == 3
     assert {await state(store, f"H{n}") for n in range(4)} == {State.REJECTED}
     assert [await entries(store, f"H{n}") for n in range(4)] == [(0, 0)] * 4
     assert await store.holds.decided_leads() == []
 
 
-async def test_of_what_has_gone_the_oldest_copy_that_has_not_stands_for_the_rest(store: Store) -> None:
+async def test_if_the_primary_was_sent_the_oldest_unsent_copy_replaces_it(store: Store) -> None:
     await mailing(store, State.APPROVED, State.APPROVED, State.WAITING, State.APPROVED)
     leases = {lease.intent.hold_id: lease for lease in await store.outbox.lease("me", 2, 60)}
     assert set(leases) == {"H0", "H1"}
@@ -261,21 +261,19 @@ async def test_of_what_has_gone_the_oldest_copy_that_has_not_stands_for_the_rest
         own=(await store.holds.outgoing("H0")).own, back=4, going=1, gone=1
     )
     seen: list[Any] = []
-    taken = await back(store, "H0", seen=seen)
+    taken = await revoke(store, "H0", seen=seen)
     assert [(s[0], s[3]) for s in seen] == [("H1", True)]
     heir = await store.holds.find("H1")
     assert heir is not None
     assert (heir.state, heir.lead, heir.lists, heir.copies) == (State.REJECTED, "", ("ramadan-greetings",), 3)
     assert taken.changes[0].hold is not None
     assert await state(store, "H0") is State.RELEASED
-    await came_after(store, "H1")
+    await follow_primary(store, "H1")
     assert [await state(store, f"H{n}") for n in (2, 3, 4)] == [State.REJECTED] * 3
 
 
 @pytest.mark.parametrize("lead", ["sent", "doubt"])
-async def test_copies_in_doubt_are_not_sent_again_once_their_lead_is_taken_back(
-    store: Store, clock: Clock, lead: str
-) -> None:
+async def test_copies_in_doubt_are_not_retried_after_a_revocation(store: Store, clock: Clock, lead: str) -> None:
     """Copies in doubt are not retried after the revocation. The primary hold, or if it was sent the oldest copy,
     represents the others."""
     await mailing(store, State.APPROVED, State.APPROVED, State.APPROVED)
@@ -287,18 +285,18 @@ async def test_copies_in_doubt_are_not_sent_again_once_their_lead_is_taken_back(
     clock.go(minutes=31)
     out = await store.holds.outgoing("H0")
     assert (out.back, out.doubt, out.gone) == (0, 3 + (lead == "doubt"), int(lead == "sent"))
-    await back(store, "H0")
+    await revoke(store, "H0")
     assert await store.outbox.lease("me", 10, 60) == (), "before the others have come after"
     leading = "H1" if lead == "sent" else "H0"
     assert await store.holds.decided_leads() == [leading]
-    assert await came_after(store, leading) == 4 - int(leading[1]) - 1
+    assert await follow_primary(store, leading) == 4 - int(leading[1]) - 1
     assert [await state(store, f"H{n}") for n in (1, 2, 3)] == [State.IN_DOUBT] * 3
     assert await store.holds.decided_leads() == []
     clock.go(days=1)
     assert await store.outbox.lease("me", 10, 60) == ()
 
 
-async def test_some_of_the_lead_is_out_and_its_copies_are_not(store: Store) -> None:
+async def test_a_partly_sent_primary_fails_and_a_copy_replaces_it(store: Store) -> None:
     """If the primary hold is partly sent, its other recipients never get it, and the oldest copy represents the others."""
     await mailing(store, State.APPROVED, State.APPROVED, to=("a@x.example", "b@x.example"))
     leases = {lease.intent.hold_id: lease for lease in await store.outbox.lease("me", 10, 60)}
@@ -306,11 +304,11 @@ async def test_some_of_the_lead_is_out_and_its_copies_are_not(store: Store) -> N
         await store.outbox.settle(leases[id], outcomes(leases[id], "retry"), [])
     await store.outbox.settle(leases["H0"], outcomes(leases["H0"], "sent", "retry"), [])
     seen: list[Any] = []
-    taken = await back(store, "H0", seen=seen)
+    taken = await revoke(store, "H0", seen=seen)
     assert [(s[0], s[3]) for s in seen] == [("H0", True), ("H1", False)]
     assert [c.hold.state for c in taken.changes if c.hold is not None] == [State.RELEASED, State.REJECTED]
     heir = await store.holds.find("H1")
     assert heir is not None
     assert (heir.lists, heir.copies, await state(store, "H2")) == (("ramadan-greetings",), 1, State.APPROVED)
-    await came_after(store, "H1")
+    await follow_primary(store, "H1")
     assert await state(store, "H2") is State.REJECTED

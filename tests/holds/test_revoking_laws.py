@@ -158,7 +158,7 @@ class Play:
 
 @given(st.lists(STEPS, max_size=14), st.lists(RELAYS, max_size=8))
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
-def test_what_is_taken_back_is_not_sent_and_what_is_not_is_not_lost(
+def test_revoked_mail_is_not_sent_and_other_mail_is_not_lost(
     tmp_path: Path, steps: list[str], relays: list[str]
 ) -> None:
     async def play(folder: Path) -> None:
@@ -201,7 +201,7 @@ def made(folder: Path) -> Path:
     return folder
 
 
-def test_the_play_is_one(tmp_path: Path) -> None:
+def test_without_interference_the_steps_send_or_revoke_all(tmp_path: Path) -> None:
     """The steps work: without interference all three are sent; revoked at once, none."""
 
     async def play(folder: Path, what: str) -> list[str]:

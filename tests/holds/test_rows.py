@@ -26,7 +26,7 @@ async def to(store: Store, id: str, state: State) -> None:
     await store.holds.change(id, lambda h: Change(hold=replace(h, state=state)))
 
 
-async def test_newest_first_and_by_state(store: Store, clock: Clock) -> None:
+async def test_holds_are_listed_newest_first_and_by_state(store: Store, clock: Clock) -> None:
     await some(store, clock, 5)
     await to(store, "H3", State.REJECTED)
     await to(store, "H1", State.APPROVED)
@@ -43,7 +43,7 @@ async def test_newest_first_and_by_state(store: Store, clock: Clock) -> None:
     assert (counts[State.WAITING], counts[State.REJECTED], counts[State.VOID]) == (3, 1, 0)
 
 
-async def test_pages_lose_nobody_of_the_same_moment(store: Store) -> None:
+async def test_pages_keep_all_holds_of_one_moment(store: Store) -> None:
     for i in range(7):
         await held(store, f"H{i}", at=T0)
     seen: list[str] = []
@@ -54,7 +54,7 @@ async def test_pages_lose_nobody_of_the_same_moment(store: Store) -> None:
     assert seen == [f"H{i}" for i in reversed(range(7))]
 
 
-async def test_due_are_the_waiting_that_somebody_must_look_at(store: Store) -> None:
+async def test_holds_are_due_when_attention_is_needed(store: Store) -> None:
     await held(store, "late", expires_at=T0 + timedelta(hours=2))  # a quarter of its time: half an hour
     await held(store, "soon", expires_at=T0 + timedelta(hours=1))
     await held(store, "told", attend_at=T0 + timedelta(hours=5))  # set by the service
@@ -70,7 +70,7 @@ async def test_due_are_the_waiting_that_somebody_must_look_at(store: Store) -> N
     assert [h.hold_id for h in await store.holds.due(T0 + timedelta(minutes=30))] == ["late"]
 
 
-async def test_expiry_is_looked_at_whatever_the_guard_said(store: Store) -> None:
+async def test_an_expired_hold_is_due_before_its_next_attention(store: Store) -> None:
     await held(store, "H1", expires_at=T0 + timedelta(hours=1), attend_at=T0 + timedelta(days=9))
     assert [h.hold_id for h in await store.holds.due(T0 + timedelta(hours=1))] == ["H1"]
 
@@ -93,7 +93,7 @@ async def column(store: Store, name: str, hold_id: str) -> int | None:
     return found
 
 
-async def test_a_retry_within_a_day_of_its_delivery_is_what_was_delivered(store: Store, clock: Clock) -> None:
+async def test_a_retry_within_a_day_of_delivery_gets_the_delivered_hold(store: Store, clock: Clock) -> None:
     """A retry within a day of the delivery gets the delivered hold, however long it waited. The time of its next look
     stays."""
     await held(store, "H1", expires_at=T0 + timedelta(days=9))
@@ -110,7 +110,7 @@ async def test_a_retry_within_a_day_of_its_delivery_is_what_was_delivered(store:
     assert await a_retry_is(store, "H1") is None
 
 
-async def test_a_retry_within_a_day_of_its_grant_is_what_was_granted(store: Store, clock: Clock) -> None:
+async def test_a_retry_within_a_day_of_its_grant_gets_the_granted_hold(store: Store, clock: Clock) -> None:
     await held(store, "H1", expires_at=T0 + timedelta(days=9), kind="test")
     clock.go(days=3)
     await to(store, "H1", State.GRANTED)

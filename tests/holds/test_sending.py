@@ -30,7 +30,7 @@ all        -        -         -
 
 
 @pytest.mark.parametrize("sending", ALL, ids=str)
-def test_every_cell_of_how_far_it_is(sending: Sending) -> None:
+def test_every_state_of_progress(sending: Sending) -> None:
     """A lease makes no difference: attempted recipients are in doubt, and the others do not have it."""
     if not sending.left and not sending.doubt:
         expected = Out.ALL
@@ -41,7 +41,7 @@ def test_every_cell_of_how_far_it_is(sending: Sending) -> None:
     assert sending.out is expected
 
 
-def test_every_cell_of_what_is_taken_back() -> None:
+def test_every_state_after_revocation() -> None:
     head, *rows = TAKEN_BACK.strip().splitlines()
     moves = [Move(word) for word in head.split()]
     cells = {}
@@ -59,7 +59,7 @@ def test_every_cell_of_what_is_taken_back() -> None:
         assert taken_back(state, move, sending) is expected, (state, move, sending)
 
 
-def test_who_is_left_fails_and_who_may_have_it_is_in_doubt_for_good() -> None:
+def test_after_revocation_the_rest_fails_and_doubts_remain() -> None:
     sending = Sending(settled=Settled(sent=1, failed=2), doubt=3, left=SOMEBODY)
     assert sending.stopped == Settled(sent=1, failed=3, doubted=3)
 
@@ -78,7 +78,7 @@ def test_who_is_left_fails_and_who_may_have_it_is_in_doubt_for_good() -> None:
         (Outgoing(gone=1, back=1), True),
     ],
 )
-def test_what_can_be_stopped(outgoing: Outgoing, stoppable: bool) -> None:
+def test_what_can_be_stopped_of_a_mailing(outgoing: Outgoing, stoppable: bool) -> None:
     assert outgoing.stoppable is stoppable
 
 
@@ -93,11 +93,11 @@ def test_what_can_be_stopped(outgoing: Outgoing, stoppable: bool) -> None:
         (State.RELEASED, "reject", Settled(sent=2), State.RELEASED),
     ],
 )
-def test_the_last_answer_to_what_was_taken_back(state: State, move: str, settled: Settled, becomes: State) -> None:
+def test_the_last_answer_after_a_revocation(state: State, move: str, settled: Settled, becomes: State) -> None:
     assert late(state, move, settled) is becomes
 
 
-def test_a_list_in_doubt_is_all_its_people_and_of_several_recipients_only_their_number_is_known() -> None:
+def test_a_list_in_doubt_counts_all_its_people() -> None:
     assert Sending(doubt=1).may_have(1200) == 1200
     assert Sending(doubt=1, left=SOMEBODY).may_have(1200) == 1
     assert Sending(left=SOMEBODY).may_have(1200) == 0

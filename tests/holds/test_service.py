@@ -64,7 +64,7 @@ async def test_the_last_vote_of_the_quorum_releases(home: House) -> None:
     assert told[0][1]["comment"] == "go on"
 
 
-async def test_a_vote_is_taken_back_while_others_are_waited_for(home: House) -> None:
+async def test_a_vote_is_taken_back_before_the_quorum(home: House) -> None:
     hold = await held(home)
     approvals = home.approvals()
     await approvals.vote(hold.hold_id, APPROVE, approver="eva@example.com", by="root")
@@ -107,7 +107,7 @@ async def test_one_rejection_ends_it(home: House) -> None:
         ({"session": {"auth_user": "EXAMPLE\\eva"}}, "eva@example.com"),
     ],
 )
-async def test_nobody_decides_on_their_own_message(home: House, mail: dict[str, Any], who: str) -> None:
+async def test_writers_cannot_decide_on_their_own_message(home: House, mail: dict[str, Any], who: str) -> None:
     hold = await held(home, **mail)
     for choice in Choice:
         with pytest.raises(NotEntitled, match="wrote it"):
@@ -115,7 +115,7 @@ async def test_nobody_decides_on_their_own_message(home: House, mail: dict[str, 
     assert (await again(home, hold.hold_id)).votes == ()
 
 
-async def test_who_has_left_the_group_cannot_decide_and_no_longer_counts(home: House) -> None:
+async def test_an_approver_who_left_the_group_cannot_vote_or_count(home: House) -> None:
     hold = await held(home)
     await home.approvals().vote(hold.hold_id, APPROVE, approver="dpo@example.com", by="root")
     left = DOCUMENTS["policy.yaml"].replace(b"[dpo@example.com]", b"[legal@example.com]")
@@ -126,7 +126,7 @@ async def test_who_has_left_the_group_cannot_decide_and_no_longer_counts(home: H
     assert done.hold.state is State.WAITING
 
 
-async def test_a_person_votes_once_and_may_think_again(home: House) -> None:
+async def test_a_person_has_one_vote_and_may_change_it(home: House) -> None:
     hold = await held(home)
     await home.approvals().vote(hold.hold_id, APPROVE, approver="eva@example.com", by="root")
     with pytest.raises(Conflict, match="already given this vote"):
@@ -143,7 +143,7 @@ async def test_a_person_votes_once_and_may_think_again(home: House) -> None:
         {"policy_sha256": "0" * 64},
     ],
 )
-async def test_what_has_changed_since_it_was_looked_at_is_a_conflict(home: House, seen: dict[str, Any]) -> None:
+async def test_a_hold_that_changed_since_is_a_conflict(home: House, seen: dict[str, Any]) -> None:
     hold = await held(home)
     with pytest.raises(Conflict, match="changed"):
         await home.approvals().vote(
@@ -153,7 +153,7 @@ async def test_what_has_changed_since_it_was_looked_at_is_a_conflict(home: House
     assert len(done.hold.votes) == 1
 
 
-async def test_out_of_hours_others_may_decide(home: House) -> None:
+async def test_out_of_hours_another_group_decides(home: House) -> None:
     hold = await held(home)
     with pytest.raises(NotEntitled):
         await home.approvals().vote(hold.hold_id, APPROVE, approver="duty@example.com", by="root")
@@ -162,7 +162,7 @@ async def test_out_of_hours_others_may_decide(home: House) -> None:
     assert done.hold.state is State.APPROVED
 
 
-async def test_two_at_once_make_one_release(home: House) -> None:
+async def test_concurrent_votes_make_one_release(home: House) -> None:
     hold = await held(home, "news@lists.example.com")  # one of communications is enough
     results = await asyncio.gather(
         *(
@@ -177,7 +177,7 @@ async def test_two_at_once_make_one_release(home: House) -> None:
     assert (await kinds(home, hold.hold_id)).count("approved") == 1
 
 
-async def test_the_writer_takes_it_back(home: House) -> None:
+async def test_the_writer_withdraws(home: House) -> None:
     hold = await held(home)
     with pytest.raises(NotEntitled):
         await home.approvals().withdraw(hold.hold_id, sender="eva@example.com", by="root")
@@ -188,14 +188,14 @@ async def test_the_writer_takes_it_back(home: House) -> None:
     assert await kinds(home, hold.hold_id) == ["verdict", "withdrawn"]
 
 
-async def test_what_is_approved_is_approved_once(home: House) -> None:
+async def test_a_decided_hold_cannot_be_approved_again(home: House) -> None:
     hold = await held(home, "news@lists.example.com")
     await home.approvals().vote(hold.hold_id, APPROVE, approver="eva@example.com", by="root")
     with pytest.raises(Conflict, match="already approved"):
         await home.approvals().vote(hold.hold_id, APPROVE, approver="omar@example.com", by="root")
 
 
-async def test_no_such_hold(home: House) -> None:
+async def test_an_unknown_hold_raises(home: House) -> None:
     with pytest.raises(KeyError):
         await home.approvals().vote("T9", APPROVE, approver="eva@example.com", by="root")
     with pytest.raises(NotEntitled, match="invalid address"):
@@ -211,7 +211,7 @@ async def sweep_at(home: House, at: datetime) -> int:
     return await home.approvals().sweep()
 
 
-async def test_a_life_in_time(home: House) -> None:
+async def test_reminders_escalation_and_expiry_in_time(home: House) -> None:
     hold = await held(home)
     # 24 working hours, 10 a day, from Monday 09:00: Wednesday 13:00
     assert hold.expires_at == MONDAY.replace(day=4, hour=13)
@@ -238,7 +238,7 @@ async def test_a_life_in_time(home: House) -> None:
         await home.approvals().vote(hold.hold_id, APPROVE, approver="eva@example.com", by="root")
 
 
-async def test_who_has_voted_is_not_reminded_and_a_vote_is_an_answer(home: House) -> None:
+async def test_voters_are_not_reminded(home: House) -> None:
     hold = await held(home)
     await home.approvals().vote(hold.hold_id, APPROVE, approver="eva@example.com", by="root")
     await sweep_at(home, MONDAY + timedelta(hours=26))
@@ -247,13 +247,13 @@ async def test_who_has_voted_is_not_reminded_and_a_vote_is_an_answer(home: House
     assert [who for who, _ in reminded] == ["dpo@example.com", "omar@example.com"]
 
 
-async def test_missed_reminders_are_one(home: House) -> None:
+async def test_missed_reminders_are_sent_as_one(home: House) -> None:
     hold = await held(home)
     await sweep_at(home, hold.expires_at - timedelta(minutes=1))
     assert [d["percent"] for k, d in await home.events(hold.hold_id) if k == "reminded"] == [90]
 
 
-async def test_a_clock_that_is_put_forward_expires_nothing(home: House) -> None:
+async def test_a_clock_put_forward_expires_nothing(home: House) -> None:
     hold = await held(home)
     approvals = home.approvals()
     home.clock.at += timedelta(days=30)  # not expired
@@ -264,7 +264,7 @@ async def test_a_clock_that_is_put_forward_expires_nothing(home: House) -> None:
     assert (await again(home, hold.hold_id)).state is State.EXPIRED
 
 
-async def test_a_hold_whose_client_was_never_answered_is_void(home: House) -> None:
+async def test_a_hold_whose_client_got_no_answer_is_void(home: House) -> None:
     hold = await held(home)
     unanswered = replace(hold, hold_id="U1", acknowledged=False)
     step = home.approvals()._in_time(unanswered, home.in_force, hold.held_at + timedelta(minutes=15))
@@ -276,7 +276,7 @@ async def test_a_hold_whose_client_was_never_answered_is_void(home: House) -> No
     assert early.hold.state is State.WAITING
 
 
-async def test_what_ought_to_have_expired_is_not_sent_for_the_sweep_being_late(home: House) -> None:
+async def test_an_expired_hold_cannot_be_approved_before_the_sweep(home: House) -> None:
     hold = await held(home)
     approvals = home.approvals()
     home.clock.pass_(seconds=(hold.expires_at - home.clock.now()).total_seconds())
@@ -287,13 +287,13 @@ async def test_what_ought_to_have_expired_is_not_sent_for_the_sweep_being_late(h
     assert (await again(home, hold.hold_id)).state is State.EXPIRED
 
 
-async def test_what_was_decided_meanwhile_does_not_expire(home: House) -> None:
+async def test_a_hold_decided_meanwhile_does_not_expire(home: House) -> None:
     hold = await held(home)
     with pytest.raises(Conflict, match="decided meanwhile"):
         home.approvals()._in_time(replace(hold, state=State.APPROVED), home.in_force, hold.expires_at)
 
 
-async def test_one_hold_that_fails_does_not_stop_the_sweep(home: House) -> None:
+async def test_a_failing_hold_does_not_stop_the_sweep(home: House) -> None:
     first = await held(home)
     second = await held(home, MEMBERS[1], *MEMBERS[2:30], body="another", To="x@example.com")
 
@@ -321,12 +321,12 @@ async def test_one_hold_that_fails_does_not_stop_the_sweep(home: House) -> None:
         ("Subject: none", None),
     ],
 )
-async def test_deliver_by(home: House, field: str, expires: datetime | None) -> None:
+async def test_deliver_by_shortens_the_time(home: House, field: str, expires: datetime | None) -> None:
     header = parse_header(f"{field}\r\n\r\n".encode())
     assert Deadlines().expires_at(header, home.in_force, MONDAY) == (expires or MONDAY.replace(day=4, hour=13))
 
 
-async def test_a_term_in_plain_hours(home: House) -> None:
+async def test_a_time_in_plain_hours(home: House) -> None:
     assert Deadlines(seconds=3600, working=False).expires_at(
         parse_header(b""), home.in_force, MONDAY
     ) == MONDAY.replace(hour=10)

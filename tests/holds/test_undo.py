@@ -53,7 +53,7 @@ async def releases(home: House) -> list[str]:
     return [one.intent.hold_id or "" for one in leases if one.intent.kind is IntentKind.RELEASE]
 
 
-async def told(home: House) -> dict[str, list[str]]:
+async def notified(home: House) -> dict[str, list[str]]:
     """The outcomes in the notices to each person, by the time when they are due."""
     found: dict[str, list[str]] = {}
     for one in await home.outbox():
@@ -66,7 +66,7 @@ async def votes(home: House, hold_id: str) -> list[dict[str, Any]]:
     return [data for kind, data in await home.events(hold_id) if kind == "vote"]
 
 
-async def test_it_waits_until_it_is_due_and_goes_then(home: House) -> None:
+async def test_an_approval_is_enacted_when_its_delay_ends(home: House) -> None:
     hold = await approve(home, await held(home))
     last = home.clock.now()
     assert (hold.state, hold.release_at) == (State.WAITING, last + MINUTE)
@@ -87,7 +87,7 @@ async def test_it_waits_until_it_is_due_and_goes_then(home: House) -> None:
     assert await home.approvals().enact() == 0
 
 
-async def test_what_reaches_few_goes_at_once_and_so_does_everything_where_the_setting_says_so(home: House) -> None:
+async def test_small_messages_and_a_zero_delay_are_released_at_once(home: House) -> None:
     few = await held(home, *MEMBERS[: effects.FEW])
     assert (await approve(home, few)).state is State.APPROVED
     many = await held(home, *MEMBERS[: effects.FEW + 1], subject="Another")
@@ -97,7 +97,7 @@ async def test_what_reaches_few_goes_at_once_and_so_does_everything_where_the_se
     assert (await approve(home, every)).state is State.APPROVED
 
 
-async def test_how_many_a_list_has_is_not_known_so_it_may_be_many(home: House) -> None:
+async def test_an_unknown_number_of_people_counts_as_many(home: House) -> None:
     hold = await held(home)
     doubt = replace(hold, reach=1, reach_at_least=True)
     assert effects.delay(doubt, 0, home.in_force, DELAY) == MINUTE
@@ -105,7 +105,7 @@ async def test_how_many_a_list_has_is_not_known_so_it_may_be_many(home: House) -
 
 
 @pytest.mark.parametrize(("of_list", "seconds"), [("5m", 300), ("0", 0), ("10s", 10)])
-async def test_a_list_has_a_delay_of_its_own(of_list: str, seconds: int, tmp_path: Path) -> None:
+async def test_a_list_has_its_own_delay(of_list: str, seconds: int, tmp_path: Path) -> None:
     policy = POLICY.replace("    avoid: [pork]\n", f"    avoid: [pork]\n    release_delay: {of_list}\n")
     async with house(tmp_path, documents={**DOCUMENTS, "policy.yaml": policy.encode()}) as home:
         hold = await approve(home, await held(home))
@@ -116,7 +116,7 @@ async def test_a_list_has_a_delay_of_its_own(of_list: str, seconds: int, tmp_pat
 
 
 @pytest.mark.parametrize("who", [EVA, DPO, OMAR, ANNA])
-async def test_every_approver_and_its_writer_can_undo_it(who: str, home: House) -> None:
+async def test_every_approver_and_the_writer_can_undo(who: str, home: House) -> None:
     hold = await approve(home, await held(home))
     home.clock.pass_(seconds=30)
     done = await home.approvals().unvote(hold.hold_id, approver=who, by="root", comment="Look again")
@@ -127,12 +127,12 @@ async def test_every_approver_and_its_writer_can_undo_it(who: str, home: House) 
     assert await home.approvals().enact() == 0
     assert not await releases(home)
     assert (await votes(home, hold.hold_id))[-1]["choice"] == "taken-back"
-    heard = await told(home)
+    heard = await notified(home)
     assert heard["anna@example.com"] == ["approved", "reopened"]
     assert all("reopened" in heard[one] for one in {EVA, DPO, OMAR} - {who})
 
 
-async def test_nobody_else_can_undo_it_and_what_is_out_is_taken_back_otherwise(home: House) -> None:
+async def test_others_cannot_undo_nor_anyone_after_the_release(home: House) -> None:
     hold = await approve(home, await held(home))
     with pytest.raises(NotEntitled):
         await home.approvals().unvote(hold.hold_id, approver="mallory@example.com", by="root")
@@ -142,7 +142,7 @@ async def test_nobody_else_can_undo_it_and_what_is_out_is_taken_back_otherwise(h
         await home.approvals().unvote(hold.hold_id, approver=EVA, by="root")
 
 
-async def test_who_stood_in_out_of_hours_can_undo_it_when_the_office_opens(home: House) -> None:
+async def test_the_out_of_hours_approver_can_undo_after_opening(home: House) -> None:
     home.clock.at = home.clock.at.replace(hour=6, minute=59, second=30)  # working hours begin at seven, UTC
     hold = await approve(home, await held(home), "duty@example.com")
     assert hold.release_at is not None
@@ -151,7 +151,7 @@ async def test_who_stood_in_out_of_hours_can_undo_it_when_the_office_opens(home:
     assert done.hold.votes == ()
 
 
-async def test_undone_and_approved_again_it_begins_anew(home: House) -> None:
+async def test_a_second_approval_restarts_the_delay(home: House) -> None:
     hold = await held(home)
     for n in range(3):
         approved = await approve(home, hold, *((EVA, DPO) if n == 0 else (DPO,)))
@@ -161,37 +161,37 @@ async def test_undone_and_approved_again_it_begins_anew(home: House) -> None:
     home.clock.pass_(seconds=60)
     assert await home.approvals().enact() == 1
     assert await releases(home) == [hold.hold_id]
-    heard = (await told(home))["anna@example.com"]
+    heard = (await notified(home))["anna@example.com"]
     assert (heard.count("approved"), heard.count("reopened")) == (2, 3)  # the others are in a digest
 
 
-async def test_nobody_approves_once_more_what_is_approved(home: House) -> None:
+async def test_an_approved_hold_cannot_be_approved_again(home: House) -> None:
     hold = await approve(home, await held(home))
     with pytest.raises(Conflict, match=r"already approved, and will be sent, approved by"):
         await home.approvals().vote(hold.hold_id, Choice.APPROVE, approver=OMAR, by="root")
 
 
 @pytest.mark.parametrize("who", [OMAR, EVA])
-async def test_it_is_rejected_meanwhile(who: str, home: House) -> None:
+async def test_it_is_rejected_during_the_delay(who: str, home: House) -> None:
     hold = await approve(home, await held(home))
     done = await home.approvals().vote(hold.hold_id, Choice.REJECT, approver=who, by="root")
     assert (done.hold.state, done.hold.release_at) == (State.REJECTED, None)
     home.clock.pass_(seconds=60)
     assert await home.approvals().enact() == 0
     assert not await releases(home)
-    assert (await told(home))["anna@example.com"] == ["approved", "rejected"]
+    assert (await notified(home))["anna@example.com"] == ["approved", "rejected"]
 
 
-async def test_it_is_withdrawn_meanwhile(home: House) -> None:
+async def test_it_is_withdrawn_during_the_delay(home: House) -> None:
     hold = await approve(home, await held(home))
     done = await home.approvals().withdraw(hold.hold_id, sender=ANNA, by="root")
     assert (done.hold.state, done.hold.release_at) == (State.WITHDRAWN, None)
     home.clock.pass_(seconds=60)
     assert await home.approvals().enact() == 0
-    assert sorted((await told(home))[EVA]) == ["approved", "withdrawn"]
+    assert sorted((await notified(home))[EVA]) == ["approved", "withdrawn"]
 
 
-async def test_it_expires_for_nobody_and_nobody_is_reminded_while_it_is_on_its_way(home: House) -> None:
+async def test_during_the_delay_it_neither_expires_nor_reminds(home: House) -> None:
     hold = await held(home)
     home.clock.at = hold.expires_at - timedelta(seconds=30)
     home.clock.ticks += 1e6
@@ -204,7 +204,7 @@ async def test_it_expires_for_nobody_and_nobody_is_reminded_while_it_is_on_its_w
     assert await home.approvals().enact() == 1
 
 
-async def test_a_freeze_stops_it_as_it_stops_any_release(home: House) -> None:
+async def test_a_freeze_stops_it(home: House) -> None:
     hold = await approve(home, await held(home))
     stop = Freeze(freeze_id="F", selector=Selector.ALL, value="", reason="a fire", by="root", at=home.clock.now())
     await home.store.gate.freeze(stop, Event(kind=Kind.FREEZE, id="F", at=home.clock.now()))
@@ -216,7 +216,7 @@ async def test_a_freeze_stops_it_as_it_stops_any_release(home: House) -> None:
     assert await releases(home) == [hold.hold_id]
 
 
-async def test_what_nobody_sees_to_at_its_time_goes_when_somebody_does(home: House) -> None:
+async def test_an_overdue_approval_is_enacted_at_the_next_sweep(home: House) -> None:
     """An approval whose time passed without a sweep takes effect at the next one, and can be undone until then."""
     late, undone = await approve(home, await held(home)), await approve(home, await held(home, subject="Another"))
     home.clock.pass_(hours=2)
@@ -225,7 +225,7 @@ async def test_what_nobody_sees_to_at_its_time_goes_when_somebody_does(home: Hou
     assert await releases(home) == [late.hold_id]
 
 
-async def test_of_two_workers_one_carries_it_out(home: House) -> None:
+async def test_of_two_processes_one_enacts_it(home: House) -> None:
     hold = await approve(home, await held(home))
     home.clock.pass_(seconds=60)
     both = await asyncio.gather(*(home.approvals().enact() for _ in range(2)))
@@ -234,7 +234,7 @@ async def test_of_two_workers_one_carries_it_out(home: House) -> None:
     assert [kind for kind, _ in await home.events(hold.hold_id)].count("approved") == 1
 
 
-async def test_one_that_cannot_be_written_is_tried_again_and_keeps_no_other(home: House) -> None:
+async def test_an_enactment_that_fails_is_retried_and_blocks_no_other(home: House) -> None:
     first, second = await approve(home, await held(home)), await approve(home, await held(home, subject="Another"))
     home.clock.pass_(seconds=60)
 
@@ -250,7 +250,7 @@ async def test_one_that_cannot_be_written_is_tried_again_and_keeps_no_other(home
     assert await home.approvals().enact() == 1
 
 
-async def test_who_has_left_the_group_meanwhile_has_not_approved(home: House) -> None:
+async def test_if_an_approver_left_the_group_the_approval_lapses(home: House) -> None:
     hold = await approve(home, await held(home))
     policy = POLICY.replace("compliance: [dpo@example.com", "compliance: [new@example.com")
     assert policy != POLICY
@@ -262,7 +262,7 @@ async def test_who_has_left_the_group_meanwhile_has_not_approved(home: House) ->
     assert (await votes(home, hold.hold_id))[-1]["choice"] == "lapsed"
     home.clock.pass_(minutes=2)
     assert await home.approvals().enact() == 0
-    assert (await told(home))["new@example.com"] == ["lapsed"]
+    assert (await notified(home))["new@example.com"] == ["lapsed"]
     await approve(home, hold, "new@example.com")
     home.clock.pass_(minutes=1)
     assert await home.approvals().enact() == 1
@@ -283,7 +283,7 @@ async def states(home: House) -> list[str]:
     return [hold.state.value for hold in holds if hold is not None]
 
 
-async def test_copies_that_come_meanwhile_wait_with_it(campaign: Campaign) -> None:
+async def test_copies_that_arrive_during_the_delay_wait_with_it(campaign: Campaign) -> None:
     home = campaign.home
     lead = await mailing(campaign)
     await campaign.decide(lead, people=40)
@@ -295,7 +295,7 @@ async def test_copies_that_come_meanwhile_wait_with_it(campaign: Campaign) -> No
     assert set(await states(home)) == {"approved"}
 
 
-async def test_copies_past_as_many_people_as_were_said_wait_by_themselves(campaign: Campaign) -> None:
+async def test_copies_beyond_the_approved_number_wait_for_a_decision(campaign: Campaign) -> None:
     home = campaign.home
     lead = await mailing(campaign)
     await campaign.decide(lead, people=30)
@@ -307,7 +307,7 @@ async def test_copies_past_as_many_people_as_were_said_wait_by_themselves(campai
     assert (found.count("approved"), found.count("waiting")) == (26, 3)
 
 
-async def test_a_single_message_was_approved_for_those_whom_it_reached(campaign: Campaign) -> None:
+async def test_copies_do_not_extend_the_approval_of_a_single_message(campaign: Campaign) -> None:
     """Copies that come meanwhile do not extend the approval of a single message."""
     home = campaign.home
     campaign.approvals._term = campaign._intake._term = replace(campaign.term, copies=50, release_delay_seconds=60)
@@ -321,7 +321,7 @@ async def test_a_single_message_was_approved_for_those_whom_it_reached(campaign:
     assert await states(home) == ["approved", "waiting"]
 
 
-async def test_after_undo_no_copy_goes(campaign: Campaign) -> None:
+async def test_after_undo_no_copy_is_released(campaign: Campaign) -> None:
     home = campaign.home
     lead = await mailing(campaign)
     await campaign.decide(lead)
@@ -333,7 +333,7 @@ async def test_after_undo_no_copy_goes(campaign: Campaign) -> None:
     assert set(await states(home)) == {"waiting"}
 
 
-async def test_a_copy_of_another_kind_needs_them_again(tmp_path: Path) -> None:
+async def test_a_copy_held_by_another_rule_makes_the_approval_lapse(tmp_path: Path) -> None:
     policy = documents()["policy.yaml"] + b'  - {id: much, when: {mailing.customers: ">= 30"}, then: hold}\n'
     async with house(tmp_path, documents={**documents(), "policy.yaml": policy}) as home:
         campaign = Campaign(home)
@@ -343,11 +343,11 @@ async def test_a_copy_of_another_kind_needs_them_again(tmp_path: Path) -> None:
         assert await campaign.approvals.enact() == 1
         hold = await again(home, lead)
         assert (hold.state, hold.release_at) == (State.WAITING, None)
-        assert "lapsed" in (await told(home))[EVA]
+        assert "lapsed" in (await notified(home))[EVA]
 
 
 @pytest.mark.parametrize("what", ["reject", "reopen"])
-async def test_taking_back_what_was_decided_about_its_mailing_stops_it(what: str, campaign: Campaign) -> None:
+async def test_revoking_the_mailings_decision_stops_it(what: str, campaign: Campaign) -> None:
     home = campaign.home
     lead = await mailing(campaign)
     await campaign.decide(lead)
@@ -361,7 +361,7 @@ async def test_taking_back_what_was_decided_about_its_mailing_stops_it(what: str
     assert not await releases(home)
 
 
-async def test_it_says_once_more_to_how_many_it_goes_at_once_where_that_is_another(tmp_path: Path) -> None:
+async def test_another_number_at_once_needs_another_approval(tmp_path: Path) -> None:
     async with house(tmp_path, documents=documents(stages="[10, rest]")) as home:
         hold = await held(home)
         approved = await approve(home, hold, all_at_once=60)
@@ -383,6 +383,6 @@ async def set_reach(home: House, hold_id: str, reach: int) -> None:
     await home.store.write(lambda batch: batch.connection.execute(change))
 
 
-async def test_a_test_of_a_mailing_is_approved_at_once(home: House) -> None:
+async def test_a_preapproval_has_no_delay(home: House) -> None:
     hold = replace(await held(home), kind=effects.TEST)
     assert not effects.delay(hold, 400_000, home.in_force, DELAY)

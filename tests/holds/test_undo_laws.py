@@ -167,7 +167,7 @@ class Play:
 
 @given(st.lists(STEPS, max_size=22))
 @settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
-def test_nothing_goes_before_it_is_due_nor_after_undo(tmp_path: Path, steps: list[str]) -> None:
+def test_nothing_is_released_before_its_time_or_after_undo(tmp_path: Path, steps: list[str]) -> None:
     async def play(folder: Path) -> None:
         async with house(folder, documents=documents()) as home:
             one = Play(Campaign(home, copies=50))
@@ -189,7 +189,7 @@ def made(folder: Path) -> Path:
     return folder
 
 
-def test_the_play_is_one(tmp_path: Path) -> None:
+def test_without_interference_the_steps_release_or_undo_all(tmp_path: Path) -> None:
     """The steps work: without interference both are sent when they are due; after Undo, neither."""
 
     async def play(folder: Path, *steps: str) -> tuple[int, list[str]]:

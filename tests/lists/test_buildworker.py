@@ -34,7 +34,7 @@ def long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(buildworker, "BLOCK", 64)
 
 
-def test_it_is_the_same_index(tmp_path: Path, long: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_subprocess_builds_the_same_index(tmp_path: Path, long: None, monkeypatch: pytest.MonkeyPatch) -> None:
     beside = built(tmp_path / "a.index", iter(KEYS))
     monkeypatch.setattr(buildworker, "FEW", 10_000)
     here = built(tmp_path / "b.index", iter(KEYS))
@@ -44,7 +44,7 @@ def test_it_is_the_same_index(tmp_path: Path, long: None, monkeypatch: pytest.Mo
     assert all(DIGESTER.of_canonical(key) in index for key in KEYS)
 
 
-def test_a_source_that_fails_midway_leaves_nothing(tmp_path: Path, long: None) -> None:
+def test_a_source_that_fails_midway_leaves_no_file(tmp_path: Path, long: None) -> None:
     def failing() -> Iterator[str]:
         yield from KEYS[:500]
         raise SourceError("gone")
@@ -54,7 +54,7 @@ def test_a_source_that_fails_midway_leaves_nothing(tmp_path: Path, long: None) -
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_is_none_or_a_process_that_dies_is_an_error_and_no_index(
+def test_an_unusable_folder_or_dead_process_leaves_no_index(
     tmp_path: Path, long: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
@@ -66,7 +66,7 @@ def test_a_folder_that_is_none_or_a_process_that_dies_is_an_error_and_no_index(
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
-def test_an_input_that_stops_short_builds_nothing(tmp_path: Path) -> None:
+def test_a_truncated_input_builds_no_index(tmp_path: Path) -> None:
     task = {
         "path": str(tmp_path / "a.index"),
         "key": "6b" * 32,
@@ -85,9 +85,7 @@ def test_an_input_that_stops_short_builds_nothing(tmp_path: Path) -> None:
     assert Index(Path(answer.getvalue().decode().split()[1]), Digester(b"k" * 32, "+").key_id).people == 2
 
 
-def test_the_key_is_not_among_the_words_of_the_command(
-    tmp_path: Path, long: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_key_is_not_in_the_command_line(tmp_path: Path, long: None, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[str]] = []
     popen = subprocess.Popen
 

@@ -46,7 +46,7 @@ def run(folder: Path, *words: str) -> Result:
     return CliRunner().invoke(main, ["-c", str(folder / "smtpguard.yaml"), "lists", *words])
 
 
-def test_sync_show_match(folder: Path) -> None:
+def test_sync_show_and_match(folder: Path) -> None:
     assert "missing" in run(folder, "show").stdout
     done = run(folder, "sync")
     assert (done.exit_code, done.stdout) == (0, "ramadan: 4 people from ramadan.csv\n")
@@ -78,7 +78,7 @@ def test_sync_show_match(folder: Path) -> None:
     assert (row["people"], row["state"], row["problem"]) == (4, "ready", None)
 
 
-def test_a_failed_sync_is_told_and_exits_1(folder: Path) -> None:
+def test_a_failed_sync_exits_with_status_1(folder: Path) -> None:
     run(folder, "sync")
     (folder / "ramadan.csv").write_text("email\na@kund.se\nnobody\n")
     failed = run(folder, "sync", "--json")
@@ -110,7 +110,7 @@ def test_a_failed_sync_is_shown_until_one_succeeds(folder: Path) -> None:
     assert run(folder, "show").stderr == ""
 
 
-def test_a_sync_is_journalled_with_who_asked_for_it(folder: Path) -> None:
+def test_a_sync_is_journalled_with_its_user(folder: Path) -> None:
     (folder / "smtpguard.yaml").write_text("policy: policy.yaml\nsecret_file: secret\nstate: state\n")
     assert run(folder, "sync").exit_code == 0
     assert not (folder / "var").exists(), "before the first start there is no store, and none is made"
@@ -134,7 +134,7 @@ def test_a_sync_is_journalled_with_who_asked_for_it(folder: Path) -> None:
     assert "kund.se" not in json.dumps(data)
 
 
-def test_a_journal_that_cannot_be_written_is_said(folder: Path) -> None:
+def test_a_journal_that_cannot_be_written_is_reported(folder: Path) -> None:
     (folder / "var").mkdir()
     (folder / "var" / "smtpguard.db").write_text("no database")
     done = run(folder, "sync")
@@ -143,7 +143,7 @@ def test_a_journal_that_cannot_be_written_is_said(folder: Path) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_without_an_index_match_says_that_it_is_not_certain(folder: Path) -> None:
+def test_without_an_index_match_is_uncertain(folder: Path) -> None:
     matched = run(folder, "match", "x@y.se")
     assert matched.stdout == "x@y.se: outside\n"
     assert matched.stderr == "Not certain: the list ramadan has no usable index: it was never synced.\n"
@@ -158,7 +158,7 @@ def test_without_an_index_match_says_that_it_is_not_certain(folder: Path) -> Non
         (["match"], "Missing argument"),
     ],
 )
-def test_wrong_use_exits_2(folder: Path, words: list[str], said: str) -> None:
+def test_wrong_use_exits_with_status_2(folder: Path, words: list[str], said: str) -> None:
     result = run(folder, *words)
     assert result.exit_code == 2
     assert said in result.stderr
@@ -185,7 +185,7 @@ rules"""
     return folder
 
 
-def test_by_which_source_somebody_is_on_a_list(several: Path) -> None:
+def test_match_names_the_source_of_a_member(several: Path) -> None:
     matched = run(several, "match", "m@kund.se", "B@Kund.se.", "a+shop@kund.se", "x@kund.se")
     assert matched.stdout.splitlines() == [
         "m@kund.se: member (news, by more.txt)",
@@ -197,7 +197,7 @@ def test_by_which_source_somebody_is_on_a_list(several: Path) -> None:
     assert row["sources"] == {"news": ["more.txt"]}
 
 
-def test_show_tells_each_source_and_its_bad_rows(several: Path) -> None:
+def test_show_lists_each_source_and_its_bad_rows(several: Path) -> None:
     shown = run(several, "show", "news")
     assert [line.split()[-1] for line in shown.stdout.splitlines()] == ["SOURCE", "sources", "news.csv", "more.txt"]
     assert shown.stdout.splitlines()[2].split()[:6] == ["3", "0", "min", "ago", "well", "news.csv"]
@@ -214,7 +214,7 @@ def test_show_tells_each_source_and_its_bad_rows(several: Path) -> None:
     assert "did you mean news?" in run(several, "show", "newz").stderr
 
 
-def test_overlap(several: Path) -> None:
+def test_overlap_counts_shared_addresses(several: Path) -> None:
     done = run(several, "overlap")
     assert done.exit_code == 1, "one list cannot be compared, and that is said"
     assert done.stdout.splitlines() == [
@@ -233,7 +233,7 @@ def test_overlap(several: Path) -> None:
     assert (wrong.exit_code, wrong.stderr) == (2, 'smtpguard: there is no list "newz" (did you mean news?)\n')
 
 
-def test_one_list_has_nothing_to_be_compared_with(folder: Path) -> None:
+def test_overlap_of_one_list_says_so(folder: Path) -> None:
     run(folder, "sync")
     alone = run(folder, "overlap")
     assert (alone.exit_code, alone.stdout) == (0, "There are fewer than two lists to compare.\n")
@@ -251,7 +251,7 @@ def on_a_terminal(folder: Path, *words: str) -> tuple[str, str]:
     return done.stdout, seen
 
 
-def test_on_a_terminal_there_is_a_bar(folder: Path) -> None:
+def test_at_a_terminal_a_progress_bar_is_shown(folder: Path) -> None:
     (folder / "ramadan.csv").write_text("email\n" + "".join(f"person{n}@kund.se\n" for n in range(9000)))
     said, seen = on_a_terminal(folder, "ramadan")
     assert said == "ramadan: 9,000 people from ramadan.csv\n"
@@ -262,7 +262,7 @@ def test_on_a_terminal_there_is_a_bar(folder: Path) -> None:
     assert seen.endswith("\x1b[1A\x1b[2K"), "what was not read leaves no bar"
 
 
-def test_a_source_of_unknown_size_is_never_so_and_so_far(folder: Path) -> None:
+def test_a_source_of_unknown_size_shows_rows(folder: Path) -> None:
     (folder / "policy.yaml").write_text(POLICY.replace("{csv: ramadan.csv,", "{aliases: aliases, name: all,"))
     (folder / "aliases").write_text("all: a@kund.se, b@kund.se, c@kund.se\n")
     _, seen = on_a_terminal(folder, "ramadan")
@@ -271,7 +271,7 @@ def test_a_source_of_unknown_size_is_never_so_and_so_far(folder: Path) -> None:
     assert "%" not in last
 
 
-def test_a_source_that_cannot_be_opened_is_named_by_what_it_is(folder: Path) -> None:
+def test_a_source_that_cannot_be_opened_is_named(folder: Path) -> None:
     source = '{http: "https://crm.example.com/members?segment=vip", token_file: "$CREDENTIALS_DIRECTORY/token",'
     (folder / "policy.yaml").write_text(POLICY.replace("{csv: ramadan.csv,", source))
     assert run(folder, "sync").exit_code == 1

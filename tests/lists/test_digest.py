@@ -15,7 +15,7 @@ from smtpguard.lists.digest import BadKey, Digester, installation_key
 from smtpguard.mail.address import Address, BadAddress
 
 
-def test_spellings_meet_and_people_do_not() -> None:
+def test_spellings_of_one_mailbox_are_equal() -> None:
     digester = Digester(b"k" * 32, "+")
     anna = digester.of(Address.parse("anna@example.se"))
     assert len(anna) == 8
@@ -23,7 +23,7 @@ def test_spellings_meet_and_people_do_not() -> None:
     assert digester.of(Address.parse("anne@example.se")) != anna
 
 
-def test_another_key_or_other_delimiters_are_another_installation() -> None:
+def test_another_key_or_other_delimiters_give_other_digests() -> None:
     one = Digester(b"k" * 32, "+")
     anna = Address.parse("anna@example.se")
     assert Digester(b"j" * 32, "+").of(anna) != one.of(anna)
@@ -31,7 +31,7 @@ def test_another_key_or_other_delimiters_are_another_installation() -> None:
 
 
 @pytest.mark.parametrize("spelling", ["anna.b@gmail.com", "A.n.n.a.B+x@GMail.com", "annab@googlemail.com"])
-def test_one_person_whatever_the_provider_ignores(spelling: str) -> None:
+def test_a_provider_that_ignores_dots_gives_one_digest(spelling: str) -> None:
     digester = Digester(b"k" * 32, "+")
     anna = digester.of(Address.parse("annab@gmail.com"))
     address = Address.parse(spelling)
@@ -42,19 +42,19 @@ def test_one_person_whatever_the_provider_ignores(spelling: str) -> None:
     assert digester.of(Address.parse("anna.b@example.se")) != digester.of(Address.parse("annab@example.se"))
 
 
-def test_the_form_is_named() -> None:
+def test_the_key_id_names_the_form() -> None:
     digester = Digester(b"k" * 32, "+")
     before = hashlib.blake2b(b"+", digest_size=8, key=b"k" * 32, person=b"key id").digest()
     assert digester.key_ids == (digester.key_id, before)
     assert digester.key_id != before
 
 
-def test_the_key_shows_nowhere() -> None:
+def test_the_key_is_never_printed() -> None:
     assert "secretkey" not in repr(Digester(b"secretkey" * 4, "+"))
     assert b"secretkey"[:4] not in Digester(b"secretkey" * 4, "+").key_id
 
 
-def test_the_installation_key_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
+def test_the_installation_key_is_created_once_with_private_mode(tmp_path: Path) -> None:
     path = tmp_path / "state" / "secret"
     with ThreadPoolExecutor(8) as pool:
         keys = set(pool.map(installation_key, [path] * 8))
@@ -64,7 +64,7 @@ def test_the_installation_key_is_made_once_for_its_owner_alone(tmp_path: Path) -
     assert [p.name for p in path.parent.iterdir()] == ["secret"]
 
 
-def test_a_bad_key_is_said_to_be_bad(tmp_path: Path) -> None:
+def test_an_invalid_key_raises(tmp_path: Path) -> None:
     short = tmp_path / "secret"
     short.write_bytes(b"short")
     with pytest.raises(BadKey, match="32 octets"):
@@ -84,7 +84,7 @@ def test_a_bad_key_is_said_to_be_bad(tmp_path: Path) -> None:
 )
 @example("anna@kund.se", "+")
 @example("anna@kund-vagn.se", "-")
-def test_the_quick_way_is_the_slow_way(text: str, delimiters: str) -> None:
+def test_the_fast_path_equals_the_full_parser(text: str, delimiters: str) -> None:
     """``plainly`` gives the same key as the full parser, and none for an invalid mailbox."""
     quick = Digester(b"k" * 32, delimiters).plainly(text)
     if quick is not None:
@@ -92,7 +92,7 @@ def test_the_quick_way_is_the_slow_way(text: str, delimiters: str) -> None:
 
 
 @given(st.from_regex(r"[A-Za-z][a-z]{0,9}\.[a-z0-9_\-]{1,9}@[a-z0-9]{1,9}\.(se|com)", fullmatch=True))
-def test_the_quick_way_is_taken(text: str) -> None:
+def test_the_fast_path_is_used_for_plain_addresses(text: str) -> None:
     assert Digester(b"k" * 32, "+").plainly(text) == text.lower()
     with pytest.raises(BadAddress):
         Address.parse(f"{text}@")

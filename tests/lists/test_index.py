@@ -31,7 +31,7 @@ def proportions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(writing, "_proportions", lambda people: request.param)
 
 
-def test_whatever_its_proportions(tmp_path: Path, proportions: None) -> None:
+def test_digests_are_found_for_any_distribution(tmp_path: Path, proportions: None) -> None:
     """Digests that differ only in their first or last bits are distinguished; the walk gives all in order."""
     near = [
         n << 48 | 0xABCD_0000_0000 | low for n in (0, 1, 0x7FFF, 0xFFFF) for low in (0, 1, 0xFFFF, 0x1_0000, 0x1_0001)
@@ -48,9 +48,7 @@ def test_whatever_its_proportions(tmp_path: Path, proportions: None) -> None:
     assert walked == sorted({int.from_bytes(d, "big") for d in digests})
 
 
-def test_indexes_of_all_proportions_are_merged_and_asked_together(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_several_indexes_are_merged_and_searched_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     numbers = [i * 0x9E3779B97F4A7C15 % 2**64 for i in range(600)]
     opened = []
     for n, bits in enumerate([(3, 5), (16, 9), (17, 5)]):
@@ -70,7 +68,7 @@ def test_indexes_of_all_proportions_are_merged_and_asked_together(
 
 
 @pytest.mark.parametrize("people", [0, 1, 7, 8, 9, 1000, 2**18 - 1, 2**18, 10**6, 10**7, 10**8])
-def test_proportions(people: int) -> None:
+def test_size_per_address_is_bounded(people: int) -> None:
     """From half a million addresses on each takes at most 8.1 octets; with ten million, seven."""
     bits, marks_bits = writing._proportions(people)
     header = index.Header(bits=bits, marks_bits=marks_bits, key_id=KEY_ID, people=people, built_at=AT, fingerprint=b"f" * 32,
@@ -81,7 +79,7 @@ def test_proportions(people: int) -> None:
     assert index.Header.read(header.packed(), "a.index") == header
 
 
-def test_damage_behind_what_is_verified_first_is_found_and_hurts_nobody(tmp_path: Path) -> None:
+def test_damage_found_late_raises_nothing(tmp_path: Path) -> None:
     """Opening an index does not verify all of it. A damaged digest must not raise; ``verify`` finds it."""
     path = tmp_path / "a.index"
     digests = [(i * 0x9E3779B97F4A7C15 % 2**64).to_bytes(8, "big") for i in range(300)]
@@ -102,7 +100,7 @@ def test_damage_behind_what_is_verified_first_is_found_and_hurts_nobody(tmp_path
     st.lists(st.binary(min_size=8, max_size=8), max_size=50),
     st.sampled_from([0, 100, writing.FEW]),
 )
-def test_holds_whom_it_was_given_and_nobody_else(
+def test_it_contains_the_given_digests_and_no_others(
     tmp_path_factory: pytest.TempPathFactory, digests: list[bytes], others: list[bytes], few: int
 ) -> None:
     with patch.object(writing, "FEW", few):
@@ -112,7 +110,7 @@ def test_holds_whom_it_was_given_and_nobody_else(
     assert all((d in opened) == (d in digests) for d in [*others, b"\0" * 8, b"\xff" * 8])
 
 
-def test_runs_are_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sorted_runs_are_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "KEPT", 10)
     monkeypatch.setattr(writing, "FEW", 10)
     digests = [(i * 0x9E3779B97F4A7C15 % 2**64).to_bytes(8, "big") for i in range(95)]
@@ -121,20 +119,20 @@ def test_runs_are_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert all(d in opened for d in digests)
 
 
-def test_says_what_it_is(tmp_path: Path) -> None:
+def test_the_header_is_read_back(tmp_path: Path) -> None:
     opened = make(tmp_path / "a.index", [b"12345678"])
     assert (opened.people, opened.built_at, opened.fingerprint) == (1, AT, b"f" * 32)
     assert (tmp_path / "a.index").stat().st_mode & 0o777 == 0o600
 
 
-def test_the_version_is_of_the_people_alone(tmp_path: Path) -> None:
+def test_the_version_depends_on_the_people_only(tmp_path: Path) -> None:
     one = make(tmp_path / "a.index", [b"12345678", b"abcdefgh"])
     same = make(tmp_path / "b.index", [b"abcdefgh", b"12345678", b"12345678"])
     other = make(tmp_path / "c.index", [b"12345678"])
     assert one.version == same.version != other.version
 
 
-def test_every_damaged_octet_is_told(tmp_path: Path) -> None:
+def test_every_damaged_octet_is_found(tmp_path: Path) -> None:
     path = tmp_path / "a.index"
     make(path, [bytes([i]) * 8 for i in range(40)])
     good = path.read_bytes()
@@ -145,7 +143,7 @@ def test_every_damaged_octet_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("keep", [0, 1, 50, 103, 104, 127, 200, -1])
-def test_a_file_cut_short_is_refused_at_once(tmp_path: Path, keep: int) -> None:
+def test_a_truncated_file_is_refused(tmp_path: Path, keep: int) -> None:
     path = tmp_path / "a.index"
     make(path, [bytes([i]) * 8 for i in range(40)])
     path.write_bytes(path.read_bytes()[:keep])
@@ -153,13 +151,13 @@ def test_a_file_cut_short_is_refused_at_once(tmp_path: Path, keep: int) -> None:
         Index(path, KEY_ID)
 
 
-def test_another_key_is_said_to_be_another(tmp_path: Path) -> None:
+def test_an_index_of_another_key_is_refused(tmp_path: Path) -> None:
     make(tmp_path / "a.index", [b"12345678"])
     with pytest.raises(BadIndex, match="another secret"):
         Index(tmp_path / "a.index", b"8-di-yek")
 
 
-def test_a_swap_leaves_the_old_one_to_its_readers(tmp_path: Path) -> None:
+def test_a_replaced_index_stays_open_for_its_readers(tmp_path: Path) -> None:
     path = tmp_path / "a.index"
     old = make(path, [b"12345678"])
     new = make(path, [b"abcdefgh"])
@@ -168,7 +166,7 @@ def test_a_swap_leaves_the_old_one_to_its_readers(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["a.index"]
 
 
-def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_no_file(tmp_path: Path) -> None:
     def failing() -> Iterable[bytes]:
         yield b"12345678"
         raise OSError("gone")
@@ -178,7 +176,7 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_readable_address(tmp_path: Path) -> None:
+def test_it_contains_no_readable_address(tmp_path: Path) -> None:
     from smtpguard.lists.digest import Digester
     from smtpguard.mail.address import Address
 

@@ -48,7 +48,7 @@ def ready(house: House) -> House:
         "press+x@lists.example.com",
     ],
 )
-def test_the_local_part_is_the_list_at_every_own_domain(ready: House, parse: Parse, address: str) -> None:
+def test_the_local_part_means_the_list_at_every_own_domain(ready: House, parse: Parse, address: str) -> None:
     registry = ready.registry(domains=DOMAINS, host_names=["mx1.example.net"])
     got = registry.classify(parse(address))
     assert got.recipients[0].kind is Kind.LIST
@@ -69,7 +69,9 @@ def test_the_local_part_is_the_list_at_every_own_domain(ready: House, parse: Par
     ],
 )
 @pytest.mark.parametrize("delimiters", ["+", "+-"])
-def test_what_is_not_the_list(ready: House, parse: Parse, address: str, kind: Kind, delimiters: str) -> None:
+def test_other_addresses_are_not_the_list(
+    ready: House, parse: Parse, address: str, kind: Kind, delimiters: str
+) -> None:
     from smtpguard.lists.digest import Digester
 
     ready.digester = Digester(b"k" * 32, delimiters)
@@ -79,14 +81,14 @@ def test_what_is_not_the_list(ready: House, parse: Parse, address: str, kind: Ki
     assert got.recipients[0].kind is kind
 
 
-def test_a_mailbox_of_somebody_whom_the_policy_names_is_theirs(ready: House, parse: Parse) -> None:
+def test_a_mailbox_named_in_the_policy_is_not_the_list(ready: House, parse: Parse) -> None:
     registry = ready.registry(domains=DOMAINS, mailboxes=parse("ramadan@example.com"))
     kinds = [one.kind for one in registry.classify(parse("ramadan@example.com", "ramadan@example.se", LIST)).recipients]
     assert kinds == [Kind.INTERNAL, Kind.LIST, Kind.LIST]
     assert dict(registry.names.implied()) == {"ramadan@example.se": "ramadan", "press@example.se": "press"}
 
 
-def test_a_namesake_among_members_is_the_list_within(ready: House, parse: Parse) -> None:
+def test_another_name_of_a_list_among_members_nests_it(ready: House, parse: Parse) -> None:
     ready.list("all", ["ramadan@example.se", "x@kund.se"], addresses=["all@lists.example.com"])
     ready.sync("all")
     got = ready.registry(domains=DOMAINS).classify(parse("all@lists.example.com"))
@@ -107,7 +109,7 @@ def test_a_namesake_among_members_is_the_list_within(ready: House, parse: Parse)
         ("few@example.se", False),
     ],
 )
-def test_what_expands_has_namesakes_too(ready: House, parse: Parse, address: str, is_list: bool) -> None:
+def test_expanded_addresses_have_other_names_too(ready: House, parse: Parse, address: str, is_list: bool) -> None:
     members = ", ".join(f"c{i}@kund.se" for i in range(5))
     (ready.path / "aliases").write_text(f"customers: {members}\nkunder: {members}\nfew: c1@kund.se\n")
     options: dict[str, Any] = {"domains": DOMAINS, "host_names": ["mx1.example.net"], "expansions": True,
@@ -120,7 +122,7 @@ def test_what_expands_has_namesakes_too(ready: House, parse: Parse, address: str
     assert (registry.classify(parse(address)).recipients[0].kind is Kind.LIST) is is_list
 
 
-def test_dots_at_gmail_make_nobody_else(ready: House, parse: Parse) -> None:
+def test_dots_at_gmail_are_ignored(ready: House, parse: Parse) -> None:
     ready.list("news", ["anna.b@gmail.com", "bo@googlemail.com", "x@kund.se"], addresses=["news@lists.example.com"])
     ready.sync("news")
     got = ready.registry().classify(parse("annab@gmail.com", "a.n.n.a.b@googlemail.com", "B.o@gmail.com"))
@@ -129,7 +131,7 @@ def test_dots_at_gmail_make_nobody_else(ready: House, parse: Parse) -> None:
     assert len(got.people) == 2
 
 
-def test_an_index_of_the_earlier_version_is_of_use_until_it_is_made_anew(ready: House, parse: Parse) -> None:
+def test_an_index_of_an_earlier_version_is_used_until_rebuilt(ready: House, parse: Parse) -> None:
     """An index of the earlier version is used until the next sync: its digests are of addresses as spelled, its key id
     names no form."""
     ready.list("news", ["anna.b@gmail.com", "x@kund.se"], addresses=["news@lists.example.com"])

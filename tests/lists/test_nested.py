@@ -20,7 +20,7 @@ def nested(house: House) -> House:
     return house
 
 
-def test_a_list_has_the_people_of_the_lists_within_it(nested: House) -> None:
+def test_a_list_has_the_people_of_its_inner_lists(nested: House) -> None:
     report = nested.sync("everybody")
     assert (report.ok, report.people) == (True, 4)
     assert report.source == "own.csv, buyers: buyers.csv, loyal: loyal.csv"
@@ -42,7 +42,7 @@ def test_mail_to_the_outer_list_reaches_the_inner_ones(nested: House) -> None:
     assert counted.lists == {"everybody", "middle", "buyers", "loyal"}
 
 
-def test_a_circle_ends(house: House) -> None:
+def test_a_loop_of_lists_ends(house: House) -> None:
     """Syncing lists in a circle ends, although a policy with one cannot be put in force."""
     house.list("one", ["a@kund.se"])
     house.list("two", ["b@kund.se"])
@@ -52,7 +52,7 @@ def test_a_circle_ends(house: House) -> None:
     assert house.sync("two").people == 2
 
 
-def test_an_inner_source_that_fails_keeps_what_was_last_read_of_it(nested: House) -> None:
+def test_a_failing_inner_source_keeps_its_last_data(nested: House) -> None:
     assert nested.sync("everybody").people == 4
     (nested.path / "buyers.csv").unlink()
     (nested.path / "own.csv").write_text("email\nd@kund.se\ne@kund.se\n")
@@ -61,7 +61,7 @@ def test_an_inner_source_that_fails_keeps_what_was_last_read_of_it(nested: House
     assert report.people == 5
 
 
-def test_what_a_list_expects_is_its_own_affair(nested: House) -> None:
+def test_limits_apply_to_the_list_that_declares_them(nested: House) -> None:
     nested.sections["buyers"]["members"] |= {"at_least": 100, "refresh": 60, "stale_after": 7200, "max_bad": 0.5}
     lists, _ = build(nested.sections, {})
     assert lists["everybody"].at_least == 1

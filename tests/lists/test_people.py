@@ -44,7 +44,7 @@ def kinds(found: Registry, *addresses: str) -> list[frozenset[Kind]]:
     return [one.kinds for one in found.classify(map(Address.parse, addresses)).recipients]
 
 
-def test_they_are_colleagues_whatever_list_they_are_on(tmp_path: Path) -> None:
+def test_named_people_count_as_colleagues_on_any_list(tmp_path: Path) -> None:
     found = registry(tmp_path)
     some = ("Kim+private@Board.example", "ann@consulting.example", "customer@shop.example", "bo@example.com")
     assert kinds(found, *some) == [{Kind.INTERNAL}, {Kind.INTERNAL}, {Kind.MEMBER}, {Kind.INTERNAL}]
@@ -52,12 +52,12 @@ def test_they_are_colleagues_whatever_list_they_are_on(tmp_path: Path) -> None:
     assert (counted.internal.low, counted.customers.low, set(counted.touched)) == (3, 1, {"news"})
 
 
-def test_they_are_no_internal_senders(tmp_path: Path) -> None:
+def test_named_people_are_no_internal_senders(tmp_path: Path) -> None:
     found = registry(tmp_path)
     assert not any(found.is_internal(Address.parse(one)) for one in ("kim@board.example", "ann@consulting.example"))
 
 
-def test_behind_an_alias_they_are_colleagues_too(tmp_path: Path) -> None:
+def test_named_people_behind_an_alias_count_as_colleagues(tmp_path: Path) -> None:
     found = registry(tmp_path)
     graph = Graph(found)
     board = Address.parse("board@example.com")
@@ -67,7 +67,7 @@ def test_behind_an_alias_they_are_colleagues_too(tmp_path: Path) -> None:
     assert (behind.people, behind.customers, behind.unplaced) == (3, 0, 0)
 
 
-def test_what_is_excluded_expands_to_nobody_and_is_behind_nothing(tmp_path: Path) -> None:
+def test_excluded_addresses_are_left_out_of_expansions(tmp_path: Path) -> None:
     found = registry(tmp_path)
     graph = Graph(found)
     graph.excluded.add("customer@shop.example")
@@ -92,7 +92,7 @@ def policy(people: str = ""):  # type: ignore[no-untyped-def]
     return parse({"policy.yaml": (POLICY % people).encode()})
 
 
-def test_the_policy_names_them() -> None:
+def test_the_policy_names_people() -> None:
     assert NAMED == PEOPLE
     plain = policy(", people: [Kim@board.example]")
     assert plain.organization.people == {"kim@board.example"}
@@ -111,7 +111,7 @@ def test_the_policy_names_them() -> None:
         (", people: {members: {list: newz}}", 'unknown list "newz"'),
     ],
 )
-def test_what_is_wrong_is_said_with_its_place(people: str, said: str) -> None:
+def test_errors_are_reported_with_their_place(people: str, said: str) -> None:
     with pytest.raises(Broken) as told:
         policy(people)
     (problem,) = (p for p in told.value.problems if p.fatal)
@@ -119,7 +119,7 @@ def test_what_is_wrong_is_said_with_its_place(people: str, said: str) -> None:
     assert problem.line == 2
 
 
-def test_somebody_more_is_looser() -> None:
+def test_one_more_person_is_looser() -> None:
     assert [str(one) for one in looser(policy(), policy(", people: [kim@board.example]"))] == [
         "policy.yaml:2:40: organization.people: kim@board.example is one of ours"
     ]

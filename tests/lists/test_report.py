@@ -48,13 +48,13 @@ TABLE = {
 AFTER = {"well": WELL, "failing": FAILING, "other": OTHER, "stale": STALE, "missing": MISSING}
 
 
-def test_every_cell_is_in_the_table() -> None:
+def test_the_table_has_every_case() -> None:
     assert set(TABLE) == {(before, after) for before in BEFORE for after in AFTER}
 
 
 @pytest.mark.parametrize("changed", [False, True])
 @pytest.mark.parametrize(("before", "after"), sorted(TABLE))
-def test_what_is_new(before: str, after: str, changed: bool) -> None:
+def test_news_by_previous_and_new_state(before: str, after: str, changed: bool) -> None:
     said = AFTER[after].after(BEFORE[before], changed=changed)
     assert said.news == TABLE[before, after] | ({News.REPLACED} if changed else set())
     assert said.changed is changed

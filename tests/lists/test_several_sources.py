@@ -42,7 +42,7 @@ def standing(house: House) -> IndexStatus:
     return shelf.standings["news"]
 
 
-def test_everybody_is_counted_once(both: House) -> None:
+def test_people_in_several_sources_count_once(both: House) -> None:
     report = both.sync("news")
     assert (report.ok, report.people) == (True, 80)
     assert [(s.label, s.people, s.rows) for s in report.sources] == [("news.csv", 42, 42), ("more.txt", 40, 40)]
@@ -51,7 +51,7 @@ def test_everybody_is_counted_once(both: House) -> None:
     assert not both.sync("news").changed
 
 
-def test_one_that_fails_keeps_its_own_last_good_and_the_other_goes_on(both: House) -> None:
+def test_a_failing_source_keeps_its_last_good_index(both: House) -> None:
     both.sync("news")
     began = both.clock()
     both.clock.pass_(hours=20)
@@ -74,7 +74,7 @@ def test_one_that_fails_keeps_its_own_last_good_and_the_other_goes_on(both: Hous
     assert standing(both).state is State.STALE
 
 
-def test_since_when_it_fails_is_remembered(both: House) -> None:
+def test_the_time_of_the_first_failure_is_kept(both: House) -> None:
     both.sync("news")
     (both.path / "more.txt").rename(both.path / "away.txt")
     both.clock.pass_(hours=1)
@@ -88,7 +88,7 @@ def test_since_when_it_fails_is_remembered(both: House) -> None:
     assert both.sync("news").failing_since is None
 
 
-def test_one_that_could_never_be_read_leaves_the_list_incomplete(both: House) -> None:
+def test_a_source_never_read_leaves_the_list_incomplete(both: House) -> None:
     (both.path / "more.txt").rename(both.path / "away.txt")
     report = both.sync("news")
     assert report.problem.endswith("an index of its other sources is in use")
@@ -102,7 +102,7 @@ def test_one_that_could_never_be_read_leaves_the_list_incomplete(both: House) ->
     assert (whole.state, whole.index.people) == (State.READY, 80)
 
 
-def test_a_source_that_is_new_and_fails_costs_nothing_of_what_there_is(both: House) -> None:
+def test_a_new_failing_source_keeps_the_existing_members(both: House) -> None:
     both.sync("news")
     both.sections["news"]["members"] = [{"text": "more.txt"}, {"csv": "typo.csv"}]
     report = both.sync("news")
@@ -111,7 +111,7 @@ def test_a_source_that_is_new_and_fails_costs_nothing_of_what_there_is(both: Hou
     assert on(both, ONE[0])
 
 
-def test_a_source_that_is_taken_out_of_the_policy_is_forgotten_if_a_person_says_so(both: House) -> None:
+def test_a_removed_source_is_forgotten_if_a_person_accepts(both: House) -> None:
     both.sync("news")
     both.sections["news"]["members"] = [{"text": "more.txt"}]
     report = both.sync("news")
@@ -123,20 +123,20 @@ def test_a_source_that_is_taken_out_of_the_policy_is_forgotten_if_a_person_says_
     assert [p.name for p in sources_folder(both.folder, "news").iterdir()] == [f"{key}.index"]
 
 
-def test_what_is_expected_of_a_source_makes_no_other_source_of_it() -> None:
+def test_limits_do_not_change_a_sources_key() -> None:
     key = source_key({"csv": "a.csv"})
     assert source_key({"csv": "a.csv", "at_least": 5, "max_shrink": 0.5, "refresh": 60, "column": None}) == key
     assert source_key({"csv": "a.csv", "column": "email"}) != key
 
 
-def test_one_source_and_the_list_are_one_file(house: House) -> None:
+def test_a_single_source_and_its_list_share_one_file(house: House) -> None:
     house.list("news", ONE)
     house.sync("news")
     [source] = sources_folder(house.folder, "news").iterdir()
     assert source.samefile(index_path(house.folder, "news")), "it is on disk once"
 
 
-def test_what_a_dead_sync_left_behind_goes_away(house: House) -> None:
+def test_files_of_a_dead_sync_are_removed(house: House) -> None:
     house.list("news", ONE)
     house.sync("news")
     left, fresh = house.folder / ".news.index.dead", house.folder / ".news.index.alive"
@@ -148,7 +148,7 @@ def test_what_a_dead_sync_left_behind_goes_away(house: House) -> None:
     assert fresh.exists()
 
 
-def test_what_another_lists_sync_has_just_linked_is_let_be(house: House) -> None:
+def test_a_new_link_of_another_sync_is_not_removed(house: House) -> None:
     """A link of another list's sync is not removed as old: it has the time of its index, which is when the source was
     last checked."""
     house.list("news", ONE)
@@ -161,7 +161,7 @@ def test_what_another_lists_sync_has_just_linked_is_let_be(house: House) -> None
     assert draft.exists()
 
 
-def test_bad_rows_are_told_by_source_and_line_and_never_by_what_stands_there(both: House) -> None:
+def test_bad_rows_are_reported_by_source_and_line_without_content(both: House) -> None:
     (both.path / "more.txt").write_text("\n".join([*TWO, "rubbish.of.anna", "anna svensson@kund.se"]))
     both.sync("news")
     kept = reports.latest(both.folder, "news")
@@ -174,7 +174,7 @@ def test_bad_rows_are_told_by_source_and_line_and_never_by_what_stands_there(bot
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"list": "news"}', '{"sources": [{"shown": [{}]}]}'])
-def test_a_report_that_nobody_can_read_is_none(house: House, text: str) -> None:
+def test_an_unreadable_report_is_ignored(house: House, text: str) -> None:
     house.list("news", ONE)
     house.sync("news")
     report_path(house.folder, "news").write_text(text)
@@ -183,7 +183,7 @@ def test_a_report_that_nobody_can_read_is_none(house: House, text: str) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-def test_what_root_syncs_belongs_to_the_guard(both: House) -> None:
+def test_files_that_root_syncs_get_the_folders_owner(both: House) -> None:
     both.folder.mkdir()
     os.chown(both.folder, 12345, 12346)
     assert both.sync("news").ok
@@ -197,7 +197,7 @@ def test_what_root_syncs_belongs_to_the_guard(both: House) -> None:
     assert roots.stat().st_uid == 0, "a guard that was broken into is given nothing of root's"
 
 
-def test_where_files_cannot_be_linked_they_are_copied(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_hard_links_files_are_copied(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError("not here")
 

@@ -43,7 +43,7 @@ def spellings(draw: st.DrawFn) -> tuple[str, bytes]:
 
 @settings(max_examples=400, deadline=None)
 @given(spellings())
-def test_every_spelling_meets_the_mailbox(case: tuple[str, bytes]) -> None:
+def test_every_spelling_of_a_path_gives_one_digest(case: tuple[str, bytes]) -> None:
     plainly, path = case
     address = parse_path(path, smtputf8=True)
     assert address is not None
@@ -54,13 +54,13 @@ def test_every_spelling_meets_the_mailbox(case: tuple[str, bytes]) -> None:
 @given(
     locals_, st.sampled_from(sorted(DOMAINS)), st.sampled_from(["{}", " {} ", "Anna <{}>", "mailto:{}", "\ufeff{};"])
 )
-def test_and_the_one_in_a_file_too(local: str, domain: str, cell: str) -> None:
+def test_every_spelling_in_a_file_gives_the_same_digest(local: str, domain: str, cell: str) -> None:
     text = cell.format(f"{local.title()}@{domain}")
     there = DIGESTER.plainly(text) or cell_address(text).canonical(DELIMITERS)
     assert there == Address.parse(f"{local}@{domain}").canonical(DELIMITERS)
 
 
-def test_signs_are_those_of_the_domain() -> None:
+def test_delimiters_depend_on_the_domain() -> None:
     def key(text: str) -> str:
         return Address.parse(text).canonical(DELIMITERS)
 
@@ -76,7 +76,7 @@ def test_signs_are_those_of_the_domain() -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.from_regex(r"[A-Za-z0-9_\-.]{1,12}", fullmatch=True), st.sampled_from(sorted(DOMAINS)))
-def test_the_quick_way_knows_whose_signs_count(local: str, domain: str) -> None:
+def test_the_fast_path_knows_the_domains_delimiters(local: str, domain: str) -> None:
     quick = DIGESTER.plainly(f"{local}@{domain}")
     if quick is not None:
         assert quick == Address.parse(f"{local}@{domain}").canonical(DELIMITERS)

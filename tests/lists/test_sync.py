@@ -41,7 +41,7 @@ def test_a_first_sync_and_an_unchanged_one(house: House) -> None:
     assert house.sync("news", force=True).sources[0].read_at == house.clock()
 
 
-def test_new_people_are_taken_in(house: House) -> None:
+def test_new_people_are_added(house: House) -> None:
     house.list("news", PEOPLE)
     house.sync("news")
     house.list("news", [*PEOPLE, "new@kund.se"])
@@ -49,7 +49,7 @@ def test_new_people_are_taken_in(house: House) -> None:
     assert (report.people, report.changed) == (101, True)
 
 
-def test_it_is_told_how_many_came_and_left(house: House) -> None:
+def test_the_number_of_added_and_removed_people_is_reported(house: House) -> None:
     house.list("news", PEOPLE)
     first = house.sync("news")
     assert (first.before, first.added, first.removed) == ("", None, None)
@@ -69,7 +69,7 @@ def test_it_is_told_how_many_came_and_left(house: House) -> None:
         (None, "No such file"),
     ],
 )
-def test_what_cannot_be_right_keeps_the_last_good_index(house: House, members: list[str] | None, problem: str) -> None:
+def test_an_implausible_source_keeps_the_last_good_index(house: House, members: list[str] | None, problem: str) -> None:
     house.list("news", PEOPLE)
     house.sync("news")
     before = index(house).version
@@ -91,7 +91,7 @@ def test_what_cannot_be_right_keeps_the_last_good_index(house: House, members: l
     assert len(list((house.folder / "news.sources").iterdir())) == 1, "no draft is left behind"
 
 
-def test_a_shrunken_list_goes_through_when_a_person_says_so(house: House) -> None:
+def test_a_shrunken_list_is_accepted_by_a_person(house: House) -> None:
     house.list("news", PEOPLE)
     house.sync("news")
     house.list("news", PEOPLE[:10])
@@ -99,14 +99,14 @@ def test_a_shrunken_list_goes_through_when_a_person_says_so(house: House) -> Non
     assert house.sync("news", accept_shrink=True).people == 10
 
 
-def test_at_least(house: House) -> None:
+def test_a_list_below_its_minimum_is_refused(house: House) -> None:
     house.list("news", PEOPLE, options={"at_least": 1000})
     report = house.sync("news")
     assert report.problem == "news.csv holds 100 people, and the policy expects at least 1,000; no index is in use"
     assert not index_path(house.folder, "news").exists()
 
 
-def test_a_few_bad_rows_are_told_and_borne(house: House) -> None:
+def test_a_few_bad_rows_are_reported_and_tolerated(house: House) -> None:
     house.list("news", [*PEOPLE, "rubbish", "rubbish"])
     report = house.sync("news")
     assert report.ok
@@ -122,7 +122,7 @@ def test_several_sources_are_one_list(house: House) -> None:
     assert [source.people for source in report.sources] == [100, 2]
 
 
-def test_a_file_that_changes_while_it_is_read_is_not_used(house: House) -> None:
+def test_a_file_that_changes_while_read_is_not_used(house: House) -> None:
     house.list("news", PEOPLE)
 
     def touch(_: object) -> None:
@@ -133,7 +133,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_used(house: House) -> None:
 
 
 @pytest.mark.parametrize("damage", [lambda raw: raw[:300], lambda raw: raw[:200] + b"?" + raw[201:]])
-def test_a_damaged_index_is_made_anew(house: House, damage: Callable[[bytes], bytes]) -> None:
+def test_a_damaged_index_is_rebuilt(house: House, damage: Callable[[bytes], bytes]) -> None:
     """An index that cannot be opened, or that ``verify`` finds damaged, is built again."""
     house.list("news", PEOPLE)
     house.sync("news")
@@ -145,7 +145,7 @@ def test_a_damaged_index_is_made_anew(house: House, damage: Callable[[bytes], by
     assert path.read_bytes() == good
 
 
-def test_a_new_secret_makes_a_new_index(house: House) -> None:
+def test_a_new_secret_rebuilds_the_index(house: House) -> None:
     from smtpguard.lists.digest import Digester
 
     house.list("news", PEOPLE)
@@ -154,14 +154,14 @@ def test_a_new_secret_makes_a_new_index(house: House) -> None:
     assert house.sync("news").changed
 
 
-def test_a_folder_that_cannot_be_written_is_told(house: House) -> None:
+def test_an_unwritable_folder_is_reported(house: House) -> None:
     house.list("news", PEOPLE)
     house.folder.write_text("a file in its place")
     report = house.sync("news")
     assert report.problem.startswith("the index of news cannot be written")
 
 
-def test_a_list_with_a_strange_name_stays_in_its_folder(house: House) -> None:
+def test_a_list_with_an_unusual_name_stays_in_its_folder(house: House) -> None:
     house.list("news", PEOPLE)
     house.sections["../up"] = house.sections.pop("news")
     house.sync("../up")
@@ -169,14 +169,14 @@ def test_a_list_with_a_strange_name_stays_in_its_folder(house: House) -> None:
     assert not list(house.path.glob("*.index"))
 
 
-def test_a_list_without_members_or_with_unknown_ones_is_told(house: House) -> None:
+def test_missing_or_unknown_members_are_reported(house: House) -> None:
     house.list("news")
     assert "declares no members" in house.sync("news").problem
     house.sections["news"]["members"] = {"fax": "x"}
     assert "members have no source" in house.sync("news").problem
 
 
-def test_what_is_given_up_is_no_outage(house: House) -> None:
+def test_a_stopped_sync_is_no_outage(house: House) -> None:
     """A sync that was stopped is reported as no outage, since a guard may stop while it reads a long list."""
     house.list("news", PEOPLE)
     assert house.sync("news").ok
@@ -186,7 +186,7 @@ def test_what_is_given_up_is_no_outage(house: House) -> None:
     assert house.sync("news").news == {News.REPLACED}
 
 
-def test_what_nobody_has_thought_of_is_an_outage_as_any_other(
+def test_an_unexpected_error_is_an_outage(
     house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     house.list("news", PEOPLE)
@@ -207,7 +207,7 @@ def test_what_nobody_has_thought_of_is_an_outage_as_any_other(
     assert PEOPLE[0] not in caplog.text
 
 
-def test_who_is_due(house: House) -> None:
+def test_lists_are_due_by_their_refresh_time(house: House) -> None:
     house.list("news", PEOPLE, options={"refresh": 600})
     house.list("quiet")
     lists, _ = build(house.sections, {})
@@ -235,14 +235,14 @@ def test_who_is_due(house: House) -> None:
     assert [i.name for i in refresher.due(now - timedelta(days=2))] == ["news"], "the clock was set back"
 
 
-def test_a_list_that_is_read_daily_is_not_stale_every_day(house: House) -> None:
+def test_a_daily_list_is_not_stale_every_day(house: House) -> None:
     for refresh, stale_after in ((900, 86_400), (86_400, 3 * 86_400)):
         house.list("news", PEOPLE, options={"refresh": refresh, "stale_after": None})
         lists, _ = build(house.sections, {})
         assert lists["news"].stale_after_seconds == stale_after
 
 
-def test_fingerprint_follows_the_declaration(house: House) -> None:
+def test_the_fingerprint_depends_on_the_declaration(house: House) -> None:
     house.list("news", PEOPLE)
     one = opened({"csv": "news.csv"}, house.path).fingerprint()
     assert opened({"csv": "news.csv"}, house.path).fingerprint() == one

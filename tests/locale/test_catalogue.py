@@ -33,12 +33,12 @@ def messages(language: str) -> Iterator[Message]:
     yield from (message for message in parsed(file_of(language)) if message.id)
 
 
-def test_swedish_and_english_are_there() -> None:
+def test_swedish_and_english_exist() -> None:
     assert languages() == ("en", "sv")
 
 
 @pytest.mark.parametrize("language", TRANSLATED)
-def test_every_message_is_translated_and_none_too_many(language: str) -> None:
+def test_every_message_is_translated_and_none_is_unused(language: str) -> None:
     """``make generated`` updates a catalogue, and leaves new messages empty for translation."""
     assert file_of(language).read_text() == updated(file_of(language)), "make generated"
     found = parsed(file_of(language))
@@ -51,7 +51,7 @@ def test_every_message_is_translated_and_none_too_many(language: str) -> None:
 
 
 @pytest.mark.parametrize("language", TRANSLATED)
-def test_translations_have_the_places_of_their_messages(language: str) -> None:
+def test_translations_have_the_placeholders_of_their_messages(language: str) -> None:
     for message in messages(language):
         wanted = frozenset().union(*map(places, forms(message.id)))
         for said in forms(message.string):
@@ -68,14 +68,14 @@ def test_a_catalogue_has_a_form_for_every_number(language: str) -> None:
     assert {known.form(n) for n in range(200)} == set(range(count))
 
 
-def test_words_of_every_fact_are_messages() -> None:
+def test_the_words_of_every_fact_are_in_the_catalogue() -> None:
     known = {form for _, message, _ in used() for form in forms(message)}
     for fact in FACTS.values():
         for text in (fact.label, *fact.called.values(), *fact.says.values()):
             assert set(forms(text)) <= known, fact.name
 
 
-def test_no_text_is_written_in_a_language_where_it_is_used() -> None:
+def test_text_is_only_in_the_catalogues() -> None:
     """Swedish text is in the catalogue only; terms to find in mail are in reading, and the demo's mail is in demo."""
     swedish = re.compile("[åäöÅÄÖ]")
     apart = {PACKAGE / "policy" / "slotwords.py", PACKAGE / "app" / "storyplay.py"}
@@ -90,7 +90,7 @@ def test_no_text_is_written_in_a_language_where_it_is_used() -> None:
     assert [file for file in found if Path(file).name not in {"slotwords.py", "storyplay.py"}] == []
 
 
-def test_nothing_asks_which_language_it_is_to_choose_words() -> None:
+def test_no_code_branches_on_the_language() -> None:
     found = []
     for file in sorted(PACKAGE.rglob("*.py")):
         if "reading" in file.parts:
@@ -108,7 +108,7 @@ def upside_down(text: str) -> str:
     return re.sub(r"\{\w+\}|[^\W\d_]+", lambda m: m[0] if m[0].startswith("{") else m[0][::-1], text)
 
 
-def test_a_third_language_is_a_file(made_up: MadeUp) -> None:
+def test_a_third_language_is_one_file(made_up: MadeUp) -> None:
     made_up("fi", "fi_FI", upside_down)
     assert languages() == ("en", "fi", "sv")
     assert choose("", "fi-FI, en;q=0.5") == "fi"
@@ -131,7 +131,7 @@ def test_a_third_language_is_a_file(made_up: MadeUp) -> None:
     assert "ruoY egassem" in raw
 
 
-def test_what_a_catalogue_leaves_out_is_said_in_english(tmp_path: Path) -> None:
+def test_untranslated_messages_are_in_english(tmp_path: Path) -> None:
     file = tmp_path / "x.po"
     file.write_text(
         'msgid ""\nmsgstr ""\n"Language: sv_SE\\n"\n"Content-Type: text/plain; charset=utf-8\\n"\n"Plural-Forms: nplurals=2; plural=(n != 1);\\n"\n\n'

@@ -30,7 +30,7 @@ SENTENCES: list[tuple[Said, str, str]] = [
 
 
 @pytest.mark.parametrize(("said", "english", "swedish"), SENTENCES)
-def test_it_is_said_in_each_language_and_kept_whole(said: Said, english: str, swedish: str) -> None:
+def test_a_phrase_is_translated_and_survives_json(said: Said, english: str, swedish: str) -> None:
     assert said == english
     for one in (said, load(json.loads(json.dumps(dump(said)))), pickle.loads(pickle.dumps(said)), copy.deepcopy(said)):
         assert type(one) is type(said)
@@ -42,24 +42,24 @@ def test_it_is_said_in_each_language_and_kept_whole(said: Said, english: str, sw
     [(1, "1 second"), (90, "90 seconds"), (600, "10 minutes"), (5_400, "90 minutes"), (86_400, "24 hours"), (172_800, "2 days"),
      (604_800, "7 days"), (0, "0 seconds")],
 )  # fmt: skip
-def test_a_span_is_said_exactly(seconds: int, english: str) -> None:
+def test_a_span_is_exact(seconds: int, english: str) -> None:
     assert Phrase("{time}", time=Span(seconds)) == english
 
 
 @pytest.mark.parametrize(
     "value", [None, 7, [], {}, {"msgid": 1}, {"msgid": "x", "values": []}, {"msgid": "x", "values": {"a": None}}]
 )
-def test_what_is_no_text_is_refused(value: object) -> None:
+def test_a_value_that_is_no_phrase_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match="no text"):
         load(value)
 
 
-def test_a_message_reaches_into_no_value() -> None:
+def test_placeholders_reach_no_attributes() -> None:
     """Placeholders reach no attributes or conversions, since a message may come from another process or a foreign
     catalogue."""
     assert Phrase("{n.real} {n!r} {0} {missing} {n}", n="x") == "{n.real} {n!r} {0} {missing} x"
 
 
-def test_words_out_of_a_message_are_known() -> None:
+def test_quoted_words_are_known() -> None:
     inner = Phrase('the subject begins with "{words}"', words="SV:")
     assert Phrase("{one}, and “{a}” of {b}", one=inner, a="1", b="2").quoted == ("1", "SV:")

@@ -27,7 +27,7 @@ def _values(type_: Type, words: tuple[str, ...]) -> list[Any]:
 
 
 @pytest.mark.parametrize("name", sorted(FACTS))
-def test_every_sentence_of_every_fact_is_said_in_swedish(name: str) -> None:
+def test_every_sentence_of_every_fact_is_translated(name: str) -> None:
     fact, swedish = FACTS[name], Speech("sv")
     for value in [*_values(fact.type, fact.words), Unknown(why="the list secret-list has no index")]:
         for seconds in (0, 600):
@@ -51,6 +51,6 @@ def test_every_sentence_of_every_fact_is_said_in_swedish(name: str) -> None:
          "Avsändaren har skrivit till minst 300 kunder på 1 timme."),
     ],
 )  # fmt: skip
-def test_numbers_and_windows(fact: str, value: Count, seconds: int, english: str, swedish: str) -> None:
+def test_numbers_and_windows_are_formatted(fact: str, value: Count, seconds: int, english: str, swedish: str) -> None:
     said = sentence(fact, value, seconds)
     assert (said, Speech("sv").say(said)) == (english, swedish)

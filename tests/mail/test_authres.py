@@ -26,7 +26,7 @@ def test_results_with_properties_comments_and_versions() -> None:
     assert signed_by((spf, dkim, dmarc)) == {"news.example.net"}
 
 
-def test_only_the_trusted_count() -> None:
+def test_only_results_of_trusted_servers_count() -> None:
     forged = "Authentication-Results: mx.example.org; dkim=pass header.d=example.com"
     assert read(forged) == ()
     assert read(forged.replace("mx.example.org", "mx.example.com"), frozenset()) == ()
@@ -34,7 +34,7 @@ def test_only_the_trusted_count() -> None:
     assert read("X-Authentication-Results: mx.example.com; dkim=pass header.d=x.example") == ()
 
 
-def test_none_failures_and_quotes() -> None:
+def test_none_failures_and_quoted_strings() -> None:
     assert read("Authentication-Results: mx.example.com; none") == ()
     (one,) = read('Authentication-Results: "mx.example.com"; dkim=fail reason="bad sig" header.d="x.example"')
     assert one.get("header.d") == "x.example"
@@ -43,5 +43,5 @@ def test_none_failures_and_quotes() -> None:
 
 @given(st.binary(max_size=300))
 @settings(max_examples=100, deadline=None)
-def test_total(raw: bytes) -> None:
+def test_any_value_is_parsed(raw: bytes) -> None:
     auth_results([Field("Authentication-Results", b"mx.example.com;" + raw)], MX)

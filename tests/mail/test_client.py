@@ -8,7 +8,7 @@ from ipaddress import ip_network
 from smtpguard.mail.envelope import client_address, within
 
 
-def test_addresses_of_clients() -> None:
+def test_client_addresses_are_normalized() -> None:
     assert str(client_address("::ffff:192.0.2.1")) == "192.0.2.1"
     assert str(client_address("fe80::1%eth0")) == "fe80::1"
     assert client_address("") is None

@@ -6,7 +6,7 @@ from __future__ import annotations
 from smtpguard.mail import compose
 
 
-def test_text_is_made_safe_in_bounds() -> None:
+def test_text_is_bounded_and_escaped() -> None:
     assert compose.one_line("a\u202eb\u200bc\u00a0d\x00\r\ne") == "a\\u202ebc d\\u0000 e"
     assert compose.one_line("x" * 400).endswith("…")
     assert len(compose.one_line("x" * 400)) == 300

@@ -12,12 +12,12 @@ def read(text: str) -> ListHeader:
     return list_header(parse_header(text.replace("\n", "\r\n").encode() + b"\r\n\r\n").fields)
 
 
-def test_nothing() -> None:
+def test_an_ordinary_header_is_empty() -> None:
     assert read("Subject: x") == ListHeader()
     assert not ListHeader().automatic
 
 
-def test_a_whole_one() -> None:
+def test_all_fields_are_read() -> None:
     found = read(
         'List-Id: "News, monthly" <News.Lists.Example.COM>\nList-Unsubscribe: (Use this)\n <https://x.example/u?a=1,2>, <mailto:u@x.example>\n'
         "List-Unsubscribe-Post: List-Unsubscribe=One-Click\nList-Post: <mailto:news@lists.example.com>\nPrecedence: Bulk (really)\nFeedback-ID: 1:2:3:mc"
@@ -40,7 +40,7 @@ def test_a_whole_one() -> None:
         ("<ftp://x>", False),
     ],
 )
-def test_list_post(value: str, found: bool) -> None:
+def test_list_post_is_read(value: str, found: bool) -> None:
     assert read(f"List-Post: {value}").post is found
 
 
@@ -57,11 +57,11 @@ def test_list_post(value: str, found: bool) -> None:
         ("Precedence: bulk", False),
     ],
 )
-def test_automatic(text: str, automatic: bool) -> None:
+def test_automatic_mail_is_recognized(text: str, automatic: bool) -> None:
     assert read(text).automatic is automatic
 
 
-def test_bare_and_many_uris() -> None:
+def test_bare_and_many_uris_are_read() -> None:
     assert uris("mailto:a@b.example, https://c.example/u") == ["mailto:a@b.example", "https://c.example/u"]
     assert uris("<>") == uris("") == uris("<" * 10_000) == []
     assert len(read("List-Unsubscribe: " + ", ".join(f"<https://x.example/{i}>" for i in range(100))).unsubscribe) == 20

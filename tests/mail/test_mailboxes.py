@@ -41,12 +41,12 @@ from smtpguard.mail.mailboxes import spelled, without_comments
         ("", ""),
     ],
 )
-def test_everybody_who_is_named(text: str, names: str) -> None:
+def test_every_mailbox_is_found(text: str, names: str) -> None:
     expected = [names] if names.startswith('"') else names.split()
     assert spelled(text) == expected
 
 
-def test_comments_go_and_quotes_stay() -> None:
+def test_comments_are_removed_and_quotes_kept() -> None:
     assert without_comments('a (b (c) d) "(e)" \\(f').split() == ["a", '"(e)"', "\\(f"]
 
 
@@ -57,7 +57,7 @@ def test_any_text_is_read(text: str, times: int) -> None:
 
 
 @pytest.mark.parametrize("piece", ["(", "(a)", '"', '"a"', "<", "<a>", "\\", "[", ":", "a@b,", "( ", '("'])
-def test_reading_takes_time_by_length(piece: str) -> None:
+def test_time_is_linear_in_length(piece: str) -> None:
     began = time.perf_counter()
     spelled(piece * (100_000 // len(piece)))
     assert time.perf_counter() - began < 3

@@ -22,13 +22,13 @@ from smtpguard.mail.message import Field, Message
         (b" a\x00b\x1b[31m", "a b [31m"),
     ],
 )
-def test_text(raw: bytes, text: str) -> None:
+def test_encoded_text_is_decoded(raw: bytes, text: str) -> None:
     assert Field("Subject", raw).text == text
 
 
 @pytest.mark.parametrize("charset", [b"punycode", b"PunyCode", b"idna", b"utf-7", b"hz", b"unicode_escape"])
 @pytest.mark.parametrize("coded", [b"-" + b"9" * 19_000, b"b-" + b"a" * 19_000, b"a" * 19_000])
-def test_no_charset_makes_a_field_dear(charset: bytes, coded: bytes) -> None:
+def test_decoding_is_bounded_for_every_charset(charset: bytes, coded: bytes) -> None:
     """Decoding is bounded for every charset: the server reads headers of 64 KiB while it serves others, and some fields
     more than once."""
     message = Message.of((b"List-Unsubscribe: =?" + charset + b"?q?" + coded + b"?=\r\n") * 50 + b"\r\n")

@@ -18,7 +18,7 @@ def test_each_line_has_the_enhanced_code() -> None:
 
 
 @pytest.mark.parametrize("make", [reply.rejected, reply.deferred])
-def test_a_long_sentence_takes_several_lines(make) -> None:  # type: ignore[no-untyped-def]
+def test_a_long_sentence_is_wrapped(make) -> None:  # type: ignore[no-untyped-def]
     sentence = "Mail between colleagues never goes to a list of customers. " * 20 + "Its reference is 01ABC."
     lines = make(sentence).wire().decode().splitlines()
     assert len(lines) == 3
@@ -27,7 +27,7 @@ def test_a_long_sentence_takes_several_lines(make) -> None:  # type: ignore[no-u
 
 
 @given(st.text(max_size=3000))
-def test_any_sentence_is_lines_that_fit(sentence: str) -> None:
+def test_any_sentence_fits_its_lines(sentence: str) -> None:
     said = reply.rejected(sentence)
     lines = said.wire().split(b"\r\n")[:-1]
     assert all(re.match(rb"550[- ]5\.7\.1 ", line) and len(line) <= 510 for line in lines)
@@ -36,6 +36,6 @@ def test_any_sentence_is_lines_that_fit(sentence: str) -> None:
     assert "".join("".join(line.removeprefix("5.7.1 ").split()) for line in said.lines) == words
 
 
-def test_a_word_without_end_is_parted() -> None:
+def test_an_endless_word_is_split() -> None:
     assert [len(line) for line in reply.rejected("å" * 600).lines] == [246, 246, 126]
     assert len(reply.rejected("x" * 50_000).lines) == reply.MOST_LINES

@@ -38,7 +38,7 @@ def traced(t: Transaction, key: bytes = KEY) -> bytes:
     return prepend(t, "ab" * 32, key, "guard.example.com", NOW)
 
 
-def test_what_it_looks_like() -> None:
+def test_the_trace_has_received_and_its_own_field() -> None:
     lines = traced(transaction(client_name="mail.example.com")).decode().split("\r\n")
     assert lines[:3] == [
         "Received: from mx.example.com (mail.example.com [192.0.2.7])",
@@ -61,7 +61,7 @@ def test_what_it_looks_like() -> None:
         ({"auth_user": "a"}, True, "UTF8SMTPA"),
     ],
 )
-def test_protocol(session: dict[str, Any], smtputf8: bool, protocol: str) -> None:
+def test_the_protocol_follows_the_session(session: dict[str, Any], smtputf8: bool, protocol: str) -> None:
     assert f" with {protocol} id ".encode() in traced(transaction(smtputf8=smtputf8, **session))
 
 
@@ -69,7 +69,7 @@ def test_several_recipients_are_not_named() -> None:
     assert b"for <" not in traced(transaction("b@example.org", "hidden@example.org"))
 
 
-def test_ours_is_known_after_a_list_server_has_had_it() -> None:
+def test_the_trace_is_recognized_after_a_list_server() -> None:
     ours = traced(transaction())
     copy = b"Received: by lists\r\nList-Id: <x.example.com>\r\n" + ours + POST.replace(b"Hello", b"Hello\r\n-- footer")
     found = trusted(parse_header(copy), KEY)
@@ -77,7 +77,7 @@ def test_ours_is_known_after_a_list_server_has_had_it() -> None:
     assert (found.id, found.policy) == ("01ABCDEF01234567", "abababababab")
 
 
-def test_which_lists_it_was_admitted_to() -> None:
+def test_the_trace_names_the_admitted_lists() -> None:
     ours = prepend(transaction(), "ab" * 32, KEY, "guard.example.com", NOW, ["ramadan-greetings", "news"])
     assert b"ramadan" not in ours
     found = trusted(parse_header(ours + POST), KEY)
@@ -89,7 +89,7 @@ def test_which_lists_it_was_admitted_to() -> None:
     assert trusted(parse_header(swapped + POST), KEY) is None
 
 
-def test_a_hundred_lists_still_make_a_lawful_line() -> None:
+def test_a_hundred_lists_keep_lines_within_998_octets() -> None:
     ours = prepend(transaction(), "ab" * 32, KEY, "guard.example.com", NOW, map(str, range(100)))
     assert max(map(len, ours.split(b"\r\n"))) < 998
     assert trusted(parse_header(ours + POST), KEY) is not None
@@ -108,19 +108,19 @@ def test_a_hundred_lists_still_make_a_lawful_line() -> None:
         lambda raw: raw.replace(b"X-Smtpguard", b"X-Other"),
     ],
 )
-def test_a_forged_trace_is_nothing(forge: object) -> None:
+def test_a_forged_trace_is_refused(forge: object) -> None:
     raw = traced(transaction()) + POST
     assert trusted(parse_header(raw), KEY) is not None
     assert trusted(parse_header(forge(raw)), KEY) is None  # type: ignore[operator]
 
 
-def test_another_key() -> None:
+def test_a_trace_with_another_key_is_refused() -> None:
     assert trusted(parse_header(traced(transaction()) + POST), b"x" * 32) is None
 
 
 @settings(max_examples=60, deadline=None)
 @given(helo=st.text(max_size=400), name=st.text(max_size=400), ip=st.text(max_size=40))
-def test_nothing_that_a_client_says_gets_out_of_its_field(helo: str, name: str, ip: str) -> None:
+def test_text_of_a_client_stays_in_its_field(helo: str, name: str, ip: str) -> None:
     header = parse_header(traced(transaction(helo=helo, client_name=name, client_ip=ip)) + POST)
     assert not header.broken
     assert [f.name for f in header][:2] == ["Received", "X-Smtpguard"]
@@ -130,7 +130,7 @@ def test_nothing_that_a_client_says_gets_out_of_its_field(helo: str, name: str, 
 
 @settings(max_examples=60, deadline=None)
 @given(raw=st.binary(max_size=300))
-def test_total(raw: bytes) -> None:
+def test_any_field_is_parsed(raw: bytes) -> None:
     t = transaction(raw=raw)
     parse_header(traced(t) + raw)
     trusted(parse_header(b"X-Smtpguard: " + raw), KEY)

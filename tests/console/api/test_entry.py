@@ -25,7 +25,7 @@ from tests.console.stage import Stage, stage
         (b'{"selector": "all", "reason": "x", "minutes": 0}', 422, "body.minutes"), (b'{"reason": "' + b"x" * 70_000 + b'"}', 413, ""),
     ],
 )  # fmt: skip
-async def test_a_body_that_is_not_understood_does_nothing(here: Stage, body: bytes, status: int, at: str) -> None:
+async def test_an_invalid_body_does_nothing(here: Stage, body: bytes, status: int, at: str) -> None:
     asks = await program(here, EVA, *Role)
     await asks("GET", "/me")
     headers = {"Authorization": f"Bearer {asks.token}", "Content-Type": "application/json"}
@@ -37,14 +37,14 @@ async def test_a_body_that_is_not_understood_does_nothing(here: Stage, body: byt
     assert (await asks("GET", "/freezes")).json()["items"] == []
 
 
-async def test_a_form_is_no_json(here: Stage) -> None:
+async def test_a_form_body_is_refused(here: Stage) -> None:
     asks = await program(here, EVA, *Role)
     headers = {"Authorization": f"Bearer {asks.token}"}
     answer = await asks.http.post("/freezes", data={"selector": "all", "reason": "x"}, headers=headers)
     assert answer.status_code == 415
 
 
-async def test_what_is_not_there_is_told_as_a_problem(here: Stage) -> None:
+async def test_an_unknown_path_gets_a_problem_document(here: Stage) -> None:
     asks = await program(here, EVA, *Role)
     for method, path, status in [("GET", "/nowhere", 404), ("PATCH", "/freezes", 405), ("GET", "/held/NOSUCH", 404)]:
         answer = await asks.http.request(method, path, headers={"Authorization": f"Bearer {asks.token}"})
@@ -52,9 +52,7 @@ async def test_what_is_not_there_is_told_as_a_problem(here: Stage) -> None:
         assert answer.json()["status"] == status
 
 
-async def test_a_store_that_is_away_is_503_and_says_that_nothing_was_done(
-    here: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_unavailable_store_answers_503(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     asks = await program(here, EVA, *Role)
 
     async def away(*_: Any, **__: Any) -> Any:
@@ -66,7 +64,7 @@ async def test_a_store_that_is_away_is_503_and_says_that_nothing_was_done(
     assert "Nothing was done" in answer.text
 
 
-async def test_a_fault_of_ours_says_nothing_of_itself(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_internal_error_reveals_nothing(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     asks = await program(here, EVA, *Role)
 
     async def broken(*_: Any) -> Any:
@@ -78,7 +76,7 @@ async def test_a_fault_of_ours_says_nothing_of_itself(here: Stage, monkeypatch: 
     assert "secret" not in answer.text
 
 
-async def test_somebody_who_asks_too_often_waits(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_too_many_requests_get_429(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(entry, "PER_MINUTE", 3)
     async with stage(here.home.folder.parent / "two") as other:
         first, second = await program(other, EVA, Role.VIEWER), await program(other, OMAR, Role.VIEWER)

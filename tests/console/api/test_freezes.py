@@ -10,7 +10,7 @@ from tests.console.holding import EVA, OMAR
 from tests.console.stage import Stage
 
 
-async def test_freezing_and_lifting(here: Stage) -> None:
+async def test_a_freeze_is_set_and_lifted(here: Stage) -> None:
     asks = await program(here, EVA, Role.OPERATOR)
     made = (
         await asks(
@@ -32,7 +32,7 @@ async def test_freezing_and_lifting(here: Stage) -> None:
     assert (await asks("GET", "/freezes")).json()["items"] == []
 
 
-async def test_where_it_takes_two_to_lift_it_takes_two_people(here: Stage) -> None:
+async def test_two_tokens_of_one_person_do_not_lift_a_freeze(here: Stage) -> None:
     """Two tokens of one person do not count as two people."""
     eva, omar = await program(here, EVA, Role.OPERATOR), await program(here, OMAR, Role.OPERATOR)
     _, text = await tokens(here).add(

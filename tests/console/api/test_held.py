@@ -25,7 +25,7 @@ async def looked(asks: Program, hold_id: str) -> dict[str, Any]:
     return shown
 
 
-async def test_a_program_lists_shows_and_decides_as_a_person(here: Stage) -> None:
+async def test_a_program_lists_shows_and_decides_as_its_owner(here: Stage) -> None:
     hold_id = await held(here)
     asks = await program(here, EVA, Role.APPROVER)
     listed = (await asks("GET", "/held")).json()
@@ -45,7 +45,7 @@ async def test_a_program_lists_shows_and_decides_as_a_person(here: Stage) -> Non
     assert "token" in clear[0]["actor"][1]
 
 
-async def test_looking_is_journalled_with_the_program(here: Stage) -> None:
+async def test_a_view_is_journalled_with_the_token(here: Stage) -> None:
     hold_id = await held(here)
     asks = await program(here, EVA, Role.APPROVER)
     await looked(asks, hold_id)
@@ -56,7 +56,7 @@ async def test_looking_is_journalled_with_the_program(here: Stage) -> None:
 
 
 @pytest.mark.parametrize("choice", ["approve", "reject"])
-async def test_the_same_vote_twice_is_one(here: Stage, choice: str) -> None:
+async def test_a_repeated_vote_counts_once(here: Stage, choice: str) -> None:
     hold_id = await held(here, RAMADAN)
     asks = await program(here, EVA, Role.APPROVER)
     body = {"seen": (await looked(asks, hold_id))["seen"], "comment": "Viewed"}
@@ -67,7 +67,7 @@ async def test_the_same_vote_twice_is_one(here: Stage, choice: str) -> None:
     assert len(votes) == 1
 
 
-async def test_an_approval_is_taken_back_while_others_are_waited_for(here: Stage) -> None:
+async def test_an_approval_is_taken_back_before_the_quorum(here: Stage) -> None:
     hold_id = await held(here, RAMADAN)
     asks = await program(here, EVA, Role.APPROVER)
     body = {"seen": (await looked(asks, hold_id))["seen"]}
@@ -80,7 +80,7 @@ async def test_an_approval_is_taken_back_while_others_are_waited_for(here: Stage
 
 
 @pytest.mark.parametrize("who", [EVA, DPO, OMAR, ANNA])
-async def test_an_approval_is_undone_until_it_takes_effect(here: Stage, who: str) -> None:
+async def test_an_approval_is_undone_during_the_release_delay(here: Stage, who: str) -> None:
     here.delay(60)
     hold_id = await held(here, RAMADAN)
     asks = {one: await program(here, one, Role.APPROVER) for one in (EVA, DPO, OMAR, ANNA)}
@@ -98,7 +98,7 @@ async def test_an_approval_is_undone_until_it_takes_effect(here: Stage, who: str
     assert await here.home.approvals().enact() == 0
 
 
-async def test_in_force_it_is_not_undone_and_rejected_meanwhile_it_needs_no_reason(here: Stage) -> None:
+async def test_after_the_delay_it_cannot_be_undone(here: Stage) -> None:
     here.delay(60)
     ids = [await held(here, RAMADAN), await held(here, RAMADAN, Subject="SV: another", body="Something else")]
     eva, dpo = [await program(here, one, Role.APPROVER) for one in (EVA, DPO)]
@@ -114,7 +114,7 @@ async def test_in_force_it_is_not_undone_and_rejected_meanwhile_it_needs_no_reas
     assert (await eva("POST", f"/held/{ids[0]}/unvote", {})).status_code == 409
 
 
-async def test_of_two_at_once_one_rejection_stops_it(here: Stage) -> None:
+async def test_one_of_two_concurrent_votes_rejects(here: Stage) -> None:
     hold_id = await held(here)
     eva, omar = await program(here, EVA, Role.APPROVER), await program(here, "omar@example.com", Role.APPROVER)
     body = {"seen": (await looked(eva, hold_id))["seen"], "comment": "x"}
@@ -125,7 +125,7 @@ async def test_of_two_at_once_one_rejection_stops_it(here: Stage) -> None:
     assert (rejected.status_code, rejected.json()["state"]) == (200, "rejected")
 
 
-async def test_what_is_approved_is_taken_back_as_far_as_it_is_not_out(here: Stage) -> None:
+async def test_an_approved_message_is_stopped_before_it_is_sent(here: Stage) -> None:
     hold_id = await held(here)
     await here.home.freeze()
     asks = await program(here, EVA, Role.APPROVER)
@@ -143,7 +143,7 @@ async def test_what_is_approved_is_taken_back_as_far_as_it_is_not_out(here: Stag
     assert (again.status_code, again.json()["votes"]) == (200, back.json()["votes"])
 
 
-async def test_what_a_worker_has_in_hand_is_taken_back_all_the_same(here: Stage) -> None:
+async def test_a_leased_release_is_stopped(here: Stage) -> None:
     hold_id = await held(here)
     asks = await program(here, EVA, Role.APPROVER)
     seen = (await looked(asks, hold_id))["seen"]
@@ -156,7 +156,7 @@ async def test_what_a_worker_has_in_hand_is_taken_back_all_the_same(here: Stage)
 
 
 @pytest.mark.parametrize("which", ["content_sha256", "envelope_sha256", "policy_sha256"])
-async def test_what_changed_since_it_was_shown_is_409(here: Stage, which: str) -> None:
+async def test_a_hold_that_changed_since_is_409(here: Stage, which: str) -> None:
     hold_id = await held(here)
     asks = await program(here, EVA, Role.APPROVER)
     seen = (await looked(asks, hold_id))["seen"] | {which: "0" * 64}
@@ -166,7 +166,7 @@ async def test_what_changed_since_it_was_shown_is_409(here: Stage, which: str) -
     assert (hold.state, hold.votes) == (State.WAITING, ())
 
 
-async def test_a_list_that_came_since_is_409_and_a_rejection_stands_all_the_same(here: Stage) -> None:
+async def test_a_new_list_conflicts_with_an_approval_but_not_a_rejection(here: Stage) -> None:
     hold_id = await held(here)
     asks = await program(here, EVA, Role.APPROVER)
     seen = (await looked(asks, hold_id))["seen"] | {"lists": ["news", "another"]}
@@ -184,7 +184,7 @@ async def test_another_policy_in_force_is_409(here: Stage) -> None:
     assert (await asks("POST", f"/held/{hold_id}/approve", {"seen": seen})).status_code == 409
 
 
-async def test_the_writer_never_approves_their_own(here: Stage) -> None:
+async def test_writers_cannot_approve_their_own_message(here: Stage) -> None:
     """A writer cannot approve their own message, under any of their addresses."""
     hold_id = await held(here, RAMADAN, sender="Eva <eva+sales@example.com>", reverse_path="eva@example.com")
     asks = await program(here, EVA, Role.APPROVER)
@@ -199,7 +199,7 @@ async def test_the_writer_never_approves_their_own(here: Stage) -> None:
     assert (again.status_code, again.json()["state"]) == (200, "withdrawn")
 
 
-async def test_its_writer_reads_no_more_than_in_the_notice(here: Stage) -> None:
+async def test_the_writer_sees_no_more_than_the_notice_has(here: Stage) -> None:
     """The writer reads neither which single people are on a list, nor which topics these people should be spared."""
     rule = b"  - {id: no-pork, description: No pork for them, when: {message.unsuitable_topics: any}, then: hold}\n"
     await here.home.put(DOCUMENTS | {"policy.yaml": DOCUMENTS["policy.yaml"] + rule})
@@ -213,13 +213,13 @@ async def test_its_writer_reads_no_more_than_in_the_notice(here: Stage) -> None:
     assert shown["rules"] == ["no-pork"]
 
 
-async def test_nobody_else_withdraws_it(here: Stage) -> None:
+async def test_only_the_writer_withdraws(here: Stage) -> None:
     hold_id = await held(here)
     asks = await program(here, EVA, Role.APPROVER)
     assert (await asks("POST", f"/held/{hold_id}/withdraw", {})).status_code == 403
 
 
-async def test_what_one_may_not_see_is_as_if_it_were_not_there(here: Stage) -> None:
+async def test_an_invisible_hold_answers_as_a_missing_one(here: Stage) -> None:
     """A hold that a person may not see gets the same answers as one that does not exist."""
     hold_id = await held(here, NEWS)
     asks = await program(here, DPO, Role.APPROVER)
@@ -236,7 +236,7 @@ async def test_what_one_may_not_see_is_as_if_it_were_not_there(here: Stage) -> N
 SEEN = {"content_sha256": "0" * 64, "envelope_sha256": "0" * 64, "policy_sha256": "0" * 64, "lists": []}
 
 
-async def test_somebody_who_left_the_group_decides_no_more(here: Stage) -> None:
+async def test_a_person_who_left_the_group_cannot_decide(here: Stage) -> None:
     hold_id = await held(here)
     asks = await program(here, EVA, Role.APPROVER, Role.VIEWER)
     here.home.in_force = here.home.build(
@@ -247,7 +247,7 @@ async def test_somebody_who_left_the_group_decides_no_more(here: Stage) -> None:
     assert (await asks("POST", f"/held/{hold_id}/approve", {"seen": shown["seen"]})).status_code in (403, 409)
 
 
-async def test_what_goes_to_many_takes_their_number(here: Stage) -> None:
+async def test_a_large_approval_needs_the_number_of_people(here: Stage) -> None:
     index(here.home.folder, "news", [f"reader{n}@example.org" for n in range(1234)])
     here.home.in_force.registry.reopen()
     hold_id = await held(here)
@@ -265,7 +265,7 @@ async def test_what_goes_to_many_takes_their_number(here: Stage) -> None:
 @pytest.mark.parametrize(
     ("said", "people"), [({}, 40), ({"people": 60}, 60), ({"people": 61}, None), ({"people": 39}, None)]
 )
-async def test_a_mailing_may_reach_no_more_people_than_the_approval_says(
+async def test_an_approval_limits_the_people_of_a_mailing(
     here: Stage, said: dict[str, int], people: int | None
 ) -> None:
     for n in (0, 1):
@@ -283,7 +283,7 @@ async def test_a_mailing_may_reach_no_more_people_than_the_approval_says(
     assert (mailing.grant.people if mailing.grant is not None else None) == people
 
 
-async def test_pages_go_on_where_the_last_one_ended(here: Stage) -> None:
+async def test_a_cursor_continues_after_the_last_page(here: Stage) -> None:
     ids = []
     for n in range(7):
         here.home.clock.pass_(seconds=n % 2)
@@ -298,7 +298,7 @@ async def test_pages_go_on_where_the_last_one_ended(here: Stage) -> None:
     assert found == sorted(ids, reverse=True)
 
 
-async def test_filters(here: Stage) -> None:
+async def test_filters_select_and_invalid_ones_are_422(here: Stage) -> None:
     ramadan, news = await held(here, RAMADAN), await held(here, NEWS)
     asks = await program(here, EVA, Role.APPROVER)
     body = {"seen": (await looked(asks, news))["seen"], "comment": "No"}
@@ -322,7 +322,7 @@ async def test_filters(here: Stage) -> None:
         ((Role.APPROVER,), (Scope.HELD_READ, Scope.HELD_DECIDE), 200),
     ],
 )
-async def test_scope_and_role_must_both_allow_it(
+async def test_scope_and_role_must_both_allow_a_call(
     here: Stage, roles: tuple[Role, ...], scopes: tuple[Scope, ...], status: int
 ) -> None:
     hold_id = await held(here)
@@ -334,14 +334,14 @@ async def test_scope_and_role_must_both_allow_it(
         assert 'error="insufficient_scope", scope="held:decide"' in answer.headers["www-authenticate"]
 
 
-async def test_the_customers_part_of_a_message_names_its_list(here: Stage) -> None:
+async def test_a_held_part_names_its_list(here: Stage) -> None:
     hold_id = await held(here, *MEMBERS[:25])
     asks = await program(here, EVA, Role.VIEWER)
     assert (await looked(asks, hold_id))["lists"] == [{"name": "ramadan", "title": "Ramadan greetings"}]
 
 
 @pytest.mark.parametrize("choice", ["sent", "again"])
-async def test_a_lists_post_in_doubt_is_listed_first_and_settled(here: Stage, choice: str) -> None:
+async def test_a_list_message_in_doubt_is_listed_first_and_settled(here: Stage, choice: str) -> None:
     hold_id = await held(here)
     await held(here, NEWS, Message_ID="<2@example.com>", Subject="SV: another")
     asks = await program(here, EVA, Role.APPROVER)

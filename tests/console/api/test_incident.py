@@ -62,7 +62,7 @@ async def told(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
 
 
 @pytest.mark.parametrize("names", [True, False])
-async def test_it_is_the_report_of_the_command(
+async def test_the_report_equals_that_of_the_command(
     told: tuple[Stage, str], tmp_path: Path, names: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here, hold_id = told
@@ -82,7 +82,7 @@ async def test_it_is_the_report_of_the_command(
     assert (ANNA in answer.text, "Not to them" in answer.text, "lunch" in answer.text) == (names, names, names)
 
 
-async def test_what_it_says(told: tuple[Stage, str]) -> None:
+async def test_the_report_has_all_parts(told: tuple[Stage, str]) -> None:
     here, hold_id = told
     made = (await (await operator(here))("POST", PATH, {"senders": [ANNA], "names": True})).json()
     assert made["about"] == [f"mail from {ANNA}"]
@@ -118,7 +118,7 @@ async def test_what_it_says(told: tuple[Stage, str]) -> None:
         ({"lists": ["news"], "alone": True, "proof": False}, 200),
     ],
 )
-async def test_what_may_be_asked(here: Stage, asked: dict[str, Any], status: int) -> None:
+async def test_valid_queries_are_answered(here: Stage, asked: dict[str, Any], status: int) -> None:
     await held(here, NEWS)
     answer = await (await operator(here))("POST", PATH, asked)
     assert answer.status_code == status
@@ -147,7 +147,7 @@ EXPECTED = 'expected one like "2026-11-26 09:30" in UTC, or "2h" for so long ago
         ({"since": 7}, {"body.since": "Input should be a valid string"}),
     ],
 )  # fmt: skip
-async def test_what_may_not(here: Stage, asked: dict[str, Any], wrong: dict[str, str]) -> None:
+async def test_invalid_queries_are_422(here: Stage, asked: dict[str, Any], wrong: dict[str, str]) -> None:
     asks = await operator(here)
     before = await last(here)
     answer = await asks("POST", PATH, asked)
@@ -156,7 +156,7 @@ async def test_what_may_not(here: Stage, asked: dict[str, Any], wrong: dict[str,
     assert await last(here) == before
 
 
-async def test_a_journal_that_is_not_whole(here: Stage) -> None:
+async def test_an_altered_journal_is_reported(here: Stage) -> None:
     hold_id = await held(here, NEWS)
     await here.home.store.write(
         lambda b: b.connection.exec_driver_sql("UPDATE entry SET body = replace(body, 'hold', 'gold') WHERE seq = 2")
@@ -168,7 +168,7 @@ async def test_a_journal_that_is_not_whole(here: Stage) -> None:
 # -- permissions
 
 
-async def test_who_was_shown_names_is_journalled_as_a_person_and_a_program(here: Stage) -> None:
+async def test_a_report_with_names_is_journalled_with_person_and_token(here: Stage) -> None:
     await held(here, NEWS)
     asks = await operator(here)
     before = await last(here)
@@ -183,7 +183,7 @@ async def test_who_was_shown_names_is_journalled_as_a_person_and_a_program(here:
 
 
 @pytest.mark.parametrize("asked", [{"names": True, "lists": ["news"]}, {"senders": [ANNA]}, {"subject": "lunch"}])
-async def test_names_take_a_scope_of_their_own_and_so_does_asking_by_them(here: Stage, asked: dict[str, Any]) -> None:
+async def test_names_need_their_own_scope(here: Stage, asked: dict[str, Any]) -> None:
     await held(here, NEWS)
     asks = await operator(here, scopes=UNNAMED)
     before = await last(here)
@@ -195,7 +195,7 @@ async def test_names_take_a_scope_of_their_own_and_so_does_asking_by_them(here: 
 
 
 @pytest.mark.parametrize("roles", [(Role.VIEWER,), (Role.APPROVER,), (Role.VIEWER, Role.APPROVER)])
-async def test_it_is_for_those_who_may_have_the_page(here: Stage, roles: tuple[Role, ...]) -> None:
+async def test_a_token_for_reports_needs_the_role(here: Stage, roles: tuple[Role, ...]) -> None:
     await here.person(EVA, *roles)
     tokens = Tokens(People(here.home.store), here.home.clock, new_id=lambda: next(here.ids))
     scopes = [Scope.INCIDENT_READ, Scope.INCIDENT_NAMES]
@@ -203,7 +203,7 @@ async def test_it_is_for_those_who_may_have_the_page(here: Stage, roles: tuple[R
         await tokens.add(EVA, name="x", scopes=scopes, good_for=timedelta(days=1), by="root")
 
 
-async def test_a_role_that_is_taken_away_takes_it_along(here: Stage) -> None:
+async def test_a_revoked_role_ends_the_scope(here: Stage) -> None:
     asks = await operator(here)
     await here.accounts.set_roles(await here.accounts.at(OLA), [Role.APPROVER], by="root")
     answer = await asks("POST", PATH, {"lists": ["news"]})
@@ -214,9 +214,7 @@ async def test_a_role_that_is_taken_away_takes_it_along(here: Stage) -> None:
 # -- other requests meanwhile
 
 
-async def test_while_one_is_made_another_is_refused_and_everything_else_goes_on(
-    here: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_one_report_at_a_time_and_others_are_not_delayed(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     await held(here, NEWS)
     asks = await operator(here)
     browser = await here.signed_in(EVA, Role.ADMIN)
@@ -251,7 +249,7 @@ async def test_while_one_is_made_another_is_refused_and_everything_else_goes_on(
     assert (await asks("POST", PATH, {"lists": ["news"]})).status_code == 200
 
 
-async def test_more_than_a_report_is_made_of(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_too_many_messages_are_422(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report, "MOST", 0)
     await held(here, NEWS)
     asks = await operator(here)
@@ -262,7 +260,7 @@ async def test_more_than_a_report_is_made_of(here: Stage, monkeypatch: pytest.Mo
     assert (await asks("POST", PATH, {"lists": ["news"]})).status_code == 200
 
 
-async def test_a_record_that_cannot_be_read(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unavailable_store_answers_503(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     async def away(*_: object, **__: object) -> None:
         raise Unavailable("away")
 
@@ -279,19 +277,19 @@ values = st.recursive(
 
 @given(st.dictionaries(st.text(), st.lists(values, max_size=7) | values, max_size=4), st.integers(1, 4))
 @settings(max_examples=100, deadline=None)
-def test_what_is_sent_in_pieces_is_one_answer(value: dict[str, Any], size: int) -> None:
+def test_pieces_of_an_answer_join_to_one_document(value: dict[str, Any], size: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("smtpguard.console.api.entry._PIECE", size)
         assert json.loads(b"".join(Long(value).pieces())) == value
 
 
-def test_a_long_answer_comes_in_short_pieces() -> None:
+def test_a_long_answer_is_sent_in_short_pieces() -> None:
     pieces = list(Long({"unsettled": [f"{n:016}" for n in range(5000)], "subject": "\ud800"}).pieces())
     assert max(map(len, pieces)) < 5000
     assert json.loads(b"".join(pieces))["subject"] == "\ud800"
 
 
-async def test_a_misspelt_list_beside_one_that_fits_is_not_passed_over(here: Stage) -> None:
+async def test_a_misspelt_list_is_an_error(here: Stage) -> None:
     await held(here, NEWS)
     answer = await (await operator(here))("POST", PATH, {"lists": ["news", "ramdan"]})
     said = "The policy in force has no list ramdan (did you mean ramadan?)."

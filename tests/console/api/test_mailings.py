@@ -11,7 +11,7 @@ from tests.guard.house import RAMADAN
 from tests.mailings.test_fates import last
 
 
-async def test_a_mailing_is_shown_and_reported_on(here: Stage) -> None:
+async def test_a_mailing_is_shown_and_reported(here: Stage) -> None:
     hold_id = await held(here, RAMADAN)
     asks = await program(here, EVA, Role.APPROVER)
     listed = (await asks("GET", "/mailings")).json()["items"]
@@ -25,7 +25,7 @@ async def test_a_mailing_is_shown_and_reported_on(here: Stage) -> None:
     assert (await asks("POST", f"/mailings/{mailing_id}/feedback", {})).status_code == 422
 
 
-async def test_how_many_have_it_is_an_interval_while_somebody_is_in_doubt(here: Stage) -> None:
+async def test_the_number_of_recipients_is_an_interval_while_in_doubt(here: Stage) -> None:
     asks = await program(here, EVA, Role.APPROVER)
     hold_id = await held(here, NEWS)
     seen = (await asks("GET", f"/held/{hold_id}")).json()["seen"]
@@ -38,7 +38,7 @@ async def test_how_many_have_it_is_an_interval_while_somebody_is_in_doubt(here: 
     assert (row["at_least"], row["at_most"], row["relayed"], row["doubted"]) == (0, 2, 0, 2)
 
 
-async def test_a_mailing_to_lists_of_others_is_not_there(here: Stage) -> None:
+async def test_a_mailing_to_other_peoples_lists_is_404(here: Stage) -> None:
     await held(here, NEWS)
     omar = await program(here, OMAR, Role.VIEWER)
     mailing_id = (await omar("GET", "/mailings")).json()["items"][0]["id"]
@@ -54,7 +54,7 @@ async def test_a_mailing_to_lists_of_others_is_not_there(here: Stage) -> None:
             assert (await asks(method, f"/mailings/{id}{tail}", body)).status_code == 404
 
 
-async def test_what_was_approved_of_it_is_rejected_or_waits_again(here: Stage) -> None:
+async def test_an_approved_mailing_is_rejected_or_reopened(here: Stage) -> None:
     asks = await program(here, EVA, Role.APPROVER)
     for what, body, state in (
         ("reopen", {}, "held"),

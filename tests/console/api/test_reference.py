@@ -14,7 +14,7 @@ from tests.console.stage import Stage
 from tests.guard.house import MEMBERS
 
 
-async def test_lists_policy_and_oneself(here: Stage) -> None:
+async def test_lists_policy_and_own_account_are_read(here: Stage) -> None:
     asks = await program(here, EVA, Role.VIEWER)
     lists = {row["name"]: row for row in (await asks("GET", "/lists")).json()["items"]}
     assert (lists["ramadan"]["people"], lists["ramadan"]["state"]) == (len(MEMBERS), "ready")
@@ -25,7 +25,7 @@ async def test_lists_policy_and_oneself(here: Stage) -> None:
     assert (await asks("GET", "/me")).json()["address"] == EVA
 
 
-async def test_the_journal_is_verified_one_at_a_time(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_only_one_verification_runs_at_a_time(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     asks = await program(here, EVA, Role.OPERATOR)
     answer = await asks("GET", "/audit/verify")
     assert (answer.json()["ok"], answer.json()["first_bad"]) == (True, None)

@@ -28,7 +28,7 @@ def body_of(name: str) -> Any:
 
 
 @pytest.mark.parametrize("operation", [o for o in OPERATIONS if o.scope], ids=lambda o: o.name)
-async def test_every_operation_asks_for_its_scope(here: Stage, operation: entry.Operation) -> None:
+async def test_every_operation_requires_its_scope(here: Stage, operation: entry.Operation) -> None:
     asks = await program(here, EVA, *Role, scopes=[s for s in Scope if s is not operation.scope])
     path = re.sub(r"{\w+}", "NOSUCH", operation.path)
     answer = await asks(operation.method, path, body_of(operation.name))
@@ -37,14 +37,14 @@ async def test_every_operation_asks_for_its_scope(here: Stage, operation: entry.
     assert operation.scope.value in answer.headers["www-authenticate"]
 
 
-def test_every_scope_is_somebodys_and_worth_something() -> None:
+def test_every_scope_has_a_role_and_an_operation() -> None:
     assert set(SCOPE_ASKS) == set(Scope)
     assert {scope for o in OPERATIONS for scope in (o.scope, *o.more)} - {None} == set(Scope)
     assert {may for allowed in ALLOWED.values() for may in allowed} == set(May)
     assert May.DECIDE not in ALLOWED[Role.ADMIN]
 
 
-async def test_the_document_is_whole(here: Stage) -> None:
+async def test_the_openapi_document_is_complete(here: Stage) -> None:
     """Every reference resolves, operation ids are unique, and the routes are those of the document."""
     asks = Program(here, "")
     answer = await asks.http.get("/openapi.json")
@@ -63,7 +63,7 @@ async def test_the_document_is_whole(here: Stage) -> None:
             assert [p["name"] for p in operation["parameters"] if p["in"] == "path"] == re.findall(r"{(\w+)}", path)
 
 
-async def test_every_operation_answers_as_the_document_says(here: Stage) -> None:
+async def test_every_answer_conforms_to_the_document(here: Stage) -> None:
     """Calls each operation once with success; ``Program`` checks every answer against the document."""
     hold_id = await held(here, RAMADAN)
     mine = await held(here, RAMADAN, sender=EVA, reverse_path=EVA, body="Mine")

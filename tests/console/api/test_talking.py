@@ -11,7 +11,7 @@ from tests.console.stage import Stage
 from tests.guard.house import DOCUMENTS, RAMADAN
 
 
-async def test_the_text_is_there_for_whom_the_policy_shows_it_and_reading_it_is_journalled(here: Stage) -> None:
+async def test_reading_the_text_is_allowed_by_the_policy_and_journalled(here: Stage) -> None:
     hold_id = await held(here, RAMADAN, body="A sentence that is only in the text")
     eva = await program(here, EVA, Role.APPROVER)
     read = await eva("GET", f"/held/{hold_id}/text")
@@ -22,7 +22,7 @@ async def test_the_text_is_there_for_whom_the_policy_shows_it_and_reading_it_is_
 @pytest.mark.parametrize(
     ("who", "role"), [("vera@example.com", Role.VIEWER), (ANNA, Role.VIEWER), (DPO, Role.APPROVER)]
 )
-async def test_for_others_it_is_not_there(here: Stage, who: str, role: Role) -> None:
+async def test_the_text_is_404_without_permission(here: Stage, who: str, role: Role) -> None:
     policy = DOCUMENTS["policy.yaml"].replace(
         b"approvals: {from: [communications]}\n",
         b"approvals: {from: [communications]}\npreviews: {compliance: reasons}\n",
@@ -35,7 +35,7 @@ async def test_for_others_it_is_not_there(here: Stage, who: str, role: Role) -> 
     assert await views(here, await again(here, hold_id)) == []
 
 
-async def test_a_question_its_answer_and_all_that_happened(here: Stage) -> None:
+async def test_a_question_is_asked_answered_and_in_the_history(here: Stage) -> None:
     hold_id = await held(here, RAMADAN)
     eva, anna = await program(here, EVA, Role.APPROVER), await program(here, ANNA, Role.VIEWER)
     asked = await eva("POST", f"/held/{hold_id}/ask", {"question": "Did you mean the list?"})

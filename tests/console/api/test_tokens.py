@@ -20,7 +20,7 @@ from tests.guard.house import KEY
 NOW = datetime(2026, 3, 2, 9, tzinfo=UTC)
 
 
-async def test_a_token_is_kept_as_a_hash_alone(here: Stage) -> None:
+async def test_a_token_is_stored_as_a_hash(here: Stage) -> None:
     asks = await program(here, EVA, Role.VIEWER)
     assert re.fullmatch(r"smtpguard_[0-9A-Z]{16}_[\w-]{43}", asks.token)
     secret = asks.token.split("_", 2)[2]  # the secret may contain the separator
@@ -32,7 +32,7 @@ async def test_a_token_is_kept_as_a_hash_alone(here: Stage) -> None:
 @pytest.mark.parametrize(
     "given", ["", "Bearer", "Bearer ", "Bearer rubbish", "Basic dXNlcjp3b3Jk", "other", "id", "longer"]
 )
-async def test_without_a_right_token_nothing_is_said(here: Stage, given: str) -> None:
+async def test_an_invalid_token_is_refused_without_details(here: Stage, given: str) -> None:
     asks = await program(here, EVA, Role.VIEWER)
     right = asks.token
     wrong = {
@@ -47,14 +47,14 @@ async def test_without_a_right_token_nothing_is_said(here: Stage, given: str) ->
     assert EVA not in answer.text
 
 
-async def test_a_token_ends(here: Stage) -> None:
+async def test_a_token_expires(here: Stage) -> None:
     asks = await program(here, EVA, Role.VIEWER)
     assert (await asks("GET", "/me")).status_code == 200
     here.home.clock.pass_(days=30)
     assert (await asks("GET", "/me")).status_code == 401
 
 
-async def test_a_revoked_token_is_worth_nothing_at_once(here: Stage) -> None:
+async def test_a_revoked_token_is_refused_at_once(here: Stage) -> None:
     asks = await program(here, EVA, Role.VIEWER)
     token_id = asks.token.split("_")[1]
     await tokens(here).revoke(token_id, by="root")
@@ -65,7 +65,7 @@ async def test_a_revoked_token_is_worth_nothing_at_once(here: Stage) -> None:
         await tokens(here).revoke("NOSUCH", by="root")
 
 
-async def test_a_disabled_account_s_tokens_are_worth_nothing(here: Stage) -> None:
+async def test_tokens_of_a_disabled_account_are_refused(here: Stage) -> None:
     asks = await program(here, EVA, Role.VIEWER)
     await here.accounts.disable(await here.accounts.at(EVA), by="root")
     assert (await asks("GET", "/me")).status_code == 401
@@ -73,7 +73,7 @@ async def test_a_disabled_account_s_tokens_are_worth_nothing(here: Stage) -> Non
     assert (await asks("GET", "/me")).status_code == 200
 
 
-async def test_a_token_gets_no_more_than_its_account_may(here: Stage) -> None:
+async def test_a_token_cannot_exceed_its_account(here: Stage) -> None:
     await here.person(EVA, Role.VIEWER)
     month = timedelta(days=30)
     with pytest.raises(NoToken, match="has no role for: held:decide"):
@@ -82,7 +82,7 @@ async def test_a_token_gets_no_more_than_its_account_may(here: Stage) -> None:
         await tokens(here).add(OMAR, name="x", scopes=[Scope.HELD_READ], good_for=month, by="root")
 
 
-async def test_a_token_waits_for_the_second_factor_that_a_role_asks_for(tmp_path: Path) -> None:
+async def test_a_token_is_refused_until_a_required_second_factor_is_set(tmp_path: Path) -> None:
     """A token is refused until its account has the second factor that a role requires. An account with single sign-on
     alone is asked by its provider."""
     async with stage(tmp_path) as here:
@@ -115,13 +115,13 @@ async def test_a_token_waits_for_the_second_factor_that_a_role_asks_for(tmp_path
         ({"password": "hash", "roles": (Role.VIEWER,)}, False),
     ],
 )
-def test_who_lacks_a_second_factor(more: dict[str, Any], lacks: bool) -> None:
+def test_a_missing_second_factor_is_detected(more: dict[str, Any], lacks: bool) -> None:
     account = Account(account_id="A", address=EVA, created_at=NOW, **{"roles": (Role.APPROVER,), **more})
     assert account.lacks_factor(frozenset({Role.APPROVER, Role.ADMIN})) is lacks
     assert not account.lacks_factor(frozenset())
 
 
-async def test_a_role_that_is_taken_away_is_taken_from_its_tokens(here: Stage) -> None:
+async def test_a_revoked_role_is_lost_by_its_tokens(here: Stage) -> None:
     asks = await program(here, EVA, Role.OPERATOR)
     assert "freezes:lift" in (await asks("GET", "/me")).json()["scopes"]
     await here.accounts.set_roles(await here.accounts.at(EVA), [Role.VIEWER], by="root")
@@ -129,7 +129,7 @@ async def test_a_role_that_is_taken_away_is_taken_from_its_tokens(here: Stage) -
     assert (await asks("DELETE", "/freezes/F1")).status_code == 403
 
 
-async def test_a_browser_s_session_is_no_token(here: Stage) -> None:
+async def test_a_browser_session_is_refused(here: Stage) -> None:
     """A browser's session is not accepted, since a form of another site could use it."""
     browser = await here.signed_in(EVA, *Role)
     assert (await browser.http.get("/api/v1/me")).status_code == 401

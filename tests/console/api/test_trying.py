@@ -14,7 +14,7 @@ from tests.console.stage import Stage
 from tests.guard.house import RAMADAN
 
 
-async def test_a_message_is_tried_and_nothing_comes_of_it(here: Stage) -> None:
+async def test_trying_a_message_has_no_effect(here: Stage) -> None:
     asks = await program(here, EVA, Role.VIEWER)
     before = len(await here.home.store.journal.entries(limit=1000))
     for body in ({"message": LETTER}, {"message_base64": base64.b64encode(LETTER.encode()).decode()}):
@@ -35,7 +35,7 @@ async def test_a_message_is_tried_and_nothing_comes_of_it(here: Stage) -> None:
         ({"message": LETTER, "recipients": [RAMADAN], "sender": "x"}, "body.sender"),
     ],
 )
-async def test_a_message_that_cannot_be_tried(here: Stage, body: dict[str, Any], at: str) -> None:
+async def test_an_invalid_message_is_422(here: Stage, body: dict[str, Any], at: str) -> None:
     asks = await program(here, EVA, Role.VIEWER)
     answer = await asks("POST", "/policy/explain", body)
     assert (answer.status_code, answer.json()["errors"][0]["at"]) == (422, at)

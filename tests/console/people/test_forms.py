@@ -34,32 +34,32 @@ async def eva(here: Stage) -> Browser:
     ],
     ids=str,
 )
-async def test_a_form_that_is_not_ours_does_nothing(here: Stage, eva: Browser, wrong: dict[str, object]) -> None:
+async def test_a_form_of_another_origin_is_refused(here: Stage, eva: Browser, wrong: dict[str, object]) -> None:
     answer = await eva.post("/me/language", language="sv", **wrong)  # type: ignore[arg-type]
     assert answer.status_code == 403
     assert (await here.accounts.at(EVA)).language == ""
     assert (await eva.get("/me")).status_code == 200
 
 
-async def test_a_browser_that_sends_neither_header_still_needs_the_token(here: Stage, eva: Browser) -> None:
+async def test_without_origin_headers_the_token_is_required(here: Stage, eva: Browser) -> None:
     bare = {"Origin": "", "Sec-Fetch-Site": ""}
     assert (await eva.post("/me/language", bare, language="sv", csrf="")).status_code == 403
     assert (await eva.post("/me/language", bare, language="sv")).status_code == 303
     assert (await here.accounts.at(EVA)).language == "sv"
 
 
-async def test_the_token_may_come_in_a_header(eva: Browser) -> None:
+async def test_the_token_may_be_in_a_header(eva: Browser) -> None:
     answer = await eva.post("/me/language", {"X-CSRF-Token": eva.csrf}, language="sv", csrf="")
     assert answer.status_code == 303
 
 
-async def test_a_token_is_its_sessions_alone(here: Stage, eva: Browser) -> None:
+async def test_a_token_belongs_to_its_session(here: Stage, eva: Browser) -> None:
     omar = await here.signed_in(OMAR, Role.VIEWER)
     await omar.get("/me")
     assert (await eva.post("/me/language", language="sv", csrf=omar.csrf)).status_code == 403
 
 
-async def test_nobody_is_signed_in_by_another_site(here: Stage) -> None:
+async def test_another_site_cannot_sign_a_browser_in(here: Stage) -> None:
     await here.person("mallory@example.com")
     answer = await here.browser().post("/login", address="mallory@example.com", password=PASSWORD)
     assert answer.status_code == 403
@@ -73,7 +73,7 @@ async def test_nobody_is_signed_in_by_another_site(here: Stage) -> None:
         ({"transfer-encoding": "chunked"}, 411),
     ],
 )
-async def test_a_form_is_bounded_before_it_is_read(here: Stage, headers: dict[str, str], status: int) -> None:
+async def test_the_size_of_a_form_is_limited_before_reading(here: Stage, headers: dict[str, str], status: int) -> None:
     browser = here.browser()
 
     async def endless() -> AsyncIterator[bytes]:
@@ -97,7 +97,7 @@ async def test_a_form_with_a_thousand_files_is_refused(here: Stage) -> None:
     assert answer.status_code == 400
 
 
-async def test_a_form_that_does_not_end_is_given_up(eva: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_form_that_never_ends_times_out(eva: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("smtpguard.console.people.middleware.FORM_SECONDS", 0.05)
 
     async def drips() -> AsyncIterator[bytes]:

@@ -16,7 +16,7 @@ from tests.console.stage import URL, Browser, Stage, stage
 REFRESH = {"hx-request": "true", "hx-target": "rows"}
 
 
-async def test_a_page_that_looks_again_by_itself_keeps_no_session_alive(here: Stage) -> None:
+async def test_automatic_refresh_does_not_keep_a_session_alive(here: Stage) -> None:
     eva = await here.signed_in(EVA, Role.APPROVER)
     for _ in range(12):
         here.home.clock.pass_(minutes=9)
@@ -30,14 +30,14 @@ async def test_a_page_that_looks_again_by_itself_keeps_no_session_alive(here: St
     assert 'href="/login?next=/held"' in ended.text
 
 
-async def test_what_somebody_does_keeps_the_session_alive(here: Stage) -> None:
+async def test_actions_keep_a_session_alive(here: Stage) -> None:
     eva = await here.signed_in(EVA, Role.APPROVER)
     for _ in range(5):
         here.home.clock.pass_(minutes=110)
         assert (await eva.get("/held")).status_code == 200
 
 
-async def test_a_form_after_the_session_ended_leads_to_the_sign_in_and_back(here: Stage) -> None:
+async def test_after_the_session_ended_a_form_leads_to_sign_in_and_back(here: Stage) -> None:
     hold = await held(here)
     eva = await here.signed_in(EVA, Role.APPROVER)
     await eva.get(f"/held/{hold.hold_id}")
@@ -53,7 +53,7 @@ async def test_a_form_after_the_session_ended_leads_to_the_sign_in_and_back(here
     assert other.headers["location"] == "/login?next=/&ended=1"
 
 
-async def test_who_has_no_role_reaches_their_mail_and_signs_out(here: Stage) -> None:
+async def test_a_person_without_a_role_sees_their_own_mail(here: Stage) -> None:
     hold = await held(here)
     anna = await here.signed_in(ANNA)
     page = await anna.get("/mine")
@@ -65,7 +65,7 @@ async def test_who_has_no_role_reaches_their_mail_and_signs_out(here: Stage) -> 
     assert (await anna.get("/mine")).status_code == 303
 
 
-async def test_an_account_is_deleted_with_its_sessions_and_the_journal_keeps_it(here: Stage) -> None:
+async def test_a_deleted_account_loses_its_sessions_and_stays_in_the_journal(here: Stage) -> None:
     omar = await here.signed_in(OMAR, Role.APPROVER)
     admin = await here.signed_in(EVA, Role.ADMIN)
     await admin.get("/people")
@@ -85,7 +85,7 @@ async def test_an_account_is_deleted_with_its_sessions_and_the_journal_keeps_it(
     assert (await again.get("/held")).status_code == 200, "the address is free again"
 
 
-async def test_a_second_factor_that_a_role_asks_for_comes_before_anything_else(tmp_path: Path) -> None:
+async def test_a_required_second_factor_is_set_up_first(tmp_path: Path) -> None:
     console = f"{{url: '{URL}', second_factor: {{required_for: [approver, admin]}}}}"
     async with stage(tmp_path, console=console) as here:
         viewer = await here.signed_in("vera@example.com", Role.VIEWER)
@@ -107,13 +107,13 @@ async def test_a_second_factor_that_a_role_asks_for_comes_before_anything_else(t
         assert (await here.accounts.at(EVA)).totp
 
 
-def test_the_picture_of_a_second_factor_is_dark_on_white_in_every_theme() -> None:
+def test_the_qr_code_is_dark_on_white_in_every_theme() -> None:
     picture = qr_svg("otpauth://totp/x")
     assert 'fill="#fff"' in picture
     assert '#000"' in picture
 
 
-async def test_a_second_factor_is_also_a_link_for_this_device(here: Stage) -> None:
+async def test_a_second_factor_has_a_link_for_this_device(here: Stage) -> None:
     eva = await here.signed_in(EVA, Role.VIEWER)
     page = (await eva.get("/me/factor")).text
     [link] = re.findall(r'href="(otpauth://totp/[^"]+)"', page)
@@ -133,7 +133,7 @@ async def begun(sso: SignOn) -> tuple[Browser, str]:
     return browser, sso.at.consents(where.replace("&amp;", "&"))
 
 
-async def test_an_account_moves_to_single_sign_on_by_its_owner(sso: SignOn) -> None:
+async def test_a_person_moves_to_single_sign_on(sso: SignOn) -> None:
     browser, back = await begun(sso)
     assert "Move to single sign-on" in text(await browser.get("/me"))
     done = await sso.comes_back(browser, back)
@@ -146,7 +146,7 @@ async def test_an_account_moves_to_single_sign_on_by_its_owner(sso: SignOn) -> N
     assert [e["change"] for e in (await sso.stage.kinds("account"))] == ["added", "single-sign-on"]
 
 
-async def test_who_is_somebody_else_at_the_provider_moves_nothing(sso: SignOn) -> None:
+async def test_another_person_at_the_provider_is_refused(sso: SignOn) -> None:
     sso.at.claims = {"email": "other@example.com"}
     browser, back = await begun(sso)
     refused = await sso.comes_back(browser, back)
@@ -155,7 +155,7 @@ async def test_who_is_somebody_else_at_the_provider_moves_nothing(sso: SignOn) -
     assert (await sso.eva()).password
 
 
-async def test_a_move_that_was_begun_by_somebody_is_finished_by_nobody_else(sso: SignOn) -> None:
+async def test_a_move_cannot_be_finished_by_another_session(sso: SignOn) -> None:
     browser, back = await begun(sso)
     await browser.get("/me")
     await browser.post("/logout")
@@ -163,7 +163,7 @@ async def test_a_move_that_was_begun_by_somebody_is_finished_by_nobody_else(sso:
     assert (await sso.eva()).password
 
 
-async def test_an_admin_lets_somebody_come_by_single_sign_on(sso: SignOn) -> None:
+async def test_an_admin_moves_an_account_to_single_sign_on(sso: SignOn) -> None:
     admin = await sso.stage.signed_in(OMAR, Role.ADMIN)
     account = await sso.stage.person(EVA, Role.APPROVER)
     await admin.get("/people")
@@ -173,7 +173,7 @@ async def test_an_admin_lets_somebody_come_by_single_sign_on(sso: SignOn) -> Non
     assert (await sso.eva()).account_id == account.account_id
 
 
-async def test_without_a_provider_nobody_moves(here: Stage) -> None:
+async def test_without_a_provider_no_account_moves(here: Stage) -> None:
     admin = await here.signed_in(EVA, Role.ADMIN)
     account = await here.person(OMAR, Role.VIEWER)
     await admin.get("/people")

@@ -23,7 +23,7 @@ async def state(here: Stage, hold_id: str) -> State:
     return (await again(here, hold_id)).state
 
 
-async def test_opening_it_shows_and_acting_takes_the_form(here: Stage) -> None:
+async def test_opening_shows_the_message_and_acting_needs_the_form(here: Stage) -> None:
     hold_id = (await held(here, NEWS)).hold_id
     at, browser = link(here, hold_id), here.browser()
     page = await browser.get(at)
@@ -35,7 +35,7 @@ async def test_opening_it_shows_and_acting_takes_the_form(here: Stage) -> None:
     assert await state(here, hold_id) is State.WITHDRAWN
 
 
-async def test_a_link_leads_to_its_message_alone(here: Stage) -> None:
+async def test_a_link_opens_only_its_message(here: Stage) -> None:
     hold_id = (await held(here, NEWS)).hold_id
     other = (
         await held(here, NEWS, body="Another one altogether, about the budget of next year", Subject="Budget")
@@ -51,7 +51,7 @@ async def test_a_link_leads_to_its_message_alone(here: Stage) -> None:
 
 
 @pytest.mark.parametrize("what", ["expired", "changed", "another installation", "rubbish"])
-async def test_a_link_that_is_none(here: Stage, what: str) -> None:
+async def test_an_invalid_link_is_refused(here: Stage, what: str) -> None:
     hold_id = (await held(here, NEWS)).hold_id
     good = link(here, hold_id)
     bad = {
@@ -70,7 +70,7 @@ async def test_a_link_that_is_none(here: Stage, what: str) -> None:
     assert await state(here, hold_id) is State.WAITING
 
 
-async def test_a_link_for_somebody_who_did_not_write_it_is_nothing(here: Stage) -> None:
+async def test_a_link_is_refused_if_the_writer_is_another_address(here: Stage) -> None:
     """A link opens nothing if the hold's writer is another address: it proves control of a mailbox only."""
     hold_id = (await held(here, NEWS)).hold_id
     at, browser = link(here, hold_id, "omar@example.com"), here.browser()
@@ -80,7 +80,7 @@ async def test_a_link_for_somebody_who_did_not_write_it_is_nothing(here: Stage) 
     assert await state(here, hold_id) is State.WAITING
 
 
-async def test_nobody_decides_by_a_link(here: Stage) -> None:
+async def test_a_link_cannot_decide(here: Stage) -> None:
     hold_id = (await held(here, NEWS)).hold_id
     at, browser = link(here, hold_id, "eva@example.com"), here.browser()
     assert (await browser.get(at)).status_code == 404
@@ -91,7 +91,7 @@ async def test_nobody_decides_by_a_link(here: Stage) -> None:
     assert await state(here, hold_id) is State.WAITING
 
 
-async def test_a_form_of_one_link_is_no_form_of_another_browser(here: Stage) -> None:
+async def test_a_form_cannot_be_used_by_another_browser(here: Stage) -> None:
     hold_id = (await held(here, NEWS)).hold_id
     at, anna, mallory = link(here, hold_id), here.browser(), here.browser()
     await anna.get(at)
@@ -99,7 +99,7 @@ async def test_a_form_of_one_link_is_no_form_of_another_browser(here: Stage) -> 
     assert (await mallory.post(f"{at}/withdraw", csrf=anna.csrf)).status_code == 403
 
 
-async def test_whoever_is_signed_in_acts_there_as_the_writer_and_not_as_themselves(here: Stage) -> None:
+async def test_a_signed_in_person_acts_by_the_link_as_the_writer(here: Stage) -> None:
     hold_id = (await held(here, NEWS)).hold_id
     browser = await here.signed_in("eva@example.com", Role.APPROVER)
     at = link(here, hold_id)

@@ -26,7 +26,7 @@ from tests.guard.house import KEY
 @pytest.mark.parametrize(
     "host", ["evil.example.net", "guard.example.com:8443", "guard.example.com.evil.net", "127.0.0.1", ""]
 )
-async def test_another_host_is_not_here(here: Stage, host: str) -> None:
+async def test_another_host_is_refused(here: Stage, host: str) -> None:
     answer = await here.browser().get("/login", host=host)
     assert answer.status_code == 421
     assert "evil" not in answer.text
@@ -39,20 +39,20 @@ async def test_another_host_is_not_here(here: Stage, host: str) -> None:
         ("https://guard.example.com:80", "guard.example.com:80"), ("http://127.0.0.1:8080", "127.0.0.1:8080"),
     ],
 )  # fmt: skip
-def test_the_usual_port_is_left_out_as_browsers_do(url: str, host: str) -> None:
+def test_the_default_port_is_omitted(url: str, host: str) -> None:
     place = Site(url=url)
     assert place.hosts == {host}
     assert place.origins == {f"{url.partition(':')[0]}://{host}"}
 
 
-async def test_no_link_and_no_redirect_comes_from_the_host(here: Stage) -> None:
+async def test_links_and_redirects_ignore_the_host_header(here: Stage) -> None:
     browser = here.browser()
     answer = await browser.get("/me", **{"x-forwarded-host": "evil.example.net", "forwarded": "host=evil.example.net"})
     assert answer.headers["location"].startswith("/login")
     assert "evil" not in (await browser.get("/login", **{"x-forwarded-host": "evil.example.net"})).text
 
 
-async def test_without_a_url_it_is_where_it_listens(tmp_path: Path) -> None:
+async def test_without_a_url_the_listening_address_is_the_host(tmp_path: Path) -> None:
     async with stage(tmp_path, console="{}") as here:
         for host, status in [
             ("127.0.0.1:8025", 200),
@@ -81,7 +81,7 @@ async def test_over_plain_http_cookies_have_no_prefix(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "path", ["/login", "/", "/me", "/nowhere", "/static/console.css", "/api/v1/me", "/api/v1/nowhere"]
 )
-async def test_every_answer_is_kept_harmless(here: Stage, path: str) -> None:
+async def test_every_answer_has_the_security_headers(here: Stage, path: str) -> None:
     answer = await here.browser().get(path)
     for name, value in HEADERS.items():
         if name == "cache-control" and path.startswith("/static/"):
@@ -91,7 +91,7 @@ async def test_every_answer_is_kept_harmless(here: Stage, path: str) -> None:
     assert "'unsafe" not in answer.headers["content-security-policy"]
 
 
-async def test_no_page_of_ours_needs_a_script_or_a_style_of_its_own(here: Stage) -> None:
+async def test_no_page_needs_an_inline_script_or_style(here: Stage) -> None:
     browser = await here.signed_in(EVA, *Role)
     for path in ("/login", "/me", "/me/factor", "/people"):
         text = (await browser.get(path)).text
@@ -128,7 +128,7 @@ async def everything(here: Stage) -> dict[str, list[str]]:
     return await here.home.store.ask(dump)
 
 
-async def test_get_and_head_change_nothing_on_any_route(here: Stage) -> None:
+async def test_get_and_head_change_nothing(here: Stage) -> None:
     """GET and HEAD change nothing, with every role, with a writer's link, and without a session: mail scanners follow
     links."""
     hold = await held(here, NEWS)
@@ -150,7 +150,7 @@ async def test_get_and_head_change_nothing_on_any_route(here: Stage) -> None:
     assert await everything(here) == before
 
 
-async def test_every_post_asks_for_the_token(here: Stage) -> None:
+async def test_every_post_requires_the_token(here: Stage) -> None:
     """Every POST without the token is refused, as the middleware checks it for all routes."""
     signed = await here.signed_in(EVA, *Role)
     posts = [r for r in walked(list(here.app.routes)) if "POST" in (r.methods or ()) and not r.path.startswith("/api/")]
@@ -172,18 +172,18 @@ def _filled(path: str, values: dict[str, str]) -> str:
 
 @pytest.mark.parametrize("elsewhere", ["https://evil.net/", "//evil.net/", "/\\evil.net", "\\\\evil.net", "javascript:alert(1)", "",
                                        "/ok\r\nSet-Cookie: a=b", "/\t/evil.net", "/login?next=/login", "/logout", "/å", "evil", None, 7])  # fmt: skip
-def test_no_redirect_leads_elsewhere(elsewhere: object) -> None:
+def test_redirects_to_other_sites_are_refused(elsewhere: object) -> None:
     assert safe_path(elsewhere) == "/"
 
 
 @pytest.mark.parametrize("path", ["/", "/held/T1?done=1", "/me#x", "/held?q=a//b"])
-def test_a_path_of_ours_is_gone_on_to(path: str) -> None:
+def test_redirects_to_own_paths_are_kept(path: str) -> None:
     assert safe_path(path) == path
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(alphabet="/\\.:?#@ae\t\r\n ", max_size=12).map(lambda t: "/" + t))
-def test_whatever_it_is_a_browser_stays_here(path: str) -> None:
+def test_any_redirect_stays_on_this_host(path: str) -> None:
     found = urlsplit(urljoin("https://guard.example.com/login", safe_path(path).replace("\\", "/")))
     assert (found.scheme, found.netloc) == ("https", "guard.example.com")
 
@@ -204,7 +204,7 @@ def test_whatever_it_is_a_browser_stays_here(path: str) -> None:
         ("10.0.0.1", "", "10.0.0.1"),
     ],
 )
-def test_only_our_proxies_say_for_whom_they_ask(peer: str, said: str, client: str) -> None:
+def test_only_trusted_proxies_name_the_client(peer: str, said: str, client: str) -> None:
     place = Site(url="https://guard.example.com", proxies=[ip_network("10.0.0.0/8")])
     headers = [(b"x-forwarded-for", said.encode())] if said else []
     assert place.client({"client": (peer, 1), "headers": headers}) == client
@@ -216,7 +216,7 @@ def test_only_our_proxies_say_for_whom_they_ask(peer: str, said: str, client: st
 @pytest.mark.parametrize(
     ("error", "status"), [(Unavailable("away"), 503), (Full("no room"), 503), (RuntimeError("x"), 500)]
 )
-async def test_a_page_that_fails_is_a_page_with_all_its_headers(
+async def test_an_error_page_has_all_headers(
     here: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception, status: int
 ) -> None:
     """An error page has all headers; a view that cannot be journalled is not shown."""

@@ -81,7 +81,7 @@ LIES: dict[str, Callable[[SignOn], None]] = {
 
 
 @pytest.mark.parametrize("lie", LIES)
-async def test_what_proves_nothing_lets_nobody_in(sso: SignOn, lie: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_unproven_token_signs_no_one_in(sso: SignOn, lie: str, caplog: pytest.LogCaptureFixture) -> None:
     LIES[lie](sso)
     browser = sso.stage.browser()
     answer = await sso.signs_on(browser)
@@ -97,13 +97,13 @@ async def test_what_proves_nothing_lets_nobody_in(sso: SignOn, lie: str, caplog:
     [{"exp": NOW - 30}, {"aud": ["smtpguard", "x"], "azp": "smtpguard"}],
     ids=["a clock that is half a minute off", "several clients and authorised for us"],
 )
-async def test_what_is_right_still_is(sso: SignOn, claims: dict[str, Any]) -> None:
+async def test_valid_claims_sign_in(sso: SignOn, claims: dict[str, Any]) -> None:
     sso.at.claims = claims
     assert (await sso.signs_on()).status_code == 303
 
 
 @pytest.mark.parametrize("algorithm", ["ES256", "RS256", "PS256"])
-async def test_signatures_that_are_taken(sso: SignOn, algorithm: str) -> None:
+async def test_supported_signature_algorithms_are_accepted(sso: SignOn, algorithm: str) -> None:
     sso.at.algorithm = algorithm
     if algorithm == "ES256":
         sso.at.key = another_key()
@@ -113,7 +113,7 @@ async def test_signatures_that_are_taken(sso: SignOn, algorithm: str) -> None:
 # -- key rotation
 
 
-async def test_a_new_key_is_looked_for(sso: SignOn) -> None:
+async def test_a_new_key_is_fetched(sso: SignOn) -> None:
     await sso.signs_on()
     sso.at.key = another_key("three")
     sso.at.algorithm = "ES256"
@@ -121,7 +121,7 @@ async def test_a_new_key_is_looked_for(sso: SignOn) -> None:
     assert (await sso.signs_on()).status_code == 303
 
 
-async def test_but_not_for_every_token_that_somebody_makes_up(sso: SignOn) -> None:
+async def test_invalid_tokens_do_not_fetch_keys_each_time(sso: SignOn) -> None:
     await sso.signs_on()
     sso.stage.home.clock.pass_(seconds=31)
     sso.at.sign = with_hmac(sso.at.key)
@@ -131,7 +131,7 @@ async def test_but_not_for_every_token_that_somebody_makes_up(sso: SignOn) -> No
     assert sso.at.asked.count("/keys") == 1
 
 
-async def test_what_it_publishes_is_read_once_an_hour(sso: SignOn) -> None:
+async def test_keys_are_fetched_at_most_once_an_hour(sso: SignOn) -> None:
     for _ in range(3):
         await sso.signs_on()
     assert sso.at.asked.count("/keys") == 1
@@ -143,7 +143,7 @@ async def test_what_it_publishes_is_read_once_an_hour(sso: SignOn) -> None:
 # -- the browser's state
 
 
-async def test_the_provider_sends_a_browser_back_and_that_alone_signs_nobody_in(sso: SignOn) -> None:
+async def test_the_redirect_alone_signs_no_one_in(sso: SignOn) -> None:
     """The provider's redirect alone (a GET) signs nobody in and does not use the code up, since mail scanners follow
     it."""
     browser = sso.stage.browser()
@@ -155,7 +155,7 @@ async def test_the_provider_sends_a_browser_back_and_that_alone_signs_nobody_in(
     assert (await sso.comes_back(browser, back)).status_code == 303
 
 
-async def test_anothers_attempt_is_not_ours(sso: SignOn) -> None:
+async def test_a_sign_in_cannot_be_finished_in_another_browser(sso: SignOn) -> None:
     """A sign-in that Mallory began cannot be finished in Eva's browser."""
     mallory, eva = sso.stage.browser(), sso.stage.browser()
     back = await sso.consented(mallory)
@@ -164,7 +164,7 @@ async def test_anothers_attempt_is_not_ours(sso: SignOn) -> None:
     assert (await sso.comes_back(eva, back)).status_code == 401
 
 
-async def test_a_code_is_taken_once(sso: SignOn) -> None:
+async def test_a_code_is_used_once(sso: SignOn) -> None:
     browser = sso.stage.browser()
     back = await sso.consented(browser)
     assert (await sso.comes_back(browser, back)).status_code == 303
@@ -172,7 +172,7 @@ async def test_a_code_is_taken_once(sso: SignOn) -> None:
     assert (await sso.comes_back(other, back)).status_code == 401
 
 
-async def test_an_attempt_ends_after_ten_minutes(sso: SignOn) -> None:
+async def test_an_attempt_expires_after_ten_minutes(sso: SignOn) -> None:
     browser = sso.stage.browser()
     back = await sso.consented(browser)
     sso.stage.home.clock.at += timedelta(minutes=10)
@@ -182,7 +182,7 @@ async def test_an_attempt_ends_after_ten_minutes(sso: SignOn) -> None:
 @pytest.mark.parametrize(
     "wrong", ["state=another", "state=", "iss=https://evil.example.net", "code=", "error=access_denied"]
 )
-async def test_an_answer_that_is_not_to_this_question(sso: SignOn, wrong: str) -> None:
+async def test_an_answer_with_another_state_is_refused(sso: SignOn, wrong: str) -> None:
     browser = sso.stage.browser()
     back = await sso.consented(browser)
     name, _, value = wrong.partition("=")
@@ -192,13 +192,13 @@ async def test_an_answer_that_is_not_to_this_question(sso: SignOn, wrong: str) -
 
 
 @pytest.mark.parametrize("then", ["https://evil.net/", "//evil.net", "/\\evil.net"])
-async def test_it_goes_on_to_pages_of_ours_alone(sso: SignOn, then: str) -> None:
+async def test_after_sign_in_only_own_paths_are_opened(sso: SignOn, then: str) -> None:
     browser = sso.stage.browser()
     answer = await sso.comes_back(browser, await sso.consented(browser, then))
     assert answer.headers["location"] == "/"
 
 
-async def test_what_the_browser_keeps_says_nothing(sso: SignOn) -> None:
+async def test_the_cookie_reveals_neither_nonce_nor_state(sso: SignOn) -> None:
     browser = sso.stage.browser()
     began = await sso.begun(browser)
     cookie = next(c for c in began.headers.get_list("set-cookie") if "smtpguard-sso" in c)
@@ -213,7 +213,7 @@ async def test_what_the_browser_keeps_says_nothing(sso: SignOn) -> None:
 
 
 @pytest.mark.parametrize("ill", ["status", "rubbish", "array", "large", "issuer", "endpoint", "gone"])
-async def test_without_a_provider_there_are_passwords(sso: SignOn, ill: str) -> None:
+async def test_without_the_provider_passwords_still_work(sso: SignOn, ill: str) -> None:
     if ill == "status":
         sso.at.status = 500
     elif ill == "rubbish":
@@ -236,7 +236,7 @@ async def test_without_a_provider_there_are_passwords(sso: SignOn, ill: str) -> 
     assert (await sso.stage.browser().sign_in("omar@example.com")).status_code == 303
 
 
-async def test_a_provider_that_is_away_is_not_asked_by_everybody(sso: SignOn) -> None:
+async def test_an_unreachable_provider_is_not_asked_by_each_request(sso: SignOn) -> None:
     sso.at.status = 500
     for _ in range(5):
         assert (await sso.begun(sso.stage.browser())).status_code == 503
@@ -246,6 +246,6 @@ async def test_a_provider_that_is_away_is_not_asked_by_everybody(sso: SignOn) ->
     assert (await sso.signs_on()).status_code == 303
 
 
-async def test_a_secret_in_the_body_where_it_wants_that(sso: SignOn) -> None:
+async def test_the_client_secret_is_sent_in_the_body_if_required(sso: SignOn) -> None:
     sso.at.about = {"token_endpoint_auth_methods_supported": ["client_secret_post"]}
     assert (await sso.signs_on()).status_code == 303

@@ -23,7 +23,7 @@ NEW = "another password altogether"
 # -- a person's own account
 
 
-async def test_a_new_password_ends_every_session_and_is_the_one(here: Stage) -> None:
+async def test_a_new_password_ends_all_sessions(here: Stage) -> None:
     browser = await here.signed_in(EVA, Role.VIEWER)
     await browser.get("/me")
     answer = await browser.post("/me/password", current=PASSWORD, new=NEW, again=NEW)
@@ -45,7 +45,7 @@ async def test_a_new_password_ends_every_session_and_is_the_one(here: Stage) -> 
         (PASSWORD, "aaaaaaaaaaaaaa", "aaaaaaaaaaaaaa", 400, "The password needs more different characters."),
     ],
 )
-async def test_a_password_that_is_not_taken_says_why(
+async def test_a_refused_password_gives_the_reason(
     here: Stage, current: str, new: str, again: str, status: int, said: str
 ) -> None:
     browser = await here.signed_in(EVA, Role.VIEWER)
@@ -57,7 +57,7 @@ async def test_a_password_that_is_not_taken_says_why(
     assert new not in answer.text or new == "short"
 
 
-async def test_an_open_browser_is_no_place_to_guess_at(here: Stage) -> None:
+async def test_after_many_wrong_passwords_the_right_one_is_refused(here: Stage) -> None:
     browser = await here.signed_in(EVA, Role.VIEWER)
     await browser.get("/me")
     for _ in range(8):
@@ -66,12 +66,12 @@ async def test_an_open_browser_is_no_place_to_guess_at(here: Stage) -> None:
 
 
 @pytest.mark.parametrize("password", ["eva-2026-03", "Eva12345!!"])
-def test_ones_own_address_is_no_password(password: str) -> None:
+def test_an_own_address_is_no_valid_password(password: str) -> None:
     with pytest.raises(BadPassword):
         check(password, address="eva-2026@example.com" if "2026" in password else "eva12345@example.com")
 
 
-def test_the_same_characters_from_another_keyboard() -> None:
+def test_full_width_characters_are_accepted() -> None:
     check("ＡＢＣＤＥＦＧＨＩＪ", address=EVA)  # ten full-width characters
     check("a long sentence about nothing", address=EVA)
     check(new_password(), address=EVA)
@@ -89,7 +89,7 @@ async def turned_on(here: Stage, browser: Browser) -> list[str]:
     return re.findall(r"<code>([a-z0-9-]+)</code>", answer.text)
 
 
-async def test_a_second_factor_is_turned_on_by_its_owner_and_off(here: Stage) -> None:
+async def test_a_second_factor_is_turned_on_and_off(here: Stage) -> None:
     browser = await here.signed_in(EVA, Role.VIEWER)
     codes = await turned_on(here, browser)
     assert len(codes) == 10
@@ -103,7 +103,7 @@ async def test_a_second_factor_is_turned_on_by_its_owner_and_off(here: Stage) ->
     assert [e["change"] for e in (await here.kinds("account"))] == ["added", "second-factor", "second-factor-off"]
 
 
-async def test_a_second_factor_needs_its_code_and_the_password(here: Stage) -> None:
+async def test_turning_on_a_second_factor_needs_code_and_password(here: Stage) -> None:
     browser = await here.signed_in(EVA, Role.VIEWER)
     await browser.get("/me/factor")
     sealed = browser.hidden("sealed")
@@ -126,12 +126,12 @@ async def test_a_language_is_chosen(here: Stage) -> None:
     assert "Logga ut" in (await browser.get("/me")).text
 
 
-async def test_the_door_speaks_as_the_browser_does(here: Stage) -> None:
+async def test_the_sign_in_page_follows_the_browsers_language(here: Stage) -> None:
     assert "Logga in" in (await here.browser().get("/login", **{"accept-language": "sv-SE,sv;q=0.9"})).text
     assert "Sign in" in (await here.browser().get("/login", **{"accept-language": "de"})).text
 
 
-async def test_without_a_password_there_is_none_to_change(here: Stage) -> None:
+async def test_an_account_without_a_password_cannot_change_it(here: Stage) -> None:
     browser = await here.signed_in(EVA, Role.VIEWER)
     account = await here.accounts.at(EVA)
     await here.accounts._change(account, "x", "root", lambda a: replace(a, password="", subject="https://id u-1"))
@@ -147,7 +147,7 @@ async def test_without_a_password_there_is_none_to_change(here: Stage) -> None:
 # -- the admins' page
 
 
-async def test_people_are_an_admins_page(here: Stage) -> None:
+async def test_only_admins_see_the_page_of_people(here: Stage) -> None:
     browser = await here.signed_in(EVA, Role.VIEWER, Role.APPROVER, Role.OPERATOR)
     there, nowhere = await browser.get("/people"), await browser.get("/nowhere")
     assert there.status_code == 404
@@ -157,7 +157,7 @@ async def test_people_are_an_admins_page(here: Stage) -> None:
     assert len(await here.accounts.everybody()) == 1
 
 
-async def test_accounts_and_groups_that_do_not_fit_are_named(here: Stage) -> None:
+async def test_mismatched_accounts_and_groups_are_listed(here: Stage) -> None:
     await here.person("sven@example.com", Role.APPROVER)  # in no group
     await here.person(OMAR, Role.VIEWER)  # in an approving group, without the role
     gone = await here.person("dpo@example.com", Role.APPROVER)
@@ -171,7 +171,7 @@ async def test_accounts_and_groups_that_do_not_fit_are_named(here: Stage) -> Non
     assert "eva@example.com is asked" not in said
 
 
-async def test_somebody_is_added_with_a_password_that_is_shown_once(here: Stage) -> None:
+async def test_a_new_account_gets_a_password_shown_once(here: Stage) -> None:
     browser = await here.signed_in(EVA, Role.ADMIN)
     await browser.get("/people")
     answer = await browser.post("/people", address="Omar@Example.com", name="Omar", roles=["approver", "viewer"])
@@ -186,13 +186,13 @@ async def test_somebody_is_added_with_a_password_that_is_shown_once(here: Stage)
 
 
 @pytest.mark.parametrize(("address", "status"), [(EVA, 409), ("nobody", 400), ("", 400)])
-async def test_somebody_who_cannot_be_added(here: Stage, address: str, status: int) -> None:
+async def test_invalid_accounts_are_refused(here: Stage, address: str, status: int) -> None:
     browser = await here.signed_in(EVA, Role.ADMIN)
     await browser.get("/people")
     assert (await browser.post("/people", address=address)).status_code == status
 
 
-async def test_without_a_password_they_wait_for_single_sign_on(here: Stage) -> None:
+async def test_an_account_without_a_password_waits_for_single_sign_on(here: Stage) -> None:
     browser = await here.signed_in(EVA, Role.ADMIN)
     await browser.get("/people")
     assert (await browser.post("/people", address=OMAR, sso="yes")).status_code == 303
@@ -228,7 +228,7 @@ async def test_every_change_takes_effect_and_is_journalled(here: Stage) -> None:
     ]  # fmt: skip
 
 
-async def test_nobody_locks_the_door_behind_themselves(here: Stage) -> None:
+async def test_the_last_admin_keeps_the_role(here: Stage) -> None:
     browser = await here.signed_in(EVA, Role.ADMIN)
     await browser.get("/people")
     at = f"/people/{(await here.accounts.at(EVA)).account_id}"
@@ -237,13 +237,13 @@ async def test_nobody_locks_the_door_behind_themselves(here: Stage) -> None:
     assert (await browser.post(f"{at}/roles", roles=["admin", "approver"])).status_code == 303
 
 
-async def test_nobody_who_is_not_there_is_changed(here: Stage) -> None:
+async def test_an_unknown_account_is_404(here: Stage) -> None:
     browser = await here.signed_in(EVA, Role.ADMIN)
     await browser.get("/people")
     assert (await browser.post("/people/NOSUCH/disable")).status_code == 404
 
 
-async def test_markup_in_a_name_is_text(here: Stage) -> None:
+async def test_markup_in_a_name_is_escaped(here: Stage) -> None:
     browser = await here.signed_in(EVA, Role.ADMIN)
     await here.accounts.add(OMAR, roles=[], name="<script>alert(1)</script>", by="root")
     text = (await browser.get("/people")).text

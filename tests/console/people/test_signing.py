@@ -25,7 +25,7 @@ def shown(text: str, browser: Browser) -> str:
     return text.replace(browser.csrf, "")
 
 
-async def test_the_right_password_lets_in_and_a_session_stands(here: Stage) -> None:
+async def test_the_right_password_signs_in(here: Stage) -> None:
     await here.person(EVA, Role.VIEWER)
     browser = here.browser()
     assert (await browser.get("/me")).headers["location"] == "/login?next=/me"
@@ -35,7 +35,7 @@ async def test_the_right_password_lets_in_and_a_session_stands(here: Stage) -> N
     assert (await here.kinds("signed-in")) == [{"how": "password", "second_factor": False}]
 
 
-async def test_the_cookie_is_for_this_host_alone(here: Stage) -> None:
+async def test_the_cookie_is_bound_to_this_host(here: Stage) -> None:
     await here.person(EVA)
     answer = await here.browser().sign_in(EVA)
     cookies = answer.headers.get_list("set-cookie")
@@ -44,7 +44,7 @@ async def test_the_cookie_is_for_this_host_alone(here: Stage) -> None:
     assert not any("Domain" in c for c in cookies)
 
 
-async def test_whoever_may_not_come_in_learns_nothing(here: Stage) -> None:
+async def test_every_failed_sign_in_gets_the_same_answer(here: Stage) -> None:
     """No account, a wrong password, a disabled account and a wrong code get the same answer, and each is journalled."""
     await here.person(EVA)
     gone = await here.person("gone@example.com")
@@ -66,14 +66,14 @@ async def test_whoever_may_not_come_in_learns_nothing(here: Stage) -> None:
     assert whys == ["wrong password", "no such account", "disabled", "no code", "no such account"]
 
 
-async def test_what_was_typed_where_an_address_belongs_is_not_written_down(here: Stage) -> None:
+async def test_a_password_typed_as_address_is_not_journalled(here: Stage) -> None:
     await here.browser().sign_in("hunter2 my password", "x")
     refused = [e for e in await here.events() if e.kind is Kind.SIGN_IN_REFUSED]
     assert refused[0].private == {"client": ("192.0.2.7",)}
     assert "hunter2" not in str(refused)
 
 
-async def test_as_much_work_for_nobody_as_for_somebody(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_unknown_accounts_take_as_much_work(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each attempt compares one argon2 hash and makes one commit, whether or not the account exists."""
     compared: list[bool] = []
     compare = here.passwords._compare
@@ -90,7 +90,7 @@ async def test_as_much_work_for_nobody_as_for_somebody(here: Stage, monkeypatch:
     assert len(await here.kinds("sign-in-refused")) == 2
 
 
-async def test_signing_in_ends_the_session_that_was_there(here: Stage) -> None:
+async def test_signing_in_ends_the_former_session(here: Stage) -> None:
     browser = await here.signed_in(EVA, Role.VIEWER)
     before = browser.http.cookies["__Host-smtpguard"]
     page = await browser.get("/me")
@@ -103,7 +103,7 @@ async def test_signing_in_ends_the_session_that_was_there(here: Stage) -> None:
     assert (await other.get("/me")).status_code == 303
 
 
-async def test_signing_out_ends_it_in_the_store(here: Stage) -> None:
+async def test_signing_out_ends_the_session_in_the_store(here: Stage) -> None:
     browser = await here.signed_in(EVA, Role.VIEWER)
     token = browser.http.cookies["__Host-smtpguard"]
     await browser.get("/me")
@@ -115,13 +115,13 @@ async def test_signing_out_ends_it_in_the_store(here: Stage) -> None:
 
 
 @pytest.mark.parametrize(("idle", "alive"), [(119, True), (121, False)])
-async def test_whoever_is_idle_is_signed_out(here: Stage, idle: int, alive: bool) -> None:
+async def test_an_idle_session_expires(here: Stage, idle: int, alive: bool) -> None:
     browser = await here.signed_in(EVA, Role.VIEWER)
     here.home.clock.pass_(minutes=idle)
     assert (await browser.get("/me")).status_code == (200 if alive else 303)
 
 
-async def test_no_session_lasts_for_ever(here: Stage) -> None:
+async def test_a_session_has_a_maximum_age(here: Stage) -> None:
     browser = await here.signed_in(EVA, Role.VIEWER)
     for _ in range(11):
         here.home.clock.pass_(hours=1)
@@ -130,7 +130,7 @@ async def test_no_session_lasts_for_ever(here: Stage) -> None:
     assert (await browser.get("/me")).status_code == 303
 
 
-async def test_who_was_seen_is_written_now_and_then_and_survives_a_restart(here: Stage) -> None:
+async def test_last_seen_is_saved_at_intervals_and_survives_a_restart(here: Stage) -> None:
     browser = await here.signed_in(EVA, Role.VIEWER)
     here.home.clock.pass_(minutes=90)
     await browser.get("/me")
@@ -160,7 +160,7 @@ async def with_factor(here: Stage) -> tuple[pyotp.TOTP, list[str]]:
     return pyotp.TOTP(Factors(KEY).plain(sealed)), codes
 
 
-async def test_a_code_lets_in_once(here: Stage) -> None:
+async def test_a_code_is_accepted_once(here: Stage) -> None:
     totp, _ = await with_factor(here)
     now = totp.at(here.home.clock.now())
     assert (await here.browser().sign_in(EVA, code=f"{now[:3]} {now[3:]}")).status_code == 303
@@ -169,7 +169,7 @@ async def test_a_code_lets_in_once(here: Stage) -> None:
     assert (await here.browser().sign_in(EVA, code=totp.at(here.home.clock.now()))).status_code == 303
 
 
-async def test_two_at_once_with_the_same_code_let_in_one(here: Stage) -> None:
+async def test_of_concurrent_uses_of_one_code_one_succeeds(here: Stage) -> None:
     totp, _ = await with_factor(here)
     code = totp.at(here.home.clock.now())
     answers = await asyncio.gather(*(here.browser().sign_in(EVA, code=code) for _ in range(4)))
@@ -177,20 +177,20 @@ async def test_two_at_once_with_the_same_code_let_in_one(here: Stage) -> None:
 
 
 @pytest.mark.parametrize("off", [-90, -60, 60, 90])
-async def test_a_code_of_another_time_does_not(here: Stage, off: int) -> None:
+async def test_a_code_of_another_time_is_refused(here: Stage, off: int) -> None:
     totp, _ = await with_factor(here)
     code = totp.at(int(here.home.clock.now().timestamp()) + off)
     assert (await here.browser().sign_in(EVA, code=code)).status_code == 401
 
 
-async def test_a_recovery_code_lets_in_once_however_it_is_written(here: Stage) -> None:
+async def test_a_recovery_code_is_accepted_once_in_any_spelling(here: Stage) -> None:
     _, codes = await with_factor(here)
     assert (await here.browser().sign_in(EVA, code=codes[3].upper().replace("-", " "))).status_code == 303
     assert (await here.browser().sign_in(EVA, code=codes[3])).status_code == 401
     assert (await here.browser().sign_in(EVA, code=codes[4])).status_code == 303
 
 
-async def test_the_secret_does_not_lie_in_the_database_in_clear(here: Stage) -> None:
+async def test_secrets_are_not_stored_in_clear(here: Stage) -> None:
     totp, codes = await with_factor(here)
     doc = await here.home.store.ask(lambda c: c.exec_driver_sql("SELECT doc FROM account").scalar_one())
     assert totp.secret not in doc
@@ -207,7 +207,7 @@ async def tries(here: Stage, n: int, *, address: str = EVA, client: str = "198.5
     return [(await browser.post("/login", address=address, password=f"guess {k}")).status_code for k in range(n)]
 
 
-async def test_guessing_is_slowed_down_and_says_for_how_long(here: Stage) -> None:
+async def test_guessing_is_limited_and_the_answer_says_for_how_long(here: Stage) -> None:
     await here.person(EVA)
     assert await tries(here, PER_PAIR + 1) == [401] * PER_PAIR + [429]
     answer = await here.browser(client="198.51.100.9").sign_in(EVA)
@@ -217,12 +217,12 @@ async def test_guessing_is_slowed_down_and_says_for_how_long(here: Stage) -> Non
     assert (await here.browser(client="198.51.100.9").sign_in(EVA)).status_code == 303
 
 
-async def test_an_account_that_is_not_there_is_braked_in_the_same_way(here: Stage) -> None:
+async def test_guessing_at_an_unknown_account_is_limited_the_same(here: Stage) -> None:
     await here.person(EVA)
     assert await tries(here, PER_PAIR + 1) == await tries(here, PER_PAIR + 1, address="nobody@example.com")
 
 
-async def test_others_guessing_keeps_nobody_out(here: Stage) -> None:
+async def test_guesses_by_others_do_not_lock_an_account(here: Stage) -> None:
     """Guesses by others do not lock an account: its owner can sign in from another network, and in the same one with a
     known browser."""
     known = await here.signed_in(EVA)
@@ -235,7 +235,7 @@ async def test_others_guessing_keeps_nobody_out(here: Stage) -> None:
     assert (await known.sign_in(EVA)).status_code == 303
 
 
-async def test_a_known_browser_has_no_more_tries_than_others(here: Stage) -> None:
+async def test_a_known_browser_gets_no_more_attempts(here: Stage) -> None:
     known = await here.signed_in(EVA)
     await known.get("/login")
     await known.get("/me")
@@ -243,7 +243,7 @@ async def test_a_known_browser_has_no_more_tries_than_others(here: Stage) -> Non
     assert seen == [401] * PER_PAIR + [429]
 
 
-async def test_being_known_for_one_account_says_nothing_of_another(here: Stage) -> None:
+async def test_a_browser_known_for_one_account_is_unknown_for_another(here: Stage) -> None:
     mallory = await here.signed_in("mallory@example.com", Role.VIEWER)
     await here.person(EVA)
     await mallory.get("/me")
@@ -252,20 +252,20 @@ async def test_being_known_for_one_account_says_nothing_of_another(here: Stage) 
     assert (await here.browser().sign_in(EVA)).status_code == 429  # counted by network, not by browser
 
 
-async def test_one_client_on_many_accounts(here: Stage) -> None:
+async def test_one_client_is_limited_across_accounts(here: Stage) -> None:
     for n in range(PER_CLIENT):
         assert await tries(here, 1, address=f"person{n}@example.com") == [401]
     assert await tries(here, 1, address="last@example.com") == [429]
     assert await tries(here, 1, address="last@example.com", client="203.0.113.5") == [401]
 
 
-async def test_who_is_right_uses_up_nothing(here: Stage) -> None:
+async def test_successful_sign_ins_do_not_count(here: Stage) -> None:
     await here.person(EVA)
     for _ in range(PER_PAIR + 2):
         assert (await here.browser().sign_in(EVA)).status_code == 303
 
 
-async def test_a_crowd_is_told_to_come_again_instead_of_waiting(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_too_many_concurrent_sign_ins_get_429(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each guess costs memory and time, so people beyond a short queue get 429 at once."""
     monkeypatch.setattr("smtpguard.console.people.passwords.MOST_WAITING", 3)
     crowded, compare = threading.Event(), Passwords._compare
@@ -293,7 +293,7 @@ async def test_a_crowd_is_told_to_come_again_instead_of_waiting(here: Stage, mon
 
 
 @pytest.mark.parametrize("change", ["roles", "password", "disabled", "factor"])
-async def test_a_change_ends_every_session(here: Stage, change: str) -> None:
+async def test_a_change_of_the_account_ends_all_sessions(here: Stage, change: str) -> None:
     browser = await here.signed_in(EVA, Role.VIEWER)
     other = here.browser()
     await other.sign_in(EVA)
@@ -310,7 +310,7 @@ async def test_a_change_ends_every_session(here: Stage, change: str) -> None:
     assert await count(here, "session") == 0
 
 
-async def test_the_same_roles_again_end_nothing(here: Stage) -> None:
+async def test_setting_the_same_roles_ends_no_session(here: Stage) -> None:
     browser = await here.signed_in(EVA, Role.VIEWER)
     await here.accounts.set_roles(await here.accounts.at(EVA), [Role.VIEWER, Role.VIEWER], by="root")
     assert (await browser.get("/me")).status_code == 200

@@ -9,7 +9,7 @@ from tests.console.people.signon import SignOn
 from tests.guard.house import DOCUMENTS
 
 
-async def test_somebody_whom_the_provider_knows_comes_in(sso: SignOn) -> None:
+async def test_a_person_known_to_the_provider_signs_in(sso: SignOn) -> None:
     browser = sso.stage.browser()
     answer = await sso.signs_on(browser)
     assert (answer.status_code, answer.headers["location"]) == (303, "/me")
@@ -21,13 +21,13 @@ async def test_somebody_whom_the_provider_knows_comes_in(sso: SignOn) -> None:
     assert (await sso.stage.kinds("signed-in")) == [{"how": "sso", "second_factor": False}]
 
 
-async def test_the_door_offers_it(sso: SignOn) -> None:
+async def test_the_sign_in_page_offers_the_provider(sso: SignOn) -> None:
     text = (await sso.stage.browser().get("/login?next=/held")).text
     assert 'href="/login/sso?next=/held"' in text
     assert "Example ID" in text
 
 
-async def test_roles_follow_the_groups_at_every_sign_on(sso: SignOn) -> None:
+async def test_roles_follow_groups_at_every_sign_on(sso: SignOn) -> None:
     first = sso.stage.browser()
     await sso.signs_on(first)
     sso.at.claims = {"groups": ["bosses", "guards", "others"]}
@@ -39,21 +39,21 @@ async def test_roles_follow_the_groups_at_every_sign_on(sso: SignOn) -> None:
     assert (await sso.eva()).roles == (Role.APPROVER,)
 
 
-async def test_the_same_groups_end_no_other_session(sso: SignOn) -> None:
+async def test_unchanged_groups_end_no_session(sso: SignOn) -> None:
     first = sso.stage.browser()
     await sso.signs_on(first)
     await sso.signs_on()
     assert (await first.get("/me")).status_code == 200
 
 
-async def test_an_address_may_change_a_subject_does_not(sso: SignOn) -> None:
+async def test_the_subject_identifies_an_account_and_the_address_may_change(sso: SignOn) -> None:
     await sso.signs_on()
     sso.at.claims = {"email": "eva.berg@example.com"}
     await sso.signs_on()
     assert (await sso.stage.accounts.at("eva.berg@example.com")).subject == f"{sso.at.issuer} u-17"
 
 
-async def test_an_account_made_for_them_becomes_theirs(sso: SignOn) -> None:
+async def test_a_prepared_account_is_bound_at_first_sign_on(sso: SignOn) -> None:
     await sso.stage.accounts.add(EVA, roles=[Role.VIEWER], by="root")
     assert (await sso.stage.browser().sign_in(EVA, "")).status_code == 401
     assert (await sso.signs_on()).status_code == 303
@@ -61,27 +61,27 @@ async def test_an_account_made_for_them_becomes_theirs(sso: SignOn) -> None:
     assert len(await sso.stage.accounts.everybody()) == 1
 
 
-async def test_an_account_with_a_password_is_nobody_elses(sso: SignOn) -> None:
+async def test_an_account_with_a_password_is_not_taken_over(sso: SignOn) -> None:
     await sso.stage.person(EVA, Role.ADMIN)
     assert (await sso.signs_on()).status_code == 401
     assert (await sso.eva()).subject == ""
     assert (await sso.stage.kinds("sign-in-refused"))[-1]["why"] == "the address is another account's"
 
 
-async def test_another_subject_with_the_same_address_is_not_let_in(sso: SignOn) -> None:
+async def test_another_subject_with_the_same_address_is_refused(sso: SignOn) -> None:
     await sso.signs_on()
     sso.at.claims = {"sub": "u-18"}
     assert (await sso.signs_on()).status_code == 401
 
 
-async def test_a_disabled_account_stays_out(sso: SignOn) -> None:
+async def test_a_disabled_account_is_refused(sso: SignOn) -> None:
     await sso.signs_on()
     await sso.stage.accounts.disable(await sso.eva(), by="root")
     assert (await sso.signs_on()).status_code == 401
     assert (await sso.stage.kinds("sign-in-refused"))[-1]["why"] == "disabled"
 
 
-async def test_a_group_there_may_say_who_decides_here(sso: SignOn) -> None:
+async def test_a_claim_may_make_a_person_an_approver(sso: SignOn) -> None:
     """A claim of the last sign-in puts a person in a group, for less than 30 days, if the policy names that claim."""
     home = sso.stage.home
     claims = b"[eva@example.com, omar@example.com]", b"{addresses: [omar@example.com], claim: deciders}"

@@ -145,7 +145,7 @@ def declared(directory: Directory, **more: Any) -> dict[str, Any]:
     return {"ldap": f"ldap://127.0.0.1:{port}", "starttls": False, "group": [GROUP], "timeout": 5, **more}
 
 
-def test_the_directory_looks_up_the_chain_itself(directory: Directory, members: Members, tmp_path: Path) -> None:
+def test_nested_groups_are_resolved_by_the_directory(directory: Directory, members: Members, tmp_path: Path) -> None:
     (tmp_path / "password").write_text("of tests")
     found, tally = members(declared(directory, bind="reader@example.com", password_file="password"))
     assert found == ["lena@kund.se", "lena.ek@kund.se", "olle@kund.se"]
@@ -159,17 +159,17 @@ def test_the_directory_looks_up_the_chain_itself(directory: Directory, members: 
     assert GROUP in asked, "every sign of the name arrives as a letter, and none of it as a filter"
 
 
-def test_below_a_declared_base(directory: Directory, members: Members) -> None:
+def test_the_search_is_limited_to_the_declared_base(directory: Directory, members: Members) -> None:
     assert members(declared(directory, base="OU=Kunder,DC=example,DC=com"))[0][0] == "lena@kund.se"
     assert directory.asked[-1][0] == "OU=Kunder,DC=example,DC=com"
 
 
-def test_a_group_that_is_not_there(directory: Directory, members: Members) -> None:
+def test_a_missing_group_is_an_error(directory: Directory, members: Members) -> None:
     with pytest.raises(SourceError, match="there is no CN=none"):
         members(declared(directory, group=["CN=none,DC=example,DC=com"]))
 
 
-def test_an_answer_that_ends_in_the_middle(
+def test_a_truncated_answer_is_an_error(
     directory: Directory, members: Members, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def cut(self: _Talk, place: int, base: str, cookie: bytes | None) -> None:

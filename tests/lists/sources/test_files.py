@@ -67,7 +67,7 @@ LISTMONK = (
         ('email,note\nlena@kund.se,"two\nlines"\nolle@kund.se,x\n', {}),
     ],
 )
-def test_exports_as_they_are(read: Read, content: str, options: dict[str, Any]) -> None:
+def test_exports_of_common_programs_are_read(read: Read, content: str, options: dict[str, Any]) -> None:
     found, tally = read(content, **options)
     assert found == TWO
     assert tally.bad == 0
@@ -83,7 +83,7 @@ def test_exports_as_they_are(read: Read, content: str, options: dict[str, Any]) 
         ("namn;email\nÅsa;lena@kund.se\nBjörn;olle@kund.se\n".encode("utf-16-le"), {"encoding": "utf-16-le"}),
     ],
 )
-def test_encodings(read: Read, content: bytes, options: dict[str, Any]) -> None:
+def test_encodings_are_read(read: Read, content: bytes, options: dict[str, Any]) -> None:
     assert read(content, **options)[0] == TWO
 
 
@@ -95,7 +95,7 @@ def test_an_address_in_another_encoding_is_a_bad_row(read: Read) -> None:
     assert read(content, encoding="latin-1")[0] == ["åsa@kund.se", *TWO]
 
 
-def test_who_would_not_be_mailed_is_left_out_unless_all_count(read: Read) -> None:
+def test_unsubscribed_people_are_left_out_unless_all_count(read: Read) -> None:
     found, tally = read(LISTMONK)
     assert found == TWO
     assert (tally.rows, tally.unmailed, tally.bad) == (3, 1, 0)
@@ -105,7 +105,7 @@ def test_who_would_not_be_mailed_is_left_out_unless_all_count(read: Read) -> Non
     assert len(read(other)[0]) == 3
 
 
-def test_bad_rows_are_told_by_line_and_never_by_content(read: Read) -> None:
+def test_bad_rows_are_reported_by_line_without_content(read: Read) -> None:
     found, tally = read('email,n\nlena@kund.se,1\nnot-an-address,2\n,3\n"lena"@x,4\nolle@kund.se,5\n', column="email")
     assert found == TWO
     assert [str(row) for row in tally.shown] == [
@@ -141,7 +141,7 @@ def test_bad_rows_are_told_by_line_and_never_by_content(read: Read) -> None:
         ("email\nåsa@y.se\n", {"encoding": "ascii"}, "declared encoding"),
     ],
 )
-def test_what_cannot_be_right_is_refused(
+def test_an_implausible_file_is_refused(
     read: Read, content: str | bytes, options: dict[str, Any], problem: str
 ) -> None:
     with pytest.raises(SourceError, match=problem):
@@ -160,7 +160,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         opened({"cvs": "x"}, tmp_path)
 
 
-def test_text_files(tmp_path: Path) -> None:
+def test_text_files_are_read(tmp_path: Path) -> None:
     def found(content: str) -> list[str]:
         (tmp_path / "m.txt").write_text(content)
         return [str(a) for a in addresses(opened({"text": "m.txt"}, tmp_path), Tally())]
@@ -173,7 +173,7 @@ def test_text_files(tmp_path: Path) -> None:
     )
 
 
-def test_text_files_tell_bad_lines(tmp_path: Path) -> None:
+def test_bad_lines_of_text_files_are_reported(tmp_path: Path) -> None:
     (tmp_path / "m.txt").write_bytes(b"lena@kund.se\nnobody\n\xe5sa@kund.se\n" + b"x" * 9000)
     tally = Tally()
     assert len(list(addresses(opened({"text": "m.txt"}, tmp_path), tally))) == 1
@@ -183,9 +183,7 @@ def test_text_files_tell_bad_lines(tmp_path: Path) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=300) | st.text('email,;"\n\r\t|@a.se <>', max_size=200).map(str.encode))
-def test_no_content_raises_anything_but_a_source_error(
-    tmp_path_factory: pytest.TempPathFactory, content: bytes
-) -> None:
+def test_any_content_raises_only_source_errors(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "any.csv"
     path.write_bytes(content)
     for table in (CsvTable(), CsvTable(column=1), TextTable()):

@@ -62,7 +62,7 @@ def found(source: Source) -> list[str]:
     ],
     ids=["csv", "one a line", "semicolons", "text", "json", "a file that is packed"],
 )
-def test_tables(site: Website, members: Members, body: bytes, options: dict[str, Any]) -> None:
+def test_tables_are_read(site: Website, members: Members, body: bytes, options: dict[str, Any]) -> None:
     site.answer = lambda request: say(request, body)
     found, tally = members({"http": f"{site.url}/members?of=all", **options})
     assert found == TWO
@@ -70,7 +70,7 @@ def test_tables(site: Website, members: Members, body: bytes, options: dict[str,
     assert site.asked[0]["path"] == "/members?of=all"
 
 
-def test_a_packed_answer(site: Website, open_: Open) -> None:
+def test_a_compressed_answer_is_read(site: Website, open_: Open) -> None:
     site.answer = lambda request: say(request, gzip.compress(CSV), Content_Encoding="gzip")
     assert found(open_()) == TWO
 
@@ -79,7 +79,7 @@ def test_a_packed_answer(site: Website, open_: Open) -> None:
     ("header", "asked", "value"),
     [("ETag", "if-none-match", 'W/"v1"'), ("Last-Modified", "if-modified-since", "Tue, 24 Nov 2026 10:00:00 GMT")],
 )
-def test_what_has_not_changed_is_not_fetched_again(
+def test_an_unchanged_answer_is_not_fetched_again(
     site: Website, open_: Open, header: str, asked: str, value: str
 ) -> None:
     version, body = [value], [CSV]
@@ -111,7 +111,7 @@ def test_what_has_not_changed_is_not_fetched_again(
     assert len(site.asked) == 4
 
 
-def test_an_answer_that_was_not_read_to_its_end_is_not_remembered(site: Website, open_: Open) -> None:
+def test_an_answer_not_read_to_its_end_is_not_remembered(site: Website, open_: Open) -> None:
     site.answer = lambda request: say(request, CSV, ETag='"v1"')
     first = open_()
     first.fingerprint()
@@ -121,14 +121,14 @@ def test_an_answer_that_was_not_read_to_its_end_is_not_remembered(site: Website,
     assert "if-none-match" not in site.asked[1]
 
 
-def test_without_a_version_every_look_is_a_new_one(site: Website, open_: Open) -> None:
+def test_without_a_version_every_fetch_is_new(site: Website, open_: Open) -> None:
     site.answer = lambda request: say(request, CSV)
     first, second = open_(), open_()
     assert found(first) == TWO
     assert first.fingerprint() == first.fingerprint() != second.fingerprint()
 
 
-def test_memory_that_cannot_be_read_or_written_costs_a_fetch(site: Website, open_: Open, tmp_path: Path) -> None:
+def test_an_unusable_cache_costs_a_fetch(site: Website, open_: Open, tmp_path: Path) -> None:
     site.answer = lambda request: say(request, CSV, ETag='"v1"')
     assert found(open_()) == TWO
     (memo,) = (tmp_path / "state").iterdir()
@@ -142,7 +142,7 @@ def test_memory_that_cannot_be_read_or_written_costs_a_fetch(site: Website, open
     assert found(open_()) == TWO
 
 
-def test_the_token_goes_to_its_server_alone(site: Website, tmp_path: Path, open_: Open) -> None:
+def test_the_token_is_sent_only_to_its_server(site: Website, tmp_path: Path, open_: Open) -> None:
     (tmp_path / "token").write_text(f"{TOKEN}\n")
     with Website(answer=lambda request: say(request, CSV)) as other:
 
@@ -180,7 +180,7 @@ def test_https_is_verified(safe: Website, members: Members) -> None:
         members({"http": f"{safe.url.replace('localhost', '127.0.0.1')}/members", "ca_file": "ca.pem"})
 
 
-def test_a_redirect_from_https_to_http_is_not_followed(safe: Website, site: Website, members: Members) -> None:
+def test_a_redirect_from_https_to_http_is_refused(safe: Website, site: Website, members: Members) -> None:
     safe.answer = lambda request: say(request, b"", 301, Location=f"{site.url}/members")
     with pytest.raises(SourceError, match="redirects from https to http, which is not followed"):
         members({"http": f"{safe.url}/members", "ca_file": "ca.pem"})
@@ -236,7 +236,7 @@ def _mail(request: BaseHTTPRequestHandler) -> None:
         (_mail, {}, "not HTTP"),
     ],
 )  # fmt: skip
-def test_what_goes_wrong_is_told(
+def test_failures_are_reported_without_secrets(
     site: Website, members: Members, tmp_path: Path, answer: Any, options: dict[str, Any], why: str
 ) -> None:
     (tmp_path / "token").write_text(TOKEN)
@@ -248,14 +248,14 @@ def test_what_goes_wrong_is_told(
     assert "hunter2" not in str(told.value)
 
 
-def test_nobody_there(members: Members) -> None:
+def test_an_unreachable_server_is_an_error(members: Members) -> None:
     with pytest.raises(SourceError, match="cannot be reached"):
         members({"http": "http://127.0.0.1:1/members"})
     with pytest.raises(SourceError, match="cannot be reached"):
         members({"http": "http://nowhere.invalid/members"})
 
 
-def test_a_silent_server_keeps_nobody_who_has_given_up(safe: Website, site: Website, members: Members) -> None:
+def test_a_read_from_a_silent_server_can_be_stopped(safe: Website, site: Website, members: Members) -> None:
     """A read that is stopped ends long before its own timeout."""
     going = threading.Event()
     for server in (safe, site):
@@ -271,7 +271,7 @@ def test_a_silent_server_keeps_nobody_who_has_given_up(safe: Website, site: Webs
     going.set()
 
 
-def test_it_stops_when_nobody_waits_any_more(site: Website, members: Members) -> None:
+def test_a_slow_read_stops_when_asked_to(site: Website, members: Members) -> None:
     site.answer = _drip
     asked = iter([False, False, False])
     with pytest.raises(SourceError, match="stopped before its end"):

@@ -31,13 +31,13 @@ def read(text: str | bytes, path: str) -> tuple[list[str], Tally]:
         ('\ufeff {"x": null, "e": "a@b.se" , "y": [1.5e3, true, false, -0, []], "e": "c\\u0040d.se"}\n', "e"),
     ],
 )
-def test_paths(text: str, path: str) -> None:
+def test_paths_select_addresses(text: str, path: str) -> None:
     found, tally = read(text, path)
     assert found == ["a@b.se", "c@d.se"]
     assert (tally.rows, tally.bad) == (2, 0)
 
 
-def test_elements_without_an_address_are_told() -> None:
+def test_elements_without_an_address_are_reported() -> None:
     found, tally = read('{"m": [{"e": "a@b.se"}, {"f": 1}, {"e": null}, {"e": ["x"]}, "x", {"e": "c@d.se"}]}', "m[].e")
     assert found == ["a@b.se", "c@d.se"]
     assert (tally.rows, tally.bad) == (6, 4)
@@ -47,7 +47,7 @@ def test_elements_without_an_address_are_told() -> None:
     assert [str(row) for row in tally.shown] == ["element 2: no address", "element 3: no address"]
 
 
-def test_an_empty_array_is_an_answer_and_a_missing_one_is_none() -> None:
+def test_an_empty_array_is_accepted_and_a_missing_one_refused() -> None:
     assert read('{"members": []}', "members[].email")[0] == []
     for text in ('{"member": []}', "[]", "{}", '"a@b.se"', "7", '{"members": {"email": "a@b.se"}}'):
         with pytest.raises(SourceError, match=r"the JSON has no value at members\[\]\.email"):
@@ -62,12 +62,12 @@ def test_an_empty_array_is_an_answer_and_a_missing_one_is_none() -> None:
         "<html>", b"[\"\xff\"]", "[" * 200, '{"a":' * 200,
     ],
 )  # fmt: skip
-def test_what_is_no_json_is_refused(text: str | bytes) -> None:
+def test_invalid_json_is_refused(text: str | bytes) -> None:
     with pytest.raises(SourceError):
         read(text, "[]")
 
 
-def test_no_value_is_held_that_is_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_too_long_value_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source_json, "LONGEST", 1000)
     monkeypatch.setattr(source_json, "CHUNK", 100)
     assert read(f'["{"x" * 500}"]', "[]")[0] == ["x" * 500]
@@ -94,9 +94,7 @@ def expected(value: Any, steps: list[str]) -> list[str]:
 
 @settings(max_examples=200, deadline=None)
 @given(values, st.lists(st.sampled_from(["[]", "a", "b"]), min_size=1, max_size=3), st.integers(1, 40), st.data())
-def test_what_is_found_is_what_pythons_own_json_would_find(
-    value: Any, steps: list[str], chunk: int, data: st.DataObject
-) -> None:
+def test_values_equal_those_of_the_json_module(value: Any, steps: list[str], chunk: int, data: st.DataObject) -> None:
     text = json.dumps(value, ensure_ascii=data.draw(st.booleans()), indent=data.draw(st.sampled_from([None, 1])))
     path = "".join(step if step == "[]" else f".{step}" for step in steps).removeprefix(".")
     before, source_json.CHUNK = source_json.CHUNK, chunk

@@ -51,7 +51,7 @@ EVERYBODY = {
 }
 
 
-def test_an_alias_of_an_alias_with_includes_and_a_circle(etc: Path, members: Members) -> None:
+def test_nested_aliases_includes_and_loops_are_resolved(etc: Path, members: Members) -> None:
     found, tally = members({"aliases": "aliases", "name": ["customers"], "domain": "example.com"})
     assert {address.replace('"', "") for address in found} == {*EVERYBODY, "customers@example.com"}
     assert (tally.ignored, tally.bad) == (3, 0)
@@ -65,12 +65,12 @@ def test_a_bare_name_is_a_mailbox_of_the_declared_domain(etc: Path, members: Mem
     assert [str(row) for row in tally.shown] == ["line 10: a name without a domain (declare domain)"]
 
 
-def test_names_in_quotes_and_aliases_of_nobody(etc: Path, members: Members) -> None:
+def test_quoted_names_and_empty_aliases(etc: Path, members: Members) -> None:
     assert members({"aliases": "aliases", "name": "odd: name"})[0] == ["one@kund.se"]
     assert members({"aliases": "aliases", "name": "empty"})[0] == []
 
 
-def test_virtual_maps(tmp_path: Path, members: Members) -> None:
+def test_virtual_maps_are_read(tmp_path: Path, members: Members) -> None:
     (tmp_path / "virtual").write_text(
         "# domains\n"
         "kund.example anything\n"
@@ -90,7 +90,7 @@ def test_virtual_maps(tmp_path: Path, members: Members) -> None:
     ]
 
 
-def test_a_line_that_is_none_is_told(tmp_path: Path, members: Members) -> None:
+def test_an_invalid_line_is_reported(tmp_path: Path, members: Members) -> None:
     (tmp_path / "aliases").write_text("customers: lena@kund.se\nno colon here\n")
     found, tally = members({"aliases": "aliases", "name": "customers"})
     assert found == ["lena@kund.se"]
@@ -109,14 +109,14 @@ def test_a_line_that_is_none_is_told(tmp_path: Path, members: Members) -> None:
         ("aliases", "customers: :include:aliases.self\n", "files that include one another"),
     ],
 )
-def test_what_cannot_be_right_is_refused(tmp_path: Path, members: Members, name: str, content: str, why: str) -> None:
+def test_an_implausible_map_is_refused(tmp_path: Path, members: Members, name: str, content: str, why: str) -> None:
     (tmp_path / name).write_text(content)
     (tmp_path / "aliases.self").write_text(":include:aliases.self\n")
     with pytest.raises(SourceError, match=why):
         members({name: name, "name": "customers"})
 
 
-def test_a_map_that_is_not_there_or_of_another_type(tmp_path: Path, members: Members) -> None:
+def test_a_missing_or_unsupported_map_is_an_error(tmp_path: Path, members: Members) -> None:
     with pytest.raises(SourceError, match="No such file"):
         members({"aliases": "gone", "name": "customers"})
     with pytest.raises(SourceError, match="cannot be read by its text"):
@@ -124,7 +124,7 @@ def test_a_map_that_is_not_there_or_of_another_type(tmp_path: Path, members: Mem
     assert map_path("lmdb:/etc/aliases", tmp_path) == Path("/etc/aliases")
 
 
-def test_the_fingerprint_knows_included_files(etc: Path) -> None:
+def test_the_fingerprint_includes_included_files(etc: Path) -> None:
     def fingerprint() -> bytes:
         return opened({"aliases": "aliases", "name": "customers", "domain": "example.com"}, etc).fingerprint()
 
@@ -136,9 +136,7 @@ def test_the_fingerprint_knows_included_files(etc: Path) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(st.text('a@b.c:, \t\n"\\|/#<>', max_size=120))
-def test_no_text_of_a_map_raises_anything_but_a_source_error(
-    tmp_path_factory: pytest.TempPathFactory, content: str
-) -> None:
+def test_any_text_of_a_map_raises_only_source_errors(tmp_path_factory: pytest.TempPathFactory, content: str) -> None:
     path = tmp_path_factory.getbasetemp() / "any-map"
     path.write_text(content)
     for kind, read in (("aliases", aliases), ("virtual", virtual)):

@@ -30,7 +30,7 @@ def read(path: Path, table: CsvTable | TextTable | None = None) -> tuple[int, Ta
 
 
 @PACKERS
-def test_packed_files_are_read_like_others(tmp_path: Path, pack: Pack) -> None:
+def test_compressed_files_are_read_like_others(tmp_path: Path, pack: Pack) -> None:
     path = tmp_path / "members.csv"  # the name does not matter
     path.write_bytes(pack(ROWS))
     found, tally = read(path)
@@ -41,14 +41,14 @@ def test_packed_files_are_read_like_others(tmp_path: Path, pack: Pack) -> None:
 
 
 @PACKERS
-def test_pieces_that_follow_one_another(tmp_path: Path, pack: Pack) -> None:
+def test_concatenated_members_are_read(tmp_path: Path, pack: Pack) -> None:
     path = tmp_path / "members"
     path.write_bytes(pack(ROWS) + pack(b"one@kund.se\n") + pack(b"") + pack(b"two@kund.se\n"))
     assert read(path)[0] == 3002
 
 
 @PACKERS
-def test_a_file_that_is_cut_anywhere_is_refused(tmp_path: Path, pack: Pack) -> None:
+def test_a_truncated_file_is_refused(tmp_path: Path, pack: Pack) -> None:
     whole = pack(ROWS[:2000])
     path = tmp_path / "members"
     for end in range(4, len(whole)):
@@ -58,7 +58,7 @@ def test_a_file_that_is_cut_anywhere_is_refused(tmp_path: Path, pack: Pack) -> N
 
 
 @PACKERS
-def test_damage_and_what_follows_are_refused(tmp_path: Path, pack: Pack) -> None:
+def test_damage_and_trailing_data_are_refused(tmp_path: Path, pack: Pack) -> None:
     path = tmp_path / "members"
     whole = bytearray(pack(ROWS))
     whole[len(whole) // 2] ^= 0xFF
@@ -71,14 +71,14 @@ def test_damage_and_what_follows_are_refused(tmp_path: Path, pack: Pack) -> None
 
 
 @PACKERS
-def test_nothing_packed_is_an_empty_file(tmp_path: Path, pack: Pack) -> None:
+def test_an_empty_compressed_file_is_empty(tmp_path: Path, pack: Pack) -> None:
     path = tmp_path / "members"
     path.write_bytes(pack(b""))
     with pytest.raises(SourceError, match="empty"):
         read(path)
 
 
-def test_zstd_with_a_window_beyond_bounds_is_refused(tmp_path: Path) -> None:
+def test_zstd_with_too_large_a_window_is_refused(tmp_path: Path) -> None:
     """zstd with too large a window is refused: its header alone claims the memory (RFC 8878 section 3.1.1.1.2)."""
     path = tmp_path / "members"
     last_block = b"\x01\x00\x00"
@@ -89,7 +89,7 @@ def test_zstd_with_a_window_beyond_bounds_is_refused(tmp_path: Path) -> None:
 
 
 @PACKERS
-def test_a_small_file_that_unpacks_to_much_takes_little_memory(tmp_path: Path, pack: Pack) -> None:
+def test_a_file_that_unpacks_to_much_takes_little_memory(tmp_path: Path, pack: Pack) -> None:
     path = tmp_path / "members"
     line = b"x" * 60 + b"@kund.se\n"
     path.write_bytes(pack(line * 400_000))  # 28 MB
@@ -100,7 +100,7 @@ def test_a_small_file_that_unpacks_to_much_takes_little_memory(tmp_path: Path, p
 
 @settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=400), st.sampled_from([gzip.compress, zstandard.compress, bytes]), st.integers(0, 500))
-def test_whatever_is_packed_reads_as_if_it_were_not(
+def test_any_compressed_content_reads_like_plain_content(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, pack: Pack, flip: int
 ) -> None:
     """Compressed content reads like plain content; a damaged file raises SourceError or is read, but raises nothing

@@ -37,7 +37,7 @@ def lite(query: str, **more: Any) -> dict[str, Any]:
     return {"sql": "sqlite:///crm.db", "query": query, **more}
 
 
-def test_rows_without_an_address_are_told_by_place(crm: Path, members: Members) -> None:
+def test_rows_without_an_address_are_reported_by_place(crm: Path, members: Members) -> None:
     found, tally = members(lite("SELECT email FROM customers ORDER BY id"))
     assert found == ["lena@kund.se", "olle@kund.se"]
     assert tally.rows == 5
@@ -60,7 +60,7 @@ def test_the_column_is_the_first_or_the_named_one(crm: Path, members: Members) -
         members(lite(query, column="mejl"))
 
 
-def test_a_cheap_question_tells_whether_to_read(crm: Path, tmp_path: Path) -> None:
+def test_the_version_query_decides_whether_to_read(crm: Path, tmp_path: Path) -> None:
     asked = lite("SELECT email FROM customers", version="SELECT max(changed), count(*) FROM customers")
 
     def fingerprint(**more: Any) -> bytes:
@@ -97,7 +97,7 @@ def test_a_cheap_question_tells_whether_to_read(crm: Path, tmp_path: Path) -> No
         ({**lite("SELECT 1"), "password_file": "none"}, "the secret in .*none cannot be read"),
     ],
 )  # fmt: skip
-def test_what_goes_wrong_is_told(
+def test_failures_are_reported(
     crm: Path, tmp_path: Path, members: Members, declaration: dict[str, Any], why: str
 ) -> None:
     (tmp_path / "notes.txt").write_text("no database at all, but a text that is long enough to be taken for one " * 20)
@@ -112,7 +112,7 @@ def test_what_goes_wrong_is_told(
 ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT x || '@kund.se' FROM n WHERE x < 0"
 
 
-def test_a_query_without_an_end_is_cut_off(crm: Path, members: Members) -> None:
+def test_an_endless_query_times_out(crm: Path, members: Members) -> None:
     with pytest.raises(SourceError, match=r"no end within 0.1 s \(time_limit\)"):
         members(lite(ENDLESS, time_limit=0.1))
     stop = threading.Event()
@@ -149,7 +149,7 @@ def real(postgresql: str, tmp_path: Path) -> dict[str, Any]:
     return {"sql": url, "query": "SELECT email FROM customers ORDER BY id", "password_file": "password"}
 
 
-def test_postgresql(real: dict[str, Any], members: Members) -> None:
+def test_postgresql_is_read(real: dict[str, Any], members: Members) -> None:
     assert members(real)[0] == [f"k{n}@kund.se" for n in range(1, 26)]
     assert (
         members({**real, "query": "SELECT email FROM customers WHERE email LIKE 'k1%' AND email::text <> ':x'"})[1].rows
@@ -182,7 +182,7 @@ def test_postgresql_rows_are_streamed(real: dict[str, Any], tmp_path: Path) -> N
         ({"query": "SELECT CASE WHEN n < 4999 THEN 'k@kund.se' ELSE (1 / (n - 4999))::text END FROM generate_series(1, 9999) n"}, "division by zero"),
     ],
 )  # fmt: skip
-def test_postgresql_says_what_goes_wrong(
+def test_failures_of_postgresql_are_reported(
     real: dict[str, Any], members: Members, change: dict[str, Any], why: str
 ) -> None:
     with pytest.raises(SourceError, match=why) as told:
@@ -190,13 +190,13 @@ def test_postgresql_says_what_goes_wrong(
     assert PASSWORD not in str(told.value)
 
 
-def test_postgresql_that_is_not_there(members: Members) -> None:
+def test_an_unreachable_postgresql_is_an_error(members: Members) -> None:
     gone = {"sql": "postgresql://reader@127.0.0.1:1/crm", "query": "SELECT 1", "timeout": 2}
     with pytest.raises(SourceError, match=r"the database crm at 127\.0\.0\.1: .*(refused|failed)"):
         members(gone)
 
 
-def test_postgresql_stops_when_nobody_waits_any_more(real: dict[str, Any], members: Members) -> None:
+def test_a_query_to_postgresql_stops_when_asked_to(real: dict[str, Any], members: Members) -> None:
     stop = threading.Event()
     threading.Timer(0.2, stop.set).start()
     with pytest.raises(SourceError, match="stopped before its end"):
