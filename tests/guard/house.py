@@ -15,14 +15,19 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Connection, select
+
 from smtpguard.admission.dispose import Dispose
 from smtpguard.admission.intake import Intake, Limits
 from smtpguard.app.policies import with_people
+from smtpguard.database import schema
 from smtpguard.freezes.service import GateWatch
 from smtpguard.gathering.gather import Gather, Gathered
 from smtpguard.gathering.sender import Sender
 from smtpguard.guard.inforce import InForce
+from smtpguard.holds import rows as holds
 from smtpguard.holds.deadlines import Deadlines
+from smtpguard.holds.model import Hold
 from smtpguard.holds.service import Approvals
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.declared import build
@@ -284,6 +289,15 @@ class House:
     async def thaw(self, id: str = "F1") -> None:
         await self.store.gate.thaw(id, Event(kind=Kind.THAW, id=id, at=self.clock.now()))
         await self.watch.read()
+
+    async def holds(self) -> list[Hold]:
+        """All holds, copies included, in order of arrival."""
+
+        def read(connection: Connection) -> list[Hold]:
+            order = (schema.hold.c.held_at, schema.hold.c.hold_id)
+            return holds.several(connection, list(connection.scalars(select(order[1]).order_by(*order))))
+
+        return await self.store.holds._access.ask(read)
 
     async def events(self, id: str) -> list[tuple[str, dict[str, Any]]]:
         return [(entry.kind, dict(entry.data)) for entry, _ in await self.store.journal.history(id)]

@@ -43,9 +43,6 @@ class Play:
         self.frozen, self.freezes = False, 0
         self.gone: dict[str, int] = {}
 
-    async def ids(self) -> list[str]:
-        return [h.hold_id for n in range(1, 9) if (h := await self.home.store.holds.find(f"T{n:015d}")) is not None]
-
     def has(self, hold: Hold) -> int:
         return sum(self.office.relay.has(str(a)) for a in hold.envelope.addresses)
 
@@ -94,8 +91,7 @@ class Play:
 
     async def step(self, what: str) -> None:
         home, office = self.home, self.office
-        lead = await home.store.holds.find((await self.ids())[0])
-        assert lead is not None
+        lead = (await self.home.holds())[0]
         mailing = await self.campaign.service.show(lead.mailing_id)
         match what:
             case "work":
@@ -127,29 +123,24 @@ class Play:
                         pass
                 self.gone = {}
             case "reject":
-                hold_id = (await self.ids())[0]
-                vote = self.campaign.approvals.vote(hold_id, Choice.REJECT, approver=OMAR, by="test", comment="no")
-                await self.taking_back(vote, hold_id)
+                vote = self.campaign.approvals.vote(lead.hold_id, Choice.REJECT, approver=OMAR, by="test", comment="no")
+                await self.taking_back(vote, lead.hold_id)
             case "withdraw":
-                hold_id = (await self.ids())[0]
-                await self.taking_back(self.campaign.approvals.withdraw(hold_id, sender=ANNA, by="test"), hold_id)
+                withdrawal = self.campaign.approvals.withdraw(lead.hold_id, sender=ANNA, by="test")
+                await self.taking_back(withdrawal, lead.hold_id)
 
     async def taking_back(self, act: Any, hold_id: str | None) -> None:
         try:
             await act
         except Refused:
             return
-        for id in await self.ids():
-            hold = await self.home.store.holds.find(id)
-            assert hold is not None
+        for hold in await self.home.holds():
             if hold_id is None or hold.state in OVER or hold.stopped:
-                self.gone[id] = self.has(hold)
+                self.gone[hold.hold_id] = self.has(hold)
 
     async def check(self) -> None:
-        for id in await self.ids():
-            hold = await self.home.store.holds.find(id)
-            assert hold is not None
-            has = self.has(hold)
+        for hold in await self.home.holds():
+            id, has = hold.hold_id, self.has(hold)
             if hold.state in OVER:
                 assert has == 0, f"{id} is {hold.state.value}, and the relay has it"
             if id in self.gone:
@@ -168,7 +159,7 @@ def test_revoked_mail_is_not_sent_and_other_mail_is_not_lost(
             for n in (10, 11):
                 await campaign.send(MEMBERS[n])
             one = Play(campaign, list(relays))
-            await campaign.decide((await one.ids())[0])
+            await campaign.decide((await home.holds())[0].hold_id)
             for what in steps:
                 await one.step(what)
                 await one.check()
@@ -179,9 +170,8 @@ def test_revoked_mail_is_not_sent_and_other_mail_is_not_lost(
                 await one.step("work")
                 await one.check()
                 await campaign.office.go(minutes=40)
-            for id in await one.ids():
-                hold = await home.store.holds.find(id)
-                assert hold is not None
+            for hold in await home.holds():
+                id = hold.hold_id
                 assert hold.state not in (State.APPROVED, State.RELEASING), f"{id} is neither sent nor taken back"
                 assert not (await home.store.holds.outgoing(id)).stoppable, f"something of {id} could still be sent"
                 if hold.state is State.RELEASED and not hold.stopped:
@@ -211,12 +201,10 @@ def test_without_interference_the_steps_send_or_revoke_all(tmp_path: Path) -> No
             for n in (10, 11):
                 await campaign.send(MEMBERS[n])
             one = Play(campaign, [])
-            ids = await one.ids()
-            await campaign.decide(ids[0])
+            await campaign.decide((await home.holds())[0].hold_id)
             await one.step(what)
             await one.step("work")
-            holds = [await home.store.holds.find(id) for id in ids]
-            return [h.state.value for h in holds if h is not None]
+            return [hold.state.value for hold in await home.holds()]
 
     assert asyncio.run(play(made(tmp_path / "a"), "minute")) == ["released"] * 3
     assert asyncio.run(play(made(tmp_path / "b"), "reject")) == ["rejected"] * 3

@@ -279,8 +279,7 @@ async def mailing(campaign: Campaign) -> str:
 
 
 async def states(home: House) -> list[str]:
-    holds = [await home.store.holds.find(f"T{n:015d}") for n in range(1, 60)]
-    return [hold.state.value for hold in holds if hold is not None]
+    return [hold.state.value for hold in await home.holds()]
 
 
 async def test_copies_that_arrive_during_the_delay_wait_with_it(campaign: Campaign) -> None:

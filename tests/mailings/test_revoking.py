@@ -269,9 +269,7 @@ async def lead(campaign: Campaign) -> Hold:
 
 async def states(campaign: Campaign) -> list[str]:
     """The states of its holds, in order of arrival."""
-    ids = sorted({f"T{n:015d}" for n in range(1, 60)})
-    found = [await campaign.home.store.holds.find(id) for id in ids]
-    return [h.state.value for h in found if h is not None]
+    return [h.state.value for h in await campaign.home.holds()]
 
 
 async def arrived(campaign: Campaign) -> int:
