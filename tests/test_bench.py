@@ -12,7 +12,7 @@ import pytest
     "which",
     ["", "--mailings", "--journal", "--lists", "--flood", "--counted", "--month", "--milter", "--console", "--house"],
 )
-def test_a_benchmark_says_what_it_does(
+def test_each_benchmark_prints_its_help(
     which: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["bench", *filter(None, [which]), "--help"])

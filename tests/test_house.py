@@ -184,35 +184,35 @@ def wrong_imports(path: Path) -> Iterator[str]:
                 yield f"{names}, which {room} has no need of"
 
 
-def test_walls() -> None:
+def test_rooms_import_only_allowed_rooms() -> None:
     assert [sentence for path in FILES for sentence in wrong_imports(path)] == []
 
 
 @pytest.mark.parametrize("name", SANS_IO)
-def test_the_protocols_neither_read_nor_wait(name: str) -> None:
+def test_protocols_do_no_io(name: str) -> None:
     assert {target[0] for target in imports(HOUSE / "wire" / f"{name}.py")} & WAITING == set()
 
 
-def test_a_file_is_of_the_kind_that_it_is_called() -> None:
+def test_files_are_of_the_kind_of_their_name() -> None:
     called = {name: name[-1] for name in KNOWN if name[:1] and name[0] in NOUNS and name[-1] in NEVER_IN_NOUNS}
     assert len(called) > 10
     assert {name: kinds()[name] for name in called} == called
     assert {kinds()[name] for name in KNOWN if name[:1] == ("policy",)} == {"model"}, "rules, and nothing that acts"
 
 
-def test_every_noun_has_its_rooms_place() -> None:
+def test_every_room_is_in_the_order() -> None:
     rooms = {path.name for path in HOUSE.iterdir() if (path / "__init__.py").exists()}
     assert rooms - {"app", "cli"} == set(ROOMS)
     assert set(ONLY) <= set(ROOMS)
 
 
-def test_every_file_says_what_lives_there() -> None:
+def test_every_file_has_a_docstring() -> None:
     silent = [str(path) for path in FILES if not ast.get_docstring(ast.parse(path.read_text()))]
     assert silent == [], "a file opens by saying what lives in it"
     assert [str(path) for path in FILES if path.stem in HOMELESS] == [], "a homeless function names a missing noun"
 
 
-def test_no_circles() -> None:
+def test_there_are_no_import_cycles() -> None:
     graph = {here: {target for target in ours(path) if target and target != here} for here, path in KNOWN.items()}
     done: set[tuple[str, ...]] = set()
 
@@ -232,7 +232,7 @@ PAGES = [HOUSE.parent / "README.md", *sorted((HOUSE.parent / "docs").glob("*.md"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
-def test_what_a_page_points_to_is_there(page: Path) -> None:
+def test_links_of_pages_resolve(page: Path) -> None:
     """Each page's links lead to existing files and headings. Links to other sites are not fetched."""
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.S | re.M)
     for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", text):
@@ -248,7 +248,7 @@ def anchor(line: str) -> str:
     return re.sub(r"[^\w\- ]", "", line.lstrip("#").strip().lower()).replace(" ", "-")
 
 
-def test_every_page_and_file_that_is_named_in_the_straight_line_is_there() -> None:
+def test_files_named_in_flow_exist() -> None:
     """Every file that docs/flow.md names exists."""
     text = (HOUSE.parent / "docs" / "flow.md").read_text()
     named = re.findall(r"`([a-z_]+/(?:[a-z_]+/)*(?:[a-z_]+\.py)?)`", text)
@@ -256,7 +256,7 @@ def test_every_page_and_file_that_is_named_in_the_straight_line_is_there() -> No
     assert [name for name in named if not (HOUSE / name).exists()] == []
 
 
-def test_the_map_has_every_room() -> None:
+def test_flow_lists_every_room() -> None:
     """docs/flow.md lists every room."""
     text = (HOUSE.parent / "docs" / "flow.md").read_text().partition("## The rooms")[2]
     rooms = {path.name for path in HOUSE.iterdir() if (path / "__init__.py").exists()}
@@ -265,7 +265,7 @@ def test_the_map_has_every_room() -> None:
     assert "`demo`" in text
 
 
-def test_the_first_page_leads_to_all_others() -> None:
+def test_the_first_pages_link_to_all_others() -> None:
     """README.md and docs/index.md link to every page, and the site's navigation has every page."""
     index = HOUSE.parent / "docs" / "index.md"
     text = PAGES[0].read_text() + re.sub(r"\((\w[\w-]*\.md)[)#]", r"(docs/\1)", index.read_text())

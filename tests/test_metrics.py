@@ -97,7 +97,7 @@ def played() -> Iterator[Played]:
             guard.stop()
 
 
-def test_they_agree_with_the_journal(played: Played) -> None:
+def test_metrics_agree_with_the_journal(played: Played) -> None:
     told = values(played.text)
     entries = [entry for entry in played.guard.journal() if entry["seq"] > played.before]
     kinds = Counter(entry["kind"] for entry in entries)
@@ -120,7 +120,7 @@ def test_they_agree_with_the_journal(played: Played) -> None:
     assert told[("smtpguard_customers_reached_total",)] == sum(reached[id] for id in relayed) > 0
 
 
-def test_they_agree_with_what_people_see(played: Played) -> None:
+def test_metrics_agree_with_held_list(played: Played) -> None:
     told = values(played.text)
     rows = played.guard.rows("held", "list")
     assert told[("smtpguard_holds_waiting",)] == sum(row["state"] == "waiting" for row in rows)
@@ -141,7 +141,7 @@ def test_every_family_is_scraped(played: Played) -> None:
     assert names == there, "there is neither a webhook nor a certificate"
 
 
-def test_nobody_is_named(played: Played) -> None:
+def test_metrics_name_no_person(played: Played) -> None:
     """Metrics contain no address of a sender, recipient, member or approver, no word of a message, and no id of a hold."""
     for text in (played.text, played.guard.scrape("application/openmetrics-text; version=1.0.0")):
         assert "@" not in text
@@ -159,14 +159,14 @@ def test_nobody_is_named(played: Played) -> None:
 
 
 @pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed")
-def test_promtool_finds_nothing_to_say(played: Played) -> None:
+def test_promtool_has_no_complaints(played: Played) -> None:
     done = subprocess.run(
         ["promtool", "check", "metrics"], input=played.text, capture_output=True, text=True, timeout=120, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_what_cannot_be_recorded_is_counted(played: Played) -> None:
+def test_mail_that_cannot_be_recorded_is_counted(played: Played) -> None:
     guard = played.guard
     before = guard.told()[("smtpguard_undecided_total", "store")]
     letter = DemoMessage(subject="Drawings", sender=LOTTA, to="peter@partner.example", body=messages.ORDINARY,
@@ -187,7 +187,7 @@ def test_what_cannot_be_recorded_is_counted(played: Played) -> None:
     assert guard.until(lambda: guard.told()[("smtpguard_relay_up",)] == 1)
 
 
-def test_a_part_that_dies_is_counted_whichever_it_is(played: Played) -> None:
+def test_each_parts_death_is_counted(played: Played) -> None:
     guard = played.guard
     deaths = {part: guard.told()[("smtpguard_part_deaths_total", part)] for part in ("proxy", "metrics")}
     for part in ("proxy", "metrics"):

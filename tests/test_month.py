@@ -41,7 +41,7 @@ async def month(folder: Path, rules: str) -> tuple[list[Post], Result]:
     return posts, await played(folder, posts, writing, rules)
 
 
-def test_the_same_seed_is_the_same_mail() -> None:
+def test_the_same_seed_gives_the_same_mail() -> None:
     assert written()[1] == written()[1]
     _, posts = written(300)
     assert [post.at for post in posts] == sorted(post.at for post in posts)
@@ -51,7 +51,7 @@ def test_the_same_seed_is_the_same_mail() -> None:
 
 
 @pytest.mark.parametrize("rules", ["rules: []\n", EVERYTHING], ids=["nothing is held", "everything is held"])
-async def test_what_is_held_and_what_slips_is_counted(tmp_path: Path, rules: str) -> None:
+async def test_held_and_missed_mail_is_counted(tmp_path: Path, rules: str) -> None:
     posts, result = await month(tmp_path, rules)
     open_ = rules.startswith("rules: []")
     ordinary = [post for post in posts if not post.incident]
@@ -84,7 +84,7 @@ rules:
 """
 
 
-async def test_a_guard_that_is_not_new_knows_whom_colleagues_wrote_to(tmp_path: Path) -> None:
+async def test_a_guard_with_history_knows_recipients(tmp_path: Path) -> None:
     writing = Writing(7, people=80, customers=400, crowd=6)
     posts = writing.month(150, 0)
     results = []
@@ -96,7 +96,7 @@ async def test_a_guard_that_is_not_new_knows_whom_colleagues_wrote_to(tmp_path: 
     assert not any(line.startswith("| Dangerous") for line in table(results[0]))
 
 
-async def test_the_sample_policy_passes_what_is_ordinary_and_stops_what_goes_to_a_list(tmp_path: Path) -> None:
+async def test_the_sample_policy_holds_dangerous_mail_only(tmp_path: Path) -> None:
     _, result = await month(tmp_path, rules_of(shipped() / "policy.yaml"))
     assert result.wrongly <= 1
     for kind in ("thread of colleagues with a list in Cc", "a list's name at another domain",

@@ -9,14 +9,14 @@ from tests.stable import PROMISED, ROOT, kept
 
 
 @pytest.mark.parametrize("name", PROMISED)
-def test_nothing_that_was_promised_is_gone(name: str) -> None:
+def test_nothing_promised_is_missing(name: str) -> None:
     promised = kept(name)
     assert promised, "make generated writes the list"
     gone = promised - set(PROMISED[name]())
     assert not gone, f"gone, and promised in tests/stable/{name}.txt: {sorted(gone)}"
 
 
-def test_the_lists_say_what_stands_in_them() -> None:
+def test_each_list_has_its_known_lines() -> None:
     """Each list has a few well-known lines of its own, so that none has the content of another."""
     assert {"smtpguard held approve --as", "smtpguard check --json", "smtpguard explain --expect hold"} <= kept(
         "commands"
@@ -33,5 +33,5 @@ def test_the_page_names_every_list() -> None:
     assert all(f"tests/stable/{name}.txt" in page for name in PROMISED)
 
 
-def test_a_policy_of_this_format_says_so() -> None:
+def test_the_sample_policy_names_its_version() -> None:
     assert "\nversion: 1\n" in (shipped() / "policy.yaml").read_text()

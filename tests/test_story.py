@@ -50,7 +50,7 @@ def pids(guard: Stage, part: str) -> list[int]:
     return [row["pid"] for row in rows if row["event"] == "ready" and row["part"].startswith(part)]
 
 
-def test_the_story_is_held_and_nothing_of_it_reaches_the_relay(guard: Stage) -> None:
+def test_the_story_is_held_and_never_reaches_the_relay(guard: Stage) -> None:
     content = STORY.content()
     answer = guard.send(STORY, content)
     assert re.fullmatch(r"250 2\.0\.0 Held for review as [0-9A-Z]{16}", str(answer))
@@ -63,7 +63,7 @@ def test_the_story_is_held_and_nothing_of_it_reaches_the_relay(guard: Stage) -> 
     assert not any(RAMADAN in taken.recipients for taken in guard.relay.taken)
 
 
-def test_writer_and_approvers_read_what_it_is_about(guard: Stage) -> None:
+def test_notices_name_topics_and_sensitivity_first(guard: Stage) -> None:
     """A notice names first, and never cuts, the topics that the list is to be spared and what the policy says of its
     people."""
     guard.send(STORY)  # a repeated message adopts the same hold
@@ -79,7 +79,7 @@ def test_writer_and_approvers_read_what_it_is_about(guard: Stage) -> None:
             assert word in told(address), (address, word)
 
 
-def test_one_command_says_what_happened_and_of_an_intrusion(guard: Stage) -> None:
+def test_one_command_reports_what_happened(guard: Stage) -> None:
     answer = guard.send(STORY)  # a repeated message adopts the same hold
     [row] = guard.rows("incident", "report", answer.text.split()[-1])
     said = " ".join(one["text"] for one in row["paragraph"])
@@ -94,7 +94,7 @@ def test_one_command_says_what_happened_and_of_an_intrusion(guard: Stage) -> Non
     assert row["proof"]["ok"]
 
 
-def test_ordinary_mail_goes_through_byte_for_byte(guard: Stage) -> None:
+def test_ordinary_mail_passes_unchanged(guard: Stage) -> None:
     letter = ordinary("Drawings, as they are")
     content = letter.content()
     answer = guard.send(letter, content)
@@ -103,13 +103,13 @@ def test_ordinary_mail_goes_through_byte_for_byte(guard: Stage) -> None:
     assert re.match(rb"Received: from .*\r\nX-Smtpguard: id=[^\r]*\r\n(\t[^\r]*\r\n)*\Z", added, re.S)
 
 
-def test_every_verdict_is_journalled_and_the_chain_holds(guard: Stage) -> None:
+def test_every_verdict_is_journalled_and_the_chain_is_whole(guard: Stage) -> None:
     [row] = guard.rows("audit", "verify")
     assert row["ok"], row
     assert row["entries"] >= 3
 
 
-def test_reload_is_followed_by_every_process(guard: Stage) -> None:
+def test_every_process_follows_a_reload(guard: Stage) -> None:
     policy = guard.folder / "policy.yaml"
     before = policy.read_text()
     strict = "  - id: no-drawings\n    when: {recipients.outside: any}\n    then: reject\n"
@@ -163,14 +163,14 @@ def test_a_killed_worker_loses_no_mail(guard: Stage) -> None:
     assert guard.until(lambda: len(pids(guard, "proxy")) >= 3), "it was started again"
 
 
-def test_a_second_guard_on_the_same_port_says_so_in_one_line(guard: Stage) -> None:
+def test_a_second_guard_on_the_same_port_fails_in_one_line(guard: Stage) -> None:
     done = guard.command("serve")
     assert done.returncode == 75
     assert f"cannot listen on 127.0.0.1:{guard.port}: the port is in use" in done.stderr
     assert done.stderr.count("\n") == 1
 
 
-def test_graceful_stop_finishes_what_is_in_data_and_parts_from_the_idle() -> None:
+def test_a_graceful_stop_finishes_open_transactions() -> None:
     with stage(of=Forked) as guard:
         idle = smtplib.SMTP("127.0.0.1", guard.port, "client.example", timeout=120)
         busy = socket.create_connection(("127.0.0.1", guard.port), timeout=120)

@@ -37,7 +37,7 @@ class Journal:
         return self.sums.activity(MONDAY, self.at, UTC)
 
 
-def test_what_was_decided_and_how_fast() -> None:
+def test_decisions_are_counted_and_timed() -> None:
     journal = Journal()
     journal.add(Kind.VERDICT, "1", action="relay", counts={"customers": 7})
     journal.add(Kind.VERDICT, "2", action="reject", rules=["no"], lists=["vip"])
@@ -61,7 +61,7 @@ def test_what_was_decided_and_how_fast() -> None:
     assert {share.name: (share.held, share.rejected) for share in found.lists} == {"news": (3, 0), "vip": (0, 1)}
 
 
-def test_it_was_decided_with_the_last_vote_though_it_takes_effect_later() -> None:
+def test_a_decision_is_timed_by_its_last_vote() -> None:
     journal = Journal()
     journal.held("1", "internal-to-list")
     decided = journal.at + HOUR
@@ -72,7 +72,7 @@ def test_it_was_decided_with_the_last_vote_though_it_takes_effect_later() -> Non
     assert journal.activity.decided.seconds == (3600.0, 60.0)
 
 
-def test_a_copy_of_a_mailing_is_no_decision_of_its_own() -> None:
+def test_a_copy_is_no_separate_decision() -> None:
     journal = Journal()
     journal.held("1", "unapproved-mailing")
     journal.held("2", "unapproved-mailing", under="1")
@@ -82,7 +82,7 @@ def test_a_copy_of_a_mailing_is_no_decision_of_its_own() -> None:
     assert (found.held, found.copies, found.waiting, found.decided.total) == (2, 1, 0, 1)
 
 
-def test_what_was_taken_back_waits_again_and_counts_once() -> None:
+def test_a_revoked_decision_waits_again_and_counts_once() -> None:
     journal = Journal()
     journal.held("1", "a")
     journal.add(Kind.APPROVED, "1")
@@ -92,7 +92,7 @@ def test_what_was_taken_back_waits_again_and_counts_once() -> None:
     assert journal.activity.decided == Decided(rejected=1, seconds=(180.0,))
 
 
-def test_what_nobody_was_told_of_is_not_counted_as_waiting() -> None:
+def test_void_holds_retries_and_preapprovals_are_not_counted() -> None:
     journal = Journal()
     journal.held("1", "a")
     journal.add(Kind.VOIDED, "1")
@@ -101,7 +101,7 @@ def test_what_nobody_was_told_of_is_not_counted_as_waiting() -> None:
     assert (journal.activity.held, journal.activity.waiting) == (1, 0)
 
 
-def test_a_decision_on_what_was_held_before_is_none_of_this_period() -> None:
+def test_a_decision_on_an_earlier_hold_is_not_counted() -> None:
     journal = Journal()
     journal.add(Kind.APPROVED, "earlier")
     assert journal.activity.decided == Decided()
@@ -110,9 +110,7 @@ def test_a_decision_on_what_was_held_before_is_none_of_this_period() -> None:
 @pytest.mark.parametrize(
     ("approved", "rejected", "strict"), [(3, 2, True), (2, 3, False), (4, 0, False), (5, 5, False), (6, 5, True)]
 )
-def test_a_rule_is_too_strict_where_people_approve_most_of_what_it_holds(
-    approved: int, rejected: int, strict: bool
-) -> None:
+def test_a_rule_is_too_strict_if_most_of_its_holds_are_approved(approved: int, rejected: int, strict: bool) -> None:
     journal = Journal()
     for n in range(approved + rejected):
         journal.held(str(n), "a")
@@ -122,13 +120,13 @@ def test_a_rule_is_too_strict_where_people_approve_most_of_what_it_holds(
 
 
 @pytest.mark.parametrize("data", [{}, {"action": 7}, {"action": "hold", "rules": "x", "lists": None}, {"counts": []}])
-def test_an_entry_of_another_version_counts_as_far_as_it_is_understood(data: dict[str, Any]) -> None:
+def test_entries_of_another_version_are_counted_as_far_as_understood(data: dict[str, Any]) -> None:
     journal = Journal()
     journal.add(Kind.VERDICT, "1", **data)
     assert journal.activity.rules == []
 
 
-def test_what_its_writer_was_asked_about_is_counted_apart() -> None:
+def test_confirmations_are_counted_separately() -> None:
     journal = Journal()
     for n in range(6):
         journal.add(Kind.VERDICT, f"{n}", action="confirm", rules=["first-contacts"], lists=["news"])

@@ -57,7 +57,7 @@ async def by_the_journal(store: Store, since: datetime, until: datetime) -> Acti
 
 @pytest.mark.parametrize("counted", [0, 5, len(STORY)])
 @pytest.mark.parametrize(("begin", "end"), [(0, 280), (5, 195), (61, 139), (75, 78), (60, 240), (-90, 600), (12, 205)])
-async def test_any_period_is_what_the_journal_says(store: Store, counted: int, begin: int, end: int) -> None:
+async def test_stored_sums_equal_the_journal_for_any_period(store: Store, counted: int, begin: int, end: int) -> None:
     await told(store, STORY[:counted])
     await summed(store)
     await told(store, STORY[counted:])
@@ -78,7 +78,7 @@ async def test_any_period_is_what_the_journal_says(store: Store, counted: int, b
         assert asked.waiting == expected.waiting
 
 
-async def test_up_to_now_with_what_is_not_added_up_yet(store: Store) -> None:
+async def test_entries_not_summed_yet_are_included(store: Store) -> None:
     await told(store, STORY[:5])
     await summed(store)
     await told(store, STORY[5:])
@@ -88,9 +88,7 @@ async def test_up_to_now_with_what_is_not_added_up_yet(store: Store) -> None:
     assert {share.name: share.waiting for share in found.rules} == {"a": 0, "b": 1, "no": 0, "watch": 0}
 
 
-async def test_what_is_not_counted_yet_is_said_where_it_would_take_long(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_too_many_entries_not_summed_yet_are_reported(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("smtpguard.store.archive.UNCOUNTED", 5)
     await told(store)
     before = await Archive(store).activity(T0, None, UTC)
@@ -101,7 +99,7 @@ async def test_what_is_not_counted_yet_is_said_where_it_would_take_long(
     assert UNCOUNTED > 1000
 
 
-async def test_nothing_is_added_twice(store: Store) -> None:
+async def test_nothing_is_summed_twice(store: Store) -> None:
     from smtpguard.incidents import activityrows
 
     await told(store)
@@ -112,7 +110,7 @@ async def test_nothing_is_added_twice(store: Store) -> None:
     assert (await store.journal.activity(T0, None, UTC)).held == 4
 
 
-async def test_the_sums_go_with_the_journal(store: Store, clock: Any) -> None:
+async def test_sums_are_trimmed_with_the_journal(store: Store, clock: Any) -> None:
     await told(store)
     await summed(store)
     clock.go(days=500)
@@ -136,7 +134,7 @@ async def test_the_sums_go_with_the_journal(store: Store, clock: Any) -> None:
         (ActivityFilter(did="nonsense"), []),
     ],
 )
-async def test_the_messages_behind_a_figure(store: Store, about: ActivityFilter, ids: list[str]) -> None:
+async def test_messages_behind_a_figure_are_listed(store: Store, about: ActivityFilter, ids: list[str]) -> None:
     await told(store)
     found, further = await store.journal.judged(about, 0, 50)
     assert ([entry.id for entry, _ in found], further) == (ids, 0)

@@ -21,7 +21,7 @@ def step(seq: int, event: Event, erased: bool = False) -> Step:
     return Step(entry=entry, clear=clear)
 
 
-def test_the_last_word_of_each_field_counts_with_who_wrote_it_and_when() -> None:
+def test_the_latest_statement_of_each_field_counts() -> None:
     later = T0 + timedelta(hours=1)
     words = said_of(
         [
@@ -36,17 +36,17 @@ def test_the_last_word_of_each_field_counts_with_who_wrote_it_and_when() -> None
     assert (contact.text, contact.by, contact.at, contact.seq) == ("dpo@example.com", "omar", later, 3)
 
 
-def test_what_is_erased_is_not_what_was_never_written() -> None:
+def test_an_erased_statement_is_no_missing_statement() -> None:
     words = said_of([step(1, breach.wrote("I", Field.CONTACT, "dpo", by="eva", at=T0), erased=True)])
     assert (words.written[Field.CONTACT].text, Field.MEASURES in words.written, words.due) == (None, False, None)
 
 
 @pytest.mark.parametrize("text", ["", " \n", "x" * (breach.MOST + 1)])
-def test_nothing_and_too_much_is_not_written(text: str) -> None:
+def test_empty_and_too_long_statements_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"written|longer"):
         breach.wrote("I", Field.CONTACT, text, by="eva", at=T0)
 
 
-def test_nobody_is_aware_of_what_is_to_come() -> None:
+def test_awareness_in_the_future_is_refused() -> None:
     with pytest.raises(ValueError, match="still to come"):
         breach.aware("I", T0 + timedelta(seconds=1), by="eva", at=T0)

@@ -17,13 +17,13 @@ def found(usual: Usual | None = None, way: Ingress = WAY, whole: bool = True, **
     return list(signs(usual, {way: Entries.of(7)}, some, whole=whole))
 
 
-def test_nothing_points_to_an_intrusion_where_all_is_as_ever() -> None:
+def test_usual_mail_has_no_signs_of_an_intrusion() -> None:
     assert found(Usual(earlier=3, shared=SAME)) == []
     assert found(Usual(earlier=0, shared=dict.fromkeys(Checked, 0))) == [], "with nothing to compare nothing is said"
     assert found(sign_in_refused=MANY_REFUSED - 1) == []
 
 
-def test_what_has_to_be_explained() -> None:
+def test_unusual_mail_has_signs_to_be_explained() -> None:
     assert found(Usual(earlier=3, shared=SAME | {Checked.CLIENT: 0})) == [Sign.CLIENT]
     assert found(sign_in_refused=MANY_REFUSED) == [Sign.REFUSED]
     assert found(secret=1, key=1) == [Sign.SECRET, Sign.KEY]
@@ -41,7 +41,7 @@ def test_earlier_mail_is_compared_by_client_login_and_helo() -> None:
     assert (usual.earlier, usual.shared) == (2, {Checked.CLIENT: 1, Checked.LOGIN: 1, Checked.HELO: 0})
 
 
-def test_what_is_erased_is_told_from_what_was_not_there() -> None:
+def test_an_erased_value_differs_from_an_absent_one() -> None:
     sealed = {"actor": ["k1"]}
     assert (Ingress.of({}, sealed, None, None).login, Ingress.of({}, {}, None, None).login) == (None, "")
     assert Ingress.of({}, sealed, {"actor": ["anna"]}, None).login == "anna"

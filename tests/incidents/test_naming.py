@@ -32,7 +32,7 @@ def verdict(store: Store, id: str, **private: tuple[str, ...]) -> Event:
         ("", []),
     ],
 )
-async def test_a_beginning_that_no_other_has(store: Store, word: str, ids: list[str]) -> None:
+async def test_an_id_is_found_by_its_beginning(store: Store, word: str, ids: list[str]) -> None:
     await store.journal.record(
         [verdict(store, id) for id in ("01AB1", "01AB2", "01AC", "01AC9", "ZZ1", "0ZZ", "099", "0A", "1")]
     )
@@ -41,12 +41,12 @@ async def test_a_beginning_that_no_other_has(store: Store, word: str, ids: list[
     assert list(await store.journal.called(word)) == ids
 
 
-async def test_of_many_some_are_named(store: Store) -> None:
+async def test_only_some_of_many_matches_are_named(store: Store) -> None:
     await store.journal.record([verdict(store, f"01AB{n:02}") for n in range(MOST + 5)])
     assert await store.journal.called("01AB") == [f"01AB{n:02}" for n in range(MOST)]
 
 
-async def test_who_wrote_lately_is_told_once_each_the_newest_first(store: Store) -> None:
+async def test_recent_senders_are_listed_once_newest_first(store: Store) -> None:
     anna, kalle = ("anna@example.com",), ("kalle@example.com",)
     await store.journal.record([verdict(store, "T1", **{"from": anna, "reverse_path": anna, "subject": ("x",)})])
     await store.journal.record([verdict(store, "T2", **{"from": kalle, "reverse_path": ("bounces@example.com",)})])

@@ -33,11 +33,11 @@ def clear(sender: str = "anna@example.com", subject: str = "Lunch") -> dict[str,
     return {"from": (sender,), "subject": (subject,)}
 
 
-def test_a_rule_does_what_the_file_says_behind_enforce_false() -> None:
+def test_actions_of_rules_without_enforce_false() -> None:
     assert acts(RULES) == {"to-list": "hold", "no-contracts": "reject", "busy": "", "many": "", "asked": "hold"}
 
 
-def test_a_mailing_is_one_decision_and_the_strictest_action_counts() -> None:
+def test_a_mailing_is_one_decision_with_its_strictest_action() -> None:
     sums = Sums(acts(RULES), examples=2)
     for n in range(4):
         sums.add(AT + n, f"T{n}", verdict("to-list", mailing="M1", lists=["news"]), clear())
@@ -62,7 +62,7 @@ def test_a_mailing_is_one_decision_and_the_strictest_action_counts() -> None:
     assert [(share.name, share.messages) for share in found.lists] == [("news", 4)]
 
 
-def test_what_was_no_message_of_its_own_or_was_enforced_is_apart() -> None:
+def test_retries_parts_and_enforced_verdicts_are_separate() -> None:
     sums = Sums(acts(RULES))
     sums.add(AT, "T1", verdict("to-list", retry=True), clear())
     sums.add(AT, "T2", verdict("to-list", test=True), clear())

@@ -34,7 +34,7 @@ async def settled(store: Store, id: str, text: bytes) -> str:
     return content.sha256
 
 
-async def test_names_and_contents_stay(store: Store, clock: Clock) -> None:
+async def test_names_and_contents_are_preserved(store: Store, clock: Clock) -> None:
     await filled(store, 5)
     kept, gone = await settled(store, "H1", b"kept"), await settled(store, "H2", b"gone")
     for id in ("T3", "H1"):
@@ -56,7 +56,7 @@ async def test_names_and_contents_stay(store: Store, clock: Clock) -> None:
     assert (await store.journal.audit("elsewhere")).first_bad is None
 
 
-async def test_the_journal_stays_from_its_first_entry_on(store: Store, clock: Clock) -> None:
+async def test_the_journal_is_preserved_from_the_first_entry(store: Store, clock: Clock) -> None:
     await filled(store, 9)
     await store.preserve("T3", by="root", reason="")
     clock.go(days=60)
@@ -73,7 +73,7 @@ async def test_the_journal_stays_from_its_first_entry_on(store: Store, clock: Cl
     assert (await store.journal.verify()).ok
 
 
-async def test_it_takes_two_to_keep_it_longer(store: Store, clock: Clock) -> None:
+async def test_an_extension_needs_two_people(store: Store, clock: Clock) -> None:
     await filled(store, 3)
     first = await store.preserve("T1", by="root", reason="")
     assert first is not None
@@ -93,13 +93,13 @@ async def test_it_takes_two_to_keep_it_longer(store: Store, clock: Clock) -> Non
     assert again.until == agreed.until, "to begin anew makes it no shorter"
 
 
-async def test_what_nobody_knows_is_not_kept(store: Store) -> None:
+async def test_an_unknown_incident_is_not_preserved(store: Store) -> None:
     await filled(store, 1)
     assert await store.preserve("X", by="root", reason="") is None
     assert await store.preserved() == []
 
 
-async def test_of_a_message_of_a_mailing_all_of_it_is_kept(store: Store, clock: Clock) -> None:
+async def test_a_message_preserves_its_whole_mailing(store: Store, clock: Clock) -> None:
     for n in range(3):
         await store.journal.record(
             [event(Kind.VERDICT, f"T{n}", at=clock.now(), action="relay", mailing="M" if n else None)]
@@ -110,7 +110,7 @@ async def test_of_a_message_of_a_mailing_all_of_it_is_kept(store: Store, clock: 
     assert [await named(store, f"T{n}") for n in range(3)] == [False, True, True]
 
 
-async def test_the_counts_of_a_mailing_stay(tmp_path: Path) -> None:
+async def test_counts_of_a_mailing_are_preserved(tmp_path: Path) -> None:
     async with house(tmp_path, documents=documents()) as home:
         campaign = Campaign(home)
         for name in ("spring", "summer"):

@@ -28,12 +28,12 @@ def said(language: str = "en", **policies: Documents | None) -> Purposes:
     return purposes(policies, delimiters="+", language=language)
 
 
-def test_as_the_policy_of_then_has_it_in_the_reader_s_language() -> None:
+def test_purposes_come_from_the_policy_of_that_time() -> None:
     assert said(p1=OLD).of == {"a": "Never to customers", "gone": "It was for Easter"}
     assert said("sv", p1=OLD).of["a"] == "Aldrig till kunder"
 
 
-def test_where_several_decided_the_last_one_says_it_and_the_rules_of_all_are_known() -> None:
+def test_the_last_deciding_policy_gives_the_purpose() -> None:
     assert said(p1=OLD, p2=NEW).of == {"a": "Only with a second look", "gone": "It was for Easter", "b": ""}
     assert said(p2=NEW, p1=OLD).of["a"] == "Never to customers"
     assert said() == Purposes()
@@ -44,7 +44,7 @@ def test_where_several_decided_the_last_one_says_it_and_the_rules_of_all_are_kno
     [None, {}, {"other.yaml": b""}, {"policy.yaml": b"\x00"}, {"policy.yaml": b"\xff\xfe"}, {"policy.yaml": b""},
      {"policy.yaml": b"version: 99\n"}, {"policy.yaml": b"rules: [{id: a, then: obliterate}]"}],
 )  # fmt: skip
-def test_what_is_not_kept_or_not_read_any_more_takes_nothing_from_the_others(documents: Documents | None) -> None:
+def test_an_unavailable_policy_does_not_affect_others(documents: Documents | None) -> None:
     found = said(p1=documents, p2=NEW)
     assert found.lost == ("p1",)
     assert found.of == {"a": "Only with a second look", "b": ""}

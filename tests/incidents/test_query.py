@@ -22,7 +22,7 @@ NOW = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
         ("1d 30m", NOW - timedelta(days=1, minutes=30)),
     ],
 )
-def test_what_people_type(text: str, at: datetime) -> None:
+def test_times_are_parsed(text: str, at: datetime) -> None:
     assert moment(text, NOW) == at
     assert moment(text, NOW).tzinfo is UTC
 
@@ -32,11 +32,11 @@ def test_what_people_type(text: str, at: datetime) -> None:
     ["", "yesterday", "2026-13-01", "2", "-2h", "0h", "2026-11-26 25:00", "99999999999w", "100 years",
      "0001-01-01T00:00+14:00", "9999-12-31T23:59-12:00"],
 )  # fmt: skip
-def test_what_is_no_time_says_what_was_expected(text: str) -> None:
+def test_an_invalid_time_names_the_expected_format(text: str) -> None:
     with pytest.raises(ValueError, match=r'expected one like "2026-11-26 09:30" in UTC, or "2h"'):
         moment(text, NOW)
 
 
-def test_so_long_ago_that_there_was_no_time() -> None:
+def test_a_time_before_year_one_is_refused() -> None:
     with pytest.raises(ValueError, match="invalid time"):
         moment("2h", datetime(1, 1, 1, tzinfo=UTC))

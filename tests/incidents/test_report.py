@@ -106,12 +106,12 @@ def _number(some: Interval) -> Any:
         ("unanswered", End.NOT_SENT),
     ],
 )
-def test_what_became_of_a_verdict_to_relay(journal: Journal, outcome: str, end: End) -> None:
+def test_outcomes_of_a_relayed_message(journal: Journal, outcome: str, end: End) -> None:
     journal.relayed("T1", outcome, reach=3)
     assert ends(journal.report()) == {end: (1, 3)}
 
 
-def test_without_an_outcome_nobody_knows(journal: Journal) -> None:
+def test_without_an_outcome_the_fate_is_unknown(journal: Journal) -> None:
     journal.verdict("T1", "relay", reach=7)
     journal.relayed("T2")
     journal.write(Kind.IN_DOUBT, "T2")
@@ -140,7 +140,7 @@ OF_A_HOLD = {
 
 
 @pytest.mark.parametrize("kinds", OF_A_HOLD, ids=lambda kinds: "-".join(k.value for k in kinds) or "nothing")
-def test_what_became_of_a_hold(journal: Journal, kinds: tuple[Kind, ...]) -> None:
+def test_outcomes_of_a_hold(journal: Journal, kinds: tuple[Kind, ...]) -> None:
     journal.verdict("H1", "hold", reach=400_000)
     for kind in kinds:
         journal.write(kind, "H1")
@@ -151,13 +151,13 @@ def test_what_became_of_a_hold(journal: Journal, kinds: tuple[Kind, ...]) -> Non
 
 
 @pytest.mark.parametrize(("action", "end"), [("reject", End.REJECTED), ("defer", End.DEFERRED)])
-def test_what_never_went_on(journal: Journal, action: str, end: End) -> None:
+def test_messages_that_were_not_sent(journal: Journal, action: str, end: End) -> None:
     journal.verdict("T1", action)
     assert ends(journal.report()) == {end: (1, 1)}
     assert journal.report().open.messages == 0
 
 
-def test_the_colleagues_part_of_what_is_held_is_not_its_delivery(journal: Journal) -> None:
+def test_the_colleagues_part_is_no_delivery_of_the_hold(journal: Journal) -> None:
     mine = [f"{n}@example.com" for n in range(30)]
     journal.verdict("H1", "hold", reach=30)
     journal.write(Kind.OUTCOME, "H1", outcome="relayed")
@@ -217,7 +217,7 @@ def test_approved_is_not_sent_and_settled_is_not_delivered(journal: Journal, nam
     assert report.unsettled == (["H1"] if End.IN_DOUBT in wanted else [])
 
 
-def test_where_people_were_not_written_down_the_number_is_a_bound(journal: Journal) -> None:
+def test_without_recorded_recipients_the_number_is_a_bound(journal: Journal) -> None:
     """Entries of an earlier version give bounds: they have the number of recipients, one of which may have been the
     list."""
     journal.verdict("H1", "hold", reach=30)
@@ -232,13 +232,13 @@ def test_where_people_were_not_written_down_the_number_is_a_bound(journal: Journ
 
 
 @pytest.mark.parametrize(("answer", "end"), [("451 4.7.1 Later", End.DEFERRED), ("550 5.7.1 No", End.REFUSED)])
-def test_what_the_relay_puts_off_its_client_has_still(journal: Journal, answer: str, end: End) -> None:
+def test_a_4xx_leaves_the_message_with_its_client(journal: Journal, answer: str, end: End) -> None:
     journal.verdict("T1", "relay")
     journal.write(Kind.OUTCOME, "T1", outcome="refused", replies=[answer])
     assert ends(journal.report()) == {end: (1, 1)}
 
 
-def test_of_the_colleagues_part_it_is_known_what_became(journal: Journal) -> None:
+def test_outcomes_of_the_colleagues_part(journal: Journal) -> None:
     for n, outcome in enumerate(("sent", "failed", None)):
         mine = [f"{n}.{m}@example.com" for m in range(30)]
         journal.verdict(f"H{n}", "hold", reach=30, apart=2, apart_at=[0, 1], recipients=mine)
@@ -259,7 +259,7 @@ def test_of_the_colleagues_part_it_is_known_what_became(journal: Journal) -> Non
     assert (report.parts, _number(report.reached.people), report.messages) == (1, 2, 3)
 
 
-def test_a_test_that_was_approved_reaches_nobody(journal: Journal) -> None:
+def test_an_approved_preapproval_reaches_no_one(journal: Journal) -> None:
     asked = [{"rule": "approval-asked", "fact": "approval.asked", "observed": "true", "limit": ""}]
     journal.verdict("H1", "hold", reach=1200, reasons=asked)
     assert ends(journal.report()) == {End.WAITING: (1, 0)}
@@ -268,7 +268,7 @@ def test_a_test_that_was_approved_reaches_nobody(journal: Journal) -> None:
     assert journal.report().open.messages == 0
 
 
-def test_copies_that_a_list_server_made_count_with_what_it_made_them_of(journal: Journal) -> None:
+def test_copies_of_a_list_server_count_with_their_original(journal: Journal) -> None:
     journal.relayed("T1", reach=60)
     for n in range(2, 5):
         journal.relayed(f"T{n}", "relayed" if n < 4 else "refused", expanded_from="T1", mailing=None)
@@ -279,13 +279,13 @@ def test_copies_that_a_list_server_made_count_with_what_it_made_them_of(journal:
     assert (alone.messages, _number(alone.reached.people), alone.copies) == (1, 1, {})
 
 
-def test_the_most_addresses_that_could_be_read_in_what_went_out(journal: Journal) -> None:
+def test_the_most_visible_addresses_in_sent_mail(journal: Journal) -> None:
     journal.relayed("T1", counts={"reach": 40, "shown": 40})
     journal.relayed("T2", "refused", counts={"reach": 90, "shown": 90})
     assert journal.report().shown == 40
 
 
-def test_recipients_whom_the_relay_refused_for_good(journal: Journal) -> None:
+def test_recipients_refused_permanently(journal: Journal) -> None:
     journal.verdict("H1", "hold", reach=30)
     for kind in (Kind.APPROVED, Kind.RELEASED):
         journal.write(Kind.RELEASE, "H1", intent="H1-release", outcome="failed", recipients=2)
@@ -305,7 +305,7 @@ TRIED: dict[str, Any] = {"intent": "H1-release", "attempt": 1}
         ([("retry", 20), ("in-doubt", 10)], 20, {End.IN_DOUBT: (1, 10), End.DECLINED: (1, 20)}),
     ],
 )  # fmt: skip
-def test_what_was_taken_back_when_somebody_had_it(
+def test_a_revocation_after_delivery_to_some(
     journal: Journal, attempts: list[tuple[str, int]], spared: int, expected: dict[End, tuple[int, int]]
 ) -> None:
     """A rejection during a release leaves those who have it or may have it, and spares the others."""
@@ -319,7 +319,7 @@ def test_what_was_taken_back_when_somebody_had_it(
     assert {end: (1, n) for end, (_, n) in ends(journal.report()).items()} == expected
 
 
-def test_what_is_held_and_comes_again_is_one_message(journal: Journal) -> None:
+def test_a_retry_of_a_hold_is_one_message(journal: Journal) -> None:
     journal.verdict("H1", "hold", reach=5)
     journal.verdict("T2", "hold", reach=5, hold="H1", retry=True)
     report = journal.report()
@@ -328,7 +328,7 @@ def test_what_is_held_and_comes_again_is_one_message(journal: Journal) -> None:
     assert (late.messages, late.again) == (1, 0), "its first coming is not what was asked about"
 
 
-def test_of_a_copy_the_hold_that_people_decide_on_belongs_to_it(journal: Journal) -> None:
+def test_a_copy_includes_its_primary_hold(journal: Journal) -> None:
     journal.verdict("H1", "hold", mailing="M1")
     first: dict[str, Any] = {"with": "H1"}
     journal.verdict("H2", "hold", mailing="M1", **first)
@@ -356,7 +356,7 @@ ASKED = {
 
 
 @pytest.mark.parametrize("name", ASKED)
-def test_what_is_asked(journal: Journal, name: str) -> None:
+def test_queries_select_messages(journal: Journal, name: str) -> None:
     about, wanted = ASKED[name]
     journal.verdict("T1", "relay", content="c1")
     journal.verdict("T2", "relay", sender="sara@example.com", mailing="M2")
@@ -384,34 +384,34 @@ AROUND: dict[str, tuple[Kind, str, dict[str, Any], bool]] = {
 
 
 @pytest.mark.parametrize("name", AROUND)
-def test_what_happened_around_it(journal: Journal, name: str) -> None:
+def test_related_events_are_included(journal: Journal, name: str) -> None:
     kind, id, data, wanted = AROUND[name]
     journal.relayed("T1", streams=["shop"])
     journal.write(kind, id, **data)
     assert any(step.entry.id == id for step in journal.report().steps) is wanted
 
 
-def test_a_freeze_of_its_writer_though_its_name_is_private(journal: Journal) -> None:
+def test_a_freeze_of_the_sender_is_included(journal: Journal) -> None:
     journal.relayed("T1")
     for who in ("kalle@example.com", "sara@example.com"):
         journal.write(Kind.FREEZE, f"F-{who}", private={"from": [who]}, selector="sender", value=None)
     assert [s.entry.id for s in journal.report().steps if s.entry.kind == "freeze"] == ["F-kalle@example.com"]
 
 
-def test_a_freeze_long_after_is_another_matter_unless_it_stopped_it(journal: Journal) -> None:
+def test_a_much_later_freeze_is_included_only_if_it_stopped_mail(journal: Journal) -> None:
     journal.relayed("T1")
     journal.write(Kind.FREEZE, "F1", after=timedelta(days=2), selector="all", value="")
     assert [s.entry.kind for s in journal.report().steps] == ["verdict", "outcome"]
 
 
-def test_the_policy_that_decided_belongs_to_it_however_old(journal: Journal) -> None:
+def test_the_deciding_policy_is_included_however_old(journal: Journal) -> None:
     for sha256 in ("p0", "p1"):
         journal.write(Kind.POLICY, sha256, sha256=sha256)
     journal.relayed("T1")
     assert [s.entry.id for s in journal.report().steps] == ["p1", "T1", "T1"]
 
 
-def test_of_masses_the_first_and_the_last_are_told(journal: Journal) -> None:
+def test_of_many_messages_the_first_and_last_are_shown(journal: Journal) -> None:
     for n in range(3 * SHOWN):
         journal.relayed(f"T{n}")
     journal.write(Kind.MAILING, "M1", what="stop")
@@ -426,7 +426,7 @@ def test_of_masses_the_first_and_the_last_are_told(journal: Journal) -> None:
     assert report.steps[-1].entry.kind == "mailing", "what people did is told whole"
 
 
-def test_few_are_told_whole(journal: Journal) -> None:
+def test_a_few_messages_are_all_shown(journal: Journal) -> None:
     for n in range(SHOWN + 3):
         journal.relayed(f"T{n}")
     steps = journal.report().steps
@@ -434,7 +434,7 @@ def test_few_are_told_whole(journal: Journal) -> None:
     assert not any(step.left_out for step in steps)
 
 
-def test_who_wrote_it_and_why_it_was_held(journal: Journal) -> None:
+def test_senders_and_reasons_are_counted(journal: Journal) -> None:
     why = [
         {"rule": "no-pork", "fact": "message.topics", "observed": "pork", "limit": "any"},
         {"rule": "watched", "fact": "sender.address", "observed": None, "limit": None},
@@ -451,7 +451,7 @@ def test_who_wrote_it_and_why_it_was_held(journal: Journal) -> None:
     assert report.ends[End.WAITING].messages == 2
 
 
-def test_what_retention_erased_is_said(journal: Journal) -> None:
+def test_erased_names_are_reported(journal: Journal) -> None:
     journal.relayed("T1")
     journal.relayed("T2", sender="sara@example.com")
     journal.pairs = [(entry, None if entry.id == "T1" else clear) for entry, clear in journal.pairs]
@@ -460,12 +460,12 @@ def test_what_retention_erased_is_said(journal: Journal) -> None:
     assert set(report.writers) == {("From", "sara@example.com"), ("reverse-path", "sara@example.com")}
 
 
-def test_a_verdict_that_failed_says_little_and_breaks_nothing(journal: Journal) -> None:
+def test_a_failed_verdict_is_counted(journal: Journal) -> None:
     journal.write(Kind.VERDICT, "T1", action="defer", rules=[], failure="KeyError")
     assert ends(journal.report()) == {End.DEFERRED: (1, 0)}
 
 
-def test_the_period_begins_with_the_first_message_and_ends_a_day_after_the_last(journal: Journal) -> None:
+def test_the_period_ends_a_day_after_the_last_message(journal: Journal) -> None:
     journal.relayed("T1")
     begin, end = journal.case(replace(ALL, ids=frozenset({"T1"}))).period()
     assert (begin, end) == (microseconds(T0 + timedelta(seconds=1)), microseconds(T0 + timedelta(days=1, seconds=2)))
@@ -481,7 +481,7 @@ def to_the_list(journal: Journal, id: str, outcome: str = "relayed", version: st
     journal.relayed(id, outcome, reach=10_000, recipients=["list@x"], people=[{"lists": [0]}], crowds=crowds)
 
 
-def test_never_more_people_than_the_list_has(journal: Journal) -> None:
+def test_people_never_exceed_the_lists_size(journal: Journal) -> None:
     """Mail to the list's address and to 1,396 single members, some of them twice, counts the list's people once."""
     to_the_list(journal, "T0")
     for n in range(1_400):
@@ -516,7 +516,7 @@ def test_a_list_that_changed_between_two_messages(journal: Journal, read_before:
     assert (Kind.LIST.value in [step.entry.kind for step in report.steps]) is not read_before
 
 
-def test_a_change_that_was_not_counted_leaves_both_versions_apart(journal: Journal) -> None:
+def test_an_uncounted_change_leaves_both_versions_possible(journal: Journal) -> None:
     to_the_list(journal, "T1")
     journal.write(Kind.LIST, LIST, version="v2", people=10_000, problem=None)
     journal.write(Kind.LIST, "another", version="v2", before="v1", added=0, removed=0)
@@ -524,7 +524,7 @@ def test_a_change_that_was_not_counted_leaves_both_versions_apart(journal: Journ
     assert journal.report().reached.people == Interval(10_000, 20_000)
 
 
-def test_who_is_tried_again_after_a_doubt_is_no_more_people(journal: Journal) -> None:
+def test_a_retry_after_a_doubt_adds_no_people(journal: Journal) -> None:
     journal.relayed("T1", "in-doubt", people=["kim"])
     journal.write(Kind.IN_DOUBT, "T1")
     journal.relayed("T2", people=["kim"])
@@ -534,7 +534,7 @@ def test_who_is_tried_again_after_a_doubt_is_no_more_people(journal: Journal) ->
     assert report.unsettled == ["T1"]
 
 
-def test_of_whom_nobody_knows_is_told_apart(journal: Journal) -> None:
+def test_people_in_doubt_are_separate(journal: Journal) -> None:
     journal.relayed("T1", people=["kim"])
     journal.verdict("T2", "relay", people=["kim", "bo"], recipients=["kim@x", "bo@x"], reach=2)
     report = journal.report()
@@ -551,7 +551,7 @@ def test_who_waits_for_a_second_copy_is_not_unreached(journal: Journal) -> None:
     assert (report.reached.people, report.perhaps, report.unreached) == (Interval(1, 1),) * 3
 
 
-def test_of_several_recipients_each_has_its_own_end(journal: Journal) -> None:
+def test_each_recipient_has_its_own_outcome(journal: Journal) -> None:
     both = ["list@x", "kim@y"]
     journal.verdict(
         "H1", "hold", recipients=both, people=[{"lists": [0]}, "kim"], crowds={LIST: ["v1", 28, 28]}, reach=29
@@ -573,7 +573,7 @@ def test_of_several_recipients_each_has_its_own_end(journal: Journal) -> None:
 
 
 @pytest.mark.parametrize(("choice", "kim"), [("sent", End.RELEASED), ("again", End.IN_DOUBT)])
-def test_what_a_person_said_of_one_recipient_is_so_of_that_one(journal: Journal, choice: str, kim: End) -> None:
+def test_a_persons_answer_applies_to_its_recipient(journal: Journal, choice: str, kim: End) -> None:
     """The list's delivery failed, so a person's decision about the doubt applies only to the other recipient."""
     both = ["list@x", "kim@y"]
     journal.verdict(
@@ -590,20 +590,20 @@ def test_what_a_person_said_of_one_recipient_is_so_of_that_one(journal: Journal,
 
 
 @pytest.mark.parametrize("part", [{"intent": "H1-part"}, {"intent": "any", "part": True}])
-def test_a_part_is_told_by_what_its_entry_says(journal: Journal, part: dict[str, Any]) -> None:
+def test_a_part_is_recognized_by_its_entry(journal: Journal, part: dict[str, Any]) -> None:
     """The colleagues' part is recognised by its entry, or in entries of an earlier version by its id."""
     journal.verdict("H1", "hold", reach=3, apart=1, apart_at=[0], recipients=["a@x", "b@x", "c@x"])
     journal.write(Kind.RELEASE, "H1", private={"recipients": ["a@x"]}, outcome="sent", recipients=1, people=1, **part)
     assert ends(journal.report()) == {End.DELIVERED: (1, 1), End.WAITING: (1, 2)}
 
 
-def test_a_test_is_told_by_what_its_entry_says(journal: Journal) -> None:
+def test_a_preapproval_is_recognized_by_its_entry(journal: Journal) -> None:
     journal.verdict("H1", "hold", reach=1200, test=True)
     journal.write(Kind.APPROVED, "H1")
     assert ends(journal.report()) == {End.GRANTED: (1, 0)}
 
 
-def test_what_an_earlier_version_wrote_is_counted_as_far_as_it_says(journal: Journal) -> None:
+def test_entries_of_an_earlier_version_are_counted(journal: Journal) -> None:
     """In entries of an earlier version, a single recipient counts by its sealed address, and a list's address by its
     number of people."""
     for n in range(3):
@@ -615,7 +615,7 @@ def test_what_an_earlier_version_wrote_is_counted_as_far_as_it_says(journal: Jou
     assert (report.reached.messages, report.reached.people) == (6, Interval(60, 61))
 
 
-def test_when_it_came_and_when_it_went_out_are_two_times(journal: Journal) -> None:
+def test_arrival_and_departure_are_separate_times(journal: Journal) -> None:
     journal.verdict("H1", "hold", recipients=["a@x", "b@x"], reach=2)
     journal.write(Kind.APPROVED, "H1", after=timedelta(hours=1))
     said = {"intent": "H1-release", "outcome": "sent", "recipients": 2, "people": 2}

@@ -44,7 +44,7 @@ def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(incident, "_MANY", 2)
 
 
-async def test_what_may_fit_is_found_over_pages(store: Store) -> None:
+async def test_matches_are_found_across_pages(store: Store) -> None:
     await store.journal.record([verdict(store, f"T{n}", lists=["news" if n % 2 else "ads"]) for n in range(20)])
     assert await ids(store, lists=frozenset({"news"})) == {f"T{n}" for n in range(1, 20, 2)}
     one = await found(store, lists=frozenset({"news"}))
@@ -62,7 +62,7 @@ async def test_a_name_is_no_pattern(store: Store, name: str) -> None:
     assert await ids(store, lists=frozenset({name})) == {"T1"}
 
 
-async def test_all_that_is_given_must_fit(store: Store, clock: Clock) -> None:
+async def test_all_conditions_must_match(store: Store, clock: Clock) -> None:
     await store.journal.record([verdict(store, "T1", lists=["news"]), verdict(store, "T2", subject="Möte")])
     clock.go(hours=1)
     await store.journal.record([verdict(store, "T3", lists=["news"]), verdict(store, "T4", sender="otto@example.com")])
@@ -74,7 +74,7 @@ async def test_all_that_is_given_must_fit(store: Store, clock: Clock) -> None:
     assert await ids(store, senders=frozenset({"otto@example.com"}), lists=frozenset({"news"})) == set()
 
 
-async def test_a_message_brings_its_mailing_unless_it_is_wanted_alone(store: Store) -> None:
+async def test_a_message_includes_its_mailing_unless_asked_alone(store: Store) -> None:
     for n in range(1, 8):
         await store.journal.record([verdict(store, f"T{n}", mailing="M1" if n < 6 else "M2")])
     assert await ids(store, ids=frozenset({"T2"})) == {"T1", "T2", "T3", "T4", "T5"}
@@ -82,7 +82,7 @@ async def test_a_message_brings_its_mailing_unless_it_is_wanted_alone(store: Sto
     assert await ids(store, ids=frozenset({"M2"})) == {"T6", "T7"}
 
 
-async def test_of_many_mailings_the_largest_are_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_of_many_mailings_the_largest_are_shown(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(incident, "MOST_MAILINGS", 2)
     for n in range(3):
         await admit(store, of(f"T{n}", f"p{n}", identity=Identity(exact=f"mailing {n}")))
@@ -96,7 +96,7 @@ async def test_of_many_mailings_the_largest_are_told(store: Store, monkeypatch: 
     assert len(looked.report.mailings) == 3
 
 
-async def test_a_hold_with_what_people_did(store: Store) -> None:
+async def test_a_hold_with_its_decisions(store: Store) -> None:
     hold = await held(store, "H1")
     await store.journal.record(
         [event(Kind.VOTE, "H1", choice="approve"), event(Kind.APPROVED, "H1"), event(Kind.VOTE, "H2")]
@@ -110,7 +110,7 @@ async def test_a_hold_with_what_people_did(store: Store) -> None:
     assert kinds == ["policy", "verdict", "vote", "approved", "freeze"]
 
 
-async def test_what_retention_has_erased_is_found_by_its_writer_all_the_same(store: Store, clock: Clock) -> None:
+async def test_erased_messages_are_found_by_their_sender(store: Store, clock: Clock) -> None:
     await store.journal.record([verdict(store, "T1", sender="otto@example.com"), verdict(store, "T2")])
     clock.go(days=91)
     while (await store.retain(Retention())).more:
@@ -122,7 +122,7 @@ async def test_what_retention_has_erased_is_found_by_its_writer_all_the_same(sto
     assert looked.proof.ok
 
 
-async def test_the_last_signed_checkpoint_is_named(store: Store) -> None:
+async def test_the_last_checkpoint_is_named(store: Store) -> None:
     await store.journal.record([verdict(store, "T1")])
     made = await store.journal.checkpoint()
     await store.journal.record([verdict(store, "T2")])
@@ -133,7 +133,7 @@ async def test_the_last_signed_checkpoint_is_named(store: Store) -> None:
 
 
 @pytest.mark.parametrize("hours", [1, 20])
-async def test_a_clock_that_was_set_back_hides_nothing(hours: int, store: Store, clock: Clock) -> None:
+async def test_a_clock_set_back_hides_no_message(hours: int, store: Store, clock: Clock) -> None:
     """If the clock goes forward, back, and forward again, each message is found by the time in its own entry."""
     begin = clock.now()
     for n in range(12):
@@ -152,7 +152,7 @@ async def test_a_clock_that_was_set_back_hides_nothing(hours: int, store: Store,
     assert {f"B{n}" for n in range(12)} <= await ids(store, since=late)
 
 
-async def test_a_freeze_while_the_clock_was_wrong_is_told(store: Store, clock: Clock) -> None:
+async def test_a_freeze_during_a_wrong_clock_is_included(store: Store, clock: Clock) -> None:
     clock.at += timedelta(hours=20)
     await store.journal.record([verdict(store, f"B{n}") for n in range(12)])
     clock.at -= timedelta(hours=20)

@@ -40,7 +40,7 @@ class Journal:
         return self.evidence.found(weeks, holds)
 
 
-def test_a_system_alone_at_its_address_is_a_stream() -> None:
+def test_a_system_with_its_own_address_is_suggested_as_a_stream() -> None:
     journal = Journal(known())
     for n in range(60):
         journal.add("noreply@shop.example.com", f"x{n}@customer.example", days=n / 5, client="10.1.2.3")
@@ -54,7 +54,7 @@ def test_a_system_alone_at_its_address_is_a_stream() -> None:
     assert one.reason.startswith("30 letters a week to customers")
 
 
-def test_a_system_behind_a_server_of_all_is_only_told_of() -> None:
+def test_a_system_behind_a_shared_server_is_only_mentioned() -> None:
     """A system behind a server that people use is only noted, since anyone who sends through it could use its name."""
     journal = Journal(known())
     for n in range(60):
@@ -66,7 +66,7 @@ def test_a_system_behind_a_server_of_all_is_only_told_of() -> None:
     assert "through 10.0.0.1, which people use as well" in found.notes[0]
 
 
-def test_a_person_who_writes_many_letters_is_no_system() -> None:
+def test_a_person_with_many_letters_is_no_stream() -> None:
     journal = Journal(known())
     for n in range(500):
         journal.add("anna@example.com", f"x{n}@customer.example", looks="internal", client="10.1.2.3")
@@ -80,7 +80,7 @@ def test_a_declared_stream_is_not_suggested_again() -> None:
     assert journal.found().suggestions == []
 
 
-def test_writers_are_those_whose_mail_looks_like_mailings_on_several_days() -> None:
+def test_senders_of_mailings_on_several_days_are_suggested_as_writers() -> None:
     journal = Journal(known(writers={"news": ["eva@example.com"]}))
     to_list: dict[str, Any] = {"counts": {"total": 1, "customers": 1, "list_addresses": 1}, "lists": ["news"]}
     for day in (0, 7):
@@ -96,7 +96,7 @@ def test_writers_are_those_whose_mail_looks_like_mailings_on_several_days() -> N
     assert "campaigns@example.com on 2 days" in one.reason
 
 
-def test_colleagues_on_a_list_are_told_by_what_they_write_themselves() -> None:
+def test_colleagues_on_a_list_are_recognized_by_their_mail() -> None:
     journal = Journal(known())
     for who in ("anna", "omar", "eva"):
         journal.add(f"{who}@example.com", counts={"total": 1, "customers": 0})
@@ -109,7 +109,7 @@ def test_colleagues_on_a_list_are_told_by_what_they_write_themselves() -> None:
     assert "stranger@example.com" in found.notes[0]
 
 
-def test_a_bound_is_raised_where_it_costs_too_much_and_says_what_others_cost() -> None:
+def test_a_limit_that_holds_too_much_is_raised() -> None:
     journal = Journal(known())
     for n in range(30):
         observed = 22 if n < 24 else 90
@@ -122,7 +122,7 @@ def test_a_bound_is_raised_where_it_costs_too_much_and_says_what_others_cost() -
     assert journal.found(holds=15).suggestions == []
 
 
-def test_no_bound_helps_where_all_is_far_above_it() -> None:
+def test_a_limit_far_below_all_traffic_is_only_mentioned() -> None:
     journal = Journal(known())
     for n in range(30):
         reasons = [{"rule": "many", "fact": "mailing.customers", "observed": "at least 4,000", "limit": ">= 20"}]
@@ -132,7 +132,7 @@ def test_no_bound_helps_where_all_is_far_above_it() -> None:
     assert "no bound up to 5 times its own helps" in found.notes[0]
 
 
-def test_what_is_erased_or_asked_again_is_no_evidence() -> None:
+def test_erased_entries_and_retries_are_no_evidence() -> None:
     journal = Journal(known())
     for _ in range(100):
         journal.evidence.add(AT, "T", {"counts": {"total": 1, "customers": 1}, "client": "10.1.2.3"}, None)
@@ -140,7 +140,7 @@ def test_what_is_erased_or_asked_again_is_no_evidence() -> None:
     assert journal.found() == Found(suggestions=[], notes=[])
 
 
-def test_a_bound_that_is_a_mapping_keeps_the_rest_of_it() -> None:
+def test_a_limit_in_a_mapping_keeps_its_other_keys() -> None:
     bound = Bound(
         rule="new", path=("rules", 1, "when"), key="sender.first_contacts", fact="sender.first_contacts", least=40,
         more={"at_least": 40, "in": "1h", "usual": "x3"},
@@ -153,7 +153,7 @@ def test_a_bound_that_is_a_mapping_keeps_the_rest_of_it() -> None:
     assert one.value == {"at_least": 60, "in": "1h", "usual": "x3"}
 
 
-def test_a_rule_without_a_number_that_costs_much_is_told_of() -> None:
+def test_a_costly_rule_without_a_number_is_only_mentioned() -> None:
     journal = Journal(known(holding=["unproven"]))
     for _ in range(30):
         journal.add("anna@example.com", observed=["unproven"])
@@ -164,14 +164,14 @@ def test_a_rule_without_a_number_that_costs_much_is_told_of() -> None:
     assert journal.found(holds=15).notes == []
 
 
-def test_one_message_is_no_reason_for_anything() -> None:
+def test_one_message_suggests_nothing() -> None:
     journal = Journal(known(holding=["unproven"]))
     reasons = [{"rule": "many", "fact": "mailing.customers", "observed": "22", "limit": ">= 20"}]
     journal.add("anna@example.com", observed=["unproven", "many"], reasons=reasons)
     assert journal.found(weeks=1 / 7) == Found(suggestions=[], notes=[])
 
 
-def test_letters_to_others_do_not_make_a_system_a_person() -> None:
+def test_letters_to_non_customers_do_not_make_a_person() -> None:
     journal = Journal(known())
     for n in range(60):
         journal.add("noreply@example.com", f"x{n}@customer.example", days=n / 5, client="10.1.2.3")
@@ -179,7 +179,7 @@ def test_letters_to_others_do_not_make_a_system_a_person() -> None:
     assert [each.key for each in journal.found().suggestions] == ["noreply"]
 
 
-def test_a_person_at_the_same_address_makes_it_no_proof() -> None:
+def test_a_person_at_the_same_address_prevents_a_stream() -> None:
     journal = Journal(known())
     for n in range(60):
         journal.add("noreply@example.com", f"x{n}@customer.example", days=n / 5, client="10.1.2.3")

@@ -29,7 +29,7 @@ def of_senders(*senders: str, **known: Any) -> dict[str, str]:
     return {one.word: one.meant for one in asked(IncidentQuery(senders=frozenset(senders)), **known).senders}
 
 
-def test_lists_of_the_policy_and_those_that_messages_touched_are_known() -> None:
+def test_lists_of_policy_and_messages_are_known() -> None:
     about = IncidentQuery(lists=frozenset({"ramadan-greetings", "ramadan-greting", "old", "zz"}))
     found = asked(about, lists=("old",)).lists
     assert [(one.word, one.meant) for one in found] == [("ramadan-greting", "ramadan-greetings"), ("zz", "")]
@@ -52,15 +52,15 @@ def test_lists_of_the_policy_and_those_that_messages_touched_are_known() -> None
         ("new.name@example.com", ""),
     ],
 )
-def test_a_sender_from_whom_nothing_came(sender: str, meant: str) -> None:
+def test_an_unknown_sender_gets_a_suggestion(sender: str, meant: str) -> None:
     assert of_senders(sender, writers=("kalle@example.com",)) == {sender: meant}
 
 
-def test_who_wrote_is_nobody_to_be_guessed_at() -> None:
+def test_a_known_sender_gets_no_suggestion() -> None:
     assert of_senders("Kalle@Example.com", writers=("kalle@example.com",)) == {}
 
 
-def test_a_policy_that_this_version_does_not_read_knows_nothing() -> None:
+def test_an_unreadable_policy_suggests_nothing() -> None:
     about = IncidentQuery(lists=frozenset({"x"}), senders=frozenset({"eva"}))
     found = asked(about, b"version: 99\n")
     assert ([one.meant for one in found.lists], [one.meant for one in found.senders]) == ([""], [""])

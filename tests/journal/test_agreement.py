@@ -63,7 +63,7 @@ def put_back_once() -> Store:
     return store
 
 
-def test_what_was_signed_and_is_gone_is_told_and_is_no_fault() -> None:
+def test_a_lost_tail_that_was_reported_is_excused() -> None:
     store = put_back_once()
     first, second, said = store.lines
     assert (said.seq, said.put_back) == (13, 10)
@@ -74,7 +74,7 @@ def test_what_was_signed_and_is_gone_is_told_and_is_no_fault() -> None:
     assert proof.lost == (Lost(seq=13, at=said.at, through=15, signed_at=second.at, since=first.at),)
 
 
-def test_nobody_else_can_excuse_it() -> None:
+def test_only_a_signed_report_excuses_it() -> None:
     store = put_back_once()
     *others, said = store.lines
     store.lines = [*others, replace(said, mac=b"forged")]
@@ -82,7 +82,7 @@ def test_nobody_else_can_excuse_it() -> None:
     assert not verify(store.pairs, agreement, SEAL, Kept()).ok
 
 
-def test_what_was_signed_before_the_place_where_it_agrees_is_never_excused() -> None:
+def test_checkpoints_before_the_restored_entry_are_never_excused() -> None:
     """A forgery before the agreed entry is never excused, nor a cut of entries signed after the restore."""
     store = put_back_once()
     assert not store.proof(chain(9, mood="forged") + store.pairs[9:]).ok
@@ -93,7 +93,7 @@ def test_what_was_signed_before_the_place_where_it_agrees_is_never_excused() -> 
     assert found.problem.startswith("the tail is cut")
 
 
-def test_one_that_says_so_on_a_branch_that_is_gone_itself_excuses_nothing() -> None:
+def test_a_report_on_a_lost_branch_excuses_nothing() -> None:
     store = put_back_once()
     store.grow(6)
     store.sign()
@@ -104,7 +104,7 @@ def test_one_that_says_so_on_a_branch_that_is_gone_itself_excuses_nothing() -> N
     assert [(lost.seq, lost.through) for lost in proof.lost] == [(13, 19)]
 
 
-def test_one_of_another_secret_proves_nothing_and_must_agree_all_the_same() -> None:
+def test_a_checkpoint_of_another_secret_must_still_agree() -> None:
     store = Store()
     store.grow(10)
     made = sign(b"another" * 5, Checkpoint(journal="journal", seq=5, at=1, hash=store.pairs[4][0].hash))
@@ -115,7 +115,7 @@ def test_one_of_another_secret_proves_nothing_and_must_agree_all_the_same() -> N
         assert "was not signed here" in found.problem
 
 
-def test_what_was_sealed_under_another_secret_is_not_held_against_this_one() -> None:
+def test_digests_of_another_secret_are_not_compared() -> None:
     pairs = chain(10)
     pairs[4] = (pairs[4][0], {"from": ["somebody.else@example.com"]})
     assert not verify(pairs, Agreement([]), SEAL, Kept(), renewed=5).ok
@@ -138,7 +138,7 @@ def test_what_was_sealed_under_another_secret_is_not_held_against_this_one() -> 
         {"base": True, "put_back": 3, "renewed": True},
     ],
 )
-def test_what_a_checkpoint_says_is_signed(says: dict[str, int]) -> None:
+def test_every_field_of_a_checkpoint_is_signed(says: dict[str, int]) -> None:
     made = sign(SECRET, Checkpoint(journal="journal", seq=44, at=7, hash=b"h" * 32, **says))  # type: ignore[arg-type]
     assert parse(made.line()) == made
     assert genuine(SECRET, made)
@@ -147,7 +147,7 @@ def test_what_a_checkpoint_says_is_signed(says: dict[str, int]) -> None:
 
 
 @pytest.mark.parametrize("line", ["", "{", "[]", "1", '{"journal": "j", "seq": 1, "at"', '{"journal": "j"}'])
-def test_half_a_line_is_no_checkpoint(line: str) -> None:
+def test_a_truncated_line_is_no_checkpoint(line: str) -> None:
     with pytest.raises(ValueError, match="not a checkpoint"):
         parse(line)
 
@@ -165,9 +165,7 @@ steps = st.lists(
 
 @given(steps, st.integers(0, 100))
 @settings(max_examples=200, deadline=None)
-def test_however_often_it_is_put_back_it_is_provable_and_nothing_else_is(
-    steps: list[tuple[str, int]], where: int
-) -> None:
+def test_any_series_of_restores_verifies_and_forgeries_do_not(steps: list[tuple[str, int]], where: int) -> None:
     store = Store()
     store.grow(1)
     for what, n in steps:

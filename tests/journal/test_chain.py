@@ -16,7 +16,7 @@ from smtpguard.journal.event import Event, Kind
 from tests.journal.chaining import SEAL, SECRET, T0, chain, mark
 
 
-def test_digests_need_the_key_the_journal_and_the_role() -> None:
+def test_digests_depend_on_key_journal_and_role() -> None:
     assert Seal(SECRET, "journal").of("from", "a@b.c") == SEAL.of("from", "a@b.c")
     others = [Seal(b"t" * 32, "journal").of("from", "a@b.c"), Seal(SECRET, "other").of("from", "a@b.c")]
     others.append(SEAL.of("recipients", "a@b.c"))
@@ -37,14 +37,14 @@ json_values = st.recursive(
 
 @given(json_values)
 @settings(max_examples=60, deadline=None)
-def test_canonical_is_one_text_a_value(value: Any) -> None:
+def test_a_value_has_one_canonical_text(value: Any) -> None:
     text = canonical(value)
     assert text.isascii()
     assert canonical(value if not isinstance(value, dict) else dict(reversed(value.items()))) == text
 
 
 @pytest.mark.parametrize("value", [{1, 2}, object(), b"bytes", {1: float("nan"), "a": object()}])
-def test_what_is_no_json_is_refused(value: object) -> None:
+def test_values_without_json_are_refused(value: object) -> None:
     with pytest.raises((TypeError, ValueError)):
         canonical({"x": value})
 
@@ -54,7 +54,7 @@ def test_what_is_no_json_is_refused(value: object) -> None:
     st.tuples(st.text(max_size=4), st.text(max_size=4), st.text(max_size=4)),
 )
 @settings(max_examples=100, deadline=None)
-def test_no_two_entries_share_a_text(a: tuple[str, str, str], b: tuple[str, str, str]) -> None:
+def test_different_entries_have_different_hashes(a: tuple[str, str, str], b: tuple[str, str, str]) -> None:
     assert (link(GENESIS, 1, 1, *a) == link(GENESIS, 1, 1, *b)) == (a == b)
 
 
@@ -66,7 +66,7 @@ def test_times_are_exact() -> None:
 
 
 class TestCheckpoints:
-    def test_a_line_comes_back(self) -> None:
+    def test_a_checkpoint_line_reads_back(self) -> None:
         made = mark(chain(3), 2, base=True)
         assert parse(made.line()) == made
         assert genuine(SECRET, parse(made.line()))
@@ -74,13 +74,13 @@ class TestCheckpoints:
     @pytest.mark.parametrize(
         "changed", [{"journal": "x"}, {"seq": 9}, {"at": 9}, {"hash": b"x" * 32}, {"base": True}, {"mac": b""}]
     )
-    def test_nothing_in_it_can_be_changed(self, changed: dict[str, Any]) -> None:
+    def test_a_changed_checkpoint_is_not_genuine(self, changed: dict[str, Any]) -> None:
         assert not genuine(SECRET, replace(mark(chain(3), 2), **changed))
 
-    def test_another_installation_did_not_sign_it(self) -> None:
+    def test_a_checkpoint_of_another_installation_is_not_genuine(self) -> None:
         assert not genuine(b"t" * 32, mark(chain(3), 2))
 
     @pytest.mark.parametrize("line", ["", "{}", "[]", "null", '{"seq": "x"}', "\x00", '{"journal": "j", "seq": 1}'])
-    def test_what_is_none_is_refused(self, line: str) -> None:
+    def test_an_invalid_checkpoint_is_refused(self, line: str) -> None:
         with pytest.raises(ValueError, match="not a checkpoint"):
             parse(line)

@@ -27,7 +27,7 @@ async def filed(store: Store, id: str) -> tuple[Any, ...]:
     return tuple((await store.ask(lambda c: c.execute(query))).one())
 
 
-async def test_a_plain_message_leaves_the_columns_empty(store: Store) -> None:
+async def test_a_plain_message_has_empty_columns(store: Store) -> None:
     await store.journal.record(
         [verdict(store, "T1", lists=[], rules=[], observed=[], hold=None, mailing=None, freeze=None)]
     )
@@ -36,20 +36,20 @@ async def test_a_plain_message_leaves_the_columns_empty(store: Store) -> None:
     assert await filed(store, "N1") == columns.NONE
 
 
-async def test_what_a_verdict_says_stands_in_its_columns(store: Store) -> None:
+async def test_columns_have_the_verdicts_values(store: Store) -> None:
     told = {"action": "hold", "observed": ["r"], "lists": ["ads", "news"], "hold": "T1", "mailing": "M1", "with": "T0"}
     await store.journal.record([verdict(store, "T1", **told, freeze="F1")])
     assert await filed(store, "T1") == ("hold", True, "\nads\nnews\n", "\nM1\nT0\nF1\n")
     assert (await store.journal.verify()).ok
 
 
-async def test_webhooks_hear_of_verdicts_to_hold_whatever_others_say(store: Store) -> None:
+async def test_webhooks_find_verdicts_to_hold(store: Store) -> None:
     await store.journal.record([verdict(store, "T1", **WHERE_ITS_TOLD), verdict(store, "T2", action="hold")])
     found = await Cursors(store).news(0, [Kind.VERDICT], 10)
     assert [entry.id for entry, _ in found.entries] == ["T2"]
 
 
-async def test_only_what_was_rejected_is_told_as_rejected(store: Store) -> None:
+async def test_only_rejected_verdicts_are_found_as_rejected(store: Store) -> None:
     other = {"other": {"action": "reject"}}
     await store.journal.record(
         [verdict(store, "T1", action="reject"), verdict(store, "T2", **other), verdict(store, "T3", action="reject")]
@@ -58,7 +58,7 @@ async def test_only_what_was_rejected_is_told_as_rejected(store: Store) -> None:
     assert [event.id for event in found] == ["T1", "T3"]
 
 
-async def test_only_what_was_observed_is_told_as_observed(store: Store) -> None:
+async def test_only_observed_verdicts_are_found_as_observed(store: Store) -> None:
     await store.journal.record(
         [
             verdict(store, "T1", **WHERE_ITS_TOLD),
@@ -70,7 +70,7 @@ async def test_only_what_was_observed_is_told_as_observed(store: Store) -> None:
     assert (judged, [event.id for event in found]) == (3, ["T2"])
 
 
-async def test_an_incident_is_found_by_whatever_its_messages_are_called(store: Store) -> None:
+async def test_an_incident_is_found_by_any_name_of_its_messages(store: Store) -> None:
     await store.journal.record([verdict(store, "T1", mailing="M1", freeze="F1", content="ab" * 32)])
     await store.journal.record([verdict(store, "T2", action="hold", hold="T2", **{"with": "T1"}), verdict(store, "T3")])
     for name, all_of_them in {"M1": {"T1"}, "F1": {"T1"}, "T1": {"T1", "T2"}, "ab" * 32: {"T1"}, "T2": {"T2"}}.items():
@@ -87,7 +87,7 @@ HIDDEN = {
 
 
 @pytest.mark.parametrize("hides", HIDDEN)
-async def test_a_verdict_that_is_hidden_from_a_search_is_found_by_the_proof(store: Store, hides: str) -> None:
+async def test_a_hidden_verdict_is_found_by_the_proof(store: Store, hides: str) -> None:
     more = {"lists": ["news"], "mailing": "M1", "observed": ["r"]}
     await store.journal.record([verdict(store, "T1"), verdict(store, "T2", action="hold", **more)])
     assert (await store.journal.verify()).ok
@@ -100,7 +100,7 @@ async def test_a_verdict_that_is_hidden_from_a_search_is_found_by_the_proof(stor
     assert one.proof.first_bad == bad
 
 
-async def test_an_entry_that_was_edited_is_called_edited(store: Store) -> None:
+async def test_an_edited_entry_is_reported_as_edited(store: Store) -> None:
     await store.journal.record([verdict(store, "T1", action="hold")])
     await tamper(store, "UPDATE entry SET body = replace(body, 'hold', 'relay') WHERE id = 'T1'")
     bad = (await store.journal.verify()).first_bad
@@ -111,6 +111,6 @@ async def test_an_entry_that_was_edited_is_called_edited(store: Store) -> None:
 @pytest.mark.parametrize(
     "data", [{"lists": 5}, {"lists": ["a\nb", 7]}, {"mailing": {"x": 1}}, {"action": 3}, {"lists": ["\ud800"]}]
 )
-async def test_whatever_an_event_says_it_is_written_and_proved(store: Store, data: dict[str, Any]) -> None:
+async def test_any_event_is_written_and_verified(store: Store, data: dict[str, Any]) -> None:
     await store.journal.record([verdict(store, "T1", **data)])
     assert (await store.journal.verify()).ok

@@ -30,7 +30,7 @@ LEGAL = {
 
 @pytest.mark.parametrize("event", E)
 @pytest.mark.parametrize("status", S)
-def test_every_cell(status: S, event: E) -> None:
+def test_every_transition(status: S, event: E) -> None:
     if (status, event) in LEGAL:
         assert after(status, event) is LEGAL[status, event]
     else:
@@ -39,12 +39,12 @@ def test_every_cell(status: S, event: E) -> None:
 
 
 @pytest.mark.parametrize("event", [E.PUT_OFF, E.REFUSE])
-def test_that_this_attempt_was_not_taken_does_not_clear_an_earlier_doubt(event: E) -> None:
+def test_a_later_failure_does_not_clear_an_earlier_doubt(event: E) -> None:
     assert after(S.ATTEMPTED, event, earlier=1) is S.ATTEMPTED
     assert after(S.ATTEMPTED, E.TAKE, earlier=1) is S.DELIVERED
 
 
-def test_only_an_answer_or_a_person_moves_on_what_was_attempted() -> None:
+def test_only_an_answer_or_a_person_ends_an_attempt() -> None:
     moves = {event for event in E if (S.ATTEMPTED, event) in LEGAL and LEGAL[S.ATTEMPTED, event] is not S.ATTEMPTED}
     assert moves == {E.TAKE, E.PUT_OFF, E.REFUSE, E.CONFIRM}
 
@@ -68,6 +68,6 @@ SAID: list[tuple[Kind, dict[str, Any], S | None, bool]] = [
 
 
 @pytest.mark.parametrize(("kind", "data", "status", "over"), SAID)
-def test_what_an_entry_says_of_its_recipients(kind: Kind, data: dict[str, Any], status: S | None, over: bool) -> None:
+def test_statuses_reported_by_entries(kind: Kind, data: dict[str, Any], status: S | None, over: bool) -> None:
     one = reported(kind.value, data)
     assert (one.status, one.over) == (status, over) if one is not None else status is None

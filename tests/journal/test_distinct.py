@@ -44,7 +44,7 @@ def size(unit: Unit) -> int:
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(UNITS, max_size=8))
-def test_it_is_an_interval_below_the_sum_of_all(units: list[Unit]) -> None:
+def test_the_count_is_an_interval_below_the_sum(units: list[Unit]) -> None:
     low, high = counted(units)
     assert high is not None
     assert 0 <= low <= high <= sum(map(size, units))
@@ -53,7 +53,7 @@ def test_it_is_an_interval_below_the_sum_of_all(units: list[Unit]) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(UNITS, max_size=8), UNITS)
-def test_another_message_never_makes_them_fewer(units: list[Unit], another: Unit) -> None:
+def test_another_message_never_lowers_the_count(units: list[Unit], another: Unit) -> None:
     before, after = counted(units), counted([*units, another])
     assert after.low >= before.low
     assert after.high is not None
@@ -64,7 +64,7 @@ def test_another_message_never_makes_them_fewer(units: list[Unit], another: Unit
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(UNITS, max_size=8), st.randoms())
-def test_a_message_again_and_another_order_change_nothing(units: list[Unit], random: Random) -> None:
+def test_repetition_and_order_do_not_matter(units: list[Unit], random: Random) -> None:
     again = [*units, *units]
     random.shuffle(again)
     assert counted(again) == counted(units)
@@ -72,7 +72,7 @@ def test_a_message_again_and_another_order_change_nothing(units: list[Unit], ran
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(UNITS, max_size=8))
-def test_what_is_known_of_more_people_only_narrows_it(units: list[Unit]) -> None:
+def test_more_knowledge_only_narrows(units: list[Unit]) -> None:
     """Asking the indexes only narrows the interval."""
     people = People()
     for unit in units:
@@ -83,7 +83,7 @@ def test_what_is_known_of_more_people_only_narrows_it(units: list[Unit]) -> None
     assert wide.low <= narrow.low <= narrow.high <= wide.high
 
 
-def test_a_crowd_that_nobody_can_count_has_no_upper_end() -> None:
+def test_an_uncountable_crowd_has_no_upper_bound() -> None:
     assert counted([Crowd(of=("a", ""), low=10, high=None)]) == Interval(10, None)
     assert more(Interval(5, 5), Interval(10, None)) == Interval(5, None)
     assert more(Interval(10, 20), Interval(10, 20)) == Interval(0, 10)
@@ -96,9 +96,7 @@ HISTORIES = st.lists(st.frozensets(st.integers(0, 9)), min_size=1, max_size=5)
 
 @settings(max_examples=200, deadline=None)
 @given(HISTORIES, st.data())
-def test_versions_of_a_list_are_as_many_as_the_changes_between_them_allow(
-    history: list[frozenset[int]], data: st.DataObject
-) -> None:
+def test_changes_between_versions_bound_the_count(history: list[frozenset[int]], data: st.DataObject) -> None:
     """Versions of a list count as the changes between them allow, for any versions in any order. Equal sets of people
     are one version."""
     name = {people: str(n) for n, people in reversed(list(enumerate(history)))}
@@ -117,7 +115,7 @@ def test_versions_of_a_list_are_as_many_as_the_changes_between_them_allow(
         assert low == there == high, "one step is known exactly"
 
 
-def test_a_list_that_nobody_knows_the_changes_of_may_be_both_versions() -> None:
+def test_without_known_changes_both_versions_count() -> None:
     people = People()
     for version, size in (("v1", 10_000), ("v2", 10_003)):
         people.add(Crowd(of=("a", version), low=size, high=size))

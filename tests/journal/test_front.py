@@ -33,7 +33,7 @@ def numbers(frames: bytes, moved: int = 0) -> list[int]:
     return [each.number for each in tail(frames, moved).fronted]
 
 
-def test_what_was_written_is_found() -> None:
+def test_written_frames_are_found() -> None:
     found = tail(written(1, 2, 3) + bytes(500), 0)
     assert list(found.fronted) == [fronted(1), fronted(2), fronted(3)]
     assert (found.problem, found.last) == ("", 3)
@@ -41,13 +41,13 @@ def test_what_was_written_is_found() -> None:
     assert tail(b"", 9).problem == ""
 
 
-def test_what_was_moved_is_left_out() -> None:
+def test_moved_frames_are_left_out() -> None:
     assert numbers(written(1, 2, 3), moved=2) == [3]
     assert numbers(written(1, 2, 3), moved=3) == []
     assert numbers(written(1, 2, 3), moved=9) == []
 
 
-def test_frames_of_the_round_before_are_none_of_this() -> None:
+def test_frames_of_the_previous_round_are_ignored() -> None:
     before = written(*range(1, 9))
     now = written(9, 10)
     assert numbers(now + before[len(now) :], moved=8) == [9, 10]
@@ -59,7 +59,7 @@ def test_frames_of_the_round_before_are_none_of_this() -> None:
 
 
 @pytest.mark.parametrize("together", [1, 3])
-def test_cut_anywhere_it_ends_with_the_last_whole_frame(together: int) -> None:
+def test_a_truncated_file_ends_with_its_last_whole_frame(together: int) -> None:
     data, ends = written(*range(1, 7), together=together), []
     for n in range(1, 7):
         ends.append(len(written(*range(1, n + 1), together=together)))
@@ -69,7 +69,7 @@ def test_cut_anywhere_it_ends_with_the_last_whole_frame(together: int) -> None:
         assert found.problem == ""
 
 
-def test_any_octet_that_is_another_ends_it_too() -> None:
+def test_a_damaged_octet_ends_the_file() -> None:
     data, chance = written(1, 2, 3, together=3), random.Random(7)
     for at in range(len(data)):
         torn = bytearray(data)
@@ -79,14 +79,14 @@ def test_any_octet_that_is_another_ends_it_too() -> None:
         assert found.problem == "", "all of one write, of which nobody was told that it is there"
 
 
-def test_of_one_write_any_part_may_have_come_to_the_disk() -> None:
+def test_any_part_of_one_write_may_be_on_disk() -> None:
     one, two = written(1), fronted(2).frame(1)
     last = b"".join(fronted(n).frame(1) for n in (3, 4))
     assert numbers(one + bytes(len(two)) + last) == [1]
     assert tail(one + bytes(len(two)) + last, 0).problem == ""
 
 
-def test_what_was_synced_and_cannot_be_read_is_told() -> None:
+def test_a_synced_but_unreadable_frame_is_reported() -> None:
     data = written(1, 2, 3, 4)
     at = len(written(1)) + 40
     found = tail(data[:at] + b"?" + data[at + 1 :], 0)
@@ -97,12 +97,12 @@ def test_what_was_synced_and_cannot_be_read_is_told() -> None:
     assert tail(first, 4).problem == "", "it is in the chain"
 
 
-def test_a_gap_does_not_fit() -> None:
+def test_a_gap_is_reported() -> None:
     found = tail(written(5, 6), 2)
     assert (found.fronted, found.problem) == ((), "frames 3 to 4 are missing")
 
 
-def test_a_head_is_whole_or_none() -> None:
+def test_a_head_is_whole_or_absent() -> None:
     data = HEAD.octets()
     assert len(data) < FIRST
     assert head_of(data + bytes(FIRST)) == HEAD

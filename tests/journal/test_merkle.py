@@ -40,7 +40,7 @@ def test_root_and_path_of_every_tree() -> None:
             assert root_of(LEAVES[n], n, size, path(node, n, size)) == root(node, size)
 
 
-def test_a_path_of_another_leaf_or_tree_is_none() -> None:
+def test_a_path_of_another_leaf_or_tree_does_not_verify() -> None:
     found = path(node, 5, 12)
     assert root_of(LEAVES[6], 5, 12, found) != root(node, 12)
     with pytest.raises(ValueError):
@@ -58,9 +58,7 @@ def test_complete_subtrees_cover_every_range() -> None:
             assert leaves == list(range(begin, end))
 
 
-async def test_of_a_store_it_is_the_same_after_trimming(
-    store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_tree_is_the_same_after_trimming(store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (merkle, tree):
         monkeypatch.setattr(module, "BLOCK", 3)
         monkeypatch.setattr(module, "LEAVES", 8)

@@ -26,7 +26,7 @@ def bad(pairs: Pairs, marks: Sequence[Checkpoint] = (), retention: Retention | N
     return proof.first_bad
 
 
-def test_a_whole_chain_is_whole() -> None:
+def test_a_whole_chain_verifies() -> None:
     pairs = chain(20)
     proof = verify(pairs, Agreement([mark(pairs, 7), mark(pairs, 20)]), SEAL, Kept())
     assert (proof.ok, proof.entries, proof.first_bad) == (True, 20, None)
@@ -37,7 +37,7 @@ def test_a_whole_chain_is_whole() -> None:
     "changed", [{"at": 5}, {"kind": "outcome"}, {"id": "T9"}, {"body": '{"data":{},"private":{}}'}, {"hash": b"x" * 32}]
 )
 @pytest.mark.parametrize("seq", [1, 10, 20])
-def test_an_edited_entry_is_named(seq: int, changed: dict[str, Any]) -> None:
+def test_an_edited_entry_is_reported(seq: int, changed: dict[str, Any]) -> None:
     pairs = chain(20)
     pairs[seq - 1] = (replace(pairs[seq - 1][0], **changed), pairs[seq - 1][1])
     found = bad(pairs)
@@ -45,7 +45,7 @@ def test_an_edited_entry_is_named(seq: int, changed: dict[str, Any]) -> None:
     assert found.problem.startswith("edited")
 
 
-def test_an_entry_edited_with_its_hash_is_named_by_the_next() -> None:
+def test_an_edited_entry_with_new_hash_is_reported_at_the_next() -> None:
     pairs = chain(20)
     pairs[9] = (rehash(pairs[9][0], body='{"data":{},"private":{}}'), None)
     found = bad(pairs)
@@ -54,26 +54,26 @@ def test_an_entry_edited_with_its_hash_is_named_by_the_next() -> None:
 
 
 @pytest.mark.parametrize("seq", [1, 2, 10, 19])
-def test_a_missing_entry_is_named(seq: int) -> None:
+def test_a_missing_entry_is_reported(seq: int) -> None:
     pairs = chain(20)
     del pairs[seq - 1]
     assert bad(pairs) == Bad(seq=seq, problem=f"missing: entry {seq} is gone")
 
 
-def test_missing_entries_are_named() -> None:
+def test_several_missing_entries_are_reported() -> None:
     pairs = chain(20)
     del pairs[4:9]
     assert bad(pairs) == Bad(seq=5, problem="missing: entries 5 to 9 are gone")
 
 
-def test_a_missing_entry_whose_gap_is_closed_is_named() -> None:
+def test_a_missing_entry_with_renumbered_followers_is_reported() -> None:
     pairs = chain(20)
     moved = [(replace(e, seq=e.seq - 1), c) for e, c in pairs[10:]]
     found = bad(pairs[:9] + moved)
     assert found.seq == 10
 
 
-def test_an_inserted_entry_is_named() -> None:
+def test_an_inserted_entry_is_reported() -> None:
     pairs = chain(20)
     new = rehash(pairs[9][0], prev=b"y" * 32, seq=10)
     shifted = [(replace(e, seq=e.seq + 1), c) for e, c in pairs[9:]]
@@ -83,14 +83,14 @@ def test_an_inserted_entry_is_named() -> None:
     assert (found.seq, found.problem.split(":")[0]) == (10, "inserted")
 
 
-def test_an_inserted_entry_that_continues_the_chain_is_named_by_the_next() -> None:
+def test_an_inserted_chained_entry_is_reported_at_the_next() -> None:
     pairs = chain(20)
     new = rehash(pairs[8][0], prev=pairs[8][0].hash, seq=10)
     shifted = [(replace(e, seq=e.seq + 1), c) for e, c in pairs[9:]]
     assert bad([*pairs[:9], (new, pairs[8][1]), *shifted]).seq == 11
 
 
-def test_reordered_entries_are_named() -> None:
+def test_reordered_entries_are_reported() -> None:
     pairs = chain(20)
     a, b = pairs[4], pairs[11]
     pairs[4], pairs[11] = (replace(b[0], seq=5), b[1]), (replace(a[0], seq=12), a[1])
@@ -98,7 +98,7 @@ def test_reordered_entries_are_named() -> None:
     assert (found.seq, found.problem.split(":")[0]) == (5, "reordered")
 
 
-def test_a_cut_tail_is_found_by_a_checkpoint_only() -> None:
+def test_a_cut_tail_is_found_only_by_a_checkpoint() -> None:
     pairs = chain(20)
     marks = [mark(pairs, 10), mark(pairs, 18)]
     assert verify(pairs[:15], Agreement([]), SEAL, Kept()).ok
@@ -108,7 +108,7 @@ def test_a_cut_tail_is_found_by_a_checkpoint_only() -> None:
     assert "18" in found.problem
 
 
-def test_a_whole_chain_recomputed_is_found_by_a_checkpoint_only() -> None:
+def test_a_recomputed_chain_is_found_only_by_a_checkpoint() -> None:
     pairs = chain(20)
     forged = pairs[:5] + chain(15, prev=pairs[4][0].hash, first=6, mood="forged")
     assert verify(forged, Agreement([]), SEAL, Kept()).ok
@@ -125,7 +125,7 @@ def test_a_trimmed_chain_begins_after_its_base() -> None:
     assert bad(pairs[11:], [mark(pairs, 10, base=True)]).seq == 1
 
 
-def test_clear_values_are_held_against_their_digests() -> None:
+def test_clear_values_are_compared_with_their_digests() -> None:
     pairs = chain(20)
     pairs[4] = (pairs[4][0], {"from": ["somebody.else@example.com"]})
     assert bad(pairs) == Bad(seq=5, problem="edited: private values do not fit their digests")
@@ -136,14 +136,14 @@ def test_clear_values_are_held_against_their_digests() -> None:
     assert bad(without).seq == 4
 
 
-def test_erasing_clear_values_leaves_the_chain_whole_and_only_as_far_as_retention_says() -> None:
+def test_clear_values_may_be_missing_only_within_retention() -> None:
     pairs = [(e, None if e.seq <= 9 else c) for e, c in chain(20)]
     assert verify(pairs, Agreement([]), SEAL, Kept(erased_through=9)).ok
     assert bad(pairs, retention=Kept(erased_through=8)) == Bad(seq=9, problem="private values are missing")
 
 
 @pytest.mark.parametrize("clear", [{"from": [5]}, {"from": 5}, {"": ["rubbish"]}, ["from"], "from", {"from": None}])
-def test_clear_values_that_are_none_of_ours_are_named(clear: Any) -> None:
+def test_invalid_clear_values_are_reported(clear: Any) -> None:
     for seq in (3, 4):
         pairs = chain(6)
         pairs[seq - 1] = (pairs[seq - 1][0], clear)
@@ -151,7 +151,7 @@ def test_clear_values_that_are_none_of_ours_are_named(clear: Any) -> None:
 
 
 @pytest.mark.parametrize("body", ["", "rubbish", "[]", '{"private":7}', "null"])
-def test_a_last_entry_of_rubbish_is_named_though_nothing_follows_it(body: str) -> None:
+def test_an_invalid_last_entry_is_reported(body: str) -> None:
     pairs = chain(5)
     pairs[4] = (rehash(pairs[4][0], body=body), pairs[4][1])
     assert bad(pairs).seq == 5
@@ -164,13 +164,13 @@ def the_end(pairs: Pairs) -> End:
     return End(seq=pairs[-1][0].seq, hash=pairs[-1][0].hash)
 
 
-def test_what_comes_after_the_end_is_no_part_of_the_walk() -> None:
+def test_entries_after_the_end_are_not_checked() -> None:
     journal = Living(chain(10))
     journal.between = lambda page: journal.grow(3)
     assert verify(journal.walk(10), Agreement([]), SEAL, journal, end=the_end(chain(10))) == Proof(entries=10)
 
 
-def test_a_walk_that_does_not_reach_its_end_says_so() -> None:
+def test_a_walk_that_misses_its_end_is_reported() -> None:
     pairs = chain(20)
     found = bad(pairs[:15], end=the_end(pairs))
     assert found == Bad(seq=16, problem="the tail is cut: the journal had entries up to 20")
@@ -180,7 +180,7 @@ def test_a_walk_that_does_not_reach_its_end_says_so() -> None:
     )
 
 
-def test_an_end_that_is_another_entry_is_named() -> None:
+def test_another_entry_at_the_end_is_reported() -> None:
     pairs = chain(20)
     pairs[19] = (rehash(pairs[19][0], at=1), pairs[19][1])
     assert verify(pairs, Agreement([]), SEAL, Kept()).ok
@@ -200,17 +200,17 @@ def walked(between: Callable[[Living, int], None], marks: Sequence[Checkpoint] =
 
 
 @pytest.mark.parametrize("through", [1, 3, 4, 5, 8, 9, 20, 29])
-def test_a_trim_that_overtakes_the_walk_is_none(through: int) -> None:
+def test_a_trim_during_the_walk_is_no_tampering(through: int) -> None:
     proof = walked(lambda journal, page: journal.trim(through) if page == 1 else None)
     assert (proof.first_bad, proof.entries) == (None, 4 + 30 - max(through, 4))
 
 
-def test_trims_that_overtake_again_and_again() -> None:
+def test_repeated_trims_during_the_walk_are_no_tampering() -> None:
     proof = walked(lambda journal, page: journal.trim(page * 7))
     assert (proof.ok, proof.entries) == (True, 4 * 4 + 2)
 
 
-def test_a_trim_of_all_that_was_to_be_walked_is_none() -> None:
+def test_a_trim_of_all_remaining_entries_is_no_tampering() -> None:
     def between(journal: Living, page: int) -> None:
         journal.grow(5)
         journal.trim(33)
@@ -219,11 +219,11 @@ def test_a_trim_of_all_that_was_to_be_walked_is_none() -> None:
 
 
 @pytest.mark.parametrize("through", [4, 5, 12, 30])
-def test_names_that_are_erased_ahead_of_the_walk_are_not_missing(through: int) -> None:
+def test_names_erased_ahead_of_the_walk_are_not_missing(through: int) -> None:
     assert walked(lambda journal, page: journal.erase(through) if page == 1 else None) == Proof(entries=30)
 
 
-def test_a_gap_that_no_base_explains_is_one() -> None:
+def test_a_gap_without_a_base_is_reported() -> None:
     def between(journal: Living, page: int) -> None:
         if page == 1:
             journal.trim(10)
@@ -233,7 +233,7 @@ def test_a_gap_that_no_base_explains_is_one() -> None:
 
 
 @pytest.mark.parametrize("left", [1, 4, 12])
-def test_a_base_explains_no_gap_while_anything_before_its_end_is_there(left: int) -> None:
+def test_a_base_excuses_no_gap_after_existing_entries(left: int) -> None:
     """A base explains no gap while an entry before its end exists: trimming starts at the beginning."""
 
     def between(journal: Living, page: int) -> None:
@@ -247,7 +247,7 @@ def test_a_base_explains_no_gap_while_anything_before_its_end_is_there(left: int
     assert found.problem.startswith("missing")
 
 
-def test_names_that_nobody_says_were_erased_are_missing() -> None:
+def test_names_missing_without_a_recorded_erasure_are_reported() -> None:
     def between(journal: Living, page: int) -> None:
         if page == 1:
             journal.erase(12)
@@ -257,7 +257,7 @@ def test_names_that_nobody_says_were_erased_are_missing() -> None:
 
 
 @pytest.mark.parametrize(("seq", "found"), [(3, None), (4, None), (5, 5), (30, 30)])
-def test_what_is_edited_ahead_of_the_walk_is_found_and_behind_it_by_the_next(seq: int, found: int | None) -> None:
+def test_edits_ahead_of_the_walk_are_found_and_behind_it_by_the_next(seq: int, found: int | None) -> None:
     journals = []
 
     def between(journal: Living, page: int) -> None:
@@ -285,7 +285,7 @@ actions = st.lists(
 
 @given(actions, st.integers(1, 9), st.integers(1, 40), st.none() | st.integers(0, 8))
 @settings(max_examples=200, deadline=None)
-def test_whatever_mail_and_retention_do_meanwhile_is_no_tampering_and_tampering_is_found(
+def test_mail_and_retention_are_no_tampering_and_edits_are_found(
     done: list[tuple[str, int]], size: int, n: int, tampered: int | None
 ) -> None:
     """Mail and retention during a walk are no tampering. An edit of the last entry is found, unless the walk has passed
@@ -324,20 +324,20 @@ def told(pairs: Pairs, walk: Pairs, retention: Retention | None = None) -> tuple
     return sources.proved(proof, kept), sources.gone
 
 
-def test_what_is_met_on_the_walk_is_proved_in_whatever_order_it_was_read() -> None:
+def test_entries_read_for_a_report_are_proved_in_any_order() -> None:
     pairs = chain(20)
     assert told([pairs[n] for n in (7, 3, 19, 3, 0)], pairs) == (Proof(entries=20), False)
     assert told([], pairs) == (Proof(entries=20), False)
 
 
-def test_what_was_another_when_the_report_was_made_is_named() -> None:
+def test_an_entry_changed_after_the_report_is_reported() -> None:
     pairs = chain(20)
     forged = (rehash(pairs[6][0], id="T99"), pairs[6][1])
     proof, _ = told([pairs[2], forged, pairs[9]], pairs)
     assert proof.first_bad == Bad(seq=7, problem="edited: the report was made of another entry of this number")
 
 
-def test_what_did_not_fit_when_the_report_was_made_is_named_though_it_was_put_back() -> None:
+def test_an_entry_wrong_in_the_report_is_reported() -> None:
     pairs = chain(20)
     edited = (replace(pairs[6][0], id="T99"), pairs[6][1])
     named = (pairs[4][0], {"from": ["somebody.else@example.com"]})
@@ -346,7 +346,7 @@ def test_what_did_not_fit_when_the_report_was_made_is_named_though_it_was_put_ba
     assert proof.first_bad == Bad(seq=5, problem="edited: private values do not fit their digests")
 
 
-def test_names_that_were_not_there_when_the_report_was_made_must_be_erased() -> None:
+def test_names_missing_from_the_report_must_be_erased() -> None:
     pairs = chain(20)
     without: Pairs = [(entry, None) for entry, _ in pairs]
     assert told(without[:9], pairs)[0].first_bad == Bad(seq=9, problem="private values are missing")
@@ -357,7 +357,7 @@ def test_names_that_were_not_there_when_the_report_was_made_must_be_erased() -> 
     )
 
 
-def test_what_is_trimmed_before_it_is_met_is_told() -> None:
+def test_entries_trimmed_before_the_walk_are_noted() -> None:
     pairs = chain(20)
     kept = Kept(trimmed=mark(pairs, 10, base=True))
     assert told([pairs[5], pairs[15]], pairs[10:], kept) == (Proof(entries=10), True)
@@ -366,7 +366,7 @@ def test_what_is_trimmed_before_it_is_met_is_told() -> None:
     assert told([pairs[7]], late, kept) == (Proof(entries=13), True)
 
 
-def test_a_walk_that_finds_something_says_that_first() -> None:
+def test_a_broken_chain_is_reported_first() -> None:
     pairs = chain(20)
     edited = (replace(pairs[6][0], id="T99"), pairs[6][1])
     walk = [*pairs[:3], (replace(pairs[3][0], at=1), None), *pairs[4:]]
@@ -395,7 +395,7 @@ def _chained(*events: Event) -> Pairs:
 
 
 @pytest.mark.parametrize("kind", [Kind.FREEZE, Kind.THAW, Kind.POLICY, Kind.SECRET])
-def test_a_verdict_behind_the_end_of_its_generation_is_named(kind: Kind) -> None:
+def test_a_verdict_after_the_end_of_its_generation_is_reported(kind: Kind) -> None:
     late = _chained(_gate(Kind.POLICY, 1), _decided(1), _gate(kind, 2), _decided(2), _decided(1))
 
     def proved(pairs: Pairs) -> Proof:

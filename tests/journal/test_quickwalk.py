@@ -30,7 +30,7 @@ async def both(store: Store, folder: Path, *, url: str = "") -> tuple[Proof | No
     return await store.walk(run)
 
 
-async def test_it_says_the_same_of_what_is_whole(
+async def test_it_agrees_on_a_whole_journal(
     store: Store, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(quickwalk, "STRETCH", 7)
@@ -51,9 +51,7 @@ async def test_it_says_the_same_of_what_is_whole(
     assert (quick, quick.trimmed > 30) == (careful, True)
 
 
-async def test_two_processes_say_the_same(
-    store: Store, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_two_processes_agree(store: Store, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quickwalk, "LARGE", 10)
     monkeypatch.setattr(quickwalk, "cores", lambda: 2)
     for _ in range(4):
@@ -75,14 +73,14 @@ async def test_two_processes_say_the_same(
 
 
 @pytest.mark.parametrize("name", TAMPERINGS)
-async def test_it_says_nothing_of_what_is_not(store: Store, tmp_path: Path, name: str) -> None:
+async def test_it_gives_no_result_for_a_tampered_journal(store: Store, tmp_path: Path, name: str) -> None:
     await filled(store)
     await tamper(store, *TAMPERINGS[name][0])
     quick, careful = await both(store, tmp_path)
     assert (quick, careful.ok) == (None, False)
 
 
-async def test_a_column_that_does_not_fit(store: Store, tmp_path: Path) -> None:
+async def test_a_wrong_column_gives_no_result(store: Store, tmp_path: Path) -> None:
     await filled(store)
     await tamper(store, "UPDATE entry SET action = 'hold' WHERE seq = 9")
     quick, careful = await both(store, tmp_path)

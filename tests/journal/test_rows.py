@@ -32,7 +32,7 @@ async def filled(store: Store, n: int = 30) -> None:
         await store.admit(item(f"T{i}"), relays(f"T{i}"))
 
 
-async def test_what_is_rare_is_found_without_a_walk_over_all_verdicts(store: Store) -> None:
+async def test_rare_kinds_are_found_by_index(store: Store) -> None:
     await filled(store)
     for n in range(3):
         await store.gate.freeze(a_freeze(f"F{n}"), event(Kind.FREEZE, f"F{n}"))
@@ -51,7 +51,7 @@ async def test_what_is_rare_is_found_without_a_walk_over_all_verdicts(store: Sto
     assert len(everything) == 63
 
 
-async def test_the_keys_of_a_journal_are_found_without_a_walk_over_all_verdicts(store: Store) -> None:
+async def test_keys_are_found_by_index(store: Store) -> None:
     await filled(store)
     where = signing._CHANGES.whereclause
     assert where is not None
@@ -92,7 +92,7 @@ TAMPERINGS = {
 
 
 @pytest.mark.parametrize("name", TAMPERINGS)
-async def test_tampering_is_named(store: Store, name: str) -> None:
+async def test_tampering_is_reported(store: Store, name: str) -> None:
     statements, seq, problem = TAMPERINGS[name]
     await filled(store)
     assert (await store.journal.verify()).ok
@@ -121,7 +121,7 @@ async def test_an_inserted_entry_is_found(store: Store) -> None:
     assert found.seq == 10
 
 
-async def test_a_cut_tail_is_found_by_the_file_even_where_the_database_forgot(store: Store, tmp_path: Path) -> None:
+async def test_a_cut_tail_is_found_by_the_checkpoint_file(store: Store, tmp_path: Path) -> None:
     await filled(store)
     made = await store.journal.checkpoint()
     assert made is not None
@@ -144,7 +144,7 @@ async def test_a_cut_tail_is_found_by_the_file_even_where_the_database_forgot(st
     assert (await store.journal.verify()).ok  # without both, the cut cannot be detected: hence the file
 
 
-async def test_a_chain_recomputed_whole_is_found(store: Store) -> None:
+async def test_a_recomputed_chain_is_found(store: Store) -> None:
     await filled(store)
     await store.journal.checkpoint()
 
@@ -183,7 +183,7 @@ async def test_a_forged_checkpoint_is_found(store: Store, tmp_path: Path) -> Non
     assert "cannot be read" in found.problem
 
 
-async def test_an_older_snapshot_that_went_on_is_found(store: Store, tmp_path: Path) -> None:
+async def test_a_restored_snapshot_that_continued_is_found(store: Store, tmp_path: Path) -> None:
     """A store restored to before a checkpoint and written to again is found: the checkpoint has another hash for that
     entry."""
     await filled(store, 10)
@@ -211,7 +211,7 @@ async def test_closing_signs_a_checkpoint(url: str, tmp_path: Path, clock: Clock
     assert json.loads((tmp_path / journal.FILE).read_text())["seq"] == 1
 
 
-async def test_addresses_are_erased_and_the_chain_stays_provable(store: Store, clock: Clock) -> None:
+async def test_erased_addresses_leave_the_chain_provable(store: Store, clock: Clock) -> None:
     await filled(store, 10)
     await held(store, "H1")
     await store.journal.record([], [notice("N1")])
@@ -227,7 +227,7 @@ async def test_addresses_are_erased_and_the_chain_stays_provable(store: Store, c
     assert not (await store.journal.verify()).ok
 
 
-async def test_the_journal_is_cut_behind_a_signed_base(store: Store, clock: Clock) -> None:
+async def test_trimming_signs_a_base(store: Store, clock: Clock) -> None:
     await filled(store, 10)
     clock.go(days=401)
     await filled(store, 3)
@@ -241,7 +241,7 @@ async def test_the_journal_is_cut_behind_a_signed_base(store: Store, clock: Cloc
     assert not (await store.journal.verify()).ok
 
 
-async def test_settled_holds_go_with_their_addresses(store: Store, clock: Clock) -> None:
+async def test_settled_holds_are_deleted_with_their_addresses(store: Store, clock: Clock) -> None:
     await held(store, "H1", notice("N1", "H1"))
     await store.holds.change("H1", lambda h: Change(hold=replace(h, state=State.REJECTED)))
     clock.go(days=91)
@@ -262,7 +262,7 @@ async def test_entries_are_read_in_pages(store: Store) -> None:
     assert [e.seq for e, _ in [*first, *second]] == list(range(1, 27))
 
 
-async def test_what_became_of_transactions(store: Store, clock: Clock) -> None:
+async def test_outcomes_of_transactions(store: Store, clock: Clock) -> None:
     """Outcomes are as in the report, for mail that the relay only deferred, and for a doubt that ended."""
     for n in range(7):
         await store.admit(item(f"T{n}"), relays(f"T{n}"))
@@ -282,14 +282,14 @@ async def test_what_became_of_transactions(store: Store, clock: Clock) -> None:
     assert await store.journal.unsettled(clock.now() - timedelta(minutes=10)) == []
 
 
-async def test_a_hold_makes_no_transaction_under_way(store: Store, clock: Clock) -> None:
+async def test_a_hold_is_no_transaction_in_flight(store: Store, clock: Clock) -> None:
     await held(store, "H1")
     await store.admit(item("H2", of="H1"), holds(a_hold("H2")))
     clock.go(hours=1)
     assert await store.journal.unsettled(clock.now()) == []
 
 
-async def test_lifted_freezes_go_with_the_addresses_they_name(store: Store, clock: Clock) -> None:
+async def test_lifted_freezes_are_deleted_with_their_addresses(store: Store, clock: Clock) -> None:
     for id in ("F1", "F2"):
         await store.gate.freeze(a_freeze(id, Selector.SENDER, "bo@example.com"), event(Kind.FREEZE, id))
     await store.gate.thaw("F1", event(Kind.THAW, "F1"))
@@ -300,7 +300,7 @@ async def test_lifted_freezes_go_with_the_addresses_they_name(store: Store, cloc
     assert [tuple(row) for row in left] == [("F2",)]
 
 
-async def test_what_was_on_the_way_long_ago_is_forgotten(store: Store, clock: Clock) -> None:
+async def test_old_transactions_in_flight_are_forgotten(store: Store, clock: Clock) -> None:
     await store.admit(item("T1"), relays("T1"))
     clock.go(days=8)
     await store.retain(Retention())
@@ -308,7 +308,7 @@ async def test_what_was_on_the_way_long_ago_is_forgotten(store: Store, clock: Cl
     assert await store.journal.history("T1")
 
 
-async def test_what_was_only_observed_in_a_time(store: Store, clock: Clock) -> None:
+async def test_observed_verdicts_of_a_period(store: Store, clock: Clock) -> None:
     assert await store.journal.observed(clock.now(), clock.now() + timedelta(days=1), 10) == (0, [])
     start = clock.now()
     for n in range(9):

@@ -86,7 +86,7 @@ async def retained(store: Store, keep: Retention = SHORT) -> None:
 # -- blocking nothing
 
 
-async def test_the_log_begins_anew_while_somebody_walks(
+async def test_sqlites_log_restarts_during_a_walk(
     tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A walk does not keep SQLite from restarting the write-ahead log, although mail writes more than its limit after
@@ -115,7 +115,7 @@ async def test_the_log_begins_anew_while_somebody_walks(
 
 
 @pytest.mark.parametrize("url", ["postgresql"], indirect=True)
-async def test_no_transaction_is_open_between_two_stretches(store: Store) -> None:
+async def test_no_transaction_is_open_between_stretches(store: Store) -> None:
     """No transaction is open between two stretches: PostgreSQL cannot vacuum what one may still see."""
     await filled(store, 20)
     seen: list[Any] = []
@@ -130,7 +130,7 @@ async def test_no_transaction_is_open_between_two_stretches(store: Store) -> Non
     assert all(states == ["active"] for states in seen), "the one that looks, and no other"
 
 
-async def test_a_walk_ends_where_the_store_is_closed(url: str, tmp_path: Path, clock: Clock) -> None:
+async def test_a_walk_ends_when_the_store_is_closed(url: str, tmp_path: Path, clock: Clock) -> None:
     """A walk ends when the store is closed, so a process that is told to stop does not wait for it."""
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as store:
         await store.journal.record([event(Kind.OUTCOME, f"T{n}") for n in range(20)])
@@ -150,7 +150,7 @@ async def test_a_walk_ends_where_the_store_is_closed(url: str, tmp_path: Path, c
 # -- mail and retention meanwhile
 
 
-async def test_what_comes_meanwhile_is_no_part_of_it(store: Store) -> None:
+async def test_entries_written_meanwhile_are_not_checked(store: Store) -> None:
     await filled(store, 20)
     n = await store.journal.last()
     proof = await verified(store, lambda _: filled(store, 3))
@@ -158,7 +158,7 @@ async def test_what_comes_meanwhile_is_no_part_of_it(store: Store) -> None:
     assert await store.journal.last() > n + 15
 
 
-async def test_names_that_are_erased_meanwhile_are_not_missing(store: Store, clock: Clock) -> None:
+async def test_names_erased_meanwhile_are_not_missing(store: Store, clock: Clock) -> None:
     await filled(store, 20)
     clock.go(days=91)
     await store.journal.record([event(Kind.START, "here")])
@@ -168,7 +168,7 @@ async def test_names_that_are_erased_meanwhile_are_not_missing(store: Store, clo
     assert proof.entries == n + 1, "with the entry that says so, since it is believed only if it is one of the chain"
 
 
-async def test_names_that_are_erased_again_and_again(store: Store, clock: Clock) -> None:
+async def test_repeated_erasure_meanwhile_is_no_tampering(store: Store, clock: Clock) -> None:
     for _ in range(8):
         await filled(store, 5)
         clock.go(days=1)
@@ -180,7 +180,7 @@ async def test_names_that_are_erased_again_and_again(store: Store, clock: Clock)
     assert (await verified(store, another_day)).first_bad is None
 
 
-async def test_who_says_falsely_that_names_were_erased_is_found(store: Store) -> None:
+async def test_a_forged_erasure_entry_is_found(store: Store) -> None:
     """A forged entry that claims an erasure is found, although it comes after the end of the walk."""
     await filled(store, 20)
 
@@ -200,7 +200,7 @@ async def test_who_says_falsely_that_names_were_erased_is_found(store: Store) ->
 
 
 @pytest.mark.parametrize("at", [1, 2, 3, 4, 6])
-async def test_a_trim_that_overtakes_the_walk_is_no_tampering(store: Store, clock: Clock, at: int) -> None:
+async def test_a_trim_during_the_walk_is_no_tampering(store: Store, clock: Clock, at: int) -> None:
     await filled(store, 20)
     clock.go(days=401)
     await filled(store, 10)
@@ -212,7 +212,7 @@ async def test_a_trim_that_overtakes_the_walk_is_no_tampering(store: Store, cloc
     assert (await store.journal.verify()).ok
 
 
-async def test_a_trim_of_everything_that_was_to_be_walked(store: Store, clock: Clock) -> None:
+async def test_a_trim_of_all_remaining_entries_is_no_tampering(store: Store, clock: Clock) -> None:
     await filled(store, 12)
 
     async def years() -> None:
@@ -223,7 +223,7 @@ async def test_a_trim_of_everything_that_was_to_be_walked(store: Store, clock: C
     assert await verified(store, once(3, years)) == Proof(entries=4, filed=False)
 
 
-async def test_entries_that_are_deleted_while_others_are_trimmed_are_missing(store: Store, clock: Clock) -> None:
+async def test_deletions_during_a_trim_are_found(store: Store, clock: Clock) -> None:
     await filled(store, 20)
     clock.go(days=401)
     await filled(store, 10)
@@ -236,7 +236,7 @@ async def test_entries_that_are_deleted_while_others_are_trimmed_are_missing(sto
     assert found == Bad(seq=25, problem="missing: entries 25 to 26 are gone")
 
 
-async def test_who_deletes_up_to_a_checkpoint_is_not_retention(store: Store) -> None:
+async def test_a_deletion_up_to_a_checkpoint_is_found(store: Store) -> None:
     await filled(store, 20)
     await store.journal.checkpoint()
     await filled(store, 10)
@@ -245,7 +245,7 @@ async def test_who_deletes_up_to_a_checkpoint_is_not_retention(store: Store) -> 
     assert found.problem.startswith("missing")
 
 
-async def test_a_base_that_was_not_signed_here_explains_nothing(store: Store, clock: Clock) -> None:
+async def test_a_forged_base_excuses_nothing(store: Store, clock: Clock) -> None:
     await filled(store, 20)
     clock.go(days=401)
     await filled(store, 10)
@@ -260,7 +260,7 @@ async def test_a_base_that_was_not_signed_here_explains_nothing(store: Store, cl
 
 
 @pytest.mark.parametrize(("seq", "seen"), [(2, False), (19, True)])
-async def test_what_is_edited_behind_the_walk_is_found_by_the_next(store: Store, seq: int, seen: bool) -> None:
+async def test_an_edit_behind_the_walk_is_found_by_the_next(store: Store, seq: int, seen: bool) -> None:
     await filled(store, 20)
     edit = f"UPDATE entry SET body = replace(body, 'relay', 'hold') WHERE seq = {seq}"
     proof = await verified(store, once(4, lambda: tamper(store, edit)))
@@ -270,7 +270,7 @@ async def test_what_is_edited_behind_the_walk_is_found_by_the_next(store: Store,
     assert found.seq == seq
 
 
-async def test_a_tail_that_is_cut_ahead_of_the_walk_is_found_by_the_head_that_it_had(store: Store) -> None:
+async def test_a_tail_cut_during_the_walk_is_found(store: Store) -> None:
     await filled(store, 20)
 
     async def cut() -> None:
@@ -281,7 +281,7 @@ async def test_a_tail_that_is_cut_ahead_of_the_walk_is_found_by_the_head_that_it
 
 
 @pytest.mark.parametrize("doc", ["rubbish", "[1]", '{"from": 7}'])
-async def test_clear_values_of_rubbish_are_named(store: Store, doc: str) -> None:
+async def test_invalid_clear_values_are_found(store: Store, doc: str) -> None:
     await filled(store, 6)
     await tamper(store, f"UPDATE clear SET doc = '{doc}' WHERE seq = 3")
     assert (await store.journal.verify()).first_bad == Bad(
@@ -289,7 +289,7 @@ async def test_clear_values_of_rubbish_are_named(store: Store, doc: str) -> None
     )
 
 
-async def test_who_says_in_rubbish_that_names_were_erased_is_named(store: Store) -> None:
+async def test_an_invalid_erasure_entry_excuses_nothing(store: Store) -> None:
     await filled(store, 6)
     await store.journal.record([Event(kind=Kind.ERASED, id="x", at=store.now())])
     await tamper(store, "UPDATE entry SET body = 'x' WHERE seq = 8", "DELETE FROM clear WHERE seq = 5")
@@ -314,7 +314,7 @@ async def reported(store: Store, then: Callable[[int], Awaitable[object]], *, pr
 
 
 @pytest.mark.parametrize("prove", [True, False])
-async def test_a_report_is_of_one_moment_whatever_comes_meanwhile(store: Store, prove: bool) -> None:
+async def test_a_report_describes_one_moment(store: Store, prove: bool) -> None:
     """A report is of one moment: an outcome after it is not in it, and no verdict is without an outcome that came
     before."""
     await of_news(store)
@@ -327,7 +327,7 @@ async def test_a_report_is_of_one_moment_whatever_comes_meanwhile(store: Store, 
     assert await store.journal.last() > n + 20
 
 
-async def test_an_outcome_that_comes_meanwhile_is_not_of_that_moment(store: Store) -> None:
+async def test_an_outcome_after_that_moment_is_not_included(store: Store) -> None:
     await of_news(store, 4)
     verdict = Event(kind=Kind.VERDICT, id="late", at=store.now(), data={"action": "relay", "lists": ["news"]})
     await store.journal.record([verdict])
@@ -338,7 +338,7 @@ async def test_an_outcome_that_comes_meanwhile_is_not_of_that_moment(store: Stor
 
 
 @pytest.mark.parametrize("at", range(1, 16))
-async def test_names_that_are_erased_while_a_report_is_made(store: Store, clock: Clock, at: int) -> None:
+async def test_names_erased_during_a_report_are_not_missing(store: Store, clock: Clock, at: int) -> None:
     await of_news(store)
     clock.go(days=91)
     await store.journal.record([event(Kind.START, "here")])
@@ -351,7 +351,7 @@ async def test_names_that_are_erased_while_a_report_is_made(store: Store, clock:
 
 @pytest.mark.parametrize("prove", [True, False])
 @pytest.mark.parametrize("at", range(1, 16))
-async def test_what_is_trimmed_while_a_report_is_made_is_not_in_it(
+async def test_entries_trimmed_during_a_report_are_not_included(
     store: Store, clock: Clock, at: int, prove: bool
 ) -> None:
     """If a verdict or outcome is trimmed meanwhile, the report is made again. Entries trimmed behind the walk are
@@ -368,9 +368,7 @@ async def test_what_is_trimmed_while_a_report_is_made_is_not_in_it(
 
 
 @pytest.mark.parametrize("later", [0, 1, 2, 3])
-async def test_what_is_trimmed_between_a_report_and_its_walk_is_not_in_it(
-    store: Store, clock: Clock, later: int
-) -> None:
+async def test_entries_trimmed_between_report_and_walk_are_not_included(store: Store, clock: Clock, later: int) -> None:
     await of_news(store)
     clock.go(days=401)
     await of_news(store, 4)
@@ -387,7 +385,7 @@ async def test_what_is_trimmed_between_a_report_and_its_walk_is_not_in_it(
     assert (found.report.messages, found.proof.entries) == (2, 9)
 
 
-async def test_a_report_that_retention_overtakes_every_time_is_given_up(store: Store, clock: Clock) -> None:
+async def test_a_report_that_retention_always_overtakes_is_given_up(store: Store, clock: Clock) -> None:
     await of_news(store)
 
     async def always(_: int) -> None:
@@ -415,7 +413,7 @@ async def test_a_report_that_retention_overtakes_every_time_is_given_up(store: S
         ),
     ],
 )
-async def test_what_a_report_was_made_of_is_what_was_proved(
+async def test_a_report_is_proved_with_the_entries_it_used(
     store: Store, edit: str, back: str | None, problem: str
 ) -> None:
     """The proof covers the entries that the report used: an edit before the report is found, even if it is undone
@@ -441,7 +439,7 @@ async def test_what_a_report_was_made_of_is_what_was_proved(
     assert back is None or (await store.journal.verify()).ok
 
 
-async def test_a_time_is_found_also_where_entries_are_missing(store: Store, clock: Clock) -> None:
+async def test_a_time_is_found_despite_missing_entries(store: Store, clock: Clock) -> None:
     for _ in range(5):
         await of_news(store, 2)
         clock.go(hours=1)
@@ -459,7 +457,7 @@ async def test_a_time_is_found_also_where_entries_are_missing(store: Store, cloc
 # -- shorter reads
 
 
-async def test_what_was_rejected_is_found_over_stretches(store: Store, clock: Clock) -> None:
+async def test_rejected_messages_are_found_across_stretches(store: Store, clock: Clock) -> None:
     for n in range(30):
         data = {"action": "reject" if n % 3 == 0 else "relay"}
         await store.journal.record([Event(kind=Kind.VERDICT, id=f"T{n}", at=clock.now(), data=data)])
@@ -470,7 +468,7 @@ async def test_what_was_rejected_is_found_over_stretches(store: Store, clock: Cl
     assert await store.journal.rejected("nobody", clock.now(), 4) == []
 
 
-def test_it_is_sqlite_that_is_measured(tmp_path: Path) -> None:
+def test_a_sqlite_reader_keeps_the_log_from_restarting(tmp_path: Path) -> None:
     """The premise of the first test: a reader of an old snapshot keeps SQLite from restarting the log."""
     writer, reader = (sqlite3.connect(tmp_path / "x.db", isolation_level=None) for _ in range(2))
     writer.executescript("PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=50; CREATE TABLE t (x)")

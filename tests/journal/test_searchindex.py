@@ -70,15 +70,15 @@ async def some(store: Store, request: pytest.FixtureRequest) -> Store:
         ("private", []), ("lunch", []), ("example.com", []), ("anna", []), ("2.0.0", []), ("", []), ("<>", []), ("M1", []),
     ],
 )  # fmt: skip
-async def test_found_by_what_people_have(some: Store, text: str, ids: list[str]) -> None:
+async def test_messages_are_found_by_known_words(some: Store, text: str, ids: list[str]) -> None:
     assert await some.journal.find(text.split(), 10) == ids
 
 
-async def test_the_newest_so_many(some: Store) -> None:
+async def test_the_newest_matches_are_given(some: Store) -> None:
     assert await some.journal.find(["anna@example.com"], 2) == ["M4", "M3"]
 
 
-async def test_words_are_written_once_whoever_writes_them(store: Store, url: str, tmp_path: Path, clock: Clock) -> None:
+async def test_terms_are_indexed_once(store: Store, url: str, tmp_path: Path, clock: Clock) -> None:
     await store.journal.record([mail(store, f"M{n}", f"x{n}@example.org") for n in range(3 * searchindex.SLICE)])
     assert await store.journal.write_terms() is True
     await written(store)
@@ -89,7 +89,7 @@ async def test_words_are_written_once_whoever_writes_them(store: Store, url: str
     assert await store.journal.find(["x700@example.org"], 10) == ["M700"]
 
 
-async def test_with_the_names_they_go(store: Store, clock: Clock) -> None:
+async def test_terms_are_erased_with_names(store: Store, clock: Clock) -> None:
     await store.journal.record(
         [mail(store, f"M{n}", message_id=f"<{n}@desk.example>") for n in range(searchindex.STRETCH + 100)]
     )
@@ -109,7 +109,7 @@ async def test_with_the_names_they_go(store: Store, clock: Clock) -> None:
     assert lowest == 1
 
 
-async def test_another_secret_writes_them_anew(url: str, tmp_path: Path, clock: Clock) -> None:
+async def test_a_new_secret_rebuilds_the_index(url: str, tmp_path: Path, clock: Clock) -> None:
     def opened(secret: bytes, **more: Any) -> Any:
         return open_store(url, secret=secret, state_dir=tmp_path, clock=clock, **more)
 
@@ -125,7 +125,7 @@ async def test_another_secret_writes_them_anew(url: str, tmp_path: Path, clock: 
 
 
 @given(st.lists(st.text(max_size=40), max_size=4))
-def test_any_words_of_a_relay(replies: list[str]) -> None:
+def test_any_reply_of_a_relay_is_indexed(replies: list[str]) -> None:
     assert all(isinstance(word, str) for word in searchindex.queue_ids(replies))
 
 
@@ -137,5 +137,5 @@ def test_any_words_of_a_relay(replies: list[str]) -> None:
         ("250 2.0.0 In the queue of mx.example.com as 4bXyz1", ["4bXyz1"]), ("550 5.7.1 no", []), ("250 Ok", []),
     ],
 )  # fmt: skip
-def test_what_the_relay_calls_it(reply: str, ids: list[str]) -> None:
+def test_queue_ids_of_relays_are_recognized(reply: str, ids: list[str]) -> None:
     assert searchindex.queue_ids([reply]) == ids

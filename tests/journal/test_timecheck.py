@@ -23,16 +23,16 @@ def walk(
     return course
 
 
-def test_signed_every_minute() -> None:
+def test_regular_checkpoints_leave_no_unsigned_stretch() -> None:
     course = walk([n / 2 for n in range(40)], *((n, n / 2) for n in range(2, 41, 2)))
     assert (course.unsigned, course.backwards, course.backdated) == ([], [], None)
 
 
-def test_a_guard_that_rests_for_days_signs_with_its_next_entry() -> None:
+def test_an_idle_guard_signs_with_its_next_entry() -> None:
     assert walk([0, 0.1, 3000, 3000.1, 9000], (3, 3000), (5, 9000)).unsigned == []
 
 
-def test_checkpoints_that_were_removed_leave_a_stretch() -> None:
+def test_removed_checkpoints_leave_an_unsigned_stretch() -> None:
     marks = [(n, n / 2) for n in range(2, 41, 2) if not 10 <= n <= 30]
     [found] = walk([n / 2 for n in range(40)], *marks).unsigned
     assert (found.first, found.last, found.end) == (9, 32, False)
@@ -40,14 +40,14 @@ def test_checkpoints_that_were_removed_leave_a_stretch() -> None:
     assert (found.first, found.last, found.end) == (9, 40, True)
 
 
-def test_time_that_goes_backwards_is_told_once_until_it_has_caught_up() -> None:
+def test_time_going_backwards_is_reported_once() -> None:
     course = walk([0, 30, 2, 3, 4, 31, 32, 1], (8, 33))
     assert [(one.seq, one.entries) for one in course.backwards] == [(3, 3), (8, 1)]
     assert course.backwards[0].before == NOON + 30 * MINUTE
     assert course.backdated is None, "mail is written down late where the database was away"
 
 
-def test_an_act_that_is_older_than_a_signature_before_it_is_backdated() -> None:
+def test_an_action_older_than_an_earlier_checkpoint_is_backdated() -> None:
     kinds = {4: FREEZE}
     found = walk([0, 30, 60, 10], (2, 30), (3, 60), kinds=kinds).backdated
     assert found is not None
@@ -58,7 +58,7 @@ def test_an_act_that_is_older_than_a_signature_before_it_is_backdated() -> None:
     )
 
 
-def test_a_clock_that_was_set_back_signs_by_its_time_as_well() -> None:
+def test_with_a_clock_set_back_checkpoints_agree() -> None:
     course = walk([0, 30, 60, 10, 11], (3, 60), (5, 11), kinds={4: FREEZE})
     assert course.backdated is None
     assert [one.seq for one in course.backwards] == [4]

@@ -41,7 +41,7 @@ def ids(pages: Sequence[Sequence[Pair]]) -> list[str]:
     return [one.id for page in pages for one, _ in page]
 
 
-async def test_all_of_a_time_in_order_over_stretches(store: Store, clock: Clock) -> None:
+async def test_verdicts_are_read_in_order_across_stretches(store: Store, clock: Clock) -> None:
     await journal(store, clock)
     pages = await found(store, clock, 8, 3)
     assert ids(pages) == ["T2", "T3", "T4", "T5", "T6"]
@@ -49,14 +49,14 @@ async def test_all_of_a_time_in_order_over_stretches(store: Store, clock: Clock)
     assert all(values == {"from": ["anna@example.com"]} for page in pages for _, values in page)
 
 
-async def test_a_time_without_any(store: Store, clock: Clock) -> None:
+async def test_a_period_without_verdicts(store: Store, clock: Clock) -> None:
     assert await found(store, clock, 1) == []
     await journal(store, clock)
     assert await found(store, clock, 50, 20) == []
     assert await found(store, clock, -1, -2) == []
 
 
-async def test_it_says_how_far_it_is(store: Store, clock: Clock) -> None:
+async def test_progress_is_reported(store: Store, clock: Clock) -> None:
     await journal(store, clock)
     now, said = clock.now(), list[tuple[int, int]]()
     async for _ in verdicts(store, now - timedelta(hours=9), now, lambda done, of: said.append((done, of))):
@@ -65,7 +65,7 @@ async def test_it_says_how_far_it_is(store: Store, clock: Clock) -> None:
     assert said[-1] == (27, 27)
 
 
-async def test_what_is_trimmed_or_erased_meanwhile_is_passed_over(store: Store, clock: Clock) -> None:
+async def test_entries_trimmed_or_erased_meanwhile_are_skipped(store: Store, clock: Clock) -> None:
     await journal(store, clock)
     now, seen = clock.now(), list[str]()
     async for page in verdicts(store, now - timedelta(hours=10), now):
@@ -78,7 +78,7 @@ async def test_what_is_trimmed_or_erased_meanwhile_is_passed_over(store: Store, 
     assert last[-1][1] is None
 
 
-async def test_a_store_that_goes_away(store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_store_that_fails_raises(store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     await journal(store, clock)
 
     async def away(query: object, **more: object) -> object:

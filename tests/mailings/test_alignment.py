@@ -18,7 +18,7 @@ some = st.lists(st.integers(0, 6), max_size=60)
 
 @pytest.mark.parametrize("most", [0, 20, alignment.MOST])
 @given(one=some, other=some)
-def test_what_is_equal_is_equal_and_in_order(most: int, one: list[int], other: list[int]) -> None:
+def test_stretches_are_equal_and_in_order(most: int, one: list[int], other: list[int]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(alignment, "MOST", most)
         found = stretches(one, other)
@@ -38,7 +38,7 @@ def test_what_is_equal_is_equal_and_in_order(most: int, one: list[int], other: l
 
 
 @given(some)
-def test_what_is_the_same_is_one_stretch(one: list[int]) -> None:
+def test_equal_sequences_are_one_stretch(one: list[int]) -> None:
     assert stretches(one, one) == ([(0, 0, len(one))] if one else [])
 
 
@@ -54,7 +54,7 @@ def test_single_differences_in_a_long_text_are_found() -> None:
 
 
 @pytest.mark.parametrize("kind", ["of two", "of one", "of none"])
-def test_nothing_makes_it_slow(kind: str) -> None:
+def test_time_grows_about_linearly(kind: str) -> None:
     """The time grows with the length: ten times the length takes less than 60 times the processor time, with room for a
     slow machine."""
 

@@ -38,7 +38,7 @@ async def lite(tmp_path: Path) -> AsyncIterator[Correcting]:
         yield made
 
 
-async def test_one_copy_for_each_of_those_who_got_it_and_for_nobody_else(here: Correcting) -> None:
+async def test_each_recipient_of_the_mailing_gets_one_copy(here: Correcting) -> None:
     mailing = await here.original()
     hold = await here.begin(mailing)
     assert hold.correction is not None
@@ -62,7 +62,7 @@ async def test_one_copy_for_each_of_those_who_got_it_and_for_nobody_else(here: C
     assert {data["set"] for data in passed if data.get("action") == "relay"} == {hold.correction.people}
 
 
-async def test_those_who_may_have_it_get_it_too_where_people_chose_so(lite: Correcting) -> None:
+async def test_recipients_in_doubt_are_included_if_chosen(lite: Correcting) -> None:
     mailing = await lite.original()
     hold = await lite.begin(mailing, doubt=True)
     assert hold.correction is not None
@@ -73,7 +73,7 @@ async def test_those_who_may_have_it_get_it_too_where_people_chose_so(lite: Corr
     assert (said["what"], said["hold"], said["people"], said["may"]) == ("correction", hold.hold_id, 3, 1)
 
 
-async def test_a_freeze_that_comes_between_verdict_and_dot(lite: Correcting) -> None:
+async def test_a_freeze_between_verdict_and_final_dot(lite: Correcting) -> None:
     """A freeze of the list between verdict and dot does not recall the correction; a freeze of all mail does."""
     await lite.approve(await lite.begin(await lite.original()))
 
@@ -89,7 +89,7 @@ async def test_a_freeze_that_comes_between_verdict_and_dot(lite: Correcting) -> 
 
 
 @pytest.mark.parametrize("seed", range(4))
-async def test_the_laws_of_a_correction(lite: Correcting, seed: int) -> None:
+async def test_laws_of_a_correction(lite: Correcting, seed: int) -> None:
     """For any recipients, replies and order, nobody but the mailing's recipients gets the correction, and each at most
     once."""
     chance = random.Random(seed)
@@ -112,7 +112,7 @@ async def test_the_laws_of_a_correction(lite: Correcting, seed: int) -> None:
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-async def test_killed_in_the_midst(tmp_path: Path, url: str, when: str) -> None:
+async def test_killed_during_a_correction(tmp_path: Path, url: str, when: str) -> None:
     """After a kill, a person in doubt waits for people's decision, and the others are sent theirs."""
     async with correcting(tmp_path, url) as here:
         await here.approve(await here.begin(await here.original()))
@@ -130,7 +130,7 @@ async def test_killed_in_the_midst(tmp_path: Path, url: str, when: str) -> None:
         assert here.reached == {GOT[2]: 1}
 
 
-async def test_what_others_reject_of_it_ends_nothing(lite: Correcting) -> None:
+async def test_a_rejected_copy_does_not_end_the_approval(lite: Correcting) -> None:
     """The rejection of a held copy for another person leaves the correction's approval. Only the mailing's own commands
     revoke it."""
     mailing = await lite.original()
@@ -149,7 +149,7 @@ async def test_what_others_reject_of_it_ends_nothing(lite: Correcting) -> None:
     assert after.grants == ()
 
 
-async def test_behind_a_lists_address_are_those_who_were_on_it_then(lite: Correcting) -> None:
+async def test_recipients_behind_a_list_address_are_its_members_then(lite: Correcting) -> None:
     """The correction of mail to a list's address covers the list's members, as long as the list is unchanged. If it has
     changed, an export of that time is needed."""
     held = await lite.campaign.send(RAMADAN)
@@ -171,7 +171,7 @@ async def test_behind_a_lists_address_are_those_who_were_on_it_then(lite: Correc
     assert made.correction.people == hold.correction.people
 
 
-async def test_what_is_no_correction(lite: Correcting) -> None:
+async def test_invalid_corrections_are_refused(lite: Correcting) -> None:
     mailing = await lite.original()
     with pytest.raises(NotEntitled):
         await lite.begin(mailing, starter=ANNA)

@@ -101,9 +101,7 @@ DELIVERED = {"sent": (Delivered.SENT, 0), "failed": (Delivered.FAILED, 0), "doub
 # approved
 
 
-async def test_what_was_approved_is_on_its_way_until_an_attempt_begins_and_in_doubt_from_then(
-    store: Store, clock: Clock
-) -> None:
+async def test_a_release_is_pending_until_an_attempt_and_then_in_doubt(store: Store, clock: Clock) -> None:
     """Approved copies count as admitted until an attempt begins, and from then on as in doubt, however long they wait."""
     await hold(store, "H1", LIST)
     assert await tally(store) == Tally(held=1200)
@@ -125,7 +123,7 @@ async def test_what_was_approved_is_on_its_way_until_an_attempt_begins_and_in_do
     ("became", "expected"),
     [("sent", Tally(relayed=1200)), ("failed", Tally(refused=1200)), ("doubted", Tally(doubted=1200))],
 )
-async def test_what_the_relay_made_of_it(store: Store, clock: Clock, became: str, expected: Tally) -> None:
+async def test_the_relays_answer_sets_the_fate(store: Store, clock: Clock, became: str, expected: Tally) -> None:
     await hold(store, "H1", LIST)
     await approved(store, "H1")
     lease = await leased(store, "H1-release")
@@ -141,7 +139,7 @@ async def test_what_the_relay_made_of_it(store: Store, clock: Clock, became: str
 
 
 @pytest.mark.parametrize(("became", "expected"), [("failed", Tally(refused=1200)), ("doubted", Tally(doubted=1200))])
-async def test_of_a_list_that_has_changed_since_nobody_got_what_nobody_was_sent(
+async def test_a_failed_release_to_a_changed_list_reached_no_one(
     store: Store, clock: Clock, became: str, expected: Tally
 ) -> None:
     """If all recipients failed, nobody has the copy, even though the digest of the recipient has changed with the list."""
@@ -154,7 +152,7 @@ async def test_of_a_list_that_has_changed_since_nobody_got_what_nobody_was_sent(
     assert await tally(store) == expected
 
 
-async def test_a_release_that_reached_some(store: Store, clock: Clock) -> None:
+async def test_a_partly_failed_release(store: Store, clock: Clock) -> None:
     await hold(store, "H1", "a", "b", "c")
     await approved(store, "H1", "a@x.example", "b@x.example", "c@x.example")
     lease = await leased(store, "H1-release")
@@ -179,13 +177,13 @@ async def test_a_release_that_reached_some(store: Store, clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("state", [State.REJECTED, State.WITHDRAWN, State.EXPIRED])
-async def test_whom_people_spared(store: Store, state: State) -> None:
+async def test_a_rejected_withdrawn_or_expired_hold_is_stopped(store: Store, state: State) -> None:
     await hold(store, "H1", LIST)
     await becomes(store, "H1", state)
     assert await tally(store) == Tally(stopped=1200)
 
 
-async def test_a_void_hold_is_its_clients(store: Store) -> None:
+async def test_a_void_hold_is_still_with_its_client(store: Store) -> None:
     await hold(store, "H1", LIST, apart=["ulf"])
     await becomes(store, "H1", State.VOID)
     assert await tally(store) == Tally(deferred=1201)
@@ -195,7 +193,7 @@ async def test_a_void_hold_is_its_clients(store: Store) -> None:
 
 
 @pytest.mark.parametrize("became", ["sent", "failed", "doubted"])
-async def test_the_colleagues_part_is_on_its_way_until_it_is_there(store: Store, clock: Clock, became: str) -> None:
+async def test_the_colleagues_part_is_pending_until_delivered(store: Store, clock: Clock, became: str) -> None:
     await hold(store, "H1", LIST, apart=["ulf"])
     assert await tally(store) == Tally(held=1200, admitted=1)
     await becomes(store, "H1", State.REJECTED)
@@ -213,7 +211,7 @@ async def test_the_colleagues_part_is_on_its_way_until_it_is_there(store: Store,
 @pytest.mark.parametrize(
     ("said", "expected"), [("relayed", Tally(relayed=1)), ("recalled", Tally(deferred=1)), ("lost", Tally(deferred=1))]
 )
-async def test_a_part_that_the_mta_keeps_is_known_once_it_was_said(store: Store, said: str, expected: Tally) -> None:
+async def test_a_part_that_the_mta_delivers_is_known_once_reported(store: Store, said: str, expected: Tally) -> None:
     await hold(store, "H1", LIST, apart=["ulf"], by_wire=True)
     assert await tally(store) == Tally(held=1200, doubted=1), "if the process ends here, nobody knows"
     await store.journal.record([event(Kind.OUTCOME, "H1", outcome=said, part=True)])
@@ -223,7 +221,7 @@ async def test_a_part_that_the_mta_keeps_is_known_once_it_was_said(store: Store,
 # relayed
 
 
-async def test_what_the_relay_puts_off_its_client_has_still(store: Store) -> None:
+async def test_a_4xx_leaves_the_message_with_its_client(store: Store) -> None:
     for n, code in enumerate(("451 4.7.1 Later", "550 5.7.1 No")):
         await admit(store, of(f"T{n}", f"p{n}"))
         store.journal.note(event(Kind.OUTCOME, f"T{n}", outcome="refused", replies=[code]))
@@ -231,7 +229,7 @@ async def test_what_the_relay_puts_off_its_client_has_still(store: Store) -> Non
     assert await tally(store) == Tally(deferred=1, refused=1)
 
 
-async def test_what_nobody_knows_stays_so_however_long_it_is(store: Store, clock: Clock) -> None:
+async def test_a_message_without_an_outcome_stays_in_doubt(store: Store, clock: Clock) -> None:
     await admit(store, of("T1", *(f"p{n}" for n in range(30))))
     await admit(store, of("T2", "z"))
     await store.journal.record([event(Kind.IN_DOUBT, "T1")])
@@ -247,16 +245,14 @@ async def test_what_nobody_knows_stays_so_however_long_it_is(store: Store, clock
     ("said", "expected"),
     [("relayed", Tally(relayed=1)), ("refused", Tally(doubted=1)), ("lost", Tally(doubted=1))],
 )
-async def test_an_outcome_that_comes_after_all_ends_the_doubt_if_it_arrived(
-    store: Store, said: str, expected: Tally
-) -> None:
+async def test_a_late_delivery_ends_the_doubt(store: Store, said: str, expected: Tally) -> None:
     await admit(store, of("T1", "a"))
     await store.journal.record([event(Kind.IN_DOUBT, "T1")])
     await store.journal.record([event(Kind.OUTCOME, "T1", outcome=said, replies=["550 5.7.1 No"])])
     assert await tally(store) == expected
 
 
-async def test_a_late_refusal_of_one_copy_says_nothing_of_the_other(store: Store) -> None:
+async def test_a_late_refusal_of_one_copy_leaves_the_other_in_doubt(store: Store) -> None:
     await admit(store, of("T1", "a"))
     await admit(store, of("T2", "a"))
     for id in ("T1", "T2"):
@@ -265,7 +261,7 @@ async def test_a_late_refusal_of_one_copy_says_nothing_of_the_other(store: Store
     assert await tally(store) == Tally(doubted=1)
 
 
-async def test_a_doubt_of_an_earlier_version(store: Store) -> None:
+async def test_a_doubt_of_an_earlier_version_is_read(store: Store) -> None:
     """A doubt of an earlier version, marked only in the table of mail in flight, still counts."""
     await admit(store, of("T1", "a"))
     await admit(store, of("T2", "b"))
@@ -280,7 +276,7 @@ async def test_a_doubt_of_an_earlier_version(store: Store) -> None:
 
 
 @pytest.mark.parametrize("state", [State.REJECTED, State.WITHDRAWN, State.EXPIRED])
-async def test_who_has_one_copy_has_it_though_people_stop_the_next(store: Store, state: State) -> None:
+async def test_a_person_with_one_copy_has_it_though_the_next_is_stopped(store: Store, state: State) -> None:
     await admit(store, of("T1", "a"))
     await outcome(store, "T1", "relayed")
     await admit(store, of("T2", "b"))
@@ -294,7 +290,7 @@ async def test_who_has_one_copy_has_it_though_people_stop_the_next(store: Store,
     assert await fates(store, *"abcd") == [Fate.RELAYED, Fate.DOUBTED, Fate.REFUSED, Fate.STOPPED]
 
 
-async def test_a_hold_for_those_who_have_it_already_reaches_them_all_the_same(store: Store) -> None:
+async def test_a_hold_counts_people_who_already_have_a_copy(store: Store) -> None:
     """The reach of a hold includes people who already have a copy: the approver reads how many people it goes to."""
     await admit(store, of("T1", LIST))
     await outcome(store, "T1", "relayed")
@@ -313,7 +309,7 @@ async def test_a_hold_for_those_who_have_it_already_reaches_them_all_the_same(st
         ("refused", "refused", Tally(doubted=1)),
     ],
 )
-async def test_of_two_copies_at_once(store: Store, first: str, second: str, expected: Tally) -> None:
+async def test_of_concurrent_copies_one_is_counted(store: Store, first: str, second: str, expected: Tally) -> None:
     """A person who was sent one of two copies has it. A delivery is stored only if the person may have another copy."""
     await admit(store, of("T1", "a"))
     await admit(store, of("T2", "a"))
@@ -334,9 +330,7 @@ async def test_a_second_copy_while_the_first_is_in_the_outbox(store: Store) -> N
 # compared with what really happened
 
 
-async def test_nobody_is_said_to_have_what_did_not_reach_them_nor_the_other_way_round(
-    store: Store, clock: Clock
-) -> None:
+async def test_fates_agree_with_a_model(store: Store, clock: Clock) -> None:
     """No fate contradicts what really happened, for random copies, decisions, outcomes and attempts. The test tracks
     the truth itself."""
     rng = random.Random(17)
@@ -406,7 +400,7 @@ async def test_nobody_is_said_to_have_what_did_not_reach_them_nor_the_other_way_
         assert people.doubted == counted.count(Fate.DOUBTED)
 
 
-def test_a_hold_of_an_earlier_version_has_nobody_apart() -> None:
+def test_a_hold_of_an_earlier_version_has_no_separate_part() -> None:
     from smtpguard.mailings.inflight import joined, parted, split
 
     digests = [person(name).digest for name in "abc"]
@@ -418,7 +412,7 @@ def test_a_hold_of_an_earlier_version_has_nobody_apart() -> None:
 # certainty before doubt, and when it was sent
 
 
-async def test_who_was_in_doubt_and_whose_second_copy_was_taken_has_it(store: Store, clock: Clock) -> None:
+async def test_a_delivered_second_copy_ends_a_doubt(store: Store, clock: Clock) -> None:
     await admit(store, of("T1", "kim", "bo"))
     await store.journal.record([event(Kind.IN_DOUBT, "T1")])
     assert await fates(store, "kim", "bo") == [Fate.DOUBTED, Fate.DOUBTED]
@@ -429,7 +423,7 @@ async def test_who_was_in_doubt_and_whose_second_copy_was_taken_has_it(store: St
     assert await tally(store) == Tally(relayed=1, doubted=1)
 
 
-async def test_another_process_notices_that_a_second_copy_was_taken(
+async def test_another_process_sees_the_delivered_second_copy(
     store: Store, url: str, tmp_path: Path, clock: Clock
 ) -> None:
     """A process sees that a copy was taken whose verdict another process recorded, as after a restart."""
@@ -442,7 +436,7 @@ async def test_another_process_notices_that_a_second_copy_was_taken(
     assert await tally(store) == Tally(relayed=1, doubted=1)
 
 
-async def test_the_first_of_two_copies_is_taken_in_the_batch_that_decides_on_the_second(store: Store) -> None:
+async def test_a_first_copy_delivered_in_the_same_batch_counts(store: Store) -> None:
     await admit(store, of("T1", "kim"))
     store.journal.note(event(Kind.OUTCOME, "T1", outcome="relayed"))
     await admit(store, of("T2", "kim", content="2"))
@@ -450,7 +444,7 @@ async def test_the_first_of_two_copies_is_taken_in_the_batch_that_decides_on_the
     assert await fates(store, "kim") == [Fate.RELAYED]
 
 
-async def test_the_chart_is_drawn_by_when_it_went_out(store: Store, clock: Clock) -> None:
+async def test_the_chart_is_by_time_of_delivery(store: Store, clock: Clock) -> None:
     """The chart shows the time of sending, for copies that were relayed, released an hour later, or only deferred."""
     began = clock.now()
     await admit(store, of("T1", "kim"))
@@ -479,7 +473,7 @@ async def relayed(store: Store, id: str, clock: Clock) -> None:
     await store.journal.record([event(Kind.OUTCOME, id, at=clock.now(), outcome="relayed")])
 
 
-async def test_when_it_came_and_when_it_went_out_are_two_times(store: Store, clock: Clock) -> None:
+async def test_arrival_and_departure_are_separate_times(store: Store, clock: Clock) -> None:
     """Arrival and sending have separate times: for a slow relay, a deferred copy that comes again, a later release, and
     a second copy."""
     began = clock.now()
@@ -519,7 +513,7 @@ async def test_when_it_came_and_when_it_went_out_are_two_times(store: Store, clo
         assert at - step <= point.at <= at
 
 
-async def test_it_went_out_at_once_in_the_batch_that_counts_another_copy(store: Store, clock: Clock) -> None:
+async def test_the_departure_is_counted_within_the_batch(store: Store, clock: Clock) -> None:
     await admit(store, of("T1", "kim"))
     store.journal.note(event(Kind.OUTCOME, "T1", at=clock.now(), outcome="relayed"))
     await admit(store, of("T2", "bo", content="2"))
@@ -527,7 +521,7 @@ async def test_it_went_out_at_once_in_the_batch_that_counts_another_copy(store: 
 
 
 @pytest.mark.parametrize("by_wire", [True, False])
-async def test_the_colleagues_part_went_out_as_well(store: Store, clock: Clock, by_wire: bool) -> None:
+async def test_the_colleagues_part_has_a_departure(store: Store, clock: Clock, by_wire: bool) -> None:
     await hold(store, "H1", LIST, apart=["ulf"], by_wire=by_wire)
     clock.go(minutes=5)
     if by_wire:
@@ -538,7 +532,7 @@ async def test_the_colleagues_part_went_out_as_well(store: Store, clock: Clock, 
     assert await went(store) == (clock.now(), clock.now())
 
 
-async def test_what_was_in_doubt_went_out_when_its_outcome_came(store: Store, clock: Clock) -> None:
+async def test_a_doubt_that_ends_departs_at_its_outcome(store: Store, clock: Clock) -> None:
     await admit(store, of("T1", "kim"))
     clock.go(minutes=15)
     await store.journal.record([event(Kind.IN_DOUBT, "T1", at=clock.now())])
@@ -550,7 +544,7 @@ async def test_what_was_in_doubt_went_out_when_its_outcome_came(store: Store, cl
     assert (point.at, point.sent) == (clock.now(), 1)
 
 
-async def test_never_more_people_than_the_list_has(store: Store) -> None:
+async def test_people_never_exceed_the_lists_size(store: Store) -> None:
     """Mail to the list's address and to single members never counts more people than the list has."""
     news = person("news v1", weight=1200, lists=("news",))
     members = [person(f"m{n}", lists=("news",)) for n in range(5)]
@@ -578,7 +572,7 @@ async def has(store: Store) -> tuple[int, int]:
     return people.at_least, people.at_most
 
 
-async def test_who_is_in_doubt_may_have_it(store: Store) -> None:
+async def test_people_in_doubt_count_as_possible(store: Store) -> None:
     await admit(store, of("T1", "kim", "bo"))
     assert await has(store) == (0, 0), "on its way, which is told apart"
     await outcome(store, "T1", "relayed")
@@ -595,7 +589,7 @@ async def test_who_is_in_doubt_may_have_it(store: Store) -> None:
         ("refused", Tally(relayed=1200, refused=3), 1200, 1200),
     ],
 )
-async def test_two_versions_of_a_list_are_between_the_larger_and_both(
+async def test_two_versions_of_a_list_give_an_interval(
     store: Store, said: str, told: Tally, least: int, most: int
 ) -> None:
     """Two versions of a list count as between the larger and both together. The outcome for one says nothing about
@@ -619,7 +613,7 @@ async def test_two_versions_of_a_list_are_between_the_larger_and_both(
         ("refused", Tally(relayed=1200, refused=5), 1200, 1200),
     ],
 )
-async def test_between_two_versions_of_a_list_are_those_who_came_and_left(
+async def test_known_changes_of_a_list_narrow_the_interval(
     store: Store, clock: Clock, said: str, told: Tally, least: int, most: int
 ) -> None:
     v1, v2 = (person(f"news {v}", weight=some, lists=("news",), version=v) for v, some in (("v1", 1200), ("v2", 1203)))
@@ -636,7 +630,7 @@ async def test_between_two_versions_of_a_list_are_those_who_came_and_left(
     assert await has(store) == (least, most)
 
 
-async def test_two_lists_may_be_the_same_people(store: Store) -> None:
+async def test_two_lists_may_have_the_same_people(store: Store) -> None:
     """Two lists may have the same members. A single person counts as on a list, or not, if that is known."""
     member, stranger = person("m", lists=("news",)), person("stranger", lists=())
     perhaps = person("perhaps", lists=(), customer=False, maybe=True)
@@ -647,7 +641,7 @@ async def test_two_lists_may_be_the_same_people(store: Store) -> None:
     assert await has(store) == (1201, 2102)
 
 
-async def test_who_is_behind_one_address_is_told_exactly(store: Store) -> None:
+async def test_people_behind_one_address_are_counted_exactly(store: Store) -> None:
     """The people behind one address are counted exactly: customers as members of their lists, the others as on no list."""
     behind = person("behind", weight=900, lists=("news",))
     others = person("others", weight=100, lists=(), customer=False)

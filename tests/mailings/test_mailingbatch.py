@@ -34,7 +34,7 @@ ALL = (CUSTOMERS, REACH, NEWS)
 SPRING = Identity(exact="spring")
 
 
-async def test_page_by_page_each_is_met_once_also_those_of_one_instant(store: Store, clock: Clock) -> None:
+async def test_every_mailing_is_on_one_page(store: Store, clock: Clock) -> None:
     for n in range(7):
         if n % 3 == 0:
             clock.go(seconds=1)
@@ -92,7 +92,7 @@ async def the_tally(store: Store) -> Tally:
     return mailing.people
 
 
-async def test_each_person_counts_once_whoever_sends_what_copy(store: Store) -> None:
+async def test_each_person_counts_once(store: Store) -> None:
     assert await counts(store, of("T1", "a", "b")) == (2, 2, 2)
     assert await counts(store, of("T2", "b", "c")) == (3, 3, 3)
     colleague = person("colleague", customer=False, lists=())
@@ -113,7 +113,7 @@ async def test_a_list_counts_as_its_people_at_its_version(store: Store) -> None:
     assert await counts(store, of("T3", person("news v2", weight=400_000))) == (800_001,) * 3
 
 
-async def test_who_may_be_a_customer_is_counted_beside(store: Store) -> None:
+async def test_possible_customers_are_counted_separately(store: Store) -> None:
     unsure = person("a", customer=False, maybe=True, lists=())
     await admit(store, of("T1", unsure))
     live = await admit(store, of("T2", "b"))
@@ -122,7 +122,7 @@ async def test_who_may_be_a_customer_is_counted_beside(store: Store) -> None:
     assert (live.counts[CUSTOMERS], live.maybe[CUSTOMERS]) == (2, 0), "now it is known"
 
 
-async def test_whom_a_list_can_say_no_of_again_is_a_customer_no_more(store: Store) -> None:
+async def test_a_possible_customer_is_certain_once_the_list_has_an_index(store: Store) -> None:
     """An uncertain customer is one only as long as the list has no index, and not for a day."""
     for n, name in enumerate("abc"):
         await admit(store, of(f"T{n}", person(name, customer=False, maybe=True, lists=())))
@@ -133,7 +133,7 @@ async def test_whom_a_list_can_say_no_of_again_is_a_customer_no_more(store: Stor
     assert (mailing.customers, mailing.people.all) == (1, 3)
 
 
-async def test_the_window_slides_and_a_retry_prolongs_nothing(store: Store, clock: Clock) -> None:
+async def test_the_window_slides_and_a_retry_does_not_prolong(store: Store, clock: Clock) -> None:
     await admit(store, of("T1", "a", "b", content="one"))
     clock.go(hours=12)
     await admit(store, of("T2", "a", content="one"))
@@ -142,13 +142,13 @@ async def test_the_window_slides_and_a_retry_prolongs_nothing(store: Store, cloc
     assert await counts(store, of("T4", "d")) == (3, 3, 3), "a's only copy is a day old"
 
 
-async def test_what_was_deferred_is_not_counted_in_the_window(store: Store) -> None:
+async def test_deferred_copies_are_not_counted_in_the_window(store: Store) -> None:
     assert await counts(store, of("T1", "a", "b"), Action.DEFER) == (2, 2, 2)
     assert await counts(store, of("T2", "c")) == (1, 1, 1)
     assert await the_tally(store) == Tally(deferred=2, admitted=1)
 
 
-async def test_outcomes_say_who_has_it(store: Store) -> None:
+async def test_outcomes_set_the_fates(store: Store) -> None:
     for n, said in enumerate(("relayed", "refused", "lost", "recalled"), 1):
         await admit(store, of(f"T{n}", f"p{n}"))
         await outcome(store, f"T{n}", said)
@@ -160,7 +160,7 @@ async def test_outcomes_say_who_has_it(store: Store) -> None:
     assert sorted(fates.values()) == [Fate.DEFERRED, Fate.REFUSED, Fate.ADMITTED, Fate.RELAYED]
 
 
-async def test_who_got_one_copy_has_it_whatever_became_of_another(store: Store) -> None:
+async def test_a_person_with_one_copy_has_it(store: Store) -> None:
     await admit(store, of("T1", "a"))
     await outcome(store, "T1", "relayed")
     await admit(store, of("T2", "a"))
@@ -184,7 +184,7 @@ def near(numbers: Sequence[int], rng: random.Random) -> Sketch:
     return Sketch.of(sorted({*kept, *rng.sample(range(1 << 32), 6)}))
 
 
-async def test_personalised_copies_are_found_again(store: Store, url: str, tmp_path: Path, clock: Clock) -> None:
+async def test_personalised_copies_are_recognized(store: Store, url: str, tmp_path: Path, clock: Clock) -> None:
     """Personalised copies of many mailings, sent in turn, are found again, also by a process with an empty cache."""
     rng = random.Random(5)
     mailings = [sketch(rng) for _ in range(12)]
@@ -196,7 +196,7 @@ async def test_personalised_copies_are_found_again(store: Store, url: str, tmp_p
     assert len(await store.mailings.newest()) == 12
 
 
-async def test_a_campaign_and_a_text_are_one_mailing_by_either(store: Store) -> None:
+async def test_a_campaign_and_a_text_join_one_mailing(store: Store) -> None:
     rng = random.Random(6)
     text = Sketch.of(sketch(rng))
     await admit(store, of("T1", "a", identity=Identity(exact="c", sketch=text)))
@@ -205,7 +205,7 @@ async def test_a_campaign_and_a_text_are_one_mailing_by_either(store: Store) -> 
     assert await counts(store, of("T4", "d", identity=Identity(exact="other"))) == (1, 1, 1)
 
 
-async def test_a_key_that_all_have_is_passed_over(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_too_common_key_is_ignored(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(finding, "CROWDED", 3)
     rng = random.Random(7)
     common = (1, 2)
@@ -218,7 +218,7 @@ async def test_a_key_that_all_have_is_passed_over(store: Store, monkeypatch: pyt
     assert len(rows) == 3
 
 
-async def test_what_failed_leaves_no_mailing(store: Store) -> None:
+async def test_a_failed_admission_leaves_no_mailing(store: Store) -> None:
     def fails(live: Seen) -> Admission:
         assert live.mailing is not None
         raise ValueError
@@ -229,7 +229,7 @@ async def test_what_failed_leaves_no_mailing(store: Store) -> None:
     assert await counts(store, of("T2", "b")) == (1, 1, 1)
 
 
-async def test_more_lists_than_a_kind_has_bits(store: Store) -> None:
+async def test_lists_beyond_the_bits_of_a_kind_count_too_many(store: Store) -> None:
     people = [person(f"p{n}", lists=(f"list{n}",)) for n in range(80)]
     asks = tuple(Ask(fact="mailing.share", key=f"list{n}", window_seconds=DAY) for n in range(80))
     await admit(store, of("T1", *people))
@@ -238,7 +238,7 @@ async def test_more_lists_than_a_kind_has_bits(store: Store) -> None:
     assert all(live.counts[asks[n]] == 21 for n in range(59, 80)), "too many, never too few"
 
 
-def test_memory_is_bounded_and_forgets_the_oldest() -> None:
+def test_the_cache_is_bounded_and_drops_the_oldest() -> None:
     memory = Memory()
     for n in range(MOST + 10):
         memory.add(KnownMailing(n=n, mailing_id=str(n), keys=(n, n + 1), sketch=Sketch()))
@@ -250,7 +250,7 @@ def test_memory_is_bounded_and_forgets_the_oldest() -> None:
     assert memory._by_key == {}
 
 
-async def test_any_name_in_common_joins_two(store: Store) -> None:
+async def test_one_common_name_joins_two_mailings(store: Store) -> None:
     """Copies with any search key in common are one mailing: a header field that numbers each copy does not separate
     them."""
     for n, id in enumerate(("T1", "T2", "T3"), start=1):
@@ -259,7 +259,7 @@ async def test_any_name_in_common_joins_two(store: Store) -> None:
     assert await counts(store, of("T4", "d", identity=Identity(exact="x-campaign 9"))) == (1, 1, 1)
 
 
-async def test_a_file_that_comes_with_many_texts_counts_no_more(store: Store) -> None:
+async def test_a_file_common_to_many_texts_joins_no_mailing(store: Store) -> None:
     def with_file(n: int) -> Item:
         return of(f"T{n}", f"p{n}", identity=Identity(exact="files f", instead=f"text {n}", beside=n))
 
@@ -271,14 +271,14 @@ async def test_a_file_that_comes_with_many_texts_counts_no_more(store: Store) ->
     assert await counts(store, same) == (2, 2, 2)
 
 
-def test_the_one_name_of_a_mailing_of_before_is_read() -> None:
+def test_a_single_name_of_an_earlier_version_is_read() -> None:
     assert (mailingrow._exact(5), mailingrow._exact(None), mailingrow._exact([5, 6])) == ((5,), (), (5, 6))
 
 
 # forgetting
 
 
-async def test_a_mailing_that_was_quiet_for_long_is_over(store: Store, clock: Clock) -> None:
+async def test_a_mailing_ends_after_a_long_pause(store: Store, clock: Clock) -> None:
     """A mailing that was quiet for long is over, also for a process that has it in its cache, and before retention has
     run."""
     for id in ("T1", "T2", "T3"):
@@ -289,7 +289,7 @@ async def test_a_mailing_that_was_quiet_for_long_is_over(store: Store, clock: Cl
     assert len(await store.mailings.newest()) == 2
 
 
-async def test_who_got_it_ever_is_counted_whatever_has_left_the_window(store: Store, clock: Clock) -> None:
+async def test_people_stay_counted_after_the_window(store: Store, clock: Clock) -> None:
     """``mailing.ever`` counts each person once, over mail to a few people each working day, two weekends and a week."""
     ever = Ask(fact="mailing.ever", key="", window_seconds=30 * DAY)
     keep = Retention(addresses=timedelta(days=90))
@@ -303,7 +303,7 @@ async def test_who_got_it_ever_is_counted_whatever_has_left_the_window(store: St
     assert said == [(2, 2), (2, 3), (2, 4), (2, 5)]
 
 
-async def test_letters_go_after_days_and_the_rest_with_addresses(store: Store, clock: Clock) -> None:
+async def test_letters_are_forgotten_first_and_the_rest_with_addresses(store: Store, clock: Clock) -> None:
     keep = Retention(addresses=timedelta(days=90))
     many = [f"p{n}" for n in range(retention.FEW)]
     await admit(store, of("T1", "a", identity=Identity(exact="letter")))
@@ -338,7 +338,7 @@ async def test_letters_go_after_days_and_the_rest_with_addresses(store: Store, c
 # compared with a model
 
 
-async def test_counts_are_what_a_plain_model_says(store: Store, url: str, tmp_path: Path, clock: Clock) -> None:
+async def test_counts_agree_with_a_model(store: Store, url: str, tmp_path: Path, clock: Clock) -> None:
     """Counts agree with a model that counts from scratch, for random people, lists, retries, times, verdicts and
     outcomes."""
     rng = random.Random(11)

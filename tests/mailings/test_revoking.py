@@ -68,7 +68,7 @@ async def outcomes(home: House) -> list[tuple[str, str]]:
     return sorted((who, data["outcome"]) for who, data in await notices(home))
 
 
-async def test_frozen_in_time_it_is_rejected_and_nothing_goes_when_it_is_thawed(office: Office) -> None:
+async def test_a_frozen_release_is_rejected_and_not_sent_after_the_thaw(office: Office) -> None:
     hold_id = await office.approved()
     await office.home.freeze()
     done = await rejects(office.home, hold_id, OMAR)
@@ -91,7 +91,7 @@ async def test_frozen_in_time_it_is_rejected_and_nothing_goes_when_it_is_thawed(
         (None, State.IN_DOUBT, {"doubted": 60}),
     ],
 )
-async def test_while_it_is_being_sent_it_is_in_doubt_until_the_relay_has_said_and_not_sent_again(
+async def test_a_release_being_sent_is_in_doubt_until_the_relay_answers(
     office: Office, said: Reply | None, state: State, people: dict[str, int]
 ) -> None:
     """A rejection during an attempt leaves doubt until the relay replies, and nothing is sent again. ``said`` None: no
@@ -121,7 +121,7 @@ async def test_while_it_is_being_sent_it_is_in_doubt_until_the_relay_has_said_an
     assert await office.state(hold_id) is state
 
 
-async def test_who_was_slow_does_not_take_what_was_approved_once_more_for_what_they_had(office: Office) -> None:
+async def test_a_slow_process_does_not_send_under_a_new_approval(office: Office) -> None:
     """After revocation, reopening, a new approval and a new lease, the worker with the old lease does not send."""
     home = office.home
     hold_id = await office.approved()
@@ -140,7 +140,7 @@ async def test_who_was_slow_does_not_take_what_was_approved_once_more_for_what_t
     assert (attempts(office), await office.state(hold_id)) == (1, State.RELEASED)
 
 
-async def test_some_have_it_and_the_others_are_spared(office: Office) -> None:
+async def test_a_partly_sent_release_is_stopped_for_the_rest(office: Office) -> None:
     hold_id = await office.approved(ULF, BO)
     office.relay.says = {ULF: LATER, BO: NO}
     await office.step()
@@ -165,7 +165,7 @@ async def test_some_have_it_and_the_others_are_spared(office: Office) -> None:
 # -- who may
 
 
-async def test_a_reason_is_needed_and_is_read_by_all_who_were_told_that_it_goes(office: Office) -> None:
+async def test_a_reason_is_required_and_sent_to_all_notified(office: Office) -> None:
     hold_id = await office.approved()
     with pytest.raises(Refused, match="give a reason"):
         await rejects(office.home, hold_id, comment=" ")
@@ -183,14 +183,14 @@ async def test_a_reason_is_needed_and_is_read_by_all_who_were_told_that_it_goes(
         ("duty@example.com", "not an approver"),
     ],
 )
-async def test_who_may_not_decide_may_not_take_back(office: Office, who: str, says: str) -> None:
+async def test_only_approvers_may_revoke(office: Office, who: str, says: str) -> None:
     hold_id = await office.approved()
     with pytest.raises(NotEntitled, match=says):
         await rejects(office.home, hold_id, who)
     assert await office.state(hold_id) is State.APPROVED
 
 
-async def test_who_has_approved_out_of_hours_takes_it_back_in_the_morning(home: House) -> None:
+async def test_an_out_of_hours_approver_may_revoke_later(home: House) -> None:
     home.clock.pass_(hours=14)
     office = Office(home)
     transaction = home.transaction(RAMADAN)
@@ -203,7 +203,7 @@ async def test_who_has_approved_out_of_hours_takes_it_back_in_the_morning(home: 
     assert done.hold.state is State.REJECTED
 
 
-async def test_its_writer_withdraws_it(office: Office) -> None:
+async def test_the_writer_withdraws_an_approved_message(office: Office) -> None:
     hold_id = await office.approved()
     await office.home.freeze()
     with pytest.raises(NotEntitled):
@@ -220,7 +220,7 @@ async def test_its_writer_withdraws_it(office: Office) -> None:
         await office.home.approvals().withdraw(hold_id, sender=ANNA, by="test")
 
 
-async def test_what_has_changed_since_it_was_looked_at_is_not_taken_back_by_that_look(office: Office) -> None:
+async def test_a_changed_hold_is_not_revoked(office: Office) -> None:
     hold = await office.store.holds.find(await office.approved())
     assert hold is not None
     with pytest.raises(Conflict, match="changed"):
@@ -229,9 +229,7 @@ async def test_what_has_changed_since_it_was_looked_at_is_not_taken_back_by_that
 
 
 @pytest.mark.parametrize("first", [*Choice, None])
-async def test_of_an_approval_and_a_rejection_one_rejection_stops_it_whoever_is_first(
-    office: Office, first: Choice | None
-) -> None:
+async def test_a_rejection_stops_a_concurrent_approval(office: Office, first: Choice | None) -> None:
     """One rejection stops the hold, whichever vote is first. ``first`` None: both at once."""
     home = office.home
     transaction = home.transaction("news@lists.example.com")
@@ -262,7 +260,7 @@ async def spring(tmp_path: Path) -> AsyncIterator[Campaign]:
         yield made
 
 
-async def lead(campaign: Campaign) -> Hold:
+async def primary_hold(campaign: Campaign) -> Hold:
     leads = [h for h in await campaign.home.store.holds.newest() if not h.lead]
     return leads[-1]
 
@@ -277,8 +275,8 @@ async def arrived(campaign: Campaign) -> int:
     return sum(campaign.office.relay.has(m) for m in MEMBERS)
 
 
-async def test_rejected_takes_all_copies_along_and_what_still_comes_is_refused(spring: Campaign) -> None:
-    entry = await lead(spring)
+async def test_a_rejection_stops_all_copies_and_refuses_later_ones(spring: Campaign) -> None:
+    entry = await primary_hold(spring)
     await spring.home.freeze()
     done = await spring.approvals.vote(entry.hold_id, REJECT, approver=EVA, by="test", comment="Wrong text")
     assert (done.outgoing.back, done.outgoing.gone, done.outgoing.going) == (8, 0, 0)
@@ -292,8 +290,8 @@ async def test_rejected_takes_all_copies_along_and_what_still_comes_is_refused(s
     assert {(d["back"], d["gone"]) for d in told} == {(8, 0)}
 
 
-async def test_withdrawn_it_is_as_if_nobody_had_approved_it(spring: Campaign) -> None:
-    entry = await lead(spring)
+async def test_a_withdrawal_stops_all_copies_and_later_ones_are_judged(spring: Campaign) -> None:
+    entry = await primary_hold(spring)
     await spring.approvals.withdraw(entry.hold_id, sender=ANNA, by="test")
     assert await states(spring) == ["withdrawn"] * 8
     assert (await spring.one())["approved"] is None
@@ -301,8 +299,8 @@ async def test_withdrawn_it_is_as_if_nobody_had_approved_it(spring: Campaign) ->
     assert kinds(await spring.to_members(12, 14)) == "hh", "what still comes is judged anew"
 
 
-async def test_reopened_what_has_not_gone_waits_as_one_again(spring: Campaign) -> None:
-    entry = await lead(spring)
+async def test_a_reopened_mailing_waits_as_one(spring: Campaign) -> None:
+    entry = await primary_hold(spring)
     spring.home.clock.pass_(hours=26)
     await spring.home.watch.read()
     back = await spring.service.reopen((await spring.one())["id"], approver=EVA, by="test", comment="Look again")
@@ -324,8 +322,8 @@ async def test_reopened_what_has_not_gone_waits_as_one_again(spring: Campaign) -
     assert await states(spring) == ["released"] * 8
 
 
-async def test_reopened_it_is_asked_about_and_expires_like_any_other(spring: Campaign) -> None:
-    entry = await lead(spring)
+async def test_a_reopened_mailing_reminds_and_expires(spring: Campaign) -> None:
+    entry = await primary_hold(spring)
     await spring.service.reopen((await spring.one())["id"], approver=EVA, by="test")
     anew = await spring.home.store.holds.find(entry.hold_id)
     assert anew is not None
@@ -339,11 +337,11 @@ async def test_reopened_it_is_asked_about_and_expires_like_any_other(spring: Cam
     assert await arrived(spring) == 0
 
 
-async def test_some_of_it_has_gone(spring: Campaign) -> None:
+async def test_a_partly_sent_mailing_is_revoked_for_the_rest(spring: Campaign) -> None:
     """If the primary hold was sent, the oldest unsent hold takes its place for the rest, whoever revokes."""
     for lease in await releases(spring.home, 3):
         await spring.office.worker.carry_out(lease)
-    entry = await lead(spring)
+    entry = await primary_hold(spring)
     assert entry.state is State.RELEASED
     out = await spring.home.store.holds.outgoing(entry.hold_id)
     assert (out.back, out.going, out.gone) == (5, 0, 3)
@@ -357,7 +355,7 @@ async def test_some_of_it_has_gone(spring: Campaign) -> None:
         await spring.approvals.vote(entry.hold_id, REJECT, approver=EVA, by="test", comment="Once more")
 
 
-async def test_the_whole_mailing_is_rejected(spring: Campaign) -> None:
+async def test_a_whole_mailing_is_rejected(spring: Campaign) -> None:
     id = (await spring.one())["id"]
     with pytest.raises(Refused, match="give a reason"):
         await spring.service.reject(id, approver=EVA, by="test", comment="")
@@ -373,10 +371,10 @@ async def test_the_whole_mailing_is_rejected(spring: Campaign) -> None:
     assert what == ["rejected"]
 
 
-async def test_all_that_was_approved_of_it_comes_back_whoever_approved_which(spring: Campaign) -> None:
+async def test_all_approvals_of_a_mailing_are_revoked(spring: Campaign) -> None:
     """Reopening the mailing revokes all its approvals. It was held again past its limit, so two primary holds have
     parts of it."""
-    entry = await lead(spring)
+    entry = await primary_hold(spring)
     await spring.service.reopen((await spring.one())["id"], approver=EVA, by="test")
     await spring.decide(entry.hold_id, people=14)
     assert kinds(await spring.to_members(12, 18)) == "rrhhhh"
@@ -392,7 +390,7 @@ async def test_all_that_was_approved_of_it_comes_back_whoever_approved_which(spr
     }
 
 
-async def test_nothing_is_left_to_take_back_and_what_still_comes_is_judged_anew(spring: Campaign) -> None:
+async def test_with_nothing_left_to_revoke_later_copies_are_judged(spring: Campaign) -> None:
     assert await arrived(spring) == 8
     id = (await spring.one())["id"]
     back = await spring.service.reopen(id, approver=EVA, by="test")
@@ -406,7 +404,7 @@ async def staged(tmp_path: Path) -> AsyncIterator[Campaign]:
         yield made
 
 
-async def test_in_stages_what_is_not_out_comes_back_also_what_waits_for_its_turn(staged: Campaign) -> None:
+async def test_in_stages_all_unsent_copies_are_revoked(staged: Campaign) -> None:
     assert await arrived(staged) == 5
     assert sorted(set(await states(staged))) == ["released", "waiting"]
     back = await staged.service.reject((await staged.one())["id"], approver=EVA, by="test", comment="Enough")
@@ -419,7 +417,7 @@ async def test_in_stages_what_is_not_out_comes_back_also_what_waits_for_its_turn
     assert await arrived(staged) == 5
 
 
-async def test_a_stage_that_is_reopened_begins_again_when_it_is_approved_again(staged: Campaign) -> None:
+async def test_a_reopened_stage_begins_again(staged: Campaign) -> None:
     back = await staged.service.reopen((await staged.one())["id"], approver=EVA, by="test")
     assert (back.outgoing.back, back.mailing.progress) == (8, None)
     (entry,) = await staged.home.store.holds.newest(states=[State.WAITING])
@@ -428,7 +426,7 @@ async def test_a_stage_that_is_reopened_begins_again_when_it_is_approved_again(s
     assert await arrived(staged) == 5
 
 
-async def test_a_test_has_nothing_to_take_back_and_says_where_its_approval_is(campaign: Campaign) -> None:
+async def test_revoking_a_preapproval_points_to_the_mailing(campaign: Campaign) -> None:
     held = (await campaign.to_members(0, 5))[4]
     assert isinstance(held, IsHeld)
     from dataclasses import replace
@@ -457,7 +455,9 @@ async def test_a_test_has_nothing_to_take_back_and_says_where_its_approval_is(ca
         (Selector.THREAD, "<0@example.com>"),
     ],
 )
-async def test_who_approves_hears_which_freeze_keeps_it(office: Office, selector: Selector, value: str) -> None:
+async def test_an_approver_is_told_which_freeze_delays_the_release(
+    office: Office, selector: Selector, value: str
+) -> None:
     home = office.home
     transaction = home.transaction(RAMADAN, References="<0@example.com>")
     await home.intake()(transaction, Way())
@@ -473,7 +473,7 @@ async def test_who_approves_hears_which_freeze_keeps_it(office: Office, selector
     assert attempts(office) == 0
 
 
-async def test_its_writer_hears_again_when_it_has_gone(office: Office) -> None:
+async def test_the_writer_is_notified_again_when_it_is_sent(office: Office) -> None:
     hold_id = await office.approved()
     await office.home.freeze()
     await rejects(office.home, hold_id)
@@ -488,7 +488,7 @@ async def test_its_writer_hears_again_when_it_has_gone(office: Office) -> None:
     assert {(i.hold_id, str(i.recipients[0].address)) for i in gone} == {(again.id, ANNA)}
 
 
-async def test_what_was_not_frozen_when_it_was_approved_needs_no_second_word(office: Office) -> None:
+async def test_without_a_freeze_no_second_notice_is_sent(office: Office) -> None:
     hold_id = await office.approved()
     await office.until_quiet(steps=2)
     assert await office.state(hold_id) is State.RELEASED

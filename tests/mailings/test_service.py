@@ -22,7 +22,7 @@ from tests.guard.campaign import ANNA, DPO, EVA, OMAR, UNAPPROVED, Campaign, doc
 from tests.guard.house import DOCUMENTS, MEMBERS, POLICY, House, Way, house, index
 
 
-async def test_held_from_the_threshold_on_as_one(campaign: Campaign) -> None:
+async def test_copies_from_the_threshold_on_are_held_as_one(campaign: Campaign) -> None:
     assert kinds(await campaign.to_members(0, 12)) == "rrrrhhhhdddd"
     (entry,) = await campaign.home.store.holds.newest()
     assert (entry.copies, entry.reach) == (3, 8)
@@ -38,7 +38,7 @@ async def test_held_from_the_threshold_on_as_one(campaign: Campaign) -> None:
     }.items()  # fmt: skip
 
 
-async def test_one_notice_to_the_writer_and_one_to_each_approver(campaign: Campaign) -> None:
+async def test_the_writer_and_each_approver_get_one_notice(campaign: Campaign) -> None:
     await campaign.to_members(0, 12)
     told = sorted(
         (str(i.recipients[0].address), i.data["notice"]) for i in await campaign.home.outbox() if i.kind is IntentKind.NOTICE
@@ -46,7 +46,7 @@ async def test_one_notice_to_the_writer_and_one_to_each_approver(campaign: Campa
     assert told == [(ANNA, "held"), (DPO, "approve"), (EVA, "approve"), (OMAR, "approve")]
 
 
-async def test_the_deferred_are_told_why(campaign: Campaign) -> None:
+async def test_a_deferred_copy_gets_the_holds_id(campaign: Campaign) -> None:
     given = await campaign.to_members(0, 9)
     assert isinstance(given[-1], Deferred)
     assert given[-1].reply.code == 451
@@ -54,7 +54,7 @@ async def test_the_deferred_are_told_why(campaign: Campaign) -> None:
     assert entry.hold_id in str(given[-1].reply)
 
 
-async def test_what_waits_is_held_though_the_window_has_passed(campaign: Campaign) -> None:
+async def test_a_waiting_mailing_holds_copies_after_the_window(campaign: Campaign) -> None:
     await campaign.to_members(0, 6)
     campaign.home.clock.pass_(hours=25)
     await campaign.home.watch.read()
@@ -72,7 +72,7 @@ READ = """
 
 
 @pytest.mark.parametrize("decided", ["waits", "enough of it stored", "rejected", "paused"])
-async def test_a_copy_that_reaches_no_customer_passes_whatever_is_decided(tmp_path: Path, decided: str) -> None:
+async def test_copies_without_customers_pass(tmp_path: Path, decided: str) -> None:
     """A copy to colleagues, or to people on no list, passes whatever is decided: they are not customers, whom the rule
     protects."""
     texts = documents(stages="[2, rest]" if decided == "paused" else "")
@@ -107,7 +107,7 @@ async def held_in_doubt(campaign: Campaign) -> Hold:
     return entry
 
 
-async def test_what_only_a_doubt_has_held_does_not_wait_long_after_the_list_is_well(campaign: Campaign) -> None:
+async def test_after_a_doubt_ends_later_copies_pass(campaign: Campaign) -> None:
     entry = await held_in_doubt(campaign)
     lists_of(campaign.home, "news", "ramadan")
     assert kinds(await campaign.to_members(0, 1)) == "h", "those of the evening may still be customers"
@@ -121,7 +121,7 @@ async def test_what_only_a_doubt_has_held_does_not_wait_long_after_the_list_is_w
     assert waits.hold_id == entry.hold_id, "what was held is for people to decide on"
 
 
-async def test_what_turns_out_to_be_as_large_as_was_feared_waits_as_one(campaign: Campaign) -> None:
+async def test_a_confirmed_doubt_keeps_the_mailing_held(campaign: Campaign) -> None:
     campaign._intake._term = Deadlines(copies=20)
     await held_in_doubt(campaign)
     lists_of(campaign.home, "news", "ramadan")
@@ -136,7 +136,7 @@ async def test_what_turns_out_to_be_as_large_as_was_feared_waits_as_one(campaign
 
 
 @pytest.mark.parametrize("choice", [None, Choice.APPROVE, Choice.REJECT])
-async def test_a_streams_mail_waits_for_nothing_that_bears_its_text(tmp_path: Path, choice: Choice | None) -> None:
+async def test_a_held_copy_does_not_stop_a_stream_with_the_same_text(tmp_path: Path, choice: Choice | None) -> None:
     """A stream's own receipts pass, although a person's copies of such a receipt are held."""
     rule = UNAPPROVED.replace("    then: hold", "    unless: {stream: any}\n    then: hold")
     policy = POLICY.replace("    avoid: [pork]\n", "    avoid: [pork]\n    stages: [1, rest]\n") + rule
@@ -154,7 +154,7 @@ async def test_a_streams_mail_waits_for_nothing_that_bears_its_text(tmp_path: Pa
         assert kinds(await campaign.to_members(22, 23)) == expected, "and the others go on waiting"
 
 
-async def test_where_everybody_is_counted_colleagues_wait_as_well(tmp_path: Path) -> None:
+async def test_a_rule_on_reach_holds_colleagues_too(tmp_path: Path) -> None:
     all_hands = UNAPPROVED.replace("mailing.customers", "mailing.reach")
     texts = {**DOCUMENTS, "policy.yaml": (POLICY + all_hands).encode()}
     async with house(tmp_path, documents=texts) as home:
@@ -180,7 +180,7 @@ async def test_a_mailing_is_frozen_and_recalled(campaign: Campaign) -> None:
     assert (await campaign.service.show(id)).people.relayed == 3
 
 
-async def test_whom_the_relay_refuses_and_who_got_it(campaign: Campaign) -> None:
+async def test_recipients_are_matched_with_their_fates(campaign: Campaign) -> None:
     campaign.home.clock.pass_(seconds=1)
     transaction = campaign.home.transaction(MEMBERS[0], X_Looks="mailing", X_Mailing="spring")
     await campaign._intake(transaction, Way(replies=(Reply.of(550, "5.1.1", "No such user"),)))
@@ -196,9 +196,7 @@ async def test_whom_the_relay_refuses_and_who_got_it(campaign: Campaign) -> None
         await campaign.service.show("NOTHING")
 
 
-async def test_somebody_counted_by_an_earlier_version_is_found(
-    campaign: Campaign, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_digest_of_an_earlier_version_is_found(campaign: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
     """A person counted by an earlier version is found. It made digests of addresses as spelled; now all spellings at
     gmail.com are one person."""
     home, people = campaign.home, [*MEMBERS, "anna.b@gmail.com", "c.arl@gmail.com"]

@@ -45,12 +45,12 @@ def template() -> Template:
     return made
 
 
-def test_other_people_are_covered(template: Template) -> None:
+def test_copies_for_other_people_are_covered(template: Template) -> None:
     assert all(template.matches(copy(n)) for n in range(40, 80))
     assert template.matches(copy(3, name="Fatima", n="77", code="00ff00ff"))
 
 
-def test_it_says_in_what_they_differ(template: Template) -> None:
+def test_slots_are_described(template: Template) -> None:
     assert [(before, slot.kind) for before, slot in template.slots] == [
         ("", "name"),
         ("Dear", "name"),
@@ -86,11 +86,11 @@ ALTERED = {
 
 
 @pytest.mark.parametrize("what", ALTERED)
-def test_nothing_else_is_covered(template: Template, what: str) -> None:
+def test_other_differences_are_not_covered(template: Template, what: str) -> None:
     assert not template.matches(copy(2, **ALTERED[what]))
 
 
-def test_without_copies_few_words_may_differ_and_no_line() -> None:
+def test_without_copies_few_words_may_differ() -> None:
     alone = learn(copy(0), ())
     assert alone.matches(copy(6, goods="a kettle", offer=OFFERS[0]))
     for given in ({"goods": "a blanket"}, {"offer": OFFERS[1]}, {"name": "Anna Bo Cilla Dan Eva"}, {"code": "x/y"}):
@@ -122,7 +122,7 @@ CHINESE = "尊敬的{name}：\r\n\r\n本周所有的顾客都可以在每一家�
         (CHINESE, "张伟", "王芳", "早餐", "啤酒"),
     ],
 )
-def test_without_copies_a_capital_letter_makes_no_name_where_it_tells_nothing(
+def test_without_copies_a_capital_letter_alone_makes_no_name(
     text: str, name: str, other: str, first: str, instead: str
 ) -> None:
     alone = learn(shown(text.format(name=name, first=first, n=30)), ())
@@ -133,7 +133,7 @@ def test_without_copies_a_capital_letter_makes_no_name_where_it_tells_nothing(
         assert not alone.matches(shown(noun.format(name=name, first=first, n=30)))
 
 
-def test_versions_are_learned_from_and_what_one_alone_lets_differ_stands_beside_it() -> None:
+def test_versions_are_learned_together() -> None:
     """Two versions for the same person are learned together with one version's own slots: the name may differ, although
     it does not here."""
     first, second = copy(0, name="Anna", n="1", code="0a"), copy(0, name="Anna", n="1", code="0a", goods="a blanket")
@@ -147,7 +147,7 @@ def test_versions_are_learned_from_and_what_one_alone_lets_differ_stands_beside_
     assert learned_from_tests(None, [second], SHARE).template is None
 
 
-def test_the_particles_of_a_name_make_it_no_longer() -> None:
+def test_particles_do_not_lengthen_a_name() -> None:
     names = ("Anna Ek", "Bo de la Cruz", "Cilla Dahl", "Dan von Essen", "Eva Holm", "Fia Berg", "Gus Öberg", "Hans Ros")
     template = learn(shown(f"Dear {names[0]},"), [shown(f"Dear {names[n % 8]},") for n in range(1, 30)])
     assert template.matches(shown("Dear Maria del Carmen de la Cruz,"))
@@ -155,7 +155,7 @@ def test_the_particles_of_a_name_make_it_no_longer() -> None:
     assert not template.matches(shown("Dear The Boss Is Drunk Again,"))
 
 
-def test_a_file_a_picture_or_a_sender_is_never_a_slot() -> None:
+def test_files_pictures_and_senders_are_no_slots() -> None:
     page = '<p>Dear {name}</p><img src="https://img.example.com/{picture}.png">'
     html = "Content-Type: text/html; charset=utf-8\r\n"
 
@@ -184,11 +184,11 @@ def test_a_file_a_picture_or_a_sender_is_never_a_slot() -> None:
         ([], ""),
     ],
 )
-def test_kinds(words: list[str], kind: str) -> None:
+def test_kinds_of_slots(words: list[str], kind: str) -> None:
     assert kind_of(words) == kind
 
 
-def test_a_number_takes_no_name_and_a_list_no_new_word() -> None:
+def test_a_number_slot_takes_no_name_and_a_list_no_new_word() -> None:
     number = Slot(kind="number", values=("1",), most=2)
     assert (number.matches(["7"]), number.matches(["Bo"]), number.matches([])) == (True, False, False)
     goods = Slot(kind="list", values=("3 x kettle",), most=6, known=("x", "kettle"))
@@ -196,7 +196,7 @@ def test_a_number_takes_no_name_and_a_list_no_new_word() -> None:
     assert not goods.matches(["2", "x", "whisky"])
 
 
-def test_made_up_campaigns_in_eight_languages() -> None:
+def test_generated_campaigns_in_eight_languages() -> None:
     """``python -m bench --mailings`` on a small scale: an approval covers all true copies, and no altered one."""
     few = [one for one in templates(1) if one.name.startswith(("short issue", "variants", "short letter"))]
     learned, beforehand = measured(few, copies=3, waiting=60, seed=1, altered=240)

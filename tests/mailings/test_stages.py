@@ -38,7 +38,7 @@ async def at(campaign: Campaign) -> tuple[Any, ...]:
     return one["stage"]["at"], one["stage"]["stage"], one["state"]
 
 
-async def test_stages_go_on_by_time(staged: Campaign) -> None:
+async def test_stages_continue_by_time(staged: Campaign) -> None:
     """Stages continue by time: four copies were relayed before, the first stage takes five of the eight that wait, then
     there is a pause."""
     assert await at(staged) == ("paused", 1, "paused")
@@ -53,7 +53,7 @@ async def test_stages_go_on_by_time(staged: Campaign) -> None:
     assert (await at(staged))[:2] == ("running", 3)
 
 
-async def test_stages_stop_and_go_on_by_a_person(staged: Campaign) -> None:
+async def test_stages_are_stopped_and_continued_by_a_person(staged: Campaign) -> None:
     id = (await staged.one())["id"]
     with pytest.raises(NotEntitled):
         await staged.service.stop(id, approver=ANNA, by="test")
@@ -68,7 +68,7 @@ async def test_stages_stop_and_go_on_by_a_person(staged: Campaign) -> None:
     assert kinds(await staged.to_members(12, 13)) == "r"
 
 
-async def test_reports_stop_it(staged: Campaign) -> None:
+async def test_reports_stop_a_release(staged: Campaign) -> None:
     id = (await staged.one())["id"]
     await pass_(staged, minutes=31)
     await staged.service.feedback(id, bounces=2, by="api")
@@ -80,7 +80,7 @@ async def test_reports_stop_it(staged: Campaign) -> None:
         await staged.service.feedback(id, by="api")
 
 
-async def test_refusals_stop_it(staged: Campaign) -> None:
+async def test_refusals_stop_a_release(staged: Campaign) -> None:
     await pass_(staged, minutes=31)
     staged.office.relay.says = {m: Reply.of(550, "5.7.1", "No") for m in MEMBERS}
     await staged.office.until_quiet(steps=1)
@@ -88,7 +88,7 @@ async def test_refusals_stop_it(staged: Campaign) -> None:
     assert (await staged.one())["refused"] == 8
 
 
-async def test_a_freeze_stops_it_and_a_thaw_does_not_set_it_going(staged: Campaign) -> None:
+async def test_a_freeze_stops_a_release_and_a_thaw_does_not_continue_it(staged: Campaign) -> None:
     await pass_(staged, minutes=31)
     await staged.home.freeze(Selector.MAILING, (await staged.one())["id"])
     await staged.home.thaw()
@@ -99,7 +99,7 @@ async def test_a_freeze_stops_it_and_a_thaw_does_not_set_it_going(staged: Campai
 NEWS = "reader@example.org"
 
 
-async def test_an_approval_for_another_list_stands_beside_the_first(staged: Campaign) -> None:
+async def test_an_approval_for_another_list_is_independent(staged: Campaign) -> None:
     """An approval for another list, given during a release in stages, exists beside the first. Each covers its own
     lists and rules, and the number of people of both together."""
     await pass_(staged, minutes=31)
@@ -121,7 +121,7 @@ async def test_an_approval_for_another_list_stands_beside_the_first(staged: Camp
     assert reopened.mailing.grants == ()
 
 
-async def test_what_waits_when_the_approval_ends_is_held_anew(staged: Campaign) -> None:
+async def test_waiting_copies_are_held_when_the_approval_ends(staged: Campaign) -> None:
     """Copies that wait when the approval ends are held again, and no stored copy is lost."""
     await staged.office.until_quiet(steps=1)
     await staged.service.reopen((await staged.one())["id"], approver=EVA, by="test")

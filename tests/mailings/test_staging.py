@@ -29,14 +29,14 @@ LEGAL = {
 
 
 @pytest.mark.parametrize(("at", "move"), list(product(At, Move)))
-def test_every_cell(at: At, move: Move) -> None:
+def test_every_transition(at: At, move: Move) -> None:
     assert after(at, move) is LEGAL.get((at, move))
     moved = replace(BEGUN, at=at).moved(move, NOW)
     assert (moved.at if moved else None) is LEGAL.get((at, move))
     assert set(TRANSITIONS) == set(LEGAL)
 
 
-def test_the_way_of_a_release() -> None:
+def test_progress_of_a_release() -> None:
     """A release goes through its stages: fifty more than the seven who had it before, one percent more, the rest."""
     assert (BEGUN.limit, BEGUN.stage, BEGUN.waits) == (57, 0, False)
     assert BEGUN.with_reached(56, NOW) is BEGUN
@@ -51,7 +51,7 @@ def test_the_way_of_a_release() -> None:
     assert last.with_reached(400_000, NOW).at is At.RUNNING, "nothing follows the rest"
 
 
-def test_stopped_in_a_pause_it_goes_on_with_the_next_stage_and_else_with_its_own() -> None:
+def test_after_a_stop_it_continues_with_the_right_stage() -> None:
     running = BEGUN.moved(Move.STOP, NOW, "a person")
     assert running is not None
     assert (running.why, running.goes_on_at()) == ("a person", None)
@@ -65,19 +65,19 @@ def test_stopped_in_a_pause_it_goes_on_with_the_next_stage_and_else_with_its_own
     assert further.stage == 1
 
 
-def test_only_a_person_ends_a_pause_without_a_time() -> None:
+def test_a_pause_without_a_time_is_ended_by_a_person() -> None:
     paused = Progress.begun(replace(STAGES, pause_seconds=None), 400_000, NOW).with_reached(50, NOW)
     assert paused.timely(NOW + timedelta(days=400)) is paused
 
 
-def test_it_stands_between_no_two_stages_once_everybody_has_it() -> None:
+def test_without_remaining_people_there_is_no_pause() -> None:
     """There is no pause once everybody has it, as after a message that cannot be divided."""
     all_out = BEGUN.with_reached(400_000, NOW)
     assert (all_out.at, all_out.last, all_out.limit, all_out.full) == (At.RUNNING, True, 400_000, False)
     assert BEGUN.with_reached(399_999, NOW).at is At.PAUSED
 
 
-def test_who_comes_on_top_at_once_takes_nobodys_place() -> None:
+def test_additional_people_raise_the_limit() -> None:
     more = BEGUN.with_more(1000)
     assert (more.limit, more.whole) == (1057, 401_000)
     assert more.with_reached(1056, NOW).at is At.RUNNING
@@ -96,7 +96,7 @@ def test_refusals_and_reports_stop_it(refused: int, reported: int, stops: bool) 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(list(Move)), st.integers(0, 500)), max_size=30))
-def test_it_never_lets_more_through_than_its_stages_and_never_goes_back(script: list[tuple[Move, int]]) -> None:
+def test_limits_are_never_exceeded_and_stages_never_go_back(script: list[tuple[Move, int]]) -> None:
     one = Progress.begun(Stages(steps=(10, 0.1, REST)), 300, NOW)
     for move, reached in script:
         before, one = one, one.moved(move, NOW) or one.with_reached(reached, NOW)

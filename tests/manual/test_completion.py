@@ -47,7 +47,7 @@ BARE = {"bash": ["--norc", "--noprofile"], "zsh": ["-f"], "fish": ["--no-config"
 
 @pytest.mark.parametrize("line", ASKED)
 @pytest.mark.parametrize("shell", FOUND)
-def test_it_completes(shell: str, line: str, tmp_path: Path) -> None:
+def test_each_shell_completes(shell: str, line: str, tmp_path: Path) -> None:
     program = shutil.which(shell)
     if program is None:
         pytest.skip(f"{shell} is not installed")

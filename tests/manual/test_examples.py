@@ -108,12 +108,12 @@ def wrong(arguments: Sequence[str]) -> str | None:
 
 
 @by_page
-def test_every_command_and_option_is_there(page: Path) -> None:
+def test_every_command_and_option_in_the_docs_exists(page: Path) -> None:
     found = [(line, fault) for line in commands(page.read_text()) for call in words(line) if (fault := wrong(call))]
     assert found == []
 
 
-def test_a_wrong_command_is_seen() -> None:
+def test_a_wrong_command_is_found() -> None:
     assert [wrong(shlex.split(line)) is None for line in (
         "held approve ID --as eva@example.com", "-c FILE freeze --all --reason x", "held list --state waiting",
         "held aprove ID", "thaw --everything", "held list --state gone",
@@ -125,7 +125,7 @@ def test_a_wrong_command_is_seen() -> None:
 
 @by_page
 @pytest.mark.skipif(not shutil.which("bash"), reason="bash is not installed")
-def test_what_is_typed_into_a_shell_parses(page: Path) -> None:
+def test_shell_examples_parse(page: Path) -> None:
     for block in blocks(page.read_text()):
         if is_shell(block):
             text = re.sub(r"\[[^\]]*\]\.\.\.", "", block.text)
@@ -135,7 +135,7 @@ def test_what_is_typed_into_a_shell_parses(page: Path) -> None:
 
 @by_page
 @pytest.mark.skipif(not shutil.which("jq"), reason="jq is not installed")
-def test_what_jq_is_given_compiles(page: Path) -> None:
+def test_jq_programs_compile(page: Path) -> None:
     for block in blocks(page.read_text()):
         for program in re.findall(r"\bjq (?:-[\w]+ )*'([^']+)'", block.text):
             done = subprocess.run(["jq", f"empty, ({program})"], input="", capture_output=True, text=True, check=False)
@@ -162,7 +162,7 @@ def faults(text: str, schema: dict[str, Any]) -> list[str]:
 
 
 @by_page
-def test_yaml_is_what_the_schemas_take(page: Path) -> None:
+def test_yaml_examples_match_a_schema(page: Path) -> None:
     for block in blocks(page.read_text()):
         if block.language != "yaml":
             continue
@@ -177,14 +177,14 @@ def test_yaml_is_what_the_schemas_take(page: Path) -> None:
             assert best == [], text
 
 
-def test_a_wrong_key_is_seen() -> None:
+def test_a_wrong_key_is_found() -> None:
     assert faults("relay: {host: a.example.com, prot: 25}\n", settings_schema()) != []
     assert faults("relays: 3\n", settings_schema()) == ["no key relays"]
     assert faults("relay: {host: a.example.com, port: 25}\n", settings_schema()) == []
 
 
 @by_page
-def test_json_and_python_parse(page: Path) -> None:
+def test_json_and_python_examples_parse(page: Path) -> None:
     for block in blocks(page.read_text()):
         if block.language == "json":
             json.loads(block.text)

@@ -42,7 +42,7 @@ def read(man: Path) -> str:
     return " ".join(text.replace("\\(ga", "`").replace("\\e", "\\").split())
 
 
-def test_it_has_every_command_and_option() -> None:
+def test_the_manual_has_every_command_and_option() -> None:
     page, man = (ROOT / "docs/cli.md").read_text(), read(ROOT / "man/smtpguard.1")
     assert len(COMMANDS_THERE) > len(COMMANDS)
     for path, command in COMMANDS_THERE.items():
@@ -54,7 +54,7 @@ def test_it_has_every_command_and_option() -> None:
                 assert all(opt in man for opt in parameter.opts)
 
 
-def test_it_has_every_key_with_its_sentence() -> None:
+def test_the_manual_has_every_key_with_its_description() -> None:
     page, man = (ROOT / "docs/settings.md").read_text(), read(ROOT / "man/smtpguard.yaml.5")
     schema = settings_schema()
     for model in (schema, *schema["$defs"].values()):
@@ -64,7 +64,7 @@ def test_it_has_every_key_with_its_sentence() -> None:
             assert " ".join(each["description"].replace("`", "").split()) in man  # keys are bold in a man page
 
 
-def test_it_has_every_fact_and_every_kind_of_entry() -> None:
+def test_the_manual_has_every_fact_and_kind_of_entry() -> None:
     policy, events = read(ROOT / "man/smtpguard-policy.5"), (ROOT / "docs/events.md").read_text()
     assert [fact for fact in FACTS if f" {fact} " not in policy] == []
     rows = re.findall(r"^\| `([a-z-]+)` \|", events, re.M)
@@ -73,7 +73,7 @@ def test_it_has_every_fact_and_every_kind_of_entry() -> None:
 
 @pytest.mark.parametrize("man", MEN, ids=lambda man: man.name)
 @pytest.mark.skipif(not shutil.which("mandoc"), reason="mandoc is not installed")
-def test_mandoc_finds_nothing_to_say(man: Path) -> None:
+def test_mandoc_has_no_complaints(man: Path) -> None:
     """mandoc reports nothing but the missing date: the pages name the version instead."""
     done = subprocess.run(
         ["mandoc", "-Tlint", "-Wwarning", man], capture_output=True, text=True, timeout=120, check=False
@@ -83,7 +83,7 @@ def test_mandoc_finds_nothing_to_say(man: Path) -> None:
 
 @pytest.mark.parametrize("man", MEN, ids=lambda man: man.name)
 @pytest.mark.skipif(not shutil.which("man"), reason="man is not installed")
-def test_man_shows_it_without_a_warning(man: Path) -> None:
+def test_man_shows_pages_without_a_warning(man: Path) -> None:
     environment = {**os.environ, "MANWIDTH": "80", "LC_ALL": "C.UTF-8", "MAN_KEEP_FORMATTING": ""}
     done = subprocess.run(
         ["man", "--warnings", "-l", man], capture_output=True, text=True, timeout=120, check=False, env=environment
@@ -93,7 +93,7 @@ def test_man_shows_it_without_a_warning(man: Path) -> None:
     assert "SEE ALSO" in done.stdout
 
 
-def test_roff_says_what_stands_there() -> None:
+def test_markdown_is_converted_to_roff() -> None:
     text = r"""A `code` and **bold** and *weak* [link](https://example.com/a_b), [page](x.md).
 
 ## Head
@@ -129,7 +129,7 @@ def test_roff_says_what_stands_there() -> None:
     ]  # fmt: skip
 
 
-def test_the_wheel_brings_it_and_links_lead_there(tmp_path: Path) -> None:
+def test_the_wheel_installs_the_pages(tmp_path: Path) -> None:
     """The wheel contains man pages and completion, and the commands of install.md link to them."""
     with (ROOT / "pyproject.toml").open("rb") as file:
         shared = tomllib.load(file)["tool"]["hatch"]["build"]["targets"]["wheel"]["shared-data"]

@@ -31,7 +31,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_every_page_is_in_it_and_in_its_search(site: Path) -> None:
+def test_every_page_is_in_the_site_and_its_search(site: Path) -> None:
     pages = {path.stem for path in (ROOT / "docs").glob("*.md")} - {"index"}
     assert [page for page in pages if not (site / page / "index.html").exists()] == []
     found = json.loads((site / "search" / "search_index.json").read_text())["docs"]
@@ -39,7 +39,7 @@ def test_every_page_is_in_it_and_in_its_search(site: Path) -> None:
     assert any("thaw --all" in unescape(entry["text"]) for entry in found)
 
 
-def test_nothing_comes_from_elsewhere(site: Path) -> None:
+def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
     """Every font, script, style, picture and frame of a page is part of the site."""
     for page in site.rglob("*.html"):
         text = page.read_text()
@@ -53,7 +53,7 @@ def test_nothing_comes_from_elsewhere(site: Path) -> None:
         assert re.findall(r"url\(\s*[\"']?(?:https?:)?//[^)]*\)|@import\s+[\"']?https?:", style.read_text()) == []
 
 
-def test_each_alert_leads_to_its_runbook(site: Path) -> None:
+def test_each_alert_links_to_its_runbook(site: Path) -> None:
     """Each alert's runbook_url, with the site's address before it as in operations.md, leads to a section."""
     rules = [
         r for g in yaml.safe_load((ROOT / "config/prometheus-alerts.yaml").read_text())["groups"] for r in g["rules"]
@@ -65,7 +65,7 @@ def test_each_alert_leads_to_its_runbook(site: Path) -> None:
         assert re.search(rf'<h2 id=["\']?{anchor}\b', text), anchor
 
 
-def test_files_that_pages_point_to_come_along(site: Path) -> None:
+def test_linked_files_are_included(site: Path) -> None:
     for name in (
         "config/policy.yaml",
         "config/grafana/smtpguard.json",
@@ -76,7 +76,7 @@ def test_files_that_pages_point_to_come_along(site: Path) -> None:
     assert 'files/config/smtpguard.yaml"' in (site / "settings" / "index.html").read_text()
 
 
-def test_on_a_phone_each_cell_says_what_it_is(site: Path) -> None:
+def test_table_cells_have_names_for_narrow_screens(site: Path) -> None:
     text = (site / "settings" / "index.html").read_text()
     assert re.search(
         r'<td data-is="Key"><code>workers</code></td>\s*<td data-is="Is">a number</td>\s*<td data-is="Default">', text

@@ -14,7 +14,7 @@ from smtpguard.outbox.model import Intent
 from tests.guard.house import House, Way, house
 
 
-async def test_an_auditor_gets_the_newest_once_a_day(tmp_path: Path) -> None:
+async def test_the_newest_checkpoint_is_mailed_once_a_day(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         daily = Checkpoints(home.store, home, home.clock, Address.parse("auditor@example.org"))
         mails = [await mail(home, daily)]

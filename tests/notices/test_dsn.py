@@ -69,7 +69,7 @@ def read(raw: bytes) -> tuple[EmailMessage, list[EmailMessage], list[EmailMessag
     return message, parts, blocks  # type: ignore[return-value]
 
 
-def test_a_failure() -> None:
+def test_a_failure_is_reported() -> None:
     envelope, raw = make(
         Report(
             recipient=recipient(orcpt="rfc822;Ramadan+2Bx@lists.example.com"),
@@ -119,7 +119,7 @@ def test_a_failure() -> None:
         (Action.RELAYED, "FULL", "text/rfc822-headers"),
     ],
 )
-def test_what_is_returned(action: Action, ret: str | None, kind: str) -> None:
+def test_the_returned_content_follows_ret(action: Action, ret: str | None, kind: str) -> None:
     _, raw = make(Report(recipient=recipient(), action=action), ret=ret)
     _, parts, (_, one) = read(raw)
     assert parts[2].get_content_type() == kind
@@ -132,13 +132,13 @@ def test_a_large_message_is_returned_as_its_header() -> None:
     assert len(raw) < 10_000
 
 
-def test_content_that_is_gone_is_not_returned() -> None:
+def test_without_content_nothing_is_returned() -> None:
     _, parts, _ = read(make(raw=None)[1])
     assert len(parts) == 2
     assert "Subject: Nyheter" in parts[0].get_content()
 
 
-def test_a_delay_says_until_when() -> None:
+def test_a_delay_has_its_end() -> None:
     _, raw = make(Report(recipient=recipient(), action=Action.DELAYED, reply="451 later"), retry_until=AT)
     _, _, (_, one) = read(raw)
     assert (one["Action"], one["Status"]) == ("delayed", "4.0.0")
@@ -158,7 +158,7 @@ def test_a_delay_says_until_when() -> None:
         (Action.FAILED, "550 host 10.5.1.1 said no", "5.0.0"),
     ],
 )
-def test_status(action: Action, reply: str, status: str) -> None:
+def test_the_status_follows_action_and_reply(action: Action, reply: str, status: str) -> None:
     assert Report(recipient=recipient(), action=action, reply=reply).status == status
 
 
@@ -173,7 +173,9 @@ def test_status(action: Action, reply: str, status: str) -> None:
         ("refused", "5.0.0", ()),
     ],
 )
-def test_why_there_was_no_reply(why: str, status: str, said: tuple[str, ...], language: str) -> None:
+def test_a_failure_without_a_reply_gives_the_reason(
+    why: str, status: str, said: tuple[str, ...], language: str
+) -> None:
     _, raw = make(Report(recipient=recipient(), action=Action.FAILED, why=why), language=language)
     _, parts, (_, one) = read(raw)
     assert one["Status"] == status
@@ -194,9 +196,7 @@ def test_why_there_was_no_reply(why: str, status: str, said: tuple[str, ...], la
         ("5.6.9", ("takes no headers in UTF-8", "tar inte emot mejlhuvuden i UTF-8")),
     ],
 )
-def test_what_the_server_was_not_asked_is_not_said_in_its_name(
-    status: str, said: tuple[str, ...], language: str
-) -> None:
+def test_no_diagnostic_code_of_a_server_that_was_not_asked(status: str, said: tuple[str, ...], language: str) -> None:
     """The report has a diagnostic code only if the other server issued one (RFC 3464, section 2.3.6)."""
     report = Report(recipient=recipient(), action=Action.FAILED, why="unsendable", given_status=status)
     _, parts, (_, one) = read(make(report, language=language)[1])
@@ -210,7 +210,7 @@ def test_what_the_server_was_not_asked_is_not_said_in_its_name(
 @pytest.mark.parametrize(
     ("language", "said"), [("sv", "En del av ett meddelande från dig"), ("en", "A part of a message of yours")]
 )
-def test_the_colleagues_part_was_not_held(language: str, said: str) -> None:
+def test_a_report_on_the_colleagues_part_does_not_say_held(language: str, said: str) -> None:
     text = read(make(part=True, language=language)[1])[1][0].get_content()
     assert said in text
     assert not {"released", "släpptes"} & set(text.replace(".", " ").split())
@@ -225,12 +225,12 @@ def test_the_colleagues_part_was_not_held(language: str, said: str) -> None:
         ("FAILURE", True, False, False),
     ],
 )
-def test_only_what_was_asked_for(notify: str | None, failed: bool, delayed: bool, relayed: bool) -> None:
+def test_notify_selects_reports(notify: str | None, failed: bool, delayed: bool, relayed: bool) -> None:
     one = recipient(notify=notify)
     assert [a.wanted_by(one) for a in (Action.FAILED, Action.DELAYED, Action.RELAYED)] == [failed, delayed, relayed]
 
 
-def test_several_recipients() -> None:
+def test_several_recipients_are_grouped() -> None:
     _, raw = make(
         Report(recipient=recipient("a@kund.se"), action=Action.RELAYED, reply="250 2.0.0 ok"),
         Report(recipient=recipient("b@kund.se"), action=Action.FAILED, reply="550 5.1.1 no"),
@@ -243,7 +243,7 @@ def test_several_recipients() -> None:
     assert text.index("Det gick inte att leverera till:") < text.index("b@kund.se") < text.index("a@kund.se")
 
 
-def test_beyond_ascii_where_the_sender_can_read_it() -> None:
+def test_non_ascii_is_used_if_the_sender_can_read_it() -> None:
     raw_original = "From: åsa@example.se\r\nSubject: Nyheter för påsk\r\n\r\nHej på dig\r\n".encode()
     envelope, raw = make(
         Report(recipient=recipient("jörgen@kund.se", orcpt="utf-8;jörgen@kund.se"), action=Action.FAILED, reply="550 5.1.1 nej å"),
@@ -261,7 +261,7 @@ def test_beyond_ascii_where_the_sender_can_read_it() -> None:
     assert read(raw)[1][2].get_content_type() == "message/global-headers"
 
 
-def test_beyond_ascii_where_the_sender_cannot() -> None:
+def test_non_ascii_is_encoded_if_the_sender_cannot_read_it() -> None:
     envelope, raw = make(Report(recipient=recipient("jörgen@kund.se"), action=Action.FAILED, reply="550 5.1.1 no"))
     assert not envelope.smtputf8
     _, parts, (_, one) = read(raw)
@@ -269,7 +269,7 @@ def test_beyond_ascii_where_the_sender_cannot() -> None:
     assert one["Final-Recipient"] == "utf-8; j\\x{F6}rgen@kund.se"
 
 
-def test_eight_bits_in_the_body_need_8bitmime_alone() -> None:
+def test_an_eight_bit_body_needs_only_8bitmime() -> None:
     envelope, raw = make(raw=RAW + "Hej på dig\r\n".encode(), ret="FULL")
     assert (envelope.smtputf8, envelope.body) == (False, Body.EIGHTBITMIME)
     assert b"Content-Transfer-Encoding: 8bit\r\n" in raw.partition(b"\r\n\r\n")[0] + b"\r\n"
@@ -280,7 +280,7 @@ UTF8 = "From: åsa@example.se\r\nSubject: Nyheter för påsk = slut\r\n\r\nHej p
 
 @pytest.mark.parametrize("ret", ["FULL", "HDRS", None])
 @pytest.mark.parametrize(("smtputf8", "kind"), [(True, b"message/global-headers"), (False, b"text/rfc822-headers")])
-def test_in_seven_bits_the_header_is_encoded(smtputf8: bool, kind: bytes, ret: str | None) -> None:
+def test_a_seven_bit_report_has_an_encoded_header(smtputf8: bool, kind: bytes, ret: str | None) -> None:
     """For a relay without 8BITMIME, the returned header is encoded (RFC 6522, section 4; RFC 6533, section 4)."""
     one = recipient("jörgen@kund.se", orcpt="utf-8;jörgen+2B\\x{E4}@kund.se")
     report = Report(recipient=one, action=Action.FAILED, reply="550 5.1.1 nej å")
@@ -295,19 +295,19 @@ def test_in_seven_bits_the_header_is_encoded(smtputf8: bool, kind: bytes, ret: s
     assert quopri.decodestring(returned.partition(b"\r\n--=_")[0]) == UTF8.partition(b"\r\n\r\n")[0] + b"\r\n"
 
 
-def test_in_seven_bits_a_message_that_is_seven_bits_is_whole() -> None:
+def test_a_seven_bit_message_is_returned_whole_in_seven_bits() -> None:
     _, raw = make(ret="FULL", seven_bit=True)
     assert RAW in raw
 
 
-def test_a_header_in_raw_octets_needs_nothing_of_the_relay() -> None:
+def test_raw_octets_in_a_header_need_no_extension() -> None:
     """A returned header in raw octets needs no SMTPUTF8."""
     envelope, raw = make(raw=UTF8)
     assert raw.isascii()
     assert (envelope.smtputf8, envelope.body) == (False, None)
 
 
-def test_a_sender_at_a_domain_beyond_ascii_needs_no_smtputf8() -> None:
+def test_a_sender_at_an_idn_needs_no_smtputf8() -> None:
     envelope, raw = make(sender="anna@räksmörgås.example")
     assert raw.isascii()
     assert not envelope.smtputf8
@@ -322,7 +322,7 @@ def test_a_sender_at_a_domain_beyond_ascii_needs_no_smtputf8() -> None:
     body=st.text(st.characters(blacklist_categories=["Cs"]), max_size=200),
     orcpt=st.text(st.characters(blacklist_categories=["Cs"]), max_size=80), wide=st.booleans(), ret=st.sampled_from(["FULL", "HDRS"]),
 )  # fmt: skip
-def test_in_seven_bits_all_of_it_is(header: str, body: str, orcpt: str, wide: bool, ret: str) -> None:
+def test_a_seven_bit_report_is_ascii(header: str, body: str, orcpt: str, wide: bool, ret: str) -> None:
     raw = f"Subject: {header}\r\n\r\n{body}\r\n".encode()
     report = Report(recipient=recipient(orcpt=f"utf-8;{orcpt}"), action=Action.FAILED, reply=f"550 {header}")
     envelope, made = make(report, raw=raw, smtputf8=wide, ret=ret, seven_bit=True)
@@ -330,14 +330,14 @@ def test_in_seven_bits_all_of_it_is(header: str, body: str, orcpt: str, wide: bo
     assert (envelope.smtputf8, envelope.body) == (False, None)
 
 
-def test_a_null_reverse_path_gets_none() -> None:
+def test_a_null_reverse_path_gets_no_report() -> None:
     with pytest.raises(ValueError, match="null reverse-path"):
         make(sender=None)
 
 
 @settings(max_examples=80, deadline=None)
 @given(reply=st.text(max_size=200), envid=st.text(max_size=60), orcpt=st.text(max_size=80), wide=st.booleans())
-def test_nothing_breaks_out_of_its_field(reply: str, envid: str, orcpt: str, wide: bool) -> None:
+def test_no_text_breaks_out_of_its_field(reply: str, envid: str, orcpt: str, wide: bool) -> None:
     for text in (envid, "a+0D+0AAction:+20delivered"):
         for original in (orcpt, f"rfc822;{orcpt}", "rfc822;a+0D+0AX:+20y", "utf-8;a\r\nX: y"):
             _, raw = make(

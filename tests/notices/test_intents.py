@@ -76,7 +76,7 @@ def address(intent: Intent) -> str:
     return str(recipient.address)
 
 
-async def test_every_kind_says_what_its_table_says(home: House) -> None:
+async def test_every_notice_has_the_data_of_its_table(home: House) -> None:
     home.notices = Notices(flood=Flood(singly=100))
     hold = await hold_of(home)
     await hold_of(home, sender="x@example.org", body="2")
@@ -99,7 +99,7 @@ async def test_every_kind_says_what_its_table_says(home: House) -> None:
     assert set(seen) == set(KEYS)
 
 
-async def test_what_the_writer_reads(home: House) -> None:
+async def test_the_data_of_the_writers_notice(home: House) -> None:
     await hold_of(home)
     [told] = [i for i in await waiting(home) if i.data["notice"] == "held"]
     data = told.data
@@ -143,7 +143,7 @@ async def by_its_writer(home: House, policy: str, contact: str) -> list[Intent]:
     return await waiting(home)
 
 
-async def test_what_nobody_but_its_writer_could_decide_on_is_told_to_the_contact_at_once(home: House) -> None:
+async def test_a_hold_that_only_its_writer_could_decide_alerts_the_contact(home: House) -> None:
     policy = DOCUMENTS["policy.yaml"].decode().replace("duty: [duty@example.com]", "duty: [dpo@example.com]")
     told = await by_its_writer(home, policy, "it@example.com")
     [own] = [i.data for i in told if i.data["notice"] == "held"]
@@ -160,7 +160,7 @@ async def test_what_nobody_but_its_writer_could_decide_on_is_told_to_the_contact
     ] == [False]
 
 
-async def test_of_a_flood_that_nobody_can_decide_on_the_contact_hears_a_few_times(home: House) -> None:
+async def test_many_undecidable_holds_alert_the_contact_a_few_times(home: House) -> None:
     policy = DOCUMENTS["policy.yaml"].decode().replace("duty: [duty@example.com]", "duty: [dpo@example.com]")
     home.notices = Notices(contact="it@example.com")
     await home.put(DOCUMENTS | {"policy.yaml": policy.encode()})
@@ -170,20 +170,20 @@ async def test_of_a_flood_that_nobody_can_decide_on_the_contact_hears_a_few_time
     assert [i.data["notice"] for i in await waiting(home) if address(i) == "it@example.com"] == ["escalation"] * 3
 
 
-async def test_what_others_can_decide_on_is_no_matter_of_the_contacts(home: House) -> None:
+async def test_a_decidable_hold_does_not_alert_the_contact(home: House) -> None:
     """The contact gets nothing if somebody else can decide: the duty group stands in for compliance out of hours."""
     told = await by_its_writer(home, DOCUMENTS["policy.yaml"].decode(), "it@example.com")
     assert {i.data["nobody"] for i in told if i.data["notice"] == "held"} == {False}
     assert "it@example.com" not in {address(i) for i in told}
 
 
-async def test_without_a_contact_the_notices_say_so_alone(home: House) -> None:
+async def test_without_a_contact_only_the_notices_say_so(home: House) -> None:
     policy = DOCUMENTS["policy.yaml"].decode().replace("duty: [duty@example.com]", "duty: [dpo@example.com]")
     told = await by_its_writer(home, policy, "")
     assert {i.data["nobody"] for i in told if i.data["notice"] == "held"} == {True}
 
 
-async def test_who_may_see_the_reasons_alone_is_sent_no_word_of_the_text(home: House) -> None:
+async def test_without_the_text_an_approver_gets_no_word_of_it(home: House) -> None:
     policy = DOCUMENTS["policy.yaml"].replace(
         b"approvals: {from: [communications]}\n",
         b"approvals: {from: [communications]}\npreviews: {compliance: reasons, communications: full}\n",
@@ -201,7 +201,7 @@ async def test_who_may_see_the_reasons_alone_is_sent_no_word_of_the_text(home: H
     assert not any("bacon" in mark for mark in dpo["marks"])
 
 
-async def test_of_single_people_nothing_is_said_of_what_they_are_to_be_spared(home: House) -> None:
+async def test_topics_that_single_recipients_avoid_are_not_named(home: House) -> None:
     """Topics are left out of notices about single people: from rule descriptions, observed values and marks (GDPR, Art.
     9)."""
     rule = "  - {id: no-pork, description: No pork for them, when: {message.unsuitable_topics: any}, then: hold}\n"
@@ -225,7 +225,7 @@ MARKS = tuple(
 )
 
 
-async def test_topics_and_what_is_not_to_go_out_come_first_however_much_was_found(home: House) -> None:
+async def test_deciding_marks_come_first(home: House) -> None:
     """Marks that decide come first in notices to writer and approvers, and the number of omitted marks is given."""
     home.reader.marks = (
         *MARKS,
@@ -251,13 +251,13 @@ async def test_topics_and_what_is_not_to_go_out_come_first_however_much_was_foun
         assert data["sensitive"] == [{"list": "Ramadan greetings", "category": "religion"}]
 
 
-async def test_that_a_list_is_sensitive_is_told_of_those_alone_that_were_written_to(home: House) -> None:
+async def test_a_sensitive_list_is_named_only_if_addressed(home: House) -> None:
     await hold_of(home, *MEMBERS[:30], To="undisclosed-recipients:;")
     for intent in await waiting(home):
         assert intent.data["sensitive"] == []
 
 
-async def test_a_list_is_not_named_because_somebody_is_on_it(home: House) -> None:
+async def test_a_list_is_not_named_for_a_single_member(home: House) -> None:
     """A list is not named because a recipient is on it: that is private, above all to approvers of other lists."""
     await hold_of(home, *MEMBERS[:30], To="undisclosed-recipients:;")
     for intent in await waiting(home):
@@ -265,7 +265,7 @@ async def test_a_list_is_not_named_because_somebody_is_on_it(home: House) -> Non
         assert "amadan" not in str({k: v for k, v in intent.data.items() if k != "excerpt"})
 
 
-async def test_never_to_outsiders_the_reverse_path_or_the_recipients(home: House) -> None:
+async def test_outsiders_the_reverse_path_and_recipients_get_no_notice(home: House) -> None:
     home.notices = Notices(flood=Flood(singly=100))
     for more in (
         {"sender": "x@example.org"},
@@ -278,7 +278,7 @@ async def test_never_to_outsiders_the_reverse_path_or_the_recipients(home: House
     assert told == {"eva@example.com", "omar@example.com", "dpo@example.com"}
 
 
-async def test_what_nobody_would_hear_of_is_one_digest_to_the_owner(home: House) -> None:
+async def test_holds_without_a_notified_writer_are_in_the_owners_digest(home: House) -> None:
     for n in range(5):
         await hold_of(home, sender="tool@example.org", body=str(n))
     digests = [i for i in await waiting(home) if i.data["notice"] == "owner-digest"]
@@ -292,7 +292,7 @@ async def test_what_nobody_would_hear_of_is_one_digest_to_the_owner(home: House)
     assert data["messages"][0]["lists"] == ["Ramadan greetings"]
 
 
-async def test_what_was_rejected_and_nobody_would_hear_of_is_in_it(home: House) -> None:
+async def test_rejections_without_a_notified_writer_are_in_the_owners_digest(home: House) -> None:
     intake = home.intake()
     for n in range(3):
         await intake(home.transaction(RAMADAN, reverse_path="", body=str(n), Subject=f"Out of office {n}"), Way())
@@ -311,7 +311,7 @@ async def test_what_was_rejected_and_nobody_would_hear_of_is_in_it(home: House) 
     assert data["messages"][1]["hold_id"] is None
 
 
-async def test_what_a_list_that_cannot_say_would_have_been_reached_is_at_least_so_many(home: House) -> None:
+async def test_the_digest_gives_a_minimum_if_a_list_has_no_index(home: House) -> None:
     index_path(home.folder, "ramadan").unlink()
     home.in_force = home.build(DOCUMENTS)
     await home.intake()(home.transaction(RAMADAN, reverse_path="", Subject="Out of office"), Way())
@@ -320,7 +320,7 @@ async def test_what_a_list_that_cannot_say_would_have_been_reached_is_at_least_s
     assert (line["reach"], line["reach_at_least"]) == (1, True)
 
 
-async def test_a_flood_is_a_few_notices_and_one_digest_a_person(home: House) -> None:
+async def test_many_holds_make_few_notices_and_one_digest_each(home: House) -> None:
     intake = home.intake()
     await asyncio.gather(*(intake(home.transaction(RAMADAN, body=str(n)), Way()) for n in range(200)))
     told = Counter((address(i), i.data["notice"]) for i in await waiting(home))
@@ -336,7 +336,7 @@ async def test_a_flood_is_a_few_notices_and_one_digest_a_person(home: House) -> 
         assert len(data["messages"]) == 50
 
 
-async def test_an_approvers_digest_counts_what_waits_for_them(home: House) -> None:
+async def test_an_approvers_digest_counts_holds_that_need_them(home: House) -> None:
     """An approver's digest counts what waits for that approver: of a quorum of two, an approved hold waits only for the
     other."""
     holds = [await hold_of(home, body=str(n)) for n in range(5)]
@@ -349,7 +349,7 @@ async def test_an_approvers_digest_counts_what_waits_for_them(home: House) -> No
         assert (found["undecided"], found["states"]) == (undecided, {"waiting": 4, "rejected": 1})
 
 
-async def test_another_process_writes_no_second_digest(home: House) -> None:
+async def test_another_process_adds_no_second_digest(home: House) -> None:
     for _ in range(2):
         home.notices = Notices(flood=Flood(singly=0))  # another process, without the first one's memory
         for n in range(3):
@@ -358,14 +358,14 @@ async def test_another_process_writes_no_second_digest(home: House) -> None:
     assert set(told.values()) == {1}
 
 
-async def test_after_the_window_notices_come_singly_again() -> None:
+async def test_after_the_window_notices_are_single_again() -> None:
     flood = Flood(singly=1, window=timedelta(minutes=10))
     assert [flood.takes("a", MONDAY), flood.takes("a", MONDAY), flood.takes("b", MONDAY)] == [True, False, True]
     assert flood.takes("a", MONDAY + timedelta(minutes=10))
     assert len(flood._sent) == 1
 
 
-async def test_a_digest_holds_its_window_and_its_person_alone(home: House) -> None:
+async def test_a_digest_covers_its_window_and_person(home: House) -> None:
     await hold_of(home, body="before")
     home.clock.at += timedelta(minutes=20)
     await home.watch.read()
@@ -378,7 +378,7 @@ async def test_a_digest_holds_its_window_and_its_person_alone(home: House) -> No
     assert await fill(home.store, {"notice": "held"}, home.in_force) == {"notice": "held"}
 
 
-async def test_digests_page_through_many_at_one_instant(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_digests_page_through_many_at_one_moment(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("smtpguard.notices.digests.PAGE", 3)
     for n in range(8):
         await hold_of(home, body=str(n))
@@ -387,7 +387,7 @@ async def test_digests_page_through_many_at_one_instant(home: House, monkeypatch
     assert (await fill(home.store, data, home.in_force))["total"] == 8
 
 
-async def test_approvers_out_of_hours_and_never_the_writer(home: House) -> None:
+async def test_approvers_are_chosen_by_time_and_exclude_the_writer(home: House) -> None:
     hold = await hold_of(home)
     assert approvers(hold, home.in_force, MONDAY) == ["dpo@example.com", "eva@example.com", "omar@example.com"]
     night = MONDAY + timedelta(hours=14)
@@ -396,19 +396,19 @@ async def test_approvers_out_of_hours_and_never_the_writer(home: House) -> None:
     assert "eva@example.com" not in approvers(own, home.in_force, MONDAY)
 
 
-async def test_nameable_lists_are_those_that_were_written_to(home: House) -> None:
+async def test_only_addressed_lists_are_named(home: House) -> None:
     hold = await hold_of(home, RAMADAN, "news@lists.example.com", MEMBERS[0])
     assert nameable(hold, home.in_force) == ["Ramadan greetings", "News"]
 
 
-async def test_a_subject_goes_as_data(home: House) -> None:
+async def test_a_subject_is_data(home: House) -> None:
     await hold_of(home, Subject="=?utf-8?q?x=0D=0ABcc:_y?=")
     for intent in await waiting(home):
         assert "\r" not in intent.data["subject"]
         assert "\n" not in intent.data["subject"]
 
 
-async def test_a_streams_owner_hears_once_a_window_that_it_is_above_its_limits(home: House) -> None:
+async def test_a_streams_owner_is_notified_once_a_window(home: House) -> None:
     await too_many_receipts(home)
     [told] = [i for i in await waiting(home) if i.data["notice"] == "stream"]
     assert address(told) == "eva@example.com"
@@ -429,7 +429,7 @@ async def too_many(home: House) -> None:
     assert isinstance(done, Deferred)
 
 
-async def test_a_stream_without_an_owner_is_journalled_alone(tmp_path: Path) -> None:
+async def test_a_stream_without_owner_is_only_journalled(tmp_path: Path) -> None:
     documents = {**DOCUMENTS, "policy.yaml": DOCUMENTS["policy.yaml"].replace(b"    owner: eva@example.com\n", b"")}
     async with house(tmp_path, documents=documents) as home:
         await too_many_receipts(home)

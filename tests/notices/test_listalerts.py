@@ -37,7 +37,7 @@ FAILED = report(News.FAILED, problem="gone", failing_since=AT, checked_at=AT)
         (report(), None),
     ],
 )
-async def test_one_notice_of_a_kind(home: House, said: Report, kind: str | None) -> None:
+async def test_each_kind_of_news_makes_one_notice(home: House, said: Report, kind: str | None) -> None:
     in_force = home.in_force
     made = list(intents(said, in_force))
     assert {intent.data["notice"] for intent in made} == ({kind} if kind else set())
@@ -47,13 +47,13 @@ async def test_one_notice_of_a_kind(home: House, said: Report, kind: str | None)
     )
 
 
-async def test_a_stale_notice_and_a_failed_one_are_two(home: House) -> None:
+async def test_stale_and_failed_are_two_notices(home: House) -> None:
     stale = report(News.STALE, problem="gone", failing_since=AT, stale=True)
     ids = [intent.intent_id for said in (FAILED, stale) for intent in intents(said, home.in_force)]
     assert len(set(ids)) == len(ids) > 0
 
 
-def test_the_journal_has_what_is_new_and_no_address() -> None:
+def test_the_entry_has_the_news_and_no_address() -> None:
     [event] = events(FAILED, by="root")
     assert (event.kind, event.id, event.private) == (Kind.LIST, "ramadan", {"actor": ("root",)})
     assert event.data["problem"] == "gone"
@@ -71,5 +71,5 @@ def test_the_journal_has_what_is_new_and_no_address() -> None:
     }
 
 
-async def test_who_is_told(home: House) -> None:
+async def test_recipients_of_list_alerts(home: House) -> None:
     assert told("no such list", home.in_force), "somebody is, whatever has become of the list"

@@ -129,7 +129,7 @@ def test_every_kind_in_every_language(kind: str, language: str) -> None:
         assert "Fredagsmys" in message["Subject"]
 
 
-def test_what_the_writer_is_told() -> None:
+def test_the_writers_notice() -> None:
     plain, html = texts(render("held", "sv"))
     for said in (
         "Ditt meddelande har inte skickats.",
@@ -149,7 +149,7 @@ def test_what_the_writer_is_told() -> None:
     assert "has gone to your colleagues" in texts(render("held", "en", part=True))[0]
 
 
-def test_what_those_who_decide_are_told() -> None:
+def test_the_approvers_notice() -> None:
     plain, html = texts(render("approve", "en"))
     assert plain.startswith("A reply between colleagues, on its way to 400,000 people")
     assert "    smtpguard held approve 0HXK3J9QZ2M4T7AB --as eva@example.com\n" in plain
@@ -163,7 +163,7 @@ def test_what_those_who_decide_are_told() -> None:
     assert "smtpguard held approve" not in plain
 
 
-def test_the_outcome_with_its_reason() -> None:
+def test_a_decision_with_its_reason() -> None:
     message = read(render("decided", "en", outcome="rejected", by="eva@example.com"))
     assert message["Subject"] == "Rejected: 400,000 people, Ramadan greetings – SV: Fredagsmys med bacon"
     plain = texts(render("decided", "en", outcome="rejected", by="eva@example.com"))[0]
@@ -206,7 +206,7 @@ FROZEN = [
         ({"outcome": "withdrawn", "gone": 5}, "What had not been sent of the mailing was withdrawn and will not be sent. 5 messages", "Det som inte hade skickats av utskicket har tagits tillbaka och kommer inte att skickas. 5 meddelanden"),
     ],
 )  # fmt: skip
-def test_an_outcome_says_what_is_and_no_more(data: dict[str, Any], english: str, swedish: str) -> None:
+def test_an_outcome_states_only_facts(data: dict[str, Any], english: str, swedish: str) -> None:
     usual: dict[str, Any] = {"frozen": [], "sent": False, "test": False, "gone": 0, "asked": False}
     for language, said in (("en", english), ("sv", swedish)):
         plain, html = (" ".join(text.split()) for text in texts(render("decided", language, **usual | data)))
@@ -225,7 +225,7 @@ def test_an_outcome_says_what_is_and_no_more(data: dict[str, Any], english: str,
         ("decided", {"outcome": "withdrawn"}, "was held was withdrawn. It has not", "hölls kvar har tagits tillbaka. Den har inte"),
     ],
 )  # fmt: skip
-def test_of_a_part_no_more_is_said_than_was_held(kind: str, data: dict[str, Any], english: str, swedish: str) -> None:
+def test_a_notice_about_a_part_says_so(kind: str, data: dict[str, Any], english: str, swedish: str) -> None:
     for language, said, have in (("en", english, "Colleagues among the recipients were sent the message at once."),
                                  ("sv", swedish, "Till kollegorna bland mottagarna skickades meddelandet genast.")):  # fmt: skip
         part, whole = (" ".join(texts(render(kind, language, part=p, **data))[0].split()) for p in (True, False))
@@ -235,7 +235,7 @@ def test_of_a_part_no_more_is_said_than_was_held(kind: str, data: dict[str, Any]
         assert have not in whole
 
 
-def test_a_digest_lists_and_says_what_is_left_out() -> None:
+def test_a_digest_lists_messages_and_omissions() -> None:
     message = read(
         render("digest", "sv", role="approver", total=73, states={"waiting": 70, "rejected": 3}, undecided=60)
     )
@@ -271,7 +271,7 @@ def test_a_digest_has_a_reason_and_a_link_for_each_message(mine: str | None, lin
 
 
 @pytest.mark.parametrize("kind", ["decided", "expired"])
-def test_an_outcome_says_how_many_which_list_and_where_to_look(kind: str) -> None:
+def test_an_outcome_has_numbers_list_and_link(kind: str) -> None:
     where = {"console_url": "https://guard.example.com"}
     for to_writer, link in ((None, "/held/0HXK3J9QZ2M4T7AB"), ("signed-link", "/mine/signed-link")):
         plain = texts(
@@ -296,7 +296,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("text", HOSTILE)
-def test_what_a_stranger_wrote_does_not_act(kind: str, text: str) -> None:
+def test_text_of_outsiders_is_escaped(kind: str, text: str) -> None:
     hostile: dict[str, Any] = {
         "subject": text, "from": text, "message_id": text, "marks": [text], "comment": text, "excerpt": text,
         "lists": [text], "senders": [text], "recipients_shown": [text], "list": text,
@@ -317,7 +317,7 @@ def test_what_a_stranger_wrote_does_not_act(kind: str, text: str) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.text(max_size=120), st.text(max_size=300), st.sampled_from(KINDS))
-def test_any_text_makes_one_sound_message(subject: str, comment: str, kind: str) -> None:
+def test_any_text_makes_one_valid_message(subject: str, comment: str, kind: str) -> None:
     more: dict[str, Any] = {"from": comment}
     raw = render(kind, "sv", subject=subject, comment=comment, message_id=subject, **more)
     header, _, _ = raw.partition(b"\r\n\r\n")
@@ -328,7 +328,7 @@ def test_any_text_makes_one_sound_message(subject: str, comment: str, kind: str)
     assert len(names) == len(set(names))
 
 
-def test_look_alikes_are_shown_as_what_they_are() -> None:
+def test_look_alikes_are_shown_as_punycode_or_escapes() -> None:
     plain, html = texts(render("approve", "en", senders=["anna@exаmple.com", "аnna@example.com", "åsa@bücher.example"]))
     for text in (plain, html):
         assert "anna@xn--exmple-4nf.com" in text
@@ -336,7 +336,7 @@ def test_look_alikes_are_shown_as_what_they_are() -> None:
         assert "åsa@xn--bcher-kva.example" in text
 
 
-def test_the_same_intent_is_the_same_message() -> None:
+def test_the_same_intent_gives_the_same_message() -> None:
     assert render() == render()
     odd = Notice(
         id="odd id\r\n<x>", to=Address.parse("eva@example.com"), data=DATA | {"notice": "held"}, language="sv", at=AT
@@ -345,7 +345,7 @@ def test_the_same_intent_is_the_same_message() -> None:
     assert re.fullmatch(r"<[0-9a-f]{64}\.notice@example\.com>", found)
 
 
-def test_answers_go_to_the_contact_or_nowhere() -> None:
+def test_replies_go_to_the_contact() -> None:
     assert read(render(house={"contact": "+46 8 123 456"}))["Reply-To"] is None
     plain = texts(render("held", "en", house={"contact": "+46 8 123 456"}))[0]
     assert "write to the approvers" in plain
@@ -353,7 +353,7 @@ def test_answers_go_to_the_contact_or_nowhere() -> None:
     assert "Questions" not in texts(render("held", "en", house={"contact": ""}))[0]
 
 
-def test_an_address_beyond_ascii_gets_its_notice() -> None:
+def test_a_non_ascii_address_gets_its_notice() -> None:
     raw = render(to="åsa@example.se")
     assert "To: <åsa@example.se>\r\n".encode() in raw
 
@@ -371,7 +371,7 @@ def test_a_notice_needs_neither_8bitmime_nor_smtputf8(kind: str) -> None:
     assert render(kind, house={"contact": "vård@example.com"}).isascii()
 
 
-def test_templates_of_the_admins_replace_ours_one_by_one(tmp_path: Path) -> None:
+def test_custom_templates_replace_single_ones(tmp_path: Path) -> None:
     (tmp_path / "held.sv.j2").write_text(
         '{% import form as f with context %}{% set subject %}Stopp: {{ d.subject }}{% endset %}'
         "{% call f.p() %}Ring växeln. {{ d.subject }}{% endcall %}"
@@ -387,7 +387,7 @@ def test_templates_of_the_admins_replace_ours_one_by_one(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("broken", ["{% if %}", "{{ 1 // 0 }}", "{% import 'nowhere.j2' as x %}"])
-def test_a_broken_template_is_told_and_passed_over(tmp_path: Path, broken: str) -> None:
+def test_a_broken_template_is_reported_and_ignored(tmp_path: Path, broken: str) -> None:
     (tmp_path / "held.en.j2").write_text(broken)
     house = {"templates": tmp_path}
     assert "Your message has not been sent" in texts(render("held", "en", house=house))[0]
@@ -395,7 +395,7 @@ def test_a_broken_template_is_told_and_passed_over(tmp_path: Path, broken: str) 
     assert problem.startswith(("held.en.j2: ", "nowhere.j2: "))
 
 
-def test_a_kind_that_does_not_exist() -> None:
+def test_an_unknown_kind_raises() -> None:
     with pytest.raises(KeyError):
         render("gossip")
 
@@ -405,11 +405,13 @@ def test_a_kind_that_does_not_exist() -> None:
     [("en", ("sv", "en"), "en"), ("de", ("sv", "en"), "sv"), ("", ("sv",), "sv"), ("en", ("sv",), "sv"), ("fi", ("fi",), "en"),
      ("sv-FI", ("en", "sv"), "sv")],
 )  # fmt: skip
-def test_the_readers_language_then_the_organizations(wanted: str, organization: tuple[str, ...], chosen: str) -> None:
+def test_the_readers_language_precedes_the_organizations(
+    wanted: str, organization: tuple[str, ...], chosen: str
+) -> None:
     assert choose_language(wanted, organization) == chosen
 
 
-def test_several_rules_say_what_they_went_by_once_and_each_in_the_readers_language() -> None:
+def test_common_reasons_of_several_rules_are_given_once() -> None:
     reasons = [
         {"rule": "a", "description": "Not to a list", "descriptions": {"sv": "Inte till en lista", "en": "Not to a list"},
          "sentences": [said_of("message.looks", "internal"), said_of("recipients.list_addresses", Count.exactly(1))]},
@@ -425,7 +427,7 @@ def test_several_rules_say_what_they_went_by_once_and_each_in_the_readers_langua
     assert "- Not to a list.\n" in texts(render(language="en", reasons=reasons))[0]
 
 
-def test_who_decides_is_one_of_each_and_who_stands_in_out_of_hours() -> None:
+def test_deciders_are_listed_by_group_and_out_of_hours() -> None:
     deciders = [{
         "each": 1,
         "groups": [{"group": "communications", "people": ["eva@example.com", "omar@example.com"]},
@@ -442,7 +444,7 @@ def test_who_decides_is_one_of_each_and_who_stands_in_out_of_hours() -> None:
 
 
 @pytest.mark.parametrize("own", [True, False])
-def test_where_too_few_could_approve_it_the_reason_is_said(own: bool) -> None:
+def test_if_too_few_can_approve_the_reason_is_given(own: bool) -> None:
     deciders = [{
         "each": 2,
         "groups": [{"group": "communications", "people": ["eva@example.com"], "short": True, "own": own},
@@ -469,7 +471,7 @@ def test_where_too_few_could_approve_it_the_reason_is_said(own: bool) -> None:
         ("sv", "Ingen kan bestämma: ", "Du får veta det för att du är kontaktperson för e-postvakten."),
     ],
 )
-def test_the_contact_is_told_what_to_do_and_not_to_decide(language: str, subject: str, words: str) -> None:
+def test_the_contact_is_told_to_change_deciders(language: str, subject: str, words: str) -> None:
     made = render("escalation", language, contact=True, nobody=True)
     assert str(email.message_from_bytes(made, policy=email.policy.default)["Subject"]).startswith(subject)
     plain = texts(made)[0].replace("\n", " ")
@@ -480,7 +482,7 @@ def test_the_contact_is_told_what_to_do_and_not_to_decide(language: str, subject
 @pytest.mark.parametrize(
     "kind", ["answer", "plea", "question", "reminder", "escalation", "doubt", "expired", "decided"]
 )
-def test_a_notice_begins_with_its_sentence_and_its_link_and_its_subject_has_number_and_lists(kind: str) -> None:
+def test_a_notice_begins_with_its_sentence_and_link(kind: str) -> None:
     data: dict[str, Any] = {
         **SAMPLE,
         "notice": kind,
@@ -504,7 +506,7 @@ def test_a_notice_begins_with_its_sentence_and_its_link_and_its_subject_has_numb
     assert html.index("<a href") < html.index("<table role"), "the link comes before the particulars"
 
 
-def test_the_writer_is_asked_of_the_outcome_whether_it_was_right() -> None:
+def test_the_writer_is_asked_to_rate_the_hold() -> None:
     stationery = Stationery(Letterhead(sender="guard@example.com", console_url="https://guard.example.com"))
     for outcome, asked in (("approved", True), ("rejected", True), ("reopened", False)):
         data: dict[str, Any] = {

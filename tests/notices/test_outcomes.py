@@ -67,7 +67,7 @@ async def leaving(home: House) -> Hold:
     return await approved(home, RAMADAN)
 
 
-async def test_it_goes_in_a_minute_and_how_that_is_undone(home: House) -> None:
+async def test_a_delayed_release_is_announced_with_undo(home: House) -> None:
     hold = await leaving(home)
     told = str(await said(home, hold))
     assert "was approved. It goes out at 09:01:00, exactly as it was written. Until then that can be undone." in told
@@ -77,26 +77,26 @@ async def test_it_goes_in_a_minute_and_how_that_is_undone(home: House) -> None:
     assert "was approved and is being sent" in str(await said(home, hold)), "a relay that was away has kept the notice"
 
 
-async def test_with_a_console_there_is_a_link_to_undo_it(home: House) -> None:
+async def test_with_a_console_the_notice_links_to_undo(home: House) -> None:
     hold = await leaving(home)
     told = str(await said(home, hold, "approved", "omar@example.com", url="https://guard.example.com"))
     assert f"Look at it, and undo it there: https://guard.example.com/held/{hold.hold_id}" in told
 
 
-async def test_a_freeze_that_stands_is_said_beside_it(home: House) -> None:
+async def test_a_freeze_is_mentioned(home: House) -> None:
     hold = await leaving(home)
     await home.freeze()
     assert "It has not been sent yet, since mail is being stopped" in str(await said(home, hold))
 
 
-async def test_undone_it_is_not_said_to_be_approved(home: House) -> None:
+async def test_an_undone_approval_is_not_announced(home: House) -> None:
     hold = await leaving(home)
     await home.approvals().unvote(hold.hold_id, approver=EVA, by="test")
     assert await said(home, hold) is None
     assert "The approval was taken back before anything had been sent." in str(await said(home, hold, "reopened"))
 
 
-async def test_it_lapsed(home: House) -> None:
+async def test_a_lapsed_approval_is_announced(home: House) -> None:
     hold = await leaving(home)
     await home.store.holds.change(hold.hold_id, lambda h: Change(hold=replace(h, votes=h.votes[:1])))
     assert await home.approvals().enact() == 1
@@ -106,7 +106,7 @@ async def test_it_lapsed(home: House) -> None:
     assert f"smtpguard held approve {hold.hold_id} --as dpo@example.com" in told
 
 
-async def test_it_goes_now(home: House) -> None:
+async def test_a_release_without_delay_is_announced(home: House) -> None:
     assert "was approved and is being sent" in str(await said(home, await approved(home)))
 
 
@@ -119,9 +119,7 @@ async def test_it_goes_now(home: House) -> None:
         (Selector.MAILING, "?", "the mailing: stopped by root since"),
     ],
 )
-async def test_while_it_is_frozen_it_says_what_has_to_be_lifted(
-    home: House, selector: Selector, value: str, what: str
-) -> None:
+async def test_a_frozen_release_names_its_freeze(home: House, selector: Selector, value: str, what: str) -> None:
     hold = await approved(home)
     await home.freeze(selector, hold.mailing_id if value == "?" else value)
     text = str(await said(home, hold))
@@ -133,7 +131,7 @@ async def test_while_it_is_frozen_it_says_what_has_to_be_lifted(
     assert "is being sent" in str(await said(home, hold))
 
 
-async def test_the_list_that_single_readers_are_on_is_not_named(home: House) -> None:
+async def test_a_frozen_list_of_single_members_is_not_named(home: House) -> None:
     hold = await approved(home, *MEMBERS[:30], To="x@example.com")
     await home.freeze(Selector.LIST, "ramadan")
     text = str(await said(home, hold))
@@ -141,7 +139,7 @@ async def test_the_list_that_single_readers_are_on_is_not_named(home: House) -> 
     assert "amadan" not in text
 
 
-async def test_once_it_has_gone_it_says_so(office: Office) -> None:
+async def test_a_sent_release_is_announced_as_sent(office: Office) -> None:
     hold = await approved(office.home)
     office.renderer.nothing = True  # its notices are not sent yet
     await office.step()
@@ -149,7 +147,7 @@ async def test_once_it_has_gone_it_says_so(office: Office) -> None:
 
 
 @pytest.mark.parametrize("how", ["reject", "withdraw", "reopen"])
-async def test_what_was_taken_back_is_never_said_to_go(home: House, how: str) -> None:
+async def test_a_revoked_approval_is_not_announced(home: House, how: str) -> None:
     hold = await approved(home)
     if how == "reject":
         await home.approvals().vote(hold.hold_id, Choice.REJECT, approver=EVA, by="test", comment="Wrong list")
@@ -169,7 +167,7 @@ async def test_what_was_taken_back_is_never_said_to_go(home: House, how: str) ->
         assert await said(home, hold, "reopened") is None, "nor does it wait any more"
 
 
-async def test_who_is_to_decide_again_is_told_how(home: House) -> None:
+async def test_those_who_decide_again_are_told_how(home: House) -> None:
     hold = await approved(home)
     mailings = Mailings(home.store, home, home.clock, home.in_force.registry.digester)
     await mailings.reopen(hold.mailing_id, approver=EVA, by="test")
@@ -179,7 +177,7 @@ async def test_who_is_to_decide_again_is_told_how(home: House) -> None:
     assert "smtpguard held" not in str(await said(home, hold, "reopened"))
 
 
-async def test_that_it_has_gone_is_said_of_what_has(office: Office) -> None:
+async def test_release_is_announced_only_if_sent(office: Office) -> None:
     await office.home.freeze()
     hold = await approved(office.home)
     await office.home.thaw()
@@ -191,7 +189,7 @@ async def test_that_it_has_gone_is_said_of_what_has(office: Office) -> None:
     assert "was approved, and has been sent now" in str(await said(office.home, hold, "released"))
 
 
-async def test_a_delay_is_not_reported_of_what_is_not_tried_any_more(office: Office) -> None:
+async def test_a_delay_of_a_stopped_release_is_not_reported(office: Office) -> None:
     hold_id = await office.approved(ULF)
     office.relay.says = {RAMADAN: LATER, ULF: LATER}
     await office.step()
@@ -213,7 +211,7 @@ async def test_a_delay_is_not_reported_of_what_is_not_tried_any_more(office: Off
     assert not await renderer.render(delayed)
 
 
-async def test_what_nobody_knows_any_more_is_said_as_it_was(home: House) -> None:
+async def test_an_unknown_hold_is_announced_as_recorded(home: House) -> None:
     data = {"notice": "decided", "outcome": "approved", "hold_id": "GONE"}
     assert await outcomes.fill(home.store, data, home.in_force, home.clock.now()) == data
     other = {"notice": "held", "hold_id": "GONE"}

@@ -85,7 +85,7 @@ ROW = {
 }
 
 
-async def test_a_notice_is_for_its_reader() -> None:
+async def test_a_notice_is_in_its_readers_language() -> None:
     [made] = await renderer().render(notice(**{"from": "Anna <Anna@example.com>", "language": "en"}))
     envelope, raw = made
     assert envelope.reverse_path is None
@@ -96,7 +96,7 @@ async def test_a_notice_is_for_its_reader() -> None:
 
 
 @pytest.mark.parametrize(("chosen", "language"), [("en", b"en"), ("sv", b"sv"), ("", b"sv")])
-async def test_a_notice_is_in_the_language_that_its_reader_chose(chosen: str, language: bytes) -> None:
+async def test_a_chosen_language_precedes_the_organizations(chosen: str, language: bytes) -> None:
     """The language chosen in the account comes before the organization's."""
     asked: list[str] = []
 
@@ -118,7 +118,7 @@ async def test_a_notice_is_in_the_language_that_its_reader_chose(chosen: str, la
     assert asked == ["eva@example.com"]
 
 
-async def test_the_signature_stands_before_what_it_signs() -> None:
+async def test_the_signature_precedes_the_signed_message() -> None:
     signed: list[bytes] = []
 
     def sign(raw: bytes) -> bytes:
@@ -130,18 +130,18 @@ async def test_the_signature_stands_before_what_it_signs() -> None:
         assert made[1] == b"DKIM-Signature: x\r\n" + signed[-1]
 
 
-async def test_an_address_beyond_ascii() -> None:
+async def test_a_non_ascii_address_needs_smtputf8() -> None:
     [made] = await renderer().render(notice("åsa@example.se"))
     assert made[0].smtputf8
 
 
-async def test_a_notice_to_a_domain_beyond_ascii_goes_through_any_relay() -> None:
+async def test_a_notice_to_an_idn_passes_any_relay() -> None:
     [made] = await renderer().render(notice("anna@räksmörgås.example"))
     assert made[1].isascii()
     assert not made[0].smtputf8
 
 
-async def test_a_dsn_that_is_more_than_ascii_is_there_in_seven_bits_as_well() -> None:
+async def test_a_non_ascii_dsn_has_a_seven_bit_form() -> None:
     forms = await renderer().render(dsn([ROW | {"address": "jörgen@kund.se"}], smtputf8=True))
     assert [raw.isascii() for _, raw in forms] == [False, True]
     assert [envelope.smtputf8 for envelope, _ in forms] == [True, False]
@@ -150,11 +150,11 @@ async def test_a_dsn_that_is_more_than_ascii_is_there_in_seven_bits_as_well() ->
         assert b"Message-ID: <i-2.dsn@example.com>\r\n" in raw
 
 
-async def test_a_digest_of_nothing_is_not_sent() -> None:
+async def test_an_empty_digest_is_not_sent() -> None:
     assert await renderer().render(notice(notice="digest", person="anna@example.com")) == ()
 
 
-async def test_a_dsn_reports_what_was_asked_for() -> None:
+async def test_a_dsn_reports_requested_recipients() -> None:
     rows = [
         ROW,
         ROW | {"address": "d@kund.se", "notify": "NEVER"},
@@ -177,19 +177,19 @@ async def test_a_dsn_reports_what_was_asked_for() -> None:
     assert await renderer().render(dsn(rows, action="relayed")) == ()
 
 
-async def test_a_delay_says_until_when() -> None:
+async def test_a_delay_has_its_end() -> None:
     [made] = await renderer().render(dsn([ROW], action="delayed", retry_until="2026-03-05T12:00:00Z"))
     assert b"Will-Retry-Until: Thu, 05 Mar 2026 12:00:00 +0000\r\n" in made[1]
     assert "Leveransen är försenad" in email.message_from_bytes(made[1], policy=email.policy.default)["Subject"]
 
 
-async def test_a_dsn_whose_content_is_gone() -> None:
+async def test_a_dsn_without_content() -> None:
     for sha256 in (None, "0" * 64):
         [made] = await renderer().render(dsn([ROW], sha256=sha256))
         assert b"rfc822-headers" not in made[1]
 
 
-async def test_what_has_content_of_its_own_is_not_rendered() -> None:
+async def test_intents_with_content_are_not_rendered() -> None:
     intent = Intent(intent_id="i", kind=IntentKind.RELEASE, reverse_path=None, recipients=())
     with pytest.raises(ValueError, match="content of its own"):
         await renderer().render(intent)

@@ -36,7 +36,7 @@ async def sent(home: House, *to: str, **more: Any) -> None:
     assert way.sent, "it only observes"
 
 
-async def test_owners_and_those_who_decide_get_one_a_day(home: House) -> None:
+async def test_owners_and_approvers_get_one_report_a_day(home: House) -> None:
     reports = Reports(home.ledger, home, home.clock)
     for _ in range(3):
         await reports.write()
@@ -51,14 +51,14 @@ async def test_owners_and_those_who_decide_get_one_a_day(home: House) -> None:
     assert len(await due(home)) == 4
 
 
-async def test_a_policy_that_enforces_reports_nothing(tmp_path: Path) -> None:
+async def test_an_enforcing_policy_reports_nothing(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         await Reports(home.ledger, home, home.clock).write()
         home.clock.pass_(days=2)
         assert await due(home) == []
 
 
-async def test_what_stands_in_it(home: House) -> None:
+async def test_the_report_lists_what_would_have_been_held(home: House) -> None:
     await sent(home, RAMADAN, Subject="the day before", Message_ID="<0@example.com>")
     home.clock.pass_(days=1)
     await Reports(home.ledger, home, home.clock).write()
@@ -87,7 +87,7 @@ async def test_what_stands_in_it(home: House) -> None:
     assert not any("the day" in m["subject"] for m in data["messages"])
 
 
-async def test_a_day_without_anything_is_told_as_such(home: House) -> None:
+async def test_a_day_without_holds_is_reported(home: House) -> None:
     await Reports(home.ledger, home, home.clock).write()
     await sent(home, "bob@partner.example")
     home.clock.pass_(days=1)
@@ -105,6 +105,6 @@ async def test_a_day_without_anything_is_told_as_such(home: House) -> None:
         (datetime(2026, 10, 25, 12, 0, tzinfo=UTC), datetime(2026, 10, 24, 22, 0, tzinfo=UTC), 25),
     ],
 )
-async def test_the_day_is_the_organizations(tmp_path: Path, at: datetime, since: datetime, hours: int) -> None:
+async def test_a_day_is_in_the_organizations_zone(tmp_path: Path, at: datetime, since: datetime, hours: int) -> None:
     async with house(tmp_path, documents=observing(POLICY.replace("zone: UTC", f"zone: {ZONE}"))) as home:
         assert day_of(at, home.in_force) == (since, since + timedelta(hours=hours))

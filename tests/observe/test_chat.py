@@ -59,7 +59,7 @@ def teams(type_: str, data: Mapping[str, Any]) -> tuple[list[str], list[Mapping[
          ["Over: The relay is away", "mx1"]),
     ],
 )  # fmt: skip
-def test_what_is_said(type_: str, data: Mapping[str, Any], lines: list[str]) -> None:
+def test_an_event_is_shown_in_each_chats_format(type_: str, data: Mapping[str, Any], lines: list[str]) -> None:
     url = data.get("url")
     assert slack(type_, data) == [f"*{lines[0]}*", *lines[1:], *([f"<{url}|Look at it>"] if url else [])]
     said, actions = teams(type_, data)
@@ -68,7 +68,7 @@ def test_what_is_said(type_: str, data: Mapping[str, Any], lines: list[str]) -> 
 
 
 @pytest.mark.parametrize("form", Format)
-def test_json_is_sent_as_it_is_and_all_are_json(form: Format) -> None:
+def test_json_is_sent_unchanged(form: Format) -> None:
     payload = {"id": "7-a3", "type": "message.held", "at": "x", "data": HELD}
     body = shaped(payload, form)
     assert json.loads(json.dumps(body)) == body
@@ -78,7 +78,7 @@ def test_json_is_sent_as_it_is_and_all_are_json(form: Format) -> None:
 @pytest.mark.parametrize(
     "words", ["<!channel>", "<https://evil.example|Approve>", "*bold* _it_ ~no~ `code`", "a & b", "two\nlines\r\nof it"]
 )
-def test_what_somebody_wrote_makes_no_link_no_mention_and_no_markup(words: str) -> None:
+def test_text_of_a_message_makes_no_link_mention_or_markup(words: str) -> None:
     text = "\n".join(slack("message.held", PERSONAL | {"subject": words})[1:2])
     assert "<" not in text
     assert ">" not in text

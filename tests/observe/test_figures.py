@@ -36,14 +36,14 @@ async def news(store: Store, after: int = 0, limit: int = 1000) -> tuple[list[Ev
     return list(found), last
 
 
-async def test_nothing_waits(store: Store) -> None:
+async def test_an_empty_store(store: Store) -> None:
     assert await look(store) == Waiting(
         entries=1, policy_sha256=POLICY, kept_bytes=0, freezes=(), holds=0, held_at=None, near=0, overdue=0,
         due=0, due_at=None, later=0, relaying=0, unsettled=0,
     )  # fmt: skip
 
 
-async def test_holds_that_wait_for_people_and_their_deadlines(store: Store, clock: Clock) -> None:
+async def test_waiting_holds_and_their_deadlines(store: Store, clock: Clock) -> None:
     await held(store, "H1", expires_at=T0 + timedelta(hours=10))
     clock.go(hours=1)
     await held(store, "H2", at=clock.now(), to=("d@list.example",), expires_at=T0 + timedelta(hours=2))
@@ -62,7 +62,7 @@ async def test_holds_that_wait_for_people_and_their_deadlines(store: Store, cloc
     assert (found.holds, found.near, found.overdue) == (2, 2, 1)
 
 
-async def test_posts_of_which_people_are_asked(store: Store, clock: Clock) -> None:
+async def test_list_messages_in_doubt(store: Store, clock: Clock) -> None:
     await held(store, "H1")
     await held(store, "H2", to=("d@list.example",))
     assert (await look(store)).asked == 0
@@ -70,7 +70,7 @@ async def test_posts_of_which_people_are_asked(store: Store, clock: Clock) -> No
     assert (await look(store)).asked == len(await store.holds.asked()) == 1
 
 
-async def test_the_outbox_what_could_be_sent_and_what_has_time(store: Store, clock: Clock) -> None:
+async def test_the_outbox_by_due_and_later(store: Store, clock: Clock) -> None:
     await held(store, "H1", notice("N1", "H1"), release("H1"))
     await store.journal.record([], [notice("N2"), replace(notice("N3"), not_before=T0 + timedelta(hours=1))])
     found = await look(store)
@@ -90,7 +90,7 @@ async def test_the_outbox_what_could_be_sent_and_what_has_time(store: Store, clo
     assert (await look(store)).due == 3
 
 
-async def test_an_approval_that_should_have_taken_effect(store: Store, clock: Clock) -> None:
+async def test_an_overdue_approval(store: Store, clock: Clock) -> None:
     await held(store, "H1")
     due = clock.now() + timedelta(minutes=1)
     await store.holds.change("H1", lambda h: Change(hold=replace(h, release_at=due)))
@@ -102,14 +102,14 @@ async def test_an_approval_that_should_have_taken_effect(store: Store, clock: Cl
     assert (await look(store)).due == 0
 
 
-async def test_the_notices_of_a_void_hold_are_not_waited_for(store: Store) -> None:
+async def test_notices_of_a_void_hold_are_not_counted(store: Store) -> None:
     await held(store, "H1", notice("N1", "H1"))
     await store.holds.change("H1", lambda h: Change(hold=replace(h, state=State.VOID)))
     found = await look(store)
     assert (found.due, found.due_at, found.holds) == (0, None, 0)
 
 
-async def test_verdicts_whose_outcome_is_not_known(store: Store, clock: Clock) -> None:
+async def test_verdicts_without_an_outcome(store: Store, clock: Clock) -> None:
     for id in ("T1", "T2", "T3"):
         await store.admit(item(id), relays(id))
     store.journal.note(event(Kind.OUTCOME, "T1", outcome="relayed"))
@@ -119,7 +119,7 @@ async def test_verdicts_whose_outcome_is_not_known(store: Store, clock: Clock) -
     assert ((found := await look(store)).relaying, found.unsettled) == (1, 1)
 
 
-async def test_freezes_that_stand(store: Store, clock: Clock) -> None:
+async def test_active_freezes(store: Store, clock: Clock) -> None:
     await store.gate.freeze(a_freeze("F1"), event(Kind.FREEZE, "F1"))
     await store.gate.freeze(
         a_freeze("F2", Selector.SENDER, "anna@example.com", until=T0 + timedelta(hours=1)), event(Kind.FREEZE, "F2")
@@ -131,7 +131,7 @@ async def test_freezes_that_stand(store: Store, clock: Clock) -> None:
     assert (await look(store)).freezes == ()
 
 
-async def test_all_is_counted_to_a_bound(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_counts_are_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figures, "MOST", 2)
     for n in range(3):
         await held(store, f"H{n}", notice(f"N{n}", f"H{n}"), to=(f"c{n}@list.example",))
@@ -141,9 +141,7 @@ async def test_all_is_counted_to_a_bound(store: Store, monkeypatch: pytest.Monke
     assert (found.holds, found.due, found.later, found.relaying) == (2, 2, 2, 2)
 
 
-async def test_of_holds_only_those_that_have_waited_longest_are_read(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_only_the_longest_waiting_holds_are_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figures, "LONGEST_WAITING", 2)
     for n in range(3):
         await held(store, f"H{n}", at=T0 + timedelta(seconds=n), to=(f"c{n}@list.example",),
@@ -152,7 +150,7 @@ async def test_of_holds_only_those_that_have_waited_longest_are_read(
     assert (found.holds, found.near) == (3, 2)
 
 
-async def test_what_is_new_in_order_a_page_at_a_time_and_without_names(store: Store) -> None:
+async def test_news_in_order_by_page_without_names(store: Store) -> None:
     await store.journal.record([event(Kind.VOTE, f"H{n}", choice="approve") for n in range(5)])
     first, last = await news(store, 1, 3)
     rest, end = await news(store, last, 3)
@@ -163,14 +161,14 @@ async def test_what_is_new_in_order_a_page_at_a_time_and_without_names(store: St
     assert "anna" not in repr(first + rest)
 
 
-async def test_an_entry_of_a_kind_that_is_not_known_yet_is_passed_over(store: Store) -> None:
+async def test_an_entry_of_an_unknown_kind_is_ignored(store: Store) -> None:
     row = (2, 0, "levitated", "H1", '{"data":{},"private":{}}', b"", b"", *columns.NONE)
     await store.write(lambda b: b.rows("entry").append(row))
     assert (await news(store, 1))[1] == 2
     assert (await news(store, 1))[0] == []
 
 
-async def test_what_held_a_message_that_is_decided_on(store: Store, clock: Clock) -> None:
+async def test_rules_that_held_a_decided_message(store: Store, clock: Clock) -> None:
     verdict = partial(event, Kind.VERDICT, action="hold")
     await store.journal.record([
         verdict("H1", rules=["busy"]), verdict("H1", rules=["other"], retry=True), verdict("H2", rules=["busy"]),
@@ -183,14 +181,14 @@ async def test_what_held_a_message_that_is_decided_on(store: Store, clock: Clock
     assert await store.ask(lambda c: figures.held(c, [])) == {}
 
 
-async def test_a_body_that_only_python_reads(store: Store) -> None:
+async def test_a_body_that_only_python_parses(store: Store) -> None:
     """An entry with a lone surrogate, from some client, is read."""
     await store.journal.record([event(Kind.VOTE, "H1", word="\udcff")])
     ((found,), _) = await news(store, 1)
     assert found.data == {"word": "\udcff"}
 
 
-async def test_every_query_goes_along_an_index_and_names_nobody(store: Store) -> None:
+async def test_every_query_uses_an_index_and_no_names(store: Store) -> None:
     """No query scans a table that grows, and none returns personal data."""
     statements: list[tuple[str, Any]] = []
 

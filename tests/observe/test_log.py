@@ -76,7 +76,7 @@ def test_each_line_is_one_write(style: str) -> None:
     assert all(text.endswith("\n") for text in stream.calls)
 
 
-def test_lines_of_one_commit_are_written_together_as_far_as_a_pipe_takes_them_whole() -> None:
+def test_lines_of_one_commit_are_written_together_up_to_pipe_buf() -> None:
     stream = _Writes()
     log.configure("json", stream=stream)
     broken = replace(VERDICT, data=None)  # type: ignore[arg-type]
@@ -123,7 +123,7 @@ raise RuntimeError("at last")
 """
 
 
-def test_whatever_goes_wrong_is_an_entry_of_the_log(tmp_path: Path) -> None:
+def test_any_error_is_a_log_entry(tmp_path: Path) -> None:
     with (tmp_path / "log").open("w") as out:
         done = subprocess.run([sys.executable, "-c", JOURNAL], stderr=out, stdout=out, timeout=120, check=False)
     assert done.returncode == 1
@@ -138,7 +138,7 @@ def test_whatever_goes_wrong_is_an_entry_of_the_log(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stream", ["", "1:2", "nonsense", ":"])
-def test_what_is_not_the_journal(stream: str) -> None:
+def test_other_streams_are_not_the_systemd_journal(stream: str) -> None:
     assert not log.is_for_journal({"JOURNAL_STREAM": stream})
     assert not log.is_for_journal({})
 
@@ -152,7 +152,7 @@ def line(style: str, addresses: str = "clear") -> str:
     return text
 
 
-def test_one_line_of_json_a_message() -> None:
+def test_a_message_is_one_line_of_json() -> None:
     row = json.loads(line("auto"))  # not a terminal: JSON
     assert (row["event"], row["id"], row["action"], row["level"]) == ("verdict", "01HELD", "hold", "info")
     assert row["rules"] == ["internal-to-list"]
@@ -166,13 +166,13 @@ def test_one_line_of_json_a_message() -> None:
     assert "note" not in row
 
 
-def test_masked() -> None:
+def test_addresses_are_masked() -> None:
     row = json.loads(line("json", "masked"))
     assert row["reverse_path"] == "k***@example.com"
     assert set(row["recipients"][:20]) == {"k***@example.org"}
 
 
-def test_readable() -> None:
+def test_lines_are_readable_as_text() -> None:
     said = line("text").split(maxsplit=1)[1]
     assert said == (
         'HELD      01HELD  kalle@example.com to k0@example.org, k1@example.org and 28 more "": internal-to-list\n'
@@ -206,19 +206,19 @@ def shown(kind: Kind, data: dict[str, object], **private: tuple[str, ...]) -> st
         ({"action": "defer", "rules": ["r"]}, 'DEFERRED  01  a@example.com to b@example.org "Hi": r'),
     ],
 )  # fmt: skip
-def test_a_message_on_a_terminal(data: dict[str, object], said: str) -> None:
+def test_a_message_in_text_format(data: dict[str, object], said: str) -> None:
     private = {"reverse_path": ("a@example.com",), "recipients": ("b@example.org",), "subject": ("Hi",)}
     assert shown(Kind.VERDICT, data, **private) == said
 
 
-def test_a_subject_on_a_terminal_fakes_no_line() -> None:
+def test_a_subject_cannot_fake_a_line() -> None:
     said = shown(Kind.VERDICT, {"action": "relay"}, subject=('Hi", 9 people: none\n08:00  HELD',))
     assert said == 'relay     01  <> to nobody "Hi\\", 9 people: none\\n08:00  HELD"'
     long = shown(Kind.VERDICT, {"action": "relay"}, subject=("å" * 500,))
     assert long.endswith('"' + "å" * 77 + '..."')
 
 
-def test_what_else_happens_on_a_terminal() -> None:
+def test_other_events_in_text_format() -> None:
     sent = {"notice": "held", "outcome": "sent", "attempt": 1, "code": "250"}
     assert shown(Kind.NOTICE, sent, recipients=("a@example.com",), comment=("250 Ok",)) == (
         "notice    01  held, to a@example.com: sent"
@@ -240,7 +240,7 @@ def test_what_else_happens_on_a_terminal() -> None:
     )
 
 
-def test_colours_for_a_terminal_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_colours_only_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     out = io.StringIO()
     monkeypatch.setattr(out, "isatty", lambda: True)
     log.configure("auto", "clear", out)
@@ -248,7 +248,7 @@ def test_colours_for_a_terminal_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "\x1b[33;1mHELD     \x1b[0m" in out.getvalue()
 
 
-def test_secrets_and_control_characters() -> None:
+def test_secrets_and_control_characters_are_removed() -> None:
     out = io.StringIO()
     log.configure("json", "clear", out)
     structlog.get_logger().warning("odd", subject="a\r\nforged: line\x1b[2J \u202e", relay_password="hunter2")
@@ -262,7 +262,7 @@ def test_secrets_and_control_characters() -> None:
     assert json.loads(text.splitlines()[1])["event"] == "two\nlines of a library"
 
 
-def test_control_characters_on_a_terminal() -> None:
+def test_control_characters_are_escaped_in_text_format() -> None:
     out = io.StringIO()
     log.configure("text", "clear", out)
     structlog.get_logger().warning("o\nd\x1bd", subject="a\r\nforged: line\x1b[2J \u202e\u2028 Å")
@@ -274,7 +274,7 @@ def test_control_characters_on_a_terminal() -> None:
     assert "Å" in text
 
 
-def test_aiosmtpd_says_nothing() -> None:
+def test_aiosmtpd_logs_nothing() -> None:
     out = io.StringIO()
     log.configure("json", "clear", out)
     logging.getLogger("mail.log").error("('127.0.0.1', 1) recip: secret@example.com")
@@ -282,7 +282,7 @@ def test_aiosmtpd_says_nothing() -> None:
 
 
 @given(st.text())
-def test_printable_is_printable_and_keeps_what_was(text: str) -> None:
+def test_printable_text_is_unchanged(text: str) -> None:
     shown = log.printable(text)
     assert shown.isprintable()
     assert log.printable(shown) == shown
@@ -291,7 +291,7 @@ def test_printable_is_printable_and_keeps_what_was(text: str) -> None:
 
 
 @pytest.mark.parametrize("style", ["json", "text"])
-def test_a_stream_that_cannot_be_written_fails_nothing(style: str) -> None:
+def test_a_failing_stream_raises_nothing(style: str) -> None:
     """A full disk (OSError) or closed file (ValueError) raises nothing, since neither may end a dialog without a reply."""
 
     class Full(io.StringIO):

@@ -77,7 +77,7 @@ async def here(tmp_path: Path) -> AsyncIterator[Here]:
         await made.sender.close()
 
 
-async def test_a_chat_gets_a_message_that_is_signed_as_others_are(here: Here) -> None:
+async def test_a_chat_message_is_signed(here: Here) -> None:
     hold = await here.held()
     assert await here.tell(replace(here.hook(), form=Format.SLACK)) == 1
     [asked] = here.to.asked
@@ -86,7 +86,7 @@ async def test_a_chat_gets_a_message_that_is_signed_as_others_are(here: Here) ->
     assert genuine(SECRET, asked.headers["smtpguard-signature"], asked.body, int(here.home.clock.now().timestamp()))
 
 
-async def test_everything_that_is_to_be_told_is_told_in_order(here: Here) -> None:
+async def test_all_events_are_sent_in_order(here: Here) -> None:
     home = here.home
     first, second = await here.held(), await here.held(body="Liquor", Message_ID="<2@example.com>")
     await home.approvals().vote(first, Choice.APPROVE, approver="eva@example.com", by="test")
@@ -108,7 +108,7 @@ async def test_everything_that_is_to_be_told_is_told_in_order(here: Here) -> Non
     assert len(here.to.asked) == 7
 
 
-async def test_only_what_it_asked_for(here: Here) -> None:
+async def test_only_selected_topics_are_sent(here: Here) -> None:
     await here.held()
     freezes = Freezes(here.home.store, here.home.clock, new_id=lambda: "F1", recall_seconds=0)
     await freezes.freeze(Selector.ALL, "", reason="Wait", by="omar")
@@ -116,14 +116,14 @@ async def test_only_what_it_asked_for(here: Here) -> None:
     assert here.to.types == ["freeze.set"]
 
 
-async def test_a_retry_of_what_is_held_is_no_news(here: Here) -> None:
+async def test_a_retry_of_a_held_message_is_not_sent(here: Here) -> None:
     await here.held()
     await here.held()
     await here.tell()
     assert here.to.types == ["message.held"]
 
 
-async def test_a_mailing_in_many_messages_is_told_once_and_decided_once(here: Here) -> None:
+async def test_a_mailing_is_sent_once_and_its_decision_once(here: Here) -> None:
     first = await here.held()
     copy = await here.held(NEWS, reverse_path="omar@example.com", id="COPY")
     hold = await here.home.store.holds.find(copy)
@@ -139,7 +139,7 @@ async def test_a_mailing_in_many_messages_is_told_once_and_decided_once(here: He
     assert decided.state.value == "rejected"
 
 
-async def test_that_an_approval_was_taken_back_is_told(here: Here) -> None:
+async def test_a_revoked_approval_is_sent(here: Here) -> None:
     """Approval and revocation are sent in order, and once each, however many messages the mailing has."""
     first = await here.held()
     await here.held(NEWS, reverse_path="omar@example.com", id="COPY")
@@ -158,7 +158,7 @@ async def test_that_an_approval_was_taken_back_is_told(here: Here) -> None:
     ]  # fmt: skip
 
 
-async def test_it_is_signed_over_time_and_body(here: Here) -> None:
+async def test_time_and_body_are_signed(here: Here) -> None:
     await here.held()
     await here.tell()
     asked = here.to.asked[0]
@@ -172,7 +172,7 @@ async def test_it_is_signed_over_time_and_body(here: Here) -> None:
 
 
 @pytest.mark.parametrize("what", ["body", "secret", "time", "old", "no time", "nothing"])
-def test_a_receiver_sees_what_is_not_ours(what: str) -> None:
+def test_a_receiver_recognizes_forgeries(what: str) -> None:
     body, now = b'{"id":"1"}', 1_767_225_600
     header = signed(SECRET, now, body)
     wrong: dict[str, tuple[bytes, str, bytes, int]] = {
@@ -193,7 +193,7 @@ def test_a_receiver_sees_what_is_not_ours(what: str) -> None:
 # -- what is never sent
 
 
-async def test_no_person_no_words_and_no_special_category_unless_allowed(here: Here) -> None:
+async def test_without_permission_no_personal_data_is_sent(here: Here) -> None:
     hold_id = await here.held(RAMADAN, NEWS)
     await here.home.approvals().vote(hold_id, Choice.REJECT, approver="eva@example.com", by="test", comment="Shame")
     freezes = Freezes(here.home.store, here.home.clock, new_id=iter(["F1", "F2"]).__next__, recall_seconds=0)
@@ -209,7 +209,7 @@ async def test_no_person_no_words_and_no_special_category_unless_allowed(here: H
     assert first["reach"] == 62
 
 
-async def test_what_it_may_know_it_is_told(here: Here) -> None:
+async def test_permitted_personal_data_is_sent(here: Here) -> None:
     hold_id = await here.held(RAMADAN)
     await here.home.approvals().vote(hold_id, Choice.REJECT, approver="eva@example.com", by="test", comment="Shame")
     freezes = Freezes(here.home.store, here.home.clock, new_id=lambda: "F1", recall_seconds=0)
@@ -226,7 +226,7 @@ async def test_what_it_may_know_it_is_told(here: Here) -> None:
 
 
 @pytest.mark.parametrize("problem", [does.FAILS, does.HANGS, does.CUTS, does.ELSEWHERE, b"rubbish\r\n\r\n"])
-async def test_what_was_not_taken_is_told_again_later_and_nothing_before_it(here: Here, problem: bytes) -> None:
+async def test_a_failed_event_is_retried_before_the_next(here: Here, problem: bytes) -> None:
     await here.sender.close()
     here.sender = Sender(seconds=0.5 if problem == does.HANGS else 120)
     await here.held()
@@ -243,13 +243,13 @@ async def test_what_was_not_taken_is_told_again_later_and_nothing_before_it(here
     assert {asked.path for asked in here.to.asked} == {"/hook?key=of-the-receiver"}  # the redirect was not followed
 
 
-async def test_the_answer_is_not_waited_for_beyond_its_status(here: Here) -> None:
+async def test_the_body_of_an_answer_is_not_read(here: Here) -> None:
     await here.held()
     here.to.script = [does.ENDLESS]
     assert await here.tell() == 1
 
 
-async def test_pauses_grow_up_to_an_hour_and_end_after_a_day(here: Here) -> None:
+async def test_pauses_grow_to_an_hour_and_end_after_a_day(here: Here) -> None:
     await here.held()
     here.to.usual = does.FAILS
     start = here.home.clock.now()
@@ -277,7 +277,7 @@ async def test_pauses_grow_up_to_an_hour_and_end_after_a_day(here: Here) -> None
     assert await here.tell() == 1  # it continues with the next
 
 
-async def test_who_answers_410_is_not_told_that_again(here: Here) -> None:
+async def test_an_event_answered_410_is_not_retried(here: Here) -> None:
     await here.held()
     await here.held(body="Liquor", Message_ID="<2@example.com>")
     here.to.script = [does.GONE]
@@ -286,7 +286,7 @@ async def test_who_answers_410_is_not_told_that_again(here: Here) -> None:
     assert [dead["problem"] for dead in await here.journalled()] == ["HTTP 410"]
 
 
-async def test_who_says_when_is_listened_to(here: Here) -> None:
+async def test_retry_after_is_honoured(here: Here) -> None:
     await here.held()
     here.to.script = [does.BUSY]
     await here.tell()
@@ -296,7 +296,7 @@ async def test_who_says_when_is_listened_to(here: Here) -> None:
     assert await here.tell() == 1
 
 
-async def test_nobody_there(here: Here) -> None:
+async def test_an_unreachable_receiver_is_retried(here: Here) -> None:
     await here.held()
     hook = here.hook()
     nowhere = Hook(name="chat", url="http://127.0.0.1:9/", secret=SECRET, topics=ALL)
@@ -308,7 +308,7 @@ async def test_nobody_there(here: Here) -> None:
 # -- several processes, and crashes
 
 
-async def test_two_nodes_tell_it_once(here: Here) -> None:
+async def test_two_nodes_send_an_event_once(here: Here) -> None:
     for n in range(5):
         await here.held(body=f"Bacon {n}", Message_ID=f"<{n}@example.com>")
     hook = here.hook()
@@ -318,7 +318,7 @@ async def test_two_nodes_tell_it_once(here: Here) -> None:
     assert len(here.to.asked) == 5
 
 
-async def test_killed_between_telling_and_writing_it_tells_again(here: Here) -> None:
+async def test_an_event_is_sent_again_after_a_kill(here: Here) -> None:
     """After a kill between sending and recording, the event is sent again. The receiver recognises it by its id."""
     await here.held()
 
@@ -336,7 +336,7 @@ async def test_killed_between_telling_and_writing_it_tells_again(here: Here) -> 
     assert ids[0] == ids[1]
 
 
-async def test_who_lost_the_lease_moves_nothing(here: Here) -> None:
+async def test_without_the_lease_nothing_is_settled(here: Here) -> None:
     await here.held()
     now = here.home.clock.now()
     mine = await here.cursors.lease("chat", now + timedelta(seconds=1))
@@ -365,7 +365,7 @@ async def all_of_it(here: Here) -> None:
         pass
 
 
-async def test_behind_hundreds_of_copies_of_a_mailing_a_hook_hears_of_everything_else(here: Here) -> None:
+async def test_copies_of_a_mailing_do_not_delay_other_events(here: Here) -> None:
     """More copies than one poll reads, whose entries are not sent, do not hide later events."""
     await copies(here, 500)
     other = await here.held(body="Liquor", Message_ID="<2@example.com>")
@@ -377,7 +377,7 @@ async def test_behind_hundreds_of_copies_of_a_mailing_a_hook_hears_of_everything
 
 
 @pytest.mark.parametrize("crowd", [1, 49, 50, 51, 120])
-async def test_a_cursor_moves_over_whatever_is_nothing_to_tell(
+async def test_the_cursor_skips_entries_without_an_event(
     here: Here, crowd: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The cursor passes any number of entries that are not sent, and a second dispatcher continues from there."""
@@ -397,9 +397,7 @@ async def test_a_cursor_moves_over_whatever_is_nothing_to_tell(
     assert await here.tell() == 1
 
 
-async def test_a_journal_that_nobody_read_for_long_is_read_a_stretch_at_a_time(
-    here: Here, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_long_journal_is_read_in_stretches(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows, "STRETCH", 5)
     at = here.home.clock.now()
     for n in range(23):
@@ -409,7 +407,7 @@ async def test_a_journal_that_nobody_read_for_long_is_read_a_stretch_at_a_time(
     assert here.to.types == ["message.held"]
 
 
-async def test_a_cursor_that_somebody_leased_meanwhile_is_not_moved(here: Here) -> None:
+async def test_a_cursor_leased_by_another_is_not_moved(here: Here) -> None:
     """A cursor that a node has leased is not moved by another node that has read further."""
     await here.held()
     place = await here.cursors.at("chat")
@@ -423,9 +421,7 @@ async def test_a_cursor_that_somebody_leased_meanwhile_is_not_moved(here: Here) 
     assert await here.tell() == 1
 
 
-async def test_of_an_entry_that_cannot_be_told_the_next_one_is_told(
-    here: Here, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_entry_that_fails_is_given_up_and_the_next_sent(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     """An internal error with one entry does not stop the hook. The entry is journalled as given up."""
     await here.held()
     await here.held(body="Liquor", Message_ID="<2@example.com>")
@@ -443,7 +439,7 @@ async def test_of_an_entry_that_cannot_be_told_the_next_one_is_told(
     assert [gone["problem"] for gone in await here.journalled()] == ["KeyError"]
 
 
-async def test_a_hook_that_is_behind_is_in_the_log(here: Here, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_lag_is_logged(here: Here, caplog: pytest.LogCaptureFixture) -> None:
     """The log says from time to time that a hook is behind, how far and since when."""
     await here.held()
     teller = here.teller(here.hook())
@@ -458,7 +454,7 @@ async def test_a_hook_that_is_behind_is_in_the_log(here: Here, caplog: pytest.Lo
     assert "since 2026-03-02 09:00:00+00:00" in behind[0]
 
 
-async def test_more_than_one_leases_worth(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_several_leases_send_everything(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("smtpguard.observe.webhooks.delivery.SCAN", 2)
     for n in range(5):
         await here.held(body=f"Bacon {n}", Message_ID=f"<{n}@example.com>")
@@ -475,7 +471,7 @@ def from_settings(tmp_path: Path, home: House, secret: str = "a secret of the re
     return hooks.teller(settings, home.store, home, home.clock)
 
 
-async def test_the_settings_say_whom(tmp_path: Path) -> None:
+async def test_the_settings_configure_the_hooks(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         made = from_settings(tmp_path, home)
         assert made is not None

@@ -48,7 +48,7 @@ async def signed(store: Store, times: int = 1) -> None:
         assert await store.journal.checkpoint() is not None
 
 
-async def test_it_gets_each_in_order_and_once(store: Store, clock: Clock, witness: Witness) -> None:
+async def test_each_checkpoint_is_sent_once_in_order(store: Store, clock: Clock, witness: Witness) -> None:
     one = giving(store, clock, witness)
     assert await one.give() == 0
     await signed(store, 2)
@@ -66,7 +66,7 @@ async def test_it_gets_each_in_order_and_once(store: Store, clock: Clock, witnes
     await one.close()
 
 
-async def test_what_it_does_not_take_is_given_again(
+async def test_a_refused_checkpoint_is_sent_again(
     store: Store, clock: Clock, witness: Witness, caplog: pytest.LogCaptureFixture
 ) -> None:
     one = giving(store, clock, witness)
@@ -93,9 +93,7 @@ async def test_what_it_does_not_take_is_given_again(
     await one.close()
 
 
-async def test_a_second_process_gives_nothing_that_the_first_is_giving(
-    store: Store, clock: Clock, witness: Witness
-) -> None:
+async def test_a_second_process_sends_nothing_twice(store: Store, clock: Clock, witness: Witness) -> None:
     first, second = giving(store, clock, witness), giving(store, clock, witness)
     await first.give()
     await signed(store)
@@ -111,7 +109,7 @@ async def test_a_second_process_gives_nothing_that_the_first_is_giving(
     await second.close()
 
 
-async def test_the_log_has_each(store: Store, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_log_has_each_checkpoint(store: Store, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     one = Witnessing(store, clock, "")
     await one.give()
     await signed(store)
@@ -122,7 +120,7 @@ async def test_the_log_has_each(store: Store, clock: Clock, caplog: pytest.LogCa
     assert await store.ask(witnessed) is None, "a log is a witness where it is kept elsewhere, which nobody knows here"
 
 
-async def test_verifying_says_how_far_it_is(store: Store, clock: Clock, witness: Witness) -> None:
+async def test_verify_reports_the_last_witnessed_checkpoint(store: Store, clock: Clock, witness: Witness) -> None:
     one = giving(store, clock, witness)
     await one.give()
     await signed(store)

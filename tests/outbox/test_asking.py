@@ -61,7 +61,7 @@ async def people(office: Office) -> Tally:
     return mailing.people
 
 
-async def test_it_waits_for_people_who_are_told_at_once(office: Office) -> None:
+async def test_a_release_in_doubt_waits_and_approvers_are_asked_at_once(office: Office) -> None:
     hold_id = await lost(office)
     hold = await office.store.holds.find(hold_id)
     assert hold is not None
@@ -79,7 +79,7 @@ async def test_it_waits_for_people_who_are_told_at_once(office: Office) -> None:
     assert proof.ok
 
 
-async def test_they_are_told_again_each_working_hour(office: Office) -> None:
+async def test_they_are_asked_again_each_working_hour(office: Office) -> None:
     await lost(office)
     sweeping = approvals(office)
     for _ in range(24 * 4):
@@ -92,7 +92,7 @@ async def test_they_are_told_again_each_working_hour(office: Office) -> None:
     assert {who for who, _, _ in again} == {DPO, EVA, IT, OMAR}
 
 
-async def test_killed_at_the_dot_people_are_asked_once_no_answer_can_come(office: Office) -> None:
+async def test_after_a_kill_at_the_dot_they_are_asked_once_the_lease_ends(office: Office) -> None:
     hold_id = await office.approved()
     office.relay.raises, office.relay.takes_before_raising = asyncio.CancelledError(), True
     with pytest.raises(asyncio.CancelledError):
@@ -110,7 +110,7 @@ async def test_killed_at_the_dot_people_are_asked_once_no_answer_can_come(office
     assert office.relay.has(RAMADAN) == 1
 
 
-async def test_of_a_worker_that_is_gone_they_are_asked_at_once(office: Office) -> None:
+async def test_the_release_of_a_gone_process_is_asked_about_at_once(office: Office) -> None:
     hold_id = await office.approved()
     office.relay.raises, office.relay.takes_before_raising = asyncio.CancelledError(), True
     with pytest.raises(asyncio.CancelledError):
@@ -121,7 +121,7 @@ async def test_of_a_worker_that_is_gone_they_are_asked_at_once(office: Office) -
     assert [h.hold_id for h in await office.store.holds.asked()] == [hold_id]
 
 
-async def test_it_was_sent(office: Office) -> None:
+async def test_a_person_says_it_was_sent(office: Office) -> None:
     hold_id = await lost(office)
     hold = await approvals(office).say(hold_id, sent=True, approver=EVA, by="root", comment="The relay's log has it")
     assert (hold.state, hold.settled, hold.asked_at) == (State.RELEASED, Settled(sent=1), None)
@@ -138,7 +138,7 @@ async def test_it_was_sent(office: Office) -> None:
 
 
 @pytest.mark.parametrize("taken", [False, True])
-async def test_it_is_sent_again_with_the_same_release_id(office: Office, taken: bool) -> None:
+async def test_sent_again_it_has_the_same_release_id(office: Office, taken: bool) -> None:
     hold_id = await lost(office, taken=taken)
     hold = await approvals(office).say(hold_id, sent=False, approver=EVA, by="root")
     assert (hold.state, hold.asked_at) == (State.RELEASING, None)
@@ -153,7 +153,7 @@ async def test_it_is_sent_again_with_the_same_release_id(office: Office, taken: 
     assert ids == {f"{hold_id}-release"}
 
 
-async def test_in_doubt_once_more_they_are_asked_once_more(office: Office) -> None:
+async def test_in_doubt_again_they_are_asked_again(office: Office) -> None:
     hold_id = await lost(office)
     await approvals(office).say(hold_id, sent=False, approver=EVA, by="root")
     office.relay.raises = Lost(RELAY_LOST, after_dot=True)
@@ -166,7 +166,7 @@ async def test_in_doubt_once_more_they_are_asked_once_more(office: Office) -> No
     assert [d for d in office.dsns() if d.data["action"] == "failed"] == []
 
 
-async def test_refused_the_second_time_the_first_may_have_arrived(office: Office) -> None:
+async def test_a_refused_second_attempt_leaves_the_first_in_doubt(office: Office) -> None:
     hold_id = await lost(office)
     await approvals(office).say(hold_id, sent=False, approver=EVA, by="root")
     office.relay.says = {RAMADAN: NO}
@@ -176,7 +176,7 @@ async def test_refused_the_second_time_the_first_may_have_arrived(office: Office
     assert await office.store.holds.asked() == []
 
 
-async def test_each_recipient_goes_by_what_it_is(office: Office) -> None:
+async def test_only_the_lists_address_waits_for_people(office: Office) -> None:
     """The list's address waits for people, and the person beside it is tried once more automatically."""
     hold_id = await lost(office, BO)
     assert office.relay.has(BO) == 1
@@ -192,7 +192,7 @@ async def test_each_recipient_goes_by_what_it_is(office: Office) -> None:
 
 
 @pytest.mark.parametrize("who", [ANNA, "stranger@example.com", "duty@example.com"])
-async def test_who_does_not_decide_on_it_does_not_say(office: Office, who: str) -> None:
+async def test_others_cannot_answer(office: Office, who: str) -> None:
     hold_id = await lost(office)
     for sent in (True, False):
         with pytest.raises(NotEntitled):
@@ -200,7 +200,7 @@ async def test_who_does_not_decide_on_it_does_not_say(office: Office, who: str) 
     assert await office.state(hold_id) is State.IN_DOUBT
 
 
-async def test_rejected_while_it_is_asked_about_it_is_over(office: Office) -> None:
+async def test_a_rejection_ends_the_question(office: Office) -> None:
     hold_id = await lost(office)
     await office.home.freeze()
     done = await approvals(office).vote(hold_id, Choice.REJECT, approver=EVA, by="root", comment="Wrong list")
@@ -212,7 +212,7 @@ async def test_rejected_while_it_is_asked_about_it_is_over(office: Office) -> No
     assert await people(office) == Tally(doubted=60)
 
 
-async def test_what_comes_again_meanwhile_is_that_very_message(office: Office) -> None:
+async def test_a_retry_meanwhile_gets_the_same_hold(office: Office) -> None:
     hold_id = await lost(office)
     again: Any = office.home.transaction(RAMADAN)
     from tests.guard.house import Way
@@ -221,7 +221,7 @@ async def test_what_comes_again_meanwhile_is_that_very_message(office: Office) -
     assert getattr(made, "hold_id", None) == hold_id
 
 
-async def test_while_it_is_frozen_it_may_be_said_and_goes_again_once_thawed(office: Office) -> None:
+async def test_an_answer_during_a_freeze_is_sent_after_the_thaw(office: Office) -> None:
     hold_id = await lost(office)
     await office.home.freeze()
     await approvals(office).say(hold_id, sent=False, approver=EVA, by="root")

@@ -43,7 +43,7 @@ async def test_notify_is_honoured(office: Office, notify: str | None, told: bool
     assert "release failed 550 5.1.1" in await office.journal(hold_id)
 
 
-async def test_a_null_reverse_path_gets_no_dsn_but_the_journal_knows(office: Office) -> None:
+async def test_a_null_reverse_path_gets_no_dsn_but_an_entry(office: Office) -> None:
     members = [f"customer{n}@example.net" for n in range(20)]
     office.relay.says = {members[0]: NO}
     hold_id = await office.approved(*members, envelope={"reverse_path": None}, to_list=False, To=ULF)
@@ -54,7 +54,7 @@ async def test_a_null_reverse_path_gets_no_dsn_but_the_journal_knows(office: Off
     assert [(d["why"], d["dsn"]) for d in failed] == [("refused", False)]
 
 
-async def test_what_we_wrote_ourselves_makes_no_dsn_when_it_fails(office: Office, home: House) -> None:
+async def test_a_failed_notice_makes_no_dsn(office: Office, home: House) -> None:
     office.relay.says = {"anna@example.com": NO}
     transaction = home.transaction(RAMADAN)
     await home.intake()(transaction, Way())
@@ -65,7 +65,7 @@ async def test_what_we_wrote_ourselves_makes_no_dsn_when_it_fails(office: Office
     assert await office.step(hours=1) == 0
 
 
-async def test_what_the_relay_was_not_asked_is_not_told_as_its_answer(office: Office) -> None:
+async def test_an_unsendable_message_is_not_reported_as_the_relays_answer(office: Office) -> None:
     office.relay.says = {BO: Unsendable.of(554, "5.6.9", "The header needs SMTPUTF8")}
     hold_id = await office.approved(BO)
     await office.step()
@@ -79,7 +79,7 @@ async def test_what_the_relay_was_not_asked_is_not_told_as_its_answer(office: Of
 @pytest.mark.parametrize(
     ("notify", "told"), [(None, False), ("NEVER", False), ("FAILURE,DELAY", False), ("failure,Success", True)]
 )
-async def test_what_a_relay_without_dsn_took_is_told_where_success_was_asked_for(
+async def test_without_dsn_at_the_relay_requested_success_is_reported(
     office: Office, notify: str | None, told: bool
 ) -> None:
     """If success was asked for, a relay without DSN is reported as relayed, since no later server will report (RFC
@@ -97,7 +97,7 @@ async def test_what_a_relay_without_dsn_took_is_told_where_success_was_asked_for
     assert all(d["envid"] == "QQ1" for d in found)
 
 
-async def test_a_relay_with_dsn_tells_of_success_itself(office: Office) -> None:
+async def test_a_relay_with_dsn_reports_success_itself(office: Office) -> None:
     recipients = (Recipient(address=Address.parse(RAMADAN), notify="SUCCESS"),)
     await office.approved(envelope={"recipients": recipients})
     await office.step()
@@ -106,7 +106,7 @@ async def test_a_relay_with_dsn_tells_of_success_itself(office: Office) -> None:
     assert office.dsns() == []
 
 
-async def test_a_failure_of_the_colleagues_part_says_that_it_was_not_held(office: Office, home: House) -> None:
+async def test_a_failed_colleagues_part_is_not_reported_as_held(office: Office, home: House) -> None:
     office.relay.says = {ULF: NO}
     members = [f"customer{n}@example.net" for n in range(25)]
     await home.intake()(home.transaction(*members, ULF, To=", ".join(members)), Way())
@@ -116,7 +116,7 @@ async def test_a_failure_of_the_colleagues_part_says_that_it_was_not_held(office
     assert (dsn.data["part"], dsn.data["subject"]) == (True, "SV: lunch")
 
 
-async def test_a_4xx_is_given_up_after_two_days_and_the_sender_heard_of_the_delay(office: Office) -> None:
+async def test_a_4xx_is_reported_delayed_and_given_up_after_two_days(office: Office) -> None:
     office.relay.says = {RAMADAN: LATER}
     hold_id = await office.approved()
     await office.until_quiet(timedelta(hours=4), 11)

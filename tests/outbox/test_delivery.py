@@ -30,7 +30,7 @@ from tests.guard.office import BO, DI, ULF, FakeRelay, Office
 # success
 
 
-async def test_a_release_goes_to_all_it_was_addressed_to_byte_by_byte(office: Office) -> None:
+async def test_a_release_goes_to_all_recipients_unchanged(office: Office) -> None:
     hold_id = await office.approved(ULF)
     hold = await office.store.holds.find(hold_id)
     assert hold is not None
@@ -53,7 +53,7 @@ async def test_a_release_goes_to_all_it_was_addressed_to_byte_by_byte(office: Of
 
 
 @pytest.mark.parametrize("refused", [(RAMADAN,), (ULF,), (RAMADAN, ULF)])
-async def test_a_retry_of_what_did_not_reach_everybody_is_judged_anew(office: Office, refused: Sequence[str]) -> None:
+async def test_a_retry_of_an_incomplete_release_is_judged_again(office: Office, refused: Sequence[str]) -> None:
     """A retry of a message whose release failed for some is decided again, or it would be lost for them. The approval
     still covers it, so the relay answers."""
     office.relay.says = {address: Reply.of(550, "5.1.1", "No such user") for address in refused}
@@ -65,7 +65,7 @@ async def test_a_retry_of_what_did_not_reach_everybody_is_judged_anew(office: Of
     assert (done, len(way.sent)) == (Relayed(replies=(still,)), 1)
 
 
-async def test_the_hold_is_releasing_and_the_attempt_journalled_before_the_relay_hears_anything(office: Office) -> None:
+async def test_an_attempt_is_journalled_before_the_relay_is_used(office: Office) -> None:
     hold_id = await office.approved()
     seen: list[Any] = []
 
@@ -77,7 +77,7 @@ async def test_the_hold_is_releasing_and_the_attempt_journalled_before_the_relay
     assert seen == [(State.RELEASING, ["release attempt attempt"])]
 
 
-async def test_no_address_stands_in_the_open_part_of_the_journal(office: Office) -> None:
+async def test_no_address_is_in_the_chained_part(office: Office) -> None:
     office.relay.says = {BO: Reply.of(550, "5.1.1", f"<{BO}>: unknown")}
     hold_id = await office.approved(BO)
     await office.step()
@@ -86,7 +86,7 @@ async def test_no_address_stands_in_the_open_part_of_the_journal(office: Office)
             assert BO not in str(data)
 
 
-async def test_the_colleagues_part_goes_while_the_hold_waits(office: Office, home: House) -> None:
+async def test_the_colleagues_part_is_sent_while_the_hold_waits(office: Office, home: House) -> None:
     members = [f"customer{n}@example.net" for n in range(25)]
     transaction = home.transaction(*members, ULF, To=", ".join(members))
     await home.intake()(transaction, Way())
@@ -110,7 +110,7 @@ async def test_notices_are_rendered_and_journalled(office: Office, home: House) 
 # time
 
 
-def test_the_waits_double_up_to_an_hour_give_or_take_a_fifth() -> None:
+def test_retry_delays_double_up_to_an_hour_with_jitter() -> None:
     pace = Pace()
     assert [pace.again(n, 0.5) // timedelta(minutes=1) for n in range(8)] == [1, 2, 4, 8, 16, 32, 60, 60]
     assert pace.again(0, 0) == timedelta(seconds=48)
@@ -118,7 +118,7 @@ def test_the_waits_double_up_to_an_hour_give_or_take_a_fifth() -> None:
     assert pace.again(10_000, 1) == timedelta(minutes=72)
 
 
-async def test_a_relay_that_is_down_for_days_costs_nothing(office: Office) -> None:
+async def test_a_relay_down_for_days_expires_nothing(office: Office) -> None:
     hold_id = await office.approved()
     office.relay.raises = Lost(RELAY_UNAVAILABLE)
     await office.until_quiet(timedelta(hours=6), 12)
@@ -158,14 +158,14 @@ async def test_recipients_of_two_relays_are_two_transactions_with_their_own_ends
 # freezes
 
 
-async def test_a_freeze_of_something_else_lets_it_go(office: Office) -> None:
+async def test_a_freeze_of_another_list_does_not_stop_it(office: Office) -> None:
     await office.approved()
     office.relay.before_dot = lambda: office.home.freeze(Selector.LIST, "news")
     await office.step()
     assert office.relay.has(RAMADAN) == 1
 
 
-async def test_a_freeze_between_lease_and_sending_costs_no_attempt(office: Office) -> None:
+async def test_a_freeze_after_the_lease_costs_no_attempt(office: Office) -> None:
     await office.approved()
     (lease,) = await office.store.outbox.lease("one", 10, 60)
     await office.home.freeze()
@@ -173,9 +173,7 @@ async def test_a_freeze_between_lease_and_sending_costs_no_attempt(office: Offic
     assert office.relay.asked == []
 
 
-async def test_a_gate_that_cannot_be_read_for_a_second_stops_releases_but_not_notices(
-    office: Office, home: House
-) -> None:
+async def test_an_unreadable_gate_stops_releases_but_not_notices(office: Office, home: House) -> None:
     class Away:
         async def read(self) -> Gate:
             raise Unavailable
@@ -197,7 +195,7 @@ async def test_a_gate_that_cannot_be_read_for_a_second_stops_releases_but_not_no
 # what cannot be sent
 
 
-async def test_rendering_that_fails_is_tried_a_few_times_and_does_not_spin(office: Office, home: House) -> None:
+async def test_failing_rendering_is_retried_a_few_times(office: Office, home: House) -> None:
     transaction = home.transaction(RAMADAN)
     await home.intake()(transaction, Way())
     office.renderer.raises = KeyError("template")
@@ -210,7 +208,7 @@ async def test_rendering_that_fails_is_tried_a_few_times_and_does_not_spin(offic
     assert office.relay.asked == []
 
 
-async def test_rendering_that_the_store_keeps_from_is_tried_without_end(office: Office, home: House) -> None:
+async def test_rendering_that_fails_for_the_store_is_retried(office: Office, home: House) -> None:
     transaction = home.transaction(RAMADAN)
     await home.intake()(transaction, Way())
     office.renderer.raises = Unavailable("away")
@@ -230,7 +228,7 @@ async def test_rendering_that_the_store_keeps_from_is_tried_without_end(office: 
         (Reply.of(451, "4.6.3", "Later"), 1),
     ],
 )
-async def test_what_is_refused_for_how_it_is_written_goes_in_its_next_form(
+async def test_a_form_that_the_relay_cannot_take_is_replaced(
     office: Office, home: House, said: Reply, tried: int
 ) -> None:
     transaction = home.transaction(RAMADAN)
@@ -246,7 +244,7 @@ async def test_what_is_refused_for_how_it_is_written_goes_in_its_next_form(
         assert set(await office.journal(transaction.id)) == {"notice sent 250 2.0.0"}
 
 
-async def test_a_digest_with_nothing_to_say_is_not_sent(office: Office, home: House) -> None:
+async def test_an_empty_digest_is_not_sent(office: Office, home: House) -> None:
     transaction = home.transaction(RAMADAN)
     await home.intake()(transaction, Way())
     office.renderer.nothing = True
@@ -256,7 +254,7 @@ async def test_a_digest_with_nothing_to_say_is_not_sent(office: Office, home: Ho
     assert set(await office.journal(transaction.id)) == {"notice failed nothing to say"}
 
 
-async def test_content_that_is_gone_is_reported(office: Office) -> None:
+async def test_missing_content_is_reported(office: Office) -> None:
     hold_id = await office.approved()
 
     async def gone(sha256: str) -> Message:
@@ -270,7 +268,7 @@ async def test_content_that_is_gone_is_reported(office: Office) -> None:
     assert [d.data["recipients"][0]["why"] for d in office.dsns()] == ["missing"]
 
 
-async def test_one_entry_that_goes_wrong_leaves_the_others_alone(office: Office) -> None:
+async def test_a_failing_entry_does_not_stop_the_others(office: Office) -> None:
     good = await office.approved(Message_ID="<good@example.com>")
     bad = await office.approved(Message_ID="<bad@example.com>")
 
@@ -289,7 +287,7 @@ async def test_one_entry_that_goes_wrong_leaves_the_others_alone(office: Office)
 # the loop
 
 
-async def test_it_runs_until_it_is_stopped_and_finishes_what_is_under_way(office: Office) -> None:
+async def test_it_stops_after_finishing_the_current_entry(office: Office) -> None:
     hold_id = await office.approved()
     begun, go_on = asyncio.Event(), asyncio.Event()
 
@@ -313,7 +311,7 @@ async def test_it_runs_until_it_is_stopped_and_finishes_what_is_under_way(office
     assert await office.state(hold_id) is State.RELEASED
 
 
-async def test_it_waits_while_the_outbox_cannot_be_read(office: Office) -> None:
+async def test_it_pauses_while_the_outbox_cannot_be_read(office: Office) -> None:
     pauses = 0
 
     async def lease(owner: str, n: int, seconds: int) -> Sequence[Lease]:

@@ -28,7 +28,7 @@ async def approved(office: Office) -> str:
 # doubt
 
 
-async def test_an_answer_that_never_came_is_in_doubt_and_tried_once_more(office: Office) -> None:
+async def test_a_lost_answer_is_in_doubt_and_tried_once_more(office: Office) -> None:
     hold_id = await approved(office)
     office.relay.raises, office.relay.takes_before_raising = Lost(RELAY_LOST, after_dot=True), True
     await office.step()
@@ -52,7 +52,7 @@ async def test_an_answer_that_never_came_is_in_doubt_and_tried_once_more(office:
     assert dsn.data["recipients"][0]["why"] == "in-doubt"
 
 
-async def test_a_way_out_that_fails_unforeseen_is_in_doubt_and_ends(office: Office) -> None:
+async def test_an_unexpected_error_is_in_doubt(office: Office) -> None:
     hold_id = await approved(office)
     office.relay.raises = RuntimeError("bug")
     await office.until_quiet(steps=10)
@@ -64,7 +64,7 @@ async def test_a_way_out_that_fails_unforeseen_is_in_doubt_and_ends(office: Offi
 # two owners, and a store that is lost
 
 
-async def test_an_owner_stopped_in_the_middle_may_not_send_its_dot(office: Office) -> None:
+async def test_a_paused_owner_may_not_send_its_final_dot(office: Office) -> None:
     hold_id = await office.approved()
     stopped = Pace().doubt - Pace().reply
 
@@ -77,7 +77,7 @@ async def test_an_owner_stopped_in_the_middle_may_not_send_its_dot(office: Offic
     assert (await office.journal(hold_id))[-1] == "release retry recalled"
 
 
-async def test_what_the_relay_said_is_written_as_soon_as_the_store_is_back(office: Office) -> None:
+async def test_the_relays_answer_is_stored_once_the_store_returns(office: Office) -> None:
     hold_id = await office.approved()
     ledger = Flaky(office.store)
     office.home.ledger = ledger
@@ -90,7 +90,7 @@ async def test_what_the_relay_said_is_written_as_soon_as_the_store_is_back(offic
     assert office.relay.has(RAMADAN) == 1
 
 
-async def test_a_commit_whose_outcome_is_unknown_is_not_written_twice(office: Office) -> None:
+async def test_a_commit_with_unknown_outcome_is_not_repeated(office: Office) -> None:
     hold_id = await office.approved()
     ledger = Flaky(office.store)
     office.home.ledger = ledger
@@ -101,7 +101,7 @@ async def test_a_commit_whose_outcome_is_unknown_is_not_written_twice(office: Of
     assert await office.state(hold_id) is State.RELEASED
 
 
-async def test_a_store_that_cannot_mark_means_that_nothing_is_sent(office: Office) -> None:
+async def test_without_a_recorded_attempt_nothing_is_sent(office: Office) -> None:
     await office.approved()
     ledger = Flaky(office.store)
     office.home.ledger = ledger
@@ -113,7 +113,7 @@ async def test_a_store_that_cannot_mark_means_that_nothing_is_sent(office: Offic
     assert office.relay.has(RAMADAN) == 1
 
 
-async def test_a_store_that_stays_away_leaves_the_doubt_that_was_marked(office: Office) -> None:
+async def test_if_the_store_stays_away_the_doubt_remains(office: Office) -> None:
     await approved(office)
     ledger = Flaky(office.store)
     office.home.ledger = ledger
@@ -129,7 +129,7 @@ async def test_a_store_that_stays_away_leaves_the_doubt_that_was_marked(office: 
 # over a real connection
 
 
-async def test_through_the_pool_to_a_relay_that_loses_the_answer(office: Office) -> None:
+async def test_a_relay_that_loses_the_answer_over_smtp(office: Office) -> None:
     async with ScriptedRelay() as relay:
         pool = RelayPool(RelayTarget(port=relay.port, tls=Tls.NONE))
         office.worker = office.hire(relay=Deliveries(pool))

@@ -226,7 +226,7 @@ def loud(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @given(st.lists(FATES, max_size=14))
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_nothing_is_lost_and_duplicates_are_bounded_whatever_happens(held: Hold, fates: list[Fate]) -> None:
+def test_nothing_is_lost_and_duplicates_are_bounded(held: Hold, fates: list[Fate]) -> None:
     content = Message.of(b"Subject: x\r\nMessage-ID: <1@x>\r\n\r\nHello\r\n")
     intent = Intent(
         intent_id="H-release",

@@ -8,7 +8,7 @@ from smtpguard.policy.verdict import Relayed
 from tests.guard.house import House, Instead, Way
 
 
-async def test_a_verdict_without_an_outcome_is_in_doubt_after_a_while(home: House) -> None:
+async def test_a_verdict_without_an_outcome_is_in_doubt_after_a_time(home: House) -> None:
     home.ledger = Instead(home.store, {"journal.note": lambda event: None})  # its process ends before the outcome
     transaction = home.transaction("ulf@example.com")
     assert isinstance(await home.intake()(transaction, Way()), Relayed)
@@ -21,7 +21,7 @@ async def test_a_verdict_without_an_outcome_is_in_doubt_after_a_while(home: Hous
     assert await report_doubts(home.store, home.clock) == ()
 
 
-async def test_what_has_its_outcome_is_not(home: House) -> None:
+async def test_a_verdict_with_an_outcome_is_not_in_doubt(home: House) -> None:
     transaction = home.transaction("ulf@example.com")
     await home.intake()(transaction, Way())
     await home.store.journal.record(())

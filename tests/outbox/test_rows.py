@@ -36,7 +36,7 @@ async def state(store: Store, id: str) -> State:
     return found.state
 
 
-async def test_a_release_waits_for_its_approval(store: Store) -> None:
+async def test_a_release_is_leased_only_after_approval(store: Store) -> None:
     await held(store, "H1", release("H1"))
     assert await store.outbox.lease("me", 10, 60) == ()
     await store.holds.change("H1", lambda h: Change(hold=replace(h, state=State.APPROVED)))
@@ -53,13 +53,13 @@ async def test_a_release_waits_for_its_approval(store: Store) -> None:
 
 
 @pytest.mark.parametrize("ended", [State.REJECTED, State.WITHDRAWN, State.EXPIRED, State.VOID])
-async def test_a_release_of_a_hold_that_ended_otherwise_is_never_leased(store: Store, ended: State) -> None:
+async def test_a_release_of_a_rejected_or_ended_hold_is_never_leased(store: Store, ended: State) -> None:
     await approved(store, "H1")
     await store.holds.change("H1", lambda h: Change(hold=replace(h, state=ended)))
     assert await store.outbox.lease("me", 10, 60) == ()
 
 
-async def test_notices_go_at_once_but_not_for_a_void_hold(store: Store) -> None:
+async def test_notices_are_leased_at_once_but_not_of_a_void_hold(store: Store) -> None:
     await held(store, "H1", notice("N1", "H1"))
     await store.journal.record([], [notice("N2")])
     assert ids(await store.outbox.lease("me", 10, 60)) == ["N1", "N2"]
@@ -68,7 +68,7 @@ async def test_notices_go_at_once_but_not_for_a_void_hold(store: Store) -> None:
     assert await store.outbox.lease("me", 10, 60) == ()
 
 
-async def test_an_intent_is_written_once_whoever_comes_first(store: Store) -> None:
+async def test_an_intent_is_stored_once(store: Store) -> None:
     await asyncio.gather(*(store.journal.record([event(Kind.NOTICE, f"D{n}")], [notice("digest")]) for n in range(5)))
     [lease] = await store.outbox.lease("me", 10, 60)
     assert await store.outbox.settle(lease, [sent("anna@example.com")], [])
@@ -76,7 +76,7 @@ async def test_an_intent_is_written_once_whoever_comes_first(store: Store) -> No
     assert await store.outbox.lease("me", 10, 60) == ()
 
 
-async def test_a_lease_is_one_owners(store: Store) -> None:
+async def test_a_lease_has_one_owner(store: Store) -> None:
     for n in range(5):
         await approved(store, f"H{n}")
     first, second = await asyncio.gather(store.outbox.lease("a", 3, 60), store.outbox.lease("b", 3, 60))
@@ -84,7 +84,7 @@ async def test_a_lease_is_one_owners(store: Store) -> None:
     assert len({*ids(first), *ids(second)}) == 5
 
 
-async def test_a_lapsed_lease_comes_back_in_doubt_and_fences_off_the_old_owner(store: Store, clock: Clock) -> None:
+async def test_an_expired_lease_returns_in_doubt_and_fences_the_old_owner(store: Store, clock: Clock) -> None:
     await approved(store, "H1")
     [old] = await store.outbox.lease("a", 10, 60)
     clock.go(seconds=59)
@@ -103,7 +103,7 @@ async def test_a_lapsed_lease_comes_back_in_doubt_and_fences_off_the_old_owner(s
     assert ids(await store.outbox.lease("b", 10, 60)) == ["N2"]
 
 
-async def test_who_is_late_may_settle_as_long_as_nobody_else_has_it(store: Store, clock: Clock) -> None:
+async def test_a_late_owner_may_settle_without_another_lease(store: Store, clock: Clock) -> None:
     await approved(store, "H1")
     [lease] = await store.outbox.lease("a", 10, 60)
     clock.go(hours=1)
@@ -131,7 +131,7 @@ async def test_recipients_are_settled_one_by_one(store: Store, clock: Clock) -> 
     assert await store.outbox.lease("me", 10, 60) == ()
 
 
-async def test_what_is_in_doubt_says_so_next_time(store: Store, clock: Clock) -> None:
+async def test_a_recipient_in_doubt_is_marked_at_the_next_lease(store: Store, clock: Clock) -> None:
     await approved(store, "H1")
     [lease] = await store.outbox.lease("me", 10, 60)
     doubt = Outcome(
@@ -143,7 +143,7 @@ async def test_what_is_in_doubt_says_so_next_time(store: Store, clock: Clock) ->
     assert again.in_doubt
 
 
-async def test_an_outcome_for_somebody_else_is_refused(store: Store) -> None:
+async def test_an_outcome_for_another_recipient_is_refused(store: Store) -> None:
     await approved(store, "H1")
     [lease] = await store.outbox.lease("me", 10, 60)
     with pytest.raises(ValueError, match="not leased"):
@@ -151,7 +151,7 @@ async def test_an_outcome_for_somebody_else_is_refused(store: Store) -> None:
     assert [e.kind for e, _ in await store.journal.history("H1")] == ["verdict"]
 
 
-async def test_what_a_freeze_stops_is_passed_over(store: Store, clock: Clock) -> None:
+async def test_frozen_releases_are_skipped(store: Store, clock: Clock) -> None:
     for n in range(3):
         await approved(store, f"H{n}", lists=("ramadan-greetings",))
     await approved(store, "H3", lists=("newsletter",))
@@ -163,7 +163,7 @@ async def test_what_a_freeze_stops_is_passed_over(store: Store, clock: Clock) ->
     assert len(await store.outbox.lease("me", 2, 60)) == 2
 
 
-async def test_a_freeze_of_everything_stops_releases_and_not_notices(store: Store) -> None:
+async def test_a_freeze_of_all_stops_releases_but_not_notices(store: Store) -> None:
     await approved(store, "H1")
     await store.journal.record([], [notice("N1")])
     await store.gate.freeze(a_freeze(), event(Kind.FREEZE, "F1"))
@@ -172,7 +172,7 @@ async def test_a_freeze_of_everything_stops_releases_and_not_notices(store: Stor
     assert ids(await store.outbox.lease("me", 10, 60)) == ["H1-release"]
 
 
-async def test_many_that_are_stopped_do_not_hide_one_that_is_not(store: Store, clock: Clock) -> None:
+async def test_many_frozen_entries_do_not_hide_another(store: Store, clock: Clock) -> None:
     def stopped(n: int) -> Intent:
         return release("H1", id=f"I{n:03d}")
 
@@ -186,7 +186,7 @@ async def test_many_that_are_stopped_do_not_hide_one_that_is_not(store: Store, c
     assert ids(await store.outbox.lease("me", 5, 60)) == ["H2-release"]
 
 
-async def test_not_before_its_time(store: Store, clock: Clock) -> None:
+async def test_an_entry_is_not_leased_before_its_time(store: Store, clock: Clock) -> None:
     await store.journal.record([], [replace(notice("N1"), not_before=T0 + timedelta(hours=8))])
     assert await store.outbox.lease("me", 10, 60) == ()
     clock.go(hours=8)

@@ -45,7 +45,7 @@ def instructions() -> list[list[tuple[str, str]]]:
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
-def test_scripts_are_of_a_plain_shell(script: Path) -> None:
+def test_scripts_are_plain_shell(script: Path) -> None:
     assert script.read_text().startswith("#!/bin/sh\n")
     assert script.stat().st_mode & 0o111
     subprocess.run(["sh", "-n", script], check=True)
@@ -53,7 +53,7 @@ def test_scripts_are_of_a_plain_shell(script: Path) -> None:
         subprocess.run(["shellcheck", script], check=True)
 
 
-def test_the_package_leaves_settings_and_state_alone() -> None:
+def test_the_package_leaves_settings_and_state() -> None:
     """The package contains no settings, so an upgrade neither asks about them nor overwrites them. Removal leaves the
     journal."""
     said = {name: (PACKAGING / "deb" / name).read_text() for name in ("postinst", "prerm", "postrm")}
@@ -62,13 +62,13 @@ def test_the_package_leaves_settings_and_state_alone() -> None:
     assert "/etc" not in re.sub(r"#.*", "", (PACKAGING / "deb.sh").read_text())
 
 
-def test_the_package_has_the_place_that_the_sample_listens_on() -> None:
+def test_the_socket_unit_and_the_sample_have_the_same_address() -> None:
     [place] = re.findall(r"^ListenStream=(.+)$", (PACKAGING / "deb" / "place.conf").read_text(), flags=re.M)
     [listener] = yaml.safe_load((ROOT / "config" / "smtpguard.yaml").read_text())["listen"]["smtp"]
     assert place == f"{listener['address']}:{listener['port']}"
 
 
-def test_the_image_runs_as_nobody_and_says_whether_it_is_well() -> None:
+def test_the_image_runs_unprivileged_with_a_health_check() -> None:
     first, build, image = instructions()
     assert [word for word, _ in first] == ["ARG"]
     assert "--require-hashes" in " ".join(rest for word, rest in build if word == "RUN")
@@ -84,7 +84,7 @@ def test_the_image_runs_as_nobody_and_says_whether_it_is_well() -> None:
     assert said["VOLUME"] == "/var/lib/smtpguard"
 
 
-def test_the_image_copies_what_is_there_and_not_ignored() -> None:
+def test_the_image_copies_existing_files() -> None:
     let = {line[1:] for line in (ROOT / ".containerignore").read_text().splitlines() if line.startswith("!")}
     copied = [name for word, rest in instructions()[1] if word == "COPY" for name in shlex.split(rest)[:-1]]
     assert set(copied) == let
@@ -98,7 +98,7 @@ def compose() -> dict[str, Any]:
     return found
 
 
-def test_the_compose_file_starts_all_three_in_order(compose: dict[str, Any]) -> None:
+def test_the_compose_file_starts_services_in_order(compose: dict[str, Any]) -> None:
     services = compose["services"]
     assert set(services) == {"guard", "postgresql", "mailpit"}
     guard = services["guard"]
@@ -116,7 +116,7 @@ def test_the_compose_file_starts_all_three_in_order(compose: dict[str, Any]) -> 
         assert source in compose["volumes"] or (PACKAGING / source).exists(), mount
 
 
-def test_the_compose_file_is_read_by_compose() -> None:
+def test_compose_accepts_the_file() -> None:
     tool = shutil.which("docker-compose")
     if tool is None:
         pytest.skip("docker-compose is not installed")

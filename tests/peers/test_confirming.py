@@ -76,7 +76,7 @@ def mail_that_asks(chain: Chain, subject: str) -> str:
     return str(text)
 
 
-def test_from_swaks_to_the_friends_and_only_by_the_number(chain: Chain) -> None:
+def test_a_swaks_message_is_released_by_its_number(chain: Chain) -> None:
     swaks(chain, "meant")
     text = mail_that_asks(chain, "meant")
     assert "on its way to 120 people on Friends." in " ".join(text.split())
@@ -108,7 +108,7 @@ def test_from_swaks_to_the_friends_and_only_by_the_number(chain: Chain) -> None:
     chain.guard.run("audit", "verify")
 
 
-def test_withdrawn_it_reaches_nobody(chain: Chain) -> None:
+def test_a_withdrawn_message_reaches_no_one(chain: Chain) -> None:
     swaks(chain, "slip")
     mail_that_asks(chain, "slip")
     [hold] = chain.guard.held("slip")
@@ -152,7 +152,7 @@ async def looks_right(page: Page, name: str) -> None:
 @in_a_browser
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(("size", "language"), [((1280, 800), "en-GB"), ((390, 844), "sv-SE")])
-async def test_on_the_page(web: Site, size: tuple[int, int], language: str) -> None:
+async def test_the_confirmation_page(web: Site, size: tuple[int, int], language: str) -> None:
     hold = await asked(web, f"{size[0]}")
     page = await web.visitor(language=language)
     await page.set_viewport_size({"width": size[0], "height": size[1]})
@@ -181,7 +181,7 @@ async def test_on_the_page(web: Site, size: tuple[int, int], language: str) -> N
 @in_a_browser
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("size", [(1280, 800), (390, 844)])
-async def test_for_those_who_decide(web: Site, size: tuple[int, int]) -> None:
+async def test_the_page_of_an_approver(web: Site, size: tuple[int, int]) -> None:
     hold = await asked(web, f"seen {size[0]}")
     page = await web.signed_in(EVA, Role.APPROVER)
     await page.set_viewport_size({"width": size[0], "height": size[1]})

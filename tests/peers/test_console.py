@@ -97,7 +97,7 @@ async def tabs_to(page: Page, wanted: str, most: int = 60) -> None:
     raise AssertionError(f"no Tab came to {wanted}: {names}")
 
 
-async def test_with_the_keyboard_alone(web: Site) -> None:
+async def test_decisions_by_keyboard_only(web: Site) -> None:
     hold = await another(web, "keyboard", NEWS)
     with_account = await web.signed_in(EVA, APPROVER)  # creates the account
     await with_account.close()
@@ -126,7 +126,7 @@ async def test_with_the_keyboard_alone(web: Site) -> None:
     assert (await again(web.here, hold.hold_id)).state is State.REJECTED
 
 
-async def test_the_red_button_in_two_steps_and_the_way_back(web: Site) -> None:
+async def test_freeze_and_thaw_by_the_pages(web: Site) -> None:
     page = await web.signed_in(OMAR, APPROVER)
     await page.goto("/policy")
     await page.get_by_role("link", name="Emergency stop").click()
@@ -142,7 +142,7 @@ async def test_the_red_button_in_two_steps_and_the_way_back(web: Site) -> None:
     await expect(page.get_by_text("Nothing. Mail is going.")).to_be_visible()
 
 
-async def test_what_was_approved_by_mistake_and_frozen_in_time(web: Site) -> None:
+async def test_an_approved_message_is_frozen_and_rejected(web: Site) -> None:
     hold = await another(web, "mistake", NEWS)
     await web.here.home.freeze(id="mistake")
     page = await web.signed_in(EVA, APPROVER)
@@ -178,7 +178,7 @@ async def canary() -> AsyncIterator[tuple[str, list[bytes]]]:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", heard
 
 
-async def test_a_hostile_message_reaches_nobody(web: Site) -> None:
+async def test_a_hostile_message_loads_nothing(web: Site) -> None:
     async with canary() as (there, heard):
         hold = await hostile(web.here, there, Message_ID="<hostile@example.com>")
         page = await web.signed_in(EVA, APPROVER)
@@ -210,7 +210,7 @@ def _no_dialog(dialog: Any) -> None:
     raise AssertionError(f"a script of the message ran: {dialog.message}")
 
 
-async def test_two_approvers_at_once(web: Site) -> None:
+async def test_two_approvers_at_once_make_one_release(web: Site) -> None:
     hold = await another(web, "two-at-once", NEWS)
     pages = [await web.signed_in(who, APPROVER) for who in (EVA, OMAR)]
     statuses: list[int] = []
@@ -261,7 +261,7 @@ async def test_an_approval_counts_down_and_is_undone(web: Site) -> None:
     assert (await again(web.here, hold.hold_id)).release_at is None
 
 
-async def test_without_scripts_the_time_stands_there(web: Site) -> None:
+async def test_without_scripts_the_release_time_is_shown(web: Site) -> None:
     hold = await leaving(web, "no-script")
     with_account = await web.signed_in(OMAR, APPROVER)
     await with_account.close()
@@ -275,7 +275,7 @@ async def test_without_scripts_the_time_stands_there(web: Site) -> None:
     assert (await again(web.here, hold.hold_id)).release_at is None
 
 
-async def test_when_its_time_is_over_the_page_shows_how_it_stands(web: Site) -> None:
+async def test_after_the_delay_the_page_shows_the_release(web: Site) -> None:
     hold = await leaving(web, "over")
     with_account = await web.signed_in(OMAR, APPROVER)
     await with_account.close()
@@ -302,7 +302,7 @@ async def test_undo_is_on_the_first_screen(web: Site, width: int, height: int) -
     await web.here.home.approvals().unvote(hold.hold_id, approver=EVA, by="a test")
 
 
-async def test_what_comes_in_meanwhile_shows_by_itself(web: Site) -> None:
+async def test_new_holds_appear_automatically(web: Site) -> None:
     page = await web.visitor()
     await page.clock.install()
     with_account = await web.signed_in("vera@example.com", VIEWER)
@@ -316,7 +316,7 @@ async def test_what_comes_in_meanwhile_shows_by_itself(web: Site) -> None:
     await expect(page.get_by_role("link", name="SV: meanwhile")).to_be_visible()
 
 
-async def test_nothing_moves_while_somebody_chooses(web: Site) -> None:
+async def test_a_refresh_keeps_a_selection(web: Site) -> None:
     await another(web, "choosing-one", NEWS)
     page = await web.visitor()
     await page.clock.install()
@@ -362,7 +362,7 @@ async def test_both_buttons_are_always_in_view(web: Site, width: int, height: in
 
 
 @pytest.mark.parametrize("kind", ["held", "approve"])
-async def test_the_link_of_a_notice_is_on_the_first_screen_of_a_telephone(web: Site, kind: str) -> None:
+async def test_the_link_of_a_notice_is_on_a_phones_first_screen(web: Site, kind: str) -> None:
     data = {**SAMPLE, "notice": kind, "lists": ["Ramadan greetings"], "subject": "SV: " + "Diet" * 40, "reach": 412_318}
     to, at = Address.parse(EVA), datetime(2026, 3, 2, tzinfo=UTC)
     head = Letterhead(sender="guard@example.com", console_url=web.url)
@@ -386,7 +386,7 @@ SMALL = """() => [...document.querySelectorAll('button, .button, nav a, input:no
 
 
 @pytest.mark.parametrize(("language", "phone"), [("en-GB", False), ("sv-SE", True)], ids=["desktop", "phone"])
-async def test_every_page_is_fit_to_be_used(web: Site, language: str, phone: bool) -> None:
+async def test_every_page_is_accessible_and_fits(web: Site, language: str, phone: bool) -> None:
     """No page has a serious accessibility violation, in light or dark. On a phone, nothing is too wide, or too small to
     tap."""
     page = await web.signed_in("adam@example.com", ADMIN, VIEWER)  # may see every page
@@ -465,7 +465,7 @@ async def ended(web: Site, address: str) -> None:
     )
 
 
-async def test_what_was_typed_when_the_session_had_ended_stands_there_again(web: Site) -> None:
+async def test_typed_text_is_kept_when_the_session_ended(web: Site) -> None:
     hold = await another(web, "typed", NEWS)
     page = await web.signed_in(EVA, APPROVER)
     await page.goto(f"/held/{hold.hold_id}")
@@ -484,7 +484,7 @@ async def test_what_was_typed_when_the_session_had_ended_stands_there_again(web:
     assert await page.evaluate("sessionStorage.getItem('smtpguard-typed')") is None, "what has arrived is kept nowhere"
 
 
-async def test_a_list_whose_session_ended_says_so_in_one_line(web: Site) -> None:
+async def test_a_list_whose_session_ended_says_so(web: Site) -> None:
     await another(web, "in one line", NEWS)
     page = await web.signed_in(EVA, APPROVER)
     await page.goto("/held")

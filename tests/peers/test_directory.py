@@ -80,14 +80,14 @@ def test_a_group_with_all_addresses_of_its_members(read: Read) -> None:
     assert read(group=[group_dn("plain")], attributes=["mail"])[0] == ["lena@kund.se", "olle@kund.se"]
 
 
-def test_groups_within_groups_and_circles_that_end(read: Read) -> None:
+def test_nested_and_circular_groups_are_resolved(read: Read) -> None:
     everybody = ["k1@kund.se", "lena@kund.se", "olle.ek@kund.se", "olle@kund.se", "second@kund.se", "two@kund.se"]
     assert read(group=[group_dn("nested")])[0] == everybody
     assert read(group=[group_dn("circle")])[0] == everybody
     assert read(group=[group_dn("unique"), group_dn("plain")])[0] == [e for e in everybody if e != "k1@kund.se"]
 
 
-def test_who_has_no_address_is_told_by_place(read: Read) -> None:
+def test_a_member_without_an_address_is_reported(read: Read) -> None:
     found, tally = read(group=[group_dn("holes")])
     assert found == ["lena@kund.se"]
     assert (tally.rows, tally.bad) == (4, 3)
@@ -100,28 +100,28 @@ def test_who_has_no_address_is_told_by_place(read: Read) -> None:
     assert "Gone" not in str(tally.shown)
 
 
-def test_a_group_that_names_no_entries_says_so(read: Read) -> None:
+def test_a_group_of_names_without_entries_is_reported(read: Read) -> None:
     found, tally = read(group=[group_dn("names"), group_dn("plain")])
     assert "lena@kund.se" in found
     (bad,) = tally.shown
     assert bad.why == "a group that has memberUid alone, which names no entries: expected base and filter"
 
 
-def test_a_name_in_another_case_is_the_same_entry(read: Read) -> None:
+def test_names_are_case_insensitive(read: Read) -> None:
     assert read(group=[group_dn("shouting")])[0] == ["lena@kund.se"]
 
 
-def test_what_a_filter_finds_comes_in_pages(read: Read) -> None:
+def test_a_filter_is_read_in_pages(read: Read) -> None:
     found, _ = read(group=None, base=f"ou=people,{SUFFIX}", filter="(mail=k*@kund.se)", page=4)
     assert len(found) == 25
     assert read(group=None, base=f"ou=people,{SUFFIX}", filter="(mail=nobody@kund.se)")[0] == []
 
 
-def test_signs_of_filters_in_a_groups_name_are_only_letters(read: Read) -> None:
+def test_filter_syntax_in_a_groups_name_is_escaped(read: Read) -> None:
     assert read(group=[f"cn=strange (*) group,ou=groups,{SUFFIX}"])[0] == ["lena@kund.se"]
 
 
-def test_over_tls_from_the_first_octet(read: Read, directory: Directory) -> None:
+def test_implicit_tls(read: Read, directory: Directory) -> None:
     url = f"ldaps://localhost:{directory.tls_port}"
     assert len(read(ldap=url, group=[group_dn("plain")])[0]) == 3
 
@@ -131,7 +131,7 @@ def test_over_tls_from_the_first_octet(read: Read, directory: Directory) -> None
     ("host", "ca", "why"),
     [("localhost", None, "self-signed|unable to get local issuer"), ("127.0.0.1", "ca.pem", "IP address mismatch")],
 )
-def test_a_certificate_that_cannot_be_verified_gets_no_password(
+def test_an_unverified_certificate_gets_no_password(
     read: Read, directory: Directory, implicit: bool, host: str, ca: str | None, why: str
 ) -> None:
     url = f"ldaps://{host}:{directory.tls_port}" if implicit else f"ldap://{host}:{directory.port}"
@@ -140,12 +140,12 @@ def test_a_certificate_that_cannot_be_verified_gets_no_password(
     assert PASSWORD not in str(told.value)
 
 
-def test_a_login_that_is_refused(read: Read) -> None:
+def test_a_refused_login_is_an_error(read: Read) -> None:
     with pytest.raises(SourceError, match=r"the login is refused \(see bind and password_file\)"):
         read(password_file="wrong", group=[group_dn("plain")])
 
 
-def test_what_may_not_be_read_is_not_taken_for_nobody(read: Read) -> None:
+def test_unreadable_members_are_an_error(read: Read) -> None:
     """Members that the directory hides count as unreadable. Without a login it shows only the group."""
     found, tally = read(bind=None, password_file=None, group=[group_dn("plain")])
     assert found == []
@@ -163,12 +163,12 @@ def test_what_may_not_be_read_is_not_taken_for_nobody(read: Read) -> None:
         ({"group": [group_dn("plain")], "ca_file": "password"}, "no certificates in PEM"),
     ],
 )
-def test_what_cannot_be_right_is_refused(read: Read, options: dict[str, Any], why: str) -> None:
+def test_invalid_options_are_refused(read: Read, options: dict[str, Any], why: str) -> None:
     with pytest.raises(SourceError, match=why):
         read(**options)
 
 
-def test_part_of_an_answer_is_none(read: Read) -> None:
+def test_a_truncated_answer_is_refused(read: Read) -> None:
     with (
         tempfile.TemporaryDirectory(prefix="ldap-") as folder,
         Directory(Path(folder), ldif=DATA, limit=10) as small,
@@ -178,7 +178,7 @@ def test_part_of_an_answer_is_none(read: Read) -> None:
              group=None, base=f"ou=people,{SUFFIX}", filter="(mail=*)")  # fmt: skip
 
 
-def test_a_directory_that_is_silent_or_gone(directory: Directory, read: Read) -> None:
+def test_a_silent_or_unreachable_directory_is_an_error(directory: Directory, read: Read) -> None:
     directory.silent(True)
     try:
         with pytest.raises(SourceError, match=r"no answer within 1 s \(timeout\)"):

@@ -139,7 +139,7 @@ def a_mail(front: Front, what: str, to: str = OWNER) -> bytes:
     return letters.mail(to=to, subject="Fråga", text=text, message_id=f"{what}-{front.name}@example.com")
 
 
-def test_a_timeout_that_is_too_short_sends_twice(behind: Behind) -> None:
+def test_a_short_timeout_in_front_sends_twice(behind: Behind) -> None:
     """With a proxy timeout of one second, Postfix answers 451 for a message that arrives nevertheless; hence 900 s in
     the recipe. This test comes first in the file, before a front starts its Postfix at port ``back``."""
     guard, recorder, port = behind.guard, behind.recorder, free_port()
@@ -154,7 +154,7 @@ def test_a_timeout_that_is_too_short_sends_twice(behind: Behind) -> None:
     assert not recorder.with_id("twice@example.com")
 
 
-def test_ordinary_mail_passes_and_the_relay_knows_the_client(front: Front) -> None:
+def test_ordinary_mail_passes_with_its_client(front: Front) -> None:
     front.submit(a_mail(front, "ordinary"), OWNER)
     [got] = until(lambda: front.with_id("ordinary"), why="the mail")
     assert b"(smtpguard)" in got.content
@@ -170,7 +170,7 @@ def test_the_story_is_held(front: Front) -> None:
     assert not front.with_id("held")
 
 
-def test_a_refusal(front: Front) -> None:
+def test_a_refusal_becomes_a_bounce(front: Front) -> None:
     mail = letters.campaign(f"refused-{front.name}@example.com", to=OWNER)
     if front.heading in BEFORE_THE_QUEUE:
         with pytest.raises(smtplib.SMTPDataError) as refused:
@@ -185,7 +185,7 @@ def test_a_refusal(front: Front) -> None:
     assert all(m.mail.startswith(b"MAIL FROM:<>") for m in front.with_id("refused")), "in the bounce alone"
 
 
-def test_nothing_is_lost_while_smtpguard_is_down(front: Front) -> None:
+def test_while_smtpguard_is_down_mail_stays_queued(front: Front) -> None:
     mail = a_mail(front, "down")
     front.guard.stop()
     try:
@@ -209,7 +209,7 @@ def test_nothing_is_lost_while_smtpguard_is_down(front: Front) -> None:
     assert len(front.with_id("down")) == 1
 
 
-def test_a_recipient_whom_the_last_hop_refuses(front: Front) -> None:
+def test_a_recipient_refused_behind_the_guard_is_bounced(front: Front) -> None:
     """The Postfix behind the guard bounces a recipient that the last hop refuses, since it has queued the message by
     then."""
     front.recorder.relay.on("RCPT TO:<nobody@lists.example.com>", "550 5.1.1 No such user")

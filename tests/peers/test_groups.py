@@ -51,7 +51,7 @@ def nonsense() -> Iterator[int]:
         server.shutdown(socket.SHUT_RDWR)
 
 
-def test_who_is_in_a_group_and_what_is_no_answer() -> None:
+def test_members_and_failures_of_a_group() -> None:
     if why := missing():
         pytest.skip(why)
     with tempfile.TemporaryDirectory(prefix="ldap-") as folder, Directory(Path(folder), ldif=DATA) as directory:

@@ -52,23 +52,23 @@ EVERYBODY = [*(f"k{n}@kund.se" for n in range(7)), f"nested@{DOMAIN}"]
 
 
 @pytest.mark.parametrize("page", [1, 3, 8, 1000])
-def test_members_in_pages(read: Read, monkeypatch: pytest.MonkeyPatch, page: int) -> None:
+def test_members_are_read_in_pages(read: Read, monkeypatch: pytest.MonkeyPatch, page: int) -> None:
     monkeypatch.setattr(mailman, "PAGE", page)
     found, tally = read()
     assert found == EVERYBODY
     assert (tally.rows, tally.bad) == (8, 0)
 
 
-def test_a_list_has_two_names(read: Read) -> None:
+def test_a_list_has_an_id_and_an_address(read: Read) -> None:
     assert read(list_id=f"customers@{DOMAIN}")[0] == EVERYBODY
 
 
-def test_roles(read: Read) -> None:
+def test_members_are_selected_by_role(read: Read) -> None:
     assert read(roles=["owner", "moderator"])[0] == ["eva@example.com", "omar@example.com"]
     assert read(list_id=f"empty.{DOMAIN}")[0] == []
 
 
-def test_who_gets_no_copies_just_now_is_on_the_list(core: Mailman, read: Read) -> None:
+def test_members_without_delivery_are_included(core: Mailman, read: Read) -> None:
     id_ = core.list("paused")
     for email, status in (("by.user@kund.se", "by_user"), ("by.bounces@kund.se", "by_bounces")):
         member = core.subscribe(id_, email)
@@ -77,7 +77,7 @@ def test_who_gets_no_copies_just_now_is_on_the_list(core: Mailman, read: Read) -
     assert read(list_id=id_)[0] == ["by.bounces@kund.se", "by.user@kund.se", "digest@kund.se"]
 
 
-def test_every_list_of_the_server(core: Mailman) -> None:
+def test_every_list_of_the_server_is_found(core: Mailman) -> None:
     lists = dict(mailman.Core.of({"mailman": core.root, "password_file": "password"}, core.folder, never).lists())
     assert lists[f"customers@{DOMAIN}"] == f"customers.{DOMAIN}"
     assert f"empty@{DOMAIN}" in lists
@@ -93,12 +93,12 @@ def test_every_list_of_the_server(core: Mailman) -> None:
         ({"mailman": "http://127.0.0.1:1/3.1"}, "cannot be reached"),
     ],
 )
-def test_what_is_refused_is_told_without_secrets(read: Read, options: dict[str, Any], why: str) -> None:
+def test_failures_are_reported_without_secrets(read: Read, options: dict[str, Any], why: str) -> None:
     with pytest.raises(SourceError, match=why) as told:
         read(**options)
     assert PASSWORD not in str(told.value)
 
 
-def test_a_url_beside_the_api(core: Mailman, read: Read) -> None:
+def test_a_wrong_url_is_an_error(core: Mailman, read: Read) -> None:
     with pytest.raises(SourceError, match=r"404|its REST API"):
         read(mailman=core.root.removesuffix("/3.1"))

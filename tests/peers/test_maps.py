@@ -40,7 +40,7 @@ Mixed@Kund.example one@kund.se
 @pytest.mark.parametrize(
     ("tool", "text", "read"), [("postalias", ALIASES, maps.aliases), ("postmap", VIRTUAL, maps.virtual)]
 )
-def test_as_postfix_reads_them(tmp_path: Path, tool: str, text: str, read: object) -> None:
+def test_maps_are_read_as_by_postfix(tmp_path: Path, tool: str, text: str, read: object) -> None:
     command = shutil.which(tool) or shutil.which(tool, path="/usr/sbin")
     if command is None:
         pytest.skip("postfix is not installed")

@@ -92,7 +92,7 @@ class Client:
         self._socket.close()
 
 
-def test_killed_in_each_state(chain: MilterChain) -> None:
+def test_a_milter_killed_in_each_state_defers(chain: MilterChain) -> None:
     """If the milter is killed while sessions are in the states of STATES, their mail is deferred, and arrives once when
     sent again."""
     with ExitStack() as open_clients:
@@ -115,7 +115,7 @@ def test_killed_in_each_state(chain: MilterChain) -> None:
     assert {len(chain.recorder.with_id(client.message_id)) for client in clients} == {1}
 
 
-def test_silent_while_it_is_asked(chain: MilterChain) -> None:
+def test_a_milter_silent_at_the_end_defers_and_holds(chain: MilterChain) -> None:
     """Postfix defers when its timeout is over. The message is held nevertheless, and the retry finds that hold."""
     mail = letters.story("silent-1@example.com", subject="SV: Tyst")
     with Client(chain, "silent-1@example.com", RAMADAN, mail=mail, port=chain.hasty) as client:

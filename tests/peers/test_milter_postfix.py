@@ -57,7 +57,7 @@ def verdict(chain: MilterChain, subject: str) -> dict[str, object]:
 
 
 class TestDispositions:
-    def test_relayed_byte_for_byte_with_our_trace_on_top(self, chain: MilterChain) -> None:
+    def test_relayed_unchanged_with_our_trace(self, chain: MilterChain) -> None:
         mail = letters.mail(
             to="you@example.org", subject="Bytes", message_id="bytes-1@example.com",
             headers="X-Odd:no space\nX-Fold: a\n\tb\n  c \nX-Empty:\n", text=".dot\n..\ntab\there \n\n\n",
@@ -73,7 +73,7 @@ class TestDispositions:
         said = verdict(chain, "Bytes")["replies"]
         assert re.fullmatch(r"250 2.0.0 In the queue of mta.example.com as [0-9A-F]+", said[0])  # type: ignore[index]
 
-    def test_held_is_discarded_and_released_past_us(self, chain: MilterChain) -> None:
+    def test_held_mail_is_discarded_and_released_past_the_milter(self, chain: MilterChain) -> None:
         mail = letters.story("held-1@example.com", subject="SV: Milter")
         submit(chain, mail, RAMADAN)
         [hold] = until(lambda: chain.guard.held("SV: Milter"), why="the hold")
@@ -86,14 +86,14 @@ class TestDispositions:
         assert content.endswith(mail)
         assert b"X-Other: seen" in content, "the release port has the other milter, and not ours"
 
-    def test_rejected_in_words_with_its_percent_sign(self, chain: MilterChain) -> None:
+    def test_a_rejection_may_have_a_percent_sign(self, chain: MilterChain) -> None:
         mail = letters.mail(to="many@example.net", message_id="never-1@example.com")
         with pytest.raises(smtplib.SMTPDataError) as refused:
             submit(chain, mail, *THREE)
         assert refused.value.smtp_code == 550
         assert b"5.7.1 This message was not sent. 100 % of this is never sent." in refused.value.smtp_error
 
-    def test_rejected_at_length(self, chain: MilterChain) -> None:
+    def test_a_long_rejection_has_all_its_lines(self, chain: MilterChain) -> None:
         """The client gets all lines of a long reply."""
         with pytest.raises(smtplib.SMTPDataError) as refused:
             submit(chain, letters.mail(message_id="never-2@example.com"), *THREE, "d@example.net")
@@ -106,7 +106,7 @@ class TestDispositions:
         assert re.search(r" Its reference is \w{16}\.$", text)
 
     @pytest.mark.parametrize("listed", [RAMADAN, EXPANDED])
-    def test_customers_wait_and_colleagues_get_it(self, chain: MilterChain, listed: str) -> None:
+    def test_customers_are_held_and_colleagues_get_it(self, chain: MilterChain, listed: str) -> None:
         """The list's recipients wait, and colleagues get the message. If Postfix expanded an alias, the addresses in
         its place are deleted."""
         message_id, subject = f"part-{listed}", f"SV: Delat, {listed}"
@@ -122,7 +122,7 @@ class TestDispositions:
         both = until(lambda: len(found := chain.recorder.with_id(message_id)) == 2 and found, why="the release")
         assert both[1].recipients == ([RAMADAN] if listed == RAMADAN else CUSTOMERS)
 
-    def test_frozen_and_thawed(self, chain: MilterChain) -> None:
+    def test_mail_is_frozen_and_thawed(self, chain: MilterChain) -> None:
         chain.guard.run("freeze", "--all", "--reason", "drill")
         try:
             submit(
@@ -137,7 +137,7 @@ class TestDispositions:
 
 
 class TestWaysIn:
-    def test_submission_with_a_login_proves_the_writer(self, chain: MilterChain) -> None:
+    def test_a_submission_login_proves_the_writer(self, chain: MilterChain) -> None:
         """A login at the submission port proves the writer. This port uses the Unix socket in Postfix's queue
         directory."""
         mail = letters.mail(to=NEWS, subject="Proven", message_id="login-1@example.com")
@@ -147,7 +147,7 @@ class TestWaysIn:
         [hold] = until(lambda: chain.guard.held("Claimed"), why="the hold")
         assert hold["rules"] == ["not-a-writer"]
 
-    def test_its_writer_is_asked_and_says_that_it_is_meant(self, chain: MilterChain) -> None:
+    def test_the_writer_is_asked_and_confirms(self, chain: MilterChain) -> None:
         """The writer confirms, and no approver can decide meanwhile. The release is byte for byte the message that the
         MTA discarded."""
         mail = letters.mail(to=NEWS, subject="Meant", message_id="meant-1@example.com")
@@ -161,25 +161,25 @@ class TestWaysIn:
         assert passed(chain, "meant-1@example.com").endswith(mail)
         assert chain.guard.held("Meant")[0]["confirm"]["people"] == hold["reach"]
 
-    def test_sendmail_on_the_machine(self, chain: MilterChain) -> None:
+    def test_local_sendmail_passes(self, chain: MilterChain) -> None:
         mail = letters.mail(to="you@example.org", subject="Pickup", message_id="pickup-1@example.com")
         assert chain.sendmail(mail, ANNA, "you@example.org").returncode == 0
         assert b"X-Smtpguard:" in passed(chain, "pickup-1@example.com")
         assert verdict(chain, "Pickup")["client"] == "127.0.0.1"
 
-    def test_sendmail_on_the_machine_is_held(self, chain: MilterChain) -> None:
+    def test_local_sendmail_is_held(self, chain: MilterChain) -> None:
         mail = letters.story("pickup-2@example.com", subject="SV: Lokalt")
         assert chain.sendmail(mail, ANNA, RAMADAN).returncode == 0
         until(lambda: chain.guard.held("SV: Lokalt"), why="the hold")
 
-    def test_recipients_that_stand_in_the_header_alone(self, chain: MilterChain) -> None:
+    def test_recipients_in_the_header_only(self, chain: MilterChain) -> None:
         """With ``sendmail -t``, recipients count although Postfix reports them after the content."""
         mail = letters.story("pickup-4@example.com", to=RAMADAN, subject="SV: Till")
         assert chain.sendmail(mail, ANNA, "-t").returncode == 0
         [hold] = until(lambda: chain.guard.held("SV: Till"), why="the hold")
         assert hold["recipients"] == [RAMADAN]
 
-    def test_smtp_without_a_network(self, chain: MilterChain) -> None:
+    def test_smtp_over_standard_input(self, chain: MilterChain) -> None:
         mail = letters.story("pickup-5@example.com", subject="SV: Samtal").replace(b"\r\n.", b"\r\n..")
         said = [
             b"EHLO desk",
@@ -192,7 +192,7 @@ class TestWaysIn:
         subprocess.run(words, input=b"\r\n".join([*said, b"QUIT", b""]), capture_output=True, timeout=120, check=True)
         until(lambda: chain.guard.held("SV: Samtal"), why="the hold")
 
-    def test_sendmail_on_the_machine_bounces_what_is_rejected(self, chain: MilterChain) -> None:
+    def test_rejected_local_mail_bounces(self, chain: MilterChain) -> None:
         chain.sendmail(letters.mail(message_id="pickup-3@example.com"), ANNA, *THREE)
 
         def bounced() -> bool:
@@ -202,7 +202,7 @@ class TestWaysIn:
 
         until(bounced, why="the bounce")
 
-    def test_xclient_is_another_client(self, chain: MilterChain) -> None:
+    def test_xclient_changes_the_client(self, chain: MilterChain) -> None:
         mail = letters.mail(to="you@example.org", subject="Forwarded", message_id="xclient-1@example.com")
         with smtplib.SMTP("127.0.0.1", chain.mta.port, timeout=120) as smtp:
             smtp.ehlo("desk.example.com")
@@ -215,7 +215,7 @@ class TestWaysIn:
         passed(chain, "xclient-2@example.com")
         assert verdict(chain, "Forwarded")["client"] == "2001:db8::7"
 
-    def test_several_messages_a_connection_and_a_reset_between(self, chain: MilterChain) -> None:
+    def test_several_messages_in_one_connection_with_resets(self, chain: MilterChain) -> None:
         with smtplib.SMTP("127.0.0.1", chain.mta.port, timeout=120) as smtp:
             smtp.ehlo("desk.example.com")
             for n in range(3):
@@ -227,7 +227,7 @@ class TestWaysIn:
         for n in range(3):
             passed(chain, f"many-{n}@example.com")
 
-    def test_addresses_beyond_ascii_and_dsn_parameters(self, chain: MilterChain) -> None:
+    def test_non_ascii_addresses_and_dsn_parameters(self, chain: MilterChain) -> None:
         """Non-ASCII addresses and DSN parameters survive hold and release."""
         mail = letters.story("eai-1@example.com", subject="SV: Ärade kunder")
         with smtplib.SMTP("127.0.0.1", chain.mta.port, timeout=120) as smtp:
@@ -251,7 +251,7 @@ class TestWaysIn:
         for word in (b"NOTIFY=SUCCESS,FAILURE", b"ORCPT=rfc822;Ramadan@lists.example.com"):
             assert word in got.rcpts[0]
 
-    def test_a_large_message(self, chain: MilterChain) -> None:
+    def test_a_large_message_passes(self, chain: MilterChain) -> None:
         mail = letters.mail(
             to="you@example.org", subject="Large", message_id="large-1@example.com", text="line after line\n" * 300_000
         )
@@ -260,7 +260,7 @@ class TestWaysIn:
 
 
 class TestNothingIsLost:
-    def test_while_we_are_down_postfix_defers(self, chain: MilterChain) -> None:
+    def test_without_the_milter_postfix_defers(self, chain: MilterChain) -> None:
         mail = letters.mail(to="you@example.org", message_id="down-1@example.com")
         with smtplib.SMTP("127.0.0.1", chain.mta.port, timeout=120) as smtp:
             smtp.ehlo("desk.example.com")
@@ -281,6 +281,6 @@ class TestNothingIsLost:
         chain.wake_pickup()
         passed(chain, "down-1@example.com")
 
-    def test_journal_is_whole(self, chain: MilterChain) -> None:
+    def test_the_journal_is_whole(self, chain: MilterChain) -> None:
         [verified] = chain.guard.json("audit", "verify")
         assert verified["ok"]

@@ -55,7 +55,7 @@ def world(folder: Path) -> Iterator[World]:
         yield World(folder, enter)
 
 
-def test_relayed_byte_for_byte(world: World) -> None:
+def test_relayed_unchanged(world: World) -> None:
     mail = letters.mail(to="you@example.org", subject="Bytes", message_id="s-bytes@example.com",
                         headers="X-Fold: a\n\tb\n", text=".dot\n..\ntab\there \n\n\n")  # fmt: skip
     world.submit(mail, "you@example.org")
@@ -73,7 +73,7 @@ def test_relayed_byte_for_byte(world: World) -> None:
     assert f'"size_bytes":{len(mail)}' in said.replace(": ", ":")
 
 
-def test_held_and_released_past_us(world: World) -> None:
+def test_held_and_released_past_the_milter(world: World) -> None:
     mail = letters.story("s-held@example.com", subject="SV: Sendmail")
     world.submit(mail, RAMADAN)
     [hold] = until(lambda: world.guard.held("SV: Sendmail"), why="the hold")
@@ -85,14 +85,14 @@ def test_held_and_released_past_us(world: World) -> None:
     assert b"X-Other: seen" in content
 
 
-def test_rejected_in_words(world: World) -> None:
+def test_a_rejection_has_its_text(world: World) -> None:
     with pytest.raises(smtplib.SMTPDataError) as refused:
         world.submit(letters.mail(message_id="s-never@example.com"), "a@example.net", "b@example.net", "c@example.net")
     assert refused.value.smtp_code == 550
     assert b"5.7.1 This message was not sent. 100 % of this is never sent." in refused.value.smtp_error
 
 
-def test_rejected_at_length(world: World) -> None:
+def test_a_long_rejection_has_all_its_lines(world: World) -> None:
     """The client gets all lines of a long reply."""
     four = [f"{who}@example.net" for who in "abcd"]
     with pytest.raises(smtplib.SMTPDataError) as refused:
@@ -104,7 +104,7 @@ def test_rejected_at_length(world: World) -> None:
 
 
 @pytest.mark.parametrize("listed", [RAMADAN, EXPANDED])
-def test_customers_wait_and_colleagues_get_it(world: World, listed: str) -> None:
+def test_customers_are_held_and_colleagues_get_it(world: World, listed: str) -> None:
     """The list's recipients wait, and colleagues get the message. If Sendmail expanded an alias, the addresses in its
     place are deleted."""
     message_id, subject = f"s-part-{listed}", f"SV: Delat, {listed}"
@@ -119,7 +119,7 @@ def test_customers_wait_and_colleagues_get_it(world: World, listed: str) -> None
     assert both[1].recipients == ([RAMADAN] if listed == RAMADAN else CUSTOMERS)
 
 
-def test_several_messages_a_connection(world: World) -> None:
+def test_several_messages_in_one_connection(world: World) -> None:
     with smtplib.SMTP("127.0.0.1", world.mta.port, timeout=120) as smtp:
         smtp.ehlo("desk.example.com")
         for n in range(3):
@@ -132,7 +132,7 @@ def test_several_messages_a_connection(world: World) -> None:
         world.passed(f"s-many-{n}@example.com")
 
 
-def test_while_we_are_down_it_defers(world: World) -> None:
+def test_without_the_milter_sendmail_defers(world: World) -> None:
     world.guard.stop()
     with smtplib.SMTP("127.0.0.1", world.mta.port, timeout=120) as smtp:
         smtp.ehlo("desk.example.com")

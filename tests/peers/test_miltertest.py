@@ -47,7 +47,7 @@ async def told(world: Served, script: str) -> tuple[int | None, str]:
 
 @pytest.mark.skipif(shutil.which("miltertest") is None, reason="miltertest is not installed")
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
-async def test_script(script: Path, tmp_path: Path) -> None:
+async def test_a_lua_script_succeeds(script: Path, tmp_path: Path) -> None:
     async with served(tmp_path, decide) as world:
         assert await told(world, script.read_text()) == (0, "")  # noqa: ASYNC240
         seen = world.seen
@@ -64,7 +64,7 @@ async def test_script(script: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("miltertest") is None, reason="miltertest is not installed")
-async def test_a_script_that_is_wrong_is_told(tmp_path: Path) -> None:
+async def test_a_failing_script_is_reported(tmp_path: Path) -> None:
     script = 'is(mt.test_action(connected(), SMFIF_ADDRCPT), true, "adds recipients")\n'
     async with served(tmp_path, decide) as world:
         assert await told(world, script) == (1, "adds recipients: false is not true\n")

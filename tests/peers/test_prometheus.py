@@ -29,11 +29,11 @@ def test_the_rules_are_valid() -> None:
     assert "rules found" in promtool("check", "rules", "--lint=all", "--lint-fatal", "config/prometheus-alerts.yaml")
 
 
-def test_each_fires_when_it_should() -> None:
+def test_each_alert_fires() -> None:
     assert "SUCCESS" in promtool("test", "rules", "config/prometheus-alerts-test.yaml")
 
 
-def test_the_example_of_the_docs_scrapes(tmp_path: Path) -> None:
+def test_the_example_configuration_is_valid(tmp_path: Path) -> None:
     text = (ROOT / "docs" / "operations.md").read_text()
     (example,) = [block.split("```")[0] for block in text.split("```yaml\n")[1:] if "scrape_configs" in block]
     rules = ROOT / "config" / "prometheus-alerts.yaml"
@@ -41,7 +41,7 @@ def test_the_example_of_the_docs_scrapes(tmp_path: Path) -> None:
     assert "SUCCESS: 1 rule files found" in promtool("check", "config", str(tmp_path / "prometheus.yaml"))
 
 
-def test_prometheus_answers_each_query_of_the_dashboard(tmp_path: Path) -> None:
+def test_every_dashboard_query_has_a_result(tmp_path: Path) -> None:
     """Each query of the dashboard is well-formed and has a result, if every metric has samples under each label value
     that a query selects."""
     asked: dict[str, dict[str, set[str]]] = {}

@@ -109,7 +109,7 @@ def send(smtp: smtplib.SMTP, message_id: str) -> None:
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
-def test_haproxy_says_whose_it_is(haproxy: Fronted, version: str) -> None:
+def test_haproxy_names_the_client(haproxy: Fronted, version: str) -> None:
     with connect(getattr(haproxy, version)) as smtp:
         send(smtp, f"haproxy-{version}@example.com")
     assert haproxy.client_of(f"haproxy-{version}@example.com") == CLIENT
@@ -123,7 +123,7 @@ def test_haproxy_passes_tls_through(haproxy: Fronted, certified: Path) -> None:
     assert haproxy.client_of("through@example.com") == CLIENT
 
 
-def test_the_client_behind_haproxy_has_the_limit(haproxy: Fronted) -> None:
+def test_limits_apply_to_the_client_behind_haproxy(haproxy: Fronted) -> None:
     with contextlib.ExitStack() as undo:
         for _ in range(3):
             undo.enter_context(connect(haproxy.v2))
@@ -133,7 +133,7 @@ def test_the_client_behind_haproxy_has_the_limit(haproxy: Fronted) -> None:
             assert other.noop()[0] == 250
 
 
-def test_haproxys_own_checks_are_heard(haproxy: Fronted) -> None:
+def test_haproxys_health_checks_succeed(haproxy: Fronted) -> None:
     """HAProxy's health check (LOCAL) gets an EHLO reply without the keywords of a trusted peer. If it failed, HAProxy
     would close the port."""
     with connect(haproxy.checked) as smtp:
@@ -147,7 +147,7 @@ def test_haproxys_own_checks_are_heard(haproxy: Fronted) -> None:
         assert not [word for word in offered if word.startswith((b"XCLIENT", b"XFORWARD"))]
 
 
-def test_without_a_header_there_is_nothing_to_hear(haproxy: Fronted) -> None:
+def test_a_connection_without_a_header_is_logged(haproxy: Fronted) -> None:
     with socket.create_connection(("127.0.0.1", haproxy.clear), timeout=120) as trusted:
         trusted.sendall(b"EHLO desk\r\n")
         with contextlib.suppress(ConnectionResetError):
@@ -158,7 +158,7 @@ def test_without_a_header_there_is_nothing_to_hear(haproxy: Fronted) -> None:
     until(lambda: any(line["event"] == "not from a trusted proxy" for line in haproxy.told()), "its line in the log")
 
 
-def test_nginx_says_who_logged_in(fronted: Fronted, tmp_path: Path) -> None:
+def test_nginx_names_the_client_and_login(fronted: Fronted, tmp_path: Path) -> None:
     if why := fronts.nginx_missing():
         pytest.skip(why)
     port = free_port()
@@ -176,7 +176,7 @@ def test_nginx_says_who_logged_in(fronted: Fronted, tmp_path: Path) -> None:
     assert line["event"] == "verdict"
 
 
-def test_dovecot_says_who_logged_in(fronted: Fronted, folder: Path) -> None:
+def test_dovecot_names_the_client_and_login(fronted: Fronted, folder: Path) -> None:
     """Dovecot passes the login on, with the relay settings of the page."""
     if why := fronts.dovecot_missing():
         pytest.skip(why)
@@ -192,7 +192,7 @@ def test_dovecot_says_who_logged_in(fronted: Fronted, folder: Path) -> None:
     assert [line for line in fronted.told() if line.get("actor") == "bo@example.com" and line["event"] == "verdict"]
 
 
-def test_swaks_says_it_with_xclient(fronted: Fronted) -> None:
+def test_swaks_names_the_client_by_xclient(fronted: Fronted) -> None:
     words = ["swaks", "--server", f"127.0.0.1:{fronted.guard.port}", "--from", "anna@example.com", "--to", "you@example.org",
              "--header", "Message-ID: <swaks-xclient@example.com>", "--xclient-addr", "192.0.2.77",
              "--xclient-name", "desk.example.com", "--xclient-login", "anna@example.com"]  # fmt: skip

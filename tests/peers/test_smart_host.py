@@ -75,7 +75,7 @@ def fronted(request: pytest.FixtureRequest, certified: Path) -> Iterator[Fronted
         yield Fronted(certified, name, enter)
 
 
-def test_what_passes_and_what_is_held(fronted: Fronted) -> None:
+def test_ordinary_mail_passes_and_the_story_is_held(fronted: Fronted) -> None:
     fronted.submit("you@example.org", "front-1@example.com", "Drawings", "The drawings are in the usual place.\n")
     fronted.passes("front-1@example.com")
     to, bacon = "ramadan@lists.example.com", "Hej, bacon och sprit i morgon? /Anna\n"
@@ -84,7 +84,7 @@ def test_what_passes_and_what_is_held(fronted: Fronted) -> None:
     assert fronted.recorder.with_id("front-2@example.com") == []
 
 
-def test_while_smtpguard_is_down_mail_waits_in_the_queue_in_front(fronted: Fronted) -> None:
+def test_while_smtpguard_is_down_mail_stays_queued(fronted: Fronted) -> None:
     fronted.guard.stop()
     fronted.submit("you@example.org", "front-3@example.com", "Later", "It can wait.\n")
     assert fronted.recorder.with_id("front-3@example.com") == []

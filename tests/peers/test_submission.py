@@ -113,7 +113,7 @@ def submission(request: pytest.FixtureRequest, certified: Path) -> Iterator[Subm
 
 
 @pytest.mark.parametrize("implicit", [False, True], ids=["starttls", "implicit"])
-def test_mail_goes_in_the_name_of_who_logged_in(submission: Submission, implicit: bool) -> None:
+def test_mail_is_submitted_under_the_clients_login(submission: Submission, implicit: bool) -> None:
     message_id = f"own-{implicit}@example.com"
     with submission.client(implicit=implicit) as smtp:
         smtp.ehlo()
@@ -125,7 +125,7 @@ def test_mail_goes_in_the_name_of_who_logged_in(submission: Submission, implicit
     until(lambda: any(line.get("actor") == ANNA for line in _told(submission.guard)), why="its line in the log")
 
 
-def test_a_wrong_password_is_the_relays_word(submission: Submission) -> None:
+def test_a_wrong_password_gets_the_relays_reply(submission: Submission) -> None:
     with submission.client() as smtp:
         smtp.ehlo()
         code, text = smtp.docmd("AUTH", "PLAIN " + _plain(ANNA, "wrong"))
@@ -135,7 +135,7 @@ def test_a_wrong_password_is_the_relays_word(submission: Submission) -> None:
         assert smtp.docmd("MAIL", f"FROM:<{ANNA}>")[0] == 250
 
 
-def test_nobody_writes_without_a_login(submission: Submission) -> None:
+def test_without_a_login_nothing_is_accepted(submission: Submission) -> None:
     with submission.client() as smtp:
         smtp.ehlo()
         assert smtp.docmd("MAIL", f"FROM:<{ANNA}>") == (530, b"5.7.0 Authentication required")
@@ -145,7 +145,7 @@ def test_nobody_writes_without_a_login(submission: Submission) -> None:
         assert smtp.docmd("AUTH", "PLAIN " + _plain(ANNA, PEOPLE[ANNA]))[0] == 538
 
 
-def test_the_reverse_path_is_for_the_relay_to_refuse(submission: Submission) -> None:
+def test_the_relay_refuses_a_foreign_reverse_path(submission: Submission) -> None:
     with submission.client() as smtp:
         smtp.login("bo@example.com", PEOPLE["bo@example.com"])
         assert smtp.docmd("MAIL", f"FROM:<{ANNA}>")[0] == 250
@@ -154,7 +154,7 @@ def test_the_reverse_path_is_for_the_relay_to_refuse(submission: Submission) -> 
         assert b"not owned by user bo@example.com" in text
 
 
-def test_from_is_proven_by_the_login(submission: Submission) -> None:
+def test_the_login_does_not_prove_another_from(submission: Submission) -> None:
     """Mail with Anna's From and Bo's login is rejected. The relay would accept it, since the reverse-path is Bo's."""
     with submission.client() as smtp:
         smtp.login("bo@example.com", PEOPLE["bo@example.com"])
@@ -166,7 +166,7 @@ def test_from_is_proven_by_the_login(submission: Submission) -> None:
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])
 @pytest.mark.parametrize("tls", ["-tls", "-tlsc"])
-def test_swaks(submission: Submission, mechanism: str, tls: str) -> None:
+def test_swaks_submits(submission: Submission, mechanism: str, tls: str) -> None:
     port = submission.guard.port if tls == "-tls" else submission.implicit
     message_id = f"swaks{tls}-{mechanism}@example.com"
     done = subprocess.run(
@@ -179,7 +179,7 @@ def test_swaks(submission: Submission, mechanism: str, tls: str) -> None:
     until(lambda: submission.recorder.with_id(message_id), why="the mail of swaks")
 
 
-def test_a_release_goes_in_the_guards_own_name(submission: Submission) -> None:
+def test_a_release_uses_the_guards_own_login(submission: Submission) -> None:
     with submission.client() as smtp:
         smtp.login("bo@example.com", PEOPLE["bo@example.com"])
         mail = letters.mail(
@@ -196,7 +196,7 @@ def test_a_release_goes_in_the_guards_own_name(submission: Submission) -> None:
     assert submission.logged(f"{queue_id}: client=", f"sasl_username={GUARD}")
 
 
-def test_no_password_is_in_any_file_of_ours(submission: Submission) -> None:
+def test_no_password_is_in_any_file(submission: Submission) -> None:
     for file in submission.guard.root.rglob("*"):
         if file.is_file():
             octets = file.read_bytes()
@@ -205,7 +205,7 @@ def test_no_password_is_in_any_file_of_ours(submission: Submission) -> None:
                 assert _plain("bo@example.com", password).encode() not in octets, file
 
 
-def test_a_relay_that_is_down_is_a_454(submission: Submission) -> None:
+def test_a_down_relay_gives_454(submission: Submission) -> None:
     """A login while the relay is down gets 454. This test comes last in the file, since it stops the relay."""
     with submission.client() as smtp:
         smtp.ehlo()

@@ -86,7 +86,7 @@ def token(mechanism: str, user: str, token: str) -> str:
 
 @pytest.mark.parametrize("mechanism", ["XOAUTH2", "OAUTHBEARER"])
 @pytest.mark.parametrize("secret", ["fresh", "t" * 6000], ids=["short", "long"])
-async def test_a_token_that_is_good(mechanism: str, secret: str, tmp_path: Path, relay: Postfix) -> None:
+async def test_a_valid_token_logs_in(mechanism: str, secret: str, tmp_path: Path, relay: Postfix) -> None:
     async with guard(tmp_path, relay) as world:
         client = await world.connect()
         assert "AUTH XOAUTH2 OAUTHBEARER" in await client.ask("EHLO x.example")
@@ -99,7 +99,7 @@ async def test_a_token_that_is_good(mechanism: str, secret: str, tmp_path: Path,
 
 @pytest.mark.parametrize("mechanism", ["XOAUTH2", "OAUTHBEARER"])
 @pytest.mark.parametrize("secret", ["stale", "bos"])
-async def test_a_token_that_has_run_out_or_is_somebody_elses(
+async def test_an_expired_or_foreign_token_is_refused(
     mechanism: str, secret: str, tmp_path: Path, relay: Postfix
 ) -> None:
     async with guard(tmp_path, relay) as world:

@@ -39,7 +39,7 @@ def signed(mail: bytes, domain: bytes, key: tuple[bytes, bytes]) -> bytes:
 
 
 class TestStory:
-    def test_to_the_lists_address(self, chain: Chain) -> None:
+    def test_a_message_to_the_lists_address(self, chain: Chain) -> None:
         chain.submit(letters.story("story-1@example.com"), "anna@example.com", "ramadan@lists.example.com")
         hold = held(chain, "SV: Bacon och brännvin")
         assert hold["reach"] == 1000
@@ -48,7 +48,7 @@ class TestStory:
         assert "unsuitable-for-list" in str(hold["rules"])
         assert not chain.recorder.with_id("story-1@example.com")
 
-    def test_to_fifty_members_in_one_envelope(self, chain: Chain) -> None:
+    def test_a_message_to_fifty_members(self, chain: Chain) -> None:
         mail = letters.story(
             "story-2@example.com", to=", ".join(member(n) for n in range(50)), subject="SV: Till femtio"
         )
@@ -56,13 +56,13 @@ class TestStory:
         assert held(chain, "SV: Till femtio")["reach"] == 50
         assert not chain.recorder.with_id("story-2@example.com")
 
-    def test_in_bcc(self, chain: Chain) -> None:
+    def test_members_in_bcc(self, chain: Chain) -> None:
         mail = letters.story("story-3@example.com", to="bo@example.com", subject="SV: Dold kopia", text=HIDDEN)
         chain.submit(mail, "anna@example.com", "bo@example.com", *(member(n) for n in range(8)))
         assert "internal-to-hidden-members" in str(held(chain, "SV: Dold kopia")["rules"])
         assert not chain.recorder.with_id("story-3@example.com")
 
-    def test_behind_the_list_servers_expansion(self, chain: Chain) -> None:
+    def test_copies_expanded_by_a_list_server(self, chain: Chain) -> None:
         mail = letters.story(
             "story-4@example.com", to="inside@lists.example.com", subject="SV: Utskickat", text=SENT_ON
         )
@@ -80,7 +80,7 @@ class TestOrdinaryDay:
             why=f"{message_id} to pass",
         )
 
-    def test_a_hundred_answers_to_a_hundred_customers(self, chain: Chain) -> None:
+    def test_a_hundred_answers_pass(self, chain: Chain) -> None:
         """A hundred answers within an hour pass from a shared mailbox, which the policy has as a stream."""
         before = len(chain.guard.json("held", "list"))
         sender = "support@example.com"
@@ -91,20 +91,20 @@ class TestOrdinaryDay:
             self.passes(chain, f"answer-{n}@example.com")
         assert len(chain.guard.json("held", "list")) == before
 
-    def test_a_quote_to_one_customer_with_colleagues_in_cc(self, chain: Chain) -> None:
+    def test_an_offer_with_colleagues_in_cc_passes(self, chain: Chain) -> None:
         colleagues = ["bo@example.com", "cia@example.com", "dan@example.com"]
         mail = letters.answer("quote-1@example.com", to=member(7), about="offerten", cc=colleagues)
         chain.submit(mail, "anna@example.com", member(7), *colleagues)
         self.passes(chain, "quote-1@example.com", 4)
 
-    def test_wine_at_six(self, chain: Chain) -> None:
+    def test_a_letter_with_topic_words_passes(self, chain: Chain) -> None:
         mail = letters.mail(
             to=member(9), subject="Tonight", text="Wine at six? The usual place.\n", message_id="wine-1@example.com"
         )
         chain.submit(mail, "anna@example.com", member(9))
         self.passes(chain, "wine-1@example.com")
 
-    def test_an_invitation_to_three_customers(self, chain: Chain) -> None:
+    def test_an_invitation_to_three_passes(self, chain: Chain) -> None:
         to = [member(n) for n in (11, 12, 13)]
         mail = letters.mail(
             to=", ".join(to),
@@ -115,7 +115,7 @@ class TestOrdinaryDay:
         chain.submit(mail, "anna@example.com", *to)
         self.passes(chain, "three-1@example.com", 3)
 
-    def test_five_hundred_colleagues(self, chain: Chain) -> None:
+    def test_mail_to_five_hundred_colleagues_passes(self, chain: Chain) -> None:
         people = [f"colleague{n}@example.com" for n in range(500)]
         mail = letters.mail(
             to="everybody@example.com", subject="SV: Fika", text="Tack, jag kommer!\n", message_id="fika-1@example.com"
@@ -123,7 +123,7 @@ class TestOrdinaryDay:
         chain.submit(mail, "anna@example.com", *people)
         self.passes(chain, "fika-1@example.com", 500)
 
-    def test_receipts_of_a_stream(self, chain: Chain, signing_key: tuple[bytes, bytes]) -> None:
+    def test_receipts_of_a_stream_pass(self, chain: Chain, signing_key: tuple[bytes, bytes]) -> None:
         before = len(chain.guard.json("held", "list"))
         for n in range(200):
             mail = letters.receipt(f"receipt-{n}@example.com", to=member(n), number=1000 + n)
@@ -134,7 +134,7 @@ class TestOrdinaryDay:
 
 
 class TestCampaign:
-    def test_by_the_lists_writer_signed_by_its_origin(self, chain: Chain, signing_key: tuple[bytes, bytes]) -> None:
+    def test_a_campaign_signed_by_its_origin(self, chain: Chain, signing_key: tuple[bytes, bytes]) -> None:
         """A signed mailing to 120 recipients passes; one to 1,000 needs the approval of both groups."""
         few, many = "friends@lists.example.com", "ramadan@lists.example.com"
         mail = signed(letters.campaign("campaign-0@example.com", to=few), b"campaigns.example.com", signing_key)
@@ -151,7 +151,7 @@ class TestCampaign:
         [got] = until(lambda: chain.recorder.with_id("campaign-1@example.com"), why="the release")
         assert got.content.endswith(mail)
 
-    def test_unsigned_is_held_and_released_by_both_groups(self, chain: Chain) -> None:
+    def test_an_unsigned_campaign_is_held_until_both_groups_approve(self, chain: Chain) -> None:
         mail = letters.campaign("campaign-2@example.com").replace(b"Subject: ", b"Subject: Unsigned: ")
         chain.submit(mail, "bounces@campaigns.example.com", "ramadan@lists.example.com")
         hold = held(chain, "Unsigned: Ramadan Mubarak from all of us")
@@ -179,7 +179,7 @@ class TestSurvives:
         assert any("Trusted TLS connection established to 127.0.0.1" in line for line in chain.client.lines())
         assert any("TLS connection established from" in line for line in chain.relay.lines())
 
-    def test_bytes_and_dkim(self, chain: Chain, signing_key: tuple[bytes, bytes]) -> None:
+    def test_content_and_dkim_signature_are_unchanged(self, chain: Chain, signing_key: tuple[bytes, bytes]) -> None:
         mail = letters.mail(
             subject="Signed", to="you@example.org", message_id="dkim-1@example.com",
             text="Every byte counts.\n.\n..two dots\n.one dot\n\ttab, trailing space \n\n\n",
@@ -190,7 +190,7 @@ class TestSurvives:
         assert got.content.endswith(mail)
         assert dkim.verify(got.content, dnsfunc=lambda name, timeout=5: signing_key[1])
 
-    def test_dsn_parameters(self, chain: Chain) -> None:
+    def test_dsn_parameters_are_passed_on(self, chain: Chain) -> None:
         mail = letters.mail(to="you@example.org", message_id="dsn-1@example.com")
         chain.submit(
             mail, "anna@example.com", "you@example.org",
@@ -203,7 +203,7 @@ class TestSurvives:
         assert b"NOTIFY=SUCCESS,FAILURE" in got.rcpts[0]
         assert b"ORCPT=rfc822;You@Example.Org" in got.rcpts[0]
 
-    def test_smtputf8(self, chain: Chain) -> None:
+    def test_smtputf8_is_passed_on(self, chain: Chain) -> None:
         mail = letters.mail(to="jörgen@example.org", message_id="utf8-1@example.com").replace(
             b"=?utf-8?B?", b"=?utf-8?B?"
         )
@@ -218,7 +218,7 @@ class TestSurvives:
         assert b"SMTPUTF8" in got.mail
         assert b"BODY=8BITMIME" in got.mail
 
-    def test_the_client_is_told_on(self, chain: Chain) -> None:
+    def test_xforward_names_the_client(self, chain: Chain) -> None:
         """XFORWARD names the first Postfix's client, which the relay logs."""
         chain.submit(
             letters.mail(to="you@example.org", message_id="xf-1@example.com"), "anna@example.com", "you@example.org"
@@ -229,7 +229,7 @@ class TestSurvives:
 
 
 class TestNothingIsLost:
-    def test_relay_down_keeps_the_mail_at_the_client(self, chain: Chain) -> None:
+    def test_with_the_relay_down_mail_stays_at_the_client(self, chain: Chain) -> None:
         chain.relay.stop()
         try:
             chain.submit(
@@ -251,7 +251,7 @@ class TestNothingIsLost:
         chain.client.flush()
         until(lambda: chain.recorder.with_id("down-1@example.com"), why="the mail, once the relay is back")
 
-    def test_relay_down_bounces_nothing_that_needs_more_than_helo(self, chain: Chain) -> None:
+    def test_with_the_relay_down_no_extension_is_withdrawn(self, chain: Chain) -> None:
         """While the relay is down, mail that needs SMTPUTF8 is deferred. A client that fell back to HELO would bounce
         it."""
         chain.relay.stop()
@@ -272,7 +272,7 @@ class TestNothingIsLost:
         chain.client.flush()
         until(lambda: chain.recorder.with_id("down-2@example.com"), why="the mail, once the relay is back")
 
-    def test_refused_recipient_is_the_relays_word(self, chain: Chain) -> None:
+    def test_a_refused_recipient_gets_the_relays_reply(self, chain: Chain) -> None:
         until(chain.guard.reaches_relay, why="every process of the guard to reach the relay")
         with smtplib.SMTP("127.0.0.1", chain.guard.port, timeout=120) as smtp:
             smtp.ehlo("desk.example.com")
@@ -280,7 +280,7 @@ class TestNothingIsLost:
             code, text = smtp.docmd("RCPT", "TO:<nobody@[not an address]>")
             assert code in (501, 553), text
 
-    def test_thousands_are_accounted_for(self, chain: Chain) -> None:
+    def test_two_thousand_messages_arrive(self, chain: Chain) -> None:
         def arrived() -> int:  # does not count the guard's own notices
             return sum(b"bulk@example.com" in message.mail for message in chain.recorder.messages)
 
@@ -296,7 +296,7 @@ class TestNothingIsLost:
         until(chain.settled)
         assert arrived() == 2000
 
-    def test_swaks(self, chain: Chain) -> None:
+    def test_swaks_passes(self, chain: Chain) -> None:
         done = subprocess.run(
             ["swaks", "--server", f"127.0.0.1:{chain.guard.port}", "--from", "anna@example.com", "--to", "you@example.org",
              "--header", "Message-ID: <swaks-1@example.com>", "--pipeline"],
@@ -305,7 +305,7 @@ class TestNothingIsLost:
         assert done.returncode == 0, done.stdout + done.stderr
         until(lambda: chain.recorder.with_id("swaks-1@example.com"), why="the mail of swaks")
 
-    def test_journal_is_whole(self, chain: Chain) -> None:
+    def test_the_journal_is_whole(self, chain: Chain) -> None:
         [verified] = chain.guard.json("audit", "verify")
         assert verified["ok"]
         assert verified["entries"] > 100

@@ -18,7 +18,7 @@ from tests.guard.house import DOCUMENTS, POLICY
         (">= 20 in 10m", 19, 10, False), (">= 20 in 10m", 20, 0, True), (">= 20 after 5", 20, 4, False), (">= 5%", 0, 0, False),
     ],
 )  # fmt: skip
-def test_a_bound_is_exact(text: str, counted: int, people: int, trips: bool) -> None:
+def test_a_limit_is_exact(text: str, counted: int, people: int, trips: bool) -> None:
     assert limit(text).trips(counted, people) is trips
 
 
@@ -34,7 +34,7 @@ def test_a_bound_is_exact(text: str, counted: int, people: int, trips: bool) -> 
         ("stops: lists", "replies: '>= 3'", []),
     ],
 )  # fmt: skip
-def test_what_stops_less_is_looser(before: str, after: str, told: list[str]) -> None:
+def test_a_breaker_that_trips_later_is_looser(before: str, after: str, told: list[str]) -> None:
     old, new = (
         parse({**DOCUMENTS, "policy.yaml": f"{POLICY}breakers: {{{text}}}\n".encode()}) for text in (before, after)
     )

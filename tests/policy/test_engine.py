@@ -45,12 +45,12 @@ TEXT_RULE = rule("text", {"message.looks": "internal", "recipients.list_addresse
 ORIGIN_RULE = rule("origin", {"sender.is_writer": False, "recipients.list_addresses": "any"})
 
 
-def test_headers_are_always_asked_for() -> None:
+def test_headers_are_always_read() -> None:
     """The plan always asks for the header, since a freeze by sender needs From."""
     assert ruleset().plan(Facts()).pending == {Source.HEADERS}
 
 
-def test_text_is_not_read_where_nothing_hangs_on_it() -> None:
+def test_text_is_not_read_if_no_rule_depends_on_it() -> None:
     plan = ruleset(TEXT_RULE, ORIGIN_RULE).plan(Facts(values=TO_NOBODY))
     assert plan.pending == frozenset()
     verdict = plan.close(LIVE, misses=True)
@@ -60,7 +60,7 @@ def test_text_is_not_read_where_nothing_hangs_on_it() -> None:
     assert verdict.misses[0].reason.observed == "0"
 
 
-def test_the_cheapest_source_is_asked_first_and_a_dear_one_not_in_vain() -> None:
+def test_cheap_sources_are_read_first() -> None:
     rules = ruleset(ORIGIN_RULE, TEXT_RULE)
     known = Facts(values=TO_A_LIST)
     assert rules.plan(known).pending == {Source.TEXT}
@@ -70,13 +70,13 @@ def test_the_cheapest_source_is_asked_first_and_a_dear_one_not_in_vain() -> None
     assert (verdict.action, verdict.skipped) == (Action.HOLD, ("origin",))
 
 
-def test_a_stricter_rule_is_asked_for_all_the_same() -> None:
+def test_a_stricter_rules_source_is_read() -> None:
     stricter = rule("strict", {"sender.is_writer": False}, Action.REJECT)
     plan = ruleset(TEXT_RULE, stricter).plan(Facts(values={**TO_A_LIST, "message.looks": "internal"}))
     assert plan.pending == {Source.ORIGIN}
 
 
-def test_an_observing_rule_is_always_asked_for() -> None:
+def test_an_observing_rules_source_is_read() -> None:
     observing = replace(ORIGIN_RULE, mode=Mode.OBSERVE)
     rules = ruleset(TEXT_RULE, observing)
     plan = rules.plan(Facts(values={**TO_A_LIST, "message.looks": "internal"}))
@@ -85,7 +85,7 @@ def test_an_observing_rule_is_always_asked_for() -> None:
     assert (verdict.action, verdict.observed) == (Action.RELAY, Action.HOLD)
 
 
-def test_a_rule_for_the_whole_message_is_asked_for_where_only_a_part_is_held() -> None:
+def test_with_a_part_held_a_rule_on_the_whole_is_still_evaluated() -> None:
     part = rule("part", {"recipients.list_addresses": "any"}, scope=Scope.CUSTOMERS)
     plan = ruleset(part, TEXT_RULE).plan(Facts(values=TO_A_LIST))
     assert plan.pending == {Source.TEXT}
@@ -93,7 +93,7 @@ def test_a_rule_for_the_whole_message_is_asked_for_where_only_a_part_is_held() -
     assert decide(rules, facts, LIVE).scope is Scope.CUSTOMERS
 
 
-def test_a_weaker_rule_for_the_whole_message_is_asked_for_too() -> None:
+def test_with_a_part_held_a_weaker_rule_on_the_whole_is_evaluated() -> None:
     """A weaker rule for the whole message is asked too: otherwise the colleagues' part would be sent, which that rule
     holds."""
     part = rule("part", {"recipients.list_addresses": "any"}, scope=Scope.CUSTOMERS)
@@ -103,7 +103,7 @@ def test_a_weaker_rule_for_the_whole_message_is_asked_for_too() -> None:
     assert (verdict.action, verdict.scope) == (Action.HOLD, Scope.ALL)
 
 
-def test_a_reject_that_hangs_on_an_unknown_is_a_defer() -> None:
+def test_a_reject_that_depends_on_an_unknown_defers() -> None:
     strict = rule("strict", {"sender.is_writer": False}, Action.REJECT)
     facts = Facts(values={**SENDER, "sender.is_writer": Unknown(why="DNS did not answer")})
     verdict = decide(ruleset(strict), facts, LIVE)
@@ -112,13 +112,13 @@ def test_a_reject_that_hangs_on_an_unknown_is_a_defer() -> None:
     assert verdict.unknown == (("sender.is_writer", "DNS did not answer"),)
 
 
-def test_what_was_never_asked_is_unknown_at_the_close() -> None:
+def test_a_source_never_read_is_unknown() -> None:
     verdict = decide(ruleset(TEXT_RULE), Facts(values=TO_A_LIST), LIVE)
     assert verdict.action is Action.HOLD
     assert verdict.unknown == (("message.looks", "it was not asked for"),)
 
 
-def test_an_interval_that_a_limit_divides_is_named_among_the_unknown() -> None:
+def test_an_interval_around_a_limit_is_reported_as_unknown() -> None:
     many = rule("many", {"recipients.customers": ">= 2"})
     facts = Facts(
         values={**SENDER, "recipients.customers": Count(0, 3)}, evidence={"recipients.customers": ("no index of news",)}
@@ -129,14 +129,14 @@ def test_an_interval_that_a_limit_divides_is_named_among_the_unknown() -> None:
     assert decide(ruleset(rule("more", {"recipients.customers": ">= 20"})), facts, LIVE).action is Action.RELAY
 
 
-def test_a_known_exception_ends_it_before_the_text_is_read() -> None:
+def test_a_known_exception_avoids_reading_the_text() -> None:
     excepted = rule("text", {"message.looks": "internal"}, unless={"recipients.lists": ["news"]})
     plan = ruleset(excepted).plan(Facts(values={**SENDER, "recipients.lists": frozenset({"news"})}))
     assert plan.pending == frozenset()
     assert plan.close(LIVE).action is Action.RELAY
 
 
-def test_an_exception_over_a_set_means_all_of_it() -> None:
+def test_an_exception_on_a_set_must_hold_for_all() -> None:
     excepted = rule("list", {"recipients.list_addresses": "any"}, unless={"recipients.lists": ["news"]})
     both = Facts(values={**TO_A_LIST, "recipients.lists": frozenset({"news", "offers"})})
     assert decide(ruleset(excepted), both, LIVE).action is Action.HOLD
@@ -144,7 +144,7 @@ def test_an_exception_over_a_set_means_all_of_it() -> None:
     assert decide(ruleset(excepted), none, LIVE).action is Action.HOLD
 
 
-def test_counts_over_transactions_are_asked_of_the_ledger() -> None:
+def test_counts_come_from_the_ledger() -> None:
     busy = rule("busy", {"sender.customers": ">= 300 in 1h"})
     rules = ruleset(busy)
     plan = rules.plan(Facts(values=SENDER))
@@ -158,7 +158,7 @@ def test_counts_over_transactions_are_asked_of_the_ledger() -> None:
     assert unanswered.unknown == (("sender.customers", "it was not counted"),)
 
 
-def test_a_count_is_asked_for_even_where_its_rule_is_settled() -> None:
+def test_a_count_is_asked_for_even_if_its_rule_is_decided() -> None:
     """A count is asked for even if the rule does not depend on it: this message must be counted, or the next count
     would be too low."""
     both = rule("both", {"recipients.list_addresses": "any", "sender.customers": ">= 300 in 1h"})
@@ -166,7 +166,7 @@ def test_a_count_is_asked_for_even_where_its_rule_is_settled() -> None:
     assert [a.fact for a in plan.asks] == ["sender.customers"]
 
 
-def test_a_sender_that_nobody_knows_is_no_key_to_count_under() -> None:
+def test_an_unknown_sender_is_not_counted() -> None:
     busy = rule("busy", {"sender.customers": ">= 300 in 1h"})
     for address in (Unknown(why="two From fields"), ""):
         plan = ruleset(busy).plan(Facts(values={"sender.address": address}))
@@ -174,7 +174,7 @@ def test_a_sender_that_nobody_knows_is_no_key_to_count_under() -> None:
         assert plan.close(LIVE).action is Action.HOLD
 
 
-def test_a_mailing_is_counted_by_the_ledger_where_it_may_reach_a_customer() -> None:
+def test_a_mailing_is_counted_if_it_may_reach_a_customer() -> None:
     many = ruleset(rule("many", {"mailing.customers": ">= 20"}))
     nobody = many.plan(Facts(values={**SENDER, "recipients.customers": Count(0, 0)}))
     assert nobody.asks == ()
@@ -188,7 +188,7 @@ def test_a_mailing_is_counted_by_the_ledger_where_it_may_reach_a_customer() -> N
     assert hit.reasons[0].observed == "5 to 35"
 
 
-def test_a_share_is_asked_for_each_list_and_is_the_largest() -> None:
+def test_a_share_is_counted_per_list_and_the_largest_counts() -> None:
     much = ruleset(rule("much", {"mailing.share": ">= 0.25"}))
     sizes = {"news": Count(400, 400), "offers": Count(100, math.inf)}
     plan = much.plan(Facts(values=SENDER, sizes=sizes))
@@ -200,7 +200,7 @@ def test_a_share_is_asked_for_each_list_and_is_the_largest() -> None:
     assert much.plan(Facts(values=SENDER)).asks == ()
 
 
-def test_a_count_that_no_rule_wants_to_know_of_any_more_is_not_asked() -> None:
+def test_a_count_that_cannot_change_the_verdict_is_not_asked_for() -> None:
     storm = ruleset(rule("storm", {"thread.replies": ">= 5 in 10m", "recipients.reach": ">= 100"}))
     few = Facts(values={**SENDER, "recipients.reach": Count(3, 3)}, threads=("<t>",))
     assert storm.plan(few).asks == ()
@@ -208,14 +208,14 @@ def test_a_count_that_no_rule_wants_to_know_of_any_more_is_not_asked() -> None:
     assert asked.key == "<t>"
 
 
-def test_an_approved_mailing() -> None:
+def test_an_approved_mailing_passes() -> None:
     unapproved = rule("unapproved", {"mailing.approved": False})
     facts = Facts(values=SENDER)
     assert decide(ruleset(unapproved), facts, LIVE).action is Action.HOLD
     assert decide(ruleset(unapproved), facts, replace(LIVE, approved=True)).action is Action.RELAY
 
 
-def test_the_quorum_is_that_of_every_list_touched() -> None:
+def test_the_quorum_includes_every_list() -> None:
     news = Quorum(groups=("editors",), list="news")
     rules = ruleset(TEXT_RULE, quorums={"news": news})
     facts = Facts(values={**TO_A_LIST, "message.looks": "internal"}, lists=frozenset({"news", "offers", "third"}))
@@ -238,7 +238,7 @@ def freeze(selector: Selector, value: str = "") -> Live:
     return Live(now=NOW, freezes=(stopped,))
 
 
-def test_a_freeze_that_nobody_can_rule_out_stops() -> None:
+def test_a_freeze_that_may_apply_stops() -> None:
     rules = ruleset()
     doubtful = Facts(values={"sender.address": Unknown(why="two From"), "recipients.lists": Unknown(why="no index")})
     clear = Facts(values={**SENDER, "recipients.lists": frozenset()})
@@ -249,7 +249,7 @@ def test_a_freeze_that_nobody_can_rule_out_stops() -> None:
         assert decide(rules, doubtful, replace(live, now=NOW + timedelta(hours=1))).action is Action.RELAY
 
 
-def test_a_freeze_that_defers_does_so_whatever_the_settings_say_and_whichever_stands_beside_it() -> None:
+def test_the_guards_own_freeze_always_defers() -> None:
     """A freeze that the guard set itself defers, whatever the settings and other freezes say: no decision could release
     a hold later."""
     [stopped] = freeze(Selector.ALL).freezes
@@ -259,7 +259,7 @@ def test_a_freeze_that_defers_does_so_whatever_the_settings_say_and_whichever_st
         assert (verdict.action, verdict.hits[0].rule) == (Action.DEFER, "freeze")
 
 
-def test_a_freeze_holds_even_where_the_policy_only_observes_and_a_reject_still_rejects() -> None:
+def test_a_freeze_holds_although_the_policy_observes() -> None:
     strict = rule("strict", {"recipients.list_addresses": "any"}, Action.REJECT)
     facts, live = Facts(values=TO_A_LIST), freeze(Selector.ALL)
     assert decide(ruleset(replace(strict, mode=Mode.OBSERVE)), facts, live).action is Action.HOLD
@@ -267,7 +267,7 @@ def test_a_freeze_holds_even_where_the_policy_only_observes_and_a_reject_still_r
     assert decide(ruleset(freeze_answer=Action.DEFER), facts, live).action is Action.DEFER
 
 
-def test_why_somebody_froze_is_told_to_those_whom_it_surely_means_and_to_no_client() -> None:
+def test_the_reason_of_a_freeze_is_given_if_it_surely_applies() -> None:
     def said(facts: Facts, live: Live, answer: Action = Action.HOLD) -> str:
         return decide(ruleset(freeze_answer=answer), facts, live).hits[0].reasons[0].public
 

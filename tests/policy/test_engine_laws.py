@@ -47,7 +47,7 @@ def test_adding_a_rule_never_loosens(data: st.DataObject) -> None:
 
 @LAW
 @given(st.data())
-def test_a_rule_that_asks_the_writer_never_loosens_and_asks_only_a_proven_person(data: st.DataObject) -> None:
+def test_a_confirm_rule_never_loosens(data: st.DataObject) -> None:
     rules = data.draw(drawn.rule_sets())
     asking = replace(data.draw(drawn.rules("asking")), then=Action.CONFIRM)
     more = drawn.with_rule(rules, asking)
@@ -76,7 +76,7 @@ def test_the_same_facts_give_the_same_verdict(data: st.DataObject) -> None:
 
 @LAW
 @given(st.data())
-def test_what_is_not_known_never_relays_where_it_could_change_the_outcome(data: st.DataObject) -> None:
+def test_unknown_facts_never_loosen(data: st.DataObject) -> None:
     """A verdict with less knowledge is never laxer than the verdict on the truth, except that an uncertain reject
     becomes a defer."""
     rules = data.draw(drawn.rule_sets())
@@ -90,7 +90,7 @@ def test_what_is_not_known_never_relays_where_it_could_change_the_outcome(data: 
 
 @LAW
 @given(st.data())
-def test_an_order_of_asking_makes_no_difference(data: st.DataObject) -> None:
+def test_the_order_of_reading_does_not_matter(data: st.DataObject) -> None:
     rules = data.draw(drawn.rule_sets())
     truth = data.draw(drawn.blurred(data.draw(drawn.facts(rules)), rules))
     live = data.draw(drawn.lives(rules.plan(truth)))
@@ -149,7 +149,7 @@ def some_of(data: st.DataObject, values: Mapping[str, Value]) -> dict[str, Value
 
 @LAW
 @given(st.data())
-def test_recorded_values_give_the_verdict_that_they_gave(data: st.DataObject) -> None:
+def test_recorded_values_give_their_verdict(data: st.DataObject) -> None:
     rules, values, verdict, facts = recorded(data)
     missing = {slot: Unknown(why="") for slot in rules._slots}
     bounds = rules.bounds(missing | values, unasked)
@@ -161,7 +161,7 @@ def test_recorded_values_give_the_verdict_that_they_gave(data: st.DataObject) ->
 
 @LAW
 @given(st.data())
-def test_what_is_known_in_part_is_the_verdict_or_leaves_it_open(data: st.DataObject) -> None:
+def test_partial_values_give_the_verdict_or_leave_it_open(data: st.DataObject) -> None:
     rules, values, *_ = recorded(data)
     values = {slot: Unknown(why="") for slot in rules._slots} | values
     verdict = rules.bounds(values, unasked).least
@@ -173,7 +173,7 @@ def test_what_is_known_in_part_is_the_verdict_or_leaves_it_open(data: st.DataObj
 
 @LAW
 @given(st.data())
-def test_to_know_more_only_narrows(data: st.DataObject) -> None:
+def test_more_knowledge_only_narrows(data: st.DataObject) -> None:
     rules, values, *_ = recorded(data)
     less = some_of(data, values)
     more = less | {slot: values[slot] for slot in values if data.draw(st.booleans())}
@@ -201,7 +201,7 @@ _anything = st.one_of(
 
 @LAW
 @given(st.data())
-def test_no_facts_raise(data: st.DataObject) -> None:
+def test_no_value_raises(data: st.DataObject) -> None:
     """Values of wrong types become unknown, and raise nothing."""
     rules = data.draw(drawn.rule_sets())
     values = data.draw(st.dictionaries(st.one_of(st.sampled_from(sorted(FACTS)), st.text(max_size=5)), _anything))

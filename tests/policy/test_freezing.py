@@ -36,16 +36,16 @@ def freeze(selector: Selector, value: str = "", *, id: str = "F1", hours: int | 
         (freeze(Selector.ALL, hours=0), False),
     ],
 )
-def test_a_freeze_of_what_it_is(one: Freeze, stops: bool) -> None:
+def test_each_selector_stops_what_it_selects(one: Freeze, stops: bool) -> None:
     assert bool(held_up_by(hold(**KEPT), (one,), NOON)) is stops
 
 
-def test_what_belongs_to_nothing_is_stopped_by_no_freeze_of_nothing() -> None:
+def test_an_empty_value_selects_nothing() -> None:
     for selector in (Selector.MAILING, Selector.THREAD, Selector.LIST):
         assert held_up_by(hold(), (freeze(selector),), NOON) == ()
 
 
-def test_all_of_them_have_to_be_lifted() -> None:
+def test_all_matching_freezes_are_returned() -> None:
     three = (
         freeze(Selector.ALL, id="F1"),
         freeze(Selector.LIST, "ramadan", id="F2"),

@@ -36,25 +36,25 @@ def ask(fact: str, raw: object, value: Value, *, every: bool = False) -> Answer:
         (">= 1_000", 1000, 1000, YES), (">=20", 20, 20, YES),
     ],
 )  # fmt: skip
-def test_counts(raw: object, low: int, high: int, answer: Answer) -> None:
+def test_counts_against_a_limit(raw: object, low: int, high: int, answer: Answer) -> None:
     assert ask("recipients.customers", raw, Count(low, high)) is answer
 
 
 @pytest.mark.parametrize(
     ("raw", "share", "answer"), [(">= 0.25", 0.25, YES), (">= 25 %", 0.24, NO), ("> 0", 0, NO), ("any", 0.001, YES)]
 )
-def test_shares(raw: str, share: float, answer: Answer) -> None:
+def test_shares_against_a_limit(raw: str, share: float, answer: Answer) -> None:
     assert ask("mailing.share", raw, Count(share, share)) is answer
 
 
-def test_windows() -> None:
+def test_counts_within_a_window() -> None:
     made = condition(FACTS["sender.customers"], ">= 300 in 1h", every=False, known=KNOWN)
     assert (made.window_seconds, made.slot) == (3600, "sender.customers in 3600")
     assert made.test(Count(300, 300)) is YES
     assert "in 1 hour." in made.reason(Count(300, 300)).public
 
 
-def test_a_bound_above_what_is_usual_and_of_some_lists() -> None:
+def test_limits_above_the_usual_and_for_some_lists() -> None:
     known = ConditionNames(words={"recipients.lists": ("news", "faith")}, special=frozenset({"faith"}))
     raw = {"at_least": 12, "in": "7d", "usual": "x2.5", "lists": ["special-category", "news"]}
     made = condition(FACTS["sender.list_contacts"], raw, every=False, known=known)
@@ -82,7 +82,9 @@ def test_a_bound_above_what_is_usual_and_of_some_lists() -> None:
         ({"matches": "x"}, {"news"}, NO, NO), ({"matches": "."}, set(), NO, NO),
     ],
 )  # fmt: skip
-def test_sets_mean_any_in_when_and_all_in_unless(raw: object, value: set[str], some: Answer, all_of_it: Answer) -> None:
+def test_sets_match_any_in_when_and_all_in_unless(
+    raw: object, value: set[str], some: Answer, all_of_it: Answer
+) -> None:
     assert ask("recipients.lists", raw, frozenset(value)) is some
     assert ask("recipients.lists", raw, frozenset(value), every=True) is all_of_it
 
@@ -96,11 +98,11 @@ def test_sets_mean_any_in_when_and_all_in_unless(raw: object, value: set[str], s
         ({"group": "communications"}, "omar@example.com", NO),
     ],
 )  # fmt: skip
-def test_words(raw: object, value: str, answer: Answer) -> None:
+def test_words_are_compared(raw: object, value: str, answer: Answer) -> None:
     assert ask("sender.address", raw, value) is answer
 
 
-def test_truths() -> None:
+def test_booleans_are_compared() -> None:
     assert ask("sender.proven", True, True) is YES
     assert ask("sender.proven", False, True) is NO
 
@@ -113,7 +115,7 @@ RAW = {
 
 
 @pytest.mark.parametrize(("fact", "raw"), RAW.items(), ids=list(RAW))
-def test_a_value_of_another_kind_is_unknown(fact: str, raw: object) -> None:
+def test_a_value_of_the_wrong_type_is_unknown(fact: str, raw: object) -> None:
     kinds: dict[type, Value] = {bool: True, str: "x", frozenset: frozenset(), Count: Count(1, 1)}
     right = {"truth": bool, "word": str, "words": frozenset, "count": Count, "share": Count}[FACTS[fact].type.value]
     for every in (False, True):
@@ -129,7 +131,7 @@ comparisons = st.builds(lambda op, n: f"{op} {n}", st.sampled_from([">=", ">", "
 
 @settings(max_examples=200, deadline=None)
 @given(comparisons, counts, st.data())
-def test_knowing_more_of_a_count_never_turns_an_answer(raw: str, wide: Count, data: st.DataObject) -> None:
+def test_a_narrower_interval_never_reverses_an_answer(raw: str, wide: Count, data: st.DataObject) -> None:
     low = data.draw(st.integers(int(wide.low), int(wide.high)))
     narrow = Count(low, data.draw(st.integers(low, int(wide.high))))
     before, after = ask("recipients.total", raw, wide), ask("recipients.total", raw, narrow)
@@ -138,22 +140,22 @@ def test_knowing_more_of_a_count_never_turns_an_answer(raw: str, wide: Count, da
 
 
 @pytest.mark.parametrize("raw", [None, [], ["news", 5], 5, {}, {"matches": 5}, {"matches": "a", "group": "b"}, True])
-def test_what_is_no_condition_on_a_set(raw: object) -> None:
+def test_an_invalid_condition_on_a_set_is_refused(raw: object) -> None:
     with pytest.raises(Invalid):
         ask("recipients.lists", raw, frozenset())
 
 
-def test_a_pattern_that_would_take_for_ever_takes_no_time() -> None:
+def test_patterns_run_in_linear_time() -> None:
     assert ask("sender.address", {"matches": "^(a+)+$"}, "a" * 5000 + "@") is NO
 
 
-def test_a_pattern_too_long() -> None:
+def test_a_too_long_pattern_is_refused() -> None:
     with pytest.raises(Invalid, match="too long"):
         ask("sender.address", {"matches": "a" * 2001}, "a")
 
 
 @pytest.mark.parametrize("name", list(FACTS))
-def test_every_fact_has_a_sentence_that_names_no_list(name: str) -> None:
+def test_every_fact_has_a_sentence_without_list_names(name: str) -> None:
     fact = FACTS[name]
     shown: dict[str, list[Value]] = {
         "truth": [True, False], "word": list(fact.words) or ["eva@example.com"], "count": [Count(0, 0), Count(1, 1), Count(2, 9)],
@@ -168,7 +170,7 @@ def test_every_fact_has_a_sentence_that_names_no_list(name: str) -> None:
     assert sentence(name, Unknown(why="the list ramadan-greetings has no index")) == UNKNOWN
 
 
-def test_large_counts_are_shown_whole() -> None:
+def test_large_counts_are_shown_in_full() -> None:
     made = condition(FACTS["recipients.reach"], ">= 1", every=False, known=KNOWN)
     reason = made.reason(Count(1_234_567, 1_234_567))
     assert reason.observed == "1234567"
@@ -183,19 +185,19 @@ def test_large_counts_are_shown_whole() -> None:
         (["10.0.0.0/8", "2001:db8::/32"], "2001:db8::7", YES), ("0.0.0.0/0", "2001:db8::7", NO),
     ],
 )  # fmt: skip
-def test_a_client_is_in_a_network(raw: object, client: str, answer: Answer) -> None:
+def test_a_client_is_matched_by_network(raw: object, client: str, answer: Answer) -> None:
     assert ask("client", raw, client) is answer
     assert ask("client", raw, Unknown(why="the MTA names no address of its client")) is DOUBT
 
 
 @pytest.mark.parametrize("raw", ["10.0.0.0/33", "mail.example.com", "", {"matches": "10[.]"}, 7, [], "any"])
-def test_what_is_no_network(raw: object) -> None:
+def test_an_invalid_network_is_refused(raw: object) -> None:
     with pytest.raises(Invalid) as told:
         ask("client", raw, "192.0.2.7")
     assert told.value.expected == 'an address or a network, like "10.1.2.0/24", or a list of them'
 
 
-def test_a_login_is_the_same_in_any_case() -> None:
+def test_a_login_is_case_insensitive() -> None:
     assert ask("login", "Anna@Example.com", frozenset({"anna@example.com"})) is YES
     assert ask("login", "any", frozenset({"anna"})) is YES
     assert ask("login", "none", frozenset()) is YES

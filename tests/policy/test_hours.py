@@ -33,7 +33,7 @@ def at(text: str) -> datetime:
         ("2026-01-17T12:00:00", False),  # a Saturday
     ],
 )
-def test_open_at(moment: str, open_then: bool) -> None:
+def test_open_at_each_moment(moment: str, open_then: bool) -> None:
     assert OFFICE.open_at(at(moment)) is open_then
     assert OFFICE.open_at(at(moment).astimezone(UTC)) is open_then
 
@@ -49,7 +49,7 @@ def test_open_at(moment: str, open_then: bool) -> None:
         ("2026-01-14T16:00", 24, "2026-01-19T10:00"),  # 2 + 10 + 10 + 2
     ],
 )
-def test_working_deadline(start: str, hours: int, deadline: str) -> None:
+def test_working_deadlines(start: str, hours: int, deadline: str) -> None:
     assert OFFICE.working_deadline(at(start), timedelta(hours=hours)) == at(deadline)
 
 
@@ -70,14 +70,14 @@ HOLIDAYS = replace(
         ("2026-12-31T17:00", 2, "2027-01-04T09:00"),  # a Thursday; New Year's Day is a holiday every year
     ],
 )
-def test_nobody_works_on_a_holiday(start: str, hours: int, deadline: str) -> None:
+def test_holidays_are_not_worked(start: str, hours: int, deadline: str) -> None:
     assert HOLIDAYS.working_deadline(at(start), timedelta(hours=hours)) == at(deadline)
     assert HOLIDAYS.worked(at(start), at(deadline)) == timedelta(hours=hours)
     assert not any(HOLIDAYS.open_at(at(f"{day}T12:00")) for day in ("2026-01-15", "2026-01-16", "2029-01-16"))
     assert HOLIDAYS.open_at(at("2026-01-20T12:00"))
 
 
-def test_nothing_to_wait_for_is_now() -> None:
+def test_a_zero_or_negative_wait_ends_now() -> None:
     start = at("2026-01-17T12:00")
     assert OFFICE.working_deadline(start, timedelta(0)) == start
     assert OFFICE.working_deadline(start, timedelta(hours=-3)) == start
@@ -89,7 +89,7 @@ def working_time(kept: Hours, start: datetime, end: datetime) -> timedelta:
     return sum((min(closes, end) - max(opens, start) for opens, closes in spans), timedelta())
 
 
-def test_the_night_of_a_changed_clock_is_as_long_as_it_is() -> None:
+def test_nights_of_a_clock_change_have_their_real_length() -> None:
     """Nights when the clock changes have their real length. 28 March 2027: 02:00 becomes 03:00. 31 October 2027: 03:00
     becomes 02:00."""
     spring, autumn = at("2027-03-28T00:00"), at("2027-10-31T00:00")
@@ -115,7 +115,7 @@ hours = st.builds(
 
 @settings(max_examples=60, deadline=None)
 @given(hours, moments, lengths)
-def test_a_deadline_is_just_so_much_working_time_away(kept: Hours, start: datetime, length: timedelta) -> None:
+def test_a_deadline_is_exactly_the_working_time_away(kept: Hours, start: datetime, length: timedelta) -> None:
     deadline = kept.working_deadline(start, length)
     assert deadline >= start
     assert working_time(kept, start, deadline) == length
@@ -125,7 +125,7 @@ def test_a_deadline_is_just_so_much_working_time_away(kept: Hours, start: dateti
 
 @settings(max_examples=60, deadline=None)
 @given(hours, moments, lengths, lengths)
-def test_a_longer_wait_never_ends_sooner(kept: Hours, start: datetime, one: timedelta, two: timedelta) -> None:
+def test_a_longer_wait_never_ends_earlier(kept: Hours, start: datetime, one: timedelta, two: timedelta) -> None:
     first, second = sorted((one, two))
     assert kept.working_deadline(start, first) <= kept.working_deadline(start, second)
 
@@ -140,27 +140,27 @@ def test_a_longer_wait_never_ends_sooner(kept: Hours, start: datetime, one: time
         ("thurs", {3}),
     ],
 )
-def test_days(text: str, days: set[int]) -> None:
+def test_days_are_parsed(text: str, days: set[int]) -> None:
     assert parse_days(text) == days
 
 
 @pytest.mark.parametrize("text", ["", "m", "mo-fr", "monx", "mon-tue-wed", "mon;tue", "weekdays"])
-def test_no_days(text: str) -> None:
+def test_invalid_days_are_refused(text: str) -> None:
     with pytest.raises(ValueError):
         parse_days(text)
 
 
 @pytest.mark.parametrize("text", ["", "8", "08", "8.00", "25:00", "08:60", "08:0", "-1:00", "08:00:00", "²3:00"])
-def test_no_time(text: str) -> None:
+def test_invalid_times_are_refused(text: str) -> None:
     with pytest.raises(ValueError):
         parse_time(text)
 
 
-def test_times() -> None:
+def test_times_are_parsed() -> None:
     assert (parse_time("8:00"), parse_time("08:30"), parse_time("24:00")) == (time(8), time(8, 30), MIDNIGHT)
 
 
-def test_hours_of_no_length() -> None:
+def test_hours_without_length_are_refused() -> None:
     for days, opens, closes in (
         (frozenset(), time(8), time(18)),
         (frozenset({0}), time(18), time(8)),

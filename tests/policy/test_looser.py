@@ -141,13 +141,13 @@ LOOSER = {
 
 
 @pytest.mark.parametrize(("pair", "text"), LOOSER.values(), ids=LOOSER.keys())
-def test_each_change(pair: tuple[str, str], text: str | None) -> None:
+def test_each_looser_change_is_named(pair: tuple[str, str], text: str | None) -> None:
     found = said(changed(pair))
     assert len(found) == (text is not None), found
     assert all(text in each for each in found if text)
 
 
-def test_the_same_and_the_way_back() -> None:
+def test_unchanged_and_stricter_policies_are_not_looser() -> None:
     assert said(SAMPLE) == []
     off = changed(("enforce: true", "enforce: false"))
     assert said(SAMPLE, off) == [], "what only observed lets nothing more pass than it did"
@@ -157,7 +157,7 @@ def test_the_same_and_the_way_back() -> None:
     assert gone == holding > 2
 
 
-def test_a_list_more() -> None:
+def test_an_additional_list_may_be_looser() -> None:
     more = "  offers: {addresses: [offers@lists.example.com]%s}\n  newsletter:\n"
     assert said(changed(("  newsletter:\n", more % ""))) == []
     assert said(changed(("  newsletter:\n", more % ", writers: [bo@example.com]"))) == [
@@ -189,17 +189,17 @@ def test_a_list_more() -> None:
         ("title: {en: Alcohol,", "title: {en: Drink,", None),
     ],
 )
-def test_words(old: str, new: str, text: str | None) -> None:
+def test_changes_of_vocabularies(old: str, new: str, text: str | None) -> None:
     found = said(changed(vocabulary=("vocabularies/alcohol.yaml", old, new)))
     assert len(found) == (text is not None), found
     assert all(text in each for each in found if text)
 
 
-def test_words_that_no_list_is_to_be_spared() -> None:
+def test_a_vocabulary_that_no_list_avoids_does_not_matter() -> None:
     assert said(changed(vocabulary=("vocabularies/gambling.yaml", "terms: [", "terms: [x, "))) == []
 
 
-def test_where_it_stands_in_the_new_file() -> None:
+def test_changes_are_named_with_file_and_line() -> None:
     new = changed(('recipients.undisclosed: ">= 5"', 'recipients.undisclosed: ">= 50"'))
     [found] = looser(SAMPLE, new, where="etc/policy.yaml")
     line = new.documents["policy.yaml"].decode().splitlines()[found.line - 1]
@@ -209,7 +209,7 @@ def test_where_it_stands_in_the_new_file() -> None:
     assert (gone.line, str(gone)) == (0, "etc/policy.yaml: rule internal-to-hidden-members: removed")
 
 
-def test_a_field_that_nobody_here_knows_is_compared_as_a_whole() -> None:
+def test_an_unknown_field_is_compared_as_a_whole() -> None:
     assert {f.name for f in fields(Policy)} <= module._KNOWN, (
         "or it is compared as a whole, which is safe and not helpful"
     )
@@ -255,7 +255,7 @@ def some_rules(data: st.DataObject, rules: RuleSet) -> RuleSet:
 
 @LAW
 @given(st.data())
-def test_where_nothing_is_named_no_message_is_decided_more_loosely(data: st.DataObject) -> None:
+def test_if_nothing_is_named_no_message_is_decided_more_loosely(data: st.DataObject) -> None:
     old = data.draw(drawn.rule_sets(3))
     new = some_rules(data, old)
     if said(replace(SAMPLE, rules=new), replace(SAMPLE, rules=old)):
@@ -268,7 +268,7 @@ def test_where_nothing_is_named_no_message_is_decided_more_loosely(data: st.Data
 
 @LAW
 @given(st.data())
-def test_a_condition_that_implies_another_never_says_more(data: st.DataObject) -> None:
+def test_an_implied_condition_never_says_more(data: st.DataObject) -> None:
     fact = FACTS[data.draw(st.sampled_from(sorted(FACTS)))]
     every = data.draw(st.booleans())
     one, other = (

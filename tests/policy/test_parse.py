@@ -53,7 +53,7 @@ def small(text: bytes = SMALL) -> Policy:
     return parse({"policy.yaml": text})
 
 
-def test_the_sample_policy_is_right_and_does_what_its_cases_say() -> None:
+def test_the_sample_policy_passes_its_cases() -> None:
     policy = parse(policy_documents(SAMPLE))
     assert policy.warnings == ()
     observing = {r.rule_id for r in policy.rules.rules if r.mode is Mode.OBSERVE and not r.alarm}
@@ -74,7 +74,7 @@ def test_every_rule_of_the_sample_is_hit_by_a_case() -> None:
     assert {r.rule_id for r in policy.rules.rules} <= hit
 
 
-def test_groups_are_canonical_and_domains_too() -> None:
+def test_groups_and_domains_are_canonical() -> None:
     policy = small()
     assert policy.groups.people == {
         "communications": {"eva@example.com", "omar@example.com"},
@@ -85,7 +85,7 @@ def test_groups_are_canonical_and_domains_too() -> None:
     assert policy.approvals == Quorum(groups=("communications",), out_of_hours=Quorum(groups=("duty",)))
 
 
-def test_sections_are_what_lists_build_from() -> None:
+def test_sections_for_lists_and_streams() -> None:
     lists, streams = build(*small().sections(), delimiters="+")
     assert lists["news"].refresh_seconds == 3600
     assert str(lists["news"].addresses[0]) == "news@lists.example.com"
@@ -99,11 +99,11 @@ def test_enforce_false_makes_every_rule_observe() -> None:
     assert {r.mode for r in policy.rules.rules} == {Mode.OBSERVE}
 
 
-def test_the_freeze_answer_is_the_settings() -> None:
+def test_the_freeze_answer_comes_from_the_settings() -> None:
     assert parse({"policy.yaml": SMALL}, freeze_answer=Action.DEFER).rules.freeze_answer is Action.DEFER
 
 
-def test_the_digest_is_over_every_document_and_its_name() -> None:
+def test_the_digest_covers_every_document_and_name() -> None:
     one = {"policy.yaml": SMALL, "vocabularies/pork.yaml": b"groups: [{terms: bacon}]"}
     assert parse(one).sha256 == parse(dict(reversed(one.items()))).sha256 == digest(one)
     assert parse(one).rules.sha256 == digest(one)
@@ -116,7 +116,7 @@ def test_the_digest_is_over_every_document_and_its_name() -> None:
     assert digest({"a": b"bc"}) != digest({"ab": b"c"})
 
 
-def test_a_broken_vocabulary_is_told_with_its_file_and_place() -> None:
+def test_an_invalid_vocabulary_is_reported_with_its_place() -> None:
     with pytest.raises(Broken) as found:
         parse(
             {"policy.yaml": SMALL, "vocabularies/pork.yaml": b"groups:\n  - terms: [bacon]\n    inflects: [s]\n"},
@@ -126,7 +126,7 @@ def test_a_broken_vocabulary_is_told_with_its_file_and_place() -> None:
     assert (problem.file, problem.line, problem.column) == ("etc/vocabularies/pork.yaml", 3, 15)
 
 
-def test_a_vocabulary_that_is_no_yaml_is_not_unknown_as_well() -> None:
+def test_a_vocabulary_with_invalid_yaml_is_one_error() -> None:
     avoiding = SMALL.replace(b"    members:", b"    avoid: [pork]\n    members:")
     with pytest.raises(Broken) as found:
         parse({"policy.yaml": avoiding, "vocabularies/pork.yaml": b"groups: ["})
@@ -142,7 +142,7 @@ def test_a_policy_of_five_thousand_rules() -> None:
     assert len(policy.rules.rules) == 5001
 
 
-def test_marks_that_the_policy_weighs_and_adds() -> None:
+def test_custom_weights_and_marks() -> None:
     text = b"""
 marks: {reply-prefix: 0, thread-index: 2.5}
 own_marks:
@@ -159,7 +159,7 @@ own_marks:
     )
 
 
-def test_an_exception_for_all_of_a_set_is_not_the_condition_on_any_of_it() -> None:
+def test_an_exception_for_all_is_not_the_condition_on_any() -> None:
     """``unless`` needs all lists: with [news] and another, the condition holds and the exception does not. So the rule
     can hit."""
     text = b"  - {id: two, when: {recipients.lists: news}, unless: {recipients.lists: news}, then: hold}\n"
@@ -168,7 +168,7 @@ def test_an_exception_for_all_of_a_set_is_not_the_condition_on_any_of_it() -> No
     assert ["can never hit" in w.text for w in small(SMALL + text).warnings] == [True]
 
 
-def test_the_schema_knows_every_fact_and_says_what_the_models_say() -> None:
+def test_the_schema_has_every_fact_and_matches_the_models() -> None:
     schema = policy_schema()
     conditions = schema["$defs"]["conditions"]["properties"]
     assert conditions["message.looks"]["anyOf"][0]["enum"] == ["internal", "mailing", "unclear"]
@@ -177,7 +177,7 @@ def test_the_schema_knows_every_fact_and_says_what_the_models_say() -> None:
     assert set(schema["required"]) == {"organization", "approvals"}
 
 
-def test_the_sample_needs_dear_facts_only_where_a_list_or_many_are_touched() -> None:
+def test_the_sample_reads_text_only_if_lists_or_many_are_addressed() -> None:
     """For ordinary mail to an outside address, the sample policy needs only envelope and header."""
     rules = parse(policy_documents(SAMPLE)).rules
     cheap = {n: v for n, v in ORDINARY.items() if FACTS[n].source in (Source.ENVELOPE, Source.HEADERS)}

@@ -43,7 +43,7 @@ def rule(when: dict[str, Any], unless: dict[str, Any] | None = None) -> Rule:
         ({"thread.replies": ">= 5 in 1h"}, {"thread.replies": "> 2 in 1h"}),
     ],
 )
-def test_what_can_never_hit(when: dict[str, Any], unless: dict[str, Any]) -> None:
+def test_impossible_rules_are_found(when: dict[str, Any], unless: dict[str, Any]) -> None:
     assert not can_hit(rule(when, unless))
     assert can_meet(rule(when)) is bool(unless)
 
@@ -66,7 +66,7 @@ def test_what_can_never_hit(when: dict[str, Any], unless: dict[str, Any]) -> Non
         ({"message.topics": "any"}, {"message.topics": ["pork"]}),
     ],
 )
-def test_what_may_hit(when: dict[str, Any], unless: dict[str, Any]) -> None:
+def test_possible_rules_are_not_reported(when: dict[str, Any], unless: dict[str, Any]) -> None:
     assert can_hit(rule(when, unless))
     assert all(map(can_be, rule(when).when))
 
@@ -83,7 +83,7 @@ _COUNTS = [name for name, fact in FACTS.items() if fact.type is Type.COUNT and n
     ),
     data=st.data(),
 )
-def test_a_rule_that_some_possible_message_meets_is_never_called_impossible(
+def test_a_rule_that_a_message_meets_is_never_called_impossible(
     conditions: dict[str, tuple[str, int]], data: st.DataObject
 ) -> None:
     values: dict[str, Value] = {name: Count.exactly(data.draw(st.integers(0, 8))) for name in conditions}

@@ -39,14 +39,14 @@ def told(values: dict[str, Value]) -> dict[str, Value]:
 
 
 @given(_values, _given)
-def test_what_is_kept_is_read_back(values: dict[str, Value], counted: dict[str, Value]) -> None:
+def test_recorded_facts_are_read_back(values: dict[str, Value], counted: dict[str, Value]) -> None:
     line = pack(values, counted, text=True)
     assert unpack(line) == told(values | counted)
     assert "\n" not in line
 
 
 @given(_values)
-def test_of_a_text_that_is_not_kept_nothing_is_known(values: dict[str, Value]) -> None:
+def test_without_the_text_its_facts_are_unknown(values: dict[str, Value]) -> None:
     known = unpack(pack(values, {}, text=False))
     assert known == told({name: v for name, v in values.items() if KEPT[name].source is not Source.TEXT})
 
@@ -56,11 +56,11 @@ def test_an_ordinary_message_takes_few_bytes() -> None:
 
 
 @pytest.mark.parametrize("line", ["", "x", "null", "[]", "{}", '{"since":1}', '{"since":"x","read":""}', '{"since":1,"read":"e","not_asked":3}'])  # fmt: skip
-def test_what_is_no_such_line_tells_nothing(line: str) -> None:
+def test_an_invalid_line_gives_nothing(line: str) -> None:
     assert unpack(line) == {}
 
 
-def test_a_fact_of_tomorrow_is_not_known_of_a_line_of_today(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_later_fact_is_unknown_in_an_older_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """A fact with a later ``since`` is unknown in older lines. Its row says the version, and nothing else has to."""
     line = pack(ORDINARY, {}, text=True)
     fact = Fact(name="message.of_tomorrow", type=Type.COUNT, source=Source.TEXT, doc="", label="", says={}, since=NEXT)
@@ -90,7 +90,7 @@ FIRST = {
 """Defaults that a line of version 1 leaves out."""
 
 
-def test_what_a_line_leaves_out_is_the_same_for_ever() -> None:
+def test_defaults_never_change() -> None:
     """Defaults of version 1 never change, since that would change the meaning of old lines. A new fact has ``since``
     one higher than the last."""
     now = {name: recorded._plain(fact.default) for name, fact in KEPT.items() if fact.since == 1}

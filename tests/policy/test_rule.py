@@ -58,19 +58,19 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("name", ALIKE)
-def test_what_makes_no_difference(name: str) -> None:
+def test_equal_rules_have_equal_sense(name: str) -> None:
     assert ALIKE[name].sense == TO_A_LIST.sense
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_what_does(name: str) -> None:
+def test_different_rules_have_different_sense(name: str) -> None:
     one, other = OTHERS[name]
     assert one.sense != other.sense
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.data())
-def test_rules_of_one_sense_answer_alike(data: st.DataObject) -> None:
+def test_rules_of_equal_sense_answer_alike(data: st.DataObject) -> None:
     """Rules of equal sense answer alike. There are few conditions to draw from, so two often have the same sense."""
     when = st.fixed_dictionaries(
         {}, optional={"recipients.total": st.sampled_from(["any", ">= 1", "> 1", 1, "== 1"]), "message.looks": st.sampled_from(["internal", ["internal"]])}

@@ -16,7 +16,7 @@ from tests.policy.drawn import asked, blurred, facts, rule_sets
 
 @settings(max_examples=200, deadline=None)
 @given(st.data())
-def test_whatever_does_not_surely_miss_is_left(data: st.DataObject) -> None:
+def test_rules_that_may_hit_are_kept(data: st.DataObject) -> None:
     rules = data.draw(rule_sets(8))
     known: Facts = data.draw(blurred(data.draw(facts(rules)), rules))
     some = {name: known.values[name] for name in asked(rules) if data.draw(st.booleans())}
@@ -26,7 +26,7 @@ def test_whatever_does_not_surely_miss_is_left(data: st.DataObject) -> None:
     assert {n for n, rule in enumerate(rules.rules) if rule.answer(some) is not NO} <= set(left)
 
 
-def test_of_a_thousand_rules_for_as_many_lists_few_are_left() -> None:
+def test_of_a_thousand_rules_few_are_kept() -> None:
     known = ConditionNames(words={"recipients.lists": tuple(f"list{n}" for n in range(1000))})
 
     def of_list(n: int) -> Rule:

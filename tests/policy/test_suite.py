@@ -31,7 +31,7 @@ def only(case: str) -> Outcome:
     return outcome
 
 
-def test_a_case_that_holds() -> None:
+def test_a_passing_case() -> None:
     outcome = only(
         "{name: to a list, facts: {recipients.list_addresses: 1}, expect: hold, hits: [list], misses: [busy], quorum: [communications]}"
     )
@@ -51,7 +51,7 @@ def test_a_case_that_holds() -> None:
         ("{name: a, expect: relay, quorum: [duty]}", "expected duty to decide, but it would be nobody"),
     ],
 )  # fmt: skip
-def test_a_case_that_does_not(case: str, failure: str) -> None:
+def test_a_failing_case_gives_its_message(case: str, failure: str) -> None:
     assert only(case).failures == (failure,)
 
 
@@ -71,7 +71,7 @@ cases:
     assert len(outcomes) == 7
 
 
-def test_everything_wrong_with_a_file_at_once() -> None:
+def test_all_errors_of_a_file_are_reported_at_once() -> None:
     with pytest.raises(Broken) as found:
         cases("""
 facts: {recipient.customers: 5, recipients.total: 9 to 3}
@@ -90,7 +90,7 @@ cases:
     ]
 
 
-def test_a_file_that_holds_no_cases() -> None:
+def test_a_file_without_cases_is_refused() -> None:
     for text in ("", "cases: []", "cases: [{name: a}]", "cases: [{name: a, expect: hodl}]"):
         with pytest.raises(Broken):
             cases(text)

@@ -16,7 +16,7 @@ from smtpguard.processes.supervisor import TRY_AGAIN
 from tests.processes.tree import PATIENCE, Grow, Tree, ask
 
 
-def test_a_killed_part_is_started_again_and_nothing_accepted_is_lost(grow: Grow) -> None:
+def test_a_killed_part_is_restarted_and_loses_nothing_accepted(grow: Grow) -> None:
     tree = grow(["proxy", "proxy"])
     tree.until("READY=1")
     kept, victim = tree.connect()
@@ -50,7 +50,7 @@ def test_a_silent_part_is_killed(grow: Grow, word: str) -> None:
     assert after not in (0, before)
 
 
-def test_a_stop_does_not_wait_for_a_part_that_only_begins(grow: Grow) -> None:
+def test_a_stop_does_not_wait_for_a_starting_part(grow: Grow) -> None:
     """A stop does not wait for a part that is starting, as in a second restart before the first is complete."""
     tree = grow(["proxy", "booting"], silence_seconds=1000, grace_seconds=1000)
     tree.greets(bool)
@@ -59,7 +59,7 @@ def test_a_stop_does_not_wait_for_a_part_that_only_begins(grow: Grow) -> None:
     assert "killing a part" not in tree.said()
 
 
-def test_a_machine_that_stood_still_kills_nobody(grow: Grow) -> None:
+def test_a_suspended_machine_kills_no_part(grow: Grow) -> None:
     tree = grow(["proxy"], silence_seconds=6, first_pause_seconds=0.01)
     tree.until("READY=1")
     sock, part = tree.connect()
@@ -79,7 +79,7 @@ def test_five_deaths_end_serve(grow: Grow) -> None:
     assert tree.wait() == TRY_AGAIN
 
 
-def test_a_part_whose_work_ends_is_a_death(grow: Grow) -> None:
+def test_a_part_whose_work_ends_counts_as_dead(grow: Grow) -> None:
     tree = grow(["ending", "proxy"], first_pause_seconds=0.01, grace_seconds=1)
     assert tree.wait() == TRY_AGAIN
 
@@ -89,7 +89,7 @@ def test_a_part_that_cannot_run_ends_serve_at_once(grow: Grow) -> None:
     assert tree.wait() == 2
 
 
-def test_a_part_that_is_slow_to_start_is_not_taken_for_a_silent_one(grow: Grow) -> None:
+def test_a_slow_start_is_not_taken_for_silence(grow: Grow) -> None:
     tree = grow(["proxy", "late"], silence_seconds=1, deaths=1000)
     tree.until("READY=1")
     sock, pid = tree.connect()
@@ -100,7 +100,7 @@ def test_a_part_that_is_slow_to_start_is_not_taken_for_a_silent_one(grow: Grow) 
     assert not [line for line in tree.said().splitlines() if "killing a part" in line and "late" in line]
 
 
-def test_a_start_that_is_too_slow_has_twice_the_time_at_the_next(grow: Grow) -> None:
+def test_a_too_slow_start_gets_twice_the_time(grow: Grow) -> None:
     """A start that is too slow is killed, does not count as a death, and gets twice the time. The service manager gets
     a longer timeout."""
     tree = grow(["proxy", "late"], start_seconds=1, first_pause_seconds=0.01, longest_pause_seconds=0.01, deaths=1)
@@ -114,9 +114,7 @@ def test_a_start_that_is_too_slow_has_twice_the_time_at_the_next(grow: Grow) -> 
     assert "of its start" in tree.said()
 
 
-def test_a_part_that_cannot_run_for_now_is_tried_until_it_can(
-    grow: Grow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_part_that_cannot_run_yet_is_retried(grow: Grow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A part that cannot start yet, for example because its port is in use, is tried again without counting as a death.
     Mail continues."""
     monkeypatch.setenv("TOY_AWAY", str(tmp_path / "there"))
@@ -145,7 +143,7 @@ def without_descriptors(tree: Tree, pid: int) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("who", ["supervisor", "part"])
-def test_without_a_descriptor_a_connection_is_refused_and_not_left_waiting(grow: Grow, who: str) -> None:
+def test_without_a_file_descriptor_a_connection_is_refused(grow: Grow, who: str) -> None:
     tree = grow(["proxy"], still=True)
     tree.until("READY=1")
     kept, part = tree.connect()

@@ -24,7 +24,7 @@ def at(port: int, source: str, host: str = "127.0.0.1") -> socket.socket:
     return socket.create_connection((host, port), timeout=PATIENCE, source_address=(source, 0))
 
 
-def test_a_stranger_is_told_554_and_may_say_quit(grow: Grow) -> None:
+def test_other_clients_get_554_and_may_quit(grow: Grow) -> None:
     tree = grow(["proxy"], clients=["127.0.0.1"])
     tree.until("READY=1")
     with at(tree.port, "127.0.0.1") as sock:
@@ -40,7 +40,7 @@ def test_a_stranger_is_told_554_and_may_say_quit(grow: Grow) -> None:
         assert heard(sock).startswith(NOT_A_CLIENT)
 
 
-def test_ipv4_is_ipv4_where_it_is_mapped(grow: Grow) -> None:
+def test_a_mapped_ipv4_address_counts_as_ipv4(grow: Grow) -> None:
     """``clients`` matches IPv4 on a socket of both families, where the kernel reports ::ffff:127.0.0.1."""
     tree = grow(["proxy"], clients=["127.0.0.1"], address="::")
     tree.until("READY=1")
@@ -63,7 +63,7 @@ def v1(client: str) -> bytes:
         (binary("192.0.2.7", command=0x20), False),
     ],
 )  # fmt: skip
-def test_behind_a_proxy_it_is_the_address_that_it_names(grow: Grow, header: bytes, admitted: bool) -> None:
+def test_behind_a_proxy_the_named_client_counts(grow: Grow, header: bytes, admitted: bool) -> None:
     """``clients`` applies to the address in the PROXY header. The proxy's own counts only if it speaks for itself
     (LOCAL)."""
     tree = grow(["proxy"], proxy=True, trust="127.0.0.0/8", clients=["192.0.2.7"])
@@ -81,7 +81,9 @@ def test_a_proxy_that_is_a_client_speaks_for_itself(grow: Grow) -> None:
         assert sock.recv(100) == NOT_A_CLIENT
 
 
-def test_they_are_counted_and_summed_in_the_log(grow: Grow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refusals_are_counted_and_summed_in_the_log(
+    grow: Grow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TOY_NUMBERS", str(tmp_path / "numbers"))
     tree = grow(["proxy", "shows"], shows="shows", clients=["127.0.0.1"])
     tree.until("READY=1")
@@ -102,7 +104,7 @@ def test_they_are_counted_and_summed_in_the_log(grow: Grow, tmp_path: Path, monk
     assert "127.0.0.2 (" in lines[0]
 
 
-def test_a_milter_closes_without_a_word(grow: Grow, tmp_path: Path) -> None:
+def test_a_milter_listener_closes_silently(grow: Grow, tmp_path: Path) -> None:
     tree = grow(["milter", "proxy"], part="milter", clients=["127.0.0.1"])
     tree.until("READY=1")
     with at(tree.port, "127.0.0.2") as sock:

@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.processes.tree import PATIENCE, Grow
 
 
-def test_the_least_loaded_gets_the_next(grow: Grow) -> None:
+def test_the_least_loaded_part_gets_the_next_connection(grow: Grow) -> None:
     tree = grow(["proxy", "proxy"])
     tree.until("READY=1")
     with contextlib.ExitStack() as undo:
@@ -35,7 +35,7 @@ def test_the_least_loaded_gets_the_next(grow: Grow) -> None:
         assert {pid for _, pid in again} == {emptied}
 
 
-def test_with_no_part_ready_the_backlog_keeps_connections(grow: Grow) -> None:
+def test_without_a_ready_part_connections_wait_in_the_backlog(grow: Grow) -> None:
     tree = grow(["proxy"], first_pause_seconds=0.3)
     tree.until("READY=1")
     sock, victim = tree.connect()
@@ -48,7 +48,7 @@ def test_with_no_part_ready_the_backlog_keeps_connections(grow: Grow) -> None:
     assert pid not in (0, victim)
 
 
-def test_limits_are_exact(grow: Grow) -> None:
+def test_the_total_limit_is_exact(grow: Grow) -> None:
     tree = grow(["proxy", "proxy"], total=5)
     tree.until("READY=1")
     open_ = [tree.connect() for _ in range(5)]
@@ -62,7 +62,7 @@ def test_limits_are_exact(grow: Grow) -> None:
         sock.close()
 
 
-def test_a_limit_a_client(grow: Grow) -> None:
+def test_the_limit_per_client(grow: Grow) -> None:
     tree = grow(["proxy"], per_client=2)
     tree.until("READY=1")
     open_ = [tree.connect() for _ in range(3)]
@@ -76,7 +76,7 @@ def test_a_limit_a_client(grow: Grow) -> None:
         sock.close()
 
 
-def test_each_kind_of_connection_goes_to_its_own_parts(grow: Grow, tmp_path: Path) -> None:
+def test_each_kind_of_connection_goes_to_its_parts(grow: Grow, tmp_path: Path) -> None:
     """Each listener's connections go to its own parts. Milter connections do not count as a client's, and get no SMTP
     reply."""
     path = tmp_path / "milter.sock"
@@ -100,7 +100,7 @@ def test_each_kind_of_connection_goes_to_its_own_parts(grow: Grow, tmp_path: Pat
     assert not path.exists()
 
 
-def test_milters_wait_for_their_part_while_smtp_goes_on(grow: Grow, tmp_path: Path) -> None:
+def test_milter_connections_wait_while_smtp_continues(grow: Grow, tmp_path: Path) -> None:
     path = tmp_path / "milter.sock"
     tree = grow(["proxy", "milter"], unix=str(path))
     tree.until("READY=1")

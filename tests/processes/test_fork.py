@@ -40,7 +40,7 @@ def ran(life: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
 
 
-def test_a_child_has_its_channel_and_the_standard_streams_alone() -> None:
+def test_a_child_has_only_its_channel_and_standard_streams() -> None:
     life = """
     fds = sorted(int(fd) for fd in os.listdir("/proc/self/fd"))
     null = os.readlink("/proc/self/fd/0")
@@ -63,7 +63,7 @@ def write_fd():
     assert title == "smtpguard: toy"
 
 
-def test_a_child_runs_an_event_loop_of_its_own_and_ends_by_a_signal() -> None:
+def test_a_child_has_its_own_event_loop_and_ends_by_a_signal() -> None:
     done = ran("""
     async def own():
         os.kill(os.getpid(), signal.SIGTERM)
@@ -74,18 +74,18 @@ def test_a_child_runs_an_event_loop_of_its_own_and_ends_by_a_signal() -> None:
     assert "told the parent" not in done.stdout
 
 
-def test_an_error_that_nobody_caught_ends_a_child_with_1_and_is_told() -> None:
+def test_an_uncaught_error_ends_a_child_with_1() -> None:
     done = ran('raise RuntimeError("that is the fault")')
     assert "status 1" in done.stdout
     assert "that is the fault" in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("life", ["sys.exit(75)", "raise SystemExit(75)"])
-def test_an_exit_ends_a_child_with_its_status(life: str) -> None:
+def test_a_child_exits_with_its_status(life: str) -> None:
     assert "status 75" in ran(life).stdout
 
 
-def test_a_start_without_a_process_to_have_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_fork_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     from smtpguard.processes.fork import fork
 
     def none_left() -> int:

@@ -31,7 +31,7 @@ def tree(grow: Grow) -> Tree:
 @pytest.mark.parametrize(
     ("header", "client"), [(LINE, "192.0.2.7"), (binary("2001:db8::7"), "2001:db8::7"), (binary(command=0x20), "")]
 )
-def test_the_part_is_told_and_gets_what_follows(tree: Tree, header: bytes, client: str) -> None:
+def test_the_part_gets_client_and_following_octets(tree: Tree, header: bytes, client: str) -> None:
     with through(tree, header + b"hello") as sock:
         expected = f"220 for {client}\r\n250 hello\r\n".encode()
         with sock.makefile("rb") as lines:
@@ -39,7 +39,7 @@ def test_the_part_is_told_and_gets_what_follows(tree: Tree, header: bytes, clien
         assert ask(sock, "more") == b"250 more\r\n"
 
 
-def test_octet_by_octet(tree: Tree) -> None:
+def test_a_header_may_arrive_octet_by_octet(tree: Tree) -> None:
     with through(tree, b"") as sock:
         for octet in LINE:
             sock.sendall(bytes([octet]))
@@ -57,12 +57,12 @@ def test_the_client_is_counted_and_not_the_proxy(tree: Tree) -> None:
         assert again.recv(100).startswith((b"220", b"421"))
 
 
-def test_no_header_is_no_connection(tree: Tree) -> None:
+def test_without_a_header_the_connection_is_closed(tree: Tree) -> None:
     with through(tree, b"EHLO client.example\r\n") as sock:
         assert heard(sock) == b""
 
 
-def test_a_look_at_the_port(grow: Grow) -> None:
+def test_port_scans_are_tolerated(grow: Grow) -> None:
     tree = grow(["proxy"], proxy=True, trust="127.0.0.0/8")
     tree.until("READY=1")
     for _ in range(20):
@@ -71,21 +71,21 @@ def test_a_look_at_the_port(grow: Grow) -> None:
         assert sock.recv(100).startswith(b"220")
 
 
-def test_who_says_nothing_is_not_waited_for(grow: Grow) -> None:
+def test_a_silent_peer_times_out(grow: Grow) -> None:
     tree = grow(["proxy"], proxy=True, trust="127.0.0.0/8", proxy_seconds=0.1)
     tree.until("READY=1")
     with through(tree, LINE[:-1]) as sock:
         assert heard(sock) == b""
 
 
-def test_a_stranger_is_no_proxy(grow: Grow) -> None:
+def test_an_untrusted_peer_gets_421(grow: Grow) -> None:
     tree = grow(["proxy"], proxy=True, trust="10.0.0.0/8")
     tree.until("READY=1")
     with through(tree, b"") as sock:
         assert heard(sock).startswith(b"421 4.7.0 This port is for trusted proxies")
 
 
-def test_those_who_have_not_said_it_are_closed_at_the_end(tree: Tree) -> None:
+def test_unfinished_headers_are_closed_at_the_end(tree: Tree) -> None:
     with through(tree, b"PROXY ") as sock, through(tree, LINE) as known:
         assert known.recv(100).startswith(b"220")
         tree.process.send_signal(signal.SIGTERM)

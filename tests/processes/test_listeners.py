@@ -18,7 +18,7 @@ from smtpguard.processes.listeners import CannotListen, Wanted, inherited, open_
 from smtpguard.processes.refusal import refuse_backlog
 
 
-def test_an_inherited_socket_stands_for_the_one_with_its_port() -> None:
+def test_an_inherited_socket_is_used_for_its_port() -> None:
     given_ = socket.create_server(("127.0.0.1", 0))
     port = given_.getsockname()[1]
     listeners = open_all(
@@ -34,7 +34,7 @@ def test_an_inherited_socket_stands_for_the_one_with_its_port() -> None:
             each.socket.close()
 
 
-def test_who_waits_at_an_inherited_socket_waits_on_when_we_stop() -> None:
+def test_clients_in_an_inherited_backlog_survive_a_stop() -> None:
     """At a stop, connections waiting at an inherited socket are left for the next process; at an own socket, they get
     421."""
     with contextlib.ExitStack() as undo:
@@ -57,7 +57,7 @@ def test_who_waits_at_an_inherited_socket_waits_on_when_we_stop() -> None:
             assert waits.recv(100) == b"220 next"
 
 
-def test_an_inherited_socket_that_nobody_wants_is_told() -> None:
+def test_an_unused_inherited_socket_is_an_error() -> None:
     given_ = socket.create_server(("127.0.0.1", 0))
     name = f"127.0.0.1:{given_.getsockname()[1]}"
     with pytest.raises(CannotListen, match=f"{name} matches no entry of listen.smtp"):
@@ -65,18 +65,18 @@ def test_an_inherited_socket_that_nobody_wants_is_told() -> None:
     assert given_.fileno() == -1, "and nothing stays open"
 
 
-def test_a_port_in_use_leaves_nothing_open() -> None:
+def test_a_port_in_use_leaves_no_socket_open() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(CannotListen, match="the port is in use"):
         open_all([Wanted(address="127.0.0.1", port=0), Wanted(address="127.0.0.1", port=taken.getsockname()[1])])
 
 
-def test_ipv6() -> None:
+def test_ipv6_is_bound() -> None:
     [listener] = open_all([Wanted(address="::1", port=0)])
     with listener.socket:
         assert listener.name.startswith("[::1]:")
 
 
-def test_only_what_was_meant_for_this_process_is_inherited() -> None:
+def test_only_sockets_for_this_process_are_inherited() -> None:
     with socket.create_server(("127.0.0.1", 0)) as given_:
         first = os.dup(given_.fileno())
         environ = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "smtp"}
@@ -88,7 +88,7 @@ def test_only_what_was_meant_for_this_process_is_inherited() -> None:
         assert inherited({}, first) == []
 
 
-def test_trusted_clients_are_not_counted_one_by_one() -> None:
+def test_trusted_clients_have_no_limit_of_their_own() -> None:
     table = Connections(Limits(total=4, per_client=1, trusted=(ipaddress.ip_network("10.0.0.0/8"),)))
     for _ in range(2):
         assert table.admits("10.1.1.1")
@@ -113,7 +113,7 @@ def test_trusted_clients_are_not_counted_one_by_one() -> None:
         )
     )
 )
-def test_counts_are_what_is_open(steps: list[tuple[str, int, str, str, str]]) -> None:
+def test_counts_equal_open_connections(steps: list[tuple[str, int, str, str, str]]) -> None:
     table = Connections(Limits(total=5, per_client=3))
     model: dict[int, tuple[str, str, str]] = {}
     for step, number, part, client, listener in steps:
@@ -138,7 +138,7 @@ def test_counts_are_what_is_open(steps: list[tuple[str, int, str, str, str]]) ->
 
 
 class TestUnixSockets:
-    def test_made_as_it_should_be_and_gone_with_us(self, tmp_path: Path) -> None:
+    def test_a_unix_socket_has_mode_and_group_and_is_removed(self, tmp_path: Path) -> None:
         path = tmp_path / "milter.sock"
         smtp, milter = open_all(
             [Wanted(address="127.0.0.1", port=0), Wanted(part="milter", unix=path, mode=0o620, group="daemon")]
@@ -153,7 +153,7 @@ class TestUnixSockets:
         assert not path.exists()
         milter.close()
 
-    def test_what_a_dead_process_left_is_replaced(self, tmp_path: Path) -> None:
+    def test_a_stale_unix_socket_is_replaced(self, tmp_path: Path) -> None:
         path = tmp_path / "milter.sock"
         with socket.socket(socket.AF_UNIX) as dead:
             dead.bind(str(path))
@@ -162,7 +162,7 @@ class TestUnixSockets:
             client.connect(str(path))
         listener.close()
 
-    def test_another_process_is_not_pushed_aside(self, tmp_path: Path) -> None:
+    def test_the_socket_of_a_live_process_is_not_replaced(self, tmp_path: Path) -> None:
         path = tmp_path / "milter.sock"
         [first] = open_all([Wanted(part="milter", unix=path)])
         with pytest.raises(CannotListen, match="another process does"):
@@ -170,7 +170,7 @@ class TestUnixSockets:
         assert path.exists()
         first.close()
 
-    def test_who_came_after_us_keeps_its_place(self, tmp_path: Path) -> None:
+    def test_a_successors_socket_is_not_removed(self, tmp_path: Path) -> None:
         path = tmp_path / "milter.sock"
         [first] = open_all([Wanted(part="milter", unix=path)])
         path.unlink()
@@ -184,12 +184,12 @@ class TestUnixSockets:
         [("nowhere/m.sock", None, "No such file"), ("m.sock", "no-such-group", "there is no group no-such-group"),
          ("x" * 120, None, "too long"), ("file", None, "in use")],
     )  # fmt: skip
-    def test_what_goes_wrong_is_said(self, tmp_path: Path, path: str, group: str | None, why: str) -> None:
+    def test_failures_are_reported(self, tmp_path: Path, path: str, group: str | None, why: str) -> None:
         (tmp_path / "file").write_text("")
         with pytest.raises(CannotListen, match=why):
             open_all([Wanted(part="milter", unix=tmp_path / path, group=group)])
 
-    def test_an_inherited_one(self, tmp_path: Path) -> None:
+    def test_an_inherited_unix_socket_is_not_removed(self, tmp_path: Path) -> None:
         path = tmp_path / "milter.sock"
         given_ = socket.socket(socket.AF_UNIX)
         given_.bind(str(path))

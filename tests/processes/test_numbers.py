@@ -27,7 +27,7 @@ STEPS = st.lists(
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])  # the machine has other work
 @given(STEPS)
-def test_counts_are_those_of_the_living_and_the_dead(steps: list[tuple[str, str]]) -> None:
+def test_counts_include_dead_processes(steps: list[tuple[str, str]]) -> None:
     numbers = Numbers()
     counted: dict[str, int] = {}
     said: dict[str, int] = {}
@@ -48,7 +48,7 @@ def test_counts_are_those_of_the_living_and_the_dead(steps: list[tuple[str, str]
     assert told["deaths"] == {"proxy": died}
 
 
-def test_levels_are_those_of_the_living() -> None:
+def test_levels_are_those_of_live_processes() -> None:
     numbers = Numbers()
     for process, idle in (("proxy-1", 3), ("proxy-2", 4), ("proxy-1", 1)):
         numbers.heard(process, Said(levels={"idle": idle}))
@@ -57,7 +57,7 @@ def test_levels_are_those_of_the_living() -> None:
     assert numbers.told({}, [], {}, {})["levels"] == {"idle": 1}
 
 
-def test_the_newest_is_believed_whoever_says_it() -> None:
+def test_the_newest_finding_counts() -> None:
     numbers = Numbers()
     numbers.heard("proxy-1", Said(found={"relay": (5.0, 0)}))
     numbers.heard("proxy-2", Said(found={"relay": (7.0, 1)}))
@@ -68,7 +68,7 @@ def test_the_newest_is_believed_whoever_says_it() -> None:
     assert numbers.told({}, [], {}, {})["found"] == {"relay": (9.0, 0)}
 
 
-def test_every_listener_and_part_is_told_of_from_the_first_on() -> None:
+def test_every_listener_and_part_has_a_number_from_the_start() -> None:
     numbers = Numbers()
     numbers.accepted["gone:25"] += 1
     told = numbers.told({"smtp:25": 0}, ["smtp:25"], {"proxy": 0}, {"proxy": 9})
@@ -79,13 +79,13 @@ def test_every_listener_and_part_is_told_of_from_the_first_on() -> None:
     }  # fmt: skip
 
 
-def test_a_beat_says_it_as_json_or_says_nothing() -> None:
+def test_a_report_survives_json() -> None:
     said = Said(counts={"words": 3}, levels={"idle": 2}, found={"relay": (5.5, 1)})
     assert Said.of(json.loads(json.dumps(asdict(said)))) == said
     assert Said.of({}) == Said()
 
 
-def test_the_memory_of_a_process_that_is_no_more() -> None:
+def test_the_memory_of_a_dead_process_is_zero() -> None:
     gone = subprocess.Popen(["true"])
     gone.wait()
     assert resident_bytes(gone.pid) == 0
@@ -95,7 +95,7 @@ def test_the_memory_of_a_process_that_is_no_more() -> None:
 class TestTree:
     """What a part gets from a real tree."""
 
-    def test_it_is_told_what_happens(self, grow: Grow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_real_tree_reports_its_numbers(self, grow: Grow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("TOY_NUMBERS", str(tmp_path / "numbers"))
         tree = grow(
             ["proxy", "proxy", "shows"], shows="shows", silence_seconds=4, first_pause_seconds=0.01, per_client=3
@@ -133,9 +133,7 @@ class TestTree:
             sock.close()
         until(connections={name: 0}, accepted={name: 3})
 
-    def test_however_often_it_dies_nothing_else_ends_or_waits(
-        self, grow: Grow, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_broken_metrics_part_affects_no_other(self, grow: Grow, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("TOY_NUMBERS", "broken")
         tree = grow(["proxy", "shows"], shows="shows", deaths=2, first_pause_seconds=0.001, longest_pause_seconds=0.01)
         tree.until("READY=1\nSTATUS=proxy ready; ")
@@ -151,7 +149,9 @@ class TestTree:
         tree.process.send_signal(signal.SIGTERM)
         assert tree.wait() == 0
 
-    def test_it_alone(self, grow: Grow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_metrics_part_alone_is_ready_at_once(
+        self, grow: Grow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """A part that is alone in its unit is ready at once."""
         monkeypatch.setenv("TOY_NUMBERS", str(tmp_path / "numbers"))
         tree = grow(["shows"], shows="shows", ports=[])

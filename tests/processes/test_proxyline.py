@@ -64,21 +64,21 @@ BAD = [
 
 
 @pytest.mark.parametrize(("octets", "client"), GOOD)
-def test_whose_connection_it_is(octets: bytes, client: str) -> None:
+def test_valid_headers_name_the_client(octets: bytes, client: str) -> None:
     header = Header()
     assert header.feed(octets + b"EHLO client.example\r\n") == len(octets)
     assert header.client == client
 
 
 @pytest.mark.parametrize("octets", BAD)
-def test_what_is_no_header(octets: bytes) -> None:
+def test_invalid_headers_are_refused(octets: bytes) -> None:
     header = Header()
     with pytest.raises(BadHeader):
         header.feed(octets)
 
 
 @pytest.mark.parametrize(("octets", "client"), GOOD)
-def test_every_beginning_of_one_waits_for_the_rest(octets: bytes, client: str) -> None:
+def test_an_incomplete_header_waits(octets: bytes, client: str) -> None:
     for at in range(len(octets)):
         header = Header()
         assert header.feed(octets[:at]) == at
@@ -109,7 +109,7 @@ MUTATED = st.builds(
     MUTATED | st.binary(max_size=200) | st.binary(max_size=60).map(lambda rest: SIGNATURE + rest),
     st.binary(max_size=20),
 )
-def test_all_at_once_is_one_after_another(octets: bytes, rest: bytes) -> None:
+def test_splitting_a_header_makes_no_difference(octets: bytes, rest: bytes) -> None:
     sent = octets + rest
     at_once = outcome(sent)
     assert outcome(*(sent[n : n + 1] for n in range(len(sent)))) == at_once

@@ -38,7 +38,7 @@ def ran(state: Path) -> list[str]:
     return file.read_text().splitlines() if file.exists() else []
 
 
-def test_frozen_and_thawed(state: Path) -> None:
+def test_freeze_and_thaw_hold_and_release_the_queue(state: Path) -> None:
     assert run("freeze-hook", state, SELECTOR="all", ACTION="freeze").returncode == 0
     assert ran(state) == [], "the hook itself does nothing to Postfix"
     assert run("hold-queue", state).returncode == 0
@@ -50,12 +50,12 @@ def test_frozen_and_thawed(state: Path) -> None:
 
 
 @pytest.mark.parametrize("selector", ["list", "sender", "mailing", "thread"])
-def test_a_freeze_of_less_than_everything_leaves_the_queue_alone(state: Path, selector: str) -> None:
+def test_a_freeze_of_less_leaves_the_queue_alone(state: Path, selector: str) -> None:
     assert run("freeze-hook", state, SELECTOR=selector, ACTION="freeze").returncode == 0
     assert list(state.iterdir()) == []
 
 
-def test_what_could_not_be_written_down_is_said(state: Path) -> None:
+def test_a_failure_to_write_is_reported(state: Path) -> None:
     state.rmdir()
     told = run("freeze-hook", state, SELECTOR="all", ACTION="freeze")
     assert told.returncode != 0
@@ -63,13 +63,13 @@ def test_what_could_not_be_written_down_is_said(state: Path) -> None:
 
 
 @pytest.mark.parametrize("written", ["", "freeze; rm -rf /", "$(touch x)", "freeze thaw"])
-def test_root_does_nothing_else_that_could_stand_there(state: Path, written: str) -> None:
+def test_other_content_of_the_file_is_refused(state: Path, written: str) -> None:
     (state / "queue").write_text(written + "\n")
     assert run("hold-queue", state).returncode == 1
     assert ran(state) == []
 
 
-def test_a_postfix_that_does_not_do_it_fails_the_unit(state: Path) -> None:
+def test_a_failing_postfix_command_fails_the_unit(state: Path) -> None:
     (state / "queue").write_text("freeze\n")
     (state.parent / "postconf-fails").touch()
     assert run("hold-queue", state).returncode != 0
@@ -86,7 +86,7 @@ def test_units_are_well_formed(unit: str) -> None:
     assert [line for line in told.stderr.splitlines() if unit in line and "is not executable" not in line] == []
 
 
-def test_all_of_it_speaks_of_one_file_which_the_service_may_write() -> None:
+def test_all_files_name_the_same_state_file() -> None:
     service = (FOLDER.parent / "smtpguard.service").read_text()
     assert "StateDirectory=smtpguard" in service
     for name in ("freeze-hook", "hold-queue", UNITS[0]):

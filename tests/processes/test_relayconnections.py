@@ -73,7 +73,7 @@ class Tree:
         return [part.used for part in self.parts.values()]
 
 
-def test_what_is_free_is_granted() -> None:
+def test_free_connections_are_granted() -> None:
     tree = Tree(20, one=20, two=20)
     tree.parts["one"].wants(3)
     tree.pass_on()
@@ -83,7 +83,7 @@ def test_what_is_free_is_granted() -> None:
     assert tree.places.held == 0
 
 
-def test_who_has_all_comes_down_for_who_has_none() -> None:
+def test_a_part_with_all_connections_gives_some_up() -> None:
     tree = Tree(20, one=20, two=20)
     tree.parts["one"].wants(50)
     tree.pass_on()
@@ -93,7 +93,7 @@ def test_who_has_all_comes_down_for_who_has_none() -> None:
     assert tree.used() == [10, 10]
 
 
-def test_who_needs_little_has_it() -> None:
+def test_a_part_that_needs_few_gets_them() -> None:
     tree = Tree(20, one=20, two=20)
     tree.parts["one"].wants(50)
     tree.parts["two"].wants(2)
@@ -101,7 +101,7 @@ def test_who_needs_little_has_it() -> None:
     assert tree.used() == [18, 2]
 
 
-def test_delivery_has_its_part_and_no_more() -> None:
+def test_delivery_gets_at_most_its_share() -> None:
     tree = Tree(20, one=20, two=20, delivery=5)
     tree.parts["delivery"].wants(20)
     tree.pass_on()
@@ -114,7 +114,7 @@ def test_delivery_has_its_part_and_no_more() -> None:
     assert min(tree.used()[:2]) >= 7
 
 
-def test_delivery_is_not_starved_by_mail() -> None:
+def test_delivery_is_not_starved() -> None:
     tree = Tree(2, one=2, delivery=1)
     tree.parts["one"].wants(50)
     tree.pass_on()
@@ -123,7 +123,7 @@ def test_delivery_is_not_starved_by_mail() -> None:
     assert tree.used() == [1, 1]
 
 
-def test_fewer_places_than_parts_go_round() -> None:
+def test_fewer_connections_than_parts_rotate() -> None:
     tree = Tree(1, one=1, two=1, three=1)
     had: set[str] = set()
     for part in tree.parts.values():
@@ -137,7 +137,7 @@ def test_fewer_places_than_parts_go_round() -> None:
     assert had == {"one", "two", "three"}
 
 
-def test_what_a_dead_process_had_is_free() -> None:
+def test_connections_of_a_dead_process_are_free() -> None:
     tree = Tree(20, one=20, two=20)
     tree.parts["one"].wants(20)
     tree.pass_on()
@@ -157,7 +157,7 @@ def test_what_a_dead_process_had_is_free() -> None:
 
 
 @pytest.mark.parametrize("seed", range(200))
-def test_whatever_happens_in_whatever_order(seed: int) -> None:
+def test_the_limit_and_fairness_hold_in_any_order(seed: int) -> None:
     """In any order of messages and needs, there are never more connections than the limit, and in the end each has a
     fair share."""
     rng = random.Random(seed)

@@ -16,7 +16,7 @@ import pytest
 from tests.processes.tree import PATIENCE, Grow, gone
 
 
-def test_ready_when_all_are_and_connections_spread(grow: Grow) -> None:
+def test_ready_when_all_parts_are_and_connections_spread(grow: Grow) -> None:
     tree = grow(["proxy", "proxy", "delivery"])
     tree.until("READY=1")
     with contextlib.ExitStack() as undo:
@@ -31,7 +31,7 @@ def test_ready_when_all_are_and_connections_spread(grow: Grow) -> None:
     tree.until("STOPPING=1")
 
 
-def test_graceful_stop_finishes_what_is_under_way(grow: Grow) -> None:
+def test_a_graceful_stop_finishes_open_work(grow: Grow) -> None:
     tree = grow(["proxy"])
     tree.until("READY=1")
     idle, _ = tree.connect()
@@ -74,7 +74,7 @@ def test_parts_end_with_their_supervisor(grow: Grow) -> None:
     assert gone(pid)
 
 
-def test_a_part_that_cannot_end_is_ended(grow: Grow, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_that_does_not_end_is_killed(grow: Grow, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOY_STUBBORN", "1")
     tree = grow(["proxy"])
     tree.until("READY=1")
@@ -107,7 +107,7 @@ def test_watchdog_and_reload(grow: Grow, tmp_path: Path) -> None:
     assert done.exists()
 
 
-def test_a_reload_that_is_asked_for_during_another_is_not_lost(grow: Grow, tmp_path: Path) -> None:
+def test_a_reload_during_another_is_not_lost(grow: Grow, tmp_path: Path) -> None:
     """A reload requested during another runs after it, since the first may have read the file before the second change."""
     count, go = tmp_path / "count", tmp_path / "go"
     script = f"echo one >>{count}; while ! test -e {go}; do sleep 0.05; done"

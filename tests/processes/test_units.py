@@ -31,7 +31,7 @@ def test_there_are_units_for_both_deployments() -> None:
     }
 
 
-def test_every_part_has_a_unit_or_shares_one() -> None:
+def test_every_part_has_or_shares_a_unit() -> None:
     """Every part has a unit, except metrics, which run with the proxy to show its connections, and alarms, which run
     with mail."""
     alone = {part for unit in SERVICES for part in re.findall(r"--only (\w+)", _started(unit))}
@@ -44,7 +44,7 @@ def _started(unit: Path) -> str:
     return str(line)
 
 
-def test_who_listens_brings_the_socket_along_and_enables_it() -> None:
+def test_listening_units_have_and_enable_a_socket() -> None:
     for socket in SOCKETS:
         service = (UNITS / f"{socket.stem}.service").read_text()
         assert f"\nSockets={socket.name}\n" in service
@@ -56,7 +56,7 @@ def test_who_listens_brings_the_socket_along_and_enables_it() -> None:
 
 
 @pytest.mark.parametrize("unit", SERVICES, ids=lambda unit: unit.stem)
-def test_all_run_as_the_user_whom_the_state_belongs_to(unit: Path) -> None:
+def test_all_units_run_as_the_same_user(unit: Path) -> None:
     """All units run as one static user, which can be given read access before the first start. Only the unit of the whole
     guard has a runtime directory: of several units, the first to stop would remove it."""
     text = unit.read_text()
@@ -67,7 +67,7 @@ def test_all_run_as_the_user_whom_the_state_belongs_to(unit: Path) -> None:
     assert ("RuntimeDirectory" in text) == (unit.stem == "smtpguard"), "the first of several to stop would remove it"
 
 
-def test_systemd_gives_up_only_what_trying_again_would_not_mend() -> None:
+def test_systemd_retries_all_failures_but_wrong_settings() -> None:
     """systemd gives up on status 2 only: after other statuses, restarts are slower than five in ten seconds."""
     for unit in SERVICES:
         text = unit.read_text()
@@ -77,7 +77,7 @@ def test_systemd_gives_up_only_what_trying_again_would_not_mend() -> None:
         assert int(seconds) * 4 > 10
 
 
-def test_the_backup_of_every_night_runs_once_as_the_user_of_the_service() -> None:
+def test_the_nightly_backup_runs_once_as_the_services_user() -> None:
     text = BACKUP.read_text()
     assert [timer.stem for timer in TIMERS] == [BACKUP.stem]
     assert "\nType=oneshot\n" in text
@@ -101,7 +101,7 @@ def test_the_backup_of_every_night_runs_once_as_the_user_of_the_service() -> Non
 
 
 @pytest.mark.skipif(not shutil.which("systemd-sysusers"), reason="systemd-sysusers is not installed")
-def test_the_user_can_log_in_nowhere(tmp_path: Path) -> None:
+def test_the_user_cannot_log_in(tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
     subprocess.run(
         ["systemd-sysusers", f"--root={tmp_path}", UNITS / "smtpguard.sysusers"], check=True, capture_output=True
@@ -134,7 +134,7 @@ def test_units_are_well_formed(unit: Path) -> None:
 
 
 @pytest.mark.parametrize("unit", SERVICES, ids=lambda unit: unit.stem)
-def test_parts_are_told_to_stop_by_their_supervisor_within_the_time_that_systemd_gives(unit: Path) -> None:
+def test_parts_stop_within_systemds_timeout(unit: Path) -> None:
     text = unit.read_text()
     assert "KillMode=mixed" in text
     assert "Type=notify" in text

@@ -26,7 +26,7 @@ def reading(body: str, head: str = "", to: str = f"Kim Karlsson <{CUSTOMER}>") -
         "Yes.\r\n\r\n-----Original Message-----\r\nFrom: Kim [mailto:kim@customer.example]\r\nSent: yesterday\r\nTo: Anna\r\nSubject: Hej\r\n\r\nWell?\r\n",
     ],
 )
-def test_who_is_quoted_is_named(body: str) -> None:
+def test_quoted_people_are_found(body: str) -> None:
     assert CUSTOMER in reading(body).quotes
 
 
@@ -37,11 +37,11 @@ def test_who_is_quoted_is_named(body: str) -> None:
         "Hej\r\n\r\nFrån: Bo <bo@example.com>\r\nSkickat: i går\r\nTill: Kim Karlsson <kim@customer.example>\r\nÄmne: Hej\r\n\r\nText\r\n",
     ],
 )
-def test_whoever_is_only_mentioned_is_not(body: str) -> None:
+def test_mentioned_people_are_not_found(body: str) -> None:
     assert CUSTOMER not in reading(body).quotes
 
 
-def test_the_message_ids_that_it_refers_to() -> None:
+def test_referenced_message_ids_are_found() -> None:
     head = "In-Reply-To: <b@customer.example>\r\nReferences: <a@example.com>\r\n <b@customer.example>\r\n"
     assert reading("Hej\r\n", head).refers_to == ("b@customer.example", "a@example.com")
     many = " ".join(f"<{n}@example.com>" for n in range(100))

@@ -32,12 +32,12 @@ def unblock(data: bytes) -> list[bytes]:
     return found
 
 
-def test_a_reading_there_and_back() -> None:
+def test_a_reading_reads_back() -> None:
     reading = look(letter(STORY, {**OUTLOOK, **PLATFORM, "MSIP_Labels": "MSIP_Label_0a_Name=Internal;"}))
     assert load_reading(dump_reading(reading)) == reading
 
 
-def test_a_request_there_and_back() -> None:
+def test_a_request_reads_back() -> None:
     custom = Custom(name="project", side=Side.INTERNAL, weight=2.0, term="Project Tulip")
     given_ = Surroundings(
         domains=around().domains, list_ids=frozenset({"l.example.com"}), vocabularies=around().vocabularies, delimiters="+",
@@ -52,14 +52,14 @@ def test_a_request_there_and_back() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"null", b"\xff", b'{"looks": "nice"}', b"[" * 100_000])
-def test_what_is_no_reading(data: bytes) -> None:
+def test_an_invalid_reading_is_refused(data: bytes) -> None:
     with pytest.raises(BadReading):
         load_reading(data)
 
 
 @given(st.data())
 @settings(max_examples=60, deadline=None)
-def test_a_reading_with_a_byte_changed_is_a_reading_or_refused(data: st.DataObject) -> None:
+def test_a_reading_with_a_changed_byte_is_read_or_refused(data: st.DataObject) -> None:
     dumped = bytearray(dump_reading(look(letter(STORY))))
     dumped[data.draw(st.integers(0, len(dumped) - 1))] = data.draw(st.integers(0, 255))
     try:
@@ -69,12 +69,12 @@ def test_a_reading_with_a_byte_changed_is_a_reading_or_refused(data: st.DataObje
 
 
 @pytest.mark.parametrize("data", [b"{}", b"[]", b'{"surroundings": null, "bounds": {"much": 1}, "depth": "text"}'])
-def test_what_is_no_request(data: bytes) -> None:
+def test_an_invalid_request_is_refused(data: bytes) -> None:
     with pytest.raises(BadReading):
         load_request(data)
 
 
-def test_the_process_answers_request_after_request() -> None:
+def test_the_process_answers_several_requests() -> None:
     message = letter(STORY, {**OUTLOOK, "Subject": "SV: Dieten"})
     asked = block(dump_request(around(), Depth.TEXT, Bounds())) + block(message.raw[:])
     asked += block(dump_request(None, Depth.HEADERS, Bounds())) + block(message.raw[:])
@@ -87,14 +87,14 @@ def test_the_process_answers_request_after_request() -> None:
     assert second == look(message, depth=Depth.HEADERS)
 
 
-def test_the_process_ends_on_half_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_process_ends_at_a_truncated_request(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child, "_allow", lambda seconds: None)
     head = block(dump_request(None, Depth.TEXT, Bounds()))
     for data, status in ((b"", 0), (b"\0\0", 0), (head, 1), (head + b"\0\0\0\x05abc", 1)):
         assert child.main(io.BytesIO(data), io.BytesIO()) == status
 
 
-def test_the_process_limits_itself() -> None:
+def test_the_process_limits_its_resources() -> None:
     program = (
         "import resource, smtpguard.reading.__main__ as m; m.confine(); m._allow(2.0)\n"
         "print(*(resource.getrlimit(r)[0] for r in (resource.RLIMIT_AS, resource.RLIMIT_FSIZE, resource.RLIMIT_CORE)))\n"

@@ -12,7 +12,7 @@ from smtpguard.reading.surroundings import Custom
 from tests.reading.letters import PLATFORM, around, letter, look, names
 
 
-def test_a_weight_changes_what_it_looks_like() -> None:
+def test_a_changed_weight_changes_the_result() -> None:
     message = letter(
         "Höstens utställning öppnar på lördag.\n\nhttps://a.example/\nhttps://b.example/\nhttps://c.example/", PLATFORM
     )
@@ -39,7 +39,7 @@ def test_a_weight_changes_what_it_looks_like() -> None:
         (Custom(name="c", side=Side.INTERNAL, weight=4, pattern=r"PT-\d+"), 'the text says "PT-17"'),
     ],
 )
-def test_marks_of_the_admins_own(custom: Custom, evidence: str) -> None:
+def test_custom_marks_are_found(custom: Custom, evidence: str) -> None:
     message = letter("Project Tulip, PT-17", {"X-Department": "Sales"})
     (mark,) = [m for m in look(message, replace(around(), customs=(custom,))).marks if m.name == "c"]
     assert mark.evidence == evidence

@@ -18,7 +18,7 @@ from tests.reading.letters import OUTLOOK, PLATFORM, STORY, letter, look, names,
     "twice",
     ["From: x@example.org", "Subject: again", "Sender: x@example.org\r\nSender: y@example.org", "Message-ID: <2@x>"],
 )
-def test_a_field_that_stands_twice_is_unreadable_and_read_anyway(twice: str) -> None:
+def test_a_repeated_field_is_unreadable_and_still_read(twice: str) -> None:
     message = letter(STORY)
     reading = look(type(message).of(twice.encode() + b"\r\n" + message.raw[:]))
     assert reading.readable is Readable.UNREADABLE
@@ -26,7 +26,7 @@ def test_a_field_that_stands_twice_is_unreadable_and_read_anyway(twice: str) -> 
     assert topics(reading) == {"pork", "alcohol", "diets"}
 
 
-def test_a_broken_header_block_is_unreadable_and_the_text_is_read() -> None:
+def test_a_broken_header_is_unreadable_and_still_read() -> None:
     message = letter(STORY)
     reading = look(type(message).of(b"no field at all\r\n" + message.raw[:]))
     assert reading.readable is Readable.UNREADABLE
@@ -49,30 +49,30 @@ def test_a_broken_header_block_is_unreadable_and_the_text_is_read() -> None:
         ("multipart/mixed; boundary=other", "cannot be told apart"),
     ],
 )
-def test_what_nobody_here_can_read_is_named(content_type: str, why: str) -> None:
+def test_unreadable_content_is_named(content_type: str, why: str) -> None:
     reading = look(letter("--bb\n\nBacon\n--bb--\n", {"Content-Type": content_type, **PLATFORM}))
     assert reading.readable is Readable.UNREADABLE
     assert why in reading.why_unreadable
 
 
-def test_an_unreadable_message_is_a_mailing_by_its_way_off_a_list_alone_and_never_by_more() -> None:
+def test_an_unreadable_message_is_a_mailing_only_by_its_unsubscribe() -> None:
     sealed = {"Content-Type": "application/pkcs7-mime; smime-type=enveloped-data"}
     assert look(letter("x", {**sealed, **PLATFORM})).looks is Looks.MAILING  # its header looks like a mailing
     assert look(letter("x", {**sealed, "Precedence": "bulk", "X-MC-User": "1"})).looks is Looks.UNCLEAR
     assert look(letter("x", {**sealed, **PLATFORM, **OUTLOOK})).looks is not Looks.MAILING
 
 
-def test_pgp_within_the_text_is_unreadable() -> None:
+def test_inline_pgp_is_unreadable() -> None:
     assert (
         look(letter("-----BEGIN PGP MESSAGE-----\n\nhQEM\n-----END PGP MESSAGE-----\n")).readable is Readable.UNREADABLE
     )
 
 
-def test_a_multipart_whose_parts_cannot_be_found_is_read_as_it_stands() -> None:
+def test_a_multipart_with_a_wrong_boundary_is_read_as_text() -> None:
     assert topics(look(letter("Bacon\n", {"Content-Type": "multipart/mixed; boundary=other"}))) == {"pork"}
 
 
-def test_two_content_types_that_differ_are_unreadable() -> None:
+def test_two_different_content_types_are_unreadable() -> None:
     message = letter(STORY)
     reading = look(type(message).of(b"Content-Type: text/html\r\n" + message.raw[:]))
     assert "two Content-Type" in reading.why_unreadable
@@ -88,20 +88,20 @@ def test_two_content_types_that_differ_are_unreadable() -> None:
     ],
     ids=["right", "junk in it", "padding in the middle", "cut off"],
 )
-def test_base64_good_and_bad_is_read(body: str) -> None:
+def test_valid_and_invalid_base64_is_read(body: str) -> None:
     reading = look(letter(body, {"Content-Transfer-Encoding": "base64"}))
     assert topics(reading) == {"pork"}
 
 
 @pytest.mark.parametrize("charset", ["utf-8", "iso-8859-1", "windows-1252", "utf-16", "utf-7", "mac-roman", "cp850"])
-def test_charsets(charset: str) -> None:
+def test_charsets_are_decoded(charset: str) -> None:
     body = base64.encodebytes("Vi äter fläsket".encode(charset)).decode()
     message = letter(body, {"Content-Type": f"text/plain; charset={charset}", "Content-Transfer-Encoding": "base64"})
     assert topics(look(message)) == {"pork"}
 
 
 @pytest.mark.parametrize("charset", ["x-klingon", "punycode", "zlib", "idna", "base64", "unicode_escape", "\x00"])
-def test_an_unknown_charset_is_named_and_the_text_is_read(charset: str) -> None:
+def test_an_unknown_charset_is_named_and_the_text_read(charset: str) -> None:
     reading = look(letter("Vi äter fläsket", {"Content-Type": f'text/plain; charset="{charset}"'}))
     assert topics(reading) == {"pork"}
     if charset != "\x00":
@@ -123,7 +123,7 @@ def test_an_encoded_word_cut_in_mid_character_is_read() -> None:
         "<textarea>fläsk</textarea>", "<noscript>fläsk</noscript>", "<table><td>fläsk", "<svg></svg><p>fläsk", "<title>x</title><h1>FLÄSK</h1>",
     ],
 )  # fmt: skip
-def test_a_word_in_disguise_in_html(html: str) -> None:
+def test_disguised_words_in_html_are_read(html: str) -> None:
     assert topics(look(letter(html, kind="text/html"))) == {"pork"}
 
 
@@ -132,7 +132,7 @@ def test_quoted_printable_in_mid_word_is_read() -> None:
     assert topics(look(letter(body, {"Content-Transfer-Encoding": "quoted-printable"}))) == {"pork"}
 
 
-def test_text_in_an_attached_message_and_in_a_file_is_read() -> None:
+def test_attached_messages_and_text_files_are_read() -> None:
     inner = "From: Bo <bo@example.com>\nSubject: Lunch\nContent-Type: text/plain; charset=utf-8\n\nBacon"
     reading = look(parts(("Content-Type: text/plain", "Se nedan"), ("Content-Type: message/rfc822", inner)))
     assert [(t.vocabulary, t.where) for t in reading.topics] == [("pork", "attached text")]
@@ -150,7 +150,7 @@ def test_text_in_an_attached_message_and_in_a_file_is_read() -> None:
     assert topics(eml) == {"pork"}
 
 
-def test_the_name_of_an_attachment_is_read_in_every_spelling() -> None:
+def test_attachment_names_are_read_in_every_spelling() -> None:
     for name in (
         'filename="fläsk.pdf"',
         "filename*=utf-8''fl%C3%A4sk.pdf",
@@ -172,7 +172,7 @@ def test_both_alternatives_are_read() -> None:
     assert topics(reading) == {"pork"}
 
 
-def test_hidden_text_does_not_make_a_mailing() -> None:
+def test_hidden_text_makes_no_mailing() -> None:
     hidden = '<div style="DISPLAY: none">unsubscribe, view in browser, all rights reserved, dear customer</div>'
     reading = look(letter(f"<p>Hej Bo, ses vi på mötet?</p>{hidden}", kind="text/html"))
     assert reading.looks is not Looks.MAILING

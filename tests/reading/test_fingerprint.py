@@ -29,7 +29,7 @@ def copy(sentences: list[str], name: str, n: int) -> str:
     )
 
 
-def test_copies_are_near_and_strangers_far() -> None:
+def test_copies_are_near_and_others_far() -> None:
     sketches = [[sketch(copy(mailing(m), f"Kund{c}", 1000 * m + c)) for c in range(4)] for m in range(8)]
     for i, mine in enumerate(sketches):
         for one in mine:
@@ -39,7 +39,7 @@ def test_copies_are_near_and_strangers_far() -> None:
                     assert all(distance(one, other) > SAME for other in theirs)
 
 
-def test_nothing_is_alike_to_nothing() -> None:
+def test_empty_sketches_are_never_the_same() -> None:
     assert not sketch("")
     assert not sketch("12 34 !!")
     assert distance(Sketch(), sketch("one whole sentence here")) == 1
@@ -48,7 +48,7 @@ def test_nothing_is_alike_to_nothing() -> None:
 
 @given(st.text(max_size=500), st.text(max_size=500))
 @settings(max_examples=60, deadline=None)
-def test_laws(a: str, b: str) -> None:
+def test_distance_is_a_bounded_symmetric_measure(a: str, b: str) -> None:
     one, other = sketch(a), sketch(b)
     assert len(one.numbers) <= SIZE
     assert Sketch.of(one.numbers) == Sketch.unpack(one.pack()) == one

@@ -34,13 +34,13 @@ def test_a_footer_makes_no_mailing_of_a_letter(kind: str, foot: str) -> None:
     assert reading.looks is not Looks.MAILING, (reading.score, names(reading))
 
 
-def test_a_header_of_mailings_bears_the_words_out() -> None:
+def test_a_header_of_a_platform_confirms_a_mailing() -> None:
     text = f"{LETTERS['a greeting']}Mvh\nBo\n\n{FOOT['all']}\n"
     assert look(letter(text, PLATFORM)).looks is Looks.MAILING
     assert look(letter(text, {"From": "noreply@example.com", "X-Mailgun-Sid": "1"})).looks is Looks.MAILING
 
 
-def test_list_headers_from_anybody_weigh_nothing() -> None:
+def test_unproven_list_headers_have_no_weight() -> None:
     head = {
         "List-Unsubscribe": "<https://x.example/u>",
         "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
@@ -73,12 +73,12 @@ INVITED = (
     ],
     ids=["testimonial", "invitation", "default label"],
 )  # fmt: skip
-def test_a_newsletter_that_its_origin_proves_is_one_whatever_it_holds(message: object) -> None:
+def test_a_proven_newsletter_is_a_mailing(message: object) -> None:
     reading = from_declared_origin(look(message), "campaigns.example.com")  # type: ignore[arg-type]
     assert reading.looks is Looks.MAILING, (reading.score, names(reading))
 
 
-def test_colleagues_thread_from_the_declared_origin_is_none() -> None:
+def test_a_conversation_from_the_declared_origin_is_no_mailing() -> None:
     for message in (letter(STORY), letter(STORY, OUTLOOK), letter(STORY, {"Sensitivity": "Company-Confidential"})):
         assert from_declared_origin(look(message), "campaigns.example.com").looks is not Looks.MAILING
     shared = from_declared_origin(look(letter(TESTIMONIAL, kind="text/html")), "example.com", shared=True)

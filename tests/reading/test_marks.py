@@ -131,16 +131,16 @@ HTML: list[tuple[str, str]] = [
 
 
 @pytest.mark.parametrize(("name", "headers", "body"), EXAMPLES, ids=[f"{i}-{e[0]}" for i, e in enumerate(EXAMPLES)])
-def test_a_message_with_the_mark(name: str, headers: Mapping[str, str], body: str) -> None:
+def test_a_message_has_the_mark(name: str, headers: Mapping[str, str], body: str) -> None:
     check(name, letter(body, headers))
 
 
 @pytest.mark.parametrize(("name", "html"), HTML, ids=[f"{i}-{e[0]}" for i, e in enumerate(HTML)])
-def test_markup_with_the_mark(name: str, html: str) -> None:
+def test_markup_has_the_mark(name: str, html: str) -> None:
     check(name, letter(html, kind="text/html"))
 
 
-def test_marks_of_parts() -> None:
+def test_parts_have_the_mark() -> None:
     check("calendar", parts(("Content-Type: text/plain", "x"), ("Content-Type: text/calendar; method=REQUEST", ICS)))
     check(
         "documents",
@@ -181,7 +181,7 @@ def test_every_kind_of_mark_has_an_example() -> None:
     }  # these depend on the origin (looks)
 
 
-def test_a_trusted_servers_results_are_told_and_weigh_nothing() -> None:
+def test_trusted_authentication_results_are_read_without_weight() -> None:
     results = "mx.example.com; dkim=pass header.d=News.Example; dmarc=fail header.from=news.example"
     trusting = replace(around(), authserv_ids=frozenset({"mx.example.com"}))
     message = letter("x", {"Authentication-Results": results})
@@ -196,7 +196,7 @@ def test_a_trusted_servers_results_are_told_and_weigh_nothing() -> None:
     assert not look(message).vouched
 
 
-def test_the_table_is_sound() -> None:
+def test_the_table_of_marks_is_consistent() -> None:
     for kind in KINDS.values():
         assert 0 < kind.weight <= 6
         assert len(kind.reason) > 10
@@ -207,14 +207,14 @@ def mark(name: str, side: Side, weight: float, group: str = "") -> Mark:
     return Mark(name=name, side=side, weight=weight, evidence=Phrase("because"), group=group)
 
 
-def test_of_a_group_the_heaviest_counts() -> None:
+def test_the_heaviest_mark_of_a_group_counts() -> None:
     looks, score, _ = judge(
         [mark("a", Side.INTERNAL, 1.0, "g"), mark("b", Side.INTERNAL, 1.5, "g"), mark("c", Side.INTERNAL, 1.0, "h")]
     )
     assert (looks, score) == (Looks.INTERNAL, 2.5)
 
 
-def test_thresholds() -> None:
+def test_thresholds_decide() -> None:
     assert judge([mark("a", Side.INTERNAL, THRESHOLD)])[0] is Looks.INTERNAL
     assert judge([mark("a", Side.INTERNAL, THRESHOLD - 0.25)])[0] is Looks.UNCLEAR
     assert judge([mark("a", Side.MAILING, THRESHOLD)])[0] is Looks.MAILING
@@ -223,19 +223,19 @@ def test_thresholds() -> None:
     assert judge([])[0] is Looks.UNCLEAR
 
 
-def test_an_announcement_among_colleagues_is_no_mailing_though_it_sounds_like_one() -> None:
+def test_an_internal_announcement_is_no_mailing() -> None:
     body = "Dear customer service, this is our newsletter. Click here to read more. You are receiving this because you are staff."
     assert look(letter(body, {"From": "info@example.com", "To": "bo@example.com"})).looks is not Looks.MAILING
 
 
-def test_quoted_mailings_are_not_the_writers() -> None:
+def test_a_quoted_mailing_is_not_the_writers() -> None:
     body = "Hej Bo, ska vi göra något sådant?\n\nFrån: Shop <news@shop.example>\nSkickat: idag\nTill: Anna\nÄmne: Rea\n\nUnsubscribe: https://shop.example/unsubscribe\n"
     reading = look(letter(body, {"Subject": "VB: Rea"}))
     assert reading.looks is Looks.INTERNAL
     assert not {"unsubscribe-words", "unsubscribe-link"} & names(reading)
 
 
-def test_the_documentation_shows_the_table_as_it_is() -> None:
+def test_the_documentation_has_the_same_table() -> None:
     sign = {Side.INTERNAL: "+", Side.MAILING: "-"}
     page = (Path(__file__).parents[2] / "docs" / "reading.md").read_text()
     for kind in KINDS.values():
@@ -273,11 +273,11 @@ def test_veiled_evidence_has_no_word_of_the_message(evidence: Phrase, shown: str
         (Phrase("it comes from {address}, which takes no answers", address="a@example.com"), "it comes from …, which takes no answers"),
     ],
 )  # fmt: skip
-def test_what_the_subject_shows_is_not_veiled(evidence: Phrase, shown: str) -> None:
+def test_words_of_the_subject_are_not_veiled(evidence: Phrase, shown: str) -> None:
     assert veiled(evidence, "SV: Bacon a@example.com") == shown
 
 
-def test_no_example_shows_through_its_veil() -> None:
+def test_no_examples_evidence_shows_its_text() -> None:
     told = {veiled(m.evidence) for _, headers, body in EXAMPLES for m in look(letter(body, headers)).marks}
     assert len(told) > 40
     assert not [t for t in told if "@" in t or re.search(r'"[^"…]+"', t)]

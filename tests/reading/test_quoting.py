@@ -14,7 +14,7 @@ FORWARDS = (
 
 
 @pytest.mark.parametrize("subject", REPLIES.split("|"))
-def test_replies(subject: str) -> None:
+def test_reply_prefixes_are_recognized(subject: str) -> None:
     found = prefix_of(subject)
     assert found
     assert found[0] == REPLY
@@ -22,7 +22,7 @@ def test_replies(subject: str) -> None:
 
 
 @pytest.mark.parametrize("subject", FORWARDS.split("|"))
-def test_forwards(subject: str) -> None:
+def test_forward_prefixes_are_recognized(subject: str) -> None:
     found = prefix_of(subject)
     assert found
     assert found[0] == FORWARD
@@ -46,11 +46,11 @@ def test_forwards(subject: str) -> None:
         "na: b" * 0 + "Bra: x",
     ],
 )
-def test_no_prefix(subject: str) -> None:
+def test_other_words_are_no_prefix(subject: str) -> None:
     assert prefix_of(subject) is None or subject == "I: you"
 
 
-def test_prefixes_pile_up() -> None:
+def test_several_prefixes_are_removed() -> None:
     assert bare("SV: Re: [x] VB: Dieten") == "Dieten"
 
 
@@ -74,7 +74,7 @@ BLOCKS = [
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-def test_header_blocks(block: str) -> None:
+def test_header_blocks_begin_a_quotation(block: str) -> None:
     found = split(f"Hej!\n\n{block}\n\nHur går det?")
     assert found.kind == "header block"
     assert found.new.strip() == "Hej!"
@@ -108,7 +108,7 @@ ATTRIBUTIONS = [
 
 
 @pytest.mark.parametrize("line", ATTRIBUTIONS)
-def test_attributions_and_rules(line: str) -> None:
+def test_attributions_and_rules_begin_a_quotation(line: str) -> None:
     found = split(f"Ja gärna!\n\n{line}\n\nSka vi äta?")
     assert found.kind, line
     assert found.new.strip() == "Ja gärna!"
@@ -120,7 +120,7 @@ def test_an_attribution_on_two_lines() -> None:
     assert found.new.strip() == "Ja"
 
 
-def test_answers_in_place_are_new() -> None:
+def test_answers_between_quotations_are_new_text() -> None:
     found = split("On 3 Mar 2025, a@example.com wrote:\n> One?\nYes.\n> Two?\nNo.")
     assert found.new.split("\n")[-2:] == ["Yes.", "No."]
     assert "One?" in found.quoted
@@ -133,11 +133,11 @@ def test_answers_in_place_are_new() -> None:
         "Pris: 12 kr\nDatum: 3 mars\nTill: alla", "Date: Monday\nTo: everybody\nSubject to change",
     ],
 )  # fmt: skip
-def test_nothing_is_quoted(text: str) -> None:
+def test_text_without_a_quotation(text: str) -> None:
     assert split(text).kind == ""
 
 
-def test_what_a_list_server_wrote_below_is_nobodys_text() -> None:
+def test_a_list_servers_footer_is_removed() -> None:
     text = (
         "Hello\n"
         + "_" * 47

@@ -35,20 +35,20 @@ def test_campaigns_of_platforms_look_like_mailings(known: Surroundings) -> None:
 
 
 @pytest.mark.parametrize("specimen", list(specimens.small_newsletters()), ids=by_name)
-def test_newsletters_that_small_senders_write_in_a_mail_program_are_not_internal(specimen: Specimen) -> None:
+def test_newsletters_from_mail_programs_are_not_internal(specimen: Specimen) -> None:
     reading = look(specimen.message, STRANGERS)
     wanted = {Looks.MAILING, Looks.UNCLEAR} if specimen.traits["leaving"] else {Looks.UNCLEAR}
     assert reading.looks in wanted, reading.marks
 
 
 @pytest.mark.parametrize("specimen", list(specimens.posts()), ids=by_name)
-def test_peoples_posts_on_lists_are_no_mailings_and_the_marks_say_why(specimen: Specimen) -> None:
+def test_posts_on_lists_are_no_mailings(specimen: Specimen) -> None:
     reading = look(specimen.message, STRANGERS)
     assert reading.looks is not Looks.MAILING
     assert "a person's post on a discussion list" in next(m.evidence for m in reading.marks if m.name == "list-post")
 
 
-def test_marks_of_their_client_are_found() -> None:
+def test_marks_of_mail_programs_are_found() -> None:
     for s in LETTERS:
         found = names(look(s.message))
         assert found & {"mail-program", "our-exchange", "exchange-headers", "composition", "thread-index"}, s.name
@@ -61,14 +61,14 @@ def test_marks_of_their_client_are_found() -> None:
 # the facts
 
 
-def test_1_without_any_prefix_or_sign_of_a_reply_it_is_internal_all_the_same() -> None:
+def test_1_a_new_message_is_internal_without_reply_marks() -> None:
     for s in LETTERS:
         if s.traits["how"] == "new":
             assert not names(look(s.message)) & {"reply-prefix", "references", "quoted-text"}
             assert look(s.message).looks is Looks.INTERNAL
 
 
-def test_2_exchange_online_that_does_not_name_its_client() -> None:
+def test_2_exchange_online_without_a_client_name() -> None:
     fields = {**EXCHANGE, "Thread-Index": NEW_THREAD, "Thread-Topic": "x", "X-OriginatorOrg": "example.com"}
     reading = look(letter(NOTE, {**fields, "To": "kim@customer.example"}))
     assert "mail-program" not in names(reading)
@@ -76,7 +76,7 @@ def test_2_exchange_online_that_does_not_name_its_client() -> None:
     assert reading.looks is Looks.INTERNAL
 
 
-def test_3_authas_internal_means_nothing() -> None:
+def test_3_authas_internal_has_no_weight() -> None:
     scores = {
         look(letter(NOTE, {**EXCHANGE, "X-MS-Exchange-CrossTenant-AuthAs": value})).score
         for value in ("Internal", "Anonymous")
@@ -93,26 +93,26 @@ def test_3_authas_internal_means_nothing() -> None:
     ],
     ids=["Fastmail", "QQ", "Brevo"],
 )
-def test_4_what_providers_put_on_one_persons_note_makes_no_mailing(fields: dict[str, str]) -> None:
+def test_4_headers_of_providers_make_no_mailing(fields: dict[str, str]) -> None:
     reading = look(letter(NOTE, {"From": "Lisa <lisa@example.org>", "To": "kim@example.net", **fields}), STRANGERS)
     assert reading.looks is not Looks.MAILING
 
 
 @pytest.mark.parametrize("language", WORDS)
-def test_5_a_campaign_without_any_bulk_header_is_not_internal(language: str) -> None:
+def test_5_a_campaign_without_bulk_headers_is_not_internal(language: str) -> None:
     words = WORDS[language]
     fields = {"From": "Example <hello@shop.example>", "To": "kim@customer.example", "Subject": words.subject}
     assert look(message(fields, "", specimens.campaign(words)), STRANGERS).looks is Looks.MAILING
     assert look(message(fields, specimens.campaign_text(words)), STRANGERS).looks is not Looks.INTERNAL
 
 
-def test_6_a_digest_that_says_delivery_preferences() -> None:
+def test_6_a_digest_with_delivery_preferences_is_a_mailing() -> None:
     text = "This week\n\n1. A new parser\n2. A faster index\n\nChange your delivery preferences: https://e.example/p\n"
     fields = {"From": "Digest <digest@e.example>", "To": "kim@customer.example", "Subject": "Your weekly digest"}
     assert look(message(fields, text), STRANGERS).looks is Looks.MAILING
 
 
-def test_7_a_reply_on_a_list_is_a_persons_and_a_campaign_with_re_is_none() -> None:
+def test_7_replies_on_a_list_are_personal_and_faked_ones_are_not() -> None:
     replies = [s for s in specimens.posts() if s.traits["how"] == "reply"]
     assert all(look(s.message, STRANGERS).looks is Looks.INTERNAL for s in replies)
     faked = [s for s in specimens.mailings() if "reply-prefix" in names(look(s.message, STRANGERS))]
@@ -130,7 +130,7 @@ def test_7_a_newsletter_through_a_list_server_is_a_mailing() -> None:
     assert "list-post" not in names(reading)
 
 
-def test_8_a_report_is_known_by_its_type_whatever_list_headers_it_carries() -> None:
+def test_8_a_report_is_recognized_by_its_type() -> None:
     report = parts(
         ("Content-Type: text/plain", "It could not be delivered."),
         ("Content-Type: message/delivery-status", "Reporting-MTA: dns; mx.example.net"),
@@ -143,7 +143,7 @@ def test_8_a_report_is_known_by_its_type_whatever_list_headers_it_carries() -> N
     assert "report" in names(reading)
 
 
-def test_9_no_sign_of_bulk_is_no_proof_of_a_colleague() -> None:
+def test_9_missing_bulk_headers_prove_no_colleague() -> None:
     text = "Winter tyres are here. https://tyres.example/ https://tyres.example/2 https://tyres.example/3\n"
     reading = look(message({"From": "tyres@tyres.example", "To": "kim@customer.example", "Subject": "Tyres"}, text))
     assert "no-bulk-signs" in names(reading)
@@ -153,7 +153,7 @@ def test_9_no_sign_of_bulk_is_no_proof_of_a_colleague() -> None:
 # other mail of colleagues
 
 
-def test_a_label_of_microsoft_and_a_meeting() -> None:
+def test_a_sensitivity_label_and_a_meeting() -> None:
     label = "MSIP_Label_0a1b2c3d-1111-4222-8333-0123456789ab_Enabled=True;MSIP_Label_0a1b2c3d-1111-4222-8333-0123456789ab_Name=Confidential;"
     reading = look(letter("Se bifogat.", {"msip_labels": label, "Thread-Index": GROWN_THREAD}))
     assert reading.labels == {"Confidential"}
@@ -161,7 +161,7 @@ def test_a_label_of_microsoft_and_a_meeting() -> None:
 
 
 @pytest.mark.parametrize("name", ["budget.xlsx", "protokoll.docx", "fw.msg", "fw.eml"])
-def test_documents_as_colleagues_send_them(name: str) -> None:
+def test_documents_and_attached_messages_have_marks(name: str) -> None:
     reading = look(
         parts(
             ("Content-Type: text/plain", "Bifogat."),

@@ -37,12 +37,12 @@ SAME = {
 
 
 @pytest.mark.parametrize("what", SAME)
-def test_what_is_not_shown_does_not_count(what: str) -> None:
+def test_invisible_differences_do_not_count(what: str) -> None:
     one, other = SAME[what]
     assert shown(one).digest == shown(other).digest
 
 
-def test_what_classes_and_ids_are_called_does_not_count() -> None:
+def test_names_of_classes_and_ids_do_not_count() -> None:
     one = shown('<p class="low">Hello</p><div id="m1"><p>you</p></div>')
     renamed = SHEET.replace("low", "c77").replace("m1", "m99")
     assert one.digest == shown('<p class="c77">Hello</p><div id="m99"><p>you</p></div>', renamed).digest
@@ -71,13 +71,13 @@ OTHER = {
 
 
 @pytest.mark.parametrize("what", OTHER)
-def test_what_is_shown_counts(what: str) -> None:
+def test_visible_differences_count(what: str) -> None:
     one, other = OTHER[what]
     assert shown(one).digest != shown(other).digest
 
 
 @pytest.mark.parametrize("what", ["size", "class", "star"])
-def test_a_large_pixel_is_a_picture(what: str) -> None:
+def test_a_pixel_that_may_be_enlarged_counts(what: str) -> None:
     """All of a pixel's URL counts if a style sheet or style attribute may make it large."""
     sheet, more = {
         "size": ("", 'style="width:900px;height:1200px"'),
@@ -98,11 +98,11 @@ def test_a_large_pixel_is_a_picture(what: str) -> None:
         r"<style>.\68ide{display:none}</style>",
     ],
 )
-def test_where_style_sheets_may_look_at_it_all_counts(sheet: str) -> None:
+def test_with_attribute_selectors_all_attributes_count(sheet: str) -> None:
     assert shown('<p class="x-1">Hello</p>', sheet).digest != shown('<p class="x-2">Hello</p>', sheet).digest
 
 
-def test_declarations_that_may_set_the_same_stay_in_their_order() -> None:
+def test_order_of_related_declarations_is_kept() -> None:
     assert (
         in_order("color:red;background:#fff;background-color:#000") == "background:#fff;background-color:#000;color:red"
     )

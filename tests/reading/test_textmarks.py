@@ -14,11 +14,11 @@ from smtpguard.reading.textmarks import _phrases
         ("KLICKA HÄR för att Avregistrera dig", '"KLICKA HÄR för att Avregistrera dig"'),
     ],
 )  # fmt: skip
-def test_evidence_is_cut_between_words_and_keeps_their_spelling(text: str, evidence: str) -> None:
+def test_evidence_is_whole_words_in_their_spelling(text: str, evidence: str) -> None:
     assert any(found.endswith(evidence) for _, found in _phrases(text)), dict(_phrases(text))
 
 
-def test_in_any_length_of_text_evidence_is_whole_words_of_it() -> None:
+def test_evidence_of_any_text_is_whole_words() -> None:
     words = "Vi Träffas på Mötet imorgon och pratar om Budgeten. Klicka Här för att Avregistrera dig, Åsa."
     for n in range(40):
         text = f"{'x' * n} {words} {'y' * (40 - n)} Slut"

@@ -32,13 +32,13 @@ ANSWER = base64.b64encode(b"\x01\xd8\x00\x00\x00\x00" + NUMBER + b"\x80" * 10).d
         ({"Subject": "Regarding lunch"}, "", "", False),
     ],
 )
-def test_threads(fields: dict[str, str], thread: str, conversation: str, answers: bool) -> None:
+def test_conversations_are_identified(fields: dict[str, str], thread: str, conversation: str, answers: bool) -> None:
     raw = "".join(f"{name}: {value}\r\n" for name, value in fields.items()) + "\r\nHello\r\n"
     reading = read(Message.of(raw.encode()))
     assert (reading.thread, reading.conversation, reading.answers) == (thread, conversation, answers)
     assert load_reading(dump_reading(reading)) == reading
 
 
-def test_two_thread_indexes_are_none() -> None:
+def test_two_thread_indexes_are_ignored() -> None:
     raw = f"Message-ID: <1@a>\r\nThread-Index: {ANSWER}\r\nThread-Index: {NEW}\r\n\r\nHello\r\n"
     assert read(Message.of(raw.encode())).conversation == ""

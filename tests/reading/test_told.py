@@ -44,7 +44,7 @@ def readings() -> Iterator[Reading]:
     yield look(letter("hej", {"To": "bo@example.com, ulf@example.com"}))
 
 
-def test_every_evidence_is_told_in_swedish() -> None:
+def test_all_evidence_is_translated() -> None:
     swedish = Speech("sv")
     told: set[str] = set()
     left: set[str] = set()

@@ -17,14 +17,14 @@ def found(vocabulary: Vocabularies, text: str) -> list[str]:
     return [t.term for t in vocabulary.find([("text", text)])]
 
 
-def test_a_term_stands_at_the_edges_of_a_word() -> None:
+def test_a_term_matches_at_word_edges() -> None:
     v = made(terms=["öl"])
     assert found(v, "ett öl, tack") == ["öl"]
     assert found(v, "mjöl öland") == []
     assert found(v, "ÖL!") == ["öl"]
 
 
-def test_endings_and_only_those() -> None:
+def test_only_declared_endings_match() -> None:
     v = made(terms=["öl"], inflect="et en")
     assert found(v, "ölet") == found(v, "ölen") == ["öl"]
     assert found(v, "ölen" + "s") == []
@@ -41,12 +41,12 @@ def test_endings_and_only_those() -> None:
         (False, []),
     ],
 )
-def test_compounds(compound: object, hits: list[str]) -> None:
+def test_compounds_match_as_declared(compound: object, hits: list[str]) -> None:
     v = made(terms=["bacon"], compound=compound)
     assert [w for w in ("baconsvarv", "frukostbacon") if found(v, w)] == hits
 
 
-def test_exceptions_hold_for_words_before_and_after_and_with_stars() -> None:
+def test_exceptions_before_after_and_with_stars() -> None:
     v = made(terms=["ham", "gris"], compound="both", **{"except": ["west ham", "*gatan", "ham radio*"]})
     assert found(v, "West  Ham won") == []
     assert found(v, "Grisgatan") == []
@@ -59,23 +59,23 @@ def test_a_term_of_several_words_spans_lines() -> None:
     assert found(made(terms=["gin & tonic"]), "en gin &\n  tonic") == ["gin & tonic"]
 
 
-def test_a_topic_tells_where_and_what_is_around_it() -> None:
+def test_a_topic_has_its_place_and_context() -> None:
     (topic,) = made(terms=["bacon"]).find([("subject", "Hej"), ("attachment name", "mycket bacon.pdf")])
     assert (topic.vocabulary, topic.term, topic.where) == ("v", "bacon", "attachment name")
     assert "mycket bacon.pdf" in topic.context
 
 
-def test_a_long_text_is_quoted_in_part() -> None:
+def test_a_long_context_is_cut() -> None:
     (topic,) = made(terms=["bacon"]).find([("text", "x " * 500 + "bacon" + " y" * 500)])
     assert len(topic.context) < 100
     assert topic.context.startswith("…")
 
 
-def test_no_vocabulary_finds_nothing() -> None:
+def test_without_a_vocabulary_nothing_is_found() -> None:
     assert Vocabularies().find([("text", "bacon")]) == ()
 
 
-def test_a_word_of_a_million_letters_is_looked_at_in_time() -> None:
+def test_a_very_long_word_is_searched_in_time() -> None:
     assert found(made(terms=["a"], **{"except": ["*b*c"]}), "a" * 200_000) == []
 
 
@@ -95,38 +95,38 @@ def test_a_word_of_a_million_letters_is_looked_at_in_time() -> None:
         ({"groups": [{"terms": ["a"], "compound": [1]}]}, ("groups", 0, "compound")),
     ],
 )
-def test_mistakes_are_told_with_their_place(document: Mapping[str, object], path: tuple[str | int, ...]) -> None:
+def test_errors_are_reported_with_their_place(document: Mapping[str, object], path: tuple[str | int, ...]) -> None:
     with pytest.raises(BadVocabulary) as caught:
         compile_vocabularies({"v": document})
     assert caught.value.path == path
     assert caught.value.expected or caught.value.text
 
 
-def test_a_topic_shows_the_word_as_it_stands_in_the_text() -> None:
+def test_a_topic_has_the_word_as_written() -> None:
     v = compile_vocabularies(
         {"v": {"groups": [{"terms": ["skink", "gin & tonic"], "compound": "both", "inflect": "a an"}]}}
     )
     assert [t.word for t in v.find([("text", "Julskinkan är slut. En Gin  & Tonic?")])] == ["julskinkan", "gin & tonic"]
 
 
-def test_an_exception_takes_only_the_place_that_it_covers() -> None:
+def test_an_exception_covers_only_its_place() -> None:
     v = made(terms=["ham"], **{"except": ["west ham", "ham radio*"]})
     assert found(v, "west ham, ham radios, " * 20 + "and ham") == ["ham"]
     assert found(v, "west ham, ham radios, " * 20) == []
 
 
-def test_what_is_known_of_a_word_does_not_carry_over_to_another_place() -> None:
+def test_a_words_cached_result_depends_on_its_place() -> None:
     v = made(terms=["ham"], **{"except": ["west ham"]})
     assert [found(v, t) for t in ("west ham", "ham", "west ham", "a ham")] == [[], ["ham"], [], ["ham"]]
 
 
-def test_topics_come_in_the_order_of_the_text_however_often_it_is_read() -> None:
+def test_topics_are_in_the_order_of_the_text() -> None:
     v = made(terms=["bacon", "gris", "fläsk"])
     text = "gris, fläsk och bacon"
     assert found(v, text) == found(v, text) == ["gris", "fläsk", "bacon"]
 
 
-def test_many_words_of_one_subject_are_no_cover_for_another() -> None:
+def test_many_topics_of_one_vocabulary_do_not_hide_another() -> None:
     many = [f"{a}{b}{c}x" for a in "bcdfg" for b in "aeiou" for c in "klmnprstvz"]
     crowd = {"groups": [{"language": "en", "terms": many}]}
     pork = {"groups": [{"language": "en", "terms": ["bacon", "ham"]}]}

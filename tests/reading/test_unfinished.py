@@ -40,12 +40,12 @@ NOT: list[tuple[str, str]] = [
 
 
 @pytest.mark.parametrize(("kind", "subject", "text"), [(k, s, t) for k, those in FOUND.items() for s, t in those])
-def test_what_is_not_finished(kind: str, subject: str, text: str) -> None:
+def test_unfinished_messages_are_recognized(kind: str, subject: str, text: str) -> None:
     assert kind in dict(unfinished(subject, text)), dict(unfinished(subject, text))
 
 
 @pytest.mark.parametrize(("subject", "text"), NOT)
-def test_what_is(subject: str, text: str) -> None:
+def test_finished_messages_are_not(subject: str, text: str) -> None:
     assert dict(unfinished(subject, text)) == {}
 
 
@@ -61,7 +61,7 @@ def test_what_is(subject: str, text: str) -> None:
         ("Im Anhang: preise.pdf und agb.pdf", ["Mitarbeiter.csv"], "preise.pdf"),
     ],
 )
-def test_another_file_than_the_text_names(text: str, files: list[str], named: str) -> None:
+def test_a_differing_attachment_is_named(text: str, files: list[str], named: str) -> None:
     assert another_file(text, files) == (named, next(f for f in files if not f.endswith("png")))
 
 
@@ -90,7 +90,7 @@ def test_another_file_than_the_text_names(text: str, files: list[str], named: st
         ("Bygg i ASP.NET, se node.js och example.docs", ["villkor.pdf"]),
     ],
 )
-def test_the_file_of_the_text_or_of_nowhere(text: str, files: list[str]) -> None:
+def test_a_matching_or_missing_attachment_is_not(text: str, files: list[str]) -> None:
     assert another_file(text, files) == ("", "")
 
 
@@ -104,7 +104,7 @@ def test_the_file_of_the_text_or_of_nowhere(text: str, files: list[str]) -> None
         ("banner_draft.png", False), ("draft-ietf-httpbis-00.txt", False), ("Overdraft.pdf", False), ("", False),
     ],
 )  # fmt: skip
-def test_named_like_a_draft(name: str, is_draft: bool) -> None:
+def test_draft_names_are_recognized(name: str, is_draft: bool) -> None:
     assert named_like_a_draft(["villkor.pdf", name]) == (name if is_draft else "")
 
 
@@ -127,7 +127,7 @@ def with_files(text: str, *files: tuple[str, str, bytes], kind: str = "text/plai
 PDF = b"%PDF-1.4\n"
 
 
-def test_a_wrong_file_of_a_message_as_it_comes() -> None:
+def test_a_wrong_file_of_a_real_message() -> None:
     instead = 'the text names "priser.pdf", and "kunder.pdf" is attached'
     kunder = ("application/pdf", "kunder.pdf", PDF)
     assert with_files("Priserna står i priser.pdf", kunder) == [instead]
@@ -138,12 +138,12 @@ def test_a_wrong_file_of_a_message_as_it_comes() -> None:
     assert with_files("Priserna står i priser.pdf", ("application/pdf", "priser.pdf", PDF)) == []
 
 
-def test_a_link_is_no_file_of_its_own() -> None:
+def test_a_link_to_a_file_is_no_attachment() -> None:
     link = '<p>Våra <a href="https://klick.example/x1">priser.pdf</a></p>'
     assert with_files(link, ("application/pdf", "villkor.pdf", PDF), kind="text/html") == []
 
 
-def test_files_of_what_is_quoted_or_forwarded_are_another_s() -> None:
+def test_files_of_quoted_or_forwarded_mail_are_ignored() -> None:
     quoted = "Hej!\r\n\r\nDen 2026-03-02 skrev Eva <eva@kund.example>:\r\n> Här är underlag.docx\r\n"
     assert with_files(quoted, ("application/pdf", "svar.pdf", PDF)) == []
     head = "Från: Eva <eva@kund.example>\r\nSkickat: den 2 mars 2026 09:12\r\nTill: Bo <bo@example.com>\r\nÄmne: Underlag\r\n\r\n"
@@ -153,18 +153,18 @@ def test_files_of_what_is_quoted_or_forwarded_are_another_s() -> None:
     assert with_files("Se nedan", ("message/rfc822", "Utkast.docx", inner)) == []
 
 
-def test_tracked_changes_are_left_in_the_markup() -> None:
+def test_tracked_changes_in_the_markup() -> None:
     html = '<p>Våren <span class="MsoCommentReference">[LE1]</span> är här</p>'
     assert "comment" in names(look(letter(html, kind="text/html")))
 
 
-def test_a_mailing_with_an_unfilled_field_is_a_mailing_no_more_and_no_less() -> None:
+def test_an_unfilled_field_does_not_change_what_it_looks_like() -> None:
     unfilled = CAMPAIGN.replace("Kära kund!", "Kära {{first_name}}!")
     assert look(letter(unfilled, PLATFORM, kind="text/html")).looks is Looks.MAILING
     assert look(letter("Hej {{first_name}}, ses vi på mötet?\n/Bo\n")).looks is not Looks.MAILING
 
 
-def test_whoever_decides_reads_first_what_is_not_finished() -> None:
+def test_unfinished_parts_come_first_in_the_evidence() -> None:
     reading = look(
         letter(
             "Hej {{first_name}}!\n\nTODO: byt bild. Endast för internt bruk.\n\nLorem ipsum\n\nMvh\nBo\n",

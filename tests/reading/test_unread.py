@@ -48,7 +48,7 @@ def html(body: str) -> Reading:
     ["image/png", "application/pdf; name=a.pdf", "application/octet-stream", "application/zip", "video/mp4", "foo/bar",
      "application/vnd.openxmlformats-officedocument.wordprocessingml.document; name=a.docx"],
 )  # fmt: skip
-def test_what_has_no_words_and_may_show_some_is_unreadable(kind: str) -> None:
+def test_files_that_may_show_words_are_unreadable(kind: str) -> None:
     body = packed(b"\x89PNG whatever")
     for reading in (
         alone(body, kind, Content_Transfer_Encoding="base64"),
@@ -58,7 +58,7 @@ def test_what_has_no_words_and_may_show_some_is_unreadable(kind: str) -> None:
         assert kind.partition(";")[0] in reading.why_unreadable
 
 
-def test_pictures_without_a_word_are_unreadable_and_with_one_are_read() -> None:
+def test_a_message_of_pictures_only_is_unreadable() -> None:
     silent = '<p> </p><a href="https://x.example/"><img src="https://x.example/{}.png"{}></a>'
     assert (
         look(letter(silent.format(1, ""), PLATFORM, kind="text/html")).why_unreadable
@@ -70,7 +70,7 @@ def test_pictures_without_a_word_are_unreadable_and_with_one_are_read() -> None:
     assert look(letter(pixel, kind="text/html")).readable is Readable.YES
 
 
-def test_what_says_nothing_at_all_hides_nothing() -> None:
+def test_an_empty_message_is_readable() -> None:
     assert look(letter("")).readable is Readable.YES
     assert look(letter(" \n\n")).readable is Readable.YES
     words = "Content-Type: text/plain\nContent-Disposition: attachment; filename=a.txt", "Hello"
@@ -85,12 +85,12 @@ def test_what_says_nothing_at_all_hides_nothing() -> None:
     ["Content-Type: application/vnd.ms-outlook", "Content-Type: application/octet-stream; name=Lunch.msg",
      "Content-Type: application/octet-stream\nContent-Disposition: attachment; filename=LUNCH.MSG"],
 )  # fmt: skip
-def test_a_message_in_outlooks_own_format_is_unreadable(head: str) -> None:
+def test_an_outlook_msg_file_is_unreadable(head: str) -> None:
     reading = look(parts(PLAIN, (head, "x"), headers=PLATFORM))
     assert "(.msg)" in reading.why_unreadable
 
 
-def test_tnef_is_known_under_any_name() -> None:
+def test_tnef_is_recognized_under_any_name() -> None:
     head = "Content-Type: application/octet-stream; name=att.dat\nContent-Transfer-Encoding: base64"
     assert "TNEF" in look(parts(PLAIN, (head, packed(b"\x78\x9f\x3e\x22rest")), headers=PLATFORM)).why_unreadable
 
@@ -108,7 +108,7 @@ def test_tnef_is_known_under_any_name() -> None:
         ({"Subject": "INTERNAL USE ONLY: prices"}, CAMPAIGN),
     ],
 )
-def test_what_says_that_it_is_for_us_is_no_mailing_wherever_it_comes_from(headers: dict[str, str], body: str) -> None:
+def test_internal_words_or_labels_make_no_mailing(headers: dict[str, str], body: str) -> None:
     reading = from_declared_origin(look(letter(body, PLATFORM | headers, kind="text/html")), "campaigns.example.com")
     assert reading.looks is Looks.UNCLEAR
 
@@ -126,17 +126,17 @@ def test_what_says_that_it_is_for_us_is_no_mailing_wherever_it_comes_from(header
         "International",
     ],
 )
-def test_another_label_is_on_mailings_too(label: str) -> None:
+def test_other_labels_do_not_matter(label: str) -> None:
     head = {"MSIP_Labels": f"MSIP_Label_1234abcd-0000-4000-8000-0123456789ab_Name={label};"}
     assert look(letter(CAMPAIGN, PLATFORM | head, kind="text/html")).looks is Looks.MAILING
 
 
-def test_who_writes_to_international_customers_alone_writes_a_mailing() -> None:
+def test_international_is_not_internal() -> None:
     body = CAMPAIGN.replace("Kära kund!", "Endast för internationella kunder! Alleen voor internationale klanten.")
     assert look(letter(body, PLATFORM, kind="text/html")).looks is Looks.MAILING
 
 
-def test_a_survey_whose_answers_are_confidential_is_a_mailing() -> None:
+def test_confidential_answers_of_a_survey_are_no_internal_mail() -> None:
     body = CAMPAIGN.replace("Kära kund!", "Kära kund! Dina svar är strikt konfidentiella. Strictly confidential!")
     assert look(letter(body, PLATFORM, kind="text/html")).looks is Looks.MAILING
 
@@ -149,12 +149,12 @@ def test_a_survey_whose_answers_are_confidential_is_a_mailing() -> None:
     ["base64", "BASE64", '"base64"', "base64;", "base64,", "(7bit) base64", "base64 (or not)", "base64 foo", "x-base64",
      "=?utf-8?q?base64?="],
 )  # fmt: skip
-def test_base64_however_it_is_announced(spelled: str) -> None:
+def test_base64_is_recognized_in_any_spelling(spelled: str) -> None:
     assert topics(alone(packed(PORK), "text/plain", Content_Transfer_Encoding=spelled)) == {"pork", "alcohol"}
 
 
 @pytest.mark.parametrize("spelled", ["quoted-printable (x)", '"Quoted-Printable"', "quoted-printable;x=y"])
-def test_quoted_printable_however_it_is_announced(spelled: str) -> None:
+def test_quoted_printable_is_recognized_in_any_spelling(spelled: str) -> None:
     assert topics(alone("b=61con", "text/plain", Content_Transfer_Encoding=spelled)) == {"pork"}
     assert mechanism(spelled.encode()) == "quoted-printable"
 
@@ -168,17 +168,17 @@ def test_another_encoding_keeps_its_name(spelled: str) -> None:
     "kind",
     ['"text/html"', "text / html", "text/html (a \"b\")", "(x) text/html (y (z))", "TEXT/HTML;;charset=utf-8", "text/html (charset=x)"],
 )  # fmt: skip
-def test_a_type_however_it_is_written(kind: str) -> None:
+def test_a_content_type_is_recognized_in_any_spelling(kind: str) -> None:
     assert topics(alone("<p>Hello</p><p>b&#97;con</p>", kind)) == {"pork"}
 
 
 @pytest.mark.parametrize("kind", ["text", "html", "plain text", "", ";charset=utf-8", "nothing known"])
-def test_what_is_no_type_is_plain_text(kind: str) -> None:
+def test_an_invalid_content_type_is_plain_text(kind: str) -> None:
     """An invalid Content-Type means text/plain (RFC 2045, section 5.2)."""
     assert topics(alone(PORK, kind)) == {"pork", "alcohol"}
 
 
-def test_what_is_quoted_is_no_comment() -> None:
+def test_quoted_parentheses_are_no_comment() -> None:
     assert valued(b'a/b; name="x (1).pdf" (note "q" (in)); c=d').parameters == {"name": "x (1).pdf", "c": "d"}
     assert valued(b'a/b; name="x (1).pdf').parameters == {"name": "x (1).pdf"}
 
@@ -198,7 +198,7 @@ def test_what_is_quoted_is_no_comment() -> None:
     ],
     ids=["BE", "LE", "BOM", "BE, BOM", "no label", "JIS", "JIS, wide", "controls", "UTF-7"],
 )
-def test_a_charset_that_the_label_does_not_tell(charset: str, octets: bytes) -> None:
+def test_a_charset_is_detected_despite_its_label(charset: str, octets: bytes) -> None:
     reading = alone(packed(octets), f"text/plain; charset={charset}", Content_Transfer_Encoding="base64")
     assert topics(reading) == {"pork", "alcohol"}
 
@@ -207,11 +207,11 @@ def test_a_charset_that_the_label_does_not_tell(charset: str, octets: bytes) -> 
     "subject",
     ["ba\u00adcon", "ba\u200bcon", "=?utf-8?q?ba=00con?=", "=?utf-8?q?b=61con??=", "=?utf-8?b?YmHCrWNvbg==?="],
 )
-def test_a_subject_in_disguise(subject: str) -> None:
+def test_a_disguised_subject_is_read(subject: str) -> None:
     assert topics(look(letter("Hello", {"Subject": subject, **PLATFORM}))) == {"pork"}
 
 
-def test_broken_encoded_words_cost_no_more_than_whole_ones() -> None:
+def test_broken_encoded_words_are_decoded_in_linear_time() -> None:
     """Broken encoded words take no more time than valid ones, although each "=?" could extend to the end."""
     began = time.process_time()
     words(b"=?a?q? " * 50_000)
@@ -242,12 +242,12 @@ def test_broken_encoded_words_cost_no_more_than_whole_ones() -> None:
         ("Content-Type: text/calendar; method=REQUEST", "BEGIN:VCALENDAR\nSUMMARY:ba\n con\nEND:VCALENDAR"),
     ],
 )  # fmt: skip
-def test_text_in_another_format_is_read(head: str, body: str) -> None:
+def test_text_in_other_formats_is_read(head: str, body: str) -> None:
     assert topics(look(parts(PLAIN, (head, body), headers=PLATFORM))) == {"pork"}
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "text/html"])
-def test_a_text_that_is_called_a_message_is_a_text(kind: str) -> None:
+def test_a_text_labelled_as_a_message_is_read_as_text(kind: str) -> None:
     """A text part named as a message is read as text, since it is not unpacked."""
     body = "Subject: Hello\n\nba<b></b>con" if kind == "text/html" else "Subject: Hello\n\nbacon"
     assert topics(alone(body, f"{kind}; name=a.eml")) == {"pork"}
@@ -255,17 +255,17 @@ def test_a_text_that_is_called_a_message_is_a_text(kind: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.txt", "bacon and whisky.jpg"])
-def test_a_file_within_a_text_is_a_file(name: str) -> None:
+def test_a_uuencoded_file_in_the_text_is_read(name: str) -> None:
     assert topics(look(letter(f"Hello\n\n{UU.format(name)}", PLATFORM))) == {"pork", "alcohol"}
 
 
-def test_files_within_a_text_end_where_it_ends() -> None:
+def test_uuencoded_files_end_where_they_should() -> None:
     assert list(files_within("begin with this\nend")) == []
     assert list(files_within("begin 644 a.txt\n#86)C\nno end")) == [("a.txt", b"abc")]
     assert [n for n, _ in files_within(UU.format("a.txt") * 3)] == ["a.txt"] * 3
 
 
-def test_formats() -> None:
+def test_formats_are_converted() -> None:
     assert enriched("a <bold>b</bold> <<c>") == "a b <c>"
     assert rtf(r"{\rtf1\ansi{\*\generator x;}\pard a\par b\'e5\u8364?{\b c}}") == "a\nbå€c"
     assert rtf("no {rtf}") == "no {rtf}"
@@ -274,7 +274,7 @@ def test_formats() -> None:
     assert form_of("application/octet-stream", "txt") == ""
 
 
-def test_rtf_without_end_costs_no_more_than_rtf() -> None:
+def test_malformed_rtf_takes_linear_time() -> None:
     began = time.process_time()
     for piece in ("{\\info", "{\\*\\x{a}", "\\u1", "{\\info{", "\\'6"):
         rtf("{\\rtf" + piece * 50_000)
@@ -297,15 +297,15 @@ def test_rtf_without_end_costs_no_more_than_rtf() -> None:
         "<p>&#x202e;nocab&#x202c;</p>", "<details><summary>x</summary>bacon</details>", "<button>x</button><button>bacon</button>",
     ],
 )  # fmt: skip
-def test_words_that_stand_in_no_text_are_found(body: str) -> None:
+def test_words_outside_the_text_are_found(body: str) -> None:
     assert topics(html(body)) == {"pork"}
 
 
-def test_text_turned_round_without_markup_is_found() -> None:
+def test_reversed_text_without_markup_is_found() -> None:
     assert topics(look(letter("Tonight \u202enocab\u202c!", PLATFORM))) == {"pork"}
 
 
-def test_what_everybody_sees_is_no_text_for_outlook_alone() -> None:
+def test_text_for_other_programs_than_outlook_is_not_hidden() -> None:
     made = read_markup(
         "<p>a</p><!--[if !mso]><!--><p>b</p><!--<![endif]--><!--[if mso]><p>c</p><![endif]-->", Meter(Bounds())
     )
@@ -314,23 +314,23 @@ def test_what_everybody_sees_is_no_text_for_outlook_alone() -> None:
     assert made.hidden == ""
 
 
-def test_drawings_within_drawings_cost_no_more_than_one() -> None:
+def test_nested_drawings_take_linear_time() -> None:
     began = time.process_time()
     html("<svg><g>" * 90 + "bacon " * 100_000 + "<object>" * 300)
     assert time.process_time() - began < 5
 
 
-def test_a_conversation_that_a_style_hides_is_one() -> None:
+def test_a_conversation_hidden_by_style_is_recognized() -> None:
     hidden = '<div style="display:none">From: Anna &lt;anna@example.com&gt;<br>Sent: Monday<br>To: Bo<br>Subject: Lunch</div>'
     assert "quoted-headers" in names(html(hidden))
 
 
-def test_a_quotation_below_a_long_letter_is_one() -> None:
+def test_a_quotation_below_a_long_text_is_recognized() -> None:
     long = "<p>" + "Offers and more of them. " * 10_000 + "</p>"
     assert "quoting-markup" in names(html(f'{long}<div class="gmail_quote">Hej Bo</div>'))
 
 
-def test_a_conversation_that_was_saved_and_attached_is_one() -> None:
+def test_an_attached_conversation_is_recognized() -> None:
     saved = "Ja!\n\nFrån: Anna Ek <anna@example.com>\nSkickat: i dag\nTill: Bo\nÄmne: Listan\n\nHej"
     head = "Content-Type: text/plain; name=a.txt; charset=utf-8\nContent-Disposition: attachment"
     reading = from_declared_origin(look(parts(PLAIN, (head, saved), headers=PLATFORM)), "campaigns.example.com")
@@ -346,13 +346,13 @@ def test_a_conversation_that_was_saved_and_attached_is_one() -> None:
     ["b\u0336a\u0336c\u0336o\u0336n\u0336", "b\u0353\u033da\u0353\u033dc\u0353\u033do\u0353\u033dn", "ʙᴀᴄᴏɴ", "🅱🅰🅲🅾🅽", "🅑🅐🅒🅞🅝",
      "bac\u0585n", "b,a,c,o,n", "b+a+c+o+n", "b~a~c~o~n", "b–a–c–o–n", "b\u2011a\u2011c\u2011o\u2011n"],
 )  # fmt: skip
-def test_a_word_drawn_in_another_way_is_that_word(word: str) -> None:
+def test_a_word_in_other_letter_forms_is_found(word: str) -> None:
     assert plainly(fold(word)) == "bacon"
     assert topics(look(letter(f"Tonight: {word}!", PLATFORM))) == {"pork"}
 
 
 @pytest.mark.parametrize("text", ["fläsk", "crème brûlée", "việt", "ёлка", "שָׁלוֹם", "مُحَمَّد", "한국어", "ガ", "🇸🇪 hej"])
-def test_letters_with_their_own_signs_stay(text: str) -> None:
+def test_letters_with_own_diacritics_are_kept(text: str) -> None:
     assert fold(text) == text
 
 
@@ -364,12 +364,12 @@ def test_letters_with_their_own_signs_stay(text: str) -> None:
         ("<b> Offer: x", ""), ("*** New: x", ""),
     ],
 )  # fmt: skip
-def test_a_prefix_in_disguise(subject: str, kind: str) -> None:
+def test_disguised_subject_prefixes_are_recognized(subject: str, kind: str) -> None:
     found = prefix_of(subject)
     assert (found[0] if found else "") == kind
 
 
-def test_a_prefix_with_what_nobody_sees_in_it() -> None:
+def test_a_prefix_with_invisible_characters_is_recognized() -> None:
     assert "reply-prefix" in names(look(letter("x", {"Subject": "S\u200bV: Lunch"})))
 
 
@@ -380,11 +380,11 @@ def test_a_prefix_with_what_nobody_sees_in_it() -> None:
     "journey",
     ["From: Stockholm\nTo: Oslo\nDate: 2 March\nPrice: 200", "Från: Stockholm C\nTill: Malmö C\nDatum: 2 mars\n", "De: Paris\nÀ: Lyon\nDate: 2 mars"],
 )  # fmt: skip
-def test_a_journey_is_no_quoted_mail(journey: str) -> None:
+def test_an_itinerary_is_no_quotation(journey: str) -> None:
     assert not split(f"Your ticket\n\n{journey}\n\nWelcome!").kind
 
 
-def test_a_quoted_header_without_a_subject_has_an_address() -> None:
+def test_a_quoted_header_without_subject_needs_an_address() -> None:
     assert split("Ja\n\nFrån: Anna <anna@example.com>\nSkickat: i dag\nTill: Bo\n\nHej").kind == "header block"
     assert split("Ja\n\nFr\u200bån: Anna\nSki\u200bckat: i dag\nTill: Bo\nÄmne: x\n\nHej").kind == "header block"
 
@@ -392,7 +392,7 @@ def test_a_quoted_header_without_a_subject_has_an_address() -> None:
 EVENT = "BEGIN:VCALENDAR\nMETHOD:{}\nBEGIN:VEVENT\nSUMMARY:Open house\nEND:VEVENT\nEND:VCALENDAR"
 
 
-def test_an_event_to_be_put_in_the_calendar_asks_nobody() -> None:
+def test_a_calendar_file_is_no_invitation() -> None:
     """An attached calendar event, as in newsletters, is no mark of an invitation. A real invitation is."""
     attached = "Content-Type: text/calendar; name=event.ics\nContent-Disposition: attachment; filename=event.ics"
     letterhead = ("Content-Type: text/html; charset=utf-8", CAMPAIGN)
@@ -409,6 +409,6 @@ def test_an_event_to_be_put_in_the_calendar_asks_nobody() -> None:
         assert ("calendar" in names(invited)) == (method != "PUBLISH")
 
 
-def test_any_message_of_these_is_read_without_an_error() -> None:
+def test_every_truncation_is_read_without_an_error() -> None:
     for n in range(0, len(UU), 3):
         look(Message.of(letter(UU[:n], PLATFORM).raw[:]))

@@ -98,7 +98,7 @@ SEEN = {
 
 
 @pytest.mark.parametrize("trick", HIDDEN)
-def test_what_nobody_sees_makes_no_mailing_and_its_topics_are_found(trick: str) -> None:
+def test_hidden_text_makes_no_mailing_and_its_topics_are_found(trick: str) -> None:
     reading = look(letter(f"<p>Hej Bo, ses vi på mötet?</p>{HIDDEN[trick].format(FOOTER)}", kind="text/html"))
     assert reading.looks is not Looks.MAILING
     assert {"hidden-text"} <= names(reading)
@@ -108,13 +108,13 @@ def test_what_nobody_sees_makes_no_mailing_and_its_topics_are_found(trick: str) 
 
 
 @pytest.mark.parametrize("way", SEEN)
-def test_what_everybody_sees_is_not_taken_for_hidden(way: str) -> None:
+def test_visible_text_is_not_taken_for_hidden(way: str) -> None:
     made = read_markup(SEEN[way].format("a word to be seen"), Meter(Bounds()))
     assert "a word to be seen" in made.text
     assert made.hidden == ""
 
 
-def test_a_link_that_nobody_sees_is_none() -> None:
+def test_a_hidden_link_does_not_count() -> None:
     hidden = (
         '<div style="font-size:1px;color:#fff"><a style="color:#fff" href="https://x.example/unsubscribe">x</a></div>'
     )
@@ -124,13 +124,13 @@ def test_a_link_that_nobody_sees_is_none() -> None:
     assert "unsubscribe-link" in names(look(letter(f"<p>Hej Bo, ses vi?</p>{shown}", kind="text/html")))
 
 
-def test_a_letter_that_is_hidden_in_a_mailing_is_found() -> None:
+def test_a_letter_hidden_in_a_mailing_is_found() -> None:
     shown = "<p>Kära kund! Nyhetsbrev. Läs mer. Avprenumerera här.</p>"
     hidden = '<p style="font-size:1px">Endast för internt bruk: vi varslar sju på måndag.</p>'
     assert "inside-only" in names(look(letter(shown + hidden, kind="text/html")))
 
 
-def test_style_sheets_without_end_are_too_complex() -> None:
+def test_too_many_style_rules_are_too_complex() -> None:
     sheet = "".join(f".a{n}{{display:none}}" for n in range(2000))
     with pytest.raises(TooComplex, match="rules"):
         read_markup(f"<style>{sheet}</style><p>x</p>", Meter(Bounds()))

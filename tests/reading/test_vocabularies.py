@@ -71,7 +71,7 @@ MISSES: dict[str, str] = {
 
 
 @pytest.mark.parametrize("vocabulary", HITS)
-def test_hits_and_near_misses(vocabulary: str) -> None:
+def test_terms_match_and_similar_words_do_not(vocabulary: str) -> None:
     def hit(words: str) -> bool:
         found = vocabularies().find([("text", f"Vi skriver om {words}, som sagt.")])
         return any(term.vocabulary == vocabulary for term in found)
@@ -80,5 +80,5 @@ def test_hits_and_near_misses(vocabulary: str) -> None:
     assert [words for words in MISSES[vocabulary].split("|") if hit(words)] == [], "which are something else"
 
 
-def test_every_vocabulary_that_comes_with_the_product_is_tested() -> None:
+def test_every_shipped_vocabulary_is_tested() -> None:
     assert {p.stem for p in FOLDER.glob("*.yaml")} == set(HITS) == set(MISSES)

@@ -36,7 +36,7 @@ async def goes(out: Out, to: str) -> bool:
     return isinstance(done, Relayed)
 
 
-async def test_complaints_stop_the_rest_with_their_figures(tmp_path: Path) -> None:
+async def test_complaints_stop_the_rest(tmp_path: Path) -> None:
     async with outgoing(tmp_path, 'complaints: ">= 20% after 8"') as out:
         copies = await out.to_members(0, 7)
         await out.back(arf(copies[0]))
@@ -79,7 +79,7 @@ async def test_complaints_stop_the_rest_with_their_figures(tmp_path: Path) -> No
         assert [one["counted"] for one in await trips(out)] == [3, 2]
 
 
-async def test_many_answers_at_once_and_not_over_a_week(tmp_path: Path) -> None:
+async def test_many_replies_at_once_stop_but_not_over_a_week(tmp_path: Path) -> None:
     async with outgoing(tmp_path, 'replies: ">= 3 in 10m"') as out:
         for n in range(6):
             await out.send(MEMBERS[n], Message_ID=f"<copy-to-{n}@example.com>")
@@ -89,7 +89,7 @@ async def test_many_answers_at_once_and_not_over_a_week(tmp_path: Path) -> None:
             assert len(receipt.freezes) == (n == 4)
 
 
-async def test_the_lists_of_the_mailing(tmp_path: Path) -> None:
+async def test_a_breaker_may_stop_the_lists(tmp_path: Path) -> None:
     async with outgoing(tmp_path, 'bounces: ">= 1", stops: lists') as out:
         [copy] = await out.to_members(0, 1)
         [stop] = (await out.back(dsn(copy, MEMBERS[0]))).freezes
@@ -97,7 +97,7 @@ async def test_the_lists_of_the_mailing(tmp_path: Path) -> None:
         assert str(stop.reason) == "Of 1 people to whom it went 1 could not be reached. The policy stops it at >= 1"
 
 
-async def test_what_only_observes_stops_nothing_and_says_so(tmp_path: Path) -> None:
+async def test_an_observing_breaker_stops_nothing(tmp_path: Path) -> None:
     async with outgoing(tmp_path, 'bounces: ">= 1"', "enforce: false") as out:
         copies = await out.to_members(0, 2)
         for n, copy in enumerate(copies):
@@ -108,7 +108,7 @@ async def test_what_only_observes_stops_nothing_and_says_so(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("sort", ["bounces", "complaints", "replies"])
-async def test_five_hundred_forged_ones_trip_nothing(tmp_path: Path, sort: str) -> None:
+async def test_forged_returns_trip_nothing(tmp_path: Path, sort: str) -> None:
     """Five hundred returns forged by a person with one copy and all addresses trip no breaker."""
     async with outgoing(tmp_path, 'bounces: ">= 2", complaints: ">= 2", replies: ">= 2"') as out:
         mine = (await out.to_members(0, 40))[0]
@@ -128,7 +128,7 @@ async def test_five_hundred_forged_ones_trip_nothing(tmp_path: Path, sort: str) 
         assert len(await out.service.newest(limit=1000)) == 500
 
 
-async def test_five_hundred_bounces_trip_at_the_bound(tmp_path: Path) -> None:
+async def test_bounces_trip_exactly_at_the_limit(tmp_path: Path) -> None:
     """Five hundred bounces of six hundred copies, each with its own trace, trip exactly at the limit."""
     people = [f"reader{n}@readers.example" for n in range(600)]
     async with outgoing(tmp_path, 'bounces: ">= 5% after 500"') as out:

@@ -19,7 +19,7 @@ AT = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 @pytest.mark.parametrize(
     "length", [timedelta(0), timedelta(minutes=47), timedelta(hours=9), timedelta(days=3), timedelta(days=400)]
 )
-def test_few_stretches_whatever_time_it_takes(length: timedelta) -> None:
+def test_the_number_of_stretches_is_bounded(length: timedelta) -> None:
     each = width(AT, AT + length)
     assert length / each < MOST
     assert span(each) > each or each >= timedelta(days=7)
@@ -29,11 +29,11 @@ def test_few_stretches_whatever_time_it_takes(length: timedelta) -> None:
     ("now", "before", "word"),
     [(0, 50, Trend.NOTHING), (5, 4, Trend.FEW), (30, 10, Trend.GROWS), (10, 30, Trend.CALMS), (21, 20, Trend.LASTS), (4, 6, Trend.LASTS)],
 )  # fmt: skip
-def test_a_word_only_where_it_is_no_chance(now: int, before: int, word: Trend) -> None:
+def test_a_trend_is_named_only_if_significant(now: int, before: int, word: Trend) -> None:
     assert trend(now, before) is word
 
 
-async def test_the_course_of_a_mailing(tmp_path: Path) -> None:
+async def test_returns_and_actions_over_time(tmp_path: Path) -> None:
     async with outgoing(tmp_path, 'complaints: ">= 2"') as out:
         copies = await out.to_members(0, 20)
         out.home.clock.pass_(minutes=3)
@@ -65,7 +65,7 @@ async def test_the_course_of_a_mailing(tmp_path: Path) -> None:
         assert next(one for one in plain["done"] if one["deed"] == "stopped")["counted"] == 2
 
 
-async def test_a_mailing_of_which_nothing_came_back(tmp_path: Path) -> None:
+async def test_a_mailing_without_returns(tmp_path: Path) -> None:
     async with outgoing(tmp_path, "stops: lists") as out:
         await out.to_members(0, 1)
         found = await out.service.course(await out.mailing())

@@ -44,7 +44,7 @@ ATOM = """<feed xmlns="http://www.w3.org/2005/Atom"><title>Other</title>
         ("::ffff:10.0.0.1", False), ("64:ff9b::a00:1", False), ("2002:a00:1::", False), ("::10.0.0.1", False), ("nonsense", False),
     ],
 )  # fmt: skip
-def test_which_addresses_are_public(address: str, public: bool) -> None:
+def test_public_addresses_are_recognized(address: str, public: bool) -> None:
     assert is_public(address) is public
 
 
@@ -74,7 +74,7 @@ async def loopback(host: str, port: int) -> Sequence[str]:
     return ["127.0.0.1"]
 
 
-async def test_a_feed_is_fetched_from_the_address_that_was_looked_at() -> None:
+async def test_a_feed_is_fetched_from_the_resolved_address() -> None:
     names: list[str] = []
 
     async def once(host: str, port: int) -> Sequence[str]:
@@ -94,7 +94,7 @@ async def test_a_feed_is_fetched_from_the_address_that_was_looked_at() -> None:
 
 
 @pytest.mark.parametrize("addresses", [["127.0.0.1"], ["93.184.216.34", "10.0.0.1"], []])
-async def test_a_name_that_leads_inside_is_not_asked(addresses: list[str]) -> None:
+async def test_a_name_with_an_internal_address_is_refused(addresses: list[str]) -> None:
     async def resolve(host: str, port: int) -> Sequence[str]:
         return addresses
 
@@ -113,7 +113,7 @@ async def test_a_name_that_leads_inside_is_not_asked(addresses: list[str]) -> No
         (b"nonsense\r\n\r\n", "Error"),
     ],
 )
-async def test_what_is_no_plain_answer_is_no_feed(answer: bytes, why: str) -> None:
+async def test_other_answers_than_a_feed_are_refused(answer: bytes, why: str) -> None:
     async with server(answer) as (port, trust, asked):
         with pytest.raises(NotFetched, match=why):
             await fetch(
@@ -122,7 +122,7 @@ async def test_what_is_no_plain_answer_is_no_feed(answer: bytes, why: str) -> No
         assert len(asked) == 1, "no redirect is followed"
 
 
-async def test_an_answer_that_never_comes_is_not_waited_for() -> None:
+async def test_an_answer_that_never_comes_times_out() -> None:
     async def resolve(host: str, port: int) -> Sequence[str]:
         await asyncio.Event().wait()
         return []
@@ -133,7 +133,7 @@ async def test_an_answer_that_never_comes_is_not_waited_for() -> None:
         await fetch("http://news.example/")
 
 
-def test_links_and_titles_are_plain() -> None:
+def test_links_and_titles_are_plain_text() -> None:
     assert [web(url) for url in ("javascript:x", "https://a.example/ x", "https://u@a.example", None, "//a")] == [
         ""
     ] * 5
@@ -143,7 +143,7 @@ def test_links_and_titles_are_plain() -> None:
     assert mention("x", " <b> </b>", "", None, NOW) is None
 
 
-async def test_several_sources_that_say_the_same_are_one_mention(out: Out) -> None:
+async def test_the_same_link_from_several_sources_is_one_mention(out: Out) -> None:
     pytest.importorskip("feedparser")
     feeds = [Feed(name="The Paper", url="https://paper.example/rss"), Feed(name="Other", url="https://other.example/atom"),
              Feed(name="Broken", url="https://broken.example/"), Feed(name="Away", url="https://away.example/")]  # fmt: skip
@@ -171,7 +171,7 @@ async def test_several_sources_that_say_the_same_are_one_mention(out: Out) -> No
     assert {one.sort for one in await out.service.newest()} == {Sort.MENTION}
 
 
-def test_a_feed_of_anything_is_read_without_a_fault() -> None:
+def test_malformed_feeds_are_read() -> None:
     entries = [
         {"title": 5},
         {"title": "x", "published_parsed": (2026, 13)},
@@ -181,7 +181,7 @@ def test_a_feed_of_anything_is_read_without_a_fault() -> None:
     assert [one.title for one in of_feed("x", {"entries": entries}, NOW)] == ["x", "y"]
 
 
-async def test_media_monitoring_signs_what_it_sends(out: Out, tmp_path: Path) -> None:
+async def test_media_monitoring_requests_must_be_signed(out: Out, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("a secret of sixteen\n")
     settings: Any = SimpleNamespace(mentions=Mentions(webhook=Monitoring(name="monitoring", secret_file=secret)))

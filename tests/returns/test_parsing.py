@@ -18,7 +18,7 @@ ORIGINAL = b"From: anna@example.com\r\nTo: kim@example.net\r\nSubject: =?utf-8?q
     ("action", "sort"),
     [("failed", Sort.BOUNCE), ("Delayed", Sort.DELAY), ("relayed", Sort.DELIVERED), ("expanded (to 40)", Sort.DELIVERED), ("eaten", Sort.UNSORTED)],
 )  # fmt: skip
-def test_a_report_on_delivery(action: str, sort: Sort) -> None:
+def test_a_delivery_status_notification(action: str, sort: Sort) -> None:
     for whole in (False, True):
         found = parsed(dsn(ORIGINAL, "kim@example.net", action=action, envid="QQ1", whole=whole))
         assert found.sort is sort
@@ -27,12 +27,12 @@ def test_a_report_on_delivery(action: str, sort: Sort) -> None:
             assert (found.about[0].address, found.envid) == ("kim@example.net", "QQ1")
 
 
-def test_a_report_on_many() -> None:
+def test_a_report_on_many_recipients_is_bounded() -> None:
     found = parsed(dsn(ORIGINAL, *(f"p{n}@example.net" for n in range(MOST_PEOPLE + 7))))
     assert (len(found.about), found.rest) == (MOST_PEOPLE, 7)
 
 
-def test_whom_it_was_for_first_comes_before_where_it_went_at_last() -> None:
+def test_the_original_recipient_comes_first() -> None:
     report = dsn(ORIGINAL, "forwarded@elsewhere.example")
     raw = bytes(report.raw[:]).replace(b"\r\nFinal-R", b"\r\nOriginal-Recipient: rfc822;kim@example.net\r\nFinal-R")
     assert parsed(Message.of(raw)).about[0].address == "kim@example.net"
@@ -60,11 +60,11 @@ def test_a_complaint() -> None:
         (Message.of(b"\0\xff\r\n\r\n" * 50), Sort.UNSORTED),
     ],
 )  # fmt: skip
-def test_what_people_and_machines_write(mail: Message, sort: Sort) -> None:
+def test_kinds_of_mail_are_recognized(mail: Message, sort: Sort) -> None:
     assert parsed(mail).sort is sort
 
 
-def test_a_report_inside_of_a_mail_that_somebody_passes_on_is_none() -> None:
+def test_a_forwarded_report_is_no_report() -> None:
     inner = bytes(dsn(ORIGINAL, "kim@example.net").raw[:])
     raw = (
         b"From: kim@example.net\r\nSubject: Fwd: look\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=o\r\n\r\n"
@@ -73,7 +73,7 @@ def test_a_report_inside_of_a_mail_that_somebody_passes_on_is_none() -> None:
     assert parsed(Message.of(raw)).sort is Sort.UNSORTED
 
 
-def test_it_is_bounded_and_total() -> None:
+def test_parsing_is_bounded_and_total() -> None:
     nested = b"Subject: deep\r\n" + b"".join(
         b"Content-Type: multipart/mixed; boundary=b%d\r\n\r\n--b%d\r\n" % (n, n) for n in range(200)
     )
@@ -89,7 +89,7 @@ def test_it_is_bounded_and_total() -> None:
         assert parsed(Message.of(bytes(broken))).about
 
 
-def test_a_fault_of_ours_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_internal_error_keeps_the_return(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object) -> None:
         raise RuntimeError("a fault")
 

@@ -17,7 +17,7 @@ from tests.guard.house import MEMBERS, Instead, index
 from tests.returns.mails import Out, arf, dsn, letter
 
 
-async def test_a_bounce_that_carries_our_trace_is_its_mailings_and_counts(out: Out) -> None:
+async def test_a_bounce_with_our_trace_is_matched_and_counted(out: Out) -> None:
     first, second = await out.to_members(0, 2)
     mailing = await out.mailing()
     [one] = (await out.back(dsn(first, MEMBERS[0]))).returns
@@ -31,7 +31,7 @@ async def test_a_bounce_that_carries_our_trace_is_its_mailings_and_counts(out: O
     assert (mailing.bounces, mailing.complaints) == (1, 1), "which also stop a release in stages"
 
 
-async def test_each_person_counts_once_a_sort_and_the_same_mail_is_taken_once(out: Out) -> None:
+async def test_each_person_counts_once_and_the_same_mail_is_stored_once(out: Out) -> None:
     [copy] = await out.to_members(0, 1)
     report = dsn(copy, MEMBERS[0])
     first, again = await out.back(report), await out.back(report)
@@ -41,7 +41,7 @@ async def test_each_person_counts_once_a_sort_and_the_same_mail_is_taken_once(ou
     assert len(await out.service.newest()) == 4
 
 
-async def test_what_is_forged_informs_and_counts_nothing(out: Out) -> None:
+async def test_forged_returns_are_matched_but_not_counted(out: Out) -> None:
     copy, _ = await out.to_members(0, 2)
     bare = copy.partition(b"\r\nX-Smtpguard:")[2].partition(b"\r\n")[
         2
@@ -62,7 +62,7 @@ async def test_what_is_forged_informs_and_counts_nothing(out: Out) -> None:
     assert {one.match.mailing for one in told} == {mailing}
 
 
-async def test_a_post_to_a_list_is_told_of_by_those_on_it(out: Out) -> None:
+async def test_a_bounce_of_list_mail_counts_for_members(out: Out) -> None:
     index(out.home.folder, "news", MEMBERS[:20])
     out.home.in_force.registry.reopen()
     eva = "eva@example.com"
@@ -72,7 +72,7 @@ async def test_a_post_to_a_list_is_told_of_by_those_on_it(out: Out) -> None:
 
 
 @pytest.mark.parametrize("how", ["envid", "verp", "message-id"])
-async def test_without_a_trace_it_is_known_by_less(out: Out, how: str) -> None:
+async def test_without_a_trace_other_evidence_matches(out: Out, how: str) -> None:
     path = "bounces+customer0=example.net@campaigns.example"
     await out.send(MEMBERS[0], reverse_path=path, Message_ID="<the-copy@example.com>", envid="spring+2Bone")
     nothing = b"Subject: unlike\r\n\r\n"
@@ -85,7 +85,7 @@ async def test_without_a_trace_it_is_known_by_less(out: Out, how: str) -> None:
     assert (one.match.by.value, one.match.mailing, one.counts) == (how, (await out.mailing()).mailing_id, False)
 
 
-async def test_a_reply_counts_where_its_writer_got_what_it_answers(out: Out) -> None:
+async def test_a_reply_is_matched_by_its_reference(out: Out) -> None:
     await out.send(MEMBERS[0], Message_ID="<a@example.com>")
     [one] = (await out.back(letter(MEMBERS[0], "Re: SV: lunch", "<a@example.com>"))).returns
     assert (one.sort, one.match.by, one.counts) == (Sort.REPLY, By.MESSAGE_ID, True)
@@ -93,7 +93,7 @@ async def test_a_reply_counts_where_its_writer_got_what_it_answers(out: Out) -> 
     assert (one.match.mailing, one.counts) == ((await out.mailing()).mailing_id, False)
 
 
-async def test_likeness_is_likely_and_no_more(out: Out) -> None:
+async def test_a_similar_subject_matches_as_likely(out: Out) -> None:
     await out.send(MEMBERS[0], Subject="Bacon and beer at noon")
     [one] = (await out.back(letter("x@elsewhere.example", "SV: Bacon and beer at noon"))).returns
     assert (one.match.by, one.match.mailing, one.counts) == (By.LIKENESS, (await out.mailing()).mailing_id, False)
@@ -104,7 +104,7 @@ async def test_likeness_is_likely_and_no_more(out: Out) -> None:
     assert one.match.by is By.NOTHING
 
 
-async def test_nothing_is_answered_for_before_it_is_stored(out: Out) -> None:
+async def test_a_return_is_acknowledged_only_once_stored(out: Out) -> None:
     async def away(*_: object) -> None:
         raise Unavailable("gone")
 
@@ -116,7 +116,7 @@ async def test_nothing_is_answered_for_before_it_is_stored(out: Out) -> None:
     assert not await out.service.newest()
 
 
-async def test_a_flood_of_it_leaves_room_for_what_is_held(out: Out) -> None:
+async def test_many_returns_leave_room_for_held_content(out: Out) -> None:
     store = out.home.store
     store.returns.contents = Contents(store, out.home.folder, 5_000)
     letters = [letter("x@elsewhere.example", f"Re: {n}", body="x" * 500) for n in range(40)]
@@ -125,7 +125,7 @@ async def test_a_flood_of_it_leaves_room_for_what_is_held(out: Out) -> None:
     await store.contents.keep(Message.of(b"Subject: held\r\n\r\n" + b"x" * 4_000))
 
 
-async def test_bodies_go_with_content_names_with_addresses_and_the_rest_with_the_journal(out: Out) -> None:
+async def test_parts_of_a_return_are_erased_in_turn(out: Out) -> None:
     [copy] = await out.to_members(0, 1)
     report = dsn(copy, MEMBERS[0])
     await out.back(report)
@@ -148,7 +148,7 @@ async def test_bodies_go_with_content_names_with_addresses_and_the_rest_with_the
     assert not await out.service.newest()
 
 
-async def test_it_is_journalled_with_its_match_and_names_apart(out: Out) -> None:
+async def test_a_return_is_journalled_with_its_match(out: Out) -> None:
     [copy] = await out.to_members(0, 1)
     receipt = await out.back(dsn(copy, MEMBERS[0]))
     [(entry, clear)] = await out.home.store.journal.history(receipt.mail[:16])
@@ -161,7 +161,7 @@ async def test_it_is_journalled_with_its_match_and_names_apart(out: Out) -> None
     assert MEMBERS[0] not in entry.body
 
 
-async def test_two_at_once_count_one_person_once(out: Out) -> None:
+async def test_concurrent_returns_count_one_person_once(out: Out) -> None:
     [copy] = await out.to_members(0, 1)
     both = await asyncio.gather(*(out.back(dsn(copy, MEMBERS[0])) for _ in range(4)))
     assert sum(one.counts for receipt in both for one in receipt.returns) == 1

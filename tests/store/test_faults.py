@@ -41,7 +41,7 @@ def lines(text: str, key: str) -> list[Any]:
 # Each hold takes two commits: the hold, and its acknowledgement.
 @pytest.mark.parametrize("when", ["before-commit", "after-commit"])
 @pytest.mark.parametrize("point", ["acknowledgement <H0>", "admission <H1>", "acknowledgement <H1>", "admission <H2>"])
-async def test_killed_around_a_commit_nothing_answered_is_lost(
+async def test_killed_around_a_commit_nothing_acknowledged_is_lost(
     url: str, tmp_path: Path, clock: Clock, when: str, point: str
 ) -> None:
     migrate(url)
@@ -73,7 +73,7 @@ async def test_killed_around_a_commit_nothing_answered_is_lost(
         assert sorted(lease.lease_id for lease in leases) == sorted(f"N{id}" for id in there)
 
 
-async def test_two_processes_count_as_one(url: str, tmp_path: Path, clock: Clock) -> None:
+async def test_two_processes_share_one_chain(url: str, tmp_path: Path, clock: Clock) -> None:
     migrate(url)
     n = 400
     children = [
@@ -92,7 +92,7 @@ async def test_two_processes_count_as_one(url: str, tmp_path: Path, clock: Clock
         assert proof.entries >= 2 * n + 1
 
 
-def test_a_full_disk_is_full_and_recovers(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_recovers(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     script = (
@@ -130,7 +130,7 @@ def kill(server: Any) -> None:
         os.close(watch)
 
 
-async def test_a_database_that_is_killed_and_comes_back(server: Any, tmp_path: Path, clock: Clock) -> None:
+async def test_a_killed_database_comes_back(server: Any, tmp_path: Path, clock: Clock) -> None:
     url = server.get_uri()
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as store:
         await store.policies.put(POLICY, {}, event(Kind.POLICY, POLICY))
@@ -156,9 +156,7 @@ async def test_a_database_that_is_killed_and_comes_back(server: Any, tmp_path: P
         assert await store.journal.history("D0") == []
 
 
-async def test_a_database_that_hangs_is_answered_for(
-    server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_hanging_database_times_out(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the server hangs (SIGSTOP), there is no error, and the deadline answers instead."""
     url = server.get_uri()
     monkeypatch.setattr(queue, "WAIT_SECONDS", 0.3)
@@ -185,7 +183,7 @@ class RealClock(Clock):
         return time.monotonic()
 
 
-async def test_a_second_store_in_one_process_takes_no_lock_from_the_first(tmp_path: Path, clock: Clock) -> None:
+async def test_a_second_store_in_one_process_keeps_the_firsts_locks(tmp_path: Path, clock: Clock) -> None:
     """A second store in the process leaves the first one's locks. Closing any descriptor of a file releases all fcntl
     locks of the process on it; another process would then delete the log to which the first store still writes, and
     its commits would be lost."""

@@ -78,7 +78,7 @@ async def moved(store: Store) -> list[str]:
     return found
 
 
-async def test_it_is_on_the_disk_first_and_in_the_chain_soon(store: Store) -> None:
+async def test_a_verdict_is_on_disk_first_and_soon_in_the_chain(store: Store) -> None:
     front = await fronted(store)
     assert await record(front, "T1")
     assert [f.id for f in tail(front.path.read_bytes()[FIRST:], 0).fronted] == ["T1"]
@@ -90,14 +90,14 @@ async def test_it_is_on_the_disk_first_and_in_the_chain_soon(store: Store) -> No
     assert await store.journal.unsettled(Clock().now().replace(year=2030)) == [], "its outcome is known"
 
 
-async def test_without_an_outcome_it_is_under_way(store: Store) -> None:
+async def test_a_verdict_without_outcome_is_in_flight(store: Store) -> None:
     front = await fronted(store)
     assert await record(front, "T1")
     assert await moved(store) == ["T1"]
     assert await store.journal.in_flight(a_freeze(), Clock().now()) == ["T1"]
 
 
-async def test_it_is_moved_by_itself(store: Store) -> None:
+async def test_verdicts_are_moved_automatically(store: Store) -> None:
     front = await fronted(store)
     assert await record(front, "T1")
     while front.waits:  # noqa: ASYNC110 - the writer's thread, which tells nobody here
@@ -105,7 +105,7 @@ async def test_it_is_moved_by_itself(store: Store) -> None:
     assert [e.id for e, _ in await store.journal.entries() if e.kind == "verdict"] == ["T1"]
 
 
-async def test_its_entry_is_the_admissions(store: Store) -> None:
+async def test_its_entry_equals_the_admissions(store: Store) -> None:
     front = await fronted(store)
     assert await record(front, "T1")
     await store.admit(item("T2"), relays("T2"))
@@ -115,7 +115,7 @@ async def test_its_entry_is_the_admissions(store: Store) -> None:
     assert two.content["private"] == one.content["private"], "the same seal"
 
 
-async def test_each_is_moved_once_whoever_moves_it(store: Store, tmp_path: Path) -> None:
+async def test_each_verdict_is_moved_once(store: Store, tmp_path: Path) -> None:
     front = await fronted(store)
     told: list[str] = []
     store._writer._committed = lambda events: told.extend(e.id for e in events)
@@ -128,7 +128,7 @@ async def test_each_is_moved_once_whoever_moves_it(store: Store, tmp_path: Path)
     assert sorted(id for id in told if id.startswith("T")) == sorted(f"T{n}" for n in range(20)), "by its own process"
 
 
-async def test_two_fronts_at_once(store: Store, tmp_path: Path) -> None:
+async def test_two_fronts_keep_their_order(store: Store, tmp_path: Path) -> None:
     async with store_of(tmp_path) as other:
         one, two = await fronted(store), await fronted(other)
         done = await asyncio.gather(
@@ -163,7 +163,7 @@ async def test_a_freeze_ends_what_was_decided_before(store: Store, tmp_path: Pat
 
 
 @pytest.mark.parametrize("what", ["freeze", "thaw", "policy", "secret"])
-async def test_whatever_moves_the_gate_ends_it(store: Store, what: str) -> None:
+async def test_any_change_of_the_gate_ends_what_was_decided_before(store: Store, what: str) -> None:
     await store.gate.freeze(a_freeze(), event(Kind.FREEZE, "F1"))
     front = await fronted(store)
     assert await record(front, "T1", generation=2)
@@ -183,7 +183,7 @@ async def test_whatever_moves_the_gate_ends_it(store: Store, what: str) -> None:
     assert [e.id for e, _ in await store.journal.entries()][-2] == "T1"
 
 
-async def test_who_has_the_secret_of_before_writes_nothing_more(store: Store, tmp_path: Path) -> None:
+async def test_with_a_former_secret_nothing_is_written(store: Store, tmp_path: Path) -> None:
     front = await fronted(store)
     async with open_store(
         sqlite_url(tmp_path / "guard.db"), secret=b"another" * 5, state_dir=tmp_path, clock=Clock(), renewing=True
@@ -196,7 +196,7 @@ async def test_who_has_the_secret_of_before_writes_nothing_more(store: Store, tm
     assert not await record(front, "T1", generation=2)
 
 
-async def test_while_the_gate_moves_nothing_is_recorded(store: Store) -> None:
+async def test_while_the_gate_changes_nothing_is_recorded(store: Store) -> None:
     """The front records nothing while the gate moves. If the transaction fails, the old gate is in force again."""
     front = await fronted(store)
     seen: list[int | None] = []
@@ -215,12 +215,12 @@ async def test_while_the_gate_moves_nothing_is_recorded(store: Store) -> None:
     assert await moved(store) == ["T1"]
 
 
-async def test_a_gate_that_moves_without_ending_what_was_before_is_a_mistake(store: Store) -> None:
+async def test_a_gate_that_changes_without_ending_fronts_raises(store: Store) -> None:
     with pytest.raises(RuntimeError):
         await store.write(lambda b: b.moved())
 
 
-async def test_who_is_in_the_middle_of_a_write_is_waited_for(store: Store, tmp_path: Path) -> None:
+async def test_a_gate_change_waits_for_a_write_in_progress(store: Store, tmp_path: Path) -> None:
     front = await fronted(store)
     stands_still(store, front)
     assert await record(front, "T1")
@@ -237,7 +237,7 @@ async def test_who_is_in_the_middle_of_a_write_is_waited_for(store: Store, tmp_p
     assert not await record(front, "T2")
 
 
-async def test_a_write_that_never_ends_lets_no_freeze_pass(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_write_that_never_ends_fails_the_freeze(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     front = await fronted(store)
     monkeypatch.setattr("smtpguard.database.fronts.LOCK_SECONDS", 0.05)
     file = os.open(front.path, os.O_RDWR)
@@ -271,7 +271,7 @@ async def test_holds_and_counts_are_known_in_every_process(store: Store, tmp_pat
     assert not front.counts_nobody(bo._replace(fact="thread.replies", key="x")), "it counts the message itself"
 
 
-async def test_counts_from_before_are_known(tmp_path: Path) -> None:
+async def test_counts_of_before_the_start_are_known(tmp_path: Path) -> None:
     ask = Ask("sender.customers", "bo@example.com", 3600)
     async with store_of(tmp_path) as before:
         await before.admit(item("T1", asks=(ask,), people=(b"12345678",)), relays("T1", counted=(ask,)))
@@ -286,7 +286,7 @@ async def test_counts_from_before_are_known(tmp_path: Path) -> None:
 # the end of a front, and fronts of dead processes
 
 
-async def test_with_its_process_it_goes(tmp_path: Path) -> None:
+async def test_a_front_ends_with_its_process(tmp_path: Path) -> None:
     async with store_of(tmp_path) as store:
         front = await fronted(store)
         assert await record(front, "T1")
@@ -308,7 +308,7 @@ def dies(store: Store, front: Front) -> None:
     fcntl.flock(front._alive, fcntl.LOCK_UN)
 
 
-async def test_what_the_dead_leave_is_taken_over_once(store: Store, tmp_path: Path) -> None:
+async def test_fronts_of_dead_processes_are_taken_over_once(store: Store, tmp_path: Path) -> None:
     front = await fronted(store)
     stands_still(store, front)
     for n in range(3):
@@ -323,7 +323,7 @@ async def test_what_the_dead_leave_is_taken_over_once(store: Store, tmp_path: Pa
     front._synced.clear()
 
 
-async def test_while_others_go_on_the_dead_are_looked_for(store: Store, tmp_path: Path) -> None:
+async def test_running_processes_look_for_dead_ones(store: Store, tmp_path: Path) -> None:
     one = await fronted(store)
     async with store_of(tmp_path) as other:
         two = await fronted(other)
@@ -343,7 +343,7 @@ async def test_while_others_go_on_the_dead_are_looked_for(store: Store, tmp_path
     one._synced.clear()
 
 
-async def test_of_the_dead_what_was_moved_is_not_moved_again(store: Store, tmp_path: Path) -> None:
+async def test_moved_verdicts_of_the_dead_are_not_moved_again(store: Store, tmp_path: Path) -> None:
     front = await fronted(store)
     assert await record(front, "T1")
     await moved(store)
@@ -357,7 +357,7 @@ async def test_of_the_dead_what_was_moved_is_not_moved_again(store: Store, tmp_p
 
 
 @pytest.mark.parametrize("how", ["journal", "earlier", "unknown", "generation", "damaged"])
-async def test_what_does_not_fit_is_kept_aside(store: Store, tmp_path: Path, how: str) -> None:
+async def test_an_inconsistent_front_is_kept_aside(store: Store, tmp_path: Path, how: str) -> None:
     front = await fronted(store)
     stands_still(store, front)
     assert await record(front, "T1")
@@ -404,7 +404,7 @@ class Fails(Disk):
 
 
 @pytest.mark.parametrize(("code", "kind"), [(errno.ENOSPC, Full), (errno.EIO, Unavailable)])
-async def test_a_disk_that_fails(
+async def test_a_failing_disk_records_nothing(
     store: Store, monkeypatch: pytest.MonkeyPatch, code: int, kind: type[Exception]
 ) -> None:
     monkeypatch.setattr(Front.__init__, "__kwdefaults__", {"disk": Fails})
@@ -420,7 +420,7 @@ async def test_a_disk_that_fails(
     assert await moved(store) == ["T1"], "nobody takes over what nobody was told of"
 
 
-async def test_nothing_is_written_behind_what_failed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_after_a_failed_write_nothing_is_written(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a failed write the front writes no more, not even what was queued: a frame before it may be missing."""
     begun, fails, written = threading.Event(), threading.Event(), 0
 
@@ -447,7 +447,7 @@ async def test_nothing_is_written_behind_what_failed(store: Store, monkeypatch: 
     assert written == 1
 
 
-async def test_without_room_there_is_no_front(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_disk_space_there_is_no_front(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(self: Disk, head: bytes) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -463,7 +463,7 @@ def rename(store: Store, table: str, to: str) -> None:
         connection.execute(f"ALTER TABLE {table} RENAME TO {to}")
 
 
-async def test_while_the_database_takes_nothing_the_admission_decides(store: Store) -> None:
+async def test_while_the_database_fails_the_admission_decides(store: Store) -> None:
     front = await fronted(store)
     rename(store, "underway", "away")
     assert await record(front, "T1"), "nobody has seen it yet"
@@ -492,7 +492,7 @@ async def test_a_full_front_leaves_it_to_the_admission(store: Store, monkeypatch
     assert (await moved(store))[-1] == "after"
 
 
-async def test_rounds_upon_rounds(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_file_is_reused_in_rounds(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     front = await fronted(store)
     monkeypatch.setattr(fronts, "SIZE", 4000)
     monkeypatch.setattr(fronts, "AGAIN", 1000)
@@ -508,7 +508,7 @@ async def test_rounds_upon_rounds(store: Store, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("what", ["database", "front", "page"])
-async def test_where_its_files_are_gone_it_is_used_no_more(store: Store, tmp_path: Path, what: str) -> None:
+async def test_with_its_files_gone_it_is_not_used(store: Store, tmp_path: Path, what: str) -> None:
     front = await fronted(store)
     gone = {"database": tmp_path / "guard.db", "front": front.path, "page": tmp_path / "front-guard-db" / "shared"}[
         what
@@ -524,7 +524,7 @@ async def test_where_its_files_are_gone_it_is_used_no_more(store: Store, tmp_pat
     assert await moved(store) == []
 
 
-async def test_taken_away_while_it_was_written_nobody_knows(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_removed_during_a_write_it_is_unavailable(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     class Taken(Disk):
         def write(self, data: bytes, at: int) -> None:
             super().write(data, at)
@@ -572,7 +572,9 @@ class Power(Disk):
 
 
 @pytest.mark.parametrize("seed", range(6))
-async def test_the_power_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+async def test_a_power_loss_loses_nothing_acknowledged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
     chance = random.Random(seed)
     monkeypatch.setattr(Front.__init__, "__kwdefaults__", {"disk": Power})
     monkeypatch.setattr(fronts, "SIZE", 1 << 20)
@@ -615,7 +617,7 @@ async def test_the_power_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s
         assert after.journal.fronts_aside() == []
 
 
-async def test_a_clock_that_is_set_back_changes_nothing(tmp_path: Path) -> None:
+async def test_a_clock_set_back_changes_no_order(tmp_path: Path) -> None:
     clock = Clock()
     async with store_of(tmp_path, clock) as store:
         front = await fronted(store)
@@ -626,7 +628,7 @@ async def test_a_clock_that_is_set_back_changes_nothing(tmp_path: Path) -> None:
         assert await moved(store) == ["T0", "T1", "T2", "T3"]
 
 
-async def test_who_waited_too_long_is_told_of_no_verdict(store: Store) -> None:
+async def test_a_late_verdict_is_not_acknowledged(store: Store) -> None:
     front = await fronted(store)
     lock = os.open(front.path, os.O_RDWR)
     fcntl.flock(lock, fcntl.LOCK_EX)

@@ -28,7 +28,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return empty_url(request, tmp_path)
 
 
-def test_the_steps_lead_to_the_tables_as_defined(url: str) -> None:
+def test_migrations_lead_to_the_defined_tables(url: str) -> None:
     migrate(url)
     migrate(url)
     database = Database(url)
@@ -41,12 +41,12 @@ def test_the_steps_lead_to_the_tables_as_defined(url: str) -> None:
         database.close()
 
 
-def test_the_newest_step_is_the_one_we_say() -> None:
+def test_the_newest_migration_is_the_current_schema() -> None:
     steps = ScriptDirectory(str(Path(migrating.__file__).parent / "migrations"))
     assert steps.get_heads() == [SCHEMA]
 
 
-async def test_several_processes_may_begin_at_once(url: str) -> None:
+async def test_several_processes_may_migrate_at_once(url: str) -> None:
     await asyncio.gather(*(asyncio.to_thread(migrate, url) for _ in range(4)))
     database = Database(url)
     try:
@@ -56,7 +56,7 @@ async def test_several_processes_may_begin_at_once(url: str) -> None:
         database.close()
 
 
-async def test_a_database_that_is_not_set_up_says_who_does_that(url: str, tmp_path: Path) -> None:
+async def test_a_database_that_is_not_set_up_is_refused(url: str, tmp_path: Path) -> None:
     with pytest.raises(SchemaError, match="not set up yet: smtpguard serve"):
         async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=Clock()):
             raise AssertionError
@@ -86,12 +86,12 @@ def set_version(url: str, version: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "mysql://localhost/x"])
-def test_what_is_no_store_is_refused(url: str) -> None:
+def test_an_unknown_url_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="store"):
         Database(url)
 
 
-def test_the_database_is_its_owners_alone(tmp_path: Path) -> None:
+def test_the_database_file_is_private(tmp_path: Path) -> None:
     path = tmp_path / "sub" / "guard.db"
     migrate(f"sqlite:///{path}")
     assert {oct(p.stat().st_mode & 0o777) for p in path.parent.iterdir()} == {"0o600"}
@@ -124,7 +124,7 @@ def rows(url: str) -> dict[str, list[str]]:
         database.close()
 
 
-async def test_a_step_that_fails_leaves_all_as_it_was_and_says_why(
+async def test_a_failing_migration_changes_nothing_and_gives_the_reason(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     restore(url, tmp_path)
@@ -152,9 +152,7 @@ async def test_a_step_that_fails_leaves_all_as_it_was_and_says_why(
         assert await store.holds.newest()
 
 
-async def test_a_row_that_a_step_cannot_take_over_is_not_shown(
-    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_values_of_a_failing_row_are_not_shown(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     restore(url, tmp_path)
     again = 'op.execute("INSERT INTO hold SELECT * FROM hold")'
     monkeypatch.setattr(migrating, "__file__", with_last_step(tmp_path, again))
@@ -164,7 +162,7 @@ async def test_a_row_that_a_step_cannot_take_over_is_not_shown(
 
 
 @pytest.mark.parametrize("url", ["postgresql"], indirect=True)
-def test_a_step_may_take_its_time(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_migration_may_take_long(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A migration is not stopped by the statement timeout of mail, which is seconds. SQLite has no timeout."""
     restore(url, tmp_path)
     seen = tmp_path / "seen"
@@ -176,7 +174,7 @@ def test_a_step_may_take_its_time(url: str, tmp_path: Path, monkeypatch: pytest.
     assert seen.read_text() == "0 0"
 
 
-def test_a_schema_that_none_of_ours_was_is_not_touched(url: str) -> None:
+def test_an_unknown_schema_is_not_touched(url: str) -> None:
     migrate(url)
     set_version(url, "0005")
     before = rows(url)
@@ -185,7 +183,7 @@ def test_a_schema_that_none_of_ours_was_is_not_touched(url: str) -> None:
     assert rows(url) == before
 
 
-def test_a_database_that_is_full_or_away_is_no_failed_step(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_or_unreachable_database_is_no_failed_migration(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full or lost database during a migration is reported as such: the migration may succeed when tried again."""
 
     def away(*_: object) -> None:

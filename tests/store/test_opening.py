@@ -23,7 +23,9 @@ from tests.store.servers import new_database
 
 
 @pytest.mark.parametrize("when", ["while it is opened", "when it is open"])
-async def test_one_that_is_given_up(when: str, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_cancelled_opening_closes_the_store(
+    when: str, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     under_way, go_on, closed = threading.Event(), threading.Event(), threading.Event()
     real = opening.check  # type: ignore[attr-defined]
     close = Database.close
@@ -58,7 +60,7 @@ async def test_one_that_is_given_up(when: str, url: str, tmp_path: Path, monkeyp
     assert await asyncio.to_thread(closed.wait, 20)
 
 
-def test_what_reads_while_it_is_closed_leaves_no_connection_open(url: str) -> None:
+def test_reads_during_closing_leave_no_connection_open(url: str) -> None:
     database = Database(url)
     opened: list[Any] = []
     event.listen(database._readers, "connect", lambda connection, _: opened.append(connection))
@@ -73,7 +75,7 @@ def test_what_reads_while_it_is_closed_leaves_no_connection_open(url: str) -> No
         assert connection.closed
 
 
-async def test_of_several_servers_the_one_that_answers_is_used(postgresql: str, tmp_path: Path, clock: Clock) -> None:
+async def test_of_several_servers_the_available_one_is_used(postgresql: str, tmp_path: Path, clock: Clock) -> None:
     """If the URL names several servers, as libpq allows, and the first is down, the second is used."""
     url = new_database(postgresql)
     path = f"{dict(parse_qsl(urlsplit(url).query))['host']}/.s.PGSQL.5432"

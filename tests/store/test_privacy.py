@@ -61,7 +61,7 @@ COUNTING = b"""
 """
 
 
-async def test_a_customers_traces_are_shown_and_erased(tmp_path: Path, url: str) -> None:
+async def test_a_customers_data_is_listed_and_erased(tmp_path: Path, url: str) -> None:
     documents = {**DOCUMENTS, "policy.yaml": DOCUMENTS["policy.yaml"] + COUNTING}
     async with house(tmp_path, url=url, documents=documents) as home:
         await story(home)
@@ -87,7 +87,7 @@ async def test_a_customers_traces_are_shown_and_erased(tmp_path: Path, url: str)
         assert (again.values, again.holds) == (0, 0)
 
 
-async def test_what_a_decision_or_an_incident_needs_stays_and_is_named(tmp_path: Path) -> None:
+async def test_data_needed_for_a_decision_or_incident_stays(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         await story(home)
         rejected, waiting = sorted(hold.hold_id for hold in await home.store.holds.newest())
@@ -106,7 +106,7 @@ async def test_what_a_decision_or_an_incident_needs_stays_and_is_named(tmp_path:
 
 
 @pytest.mark.parametrize("quick", [True, False])
-async def test_who_writes_that_it_was_erased_where_nobody_erased_it(tmp_path: Path, quick: bool) -> None:
+async def test_a_forged_erasure_is_found(tmp_path: Path, quick: bool) -> None:
     async with house(tmp_path) as home:
         await story(home)
         await privacy.erase(home.store, whom(CUSTOMER), by="root")
@@ -128,9 +128,9 @@ async def test_who_writes_that_it_was_erased_where_nobody_erased_it(tmp_path: Pa
         ("anna@example.com.evil.example", False), ("anna@example.org", False), ("", False), ("@example.com", False),
     ],
 )  # fmt: skip
-def test_by_which_texts_somebody_is_named(text: str, named: bool) -> None:
+def test_texts_that_name_a_person(text: str, named: bool) -> None:
     assert whom(ANNA).names(text) is named
 
 
-def test_one_person_has_many_spellings() -> None:
+def test_spellings_of_one_person_are_recognized() -> None:
     assert whom("a.nna@gmail.com").names("Anna <an.na@googlemail.com>")

@@ -20,7 +20,7 @@ async def said(store: Store) -> list[dict[str, Any]]:
     return [dict(entry.data) for entry, _ in entries if entry.kind == Kind.RETENTION.value]
 
 
-async def test_what_never_changes_is_said_once(store: Store, clock: Clock) -> None:
+async def test_unchanged_retention_is_journalled_once(store: Store, clock: Clock) -> None:
     for _ in range(3):
         assert await store.agree(USUAL, "here") == USUAL
         clock.go(hours=30)
@@ -28,7 +28,7 @@ async def test_what_never_changes_is_said_once(store: Store, clock: Clock) -> No
     assert (one["journal"], one["host"]) == (400 * 86400, "here")
 
 
-async def test_what_is_shorter_takes_effect_a_day_later(store: Store, clock: Clock) -> None:
+async def test_shorter_retention_takes_effect_a_day_later(store: Store, clock: Clock) -> None:
     await filled(store, 5)
     assert await store.agree(USUAL, "here") == USUAL
     clock.go(days=60)
@@ -45,7 +45,7 @@ async def test_what_is_shorter_takes_effect_a_day_later(store: Store, clock: Clo
     assert (second["addresses"], second["before"]["addresses"]) == (60, 90 * 86400)
 
 
-async def test_a_guard_that_starts_with_a_short_time_erases_nothing_for_a_day(store: Store, clock: Clock) -> None:
+async def test_a_start_with_shorter_retention_erases_nothing_for_a_day(store: Store, clock: Clock) -> None:
     await filled(store, 5)
     clock.go(days=60)
     assert await store.agree(SHORT, "here") == USUAL
@@ -53,7 +53,7 @@ async def test_a_guard_that_starts_with_a_short_time_erases_nothing_for_a_day(st
     assert await store.agree(SHORT, "here") == SHORT
 
 
-async def test_what_is_longer_takes_effect_at_once(store: Store, clock: Clock) -> None:
+async def test_longer_retention_takes_effect_at_once(store: Store, clock: Clock) -> None:
     await store.agree(SHORT, "here")
     clock.go(days=2)
     assert await store.agree(SHORT, "here") == SHORT

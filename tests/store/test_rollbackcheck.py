@@ -133,7 +133,7 @@ async def sent(store: Store) -> None:
     assert await store.outbox.settle(lease, done, told)
 
 
-async def test_what_was_sent_is_not_leased_again_until_somebody_thaws(place: Place) -> None:
+async def test_sent_releases_are_not_leased_again_before_a_thaw(place: Place) -> None:
     await place.within(approved)
     copy = place.copy()
     await place.within(sent)
@@ -158,7 +158,9 @@ async def test_what_was_sent_is_not_leased_again_until_somebody_thaws(place: Pla
     await place.within(later)
 
 
-async def test_it_is_said_once_and_journal_and_proof_go_on(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_restore_is_reported_once_and_the_journal_continues(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
     copy = place.copy()
     await place.mail(*(f"U{n}" for n in range(9)))
     signed = parse(place.file.read_text().splitlines()[-1])
@@ -184,7 +186,7 @@ async def test_it_is_said_once_and_journal_and_proof_go_on(place: Place, caplog:
     await place.within(proved)
 
 
-async def test_a_verdict_of_the_same_batch_meets_the_freeze(place: Place) -> None:
+async def test_a_verdict_of_the_same_batch_sees_the_freeze(place: Place) -> None:
     copy = place.copy()
     await place.mail("U0")
     place.put_back(copy)
@@ -218,7 +220,7 @@ async def test_reading_alone_writes_nothing(place: Place) -> None:
 
 
 @pytest.mark.parametrize("how", ["gone", "empty", "older", "half a line", "only half a line", "gibberish"])
-async def test_a_file_that_knows_nothing_newer_stops_nothing(place: Place, how: str) -> None:
+async def test_a_file_without_newer_checkpoints_stops_nothing(place: Place, how: str) -> None:
     older = place.file.read_bytes()
     await place.mail("U0")
     whole = place.file.read_bytes()
@@ -260,7 +262,7 @@ async def test_a_copied_state_folder_stops_nothing(place: Place, tmp_path: Path)
         assert (await store.gate.read()).freezes == ()
 
 
-async def test_a_busy_file_is_read_no_further_than_it_takes(place: Place) -> None:
+async def test_a_busy_file_is_read_only_as_far_as_needed(place: Place) -> None:
     """Only the end of the file of checkpoints is read. The lines that would show the rollback come before it."""
     copy = place.copy()
     head = copy["head"][0]
@@ -278,7 +280,7 @@ async def test_a_busy_file_is_read_no_further_than_it_takes(place: Place) -> Non
         assert not (await store.journal.verify()).ok
 
 
-async def test_put_back_twice_to_the_same_copy(place: Place) -> None:
+async def test_restored_twice_to_the_same_copy(place: Place) -> None:
     copy = place.copy()
     await place.mail("U0", "U1")
     place.put_back(copy)
@@ -295,7 +297,7 @@ async def test_put_back_twice_to_the_same_copy(place: Place) -> None:
     await place.within(proved)
 
 
-async def test_what_another_node_knows_is_noticed_by_it_and_once(place: Place, tmp_path: Path) -> None:
+async def test_a_node_notices_what_it_alone_knows(place: Place, tmp_path: Path) -> None:
     """The node whose checkpoints are newer notices the rollback, once. A node with older ones notices nothing."""
     other = Place(place.url, tmp_path / "other", place.clock)
     copy = place.copy()
@@ -317,7 +319,7 @@ async def test_what_another_node_knows_is_noticed_by_it_and_once(place: Place, t
         assert len((await store.gate.read()).freezes) == 1
 
 
-async def test_nodes_whose_lines_are_of_the_same_lost_time_stand_still_once(place: Place, tmp_path: Path) -> None:
+async def test_nodes_with_checkpoints_of_the_lost_time_freeze_once(place: Place, tmp_path: Path) -> None:
     other = Place(place.url, tmp_path / "other", place.clock)
     copy = place.copy()
     await other.mail("U0", "U1", "U2")
@@ -333,9 +335,7 @@ async def test_nodes_whose_lines_are_of_the_same_lost_time_stand_still_once(plac
         assert (await store.journal.verify()).ok
 
 
-async def test_a_store_that_is_put_back_under_a_process_that_runs(
-    place: Place, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_running_process_notices_a_restore(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     """A running process notices the rollback on its new connection, by its own last commit, signed or not: a server was
     restored, or its standby lacked something."""
     async with place.opened() as store:
@@ -355,7 +355,7 @@ async def test_a_store_that_is_put_back_under_a_process_that_runs(
         assert len((await store.gate.read()).freezes) == 1, "the same store behind another connection"
 
 
-async def test_a_gate_of_the_same_number_is_not_taken_for_the_one_that_is_known(place: Place) -> None:
+async def test_an_equal_generation_is_not_taken_for_the_known_gate(place: Place) -> None:
     async with place.opened() as store:
         copy = place.copy()
         known = await store.gate.freeze(a_freeze("F1"), event(Kind.FREEZE, "F1", at=store.now()))
@@ -386,7 +386,7 @@ async def cut_off(store: Store) -> None:
         await store.write(fails)
 
 
-async def test_no_client_hears_250_for_a_hold_that_is_not_there(place: Place) -> None:
+async def test_a_hold_lost_by_a_restore_is_not_acknowledged(place: Place) -> None:
     """No client gets 250 if the store is restored between the commit of a hold and its acknowledgement."""
     async with place.opened() as store:
         await store.contents.keep(CONTENT)
@@ -403,7 +403,7 @@ async def test_no_client_hears_250_for_a_hold_that_is_not_there(place: Place) ->
             await store.admit(item("H9"), holds(a_hold("H9")))
 
 
-async def test_what_retention_has_cut_does_not_look_put_back(place: Place, clock: Clock) -> None:
+async def test_trimmed_entries_do_not_look_like_a_restore(place: Place, clock: Clock) -> None:
     copy = place.copy()
     await place.mail("U0", "U1")
     place.put_back(copy)
@@ -435,7 +435,7 @@ def another(place: Place, request: pytest.FixtureRequest, tmp_path: Path) -> str
     return new_database(request.getfixturevalue("postgresql"), empty=True)
 
 
-async def test_a_new_store_is_not_begun_beside_a_folder_that_knows_another(
+async def test_no_new_store_is_created_beside_another_stores_folder(
     place: Place, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     url = another(place, request, tmp_path)
@@ -453,7 +453,7 @@ async def test_a_new_store_is_not_begun_beside_a_folder_that_knows_another(
     await place.mail("V1", url=url)
 
 
-async def test_a_store_that_is_another_is_refused(place: Place, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+async def test_another_store_is_refused(place: Place, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     url = another(place, request, tmp_path)
     there = Place(url, tmp_path / "elsewhere", place.clock)
     await there.begin()
@@ -464,7 +464,7 @@ async def test_a_store_that_is_another_is_refused(place: Place, request: pytest.
     assert there.copy() == copy
 
 
-async def test_going_back_after_another_store_spoils_no_proof(
+async def test_returning_to_the_first_store_keeps_the_proof(
     place: Place, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     """Foreign checkpoints in the file, from before such a store was refused, do not affect the proof."""
@@ -485,7 +485,7 @@ async def test_going_back_after_another_store_spoils_no_proof(
         assert found.problem.startswith("the journal was replaced")
 
 
-async def test_a_journal_that_is_replaced_under_a_process_that_runs(place: Place, tmp_path: Path) -> None:
+async def test_a_journal_replaced_under_a_running_process_is_refused(place: Place, tmp_path: Path) -> None:
     copy = place.copy()
     async with place.opened() as store:
         await store.admit(item("U0"), relays("U0"))
@@ -516,17 +516,19 @@ async def test_another_secret_is_refused_before_anything_is_written(place: Place
     await place.mail("V0")
 
 
-async def test_a_second_node_with_a_secret_of_its_own_is_refused(place: Place, tmp_path: Path) -> None:
+async def test_a_second_node_with_its_own_secret_is_refused(place: Place, tmp_path: Path) -> None:
     with pytest.raises(OtherSecret):
         await Place(place.url, tmp_path / "other", place.clock).mail("V0", secret=OTHER)
 
 
-async def test_another_secret_and_no_store_yet(place: Place, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+async def test_another_secret_without_a_store_is_refused(
+    place: Place, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     with pytest.raises(OtherSecret):
         await place.mail("V0", url=another(place, request, tmp_path), secret=OTHER)
 
 
-async def test_a_secret_that_is_renewed(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_renewed_secret_is_accepted(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     async with place.opened() as running:
         await running.admit(item("U0"), relays("U0"))
         place.clock.go(minutes=1)
@@ -558,7 +560,7 @@ async def test_a_secret_that_is_renewed(place: Place, caplog: pytest.LogCaptureF
     await place.within(forget, secret=OTHER)
 
 
-async def test_put_back_to_before_the_secret_was_renewed(place: Place) -> None:
+async def test_a_restore_to_before_a_renewed_secret_freezes(place: Place) -> None:
     """With the old secret, the new one's checkpoints look forged, so all mail is frozen."""
     copy = place.copy()
     async with place.opened(secret=OTHER, renewing=True) as store:
@@ -577,7 +579,7 @@ async def test_put_back_to_before_the_secret_was_renewed(place: Place) -> None:
         assert [lost.through for lost in proof.lost] == [7]
 
 
-async def test_many_that_open_it_at_once_stand_still_once(place: Place) -> None:
+async def test_concurrent_openings_freeze_once(place: Place) -> None:
     copy = place.copy()
     await place.mail("U0")
     place.put_back(copy)
@@ -592,7 +594,7 @@ async def test_many_that_open_it_at_once_stand_still_once(place: Place) -> None:
         assert (await store.journal.verify()).ok
 
 
-async def test_time_is_that_of_the_newest_that_was_signed_where_a_clock_was_fast(place: Place) -> None:
+async def test_the_newest_checkpoint_counts_despite_a_fast_clock(place: Place) -> None:
     copy = place.copy()
     place.clock.go(hours=5)
     await place.mail("U0")

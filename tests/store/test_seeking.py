@@ -50,7 +50,7 @@ def filled(store: Store) -> Database:
     return store._database
 
 
-async def test_page_by_page_each_once_whatever_stands_at_the_same_time(store: Store, filled: Database) -> None:
+async def test_every_hold_is_on_one_page(store: Store, filled: Database) -> None:
     made = several(23)
     written(filled, *made)
     seen: list[Hold] = []
@@ -68,7 +68,7 @@ async def test_several_states_are_merged_by_time(store: Store, filled: Database)
     assert await found(store, states=states[1:], limit=4) == ["H008", "H007", "H005", "H004"]
 
 
-async def test_a_copy_is_seen_with_the_one_that_it_is_held_under(store: Store, filled: Database) -> None:
+async def test_copies_are_shown_with_their_primary_hold(store: Store, filled: Database) -> None:
     written(filled, a_hold("H1"), a_hold("H2", lead="H1"))
     assert await found(store) == ["H1"]
     assert (await Archive(store).counts())[State.WAITING] == 1
@@ -90,7 +90,9 @@ async def test_a_copy_is_seen_with_the_one_that_it_is_held_under(store: Store, f
         ({"marks": [["from:anna@example.com"]]}, ["H2", "H1"]),
     ],
 )
-async def test_found_by_words_and_marks(store: Store, filled: Database, asked: dict[str, Any], ids: list[str]) -> None:
+async def test_holds_are_found_by_words_and_tags(
+    store: Store, filled: Database, asked: dict[str, Any], ids: list[str]
+) -> None:
     anna = frozenset({"anna@example.com"})
     written(
         filled,
@@ -102,7 +104,7 @@ async def test_found_by_words_and_marks(store: Store, filled: Database, asked: d
 
 
 @given(st.text(max_size=600), st.lists(st.text(max_size=80), max_size=30))
-def test_what_stands_in_the_index_is_small_enough_for_it(subject: str, lists: list[str]) -> None:
+def test_indexed_text_is_short_enough(subject: str, lists: list[str]) -> None:
     hold = a_hold("H1", subject=subject, lists=tuple(lists))
     assert len(words_of(hold)) <= 420
     assert len(marks_of(hold)) <= 800
@@ -111,7 +113,7 @@ def test_what_stands_in_the_index_is_small_enough_for_it(subject: str, lists: li
 
 
 @pytest.mark.parametrize("url", ["sqlite", "postgresql"])
-def test_an_older_database_gets_its_words(url: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_a_migration_indexes_older_holds(url: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     """A migration makes older holds searchable by their words."""
     url = (
         new_database(request.getfixturevalue("postgresql"), empty=True)

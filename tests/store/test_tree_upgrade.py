@@ -30,7 +30,7 @@ def mth(leaves: list[bytes]) -> bytes:
 
 
 @pytest.mark.parametrize(("first", "last"), [(1, 0), (1, 700), (1, 1024), (1, 5000), (300, 4395)])
-def test_blocks_of_old_entries_are_those_of_the_tree(tmp_path: Path, first: int, last: int) -> None:
+def test_old_entries_get_the_blocks_of_the_tree(tmp_path: Path, first: int, last: int) -> None:
     url = f"sqlite:///{tmp_path}/guard.db"
     database = Database(url)
     with database.write() as connection:

@@ -106,7 +106,7 @@ async def store(url: str, tmp_path: Path, clock: Clock) -> AsyncIterator[Store]:
         yield opened
 
 
-async def test_the_journal_is_whole_and_goes_on(store: Store) -> None:
+async def test_the_journal_is_whole_and_continues(store: Store) -> None:
     proof = await store.journal.verify()
     assert (proof.entries, proof.first_bad) == (7, None)
     await store.journal.record([event(Kind.NOTICE, "N1")])
@@ -114,7 +114,7 @@ async def test_the_journal_is_whole_and_goes_on(store: Store) -> None:
     assert (proof.entries, proof.first_bad) == (8, None)
 
 
-async def test_what_waits_waits_with_its_vote_and_its_content(store: Store) -> None:
+async def test_a_waiting_hold_keeps_its_vote_and_content(store: Store) -> None:
     assert [(h.hold_id, h.state) for h in await store.holds.newest()] == [("H2", State.APPROVED), ("H1", State.WAITING)]
     hold = await store.holds.find("H1")
     assert hold is not None
@@ -125,14 +125,14 @@ async def test_what_waits_waits_with_its_vote_and_its_content(store: Store) -> N
     assert [h.hold_id for h in await store.holds.due(T0.replace(hour=23))] == ["H1"]
 
 
-async def test_a_retry_of_what_waits_is_that_hold(store: Store) -> None:
+async def test_a_retry_gets_its_older_hold(store: Store) -> None:
     await store.contents.keep(CONTENT)
     again = await store.admit(item("H9", of="H1"), holds(a_hold("H9")))
     assert again.hold is None
     assert await store.holds.find("H9") is None
 
 
-async def test_what_was_approved_goes_out_and_what_is_frozen_stays(store: Store) -> None:
+async def test_an_approved_release_is_sent_and_a_frozen_one_stays(store: Store) -> None:
     [notice, sent] = await store.outbox.lease("me", 10, 60)
     assert (notice.intent.intent_id, sent.intent) == ("N1", release("H2"))
     outcome = Outcome(recipient=recipient("c@list.example"), delivered=Delivered.SENT, reply="250 Ok")
@@ -148,7 +148,7 @@ async def test_what_was_approved_goes_out_and_what_is_frozen_stays(store: Store)
     assert (await store.journal.verify()).ok
 
 
-async def test_who_was_counted_counts(store: Store) -> None:
+async def test_counts_continue(store: Store) -> None:
     ask = Ask(fact="sender.customers", key="anna@example.com", window_seconds=3600)
     seen: dict[Ask, int] = {}
 
@@ -160,9 +160,7 @@ async def test_who_was_counted_counts(store: Store) -> None:
     assert seen == {ask: 3}
 
 
-async def test_what_the_version_before_has_counted_is_taken_over_as_it_is_asked_for(
-    url: str, tmp_path: Path, clock: Clock
-) -> None:
+async def test_counts_of_the_previous_version_are_converted_when_needed(url: str, tmp_path: Path, clock: Clock) -> None:
     """Counts of the previous version go on. ``counted.json``: rows of schema 0021; Anna wrote to a and b, ten minutes
     later to b and c."""
     restore(url, tmp_path)
@@ -207,16 +205,16 @@ async def test_what_the_version_before_has_counted_is_taken_over_as_it_is_asked_
         assert await left() == (0, 0)
 
 
-async def test_a_verdict_without_an_outcome_is_found_in_doubt(store: Store, clock: Clock) -> None:
+async def test_a_verdict_without_an_outcome_is_in_doubt(store: Store, clock: Clock) -> None:
     assert await store.journal.unsettled(clock.now()) == ["T1"]
 
 
-async def test_it_is_found_by_its_words(store: Store) -> None:
+async def test_a_hold_is_found_by_its_words(store: Store) -> None:
     found = await Archive(store).rows(Wanted(states=(State.WAITING,), words=("lunch",)))
     assert [hold.hold_id for hold in found] == ["H1"]
 
 
-def test_a_step_that_fails_leaves_the_store_as_it_was(
+def test_a_failing_migration_leaves_the_store_unchanged(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     restore(url, tmp_path)
@@ -246,7 +244,7 @@ def schema(url: str) -> str | None:
 
 
 @pytest.mark.parametrize(("state", "doubts"), [("in-doubt", 1), ("retry", 1)])
-async def test_an_attempt_that_was_not_settled_is_in_doubt(
+async def test_an_unsettled_attempt_is_in_doubt(
     state: str, doubts: int, url: str, tmp_path: Path, clock: Clock
 ) -> None:
     restore(url, tmp_path)
@@ -280,7 +278,7 @@ FATES = {
 
 
 @pytest.mark.parametrize("fate", FATES)
-async def test_what_was_called_released_is_called_what_it_is(fate: str, url: str, tmp_path: Path, clock: Clock) -> None:
+async def test_released_holds_get_their_exact_state(fate: str, url: str, tmp_path: Path, clock: Clock) -> None:
     recipients, state = FATES[fate]
     restore(url, tmp_path)
     database = Database(url)
@@ -337,9 +335,7 @@ async def test_a_mailing_of_an_earlier_version_has_its_times(url: str, tmp_path:
         assert [(point.sent, point.held) for point in grown] == [(1, 1), (2, 1)]
 
 
-async def test_a_release_to_a_list_that_was_left_in_doubt_waits_for_people(
-    url: str, tmp_path: Path, clock: Clock
-) -> None:
+async def test_a_list_release_in_doubt_waits_for_people(url: str, tmp_path: Path, clock: Clock) -> None:
     restore(url, tmp_path)
     database = Database(url)
     try:
@@ -372,7 +368,7 @@ async def test_a_release_to_a_list_that_was_left_in_doubt_waits_for_people(
         assert [hold.hold_id for hold in await store.holds.asked()] == ["H2"]
 
 
-async def test_what_was_approved_covers_the_octets_that_were_approved(url: str, tmp_path: Path, clock: Clock) -> None:
+async def test_an_older_approval_covers_only_the_same_octets(url: str, tmp_path: Path, clock: Clock) -> None:
     """An older approval, which covered similar content, covers only the approved octets after the upgrade."""
     restore(url, tmp_path)
     database = Database(url)
@@ -415,9 +411,7 @@ async def test_what_was_approved_covers_the_octets_that_were_approved(url: str, 
         assert not gone.matches(same), "nobody knows what that was"
 
 
-async def test_of_a_hold_of_an_earlier_version_each_column_says_one_thing(
-    url: str, tmp_path: Path, clock: Clock
-) -> None:
+async def test_columns_of_older_holds_are_separated(url: str, tmp_path: Path, clock: Clock) -> None:
     restore(url, tmp_path)
     database = Database(url)
     out = microseconds(T0) + 180_000_000
@@ -464,7 +458,7 @@ JOURNALLED: list[tuple[str, str, dict[str, Any]]] = [
 ]  # fmt: skip
 
 
-async def test_what_the_journal_is_searched_by_is_made_of_its_entries(url: str, tmp_path: Path, clock: Clock) -> None:
+async def test_search_columns_are_computed_from_older_entries(url: str, tmp_path: Path, clock: Clock) -> None:
     restore(url, tmp_path)
     database = Database(url)
     try:
@@ -512,7 +506,7 @@ async def test_what_the_journal_is_searched_by_is_made_of_its_entries(url: str, 
         assert bad.problem == "a checkpoint in the database cannot be read", "but the chain, and its columns, are whole"
 
 
-async def test_an_older_store_that_was_put_back_is_known_for_it(url: str, tmp_path: Path, clock: Clock) -> None:
+async def test_an_older_restored_store_is_recognized(url: str, tmp_path: Path, clock: Clock) -> None:
     """A rollback of an older store is noticed, since the check comes before the migration."""
     restore(url, tmp_path)
     [head] = FIRST["tables"]["head"]

@@ -69,7 +69,7 @@ async def outcome(store: Store, id: str) -> End | None:
     return (await store.journal.outcomes([id])).get(id)
 
 
-async def test_notes_are_written_without_anybody_waiting(store: Store) -> None:
+async def test_notes_are_written_without_a_waiting_caller(store: Store) -> None:
     await store.admit(item("T1"), relays("T1"))
     store.journal.note(event(Kind.OUTCOME, "T1", outcome="relayed"))
     async with asyncio.timeout(120):  # no other write could take it along
@@ -88,7 +88,7 @@ async def test_notes_survive_a_failed_batch(store: Store, monkeypatch: pytest.Mo
     assert await outcome(store, "T1") is End.DELIVERED
 
 
-async def test_a_storage_error_answers_all_of_the_batch_and_then_it_goes_on(store: Store) -> None:
+async def test_a_storage_error_answers_the_batch_and_the_writer_continues(store: Store) -> None:
     def fails(batch: Batch) -> None:
         raise OSError(errno.EIO, "fsync")
 
@@ -102,7 +102,7 @@ async def test_a_storage_error_answers_all_of_the_batch_and_then_it_goes_on(stor
     assert (await store.journal.verify()).ok
 
 
-async def test_no_space_is_said_so(store: Store) -> None:
+async def test_a_full_disk_raises_full(store: Store) -> None:
     def fails(batch: Batch) -> None:
         raise OSError(errno.ENOSPC, "no space")
 
@@ -111,7 +111,7 @@ async def test_no_space_is_said_so(store: Store) -> None:
     await store.admit(item("T1"), relays("T1"))
 
 
-async def test_errors_never_carry_what_was_written(store: Store) -> None:
+async def test_errors_contain_no_values(store: Store) -> None:
     def fails(batch: Batch) -> None:
         batch.connection.exec_driver_sql("SELECT 'anna@example.com' FROM nowhere")
 
@@ -121,7 +121,7 @@ async def test_errors_never_carry_what_was_written(store: Store) -> None:
     await store.admit(item("T1"), relays("T1"))
 
 
-async def test_an_unknown_commit_of_a_hold_is_not_releasable_and_its_retry_takes_it_up(
+async def test_a_hold_with_an_unknown_commit_is_adopted_by_its_retry(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await store.contents.keep(CONTENT)
@@ -138,9 +138,7 @@ async def test_an_unknown_commit_of_a_hold_is_not_releasable_and_its_retry_takes
     assert [lease.lease_id for lease in await store.outbox.lease("me", 10, 60)] == ["H1-release"]
 
 
-async def test_an_unknown_acknowledgement_is_no_250_and_is_taken_back(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_unknown_acknowledgement_is_withdrawn(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     await store.contents.keep(CONTENT)
     calls = []
 
@@ -160,7 +158,7 @@ async def test_an_unknown_acknowledgement_is_no_250_and_is_taken_back(
     assert not found.acknowledged
 
 
-async def test_an_unknown_commit_of_a_verdict_to_relay_gets_an_outcome(
+async def test_a_relay_verdict_with_an_unknown_commit_gets_an_outcome(
     store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with broken(monkeypatch, "after-commit", OSError(errno.EIO, "")), pytest.raises(Unavailable):
@@ -172,7 +170,7 @@ async def test_an_unknown_commit_of_a_verdict_to_relay_gets_an_outcome(
     assert await store.journal.unsettled(clock.now()) == []
 
 
-async def test_what_fails_before_the_commit_is_not_there(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failure_before_the_commit_writes_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     with broken(monkeypatch, "before-commit", OSError(errno.EIO, "")), pytest.raises(Unavailable):
         await store.admit(item("T1"), relays("T1"))
     await settled(store)
@@ -180,7 +178,7 @@ async def test_what_fails_before_the_commit_is_not_there(store: Store, monkeypat
     assert (await store.journal.verify()).ok
 
 
-async def test_too_many_are_busy_at_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_requests_beyond_the_queue_are_busy(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "WAITING", 5)
     async with Gathered(store):
         tasks = [asyncio.create_task(store.admit(item(f"T{n}"), relays(f"T{n}"))) for n in range(8)]
@@ -206,7 +204,7 @@ class Stuck:
         await asyncio.to_thread(self._started.wait)
 
 
-async def test_who_waits_too_long_is_answered_and_never_admitted(store: Store, clock: Clock) -> None:
+async def test_a_request_that_waits_too_long_is_never_admitted(store: Store, clock: Clock) -> None:
     stuck = Stuck(store)
     await stuck.reached()
     task = asyncio.create_task(store.admit(item("T1"), relays("T1")))
@@ -237,7 +235,7 @@ def hanging(
 
 
 @pytest.mark.parametrize("how", ["clock", "cancelled"])
-async def test_a_verdict_that_came_too_late_was_not_carried_out(store: Store, clock: Clock, how: str) -> None:
+async def test_a_verdict_after_the_deadline_is_not_carried_out(store: Store, clock: Clock, how: str) -> None:
     go, started = threading.Event(), threading.Event()
     task = asyncio.create_task(store.admit(item("T1"), hanging(relays("T1"), go, started)))
     await asyncio.to_thread(started.wait)
@@ -255,7 +253,7 @@ async def test_a_verdict_that_came_too_late_was_not_carried_out(store: Store, cl
     assert await outcome(store, "T1") is End.NOT_SENT
 
 
-async def test_a_hold_that_came_too_late_is_not_acknowledged(store: Store, clock: Clock) -> None:
+async def test_a_hold_after_the_deadline_is_not_acknowledged(store: Store, clock: Clock) -> None:
     await store.contents.keep(CONTENT)
     go, started = threading.Event(), threading.Event()
     task = asyncio.create_task(store.admit(item("H1"), hanging(holds(a_hold("H1")), go, started)))
@@ -271,7 +269,7 @@ async def test_a_hold_that_came_too_late_is_not_acknowledged(store: Store, clock
     assert not found.acknowledged
 
 
-async def test_a_retry_that_is_not_answered_leaves_the_first_answer_valid(store: Store) -> None:
+async def test_an_unanswered_retry_leaves_the_first_answer_valid(store: Store) -> None:
     await held(store, "H1")
     left = iter([False, True])
     with pytest.raises(Gone):
@@ -282,7 +280,7 @@ async def test_a_retry_that_is_not_answered_leaves_the_first_answer_valid(store:
     assert found.acknowledged
 
 
-async def test_what_is_waiting_is_written_before_the_end(store: Store) -> None:
+async def test_closing_writes_the_queue(store: Store) -> None:
     tasks = [asyncio.create_task(store.admit(item(f"T{n}"), relays(f"T{n}"))) for n in range(50)]
     await asyncio.sleep(0)
     await store.close()
@@ -305,7 +303,7 @@ async def test_a_checkpoint_is_signed_every_minute(store: Store, clock: Clock, t
     assert (await store.journal.verify()).ok
 
 
-async def test_a_checkpoint_is_signed_every_so_many_entries(
+async def test_a_checkpoint_is_signed_after_a_number_of_entries(
     store: Store, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "SIGN_ENTRIES", 10)
@@ -316,7 +314,7 @@ async def test_a_checkpoint_is_signed_every_so_many_entries(
     assert (await store.journal.verify()).ok
 
 
-async def test_a_fault_of_ours_does_not_end_the_writer(store: Store) -> None:
+async def test_an_internal_error_does_not_end_the_writer(store: Store) -> None:
     def left() -> bool:
         raise RuntimeError("a fault in the caller")
 
@@ -325,7 +323,7 @@ async def test_a_fault_of_ours_does_not_end_the_writer(store: Store) -> None:
     await store.admit(item("T2"), relays("T2"))
 
 
-async def test_reading_is_bounded_in_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_reads_are_limited_in_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     from smtpguard.database import access
 
     monkeypatch.setattr(access, "READ_SECONDS", 0.05)
@@ -340,7 +338,7 @@ async def test_reading_is_bounded_in_time(store: Store, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("room", ["plenty", "scarce", "none after all"])
-async def test_the_log_of_a_store_that_mail_waits_for_is_laid_out_beforehand_if_there_is_room(
+async def test_the_log_is_preallocated_if_there_is_space(
     tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, room: str
 ) -> None:
     """The write-ahead log is preallocated if there is space, and nothing of the preallocation remains visible."""
@@ -370,7 +368,7 @@ async def recorded(store: Store) -> list[str]:
     return ids
 
 
-async def test_of_a_step_that_raises_half_way_nothing_is_written(store: Store) -> None:
+async def test_a_step_that_raises_writes_nothing(store: Store) -> None:
     """A step that raises writes nothing. Other steps of its batch are written exactly once, each with its own result."""
 
     def half(batch: Batch) -> None:
@@ -402,7 +400,7 @@ async def test_of_a_step_that_raises_half_way_nothing_is_written(store: Store) -
     assert kept == [0]
 
 
-async def test_an_admission_that_raises_leaves_nothing_of_its_own(store: Store) -> None:
+async def test_an_admission_that_raises_writes_nothing(store: Store) -> None:
     async def broken_plan() -> Any:
         def admission(live: Any) -> Admission:
             raise RuntimeError("a fault of ours")

@@ -38,7 +38,7 @@ async def session(**more: object) -> AsyncIterator[tuple[ScriptedRelay, RelayCon
 
 
 @pytest.mark.parametrize("content", [b"", BODY, LARGE, "mapped"], ids=["empty", "small", "large", "mapped"])
-async def test_octets_go_through_as_they_are(content: Content | str) -> None:
+async def test_content_is_sent_unchanged(content: Content | str) -> None:
     with tempfile.TemporaryFile() as file:
         file.write(LARGE)
         file.flush()
@@ -55,14 +55,14 @@ async def test_octets_go_through_as_they_are(content: Content | str) -> None:
             assert connection.messages == 2
 
 
-async def test_it_can_be_switched_off() -> None:
+async def test_chunking_can_be_switched_off() -> None:
     async with ScriptedRelay(keywords=(*KEYWORDS, "CHUNKING")) as relay, connected(relay, chunking=False) as connection:
         assert not connection.chunking
 
 
 @given(st.lists(st.sampled_from([b"x", b".", b"..", b"\r\n", b"\r\n.\r\n", b"\xe5", b"QUIT\r\n"]), max_size=30))
 @settings(max_examples=50)
-async def test_whatever_lines_it_has(pieces: list[bytes]) -> None:
+async def test_any_lines_are_sent_unchanged(pieces: list[bytes]) -> None:
     content = b"".join(pieces) + b"\r\n"
     async with session() as (relay, connection):
         for _ in range(2):
@@ -72,7 +72,7 @@ async def test_whatever_lines_it_has(pieces: list[bytes]) -> None:
 
 
 @pytest.mark.parametrize("code", [500, 501, 502, 503, 504])
-async def test_to_who_knows_no_bdat_nothing_of_the_content_is_said(code: int) -> None:
+async def test_without_bdat_no_content_is_sent(code: int) -> None:
     known = Reachability("the relay")
     async with ScriptedRelay(keywords=(*KEYWORDS, "CHUNKING")) as relay:
         relay.on("BDAT", f"{code} 5.5.1 What?")
@@ -91,7 +91,7 @@ async def test_to_who_knows_no_bdat_nothing_of_the_content_is_said(code: int) ->
 
 @pytest.mark.parametrize("answer", ["452 4.3.1 Full", "552 5.3.4 Too big", "421 4.3.2 Going down"])
 @pytest.mark.parametrize("point", [CHUNK, DOT])
-async def test_a_refusal_is_the_reply(point: str, answer: str) -> None:
+async def test_a_refusal_is_passed_on(point: str, answer: str) -> None:
     async with session() as (relay, connection):
         relay.on(point, answer)
         assert str(await connection.chunk(TRACE, BODY, stands)) == answer
@@ -102,7 +102,7 @@ async def test_a_refusal_is_the_reply(point: str, answer: str) -> None:
 
 
 @pytest.mark.parametrize("point", [CHUNK, DOT])
-async def test_who_asks_for_more_has_taken_nothing(point: str) -> None:
+async def test_a_reply_354_is_an_error(point: str) -> None:
     async with session() as (relay, connection):
         relay.on(point, "354 More")
         with pytest.raises(Lost) as lost:
@@ -113,7 +113,9 @@ async def test_who_asks_for_more_has_taken_nothing(point: str) -> None:
 
 @pytest.mark.parametrize("how", [DROP, RESET], ids=str)
 @pytest.mark.parametrize(("point", "after_dot"), [("BDAT", False), (CHUNK, False), (BLOCK, False), (DOT, True)])
-async def test_a_lost_connection_says_whether_the_last_octet_had_gone(how: object, point: str, after_dot: bool) -> None:
+async def test_a_lost_connection_tells_whether_the_last_octet_was_sent(
+    how: object, point: str, after_dot: bool
+) -> None:
     async with session() as (relay, connection):
         relay.on(point, how)  # type: ignore[arg-type]
         with pytest.raises(Lost) as lost:
@@ -123,7 +125,7 @@ async def test_a_lost_connection_says_whether_the_last_octet_had_gone(how: objec
 
 
 @pytest.mark.parametrize("content", [BODY, LARGE], ids=["small", "large"])
-async def test_the_last_octets_are_not_sent_when_the_fence_has_fallen(content: bytes) -> None:
+async def test_a_failed_fence_withholds_the_last_octets(content: bytes) -> None:
     async with session() as (relay, connection):
         with pytest.raises(Recalled):
             await connection.chunk(TRACE, content, fell)
@@ -132,7 +134,7 @@ async def test_the_last_octets_are_not_sent_when_the_fence_has_fallen(content: b
         assert relay.messages == []
 
 
-async def test_they_are_recalled_while_they_are_in_our_buffers() -> None:
+async def test_buffered_octets_are_recalled() -> None:
     async with session(receive_buffer=4096) as (relay, connection):
         relay.on(BLOCK, STALL)
         assert (await connection.chunk(TRACE, BODY, stands)).code == 250
@@ -152,7 +154,7 @@ async def test_they_are_recalled_while_they_are_in_our_buffers() -> None:
         assert len(relay.messages) == 1
 
 
-async def test_an_answer_before_the_end_is_believed_where_it_refuses() -> None:
+async def test_an_early_reply_counts_only_as_a_refusal() -> None:
     async with session() as (relay, connection):
         relay.on(BLOCK, ["552 5.3.4 Too big", STALL])
         assert str(await connection.chunk(TRACE, LARGE, stands)) == "552 5.3.4 Too big"

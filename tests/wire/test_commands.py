@@ -28,7 +28,7 @@ from tests.wire.proxied import proxied, until
         ("MAIL FROM:<å@example.com>".encode(), "553"),
     ],
 )
-async def test_the_relay_never_sees_what_the_grammar_refuses(line: bytes, code: str, tmp_path: Path) -> None:
+async def test_invalid_commands_never_reach_the_relay(line: bytes, code: str, tmp_path: Path) -> None:
     async with proxied(tmp_path, trust=(ip_network("127.0.0.0/8"),)) as world:
         client = await world.connect()
         assert (await client.ask(line)).startswith(code)
@@ -48,7 +48,7 @@ async def test_the_relay_never_sees_what_the_grammar_refuses(line: bytes, code: 
         (b"DATA", "554 5.5.1"),
     ],
 )
-async def test_within_a_transaction(line: bytes, code: str, tmp_path: Path) -> None:
+async def test_commands_within_a_transaction(line: bytes, code: str, tmp_path: Path) -> None:
     async with proxied(tmp_path) as world:
         client = await world.connect()
         await client.ask("MAIL FROM:<>")
@@ -58,7 +58,7 @@ async def test_within_a_transaction(line: bytes, code: str, tmp_path: Path) -> N
         assert world.relay.verbs() == ["EHLO", "MAIL", "RCPT"]
 
 
-async def test_a_null_reverse_path_is_none(tmp_path: Path) -> None:
+async def test_a_null_reverse_path(tmp_path: Path) -> None:
     async with proxied(tmp_path) as world:
         client = await world.connect()
         await client.send(b"x\r\n", mail="MAIL FROM:<> AUTH=<>")
@@ -67,7 +67,7 @@ async def test_a_null_reverse_path_is_none(tmp_path: Path) -> None:
         assert world.relay.messages[0].mail == b"MAIL FROM:<>"
 
 
-async def test_auth_parameter_of_the_untrusted_proves_nothing(tmp_path: Path) -> None:
+async def test_auth_of_an_untrusted_client_proves_nothing(tmp_path: Path) -> None:
     relay = ScriptedRelay(keywords=(*KEYWORDS, "AUTH PLAIN"))
     async with proxied(tmp_path, relay=relay) as world:
         client = await world.connect()
@@ -76,7 +76,7 @@ async def test_auth_parameter_of_the_untrusted_proves_nothing(tmp_path: Path) ->
         assert world.seen[0].session.auth_user is None
 
 
-async def test_commands_in_their_places(tmp_path: Path) -> None:
+async def test_commands_out_of_order_are_refused(tmp_path: Path) -> None:
     async with proxied(tmp_path) as world:
         client = await world.connect(greeted=False)
         await client.hear()
@@ -91,7 +91,7 @@ async def test_commands_in_their_places(tmp_path: Path) -> None:
         assert await client.hear_end() == b""
 
 
-async def test_a_long_rcpt_is_for_those_who_said_ehlo(tmp_path: Path) -> None:
+async def test_a_long_rcpt_needs_ehlo(tmp_path: Path) -> None:
     line = "RCPT TO:<b@example.net> ORCPT=rfc822;" + "x" * 480
     async with proxied(tmp_path) as world:
         client = await world.connect()
@@ -111,7 +111,7 @@ async def test_too_many_errors_end_the_dialog(tmp_path: Path) -> None:
         assert (await client.hear_end()).startswith(b"421 4.7.0")
 
 
-async def test_a_browser_is_not_listened_to(tmp_path: Path) -> None:
+async def test_an_http_request_ends_the_dialog(tmp_path: Path) -> None:
     async with proxied(tmp_path) as world:
         client = await world.connect(greeted=False)
         await client.hear()
@@ -119,7 +119,7 @@ async def test_a_browser_is_not_listened_to(tmp_path: Path) -> None:
         assert await client.hear_end() == b"421 4.7.0 Too many errors\r\n"
 
 
-async def test_data_before_it_was_asked_for(tmp_path: Path) -> None:
+async def test_content_before_354_is_refused(tmp_path: Path) -> None:
     async with proxied(tmp_path) as world:
         client = await world.connect()
         await client.ask("MAIL FROM:<a@example.com>", "RCPT TO:<b@example.net>")
@@ -129,7 +129,7 @@ async def test_data_before_it_was_asked_for(tmp_path: Path) -> None:
         assert not world.relay.messages
 
 
-async def test_an_8_bit_session_is_no_error(tmp_path: Path) -> None:
+async def test_smtputf8_and_8bitmime_are_carried(tmp_path: Path) -> None:
     async with proxied(tmp_path) as world:
         client = await world.connect()
         await client.send(
@@ -146,7 +146,7 @@ async def test_an_8_bit_session_is_no_error(tmp_path: Path) -> None:
 # the transaction
 
 
-async def test_held_and_deferred(tmp_path: Path) -> None:
+async def test_held_and_deferred_replies(tmp_path: Path) -> None:
     async def decide(transaction: Transaction, onward: Onward) -> Disposition:
         await onward.abandon()
         if transaction.message.raw == b"drop\r\n":
@@ -164,7 +164,7 @@ async def test_held_and_deferred(tmp_path: Path) -> None:
         await until(lambda: world.pool.idle == 1)
 
 
-async def test_the_transaction_says_all(tmp_path: Path) -> None:
+async def test_the_transaction_has_all_data(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"senders_verified": True, "expanders": (ip_network("127.0.0.1"),)}
     async with proxied(tmp_path, **settings) as world:
         client = await world.connect()
@@ -197,7 +197,7 @@ async def test_the_transaction_says_all(tmp_path: Path) -> None:
 XFORWARDING = (*KEYWORDS, "XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE")
 
 
-async def test_xforward_from_a_trusted_peer_goes_on_with_every_transaction(tmp_path: Path) -> None:
+async def test_xforward_of_a_trusted_peer_applies_to_every_transaction(tmp_path: Path) -> None:
     relay = ScriptedRelay(keywords=XFORWARDING)
     expanders = (ip_network("192.0.2.0/24"),)
     async with proxied(tmp_path, relay=relay, trust=(ip_network("127.0.0.0/8"),), expanders=expanders) as world:
@@ -230,7 +230,7 @@ async def test_xforward_from_a_trusted_peer_goes_on_with_every_transaction(tmp_p
         assert (await client.ask("XFORWARD ADDR=192.0.2.7")).startswith("503")
 
 
-async def test_xforward_is_not_for_others(tmp_path: Path) -> None:
+async def test_xforward_of_others_is_refused(tmp_path: Path) -> None:
     async with proxied(tmp_path, trust=(ip_network("192.0.2.0/24"),)) as world:
         client = await world.connect()
         assert "XFORWARD" not in await client.ask("EHLO x.example")

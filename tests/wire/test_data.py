@@ -51,7 +51,7 @@ SECOND = (
 
 @pytest.mark.parametrize("end", FALSE_ENDS.values(), ids=list(FALSE_ENDS))
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7, 0])
-def test_no_false_end(end: bytes, size: int, tmp_path: Path) -> None:
+def test_no_false_end_of_data(end: bytes, size: int, tmp_path: Path) -> None:
     content = b"Subject: first\r\n\r\nhello" + end + SECOND
     arrived, rest = arrive(content + b"QUIT\r\n", tmp_path, size=size)
     assert arrived == (reply.NUL_IN_MESSAGE if b"\0" in end else reply.BARE_LINE_END)
@@ -60,11 +60,11 @@ def test_no_false_end(end: bytes, size: int, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("bare", [b"a\rb", b"a\nb", b"\r", b"\n", b"a\r\r\nb", b"a\n\r\nb", b"a\r\n\nb"])
 @pytest.mark.parametrize("size", [1, 3, 0])
-def test_bare_line_ends(bare: bytes, size: int, tmp_path: Path) -> None:
+def test_bare_line_ends_are_refused(bare: bytes, size: int, tmp_path: Path) -> None:
     assert (arrive(bare + b"\r\n.\r\n", tmp_path, size=size))[0] == reply.BARE_LINE_END
 
 
-def test_nul(tmp_path: Path) -> None:
+def test_nul_is_refused(tmp_path: Path) -> None:
     assert (arrive(b"a\0b\r\n.\r\n", tmp_path))[0] == reply.NUL_IN_MESSAGE
 
 
@@ -76,7 +76,7 @@ LINES = st.lists(
 
 @given(LINES, st.binary(max_size=8), st.integers(1, 9), st.sampled_from([16, 1 << 20]))
 @settings(max_examples=250, deadline=None)
-def test_every_content_survives_every_cut(lines: list[bytes], behind: bytes, size: int, spool_octets: int) -> None:
+def test_any_content_survives_any_cut(lines: list[bytes], behind: bytes, size: int, spool_octets: int) -> None:
     """Content that is stuffed as by a client, cut anywhere, in memory or spooled, arrives intact, and so do the octets
     behind it."""
     said = b"".join(line + b"\r\n" for line in lines)
@@ -92,19 +92,19 @@ def test_every_content_survives_every_cut(lines: list[bytes], behind: bytes, siz
 
 
 @pytest.mark.parametrize("size", range(1, 8))
-def test_an_empty_message(size: int, tmp_path: Path) -> None:
+def test_an_empty_message_arrives(size: int, tmp_path: Path) -> None:
     arrived, rest = arrive(b".\r\nNOOP\r\n", tmp_path, size=size)
     assert isinstance(arrived, Arrived)
     assert (arrived.message.raw, arrived.stuffed, rest) == (b"", b"", b"NOOP\r\n")
 
 
-def test_without_stuffing_both_views_are_one(tmp_path: Path) -> None:
+def test_without_dot_stuffing_one_copy_is_kept(tmp_path: Path) -> None:
     arrived, _ = arrive(b"A: b\r\n\r\nc\r\n.\r\n", tmp_path)
     assert isinstance(arrived, Arrived)
     assert arrived.stuffed is arrived.message.raw
 
 
-def test_large_content_is_in_a_file_that_others_cannot_read(tmp_path: Path) -> None:
+def test_large_content_is_in_a_private_file(tmp_path: Path) -> None:
     line = b"..all work and no play\r\n"
     many = b"\r\n" + line * 50_000
     arriving = Arriving(Limits(spool_octets=1 << 16), tmp_path)
@@ -124,7 +124,9 @@ def test_large_content_is_in_a_file_that_others_cannot_read(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(("number", "answer"), [(errno.ENOSPC, reply.DISK_FULL), (errno.EDQUOT, reply.DISK_FULL), (errno.EIO, reply.INTERNAL_ERROR)])  # fmt: skip
-def test_the_disk_fails(number: int, answer: Reply, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_disk_refuses_the_message(
+    number: int, answer: Reply, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: object, **__: object) -> None:
         raise OSError(number, "no")
 
@@ -134,7 +136,7 @@ def test_the_disk_fails(number: int, answer: Reply, tmp_path: Path, monkeypatch:
     assert answer.transient
 
 
-def test_the_disk_fails_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fails_at_the_end_refuses_the_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arriving = Arriving(SMALL, tmp_path)
     arriving.feed(b"..x\r\n" * 100)
     arriving.unload()
@@ -149,7 +151,7 @@ def test_the_disk_fails_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("size", [1, 100, 0])
-def test_size_limit_counts_the_message_not_its_stuffing(size: int, tmp_path: Path) -> None:
+def test_the_size_limit_excludes_dot_stuffing(size: int, tmp_path: Path) -> None:
     content = b"..x\r\n" * 20  # 80 octets after unstuffing
     limits = Limits(message_octets=80)
     assert isinstance((arrive(content + b".\r\n", tmp_path, limits, size))[0], Arrived)
@@ -158,7 +160,7 @@ def test_size_limit_counts_the_message_not_its_stuffing(size: int, tmp_path: Pat
 
 @pytest.mark.parametrize("size", [1, 7, 64, 0])
 @pytest.mark.parametrize("before", [0, 1, 5])
-def test_line_limit(size: int, before: int, tmp_path: Path) -> None:
+def test_the_line_limit(size: int, before: int, tmp_path: Path) -> None:
     limits = Limits(line_octets=50)
     fine = b"short\r\n" * before + b"x" * 48 + b"\r\n" + b"short\r\n.\r\n"
     assert isinstance((arrive(fine, tmp_path, limits, size))[0], Arrived)
@@ -168,7 +170,7 @@ def test_line_limit(size: int, before: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("content", "answer"), [(b"x" * 10_000_000 + b"\r\n", reply.LINE_TOO_LONG), (b"x" * 100 + b"\n" + b"y" * 10_000_000 + b"\r\n", reply.BARE_LINE_END)], ids=["long", "bare"])  # fmt: skip
-def test_what_is_refused_takes_no_memory(content: bytes, answer: Reply, tmp_path: Path) -> None:
+def test_refused_content_takes_no_memory(content: bytes, answer: Reply, tmp_path: Path) -> None:
     arriving = Arriving(Limits(), tmp_path)
     tracemalloc.start()
     try:
@@ -214,7 +216,7 @@ def test_many_short_lines_take_no_memory(tmp_path: Path) -> None:
         (b"\r\n" + b"x" * (1 << 20) + b"\r\n", None),
     ],
 )
-def test_headers(header: bytes, answer: Reply | None) -> None:
+def test_limits_of_the_header(header: bytes, answer: Reply | None) -> None:
     assert header_refusal(header + b"\r\nReceived: in the body\r\n" * 60, Limits()) == answer
 
 
@@ -223,7 +225,7 @@ def test_a_header_without_a_body() -> None:
     assert header_refusal(b"x\r\n" * 400_000, Limits()) == reply.HEADER_TOO_BIG
 
 
-def test_files_are_closed(tmp_path: Path) -> None:
+def test_spool_files_are_closed(tmp_path: Path) -> None:
     for _, stuffed in itertools.product(range(5), (b"x\r\n" * 100, b"..x\r\n" * 100)):
         arrived, _ = arrive(stuffed + b".\r\n", tmp_path, SMALL, 30)
         assert isinstance(arrived, Arrived)

@@ -53,7 +53,7 @@ def ours(answers: Answers) -> list[str]:
     return [str(r.enhanced) for r in answers.replies]
 
 
-async def test_bytes_arrive_as_they_are_after_what_was_prepended() -> None:
+async def test_content_arrives_unchanged_after_the_trace() -> None:
     async with ScriptedRelay() as relay, through(relay) as deliveries:
         replies = await deliveries.deliver(envelope(), PLAIN, b"Received: here\r\n", stands)
         assert codes(replies) == ["250 2.0.0"]
@@ -61,7 +61,7 @@ async def test_bytes_arrive_as_they_are_after_what_was_prepended() -> None:
         assert relay.messages[0].mail == b"MAIL FROM:<anna@example.com> SIZE=%d" % (16 + PLAIN.size_bytes)
 
 
-async def test_a_mapped_message_arrives_as_it_is(tmp_path: Path) -> None:
+async def test_a_mapped_message_arrives_unchanged(tmp_path: Path) -> None:
     raw = b"Subject: big\r\n\r\n" + b".line\r\n" * 200_000
     path = tmp_path / "spool"
     path.write_bytes(raw)
@@ -71,7 +71,7 @@ async def test_a_mapped_message_arrives_as_it_is(tmp_path: Path) -> None:
             assert relay.messages[0].content == raw
 
 
-async def test_parameters_go_to_a_relay_that_offers_them() -> None:
+async def test_parameters_are_sent_if_offered() -> None:
     to = Recipient(address=Address("bo", "example.net"), notify="FAILURE,Delay", orcpt="rfc822;Bo+2B@example.net")
     sent = envelope(recipients=(to,), ret="HDRS", envid="QQ+2B1", body=Body.EIGHTBITMIME)
     async with ScriptedRelay() as relay, through(relay) as deliveries:
@@ -85,7 +85,7 @@ async def test_parameters_go_to_a_relay_that_offers_them() -> None:
         assert relay.messages[0].rcpts == [b"RCPT TO:<bo@example.net>"]
 
 
-async def test_who_sends_reports_of_success() -> None:
+async def test_success_reports_are_left_to_a_relay_with_dsn() -> None:
     """A relay with DSN reports success itself. For another, smtpguard must (RFC 3461, section 5.2)."""
     async with ScriptedRelay() as relay, through(relay) as deliveries:
         assert (await deliveries.deliver(envelope(), PLAIN, b"", stands)).reports
@@ -93,13 +93,13 @@ async def test_who_sends_reports_of_success() -> None:
         assert not (await deliveries.deliver(envelope(), PLAIN, b"", stands)).reports
 
 
-async def test_the_null_reverse_path() -> None:
+async def test_a_null_reverse_path_is_sent() -> None:
     async with ScriptedRelay(keywords=[]) as relay, through(relay) as deliveries:
         await deliveries.deliver(envelope(reverse_path=None), PLAIN, b"", stands)
         assert relay.messages[0].mail == b"MAIL FROM:<>"
 
 
-async def test_8_bit_to_a_7_bit_relay() -> None:
+async def test_eight_bit_content_for_a_seven_bit_relay_is_refused() -> None:
     async with ScriptedRelay(keywords=["PIPELINING"]) as relay, through(relay) as deliveries:
         declared = envelope("bo@example.net", "di@example.net", body=Body.EIGHTBITMIME)
         assert ours(await deliveries.deliver(declared, EIGHT, b"", stands)) == ["5.6.3"] * 2
@@ -110,7 +110,7 @@ async def test_8_bit_to_a_7_bit_relay() -> None:
         assert relay.messages[1].content == EIGHT.raw
 
 
-async def test_smtputf8_where_it_is_needed() -> None:
+async def test_smtputf8_is_sent_if_needed() -> None:
     async with ScriptedRelay() as relay, through(relay) as deliveries:
         await deliveries.deliver(envelope("å@example.net"), PLAIN, b"", stands)
         await deliveries.deliver(envelope(smtputf8=True), PLAIN, b"", stands)
@@ -151,7 +151,7 @@ async def test_each_recipient_has_its_own_reply() -> None:
         assert codes(await deliveries.deliver(envelope(*to), PLAIN, b"", stands)) == ["451 4.3.0"] * 4
 
 
-async def test_nobody_accepted_means_no_data_and_a_connection_still_good() -> None:
+async def test_without_accepted_recipients_there_is_no_data() -> None:
     async with ScriptedRelay() as relay, through(relay) as deliveries:
         relay.on("RCPT", "550 5.1.1 No", times=1)
         assert codes(await deliveries.deliver(envelope(), PLAIN, b"", stands)) == ["550 5.1.1"]
@@ -162,7 +162,7 @@ async def test_nobody_accepted_means_no_data_and_a_connection_still_good() -> No
 @pytest.mark.parametrize(
     "bad", [b"a\nb\r\n", b"a\r\n.\n", b"a\rb\r\n", b"x\r\n\r.\r\n", b"x" * 65_535 + b"\r" + b"y\r\n"]
 )
-async def test_what_a_lenient_relay_might_split_is_not_sent(bad: bytes) -> None:
+async def test_content_that_a_lenient_relay_might_split_is_refused(bad: bytes) -> None:
     async with ScriptedRelay(lenient=[b"\n.\n", b"\r.\r"]) as relay, through(relay) as deliveries:
         answers = await deliveries.deliver(envelope(), Message.of(b"Subject: x\r\n\r\n" + bad), b"", stands)
         assert ours(answers) == ["5.6.0"]
@@ -170,7 +170,7 @@ async def test_what_a_lenient_relay_might_split_is_not_sent(bad: bytes) -> None:
 
 
 @pytest.mark.parametrize("bad", [b"x\r\n\0.\r\ny\r\n", b"x\r\n.\0\r\n"])
-async def test_what_a_relay_that_leaves_out_nul_might_split_is_not_sent(bad: bytes) -> None:
+async def test_nul_that_might_split_content_is_refused(bad: bytes) -> None:
     async with ScriptedRelay() as relay, through(relay) as deliveries:
         answers = await deliveries.deliver(envelope(), Message.of(b"Subject: x\r\n\r\n" + bad), b"", stands)
         assert ours(answers) == ["5.6.0"]
@@ -178,7 +178,7 @@ async def test_what_a_relay_that_leaves_out_nul_might_split_is_not_sent(bad: byt
 
 
 @pytest.mark.parametrize("lenient", [(), (b"\n.\n", b"\n.\r\n"), (b"\r.\r", b"\r.\r\n")], ids=["strict", "LF", "CR"])
-async def test_dots_and_commands_in_a_message_are_one_message_to_any_relay(lenient: tuple[bytes, ...]) -> None:
+async def test_dots_and_commands_stay_one_message(lenient: tuple[bytes, ...]) -> None:
     raw = b"Subject: x\r\n\r\n.\r\nMAIL FROM:<evil@example.com>\r\n..\r\n.\r\nQUIT\r\n.\r\n\r\n.\r\n"
     async with ScriptedRelay(lenient=lenient) as relay, through(relay) as deliveries:
         assert codes(await deliveries.deliver(envelope(), Message.of(raw), b"", stands)) == ["250 2.0.0"]
@@ -197,7 +197,7 @@ async def test_a_connection_lost_while_idle_is_replaced() -> None:
         assert not lost.value.after_dot
 
 
-async def test_a_connection_lost_after_the_dot_is_in_doubt_and_not_replaced() -> None:
+async def test_a_connection_lost_after_the_dot_is_in_doubt() -> None:
     async with ScriptedRelay() as relay, through(relay) as deliveries:
         relay.on(DOT, DROP)
         with pytest.raises(Lost) as lost:
@@ -206,7 +206,7 @@ async def test_a_connection_lost_after_the_dot_is_in_doubt_and_not_replaced() ->
         assert len(relay.messages) == 1
 
 
-async def test_recalled_and_down() -> None:
+async def test_recalled_or_unreachable_is_not_in_doubt() -> None:
     async with ScriptedRelay() as relay, through(relay) as deliveries:
         with pytest.raises(Recalled):
             await deliveries.deliver(envelope(), PLAIN, b"", fell)
@@ -218,7 +218,7 @@ async def test_recalled_and_down() -> None:
         assert lost.value.reply.code == 451
 
 
-async def test_a_parameter_that_is_more_than_a_word_is_never_said() -> None:
+async def test_an_invalid_parameter_is_never_sent() -> None:
     async with ScriptedRelay() as relay, through(relay) as deliveries:
         with pytest.raises(ValueError):
             await deliveries.deliver(envelope(envid="x SIZE=1"), PLAIN, b"", stands)
@@ -227,7 +227,7 @@ async def test_a_parameter_that_is_more_than_a_word_is_never_said() -> None:
 
 @given(st.lists(st.sampled_from([b"\r\n", b".", b"..", b"a", b"\r\n.", b"\r\n.\r\n", b"x" * 65_534]), max_size=12))
 @settings(max_examples=200, deadline=None)
-def test_stuffing_is_undone_by_unstuffing(parts: list[bytes]) -> None:
+def test_unstuffing_reverses_stuffing(parts: list[bytes]) -> None:
     raw = b"".join(parts)
     stuffed = b"".join(stuff(b"", raw))
     assert b"\r\n.\r\n" not in b"\r\n" + stuffed

@@ -23,7 +23,7 @@ from smtpguard.wire.dkim import MAX_FIELDS, MAX_SIGNATURES, DkimVerifier, canoni
 from tests.wire.signed import DOMAIN, NAME, PEM, RAW, RECORD, SIGNED, SIGNER, fails, origin, proves, sign
 
 
-async def test_what_we_sign_verifies_and_what_is_unsigned_has_no_origin() -> None:
+async def test_signed_messages_have_their_origin_and_unsigned_none() -> None:
     found = await origin(SIGNED)
     assert isinstance(found, DkimResult)
     [one] = found.signatures
@@ -36,7 +36,7 @@ async def test_what_we_sign_verifies_and_what_is_unsigned_has_no_origin() -> Non
 @pytest.mark.parametrize("body", [b"simple", b"relaxed"])
 @pytest.mark.parametrize("head", [b"simple", b"relaxed"])
 @pytest.mark.parametrize("raw", [RAW, b"From: a@example.com\r\n\r\n", b"From: a@example.com\r\n\r\n\r\n\r\n"])
-async def test_both_canonical_forms(head: bytes, body: bytes, raw: bytes) -> None:
+async def test_both_canonicalizations_verify(head: bytes, body: bytes, raw: bytes) -> None:
     assert proves(await origin(sign(raw, canonicalize=(head, body))))
 
 
@@ -46,7 +46,7 @@ async def test_domains_are_in_lower_case() -> None:
     assert proves(await origin(signed))
 
 
-async def test_a_mapped_message(tmp_path: Path) -> None:
+async def test_a_mapped_message_verifies(tmp_path: Path) -> None:
     raw = RAW + b"More\r\n" * 100_000
     (tmp_path / "spool").write_bytes(SIGNER.sign(raw) + raw)
     with (tmp_path / "spool").open("rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as content:
@@ -55,7 +55,7 @@ async def test_a_mapped_message(tmp_path: Path) -> None:
         await checker.close()
 
 
-async def test_prepended_trace_does_not_break_it() -> None:
+async def test_a_prepended_trace_does_not_break_it() -> None:
     assert proves(await origin(b"Received: from a by b\r\nX-Smtpguard: id=1\r\n" + SIGNED))
 
 
@@ -79,7 +79,7 @@ async def test_prepended_trace_does_not_break_it() -> None:
         (b"; q=", b"; y=" + b"x" * 5000 + b"; q=", "too long"),
     ],
 )
-async def test_what_was_changed_does_not_verify(old: bytes, new: bytes, why: str) -> None:
+async def test_changed_messages_do_not_verify(old: bytes, new: bytes, why: str) -> None:
     assert old in SIGNED
     assert fails(await origin(SIGNED.replace(old, new, 1)), why)
 
@@ -130,18 +130,18 @@ async def test_ed25519_as_in_appendix_a_of_rfc_8463(record: str, old: bytes, why
     assert not why or why in answer.failed[0][1]
 
 
-async def test_a_signature_that_leaves_body_unsigned_does_not_count() -> None:
+async def test_a_partial_body_signature_does_not_count() -> None:
     signed = sign(RAW, length=True)
     assert proves(await origin(signed))
     assert fails(await origin(signed + b"Buy bacon\r\n"), "l=")
 
 
-async def test_a_signature_that_does_not_cover_from_does_not_count() -> None:
+async def test_a_signature_without_from_does_not_count() -> None:
     signed = SIGNER.sign(RAW).replace(b"from", b"frog") + RAW
     assert fails(await origin(signed), "From is not signed")
 
 
-async def test_a_signature_that_does_not_cover_the_subject_does_not_count() -> None:
+async def test_a_signature_without_subject_does_not_count() -> None:
     """A signature that does not cover the Subject does not count, whether the Subject was changed or added."""
     silent = RAW.replace(b"Subject: Offers\r\n", b"")
     for raw in (RAW, silent):
@@ -164,20 +164,20 @@ async def test_an_ambiguous_header_proves_nothing(changed: bytes) -> None:
     assert fails(await origin(changed % SIGNED), "ambiguous")
 
 
-async def test_headers_we_freeze_cannot_be_added() -> None:
+async def test_signed_header_fields_cannot_be_added() -> None:
     for name in (b"Subject", b"To"):
         added = name + b": other\r\n" + SIGNED
         assert fails(await origin(added), "does not match")
 
 
-async def test_expiry_is_by_the_clock_that_was_given() -> None:
+async def test_expiry_uses_the_given_clock() -> None:
     # x= is put in by hand: dkimpy does not write it
     signed = SIGNER.sign(RAW).replace(b"; q=", b"; x=2000000000; q=") + RAW
     assert fails(await origin(signed, now=lambda: 2_000_000_001.0), "expired")
     assert fails(await origin(signed, now=lambda: 1_999_999_999.0), "does not match")
 
 
-async def test_time_is_bounded() -> None:
+async def test_verification_is_limited_in_time() -> None:
     async def never(name: str) -> bytes | None:
         await asyncio.Event().wait()
         return None
@@ -187,7 +187,7 @@ async def test_time_is_bounded() -> None:
     await checker.close()
 
 
-async def test_signatures_are_bounded_in_number() -> None:
+async def test_the_number_of_signatures_is_limited() -> None:
     junk = SIGNER.sign(RAW).replace(b"s=s1", b"s=s9") * MAX_SIGNATURES
     answer = await origin(junk + SIGNED)
     assert isinstance(answer, DkimResult)
@@ -214,7 +214,7 @@ async def test_hostile_bodies_take_linear_time(hostile: bytes) -> None:
 
 @given(st.binary(max_size=300), st.binary(max_size=120))
 @settings(max_examples=150, deadline=None)
-def test_any_signature_and_any_key_give_an_answer(signature: bytes, key: bytes) -> None:
+def test_any_signature_and_key_give_a_result(signature: bytes, key: bytes) -> None:
     raw = b"DKIM-Signature: v=1; a=rsa-sha256; d=x.example; s=s; h=from; " + signature + b"\r\n" + RAW
 
     async def lookup(name: str) -> bytes | None:
@@ -234,7 +234,7 @@ def test_any_signature_and_any_key_give_an_answer(signature: bytes, key: bytes) 
 
 @given(st.lists(st.sampled_from([b" ", b"\t", b"\r\n", b"a", b"b c", b"."]), max_size=20))
 @settings(max_examples=300, deadline=None)
-def test_canonical_bodies_are_those_of_dkimpy(parts: list[bytes]) -> None:
+def test_canonical_bodies_equal_those_of_dkimpy(parts: list[bytes]) -> None:
     body = b"".join(parts) + b"\r\n"
     assert canonical_body(body, relaxed=True) == Relaxed.canonicalize_body(body)
     assert canonical_body(body, relaxed=False) == Simple.canonicalize_body(body)

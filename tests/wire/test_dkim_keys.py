@@ -56,11 +56,11 @@ from tests.wire.signed import (
         ("spam spam", "not a DKIM"),
     ],
 )
-async def test_keys_that_are_none(record: str | None, why: str) -> None:
+async def test_unusable_keys_do_not_count(record: str | None, why: str) -> None:
     assert fails(await origin(SIGNED, record), why)
 
 
-async def test_a_small_key_does_not_count() -> None:
+async def test_a_too_small_key_does_not_count() -> None:
     small = rsa.generate_private_key(public_exponent=65537, key_size=1024)
     tiny_pem = small.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
@@ -74,13 +74,13 @@ async def test_a_small_key_does_not_count() -> None:
     assert fails(await origin(signed, RECORD), "does not match")
 
 
-async def test_a_key_for_the_domain_alone_does_not_sign_for_its_subdomains() -> None:
+async def test_a_key_with_t_s_does_not_sign_for_subdomains() -> None:
     signed = sign(RAW, identity=b"@news." + DOMAIN.encode())
     assert proves(await origin(signed))
     assert fails(await origin(signed, f"v=DKIM1; t=s; p={PUBLIC}"), "subdomains")
 
 
-async def test_a_resolver_that_cannot_say_is_unknown_never_no() -> None:
+async def test_a_failed_lookup_is_unknown() -> None:
     answer = await origin(SIGNED, raises=True)
     assert isinstance(answer, Unknown)
     assert DOMAIN in answer.why
@@ -114,7 +114,7 @@ class FakeDns(asyncio.DatagramProtocol):
         self.transport.sendto(reply.to_wire(), address)  # type: ignore[attr-defined]
 
 
-async def test_keys_from_the_dns() -> None:
+async def test_keys_are_read_from_dns() -> None:
     loop = asyncio.get_running_loop()
     transport, server = await loop.create_datagram_endpoint(FakeDns, local_addr=("127.0.0.1", 0))
     client = dns.asyncresolver.Resolver(configure=False)
@@ -139,7 +139,7 @@ async def test_keys_from_the_dns() -> None:
         transport.close()
 
 
-def test_a_key_that_is_none_is_refused_and_never_shown() -> None:
+def test_an_invalid_private_key_is_refused_and_never_shown() -> None:
     for key in (b"", b"secret", b"-----BEGIN RSA PRIVATE KEY-----\nc2VjcmV0\n-----END RSA PRIVATE KEY-----\n"):
         with pytest.raises(ValueError) as error:
             DkimSigner(domain=DOMAIN, selector="s1", key=key)
@@ -147,7 +147,7 @@ def test_a_key_that_is_none_is_refused_and_never_shown() -> None:
     assert "PRIVATE" not in repr(SIGNER)
 
 
-async def test_a_key_in_pkcs8_signs_too() -> None:
+async def test_a_pkcs8_key_signs() -> None:
     pem = PRIVATE.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

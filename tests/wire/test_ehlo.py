@@ -16,11 +16,11 @@ from tests.wire.proxied import proxied
     ("said", "limit"), [({}, 1000), ({"SIZE": ""}, 1000), ({"SIZE": "0"}, 1000), ({"SIZE": "10"}, 10), ({"SIZE": "2000"}, 1000),
                         ({"SIZE": "many"}, 1000), ({"SIZE": "-5"}, 1000)]
 )  # fmt: skip
-def test_the_smaller_size(said: dict[str, str], limit: int) -> None:
+def test_the_smaller_size_limit_is_offered(said: dict[str, str], limit: int) -> None:
     assert largest(said, 1000) == limit
 
 
-def test_only_what_we_carry() -> None:
+def test_only_supported_extensions_are_offered() -> None:
     relay = dict.fromkeys(
         ("8BITMIME", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES", "CHUNKING", "AUTH", "ETRN", "XCLIENT"), ""
     )
@@ -59,7 +59,9 @@ async def test_ehlo_mirrors_the_relay(tmp_path: Path) -> None:
         (("SIZE 99999",), {"PIPELINING", "SIZE 1000"}),
     ],
 )
-async def test_ehlo_offers_only_what_both_can(keywords: tuple[str, ...], offered: set[str], tmp_path: Path) -> None:
+async def test_only_extensions_of_both_are_offered(
+    keywords: tuple[str, ...], offered: set[str], tmp_path: Path
+) -> None:
     limits = Limits(message_octets=1000)
     async with proxied(tmp_path, relay=ScriptedRelay(keywords=keywords), limits=limits) as world:
         client = await world.connect()
@@ -67,7 +69,7 @@ async def test_ehlo_offers_only_what_both_can(keywords: tuple[str, ...], offered
         assert {line[4:] for line in said} == offered
 
 
-async def test_what_was_not_offered_is_refused(tmp_path: Path) -> None:
+async def test_parameters_that_were_not_offered_are_refused(tmp_path: Path) -> None:
     async with proxied(tmp_path, relay=ScriptedRelay(keywords=("SIZE 100",))) as world:
         client = await world.connect()
         for parameter in ("SMTPUTF8", "BODY=8BITMIME", "RET=FULL", "ENVID=x"):
@@ -79,7 +81,7 @@ async def test_what_was_not_offered_is_refused(tmp_path: Path) -> None:
         assert world.relay.commands[1:] == [b"MAIL FROM:<a@example.com> SIZE=100", b"RCPT TO:<b@example.net>"]
 
 
-async def test_ehlo_while_no_relay_was_ever_reached(tmp_path: Path) -> None:
+async def test_without_any_contact_with_the_relay_ehlo_gives_421(tmp_path: Path) -> None:
     """The reply to EHLO is 421: with fewer keywords, a client would bounce mail that needs the missing ones, and after
     a refusal it would try HELO."""
     relay = ScriptedRelay()
@@ -99,7 +101,7 @@ async def test_ehlo_while_no_relay_was_ever_reached(tmp_path: Path) -> None:
         assert (await client.send(b"x\r\n")).startswith("250")
 
 
-async def test_ehlo_while_the_relay_is_down_offers_what_it_offered(tmp_path: Path) -> None:
+async def test_with_the_relay_down_ehlo_offers_what_it_offered(tmp_path: Path) -> None:
     relay = ScriptedRelay()
     async with proxied(tmp_path, relay=relay, target={"wait_seconds": 60, "down_seconds": 0}) as world:
         offered = await (await world.connect()).ask("EHLO client.example")

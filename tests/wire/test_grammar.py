@@ -22,7 +22,7 @@ def refusal(parse: object, raw: bytes, **how: object) -> Reply:
     return refused.value.reply
 
 
-def test_mail_with_everything() -> None:
+def test_mail_with_all_parameters() -> None:
     mail = parse_mail(
         b"FROM:<anna@example.com> SIZE=1234 BODY=8BITMIME SMTPUTF8 RET=hdrs ENVID=QQ314+2Bx AUTH=anna+40example.com"
     )
@@ -56,12 +56,12 @@ def test_mail_with_everything() -> None:
         (b"FROM:<anna@[192.0.2.1]>", Address("anna", "[192.0.2.1]")),
     ],
 )
-def test_reverse_paths(raw: bytes, reverse_path: Address | None) -> None:
+def test_reverse_paths_are_parsed(raw: bytes, reverse_path: Address | None) -> None:
     assert parse_mail(raw).reverse_path == reverse_path
 
 
 @pytest.mark.parametrize("auth", [b"<>", b"anna+40example.com", b"anna@example.com"])
-def test_auth_parameter_is_taken(auth: bytes) -> None:
+def test_the_auth_parameter_is_decoded(auth: bytes) -> None:
     assert parse_mail(b"FROM:<anna@example.com> AUTH=" + auth).auth == auth.decode()
 
 
@@ -105,11 +105,11 @@ def test_auth_parameter_is_taken(auth: bytes) -> None:
         (b"FROM:<anna@example.com> HOLDFOR=60", reply.UNKNOWN_PARAMETER),
     ],
 )
-def test_mail_refused(raw: bytes, answer: Reply) -> None:
+def test_invalid_mail_commands_are_refused(raw: bytes, answer: Reply) -> None:
     assert refusal(parse_mail, raw) == answer
 
 
-def test_parameters_are_for_those_who_said_ehlo() -> None:
+def test_parameters_need_ehlo() -> None:
     assert refusal(parse_mail, b"FROM:<a@example.com> SIZE=1", extended=False) == reply.UNKNOWN_PARAMETER
     assert refusal(parse_rcpt, b"TO:<a@example.com> NOTIFY=NEVER", extended=False) == reply.UNKNOWN_PARAMETER
     assert parse_mail(b"FROM:<a@example.com>", extended=False).reverse_path == Address("a", "example.com")
@@ -125,7 +125,7 @@ def test_rcpt_keeps_the_spelling() -> None:
     assert rcpt_line(recipient, {}, path) == b"RCPT TO:<Bob.B@Example.NET>"
 
 
-def test_what_the_relay_sees_is_what_was_understood() -> None:
+def test_the_relay_gets_the_parsed_path() -> None:
     for raw in (b"TO:<@hop.example:bob@example.net>", b'TO:<"bob"@example.net.>', b"to: <bob@example.net> "):
         assert parse_rcpt(raw)[1] == b"<bob@example.net>"
 
@@ -166,14 +166,14 @@ def test_postmaster_without_a_domain(name: bytes) -> None:
         ("TO:<bøb@example.net>".encode(), reply.NEEDS_SMTPUTF8),
     ],
 )
-def test_rcpt_refused(raw: bytes, answer: Reply) -> None:
+def test_invalid_rcpt_commands_are_refused(raw: bytes, answer: Reply) -> None:
     assert refusal(parse_rcpt, raw) == answer
 
 
 @pytest.mark.parametrize(
     "raw", [b"client.example", b"localhost", b"under_score", b"[192.0.2.1]", b"[IPv6:2001:db8::1]"]
 )
-def test_helo(raw: bytes) -> None:
+def test_helo_is_parsed(raw: bytes) -> None:
     assert parse_helo(raw + b" ") == raw.decode()
 
 
@@ -181,11 +181,11 @@ def test_helo(raw: bytes) -> None:
     "raw",
     [b"", b"  ", b"a b", b"=?utf-8?q?x?=", b"a\0b", b"a\rb", b"\xc3\xa5.example", b"<x>", b"a" * 256, b"[1.2.3.4"],
 )
-def test_helo_refused(raw: bytes) -> None:
+def test_invalid_helo_is_refused(raw: bytes) -> None:
     assert refusal(parse_helo, raw) == reply.BAD_PARAMETER
 
 
-def test_xforward() -> None:
+def test_xforward_is_parsed() -> None:
     said = parse_xforward(
         b"NAME=spike.example ADDR=192.0.2.7 helo=a+2Bb PROTO=ESMTP IDENT=4F1 SOURCE=[UNAVAILABLE] PORT=25"
     )
@@ -203,11 +203,11 @@ def test_xforward() -> None:
         b"HELO=a+00", b"NAME==?utf-8?q?x?=", b"HELO=+3D?utf-8?q?x?+3D", b"HELO=\xff", b"PORT=port", b"HELO=" + b"x" * 256,
     ],
 )  # fmt: skip
-def test_xforward_refused(raw: bytes) -> None:
+def test_invalid_xforward_is_refused(raw: bytes) -> None:
     assert refusal(parse_xforward, raw) == reply.BAD_PARAMETER
 
 
-def test_line_limits_hold_every_extension() -> None:
+def test_line_limits_fit_every_extension() -> None:
     longest = (
         b"FROM:<" + b"a" * 64 + b"@" + b"d" * 180 + b".example> SIZE=" + b"9" * 20 + b" BODY=8BITMIME SMTPUTF8 RET=FULL"
     )
@@ -224,7 +224,7 @@ LINES = st.lists(PIECES, max_size=14).map(b"".join) | st.binary(max_size=80)
 
 @given(LINES, st.booleans())
 @settings(max_examples=300, deadline=None)
-def test_anything_is_refused_or_harmless(raw: bytes, utf8: bool) -> None:
+def test_any_input_is_refused_or_harmless(raw: bytes, utf8: bool) -> None:
     codes: set[int] = set()
     for parse in (parse_mail, lambda r: parse_rcpt(r, smtputf8=utf8)):
         for beginning in (b"", b"FROM:<a@example.com> ", b"TO:<a@example.com> "):
@@ -252,7 +252,7 @@ LOCAL = st.from_regex(r"[a-z0-9!#$%&'*+/=^_`{|}~.-]{1,20}", fullmatch=True).filt
 
 @given(LOCAL, st.sampled_from(["example.com", "a.b.example", "[192.0.2.1]"]))
 @settings(max_examples=200, deadline=None)
-def test_addresses_survive_the_way(local: str, domain: str) -> None:
+def test_addresses_read_back_the_same(local: str, domain: str) -> None:
     address = Address(local, domain)
     if "=?" in str(address) and "?=" in str(address):
         return
@@ -268,7 +268,7 @@ PLAIN = st.text(st.sampled_from("aB9_+-.@<> x"), max_size=20) | st.from_regex(
 
 @given(PLAIN)
 @settings(max_examples=400, deadline=None)
-def test_the_short_way_says_what_the_long_way_says(text: str) -> None:
+def test_the_fast_path_equals_the_full_parser(text: str) -> None:
     raw = f"<{text}>".encode()
     plain = grammar._PLAIN.match(raw)
     if plain is not None:

@@ -23,13 +23,13 @@ def guessed(guesses: Guesses, n: int, address: str = HERE, name: str = "anna") -
         guesses.wrong(address, name, f"{name} {guess}".encode())
 
 
-def test_the_first_few_cost_nothing() -> None:
+def test_the_first_attempts_are_free() -> None:
     guesses = Guesses(Clock())
     guessed(guesses, 2)
     assert guesses.wait(HERE, "anna") == 0
 
 
-def test_then_each_waits_longer_up_to_a_limit() -> None:
+def test_delays_grow_to_a_limit() -> None:
     clock = Clock()
     guesses, waits = Guesses(clock), []
     for n in range(9):
@@ -39,14 +39,14 @@ def test_then_each_waits_longer_up_to_a_limit() -> None:
     assert waits == [0, 0, 0, 1, 2, 4, 8, 15, 15]
 
 
-def test_the_same_wrong_password_again_is_no_guess() -> None:
+def test_the_same_wrong_password_counts_once() -> None:
     guesses = Guesses(Clock())
     for _ in range(100):
         guesses.wrong(HERE, "anna", b"last year's")
     assert guesses.wait(HERE, "anna") == 0
 
 
-def test_an_address_is_slowed_whatever_the_name() -> None:
+def test_an_address_is_delayed_for_any_name() -> None:
     guesses = Guesses(Clock())
     for n in range(20):
         guesses.wrong(HERE, f"user{n}", b"123456")
@@ -54,7 +54,7 @@ def test_an_address_is_slowed_whatever_the_name() -> None:
     assert guesses.wait(THERE, "somebody else") == 0
 
 
-def test_a_name_is_slowed_whatever_the_address_and_case() -> None:
+def test_a_name_is_delayed_for_any_address_and_case() -> None:
     guesses = Guesses(Clock())
     for n in range(20):
         guesses.wrong(f"198.51.100.{n}", "Anna", str(n).encode())
@@ -62,13 +62,13 @@ def test_a_name_is_slowed_whatever_the_address_and_case() -> None:
     assert guesses.wait(THERE, "bo") == 0
 
 
-def test_attempts_take_turns_and_those_far_behind_are_sent_away() -> None:
+def test_attempts_wait_in_turn_and_excess_is_refused() -> None:
     guesses = Guesses(Clock())
     guessed(guesses, 20)
     assert [guesses.wait(HERE, "anna") for _ in range(5)] == [15, 30, None, None, None]
 
 
-def test_strangers_do_not_shut_out_an_owner_at_a_known_address() -> None:
+def test_a_known_address_of_the_owner_is_not_delayed() -> None:
     guesses = Guesses(Clock())
     guesses.right(HERE, "anna")
     guessed(guesses, 50, address=THERE)
@@ -86,7 +86,7 @@ def test_without_an_address_the_name_counts() -> None:
     assert guesses.wait("", "bo") == 0
 
 
-def test_it_is_forgotten_after_a_while() -> None:
+def test_failures_are_forgotten_after_a_time() -> None:
     clock = Clock()
     guesses = Guesses(clock)
     guessed(guesses, 20)
@@ -117,7 +117,7 @@ ACTIONS = st.lists(
 
 @settings(max_examples=60, deadline=None)
 @given(ACTIONS)
-def test_whatever_happens_a_wait_has_its_bounds(actions: list[tuple[str, str, str, bytes, float]]) -> None:
+def test_a_delay_is_always_bounded(actions: list[tuple[str, str, str, bytes, float]]) -> None:
     clock, patience = Clock(), GuessLimits(entries=3)
     guesses = Guesses(clock, patience)
     for what, address, name, secret, seconds in actions:

@@ -21,7 +21,7 @@ from tests.wire.relayed import BODY, begin, connected, stands
 
 
 @pytest.mark.parametrize("greeting", ["554 5.3.2 Not here", "421 4.3.2 Later", "hello", DROP, "250 Ok"])
-async def test_a_greeting_that_is_none(greeting: object) -> None:
+async def test_an_invalid_greeting_is_an_error(greeting: object) -> None:
     async with ScriptedRelay() as relay:
         relay.on(CONNECT, greeting if isinstance(greeting, str) and greeting[0] in "245" else b"hello\r\n")
         if greeting is DROP:
@@ -33,7 +33,7 @@ async def test_a_greeting_that_is_none(greeting: object) -> None:
         assert not error.value.after_dot
 
 
-async def test_nobody_listens() -> None:
+async def test_no_listener_is_an_error() -> None:
     async with ScriptedRelay() as relay:
         port = relay.port
     with pytest.raises(RelayUnavailable, match=f"127.0.0.1 port {port}"):
@@ -53,7 +53,7 @@ async def opened(way: Route) -> None:
 
 
 @pytest.mark.parametrize("fault", ["554 5.3.2 Not here", DROP, STALL])
-async def test_the_first_that_answers_is_used(
+async def test_the_first_relay_that_answers_is_used(
     fault: object, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with ScriptedRelay() as first, ScriptedRelay() as second, ScriptedRelay() as third:
@@ -71,7 +71,7 @@ async def test_the_first_that_answers_is_used(
         ]
 
 
-async def test_one_that_failed_is_avoided_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failed_relay_is_avoided_for_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     async with ScriptedRelay() as first, ScriptedRelay() as second:
         way = route(first, second)
         first.on(CONNECT, "421 4.3.2 Later")
@@ -90,7 +90,7 @@ async def test_one_that_failed_is_avoided_for_a_while(monkeypatch: pytest.Monkey
         assert (first.sessions, second.sessions) == (4, 6)
 
 
-async def test_where_all_fail_the_relay_is_away() -> None:
+async def test_if_all_relays_fail_it_is_down() -> None:
     async with ScriptedRelay() as first, ScriptedRelay() as second:
         target = RelayTarget(port=first.port, tls=Tls.NONE, reachability=Reachability("relay"))
         way = Route(replace(target, fallbacks=(RelayTarget(port=second.port, tls=Tls.NONE),)))
@@ -106,7 +106,7 @@ async def test_where_all_fail_the_relay_is_away() -> None:
         assert not target.reachability.found[1]
 
 
-async def test_a_login_goes_to_no_fallback_in_clear(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_login_is_not_sent_in_clear_to_a_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
     async with ScriptedRelay() as first, ScriptedRelay(auth={"anna": "secret"}) as second:
         first.on(CONNECT, DROP)
         far = RelayTarget(host="localhost", port=second.port, tls=Tls.NONE)
@@ -116,7 +116,7 @@ async def test_a_login_goes_to_no_fallback_in_clear(monkeypatch: pytest.MonkeyPa
             await Route(target.for_clients()).open()
 
 
-async def test_a_relay_of_1982() -> None:
+async def test_a_relay_without_ehlo() -> None:
     async with ScriptedRelay() as relay:
         relay.on("EHLO", "502 What?")
         async with connected(relay) as connection:
@@ -145,7 +145,7 @@ def server_tls(ca: trustme.CA, *names: str) -> ssl.SSLContext:
 
 
 @pytest.mark.parametrize("tls", [Tls.REQUIRE, Tls.OPPORTUNISTIC])
-async def test_starttls(ca: trustme.CA, tmp_path: Path, tls: Tls) -> None:
+async def test_starttls_is_used(ca: trustme.CA, tmp_path: Path, tls: Tls) -> None:
     async with (
         ScriptedRelay(starttls=server_tls(ca), tls_keywords=["PIPELINING", "DSN"]) as relay,
         connected(relay, tls=tls, ca_file=tmp_path / "ca.pem") as connection,
@@ -160,7 +160,7 @@ async def test_starttls(ca: trustme.CA, tmp_path: Path, tls: Tls) -> None:
         await relay.emptied()
 
 
-async def test_implicit_tls(ca: trustme.CA, tmp_path: Path) -> None:
+async def test_implicit_tls_is_used(ca: trustme.CA, tmp_path: Path) -> None:
     async with (
         ScriptedRelay(implicit=server_tls(ca)) as relay,
         connected(relay, tls=Tls.IMPLICIT, ca_file=tmp_path / "ca.pem", server_name="relay.example") as connection,
@@ -194,9 +194,7 @@ async def test_required_tls_that_is_refused_sends_nothing(ca: trustme.CA, tmp_pa
 
 @pytest.mark.parametrize("tls", [Tls.REQUIRE, Tls.IMPLICIT])
 @pytest.mark.parametrize("wrong", ["name", "authority"])
-async def test_a_certificate_that_does_not_verify_sends_nothing(
-    ca: trustme.CA, tmp_path: Path, tls: Tls, wrong: str
-) -> None:
+async def test_an_invalid_certificate_sends_nothing(ca: trustme.CA, tmp_path: Path, tls: Tls, wrong: str) -> None:
     context = server_tls(ca, "elsewhere.example") if wrong == "name" else server_tls(trustme.CA())
     implicit, starttls = (context, None) if tls is Tls.IMPLICIT else (None, context)
     async with ScriptedRelay(implicit=implicit, starttls=starttls) as relay:
@@ -206,7 +204,7 @@ async def test_a_certificate_that_does_not_verify_sends_nothing(
         nothing_was_sent(relay)
 
 
-async def test_opportunistic_tls_takes_any_certificate_and_goes_on_without() -> None:
+async def test_opportunistic_tls_takes_any_certificate_or_none() -> None:
     async with ScriptedRelay(starttls=server_tls(trustme.CA(), "x.example")) as relay:
         async with connected(relay, tls=Tls.OPPORTUNISTIC) as connection:
             assert connection.tls
@@ -223,7 +221,7 @@ async def test_opportunistic_tls_takes_any_certificate_and_goes_on_without() -> 
 
 
 @pytest.mark.parametrize("tls", [Tls.REQUIRE, Tls.OPPORTUNISTIC])
-async def test_replies_injected_before_tls_are_not_heard(ca: trustme.CA, tmp_path: Path, tls: Tls) -> None:
+async def test_replies_injected_before_tls_are_ignored(ca: trustme.CA, tmp_path: Path, tls: Tls) -> None:
     async with ScriptedRelay(starttls=server_tls(ca), tls_keywords=["PIPELINING"]) as relay:
         relay.on("STARTTLS", b"220 Ready\r\n250-evil.example\r\n250-XEVIL\r\n250 PIPELINING\r\n250 Ok\r\n")
         async with connected(relay, tls=tls, ca_file=tmp_path / "ca.pem") as connection:
@@ -233,7 +231,7 @@ async def test_replies_injected_before_tls_are_not_heard(ca: trustme.CA, tmp_pat
             assert (await connection.data([BODY], stands)).code == 250
 
 
-async def test_a_plain_greeting_is_no_greeting_of_implicit_tls(tmp_path: Path, ca: trustme.CA) -> None:
+async def test_a_plain_greeting_on_an_implicit_tls_port_is_refused(tmp_path: Path, ca: trustme.CA) -> None:
     async with ScriptedRelay() as relay:
         with pytest.raises(RelayUnavailable):
             async with connected(relay, tls=Tls.IMPLICIT, ca_file=tmp_path / "ca.pem"):
@@ -241,7 +239,7 @@ async def test_a_plain_greeting_is_no_greeting_of_implicit_tls(tmp_path: Path, c
         assert relay.commands == [] or b"EHLO" not in relay.commands[0]
 
 
-async def test_our_certificate(ca: trustme.CA, tmp_path: Path) -> None:
+async def test_the_client_certificate_is_sent(ca: trustme.CA, tmp_path: Path) -> None:
     context = server_tls(ca)
     context.verify_mode = ssl.CERT_REQUIRED
     ca.configure_trust(context)
@@ -266,7 +264,7 @@ async def test_our_certificate(ca: trustme.CA, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])
-async def test_we_log_in_under_tls(ca: trustme.CA, tmp_path: Path, mechanism: str) -> None:
+async def test_the_login_is_sent_under_tls(ca: trustme.CA, tmp_path: Path, mechanism: str) -> None:
     keywords = ["PIPELINING"]
     async with ScriptedRelay(keywords=keywords, starttls=server_tls(ca), auth={"guard": "s3cr\u00e4t"}) as relay:
         relay.mechanisms = mechanism
@@ -278,7 +276,7 @@ async def test_we_log_in_under_tls(ca: trustme.CA, tmp_path: Path, mechanism: st
         assert any(line.startswith(b"AUTH " + mechanism.encode()) for line in relay.commands)
 
 
-async def test_a_password_is_never_said_in_plain(
+async def test_a_password_is_never_sent_or_logged_in_clear(
     ca: trustme.CA, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -299,7 +297,7 @@ async def test_a_password_is_never_said_in_plain(
     assert "s3cret" not in repr(RelayTarget(user="guard", password="s3cret")) + caplog.text
 
 
-async def test_a_login_refused_or_not_offered_sends_nothing() -> None:
+async def test_a_refused_or_missing_login_sends_nothing() -> None:
     async with ScriptedRelay(auth={"guard": "right"}) as relay:
         with pytest.raises(RelayUnavailable, match="535") as error:
             async with connected(relay, user="guard", password="wrong", auth_without_tls=True):

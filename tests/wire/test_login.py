@@ -25,7 +25,7 @@ def offered(ehlo: str) -> set[str]:
 # what is offered
 
 
-async def test_offered_over_tls_alone(tmp_path: Path, server_tls: ServerTls, client_tls: ssl.SSLContext) -> None:
+async def test_auth_is_offered_over_tls_only(tmp_path: Path, server_tls: ServerTls, client_tls: ssl.SSLContext) -> None:
     async with submission(tmp_path, tls=server_tls, auth=ServerAuth()) as world:
         client = await world.connect()
         assert offered(await client.ask("EHLO x.example")) == set()
@@ -43,7 +43,7 @@ async def test_offered_over_tls_alone(tmp_path: Path, server_tls: ServerTls, cli
         assert world.seen[0].session.tls
 
 
-async def test_implicit_tls(tmp_path: Path, server_tls: ServerTls, client_tls: ssl.SSLContext) -> None:
+async def test_auth_over_implicit_tls(tmp_path: Path, server_tls: ServerTls, client_tls: ssl.SSLContext) -> None:
     implicit = ServerTls(context=server_tls.context, implicit=True)
     async with submission(tmp_path, tls=implicit, auth=ServerAuth()) as world:
         client = await world.connect(tls=client_tls)
@@ -59,7 +59,7 @@ async def test_implicit_tls(tmp_path: Path, server_tls: ServerTls, client_tls: s
         ("xoauth2 plain", {"PLAIN", "XOAUTH2"}),
     ],
 )
-async def test_offered_is_what_the_relay_offers(theirs: str, ours: set[str], tmp_path: Path) -> None:
+async def test_the_relays_mechanisms_are_offered(theirs: str, ours: set[str], tmp_path: Path) -> None:
     async with submission(tmp_path, mechanisms=theirs) as world:
         client = await world.connect()
         assert offered(await client.ask("EHLO x.example")) == ours
@@ -76,7 +76,7 @@ async def test_a_relay_without_auth(tmp_path: Path) -> None:
         assert (await client.ask("MAIL FROM:<anna@example.com>")).startswith("530 5.7.0 Authentication required")
 
 
-async def test_a_listener_on_which_nobody_has_to_log_in(tmp_path: Path) -> None:
+async def test_a_listener_with_optional_login(tmp_path: Path) -> None:
     async with submission(tmp_path, auth=ServerAuth(required=False, without_tls=True)) as world:
         client = await world.connect()
         assert (await client.send(b"x\r\n")).startswith("250")
@@ -110,7 +110,7 @@ async def test_a_listener_on_which_nobody_has_to_log_in(tmp_path: Path) -> None:
         [("AUTH PLAIN", "334 "), ("*", "501 5.7.0 Authentication cancelled"), (f"AUTH PLAIN {plain()}", "235 2.7.0 Welcome")],
     ],
 )  # fmt: skip
-async def test_an_exchange(turns: list[tuple[str, str]], tmp_path: Path) -> None:
+async def test_each_mechanisms_exchange(turns: list[tuple[str, str]], tmp_path: Path) -> None:
     async with submission(tmp_path) as world:
         client = await world.connect()
         for said, answer in turns:
@@ -151,7 +151,7 @@ async def test_an_exchange(turns: list[tuple[str, str]], tmp_path: Path) -> None
         (["HELO x.example", f"AUTH PLAIN {plain()}"], "503 5.5.1"),
     ],
 )  # fmt: skip
-async def test_what_is_wrong_never_reaches_the_relay(turns: list[str], answer: str, tmp_path: Path) -> None:
+async def test_invalid_credentials_never_reach_the_relay(turns: list[str], answer: str, tmp_path: Path) -> None:
     async with submission(tmp_path) as world:
         client = await world.connect()
         said = [await client.ask(turn) for turn in turns]
@@ -160,7 +160,7 @@ async def test_what_is_wrong_never_reaches_the_relay(turns: list[str], answer: s
         assert (await client.ask("EHLO x.example", f"AUTH PLAIN {plain()}")).startswith("235")
 
 
-async def test_not_within_a_transaction(tmp_path: Path) -> None:
+async def test_auth_within_a_transaction_is_refused(tmp_path: Path) -> None:
     async with submission(tmp_path, auth=ServerAuth(required=False, without_tls=True)) as world:
         client = await world.connect()
         assert (await client.ask("MAIL FROM:<a@example.com>")).startswith("250")
@@ -169,7 +169,7 @@ async def test_not_within_a_transaction(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("initial", [True, False])
-async def test_a_token_as_long_as_they_come(initial: bool, tmp_path: Path) -> None:
+async def test_a_long_token_is_sent_as_a_response(initial: bool, tmp_path: Path) -> None:
     """A token that is longer than a command may be goes to the relay as a response (RFC 4954, section 4)."""
     long = "t" * 9000
     async with submission(tmp_path, relay=ScriptedRelay(auth={ANNA: long})) as world:
@@ -185,7 +185,7 @@ async def test_a_token_as_long_as_they_come(initial: bool, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("answer", ["*", "not base64"])
-async def test_a_client_that_will_not_hear_why_its_token_is_refused(answer: str, tmp_path: Path) -> None:
+async def test_a_client_that_cancels_after_a_refused_token(answer: str, tmp_path: Path) -> None:
     async with submission(tmp_path) as world:
         client = await world.connect()
         assert (await client.ask(f"AUTH XOAUTH2 {xoauth2(token='old')}")).startswith("334 ")
@@ -193,7 +193,7 @@ async def test_a_client_that_will_not_hear_why_its_token_is_refused(answer: str,
         assert world.relay.responses == [b"*"]
 
 
-async def test_whose_password_it_is_not_whose_name_is_asked_for(tmp_path: Path) -> None:
+async def test_an_authorization_identity_is_refused(tmp_path: Path) -> None:
     """The login counts under the authenticated name, not under the authorization identity, which some relays ignore."""
     async with submission(tmp_path) as world:
         client = await world.connect()
@@ -212,7 +212,7 @@ async def test_whose_password_it_is_not_whose_name_is_asked_for(tmp_path: Path) 
     ["535 5.7.8 Error: authentication failed: UGFzc3dvcmQ6", "454 4.7.0 Temporary authentication failure",
      "534 5.7.9 Log in with your browser\n534 5.7.9 and try again", "530 5.7.0 Must issue a STARTTLS command first"],
 )  # fmt: skip
-async def test_a_refusal_is_the_relays_word_for_word(answer: str, tmp_path: Path) -> None:
+async def test_the_relays_refusal_is_passed_on_verbatim(answer: str, tmp_path: Path) -> None:
     async with submission(tmp_path) as world:
         world.relay.on("AUTH", answer)
         client = await world.connect()
@@ -223,7 +223,7 @@ async def test_a_refusal_is_the_relays_word_for_word(answer: str, tmp_path: Path
         assert world.relay.open == 2
 
 
-async def test_a_relay_that_parts_from_who_guesses(tmp_path: Path) -> None:
+async def test_a_relay_that_disconnects_after_guesses(tmp_path: Path) -> None:
     async with submission(tmp_path) as world:
         world.relay.on("AUTH", ["421 4.7.0 Too many errors", DROP])
         client = await world.connect()
@@ -241,7 +241,7 @@ async def test_a_relay_that_does_not_answer_auth(answer: Any, tmp_path: Path) ->
         assert (await client.ask(f"AUTH PLAIN {plain()}")).startswith("235")
 
 
-async def test_a_relay_that_is_away(tmp_path: Path) -> None:
+async def test_an_unreachable_relay_gives_454(tmp_path: Path) -> None:
     async with submission(tmp_path) as world:
         client = await world.connect()
         await world.relay.stop()
@@ -250,14 +250,14 @@ async def test_a_relay_that_is_away(tmp_path: Path) -> None:
         assert (await client.ask(f"AUTH PLAIN {plain()}")).startswith("235")
 
 
-async def test_a_relay_that_is_silent(tmp_path: Path) -> None:
+async def test_a_silent_relay_gives_454(tmp_path: Path) -> None:
     async with submission(tmp_path, target={"wait_seconds": 0.05}) as world:
         client = await world.connect()
         world.relay.on("<connect>", STALL)
         assert await client.ask(f"AUTH PLAIN {plain()}") == "454 4.7.0 Temporary authentication failure"
 
 
-async def test_a_mechanism_that_the_relay_offers_no_more(tmp_path: Path) -> None:
+async def test_a_mechanism_no_longer_offered_gives_454(tmp_path: Path) -> None:
     async with submission(tmp_path) as world:
         client = await world.connect()
         world.relay.mechanisms = "CRAM-MD5"
@@ -267,7 +267,7 @@ async def test_a_mechanism_that_the_relay_offers_no_more(tmp_path: Path) -> None
 # guessing, and secrets
 
 
-async def test_who_guesses_waits(tmp_path: Path) -> None:
+async def test_guesses_are_delayed(tmp_path: Path) -> None:
     time = Slept()
     async with submission(tmp_path, time=time, limits=Limits(errors=100)) as world:
         client = await world.connect()
@@ -278,7 +278,7 @@ async def test_who_guesses_waits(tmp_path: Path) -> None:
         assert len(time.naps) == 6, "also who is right at last"
 
 
-async def test_who_guesses_too_much_is_not_passed_on(tmp_path: Path) -> None:
+async def test_excessive_guesses_are_not_passed_on(tmp_path: Path) -> None:
     time = Slept()
     held = asyncio.Event()
 
@@ -299,7 +299,7 @@ async def test_who_guesses_too_much_is_not_passed_on(tmp_path: Path) -> None:
         held.set()
 
 
-async def test_a_trusted_peers_address_is_not_counted(tmp_path: Path) -> None:
+async def test_a_trusted_peers_address_is_not_delayed(tmp_path: Path) -> None:
     time = Slept()
     async with submission(tmp_path, time=time, trust=(ip_network("127.0.0.0/8"),), limits=Limits(errors=100)) as world:
         client = await world.connect()
@@ -308,7 +308,7 @@ async def test_a_trusted_peers_address_is_not_counted(tmp_path: Path) -> None:
         assert time.naps == []
 
 
-async def test_wrong_logins_are_errors(tmp_path: Path) -> None:
+async def test_failed_logins_count_as_errors(tmp_path: Path) -> None:
     async with submission(tmp_path, limits=Limits(errors=2)) as world:
         client = await world.connect()
         for _ in range(2):
@@ -317,7 +317,7 @@ async def test_wrong_logins_are_errors(tmp_path: Path) -> None:
         assert await client.hear_end() == b""
 
 
-async def test_no_secret_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_no_secret_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     async with submission(tmp_path, limits=Limits(errors=100)) as world:
         client = await world.connect()
@@ -333,7 +333,7 @@ async def test_no_secret_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixtur
         assert secret not in shown
 
 
-async def test_a_client_that_goes_away_in_the_exchange(tmp_path: Path) -> None:
+async def test_a_client_that_disconnects_during_the_exchange(tmp_path: Path) -> None:
     async with submission(tmp_path) as world:
         client = await world.connect()
         assert await client.ask("AUTH PLAIN") == "334 "
@@ -345,5 +345,5 @@ async def test_a_client_that_goes_away_in_the_exchange(tmp_path: Path) -> None:
         assert (await silent.hear_end()).startswith(b"421 4.4.2 Timeout")
 
 
-def test_keywords_of_this_file() -> None:
+def test_the_default_relay_offers_no_auth() -> None:
     assert not any(word.startswith("AUTH") for word in KEYWORDS), "or a relay without AUTH would not be one"

@@ -22,7 +22,7 @@ from tests.wire.proxied import until
 from tests.wire.submitting import ANNA, PEOPLE, plain, start_tls, submission
 
 
-async def test_its_mail_goes_over_its_own_connection(tmp_path: Path) -> None:
+async def test_mail_of_a_login_uses_its_own_connection(tmp_path: Path) -> None:
     async with submission(tmp_path, target={"connections": 4, "messages_per_connection": 1}) as world:
         anna, bo = await world.connect(), await world.connect()
         assert (await anna.ask(f"AUTH PLAIN {plain()}")).startswith("235")
@@ -40,7 +40,7 @@ async def test_its_mail_goes_over_its_own_connection(tmp_path: Path) -> None:
         assert world.pool.size <= 1, "their places are free again"
 
 
-async def test_logins_are_among_the_connections_of_the_limit(tmp_path: Path) -> None:
+async def test_connections_of_logins_count_for_the_limit(tmp_path: Path) -> None:
     """Connections of logins count towards the limit. A login that is idle while others wait loses its connection."""
     async with submission(tmp_path, target={"connections": 2, "client_share": 1.0}) as world:
         anna, bo = await world.connect(), await world.connect()
@@ -58,7 +58,7 @@ async def test_logins_are_among_the_connections_of_the_limit(tmp_path: Path) -> 
         assert world.relay.open == 2
 
 
-async def test_one_login_does_not_take_all_connections(tmp_path: Path) -> None:
+async def test_one_login_cannot_take_all_connections(tmp_path: Path) -> None:
     async with submission(tmp_path, target={"connections": 4, "wait_seconds": 0.2}) as world:
         annas = [await world.connect() for _ in range(3)]
         said = [(await each.ask(f"AUTH PLAIN {plain()}"))[:3] for each in annas]
@@ -66,7 +66,7 @@ async def test_one_login_does_not_take_all_connections(tmp_path: Path) -> None:
         assert (await (await world.connect()).ask(f"AUTH PLAIN {plain('bo', 'hunter2')}")).startswith("235")
 
 
-async def test_what_is_given_up_is_reset_there(tmp_path: Path) -> None:
+async def test_an_aborted_transaction_is_reset_there(tmp_path: Path) -> None:
     async def defer(_: Transaction, onward: Onward) -> Disposition:
         await onward.abandon()
         return Deferred(reply=deferred("Not now"))
@@ -82,7 +82,7 @@ async def test_what_is_given_up_is_reset_there(tmp_path: Path) -> None:
         assert said == ["MAIL", "RSET", "MAIL", "RSET", "MAIL"]
 
 
-async def test_who_dawdles_keeps_it(tmp_path: Path) -> None:
+async def test_a_slow_client_keeps_its_connection(tmp_path: Path) -> None:
     async with submission(tmp_path) as world:
         client = await world.connect()
         await client.ask(f"AUTH PLAIN {plain()}", "MAIL FROM:<a@example.com>", "RCPT TO:<b@example.net>")
@@ -91,7 +91,7 @@ async def test_who_dawdles_keeps_it(tmp_path: Path) -> None:
         assert "RSET" not in world.relay.verbs()
 
 
-async def test_a_connection_that_the_relay_ends_ends_the_clients(tmp_path: Path) -> None:
+async def test_if_the_relay_closes_it_the_client_gets_421(tmp_path: Path) -> None:
     async with submission(tmp_path) as world:
         client = await world.connect()
         await client.ask(f"AUTH PLAIN {plain()}")
@@ -102,7 +102,7 @@ async def test_a_connection_that_the_relay_ends_ends_the_clients(tmp_path: Path)
 
 
 @pytest.mark.parametrize("point", ["MAIL", "RCPT", "DATA", DOT])
-async def test_lost_in_a_transaction_is_a_451_and_then_421(point: str, tmp_path: Path) -> None:
+async def test_lost_in_a_transaction_gives_451_and_then_421(point: str, tmp_path: Path) -> None:
     async with submission(tmp_path) as world:
         client = await world.connect()
         await client.ask(f"AUTH PLAIN {plain()}")
@@ -118,7 +118,7 @@ async def test_lost_in_a_transaction_is_a_451_and_then_421(point: str, tmp_path:
         assert world.relay.verbs().count("AUTH") == 1
 
 
-async def test_a_reset_that_is_refused_is_the_end(tmp_path: Path) -> None:
+async def test_a_refused_reset_ends_it(tmp_path: Path) -> None:
     async with submission(tmp_path) as world:
         client = await world.connect()
         await client.ask(f"AUTH PLAIN {plain()}", "MAIL FROM:<a@example.com>", "RCPT TO:<b@example.net>")
@@ -127,14 +127,14 @@ async def test_a_reset_that_is_refused_is_the_end(tmp_path: Path) -> None:
         assert (await client.hear_end()).startswith(b"421 4.4.2")
 
 
-async def test_starttls_is_not_for_who_logged_in_before(tmp_path: Path, server_tls: ServerTls) -> None:
+async def test_starttls_after_a_login_is_refused(tmp_path: Path, server_tls: ServerTls) -> None:
     async with submission(tmp_path, tls=server_tls) as world:
         client = await world.connect()
         await client.ask(f"AUTH PLAIN {plain()}")
         assert (await client.ask("STARTTLS")).startswith("503 5.5.1")
 
 
-async def test_a_refused_login_is_forgotten_with_tls(
+async def test_a_failed_login_is_forgotten_with_starttls(
     tmp_path: Path, server_tls: ServerTls, client_tls: ssl.SSLContext
 ) -> None:
     async with submission(tmp_path, tls=server_tls) as world:
@@ -145,7 +145,7 @@ async def test_a_refused_login_is_forgotten_with_tls(
         assert (await client.ask("EHLO x.example", f"AUTH PLAIN {plain()}")).startswith("235")
 
 
-async def test_to_another_machine_only_over_tls() -> None:
+async def test_logins_to_another_machine_need_tls() -> None:
     far = RelayTarget(host="192.0.2.1", user="guard", password="secret")
     assert far.for_clients().tls is Tls.REQUIRE
     assert far.for_clients().user is far.for_clients().password is None
@@ -155,7 +155,7 @@ async def test_to_another_machine_only_over_tls() -> None:
         assert RelayTarget(host=near).for_clients().tls is Tls.OPPORTUNISTIC
 
 
-async def test_what_the_settings_forgot_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_login_without_required_tls_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     async with ScriptedRelay(auth=PEOPLE) as relay:
         target = RelayTarget(host="127.0.0.1", port=relay.port, tls=Tls.NONE)
         monkeypatch.setattr("smtpguard.wire.target.is_loopback", lambda _: False)

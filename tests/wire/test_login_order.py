@@ -51,13 +51,15 @@ async def come_to(state: str, client: Client, context: ssl.SSLContext) -> None:
             await client.ask(line)
 
 
-def test_the_table_is_whole() -> None:
+def test_the_table_is_complete() -> None:
     assert TABLE.keys() == STATES.keys()
     assert {len(row.split()) for row in TABLE.values()} == {len(COMMANDS)}
 
 
 @pytest.mark.parametrize("state", STATES)
-async def test_a_row(state: str, tmp_path: Path, server_tls: ServerTls, client_tls: ssl.SSLContext) -> None:
+async def test_every_command_in_every_state(
+    state: str, tmp_path: Path, server_tls: ServerTls, client_tls: ssl.SSLContext
+) -> None:
     async with submission(tmp_path, tls=server_tls, auth=ServerAuth()) as world:
         answered = []
         for command in COMMANDS.values():

@@ -40,7 +40,7 @@ async def heard(relay: ScriptedRelay, pool: RelayPool) -> None:
             await asyncio.sleep(0)
 
 
-async def test_a_clean_connection_is_used_again() -> None:
+async def test_a_clean_connection_is_reused() -> None:
     async with ScriptedRelay() as relay, pooled(relay) as pool:
         for _ in range(5):
             await send(pool)
@@ -50,7 +50,7 @@ async def test_a_clean_connection_is_used_again() -> None:
         assert "DSN" in await pool.extensions()
 
 
-async def test_a_transaction_begun_is_reset_before_the_next() -> None:
+async def test_an_open_transaction_is_reset_before_the_next() -> None:
     async with ScriptedRelay() as relay, pooled(relay) as pool:
         connection = await pool.acquire()
         await connection.pipeline([MAIL, RCPT])
@@ -63,7 +63,7 @@ async def test_a_transaction_begun_is_reset_before_the_next() -> None:
 
 
 @pytest.mark.parametrize("answer", ["421 4.3.2 Going", "500 5.5.2 What", DROP], ids=str)
-async def test_one_that_cannot_be_reset_is_thrown_away(answer: object) -> None:
+async def test_a_connection_that_cannot_be_reset_is_discarded(answer: object) -> None:
     async with ScriptedRelay() as relay, pooled(relay) as pool:
         relay.on("RSET", answer)  # type: ignore[arg-type]
         connection = await pool.acquire()
@@ -75,7 +75,7 @@ async def test_one_that_cannot_be_reset_is_thrown_away(answer: object) -> None:
         assert relay.sessions == 2
 
 
-async def test_replies_still_due_belong_to_nobody_else() -> None:
+async def test_pending_replies_are_not_read_by_the_next() -> None:
     async with ScriptedRelay() as relay, pooled(relay) as pool:
         relay.on("MAIL", [STALL, "250 2.0.0 of the first"], times=1)
         connection = await pool.acquire()
@@ -93,7 +93,7 @@ async def test_replies_still_due_belong_to_nobody_else() -> None:
 
 
 @pytest.mark.parametrize("point", ["DATA", BLOCK])
-async def test_in_the_middle_of_data_it_is_thrown_away(point: str) -> None:
+async def test_a_connection_within_data_is_discarded(point: str) -> None:
     async with ScriptedRelay() as relay, pooled(relay) as pool:
         relay.on(point, STALL)
         connection = await pool.acquire()
@@ -110,7 +110,7 @@ async def test_in_the_middle_of_data_it_is_thrown_away(point: str) -> None:
         assert relay.messages == []
 
 
-async def test_no_more_connections_than_told_and_first_come_first_served() -> None:
+async def test_the_limit_is_exact_and_waiters_are_in_order() -> None:
     async with ScriptedRelay() as relay, pooled(relay, connections=2) as pool:
         first, second = await pool.acquire(), await pool.acquire()
         order: list[int] = []
@@ -132,7 +132,7 @@ async def test_no_more_connections_than_told_and_first_come_first_served() -> No
         assert pool.idle == 2
 
 
-async def test_waiting_is_bounded() -> None:
+async def test_waiting_times_out() -> None:
     async with ScriptedRelay() as relay, pooled(relay, connections=1) as pool:
         connection = await pool.acquire()
         with pytest.raises(RelayUnavailable) as error:
@@ -143,7 +143,7 @@ async def test_waiting_is_bounded() -> None:
         pool.discard(connection)
 
 
-async def test_who_gives_up_waiting_takes_no_connection_away() -> None:
+async def test_a_cancelled_waiter_takes_no_connection() -> None:
     async with ScriptedRelay() as relay, pooled(relay, connections=1) as pool:
         connection = await pool.acquire()
         leaver, stayer = asyncio.create_task(pool.acquire()), asyncio.create_task(pool.acquire())
@@ -156,7 +156,7 @@ async def test_who_gives_up_waiting_takes_no_connection_away() -> None:
         pool.release(connection)
 
 
-async def test_a_discarded_connection_makes_room_for_who_waits() -> None:
+async def test_a_discarded_connection_makes_room() -> None:
     async with ScriptedRelay() as relay, pooled(relay, connections=1) as pool:
         connection = await pool.acquire()
         waiter = asyncio.create_task(pool.acquire())
@@ -167,7 +167,7 @@ async def test_a_discarded_connection_makes_room_for_who_waits() -> None:
         assert (pool.size, pool.idle) == (1, 1)
 
 
-async def test_a_connection_is_not_used_for_ever() -> None:
+async def test_a_connection_ends_after_a_number_of_messages() -> None:
     async with ScriptedRelay() as relay, pooled(relay, messages_per_connection=2) as pool:
         for _ in range(5):
             await send(pool)
@@ -176,7 +176,7 @@ async def test_a_connection_is_not_used_for_ever() -> None:
         assert [m.connection for m in relay.messages] == [1, 1, 2, 2, 3]
 
 
-async def test_the_idle_are_parted_from() -> None:
+async def test_idle_connections_are_closed() -> None:
     async with ScriptedRelay() as relay, pooled(relay, idle_seconds=0.02) as pool:
         await send(pool)
         assert pool.idle == 1
@@ -186,7 +186,7 @@ async def test_the_idle_are_parted_from() -> None:
         await send(pool)
 
 
-async def test_a_relay_that_drops_the_idle_is_noticed() -> None:
+async def test_a_connection_closed_by_the_relay_is_noticed() -> None:
     async with ScriptedRelay() as relay, pooled(relay) as pool:
         await send(pool)
         relay.drop_all()
@@ -195,7 +195,7 @@ async def test_a_relay_that_drops_the_idle_is_noticed() -> None:
         assert relay.sessions == 2
 
 
-async def test_a_fresh_one_has_not_been_idle() -> None:
+async def test_a_fresh_connection_is_new() -> None:
     async with ScriptedRelay() as relay, pooled(relay) as pool:
         await send(pool)
         connection = await pool.acquire(fresh=True)
@@ -204,7 +204,7 @@ async def test_a_fresh_one_has_not_been_idle() -> None:
         assert relay.sessions == 2
 
 
-async def test_a_relay_that_is_down_is_down_at_once_and_for_a_moment() -> None:
+async def test_a_down_relay_fails_at_once_for_a_moment() -> None:
     async with ScriptedRelay() as relay, pooled(relay, down_seconds=1000) as pool:
         await relay.stop()
         for _ in range(3):
@@ -223,7 +223,7 @@ async def test_a_relay_that_is_down_is_down_at_once_and_for_a_moment() -> None:
 
 
 @pytest.mark.parametrize("down_seconds", [0, 60])
-async def test_a_refused_connection_is_an_answer_at_once(down_seconds: float) -> None:
+async def test_a_refused_connection_fails_at_once(down_seconds: float) -> None:
     """A refused connection fails at once. ``wait_seconds`` applies to a connection that is busy or slow to open."""
     async with ScriptedRelay() as relay, pooled(relay, wait_seconds=600, down_seconds=down_seconds) as pool:
         await send(pool)
@@ -234,7 +234,7 @@ async def test_a_refused_connection_is_an_answer_at_once(down_seconds: float) ->
                     await pool.acquire(fresh=True)
 
 
-async def test_all_who_wait_for_a_relay_that_is_down_are_told() -> None:
+async def test_all_waiters_are_told_that_the_relay_is_down() -> None:
     async with ScriptedRelay() as relay, pooled(relay, connections=2, wait_seconds=60) as pool:
         relay.on(CONNECT, "421 4.3.2 Full")
         answers = await asyncio.gather(*(pool.acquire() for _ in range(10)), return_exceptions=True)
@@ -242,7 +242,7 @@ async def test_all_who_wait_for_a_relay_that_is_down_are_told() -> None:
         assert relay.sessions <= 4
 
 
-async def test_a_relay_that_takes_one_connection_serves_all_who_wait() -> None:
+async def test_a_relay_with_one_connection_serves_all() -> None:
     async with ScriptedRelay() as relay, pooled(relay, connections=5) as pool:
         relay.on(CONNECT, "421 4.7.0 One is enough")
         relay.on(CONNECT, "220 Welcome", times=1)
@@ -255,7 +255,7 @@ async def test_a_relay_that_takes_one_connection_serves_all_who_wait() -> None:
         assert {m.connection for m in relay.messages} == {1}
 
 
-async def test_a_slow_greeting_is_worth_waiting_for_though_not_by_the_first() -> None:
+async def test_a_slow_greeting_serves_later_waiters() -> None:
     async with ScriptedRelay() as relay, pooled(relay, wait_seconds=0.02, connections=1) as pool:
         relay.on(CONNECT, [STALL, "220 Finally"])
         with pytest.raises(RelayUnavailable) as error:
@@ -268,7 +268,7 @@ async def test_a_slow_greeting_is_worth_waiting_for_though_not_by_the_first() ->
         assert relay.sessions == 1
 
 
-async def test_closing_refuses_who_waits_and_ends_what_comes_back() -> None:
+async def test_closing_refuses_waiters_and_returned_connections() -> None:
     async with ScriptedRelay() as relay, pooled(relay, connections=1, timeouts=Timeouts(quit=0.2)) as pool:
         connection = await pool.acquire()
         waiter = asyncio.create_task(pool.acquire())
@@ -289,7 +289,7 @@ async def test_closing_refuses_who_waits_and_ends_what_comes_back() -> None:
 # order of waiting
 
 
-async def test_the_limit_counts_until_a_connection_is_closed() -> None:
+async def test_a_connection_counts_until_it_is_closed() -> None:
     """The relay never has more connections than the limit, even while QUIT is unanswered."""
     async with ScriptedRelay() as relay, pooled(relay, connections=1, messages_per_connection=1) as pool:
         relay.on("QUIT", [STALL, "221 2.0.0 Bye"], times=1)
@@ -305,7 +305,7 @@ async def test_the_limit_counts_until_a_connection_is_closed() -> None:
         assert relay.sessions == 2
 
 
-async def test_one_client_does_not_have_more_than_its_share() -> None:
+async def test_one_client_gets_at_most_its_share() -> None:
     async with ScriptedRelay() as relay, pooled(relay, connections=4) as pool:
         taken = [await pool.acquire("192.0.2.1") for _ in range(2)]
         third = asyncio.create_task(pool.acquire("192.0.2.1"))
@@ -322,14 +322,14 @@ async def test_one_client_does_not_have_more_than_its_share() -> None:
             pool.release(connection)
 
 
-async def test_who_is_trusted_speaks_for_many() -> None:
+async def test_a_trusted_client_has_no_share() -> None:
     async with ScriptedRelay() as relay, pooled(relay, connections=4) as pool:
         for connection in [await pool.acquire("") for _ in range(4)]:
             pool.release(connection)
         assert relay.sessions == 4
 
 
-async def test_the_next_is_who_has_fewest() -> None:
+async def test_the_client_with_the_fewest_connections_is_next() -> None:
     async with ScriptedRelay() as relay, pooled(relay, connections=3, client_share=1.0) as pool:
         taken = [await pool.acquire("192.0.2.1") for _ in range(3)]
         order: list[str] = []
@@ -349,7 +349,7 @@ async def test_the_next_is_who_has_fewest() -> None:
             pool.release(connection)
 
 
-async def test_a_place_is_waited_for_in_the_same_line() -> None:
+async def test_logins_wait_in_the_same_queue() -> None:
     """A login waits in the same queue for a connection of its own. An idle connection is closed to make room."""
     async with ScriptedRelay() as relay, pooled(relay, connections=1) as pool:
         connection = await pool.acquire()
@@ -385,7 +385,7 @@ class Shared:
         self.told.append((used, wanted))
 
 
-async def test_of_a_limit_that_is_shared_it_has_what_it_was_given() -> None:
+async def test_the_pool_uses_only_its_granted_connections() -> None:
     shared = Shared(20, 0)
     async with ScriptedRelay() as relay:
         pool = RelayPool(RelayTarget(port=relay.port, tls=Tls.NONE), shared)
@@ -406,7 +406,7 @@ async def test_of_a_limit_that_is_shared_it_has_what_it_was_given() -> None:
         await pool.close()
 
 
-async def test_idle_connections_are_given_up_where_others_wait() -> None:
+async def test_idle_connections_are_given_to_other_processes() -> None:
     shared = Shared(20, 3)
     async with ScriptedRelay() as relay:
         pool = RelayPool(RelayTarget(port=relay.port, tls=Tls.NONE), shared)
@@ -424,7 +424,7 @@ async def test_idle_connections_are_given_up_where_others_wait() -> None:
         await pool.close()
 
 
-async def test_a_relay_that_took_long_to_be_found_down_is_remembered_as_long(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slow_failure_is_remembered_as_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """A slow failure is remembered for as long as it took, so that not every client waits for the same timeout."""
     tried = 0
 

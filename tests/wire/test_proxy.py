@@ -21,7 +21,7 @@ from tests.wire.relayed import fell, stands
 HEAD = ("MAIL FROM:<anna@example.com>", "RCPT TO:<bob@example.net>")
 
 
-async def test_the_relays_answers_are_the_clients(tmp_path: Path) -> None:
+async def test_the_relays_replies_are_passed_on(tmp_path: Path) -> None:
     relay = ScriptedRelay()
     relay.on("RCPT TO:<full@", "452 4.2.2 Mailbox full\nsorry")
     relay.on("RCPT TO:<no@", "550 5.1.1 No such user")
@@ -40,7 +40,7 @@ async def test_the_relays_answers_are_the_clients(tmp_path: Path) -> None:
         assert [str(a) for a in world.seen[0].envelope.addresses] == ["bob@example.net"]
 
 
-async def test_a_refused_mail_is_each_recipients_refusal(tmp_path: Path) -> None:
+async def test_a_refused_mail_refuses_each_recipient(tmp_path: Path) -> None:
     """If the relay refuses MAIL, every RCPT is refused, even if the relay says 250 to RCPT. MAIL is sent to the relay
     once."""
     relay = ScriptedRelay()
@@ -57,7 +57,7 @@ async def test_a_refused_mail_is_each_recipients_refusal(tmp_path: Path) -> None
         assert (await client.send(b"x\r\n")).startswith("250")
 
 
-async def test_a_message_that_is_too_large_for_the_relay_is_not_tried_for_days(tmp_path: Path) -> None:
+async def test_a_message_too_large_for_the_relay_is_refused_permanently(tmp_path: Path) -> None:
     """The relay's 552 becomes 554, since 552 in answer to RCPT means 452 (RFC 5321, section 4.5.3.1.10)."""
     relay = ScriptedRelay()
     relay.on("MAIL", "552 5.3.4 Too large", times=1)
@@ -66,7 +66,7 @@ async def test_a_message_that_is_too_large_for_the_relay_is_not_tried_for_days(t
         assert await client.ask(*HEAD) == "554 5.3.4 Too large"
 
 
-async def test_mail_and_the_first_recipient_are_one_round_trip(tmp_path: Path) -> None:
+async def test_mail_and_first_rcpt_are_one_round_trip(tmp_path: Path) -> None:
     relay = ScriptedRelay()
     relay.on("MAIL", [STALL, "250 2.1.0 Ok"])
     async with proxied(tmp_path, relay=relay) as world:
@@ -79,7 +79,7 @@ async def test_mail_and_the_first_recipient_are_one_round_trip(tmp_path: Path) -
         assert relay.verbs() == ["EHLO", "MAIL", "RCPT"]
 
 
-async def test_who_has_no_recipients_yet_holds_no_connection(tmp_path: Path) -> None:
+async def test_without_a_recipient_no_connection_is_used(tmp_path: Path) -> None:
     async with proxied(tmp_path, target={"connections": 1}) as world:
         idle = [await world.connect() for _ in range(5)]
         for client in idle:
@@ -92,7 +92,7 @@ def relay_sees(world: Proxied) -> list[bytes]:
     return [line for line in world.relay.commands if line.startswith(b"MAIL")]
 
 
-async def test_mail_refused_on_the_second_connection_is_another_answer(tmp_path: Path) -> None:
+async def test_mail_refused_on_a_second_connection_defers(tmp_path: Path) -> None:
     relay = ScriptedRelay()
     async with proxied(tmp_path, relay=relay) as world:
         client = await world.connect()
@@ -103,7 +103,7 @@ async def test_mail_refused_on_the_second_connection_is_another_answer(tmp_path:
         assert (await client.ask("DATA")).startswith("451 4.4.2")
 
 
-async def test_what_comes_together_goes_on_together(tmp_path: Path) -> None:
+async def test_pipelined_commands_are_passed_on_together(tmp_path: Path) -> None:
     """Fifty RCPTs in one segment take one round trip to the relay, which withholds its replies to prove it."""
     relay = ScriptedRelay()
     relay.on("RCPT TO:<r0@", [STALL, "250 2.1.5 Ok"])
@@ -129,7 +129,7 @@ async def test_a_relay_without_pipelining(tmp_path: Path) -> None:
         assert (await client.hear()).startswith("250")
 
 
-async def test_one_connection_serves_many(tmp_path: Path) -> None:
+async def test_one_connection_serves_several_clients(tmp_path: Path) -> None:
     async with proxied(tmp_path) as world:
         for _ in range(5):
             client = await world.connect()
@@ -139,7 +139,7 @@ async def test_one_connection_serves_many(tmp_path: Path) -> None:
         assert len(world.relay.messages) == 5
 
 
-async def test_the_relay_is_down(tmp_path: Path) -> None:
+async def test_a_relay_that_is_down(tmp_path: Path) -> None:
     relay = ScriptedRelay()
     async with proxied(tmp_path, relay=relay, target={"wait_seconds": 0.5, "down_seconds": 0}) as world:
         client = await world.connect()
@@ -150,7 +150,7 @@ async def test_the_relay_is_down(tmp_path: Path) -> None:
         assert (await client.send(b"x\r\n")).startswith("250")
 
 
-async def test_waiting_for_a_connection_is_bounded(tmp_path: Path) -> None:
+async def test_waiting_for_a_connection_times_out(tmp_path: Path) -> None:
     async with proxied(tmp_path, target={"connections": 1, "wait_seconds": 0.1}) as world:
         one, two = await world.connect(), await world.connect()
         await one.ask(*HEAD)
@@ -166,7 +166,7 @@ async def test_waiting_for_a_connection_is_bounded(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", ["drop", "421", "421 and drop"])
-async def test_a_pooled_connection_that_died_is_replaced(ending: str, tmp_path: Path) -> None:
+async def test_a_dead_pooled_connection_is_replaced(ending: str, tmp_path: Path) -> None:
     relay = ScriptedRelay()
     async with proxied(tmp_path, relay=relay) as world:
         client = await world.connect()
@@ -176,7 +176,7 @@ async def test_a_pooled_connection_that_died_is_replaced(ending: str, tmp_path: 
         assert relay.sessions == 2
 
 
-async def test_lost_between_commands(tmp_path: Path) -> None:
+async def test_a_connection_lost_between_commands_is_replaced(tmp_path: Path) -> None:
     relay = ScriptedRelay()
     async with proxied(tmp_path, relay=relay) as world:
         client = await world.connect()
@@ -191,7 +191,7 @@ async def test_lost_between_commands(tmp_path: Path) -> None:
         assert [r[9:12] for r in message.rcpts] == [b"bob", b"c@e", b"d@e"]
 
 
-async def test_lost_before_data(tmp_path: Path) -> None:
+async def test_a_connection_lost_before_data_is_replaced(tmp_path: Path) -> None:
     relay = ScriptedRelay()
     relay.on("DATA", DROP, times=1)
     async with proxied(tmp_path, relay=relay) as world:
@@ -201,7 +201,7 @@ async def test_lost_before_data(tmp_path: Path) -> None:
         assert len(relay.messages[0].rcpts) == 2
 
 
-async def test_lost_in_mid_content_nothing_was_sent(tmp_path: Path) -> None:
+async def test_a_connection_lost_within_content_is_replaced(tmp_path: Path) -> None:
     relay = ScriptedRelay(receive_buffer=1 << 16)
     relay.on(BLOCK, RESET, times=1)
     async with proxied(tmp_path, relay=relay) as world:
@@ -212,7 +212,7 @@ async def test_lost_in_mid_content_nothing_was_sent(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("answer", ["451 4.7.1 Later", "550 5.1.1 No", "251 2.1.5 Elsewhere"])
-async def test_another_answer_than_the_client_saw(answer: str, tmp_path: Path) -> None:
+async def test_another_reply_on_the_new_connection_defers(answer: str, tmp_path: Path) -> None:
     relay = ScriptedRelay()
     async with proxied(tmp_path, relay=relay) as world:
         client = await world.connect()
@@ -226,7 +226,7 @@ async def test_another_answer_than_the_client_saw(answer: str, tmp_path: Path) -
         assert (await client.send(b"x\r\n")).startswith("250")
 
 
-async def test_another_answer_when_it_is_to_be_sent(tmp_path: Path) -> None:
+async def test_another_reply_before_sending_defers(tmp_path: Path) -> None:
     relay = ScriptedRelay()
     lost: list[Lost] = []
 
@@ -246,7 +246,7 @@ async def test_another_answer_when_it_is_to_be_sent(tmp_path: Path) -> None:
         assert not relay.messages
 
 
-async def test_the_relay_offers_less_on_the_second_connection(tmp_path: Path) -> None:
+async def test_a_relay_that_offers_less_defers(tmp_path: Path) -> None:
     relay = ScriptedRelay()
     async with proxied(tmp_path, relay=relay) as world:
         client = await world.connect()
@@ -258,7 +258,7 @@ async def test_the_relay_offers_less_on_the_second_connection(tmp_path: Path) ->
         assert (await client.ask("RSET", *HEAD)).startswith("250")
 
 
-async def test_lost_after_the_dot(tmp_path: Path) -> None:
+async def test_a_connection_lost_after_the_dot_is_not_replaced(tmp_path: Path) -> None:
     relay = ScriptedRelay()
     relay.on(DOT, DROP)
     lost: list[Lost] = []
@@ -278,7 +278,7 @@ async def test_lost_after_the_dot(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("answer", ["451 4.3.0 Later", "554 5.7.1 Spam"])
-async def test_the_relay_refuses_data_or_content(answer: str, tmp_path: Path) -> None:
+async def test_a_refusal_of_data_or_content_is_passed_on(answer: str, tmp_path: Path) -> None:
     relay = ScriptedRelay()
     async with proxied(tmp_path, relay=relay) as world:
         client = await world.connect()
@@ -299,14 +299,14 @@ def sends(prepend: bytes, fence: Fence) -> Callable[[Transaction, Onward], objec
     return decide
 
 
-async def test_what_is_prepended_stands_before(tmp_path: Path) -> None:
+async def test_the_trace_is_prepended(tmp_path: Path) -> None:
     async with proxied(tmp_path, sends(b"Received: by us\r\n", stands)) as world:  # type: ignore[arg-type]
         client = await world.connect()
         await client.send(b"Subject: x\r\n\r\n..\r\n")
         assert world.relay.messages[0].raw == b"Received: by us\r\nSubject: x\r\n\r\n..\r\n"
 
 
-async def test_the_fence_fell(tmp_path: Path) -> None:
+async def test_a_failed_fence_sends_nothing(tmp_path: Path) -> None:
     async with proxied(tmp_path, sends(b"", fell)) as world:  # type: ignore[arg-type]
         client = await world.connect()
         assert await client.send(b"x\r\n") == str(reply.RECALLED)
@@ -314,7 +314,7 @@ async def test_the_fence_fell(tmp_path: Path) -> None:
         await until(lambda: not world.relay.open)
 
 
-async def test_a_client_that_has_gone_gets_no_message_sent(tmp_path: Path) -> None:
+async def test_a_disconnected_clients_message_is_not_sent(tmp_path: Path) -> None:
     decided: list[BaseException] = []
     deciding = asyncio.Event()
 
@@ -337,7 +337,7 @@ async def test_a_client_that_has_gone_gets_no_message_sent(tmp_path: Path) -> No
         assert not world.relay.messages
 
 
-async def test_a_hold_ends_in_rset(tmp_path: Path) -> None:
+async def test_a_held_message_is_reset_at_the_relay(tmp_path: Path) -> None:
     async def decide(transaction: Transaction, onward: Onward) -> Disposition:
         await onward.abandon()
         return Held(hold_id=transaction.id)
@@ -351,7 +351,7 @@ async def test_a_hold_ends_in_rset(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("end", ["RSET", "QUIT", "EHLO x.example", "gone"])
-async def test_a_transaction_given_up_ends_at_the_relay_too(end: str, tmp_path: Path) -> None:
+async def test_an_aborted_transaction_is_reset_at_the_relay(end: str, tmp_path: Path) -> None:
     async with proxied(tmp_path) as world:
         client = await world.connect()
         await client.ask(*HEAD)
@@ -366,7 +366,7 @@ async def test_a_transaction_given_up_ends_at_the_relay_too(end: str, tmp_path: 
 # who may keep a connection
 
 
-async def test_a_slow_client_does_not_keep_the_connection(tmp_path: Path) -> None:
+async def test_a_slow_client_gives_up_its_connection(tmp_path: Path) -> None:
     async with proxied(tmp_path, target={"connections": 1, "wait_seconds": 5}) as world:
         slow, quick = await world.connect(), await world.connect()
         await slow.ask(*HEAD)
@@ -387,7 +387,7 @@ async def test_a_slow_client_does_not_keep_the_connection(tmp_path: Path) -> Non
         assert len(world.relay.messages[2].rcpts) == 2
 
 
-async def test_a_hold_of_a_slow_clients_message_needs_no_relay(tmp_path: Path) -> None:
+async def test_a_slow_clients_message_can_be_held_without_a_relay(tmp_path: Path) -> None:
     async def decide(transaction: Transaction, onward: Onward) -> Disposition:
         await onward.abandon()
         return Held(hold_id=transaction.id)

@@ -23,7 +23,7 @@ class Time:
         return self.passed
 
 
-def test_once_then_now_and_then_and_when_it_is_back(caplog: pytest.LogCaptureFixture) -> None:
+def test_outages_are_logged_at_intervals_and_when_over(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "smtpguard")
     time = Time()
     relay = Reachability("relay.example.com port 25", time)
@@ -50,7 +50,7 @@ def test_once_then_now_and_then_and_when_it_is_back(caplog: pytest.LogCaptureFix
     assert len(caplog.messages) == 4
 
 
-async def test_a_pool_whose_relay_is_away_and_comes_back(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_pool_notices_loss_and_return(caplog: pytest.LogCaptureFixture) -> None:
     with socket.socket() as taken:  # bound but not listening: connections are refused
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
@@ -73,7 +73,7 @@ async def test_a_pool_whose_relay_is_away_and_comes_back(caplog: pytest.LogCaptu
     assert any("the relay there answers again" in m for m in caplog.messages)
 
 
-def test_what_it_offered_is_known_to_the_next_process(tmp_path: Path) -> None:
+def test_offered_extensions_are_known_to_the_next_process(tmp_path: Path) -> None:
     kept = tmp_path / "relay.json"
     assert Reachability("relay port 25", kept=kept).offered is None
     Reachability("relay port 25", kept=kept).reached({"SIZE": "1000", "DSN": ""})
@@ -85,7 +85,7 @@ def test_what_it_offered_is_known_to_the_next_process(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b'{"relay": "there"}', b'{"relay": "there", "offered": 3}', b"\xff"]
 )
-def test_a_bad_file_is_no_knowledge(content: bytes, tmp_path: Path) -> None:
+def test_an_invalid_file_is_ignored(content: bytes, tmp_path: Path) -> None:
     kept = tmp_path / "relay.json"
     kept.write_bytes(content)
     relay = Reachability("there", kept=kept)
@@ -94,7 +94,7 @@ def test_a_bad_file_is_no_knowledge(content: bytes, tmp_path: Path) -> None:
     assert Reachability("there", kept=kept).offered == {"DSN": ""}
 
 
-def test_where_it_cannot_be_kept_mail_goes_on(tmp_path: Path) -> None:
+def test_an_unwritable_file_does_not_matter(tmp_path: Path) -> None:
     relay = Reachability("there", kept=tmp_path / "missing" / "relay.json")
     relay.reached({"DSN": ""})
     assert relay.offered == {"DSN": ""}

@@ -43,7 +43,7 @@ async def test_an_accepted_socket_is_served(tmp_path: Path) -> None:
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
-async def test_who_handed_it_over_hears_of_its_end(tmp_path: Path) -> None:
+async def test_the_end_of_a_connection_is_reported(tmp_path: Path) -> None:
     ended: list[int] = []
     async with proxied(tmp_path) as world:
         for number in range(2):
@@ -56,7 +56,7 @@ async def test_who_handed_it_over_hears_of_its_end(tmp_path: Path) -> None:
         assert ended == [0, 1]
 
 
-async def test_a_client_that_has_gone_before_its_first_word_leaves_nothing(tmp_path: Path) -> None:
+async def test_a_client_that_leaves_at_once_leaves_nothing(tmp_path: Path) -> None:
     """A client that disconnects before the dialog takes its first step, such as a port probe, leaves no dialog behind."""
     async with proxied(tmp_path) as world:
         ours, theirs = socket.socketpair()
@@ -129,7 +129,7 @@ async def refused(world: Proxied) -> bool:
     return True
 
 
-async def test_connections_in_all(tmp_path: Path) -> None:
+async def test_the_total_limit_of_connections(tmp_path: Path) -> None:
     async with proxied(tmp_path, limits=Limits(connections=2), trust=(ip_network("127.0.0.0/8"),)) as world:
         assert [await refused(world) for _ in range(3)] == [False, False, True]
         world.clients[0].close()
@@ -137,7 +137,7 @@ async def test_connections_in_all(tmp_path: Path) -> None:
         assert not await refused(world)
 
 
-async def test_connections_per_client(tmp_path: Path) -> None:
+async def test_the_limit_of_connections_per_client(tmp_path: Path) -> None:
     async with proxied(tmp_path, limits=Limits(connections_per_client=2)) as world:
         assert [await refused(world) for _ in range(3)] == [False, False, True]
         await until(lambda: world.reception.connections == 2)
@@ -150,13 +150,13 @@ async def test_connections_per_client(tmp_path: Path) -> None:
         assert not world.reception._per_client
 
 
-async def test_the_trusted_may_have_more(tmp_path: Path) -> None:
+async def test_trusted_clients_have_no_limit(tmp_path: Path) -> None:
     limits = Limits(connections_per_client=2)
     async with proxied(tmp_path, limits=limits, trust=(ip_network("127.0.0.1/32"),)) as world:
         assert [await refused(world) for _ in range(4)] == [False] * 4
 
 
-async def test_idle_clients_are_looked_at_and_parted_from(tmp_path: Path) -> None:
+async def test_idle_clients_are_closed(tmp_path: Path) -> None:
     limits = Limits(connections_per_client=1000)
     async with proxied(tmp_path, limits=limits) as world:
         idle = [await world.connect(greeted=False) for _ in range(100)]
@@ -173,7 +173,7 @@ async def test_idle_clients_are_looked_at_and_parted_from(tmp_path: Path) -> Non
         assert (await active.send(b"x\r\n")).startswith("250")
 
 
-async def test_the_loop_looks_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_idle_clients_are_checked_by_a_timer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("smtpguard.wire.reception.LOOK_SECONDS", 0.01)
     async with proxied(tmp_path) as world:
         client = await world.connect()
@@ -187,7 +187,7 @@ async def test_the_loop_looks_by_itself(tmp_path: Path, monkeypatch: pytest.Monk
 # the end
 
 
-async def test_stop_parts_from_the_idle_and_lets_the_rest_finish(tmp_path: Path) -> None:
+async def test_stop_closes_idle_clients_and_finishes_others(tmp_path: Path) -> None:
     begun, go = asyncio.Event(), asyncio.Event()
 
     async def decide(transaction: Transaction, onward: Onward) -> Disposition:
@@ -217,7 +217,7 @@ async def test_stop_parts_from_the_idle_and_lets_the_rest_finish(tmp_path: Path)
         assert {m.content for m in world.relay.messages} == {b"whole\r\n", b"half\r\nhalf\r\n"}
 
 
-async def test_stop_does_not_wait_for_ever(tmp_path: Path) -> None:
+async def test_stop_ends_open_messages_at_last(tmp_path: Path) -> None:
     async with proxied(tmp_path) as world:
         client = await world.connect()
         await client.begin()
@@ -228,7 +228,7 @@ async def test_stop_does_not_wait_for_ever(tmp_path: Path) -> None:
         assert not world.seen
 
 
-async def test_who_comes_while_we_stop(tmp_path: Path) -> None:
+async def test_a_client_during_a_stop_gets_421(tmp_path: Path) -> None:
     async with proxied(tmp_path) as world:
         await world.reception.stop(0)
         client, serving = await handed_over(world)
@@ -236,7 +236,7 @@ async def test_who_comes_while_we_stop(tmp_path: Path) -> None:
         await serving
 
 
-async def test_a_disposition_without_a_reply_is_an_error_of_ours(tmp_path: Path) -> None:
+async def test_a_disposition_without_a_reply_gives_451(tmp_path: Path) -> None:
     async def decide(transaction: Transaction, onward: Onward) -> Disposition:
         return Relayed(replies=())
 

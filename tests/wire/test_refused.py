@@ -20,7 +20,7 @@ async def named(client: Client, *to: str) -> list[str]:
     return [(await client.ask(f"RCPT TO:<{one}@example.net>"))[:3] for one in to]
 
 
-async def test_of_a_message_that_goes_on_the_refused_are_known(tmp_path: Path) -> None:
+async def test_refused_recipients_of_a_sent_message_are_recorded(tmp_path: Path) -> None:
     async with proxied(tmp_path, relay=refusing()) as world:
         client = await world.connect()
         assert await named(client, "bo", "nobody", "full") == ["250", "550", "452"]
@@ -36,7 +36,7 @@ async def test_of_a_message_that_goes_on_the_refused_are_known(tmp_path: Path) -
         assert world.nothing == []
 
 
-async def test_where_all_are_refused_that_somebody_tried_is_noted_once(tmp_path: Path) -> None:
+async def test_a_message_with_only_refused_recipients_is_reported_once(tmp_path: Path) -> None:
     async with proxied(tmp_path, relay=refusing()) as world:
         client = await world.connect()
         assert await named(client, "nobody") == ["550"]
@@ -48,7 +48,7 @@ async def test_where_all_are_refused_that_somebody_tried_is_noted_once(tmp_path:
         assert [one.code for one in refused] == ["550 5.1.1"]
 
 
-async def test_who_gives_up_after_a_refusal_tried_as_well(tmp_path: Path) -> None:
+async def test_an_aborted_message_after_a_refusal_is_reported(tmp_path: Path) -> None:
     async with proxied(tmp_path, relay=refusing()) as world:
         client = await world.connect()
         assert await named(client, "bo", "nobody") == ["250", "550"]
@@ -59,7 +59,7 @@ async def test_who_gives_up_after_a_refusal_tried_as_well(tmp_path: Path) -> Non
         assert (len(envelope.recipients), len(refused)) == (1, 1)
 
 
-async def test_that_there_is_no_relay_is_no_word_about_a_recipient(tmp_path: Path) -> None:
+async def test_an_unreachable_relay_is_no_refusal(tmp_path: Path) -> None:
     relay = ScriptedRelay()
     async with proxied(tmp_path, relay=relay) as world:
         client = await world.connect()

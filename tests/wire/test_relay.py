@@ -21,7 +21,7 @@ from tests.wire.relayed import BODY, MAIL, RCPT, begin, connected, fell, stands
 # replies
 
 
-def test_replies_are_read_whatever_the_pieces() -> None:
+def test_replies_are_parsed_from_any_pieces() -> None:
     sent = b"250-mx.example\r\n250-SIZE 10\r\n250 HELP\r\n451 4.7.1 Later\r\n250\r\n"
     for cut in range(len(sent)):
         replies = Replies()
@@ -53,7 +53,7 @@ def test_replies_are_read_whatever_the_pieces() -> None:
         b"\r\n",
     ],
 )
-def test_what_is_no_reply_is_no_reply(sent: bytes) -> None:
+def test_invalid_replies_are_refused(sent: bytes) -> None:
     with pytest.raises(BadReply):
         Replies().feed(sent)
 
@@ -71,7 +71,7 @@ def test_any_bytes_are_replies_or_refused(pieces: list[bytes]) -> None:
         pass
 
 
-def test_control_characters_and_long_text_do_not_reach_a_client() -> None:
+def test_control_characters_and_long_texts_are_removed() -> None:
     (reply,) = Replies().feed(b"550 5.1.1 \x1b[2Jgone \xff" + b"x" * 1000 + b"\r\n")
     assert reply.lines[0].startswith("5.1.1  [2Jgone ")
     assert len(reply.wire()) <= 512
@@ -80,7 +80,7 @@ def test_control_characters_and_long_text_do_not_reach_a_client() -> None:
 # one transaction
 
 
-async def test_bytes_go_through_as_they_are() -> None:
+async def test_content_is_sent_unchanged() -> None:
     async with ScriptedRelay() as relay, connected(relay) as connection:
         assert connection.extensions["SIZE"] == "52428800"
         await begin(connection)
@@ -97,7 +97,7 @@ async def test_bytes_go_through_as_they_are() -> None:
         assert connection.messages == 2
 
 
-async def test_commands_wait_for_each_other_where_pipelining_is_not_offered() -> None:
+async def test_without_pipelining_commands_wait() -> None:
     async with ScriptedRelay(keywords=["SIZE 10"]) as relay, connected(relay) as connection:
         relay.on("MAIL", STALL)
         task = asyncio.create_task(connection.pipeline([MAIL, RCPT]))
@@ -110,7 +110,7 @@ async def test_commands_wait_for_each_other_where_pipelining_is_not_offered() ->
         assert not connection.clean  # a reply is still due
 
 
-async def test_each_recipient_has_its_reply_with_its_enhanced_code() -> None:
+async def test_each_recipient_has_its_reply() -> None:
     async with ScriptedRelay() as relay, connected(relay) as connection:
         relay.on("RCPT TO:<bad@", "550 5.1.1 No such user\n550 5.1.1 here")
         relay.on("RCPT TO:<later@", "451 4.2.1 Later")
@@ -125,7 +125,7 @@ async def test_each_recipient_has_its_reply_with_its_enhanced_code() -> None:
 
 
 @pytest.mark.parametrize("line", [b"MAIL FROM:<a@b>\r\nRCPT TO:<c@d>", b"RCPT\n", b"MAIL\x00", b"NOOP\r"])
-async def test_a_command_is_one_line(line: bytes) -> None:
+async def test_a_command_with_a_line_end_is_refused(line: bytes) -> None:
     async with ScriptedRelay() as relay, connected(relay) as connection:
         with pytest.raises(ValueError):
             await connection.command(line)
@@ -133,7 +133,7 @@ async def test_a_command_is_one_line(line: bytes) -> None:
         assert relay.commands[-1] == b"NOOP"
 
 
-async def test_content_that_would_swallow_the_dot_is_not_sent() -> None:
+async def test_content_without_a_final_line_end_is_refused() -> None:
     async with ScriptedRelay() as relay, connected(relay) as connection:
         await begin(connection)
         with pytest.raises(ValueError):
@@ -142,7 +142,7 @@ async def test_content_that_would_swallow_the_dot_is_not_sent() -> None:
         assert relay.messages == []
 
 
-async def test_a_refusal_of_data_is_the_reply() -> None:
+async def test_a_refusal_of_data_is_passed_on() -> None:
     async with ScriptedRelay() as relay, connected(relay) as connection:
         await begin(connection)
         relay.on("DATA", "451 4.3.0 Disk", times=1)
@@ -151,7 +151,7 @@ async def test_a_refusal_of_data_is_the_reply() -> None:
         assert not connection.clean
 
 
-async def test_data_answered_by_250_is_no_smtp() -> None:
+async def test_a_250_to_data_is_an_error() -> None:
     async with ScriptedRelay() as relay, connected(relay) as connection:
         await begin(connection)
         relay.on("DATA", "250 2.0.0 Sure")
@@ -163,7 +163,7 @@ async def test_data_answered_by_250_is_no_smtp() -> None:
 
 @pytest.mark.parametrize("command", ["MAIL", "RCPT", "<dot>"])
 @pytest.mark.parametrize("asks", ["354 More", "334 ", "300 More"])
-async def test_a_relay_that_asks_for_more_where_nothing_follows_has_taken_nothing(command: str, asks: str) -> None:
+async def test_a_354_without_more_to_send_is_an_error(command: str, asks: str) -> None:
     async def whole_of_it(connection: RelayConnection) -> None:
         await connection.pipeline([b"MAIL FROM:<a@example.com>", b"RCPT TO:<b@partner.example>"])
         await connection.data([BODY], stands)
@@ -176,7 +176,7 @@ async def test_a_relay_that_asks_for_more_where_nothing_follows_has_taken_nothin
         assert not connection.usable
 
 
-async def test_what_comes_behind_the_last_reply_takes_nothing_from_it() -> None:
+async def test_an_extra_reply_does_not_change_the_last_one() -> None:
     async with ScriptedRelay() as relay, connected(relay) as connection:
         await begin(connection)
         relay.on("<dot>", b"250-2.0.0 Taken\r\n250 2.0.0 as 1\r\n250 2.0.0 And again\r\n")
@@ -187,7 +187,7 @@ async def test_what_comes_behind_the_last_reply_takes_nothing_from_it() -> None:
 # the fence
 
 
-async def test_the_dot_is_not_sent_when_the_fence_has_fallen() -> None:
+async def test_a_failed_fence_withholds_the_final_dot() -> None:
     async with ScriptedRelay() as relay, connected(relay) as connection:
         await begin(connection)
         with pytest.raises(Recalled):
@@ -197,7 +197,7 @@ async def test_the_dot_is_not_sent_when_the_fence_has_fallen() -> None:
         assert relay.messages == []
 
 
-async def test_the_fence_is_asked_once_all_content_is_on_its_way() -> None:
+async def test_the_fence_is_checked_after_all_content() -> None:
     async with ScriptedRelay() as relay, connected(relay) as connection:
         await begin(connection)
         asked: list[int] = []
@@ -218,7 +218,7 @@ async def test_the_fence_is_asked_once_all_content_is_on_its_way() -> None:
         assert relay.messages[0].raw == (b"x" * 9_998 + b"\r\n") * 50
 
 
-async def test_the_dot_is_recalled_while_it_is_still_in_our_buffers() -> None:
+async def test_a_buffered_dot_is_recalled() -> None:
     async with ScriptedRelay(receive_buffer=4096) as relay, connected(relay) as connection:
         await begin(connection)
         relay.on(BLOCK, STALL)
@@ -247,7 +247,7 @@ def fill(connection: RelayConnection) -> bool:
 @pytest.mark.parametrize(
     ("point", "after_dot"), [("MAIL", False), ("RCPT", False), ("DATA", False), (BLOCK, False), (DOT, True)]
 )
-async def test_a_lost_connection_says_whether_the_dot_had_gone(how: object, point: str, after_dot: bool) -> None:
+async def test_a_lost_connection_tells_whether_the_dot_was_sent(how: object, point: str, after_dot: bool) -> None:
     async with ScriptedRelay() as relay, connected(relay) as connection:
         relay.on(point, how)  # type: ignore[arg-type]
         gone: list[RelayConnection] = []
@@ -274,7 +274,7 @@ def slow_parts() -> Iterator[bytes]:
         yield b"x" * 9_998 + b"\r\n"
 
 
-async def test_a_refusal_before_the_end_is_the_reply_and_ends_the_connection() -> None:
+async def test_an_early_refusal_ends_the_connection() -> None:
     async with ScriptedRelay() as relay, connected(relay) as connection:
         await begin(connection)
         relay.on(BLOCK, ["552 5.3.4 Too big", STALL])
@@ -283,7 +283,7 @@ async def test_a_refusal_before_the_end_is_the_reply_and_ends_the_connection() -
         assert not connection.usable
 
 
-async def test_a_250_before_the_end_is_believed_by_nobody() -> None:
+async def test_an_early_250_is_an_error() -> None:
     async with ScriptedRelay() as relay, connected(relay) as connection:
         await begin(connection)
         relay.on(BLOCK, ["250 2.0.0 Taken", STALL])
@@ -292,7 +292,7 @@ async def test_a_250_before_the_end_is_believed_by_nobody() -> None:
         assert not connection.usable
 
 
-async def test_words_unasked_end_the_connection() -> None:
+async def test_an_unexpected_reply_ends_the_connection() -> None:
     async with ScriptedRelay() as relay, connected(relay) as connection:
         relay.on("NOOP", b"250 Ok\r\n421 4.3.2 Going down\r\n")
         assert (await connection.command(b"NOOP")).code == 250
@@ -317,7 +317,7 @@ async def test_a_silent_relay_times_out() -> None:
             assert lost.value.after_dot
 
 
-async def test_a_relay_that_stops_reading_times_out_before_the_dot() -> None:
+async def test_a_relay_that_stops_reading_times_out() -> None:
     async with ScriptedRelay() as relay, connected(relay, timeouts=Timeouts(block=0.05)) as connection:
         await begin(connection)
         relay.on(BLOCK, STALL)
@@ -326,7 +326,7 @@ async def test_a_relay_that_stops_reading_times_out_before_the_dot() -> None:
         assert not lost.value.after_dot
 
 
-async def test_given_up_in_the_middle_is_no_message() -> None:
+async def test_a_cancelled_transfer_is_no_message() -> None:
     async with ScriptedRelay() as relay, connected(relay) as connection:
         await begin(connection)
         relay.on(BLOCK, STALL)
@@ -339,7 +339,7 @@ async def test_given_up_in_the_middle_is_no_message() -> None:
         assert not connection.usable
 
 
-async def test_quit_parts_in_peace() -> None:
+async def test_quit_closes_the_connection() -> None:
     async with ScriptedRelay() as relay, connected(relay) as connection:
         connection.quit()
         assert not connection.usable

@@ -31,7 +31,7 @@ def asking(*due: int) -> RelaySession[str]:
 
 
 @given(st.lists(st.sampled_from(list(REPLIES)), min_size=1, max_size=8), st.data())
-def test_each_reply_goes_to_who_asked_however_it_is_cut(said: list[bytes], data: st.DataObject) -> None:
+def test_each_reply_belongs_to_its_command(said: list[bytes], data: st.DataObject) -> None:
     due: list[int] = []
     while sum(due) < len(said):
         due.append(data.draw(st.integers(1, len(said) - sum(due))))
@@ -46,20 +46,20 @@ def test_each_reply_goes_to_who_asked_however_it_is_cut(said: list[bytes], data:
     assert not session.asked
 
 
-def test_a_reply_to_nothing() -> None:
+def test_an_unexpected_reply_is_separate() -> None:
     session = asking(1)
     assert [asked.waiter for asked in session.receive(b"250 Ok\r\n421 4.4.2 Timeout\r\n")] == ["the 0th"]
     assert session.unasked == Reply(421, ("4.4.2 Timeout",))
 
 
-def test_who_is_asked_for_more_waits_for_no_other_reply() -> None:
+def test_a_354_ends_the_pipeline() -> None:
     session = asking(3, 1)
     [asked] = session.receive(b"250 Ok\r\n354 Go on\r\n")
     assert [reply.code for reply in asked.replies] == [250, 354]
     assert [asked.waiter for asked in session.asked] == ["the 1th"]
 
 
-def test_nothing_behind_the_last_is_heard() -> None:
+def test_nothing_after_starttls_is_read() -> None:
     """Plain text behind the reply to STARTTLS is ignored (CVE-2011-0411)."""
     session = RelaySession[str]()
     session.asked.append(SentCommands(1, "STARTTLS", last=True))
@@ -79,6 +79,6 @@ def test_nothing_behind_the_last_is_heard() -> None:
         b"250-x\r\n" * (MAX_REPLY_LINES + 1),
     ],
 )  # fmt: skip
-def test_what_is_no_reply(octets: bytes) -> None:
+def test_invalid_replies_are_refused(octets: bytes) -> None:
     with pytest.raises(BadReply):
         asking(1).receive(octets)

@@ -24,7 +24,7 @@ from smtpguard.wire.grammar import Refused
         ("OAUTHBEARER", b"n,a=a=2Cb=3D2C,\x01auth=Bearer x\x01\x01", "a,b=2C"),
     ],
 )
-def test_who(mechanism: str, response: bytes, name: str) -> None:
+def test_the_name_in_each_mechanism(mechanism: str, response: bytes, name: str) -> None:
     assert sasl.who(mechanism, bytearray(response)) == name
 
 
@@ -43,7 +43,7 @@ def test_any_response_gives_a_name_or_a_refusal(mechanism: str, response: bytes)
 
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=80))
-def test_any_command_is_understood_or_refused(argument: bytes) -> None:
+def test_any_auth_command_is_parsed_or_refused(argument: bytes) -> None:
     try:
         mechanism, initial = sasl.parse_auth(argument)
     except Refused:
@@ -54,17 +54,17 @@ def test_any_command_is_understood_or_refused(argument: bytes) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=60))
-def test_base64_there_and_back(raw: bytes) -> None:
+def test_base64_is_decoded(raw: bytes) -> None:
     assert sasl.decoded(base64.b64encode(raw)) == raw
 
 
 @pytest.mark.parametrize("coded", [b"a", b"abc", b"ab=c", b"====", b"ab c", b"ab\tc=", b"%", b"YWI=YWI="])
-def test_what_is_no_base64(coded: bytes) -> None:
+def test_invalid_base64_is_refused(coded: bytes) -> None:
     with pytest.raises(Refused):
         sasl.decoded(coded)
 
 
-def test_wiping() -> None:
+def test_secrets_are_wiped() -> None:
     secret = bytearray(b"secret")
     sasl.wipe((secret,))
     assert secret == bytes(6)

@@ -24,7 +24,7 @@ from tests.wire.test_data import FALSE_ENDS, SECOND
     [b"NOOP\n", b"RSET\n", b"MAIL FROM:<a@example.com>\n", b"NOOP\0\r\n", b"NOOP \r \r\n", b"NOOP\r\r\n", b"\r\n", b"\n",
      b"\xff\xfe\r\n", b"RCPT TO:<c@example.net>\rX\r\n", b"QUIT\n", b"DATA\n"],
 )  # fmt: skip
-async def test_a_command_that_is_no_line_is_refused_and_changes_nothing(line: bytes, tmp_path: Path) -> None:
+async def test_an_invalid_line_is_refused_and_changes_nothing(line: bytes, tmp_path: Path) -> None:
     async with proxied(tmp_path) as world:
         client = await world.connect()
         await client.ask("MAIL FROM:<a@example.com>", "RCPT TO:<b@example.net>")
@@ -51,7 +51,7 @@ async def test_no_second_message_is_smuggled(end: bytes, tmp_path: Path) -> None
         assert [m.content for m in world.relay.messages] == [b"fine\r\n"]
 
 
-async def test_dots_go_through_as_they_came(tmp_path: Path) -> None:
+async def test_dots_are_passed_on_unchanged(tmp_path: Path) -> None:
     content = b"..\r\n...x\r\n.y\r\nz.\r\n"
     async with proxied(tmp_path) as world:
         client = await world.connect()
@@ -60,7 +60,7 @@ async def test_dots_go_through_as_they_came(tmp_path: Path) -> None:
         assert world.seen[0].message.raw == b".\r\n..x\r\ny\r\nz.\r\n"
 
 
-async def test_a_command_without_end(tmp_path: Path) -> None:
+async def test_an_endless_command_is_refused(tmp_path: Path) -> None:
     async with proxied(tmp_path) as world:
         client = await world.connect()
         client.say(b"NOOP " + b"x" * 600 + b"\r\n")
@@ -75,7 +75,7 @@ async def test_a_command_without_end(tmp_path: Path) -> None:
         assert (await client.hear()).startswith("250")
 
 
-async def test_a_persistent_client_is_never_called_too_busy(tmp_path: Path) -> None:
+async def test_a_client_may_send_many_messages(tmp_path: Path) -> None:
     async with proxied(tmp_path) as world:
         client = await world.connect()
         for _ in range(60):
@@ -86,7 +86,7 @@ async def test_a_persistent_client_is_never_called_too_busy(tmp_path: Path) -> N
 # internal errors
 
 
-async def test_an_exception_is_a_451_and_keeps_its_words(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_exception_gives_451_without_its_text(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def fail(*_: object) -> Disposition:
         raise ValueError("secret")
 
@@ -99,7 +99,7 @@ async def test_an_exception_is_a_451_and_keeps_its_words(tmp_path: Path, caplog:
 
 
 @pytest.mark.parametrize("where", ["ask", "parse", "content"])
-async def test_an_exception_anywhere(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_exception_at_any_point_gives_451(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("secret")
 
@@ -126,7 +126,7 @@ async def test_an_exception_anywhere(where: str, tmp_path: Path, monkeypatch: py
         assert (await client.send(b"x\r\n")).startswith("250")
 
 
-async def test_who_is_told_fails(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_errors_of_log_and_counters_do_not_matter(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """An error while a refusal is logged or counted does not affect the client."""
 
     def fail(*_: object) -> None:
@@ -149,7 +149,7 @@ async def test_who_is_told_fails(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     assert caplog.text.count("ValueError: secret") == 2
 
 
-async def test_aiosmtpd_keeps_quiet(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_aiosmtpd_logs_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     async with proxied(tmp_path) as world:
         client = await world.connect()
@@ -159,7 +159,7 @@ async def test_aiosmtpd_keeps_quiet(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert "private" not in caplog.text
 
 
-async def test_nothing_is_looked_up_or_reflected_upon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_dns_lookup_and_no_introspection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_: object, **__: object) -> None:
         raise AssertionError("for each connection")
 
@@ -174,7 +174,7 @@ async def test_nothing_is_looked_up_or_reflected_upon(tmp_path: Path, monkeypatc
 # a client that leaves
 
 
-async def test_the_client_goes_while_it_is_decided(tmp_path: Path) -> None:
+async def test_a_client_that_disconnects_during_a_decision(tmp_path: Path) -> None:
     """If the client leaves during a decision, the decision is completed, and can see that the client is gone."""
     deciding, gone, finished = asyncio.Event(), asyncio.Event(), asyncio.Event()
     seen: list[Transaction] = []
@@ -203,7 +203,7 @@ async def test_the_client_goes_while_it_is_decided(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", range(0, 60, 7))
-async def test_the_client_goes_anywhere(cut: int, tmp_path: Path) -> None:
+async def test_a_client_that_disconnects_at_any_octet(cut: int, tmp_path: Path) -> None:
     said = b"MAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.net>\r\nDATA\r\n"
     async with proxied(tmp_path) as world:
         client = await world.connect()

@@ -14,7 +14,7 @@ from tests.scripted_relay import ScriptedRelay
 from tests.wire.proxied import files_in, pass_on, proxied, until
 
 
-async def test_recipients(tmp_path: Path) -> None:
+async def test_the_limit_of_recipients(tmp_path: Path) -> None:
     relay = ScriptedRelay()
     relay.on("RCPT TO:<no", "550 5.1.1 No such user")
     async with proxied(tmp_path, relay=relay, limits=Limits(recipients=3)) as world:
@@ -45,14 +45,14 @@ async def test_size_is_refused_after_the_dot(tmp_path: Path) -> None:
         assert (await client.send(b"x" * 98 + b"\r\n" + b"x\r\n" * 300)).startswith("250")
 
 
-async def test_loops_end(tmp_path: Path) -> None:
+async def test_mail_loops_are_refused(tmp_path: Path) -> None:
     async with proxied(tmp_path) as world:
         client = await world.connect()
         assert (await client.send(b"Received: x\r\n" * 51 + b"\r\nx\r\n")).startswith("554 5.4.6")
         assert not world.seen
 
 
-async def test_large_messages_go_through_a_file(tmp_path: Path) -> None:
+async def test_large_messages_are_spooled(tmp_path: Path) -> None:
     content = b"Subject: large\r\n\r\n" + (b"..dots\r\n" + b"y" * 70 + b"\r\n") * 40_000
     async with proxied(tmp_path) as world:
         client = await world.connect()
@@ -65,7 +65,7 @@ async def test_large_messages_go_through_a_file(tmp_path: Path) -> None:
 # time
 
 
-async def test_the_idle_are_parted_from(tmp_path: Path) -> None:
+async def test_idle_clients_are_closed(tmp_path: Path) -> None:
     async with proxied(tmp_path) as world:
         client = await world.connect()
         world.pass_time(299)
@@ -80,7 +80,7 @@ async def test_the_idle_are_parted_from(tmp_path: Path) -> None:
         assert await client.hear_end() == b"421 4.4.2 Timeout, closing the connection\r\n"
 
 
-async def test_content_may_take_its_time_but_not_for_ever(tmp_path: Path) -> None:
+async def test_slow_content_has_a_time_limit(tmp_path: Path) -> None:
     async with proxied(tmp_path) as world:
         client = await world.connect()
         await client.begin()
@@ -94,7 +94,7 @@ async def test_content_may_take_its_time_but_not_for_ever(tmp_path: Path) -> Non
         assert world.pool.size - world.pool.idle == 0
 
 
-async def test_content_that_stops_coming(tmp_path: Path) -> None:
+async def test_content_that_stops_times_out(tmp_path: Path) -> None:
     async with proxied(tmp_path) as world:
         client = await world.connect()
         await client.begin()
@@ -104,7 +104,7 @@ async def test_content_that_stops_coming(tmp_path: Path) -> None:
         assert (await client.hear_end()).startswith(b"421 4.4.2")
 
 
-async def test_who_is_served_is_not_late(tmp_path: Path) -> None:
+async def test_a_client_waiting_for_us_does_not_time_out(tmp_path: Path) -> None:
     go = asyncio.Event()
     begun = asyncio.Event()
 
@@ -123,7 +123,7 @@ async def test_who_is_served_is_not_late(tmp_path: Path) -> None:
         assert (await client.hear()).startswith("250")
 
 
-async def test_a_client_that_does_not_read(tmp_path: Path) -> None:
+async def test_a_client_that_does_not_read_is_closed(tmp_path: Path) -> None:
     async with proxied(tmp_path) as world:
         client = await world.connect()
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
@@ -139,7 +139,7 @@ async def test_a_client_that_does_not_read(tmp_path: Path) -> None:
         await until(lambda: not world.reception.connections)
 
 
-async def test_a_flood_of_commands_lets_others_in(tmp_path: Path) -> None:
+async def test_a_flood_of_commands_does_not_block_others(tmp_path: Path) -> None:
     async with proxied(tmp_path) as world:
         flood, other = await world.connect(), await world.connect()
         flood.say(b"NOOP\r\n" * 30_000)
@@ -148,7 +148,7 @@ async def test_a_flood_of_commands_lets_others_in(tmp_path: Path) -> None:
             assert await flood.reader.readline() == b"250 2.0.0 Ok\r\n"
 
 
-async def test_who_sends_while_we_are_busy_waits(tmp_path: Path) -> None:
+async def test_input_while_busy_is_bounded(tmp_path: Path) -> None:
     """Octets that a client pipelines during a decision are buffered up to a limit. Then its socket is not read."""
     go, begun = asyncio.Event(), asyncio.Event()
 

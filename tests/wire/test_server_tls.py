@@ -14,7 +14,7 @@ async def up(client: Client, context: ssl.SSLContext) -> None:
     await client.writer.start_tls(context, server_hostname="localhost")
 
 
-async def test_starttls(tmp_path: Path, server_tls: ServerTls, client_tls: ssl.SSLContext) -> None:
+async def test_starttls_is_used(tmp_path: Path, server_tls: ServerTls, client_tls: ssl.SSLContext) -> None:
     async with proxied(tmp_path, tls=server_tls) as world:
         client = await world.connect()
         assert "STARTTLS" in await client.ask("EHLO x.example")
@@ -33,7 +33,7 @@ async def test_starttls(tmp_path: Path, server_tls: ServerTls, client_tls: ssl.S
         await client.hear_end()
 
 
-async def test_plain_text_behind_starttls_is_nobodys_word(
+async def test_plain_text_after_starttls_is_discarded(
     tmp_path: Path, server_tls: ServerTls, client_tls: ssl.SSLContext
 ) -> None:
     """Plain text behind STARTTLS is discarded (CVE-2011-0411)."""
@@ -54,7 +54,7 @@ async def test_plain_text_behind_starttls_is_nobodys_word(
         assert b"evil" not in b"".join(world.relay.commands)
 
 
-async def test_tls_that_fails_ends_the_connection(tmp_path: Path, server_tls: ServerTls) -> None:
+async def test_a_failed_handshake_ends_the_connection(tmp_path: Path, server_tls: ServerTls) -> None:
     async with proxied(tmp_path, tls=server_tls) as world:
         client = await world.connect()
         await client.ask("STARTTLS")
@@ -65,7 +65,7 @@ async def test_tls_that_fails_ends_the_connection(tmp_path: Path, server_tls: Se
         assert world.relay.verbs() == ["EHLO"]
 
 
-async def test_tls_required(tmp_path: Path, server_tls: ServerTls, client_tls: ssl.SSLContext) -> None:
+async def test_tls_may_be_required(tmp_path: Path, server_tls: ServerTls, client_tls: ssl.SSLContext) -> None:
     async with proxied(tmp_path, tls=replace(server_tls, required=True)) as world:
         client = await world.connect()
         assert (await client.ask("MAIL FROM:<a@example.com>")).startswith("530 5.7.0")
@@ -75,7 +75,7 @@ async def test_tls_required(tmp_path: Path, server_tls: ServerTls, client_tls: s
         assert (await client.send(b"x\r\n")).startswith("250")
 
 
-async def test_implicit_tls(tmp_path: Path, server_tls: ServerTls, client_tls: ssl.SSLContext) -> None:
+async def test_implicit_tls_is_used(tmp_path: Path, server_tls: ServerTls, client_tls: ssl.SSLContext) -> None:
     async with proxied(tmp_path, tls=replace(server_tls, implicit=True)) as world:
         client = await world.connect(tls=client_tls)
         assert "STARTTLS" not in await client.ask("EHLO x.example")
@@ -85,5 +85,5 @@ async def test_implicit_tls(tmp_path: Path, server_tls: ServerTls, client_tls: s
         await until(lambda: not world.reception.connections)
 
 
-def test_listener_shows_no_key(server_tls: ServerTls, tmp_path: Path) -> None:
+def test_a_listeners_repr_shows_no_key(server_tls: ServerTls, tmp_path: Path) -> None:
     assert "PRIVATE" not in repr(Listener(spool=tmp_path, tls=server_tls))

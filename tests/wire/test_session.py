@@ -161,7 +161,7 @@ def told(served: Served) -> tuple[bytes, list[object]]:
     st.sampled_from([2, 20]),
 )
 @settings(max_examples=300, deadline=None)
-def test_however_it_is_cut(
+def test_cuts_do_not_change_the_result(
     turns: list[list[bytes] | bytes], places: list[int], trusted: bool, recipients: int, errors: int
 ) -> None:
     limits = Limits(recipients=recipients, errors=errors, message_octets=2000)
@@ -177,7 +177,7 @@ def test_however_it_is_cut(
     assert told(whole) == told(by_octet) == told(in_pieces)
 
 
-def test_what_came_together_is_asked_together_and_answered_in_one_write() -> None:
+def test_pipelined_commands_are_answered_in_one_write() -> None:
     served = Served(held=True)
     served.hear(b"EHLO client.example\r\n")
     writes = served.writes
@@ -193,7 +193,7 @@ def test_what_came_together_is_asked_together_and_answered_in_one_write() -> Non
     assert codes == [b"250", b"250", b"501", b"550", b"354"]
 
 
-def test_mail_alone_asks_nothing() -> None:
+def test_mail_alone_asks_nothing_of_the_relay() -> None:
     served = Served()
     served.hear(b"EHLO client.example\r\nMAIL FROM:<a@example.com>\r\nRSET\r\nMAIL FROM:<b@example.com>\r\n")
     assert served.events == [AskOffer()]
@@ -213,7 +213,7 @@ def test_nothing_happens_while_an_answer_is_missing() -> None:
     assert served.smtp.held == len(b"RCPT TO:<c@example.net>\r\nQUIT\r\n")
 
 
-def test_an_end_while_the_relay_is_asked_is_told() -> None:
+def test_an_end_while_the_relay_is_asked_is_reported() -> None:
     served = Served(held=True)
     served.hear(
         b"HELO x.example\r\nMAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.net>\r\nRCPT TO:<c@example.net>\r\n"
@@ -226,7 +226,7 @@ def test_an_end_while_the_relay_is_asked_is_told() -> None:
     assert (told.why, told.reply, told.recipients, told.refused) == (Why.GAVE_UP, None, 2, 2)
 
 
-def test_a_failure_strikes_all_that_waited_for_it_and_no_more() -> None:
+def test_a_failure_affects_only_its_waiting_commands() -> None:
     served = Served(held=True)
     served.hear(b"HELO x.example\r\nNOOP\r\nMAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.net>\r\nDATA\r\nNOOP\r\n")
     served.smtp.failed(ValueError("secret"))
@@ -236,7 +236,7 @@ def test_a_failure_strikes_all_that_waited_for_it_and_no_more() -> None:
     assert [type(event) for event in served.events[1:]] == [Failed, Reset, TurnedAway]
 
 
-def test_an_error_in_a_command_is_one_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_in_a_command_is_one_reply(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("secret")
 
@@ -247,7 +247,7 @@ def test_an_error_in_a_command_is_one_answer(monkeypatch: pytest.MonkeyPatch) ->
     assert isinstance(served.events[0], Failed)
 
 
-def test_nobody_is_served_for_ever_at_a_stretch() -> None:
+def test_replies_in_one_turn_are_limited() -> None:
     served = Served()
     served.smtp.receive(b"NOOP\r\n" * (MOST_REPLIES + 5))
     assert served.smtp.next_event() is None
@@ -258,7 +258,7 @@ def test_nobody_is_served_for_ever_at_a_stretch() -> None:
     assert served.smtp.replies().count(b"250") == 5
 
 
-def test_a_line_without_end_takes_no_memory() -> None:
+def test_an_endless_line_takes_no_memory() -> None:
     served = Served()
     for _ in range(100):
         served.hear(b"x" * 50_000)
@@ -266,7 +266,7 @@ def test_a_line_without_end_takes_no_memory() -> None:
     assert served.hear(b"end\r\nNOOP\r\n") == b"500 5.5.2 Line too long\r\n250 2.0.0 Ok\r\n"
 
 
-def test_a_response_is_no_command() -> None:
+def test_a_sasl_response_is_no_command() -> None:
     served = Served()
     served.hear(b"EHLO x.example\r\n")
     said = served.hear(b"AUTH LOGIN\r\nQUIT\r\nNOOP\r\n")
@@ -276,7 +276,7 @@ def test_a_response_is_no_command() -> None:
     assert served.smtp.who.user == "anna"
 
 
-def test_refused_recipients_without_content_come_to_nothing() -> None:
+def test_refused_recipients_without_content_are_reported() -> None:
     served = Served()
     served.hear(
         b"HELO x.example\r\nMAIL FROM:<a@example.com>\r\nRCPT TO:<no@example.net>\r\nRCPT TO:<b@example.net>\r\nRSET\r\n"
@@ -286,7 +286,7 @@ def test_refused_recipients_without_content_come_to_nothing() -> None:
     assert [str(r.address) for r in told[0].refused] == ["no@example.net"]
 
 
-def test_xforward_is_of_one_transaction_also_in_what_is_told() -> None:
+def test_xforward_applies_to_one_transaction() -> None:
     served = Served(trusted=True)
     served.hear(
         b"EHLO x.example\r\nXFORWARD ADDR=198.51.100.7\r\nMAIL FROM:<a@example.com>\r\nRCPT TO:<no@example.net>\r\nRSET\r\n"
@@ -297,7 +297,7 @@ def test_xforward_is_of_one_transaction_also_in_what_is_told() -> None:
     assert replace(told.session, client_ip="192.0.2.1", peer="") == served.smtp.who.session
 
 
-def test_types_of_events_are_all_of_them() -> None:
+def test_every_event_type_has_a_handler() -> None:
     """The list of event types is complete: the dialog has a handler for each."""
     from typing import get_args
 

@@ -24,7 +24,7 @@ def reasons(world: Proxied) -> list[tuple[Why, int, int]]:
     return [(mail.why, mail.recipients, mail.refused) for mail in world.turned]
 
 
-async def test_all_that_is_known_is_told(tmp_path: Path) -> None:
+async def test_everything_known_is_reported(tmp_path: Path) -> None:
     async def undecided(transaction: Transaction, onward: Onward) -> Disposition:
         await onward.abandon()
         return Deferred(reply=reply.NOT_RECORDED, undecided=True)
@@ -42,7 +42,7 @@ async def test_all_that_is_known_is_told(tmp_path: Path) -> None:
         ]  # fmt: skip
 
 
-async def test_what_has_a_verdict_is_not_among_it(tmp_path: Path) -> None:
+async def test_mail_with_a_verdict_is_not_reported(tmp_path: Path) -> None:
     async def rejected(transaction: Transaction, onward: Onward) -> Disposition:
         await onward.abandon()
         return Rejected(reply=reply.rejected("No"))
@@ -54,7 +54,7 @@ async def test_what_has_a_verdict_is_not_among_it(tmp_path: Path) -> None:
         assert world.turned == []
 
 
-async def test_what_passed_or_was_given_up_is_not_among_it(tmp_path: Path) -> None:
+async def test_passed_or_abandoned_mail_is_not_reported(tmp_path: Path) -> None:
     async with proxied(tmp_path) as world:
         client = await world.connect()
         await client.send(b"x\r\n")
@@ -64,7 +64,7 @@ async def test_what_passed_or_was_given_up_is_not_among_it(tmp_path: Path) -> No
         assert world.turned == []
 
 
-async def test_the_relays_refusals(tmp_path: Path) -> None:
+async def test_refusals_of_the_relay(tmp_path: Path) -> None:
     relay = ScriptedRelay()
     relay.on("RCPT TO:<no", "550 5.1.1 No such user")
     async with proxied(tmp_path, relay=relay) as world:
@@ -110,7 +110,7 @@ async def test_a_relay_that_does_not_greet(tmp_path: Path) -> None:
         assert reasons(world) == [(Why.RELAY_SLOW, 1, 1)]
 
 
-async def test_connections_that_are_all_in_use(tmp_path: Path) -> None:
+async def test_a_pool_without_a_free_connection(tmp_path: Path) -> None:
     async with proxied(tmp_path, target={"connections": 1, "wait_seconds": 0.1}) as world:
         one, two = await world.connect(), await world.connect()
         await one.ask(*HEAD)
@@ -118,7 +118,7 @@ async def test_connections_that_are_all_in_use(tmp_path: Path) -> None:
         assert reasons(world) == [(Why.RELAY_BUSY, 1, 1)]
 
 
-async def test_a_relay_that_answers_otherwise_the_second_time(tmp_path: Path) -> None:
+async def test_a_relay_that_changes_its_answer(tmp_path: Path) -> None:
     async with proxied(tmp_path) as world:
         client = await world.connect()
         await client.ask(*HEAD)
@@ -136,14 +136,14 @@ async def test_a_relay_that_answers_otherwise_the_second_time(tmp_path: Path) ->
         (Limits(hops=1), b"Received: a\r\nReceived: b\r\n\r\n", Why.BAD_CONTENT),
     ],
 )
-async def test_content_that_is_not_taken(limits: Limits, said: bytes, why: Why, tmp_path: Path) -> None:
+async def test_refused_content(limits: Limits, said: bytes, why: Why, tmp_path: Path) -> None:
     async with proxied(tmp_path, limits=limits) as world:
         client = await world.connect()
         assert (await client.send(said))[0] == "5"
         assert reasons(world) == [(why, 1, 1)]
 
 
-async def test_a_message_that_says_it_is_too_large(tmp_path: Path) -> None:
+async def test_an_announced_size_over_the_limit(tmp_path: Path) -> None:
     async with proxied(tmp_path, limits=Limits(message_octets=1000)) as world:
         client = await world.connect()
         assert (await client.ask("MAIL FROM:<anna@example.com> SIZE=1001")).startswith("552")
@@ -151,14 +151,14 @@ async def test_a_message_that_says_it_is_too_large(tmp_path: Path) -> None:
         assert (await client.send(b"x\r\n")).startswith("250")
 
 
-async def test_recipients_beyond_the_limit(tmp_path: Path) -> None:
+async def test_recipients_over_the_limit(tmp_path: Path) -> None:
     async with proxied(tmp_path, limits=Limits(recipients=2)) as world:
         client = await world.connect()
         await client.send(b"x\r\n", *(f"r{n}@example.net" for n in range(5)))
         assert reasons(world) == [(Why.TOO_MANY_RECIPIENTS, 5, 3)]
 
 
-async def test_a_client_that_takes_too_long(tmp_path: Path) -> None:
+async def test_a_client_that_times_out(tmp_path: Path) -> None:
     async with proxied(tmp_path, limits=Limits(idle_seconds=10)) as world:
         idle, busy = await world.connect(), await world.connect()
         await busy.ask(*HEAD)
@@ -182,7 +182,7 @@ async def test_a_client_that_does_not_wait_for_the_relay(tmp_path: Path) -> None
         assert (world.turned[0].reply, world.pool.waiting) == (None, 0)
 
 
-async def test_a_stop_in_a_transaction(tmp_path: Path) -> None:
+async def test_a_stop_within_a_transaction(tmp_path: Path) -> None:
     async with proxied(tmp_path) as world:
         client = await world.connect()
         await client.ask(*HEAD)
@@ -191,7 +191,7 @@ async def test_a_stop_in_a_transaction(tmp_path: Path) -> None:
         assert reasons(world) == [(Why.STOPPING, 1, 1)]
 
 
-async def test_a_connection_too_many(tmp_path: Path) -> None:
+async def test_a_connection_over_the_limit(tmp_path: Path) -> None:
     async with proxied(tmp_path, limits=Limits(connections_per_client=1)) as world:
         await world.connect()
         second = await world.connect(greeted=False)
@@ -199,7 +199,7 @@ async def test_a_connection_too_many(tmp_path: Path) -> None:
         assert [mail.why for mail in world.turned] == [Why.CONNECTIONS]
 
 
-async def test_an_error_of_ours(tmp_path: Path) -> None:
+async def test_an_internal_error(tmp_path: Path) -> None:
     async def fail(*_: object) -> Disposition:
         raise ValueError
 
@@ -209,7 +209,7 @@ async def test_an_error_of_ours(tmp_path: Path) -> None:
         assert reasons(world) == [(Why.FAILED, 1, 1)]
 
 
-async def test_a_relay_lost_while_others_wait_tells_nothing_twice(tmp_path: Path) -> None:
+async def test_a_lost_relay_is_reported_once_for_each_client(tmp_path: Path) -> None:
     relay = ScriptedRelay()
     async with proxied(tmp_path, relay=relay, target={"connections": 1}) as world:
         clients = [await world.connect() for _ in range(3)]

@@ -31,7 +31,7 @@ async def session(world: Proxied, client: Client) -> object:
     return world.seen[-1].session
 
 
-async def test_the_session_is_the_clients(tmp_path: Path) -> None:
+async def test_the_session_has_the_clients_data(tmp_path: Path) -> None:
     async with proxied(tmp_path, trust=HERE) as world:
         client = await world.connect()
         assert await told(client) == "220 guard.example ESMTP"
@@ -53,7 +53,7 @@ async def test_the_session_is_the_clients(tmp_path: Path) -> None:
         ("XCLIENT NAME=desk.example", "127.0.0.1"),
     ],
 )
-async def test_addresses(line: str, address: str, tmp_path: Path) -> None:
+async def test_addresses_are_parsed(line: str, address: str, tmp_path: Path) -> None:
     async with proxied(tmp_path, trust=HERE) as world:
         client = await world.connect()
         assert (await told(client, line)).startswith("220")
@@ -69,7 +69,7 @@ async def test_addresses(line: str, address: str, tmp_path: Path) -> None:
     ["", " ", "ADDR", "ADDR=", "ADDR=192.0.2", "ADDR=x", "ADDR=999.1.1.1", "ADDR=IPV6:g::", "DESTADDR=1.2.3.999", "PORT=70000", "NAME=a+0D+0Ab", "LOGIN=a+20b", "LOGIN=a+00", "LOGIN=a+C2+85", "HELLO=x",
      "ADDR=192.0.2.7 ADDR=192.0.2.8", "PORT=x", "PROTO=LMTP", "SOURCE=LOCAL", f"LOGIN={'x' * 256}", "LOGIN=+FF"],
 )  # fmt: skip
-async def test_what_is_refused_changes_nothing(rest: str, tmp_path: Path) -> None:
+async def test_an_invalid_xclient_changes_nothing(rest: str, tmp_path: Path) -> None:
     async with proxied(tmp_path, trust=HERE) as world:
         client = await world.connect()
         assert (await client.ask(f"XCLIENT {rest}")).startswith("501 5.5.4")
@@ -79,7 +79,7 @@ async def test_what_is_refused_changes_nothing(rest: str, tmp_path: Path) -> Non
 
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=80) | st.binary(max_size=40).map(lambda value: b"LOGIN=" + value))
-def test_any_octets_are_told_or_refused(argument: bytes) -> None:
+def test_any_octets_are_parsed_or_refused(argument: bytes) -> None:
     try:
         known = parse_xclient(argument)
     except Refused:
@@ -91,7 +91,7 @@ def test_any_octets_are_told_or_refused(argument: bytes) -> None:
 @pytest.mark.parametrize(
     "line", ["XCLIENT ADDR=192.0.2.7", "XCLIENT LOGIN=anna@example.com", "XCLIENT ADDR=[UNAVAILABLE]"]
 )
-async def test_the_client_has_no_rights_of_the_peer(line: str, tmp_path: Path) -> None:
+async def test_the_client_does_not_get_the_peers_rights(line: str, tmp_path: Path) -> None:
     async with proxied(tmp_path, trust=HERE) as world:
         client = await world.connect()
         await told(client, line)
@@ -102,7 +102,7 @@ async def test_the_client_has_no_rights_of_the_peer(line: str, tmp_path: Path) -
         assert world.seen[-1].session.auth_user != "boss@example.com"
 
 
-async def test_a_trusted_client_may_speak_for_the_next(tmp_path: Path) -> None:
+async def test_a_trusted_client_may_send_xclient_again(tmp_path: Path) -> None:
     async with proxied(tmp_path, trust=(*HERE, ip_network("192.0.2.0/24"))) as world:
         client = await world.connect()
         await told(client, "XCLIENT NAME=desk.example")
@@ -113,7 +113,7 @@ async def test_a_trusted_client_may_speak_for_the_next(tmp_path: Path) -> None:
         assert world.seen[-1].session.client_ip == "198.51.100.9"
 
 
-async def test_of_another_client_nothing_is_known(tmp_path: Path) -> None:
+async def test_a_second_xclient_forgets_the_first(tmp_path: Path) -> None:
     async with proxied(tmp_path, trust=(*HERE, ip_network("192.0.2.0/24"))) as world:
         client = await world.connect()
         await told(client)
@@ -123,7 +123,7 @@ async def test_of_another_client_nothing_is_known(tmp_path: Path) -> None:
         assert (known.client_ip, known.client_name, known.auth_user) == ("198.51.100.9", "", None)
 
 
-async def test_the_client_is_counted(tmp_path: Path) -> None:
+async def test_the_client_counts_for_limits(tmp_path: Path) -> None:
     async with proxied(tmp_path, trust=HERE, limits=Limits(connections_per_client=2)) as world:
         clients = [await world.connect() for _ in range(5)]
         for client in clients[:2]:
@@ -136,7 +136,7 @@ async def test_the_client_is_counted(tmp_path: Path) -> None:
         assert (await told(clients[4], "XCLIENT ADDR=192.0.2.8")).startswith("220")
 
 
-async def test_a_login_told_is_a_login(tmp_path: Path) -> None:
+async def test_a_login_in_xclient_is_a_login(tmp_path: Path) -> None:
     """XCLIENT LOGIN counts as a login. The mail goes over the pool's connections, since there are no credentials for
     the relay."""
     async with submission(tmp_path, trust=HERE, auth=ServerAuth(without_tls=True)) as world:
@@ -148,7 +148,7 @@ async def test_a_login_told_is_a_login(tmp_path: Path) -> None:
         assert world.relay.messages[-1].user is None
 
 
-async def test_who_logged_in_before_is_forgotten(tmp_path: Path) -> None:
+async def test_an_earlier_login_is_forgotten(tmp_path: Path) -> None:
     async with submission(tmp_path, trust=HERE, auth=ServerAuth(without_tls=True)) as world:
         client = await world.connect()
         assert (await client.ask(f"AUTH PLAIN {plain()}")).startswith("235")
@@ -157,7 +157,7 @@ async def test_who_logged_in_before_is_forgotten(tmp_path: Path) -> None:
         assert (await client.ask(f"AUTH PLAIN {plain()}")).startswith("235")
 
 
-async def test_which_listener_and_which_peer_it_came_through(tmp_path: Path) -> None:
+async def test_listener_and_peer_are_recorded(tmp_path: Path) -> None:
     """The session records the listener, the trusted peer, and the peer's id of the message."""
     async with proxied(tmp_path, trust=HERE, name="inside") as world:
         client = await world.connect()

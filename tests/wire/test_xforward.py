@@ -11,7 +11,7 @@ from smtpguard.wire.xforward import xforward
 from tests.scripted_relay import KEYWORDS
 
 
-def test_xforward_says_all_that_the_relay_wants_and_nothing_else() -> None:
+def test_only_offered_attributes_are_sent() -> None:
     session = Session(client_ip="2001:db8::1", client_name="host.example", helo="a b=c+d\u00e5", esmtp=True)
     offered = {"XFORWARD": "NAME ADDR PROTO HELO SOURCE PORT IDENT"}
     assert xforward(session, offered, "0ABC") == [
@@ -25,7 +25,7 @@ def test_xforward_says_all_that_the_relay_wants_and_nothing_else() -> None:
 
 @given(st.text(max_size=300), st.text(max_size=300))
 @settings(max_examples=100, deadline=None)
-def test_xforward_lines_are_short_and_clean(helo: str, name: str) -> None:
+def test_lines_are_short_and_printable(helo: str, name: str) -> None:
     lines = xforward(Session(helo=helo, client_name=name), {"XFORWARD": " ".join(["NAME", "HELO", "ADDR", "IDENT"])})
     for line in lines:
         assert len(line) <= MAX_XFORWARD_LINE
@@ -33,7 +33,7 @@ def test_xforward_lines_are_short_and_clean(helo: str, name: str) -> None:
         assert line.decode().isprintable()
 
 
-def test_the_keywords_of_the_scripted_relay_are_what_we_carry() -> None:
+def test_the_scripted_relay_offers_what_we_support() -> None:
     assert {k.split()[0] for k in KEYWORDS} == {
         "PIPELINING",
         "SIZE",

@@ -40,7 +40,7 @@ ALL = FreezeOfAll(since=NOW - timedelta(hours=1), by="eva@example.com", reason="
 BACK = FreezeOfAll(since=NOW, by="smtpguard", reason="The store was put back", put_back=True)
 
 
-def test_where_all_is_well_there_is_none() -> None:
+def test_a_healthy_guard_raises_no_alarm() -> None:
     assert list(raised(WELL)) == []
     assert unknown(WELL) == frozenset()
 
@@ -73,11 +73,11 @@ def test_where_all_is_well_there_is_none() -> None:
         ),
     ],
 )
-def test_each_is_raised_where_it_is_true(found: dict[str, Any], names: list[str]) -> None:
+def test_each_alarm_is_raised_by_its_condition(found: dict[str, Any], names: list[str]) -> None:
     assert [alarm.key for alarm in raised(replace(WELL, **found))] == names
 
 
-def test_what_could_not_be_looked_at_is_neither_there_nor_over() -> None:
+def test_unknown_conditions_are_neither_raised_nor_ended() -> None:
     assert list(raised(Seen(at=NOW))) == []
     assert unknown(Seen(at=NOW)) == {condition.name for condition in CONDITIONS} - {"store-put-back"} | {
         "store-put-back"
@@ -86,11 +86,11 @@ def test_what_could_not_be_looked_at_is_neither_there_nor_over() -> None:
     assert unknown(replace(WELL, starts=None)) == {"start-fails"}
 
 
-def test_settings_know_their_names() -> None:
+def test_the_settings_know_all_names() -> None:
     assert get_args(AlarmName) == tuple(condition.name for condition in CONDITIONS)
 
 
-def test_what_people_are_called_for_at_once() -> None:
+def test_critical_alarms_are_immediate() -> None:
     critical = {c.name for c in CONDITIONS if c.severity is Severity.CRITICAL}
     assert {"store-put-back", "frozen", "store-away", "relay-away", "deferring", "not-enforced"} <= critical
     assert max(c.after_seconds for c in CONDITIONS if c.name in critical and c.name != "list-stale") <= 120
@@ -103,7 +103,7 @@ EVERY = replace(
 )  # fmt: skip
 
 
-def test_every_one_is_said_in_both_languages() -> None:
+def test_every_alarm_is_in_both_languages() -> None:
     alarms = list(raised(EVERY))
     assert [a.condition.name for a in alarms] == [c.name for c in CONDITIONS]
     for alarm in alarms:
@@ -116,7 +116,7 @@ def test_every_one_is_said_in_both_languages() -> None:
         )
 
 
-def test_a_person_is_in_no_sentence_but_the_private_one() -> None:
+def test_persons_are_named_only_in_the_private_sentence() -> None:
     (frozen,) = (alarm for alarm in raised(replace(WELL, frozen=(ALL,))))
     said = frozen.title + frozen.says + frozen.does
     assert "eva" not in said
@@ -125,7 +125,7 @@ def test_a_person_is_in_no_sentence_but_the_private_one() -> None:
     assert Speech("sv").say(frozen.private or "") == "Av eva@example.com: Wrong list"
 
 
-def test_a_rule_that_calls_says_how_many_and_privately_who() -> None:
+def test_a_senders_alarm_gives_the_number_and_names_privately() -> None:
     (called,) = raised(replace(WELL, called=(MANY,)))
     assert "news (1,234)" in called.says
     assert "anna" not in called.says + called.title

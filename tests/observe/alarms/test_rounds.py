@@ -74,7 +74,7 @@ FROZEN = {"frozen": (ALL,)}
 AWAY = {"relay": "Connection refused"}
 
 
-async def test_what_somebody_has_taken_is_told_again_every_day_and_when_it_is_over() -> None:
+async def test_an_acknowledged_alarm_is_repeated_daily_and_its_end_reported() -> None:
     house = House()
     node = house.node()
     await house.round(node, FROZEN)
@@ -94,7 +94,7 @@ async def test_what_somebody_has_taken_is_told_again_every_day_and_when_it_is_ov
     assert house.told[3:] == [("frozen", Phase.BEGINS)]
 
 
-async def test_what_passes_before_it_has_lasted_is_told_to_nobody() -> None:
+async def test_an_alarm_that_ends_early_is_not_reported() -> None:
     house = House()
     node = house.node()
     for _ in range(10):
@@ -109,7 +109,7 @@ async def test_what_passes_before_it_has_lasted_is_told_to_nobody() -> None:
     assert [alarm.key for alarm in node.active] == ["relay-away"]
 
 
-async def test_a_restart_tells_nobody_twice() -> None:
+async def test_a_restart_does_not_repeat_an_alarm() -> None:
     house = House()
     await house.round(house.node(), FROZEN)
     await house.round(house.node(), FROZEN, minutes=5)
@@ -118,7 +118,7 @@ async def test_a_restart_tells_nobody_twice() -> None:
     assert house.told[1:] == [("frozen", Phase.ENDS)]
 
 
-async def test_of_several_nodes_one_tells_what_is_the_installations_and_each_what_is_its_own() -> None:
+async def test_shared_alarms_are_reported_once_and_host_alarms_by_each() -> None:
     house = House()
     nodes = [house.node(Kept()) for _ in range(3)]
     for _ in range(20):
@@ -129,7 +129,7 @@ async def test_of_several_nodes_one_tells_what_is_the_installations_and_each_wha
     ]
 
 
-async def test_who_could_not_tell_tries_again_and_so_do_the_others() -> None:
+async def test_a_failed_report_is_retried_by_any_node() -> None:
     house = House()
     one, other = house.node(), house.node()
     house.reaches = False
@@ -146,7 +146,7 @@ async def test_who_could_not_tell_tries_again_and_so_do_the_others() -> None:
     assert house.told[1:] == [("frozen", Phase.ENDS)]
 
 
-async def test_what_nobody_heard_of_is_not_called_over() -> None:
+async def test_the_end_of_an_unreported_alarm_is_not_reported() -> None:
     house = House()
     node = house.node()
     house.reaches = False
@@ -157,7 +157,7 @@ async def test_what_nobody_heard_of_is_not_called_over() -> None:
     assert house.shared.rows == {}
 
 
-async def test_while_the_store_is_away_a_freeze_is_not_over_and_the_hosts_own_alarms_are_told() -> None:
+async def test_without_the_store_host_alarms_are_reported() -> None:
     house = House()
     node = house.node()
     await house.round(node, FROZEN)
@@ -171,7 +171,7 @@ async def test_while_the_store_is_away_a_freeze_is_not_over_and_the_hosts_own_al
     assert house.told[2:] == [("store-away", Phase.ENDS)]
 
 
-async def test_an_alarm_of_another_version_is_left_to_it() -> None:
+async def test_an_alarm_of_another_version_is_ignored() -> None:
     house = House()
     house.shared.rows["levitating"] = RaisedAlarm(key="levitating", began=NOW, told=NOW)
     await house.round(house.node(), {}, hours=1)
@@ -179,7 +179,7 @@ async def test_an_alarm_of_another_version_is_left_to_it() -> None:
     assert "levitating" in house.shared.rows
 
 
-async def test_a_clock_that_is_set_back_keeps_nobody_waiting() -> None:
+async def test_a_clock_set_back_does_not_delay_a_report() -> None:
     house = House()
     node = house.node()
     house.reaches = False
@@ -190,9 +190,7 @@ async def test_a_clock_that_is_set_back_keeps_nobody_waiting() -> None:
 
 
 @pytest.mark.parametrize("how", ["reads_only", "hangs"])
-async def test_a_store_that_takes_no_writing_keeps_nobody_from_hearing(
-    how: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_with_a_read_only_store_each_host_reports_once(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the store can be read but not written, each host reports by its own memory, once."""
     monkeypatch.setattr(rounds, "PATIENCE_SECONDS", 0.05)
     house = House()
@@ -214,7 +212,7 @@ async def test_a_store_that_takes_no_writing_keeps_nobody_from_hearing(
     assert house.told[2:] == [("frozen", Phase.ENDS)]
 
 
-async def test_it_is_over_before_the_store_takes_writing_again() -> None:
+async def test_the_end_is_reported_with_a_read_only_store() -> None:
     house = House()
     house.shared.reads_only = True
     node = house.node()
@@ -225,7 +223,7 @@ async def test_it_is_over_before_the_store_takes_writing_again() -> None:
     assert house.own.rows == {}
 
 
-async def test_what_others_have_told_is_not_told_again_by_who_cannot_write() -> None:
+async def test_reported_alarms_are_not_repeated_with_a_read_only_store() -> None:
     house = House()
     await house.round(house.node(Kept()), FROZEN)
     house.shared.reads_only = True
@@ -233,7 +231,7 @@ async def test_what_others_have_told_is_not_told_again_by_who_cannot_write() -> 
     assert house.told == [("frozen", Phase.BEGINS)]
 
 
-async def test_a_store_that_fails_between_claim_and_telling_tells_nobody_twice() -> None:
+async def test_a_store_failure_after_the_claim_does_not_repeat_the_report() -> None:
     house = House()
 
     async def tell(told: AlarmMessage) -> bool:
@@ -247,7 +245,7 @@ async def test_a_store_that_fails_between_claim_and_telling_tells_nobody_twice()
     assert house.told == [("frozen", Phase.BEGINS)]
 
 
-async def test_an_alarm_is_sent_again_until_somebody_takes_it() -> None:
+async def test_an_alarm_is_repeated_until_acknowledged() -> None:
     house = House()
     node = house.node()
     for _ in range(4):
@@ -262,7 +260,7 @@ async def test_an_alarm_is_sent_again_until_somebody_takes_it() -> None:
     assert not await take(house.shared, "relay-away", "eva", NOW), "which does not stand"
 
 
-async def test_who_takes_it_while_it_is_sent_again_has_it() -> None:
+async def test_an_acknowledgement_during_a_report_is_kept() -> None:
     house = House()
 
     async def tell(told: AlarmMessage) -> bool:
@@ -282,7 +280,7 @@ async def test_who_takes_it_while_it_is_sent_again_has_it() -> None:
 ENDS = ["certificate-ends c.pem", "certificate-ends-now c.pem"]
 
 
-async def test_a_telling_that_hangs_keeps_nobody_from_hearing_of_something_else(
+async def test_a_hanging_report_delays_no_other_alarm(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """While the relay is slow with one alarm's mail, another alarm is reported in the same round, and a new one in the

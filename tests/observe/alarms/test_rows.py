@@ -16,7 +16,7 @@ CLAIMED = replace(FROZEN, claimed_until=T0 + timedelta(seconds=60))
 TOLD = replace(FROZEN, told=T0 + timedelta(microseconds=1), taken_by="eva", taken_at=T0 + timedelta(seconds=2))
 
 
-async def test_it_is_there_until_it_is_over(store: Store) -> None:
+async def test_an_alarm_is_stored_until_it_ends(store: Store) -> None:
     alarmed = Alarmed(store)
     assert await alarmed.known() == {}
     assert await alarmed.swap(None, CLAIMED)
@@ -29,7 +29,7 @@ async def test_it_is_there_until_it_is_over(store: Store) -> None:
     assert not await alarmed.swap(TOLD, None)
 
 
-async def test_one_of_several_claims_it(store: Store) -> None:
+async def test_one_of_several_claims_succeeds(store: Store) -> None:
     claims = [replace(FROZEN, claimed_until=T0 + timedelta(seconds=n + 1)) for n in range(10)]
     won = await asyncio.gather(*(Alarmed(store).swap(None, claim) for claim in claims))
     assert won.count(True) == 1

@@ -22,7 +22,7 @@ by_name = pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
 
 
 @by_name
-def test_it_asks_for_what_is_told(rule: dict[str, Any]) -> None:
+def test_alerts_use_existing_metrics_and_labels(rule: dict[str, Any]) -> None:
     asked = set(re.findall(r"smtpguard_\w+", rule["expr"]))
     assert asked <= BY_NAME.keys()
     labels = {label for name in asked for label in BY_NAME[name].labels}
@@ -35,7 +35,7 @@ def test_it_asks_for_what_is_told(rule: dict[str, Any]) -> None:
 
 
 @by_name
-def test_it_says_what_is_wrong_and_where(rule: dict[str, Any]) -> None:
+def test_alerts_describe_the_problem_and_instance(rule: dict[str, Any]) -> None:
     assert re.fullmatch(r"Smtpguard[A-Z]\w+", rule["alert"])
     assert rule["labels"]["severity"] in ("critical", "warning")
     assert rule["annotations"].keys() == {"summary", "description", "runbook_url"}
@@ -43,13 +43,13 @@ def test_it_says_what_is_wrong_and_where(rule: dict[str, Any]) -> None:
 
 
 @by_name
-def test_it_is_seen_to_fire(rule: dict[str, Any]) -> None:
+def test_every_alert_has_a_promtool_test(rule: dict[str, Any]) -> None:
     """Each alert has a promtool test, which is shipped with the rules and run by tests/peers."""
     tests = (ROOT / "config" / "prometheus-alerts-test.yaml").read_text()
     assert re.search(rf'alertname(="|: ){rule["alert"]}\b', tests)
 
 
-def test_the_docs_have_them_all() -> None:
+def test_the_docs_list_every_alert() -> None:
     rows = re.findall(
         r"^\| `(Smtpguard\w+)` \| (\w+) \| [^|]+ \|$", (ROOT / "docs" / "operations.md").read_text(), re.M
     )
@@ -57,7 +57,7 @@ def test_the_docs_have_them_all() -> None:
 
 
 @by_name
-def test_its_runbook_says_what_it_means_and_what_to_do(rule: dict[str, Any]) -> None:
+def test_every_runbook_has_severity_meaning_and_action(rule: dict[str, Any]) -> None:
     page, _, section = rule["annotations"]["runbook_url"].partition("#")
     assert (page, section) == ("docs/runbooks.md", rule["alert"].lower())
     heads = re.split(r"^## ", (ROOT / page).read_text(), flags=re.M)
@@ -66,6 +66,6 @@ def test_its_runbook_says_what_it_means_and_what_to_do(rule: dict[str, Any]) -> 
     assert told == [f"{rule['labels']['severity'].capitalize()}.", "Look at.", "Do."]
 
 
-def test_no_runbook_is_of_an_alert_that_is_gone() -> None:
+def test_every_runbook_has_an_alert() -> None:
     heads = re.findall(r"^## (Smtpguard\w+)$", (ROOT / "docs" / "runbooks.md").read_text(), re.M)
     assert heads == [rule["alert"] for rule in RULES]

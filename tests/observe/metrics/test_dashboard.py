@@ -21,7 +21,7 @@ WORDS = {
 
 
 @by_query
-def test_it_asks_for_what_is_told(query: Query) -> None:
+def test_queries_use_existing_metrics_and_labels(query: Query) -> None:
     asked = SELECTED.findall(query.expr)
     assert {name for name, _ in asked} == set(re.findall(r"smtpguard_\w+", query.expr)), (
         "each says of which job and host"
@@ -37,7 +37,7 @@ def test_it_asks_for_what_is_told(query: Query) -> None:
 
 
 @by_query
-def test_it_asks_for_values_that_there_are(query: Query) -> None:
+def test_queries_use_existing_label_values(query: Query) -> None:
     """Queries select existing label values. Another value would select nothing, without an error."""
     tally = Tally()
     tally.expect(rules={"busy": "hold"}, lists=["news"], hooks=["chat"])
@@ -53,19 +53,19 @@ def test_it_asks_for_values_that_there_are(query: Query) -> None:
 
 
 @by_query
-def test_what_only_grows_is_asked_how_fast(query: Query) -> None:
+def test_counters_are_queried_as_rates(query: Query) -> None:
     for name in re.findall(r"smtpguard_\w+_(?:total|bucket)\b", query.expr):
         assert re.search(rf"(rate|increase)\({name}\{{[^}}]*\}}\[", query.expr), name
 
 
-def test_it_shows_what_operations_ask_first() -> None:
+def test_the_main_metrics_are_shown() -> None:
     asked = " ".join(query.expr for query in queries())
     for name in ("decision_seconds", "rule_hold_ends_total", "admission_seconds", "outbox_oldest_due_seconds",
                  "list_checked_seconds", "part_memory_bytes", "holds_waiting", "relay_up", "store_up"):  # fmt: skip
         assert f"smtpguard_{name}" in asked
 
 
-def test_no_panel_lies_on_another_and_each_says_what_it_shows() -> None:
+def test_panels_do_not_overlap_and_have_titles() -> None:
     places = [panel["gridPos"] for panel in BOARD["panels"]]
     for one, other in combinations(places, 2):
         apart = one["x"] + one["w"] <= other["x"] or other["x"] + other["w"] <= one["x"]
@@ -76,7 +76,7 @@ def test_no_panel_lies_on_another_and_each_says_what_it_shows() -> None:
     assert all(panel["title"] and panel["datasource"]["uid"] == "${datasource}" for panel in panels())
 
 
-def test_it_is_provisioned_by_file() -> None:
+def test_the_dashboard_is_provisioned_by_file() -> None:
     (provider,) = yaml.safe_load((FILE.parent / "dashboards.yaml").read_text())["providers"]
     assert provider["type"] == "file"
     assert provider["options"]["path"].startswith("/var/lib/grafana/")

@@ -26,7 +26,7 @@ def some(family: Family) -> dict[tuple[str, ...], float | Spread]:
 ALL: Numbers = {family.name: some(family) for family in FAMILIES}
 
 
-def test_every_family_is_there_with_its_type_and_what_it_says() -> None:
+def test_every_family_has_its_type_and_description() -> None:
     text, kind = Exposition(ALL).text()
     assert kind == "text/plain; version=0.0.4; charset=utf-8"
     found = {metric.name: metric for metric in plain(text.decode())}
@@ -39,7 +39,7 @@ def test_every_family_is_there_with_its_type_and_what_it_says() -> None:
     assert found == {}
 
 
-def test_openmetrics_for_who_asks_for_it() -> None:
+def test_openmetrics_is_sent_if_accepted() -> None:
     text, kind = Exposition(ALL).text(f"{OPENMETRICS}, text/plain;version=0.0.4;q=0.5, */*;q=0.1")
     assert kind.startswith("application/openmetrics-text; version=1.0.0")
     assert text.endswith(b"# EOF\n")
@@ -51,12 +51,12 @@ def test_openmetrics_for_who_asks_for_it() -> None:
     }  # fmt: skip
 
 
-def test_what_nobody_knows_is_left_out() -> None:
+def test_unknown_values_are_left_out() -> None:
     assert Exposition({}).text()[0] == b""
     assert Exposition({"smtpguard_relay_up": {}}).text()[0] == b""
 
 
-def test_labels_cannot_break_a_line() -> None:
+def test_labels_are_escaped() -> None:
     name = 'a "list"\n\\ with everything'
     text, _ = Exposition({"smtpguard_list_people": {(name,): 3}}).text()
     (metric,) = plain(text.decode())
@@ -70,7 +70,7 @@ def test_labels_cannot_break_a_line() -> None:
         r"\A(application/openmetrics-text|text/plain)\s*;\s*(version|escaping|q)=[\w.\-=;é]*(,.*)?\Z", fullmatch=True
     )
 )
-def test_whatever_is_asked_for_is_answered_in_one_of_the_formats(accept: str) -> None:
+def test_any_accept_header_gets_one_of_the_formats(accept: str) -> None:
     text, kind = Exposition(ALL).text(accept)
     kind.encode("latin-1")
     assert kind.startswith(("text/plain", "application/openmetrics-text"))
@@ -78,7 +78,7 @@ def test_whatever_is_asked_for_is_answered_in_one_of_the_formats(accept: str) ->
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
-def test_names_are_as_they_should_be(family: Family) -> None:
+def test_names_follow_the_conventions(family: Family) -> None:
     """Names follow https://prometheus.io/docs/practices/naming/; promtool checks more."""
     assert re.fullmatch(r"smtpguard_[a-z_]+", family.name)
     assert family.name.endswith("_total") == (family.kind is Kind.COUNTER)

@@ -51,7 +51,7 @@ def spread(*events: Event) -> Spread:
     return found
 
 
-def test_all_that_can_be_named_beforehand_is_there_at_nothing() -> None:
+def test_known_series_begin_at_zero() -> None:
     tally = Tally()
     tally.expect(rules={"internal-to-list": "hold"}, lists=["news"], hooks=["chat"])
     numbers = tally.numbers()
@@ -69,7 +69,7 @@ def test_all_that_can_be_named_beforehand_is_there_at_nothing() -> None:
     assert numbers[DECISION.name].keys() == {("approved",), ("confirmed",), ("rejected",), ("withdrawn",), ("expired",)}
 
 
-def test_how_long_a_decision_took_and_which_rule_it_was_on() -> None:
+def test_decisions_are_timed_and_counted_by_rule() -> None:
     tally = Tally()
     held = Held(T0, ("internal-to-list", "not-a-writer"))
     tally.add(event(Kind.APPROVED, "H1", after=600), held)
@@ -89,7 +89,7 @@ def test_how_long_a_decision_took_and_which_rule_it_was_on() -> None:
     assert (rejected.counts[0], rejected.total) == (1, 0), "a clock may be set back"
 
 
-def test_a_decision_took_until_its_last_vote_and_not_until_its_release() -> None:
+def test_a_decision_ends_with_its_last_vote() -> None:
     tally = Tally()
     held, decided = Held(T0, ("internal-to-list",)), (T0 + timedelta(seconds=90)).isoformat()
     tally.add(event(Kind.APPROVED, "H1", after=3600, decided_at=decided), held)
@@ -98,14 +98,14 @@ def test_a_decision_took_until_its_last_vote_and_not_until_its_release() -> None
     assert spread.total == 90
 
 
-def test_what_ends_a_hold() -> None:
+def test_kinds_that_end_a_hold() -> None:
     assert [kind for kind in Kind if ends_hold(event(kind))] == [
         Kind.APPROVED, Kind.CONFIRMED, Kind.REJECTED, Kind.WITHDRAWN, Kind.EXPIRED, Kind.VOIDED,
     ]  # fmt: skip
     assert not ends_hold(event(Kind.APPROVED, **WITH_T1))
 
 
-def test_notices_are_those_that_there_are() -> None:
+def test_kinds_of_notices_match_the_table() -> None:
     assert set(NOTICES) == {*KINDS, "dsn"}
 
 
@@ -117,7 +117,7 @@ def test_every_kind_of_entry_is_counted() -> None:
         assert grown == {(kind.value,)}
 
 
-def test_verdicts_and_the_rules_that_made_them() -> None:
+def test_verdicts_are_counted_by_rule() -> None:
     assert counted(
         verdict("hold", "T1", hold="T1", rules=["internal-to-list", "not-a-writer"], observed=["busy"]),
         verdict("reject", "T2", rules=["automatic-to-list"]),
@@ -136,7 +136,7 @@ def test_verdicts_and_the_rules_that_made_them() -> None:
     }
 
 
-def test_what_comes_again_is_another_verdict_and_no_other_message() -> None:
+def test_a_retry_is_another_verdict_of_the_same_message() -> None:
     first = verdict("hold", "T1", hold="T1", rules=["internal-to-list"])
     again = verdict("hold", "T2", hold="T1", rules=["internal-to-list"], retry=True)
     assert counted(first, again) == {
@@ -147,13 +147,13 @@ def test_what_comes_again_is_another_verdict_and_no_other_message() -> None:
 
 
 @pytest.mark.parametrize("outcome", ["relayed", "refused", "lost", "recalled", "gone"])
-def test_outcomes(outcome: str) -> None:
+def test_outcomes_are_counted(outcome: str) -> None:
     told = counted(verdict(customers=40), event(Kind.OUTCOME, outcome=outcome))
     assert told["outcomes_total"] == {(outcome,): 1}
     assert told.get("customers_reached_total") == ({(): 40} if outcome == "relayed" else None)
 
 
-def test_in_doubt_is_an_outcome_whoever_finds_it() -> None:
+def test_a_doubt_is_an_outcome() -> None:
     """Doubt counts as an outcome, whether the process that lost the relay journals it or a later one finds it."""
     told = counted(
         verdict(customers=3), event(Kind.IN_DOUBT, outcome="in-doubt"), event(Kind.IN_DOUBT, "T2", why="a crash")
@@ -161,19 +161,19 @@ def test_in_doubt_is_an_outcome_whoever_finds_it() -> None:
     assert told == {"verdicts_total": {("relay",): 1}, "outcomes_total": {("in-doubt",): 2}}
 
 
-def test_an_outcome_whose_verdict_was_not_seen_reaches_nobody_that_is_known() -> None:
+def test_an_outcome_without_its_verdict_adds_no_customers() -> None:
     assert counted(event(Kind.OUTCOME, outcome="relayed")) == {"outcomes_total": {("relayed",): 1}}
     assert spread(event(Kind.OUTCOME, outcome="relayed")).counts[-1] == 0
 
 
-def test_the_colleagues_part_of_what_is_held_reaches_no_customer() -> None:
+def test_the_colleagues_part_adds_no_customers() -> None:
     """The colleagues' part of a hold reaches no customer, although the MTA's outcome for it is journalled."""
     told = counted(verdict("hold", customers=400_000, hold="T1"), event(Kind.OUTCOME, outcome="relayed"))
     assert "customers_reached_total" not in told
     assert told["outcomes_total"] == {("relayed",): 1}
 
 
-def test_seconds_from_a_verdict_to_its_outcome() -> None:
+def test_time_from_verdict_to_outcome() -> None:
     found = spread(
         verdict(id="T1"), verdict(id="T2", after=1), verdict(id="T3", after=2), verdict(id="T4", after=3),
         event(Kind.OUTCOME, "T2", after=1.01, outcome="relayed"), event(Kind.OUTCOME, "T1", after=4, outcome="refused"),
@@ -188,7 +188,7 @@ def test_seconds_from_a_verdict_to_its_outcome() -> None:
     assert found.total == pytest.approx(0.01 + 4 + 1000)
 
 
-def test_verdicts_that_never_hear_of_an_outcome_are_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_verdicts_without_an_outcome_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "_MOST_RELAYING", 2)
     events = [verdict(id=f"T{n}", customers=1) for n in range(3)]
     outcomes = [event(Kind.OUTCOME, f"T{n}", outcome="relayed") for n in range(3)]
@@ -197,7 +197,7 @@ def test_verdicts_that_never_hear_of_an_outcome_are_not_kept_for_ever(monkeypatc
     assert told["outcomes_total"] == {("relayed",): 3}
 
 
-def test_the_ends_of_holds() -> None:
+def test_ends_of_holds_are_counted() -> None:
     assert counted(
         event(Kind.APPROVED), event(Kind.APPROVED, "T2", **WITH_T1), event(Kind.REJECTED, "T3"),
         event(Kind.WITHDRAWN, "T4"), event(Kind.EXPIRED, "T5"), event(Kind.VOIDED, "T6"), event(Kind.RELEASED),
@@ -208,7 +208,7 @@ def test_the_ends_of_holds() -> None:
     }}  # fmt: skip
 
 
-def test_what_is_sent_from_the_outbox() -> None:
+def test_deliveries_of_the_outbox_are_counted() -> None:
     def sent(kind: Kind, outcome: str, recipients: int, **more: Any) -> Event:
         return event(kind, intent="T1-release", outcome=outcome, recipients=recipients, **more)
 
@@ -224,7 +224,7 @@ def test_what_is_sent_from_the_outbox() -> None:
     }  # fmt: skip
 
 
-def test_lists_and_webhooks() -> None:
+def test_lists_and_webhooks_are_counted() -> None:
     assert counted(
         event(Kind.LIST, "news", news=["failed", "stale"], problem="gone"), event(Kind.LIST, "news", news=["replaced", "well"]),
         event(Kind.WEBHOOK, hook="chat", type="message.held"),
@@ -234,7 +234,7 @@ def test_lists_and_webhooks() -> None:
     }  # fmt: skip
 
 
-def test_no_journal_makes_endless_series() -> None:
+def test_the_number_of_series_is_bounded() -> None:
     tally = Tally()
     for n in range(MOST_SERIES + 500):
         tally.add(verdict("hold", f"T{n}", hold=f"T{n}", rules=[f"rule-{n}"]))
@@ -270,7 +270,7 @@ TOLD = [
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.sampled_from(TOLD), st.sampled_from(["T1", "T2"]), SHAPES), max_size=12))
-def test_whatever_another_version_has_written_is_counted_as_far_as_it_is_understood(
+def test_entries_of_another_version_are_counted_as_far_as_understood(
     entries: list[tuple[Kind, str, dict[str, Any]]],
 ) -> None:
     """For entries of any version, counters never fall, have all labels of their metric, and contain no private data."""
@@ -290,6 +290,6 @@ def test_whatever_another_version_has_written_is_counted_as_far_as_it_is_underst
     assert sum(before["smtpguard_events_total"].values()) == len(entries)  # type: ignore[arg-type]
 
 
-def test_that_people_are_asked_about_a_release_is_no_outcome_of_a_message_that_went_on() -> None:
+def test_asking_about_a_release_is_no_outcome() -> None:
     told = counted(event(Kind.IN_DOUBT, outcome="asked", recipients=1, people=28))
     assert "outcomes_total" not in told

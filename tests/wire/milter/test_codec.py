@@ -47,7 +47,7 @@ def heard(decoder: Decoder[Any], octets: bytes, cuts: list[int]) -> tuple[list[o
 
 @given(st.lists(COMMANDS, max_size=8), st.data())
 @settings(max_examples=150, deadline=None)
-def test_all_at_once_is_byte_by_byte(said: list[Command], data: st.DataObject) -> None:
+def test_commands_decode_from_any_cut(said: list[Command], data: st.DataObject) -> None:
     octets = b"".join(map(encode, said))
     cuts = data.draw(st.lists(st.integers(0, len(octets)), max_size=5))
     assert heard(commands(), octets, []) == (said, "")
@@ -57,7 +57,7 @@ def test_all_at_once_is_byte_by_byte(said: list[Command], data: st.DataObject) -
 
 @given(st.lists(ANSWERS, max_size=8))
 @settings(max_examples=100, deadline=None)
-def test_answers(said: list[object]) -> None:
+def test_answers_encode_and_decode(said: list[object]) -> None:
     octets = b"".join(map(encode, said))  # type: ignore[arg-type]
     assert heard(answers(), octets, list(range(len(octets)))) == (said, "")
 
@@ -76,7 +76,7 @@ def test_answers(said: list[object]) -> None:
         (EndOfMessage(), b"E"),
     ],
 )  # fmt: skip
-def test_as_libmilter_writes_it(packet: Command, octets: bytes) -> None:
+def test_commands_as_libmilter_writes_them(packet: Command, octets: bytes) -> None:
     framed = len(octets).to_bytes(4, "big") + octets
     assert encode(packet) == framed
     assert heard(commands(), framed, []) == ([packet], "")
@@ -90,7 +90,7 @@ def test_as_libmilter_writes_it(packet: Command, octets: bytes) -> None:
         (DeleteRecipient(b"<a@example.com>"), b"-<a@example.com>\0"),
     ],
 )
-def test_as_libmilter_reads_it(packet: object, octets: bytes) -> None:
+def test_answers_as_libmilter_reads_them(packet: object, octets: bytes) -> None:
     assert encode(packet) == len(octets).to_bytes(4, "big") + octets  # type: ignore[arg-type]
 
 
@@ -118,7 +118,7 @@ def test_as_libmilter_reads_it(packet: object, octets: bytes) -> None:
         (b"\0\0\0\x02Q!", "more than belongs to the packet"),
     ],
 )
-def test_what_is_no_packet(octets: bytes, why: str | None) -> None:
+def test_invalid_packets_are_refused(octets: bytes, why: str | None) -> None:
     packets, error = heard(commands(), octets + encode(EndOfMessage()), [])
     assert packets == []
     assert error
@@ -126,7 +126,7 @@ def test_what_is_no_packet(octets: bytes, why: str | None) -> None:
         assert error == why
 
 
-def test_a_letter_that_is_none_is_seen_before_its_payload_has_come() -> None:
+def test_an_unknown_command_is_refused_before_its_payload() -> None:
     decoder = commands()
     decoder.feed(b"\0\x0f\0\0?")
     with pytest.raises(ProtocolError):
@@ -136,12 +136,12 @@ def test_a_letter_that_is_none_is_seen_before_its_payload_has_come() -> None:
     assert decoder.waiting == 0, "nothing is kept of what comes then"
 
 
-def test_no_string_holds_nul() -> None:
+def test_a_string_with_nul_is_refused() -> None:
     with pytest.raises(ValueError, match="NUL"):
         encode(DeleteRecipient(b"<a\0@example.com>"))
 
 
 @pytest.mark.parametrize("text", [b"250 no\0", b"550\0", b"550 a\r\n551 b\0", b"55x a\0", b"550-a\0"])
-def test_what_is_no_reply(text: bytes) -> None:
+def test_an_invalid_smtp_reply_is_refused(text: bytes) -> None:
     octets = (len(text) + 1).to_bytes(4, "big") + b"y" + text
     assert heard(answers(), octets, []) == ([], "no SMTP reply")

@@ -23,7 +23,7 @@ from tests.wire.proxied import files_in, until
 
 class TestConversations:
     @pytest.mark.parametrize("offer", [POSTFIX, OLD], ids=["quiet", "waiting"])
-    async def test_many_messages_of_many_clients(self, world: Served, offer: Negotiate) -> None:
+    async def test_several_messages_of_several_clients(self, world: Served, offer: Negotiate) -> None:
         speaking = await world.connect(offer)
         await speaking.run(speaking.mta.negotiate())
         for client in (b"192.0.2.1", b"192.0.2.2"):
@@ -40,7 +40,7 @@ class TestConversations:
         await speaking.run(speaking.mta.end())
         assert await speaking.closed()
 
-    async def test_a_new_negotiation_begins_anew(self, world: Served) -> None:
+    async def test_a_new_negotiation_resets(self, world: Served) -> None:
         """A second negotiation starts a new session, as from Postfix after XCLIENT."""
         speaking = await (await world.connect()).begin(macros=[(b"{tls_version}", b"TLSv1.3")])
         assert (await speaking.send(MAIL)).accepted
@@ -50,7 +50,7 @@ class TestConversations:
         assert (first.client_ip, first.tls, first.helo) == ("192.0.2.7", True, "desk.example")
         assert (second.client_ip, second.tls, second.helo) == ("2001:db8::7", False, "")
 
-    async def test_abort_forgets(self, world: Served) -> None:
+    async def test_abort_discards_the_message(self, world: Served) -> None:
         speaking = await (await world.connect()).begin()
         for command in (Mail(b"<a@example.com>"), Rcpt(b"<b@example.com>")):
             speaking.say(encode(command))
@@ -60,7 +60,7 @@ class TestConversations:
         [one] = world.seen
         assert [str(a) for a in one.envelope.addresses] == ["c@example.com"]
 
-    async def test_mail_without_abort_begins_anew(self, world: Served) -> None:
+    async def test_mail_without_abort_discards_the_message(self, world: Served) -> None:
         """MAIL starts a new message without an abort, as from Sendmail after RSET. The first message leaves nothing,
         not even its login."""
         speaking = await (await world.connect()).begin()
@@ -87,7 +87,7 @@ class TestConversations:
             encode(POSTFIX) + encode(Connect(b"x", Family.UNKNOWN)) + encode(Helo(b"x")) + encode(EndOfMessage()),
         ],
     )
-    async def test_what_is_no_protocol_ends_it(
+    async def test_a_protocol_error_ends_the_connection(
         self, world: Served, octets: bytes, caplog: pytest.LogCaptureFixture
     ) -> None:
         speaking = await world.connect()
@@ -97,7 +97,7 @@ class TestConversations:
         assert "a milter connection was ended" in caplog.text
         await until(lambda: world.reception.connections == 0)
 
-    async def test_impatience_while_a_message_is_decided_on_is_bounded(self, tmp_path: Path) -> None:
+    async def test_input_during_a_decision_is_bounded(self, tmp_path: Path) -> None:
         deciding, go = asyncio.Event(), asyncio.Event()
 
         async def decide(transaction: Transaction, onward: Onward) -> Disposition:
@@ -118,19 +118,19 @@ class TestConversations:
 
 
 class TestLimits:
-    async def test_one_recipient_too_many_is_refused_alone(self, tmp_path: Path) -> None:
+    async def test_a_recipient_over_the_limit_is_refused_alone(self, tmp_path: Path) -> None:
         async with served(tmp_path, limits=Limits(recipients=2)) as world:
             told = await (await (await world.connect()).begin()).send(MAIL, b"<a@x.se>", b"<b@x.se>", b"<c@x.se>")
         assert told.accepted
         assert {path: str(said)[:9] for path, said in told.refused.items()} == {b"<c@x.se>": "452 4.5.3"}
         assert len(world.seen[0].envelope.recipients) == 2
 
-    async def test_an_address_that_is_none_is_refused_alone(self, world: Served) -> None:
+    async def test_an_invalid_address_is_refused_alone(self, world: Served) -> None:
         told = await (await (await world.connect()).begin()).send(MAIL, b"<a@x.se>", b"<b@-_->")
         assert told.accepted
         assert str(told.refused[b"<b@-_->"]).startswith("501 5.1.3")
 
-    async def test_a_reverse_path_that_is_none_is_told_at_its_recipients(self, world: Served) -> None:
+    async def test_an_invalid_reverse_path_is_refused_at_its_recipients(self, world: Served) -> None:
         speaking = await (await world.connect()).begin()
         told = await speaking.send(MAIL, b"<a@x.se>", mail=[b"<a b@@>"])
         assert str(told.refused[b"<a@x.se>"]).startswith("501 5.1.7")
@@ -148,7 +148,7 @@ class TestLimits:
             (b"Received: by x; y\r\n" * 60 + MAIL, "554 5.4.6"),
         ],
     )
-    async def test_what_the_proxy_refuses(self, tmp_path: Path, content: bytes, said: str) -> None:
+    async def test_content_that_the_proxy_refuses_is_refused(self, tmp_path: Path, content: bytes, said: str) -> None:
         limits = Limits(message_octets=2000, line_octets=1200, header_octets=1024, header_lines=100)
         if said == "554 5.4.6":
             limits = Limits()
@@ -158,14 +158,14 @@ class TestLimits:
             assert not world.seen
             assert (await speaking.send(MAIL)).accepted
 
-    async def test_a_header_without_end_is_not_kept(self, tmp_path: Path) -> None:
+    async def test_an_endless_header_is_not_kept(self, tmp_path: Path) -> None:
         async with served(tmp_path, limits=Limits(header_octets=10_000, header_lines=100)) as world:
             told = await (await (await world.connect()).begin()).send(b"X: " + b"y" * 50_000 + b"\r\n\r\nx\r\n")
         assert told.reply.startswith("552")
 
 
 class TestLargeMail:
-    async def test_it_waits_on_disk_and_is_itself(self, tmp_path: Path) -> None:
+    async def test_content_is_spooled_to_disk_unchanged(self, tmp_path: Path) -> None:
         mail = MAIL + b".dot\r\n" + b"0123456789abcdef" * 4000 + b"\r\n" + b"line\r\n" * 200_000
         async with served(tmp_path) as world:
             speaking = await (await world.connect()).begin()
@@ -180,7 +180,7 @@ class TestLargeMail:
             assert files_in(tmp_path / "spool") == [], "that has no name"
         assert peak < 8 << 20
 
-    async def test_a_full_disk_is_a_452(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_a_full_disk_gives_452(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def full(*_: object, **__: object) -> None:
             raise OSError(28, "No space left on device")
 

@@ -52,7 +52,7 @@ EXACT = [
 
 @pytest.mark.parametrize("content", EXACT, ids=range(len(EXACT)))
 @pytest.mark.parametrize("chunk", [1, 7, 65_535])
-async def test_octet_by_octet(content: bytes, chunk: int, tmp_path: Path) -> None:
+async def test_content_is_assembled_octet_by_octet(content: bytes, chunk: int, tmp_path: Path) -> None:
     if len(content) < 10_000 or chunk > 1:
         assert assembled(content, tmp_path, chunk=chunk, limits=Limits(spool_octets=1000)) == content
 
@@ -63,7 +63,7 @@ _FIELD = st.tuples(st.from_regex(rb"[!-9;-~]{1,10}", fullmatch=True), st.lists(_
 
 @given(fields=st.lists(_FIELD, max_size=5), lines=st.lists(_LINE, max_size=8), chunk=st.integers(1, 40))
 @settings(max_examples=100, deadline=None)
-async def test_any_content(
+async def test_any_content_is_assembled(
     fields: list[tuple[bytes, list[bytes]]], lines: list[bytes], chunk: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     head = b"".join(name + b":" + b"\r\n ".join(value) + b"\r\n" for name, value in fields)
@@ -72,7 +72,7 @@ async def test_any_content(
     assert assembled(content, spool, chunk=chunk, limits=Limits(spool_octets=50)) == content
 
 
-async def test_what_smtp_would_end_is_ended(tmp_path: Path) -> None:
+async def test_a_missing_line_end_is_added(tmp_path: Path) -> None:
     assert assembled(b"A: b\r\n\r\nlast", tmp_path) == b"A: b\r\n\r\nlast\r\n"
     assert assembled(b"A: b\r\n\r\nlast\r", tmp_path, chunk=1) == b"A: b\r\n\r\nlast\r\n"
 
@@ -88,7 +88,7 @@ def letter(mail: Mail, *rcpts: Rcpt, known: SessionMacros | None = None, tmp: Pa
 
 
 class TestEnvelope:
-    def test_parameters(self) -> None:
+    def test_esmtp_parameters_are_read(self) -> None:
         made = letter(
             Mail(b"<anna@example.com>", (b"SIZE=1234", b"body=8bitmime", b"RET=HDRS", b"ENVID=Case+2B1", b"XVERP", b"REQUIRETLS")),
             Rcpt(b"<bob@example.net>", (b"NOTIFY=SUCCESS,FAILURE", b"ORCPT=rfc822;Bob@example.net", b"XWHO=1")),
@@ -105,17 +105,17 @@ class TestEnvelope:
             ("<jörgen@example.com>".encode(), "jörgen@example.com"),
         ],
     )  # fmt: skip
-    def test_reverse_path(self, path: bytes, address: str | None) -> None:
+    def test_reverse_paths_are_read(self, path: bytes, address: str | None) -> None:
         made = letter(Mail(path), Rcpt(b"<b@example.com>")).envelope
         assert (str(made.reverse_path) if made.reverse_path else None) == address
         assert made.smtputf8 is (not path.isascii())
 
-    def test_recipients_beyond_ascii(self) -> None:
+    def test_non_ascii_recipients_are_read(self) -> None:
         made = letter(Mail(b"<>"), Rcpt("<åsa@bücher.example>".encode())).envelope
         assert made.smtputf8
         assert str(made.addresses[0]) == "åsa@bücher.example"
 
-    def test_what_the_mta_makes_of_it_where_we_cannot(self) -> None:
+    def test_the_mtas_own_form_is_used_for_unparsable_addresses(self) -> None:
         known = SessionMacros()
         known.learn(Macros(b"M", ((b"{mail_addr}", b"anna@example.com"),)))
         known.learn(Macros(b"R", ((b"{rcpt_addr}", "åsa@example.com".encode()),)))
@@ -124,12 +124,12 @@ class TestEnvelope:
         assert [str(a) for a in made.envelope.addresses] == ["åsa@example.com"]
         assert made.paths == [b"<asa (at home)>"], "by which the MTA knows it"
 
-    def test_postmaster_is_the_hosts(self) -> None:
+    def test_postmaster_gets_the_local_host(self) -> None:
         made = letter(Mail(b"<>"), Rcpt(b"<postmaster>")).envelope
         assert [str(a) for a in made.addresses] == ["postmaster@guard.example"]
 
     @pytest.mark.parametrize("path", [b"<>", b"<a b>", b"", b"<\xff@example.com>", b"<a@-_->"])
-    def test_no_recipient(self, path: bytes) -> None:
+    def test_an_invalid_recipient_is_refused(self, path: bytes) -> None:
         made = letter(Mail(b"<>"))
         refused = made.rcpt(Rcpt(path), Client())
         assert refused is not None
@@ -159,11 +159,11 @@ class TestSession:
             (Connect(b"x", Family.INET, 1, b"no address"), ((b"client_addr", b"nor this"),), "", "x"),
         ],
     )
-    def test_client(self, connect: Connect, macros: Any, ip: str, name: str) -> None:
+    def test_client_address_name_and_helo(self, connect: Connect, macros: Any, ip: str, name: str) -> None:
         made = session(connect, Macros(b"C", macros), helo="dänk".encode("latin-1"))
         assert (made.client_ip, made.client_name, made.helo) == (ip, name, "d\ufffdnk")
 
-    def test_who_authenticated(self) -> None:
+    def test_the_login_comes_from_the_macro(self) -> None:
         here = Connect(b"x", Family.INET, 1, b"192.0.2.1")
         made = session(
             here, Macros(b"H", ((b"{tls_version}", b"TLSv1.3"),)), Macros(b"M", ((b"{auth_authen}", b"anna"),))
@@ -173,7 +173,7 @@ class TestSession:
         assert not session(here).tls
         assert session(here, Macros(b"M", ((b"{auth_authen}", b""),))).auth_user is None
 
-    def test_where_it_came_in(self) -> None:
+    def test_listener_peer_and_queue_id(self) -> None:
         here = Connect(b"x", Family.INET, 1, b"192.0.2.1")
         client = Client("192.0.2.25")
         client.connected(here)
@@ -182,7 +182,7 @@ class TestSession:
         assert (made.listener, made.peer, made.client_ip, made.ident) == ("postfix", "192.0.2.25", "192.0.2.1", "4bXyz")
         assert session(here).peer == ""
 
-    def test_what_the_settings_say(self) -> None:
+    def test_settings_are_copied_to_the_session(self) -> None:
         here = Connect(b"x", Family.INET, 1, b"192.0.2.1")
         made = session(here, senders_verified=True, expanders=(ip_network("192.0.2.0/30"),))
         assert made.senders_verified
@@ -196,7 +196,7 @@ class TestSession:
         assert known.get(b"x1999") == ""
 
 
-async def test_finish_leaves_nothing_open(tmp_path: Path) -> None:
+async def test_finish_closes_all_files(tmp_path: Path) -> None:
     made = letter(Mail(b"<>"), Rcpt(b"<a@x.se>"), tmp=tmp_path)
     made.content.field(b"A", b" b")
     made.content.end_of_header()

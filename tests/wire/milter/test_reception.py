@@ -32,7 +32,7 @@ def always(disposition: Disposition) -> Decide:
 
 
 class TestDispositions:
-    async def test_relayed(self, world: Served) -> None:
+    async def test_a_relayed_message_is_accepted_with_its_trace(self, world: Served) -> None:
         speaking = await (await world.connect()).begin()
         told = await speaking.send(MAIL)
         assert told.accepted
@@ -40,7 +40,7 @@ class TestDispositions:
         assert told.inserted == [InsertHeader(0, b"X-Smtpguard", b" id=1; policy=;\n\tmac=0")]
         assert world.seen[0].message.raw == MAIL
 
-    async def test_what_is_noted_of_it_names_the_queue(self, tmp_path: Path) -> None:
+    async def test_the_outcome_names_the_queue_id(self, tmp_path: Path) -> None:
         noted: list[Disposition] = []
 
         async def decide(transaction: Transaction, onward: Onward) -> Disposition:
@@ -53,12 +53,12 @@ class TestDispositions:
         assert isinstance(done, Relayed)
         assert [str(said) for said in done.replies] == ["250 2.0.0 In the queue of mx.example as 4QUEUE"]
 
-    async def test_held(self, tmp_path: Path) -> None:
+    async def test_a_held_message_is_discarded(self, tmp_path: Path) -> None:
         async with served(tmp_path, always(Held(hold_id="H"))) as world:
             told = await (await (await world.connect()).begin()).send(MAIL)
         assert told.answer == Discard()
 
-    async def test_what_is_turned_away_without_a_verdict(self, tmp_path: Path) -> None:
+    async def test_messages_without_a_verdict_are_reported(self, tmp_path: Path) -> None:
         undecided = always(Deferred(reply=reply.NOT_RECORDED, undecided=True))
         async with served(tmp_path, undecided, name="inside", limits=Limits(message_octets=1000)) as world:
             mta = await (await world.connect()).begin()
@@ -67,7 +67,7 @@ class TestDispositions:
         told = [(mail.why.value, mail.listener, mail.recipients, bool(mail.queue_id)) for mail in world.turned]
         assert told == [("undecided", "inside", 1, True), ("too-large", "inside", 1, True)]
 
-    async def test_recipients_that_it_refuses_itself(self, tmp_path: Path) -> None:
+    async def test_recipients_refused_by_the_milter_are_reported(self, tmp_path: Path) -> None:
         """Each message with refused recipients is reported once, whether it passes, has no recipient left, is aborted
         or is refused."""
         undecided = Deferred(reply=reply.NOT_RECORDED, undecided=True)
@@ -97,13 +97,13 @@ class TestDispositions:
         ]
         assert str(world.turned[3].reply).startswith("452 ")
 
-    async def test_rejected_with_a_percent_sign_and_lines(self, tmp_path: Path) -> None:
+    async def test_a_rejection_with_percent_sign_and_lines(self, tmp_path: Path) -> None:
         said = reply.Reply.of(550, "5.7.1", "Not sent: 100 % of the list.", "See https://guard.example/%41")
         async with served(tmp_path, always(Rejected(reply=said))) as world:
             told = await (await (await world.connect()).begin()).send(MAIL)
         assert told.answer == SmtpReply(said)
 
-    async def test_deferred(self, tmp_path: Path) -> None:
+    async def test_a_deferred_message_gets_its_reply(self, tmp_path: Path) -> None:
         async with served(tmp_path, always(Deferred(reply=reply.BUSY))) as world:
             told = await (await (await world.connect()).begin()).send(MAIL)
         assert told.reply == "451 4.3.2 Busy, try again later"
@@ -116,7 +116,7 @@ class TestDispositions:
             (RuntimeError("a secret"), "451 4.3.0 Temporary failure here, try again later"),
         ],
     )
-    async def test_an_error_is_a_451_and_the_connection_goes_on(
+    async def test_an_error_gives_451_and_the_connection_continues(
         self, tmp_path: Path, raised: Exception, said: str
     ) -> None:
         async def decide(transaction: Transaction, onward: Onward) -> Disposition:
@@ -129,12 +129,12 @@ class TestDispositions:
             assert (await speaking.send(MAIL)).reply.startswith(said)
             assert (await speaking.send(MAIL)).accepted
 
-    async def test_relayed_without_a_word_is_no_acceptance(self, tmp_path: Path) -> None:
+    async def test_relayed_without_delivery_gives_451(self, tmp_path: Path) -> None:
         async with served(tmp_path, always(Relayed(replies=(reply.OK,)))) as world:
             told = await (await (await world.connect()).begin()).send(MAIL)
         assert told.reply.startswith("451")
 
-    async def test_after_accept_nothing_else_is_said(self, tmp_path: Path) -> None:
+    async def test_after_accept_nothing_else_is_sent(self, tmp_path: Path) -> None:
         """No second answer follows an accept: the MTA would take it for the answer to its next message."""
 
         async def decide(transaction: Transaction, onward: Onward) -> Disposition:
@@ -146,7 +146,7 @@ class TestDispositions:
             assert (await speaking.send(MAIL)).accepted
             assert (await speaking.send(MAIL)).accepted
 
-    async def test_a_fence_that_fell(self, tmp_path: Path) -> None:
+    async def test_a_failed_fence_gives_451(self, tmp_path: Path) -> None:
         async def decide(transaction: Transaction, onward: Onward) -> Disposition:
             with pytest.raises(Recalled):
                 await onward.send(b"", fell)
@@ -157,7 +157,7 @@ class TestDispositions:
         assert told.reply.startswith("451 4.7.1")
         assert not told.inserted
 
-    async def test_the_rest_goes_on_without_those_who_wait(self, tmp_path: Path) -> None:
+    async def test_held_recipients_are_deleted_and_the_rest_accepted(self, tmp_path: Path) -> None:
         async def decide(transaction: Transaction, onward: Onward) -> Disposition:
             taken = transaction.envelope.recipients[1:]
             assert transaction.pass_rest is not None
@@ -175,7 +175,7 @@ class TestDispositions:
 
 
 class TestComingAndGoing:
-    async def test_an_mta_that_leaves_while_its_message_is_decided_on(self, tmp_path: Path) -> None:
+    async def test_an_mta_that_disconnects_during_a_decision(self, tmp_path: Path) -> None:
         deciding, go, gone = asyncio.Event(), asyncio.Event(), list[bool]()
 
         async def decide(transaction: Transaction, onward: Onward) -> Disposition:
@@ -197,7 +197,7 @@ class TestComingAndGoing:
             await until(lambda: gone)
         assert gone == [True], "and what is recorded is recorded to its end"
 
-    async def test_silence(self, world: Served) -> None:
+    async def test_idle_mtas_and_partial_packets_time_out(self, world: Served) -> None:
         """An MTA may be silent as long as its client may. After half a packet, the connection is closed sooner."""
         patient, stuck = await (await world.connect()).begin(), await (await world.connect()).begin()
         stuck.say(b"\0\0")
@@ -211,7 +211,7 @@ class TestComingAndGoing:
         world.pass_time(7300)
         assert await patient.closed()
 
-    async def test_stop_parts_from_the_idle_and_lets_a_message_end(self, tmp_path: Path) -> None:
+    async def test_stop_closes_idle_connections_and_finishes_messages(self, tmp_path: Path) -> None:
         deciding, go = asyncio.Event(), asyncio.Event()
 
         async def decide(transaction: Transaction, onward: Onward) -> Disposition:
@@ -232,14 +232,14 @@ class TestComingAndGoing:
             assert await busy.closed()
             assert await stopping == 0
 
-    async def test_stop_cuts_off_in_the_end(self, world: Served) -> None:
+    async def test_stop_ends_open_messages_at_last(self, world: Served) -> None:
         speaking = await (await world.connect()).begin()
         speaking.say(encode(Mail(b"<a@example.com>")) + encode(Rcpt(b"<b@example.com>")))
         await speaking.hear()
         assert await world.reception.stop(0.05) == 1
         assert await speaking.closed()
 
-    async def test_over_is_told_once(self, world: Served) -> None:
+    async def test_the_end_of_a_connection_is_reported_once(self, world: Served) -> None:
         ours, theirs = socket.socketpair()
         over: list[int] = []
         theirs.setblocking(False)
@@ -248,7 +248,7 @@ class TestComingAndGoing:
         await until(lambda: over)
         assert over == [1]
 
-    async def test_a_thousand_that_wait_cost_little(self, world: Served) -> None:
+    async def test_a_thousand_idle_connections_use_little_memory(self, world: Served) -> None:
         connected: list[Speaking] = []
         tracemalloc.start()
         before = tracemalloc.get_traced_memory()[0]

@@ -61,7 +61,7 @@ def at(state: State) -> Conversation:
     return conversation
 
 
-def test_the_table_in_the_docstring_is_the_table() -> None:
+def test_the_documented_table_is_the_real_one() -> None:
     for line in filter(None, ROWS.splitlines()):
         assert line in (states.__doc__ or "").replace("    ", "", 1) or line.startswith("OVER"), line
         name, *cells = line.split()
@@ -73,7 +73,7 @@ def test_the_table_in_the_docstring_is_the_table() -> None:
 @pytest.mark.parametrize(
     ("state", "kind"), list(itertools.product(State, EXAMPLES)), ids=lambda x: getattr(x, "__name__", x)
 )
-def test_every_cell(state: State, kind: type[Command]) -> None:
+def test_every_command_in_every_state(state: State, kind: type[Command]) -> None:
     conversation = at(state)
     following = NEXT[state].get(kind)
     if following is None:
@@ -93,7 +93,7 @@ def test_every_command_is_in_both_tables() -> None:
 
 @pytest.mark.parametrize("answer", SAID, ids=lambda a: type(a).__name__)
 @pytest.mark.parametrize("kind", EXAMPLES, ids=lambda k: k.__name__)
-def test_every_answer(kind: type[Command], answer: Answer) -> None:
+def test_every_answer_to_every_command(kind: type[Command], answer: Answer) -> None:
     conversation = at(next(state for state in State if kind in NEXT[state]))
     conversation.agreed = Negotiate(6, 0, 0)  # no step is left out, so every command that can be answered must be
     conversation.hear(EXAMPLES[kind])
@@ -107,7 +107,7 @@ def test_every_answer(kind: type[Command], answer: Answer) -> None:
             conversation.say(answer)
 
 
-def test_nothing_is_heard_before_what_is_due_is_said() -> None:
+def test_an_answer_is_due_before_the_next_command() -> None:
     conversation = at(State.MAIL)
     assert conversation.hear(packet.Rcpt(b"<a@x.se>"))
     with pytest.raises(ProtocolError):
@@ -118,7 +118,7 @@ def test_nothing_is_heard_before_what_is_due_is_said() -> None:
 
 
 @pytest.mark.parametrize("answer", [packet.Discard(), packet.SmtpReply(BUSY)])
-def test_after_a_change_there_is_accept_alone(answer: Answer) -> None:
+def test_after_a_change_only_accept_is_allowed(answer: Answer) -> None:
     """After a change only accept is allowed: otherwise the MTA would change a message that it then refuses."""
     conversation = at(State.BODY)
     conversation.hear(packet.EndOfMessage())
@@ -129,7 +129,7 @@ def test_after_a_change_there_is_accept_alone(answer: Answer) -> None:
 
 
 class TestAgreeing:
-    def test_only_what_is_used(self) -> None:
+    def test_only_used_features_are_negotiated(self) -> None:
         agreed = agree(ALL)
         assert agreed.actions == Actions.ADD_HEADERS | Actions.DELETE_RECIPIENTS | Actions.SET_MACROS
         steps = Steps(agreed.steps)
@@ -143,7 +143,7 @@ class TestAgreeing:
             assert unwanted not in steps, unwanted
         assert b"{auth_authen}" in dict(agreed.macros)[packet.Stage.MAIL]
 
-    def test_nothing_that_is_not_offered(self) -> None:
+    def test_only_offered_features_are_negotiated(self) -> None:
         least = Negotiate(6, int(Actions.ADD_HEADERS | Actions.DELETE_RECIPIENTS), 0)
         assert agree(least) == least
 
@@ -155,9 +155,9 @@ class TestAgreeing:
             (Negotiate(6, int(Actions.DELETE_RECIPIENTS), 0), "add a header field"),
         ],
     )
-    def test_not_enough(self, offered: Negotiate, why: str) -> None:
+    def test_insufficient_offers_are_refused(self, offered: Negotiate, why: str) -> None:
         with pytest.raises(ProtocolError, match=why):
             agree(offered)
 
-    def test_newer_is_spoken_to_in_ours(self) -> None:
+    def test_a_newer_version_is_answered_with_ours(self) -> None:
         assert agree(Negotiate(7, 0x1FF, 0x1FFFFF)).version == 6
