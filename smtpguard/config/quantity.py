@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -73,10 +73,23 @@ def span(text: str) -> Span:
         raise Invalid(e.text, WORKING_EXPECTED) from None
 
 
-def _to_seconds(value: Any) -> Any:
-    if isinstance(value, str):
-        return seconds(value)
-    raise Invalid(f"{value} has no unit" if isinstance(value, (int, float)) else "no duration", EXPECTED)
+def from_text(
+    parse: Callable[[str], Any], expected: str, *, kept: tuple[type, ...] = (), what: str = ""
+) -> Callable[[Any], Any]:
+    """Convert a value of the file by ``parse``. Defaults, which are of the types ``kept``, stay. Other values raise
+    Invalid: ``what`` they are, by default no duration."""
+
+    def convert(value: Any) -> Any:
+        if isinstance(value, kept):
+            return value
+        if isinstance(value, str):
+            return parse(value)
+        raise Invalid(what or (f"{value} has no unit" if isinstance(value, (int, float)) else "no duration"), expected)
+
+    return convert
+
+
+_to_seconds = from_text(seconds, EXPECTED)
 
 
 def _to_delay(value: Any) -> Any:
@@ -89,14 +102,6 @@ def _to_delay(value: Any) -> Any:
     if length > 3600:
         raise Invalid(f'"{value}" is too long', DELAY_EXPECTED)
     return length
-
-
-def _to_span(value: Any) -> Any:
-    if isinstance(value, Span):
-        return value
-    if isinstance(value, str):
-        return span(value)
-    raise Invalid(f"{value} has no unit" if isinstance(value, (int, float)) else "no duration", WORKING_EXPECTED)
 
 
 _PATTERN = r"^(\s*[0-9]{1,9}(\.[0-9]{1,3})?\s*[A-Za-z]+)+\s*$"
@@ -118,4 +123,6 @@ Seconds = Annotated[int, BeforeValidator(_to_seconds), WithJsonSchema(_SCHEMA)]
 """A field of a model: text in the file, whole seconds in the program. Defaults are text too."""
 Delay = Annotated[int, BeforeValidator(_to_delay), WithJsonSchema(_DELAY_SCHEMA)]
 """The same, where 0 is allowed."""
-WorkingSpan = Annotated[Span, BeforeValidator(_to_span), WithJsonSchema(_SPAN_SCHEMA)]
+WorkingSpan = Annotated[
+    Span, BeforeValidator(from_text(span, WORKING_EXPECTED, kept=(Span,))), WithJsonSchema(_SPAN_SCHEMA)
+]

@@ -110,7 +110,6 @@ class Evidence:
         self._senders: defaultdict[str, _Sender] = defaultdict(_Sender)
         self._behind: defaultdict[str, set[str]] = defaultdict(set)
         self._mailings: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
-        self._colleagues: Counter[str] = Counter()
         self._members: Counter[str] = Counter()
         self._wrote: set[str] = set()
         self._most: defaultdict[str, dict[str, dict[str, float]]] = defaultdict(dict)

@@ -70,27 +70,6 @@ def path(node: Node, n: int, size: int) -> list[bytes]:
     return found[::-1]
 
 
-def root_of(leaf: bytes, n: int, size: int, path: Sequence[bytes]) -> bytes:
-    """The root of the tree of ``size`` leaves in which leaf ``n`` has this path (RFC 9162, section 2.1.3.2). Raises
-    ValueError."""
-    if not 0 <= n < size:
-        raise ValueError("no leaf of this tree")
-    at, last, made = n, size - 1, leaf
-    for hash in path:
-        if last == 0:
-            raise ValueError("the path is too long")
-        if at & 1 or at == last:
-            made = parent(hash, made)
-            while not at & 1 and at:
-                at, last = at >> 1, last >> 1
-        else:
-            made = parent(made, hash)
-        at, last = at >> 1, last >> 1
-    if last:
-        raise ValueError("the path is too short")
-    return made
-
-
 def cover(begin: int, end: int) -> list[tuple[int, int]]:
     """The complete subtrees, by level and number, that cover the leaves ``begin``, which begins a block, to ``end`` -
     1."""

@@ -10,11 +10,12 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BeforeValidator, WithJsonSchema
 
 from smtpguard.config.problem import Invalid
+from smtpguard.config.quantity import from_text
 from smtpguard.policy.rate import window
 
 EXPECTED = 'a bound like ">= 0.1% after 500" or ">= 20 in 10m"'
@@ -95,16 +96,8 @@ def limit(text: str) -> Limit:
     )
 
 
-def _to_limit(value: Any) -> Any:
-    if isinstance(value, Limit):
-        return value
-    if isinstance(value, str):
-        return limit(value)
-    raise Invalid("no bound of a breaker", EXPECTED)
-
-
 LimitField = Annotated[
     Limit,
-    BeforeValidator(_to_limit),
+    BeforeValidator(from_text(limit, EXPECTED, kept=(Limit,), what="no bound of a breaker")),
     WithJsonSchema({"type": "string", "description": EXPECTED, "examples": [">= 0.1% after 500", ">= 20 in 10m"]}),
 ]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BeforeValidator, WithJsonSchema
 
 from smtpguard.config.problem import Invalid
-from smtpguard.config.quantity import seconds
+from smtpguard.config.quantity import from_text, seconds
 
 EXPECTED = 'a number and a time, like "20000 in 1h"'
 LONGEST_SECONDS = 31 * 86400
@@ -40,16 +40,8 @@ def window(text: str) -> int:
     return length
 
 
-def _to_rate(value: Any) -> Any:
-    if isinstance(value, Rate):
-        return value
-    if isinstance(value, str):
-        return rate(value)
-    raise Invalid("invalid limit", EXPECTED)
-
-
 RateField = Annotated[
     Rate,
-    BeforeValidator(_to_rate),
+    BeforeValidator(from_text(rate, EXPECTED, kept=(Rate,), what="invalid limit")),
     WithJsonSchema({"type": "string", "description": EXPECTED, "examples": ["20000 in 1h"]}),
 ]

@@ -26,7 +26,6 @@ class People:
     """Canonical addresses. ``sender`` is From, empty if there is none; ``ambiguous`` if there is more than one."""
 
     sender: str = ""
-    sender_name: str = ""
     ambiguous: bool = False
     reply_to: str = ""
     shown: tuple[str, ...] = ()
@@ -37,10 +36,8 @@ def people_of(fields: Index, around: Surroundings) -> People:
     froms = [a for value in written for a in addresses(value, around)]
     shown = [a for name in ("to", "cc") for f in fields.get(name, ()) for a in addresses(words(f.raw), around)]
     replies = [a for f in fields.get("reply-to", ())[:1] for a in addresses(words(f.raw), around)]
-    spelled = written[0] if written else ""
     return People(
         sender=froms[0] if froms else "",
-        sender_name=spelled.partition("<")[0].strip(" \"'") if "<" in spelled else "",
         ambiguous=len(set(froms)) > 1 or len(written) > 1,
         reply_to=replies[0] if replies else "",
         shown=tuple(dict.fromkeys(shown)),

@@ -27,8 +27,6 @@ SAME_LITTLE = 0.4
 LITTLE = 16
 """Different letters of one kind with so few pieces share a third or more, and copies with another name all but one or
 two."""
-COVERED = 0.3
-"""Up to this distance an approval covers a text: closer than for counting."""
 FEWEST = 8
 """A text with fewer pieces has no sketch: tables of numbers, a line of thanks."""
 MOST = 65_536
@@ -179,10 +177,3 @@ def apart(one: Sketch, other: Sketch) -> float | None:
     most = max(len(one.numbers), len(other.numbers))
     found = distance(one, other)
     return found if found <= (SAME_LITTLE if most < LITTLE else SAME_SHORT if most < SHORT else SAME) else None
-
-
-def same_content(approved: Identity, this: Identity) -> bool:
-    """Whether this is what people approved: by the text if both have one, whatever campaign they declare."""
-    if approved.sketch and this.sketch:
-        return distance(approved.sketch, this.sketch) <= COVERED
-    return bool(approved.exact) and approved.exact == this.exact and not approved.sketch and not this.sketch

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,7 +11,6 @@ from sqlalchemy import Connection
 
 from smtpguard.database.access import Clock
 from smtpguard.database.engine import Database, is_there
-from smtpguard.database.errors import Unavailable
 from smtpguard.database.migrate import NotSetUp, bring, check, revision
 from smtpguard.database.schema import SCHEMA
 from smtpguard.store import rollbackcheck
@@ -71,19 +69,15 @@ async def open_store(
                 bring(database)
             with database.read() as connection:
                 check(connection)
-            if unwanted.is_set():
-                raise Unavailable("no one waits for it any more")
         except BaseException:
             database.close()
             raise
         return database, put_back
 
-    unwanted = threading.Event()
     opening = asyncio.get_running_loop().run_in_executor(None, connect)
     try:
         database, put_back = await asyncio.shield(opening)
-    except asyncio.CancelledError:  # the thread goes on, and closes what it opens
-        unwanted.set()
+    except asyncio.CancelledError:  # the thread goes on: what it opens is closed
         opening.add_done_callback(_close)
         raise
     store = Store(

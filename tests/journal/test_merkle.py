@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import sha256
 
 import pytest
 
 from smtpguard.database.batch import Batch
 from smtpguard.journal import merkle, tree
-from smtpguard.journal.merkle import cover, leaf, parent, path, root, root_of
+from smtpguard.journal.merkle import cover, leaf, parent, path, root
 from smtpguard.journal.tree import Tree
 from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store
@@ -30,6 +31,27 @@ def mth(leaves: list[bytes]) -> bytes:
     while k * 2 < len(leaves):
         k *= 2
     return parent(mth(leaves[:k]), mth(leaves[k:]))
+
+
+def root_of(leaf: bytes, n: int, size: int, path: Sequence[bytes]) -> bytes:
+    """The root of the tree of ``size`` leaves in which leaf ``n`` has this path (RFC 9162, section 2.1.3.2). Raises
+    ValueError."""
+    if not 0 <= n < size:
+        raise ValueError("no leaf of this tree")
+    at, last, made = n, size - 1, leaf
+    for hash in path:
+        if last == 0:
+            raise ValueError("the path is too long")
+        if at & 1 or at == last:
+            made = parent(hash, made)
+            while not at & 1 and at:
+                at, last = at >> 1, last >> 1
+        else:
+            made = parent(made, hash)
+        at, last = at >> 1, last >> 1
+    if last:
+        raise ValueError("the path is too short")
+    return made
 
 
 def test_root_and_path_of_every_tree() -> None:

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from bench.campaigns import House, Person, Template, house, letter, newsletter, paragraph, receipt, sentence
+from bench.campaigns import Person, Template, house, letter, newsletter, paragraph, receipt, sentence
 from smtpguard.mail.message import Message
 from smtpguard.reading.bounds import Bounds, Depth
 from smtpguard.reading.copies import LEAST
-from smtpguard.reading.fingerprint import Identity, same, same_content
+from smtpguard.reading.fingerprint import Identity, same
 from smtpguard.reading.fold import fold
 from smtpguard.reading.owntext import own
 from smtpguard.reading.read import read
@@ -364,20 +364,6 @@ def test_encrypted_content_must_be_identical() -> None:
 
 def test_the_header_alone_has_no_identity() -> None:
     assert read(Message.of(mail(prose(1))), depth=Depth.HEADERS).identity == Identity()
-
-
-def test_approval_compares_the_text_and_not_the_campaigns_name() -> None:
-    draw = random.Random(14)
-    first, second = (newsletter(House("sv", "", ()), draw, paragraphs=5) for _ in range(2))
-    mine, theirs = copies(first, 3), copies(second, 1)[0]
-    assert all(same_content(mine[0], copy) for copy in mine)
-    assert not same_content(mine[0], theirs)
-    assert not same_content(
-        Identity(exact="campaign 1", sketch=mine[0].sketch), Identity(exact="campaign 1", sketch=theirs.sketch)
-    )
-    assert same_content(Identity(exact="campaign 1"), Identity(exact="campaign 1"))
-    assert not same_content(Identity(exact="campaign 1"), Identity(exact="campaign 1", sketch=theirs.sketch))
-    assert not same_content(Identity(), Identity())
 
 
 @pytest.mark.parametrize(
