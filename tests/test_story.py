@@ -26,7 +26,7 @@ pytestmark = pytest.mark.xdist_group("story")
 
 @pytest.fixture(scope="module")
 def guard() -> Iterator[Stage]:
-    with stage(workers=2, of=Forked) as built:
+    with stage(workers=2, kind=Forked) as built:
         yield built
 
 
@@ -171,7 +171,7 @@ def test_a_second_guard_on_the_same_port_fails_in_one_line(guard: Stage) -> None
 
 
 def test_a_graceful_stop_finishes_open_transactions() -> None:
-    with stage(of=Forked) as guard:
+    with stage(kind=Forked) as guard:
         idle = smtplib.SMTP("127.0.0.1", guard.port, "client.example", timeout=120)
         busy = socket.create_connection(("127.0.0.1", guard.port), timeout=120)
         lines = busy.makefile("rb")

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from smtpguard.admission.model import Seen
 from smtpguard.gathering.gather import Gathered
-from smtpguard.gathering.streams import FACT, Exceeded, Watched, exceeded
+from smtpguard.gathering.streams import FACT, Exceeded, StreamLimit, exceeded
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.transaction import Transaction
 from smtpguard.policy.rule import AUTOMATIC, IN_DOUBT, STREAM
@@ -35,7 +35,7 @@ def fixed(action: Action, *, automatic: bool, over: bool, in_doubt: bool) -> Ite
         yield IN_DOUBT
 
 
-def with_fixed(verdict: Verdict, gathered: Gathered, live: Seen, streams: Sequence[Watched]) -> Verdict:
+def with_fixed(verdict: Verdict, gathered: Gathered, live: Seen, streams: Sequence[StreamLimit]) -> Verdict:
     """The verdict with the hits of the built-in rules. In a policy that only observes, they observe as well."""
     mode = Mode.ENFORCE if gathered.in_force.enforce else Mode.OBSERVE
     hits = [replace(hit, mode=mode) for hit in _hits(verdict, gathered, live, streams)]
@@ -66,7 +66,7 @@ def is_automatic(transaction: Transaction) -> bool:
     )
 
 
-def _hits(verdict: Verdict, gathered: Gathered, live: Seen, streams: Sequence[Watched]) -> Iterator[Hit]:
+def _hits(verdict: Verdict, gathered: Gathered, live: Seen, streams: Sequence[StreamLimit]) -> Iterator[Hit]:
     addressed, over = gathered.counted.list_addresses.low > 0, exceeded(streams, live)
     automatic = addressed and is_automatic(gathered.transaction)
     for rule in fixed(verdict.action, automatic=automatic, over=over is not None, in_doubt=addressed and live.in_doubt):

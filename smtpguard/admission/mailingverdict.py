@@ -90,7 +90,7 @@ def mailing_verdict(verdict: Verdict, gathered: Gathered, live: Seen, term: Dead
         verdict = replace(verdict, quorum=verdict.quorum or quorum)
     entry = live.entry if live.entry is not None and live.entry.state is State.WAITING else None
     counted = gathered.counted
-    waits = entry is not None and entry_counts(entry, customers=counted.customers.high > 0, sure=not counted.unsure)
+    waits = entry is not None and waits_for_size(entry, customers=counted.customers.high > 0, sure=not counted.unsure)
     waits = waits and not (entry is not None and is_anothers_letter(gathered, entry.senders))
     rejection: Rejection | None = None
 
@@ -206,7 +206,7 @@ def _compared(gathered: Gathered) -> Coming:
     return gathered.coming
 
 
-def entry_counts(entry: Hold, *, customers: bool = True, sure: bool = False) -> bool:
+def waits_for_size(entry: Hold, *, customers: bool = True, sure: bool = False) -> bool:
     """Whether a mailing waits because of its size. Then the rest of it waits too, even after earlier copies have left
     the window. A copy that surely reaches no customer waits only if everyone was counted, not just customers. ``sure``:
     every list knows whom this copy reaches. Then the copy does not wait with holds that only a doubt has caused:
@@ -223,7 +223,7 @@ def _doubted(verdict: Verdict) -> frozenset[str]:
     return frozenset(h.rule for h in verdict.hits if not unknown.isdisjoint(r.fact for r in h.reasons))
 
 
-def grown(entry: Hold, verdict: Verdict, gathered: Gathered, *, part: bool = False) -> Hold | None:
+def with_additions(entry: Hold, verdict: Verdict, gathered: Gathered, *, part: bool = False) -> Hold | None:
     """The primary hold with what this message adds to it: lists, also by address, rules, writers, colleagues who
     already have it (``part``), and certainty about a feared size. None if it adds nothing. Earlier votes count for what
     was there: additions that are new to a voter need a new vote."""

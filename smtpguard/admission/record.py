@@ -15,17 +15,17 @@ from typing import Any
 from smtpguard.admission.asking import Writer, writer_of
 from smtpguard.admission.mailingverdict import (
     MailingVerdict,
-    grown,
     is_anothers_letter,
     is_by_sender,
     is_for_others,
     refused_by,
+    with_additions,
 )
 from smtpguard.admission.model import Admission, ComparisonMissing, Seen
 from smtpguard.admission.recorded import CONFIRMED, DECIDED, FACTS, REJECTED, REPLY, WAITING
 from smtpguard.counts.keys import as_journalled
 from smtpguard.gathering.gather import Gathered
-from smtpguard.gathering.streams import Watched, exceeded
+from smtpguard.gathering.streams import StreamLimit, exceeded
 from smtpguard.holds.deadlines import Deadlines
 from smtpguard.holds.effects import TEST
 from smtpguard.holds.model import Confirmation, Hold, State
@@ -64,7 +64,7 @@ class Record:
     asks: tuple[Ask, ...]
     term: Deadlines
     notices: Notices
-    streams: tuple[Watched, ...] = ()
+    streams: tuple[StreamLimit, ...] = ()
     questions: Questions = field(default_factory=dict)
     test: bool = False
     asked: tuple[Ask, ...] = ()
@@ -121,7 +121,7 @@ class Record:
     def _grown(self, entry: Hold, verdict: Verdict, live: Seen, *, part: bool) -> Hold | None:
         """If this message is not for its writer to confirm, the hold that it joins no longer is either: approvers
         decide on all."""
-        more = grown(entry, verdict, self.gathered, part=part)
+        more = with_additions(entry, verdict, self.gathered, part=part)
         if more is None or not more.asks_writer or not is_for_others(verdict):
             return more
         return self.term.asks_others(more, self.gathered.in_force, live.now)

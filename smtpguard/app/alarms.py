@@ -86,7 +86,7 @@ def in_words(said: Mapping[str, str]) -> str:
 
 
 @dataclass(slots=True)
-class Looking:
+class Observer:
     """Looks at an open store. Made anew each time that it is opened."""
 
     settings: Settings
@@ -339,7 +339,7 @@ class Alarms(Part):
                 async with opened(self._settings) as (store, digester):
                     self._shared.memory = Alarmed(store)
                     policies = Following(store, self._settings, digester, self._clock)
-                    looking = Looking(self._settings, store, policies, self._clock)
+                    looking = Observer(self._settings, store, policies, self._clock)
                     while True:
                         await self._once(looking)
                         await asyncio.sleep(LOOK_SECONDS)
@@ -349,7 +349,7 @@ class Alarms(Part):
                 self._shared.memory = None
             await asyncio.sleep(LOOK_SECONDS)
 
-    async def _once(self, looking: Looking) -> None:
+    async def _once(self, looking: Observer) -> None:
         try:
             self._seen = await looking.look()
         except (LedgerError, TimeoutError) as e:

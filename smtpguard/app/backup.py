@@ -106,7 +106,7 @@ class Manifest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
+class BackupMade:
     """``size_bytes``: of the file. ``removed``: older backups in the same folder beyond those to keep."""
 
     file: Path
@@ -125,7 +125,7 @@ def back_up(
     verify: bool = True,
     keep: int = 0,
     progress: Progress | None = None,
-) -> Made:
+) -> BackupMade:
     """Write the file ``target``. If it is a folder, write a new file there, and keep the newest ``keep`` (0: all).
     ``config``: the settings file. ``serve`` may run meanwhile. ``progress`` gets the state of verification: entries
     done, entries in all.
@@ -159,7 +159,7 @@ def back_up(
         part.replace(file)
     _sync(file.parent)
     removed = _prune(target, keep, but=file) if folder and keep else ()
-    return Made(file=file, size_bytes=file.stat().st_size, manifest=manifest, removed=removed)
+    return BackupMade(file=file, size_bytes=file.stat().st_size, manifest=manifest, removed=removed)
 
 
 async def _copied(

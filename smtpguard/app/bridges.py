@@ -26,7 +26,7 @@ _USUAL: Mapping[str, str] = {
 }
 
 
-def doubts(networks: Sequence[Network], routes: str | None = None, *, inside: bool | None = None) -> Iterator[str]:
+def too_open(networks: Sequence[Network], routes: str | None = None, *, inside: bool | None = None) -> Iterator[str]:
     """A sentence for each network that probably admits more than was meant. ``routes``: text of /proc/net/route;
     ``inside``: whether we run in a container."""
     text = _read() if routes is None else routes

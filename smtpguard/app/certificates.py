@@ -20,7 +20,7 @@ from pathlib import Path
 
 from smtpguard.app.files import CannotStart
 from smtpguard.config.settings import Relay, Settings, SmtpListener
-from smtpguard.observe.alarms.conditions import Ends
+from smtpguard.observe.alarms.conditions import Expiry
 
 log = logging.getLogger(__name__)
 
@@ -113,11 +113,11 @@ def readable(*paths: Path | None) -> None:
             raise CannotStart(f"{path}: {e.strerror}") from None
 
 
-def ends(settings: Settings) -> Iterator[Ends]:
+def ends(settings: Settings) -> Iterator[Expiry]:
     """When each certificate in the files expires. One that cannot be used is reported elsewhere."""
     for each in endings(settings):
         if each.ends is not None:
-            yield Ends(what=str(each.pair.certificate), at=each.ends)
+            yield Expiry(what=str(each.pair.certificate), at=each.ends)
 
 
 def try_all(settings: Settings, parts: Iterable[str]) -> None:

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from smtpguard.app.files import store_url
 from smtpguard.app.finding import Finding, State
-from smtpguard.app.storestatus import hidden
+from smtpguard.app.storestatus import unreadable
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.database.errors import LedgerError
@@ -26,7 +26,7 @@ MOST = 20
 
 async def turned_away(settings: Settings, now: datetime) -> list[Finding]:
     """Clients with the most messages first. Nothing if the store cannot be read, which is reported elsewhere."""
-    if hidden(settings) is not None or not settings.secret_file.exists():
+    if unreadable(settings) is not None or not settings.secret_file.exists():
         return []
     try:
         came = await asyncio.to_thread(callers_at, store_url(settings), now - CAME)

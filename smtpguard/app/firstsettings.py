@@ -177,25 +177,25 @@ def _part(connection: RelayConnection) -> None:
 # The files.
 
 
-def settings_text(of: Answers, today: date) -> str:
-    return "\n".join(_settings(of, today)) + "\n"
+def settings_text(answers: Answers, today: date) -> str:
+    return "\n".join(_settings(answers, today)) + "\n"
 
 
-def _settings(of: Answers, today: date) -> Iterator[str]:
-    host, port = of.listen
-    relay, relay_port = of.relay
-    offered = of.offered
+def _settings(answers: Answers, today: date) -> Iterator[str]:
+    host, port = answers.listen
+    relay, relay_port = answers.relay
+    offered = answers.offered
     yield f"# The settings of the guard, as smtpguard init wrote them on {today}. What is not here has its default: smtpguard schema settings"
     yield "# prints every key, config/smtpguard.yaml of the documentation has most of them. Paths are relative to this file."
     yield "listen:"
     yield "  smtp:"
-    clients = f", clients: {_flow(of.clients)}" if of.clients else ""
+    clients = f", clients: {_flow(answers.clients)}" if answers.clients else ""
     yield f"    - {{address: {_word(host)}, port: {port}{clients}}}"
-    if not of.clients:
+    if not answers.clients:
         yield "                                   # clients: [10.1.2.0/24]: who may connect, where other machines do"
     yield "trust: []                          # the mail server in front, by address, so that it may say who its own client was"
     if offered is None:
-        yield f"# On {today} the relay did not answer ({' '.join(of.silent.split())})."
+        yield f"# On {today} the relay did not answer ({' '.join(answers.silent.split())})."
         yield f"relay: {{host: {_word(relay)}, port: {relay_port}}}"
         yield "limits: {message_mb: 50}           # as the relay's own, once it is known: smtpguard check --live"
     else:
@@ -214,46 +214,46 @@ def _settings(of: Answers, today: date) -> Iterator[str]:
             mb = min(max(1, offered.size_bytes >> 20), 2000)
             yield f"limits: {{message_mb: {mb}}}           # the relay takes {offered.size_bytes:,} octets"
     yield "policy: policy.yaml"
-    yield f"state: {_word(of.state)}"
-    yield f"secret_file: {_word(of.state + '/secret')}"
-    url = f"sqlite:///{of.state}/smtpguard.db"
+    yield f"state: {_word(answers.state)}"
+    yield f"secret_file: {_word(answers.state + '/secret')}"
+    url = f"sqlite:///{answers.state}/smtpguard.db"
     yield f'store: {{url: "{url}"}}   # or postgresql://...'
-    sender = f"smtpguard@{of.domains[0]}"
-    yield f'notices: {{from: "Mail guard <{sender}>", contact: {_word(of.contact)}}}'
+    sender = f"smtpguard@{answers.domains[0]}"
+    yield f'notices: {{from: "Mail guard <{sender}>", contact: {_word(answers.contact)}}}'
     yield "console: {address: 127.0.0.1, port: 8025}   # for browsers on this machine; docs/console.md has it for others"
     yield "retention: {content: 30d, addresses: 90d, journal: 400d}"
 
 
-def policy_text(of: Answers, today: date) -> str:
+def policy_text(answers: Answers, today: date) -> str:
     """policy.yaml: the sample's rules for these lists and people, observing only."""
-    return "\n".join(_policy(of, today)) + "\n\n" + sample_rules()
+    return "\n".join(_policy(answers, today)) + "\n\n" + sample_rules()
 
 
-def _policy(of: Answers, today: date) -> Iterator[str]:
+def _policy(answers: Answers, today: date) -> Iterator[str]:
     yield f"# The policy: who may write to whom, and what is held until people have decided. smtpguard init wrote it on {today}."
     yield "# All rules are read and the strictest action wins. smtpguard check tells every mistake with its line."
     yield "version: 1"
     yield "enforce: false                     # everything passes, and what would be held is written down: smtpguard report observe"
     yield ""
     yield "organization:"
-    yield f"  name: {_word(of.name)}"
-    yield f"  domains: {_flow(of.domains)}"
-    yield f"  languages: {_flow(of.languages)}                # of notices; the first where nothing else is known"
+    yield f"  name: {_word(answers.name)}"
+    yield f"  domains: {_flow(answers.domains)}"
+    yield f"  languages: {_flow(answers.languages)}                # of notices; the first where nothing else is known"
     yield "  # customers_here: false          # where no customer has an address in them: a colleague on a list is a colleague"
     yield "  # people: [kim@example.net]      # board members and others outside who are ours"
     yield ""
     yield "groups:"
-    yield f"  approvers: {_flow(of.approvers)}"
+    yield f"  approvers: {_flow(answers.approvers)}"
     yield "approvals: {from: [approvers], each: 1}   # nobody decides on what they wrote themselves"
     yield ""
-    if of.lists:
+    if answers.lists:
         yield "lists:"
     else:
         yield "lists: {}                          # smtpguard knows no customer yet. One is declared like this:"
         yield "#  newsletter:"
         yield "#    addresses: [newsletter@lists.example.com]"
         yield "#    members: {csv: /srv/lists/newsletter.csv}"
-    for each in of.lists:
+    for each in answers.lists:
         [(kind, file)] = members(each.file).items()
         yield f"  {each.name}:"
         if each.address is not None:

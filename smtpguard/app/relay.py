@@ -116,9 +116,9 @@ def _with_files(target: RelayTarget) -> RelayTarget:
     return target
 
 
-def _unreadable(e: OSError) -> CannotStart:
-    named = getattr(e, "filename", None) or "relay: its TLS files"
-    return CannotStart(f"{named}: {e.strerror or e}")
+def _unreadable(error: OSError) -> CannotStart:
+    named = getattr(error, "filename", None) or "relay: its TLS files"
+    return CannotStart(f"{named}: {error.strerror or error}")
 
 
 def targets(settings: Settings) -> Mapping[str, RelayTarget]:

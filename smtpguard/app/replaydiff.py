@@ -199,13 +199,13 @@ class PolicyDiff:
         known = message.recipients
         return known is None or not self._lists.isdisjoint(self.other.registry.classify(known).touched)
 
-    def _alike(self, message: Recorded, of: Callable[[ListInfo], Any]) -> bool:
+    def _alike(self, message: Recorded, key: Callable[[ListInfo], Any]) -> bool:
         """Whether the lists that it touches, or may touch, are equal in this."""
         if self.then is None:
             return False
         before, after = self.then.lists, self.other.lists
         names = message.lists if message.exact else {*before, *after}
-        return all(name in before and name in after and of(before[name]) == of(after[name]) for name in names)
+        return all(name in before and name in after and key(before[name]) == key(after[name]) for name in names)
 
     def _same_streams(self, message: Recorded) -> bool:
         if self.then is None:

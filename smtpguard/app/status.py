@@ -15,14 +15,14 @@ from sqlalchemy import Connection, select
 
 from smtpguard import __version__
 from smtpguard.app.alarmchannels import FileMemory
-from smtpguard.app.alarms import Looking, absent, in_words, probed, relay_says
+from smtpguard.app.alarms import Observer, absent, in_words, probed, relay_says
 from smtpguard.app.certificates import ends
 from smtpguard.app.clock import SystemClock
 from smtpguard.app.files import CannotStart
 from smtpguard.app.policies import Following
 from smtpguard.app.services import opened
 from smtpguard.app.startfailed import failing
-from smtpguard.app.storestatus import hidden
+from smtpguard.app.storestatus import unreadable
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.counts.backfill import known_since
@@ -152,7 +152,7 @@ async def _within(seconds: float, answer: Awaitable[str], otherwise: str) -> str
 
 
 async def _store(settings: Settings, found: Status) -> Seen | None:
-    if (away := hidden(settings)) is not None:
+    if (away := unreadable(settings)) is not None:
         found.unknown.append(away.text)
         return None
     engine = settings.store.url.partition(":")[0].partition("+")[0]
@@ -160,7 +160,7 @@ async def _store(settings: Settings, found: Status) -> Seen | None:
     try:
         async with asyncio.timeout(STORE_SECONDS), opened(settings, reads=True) as (store, digester):
             policies = Following(store, settings, digester, SystemClock())
-            looking = Looking(settings, store, policies, SystemClock())
+            looking = Observer(settings, store, policies, SystemClock())
             seen = await looking.look()
             found.store |= {"answers": True, "put_back": seen.put_back or None, "alarms": await Alarmed(store).known()}
             found.store["fronts_aside"] = [str(file) for file in store.journal.fronts_aside()]
@@ -180,7 +180,7 @@ async def _store(settings: Settings, found: Status) -> Seen | None:
     return None
 
 
-async def _policy(looking: Looking) -> dict[str, Any] | None:
+async def _policy(looking: Observer) -> dict[str, Any] | None:
     look = await looking.look_at_policy()
     if look is None:
         return None

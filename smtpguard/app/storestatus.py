@@ -39,7 +39,7 @@ CONTACTS_DAYS = 30
 """By then most customers to whom people write have been written to."""
 
 
-def hidden(settings: Settings) -> Finding | None:
+def unreadable(settings: Settings) -> Finding | None:
     """A finding if this user may not read it, which is no error."""
     for path, bits in (
         (settings.state, os.R_OK | os.X_OK),
@@ -52,7 +52,7 @@ def hidden(settings: Settings) -> Finding | None:
     return None
 
 
-def near(settings: Settings) -> bool:
+def is_readable_file(settings: Settings) -> bool:
     """Whether it is a file that this user may read."""
     file = _file(settings)
     return file is not None and all(_ours(path) for path in (file, settings.secret_file))
@@ -70,9 +70,9 @@ def _ours(path: Path) -> bool:
     return os.access(path, os.R_OK | os.W_OK) or (os.access(path.parent, os.R_OK | os.W_OK) and not path.exists())
 
 
-async def stands(settings: Settings, policy: Policy | None = None) -> list[Finding]:
+async def store_findings(settings: Settings, policy: Policy | None = None) -> list[Finding]:
     """Nothing if the guard has never served. ``policy``: its groups are checked against accounts."""
-    if (away := hidden(settings)) is not None:
+    if (away := unreadable(settings)) is not None:
         return [away]
     if not settings.secret_file.exists() and not (settings.state / CHECKPOINTS).exists():
         return []
@@ -152,9 +152,9 @@ def _deciding(policy: Policy, accounts: Sequence[Account]) -> Iterator[Finding]:
         yield Finding(about="people", state=State.ODD, text=str(gap))
 
 
-def policy_stands(settings: Settings) -> list[Finding]:
+def policy_findings(settings: Settings) -> list[Finding]:
     """The policy file compared with the policy in force. Nothing if none is in force, or the store cannot be read."""
-    if hidden(settings) is not None:
+    if unreadable(settings) is not None:
         return []
     try:
         seen = look_before_upgrade(settings)

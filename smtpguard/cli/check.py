@@ -110,10 +110,13 @@ def _store(context: Context, settings: Settings, policy: Policy | None, *, as_js
     served = os.access(state / "checkpoints", os.F_OK) or (state.exists() and not os.access(state, os.X_OK))
     if not served:
         return True
-    from smtpguard.app.storestatus import hidden, near  # imports a database driver, which nothing else here needs
+    from smtpguard.app.storestatus import (  # imports a database driver, which nothing else here needs
+        is_readable_file,
+        unreadable,
+    )
     from smtpguard.cli.check import store
 
-    if not near(settings) and hidden(settings) is None:
+    if not is_readable_file(settings) and unreadable(settings) is None:
         return True
     return context.run(store(context, settings, policy, as_json=as_json))
 
@@ -273,9 +276,9 @@ async def _tell(context: Context, settings: Settings, policy: Policy, as_json: b
 async def store(context: Context, settings: Settings, policy: Policy | None, *, as_json: bool) -> bool:
     """Print a line for each finding on the store and on approvers. Returns whether the check may go on."""
     from smtpguard.app.clientcheck import turned_away
-    from smtpguard.app.storestatus import policy_stands, stands
+    from smtpguard.app.storestatus import policy_findings, store_findings
 
-    found = [*await stands(settings, policy), *await asyncio.to_thread(policy_stands, settings)]
+    found = [*await store_findings(settings, policy), *await asyncio.to_thread(policy_findings, settings)]
     found += await turned_away(settings, datetime.now(UTC))
     well = [_said(context, finding, as_json) for finding in found]
     return all(well)

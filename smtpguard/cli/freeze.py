@@ -18,7 +18,7 @@ from smtpguard.cli.shown import freeze_row, what
 from smtpguard.config.brief import STORE
 from smtpguard.config.problem import Invalid, did_you_mean
 from smtpguard.freezes.hooks import Hook
-from smtpguard.freezes.service import AnotherNeeded, Frozen, Released
+from smtpguard.freezes.service import Frozen, Released, SecondPersonNeeded
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mailings.model import NoSuch, whole_id
 from smtpguard.policy.freezing import Freeze, Selector
@@ -127,7 +127,7 @@ def thaw(context: Context, /, yes: bool, as_json: bool, **given: Any) -> None:
             for freeze in meant:
                 try:
                     hooks += await services.freezes.thaw(freeze.freeze_id, by=context.user)
-                except AnotherNeeded:
+                except SecondPersonNeeded:
                     raise NotFine(f"{what(freeze)} is still frozen: another person must agree to the thaw") from None
                 lifted.append(freeze)
             return lifted, hooks, await services.freezes.standing()

@@ -13,7 +13,7 @@ import click
 from smtpguard.cli.context import CannotRun, Context, NotFine, moment
 from smtpguard.cli.incidentmaking import making
 from smtpguard.cli.incidentwords import ack, authority, aware, draft, write
-from smtpguard.console.incident import ReportText, in_numbers, told
+from smtpguard.console.incident import ReportText, in_numbers, report_in_words
 from smtpguard.console.incidentrow import row
 from smtpguard.incidents.preservation import Preserved
 from smtpguard.incidents.query import IncidentQuery
@@ -108,7 +108,7 @@ def report(
 
     said = Speech("en" if for_programs else language)
     made = context.run(making(context, asked, now, names=not no_names, prove=not no_proof, language=said.language))
-    page = told(made, said, context.user)
+    page = report_in_words(made, said, context.user)
     if form == "text":
         _give("".join(f"{line}\n" for line in _page(page, said)).encode(), output)
     elif for_programs and output is None:

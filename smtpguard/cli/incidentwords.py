@@ -99,7 +99,7 @@ def authority(context: Context, id: str, no_names: bool, language: str, as_json:
     Filled where the journal has facts, with what people wrote, and with how much of the 72 hours is left. Exit 1 while a field is empty.
     """
     from smtpguard.console.breachform import as_row, filled, lines
-    from smtpguard.console.incident import told
+    from smtpguard.console.incident import report_in_words
     from smtpguard.locale.speech import Speech
 
     now = datetime.now(UTC)
@@ -107,7 +107,7 @@ def authority(context: Context, id: str, no_names: bool, language: str, as_json:
         making(context, IncidentQuery(ids=frozenset([id])), now, names=not no_names, prove=False, language=language)
     )
     said = Speech(language)
-    form = filled(made, told(made, said, context.user), said)
+    form = filled(made, report_in_words(made, said, context.user), said)
     if as_json or context.json:
         context.say(as_row(form, made))
     else:
@@ -129,7 +129,7 @@ def draft(context: Context, id: str, audience: str, language: str, as_json: bool
     Nothing is claimed that the report does not mark as a fact. What only people can say stands in brackets.
     """
     from smtpguard.console.drafts import draft as drafted
-    from smtpguard.console.incident import told
+    from smtpguard.console.incident import report_in_words
     from smtpguard.locale.speech import Speech
 
     now = datetime.now(UTC)
@@ -137,7 +137,7 @@ def draft(context: Context, id: str, audience: str, language: str, as_json: bool
         making(context, IncidentQuery(ids=frozenset([id])), now, names=False, prove=False, language=language)
     )
     said = Speech(language)
-    text = drafted(audience, made, told(made, said), said).text
+    text = drafted(audience, made, report_in_words(made, said), said).text
     if as_json or context.json:
         context.say({"audience": audience, "language": language, "text": text})
     else:

@@ -41,14 +41,14 @@ _SYSTEM = Path("/etc/smtpguard")
 _GROUP = "smtpguard"
 
 
-def _option(of: Callable[[str], T]) -> Callable[[click.Context, click.Parameter, object], object]:
+def _option(parse: Callable[[str], T]) -> Callable[[click.Context, click.Parameter, object], object]:
     """A click callback that parses an option's text, or each of its texts."""
 
     def taken(ctx: click.Context, parameter: click.Parameter, value: object) -> object:
         try:
             if isinstance(value, tuple):
-                return tuple(of(str(each)) for each in value)
-            return None if value is None else of(str(value))
+                return tuple(parse(str(each)) for each in value)
+            return None if value is None else parse(str(value))
         except Unfit as error:
             raise click.BadParameter(str(error)) from None
 
@@ -165,12 +165,12 @@ def command(
     _tell(context, settings, policy, answers)
 
 
-def _ask(question: str, of: Callable[[str], T], default: str | None = None) -> T:
+def _ask(question: str, parse: Callable[[str], T], default: str | None = None) -> T:
     """Ask until the answer can be used."""
 
     def taken(text: str) -> T:
         try:
-            return of(text)
+            return parse(text)
         except Unfit as error:
             raise click.UsageError(str(error)) from None
 
@@ -178,9 +178,9 @@ def _ask(question: str, of: Callable[[str], T], default: str | None = None) -> T
     return found
 
 
-def _each(of: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:
+def _each(parse: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:
     def taken(text: str) -> tuple[T, ...]:
-        found = tuple(dict.fromkeys(of(word) for word in text.replace(",", " ").split()))
+        found = tuple(dict.fromkeys(parse(word) for word in text.replace(",", " ").split()))
         if not found:
             raise Unfit("no answer was given")
         return found

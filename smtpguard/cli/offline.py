@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from smtpguard.app.bridges import doubts
+from smtpguard.app.bridges import too_open
 from smtpguard.app.certificates import ENDS_SOON_DAYS, Pair, ending, of_console, of_listener, of_relay
 from smtpguard.app.contact import second_way
 from smtpguard.app.files import CannotStart, exposed
@@ -208,7 +208,7 @@ def _places(document: Document, settings: Settings) -> Iterator[Problem]:
             text = f"{network_text(network)} is everybody: whoever connects may say who the client is, and who has logged in"
             yield warning(document, ("trust", n), text, "the addresses of the MTAs in front")
     for kind, n, each in listening.each():
-        for doubt in doubts(each.clients or ()):
+        for doubt in too_open(each.clients or ()):
             yield warning(document, ("listen", kind, n, "clients"), doubt)
         if each.senders_verified and (who := _anybody(each)):
             text = f"{who}, and is then believed to be whoever From says: senders_verified is for an MTA that has checked it"

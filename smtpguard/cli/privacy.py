@@ -19,7 +19,7 @@ from smtpguard.mail.address import Address, BadAddress
 
 if TYPE_CHECKING:
     from smtpguard.lists.digest import Digester
-    from smtpguard.store.privacy import Kept, Person
+    from smtpguard.store.privacy import Person, PersonalData
 
 _WORDS = {
     "entry": ("entry of the journal names them", "entries of the journal name them"),
@@ -54,7 +54,7 @@ def show(context: Context, address: str, as_json: bool) -> None:
     That it was asked is journalled, without the address.
     """
 
-    async def work() -> tuple[Sequence[Kept], int, tuple[str, ...]]:
+    async def work() -> tuple[Sequence[PersonalData], int, tuple[str, ...]]:
         from smtpguard.app.services import opened
         from smtpguard.store import privacy
 
@@ -163,11 +163,11 @@ def _lists(context: Context, address: str, digester: Digester) -> tuple[str, ...
     return tuple(found)
 
 
-def _row(one: Kept) -> dict[str, Any]:
+def _row(one: PersonalData) -> dict[str, Any]:
     at = None if one.at is None else f"{one.at:%Y-%m-%dT%H:%M:%SZ}"
     return {"what": one.what, "id": one.id, "at": at, "parts": list(one.parts), "stays": one.stays or None}
 
 
-def _line(one: Kept) -> str:
+def _line(one: PersonalData) -> str:
     at = "" if one.at is None else f"{one.at:%Y-%m-%d %H:%M} UTC  "
     return f"{at}{one.id} {', '.join(one.parts)}{f' (stays: {one.stays})' if one.stays else ''}".rstrip()

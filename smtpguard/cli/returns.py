@@ -12,7 +12,7 @@ import click
 
 from smtpguard.cli.audit import may_name
 from smtpguard.cli.context import Context, NotFine, TryAgain, moment, sentence_of
-from smtpguard.console.pages.returns import told, trend
+from smtpguard.console.pages.returns import in_words, trend
 from smtpguard.database.errors import ContentMissing
 from smtpguard.journal.event import Event, Kind
 from smtpguard.locale.speech import Speech
@@ -221,7 +221,7 @@ def _page(mailing: Mailing, course: Growth) -> Iterator[str]:
     yield f"  {trend(course, said)}"
     yield ""
     for one in course.done:
-        yield f"  {one.at:%Y-%m-%d %H:%M:%S} UTC  {told(one, said)}"
+        yield f"  {one.at:%Y-%m-%d %H:%M:%S} UTC  {in_words(one, said)}"
     yield ""
     for total in course.totals:
         share = f" ({100 * total.counted / people.at_least:.3g} %)" if total.counted and people.at_least else ""
@@ -240,5 +240,5 @@ def _line(one: Return) -> str:
         one.match.by, f"of {about} (by its {one.match.by.value})"
     )
     who = one.said.address or one.said.author
-    told = [one.sort.value, known, who, one.said.status, one.said.subject or one.said.why]
-    return f"{one.at:%Y-%m-%d %H:%M:%S} UTC  {one.mail[:16]}  " + "; ".join(filter(None, told))
+    cells = [one.sort.value, known, who, one.said.status, one.said.subject or one.said.why]
+    return f"{one.at:%Y-%m-%d %H:%M:%S} UTC  {one.mail[:16]}  " + "; ".join(filter(None, cells))

@@ -70,7 +70,7 @@ class Visibility(enum.IntEnum):
     FULL = 3
 
 
-def sight(hold: Hold, who: Person, in_force: InForce, at: datetime) -> Visibility:
+def visibility(hold: Hold, who: Person, in_force: InForce, at: datetime) -> Visibility:
     """Approvers see what the strictest of its lists and the most generous of their groups allow; others who may look
     see the reasons."""
     asks = any(in_force.groups.decides(who.address, group, at, hold.senders) for group in asked(hold))

@@ -13,7 +13,7 @@ from typing import Any
 from smtpguard.console import labels
 from smtpguard.console.incident import ReportText, in_people
 from smtpguard.console.reporting import Made
-from smtpguard.incidents.breach import ARTICLES, Field, Word, Words, said_of
+from smtpguard.incidents.breach import ARTICLES, Field, FieldText, IncidentTexts, said_of
 from smtpguard.incidents.report import CAME, LIST, WENT
 from smtpguard.incidents.statement import MARKS, Entries, Statement, fact, sure, unknown
 from smtpguard.journal.distinct import NOBODY
@@ -41,7 +41,7 @@ class Row:
     title: str
     article: str
     statements: tuple[Statement, ...]
-    word: Word | None
+    word: FieldText | None
 
     @property
     def empty(self) -> bool:
@@ -54,7 +54,7 @@ class Form:
     ``over``: whether they are over."""
 
     id: str
-    words: Words
+    words: IncidentTexts
     clock: tuple[Statement, ...]
     over: bool
     special: tuple[Statement, ...]
@@ -186,7 +186,7 @@ def as_row(form: Form, made: Made) -> dict[str, Any]:
     }
 
 
-def _word(word: Word, names: bool) -> dict[str, Any]:
+def _word(word: FieldText, names: bool) -> dict[str, Any]:
     return {"text": word.text, "by": word.by if names else None, "at": _z(word.at), "entry": word.seq}
 
 

@@ -175,7 +175,7 @@ class EntryText:
     words: str = ""
 
 
-def told(entry: Entry, clear: Clear | None, said: Speech) -> EntryText:
+def entry_in_words(entry: Entry, clear: Clear | None, said: Speech) -> EntryText:
     """``clear``: names and addresses, None once erased."""
     private: Mapping[str, Any] = clear or {}
     data = entry.data

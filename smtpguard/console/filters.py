@@ -13,7 +13,7 @@ from starlette.requests import Request
 from smtpguard.console.access import sees_all
 from smtpguard.console.ports import Person
 from smtpguard.console.services import ConsoleServices
-from smtpguard.holds.model import LET_GO, State, Wanted
+from smtpguard.holds.model import LET_GO, HoldQuery, State
 from smtpguard.journal.chain import instant, microseconds
 from smtpguard.locale.phrase import N_
 
@@ -88,7 +88,7 @@ class Filters:
         until = None if self.until is None else midnight(self.until + timedelta(days=1), zone)
         return None if self.since is None else midnight(self.since, zone), until
 
-    def wanted(self, here: ConsoleServices, who: Person, states: Sequence[State]) -> Wanted | None:
+    def wanted(self, here: ConsoleServices, who: Person, states: Sequence[State]) -> HoldQuery | None:
         """The query for the holds that match and that this person may see. None if there can be none."""
         in_force = here.policies.current()
         marks = [f"{kind}:{name}" for kind, name in (("list", self.list), ("rule", self.rule)) if name]
@@ -98,7 +98,7 @@ class Filters:
         if not all(asks):
             return None
         since, until = self.times(in_force.hours.zone)
-        made = Wanted(
+        made = HoldQuery(
             states=tuple(states),
             words=tuple(self.words.casefold().split()[:5]),
             marks=tuple(asks),

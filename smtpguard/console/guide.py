@@ -61,12 +61,12 @@ def guide(policy: Policy, language: str, now: datetime, *, approve_at: str = "",
             ngettext=said.ngettext,
             pgettext=said.pgettext,
             language=language,
-            **told(policy, said, now, approve_at=approve_at, waits=waits),
+            **guide_values(policy, said, now, approve_at=approve_at, waits=waits),
         )
     )
 
 
-def told(
+def guide_values(
     policy: Policy, said: Speech, now: datetime, *, approve_at: str, waits: Waits, groups: Groups | None = None
 ) -> dict[str, Any]:
     """What the hand-out and the page share. ``groups``: with the absences that people have reported: for the page,

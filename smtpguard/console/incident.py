@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from smtpguard.console import labels, rulewords
 from smtpguard.console.chart import Lanes, lanes
-from smtpguard.console.entrywords import told as in_words
+from smtpguard.console.entrywords import entry_in_words as in_words
 from smtpguard.console.incidentfurther import Further, in_view
 from smtpguard.console.ports import Found
 from smtpguard.console.proofwords import not_in_it, proved
@@ -136,7 +136,7 @@ class ReportText:
         return " ".join(one.text for one in self.paragraph)
 
 
-def told(made: Made, said: Speech, by: str = "") -> ReportText:
+def report_in_words(made: Made, said: Speech, by: str = "") -> ReportText:
     """``by``: the person who made it."""
     found = made.found
     telling = _Telling(found, made.report, made.purposes, said, made.names, made.keeps)

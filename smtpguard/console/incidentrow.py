@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from smtpguard.console.entrywords import told as in_words
-from smtpguard.console.incident import DECISIONS, ReportText, asked_in_words, told, what_is_frozen
+from smtpguard.console.entrywords import entry_in_words as in_words
+from smtpguard.console.incident import DECISIONS, ReportText, asked_in_words, report_in_words, what_is_frozen
 from smtpguard.console.reporting import Made
 from smtpguard.incidents.purposes import ListThen
 from smtpguard.incidents.statement import Statement
@@ -79,7 +79,7 @@ def row(made: Made, page: ReportText | None = None) -> dict[str, Any]:
         "erased": report.erased,
         "unsettled": list(report.unsettled),
         "timeline": [_step(step, names) for step in report.steps],
-        **_in_words(page if page is not None else told(made, _ENGLISH)),
+        **_in_words(page if page is not None else report_in_words(made, _ENGLISH)),
     }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from smtpguard.accounts.model import Account, AccountChange, AccountKeys, Session, Token, TurnStep
-from smtpguard.holds.model import Hold, Rank, State, Wanted
+from smtpguard.holds.model import Hold, HoldQuery, Rank, State
 from smtpguard.incidents.activity import Activity
 from smtpguard.incidents.query import IncidentQuery
 from smtpguard.incidents.report import Report
@@ -121,12 +121,12 @@ class Archive(Protocol):
     """What the pages read from the store beyond the ledger."""
 
     async def rows(
-        self, wanted: Wanted, *, limit: int = 50, before: datetime | None = None, after_id: str | None = None
+        self, wanted: HoldQuery, *, limit: int = 50, before: datetime | None = None, after_id: str | None = None
     ) -> Sequence[Hold]:
         """Newest first, a mailing as one: its primary hold."""
 
     async def ranked(
-        self, wanted: Wanted, *, first: Collection[str], limit: int, after: Rank | None = None
+        self, wanted: HoldQuery, *, first: Collection[str], limit: int, after: Rank | None = None
     ) -> tuple[Sequence[Hold], int, Rank | None]:
         """By priority, a mailing as one; the number of all, and the place of the next page, None on the last.
         ``first``: the lists that come before others."""

@@ -34,7 +34,7 @@ class NotAll(Exception):
 
 
 @dataclass(slots=True)
-class WhoGot:
+class RecipientList:
     """``sent``: number of addresses that have it; ``may``: number that may have it or still get it; ``set``: the id of
     this set of people (mailings.model.set_of). It can be read once."""
 
@@ -57,7 +57,7 @@ class WhoGot:
                 yield some.encode()
 
 
-async def told(
+async def listing(
     here: ConsoleServices,
     mailing: Mailing,
     *,
@@ -66,7 +66,7 @@ async def told(
     name: str | None = None,
     table: bytes = b"",
     column: str = "",
-) -> WhoGot:
+) -> RecipientList:
     """Match the members of the list ``name``, or the addresses in a CSV ``table``. ``by``: the client as the system
     knows it. Raises NotEntitled if no two people have agreed, or ``approver`` is neither; NoAddresses, NotAll, Occupied
     and LedgerError."""
@@ -91,7 +91,7 @@ async def _matched(
     name: str | None,
     file: Path | None,
     column: str | None,
-) -> WhoGot:
+) -> RecipientList:
     matched = here.matching(mailing.mailing_id, name=name, file=file, column=column)
     digester = here.policies.current().registry.digester
     made: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8", newline="")  # noqa: SIM115 - its reader closes it
@@ -107,7 +107,7 @@ async def _matched(
                 people.add(digester.of(Address.parse(address)))
         if matched.older:
             raise NotAll("; ".join(matched.older))
-        found = WhoGot(numbers[SENT], numbers[MAY], set_of(people), made)
+        found = RecipientList(numbers[SENT], numbers[MAY], set_of(people), made)
         data = {"what": "people", "people": found.sent, "may": found.may, "set": found.set}
         event = Event(
             kind=Kind.EXPORTED,

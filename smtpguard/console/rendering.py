@@ -42,7 +42,7 @@ def environment() -> Environment:
     )
 
 
-def desk(request: Request) -> ConsoleServices:
+def services_of(request: Request) -> ConsoleServices:
     found: ConsoleServices = request.app.state.desk
     return found
 
@@ -52,10 +52,10 @@ def speech(request: Request) -> Speech:
     who: Person | None = getattr(request.state, "person", None)
     language = choose(who.language if who else "", request.headers.get("accept-language", ""))
     try:
-        zone: tzinfo = desk(request).policies.current().hours.zone
+        zone: tzinfo = services_of(request).policies.current().hours.zone
     except LedgerError:  # the policy in force cannot be read: the page says so
         zone = UTC
-    return Speech(language, zone, desk(request).clock.now().astimezone(zone).year)
+    return Speech(language, zone, services_of(request).clock.now().astimezone(zone).year)
 
 
 class Filled:
@@ -89,7 +89,7 @@ async def page(
 ) -> Response:
     """A whole page, with a banner if anything is frozen. ``wrong``: errors of a refused form (4xx) by field name; the
     form comes back as it was filled in."""
-    here, said = desk(request), speech(request)
+    here, said = services_of(request), speech(request)
     try:
         frozen = await here.freezes.standing()
     except LedgerError:
@@ -103,7 +103,7 @@ async def page(
         "state_key": state_key,
         "titled": lambda names: ", ".join(titles.get(name, name) for name in names),
         "what_of": lambda freeze: what_of(freeze, said, titles),
-        "kept": partial(kept, said, titles),
+        "kept": partial(frozen_in_words, said, titles),
         "reason_of": lambda freeze: reason_of(freeze.reason, said),
         "person": getattr(request.state, "person", None),
         "signed_in": getattr(request.state, "account", None) is not None,
@@ -134,7 +134,7 @@ def what_of(freeze: Freeze, said: Speech, titles: Mapping[str, str]) -> str:
     return said(labels.FROZEN[freeze.selector.value], name=name)
 
 
-def kept(
+def frozen_in_words(
     said: Speech, titles: Mapping[str, str], freezes: Iterable[Freeze], named: Collection[str] | None = None
 ) -> str:
     """Which freezes must be thawed first, by whom and since when they were set. ``named``: titles of the lists that may

@@ -386,7 +386,7 @@ def _letter(ask: Ask, item: Item) -> list[bytes]:
     return [person for person in people if person in on_it]
 
 
-def let_out(batch: Batch, hold: Hold, people: Iterable[bytes], *, anew: bool = True) -> None:
+def reset_for_release(batch: Batch, hold: Hold, people: Iterable[bytes], *, anew: bool = True) -> None:
     """A held letter goes out: these people know its sender from now on. With ``anew`` the sender's counts of this
     mailing are reset, and for the primary hold all counts of the sender, since the approvers have seen what was
     counted. A letter that its writer confirmed was seen by no approver: its counts stay, the letter included."""
@@ -410,7 +410,7 @@ def let_out(batch: Batch, hold: Hold, people: Iterable[bytes], *, anew: bool = T
     Earlier(batch).reset(scopes)
 
 
-def meant(batch: Batch, hold: Hold, seconds: int) -> None:
+def record_confirmed(batch: Batch, hold: Hold, seconds: int) -> None:
     """The writer confirmed letters to new customers: the rules that asked do not ask again for so long."""
     if hold.confirm is None or not hold.queue:
         return

@@ -15,7 +15,7 @@ _OFFERED = (b"relay.demo", b"PIPELINING", b"SIZE 52428800", b"8BITMIME", b"SMTPU
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Taken:
+class ReceivedMessage:
     """One message. ``content``: without dot-stuffing, with the guard's trace headers."""
 
     reverse_path: str
@@ -27,7 +27,7 @@ class RecordingRelay:
     """Listens on loopback between ``up`` and ``down``, always on the same port."""
 
     def __init__(self) -> None:
-        self.taken: list[Taken] = []
+        self.taken: list[ReceivedMessage] = []
         self._server: _Server | None = None
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -50,7 +50,7 @@ class _Server(socketserver.ThreadingTCPServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, address: tuple[str, int], take: Callable[[Taken], None]) -> None:
+    def __init__(self, address: tuple[str, int], take: Callable[[ReceivedMessage], None]) -> None:
         self.take = take
         self._open: set[socket.socket] = set()
         super().__init__(address, _Session)
@@ -100,7 +100,9 @@ class _Session(socketserver.StreamRequestHandler):
             elif verb == b"DATA":
                 self._say(b"354 Go on")
                 content = self._content()
-                self.server.take(Taken(reverse_path=reverse_path, recipients=tuple(recipients), content=content))
+                self.server.take(
+                    ReceivedMessage(reverse_path=reverse_path, recipients=tuple(recipients), content=content)
+                )
                 self._say(b"250 2.0.0 Ok: recorded")
                 recipients = []
             elif verb == b"QUIT":

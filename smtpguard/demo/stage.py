@@ -265,10 +265,10 @@ def _write_csv(path: Path, column: str, addresses: Sequence[str]) -> None:
 
 
 @contextlib.contextmanager
-def stage(*, workers: int = 1, of: type[Stage] = Stage) -> Iterator[Stage]:
+def stage(*, workers: int = 1, kind: type[Stage] = Stage) -> Iterator[Stage]:
     """A running stage; afterwards everything that it wrote is deleted. Raises CannotStart."""
     with tempfile.TemporaryDirectory(prefix="smtpguard-demo-") as folder:
-        built = of(Path(folder), workers=workers)
+        built = kind(Path(folder), workers=workers)
         try:
             built.start()
             yield built

@@ -166,7 +166,7 @@ class Frozen:
     hooks: tuple[Hook, ...] = ()
 
 
-class AnotherNeeded(Exception):
+class SecondPersonNeeded(Exception):
     """Two people are needed to thaw. This one's consent is recorded, and the freeze stays until another person agrees."""
 
 
@@ -240,7 +240,7 @@ class Freezes:
 
     async def thaw(self, freeze_id: str, *, by: str, person: str = "") -> tuple[Hook, ...]:
         """``person``: the person behind ``by``, if that names a program of theirs. Raises KeyError if there is no such
-        freeze, and AnotherNeeded if two people must agree and this is the first."""
+        freeze, and SecondPersonNeeded if two people must agree and this is the first."""
         gate = await self._ledger.gate.read()
         freeze = next((f for f in gate.freezes if f.freeze_id == freeze_id), None)
         if freeze is None:
@@ -249,7 +249,7 @@ class Freezes:
         if self.thaw_two and (asked := await self.asked_to_thaw(freeze_id)) in ("", who):
             if not asked:
                 await self._ledger.journal.record([_event(Kind.THAW_ASKED, freeze, who, self._clock)])
-            raise AnotherNeeded
+            raise SecondPersonNeeded
         await self._ledger.gate.thaw(freeze_id, _event(Kind.THAW, freeze, by, self._clock))
         return await self._hooks(self._thaw_hook, "thaw", freeze, by)
 

@@ -20,7 +20,7 @@ FACT = "stream.messages"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Watched:
+class StreamLimit:
     """One limit of one stream that this message counts against. ``person``: whether it is for one recipient."""
 
     stream: Stream
@@ -33,25 +33,25 @@ class Watched:
 class Exceeded:
     """A limit that this message would exceed."""
 
-    watched: Watched
+    watched: StreamLimit
     count: int
 
 
-def watched(gathered: Gathered) -> tuple[Watched, ...]:
+def watched(gathered: Gathered) -> tuple[StreamLimit, ...]:
     """The limits of the streams whose standing approval this message uses: on all messages, and on messages to each
     person."""
     found = []
     for stream in gathered.streams:
         if stream.max is not None:
-            found.append(Watched(stream=stream, limit=stream.max, ask=_ask(stream.name, stream.max)))
+            found.append(StreamLimit(stream=stream, limit=stream.max, ask=_ask(stream.name, stream.max)))
         if stream.max_per_person is not None:
             for recipient in {r.canonical: r for r in gathered.counted.recipients if r.digest}.values():
                 ask = _ask(f"{stream.name} {recipient.digest.hex()}", stream.max_per_person)
-                found.append(Watched(stream=stream, limit=stream.max_per_person, ask=ask, person=True))
+                found.append(StreamLimit(stream=stream, limit=stream.max_per_person, ask=ask, person=True))
     return tuple(found)
 
 
-def exceeded(limits: Sequence[Watched], live: Live) -> Exceeded | None:
+def exceeded(limits: Sequence[StreamLimit], live: Live) -> Exceeded | None:
     """The first limit that is exceeded."""
     for one in limits:
         count = live.counts.get(one.ask, 0)
@@ -83,7 +83,7 @@ class Alarms:
         return Event(kind=Kind.STREAM, id=one.stream.name, at=now, data=data)
 
 
-def since_of(one: Watched, now: datetime) -> datetime:
+def since_of(one: StreamLimit, now: datetime) -> datetime:
     """The start of the window that this time is in, by the calendar."""
     seconds = one.limit.window_seconds
     return datetime.fromtimestamp(now.timestamp() // seconds * seconds, UTC)

@@ -33,7 +33,7 @@ from smtpguard.holds.model import (
     standing_votes,
 )
 from smtpguard.holds.model import Move as Step
-from smtpguard.holds.sending import Sending, late
+from smtpguard.holds.sending import Sending, after_late_outcome
 from smtpguard.journal.delivery import DeliveryStatus
 from smtpguard.journal.event import Event
 from smtpguard.mail.envelope import Recipient
@@ -96,9 +96,11 @@ def apply(batch: Batch, held: Hold, made: Change) -> Change:
     outboxes.write(batch, intents)
     if made.hold is not None:
         if held.state is State.WAITING and made.hold.state is State.APPROVED and held.letter_from:
-            counting.let_out(batch, held, holds.people(batch.connection, held.hold_id)[0], anew=not made.confirmed)
+            counting.reset_for_release(
+                batch, held, holds.people(batch.connection, held.hold_id)[0], anew=not made.confirmed
+            )
         if made.confirmed:
-            counting.meant(batch, held, MEANT_SECONDS)
+            counting.record_confirmed(batch, held, MEANT_SECONDS)
         granted = made.hold.state is State.GRANTED and held.state is not State.GRANTED
         holds.replace(batch.connection, made.hold, over_at=batch.now_us if granted else None)
         if row is not None:
@@ -370,7 +372,11 @@ def written(
 def _stands(held: Hold, changes: Sequence[RecipientChange], settled: Settled | None) -> State | None:
     """Its state now: by the results of all recipients, or because an attempt has begun."""
     if settled is not None:
-        return late(held.state, held.stopped_by, settled) if held.stopped_by else after(held.state, settles_as(settled))
+        return (
+            after_late_outcome(held.state, held.stopped_by, settled)
+            if held.stopped_by
+            else after(held.state, settles_as(settled))
+        )
     begun = any(one.outcome.delivered is Delivered.IN_DOUBT for one in changes)
     return after(held.state, Step.ATTEMPT) if begun and held.asked_at is None and not held.stopped_by else None
 

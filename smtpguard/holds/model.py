@@ -416,7 +416,7 @@ def held_up_by(hold: Hold, freezes: Iterable[Freeze], now: datetime) -> tuple[Fr
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class HoldQuery:
     """Which primary holds a list of holds shows. All ``words``, in lower case, are in id, subject or sender. Of each of
     ``marks``, like "list:NAME", "rule:ID", "group:NAME" or "from:ADDRESS", it has one, and none of ``unmarked``. Held
     from ``since`` on, and before ``until``."""

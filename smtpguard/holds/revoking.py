@@ -20,7 +20,7 @@ from smtpguard.database.schema import hold as table
 from smtpguard.holds import deciding
 from smtpguard.holds import rows as holds
 from smtpguard.holds.model import LET_GO, SENDING, Change, Hold, Refused, State
-from smtpguard.holds.sending import Out, Outgoing, RevocationResult, Sending
+from smtpguard.holds.sending import Outgoing, ReleaseProgress, RevocationResult, Sending
 from smtpguard.mailings.mailingbatch import mailings_of
 from smtpguard.mailings.model import Mailing
 from smtpguard.outbox import rows as outboxes
@@ -63,29 +63,29 @@ class _Group:
         going = [hold_id for hold_id, state in sent if state in SENDING]
         sendings = outboxes.sendings(connection, going, now_us)
         outs = {id: _out(sendings.get(id)) for id in going}
-        outs |= {id: Out.ALL for id, state in sent if state is State.RELEASED}
+        outs |= {id: ReleaseProgress.ALL for id, state in sent if state is State.RELEASED}
         counts = Counter(outs.values())
-        free = [id for id, state in copies if state is State.WAITING or outs.get(id) is Out.NOTHING]
+        free = [id for id, state in copies if state is State.WAITING or outs.get(id) is ReleaseProgress.NOTHING]
         own = sendings.get(lead.hold_id)
         return cls(
             lead=lead,
             own=own,
             free=tuple(free),
-            begun=tuple(id for id, _ in copies if outs.get(id) in (Out.DOUBT, Out.PART)),
+            begun=tuple(id for id, _ in copies if outs.get(id) in (ReleaseProgress.DOUBT, ReleaseProgress.PART)),
             sendings=sendings,
             outgoing=Outgoing(
                 own=own,
-                back=len(free) + (outs.get(lead.hold_id) is Out.NOTHING),
+                back=len(free) + (outs.get(lead.hold_id) is ReleaseProgress.NOTHING),
                 going=sum(one.under_way for one in sendings.values()),
-                doubt=counts[Out.DOUBT],
-                gone=counts[Out.ALL] + counts[Out.PART],
+                doubt=counts[ReleaseProgress.DOUBT],
+                gone=counts[ReleaseProgress.ALL] + counts[ReleaseProgress.PART],
             ),
         )
 
 
-def _out(sending: Sending | None) -> Out:
+def _out(sending: Sending | None) -> ReleaseProgress:
     """A hold in a sending state without a release in the outbox has nothing to revoke."""
-    return sending.out if sending is not None else Out.ALL
+    return sending.out if sending is not None else ReleaseProgress.ALL
 
 
 def outgoing(connection: Connection, hold_id: str, now_us: int) -> Outgoing:
@@ -150,9 +150,11 @@ def _taken(batch: Batch, group: _Group, step: Step) -> RevocationResult:
     made: list[tuple[Hold, Change]] = []
     lead, own, out = group.lead, group.own, _out(group.own)
     left = group.free or group.begun
-    if out is not Out.ALL or not left:
+    if out is not ReleaseProgress.ALL or not left:
         made.append((lead, step(lead, own, group.outgoing, True)))
-    led = out is Out.NOTHING or (out is not Out.ALL and not group.free)  # copies that are begun follow it
+    led = out is ReleaseProgress.NOTHING or (
+        out is not ReleaseProgress.ALL and not group.free
+    )  # copies that are begun follow it
     if left and not led:
         heir = _heir(batch, lead, left[0])
         try:

@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from smtpguard.database.batch import Batch
 from smtpguard.database.schema import hold as table
-from smtpguard.holds.model import HOLD, Hold, Rank, State, Wanted
+from smtpguard.holds.model import HOLD, Hold, HoldQuery, Rank, State
 from smtpguard.journal.chain import microseconds
 from smtpguard.mailings.inflight import parted
 from smtpguard.policy.verdict import Mode, Quorum
@@ -279,7 +279,7 @@ def _lines(kept: str, marks: Iterable[str], most: int) -> str:
 
 
 def ids(
-    connection: Connection, wanted: Wanted, *, limit: int, before: datetime | None, after_id: str | None
+    connection: Connection, wanted: HoldQuery, *, limit: int, before: datetime | None, after_id: str | None
 ) -> list[str]:
     """Ids of primary holds, newest first. One query for each state, so that the index gives them in order."""
     found = []
@@ -298,7 +298,7 @@ def ids(
 
 
 def ranked(
-    connection: Connection, wanted: Wanted, *, first: Collection[str], limit: int, after: Rank | None
+    connection: Connection, wanted: HoldQuery, *, first: Collection[str], limit: int, after: Rank | None
 ) -> list[Rank]:
     """Primary holds by rank (``Rank``), over all that match. ``first``: lists that come before others, if their
     address is a recipient."""
@@ -316,13 +316,13 @@ def ranked(
     ]
 
 
-def number(connection: Connection, wanted: Wanted) -> int:
+def number(connection: Connection, wanted: HoldQuery) -> int:
     """The number of primary holds."""
     query = select(func.count()).where(table.c.lead.is_(None), *_narrowed(wanted))
     return connection.execute(query.where(table.c.state.in_([state.value for state in wanted.states]))).scalar_one()
 
 
-def _narrowed(wanted: Wanted) -> list[ColumnElement[bool]]:
+def _narrowed(wanted: HoldQuery) -> list[ColumnElement[bool]]:
     narrow = [table.c.sought.contains(word, autoescape=True) for word in wanted.words]
     for any_of in wanted.marks:
         narrow.append(or_(*(_marked(mark) for mark in any_of)))

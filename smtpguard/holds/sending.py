@@ -17,7 +17,7 @@ from smtpguard.outbox.model import NONE_YET, Settled
 TAKING_BACK = frozenset({Move.REJECT, Move.WITHDRAW, Move.REOPEN})
 
 
-class Out(enum.Enum):
+class ReleaseProgress(enum.Enum):
     """How much of a release is sent, in one word."""
 
     NOTHING = "nothing"  # nobody has it or may have it
@@ -39,12 +39,12 @@ class Sending:
     left: tuple[Recipient, ...] = ()
 
     @property
-    def out(self) -> Out:
+    def out(self) -> ReleaseProgress:
         if not self.left and not self.doubt:
-            return Out.ALL
+            return ReleaseProgress.ALL
         if self.settled.sent:
-            return Out.PART
-        return Out.DOUBT if self.settled.doubted or self.doubt else Out.NOTHING
+            return ReleaseProgress.PART
+        return ReleaseProgress.DOUBT if self.settled.doubted or self.doubt else ReleaseProgress.NOTHING
 
     def may_have(self, reach: int) -> int:
         """How many people may have it without a known result, if the message reaches ``reach`` in all: a list address
@@ -58,7 +58,7 @@ class Sending:
         return self.settled + Settled(failed=len(self.left), doubted=self.doubt)
 
 
-def total(status: DeliveryStatus, n: int = 1) -> Settled:
+def settled_of(status: DeliveryStatus, n: int = 1) -> Settled:
     """The totals of ``n`` recipients with this final status."""
     match status:
         case DeliveryStatus.DELIVERED:
@@ -80,15 +80,15 @@ def taken_back(state: State, move: Move, sending: Sending) -> State | None:
     if state not in SENDING or move not in TAKING_BACK:
         return None
     match sending.out:
-        case Out.NOTHING:
+        case ReleaseProgress.NOTHING:
             return after(state, move)
-        case Out.PART | Out.DOUBT:
+        case ReleaseProgress.PART | ReleaseProgress.DOUBT:
             return after(state, settles_as(sending.stopped))
         case _:
             return None
 
 
-def late(state: State, move: str, settled: Settled) -> State | None:
+def after_late_outcome(state: State, move: str, settled: Settled) -> State | None:
     """The state of a hold that was revoked by ``move`` while somebody may have had it, once the last answer is known,
     or will not come; None if the state does not change."""
     if settled.sent or settled.doubted:
@@ -111,7 +111,7 @@ class Outgoing:
     @property
     def stoppable(self) -> bool:
         """Whether anything of it can be revoked, or kept from a further attempt."""
-        return bool(self.back or self.doubt) or (self.own is not None and self.own.out is Out.PART)
+        return bool(self.back or self.doubt) or (self.own is not None and self.own.out is ReleaseProgress.PART)
 
 
 NOTHING = Outgoing()

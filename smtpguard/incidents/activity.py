@@ -214,7 +214,7 @@ class Sums:
             if about == ALL and what in ACTIONS.values():
                 counts = days.setdefault(instant(hour).astimezone(zone).date(), {})
                 counts[what] = counts.get(what, 0) + n
-        ends = _Ends(microseconds(until) if ended else None, self.ends, self.said)
+        ends = _Durations(microseconds(until) if ended else None, self.ends, self.said)
         for id, hold in self.holds.items():
             how, at = self.moves.get(id, (hold.how, hold.at))
             ends.add(hold, how, at, self.says.get(id, hold.said))
@@ -246,7 +246,7 @@ class Sums:
         )
 
 
-class _Ends:
+class _Durations:
     """Counts of holds by rule or list, end and seconds. ``until``: a hold that ended later counts as waiting; None: no
     limit."""
 

@@ -45,7 +45,7 @@ ARTICLES: Mapping[Field, str] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Word:
+class FieldText:
     """``text``, ``by``: None where retention has erased them. ``at``: when it was written; ``seq``: the entry."""
 
     text: str | None
@@ -55,11 +55,11 @@ class Word:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Words:
+class IncidentTexts:
     """``aware``: since when they are, and who said so; None while nobody has. ``written``: the last word of each field."""
 
-    aware: tuple[datetime, Word] | None = None
-    written: Mapping[Field, Word] = field(default_factory=dict)
+    aware: tuple[datetime, FieldText] | None = None
+    written: Mapping[Field, FieldText] = field(default_factory=dict)
 
     @property
     def due(self) -> datetime | None:
@@ -89,17 +89,17 @@ def wrote(id: str, what: Field, text: str, *, by: str, at: datetime) -> Event:
     return Event(kind=Kind.INCIDENT, id=id, at=at, data={"change": "written", "field": what.value}, private=private)
 
 
-def said_of(steps: Iterable[Step]) -> Words:
+def said_of(steps: Iterable[Step]) -> IncidentTexts:
     """``steps``: of the case, in order."""
-    since: tuple[datetime, Word] | None = None
-    written: dict[Field, Word] = {}
+    since: tuple[datetime, FieldText] | None = None
+    written: dict[Field, FieldText] = {}
     for step in steps:
         entry, clear = step.entry, step.clear or {}
         if entry.kind != Kind.INCIDENT.value:
             continue
         data = entry.data
         texts, people = clear.get("comment", ()), clear.get("actor", ())
-        word = Word(
+        word = FieldText(
             text=texts[0] if texts else None,
             by=people[0] if people else None,
             at=instant(entry.at),
@@ -109,7 +109,7 @@ def said_of(steps: Iterable[Step]) -> Words:
             since = datetime.fromisoformat(data["since"]), word
         elif data.get("field") in _FIELDS:
             written[Field(data["field"])] = word
-    return Words(aware=since, written=written)
+    return IncidentTexts(aware=since, written=written)
 
 
 _FIELDS = frozenset(each.value for each in Field)

@@ -95,7 +95,7 @@ def genuine(secret: bytes, checkpoint: Checkpoint) -> bool:
     return hmac.compare_digest(checkpoint.mac, _mac(secret, checkpoint))
 
 
-def _mac(secret: bytes, c: Checkpoint) -> bytes:
+def _mac(secret: bytes, checkpoint: Checkpoint) -> bytes:
     key = hmac.digest(secret, b"smtpguard journal checkpoint", "sha256")
-    text = f"{c.journal} {c.seq} {c.at} {c.hash.hex()} {', '.join(c.says) or 'mark'}"
+    text = f"{checkpoint.journal} {checkpoint.seq} {checkpoint.at} {checkpoint.hash.hex()} {', '.join(checkpoint.says) or 'mark'}"
     return hmac.digest(key, text.encode(), "sha256")

@@ -141,16 +141,16 @@ def shown_address(text: str) -> str:
     return one_line("".join(c if c.isascii() or _is_latin(c) else f"\\u{ord(c):04x}" for c in spelled), 254)
 
 
-def _shown(c: str) -> str:
-    if c.isprintable():
-        return c
-    if c in _DROPPED:
+def _shown(character: str) -> str:
+    if character.isprintable():
+        return character
+    if character in _DROPPED:
         return ""
-    category = unicodedata.category(c)
-    if category == "Zs" or c in "\t\n\r\x0b\x0c":
+    category = unicodedata.category(character)
+    if category == "Zs" or character in "\t\n\r\x0b\x0c":
         return " "
-    return f"\\u{ord(c):04x}"
+    return f"\\u{ord(character):04x}"
 
 
-def _is_latin(c: str) -> bool:
-    return unicodedata.name(c, "").startswith("LATIN ")
+def _is_latin(character: str) -> bool:
+    return unicodedata.name(character, "").startswith("LATIN ")

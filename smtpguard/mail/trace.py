@@ -73,8 +73,8 @@ def prepend(
 
 
 @lru_cache(maxsize=1024)
-def _client(helo: str, name: str, ip: str) -> str:
-    literal = f"[IPv6:{ip}]" if ":" in ip else f"[{ip}]"
+def _client(helo: str, name: str, address: str) -> str:
+    literal = f"[IPv6:{address}]" if ":" in address else f"[{address}]"
     client = " ".join(filter(None, (_UNSAFE.sub("?", name)[:255], _UNSAFE.sub("?", literal))))
     return f"{_UNSAFE.sub('?', helo)[:255] or 'unknown'} ({client})"
 

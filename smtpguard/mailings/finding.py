@@ -144,14 +144,14 @@ class Finder:
         digest = hashlib.blake2b(name, key=self._secret[:64], digest_size=8, person=b"mailing key").digest()
         return int.from_bytes(digest, "big") >> 2 | 1 << 61
 
-    def _candidates(self, ns: set[int], filed: Mapping[int, Sequence[int]]) -> Iterator[KnownMailing]:
+    def _candidates(self, numbers: set[int], filed: Mapping[int, Sequence[int]]) -> Iterator[KnownMailing]:
         keys: dict[int, list[int]] = {}
         for key, under in filed.items():
             for n in under:
-                if n in ns:
+                if n in numbers:
                     keys.setdefault(n, []).append(key)
         sql = f"SELECT n, id, sketch FROM mailing WHERE n {{}} AND last_at >= {self.since_us:d}"
-        for n, id, sketch in self._select(sql, list(ns)):
+        for n, id, sketch in self._select(sql, list(numbers)):
             made = Sketch.unpack(bytes(sketch))
             yield KnownMailing(n=n, mailing_id=id, keys=tuple({*keys[n], *made.keys}), sketch=made)
 

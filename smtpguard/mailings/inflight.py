@@ -41,11 +41,11 @@ class InFlight:
         return self.attempted | self.doubted
 
 
-def going(connection: Connection, ns: Collection[int]) -> dict[int, InFlight]:
+def going(connection: Connection, numbers: Collection[int]) -> dict[int, InFlight]:
     """For each of these mailings, by number."""
-    found = {n: InFlight() for n in ns}
+    found = {n: InFlight() for n in numbers}
     relaying = select(underway.c.mailing, underway.c.people, underway.c.doubt).where(
-        underway.c.mailing.in_(ns), underway.c.people.is_not(None)
+        underway.c.mailing.in_(numbers), underway.c.people.is_not(None)
     )
     for n, people, doubt in connection.execute(relaying):
         (found[n].doubted if doubt else found[n].people).update(split(bytes(people)))
@@ -55,7 +55,10 @@ def going(connection: Connection, ns: Collection[int]) -> dict[int, InFlight]:
             outbox.join(hold, hold.c.hold_id == outbox.c.hold_id).join(mailing, mailing.c.id == hold.c.mailing)
         )
         .where(
-            outbox.c.done.is_(False), outbox.c.kind.in_(_OF_CONTENT), mailing.c.n.in_(ns), hold.c.people.is_not(None)
+            outbox.c.done.is_(False),
+            outbox.c.kind.in_(_OF_CONTENT),
+            mailing.c.n.in_(numbers),
+            hold.c.people.is_not(None),
         )
     )
     for n, intent_id, kind, people in connection.execute(sending).all():

@@ -168,8 +168,8 @@ class MailingBatch:
 
     # -- reading
 
-    def _load(self, ns: set[int]) -> None:
-        wanted = [n for n in ns if n not in self._rows]
+    def _load(self, numbers: set[int]) -> None:
+        wanted = [n for n in numbers if n not in self._rows]
         for columns in self._select(f"SELECT {COLUMNS} FROM mailing WHERE n {{}}", wanted):
             row = Row.read(*columns)
             self._slide(row)

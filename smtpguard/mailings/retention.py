@@ -54,11 +54,11 @@ def _oldest(batch: Batch, newest: int, *wanted: ColumnElement[bool]) -> list[int
     return list(batch.connection.execute(query).scalars())
 
 
-def _erase(batch: Batch, ns: list[int], *, but_its_row: bool = False) -> tuple[int, bool]:
+def _erase(batch: Batch, numbers: list[int], *, but_its_row: bool = False) -> tuple[int, bool]:
     """Delete their people first, in slices."""
-    _unfile(batch, ns)
+    _unfile(batch, numbers)
     room, done = CUT, []
-    for n in ns:
+    for n in numbers:
         some = select(reached.c.person).where(reached.c.n == n).limit(room).scalar_subquery()
         room -= batch.connection.execute(delete(reached).where(reached.c.n == n, reached.c.person.in_(some))).rowcount
         if room <= 0:
@@ -66,7 +66,7 @@ def _erase(batch: Batch, ns: list[int], *, but_its_row: bool = False) -> tuple[i
         done.append(n)
     if done and not but_its_row:
         batch.connection.execute(delete(mailing).where(mailing.c.n.in_(done)))
-    return len(done), len(done) < len(ns)
+    return len(done), len(done) < len(numbers)
 
 
 def _blank(batch: Batch, before: datetime, newest: int) -> tuple[int, bool]:
@@ -82,10 +82,10 @@ def _blank(batch: Batch, before: datetime, newest: int) -> tuple[int, bool]:
     return done, left
 
 
-def _unfile(batch: Batch, ns: list[int]) -> None:
-    for n in ns:
+def _unfile(batch: Batch, numbers: list[int]) -> None:
+    for n in numbers:
         for columns in batch.select(f"SELECT {COLUMNS} FROM mailing WHERE n = ?", (n,)):
             for key in Row.read(*columns).known.keys:
                 batch.connection.execute(delete(mailing_key).where(mailing_key.c.key == key, mailing_key.c.n == n))
-    if ns:
-        batch.connection.execute(update(mailing).where(mailing.c.n.in_(ns)).values(filed=False))
+    if numbers:
+        batch.connection.execute(update(mailing).where(mailing.c.n.in_(numbers)).values(filed=False))

@@ -34,7 +34,7 @@ _WAITING = and_(hold.c.state == State.WAITING.value, hold.c.lead.is_(None))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Behind:
+class Backlog:
     """How many journal entries a webhook has not been sent yet, and the time of the first; None if there is none."""
 
     entries: int
@@ -64,7 +64,7 @@ class Waiting:
     relaying: int
     unsettled: int
     asked: int = 0
-    hooks: Mapping[str, Behind] = field(default_factory=dict)
+    hooks: Mapping[str, Backlog] = field(default_factory=dict)
 
 
 def look(connection: Connection, now: datetime, *, near: timedelta, settled_within: timedelta) -> Waiting:
@@ -252,12 +252,12 @@ def _underway(connection: Connection, before: int) -> tuple[int, int]:
     return relaying, unsettled
 
 
-def hooks_behind(connection: Connection, end: int | None = None) -> dict[str, Behind]:
+def hooks_behind(connection: Connection, end: int | None = None) -> dict[str, Backlog]:
     """By the name of each webhook with a cursor. ``end``: the journal's last entry, if known."""
     end = read_head(connection).seq if end is None else end
     first = select(entry.c.at).where(entry.c.seq > hook.c.told).order_by(entry.c.seq).limit(1).scalar_subquery()
     return {
-        name: Behind(entries=max(0, end - told), since=_first(at))
+        name: Backlog(entries=max(0, end - told), since=_first(at))
         for name, told, at in connection.execute(select(hook.c.name, hook.c.told, first))
     }
 

@@ -34,7 +34,7 @@ from smtpguard.database.batch import Batch
 from smtpguard.database.failpoint import passes
 from smtpguard.database.schema import delivery, hold, outbox
 from smtpguard.holds.model import HOLD, SENDING, State, held_up_by
-from smtpguard.holds.sending import Sending, total
+from smtpguard.holds.sending import Sending, settled_of
 from smtpguard.journal.chain import microseconds
 from smtpguard.journal.delivery import DeliveryEvent, DeliveryStatus, Further, after
 from smtpguard.mail.envelope import Recipient
@@ -191,7 +191,7 @@ def _settled(connection: Connection, intents: Sequence[str]) -> dict[str, Settle
     )
     found: dict[str, Settled] = {}
     for intent_id, state, n in connection.execute(query.group_by(delivery.c.intent_id, delivery.c.state)):
-        found[intent_id] = found.get(intent_id, NONE_YET) + total(DeliveryStatus(state), n)
+        found[intent_id] = found.get(intent_id, NONE_YET) + settled_of(DeliveryStatus(state), n)
     return found
 
 
@@ -243,7 +243,7 @@ def _sending(rows: Sequence[Any], now_us: int) -> Sending:
     doubtful = [row for row in left if row.state == DeliveryStatus.ATTEMPTED.value]
     return Sending(
         under_way=any(row.next_at > now_us for row in doubtful) or any(row.leased_until > now_us for row in rows),
-        settled=sum((total(DeliveryStatus(row.state)) for row in rows if row.further in over), NONE_YET),
+        settled=sum((settled_of(DeliveryStatus(row.state)) for row in rows if row.further in over), NONE_YET),
         doubt=len(doubtful),
         asked=sum(row.further == _ASK and row.next_at <= now_us for row in doubtful),
         left=tuple(RECIPIENT.loads(row.recipient) for row in left if row not in doubtful),

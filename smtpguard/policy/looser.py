@@ -441,18 +441,18 @@ def _touching_is_stricter(conditions: Iterable[tuple[Condition, bool]]) -> bool:
     return all(_stricter_by_touch(c, unless) for c, unless in conditions)
 
 
-def _stricter_by_touch(c: Condition, unless: bool) -> bool:
-    name, is_none = c.fact.name, isinstance(c, Empty) and c.wanted
+def _stricter_by_touch(condition: Condition, unless: bool) -> bool:
+    name, is_none = condition.fact.name, isinstance(condition, Empty) and condition.wanted
     if name in _GROW:
         return is_none is unless
     if name == "stream":
         return is_none is not unless
     if name in ("message.correspondence", "sender.is_writer"):
-        return isinstance(c, Truth) and c.wanted is unless
+        return isinstance(condition, Truth) and condition.wanted is unless
     if name == "recipients.outside":
-        return isinstance(c, AtLeast if unless else AtMost)
-    if name.startswith(_COUNTS) and c.fact.type in (Type.COUNT, Type.SHARE) and name not in _WHOEVER:
-        return isinstance(c, AtMost if unless else AtLeast)
+        return isinstance(condition, AtLeast if unless else AtMost)
+    if name.startswith(_COUNTS) and condition.fact.type in (Type.COUNT, Type.SHARE) and name not in _WHOEVER:
+        return isinstance(condition, AtMost if unless else AtLeast)
     return True
 
 

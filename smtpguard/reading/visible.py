@@ -75,7 +75,7 @@ _BLUE: _Colour = (0, 0, 238)  # the default of a link
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
+class _Style:
     """The style that one element sets. ``size``: pixels, or, with ``relative``, times its parent's. ``layer``: elements
     put behind within it stay in front of what is around it; ``behind``: it is put behind what is around it; ``aside``:
     it is moved elsewhere, perhaps onto a picture."""
@@ -104,7 +104,7 @@ class _State:
     def seen(self) -> bool:
         return not (self.hidden or self.size < SMALLEST or self.colour == _CLEAR or _near(self.colour, self.back))
 
-    def within(self, look: _Look) -> _State:
+    def within(self, look: _Style) -> _State:
         size = self.size if look.size is None else look.size * self.size if look.relative else look.size
         return _State(
             self.hidden or look.hides or (look.behind and self.covers),
@@ -115,7 +115,7 @@ class _State:
         )
 
 
-_PLAIN = _Look()
+_PLAIN = _Style()
 
 
 def take_unseen(tree: LexborHTMLParser, html: str, source: str, meter: Meter) -> list[str]:
@@ -156,7 +156,7 @@ def take_unseen(tree: LexborHTMLParser, html: str, source: str, meter: Meter) ->
     return _cut(nodes, looks, meter)
 
 
-def _cut(nodes: Mapping[int, LexborNode], looks: Mapping[int, _Look], meter: Meter) -> list[str]:
+def _cut(nodes: Mapping[int, LexborNode], looks: Mapping[int, _Style], meter: Meter) -> list[str]:
     states: dict[int, _State] = {}
     doomed: list[LexborNode] = []
     for n, (id, node) in enumerate(nodes.items()):
@@ -181,7 +181,7 @@ def _cut(nodes: Mapping[int, LexborNode], looks: Mapping[int, _Look], meter: Met
     return found
 
 
-def _around(node: LexborNode, looks: Mapping[int, _Look], states: Mapping[int, _State]) -> _State:
+def _around(node: LexborNode, looks: Mapping[int, _Style], states: Mapping[int, _State]) -> _State:
     parent = node.parent
     while parent is not None:
         state = states.get(parent.mem_id)
@@ -191,7 +191,7 @@ def _around(node: LexborNode, looks: Mapping[int, _Look], states: Mapping[int, _
     return _State()
 
 
-def _unseen(node: LexborNode, state: _State, looks: Mapping[int, _Look]) -> list[LexborNode]:
+def _unseen(node: LexborNode, state: _State, looks: Mapping[int, _Style]) -> list[LexborNode]:
     """The invisible nodes of an element: all of it, or its texts and links unless an inner element resets them."""
     if state.hidden:
         return [node]
@@ -260,7 +260,7 @@ def _filled(text: str, custom: Mapping[str, str]) -> str:
     return _VARIABLE.sub(lambda m: custom.get(m[1], m[2] or ""), text) if custom and "var(" in text else text
 
 
-def _attributes(node: LexborNode, custom: Mapping[str, str], sheet: str = "") -> _Look:
+def _attributes(node: LexborNode, custom: Mapping[str, str], sheet: str = "") -> _Style:
     """The style of an element: attributes first, then style sheets, then its own style."""
     given = node.attributes
     text = ""
@@ -277,7 +277,7 @@ def _attributes(node: LexborNode, custom: Mapping[str, str], sheet: str = "") ->
 
 
 @lru_cache(maxsize=8192)
-def _look(text: str) -> _Look:
+def _look(text: str) -> _Style:
     """From declarations in lower case."""
     said = _declarations(text)
     if not said:
@@ -294,7 +294,7 @@ def _look(text: str) -> _Look:
     placed = place in _PLACED and order not in ("", "auto")
     layer = placed or place in ("fixed", "sticky") or _makes_a_layer(said)
     aside = place in ("absolute", "fixed") or any(said.get(m, "").startswith("-") for m in ("margin-top", "top"))
-    return _Look(_hides(said), size, relative, colour, back, layer, placed and order.startswith("-"), aside)
+    return _Style(_hides(said), size, relative, colour, back, layer, placed and order.startswith("-"), aside)
 
 
 def _makes_a_layer(said: Mapping[str, str]) -> bool:
@@ -414,7 +414,7 @@ def _near(one: _Colour, other: _Colour) -> bool:
     )
 
 
-def _may_meet(said: Iterable[_Look]) -> bool:
+def _may_meet(said: Iterable[_Style]) -> bool:
     """Whether the colour of a text may equal that of some background."""
     said = list(said)
     colours = {look.colour for look in said if look.colour} | {(0, 0, 0)}

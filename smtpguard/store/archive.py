@@ -8,7 +8,7 @@ from datetime import datetime, tzinfo
 from sqlalchemy import Connection
 
 from smtpguard.holds import rows as holds
-from smtpguard.holds.model import Hold, Rank, State, Wanted
+from smtpguard.holds.model import Hold, HoldQuery, Rank, State
 from smtpguard.incidents import activityrows
 from smtpguard.incidents.activity import Activity
 from smtpguard.incidents.preservation import Preserved
@@ -36,7 +36,7 @@ class Archive:
         self._store, self._asked = store, asked
 
     async def rows(
-        self, wanted: Wanted, *, limit: int = 50, before: datetime | None = None, after_id: str | None = None
+        self, wanted: HoldQuery, *, limit: int = 50, before: datetime | None = None, after_id: str | None = None
     ) -> Sequence[Hold]:
         def found(connection: Connection) -> list[Hold]:
             return holds.several(
@@ -46,7 +46,7 @@ class Archive:
         return await self._store.ask(found)
 
     async def ranked(
-        self, wanted: Wanted, *, first: Collection[str], limit: int, after: Rank | None = None
+        self, wanted: HoldQuery, *, first: Collection[str], limit: int, after: Rank | None = None
     ) -> tuple[Sequence[Hold], int, Rank | None]:
         def found(connection: Connection) -> tuple[list[Hold], int, Rank | None]:
             places = holds.ranked(connection, wanted, first=first, limit=limit + 1, after=after)

@@ -182,9 +182,9 @@ def _mailings(open: Open, progress: Progress | None) -> Iterator[Finding]:
         yield from _by_entries(open, told, last, progress)
 
 
-def _sums(connection: Connection, ns: Sequence[int]) -> dict[int, dict[int, int]]:
+def _sums(connection: Connection, numbers: Sequence[int]) -> dict[int, dict[int, int]]:
     found: dict[int, dict[int, int]] = {}
-    query = select(reached.c.n, reached.c.fate, func.sum(reached.c.weight)).where(reached.c.n.in_(ns))
+    query = select(reached.c.n, reached.c.fate, func.sum(reached.c.weight)).where(reached.c.n.in_(numbers))
     for n, fate, people in connection.execute(query.group_by(reached.c.n, reached.c.fate)):
         found.setdefault(n, {})[int(fate)] = int(people)
     return found

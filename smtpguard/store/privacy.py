@@ -91,7 +91,7 @@ class Person:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
+class PersonalData:
     """One thing about the person. ``what``: entry, digest, hold, mailing, set, count, sending, returned, freeze, account or absence;
     ``parts``: as whom. ``stays``: why an erasure keeps it, "" if it is erased."""
 
@@ -111,7 +111,7 @@ class Erasure:
     holds: int = 0
     mailings: dict[str, int] = field(default_factory=dict)
     others: int = 0
-    kept: list[Kept] = field(default_factory=list)
+    kept: list[PersonalData] = field(default_factory=list)
 
 
 class _Preserved:
@@ -133,13 +133,13 @@ class _Preserved:
         return "" if found is None else f"incident {found}"
 
 
-def collect(open: Open, whom: Person, progress: Progress | None = None) -> Iterator[Kept]:
+def collect(open: Open, whom: Person, progress: Progress | None = None) -> Iterator[PersonalData]:
     """Everything, a slice in a transaction."""
     keeps = _Preserved(open)
     pending = {one.id for one in _holds(open, whom, keeps) if one.stays.startswith("decision")}
     for seq, _, parts, one in _values(open, whom, progress):
         why = keeps.why(one.id) or (f"decision {one.id}" if one.id in pending else "")
-        yield Kept(what="entry", id=f"{seq} {one.kind} {one.id}", at=instant(one.at), parts=parts, stays=why)
+        yield PersonalData(what="entry", id=f"{seq} {one.kind} {one.id}", at=instant(one.at), parts=parts, stays=why)
     yield from _holds(open, whom, keeps)
     for some in (_mailings, _sets, _counts, _sendings, _returned, _freezes, _staff):
         yield from some(open, whom, keeps)
@@ -204,14 +204,16 @@ def _parts(doc: str, whom: Person) -> tuple[str, ...]:
         return ()
 
 
-def _holds(open: Open, whom: Person, keeps: _Preserved) -> Iterator[Kept]:
+def _holds(open: Open, whom: Person, keeps: _Preserved) -> Iterator[PersonalData]:
     for rows in _pages(open, hold, hold.c.hold_id, (hold.c.state, hold.c.held_at, hold.c.doc, hold.c.people)):
         for id, state, at, doc, people in rows:
             parts = _within(doc, whom)
             behind = people is not None and any(_among(bytes(people), digest) for digest in whom.digests)
             if parts or behind:
                 why = keeps.why(id) or (f"decision {id}" if state in _LIVE else "")
-                yield Kept(what="hold", id=id, at=instant(at), parts=(state, *(parts or ("recipient",))), stays=why)
+                yield PersonalData(
+                    what="hold", id=id, at=instant(at), parts=(state, *(parts or ("recipient",))), stays=why
+                )
 
 
 def _among(people: bytes, digest: bytes) -> bool:
@@ -243,7 +245,7 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(each)
 
 
-def _mailings(open: Open, whom: Person, keeps: _Preserved) -> Iterator[Kept]:
+def _mailings(open: Open, whom: Person, keeps: _Preserved) -> Iterator[PersonalData]:
     """Whom each came for; and who wrote it or decided on it, in its document."""
     reaching: dict[int, str] = {}
     query = select(reached.c.n, reached.c.fate).select_from(mailing.join(reached, reached.c.n == mailing.c.n))
@@ -256,10 +258,10 @@ def _mailings(open: Open, whom: Person, keeps: _Preserved) -> Iterator[Kept]:
             if n in reaching or parts:
                 why = keeps.why(id) or (f"decision on the mailing {id}" if state in _DECIDED else "")
                 became = (f"reached: {reaching[n]}",) if n in reaching else ()
-                yield Kept(what="mailing", id=id, at=instant(at), parts=(*became, *parts), stays=why)
+                yield PersonalData(what="mailing", id=id, at=instant(at), parts=(*became, *parts), stays=why)
 
 
-def _sets(open: Open, whom: Person, keeps: _Preserved) -> Iterator[Kept]:
+def _sets(open: Open, whom: Person, keeps: _Preserved) -> Iterator[PersonalData]:
     with open() as connection:
         names = list(connection.execute(select(peopleset.c.name).distinct()).scalars())
         for name in names:
@@ -269,7 +271,7 @@ def _sets(open: Open, whom: Person, keeps: _Preserved) -> Iterator[Kept]:
                 )
                 row = connection.execute(query.order_by(peopleset.c.first.desc()).limit(1)).one_or_none()
                 if row is not None and _among(bytes(row.people), digest):
-                    yield Kept(
+                    yield PersonalData(
                         what="set",
                         id=name,
                         at=instant(row.made_at),
@@ -285,32 +287,32 @@ def _bound(connection: Connection, name: str) -> bool:
     )
 
 
-def _counts(open: Open, whom: Person, keeps: _Preserved) -> Iterator[Kept]:
+def _counts(open: Open, whom: Person, keeps: _Preserved) -> Iterator[PersonalData]:
     with open() as connection:
         for number_, doc in connection.execute(
             select(person.c.person, person.c.doc).where(person.c.person.in_(whom.numbers))
         ):
-            yield Kept(what="count", id=str(number_), parts=(f"under {len(unpack(bytes(doc))):,} names",))
+            yield PersonalData(what="count", id=str(number_), parts=(f"under {len(unpack(bytes(doc))):,} names",))
     messages = 0
     for rows in _pages(open, sent, sent.c.message, (sent.c.doc,)):
         messages += sum(not whom.numbers.isdisjoint(unpack(bytes(doc))) for _, doc in rows)
     if messages:
-        yield Kept(what="count", id="sent", parts=(f"recipient of {messages:,} messages by their Message-ID",))
+        yield PersonalData(what="count", id="sent", parts=(f"recipient of {messages:,} messages by their Message-ID",))
 
 
-def _sendings(open: Open, whom: Person, keeps: _Preserved) -> Iterator[Kept]:
+def _sendings(open: Open, whom: Person, keeps: _Preserved) -> Iterator[PersonalData]:
     for rows in _pages(open, outbox, outbox.c.intent_id, (outbox.c.kind, outbox.c.done, outbox.c.created_at, outbox.c.doc, outbox.c.hold_id)):  # fmt: skip
         for id, kind, done, at, doc, hold_id in rows:
             if parts := _within(doc, whom):
                 why = (keeps.why(hold_id) if hold_id else "") or ("" if done else "it is to be sent still")
-                yield Kept(what="sending", id=id, at=instant(at), parts=(kind, *parts), stays=why)
+                yield PersonalData(what="sending", id=id, at=instant(at), parts=(kind, *parts), stays=why)
 
 
-def _returned(open: Open, whom: Person, keeps: _Preserved) -> Iterator[Kept]:
+def _returned(open: Open, whom: Person, keeps: _Preserved) -> Iterator[PersonalData]:
     for rows in _pages(open, returned, returned.c.mail, (returned.c.n, returned.c.at, returned.c.sort, returned.c.mailing, returned.c.person, returned.c.doc)):  # fmt: skip
         for mail, n, at, sort, name, who, doc in rows:
             if (who is not None and bytes(who) in whom.digests) or _within(doc, whom):
-                yield Kept(
+                yield PersonalData(
                     what="returned",
                     id=f"{mail} {n}",
                     at=instant(at),
@@ -319,25 +321,25 @@ def _returned(open: Open, whom: Person, keeps: _Preserved) -> Iterator[Kept]:
                 )
 
 
-def _freezes(open: Open, whom: Person, keeps: _Preserved) -> Iterator[Kept]:
+def _freezes(open: Open, whom: Person, keeps: _Preserved) -> Iterator[PersonalData]:
     with open() as connection:
         rows = connection.execute(select(freeze.c.freeze_id, freeze.c.lifted, freeze.c.doc)).all()
     for id, lifted, doc in rows:
         if parts := _within(doc, whom):
-            yield Kept(what="freeze", id=id, parts=parts, stays="" if lifted else "it is in force")
+            yield PersonalData(what="freeze", id=id, parts=parts, stays="" if lifted else "it is in force")
 
 
-def _staff(open: Open, whom: Person, keeps: _Preserved) -> Iterator[Kept]:
+def _staff(open: Open, whom: Person, keeps: _Preserved) -> Iterator[PersonalData]:
     """An account of the console, and an absence: of people who work with it."""
     with open() as connection:
         accounts = connection.execute(select(account.c.account_id, account.c.address)).all()
         away = connection.execute(select(absence.c.person)).scalars().all()
     for id, address in accounts:
         if whom.names(address):
-            yield Kept(what="account", id=id, stays="smtpguard users delete takes it away")
+            yield PersonalData(what="account", id=id, stays="smtpguard users delete takes it away")
     for address in away:
         if whom.names(address):
-            yield Kept(what="absence", id="", stays="they work with it: the next absence takes its place")
+            yield PersonalData(what="absence", id="", stays="they work with it: the next absence takes its place")
 
 
 # erasing
@@ -345,7 +347,7 @@ def _staff(open: Open, whom: Person, keeps: _Preserved) -> Iterator[Kept]:
 
 async def erase(access: Access, whom: Person, *, by: str, progress: Progress | None = None) -> Erasure:
     """Erase what nothing needs. That it was done is journalled first, without the address. Raises LedgerError."""
-    found: list[Kept] = await access.walk(
+    found: list[PersonalData] = await access.walk(
         lambda open: [one for one in collect(open, whom, progress) if one.what != "entry"]
     )
     kept_ids: set[str] = set()
@@ -370,7 +372,9 @@ async def erase(access: Access, whom: Person, *, by: str, progress: Progress | N
     return done
 
 
-def _planned(open: Open, whom: Person, kept_ids: set[str], found: Sequence[Kept]) -> tuple[set[str], set[str], Erasure]:
+def _planned(
+    open: Open, whom: Person, kept_ids: set[str], found: Sequence[PersonalData]
+) -> tuple[set[str], set[str], Erasure]:
     """The digests of the values that are erased, the words by which they are found, and how many there are."""
     keeps, done = _Preserved(open), Erasure()
     pending = {one.id for one in found if one.what == "hold" and one.stays}
@@ -380,7 +384,7 @@ def _planned(open: Open, whom: Person, kept_ids: set[str], found: Sequence[Kept]
         if why:
             kept_ids.add(one.id)
             done.kept.append(
-                Kept(what="entry", id=f"{seq} {one.kind} {one.id}", at=instant(one.at), parts=parts, stays=why)
+                PersonalData(what="entry", id=f"{seq} {one.kind} {one.id}", at=instant(one.at), parts=parts, stays=why)
             )
             continue
         digests = parsed(one.body).get("private", {})
@@ -446,7 +450,7 @@ def _wipe(batch: Batch, whom: Person, kept_ids: Collection[str], sealed: Collect
     return int(rows[-1][0]) if len(rows) == SLICE else None
 
 
-def _gone(batch: Batch, whom: Person, some: Sequence[Kept]) -> int:
+def _gone(batch: Batch, whom: Person, some: Sequence[PersonalData]) -> int:
     """Rows beside the journal. How many."""
     batch.flush()
     connection, n = batch.connection, 0

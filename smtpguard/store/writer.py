@@ -347,9 +347,9 @@ class Writer:
                 self._try(work, partial(run.admit, item, admission))
         run.finish()
 
-    def _try(self, work: Work, do: Callable[[], Any]) -> None:
+    def _try(self, work: Work, step: Callable[[], Any]) -> None:
         try:
-            work.result, work.error = do(), None
+            work.result, work.error = step(), None
         except Exception as error:
             if isinstance(error, (*self._database.errors, BadItem)):
                 raise

@@ -52,8 +52,8 @@ def xtext(text: str) -> bytes:
     return coded
 
 
-def _address(ip: str) -> str:
+def _address(address: str) -> str:
     try:
-        return f"IPV6:{ip}" if ipaddress.ip_address(ip).version == 6 else ip
+        return f"IPV6:{address}" if ipaddress.ip_address(address).version == 6 else address
     except ValueError:
         return ""  # a client on a unix socket has none

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from smtpguard.app.bridges import doubts
+from smtpguard.app.bridges import too_open
 from smtpguard.config.fields import network_of
 
 ROUTES = """Iface	Destination	Gateway 	Flags	RefCnt	Use	Metric	Mask		MTU	Window	IRTT
@@ -27,6 +27,6 @@ br-0123456789ab	00001CAC	00000000	0001	0	0	0	0000FFFF	0	0	0
     ],
 )  # fmt: skip
 def test_too_wide_client_networks_are_warned_about(network: str, inside: bool, doubt: str) -> None:
-    found = " ".join(doubts([network_of(network)], ROUTES, inside=inside))
+    found = " ".join(too_open([network_of(network)], ROUTES, inside=inside))
     assert doubt in found
     assert bool(found) == bool(doubt)

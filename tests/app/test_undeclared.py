@@ -9,7 +9,7 @@ import pytest
 
 from smtpguard.app import undeclared
 from smtpguard.app.files import read_policy
-from smtpguard.app.storestatus import stands
+from smtpguard.app.storestatus import store_findings
 from tests.catalogue.test_nets import words
 from tests.catalogue.whole import READERS, Whole, letter, policy, whole
 
@@ -18,7 +18,7 @@ NEWS = "Hej! Nu är vårens blommor här, och allt annat som en trädgård behö
 
 
 async def found(guard: Whole, about: str) -> list[str]:
-    return [f.text for f in await stands(guard.settings, read_policy(guard.settings)) if f.about == about]
+    return [f.text for f in await store_findings(guard.settings, read_policy(guard.settings)) if f.about == about]
 
 
 async def news(

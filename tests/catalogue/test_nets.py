@@ -19,10 +19,10 @@ import pytest
 import yaml
 
 from smtpguard.app import alarms, start
-from smtpguard.app.alarms import Looking
+from smtpguard.app.alarms import Observer
 from smtpguard.app.files import read_policy
 from smtpguard.app.finding import State
-from smtpguard.app.storestatus import stands
+from smtpguard.app.storestatus import store_findings
 from smtpguard.holds.model import Choice
 from smtpguard.holds.model import State as Stands
 from smtpguard.holds.service import Seen
@@ -468,7 +468,7 @@ async def test_auto_submitted_does_not_exempt_a_person(
 async def test_many_senders_to_one_list_raise_an_alarm(guard: Whole) -> None:
     """First contacts of many senders on one list raise an alarm with the number, and privately with the senders; none
     is held for them."""
-    looking = Looking(guard.settings, guard.office._store, guard.office._policies, guard.clock)
+    looking = Observer(guard.settings, guard.office._store, guard.office._policies, guard.clock)
     for account in range(11):
         mine = CUSTOMERS[10 * account : 10 * (account + 1)]
         sender = lambda n, account=account: f"colleague{account}@example.com"  # noqa: E731
@@ -577,10 +577,10 @@ async def test_after_an_upgrade_known_recipients_are_read_from_the_journal(guard
     await start.prepare(guard.settings, by="test", parts=("proxy",))
     assert held(await one_by_one(guard, CUSTOMERS[:39], every=1, seed="again")) == 0
     assert held(await one_by_one(guard, CUSTOMERS[39:80], every=1, seed="new")) == 2
-    found = [f for f in await stands(guard.settings, read_policy(guard.settings)) if f.about == "contacts"]
+    found = [f for f in await store_findings(guard.settings, read_policy(guard.settings)) if f.about == "contacts"]
     assert [(f.state, "known since 2026-03-02 only: until 2026-04-01" in f.text) for f in found] == [
         (State.UNKNOWN, True)
     ]
     await guard.pass_(days=30)
-    found = [f for f in await stands(guard.settings, read_policy(guard.settings)) if f.about == "contacts"]
+    found = [f for f in await store_findings(guard.settings, read_policy(guard.settings)) if f.about == "contacts"]
     assert [(f.state, f.text) for f in found] == [(State.FINE, "recipients of past mail are known since 2026-03-02")]

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smtpguard.console.drafts import AUDIENCES, draft
-from smtpguard.console.incident import told
+from smtpguard.console.incident import report_in_words
 from smtpguard.console.ports import Found
 from smtpguard.console.reporting import Made
 from smtpguard.incidents.purposes import ListThen, Purposes
@@ -113,7 +113,7 @@ def test_only_known_numbers_and_no_special_list_are_named(
 ) -> None:
     said = Speech(language)
     one = made(report, special=special, zone=zone)
-    page = told(one, said)
+    page = report_in_words(one, said)
     every = (*page.paragraph, *(each for part in page.parts for each in part.statements))
     facts = {n for each in every if each.mark is Mark.FACT for n in NUMBER.findall(each.text)}
     text = draft(audience, one, page, said).text
@@ -125,13 +125,13 @@ def test_only_known_numbers_and_no_special_list_are_named(
 def test_what_was_sent_is_described_in_both_languages() -> None:
     one = made(usual())
     english, swedish = Speech("en"), Speech("sv")
-    text = draft("customers", one, told(one, english), english).text
+    text = draft("customers", one, report_in_words(one, english), english).text
     assert "At 2026-03-02 10:00 (Europe/Stockholm) a message went out from us. It reached people" not in text, (
         "nobody is known to be on it"
     )
     assert "At 2026-03-02 10:00 (Europe/Stockholm) a message went out from us. 60 people got it." in text
     assert "Nothing in our records points to an intrusion." in text
-    text = draft("staff", one, told(one, swedish), swedish).text
+    text = draft("staff", one, report_in_words(one, swedish), swedish).text
     assert "60 personer fick det." in text
     assert "Inget stoppade det." in text
     assert text.startswith("Ämne: Vad som gick ut")
@@ -146,6 +146,6 @@ def test_mail_in_doubt_is_described_as_unknown() -> None:
         ends={End.IN_DOUBT: Sum(messages=1, people=Interval(3, 3))},
     )
     said = Speech("en")
-    text = draft("customers", made(doubt), told(made(doubt), said), said).text
+    text = draft("customers", made(doubt), report_in_words(made(doubt), said), said).text
     assert "Whether a message of this went out from us we do not know yet." in text
     assert "No message" not in text

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from smtpguard.console import entrywords, proofwords, rulewords
-from smtpguard.console.incident import told
+from smtpguard.console.incident import report_in_words
 from smtpguard.console.reporting import at_the_desk
 from smtpguard.freezes.service import Freezes
 from smtpguard.incidents.query import IncidentQuery
@@ -191,7 +191,7 @@ async def test_a_report_with_every_statement_is_translated(here: Stage, silent: 
         desk(here), IncidentQuery(ids=frozenset([hold.hold_id])), prove=True, names=True, by=("ACTOR",), language="sv"
     )
     assert made is not None
-    page = told(made, silent)
+    page = report_in_words(made, silent)
     texts = [
         page.about,
         page.proof,

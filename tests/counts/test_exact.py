@@ -226,7 +226,7 @@ async def _played(url: str, where: Path, script: list[Any]) -> None:
                     "H", letter_from=(sender, f"client {ord(sender) % 2}"), by_sender=by_sender, lists=(NEWS,)
                 )
                 known = [p.encode() for p in people]
-                await store._writer.submit(partial(counting.let_out, hold=hold, people=known))
+                await store._writer.submit(partial(counting.reset_for_release, hold=hold, people=known))
                 model.let_out(sender, hold.letter_from, people, by_sender=by_sender)
                 clock.go(seconds=1)  # a count in the same microsecond lasts one microsecond longer
                 model.now += 1

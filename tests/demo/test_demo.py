@@ -18,7 +18,7 @@ from smtpguard.cli import main
 from smtpguard.cli.demo import _stay
 from smtpguard.demo.messages import DemoMessage, make_key
 from smtpguard.demo.play import Fate, Scene, play
-from smtpguard.demo.relay import RecordingRelay, Taken
+from smtpguard.demo.relay import ReceivedMessage, RecordingRelay
 from smtpguard.demo.script import KALLE
 from smtpguard.demo.stage import PEOPLE, Answer, Stage, people
 from tests import program
@@ -87,8 +87,8 @@ class _Broken(Stage):
         return []
 
 
-def _taken(letter: DemoMessage, content: bytes) -> Taken:
-    return Taken(reverse_path=letter.mail_from, recipients=letter.recipients, content=content)
+def _taken(letter: DemoMessage, content: bytes) -> ReceivedMessage:
+    return ReceivedMessage(reverse_path=letter.mail_from, recipients=letter.recipients, content=content)
 
 
 LETTER = DemoMessage(subject="s", sender="a@b.example", to="c@d.example", body="x", recipients=("c@d.example",))
@@ -156,7 +156,7 @@ def test_at_a_terminal_addresses_and_commands_are_printed(
         f"To: {KALLE}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"
         f"See why:=0A{built.console}/mine/abc=\r\ndef-_1\r\n"
     )
-    built.relay.taken.append(Taken(reverse_path="", recipients=(KALLE,), content=notice.encode()))
+    built.relay.taken.append(ReceivedMessage(reverse_path="", recipients=(KALLE,), content=notice.encode()))
     monkeypatch.setattr(
         "smtpguard.cli.demo.threading.Event.wait", lambda self: (_ for _ in ()).throw(KeyboardInterrupt)
     )

@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 
 from smtpguard.database.schema import delivery, outbox
 from smtpguard.holds.model import LET_GO, Change, Conflict, Hold, Move, State
-from smtpguard.holds.sending import UNSENT, Out, Outgoing, RevocationResult, Sending, taken_back
+from smtpguard.holds.sending import UNSENT, Outgoing, ReleaseProgress, RevocationResult, Sending, taken_back
 from smtpguard.journal.event import Kind
 from smtpguard.outbox import rows as outboxes
 from smtpguard.outbox.model import Delivered, Lease, Outcome, Settled
@@ -92,7 +92,7 @@ async def test_a_leased_release_without_an_attempt_is_not_sent(store: Store) -> 
     seen: list[Any] = []
     await revoke(store, "H1", seen=seen)
     [(_, sending, outgoing, leads)] = seen
-    assert (sending.out, sending.under_way, outgoing.back, leads) == (Out.NOTHING, True, 1, True)
+    assert (sending.out, sending.under_way, outgoing.back, leads) == (ReleaseProgress.NOTHING, True, 1, True)
     assert await state(store, "H1") is State.REJECTED
     mark = outcomes(lease, "doubt", "doubt", "doubt", again=timedelta(minutes=30))
     assert not await store.outbox.settle(lease, mark, []), "so that nothing is sent"
@@ -228,7 +228,7 @@ async def follow_primary(store: Store, lead: str) -> int:
         to = lead.state if copy.state is State.WAITING else State.WAITING
         if lead.state in (State.REJECTED, State.WITHDRAWN) and sending is not None:
             to = lead.state
-        if sending is not None and sending.out is Out.DOUBT:
+        if sending is not None and sending.out is ReleaseProgress.DOUBT:
             return Change(
                 hold=replace(copy, state=State.IN_DOUBT, stopped=True, stopped_by="reject", settled=sending.stopped)
             )

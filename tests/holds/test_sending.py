@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from smtpguard.holds.model import SENDING, Move, State
-from smtpguard.holds.sending import Out, Outgoing, Sending, late, taken_back
+from smtpguard.holds.sending import Outgoing, ReleaseProgress, Sending, after_late_outcome, taken_back
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Recipient
 from smtpguard.outbox.model import Settled
@@ -33,11 +33,11 @@ all        -        -         -
 def test_every_state_of_progress(sending: Sending) -> None:
     """A lease makes no difference: attempted recipients are in doubt, and the others do not have it."""
     if not sending.left and not sending.doubt:
-        expected = Out.ALL
+        expected = ReleaseProgress.ALL
     elif sending.settled.sent:
-        expected = Out.PART
+        expected = ReleaseProgress.PART
     else:
-        expected = Out.DOUBT if sending.settled.doubted or sending.doubt else Out.NOTHING
+        expected = ReleaseProgress.DOUBT if sending.settled.doubted or sending.doubt else ReleaseProgress.NOTHING
     assert sending.out is expected
 
 
@@ -48,8 +48,8 @@ def test_every_state_after_revocation() -> None:
     for row in rows:
         word, *to = row.split()
         for move, cell in zip(moves, to, strict=True):
-            cells[Out(word.replace("-", " ")), move] = cell
-    assert {out for out, _ in cells} == set(Out)
+            cells[ReleaseProgress(word.replace("-", " ")), move] = cell
+    assert {out for out, _ in cells} == set(ReleaseProgress)
     for state, move, sending in itertools.product(State, Move, ALL):
         cell = cells.get((sending.out, move), "-") if state in SENDING else "-"
         if (state, cell) == (State.IN_DOUBT, "waiting"):
@@ -94,7 +94,7 @@ def test_what_can_be_stopped_of_a_mailing(outgoing: Outgoing, stoppable: bool) -
     ],
 )
 def test_the_last_answer_after_a_revocation(state: State, move: str, settled: Settled, becomes: State) -> None:
-    assert late(state, move, settled) is becomes
+    assert after_late_outcome(state, move, settled) is becomes
 
 
 def test_a_list_in_doubt_counts_all_its_people() -> None:

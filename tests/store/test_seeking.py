@@ -16,7 +16,7 @@ from smtpguard.database.engine import Database
 from smtpguard.database.migrate import migrate
 from smtpguard.database.schema import hold as table
 from smtpguard.holds import rows as holds
-from smtpguard.holds.model import Hold, State, Wanted
+from smtpguard.holds.model import Hold, HoldQuery, State
 from smtpguard.holds.rows import marks_of, words_of
 from smtpguard.journal.chain import microseconds
 from smtpguard.policy.verdict import Action, Hit, Mode, Quorum, Verdict
@@ -42,7 +42,7 @@ def several(n: int, **more: Any) -> list[Hold]:
 async def found(store: Store, **asked: Any) -> list[str]:
     limit = asked.pop("limit", 50)
     given: dict[str, Any] = {"states": (State.WAITING,)} | asked
-    return [hold.hold_id for hold in await Archive(store).rows(Wanted(**given), limit=limit)]
+    return [hold.hold_id for hold in await Archive(store).rows(HoldQuery(**given), limit=limit)]
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ async def test_every_hold_is_on_one_page(store: Store, filled: Database) -> None
     written(filled, *made)
     seen: list[Hold] = []
     while page := await Archive(store).rows(
-        Wanted(states=(State.WAITING, State.VOID)), limit=5, before=seen[-1].held_at if seen else None, after_id=seen[-1].hold_id if seen else None
+        HoldQuery(states=(State.WAITING, State.VOID)), limit=5, before=seen[-1].held_at if seen else None, after_id=seen[-1].hold_id if seen else None
     ):  # fmt: skip
         seen += page
     assert [h.hold_id for h in seen] == [h.hold_id for h in reversed(made)]

@@ -23,7 +23,7 @@ from smtpguard.database import migrate as migrating
 from smtpguard.database import schema as schema_of
 from smtpguard.database.engine import Database
 from smtpguard.database.schema import SCHEMA
-from smtpguard.holds.model import Change, Hold, State, Wanted
+from smtpguard.holds.model import Change, Hold, HoldQuery, State
 from smtpguard.incidents.query import IncidentQuery
 from smtpguard.journal import columns
 from smtpguard.journal import rows as journal
@@ -210,7 +210,7 @@ async def test_a_verdict_without_an_outcome_is_in_doubt(store: Store, clock: Clo
 
 
 async def test_a_hold_is_found_by_its_words(store: Store) -> None:
-    found = await Archive(store).rows(Wanted(states=(State.WAITING,), words=("lunch",)))
+    found = await Archive(store).rows(HoldQuery(states=(State.WAITING,), words=("lunch",)))
     assert [hold.hold_id for hold in found] == ["H1"]
 
 

@@ -9,7 +9,7 @@ from smtpguard.console.api.entry import Call, Operation
 from smtpguard.console.api.models import FreezeLifted, FreezeRow, Freezes, FreezeSet, SetFreeze
 from smtpguard.console.api.problems import Refusal, Wrong
 from smtpguard.freezes.hooks import Hook
-from smtpguard.freezes.service import AnotherNeeded
+from smtpguard.freezes.service import SecondPersonNeeded
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.freezing import Freeze, Selector
 
@@ -44,7 +44,7 @@ async def lift(call: Call) -> FreezeLifted:
         hooks = await call.desk.freezes.thaw(freeze_id, by=call.holder.by, person=call.who.address)
     except KeyError:
         raise Refusal(404, "There is no such freeze.") from None
-    except AnotherNeeded:
+    except SecondPersonNeeded:
         return FreezeLifted(id=freeze_id, lifted=False, problems=[])
     return FreezeLifted(id=freeze_id, lifted=True, problems=_problems(hooks))
 

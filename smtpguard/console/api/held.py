@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from smtpguard.accounts.model import Scope
-from smtpguard.console.access import Visibility, sees_all, sight
+from smtpguard.console.access import Visibility, sees_all, visibility
 from smtpguard.console.api.entry import Call, Operation
 from smtpguard.console.api.freezes import freeze_row
 from smtpguard.console.api.heldmessage import (
@@ -45,9 +45,9 @@ from smtpguard.holds.model import (
     Choice,
     Conflict,
     Hold,
+    HoldQuery,
     State,
     Unconfirmed,
-    Wanted,
     standing_votes,
 )
 from smtpguard.holds.sending import Sending
@@ -68,7 +68,7 @@ async def listed(call: Call) -> Page[Held]:
     if not all(marks):
         return Page[Held](items=[])
     rows = await call.desk.archive.rows(
-        Wanted(states=(State(query.state),) if query.state else tuple(State), marks=tuple(marks)),
+        HoldQuery(states=(State(query.state),) if query.state else tuple(State), marks=tuple(marks)),
         limit=query.limit + 1,
         before=before,
         after_id=after_id,
@@ -79,7 +79,9 @@ async def listed(call: Call) -> Page[Held]:
         asked = await call.desk.ledger.holds.asked()
         first = [hold for hold in asked if not query.list or query.list in hold.lists]
     everybody = [*first, *(hold for hold in holds if hold.asked_at is None)]
-    shown = [hold for hold in everybody if sight(hold, who, in_force, call.desk.clock.now()) is not Visibility.NOTHING]
+    shown = [
+        hold for hold in everybody if visibility(hold, who, in_force, call.desk.clock.now()) is not Visibility.NOTHING
+    ]
     further = cursor(holds[-1].held_at, holds[-1].hold_id) if len(rows) > query.limit else None
     return Page[Held](items=[Held(**_row(call, hold)) for hold in shown], next=further)
 
@@ -214,7 +216,7 @@ async def looked_up(call: Call) -> Hold:
     """A hold that the caller may not see is answered 404."""
     hold = await call.desk.ledger.holds.find(call.path["hold_id"][:100])
     if hold is None or (
-        sight(hold, call.who, call.desk.policies.current(), call.desk.clock.now()) is Visibility.NOTHING
+        visibility(hold, call.who, call.desk.policies.current(), call.desk.clock.now()) is Visibility.NOTHING
         and call.who.address not in hold.senders
     ):
         raise Refusal(404)
@@ -300,7 +302,7 @@ async def _detail(call: Call, hold: Hold) -> HeldDetail:
     outgoing = await call.desk.ledger.holds.outgoing(hold.hold_id)
     frozen = (await call.desk.freezes.holding_up(hold)).get(hold.hold_id, ())
     covers = coverage.covered(hold, await call.desk.approvals.learned(hold.hold_id))
-    seen = sight(hold, call.who, in_force, call.desk.clock.now())
+    seen = visibility(hold, call.who, in_force, call.desk.clock.now())
     lists, reasons = list(hold.lists), noticedata.enforced(hold.verdict, in_force, readable=seen >= Visibility.TEXT)
     if seen is Visibility.NOTHING:
         lists = [info.name for info in noticedata.addressed(hold, in_force)]
@@ -325,7 +327,7 @@ async def _detail(call: Call, hold: Hold) -> HeldDetail:
         people_at_most=ahead.people,
         at_once=_at_once(ahead.at_once),
         letters=await _letters(call, hold, covers.letters or 0, blind=seen < Visibility.TEXT),
-        covers=_covers(covers, blind=sight(hold, call.who, in_force, call.desk.clock.now()) < Visibility.TEXT),
+        covers=_covers(covers, blind=visibility(hold, call.who, in_force, call.desk.clock.now()) < Visibility.TEXT),
         seen=Seen(
             content_sha256=hold.content_sha256,
             envelope_sha256=hold.envelope.sha256,

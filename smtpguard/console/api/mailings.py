@@ -20,7 +20,7 @@ from smtpguard.console.api.models import (
 from smtpguard.console.api.problems import Refusal, Wrong
 from smtpguard.console.filters import cut
 from smtpguard.console.mailings import listed, sees
-from smtpguard.console.recipientlist import NotAll, told
+from smtpguard.console.recipientlist import NotAll, listing
 from smtpguard.console.reporting import Occupied
 from smtpguard.holds.model import Conflict
 from smtpguard.mailings.model import Mailing, NoSuch, State
@@ -93,7 +93,7 @@ async def people(call: Call) -> Long:
     if bool(body.list) == bool(body.csv):
         raise Refusal(422, errors=[Wrong(at="body", problem="give either list or csv")])
     try:
-        got = await told(
+        got = await listing(
             call.desk,
             mailing,
             approver=call.who.address,

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable
 
 from smtpguard.accounts.model import Scope
-from smtpguard.console.access import Visibility, sight
+from smtpguard.console.access import Visibility, visibility
 from smtpguard.console.api.entry import Call, Operation
 from smtpguard.console.api.held import looked_up, viewed
 from smtpguard.console.api.heldmessage import Answer, AttachmentRow, Happened, History, Question, Text
 from smtpguard.console.api.problems import Refusal
-from smtpguard.console.entrywords import told
+from smtpguard.console.entrywords import entry_in_words
 from smtpguard.console.pages.message import SPOKEN, letter_of
 from smtpguard.database.errors import ContentMissing
 from smtpguard.locale.speech import Speech
@@ -19,7 +19,7 @@ from smtpguard.locale.speech import Speech
 async def text(call: Call) -> Text:
     """404 for callers to whom the policy does not show it. Journalled before it is shown."""
     hold = await looked_up(call)
-    if sight(hold, call.who, call.desk.policies.current(), call.desk.clock.now()) < Visibility.TEXT:
+    if visibility(hold, call.who, call.desk.policies.current(), call.desk.clock.now()) < Visibility.TEXT:
         raise Refusal(404)
     try:
         letter = await letter_of(await call.desk.ledger.contents.load(hold.content_sha256))
@@ -40,7 +40,9 @@ async def text(call: Call) -> Text:
 
 async def history(call: Call) -> History:
     hold = await looked_up(call)
-    entries = [(e.kind, told(e, clear, Speech())) for e, clear in await call.desk.archive.history(hold.hold_id)]
+    entries = [
+        (e.kind, entry_in_words(e, clear, Speech())) for e, clear in await call.desk.archive.history(hold.hold_id)
+    ]
     return History(items=[Happened(at=t.at, kind=kind, text=t.text, who=t.who, words=t.words) for kind, t in entries])
 
 

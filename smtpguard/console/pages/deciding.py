@@ -19,7 +19,7 @@ from smtpguard.console.access import APPROVER, Visibility, for_roles, person
 from smtpguard.console.decisionpreview import LARGE, confirmed, outlook
 from smtpguard.console.entrywords import overtaken
 from smtpguard.console.pages.message import looked_up, own, shown
-from smtpguard.console.rendering import desk, digits, form, page, see_other, speech
+from smtpguard.console.rendering import digits, form, page, see_other, services_of, speech
 from smtpguard.database.errors import LedgerError
 from smtpguard.holds import coverage
 from smtpguard.holds.model import Choice, Conflict, Hold, NotEntitled, Refused, State, Unconfirmed
@@ -42,7 +42,7 @@ UNCONFIRMED = N_(
 
 @for_roles(APPROVER)
 async def vote(request: Request) -> Response:
-    here, who, said = desk(request), person(request), speech(request)
+    here, who, said = services_of(request), person(request), speech(request)
     hold, seen = await looked_up(request)
     sent = await form(request)
     choice = Choice.REJECT if sent.get("choice") == "reject" else Choice.APPROVE
@@ -92,7 +92,7 @@ async def vote(request: Request) -> Response:
 
 async def _asked_back(request: Request, hold: Hold, seen: Visibility, sent: FormData) -> Response:
     """Show the approval again with its cover and number of people, to be confirmed. Nothing is decided yet."""
-    here, who, said = desk(request), person(request), speech(request)
+    here, who, said = services_of(request), person(request), speech(request)
     in_force = here.policies.current()
     ahead = outlook(hold, who, in_force, here.clock.now())
     covers = coverage.covered(hold, await here.approvals.learned(hold.hold_id))
@@ -119,7 +119,7 @@ def _not_that(said: Speech, reach: int, people: int) -> str:
 @for_roles(APPROVER)
 async def settle(request: Request) -> Response:
     """For a release to a list address in doubt: it was sent, or is to be sent again."""
-    here, who, said = desk(request), person(request), speech(request)
+    here, who, said = services_of(request), person(request), speech(request)
     hold, seen = await looked_up(request)
     sent = await form(request)
     choice = _words(sent, "choice")
@@ -140,7 +140,7 @@ async def settle(request: Request) -> Response:
 
 @for_roles(APPROVER)
 async def ask(request: Request) -> Response:
-    here, who, said = desk(request), person(request), speech(request)
+    here, who, said = services_of(request), person(request), speech(request)
     hold, seen = await looked_up(request)
     question = _words(await form(request), "question")
     if not question:
@@ -156,7 +156,7 @@ async def ask(request: Request) -> Response:
 async def unvote(request: Request) -> Response:
     """An approver undoes their vote while others are awaited. Until the approval takes effect all who decide on it may
     undo it."""
-    here, who = desk(request), person(request)
+    here, who = services_of(request), person(request)
     hold, _ = await looked_up(request)
     if APPROVER not in who.roles and who.address not in hold.senders:
         raise HTTPException(403)
@@ -171,7 +171,7 @@ async def unvote(request: Request) -> Response:
 @for_roles()
 async def confirm(request: Request) -> Response:
     """The writer, who is asked, confirms the message by the number of people."""
-    here, who, said = desk(request), person(request), speech(request)
+    here, who, said = services_of(request), person(request), speech(request)
     hold = await _mine(request)
     sent = await form(request)
     typed = digits(sent, "number")
@@ -198,7 +198,7 @@ async def confirm(request: Request) -> Response:
 
 @for_roles()
 async def withdraw(request: Request) -> Response:
-    here, who = desk(request), person(request)
+    here, who = services_of(request), person(request)
     hold = await _mine(request)
     comment = _words(await form(request), "comment")
 
@@ -209,20 +209,20 @@ async def withdraw(request: Request) -> Response:
 
 
 @for_roles()
-async def answer(request: Request) -> Response:
+async def answer_question(request: Request) -> Response:
     said = speech(request)
-    return await _write(request, desk(request).talks.answer, said("Write your message."), "answered")
+    return await _write(request, services_of(request).talks.answer, said("Write your message."), "answered")
 
 
 @for_roles()
 async def plead(request: Request) -> Response:
     said = speech(request)
-    return await _write(request, desk(request).talks.plead, said("Write why it should be sent."), "pleaded")
+    return await _write(request, services_of(request).talks.plead, said("Write why it should be sent."), "pleaded")
 
 
 @for_roles()
 async def judge(request: Request) -> Response:
-    here, who = desk(request), person(request)
+    here, who = services_of(request), person(request)
     hold = await _mine(request)
     judgement = str((await form(request)).get("said", ""))
     if judgement not in JUDGEMENTS:
@@ -299,13 +299,13 @@ ROUTES = [
     Route("/held/{hold_id}/ask", ask, methods=["POST"]),
     Route("/held/{hold_id}/confirm", confirm, methods=["POST"]),
     Route("/held/{hold_id}/withdraw", withdraw, methods=["POST"]),
-    Route("/held/{hold_id}/answer", answer, methods=["POST"]),
+    Route("/held/{hold_id}/answer", answer_question, methods=["POST"]),
     Route("/held/{hold_id}/plea", plead, methods=["POST"]),
     Route("/held/{hold_id}/judge", judge, methods=["POST"]),
     Route("/mine/{link}/judge", judge, methods=["POST"]),
     Route("/mine/{link}/confirm", confirm, methods=["POST"]),
     Route("/mine/{link}/unvote", unvote, methods=["POST"]),
     Route("/mine/{link}/withdraw", withdraw, methods=["POST"]),
-    Route("/mine/{link}/answer", answer, methods=["POST"]),
+    Route("/mine/{link}/answer", answer_question, methods=["POST"]),
     Route("/mine/{link}/plea", plead, methods=["POST"]),
 ]

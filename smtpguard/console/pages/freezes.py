@@ -12,11 +12,11 @@ from starlette.routing import Route
 
 from smtpguard.console import labels
 from smtpguard.console.access import ADMIN, APPROVER, OPERATOR, ROLES, for_roles, person
-from smtpguard.console.rendering import desk, digits, form, page, see_other, speech
+from smtpguard.console.rendering import digits, form, page, see_other, services_of, speech
 from smtpguard.console.services import ConsoleServices
 from smtpguard.database.errors import LedgerError
 from smtpguard.freezes.hooks import FAILURES, Hook
-from smtpguard.freezes.service import AnotherNeeded, Frozen
+from smtpguard.freezes.service import Frozen, SecondPersonNeeded
 from smtpguard.locale.speech import Speech
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.freezing import Freeze, Selector
@@ -31,7 +31,7 @@ async def still(request: Request) -> Response:
 
 @for_roles(APPROVER, OPERATOR, ADMIN)
 async def freeze(request: Request) -> Response:
-    here, who, said = desk(request), person(request), speech(request)
+    here, who, said = services_of(request), person(request), speech(request)
     sent = {name: str(value) for name, value in (await form(request)).items()}
     reason = sent.get("reason", "").strip()[:500]
     try:
@@ -69,7 +69,7 @@ async def asked(request: Request) -> Response:
 
 
 async def _asking(request: Request, status: int = 200, problem: str = "") -> Response:
-    here, said = desk(request), speech(request)
+    here, said = services_of(request), speech(request)
     freeze = await _standing(request)
     if freeze is None:
         return await _shown(request, 409, said("It is already lifted."))
@@ -87,13 +87,13 @@ async def _asking(request: Request, status: int = 200, problem: str = "") -> Res
 
 async def _standing(request: Request) -> Freeze | None:
     wanted = request.path_params["freeze_id"][:100]
-    return next((f for f in await desk(request).freezes.standing() if f.freeze_id == wanted), None)
+    return next((f for f in await services_of(request).freezes.standing() if f.freeze_id == wanted), None)
 
 
 @for_roles(APPROVER, OPERATOR, ADMIN)
 async def thaw(request: Request) -> Response:
     """Needs a look at what it releases; if that would be more by now, the person looks again."""
-    here, who, said = desk(request), person(request), speech(request)
+    here, who, said = services_of(request), person(request), speech(request)
     if (freeze := await _standing(request)) is not None:
         seen = digits(await form(request), "messages")
         if not seen.isdecimal():
@@ -104,7 +104,7 @@ async def thaw(request: Request) -> Response:
             )
     try:
         hooks = await here.freezes.thaw(request.path_params["freeze_id"][:100], by=who.address)
-    except AnotherNeeded:
+    except SecondPersonNeeded:
         return see_other("/still", done="thaw-asked")
     except KeyError:
         return await _shown(request, 409, said("It is already lifted."))
@@ -130,7 +130,7 @@ async def _shown(
     *,
     wrong: Mapping[str, str] | None = None,
 ) -> Response:
-    here, who, said = desk(request), person(request), speech(request)
+    here, who, said = services_of(request), person(request), speech(request)
     lists = here.lists
     chosen = request.query_params
     return await page(

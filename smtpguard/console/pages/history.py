@@ -10,18 +10,18 @@ from starlette.routing import Route
 
 from smtpguard.console import labels
 from smtpguard.console.access import ROLES, for_roles, person
-from smtpguard.console.entrywords import told
+from smtpguard.console.entrywords import entry_in_words
 from smtpguard.console.filters import ANY, DECIDED, ENDS, PAGE, Filters, cursor, cut
 from smtpguard.console.pages.message import looked_up
 from smtpguard.console.pages.waiting import ruled
-from smtpguard.console.rendering import desk, page, speech
+from smtpguard.console.rendering import page, services_of, speech
 from smtpguard.holds.model import Hold, State
 from smtpguard.locale.phrase import N_
 
 
 @for_roles(*ROLES)
 async def history(request: Request) -> Response:
-    here, who, said = desk(request), person(request), speech(request)
+    here, who, said = services_of(request), person(request), speech(request)
     asks, in_force = Filters.of(request), here.policies.current()
     states = (*DECIDED, State.WAITING) if asks.state == ANY else ENDS.get(asks.state, DECIDED)
     wanted = asks.wanted(here, who, states)
@@ -50,14 +50,14 @@ async def frozen(request: Request) -> Response:
     """Freezes and thaws, by whom and why."""
     after = request.query_params.get("after", "")[:20]
     before = int(after) if after.isascii() and after.isdecimal() else None
-    entries = await desk(request).archive.freezes(limit=PAGE + 1, before=before)
+    entries = await services_of(request).archive.freezes(limit=PAGE + 1, before=before)
     more = len(entries) > PAGE
     entries = entries[:PAGE]
     said, names = speech(request), titles(request)
     return await page(
         request,
         "freezes.html",
-        entries=[(told(e, clear, said), _what(e.data, names), e) for e, clear in entries],
+        entries=[(entry_in_words(e, clear, said), _what(e.data, names), e) for e, clear in entries],
         further=entries[-1][0].seq if more else "",
     )
 
@@ -66,15 +66,15 @@ async def frozen(request: Request) -> Response:
 async def one(request: Request) -> Response:
     """The journal of one message, as a timeline."""
     hold, _ = await looked_up(request)
-    entries = await desk(request).archive.history(hold.hold_id)
+    entries = await services_of(request).archive.history(hold.hold_id)
     said = speech(request)
     return await page(
-        request, "timeline.html", hold=hold, entries=[told(entry, clear, said) for entry, clear in entries]
+        request, "timeline.html", hold=hold, entries=[entry_in_words(entry, clear, said) for entry, clear in entries]
     )
 
 
 def titles(request: Request) -> dict[str, str]:
-    lists = desk(request).policies.current().registry.lists
+    lists = services_of(request).policies.current().registry.lists
     return {name: info.title or name for name, info in lists.items()}
 
 

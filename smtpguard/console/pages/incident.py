@@ -19,11 +19,11 @@ from smtpguard.console.access import ADMIN, APPROVER, OPERATOR, answers_for, for
 from smtpguard.console.breachform import Form, filled
 from smtpguard.console.drafts import AUDIENCES, draft
 from smtpguard.console.filters import PAGE, midnight
-from smtpguard.console.incident import ReportText, told
+from smtpguard.console.incident import ReportText, report_in_words
 from smtpguard.console.incidentfile import TYPES, MissingExtra, shown, written
 from smtpguard.console.mailings import listed
 from smtpguard.console.ports import Person
-from smtpguard.console.rendering import desk, form, page, speech
+from smtpguard.console.rendering import form, page, services_of, speech
 from smtpguard.console.reporting import Made, NothingFits, Occupied, at_the_desk
 from smtpguard.database.errors import LedgerError
 from smtpguard.incidents import breach
@@ -52,7 +52,7 @@ async def ask(request: Request) -> Response:
 @for_roles(APPROVER, OPERATOR, ADMIN)
 async def report(request: Request) -> Response:
     """The report. People who may only decide get one that touches only their own lists."""
-    here, who, said = desk(request), person(request), speech(request)
+    here, who, said = services_of(request), person(request), speech(request)
     sent = await form(request)
     anything = may_ask(who)
     asked = {name: _value(sent, name) for name in (_FIELDS if anything else ("id",))}
@@ -90,7 +90,7 @@ async def report(request: Request) -> Response:
         return await _shown(request, asked, 422, said("Too many messages match: narrow the search."))
     except LedgerError:
         return await _shown(request, asked, 503, said("The record cannot be read at the moment."))
-    page = await asyncio.to_thread(told, made, said, who.address)
+    page = await asyncio.to_thread(report_in_words, made, said, who.address)
     wanted = sent.get("format")
     if wanted not in TYPES:
         form_of_it = await asyncio.to_thread(filled, made, page, said)
@@ -117,7 +117,7 @@ async def report(request: Request) -> Response:
 
 async def _taken_down(request: Request, sent: FormData) -> str:
     """What was said of the incident with the same press; what is wrong with it, "" where nothing is or nothing was said."""
-    here, who, said = desk(request), person(request), speech(request)
+    here, who, said = services_of(request), person(request), speech(request)
     act, id, now = sent.get("act"), _value(sent, "incident"), here.clock.now()
     if act not in ("aware", "write") or not id:
         return ""
@@ -153,7 +153,7 @@ def _drafts(made: Made) -> list[tuple[str, str, str]]:
     found = []
     for language in languages():
         said = Speech(language)
-        page = told(made, said)
+        page = report_in_words(made, said)
         found += [(one.title, language, one.text) for who in AUDIENCES for one in [draft(who, made, page, said)]]
     return found
 
@@ -207,7 +207,7 @@ async def _shown(
     drafts: Sequence[tuple[str, str, str]] = (),
     typed: Mapping[str, str] | None = None,
 ) -> Response:
-    here, who = desk(request), person(request)
+    here, who = services_of(request), person(request)
     lists = here.policies.current().registry.lists
     today, further = await _today(request) if made is None else ((), "")
     return await page(
@@ -233,7 +233,7 @@ async def _shown(
 
 async def _today(request: Request) -> tuple[Sequence[Mailing], str]:
     """Mailings with a message today, in the organization's time zone, latest first, and the cursor of the next page."""
-    here, zone = desk(request), desk(request).policies.current().hours.zone
+    here, zone = services_of(request), services_of(request).policies.current().hours.zone
     try:
         found, further = await listed(here, person(request), limit=PAGE, least=FEWEST)
     except LedgerError:

@@ -17,8 +17,8 @@ from smtpguard.console.chart import drawn
 from smtpguard.console.filters import PAGE
 from smtpguard.console.mailings import decides, listed, sees
 from smtpguard.console.recipientlist import NotAll as NotAllOfThem
-from smtpguard.console.recipientlist import told
-from smtpguard.console.rendering import desk, form, page, see_other, speech
+from smtpguard.console.recipientlist import listing
+from smtpguard.console.rendering import form, page, see_other, services_of, speech
 from smtpguard.console.reporting import Occupied
 from smtpguard.console.services import ConsoleServices
 from smtpguard.database.errors import LedgerError
@@ -34,7 +34,7 @@ _MOST_OCTETS = 50 << 20
 @for_roles(*ROLES)
 async def mailings(request: Request) -> Response:
     after = request.query_params.get("after", "")[:100]
-    found, further = await listed(desk(request), person(request), limit=PAGE, after=after)
+    found, further = await listed(services_of(request), person(request), limit=PAGE, after=after)
     return await page(request, "mailings.html", mailings=found, further=further, state=labels.mailing_state)
 
 
@@ -46,7 +46,7 @@ async def mailing(request: Request) -> Response:
 @for_roles(APPROVER)
 async def act(request: Request) -> Response:
     """Continue, stop, revoke what was decided, or reject what is not sent."""
-    here, who, said = desk(request), person(request), speech(request)
+    here, who, said = services_of(request), person(request), speech(request)
     found = await found_of(request)
     sent = await form(request)
     comment = str(sent.get("comment", ""))[:500].strip()
@@ -84,7 +84,7 @@ async def act(request: Request) -> Response:
 @for_roles(APPROVER)
 async def people(request: Request) -> Response:
     """Serve the list of who got it as CSV, to the two who agreed."""
-    here, who, said = desk(request), person(request), speech(request)
+    here, who, said = services_of(request), person(request), speech(request)
     found, sent = await found_of(request), await form(request)
     name, upload = str(sent.get("list", "")), sent.get("file")
     table = b""
@@ -94,7 +94,7 @@ async def people(request: Request) -> Response:
     if not name and not table:
         return await _shown(request, 422, wrong={"list": said("Choose a list, or a file.")})
     try:
-        got = await told(
+        got = await listing(
             here,
             found,
             approver=who.address,
@@ -123,7 +123,7 @@ async def people(request: Request) -> Response:
 async def _shown(
     request: Request, status: int = 200, problem: str = "", *, wrong: Mapping[str, str] | None = None
 ) -> Response:
-    here, who = desk(request), person(request)
+    here, who = services_of(request), person(request)
     found = await found_of(request)
     in_force = here.policies.current()
     progress = found.progress.timely(here.clock.now()) if found.progress is not None else None
@@ -157,7 +157,7 @@ async def _shown(
 @for_roles(APPROVER)
 async def correct(request: Request) -> Response:
     """Begin its correction, to exactly those who got it."""
-    here, who, said = desk(request), person(request), speech(request)
+    here, who, said = services_of(request), person(request), speech(request)
     found, sent = await found_of(request), await form(request)
     upload, raw = sent.get("file"), b""
     if isinstance(upload, UploadFile):
@@ -195,7 +195,7 @@ def _with_members(here: ConsoleServices, found: Mailing) -> list[tuple[str, str]
 
 
 async def found_of(request: Request) -> Mailing:
-    here, who = desk(request), person(request)
+    here, who = services_of(request), person(request)
     try:
         found = await here.mailings.show(request.path_params["mailing_id"][:100])
     except KeyError:

@@ -15,14 +15,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from smtpguard.console import labels
-from smtpguard.console.access import Visibility, for_roles, person, sight
+from smtpguard.console.access import Visibility, for_roles, person, visibility
 from smtpguard.console.authorship import ALPHABETS, authorship, mixed
 from smtpguard.console.decisionpreview import LARGE, outlook
-from smtpguard.console.entrywords import EntryText, told
+from smtpguard.console.entrywords import EntryText, entry_in_words
 from smtpguard.console.evidence import Evidence, evidence, segments
 from smtpguard.console.messageview import MessageView, opened
 from smtpguard.console.ports import Person
-from smtpguard.console.rendering import desk, page, speech
+from smtpguard.console.rendering import page, services_of, speech
 from smtpguard.console.services import ConsoleServices
 from smtpguard.database.errors import ContentMissing
 from smtpguard.guard.inforce import InForce
@@ -83,14 +83,14 @@ async def looked_up(request: Request) -> tuple[Hold, Visibility]:
 
     With a signed link only the link's own hold.
     """
-    here, who = desk(request), person(request)
+    here, who = services_of(request), person(request)
     link = getattr(request.state, "link", None)
     hold = await here.ledger.holds.find(
         link.hold_id if link is not None else request.path_params.get("hold_id", "")[:100]
     )
     if hold is None:
         raise HTTPException(404)
-    seen = sight(hold, who, here.policies.current(), here.clock.now())
+    seen = visibility(hold, who, here.policies.current(), here.clock.now())
     if seen is Visibility.NOTHING and who.address not in hold.senders:
         raise HTTPException(404)
     return hold, seen
@@ -110,7 +110,7 @@ async def viewed(here: ConsoleServices, hold: Hold, who: Person, what: str) -> N
 
 @for_roles()
 async def message(request: Request) -> Response:
-    here, who = desk(request), person(request)
+    here, who = services_of(request), person(request)
     hold, seen = await looked_up(request)
     if who.address in hold.senders:
         return await own(request, hold)
@@ -128,7 +128,7 @@ async def shown(
     wrong: Mapping[str, str] | None = None,
 ) -> Response:
     """The page for approvers. ``problem``: why a decision was not made; ``wrong``: the fields with errors."""
-    here, who, said = desk(request), person(request), speech(request)
+    here, who, said = services_of(request), person(request), speech(request)
     in_force, now = here.policies.current(), here.clock.now()
     content = await _content(here, hold, seen, request)
     whom = await asyncio.to_thread(reached, hold, in_force, seen)
@@ -193,7 +193,7 @@ async def own(
     request: Request, hold: Hold, status: int = 200, problem: str = "", *, wrong: Mapping[str, str] | None = None
 ) -> Response:
     """The page for its writer."""
-    here, said = desk(request), speech(request)
+    here, said = services_of(request), speech(request)
     in_force = here.policies.current()
     frozen = (await here.freezes.holding_up(hold)).get(hold.hold_id, ())
     return await page(
@@ -232,7 +232,7 @@ def done(request: Request) -> str:
 async def talk(here: ConsoleServices, hold: Hold, said: Speech) -> list[EntryText]:
     """The questions and answers about it that are not erased."""
     entries = await here.archive.history(hold.hold_id)
-    return [told(entry, clear, said) for entry, clear in entries if entry.kind in SPOKEN]
+    return [entry_in_words(entry, clear, said) for entry, clear in entries if entry.kind in SPOKEN]
 
 
 def spoken(
@@ -243,14 +243,14 @@ def spoken(
 
 def in_words(reasons: Iterable[Mapping[str, Any]], said: Speech) -> list[tuple[str, str, list[str]]]:
     """(rule, its purpose, what it saw), in the reader's language. What several rules saw is said once."""
-    told: list[tuple[str, str, list[str]]] = []
+    effects: list[tuple[str, str, list[str]]] = []
     before: set[str] = set()
     for each in reasons:
         purpose = each["descriptions"].get(said.language) or said.say(each["description"] or "")
         seen = [sentence for s in each["sentences"] if (sentence := said.say(s)) not in before]
         before.update(seen)
-        told.append((str(each["rule"]), purpose, seen))
-    return told
+        effects.append((str(each["rule"]), purpose, seen))
+    return effects
 
 
 def reached(hold: Hold, in_force: InForce, seen: Visibility) -> list[Reached]:

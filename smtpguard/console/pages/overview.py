@@ -21,7 +21,7 @@ from smtpguard.console.filters import ANY, PAGE, Filters, midnight
 from smtpguard.console.pages.history import titles
 from smtpguard.console.pages.waiting import ruled
 from smtpguard.console.ports import ActiveAlarm
-from smtpguard.console.rendering import desk, form, page, see_other, speech
+from smtpguard.console.rendering import form, page, see_other, services_of, speech
 from smtpguard.console.rulewords import in_words
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.model import State
@@ -58,7 +58,7 @@ class Part:
 
 @for_roles()
 async def overview(request: Request) -> Response:
-    here, who, said = desk(request), person(request), speech(request)
+    here, who, said = services_of(request), person(request), speech(request)
     if not who.roles & set(ROLES):
         return see_other("/mine")
     in_force = here.policies.current()
@@ -98,7 +98,7 @@ async def overview(request: Request) -> Response:
 
 
 async def _figure(request: Request, days: int) -> Figure:
-    here = desk(request)
+    here = services_of(request)
     zone = here.policies.current().hours.zone
     first = here.clock.now().astimezone(zone).date() - timedelta(days=days - 1)
     return Figure(days=days, since=first, found=await here.archive.activity(midnight(first, zone), None, zone))
@@ -106,8 +106,8 @@ async def _figure(request: Request, days: int) -> Figure:
 
 async def _mine(request: Request) -> int:
     """How many holds wait for this person."""
-    wanted = Filters(mine=True).wanted(desk(request), person(request), [State.WAITING])
-    return 0 if wanted is None else (await desk(request).archive.ranked(wanted, first=(), limit=1))[1]
+    wanted = Filters(mine=True).wanted(services_of(request), person(request), [State.WAITING])
+    return 0 if wanted is None else (await services_of(request).archive.ranked(wanted, first=(), limit=1))[1]
 
 
 def _parts(shares: Sequence[Share], titles: Mapping[str, str], said: Speech) -> list[Part]:
@@ -159,7 +159,7 @@ def _others(alarms: Sequence[ActiveAlarm]) -> list[ActiveAlarm]:
 @for_roles(APPROVER, OPERATOR, ADMIN)
 async def take(request: Request) -> Response:
     """Take an alarm: it is not sent again until a day later."""
-    here, who = desk(request), person(request)
+    here, who = services_of(request), person(request)
     key = (await form(request)).get("key", "")
     if not isinstance(key, str) or not await here.take_alarm(key[:500], who.address):
         raise HTTPException(404)
@@ -183,7 +183,7 @@ DID = {
 
 @for_roles(VIEWER, OPERATOR, ADMIN)
 async def done(request: Request) -> Response:
-    here, said, asks = desk(request), speech(request), Filters.of(request)
+    here, said, asks = services_of(request), speech(request), Filters.of(request)
     in_force = here.policies.current()
     did = asks.state if asks.state in DID else "rejected"
     since, until = asks.times(in_force.hours.zone)

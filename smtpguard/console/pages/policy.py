@@ -19,9 +19,9 @@ from starlette.routing import Route
 from smtpguard.console import labels
 from smtpguard.console.access import ROLES, NotSignedIn, for_roles
 from smtpguard.console.evidence import evidence, topic
-from smtpguard.console.guide import told
+from smtpguard.console.guide import guide_values
 from smtpguard.console.pages.message import spoken
-from smtpguard.console.rendering import desk, form, page, speech
+from smtpguard.console.rendering import form, page, services_of, speech
 from smtpguard.console.rulewords import ACTIONS, in_words
 from smtpguard.lists.indexcache import State
 from smtpguard.mail.address import Address, BadAddress
@@ -50,7 +50,7 @@ class Listed:
 
 @for_roles(*ROLES)
 async def policy(request: Request) -> Response:
-    in_force, said = desk(request).policies.current(), speech(request)
+    in_force, said = services_of(request).policies.current(), speech(request)
     registry = in_force.registry
     lists = []
     for name, info in sorted(registry.lists.items(), key=lambda item: item[1].title or item[0]):
@@ -77,7 +77,7 @@ async def policy(request: Request) -> Response:
         groups=sorted((name, sorted(people)) for name, people in in_force.groups.items()),
         enforce=in_force.enforce,
         sha256=in_force.policy_sha256,
-        file=await desk(request).policy_file(),
+        file=await services_of(request).policy_file(),
         categories=labels.CATEGORIES,
     )
 
@@ -104,19 +104,19 @@ async def tried(request: Request) -> Response:
         return await _shown(request, sent, 422, wrong={bad.field: said("Not an address: {address}", address=bad.text)})
     if not recipients:
         return await _shown(request, sent, 422, wrong={"to": said("There are no recipients: write them.")})
-    found = await desk(request).trial.explain(message, path, recipients)
+    found = await services_of(request).trial.explain(message, path, recipients)
     reach = found.recipients.reach
     avoid = {
         topic
         for name in found.recipients.lists
-        for topic in desk(request).policies.current().registry.lists[name].avoid
+        for topic in services_of(request).policies.current().registry.lists[name].avoid
     }
     return await _shown(
         request,
         sent,
         verdict=found.verdict,
         outcome=said(ACTIONS[found.verdict.action]),
-        reasons=spoken(found.verdict, desk(request).policies.current(), said),
+        reasons=spoken(found.verdict, services_of(request).policies.current(), said),
         found=evidence(found.reading, said, avoid),
         reach=int(reach.low),
         lists=sorted(found.recipients.lists),
@@ -159,12 +159,12 @@ def _address(field: str, text: str) -> Address:
 
 
 async def guide(request: Request) -> Response:
-    here, said = desk(request), speech(request)
+    here, said = services_of(request), speech(request)
     if not here.guide.open and getattr(request.state, "person", None) is None:
         raise NotSignedIn
     if here.guide.policy is None:
         raise HTTPException(404)
-    values = told(
+    values = guide_values(
         here.guide.policy(),
         said,
         here.clock.now(),

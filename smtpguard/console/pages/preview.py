@@ -15,7 +15,7 @@ from smtpguard.console.access import Visibility, for_roles, person
 from smtpguard.console.framed import HEADERS, framed
 from smtpguard.console.messageview import attached
 from smtpguard.console.pages.message import looked_up, viewed
-from smtpguard.console.rendering import desk
+from smtpguard.console.rendering import services_of
 from smtpguard.database.errors import ContentMissing
 from smtpguard.holds.model import Hold
 from smtpguard.mail.message import Message
@@ -28,7 +28,7 @@ async def frame(request: Request) -> Response:
     text = await asyncio.to_thread(framed, content)
     if text is None:
         raise HTTPException(404)
-    await viewed(desk(request), hold, person(request), "html")
+    await viewed(services_of(request), hold, person(request), "html")
     return HTMLResponse(text, headers=dict(HEADERS))
 
 
@@ -42,7 +42,7 @@ async def part(request: Request) -> Response:
     if found is None:
         raise HTTPException(404)
     listed, data = found
-    await viewed(desk(request), hold, person(request), f"attachment {listed.n}")
+    await viewed(services_of(request), hold, person(request), f"attachment {listed.n}")
     name = quote(listed.name.replace("/", "_").replace("\\", "_") or f"part-{listed.n}", safe="")
     headers = dict(HEADERS) | {"Content-Disposition": f"attachment; filename*=UTF-8''{name}"}  # RFC 6266, RFC 8187
     return Response(data, media_type="application/octet-stream", headers=headers)
@@ -54,7 +54,7 @@ async def _whole(request: Request) -> tuple[Hold, Message]:
     if seen < Visibility.FULL:
         raise HTTPException(404)
     try:
-        return hold, await desk(request).ledger.contents.load(hold.content_sha256)
+        return hold, await services_of(request).ledger.contents.load(hold.content_sha256)
     except ContentMissing:
         raise HTTPException(404) from None
 

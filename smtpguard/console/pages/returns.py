@@ -13,7 +13,7 @@ from smtpguard.console.access import ROLES, for_roles
 from smtpguard.console.chart import Bars, stacked
 from smtpguard.console.entrywords import DEEDS
 from smtpguard.console.pages.mailings import found_of
-from smtpguard.console.rendering import desk, page, speech
+from smtpguard.console.rendering import page, services_of, speech
 from smtpguard.locale.phrase import N_
 from smtpguard.locale.speech import Speech
 from smtpguard.returns.growth import TRENDS, Deed, Done, Growth
@@ -55,7 +55,7 @@ KNOWN: Mapping[By, str] = {
 
 @for_roles(*ROLES)
 async def returns(request: Request) -> Response:
-    here, said = desk(request), speech(request)
+    here, said = services_of(request), speech(request)
     mailing = await found_of(request)
     course = await here.returns.course(mailing, await here.archive.freezes(limit=_FREEZES))
     return await page(
@@ -64,7 +64,7 @@ async def returns(request: Request) -> Response:
         mailing=mailing,
         course=course,
         trend=trend(course, said),
-        done=[(one.at, told(one, said)) for one in course.done],
+        done=[(one.at, in_words(one, said)) for one in course.done],
         drawn=drawn(course),
         sorts=SORTS,
         shown=COUNTED,
@@ -81,7 +81,7 @@ def trend(course: Growth, said: Speech) -> str:
     return said(TRENDS[course.trend], **words)
 
 
-def told(one: Done, said: Speech) -> str:
+def in_words(one: Done, said: Speech) -> str:
     """What was done, with the figures of a breaker."""
     words = said(_DONE[one.deed])
     if one.deed in (Deed.STOPPED, Deed.OBSERVED):

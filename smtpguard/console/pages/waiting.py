@@ -12,19 +12,19 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from smtpguard.console import labels
-from smtpguard.console.access import APPROVER, ROLES, Visibility, asked, for_roles, person, sees_all, sight
+from smtpguard.console.access import APPROVER, ROLES, Visibility, asked, for_roles, person, sees_all, visibility
 from smtpguard.console.decisionpreview import LARGE, DecisionPreview, confirmed, outlook
 from smtpguard.console.entrywords import overtaken
 from smtpguard.console.filters import PAGE, WAITS, Filters, cursor, cut
 from smtpguard.console.pages.message import letter_of
 from smtpguard.console.ports import Person
-from smtpguard.console.rendering import desk, digits, form, page, see_other, speech
+from smtpguard.console.rendering import digits, form, page, see_other, services_of, speech
 from smtpguard.console.rulewords import in_words
 from smtpguard.console.services import ConsoleServices
 from smtpguard.database.errors import ContentMissing, LedgerError
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.coverage import BEGINNING
-from smtpguard.holds.model import Choice, Hold, NotEntitled, Rank, Refused, State, Unconfirmed, Wanted
+from smtpguard.holds.model import Choice, Hold, HoldQuery, NotEntitled, Rank, Refused, State, Unconfirmed
 from smtpguard.holds.service import Decided, Seen
 from smtpguard.holds.summary import sentence, unsuitable
 from smtpguard.journal.event import Event, Kind
@@ -44,7 +44,7 @@ ROWS = PAGE
 @for_roles()
 async def waiting(request: Request) -> Response:
     """The whole page; only the rows for a refresh."""
-    here, who, said = desk(request), person(request), speech(request)
+    here, who, said = services_of(request), person(request), speech(request)
     if not who.roles & set(ROLES):
         return see_other("/mine")
     asks, in_force = Filters.of(request), here.policies.current()
@@ -116,7 +116,7 @@ class Row:
 
 
 def _row(hold: Hold, request: Request) -> Row:
-    here, who, said = desk(request), person(request), speech(request)
+    here, who, said = services_of(request), person(request), speech(request)
     in_force, now = here.policies.current(), here.clock.now()
     ahead, named = outlook(hold, who, in_force, now), nameable(hold, in_force)
     approving = {vote.approver for vote in ahead.votes if vote.choice is Choice.APPROVE}
@@ -144,7 +144,7 @@ def _special(hold: Hold, in_force: InForce) -> bool:
 @for_roles(APPROVER)
 async def decide(request: Request) -> Response:
     """Show the chosen holds again with their number, to be confirmed. Nothing is decided yet."""
-    here, who = desk(request), person(request)
+    here, who = services_of(request), person(request)
     sent = await form(request)
     choice = "reject" if sent.get("choice") == "reject" else "approve"
     holds = [
@@ -165,9 +165,9 @@ async def _confirming(
     status: int = 200,
     wrong: Mapping[str, str] | None = None,
 ) -> Response:
-    here, aheads = desk(request), _ahead(request, holds)
+    here, aheads = services_of(request), _ahead(request, holds)
     people = sum(_sent(ahead) for _, ahead in aheads)
-    texts = await _beginnings(desk(request), person(request), holds)
+    texts = await _beginnings(services_of(request), person(request), holds)
     frozen = await here.freezes.holding_up(*(hold for hold, ahead in aheads if ahead.sends))
     return await page(
         request,
@@ -194,7 +194,7 @@ async def _beginnings(here: ConsoleServices, who: Person, holds: Sequence[Hold])
     readable = [
         hold
         for hold in holds
-        if hold.size_bytes <= MOST_OPENED and sight(hold, who, in_force, here.clock.now()) >= Visibility.TEXT
+        if hold.size_bytes <= MOST_OPENED and visibility(hold, who, in_force, here.clock.now()) >= Visibility.TEXT
     ][:MOST_BEGUN]
     if not readable:
         return {}
@@ -226,7 +226,7 @@ def _sent(ahead: DecisionPreview) -> int:
 
 
 def _ahead(request: Request, holds: Sequence[Hold]) -> list[tuple[Hold, DecisionPreview]]:
-    here, who = desk(request), person(request)
+    here, who = services_of(request), person(request)
     in_force, now = here.policies.current(), here.clock.now()
     return [(hold, outlook(hold, who, in_force, now)) for hold in holds]
 
@@ -234,7 +234,7 @@ def _ahead(request: Request, holds: Sequence[Hold]) -> list[tuple[Hold, Decision
 @for_roles(APPROVER)
 async def decided(request: Request) -> Response:
     """Decide on each as it was when confirmed; failures are listed with their reason."""
-    here, who, said = desk(request), person(request), speech(request)
+    here, who, said = services_of(request), person(request), speech(request)
     sent = await form(request)
     choice = Choice.REJECT if sent.get("choice") == "reject" else Choice.APPROVE
     comment = str(sent.get("comment", ""))[:2000].strip()
@@ -298,7 +298,7 @@ async def _asked(here: ConsoleServices, who: Person) -> list[Hold]:
     return [
         hold
         for hold in await here.ledger.holds.asked()
-        if sight(hold, who, in_force, here.clock.now()) is not Visibility.NOTHING
+        if visibility(hold, who, in_force, here.clock.now()) is not Visibility.NOTHING
     ]
 
 
@@ -316,7 +316,7 @@ async def _chosen(here: ConsoleServices, who: Person, ids: Sequence[str]) -> lis
     return [
         hold
         for hold in found
-        if hold is not None and sight(hold, who, in_force, here.clock.now()) is not Visibility.NOTHING
+        if hold is not None and visibility(hold, who, in_force, here.clock.now()) is not Visibility.NOTHING
     ]
 
 
@@ -324,10 +324,10 @@ async def _chosen(here: ConsoleServices, who: Person, ids: Sequence[str]) -> lis
 async def mine(request: Request) -> Response:
     """Newest first, in whatever state. Void holds are left out: the client still has those messages."""
     states = tuple(state for state in State if state is not State.VOID)
-    wanted = Wanted(states=states, marks=((f"from:{person(request).address}",),))
+    wanted = HoldQuery(states=states, marks=((f"from:{person(request).address}",),))
     before, after_id = cut(request.query_params.get("after", "")[:100]) or (None, None)
-    rows = await desk(request).archive.rows(wanted, limit=PAGE + 1, before=before, after_id=after_id)
-    frozen = await desk(request).freezes.holding_up(*rows[:PAGE])
+    rows = await services_of(request).archive.rows(wanted, limit=PAGE + 1, before=before, after_id=after_id)
+    frozen = await services_of(request).freezes.holding_up(*rows[:PAGE])
     further = cursor(rows[PAGE - 1].held_at, rows[PAGE - 1].hold_id) if len(rows) > PAGE else ""
     return await page(
         request, "mine.html", rows=rows[:PAGE], further=further, states=labels.SHORT_STATES, frozen_ones=frozen

@@ -15,7 +15,7 @@ from smtpguard.config.problem import Invalid
 from smtpguard.console.access import ADMIN, APPROVER, for_roles, person
 from smtpguard.console.people.accounts import NotPossible
 from smtpguard.console.ports import People
-from smtpguard.console.rendering import desk, page, see_other, speech
+from smtpguard.console.rendering import page, see_other, services_of, speech
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock
 from smtpguard.journal.event import Event, Kind
@@ -66,7 +66,7 @@ class Absent:
     async def away(self, request: Request) -> Response:
         """Report the person's absence. An admin's agreement stays valid for the same deputy and days within the earlier
         ones."""
-        who, in_force = person(request).address, desk(request).policies.current()
+        who, in_force = person(request).address, services_of(request).policies.current()
         try:
             wanted = await self._wanted(request, who, in_force)
         except Wrong as why:
@@ -84,12 +84,12 @@ class Absent:
             return made, self._event("away", made, who)
 
         await self._people.change_absence(who, step)
-        await desk(request).policies.follow()
+        await services_of(request).policies.follow()
         return see_other("/away")
 
     async def back(self, request: Request) -> Response:
         """End or cancel the person's absence, whether the person or the policy declared it."""
-        who, in_force, now = person(request).address, desk(request).policies.current(), self._clock.now()
+        who, in_force, now = person(request).address, services_of(request).policies.current(), self._clock.now()
         mine = in_force.addresses_of(who)
         current = [a for a in in_force.groups.absences if a.person in mine and not a.over(now, in_force.groups.zone)]
         if not current:
@@ -101,7 +101,7 @@ class Absent:
             return made, self._event("back", made, who)
 
         await self._people.change_absence(who, step)
-        await desk(request).policies.follow()
+        await services_of(request).policies.follow()
         return see_other("/away")
 
     async def agree(self, request: Request) -> Response:
@@ -116,11 +116,11 @@ class Absent:
         who, deputy = str(form.get("person", ""))[:320], str(form.get("deputy", ""))[:320]
 
         def step(said: Absence | None) -> tuple[Absence, Event]:
-            if said is None or said.over(self._clock.now(), desk(request).policies.current().groups.zone):
+            if said is None or said.over(self._clock.now(), services_of(request).policies.current().groups.zone):
                 raise NotPossible(NOT_AWAY, who)
             if said.deputy != deputy or not deputy:
                 raise NotPossible(N_("It has changed: {address} has changed their absence meanwhile."), who)
-            if desk(request).policies.current().addresses_of(admin) & {said.person, said.deputy}:
+            if services_of(request).policies.current().addresses_of(admin) & {said.person, said.deputy}:
                 raise NotPossible(N_("You cannot approve your own deputy: another admin must do it."))
             return to(said), self._event(change, said, admin)
 
@@ -128,7 +128,7 @@ class Absent:
             await self._people.change_absence(who, step)
         except NotPossible as why:
             return await self._shown(request, 409, problem=why.text, address=why.address)
-        await desk(request).policies.follow()
+        await services_of(request).policies.follow()
         return see_other("/away")
 
     async def _wanted(self, request: Request, who: str, in_force: InForce) -> Absence:
@@ -181,7 +181,7 @@ class Absent:
         self, request: Request, status: int = 200, *, problem: str = "", address: str = "",
         wrong: Mapping[str, str] | None = None,
     ) -> Response:  # fmt: skip
-        who, in_force, now = person(request), desk(request).policies.current(), self._clock.now()
+        who, in_force, now = person(request), services_of(request).policies.current(), self._clock.now()
         said = {absence.person for absence in await self._people.absences()}
         mine = in_force.addresses_of(who.address)
         coming = sorted(

@@ -14,7 +14,7 @@ from smtpguard.accounts.model import Account, Role, Unseated
 from smtpguard.console import labels
 from smtpguard.console.access import ADMIN, for_roles
 from smtpguard.console.people.accounts import Accounts, NotPossible
-from smtpguard.console.rendering import desk, page, see_other, speech
+from smtpguard.console.rendering import page, see_other, services_of, speech
 from smtpguard.locale.phrase import N_
 from smtpguard.mail.address import BadAddress
 
@@ -139,7 +139,7 @@ class Administering:
 
 def _gaps(request: Request, everybody: Sequence[Account]) -> list[tuple[str, Unseated]]:
     """Accounts that do not fit the policy's groups: the text, and who it is."""
-    return [(labels.GAPS[gap.gap.value], gap) for gap in desk(request).policies.current().unseated(everybody)]
+    return [(labels.GAPS[gap.gap.value], gap) for gap in services_of(request).policies.current().unseated(everybody)]
 
 
 def _chosen(request: Request) -> list[Role]:

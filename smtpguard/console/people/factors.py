@@ -24,7 +24,7 @@ RECOVERY_CODES = 10
 _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # without ambiguous letters
 
 
-class NotSealedHere(Exception):
+class WrongSecret(Exception):
     """It was not sealed under this installation's secret."""
 
 
@@ -41,7 +41,7 @@ class Factors:
 
     def uri(self, sealed: str, *, address: str, issuer: str) -> str:
         """The URI of the QR code for an authenticator. Contains the secret, so it is only for its owner. Raises
-        NotSealedHere."""
+        WrongSecret."""
         return pyotp.TOTP(self._opened(sealed)).provisioning_uri(name=address, issuer_name=issuer)
 
     def plain(self, sealed: str) -> str:
@@ -55,7 +55,7 @@ class Factors:
             return None
         try:
             totp = pyotp.TOTP(self._opened(sealed))
-        except NotSealedHere:  # nobody can have codes of it
+        except WrongSecret:  # nobody can have codes of it
             return None
         here = int(now.timestamp()) // STEP_SECONDS
         found = None
@@ -80,7 +80,7 @@ class Factors:
         try:
             return self._box.decrypt(sealed.encode(), encoder=URLSafeBase64Encoder).decode()
         except (CryptoError, ValueError):
-            raise NotSealedHere from None
+            raise WrongSecret from None
 
 
 def qr_svg(uri: str) -> str:

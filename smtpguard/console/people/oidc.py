@@ -39,7 +39,7 @@ MOST_OCTETS = 1 << 20
 _OURS = {"client_secret_basic", "client_secret_post"}
 
 
-class NotProven(Exception):
+class NotAuthenticated(Exception):
     """The provider's answer proves nothing. The text is for the journal and the log, not for the browser."""
 
 
@@ -102,7 +102,7 @@ class Provider:
 
     async def begin(self, then: str, *, moves: str = "") -> tuple[str, str]:
         """The URL to redirect the browser to, and the cookie that it brings back. ``moves``: the account to change to
-        single sign-on. Raises NotProven if the provider is away."""
+        single sign-on. Raises NotAuthenticated if the provider is away."""
         known = await self._provider()
         verifier, state, nonce = (secrets.token_urlsafe(32) for _ in range(3))
         attempt = {"state": state, "nonce": nonce, "verifier": verifier, "then": then, "moves": moves,
@@ -123,18 +123,18 @@ class Provider:
         return f"{known.authorization}{mark}{urlencode(query)}", sealed
 
     def moves(self, sealed: str) -> str:
-        """The account that this attempt changes to single sign-on, "" for a sign-in. Raises NotProven."""
+        """The account that this attempt changes to single sign-on, "" for a sign-in. Raises NotAuthenticated."""
         return str(self._attempt(sealed).get("moves", ""))
 
     async def finish(self, sealed: str, *, code: str, state: str, issuer: str = "") -> tuple[Proven, str]:
         """The person, and the page they wanted. ``issuer``: the answer's ``iss``, if it has one (RFC 9207)."""
         attempt = self._attempt(sealed)
         if not state or not hmac.compare_digest(str(attempt["state"]).encode(), state.encode()):
-            raise NotProven("the state is another attempt's")
+            raise NotAuthenticated("the state is another attempt's")
         if issuer and issuer != self.trusted.issuer:
-            raise NotProven("the answer is another provider's")
+            raise NotAuthenticated("the answer is another provider's")
         if not code:
-            raise NotProven("the provider gave no code")
+            raise NotAuthenticated("the provider gave no code")
         known = await self._provider()
         token = await self._exchange(known, code, str(attempt["verifier"]))
         claims = await self._verified(token)
@@ -145,9 +145,9 @@ class Provider:
         try:
             attempt: Mapping[str, Any] = json.loads(self._box.decrypt(sealed.encode(), encoder=URLSafeBase64Encoder))
         except (CryptoError, ValueError):
-            raise NotProven("this browser began no sign-on here") from None
+            raise NotAuthenticated("this browser began no sign-on here") from None
         if self._clock.now().timestamp() >= attempt["until"]:
-            raise NotProven("the sign-on took too long")
+            raise NotAuthenticated("the sign-on took too long")
         return attempt
 
     async def _exchange(self, known: _Known, code: str, verifier: str) -> str:
@@ -167,7 +167,7 @@ class Provider:
         answer = await self._asked("POST", known.token, data=data, auth=auth)
         token = answer.get("id_token")
         if not isinstance(token, str):
-            raise NotProven("the provider gave no ID token")
+            raise NotAuthenticated("the provider gave no ID token")
         return token
 
     async def _verified(self, token: str) -> Mapping[str, Any]:
@@ -178,7 +178,7 @@ class Provider:
                 return jwt.decode(token, known.keys, algorithms=list(ALGORITHMS)).claims
             except (JoseError, ValueError, TypeError, KeyError) as error:
                 failed = type(error).__name__
-        raise NotProven(f"the ID token's signature: {failed}")
+        raise NotAuthenticated(f"the ID token's signature: {failed}")
 
     def _check(self, claims: Mapping[str, Any], nonce: str) -> None:
         """OpenID Connect Core section 3.1.3.7."""
@@ -186,29 +186,29 @@ class Provider:
         audience = claims.get("aud")
         audiences = audience if isinstance(audience, list) else [audience]
         if claims.get("iss") != self.trusted.issuer:
-            raise NotProven("the ID token is another issuer's")
+            raise NotAuthenticated("the ID token is another issuer's")
         if self.trusted.client_id not in audiences:
-            raise NotProven("the ID token is for another client")
+            raise NotAuthenticated("the ID token is for another client")
         if (len(audiences) > 1 or "azp" in claims) and claims.get("azp") != self.trusted.client_id:
-            raise NotProven("the ID token was given to another client")
+            raise NotAuthenticated("the ID token was given to another client")
         if not _number(claims.get("exp")) or now >= claims["exp"] + SKEW_SECONDS:
-            raise NotProven("the ID token has expired")
+            raise NotAuthenticated("the ID token has expired")
         if not _number(claims.get("iat")) or claims["iat"] > now + SKEW_SECONDS:
-            raise NotProven("the ID token is from the future")
+            raise NotAuthenticated("the ID token is from the future")
         if "nbf" in claims and (not _number(claims["nbf"]) or claims["nbf"] > now + SKEW_SECONDS):
-            raise NotProven("the ID token is not valid yet")
+            raise NotAuthenticated("the ID token is not valid yet")
         given = claims.get("nonce")
         if not isinstance(given, str) or not hmac.compare_digest(given.encode(), nonce.encode()):
-            raise NotProven("the ID token is of another attempt")
+            raise NotAuthenticated("the ID token is of another attempt")
 
     def _person(self, claims: Mapping[str, Any]) -> Proven:
         subject, address = claims.get("sub"), claims.get("email")
         if not isinstance(subject, str) or not 0 < len(subject) <= 255:
-            raise NotProven("the ID token has no subject")
+            raise NotAuthenticated("the ID token has no subject")
         if not isinstance(address, str) or not address:
-            raise NotProven("the ID token has no address")
+            raise NotAuthenticated("the ID token has no address")
         if not (claims.get("email_verified") is True or (self.trusted.unverified and "email_verified" not in claims)):
-            raise NotProven("the provider has not verified the address")
+            raise NotAuthenticated("the provider has not verified the address")
         groups = claims.get(self.trusted.groups_claim, [])
         named: Sequence[Any] = groups if isinstance(groups, list) else [groups]
         name = claims.get("name")
@@ -225,10 +225,10 @@ class Provider:
         if self._known is not None and now - self._known.at < (AGAIN_SECONDS if unknown_key else FRESH_SECONDS):
             return self._known
         if now - self._failed_at < PAUSE_SECONDS:
-            raise NotProven("the provider was away a moment ago")
+            raise NotAuthenticated("the provider was away a moment ago")
         try:
             self._known = await self._published(now)
-        except NotProven:
+        except NotAuthenticated:
             self._failed_at = self._clock.monotonic()
             raise
         return self._known
@@ -236,10 +236,10 @@ class Provider:
     async def _published(self, now: float) -> _Known:
         about = await self._asked("GET", self.trusted.issuer.rstrip("/") + "/.well-known/openid-configuration")
         if about.get("issuer") != self.trusted.issuer:
-            raise NotProven("the provider says it is another issuer")
+            raise NotAuthenticated("the provider says it is another issuer")
         places = [about.get(name) for name in ("authorization_endpoint", "token_endpoint", "jwks_uri")]
         if not all(isinstance(place, str) and self._may_ask(place) for place in places):
-            raise NotProven("the provider's endpoints are not https")
+            raise NotAuthenticated("the provider's endpoints are not https")
         keys = await self._asked("GET", str(places[2]))
         methods = about.get("token_endpoint_auth_methods_supported")
         return _Known(
@@ -261,19 +261,19 @@ class Provider:
         try:
             async with self._http.stream(method, url, headers={"Accept": "application/json"}, **more) as answer:
                 if answer.status_code != 200:
-                    raise NotProven(f"the provider answered {answer.status_code}")
+                    raise NotAuthenticated(f"the provider answered {answer.status_code}")
                 body = bytearray()
                 async for piece in answer.aiter_bytes():
                     body += piece
                     if len(body) > MOST_OCTETS:
-                        raise NotProven("the provider's answer is too large")
+                        raise NotAuthenticated("the provider's answer is too large")
             found = json.loads(bytes(body))
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            raise NotProven(f"the provider cannot be reached: {type(error).__name__}") from None
+            raise NotAuthenticated(f"the provider cannot be reached: {type(error).__name__}") from None
         except ValueError:
-            raise NotProven("the provider's answer is no JSON") from None
+            raise NotAuthenticated("the provider's answer is no JSON") from None
         if not isinstance(found, dict):
-            raise NotProven("the provider's answer is no object")
+            raise NotAuthenticated("the provider's answer is no object")
         return found
 
 

@@ -14,13 +14,13 @@ from starlette.routing import Route
 from smtpguard.accounts.model import Account, Role
 from smtpguard.console.access import NotSignedIn
 from smtpguard.console.people.accounts import Accounts, NotPossible
-from smtpguard.console.people.factors import Factors, NotSealedHere, qr_svg
+from smtpguard.console.people.factors import Factors, WrongSecret, qr_svg
 from smtpguard.console.people.middleware import Cookies, Site, safe_path
-from smtpguard.console.people.oidc import NotProven, Proven, Provider
-from smtpguard.console.people.passwords import BadPassword, Crowded
+from smtpguard.console.people.oidc import NotAuthenticated, Proven, Provider
+from smtpguard.console.people.passwords import BadPassword, TooManyHashes
 from smtpguard.console.people.ratelimit import RateLimit
-from smtpguard.console.people.signing import NotLetIn, SignedIn, Signing, TooOften
-from smtpguard.console.rendering import desk, page, see_other, speech
+from smtpguard.console.people.signing import SignedIn, Signing, SignInRefused, TooManyAttempts
+from smtpguard.console.rendering import page, see_other, services_of, speech
 from smtpguard.database.errors import LedgerError
 from smtpguard.locale.catalogue import called, languages
 from smtpguard.locale.phrase import N_
@@ -94,9 +94,9 @@ class Pages:
                 known=request.cookies.get(self._s.place.cookie("smtpguard-known"), ""),
                 before=request.state.token,
             )
-        except NotLetIn:
+        except SignInRefused:
             return await self._door(request, then, 401, said="refused")
-        except TooOften as wait:
+        except TooManyAttempts as wait:
             return await self._wait(request, then, wait)
         return self._in(request, done, then)
 
@@ -112,7 +112,7 @@ class Pages:
         then = safe_path(request.query_params.get("next"))
         try:
             where, sealed = await provider.begin(then)
-        except NotProven as why:
+        except NotAuthenticated as why:
             log.warning("single sign-on cannot begin: %s", why)
             return await self._door(request, then, 503, said="no provider")
         self._cookies(request).set(self._s.place, "smtpguard-sso", sealed, seconds=ATTEMPT_SECONDS)
@@ -125,7 +125,7 @@ class Pages:
             return await self._me(request, 409, problem=N_("This account has no password: it uses single sign-on."))
         try:
             where, sealed = await provider.begin("/me", moves=account.account_id)
-        except NotProven as why:
+        except NotAuthenticated as why:
             log.warning("single sign-on cannot begin: %s", why)
             return await self._me(
                 request, 503, problem="Single sign-on does not answer. Try again, or sign in with a password."
@@ -160,7 +160,7 @@ class Pages:
         cookies.drop(self._s.place, "smtpguard-sso")
         try:
             if error := _text(request, "error"):
-                raise NotProven(f"the provider said {error[:60]!r}")
+                raise NotAuthenticated(f"the provider said {error[:60]!r}")
             sealed = request.cookies.get(self._s.place.cookie("smtpguard-sso"), "")
             moves = provider.moves(sealed)
             proven, then = await provider.finish(
@@ -171,7 +171,7 @@ class Pages:
             )
             if moves:
                 if request.state.account is None or request.state.account.account_id != moves:
-                    raise NotProven("whoever began the move is not signed in any more")
+                    raise NotAuthenticated("whoever began the move is not signed in any more")
                 return await self._moved(request, proven)
             done = await self._s.signing.by_provider(
                 proven,
@@ -180,10 +180,10 @@ class Pages:
                 before=request.state.token,
                 asked=_asked(request),
             )
-        except NotProven as why:
+        except NotAuthenticated as why:
             log.warning("single sign-on: %s", why)
             return await self._door(request, "/", 401, said="refused")
-        except NotLetIn:
+        except SignInRefused:
             return await self._door(request, "/", 401, said="refused")
         return self._in(request, done, safe_path(then))
 
@@ -254,7 +254,7 @@ class Pages:
             minutes=0, address=_text(request, "address"),
         )  # fmt: skip
 
-    async def _wait(self, request: Request, then: str, wait: TooOften) -> Response:
+    async def _wait(self, request: Request, then: str, wait: TooManyAttempts) -> Response:
         answer = await page(
             request, "login.html", 429, then=then, said="wait", sso=self._s.provider is not None, sso_title="",
             minutes=max(1, math.ceil(wait.seconds / 60)), address=_text(request, "address"),
@@ -296,7 +296,7 @@ class Pages:
             return await self._me(request, 400, problem=N_("This account has no password: it uses single sign-on."))
         try:
             uri = self._s.factors.uri(sealed, address=account.address, issuer=ISSUER)
-        except NotSealedHere:
+        except WrongSecret:
             sealed = self._s.factors.made()
             uri = self._s.factors.uri(sealed, address=account.address, issuer=ISSUER)
         plain = self._s.factors.plain(sealed)
@@ -318,7 +318,7 @@ class Pages:
             brake.take(account.account_id)
         try:
             right = await self._s.accounts.right_password(account, password)
-        except Crowded:
+        except TooManyHashes:
             return False
         if right and brake is not None:
             brake.give_back(account.account_id)
@@ -344,7 +344,7 @@ def _account(request: Request) -> Account:
 def _asked(request: Request) -> frozenset[str]:
     """The groups at the provider by which the policy says who decides; none where that cannot be read."""
     try:
-        return frozenset().union(*desk(request).policies.current().claims.values())
+        return frozenset().union(*services_of(request).policies.current().claims.values())
     except LedgerError:
         return frozenset()
 

@@ -17,7 +17,7 @@ AT_ONCE = 2  # each takes 64 MiB
 MOST_WAITING = 50
 
 
-class Crowded(Exception):
+class TooManyHashes(Exception):
     """Too many hashes are waiting: one more would wait too long."""
 
 
@@ -48,11 +48,11 @@ class Passwords:
             return await asyncio.to_thread(self._hasher.hash, _normal(password))
 
     async def right(self, hashed: str, password: str) -> bool:
-        """Whether the password is right. With ``hashed`` "" the answer is no, after the same work. Raises Crowded."""
+        """Whether the password is right. With ``hashed`` "" the answer is no, after the same work. Raises TooManyHashes."""
         if len(password) > LONGEST * 4:
             password, hashed = "", ""
         if self._waiting >= MOST_WAITING:
-            raise Crowded
+            raise TooManyHashes
         self._waiting += 1
         try:
             async with self._turns:

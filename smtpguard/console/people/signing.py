@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from smtpguard.accounts.model import Account, AccountChange, AccountKeys, Role
 from smtpguard.console.people.factors import Factors
 from smtpguard.console.people.oidc import Proven
-from smtpguard.console.people.passwords import Crowded, Passwords
+from smtpguard.console.people.passwords import Passwords, TooManyHashes
 from smtpguard.console.people.ratelimit import RateLimit, network
 from smtpguard.console.people.sessions import Sessions, hashed
 from smtpguard.console.ports import People
@@ -32,11 +32,11 @@ CROWDED_SECONDS = 10.0
 _NO_ADDRESS = "?"  # not the beginning of any account's address
 
 
-class NotLetIn(Exception):
+class SignInRefused(Exception):
     """Not signed in; no more may be told."""
 
 
-class TooOften(Exception):
+class TooManyAttempts(Exception):
     """The attempt was not checked. ``seconds`` until the next may be made."""
 
     def __init__(self, seconds: float) -> None:
@@ -78,14 +78,14 @@ class Signing:
     async def by_password(
         self, address: str, password: str, code: str, *, client: str, known: str = "", before: str = ""
     ) -> SignedIn:
-        """``before``: the token of this browser's earlier session, which ends. Raises NotLetIn, TooOften, LedgerError."""
+        """``before``: the token of this browser's earlier session, which ends. Raises SignInRefused, TooManyAttempts, LedgerError."""
         who = self._canonical(address)
         keys = self._braked(who, client, known)
         account = await self._people.account(AccountKeys(address=who))
         try:
             right = await self._passwords.right(account.password if account else "", password)
-        except Crowded:
-            raise TooOften(CROWDED_SECONDS) from None
+        except TooManyHashes:
+            raise TooManyAttempts(CROWDED_SECONDS) from None
         token, begins = self._sessions.made(account.account_id if account else "", how="password")
         checked = account.password if account else ""
 
@@ -107,7 +107,7 @@ class Signing:
 
         made = await self._people.turn(AccountKeys(address=who), step)
         if made.refused or made.account is None:
-            raise NotLetIn
+            raise SignInRefused
         for brake, key in keys:
             brake.give_back(key)
         return SignedIn(account=made.account, token=token, known=self._known(made.account.address))
@@ -119,7 +119,7 @@ class Signing:
 
         An account with their address that has neither password nor subject becomes theirs. If the account belongs to
         another subject, the person is refused. ``asked``: the groups there that the policy names for approvers; which of
-        them the person has is stored until the next sign-in. Raises NotLetIn, LedgerError.
+        them the person has is stored until the next sign-in. Raises SignInRefused, LedgerError.
         """
         who = self._canonical(proven.address)
         fresh, wanted = self._new_id(), tuple(role for role in Role if role in roles)
@@ -167,7 +167,7 @@ class Signing:
 
         made = await self._people.turn(AccountKeys(address=who, subject=proven.subject), step)
         if made.refused or made.account is None:
-            raise NotLetIn
+            raise SignInRefused
         return SignedIn(account=made.account, token=tokens["token"], known=self._known(made.account.address))
 
     async def out(self, token: str, account: Account, *, client: str) -> None:
@@ -175,7 +175,7 @@ class Signing:
         await self._people.turn(AccountKeys(), lambda found: AccountChange(events=(event,), ends=hashed(token)))
 
     def _braked(self, who: str, client: str, known: str) -> list[tuple[RateLimit, str]]:
-        """Counts the attempt, or raises TooOften. A known browser has attempts of its own, whatever others do."""
+        """Counts the attempt, or raises TooManyAttempts. A known browser has attempts of its own, whatever others do."""
         where = network(client)
         nonce = self._known_as(known, who)
         keys = (
@@ -185,7 +185,7 @@ class Signing:
         )
         wait = max(brake.wait(key) for brake, key in keys)
         if wait > 0:
-            raise TooOften(wait)
+            raise TooManyAttempts(wait)
         for brake, key in keys:
             brake.take(key)
         return keys

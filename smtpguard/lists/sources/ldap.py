@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from smtpguard.lists.sources import Cell, SourceError, Stop, Tally
 from smtpguard.lists.sources.credentials import secret, trust
-from smtpguard.lists.sources.timeouts import SourceTimeouts, shut
+from smtpguard.lists.sources.timeouts import SourceTimeouts, shut_down
 
 PAGED = "1.2.840.113556.1.4.319"  # RFC 2696
 IN_CHAIN = "1.2.840.113556.1.4.1941"
@@ -117,7 +117,7 @@ class LdapSource:
             if self.starttls and not connection.start_tls(read_server_info=False):
                 raise SourceError(f"{self.label}: it does not start TLS: expected a server that does, or ldaps://")
             opened = connection.socket
-            with self.patience.cutting(lambda: shut(opened.fileno())):
+            with self.patience.cutting(lambda: shut_down(opened.fileno())):
                 connection.bind(read_server_info=False)
                 yield _Directory(self, connection)
         except (LDAPException, OSError) as error:

@@ -23,7 +23,7 @@ from sqlalchemy.pool import NullPool
 
 from smtpguard.lists.sources import Cell, SourceError, Stop, Tally
 from smtpguard.lists.sources.credentials import file_of, secret
-from smtpguard.lists.sources.timeouts import SourceTimeouts, shut
+from smtpguard.lists.sources.timeouts import SourceTimeouts, shut_down
 
 ROWS = 2000  # held at a time
 _VALUE = re.compile(r"""(["']).*\1""")
@@ -177,7 +177,7 @@ def _cut(connection: Connection) -> Callable[[], object]:
     if hasattr(driver, "interrupt"):  # sqlite3
         return driver.interrupt  # type: ignore[union-attr,no-any-return]
     if hasattr(driver, "fileno"):  # psycopg
-        return lambda: shut(driver.fileno())  # type: ignore[union-attr]
+        return lambda: shut_down(driver.fileno())  # type: ignore[union-attr]
     return lambda: None
 
 

@@ -66,7 +66,7 @@ class SourceTimeouts:
             watcher.join()
 
 
-def shut(descriptor: int) -> None:
+def shut_down(descriptor: int) -> None:
     """Shut a connection down, so that a wait on it ends even if the network is dead."""
     with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as end:
         end.shutdown(socket.SHUT_RDWR)

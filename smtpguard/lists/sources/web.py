@@ -15,7 +15,7 @@ import httpx2
 
 from smtpguard.lists.sources import SourceError
 from smtpguard.lists.sources.packed import unpacked
-from smtpguard.lists.sources.timeouts import SourceTimeouts, shut
+from smtpguard.lists.sources.timeouts import SourceTimeouts, shut_down
 
 MAX_REDIRECTS = 5
 _AGENT = "smtpguard"
@@ -88,7 +88,7 @@ class Web:
 
     def _cut(self) -> None:
         if self._socket is not None:
-            shut(self._socket.fileno())
+            shut_down(self._socket.fileno())
 
     def _mended(self) -> _Mended:
         return _Mended(self._label, self._patience)

@@ -29,7 +29,7 @@ class FreezeOfAll:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ends:
+class Expiry:
     """``what``: a certificate, by its name in the settings."""
 
     what: str
@@ -81,7 +81,7 @@ class Seen:
     unreadable: str | None = None
     differs: str | None = None
     stale: tuple[str, ...] | None = None
-    certificates: tuple[Ends, ...] | None = None
+    certificates: tuple[Expiry, ...] | None = None
     answered: int | None = None
     deferred: int | None = None
     minutes: int = 10

@@ -14,7 +14,7 @@ from smtpguard.locale.speech import Speech
 from smtpguard.observe.alarms.conditions import (
     CONDITIONS,
     CalledRule,
-    Ends,
+    Expiry,
     FreezeOfAll,
     Seen,
     Severity,
@@ -26,7 +26,7 @@ from smtpguard.observe.alarms.conditions import (
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 WELL = Seen(
     at=NOW, store="", relay="", frozen=(), put_back="", enforced=True, unreadable="", differs="", stale=(),
-    certificates=(Ends(what="c.pem", at=NOW + timedelta(days=60)),), answered=100, deferred=3, absent=(), starts="",
+    certificates=(Expiry(what="c.pem", at=NOW + timedelta(days=60)),), answered=100, deferred=3, absent=(), starts="",
     behind={"chat": 2.0}, called=(), stopped=(),
 )  # fmt: skip
 MANY = CalledRule(
@@ -66,9 +66,9 @@ def test_a_healthy_guard_raises_no_alarm() -> None:
         ({"behind": {"chat": 901.0}}, ["webhook-behind chat"]),
         ({"called": (MANY,)}, ["rule-calls many-write (news)"]),
         ({"stopped": (STOPPED, replace(STOPPED, mailing="N", observed=True))}, ["breaker M", "breaker-observed N"]),
-        ({"certificates": (Ends(what="c.pem", at=NOW + timedelta(days=29)),)}, ["certificate-ends c.pem"]),
+        ({"certificates": (Expiry(what="c.pem", at=NOW + timedelta(days=29)),)}, ["certificate-ends c.pem"]),
         (
-            {"certificates": (Ends(what="c.pem", at=NOW + timedelta(days=6)),)},
+            {"certificates": (Expiry(what="c.pem", at=NOW + timedelta(days=6)),)},
             ["certificate-ends-now c.pem", "certificate-ends c.pem"],
         ),
     ],
@@ -99,7 +99,7 @@ def test_critical_alarms_are_immediate() -> None:
 EVERY = replace(
     WELL, store="no answer", relay="Connection refused", frozen=(ALL, BACK), put_back="It was put back", enforced=False,
     unreadable="nonsense", differs="it was changed", starts="the store: no", stale=("news",), answered=10, deferred=10, absent=("proxy",), behind={"chat": 3600.0}, called=(MANY,),
-    certificates=(Ends(what="c.pem", at=NOW),), stopped=(STOPPED, replace(STOPPED, mailing="N", observed=True)),
+    certificates=(Expiry(what="c.pem", at=NOW),), stopped=(STOPPED, replace(STOPPED, mailing="N", observed=True)),
 )  # fmt: skip
 
 
