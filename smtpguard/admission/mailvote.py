@@ -192,7 +192,7 @@ class VotesByMail:
                 raise _Not(No.USED)
             if choice is Choice.APPROVE:
                 self._decide(vote, hold, in_force, None)
-            way: Mapping[str, Any] = {"way": "mail", "proof": proof.value, "notice": vote.tag}
+            way: Mapping[str, Any] = {"way": "mail", "proof": proof.value, "answers": vote.tag}
             events = tuple(
                 replace(event, data={**event.data, **way}) if event.kind is Kind.VOTE else event
                 for event in made.events
@@ -227,7 +227,7 @@ class VotesByMail:
             kind=Kind.VOTE_REFUSED,
             id=hold.hold_id,
             at=now,
-            data={"why": word, "choice": choice, "proof": proof.value, "notice": vote.tag},
+            data={"why": word, "choice": choice, "proof": proof.value, "answers": vote.tag},
             private={"actor": (vote.answer.claimed or "", vote.answer.login)},
         )
         proven = proof is not Proof.TOKEN and not vote.answer.automatic and why is not No.OTHER

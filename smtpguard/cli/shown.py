@@ -312,7 +312,7 @@ def tell(
         click.echo(f"{event['at']:%Y-%m-%d %H:%M:%S} UTC  {plain(' '.join((event['what'], *about)))}")
 
 
-_TOLD = ("action", "notice", "choice", "state", "outcome", "code", "release_at")
+_TOLD = ("action", "notice", "choice", "proof", "why", "state", "outcome", "code", "release_at")
 """Keys of a journal entry's data that describe it."""
 
 

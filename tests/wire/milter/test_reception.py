@@ -14,7 +14,7 @@ import pytest
 
 from smtpguard.mail import reply
 from smtpguard.mail.transaction import Lost, Onward, Recalled, Transaction
-from smtpguard.policy.verdict import Deferred, Disposition, Held, Rejected, Relayed
+from smtpguard.policy.verdict import Counted, Deferred, Disposition, Held, Rejected, Relayed
 from smtpguard.wire.listener import Limits
 from smtpguard.wire.milter.codec import encode
 from smtpguard.wire.milter.packet import Discard, InsertHeader, Mail, Rcpt, SmtpReply
@@ -53,8 +53,9 @@ class TestDispositions:
         assert isinstance(done, Relayed)
         assert [str(said) for said in done.replies] == ["250 2.0.0 In the queue of mx.example as 4QUEUE"]
 
-    async def test_a_held_message_is_discarded(self, tmp_path: Path) -> None:
-        async with served(tmp_path, always(Held(hold_id="H"))) as world:
+    @pytest.mark.parametrize("done", [Held(hold_id="H"), Counted(reply=reply.counted("H", "reject"))])
+    async def test_what_is_for_the_guard_is_discarded(self, tmp_path: Path, done: Disposition) -> None:
+        async with served(tmp_path, always(done)) as world:
             told = await (await (await world.connect()).begin()).send(MAIL)
         assert told.answer == Discard()
 
