@@ -23,7 +23,7 @@ from tests.guard.house import MEMBERS, RAMADAN, House, Way, house, index
 from tests.store.making import sqlite_url
 
 
-class Watched:
+class RecordingFront:
     """A journal's front that keeps what was recorded in it."""
 
     def __init__(self, front: Any) -> None:
@@ -46,7 +46,7 @@ class Watched:
 @pytest.fixture
 async def fronted(tmp_path: Path) -> AsyncIterator[House]:
     async with house(tmp_path, fronted=True) as made:
-        made.front = Watched(made.front)
+        made.front = RecordingFront(made.front)
         yield made
 
 
@@ -115,7 +115,7 @@ async def test_a_retry_of_held_mail_gets_its_hold(fronted: House) -> None:
 
 async def test_senders_that_a_rule_counts_are_not_recorded_in_the_front(tmp_path: Path) -> None:
     async with house(tmp_path, documents=documents(sample()), fronted=True) as home:
-        home.front = Watched(home.front)
+        home.front = RecordingFront(home.front)
         first, _ = await sent(home, "x@example.org")
         assert home.front.recorded == [first]
         _, done = await sent(home, MEMBERS[0], X_Looks="mailing")
@@ -201,7 +201,7 @@ async def test_the_fronts_entries_equal_the_admissions(tmp_path: Path, seed: int
         house(tmp_path / "first", documents=documents(policy)) as first,
         house(tmp_path / "second", documents=documents(policy), fronted=True) as second,
     ):
-        second.front = Watched(second.front)
+        second.front = RecordingFront(second.front)
         both = Twins(first, second, policy, deepcopy(policy))
 
         async def reload(other: Any) -> None:

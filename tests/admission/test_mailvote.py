@@ -113,7 +113,7 @@ def said(done: Disposition) -> str:
 
 
 @pytest.mark.asyncio
-async def test_whoever_has_the_notice_rejects_once(desk: Desk) -> None:
+async def test_anyone_with_the_notice_may_reject_once(desk: Desk) -> None:
     done = await desk.say("REJECT\nWrong list\n\nEva")
     assert isinstance(done, Counted)
     assert str(done.reply) == f"250 2.0.0 Counted: reject {desk.hold_id}"
@@ -125,7 +125,7 @@ async def test_whoever_has_the_notice_rejects_once(desk: Desk) -> None:
 
 
 @pytest.mark.asyncio
-async def test_to_approve_the_writer_is_proven(desk: Desk) -> None:
+async def test_approving_needs_proof_of_the_writer(desk: Desk) -> None:
     assert "Nothing proves who wrote" in said(await desk.say("APPROVE"))
     assert "Nothing proves who wrote" in said(await desk.say("APPROVE", login=OMAR))
     assert "not from the person" in said(await desk.say("APPROVE", login=OMAR, sender=OMAR))
@@ -137,7 +137,7 @@ async def test_to_approve_the_writer_is_proven(desk: Desk) -> None:
 
 
 @pytest.mark.asyncio
-async def test_by_a_signature_over_the_address_of_this_notice(desk: Desk) -> None:
+async def test_a_signature_must_cover_the_notices_address(desk: Desk) -> None:
     now = desk.home.clock.now()
     made = Signature(domain="example.com", fields=frozenset({"from", "to", "subject"}), at=now)
     other = await desk.address("reminder")
@@ -154,7 +154,7 @@ async def test_by_a_signature_over_the_address_of_this_notice(desk: Desk) -> Non
 
 
 @pytest.mark.asyncio
-async def test_a_vote_that_was_taken_back_is_not_given_again_by_the_same_notice(desk: Desk) -> None:
+async def test_a_used_notice_cannot_repeat_a_vote_taken_back(desk: Desk) -> None:
     desk.home.term = replace(desk.home.term, release_delay_seconds=60)
     later = replace(desk.votes, approvals=desk.home.approvals())
     desk.intake._votes = later
@@ -174,7 +174,7 @@ async def test_a_vote_that_was_taken_back_is_not_given_again_by_the_same_notice(
 
 
 @pytest.mark.asyncio
-async def test_a_hold_that_has_changed_takes_no_answer_to_the_notice_before(desk: Desk) -> None:
+async def test_a_changed_hold_refuses_answers_to_an_older_notice(desk: Desk) -> None:
     before = await desk.address()
 
     def grows(hold: Hold) -> Any:
@@ -198,7 +198,7 @@ async def test_a_hold_that_has_changed_takes_no_answer_to_the_notice_before(desk
         (ALLOWED, {"senders": frozenset({EVA})}, "writer"),
     ],
 )
-async def test_what_cannot_be_approved_by_mail(desk: Desk, top: str, changed: dict[str, Any], why: str) -> None:
+async def test_some_holds_cannot_be_approved_by_mail(desk: Desk, top: str, changed: dict[str, Any], why: str) -> None:
     await desk.home.put(documents(top))
     await desk.home.follow()
     await desk.home.store.holds.change(desk.hold_id, lambda hold: Change(hold=replace(hold, **changed)))
@@ -208,7 +208,7 @@ async def test_what_cannot_be_approved_by_mail(desk: Desk, top: str, changed: di
 
 
 @pytest.mark.asyncio
-async def test_it_covers_no_more_people_than_the_policy_lets_mail_approve(desk: Desk) -> None:
+async def test_an_approval_by_mail_is_limited_in_people(desk: Desk) -> None:
     large = lambda hold: Change(hold=replace(hold, kind="test", reach=2))  # noqa: E731
     await desk.home.store.holds.change(desk.hold_id, large)
     await desk.home.put(documents(ALLOWED.replace("60", "10")))
@@ -228,13 +228,15 @@ async def test_it_covers_no_more_people_than_the_policy_lets_mail_approve(desk: 
         ("REJECT", {"From": f"{EVA}, {OMAR}"}, "550 5.7.1 The answer is not from the person"),
     ],
 )
-async def test_what_is_no_answer_of_a_person(desk: Desk, words: str, more: dict[str, str], reply: str) -> None:
+async def test_automatic_and_unclear_answers_are_refused(
+    desk: Desk, words: str, more: dict[str, str], reply: str
+) -> None:
     assert reply in said(await desk.say(words, login=EVA, **more))
     assert (await desk.hold()).votes == ()
 
 
 @pytest.mark.asyncio
-async def test_from_the_null_sender_and_beside_others(desk: Desk) -> None:
+async def test_a_null_sender_or_other_recipients_are_refused(desk: Desk) -> None:
     at = await desk.address()
     bounce = desk.home.transaction(at, sender=EVA, body="REJECT", reverse_path="")
     assert "automatic" in said(await desk.intake(bounce, Way()))
@@ -247,7 +249,7 @@ async def test_from_the_null_sender_and_beside_others(desk: Desk) -> None:
 
 
 @pytest.mark.asyncio
-async def test_who_decided_is_not_told_to_whoever_has_the_notice(desk: Desk) -> None:
+async def test_the_decider_is_named_only_to_a_proven_approver(desk: Desk) -> None:
     await desk.home.approvals().vote(desk.hold_id, Choice.APPROVE, approver=OMAR, by=OMAR)
     desk.home.clock.pass_(minutes=1)
     assert OMAR not in said(await desk.say("APPROVE"))
@@ -255,7 +257,7 @@ async def test_who_decided_is_not_told_to_whoever_has_the_notice(desk: Desk) -> 
 
 
 @pytest.mark.asyncio
-async def test_a_recipient_is_answered_before_the_content(desk: Desk) -> None:
+async def test_an_invalid_vote_address_is_refused_at_rcpt(desk: Desk) -> None:
     at = Address.parse(await desk.address())
     taken = desk.votes.reply_to(at)
     assert taken is not None

@@ -37,7 +37,7 @@ def story(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def told(folder: Path, listen: str) -> list[str]:
+def refused_clients(folder: Path, listen: str) -> list[str]:
     config = folder / "smtpguard.yaml"
     config.write_text(f"{listen}\n" + config.read_text())
     return [finding.text for finding in asyncio.run(turned_away(read_settings(config), MONDAY))]
@@ -45,7 +45,7 @@ def told(folder: Path, listen: str) -> list[str]:
 
 def test_clients_that_would_be_refused_are_named(story: Path) -> None:
     listen = "listen: {smtp: [{address: 192.0.2.5, port: 25, name: inside, clients: [192.0.2.0/24]}]}"
-    assert told(story, listen) == [
+    assert refused_clients(story, listen) == [
         "198.51.100.7 would be refused by inside: 1 message of the last 30 days",
         "198.51.100.8 would be refused by every listener: 1 message of the last 30 days",
     ]
@@ -53,7 +53,7 @@ def test_clients_that_would_be_refused_are_named(story: Path) -> None:
 
 def test_entries_without_a_listener_are_matched_to_trusted_mtas(story: Path) -> None:
     listen = "trust: [192.0.2.25]\nlisten: {smtp: [{address: 192.0.2.5, port: 25, name: inside, clients: [198.51.100.0/24]}]}"
-    assert told(story, listen) == [
+    assert refused_clients(story, listen) == [
         "192.0.2.1 would be refused by inside: 2 messages of the last 30 days",
         "192.0.2.25 would be refused by inside: 1 message of the last 30 days",
     ]
@@ -63,4 +63,11 @@ def test_a_store_with_an_older_schema_is_read(story: Path) -> None:
     """A store with an older schema is read too, since the check runs before an upgrade."""
     with sqlite3.connect(next(story.rglob("*.db"))) as database:
         database.execute("UPDATE alembic_version SET version_num = '0007'")
-    assert len(told(story, "listen: {smtp: [{address: 192.0.2.5, port: 25, name: inside, clients: [127.0.0.1]}]}")) == 4
+    assert (
+        len(
+            refused_clients(
+                story, "listen: {smtp: [{address: 192.0.2.5, port: 25, name: inside, clients: [127.0.0.1]}]}"
+            )
+        )
+        == 4
+    )

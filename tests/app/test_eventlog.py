@@ -36,15 +36,15 @@ def outcome(id: str) -> Event:
 
 
 @pytest.fixture
-def told() -> list[Event]:
+def logged() -> list[Event]:
     return []
 
 
 @pytest.fixture
-async def store(tmp_path: Path, told: list[Event]) -> AsyncIterator[Store]:
-    async with opened(tmp_path, EventLog(lambda *events: told.extend(events))) as made:
+async def store(tmp_path: Path, logged: list[Event]) -> AsyncIterator[Store]:
+    async with opened(tmp_path, EventLog(lambda *events: logged.extend(events))) as made:
         await published(made)
-        told.clear()
+        logged.clear()
         yield made
 
 
@@ -59,29 +59,29 @@ async def written(store: Store) -> None:
     await published(store)
 
 
-async def test_a_relayed_message_is_one_line_with_its_outcome(store: Store, told: list[Event]) -> None:
+async def test_a_relayed_message_is_one_line_with_its_outcome(store: Store, logged: list[Event]) -> None:
     await store.admit(item("A"), relays("A"))
     await published(store)
-    assert told == []
+    assert logged == []
     store.journal.note(outcome("A"))
     await written(store)
-    line = told[0]
+    line = logged[0]
     assert (line.kind, line.data["action"], line.data["outcome"]) == (Kind.VERDICT, "relay", "relayed")
     assert [entry.kind for entry, _ in await store.journal.history("A")] == ["verdict", "outcome"], (
         "the journal has two"
     )
 
 
-async def test_a_held_message_is_logged_at_once(store: Store, told: list[Event]) -> None:
+async def test_a_held_message_is_logged_at_once(store: Store, logged: list[Event]) -> None:
     await held(store, "B")
     await published(store)
-    assert [event.data.get("action") for event in told if event.kind is Kind.VERDICT] == ["hold"]
+    assert [event.data.get("action") for event in logged if event.kind is Kind.VERDICT] == ["hold"]
     store.journal.note(outcome("elsewhere"))
     await written(store)
-    assert [event.id for event in told if event.kind is Kind.OUTCOME] == ["elsewhere"]
+    assert [event.id for event in logged if event.kind is Kind.OUTCOME] == ["elsewhere"]
 
 
-async def test_uncommitted_events_are_not_logged(store: Store, told: list[Event]) -> None:
+async def test_uncommitted_events_are_not_logged(store: Store, logged: list[Event]) -> None:
     def refuses(batch: Batch) -> None:
         batch.record([Event(kind=Kind.EXPORTED, id="C", at=NOW)])
         raise Conflict("no")
@@ -89,17 +89,17 @@ async def test_uncommitted_events_are_not_logged(store: Store, told: list[Event]
     with pytest.raises(Conflict):
         await store.write(refuses)
     await published(store)
-    assert told == []
+    assert logged == []
 
 
 async def test_the_oldest_verdict_without_an_outcome_is_logged(
-    store: Store, told: list[Event], monkeypatch: pytest.MonkeyPatch
+    store: Store, logged: list[Event], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(eventlog, "MOST_RELAYING", 2)
     for id in ("1", "2", "3"):
         await store.admit(item(id), relays(id))
     await published(store)
-    assert [event.id for event in told] == ["1"]
+    assert [event.id for event in logged] == ["1"]
 
 
 async def test_a_log_that_cannot_be_written_does_not_fail_the_commit(tmp_path: Path) -> None:

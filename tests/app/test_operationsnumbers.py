@@ -348,7 +348,7 @@ async def test_the_supervisors_numbers_are_given(here: Here) -> None:
     assert here.told("relay_tried_seconds") == 13
 
 
-async def test_each_route_has_numbers_of_its_own(tmp_path: Path) -> None:
+async def test_each_route_has_its_own_numbers(tmp_path: Path) -> None:
     route = "[{name: bulk, lists: [newsletter], relay: {host: bulk.example.com, connections: 3}}]"
     async with installation(tmp_path, f"[]\nroutes: {route}") as here:
         here.watching.told(

@@ -24,13 +24,13 @@ from tests.guard.house import KEY, MONDAY, House, Instead, house
 EVA = "eva@example.com"
 
 
-async def away(home: House, *, until: date) -> None:
+async def declare_absence(home: House, *, until: date) -> None:
     made = Absence(person=EVA, since=MONDAY.date(), until=until)
     event = Event(kind=Kind.ABSENCE, id="E", at=MONDAY)
     await People(home.store).change_absence(EVA, lambda said: (made, event))
 
 
-async def becomes(so: Callable[[], bool]) -> None:
+async def until_true(so: Callable[[], bool]) -> None:
     async with asyncio.timeout(300):
         while not so():  # noqa: ASYNC110 - another task changes it
             await asyncio.sleep(0.01)
@@ -57,13 +57,13 @@ async def test_an_absence_is_known_once_the_gate_has_moved(tmp_path: Path, monke
         before = following.current()
         assert before.groups.away(EVA, MONDAY) is None
         silent = 2
-        await away(home, until=MONDAY.date())
+        await declare_absence(home, until=MONDAY.date())
         await watch.read()
-        await becomes(lambda: following.current().groups.away(EVA, MONDAY) is not None)
+        await until_true(lambda: following.current().groups.away(EVA, MONDAY) is not None)
         assert silent == 0
         assert following.current().registry is before.registry, "nothing else is built anew"
-        await away(home, until=date(2026, 3, 9))
+        await declare_absence(home, until=date(2026, 3, 9))
         await watch.read()
-        await away(home, until=date(2026, 3, 10))
+        await declare_absence(home, until=date(2026, 3, 10))
         await watch.read()
-        await becomes(lambda: [a.until.day for a in following.current().groups.absences] == [10])
+        await until_true(lambda: [a.until.day for a in following.current().groups.absences] == [10])

@@ -144,7 +144,7 @@ async def test_each_fallback_is_probed(tmp_path: Path) -> None:
     assert f"port {gone.port} cannot be used" in next(f.text for f in found if f.state is State.WRONG)
 
 
-async def test_each_route_is_asked_for_its_own_mail_only(tmp_path: Path) -> None:
+async def test_each_route_is_probed_for_its_own_mail_only(tmp_path: Path) -> None:
     """The list server need not take mail to anybody else, nor the relay mail to the list."""
     async with ScriptedRelay() as relay, ScriptedRelay() as bulk:
         relay.on("RCPT TO:<news@", "550 5.1.1 No such user")

@@ -58,11 +58,11 @@ async def relays(tmp_path: Path) -> AsyncIterator[Relays]:
         ("renamed", "bo@example.net", ""),
     ],
 )
-async def test_the_first_route_that_takes_it(relays: Relays, listener: str, recipient: str, route: str) -> None:
+async def test_the_first_matching_route_is_used(relays: Relays, listener: str, recipient: str, route: str) -> None:
     assert relays.to(listener, Address.parse(recipient), list_at) is relays.pools[route]
 
 
-async def test_a_listener_knows_the_relays_of_its_own_mail(relays: Relays) -> None:
+async def test_a_listener_offers_what_its_relays_share(relays: Relays) -> None:
     office, shop = relays.routing("office", list_at), relays.routing("shop", list_at)
     assert (office.first, shop.first) == (relays.pools[""], relays.pools["shop"])
     assert office.choose is not None
@@ -72,7 +72,7 @@ async def test_a_listener_knows_the_relays_of_its_own_mail(relays: Relays) -> No
     assert office.offered == {"DSN": ""}
 
 
-async def test_whose_list_is_unknown_has_no_known_relay(relays: Relays) -> None:
+async def test_if_the_list_is_unknown_there_is_no_relay(relays: Relays) -> None:
     def away(address: Address) -> str:
         raise Unavailable("no policy")
 
@@ -81,14 +81,14 @@ async def test_whose_list_is_unknown_has_no_known_relay(relays: Relays) -> None:
     assert choose(RAMADAN) is None
 
 
-async def test_without_routes_by_recipient_nothing_is_looked_up(tmp_path: Path) -> None:
+async def test_without_routes_by_recipient_no_lookup_is_made(tmp_path: Path) -> None:
     text = SETTINGS.split(b"  - {name: bulk")[0].replace(b", domains: [partner.example]", b"")
     made = Relays(settings_of(load_yaml(text, "smtpguard.yaml"), tmp_path, {}))
     assert made.routing("shop", list_at).choose is None
     await made.close()
 
 
-def test_a_list_is_known_by_the_names_of_every_relay(tmp_path: Path) -> None:
+def test_host_names_of_every_relay_are_known(tmp_path: Path) -> None:
     settings = settings_of(load_yaml(SETTINGS, "smtpguard.yaml"), tmp_path, {})
     policy = parse(
         {

@@ -10,7 +10,7 @@ import pytest
 from smtpguard.app import undeclared
 from smtpguard.app.files import read_policy
 from smtpguard.app.storestatus import store_findings
-from tests.catalogue.test_nets import words
+from tests.catalogue.test_first_contacts import words
 from tests.catalogue.whole import READERS, Whole, letter, policy, whole
 
 FRESH = policy(fresh=True)

@@ -19,7 +19,7 @@ from smtpguard.journal.event import Kind
 from smtpguard.mail.reply import Reply
 from smtpguard.wire.milter.packet import Discard, SmtpReply
 from tests.catalogue.whole import ANNA, MEMBERS, RAMADAN, READERS, Whole, whole
-from tests.wire.milter.mta import Told
+from tests.wire.milter.mta import MtaResult
 from tests.wire.milter.speaking import Speaking, connected
 
 COMPARED = (
@@ -94,7 +94,7 @@ def _smtp(said: str) -> str:
     return said[:9]
 
 
-def _milter(told: Told) -> str:
+def _milter(told: MtaResult) -> str:
     if told.accepted:
         return "relay"
     match told.answer:

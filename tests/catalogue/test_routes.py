@@ -34,7 +34,7 @@ async def began(guard: Whole, *recipients: str) -> tuple[Client, list[str]]:
     return client, [(await client.ask(f"RCPT TO:<{one}>"))[:9] for one in recipients]
 
 
-async def test_a_release_goes_where_its_list_is_and_notices_do_not(routed: Whole, bulk: ScriptedRelay) -> None:
+async def test_a_release_uses_its_lists_route_and_notices_do_not(routed: Whole, bulk: ScriptedRelay) -> None:
     hold = await routed.hold(await routed.send(letter()))
     assert bulk.messages == []
     notices = await routed.deliver()
@@ -48,7 +48,7 @@ async def test_a_release_goes_where_its_list_is_and_notices_do_not(routed: Whole
     assert not any(RAMADAN in message.recipients for message in others)
 
 
-async def test_the_list_of_a_mixed_message_comes_again_and_is_judged_then(routed: Whole, bulk: ScriptedRelay) -> None:
+async def test_a_list_on_another_route_is_judged_at_the_retry(routed: Whole, bulk: ScriptedRelay) -> None:
     """What is not for this transaction is neither lost nor decided on."""
     client, said = await began(routed, BO, RAMADAN)
     assert said == ["250 2.0.0", "452 4.5.3"]

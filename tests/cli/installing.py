@@ -19,7 +19,7 @@ def install(folder: Path, secret: bytes, url: str = "") -> None:
     )
 
 
-def lived_in(folder: Path, happens: Callable[[House], Awaitable[None]]) -> Path:
+def prepared_installation(folder: Path, happens: Callable[[House], Awaitable[None]]) -> Path:
     """The folder of an installation with the house's policy, after ``happens``."""
     install(folder, KEY)
     (folder / "vocabularies").mkdir()

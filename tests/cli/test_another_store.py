@@ -87,7 +87,7 @@ def here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Installation:
 
 
 @pytest.fixture
-def put_back(here: Installation) -> Iterator[Installation]:
+def restored(here: Installation) -> Iterator[Installation]:
     """An installation with a store restored from before a freeze; nothing was started since."""
     copy = here.copy()
     assert here.run("freeze", "--all", "--reason", "Wrong mail")[0] == 0
@@ -97,49 +97,49 @@ def put_back(here: Installation) -> Iterator[Installation]:
     assert (status, json.loads(out)["ok"], len(json.loads(out)["lost"])) == (0, True, 1)
 
 
-def test_a_restored_store_is_reported_before_anything_is_written(put_back: Installation) -> None:
-    status, out, _ = put_back.run("held", "list")
+def test_a_restored_store_is_reported_before_anything_is_written(restored: Installation) -> None:
+    status, out, _ = restored.run("held", "list")
     first, second = out.splitlines()
     assert (status, first) == (0, "Nothing is held.")
     assert second.startswith(
         "Nothing is sent until this is thawed: the store was put back to an earlier state: its journal ends at "
     )
-    status, out, _ = put_back.run("check")
+    status, out, _ = restored.run("check")
     assert status == 1
     assert "WRONG the store was put back to an earlier state" in out
-    status, out, _ = put_back.run("audit", "verify")
+    status, out, _ = restored.run("audit", "verify")
     assert status == 1
     assert out == (
         "The journal is not what was written. Entry 3: the tail is cut, or this is an older copy: a signed checkpoint knows "
         "entries up to 3.\n"
     )
-    put_back.start()
+    restored.start()
 
 
 def test_a_restored_store_is_frozen_until_it_is_thawed(
-    put_back: Installation, caplog: pytest.LogCaptureFixture
+    restored: Installation, caplog: pytest.LogCaptureFixture
 ) -> None:
-    put_back.start()
+    restored.start()
     assert "all mail is frozen until it is thawed" in caplog.text
-    put_back.start()
-    first, second = put_back.run("held", "list")[1].splitlines()
+    restored.start()
+    first, second = restored.run("held", "list")[1].splitlines()
     assert first == "Nothing is held."
     assert second.startswith("Frozen: everything (by smtpguard since ")
     assert second.endswith(f" UTC: {PUT_BACK}).")
-    status, out, _ = put_back.run("check")
+    status, out, _ = restored.run("check")
     assert status == 1
     assert f"by smtpguard: {PUT_BACK}" in out
-    status, out, _ = put_back.run("--json", "check")
+    status, out, _ = restored.run("--json", "check")
     states = {row["about"]: row["state"] for row in map(json.loads, out.splitlines())}
     assert (status, states["store"]) == (1, "wrong")
-    _, out, _ = put_back.run("thaw", "--all")
+    _, out, _ = restored.run("thaw", "--all")
     assert out.startswith("Lifted: everything, frozen by smtpguard at ")
-    status, out, err = put_back.run("check")
+    status, out, err = restored.run("check")
     assert (status, err) == (0, "")
-    assert f"/guard.db is the store that {put_back.state} belongs to\n" in out
-    put_back.start()
-    assert put_back.run("held", "list") == (0, "Nothing is held.\n", "")
-    status, out, _ = put_back.run("audit", "verify")
+    assert f"/guard.db is the store that {restored.state} belongs to\n" in out
+    restored.start()
+    assert restored.run("held", "list") == (0, "Nothing is held.\n", "")
+    status, out, _ = restored.run("audit", "verify")
     assert status == 0
     first, second, third = out.splitlines()
     assert first.startswith("The journal is whole: ")
@@ -148,25 +148,25 @@ def test_a_restored_store_is_frozen_until_it_is_thawed(
     assert ": entries up to 3, signed until " in second
 
 
-def test_the_first_command_that_writes_freezes_a_restored_store(put_back: Installation) -> None:
+def test_the_first_command_that_writes_freezes_a_restored_store(restored: Installation) -> None:
     """The command freezes a restored store first. So with ``freeze`` there are two freezes, and one ``thaw`` lifts
     both."""
-    assert put_back.run("freeze", "--all", "--reason", "Restored")[0] == 0
-    assert put_back.run("held", "list")[1].count("Frozen: everything") == 2
-    status, out, _ = put_back.run("thaw", "--all")
+    assert restored.run("freeze", "--all", "--reason", "Restored")[0] == 0
+    assert restored.run("held", "list")[1].count("Frozen: everything") == 2
+    status, out, _ = restored.run("thaw", "--all")
     assert (status, out.count("Lifted")) == (0, 2)
 
 
-def test_a_report_names_the_time_that_the_journal_lacks(put_back: Installation) -> None:
-    put_back.start()
-    status, out, _ = put_back.run("incident", "report", "--since", "1d")
+def test_a_report_names_the_time_that_the_journal_lacks(restored: Installation) -> None:
+    restored.start()
+    status, out, _ = restored.run("incident", "report", "--since", "1d")
     assert (status, out) == (1, ""), "no message fits"
 
 
 # another store
 
 
-def foreign(here: Installation, database: str) -> str:
+def foreign_error(here: Installation, database: str) -> str:
     return (
         f"smtpguard: sqlite:///{here.state}/{database} is not the store that {here.state} belongs to: {here.state}/checkpoints has the "
         "journal "
@@ -179,7 +179,7 @@ def test_another_store_url_is_refused(here: Installation, command: tuple[str, ..
     here.use("gaurd.db")
     status, out, err = here.run(*command)
     assert (status, out) == (2, "")
-    assert err.startswith(foreign(here, "gaurd.db"))
+    assert err.startswith(foreign_error(here, "gaurd.db"))
     assert err.endswith(f"Correct store.url; or, to start with this store, first move {here.state}/checkpoints away\n")
     assert err.count("\n") == 1
     assert not list(here.state.glob("gaurd.db*")), "nothing is left of it"
@@ -192,7 +192,7 @@ def test_check_reports_another_store(here: Installation) -> None:
     here.use("gaurd.db")
     status, out, _ = here.run("check")
     assert status == 1
-    assert f"WRONG {foreign(here, 'gaurd.db').removeprefix('smtpguard: ')}" in out
+    assert f"WRONG {foreign_error(here, 'gaurd.db').removeprefix('smtpguard: ')}" in out
     (here.state / "checkpoints").rename(here.state / "checkpoints.old")
     assert here.run("check")[0] == 0
     here.start()

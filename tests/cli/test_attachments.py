@@ -15,7 +15,7 @@ from smtpguard.gathering.values import NUMBERS
 from smtpguard.mail.message import Message
 from smtpguard.policy.facts import Source
 from smtpguard.reading.looks import Reading
-from tests.cli.installing import change, lived_in
+from tests.cli.installing import change, prepared_installation
 from tests.guard.house import MEMBERS, House, Way
 from tests.guard.sources import FakeReader
 from tests.reading.letters import letter, look, parts
@@ -85,7 +85,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             home.clock.pass_(hours=1)
 
     monkeypatch.setattr(FakeReader, "apart", read)
-    return lived_in(tmp_path, a_day)
+    return prepared_installation(tmp_path, a_day)
 
 
 def run(installed: Path, *args: str) -> Result:

@@ -253,7 +253,7 @@ def test_a_relay_loop_and_a_port_used_twice_are_reported(run: Callable[..., Resu
     assert "this fallback is this guard itself" in result.stderr
 
 
-def test_routes_that_take_no_mail_or_less_than_they_seem_to(run: Callable[..., Result], etc: Path) -> None:
+def test_routes_that_match_no_or_little_mail_are_reported(run: Callable[..., Result], etc: Path) -> None:
     settings = etc / "smtpguard.yaml"
     route = "  - {{name: {name}, {mail}, relay: {{host: {name}.example.com{more}}}}}\n"
     rows = (

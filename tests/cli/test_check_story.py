@@ -47,7 +47,7 @@ def etc(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def told(etc: Path, rules: str, head: str = HEAD, settings: str = "") -> list[str]:
+def warnings(etc: Path, rules: str, head: str = HEAD, settings: str = "") -> list[str]:
     (etc / "policy.yaml").write_text(head + rules)
     if settings:
         with (etc / "smtpguard.yaml").open("a") as file:
@@ -57,12 +57,12 @@ def told(etc: Path, rules: str, head: str = HEAD, settings: str = "") -> list[st
     return [line.partition("warning: ")[2] for line in result.stderr.splitlines()]
 
 
-def through(*shapes: str) -> list[str]:
+def not_held(*shapes: str) -> list[str]:
     return [f"list news: no rule holds {' or '.join(shapes)}"]
 
 
 def test_a_policy_that_holds_every_shape_has_no_findings(etc: Path) -> None:
-    assert told(etc, SAFE) == []
+    assert warnings(etc, SAFE) == []
 
 
 @pytest.mark.parametrize(
@@ -80,50 +80,50 @@ def test_a_policy_that_holds_every_shape_has_no_findings(etc: Path) -> None:
     ids=["only to lists", "other rules hold it", "counted together", "one by one", "unsigned", "too high", "above every list", "true of every colleague"],
 )  # fmt: skip
 def test_shapes_that_no_rule_holds_are_named(etc: Path, rules: str, shapes: tuple[str, ...]) -> None:
-    found = [line for line in told(etc, rules) if line.startswith("list news: no rule holds")]
-    assert found == (through(*shapes) if shapes else [])
+    found = [line for line in warnings(etc, rules) if line.startswith("list news: no rule holds")]
+    assert found == (not_held(*shapes) if shapes else [])
 
 
 def test_an_exception_for_proven_senders_is_named(etc: Path) -> None:
     """On a listener that verifies senders, an exception for proven senders exempts every colleague, and is named."""
     rules = SAFE.replace("then: hold", "unless: {sender.proven: true, sender.internal: true}, then: hold")
-    assert told(etc, rules) == []
+    assert warnings(etc, rules) == []
     verified = "listen: {smtp: [{senders_verified: true}]}\n"
-    assert told(etc, rules, settings=verified) == through(LETTER, THREAD, BLIND, SINGLY)
+    assert warnings(etc, rules, settings=verified) == not_held(LETTER, THREAD, BLIND, SINGLY)
 
 
 def test_if_every_rule_observes_only_that_is_reported(etc: Path) -> None:
-    assert told(etc, SAFE.replace("then: hold", "then: hold, mode: observe")) == [
+    assert warnings(etc, SAFE.replace("then: hold", "then: hold, mode: observe")) == [
         "every rule only observes: nothing is held"
     ]
 
 
 def test_a_list_of_colleagues_is_not_tried(etc: Path) -> None:
-    assert told(etc, TO_LIST, HEAD.replace("    writers", "    audience: staff\n    writers")) == []
+    assert warnings(etc, TO_LIST, HEAD.replace("    writers", "    audience: staff\n    writers")) == []
 
 
 def test_a_rule_for_an_exact_number_is_reported(etc: Path) -> None:
-    found = told(etc, TO_LIST + WRITER + HIDDEN + MANY.replace("'>= 20'", "20"))
+    found = warnings(etc, TO_LIST + WRITER + HIDDEN + MANY.replace("'>= 20'", "20"))
     assert 'rule many hits where mailing.customers is 20, and not where it is more (">= 20")' in found
-    assert through(SINGLY)[0] in found
+    assert not_held(SINGLY)[0] in found
 
 
 def test_a_column_with_one_repeated_person_is_reported(etc: Path) -> None:
     (etc / "news.csv").write_text("email\n" + "anna@kund.example\n" * 6000)
-    assert "news.csv: 6,000 rows name 1 person in all: is this the column of addresses?" in told(etc, SAFE)
+    assert "news.csv: 6,000 rows name 1 person in all: is this the column of addresses?" in warnings(etc, SAFE)
 
 
 def test_a_domain_of_ours_with_customers_is_reported(etc: Path) -> None:
     (etc / "news.csv").write_text("email\n" + "".join(f"c{n}@bygdens.example\n" for n in range(300)))
     head = HEAD.replace("domains: [example.com]", "domains: [example.com, bygdens.example]")
-    (line,) = told(etc, SAFE, head)
+    (line,) = warnings(etc, SAFE, head)
     assert line.startswith(
         "bygdens.example is one of the organization's domains, and 300 addresses on lists of customers are in it"
     )
-    assert told(etc, SAFE, head.replace("domains:", "customers_here: true, domains:")) == []
+    assert warnings(etc, SAFE, head.replace("domains:", "customers_here: true, domains:")) == []
     assert (
         "gmail.com belongs to a mail provider"
-        in told(etc, SAFE, HEAD.replace("[example.com]", "[example.com, gmail.com]"))[0]
+        in warnings(etc, SAFE, HEAD.replace("[example.com]", "[example.com, gmail.com]"))[0]
     )
 
 
@@ -139,7 +139,7 @@ def test_a_domain_of_ours_with_customers_is_reported(etc: Path) -> None:
     ],
 )  # fmt: skip
 def test_settings_that_trust_everyone_are_reported(etc: Path, settings: str, line: str) -> None:
-    assert any(each.startswith(line) for each in told(etc, SAFE, settings=settings))
+    assert any(each.startswith(line) for each in warnings(etc, SAFE, settings=settings))
 
 
 def test_unfindable_terms_are_reported(etc: Path) -> None:
@@ -147,7 +147,7 @@ def test_unfindable_terms_are_reported(etc: Path) -> None:
     (etc / "vocabularies/pork.yaml").write_text(
         "groups:\n  - {terms: [bacon, 'ham*'], compound: true}\n  - {terms: a.b baconisar pork, except: [baconisar]}\n"
     )
-    found = told(etc, SAFE, HEAD.replace("    writers", "    avoid: [pork]\n    writers"))
+    found = warnings(etc, SAFE, HEAD.replace("    writers", "    avoid: [pork]\n    writers"))
     assert found == [
         'the term "ham*" can never be found in a text: * stands for itself here, and compound: both finds it in longer words',
         'the term "a.b" can never be found in a text',
@@ -180,8 +180,8 @@ def test_similar_lists_are_tried_once(etc: Path, monkeypatch: pytest.MonkeyPatch
         f"  l{n}: {{addresses: [l{n}@lists.example.com], members: {{csv: news.csv}}}}\n" for n in range(100)
     )
     special = "  special: {addresses: [s@lists.example.com], members: {csv: news.csv}, sensitivity: special-category, approvals: always}\n"
-    found = told(etc, TO_LIST + HIDDEN + WRITER, HEAD.replace("rules:\n", f"{lists}{special}rules:\n"))
-    assert found == through(SINGLY) + [
+    found = warnings(etc, TO_LIST + HIDDEN + WRITER, HEAD.replace("rules:\n", f"{lists}{special}rules:\n"))
+    assert found == not_held(SINGLY) + [
         f"list {name}: no rule holds {SINGLY}" for name in (*(f"l{n}" for n in range(100)), "special")
     ]
     assert len(played) == 15, "news, which has writers, one of the hundred, and the special one, in five shapes"

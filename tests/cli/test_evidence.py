@@ -39,7 +39,7 @@ def within(folder: Path, work: Callable[[Store], Awaitable[object]], clock: Cloc
 
 
 @pytest.fixture(scope="module")
-def lived(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("lived")
     install(folder, SECRET)
 
@@ -55,9 +55,9 @@ def lived(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def installed(lived: Path, tmp_path: Path) -> Path:
+def installed(prepared: Path, tmp_path: Path) -> Path:
     for name in ("guard.db", "checkpoints"):
-        shutil.copyfile(lived / name, tmp_path / name)
+        shutil.copyfile(prepared / name, tmp_path / name)
     install(tmp_path, SECRET)
     return tmp_path
 
@@ -66,7 +66,7 @@ def run(installed: Path, *args: str, given: str | None = None) -> Result:
     return CliRunner().invoke(main, ["-c", str(installed / "smtpguard.yaml"), "audit", *args], input=given)
 
 
-def told(installed: Path, *args: str) -> str:
+def output(installed: Path, *args: str) -> str:
     result = run(installed, *args)
     assert result.exit_code == 0, result.output
     return result.stdout
@@ -95,8 +95,8 @@ def test_the_program_is_short_and_imports_nothing_of_smtpguard() -> None:
 
 
 def test_a_whole_export_is_verified_without_a_secret(installed: Path, tmp_path: Path) -> None:
-    export = told(installed, "export", "--signed")
-    status, said = verified(told(installed, "key"), export, tmp_path)
+    export = output(installed, "export", "--signed")
+    status, said = verified(output(installed, "key"), export, tmp_path)
     assert (
         status,
         said.startswith("31 entries follow each other; signed up to entry 31, at 2026-03-02T09:00:00Z"),
@@ -128,27 +128,27 @@ TAMPERINGS: dict[str, tuple[Callable[[str], str], str]] = {
 @pytest.mark.parametrize("way", TAMPERINGS)
 def test_a_tampered_export_is_refused(installed: Path, tmp_path: Path, way: str) -> None:
     do, name = TAMPERINGS[way]
-    status, said = verified(told(installed, "key"), do(told(installed, "export", "--signed")), tmp_path)
+    status, said = verified(output(installed, "key"), do(output(installed, "export", "--signed")), tmp_path)
     assert (status, name in said) == (1, True), said
 
 
 def test_a_rebuilt_chain_does_not_match_the_signatures(installed: Path, tmp_path: Path) -> None:
-    export, key = told(installed, "export", "--signed"), told(installed, "key")
+    export, key = output(installed, "export", "--signed"), output(installed, "key")
     notes = [row["checkpoint"] for row in map(json.loads, export.splitlines()) if "checkpoint" in row]
     with closing(sqlite3.connect(installed / "guard.db")) as connection, connection:
         do = Intruder(installed, connection)
         do.run("UPDATE entry SET body = replace(body, 'relay', 'hold') WHERE seq = 9", "DELETE FROM checkpoint")
         do.recompute()
         do.file.write_text("")
-    again = told(installed, "export", "--signed")
+    again = output(installed, "export", "--signed")
     status, said = verified(key, again, tmp_path, *(json.dumps({"event": note.replace("\n", "\\n")}) for note in notes))
     assert (status, "is not the one that was signed at" in said) == (1, True), said
 
 
 def test_every_entry_is_proved_separately(installed: Path, tmp_path: Path) -> None:
-    key = told(installed, "key")
+    key = output(installed, "key")
     for seq in (1, 2, 16, 30, 31):
-        proof = told(installed, "prove", str(seq))
+        proof = output(installed, "prove", str(seq))
         assert len(json.loads(proof)["path"]) <= 5
         status, said = verified(key, proof, tmp_path)
         assert (status, said) == (0, f"entry {seq} is in the journal that was signed at 2026-03-02T09:00:00Z\n"), said
@@ -158,12 +158,12 @@ def test_every_entry_is_proved_separately(installed: Path, tmp_path: Path) -> No
 
 
 def test_a_new_key_is_signed_by_the_old_one(installed: Path, tmp_path: Path) -> None:
-    first = told(installed, "key")
-    second = told(installed, "key", "rotate")
+    first = output(installed, "key")
+    second = output(installed, "key", "rotate")
     assert second != first
-    assert told(installed, "key") == second
-    assert json.loads(told(installed, "verify", "--json"))["ok"]
-    export = told(installed, "export", "--signed")
+    assert output(installed, "key") == second
+    assert json.loads(output(installed, "verify", "--json"))["ok"]
+    export = output(installed, "export", "--signed")
     for key in (first, second):
         assert verified(key, export, tmp_path)[0] == 0
     forged = export.replace(json.dumps(Key.parse(second).name)[1:-1], "x")
@@ -171,10 +171,10 @@ def test_a_new_key_is_signed_by_the_old_one(installed: Path, tmp_path: Path) -> 
 
 
 def test_each_checkpoint_names_its_predecessor(installed: Path) -> None:
-    rows = map(json.loads, told(installed, "export", "--signed").splitlines())
+    rows = map(json.loads, output(installed, "export", "--signed").splitlines())
     notes = [row["checkpoint"] for row in rows if "checkpoint" in row]
     assert [read(note).before for note in notes] == ["", *map(digest, notes[:-1])]
-    key = Key.parse(told(installed, "key"))
+    key = Key.parse(output(installed, "key"))
     assert all(signed_by(note, [key]) == key for note in notes)
     assert notes_in("\n".join(f"Mar 2 guard: \n{note}\nmore" for note in notes)) == notes
     logged = [json.dumps({"event": "checkpoint: " + note.replace("\n", "\\n")}) for note in notes]
@@ -184,10 +184,10 @@ def test_each_checkpoint_names_its_predecessor(installed: Path) -> None:
 
 def test_a_witness_exposes_a_rebuilt_store(installed: Path) -> None:
     """A witness's checkpoint exposes a journal that was rebuilt with the secret, whose signatures are valid."""
-    rows = map(json.loads, told(installed, "export", "--signed").splitlines())
+    rows = map(json.loads, output(installed, "export", "--signed").splitlines())
     notes = "\n".join(row["checkpoint"] for row in rows if "checkpoint" in row)
     (installed / "kept").write_text(notes)
-    assert "A witness has a checkpoint of entry 31" in told(installed, "verify", "--against", str(installed / "kept"))
+    assert "A witness has a checkpoint of entry 31" in output(installed, "verify", "--against", str(installed / "kept"))
     (installed / "checkpoints").unlink()
     with closing(sqlite3.connect(installed / "guard.db")) as connection, connection:
         do = Intruder(installed, connection)
@@ -208,7 +208,7 @@ def test_a_witness_exposes_a_rebuilt_store(installed: Path) -> None:
 
 
 def test_a_replaced_key_is_reported(installed: Path) -> None:
-    rows = map(json.loads, told(installed, "export", "--signed").splitlines())
+    rows = map(json.loads, output(installed, "export", "--signed").splitlines())
     notes = "\n".join(row["checkpoint"] for row in rows if "checkpoint" in row)
     other = notes.replace("\u2014 smtpguard/", "\u2014 smtpguard/0")
     result = run(installed, "verify", "--against", "-", given=other)

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from smtpguard.cli import main
-from tests.cli.installing import change, lived_in
+from tests.cli.installing import change, prepared_installation
 from tests.guard.house import MEMBERS, House, Way
 
 
@@ -27,7 +27,7 @@ def test_addresses_that_count_as_a_list_by_name_are_shown(tmp_path: Path, indexe
             while await home.store.journal.write_terms():
                 pass
 
-    installed = lived_in(tmp_path, happens)
+    installed = prepared_installation(tmp_path, happens)
     for name in ("ramadan", "news"):
         (installed / f"{name}.csv").write_text("email\n" + "".join(f"{member}\n" for member in MEMBERS))
     settings = installed / "smtpguard.yaml"

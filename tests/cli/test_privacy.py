@@ -16,7 +16,7 @@ from tests.store.test_privacy import story
 
 
 @pytest.fixture
-def told(tmp_path: Path) -> Path:
+def prepared(tmp_path: Path) -> Path:
     install(tmp_path, KEY)
 
     async def work() -> None:
@@ -27,12 +27,12 @@ def told(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(told: Path, *args: str) -> Result:
-    return CliRunner().invoke(main, ["-c", str(told / "smtpguard.yaml"), *args])
+def run(prepared: Path, *args: str) -> Result:
+    return CliRunner().invoke(main, ["-c", str(prepared / "smtpguard.yaml"), *args])
 
 
-def test_a_persons_data_is_shown_and_erased(told: Path) -> None:
-    shown = run(told, "privacy", "show", MEMBERS[0])
+def test_a_persons_data_is_shown_and_erased(prepared: Path) -> None:
+    shown = run(prepared, "privacy", "show", MEMBERS[0])
     assert shown.exit_code == 0, shown.output
     for line in (
         "2 entries of the journal name them:",
@@ -41,15 +41,15 @@ def test_a_persons_data_is_shown_and_erased(told: Path) -> None:
         "2 verdicts have their keyed digest",
     ):
         assert line in shown.stdout, shown.stdout
-    asked = run(told, "privacy", "erase", MEMBERS[0])
+    asked = run(prepared, "privacy", "erase", MEMBERS[0])
     assert asked.exit_code != 0, "nobody said yes"
-    done = run(told, "privacy", "erase", MEMBERS[0], "--yes")
+    done = run(prepared, "privacy", "erase", MEMBERS[0], "--yes")
     assert done.exit_code == 0, done.output
     assert "Erased: 3 values in 2 entries of the journal, 1 holds" in done.stdout
-    rows = [json.loads(line) for line in run(told, "privacy", "show", MEMBERS[0], "--json").stdout.splitlines()]
+    rows = [json.loads(line) for line in run(prepared, "privacy", "show", MEMBERS[0], "--json").stdout.splitlines()]
     assert [row["what"] for row in rows] == ["digest", "list"], "which comes from where the list does"
-    verified = run(told, "audit", "verify")
+    verified = run(prepared, "audit", "verify")
     assert (verified.exit_code, "The journal is whole" in verified.stdout) == (0, True), verified.output
-    journal = run(told, "audit", "export", "--clear").stdout
+    journal = run(prepared, "audit", "export", "--clear").stdout
     assert MEMBERS[0] not in journal
-    assert run(told, "privacy", "show", "nobody").exit_code == 2
+    assert run(prepared, "privacy", "show", "nobody").exit_code == 2

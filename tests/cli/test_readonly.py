@@ -51,20 +51,20 @@ def evidence(tmp_path: Path) -> Iterator[Path]:
     folder.chmod(0o755)
 
 
-def theirs(url: str, user: str) -> str:
+def url_as(url: str, user: str) -> str:
     """The URL as ``user``, without a password."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=f"{user}@{parts.netloc.rpartition('@')[2]}"))
 
 
-def sealed(folder: Path) -> dict[str, tuple[int, bytes]]:
+def make_read_only(folder: Path) -> dict[str, tuple[int, bytes]]:
     for file in folder.iterdir():
         file.chmod(0o444 if file.is_file() else 0o555)
     folder.chmod(0o555)
-    return lies(folder)
+    return contents_of(folder)
 
 
-def lies(folder: Path) -> dict[str, tuple[int, bytes]]:
+def contents_of(folder: Path) -> dict[str, tuple[int, bytes]]:
     return {file.name: (file.stat().st_mtime_ns, file.read_bytes()) for file in folder.rglob("*") if file.is_file()}
 
 
@@ -79,34 +79,34 @@ def found(done: subprocess.CompletedProcess[str]) -> Any:
 
 def test_commands_without_names_work_and_write_nothing(evidence: Path) -> None:
     journal(evidence)
-    before = sealed(evidence)
+    before = make_read_only(evidence)
     assert run(evidence, "audit", "verify").stdout.startswith("The journal is whole: 10 entries.\n")
     exported = run(evidence, "audit", "export", "--json").stdout.splitlines()
     assert [json.loads(line)["seq"] for line in exported] == list(range(1, 11))
     assert run(evidence, "audit", "policy", POLICY).stdout == "version: 1\n"
     report = found(run(evidence, "incident", "report", "T3", "--no-names", "--json"))
     assert (report["messages"], report["proof"]["ok"]) == (1, True)
-    assert lies(evidence) == before
+    assert contents_of(evidence) == before
 
 
 @pytest.mark.parametrize("words", [("incident", "report", "T3"), ("audit", "export", "--clear")])
 def test_names_are_not_shown_if_that_cannot_be_journalled(words: tuple[str, ...], evidence: Path) -> None:
     journal(evidence)
-    before = sealed(evidence)
+    before = make_read_only(evidence)
     done = run(evidence, *words)
     assert (done.returncode, done.stdout) == (2, "")
     assert "this user can only read" in done.stderr
-    assert lies(evidence) == before
+    assert contents_of(evidence) == before
 
 
 def test_entries_in_the_wal_are_read_with_its_index(evidence: Path, tmp_path: Path) -> None:
     live = tmp_path / "live"
     journal(evidence, live=live)
     assert (live / "guard.db-wal").stat().st_size > 0
-    before = sealed(live)
+    before = make_read_only(live)
     try:
         assert found(run(live, "audit", "verify", "--json"))["entries"] == 10
-        assert lies(live) == before
+        assert contents_of(live) == before
     finally:
         live.chmod(0o755)
 
@@ -115,7 +115,7 @@ def test_a_wal_without_its_index_is_an_error(evidence: Path, tmp_path: Path) -> 
     live = tmp_path / "live"
     journal(evidence, live=live)
     (live / "guard.db-shm").unlink()
-    sealed(live)
+    make_read_only(live)
     try:
         done = run(live, "audit", "verify")
     finally:
@@ -128,7 +128,7 @@ def test_a_wal_without_its_index_is_an_error(evidence: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize("name", ["guard.db", "checkpoints", "secret"])
 def test_an_unreadable_file_is_named(name: str, evidence: Path) -> None:
     journal(evidence)
-    sealed(evidence)
+    make_read_only(evidence)
     (evidence / name).chmod(0)
     done = run(evidence, "audit", "verify")
     assert (done.returncode, done.stdout) == (2, "")
@@ -139,7 +139,7 @@ def test_an_unreadable_file_is_named(name: str, evidence: Path) -> None:
 def test_a_missing_file_is_named(name: str, said: str, evidence: Path) -> None:
     journal(evidence)
     (evidence / name).unlink()
-    sealed(evidence)
+    make_read_only(evidence)
     done = run(evidence, "audit", "verify")
     assert (done.returncode, done.stdout) == (2, "")
     assert f"{evidence / name} {said}" in done.stderr
@@ -148,7 +148,7 @@ def test_a_missing_file_is_named(name: str, said: str, evidence: Path) -> None:
 def test_without_checkpoints_the_unproven_part_is_named(evidence: Path) -> None:
     journal(evidence)
     (evidence / "checkpoints").unlink()
-    sealed(evidence)
+    make_read_only(evidence)
     done = run(evidence, "audit", "verify")
     assert done.returncode == 0
     assert "The state folder has no checkpoints of this journal: a missing end could not be detected." in done.stdout
@@ -156,13 +156,13 @@ def test_without_checkpoints_the_unproven_part_is_named(evidence: Path) -> None:
 
 def test_a_read_only_user_of_postgresql_can_verify(evidence: Path, postgresql: str) -> None:
     url = new_database(postgresql)
-    journal(evidence, theirs(url, "postgres"))
+    journal(evidence, url_as(url, "postgres"))
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("DROP ROLE IF EXISTS auditor")
         connection.execute("CREATE ROLE auditor LOGIN")
         connection.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO auditor")
-    install(evidence, SECRET, theirs(url, "auditor"))
-    before = sealed(evidence)
+    install(evidence, SECRET, url_as(url, "auditor"))
+    before = make_read_only(evidence)
     try:
         assert found(run(evidence, "audit", "verify", "--json", powerless=False))["entries"] == 10
         assert (
@@ -176,7 +176,7 @@ def test_a_read_only_user_of_postgresql_can_verify(evidence: Path, postgresql: s
         blind = run(evidence, "audit", "verify", powerless=False)
         assert blind.returncode == 2
         assert "lacks a privilege: permission denied for table checkpoint (42501)" in blind.stderr
-        assert lies(evidence) == before
+        assert contents_of(evidence) == before
     finally:
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute("DROP OWNED BY auditor; DROP ROLE auditor")

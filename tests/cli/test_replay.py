@@ -14,14 +14,14 @@ from click.testing import CliRunner, Result
 from smtpguard.cli import main
 from smtpguard.cli.replay import IN_FORCE
 from smtpguard.config.documents import policy_documents
-from tests.cli.installing import change, lived_in
+from tests.cli.installing import change, prepared_installation
 from tests.guard.house import MEMBERS, RAMADAN, House, Way, house
 
 LIST, MANY = "T000000000000001", "T000000000000002"
 """The held messages: to the list's address, and single messages of one mailing to a third of its members."""
 
 
-async def both(home: House) -> None:
+async def two_held(home: House) -> None:
     intake = home.intake()
     await intake(home.transaction(RAMADAN), Way())
     home.clock.pass_(days=3)
@@ -30,21 +30,21 @@ async def both(home: House) -> None:
 
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
-    return lived_in(tmp_path, both)
+    return prepared_installation(tmp_path, two_held)
 
 
 def run(installed: Path, *args: str) -> Result:
     return CliRunner().invoke(main, ["-c", str(installed / "smtpguard.yaml"), "replay", *args])
 
 
-def said(installed: Path, *args: str) -> list[str]:
+def output_lines(installed: Path, *args: str) -> list[str]:
     result = run(installed, *args)
     assert result.exit_code == 0, result.output
     return result.stdout.splitlines()
 
 
 def rows(installed: Path, *args: str) -> dict[str, Any]:
-    return {row["message"]: row for row in map(json.loads, said(installed, *args, "--json"))}
+    return {row["message"]: row for row in map(json.loads, output_lines(installed, *args, "--json"))}
 
 
 FEWER = ('mailing.customers: ">= 20"', 'mailing.customers: ">= 200"')
@@ -53,7 +53,7 @@ OPEN = ("[internal, unclear]", "[unclear]")
 
 
 def test_an_unchanged_file_changes_nothing(installed: Path) -> None:
-    assert said(installed) == [
+    assert output_lines(installed) == [
         "2 messages: 2 decided as now, 0 by other rules, 0 differently",
         "the policy file is the policy in force",
     ]
@@ -61,7 +61,7 @@ def test_an_unchanged_file_changes_nothing(installed: Path) -> None:
 
 def test_messages_no_longer_held_are_listed(installed: Path) -> None:
     change(installed, FEWER, SHOWN)
-    assert said(installed) == [
+    assert output_lines(installed) == [
         f'{MANY}: hold -> relay  "SV: Beer"',
         "  - internal-to-hidden-members",
         "  - internal-to-many-customers",
@@ -71,7 +71,7 @@ def test_messages_no_longer_held_are_listed(installed: Path) -> None:
 
 def test_messages_held_by_another_rule_are_listed(installed: Path) -> None:
     change(installed, ("id: internal-to-list", "id: never-to-a-list"))
-    assert said(installed) == [
+    assert output_lines(installed) == [
         f'{LIST}: hold  "SV: lunch"',
         "  - internal-to-list",
         "  + never-to-a-list",
@@ -82,7 +82,7 @@ def test_messages_held_by_another_rule_are_listed(installed: Path) -> None:
 def test_a_rule_that_now_observes_is_shown(installed: Path) -> None:
     observing = "id: internal-to-list\n    mode: observe"
     change(installed, ("id: internal-to-list", observing))
-    assert "  + internal-to-list (observes)" in said(installed)
+    assert "  + internal-to-list (observes)" in output_lines(installed)
 
 
 def test_json_rows_have_all_messages(installed: Path) -> None:
@@ -139,7 +139,7 @@ def test_messages_in_files_are_replayed(installed: Path) -> None:
     )
     (folder / "two.eml").write_bytes(b"From: anna@example.com\nTo: bo@example.com\nSubject: Re: x\n\nSee you\n")
     change(installed, OPEN)
-    lines = said(installed, str(folder))
+    lines = output_lines(installed, str(folder))
     assert lines[0] == f'{folder}/one.eml: hold  "Re: x"'
     assert lines[-1].startswith("2 messages: 1 decided as now, 1 by other rules")
 
@@ -166,7 +166,7 @@ def test_changes_are_summed_by_sender(installed: Path) -> None:
             "  - id: everything\n    when: {recipients.total: any}\n    then: reject\n  - id: internal-to-list",
         ),
     )
-    lines = said(installed, str(folder))
+    lines = output_lines(installed, str(folder))
     assert "  hold -> reject, by sender: anna@example.com 2, bo@example.com 1" in lines
     assert run(installed, "--no-loosening", str(folder)).exit_code == 0
 
@@ -191,7 +191,7 @@ def test_erased_content_is_counted(installed: Path) -> None:
         connection.execute("DELETE FROM chunk WHERE sha256 = ?", (sha256,))
         connection.execute("DELETE FROM content WHERE sha256 = ?", (sha256,))
     connection.close()
-    assert said(installed)[-1] == "1 more were held, and their content is no longer kept"
+    assert output_lines(installed)[-1] == "1 more were held, and their content is no longer kept"
 
 
 def test_if_all_content_is_erased_the_message_says_so(installed: Path) -> None:
@@ -236,5 +236,5 @@ def test_replay_writes_nothing(installed: Path) -> None:
         return int(n)
 
     before = journal()
-    said(installed)
+    output_lines(installed)
     assert journal() == before

@@ -16,7 +16,7 @@ from smtpguard.cli import main, replaypassed
 from smtpguard.config.documents import policy_documents
 from smtpguard.journal.event import Event, Kind
 from smtpguard.store.retention import Retention
-from tests.cli.installing import change, lived_in
+from tests.cli.installing import change, prepared_installation
 from tests.guard.house import MEMBERS, RAMADAN, House, Way, house
 
 THEN = ("--since", "2026-03-01")
@@ -44,21 +44,21 @@ async def a_day(home: House) -> None:
 
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
-    return lived_in(tmp_path, a_day)
+    return prepared_installation(tmp_path, a_day)
 
 
 def run(installed: Path, *args: str) -> Result:
     return CliRunner().invoke(main, ["-c", str(installed / "smtpguard.yaml"), "replay", "--passed", *args])
 
 
-def said(installed: Path, *args: str) -> list[str]:
+def output_lines(installed: Path, *args: str) -> list[str]:
     result = run(installed, *THEN, *args)
     assert result.exit_code == 0, result.output
     return result.stdout.splitlines()
 
 
 def rows(installed: Path, *args: str) -> dict[str, Any]:
-    return {row["message"]: row for row in map(json.loads, said(installed, *args, "--json"))}
+    return {row["message"]: row for row in map(json.loads, output_lines(installed, *args, "--json"))}
 
 
 def exported(installed: Path) -> list[dict[str, Any]]:
@@ -72,7 +72,7 @@ LOOKING = "  - id: outside\n    when: {message.looks: internal, recipients.outsi
 
 
 def test_an_unchanged_file_changes_nothing(installed: Path) -> None:
-    assert said(installed) == [
+    assert output_lines(installed) == [
         "5 messages since 2026-03-01 00:00 UTC: 5 as now, 0 by other rules, 0 otherwise, 0 may be otherwise",
         "left out: 1 retry of what was held already",
         "the policy file is the policy in force",
@@ -82,7 +82,7 @@ def test_an_unchanged_file_changes_nothing(installed: Path) -> None:
 
 def test_relayed_messages_that_would_be_held_are_listed(installed: Path) -> None:
     change(installed, more=TO_MANY)
-    assert said(installed) == [
+    assert output_lines(installed) == [
         "5 messages since 2026-03-01 00:00 UTC: 3 as now, 1 by other rules, 1 otherwise, 0 may be otherwise",
         "relay -> hold: 1",
         "        1  + to-many",
@@ -100,15 +100,15 @@ def test_relayed_messages_that_would_be_held_are_listed(installed: Path) -> None
 
 def test_changes_are_summed_by_sender(installed: Path) -> None:
     change(installed, more='  - id: everything\n    when: {recipients.total: ">= 1"}\n    then: reject\n')
-    (senders,) = [line for line in said(installed) if line.startswith("           senders: ")][:1]
+    (senders,) = [line for line in output_lines(installed) if line.startswith("           senders: ")][:1]
     assert senders.startswith("           senders: anna@example.com ")
     assert exported(installed) == [{"what": "replay"}]
-    assert not any("senders" in line or "anna@" in line for line in said(installed, "--no-names"))
+    assert not any("senders" in line or "anna@" in line for line in output_lines(installed, "--no-names"))
 
 
 def test_unknown_facts_are_named(installed: Path) -> None:
     change(installed, more=LOOKING)
-    lines = said(installed, "--no-names")
+    lines = output_lines(installed, "--no-names")
     assert lines[0].endswith("4 as now, 0 by other rules, 0 otherwise, 1 may be otherwise")
     assert lines[1:4] == [
         "relay, may be hold: 1",
@@ -133,7 +133,7 @@ LOOSER = (
 
 def test_messages_no_longer_held_are_listed(installed: Path) -> None:
     change(installed, *LOOSER)
-    lines = said(installed)
+    lines = output_lines(installed)
     assert lines[1] == "hold -> relay: 1"
     assert lines[2:5] == [f"        1  - {rule}" for rule in ("internal-to-list", "internal-to-many-customers", "not-a-writer")]  # fmt: skip
     assert '2026-03-02 09:00 T0: hold -> relay  "SV: lunch", from anna@example.com to 1 recipient' in lines
@@ -141,14 +141,14 @@ def test_messages_no_longer_held_are_listed(installed: Path) -> None:
 
 def test_a_changed_action_of_a_rule_is_shown(installed: Path) -> None:
     change(installed, ("sender.is_writer: false}\n    then: hold", "sender.is_writer: false}\n    then: reject"))
-    assert "        1  ~ not-a-writer: hold -> reject" in said(installed)
+    assert "        1  ~ not-a-writer: hold -> reject" in output_lines(installed)
     change(installed, ("recipients.list_addresses: any}\n    then: hold", "recipients.list_addresses: any}\n    mode: observe\n    then: hold"))  # fmt: skip
-    assert "  ~ internal-to-list: enforced -> observes" in said(installed)
+    assert "  ~ internal-to-list: enforced -> observes" in output_lines(installed)
 
 
 def test_an_observing_rule_changes_no_verdict(installed: Path) -> None:
     change(installed, more=LOOKING + "    mode: observe\n")
-    assert said(installed)[:2] == [
+    assert output_lines(installed)[:2] == [
         "5 messages since 2026-03-01 00:00 UTC: 5 as now, 0 by other rules, 0 otherwise, 0 may be otherwise",
         "outside only observes: whether it would have seen something in 1 message hangs on what was not kept",
     ]
@@ -185,7 +185,7 @@ def test_json_rows_have_all_messages(installed: Path) -> None:
 
 def test_since_and_until_limit_the_time(installed: Path) -> None:
     change(installed, more=TO_MANY)
-    until = said(installed, "--until", "2026-03-02 10:30")
+    until = output_lines(installed, "--until", "2026-03-02 10:30")
     assert until[0].startswith("1 message from 2026-03-01 00:00 to 2026-03-02 10:30 UTC: 0 as now")
     result = run(installed, "--since", "2026-03-02 10:30")
     assert result.stdout.startswith("4 messages since 2026-03-02 10:30 UTC")
@@ -194,26 +194,26 @@ def test_since_and_until_limit_the_time(installed: Path) -> None:
 def test_the_number_of_examples_is_bounded(installed: Path) -> None:
     change(installed, more=TO_MANY + LOOKING)
     for args, shown in ((("--limit", "1"), 1), (("--limit", "2"), 2), (("--all",), 3), ((), 3), (("--limit", "0"), 0)):
-        lines = said(installed, *args)
+        lines = output_lines(installed, *args)
         assert sum(line.startswith("2026-03-02 ") for line in lines) == shown, args
         more = f"{shown} of 3 are shown: --limit N or --all shows more"
         assert (lines[-1] == more) is (shown < 3)
-    first = next(line for line in said(installed, "--limit", "1") if line.startswith("2026-03-02 "))
+    first = next(line for line in output_lines(installed, "--limit", "1") if line.startswith("2026-03-02 "))
     assert "relay -> hold" in first, "what certainly moves comes first"
 
 
 def test_many_examples_are_buffered_in_a_file(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     change(installed, more=TO_MANY + LOOKING)
-    whole = said(installed, "--all")
+    whole = output_lines(installed, "--all")
     monkeypatch.setattr(replaypassed, "_MEMORY", 10)
-    assert said(installed, "--all") == whole
+    assert output_lines(installed, "--all") == whole
 
 
 def test_control_characters_of_a_subject_are_not_printed(installed: Path) -> None:
     change(installed, more=LOOKING)
     with closing(sqlite3.connect(installed / "guard.db")) as connection, connection:
         connection.execute("UPDATE clear SET doc = replace(doc, 'Drawings', ?)", ("\\u001b[31mDrawings",))
-    assert any('"\N{REPLACEMENT CHARACTER}[31mDrawings"' in line for line in said(installed))
+    assert any('"\N{REPLACEMENT CHARACTER}[31mDrawings"' in line for line in output_lines(installed))
 
 
 def test_erased_names_are_left_out(installed: Path) -> None:
@@ -225,7 +225,7 @@ def test_erased_names_are_left_out(installed: Path) -> None:
 
     asyncio.run(work())
     change(installed, more=TO_MANY)
-    assert "2026-03-02 11:00 T2: relay -> hold  to 12 recipients" in said(installed)
+    assert "2026-03-02 11:00 T2: relay -> hold  to 12 recipients" in output_lines(installed)
     assert rows(installed)["T2"]["from"] is None
 
 
@@ -279,12 +279,12 @@ def test_undecided_messages_are_left_out(installed: Path) -> None:
             await home.store.journal.record([Event(kind=Kind.VERDICT, id="T9", at=home.clock.now(), data=data)])
 
     asyncio.run(work())
-    assert "left out: 1 on which nothing could be decided then" in said(installed)
+    assert "left out: 1 on which nothing could be decided then" in output_lines(installed)
 
 
 def test_another_policy_file_can_be_given(installed: Path) -> None:
     other = installed / "other.yaml"
     other.write_text((installed / "policy.yaml").read_text() + TO_MANY)
-    assert "5 as now" in said(installed)[0]
-    assert "3 as now, 1 by other rules, 1 otherwise" in said(installed, "--policy", str(other))[0]
+    assert "5 as now" in output_lines(installed)[0]
+    assert "3 as now, 1 by other rules, 1 otherwise" in output_lines(installed, "--policy", str(other))[0]
     assert run(installed, "--policy", str(installed / "absent.yaml")).exit_code == 2

@@ -16,7 +16,7 @@ from tests.returns.mails import Out, dsn, letter
 
 
 @pytest.fixture
-def back(tmp_path: Path) -> Path:
+def prepared(tmp_path: Path) -> Path:
     """An installation that sent a mailing; in its folder are a bounce of it and an unrelated letter."""
     install(tmp_path, KEY)
 
@@ -34,48 +34,48 @@ def run(folder: Path, *args: str, mail: bytes = b"") -> Result:
     return CliRunner().invoke(main, ["-c", str(folder / "smtpguard.yaml"), "returns", *args], input=mail)
 
 
-def test_a_bounce_from_a_pipe_is_recorded_and_found(back: Path) -> None:
-    mail = (back / "bounce.eml").read_bytes().replace(b"\r\n", b"\n")
-    assert run(back, "take", "--to", "bounces@example.com", mail=mail).exit_code == 0
-    assert run(back, "take", "--to", "bounces@example.com", mail=mail).exit_code == 0, "it is taken once"
-    assert run(back, "take", str(back / "letter.eml")).exit_code == 0
-    [bounce] = map(json.loads, run(back, "list", "--sort", "bounce", "--json").stdout.splitlines())
+def test_a_bounce_from_a_pipe_is_recorded_and_found(prepared: Path) -> None:
+    mail = (prepared / "bounce.eml").read_bytes().replace(b"\r\n", b"\n")
+    assert run(prepared, "take", "--to", "bounces@example.com", mail=mail).exit_code == 0
+    assert run(prepared, "take", "--to", "bounces@example.com", mail=mail).exit_code == 0, "it is taken once"
+    assert run(prepared, "take", str(prepared / "letter.eml")).exit_code == 0
+    [bounce] = map(json.loads, run(prepared, "list", "--sort", "bounce", "--json").stdout.splitlines())
     assert (bounce["known_by"], bounce["counts"], bounce["address"]) == ("trace", True, MEMBERS[0])
-    assert len(run(back, "list").stdout.splitlines()) == 2
-    [line] = run(back, "list", "--mailing", bounce["mailing"][:6]).stdout.splitlines()
+    assert len(run(prepared, "list").stdout.splitlines()) == 2
+    [line] = run(prepared, "list", "--mailing", bounce["mailing"][:6]).stdout.splitlines()
     assert f"bounce; of {bounce['mailing']} (by its trace); {MEMBERS[0]}; 5.1.1" in line
-    exported = run(back, "export", bounce["id"][:8])
+    exported = run(prepared, "export", bounce["id"][:8])
     assert exported.stdout_bytes == mail.replace(b"\n", b"\r\n")
     for wrong in ("list --mailing NOSUCH", "export zz", "export :"):
-        assert run(back, *wrong.split()).exit_code == 1
-    kinds = CliRunner().invoke(main, ["-c", str(back / "smtpguard.yaml"), "audit", "export"]).stdout
+        assert run(prepared, *wrong.split()).exit_code == 1
+    kinds = CliRunner().invoke(main, ["-c", str(prepared / "smtpguard.yaml"), "audit", "export"]).stdout
     assert kinds.count('"kind": "returned"') == 2
     assert '"what": "returned"' in kinds
     assert kinds.count('"what": "returns"') == 3, "who is named is asked for by somebody"
 
 
-def test_an_id_prints_the_number_of_returns(back: Path) -> None:
-    assert run(back, "take", str(back / "bounce.eml")).exit_code == 0
-    [bounce] = map(json.loads, run(back, "list", "--json").stdout.splitlines())
-    shown = run(back, bounce["mailing"][:8])
+def test_an_id_prints_the_number_of_returns(prepared: Path) -> None:
+    assert run(prepared, "take", str(prepared / "bounce.eml")).exit_code == 0
+    [bounce] = map(json.loads, run(prepared, "list", "--json").stdout.splitlines())
+    shown = run(prepared, bounce["mailing"][:8])
     assert "Bounces: 1, of which 1 count (100 %)" in shown.stdout
     assert "The first copy went out" in shown.stdout
-    found = json.loads(run(back, "show", bounce["mailing"], "--json").stdout)
+    found = json.loads(run(prepared, "show", bounce["mailing"], "--json").stdout)
     assert found["sorts"] == [{"sort": "bounce", "returns": 1, "counted": 1, "likely": 0}]
-    assert run(back, "NOSUCH").exit_code == 1
+    assert run(prepared, "NOSUCH").exit_code == 1
 
 
-def test_any_failure_makes_the_mta_retry(back: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_failure_makes_the_mta_retry(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def fails(*_: object, **__: object) -> None:
         raise RuntimeError("a fault")
 
     with monkeypatch.context() as patched:
         patched.setattr("smtpguard.returns.service.Returns.take", fails)
-        assert run(back, "take", mail=b"Subject: x\r\n\r\nx\r\n").exit_code == 75
-    (back / "guard.db").rename(back / "elsewhere.db")
-    said = run(back, "take", mail=b"Subject: x\r\n\r\nx\r\n")
+        assert run(prepared, "take", mail=b"Subject: x\r\n\r\nx\r\n").exit_code == 75
+    (prepared / "guard.db").rename(prepared / "elsewhere.db")
+    said = run(prepared, "take", mail=b"Subject: x\r\n\r\nx\r\n")
     assert said.exit_code == 75
     assert "it is not stored, and stays where it was" in said.stderr
-    assert run(back, "take", str(back / "nosuch.eml")).exit_code == 75
-    (back / "smtpguard.yaml").write_text("nonsense: [")
-    assert run(back, "take", mail=b"Subject: x\r\n\r\nx\r\n").exit_code == 75
+    assert run(prepared, "take", str(prepared / "nosuch.eml")).exit_code == 75
+    (prepared / "smtpguard.yaml").write_text("nonsense: [")
+    assert run(prepared, "take", mail=b"Subject: x\r\n\r\nx\r\n").exit_code == 75

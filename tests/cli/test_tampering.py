@@ -30,7 +30,7 @@ DAY = 86_400_000_000
 
 
 @pytest.fixture(scope="module")
-def lived(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder after a morning: a held mailing, a changed policy, mail to a list, one freeze in force and one lifted."""
     folder = tmp_path_factory.mktemp("lived")
     install(folder, KEY)
@@ -141,16 +141,16 @@ def verify(folder: Path, *more: str) -> Result:
     return CliRunner().invoke(main, ["-c", str(folder / "smtpguard.yaml"), "audit", "verify", *more])
 
 
-def copied(lived: Path, folder: Path) -> Path:
+def copied(prepared: Path, folder: Path) -> Path:
     for name in ("guard.db", "checkpoints", "secret"):
-        shutil.copyfile(lived / name, folder / name)
+        shutil.copyfile(prepared / name, folder / name)
     install(folder, KEY)
     return folder
 
 
-def tampered(lived: Path, folder: Path, do: Callable[[Intruder], object]) -> list[str]:
+def tampered(prepared: Path, folder: Path, do: Callable[[Intruder], object]) -> list[str]:
     """The problems that ``audit verify`` names, each as ``entry N: ...`` or ``mailing: ...``."""
-    copied(lived, folder)
+    copied(prepared, folder)
     with closing(sqlite3.connect(folder / "guard.db")) as connection, connection:
         do(Intruder(folder, connection))
     result = verify(folder, "--json")
@@ -339,13 +339,13 @@ WAYS: dict[str, tuple[Callable[[Intruder], object], str]] = {
 """Each edit, and the text that names it."""
 
 
-def test_an_untouched_journal_is_whole(lived: Path, tmp_path: Path) -> None:
-    assert tampered(lived, tmp_path, lambda do: None) == []
+def test_an_untouched_journal_is_whole(prepared: Path, tmp_path: Path) -> None:
+    assert tampered(prepared, tmp_path, lambda do: None) == []
     assert verify(tmp_path).stdout.startswith("The journal is whole: ")
 
 
-def test_the_name_of_another_journal_is_refused(lived: Path, tmp_path: Path) -> None:
-    copied(lived, tmp_path)
+def test_the_name_of_another_journal_is_refused(prepared: Path, tmp_path: Path) -> None:
+    copied(prepared, tmp_path)
     with closing(sqlite3.connect(tmp_path / "guard.db")) as connection, connection:
         connection.execute("UPDATE head SET journal = 'another'")
     result = verify(tmp_path)
@@ -353,7 +353,7 @@ def test_the_name_of_another_journal_is_refused(lived: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_each_kind_of_tampering_is_reported(lived: Path, tmp_path: Path, way: str) -> None:
+def test_each_kind_of_tampering_is_reported(prepared: Path, tmp_path: Path, way: str) -> None:
     do, name = WAYS[way]
-    named = tampered(lived, tmp_path, do)
+    named = tampered(prepared, tmp_path, do)
     assert any(one.startswith(name) for one in named), named

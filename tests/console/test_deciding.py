@@ -24,7 +24,7 @@ from tests.console.stage import Browser, Stage
 from tests.guard.house import DOCUMENTS, KEY, MEMBERS, RAMADAN
 
 
-async def looks(here: Stage, who: str, hold: Any) -> Browser:
+async def open_hold(here: Stage, who: str, hold: Any) -> Browser:
     browser = await here.signed_in(who, Role.APPROVER)
     answer = await browser.get(f"/held/{hold.hold_id}")
     assert answer.status_code == 200
@@ -40,7 +40,7 @@ async def votes(browser: Browser, hold: Any, choice: str, **fields: str) -> Any:
 
 async def test_the_vote_that_completes_the_quorum_releases(here: Stage) -> None:
     hold = await held(here)
-    eva, dpo = await looks(here, EVA, hold), await looks(here, DPO, hold)
+    eva, dpo = await open_hold(here, EVA, hold), await open_hold(here, DPO, hold)
     assert "Approve" in text(await eva.get(f"/held/{hold.hold_id}"))
     first = await votes(eva, hold, "approve")
     assert (first.status_code, first.headers["location"]) == (303, f"/held/{hold.hold_id}?done=approve")
@@ -55,7 +55,7 @@ async def test_the_vote_that_completes_the_quorum_releases(here: Stage) -> None:
 
 async def test_an_approval_is_taken_back_before_the_quorum(here: Stage) -> None:
     hold = await held(here)
-    eva = await looks(here, EVA, hold)
+    eva = await open_hold(here, EVA, hold)
     assert "Take your approval back" not in eva.page
     await votes(eva, hold, "approve")
     assert "Take your approval back" in text(await eva.get(f"/held/{hold.hold_id}"))
@@ -70,9 +70,9 @@ async def test_an_approval_is_taken_back_before_the_quorum(here: Stage) -> None:
 
 async def test_after_the_quorum_a_vote_cannot_be_taken_back(here: Stage) -> None:
     hold = await held(here)
-    eva = await looks(here, EVA, hold)
+    eva = await open_hold(here, EVA, hold)
     await votes(eva, hold, "approve")
-    await votes(await looks(here, DPO, hold), hold, "approve")
+    await votes(await open_hold(here, DPO, hold), hold, "approve")
     late = await eva.post(f"/held/{hold.hold_id}/unvote")
     assert late.status_code == 409
     assert (await again(here, hold.hold_id)).state is State.APPROVED
@@ -89,7 +89,7 @@ async def test_the_button_shows_how_many_people_the_mailing_reaches(here: Stage)
     await copy(here, 0)
     hold = await copy(here, 1)
     assert (hold.copies, hold.reach) == (1, 40)
-    eva, dpo = await looks(here, EVA, hold), await looks(here, DPO, hold)
+    eva, dpo = await open_hold(here, EVA, hold), await open_hold(here, DPO, hold)
     await votes(eva, hold, "approve")
     said = text(await dpo.get(f"/held/{hold.hold_id}"))
     assert "The held copies are for 40 people. Further copies of the mailing may come" in said
@@ -108,8 +108,8 @@ async def test_approving_a_large_mailing_needs_a_number_of_people(
         monkeypatch.setattr(f"smtpguard.console.pages.{page}.LARGE", 50)
     await copy(here, 0)
     hold = await copy(here, 1)
-    await votes(await looks(here, EVA, hold), hold, "approve")
-    dpo = await looks(here, DPO, hold)
+    await votes(await open_hold(here, EVA, hold), hold, "approve")
+    dpo = await open_hold(here, DPO, hold)
     answer = await votes(dpo, hold, "approve", number=typed)
     assert answer.status_code == (303 if people else 422)
     assert ("type a number from 40 to 60" in text(answer)) is (people is None)
@@ -123,8 +123,8 @@ async def granted(here: Stage, hold: Any) -> int | None:
 
 async def test_more_people_than_the_button_showed_is_a_conflict(here: Stage) -> None:
     hold = await copy(here, 0)
-    await votes(await looks(here, EVA, hold), hold, "approve")
-    dpo = await looks(here, DPO, hold)
+    await votes(await open_hold(here, EVA, hold), hold, "approve")
+    dpo = await open_hold(here, DPO, hold)
     assert "Send to 20 people" in text(await dpo.get(f"/held/{hold.hold_id}"))
     assert (await copy(here, 1)).hold_id == hold.hold_id
     assert (await votes(dpo, hold, "approve")).status_code == 409
@@ -133,7 +133,7 @@ async def test_more_people_than_the_button_showed_is_a_conflict(here: Stage) -> 
 
 async def test_after_a_conflict_the_typed_text_is_kept(here: Stage) -> None:
     hold = await held(here)
-    eva = await looks(here, EVA, hold)
+    eva = await open_hold(here, EVA, hold)
     await changed(here, hold, content_sha256="0" * 64)
     answer = await votes(eva, hold, "reject", comment="A long reason & more")
     assert answer.status_code == 409
@@ -145,7 +145,7 @@ async def test_a_large_message_needs_the_number(here: Stage, monkeypatch: pytest
         monkeypatch.setattr(f"smtpguard.console.pages.{page}.LARGE", 2)
     hold = await held(here, NEWS)
     assert hold.reach == 2
-    eva = await looks(here, EVA, hold)
+    eva = await open_hold(here, EVA, hold)
     assert "Send to 2 people" in text(await eva.get(f"/held/{hold.hold_id}"))
     for number in ("", "3", "2.5", "people"):
         wrong = await votes(eva, hold, "approve", number=number)
@@ -165,7 +165,7 @@ def test_a_number_may_be_grouped_in_any_way(typed: str) -> None:
 
 async def test_the_writer_sees_the_reason_of_a_rejection(here: Stage) -> None:
     hold, other = await held(here), await held(here, NEWS)
-    eva = await looks(here, EVA, other)
+    eva = await open_hold(here, EVA, other)
     await votes(eva, other, "reject", comment="  ")
     assert (await again(here, other.hold_id)).state is State.REJECTED
     await eva.get(f"/held/{hold.hold_id}")
@@ -182,7 +182,7 @@ async def test_the_writer_sees_the_reason_of_a_rejection(here: Stage) -> None:
 @pytest.mark.parametrize("what", ["content", "recipients", "policy", "lists", "decided"])
 async def test_a_hold_that_changed_since_is_409(here: Stage, what: str) -> None:
     hold = await held(here, NEWS)
-    eva = await looks(here, EVA, hold)
+    eva = await open_hold(here, EVA, hold)
     if what == "content":
         await changed(here, hold, content_sha256="0" * 64)
     elif what == "recipients":
@@ -204,7 +204,7 @@ async def test_a_hold_that_changed_since_is_409(here: Stage, what: str) -> None:
 
 async def test_a_late_vote_names_who_decided(here: Stage) -> None:
     holds = [await held(here, NEWS, Message_ID=f"<{n}@example.com>", body=str(n)) for n in range(2)]
-    eva, omar = await looks(here, EVA, holds[0]), await looks(here, OMAR, holds[0])
+    eva, omar = await open_hold(here, EVA, holds[0]), await open_hold(here, OMAR, holds[0])
     many = await eva.post("/decide", choice="approve", hold=[hold.hold_id for hold in holds])
     await eva.get(f"/held/{holds[0].hold_id}")
     await votes(omar, holds[0], "reject", comment="The wrong list")
@@ -221,7 +221,7 @@ async def test_a_late_vote_names_who_decided(here: Stage) -> None:
 
 async def test_one_of_two_concurrent_votes_rejects(here: Stage) -> None:
     hold = await held(here, NEWS)
-    browsers = [await looks(here, who, hold) for who in (EVA, OMAR)]
+    browsers = [await open_hold(here, who, hold) for who in (EVA, OMAR)]
     answers = await asyncio.gather(
         votes(browsers[0], hold, "approve"), votes(browsers[1], hold, "reject", comment="No")
     )
@@ -251,14 +251,14 @@ async def test_writers_cannot_decide_on_their_own_message(here: Stage) -> None:
 
 async def test_a_vote_without_the_forms_token_is_refused(here: Stage) -> None:
     hold = await held(here, NEWS)
-    eva = await looks(here, EVA, hold)
+    eva = await open_hold(here, EVA, hold)
     assert (await votes(eva, hold, "approve", csrf="0" * 40)).status_code == 403
     assert (await again(here, hold.hold_id)).votes == ()
 
 
 async def test_get_requests_change_nothing(here: Stage) -> None:
     hold = await held(here, NEWS)
-    eva = await looks(here, EVA, hold)
+    eva = await open_hold(here, EVA, hold)
     for path in ("vote?choice=approve", "ask?question=x", "withdraw", "answer?words=x"):
         assert (await eva.get(f"/held/{hold.hold_id}/{path}")).status_code in (404, 405)
     assert (await again(here, hold.hold_id)) == hold
@@ -266,7 +266,7 @@ async def test_get_requests_change_nothing(here: Stage) -> None:
 
 async def test_a_store_that_cannot_be_written_is_reported(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     hold = await held(here, NEWS)
-    eva = await looks(here, EVA, hold)
+    eva = await open_hold(here, EVA, hold)
 
     async def away(*_: object) -> None:
         raise Unavailable("the database is away")
@@ -282,7 +282,7 @@ async def test_a_store_that_cannot_be_written_is_reported(here: Stage, monkeypat
 
 async def test_a_question_and_its_answer_are_on_both_pages_and_mailed(here: Stage) -> None:
     hold = await held(here)
-    eva, anna = await looks(here, EVA, hold), await here.signed_in(ANNA)
+    eva, anna = await open_hold(here, EVA, hold), await here.signed_in(ANNA)
     assert (await eva.post(f"/held/{hold.hold_id}/ask", question="")).status_code == 422
     asked = await eva.post(f"/held/{hold.hold_id}/ask", question="Did you mean the <b>list</b>?")
     assert asked.headers["location"].endswith("?done=asked")
@@ -302,7 +302,7 @@ async def test_a_question_and_its_answer_are_on_both_pages_and_mailed(here: Stag
 async def test_an_answer_is_no_request_for_release(here: Stage) -> None:
     """A writer's answer is no request for release, and no notice says that it is ("The wrong list, reject it")."""
     hold = await held(here)
-    eva, anna = await looks(here, EVA, hold), await here.signed_in(ANNA)
+    eva, anna = await open_hold(here, EVA, hold), await here.signed_in(ANNA)
     await anna.get(f"/held/{hold.hold_id}")
     await anna.post(f"/held/{hold.hold_id}/answer", words="It has a typing error")  # no question was asked
     await eva.post(f"/held/{hold.hold_id}/ask", question="Is this for that list?")
@@ -331,7 +331,7 @@ async def test_an_answer_is_no_request_for_release(here: Stage) -> None:
 
 async def test_a_message_without_a_writer_cannot_be_asked_about(here: Stage) -> None:
     hold = await changed(here, await held(here), sender=None)
-    eva = await looks(here, EVA, hold)
+    eva = await open_hold(here, EVA, hold)
     answer = await eva.post(f"/held/{hold.hold_id}/ask", question="Who are you?")
     assert answer.status_code == 409
     assert "this message has no writer to ask" in text(answer)
@@ -431,7 +431,7 @@ async def test_during_a_freeze_the_page_says_it_is_sent_later(
 ) -> None:
     hold = await held(here, NEWS)
     await frozen(here)
-    eva = await looks(here, EVA, hold)
+    eva = await open_hold(here, EVA, hold)
     page = text(await eva.get(f"/held/{hold.hold_id}", **{"accept-language": language}))
     assert button in page
     assert beside in page
@@ -464,7 +464,7 @@ async def test_a_decision_on_several_says_which_are_sent_later(here: Stage) -> N
 async def test_an_approved_message_is_rejected_with_a_reason(here: Stage) -> None:
     hold = await held(here, NEWS)
     await frozen(here)
-    eva = await looks(here, EVA, hold)
+    eva = await open_hold(here, EVA, hold)
     await votes(eva, hold, "approve")
     page = text(await eva.get(f"/held/{hold.hold_id}"))
     assert "Take the approval back Nothing of it has gone." in page
@@ -489,7 +489,7 @@ async def test_an_approved_message_is_rejected_with_a_reason(here: Stage) -> Non
 
 async def test_only_those_who_may_stop_a_release_see_the_button(here: Stage) -> None:
     hold = await held(here, NEWS)
-    await votes(await looks(here, EVA, hold), hold, "approve")
+    await votes(await open_hold(here, EVA, hold), hold, "approve")
     for who, role in ((DPO, Role.APPROVER), (OMAR, Role.VIEWER)):
         browser = await here.signed_in(who, role)
         answer = await browser.get(f"/held/{hold.hold_id}")
@@ -504,12 +504,12 @@ async def test_only_those_who_may_stop_a_release_see_the_button(here: Stage) -> 
 
 async def test_during_an_attempt_the_page_says_how_many_may_have_it(here: Stage) -> None:
     hold = await held(here, NEWS)
-    eva = await looks(here, EVA, hold)
+    eva = await open_hold(here, EVA, hold)
     await votes(eva, hold, "approve")
     page = await eva.get(f"/held/{hold.hold_id}")
     bound = {name: eva.hidden(name) for name in ("content", "envelope", "policy")}
     assert "Take the approval back" in text(page)
-    await begun(here, asks=False)
+    await mark_attempted(here, asks=False)
     may = f"It may have gone out to {hold.reach} people: an attempt to send it has begun"
     page = await eva.get(f"/held/{hold.hold_id}")
     assert may in text(page)
@@ -524,7 +524,7 @@ async def test_during_an_attempt_the_page_says_how_many_may_have_it(here: Stage)
     assert f"It may have reached {hold.reach} people, nobody knows. It is not sent again." in text(page)
 
 
-async def begun(here: Stage, *, asks: bool) -> None:
+async def mark_attempted(here: Stage, *, asks: bool) -> None:
     """Mark each recipient as attempted without an answer."""
     store = here.home.store
     [lease] = [x for x in await store.outbox.lease("me", 100, 60) if x.intent.kind is IntentKind.RELEASE]
@@ -538,9 +538,9 @@ async def begun(here: Stage, *, asks: bool) -> None:
 @pytest.mark.parametrize("choice", ["sent", "again"])
 async def test_a_list_message_in_doubt_is_first_with_two_choices(here: Stage, choice: str) -> None:
     hold = await held(here, NEWS)
-    eva = await looks(here, EVA, hold)
+    eva = await open_hold(here, EVA, hold)
     await votes(eva, hold, "approve")
-    await begun(here, asks=True)
+    await mark_attempted(here, asks=True)
     await here.home.approvals().ask()
     waiting = text(await eva.get("/held"))
     assert "Nobody knows whether these were sent. They are not sent again by themselves." in waiting
@@ -568,7 +568,7 @@ async def test_a_list_message_in_doubt_is_first_with_two_choices(here: Stage, ch
 
 async def test_a_partly_sent_release_is_stopped_for_the_rest(here: Stage) -> None:
     hold = await held(here, NEWS, "bo@example.net", "di@example.net")
-    eva = await looks(here, EVA, hold)
+    eva = await open_hold(here, EVA, hold)
     await votes(eva, hold, "approve")
     [lease] = [x for x in await here.home.store.outbox.lease("me", 100, 60) if x.intent.kind is IntentKind.RELEASE]
     later = here.home.clock.now() + timedelta(minutes=1)
@@ -596,7 +596,7 @@ async def test_a_partly_sent_release_is_stopped_for_the_rest(here: Stage) -> Non
 async def test_the_writer_withdraws_an_approved_message_by_the_link(here: Stage) -> None:
     hold = await held(here, NEWS)
     await frozen(here)
-    await votes(await looks(here, EVA, hold), hold, "approve")
+    await votes(await open_hold(here, EVA, hold), hold, "approve")
     until = here.home.clock.now() + timedelta(days=1)
     link = Links(KEY).sign(Link(hold_id=hold.hold_id, address=ANNA, until=until))
     anna = here.browser()
@@ -616,7 +616,7 @@ async def test_the_writer_does_not_see_the_list_of_a_single_recipient(here: Stag
     hold = await held(here, *MEMBERS[:30], To="x@example.com")
     await frozen(here, Selector.LIST, "ramadan")
     for who in (EVA, DPO):
-        await votes(await looks(here, who, hold), hold, "approve")
+        await votes(await open_hold(here, who, hold), hold, "approve")
     lead = re.search(
         r'<p class="lead">(.*?)</p>', (await (await here.signed_in(ANNA)).get(f"/held/{hold.hold_id}")).text, re.S
     )
@@ -629,7 +629,7 @@ async def test_the_writer_does_not_see_the_list_of_a_single_recipient(here: Stag
 
 async def test_frozen_messages_are_marked_in_all_lists(here: Stage) -> None:
     hold = await held(here, NEWS)
-    await votes(await looks(here, EVA, hold), hold, "approve")
+    await votes(await open_hold(here, EVA, hold), hold, "approve")
     omar, anna = await here.signed_in(OMAR, Role.APPROVER), await here.signed_in(ANNA)
     assert "approved frozen" not in text(await omar.get("/history"))
     await frozen(here)
@@ -655,8 +655,8 @@ async def staged(here: Stage, by_address: bytes) -> None:
 async def test_a_message_to_a_list_address_is_not_described_as_staged(here: Stage) -> None:
     await staged(here, b"confirm")
     hold = await held(here)
-    await votes(await looks(here, EVA, hold), hold, "approve")
-    dpo = await looks(here, DPO, hold)
+    await votes(await open_hold(here, EVA, hold), hold, "approve")
+    dpo = await open_hold(here, DPO, hold)
     said = text(await dpo.get(f"/held/{hold.hold_id}"))
     assert "It is sent to all 60 people at once, not in stages." in said
     assert "It is sent in stages" not in said
@@ -671,8 +671,8 @@ async def test_single_copies_are_not_described_as_sent_at_once(here: Stage) -> N
     await staged(here, b"confirm")
     await copy(here, 0)
     hold = await copy(here, 1)
-    await votes(await looks(here, EVA, hold), hold, "approve")
-    said = text(await (await looks(here, DPO, hold)).get(f"/held/{hold.hold_id}"))
+    await votes(await open_hold(here, EVA, hold), hold, "approve")
+    said = text(await (await open_hold(here, DPO, hold)).get(f"/held/{hold.hold_id}"))
     assert "It is sent in stages: 5, 20 %, the rest. It is sent exactly as it was written." in said
     assert "at once" not in said
 
@@ -680,7 +680,7 @@ async def test_single_copies_are_not_described_as_sent_at_once(here: Stage) -> N
 async def test_a_message_that_the_policy_refuses_cannot_be_approved(here: Stage) -> None:
     await staged(here, b"refuse")
     hold = await held(here)
-    eva = await looks(here, EVA, hold)
+    eva = await open_hold(here, EVA, hold)
     said = text(await eva.get(f"/held/{hold.hold_id}"))
     assert "It cannot be approved." in said
     assert "Its writer has to send it as single copies." in said

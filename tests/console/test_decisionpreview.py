@@ -29,7 +29,7 @@ def voted(hold: Any, who: str, at: Any = MONDAY, choice: Choice = Choice.APPROVE
     return replace(hold, votes=(*hold.votes, vote))
 
 
-def somebody(address: str, *roles: str) -> Any:
+def person(address: str, *roles: str) -> Any:
     return SimpleNamespace(address=address, name="", roles=frozenset(roles or ("approver",)), language="")
 
 
@@ -57,7 +57,7 @@ async def test_missing_votes_decrease_with_each_vote(here: Stage) -> None:
 async def test_a_person_who_may_not_vote_gets_the_reason(
     here: Stage, who: str, roles: tuple[str, ...], why_not: str
 ) -> None:
-    ahead = outlook(await held(here), somebody(who, *roles), here.home.in_force, MONDAY)
+    ahead = outlook(await held(here), person(who, *roles), here.home.in_force, MONDAY)
     assert (ahead.why_not, ahead.may) == (why_not, not why_not)
     assert not ahead.sends
 
@@ -65,18 +65,18 @@ async def test_a_person_who_may_not_vote_gets_the_reason(
 async def test_a_deputy_may_vote_for_an_absent_approver(here: Stage) -> None:
     hold, sten = await held(here), "sten@example.com"
     absence = Absence(person=DPO, since=MONDAY.date(), until=MONDAY.date(), deputy=sten, confirmed=True)
-    ahead = outlook(hold, somebody(sten), here.home.in_force.with_people([], [absence]), MONDAY)
+    ahead = outlook(hold, person(sten), here.home.in_force.with_people([], [absence]), MONDAY)
     assert (ahead.may, ahead.others) == (True, (EVA, OMAR, sten))
     assert [(one.person, one.deputy) for one in ahead.away] == [(DPO, sten)]
-    assert outlook(hold, somebody(sten), here.home.in_force, MONDAY).why_not == "group"
+    assert outlook(hold, person(sten), here.home.in_force, MONDAY).why_not == "group"
 
 
 async def test_repeated_and_late_votes_are_recognized(here: Stage) -> None:
     hold = await held(here)
-    assert outlook(voted(hold, EVA), somebody(EVA), here.home.in_force, MONDAY).why_not == "voted"
-    assert outlook(voted(hold, EVA), somebody(DPO), here.home.in_force, MONDAY).sends
+    assert outlook(voted(hold, EVA), person(EVA), here.home.in_force, MONDAY).why_not == "voted"
+    assert outlook(voted(hold, EVA), person(DPO), here.home.in_force, MONDAY).sends
     done = await changed(here, hold, state=type(hold.state)("rejected"))
-    ahead = outlook(done, somebody(EVA), here.home.in_force, MONDAY)
+    ahead = outlook(done, person(EVA), here.home.in_force, MONDAY)
     assert (ahead.why_not, ahead.left, ahead.needs, ahead.others) == ("decided", (), (), ())
 
 

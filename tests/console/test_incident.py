@@ -239,7 +239,7 @@ async def test_an_altered_journal_is_reported_first(here: Stage) -> None:
     assert said.index("THE JOURNAL WAS ALTERED") < said.index("In short")
 
 
-NOW_OTHERWISE = {
+OTHER_POLICY = {
     **DOCUMENTS,
     "policy.yaml": DOCUMENTS["policy.yaml"].replace(
         b"Mail between colleagues never goes to a customer list", b"Nobody knows any more"
@@ -249,7 +249,7 @@ NOW_OTHERWISE = {
 
 async def test_rules_are_named_by_the_policy_of_that_time(here: Stage) -> None:
     hold = await held(here, NEWS)
-    await here.home.put(NOW_OTHERWISE)
+    await here.home.put(OTHER_POLICY)
     await here.home.follow()
     assert here.home.current().rules.purposes()["internal-to-list"] == "Nobody knows any more"
     said = text(await (await at_the_form(here)).post("/incident", id=hold.hold_id))
@@ -264,7 +264,7 @@ async def test_rules_are_named_by_the_policy_of_that_time(here: Stage) -> None:
 async def test_without_the_old_policy_the_rules_name_is_shown(here: Stage, change: str) -> None:
     hold = await held(here, NEWS)
     sha256 = hold.verdict.policy_sha256
-    await here.home.put(NOW_OTHERWISE)
+    await here.home.put(OTHER_POLICY)
     await here.home.follow()
     await here.home.store.write(lambda b: b.connection.exec_driver_sql(change.format("x'00'", sha256)))
     operator = await at_the_form(here)

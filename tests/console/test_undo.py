@@ -16,11 +16,11 @@ from tests.guard.house import KEY
 
 
 @pytest.fixture(autouse=True)
-def a_minute(here: Stage) -> None:
+def one_minute_delay(here: Stage) -> None:
     here.delay(60)
 
 
-async def looks(here: Stage, who: str, hold: Any) -> Browser:
+async def open_hold(here: Stage, who: str, hold: Any) -> Browser:
     browser = await here.signed_in(who, Role.APPROVER)
     assert (await browser.get(f"/held/{hold.hold_id}")).status_code == 200
     return browser
@@ -32,7 +32,7 @@ async def votes(browser: Browser, hold: Any, choice: str = "approve", **fields: 
     return await browser.post(f"/held/{hold.hold_id}/vote", choice=choice, **(bound | fields))
 
 
-async def leaving(here: Stage) -> Any:
+async def approved_hold(here: Stage) -> Any:
     """A hold that both groups have just approved."""
     hold = await held(here)
     for who in (EVA, DPO):
@@ -42,7 +42,7 @@ async def leaving(here: Stage) -> Any:
 
 async def test_an_approval_needs_two_clicks_and_a_rejection_one(here: Stage) -> None:
     hold = await held(here)
-    eva, dpo = await looks(here, EVA, hold), await looks(here, DPO, hold)
+    eva, dpo = await open_hold(here, EVA, hold), await open_hold(here, DPO, hold)
     asked = await votes(eva, hold)
     said = text(asked)
     assert asked.status_code == 200
@@ -63,7 +63,7 @@ async def test_an_approval_needs_two_clicks_and_a_rejection_one(here: Stage) -> 
         assert each in said, each
     assert (await again(here, hold.hold_id)).release_at is None
     other = await held(here, NEWS)
-    omar = await looks(here, OMAR, other)
+    omar = await open_hold(here, OMAR, other)
     assert (await votes(omar, other, "reject")).status_code == 303
     assert (await again(here, other.hold_id)).state is State.REJECTED
 
@@ -71,7 +71,7 @@ async def test_an_approval_needs_two_clicks_and_a_rejection_one(here: Stage) -> 
 async def test_a_confirmation_is_bound_to_what_was_seen(here: Stage) -> None:
     """A confirmation is refused with 409 if the hold changed since the question."""
     hold = await held(here)
-    eva = await looks(here, EVA, hold)
+    eva = await open_hold(here, EVA, hold)
     await votes(eva, hold)
     bound = {name: eva.hidden(name) for name in ("content", "envelope", "policy", "lists", "copies")}
     late = await eva.post(f"/held/{hold.hold_id}/vote", choice="approve", sure="yes", **(bound | {"policy": "0" * 64}))
@@ -81,8 +81,8 @@ async def test_a_confirmation_is_bound_to_what_was_seen(here: Stage) -> None:
 
 @pytest.mark.parametrize("who", [EVA, OMAR, DPO])
 async def test_the_page_shows_the_release_time_and_undoes(who: str, here: Stage) -> None:
-    hold = await leaving(here)
-    browser = await looks(here, who, hold)
+    hold = await approved_hold(here)
+    browser = await open_hold(here, who, hold)
     said = text(await browser.get(f"/held/{hold.hold_id}"))
     assert "Approved: it goes out at 09:01:00" in said
     assert 'data-seconds="60.0"' in browser.page
@@ -97,7 +97,7 @@ async def test_the_page_shows_the_release_time_and_undoes(who: str, here: Stage)
 
 
 async def test_a_viewer_sees_the_time_but_cannot_undo(here: Stage) -> None:
-    hold = await leaving(here)
+    hold = await approved_hold(here)
     vera = await here.signed_in("vera@example.com", Role.VIEWER)
     said = text(await vera.get(f"/held/{hold.hold_id}"))
     assert "Approved: it goes out at 09:01:00" in said
@@ -109,7 +109,7 @@ async def test_a_viewer_sees_the_time_but_cannot_undo(here: Stage) -> None:
 
 @pytest.mark.parametrize("signed_in", [True, False])
 async def test_the_writer_undoes_or_withdraws(signed_in: bool, here: Stage) -> None:
-    hold = await leaving(here)
+    hold = await approved_hold(here)
     link = Links(KEY).sign(Link(hold_id=hold.hold_id, address=ANNA, until=here.home.clock.now() + timedelta(days=1)))
     anna = await here.signed_in(ANNA) if signed_in else here.browser()
     base = f"/held/{hold.hold_id}" if signed_in else f"/mine/{link}"
@@ -124,14 +124,14 @@ async def test_the_writer_undoes_or_withdraws(signed_in: bool, here: Stage) -> N
 
 
 async def test_a_get_request_never_undoes(here: Stage) -> None:
-    hold = await leaving(here)
-    eva = await looks(here, EVA, hold)
+    hold = await approved_hold(here)
+    eva = await open_hold(here, EVA, hold)
     assert (await eva.get(f"/held/{hold.hold_id}/unvote")).status_code in (404, 405)
     assert (await again(here, hold.hold_id)).release_at is not None
 
 
 async def test_the_list_shows_the_release_time_and_undo(here: Stage) -> None:
-    hold = await leaving(here)
+    hold = await approved_hold(here)
     omar = await here.signed_in(OMAR, Role.APPROVER)
     said = text(await omar.get("/held"))
     assert "goes out at 09:01:00" in said
@@ -139,15 +139,15 @@ async def test_the_list_shows_the_release_time_and_undo(here: Stage) -> None:
 
 
 async def test_a_message_in_the_delay_can_be_rejected(here: Stage) -> None:
-    hold = await leaving(here)
-    omar = await looks(here, OMAR, hold)
+    hold = await approved_hold(here)
+    omar = await open_hold(here, OMAR, hold)
     assert (await votes(omar, hold, "reject")).status_code == 303
     assert (await again(here, hold.hold_id)).state is State.REJECTED
 
 
 async def test_after_the_delay_the_page_says_approved(here: Stage) -> None:
-    hold = await leaving(here)
-    eva = await looks(here, EVA, hold)
+    hold = await approved_hold(here)
+    eva = await open_hold(here, EVA, hold)
     here.home.clock.pass_(seconds=60)
     assert "Approved: it goes out now" in text(await eva.get(f"/held/{hold.hold_id}"))
     assert "data-seconds" not in eva.page
@@ -171,9 +171,9 @@ async def test_a_decision_on_several_shows_the_release_time(here: Stage) -> None
 
 
 async def test_the_journal_shows_approval_and_undo(here: Stage) -> None:
-    hold = await leaving(here)
+    hold = await approved_hold(here)
     await here.home.approvals().unvote(hold.hold_id, approver=OMAR, by="test", comment="Look again")
-    eva = await looks(here, EVA, hold)
+    eva = await open_hold(here, EVA, hold)
     said = text(await eva.get(f"/history/{hold.hold_id}"))
     assert "A vote: approve, it goes out at 09:01:00" in said
     assert "A vote: taken back" in said

@@ -41,7 +41,7 @@ from smtpguard.wire.guesses import Guesses
 from smtpguard.wire.listener import Limits, ServerAuth, ServerTls
 from smtpguard.wire.login import Logins
 from tests.scripted_relay import KEYWORDS, ScriptedRelay
-from tests.wire.proxied import pass_on, proxied, until
+from tests.wire.proxied import proxied, relay_all, until
 
 DIALOGS = sorted(Path(__file__).parent.glob("*.dialog"))
 
@@ -99,7 +99,7 @@ class Script:
 
     async def decide(self, transaction: Transaction, onward: Onward) -> Disposition:
         if self.verdict == "relay":
-            return await pass_on(transaction, onward)
+            return await relay_all(transaction, onward)
         await onward.abandon()
         match self.verdict:
             case "hold":

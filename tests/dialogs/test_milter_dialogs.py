@@ -30,8 +30,8 @@ from smtpguard.wire.listener import Limits
 from smtpguard.wire.milter import packet
 from smtpguard.wire.milter.codec import encode
 from smtpguard.wire.milter.packet import Answer, Command
-from tests.wire.milter.speaking import pass_on, served
-from tests.wire.relayed import stands
+from tests.wire.milter.speaking import relay_all, served
+from tests.wire.relayed import fence_holds
 
 TRANSCRIPTS = sorted(Path(__file__).parent.glob("*.milter"))
 
@@ -122,7 +122,7 @@ class Script:
     async def decide(self, transaction: Transaction, onward: Onward) -> Disposition:
         match self.verdict:
             case "relay":
-                return await pass_on(transaction, onward)
+                return await relay_all(transaction, onward)
             case "hold":
                 return Held(hold_id=transaction.id)
             case "reject":
@@ -132,7 +132,7 @@ class Script:
             case "part":
                 taken = tuple(r for r in transaction.envelope.recipients if str(r.address) in self.words.split())
                 assert transaction.pass_rest is not None
-                await transaction.pass_rest(b"X-Smtpguard: id=1\r\n", stands, taken)
+                await transaction.pass_rest(b"X-Smtpguard: id=1\r\n", fence_holds, taken)
                 return Held(hold_id=transaction.id, taken=taken)
         raise ValueError(self.verdict)
 

@@ -49,7 +49,7 @@ def verdicts(guard: Machine) -> Counter[str]:
     return guard.ask(read)
 
 
-def all_is_told(guard: Machine, recorder: Recorder, sent: dict[str, Mta]) -> None:
+def check_all_messages(guard: Machine, recorder: Recorder, sent: dict[str, Mta]) -> None:
     """Assert that the relay has every message that got 250, unchanged and with one verdict each, and a second copy only
     if the client could not know."""
     known = verdicts(guard)
@@ -79,7 +79,7 @@ def test_killed_at_each_step_around_the_front(home: tuple[Machine, Recorder], wh
         assert mta.attempts[0].code == 0, "it was killed before the final dot"
         assert len(recorder.with_id(id)) == 1
     guard.until(lambda: guard.parts("proxy"), "another proxy")
-    all_is_told(guard, recorder, {id: mta})
+    check_all_messages(guard, recorder, {id: mta})
 
 
 def test_random_kills_lose_no_verdict(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_random_kills_lose_no_verdict(tmp_path: Path) -> None:
 
         with Killer(guard, chance, "", lambda: len(answered), 4) as killer:
             all_at_once(until_struck(killer))
-        all_is_told(guard, recorder, sent)
+        check_all_messages(guard, recorder, sent)
         folder = guard.root / "var" / "front-guard-db"
         guard.ask(lambda store: store.journal.take_fronts())
         assert list(folder.glob("*.aside")) == []

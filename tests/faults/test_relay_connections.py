@@ -172,7 +172,7 @@ async def send(port: int, name: str, source: str = MTA) -> str:
         return await client.finish() if said.startswith("250") else said
 
 
-def test_each_relay_has_a_limit_of_its_own(whole: Guard) -> None:
+def test_each_relay_has_its_own_limit(whole: Guard) -> None:
     """Over all workers; and one that is silent keeps no mail of the other."""
     whole.relay.on("EHLO", STALL)
 

@@ -14,7 +14,7 @@ from tests.peers.letters import mail
 PETER = "peter@partner.example"
 
 
-def told(guard: Machine, exits: int | None = None) -> dict[str, Any]:
+def status_of(guard: Machine, exits: int | None = None) -> dict[str, Any]:
     done = guard.run("--json", "status", exits=exits)
     found: dict[str, Any] = json.loads(done.stdout)
     return found | {"exit": done.returncode}
@@ -28,11 +28,11 @@ def test_status_from_healthy_to_failing_and_back(tmp_path: Path) -> None:
     with Recorder() as relay:
         guard = Machine(tmp_path / "guard", relay.port)
         synced(guard)
-        before = told(guard, 1)
+        before = status_of(guard, 1)
         assert (before["serves"], before["parts"]) == (False, [])
         with guard:
             assert Mta(guard).deliver(mail(to=PETER, message_id="one@example.com"), ANNA, PETER).code == 250
-            well = until(lambda: (found := told(guard))["exit"] == 0 and found, "all to be well; " + guard.said())
+            well = until(lambda: (found := status_of(guard))["exit"] == 0 and found, "all to be well; " + guard.said())
             assert alarms(well) == []
             assert {(part["part"], part["ready"]) for part in well["parts"]} >= {("proxy", True), ("delivery", True)}
             assert well["policy"]["enforced"] is True
@@ -51,7 +51,7 @@ def test_status_from_healthy_to_failing_and_back(tmp_path: Path) -> None:
 
             guard.run("freeze", "--all", "--reason", "Wrong list")
             relay.call(relay.relay.stop())
-            worse = told(guard, 1)
+            worse = status_of(guard, 1)
             assert alarms(worse) == ["frozen", "relay-away"]
             assert worse["freezes"][0]["reason"] == "Wrong list"
             assert worse["relay"]["answers"] is False
@@ -62,30 +62,30 @@ def test_status_from_healthy_to_failing_and_back(tmp_path: Path) -> None:
             guard.run("thaw", "--all")
 
             whole = guard.config.read_text()
-            until(lambda: told(guard)["exit"] == 0, "it to be well again; " + guard.said())
+            until(lambda: status_of(guard)["exit"] == 0, "it to be well again; " + guard.said())
             guard.config.write_text(whole + "consol: {}\n")
-            assert told(guard, 0)["store"]["answers"] is True, "a mistake elsewhere hides nothing"
+            assert status_of(guard, 0)["store"]["answers"] is True, "a mistake elsewhere hides nothing"
             assert "consol" in guard.run("status").stderr
             route = "{name: bulk, lists: [ramadan-greetings], relay: {host: 127.0.0.1, port: 9}}"
             guard.config.write_text(f"{whole}routes: [{route}]\n")
-            routed = told(guard, 1)
+            routed = status_of(guard, 1)
             assert (routed["relay"]["answers"], alarms(routed)) == (True, ["relay-away"])
             assert [(row["route"], row["name"], row["answers"]) for row in routed["routes"]] == [
                 ("bulk", "127.0.0.1 port 9", False)
             ]
             assert "Route       bulk: 127.0.0.1 port 9 connecting to" in guard.run("status", exits=1).stdout
             guard.config.write_text(whole.replace("store:", "stroe:"))
-            broken = told(guard, 1)
+            broken = status_of(guard, 1)
             assert any("stroe" in problem for problem in broken["settings"])
             assert {part["part"] for part in broken["parts"]} >= {"proxy", "delivery"}
             guard.config.write_text(whole.replace("sqlite:///var/guard.db", "postgresql://127.0.0.1:9/guard"))
-            away = told(guard, 1)
+            away = status_of(guard, 1)
             assert away["store"]["answers"] is False
             assert "store-away" in alarms(away)
             assert away["relay"]["answers"] is True
             assert {part["part"] for part in away["parts"] if part["ready"]} >= {"proxy", "delivery"}
             guard.config.write_text(whole)
-        after = told(guard, 1)
+        after = status_of(guard, 1)
         assert (after["serves"], after["parts"]) == (False, [])
 
 
@@ -94,15 +94,15 @@ def test_a_killed_supervisor_is_noticed(tmp_path: Path) -> None:
         guard = Machine(tmp_path / "guard", relay.port)
         synced(guard)
         with guard:
-            until(lambda: told(guard)["serves"], "it to be seen; " + guard.said())
+            until(lambda: status_of(guard)["serves"], "it to be seen; " + guard.said())
             guard.kill_all()
-            found = told(guard, 1)
+            found = status_of(guard, 1)
             assert found["serves"] is False
             assert {part["part"] for part in found["parts"] if not part["running"]} >= {"proxy", "delivery"}
             assert ("part-away", "proxy") in [(alarm["alarm"], alarm["about"]) for alarm in found["alarms"]]
             assert "does not run" in guard.run("status", exits=1).stdout
             guard.start()
-            until(lambda: told(guard)["exit"] == 0, "it to be well again; " + guard.said())
+            until(lambda: status_of(guard)["exit"] == 0, "it to be well again; " + guard.said())
 
 
 def test_parts_of_separate_supervisors_are_shown(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_parts_of_separate_supervisors_are_shown(tmp_path: Path) -> None:
         with proxy, delivery:
 
             def both() -> Any:
-                found = told(proxy)
+                found = status_of(proxy)
                 return found["exit"] == 0 and len({part["serve_pid"] for part in found["parts"]}) == 2 and found
 
             well = until(both, "both; " + proxy.said())

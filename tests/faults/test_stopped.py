@@ -116,7 +116,7 @@ def look(guard: Machine, count: Count, when: str, *, sending: bool = False) -> s
 
 @pytest.mark.parametrize("each", [MANY, 1])
 @pytest.mark.parametrize("how", HELD)
-def test_what_is_reported_is_what_the_relay_counts(tmp_path: Path, how: str, each: int) -> None:
+def test_reported_numbers_equal_the_relays_count(tmp_path: Path, how: str, each: int) -> None:
     root = tmp_path / "guard"
     root.mkdir()
     (root / "policy.yaml").write_text(f"{POLICY}rules:\n  - {{id: held, when: {{{HELD[how]}}}, then: hold}}\n")

@@ -26,7 +26,7 @@ from tests.peers.postfix import free_port
 PETER = "peter@partner.example"
 
 
-def answers(port: int) -> bool:
+def is_up(port: int) -> bool:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/login", timeout=PATIENCE) as answer:
             return bool(answer.status == 200)
@@ -45,7 +45,7 @@ def test_a_killed_supervisor_leaves_no_port_in_use(tmp_path: Path) -> None:
     port = free_port()
     settings = {"console": f"{{address: 127.0.0.1, port: {port}}}"}
     with machine(tmp_path, settings=settings) as (guard, _):
-        until(lambda: answers(port), "the console; " + guard.said())
+        until(lambda: is_up(port), "the console; " + guard.said())
         # a client keeps a connection open
         with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as browser:
             browser.sendall(b"GET /login HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -55,7 +55,7 @@ def test_a_killed_supervisor_leaves_no_port_in_use(tmp_path: Path) -> None:
             os.kill(guard.pid, signal.SIGKILL)
             until(lambda: not any(map(alive, before)), "every part to end")
             guard.keep()
-            guard.until(lambda: answers(port), "the next console")
+            guard.until(lambda: is_up(port), "the next console")
             until(guard._greets, "mail to be taken")
         assert guard.starts == 2, guard.said()
         assert "in use" not in guard.said()

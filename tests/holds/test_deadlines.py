@@ -23,20 +23,20 @@ OFFICE = Hours(days=parse_days("mon-fri"), opens=time(8), closes=time(18), zone=
 
 
 @dataclass(frozen=True)
-class Waiting:
+class FakeHold:
     waits_since: datetime
     expires_at: datetime
 
 
 @dataclass(frozen=True)
-class Keeping:
+class FakePolicy:
     hours: Hours
 
 
 def reminders(term: Deadlines, hours: Hours, since: datetime, header: bytes = b"") -> tuple[list[datetime], datetime]:
-    in_force = cast(InForce, Keeping(hours))
+    in_force = cast(InForce, FakePolicy(hours))
     end = term.expires_at(parse_header(header), in_force, since)
-    hold = cast(Hold, Waiting(since, end))
+    hold = cast(Hold, FakeHold(since, end))
     return [term.reminder_at(hold, percent, in_force) for percent in REMINDERS], end
 
 

@@ -38,7 +38,7 @@ async def held(home: House, sender: str = "anna@example.com") -> Hold:
     return hold
 
 
-async def told(home: House, kind: str) -> dict[str, dict[str, Any]]:
+async def notices_by_person(home: House, kind: str) -> dict[str, dict[str, Any]]:
     return {str(i.recipients[0].address): dict(i.data) for i in await home.outbox() if i.data.get("notice") == kind}
 
 
@@ -53,7 +53,7 @@ async def test_the_deputy_of_an_absent_approver_is_asked(tmp_path: Path) -> None
     documents = with_people("people: {eva: {away: 2026-03-02..2026-03-06, deputy: sten@example.com}}")
     async with house(tmp_path, documents=documents) as home:
         hold = await held(home)
-        asked = await told(home, "approve")
+        asked = await notices_by_person(home, "approve")
         assert set(asked) == {OMAR, STEN}
         assert asked[STEN]["in_place_of"] == [{"person": EVA, "until": "2026-03-06"}]
         assert "in_place_of" not in asked[OMAR]
@@ -88,7 +88,7 @@ async def test_the_contact_is_notified_at_once_if_too_few_can_decide(tmp_path: P
     async with house(tmp_path, documents=documents) as home:
         home.notices = Notices(contact="it@example.com")
         hold = await held(home)
-        assert (await told(home, "escalation"))["it@example.com"]["away"] is True
+        assert (await notices_by_person(home, "escalation"))["it@example.com"]["away"] is True
         done = await home.approvals().vote(hold.hold_id, Choice.APPROVE, approver=OMAR, by="test")
         assert done.hold.state is State.WAITING
         done = await home.approvals().vote(hold.hold_id, Choice.APPROVE, approver=EVA, by="test")

@@ -66,9 +66,7 @@ TOKENS = Tokens(b"k" * 32)
         ({"word": Choice.REJECT, "claimed": OMAR}, {}, No.OTHER),
     ],
 )
-def test_what_an_answer_decides(
-    answer: dict[str, Any], more: dict[str, Any], becomes: tuple[Choice, Proof] | No
-) -> None:
+def test_decisions_by_answers(answer: dict[str, Any], more: dict[str, Any], becomes: tuple[Choice, Proof] | No) -> None:
     told = Answer(**{"claimed": EVA, "word": Choice.APPROVE, **answer})
     usual: dict[str, Any] = {"person": EVA, "addresses": frozenset({EVA}), "used": False, "barred": None, "special": False,
                              "allowed": ALLOWED, "now": NOON}  # fmt: skip
@@ -77,7 +75,7 @@ def test_what_an_answer_decides(
     assert isinstance(decide(told, own, **{**usual, **more}), No), "nobody decides on their own message"
 
 
-def test_a_token_is_one_persons_of_one_notice_of_this_very_message() -> None:
+def test_a_token_is_bound_to_person_notice_and_message() -> None:
     one = replace(hold(COMMS), hold_id="01KFAAAAAAAAAAAA")
     made = TOKENS.local(one.hold_id, bound_to(one), EVA, "H-approve-1")
     people = (OMAR, EVA)
@@ -121,7 +119,7 @@ def test_a_token_is_one_persons_of_one_notice_of_this_very_message() -> None:
         ("reject\n" + "x" * 5000, Choice.REJECT, "x" * 500),
     ],
 )
-def test_only_its_own_first_word_counts(text: str, word: Choice | None, comment: str) -> None:
+def test_only_the_first_word_of_the_answer_counts(text: str, word: Choice | None, comment: str) -> None:
     assert read(text) == (word, comment)
 
 
@@ -140,7 +138,7 @@ def test_only_its_own_first_word_counts(text: str, word: Choice | None, comment:
         (b"To: other@example.com\r\n", SIGNED, False),
     ],
 )
-def test_a_signature_is_over_all_that_is_gone_by(fields: bytes, signature: Signature, counts: bool) -> None:
+def test_a_signature_must_cover_all_used_fields(fields: bytes, signature: Signature, counts: bool) -> None:
     header = parse_header(
         b"From: eva@example.com\r\nTo: <Votes+T@guard.example.com>\r\nSubject: Re\r\n" + fields + b"\r\n"
     )
@@ -160,7 +158,7 @@ def test_a_signature_is_over_all_that_is_gone_by(fields: bytes, signature: Signa
         ({"roles": (Role.APPROVER,), "totp": "sealed"}, No.FACTOR),
     ],
 )
-def test_whose_account_cannot_approve_by_mail(account: dict[str, Any] | None, why: No | None) -> None:
+def test_accounts_that_cannot_approve_by_mail(account: dict[str, Any] | None, why: No | None) -> None:
     known = [] if account is None else [Account(account_id="1", address=EVA, created_at=NOON, **account)]
     assert barred(known, frozenset({Role.ADMIN})) is why
 
@@ -178,5 +176,5 @@ def test_whose_account_cannot_approve_by_mail(account: dict[str, Any] | None, wh
         (b"Subject: Re\r\n", True, True),
     ],
 )
-def test_automatic_answers(fields: bytes, null_sender: bool, is_automatic: bool) -> None:
+def test_automatic_answers_are_recognized(fields: bytes, null_sender: bool, is_automatic: bool) -> None:
     assert automatic(parse_header(fields + b"\r\n"), null_sender=null_sender) is is_automatic

@@ -118,7 +118,7 @@ async def test_revocation_and_lease_in_one_batch_in_both_orders(store: Store, fi
 
 
 # Outcomes of the three recipients after an attempt; then the hold's state, and what is left in the outbox.
-STANDS = [
+EXPECTED = [
     (("retry", "retry", "retry"), State.REJECTED, (0, 0)),
     (("failed", "retry", "retry"), State.REJECTED, (0, 0)),  # refused for good, so no recipient has it
     (("sent", "retry", "retry"), State.RELEASED, (1, 3)),
@@ -128,7 +128,7 @@ STANDS = [
 ]
 
 
-@pytest.mark.parametrize(("stand", "becomes", "left"), STANDS)
+@pytest.mark.parametrize(("stand", "becomes", "left"), EXPECTED)
 async def test_after_an_attempt_its_outcome_is_kept(
     store: Store, clock: Clock, stand: tuple[str, ...], becomes: State, left: tuple[int, int]
 ) -> None:

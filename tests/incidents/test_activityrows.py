@@ -37,7 +37,7 @@ STORY: list[tuple[int, Kind, str, dict[str, Any]]] = [
 ]
 
 
-async def told(store: Store, story: list[tuple[int, Kind, str, dict[str, Any]]] = STORY) -> None:
+async def record_story(store: Store, story: list[tuple[int, Kind, str, dict[str, Any]]] = STORY) -> None:
     for minute, kind, id, data in story:
         await store.journal.record([Event(kind=kind, id=id, at=T0 + minute * MINUTE, data=data)])
 
@@ -58,9 +58,9 @@ async def by_the_journal(store: Store, since: datetime, until: datetime) -> Acti
 @pytest.mark.parametrize("counted", [0, 5, len(STORY)])
 @pytest.mark.parametrize(("begin", "end"), [(0, 280), (5, 195), (61, 139), (75, 78), (60, 240), (-90, 600), (12, 205)])
 async def test_stored_sums_equal_the_journal_for_any_period(store: Store, counted: int, begin: int, end: int) -> None:
-    await told(store, STORY[:counted])
+    await record_story(store, STORY[:counted])
     await summed(store)
-    await told(store, STORY[counted:])
+    await record_story(store, STORY[counted:])
     since, until = T0 + begin * MINUTE, T0 + end * MINUTE
     asked = await store.journal.activity(since, until, UTC)
     expected = await by_the_journal(store, since, until)
@@ -79,9 +79,9 @@ async def test_stored_sums_equal_the_journal_for_any_period(store: Store, counte
 
 
 async def test_entries_not_summed_yet_are_included(store: Store) -> None:
-    await told(store, STORY[:5])
+    await record_story(store, STORY[:5])
     await summed(store)
-    await told(store, STORY[5:])
+    await record_story(store, STORY[5:])
     found = await store.journal.activity(T0 - MINUTE, None, ZoneInfo("Europe/Stockholm"))
     assert (found.relayed, found.held, found.deferred, found.rejected, found.uncounted) == (2, 4, 1, 1, 0)
     assert (found.decided.approved, found.decided.rejected, found.waiting) == (1, 1, 1)
@@ -90,7 +90,7 @@ async def test_entries_not_summed_yet_are_included(store: Store) -> None:
 
 async def test_too_many_entries_not_summed_yet_are_reported(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("smtpguard.store.archive.UNCOUNTED", 5)
-    await told(store)
+    await record_story(store)
     before = await Archive(store).activity(T0, None, UTC)
     assert (before.uncounted >= len(STORY), before.messages) == (True, 0)
     await summed(store)
@@ -102,7 +102,7 @@ async def test_too_many_entries_not_summed_yet_are_reported(store: Store, monkey
 async def test_nothing_is_summed_twice(store: Store) -> None:
     from smtpguard.incidents import activityrows
 
-    await told(store)
+    await record_story(store)
     made = await store.ask(activityrows.read)
     assert made is not None
     assert await store.write(lambda batch: activityrows.write(batch, made)) is True
@@ -111,7 +111,7 @@ async def test_nothing_is_summed_twice(store: Store) -> None:
 
 
 async def test_sums_are_trimmed_with_the_journal(store: Store, clock: Any) -> None:
-    await told(store)
+    await record_story(store)
     await summed(store)
     clock.go(days=500)
     while (await store.retain(Retention(journal=timedelta(days=400)))).more:
@@ -135,7 +135,7 @@ async def test_sums_are_trimmed_with_the_journal(store: Store, clock: Any) -> No
     ],
 )
 async def test_messages_behind_a_figure_are_listed(store: Store, about: ActivityFilter, ids: list[str]) -> None:
-    await told(store)
+    await record_story(store)
     found, further = await store.journal.judged(about, 0, 50)
     assert ([entry.id for entry, _ in found], further) == (ids, 0)
     seen, before = [], 0

@@ -24,19 +24,19 @@ OLD = policy("a, description: {en: Never to customers, sv: Aldrig till kunder}",
 NEW = policy("a, description: {en: Only with a second look, sv: Bara med en andra blick}", "b")
 
 
-def said(language: str = "en", **policies: Documents | None) -> Purposes:
+def purposes_of(language: str = "en", **policies: Documents | None) -> Purposes:
     return purposes(policies, delimiters="+", language=language)
 
 
 def test_purposes_come_from_the_policy_of_that_time() -> None:
-    assert said(p1=OLD).of == {"a": "Never to customers", "gone": "It was for Easter"}
-    assert said("sv", p1=OLD).of["a"] == "Aldrig till kunder"
+    assert purposes_of(p1=OLD).of == {"a": "Never to customers", "gone": "It was for Easter"}
+    assert purposes_of("sv", p1=OLD).of["a"] == "Aldrig till kunder"
 
 
 def test_the_last_deciding_policy_gives_the_purpose() -> None:
-    assert said(p1=OLD, p2=NEW).of == {"a": "Only with a second look", "gone": "It was for Easter", "b": ""}
-    assert said(p2=NEW, p1=OLD).of["a"] == "Never to customers"
-    assert said() == Purposes()
+    assert purposes_of(p1=OLD, p2=NEW).of == {"a": "Only with a second look", "gone": "It was for Easter", "b": ""}
+    assert purposes_of(p2=NEW, p1=OLD).of["a"] == "Never to customers"
+    assert purposes_of() == Purposes()
 
 
 @pytest.mark.parametrize(
@@ -45,6 +45,6 @@ def test_the_last_deciding_policy_gives_the_purpose() -> None:
      {"policy.yaml": b"version: 99\n"}, {"policy.yaml": b"rules: [{id: a, then: obliterate}]"}],
 )  # fmt: skip
 def test_an_unavailable_policy_does_not_affect_others(documents: Documents | None) -> None:
-    found = said(p1=documents, p2=NEW)
+    found = purposes_of(p1=documents, p2=NEW)
     assert found.lost == ("p1",)
     assert found.of == {"a": "Only with a second look", "b": ""}

@@ -541,7 +541,7 @@ def test_people_in_doubt_are_separate(journal: Journal) -> None:
     assert (report.reached.people, report.perhaps) == (Interval(1, 1), Interval(1, 1))
 
 
-def test_who_waits_for_a_second_copy_is_not_unreached(journal: Journal) -> None:
+def test_a_person_with_one_delivered_copy_counts_as_reached(journal: Journal) -> None:
     """A client that heard no answer sent it once more, behind the stop."""
     journal.relayed("T1", people=["kim"])
     journal.verdict("T2", "relay", people=["bo"])

@@ -47,7 +47,7 @@ def rehash(entry: Entry, **changed: Any) -> Entry:
 
 
 @dataclass
-class Kept:
+class FixedRetention:
     """What retention has erased and trimmed, fixed."""
 
     erased_through: int = 0
@@ -60,7 +60,7 @@ class Kept:
         return self.trimmed
 
 
-class Living:
+class ChangingJournal:
     """A journal that changes during a walk. ``between``: called after each page, with the number of pages so far."""
 
     def __init__(self, pairs: Pairs, between: Callable[[int], None] = lambda page: None) -> None:

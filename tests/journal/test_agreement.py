@@ -12,7 +12,7 @@ from smtpguard.journal.agreement import Agreement, Lost
 from smtpguard.journal.chain import GENESIS
 from smtpguard.journal.checkpoint import Checkpoint, genuine, parse, sign
 from smtpguard.journal.proof import Proof, verify
-from tests.journal.chaining import SEAL, SECRET, Kept, Pairs, chain
+from tests.journal.chaining import SEAL, SECRET, FixedRetention, Pairs, chain
 
 
 class Store:
@@ -50,10 +50,10 @@ class Store:
             self.sign(put_back=parted[0].agreed)
 
     def proof(self, pairs: Pairs | None = None) -> Proof:
-        return verify(self.pairs if pairs is None else pairs, Agreement(self.lines), SEAL, Kept())
+        return verify(self.pairs if pairs is None else pairs, Agreement(self.lines), SEAL, FixedRetention())
 
 
-def put_back_once() -> Store:
+def restored_once() -> Store:
     store = Store()
     store.grow(10)
     store.sign()
@@ -64,7 +64,7 @@ def put_back_once() -> Store:
 
 
 def test_a_lost_tail_that_was_reported_is_excused() -> None:
-    store = put_back_once()
+    store = restored_once()
     first, second, said = store.lines
     assert (said.seq, said.put_back) == (13, 10)
     store.grow(9)
@@ -75,16 +75,16 @@ def test_a_lost_tail_that_was_reported_is_excused() -> None:
 
 
 def test_only_a_signed_report_excuses_it() -> None:
-    store = put_back_once()
+    store = restored_once()
     *others, said = store.lines
     store.lines = [*others, replace(said, mac=b"forged")]
     agreement = Agreement([line for line in store.lines if genuine(SECRET, line)], store.lines[-1:])
-    assert not verify(store.pairs, agreement, SEAL, Kept()).ok
+    assert not verify(store.pairs, agreement, SEAL, FixedRetention()).ok
 
 
 def test_checkpoints_before_the_restored_entry_are_never_excused() -> None:
     """A forgery before the agreed entry is never excused, nor a cut of entries signed after the restore."""
-    store = put_back_once()
+    store = restored_once()
     assert not store.proof(chain(9, mood="forged") + store.pairs[9:]).ok
     store.grow(4)
     store.sign()
@@ -94,7 +94,7 @@ def test_checkpoints_before_the_restored_entry_are_never_excused() -> None:
 
 
 def test_a_report_on_a_lost_branch_excuses_nothing() -> None:
-    store = put_back_once()
+    store = restored_once()
     store.grow(6)
     store.sign()
     assert not store.proof(store.pairs[:12]).ok
@@ -108,9 +108,9 @@ def test_a_checkpoint_of_another_secret_must_still_agree() -> None:
     store = Store()
     store.grow(10)
     made = sign(b"another" * 5, Checkpoint(journal="journal", seq=5, at=1, hash=store.pairs[4][0].hash))
-    assert verify(store.pairs, Agreement([], [made]), SEAL, Kept()).ok
+    assert verify(store.pairs, Agreement([], [made]), SEAL, FixedRetention()).ok
     for wrong in (replace(made, seq=6), replace(made, seq=11)):
-        found = verify(store.pairs, Agreement([], [wrong]), SEAL, Kept()).first_bad
+        found = verify(store.pairs, Agreement([], [wrong]), SEAL, FixedRetention()).first_bad
         assert found is not None
         assert "was not signed here" in found.problem
 
@@ -118,11 +118,11 @@ def test_a_checkpoint_of_another_secret_must_still_agree() -> None:
 def test_digests_of_another_secret_are_not_compared() -> None:
     pairs = chain(10)
     pairs[4] = (pairs[4][0], {"from": ["somebody.else@example.com"]})
-    assert not verify(pairs, Agreement([]), SEAL, Kept(), renewed=5).ok
-    proof = verify(pairs, Agreement([]), SEAL, Kept(), renewed=6)
+    assert not verify(pairs, Agreement([]), SEAL, FixedRetention(), renewed=5).ok
+    proof = verify(pairs, Agreement([]), SEAL, FixedRetention(), renewed=6)
     assert (proof.ok, proof.renewed) == (True, 6)
     pairs[2] = (pairs[2][0], None)
-    found = verify(pairs, Agreement([]), SEAL, Kept(), renewed=6).first_bad
+    found = verify(pairs, Agreement([]), SEAL, FixedRetention(), renewed=6).first_bad
     assert found is not None, "that it is gone can be said without a secret"
     assert found.problem == "private values are missing"
 

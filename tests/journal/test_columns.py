@@ -18,7 +18,7 @@ from tests.incidents.test_rows import ids, verdict
 from tests.journal.test_rows import tamper
 from tests.store.making import T0
 
-WHERE_ITS_TOLD = {"other": {"action": "hold", "observed": ["r"], "lists": ["news"], "mailing": "M1"}}
+MISLEADING = {"other": {"action": "hold", "observed": ["r"], "lists": ["news"], "mailing": "M1"}}
 """The same keys in the bodies of other entries."""
 
 
@@ -44,7 +44,7 @@ async def test_columns_have_the_verdicts_values(store: Store) -> None:
 
 
 async def test_webhooks_find_verdicts_to_hold(store: Store) -> None:
-    await store.journal.record([verdict(store, "T1", **WHERE_ITS_TOLD), verdict(store, "T2", action="hold")])
+    await store.journal.record([verdict(store, "T1", **MISLEADING), verdict(store, "T2", action="hold")])
     found = await Cursors(store).news(0, [Kind.VERDICT], 10)
     assert [entry.id for entry, _ in found.entries] == ["T2"]
 
@@ -61,7 +61,7 @@ async def test_only_rejected_verdicts_are_found_as_rejected(store: Store) -> Non
 async def test_only_observed_verdicts_are_found_as_observed(store: Store) -> None:
     await store.journal.record(
         [
-            verdict(store, "T1", **WHERE_ITS_TOLD),
+            verdict(store, "T1", **MISLEADING),
             verdict(store, "T2", observed=["r"]),
             verdict(store, "T3", observed=[]),
         ]

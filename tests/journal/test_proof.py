@@ -16,11 +16,11 @@ from smtpguard.journal.chain import GENESIS, Entry, body_of, link, microseconds
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.proof import Bad, End, Proof, Retention, Sources, verify
-from tests.journal.chaining import SEAL, T0, Kept, Living, Pairs, chain, mark, rehash
+from tests.journal.chaining import SEAL, T0, ChangingJournal, FixedRetention, Pairs, chain, mark, rehash
 
 
 def bad(pairs: Pairs, marks: Sequence[Checkpoint] = (), retention: Retention | None = None, **more: Any) -> Bad:
-    proof = verify(pairs, Agreement(marks), SEAL, retention or Kept(), **more)
+    proof = verify(pairs, Agreement(marks), SEAL, retention or FixedRetention(), **more)
     assert not proof.ok
     assert proof.first_bad is not None
     return proof.first_bad
@@ -28,9 +28,9 @@ def bad(pairs: Pairs, marks: Sequence[Checkpoint] = (), retention: Retention | N
 
 def test_a_whole_chain_verifies() -> None:
     pairs = chain(20)
-    proof = verify(pairs, Agreement([mark(pairs, 7), mark(pairs, 20)]), SEAL, Kept())
+    proof = verify(pairs, Agreement([mark(pairs, 7), mark(pairs, 20)]), SEAL, FixedRetention())
     assert (proof.ok, proof.entries, proof.first_bad) == (True, 20, None)
-    assert verify([], Agreement([]), SEAL, Kept()).ok
+    assert verify([], Agreement([]), SEAL, FixedRetention()).ok
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_reordered_entries_are_reported() -> None:
 def test_a_cut_tail_is_found_only_by_a_checkpoint() -> None:
     pairs = chain(20)
     marks = [mark(pairs, 10), mark(pairs, 18)]
-    assert verify(pairs[:15], Agreement([]), SEAL, Kept()).ok
+    assert verify(pairs[:15], Agreement([]), SEAL, FixedRetention()).ok
     found = bad(pairs[:15], marks)
     assert found.seq == 16
     assert "tail is cut" in found.problem
@@ -111,7 +111,7 @@ def test_a_cut_tail_is_found_only_by_a_checkpoint() -> None:
 def test_a_recomputed_chain_is_found_only_by_a_checkpoint() -> None:
     pairs = chain(20)
     forged = pairs[:5] + chain(15, prev=pairs[4][0].hash, first=6, mood="forged")
-    assert verify(forged, Agreement([]), SEAL, Kept()).ok
+    assert verify(forged, Agreement([]), SEAL, FixedRetention()).ok
     found = bad(forged, [mark(pairs, 4), mark(pairs, 12)])
     assert found.seq == 12
     assert "recomputed" in found.problem
@@ -120,7 +120,7 @@ def test_a_recomputed_chain_is_found_only_by_a_checkpoint() -> None:
 
 def test_a_trimmed_chain_begins_after_its_base() -> None:
     pairs = chain(20)
-    assert verify(pairs[10:], Agreement([mark(pairs, 10, base=True)]), SEAL, Kept()).ok
+    assert verify(pairs[10:], Agreement([mark(pairs, 10, base=True)]), SEAL, FixedRetention()).ok
     assert bad(pairs[10:], [mark(pairs, 10)]) == Bad(seq=1, problem="missing: entries 1 to 10 are gone")
     assert bad(pairs[11:], [mark(pairs, 10, base=True)]).seq == 1
 
@@ -138,8 +138,8 @@ def test_clear_values_are_compared_with_their_digests() -> None:
 
 def test_clear_values_may_be_missing_only_within_retention() -> None:
     pairs = [(e, None if e.seq <= 9 else c) for e, c in chain(20)]
-    assert verify(pairs, Agreement([]), SEAL, Kept(erased_through=9)).ok
-    assert bad(pairs, retention=Kept(erased_through=8)) == Bad(seq=9, problem="private values are missing")
+    assert verify(pairs, Agreement([]), SEAL, FixedRetention(erased_through=9)).ok
+    assert bad(pairs, retention=FixedRetention(erased_through=8)) == Bad(seq=9, problem="private values are missing")
 
 
 @pytest.mark.parametrize("clear", [{"from": [5]}, {"from": 5}, {"": ["rubbish"]}, ["from"], "from", {"from": None}])
@@ -165,7 +165,7 @@ def the_end(pairs: Pairs) -> End:
 
 
 def test_entries_after_the_end_are_not_checked() -> None:
-    journal = Living(chain(10))
+    journal = ChangingJournal(chain(10))
     journal.between = lambda page: journal.grow(3)
     assert verify(journal.walk(10), Agreement([]), SEAL, journal, end=the_end(chain(10))) == Proof(entries=10)
 
@@ -183,7 +183,7 @@ def test_a_walk_that_misses_its_end_is_reported() -> None:
 def test_another_entry_at_the_end_is_reported() -> None:
     pairs = chain(20)
     pairs[19] = (rehash(pairs[19][0], at=1), pairs[19][1])
-    assert verify(pairs, Agreement([]), SEAL, Kept()).ok
+    assert verify(pairs, Agreement([]), SEAL, FixedRetention()).ok
     assert bad(pairs, end=the_end(chain(20))).seq == 20
 
 
@@ -192,9 +192,9 @@ def test_another_entry_at_the_end_is_reported() -> None:
 HEAD = the_end(chain(30))
 
 
-def walked(between: Callable[[Living, int], None], marks: Sequence[Checkpoint] = ()) -> Proof:
+def walked(between: Callable[[ChangingJournal, int], None], marks: Sequence[Checkpoint] = ()) -> Proof:
     """Walk over thirty entries in pages of four; ``between`` is called after each page."""
-    journal = Living(chain(30))
+    journal = ChangingJournal(chain(30))
     journal.between = lambda page: between(journal, page)
     return verify(journal.walk(30), Agreement(marks), SEAL, journal, end=HEAD)
 
@@ -211,7 +211,7 @@ def test_repeated_trims_during_the_walk_are_no_tampering() -> None:
 
 
 def test_a_trim_of_all_remaining_entries_is_no_tampering() -> None:
-    def between(journal: Living, page: int) -> None:
+    def between(journal: ChangingJournal, page: int) -> None:
         journal.grow(5)
         journal.trim(33)
 
@@ -224,7 +224,7 @@ def test_names_erased_ahead_of_the_walk_are_not_missing(through: int) -> None:
 
 
 def test_a_gap_without_a_base_is_reported() -> None:
-    def between(journal: Living, page: int) -> None:
+    def between(journal: ChangingJournal, page: int) -> None:
         if page == 1:
             journal.trim(10)
             del journal.pairs[14]
@@ -236,7 +236,7 @@ def test_a_gap_without_a_base_is_reported() -> None:
 def test_a_base_excuses_no_gap_after_existing_entries(left: int) -> None:
     """A base explains no gap while an entry before its end exists: trimming starts at the beginning."""
 
-    def between(journal: Living, page: int) -> None:
+    def between(journal: ChangingJournal, page: int) -> None:
         if page == 1:
             kept = journal.pairs[left]
             journal.trim(12)
@@ -248,7 +248,7 @@ def test_a_base_excuses_no_gap_after_existing_entries(left: int) -> None:
 
 
 def test_names_missing_without_a_recorded_erasure_are_reported() -> None:
-    def between(journal: Living, page: int) -> None:
+    def between(journal: ChangingJournal, page: int) -> None:
         if page == 1:
             journal.erase(12)
             journal.pairs[15] = (journal.pairs[15][0], None)
@@ -260,7 +260,7 @@ def test_names_missing_without_a_recorded_erasure_are_reported() -> None:
 def test_edits_ahead_of_the_walk_are_found_and_behind_it_by_the_next(seq: int, found: int | None) -> None:
     journals = []
 
-    def between(journal: Living, page: int) -> None:
+    def between(journal: ChangingJournal, page: int) -> None:
         if page == 1:
             journal.pairs[seq] = (replace(journal.pairs[seq][0], at=5), journal.pairs[seq][1])
             journals.append(journal)
@@ -290,7 +290,7 @@ def test_mail_and_retention_are_no_tampering_and_edits_are_found(
 ) -> None:
     """Mail and retention during a walk are no tampering. An edit of the last entry is found, unless the walk has passed
     it."""
-    journal = Living(chain(n))
+    journal = ChangingJournal(chain(n))
     end = the_end(chain(n))
     edited = False
 
@@ -315,9 +315,9 @@ def test_mail_and_retention_are_no_tampering_and_edits_are_found(
 # -- the entries of a report
 
 
-def told(pairs: Pairs, walk: Pairs, retention: Retention | None = None) -> tuple[Proof, bool]:
+def report_and_walk(pairs: Pairs, walk: Pairs, retention: Retention | None = None) -> tuple[Proof, bool]:
     """Make a report of ``pairs``, and then walk over ``walk``."""
-    sources, kept = Sources(SEAL), retention or Kept()
+    sources, kept = Sources(SEAL), retention or FixedRetention()
     for pair in pairs:
         sources.add(*pair)
     proof = verify(walk, Agreement([]), SEAL, kept, met=sources.walk())
@@ -326,14 +326,14 @@ def told(pairs: Pairs, walk: Pairs, retention: Retention | None = None) -> tuple
 
 def test_entries_read_for_a_report_are_proved_in_any_order() -> None:
     pairs = chain(20)
-    assert told([pairs[n] for n in (7, 3, 19, 3, 0)], pairs) == (Proof(entries=20), False)
-    assert told([], pairs) == (Proof(entries=20), False)
+    assert report_and_walk([pairs[n] for n in (7, 3, 19, 3, 0)], pairs) == (Proof(entries=20), False)
+    assert report_and_walk([], pairs) == (Proof(entries=20), False)
 
 
 def test_an_entry_changed_after_the_report_is_reported() -> None:
     pairs = chain(20)
     forged = (rehash(pairs[6][0], id="T99"), pairs[6][1])
-    proof, _ = told([pairs[2], forged, pairs[9]], pairs)
+    proof, _ = report_and_walk([pairs[2], forged, pairs[9]], pairs)
     assert proof.first_bad == Bad(seq=7, problem="edited: the report was made of another entry of this number")
 
 
@@ -341,36 +341,38 @@ def test_an_entry_wrong_in_the_report_is_reported() -> None:
     pairs = chain(20)
     edited = (replace(pairs[6][0], id="T99"), pairs[6][1])
     named = (pairs[4][0], {"from": ["somebody.else@example.com"]})
-    assert told([edited], pairs)[0].first_bad == Bad(seq=7, problem="edited: the entry does not fit its hash")
-    proof = told([edited, named], pairs)[0]
+    assert report_and_walk([edited], pairs)[0].first_bad == Bad(
+        seq=7, problem="edited: the entry does not fit its hash"
+    )
+    proof = report_and_walk([edited, named], pairs)[0]
     assert proof.first_bad == Bad(seq=5, problem="edited: private values do not fit their digests")
 
 
 def test_names_missing_from_the_report_must_be_erased() -> None:
     pairs = chain(20)
     without: Pairs = [(entry, None) for entry, _ in pairs]
-    assert told(without[:9], pairs)[0].first_bad == Bad(seq=9, problem="private values are missing")
+    assert report_and_walk(without[:9], pairs)[0].first_bad == Bad(seq=9, problem="private values are missing")
     gone = [*without[:9], *pairs[9:]]
-    assert told(without[:9], gone, Kept(erased_through=9)) == (Proof(entries=20), False)
-    assert told(pairs[:9], gone, Kept(erased_through=9)) == (Proof(entries=20), False), (
+    assert report_and_walk(without[:9], gone, FixedRetention(erased_through=9)) == (Proof(entries=20), False)
+    assert report_and_walk(pairs[:9], gone, FixedRetention(erased_through=9)) == (Proof(entries=20), False), (
         "erased after the report was made"
     )
 
 
 def test_entries_trimmed_before_the_walk_are_noted() -> None:
     pairs = chain(20)
-    kept = Kept(trimmed=mark(pairs, 10, base=True))
-    assert told([pairs[5], pairs[15]], pairs[10:], kept) == (Proof(entries=10), True)
-    assert told([pairs[10], pairs[15]], pairs[10:], kept) == (Proof(entries=10), False)
+    kept = FixedRetention(trimmed=mark(pairs, 10, base=True))
+    assert report_and_walk([pairs[5], pairs[15]], pairs[10:], kept) == (Proof(entries=10), True)
+    assert report_and_walk([pairs[10], pairs[15]], pairs[10:], kept) == (Proof(entries=10), False)
     late = [*pairs[:3], *pairs[6:]]  # read before the trim, and skipped by the walk
-    assert told([pairs[7]], late, kept) == (Proof(entries=13), True)
+    assert report_and_walk([pairs[7]], late, kept) == (Proof(entries=13), True)
 
 
 def test_a_broken_chain_is_reported_first() -> None:
     pairs = chain(20)
     edited = (replace(pairs[6][0], id="T99"), pairs[6][1])
     walk = [*pairs[:3], (replace(pairs[3][0], at=1), None), *pairs[4:]]
-    found = told([edited], walk)[0].first_bad
+    found = report_and_walk([edited], walk)[0].first_bad
     assert found is not None
     assert found.seq == 4
 
@@ -399,7 +401,7 @@ def test_a_verdict_after_the_end_of_its_generation_is_reported(kind: Kind) -> No
     late = _chained(_gate(Kind.POLICY, 1), _decided(1), _gate(kind, 2), _decided(2), _decided(1))
 
     def proved(pairs: Pairs) -> Proof:
-        return verify(pairs, Agreement([]), SEAL, Kept())
+        return verify(pairs, Agreement([]), SEAL, FixedRetention())
 
     found = proved(late)
     assert found.first_bad is not None

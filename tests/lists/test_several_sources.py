@@ -30,12 +30,12 @@ def both(house: House) -> House:
     return house
 
 
-def on(house: House, text: str) -> bool:
+def has_member(house: House, text: str) -> bool:
     index = Index(index_path(house.folder, "news"), house.digester.key_id)
     return house.digester.of(Address.parse(text)) in index
 
 
-def standing(house: House) -> IndexStatus:
+def index_status(house: House) -> IndexStatus:
     lists, _ = build(house.sections, {})
     shelf = Shelf(house.folder, house.digester.key_id)
     shelf.look(lists.values(), house.clock())
@@ -46,8 +46,8 @@ def test_people_in_several_sources_count_once(both: House) -> None:
     report = both.sync("news")
     assert (report.ok, report.people) == (True, 80)
     assert [(s.label, s.people, s.rows) for s in report.sources] == [("news.csv", 42, 42), ("more.txt", 40, 40)]
-    assert on(both, ONE[0])
-    assert on(both, TWO[39])
+    assert has_member(both, ONE[0])
+    assert has_member(both, TWO[39])
     assert not both.sync("news").changed
 
 
@@ -64,14 +64,14 @@ def test_a_failing_source_keeps_its_last_good_index(both: House) -> None:
         in report.problem
     )
     assert (report.changed, report.people) == (True, 81)
-    assert on(both, "new@kund.se"), (
+    assert has_member(both, "new@kund.se"), (
         "who was added this morning is a customer, whatever has happened to the other source"
     )
-    assert on(both, TWO[39])
-    assert (standing(both).state, standing(both).checked_at) == (State.READY, began), "as old as the oldest"
+    assert has_member(both, TWO[39])
+    assert (index_status(both).state, index_status(both).checked_at) == (State.READY, began), "as old as the oldest"
     both.clock.pass_(hours=5)
     both.sync("news")
-    assert standing(both).state is State.STALE
+    assert index_status(both).state is State.STALE
 
 
 def test_the_time_of_the_first_failure_is_kept(both: House) -> None:
@@ -92,12 +92,12 @@ def test_a_source_never_read_leaves_the_list_incomplete(both: House) -> None:
     (both.path / "more.txt").rename(both.path / "away.txt")
     report = both.sync("news")
     assert report.problem.endswith("an index of its other sources is in use")
-    assert standing(both).state is State.STALE, "a yes is a yes, a no is not to be relied on"
-    assert "not complete" in standing(both).why
-    assert on(both, ONE[0])
+    assert index_status(both).state is State.STALE, "a yes is a yes, a no is not to be relied on"
+    assert "not complete" in index_status(both).why
+    assert has_member(both, ONE[0])
     (both.path / "away.txt").rename(both.path / "more.txt")
     assert both.sync("news").ok
-    whole = standing(both)
+    whole = index_status(both)
     assert whole.index is not None
     assert (whole.state, whole.index.people) == (State.READY, 80)
 
@@ -108,7 +108,7 @@ def test_a_new_failing_source_keeps_the_existing_members(both: House) -> None:
     report = both.sync("news")
     assert (report.ok, report.people) == (False, 80)
     assert report.problem.endswith("the last good index stays in use")
-    assert on(both, ONE[0])
+    assert has_member(both, ONE[0])
 
 
 def test_a_removed_source_is_forgotten_if_a_person_accepts(both: House) -> None:
@@ -116,9 +116,9 @@ def test_a_removed_source_is_forgotten_if_a_person_accepts(both: House) -> None:
     both.sections["news"]["members"] = [{"text": "more.txt"}]
     report = both.sync("news")
     assert "the list news holds 40 people, 50% fewer than the 80 before" in report.problem
-    assert on(both, ONE[0])
+    assert has_member(both, ONE[0])
     assert both.sync("news", accept_shrink=True).people == 40
-    assert not on(both, ONE[0])
+    assert not has_member(both, ONE[0])
     key = source_key({"text": "more.txt"})
     assert [p.name for p in sources_folder(both.folder, "news").iterdir()] == [f"{key}.index"]
 
@@ -207,5 +207,5 @@ def test_without_hard_links_files_are_copied(house: House, monkeypatch: pytest.M
     house.clock.pass_(hours=30)
     report = house.sync("news")
     assert (report.ok, report.changed, report.stale) == (True, False, False)
-    assert on(house, ONE[0])
-    assert standing(house).state is State.READY
+    assert has_member(house, ONE[0])
+    assert index_status(house).state is State.READY

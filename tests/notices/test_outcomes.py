@@ -45,7 +45,7 @@ async def notices(home: House, hold: Hold, outcome: str) -> list[Intent]:
     return [i for doc in docs if (i := INTENT.loads(doc)).data.get("outcome") == outcome]
 
 
-async def said(home: House, hold: Hold, outcome: str = "approved", to: str = ANNA, url: str = "") -> str | None:
+async def notice_text(home: House, hold: Hold, outcome: str = "approved", to: str = ANNA, url: str = "") -> str | None:
     """The notice's text on one line, None if there is nothing to send."""
     intent = next(i for i in await notices(home, hold, outcome) if str(i.recipients[0].address) == to)
     stationery = Stationery(Letterhead(sender="guard@example.com", languages=("en", "sv"), console_url=url))
@@ -62,52 +62,56 @@ async def said(home: House, hold: Hold, outcome: str = "approved", to: str = ANN
     return " ".join(body.get_content().split())
 
 
-async def leaving(home: House) -> Hold:
+async def approved_with_delay(home: House) -> Hold:
     home.term = replace(home.term, release_delay_seconds=60)
     return await approved(home, RAMADAN)
 
 
 async def test_a_delayed_release_is_announced_with_undo(home: House) -> None:
-    hold = await leaving(home)
-    told = str(await said(home, hold))
+    hold = await approved_with_delay(home)
+    told = str(await notice_text(home, hold))
     assert "was approved. It goes out at 09:01:00, exactly as it was written. Until then that can be undone." in told
     assert f"smtpguard held unvote {hold.hold_id} --as anna@example.com" in told
     home.clock.pass_(minutes=1)
     await home.approvals().enact()
-    assert "was approved and is being sent" in str(await said(home, hold)), "a relay that was away has kept the notice"
+    assert "was approved and is being sent" in str(await notice_text(home, hold)), (
+        "a relay that was away has kept the notice"
+    )
 
 
 async def test_with_a_console_the_notice_links_to_undo(home: House) -> None:
-    hold = await leaving(home)
-    told = str(await said(home, hold, "approved", "omar@example.com", url="https://guard.example.com"))
+    hold = await approved_with_delay(home)
+    told = str(await notice_text(home, hold, "approved", "omar@example.com", url="https://guard.example.com"))
     assert f"Look at it, and undo it there: https://guard.example.com/held/{hold.hold_id}" in told
 
 
 async def test_a_freeze_is_mentioned(home: House) -> None:
-    hold = await leaving(home)
+    hold = await approved_with_delay(home)
     await home.freeze()
-    assert "It has not been sent yet, since mail is being stopped" in str(await said(home, hold))
+    assert "It has not been sent yet, since mail is being stopped" in str(await notice_text(home, hold))
 
 
 async def test_an_undone_approval_is_not_announced(home: House) -> None:
-    hold = await leaving(home)
+    hold = await approved_with_delay(home)
     await home.approvals().unvote(hold.hold_id, approver=EVA, by="test")
-    assert await said(home, hold) is None
-    assert "The approval was taken back before anything had been sent." in str(await said(home, hold, "reopened"))
+    assert await notice_text(home, hold) is None
+    assert "The approval was taken back before anything had been sent." in str(
+        await notice_text(home, hold, "reopened")
+    )
 
 
 async def test_a_lapsed_approval_is_announced(home: House) -> None:
-    hold = await leaving(home)
+    hold = await approved_with_delay(home)
     await home.store.holds.change(hold.hold_id, lambda h: Change(hold=replace(h, votes=h.votes[:1])))
     assert await home.approvals().enact() == 1
-    assert await said(home, hold) is None
-    told = str(await said(home, hold, "lapsed", DPO))
+    assert await notice_text(home, hold) is None
+    told = str(await notice_text(home, hold, "lapsed", DPO))
     assert "The approval does not count any more, and nothing was sent" in told
     assert f"smtpguard held approve {hold.hold_id} --as dpo@example.com" in told
 
 
 async def test_a_release_without_delay_is_announced(home: House) -> None:
-    assert "was approved and is being sent" in str(await said(home, await approved(home)))
+    assert "was approved and is being sent" in str(await notice_text(home, await approved(home)))
 
 
 @pytest.mark.parametrize(
@@ -122,19 +126,19 @@ async def test_a_release_without_delay_is_announced(home: House) -> None:
 async def test_a_frozen_release_names_its_freeze(home: House, selector: Selector, value: str, what: str) -> None:
     hold = await approved(home)
     await home.freeze(selector, hold.mailing_id if value == "?" else value)
-    text = str(await said(home, hold))
+    text = str(await notice_text(home, hold))
     assert "was approved. It has not been sent yet, since mail is being stopped" in text
     assert what in text
     assert "is being sent" not in text
     assert "a fire" not in text, "the reason is for those who meet the banner"
     await home.thaw()
-    assert "is being sent" in str(await said(home, hold))
+    assert "is being sent" in str(await notice_text(home, hold))
 
 
 async def test_a_frozen_list_of_single_members_is_not_named(home: House) -> None:
     hold = await approved(home, *MEMBERS[:30], To="x@example.com")
     await home.freeze(Selector.LIST, "ramadan")
-    text = str(await said(home, hold))
+    text = str(await notice_text(home, hold))
     assert "mail to a list: stopped by root" in text
     assert "amadan" not in text
 
@@ -143,7 +147,7 @@ async def test_a_sent_release_is_announced_as_sent(office: Office) -> None:
     hold = await approved(office.home)
     office.renderer.nothing = True  # its notices are not sent yet
     await office.step()
-    assert "was approved and has been sent" in str(await said(office.home, hold))
+    assert "was approved and has been sent" in str(await notice_text(office.home, hold))
 
 
 @pytest.mark.parametrize("how", ["reject", "withdraw", "reopen"])
@@ -156,15 +160,15 @@ async def test_a_revoked_approval_is_not_announced(home: House, how: str) -> Non
     else:
         mailings = Mailings(home.store, home, home.clock, home.in_force.registry.digester)
         await mailings.reopen(hold.mailing_id, approver=EVA, by="test")
-    assert await said(home, hold) is None
+    assert await notice_text(home, hold) is None
     word = {"reject": "rejected", "withdraw": "withdrawn", "reopen": "reopened"}[how]
-    text = str(await said(home, hold, word))
+    text = str(await notice_text(home, hold, word))
     assert {"reject": "was rejected. It has not been sent and will not be.",
             "withdraw": "was withdrawn. It has not been sent and will not be",
             "reopen": "The approval was taken back before anything had been sent. The held message waits for a decision again"}[how] in text  # fmt: skip
     if how == "reopen":
         await home.approvals().withdraw(hold.hold_id, sender=ANNA, by="test")
-        assert await said(home, hold, "reopened") is None, "nor does it wait any more"
+        assert await notice_text(home, hold, "reopened") is None, "nor does it wait any more"
 
 
 async def test_those_who_decide_again_are_told_how(home: House) -> None:
@@ -172,9 +176,9 @@ async def test_those_who_decide_again_are_told_how(home: House) -> None:
     mailings = Mailings(home.store, home, home.clock, home.in_force.registry.digester)
     await mailings.reopen(hold.mailing_id, approver=EVA, by="test")
     assert f"smtpguard held approve {hold.hold_id} --as omar@example.com" in str(
-        await said(home, hold, "reopened", "omar@example.com")
+        await notice_text(home, hold, "reopened", "omar@example.com")
     )
-    assert "smtpguard held" not in str(await said(home, hold, "reopened"))
+    assert "smtpguard held" not in str(await notice_text(home, hold, "reopened"))
 
 
 async def test_release_is_announced_only_if_sent(office: Office) -> None:
@@ -186,7 +190,7 @@ async def test_release_is_announced_only_if_sent(office: Office) -> None:
     assert await notices(office.home, hold, "released") == []
     office.relay.says = {}
     await office.until_quiet(steps=2)
-    assert "was approved, and has been sent now" in str(await said(office.home, hold, "released"))
+    assert "was approved, and has been sent now" in str(await notice_text(office.home, hold, "released"))
 
 
 async def test_a_delay_of_a_stopped_release_is_not_reported(office: Office) -> None:

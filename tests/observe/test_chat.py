@@ -16,19 +16,19 @@ PERSONAL = HELD | {"from": "anna@example.com", "subject": "SV: Dieten"}
 FREEZE = {"freeze": "F1", "selector": "all", "value": None, "until": None}
 
 
-def told(type_: str, data: Mapping[str, Any], form: Format) -> Mapping[str, Any]:
+def payload(type_: str, data: Mapping[str, Any], form: Format) -> Mapping[str, Any]:
     return shaped({"id": "7-a3", "type": type_, "at": "2026-11-25T04:31:17.683Z", "data": data}, form)
 
 
 def slack(type_: str, data: Mapping[str, Any]) -> list[str]:
-    body = told(type_, data, Format.SLACK)
+    body = payload(type_, data, Format.SLACK)
     [block] = body["blocks"]
     assert block["text"] == {"type": "mrkdwn", "text": body["text"], "verbatim": True}
     return str(body["text"]).split("\n")
 
 
 def teams(type_: str, data: Mapping[str, Any]) -> tuple[list[str], list[Mapping[str, Any]]]:
-    [attachment] = told(type_, data, Format.TEAMS)["attachments"]
+    [attachment] = payload(type_, data, Format.TEAMS)["attachments"]
     assert attachment["contentType"] == "application/vnd.microsoft.card.adaptive"
     card = attachment["content"]
     assert {block["type"] for block in card["body"]} == {"RichTextBlock"}, "in which nothing is Markdown"

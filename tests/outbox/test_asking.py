@@ -37,7 +37,7 @@ def approvals(office: Office) -> Approvals:
     return Approvals(office.store, office.home, office.clock, notices=Notices(contact=IT))
 
 
-async def lost(office: Office, *to: str, taken: bool = True) -> str:
+async def release_in_doubt(office: Office, *to: str, taken: bool = True) -> str:
     """A hold that was approved and sent, without a reply from the relay. The sweep has seen it."""
     hold_id = await office.approved(*to)
     office.relay.raises, office.relay.takes_before_raising = Lost(RELAY_LOST, after_dot=True), taken
@@ -56,19 +56,19 @@ async def told(office: Office) -> list[tuple[str, bool, int]]:
     return sorted((str(i.recipients[0].address), i.data["again"], i.data["people"]) for i in found)
 
 
-async def people(office: Office) -> Tally:
+async def tally(office: Office) -> Tally:
     (mailing,) = await office.store.mailings.newest()
     return mailing.people
 
 
 async def test_a_release_in_doubt_waits_and_approvers_are_asked_at_once(office: Office) -> None:
-    hold_id = await lost(office)
+    hold_id = await release_in_doubt(office)
     hold = await office.store.holds.find(hold_id)
     assert hold is not None
     assert (hold.state, hold.asked_at, hold.settled) == (State.IN_DOUBT, office.clock.now(), None)
     assert [h.hold_id for h in await office.store.holds.asked()] == [hold_id]
     assert await told(office) == [(who, False, 60) for who in (DPO, EVA, IT, OMAR)]
-    assert await people(office) == Tally(doubted=60)
+    assert await tally(office) == Tally(doubted=60)
     out = await office.store.holds.outgoing(hold_id)
     assert out.own is not None
     assert (out.own.doubt, out.own.asked, out.own.left) == (1, 1, ())
@@ -80,7 +80,7 @@ async def test_a_release_in_doubt_waits_and_approvers_are_asked_at_once(office: 
 
 
 async def test_they_are_asked_again_each_working_hour(office: Office) -> None:
-    await lost(office)
+    await release_in_doubt(office)
     sweeping = approvals(office)
     for _ in range(24 * 4):
         await office.go(minutes=15)
@@ -122,10 +122,10 @@ async def test_the_release_of_a_gone_process_is_asked_about_at_once(office: Offi
 
 
 async def test_a_person_says_it_was_sent(office: Office) -> None:
-    hold_id = await lost(office)
+    hold_id = await release_in_doubt(office)
     hold = await approvals(office).say(hold_id, sent=True, approver=EVA, by="root", comment="The relay's log has it")
     assert (hold.state, hold.settled, hold.asked_at) == (State.RELEASED, Settled(sent=1), None)
-    assert await people(office) == Tally(relayed=60)
+    assert await tally(office) == Tally(relayed=60)
     await office.until_quiet(steps=3)
     assert office.relay.has(RAMADAN) == 1
     assert await office.store.holds.asked() == []
@@ -139,14 +139,14 @@ async def test_a_person_says_it_was_sent(office: Office) -> None:
 
 @pytest.mark.parametrize("taken", [False, True])
 async def test_sent_again_it_has_the_same_release_id(office: Office, taken: bool) -> None:
-    hold_id = await lost(office, taken=taken)
+    hold_id = await release_in_doubt(office, taken=taken)
     hold = await approvals(office).say(hold_id, sent=False, approver=EVA, by="root")
     assert (hold.state, hold.asked_at) == (State.RELEASING, None)
-    assert await people(office) == Tally(doubted=60), "the first may have arrived all the same"
+    assert await tally(office) == Tally(doubted=60), "the first may have arrived all the same"
     await office.step()
     assert office.relay.has(RAMADAN) == 1 + taken
     assert await office.state(hold_id) is State.RELEASED
-    assert await people(office) == Tally(relayed=60)
+    assert await tally(office) == Tally(relayed=60)
     ids = {
         Message.of(raw).header.get(RELEASE_FIELD) for to, raw in office.relay.taken if RAMADAN in map(str, to.addresses)
     }
@@ -154,7 +154,7 @@ async def test_sent_again_it_has_the_same_release_id(office: Office, taken: bool
 
 
 async def test_in_doubt_again_they_are_asked_again(office: Office) -> None:
-    hold_id = await lost(office)
+    hold_id = await release_in_doubt(office)
     await approvals(office).say(hold_id, sent=False, approver=EVA, by="root")
     office.relay.raises = Lost(RELAY_LOST, after_dot=True)
     await office.step()
@@ -167,33 +167,33 @@ async def test_in_doubt_again_they_are_asked_again(office: Office) -> None:
 
 
 async def test_a_refused_second_attempt_leaves_the_first_in_doubt(office: Office) -> None:
-    hold_id = await lost(office)
+    hold_id = await release_in_doubt(office)
     await approvals(office).say(hold_id, sent=False, approver=EVA, by="root")
     office.relay.says = {RAMADAN: NO}
     await office.step()
     assert await office.state(hold_id) is State.IN_DOUBT
-    assert await people(office) == Tally(doubted=60)
+    assert await tally(office) == Tally(doubted=60)
     assert await office.store.holds.asked() == []
 
 
 async def test_only_the_lists_address_waits_for_people(office: Office) -> None:
     """The list's address waits for people, and the person beside it is tried once more automatically."""
-    hold_id = await lost(office, BO)
+    hold_id = await release_in_doubt(office, BO)
     assert office.relay.has(BO) == 1
     await office.step(minutes=31)
     assert (office.relay.has(RAMADAN), office.relay.has(BO)) == (1, 2)
     assert await office.state(hold_id) is State.IN_DOUBT
-    assert await people(office) == Tally(doubted=60, relayed=1)
+    assert await tally(office) == Tally(doubted=60, relayed=1)
     await office.until_quiet(steps=3)
     hold = await approvals(office).say(hold_id, sent=True, approver=EVA, by="root")
     assert (hold.state, hold.settled) == (State.RELEASED, Settled(sent=2))
-    assert await people(office) == Tally(relayed=61)
+    assert await tally(office) == Tally(relayed=61)
     assert (office.relay.has(RAMADAN), office.relay.has(BO)) == (1, 2)
 
 
 @pytest.mark.parametrize("who", [ANNA, "stranger@example.com", "duty@example.com"])
 async def test_others_cannot_answer(office: Office, who: str) -> None:
-    hold_id = await lost(office)
+    hold_id = await release_in_doubt(office)
     for sent in (True, False):
         with pytest.raises(NotEntitled):
             await approvals(office).say(hold_id, sent=sent, approver=who, by="root")
@@ -201,7 +201,7 @@ async def test_others_cannot_answer(office: Office, who: str) -> None:
 
 
 async def test_a_rejection_ends_the_question(office: Office) -> None:
-    hold_id = await lost(office)
+    hold_id = await release_in_doubt(office)
     await office.home.freeze()
     done = await approvals(office).vote(hold_id, Choice.REJECT, approver=EVA, by="root", comment="Wrong list")
     assert (done.hold.state, done.hold.stopped, done.hold.asked_at) == (State.IN_DOUBT, True, None)
@@ -209,11 +209,11 @@ async def test_a_rejection_ends_the_question(office: Office) -> None:
     await office.home.thaw()
     await office.until_quiet(steps=3)
     assert office.relay.has(RAMADAN) == 1
-    assert await people(office) == Tally(doubted=60)
+    assert await tally(office) == Tally(doubted=60)
 
 
 async def test_a_retry_meanwhile_gets_the_same_hold(office: Office) -> None:
-    hold_id = await lost(office)
+    hold_id = await release_in_doubt(office)
     again: Any = office.home.transaction(RAMADAN)
     from tests.guard.house import Way
 
@@ -222,7 +222,7 @@ async def test_a_retry_meanwhile_gets_the_same_hold(office: Office) -> None:
 
 
 async def test_an_answer_during_a_freeze_is_sent_after_the_thaw(office: Office) -> None:
-    hold_id = await lost(office)
+    hold_id = await release_in_doubt(office)
     await office.home.freeze()
     await approvals(office).say(hold_id, sent=False, approver=EVA, by="root")
     await office.until_quiet(steps=2)
@@ -230,7 +230,7 @@ async def test_an_answer_during_a_freeze_is_sent_after_the_thaw(office: Office) 
     await office.home.thaw()
     office.relay.says = {RAMADAN: LATER}
     await office.step()
-    assert await people(office) == Tally(doubted=60)
+    assert await tally(office) == Tally(doubted=60)
     office.relay.says = {}
     await office.until_quiet(steps=2)
     assert (office.relay.has(RAMADAN), await office.state(hold_id)) == (2, State.RELEASED)

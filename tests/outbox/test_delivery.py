@@ -131,7 +131,7 @@ async def test_a_relay_down_for_days_expires_nothing(office: Office) -> None:
 
 
 @pytest.mark.parametrize("broken", ["before", "after"])
-async def test_recipients_of_two_relays_are_two_transactions_with_their_own_ends(office: Office, broken: str) -> None:
+async def test_recipients_on_two_routes_are_separate_transactions(office: Office, broken: str) -> None:
     """What one relay does, or does not say, is nothing to the recipients of the other."""
     other = FakeRelay(raises=Lost(RELAY_UNAVAILABLE, after_dot=broken == "after"))
     asked: list[tuple[str, str]] = []

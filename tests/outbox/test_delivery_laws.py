@@ -206,16 +206,16 @@ class NoLists:
         return {}
 
 
-class Open:
+class OpenGate:
     def fence(self, **_: Any) -> Fence:
-        async def stands() -> bool:
+        async def fence_holds() -> bool:
             return True
 
-        return stands
+        return fence_holds
 
 
 @pytest.fixture(autouse=True)
-def loud(monkeypatch: pytest.MonkeyPatch) -> None:
+def raise_logged_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     """An exception that the worker would log and retry 120 times fails the test at once."""
 
     def fail(message: str, *_: object) -> None:
@@ -249,7 +249,7 @@ def test_nothing_is_lost_and_duplicates_are_bounded(held: Hold, fates: list[Fate
                 ledger,  # type: ignore[arg-type]
                 relay,
                 renderer,
-                Open(),  # type: ignore[arg-type]
+                OpenGate(),  # type: ignore[arg-type]
                 NoLists(),  # type: ignore[arg-type]
                 clock,
                 owner="x",

@@ -26,7 +26,7 @@ from tests.peers import postfix
 from tests.peers.chain import POLICY, Guard, Recorder
 from tests.peers.postfix import Postfix, free_port
 from tests.peers.recipe import parameters, recipe
-from tests.wire.relayed import stands
+from tests.wire.relayed import fence_holds
 
 PAGE = Path(__file__).parents[2] / "docs" / "milter.md"
 ANNA, SECRET = "anna@example.com", "hunter2"
@@ -88,7 +88,7 @@ class OtherMilter:
         numbers = itertools.count(1)
 
         async def sign(transaction: Transaction, onward: Onward) -> Disposition:
-            return Relayed(replies=await onward.send(b"X-Other: seen\r\n", stands))
+            return Relayed(replies=await onward.send(b"X-Other: seen\r\n", fence_holds))
 
         self._reception = MilterReception(
             MilterSettings(limits=Limits(), spool=self._root), sign, new_id=lambda: str(next(numbers))

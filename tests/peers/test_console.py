@@ -231,7 +231,7 @@ async def test_two_approvers_at_once_make_one_release(web: Site) -> None:
     assert len(releases) == 1
 
 
-async def leaving(web: Site, name: str) -> Any:
+async def approved_hold(web: Site, name: str) -> Any:
     """A hold that all approvers have just approved. It is sent in a minute."""
     hold = await another(web, name, RAMADAN)
     web.here.delay(60)
@@ -242,7 +242,7 @@ async def leaving(web: Site, name: str) -> Any:
 
 
 async def test_an_approval_counts_down_and_is_undone(web: Site) -> None:
-    hold = await leaving(web, "undo")
+    hold = await approved_hold(web, "undo")
     with_account = await web.signed_in(OMAR, APPROVER)
     await with_account.close()
     page = await web.visitor()
@@ -262,7 +262,7 @@ async def test_an_approval_counts_down_and_is_undone(web: Site) -> None:
 
 
 async def test_without_scripts_the_release_time_is_shown(web: Site) -> None:
-    hold = await leaving(web, "no-script")
+    hold = await approved_hold(web, "no-script")
     with_account = await web.signed_in(OMAR, APPROVER)
     await with_account.close()
     page = await web.visitor(java_script_enabled=False)
@@ -276,7 +276,7 @@ async def test_without_scripts_the_release_time_is_shown(web: Site) -> None:
 
 
 async def test_after_the_delay_the_page_shows_the_release(web: Site) -> None:
-    hold = await leaving(web, "over")
+    hold = await approved_hold(web, "over")
     with_account = await web.signed_in(OMAR, APPROVER)
     await with_account.close()
     page = await web.visitor()
@@ -293,7 +293,7 @@ async def test_after_the_delay_the_page_shows_the_release(web: Site) -> None:
 
 @pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
 async def test_undo_is_on_the_first_screen(web: Site, width: int, height: int) -> None:
-    hold = await leaving(web, f"first-{width}")
+    hold = await approved_hold(web, f"first-{width}")
     page = await web.signed_in(EVA, APPROVER)
     await page.set_viewport_size({"width": width, "height": height})
     await page.goto(f"/held/{hold.hold_id}")
@@ -402,7 +402,7 @@ async def test_every_page_is_accessible_and_fits(web: Site, language: str, phone
     await page.locator("input[name=hold]").first.check()
     await page.locator("button[name=choice][value=approve]").click()
     await _examined(page, "", phone)
-    leaves = await leaving(web, f"leaves-{phone}")
+    leaves = await approved_hold(web, f"leaves-{phone}")
     for path in ("/held", f"/held/{leaves.hold_id}"):
         await _examined(page, path, phone)
     link = Link(hold_id=leaves.hold_id, address=ANNA, until=web.here.home.clock.now() + timedelta(days=1))

@@ -145,11 +145,11 @@ def test_a_short_timeout_in_front_sends_twice(behind: Behind) -> None:
     guard, recorder, port = behind.guard, behind.recorder, free_port()
     impatient = f"127.0.0.1:{port} inet n - n - - smtpd -o smtpd_proxy_filter=127.0.0.1:{guard.port} -o smtpd_proxy_timeout=1s\n"
     with ScriptedInProcess(behind.back) as slow, Postfix(behind.root, name="impatient", master=impatient):
-        slow.call(_stalls(slow))
+        slow.call(_stall(slow))
         with smtplib.SMTP("127.0.0.1", port, timeout=120) as smtp, pytest.raises(smtplib.SMTPDataError) as told:
             smtp.sendmail("anna@example.com", [OWNER], letters.mail(to=OWNER, message_id="twice@example.com"))
         assert told.value.smtp_code == 451
-        slow.call(_goes_on(slow))
+        slow.call(_resume(slow))
         until(lambda: slow.with_id("twice@example.com"), why="what Postfix believes was not sent")
     assert not recorder.with_id("twice@example.com")
 
@@ -225,9 +225,9 @@ class ScriptedInProcess(Recorder):
         self.relay.port = port
 
 
-async def _stalls(recorder: Recorder) -> None:
+async def _stall(recorder: Recorder) -> None:
     recorder.relay.on(DOT, [STALL, "250 2.0.0 Taken at last"])
 
 
-async def _goes_on(recorder: Recorder) -> None:
+async def _resume(recorder: Recorder) -> None:
     recorder.relay.resume()

@@ -136,7 +136,7 @@ class TestDispositions:
         assert not chain.recorder.with_id("frozen-1@example.com")
 
 
-class TestWaysIn:
+class TestSubmission:
     def test_a_submission_login_proves_the_writer(self, chain: MilterChain) -> None:
         """A login at the submission port proves the writer. This port uses the Unix socket in Postfix's queue
         directory."""
@@ -259,7 +259,7 @@ class TestWaysIn:
         assert passed(chain, "large-1@example.com").endswith(mail)
 
 
-class TestNothingIsLost:
+class TestOutage:
     def test_without_the_milter_postfix_defers(self, chain: MilterChain) -> None:
         mail = letters.mail(to="you@example.org", message_id="down-1@example.com")
         with smtplib.SMTP("127.0.0.1", chain.mta.port, timeout=120) as smtp:

@@ -11,8 +11,8 @@ import pytest
 from smtpguard.mail import reply
 from smtpguard.mail.transaction import Onward, Transaction
 from smtpguard.policy.verdict import Deferred, Disposition, Held, Rejected
-from tests.wire.milter.speaking import Served, pass_on, served
-from tests.wire.relayed import stands
+from tests.wire.milter.speaking import Served, relay_all, served
+from tests.wire.relayed import fence_holds
 
 HERE = Path(__file__).parent / "miltertest"
 START = (HERE / "start.lua").read_text()
@@ -30,12 +30,12 @@ async def decide(transaction: Transaction, onward: Onward) -> Disposition:
         return Deferred(reply=reply.deferred("Not now."))
     if "part" in words:
         assert transaction.pass_rest is not None
-        await transaction.pass_rest(b"X-Smtpguard: x\r\n", stands, [words["part"]])
+        await transaction.pass_rest(b"X-Smtpguard: x\r\n", fence_holds, [words["part"]])
         return Held(hold_id=transaction.id, taken=(words["part"],))
-    return await pass_on(transaction, onward)
+    return await relay_all(transaction, onward)
 
 
-async def told(world: Served, script: str) -> tuple[int | None, str]:
+async def run_script(world: Served, script: str) -> tuple[int | None, str]:
     """miltertest's exit status and output: (0, "") if the script passed."""
     process = await asyncio.create_subprocess_exec(
         "miltertest", "-D", f"socket=unix:{world.path}",
@@ -49,7 +49,7 @@ async def told(world: Served, script: str) -> tuple[int | None, str]:
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 async def test_a_lua_script_succeeds(script: Path, tmp_path: Path) -> None:
     async with served(tmp_path, decide) as world:
-        assert await told(world, script.read_text()) == (0, "")  # noqa: ASYNC240
+        assert await run_script(world, script.read_text()) == (0, "")  # noqa: ASYNC240
         seen = world.seen
     if script.stem == "dispositions":
         assert {t.session.auth_user for t in seen} == {"anna@example.com"}
@@ -67,4 +67,4 @@ async def test_a_lua_script_succeeds(script: Path, tmp_path: Path) -> None:
 async def test_a_failing_script_is_reported(tmp_path: Path) -> None:
     script = 'is(mt.test_action(connected(), SMFIF_ADDRCPT), true, "adds recipients")\n'
     async with served(tmp_path, decide) as world:
-        assert await told(world, script) == (1, "adds recipients: false is not true\n")
+        assert await run_script(world, script) == (1, "adds recipients: false is not true\n")

@@ -24,7 +24,7 @@ from tests.peers.chain import until
 from tests.peers.dovecot import Dovecot
 from tests.peers.postfix import Postfix
 from tests.wire.proxied import Proxied, proxied
-from tests.wire.relayed import stands
+from tests.wire.relayed import fence_holds
 
 ANNA = "anna@example.com"
 TOKENS = {"fresh": ANNA, "t" * 6000: ANNA, "bos": "bo@example.com"}
@@ -56,7 +56,7 @@ async def guard(spool: Path, relay: Postfix) -> AsyncIterator[Proxied]:
         relay=there,
         running=True,
         auth=auth,
-        logins=lambda pool: Watched(pool, Guesses(lambda: 0.0), made),
+        logins=lambda pool: RecordingLogins(pool, Guesses(lambda: 0.0), made),
     ) as world:
         yield world
         for connection in (*made, await world.pool.acquire()):
@@ -65,10 +65,10 @@ async def guard(spool: Path, relay: Postfix) -> AsyncIterator[Proxied]:
 
 async def traced(_: Transaction, onward: Onward) -> Disposition:
     """Add a header field, as the guard always does: Postfix refuses BDAT 0."""
-    return Relayed(replies=await onward.send(b"X-Guard: tokens\r\n", stands))
+    return Relayed(replies=await onward.send(b"X-Guard: tokens\r\n", fence_holds))
 
 
-class Watched(Logins):
+class RecordingLogins(Logins):
     def __init__(self, pool: RelayPool, guesses: Guesses, made: list[RelayConnection]) -> None:
         super().__init__(pool, guesses)
         self._made = made

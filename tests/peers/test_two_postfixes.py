@@ -170,7 +170,7 @@ class TestCampaign:
         )
 
 
-class TestSurvives:
+class TestTransparency:
     def test_tls_on_every_hop(self, chain: Chain) -> None:
         chain.submit(
             letters.mail(to="you@example.org", message_id="tls-1@example.com"), "anna@example.com", "you@example.org"
@@ -228,7 +228,7 @@ class TestSurvives:
         assert any("orig_client=" in line for line in chain.relay.lines()), "the relay was told nothing by XFORWARD"
 
 
-class TestNothingIsLost:
+class TestOutage:
     def test_with_the_relay_down_mail_stays_at_the_client(self, chain: Chain) -> None:
         chain.relay.stop()
         try:

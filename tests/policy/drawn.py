@@ -151,7 +151,7 @@ def facts(draw: st.DrawFn, *rulesets: RuleSet) -> Facts:
     )
 
 
-def told(known: Facts, values: Mapping[str, Value]) -> Facts:
+def with_values(known: Facts, values: Mapping[str, Value]) -> Facts:
     """The same message with these values added."""
     return replace(known, values={**known.values, **values})
 
@@ -167,7 +167,7 @@ def blurred(draw: st.DrawFn, known: Facts, *rulesets: RuleSet) -> Facts:
             less[name] = Unknown(why="nobody answered")
         elif how == "wide" and isinstance(value, Count):
             less[name] = Count(max(0, value.low - draw(_numbers)), value.high + draw(_numbers))
-    return told(known, less)
+    return with_values(known, less)
 
 
 @st.composite

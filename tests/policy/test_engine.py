@@ -17,7 +17,7 @@ from smtpguard.policy.freezing import DEFERRED, HELD, Freeze, Selector
 from smtpguard.policy.grammar import condition
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.verdict import Action, Mode, Quorum, Scope
-from tests.policy.drawn import KNOWN, NOW, told
+from tests.policy.drawn import KNOWN, NOW, with_values
 
 LIVE = Live(now=NOW)
 
@@ -64,7 +64,7 @@ def test_cheap_sources_are_read_first() -> None:
     rules = ruleset(ORIGIN_RULE, TEXT_RULE)
     known = Facts(values=TO_A_LIST)
     assert rules.plan(known).pending == {Source.TEXT}
-    plan = rules.plan(told(known, {"message.looks": "internal"}))
+    plan = rules.plan(with_values(known, {"message.looks": "internal"}))
     assert plan.pending == frozenset()
     verdict = plan.close(LIVE, misses=True)
     assert (verdict.action, verdict.skipped) == (Action.HOLD, ("origin",))
@@ -204,7 +204,7 @@ def test_a_count_that_cannot_change_the_verdict_is_not_asked_for() -> None:
     storm = ruleset(rule("storm", {"thread.replies": ">= 5 in 10m", "recipients.reach": ">= 100"}))
     few = Facts(values={**SENDER, "recipients.reach": Count(3, 3)}, threads=("<t>",))
     assert storm.plan(few).asks == ()
-    (asked,) = storm.plan(told(few, {"recipients.reach": Count(100, 100)})).asks
+    (asked,) = storm.plan(with_values(few, {"recipients.reach": Count(100, 100)})).asks
     assert asked.key == "<t>"
 
 

@@ -20,7 +20,7 @@ from smtpguard.policy.freezing import Freeze, Selector
 from smtpguard.policy.rule import Rule, soften
 from smtpguard.policy.verdict import Action, Mode, Scope, Verdict
 from tests.policy import drawn
-from tests.policy.drawn import NOW, told
+from tests.policy.drawn import NOW, with_values
 
 LAW = settings(max_examples=150, deadline=None)
 
@@ -57,8 +57,10 @@ def test_a_confirm_rule_never_loosens(data: st.DataObject) -> None:
     before, after = decide(rules, facts, live), decide(more, facts, live)
     assert strength(after) >= strength(before)
     if after.action is Action.CONFIRM:
-        told = (facts.values[name] for name in ("sender.proven", "sender.internal", "message.automatic", "stream"))
-        assert tuple(told) == (True, True, False, frozenset())
+        with_values = (
+            facts.values[name] for name in ("sender.proven", "sender.internal", "message.automatic", "stream")
+        )
+        assert tuple(with_values) == (True, True, False, frozenset())
         assert {hit.action for hit in after.hits if hit.mode is Mode.ENFORCE} <= {Action.CONFIRM}
         assert after.quorum, "others decide if the writer says nothing"
     assert not (before.action is Action.RELAY and after.action > Action.HOLD)
@@ -102,7 +104,7 @@ def test_the_order_of_reading_does_not_matter(data: st.DataObject) -> None:
             break
         (source,) = plan.pending
         asked = {source, *data.draw(st.frozensets(st.sampled_from([Source.HEADERS, Source.TEXT, Source.ORIGIN])))}
-        known = told(known, {n: v for n, v in truth.values.items() if FACTS[n].source in asked})
+        known = with_values(known, {n: v for n, v in truth.values.items() if FACTS[n].source in asked})
     else:
         pytest.fail("it never came to an end")
     verdict = plan.close(live, misses=True)
@@ -130,8 +132,8 @@ def recorded(data: st.DataObject) -> tuple[RuleSet, dict[str, Value], Verdict, F
     rules = data.draw(drawn.rule_sets())
     facts = data.draw(drawn.blurred(data.draw(drawn.facts(rules)), rules))
     live = replace(data.draw(drawn.lives(rules.plan(facts))), freezes=())
-    told = zip(rules._slots, rules.plan(facts)._told(live), strict=True)
-    return rules, {slot: value for slot, value in told if value is not None}, decide(rules, facts, live), facts
+    with_values = zip(rules._slots, rules.plan(facts)._told(live), strict=True)
+    return rules, {slot: value for slot, value in with_values if value is not None}, decide(rules, facts, live), facts
 
 
 def some_of(data: st.DataObject, values: Mapping[str, Value]) -> dict[str, Value]:

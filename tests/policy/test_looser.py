@@ -44,7 +44,7 @@ def changed(*pairs: tuple[str, str], vocabulary: tuple[str, str, str] | None = N
     return parse(documents)
 
 
-def said(new: Policy, old: Policy = SAMPLE) -> list[str]:
+def looser_texts(new: Policy, old: Policy = SAMPLE) -> list[str]:
     return [each.text for each in looser(old, new)]
 
 
@@ -142,25 +142,25 @@ LOOSER = {
 
 @pytest.mark.parametrize(("pair", "text"), LOOSER.values(), ids=LOOSER.keys())
 def test_each_looser_change_is_named(pair: tuple[str, str], text: str | None) -> None:
-    found = said(changed(pair))
+    found = looser_texts(changed(pair))
     assert len(found) == (text is not None), found
     assert all(text in each for each in found if text)
 
 
 def test_unchanged_and_stricter_policies_are_not_looser() -> None:
-    assert said(SAMPLE) == []
+    assert looser_texts(SAMPLE) == []
     off = changed(("enforce: true", "enforce: false"))
-    assert said(SAMPLE, off) == [], "what only observed lets nothing more pass than it did"
+    assert looser_texts(SAMPLE, off) == [], "what only observed lets nothing more pass than it did"
     cut = TEXT.index("  - id: not-a-writer")
-    gone = len(said(parse({**DOCUMENTS, "policy.yaml": TEXT[:cut].encode()})))
+    gone = len(looser_texts(parse({**DOCUMENTS, "policy.yaml": TEXT[:cut].encode()})))
     holding = TEXT[cut:].count("then: hold") - TEXT[cut:].count("then: hold\n    mode: observe")
     assert gone == holding > 2
 
 
 def test_an_additional_list_may_be_looser() -> None:
     more = "  offers: {addresses: [offers@lists.example.com]%s}\n  newsletter:\n"
-    assert said(changed(("  newsletter:\n", more % ""))) == []
-    assert said(changed(("  newsletter:\n", more % ", writers: [bo@example.com]"))) == [
+    assert looser_texts(changed(("  newsletter:\n", more % ""))) == []
+    assert looser_texts(changed(("  newsletter:\n", more % ", writers: [bo@example.com]"))) == [
         "list offers: added, with writers"
     ]
     few = changed((RULE, RULE + "    unless: {recipients.audience: customers}\n"))
@@ -170,9 +170,9 @@ def test_an_additional_list_may_be_looser() -> None:
             "policy.yaml": few.documents["policy.yaml"].replace(b"  newsletter:\n", (more % "").encode(), 1),
         }
     )
-    assert said(other, few) == ["list offers: added"], "an exception for its audience would be met by it"
+    assert looser_texts(other, few) == ["list offers: added"], "an exception for its audience would be met by it"
     weaker = more % ", approvals: {from: [duty], each: 1}"
-    assert said(changed(("  newsletter:\n", weaker))) == [
+    assert looser_texts(changed(("  newsletter:\n", weaker))) == [
         "list offers: approvals: fewer or other people may release what is held"
     ]
 
@@ -190,13 +190,13 @@ def test_an_additional_list_may_be_looser() -> None:
     ],
 )
 def test_changes_of_vocabularies(old: str, new: str, text: str | None) -> None:
-    found = said(changed(vocabulary=("vocabularies/alcohol.yaml", old, new)))
+    found = looser_texts(changed(vocabulary=("vocabularies/alcohol.yaml", old, new)))
     assert len(found) == (text is not None), found
     assert all(text in each for each in found if text)
 
 
 def test_a_vocabulary_that_no_list_avoids_does_not_matter() -> None:
-    assert said(changed(vocabulary=("vocabularies/gambling.yaml", "terms: [", "terms: [x, "))) == []
+    assert looser_texts(changed(vocabulary=("vocabularies/gambling.yaml", "terms: [", "terms: [x, "))) == []
 
 
 def test_changes_are_named_with_file_and_line() -> None:
@@ -258,7 +258,7 @@ def some_rules(data: st.DataObject, rules: RuleSet) -> RuleSet:
 def test_if_nothing_is_named_no_message_is_decided_more_loosely(data: st.DataObject) -> None:
     old = data.draw(drawn.rule_sets(3))
     new = some_rules(data, old)
-    if said(replace(SAMPLE, rules=new), replace(SAMPLE, rules=old)):
+    if looser_texts(replace(SAMPLE, rules=new), replace(SAMPLE, rules=old)):
         return
     facts = data.draw(drawn.blurred(data.draw(drawn.facts(old, new)), old, new))
     both = replace(old, rules=(*old.rules, *(replace(r, rule_id=f"new {r.rule_id}") for r in new.rules)))
@@ -306,9 +306,9 @@ def test_an_implied_condition_never_says_more(data: st.DataObject) -> None:
         ),
     ],
 )
-def test_more_that_may_be_approved_by_mail(before: str, after: str, told: list[str]) -> None:
+def test_more_approval_by_mail_is_looser(before: str, after: str, told: list[str]) -> None:
     old, new = (
         parse({**DOCUMENTS, "policy.yaml": (TEXT + (f"reply_votes: {{{text}}}\n" if text else "")).encode()})
         for text in (before, after)
     )
-    assert said(new, old) == told
+    assert looser_texts(new, old) == told

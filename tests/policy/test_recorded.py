@@ -33,7 +33,7 @@ _values = st.fixed_dictionaries(
 _given = st.dictionaries(st.sampled_from(["sender.customers in 3600", "mailing.share"]), st.one_of(_counts, _unknown))
 
 
-def told(values: dict[str, Value]) -> dict[str, Value]:
+def read_back(values: dict[str, Value]) -> dict[str, Value]:
     """Another part of the entry says why a fact is unknown."""
     return {slot: NOT_FOUND if isinstance(value, Unknown) else value for slot, value in values.items()}
 
@@ -41,14 +41,14 @@ def told(values: dict[str, Value]) -> dict[str, Value]:
 @given(_values, _given)
 def test_recorded_facts_are_read_back(values: dict[str, Value], counted: dict[str, Value]) -> None:
     line = pack(values, counted, text=True)
-    assert unpack(line) == told(values | counted)
+    assert unpack(line) == read_back(values | counted)
     assert "\n" not in line
 
 
 @given(_values)
 def test_without_the_text_its_facts_are_unknown(values: dict[str, Value]) -> None:
     known = unpack(pack(values, {}, text=False))
-    assert known == told({name: v for name, v in values.items() if KEPT[name].source is not Source.TEXT})
+    assert known == read_back({name: v for name, v in values.items() if KEPT[name].source is not Source.TEXT})
 
 
 def test_an_ordinary_message_takes_few_bytes() -> None:

@@ -35,7 +35,7 @@ asyncio.run(main())
 """
 
 
-def ran(life: str) -> subprocess.CompletedProcess[str]:
+def run_child(life: str) -> subprocess.CompletedProcess[str]:
     code = PROGRAM.format(life=life)
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
 
@@ -51,7 +51,7 @@ def test_a_child_has_only_its_channel_and_standard_streams() -> None:
 def write_fd():
     return max(fd for fd in range(3, 100) if os.path.exists(f"/proc/self/fd/{fd}"))
 """
-    done = ran(life)
+    done = run_child(life)
     start, _, rest = done.stdout.partition("status ")
     status, _, said = rest.partition(" ")
     fds, null, title = json.loads(said)
@@ -64,7 +64,7 @@ def write_fd():
 
 
 def test_a_child_has_its_own_event_loop_and_ends_by_a_signal() -> None:
-    done = ran("""
+    done = run_child("""
     async def own():
         os.kill(os.getpid(), signal.SIGTERM)
         await asyncio.sleep(60)
@@ -75,14 +75,14 @@ def test_a_child_has_its_own_event_loop_and_ends_by_a_signal() -> None:
 
 
 def test_an_uncaught_error_ends_a_child_with_1() -> None:
-    done = ran('raise RuntimeError("that is the fault")')
+    done = run_child('raise RuntimeError("that is the fault")')
     assert "status 1" in done.stdout
     assert "that is the fault" in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("life", ["sys.exit(75)", "raise SystemExit(75)"])
 def test_a_child_exits_with_its_status(life: str) -> None:
-    assert "status 75" in ran(life).stdout
+    assert "status 75" in run_child(life).stdout
 
 
 def test_a_failed_fork_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:

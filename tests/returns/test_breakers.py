@@ -28,7 +28,7 @@ async def trips(out: Out) -> list[dict[str, object]]:
     return [dict(entry.data) for entry, _ in await out.home.store.journal.entries() if entry.kind == Kind.TRIPPED.value]
 
 
-async def goes(out: Out, to: str) -> bool:
+async def is_relayed(out: Out, to: str) -> bool:
     await out.home.watch.read()
     done = await Campaign(out.home).send(to, Message_ID=f"<more-{to}>", body="Bacon at noon?")
     await out.home.store.journal.record([])
@@ -63,7 +63,7 @@ async def test_complaints_stop_the_rest(tmp_path: Path) -> None:
                 "observed": False,
             }
         ]
-        assert not await goes(out, MEMBERS[11])
+        assert not await is_relayed(out, MEMBERS[11])
         store = out.home.store
         [alarm] = await store.ask(lambda c: tripped(c, {"B1"}, out.home.clock.now()))
         assert (alarm.mailing, alarm.counted, alarm.people) == (mailing, 3, 10)
@@ -104,7 +104,7 @@ async def test_an_observing_breaker_stops_nothing(tmp_path: Path) -> None:
             assert not (await out.back(dsn(copy, MEMBERS[n]))).freezes
             out.home.clock.pass_(minutes=1)
         assert [(one["observed"], one["counted"]) for one in await trips(out)] == [(True, 1), (True, 1)]
-        assert await goes(out, MEMBERS[3])
+        assert await is_relayed(out, MEMBERS[3])
 
 
 @pytest.mark.parametrize("sort", ["bounces", "complaints", "replies"])

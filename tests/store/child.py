@@ -30,7 +30,7 @@ class Clock:
         return time.monotonic()
 
 
-def say(**what: object) -> None:
+def report(**what: object) -> None:
     print(json.dumps(what), flush=True)
 
 
@@ -40,7 +40,7 @@ async def hold(store: Store, name: str, n: int) -> None:
     for i in range(n):
         id = f"{name}{i}"
         admission = await store.admit(item(id, message_id=f"<{id}>"), holds(a_hold(id), notice(f"N{id}", id)))
-        say(answered=admission.hold.hold_id if admission.hold else None)
+        report(answered=admission.hold.hold_id if admission.hold else None)
 
 
 async def count(store: Store, name: str, n: int) -> None:
@@ -55,7 +55,7 @@ async def count(store: Store, name: str, n: int) -> None:
             return relays(f"{name}{i}", counted=(ask,))(live)
 
         await store.admit(item(f"{name}{i}", asks=(ask,), people=(f"{name}{i}".encode(),)), step)
-        say(count=seen[-1])
+        report(count=seen[-1])
 
     for start in range(0, n, 20):
         await asyncio.gather(*(one(i) for i in range(start, start + 20)))
@@ -69,22 +69,22 @@ async def fill(store: Store, folder: str) -> None:
             await store.contents.keep(message)
             await store.admit(item(f"F{i}"), holds(a_hold(f"F{i}", content=message)))
         except Full as error:
-            say(full=str(error))
+            report(full=str(error))
             break
         except LedgerError as error:
-            say(other=f"{type(error).__name__}: {error}")
+            report(other=f"{type(error).__name__}: {error}")
             break
-        say(answered=f"F{i}")
+        report(answered=f"F{i}")
     (Path(folder) / "ballast").unlink()
     await store.contents.keep(CONTENT)
     await store.admit(item("after"), holds(a_hold("after")))
-    say(answered="after")
+    report(answered="after")
     proof = await store.journal.verify()
-    say(proof=proof.ok, entries=proof.entries)
+    report(proof=proof.ok, entries=proof.entries)
     for i in range(1000):
         if await store.holds.find(f"F{i}") is None:
             break
-        say(there=f"F{i}")
+        report(there=f"F{i}")
 
 
 async def main(url: str, state_dir: str, what: str, name: str, n: int) -> None:

@@ -63,7 +63,7 @@ async def record(front: Front, id: str, generation: int = 1) -> bool:
     return await front.record(verdict(id, generation), key=key(id), marks=MARKS, generation=generation)
 
 
-def stands_still(store: Store, front: Front) -> None:
+def pause_moving(store: Store, front: Front) -> None:
     """Stop moving entries until the test asks for it."""
     front._wake = lambda: None
     store._writer.front = None
@@ -147,7 +147,7 @@ async def test_two_fronts_keep_their_order(store: Store, tmp_path: Path) -> None
 
 async def test_a_freeze_ends_what_was_decided_before(store: Store, tmp_path: Path) -> None:
     front = await fronted(store)
-    stands_still(store, front)
+    pause_moving(store, front)
     assert await record(front, "T1")
     async with store_of(tmp_path) as other:
         gate = await other.gate.freeze(a_freeze(), event(Kind.FREEZE, "F1"))
@@ -222,7 +222,7 @@ async def test_a_gate_that_changes_without_ending_fronts_raises(store: Store) ->
 
 async def test_a_gate_change_waits_for_a_write_in_progress(store: Store, tmp_path: Path) -> None:
     front = await fronted(store)
-    stands_still(store, front)
+    pause_moving(store, front)
     assert await record(front, "T1")
     file = os.open(front.path, os.O_RDWR)
     fcntl.flock(file, fcntl.LOCK_EX)
@@ -302,18 +302,18 @@ async def known(store: Store) -> list[str]:
     return await store.ask(lambda c: [name for (name,) in c.exec_driver_sql("SELECT name FROM front")])
 
 
-def dies(store: Store, front: Front) -> None:
+def appear_dead(store: Store, front: Front) -> None:
     """Look dead to other processes: release the lock and write no more."""
-    stands_still(store, front)
+    pause_moving(store, front)
     fcntl.flock(front._alive, fcntl.LOCK_UN)
 
 
 async def test_fronts_of_dead_processes_are_taken_over_once(store: Store, tmp_path: Path) -> None:
     front = await fronted(store)
-    stands_still(store, front)
+    pause_moving(store, front)
     for n in range(3):
         assert await record(front, f"T{n}")
-    dies(store, front)
+    appear_dead(store, front)
     async with store_of(tmp_path) as other:
         assert await other.journal.take_fronts() == 3
         assert await other.journal.take_fronts() == 0
@@ -327,14 +327,14 @@ async def test_running_processes_look_for_dead_ones(store: Store, tmp_path: Path
     one = await fronted(store)
     async with store_of(tmp_path) as other:
         two = await fronted(other)
-        stands_still(store, one)
-        stands_still(other, two)
+        pause_moving(store, one)
+        pause_moving(other, two)
         assert await record(one, "T1")
         assert await record(two, "T2")
         await other.journal.take_fronts(only_ended=True)
         assert await other.journal.last() == (await store.ask(read_head)).seq
         assert set(await known(other)) == {one.name, two.name}, "each moves its own"
-        dies(store, one)
+        appear_dead(store, one)
         await other.journal.take_fronts(only_ended=True)
         assert await known(other) == [two.name]
         assert not one.path.exists()
@@ -347,9 +347,9 @@ async def test_moved_verdicts_of_the_dead_are_not_moved_again(store: Store, tmp_
     front = await fronted(store)
     assert await record(front, "T1")
     await moved(store)
-    stands_still(store, front)
+    pause_moving(store, front)
     assert await record(front, "T2")
-    dies(store, front)
+    appear_dead(store, front)
     async with store_of(tmp_path) as other:
         assert await other.journal.take_fronts() == 1
         assert await moved(other) == ["T1", "T2"]
@@ -359,10 +359,10 @@ async def test_moved_verdicts_of_the_dead_are_not_moved_again(store: Store, tmp_
 @pytest.mark.parametrize("how", ["journal", "earlier", "unknown", "generation", "damaged"])
 async def test_an_inconsistent_front_is_kept_aside(store: Store, tmp_path: Path, how: str) -> None:
     front = await fronted(store)
-    stands_still(store, front)
+    pause_moving(store, front)
     assert await record(front, "T1")
     assert await record(front, "T2")
-    dies(store, front)
+    appear_dead(store, front)
     data = front.path.read_bytes()
     head = await store.ask(read_head)
     here = Head(journal=head.journal, name=front.name, seq=head.seq, hash=head.hash.hex())
@@ -434,7 +434,7 @@ async def test_after_a_failed_write_nothing_is_written(store: Store, monkeypatch
 
     monkeypatch.setattr(Front.__init__, "__kwdefaults__", {"disk": Slow})
     front = await fronted(store)
-    stands_still(store, front)
+    pause_moving(store, front)
     first = asyncio.create_task(record(front, "T1"))
     await asyncio.to_thread(begun.wait, 60)
     second = asyncio.create_task(record(front, "T2"))
@@ -478,7 +478,7 @@ async def test_while_the_database_fails_the_admission_decides(store: Store) -> N
 
 async def test_a_full_front_leaves_it_to_the_admission(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     front = await fronted(store)
-    stands_still(store, front)
+    pause_moving(store, front)
     monkeypatch.setattr(fronts, "SIZE", 1000)
     monkeypatch.setattr(fronts, "AGAIN", 100)
     assert await record(front, "T1")
@@ -591,7 +591,7 @@ async def test_a_power_loss_loses_nothing_acknowledged(
         front = await fronted(store)
         await asyncio.gather(*(one(n) for n in range(chance.randrange(1, 40))))
         before = await moved(store)
-        stands_still(store, front)
+        pause_moving(store, front)
         for start in range(100, 100 + 10 * chance.randrange(1, 5), 10):
             await asyncio.gather(*(one(n) for n in range(start, start + 10)))
         disk = front._disk

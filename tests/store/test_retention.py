@@ -15,7 +15,7 @@ USUAL = Retention()
 SHORT = Retention(content=timedelta(minutes=1), addresses=timedelta(minutes=1), journal=timedelta(days=30))
 
 
-async def said(store: Store) -> list[dict[str, Any]]:
+async def journalled(store: Store) -> list[dict[str, Any]]:
     entries = await store.journal.entries()
     return [dict(entry.data) for entry, _ in entries if entry.kind == Kind.RETENTION.value]
 
@@ -24,7 +24,7 @@ async def test_unchanged_retention_is_journalled_once(store: Store, clock: Clock
     for _ in range(3):
         assert await store.agree(USUAL, "here") == USUAL
         clock.go(hours=30)
-    [one] = await said(store)
+    [one] = await journalled(store)
     assert (one["journal"], one["host"]) == (400 * 86400, "here")
 
 
@@ -41,7 +41,7 @@ async def test_shorter_retention_takes_effect_a_day_later(store: Store, clock: C
     keep = await store.agree(SHORT, "here")
     assert keep == SHORT
     assert (await store.retain(keep)).private > 0
-    [second] = await said(store)  # the first is trimmed by now
+    [second] = await journalled(store)  # the first is trimmed by now
     assert (second["addresses"], second["before"]["addresses"]) == (60, 90 * 86400)
 
 

@@ -343,14 +343,14 @@ async def test_a_running_process_notices_a_restore(place: Place, caplog: pytest.
         copy = place.copy()
         await store.gate.freeze(a_freeze("F1"), event(Kind.FREEZE, "F1", at=store.now()))
         await store.admit(item("U1"), relays("U1"))
-        await cut_off(store)
+        await break_connection(store)
         place.put_back(copy)
         with caplog.at_level(logging.ERROR):
             await store.admit(item("U2"), relays("U2"))
         assert "all mail is frozen" in caplog.text
         [freeze] = (await store.gate.read()).freezes
         assert (freeze.by, freeze.reason) == (ITSELF, PUT_BACK)
-        await cut_off(store)
+        await break_connection(store)
         await store.admit(item("U3"), relays("U3"))
         assert len((await store.gate.read()).freezes) == 1, "the same store behind another connection"
 
@@ -360,7 +360,7 @@ async def test_an_equal_generation_is_not_taken_for_the_known_gate(place: Place)
         copy = place.copy()
         known = await store.gate.freeze(a_freeze("F1"), event(Kind.FREEZE, "F1", at=store.now()))
         await store.journal.checkpoint()
-        await cut_off(store)
+        await break_connection(store)
         place.put_back(copy)
         async with place.opened() as second:
             await second.journal.record([event(Kind.VIEWED, "x", at=store.now())])
@@ -376,7 +376,7 @@ async def test_an_equal_generation_is_not_taken_for_the_known_gate(place: Place)
         assert seen == [noticed.freeze_id]
 
 
-async def cut_off(store: Store) -> None:
+async def break_connection(store: Store) -> None:
     """Break its database connection."""
 
     def fails(_: object) -> None:
@@ -489,7 +489,7 @@ async def test_a_journal_replaced_under_a_running_process_is_refused(place: Plac
     copy = place.copy()
     async with place.opened() as store:
         await store.admit(item("U0"), relays("U0"))
-        await cut_off(store)
+        await break_connection(store)
         head = copy["head"][0]
         place.put_back(
             {**copy, "head": [type("Row", (), {"_asdict": lambda self: {**head._asdict(), "journal": "f" * 16}})()]}

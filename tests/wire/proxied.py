@@ -23,13 +23,13 @@ from smtpguard.wire.routing import Routing
 from smtpguard.wire.target import RelayTarget, Tls
 from smtpguard.wire.turnedaway import TurnedAway
 from tests.scripted_relay import ScriptedRelay
-from tests.wire.relayed import stands
+from tests.wire.relayed import fence_holds
 
 Decide = Callable[[Transaction, Onward], Awaitable[Disposition]]
 
 
-async def pass_on(transaction: Transaction, onward: Onward) -> Disposition:
-    return Relayed(replies=await onward.send(b"", stands))
+async def relay_all(transaction: Transaction, onward: Onward) -> Disposition:
+    return Relayed(replies=await onward.send(b"", fence_holds))
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -139,7 +139,7 @@ class Proxied:
 @asynccontextmanager
 async def proxied(
     spool: Path,
-    decide: Decide = pass_on,
+    decide: Decide = relay_all,
     *,
     relay: ScriptedRelay | None = None,
     limits: Limits | None = None,

@@ -15,11 +15,11 @@ BODY = b"Subject: Hello\r\n\r\nA line\r\n..a dot\r\n"
 MAIL, RCPT = b"MAIL FROM:<anna@example.com>", b"RCPT TO:<bo@example.net>"
 
 
-async def stands() -> bool:
+async def fence_holds() -> bool:
     return True
 
 
-async def fell() -> bool:
+async def fence_fails() -> bool:
     return False
 
 

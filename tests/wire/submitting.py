@@ -13,7 +13,7 @@ from smtpguard.wire.guesses import Guesses
 from smtpguard.wire.listener import ServerAuth
 from smtpguard.wire.login import Logins
 from tests.scripted_relay import ScriptedRelay
-from tests.wire.proxied import Client, Proxied, pass_on, proxied
+from tests.wire.proxied import Client, Proxied, proxied, relay_all
 
 ANNA, SECRET = "anna@example.com", "corréct horse"
 PEOPLE = {ANNA: SECRET, "bo": "hunter2"}
@@ -32,7 +32,7 @@ def xoauth2(user: str = ANNA, token: str = SECRET) -> str:
     return coded(f"user={user}\x01auth=Bearer {token}\x01\x01")
 
 
-class Slept:
+class InstantClock:
     """A clock for logins whose sleep returns at once."""
 
     def __init__(self) -> None:
@@ -53,13 +53,13 @@ async def submission(
     relay: ScriptedRelay | None = None,
     mechanisms: str = "PLAIN LOGIN XOAUTH2 OAUTHBEARER",
     target: dict[str, Any] | None = None,
-    time: Slept | None = None,
-    decide: Any = pass_on,
+    time: InstantClock | None = None,
+    decide: Any = relay_all,
     **listener: Any,
 ) -> AsyncIterator[Proxied]:
     there = relay or ScriptedRelay(auth=PEOPLE)
     there.mechanisms = mechanisms
-    time = time or Slept()
+    time = time or InstantClock()
     async with there:
         listener.setdefault("auth", CLEAR)
         async with proxied(

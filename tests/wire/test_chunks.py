@@ -18,7 +18,7 @@ from smtpguard.wire.reachability import Reachability
 from smtpguard.wire.relay import RelayConnection
 from tests.script import BLOCK, CHUNK, DOT, DROP, RESET, STALL
 from tests.scripted_relay import KEYWORDS, ScriptedRelay
-from tests.wire.relayed import begin, connected, fell, stands
+from tests.wire.relayed import begin, connected, fence_fails, fence_holds
 
 TRACE = b"Received: from here\r\n"
 BODY = b"Subject: Hello\r\n\r\n.\r\n..two\r\nRSET\r\n"
@@ -45,7 +45,7 @@ async def test_content_is_sent_unchanged(content: Content | str) -> None:
         raw = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if isinstance(content, str) else content
         async with session() as (relay, connection):
             for n in range(2):
-                assert (await connection.chunk(TRACE, raw, stands)).lines == (f"2.0.0 Taken as {n + 1}",)
+                assert (await connection.chunk(TRACE, raw, fence_holds)).lines == (f"2.0.0 Taken as {n + 1}",)
                 assert connection.clean
                 await begin(connection)
             assert [message.content for message in relay.messages] == [TRACE + raw[:]] * 2
@@ -66,7 +66,7 @@ async def test_any_lines_are_sent_unchanged(pieces: list[bytes]) -> None:
     content = b"".join(pieces) + b"\r\n"
     async with session() as (relay, connection):
         for _ in range(2):
-            assert (await connection.chunk(TRACE, content, stands)).code == 250
+            assert (await connection.chunk(TRACE, content, fence_holds)).code == 250
             await begin(connection)
         assert [message.content for message in relay.messages] == [TRACE + content] * 2
 
@@ -79,7 +79,7 @@ async def test_without_bdat_no_content_is_sent(code: int) -> None:
         async with connected(relay, reachability=known) as connection:
             await begin(connection)
             with pytest.raises(Lost) as lost:
-                await connection.chunk(TRACE, b"RSET\r\n", stands)
+                await connection.chunk(TRACE, b"RSET\r\n", fence_holds)
             assert not lost.value.after_dot
             assert not connection.usable
         await relay.emptied()
@@ -94,7 +94,7 @@ async def test_without_bdat_no_content_is_sent(code: int) -> None:
 async def test_a_refusal_is_passed_on(point: str, answer: str) -> None:
     async with session() as (relay, connection):
         relay.on(point, answer)
-        assert str(await connection.chunk(TRACE, BODY, stands)) == answer
+        assert str(await connection.chunk(TRACE, BODY, fence_holds)) == answer
         assert connection.usable
         assert not connection.clean, "RSET is sent before what comes next"
         assert connection.chunking
@@ -106,7 +106,7 @@ async def test_a_reply_354_is_an_error(point: str) -> None:
     async with session() as (relay, connection):
         relay.on(point, "354 More")
         with pytest.raises(Lost) as lost:
-            await connection.chunk(TRACE, BODY, stands)
+            await connection.chunk(TRACE, BODY, fence_holds)
         assert lost.value.after_dot is (point == DOT)
         assert not connection.usable
 
@@ -119,7 +119,7 @@ async def test_a_lost_connection_tells_whether_the_last_octet_was_sent(
     async with session() as (relay, connection):
         relay.on(point, how)  # type: ignore[arg-type]
         with pytest.raises(Lost) as lost:
-            await connection.chunk(TRACE, LARGE if point == BLOCK else BODY, stands)
+            await connection.chunk(TRACE, LARGE if point == BLOCK else BODY, fence_holds)
         assert lost.value.after_dot is after_dot
         assert not connection.usable
 
@@ -128,7 +128,7 @@ async def test_a_lost_connection_tells_whether_the_last_octet_was_sent(
 async def test_a_failed_fence_withholds_the_last_octets(content: bytes) -> None:
     async with session() as (relay, connection):
         with pytest.raises(Recalled):
-            await connection.chunk(TRACE, content, fell)
+            await connection.chunk(TRACE, content, fence_fails)
         assert not connection.usable
         await relay.emptied()
         assert relay.messages == []
@@ -137,7 +137,7 @@ async def test_a_failed_fence_withholds_the_last_octets(content: bytes) -> None:
 async def test_buffered_octets_are_recalled() -> None:
     async with session(receive_buffer=4096) as (relay, connection):
         relay.on(BLOCK, STALL)
-        assert (await connection.chunk(TRACE, BODY, stands)).code == 250
+        assert (await connection.chunk(TRACE, BODY, fence_holds)).code == 250
         await begin(connection)
         answers, commands = iter([True, True]), len(relay.commands)
 
@@ -157,10 +157,10 @@ async def test_buffered_octets_are_recalled() -> None:
 async def test_an_early_reply_counts_only_as_a_refusal() -> None:
     async with session() as (relay, connection):
         relay.on(BLOCK, ["552 5.3.4 Too big", STALL])
-        assert str(await connection.chunk(TRACE, LARGE, stands)) == "552 5.3.4 Too big"
+        assert str(await connection.chunk(TRACE, LARGE, fence_holds)) == "552 5.3.4 Too big"
         assert not connection.usable
     async with session() as (relay, connection):
         relay.on(BLOCK, ["250 2.0.0 Taken", STALL])
         with pytest.raises(Lost) as lost:
-            await connection.chunk(TRACE, LARGE, stands)
+            await connection.chunk(TRACE, LARGE, fence_holds)
         assert not lost.value.after_dot

@@ -17,7 +17,7 @@ from smtpguard.wire.relay import RelayUnavailable
 from smtpguard.wire.target import RelayTarget, Tls
 from tests.script import CONNECT, DROP, STALL
 from tests.scripted_relay import ScriptedRelay
-from tests.wire.relayed import BODY, begin, connected, stands
+from tests.wire.relayed import BODY, begin, connected, fence_holds
 
 
 @pytest.mark.parametrize("greeting", ["554 5.3.2 Not here", "421 4.3.2 Later", "hello", DROP, "250 Ok"])
@@ -154,7 +154,7 @@ async def test_starttls_is_used(ca: trustme.CA, tmp_path: Path, tls: Tls) -> Non
         assert set(connection.extensions) == {"PIPELINING", "DSN"}  # the keywords offered under TLS
         await begin(connection)
         big = BODY * 50_000
-        assert (await connection.data([big], stands)).code == 250
+        assert (await connection.data([big], fence_holds)).code == 250
         assert relay.messages[0].raw == big
         connection.quit()
         await relay.emptied()
@@ -167,7 +167,7 @@ async def test_implicit_tls_is_used(ca: trustme.CA, tmp_path: Path) -> None:
     ):
         assert connection.tls
         await begin(connection)
-        assert (await connection.data([BODY], stands)).code == 250
+        assert (await connection.data([BODY], fence_holds)).code == 250
 
 
 def nothing_was_sent(relay: ScriptedRelay) -> None:
@@ -228,7 +228,7 @@ async def test_replies_injected_before_tls_are_ignored(ca: trustme.CA, tmp_path:
             assert connection.tls
             assert set(connection.extensions) == {"PIPELINING"}
             await begin(connection)
-            assert (await connection.data([BODY], stands)).code == 250
+            assert (await connection.data([BODY], fence_holds)).code == 250
 
 
 async def test_a_plain_greeting_on_an_implicit_tls_port_is_refused(tmp_path: Path, ca: trustme.CA) -> None:

@@ -15,7 +15,7 @@ from smtpguard.wire.listener import Limits, ServerAuth, ServerTls
 from tests.script import DROP, STALL
 from tests.scripted_relay import KEYWORDS, ScriptedRelay
 from tests.wire.proxied import until
-from tests.wire.submitting import ANNA, SECRET, Slept, coded, plain, start_tls, submission, xoauth2
+from tests.wire.submitting import ANNA, SECRET, InstantClock, coded, plain, start_tls, submission, xoauth2
 
 
 def offered(ehlo: str) -> set[str]:
@@ -268,7 +268,7 @@ async def test_a_mechanism_no_longer_offered_gives_454(tmp_path: Path) -> None:
 
 
 async def test_guesses_are_delayed(tmp_path: Path) -> None:
-    time = Slept()
+    time = InstantClock()
     async with submission(tmp_path, time=time, limits=Limits(errors=100)) as world:
         client = await world.connect()
         for n in range(8):
@@ -279,7 +279,7 @@ async def test_guesses_are_delayed(tmp_path: Path) -> None:
 
 
 async def test_excessive_guesses_are_not_passed_on(tmp_path: Path) -> None:
-    time = Slept()
+    time = InstantClock()
     held = asyncio.Event()
 
     async def sleep(seconds: float) -> None:
@@ -300,7 +300,7 @@ async def test_excessive_guesses_are_not_passed_on(tmp_path: Path) -> None:
 
 
 async def test_a_trusted_peers_address_is_not_delayed(tmp_path: Path) -> None:
-    time = Slept()
+    time = InstantClock()
     async with submission(tmp_path, time=time, trust=(ip_network("127.0.0.0/8"),), limits=Limits(errors=100)) as world:
         client = await world.connect()
         for n in range(8):

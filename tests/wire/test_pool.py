@@ -13,7 +13,7 @@ from smtpguard.wire.relay import RelayUnavailable
 from smtpguard.wire.target import RelayTarget, Timeouts, Tls
 from tests.script import BLOCK, CONNECT, DROP, STALL
 from tests.scripted_relay import ScriptedRelay
-from tests.wire.relayed import MAIL, RCPT, stands
+from tests.wire.relayed import MAIL, RCPT, fence_holds
 
 
 @asynccontextmanager
@@ -28,11 +28,11 @@ async def pooled(relay: ScriptedRelay, **target: object) -> AsyncIterator[RelayP
 async def send(pool: RelayPool) -> None:
     connection = await pool.acquire()
     await connection.pipeline([MAIL, RCPT])
-    assert (await connection.data([b"A line\r\n"], stands)).code == 250
+    assert (await connection.data([b"A line\r\n"], fence_holds)).code == 250
     pool.release(connection)
 
 
-async def heard(relay: ScriptedRelay, pool: RelayPool) -> None:
+async def until_closed(relay: ScriptedRelay, pool: RelayPool) -> None:
     """Wait until relay and pool both know that no connection is open."""
     await relay.emptied()
     async with asyncio.timeout(120):
@@ -69,7 +69,7 @@ async def test_a_connection_that_cannot_be_reset_is_discarded(answer: object) ->
         connection = await pool.acquire()
         await connection.command(MAIL)
         pool.release(connection)
-        await heard(relay, pool)
+        await until_closed(relay, pool)
         assert (pool.size, pool.idle) == (0, 0)
         await send(pool)
         assert relay.sessions == 2
@@ -98,7 +98,7 @@ async def test_a_connection_within_data_is_discarded(point: str) -> None:
         relay.on(point, STALL)
         connection = await pool.acquire()
         await connection.pipeline([MAIL, RCPT])
-        task = asyncio.create_task(connection.data([b"x" * 998 + b"\r\n"] * 50_000, stands))
+        task = asyncio.create_task(connection.data([b"x" * 998 + b"\r\n"] * 50_000, fence_holds))
         await relay.saw(b"DATA")
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -190,7 +190,7 @@ async def test_a_connection_closed_by_the_relay_is_noticed() -> None:
     async with ScriptedRelay() as relay, pooled(relay) as pool:
         await send(pool)
         relay.drop_all()
-        await heard(relay, pool)
+        await until_closed(relay, pool)
         await send(pool)
         assert relay.sessions == 2
 
@@ -279,7 +279,7 @@ async def test_closing_refuses_waiters_and_returned_connections() -> None:
         with pytest.raises(RelayUnavailable, match="closed"):
             await pool.acquire()
         await connection.pipeline([MAIL, RCPT])
-        assert (await connection.data([b"A line\r\n"], stands)).code == 250
+        assert (await connection.data([b"A line\r\n"], fence_holds)).code == 250
         pool.release(connection)
         await relay.emptied()
         assert relay.verbs()[-1] == "QUIT"
@@ -295,7 +295,7 @@ async def test_a_connection_counts_until_it_is_closed() -> None:
         relay.on("QUIT", [STALL, "221 2.0.0 Bye"], times=1)
         connection = await pool.acquire()
         await connection.pipeline([MAIL, RCPT])
-        await connection.data([b"A line\r\n"], stands)
+        await connection.data([b"A line\r\n"], fence_holds)
         waiter = asyncio.create_task(send(pool))
         pool.release(connection)
         await relay.saw(b"QUIT")

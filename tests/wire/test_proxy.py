@@ -15,8 +15,8 @@ from smtpguard.policy.verdict import Deferred, Disposition, Held, Relayed
 from smtpguard.wire.listener import Limits
 from tests.script import BLOCK, DOT, DROP, RESET, STALL
 from tests.scripted_relay import KEYWORDS, ScriptedRelay
-from tests.wire.proxied import Proxied, pass_on, proxied, until
-from tests.wire.relayed import fell, stands
+from tests.wire.proxied import Proxied, proxied, relay_all, until
+from tests.wire.relayed import fence_fails, fence_holds
 
 HEAD = ("MAIL FROM:<anna@example.com>", "RCPT TO:<bob@example.net>")
 
@@ -234,7 +234,7 @@ async def test_another_reply_before_sending_defers(tmp_path: Path) -> None:
         relay.drop_all()
         relay.on("MAIL", "451 4.3.0 Later")
         try:
-            return Relayed(replies=await onward.send(b"", stands))
+            return Relayed(replies=await onward.send(b"", fence_holds))
         except Lost as error:
             lost.append(error)
             return Deferred(reply=error.reply)
@@ -265,7 +265,7 @@ async def test_a_connection_lost_after_the_dot_is_not_replaced(tmp_path: Path) -
 
     async def decide(transaction: Transaction, onward: Onward) -> Disposition:
         try:
-            return await pass_on(transaction, onward)
+            return await relay_all(transaction, onward)
         except Lost as error:
             lost.append(error)
             raise
@@ -300,14 +300,14 @@ def sends(prepend: bytes, fence: Fence) -> Callable[[Transaction, Onward], objec
 
 
 async def test_the_trace_is_prepended(tmp_path: Path) -> None:
-    async with proxied(tmp_path, sends(b"Received: by us\r\n", stands)) as world:  # type: ignore[arg-type]
+    async with proxied(tmp_path, sends(b"Received: by us\r\n", fence_holds)) as world:  # type: ignore[arg-type]
         client = await world.connect()
         await client.send(b"Subject: x\r\n\r\n..\r\n")
         assert world.relay.messages[0].raw == b"Received: by us\r\nSubject: x\r\n\r\n..\r\n"
 
 
 async def test_a_failed_fence_sends_nothing(tmp_path: Path) -> None:
-    async with proxied(tmp_path, sends(b"", fell)) as world:  # type: ignore[arg-type]
+    async with proxied(tmp_path, sends(b"", fence_fails)) as world:  # type: ignore[arg-type]
         client = await world.connect()
         assert await client.send(b"x\r\n") == str(reply.RECALLED)
         assert not world.relay.messages
@@ -322,7 +322,7 @@ async def test_a_disconnected_clients_message_is_not_sent(tmp_path: Path) -> Non
         deciding.set()
         await until(transaction.gone)
         try:
-            return await pass_on(transaction, onward)
+            return await relay_all(transaction, onward)
         except Recalled as error:
             decided.append(error)
             raise

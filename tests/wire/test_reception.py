@@ -16,7 +16,7 @@ from smtpguard.mail.transaction import Onward, Transaction
 from smtpguard.policy.verdict import Disposition, Relayed
 from smtpguard.wire.listener import Limits, ServerTls
 from smtpguard.wire.server import Dialog
-from tests.wire.proxied import Client, Proxied, pass_on, proxied, until
+from tests.wire.proxied import Client, Proxied, proxied, relay_all, until
 
 
 async def handed_over(world: Proxied) -> tuple[Client, asyncio.Task[None]]:
@@ -193,7 +193,7 @@ async def test_stop_closes_idle_clients_and_finishes_others(tmp_path: Path) -> N
     async def decide(transaction: Transaction, onward: Onward) -> Disposition:
         begun.set()
         await go.wait()
-        return await pass_on(transaction, onward)
+        return await relay_all(transaction, onward)
 
     async with proxied(tmp_path, decide) as world:
         idle, sending, decided, early = [await world.connect() for _ in range(4)]

@@ -16,7 +16,7 @@ from smtpguard.wire.replies import MAX_LINE_OCTETS, MAX_REPLY_LINES, BadReply, R
 from smtpguard.wire.target import Timeouts
 from tests.script import BLOCK, DOT, DROP, RESET, STALL
 from tests.scripted_relay import ScriptedRelay
-from tests.wire.relayed import BODY, MAIL, RCPT, begin, connected, fell, stands
+from tests.wire.relayed import BODY, MAIL, RCPT, begin, connected, fence_fails, fence_holds
 
 # replies
 
@@ -85,14 +85,14 @@ async def test_content_is_sent_unchanged() -> None:
         assert connection.extensions["SIZE"] == "52428800"
         await begin(connection)
         assert not connection.clean
-        assert (await connection.data([BODY[:7], memoryview(BODY)[7:]], stands)).code == 250
+        assert (await connection.data([BODY[:7], memoryview(BODY)[7:]], fence_holds)).code == 250
         assert connection.clean
         assert relay.messages[0].raw == BODY
         assert relay.messages[0].content == BODY.replace(b"\r\n..", b"\r\n.")
         assert relay.messages[0].mail == MAIL
         assert relay.messages[0].rcpts == [RCPT]
         await begin(connection)
-        assert (await connection.data([], stands)).code == 250
+        assert (await connection.data([], fence_holds)).code == 250
         assert relay.messages[1].raw == b""
         assert connection.messages == 2
 
@@ -137,7 +137,7 @@ async def test_content_without_a_final_line_end_is_refused() -> None:
     async with ScriptedRelay() as relay, connected(relay) as connection:
         await begin(connection)
         with pytest.raises(ValueError):
-            await connection.data([b"no line end"], stands)
+            await connection.data([b"no line end"], fence_holds)
         assert not connection.usable
         assert relay.messages == []
 
@@ -146,7 +146,7 @@ async def test_a_refusal_of_data_is_passed_on() -> None:
     async with ScriptedRelay() as relay, connected(relay) as connection:
         await begin(connection)
         relay.on("DATA", "451 4.3.0 Disk", times=1)
-        assert str(await connection.data([BODY], stands)) == "451 4.3.0 Disk"
+        assert str(await connection.data([BODY], fence_holds)) == "451 4.3.0 Disk"
         assert connection.usable
         assert not connection.clean
 
@@ -156,7 +156,7 @@ async def test_a_250_to_data_is_an_error() -> None:
         await begin(connection)
         relay.on("DATA", "250 2.0.0 Sure")
         with pytest.raises(Lost) as lost:
-            await connection.data([BODY], stands)
+            await connection.data([BODY], fence_holds)
         assert not lost.value.after_dot
         assert not connection.usable
 
@@ -166,7 +166,7 @@ async def test_a_250_to_data_is_an_error() -> None:
 async def test_a_354_without_more_to_send_is_an_error(command: str, asks: str) -> None:
     async def whole_of_it(connection: RelayConnection) -> None:
         await connection.pipeline([b"MAIL FROM:<a@example.com>", b"RCPT TO:<b@partner.example>"])
-        await connection.data([BODY], stands)
+        await connection.data([BODY], fence_holds)
 
     async with ScriptedRelay() as relay, connected(relay) as connection:
         relay.on(command, asks)
@@ -180,7 +180,7 @@ async def test_an_extra_reply_does_not_change_the_last_one() -> None:
     async with ScriptedRelay() as relay, connected(relay) as connection:
         await begin(connection)
         relay.on("<dot>", b"250-2.0.0 Taken\r\n250 2.0.0 as 1\r\n250 2.0.0 And again\r\n")
-        assert (await connection.data([BODY], stands)).lines == ("2.0.0 Taken", "2.0.0 as 1")
+        assert (await connection.data([BODY], fence_holds)).lines == ("2.0.0 Taken", "2.0.0 as 1")
         assert not connection.usable
 
 
@@ -191,7 +191,7 @@ async def test_a_failed_fence_withholds_the_final_dot() -> None:
     async with ScriptedRelay() as relay, connected(relay) as connection:
         await begin(connection)
         with pytest.raises(Recalled):
-            await connection.data([BODY * 10_000], fell)
+            await connection.data([BODY * 10_000], fence_fails)
         assert not connection.usable
         await relay.emptied()
         assert relay.messages == []
@@ -265,7 +265,7 @@ async def test_a_lost_connection_tells_whether_the_dot_was_sent(how: object, poi
 
 async def transact(connection: RelayConnection, parts: Iterable[bytes]) -> Reply:
     await connection.pipeline([MAIL, RCPT])
-    return await connection.data(parts, stands)
+    return await connection.data(parts, fence_holds)
 
 
 def slow_parts() -> Iterator[bytes]:
@@ -278,7 +278,7 @@ async def test_an_early_refusal_ends_the_connection() -> None:
     async with ScriptedRelay() as relay, connected(relay) as connection:
         await begin(connection)
         relay.on(BLOCK, ["552 5.3.4 Too big", STALL])
-        reply = await connection.data(slow_parts(), stands)
+        reply = await connection.data(slow_parts(), fence_holds)
         assert str(reply) == "552 5.3.4 Too big"
         assert not connection.usable
 
@@ -288,7 +288,7 @@ async def test_an_early_250_is_an_error() -> None:
         await begin(connection)
         relay.on(BLOCK, ["250 2.0.0 Taken", STALL])
         with pytest.raises(Lost):
-            await connection.data(slow_parts(), stands)
+            await connection.data(slow_parts(), fence_holds)
         assert not connection.usable
 
 
@@ -313,7 +313,7 @@ async def test_a_silent_relay_times_out() -> None:
         async with connected(relay, timeouts=brief) as connection:
             await begin(connection)
             with pytest.raises(Lost) as lost:
-                await connection.data([BODY], stands)
+                await connection.data([BODY], fence_holds)
             assert lost.value.after_dot
 
 
@@ -322,7 +322,7 @@ async def test_a_relay_that_stops_reading_times_out() -> None:
         await begin(connection)
         relay.on(BLOCK, STALL)
         with pytest.raises(Lost) as lost:
-            await connection.data(slow_parts(), stands)
+            await connection.data(slow_parts(), fence_holds)
         assert not lost.value.after_dot
 
 
@@ -330,7 +330,7 @@ async def test_a_cancelled_transfer_is_no_message() -> None:
     async with ScriptedRelay() as relay, connected(relay) as connection:
         await begin(connection)
         relay.on(BLOCK, STALL)
-        task = asyncio.create_task(connection.data(slow_parts(), stands))
+        task = asyncio.create_task(connection.data(slow_parts(), fence_holds))
         await relay.saw(b"DATA")
         await asyncio.sleep(0.01)
         task.cancel()

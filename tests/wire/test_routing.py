@@ -37,9 +37,7 @@ def got(relay: ScriptedRelay) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("at_once", [True, False])
-async def test_one_transaction_has_one_relay_and_the_others_come_in_another(
-    at_once: bool, bulk: ScriptedRelay, tmp_path: Path
-) -> None:
+async def test_recipients_on_another_route_are_deferred(at_once: bool, bulk: ScriptedRelay, tmp_path: Path) -> None:
     async with proxied(tmp_path, routes={"lists.example": bulk}) as world:
         client = await world.connect()
         assert (await client.ask(MAIL)).startswith("250")
@@ -58,7 +56,7 @@ async def test_one_transaction_has_one_relay_and_the_others_come_in_another(
         assert [(mail.why, mail.refused) for mail in world.turned] == [(Why.OTHER_ROUTE, 1)]
 
 
-async def test_a_relay_that_takes_nobody_keeps_no_others_mail(bulk: ScriptedRelay, tmp_path: Path) -> None:
+async def test_a_relay_that_refuses_all_does_not_block_the_other_route(bulk: ScriptedRelay, tmp_path: Path) -> None:
     """Or a message for both would wait for the first in all its attempts."""
     async with proxied(tmp_path, routes={"lists.example": bulk}) as world:
         world.relay.on(CONNECT, "421 4.3.2 Not now")
@@ -77,7 +75,7 @@ async def test_a_relay_that_takes_nobody_keeps_no_others_mail(bulk: ScriptedRela
         world.relay.forget()
 
 
-async def test_without_a_known_route_no_relay_is_asked(tmp_path: Path) -> None:
+async def test_without_a_known_route_no_relay_is_used(tmp_path: Path) -> None:
     async with proxied(tmp_path, routes={"unknown.example": None}) as world:
         client = await world.connect()
         assert await client.ask(MAIL, THIRD) == str(reply.INTERNAL_ERROR)
@@ -85,7 +83,7 @@ async def test_without_a_known_route_no_relay_is_asked(tmp_path: Path) -> None:
         assert (await client.ask(BOB)).startswith("250")
 
 
-async def test_a_transaction_that_is_begun_again_stays_at_its_relay(bulk: ScriptedRelay, tmp_path: Path) -> None:
+async def test_a_resumed_transaction_keeps_its_relay(bulk: ScriptedRelay, tmp_path: Path) -> None:
     async with proxied(tmp_path, routes={"lists.example": bulk}) as world:
         client = await world.connect()
         assert (await client.ask(MAIL, LIST)).startswith("250")
@@ -95,7 +93,7 @@ async def test_a_transaction_that_is_begun_again_stays_at_its_relay(bulk: Script
         assert (got(world.relay), got(bulk)) == ([], [["all@lists.example"]])
 
 
-async def test_clients_are_offered_what_every_relay_can_carry(tmp_path: Path) -> None:
+async def test_ehlo_offers_what_every_relay_supports(tmp_path: Path) -> None:
     small = ScriptedRelay(keywords=("PIPELINING", "SIZE 1000", "ENHANCEDSTATUSCODES"))
     async with small, proxied(tmp_path, routes={"lists.example": small}) as world:
         client = await world.connect()
@@ -110,7 +108,7 @@ async def test_clients_are_offered_what_every_relay_can_carry(tmp_path: Path) ->
         assert not {"8BITMIME", "SMTPUTF8", "DSN"} & set(later.replace("-", " ").split())
 
 
-async def test_who_has_logged_in_has_one_relay(bulk: ScriptedRelay, tmp_path: Path) -> None:
+async def test_a_login_uses_one_relay(bulk: ScriptedRelay, tmp_path: Path) -> None:
     """Nobody speaks in their name elsewhere."""
     relay = ScriptedRelay(auth=PEOPLE)
     async with proxied(

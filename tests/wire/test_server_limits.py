@@ -11,7 +11,7 @@ from smtpguard.policy.verdict import Disposition
 from smtpguard.wire.listener import Limits
 from smtpguard.wire.server import HIGH_OCTETS
 from tests.scripted_relay import ScriptedRelay
-from tests.wire.proxied import files_in, pass_on, proxied, until
+from tests.wire.proxied import files_in, proxied, relay_all, until
 
 
 async def test_the_limit_of_recipients(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ async def test_a_client_waiting_for_us_does_not_time_out(tmp_path: Path) -> None
     async def decide(transaction: Transaction, onward: Onward) -> Disposition:
         begun.set()
         await go.wait()
-        return await pass_on(transaction, onward)
+        return await relay_all(transaction, onward)
 
     async with proxied(tmp_path, decide) as world:
         client = await world.connect()
@@ -155,7 +155,7 @@ async def test_input_while_busy_is_bounded(tmp_path: Path) -> None:
     async def decide(transaction: Transaction, onward: Onward) -> Disposition:
         begun.set()
         await go.wait()
-        return await pass_on(transaction, onward)
+        return await relay_all(transaction, onward)
 
     line = b"NOOP " + b"x" * 500 + b"\r\n"
     async with proxied(tmp_path, decide) as world:

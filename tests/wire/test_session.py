@@ -142,7 +142,7 @@ def cut(whole: bytes, at: Iterable[int]) -> list[bytes]:
     return [whole[a:b] for a, b in itertools.pairwise(places)]
 
 
-def told(served: Served) -> tuple[bytes, list[object]]:
+def outcome(served: Served) -> tuple[bytes, list[object]]:
     """All replies and events. Which of several faults in one content is named depends on the cut, so all become one."""
     said, events = served.said, list(served.events)
     for fault in (reply.NUL_IN_MESSAGE, reply.TOO_BIG, reply.LINE_TOO_LONG):
@@ -174,7 +174,7 @@ def test_cuts_do_not_change_the_result(
     for served in (whole, by_octet, in_pieces):
         served.smtp.end()
         served.go_on()
-    assert told(whole) == told(by_octet) == told(in_pieces)
+    assert outcome(whole) == outcome(by_octet) == outcome(in_pieces)
 
 
 def test_pipelined_commands_are_answered_in_one_write() -> None:

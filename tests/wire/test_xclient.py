@@ -19,7 +19,7 @@ HERE = (ip_network("127.0.0.0/8"),)
 ALL = "XCLIENT NAME=desk.example ADDR=192.0.2.7 PORT=4711 PROTO=SMTP HELO=desk LOGIN=anna+40example.com DESTADDR=192.0.2.1 DESTPORT=25"
 
 
-async def told(client: Client, line: str = ALL) -> str:
+async def xclient(client: Client, line: str = ALL) -> str:
     said = await client.ask(line)
     if said.startswith("220"):
         await client.ask("EHLO proxy.example")
@@ -34,7 +34,7 @@ async def session(world: Proxied, client: Client) -> object:
 async def test_the_session_has_the_clients_data(tmp_path: Path) -> None:
     async with proxied(tmp_path, trust=HERE) as world:
         client = await world.connect()
-        assert await told(client) == "220 guard.example ESMTP"
+        assert await xclient(client) == "220 guard.example ESMTP"
         for _ in range(2):  # it lasts longer than one transaction, unlike XFORWARD
             await session(world, client)
             known = world.seen[-1].session
@@ -56,7 +56,7 @@ async def test_the_session_has_the_clients_data(tmp_path: Path) -> None:
 async def test_addresses_are_parsed(line: str, address: str, tmp_path: Path) -> None:
     async with proxied(tmp_path, trust=HERE) as world:
         client = await world.connect()
-        assert (await told(client, line)).startswith("220")
+        assert (await xclient(client, line)).startswith("220")
         await session(world, client)
         known = world.seen[-1].session
         assert known.client_ip == address
@@ -94,7 +94,7 @@ def test_any_octets_are_parsed_or_refused(argument: bytes) -> None:
 async def test_the_client_does_not_get_the_peers_rights(line: str, tmp_path: Path) -> None:
     async with proxied(tmp_path, trust=HERE) as world:
         client = await world.connect()
-        await told(client, line)
+        await xclient(client, line)
         for said in ("XCLIENT LOGIN=boss@example.com", "XFORWARD ADDR=192.0.2.9"):
             assert (await client.ask(said)).startswith("550 5.7.0")
         await client.send(b"x\r\n", mail="MAIL FROM:<a@example.com> AUTH=boss@example.com")
@@ -105,10 +105,10 @@ async def test_the_client_does_not_get_the_peers_rights(line: str, tmp_path: Pat
 async def test_a_trusted_client_may_send_xclient_again(tmp_path: Path) -> None:
     async with proxied(tmp_path, trust=(*HERE, ip_network("192.0.2.0/24"))) as world:
         client = await world.connect()
-        await told(client, "XCLIENT NAME=desk.example")
-        await told(client, "XCLIENT ADDR=192.0.2.7")
-        assert (await told(client, "XCLIENT ADDR=198.51.100.9")).startswith("220")
-        assert (await told(client, "XCLIENT ADDR=198.51.100.10")).startswith("550")
+        await xclient(client, "XCLIENT NAME=desk.example")
+        await xclient(client, "XCLIENT ADDR=192.0.2.7")
+        assert (await xclient(client, "XCLIENT ADDR=198.51.100.9")).startswith("220")
+        assert (await xclient(client, "XCLIENT ADDR=198.51.100.10")).startswith("550")
         await session(world, client)
         assert world.seen[-1].session.client_ip == "198.51.100.9"
 
@@ -116,8 +116,8 @@ async def test_a_trusted_client_may_send_xclient_again(tmp_path: Path) -> None:
 async def test_a_second_xclient_forgets_the_first(tmp_path: Path) -> None:
     async with proxied(tmp_path, trust=(*HERE, ip_network("192.0.2.0/24"))) as world:
         client = await world.connect()
-        await told(client)
-        await told(client, "XCLIENT ADDR=198.51.100.9")
+        await xclient(client)
+        await xclient(client, "XCLIENT ADDR=198.51.100.9")
         await session(world, client)
         known = world.seen[-1].session
         assert (known.client_ip, known.client_name, known.auth_user) == ("198.51.100.9", "", None)
@@ -127,13 +127,13 @@ async def test_the_client_counts_for_limits(tmp_path: Path) -> None:
     async with proxied(tmp_path, trust=HERE, limits=Limits(connections_per_client=2)) as world:
         clients = [await world.connect() for _ in range(5)]
         for client in clients[:2]:
-            assert (await told(client)).startswith("220")
+            assert (await xclient(client)).startswith("220")
         assert (await client.ask("NOOP")).startswith("250")
-        assert (await told(clients[2])).startswith("421 4.7.0 Too many connections")
+        assert (await xclient(clients[2])).startswith("421 4.7.0 Too many connections")
         assert await clients[2].hear_end() == b""
         await clients[0].ask("QUIT")
-        assert (await told(clients[3])).startswith("220")
-        assert (await told(clients[4], "XCLIENT ADDR=192.0.2.8")).startswith("220")
+        assert (await xclient(clients[3])).startswith("220")
+        assert (await xclient(clients[4], "XCLIENT ADDR=192.0.2.8")).startswith("220")
 
 
 async def test_a_login_in_xclient_is_a_login(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ async def test_a_login_in_xclient_is_a_login(tmp_path: Path) -> None:
     the relay."""
     async with submission(tmp_path, trust=HERE, auth=ServerAuth(without_tls=True)) as world:
         client = await world.connect()
-        await told(client)
+        await xclient(client)
         assert (await client.ask(f"AUTH PLAIN {plain()}")).startswith("503")
         await session(world, client)
         assert world.seen[-1].session.auth_user == ANNA
@@ -152,7 +152,7 @@ async def test_an_earlier_login_is_forgotten(tmp_path: Path) -> None:
     async with submission(tmp_path, trust=HERE, auth=ServerAuth(without_tls=True)) as world:
         client = await world.connect()
         assert (await client.ask(f"AUTH PLAIN {plain()}")).startswith("235")
-        await told(client, "XCLIENT ADDR=192.0.2.7")
+        await xclient(client, "XCLIENT ADDR=192.0.2.7")
         assert (await client.ask("MAIL FROM:<anna@example.com>")).startswith("530 5.7.0 Authentication required")
         assert (await client.ask(f"AUTH PLAIN {plain()}")).startswith("235")
 
@@ -164,13 +164,13 @@ async def test_listener_and_peer_are_recorded(tmp_path: Path) -> None:
         await session(world, client)
         plain = world.seen[-1].session
         assert (plain.listener, plain.peer, plain.client_ip, plain.ident) == ("inside", "", "127.0.0.1", "")
-        await told(client, "XFORWARD ADDR=192.0.2.9 IDENT=4bXyz")
+        await xclient(client, "XFORWARD ADDR=192.0.2.9 IDENT=4bXyz")
         await client.send(b"x\r\n")
         forwarded = world.seen[-1].session
         assert (forwarded.peer, forwarded.client_ip, forwarded.ident) == ("127.0.0.1", "192.0.2.9", "4bXyz")
         await client.send(b"x\r\n")
         assert world.seen[-1].session.ident == "", "it was of one message"
-        await told(client, "XCLIENT ADDR=192.0.2.7")
+        await xclient(client, "XCLIENT ADDR=192.0.2.7")
         await session(world, client)
         other = world.seen[-1].session
         assert (other.listener, other.peer, other.client_ip) == ("inside", "127.0.0.1", "192.0.2.7")

@@ -14,7 +14,7 @@ from smtpguard.notices.noticedata import UNSAID
 from tests.console.api.program import Program, held, program
 from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR
 from tests.console.stage import Stage
-from tests.console.test_deciding import begun
+from tests.console.test_deciding import mark_attempted
 from tests.guard.house import DOCUMENTS, MEMBERS, RAMADAN, index
 
 
@@ -348,7 +348,7 @@ async def test_a_list_message_in_doubt_is_listed_first_and_settled(here: Stage, 
     seen = (await looked(asks, hold_id))["seen"]
     assert (await asks("POST", f"/held/{hold_id}/approve", {"seen": seen})).status_code == 200
     assert (await asks("POST", f"/held/{hold_id}/settle", {"choice": choice})).status_code == 409, "no one is asked"
-    await begun(here, asks=True)
+    await mark_attempted(here, asks=True)
     shown = await looked(asks, hold_id)
     assert shown["sending"] == {"under_way": False, "has": 0, "in_doubt": 1, "left": 0}
     await here.home.approvals().ask()

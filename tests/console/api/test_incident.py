@@ -51,7 +51,7 @@ async def last(here: Stage) -> int:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-async def told(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[tuple[Stage, str]]:
+async def rejected(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[tuple[Stage, str]]:
     """A stage with a rejected message, and the message's id; the command uses the same store."""
     url = None if request.param == "sqlite" else new_database(request.getfixturevalue("postgresql"))
     install(tmp_path, KEY, (url or "").replace(":@", "@"))  # settings contain no password, not even an empty one
@@ -63,9 +63,9 @@ async def told(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
 
 @pytest.mark.parametrize("names", [True, False])
 async def test_the_report_equals_that_of_the_command(
-    told: tuple[Stage, str], tmp_path: Path, names: bool, monkeypatch: pytest.MonkeyPatch
+    rejected: tuple[Stage, str], tmp_path: Path, names: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here, hold_id = told
+    here, hold_id = rejected
     monkeypatch.setattr("smtpguard.app.services.SystemClock", lambda: here.home.clock)
     asks = await operator(here)
     answer = await asks("POST", PATH, {"ids": [hold_id], "names": names})
@@ -82,8 +82,8 @@ async def test_the_report_equals_that_of_the_command(
     assert (ANNA in answer.text, "Not to them" in answer.text, "lunch" in answer.text) == (names, names, names)
 
 
-async def test_the_report_has_all_parts(told: tuple[Stage, str]) -> None:
-    here, hold_id = told
+async def test_the_report_has_all_parts(rejected: tuple[Stage, str]) -> None:
+    here, hold_id = rejected
     made = (await (await operator(here))("POST", PATH, {"senders": [ANNA], "names": True})).json()
     assert made["about"] == [f"mail from {ANNA}"]
     assert made["made_at"] == "2026-03-02T09:00:00Z"

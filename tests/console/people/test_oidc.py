@@ -1,5 +1,5 @@
 """OpenID Connect with a provider on loopback, and each failure of a provider, network or browser. Accounts and roles
-are in test_signing_by_provider."""
+are in test_sign_in_by_provider."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from smtpguard.observe.cursor import RaisedAlarm
 from tests.observe.alarms.test_conditions import ALL, MANY, NOW, WELL
 
 
-class Kept:
+class AlarmMemory:
     def __init__(self) -> None:
         self.rows: dict[str, RaisedAlarm] = {}
         self.away = False
@@ -47,13 +47,13 @@ class House:
     """Several nodes: one store for all, and a state folder for each."""
 
     def __init__(self) -> None:
-        self.shared, self.own = Kept(), Kept()
+        self.shared, self.own = AlarmMemory(), AlarmMemory()
         self.now = NOW
         self.told: list[tuple[str, Phase]] = []
         self.reaches = True
         self.began: list[datetime] = []
 
-    def node(self, own: Kept | None = None) -> Rounds:
+    def node(self, own: AlarmMemory | None = None) -> Rounds:
         async def tell(told: AlarmMessage) -> bool:
             if self.reaches:
                 self.told.append((told.alarm.key, told.phase))
@@ -120,7 +120,7 @@ async def test_a_restart_does_not_repeat_an_alarm() -> None:
 
 async def test_shared_alarms_are_reported_once_and_host_alarms_by_each() -> None:
     house = House()
-    nodes = [house.node(Kept()) for _ in range(3)]
+    nodes = [house.node(AlarmMemory()) for _ in range(3)]
     for _ in range(20):
         for node in nodes:
             await house.round(node, FROZEN | AWAY, seconds=3)
@@ -203,7 +203,7 @@ async def test_with_a_read_only_store_each_host_reports_once(how: str, monkeypat
     assert house.shared.rows == {}
     setattr(house.shared, how, False)
     for _ in range(3):
-        await house.round(house.node(Kept()), {"frozen": None, "put_back": None}, seconds=5)
+        await house.round(house.node(AlarmMemory()), {"frozen": None, "put_back": None}, seconds=5)
         await house.round(node, FROZEN | AWAY, seconds=5)
     assert len(house.told) == 2, "it is the installation's again, and nobody is told twice"
     assert list(house.shared.rows) == ["frozen"]
@@ -225,7 +225,7 @@ async def test_the_end_is_reported_with_a_read_only_store() -> None:
 
 async def test_reported_alarms_are_not_repeated_with_a_read_only_store() -> None:
     house = House()
-    await house.round(house.node(Kept()), FROZEN)
+    await house.round(house.node(AlarmMemory()), FROZEN)
     house.shared.reads_only = True
     await house.round(house.node(), FROZEN, days=2)
     assert house.told == [("frozen", Phase.BEGINS)]

@@ -48,7 +48,7 @@ CHUNK = 65_535
 
 
 @dataclass
-class Told:
+class MtaResult:
     """The result of one message. ``answer``: None if the message did not end."""
 
     answer: Answer | None = None
@@ -98,7 +98,7 @@ class Mta:
 
     def message(
         self, content: bytes, *recipients: bytes, mail: Sequence[bytes] = (b"<anna@example.com>",),
-        macros: Sequence[tuple[bytes, bytes]] = (), rcpt_macros: Sequence[tuple[bytes, bytes]] = (), told: Told,
+        macros: Sequence[tuple[bytes, bytes]] = (), rcpt_macros: Sequence[tuple[bytes, bytes]] = (), told: MtaResult,
         chunk: int = CHUNK,
     ) -> Generator[tuple[Command, bool], Answer, None]:  # fmt: skip
         """``content``: with CRLF line ends, as from SMTP. ``told`` gets what the filter does."""

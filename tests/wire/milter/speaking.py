@@ -19,17 +19,17 @@ from smtpguard.wire.milter.message import MilterSettings
 from smtpguard.wire.milter.packet import Answer, Command, Negotiate
 from smtpguard.wire.milter.reception import MilterReception
 from smtpguard.wire.turnedaway import TurnedAway
-from tests.wire.milter.mta import POSTFIX, Mta, Told
+from tests.wire.milter.mta import POSTFIX, Mta, MtaResult
 from tests.wire.proxied import Clock
-from tests.wire.relayed import stands
+from tests.wire.relayed import fence_holds
 
 Decide = Callable[[Transaction, Onward], Awaitable[Disposition]]
 MAIL = b"From: Anna <anna@example.com>\r\nSubject: x\r\n\r\nHej\r\n"
 TRACE = b"Received: from x (y)\r\n\tby guard;\r\n\tnow\r\nX-Smtpguard: id=1; policy=;\r\n\tmac=0\r\n"
 
 
-async def pass_on(transaction: Transaction, onward: Onward) -> Disposition:
-    return Relayed(replies=await onward.send(TRACE, stands))
+async def relay_all(transaction: Transaction, onward: Onward) -> Disposition:
+    return Relayed(replies=await onward.send(TRACE, fence_holds))
 
 
 class Speaking:
@@ -79,9 +79,9 @@ class Speaking:
         await self.run(self.mta.connect(**client))
         return self
 
-    async def send(self, content: bytes, *recipients: bytes, **more: Any) -> Told:
+    async def send(self, content: bytes, *recipients: bytes, **more: Any) -> MtaResult:
         """Send one message and return its result. Raises EOFError if the server has closed."""
-        told = Told()
+        told = MtaResult()
         await self.run(self.mta.message(content, *recipients, told=told, **more))
         return told
 
@@ -116,7 +116,7 @@ class Served:
 
 @asynccontextmanager
 async def served(
-    folder: Path, decide: Decide = pass_on, *, limits: Limits | None = None, **house: Any
+    folder: Path, decide: Decide = relay_all, *, limits: Limits | None = None, **house: Any
 ) -> AsyncIterator[Served]:
     clock, seen, numbers = Clock(), list[Transaction](), itertools.count(1)
 

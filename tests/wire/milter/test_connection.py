@@ -17,7 +17,7 @@ from smtpguard.wire.listener import Limits
 from smtpguard.wire.milter.codec import encode
 from smtpguard.wire.milter.packet import Body, Connect, EndOfMessage, Family, Helo, Macros, Mail, Negotiate, Rcpt
 from tests.wire.milter.mta import OLD, POSTFIX
-from tests.wire.milter.speaking import MAIL, Served, pass_on, served
+from tests.wire.milter.speaking import MAIL, Served, relay_all, served
 from tests.wire.proxied import files_in, until
 
 
@@ -103,7 +103,7 @@ class TestConversations:
         async def decide(transaction: Transaction, onward: Onward) -> Disposition:
             deciding.set()
             await go.wait()
-            return await pass_on(transaction, onward)
+            return await relay_all(transaction, onward)
 
         async with served(tmp_path, decide) as world:
             speaking = await (await world.connect()).begin()

@@ -18,9 +18,9 @@ from smtpguard.policy.verdict import Counted, Deferred, Disposition, Held, Rejec
 from smtpguard.wire.listener import Limits
 from smtpguard.wire.milter.codec import encode
 from smtpguard.wire.milter.packet import Discard, InsertHeader, Mail, Rcpt, SmtpReply
-from tests.wire.milter.speaking import MAIL, Decide, Served, Speaking, pass_on, served
+from tests.wire.milter.speaking import MAIL, Decide, Served, Speaking, relay_all, served
 from tests.wire.proxied import until
-from tests.wire.relayed import fell, stands
+from tests.wire.relayed import fence_fails, fence_holds
 
 
 def always(disposition: Disposition) -> Decide:
@@ -44,7 +44,7 @@ class TestDispositions:
         noted: list[Disposition] = []
 
         async def decide(transaction: Transaction, onward: Onward) -> Disposition:
-            noted.append(await pass_on(transaction, onward))
+            noted.append(await relay_all(transaction, onward))
             return noted[-1]
 
         async with served(tmp_path, decide) as world:
@@ -74,7 +74,7 @@ class TestDispositions:
         undecided = Deferred(reply=reply.NOT_RECORDED, undecided=True)
 
         async def decide(transaction: Transaction, onward: Onward) -> Disposition:
-            return undecided if len(world.seen) == 2 else await pass_on(transaction, onward)
+            return undecided if len(world.seen) == 2 else await relay_all(transaction, onward)
 
         bad = b"<@-_->"
         async with served(tmp_path, decide, name="inside", limits=Limits(recipients=2, message_octets=1000)) as world:
@@ -123,7 +123,7 @@ class TestDispositions:
         async def decide(transaction: Transaction, onward: Onward) -> Disposition:
             if len(world.seen) == 1:
                 raise raised
-            return await pass_on(transaction, onward)
+            return await relay_all(transaction, onward)
 
         async with served(tmp_path, decide) as world:
             speaking = await (await world.connect()).begin()
@@ -139,7 +139,7 @@ class TestDispositions:
         """No second answer follows an accept: the MTA would take it for the answer to its next message."""
 
         async def decide(transaction: Transaction, onward: Onward) -> Disposition:
-            await pass_on(transaction, onward)
+            await relay_all(transaction, onward)
             return Deferred(reply=reply.INTERNAL_ERROR)
 
         async with served(tmp_path, decide) as world:
@@ -150,7 +150,7 @@ class TestDispositions:
     async def test_a_failed_fence_gives_451(self, tmp_path: Path) -> None:
         async def decide(transaction: Transaction, onward: Onward) -> Disposition:
             with pytest.raises(Recalled):
-                await onward.send(b"", fell)
+                await onward.send(b"", fence_fails)
             return Deferred(reply=reply.RECALLED)
 
         async with served(tmp_path, decide) as world:
@@ -162,7 +162,7 @@ class TestDispositions:
         async def decide(transaction: Transaction, onward: Onward) -> Disposition:
             taken = transaction.envelope.recipients[1:]
             assert transaction.pass_rest is not None
-            await transaction.pass_rest(b"X-Smtpguard: x\r\n", stands, taken)
+            await transaction.pass_rest(b"X-Smtpguard: x\r\n", fence_holds, taken)
             return Held(hold_id="H", taken=taken)
 
         async with served(tmp_path, decide) as world:
@@ -175,7 +175,7 @@ class TestDispositions:
         assert told.deleted == [b"<ramadan@lists.example.com>", b"<@relay:C@example.org>", b"<C@example.org>"]
 
 
-class TestComingAndGoing:
+class TestConnections:
     async def test_an_mta_that_disconnects_during_a_decision(self, tmp_path: Path) -> None:
         deciding, go, gone = asyncio.Event(), asyncio.Event(), list[bool]()
 
@@ -184,7 +184,7 @@ class TestComingAndGoing:
             await go.wait()
             gone.append(transaction.gone())
             with pytest.raises(Lost):
-                await onward.send(b"", stands)
+                await onward.send(b"", fence_holds)
             return Deferred(reply=reply.RELAY_LOST)
 
         async with served(tmp_path, decide) as world:
@@ -218,7 +218,7 @@ class TestComingAndGoing:
         async def decide(transaction: Transaction, onward: Onward) -> Disposition:
             deciding.set()
             await go.wait()
-            return await pass_on(transaction, onward)
+            return await relay_all(transaction, onward)
 
         async with served(tmp_path, decide) as world:
             idle, busy = await (await world.connect()).begin(), await (await world.connect()).begin()

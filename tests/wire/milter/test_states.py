@@ -128,7 +128,7 @@ def test_after_a_change_only_accept_is_allowed(answer: Answer) -> None:
     conversation.say(packet.Accept())
 
 
-class TestAgreeing:
+class TestNegotiation:
     def test_only_used_features_are_negotiated(self) -> None:
         agreed = agree(ALL)
         assert agreed.actions == Actions.ADD_HEADERS | Actions.DELETE_RECIPIENTS | Actions.SET_MACROS

@@ -13,7 +13,7 @@ TODAY = MONDAY.date().isoformat()
 LATER = (MONDAY + timedelta(days=4)).date().isoformat()
 
 
-async def says(browser: Browser, **fields: str) -> str:
+async def submit_absence(browser: Browser, **fields: str) -> str:
     await browser.get("/away")
     answer = await browser.post("/away", **{"since": TODAY, "until": LATER, "deputy": ""} | fields)
     return text(await browser.get("/away")) if answer.status_code == 303 else f"{answer.status_code} {text(answer)}"
@@ -22,7 +22,7 @@ async def says(browser: Browser, **fields: str) -> str:
 async def test_a_deputy_of_the_same_group_decides_at_once(here: Stage) -> None:
     await here.home.put(DOCUMENTS)
     eva = await here.signed_in(EVA, Role.APPROVER)
-    said = await says(eva, deputy="Omar@example.com")
+    said = await submit_absence(eva, deputy="Omar@example.com")
     assert "You are away 2 Mar to 6 Mar. omar@example.com is the deputy (communications)." in said
     omar = await here.signed_in(OMAR, Role.APPROVER)
     assert "You decide for eva@example.com until 6 Mar." in text(await omar.get("/away"))
@@ -43,7 +43,7 @@ async def test_another_deputy_decides_after_an_admin_confirms(here: Stage) -> No
     hold = await held(here)
     dpo = await here.signed_in(DPO, Role.APPROVER, Role.ADMIN)
     sten = await here.signed_in("sten@example.com", Role.APPROVER)
-    said = await says(dpo, deputy="sten@example.com")
+    said = await submit_absence(dpo, deputy="sten@example.com")
     assert "sten@example.com is not in compliance, and can decide there only once an admin agrees." in said
     assert (await sten.get(f"/held/{hold.hold_id}")).status_code == 404
     both = {"person": DPO, "deputy": "sten@example.com"}
@@ -56,7 +56,7 @@ async def test_another_deputy_decides_after_an_admin_confirms(here: Stage) -> No
     assert (await admin.post("/away/agree", **both | {"deputy": DUTY})).status_code == 409, "not whom she named"
     assert (await admin.post("/away/agree", **both)).status_code == 303
     assert (await sten.get(f"/held/{hold.hold_id}")).status_code == 200
-    said = await says(dpo, deputy="sten@example.com", until=(MONDAY + timedelta(days=9)).date().isoformat())
+    said = await submit_absence(dpo, deputy="sten@example.com", until=(MONDAY + timedelta(days=9)).date().isoformat())
     assert "only once an admin agrees" in said, "for longer it has to be agreed to anew"
     await admin.get("/away")
     assert (await admin.post("/away/refuse", **both)).status_code == 303
@@ -75,7 +75,7 @@ async def test_an_invalid_absence_is_reported_beside_its_field(here: Stage) -> N
         ({"deputy": "stranger@example.org"}, "This person is in no group"),
         ({"deputy": "@"}, "Not an address."),
     ):
-        answer = await says(eva, **fields)
+        answer = await submit_absence(eva, **fields)
         assert answer.startswith("400 ")
         assert said in answer
     assert await here.kinds("absence") == []

@@ -232,7 +232,7 @@ def quoting(customers: Sequence[str]) -> Callable[[int], str]:
     )
 
 
-def elsewhere(n: int) -> str:
+def refers_elsewhere(n: int) -> str:
     return f"In-Reply-To: <{n}@mail.elsewhere.example>\r\nReferences: <{n}@mail.elsewhere.example>\r\n"
 
 
@@ -240,7 +240,7 @@ async def test_twenty_answers_a_day_to_new_customers_pass(guard: Whole) -> None:
     """A salesperson may answer twenty new customers a day, for five days."""
     for day in range(5):
         customers = CUSTOMERS[20 * day : 20 * (day + 1)]
-        more: dict[str, Any] = {"body": quoting(customers), "head": elsewhere, "seed": ("answers", day)}
+        more: dict[str, Any] = {"body": quoting(customers), "head": refers_elsewhere, "seed": ("answers", day)}
         assert held(await one_by_one(guard, customers, every=8 * HOUR / 20, **more)) == 0
         await guard.pass_(seconds=16 * HOUR)
 
@@ -250,14 +250,14 @@ async def test_forged_quotations_reach_no_more_than_first_letters(guard: Whole, 
     """Forged quotations reach no more than 119 people in a week, in all letters or in every second."""
     quoted = quoting(CUSTOMERS)
     body = lambda n: "" if both and n % 2 else quoted(n)  # noqa: E731
-    head = lambda n: "" if both and n % 2 else elsewhere(n)  # noqa: E731
+    head = lambda n: "" if both and n % 2 else refers_elsewhere(n)  # noqa: E731
     await one_by_one(guard, CUSTOMERS[:300], every=6 * DAY / 300, body=body, head=head, seed="forged")
     assert len(reached(guard)) == 119
     assert "new-customers-in-a-week" in await rules_of(guard)
 
 
 async def test_forged_quotations_to_a_special_list_are_stopped(guard: Whole) -> None:
-    await one_by_one(guard, MEMBERS, every=HOUR, body=quoting(MEMBERS), head=elsewhere, seed="forged")
+    await one_by_one(guard, MEMBERS, every=HOUR, body=quoting(MEMBERS), head=refers_elsewhere, seed="forged")
     assert len(reached(guard, MEMBERS)) == 11
     assert "new-customers-of-a-special-list" in await rules_of(guard)
 
@@ -269,7 +269,7 @@ async def test_forged_answers_of_a_usual_sender_are_bounded(tmp_path: Path, monk
         await one_by_one(guard, CUSTOMERS[1000:1039], every=1, seed="usual")
         await guard.pass_(days=8)
         said = await one_by_one(
-            guard, CUSTOMERS[:100], every=60, body=quoting(CUSTOMERS), head=elsewhere, seed="forged"
+            guard, CUSTOMERS[:100], every=60, body=quoting(CUSTOMERS), head=refers_elsewhere, seed="forged"
         )
         assert 100 - held(said) == 59
         assert await rules_of(guard) == {"many-answers-in-a-day"}
@@ -507,16 +507,16 @@ async def test_the_alarm_about_a_list_arrives_within_a_minute(tmp_path: Path, mo
             try:
                 for name, people in (("newsletter", CUSTOMERS), ("ramadan-greetings", MEMBERS)):
                     for n in range(5):
-                        assert calls(guard, name) == []
+                        assert mails(guard, name) == []
                         sender = f"colleague{n}@example.com"
                         await guard.passes(plain(sender, people[n], (name, n)), people[n], sender=sender)
                         await guard.pass_(seconds=60)
                     async with asyncio.timeout(60):
-                        while not (mailed := calls(guard, name)) or f"few-write ({name})" not in told(hook):  # noqa: ASYNC110
+                        while not (mailed := mails(guard, name)) or f"few-write ({name})" not in times(hook):  # noqa: ASYNC110
                             await asyncio.sleep(0.01)
                     assert f"{name} (5)" in mailed[0]
                     assert all(f"colleague{n}@example.com (" in mailed[0] for n in range(5))
-                    at = told(hook)[f"few-write ({name})"]
+                    at = times(hook)[f"few-write ({name})"]
                     assert (guard.clock.now() - datetime.fromisoformat(at)).total_seconds() <= 60
             finally:
                 serving.cancel()
@@ -525,7 +525,7 @@ async def test_the_alarm_about_a_list_arrives_within_a_minute(tmp_path: Path, mo
     assert b"colleague" not in b"".join(asked.body for asked in hook.asked)
 
 
-def calls(guard: Whole, name: str) -> list[str]:
+def mails(guard: Whole, name: str) -> list[str]:
     """Texts of the alarm mails about that list."""
     raw = [m.content for m in guard.relay.messages if m.recipients == ["it@example.com"]]
     texts = [str(message_from_bytes(each, policy=default).get_body(("plain",)).get_content()) for each in raw]  # type: ignore[union-attr]
@@ -536,7 +536,7 @@ def calls(guard: Whole, name: str) -> list[str]:
     ]
 
 
-def told(hook: Receiver) -> dict[str, str]:
+def times(hook: Receiver) -> dict[str, str]:
     """When the webhook got each alarm, by what it is about."""
     return {asked.json["data"]["about"]: asked.json["at"] for asked in hook.asked}
 

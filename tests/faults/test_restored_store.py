@@ -36,7 +36,7 @@ def notices(recorder: Recorder) -> int:
     return len([m for m in recorder.messages if not m.field(b"X-Smtpguard-Release")])
 
 
-def stands_still(guard: Machine, recorder: Recorder, told: int) -> None:
+def check_frozen(guard: Machine, recorder: Recorder, told: int) -> None:
     """Assert that the restore was noticed: a notice is sent again, no release is, and mail gets 451."""
     until(lambda: notices(recorder) > told, "the notice to be sent again; " + guard.said())
     assert len(recorder.releases(ID)) == 1, "nobody has said that it may go out twice"
@@ -72,7 +72,7 @@ def test_a_restored_database_file_freezes_all_mail(tmp_path: Path) -> None:
         shutil.copy(copy, var / "guard.db")
         told = notices(recorder)
         guard.start()
-        stands_still(guard, recorder, told)
+        check_frozen(guard, recorder, told)
         guard.stop()
         guard.start()
         assert guard.run("held", "list").stdout.count("Frozen") == 1, "it is said once"
@@ -160,7 +160,7 @@ def test_a_restored_server_is_noticed_by_running_nodes(server: Any, tmp_path: Pa
                 lambda: [g for g in (first, second) if "all mail is frozen" in g.log.read_text()],
                 "somebody to notice",
             )
-            stands_still(noticed[0], recorder, told)
+            check_frozen(noticed[0], recorder, told)
             for guard in (first, second):
                 guard.until(lambda g=guard: g._greets(), "it to run")  # type: ignore[misc]
                 assert Mta(guard).once(mail(to=PETER, message_id="o@example.com"), ANNA, PETER).code == 451

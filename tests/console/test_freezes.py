@@ -18,17 +18,17 @@ from tests.console.stage import Browser, Stage
 from tests.guard.house import RAMADAN
 
 
-async def standing(here: Stage) -> list[tuple[str, str, str]]:
+async def active_freezes(here: Stage) -> list[tuple[str, str, str]]:
     return [(f.selector.value, f.value, f.by) for f in (await here.home.store.gate.read()).freezes]
 
 
-async def at_still(here: Stage, who: str = EVA, role: Role = Role.APPROVER) -> Browser:
+async def freeze_page(here: Stage, who: str = EVA, role: Role = Role.APPROVER) -> Browser:
     browser = await here.signed_in(who, role)
     await browser.get("/still")
     return browser
 
 
-async def thaws(who: Browser, freeze_id: str) -> Any:
+async def confirm_thaw(who: Browser, freeze_id: str) -> Any:
     """The answer to the thaw, confirmed with the number of messages that it lets out."""
     await who.get(f"/thaw/{freeze_id}")
     return await who.post(f"/thaw/{freeze_id}", messages=who.hidden("messages"))
@@ -79,18 +79,18 @@ async def test_an_automatic_freeze_is_explained_in_the_readers_language(here: St
     ],
 )
 async def test_a_freeze_is_shown_on_every_page_until_thawed(here: Stage, fields: dict[str, str], value: str) -> None:
-    eva = await at_still(here)
+    eva = await freeze_page(here)
     done = await eva.post("/freeze", reason="a wrong link", **fields)
     assert done.status_code == 200
     assert "Nothing of it is sent from now on." in text(done)
-    assert await standing(here) == [(fields["selector"], value, EVA)]
+    assert await active_freezes(here) == [(fields["selector"], value, EVA)]
     assert "Frozen: " in text(await eva.get("/held"))
     assert "(a wrong link)" in text(await eva.get("/policy"))
     freeze = (await here.home.store.gate.read()).freezes[0]
-    omar = await at_still(here, OMAR)
-    gone = await thaws(omar, freeze.freeze_id)
+    omar = await freeze_page(here, OMAR)
+    gone = await confirm_thaw(omar, freeze.freeze_id)
     assert "It is lifted. Mail goes on." in text(await omar.get(gone.headers["location"]))
-    assert await standing(here) == []
+    assert await active_freezes(here) == []
     assert "(a wrong link)" not in text(await eva.get("/held"))
     past = text(await eva.get("/history/freezes"))
     assert "Thawed" in past
@@ -98,7 +98,7 @@ async def test_a_freeze_is_shown_on_every_page_until_thawed(here: Stage, fields:
 
 
 async def test_a_freeze_may_have_an_end(here: Stage) -> None:
-    eva = await at_still(here)
+    eva = await freeze_page(here)
     await eva.post("/freeze", selector="all", reason="x", hours="4")
     (freeze,) = (await here.home.store.gate.read()).freezes
     assert freeze.until is not None
@@ -120,17 +120,17 @@ async def test_a_freeze_may_have_an_end(here: Stage) -> None:
     ],
 )
 async def test_an_invalid_freeze_freezes_nothing(here: Stage, fields: dict[str, str], said: str) -> None:
-    eva = await at_still(here)
+    eva = await freeze_page(here)
     answer = await eva.post("/freeze", **({"reason": "x"} | fields))
     assert answer.status_code == 422
     assert said in text(answer)
-    assert await standing(here) == []
+    assert await active_freezes(here) == []
 
 
 async def test_a_refused_freeze_is_returned_filled_in(here: Stage) -> None:
     """A refused freeze comes back filled in. Above all it does not fall back to "everything", which would stop all
     mail."""
-    eva = await at_still(here)
+    eva = await freeze_page(here)
     filled = {"selector": "sender", "sender": "anna@@example.com", "reason": "her <account> is taken", "hours": "4"}
     answer = await eva.post("/freeze", **filled)
     assert answer.status_code == 422
@@ -142,7 +142,7 @@ async def test_a_refused_freeze_is_returned_filled_in(here: Stage) -> None:
     assert '<small class="wrong" id="f-sender-wrong">Not an address: anna@@example.com</small>' in page
     assert 'value="her &lt;account&gt; is taken"' in page
     assert '<option value="4" selected>' in page
-    assert await standing(here) == []
+    assert await active_freezes(here) == []
     both = await eva.post("/freeze", selector="list", list="", reason=" ", hours="")
     assert text(both).count("Choose what to stop.") == 1
     assert "Give a reason: everyone who sees the banner reads it." in text(both), "all that is wrong at once"
@@ -152,7 +152,7 @@ async def test_a_refused_freeze_is_returned_filled_in(here: Stage) -> None:
 
 
 async def test_a_thaw_shows_what_it_releases_and_asks(here: Stage) -> None:
-    eva = await at_still(here)
+    eva = await freeze_page(here)
     waits = await held(here, RAMADAN, Subject="SV: waits", Message_ID="<1@example.com>")
     goes = await held(here, RAMADAN, Subject="SV: goes", Message_ID="<2@example.com>", body="goes")
     await eva.post("/freeze", selector="list", list="ramadan", reason="a wrong link")
@@ -175,31 +175,31 @@ async def test_a_thaw_shows_what_it_releases_and_asks(here: Stage) -> None:
     assert "SV: waits" not in said
     assert "1 message that it stops waits for a decision still" in said
     assert "Thaw, and send 1 message" in said
-    assert len(await standing(here)) == 1, "nothing is thawed by looking"
+    assert len(await active_freezes(here)) == 1, "nothing is thawed by looking"
     assert (await eva.post(f"/thaw/{freeze.freeze_id}", messages="1")).status_code == 303
-    assert await standing(here) == []
+    assert await active_freezes(here) == []
     assert waits.hold_id != goes.hold_id
 
 
 async def test_viewers_and_writers_cannot_freeze(here: Stage) -> None:
-    viewer = await at_still(here, "vera@example.com", Role.VIEWER)
+    viewer = await freeze_page(here, "vera@example.com", Role.VIEWER)
     anna = await here.signed_in(ANNA)
     await anna.get("/mine")
     for browser in (viewer, anna):
         assert (await browser.post("/freeze", selector="all", reason="x", csrf=browser.csrf)).status_code in (403, 404)
         assert (await browser.post("/thaw/F1", csrf=browser.csrf)).status_code in (403, 404)
-    assert await standing(here) == []
+    assert await active_freezes(here) == []
 
 
 async def test_a_freeze_lifted_meanwhile_is_a_conflict(here: Stage) -> None:
-    eva = await at_still(here)
+    eva = await freeze_page(here)
     answer = await eva.post("/thaw/NOSUCHFREEZE")
     assert answer.status_code == 409
     assert "It is already lifted." in text(answer)
 
 
 async def test_a_failed_freeze_is_reported_prominently(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    eva = await at_still(here)
+    eva = await freeze_page(here)
 
     async def away(*_: object) -> None:
         raise Unavailable("the database is away")
@@ -215,25 +215,25 @@ async def test_a_messages_link_prefills_the_freeze(here: Stage) -> None:
     answer = await eva.get("/still?selector=sender&sender=anna@example.com")
     assert 'name="selector" value="sender" checked' in answer.text
     assert 'value="anna@example.com"' in answer.text
-    assert await standing(here) == []
+    assert await active_freezes(here) == []
     assert {s.value for s in Selector} >= {"all", "list", "sender", "mailing"}
 
 
 async def test_a_thaw_by_two_is_asked_and_confirmed(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    eva, omar = await at_still(here), await at_still(here, OMAR)
+    eva, omar = await freeze_page(here), await freeze_page(here, OMAR)
     await eva.post("/freeze", selector="all", reason="a wrong link")
     freeze = (await here.home.store.gate.read()).freezes[0]
     monkeypatch.setattr(here.app.state.desk.freezes, "thaw_two", True)
     assert "Ask for a thaw: everything" in text(await eva.get("/still"))
     for _ in range(2):  # two requests of one person count as one person
-        asked = await thaws(eva, freeze.freeze_id)
+        asked = await confirm_thaw(eva, freeze.freeze_id)
         assert "Another person must agree" in text(await eva.get(asked.headers["location"]))
-    assert len(await standing(here)) == 1
+    assert len(await active_freezes(here)) == 1
     page = text(await omar.get("/still"))
     assert "eva@example.com wants to thaw it" in page
     assert "Thaw: everything" in page
-    await thaws(omar, freeze.freeze_id)
-    assert await standing(here) == []
+    await confirm_thaw(omar, freeze.freeze_id)
+    assert await active_freezes(here) == []
     kinds = [kind for kind, _ in await here.home.events(freeze.freeze_id)]
     assert kinds == ["freeze", "thaw-asked", "thaw"]
 
@@ -241,7 +241,7 @@ async def test_a_thaw_by_two_is_asked_and_confirmed(here: Stage, monkeypatch: py
 async def test_a_failed_hook_is_reported_in_the_readers_language(here: Stage) -> None:
     freezes = here.app.state.desk.freezes
     freezes._freeze_hook = freezes._thaw_hook = (("/bin/sh", "-c", "echo 'no <b>right</b> to' >&2; exit 7"),)
-    eva, swedish = await at_still(here), {"Accept-Language": "sv"}
+    eva, swedish = await freeze_page(here), {"Accept-Language": "sv"}
     frozen = await eva.post("/freeze", swedish, selector="all", reason="fel utskick")
     assert "har misslyckats: /bin/sh: det slutade med status 7: no <b>right</b> to" in text(frozen)
     assert "<b>right" not in frozen.text
