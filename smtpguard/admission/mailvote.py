@@ -26,7 +26,9 @@ from smtpguard.holds.replying import (
     asked,
     automatic,
     barred,
+    confirmed,
     decide,
+    may_confirm,
     parts,
     proof_of,
     read,
@@ -111,6 +113,8 @@ class VotesByMail:
         if vote is None:
             log.info("transaction %s: a vote by mail with a token that is not valid", transaction.id)
             return Rejected(reply=reply.rejected(str(No.TOKEN.value)))
+        if vote.hold.asks_writer:
+            return await self._confirmed(vote, in_force)
         try:
             decided = self._decide(vote, vote.hold, in_force, await self._barred(vote.person, in_force))
         except _Not as refused:
@@ -146,7 +150,8 @@ class VotesByMail:
         if text is not None:
             word, comment = read(text.excerpt)
             claimed = sender.read_as(text.from_address, text.from_ambiguous).claimed
-            answer = replace(answer, claimed=claimed, word=word, comment=comment)
+            meant = confirmed(text.excerpt)
+            answer = replace(answer, claimed=claimed, word=word, comment=comment, meant=meant)
         allowed = in_force.reply_votes
         origin: DkimResult | Unknown = DkimResult()
         by_login = answer.login in in_force.addresses_of(person)
@@ -214,6 +219,20 @@ class VotesByMail:
             amend=amend,
         )
 
+    async def _confirmed(self, vote: _Vote, in_force: InForce) -> Disposition:
+        """The answer of its writer, who is asked first. The notice of the outcome tells them."""
+        number = may_confirm(vote.answer, addresses=in_force.addresses_of(vote.person))
+        if isinstance(number, No):
+            return await self._refused(vote, number, in_force)
+        try:
+            await self.approvals.confirm(
+                vote.hold.hold_id, writer=vote.person, by=vote.answer.login, people=number, way="mail",
+                seen=replace(Seen.of(vote.hold), under=0),
+            )  # fmt: skip
+        except Refused as refused:
+            return await self._refused(vote, str(refused), in_force)
+        return Counted(reply=reply.counted(vote.hold.hold_id, "confirm"))
+
     async def _refused(self, vote: _Vote, why: No | str, in_force: InForce) -> Disposition:
         """``why``: a rule for votes by mail, or what the vote itself was refused for."""
         if why is No.UNPROVEN and vote.unsure:
@@ -223,6 +242,8 @@ class VotesByMail:
         word = why.name.lower() if isinstance(why, No) else "vote"
         proof = proof_of(vote.answer, in_force.addresses_of(vote.person), in_force.reply_votes, now)
         choice = vote.answer.word.value if vote.answer.word is not None else ""
+        if hold.asks_writer:
+            choice = "confirm" if vote.answer.meant is not None else ""
         event = Event(
             kind=Kind.VOTE_REFUSED,
             id=hold.hold_id,

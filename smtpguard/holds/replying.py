@@ -12,6 +12,7 @@ import enum
 import hashlib
 import hmac
 import itertools
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -42,6 +43,7 @@ LOCAL_OCTETS = 16 + 1 + _TAG_DIGITS + 1 + 26
 """Of a token; with the sign before it and a local part of the guard it must fit into 64 (RFC 5321 section 4.5.3.1.1)."""
 WORDS = {Choice.REJECT: N_("REJECT"), Choice.APPROVE: N_("APPROVE")}
 """The words of decision, as notices name them. An answer may have those of any language."""
+CONFIRM = N_("CONFIRM")
 _BULK = frozenset({"bulk", "list", "junk", "auto_reply"})
 _MACHINES = ("X-Autoreply", "X-Autorespond", "X-Auto-Response-Suppress", "X-Smtpguard-Notice", "List-Id")
 _SIGNED = ("From", "Subject", "To")
@@ -60,6 +62,8 @@ class No(enum.Enum):
     BARRED = Phrase("The account of this person may not decide.")
     FACTOR = Phrase("Whoever must sign in with a second factor cannot approve by mail.")
     UNPROVEN = Phrase("Nothing proves who wrote the answer, so it cannot approve.")
+    NUMBER = Phrase("The answer must begin with CONFIRM and the number of people, alone on its line.")
+    LOGIN = Phrase("Only an answer from its writer's own login confirms it.")
 
 
 class Proof(enum.Enum):
@@ -73,13 +77,14 @@ class Proof(enum.Enum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """``claimed``: the one From, canonical; None where it is unclear. ``login``: the canonical address of the login by
-    which it came; "" without one. ``word`` and ``comment``: as ``read`` finds them."""
+    which it came; "" without one. ``word`` and ``comment``: as ``read`` finds them; ``meant``: as ``confirmed`` does."""
 
     claimed: str | None
     login: str = ""
     automatic: bool = False
     word: Choice | None = None
     comment: str = ""
+    meant: int | None = None
     signed: tuple[Signature, ...] = ()
 
 
@@ -139,6 +144,26 @@ def read(text: str) -> tuple[Choice | None, str]:
         return None, ""
     comment = " ".join(itertools.takewhile(bool, own[1:]))
     return words[0], comment[:MOST_COMMENT]
+
+
+def confirmed(text: str) -> int | None:
+    """The number of people with which a writer's answer confirms the message, on its first line; None if it does not."""
+    own = next((line.strip() for line in split(text).new.split("\n") if line.strip()), "")
+    word, _, number = own[:LONGEST_LINE].partition(" ")
+    digits = re.sub(r"[\s,.]", "", number)
+    said = {Speech(language)(CONFIRM).casefold() for language in languages()}
+    return int(digits) if word.casefold() in said and digits.isascii() and digits.isdigit() else None
+
+
+def may_confirm(answer: Answer, *, addresses: frozenset[str]) -> int | No:
+    """``addresses``: of the writer who is asked. The number of people that they name."""
+    if answer.automatic:
+        return No.AUTOMATIC
+    if answer.claimed not in addresses:
+        return No.OTHER
+    if answer.meant is None:
+        return No.NUMBER
+    return answer.meant if answer.login in addresses else No.LOGIN
 
 
 def _word(line: str) -> Choice | None:
@@ -226,7 +251,10 @@ def may_be_approved(hold: Hold, special: bool, allowed: ReplyVotes | None) -> bo
 
 
 def asked(hold: Hold, in_force: InForce, now: datetime) -> frozenset[str]:
-    """All people who may have a notice of it: those of its quorums at any hour, and their deputies now."""
+    """All people who may have a notice of it: its writer while only they are asked; else those of its quorums at any hour,
+    and their deputies now."""
+    if hold.confirm is not None and hold.asks_writer:
+        return frozenset({hold.confirm.writer})
     both = (q for quorum in hold.verdict.quorum for q in (quorum, quorum.out_of_hours) if q is not None)
     groups = frozenset(group for quorum in both for group in quorum.groups)
     everybody = frozenset().union(*map(in_force.people, groups))

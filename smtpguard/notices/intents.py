@@ -83,7 +83,7 @@ class Notices:
         """The writer gets the reasons, the approvers are asked."""
         in_force, now = gathered.in_force, hold.held_at
         if hold.confirm is not None and hold.asks_writer:
-            data = noticedata.held(hold, gathered) | noticedata.asked(hold.confirm) | {"notice": "confirm"}
+            data = noticedata.held(hold, gathered) | noticedata.asked(hold) | {"notice": "confirm"}
             return self._to(
                 hold.sender or "", data, f"{hold.hold_id}-confirm", hold.hold_id, now, role="sender", alone=True
             )
@@ -306,6 +306,7 @@ class Notices:
         ``word``: whatever answers it causes no other."""
         data = noticedata.about(hold, in_force) | {
             "notice": "voted",
+            "writer": hold.asks_writer,
             "choice": choice,
             "proof": proof,
             "refused": refused,

@@ -69,7 +69,7 @@ from typing import Any
 from smtpguard.gathering.gather import Gathered
 from smtpguard.gathering.values import topics_of
 from smtpguard.guard.inforce import InForce
-from smtpguard.holds.model import Confirmation, Hold, out_of_reach
+from smtpguard.holds.model import Hold, out_of_reach
 from smtpguard.holds.replying import bound_to, may_be_approved
 from smtpguard.holds.summary import summary
 from smtpguard.lists.declared import ListInfo
@@ -127,9 +127,11 @@ def held(hold: Hold, gathered: Gathered) -> dict[str, Any]:
     }
 
 
-def asked(confirm: Confirmation) -> dict[str, Any]:
+def asked(hold: Hold) -> dict[str, Any]:
     """Until when its writer is asked, and whether it expires then."""
-    return {"until": time_of(confirm.until), "expires": confirm.expires}
+    confirm = hold.confirm
+    assert confirm is not None
+    return {"until": time_of(confirm.until), "expires": confirm.expires, "bound": bound_to(hold)}
 
 
 def rejected(hits: Sequence[Hit], gathered: Gathered, now: datetime) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from smtpguard.accounts.model import Role
 from smtpguard.admission.intake import Intake
 from smtpguard.admission.mailvote import MOST_OCTETS, VotesByMail
 from smtpguard.gathering.reader import BoundedReader
-from smtpguard.holds.model import Change, Choice, Hold, State
+from smtpguard.holds.model import Change, Choice, Confirmation, Hold, State
 from smtpguard.holds.replying import Tokens, bound_to
 from smtpguard.mail.address import Address
 from smtpguard.mail.authres import DkimResult, Signature
@@ -24,7 +25,7 @@ from smtpguard.policy.verdict import Counted, Deferred, Disposition, Held, Rejec
 from smtpguard.reading.surroundings import Surroundings
 from tests.guard.house import DOCUMENTS, KEY, POLICY, House, Instead, Way, house, index, mail
 
-EVA, OMAR, NEWS = "eva@example.com", "omar@example.com", "news@lists.example.com"
+ANNA, EVA, OMAR, NEWS = "anna@example.com", "eva@example.com", "omar@example.com", "news@lists.example.com"
 ALLOWED = "reply_votes: {people: 60, senders_verified: [example.com]}\n"
 
 
@@ -268,3 +269,21 @@ async def test_an_invalid_vote_address_is_refused_at_rcpt(desk: Desk) -> None:
         assert refused.code == 550
     for text in ("votesx@guard.example.com", f"{at.local}@example.com"):
         assert desk.votes.reply_to(Address.parse(text)) is None
+
+
+@pytest.mark.asyncio
+async def test_its_writer_confirms_from_their_own_login(desk: Desk) -> None:
+    at = desk.home.clock.now()
+    asked = Confirmation(writer=ANNA, until=at + timedelta(hours=4), proof="login")
+    await desk.home.store.holds.change(desk.hold_id, lambda hold: Change(hold=replace(hold, confirm=asked)))
+    to = await desk.address("confirm", ANNA)
+    assert "CONFIRM and the number" in said(await desk.say("Yes, please", to=to, login=ANNA, sender=ANNA))
+    assert "its writer's own login" in said(await desk.say("CONFIRM 60", to=to, sender=ANNA))
+    assert "the number given is 59" in said(await desk.say("CONFIRM 59", to=to, login=ANNA, sender=ANNA))
+    assert "not from the person" in said(await desk.say("CONFIRM 60", to=to, login=EVA))
+    assert "the message has changed since" in said(await desk.say("REJECT", to=await desk.address()))
+    assert (await desk.hold()).asks_writer
+    done = await desk.say("Confirm 60\n\nAnna", to=to, login=ANNA, sender=ANNA)
+    assert isinstance(done, Counted)
+    [told] = [data for kind, data in await desk.home.events(desk.hold_id) if kind == "confirmed"]
+    assert (told["way"], told["people"], (await desk.hold()).state) == ("mail", 60, State.APPROVED)
