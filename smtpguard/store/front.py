@@ -54,6 +54,21 @@ class _Write:
         self.event, self.fronted, self.future = event, fronted, future
 
 
+class _Group:
+    """Verdicts that came in one turn of the event loop, with one timer for all: nobody waits longer than that."""
+
+    __slots__ = ("late", "loop", "writes")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, writes: list[_Write]) -> None:
+        self.loop, self.writes = loop, writes
+        self.late = loop.call_later(WAIT_SECONDS, self._too_late)
+
+    def _too_late(self) -> None:
+        for write in self.writes:
+            if not write.future.done():
+                write.future.set_exception(TimeoutError())
+
+
 class Disk:
     """The file, as far as it is written. Tests replace it to simulate a power failure."""
 
@@ -195,8 +210,7 @@ class Front:
         if not self._coming:
             loop.call_soon(self._hand_over, loop, 0)
         self._coming.append(write)
-        async with asyncio.timeout(WAIT_SECONDS):
-            return await write.future
+        return await write.future
 
     def _hand_over(self, loop: asyncio.AbstractEventLoop, seen: int) -> None:
         """To the thread, in the first turn of the event loop without new items."""
@@ -204,7 +218,7 @@ class Front:
             loop.call_soon(self._hand_over, loop, len(self._coming))
             return
         coming, self._coming = self._coming, []
-        self._queue.put((loop, coming))
+        self._queue.put(_Group(loop, coming))
 
     # in its thread
 
@@ -220,7 +234,7 @@ class Front:
             error: LedgerError | None = None
             done: set[str] = set()
             try:
-                done = self._write([write for _, writes in groups for write in writes])
+                done = self._write([write for group in groups for write in group.writes])
             except OSError as e:
                 self._broken = True  # no sync is retried after a failure
                 log.error("the journal's front cannot be written: %s", e.strerror or e)
@@ -232,9 +246,9 @@ class Front:
                 self._broken = True
                 log.exception("the journal's front failed")
                 error = Unavailable(f"the journal's front failed: {type(e).__name__}")
-            for loop, writes in groups:
+            for group in groups:
                 with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
-                    loop.call_soon_threadsafe(self._deliver, writes, done, error)
+                    group.loop.call_soon_threadsafe(self._deliver, group, done, error)
 
     def _write(self, writes: Sequence[_Write]) -> set[str]:
         """The ids that are synced. Raises OSError, and then the result is unknown."""
@@ -286,10 +300,11 @@ class Front:
 
     # in the event loop
 
-    def _deliver(self, writes: Sequence[_Write], done: set[str], error: LedgerError | None) -> None:
+    def _deliver(self, group: _Group, done: set[str], error: LedgerError | None) -> None:
+        group.late.cancel()
         if done:
             self._wake()
-        for write in writes:
+        for write in group.writes:
             there = write.event.id in done
             if write.future.done():  # too late: it is not carried out
                 if there:
@@ -361,7 +376,7 @@ class Front:
         """Write what waits, and end the thread; the writer then moves the rest."""
         self._on = False
         if self._coming:
-            self._queue.put((asyncio.get_running_loop(), self._coming))
+            self._queue.put(_Group(asyncio.get_running_loop(), self._coming))
             self._coming = []
         self._queue.put(_STOP)
         await asyncio.get_running_loop().run_in_executor(None, self._thread.join, WAIT_SECONDS)
