@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import importlib
 import os
@@ -38,6 +39,8 @@ def load(names: Iterable[str]) -> None:
     collection."""
     for name in names:
         importlib.import_module(PARTS[name][0])
+    with contextlib.suppress(ImportError):
+        importlib.import_module("uvloop")
     gc.freeze()
 
 

@@ -43,7 +43,7 @@ class Entry:
     @property
     def content(self) -> Mapping[str, Mapping[str, Any]]:
         """``data``, and ``private`` as keyed digests."""
-        content: Mapping[str, Mapping[str, Any]] = json.loads(self.body)
+        content: Mapping[str, Mapping[str, Any]] = parsed(self.body)
         return content
 
     @property
