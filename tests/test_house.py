@@ -55,7 +55,7 @@ ONLY: dict[str, dict[str, set[str] | None]] = {
     # codec: addresses as JSON; lists.ownership: owner of files beside the database; freezing: the gate, which the batch
     # reads
     "database": {"mail": {"address"}, "lists": {"ownership"}, "journal": None, "policy": {"freezing"}},
-    "journal": {"database": None, "lists": {"ownership"}},
+    "journal": {"database": None, "lists": {"ownership"}, "mail": {"constant"}},
     "policy": {"mail": None, "config": None, "reading": None},
     "accounts": {
         "database": None,

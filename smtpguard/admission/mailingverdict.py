@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from smtpguard.admission import asking
 from smtpguard.admission.model import ComparisonMissing, Seen
@@ -18,6 +18,7 @@ from smtpguard.gathering.gather import Gathered
 from smtpguard.holds.deadlines import Deadlines
 from smtpguard.holds.model import Hold, State
 from smtpguard.locale.phrase import Phrase, Said
+from smtpguard.mail.constant import constant
 from smtpguard.mailings.differences import FACT as DIFFERS
 from smtpguard.mailings.differences import MOST_SAID, Difference, gravest
 from smtpguard.mailings.model import Coming, Grant, Mailing, Rejection
@@ -39,7 +40,7 @@ NEVER_COVERED = frozenset({FREEZE, IN_DOUBT})
 """Hits that no approval of a mailing removes."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@constant
 class MailingVerdict:
     """``verdict``: adjusted for the mailing. ``entry``: the hold that it is stored under, or counted with.
     ``progress``: of a release in stages, if this message changed it. ``leads``: later copies are stored under this

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from smtpguard.database.errors import LedgerError
 from smtpguard.holds.model import Hold
 from smtpguard.journal.event import Event
+from smtpguard.mail.constant import constant
 from smtpguard.mailings.model import Coming, Grant, Mailing, Person
 from smtpguard.mailings.staging import Progress
 from smtpguard.outbox.model import Intent
@@ -16,7 +17,7 @@ from smtpguard.policy.verdict import Disposition, Verdict
 from smtpguard.reading.fingerprint import Identity
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@constant
 class Seen(Live):
     """All that an item sees in its admission: the counts that close its plan, and what is known of its mailing and of
     holds.
@@ -42,7 +43,7 @@ class Seen(Live):
     message (RFC 1047)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@constant
 class Item:
     """One transaction on its way into an admission.
 
@@ -83,7 +84,7 @@ class Item:
     gone: Callable[[], bool] | None = field(default=None, repr=False, compare=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@constant
 class Admission:
     """What was decided, with everything that is written in the same commit.
 

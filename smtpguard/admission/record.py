@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -33,6 +33,7 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.recipients import Kind as RecipientKind
 from smtpguard.mail import reply
 from smtpguard.mail.authres import DkimResult
+from smtpguard.mail.constant import constant
 from smtpguard.mail.envelope import Envelope, Recipient
 from smtpguard.mail.transaction import RefusedRecipient
 from smtpguard.mailings.model import Correction
@@ -54,7 +55,7 @@ MAX_SUBJECT = 500
 ONLY_INTERNAL = frozenset({RecipientKind.INTERNAL})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@constant
 class Record:
     """What is known before the admission; ``admission`` is its last step. ``questions``: the counts that the plan asks
     for, by slot. ``test``: a preapproval. ``asked``: the count of questions to the writer. ``correction``: the

@@ -20,6 +20,7 @@ from smtpguard.guard.ports import Reader, Verifier
 from smtpguard.lists.declared import Stream
 from smtpguard.lists.recipients import Classified
 from smtpguard.mail.authres import DkimResult
+from smtpguard.mail.constant import constant
 from smtpguard.mail.trace import TraceInfo, trusted
 from smtpguard.mail.transaction import Transaction
 from smtpguard.mailings.differences import Approved, Difference
@@ -36,7 +37,7 @@ _NO_TEMPLATE: Mapping[str, Template] = {}
 _NOTHING_APPROVED: Mapping[str, Approved] = {}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@constant
 class Gathered:
     """What is known of one transaction after a step of the gathering. Each step returns the next value.
 

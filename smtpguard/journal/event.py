@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Any
+
+from smtpguard.mail.constant import constant
 
 
 class Kind(enum.Enum):
@@ -90,7 +92,7 @@ DECISIONS: Mapping[Kind, str] = {
 """Kinds that change the state of a hold, each with the new state by its public name."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@constant
 class Event:
     """One thing that happened. ``id`` names its object: a transaction, a hold, a freeze.
 

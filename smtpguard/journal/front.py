@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 
 from smtpguard.journal.chain import canonical, instant, parsed
 from smtpguard.journal.event import Event, Kind
+from smtpguard.mail.constant import constant
 
 FIRST = 4096
 """Offset of the first frame."""
@@ -55,7 +56,7 @@ def head_of(data: bytes) -> Head | None:
         return None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@constant
 class Fronted:
     """One verdict to relay. ``body`` and ``clear`` are as in its chain entry; ``key`` and ``marks`` are stored while
     the message is in flight; ``generation``: the gate's under which it was decided."""

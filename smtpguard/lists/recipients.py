@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from smtpguard.lists.expansions import Expansion
 from smtpguard.mail.address import Address
+from smtpguard.mail.constant import constant
 
 
 class Span(NamedTuple):
@@ -92,7 +93,7 @@ class Touched:
     version: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@constant
 class Classified:
     """The recipients of one message. ``total`` counts RCPTs, everything else distinct mailboxes or people.
 

@@ -10,6 +10,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from smtpguard.mail.address import Address
+from smtpguard.mail.constant import constant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +44,7 @@ class Body(enum.Enum):
     EIGHTBITMIME = "8BITMIME"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@constant
 class Recipient:
     """One forward-path with its parameters of RFC 3461. ``notify`` and ``orcpt`` keep the client's spelling, None if
     absent."""
@@ -58,7 +59,7 @@ class Recipient:
         return self.notify is None or "FAILURE" in self.notify.upper().split(",")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@constant
 class Envelope:
     """Reverse-path (None is the null one) and recipients in the order given, with the parameters of MAIL.
 

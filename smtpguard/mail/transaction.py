@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from smtpguard.mail.address import Address
+from smtpguard.mail.constant import constant
 from smtpguard.mail.envelope import Envelope, Recipient, Session
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import Reply
@@ -34,7 +35,7 @@ class RefusedRecipient:
         return cls(address=recipient.address, code=f"{said.code} {said.enhanced or ''}".strip())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@constant
 class Transaction:
     """A whole message with its envelope, after the client's final dot. ``id`` names it in the log, the journal and the
     trace. ``refused``: recipients that the relay refused, which are not in the envelope."""

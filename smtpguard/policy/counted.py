@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
+from smtpguard.mail.constant import constant
 from smtpguard.policy.condition import Condition
 from smtpguard.policy.facts import NONE, OF_LETTERS, OF_LISTS, OF_SENDERS, Count, Facts, Unknown, Usual, Value
 from smtpguard.policy.freezing import Freeze
@@ -43,7 +44,7 @@ def list_of(key: str) -> str:
     return key.partition("\0")[0]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@constant
 class Live:
     """The values that close a plan, read in the admission itself. ``counts`` include this item; ``maybe``: how many
     more they may be, since a list was unavailable. ``mailing_id``: of the mailing that it is a copy of; ``approved``:

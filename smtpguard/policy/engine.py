@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from itertools import chain
 
+from smtpguard.mail.constant import constant
 from smtpguard.policy import confirming, counted, stopping
 from smtpguard.policy.condition import NO, PENDING, UNKNOWN, Answer
 from smtpguard.policy.confirming import Confirming
@@ -318,7 +319,7 @@ def _known(answer: Answer | None) -> Answer:
     return PENDING if answer is None else answer
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@constant
 class Plan:
     """``pending``: the cheapest source that the outcome still depends on (HEADERS, TEXT or ORIGIN), one at a time; ask
     it and plan again until it is empty. Facts that are pending at ``close`` count as unknown."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from smtpguard.locale.phrase import N_, NN_
+from smtpguard.mail.constant import constant
 from smtpguard.reading.fingerprint import Identity
 from smtpguard.reading.language import LANGUAGES, UNCLEAR
 
@@ -482,7 +483,7 @@ OF_SENDERS = named(lambda f: f.area == "sender" and f.number)
 """Counts of the people that a sender writes to."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@constant
 class Facts:
     """The facts of one message. ``values``: those asked for; ``evidence``: the phrases behind a fact, for people.
 

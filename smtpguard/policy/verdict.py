@@ -8,6 +8,7 @@ import enum
 from dataclasses import dataclass, field
 
 from smtpguard.locale.phrase import Said
+from smtpguard.mail.constant import constant
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mail.reply import Reply
 
@@ -130,7 +131,7 @@ class Verdict:
         return Scope.CUSTOMERS if scopes == {Scope.CUSTOMERS} else Scope.ALL
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@constant
 class Relayed:
     """The relay's own replies to the message: one over SMTP."""
 

@@ -6,8 +6,8 @@ Total: text that is no address is skipped.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
+from smtpguard.mail.constant import constant
 from smtpguard.mail.mailboxes import without_comments
 from smtpguard.reading.decode import words
 from smtpguard.reading.surroundings import Surroundings
@@ -21,7 +21,7 @@ _BARE = re.compile(r"""(?<![^\s,;:<>()\[\]"])(?:[^\s,;:<>()\[\]"@]{1,320}|"[^"]{
 _SOURCE_ROUTE = re.compile(r"@[^:]*:")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@constant
 class People:
     """Canonical addresses. ``sender`` is From, empty if there is none; ``ambiguous`` if there is more than one."""
 

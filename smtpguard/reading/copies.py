@@ -12,8 +12,8 @@ from __future__ import annotations
 import hashlib
 import re
 import zlib
-from dataclasses import dataclass
 
+from smtpguard.mail.constant import constant
 from smtpguard.mail.message import Content
 from smtpguard.reading.fingerprint import MOST, Identity, Sketch, sketch, twofold
 from smtpguard.reading.fold import skeleton
@@ -35,7 +35,7 @@ _LINK = re.compile(r"\b(?:https?://|www\.)\S+|\S+@\S+")
 _NO_LETTERS = re.compile(r"[\W\d_]+")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@constant
 class Copied:
     """``identity``: what it is a copy of. ``little``: its own text is too short to decide alone; then ``alone`` is the
     name of this one message, used if it answers its recipients."""

@@ -15,6 +15,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
+from smtpguard.mail.constant import constant
+
 SIZE = 64
 KEYS = 8
 SAME = 0.42
@@ -91,7 +93,7 @@ class Sketch:
         return bool(self.numbers)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@constant
 class Identity:
     """The identity of a message as a copy. Two messages are of one mailing if they share one of ``names``, or have
     similar sketches.

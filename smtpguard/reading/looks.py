@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from smtpguard.locale.phrase import N_, Phrase, Said
+from smtpguard.mail.constant import constant
 from smtpguard.reading.fingerprint import Identity
 from smtpguard.reading.marks import KINDS, Mark, Side
 
@@ -99,7 +100,7 @@ def topic_called(vocabulary: str) -> Said:
     return Phrase(TOPICS[vocabulary]) if vocabulary in TOPICS else vocabulary
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@constant
 class Reading:
     """The result of reading one message. ``score`` > 0 leans to internal, < 0 to mailing; for a message that is not
     ``readable`` both are from its header only, and no reason to relay it.

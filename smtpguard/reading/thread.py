@@ -9,8 +9,8 @@ alone is no name: "Re: Lunch" is many conversations.
 from __future__ import annotations
 
 import binascii
-from dataclasses import dataclass
 
+from smtpguard.mail.constant import constant
 from smtpguard.reading.decode import words
 from smtpguard.reading.prefixes import REPLY, prefix_of
 from smtpguard.reading.walk import Index
@@ -20,7 +20,7 @@ _NEW, _ANSWER = 22, 5  # octets of a Thread-Index: of a new conversation, and of
 _NUMBER = slice(6, 22)  # a time precedes it
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@constant
 class Thread:
     """``first``: the Message-ID that it begins with, as far as known. ``number``: of its Thread-Index, in hex, or "".
     ``answers``: whether this message is a reply."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 from smtpguard.mail import reply
+from smtpguard.mail.constant import constant
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Lost, Onward, Recalled, Transaction
 from smtpguard.policy.verdict import Counted, Deferred, Disposition, Held, Rejected, Relayed
@@ -17,7 +17,7 @@ log = logging.getLogger("smtpguard.wire")
 Admit = Callable[[Transaction, Onward], Awaitable[Disposition]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@constant
 class Carried:
     """``held``: it waits here, was sent from here before, or was meant for the guard. ``drop``: the connection is closed after the reply.
     ``why``: set if the reply has no verdict behind it."""

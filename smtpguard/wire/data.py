@@ -14,11 +14,11 @@ import mmap
 import re
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from smtpguard.mail import reply
+from smtpguard.mail.constant import constant
 from smtpguard.mail.message import Content, Message
 from smtpguard.mail.reply import Reply
 from smtpguard.wire.listener import Limits
@@ -29,7 +29,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _RECEIVED = re.compile(rb"^received[ \t]*:", re.IGNORECASE | re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@constant
 class Arrived:
     """A whole content. ``stuffed``: the octets between 354 and the dot, as received; ``message``: the unstuffed
     content."""
