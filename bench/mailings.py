@@ -31,7 +31,6 @@ from smtpguard.reading.copies import copied
 from smtpguard.reading.fingerprint import KEYS, Identity, Sketch, apart
 from smtpguard.reading.read import read
 from smtpguard.reading.text import Text, extract
-from smtpguard.reading.walk import index
 
 ALIKE = 2 / 3
 MOST_TRUE = 1_000
@@ -150,7 +149,7 @@ def _identity(message: Message, cost: Cost) -> Identity:
 
 def _text(message: Message) -> Text:
     start = message.raw.find(b"\r\n\r\n") + 4
-    return extract(message.raw, index(message.header), start, Meter(Bounds()))
+    return extract(message.raw, message.header.named, start, Meter(Bounds()))
 
 
 def real(folder: Path) -> None:

@@ -8,23 +8,22 @@ adds to nothing, so no other admission can tell.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from smtpguard.admission.model import Admission, Item
+from smtpguard.admission.model import Admission
 from smtpguard.gathering.gather import Gathered
 from smtpguard.journal.chain import canonical
 from smtpguard.policy.engine import Plan
+from smtpguard.policy.facts import Facts
 from smtpguard.policy.freezing import Gate
 from smtpguard.policy.verdict import Action
 
 
-def is_plain(gathered: Gathered, plan: Plan, streams: Sequence[object]) -> bool:
+def is_plain(gathered: Gathered, plan: Plan) -> bool:
     """Whether nothing of the message is counted or compared, and its rules let it pass whatever their counts are."""
     facts, everyone = gathered.facts, gathered.everyone
     reaches = bool(everyone.touched or everyone.crowds or everyone.unsure or everyone.customers.high)
     reaches = reaches or bool(everyone.list_addresses.high or everyone.addressed)
     known = facts.identity is not None or facts.letter_from or gathered.post is not None or gathered.coming is not None
-    if reaches or known or streams or gathered.streams or facts.lists or gathered.counted.people:
+    if reaches or known or gathered.streams or facts.lists or gathered.counted.people:
         return False
     if plan.may_ask_writer:
         return False
@@ -38,8 +37,8 @@ def is_still(gate: Gate | None, generation: int | None, policy_sha256: str) -> b
     )
 
 
-def only_recorded(admission: Admission, item: Item) -> bool:
-    """Whether nothing is written except the entry of a verdict to relay."""
+def only_recorded(admission: Admission) -> bool:
+    """Whether nothing is written except the entry of a verdict to relay, of a message that counts nobody."""
     return (
         admission.verdict.action is Action.RELAY
         and admission.disposition is None
@@ -51,10 +50,9 @@ def only_recorded(admission: Admission, item: Item) -> bool:
         and not admission.intents
         and not admission.mailing
         and not admission.spared
-        and not (item.people or item.lists or item.everybody)
     )
 
 
-def marks_of(item: Item) -> str:
+def marks_of(facts: Facts) -> str:
     """What a freeze compares with while the message is under way, in the form that an admission writes."""
-    return canonical([sorted(item.touches), sorted(item.senders), "", item.thread])
+    return canonical([sorted(facts.lists), sorted(facts.senders), "", facts.thread])

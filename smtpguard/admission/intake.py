@@ -284,27 +284,23 @@ class Intake:
         if front is None or transaction.gone():
             return None
         try:
-            streams = watched(gathered)
             gate, generation = self._watch.gate, front.generation
-            if not is_plain(gathered, plan, streams) or self._watch.age_seconds >= FRESH_SECONDS:
+            if not is_plain(gathered, plan) or self._watch.age_seconds >= FRESH_SECONDS:
                 return None
             if generation is None or not is_still(gate, generation, gathered.in_force.policy_sha256):
                 return None
-            asks = plan.asks
-            if not all(map(front.counts_nobody, asks)):
-                return None
-            item = _item(gathered, asks)
-            if front.holds(item.key):
+            asks, key = plan.asks, _key(transaction)
+            if _of_each_recipient(asks) or not all(map(front.counts_nobody, asks)) or front.holds(key):
                 return None
             counts = dict.fromkeys(asks, 0)
             admission = self._step(gathered, plan)(Seen(now=self._clock.now(), counts=counts, generation=generation))
-            if not only_recorded(admission, item):
+            if not only_recorded(admission):
                 return None
         except Exception:
             log.exception("transaction %s: not recorded in the journal's front", transaction.id)
             return None
         [event] = admission.events
-        there = await front.record(event, key=item.key, marks=marks_of(item), generation=generation)
+        there = await front.record(event, key=key, marks=marks_of(gathered.facts), generation=generation)
         return admission if there else None
 
     def _step(self, gathered: Gathered, plan: Plan) -> Callable[[Seen], Admission]:
@@ -454,12 +450,17 @@ def _sender_of(gathered: Gathered) -> Identity | None:
     return Identity(exact=f"letters of {names[-1]}") if names else None
 
 
+def _key(transaction: Transaction) -> str:
+    """The same for a retry: of content and envelope."""
+    return hashlib.sha256(f"{transaction.message.sha256} {transaction.envelope.sha256}".encode()).hexdigest()
+
+
 def _item(gathered: Gathered, asks: tuple[Ask, ...]) -> Item:
     transaction, facts = gathered.transaction, gathered.facts
     reading = gathered.reading
     return Item(
         id=transaction.id,
-        key=hashlib.sha256(f"{transaction.message.sha256} {transaction.envelope.sha256}".encode()).hexdigest(),
+        key=_key(transaction),
         policy_sha256=gathered.in_force.policy_sha256,
         content_sha256=transaction.message.sha256,
         message_id=reading.message_id if isinstance(reading, Reading) else "",

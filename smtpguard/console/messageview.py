@@ -16,7 +16,7 @@ from smtpguard.mail.message import Message
 from smtpguard.reading.bounds import Bounds, Meter, TooComplex
 from smtpguard.reading.decode import transfer
 from smtpguard.reading.text import Text, extract
-from smtpguard.reading.walk import Index, Part, index, walk
+from smtpguard.reading.walk import Index, Part, walk
 
 _BOUNDS = Bounds(seconds=3.0, clock=time.monotonic)
 _MOST_TEXT = 100_000
@@ -66,7 +66,7 @@ def opened(message: Message) -> MessageView:
     header = message.header
     fields = tuple((f.name[:100], f.text[:_MOST_VALUE]) for f in header.fields[:_MOST_FIELDS])
     try:
-        text = extract(message.raw, index(header), body_start(message), Meter(_BOUNDS))
+        text = extract(message.raw, header.named, body_start(message), Meter(_BOUNDS))
         found = list(parts(message))
     except (TooComplex, RecursionError) as bound:
         why = bound.why if isinstance(bound, TooComplex) else Phrase("it is nested too deep")
@@ -116,7 +116,7 @@ def attached(message: Message, n: int) -> tuple[Attachment, bytes] | None:
 
 def parts(message: Message) -> Iterator[Part]:
     """The parts of the message, with attached messages as single parts. Raises TooComplex."""
-    found = walk(message.raw, index(message.header), body_start(message), Meter(_BOUNDS))
+    found = walk(message.raw, message.header.named, body_start(message), Meter(_BOUNDS))
     return (part for part in found.parts if part.nested == 0)
 
 

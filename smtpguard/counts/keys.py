@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from smtpguard.lists.recipients import Classification, Classified, Kind
+from smtpguard.lists.recipients import LIST, Classification, Classified, Kind
 from smtpguard.lists.registry import Registry
 from smtpguard.mailings.model import Person
 
@@ -47,7 +47,7 @@ def as_journalled(everyone: Classified) -> dict[str, Any]:
     people: list[str | dict[str, Any]] = []
     for one in everyone.recipients:
         behind = one.behind
-        if Kind.LIST in one.kinds or (behind is not None and behind.people != 1):
+        if one.kinds is LIST or (behind is not None and behind.people != 1):
             lists = [numbers[name] for name in one.lists if name in whole]
             beside = {} if behind is None else {"behind": behind.key.hex(), "people": behind.people}
             people.append({"lists": lists, **beside})

@@ -86,7 +86,8 @@ class BoundedReader:
         reading = read(message, around, depth, NARROW, marked=depth is Depth.TEXT)
         if reading.readable is Readable.TOO_COMPLEX:
             return None
-        self._remember((message.sha256, policy, depth), reading)
+        if depth is Depth.TEXT:  # to read a header again takes less than to remember it
+            self._remember((message.sha256, policy, depth), reading)
         return reading
 
     async def apart(self, message: Message, need: frozenset[Source]) -> Reading:

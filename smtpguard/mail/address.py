@@ -107,6 +107,9 @@ def parse_path(raw: bytes, *, smtputf8: bool = False) -> Address | None:
 
 
 def _mailbox(text: str) -> Address:
+    if len(text) <= MAX_LABEL_OCTETS and is_plain(text):
+        local, _, domain = text.partition("@")
+        return Address(local, domain)
     if len(text) > 2 * MAX_PATH_OCTETS:
         raise BadAddress("longer than any address")
     if not text.isprintable() and any(unicodedata.category(c) in _UNSEEN for c in text):

@@ -42,20 +42,21 @@ class Field(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The header block. ``broken``: a line is no field, or it is over 1 MiB: ambiguous, so not to be trusted."""
+    """The header block. ``broken``: a line is no field, or it is over 1 MiB: ambiguous, so not to be trusted. ``named``:
+    the fields by name in lower case, from the top."""
 
     fields: tuple[Field, ...]
     broken: bool
     size_bytes: int
-    _named: dict[str, list[Field]] = field(init=False, repr=False, compare=False, default_factory=dict)
+    named: dict[str, list[Field]] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         for f in self.fields:
-            self._named.setdefault(f.name.lower(), []).append(f)
+            self.named.setdefault(f.name.lower(), []).append(f)
 
     def all(self, name: str) -> Sequence[Field]:
         """Every field of that name, from the top."""
-        return self._named.get(name) or self._named.get(name.lower()) or ()
+        return self.named.get(name) or self.named.get(name.lower()) or ()
 
     def get(self, name: str) -> str | None:
         """The text of the first field of that name, or None."""
@@ -63,7 +64,7 @@ class Header:
         return found[0].text if found else None
 
     def __contains__(self, name: str) -> bool:
-        return name.lower() in self._named
+        return name.lower() in self.named
 
     def __iter__(self) -> Iterator[Field]:
         return iter(self.fields)

@@ -29,7 +29,7 @@ from smtpguard.reading.surroundings import Surroundings
 from smtpguard.reading.text import Text, extract, subject_of
 from smtpguard.reading.textmarks import text_marks
 from smtpguard.reading.thread import first_id, thread_of
-from smtpguard.reading.walk import Index, index
+from smtpguard.reading.walk import Index
 
 _NOWHERE = Surroundings()
 _USUAL = Bounds()
@@ -52,7 +52,7 @@ def read(
     """The reading of ``message``. Pure, total, and bounded by ``bounds``. ``marked`` False: skip looks, which take half
     the time of a header."""
     header = message.header
-    fields = index(header)
+    fields = header.named
     lists = list_header(header.fields)
     people = people_of(fields, surroundings)
     results = auth_results(header.fields, surroundings.authserv_ids)

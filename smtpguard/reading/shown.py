@@ -22,7 +22,7 @@ from smtpguard.mail.message import Message
 from smtpguard.reading.bounds import Bounds, Meter, TooComplex
 from smtpguard.reading.decode import characters, transfer, words
 from smtpguard.reading.styled import NO_SHEETS, Sheets
-from smtpguard.reading.walk import Index, Part, index, walk
+from smtpguard.reading.walk import Index, Part, walk
 
 _ONCE = ("from", "sender", "reply-to", "subject")
 _USUAL = Bounds()
@@ -143,7 +143,7 @@ shown."""
 def shown_by(message: Message, bounds: Bounds = _USUAL) -> Shown:
     """Total, and bounded by ``bounds``."""
     header, alone = message.header, Shown(content=message.sha256, opaque=True)
-    fields = index(header)
+    fields = header.named
     if header.broken or any(len(fields.get(name, ())) > 1 for name in _ONCE) or _NOT_A_LINE.search(message.raw):
         return alone
     try:

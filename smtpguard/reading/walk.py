@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from smtpguard.locale.phrase import Phrase, Said
-from smtpguard.mail.message import Content, Field, Header, parse_header
+from smtpguard.mail.message import Content, Field, parse_header
 from smtpguard.reading.bounds import Meter, TooComplex
 from smtpguard.reading.decode import mechanism, transfer, valued
 
@@ -18,14 +18,7 @@ MAX_PART_HEADER = 64 << 10
 _MESSAGES = frozenset({"message/rfc822", "message/global", "message/news"})
 
 Index = dict[str, list[Field]]
-
-
-def index(header: Header) -> Index:
-    """Fields by lower-case name, each list in order of appearance."""
-    found: Index = {}
-    for f in header.fields:
-        found.setdefault(f.name.lower(), []).append(f)
-    return found
+"""Fields by name in lower case, from the top (Header.named)."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -201,7 +194,7 @@ def _head(raw: Content, start: int, end: int, out: Walk) -> tuple[Index, int]:
         if not header.fields:  # no header at all: some programs show it from its first line on
             return {}, start
         out.give_up(Phrase("a part's header is broken"))
-    return index(header), min(end, stop + 4)
+    return header.named, min(end, stop + 4)
 
 
 def _attached_message(out: Walk, part: Part, depth: int, meter: Meter) -> None:

@@ -21,7 +21,7 @@ from smtpguard.reading.decode import transfer
 from smtpguard.reading.fold import fold
 from smtpguard.reading.prefixes import REPLY, bare, prefix_of
 from smtpguard.reading.text import subject_of
-from smtpguard.reading.walk import Part, index, walk
+from smtpguard.reading.walk import Part, walk
 from smtpguard.returns.model import Parsed, PersonReport, Sort
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ _UNSUBSCRIBING = re.compile(r"(?:^|[-+._])(?:unsub(?:scribe)?|leave|avregistrera
 def parsed(message: Message, to: Sequence[str] = (), key: bytes = b"") -> Parsed:
     """``to``: its recipients, by its envelope; ``key``: the installation's secret, to verify our trace."""
     header = message.header
-    fields = index(header)
+    fields = header.named
     named = to or _delivered_to(header)
     base = Parsed(
         about=(PersonReport(sort=Sort.UNSORTED),),

@@ -14,7 +14,7 @@ from smtpguard.gathering import reader as module
 from smtpguard.gathering.reader import BoundedReader, Pool
 from smtpguard.mail.message import Message
 from smtpguard.policy.facts import Source
-from smtpguard.reading.bounds import Bounds
+from smtpguard.reading.bounds import Bounds, Depth
 from smtpguard.reading.looks import Looks, Readable, Reading
 from smtpguard.reading.surroundings import Surroundings
 from smtpguard.reading.topics import compile_vocabularies
@@ -169,7 +169,8 @@ async def test_the_cache_is_bounded(make: Make) -> None:
     reader = make(remembered=3)
     for n in range(10):
         await read(reader, Message.of(HEAD + b"\r\n%d\r\n" % n))
-    assert len(reader._known) == 3
+    await read(reader, Message.of(HEAD), HEADERS)  # not remembered
+    assert [depth for *_, depth in reader._known] == [Depth.TEXT] * 3
 
 
 async def test_a_new_policy_reads_again() -> None:
