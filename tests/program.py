@@ -283,7 +283,7 @@ def _make_ready() -> None:
     parse(policy_documents(shipped() / "policy.yaml"))
     with tempfile.TemporaryDirectory() as folder:
         migrate(f"sqlite:///{folder}/guard.db")
-    assert threading.active_count() == 1, "a fork takes along the thread that asks for it alone"
+    assert threading.active_count() == 1, "a fork copies only the calling thread"
 
 
 def _forked(asked: socket.socket, running: dict[int, tuple[int, int]]) -> bool:

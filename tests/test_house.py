@@ -208,8 +208,8 @@ def test_every_room_is_in_the_order() -> None:
 
 def test_every_file_has_a_docstring() -> None:
     silent = [str(path) for path in FILES if not ast.get_docstring(ast.parse(path.read_text()))]
-    assert silent == [], "a file opens by saying what lives in it"
-    assert [str(path) for path in FILES if path.stem in HOMELESS] == [], "a homeless function names a missing noun"
+    assert silent == [], "every file begins with a docstring"
+    assert [str(path) for path in FILES if path.stem in HOMELESS] == [], "name a file by its subject"
 
 
 def test_there_are_no_import_cycles() -> None:

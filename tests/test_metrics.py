@@ -126,7 +126,7 @@ def test_metrics_agree_with_held_list(played: Played) -> None:
     assert told[("smtpguard_holds_waiting",)] == sum(row["state"] == "waiting" for row in rows)
     assert told[("smtpguard_list_people", "ramadan-greetings")] == len(played.guard.members)
     assert told[("smtpguard_part_processes", "proxy")] == 1
-    assert told[("smtpguard_relay_up",)] in (0, 1), "at the end of the play it is away for a while"
+    assert told[("smtpguard_relay_up",)] in (0, 1), "the relay is down for a while at the end"
     assert told[("smtpguard_rule_messages_total", "hold", "internal-to-list")] >= 1
 
 
@@ -138,7 +138,7 @@ def test_every_family_is_scraped(played: Played) -> None:
     without = ("webhooks_given_up", "webhook_lag_entries", "webhook_lag_seconds", "certificate_usable",
                "certificate_end_timestamp_seconds")  # fmt: skip
     there = expected - {f"smtpguard_{name}" for name in without}
-    assert names == there, "there is neither a webhook nor a certificate"
+    assert names == there, "no webhook and no certificate is configured"
 
 
 def test_metrics_name_no_person(played: Played) -> None:

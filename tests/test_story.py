@@ -59,7 +59,7 @@ def test_the_story_is_held_and_never_reaches_the_relay(guard: Stage) -> None:
     assert row["state"] == "waiting"
     assert row["reach"] == 1200
     assert "internal-to-list" in row["rules"]
-    assert guard.until(lambda: any(KALLE in taken.recipients for taken in guard.relay.taken)), "Kalle was not told"
+    assert guard.until(lambda: any(KALLE in taken.recipients for taken in guard.relay.taken)), "Kalle got no notice"
     assert not any(RAMADAN in taken.recipients for taken in guard.relay.taken)
 
 

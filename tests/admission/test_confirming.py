@@ -199,7 +199,7 @@ async def test_copies_after_a_confirmation_pass_until_another_rule_holds(home: H
     [hold] = await waiting(home)
     await confirm(home, hold)
     assert isinstance(await send(home, READERS[12]), Relayed)
-    assert isinstance(await send(home, READERS[13], session={}), Held), "nothing proves that it is hers"
+    assert isinstance(await send(home, READERS[13], session={}), Held), "nothing proves the sender"
     [other] = await waiting(home)
     assert not other.asks_writer
 
@@ -425,7 +425,7 @@ async def test_confirmed_letters_are_released_without_resetting_the_count(home: 
     assert (data["approved"], data["decided"]) == (["new-customers"], ["mailing.confirmed"])
     assert isinstance(await intake(letter(home, 13), Way()), Held)
     [second] = await waiting(home)
-    assert not second.asks_writer, "the fourteenth in the hour, as if nobody had been asked"
+    assert not second.asks_writer, "the fourteenth in the hour: confirmed letters still count"
     assert isinstance(await intake(letter(home, 9, body="Once more"), Way()), Relayed), "no first contact any more"
     other = letter(home, 40, sender=ULF, session={"auth_user": ULF})
     assert isinstance(await intake(other, Way()), Relayed)

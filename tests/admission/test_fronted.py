@@ -90,7 +90,7 @@ async def test_the_front_is_not_used_until_a_new_policy_is_followed(fronted: Hou
     await fronted.put(other)
     id, done = await sent(fronted, "x@example.org")
     assert isinstance(done, Relayed)
-    assert fronted.front.recorded == [], "it was planned anew by the admission"
+    assert fronted.front.recorded == [], "the admission judged it again"
     await fronted.watch.read()
     id, _ = await sent(fronted, "x@example.org", body="then")
     assert fronted.front.recorded == [id]
@@ -121,7 +121,7 @@ async def test_senders_that_a_rule_counts_are_not_recorded_in_the_front(tmp_path
         _, done = await sent(home, MEMBERS[0], X_Looks="mailing")
         assert isinstance(done, Relayed)
         await sent(home, "x@example.org", body="again")
-        assert home.front.recorded == [first], "her count decides"
+        assert home.front.recorded == [first], "a rule counts her mail"
         other, _ = await sent(home, "x@example.org", sender="ulf@example.com", reverse_path="ulf@example.com")
         assert home.front.recorded == [first, other]
 
@@ -229,4 +229,4 @@ async def test_the_fronts_entries_equal_the_admissions(tmp_path: Path, seed: int
         one, two = await entries(first), await entries(second)
         assert one == two
         assert (await second.store.journal.verify()).ok
-        assert second.front.recorded, "or nothing was tried"
+        assert second.front.recorded, "no case was tried"

@@ -66,7 +66,7 @@ class Desk:
             ),
             way,
         )
-        assert (way.sent, way.abandoned) == ([], 1), "it is never passed on"
+        assert (way.sent, way.abandoned) == ([], 1), "an answer is never relayed"
         return done
 
     async def told(self) -> list[tuple[str, str]]:
@@ -122,7 +122,7 @@ async def test_anyone_with_the_notice_may_reject_once(desk: Desk) -> None:
     assert (hold.state, [(v.approver, v.comment) for v in hold.votes]) == (State.REJECTED, [(EVA, "Wrong list")])
     assert "answered already" in said(await desk.say("REJECT"))
     assert await desk.votes_of() == [("vote", "reject", "token"), ("vote-refused", "reject", "used")]
-    assert await desk.told() == [(EVA, "")], "and none for the second, which nobody has proven to have written"
+    assert await desk.told() == [(EVA, "")], "no reply to the second answer, whose sender is not proven"
 
 
 @pytest.mark.asyncio
@@ -171,7 +171,9 @@ async def test_a_used_notice_cannot_repeat_a_vote_taken_back(desk: Desk) -> None
     desk.intake._votes = replace(later, ledger=Instead(desk.home.store, {"holds.find": found}))
     assert "answered already" in said(await desk.say("APPROVE", login=EVA))
     assert (await desk.hold()).votes == ()
-    assert await desk.told() == [(EVA, ""), (EVA, "This notice was answered already.")], "one mail, however often"
+    assert await desk.told() == [(EVA, ""), (EVA, "This notice was answered already.")], (
+        "one reply for repeated answers"
+    )
 
 
 @pytest.mark.asyncio
@@ -216,7 +218,7 @@ async def test_an_approval_by_mail_is_limited_in_people(desk: Desk) -> None:
     (await desk.home.follow()).registry.classify((Address.parse(NEWS),))  # its indexes are read
     assert isinstance(await desk.say("APPROVE", login=EVA), Counted)
     [vote] = (await desk.hold()).votes
-    assert (vote.choice, vote.people) == (Choice.APPROVE, 10), "and the list has sixty"
+    assert (vote.choice, vote.people) == (Choice.APPROVE, 10), "the list has sixty"
 
 
 @pytest.mark.asyncio

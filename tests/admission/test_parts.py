@@ -56,7 +56,7 @@ async def test_the_mta_delivers_the_colleagues_part(home: House) -> None:
     hold = await home.store.holds.find(done.hold_id)
     assert hold is not None
     assert [str(a) for a in hold.envelope.addresses] == MEMBERS[:25]
-    assert not [i for i in await home.outbox() if i.kind.value == "part"], "or they would get it twice"
+    assert not [i for i in await home.outbox() if i.kind.value == "part"], "colleagues would get it twice"
     kinds = [(kind, data.get("outcome")) for kind, data in await home.events(done.hold_id)]
     assert ("outcome", "relayed") in kinds
 
@@ -101,7 +101,7 @@ async def test_a_copy_with_colleagues_is_held_as_a_part_under_the_primary_hold(h
 async def test_a_retry_finds_its_hold_and_delivers_the_rest(home: House) -> None:
     mta = Mta(lost=True)
     first = await home.intake()(transaction(home, mta), Way())
-    assert isinstance(first, Deferred), "the MTA has gone: it keeps nothing, and its client tries again"
+    assert isinstance(first, Deferred), "the MTA disconnected: its client tries again"
     mta.lost = False
     again = await home.intake()(transaction(home, mta), Way())
     assert isinstance(again, Held)
@@ -116,7 +116,7 @@ async def test_a_freeze_before_the_rest_is_sent_stops_it(home: House) -> None:
     assert str(done.reply).startswith("451 4.7.1")
     mta.before = None
     again = await home.intake()(transaction(home, mta), Way())
-    assert isinstance(again, Deferred), "as long as everything stands still"
+    assert isinstance(again, Deferred), "while everything is frozen"
     assert mta.told == []
     assert len(await home.store.holds.newest()) == 1
     await home.thaw()

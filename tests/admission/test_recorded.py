@@ -89,15 +89,15 @@ async def test_recorded_facts_equal_those_of_the_rules(tmp_path: Path, closings:
             gathered = [name for name in ASKED if name in closings.last]
             total += len(gathered)
             exact += sum(message.value(name) is not None for name in gathered)
-        assert exact / total > 0.95, "all of it is kept, save what the text of mail to no list says"
+        assert exact / total > 0.95, "facts of the text are missing of mail to no list"
 
 
 EXTRAORDINARY: dict[str, tuple[list[str], dict[str, Any]]] = {
     "a header that cannot be read": (MEMBERS[:2], {}),
     "a text that cannot be read": (MEMBERS[:2], {"X_Readable": "unreadable"}),
-    "nobody wrote it": ([RAMADAN], {"sender": "a@example.com, b@example.com"}),
+    "two authors": ([RAMADAN], {"sender": "a@example.com, b@example.com"}),
     "a stranger": ([RAMADAN], {"sender": "otto@example.org"}),
-    "somebody who logged in": ([MEMBERS[0]], {"session": {"auth_user": "anna@example.com"}}),
+    "a login": ([MEMBERS[0]], {"session": {"auth_user": "anna@example.com"}}),
     "hidden members": (MEMBERS[:9], {"To": "bo@example.com"}),
     "a thread of colleagues, forwarded": ([MEMBERS[0]], {"X_Forwarded_Thread": "yes"}),
     "topics": ([RAMADAN, "news@lists.example.com"], {"X_Topics": "pork wine"}),
@@ -126,7 +126,7 @@ async def test_unusual_facts_are_recorded(home: House, closings: Closings, name:
     slots = [*ASKED, *home.in_force.rules._slots]
     assert wrong(message, closings.last, slots) == []
     missing = [slot for slot in ASKED if slot in closings.last and message.value(slot) is None]
-    assert missing == [], "whatever was asked is known, since it touches a list or is a copy"
+    assert missing == [], "every fact that was asked for is known, since it touches a list or is a copy"
     assert (message.facts or {}).get(REPLY, False) is (name == "to many colleagues")
 
 

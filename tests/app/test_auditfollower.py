@@ -103,7 +103,7 @@ async def test_a_follower_behind_another_logs_nothing(tmp_path: Path) -> None:
         assert await AuditFollower(Slow(home.store), home.clock, told.append).told() == 0
         assert len(told) == 1
         await freeze(home, "other")
-        assert await other.told() == 1, "the slow one let go of its lease"
+        assert await other.told() == 1, "the slow one released its lease"
 
 
 async def test_a_log_error_does_not_stop_the_next_event(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ async def test_a_renewed_pair_is_used_only_if_complete(tmp_path: Path, caplog: p
         await renewals.look()
         await renewals.look()
         assert shown(context) == first
-    assert renewals.counts == {"certificates refused": 2}, "once for each thing that is wrong"
+    assert renewals.counts == {"certificates refused": 2}, "once for each problem"
     assert [message.rpartition(": ")[2] for message in caplog.messages] == [
         "the key is not the certificate's",
         "not PEM that can be used",
@@ -79,7 +79,7 @@ async def test_a_renewed_pair_is_used_only_if_complete(tmp_path: Path, caplog: p
 
     issued(tmp_path, days=-1)
     await renewals.look()
-    assert shown(context) == second, "one that is over is no renewal"
+    assert shown(context) == second, "an expired certificate is no renewal"
     assert "it ended on " in caplog.messages[-1]
 
 

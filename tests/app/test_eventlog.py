@@ -68,7 +68,7 @@ async def test_a_relayed_message_is_one_line_with_its_outcome(store: Store, logg
     line = logged[0]
     assert (line.kind, line.data["action"], line.data["outcome"]) == (Kind.VERDICT, "relay", "relayed")
     assert [entry.kind for entry, _ in await store.journal.history("A")] == ["verdict", "outcome"], (
-        "the journal has two"
+        "the journal has two entries"
     )
 
 

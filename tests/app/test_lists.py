@@ -96,4 +96,6 @@ async def test_a_report_counts_people_over_two_versions_of_a_list(
     await went("T4", member)
     report = (await archive.incident(IncidentQuery(lists=frozenset({"news"})), prove=True)).report
     assert report is not None
-    assert report.reached.people == Interval(103, 104), "the new member is one of them; of the stranger v1 is not known"
+    assert report.reached.people == Interval(103, 104), (
+        "the new member is one of them; whether the other was on v1 is unknown"
+    )

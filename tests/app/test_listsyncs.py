@@ -37,7 +37,7 @@ async def test_lists_are_synced_before_the_parts_start(settings: Settings) -> No
     assert states(settings) == {"ramadan-greetings": State.READY, "newsletter": State.READY}
     assert await journalled(settings) == ["list", "list"]
     await start.prepare(settings, by="root", parts=("proxy",))
-    assert await journalled(settings) == ["list", "list"], "what was read once has its turn"
+    assert await journalled(settings) == ["list", "list"], "a list that was read is refreshed later"
 
 
 async def test_a_hanging_source_does_not_delay_the_start(settings: Settings) -> None:

@@ -66,11 +66,11 @@ async def test_members_of_a_directory_group_decide_and_count_once(tmp_path: Path
         await memberships.step()
         assert await people(home) == {EVA, STEN}
         await memberships.step()
-        assert directory.asked == 1, "not before its time"
+        assert directory.asked == 1, "not before it is due"
         home.clock.pass_(minutes=15)
         await memberships.step()
         assert directory.asked == 2
-        assert (await home.store.gate.read()).generation == generation + 1, "what has not changed moves nothing"
+        assert (await home.store.gate.read()).generation == generation + 1, "an unchanged answer changes nothing"
         done = await home.intake()(home.transaction(NEWS), Way())
         assert isinstance(done, Held)
         approvals = home.approvals()

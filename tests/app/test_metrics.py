@@ -121,7 +121,7 @@ async def test_the_database_fails_and_recovers(settings: Settings, caplog: pytes
             with database.write() as connection:
                 connection.exec_driver_sql("ALTER TABLE head RENAME TO away")
             await until(settings, 0, "store_up")
-            assert await told(settings, "holds_waiting") == 0, "what was known is told still"
+            assert await told(settings, "holds_waiting") == 0, "known values are still reported"
             assert await told(settings, "store_looked_seconds") != 0
             with database.write() as connection:
                 connection.exec_driver_sql("ALTER TABLE away RENAME TO head")
@@ -129,7 +129,7 @@ async def test_the_database_fails_and_recovers(settings: Settings, caplog: pytes
     finally:
         database.close()
     said = [record.message for record in caplog.records if record.name == "smtpguard.app.metrics"]
-    assert said == ["metrics: the store does not answer: Unavailable"], "once, and not with every look"
+    assert said == ["metrics: the store does not answer: Unavailable"], "once, and not at every look"
 
 
 async def test_it_starts_without_a_secret_and_a_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

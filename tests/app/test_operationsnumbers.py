@@ -205,7 +205,7 @@ async def test_without_the_store_known_numbers_are_given_with_their_age(
         with pytest.raises(Unavailable):
             await here.look()
         here.watching.failed()
-    assert here.told("list_stale", "newsletter") == 1, "lists are looked at all the same"
+    assert here.told("list_stale", "newsletter") == 1, "lists are still looked at"
     assert (here.told("store_up"), here.told("store_looked_seconds")) == (0, 5)
     assert here.told("freezes", "all") == 1
     assert here.told("freezes_oldest_seconds") == pytest.approx((stood or 0) + 5)

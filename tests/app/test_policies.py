@@ -61,7 +61,7 @@ async def test_an_absence_is_known_once_the_gate_has_moved(tmp_path: Path, monke
         await watch.read()
         await until_true(lambda: following.current().groups.away(EVA, MONDAY) is not None)
         assert silent == 0
-        assert following.current().registry is before.registry, "nothing else is built anew"
+        assert following.current().registry is before.registry, "nothing else is rebuilt"
         await declare_absence(home, until=date(2026, 3, 9))
         await watch.read()
         await declare_absence(home, until=date(2026, 3, 10))

@@ -191,7 +191,7 @@ async def test_a_relay_without_auth_for_clients_is_found(tmp_path: Path) -> None
         assert states(await findings(tmp_path, settings), "auth") == []
     found = await findings(tmp_path, settings, more=listen)
     assert states(found, "relay") == [State.WRONG]
-    assert states(found, "auth") == [], "of a relay that is down nothing is said twice"
+    assert states(found, "auth") == [], "a relay that is down is reported once"
 
 
 async def test_unreadable_sources_are_found(tmp_path: Path) -> None:

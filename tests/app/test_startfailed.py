@@ -63,12 +63,10 @@ async def test_an_alarm_is_sent_after_a_minute_and_every_quarter_hour(here: Here
     assert subject.startswith("Critical: smtpguard does not start (")
     (message,) = here.relay.messages
     assert WHY in message.content.decode()
-    assert list(await FileMemory(here.settings.state).known()) == ["start-fails"], (
-        "who says that it is over knows of it"
-    )
+    assert list(await FileMemory(here.settings.state).known()) == ["start-fails"], "whoever reports the end knows of it"
     for _ in range(24 * 12):
         await here.fail(minutes=5)
-    assert len(here.told) == 1 + 24 * 4, "again every quarter of an hour, until somebody takes it"
+    assert len(here.told) == 1 + 24 * 4, "again every quarter of an hour, until it is acknowledged"
 
 
 async def test_failed_starts_by_hand_raise_no_alarm(here: Here) -> None:
@@ -117,7 +115,7 @@ async def test_its_file_has_a_constant_size_so_that_a_full_disk_takes_it(here: H
     assert json.loads(file.read_text())["why"] == WHY
 
 
-async def test_without_a_file_only_the_last_attempt_alarms(here: Here, caplog: pytest.LogCaptureFixture) -> None:
+async def test_without_its_file_no_alarm_is_sent_which_is_logged(here: Here, caplog: pytest.LogCaptureFixture) -> None:
     (here.settings.state / FILE).mkdir()
     for _ in range(3):
         await here.fail(seconds=70)

@@ -71,7 +71,7 @@ async def test_a_stream_uses_octet_counting_and_reconnects(store: Store, clock: 
         assert await one.give() == 1
         await left.wait()
         left.clear()
-        assert await syslog._reader.read() == b"", "it is known here that the server has left"
+        assert await syslog._reader.read() == b"", "the client has noticed that the server closed"
         await signed(store)
         assert await one.give() == 0
         assert await one.give() == 1

@@ -133,7 +133,7 @@ async def approved(guard: Whole, content: bytes, *to: str, sender: str = CAMPAIG
 async def test_an_altered_message_to_a_list_is_held(guard: Whole, what: str) -> None:
     await approved(guard, newsletter())
     hold = await guard.held(ALTERED[what], NEWSLETTER, sender=CAMPAIGNS)
-    assert not hold.lead, "a decision of its own"
+    assert not hold.lead, "it has its own decision"
 
 
 async def test_the_same_message_passes_in_any_encoding(guard: Whole) -> None:
@@ -255,7 +255,7 @@ async def test_a_held_text_does_not_stop_letters_of_others(shop: Whole) -> None:
     hold = await shop.held(to_four, *READERS[:4], sender=ANNA)
     await shop.passes(arrived(READERS[9], "Bo", 2), READERS[9], sender="bo@example.com")
     again = await shop.hold(await shop.send(arrived(READERS[10], "Anna", 3), READERS[10], sender=ANNA))
-    assert again.lead == hold.hold_id, "what its writer goes on with waits with it"
+    assert again.lead == hold.hold_id, "later letters of its writer wait with it"
     await shop.office._approvals.vote(hold.hold_id, Choice.REJECT, approver=EVA, by="test", comment="Not to them.")
     await shop.passes(arrived(READERS[11], "Bo", 4), READERS[11], sender="bo@example.com")
     said = await shop.send(arrived(READERS[12], "Anna", 5), READERS[12], sender=ANNA)
@@ -271,7 +271,7 @@ async def test_a_rejection_to_a_list_address_covers_that_content_only(guard: Who
     assert "A typo." in said
     await approved(guard, newsletter(page(SPRING[0].replace("garden", "good garden"), *SPRING[1:]), number=3))
     said = await guard.send(newsletter(number=4), NEWSLETTER, sender=CAMPAIGNS)
-    assert said.startswith("550"), "what was refused stays refused"
+    assert said.startswith("550"), "a rejected message stays rejected"
 
 
 NAMES = ("Anna", "Bo", "Cecilia", "David", "Elsa", "Fredrik", "Greta", "Hassan", "Ida", "Johan")
@@ -348,7 +348,7 @@ async def test_copies_may_differ_from_the_approved_one_only_in_slots(campaign: W
         assert "Held" in said, (what, said)
         assert not campaign.arrived(content)
     other = [h for h in await campaign.holds() if h.state.value == "waiting"]
-    assert [h.copies for h in other] == [len(PERSONAL_ALTERED) - 1], "they wait as one"
+    assert [h.copies for h in other] == [len(PERSONAL_ALTERED) - 1], "they wait as one hold"
 
 
 async def test_an_altered_waiting_copy_is_not_released(campaign: Whole) -> None:
@@ -453,7 +453,7 @@ async def test_members_of_the_approved_list_are_covered_even_if_on_others(overla
         await overlapping.passes(personal(n), READERS[n], sender=CAMPAIGNS)
     for n in (30, 35):
         hold = await overlapping.hold(await to_person(overlapping, n, personal(n)))
-        assert "ramadan-greetings" in hold.lists, "a list that says always is asked for itself"
+        assert "ramadan-greetings" in hold.lists, "a list with approve: always needs its own approval"
 
 
 async def test_a_list_without_address_can_be_named_for_preapproval(overlapping: Whole) -> None:
@@ -462,7 +462,7 @@ async def test_a_list_without_address_can_be_named_for_preapproval(overlapping: 
     await overlapping.passes(personal(0), READERS[0], sender=CAMPAIGNS)
     for n in (1, *range(3, 3 + 2 * MANY, 2)):
         said = await to_person(overlapping, n, personal(n))
-    assert "Held" in said, "on the newsletter alone, of which nobody was asked"
+    assert "Held" in said, "on the newsletter only, which was not approved"
 
 
 @pytest.mark.parametrize(
@@ -552,7 +552,7 @@ async def test_the_reason_names_a_list_it_was_not_approved_for(overlapping: Whol
     hold = await overlapping.hold(await to_person(overlapping, 30, personal(30)))
     assert "ramadan-greetings" in differences(hold)["lists"]
     public = [r.public for h in hold.verdict.hits for r in h.reasons if r.fact == FACT]
-    assert not any("amadan" in said for said in public), "on which list somebody is, no writer is told"
+    assert not any("amadan" in said for said in public), "the writer does not learn on which list a recipient is"
 
 
 async def test_approvers_and_writer_get_the_difference(guard: Whole) -> None:

@@ -160,7 +160,7 @@ UNREADABLE = {
 @pytest.mark.parametrize("how", UNREADABLE)
 async def test_unreadable_content_is_held(guard: Whole, how: str) -> None:
     hold = await guard.held(UNREADABLE[how], sender="bounces@campaigns.example.com")
-    assert hold.verdict.unknown, "and it is said that it could not be read"
+    assert hold.verdict.unknown, "the hold says that it could not be read"
 
 
 INSIDE = {

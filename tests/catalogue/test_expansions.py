@@ -66,7 +66,7 @@ async def test_without_the_map_the_last_expansion_is_used(house: Whole) -> None:
     told = [dict(entry.data) for entry, _ in entries if entry.kind == "list"]
     assert "No such file" in str(told[-1]["problem"])
     notices = [m for m in await house.deliver() if b"X-Smtpguard-Notice: list-failed" in m.content]
-    assert notices, "those who decide are told"
+    assert notices, "approvers are notified"
 
 
 async def test_a_new_alias_is_found_at_the_next_refresh(house: Whole) -> None:

@@ -282,7 +282,9 @@ async def test_a_reference_to_a_colleagues_message_proves_an_answer(guard: Whole
     first = lambda n: f"In-Reply-To: <r{n}@shops.invalid>\r\nReferences: <a{n}@example.com> <r{n}@shops.invalid>\r\n"  # noqa: E731
     bo = lambda n: "bo@example.com"  # noqa: E731
     assert held(await one_by_one(guard, CUSTOMERS[:39], every=1, sender=bo, head=first, seed="bo")) == 0
-    assert held(await one_by_one(guard, CUSTOMERS[100:140], every=1, sender=bo, seed="new")) == 1, "39 are new to him"
+    assert held(await one_by_one(guard, CUSTOMERS[100:140], every=1, sender=bo, seed="new")) == 1, (
+        "39 are first contacts"
+    )
     other = lambda n: "cia@example.com"  # noqa: E731
     forged = lambda n: "In-Reply-To: <a1@example.com>\r\n"  # noqa: E731
     assert held(await one_by_one(guard, CUSTOMERS[200:245], every=1, sender=other, head=forged, seed="forged")) == 6
@@ -322,10 +324,10 @@ async def test_mail_of_a_stream_is_not_counted_as_letters(guard: Whole) -> None:
 async def test_held_letters_count_only_when_released(guard: Whole) -> None:
     said = await one_by_one(guard, CUSTOMERS[:60], every=1)
     assert held(said) == 21
-    assert held(await one_by_one(guard, CUSTOMERS[:39], every=1, seed="known")) == 0, "whom they know they may write to"
+    assert held(await one_by_one(guard, CUSTOMERS[:39], every=1, seed="known")) == 0, "known recipients are allowed"
     await guard.pass_(seconds=HOUR)
     said = await one_by_one(guard, CUSTOMERS[100:130], every=1, seed="an hour later")
-    assert 30 - held(said) == 20, "59 in a day: those who were held do not count"
+    assert 30 - held(said) == 20, "59 in a day: held recipients do not count"
 
 
 async def test_a_retry_counts_once(guard: Whole) -> None:
@@ -371,7 +373,7 @@ async def test_an_approval_covers_only_the_listed_letters(guard: Whole) -> None:
     assert (later.lead, later.copies, later.reach, later.by_sender) == ("", 3, 4, True)
     assert {m.rcpts[0].split(b"<")[1].split(b">")[0].decode() for m in told} == {EVA, "omar@example.com"}
     (another,) = await one_by_one(guard, CUSTOMERS[300:301], every=1, seed="another")
-    assert "Held" not in another, "the count began anew"
+    assert "Held" not in another, "the count was reset"
     await one_by_one(guard, CUSTOMERS[301:341], every=1, seed="many")
     [again] = [h for h in await guard.holds() if h.state is Stands.WAITING]
     assert again.hold_id == later.hold_id
@@ -400,7 +402,7 @@ async def test_an_approval_resets_the_count(guard: Whole) -> None:
     [lead] = await guard.holds()
     await guard.office._approvals.vote(lead.hold_id, Choice.APPROVE, approver=EVA, by="test")
     await guard.deliver()
-    assert held(await one_by_one(guard, CUSTOMERS[:45], every=1, seed="known")) == 0, "who was let through is known"
+    assert held(await one_by_one(guard, CUSTOMERS[:45], every=1, seed="known")) == 0, "approved recipients are known"
     said = await one_by_one(guard, CUSTOMERS[100:145], every=1, seed="more")
     assert 45 - held(said) == 39
     [second] = [h for h in await guard.holds() if h.hold_id != lead.hold_id]

@@ -83,7 +83,7 @@ async def test_content_that_a_relay_might_split_is_not_released(
             await guard.release(hold)
             sent = await guard.deliver()
             assert not any(f"RCPT TO:<{RAMADAN}>".encode() in m.rcpts for m in sent), false_end
-            assert any(b"multipart/report" in m.content for m in sent), "the sender hears that it could not be sent"
+            assert any(b"multipart/report" in m.content for m in sent), "the sender gets a DSN"
         assert not any(b"evil" in line for line in guard.relay.commands)
 
 

@@ -90,7 +90,7 @@ async def test_a_failed_export_ends_in_a_stale_list(guard: Whole, broken: str) -
     assert b"Ramadan greetings" in told[0].content
     assert (await journalled(guard))[-1]["problem"].endswith("the last good index stays in use")
     for _ in range(5):
-        assert await synced(guard, hours=3) == [], "once an outage, and not once an attempt"
+        assert await synced(guard, hours=3) == [], "once per outage, not per attempt"
     await the_ordinary_day(guard, "friday")
     hold = await guard.held(letter(message_id="<f@example.com>"), RAMADAN)
     assert hold.reach == len(MEMBERS)
@@ -102,7 +102,7 @@ async def test_a_failed_export_ends_in_a_stale_list(guard: Whole, broken: str) -
     hidden = [f"stranger{n}@elsewhere.example" for n in range(30)]
     assert (await guard.held(letter(to="anna@example.com", message_id="<h@example.com>"), *hidden)).verdict.unknown
     yes = await guard.held(letter(to="anna@example.com", message_id="<y@example.com>"), *MEMBERS[:30])
-    assert yes.lists == ("ramadan-greetings",), "a stale yes stays a yes"
+    assert yes.lists == ("ramadan-greetings",), "a member of a stale list stays a member"
 
     if source.is_dir():
         source.rmdir()
@@ -119,7 +119,7 @@ async def test_without_any_index_possible_mailings_are_held(guard: Whole) -> Non
     guard.desk._intake._policies.current().registry._shelf.standings.clear()  # as in a new process
     await the_ordinary_day(guard, "cold")
     hold = await guard.held(letter(message_id="<l@example.com>"), RAMADAN)
-    assert (hold.reach, hold.reach_at_least) == (1, True), "at least so many: nobody knows"
+    assert (hold.reach, hold.reach_at_least) == (1, True), "at least so many: the number is unknown"
     asked = next(m for m in await guard.deliver() if b"Notice: approve" in m.content)
     assert b"minst 1 person" in asked.content
     assert reach(hold) == "at least 1"

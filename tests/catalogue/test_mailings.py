@@ -256,11 +256,13 @@ async def test_a_preapproved_mailing_passes_to_its_list_only(tmp_path: Path, mon
         assert guard.relay.messages == []
         assert (hold.kind, hold.lists, hold.reach) == ("test", ("newsletter",), len(READERS))
         assert next(h.rule for h in hold.verdict.hits) == "approval-asked"
-        assert "a-mailing" in {h.rule for h in hold.verdict.hits}, "what the policy would say of it"
+        assert "a-mailing" in {h.rule for h in hold.verdict.hits}, "the policy's verdict on the text"
         asked = await guard.deliver()
         assert any(b"X-Smtpguard-Notice: approve" in m.content for m in asked)
         await guard.office._approvals.vote(hold.hold_id, Choice.APPROVE, approver=EVA, by="test", people=30)
-        assert all(b"spring has come" not in m.content for m in await guard.deliver()), "the test itself goes nowhere"
+        assert all(b"spring has come" not in m.content for m in await guard.deliver()), (
+            "the message sent for preapproval is not relayed"
+        )
         assert passed(await send(guard, first=2, n=28)) == 28
         assert await guard.send(copy(90, to=MEMBERS[0]), MEMBERS[0], sender="campaigns@example.com") != ""
         last = await send(guard, first=40, n=3)

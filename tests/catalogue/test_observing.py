@@ -36,7 +36,7 @@ async def test_an_observing_day_ends_with_a_report(
             await guard.passes(letter(message_id=f"<{n}@example.com>", subject=f"SV: {n} \u202e<b>"))
         await guard.passes(letter(to="bob@partner.example"), "bob@partner.example")
         assert await guard.holds() == []
-        assert await guard.deliver() == [], "nobody is told of single messages"
+        assert await guard.deliver() == [], "no notice about single messages"
         await guard.pass_(days=1)
         await guard.office._reports.write()
         reports = await guard.deliver()
@@ -54,4 +54,4 @@ async def test_an_observing_day_ends_with_a_report(
         assert RAMADAN.encode() not in b"".join(m.rcpts[0] for m in reports)
         await guard.pass_(days=1)
         later = await guard.deliver()
-        assert len(later) == 2, "a day on which nothing would have been stopped is reported too"
+        assert len(later) == 2, "a day without holds is reported too"

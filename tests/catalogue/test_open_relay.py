@@ -48,7 +48,7 @@ def test_a_strangers_mail_is_not_relayed(tmp_path: Path, recorder: Recorder) -> 
     made = guard(tmp_path, recorder, '{address: "::", port: PORT, name: inside, clients: [127.0.0.1]}')
     with made:
         send(made.port, "127.0.0.1")
-        assert len(recorder.messages) == 1, "IPv4 is IPv4, though the socket is of both families"
+        assert len(recorder.messages) == 1, "an IPv4 client on a dual-stack socket"
         for source, host in (("127.0.0.2", "127.0.0.1"), ("::1", "::1")):
             with pytest.raises(smtplib.SMTPConnectError) as told:
                 send(made.port, source, host)
@@ -60,7 +60,9 @@ def test_a_strangers_mail_is_not_relayed(tmp_path: Path, recorder: Recorder) -> 
         ):
             assert lines.readline() == reply.NOT_A_CLIENT.wire()
             sock.sendall(b"EHLO x\r\nXCLIENT ADDR=127.0.0.1\r\n")
-            assert lines.readline() == reply.BAD_SEQUENCE.wire(), "whoever it speaks for, and though trust names it"
+            assert lines.readline() == reply.BAD_SEQUENCE.wire(), (
+                "whatever client it names, and although trust includes it"
+            )
             assert lines.readline() == reply.BAD_SEQUENCE.wire()
             sock.sendall(b"QUIT\r\n")
             assert lines.readline() == reply.BYE.wire()

@@ -62,9 +62,7 @@ async def test_the_story_and_its_retry_get_the_same_verdict(guards: Both) -> Non
         for _ in ("first", "again"):
             by_proxy, by_milter = await guards.send(letters.story(f"{n}@example.com"), *to)
             assert by_proxy == by_milter, to
-        assert len(await guards.by_milter.holds()) == len(await guards.proxy.holds()), (
-            "what comes again is the hold it was"
-        )
+        assert len(await guards.by_milter.holds()) == len(await guards.proxy.holds()), "a retry gets the same hold"
     by_proxy, by_milter = await guards.send(letters.story("null@example.com"), RAMADAN, sender="")
     assert by_proxy == by_milter
     assert by_proxy.action == "550 5.7.1", "automatic mail to a list"

@@ -182,7 +182,7 @@ def test_another_store_url_is_refused(here: Installation, command: tuple[str, ..
     assert err.startswith(foreign_error(here, "gaurd.db"))
     assert err.endswith(f"Correct store.url; or, to start with this store, first move {here.state}/checkpoints away\n")
     assert err.count("\n") == 1
-    assert not list(here.state.glob("gaurd.db*")), "nothing is left of it"
+    assert not list(here.state.glob("gaurd.db*")), "no file of it is left"
     here.use("guard.db")
     assert here.run("audit", "verify")[0] == 0
     assert (here.state / "checkpoints").read_bytes() == before

@@ -83,7 +83,7 @@ def test_an_edited_journal_keeps_the_older_backup(home: Installation, tmp_path: 
     assert status == 1
     assert "the journal was altered: entry 2" in err
     assert file.read_bytes() == before
-    assert not list(tmp_path.glob(".smtpguard-*")), "no copy of held mail is left behind"
+    assert not list(tmp_path.glob(".smtpguard-*")), "no temporary copy is left"
     assert home.run("backup", "--no-verify", str(file))[0] == 0
 
 

@@ -91,7 +91,7 @@ def test_at_a_terminal_the_count_is_typed(stage: Stage, monkeypatch: pytest.Monk
     result = stage.run(held.command, "reject", "A1", "A2", "--as", EVA)
     assert result.exit_code == 2
     assert set(states(stage).values()) == {"waiting"}
-    assert "A1" in result.output, "what is meant is shown first"
+    assert "A1" in result.output, "the selection is shown first"
     assert stage.run(held.command, "reject", "A1", "A2", "--as", EVA).exit_code == 0
     assert asked == ["This rejects 2 held messages for 120 people. Type 2"] * 2
     assert states(stage) == {"A1": "rejected", "A2": "rejected", "B1": "waiting"}

@@ -170,7 +170,7 @@ def test_files_that_other_users_can_read_are_reported(run: Callable[..., Result]
     state.chmod(0o711)
     assert "can read" in run("check").stderr
     state.chmod(0o750)
-    assert run("check").stderr == "", "nobody else comes as far as the files"
+    assert run("check").stderr == "", "other users cannot reach the files"
 
 
 def test_accounts_and_approvers_that_do_not_match_are_listed(run: Callable[..., Result], etc: Path) -> None:

@@ -29,7 +29,7 @@ def test_root_through_sudo_is_the_calling_user(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("SUDO_UID", str(2**31 - 7))  # a user id without a name
     assert Context(config=Path("smtpguard.yaml")).user == f"root (sudo by {2**31 - 7})"
     monkeypatch.setattr(os, "getuid", lambda: 2**31 - 9)
-    assert Context(config=Path("smtpguard.yaml")).user == str(2**31 - 9), "only root was made so by sudo"
+    assert Context(config=Path("smtpguard.yaml")).user == str(2**31 - 9), "SUDO_UID counts for root only"
 
 
 @pytest.mark.parametrize(

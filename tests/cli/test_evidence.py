@@ -199,7 +199,7 @@ def test_a_witness_exposes_a_rebuilt_store(installed: Path) -> None:
 
     within(installed, goes_on)
     alone = run(installed, "verify")
-    assert alone.exit_code == 0, "this host's word alone"
+    assert alone.exit_code == 0, "only this host's own signature"
     assert "No witness has a checkpoint of it" in alone.stdout
     result = run(installed, "verify", "--against", "-", given=notes)
     assert result.exit_code == 1

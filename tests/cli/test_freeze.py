@@ -93,7 +93,9 @@ def test_errors_elsewhere_in_the_settings_stop_neither_command(tmp_path: Path) -
             assert "stroe" in guard.run("freeze", "--all", "--reason", "Wrong mail", exits=2).stderr
             guard.config.write_text(fine + "freeze: {thaw: too}\n")
             guard.run("freeze", "--all", "--reason", "Wrong mail", exits=0)
-            assert "too" in guard.run("thaw", "--all", exits=2).stderr, "or one could lift what takes two"
+            assert "too" in guard.run("thaw", "--all", exits=2).stderr, (
+                "otherwise one person could lift a freeze that needs two"
+            )
             guard.config.write_text(fine)
             guard.run("thaw", "--all")
 
@@ -131,7 +133,7 @@ def test_a_conversation_is_frozen_by_message_id_or_hold(campaign: Stage) -> None
     assert value("--thread", "t000000000000000") == "<first@example.com>"
     campaign.send(RAMADAN, n=1, Message_ID="<alone@example.com>", X_Looks="internal", X_Mailing="alone")
     [alone] = [h for h in campaign.ask(lambda store: store.holds.newest()) if h.message_id == "<alone@example.com>"]
-    assert value("--thread", alone.hold_id) == "<alone@example.com>", "it begins one"
+    assert value("--thread", alone.hold_id) == "<alone@example.com>", "it begins the conversation"
 
 
 @pytest.mark.parametrize("command", [(freeze, "--reason", "oh"), (thaw,)])

@@ -257,7 +257,7 @@ def test_a_release_in_doubt_is_settled_by_a_person(stage: Stage, said: str, stat
     assert listed.splitlines()[1].startswith(f"{ID}  in-doubt")
     assert f"{ID}: it is in doubt whether it was sent, and it is not retried automatically." in listed
     assert "Asked:    It is not retried automatically" in stage.run(held.command, "show", ID).output
-    assert stage.run(held.command, "settle", ID, "--as", EVA).exit_code == 2, "which is not said"
+    assert stage.run(held.command, "settle", ID, "--as", EVA).exit_code == 2, "the number is not given"
     refused = stage.run(held.command, "settle", ID, said, "--as", ANNA)
     assert (refused.exit_code, "no one decides on their own message" in refused.stderr) == (1, True)
     [row] = stage.rows(held.command, "settle", ID, said, "--as", EVA, "--comment", "The log has it")
@@ -405,4 +405,4 @@ def test_letters_of_a_sender_are_shown_each_with_its_text(tmp_path: Path) -> Non
     ]  # fmt: skip
     assert row["covers"]["letters"] == 3
     assert not row["covers"]["only"]
-    assert [e["what"] for e in row["history"]].count("viewed") == 1, "what they say was looked at before"
+    assert [e["what"] for e in row["history"]].count("viewed") == 1, "the text was viewed before"

@@ -148,7 +148,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("args", WRONG, ids=" ".join)
-def test_wrong_use(story: Path, args: tuple[str, ...]) -> None:
+def test_wrong_use_is_an_error(story: Path, args: tuple[str, ...]) -> None:
     result = run(story, *args)
     assert result.exit_code == 2
     assert WRONG[args] in result.stderr
@@ -376,7 +376,7 @@ def test_all_formats_have_the_same_statements(story: Path, tmp_path: Path) -> No
             assert one["text"] in plain
             if "entry" not in one["text"]:  # the proof is of the journal when each report was made
                 assert " ".join(one["text"].split()) in shown, one["text"]
-    assert not re.search(r"(?:src|href|url)\s*[=(]", html), "it needs nothing from anywhere"
+    assert not re.search(r"(?:src|href|url)\s*[=(]", html), "it loads nothing from elsewhere"
     again = tmp_path / "report.html"
     assert page(story, HOLD, "--format", "html", "--output", str(again)) == ""
     assert again.stat().st_mode & 0o777 == 0o600
@@ -397,8 +397,8 @@ def test_a_pdf_is_one_archivable_file(story: Path, tmp_path: Path) -> None:
     streams = [zlib.decompressobj() for _ in range(made.count(b"\nstream\n"))]
     packed = [part.partition(b"\nendstream")[0] for part in made.split(b"\nstream\n")[1:]]
     plain = b"".join(one.decompress(part) for one, part in zip(streams, packed, strict=True) if part[:1] == b"x")
-    assert b"pdfaid:part" in made + plain, "PDF/A says so of itself"
-    assert b"/FontFile" in made + plain, "its fonts are in it"
+    assert b"pdfaid:part" in made + plain, "the metadata names PDF/A"
+    assert b"/FontFile" in made + plain, "its fonts are embedded"
 
 
 def test_without_the_pdf_extra_the_package_is_named(story: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,7 +51,7 @@ def test_statements_of_people_are_journalled_and_the_last_counts(story: Path) ->
     by_field = {row["field"]: row["written"] for row in made["fields"]}
     assert by_field["contact"]["text"] == "The DPO: dpo@example.com, +46 8 000 000"
     assert by_field["consequences"]["text"] == "Nobody got it."
-    assert by_field["delay"] is None, "it is over for long, so that the reasons are asked for"
+    assert by_field["delay"] is None, "the 72 hours are over, so reasons are asked for"
     assert (made["over"], made["aware"]["since"]) == (True, "2026-03-02T10:00:00Z")
     plain = run(story, "authority", HOLD, "--language", "sv").stdout
     assert "KONTAKTUPPGIFTER (GDPR Art. 33(3)(b))" in plain
@@ -60,13 +60,13 @@ def test_statements_of_people_are_journalled_and_the_last_counts(story: Path) ->
     told = [row for row in map(json.loads, exported) if row["kind"] == "incident"]
     assert [row["data"]["change"] for row in told] == ["written", "written", "written", "aware"]
     assert all("dpo" not in json.dumps(row["data"]) for row in told)
-    assert HOLD in run(story, "holds").stdout, "what is notified is kept past its time"
+    assert HOLD in run(story, "holds").stdout, "data of a notified incident is preserved"
     unnamed = run(story, "authority", HOLD, "--no-names", "--json")
     assert json.loads(unnamed.stdout)["aware"]["by"] is None
     assert "the 72 hours end at 2026-03-05 10:00:00 UTC" in page(story, HOLD)
 
 
-def test_wrong_use(story: Path) -> None:
+def test_wrong_use_is_an_error(story: Path) -> None:
     for args, status, words in (
         (("aware", HOLD, "tomorrow"), 2, 'TIME: invalid time "tomorrow"'),
         (("aware", HOLD, "2999-01-01"), 2, "TIME: that time is still to come"),

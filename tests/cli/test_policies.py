@@ -188,7 +188,7 @@ def test_an_earlier_policy_is_put_back_in_force(run: Callable[..., Result], etc:
     assert run("reload").exit_code == 0, "stricter again"
     (etc / "policy.yaml").write_text(text)
     assert (run("reload").exit_code, run("reload", "--yes").exit_code) == (1, 0), (
-        "yesterday's file is no half written one"
+        "an old file is not taken for one being written"
     )
 
     rows = [json.loads(line) for line in run("policy", "history", "--json").stdout.splitlines()]

@@ -42,12 +42,12 @@ def test_a_persons_data_is_shown_and_erased(prepared: Path) -> None:
     ):
         assert line in shown.stdout, shown.stdout
     asked = run(prepared, "privacy", "erase", MEMBERS[0])
-    assert asked.exit_code != 0, "nobody said yes"
+    assert asked.exit_code != 0, "not confirmed"
     done = run(prepared, "privacy", "erase", MEMBERS[0], "--yes")
     assert done.exit_code == 0, done.output
     assert "Erased: 3 values in 2 entries of the journal, 1 holds" in done.stdout
     rows = [json.loads(line) for line in run(prepared, "privacy", "show", MEMBERS[0], "--json").stdout.splitlines()]
-    assert [row["what"] for row in rows] == ["digest", "list"], "which comes from where the list does"
+    assert [row["what"] for row in rows] == ["digest", "list"], "the list's source still has it"
     verified = run(prepared, "audit", "verify")
     assert (verified.exit_code, "The journal is whole" in verified.stdout) == (0, True), verified.output
     journal = run(prepared, "audit", "export", "--clear").stdout

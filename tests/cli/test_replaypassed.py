@@ -77,7 +77,7 @@ def test_an_unchanged_file_changes_nothing(installed: Path) -> None:
         "left out: 1 retry of what was held already",
         "the policy file is the policy in force",
     ]
-    assert exported(installed) == [], "nobody was shown a name"
+    assert exported(installed) == [], "no name was shown"
 
 
 def test_relayed_messages_that_would_be_held_are_listed(installed: Path) -> None:
@@ -199,7 +199,7 @@ def test_the_number_of_examples_is_bounded(installed: Path) -> None:
         more = f"{shown} of 3 are shown: --limit N or --all shows more"
         assert (lines[-1] == more) is (shown < 3)
     first = next(line for line in output_lines(installed, "--limit", "1") if line.startswith("2026-03-02 "))
-    assert "relay -> hold" in first, "what certainly moves comes first"
+    assert "relay -> hold" in first, "certain changes come first"
 
 
 def test_many_examples_are_buffered_in_a_file(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,7 +57,7 @@ def test_a_period_in_words(story: Path) -> None:
     assert "Of 1 to be decided on: 0 approved, 1 rejected, 0 withdrawn, 0 expired, 0 waiting." in said
     assert "Half were decided within 12 min, nine of ten within 12 min." in said
     assert "internal-to-list" in said
-    assert "example.com" not in said, "it names nobody"
+    assert "example.com" not in said, "no person is named"
 
 
 def test_a_period_without_messages(story: Path) -> None:

@@ -37,7 +37,7 @@ def run(folder: Path, *args: str, mail: bytes = b"") -> Result:
 def test_a_bounce_from_a_pipe_is_recorded_and_found(prepared: Path) -> None:
     mail = (prepared / "bounce.eml").read_bytes().replace(b"\r\n", b"\n")
     assert run(prepared, "take", "--to", "bounces@example.com", mail=mail).exit_code == 0
-    assert run(prepared, "take", "--to", "bounces@example.com", mail=mail).exit_code == 0, "it is taken once"
+    assert run(prepared, "take", "--to", "bounces@example.com", mail=mail).exit_code == 0, "it is stored once"
     assert run(prepared, "take", str(prepared / "letter.eml")).exit_code == 0
     [bounce] = map(json.loads, run(prepared, "list", "--sort", "bounce", "--json").stdout.splitlines())
     assert (bounce["known_by"], bounce["counts"], bounce["address"]) == ("trace", True, MEMBERS[0])
@@ -51,7 +51,7 @@ def test_a_bounce_from_a_pipe_is_recorded_and_found(prepared: Path) -> None:
     kinds = CliRunner().invoke(main, ["-c", str(prepared / "smtpguard.yaml"), "audit", "export"]).stdout
     assert kinds.count('"kind": "returned"') == 2
     assert '"what": "returned"' in kinds
-    assert kinds.count('"what": "returns"') == 3, "who is named is asked for by somebody"
+    assert kinds.count('"what": "returns"') == 3, "each query with names is journalled"
 
 
 def test_an_id_prints_the_number_of_returns(prepared: Path) -> None:

@@ -94,7 +94,7 @@ def test_a_suggestion_is_a_valid_diff_of_the_policy(watched: Path) -> None:
     assert result.stdout.startswith("--- policy.yaml\n+++ policy.yaml, as suggested\n")
     said = yaml.safe_load(new.read_text())
     assert said["streams"]["billing"]["origin"] == {"clients": ["10.9.9.9"]}
-    assert said["streams"]["receipts"]["owner"] == "eva@example.com", "what stood there stays"
+    assert said["streams"]["receipts"]["owner"] == "eva@example.com", "the existing text stays"
     assert said["lists"]["news"]["writers"] == ["eva@example.com", "campaigns@example.com"]
     assert said["enforce"] is False
     assert exported(watched) == ["suggest"]

@@ -92,7 +92,7 @@ def served(config: Path) -> None:
 
 
 def test_accounts_without_a_group_and_approvers_without_account_are_listed(config: Path) -> None:
-    assert add(config, "sven@example.com", "--role", "approver").stderr == "", "nothing was ever served"
+    assert add(config, "sven@example.com", "--role", "approver").stderr == "", "serve has not run yet"
     served(config)
     made = add(config, "tove@example.com", "--role", "approver")
     assert made.exit_code == 0

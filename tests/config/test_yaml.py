@@ -36,7 +36,7 @@ def test_keys_and_values_have_positions() -> None:
     assert document.mark(("a", 0, "b")) == Mark(2, 9)
     assert document.mark(("a", 0, "b"), key=True) == Mark(2, 6)
     assert document.mark(("a", 1, "c"), key=True) == Mark(3, 5)
-    assert document.mark(("a", 1, "c", "missing", 7)) == Mark(3, 8), "the nearest thing around it"
+    assert document.mark(("a", 1, "c", "missing", 7)) == Mark(3, 8), "the nearest enclosing position"
     assert document.mark(("zzz",)) == Mark(1, 1)
     assert str(document.problem(("a", 1, "c"), "bad", "good")) == "f.yaml:3:8: bad: expected good"
 
@@ -88,7 +88,7 @@ def test_any_text_raises_only_broken(text: str | bytes) -> None:
 def test_the_nearest_name_shares_a_whole_word() -> None:
     names = ["client_share", "client_certificate", "clients_without_tls", "connections"]
     assert nearest("clients_in_clear", names) == "clients_without_tls"
-    assert nearest("clients_sahre", names) == "client_share", "a mere slip is nearer"
+    assert nearest("clients_sahre", names) == "client_share", "a typing error is nearer"
     assert nearest("conections", names) == "connections"
     assert nearest("message.look", ["message.looks", "message.language"]) == "message.looks"
     assert nearest("something_else", names) == ""

@@ -50,14 +50,14 @@ async def test_another_deputy_decides_after_an_admin_confirms(here: Stage) -> No
     answer = await dpo.post("/away/agree", **both)
     assert (answer.status_code, "another admin must do it" in text(answer)) == (409, True)
     await sten.get("/away")
-    assert (await sten.post("/away/agree", **both)).status_code == 404, "for admins alone"
+    assert (await sten.post("/away/agree", **both)).status_code == 404, "for admins only"
     admin = await here.signed_in("admin@example.com", Role.ADMIN)
     assert "dpo@example.com" in text(await admin.get("/away"))
-    assert (await admin.post("/away/agree", **both | {"deputy": DUTY})).status_code == 409, "not whom she named"
+    assert (await admin.post("/away/agree", **both | {"deputy": DUTY})).status_code == 409, "not the deputy she named"
     assert (await admin.post("/away/agree", **both)).status_code == 303
     assert (await sten.get(f"/held/{hold.hold_id}")).status_code == 200
     said = await submit_absence(dpo, deputy="sten@example.com", until=(MONDAY + timedelta(days=9)).date().isoformat())
-    assert "only once an admin agrees" in said, "for longer it has to be agreed to anew"
+    assert "only once an admin agrees" in said, "a longer absence needs a new confirmation"
     await admin.get("/away")
     assert (await admin.post("/away/refuse", **both)).status_code == 303
     assert "No deputy: you still get the notices." in text(await dpo.get("/away"))

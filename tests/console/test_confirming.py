@@ -62,7 +62,7 @@ async def test_opening_the_page_changes_nothing(here: Stage) -> None:
             answer = await scanner.http.request(method, where)
             assert answer.status_code in (200, 303, 404, 405), (method, where)
     bare = await scanner.http.post(f"{path}/confirm", data={"number": "10"})
-    assert bare.status_code == 403, "a form that is not the page's own"
+    assert bare.status_code == 403, "a form without the page's token"
     assert await again(here, hold.hold_id) == hold
     assert [kind for kind, _ in await here.home.events(hold.hold_id)] == ["verdict"]
 

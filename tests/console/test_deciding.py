@@ -228,7 +228,7 @@ async def test_one_of_two_concurrent_votes_rejects(here: Stage) -> None:
     assert answers[1].status_code == 303
     assert answers[0].status_code in (303, 409)
     decided = await again(here, hold.hold_id)
-    assert decided.state is State.REJECTED, "one rejection stops it, also where the approval was first"
+    assert decided.state is State.REJECTED, "one rejection stops it, even after an approval"
     assert len(decided.votes) == 1 + (answers[0].status_code == 303)
     assert [i for i in await here.home.outbox() if i.kind.value == "release"] == []
 
@@ -455,7 +455,9 @@ async def test_a_decision_on_several_says_which_are_sent_later(here: Stage) -> N
     await eva.get("/held")
     confirm = await eva.post("/decide", choice="approve", hold=[one.hold_id, other.hold_id])
     what = "the list News (frozen by root, Mon 2 Mar at 09:00)"
-    assert f"they are sent when this is thawed: {what}." in text(confirm), "of the two, only that needs no one else"
+    assert f"they are sent when this is thawed: {what}." in text(confirm), (
+        "only that one of the two needs no other vote"
+    )
     seen = [html.unescape(v) for v in re.findall(r'name="seen" value="([^"]*)"', confirm.text)]
     done = await eva.post("/decided", choice="approve", seen=seen, number="2", policy=eva.hidden("policy"))
     assert f"1 of them goes out when this is thawed: {what}." in text(done).replace("# of", "1 of")
@@ -473,7 +475,7 @@ async def test_an_approved_message_is_rejected_with_a_reason(here: Stage) -> Non
     silent = await eva.post(f"/held/{hold.hold_id}/vote", choice="reject", comment=" ", **bound)
     assert silent.status_code == 422
     assert re.search('id="comment-wrong">[^<]*Give a reason for the rejection', silent.text), (
-        "it is said beside the field"
+        "the error is beside the field"
     )
     done = await eva.post(f"/held/{hold.hold_id}/vote", choice="reject", comment="The wrong list", **bound)
     assert done.status_code == 303
@@ -553,7 +555,7 @@ async def test_a_list_message_in_doubt_is_first_with_two_choices(here: Stage, ch
         answer = await other.get(f"/held/{hold.hold_id}")
         assert "Send it again: who has it gets it twice" not in text(answer)
         assert (await other.post(f"/held/{hold.hold_id}/settle", choice=choice)).status_code in (403, 404)
-    assert (await eva.get(f"/held/{hold.hold_id}/settle")).status_code in (404, 405), "looking changes nothing"
+    assert (await eva.get(f"/held/{hold.hold_id}/settle")).status_code in (404, 405), "a view changes nothing"
     assert (await eva.post(f"/held/{hold.hold_id}/settle", choice="")).status_code == 422
     forged = await eva.post(f"/held/{hold.hold_id}/settle", csrf="x", choice=choice)
     assert forged.status_code == 403

@@ -127,7 +127,7 @@ def test_what_was_sent_is_described_in_both_languages() -> None:
     english, swedish = Speech("en"), Speech("sv")
     text = draft("customers", one, report_in_words(one, english), english).text
     assert "At 2026-03-02 10:00 (Europe/Stockholm) a message went out from us. It reached people" not in text, (
-        "nobody is known to be on it"
+        "no recipient is known to be on it"
     )
     assert "At 2026-03-02 10:00 (Europe/Stockholm) a message went out from us. 60 people got it." in text
     assert "Nothing in our records points to an intrusion." in text

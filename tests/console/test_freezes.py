@@ -145,9 +145,9 @@ async def test_a_refused_freeze_is_returned_filled_in(here: Stage) -> None:
     assert await active_freezes(here) == []
     both = await eva.post("/freeze", selector="list", list="", reason=" ", hours="")
     assert text(both).count("Choose what to stop.") == 1
-    assert "Give a reason: everyone who sees the banner reads it." in text(both), "all that is wrong at once"
+    assert "Give a reason: everyone who sees the banner reads it." in text(both), "all errors at once"
     done = await eva.post("/freeze", **(filled | {"sender": "anna@example.com"}))
-    assert 'value="anna@example.com"' not in done.text, "what was taken does not stand there again"
+    assert 'value="anna@example.com"' not in done.text, "after success the form is empty"
     assert re.findall(r'name="selector" value="(\w+)" checked', done.text) == ["all"]
 
 
@@ -175,7 +175,7 @@ async def test_a_thaw_shows_what_it_releases_and_asks(here: Stage) -> None:
     assert "SV: waits" not in said
     assert "1 message that it stops waits for a decision still" in said
     assert "Thaw, and send 1 message" in said
-    assert len(await active_freezes(here)) == 1, "nothing is thawed by looking"
+    assert len(await active_freezes(here)) == 1, "a view thaws nothing"
     assert (await eva.post(f"/thaw/{freeze.freeze_id}", messages="1")).status_code == 303
     assert await active_freezes(here) == []
     assert waits.hold_id != goes.hold_id

@@ -80,7 +80,7 @@ def test_it_is_one_self_contained_page_in_every_language(language: str) -> None:
     policy = parse_policy(settings, policy_documents(settings.policy))
     page = guide(policy, language, NOW, waits=Waits(length=timedelta(hours=24), working=True))
     assert f'<html lang="{language}">' in page
-    assert not re.search(r"<(script|img|link|a|iframe)\b|https?:|url\(", page), "nothing is fetched for it"
+    assert not re.search(r"<(script|img|link|a|iframe)\b|https?:|url\(", page), "the page loads nothing"
 
 
 def test_text_of_the_policy_is_escaped(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ async def test_a_message_a_mailing_and_a_freeze_link_to_the_form(here: Stage, ro
         assert re.search(rf'action="/incident"(?:(?!</form>).)*name="id" value="{id}"', shown, re.S), path
     form = await browser.get(f"/incident?id={hold.hold_id}")
     assert f'value="{hold.hold_id}"' in form.text
-    assert form.text.count(" checked") == 2, "with names and with the proof, unless somebody says otherwise"
+    assert form.text.count(" checked") == 2, "with names and with the proof by default"
 
 
 async def test_an_approver_gets_only_reports_on_their_lists(here: Stage) -> None:
@@ -70,14 +70,14 @@ async def test_an_approver_gets_only_reports_on_their_lists(here: Stage) -> None
               for id, lists in (("A" * 16, ["news", "gone"]), ("B" * 16, []))]  # fmt: skip
     await here.home.store.journal.record(events)
     eva = await here.signed_in(EVA, Role.APPROVER)
-    assert "What is it about?" not in text(await eva.get("/incident")), "who may not ask for anything is not asked"
+    assert "What is it about?" not in text(await eva.get("/incident")), "without permission there is no form"
     assert "1 message came" in text(await eva.post("/incident", id=hold.hold_id, **ALL))
     before = await here.home.store.journal.last()
     for id in ("A" * 16, "B" * 16, "nobody"):
         answer = await eva.post("/incident", id=id, names="on", list="news")
         assert (answer.status_code, "Nothing in the journal matches." in text(answer)) == (404, True)
-    assert (await eva.post("/incident", list="news", subject="lunch")).status_code == 422, "by an id alone"
-    assert await here.home.store.journal.last() == before, "nobody was shown anything"
+    assert (await eva.post("/incident", list="news", subject="lunch")).status_code == 422, "by id only"
+    assert await here.home.store.journal.last() == before, "no view was journalled"
 
 
 async def test_the_mailings_of_today_end_with_the_day(here: Stage) -> None:
@@ -299,7 +299,7 @@ async def test_statements_for_the_authority_are_entered_on_the_page(here: Stage)
     ):
         assert (await operator.post("/incident", **wrong, **asked)).status_code == 422
     refused = await operator.post("/incident", act="aware", time="my guess", **asked)
-    assert 'value="my guess"' in refused.text, "what was typed comes back"
+    assert 'value="my guess"' in refused.text, "the typed text is kept"
     assert len(await here.home.store.preserved()) == 1
 
 

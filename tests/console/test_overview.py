@@ -137,8 +137,8 @@ async def test_the_journal_page_lists_rejected_messages(here: Stage) -> None:
     answer = await omar.get("/journal?state=rejected&rule=not-a-writer")
     assert "&lt;b&gt;Offer" in answer.text
     assert "anna@example.com to kim@customer.example and 1 more" in text(answer)
-    assert 'name="id" value="R1"' in answer.text, "a button for a report on it"
-    assert "(no subject)" in text(answer), "what it named people by is erased"
+    assert 'name="id" value="R1"' in answer.text, "it links to a report"
+    assert "(no subject)" in text(answer), "its names are erased"
     assert "Nothing matches." in text(await omar.get("/journal?state=rejected&rule=none"))
 
 
@@ -173,7 +173,7 @@ async def test_the_writer_rates_a_hold_with_one_click(here: Stage) -> None:
     await eva.get(f"/held/{hold.hold_id}")
     assert (await eva.post(f"/held/{hold.hold_id}/judge", said="right")).status_code == 404, "she did not write it"
     found = await here.home.store.journal.activity(here.home.clock.now() - timedelta(days=1), None, UTC)
-    assert (found.decided.right, found.decided.mistaken) == (0, 1), "what was said last counts"
+    assert (found.decided.right, found.decided.mistaken) == (0, 1), "the last answer counts"
     while await here.home.store.journal.sum_up():
         pass
     summed = await here.home.store.journal.activity(here.home.clock.now() - timedelta(days=1), None, UTC)

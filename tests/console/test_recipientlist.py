@@ -64,7 +64,7 @@ async def test_two_people_must_agree_to_see_recipients(here: Stage) -> None:
     assert "eva@example.com asks for the addresses of the recipients" in text(await omar.get(f"/mailings/{id}"))
     status, said = await ask(omar, id)
     assert (status, "eva@example.com and omar@example.com agree" in said) == (303, True)
-    assert (await save(dpo, id, list="ramadan"))[0] == 403, "a third has not agreed"
+    assert (await save(dpo, id, list="ramadan"))[0] == 403, "the third person has not agreed"
     assert (await ask(dpo, id))[0] == 409
 
     told = [[m, "sent"] for m in MEMBERS[:4]] + [[MEMBERS[4], "may have"]]

@@ -69,7 +69,7 @@ async def test_a_refused_form_is_returned_filled_in(
     answer = await browser.post(path, **filled)
     assert 400 <= answer.status_code < 500
     page = answer.text
-    assert re.search(rf'id="{field}-wrong">[^<]*{re.escape(said)}', page), "it is said beside the field"
+    assert re.search(rf'id="{field}-wrong">[^<]*{re.escape(said)}', page), "the error is beside the field"
     forms = [f for f in re.findall(r"<form.*?</form>", page, re.S) if f'action="{path}"' in f]
     [form] = [f for f in forms if f'id="{field}-wrong"' in f]
     fields = _Fields(form)

@@ -117,7 +117,7 @@ async def test_the_writer_undoes_or_withdraws(signed_in: bool, here: Stage) -> N
     assert "It was approved, and goes out soon, exactly as you wrote it." in said
     assert "Approved: it goes out at 09:01:00" in said
     assert "Withdraw it: it is never sent" in said
-    assert (await again(here, hold.hold_id)).release_at is not None, "a link acts on nothing"
+    assert (await again(here, hold.hold_id)).release_at is not None, "a GET request changes nothing"
     answer = await anna.post(f"{base}/unvote")
     assert answer.headers["location"] == f"{base}?done=undone"
     assert (await again(here, hold.hold_id)).release_at is None

@@ -133,7 +133,7 @@ async def test_every_hold_is_on_one_page(here: Stage, monkeypatch: pytest.Monkey
         seen += subjects(answer.text)
         further = re.search(r'href="(/held\?after=[^"]+)"', answer.text)
         path = further[1] if further else ""
-    assert seen == [hold.subject for hold in made], "the one that ends first comes first, over all pages"
+    assert seen == [hold.subject for hold in made], "the earliest deadline comes first, over all pages"
     assert path == ""
 
 
@@ -305,7 +305,7 @@ async def test_the_confirmation_shows_lists_and_first_lines(here: Stage) -> None
     assert "anna@example.com to News" in said
     assert "Bacon word0" in said
     assert "Bacon word1" in said
-    assert await views(here, first) == [(EVA, "text")], "that she saw it is journalled"
+    assert await views(here, first) == [(EVA, "text")], "her view is journalled"
     vera = await here.signed_in("vera@example.com", Role.VIEWER)
     await vera.get("/held")
     assert (await vera.post("/decide", choice="approve", hold=first.hold_id)).status_code == 404

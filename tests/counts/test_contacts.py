@@ -38,7 +38,7 @@ def to(id: str, *people: str, asks: tuple[Ask, ...] = (DAY,), on: str = "", send
 async def test_a_recipient_is_new_once_in_ninety_days(store: Store, clock: Clock) -> None:
     assert await count(store, to("T1", "a", "b")) == {DAY: 2}
     assert await count(store, to("T2", "b", "c")) == {DAY: 3}
-    assert await count(store, to("T3", "a", "b")) == {DAY: 0}, "nobody is written to for the first time by it"
+    assert await count(store, to("T3", "a", "b")) == {DAY: 0}, "it has no first contact"
     clock.go(days=2)
     assert await count(store, to("T4", "a", "d")) == {DAY: 1}
     clock.go(days=89)
@@ -106,7 +106,7 @@ async def test_a_reference_to_a_message_sent_to_them_proves_an_answer(store: Sto
     said = await count(store, to("T2", "a", asks=bo, sender=("bo",), refers_to=("one@example.com", "two@a.example")))
     assert said == {bo[0]: 0, bo[1]: 0, ANSWERED: 0}
     said = await count(store, to("T3", "b", asks=bo, sender=("bo",), refers_to=("one@example.com",)))
-    assert said == {bo[0]: 1, bo[1]: 0, ANSWERED: 1}, "it went to somebody else"
+    assert said == {bo[0]: 1, bo[1]: 0, ANSWERED: 1}, "it went to another person"
 
 
 async def test_a_quotation_is_no_proof_and_is_counted_separately(store: Store) -> None:
@@ -163,7 +163,7 @@ async def test_contacts_are_forgotten(store: Store, clock: Clock) -> None:
     assert [await rows(store, table) for table in tables] == [3, 2, 2, 2]
     clock.go(days=60)
     await swept(store)
-    assert [await rows(store, table) for table in tables] == [3, 2, 0, 0], "known, and counted no more"
+    assert [await rows(store, table) for table in tables] == [3, 2, 0, 0], "known, and no longer counted"
     await count(store, to("T3", "c", asks=(DAY._replace(key="bo"),), sender=("bo",)))
     clock.go(days=31)
     await swept(store)
@@ -184,7 +184,7 @@ async def test_an_approval_makes_recipients_known_and_resets_the_counts(store: S
 
     await store.admit(to("H2", "d"), step)
     assert queues == ["H1"]
-    assert await count(store, to("T2", "e"), counted=False) == {DAY: 3}, "what is held is not counted"
+    assert await count(store, to("T2", "e"), counted=False) == {DAY: 3}, "held recipients are not counted"
     await store.holds.change("H1", lambda hold: Change(hold=replace(hold, state=State.APPROVED)))
     assert await count(store, to("T3", "e")) == {DAY: 1}
     assert (await count(store, to("T4", "a")))[DAY] == 0

@@ -34,14 +34,14 @@ async def test_every_write_transaction_is_durable(postgresql: str, tmp_path: Pat
     database = Database(url)
     try:
         with database.read() as reading:
-            assert reading.exec_driver_sql("SHOW synchronous_commit").scalar() == default, "or nothing was tried"
+            assert reading.exec_driver_sql("SHOW synchronous_commit").scalar() == default, "no case was tried"
     finally:
         database.close()
 
 
 def test_a_stopped_process_does_not_block_other_writers(postgresql: str, monkeypatch: pytest.MonkeyPatch) -> None:
     url = new_database(postgresql)
-    assert engine.IDLE_SECONDS < engine.BUSY_SECONDS, "those who wait outlast it"
+    assert engine.IDLE_SECONDS < engine.BUSY_SECONDS, "other writers wait longer"
     monkeypatch.setattr(engine, "IDLE_SECONDS", 1)
     stopped, other = Database(url), Database(url)
     with pytest.raises(CommitUnknown), stopped.write() as connection:  # noqa: PT012 - the other waits within it

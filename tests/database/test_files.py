@@ -23,7 +23,7 @@ def file(tmp_path: Path) -> Path:
 
 def test_a_writable_file_is_no_copy(file: Path, tmp_path: Path) -> None:
     assert not only_readable(file)
-    assert not only_readable(tmp_path / "none.db"), "what is not there is made, or missed"
+    assert not only_readable(tmp_path / "none.db"), "a missing file may be created"
 
 
 def test_a_file_that_changes_while_read_is_an_error(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

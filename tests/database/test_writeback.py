@@ -50,11 +50,11 @@ def test_the_log_is_long_from_a_number_of_pages_on(database: Database) -> None:
     size = log.stat().st_size
     one.run()
     grow(database, 1)
-    assert not one.is_long(), "it has begun anew, and the pages of before stand there still"
+    assert not one.is_long(), "the log restarted, and its old pages are still in the file"
     assert log.stat().st_size == size
     assert count(database) == PAGES + 1
     database.close()
-    assert not one.is_long(), "there is none"
+    assert not one.is_long(), "there is no log"
 
 
 def test_the_log_restarts_while_others_commit(database: Database) -> None:
@@ -89,7 +89,7 @@ def test_a_reader_is_not_waited_for(database: Database) -> None:
         one.run()
         assert reading.exec_driver_sql("SELECT count(*) FROM t").scalar() == 0
         grow(database, 1)
-        assert one.is_long(), "what is read stands in it"
+        assert one.is_long(), "the reader needs its pages"
     one.run()
     grow(database, 1)
     assert not one.is_long()
@@ -103,7 +103,7 @@ def test_a_commit_starts_a_checkpoint(database: Database, monkeypatch: pytest.Mo
     grow(database)
     assert begun.wait(60)
     with database.write() as connection:
-        assert connection.exec_driver_sql("PRAGMA wal_autocheckpoint").scalar() == 32000, "no commit does it before"
+        assert connection.exec_driver_sql("PRAGMA wal_autocheckpoint").scalar() == 32000, "no commit starts one before"
     database.close()
 
 

@@ -55,9 +55,9 @@ def test_a_client_reset_at_any_octet_leaves_a_whole_hold_or_none(tmp_path: Path)
         by_id = defaultdict(list)
         for hold in guard.holds():
             by_id[hold.message_id.strip("<>")].append(hold)
-        assert not [id for id in before_dot if by_id[id]], "half a message is none"
+        assert not [id for id in before_dot if by_id[id]], "a partial message is not stored"
         assert all(len(by_id[id]) <= 1 for id in after_dot)
-        assert [id for id in after_dot if by_id[id]], "one was recorded before its client went"
+        assert [id for id in after_dot if by_id[id]], "at least one was recorded before the reset"
         there = [(id, hold) for id in after_dot for hold in by_id[id]]
 
         async def contents(store: Store) -> list[bytes]:

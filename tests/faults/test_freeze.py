@@ -99,18 +99,18 @@ def test_after_freeze_returns_nothing_passes(home: Home, words: tuple[str, ...],
         said = frozen(guard, *words)
         returned = time.monotonic()
         there = len(count(recorder, sender))
-        assert there, "it went through before"
+        assert there, "it passed before the freeze"
         before = len(load.answers)
         until(lambda: len(load.answers) >= before + 30, "answers to what came after")
         late = {transaction_of(m) for m in count(recorder, sender)[there:]}
-        assert late <= set(said["past_recall_ids"]), "and those were said"  # type: ignore[call-overload]
+        assert late <= set(said["past_recall_ids"]), "those were named"  # type: ignore[call-overload]
         after = [(code, text) for began, code, text in load.answers if began > returned]
         assert after
         assert all(code == 250 and "Held" in text for code, text in after), after[:3]
         if words != ("--all",):
             other = Mta(guard).once(mail(sender=f"Bo <{BO}>", to=PETER, message_id=f"bo-{sender}"), BO, PETER)
             assert other.code == 250
-            assert recorder.with_id(f"bo-{sender}"), "what is not meant goes on"
+            assert recorder.with_id(f"bo-{sender}"), "other mail passes"
         guard.run("thaw", *words)
         n = len(count(recorder, sender))
         until(lambda: len(count(recorder, sender)) > n + 5, "mail to flow again")
@@ -133,7 +133,7 @@ def test_a_message_past_recall_is_named_and_others_are_recalled(home: Home) -> N
         recorder.go_on()
         sending.join()
         guard.run("thaw", "--all")
-    assert client.attempts[0].code == 250, "the relay's own word"
+    assert client.attempts[0].code == 250, "the relay's own reply"
 
 
 def test_a_freeze_with_an_end_is_lifted(home: Home) -> None:
@@ -146,7 +146,7 @@ def test_a_freeze_with_an_end_is_lifted(home: Home) -> None:
         end = datetime.fromisoformat(str(frozen(guard, "--all", "--for", f"{seconds}s")["until"]))
         if held(id := f"while-{seconds}@example.com"):
             break
-        assert datetime.now(UTC) >= end, "it stands for its time"
+        assert datetime.now(UTC) >= end, "it is in force until its end"
         assert recorder.with_id(id)
     until(lambda: not held(f"w{time.monotonic_ns()}@example.com"), "the freeze to end")
     assert datetime.now(UTC) >= end

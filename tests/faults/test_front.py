@@ -58,7 +58,7 @@ def check_all_messages(guard: Machine, recorder: Recorder, sent: dict[str, Mta])
         copies = recorder.with_id(id)
         assert 1 <= len(copies) <= 1 + mta.unheard
         for copy in copies:
-            assert copy.content.endswith(letter(id)), "octet by octet"
+            assert copy.content.endswith(letter(id)), "the content is unchanged"
             transaction = copy.field(b"X-Smtpguard").split(b";")[0].split(b"=")[-1].strip().decode()
             assert known[transaction] == 1, transaction
     guard.verified()

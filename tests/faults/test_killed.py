@@ -62,7 +62,7 @@ def test_killed_while_holding(home: Home, when: str, commit: str) -> None:
         there = guard.holds(id)
         seen.extend(h.hold_id for h in there)
         answered = (when, commit) == ("after", "acknowledgement")
-        assert [h.acknowledged for h in there] in ([], [answered]), "who was not told 250 has it still"
+        assert [h.acknowledged for h in there] in ([], [answered]), "a client without 250 still has it"
         assert bool(there) == (commit == "acknowledgement" or (when, commit) == ("after", "admission"))
 
     mta = Mta(guard)
@@ -133,7 +133,7 @@ def test_killed_while_releasing(home: Home, when: str, commit: str) -> None:
     until(lambda: fired(point), "somebody to be killed")
     guard.hours_pass()
     guard.until(lambda: guard.state(hold_id) in (State.RELEASED, State.IN_DOUBT), "the release, or a question")
-    assert len(recorder.releases(id)) <= 1, "by itself it is sent once"
+    assert len(recorder.releases(id)) <= 1, "without a person it is sent once"
     doubted = guard.state(hold_id) is State.IN_DOUBT
     assert doubted == ((when, commit) in {("after", "mark"), ("before", "settle")})
     if doubted:
@@ -200,7 +200,7 @@ def test_killed_while_revoking(home: Home, when: str, words: tuple[str, str]) ->
     guard.until(lambda: [guard.state(id) for id in ids] == [state] * 3, "the copies to come after")
     guard.idle()
     guard.hours_pass()
-    assert [recorder.releases(f"{topic}-{n}@example.com") for n in range(3)] == [[], [], []], "nothing goes"
+    assert [recorder.releases(f"{topic}-{n}@example.com") for n in range(3)] == [[], [], []], "nothing is sent"
     assert [[k for k, _ in guard.history(id)].count(kind) for id in ids] == [1, 1, 1], "one decision"
 
 
@@ -226,10 +226,10 @@ def test_revoked_after_the_sending_process_was_killed(home: Home, when: str, com
     guard.hours_pass()
     guard.idle()
     assert guard.state(hold_id) is state, "it is over"
-    assert len(recorder.releases(id)) == there, "what was taken back was not sent once more"
+    assert len(recorder.releases(id)) == there, "a revoked release was not sent again"
     assert state in (State.REJECTED, State.RELEASED, State.IN_DOUBT)
     if state is State.REJECTED:
-        assert there == 0, "what is said never to have been sent was not"
+        assert there == 0, "a release reported as unsent was not sent"
     if there:
         assert state is not State.REJECTED
 

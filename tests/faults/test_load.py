@@ -120,11 +120,11 @@ def test_random_kills_under_load_lose_nothing(tmp_path: Path) -> None:
         for id, client in sent.items():
             copies = len(recorder.with_id(id))
             if id in held:
-                assert copies == 0, "a hold that went out"
+                assert copies == 0, "a released hold"
                 hold = holds[id]
                 assert (hold.hold_id, hold.state, hold.acknowledged) == (held[id], State.WAITING, True)
             else:
-                assert 1 <= copies <= 1 + client.unheard, "once, and once more for each answer that was not heard"
+                assert 1 <= copies <= 1 + client.unheard, "once, and once more for each lost answer"
 
         some = list(held.items())[:12]
         with Killer(guard, chance, "delivery", lambda: len(recorder.messages), 4) as killer:

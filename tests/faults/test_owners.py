@@ -116,7 +116,7 @@ def test_stopped_after_the_final_dot(proxy: Any) -> None:
         finally:
             wake(stopped)
     copies = recorder.releases("dot@example.com")
-    assert copies == [f"{hold_id}-release".encode()], "nobody sends it again, and its answer counts when it comes"
+    assert copies == [f"{hold_id}-release".encode()], "it is not sent again, and the late answer counts"
     history = guard.history(hold_id)
     assert [k for k, _ in history].count(Kind.RELEASED) == 1
     assert [d["outcome"] for k, d in history if k is Kind.IN_DOUBT] == ["asked"]

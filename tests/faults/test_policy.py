@@ -184,7 +184,7 @@ def test_a_start_takes_the_file_named_by_its_hash(guard: Machine) -> None:
     entry = [e for e, _ in guard.ask(lambda store: store.journal.entries(after=0)) if e.kind == Kind.POLICY.value][-1]
     assert entry.data["how"] == "start with --policy-from-file"
     write(guard, TEXT)
-    assert prepared(guard, from_file=named).put is None, "it is in force already, whatever the file says by now"
+    assert prepared(guard, from_file=named).put is None, "it is in force already, although the file changed"
 
 
 async def _lost(guard: Machine, text: bytes) -> None:

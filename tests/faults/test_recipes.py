@@ -203,7 +203,7 @@ def test_backup_and_restore(home: tuple[Host, Recorder]) -> None:
     host.look_anew()
     host.type(blocks("Restore")[0])
     frozen = host.run("held", "list").stdout
-    assert frozen.count("Frozen: everything") == 2, "by whoever restores, and by what noticed it"
+    assert frozen.count("Frozen: everything") == 2, "one freeze by restore, and one by the check"
     compared(host, recorder, *held)
     assert json.loads(host.run("--json", "audit", "verify").stdout)["lost"]
 
@@ -215,7 +215,7 @@ def test_restore_on_a_new_machine(home: tuple[Host, Recorder]) -> None:
     host.look_anew()
     shutil.rmtree(host.lib)
     host.type(blocks("Restore")[0])
-    assert host.run("held", "list").stdout.count("Frozen: everything") == 1, "there was nothing to notice it by"
+    assert host.run("held", "list").stdout.count("Frozen: everything") == 1, "no file showed the restore"
     compared(host, recorder, *held)
     assert json.loads(host.run("--json", "audit", "verify").stdout)["lost"] == []
 

@@ -34,7 +34,7 @@ def test_a_dot_without_a_reply(home: Home, to: str) -> None:
     recorder.relay.on(DOT, DROP, times=1)
     first = Mta(guard).once(letter, sender, to)
     assert first.code == 451
-    assert len(recorder.with_id(id)) == 1, "it has it, though it did not say so"
+    assert len(recorder.with_id(id)) == 1, "the relay took it without answering"
     again = Mta(guard).once(letter, sender, to)
     assert again.code == 250
     if to == RAMADAN:

@@ -39,7 +39,7 @@ def notices(recorder: Recorder) -> int:
 def check_frozen(guard: Machine, recorder: Recorder, told: int) -> None:
     """Assert that the restore was noticed: a notice is sent again, no release is, and mail gets 451."""
     until(lambda: notices(recorder) > told, "the notice to be sent again; " + guard.said())
-    assert len(recorder.releases(ID)) == 1, "nobody has said that it may go out twice"
+    assert len(recorder.releases(ID)) == 1, "no person has said to send it again"
     assert "the store was put back to an earlier state" in guard.log.read_text()
     done = Mta(guard).once(mail(to=PETER, message_id="ordinary@example.com"), ANNA, PETER)
     assert (done.code, done.text[:6]) == (451, "4.7.1 "), done
@@ -75,7 +75,7 @@ def test_a_restored_database_file_freezes_all_mail(tmp_path: Path) -> None:
         check_frozen(guard, recorder, told)
         guard.stop()
         guard.start()
-        assert guard.run("held", "list").stdout.count("Frozen") == 1, "it is said once"
+        assert guard.run("held", "list").stdout.count("Frozen") == 1, "it is reported once"
         relays_again(guard, recorder)
 
 
@@ -103,7 +103,7 @@ def test_a_removed_or_replaced_database_file_defers_mail(tmp_path: Path) -> None
         for file in var.glob("guard.db*"):
             file.rename(aside / file.name)
         takes_nothing(1)
-        assert not (var / "guard.db").exists(), "no empty one is made in its place"
+        assert not (var / "guard.db").exists(), "no empty database is created"
         until(lambda: "is gone: put it back" in guard.log.read_text(), "the log to say so; " + guard.said())
         for file in aside.glob("guard.db*"):
             file.rename(var / file.name)
@@ -164,6 +164,6 @@ def test_a_restored_server_is_noticed_by_running_nodes(server: Any, tmp_path: Pa
             for guard in (first, second):
                 guard.until(lambda g=guard: g._greets(), "it to run")  # type: ignore[misc]
                 assert Mta(guard).once(mail(to=PETER, message_id="o@example.com"), ANNA, PETER).code == 451
-            assert first.run("held", "list").stdout.count("Frozen") == 1, "the other one knows of it"
+            assert first.run("held", "list").stdout.count("Frozen") == 1, "the other node knows of it"
             relays_again(second, recorder)
             first.verified()

@@ -64,7 +64,7 @@ def test_status_from_healthy_to_failing_and_back(tmp_path: Path) -> None:
             whole = guard.config.read_text()
             until(lambda: status_of(guard)["exit"] == 0, "it to be well again; " + guard.said())
             guard.config.write_text(whole + "consol: {}\n")
-            assert status_of(guard, 0)["store"]["answers"] is True, "a mistake elsewhere hides nothing"
+            assert status_of(guard, 0)["store"]["answers"] is True, "an error elsewhere hides nothing"
             assert "consol" in guard.run("status").stderr
             route = "{name: bulk, lists: [ramadan-greetings], relay: {host: 127.0.0.1, port: 9}}"
             guard.config.write_text(f"{whole}routes: [{route}]\n")
@@ -124,4 +124,4 @@ def test_parts_of_separate_supervisors_are_shown(tmp_path: Path) -> None:
             until(lambda: contact.messages, "the mail; " + proxy.said() + delivery.said())
             proxy.run("thaw", "--all")
             until(lambda: len(contact.messages) > 1, "the end")
-            assert len(contact.messages) == 2, "told by one of them"
+            assert len(contact.messages) == 2, "one of them sends alarms"

@@ -100,11 +100,13 @@ def look(guard: Machine, count: Count, when: str, *, sending: bool = False) -> s
           f" may, {unreached['people']} have not; messages: {ends}")  # fmt: skip
     assert seconds < REPORT_SECONDS
     assert said["proof"]["ok"]
-    assert reached["least"] <= after, "who has it by the report has it"
-    assert before <= reached["most"] + perhaps["most"], "who has it has it by the report, or may"
+    assert reached["least"] <= after, "everyone reported as reached has it"
+    assert before <= reached["most"] + perhaps["most"], "everyone who has it is reported as reached or possibly reached"
     if not sending:
-        assert unreached["least"] <= PEOPLE - before, "who has not got it by the report has not"
-        assert PEOPLE - after <= unreached["most"] + perhaps["most"], "who has not got it has not by the report, or may"
+        assert unreached["least"] <= PEOPLE - before, "no one reported as not reached has it"
+        assert PEOPLE - after <= unreached["most"] + perhaps["most"], (
+            "everyone without it is reported as not reached or possibly reached"
+        )
         assert reached["people"] + perhaps["people"] + unreached["people"] == PEOPLE
     [listed] = said["lists"]
     assert {key: listed["reached"][key] for key in reached if key != "messages"} == {
@@ -150,11 +152,11 @@ def test_reported_numbers_equal_the_relays_count(tmp_path: Path, how: str, each:
         there = count.now()
         guard.hours_pass()
         mailing = look(guard, count, "31 minutes later")
-        assert count.now() == there, "it stands still"
+        assert count.now() == there, "it is stopped"
 
         def named(what: str) -> set[str]:
             words = ("mailings", "people", mailing, "--from-list", "ramadan-greetings", "--what", what)
             return {str(row["address"]) for row in rows(guard, *words)}
 
         have, may = named("sent"), named("in-doubt") | named("on-the-way")
-        assert have <= count.people <= have | may, "each by name"
+        assert have <= count.people <= have | may, "each is named"

@@ -110,7 +110,7 @@ def test_a_full_disk_defers_mail(on_a_disk: tuple[OnADisk, Recorder]) -> None:
     assert {a.code for a in done} == {452}, done
     assert all(a.text.startswith("4.3.1 ") for a in done)
     large = Mta(guard).once(ordinary("large@x", 3_000_000), ANNA, PETER)
-    assert large.code // 100 == 4, "what is spooled to that disk"
+    assert large.code // 100 == 4, "content spooled to that disk"
     assert len([m for m in recorder.messages[there:] if b"large@x" in m.content]) == 0
     ballast.unlink()
     relays_again(guard, recorder, "after")

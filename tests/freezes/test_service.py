@@ -233,7 +233,7 @@ async def test_chained_entries_do_not_name_a_frozen_sender(home: House) -> None:
     assert "anna@example.com" not in "".join(entry.body for entry, _ in entries)
     hold = await home.store.holds.find(held.hold_id)
     assert hold is not None
-    assert "sender anna@example.com" in hold.verdict.hits[0].reasons[0].detail, "people are told"
+    assert "sender anna@example.com" in hold.verdict.hits[0].reasons[0].detail, "people are named in the clear part"
 
 
 @pytest.mark.parametrize(

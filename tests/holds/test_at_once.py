@@ -93,7 +93,7 @@ async def test_single_copies_are_staged_but_a_message_to_the_address_is_not(tmp_
         (single,) = await made.home.store.holds.newest(states=[Held.WAITING])
         assert single.versions == ()
         hold = await posted(made)
-        assert (hold.hold_id != single.hold_id, hold.lead) == (True, ""), "a decision of its own"
+        assert (hold.hold_id != single.hold_id, hold.lead) == (True, ""), "it has its own decision"
         await made.decide(single.hold_id)
         assert (await made.one())["stage"] is not None
         with pytest.raises(Unconfirmed):
@@ -108,7 +108,7 @@ async def test_a_staged_approval_does_not_cover_mail_to_the_address(tmp_path: Pa
         await made.decide(single.hold_id)
         assert (await made.one())["stage"] is not None
         given = await made.send(RAMADAN)
-        assert isinstance(given, IsHeld), "somebody has to say that it goes to all at once"
+        assert isinstance(given, IsHeld), "the number reached at once has to be confirmed"
         anew = await made.home.store.holds.find(given.hold_id)
         assert anew is not None
         assert anew.versions != ()

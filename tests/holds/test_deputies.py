@@ -120,5 +120,5 @@ async def test_a_declared_absence_overrides_the_policys(tmp_path: Path) -> None:
         assert asked(groups, 3, 2) == "dpo@example.com"
         groups = await say(ended=home.clock.now())
         assert groups.away(EVA, home.clock.now()) is None
-        assert (await home.store.gate.read()).generation == before + 4, "every process reads it anew"
+        assert (await home.store.gate.read()).generation == before + 4, "every process reads it again"
         assert (await home.store.journal.verify()).ok

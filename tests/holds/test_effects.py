@@ -48,7 +48,7 @@ async def test_beyond_the_approved_number_copies_are_held(campaign: Campaign) ->
     assert kinds(await campaign.to_members(6, 12)) == "rrrrhh"
     (anew,) = await campaign.home.store.holds.newest(states=[Held.WAITING])
     assert anew.hold_id != entry.hold_id
-    assert kinds(await campaign.to_members(2, 4)) == "rr", "who is within the bound is so still"
+    assert kinds(await campaign.to_members(2, 4)) == "rr", "recipients within the limit stay covered"
 
 
 async def test_the_approved_number_defaults_to_the_lists_size(campaign: Campaign) -> None:
@@ -72,7 +72,7 @@ async def test_an_approval_covers_its_lists_for_its_time(campaign: Campaign) -> 
     assert kinds([await campaign.send("reader@example.org")]) == "h"
     campaign.home.clock.pass_(days=8)
     await campaign.home.watch.read()
-    assert kinds(await campaign.to_members(6, 12)) == "hhhddd", "and what waits for another decision waits"
+    assert kinds(await campaign.to_members(6, 12)) == "hhhddd", "holds that need another decision wait"
 
 
 async def test_a_copy_that_another_rule_holds_is_not_covered(campaign: Campaign) -> None:
@@ -116,7 +116,7 @@ async def test_withdrawal_and_expiry_include_all_copies(campaign: Campaign) -> N
         assert isinstance(one, IsHeld)
         assert (await campaign.home.store.holds.find(one.hold_id)).state is Held.WITHDRAWN  # type: ignore[union-attr]
     again = await campaign.to_members(7, 9)
-    assert kinds(again) == "hh", "what still comes is held anew"
+    assert kinds(again) == "hh", "later copies are held"
     campaign.home.clock.pass_(days=4)
     await campaign.home.watch.read()
     await campaign.approvals.sweep()

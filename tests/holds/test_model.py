@@ -253,7 +253,7 @@ def test_too_few_approvers_are_recognized() -> None:
     ):
         groups = GROUPS.with_absences([absence])
         assert bool(out_of_reach(h, groups, NOON)) is short, absence
-        assert not out_of_reach(h, groups), "whoever comes back can"
+        assert not out_of_reach(h, groups), "anyone who returns can"
 
 
 PEOPLE = ["a", "b", "c", "d"]

@@ -72,7 +72,7 @@ def test_decisions_by_answers(answer: dict[str, Any], more: dict[str, Any], beco
                              "allowed": ALLOWED, "now": NOON}  # fmt: skip
     assert decide(told, hold(COMMS), **{**usual, **more}) == becomes
     own = hold(COMMS, senders=frozenset({EVA}))
-    assert isinstance(decide(told, own, **{**usual, **more}), No), "nobody decides on their own message"
+    assert isinstance(decide(told, own, **{**usual, **more}), No), "no one decides on their own message"
 
 
 def test_a_token_is_bound_to_person_notice_and_message() -> None:
@@ -90,7 +90,7 @@ def test_a_token_is_bound_to_person_notice_and_message() -> None:
         replace(one, hold_id="01KFAAAAAAAAAAAB"),
     ):
         assert TOKENS.person(made, other, people) == ""
-    assert TOKENS.person(made, one, (OMAR,)) == "", "who is not asked any more"
+    assert TOKENS.person(made, one, (OMAR,)) == "", "a person no longer asked"
     assert Tokens(b"o" * 32).person(made, one, people) == ""
     for bad in ("", ".", "..", made[:-1], made + "a", f"{made}é", "x" * 10_000):
         assert TOKENS.person(bad, one, people) == ""

@@ -95,7 +95,7 @@ async def test_a_leased_release_without_an_attempt_is_not_sent(store: Store) -> 
     assert (sending.out, sending.under_way, outgoing.back, leads) == (ReleaseProgress.NOTHING, True, 1, True)
     assert await state(store, "H1") is State.REJECTED
     mark = outcomes(lease, "doubt", "doubt", "doubt", again=timedelta(minutes=30))
-    assert not await store.outbox.settle(lease, mark, []), "so that nothing is sent"
+    assert not await store.outbox.settle(lease, mark, []), "nothing is sent"
     assert await entries(store, "H1") == (0, 0)
 
 
@@ -146,8 +146,8 @@ async def test_after_an_attempt_its_outcome_is_kept(
     assert sending.left == tuple(map(recipient, (to for to, word in zip(TO, stand, strict=True) if word == "retry")))
     assert (await state(store, "H1"), await entries(store, "H1")) == (becomes, left)
     clock.go(days=1)
-    assert await store.outbox.lease("me", 10, 60) == (), "nobody gets it any more"
-    assert not await store.outbox.settle(lease, outcomes(lease, *stand), []), "nor does a late word change that"
+    assert await store.outbox.lease("me", 10, 60) == (), "no further recipient gets it"
+    assert not await store.outbox.settle(lease, outcomes(lease, *stand), []), "a late outcome does not change that"
 
 
 # The relay's answers after a revocation during the attempt (none: no answer in time); then state and outcomes.
@@ -244,7 +244,7 @@ async def test_revoking_the_primary_hold_stops_all_copies(store: Store) -> None:
     taken = await revoke(store, "H0", seen=seen)
     assert [s[0] for s in seen] == ["H0"]
     assert taken.outgoing == Outgoing(own=seen[0][1], back=4)
-    assert await store.outbox.lease("me", 10, 60) == (), "before any of them has come after"
+    assert await store.outbox.lease("me", 10, 60) == (), "before the copies follow"
     assert await store.holds.decided_leads() == ["H0"]
     assert await follow_primary(store, "H0") == 3
     assert {await state(store, f"H{n}") for n in range(4)} == {State.REJECTED}
@@ -286,7 +286,7 @@ async def test_copies_in_doubt_are_not_retried_after_a_revocation(store: Store, 
     out = await store.holds.outgoing("H0")
     assert (out.back, out.doubt, out.gone) == (0, 3 + (lead == "doubt"), int(lead == "sent"))
     await revoke(store, "H0")
-    assert await store.outbox.lease("me", 10, 60) == (), "before the others have come after"
+    assert await store.outbox.lease("me", 10, 60) == (), "before the other copies follow"
     leading = "H1" if lead == "sent" else "H0"
     assert await store.holds.decided_leads() == [leading]
     assert await follow_primary(store, leading) == 4 - int(leading[1]) - 1

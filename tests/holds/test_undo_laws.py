@@ -173,7 +173,7 @@ def test_nothing_is_released_before_its_time_or_after_undo(tmp_path: Path, steps
                 await one.step(what)
                 await one.check()
                 if hold.state is State.WAITING and what != "enact":
-                    assert one.sent() == sent or one.released, "the relay got what waits"
+                    assert one.sent() == sent or one.released, "the relay got a waiting message"
             assert (await home.store.journal.verify()).ok
 
     with tempfile.TemporaryDirectory(dir=tmp_path) as folder:

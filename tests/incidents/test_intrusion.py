@@ -19,7 +19,7 @@ def found(usual: Usual | None = None, way: Ingress = WAY, whole: bool = True, **
 
 def test_usual_mail_has_no_signs_of_an_intrusion() -> None:
     assert found(Usual(earlier=3, shared=SAME)) == []
-    assert found(Usual(earlier=0, shared=dict.fromkeys(Checked, 0))) == [], "with nothing to compare nothing is said"
+    assert found(Usual(earlier=0, shared=dict.fromkeys(Checked, 0))) == [], "without earlier mail there is no sign"
     assert found(sign_in_refused=MANY_REFUSED - 1) == []
 
 

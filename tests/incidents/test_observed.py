@@ -52,7 +52,7 @@ def test_a_mailing_is_one_decision_with_its_strictest_action() -> None:
     rules = {share.name: share for share in found.rules}
     assert set(rules) == {"to-list", "no-contracts", "of-yesterday"}
     assert (rules["to-list"].messages, rules["to-list"].decisions, rules["to-list"].customers) == (5, 1, 125)
-    assert [example.id for example in rules["to-list"].examples] == ["T0", "T5"], "of each decision one"
+    assert [example.id for example in rules["to-list"].examples] == ["T0", "T5"], "one example for each decision"
     assert rules["to-list"].examples[0].because == (("mailing.customers", "25", ">= 20"),)
     assert [(share.name, share.decisions) for share in found.senders] == [
         ("anna@example.com", 1),

@@ -69,7 +69,9 @@ async def test_the_journal_is_preserved_from_the_first_entry(store: Store, clock
     await filled(store, 1)
     await store.retain(MONTH)
     assert await store.preserved() == []
-    assert [entry.kind for entry, _ in await store.journal.history("T3")] == [Kind.PRESERVED.value], "that it has ended"
+    assert [entry.kind for entry, _ in await store.journal.history("T3")] == [Kind.PRESERVED.value], (
+        "the entry of its end"
+    )
     assert (await store.journal.verify()).ok
 
 
@@ -90,7 +92,7 @@ async def test_an_extension_needs_two_people(store: Store, clock: Clock) -> None
     assert said == ["begun", "renewal asked", "renewal asked", "renewed"]
     again = await store.preserve("T1", by="root", reason="")
     assert again is not None
-    assert again.until == agreed.until, "to begin anew makes it no shorter"
+    assert again.until == agreed.until, "a second start does not shorten it"
 
 
 async def test_an_unknown_incident_is_not_preserved(store: Store) -> None:

@@ -173,22 +173,22 @@ def test_the_colleagues_part_is_no_delivery_of_the_hold(journal: Journal) -> Non
 ATTEMPTS: dict[str, tuple[list[dict[str, Any]], bool, dict[End, tuple[int, int]], tuple[int, int]]] = {
     # the entries of a release to a list of 28 and two others; whether it is over; the expected ends; and what is still
     # open
-    "all have it": ([{"outcome": "sent", "recipients": 3, "people": 30}], True, {End.RELEASED: (1, 30)}, (0, 0)),
-    "nobody has it": ([{"outcome": "failed", "recipients": 3, "people": 30, "why": "refused"}], True, {End.UNDELIVERED: (1, 30)}, (0, 0)),
-    "put off until its time was over": ([{"outcome": "retry", "recipients": 3}, {"outcome": "failed", "recipients": 3, "people": 31, "why": "expired"}], True, {End.UNDELIVERED: (1, 30)}, (0, 0)),
-    "the list does not": ([{"outcome": "sent", "recipients": 2, "people": 2}, {"outcome": "failed", "recipients": 1, "people": 28, "why": "refused"}], True, {End.RELEASED: (1, 2), End.UNDELIVERED: (1, 28)}, (0, 0)),
-    "nobody knows": ([{"outcome": "failed", "recipients": 3, "people": 30, "why": "in-doubt"}], True, {End.IN_DOUBT: (1, 30)}, (1, 30)),
-    "of the list nobody knows": ([{"outcome": "sent", "recipients": 2, "people": 2}, {"outcome": "failed", "recipients": 1, "people": 28, "why": "in-doubt"}], True, {End.RELEASED: (1, 2), End.IN_DOUBT: (1, 28)}, (1, 28)),
-    "two have it not, of the list nobody knows": ([{"outcome": "failed", "recipients": 2, "people": 2, "why": "refused"}, {"outcome": "failed", "recipients": 1, "people": 28, "why": "in-doubt"}], True, {End.IN_DOUBT: (1, 28), End.UNDELIVERED: (1, 2)}, (1, 28)),
-    "tried, and put off": ([{"outcome": "attempt", "recipients": 3}, {"outcome": "retry", "recipients": 3}], False, {End.ON_ITS_WAY: (1, 30)}, (1, 30)),
-    "two have it, the list is put off": ([{"outcome": "sent", "recipients": 2, "people": 2}, {"outcome": "retry", "recipients": 1}], False, {End.RELEASED: (1, 2), End.ON_ITS_WAY: (1, 28)}, (1, 28)),
+    "all delivered": ([{"outcome": "sent", "recipients": 3, "people": 30}], True, {End.RELEASED: (1, 30)}, (0, 0)),
+    "all failed": ([{"outcome": "failed", "recipients": 3, "people": 30, "why": "refused"}], True, {End.UNDELIVERED: (1, 30)}, (0, 0)),
+    "given up after retries": ([{"outcome": "retry", "recipients": 3}, {"outcome": "failed", "recipients": 3, "people": 31, "why": "expired"}], True, {End.UNDELIVERED: (1, 30)}, (0, 0)),
+    "the list failed": ([{"outcome": "sent", "recipients": 2, "people": 2}, {"outcome": "failed", "recipients": 1, "people": 28, "why": "refused"}], True, {End.RELEASED: (1, 2), End.UNDELIVERED: (1, 28)}, (0, 0)),
+    "all in doubt": ([{"outcome": "failed", "recipients": 3, "people": 30, "why": "in-doubt"}], True, {End.IN_DOUBT: (1, 30)}, (1, 30)),
+    "the list in doubt": ([{"outcome": "sent", "recipients": 2, "people": 2}, {"outcome": "failed", "recipients": 1, "people": 28, "why": "in-doubt"}], True, {End.RELEASED: (1, 2), End.IN_DOUBT: (1, 28)}, (1, 28)),
+    "two failed, the list in doubt": ([{"outcome": "failed", "recipients": 2, "people": 2, "why": "refused"}, {"outcome": "failed", "recipients": 1, "people": 28, "why": "in-doubt"}], True, {End.IN_DOUBT: (1, 28), End.UNDELIVERED: (1, 2)}, (1, 28)),
+    "tried, and deferred": ([{"outcome": "attempt", "recipients": 3}, {"outcome": "retry", "recipients": 3}], False, {End.ON_ITS_WAY: (1, 30)}, (1, 30)),
+    "two delivered, the list deferred": ([{"outcome": "sent", "recipients": 2, "people": 2}, {"outcome": "retry", "recipients": 1}], False, {End.RELEASED: (1, 2), End.ON_ITS_WAY: (1, 28)}, (1, 28)),
     "no answer came": ([{"outcome": "attempt", "recipients": 3}, {"outcome": "in-doubt", "recipients": 3, "people": 30}], False, {End.IN_DOUBT: (1, 30)}, (1, 30)),
     "no answer came, and again": ([{"outcome": "in-doubt", "recipients": 3, "people": 30}, {"outcome": "attempt", "recipients": 3}], False, {End.IN_DOUBT: (1, 30)}, (1, 30)),
     "an attempt has begun": ([{"outcome": "attempt", "recipients": 3, "people": 30, "attempt": 1}], False, {End.IN_DOUBT: (1, 30)}, (1, 30)),
     "an earlier version began one": ([{"outcome": "attempt", "recipients": 3, "attempt": 1}], False, {End.IN_DOUBT: (1, 30)}, (1, 30)),
-    "two are put off, the list's answer is awaited": ([{"outcome": "attempt", "recipients": 3, "people": 30, "attempt": 1}, {"outcome": "retry", "recipients": 2, "people": 2, "attempt": 1, "in_doubt": False}], False, {End.IN_DOUBT: (1, 28), End.ON_ITS_WAY: (1, 2)}, (1, 30)),
-    "in doubt, tried again and put off": ([{"outcome": "attempt", "recipients": 3, "people": 30, "attempt": 1}, {"outcome": "attempt", "code": "again", "recipients": 3, "people": 30, "attempt": 2}, {"outcome": "retry", "recipients": 3, "people": 30, "attempt": 2, "in_doubt": True}], False, {End.IN_DOUBT: (1, 30)}, (1, 30)),
-    "in doubt, and taken the second time": ([{"outcome": "attempt", "recipients": 3, "people": 30, "attempt": 1}, {"outcome": "attempt", "code": "again", "recipients": 3, "people": 30, "attempt": 2}, {"outcome": "sent", "recipients": 3, "people": 30, "attempt": 2}], True, {End.RELEASED: (1, 30)}, (0, 0)),
+    "two deferred, the list's answer is awaited": ([{"outcome": "attempt", "recipients": 3, "people": 30, "attempt": 1}, {"outcome": "retry", "recipients": 2, "people": 2, "attempt": 1, "in_doubt": False}], False, {End.IN_DOUBT: (1, 28), End.ON_ITS_WAY: (1, 2)}, (1, 30)),
+    "in doubt, tried again and deferred": ([{"outcome": "attempt", "recipients": 3, "people": 30, "attempt": 1}, {"outcome": "attempt", "code": "again", "recipients": 3, "people": 30, "attempt": 2}, {"outcome": "retry", "recipients": 3, "people": 30, "attempt": 2, "in_doubt": True}], False, {End.IN_DOUBT: (1, 30)}, (1, 30)),
+    "in doubt, and delivered the second time": ([{"outcome": "attempt", "recipients": 3, "people": 30, "attempt": 1}, {"outcome": "attempt", "code": "again", "recipients": 3, "people": 30, "attempt": 2}, {"outcome": "sent", "recipients": 3, "people": 30, "attempt": 2}], True, {End.RELEASED: (1, 30)}, (0, 0)),
     "recalled before its dot": ([{"outcome": "attempt", "recipients": 3, "people": 30, "attempt": 1}, {"outcome": "retry", "code": "recalled", "recipients": 3, "people": 30, "attempt": 1, "in_doubt": False}], False, {End.ON_ITS_WAY: (1, 30)}, (1, 30)),
 }  # fmt: skip
 
@@ -325,7 +325,7 @@ def test_a_retry_of_a_hold_is_one_message(journal: Journal) -> None:
     report = journal.report()
     assert (report.messages, report.again, ends(report)) == (1, 1, {End.WAITING: (1, 5)})
     late = journal.report(IncidentQuery(ids=frozenset({"T2"}), whole=False))
-    assert (late.messages, late.again) == (1, 0), "its first coming is not what was asked about"
+    assert (late.messages, late.again) == (1, 0), "the first attempt is outside the query"
 
 
 def test_a_copy_includes_its_primary_hold(journal: Journal) -> None:
@@ -423,7 +423,7 @@ def test_of_many_messages_the_first_and_last_are_shown(journal: Journal) -> None
     assert [s.entry.id for s in verdicts][:2] + [s.entry.id for s in verdicts][-1:] == ["T0", "T1", f"T{3 * SHOWN - 1}"]
     assert [n for n, s in enumerate(verdicts) if s.left_out] == [SHOWN - 1]
     assert verdicts[SHOWN - 1].left_out == SHOWN
-    assert report.steps[-1].entry.kind == "mailing", "what people did is told whole"
+    assert report.steps[-1].entry.kind == "mailing", "actions of people are all shown"
 
 
 def test_a_few_messages_are_all_shown(journal: Journal) -> None:

@@ -160,7 +160,7 @@ def test_a_costly_rule_without_a_number_is_only_mentioned() -> None:
     found = journal.found()
     assert found.suggestions == []
     assert found.notes[0].startswith("unproven would hold 15 a week, and has no number to raise")
-    assert "mode: observe" not in found.notes[0], "nobody is told to switch off what stops the story"
+    assert "mode: observe" not in found.notes[0], "no suggestion to switch off the rule against the story"
     assert journal.found(holds=15).notes == []
 
 

@@ -123,7 +123,7 @@ def test_digests_of_another_secret_are_not_compared() -> None:
     assert (proof.ok, proof.renewed) == (True, 6)
     pairs[2] = (pairs[2][0], None)
     found = verify(pairs, Agreement([]), SEAL, FixedRetention(), renewed=6).first_bad
-    assert found is not None, "that it is gone can be said without a secret"
+    assert found is not None, "its absence is found without the secret"
     assert found.problem == "private values are missing"
 
 

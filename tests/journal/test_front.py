@@ -76,7 +76,7 @@ def test_a_damaged_octet_ends_the_file() -> None:
         torn[at] ^= 1 << chance.randrange(8)
         found = tail(bytes(torn), 0)
         assert list(found.fronted) == [fronted(n) for n in range(1, len(found.fronted) + 1)]
-        assert found.problem == "", "all of one write, of which nobody was told that it is there"
+        assert found.problem == "", "all of one write that was not acknowledged"
 
 
 def test_any_part_of_one_write_may_be_on_disk() -> None:

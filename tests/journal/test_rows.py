@@ -176,7 +176,7 @@ async def test_a_forged_checkpoint_is_found(store: Store, tmp_path: Path) -> Non
     assert "not signed here" in found.problem
     path.write_text("gibberish\n")
     proof = await store.journal.verify()
-    assert (proof.ok, proof.unreadable) == (True, 1), "it proves nothing, and is told"
+    assert (proof.ok, proof.unreadable) == (True, 1), "it proves nothing, and is reported"
     await tamper(store, "UPDATE checkpoint SET line = 'gibberish'")
     found = (await store.journal.verify()).first_bad
     assert found is not None

@@ -127,7 +127,7 @@ async def test_no_transaction_is_open_between_stretches(store: Store) -> None:
     with Between(store, look):
         await store.journal.incident(IncidentQuery(since=0), prove=True)
     assert len(seen) > 10
-    assert all(states == ["active"] for states in seen), "the one that looks, and no other"
+    assert all(states == ["active"] for states in seen), "only the connection that looks"
 
 
 async def test_a_walk_ends_when_the_store_is_closed(url: str, tmp_path: Path, clock: Clock) -> None:
@@ -165,7 +165,7 @@ async def test_names_erased_meanwhile_are_not_missing(store: Store, clock: Clock
     n = await store.journal.last()
     proof = await verified(store, once(5, lambda: retained(store)))
     assert proof.first_bad is None
-    assert proof.entries == n + 1, "with the entry that says so, since it is believed only if it is one of the chain"
+    assert proof.entries == n + 1, "with the entry of the erasure, which counts only within the chain"
 
 
 async def test_repeated_erasure_meanwhile_is_no_tampering(store: Store, clock: Clock) -> None:

@@ -102,7 +102,7 @@ async def test_terms_are_erased_with_names(store: Store, clock: Clock) -> None:
         pass
     assert await store.journal.find(["7@desk.example"], 10) == []
     assert await store.journal.find([f"{searchindex.STRETCH + 50}@desk.example"], 10) == [], (
-        "of a stretch that has some left"
+        "of a stretch that still has terms"
     )
     assert await store.journal.find(["new@desk.example"], 10) == ["NEW"]
     lowest = await store.ask(lambda c: c.execute(select(func.min(term.c.stretch))).scalar_one())
@@ -119,7 +119,7 @@ async def test_a_new_secret_rebuilds_the_index(url: str, tmp_path: Path, clock: 
     async with opened(b"2" * 32, renewing=True) as store:
         await store.renew(Event(kind=Kind.SECRET, id="S", at=clock.now()))
     async with opened(b"2" * 32) as store:
-        assert await store.journal.find(["1@desk.example"], 10) == ["M1"], "looked through"
+        assert await store.journal.find(["1@desk.example"], 10) == ["M1"], "found without the index"
         await written(store)
         assert await store.journal.find(["1@desk.example"], 10) == ["M1"]
 

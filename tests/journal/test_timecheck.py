@@ -44,7 +44,7 @@ def test_time_going_backwards_is_reported_once() -> None:
     course = walk([0, 30, 2, 3, 4, 31, 32, 1], (8, 33))
     assert [(one.seq, one.entries) for one in course.backwards] == [(3, 3), (8, 1)]
     assert course.backwards[0].before == NOON + 30 * MINUTE
-    assert course.backdated is None, "mail is written down late where the database was away"
+    assert course.backdated is None, "mail is journalled late after a database outage"
 
 
 def test_an_action_older_than_an_earlier_checkpoint_is_backdated() -> None:

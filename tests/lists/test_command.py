@@ -113,7 +113,7 @@ def test_a_failed_sync_is_shown_until_one_succeeds(folder: Path) -> None:
 def test_a_sync_is_journalled_with_its_user(folder: Path) -> None:
     (folder / "smtpguard.yaml").write_text("policy: policy.yaml\nsecret_file: secret\nstate: state\n")
     assert run(folder, "sync").exit_code == 0
-    assert not (folder / "var").exists(), "before the first start there is no store, and none is made"
+    assert not (folder / "var").exists(), "before the first start there is no store, and none is created"
     settings = read_settings(folder / "smtpguard.yaml")
     asyncio.run(prepare(settings, by="test", parts=()))
     assert run(folder, "sync").exit_code == 0  # nothing changed, so there is nothing to report
@@ -216,7 +216,7 @@ def test_show_lists_each_source_and_its_bad_rows(several: Path) -> None:
 
 def test_overlap_counts_shared_addresses(several: Path) -> None:
     done = run(several, "overlap")
-    assert done.exit_code == 1, "one list cannot be compared, and that is said"
+    assert done.exit_code == 1, "one list cannot be compared, which is reported"
     assert done.stdout.splitlines() == [
         "ramadan and news: 2 people on both (50% of ramadan, 50% of news)",
         "2 pairs of lists have no one in common",
@@ -259,7 +259,7 @@ def test_at_a_terminal_a_progress_bar_is_shown(folder: Path) -> None:
     assert "100%  9,000 rows" in seen
     said, seen = on_a_terminal(folder, "ramadan")
     assert said == "ramadan: 9,000 people from ramadan.csv, as before\n"
-    assert seen.endswith("\x1b[1A\x1b[2K"), "what was not read leaves no bar"
+    assert seen.endswith("\x1b[1A\x1b[2K"), "an unchanged list leaves no bar"
 
 
 def test_a_source_of_unknown_size_shows_rows(folder: Path) -> None:

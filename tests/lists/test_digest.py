@@ -36,7 +36,7 @@ def test_a_provider_that_ignores_dots_gives_one_digest(spelling: str) -> None:
     anna = digester.of(Address.parse("annab@gmail.com"))
     address = Address.parse(spelling)
     assert digester.of(address) == anna
-    assert address.canonical("+") != "annab@gmail.com", "who wrote it and who decides goes by the address"
+    assert address.canonical("+") != "annab@gmail.com", "senders and approvers go by the address"
     assert digester.every(address)[0] == anna
     assert len(digester.every(address)) == 2
     assert digester.of(Address.parse("anna.b@example.se")) != digester.of(Address.parse("annab@example.se"))

@@ -102,7 +102,7 @@ def test_an_alias_of_a_lists_address_is_the_list(house: House, maps: Callable[..
     counted = reached(house, "ours@example.com")
     assert counted.touched["buyers"].by_address
     assert counted.list_addresses == Span(1, 1)
-    assert counted.customers == Span(21, 21), "rather one too many than one too few: k0 is on the list already"
+    assert counted.customers == Span(21, 21), "one too many rather than too few: k0 is on the list already"
     assert counted.reach == Span(22, 22)
 
 
@@ -114,7 +114,7 @@ def test_few_customers_behind_an_address_are_no_list(house: House, maps: Callabl
     counted = reached(house, "lena@example.com")
     (one,) = counted.recipients
     assert one.kinds == {Kind.INTERNAL, Kind.MEMBER}
-    assert one.digest == house.digester.of_canonical("k1@kund.se"), "known as who gets it"
+    assert one.digest == house.digester.of_canonical("k1@kund.se"), "recipients are known"
     assert (counted.list_addresses, counted.customers, counted.members) == (Span(0, 0), Span(1, 1), Span(1, 1))
     assert counted.addressed == ()
     counted = reached(house, "pair@example.com")
@@ -173,7 +173,7 @@ def test_expansions_are_as_fresh_as_their_lists(house: House, maps: Callable[...
         "email\n" + "".join(f"{n}@kund.se\n" for n in ("zoe", "bo", "ida", "per", "a", "b"))
     )
     assert house.sync("news").ok
-    assert keeping.due(house.clock()), "somebody came onto a list"
+    assert keeping.due(house.clock()), "a person was added to a list"
     assert keeping.sync(info, house.clock()).changed
     assert registry.classify([Address.parse("all@example.com")]).customers == Span(0, 0), "looked at once a second"
     house.clock.pass_(seconds=2)

@@ -65,6 +65,6 @@ def test_limits_apply_to_the_list_that_declares_them(nested: House) -> None:
     nested.sections["buyers"]["members"] |= {"at_least": 100, "refresh": 60, "stale_after": 7200, "max_bad": 0.5}
     lists, _ = build(nested.sections, {})
     assert lists["everybody"].at_least == 1
-    assert lists["everybody"].refresh_seconds == 60, "as fresh as what is within it"
+    assert lists["everybody"].refresh_seconds == 60, "as fresh as its inner lists"
     assert lists["everybody"].stale_after_seconds == 7200
     assert "expects at least 100" in nested.sync("everybody").problem

@@ -100,7 +100,7 @@ def test_the_policy_names_people() -> None:
     sourced = policy(", people: {members: [{csv: p.csv, column: email}, {list: news}]}")
     section = sourced.sections()[0][PEOPLE]
     assert (section["audience"], len(section["members"])) == ("colleagues", 2)
-    assert PEOPLE not in sourced.lists, "nobody's customers, and no list that a rule may name"
+    assert PEOPLE not in sourced.lists, "no customers, and no list that a rule may name"
 
 
 @pytest.mark.parametrize(

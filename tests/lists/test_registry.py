@@ -61,7 +61,7 @@ def test_a_colleague_on_a_list_stays_a_colleague(ready: House, parse: Parse) -> 
     got = registry.classify(parse("eva@example.com", "Eva+x@example.com", "c0@kund.se"))
     assert [r.kind.value for r in got.recipients] == ["internal", "internal", "member"]
     assert (got.internal, got.members, got.customers) == ((1, 1), (1, 1), (1, 1))
-    assert registry.classify(parse(LIST)).customers == (51, 51), "to write to the list is to write to all of it"
+    assert registry.classify(parse(LIST)).customers == (51, 51), "mail to the list reaches all of it"
 
 
 def test_a_person_in_several_spellings_counts_once(ready: House, parse: Parse) -> None:

@@ -59,5 +59,5 @@ def test_news_by_previous_and_new_state(before: str, after: str, changed: bool) 
     assert said.news == TABLE[before, after] | ({News.REPLACED} if changed else set())
     assert said.changed is changed
     began = BEGAN if before in ("failing", "stale") else NOW
-    assert said.failing_since == (None if after == "well" else began), "an outage bears the time at which it began"
+    assert said.failing_since == (None if after == "well" else began), "an outage has the time at which it began"
     assert said.ended == (BEGAN if News.WELL in said.news else None)

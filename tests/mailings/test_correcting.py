@@ -43,9 +43,9 @@ async def test_each_recipient_of_the_mailing_gets_one_copy(here: Correcting) -> 
     hold = await here.begin(mailing)
     assert hold.correction is not None
     assert (hold.correction.sent, hold.correction.may, hold.reach) == (3, 0, 3)
-    assert hold.correction.people == set_of(map(digest, GOT)), "the set that an export of them names"
+    assert hold.correction.people == set_of(map(digest, GOT)), "the set of people as an export names it"
     await here.home.freeze(Selector.LIST, "ramadan")
-    assert isinstance(await here.send(GOT[0]), Held), "nobody has approved it"
+    assert isinstance(await here.send(GOT[0]), Held), "it is not approved yet"
     with pytest.raises(NotEntitled):
         await here.campaign.approvals.vote(hold.hold_id, Choice.APPROVE, approver=EVA, by="test")
     await here.approve(hold)
@@ -54,7 +54,7 @@ async def test_each_recipient_of_the_mailing_gets_one_copy(here: Correcting) -> 
         assert isinstance(await here.send(one), Held), "not twice"
     for to in ((MAY,), (OTHER,), (GOT[2], OTHER), (GOT[2], GOT[2].upper()), (RAMADAN,), (ANNA, OTHER)):
         assert isinstance(await here.send(*to), Held)
-    assert isinstance(await here.send(GOT[2], body="Something else."), Held), "nor anything else"
+    assert isinstance(await here.send(GOT[2], body="Something else."), Held), "no other mail passes either"
     await here.home.freeze(id="F2")
     assert isinstance(await here.send(GOT[2]), Held), "a freeze of everything stops it"
     assert here.reached == dict.fromkeys(GOT[:2], 1)
@@ -186,5 +186,5 @@ async def test_invalid_corrections_are_refused(lite: Correcting) -> None:
     with pytest.raises(Refused, match="too short"):
         await lite.corrections.begin(mailing, message, starter=EVA, by="test")
     first = await lite.begin(mailing)
-    assert (await lite.begin(mailing)).hold_id == first.hold_id, "the same is the same"
+    assert (await lite.begin(mailing)).hold_id == first.hold_id, "the same correction gets the same hold"
     assert first.state is State.WAITING

@@ -197,7 +197,7 @@ async def test_the_colleagues_part_is_pending_until_delivered(store: Store, cloc
     await hold(store, "H1", LIST, apart=["ulf"])
     assert await tally(store) == Tally(held=1200, admitted=1)
     await becomes(store, "H1", State.REJECTED)
-    assert await tally(store) == Tally(stopped=1200, admitted=1), "what is decided is not about them"
+    assert await tally(store) == Tally(stopped=1200, admitted=1), "the decision does not concern the colleagues"
     lease = await leased(store, "H1-part")
     delivered, doubts = DELIVERED[became]
     await store.outbox.settle(lease, last(lease, delivered, clock, doubts, [person("ulf").digest]), [])
@@ -213,7 +213,7 @@ async def test_the_colleagues_part_is_pending_until_delivered(store: Store, cloc
 )
 async def test_a_part_that_the_mta_delivers_is_known_once_reported(store: Store, said: str, expected: Tally) -> None:
     await hold(store, "H1", LIST, apart=["ulf"], by_wire=True)
-    assert await tally(store) == Tally(held=1200, doubted=1), "if the process ends here, nobody knows"
+    assert await tally(store) == Tally(held=1200, doubted=1), "if the process ends here, the outcome is unknown"
     await store.journal.record([event(Kind.OUTCOME, "H1", outcome=said, part=True)])
     assert await tally(store) == replace(expected, held=1200)
 
@@ -297,7 +297,7 @@ async def test_a_hold_counts_people_who_already_have_a_copy(store: Store) -> Non
     await hold(store, "H1", LIST)
     held = await store.holds.find("H1")
     assert held is not None
-    assert held.reach == 400_000, "as the guard has said"
+    assert held.reach == 400_000, "as the guard has shown"
 
 
 @pytest.mark.parametrize(
@@ -457,7 +457,7 @@ async def test_the_chart_is_by_time_of_delivery(store: Store, clock: Clock) -> N
     assert await store.outbox.settle(lease, last(lease, Delivered.SENT, clock, 0, [person("bo").digest]), [])
     await store.journal.record([])
     grown = await Archive(store).growth((await one(store)).mailing_id)
-    assert [point.at.year for point in grown] == [began.year] * len(grown), "a copy that was put off is not of 1970"
+    assert [point.at.year for point in grown] == [began.year] * len(grown), "a deferred copy has no time of delivery"
     assert (grown[0].sent, grown[0].at - began < timedelta(minutes=1)) == (1, True)
     assert grown[-1].sent == 2
     assert grown[-1].at - began > timedelta(minutes=59)
@@ -574,7 +574,7 @@ async def has(store: Store) -> tuple[int, int]:
 
 async def test_people_in_doubt_count_as_possible(store: Store) -> None:
     await admit(store, of("T1", "kim", "bo"))
-    assert await has(store) == (0, 0), "on its way, which is told apart"
+    assert await has(store) == (0, 0), "in flight, which is counted separately"
     await outcome(store, "T1", "relayed")
     await admit(store, of("T2", "ada", content="2"))
     await store.journal.record([event(Kind.IN_DOUBT, "T2")])

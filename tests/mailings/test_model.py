@@ -44,7 +44,7 @@ def test_approvals_for_different_lists_add_up() -> None:
     assert both.grants == (allowed("b", people=120), allowed("a", people=120))
     assert both.allowing([on("a")], 1, NOW) == (allowed("a", people=120),)
     assert both.allowing([on("b")], 1, NOW) == (allowed("b", people=120),)
-    assert both.allowing([on("a"), on("b")], 1, NOW) == (), "nobody looked at one message to both"
+    assert both.allowing([on("a"), on("b")], 1, NOW) == (), "no approval was for one message to both"
     assert both.allowing([on("a")], 121, NOW) == ()
 
 
@@ -100,6 +100,6 @@ def test_a_member_of_an_approved_list_is_covered() -> None:
     mailing = NEW.granted(allowed("a"), None, 0, NOW)
     assert mailing.allowing([on("a", "b"), on("a")], 1, NOW)
     assert not mailing.allowing([on("a", "b"), on("b")], 1, NOW), "somebody is on no list of it"
-    assert not mailing.allowing([on("a", "b")], 1, NOW, frozenset({"b"})), "b is always asked"
+    assert not mailing.allowing([on("a", "b")], 1, NOW, frozenset({"b"})), "b always needs its own approval"
     assert mailing.allowing([on("a", "b")], 1, NOW, frozenset({"a"}))
-    assert mailing.allowing([on()], 1, NOW), "who is on no list at all is nobody's customer"
+    assert mailing.allowing([on()], 1, NOW), "a person on no list is no customer"

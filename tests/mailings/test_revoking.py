@@ -154,9 +154,7 @@ async def test_a_partly_sent_release_is_stopped_for_the_rest(office: Office) -> 
     events = await journal(office.home, hold_id)
     assert events[-1] == ("stopped", {"sent": 1, "failed": 2, "doubted": 0, "spared": 1, "people": 1})
     assert [k for k, _ in events].count("rejected") == 0
-    assert [d.data["action"] for d in office.dsns()] == ["failed"], (
-        "of the one whom the relay refused, and of nobody else"
-    )
+    assert [d.data["action"] for d in office.dsns()] == ["failed"], "only for the recipient that the relay refused"
     told = [data for _, data in await notices(office.home) if data["outcome"] == "stopped"]
     assert {(d["has"], d["doubt"], d["left"]) for d in told} == {(1, 0, 2)}
     assert [who for who, what in await outcomes(office.home) if what == "stopped"] == [ANNA, DPO, OMAR]
@@ -296,7 +294,7 @@ async def test_a_withdrawal_stops_all_copies_and_later_ones_are_judged(spring: C
     assert await states(spring) == ["withdrawn"] * 8
     assert (await spring.one())["approved"] is None
     assert await arrived(spring) == 0
-    assert kinds(await spring.to_members(12, 14)) == "hh", "what still comes is judged anew"
+    assert kinds(await spring.to_members(12, 14)) == "hh", "later copies are judged again"
 
 
 async def test_a_reopened_mailing_waits_as_one(spring: Campaign) -> None:
@@ -350,7 +348,7 @@ async def test_a_partly_sent_mailing_is_revoked_for_the_rest(spring: Campaign) -
     assert await states(spring) == ["released"] * 3 + ["rejected"] * 5
     assert await arrived(spring) == 3
     told = [d for _, d in await notices(spring.home) if d["outcome"] == "rejected"]
-    assert {(d["back"], d["gone"]) for d in told} == {(5, 3)}, "and nobody is told that nothing was sent"
+    assert {(d["back"], d["gone"]) for d in told} == {(5, 3)}, "no notice says that nothing was sent"
     with pytest.raises(Conflict, match="already released: sent mail cannot be taken back"):
         await spring.approvals.vote(entry.hold_id, REJECT, approver=EVA, by="test", comment="Once more")
 

@@ -118,7 +118,7 @@ async def test_after_a_doubt_ends_later_copies_pass(campaign: Campaign) -> None:
     lists_of(campaign.home, "news", "ramadan")
     assert kinds(await campaign.to_members(2, 4)) == "rr"
     (waits,) = await campaign.home.store.holds.newest(states=[Held.WAITING])
-    assert waits.hold_id == entry.hold_id, "what was held is for people to decide on"
+    assert waits.hold_id == entry.hold_id, "held messages wait for approvers"
 
 
 async def test_a_confirmed_doubt_keeps_the_mailing_held(campaign: Campaign) -> None:
@@ -151,7 +151,7 @@ async def test_a_held_copy_does_not_stop_a_stream_with_the_same_text(tmp_path: P
         receipt: dict[str, Any] = {"sender": "noreply@example.com", "session": {"client_ip": "10.1.2.3"}}
         assert kinds([await campaign.send(MEMBERS[n], **receipt) for n in (20, 21)]) == "rr"
         expected = {None: "d", Choice.APPROVE: "d", Choice.REJECT: "x"}[choice]
-        assert kinds(await campaign.to_members(22, 23)) == expected, "and the others go on waiting"
+        assert kinds(await campaign.to_members(22, 23)) == expected, "the others keep waiting"
 
 
 async def test_a_rule_on_reach_holds_colleagues_too(tmp_path: Path) -> None:

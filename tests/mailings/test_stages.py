@@ -75,7 +75,7 @@ async def test_reports_stop_a_release(staged: Campaign) -> None:
     assert (await at(staged))[0] == "running"
     more = await staged.service.feedback(id, complaints=1, by="api")
     assert (more.bounces, more.complaints, more.state) == (2, 1, State.PAUSED)
-    assert more == await staged.service.show(id), "who has it by now is told so here too"
+    assert more == await staged.service.show(id), "the number who have it is shown here too"
     with pytest.raises(Conflict):
         await staged.service.feedback(id, by="api")
 
@@ -116,7 +116,7 @@ async def test_an_approval_for_another_list_is_independent(staged: Campaign) -> 
     await pass_(staged, minutes=1)
     left = before.progress.limit - (await staged.service.show(before.mailing_id)).out
     given = kinds(await staged.to_members(20, 40))
-    assert given == "r" * left + "d" * (20 - left), "and nothing of it is held anew"
+    assert given == "r" * left + "d" * (20 - left), "nothing of it is held again"
     reopened = await staged.service.reopen(before.mailing_id, approver=EVA, by="test")
     assert reopened.mailing.grants == ()
 

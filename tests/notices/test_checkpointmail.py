@@ -26,7 +26,7 @@ async def test_the_newest_checkpoint_is_mailed_once_a_day(tmp_path: Path) -> Non
         assert len({read(note).seq for note in notes}) == 2
         proof = await home.store.journal.audit("host", alone=True, against=notes)
         assert (proof.first_bad, proof.witnessed is not None) == (None, True)
-        assert notes_in(_unpacked(notes[0])) == notes[:1], "and what is no mail is taken as it is"
+        assert notes_in(_unpacked(notes[0])) == notes[:1], "a note that is no mail is read as it is"
 
 
 async def due(home: House) -> list[Intent]:

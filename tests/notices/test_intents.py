@@ -196,7 +196,7 @@ async def test_without_the_text_an_approver_gets_no_word_of_it(home: House) -> N
     assert eva["excerpt"]
     assert 'the subject begins with "SV:"' in eva["marks"]
     assert dpo["excerpt"] == ""
-    assert 'the subject begins with "SV:"' in dpo["marks"], "it stands above"
+    assert 'the subject begins with "SV:"' in dpo["marks"], "it is in the field above"
     assert '"…" (pork, in the text)' in dpo["marks"]
     assert not any("bacon" in mark for mark in dpo["marks"])
 
@@ -306,7 +306,7 @@ async def test_rejections_without_a_notified_writer_are_in_the_owners_digest(hom
     subjects = [m["subject"] for m in data["messages"]]
     assert subjects == ["SV: lunch", "Out of office 0", "Out of office 1", "Out of office 2"]
     assert set(data["messages"][0]) == set(data["messages"][1])
-    assert data["refused"] == 3, "what was refused at once was never held"
+    assert data["refused"] == 3, "a rejected message was never held"
     assert data["messages"][0]["reasons"][0]["description"] == "Mail between colleagues never goes to a customer list"
     assert data["messages"][1]["hold_id"] is None
 

@@ -42,9 +42,7 @@ async def test_each_kind_of_news_makes_one_notice(home: House, said: Report, kin
     made = list(intents(said, in_force))
     assert {intent.data["notice"] for intent in made} == ({kind} if kind else set())
     assert [intent.recipients[0].address for intent in made] == (list(told("ramadan", in_force)) if kind else [])
-    assert list(intents(replace(said, at=AT.replace(hour=20)), in_force)) == made, (
-        "found out again it is the same notice"
-    )
+    assert list(intents(replace(said, at=AT.replace(hour=20)), in_force)) == made, "found again, it is the same notice"
 
 
 async def test_stale_and_failed_are_two_notices(home: House) -> None:
@@ -72,4 +70,4 @@ def test_the_entry_has_the_news_and_no_address() -> None:
 
 
 async def test_recipients_of_list_alerts(home: House) -> None:
-    assert told("no such list", home.in_force), "somebody is, whatever has become of the list"
+    assert told("no such list", home.in_force), "an unknown list has a recipient"

@@ -246,7 +246,7 @@ def test_a_digest_lists_messages_and_omissions() -> None:
     assert read(render("digest", "en", message_id=None))["In-Reply-To"] is None
     own: dict[str, Any] = {"role": "sender", "total": 5, "message_id": None}
     some = read(render("digest", "en", states={"waiting": 2, "rejected": 3}, **own))
-    assert some["Subject"] == "2 held messages of yours", "what is rejected is not held any more"
+    assert some["Subject"] == "2 held messages of yours", "a rejected message is no longer held"
     none = read(render("digest", "en", states={"rejected": 5}, **own))
     assert none["Subject"] == "5 messages that were held: none waits any more"
 

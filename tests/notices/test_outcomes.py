@@ -75,7 +75,7 @@ async def test_a_delayed_release_is_announced_with_undo(home: House) -> None:
     home.clock.pass_(minutes=1)
     await home.approvals().enact()
     assert "was approved and is being sent" in str(await notice_text(home, hold)), (
-        "a relay that was away has kept the notice"
+        "the notice is sent late after a relay outage"
     )
 
 
@@ -130,7 +130,7 @@ async def test_a_frozen_release_names_its_freeze(home: House, selector: Selector
     assert "was approved. It has not been sent yet, since mail is being stopped" in text
     assert what in text
     assert "is being sent" not in text
-    assert "a fire" not in text, "the reason is for those who meet the banner"
+    assert "a fire" not in text, "the reason is only on the pages"
     await home.thaw()
     assert "is being sent" in str(await notice_text(home, hold))
 
@@ -168,7 +168,7 @@ async def test_a_revoked_approval_is_not_announced(home: House, how: str) -> Non
             "reopen": "The approval was taken back before anything had been sent. The held message waits for a decision again"}[how] in text  # fmt: skip
     if how == "reopen":
         await home.approvals().withdraw(hold.hold_id, sender=ANNA, by="test")
-        assert await notice_text(home, hold, "reopened") is None, "nor does it wait any more"
+        assert await notice_text(home, hold, "reopened") is None, "it no longer waits"
 
 
 async def test_those_who_decide_again_are_told_how(home: House) -> None:

@@ -83,7 +83,7 @@ async def test_the_report_lists_what_would_have_been_held(home: House) -> None:
     assert third["from"] == "anna@example.com"
     assert third["reach"] == len(MEMBERS)
     assert third["lists"] == ["Ramadan greetings"]
-    assert second["lists"] == [], "that single people are on a list is nobody's business"
+    assert second["lists"] == [], "the list of a single recipient is not named"
     assert not any("the day" in m["subject"] for m in data["messages"])
 
 

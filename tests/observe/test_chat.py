@@ -31,7 +31,7 @@ def teams(type_: str, data: Mapping[str, Any]) -> tuple[list[str], list[Mapping[
     [attachment] = payload(type_, data, Format.TEAMS)["attachments"]
     assert attachment["contentType"] == "application/vnd.microsoft.card.adaptive"
     card = attachment["content"]
-    assert {block["type"] for block in card["body"]} == {"RichTextBlock"}, "in which nothing is Markdown"
+    assert {block["type"] for block in card["body"]} == {"RichTextBlock"}, "plain text has no Markdown"
     return ["".join(run["text"] for run in block["inlines"]) for block in card["body"]], card.get("actions", [])
 
 

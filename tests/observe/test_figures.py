@@ -52,7 +52,9 @@ async def test_waiting_holds_and_their_deadlines(store: Store, clock: Clock) -> 
     await store.admit(item("H4"), holds(copy))
     await store.holds.change("H3", lambda h: Change(hold=replace(h, state=State.REJECTED)))
     found = await look(store)
-    assert (found.holds, found.held_at, found.near, found.overdue) == (2, T0, 1, 0), "a copy goes with its lead"
+    assert (found.holds, found.held_at, found.near, found.overdue) == (2, T0, 1, 0), (
+        "a copy counts with its primary hold"
+    )
     assert found.kept_bytes > 0
     clock.go(hours=1)
     found = await look(store)
@@ -80,12 +82,12 @@ async def test_the_outbox_by_due_and_later(store: Store, clock: Clock) -> None:
     assert (await look(store)).due == 3
     leased = await store.outbox.lease("me", 2, 60)
     assert len(leased) == 2
-    assert (await look(store)).due == 1, "somebody is at work on the others"
+    assert (await look(store)).due == 1, "the others are leased"
     clock.go(minutes=2)
     found = await look(store)
     assert (found.due, found.due_at) == (3, T0), "their leases have lapsed"
     await store.gate.freeze(a_freeze(selector=Selector.LIST, value="ramadan-greetings"), event(Kind.FREEZE, "F1"))
-    assert (await look(store)).due == 2, "what a freeze stops is meant to wait"
+    assert (await look(store)).due == 2, "frozen releases are not overdue"
     await store.gate.thaw("F1", event(Kind.THAW, "F1"))
     assert (await look(store)).due == 3
 
@@ -126,7 +128,7 @@ async def test_active_freezes(store: Store, clock: Clock) -> None:
     )
     assert [f.freeze_id for f in (await look(store)).freezes] == ["F1", "F2"]
     clock.go(hours=1)
-    assert [f.freeze_id for f in (await look(store)).freezes] == ["F1"], "over, though nobody has lifted it yet"
+    assert [f.freeze_id for f in (await look(store)).freezes] == ["F1"], "expired, but not lifted yet"
     await store.gate.thaw("F1", event(Kind.THAW, "F1"))
     assert (await look(store)).freezes == ()
 

@@ -417,7 +417,7 @@ async def test_a_cursor_leased_by_another_is_not_moved(here: Here) -> None:
     assert not await here.cursors.pass_over("chat", leased, place.told + 1)
     assert (await here.cursors.at("chat")).told == place.told
     here.home.clock.pass_(seconds=61)
-    assert not await here.cursors.pass_over("chat", place, place.told + 1), "its lease is another one by now"
+    assert not await here.cursors.pass_over("chat", place, place.told + 1), "its lease has been replaced"
     assert await here.tell() == 1
 
 

@@ -117,7 +117,9 @@ async def test_the_log_has_each_checkpoint(store: Store, clock: Clock, caplog: p
         assert await one.give() == 1
     [line] = [record.message for record in caplog.records if "checkpoint of entry 4" in record.message]
     assert read(line.partition(": ")[2].replace("\\n", "\n")).seq == 4
-    assert await store.ask(witnessed) is None, "a log is a witness where it is kept elsewhere, which nobody knows here"
+    assert await store.ask(witnessed) is None, (
+        "a log counts as a witness only if it is kept elsewhere, which is unknown here"
+    )
 
 
 async def test_verify_reports_the_last_witnessed_checkpoint(store: Store, clock: Clock, witness: Witness) -> None:

@@ -99,12 +99,12 @@ async def test_after_a_kill_at_the_dot_they_are_asked_once_the_lease_ends(office
         await office.step()
     office.relay.raises = None
     await approvals(office).sweep()
-    assert await office.store.holds.asked() == [], "it may be at the dot still"
+    assert await office.store.holds.asked() == [], "it may still be at the final dot"
     office.worker = office.hire("another")
     await office.home.freeze()
     assert await office.step(minutes=31) == 0
     await approvals(office).sweep()
-    assert [h.hold_id for h in await office.store.holds.asked()] == [hold_id], "a freeze keeps nobody from being asked"
+    assert [h.hold_id for h in await office.store.holds.asked()] == [hold_id], "a freeze does not stop the question"
     await office.home.thaw()
     await office.until_quiet(steps=3)
     assert office.relay.has(RAMADAN) == 1
@@ -142,7 +142,7 @@ async def test_sent_again_it_has_the_same_release_id(office: Office, taken: bool
     hold_id = await release_in_doubt(office, taken=taken)
     hold = await approvals(office).say(hold_id, sent=False, approver=EVA, by="root")
     assert (hold.state, hold.asked_at) == (State.RELEASING, None)
-    assert await tally(office) == Tally(doubted=60), "the first may have arrived all the same"
+    assert await tally(office) == Tally(doubted=60), "the first may have arrived"
     await office.step()
     assert office.relay.has(RAMADAN) == 1 + taken
     assert await office.state(hold_id) is State.RELEASED

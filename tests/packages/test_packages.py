@@ -58,7 +58,7 @@ def test_the_package_leaves_settings_and_state() -> None:
     journal."""
     said = {name: (PACKAGING / "deb" / name).read_text() for name in ("postinst", "prerm", "postrm")}
     assert not re.search(r"^[^#\n]*\brm -r", re.sub(r"echo .*", "", said["postrm"]), flags=re.M)
-    assert "enable" not in said["postinst"], "nothing starts that nobody has started"
+    assert "enable" not in said["postinst"], "the package starts nothing"
     assert "/etc" not in re.sub(r"#.*", "", (PACKAGING / "deb.sh").read_text())
 
 
@@ -76,7 +76,7 @@ def test_the_image_runs_unprivileged_with_a_health_check() -> None:
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", said["USER"]), (
         "by number, so that an orchestrator sees that it is not root"
     )
-    assert not [rest for word, rest in image if word == "RUN" and "pip" in rest], "what builds it is not in it"
+    assert not [rest for word, rest in image if word == "RUN" and "pip" in rest], "build tools are not in the image"
     assert json.loads(said["ENTRYPOINT"]) == ["smtpguard"]
     probe = json.loads(said["HEALTHCHECK"].partition("CMD ")[2])
     compile(probe[-1], "HEALTHCHECK", "exec")
@@ -109,7 +109,7 @@ def test_the_compose_file_starts_services_in_order(compose: dict[str, Any]) -> N
     assert services["postgresql"]["networks"] == ["store"], "it asks for no password"
     assert compose["networks"]["store"] == {"internal": True}
     for service in services.values():
-        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ())), "this machine alone"
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ())), "this machine only"
         assert set(service["networks"]) <= set(compose["networks"])
     for mount in guard["volumes"]:
         source = mount.split(":")[0]

@@ -481,7 +481,7 @@ async def test_typed_text_is_kept_when_the_session_ended(web: Site) -> None:
     await page.get_by_role("button", name="Send the question").click()
     await expect(page.get_by_text("The question is on its way to its writer.")).to_be_visible()
     await expect(page.get_by_text("is here again")).to_have_count(0)
-    assert await page.evaluate("sessionStorage.getItem('smtpguard-typed')") is None, "what has arrived is kept nowhere"
+    assert await page.evaluate("sessionStorage.getItem('smtpguard-typed')") is None, "submitted text is not kept"
 
 
 async def test_a_list_whose_session_ended_says_so(web: Site) -> None:

@@ -182,7 +182,7 @@ def test_a_refusal_becomes_a_bounce(front: Front) -> None:
         front.submit(mail, OWNER)
         until(lambda: front.with_id("refused"), why="the bounce, with the message in it")
         assert any("status=bounced" in line and "This is never sent" in line for line in front.front.lines())
-    assert all(m.mail.startswith(b"MAIL FROM:<>") for m in front.with_id("refused")), "in the bounce alone"
+    assert all(m.mail.startswith(b"MAIL FROM:<>") for m in front.with_id("refused")), "only in the bounce"
 
 
 def test_while_smtpguard_is_down_mail_stays_queued(front: Front) -> None:

@@ -126,7 +126,7 @@ def office(certified: Path) -> Iterator[Office]:
         yield Office(guard, recorder, inside)
 
 
-def test_whoever_has_the_notice_rejects_and_the_approver_is_told(office: Office) -> None:
+def test_an_answer_rejects_and_the_approver_gets_a_notice(office: Office) -> None:
     office.held("wrong")
     notice = office.mail(EVA, "Held:", "wrong")
     assert re.fullmatch(
@@ -181,7 +181,7 @@ def test_an_approval_by_a_signature_of_their_domain(office: Office) -> None:
     until(lambda: office.now("signed")["state"] == "released", "the release")
 
 
-def test_beyond_the_policy_and_for_who_needs_a_second_factor(office: Office) -> None:
+def test_approval_by_mail_is_refused_beyond_policy_or_factor(office: Office) -> None:
     office.held("a thousand", to=RAMADAN)
     notice = office.mail(OMAR, "Held:", "a thousand")
     body = notice.get_body(("plain",))

@@ -170,7 +170,7 @@ def test_nginx_names_the_client_and_login(fronted: Fronted, tmp_path: Path) -> N
             smtp.ehlo()
             assert smtp.docmd("AUTH", "PLAIN " + _coded("\0anna@example.com\0s3cret"))[0] == 235
             send(smtp, "nginx@example.com")
-            assert smtp.docmd("XCLIENT", "LOGIN=boss@example.com")[0] == 550, "it is the client who says it"
+            assert smtp.docmd("XCLIENT", "LOGIN=boss@example.com")[0] == 550, "the client sends it"
     assert fronted.client_of("nginx@example.com") == CLIENT
     [line] = [line for line in fronted.told() if line.get("actor") == "anna@example.com"]
     assert line["event"] == "verdict"

@@ -251,7 +251,7 @@ class TestOutage:
         chain.client.flush()
         until(lambda: chain.recorder.with_id("down-1@example.com"), why="the mail, once the relay is back")
 
-    def test_with_the_relay_down_no_extension_is_withdrawn(self, chain: Chain) -> None:
+    def test_with_the_relay_down_smtputf8_mail_is_not_bounced(self, chain: Chain) -> None:
         """While the relay is down, mail that needs SMTPUTF8 is deferred. A client that fell back to HELO would bounce
         it."""
         chain.relay.stop()

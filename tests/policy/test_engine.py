@@ -150,7 +150,7 @@ def test_counts_come_from_the_ledger() -> None:
     plan = rules.plan(Facts(values=SENDER))
     question = Ask(fact="sender.customers", key="a@example.com", window_seconds=3600)
     assert plan.asks == (question,)
-    assert not plan.expects_hold, "few are held by their counts, and their content is kept when it comes to that"
+    assert not plan.expects_hold, "few are held by counts; their content is stored only then"
     assert plan.close(replace(LIVE, counts={question: 300})).action is Action.HOLD
     assert plan.close(replace(LIVE, counts={question: 299})).action is Action.RELAY
     unanswered = plan.close(LIVE)
@@ -196,7 +196,7 @@ def test_a_share_is_counted_per_list_and_the_largest_counts() -> None:
     assert plan.close(replace(LIVE, counts={news: 99, offers: 0})).action is Action.RELAY
     assert plan.close(replace(LIVE, counts={news: 100, offers: 0})).action is Action.HOLD
     (hit,) = plan.close(replace(LIVE, counts={news: 0, offers: 25})).hits
-    assert hit.uncertain, "how many are on the list, nobody knows"
+    assert hit.uncertain, "the list's size is unknown"
     assert much.plan(Facts(values=SENDER)).asks == ()
 
 

@@ -62,7 +62,7 @@ def test_a_confirm_rule_never_loosens(data: st.DataObject) -> None:
         )
         assert tuple(with_values) == (True, True, False, frozenset())
         assert {hit.action for hit in after.hits if hit.mode is Mode.ENFORCE} <= {Action.CONFIRM}
-        assert after.quorum, "others decide if the writer says nothing"
+        assert after.quorum, "approvers decide if the writer does not answer"
     assert not (before.action is Action.RELAY and after.action > Action.HOLD)
 
 
@@ -113,9 +113,7 @@ def test_the_order_of_reading_does_not_matter(data: st.DataObject) -> None:
     named = [*(h.rule for h in verdict.hits if h.rule != "freeze"), *(m.rule for m in verdict.misses), *verdict.skipped]
     assert sorted(named) == sorted(r.rule_id for r in rules.rules), "every rule is named once"
     if verdict.action is Action.HOLD and verdict.freeze_id is None:
-        assert plan.expects_hold or plan.asks or plan.rests, (
-            "only counts and freezes hold what was not expected to be held"
-        )
+        assert plan.expects_hold or plan.asks or plan.rests, "only counts and freezes hold unexpectedly"
 
 
 def unasked(rule: Rule) -> None:

@@ -183,7 +183,7 @@ def test_the_sample_reads_text_only_if_lists_or_many_are_addressed() -> None:
     cheap = {n: v for n, v in ORDINARY.items() if FACTS[n].source in (Source.ENVELOPE, Source.HEADERS)}
     plan = rules.plan(Facts(values=cheap))
     assert plan.pending == frozenset()
-    assert plan.close(Live(now=NOW)).action is Action.RELAY, "no count was given, and it hangs on none"
+    assert plan.close(Live(now=NOW)).action is Action.RELAY, "the verdict needs no count"
 
 
 @pytest.mark.parametrize(

@@ -159,10 +159,10 @@ def test_without_a_file_descriptor_a_connection_is_refused(grow: Grow, who: str)
             assert said.startswith(b"421 ")
             assert sock.recv(100) == b""
             refused += 1
-    assert ask(kept, "hello") == b"250 hello\r\n", "who is connected stays so"
+    assert ask(kept, "hello") == b"250 hello\r\n", "open connections stay"
     resource.prlimit(pid, resource.RLIMIT_NOFILE, had)
     tree.greets(lambda greeted: greeted == part)
     kept.close()
     tree.process.send_signal(signal.SIGTERM)
     assert tree.wait() == 0
-    assert tree.said().count("no file descriptor for a connection") == 1, "once a minute, of which none passes here"
+    assert tree.said().count("no file descriptor for a connection") == 1, "at most once a minute"

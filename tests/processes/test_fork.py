@@ -55,7 +55,7 @@ def write_fd():
     start, _, rest = done.stdout.partition("status ")
     status, _, said = rest.partition(" ")
     fds, null, title = json.loads(said)
-    assert start == "said once ", "what stood in the parent's buffer is written once"
+    assert start == "said once ", "the parent's buffered output is written once"
     assert status == "7"
     assert fds[:3] == [0, 1, 2]
     assert len(fds) == 5, "its channel, and what listdir itself had open"

@@ -26,7 +26,7 @@ def test_an_inherited_socket_is_used_for_its_port() -> None:
     )
     try:
         assert listeners[1].socket is given_
-        assert listeners[1].implicit_tls, "what the settings say of it holds"
+        assert listeners[1].implicit_tls, "the settings of the listener apply"
         assert listeners[0].socket.getsockname()[1] != port
         assert listeners[1].name == f"127.0.0.1:{port}"
     finally:
@@ -82,7 +82,7 @@ def test_only_sockets_for_this_process_are_inherited() -> None:
         environ = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "smtp"}
         [sock] = inherited(environ, first)
         assert sock.getsockname() == given_.getsockname()
-        assert environ == {}, "no child is to see them"
+        assert environ == {}, "children do not inherit them"
         sock.close()
         assert inherited({"LISTEN_PID": "1", "LISTEN_FDS": "1"}, first) == []
         assert inherited({}, first) == []

@@ -40,7 +40,7 @@ def ran(state: Path) -> list[str]:
 
 def test_freeze_and_thaw_hold_and_release_the_queue(state: Path) -> None:
     assert run("freeze-hook", state, SELECTOR="all", ACTION="freeze").returncode == 0
-    assert ran(state) == [], "the hook itself does nothing to Postfix"
+    assert ran(state) == [], "the hook does not run Postfix commands"
     assert run("hold-queue", state).returncode == 0
     assert ran(state) == ["postconf -e defer_transports = smtp relay", "postfix reload"]
     assert run("freeze-hook", state, SELECTOR="all", ACTION="thaw").returncode == 0

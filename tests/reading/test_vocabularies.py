@@ -76,8 +76,8 @@ def test_terms_match_and_similar_words_do_not(vocabulary: str) -> None:
         found = vocabularies().find([("text", f"Vi skriver om {words}, som sagt.")])
         return any(term.vocabulary == vocabulary for term in found)
 
-    assert [words for words in HITS[vocabulary].split("|") if not hit(words)] == [], "which are to be found"
-    assert [words for words in MISSES[vocabulary].split("|") if hit(words)] == [], "which are something else"
+    assert [words for words in HITS[vocabulary].split("|") if not hit(words)] == [], "these should match"
+    assert [words for words in MISSES[vocabulary].split("|") if hit(words)] == [], "these should not match"
 
 
 def test_every_shipped_vocabulary_is_tested() -> None:

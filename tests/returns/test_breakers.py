@@ -44,7 +44,7 @@ async def test_complaints_stop_the_rest(tmp_path: Path) -> None:
         assert not await trips(out), "seven have it: too few to say anything"
         copies += await out.to_members(7, 10)
         receipt = await out.back(arf(copies[0]))
-        assert not receipt.freezes, "nobody complains twice"
+        assert not receipt.freezes, "a second complaint of one person does not count"
         out.hooks.append(["sh", "-c", f'echo "$SMTPGUARD_SELECTOR $SMTPGUARD_BY" > {tmp_path}/hook'])
         out.freezes._freeze_hook = tuple(map(tuple, out.hooks))
         receipt = await out.back(arf(copies[2]))
@@ -67,7 +67,7 @@ async def test_complaints_stop_the_rest(tmp_path: Path) -> None:
         store = out.home.store
         [alarm] = await store.ask(lambda c: tripped(c, {"B1"}, out.home.clock.now()))
         assert (alarm.mailing, alarm.counted, alarm.people) == (mailing, 3, 10)
-        assert not (await out.back(arf(copies[3]))).freezes, "it stands still already"
+        assert not (await out.back(arf(copies[3]))).freezes, "it is stopped already"
         # people have thawed it: earlier returns do not count any more
         out.home.clock.pass_(hours=1)
         await out.freezes.thaw("B1", by="eva@example.com")

@@ -202,7 +202,7 @@ async def test_media_monitoring_requests_must_be_signed(out: Out, tmp_path: Path
 
         good = json.dumps(items).encode()
         assert await send(good) == (200, {"new": 1})
-        assert await send(good) == (200, {"new": 0}), "the same request again is nothing new"
+        assert await send(good) == (200, {"new": 0}), "a repeated request adds nothing"
         assert (await send(good, key=b"another secret !"))[0] == 401
         assert (await send(good, at=NOW - timedelta(minutes=6)))[0] == 401
         for bad in (

@@ -24,9 +24,7 @@ async def test_a_bounce_with_our_trace_is_matched_and_counted(out: Out) -> None:
     assert (one.sort, one.match.by, one.match.mailing, one.counts) == (Sort.BOUNCE, By.TRACE, mailing.mailing_id, True)
     assert (one.said.status, one.said.said) == ("5.1.1", "550 no such person here")
     [one] = (await out.back(arf(second))).returns
-    assert (one.sort, one.counts) == (Sort.COMPLAINT, True), (
-        "whose copy it is says who complains, where that is left out"
-    )
+    assert (one.sort, one.counts) == (Sort.COMPLAINT, True), "the copy names the recipient if the complaint does not"
     mailing = await out.mailing()
     assert (mailing.bounces, mailing.complaints) == (1, 1), "which also stop a release in stages"
 
@@ -98,7 +96,7 @@ async def test_a_similar_subject_matches_as_likely(out: Out) -> None:
     [one] = (await out.back(letter("x@elsewhere.example", "SV: Bacon and beer at noon"))).returns
     assert (one.match.by, one.match.mailing, one.counts) == (By.LIKENESS, (await out.mailing()).mailing_id, False)
     [one] = (await out.back(letter("x@elsewhere.example", "Bacon"))).returns
-    assert one.match.by is By.NOTHING, "one word says nothing"
+    assert one.match.by is By.NOTHING, "one common word is no match"
     out.home.clock.pass_(days=31)
     [one] = (await out.back(letter("y@elsewhere.example", "SV: Bacon and beer at noon"))).returns
     assert one.match.by is By.NOTHING
@@ -132,7 +130,7 @@ async def test_parts_of_a_return_are_erased_in_turn(out: Out) -> None:
     keep, clock, store = Retention(), out.home.clock, out.home.store
     clock.pass_(hours=2)
     await store.retain(keep)
-    assert (await store.contents.load(report.sha256)).raw == report.raw, "it is no orphan"
+    assert (await store.contents.load(report.sha256)).raw == report.raw, "its content is still referenced"
     clock.pass_(days=31)
     await store.retain(keep)
     with pytest.raises(ContentMissing):

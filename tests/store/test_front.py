@@ -152,7 +152,7 @@ async def test_a_freeze_ends_what_was_decided_before(store: Store, tmp_path: Pat
     async with store_of(tmp_path) as other:
         gate = await other.gate.freeze(a_freeze(), event(Kind.FREEZE, "F1"))
     assert (gate.generation, front.generation) == (2, 2)
-    assert not await record(front, "T2"), "the admission is to decide"
+    assert not await record(front, "T2"), "the admission decides"
     assert not await record(front, "T3", generation=2), "its own process has not seen the freeze"
     store._writer.front = front
     await store.journal.record([event(Kind.START, "a batch")])
@@ -276,7 +276,7 @@ async def test_counts_of_before_the_start_are_known(tmp_path: Path) -> None:
     async with store_of(tmp_path) as before:
         await before.admit(item("T1", asks=(ask,), people=(b"12345678",)), relays("T1", counted=(ask,)))
         await before.gate.freeze(a_freeze(), event(Kind.FREEZE, "F1"))
-    assert not (tmp_path / "front-guard-db").exists(), "where there is no front nothing is done for one"
+    assert not (tmp_path / "front-guard-db").exists(), "without a front nothing is loaded for one"
     async with store_of(tmp_path) as store:
         front = await fronted(store)
         assert not front.counts_nobody(ask)
@@ -417,7 +417,7 @@ async def test_a_failing_disk_records_nothing(
     assert not await record(front, "T3"), "nothing is synced again over a failure"
     assert await moved(store) == ["T1"]
     await store.journal.take_fronts()
-    assert await moved(store) == ["T1"], "nobody takes over what nobody was told of"
+    assert await moved(store) == ["T1"], "an unacknowledged verdict is not taken over"
 
 
 async def test_after_a_failed_write_nothing_is_written(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -466,7 +466,7 @@ def rename(store: Store, table: str, to: str) -> None:
 async def test_while_the_database_fails_the_admission_decides(store: Store) -> None:
     front = await fronted(store)
     rename(store, "underway", "away")
-    assert await record(front, "T1"), "nobody has seen it yet"
+    assert await record(front, "T1"), "no process has noticed it yet"
     with pytest.raises(LedgerError):
         await store.admit(item("T2"), relays("T2"))
     assert not await record(front, "T3")

@@ -75,7 +75,7 @@ async def test_a_customers_data_is_listed_and_erased(tmp_path: Path, url: str) -
         assert (done.values, done.entries, done.holds, done.kept) == (3, 2, 1, [])
         assert (await kinds(home, CUSTOMER)).total() == 0
         assert CUSTOMER not in await clear(home)
-        assert OTHER in await clear(home), "of others nothing is erased"
+        assert OTHER in await clear(home), "data of others stays"
         assert ERASED in await clear(home)
         proof = await home.store.journal.audit("host", alone=True)
         assert (proof.first_bad, proof.beside) == (None, ())
@@ -99,7 +99,7 @@ async def test_data_needed_for_a_decision_or_incident_stays(tmp_path: Path) -> N
         why = {one.stays for one in done.kept}
         assert {f"incident {rejected}", f"decision {waiting}"} <= why
         assert await home.store.holds.find(waiting) is not None
-        assert done.entries == 25, "the copies of the mailing, which nothing needs"
+        assert done.entries == 25, "the mailing's copies are not needed"
         assert ANNA in await clear(home)
         proof = await home.store.journal.audit("host", alone=True)
         assert (proof.first_bad, proof.beside) == (None, ())

@@ -59,7 +59,7 @@ async def test_longer_retention_takes_effect_at_once(store: Store, clock: Clock)
     assert await store.agree(SHORT, "here") == SHORT
     assert await store.agree(USUAL, "here") == USUAL
     clock.go(hours=1)
-    assert await store.agree(SHORT, "here") == USUAL, "to and fro wins nothing"
+    assert await store.agree(SHORT, "here") == USUAL, "switching back and forth gains no time"
     clock.go(hours=23)
     assert await store.agree(SHORT, "here") == USUAL
     clock.go(hours=1)

@@ -153,7 +153,7 @@ async def test_sent_releases_are_not_leased_again_before_a_thaw(place: Place) ->
         }  # fmt: skip
         assert clear == {"actor": [ITSELF], "comment": [PUT_BACK]}
         await store.gate.thaw(freeze.freeze_id, event(Kind.THAW, freeze.freeze_id, at=store.now()))
-        assert len(await store.outbox.lease("me", 5, 60)) == 1, "a person's word"
+        assert len(await store.outbox.lease("me", 5, 60)) == 1, "a person thawed it"
 
     await place.within(later)
 
@@ -292,7 +292,7 @@ async def test_restored_twice_to_the_same_copy(place: Place) -> None:
         proof = await store.journal.verify()
         assert proof.ok, proof
         assert [(lost.seq, lost.through) for lost in proof.lost] == [(5, 9)]
-        assert len((await store.gate.read()).freezes) == 1, "the first one is gone with the state it was set in"
+        assert len((await store.gate.read()).freezes) == 1, "the first freeze was in the replaced store"
 
     await place.within(proved)
 
@@ -331,7 +331,7 @@ async def test_nodes_with_checkpoints_of_the_lost_time_freeze_once(place: Place,
         await store.gate.thaw(freeze.freeze_id, event(Kind.THAW, freeze.freeze_id, at=store.now()))
     await other.mail("W0")
     async with other.opened() as store:
-        assert (await store.gate.read()).freezes == (), "somebody has said that it may go on"
+        assert (await store.gate.read()).freezes == (), "a person thawed it"
         assert (await store.journal.verify()).ok
 
 
@@ -481,7 +481,7 @@ async def test_returning_to_the_first_store_keeps_the_proof(
     there.state.joinpath(journal.FILE).write_bytes(place.file.read_bytes())
     async with there.opened() as store:
         found = (await store.journal.verify()).first_bad
-        assert found is not None, "that one was replaced, or is in a folder that was another's before"
+        assert found is not None, "this store was replaced, or its folder belonged to another"
         assert found.problem.startswith("the journal was replaced")
 
 
@@ -536,7 +536,7 @@ async def test_a_renewed_secret_is_accepted(place: Place, caplog: pytest.LogCapt
             await store.renew(Event(kind=Kind.SECRET, id="S", at=store.now(), private={"actor": ("root",)}))
         with pytest.raises(OtherSecret):
             await running.admit(item("U1"), relays("U1"))
-    assert "no last checkpoint: OtherSecret" in caplog.text, "which would make of the other one the wrong one"
+    assert "no last checkpoint: OtherSecret" in caplog.text, "the other store would then be refused"
     place.clock.go(minutes=1)
     with pytest.raises(OtherSecret):
         await place.mail("V0")

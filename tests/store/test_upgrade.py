@@ -192,14 +192,14 @@ async def test_counts_of_the_previous_version_are_converted_when_needed(url: str
         assert await count(store, one) == {first[0]: 4, customers: 4}, "a is known, and within the hour"
         assert await left() == (4, 6)
         answer = to("T3", "b", asks=(first[1],), sender=(bo,), refers_to=("two@example.com",))
-        assert await count(store, answer) == {first[1]: 0}, "whom that message was sent to"
+        assert await count(store, answer) == {first[1]: 0}, "recipients of that message"
         clock.go(minutes=55)
         assert await count(store, to("T4", "e", asks=(customers,), sender=(anna,))) == {customers: 3}
         clock.go(days=36)
         await store._writer.submit(retention.prune)
         assert await left() == (0, 6)
         assert await count(store, to("T5", "b", "f", asks=(first[0],))) == {first[0]: 1}
-        assert await left() == (0, 5), "c by anna, and those of two messages"
+        assert await left() == (0, 5), "c of Anna, and the recipients of two messages"
         clock.go(days=91)
         await store._writer.submit(retention.prune)
         assert await left() == (0, 0)
@@ -408,7 +408,7 @@ async def test_an_older_approval_covers_only_the_same_octets(url: str, tmp_path:
         same = Coming(content=hold.content_sha256, exact="any", author="campaigns@example.com")
         assert approved.matches(same)
         assert not approved.matches(replace(same, content="0" * 64))
-        assert not gone.matches(same), "nobody knows what that was"
+        assert not gone.matches(same), "its text is unknown"
 
 
 async def test_columns_of_older_holds_are_separated(url: str, tmp_path: Path, clock: Clock) -> None:

@@ -216,7 +216,7 @@ async def test_xforward_of_a_trusted_peer_applies_to_every_transaction(tmp_path:
         assert b"HELO=desk.example" in one.before[0]
         assert b"IDENT=4F1" in one.before[0]
         assert b"PROTO=SMTP" in one.before[0]
-        assert b"ADDR=127.0.0.1" in two.before[0], "what was said of the first holds for it alone"
+        assert b"ADDR=127.0.0.1" in two.before[0], "the first XFORWARD applies to its transaction only"
         assert b"HELO=mta.example" in two.before[0]
         session = world.seen[0].session
         assert (session.client_ip, session.helo, session.esmtp, session.expander) == (

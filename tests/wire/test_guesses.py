@@ -75,7 +75,7 @@ def test_a_known_address_of_the_owner_is_not_delayed() -> None:
     assert guesses.wait(HERE, "anna") == 0
     assert guesses.wait(THERE, "anna") == 15
     guessed(guesses, 50, name="bo")
-    assert guesses.wait(HERE, "anna") == 15, "the address itself guesses"
+    assert guesses.wait(HERE, "anna") == 15, "the address itself has failed attempts"
 
 
 def test_without_an_address_the_name_counts() -> None:

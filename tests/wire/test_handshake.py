@@ -81,7 +81,7 @@ async def test_a_failed_relay_is_avoided_for_a_time(monkeypatch: pytest.MonkeyPa
         first.forget()
         second.on(CONNECT, "421 4.3.2 Later", times=1)
         await opened(way)
-        assert (first.sessions, second.sessions) == (2, 4), "better avoided than none"
+        assert (first.sessions, second.sessions) == (2, 4), "an avoided relay is better than none"
         monkeypatch.setattr(handshake, "AVOID_SECONDS", 0.0)
         first.on(CONNECT, "421 4.3.2 Later")
         way = route(first, second)

@@ -156,7 +156,7 @@ async def test_invalid_credentials_never_reach_the_relay(turns: list[str], answe
         client = await world.connect()
         said = [await client.ask(turn) for turn in turns]
         assert said[-1].startswith(answer), said
-        assert world.relay.sessions == 1, "only the pool's, for what it offers"
+        assert world.relay.sessions == 1, "only the pool's connection, to learn the extensions"
         assert (await client.ask("EHLO x.example", f"AUTH PLAIN {plain()}")).startswith("235")
 
 
@@ -193,7 +193,7 @@ async def test_a_client_that_cancels_after_a_refused_token(answer: str, tmp_path
         assert world.relay.responses == [b"*"]
 
 
-async def test_an_authorization_identity_is_refused(tmp_path: Path) -> None:
+async def test_the_authorization_identity_is_ignored(tmp_path: Path) -> None:
     """The login counts under the authenticated name, not under the authorization identity, which some relays ignore."""
     async with submission(tmp_path) as world:
         client = await world.connect()
@@ -275,7 +275,7 @@ async def test_guesses_are_delayed(tmp_path: Path) -> None:
             assert (await client.ask(f"AUTH PLAIN {plain(password=f'guess {n}')}")).startswith("535")
         assert time.naps == [1, 2, 4, 8, 15]
         assert (await client.ask(f"AUTH PLAIN {plain()}")).startswith("235")
-        assert len(time.naps) == 6, "also who is right at last"
+        assert len(time.naps) == 6, "the right password is delayed too"
 
 
 async def test_excessive_guesses_are_not_passed_on(tmp_path: Path) -> None:
@@ -346,4 +346,4 @@ async def test_a_client_that_disconnects_during_the_exchange(tmp_path: Path) -> 
 
 
 def test_the_default_relay_offers_no_auth() -> None:
-    assert not any(word.startswith("AUTH") for word in KEYWORDS), "or a relay without AUTH would not be one"
+    assert not any(word.startswith("AUTH") for word in KEYWORDS), "the default relay has no AUTH"

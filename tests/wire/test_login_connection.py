@@ -32,7 +32,7 @@ async def test_mail_of_a_login_uses_its_own_connection(tmp_path: Path) -> None:
                 assert (await client.send(b"x\r\n")).startswith("250")
         by_user = {(m.user, m.connection) for m in world.relay.messages}
         assert {user for user, _ in by_user} == {ANNA, "bo"}
-        assert len(by_user) == 2, "each has its own, for more than a pooled one is used"
+        assert len(by_user) == 2, "each login has its own connection, for more messages than a pooled one"
         assert 2 <= world.pool.size <= 3
         for client in (anna, bo):
             assert (await client.ask("QUIT")).startswith("221")
@@ -98,7 +98,7 @@ async def test_if_the_relay_closes_it_the_client_gets_421(tmp_path: Path) -> Non
         world.relay.drop_all()
         assert (await client.hear_end()).startswith(b"421 4.4.2 The connection to the relay was lost")
         again = await world.connect()
-        assert (await again.ask("MAIL FROM:<a@example.com>")).startswith("530"), "nobody logs in again for it"
+        assert (await again.ask("MAIL FROM:<a@example.com>")).startswith("530"), "the login is not repeated"
 
 
 @pytest.mark.parametrize("point", ["MAIL", "RCPT", "DATA", DOT])

@@ -70,5 +70,5 @@ async def test_every_command_in_every_state(
             client.close()
         assert dict(zip(COMMANDS, answered, strict=True)) == dict(zip(COMMANDS, TABLE[state].split(), strict=True))
         assert {"MAIL", "RCPT"}.isdisjoint(world.relay.verbs()) or (RIGHT in STATES[state]), (
-            "nothing goes without a login"
+            "nothing is sent without a login"
         )

@@ -221,7 +221,7 @@ async def test_another_reply_on_the_new_connection_defers(answer: str, tmp_path:
         relay.on("RCPT TO:<bob@", answer)
         assert (await client.ask("RCPT TO:<c@example.net>")).startswith("451 4.4.2")
         assert (await client.ask("RCPT TO:<d@example.net>")).startswith("451 4.4.2")
-        assert (await client.ask("DATA")).startswith("451 4.4.2"), "no 5xx for what is our own trouble"
+        assert (await client.ask("DATA")).startswith("451 4.4.2"), "no 5xx for our own failure"
         relay.forget()
         assert (await client.send(b"x\r\n")).startswith("250")
 
@@ -274,7 +274,7 @@ async def test_a_connection_lost_after_the_dot_is_not_replaced(tmp_path: Path) -
         client = await world.connect()
         assert (await client.send(b"x\r\n")).startswith("451 4.4.2")
         assert lost[0].after_dot
-        assert relay.verbs().count("DATA") == 1, "it may have been taken: never a second time"
+        assert relay.verbs().count("DATA") == 1, "it may have been accepted: it is not sent again"
 
 
 @pytest.mark.parametrize("answer", ["451 4.3.0 Later", "554 5.7.1 Spam"])

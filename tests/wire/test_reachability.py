@@ -37,7 +37,7 @@ def test_outages_are_logged_at_intervals_and_when_over(caplog: pytest.LogCapture
     assert caplog.messages == [
         "the relay relay.example.com port 25 cannot be used, mail is answered 4xx: Connection refused"
     ]
-    assert relay.found == (104.0, False), "told or not"
+    assert relay.found == (104.0, False), "logged or not"
     time.passed += AGAIN_SECONDS
     relay.lost("timed out")
     assert caplog.messages[1:] == [
@@ -78,7 +78,7 @@ def test_offered_extensions_are_known_to_the_next_process(tmp_path: Path) -> Non
     assert Reachability("relay port 25", kept=kept).offered is None
     Reachability("relay port 25", kept=kept).reached({"SIZE": "1000", "DSN": ""})
     assert Reachability("relay port 25", kept=kept).offered == {"SIZE": "1000", "DSN": ""}
-    assert Reachability("another port 25", kept=kept).offered is None, "of another relay nothing is known"
+    assert Reachability("another port 25", kept=kept).offered is None, "nothing is known of another relay"
     assert [file.name for file in tmp_path.iterdir()] == ["relay.json"]
 
 

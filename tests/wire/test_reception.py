@@ -180,7 +180,7 @@ async def test_idle_clients_are_checked_by_a_timer(tmp_path: Path, monkeypatch: 
         world.clock.now += 301
         assert (await client.hear_end()).startswith(b"421 4.4.2")
         await until(lambda: world.reception._timer is None)
-        assert (await (await world.connect()).ask("NOOP")).startswith("250"), "and again when somebody comes"
+        assert (await (await world.connect()).ask("NOOP")).startswith("250"), "the timer runs again with a new client"
         assert world.reception._timer is not None
 
 

@@ -101,7 +101,7 @@ async def test_ehlo_offers_what_every_relay_supports(tmp_path: Path) -> None:
         assert {"8BITMIME", "SMTPUTF8", "DSN"} <= set(first.replace("-", " ").split())
         eight = f"{MAIL} BODY=8BITMIME"
         assert await client.ask(eight, LIST) == str(reply.RELAY_LOST), "what it offers was not known yet"
-        assert (await client.ask(BOB)).startswith("250"), "which the other relay has no part in"
+        assert (await client.ask(BOB)).startswith("250"), "the other relay is not involved"
         await client.ask("RSET")
         later = await client.ask("EHLO client.example")
         assert "SIZE 1000" in later

@@ -134,7 +134,7 @@ async def test_a_client_that_does_not_read_is_closed(tmp_path: Path) -> None:
         assert size < 5_000_000
         world.pass_time(301)
         await asyncio.sleep(0.01)
-        assert world.reception.connections == 1, "it may still read our last word"
+        assert world.reception.connections == 1, "it may still read our last reply"
         world.pass_time(11)
         await until(lambda: not world.reception.connections)
 

@@ -200,7 +200,7 @@ def test_mail_alone_asks_nothing_of_the_relay() -> None:
     assert served.smtp.deadline == 1000.0 + Limits().transaction_seconds
     served.hear(b"RSET\r\n")
     assert served.smtp.deadline > 1e9
-    assert not [event for event in served.events if isinstance(event, Reset)], "the relay heard of none of them"
+    assert not [event for event in served.events if isinstance(event, Reset)], "the relay got none of them"
 
 
 def test_nothing_happens_while_an_answer_is_missing() -> None:

@@ -166,7 +166,7 @@ async def test_a_client_that_times_out(tmp_path: Path) -> None:
         assert (await busy.hear_end()).startswith(b"421")
         assert (await idle.hear_end()).startswith(b"421")
         await until(lambda: world.turned)
-        assert reasons(world) == [(Why.TOO_SLOW, 1, 1)], "who had begun nothing lost nothing"
+        assert reasons(world) == [(Why.TOO_SLOW, 1, 1)], "an idle client without a transaction is not reported"
 
 
 async def test_a_client_that_does_not_wait_for_the_relay(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ async def test_one_of_two_concurrent_votes_rejects(here: Stage) -> None:
     approved, rejected = await asyncio.gather(
         eva("POST", f"/held/{hold_id}/approve", body), omar("POST", f"/held/{hold_id}/reject", body)
     )
-    assert approved.status_code in (200, 409), "first, or too late"
+    assert approved.status_code in (200, 409), "first or late"
     assert (rejected.status_code, rejected.json()["state"]) == (200, "rejected")
 
 

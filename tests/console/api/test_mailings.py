@@ -31,7 +31,7 @@ async def test_the_number_of_recipients_is_an_interval_while_in_doubt(here: Stag
     seen = (await asks("GET", f"/held/{hold_id}")).json()["seen"]
     await asks("POST", f"/held/{hold_id}/approve", {"seen": seen, "reach": 2})
     [row] = (await asks("GET", "/mailings")).json()["items"]
-    assert (row["at_least"], row["at_most"], row["admitted"]) == (0, 0, 2), "on its way, and not begun"
+    assert (row["at_least"], row["at_most"], row["admitted"]) == (0, 0, 2), "in flight, and not attempted"
     for lease in await here.home.store.outbox.lease("one", 100, 60):
         await here.home.store.outbox.settle(lease, last(lease, Delivered.IN_DOUBT, here.home.clock, 1), [])
     row = (await asks("GET", f"/mailings/{row['id']}")).json()

@@ -23,10 +23,10 @@ async def test_automatic_refresh_does_not_keep_a_session_alive(here: Stage) -> N
         assert 'id="rows"' in (await eva.get("/held", **REFRESH)).text
     here.home.clock.pass_(minutes=13)  # two hours since the last action
     ended = await eva.get("/held", **REFRESH)
-    assert ended.status_code == 200, "another status would be put in no place"
+    assert ended.status_code == 200, "htmx would ignore another status"
     assert re.sub(r"<[^>]+>", "", ended.text).split() == ["You", "have", "been", "signed", "out.", "Sign", "in"]
     assert ended.text.startswith('<div id="rows">')
-    assert "hx-get" not in ended.text, "it asks no more"
+    assert "hx-get" not in ended.text, "it no longer refreshes"
     assert 'href="/login?next=/held"' in ended.text
 
 

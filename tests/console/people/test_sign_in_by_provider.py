@@ -95,7 +95,7 @@ async def test_a_claim_may_make_a_person_an_approver(sso: SignOn) -> None:
     assert (await home.follow()).people("communications") == {EVA, OMAR}
     moved = (await home.store.gate.read()).generation
     await sso.signs_on()
-    assert (await home.store.gate.read()).generation == moved, "the same again moves nothing"
+    assert (await home.store.gate.read()).generation == moved, "unchanged groups change nothing"
     home.clock.pass_(days=30)
     assert (await home.follow()).people("communications") == {OMAR}, "that was too long ago"
     await sso.signs_on()

@@ -156,7 +156,7 @@ def test_nested_groups_are_resolved_by_the_directory(directory: Directory, membe
     assert [(base, cookie) for base, _, cookie in pages] == [("DC=example,DC=com", c) for c in (b"", b"1", b"2")]
     asked = pages[0][1]
     assert "1.2.840.113556.1.4.1941" in asked
-    assert GROUP in asked, "every sign of the name arrives as a letter, and none of it as a filter"
+    assert GROUP in asked, "every character of the name is escaped"
 
 
 def test_the_search_is_limited_to_the_declared_base(directory: Directory, members: Members) -> None:

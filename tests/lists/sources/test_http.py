@@ -95,13 +95,13 @@ def test_an_unchanged_answer_is_not_fetched_again(
     before = first.fingerprint()
     assert found(first) == TWO
     assert first.fingerprint() == before
-    assert len(site.asked) == 1, "the answer that told the version is the one that is read"
+    assert len(site.asked) == 1, "the answer with the version is the one that is read"
     assert asked not in site.asked[0]
 
     second = open_()
     assert second.fingerprint() == before
     assert site.asked[1][asked] == value
-    assert found(second) == TWO, "who wants it in spite of that gets it"
+    assert found(second) == TWO, "forced, it is fetched"
     assert asked not in site.asked[2]
 
     version[0], body[0] = value.replace("v1", "v2").replace("10:00", "11:00"), b"email\neva@kund.se\n"

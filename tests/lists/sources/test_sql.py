@@ -73,13 +73,13 @@ def test_the_version_query_decides_whether_to_read(crm: Path, tmp_path: Path) ->
         database.execute("UPDATE customers SET changed = 2 WHERE id = 1")
     database.close()
     assert fingerprint() != before
-    assert fingerprint(version=None) != fingerprint(version=None), "who cannot tell is always read"
+    assert fingerprint(version=None) != fingerprint(version=None), "without a version it is always read"
     source = opened(asked, tmp_path)
     before = source.fingerprint()
     with sqlite3.connect(crm) as database:
         database.execute("UPDATE customers SET changed = 3 WHERE id = 1")
     database.close()
-    assert source.fingerprint() == before, "a table that changes all the time can be read in spite of that"
+    assert source.fingerprint() == before, "a table that keeps changing can be read"
 
 
 @pytest.mark.parametrize(

@@ -111,9 +111,7 @@ def test_every_alarm_is_in_both_languages() -> None:
             said = Speech("sv").say(text)
             assert said != text
             assert "{" not in said + text
-        assert places(alarm.condition.title) <= {"what"}, (
-            "what is over is called by its title, and of it no more is known"
-        )
+        assert places(alarm.condition.title) <= {"what"}, "the notice of an end has only the title"
 
 
 def test_persons_are_named_only_in_the_private_sentence() -> None:

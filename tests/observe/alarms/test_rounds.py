@@ -136,7 +136,7 @@ async def test_a_failed_report_is_retried_by_any_node() -> None:
     await house.round(one, FROZEN)
     house.reaches = True
     await house.round(other, FROZEN, seconds=5)
-    assert house.told == [], "somebody is at it"
+    assert house.told == [], "another node has claimed it"
     await house.round(other, FROZEN, seconds=CLAIM.total_seconds())
     assert house.told == [("frozen", Phase.BEGINS)]
     house.reaches = False
@@ -205,7 +205,7 @@ async def test_with_a_read_only_store_each_host_reports_once(how: str, monkeypat
     for _ in range(3):
         await house.round(house.node(AlarmMemory()), {"frozen": None, "put_back": None}, seconds=5)
         await house.round(node, FROZEN | AWAY, seconds=5)
-    assert len(house.told) == 2, "it is the installation's again, and nobody is told twice"
+    assert len(house.told) == 2, "the shared memory is used again, and nothing is repeated"
     assert list(house.shared.rows) == ["frozen"]
     for _ in range(3):
         await house.round(node, AWAY, seconds=5)
@@ -256,8 +256,8 @@ async def test_an_alarm_is_repeated_until_acknowledged() -> None:
         await house.round(node, FROZEN, minutes=60)
     assert len(house.told) == 2
     assert await take(house.shared, "frozen", "omar", NOW)
-    assert house.shared.rows["frozen"].taken_by == "eva", "who was first has it"
-    assert not await take(house.shared, "relay-away", "eva", NOW), "which does not stand"
+    assert house.shared.rows["frozen"].taken_by == "eva", "the first acknowledgement counts"
+    assert not await take(house.shared, "relay-away", "eva", NOW), "which is not active"
 
 
 async def test_an_acknowledgement_during_a_report_is_kept() -> None:
@@ -302,7 +302,7 @@ async def test_a_hanging_report_delays_no_other_alarm(
     assert house.told == [("frozen", Phase.BEGINS)]
     await house.round(node, fails | FROZEN | {"called": (MANY,)}, seconds=5)
     assert house.told[1:] == [("rule-calls many-write (news)", Phase.BEGINS)]
-    assert sorted(key for key in begun if key in ENDS) == ENDS, "they are still being told"
+    assert sorted(key for key in begun if key in ENDS) == ENDS, "their reports are still being sent"
     free.set()
     async with asyncio.timeout(60):
         while len(house.told) < 4:  # noqa: ASYNC110 - nobody tells of it

@@ -23,9 +23,7 @@ WORDS = {
 @by_query
 def test_queries_use_existing_metrics_and_labels(query: Query) -> None:
     asked = SELECTED.findall(query.expr)
-    assert {name for name, _ in asked} == set(re.findall(r"smtpguard_\w+", query.expr)), (
-        "each says of which job and host"
-    )
+    assert {name for name, _ in asked} == set(re.findall(r"smtpguard_\w+", query.expr)), "each selects job and host"
     there = {label for name, _ in asked for label in labels(name)}
     for name, matchers in asked:
         assert {label for label, _, _ in MATCHER.findall(matchers)} <= labels(name)
@@ -81,4 +79,4 @@ def test_the_dashboard_is_provisioned_by_file() -> None:
     assert provider["type"] == "file"
     assert provider["options"]["path"].startswith("/var/lib/grafana/")
     assert BOARD["uid"] == "smtpguard"
-    assert "id" not in BOARD, "which the Grafana that reads it gives"
+    assert "id" not in BOARD, "Grafana assigns the id"

@@ -133,7 +133,7 @@ def test_an_unknown_command_is_refused_before_its_payload() -> None:
         decoder.next()
     decoder.feed(encode(EndOfMessage()))
     assert decoder.next() is None
-    assert decoder.waiting == 0, "nothing is kept of what comes then"
+    assert decoder.waiting == 0, "later input is discarded"
 
 
 def test_a_string_with_nul_is_refused() -> None:

@@ -122,7 +122,7 @@ class TestEnvelope:
         made = letter(Mail(b"<anna>"), Rcpt(b"<asa (at home)>"), known=known)
         assert str(made.envelope.reverse_path) == "anna@example.com"
         assert [str(a) for a in made.envelope.addresses] == ["åsa@example.com"]
-        assert made.paths == [b"<asa (at home)>"], "by which the MTA knows it"
+        assert made.paths == [b"<asa (at home)>"], "the path as the MTA sent it"
 
     def test_postmaster_gets_the_local_host(self) -> None:
         made = letter(Mail(b"<>"), Rcpt(b"<postmaster>")).envelope

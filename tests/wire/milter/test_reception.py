@@ -54,7 +54,7 @@ class TestDispositions:
         assert [str(said) for said in done.replies] == ["250 2.0.0 In the queue of mx.example as 4QUEUE"]
 
     @pytest.mark.parametrize("done", [Held(hold_id="H"), Counted(reply=reply.counted("H", "reject"))])
-    async def test_what_is_for_the_guard_is_discarded(self, tmp_path: Path, done: Disposition) -> None:
+    async def test_held_and_vote_mail_is_discarded(self, tmp_path: Path, done: Disposition) -> None:
         async with served(tmp_path, always(done)) as world:
             told = await (await (await world.connect()).begin()).send(MAIL)
         assert told.answer == Discard()
@@ -196,7 +196,7 @@ class TestConnections:
             await until(lambda: world.reception.connections == 0)
             go.set()
             await until(lambda: gone)
-        assert gone == [True], "and what is recorded is recorded to its end"
+        assert gone == [True], "recording finishes"
 
     async def test_idle_mtas_and_partial_packets_time_out(self, world: Served) -> None:
         """An MTA may be silent as long as its client may. After half a packet, the connection is closed sooner."""

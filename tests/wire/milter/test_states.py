@@ -83,7 +83,7 @@ def test_every_command_in_every_state(state: State, kind: type[Command]) -> None
     else:
         due = conversation.hear(EXAMPLES[kind])
         assert conversation.state is following
-        assert due is (kind in (packet.Negotiate, packet.Rcpt, packet.EndOfMessage)), "we waited to be asked this"
+        assert due is (kind in (packet.Negotiate, packet.Rcpt, packet.EndOfMessage)), "an answer is due only to these"
 
 
 def test_every_command_is_in_both_tables() -> None:
