@@ -14,6 +14,7 @@ from smtpguard.app.certificates import Renewals, of_listener, of_relay, server_c
 from smtpguard.app.clock import ids
 from smtpguard.app.files import spool
 from smtpguard.app.guardline import counts, straight_line
+from smtpguard.app.ratelimits import RateLimits
 from smtpguard.app.relay import Relays
 from smtpguard.app.turnedawaylog import Turned
 from smtpguard.config.settings import Settings, SmtpListener
@@ -51,7 +52,12 @@ class Proxy(Part):
         self._undo.push_async_callback(relays.close)
         logins = relays.logins()
         routings = [relays.routing(each.called, line.list_at) for each in settings.listen.smtp]
-        listeners = [listener(settings, each, name, line.here) for each in settings.listen.smtp]
+        self._rates = RateLimits(settings)
+        self._undo.callback(self._rates.close)
+        listeners = [
+            replace(listener(settings, each, name, line.here), slow_down=self._rates.of(each))
+            for each in settings.listen.smtp
+        ]
         self._receptions = [
             Reception(
                 each,
@@ -74,6 +80,7 @@ class Proxy(Part):
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._watch.run())
             tasks.create_task(self._renewals.run())
+            tasks.create_task(self._rates.run())
 
     def take(
         self, connection: socket.socket, listener: int, closed: Callable[[], None], client: str | None = None

@@ -21,13 +21,13 @@ from smtpguard.admission.mailingverdict import NEVER_COVERED, MailingEffect, mai
 from smtpguard.admission.recorded import ANY, CONFIRMED, NOT_KEPT, OLD, REJECTED, WAITING, Recorded
 from smtpguard.app.replaydiff import WHY, CompiledPolicy, PolicyDiff
 from smtpguard.app.replaydrift import Divergence
+from smtpguard.config.rate import LONGEST_SECONDS
 from smtpguard.gathering.streams import FACT as OF_STREAMS
 from smtpguard.policy import confirming
 from smtpguard.policy.condition import NO, UNKNOWN, YES, Answer
 from smtpguard.policy.counted import APPROVED, COUNTED
 from smtpguard.policy.facts import FACTS, OF_MAILINGS, Count, Part, Type, Unknown, Value, Within
 from smtpguard.policy.freezing import FREEZE
-from smtpguard.policy.rate import LONGEST_SECONDS
 from smtpguard.policy.rule import ASKED, AUTOMATIC, IN_DOUBT, STAGES, STREAM, WAITS, Rule
 from smtpguard.policy.stopping import REPLIES
 from smtpguard.policy.verdict import Action, Mode

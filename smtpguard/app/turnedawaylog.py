@@ -24,7 +24,7 @@ _USUAL = frozenset(
     }
 )
 """Errors of the client: logged as information, not as a warning."""
-_CLIENTS = frozenset({Why.TOO_SLOW, Why.TOO_MANY_RECIPIENTS, Why.OTHER_ROUTE, Why.GAVE_UP})
+_CLIENTS = frozenset({Why.TOO_SLOW, Why.TOO_MANY_RECIPIENTS, Why.OTHER_ROUTE, Why.RATE_LIMIT, Why.GAVE_UP})
 """Answered 4xx, but not because of the guard or the relay."""
 
 
@@ -39,6 +39,8 @@ class Turned:
     def __call__(self, mail: TurnedAway) -> None:
         self._counts[mail.why] += 1
         self._put_off += _put_off(mail)
+        if mail.why is Why.RATE_LIMIT:  # these are summed up in one line (ratelimits)
+            return
         tell = self._log.info if mail.why in _USUAL else self._log.warning
         tell("turned-away", **fields(mail))
 

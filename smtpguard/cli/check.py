@@ -145,6 +145,15 @@ def _settings(settings: Settings) -> Iterator[str]:
         relay = route.relay
         other = f", then {_fallbacks(relay)}" if relay.fallbacks else ""
         yield f"Route {route.name} ({mail}) relays to {relay.host} port {relay.port}, TLS {relay.tls}{other}."
+    for listener in settings.listen.smtp:
+        limits = [
+            f"a {whose} {limit.count:,} {unit} in {in_short(limit.window_seconds)}"
+            for whose, of in (("client", listener.rates.client), ("login", listener.rates.login))
+            for unit, limit in (("messages", of.messages), ("recipients", of.recipients))
+            if limit is not None
+        ]
+        if limits:
+            yield f"Takes on {listener.called} at most from {', '.join(limits)}."
     for each in settings.listen.milter:
         yield f"A milter on {each.unix or f'{each.address} port {each.port}'}."
     if (console := settings.console) is not None:

@@ -18,7 +18,7 @@ from smtpguard.app.policycheck import check_policy, readable, shown, warning
 from smtpguard.config.assembling import policy_document
 from smtpguard.config.documents import policy_documents
 from smtpguard.config.fields import is_public
-from smtpguard.config.listeners import MilterListener, SmtpListener, network_text, open_to_all
+from smtpguard.config.listeners import MilterListener, SenderRates, SmtpListener, network_text, open_to_all
 from smtpguard.config.problem import Broken, Problem, Severity, did_you_mean, one_of, ordered
 from smtpguard.config.settings import AnyRelay, Relay, Route, Settings, read_settings
 from smtpguard.config.yaml import Document, Place, load_yaml
@@ -213,6 +213,10 @@ def _places(document: Document, settings: Settings) -> Iterator[Problem]:
         if each.senders_verified and (who := _anybody(each)):
             text = f"{who}, and is then believed to be whoever From says: senders_verified is for an MTA that has checked it"
             yield warning(document, ("listen", kind, n, "senders_verified"), text)
+    for n, smtp in enumerate(listening.smtp):
+        if smtp.rates.login != SenderRates() and smtp.auth is None and not settings.trust:
+            text = "no client logs in here, and no MTA in trust names a login"
+            yield warning(document, ("listen", "smtp", n, "rates", "login"), text, "auth, or trust")
     wanted: list[tuple[Place, str, int | None]] = [
         (("listen", "smtp", n, "port"), each.address, each.port) for n, each in enumerate(listening.smtp)
     ]

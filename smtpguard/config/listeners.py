@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from smtpguard.config.fields import FilePath, Host, Network, Networks, Port, is_this_machine
 from smtpguard.config.problem import Invalid, Problem
+from smtpguard.config.rate import Rate, RateField
 from smtpguard.config.validation import Section
 from smtpguard.config.yaml import Document
 
@@ -56,10 +57,38 @@ class ServerAuth(Section):
     without_tls: bool = False
 
 
+def _some(limit: Rate) -> Rate:
+    if limit.count < 1:
+        raise Invalid("this limit would stop all mail", 'at least 1, like "600 in 1m"')
+    return limit
+
+
+AtMost = Annotated[RateField, AfterValidator(_some)]
+
+
+class SenderRates(Section):
+    """At most so many messages, and recipients, in any such time."""
+
+    messages: AtMost | None = None
+    recipients: AtMost | None = None
+
+
+class Rates(Section):
+    """``client``: of one address, or of one /64 of IPv6; MTAs in ``trust`` have no such limit. ``login``: of one login,
+    whatever its address."""
+
+    client: SenderRates = SenderRates()
+    login: SenderRates = SenderRates()
+
+    @property
+    def any(self) -> bool:
+        return self != Rates()
+
+
 class SmtpListener(Section):
     """``name``: for rules and the journal. ``clients``: who may connect. ``senders_verified``: the MTA in front has
     checked who may use which From. ``auth``: mail clients log in here, at the relay. ``proxy``: every connection comes
-    from a trusted proxy and begins with a PROXY header."""
+    from a trusted proxy and begins with a PROXY header. ``rates``: how much one client, and one login, may send."""
 
     address: Host = "127.0.0.1"
     port: Port = 10025
@@ -69,6 +98,7 @@ class SmtpListener(Section):
     senders_verified: bool = False
     auth: ServerAuth | None = None
     proxy: bool = False
+    rates: Rates = Rates()
 
     @model_validator(mode="after")
     def _can_log_in(self) -> SmtpListener:

@@ -145,6 +145,8 @@ NOT_FROM_A_PROXY = Reply.of(421, "4.7.0", "This port is for trusted proxies")
 NOT_RECORDED = Reply.of(451, "4.3.0", "Could not record this message, try again later")
 DISK_FULL = Reply.of(452, "4.3.1", "Insufficient storage, try again later")
 BUSY = Reply.of(451, "4.3.2", "Busy, try again later")
+CLIENT_TOO_FAST = Reply.of(451, "4.7.1", "Too much mail from this client, try again later")
+LOGIN_TOO_FAST = Reply.of(451, "4.7.1", "Too much mail from this login, try again later")
 RECALLED = Reply.of(451, "4.7.1", "Mail was stopped or may have been, try again later")
 
 

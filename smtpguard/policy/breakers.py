@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, WithJsonSchema
 
 from smtpguard.config.problem import Invalid
 from smtpguard.config.quantity import from_text
-from smtpguard.policy.rate import window
+from smtpguard.config.rate import window
 
 EXPECTED = 'a bound like ">= 0.1% after 500" or ">= 20 in 10m"'
 _LIMIT = re.compile(

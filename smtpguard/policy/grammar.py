@@ -14,6 +14,7 @@ import re2
 
 from smtpguard.config.fields import network_of
 from smtpguard.config.problem import Invalid, Undeclared, did_you_mean, one_of
+from smtpguard.config.rate import window
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.condition import (
     AtLeast,
@@ -31,7 +32,6 @@ from smtpguard.policy.condition import (
     WordMatches,
 )
 from smtpguard.policy.facts import FACTS, Fact, Type, Usual
-from smtpguard.policy.rate import window
 
 _NUMBER = r"([0-9][0-9_]*(?:\.[0-9]+)?\s*%?)"
 _COMPARISON = re.compile(rf"(>=|<=|==|=|>|<)\s*{_NUMBER}(?:\s+in\s+(.+))?\Z")

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, mod
 
 from smtpguard.config.problem import Invalid, did_you_mean, one_of
 from smtpguard.config.quantity import Delay, Seconds, in_short
+from smtpguard.config.rate import LONGEST_SECONDS, Rate, RateField
 from smtpguard.config.validation import Section
 from smtpguard.locale.catalogue import languages
 from smtpguard.policy.approvals import REST, SHARE, Stages
@@ -42,7 +43,6 @@ from smtpguard.policy.fields import (
 from smtpguard.policy.grammar import compiled
 from smtpguard.policy.hours import MIDNIGHT, Hours, parse_days
 from smtpguard.policy.members import LdapMembers, SeveralMembers
-from smtpguard.policy.rate import LONGEST_SECONDS, Rate, RateField
 from smtpguard.reading.language import LANGUAGES
 
 MOST_HOLIDAYS = 100

@@ -7,13 +7,13 @@ from typing import Any
 
 from smtpguard.config.problem import Invalid
 from smtpguard.config.quantity import in_short
+from smtpguard.config.rate import LONGEST_SECONDS
 from smtpguard.config.validation import Findings
 from smtpguard.config.yaml import Place
 from smtpguard.policy.condition import AtLeast, Condition
 from smtpguard.policy.freezing import FREEZE
 from smtpguard.policy.grammar import ConditionNames, condition, fact_named
 from smtpguard.policy.models import PolicyModel, RuleModel
-from smtpguard.policy.rate import LONGEST_SECONDS
 from smtpguard.policy.rule import FIXED, Rule
 from smtpguard.policy.stopping import REPLIES
 from smtpguard.policy.verdict import Action, Mode, Scope

@@ -11,8 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from smtpguard.mail.address import Address
-from smtpguard.mail.envelope import Network
+from smtpguard.mail.envelope import Network, Session
 from smtpguard.mail.reply import Reply
+
+SlowDown = Callable[[Session, bool], Reply | None]
+"""Count one recipient of this session, and a message if it is the first. The reply to RCPT if that is too much."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,4 +75,6 @@ class Listener:
     senders_verified: bool = False
     here: Callable[[Address], Reply | None] = lambda address: None
     """The reply for addresses of the guard itself, which are not passed to the relay."""
+    slow_down: SlowDown | None = None
+    """The limits on how much a client may send; None: there are none."""
     limits: Limits = field(default_factory=Limits)

@@ -24,6 +24,7 @@ from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Fence, Lost
 from smtpguard.wire.data import Arrived
 from smtpguard.wire.grammar import Rcpt, mail_line, rcpt_line
+from smtpguard.wire.listener import SlowDown
 from smtpguard.wire.relay import RelayConnection, RelayUnavailable
 from smtpguard.wire.turnedaway import Why
 from smtpguard.wire.xforward import xforward
@@ -61,10 +62,11 @@ class Passage:
         gone: Callable[[], bool] = lambda: False,
         here: Callable[[Address], Reply | None] = lambda address: None,
         choose: Callable[[Address], Lines | None] | None = None,
+        slow_down: SlowDown | None = None,
     ) -> None:
         """``client``: the client for whom connections are counted, "" for none; ``ident``: its name of the message.
         ``choose``: see routing.Choice; None: all recipients go over ``pool``."""
-        self._choose = choose
+        self._choose, self._slow_down, self._counted = choose, slow_down, False
         self._here, self._client = here, client
         self.why = Why.RECIPIENT_REFUSED
         """Why a recipient was refused."""
@@ -78,12 +80,23 @@ class Passage:
         self._accepted: list[tuple[Rcpt, Reply]] = []
 
     async def ask(self, asks: Sequence[Rcpt]) -> list[Reply]:
-        """The relay's replies to RCPTs; a 451 for each without a relay. An address of the guard's own is answered here."""
-        ours = [self._here(recipient.address) for recipient, _ in asks]
-        if any(ours):
-            others = [ask for ask, own in zip(asks, ours, strict=True) if own is None]
-            said = iter(await self.ask(others) if others else ())
-            return [own if own is not None else next(said) for own in ours]
+        """The relay's replies to RCPTs; a 451 for each without a relay. An address of the guard's own is answered here,
+        and so is one too many."""
+        ours = [self._own(recipient.address) for recipient, _ in asks]
+        if not any(ours):
+            return await self._ask_relays(asks)
+        others = [ask for ask, own in zip(asks, ours, strict=True) if own is None]
+        said = iter(await self._ask_relays(others) if others else ())
+        return [own if own is not None else next(said) for own in ours]
+
+    def _own(self, address: Address) -> Reply | None:
+        said = self._here(address)
+        if said is None and self._slow_down is not None:
+            said = self._slow_down(self._session, not self._counted)
+            self._counted = self._counted or said is None
+        return said
+
+    async def _ask_relays(self, asks: Sequence[Rcpt]) -> list[Reply]:
         if self._choose is None:
             return await self._ask_or_break(asks)
         routes = [self._choose(recipient.address) for recipient, _ in asks]

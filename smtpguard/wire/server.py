@@ -285,6 +285,7 @@ class Dialog(SMTP):
                 gone=self.gone,
                 here=self._listener.here,
                 choose=routing.choose if line is None else None,
+                slow_down=self._listener.slow_down,
             )
         return self._passage.ask(event.rcpts), self._answered
 

@@ -560,7 +560,8 @@ class SmtpSession:
             self._turn_away(self._why, self._broken)
             return self._reset()
         if not self.recipients:
-            raise grammar.Refused(reply.NO_RECIPIENTS)
+            put_off = self._turned[1] if self._turned is not None and self._turned[1] in UNASKED else None
+            raise grammar.Refused(put_off or reply.NO_RECIPIENTS)
         if self.held:
             self._say(reply.TOO_EARLY)
             self.over = True  # the input is content, and must not be taken for commands

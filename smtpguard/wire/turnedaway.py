@@ -27,6 +27,7 @@ class Why(enum.StrEnum):
     BAD_ADDRESS = "bad-address"  # an address that an MTA accepts and we cannot carry
     TOO_MANY_RECIPIENTS = "too-many-recipients"
     OTHER_ROUTE = "other-route"  # the transaction's relay is not this recipient's
+    RATE_LIMIT = "rate-limit"  # rates of the listener
     TOO_LARGE = "too-large"
     BAD_CONTENT = "bad-content"
     TOO_SLOW = "too-slow"  # the client
@@ -38,6 +39,8 @@ class Why(enum.StrEnum):
 
 UNASKED: Mapping[Reply, Why] = {
     reply.OTHER_ROUTE: Why.OTHER_ROUTE,
+    reply.CLIENT_TOO_FAST: Why.RATE_LIMIT,
+    reply.LOGIN_TOO_FAST: Why.RATE_LIMIT,
     reply.RELAY_UNAVAILABLE: Why.RELAY_DOWN,
     reply.RELAY_LOST: Why.RELAY_LOST,
     reply.BUSY: Why.RELAY_BUSY,

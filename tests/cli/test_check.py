@@ -280,6 +280,18 @@ def test_routes_that_match_no_or_little_mail_are_reported(run: Callable[..., Res
     )
 
 
+def test_rates_of_senders(run: Callable[..., Result], etc: Path) -> None:
+    rates = "{client: {recipients: 600 in 1m}, login: {messages: 1000 in 1h}}"
+    settings = etc / "smtpguard.yaml"
+    edit(settings, "127.0.0.1, port: 10025}", f"127.0.0.1, port: 10025, rates: {rates}}}")
+    result = run("check")
+    assert (
+        "Takes on 127.0.0.1:10025 at most from a client 600 recipients in 1m, a login 1,000 messages in 1h."
+        in result.stdout
+    )
+    assert "no client logs in here, and no MTA in trust names a login" in result.stderr
+
+
 def test_the_readmes_policy_passes(run: Callable[..., Result], etc: Path) -> None:
     """The README's ten-line policy passes ``check``."""
     page = (Path(__file__).parents[2] / "README.md").read_text()

@@ -26,13 +26,16 @@ pytestmark = pytest.mark.xdist_group("relay connections")
 
 LIMIT = 20
 ROUTED = 2
+RATED = 7
 MTA = "127.0.0.1"  # trusted
 GREEDY = "127.0.0.9"
 ESTABLISHED = ("01", "02")  # or in the handshake (proc(5), the kernel's tcp_states.h)
 
 
 class Guard:
-    def __init__(self, guard: Machine, recorder: Recorder, other: Recorder, metrics: int) -> None:
+    def __init__(self, guard: Machine, recorder: Recorder, other: Recorder, metrics: int, rated: int) -> None:
+        self.rated = rated
+        """The port of a listener that takes RATED recipients of a client."""
         self.guard, self.recorder, self.relay, self._metrics = guard, recorder, recorder.relay, metrics
         self.other = other.relay
         """The relay of a route."""
@@ -78,8 +81,11 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guard]:
             settings={"relay": relay, "routes": route, "metrics": f"{{port: {metrics}}}"},
         )
         synced(guard)
+        rated = free_port()
+        listener = f"{{address: 127.0.0.1, port: {rated}, rates: {{client: {{recipients: {RATED} in 1h}}}}}}"
+        guard.config.write_text(guard.config.read_text().replace("smtp: [", f"smtp: [{listener}, ", 1))
         with guard:
-            found = Guard(guard, recorder, other, metrics)
+            found = Guard(guard, recorder, other, metrics, rated)
             until(lambda: _up(found), "both workers and the metrics")
             yield found
             guard.verified()
@@ -170,6 +176,25 @@ async def send(port: int, name: str, source: str = MTA) -> str:
     async with Client(port, name, source) as client:
         said = await client.begin()
         return await client.finish() if said.startswith("250") else said
+
+
+def test_a_rate_is_exact_over_all_workers(whole: Guard) -> None:
+    """What is beyond it is put off, and what was accepted arrives."""
+
+    async def many(source: str) -> list[str]:
+        return await asyncio.gather(*(send(whole.rated, f"rated-{source}-{n}", source) for n in range(40)))
+
+    for source in ("127.0.0.7", "127.0.0.8"):
+        said = asyncio.run(many(source))
+        assert sum(one.startswith("250") for one in said) == RATED
+        assert {one[:9] for one in said if not one.startswith("250")} == {"451 4.7.1"}
+        assert sum(f"rated-{source}-".encode() in m.mail for m in whole.relay.messages) == RATED
+    assert {one[:3] for one in asyncio.run(many(MTA))} == {"250"}, "an MTA in trust has no limit"
+    until(lambda: whole.told("turned_away_total", why="rate-limit") == 2 * (40 - RATED), "all to be counted")
+    assert not [line for line in whole.lines() if line["why"] == "rate-limit"]
+    until(
+        lambda: '"event":"rate-limited"' in whole.guard.log.read_text().replace(" ", ""), "the line that sums them up"
+    )
 
 
 def test_each_relay_has_its_own_limit(whole: Guard) -> None:

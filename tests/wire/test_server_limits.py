@@ -6,10 +6,14 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+from smtpguard.mail import reply
+from smtpguard.mail.envelope import Session
+from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Onward, Transaction
 from smtpguard.policy.verdict import Disposition
 from smtpguard.wire.listener import Limits
 from smtpguard.wire.server import HIGH_OCTETS
+from smtpguard.wire.turnedaway import Why
 from tests.scripted_relay import ScriptedRelay
 from tests.wire.proxied import files_in, proxied, relay_all, until
 
@@ -173,3 +177,36 @@ async def test_input_while_busy_is_bounded(tmp_path: Path) -> None:
         for _ in range(20_001):
             assert (await client.reader.readline()).startswith(b"250")
         assert (await client.ask("QUIT")).startswith("221")
+
+
+async def test_one_recipient_too_many_is_put_off_and_those_before_are_not(tmp_path: Path) -> None:
+    """It is counted once, whatever becomes of the relay's connection; and no answer is a 5xx."""
+    asked: list[bool] = []
+
+    def slow_down(session: Session, first: bool) -> Reply | None:
+        asked.append(first)
+        return None if len(asked) in (1, 2, 5) else reply.CLIENT_TOO_FAST
+
+    async with proxied(tmp_path, slow_down=slow_down) as world:
+        client = await world.connect()
+        assert (await client.ask("MAIL FROM:<a@example.com>", "RCPT TO:<b@example.net>")).startswith("250")
+        client.say(b"RCPT TO:<c@example.net>\r\nRCPT TO:<d@example.net>\r\n")
+        assert (await client.hear()).startswith("250")
+        assert await client.hear() == str(reply.CLIENT_TOO_FAST)
+        world.pass_time(5)
+        await world.relay.saw(b"RSET")
+        assert (await client.ask("DATA")).startswith("354")
+        client.say(b"x\r\n.\r\n")
+        assert (await client.hear()).startswith("250")
+        assert world.relay.messages[0].recipients == ["b@example.net", "c@example.net"]
+        assert world.seen[0].refused == (), "the relay has refused nobody"
+        assert asked == [True, False, False]
+        assert await client.ask("MAIL FROM:<a@example.com>", "RCPT TO:<b@example.net>") == str(reply.CLIENT_TOO_FAST)
+        assert await client.ask("DATA") == str(reply.CLIENT_TOO_FAST)
+        assert (await client.ask("RCPT TO:<b@example.net>")).startswith("250"), "it may try on"
+        assert asked[3:] == [True, True], "nothing of the message was counted before"
+        await client.ask("RSET")
+        assert [(mail.why, mail.refused, mail.recipients) for mail in world.turned] == [
+            (Why.RATE_LIMIT, 1, 3),
+            (Why.RATE_LIMIT, 1, 2),
+        ]

@@ -1,0 +1,188 @@
+"""How much each client and login has sent of late: counts that all processes of this host share.
+
+They are in a file that every process maps and locks (flock), so that a limit is exact over all of them, and the lock of a
+process that dies is free. A row has the counts of one key in 61 parts of a 60th of its window, so in any window at most
+the limit is counted, and what was counted is forgotten at most a 60th late. Of a key only a digest is kept; its name is
+added when the limit stops it, until that was reported. Counts of an earlier boot are dropped, since they are by the
+monotonic clock.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import mmap
+import os
+import struct
+import time
+from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+PARTS = 60
+_COUNTS = PARTS + 1
+_WAYS = 8
+"""Rows at which a key may be."""
+_NAME_OCTETS = 64
+_HEAD = struct.Struct("<32sdQ")
+"""Version and boot; when stops were last reported, 0 for never; stops to be reported."""
+_ROW = struct.Struct(f"<16sdqI{_NAME_OCTETS}s{_COUNTS}I")
+"""Digest of the key, its window, the number of its latest part, stops to be reported, name, counts."""
+_STOPS = struct.Struct(f"<I{_NAME_OCTETS}s")
+_STOPS_AT = _ROW.size - _STOPS.size - 4 * _COUNTS
+_VERSION = b"smtpguard rates 1"
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """At most ``count`` of ``unit`` in any ``window_seconds``, for ``name`` at ``place``. The limit itself is no part of
+    the key."""
+
+    name: str
+    unit: str
+    place: str
+    count: int
+    window_seconds: float
+
+    @property
+    def key(self) -> bytes:
+        text = "\0".join((self.place, self.name, self.unit, str(self.window_seconds)))
+        return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).digest()
+
+
+@dataclass(slots=True)
+class _Row:
+    at: int
+    key: bytes
+    window: float
+    part: int
+    stops: int
+    name: bytes
+    counts: list[int]
+
+    def come_to(self, now: float) -> None:
+        """Forget what is out of the window. A time in the future is of another clock."""
+        part = int(now * PARTS / self.window) if self.window else 0
+        passed = part - self.part
+        if not 0 <= passed < _COUNTS:
+            self.counts = [0] * _COUNTS
+        for old in range(self.part + 1, part + 1) if 0 < passed < _COUNTS else ():
+            self.counts[old % _COUNTS] = 0
+        self.part = part
+
+    def write(self, to: mmap.mmap) -> None:
+        _ROW.pack_into(to, self.at, self.key, self.window, self.part, self.stops, self.name, *self.counts)
+
+
+class Rates:
+    """``rows``: for so many keys at a time. If there are more, those with the least counts are forgotten."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        rows: int = 8192,
+        monotonic: Callable[[], float] = time.monotonic,
+        boot: Callable[[], str] | None = None,
+    ) -> None:
+        """Raises OSError, also if the disk has no room for all of it."""
+        self._monotonic = monotonic
+        self._sets = max(1, rows // _WAYS)
+        self._size = _HEAD.size + self._sets * _WAYS * _ROW.size
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX)  # two processes may create it at once
+            os.posix_fallocate(self._file, 0, self._size)  # a mapped page without room would kill the process
+            self._map = mmap.mmap(self._file, self._size)
+            version = hashlib.sha256(_VERSION + f"{self._sets} {(boot or _boot)()}".encode()).digest()
+            if _HEAD.unpack_from(self._map, 0)[0] != version:
+                self._map[:] = bytes(self._size)
+                _HEAD.pack_into(self._map, 0, version, 0.0, 0)
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+        except BaseException:
+            os.close(self._file)
+            raise
+
+    def close(self) -> None:
+        self._map.close()
+        os.close(self._file)
+
+    def take(self, quotas: Sequence[Quota]) -> Quota | None:
+        """Count one for each of them. If one is used up, nothing is counted, and that one is returned."""
+        now = self._monotonic()
+        with self._locked():
+            rows: list[_Row] = []
+            for quota in quotas:
+                row = self._row(quota, now, {row.at for row in rows})
+                if sum(row.counts) >= quota.count:
+                    row.stops += 1
+                    row.name = _octets(quota.name)
+                    row.write(self._map)
+                    version, told, stops = _HEAD.unpack_from(self._map, 0)
+                    _HEAD.pack_into(self._map, 0, version, told, stops + 1)
+                    return quota
+                rows.append(row)
+            for row in rows:
+                row.counts[row.part % _COUNTS] += 1
+                row.write(self._map)
+        return None
+
+    def stopped(self, every: float) -> dict[str, int]:
+        """How often each name was stopped since the last report, "" for names that were forgotten; empty if the last
+        report is not ``every`` seconds ago. It then counts as reported, for all processes."""
+        now = self._monotonic()
+        with self._locked():
+            version, told, stops = _HEAD.unpack_from(self._map, 0)
+            if not stops or (told and now - told < every):
+                return {}
+            found: dict[str, int] = {}
+            for at in range(_HEAD.size, self._size, _ROW.size):
+                times, name = _STOPS.unpack_from(self._map, at + _STOPS_AT)
+                if times:
+                    text = name.rstrip(b"\0").decode("utf-8", "replace")
+                    found[text] = found.get(text, 0) + times
+                    _STOPS.pack_into(self._map, at + _STOPS_AT, 0, b"")
+            if rest := stops - sum(found.values()):
+                found[""] = rest
+            _HEAD.pack_into(self._map, 0, version, now, 0)
+        return found
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def _row(self, quota: Quota, now: float, taken: Container[int]) -> _Row:
+        """The row of its key, as it is now, or one that is given to it: that with the least counts, but none of those
+        ``taken``."""
+        key = quota.key
+        first = _HEAD.size + int.from_bytes(key[:4], "little") % self._sets * _WAYS * _ROW.size
+        places = range(first, first + _WAYS * _ROW.size, _ROW.size)
+        for at in places:
+            if self._map[at : at + len(key)] == key:
+                row = self._read(at)
+                row.come_to(now)
+                return row
+        rows = [self._read(at) for at in places if at not in taken]
+        for row in rows:
+            row.come_to(now)
+        given = min(rows, key=lambda row: sum(row.counts))
+        given = _Row(given.at, key, quota.window_seconds, 0, 0, b"", [0] * _COUNTS)
+        given.come_to(now)
+        return given
+
+    def _read(self, at: int) -> _Row:
+        key, window, part, stops, name, *counts = _ROW.unpack_from(self._map, at)
+        return _Row(at, key, window, part, stops, name, counts)
+
+
+def _octets(name: str) -> bytes:
+    return name.encode("utf-8", "replace")[:_NAME_OCTETS].decode("utf-8", "ignore").encode()
+
+
+def _boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text()

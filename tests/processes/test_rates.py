@@ -1,0 +1,131 @@
+"""Rates of clients and logins: never more than the limit in any window, exact over processes, and reported once."""
+
+from __future__ import annotations
+
+import os
+import random
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from smtpguard.processes.rates import Quota, Rates
+
+
+class Clock:
+    def __init__(self, now: float = 5000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def quota(count: int = 3, name: str = "client 192.0.2.1", seconds: float = 60, unit: str = "recipients") -> Quota:
+    return Quota(name, unit, "office", count, seconds)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def rates(tmp_path: Path, clock: Clock) -> Iterator[Rates]:
+    made = Rates(tmp_path / "rates", monotonic=clock)
+    yield made
+    made.close()
+
+
+def taken(rates: Rates, wanted: Quota, times: int) -> int:
+    return sum(rates.take([wanted]) is None for _ in range(times))
+
+
+@pytest.mark.parametrize("seconds", [1, 60, 86400])
+def test_no_window_has_more_than_the_limit_and_none_is_kept_longer(rates: Rates, clock: Clock, seconds: int) -> None:
+    rng, times = random.Random(seconds), list[float]()
+    wanted = quota(20, seconds=seconds)
+    for _ in range(3000):
+        clock.now += rng.choice((0, 0.001, 0.01, 0.1)) * seconds * rng.random()
+        last = [at for at in times if at > clock.now - seconds]
+        before = [at for at in times if at > clock.now - seconds * 62 / 60]
+        if rates.take([wanted]) is None:
+            assert len(last) < 20
+            times.append(clock.now)
+        else:
+            assert len(before) >= 20, "only what was counted of late stops anybody"
+    assert len(times) > 100
+    clock.now += 10 * seconds
+    assert taken(rates, wanted, 25) == 20
+
+
+def test_if_one_quota_is_used_up_none_is_counted(rates: Rates) -> None:
+    messages, recipients = quota(2, unit="messages"), quota(5)
+    assert [rates.take([messages, recipients]) for _ in range(2)] == [None, None]
+    assert rates.take([messages, recipients]) is messages
+    assert rates.take([recipients, messages]) is messages
+    assert taken(rates, recipients, 10) == 3
+
+
+def test_names_places_units_and_windows_count_apart(rates: Rates) -> None:
+    several = [quota(1), quota(1, name="login anna"), quota(1, unit="messages"), quota(1, seconds=3600)]
+    assert rates.take([*several, Quota("client 192.0.2.1", "recipients", "shop", 1, 60)]) is None
+    assert [taken(rates, each, 2) for each in several] == [0, 0, 0, 0]
+    assert taken(rates, quota(3), 5) == 2, "a limit that was raised goes on from what was counted"
+
+
+def test_processes_count_together(tmp_path: Path) -> None:
+    """Whatever they do at once, they take as many as there are."""
+    reading, writing = os.pipe()
+    pids = []
+    for _ in range(4):
+        pid = os.fork()
+        if pid == 0:
+            try:
+                rates = Rates(tmp_path / "rates", monotonic=Clock())
+                got = sum(taken(rates, quota(n, name=f"client {n}"), 400) for n in (701, 702))
+                os.write(writing, struct.pack("i", got))
+            finally:
+                os._exit(0)
+        pids.append(pid)
+    for pid in pids:
+        os.waitpid(pid, 0)
+    assert sum(struct.unpack("4i", os.read(reading, 64))) == 701 + 702
+    os.close(reading)
+    os.close(writing)
+
+
+def test_many_more_names_than_rows_forget_those_with_the_least(tmp_path: Path, clock: Clock) -> None:
+    rates = Rates(tmp_path / "rates", rows=64, monotonic=clock)
+    greedy = quota(50, name="client greedy")
+    assert taken(rates, greedy, 60) == 50
+    assert all(rates.take([quota(3, name=f"client {n}"), quota(9, name=f"login {n}")]) is None for n in range(2000))
+    assert taken(rates, greedy, 5) == 0
+    rates.close()
+
+
+def test_it_is_reported_once_a_minute_for_all_processes(rates: Rates, tmp_path: Path, clock: Clock) -> None:
+    other = Rates(tmp_path / "rates", monotonic=clock)
+    assert rates.stopped(60) == {}
+    anna = quota(1, name="login anna" + "ä" * 60)
+    for table in (rates, other):
+        taken(table, quota(), 5)
+        taken(table, anna, 2)
+    found = other.stopped(60)
+    assert found.pop("client 192.0.2.1") == 7
+    assert list(found.values()) == [3]
+    assert next(iter(found)).startswith("login annaää")
+    taken(rates, quota(), 1)
+    assert (rates.stopped(60), other.stopped(60)) == ({}, {}), "not before the minute is over"
+    clock.now += 60
+    assert rates.stopped(60) == {"client 192.0.2.1": 1}
+    assert other.stopped(0) == {}
+    other.close()
+
+
+def test_counts_of_another_boot_do_not_apply(tmp_path: Path, clock: Clock) -> None:
+    for boot, left in (("one", 3), ("one", 0), ("two", 3)):
+        rates = Rates(tmp_path / "rates", monotonic=clock, boot=lambda boot=boot: boot)  # type: ignore[misc]
+        assert taken(rates, quota(), 5) == left
+        rates.close()
+    assert (tmp_path / "rates").stat().st_mode & 0o777 == 0o600
