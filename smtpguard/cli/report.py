@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from smtpguard.cli.audit import progress
+from smtpguard.cli.audit import may_name, progress
 from smtpguard.cli.context import CannotRun, Context, moment
 from smtpguard.cli.reportobserve import command as observe
+from smtpguard.cli.shown import plain
 from smtpguard.database.errors import LedgerError
-from smtpguard.incidents.activity import Activity, Day, Decided, Share
+from smtpguard.incidents.activity import Activity, ApproverShare, Day, Decided, Share, approver_shares
+from smtpguard.journal.event import Event, Kind
 
 if TYPE_CHECKING:
     from smtpguard.config.settings import Settings
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 _COLUMNS = (
     "asked", "held", "deferred", "refused", "observed", "waiting", "confirmed", "approved", "rejected", "withdrawn", "expired", "mistaken", "share", "median",
 )  # fmt: skip
+WATCHES = "the settings do not allow it: it watches employees (docs/privacy.md). audit: {approvers: true} does"
+ERASED = "(erased)"
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 
@@ -42,11 +46,7 @@ def command(given: click.Context, since: str, until: str | None, as_json: bool) 
     if given.invoked_subcommand is not None:
         return
     context: Context = given.obj
-    now = datetime.now(UTC)
-    begin = moment("--since", since, now)
-    end = now if until is None else moment("--until", until, now)
-    if end <= begin:
-        raise CannotRun(f"--until: {end:%Y-%m-%dT%H:%M} is not after --since, {begin:%Y-%m-%dT%H:%M}")
+    begin, end = _period(since, until, datetime.now(UTC))
 
     async def work() -> tuple[Activity, Now]:
         from smtpguard.app.activealarms import standing
@@ -74,6 +74,63 @@ def command(given: click.Context, since: str, until: str | None, as_json: bool) 
 
 
 command.add_command(observe)
+
+
+@command.command("approvers")
+@click.option(
+    "--since", default="30d", show_default=True, metavar="TIME", help='"7d", "12h", or 2026-03-02T09:00 (UTC).'
+)
+@click.option("--until", default=None, metavar="TIME", help="The end of the period, as --since. Default: now.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.pass_obj
+def approvers(context: Context, since: str, until: str | None, as_json: bool) -> None:
+    """Report the votes of each approver: how many, the approved share, and the median time from hold to vote.
+
+    It watches employees, so it needs audit: {approvers: true}, and each report is journalled.
+    """
+    begin, end = _period(since, until, datetime.now(UTC))
+    settings = context.settings()
+    if not settings.audit.approvers:
+        raise CannotRun(WATCHES)
+
+    async def work() -> Sequence[ApproverShare]:
+        from smtpguard.app.services import opened
+
+        async with opened(settings, reads=True) as (store, _):
+            may_name(store)
+            data, private = {"what": "approvers"}, {"actor": (context.user,)}
+            looked = Event(kind=Kind.EXPORTED, id="journal", at=store.now(), data=data, private=private)
+            await store.journal.record([looked])
+            return approver_shares(await store.journal.votes(begin, end))
+
+    found = context.run(work())
+    if as_json or context.json:
+        for one in found:
+            context.say(
+                {
+                    "approver": one.approver or None, "approved": one.approved, "rejected": one.rejected,
+                    "share_approved": one.share_approved, "median_seconds": one.median_seconds,
+                }
+            )  # fmt: skip
+        return
+    votes = sum(one.total for one in found)
+    click.echo(f"{begin:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC, {_span(end - begin)}: {_many(votes, 'vote')}.")
+    width = max((len(one.approver or ERASED) for one in found), default=0)
+    for n, one in enumerate(found):
+        if not n:
+            columns = ("votes", "approved", "rejected", "share", "median")
+            click.echo(f"{'Approver':<{width}}" + "".join(f"{column:>10}" for column in columns))
+        took = "" if one.median_seconds is None else _span(timedelta(seconds=one.median_seconds))
+        cells = (f"{one.total:,}", f"{one.approved:,}", f"{one.rejected:,}", f"{one.share_approved:.0%}", took)
+        click.echo(f"{plain(one.approver or ERASED):<{width}}" + "".join(f"{cell:>10}" for cell in cells))
+
+
+def _period(since: str, until: str | None, now: datetime) -> tuple[datetime, datetime]:
+    begin = moment("--since", since, now)
+    end = now if until is None else moment("--until", until, now)
+    if end <= begin:
+        raise CannotRun(f"--until: {end:%Y-%m-%dT%H:%M} is not after --since, {begin:%Y-%m-%dT%H:%M}")
+    return begin, end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -335,6 +335,7 @@ class Audit(Section):
     witness: Witness | None = None
     syslog: Annotated[str, AfterValidator(_syslog)] | None = None
     mail: Annotated[str, AfterValidator(_own_address)] = ""
+    approvers: bool = False
 
 
 class Nothing(Section):

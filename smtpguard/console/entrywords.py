@@ -141,6 +141,7 @@ DEEDS: Mapping[str, str] = {
     "people asked": N_("one person wants to be told who got it"),
     "people agreed": N_("a second person agrees that it is told who got it"),
     "people": N_("addresses of those who received it"),
+    "approvers": N_("how each approver decided"),
     "privacy": N_("what is kept about one person"),
     "person": N_("what was kept about one person"),
 }

@@ -75,6 +75,44 @@ class Decided:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ApproverShare:
+    """The votes of one approver, "" for those whose names are erased. ``seconds``: from hold to vote, as far as the holds
+    are kept. A vote that was taken back is one."""
+
+    approver: str
+    approved: int = 0
+    rejected: int = 0
+    seconds: Sequence[float] = ()
+
+    @property
+    def total(self) -> int:
+        return self.approved + self.rejected
+
+    @property
+    def share_approved(self) -> float:
+        return self.approved / self.total
+
+    @property
+    def median_seconds(self) -> float | None:
+        return statistics.median(self.seconds) if self.seconds else None
+
+
+def approver_shares(votes: Iterable[tuple[str, str, float | None]]) -> list[ApproverShare]:
+    """Of (approver, choice, seconds since the hold): those with most votes first."""
+    known: dict[str, tuple[Counter[str], list[float]]] = {}
+    for approver, choice, seconds in votes:
+        counted, took = known.setdefault(approver, (Counter(), []))
+        counted[choice] += 1
+        if seconds is not None:
+            took.append(seconds)
+    shares = (
+        ApproverShare(approver=who, approved=counted["approve"], rejected=counted["reject"], seconds=tuple(took))
+        for who, (counted, took) in known.items()
+    )
+    return sorted(shares, key=lambda share: (-share.total, share.approver))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
     """Messages of one rule or one list, and decisions on those that were held. ``waiting``: of these, without copies.
     ``asked``: messages about which their writers were asked. ``relayed``: of lists only, since no rule relays."""

@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, Connection, delete, func, select, update
 
 from smtpguard.database.access import Open
 from smtpguard.database.batch import Batch, read_head
-from smtpguard.database.schema import ended, entry, summed, summing
+from smtpguard.database.schema import ended, entry, hold, summed, summing
 from smtpguard.incidents.activity import ACTIONS, ALL, HOUR, WANTED, Activity, Ended, Sums, seconds_between
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import Clear, Entry, microseconds, parsed
@@ -272,3 +272,26 @@ def _counted(one: Entry, about: ActivityFilter) -> bool:
         return False
     rules = data.get("observed" if about.did == "observed" else "rules")
     return not about.rule or (isinstance(rules, list) and about.rule in rules)
+
+
+def votes(connection: Connection, since: datetime, until: datetime) -> list[tuple[str, str, float | None]]:
+    """The votes of that time: the approver, "" once erased; approve or reject; and the seconds since the hold, None once
+    that is erased."""
+    begin, end = microseconds(since), microseconds(until)
+    low, high = journal.first_at(connection, begin - journal.LATE), journal.first_at(connection, end + journal.LATE)
+    there = journal.ROWS.where(journal.of_kind(Kind.VOTE), entry.c.seq >= low, entry.c.seq < high)
+    given = [journal.pair(row) for row in connection.execute(there.order_by(entry.c.seq))]
+    given = [(one, clear) for one, clear in given if begin <= one.at < end]
+    ids, held = sorted({one.id for one, _ in given}), dict[str, int]()
+    for start in range(0, len(ids), STRETCH):
+        some = select(hold.c.hold_id, hold.c.held_at).where(hold.c.hold_id.in_(ids[start : start + STRETCH]))
+        held.update((id, at) for id, at in connection.execute(some))
+    return [
+        (
+            next(iter((clear or {}).get("actor", ())), ""),
+            str(one.data["choice"]),
+            (one.at - held[one.id]) / 1_000_000 if one.id in held else None,
+        )
+        for one, clear in given
+        if one.data.get("choice") in ("approve", "reject")
+    ]

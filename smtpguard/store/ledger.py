@@ -465,6 +465,12 @@ class Journal:
             lambda opened: activityrows.activity(opened, since, until, now, zone, most=most, progress=progress)
         )
 
+    async def votes(self, since: datetime, until: datetime) -> Sequence[tuple[str, str, float | None]]:
+        """The votes of that time (incidents.activityrows)."""
+        from smtpguard.incidents import activityrows
+
+        return await self._access.ask(lambda connection: activityrows.votes(connection, since, until))
+
     async def judged(
         self, about: activityrows.ActivityFilter, before: int, limit: int
     ) -> tuple[Sequence[tuple[Entry, Clear | None]], int]:

@@ -76,3 +76,23 @@ def test_a_wrong_time_is_an_error(story: Path, args: tuple[str, ...], says: str)
     result = run(story, *args)
     assert result.exit_code == 2
     assert says in result.stderr
+
+
+def test_approvers_are_counted_only_if_the_settings_allow_it(story: Path) -> None:
+    period = ("--since", "2026-03-01", "--until", "2026-03-08")
+    refused = run(story, "approvers", *period)
+    assert refused.exit_code == 2
+    assert "it watches employees" in refused.stderr
+    with (story / "smtpguard.yaml").open("a") as settings:
+        settings.write("\naudit: {approvers: true}\n")
+    result = run(story, "approvers", *period, "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout) == {
+        "approver": "eva@example.com", "approved": 0, "rejected": 1, "share_approved": 0.0, "median_seconds": 720.0,
+    }  # fmt: skip
+    said = run(story, "approvers", *period).stdout
+    assert "7 d: 1 vote." in said
+    assert "12 min" in said
+    assert run(story, "approvers", "--since", "2026-03-03", "--until", "2026-03-08", "--json").stdout == ""
+    exported = CliRunner().invoke(main, ["-c", str(story / "smtpguard.yaml"), "audit", "export"]).stdout
+    assert exported.count('"what": "approvers"') == 3
