@@ -9,7 +9,7 @@ from ipaddress import IPv6Address, ip_network
 
 import structlog
 
-from smtpguard.app.files import CannotStart
+from smtpguard.app.files import CannotStart, installation_secret, make_state
 from smtpguard.config.listeners import SenderRates, SmtpListener
 from smtpguard.config.settings import Settings
 from smtpguard.lists.ownership import hand_over
@@ -36,9 +36,10 @@ class RateLimits:
         self._log = structlog.get_logger("smtpguard")
         self._rates: Rates | None = None
         if any(each.rates.any for each in settings.listen.smtp):
+            make_state(settings)
             path = settings.state / FILE
             try:
-                self._rates = Rates(path, monotonic=monotonic)
+                self._rates = Rates(path, installation_secret(settings), monotonic=monotonic)
                 hand_over(path, settings.state)
             except OSError as e:
                 raise CannotStart(f"{path}: {e.strerror or e}") from None

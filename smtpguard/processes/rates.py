@@ -2,7 +2,7 @@
 
 They are in a file that every process maps and locks (flock), so that a limit is exact over all of them, and the lock of a
 process that dies is free. A row has the counts of one key in 61 parts of a 60th of its window, so in any window at most
-the limit is counted, and what was counted is forgotten at most a 60th late. Of a key only a digest is kept; its name is
+the limit is counted, and what was counted is forgotten at most a 60th late. Of a key only a keyed digest is kept; its name is
 added when the limit stops it, until that was reported. Counts of an earlier boot are dropped, since they are by the
 monotonic clock.
 """
@@ -45,10 +45,9 @@ class Quota:
     count: int
     window_seconds: float
 
-    @property
-    def key(self) -> bytes:
+    def key(self, secret: bytes) -> bytes:
         text = "\0".join((self.place, self.name, self.unit, str(self.window_seconds)))
-        return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).digest()
+        return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16, key=secret).digest()
 
 
 @dataclass(slots=True)
@@ -81,13 +80,14 @@ class Rates:
     def __init__(
         self,
         path: Path,
+        secret: bytes,
         *,
         rows: int = 8192,
         monotonic: Callable[[], float] = time.monotonic,
         boot: Callable[[], str] | None = None,
     ) -> None:
-        """Raises OSError, also if the disk has no room for all of it."""
-        self._monotonic = monotonic
+        """``secret``: keys the digests, 64 octets at most. Raises OSError, also if the disk has no room for all of it."""
+        self._monotonic, self._secret = monotonic, secret
         self._sets = max(1, rows // _WAYS)
         self._size = _HEAD.size + self._sets * _WAYS * _ROW.size
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -159,7 +159,7 @@ class Rates:
     def _row(self, quota: Quota, now: float, taken: Container[int]) -> _Row:
         """The row of its key, as it is now, or one that is given to it: that with the least counts, but none of those
         ``taken``."""
-        key = quota.key
+        key = quota.key(self._secret)
         first = _HEAD.size + int.from_bytes(key[:4], "little") % self._sets * _WAYS * _ROW.size
         places = range(first, first + _WAYS * _ROW.size, _ROW.size)
         for at in places:

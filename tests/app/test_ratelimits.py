@@ -27,6 +27,7 @@ listen:
     - {port: 10027}
 trust: [192.0.2.1]
 state: .
+secret_file: secret
 """
 
 

@@ -14,6 +14,7 @@ from smtpguard.config.yaml import load_yaml
 from smtpguard.database.errors import Unavailable
 from smtpguard.mail.address import Address
 from smtpguard.policy.parse import parse
+from smtpguard.wire.target import Tls
 
 SETTINGS = b"""
 listen:
@@ -70,6 +71,26 @@ async def test_a_listener_offers_what_its_relays_share(relays: Relays) -> None:
     for name, pool in relays.pools.items():
         pool.offered = {name.upper() or "DEFAULT": ""} | {"DSN": ""}
     assert office.offered == {"DSN": ""}
+
+
+async def test_each_relay_has_its_own_tls_login_and_limits(tmp_path: Path) -> None:
+    """Clients log in at the relay of their listener."""
+    (tmp_path / "password").write_text("hunter2")
+    text = b"""
+listen: {smtp: [{port: 10025, name: people, auth: {without_tls: true}}, {port: 10026, name: others}]}
+relay: {host: 127.0.0.1, tls: none, connections: 7}
+routes:
+  - name: people
+    listeners: [people]
+    relay: {host: localhost, port: 587, tls: require, auth: {user: guard, password_file: password}, client_share: 0.1}
+"""
+    made = Relays(settings_of(load_yaml(text, "smtpguard.yaml"), tmp_path, {}))
+    default, people = (made.pools[name].target for name in ("", "people"))
+    assert (default.tls, default.user, default.connections, default.client_share) == (Tls.NONE, None, 7, 0.5)
+    assert (people.tls, people.user, people.password, people.port) == (Tls.REQUIRE, "guard", "hunter2", 587)
+    assert (people.connections, people.client_share) == (20, 0.1)
+    assert list(made.logins()) == [made.pools["people"]]
+    await made.close()
 
 
 async def test_if_the_list_is_unknown_there_is_no_relay(relays: Relays) -> None:

@@ -155,6 +155,24 @@ async def test_recipients_on_two_routes_are_separate_transactions(office: Office
     assert (office.relay.has(RAMADAN), other.has(BO), other.has(DI), other.has(RAMADAN)) == (1, 1, 1, 0)
 
 
+async def test_an_unknown_route_costs_no_attempt(office: Office) -> None:
+    """The policy, which the store may not give, has the list that a route is for."""
+    away = True
+
+    def route(listener: str, address: Address) -> FakeRelay:
+        if away:
+            raise Unavailable("no policy")
+        return office.relay
+
+    office.worker = office.hire(route=route)
+    hold_id = await office.approved()
+    await office.until_quiet(timedelta(hours=1), 3)
+    assert await office.state(hold_id) is State.APPROVED, "nothing is in doubt"
+    away = False
+    await office.until_quiet(timedelta(hours=1), 3)
+    assert (await office.state(hold_id), office.relay.has(RAMADAN)) == (State.RELEASED, 1)
+
+
 # freezes
 
 

@@ -32,7 +32,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def rates(tmp_path: Path, clock: Clock) -> Iterator[Rates]:
-    made = Rates(tmp_path / "rates", monotonic=clock)
+    made = Rates(tmp_path / "rates", b"secret", monotonic=clock)
     yield made
     made.close()
 
@@ -82,7 +82,7 @@ def test_processes_count_together(tmp_path: Path) -> None:
         pid = os.fork()
         if pid == 0:
             try:
-                rates = Rates(tmp_path / "rates", monotonic=Clock())
+                rates = Rates(tmp_path / "rates", b"secret", monotonic=Clock())
                 got = sum(taken(rates, quota(n, name=f"client {n}"), 400) for n in (701, 702))
                 os.write(writing, struct.pack("i", got))
             finally:
@@ -96,7 +96,7 @@ def test_processes_count_together(tmp_path: Path) -> None:
 
 
 def test_many_more_names_than_rows_forget_those_with_the_least(tmp_path: Path, clock: Clock) -> None:
-    rates = Rates(tmp_path / "rates", rows=64, monotonic=clock)
+    rates = Rates(tmp_path / "rates", b"secret", rows=64, monotonic=clock)
     greedy = quota(50, name="client greedy")
     assert taken(rates, greedy, 60) == 50
     assert all(rates.take([quota(3, name=f"client {n}"), quota(9, name=f"login {n}")]) is None for n in range(2000))
@@ -105,7 +105,7 @@ def test_many_more_names_than_rows_forget_those_with_the_least(tmp_path: Path, c
 
 
 def test_it_is_reported_once_a_minute_for_all_processes(rates: Rates, tmp_path: Path, clock: Clock) -> None:
-    other = Rates(tmp_path / "rates", monotonic=clock)
+    other = Rates(tmp_path / "rates", b"secret", monotonic=clock)
     assert rates.stopped(60) == {}
     anna = quota(1, name="login anna" + "ä" * 60)
     for table in (rates, other):
@@ -125,7 +125,7 @@ def test_it_is_reported_once_a_minute_for_all_processes(rates: Rates, tmp_path: 
 
 def test_counts_of_another_boot_do_not_apply(tmp_path: Path, clock: Clock) -> None:
     for boot, left in (("one", 3), ("one", 0), ("two", 3)):
-        rates = Rates(tmp_path / "rates", monotonic=clock, boot=lambda boot=boot: boot)  # type: ignore[misc]
+        rates = Rates(tmp_path / "rates", b"secret", monotonic=clock, boot=lambda boot=boot: boot)  # type: ignore[misc]
         assert taken(rates, quota(), 5) == left
         rates.close()
     assert (tmp_path / "rates").stat().st_mode & 0o777 == 0o600
