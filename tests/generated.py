@@ -23,7 +23,7 @@ _SCHEMAS = {"policy": policy_schema, "list": list_schema, "settings": settings_s
 _KINDS = {Type.TRUTH: "truth", Type.WORD: "word", Type.WORDS: "set", Type.NETWORK: "address", Type.COUNT: "count", Type.SHARE: "share"}  # fmt: skip
 _TABLE = re.compile(r"(?<=\| Fact \| Kind \| Means \|\n\|---\|---\|---\|\n)(?:\|.*\n)+")
 
-_METRICS = re.compile(r"(?<=\| Metric \| \| Told apart by \| Says \|\n\|---\|---\|---\|---\|\n)(?:\|.*\n)+")
+_METRICS = re.compile(r"(?<=\| Metric \| \| Labels \| Meaning \|\n\|---\|---\|---\|---\|\n)(?:\|.*\n)+")
 
 
 def generated() -> Mapping[Path, str]:

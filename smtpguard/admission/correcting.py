@@ -169,9 +169,7 @@ class Corrections:
                 return made
             hold = made.hold
             if not hold.verdict.quorum or out_of_reach(hold, in_force.groups):
-                raise Refused(
-                    N_("too few are left who may approve it beside whoever wrote it and whoever wants it sent")
-                )
+                raise Refused(N_("too few approvers are left besides its writer and the person who wants it sent"))
             return replace(made, events=(*made.events, said))
 
         item = Item(

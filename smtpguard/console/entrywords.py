@@ -57,7 +57,7 @@ WORDS: Mapping[str, str] = {
     Kind.TRIPPED.value: N_("What came back stops the rest"),
     Kind.STREAM.value: N_("A system exceeds its limit"),
     Kind.ALARM.value: N_("A rule alerts a person"),
-    Kind.TAKEN.value: N_("Somebody takes an alarm"),
+    Kind.TAKEN.value: N_("A person takes an alarm"),
     Kind.VIEWED.value: N_("Viewed"),
     Kind.EXPORTED.value: N_("Exported"),
     Kind.ASKED.value: N_("Its writer was asked"),
@@ -73,7 +73,7 @@ WORDS: Mapping[str, str] = {
     Kind.ABSENCE.value: N_("Absence changed"),
     Kind.GROUP.value: N_("Others are in a group by now"),
     Kind.TOKEN.value: N_("A program's token was changed"),
-    Kind.WEBHOOK.value: N_("A webhook could not be told of it"),
+    Kind.WEBHOOK.value: N_("A webhook could not be notified"),
     Kind.ERASED.value: N_("Erased by retention"),
 }
 DETAILS: Mapping[str, str] = {
@@ -109,7 +109,7 @@ CHOICES: Mapping[str, str] = {
 PROOFS: Mapping[str, str] = {
     "login": N_("by mail, from their own login"),
     "dkim": N_("by mail, signed by their domain"),
-    "token": N_("by mail, as whoever has the notice can"),
+    "token": N_("by mail, as anyone who has the notice can"),
 }
 """What proves who wrote a vote by mail."""
 NOT_COUNTED: Mapping[str, Phrase] = {no.name.lower(): no.value for no in No}

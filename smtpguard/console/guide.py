@@ -144,8 +144,8 @@ def _without_aim(words: Said, said: Speech) -> str:
 def _waits(waits: Waits, said: Speech) -> str:
     time = said.span(waits.length)
     if waits.working:
-        return said("If nobody decides within {time} of working time, it is not sent, and you are told.", time=time)
-    return said("If nobody decides within {time}, it is not sent, and you are told.", time=time)
+        return said("If nobody decides within {time} of working time, it is not sent, and you are notified.", time=time)
+    return said("If nobody decides within {time}, it is not sent, and you are notified.", time=time)
 
 
 def _list(

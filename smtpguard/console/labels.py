@@ -43,7 +43,7 @@ SHORT_STATES: Mapping[str, str] = {
     "void": N_("void"),
 }
 OWN_STATES: Mapping[str, str] = {
-    "waiting": N_("It has not been sent. It waits until somebody has looked at it."),
+    "waiting": N_("It has not been sent. It waits for approval."),
     "leaving": N_("It was approved, and goes out soon, exactly as you wrote it."),
     "approved": N_("It was approved, and is being sent exactly as you wrote it."),
     "releasing": N_("It was approved, and is being sent exactly as you wrote it."),
@@ -98,7 +98,7 @@ DONE: Mapping[str, str] = {
     "asked": N_("The question is on its way to its writer."),
     "sent": N_("It is recorded as sent."),
     "again": N_("It is sent again."),
-    "confirmed": N_("You said that it is meant."),
+    "confirmed": N_("You confirmed it."),
     "withdrawn": N_("It is withdrawn. It will not be sent."),
     "answered": N_("The approvers are told."),
     "pleaded": N_("The approvers are told that you ask for its release."),
@@ -133,13 +133,13 @@ ASKED_OWN: Mapping[str, str] = {
 """For holds whose writer is asked."""
 CONFIRMED_OWN: Mapping[str, str] = {
     **OWN_STATES,
-    "approved": N_("You said that it is meant, and it is being sent exactly as you wrote it."),
-    "releasing": N_("You said that it is meant, and it is being sent exactly as you wrote it."),
-    "released": N_("You said that it is meant, and it has been sent exactly as you wrote it."),
+    "approved": N_("You confirmed it, and it is being sent exactly as you wrote it."),
+    "releasing": N_("You confirmed it, and it is being sent exactly as you wrote it."),
+    "released": N_("You confirmed it, and it has been sent exactly as you wrote it."),
 }
 CONFIRMED_KEPT: Mapping[str, str] = {
-    "approved": N_("You said that it is meant, and it has not been sent yet."),
-    "releasing": N_("You said that it is meant, and it has not been sent to everybody yet."),
+    "approved": N_("You confirmed it, and it has not been sent yet."),
+    "releasing": N_("You confirmed it, and it has not been sent to everybody yet."),
 }
 FROZEN: Mapping[str, str] = {
     "all": N_("everything"),

@@ -60,7 +60,7 @@ class No(enum.Enum):
     WORDLESS = Phrase("The answer must begin with one word alone on its line: REJECT or APPROVE.")
     OFF = Phrase("The policy does not let this message be approved by mail.")
     BARRED = Phrase("The account of this person may not decide.")
-    FACTOR = Phrase("Whoever must sign in with a second factor cannot approve by mail.")
+    FACTOR = Phrase("People who must sign in with a second factor cannot approve by mail.")
     UNPROVEN = Phrase("Nothing proves who wrote the answer, so it cannot approve.")
     NUMBER = Phrase("The answer must begin with CONFIRM and the number of people, alone on its line.")
     LOGIN = Phrase("Only an answer from its writer's own login confirms it.")

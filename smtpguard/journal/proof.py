@@ -211,9 +211,7 @@ def _late(entry: Entry, generation: int) -> Phrase | None:
     found = _DECIDED.search(entry.body)
     if found is None or int(found[1]) >= generation:
         return None
-    return Phrase(
-        "out of its place: this verdict was decided before a freeze, a thaw or a policy that stands before it"
-    )
+    return Phrase("out of its place: this verdict was decided before a freeze, a thaw or a policy that precedes it")
 
 
 def gate_of(body: str) -> int | None:

@@ -46,7 +46,7 @@ SAID: Mapping[str, str] = {
     "lists": N_("It goes to people for whose lists a mailing like it was not approved"),
     "people": N_("The approval of its mailing is for fewer people than it would reach by now"),
     "markup": N_("How its text is laid out, shown or hidden differs from what was approved"),
-    "order": N_("What was approved stands in another order in it"),
+    "order": N_("It has what was approved in another order"),
 }
 """One sentence for each kind of difference, without its full stop; the gravest first."""
 _RANKS = {kind: n for n, kind in enumerate(SAID)}

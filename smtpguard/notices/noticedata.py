@@ -81,7 +81,7 @@ from smtpguard.reading.looks import Reading
 
 MAX_TOPICS = 12
 MAX_MARKS = 12
-UNSAID = Phrase("It is of a kind that somebody is to have seen before it goes to customers.")
+UNSAID = Phrase("A person must see this kind of message before it goes to customers.")
 NONE: Mapping[str, Any] = {"hold_id": None, "subject": None, "message_id": None, "from": None, "language": "", "recipients": None,
                            "reach": None, "reach_at_least": None, "lists": [], "sensitive": [], "summary": "", "part": False, "writer": False}  # fmt: skip
 """The data of a notice that is about no message."""

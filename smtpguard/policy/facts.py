@@ -335,7 +335,7 @@ FACTS: Mapping[str, Fact] = _facts(
     Fact(name="recipients.undisclosed", type=Type.COUNT, source=H, at_most="recipients.customers",
          doc="members that neither To nor Cc shows",
          label=N_("customers whom neither To nor Cc shows"),
-         says={"many": NN_("One customer among its recipients stands neither in To nor in Cc", "{n} customers among its recipients stand neither in To nor in Cc"),
+         says={"many": NN_("One customer among its recipients is in neither To nor Cc", "{n} customers among its recipients are in neither To nor Cc"),
                "none": N_("All customers among its recipients stand in To or Cc")}),
     Fact(name="recipients.lists", type=Type.WORDS, source=E, noun="list",
          doc="the lists touched, by address or by member",

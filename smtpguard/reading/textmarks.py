@@ -154,7 +154,7 @@ _IN_ERROR = re.compile(
 _LEFT = {
     "placeholder": N_('a field of a template is left unfilled: "{words}"'),
     "draft": N_('it calls itself a draft: "{words}"'),
-    "comment": N_('a comment of whoever wrote it is left in it: "{words}"'),
+    "comment": N_('a comment of its writer is left in it: "{words}"'),
     "test": N_('it calls itself a test: "{words}"'),
     "filler": N_('it holds filler text: "{words}"'),
 }

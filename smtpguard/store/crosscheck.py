@@ -73,7 +73,7 @@ def _readers(open: Open) -> Iterator[Finding]:
         yield Finding(about="journal", id=str(last), problem=Phrase("the tail is cut: the index of words was written for entries up to {seq}", seq=through))  # fmt: skip
     for name, seq in told:
         if seq > last:
-            yield Finding(about="journal", id=str(last), problem=Phrase("the tail is cut: {name} was told of entries up to {seq}", name=name, seq=int(seq)))  # fmt: skip
+            yield Finding(about="journal", id=str(last), problem=Phrase("the tail is cut: {name} was sent entries up to {seq}", name=name, seq=int(seq)))  # fmt: skip
 
 
 def _policies(open: Open) -> Iterator[Finding]:

@@ -21,8 +21,8 @@ from tests.catalogue.whole import policy as sample
         ),
         (
             ["en"],
-            "The mail guard only looks on: 3 messages would have been stopped",
-            "it looked at 4 messages. 3 of them",
+            "The mail guard only observes: 3 messages would have been stopped",
+            "it checked 4 messages. 3 of them",
         ),
     ],
 )

@@ -39,7 +39,7 @@ async def test_the_right_number_releases_it(here: Stage) -> None:
     page = text(await browser.get(path))
     assert "Is it meant to go to 10 people?" in page
     assert "on its way to 10 people." in page
-    assert "If you say nothing within 4 hours, others decide." in page
+    assert "If you do not confirm it within 4 hours, others decide." in page
     assert "Ask that it be sent" not in page
     done = await enters(browser, path, "10")
     assert (done.status_code, done.headers["location"]) == (303, f"{path}?done=confirmed")
@@ -48,7 +48,7 @@ async def test_the_right_number_releases_it(here: Stage) -> None:
     [(_, data)] = [each for each in await here.home.events(hold.hold_id) if each[0] == "confirmed"]
     assert (data["people"], data["way"], data["proof"]) == (10, "link", "login")
     page = text(await browser.get(done.headers["location"]))
-    assert "You said that it is meant, and it is being sent exactly as you wrote it." in page
+    assert "You confirmed it, and it is being sent exactly as you wrote it." in page
     assert "Is it meant to go" not in page
 
 
@@ -156,7 +156,7 @@ async def test_after_the_time_approvers_decide(here: Stage) -> None:
     eva = await here.signed_in(EVA, Role.APPROVER)
     assert "Send to 10 people" in text(await eva.get(f"/held/{hold.hold_id}"))
     page = text(await browser.get(path))
-    assert "It waits until somebody has looked at it." in page
+    assert "It waits for approval." in page
     assert "Ask that it be sent" in page
 
 
@@ -165,9 +165,7 @@ async def test_a_frozen_message_is_confirmed_but_not_sent(here: Stage) -> None:
     await here.home.freeze(Selector.ALL, "")
     browser, path = await opened(here, hold)
     done = await enters(browser, path, "10")
-    assert "You said that it is meant, and it has not been sent yet." in text(
-        await browser.get(done.headers["location"])
-    )
+    assert "You confirmed it, and it has not been sent yet." in text(await browser.get(done.headers["location"]))
 
 
 async def test_the_page_is_in_swedish(here: Stage) -> None:

@@ -377,7 +377,7 @@ async def test_the_link_in_the_notice_lets_its_writer_withdraw(here: Stage) -> N
     browser = here.browser()
     path = f"/mine/{link_of(here, hold)}"
     page = await browser.get(path)
-    assert "It has not been sent. It waits until somebody has looked at it." in text(page)
+    assert "It has not been sent. It waits for approval." in text(page)
     assert (await again(here, hold.hold_id)) == hold
     told = await browser.post(f"{path}/answer", words="It is meant for them")
     assert told.headers["location"] == f"{path}?done=answered"
@@ -545,7 +545,7 @@ async def test_a_list_message_in_doubt_is_first_with_two_choices(here: Stage, ch
     await mark_attempted(here, asks=True)
     await here.home.approvals().ask()
     waiting = text(await eva.get("/held"))
-    assert "Nobody knows whether these were sent. They are not sent again by themselves." in waiting
+    assert "It is unknown whether these were sent. They are not sent again automatically." in waiting
     assert f"It may have gone out to {hold.reach} people" in waiting
     assert "All is well" not in waiting
     page = await eva.get(f"/held/{hold.hold_id}")

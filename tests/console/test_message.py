@@ -163,7 +163,7 @@ async def test_the_writer_sees_the_reasons_and_not_the_decision_page(here: Stage
     anna = await here.signed_in(ANNA, Role.APPROVER, Role.VIEWER)
     said = text(await anna.get(f"/held/{hold.hold_id}"))
     assert "Your message: SV: lunch" in said
-    assert "It has not been sent. It waits until somebody has looked at it." in said
+    assert "It has not been sent. It waits for approval." in said
     assert "Mail between colleagues never goes to a customer list" in said
     assert "Your decision" not in said
     assert "Colleagues among the recipients were sent it at once." not in said

@@ -177,7 +177,7 @@ async def test_invalid_corrections_are_refused(lite: Correcting) -> None:
         await lite.begin(mailing, starter=ANNA)
     policy = {name: text.replace(b", out_of_hours: {from: [duty]}", b"") for name, text in documents().items()}
     await lite.home.put(policy)
-    with pytest.raises(Refused, match="too few are left"):
+    with pytest.raises(Refused, match="too few approvers are left"):
         await lite.begin(mailing, sender=OMAR)
     with pytest.raises(Conflict, match="reads like the mailing"):
         await lite.begin(mailing, X_Mailing="spring")

@@ -88,7 +88,7 @@ async def test_with_a_console_the_notice_links_to_undo(home: House) -> None:
 async def test_a_freeze_is_mentioned(home: House) -> None:
     hold = await approved_with_delay(home)
     await home.freeze()
-    assert "It has not been sent yet, since mail is being stopped" in str(await notice_text(home, hold))
+    assert "It has not been sent yet, since a freeze stops it" in str(await notice_text(home, hold))
 
 
 async def test_an_undone_approval_is_not_announced(home: House) -> None:
@@ -106,7 +106,7 @@ async def test_a_lapsed_approval_is_announced(home: House) -> None:
     assert await home.approvals().enact() == 1
     assert await notice_text(home, hold) is None
     told = str(await notice_text(home, hold, "lapsed", DPO))
-    assert "The approval does not count any more, and nothing was sent" in told
+    assert "The approval no longer counts, and nothing was sent" in told
     assert f"smtpguard held approve {hold.hold_id} --as dpo@example.com" in told
 
 
@@ -127,7 +127,7 @@ async def test_a_frozen_release_names_its_freeze(home: House, selector: Selector
     hold = await approved(home)
     await home.freeze(selector, hold.mailing_id if value == "?" else value)
     text = str(await notice_text(home, hold))
-    assert "was approved. It has not been sent yet, since mail is being stopped" in text
+    assert "was approved. It has not been sent yet, since a freeze stops it" in text
     assert what in text
     assert "is being sent" not in text
     assert "a fire" not in text, "the reason is only on the pages"
@@ -190,7 +190,7 @@ async def test_release_is_announced_only_if_sent(office: Office) -> None:
     assert await notices(office.home, hold, "released") == []
     office.relay.says = {}
     await office.until_quiet(steps=2)
-    assert "was approved, and has been sent now" in str(await notice_text(office.home, hold, "released"))
+    assert "was approved and has now been sent" in str(await notice_text(office.home, hold, "released"))
 
 
 async def test_a_delay_of_a_stopped_release_is_not_reported(office: Office) -> None:

@@ -309,7 +309,7 @@ CONDITIONS: tuple[Condition, ...] = (
         shared=False,
         title=N_("the relay cannot be used"),
         says=N_("The relay cannot be used: mail is answered 4xx and waits at its clients. {said}"),
-        does=N_("Look what it says: smtpguard check --live"),
+        does=N_("See its answer: smtpguard check --live"),
         found=lambda seen: _away(seen.relay),
     ),
     Condition(
@@ -364,7 +364,7 @@ CONDITIONS: tuple[Condition, ...] = (
         after_seconds=60,
         shared=False,
         title=N_("no {what} process runs"),
-        says=N_("No process of the part {what} is ready: what it does is left undone."),
+        says=N_("No process of the part {what} is ready: its work is not done."),
         does=N_("The log says why it dies."),
         found=lambda seen: _each(seen.absent),
     ),
@@ -404,8 +404,8 @@ CONDITIONS: tuple[Condition, ...] = (
         after_seconds=300,
         shared=True,
         title=N_("the webhook {what} is behind"),
-        says=N_("The webhook {what} is {minutes} minutes behind: its receiver does not take what it is told."),
-        does=N_("The log has what it answers."),
+        says=N_("The webhook {what} is {minutes} minutes behind: its receiver does not accept what is sent."),
+        does=N_("The log has its answer."),
         found=_behind,
     ),
     Condition(
@@ -415,7 +415,7 @@ CONDITIONS: tuple[Condition, ...] = (
         shared=True,
         title=N_("the rule {what} calls you"),
         says=N_(
-            "A rule of the policy calls somebody: {purpose}. Lists, and how many people of each were written to: {lists}."
+            "A rule of the policy calls a person: {purpose}. Lists, and how many people of each were written to: {lists}."
         ),
         does=N_("Look who writes what. To stop it: smtpguard freeze --sender ADDRESS, or --list NAME"),
         found=_called,

@@ -52,13 +52,13 @@ JOURNAL = _table(
     (
         "rule_messages_total",
         "rule effect",
-        "Messages in whose verdict a rule counted, by what became of them: confirm, hold, defer, reject; observed: it only observes; "
+        "Messages in whose verdict a rule counted, by effect: confirm, hold, defer, reject; observed: it only observes; "
         "approved: people had approved the mailing",
     ),
     (
         "outcomes_total",
         "outcome",
-        "What became of verdicts to relay, and of colleagues' parts that an MTA passes on itself: relayed, refused, lost, recalled, "
+        "Outcomes of verdicts to relay, and of colleagues' parts that an MTA passes on itself: relayed, refused, lost, recalled, "
         "gone (the client), in-doubt",
     ),
     (
@@ -69,30 +69,30 @@ JOURNAL = _table(
     (
         "customers_reached_total",
         "",
-        "Customers whom relayed mail reached, as each message counts its own: who got two is counted twice. At least so many, "
-        "where a list could not say. What people released is not among them",
+        "Customers whom relayed mail reached, counted for each message: a customer who got two counts twice. A lower bound "
+        "if a list could not say. Releases are not counted",
     ),
-    ("holds_total", "copy", "Messages that were held; copy: yes where it is stored under the one that people decide on"),
-    ("hold_ends_total", "end copy", "What became of them: approved, confirmed, rejected, withdrawn, expired, void"),
+    ("holds_total", "copy", "Messages that were held; copy: yes if it is stored under a primary hold"),
+    ("hold_ends_total", "end copy", "Ends of holds: approved, confirmed, rejected, withdrawn, expired, void"),
     (
         "rule_hold_ends_total",
         "rule end",
-        "The same by each rule that held, of holds that people decide on: a copy of a mailing is not among them. Of all ends the share "
-        "that was approved says whether a rule is too strict",
+        "Ends of holds by each rule that held, without copies of a mailing. A high share of approved ends says that a rule is too "
+        "strict",
     ),
     (
         "release_recipients_total",
         "outcome",
-        "Recipients of what was released and of colleagues' parts, an attempt each: sent, retry, failed, in-doubt",
+        "Recipients of releases and of colleagues' parts, counted at each attempt: sent, retry, failed, in-doubt",
     ),
-    ("notice_recipients_total", "notice outcome", "The same of notices and DSNs, by what they tell"),
+    ("notice_recipients_total", "notice outcome", "Recipients of notices and DSNs, by kind of notice, counted at each attempt"),
     (
         "list_news_total",
         "list news",
-        "What syncs of a list found new: replaced (others are on it), failed (an outage began), otherwise (it has another "
+        "Changes that syncs of a list found: replaced (its members changed), failed (an outage began), otherwise (it has another "
         "problem), stale, well (it ended)",
     ),
-    ("webhooks_given_up_total", "hook", "What a webhook did not take for a day, or answered 410 to"),
+    ("webhooks_given_up_total", "hook", "Entries that a webhook did not accept for a day, or answered with 410"),
 )  # fmt: skip
 SECONDS = Family(
     "smtpguard_outcome_seconds", Kind.HISTOGRAM, (), "From a verdict to relay to its outcome, the relay's answer mostly"
@@ -107,43 +107,43 @@ DECISION = Family(
 STORE = (
     *_table(
         Kind.GAUGE,
-        ("store_up", "", "Whether the database answered when it was last asked; 0: what it knows is as old as the next one says"),
-        ("store_looked_seconds", "", "Since the database answered last"),
+        ("store_up", "", "Whether the database answered the last query; if 0, the other values are as old as smtpguard_store_looked_seconds says"),
+        ("store_looked_seconds", "", "Seconds since the database last answered"),
         ("journal_entry", "", "The number of the journal's last entry"),
         ("journal_unread_entries", "", "Entries that are not in the counters yet"),
-        ("holds_waiting", "", "Holds that wait for people; a mailing is one"),
-        ("holds_oldest_seconds", "", "How long the first of them has waited; 0 for none"),
-        ("holds_asked", "", "Posts to a list of which nobody knows whether they were sent, and people are asked"),
-        ("holds_near_deadline", "", "Those that expire within two hours, of the 1,000 that have waited longest"),
-        ("holds_overdue", "", "Those whose deadline is over, and that still wait: nobody sweeps"),
+        ("holds_waiting", "", "Holds that wait for a decision; a mailing counts as one"),
+        ("holds_oldest_seconds", "", "How long the oldest of them has waited; 0 if none waits"),
+        ("holds_asked", "", "Posts to a list that are in doubt, about which people are asked"),
+        ("holds_near_deadline", "", "Holds that expire within two hours, among the 1,000 that have waited longest"),
+        ("holds_overdue", "", "Holds that still wait after their deadline: the delivery part does not run"),
         ("kept_bytes", "", "Held content on disk"),
-        ("kept_limit_bytes", "", "hold: {quota_gb}; past it what is to be held is answered 452"),
+        ("kept_limit_bytes", "", "hold: {quota_gb}; above it messages to be held are answered 452"),
         ("outbox_due", "", "Releases and notices that could be sent now. While anything is frozen: notices alone"),
-        ("outbox_oldest_due_seconds", "", "Since when the first of them could be; 0 for none"),
-        ("outbox_later", "", "Releases and notices that have time, or are tried again later"),
+        ("outbox_oldest_due_seconds", "", "How long the oldest of them could have been sent; 0 if there is none"),
+        ("outbox_later", "", "Releases and notices that are due later, or are retried later"),
         ("relaying", "", "Verdicts to relay whose outcome is not known yet"),
-        ("relaying_unsettled", "", "Those of them that are in doubt, since they are older than 15 minutes, and not reported yet"),
-        ("freezes", "selector", "Freezes that stand: all, list, sender, mailing, thread"),
-        ("freezes_oldest_seconds", "", "How long the first of them has stood; 0 for none"),
-        ("webhook_lag_entries", "hook", "Entries of the journal that were not looked at yet for a webhook"),
-        ("webhook_lag_seconds", "hook", "How old the first of them is; 0 for none"),
-        ("store_put_back", "", "1 where the store was put back to an earlier state, and all mail is frozen until it is thawed"),
-        ("policy_enforced", "", "enforce: 0 where the policy observes only"),
+        ("relaying_unsettled", "", "Verdicts to relay that are in doubt: older than 15 minutes, and not reported yet"),
+        ("freezes", "selector", "Active freezes: all, list, sender, mailing, thread"),
+        ("freezes_oldest_seconds", "", "Age of the oldest active freeze; 0 if there is none"),
+        ("webhook_lag_entries", "hook", "Entries of the journal that a webhook has not been offered yet"),
+        ("webhook_lag_seconds", "hook", "Age of the oldest of them; 0 if there is none"),
+        ("store_put_back", "", "1 if the store was put back to an earlier state, and all mail is frozen until a thaw"),
+        ("policy_enforced", "", "enforce: 0 if the policy only observes"),
     ),
     *_table(Kind.INFO, ("policy_info", "sha256", "The policy in force")),
 )  # fmt: skip
 HOST = _table(
     Kind.GAUGE,
-    ("policy_unreadable", "", "1 where the smtpguard of this host cannot read the policy in force: mail is answered 451"),
-    ("policy_file_differs", "", "1 where the policy file of this host is not the policy in force, has mistakes or cannot be read"),
+    ("policy_unreadable", "", "1 if smtpguard on this host cannot read the policy in force: mail is answered 451"),
+    ("policy_file_differs", "", "1 if the policy file of this host is not the policy in force, has mistakes or cannot be read"),
     (
         "policy_file_differed_at_start",
         "",
-        "1 where it differs and a part of this host was started beside a file that was not the policy in force",
+        "1 if it differs, and already differed when a part of this host was started",
     ),
     ("list_people", "list", "People in a list's index; absent without one"),
-    ("list_checked_seconds", "list", "Since its sources were last found to be as the index says; absent where they never were"),
-    ("list_stale", "list", "Whether a \"no\" of it cannot be relied on: it is too old, or there is none"),
+    ("list_checked_seconds", "list", "Seconds since the index was last found to match its sources; absent if it never was"),
+    ("list_stale", "list", "1 if the index is too old to rely on, or missing"),
     ("list_failing", "list", "Whether its last sync failed"),
     (
         "certificate_end_timestamp_seconds",
@@ -151,7 +151,7 @@ HOST = _table(
         "When the certificate ends that its file has now, in Unix time: of a listener by its address and port, of the console, and "
         "the one that is shown to the relay; absent where it cannot be used",
     ),
-    ("certificate_usable", "certificate", "Whether its file and its key's can be read and used; 0: the one before stays in use"),
+    ("certificate_usable", "certificate", "Whether its file and its key's can be read and used; if 0, the earlier certificate stays in use"),
 )  # fmt: skip
 TREE = (
     *_table(
@@ -175,7 +175,7 @@ TREE = (
         (
             "part_memory_bytes",
             "part",
-            "What the processes of a part, and the supervisor, have in memory; pages that they share are counted for each of them",
+            "Memory of the processes of a part, and of the supervisor; shared pages count for each of them",
         ),
     ),
     *_table(
@@ -183,10 +183,10 @@ TREE = (
         (
             "certificates_refused_total",
             "",
-            "Renewed certificates that a process found and could not use, so that the one before stays in use",
+            "Renewed certificates that a process could not use, so that the earlier one stays in use",
         ),
         ("part_deaths_total", "part", "Processes that died or were killed for their silence, and are started again"),
-        ("answers_total", "answer", "Messages whose content came, by what the client was answered: taken (2xx), deferred (4xx), refused (5xx)"),
+        ("answers_total", "answer", "Messages whose content was received, by the answer to the client: taken (2xx), deferred (4xx), refused (5xx)"),
         (
             "undecided_total",
             "why",
@@ -197,7 +197,7 @@ TREE = (
     *_table(
         Kind.GAUGE,
         ("relay_up", "route", "Whether the relay answered the last connection that any part opened; it is asked every half minute at least"),
-        ("relay_tried_seconds", "route", "Since that connection"),
+        ("relay_tried_seconds", "route", "Seconds since that connection"),
     ),
     *_table(
         Kind.GAUGE,
@@ -207,8 +207,8 @@ TREE = (
     ),
     *_table(
         Kind.COUNTER,
-        ("relay_waits_total", "route", "Those that did not get one at once"),
-        ("relay_wait_seconds_total", "route", "How long they waited, all together"),
+        ("relay_waits_total", "route", "Requests for a relay connection that did not get one at once"),
+        ("relay_wait_seconds_total", "route", "Total time that they waited"),
         (
             "turned_away_total",
             "why",
