@@ -28,6 +28,7 @@ from smtpguard.config.settings import Settings
 from smtpguard.counts.backfill import known_since
 from smtpguard.database.errors import LedgerError
 from smtpguard.database.schema import checkpoint
+from smtpguard.guard.ports import PolicyInForce
 from smtpguard.journal.chain import instant
 from smtpguard.journal.checkpoint import Checkpoint, parse
 from smtpguard.lists.indexcache import State
@@ -38,6 +39,7 @@ from smtpguard.observe.cursor import RaisedAlarm
 from smtpguard.outbox.asking import SETTLED_WITHIN
 from smtpguard.policy.freezing import Freeze
 from smtpguard.processes.statusfile import Tree, trees
+from smtpguard.store.store import Store
 
 STORE_SECONDS = 20.0
 RELAY_SECONDS = 30.0
@@ -59,6 +61,7 @@ class Status:
     routes: list[dict[str, Any]] = field(default_factory=list)
     store: dict[str, Any] | None = None
     lists: list[dict[str, Any]] | None = None
+    groups: list[dict[str, Any]] | None = None
     contacts_since: datetime | None = None
     checkpoint: dict[str, Any] | None = None
     unknown: list[str] = field(default_factory=list)
@@ -172,6 +175,7 @@ async def _store(settings: Settings, found: Status) -> Seen | None:
             found.contacts_since = await known_since(store)
             found.policy = await _policy(looking)
             found.lists = _lists(policies)
+            found.groups = await directories(policies, store)
             return seen
     except (CannotStart, LedgerError, Broken, OSError) as e:
         found.store["problem"] = str(e) or type(e).__name__
@@ -216,6 +220,24 @@ def _lists(policies: Following) -> list[dict[str, Any]] | None:
             "stale": standing.state in bad,
         }
         for name, standing in registry.standings.items()
+    ]
+
+
+async def directories(policies: PolicyInForce, store: Store) -> list[dict[str, Any]] | None:
+    """The groups that a directory names the members of."""
+    try:
+        sources = policies.current().directories
+    except LedgerError:
+        return None
+    known = {one.group: one for one in await store.policies.memberships() if sources.get(one.group) == one.source}
+    return [
+        {
+            "group": name,
+            "people": len(known[name].people) if name in known else 0,
+            "read_at": known[name].read_at if name in known else None,
+            "problem": known[name].why or None if name in known else None,
+        }
+        for name in sorted(sources)
     ]
 
 

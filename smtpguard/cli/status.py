@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from smtpguard.cli.context import Context
+from smtpguard.cli.shown import plain
 from smtpguard.config.partial import STORE
 from smtpguard.config.problem import Broken
 from smtpguard.processes.statusfile import Tree, trees
@@ -131,6 +132,7 @@ def row(found: Status) -> dict[str, Any]:
         "routes": found.routes,
         "store": found.store,
         "lists": found.lists,
+        "groups": found.groups,
         "contacts_since": found.contacts_since,
         "checkpoint": found.checkpoint,
         "unknown": found.unknown,
@@ -178,12 +180,25 @@ def lines(found: Status) -> Iterator[str]:
         people = "nobody known" if each["people"] is None else f"{each['people']:,} people"
         read = f", read {_when(each['checked_at'])}" if each["checked_at"] else ""
         yield f"{'' if n else 'Lists':<12}{each['list']}: {people}, {each['state']}{read}"
+    for n, each in enumerate(found.groups or ()):
+        yield f"{'' if n else 'Groups':<12}{_group(each)}"
     if found.contacts_since is not None:
         yield f"Contacts    recorded since {_when(found.contacts_since)}"
     if found.checkpoint is not None:
         yield f"Checkpoint  entry {found.checkpoint['entry']}, signed {_when(found.checkpoint['at'])}"
     for n, why in enumerate(found.unknown):
         yield f"{'' if n else 'Not known':<12}{why}"
+
+
+def _group(each: Mapping[str, Any]) -> str:
+    """Of a group that a directory names the members of."""
+    read = f"read {_when(each['read_at'])}" if each["read_at"] else "never read"
+    said = f"{each['group']}: {each['people']:,} people of its directory, {read}"
+    return (
+        f"{said}; {click.style('its directory fails', fg='yellow')}: {plain(each['problem'])}"
+        if each["problem"]
+        else said
+    )
 
 
 def _verdict(found: Status) -> str:

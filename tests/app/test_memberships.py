@@ -13,6 +13,8 @@ import pytest
 
 from smtpguard.accounts.membership import MOST, People, nonsense
 from smtpguard.app.memberships import Memberships
+from smtpguard.app.status import Status, directories
+from smtpguard.cli.status import lines
 from smtpguard.database.errors import Unavailable
 from smtpguard.holds.model import Choice, NotEntitled, State
 from smtpguard.lists.sources import SourceError
@@ -53,6 +55,27 @@ async def asking(folder: Path, directory: Directory) -> AsyncIterator[tuple[Hous
         await home.put(documents)
         policies: Any = SimpleNamespace(policy=parse(documents))
         yield home, Memberships(policies, home.store, home.clock, directory)
+
+
+async def test_status_shows_a_directory_that_fails(tmp_path: Path) -> None:
+    directory = Directory((STENS, (EVA,)))
+    async with asking(tmp_path, directory) as (home, memberships):
+
+        async def told() -> list[str]:
+            await home.follow()
+            found = Status(at=home.clock.now(), groups=await directories(home, home.store))
+            return [line.strip() for line in lines(found) if "communications" in line]
+
+        assert await told() == ["Groups      communications: 0 people of its directory, never read"]
+        await memberships.step()
+        [well] = await told()
+        assert "2 people of its directory, read 2026-03-02" in well
+        directory.wrong = "it cannot be reached"
+        home.clock.pass_(minutes=15)
+        await memberships.step()
+        [fails] = await told()
+        assert "2 people of its directory, read 2026-03-02" in fails
+        assert fails.endswith("its directory fails\x1b[0m: it cannot be reached")
 
 
 async def people(home: House) -> set[str]:
