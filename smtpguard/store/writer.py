@@ -278,6 +278,7 @@ class Writer:
             batch.finish()
         self._gate = batch.gate
         self._untold += [*told, *batch.events]
+        batch.events.clear()  # the batch is in a cycle, and would keep them until a collection of garbage
         if self.front is not None:
             self.front.committed(fronted, batch.head.generation)
         self._lookout.committed(batch, self._database.connections)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import math
 import sqlite3
 import threading
@@ -23,7 +24,7 @@ from smtpguard.database.batch import Batch
 from smtpguard.database.errors import Busy, Full, Gone, Unavailable
 from smtpguard.holds.model import Change, State
 from smtpguard.journal import rows as journal
-from smtpguard.journal.event import Kind
+from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.fate import End
 from smtpguard.store import queue, writer
 from smtpguard.store.opening import open_store
@@ -76,6 +77,17 @@ async def test_notes_are_written_without_a_waiting_caller(store: Store) -> None:
         while await outcome(store, "T1") is None:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     assert await outcome(store, "T1") is End.DELIVERED
+
+
+async def test_what_is_written_is_kept_by_nobody(store: Store) -> None:
+    """Else events wait for a collection of garbage, which then takes long."""
+    gc.disable()
+    try:
+        await store.journal.record([event(Kind.START, "written")])
+        await store.journal.record([event(Kind.START, "after")])  # the writer's thread has dropped the work before
+        assert not [one.id for one in gc.get_objects() if isinstance(one, Event) and one.id == "written"]
+    finally:
+        gc.enable()
 
 
 async def test_notes_survive_a_failed_batch(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
