@@ -53,7 +53,8 @@ class Sink:
                 verb = line[:4].upper()
                 if verb == b"EHLO":
                     writer.write(
-                        b"250-sink.example\r\n250-PIPELINING\r\n250-SIZE 0\r\n250-SMTPUTF8\r\n250 8BITMIME\r\n"
+                        b"250-sink.example\r\n250-PIPELINING\r\n250-CHUNKING\r\n250-SIZE 0\r\n250-SMTPUTF8\r\n"
+                        b"250 8BITMIME\r\n"
                     )
                 elif verb == b"DATA":
                     writer.write(b"354 Go on\r\n")
@@ -61,6 +62,11 @@ class Sink:
                         if not line:
                             return
                     self.taken, people = people, []
+                    writer.write(b"250 2.0.0 Taken\r\n")
+                elif verb == b"BDAT":
+                    await reader.readexactly(int(line.split()[1]))
+                    if line.endswith(b" LAST\r\n"):
+                        self.taken, people = people, []
                     writer.write(b"250 2.0.0 Taken\r\n")
                 elif verb == b"QUIT":
                     writer.write(b"221 2.0.0 Bye\r\n")
@@ -71,7 +77,7 @@ class Sink:
                     elif verb == b"RCPT":
                         people.append(line.partition(b"<")[2].partition(b">")[0].decode())
                     writer.write(b"250 2.0.0 Ok\r\n")
-        except ConnectionError:
+        except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
             writer.close()

@@ -383,6 +383,8 @@ def _hops(root: Path, workers: list[int], args: argparse.Namespace, stack: ExitS
         hop = stack.enter_context(_guard(name, root, sink, number, store))
         with_tls = None if args.quick else stack.enter_context(_guard(name, root, tls_sink, number, store, certificate))
         yield replace(hop, with_tls=with_tls)
+    for number in workers[:1]:
+        yield stack.enter_context(_guard("smtpguard, BDAT to the relay", root, tls_sink, number, EMBEDDED))
 
 
 @contextmanager

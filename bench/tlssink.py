@@ -1,5 +1,5 @@
-"""``python -m bench.tlssink PORT CERTIFICATE``: a relay that takes everything after STARTTLS and keeps nothing
-(smtp-sink has no TLS).
+"""``python -m bench.tlssink PORT CERTIFICATE``: a relay that takes everything, by BDAT and after STARTTLS if asked, and keeps nothing
+(smtp-sink has neither).
 
 ``CERTIFICATE``: a file with the chain and its key.
 """
@@ -12,7 +12,7 @@ import sys
 
 
 async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, tls: ssl.SSLContext) -> None:
-    offer = b"250-sink\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-STARTTLS\r\n250 SIZE\r\n"
+    offer = b"250-sink\r\n250-PIPELINING\r\n250-CHUNKING\r\n250-8BITMIME\r\n250-STARTTLS\r\n250 SIZE\r\n"
     writer.write(b"220 sink ESMTP\r\n")
     try:
         while line := await reader.readline():
@@ -27,6 +27,9 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, tls:
                 writer.write(b"354 Go on\r\n")
                 while not (await reader.readuntil(b"\r\n")).startswith(b".\r\n"):
                     pass
+                writer.write(b"250 2.0.0 Taken\r\n")
+            elif verb == b"BDAT":
+                await reader.readexactly(int(line.split()[1]))
                 writer.write(b"250 2.0.0 Taken\r\n")
             elif verb == b"QUIT":
                 writer.write(b"221 2.0.0 Bye\r\n")
