@@ -178,7 +178,7 @@ class Approvals:
         if hold.state is State.WAITING:
             left = missing(hold, in_force.groups, in_force.open_at)
             return Decided(hold=hold, missing=left, frozen=await self._frozen(hold) if not left else ())
-        await copies.follow(self._ledger, hold.hold_id, self._notices, in_force, now)
+        await copies.begin(self._ledger, hold.hold_id, self._notices, in_force, now)
         return Decided(hold=hold, frozen=await self._frozen(hold))
 
     async def confirm(
@@ -223,7 +223,7 @@ class Approvals:
             )
 
         hold = await self._change(hold_id, step)
-        await copies.follow(self._ledger, hold.hold_id, self._notices, in_force, now)
+        await copies.begin(self._ledger, hold.hold_id, self._notices, in_force, now)
         return Decided(hold=hold, frozen=await self._frozen(hold))
 
     async def unvote(self, hold_id: str, *, approver: str, by: str, comment: str = "") -> Decided:
@@ -302,7 +302,7 @@ class Approvals:
                 log.warning("hold %s could not be released: %s", hold.hold_id, type(error).__name__)
                 continue
             enacted += 1
-            await copies.follow(self._ledger, made.hold_id, self._notices, in_force, now)
+            await copies.begin(self._ledger, made.hold_id, self._notices, in_force, now)
         return enacted
 
     def _enacted(self, hold: Hold, *, in_force: InForce, now: datetime) -> Change:
@@ -361,7 +361,7 @@ class Approvals:
         taken = await self._ledger.holds.take_back(hold_id, step)
         holds = [change.hold for change in taken.changes if change.hold is not None]
         for hold in holds:
-            await copies.follow(self._ledger, hold.hold_id, self._notices, in_force, self._clock.now())
+            await copies.begin(self._ledger, hold.hold_id, self._notices, in_force, self._clock.now())
         return Decided(hold=holds[0], outgoing=taken.outgoing)
 
     async def _frozen(self, hold: Hold) -> tuple[Freeze, ...]:

@@ -6,9 +6,11 @@ The sweep continues what a crash, a pause between two stages, or a copy in fligh
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from datetime import datetime
 
+from smtpguard.database.errors import LedgerError
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Ledger
 from smtpguard.holds import effects
@@ -18,6 +20,8 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.mailings import revoking
 from smtpguard.mailings.model import Mailing
 from smtpguard.notices.intents import Notices
+
+log = logging.getLogger(__name__)
 
 SLICE = 100  # copies that follow in one commit
 
@@ -44,6 +48,15 @@ async def follow(ledger: Ledger, lead_id: str, notices: Notices, in_force: InFor
         followed += n
         if n < SLICE:
             return followed
+
+
+async def begin(ledger: Ledger, lead_id: str, notices: Notices, in_force: InForce, now: datetime) -> None:
+    """``follow``, after a decision that is committed: it stands, so a store that is busy now is no error of whoever decided. The
+    sweep goes on."""
+    try:
+        await follow(ledger, lead_id, notices, in_force, now)
+    except LedgerError as error:
+        log.warning("copies of hold %s follow later: %s", lead_id, type(error).__name__)
 
 
 async def sweep(ledger: Ledger, notices: Notices, in_force: InForce, now: datetime) -> int:

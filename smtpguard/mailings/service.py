@@ -149,7 +149,7 @@ class Mailings:
         mailing, taken = await self._ledger.mailings.take_back(await self.named(mailing_id), decide, back.step)
         for change in taken.changes:
             if change.hold is not None:
-                await copies.follow(self._ledger, change.hold.hold_id, self._notices, in_force, now)
+                await copies.begin(self._ledger, change.hold.hold_id, self._notices, in_force, now)
         shown = await self._ledger.mailings.find(mailing.mailing_id) or mailing
         return Back(mailing=shown, outgoing=taken.outgoing)
 

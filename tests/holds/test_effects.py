@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from smtpguard.database.errors import Busy
 from smtpguard.holds.model import Choice, Conflict, NotEntitled
 from smtpguard.holds.model import State as Held
 from smtpguard.outbox.model import IntentKind
@@ -122,6 +123,28 @@ async def test_withdrawal_and_expiry_include_all_copies(campaign: Campaign) -> N
     await campaign.approvals.sweep()
     await campaign.approvals.follow()
     assert {h.state for h in [await campaign.home.store.holds.find(g.hold_id) for g in again if isinstance(g, IsHeld)] if h} == {Held.EXPIRED}  # fmt: skip
+
+
+async def test_a_decision_stands_when_the_store_is_too_busy_for_the_copies(
+    campaign: Campaign, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = await campaign.to_members(0, 7)
+    (entry,) = await campaign.home.store.holds.newest()
+
+    async def busy(*_: object) -> int:
+        raise Busy("waited too long")
+
+    with monkeypatch.context() as then:
+        then.setattr(campaign.home.store.holds, "follow", busy)
+        await campaign.decide(entry.hold_id, Choice.REJECT)
+    ids = [one.hold_id for one in given if isinstance(one, IsHeld)]
+
+    async def states() -> list[Held]:
+        return [hold.state for hold in [await campaign.home.store.holds.find(id) for id in ids] if hold is not None]
+
+    assert (await states()).count(Held.REJECTED) == 1
+    await campaign.approvals.follow()
+    assert set(await states()) == {Held.REJECTED}
 
 
 async def test_copies_to_other_lists_or_by_other_senders_join(campaign: Campaign) -> None:
