@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from smtpguard.holds.model import Hold, State
 from smtpguard.holds.replying import No
-from smtpguard.journal.chain import Clear, Entry
+from smtpguard.journal.chain import Clear, Entry, instant
 from smtpguard.journal.event import Kind
 from smtpguard.locale.phrase import N_, NN_, Phrase
 from smtpguard.locale.phrase import Said as Text
 from smtpguard.locale.speech import Speech
 from smtpguard.policy.freezing import PUT_BACK
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+from smtpguard.returns.model import REASONS
 
 WORDS: Mapping[str, str] = {
     Kind.VERDICT.value: N_("Received and judged"),
@@ -180,6 +179,8 @@ def entry_in_words(entry: Entry, clear: Clear | None, said: Speech) -> EntryText
     """``clear``: names and addresses, None once erased."""
     private: Mapping[str, Any] = clear or {}
     data = entry.data
+    if entry.kind == Kind.TRIPPED.value:
+        return EntryText(at=instant(entry.at), text=tripped(data, said))
     details = [
         said(words[value])
         for key in _TELLING
@@ -202,11 +203,20 @@ def entry_in_words(entry: Entry, clear: Clear | None, said: Speech) -> EntryText
     comment = " ".join(private.get("comment", ())) if entry.kind in _SPOKEN else ""
     who = private.get("recipients" if entry.kind == Kind.NOTICE.value else "actor", ())
     return EntryText(
-        at=_EPOCH + timedelta(microseconds=entry.at),
+        at=instant(entry.at),
         text=f"{kind}: {more}" if more else kind,
         who=", ".join(who[:1]),
         words=reason_of(comment, said),
     )
+
+
+def tripped(data: Mapping[str, Any], said: Speech) -> str:
+    """What a breaker did, with its figures."""
+    words = (
+        said("A breaker would have stopped the rest") if data.get("observed") else said("A breaker stopped the rest")
+    )
+    figures = {"n": said.number(data["counted"]), "people": said.number(data["people"])}
+    return f"{words}. {said(REASONS[data['breaker']], limit=data['limit'], **figures)}"
 
 
 def _delivered(data: Mapping[str, Any], said: Speech) -> list[str]:

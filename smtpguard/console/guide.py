@@ -7,7 +7,7 @@ beforehand; what each rule stops; and what happens to a held message.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from typing import Any
@@ -21,6 +21,7 @@ from smtpguard.locale.phrase import N_
 from smtpguard.locale.speech import Speech
 from smtpguard.mail.address import Address
 from smtpguard.policy.absences import Groups
+from smtpguard.policy.breakers import Breaker
 from smtpguard.policy.models import ListModel
 from smtpguard.policy.parse import Policy
 from smtpguard.policy.verdict import Action, Quorum
@@ -116,7 +117,15 @@ _BREAKERS: Mapping[str, tuple[str, str]] = {
 
 def _breakers(policy: Policy, said: Speech) -> Iterator[str]:
     """What comes back of a mailing and stops the rest."""
-    for breaker in policy.breakers.each:
+    yield from _stopping(policy.breakers.each, said)
+    for name, own in policy.list_breakers.items():
+        title = policy.lists[name].title or name
+        for what in _stopping([breaker for breaker in own.each if breaker not in policy.breakers.each], said):
+            yield said("for mailings to {list}: {what}", list=title, what=what)
+
+
+def _stopping(breakers: Iterable[Breaker], said: Speech) -> Iterator[str]:
+    for breaker in breakers:
         limit = breaker.limit
         part, number = _BREAKERS[breaker.name]
         n = said.number(int(limit.least)) if not limit.share else ""

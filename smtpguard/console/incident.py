@@ -481,6 +481,8 @@ def lane(entry: Entry) -> str:
     data, kind = entry.data, entry.kind
     if kind == Kind.VERDICT.value:
         return "came" if data.get("action") == "relay" or data.get("retry") else "stopped"
+    if kind == Kind.TRIPPED.value:
+        return "people" if data.get("observed") else "stopped"
     one = reported(kind, data)
     if relayed(kind, data) is End.DELIVERED or (one is not None and one.event is DeliveryEvent.TAKE):
         return "went"

@@ -53,6 +53,7 @@ class InForce:
     """Of groups: by which groups at the provider of single sign-on somebody is in them."""
     breakers: Breakers = field(default_factory=Breakers)
     reply_votes: ReplyVotes | None = None
+    list_breakers: Mapping[str, Breakers] = field(default_factory=dict)
     slots: float = SHARE
     """The share of its words in which a copy may differ from the approved one when there were no copies to learn from.
     """
@@ -81,8 +82,13 @@ class InForce:
             slots=policy.slots,
             breakers=policy.breakers,
             reply_votes=policy.reply_votes,
+            list_breakers=policy.list_breakers,
             approved_always=policy.approved_always,
         )
+
+    def breakers_of(self, lists: Iterable[str]) -> Breakers:
+        """What stops a mailing to these lists: what any of them says, or the policy where a list says nothing."""
+        return Breakers.over([self.list_breakers.get(name, self.breakers) for name in lists] or [self.breakers])
 
     def addresses_of(self, *people: str) -> frozenset[str]:
         """All addresses that the policy knows for the people with these addresses."""

@@ -29,7 +29,7 @@ from smtpguard.policy.recorded import unpack
 DAY = 86_400 * 1_000_000
 """In microseconds. A freeze, a policy or a list belongs to a case until a day after the last entry on its messages."""
 AROUND = frozenset({Kind.FREEZE.value, Kind.THAW.value, Kind.THAW_ASKED.value, Kind.POLICY.value, Kind.LIST.value,
-                     Kind.STREAM.value})  # fmt: skip
+                     Kind.STREAM.value, Kind.TRIPPED.value})  # fmt: skip
 
 
 MOST = 1_000_000
@@ -156,6 +156,10 @@ class Case:
         self._kept: list[tuple[str, datetime]] = []
         self._holds: set[str] = set()  # also those under which copies are stored
         self._freezes: set[str] = set()
+        self._stopped_by: set[str] = set()  # all freezes that concern the case
+        self._trips: dict[
+            str, tuple[Entry, Clear | None]
+        ] = {}  # breakers that tripped for another mailing, by their freezes
         self._streams: set[str] = set()
         self._writers: set[str] = set()  # as keyed digests
         self._again = self._erased = self._undelivered = 0
@@ -319,8 +323,8 @@ class Case:
         return self._from, self._end + DAY
 
     def around(self, entry: Entry, clear: Clear | None) -> bool:
-        """Whether a freeze, thaw, policy, list or stream of any time concerns the case; then it is noted, or used for
-        counting."""
+        """Whether a freeze, thaw, policy, list, stream or breaker of any time concerns the case; then it is noted, or used
+        for counting."""
         begin, end = self.period()
         data, kind = entry.data, entry.kind
         if kind not in AROUND:
@@ -333,12 +337,22 @@ class Case:
             concerns = within and entry.id in self._counters["lists"]
         elif kind == Kind.STREAM.value:
             concerns = within and entry.id in self._streams
+        elif kind == Kind.TRIPPED.value:
+            if entry.id in self._counters["mailings"]:  # an entry on the case itself
+                return False
+            freezes = [str(id) for id in data.get("freezes", ())]
+            concerns = not self._stopped_by.isdisjoint(freezes)
+            self._trips |= {} if concerns else dict.fromkeys(freezes, (entry, clear))
         else:
             concerns = within and self._stopped(entry, data)
         if concerns:
             self._timeline.add(entry, clear)
-            if kind == Kind.FREEZE.value and entry.at <= self._end:
-                self._stops(entry)
+            if kind == Kind.FREEZE.value:
+                self._stopped_by.add(entry.id)
+                if (trip := self._trips.pop(entry.id, None)) is not None:
+                    self._timeline.add(*trip)
+                if entry.at <= self._end:
+                    self._stops(entry)
         return concerns or counted
 
     def _stopped(self, entry: Entry, data: Mapping[str, Any]) -> bool:

@@ -6,22 +6,10 @@ returns.model. Pure.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Annotated
 
-from pydantic import BeforeValidator, WithJsonSchema
-
-from smtpguard.config.problem import Invalid
-from smtpguard.config.quantity import from_text
-from smtpguard.config.rate import window
-
-EXPECTED = 'a bound like ">= 0.1% after 500" or ">= 20 in 10m"'
-_LIMIT = re.compile(
-    r">=\s*(?P<number>[0-9]{1,9}(?:\.[0-9]{1,6})?)\s*(?P<share>%)?(?:\s+in\s+(?P<window>[0-9]\S*(?:\s[a-z]+)?))?(?:\s+after\s+(?P<after>[0-9]{1,9}))?\s*\Z"
-)
 SORTS: Mapping[str, str] = {"complaints": "complaint", "bounces": "bounce", "replies": "reply", "unsubscribes": "unsubscribe"}  # fmt: skip
 """Keys of the policy, and the sort of return that each counts."""
 
@@ -68,6 +56,13 @@ class Breakers:
     each: tuple[Breaker, ...] = ()
     lists: bool = False
 
+    @classmethod
+    def over(cls, some: Iterable[Breakers]) -> Breakers:
+        """Each that any of them has: the first to trip stops."""
+        every = tuple(some)
+        each = dict.fromkeys(breaker for one in every for breaker in one.each)
+        return cls(each=tuple(each), lists=any(one.lists for one in every))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watched:
@@ -77,27 +72,3 @@ class Watched:
     people: int
     enforce: bool
     new_id: Callable[[], str]
-
-
-def limit(text: str) -> Limit:
-    """Raises Invalid."""
-    found = _LIMIT.match(text.strip())
-    if found is None:
-        raise Invalid(f'"{text}" is no bound of a breaker', EXPECTED)
-    least, share = Fraction(found["number"]), bool(found["share"])
-    if not least or (share and least > 100) or (not share and least.denominator > 1):
-        raise Invalid(f'"{text}" is no bound of a breaker', "more than 0 people, or a share of up to 100%")
-    return Limit(
-        text=" ".join(text.split()),
-        least=least / 100 if share else least,
-        share=share,
-        window_seconds=window(found["window"]) if found["window"] else 0,
-        after=int(found["after"] or 0),
-    )
-
-
-LimitField = Annotated[
-    Limit,
-    BeforeValidator(from_text(limit, EXPECTED, kept=(Limit,), what="no bound of a breaker")),
-    WithJsonSchema({"type": "string", "description": EXPECTED, "examples": [">= 0.1% after 500", ">= 20 in 10m"]}),
-]

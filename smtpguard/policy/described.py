@@ -31,6 +31,7 @@ POLICY: Mapping[str, str] = {
     "ReplyVotesModel.sensitivity": "none: no message to a list of a special category; special-category: these too.",
     "ReplyVotesModel.senders_verified": "Domains of the organization whose mail server lets nobody send as somebody else: its DKIM signature proves who wrote the answer. Without them only a login through the guard does.",
     ".breakers": "What comes back after a mailing and stops the rest of it.",
+    "ListModel.breakers": "What comes back of a mailing to it and stops the rest, each in place of the policy's of the same name.",
     "BreakersModel.complaints": 'So many complain, like ">= 0.1% after 500": of those who have it, once 500 do.',
     "BreakersModel.bounces": "So many do not get it.",
     "BreakersModel.replies": 'So many answer, like ">= 20 in 10m".',

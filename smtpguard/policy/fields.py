@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import UTC, date, time, timedelta, tzinfo
+from fractions import Fraction
 from ipaddress import ip_network
 from typing import Annotated, Any, NamedTuple
 from zoneinfo import ZoneInfo, available_timezones
@@ -14,8 +15,11 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, WithJsonSchema
 
 from smtpguard.config.problem import Invalid, did_you_mean
+from smtpguard.config.quantity import from_text
+from smtpguard.config.rate import window
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.absences import LONGEST
+from smtpguard.policy.breakers import Limit
 from smtpguard.policy.grammar import canonical
 from smtpguard.policy.hours import parse_days, parse_time
 
@@ -174,4 +178,34 @@ Holidays = Annotated[
 Aways = Annotated[
     list[Annotated[Span, PlainValidator(span), WithJsonSchema(_SPAN), Field(title="days")]],
     LISTED,
+]
+
+
+_BOUND = 'a bound like ">= 0.1% after 500" or ">= 20 in 10m"'
+_LIMIT = re.compile(
+    r">=\s*(?P<number>[0-9]{1,9}(?:\.[0-9]{1,6})?)\s*(?P<share>%)?(?:\s+in\s+(?P<window>[0-9]\S*(?:\s[a-z]+)?))?(?:\s+after\s+(?P<after>[0-9]{1,9}))?\s*\Z"
+)
+
+
+def limit(text: str) -> Limit:
+    """Raises Invalid."""
+    found = _LIMIT.match(text.strip())
+    if found is None:
+        raise Invalid(f'"{text}" is no bound of a breaker', _BOUND)
+    least, share = Fraction(found["number"]), bool(found["share"])
+    if not least or (share and least > 100) or (not share and least.denominator > 1):
+        raise Invalid(f'"{text}" is no bound of a breaker', "more than 0 people, or a share of up to 100%")
+    return Limit(
+        text=" ".join(text.split()),
+        least=least / 100 if share else least,
+        share=share,
+        window_seconds=window(found["window"]) if found["window"] else 0,
+        after=int(found["after"] or 0),
+    )
+
+
+LimitField = Annotated[
+    Limit,
+    BeforeValidator(from_text(limit, _BOUND, kept=(Limit,), what="no bound of a breaker")),
+    WithJsonSchema({"type": "string", "description": _BOUND, "examples": [">= 0.1% after 500", ">= 20 in 10m"]}),
 ]

@@ -15,6 +15,7 @@ from typing import Any
 from smtpguard.config.assembling import policy_document
 from smtpguard.config.documents import POLICY, VOCABULARIES
 from smtpguard.config.yaml import Document, Place
+from smtpguard.policy.breakers import Breakers
 from smtpguard.policy.condition import AtLeast, AtMost, Condition, Empty, Truth, Word
 from smtpguard.policy.facts import OF_TOPICS, Part, Source, Type, named
 from smtpguard.policy.implication import added, excepted, rule_implies
@@ -176,17 +177,12 @@ class _Compared:
 
     def _breakers(self) -> _Found:
         """One that is new, or trips wherever the old one did, stops more; and a mailing is less than all that goes to its lists."""
-        old, new = self.old.breakers, self.new.breakers
-        now = {breaker.name: breaker.limit for breaker in new.each}
-        for breaker in old.each:
-            limit = now.get(breaker.name)
-            if limit is None:
-                yield f"breakers.{breaker.name}: gone", ("breakers",)
-            elif not limit.covers(breaker.limit):
-                text = f"breakers.{breaker.name}: {limit.text}, where it was {breaker.limit.text}"
-                yield text, ("breakers", breaker.name)
-        if old.each and old.lists and not new.lists:
-            yield "breakers.stops: mailing, where it was lists", ("breakers", "stops")
+        yield from _stops_less(self.old.breakers, self.new.breakers, "breakers", ("breakers",))
+        for name in sorted((set(self.old.list_breakers) | set(self.new.list_breakers)) & set(self.new.lists)):
+            old = self.old.list_breakers.get(name, self.old.breakers)
+            new = self.new.list_breakers.get(name, self.new.breakers)
+            place: Place = ("lists", name, *(("breakers",) if name in self.new.list_breakers else ()))
+            yield from _stops_less(old, new, f"list {name}: breakers", place)
 
     def _reply_votes(self) -> _Found:
         old, new = self.old.reply_votes, self.new.reply_votes
@@ -404,11 +400,23 @@ class _Compared:
                 yield f"vocabulary {name}: changed", name
 
 
-_APART = ("title", "owner", "category", "approvals", "stages", "preview", "release_delay")
+def _stops_less(old: Breakers, new: Breakers, what: str, place: Place) -> _Found:
+    now = {breaker.name: breaker.limit for breaker in new.each}
+    for breaker in old.each:
+        limit = now.get(breaker.name)
+        if limit is None:
+            yield f"{what}.{breaker.name}: gone", place
+        elif not limit.covers(breaker.limit):
+            yield f"{what}.{breaker.name}: {limit.text}, where it was {breaker.limit.text}", (*place, breaker.name)
+    if old.each and old.lists and not new.lists:
+        yield f"{what}.stops: mailing, where it was lists", (*place, "stops")
+
+
+_APART = ("title", "owner", "category", "approvals", "stages", "preview", "release_delay", "breakers")
 """Keys of a list that let no mail pass, or are compared after the others."""
 _KNOWN = frozenset(
     {"rules", "organization", "groups", "aliases", "approvals", "lists", "streams", "expansions", "marks", "own_marks", "enforce", "previews",
-     "sha256", "documents", "warnings", "vocabularies", "stages", "stages_by_address", "release_delays", "slots", "approved_always", "breakers", "reply_votes", "delimiters",
+     "sha256", "documents", "warnings", "vocabularies", "stages", "stages_by_address", "release_delays", "slots", "approved_always", "breakers", "list_breakers", "reply_votes", "delimiters",
      "directories", "claims"}
 )  # fmt: skip
 """The fields of a policy that have a comparison of their own, are also elsewhere, or make no difference to mail."""

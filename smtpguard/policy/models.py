@@ -20,7 +20,7 @@ from smtpguard.config.rate import LONGEST_SECONDS, Rate, RateField
 from smtpguard.config.validation import Section
 from smtpguard.locale.catalogue import languages
 from smtpguard.policy.approvals import REST, SHARE, Stages
-from smtpguard.policy.breakers import SORTS, Breaker, Breakers, LimitField
+from smtpguard.policy.breakers import SORTS, Breaker, Breakers
 from smtpguard.policy.confirming import Confirming
 from smtpguard.policy.expansions import SeveralExpands
 from smtpguard.policy.fields import (
@@ -30,6 +30,7 @@ from smtpguard.policy.fields import (
     Days,
     Domains,
     Holidays,
+    LimitField,
     Logins,
     Mailbox,
     Mailboxes,
@@ -276,6 +277,30 @@ Language = Annotated[
 ]
 
 
+class ListBreakersModel(Section):
+    """For mailings to this list, each in place of the policy's of the same name; ``stops`` too."""
+
+    complaints: LimitField | None = None
+    bounces: LimitField | None = None
+    replies: LimitField | None = None
+    unsubscribes: LimitField | None = None
+    stops: Literal["mailing", "lists"] | None = None
+
+    def breakers(self, usual: Breakers) -> Breakers:
+        """``usual``: for what is not said here."""
+        limits = {breaker.name: breaker.limit for breaker in usual.each}
+        limits |= {name: limit for name in SORTS if (limit := getattr(self, name)) is not None}
+        each = tuple(Breaker(name=name, limit=limits[name]) for name in SORTS if name in limits)
+        return Breakers(each=each, lists=usual.lists if self.stops is None else self.stops == "lists")
+
+
+class BreakersModel(ListBreakersModel):
+    """What comes back of a mailing and stops the rest: people of whom it did, as far as it counts. ``stops``: the mailing, or all that
+    goes to its lists."""
+
+    stops: Literal["mailing", "lists"] = "mailing"
+
+
 class ListModel(Section):
     """``addresses_elsewhere``: addresses at another domain with the list's local part, that are something else.
     ``category``: the special category. ``preview``: of messages held for this list. ``stages_by_address``: for a
@@ -305,6 +330,7 @@ class ListModel(Section):
     ] = None
     stages_by_address: Literal["refuse", "confirm"] | None = None
     release_delay: Delay | None = None
+    breakers: ListBreakersModel | None = None
 
     @model_validator(mode="after")
     def _staged_at_all(self) -> ListModel:
@@ -475,22 +501,6 @@ class ReplyVotesModel(Section):
     people: int = Field(ge=1)
     sensitivity: Literal["none", "special-category"] = "none"
     senders_verified: list[str] = Field(default=[])
-
-
-class BreakersModel(Section):
-    """What comes back of a mailing and stops the rest: people of whom it did, as far as it counts. ``stops``: the mailing, or all that
-    goes to its lists."""
-
-    complaints: LimitField | None = None
-    bounces: LimitField | None = None
-    replies: LimitField | None = None
-    unsubscribes: LimitField | None = None
-    stops: Literal["mailing", "lists"] = "mailing"
-
-    def breakers(self) -> Breakers:
-        given = {name: getattr(self, name) for name in SORTS}
-        each = tuple(Breaker(name=name, limit=limit) for name, limit in given.items() if limit is not None)
-        return Breakers(each=each, lists=self.stops == "lists")
 
 
 class PolicyModel(Section):

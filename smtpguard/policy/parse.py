@@ -82,6 +82,8 @@ class Policy:
     approved_always: frozenset[str] = frozenset()
     breakers: Breakers = field(default_factory=Breakers)
     reply_votes: ReplyVotes | None = None
+    list_breakers: Mapping[str, Breakers] = field(default_factory=dict)
+    """Of lists that have some of their own: all that hold for a mailing to them."""
     warnings: tuple[Problem, ...] = ()
 
     @property
@@ -235,6 +237,7 @@ class _Sections:
         aliases, hours = self._aliases(), organization.hours.hours()
         groups = Groups(people=self.groups, elsewhere=self.elsewhere, aliases=aliases, zone=hours.zone)
         away = deputies.absences(model.people, groups, self.delimiters, self.findings)
+        usual = model.breakers.breakers(Breakers())
         return Policy(
             sha256=sha256,
             documents=documents,
@@ -266,7 +269,8 @@ class _Sections:
             enforce=model.enforce,
             delimiters=self.delimiters,
             slots=model.mailings.slots,
-            breakers=model.breakers.breakers(),
+            breakers=usual,
+            list_breakers={name: info.breakers.breakers(usual) for name, info in model.lists.items() if info.breakers is not None},
             reply_votes=self._reply_votes(),
             approved_always=frozenset(n for n, info in model.lists.items() if info.approvals is not None and info.approvals.always),
             previews=model.previews,

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import Connection, delete, exists, func, insert, select, update
 
@@ -26,12 +26,10 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mailings.mailingbatch import mailings_of
 from smtpguard.mailings.model import Mailing
+from smtpguard.policy.breakers import Breaker, Watched
 from smtpguard.policy.freezing import ITSELF, Freeze, Selector
 from smtpguard.returns.mentions import Mention
 from smtpguard.returns.model import COUNTED, REASONS, SAID, By, Match, Return, Said, Sort, Spell
-
-if TYPE_CHECKING:  # a freeze opens the store, and does not wait for pydantic
-    from smtpguard.policy.breakers import Breaker, Watched
 
 SLICE = 500
 NOBODY = SAID.dumps(Said())

@@ -176,10 +176,10 @@ class Returns:
             in_force = self._policies.current()
         except LedgerError:
             return None
-        if mailing is None or not in_force.breakers.each:
+        if mailing is None or not (breakers := in_force.breakers_of(mailing.lists)).each:
             return None
         people = mailing.people.at_least
-        return Watched(breakers=in_force.breakers, people=people, enforce=in_force.enforce, new_id=self._new_id)
+        return Watched(breakers=breakers, people=people, enforce=in_force.enforce, new_id=self._new_id)
 
     async def newest(self, *, mailing: str | None = None, limit: int = 100) -> Sequence[Return]:
         """The latest first; of all that came back, or of one mailing."""

@@ -44,15 +44,13 @@ from smtpguard.mailings.model import Account, Fate, Mailing
 from smtpguard.outbox import rows as outboxes
 from smtpguard.outbox.model import Intent, Lease, Outcome
 from smtpguard.policy.absences import Absence
+from smtpguard.policy.breakers import Watched
 from smtpguard.policy.freezing import Freeze, Gate
 from smtpguard.reading.shown import Shown
 from smtpguard.returns import rows as returns
 from smtpguard.returns.mentions import Mention
 from smtpguard.returns.model import Return, Sort, Spell
 from smtpguard.store.writer import Writer
-
-if TYPE_CHECKING:  # a freeze opens the store, and does not wait for pydantic
-    from smtpguard.policy.breakers import Watched
 
 if TYPE_CHECKING:  # slow to import, and not needed to freeze
     from smtpguard.incidents import activityrows

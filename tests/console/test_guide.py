@@ -109,7 +109,10 @@ def test_the_language_defaults_to_the_organizations(tmp_path: Path) -> None:
 
 def test_it_names_what_stops_a_mailing_in_progress() -> None:
     breakers = 'breakers: {complaints: ">= 0.1% after 500", replies: ">= 20 in 10m"}\n'
-    policy = parse({**DOCUMENTS, "policy.yaml": f"{POLICY}{breakers}".encode()})
+    of_a_list = POLICY.replace("  news:\n", '  news:\n    breakers: {replies: ">= 7 in 10m"}\n')
+    policy = parse({**DOCUMENTS, "policy.yaml": f"{of_a_list}{breakers}".encode()})
     page = guide(policy, "sv", NOW, waits=Waits(length=timedelta(hours=24), working=True))
+    assert page.count("klagar") == 1
+    assert "vid utskick till News: 7 personer svarar inom 10 minuter" in page
     assert "0.1 % av dem som har fått det klagar, när 500 personer har fått det" in page
     assert "20 personer svarar inom 10 minuter" in page

@@ -391,6 +391,22 @@ def test_related_events_are_included(journal: Journal, name: str) -> None:
     assert any(step.entry.id == id for step in journal.report().steps) is wanted
 
 
+def test_a_breaker_that_stopped_its_list_for_another_mailing(journal: Journal) -> None:
+    """It is there once, with the freeze that it made; one that stopped something else is not."""
+    figures = {"breaker": "bounces", "limit": ">= 1", "counted": 1, "people": 9, "observed": False}
+    journal.relayed("T1")
+    journal.write(Kind.TRIPPED, "M2", freezes=["F1", "F2"], **figures)
+    for id, name in (("F1", LIST), ("F2", "newsletter")):
+        journal.write(Kind.FREEZE, id, selector="list", value=name)
+    journal.write(Kind.TRIPPED, "M3", freezes=["F3"], **figures)
+    journal.write(Kind.FREEZE, "F3", selector="mailing", value="M3")
+    journal.write(Kind.TRIPPED, "M1", freezes=[], **{**figures, "observed": True})
+    journal.verdict("H1", "hold")
+    report = journal.report()
+    seen = [(step.entry.kind, step.entry.id) for step in report.steps if step.entry.kind in ("tripped", "freeze")]
+    assert seen == [("tripped", "M2"), ("freeze", "F1"), ("tripped", "M1")]
+
+
 def test_a_freeze_of_the_sender_is_included(journal: Journal) -> None:
     journal.relayed("T1")
     for who in ("kalle@example.com", "sara@example.com"):

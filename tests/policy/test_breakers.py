@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from smtpguard.policy.breakers import limit
+from smtpguard.policy.fields import limit
 from smtpguard.policy.looser import looser
 from smtpguard.policy.parse import parse
 from tests.guard.house import DOCUMENTS, POLICY
@@ -39,3 +39,30 @@ def test_a_breaker_that_trips_later_is_looser(before: str, after: str, told: lis
         parse({**DOCUMENTS, "policy.yaml": f"{POLICY}breakers: {{{text}}}\n".encode()}) for text in (before, after)
     )
     assert [each.text for each in looser(old, new)] == told
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ("{bounces: '>= 5%'}", "{bounces: '>= 3%'}", []),
+        ("{bounces: '>= 5%'}", "", ["list ramadan: breakers.bounces: >= 50%, where it was >= 5%"]),
+        ("", "{bounces: '>= 60%'}", ["list ramadan: breakers.bounces: >= 60%, where it was >= 50%"]),
+        ("{stops: lists}", "{stops: mailing}", ["list ramadan: breakers.stops: mailing, where it was lists"]),
+        ("{replies: '>= 3'}", "{bounces: '>= 50%'}", ["list ramadan: breakers.replies: gone"]),
+    ],
+)
+def test_of_one_list_what_stops_less_is_looser(before: str, after: str, told: list[str]) -> None:
+    old, new = (parse({**DOCUMENTS, "policy.yaml": of_a_list(text).encode()}) for text in (before, after))
+    assert [each.text for each in looser(old, new)] == told
+
+
+def of_a_list(text: str) -> str:
+    own = f"  ramadan:\n    breakers: {text}\n" if text else "  ramadan:\n"
+    return POLICY.replace("  ramadan:\n", own) + "breakers: {bounces: '>= 50%'}\n"
+
+
+def test_a_list_has_its_own_in_place_of_the_policys() -> None:
+    policy = parse({**DOCUMENTS, "policy.yaml": of_a_list("{replies: '>= 3', stops: lists}").encode()})
+    own = policy.list_breakers["ramadan"]
+    assert [(one.name, one.limit.text) for one in own.each] == [("bounces", ">= 50%"), ("replies", ">= 3")]
+    assert (own.lists, policy.breakers.lists) == (True, False)

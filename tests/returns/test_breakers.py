@@ -97,6 +97,24 @@ async def test_a_breaker_may_stop_the_lists(tmp_path: Path) -> None:
         assert str(stop.reason) == "Of 1 people to whom it went 1 could not be reached. The policy stops it at >= 1"
 
 
+async def test_a_list_has_its_own_bound(tmp_path: Path) -> None:
+    """Looser than the policy's for mailings to it alone; a mailing to others too stops at theirs."""
+    own = POLICY.replace("  ramadan:\n", '  ramadan:\n    breakers: {bounces: ">= 3", stops: lists}\n')
+    text = own + 'breakers: {bounces: ">= 2"}\n'
+    async with house(tmp_path, documents={**DOCUMENTS, "policy.yaml": text.encode()}) as home:
+        out = Out(home)
+        copies = await out.to_members(0, 4)
+        stops = [(await out.back(dsn(copies[n], MEMBERS[n]))).freezes for n in range(3)]
+        assert [[(stop.selector.value, stop.value) for stop in some] for some in stops] == [
+            [],
+            [],
+            [("list", "ramadan")],
+        ]
+        of = home.in_force.breakers_of
+        assert [one.limit.text for one in of(["ramadan", "news"]).each] == [">= 3", ">= 2"]
+        assert (of(["ramadan", "news"]).lists, of(["news"]).lists, of([]).lists) == (True, False, False)
+
+
 async def test_an_observing_breaker_stops_nothing(tmp_path: Path) -> None:
     async with outgoing(tmp_path, 'bounces: ">= 1"', "enforce: false") as out:
         copies = await out.to_members(0, 2)

@@ -11,14 +11,14 @@ from starlette.routing import Route
 
 from smtpguard.console.access import ROLES, for_roles
 from smtpguard.console.chart import Bars, stacked
-from smtpguard.console.entrywords import DEEDS
+from smtpguard.console.entrywords import DEEDS, tripped
 from smtpguard.console.pages.mailings import found_of
 from smtpguard.console.rendering import page, services_of, speech
 from smtpguard.locale.phrase import N_
 from smtpguard.locale.speech import Speech
 from smtpguard.returns.growth import TRENDS, Deed, Done, Growth
 from smtpguard.returns.mentions import by_source
-from smtpguard.returns.model import COUNTED, REASONS, SORTS, By, Sort
+from smtpguard.returns.model import COUNTED, SORTS, By, Sort
 
 LATEST = 20
 _FREEZES = 500
@@ -26,8 +26,6 @@ _DONE: Mapping[Deed, str] = {
     Deed.WENT: N_("The first copy went out"),
     Deed.ENDED: N_("The last copy so far went out"),
     Deed.FIRST: N_("The first thing came back"),
-    Deed.STOPPED: N_("A breaker stopped the rest"),
-    Deed.OBSERVED: N_("A breaker would have stopped the rest"),
     Deed.FROZEN: N_("Frozen"),
     Deed.THAWED: N_("Thawed"),
     Deed.CHANGED: N_("The mailing"),
@@ -83,11 +81,9 @@ def trend(course: Growth, said: Speech) -> str:
 
 def in_words(one: Done, said: Speech) -> str:
     """What was done, with the figures of a breaker."""
-    words = said(_DONE[one.deed])
     if one.deed in (Deed.STOPPED, Deed.OBSERVED):
-        reason = REASONS[one.data["breaker"]]
-        figures = {"n": said.number(one.data["counted"]), "people": said.number(one.data["people"])}
-        return f"{words}. {said(reason, limit=one.data['limit'], **figures)}"
+        return tripped(one.data, said)
+    words = said(_DONE[one.deed])
     if one.deed is Deed.CHANGED:
         return f"{words}: {said(DEEDS.get(one.data['what'], one.data['what']))}"
     return words
