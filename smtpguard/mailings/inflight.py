@@ -6,10 +6,10 @@ query.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, or_, select
 
 from smtpguard.database.schema import delivery, hold, mailing, outbox, underway
 from smtpguard.journal.delivery import DeliveryStatus
@@ -20,7 +20,11 @@ LET_GO = tuple(int(fate) for fate in sorted(ON_THE_WAY))
 """As in the column: for these fates the entries in flight decide whether the person has it."""
 _OF_CONTENT = (IntentKind.RELEASE.value, IntentKind.PART.value)
 _APART = bytes(8)
-"""Separates, in one column, those for whom a message is held from those who get it now."""
+"""Separates, in one column, those for whom a message is held from those who get it now. As long as a digest."""
+_MANY = 500
+_FEW = 100
+"""People who are asked for in the query; of more, entries are chosen from all."""
+_Result = tuple[str, bytes | None]
 
 
 @dataclass(slots=True)
@@ -41,14 +45,18 @@ class InFlight:
         return self.attempted | self.doubted
 
 
-def going(connection: Connection, numbers: Collection[int]) -> dict[int, InFlight]:
-    """For each of these mailings, by number."""
+def going(
+    connection: Connection, numbers: Collection[int], people: Collection[bytes] | None = None
+) -> dict[int, InFlight]:
+    """For each of these mailings, by number. ``people``: it is enough to know it of them, which takes hardly longer if many copies of
+    the mailing wait in the outbox."""
     found = {n: InFlight() for n in numbers}
+    wanted = None if people is None else frozenset(people)
     relaying = select(underway.c.mailing, underway.c.people, underway.c.doubt).where(
         underway.c.mailing.in_(numbers), underway.c.people.is_not(None)
     )
-    for n, people, doubt in connection.execute(relaying):
-        (found[n].doubted if doubt else found[n].people).update(split(bytes(people)))
+    for n, some, doubt in connection.execute(relaying):
+        (found[n].doubted if doubt else found[n].people).update(split(bytes(some)))
     sending = (
         select(mailing.c.n, outbox.c.intent_id, outbox.c.kind, hold.c.people)
         .select_from(
@@ -61,20 +69,38 @@ def going(connection: Connection, numbers: Collection[int]) -> dict[int, InFligh
             hold.c.people.is_not(None),
         )
     )
-    for n, intent_id, kind, people in connection.execute(sending).all():
-        held, apart = parted(bytes(people))
-        _sending(connection, found[n], intent_id, set(apart if kind == IntentKind.PART.value else held))
+    if wanted is not None and len(wanted) <= _FEW:
+        sending = sending.where(or_(hold.c.people.in_(sorted(wanted)), func.length(hold.c.people) > len(_APART)))
+    entries: dict[str, tuple[int, set[bytes]]] = {}
+    for n, intent_id, kind, some in connection.execute(sending):
+        held, apart = parted(bytes(some))
+        mine = set(apart if kind == IntentKind.PART.value else held)
+        if wanted is None or not wanted.isdisjoint(mine):
+            entries[intent_id] = n, mine
+    for intent_id, results in _results(connection, list(entries)):
+        n, mine = entries[intent_id]
+        _sending(results, found[n], mine)
     return found
 
 
-def _sending(connection: Connection, into: InFlight, intent_id: str, people: set[bytes]) -> None:
+def _results(connection: Connection, intents: Sequence[str]) -> Iterator[tuple[str, Sequence[_Result]]]:
+    """For each entry the status of each recipient, with the people behind it if they are known."""
+    for start in range(0, len(intents), _MANY):
+        some = intents[start : start + _MANY]
+        results: dict[str, list[_Result]] = {intent_id: [] for intent_id in some}
+        query = select(delivery.c.intent_id, delivery.c.state, delivery.c.people)
+        for intent_id, state, behind in connection.execute(query.where(delivery.c.intent_id.in_(some))):
+            results[intent_id].append((state, behind))
+        yield from results.items()
+
+
+def _sending(results: Sequence[_Result], into: InFlight, people: set[bytes]) -> None:
     """By the status of each recipient of one entry. Only an attempt records the people behind a recipient, and an
     earlier version did not. A person known to be behind no recipient is in doubt if a recipient with unknown people is,
     or if no other recipient is left."""
-    query = select(delivery.c.state, delivery.c.people).where(delivery.c.intent_id == intent_id)
     known = {status: set[bytes]() for status in DeliveryStatus}
     unsaid = set[DeliveryStatus]()
-    for state, behind in connection.execute(query):
+    for state, behind in results:
         known[DeliveryStatus(state)].update(split(bytes(behind or b"")))
         if behind is None or state == DeliveryStatus.PENDING.value:
             unsaid.add(DeliveryStatus(state))

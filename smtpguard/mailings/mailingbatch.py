@@ -214,7 +214,7 @@ class MailingBatch:
 
     def _arrived(self, on_the_way: Mapping[int, Sequence[bytes]]) -> None:
         """Before anything else is written of admitted people: those whose copy is no longer in flight have it."""
-        now = going(self._page.connection, list(on_the_way))
+        now = going(self._page.connection, list(on_the_way), {one for some in on_the_way.values() for one in some})
         for n, digests in on_the_way.items():
             row, doubted, gone = self._rows[n], now[n].doubted, now[n].all
             self._set_all(row, [digest for digest in digests if digest in doubted], Fate.DOUBTED)
@@ -357,7 +357,8 @@ class MailingBatch:
     def record_return(self, row: Row, digests: Iterable[bytes], fate: Fate) -> None:
         """A copy in flight to these people, who were looked up as such, is not sent; but another copy may still be for
         some."""
-        now = going(self._page.connection, [row.known.n])[row.known.n]
+        digests = list(digests)
+        now = going(self._page.connection, [row.known.n], digests)[row.known.n]
         others = now.people | now.attempted
         self.failed(row, (digest for digest in digests if digest not in others), fate)
 

@@ -89,7 +89,7 @@ def reached_by(connection: Connection, mailing_id: str, digests: Sequence[bytes]
     n = connection.execute(select(table.c.n).where(table.c.id == mailing_id)).scalar()
     if n is None:
         return {}
-    now = going(connection, [n])[n]
+    now = going(connection, [n], digests)[n]
     found: dict[bytes, Fate] = {}
     for start in range(0, len(digests), _MANY):
         some = digests[start : start + _MANY]

@@ -10,13 +10,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import Connection
+from sqlalchemy import event as listening
 
 from smtpguard.admission.model import Admission, Seen
 from smtpguard.guard import ports
 from smtpguard.holds.model import Change, State
 from smtpguard.journal.event import Kind
+from smtpguard.mailings.inflight import InFlight, going
 from smtpguard.mailings.model import MAY_HAVE, Fate, Mailing, Tally
 from smtpguard.outbox.model import Delivered, Intent, IntentKind, Lease, Outcome, Settled
 from smtpguard.policy.verdict import Action, Held, Verdict
@@ -325,6 +329,33 @@ async def test_a_second_copy_while_the_first_is_in_the_outbox(store: Store) -> N
     await admit(store, of("T2", "a"))
     await outcome(store, "T2", "lost")
     assert await tally(store) == Tally(doubted=1)
+
+
+async def test_whom_a_release_is_for_takes_no_query_for_each_other_copy_that_waits(store: Store) -> None:
+    """A mailing of thousands of copies goes out one by one, and each looks at who has another."""
+    for n in range(12):
+        await hold(store, f"H{n}", f"p{n}")
+        await approved(store, f"H{n}", f"p{n}@example.org")
+    await hold(store, "H-both", "p1", "p2")
+    await approved(store, "H-both")
+    wanted = [person(name).digest for name in ("p1", "p7")]
+
+    def asked(connection: Connection) -> tuple[InFlight, InFlight, int]:
+        every = going(connection, [1])[1]
+        statements: list[str] = []
+
+        def noted(_: Connection, __: Any, sql: str, *___: Any) -> None:
+            statements.append(sql)
+
+        listening.listen(connection, "before_cursor_execute", noted)
+        some = going(connection, [1], wanted)[1]
+        listening.remove(connection, "before_cursor_execute", noted)
+        return every, some, len(statements)
+
+    every, some, statements = await store.ask(asked)
+    assert len(every.people) == 12
+    assert set(wanted) <= some.people <= {*wanted, person("p2").digest}
+    assert statements == 3
 
 
 # compared with what really happened
