@@ -393,7 +393,7 @@ def test_related_events_are_included(journal: Journal, name: str) -> None:
 
 def test_a_breaker_that_stopped_its_list_for_another_mailing(journal: Journal) -> None:
     """It is there once, with the freeze that it made; one that stopped something else is not."""
-    figures = {"breaker": "bounces", "limit": ">= 1", "counted": 1, "people": 9, "observed": False}
+    figures: dict[str, Any] = {"breaker": "bounces", "limit": ">= 1", "counted": 1, "people": 9, "observed": False}
     journal.relayed("T1")
     journal.write(Kind.TRIPPED, "M2", freezes=["F1", "F2"], **figures)
     for id, name in (("F1", LIST), ("F2", "newsletter")):
