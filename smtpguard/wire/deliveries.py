@@ -6,7 +6,8 @@ message that cannot be sent without one is refused here, and not in the relay's 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from smtpguard.mail.address import Address
@@ -15,10 +16,15 @@ from smtpguard.mail.message import Content, Message
 from smtpguard.mail.reply import Reply, Unsendable
 from smtpguard.mail.transaction import Answers, Fence, Lost
 from smtpguard.wire.pool import RelayPool
-from smtpguard.wire.relay import BLOCK_OCTETS, RelayConnection
+from smtpguard.wire.relay import BLOCK_OCTETS, RelayConnection, RelayUnavailable
+from smtpguard.wire.turnedaway import Why
 
 WAIT_SECONDS = 60.0
 """The wait for a connection. A message that is not sent now is retried soon."""
+SILENT_WAIT_SECONDS = 1.0
+SILENT_SECONDS = 300.0
+"""For so long after a relay has not greeted in time, further messages wait for it only so little: those for other relays
+would wait behind them. A greeting may take as long (RFC 5321 section 4.5.3.2.1), and is waited for meanwhile."""
 NEEDS_8BITMIME = Unsendable.of(554, "5.6.3", "The message is 8-bit and the relay does not offer 8BITMIME")
 NEEDS_SMTPUTF8 = Unsendable.of(553, "5.6.7", "The address needs SMTPUTF8, which the relay does not offer")
 UTF8_HEADER = Unsendable.of(554, "5.6.9", "The header needs SMTPUTF8, which the relay does not offer")
@@ -29,8 +35,9 @@ NUL_IN_MESSAGE = Unsendable.of(554, "5.6.0", "NUL in the message")
 class Deliveries:
     """Delivers through a pool (guard.ports.Relay)."""
 
-    def __init__(self, pool: RelayPool) -> None:
-        self._pool = pool
+    def __init__(self, pool: RelayPool, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._pool, self._monotonic = pool, monotonic
+        self._silent_until = 0.0
 
     async def deliver(self, envelope: Envelope, content: Message, prepend: bytes, fence: Fence) -> Answers:
         """For each recipient its own refusal, or the reply to the message.
@@ -43,7 +50,7 @@ class Deliveries:
         if content.raw.find(b"\0") >= 0:
             return _all(envelope, NUL_IN_MESSAGE)  # so could a relay that drops NUL, as some do
         for fresh in (False, True):
-            connection = await self._pool.acquire(fresh=fresh, wait_seconds=WAIT_SECONDS)
+            connection = await self._acquire(fresh=fresh)
             try:
                 try:
                     answers = await _open_transaction(connection, envelope, content, len(prepend))
@@ -58,6 +65,18 @@ class Deliveries:
             finally:
                 self._pool.release(connection)
         raise AssertionError("the second attempt returns or raises")
+
+    async def _acquire(self, *, fresh: bool) -> RelayConnection:
+        silent = self._monotonic() < self._silent_until
+        try:
+            seconds = SILENT_WAIT_SECONDS if silent else WAIT_SECONDS
+            connection = await self._pool.acquire(fresh=fresh, wait_seconds=seconds)
+        except RelayUnavailable as unavailable:
+            if unavailable.word is Why.RELAY_SLOW and not silent:
+                self._silent_until = self._monotonic() + SILENT_SECONDS
+            raise
+        self._silent_until = 0.0
+        return connection
 
 
 async def _open_transaction(

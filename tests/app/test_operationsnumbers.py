@@ -62,10 +62,11 @@ class Here:
 
 
 @asynccontextmanager
-async def installation(folder: Path, webhooks: str = "[]") -> AsyncIterator[Here]:
+async def installation(folder: Path, webhooks: str = "[]", routes: str = "[]") -> AsyncIterator[Here]:
     """A prepared sample installation, with its lists just read."""
     config = Path(shutil.copytree(shipped(), folder / "etc")) / "smtpguard.yaml"
-    config.write_text(config.read_text().replace("webhooks: []", f"webhooks: {webhooks}"))
+    text = config.read_text().replace("webhooks: []", f"webhooks: {webhooks}")
+    config.write_text(text.replace("routes: []", f"routes: {routes}"))
     settings = read_settings(config)
     await start.prepare(settings, by="root", parts=("proxy",))
     clock = Clock(datetime.now(UTC))
@@ -350,7 +351,7 @@ async def test_the_supervisors_numbers_are_given(here: Here) -> None:
 
 async def test_each_route_has_its_own_numbers(tmp_path: Path) -> None:
     route = "[{name: bulk, lists: [newsletter], relay: {host: bulk.example.com, connections: 3}}]"
-    async with installation(tmp_path, f"[]\nroutes: {route}") as here:
+    async with installation(tmp_path, routes=route) as here:
         here.watching.told(
             {
                 **TREE,

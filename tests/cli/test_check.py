@@ -262,7 +262,7 @@ def test_routes_that_match_no_or_little_mail_are_reported(run: Callable[..., Res
         ("bulk", "lists: [newsletter, no-such-list]", ", ca_file: none.pem"),
     )
     lines = "".join(route.format(name=name, mail=mail, more=more) for name, mail, more in rows)
-    settings.write_text(settings.read_text() + f"\nroutes:\n{lines}")
+    edit(settings, "\nroutes: []", f"\nroutes:\n{lines}\n")
     edit(settings, "127.0.0.1, port: 10025}", "127.0.0.1, port: 10025, auth: {without_tls: true}}")
     result = run("check")
     assert result.exit_code == 1

@@ -18,7 +18,9 @@ from smtpguard.mail.reply import Unsendable
 from smtpguard.mail.transaction import Answers, Lost, Recalled
 from smtpguard.wire.deliveries import Deliveries, stuff
 from smtpguard.wire.pool import RelayPool
+from smtpguard.wire.relay import RelayConnection, RelayUnavailable
 from smtpguard.wire.target import RelayTarget, Tls
+from smtpguard.wire.turnedaway import Why
 from tests.script import DOT, DROP
 from tests.scripted_relay import KEYWORDS, ScriptedRelay
 from tests.wire.relayed import fence_fails, fence_holds
@@ -234,3 +236,32 @@ def test_unstuffing_reverses_stuffing(parts: list[bytes]) -> None:
     assert stuffed == b"" or stuffed.endswith(b"\r\n")
     unstuffed = (b"\r\n" + stuffed).replace(b"\r\n.", b"\r\n")[2:]
     assert unstuffed == (raw if raw.endswith(b"\r\n") or not raw else raw + b"\r\n")
+
+
+async def test_a_relay_that_does_not_greet_is_waited_for_once_in_a_while() -> None:
+    """Else a backlog for it would keep messages for other relays waiting, notices to approvers among them."""
+    now, waits = [0.0], list[float | None]()
+
+    class SilentPool(RelayPool):
+        async def acquire(
+            self, client: str = "", *, fresh: bool = False, wait_seconds: float | None = None
+        ) -> RelayConnection:
+            waits.append(wait_seconds)
+            if now[0] < 900:
+                raise RelayUnavailable("silent", word=Why.RELAY_SLOW)
+            return await super().acquire(client, fresh=fresh, wait_seconds=wait_seconds)
+
+    async with ScriptedRelay() as relay:
+        pool = SilentPool(RelayTarget(port=relay.port, tls=Tls.NONE))
+        deliveries = Deliveries(pool, lambda: now[0])
+        for now[0] in (0.0, 1.0, 299.0, 300.0, 301.0):
+            with pytest.raises(RelayUnavailable):
+                await deliveries.deliver(envelope(), PLAIN, b"", fence_holds)
+        assert waits == [60, 1, 1, 60, 1]
+        now[0] = 1000.0
+        await deliveries.deliver(envelope(), PLAIN, b"", fence_holds)
+        now[0] = 500.0
+        with pytest.raises(RelayUnavailable):
+            await deliveries.deliver(envelope(), PLAIN, b"", fence_holds)
+        assert waits[5:] == [60, 60], "it greets again"
+        await pool.close()

@@ -75,6 +75,23 @@ async def test_a_relay_that_refuses_all_does_not_block_the_other_route(bulk: Scr
         world.relay.forget()
 
 
+async def test_the_relay_that_has_nothing_of_the_transaction_is_reset(bulk: ScriptedRelay, tmp_path: Path) -> None:
+    """Its connection is free for others, and a refusal of MAIL there is not the other relay's."""
+    async with proxied(tmp_path, routes={"lists.example": bulk}) as world:
+        world.relay.on("RCPT TO:<bob@", "550 5.1.1 No such user")
+        client = await world.connect()
+        assert (await client.ask(MAIL, BOB)).startswith("550")
+        assert (await client.ask(LIST)).startswith("250")
+        await world.relay.saw(b"RSET")
+        assert (await finished(client)).startswith("250")
+        world.relay.on("MAIL", "550 5.7.1 Not you")
+        assert await client.ask(MAIL, BOB) == "550 5.7.1 Not you"
+        assert (await client.ask(LIST)).startswith("250")
+        assert (await finished(client)).startswith("250")
+        assert (got(world.relay), got(bulk)) == ([], [["all@lists.example"]] * 2)
+        assert [[one.code for one in seen.refused] for seen in world.seen] == [["550 5.1.1"], ["550 5.7.1"]]
+
+
 async def test_without_a_known_route_no_relay_is_used(tmp_path: Path) -> None:
     async with proxied(tmp_path, routes={"unknown.example": None}) as world:
         client = await world.connect()
