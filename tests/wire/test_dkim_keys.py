@@ -87,7 +87,8 @@ async def test_a_failed_lookup_is_unknown() -> None:
     # pinned keys need no DNS; the other domain is reported as unresolved
     other = dkim.DKIM(RAW).sign(b"x", b"esp.example", PEM)
     answer = await origin(other + SIGNED, raises=True, pinned={NAME: RECORD})
-    assert answer == DkimResult(domains=frozenset({DOMAIN}), unresolved=frozenset({"esp.example"}))
+    assert isinstance(answer, DkimResult)
+    assert (answer.domains, answer.unresolved) == (frozenset({DOMAIN}), frozenset({"esp.example"}))
 
 
 class FakeDns(asyncio.DatagramProtocol):
