@@ -48,7 +48,7 @@ class Watched(Forked):
             text: str = answer.read().decode()
             return text
 
-    def told(self) -> dict[tuple[str, ...], float]:
+    def metrics(self) -> dict[tuple[str, ...], float]:
         """(name, label values...) -> value."""
         return values(self.scrape())
 
@@ -57,7 +57,7 @@ class Watched(Forked):
 
     def counted(self) -> bool:
         """Whether the metrics include the whole journal."""
-        told = self.told()
+        told = self.metrics()
         newest = max(entry["seq"] for entry in self.journal())
         return told[("smtpguard_journal_entry",)] == newest and not told[("smtpguard_journal_unread_entries",)]
 
@@ -83,7 +83,7 @@ def played() -> Iterator[Played]:
         guard = Watched(Path(folder))
         try:
             guard.start()
-            assert guard.until(lambda: guard.told().get(("smtpguard_store_up",)) == 1)
+            assert guard.until(lambda: guard.metrics().get(("smtpguard_store_up",)) == 1)
             begun = values(guard.scrape())
             before = int(
                 begun[("smtpguard_journal_entry",)]
@@ -168,7 +168,7 @@ def test_promtool_has_no_complaints(played: Played) -> None:
 
 def test_mail_that_cannot_be_recorded_is_counted(played: Played) -> None:
     guard = played.guard
-    before = guard.told()[("smtpguard_undecided_total", "store")]
+    before = guard.metrics()[("smtpguard_undecided_total", "store")]
     letter = DemoMessage(subject="Drawings", sender=LOTTA, to="peter@partner.example", body=messages.ORDINARY,
                     recipients=("peter@partner.example",))  # fmt: skip
     database = Database(f"sqlite:///{guard.folder}/smtpguard.db")
@@ -177,26 +177,26 @@ def test_mail_that_cannot_be_recorded_is_counted(played: Played) -> None:
             connection.exec_driver_sql("ALTER TABLE entry RENAME TO away")
         try:
             assert guard.until(lambda: guard.send(letter).code == 451), "once its front cannot be moved"
-            assert guard.until(lambda: guard.told()[("smtpguard_undecided_total", "store")] == before + 1)
+            assert guard.until(lambda: guard.metrics()[("smtpguard_undecided_total", "store")] == before + 1)
         finally:
             with database.write() as connection:
                 connection.exec_driver_sql("ALTER TABLE away RENAME TO entry")
     finally:
         database.close()
     assert guard.until(lambda: guard.send(letter).code == 250)
-    assert guard.until(lambda: guard.told()[("smtpguard_relay_up",)] == 1)
+    assert guard.until(lambda: guard.metrics()[("smtpguard_relay_up",)] == 1)
 
 
 def test_each_parts_death_is_counted(played: Played) -> None:
     guard = played.guard
-    deaths = {part: guard.told()[("smtpguard_part_deaths_total", part)] for part in ("proxy", "metrics")}
+    deaths = {part: guard.metrics()[("smtpguard_part_deaths_total", part)] for part in ("proxy", "metrics")}
     for part in ("proxy", "metrics"):
         rows = [json.loads(line) for line in (guard.folder / "log").read_text().splitlines() if line.startswith("{")]
         os.kill([row["pid"] for row in rows if row["event"] == "ready" and row["part"] == part][-1], signal.SIGKILL)
 
         def counted(part: str = part) -> bool:
             try:
-                told = guard.told()
+                told = guard.metrics()
             except OSError:  # while the metrics part restarts
                 return False
             ready = told.get(("smtpguard_part_processes", part)) == 1

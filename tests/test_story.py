@@ -68,15 +68,15 @@ def test_notices_name_topics_and_sensitivity_first(guard: Stage) -> None:
     people."""
     guard.send(STORY)  # a repeated message adopts the same hold
 
-    def told(address: str) -> str:
+    def notice_to(address: str) -> str:
         notices = (t.content for t in guard.relay.taken if address in t.recipients)
         plain = (email.message_from_bytes(n, policy=default).get_body(("plain",)) for n in notices)
         return next((text for p in plain if p is not None and "Dieten" in (text := p.get_content())), "")
 
     for address in (KALLE, EVA):
-        assert guard.until(lambda a=address: told(a), seconds=60), address
+        assert guard.until(lambda a=address: notice_to(a), seconds=60), address
         for word in ("bacon", "sprit", "religion", "GDPR", "konfidentiellt"):
-            assert word in told(address), (address, word)
+            assert word in notice_to(address), (address, word)
 
 
 def test_one_command_reports_what_happened(guard: Stage) -> None:

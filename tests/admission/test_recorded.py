@@ -110,7 +110,7 @@ EXTRAORDINARY: dict[str, tuple[list[str], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", EXTRAORDINARY)
-@pytest.mark.parametrize("days", [0, 14], ids=["lists that know", "lists that are stale"])
+@pytest.mark.parametrize("days", [0, 14], ids=["fresh lists", "stale lists"])
 async def test_unusual_facts_are_recorded(home: House, closings: Closings, name: str, days: int) -> None:
     to, more = EXTRAORDINARY[name]
     policy = sample()

@@ -80,7 +80,7 @@ async def ask(settings: Settings, said: bytes = GET, source: str = "127.0.0.1") 
     return status, dict(field.split(": ", 1) for field in fields), body
 
 
-async def told(settings: Settings, name: str, **labels: str) -> float | None:
+async def scraped(settings: Settings, name: str, **labels: str) -> float | None:
     _, _, body = await ask(settings)
     for family in parsed(body):
         for sample in family.samples:
@@ -91,14 +91,14 @@ async def told(settings: Settings, name: str, **labels: str) -> float | None:
 
 async def until(settings: Settings, number: float, name: str, **labels: str) -> None:
     async with asyncio.timeout(PATIENCE):
-        while await told(settings, name, **labels) != number:  # noqa: ASYNC110 - it is asked as Prometheus would
+        while await scraped(settings, name, **labels) != number:  # noqa: ASYNC110 - it is asked as Prometheus would
             await asyncio.sleep(0.02)
 
 
 async def test_events_appear_in_the_metrics(settings: Settings) -> None:
     async with serving(settings):
         await until(settings, 1, "store_up")
-        assert await told(settings, "holds_waiting") == 0
+        assert await scraped(settings, "holds_waiting") == 0
         await policychange.reload(settings, by="root")
         await start.ended(settings, by="root", status=0)
         await until(settings, 1, "events_total", kind="stop")
@@ -121,8 +121,8 @@ async def test_the_database_fails_and_recovers(settings: Settings, caplog: pytes
             with database.write() as connection:
                 connection.exec_driver_sql("ALTER TABLE head RENAME TO away")
             await until(settings, 0, "store_up")
-            assert await told(settings, "holds_waiting") == 0, "known values are still reported"
-            assert await told(settings, "store_looked_seconds") != 0
+            assert await scraped(settings, "holds_waiting") == 0, "known values are still reported"
+            assert await scraped(settings, "store_looked_seconds") != 0
             with database.write() as connection:
                 connection.exec_driver_sql("ALTER TABLE away RENAME TO head")
             await until(settings, 1, "store_up")
@@ -137,8 +137,8 @@ async def test_it_starts_without_a_secret_and_a_database(tmp_path: Path, monkeyp
     monkeypatch.setattr(metrics, "LOOK_SECONDS", 0.02)
     settings = configured(tmp_path)
     async with serving(settings):
-        assert await told(settings, "store_up") == 0
-        assert await told(settings, "build_info", version=__version__) == 1
+        assert await scraped(settings, "store_up") == 0
+        assert await scraped(settings, "build_info", version=__version__) == 1
         await start.prepare(settings, by="root", parts=("proxy",))
         await until(settings, 1, "store_up")
 
@@ -151,7 +151,7 @@ async def test_an_unreachable_database_server_is_reported(tmp_path: Path) -> Non
         settings.secret_file.write_bytes(b"a secret of thirty-two bytes, ok")
         settings.secret_file.chmod(0o600)
         async with serving(settings):
-            assert await told(settings, "store_up") == 0
+            assert await scraped(settings, "store_up") == 0
 
 
 async def test_scrapes_are_answered_while_a_look_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +169,7 @@ async def test_scrapes_are_answered_while_a_look_hangs(tmp_path: Path, monkeypat
     async with serving(settings):
         answers = await asyncio.gather(*(ask(settings) for _ in range(EACH)))
         assert {status for status, _, _ in answers} == {"HTTP/1.1 200 OK"}
-        assert await told(settings, "store_up") == 0
+        assert await scraped(settings, "store_up") == 0
     assert looks <= 1
 
 

@@ -46,7 +46,7 @@ class Here:
     async def look(self) -> None:
         await self.watching.look(self.store, self.policies)
 
-    def told(self, name: str, *labels: str) -> float | None:
+    def number(self, name: str, *labels: str) -> float | None:
         """The value of a metric; None if it has no such labels."""
         number = self.watching.numbers().get(f"smtpguard_{name}", {}).get(labels)
         assert number is None or isinstance(number, (int, float))
@@ -84,7 +84,7 @@ async def here(tmp_path: Path) -> AsyncIterator[Here]:
 async def test_the_state_of_the_policy_file_is_measured(here: Here) -> None:
     def told() -> tuple[float | None, ...]:
         return tuple(
-            here.told(n) for n in ("policy_unreadable", "policy_file_differs", "policy_file_differed_at_start")
+            here.number(n) for n in ("policy_unreadable", "policy_file_differs", "policy_file_differed_at_start")
         )
 
     assert told() == (None, None, None)
@@ -96,14 +96,14 @@ async def test_the_state_of_the_policy_file_is_measured(here: Here) -> None:
     assert told() == (0, 1, 0)
     await start.prepare(here.settings, by="root", parts=("console",))
     await here.look()
-    assert (*told(), here.told("policy_enforced")) == (0, 1, 1, 1)
+    assert (*told(), here.number("policy_enforced")) == (0, 1, 1, 1)
     file.write_text(text)
     await here.look()
     assert told() == (0, 0, 0)
     event = Event(kind=Kind.POLICY, id="P", at=here.clock.now(), data={"sha256": "f" * 64})
     await here.store.policies.put("f" * 64, {"policy.yaml": b"version: 2\n"}, event)
     await here.look()
-    assert (told(), here.told("store_up")) == ((1, 1, 0), 1)
+    assert (told(), here.number("store_up")) == ((1, 1, 0), 1)
 
 
 async def test_before_the_first_look_only_build_and_unknown_store_are_known(here: Here) -> None:
@@ -127,21 +127,21 @@ async def test_every_number_is_in_the_table_of_metrics(here: Here) -> None:
 
 async def test_counters_of_the_policy_begin_at_zero(here: Here) -> None:
     await here.look()
-    assert here.told("rule_messages_total", "internal-to-list", "hold") == 0
-    assert here.told("rule_messages_total", "very-busy-writer", "observed") == 0
-    assert here.told("list_news_total", "newsletter", "failed") == 0
-    assert here.told("policy_info", here.policies.policy.sha256) == 1
-    assert here.told("policy_enforced") == 1
+    assert here.number("rule_messages_total", "internal-to-list", "hold") == 0
+    assert here.number("rule_messages_total", "very-busy-writer", "observed") == 0
+    assert here.number("list_news_total", "newsletter", "failed") == 0
+    assert here.number("policy_info", here.policies.policy.sha256) == 1
+    assert here.number("policy_enforced") == 1
 
 
 async def test_decisions_count_by_rule_even_for_earlier_holds(here: Here) -> None:
     await here.happens(Kind.VERDICT, "H1", action="hold", rules=["internal-to-list"])
     await here.look()
-    assert here.told("rule_hold_ends_total", "internal-to-list", "approved") == 0
+    assert here.number("rule_hold_ends_total", "internal-to-list", "approved") == 0
     here.clock.pass_(hours=3)
     await here.happens(Kind.APPROVED, "H1")
     await here.look()
-    assert here.told("rule_hold_ends_total", "internal-to-list", "approved") == 1
+    assert here.number("rule_hold_ends_total", "internal-to-list", "approved") == 1
     spread = here.watching.numbers()["smtpguard_decision_seconds"]["approved",]
     assert isinstance(spread, Spread)
     assert (spread.counts[-1], spread.total) == (1, 3 * 3600)
@@ -150,14 +150,14 @@ async def test_decisions_count_by_rule_even_for_earlier_holds(here: Here) -> Non
 async def test_counters_begin_at_the_first_look(here: Here) -> None:
     await here.happens(Kind.EXPIRED)
     await here.look()
-    assert here.told("hold_ends_total", "expired", "no") == 0
+    assert here.number("hold_ends_total", "expired", "no") == 0
     await here.happens(Kind.EXPIRED, "H2")
     await here.happens(Kind.SIGN_IN_REFUSED, "A1", why="wrong password")
     await here.look()
     await here.look()
-    assert here.told("hold_ends_total", "expired", "no") == 1
-    assert here.told("events_total", "sign-in-refused") == 1
-    assert here.told("journal_unread_entries") == 0
+    assert here.number("hold_ends_total", "expired", "no") == 1
+    assert here.number("events_total", "sign-in-refused") == 1
+    assert here.number("journal_unread_entries") == 0
 
 
 async def test_a_long_journal_is_read_in_several_looks(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,9 +167,9 @@ async def test_a_long_journal_is_read_in_several_looks(here: Here, monkeypatch: 
     for n in range(7):
         await here.happens(Kind.EXPIRED, f"H{n}")
     await here.look()
-    assert (here.told("hold_ends_total", "expired", "no"), here.told("journal_unread_entries")) == (4, 3)
+    assert (here.number("hold_ends_total", "expired", "no"), here.number("journal_unread_entries")) == (4, 3)
     await here.look()
-    assert (here.told("hold_ends_total", "expired", "no"), here.told("journal_unread_entries")) == (7, 0)
+    assert (here.number("hold_ends_total", "expired", "no"), here.number("journal_unread_entries")) == (7, 0)
 
 
 async def test_a_restored_journal_is_followed_from_its_end(here: Here) -> None:
@@ -182,10 +182,10 @@ async def test_a_restored_journal_is_followed_from_its_end(here: Here) -> None:
 
     await here.store.write(put_back)
     await here.look()
-    assert here.told("journal_entry") == 2
+    assert here.number("journal_entry") == 2
     await here.store.write(lambda b: b.record([Event(kind=Kind.EXPIRED, id="H3", at=here.clock.now())]))
     await here.look()
-    assert here.told("hold_ends_total", "expired", "no") == 1
+    assert here.number("hold_ends_total", "expired", "no") == 1
 
 
 async def test_without_the_store_known_numbers_are_given_with_their_age(
@@ -193,8 +193,8 @@ async def test_without_the_store_known_numbers_are_given_with_their_age(
 ) -> None:
     await here.store.gate.freeze(a_freeze(), Event(kind=Kind.FREEZE, id="F1", at=here.clock.now()))
     await here.look()
-    assert (here.told("store_up"), here.told("freezes", "all")) == (1, 1)
-    stood = here.told("freezes_oldest_seconds")
+    assert (here.number("store_up"), here.number("freezes", "all")) == (1, 1)
+    stood = here.number("freezes_oldest_seconds")
 
     async def away(*_: object) -> None:
         raise Unavailable("away")
@@ -206,55 +206,55 @@ async def test_without_the_store_known_numbers_are_given_with_their_age(
         with pytest.raises(Unavailable):
             await here.look()
         here.watching.failed()
-    assert here.told("list_stale", "newsletter") == 1, "lists are still looked at"
-    assert (here.told("store_up"), here.told("store_looked_seconds")) == (0, 5)
-    assert here.told("freezes", "all") == 1
-    assert here.told("freezes_oldest_seconds") == pytest.approx((stood or 0) + 5)
+    assert here.number("list_stale", "newsletter") == 1, "lists are still looked at"
+    assert (here.number("store_up"), here.number("store_looked_seconds")) == (0, 5)
+    assert here.number("freezes", "all") == 1
+    assert here.number("freezes_oldest_seconds") == pytest.approx((stood or 0) + 5)
     await here.look()
-    assert (here.told("store_up"), here.told("store_looked_seconds")) == (1, 0)
+    assert (here.number("store_up"), here.number("store_looked_seconds")) == (1, 0)
 
 
 async def test_a_hanging_look_counts_as_a_store_that_is_down(here: Here) -> None:
     await here.look()
     here.clock.pass_(seconds=OLD_SECONDS - 1)
-    assert here.told("store_up") == 1
+    assert here.number("store_up") == 1
     here.clock.pass_(seconds=1)
-    assert here.told("store_up") == 0
+    assert here.number("store_up") == 0
 
 
 async def test_list_numbers_describe_this_host(here: Here) -> None:
     await here.look()
-    assert here.told("list_people", LIST) == 60
-    assert (here.told("list_stale", LIST), here.told("list_failing", LIST)) == (0, 0)
-    checked = here.told("list_checked_seconds", LIST)
+    assert here.number("list_people", LIST) == 60
+    assert (here.number("list_stale", LIST), here.number("list_failing", LIST)) == (0, 0)
+    checked = here.number("list_checked_seconds", LIST)
     assert checked is not None
     here.clock.pass_(seconds=30)
-    assert here.told("list_checked_seconds", LIST) == pytest.approx(checked + 30)
+    assert here.number("list_checked_seconds", LIST) == pytest.approx(checked + 30)
     source = here.settings.policy.parent / "lists" / "ramadan.csv"
     source.rename(source.with_suffix(".away"))
     here.sync()
     await here.look()
-    assert (here.told("list_failing", LIST), here.told("list_stale", LIST), here.told("list_people", LIST)) == (
+    assert (here.number("list_failing", LIST), here.number("list_stale", LIST), here.number("list_people", LIST)) == (
         1,
         0,
         60,
     )
-    assert here.told("list_failing", "newsletter") == 0
+    assert here.number("list_failing", "newsletter") == 0
     here.clock.pass_(days=30)
     await here.look()
-    assert (here.told("list_stale", LIST), here.told("list_people", LIST)) == (1, 60)
+    assert (here.number("list_stale", LIST), here.number("list_people", LIST)) == (1, 60)
     source.with_suffix(".away").rename(source)
     here.sync()
     await here.look()
-    assert (here.told("list_failing", LIST), here.told("list_stale", LIST)) == (0, 0)
+    assert (here.number("list_failing", LIST), here.number("list_stale", LIST)) == (0, 0)
 
 
 async def test_a_list_that_was_never_read_is_stale(here: Here) -> None:
     index_path(indexes(here.settings), LIST).unlink()
     await here.look()
-    assert (here.told("list_stale", LIST), here.told("list_people", LIST)) == (1, None)
-    assert here.told("list_checked_seconds", LIST) is None
-    assert here.told("list_stale", "newsletter") == 0
+    assert (here.number("list_stale", LIST), here.number("list_people", LIST)) == (1, None)
+    assert here.number("list_checked_seconds", LIST) is None
+    assert here.number("list_stale", "newsletter") == 0
 
 
 async def test_a_new_policy_is_followed(here: Here) -> None:
@@ -264,10 +264,10 @@ async def test_a_new_policy_is_followed(here: Here) -> None:
     before = here.policies.policy.sha256
     put = await policychange.reload(here.settings, by="root", agree=policychange.always)
     await here.look()
-    assert here.told("policy_enforced") == 0
-    assert here.told("policy_info", put.sha256) == 1
-    assert here.told("policy_info", before) is None
-    assert here.told("events_total", "policy") == 1
+    assert here.number("policy_enforced") == 0
+    assert here.number("policy_info", put.sha256) == 1
+    assert here.number("policy_info", before) is None
+    assert here.number("events_total", "policy") == 1
 
 
 async def test_lag_is_given_for_webhooks_in_the_settings_only(tmp_path: Path) -> None:
@@ -278,16 +278,16 @@ async def test_lag_is_given_for_webhooks_in_the_settings_only(tmp_path: Path) ->
         place = await cursors.at("chat")
         await cursors.at("gone")
         await here.look()
-        assert (here.told("webhook_lag_entries", "chat"), here.told("webhook_lag_seconds", "chat")) == (0, 0)
+        assert (here.number("webhook_lag_entries", "chat"), here.number("webhook_lag_seconds", "chat")) == (0, 0)
         await here.happens(Kind.FREEZE)
         await here.happens(Kind.THAW)
         here.clock.pass_(seconds=700)
         await here.look()
-        assert (here.told("webhook_lag_entries", "chat"), here.told("webhook_lag_seconds", "chat")) == (2, 700)
-        assert here.told("webhook_lag_entries", "gone") is None
+        assert (here.number("webhook_lag_entries", "chat"), here.number("webhook_lag_seconds", "chat")) == (2, 700)
+        assert here.number("webhook_lag_entries", "gone") is None
         assert await cursors.pass_over("chat", place, place.told + 2)
         await here.look()
-        assert (here.told("webhook_lag_entries", "chat"), here.told("webhook_lag_seconds", "chat")) == (0, 0)
+        assert (here.number("webhook_lag_entries", "chat"), here.number("webhook_lag_seconds", "chat")) == (0, 0)
 
 
 async def test_webhooks_are_labelled_by_host_and_digest(tmp_path: Path) -> None:
@@ -323,30 +323,30 @@ TREE = {
 
 
 async def test_the_supervisors_numbers_are_given(here: Here) -> None:
-    assert here.told("connections_limit") is None
+    assert here.number("connections_limit") is None
     here.watching.told(TREE)
     where = "127.0.0.1:10025"
-    assert (here.told("connections", where), here.told("connections_limit")) == (3, 2000)
-    assert here.told("connections_accepted_total", where) == 40
-    assert here.told("connections_refused_total", where, "limit") == 2
-    assert here.told("connections_refused_total", where, "client") == 7
-    assert here.told("part_memory_bytes", "proxy") == 200 << 20
+    assert (here.number("connections", where), here.number("connections_limit")) == (3, 2000)
+    assert here.number("connections_accepted_total", where) == 40
+    assert here.number("connections_refused_total", where, "limit") == 2
+    assert here.number("connections_refused_total", where, "client") == 7
+    assert here.number("part_memory_bytes", "proxy") == 200 << 20
     spread = here.watching.numbers()["smtpguard_admission_seconds"][()]
     assert isinstance(spread, Spread)
     assert dict(zip(spread.bounds, spread.counts, strict=False)) == {
         bound: 0 if bound < 0.005 else 3 if bound < 0.025 else 5 for bound in spread.bounds
     }
     assert (spread.counts[-1], spread.total) == (5, 0.0625)
-    assert (here.told("part_processes", "proxy"), here.told("part_deaths_total", "proxy")) == (2, 1)
-    assert (here.told("undecided_total", "store"), here.told("undecided_total", "busy")) == (5, 0)
-    assert (here.told("turned_away_total", "relay-busy"), here.told("turned_away_total", "relay-slow")) == (4, 0)
-    assert here.told("turned_away_total", "connections") == 2, "the supervisor refuses most of them"
-    assert (here.told("relay_connections", "idle"), here.told("relay_connections", "in-use")) == (2, 3)
-    assert (here.told("relay_connections_limit"), here.told("relay_waiting")) == (20, 1)
-    assert (here.told("relay_waits_total"), here.told("relay_wait_seconds_total")) == (6, 1.5)
-    assert (here.told("relay_up"), here.told("relay_tried_seconds")) == (0, 10)
+    assert (here.number("part_processes", "proxy"), here.number("part_deaths_total", "proxy")) == (2, 1)
+    assert (here.number("undecided_total", "store"), here.number("undecided_total", "busy")) == (5, 0)
+    assert (here.number("turned_away_total", "relay-busy"), here.number("turned_away_total", "relay-slow")) == (4, 0)
+    assert here.number("turned_away_total", "connections") == 2, "the supervisor refuses most of them"
+    assert (here.number("relay_connections", "idle"), here.number("relay_connections", "in-use")) == (2, 3)
+    assert (here.number("relay_connections_limit"), here.number("relay_waiting")) == (20, 1)
+    assert (here.number("relay_waits_total"), here.number("relay_wait_seconds_total")) == (6, 1.5)
+    assert (here.number("relay_up"), here.number("relay_tried_seconds")) == (0, 10)
     here.clock.pass_(seconds=3)
-    assert here.told("relay_tried_seconds") == 13
+    assert here.number("relay_tried_seconds") == 13
 
 
 async def test_each_route_has_its_own_numbers(tmp_path: Path) -> None:
@@ -360,11 +360,11 @@ async def test_each_route_has_its_own_numbers(tmp_path: Path) -> None:
                 "found": {"relay bulk": [5.0, 1]},
             }
         )
-        assert (here.told("relay_connections", "idle"), here.told("relay_connections", "idle", "bulk")) == (2, 1)
-        assert (here.told("relay_connections_limit"), here.told("relay_connections_limit", "bulk")) == (20, 3)
-        assert (here.told("relay_waits_total"), here.told("relay_waits_total", "bulk")) == (6, 2)
-        assert (here.told("relay_wait_seconds_total", "bulk"), here.told("relay_waiting", "bulk")) == (0.5, 4)
-        assert (here.told("relay_up"), here.told("relay_up", "bulk")) == (None, 1)
+        assert (here.number("relay_connections", "idle"), here.number("relay_connections", "idle", "bulk")) == (2, 1)
+        assert (here.number("relay_connections_limit"), here.number("relay_connections_limit", "bulk")) == (20, 3)
+        assert (here.number("relay_waits_total"), here.number("relay_waits_total", "bulk")) == (6, 2)
+        assert (here.number("relay_wait_seconds_total", "bulk"), here.number("relay_waiting", "bulk")) == (0.5, 4)
+        assert (here.number("relay_up"), here.number("relay_up", "bulk")) == (None, 1)
 
 
 async def test_without_mail_parts_their_numbers_are_absent(here: Here) -> None:
@@ -372,5 +372,5 @@ async def test_without_mail_parts_their_numbers_are_absent(here: Here) -> None:
              "counts": {}, "levels": {}, "found": {}}  # fmt: skip
     here.watching.told(alone)
     for name in ("connections_limit", "relay_up", "undecided_total", "turned_away_total", "relay_connections_limit"):
-        assert here.told(name) is None
+        assert here.number(name) is None
     assert "smtpguard_undecided_total" not in here.watching.numbers()

@@ -36,7 +36,7 @@ class Here:
         await failed(self.settings, WHY, self.now)
 
     @property
-    def told(self) -> list[str]:
+    def alarms(self) -> list[str]:
         return [message_from_bytes(m.content, policy=default)["Subject"] for m in self.relay.messages]
 
 
@@ -56,23 +56,23 @@ async def here(tmp_path: Path) -> AsyncIterator[Here]:
 async def test_an_alarm_is_sent_after_a_minute_and_every_quarter_hour(here: Here) -> None:
     for _ in range(12):
         await here.fail(seconds=5)
-    assert here.told == [], "the first was 55 s ago"
+    assert here.alarms == [], "the first was 55 s ago"
     for _ in range(50):
         await here.fail(seconds=5)
-    (subject,) = here.told
+    (subject,) = here.alarms
     assert subject.startswith("Critical: smtpguard does not start (")
     (message,) = here.relay.messages
     assert WHY in message.content.decode()
     assert list(await FileMemory(here.settings.state).known()) == ["start-fails"], "whoever reports the end knows of it"
     for _ in range(24 * 12):
         await here.fail(minutes=5)
-    assert len(here.told) == 1 + 24 * 4, "again every quarter of an hour, until it is acknowledged"
+    assert len(here.alarms) == 1 + 24 * 4, "again every quarter of an hour, until it is acknowledged"
 
 
 async def test_failed_starts_by_hand_raise_no_alarm(here: Here) -> None:
     for _ in range(5):
         await here.fail(hours=1)
-    assert here.told == []
+    assert here.alarms == []
 
 
 async def test_a_successful_start_resets_the_alarm(here: Here) -> None:
@@ -80,29 +80,29 @@ async def test_a_successful_start_resets_the_alarm(here: Here) -> None:
     succeeded(here.settings)
     assert failing(here.settings.state, here.now) is None
     await here.fail(seconds=70)
-    assert here.told == []
+    assert here.alarms == []
     await here.fail(seconds=70)
-    assert len(here.told) == 1
+    assert len(here.alarms) == 1
 
 
 async def test_a_failure_without_a_retry_alarms_at_once(here: Here) -> None:
     await failed(here.settings, WHY, NOW, last=True)
     await failed(here.settings, WHY, NOW + timedelta(seconds=5), last=True)
-    assert len(here.told) == 1
+    assert len(here.alarms) == 1
 
 
 async def test_an_alarm_that_was_not_delivered_is_sent_at_the_next_failure(here: Here) -> None:
     here.relay.on("MAIL", "450 4.3.2 Not now", times=1)
     for _ in range(3):
         await here.fail(seconds=70)
-    assert len(here.told) == 1
+    assert len(here.alarms) == 1
 
 
 async def test_if_another_process_sends_alarms_none_is_sent(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(startfailed, "_others_tell", lambda state: True)
     for _ in range(3):
         await here.fail(seconds=70)
-    assert here.told == []
+    assert here.alarms == []
 
 
 async def test_its_file_has_a_constant_size_so_that_a_full_disk_takes_it(here: Here) -> None:
@@ -119,7 +119,7 @@ async def test_without_its_file_no_alarm_is_sent_which_is_logged(here: Here, cap
     (here.settings.state / FILE).mkdir()
     for _ in range(3):
         await here.fail(seconds=70)
-    assert here.told == []
+    assert here.alarms == []
     await failed(here.settings, WHY, here.now, last=True)
     assert "the alarm about failed starts is not sent" in caplog.text
 

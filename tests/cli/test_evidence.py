@@ -194,10 +194,10 @@ def test_a_witness_exposes_a_rebuilt_store(installed: Path) -> None:
         do.run("DELETE FROM checkpoint")
         do.cut(20)
 
-    async def goes_on(store: Store) -> None:
+    async def continues(store: Store) -> None:
         await store.journal.record([Event(kind=Kind.START, id=str(n), at=store.now(), data={}) for n in range(10)])
 
-    within(installed, goes_on)
+    within(installed, continues)
     alone = run(installed, "verify")
     assert alone.exit_code == 0, "only this host's own signature"
     assert "No witness has a checkpoint of it" in alone.stdout

@@ -13,7 +13,7 @@ from tests.cli.installing import change, prepared_installation
 from tests.guard.house import MEMBERS, House, Way
 
 
-@pytest.mark.parametrize("indexed", [False, True], ids=["looked through", "found by words"])
+@pytest.mark.parametrize("indexed", [False, True], ids=["without index", "with index"])
 def test_addresses_that_count_as_a_list_by_name_are_shown(tmp_path: Path, indexed: bool) -> None:
     async def happens(home: House) -> None:
         home.clock.at = datetime.now(UTC) - timedelta(days=32)

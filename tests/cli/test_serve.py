@@ -176,24 +176,24 @@ def test_an_unusable_certificate_stops_the_start(where: str, config: Path, capsy
     )
     certificate, key = config.parent / "guard.pem", config.parent / "guard.key"
 
-    def said() -> str:
+    def problem() -> str:
         status, _, err = run("-c", str(config), "serve", capsys=capsys)
         assert (status, err.count("\n")) == (2, 1)
         return err
 
-    assert said() == f"smtpguard: {certificate}: No such file or directory\n"
+    assert problem() == f"smtpguard: {certificate}: No such file or directory\n"
     authority = trustme.CA()
     one, other = authority.issue_cert("guard.example.com"), authority.issue_cert("guard.example.com")
     one.cert_chain_pems[0].write_to_path(certificate)
-    assert said() == f"smtpguard: {key}: No such file or directory\n"
+    assert problem() == f"smtpguard: {key}: No such file or directory\n"
     other.private_key_pem.write_to_path(key)
     wrong = f"{certificate}, {key}: the key is not the certificate's"
-    assert said() == f"smtpguard: {wrong}\n"
+    assert problem() == f"smtpguard: {wrong}\n"
     status, _, err = run("-c", str(config), "check", capsys=capsys)
     assert status == 1, "before a restart"
     assert f": {wrong}" in err
     key.write_text("no key")
-    assert said() == f"smtpguard: {certificate}, {key}: not PEM that can be used\n"
+    assert problem() == f"smtpguard: {certificate}, {key}: not PEM that can be used\n"
 
 
 def test_an_unreadable_relay_secret_stops_the_start(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -219,7 +219,7 @@ def test_an_invalid_database_file_stops_the_start(config: Path, capsys: pytest.C
     assert (status, err) == (2, f"smtpguard: the store: {database} is not an SQLite database (SQLITE_NOTADB)\n")
 
 
-def as_nobody_in_particular(*words: str) -> subprocess.CompletedProcess[str]:
+def run_unprivileged(*words: str) -> subprocess.CompletedProcess[str]:
     """Run the command without the capabilities by which root ignores file modes."""
     capabilities = ",".join(f"-{each}" for each in ("dac_override", "dac_read_search", "chown", "fowner"))
     drop = (
@@ -241,8 +241,8 @@ def test_files_of_another_user_are_named(name: str, config: Path, capsys: pytest
     path.chmod(0)
     me = path.owner()
     try:
-        started = as_nobody_in_particular("-c", str(config), "serve")
-        checked = as_nobody_in_particular("-c", str(config), "check")
+        started = run_unprivileged("-c", str(config), "serve")
+        checked = run_unprivileged("-c", str(config), "check")
     finally:
         path.chmod(0o700)
     started.stderr = "".join(map(as_text, started.stderr.splitlines(keepends=True)))

@@ -45,7 +45,7 @@ def test_the_demonstration_succeeds(python: str) -> None:
     assert "REJECTED 550" in done.stdout
 
 
-@pytest.mark.parametrize("told", [signal.SIGHUP, signal.SIGTERM], ids=["terminal closed", "told to end"])
+@pytest.mark.parametrize("told", [signal.SIGHUP, signal.SIGTERM], ids=["SIGHUP", "SIGTERM"])
 def test_no_process_remains_after_a_signal(told: signal.Signals, python: str, tmp_path: Path) -> None:
     with (tmp_path / "said").open("wb") as said:
         demo = Program(["demo"], stdout=said, stderr=said, executable=python)

@@ -150,7 +150,7 @@ async def test_dialog_is_answered_as_recorded(
         client.close()
         await world.reception.stop(1)
         await until(lambda: world.pool.idle == world.pool.size)  # abandoned transactions are reset
-        assert list(heard_by(relay)) == script.heard
+        assert list(received_by(relay)) == script.heard
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +162,7 @@ def certificates() -> tuple[ssl.SSLContext, ssl.SSLContext]:
     return ours, theirs
 
 
-def heard_by(relay: ScriptedRelay) -> Iterator[bytes]:
+def received_by(relay: ScriptedRelay) -> Iterator[bytes]:
     """The commands that the relay got, without EHLO and QUIT, and each content after its DATA."""
     contents = iter(relay.messages)
     for line in relay.commands:

@@ -40,7 +40,7 @@ class Guard:
         self.other = other.relay
         """The relay of a route."""
 
-    def told(self, name: str, **labels: str) -> float:
+    def metric(self, name: str, **labels: str) -> float:
         with urllib.request.urlopen(f"http://127.0.0.1:{self._metrics}/metrics", timeout=20) as answer:
             text = answer.read().decode()
         return sum(
@@ -59,7 +59,7 @@ class Guard:
         )
 
     def quiet(self) -> bool:
-        return not self.told("relay_connections", state="in-use") and not self.told("relay_waiting")
+        return not self.metric("relay_connections", state="in-use") and not self.metric("relay_waiting")
 
     def lines(self) -> list[dict[str, Any]]:
         """The log lines of mail that was turned away."""
@@ -98,7 +98,7 @@ def _port(address: str) -> int:
 
 def _up(found: Guard) -> bool:
     try:
-        return found.told("part_processes", part="proxy") == 2
+        return found.metric("part_processes", part="proxy") == 2
     except OSError:
         return False
 
@@ -190,7 +190,7 @@ def test_a_rate_is_exact_over_all_workers(whole: Guard) -> None:
         assert {one[:9] for one in said if not one.startswith("250")} == {"451 4.7.1"}
         assert sum(f"rated-{source}-".encode() in m.mail for m in whole.relay.messages) == RATED
     assert {one[:3] for one in asyncio.run(many(MTA))} == {"250"}, "an MTA in trust has no limit"
-    until(lambda: whole.told("turned_away_total", why="rate-limit") == 2 * (40 - RATED), "all to be counted")
+    until(lambda: whole.metric("turned_away_total", why="rate-limit") == 2 * (40 - RATED), "all to be counted")
     assert not [line for line in whole.lines() if line["why"] == "rate-limit"]
     until(
         lambda: '"event":"rate-limited"' in whole.guard.log.read_text().replace(" ", ""), "the line that sums them up"
@@ -213,21 +213,21 @@ def test_each_relay_has_its_own_limit(whole: Guard) -> None:
     assert len({m.mail for m in whole.other.messages}) == 40
     assert 1 <= whole.other.most_open <= ROUTED
     whole.recorder.go_on()
-    until(lambda: whole.told("relay_up", route="other") == 1, "the route to be found up")
-    assert whole.told("relay_connections_limit", route="other") == ROUTED
+    until(lambda: whole.metric("relay_up", route="other") == 1, "the route to be found up")
+    assert whole.metric("relay_connections_limit", route="other") == ROUTED
 
 
 def test_messages_beyond_the_limit_all_pass(whole: Guard) -> None:
     """120 messages at once over 20 connections of two processes all pass, and the relay never has 21."""
-    before = whole.told("turned_away_total", why="relay-busy")
+    before = whole.metric("turned_away_total", why="relay-busy")
     whole.relay.on(DOT, [STALL, "250 2.0.0 Ok"])
 
     async def all_at_once() -> list[str]:
         sending = [asyncio.create_task(send(whole.guard.port, f"many{n}")) for n in range(120)]
         while whole.relay.verbs().count("DATA") < LIMIT:  # noqa: ASYNC110 - the relay is another thread's
             await asyncio.sleep(0.02)
-        assert whole.told("relay_connections", state="in-use") <= LIMIT
-        await asyncio.to_thread(until, lambda: whole.told("relay_waiting") >= 90, "the others to wait")
+        assert whole.metric("relay_connections", state="in-use") <= LIMIT
+        await asyncio.to_thread(until, lambda: whole.metric("relay_waiting") >= 90, "the others to wait")
         whole.recorder.go_on()
         return await asyncio.gather(*sending)
 
@@ -236,9 +236,9 @@ def test_messages_beyond_the_limit_all_pass(whole: Guard) -> None:
     assert {answer[:3] for answer in said} == {"250"}
     assert most() <= LIMIT
     assert whole.relay.most_open <= LIMIT
-    assert whole.told("turned_away_total", why="relay-busy") == before
-    until(lambda: whole.told("relay_waits_total") >= 100, "the waits to be counted")
-    assert whole.told("relay_wait_seconds_total") > 0
+    assert whole.metric("turned_away_total", why="relay-busy") == before
+    until(lambda: whole.metric("relay_waits_total") >= 100, "the waits to be counted")
+    assert whole.metric("relay_wait_seconds_total") > 0
 
 
 def test_connections_of_a_killed_worker_are_freed(whole: Guard) -> None:
@@ -312,7 +312,7 @@ async def drop(whole: Guard) -> None:
 
 
 def test_each_refused_message_is_logged_and_counted(whole: Guard) -> None:
-    before = whole.told("turned_away_total", why="recipient-refused")
+    before = whole.metric("turned_away_total", why="recipient-refused")
     whole.relay.on("RCPT TO:<peter@", "550 5.1.1 No such user", times=1)
 
     async def refused() -> str:
@@ -323,7 +323,7 @@ def test_each_refused_message_is_logged_and_counted(whole: Guard) -> None:
             return await client.finish()
 
     assert asyncio.run(refused()).startswith("250")
-    until(lambda: whole.told("turned_away_total", why="recipient-refused") == before + 1, "the count")
+    until(lambda: whole.metric("turned_away_total", why="recipient-refused") == before + 1, "the count")
     [line] = [line for line in whole.lines() if line["why"] == "recipient-refused"]
     assert {name: line[name] for name in line if name not in ("timestamp", "level", "event", "listener")} == {
         "why": "recipient-refused", "client": "192.0.2.7", "queue_id": "4F1Q", "reply": "550 5.1.1 No such user",
@@ -333,11 +333,11 @@ def test_each_refused_message_is_logged_and_counted(whole: Guard) -> None:
 
 
 def test_each_message_refused_for_a_down_relay_is_counted(whole: Guard, tmp_path: Path) -> None:
-    before = whole.told("turned_away_total", why="relay-down")
+    before = whole.metric("turned_away_total", why="relay-down")
     whole.recorder.call(whole.relay.stop())
     try:
         said = asyncio.run(send(whole.guard.port, "down"))
         assert said.startswith("451 4.4.1")
-        until(lambda: whole.told("turned_away_total", why="relay-down") == before + 1, "the count")
+        until(lambda: whole.metric("turned_away_total", why="relay-down") == before + 1, "the count")
     finally:
         whole.recorder.call(whole.relay.start())

@@ -86,7 +86,7 @@ def test_reminders_skip_the_weekend() -> None:
         (Deadlines(seconds=20 * 3600, working=False), b""),
         (Deadlines(), b"Expires: Sun, 8 Mar 2026 16:00:00 +0100\r\n\r\n"),
     ],
-    ids=["the clock counts", "it says itself until when"],
+    ids=["plain hours", "an Expires field"],
 )
 def test_without_working_hours_all_time_counts(term: Deadlines, header: bytes) -> None:
     since = datetime(2026, 3, 7, 20, tzinfo=STOCKHOLM)

@@ -114,7 +114,7 @@ class Play:
                 await self.campaign.approvals.follow()
             case "reject all" | "reopen":
                 act: Any = self.campaign.service.reject if what == "reject all" else self.campaign.service.reopen
-                await self.taking_back(act(mailing.mailing_id, approver=EVA, by="test", comment="no"), None)
+                await self.revoke(act(mailing.mailing_id, approver=EVA, by="test", comment="no"), None)
             case "approve" if mailing.entry:
                 for who in (EVA, DPO):
                     try:
@@ -124,12 +124,12 @@ class Play:
                 self.gone = {}
             case "reject":
                 vote = self.campaign.approvals.vote(lead.hold_id, Choice.REJECT, approver=OMAR, by="test", comment="no")
-                await self.taking_back(vote, lead.hold_id)
+                await self.revoke(vote, lead.hold_id)
             case "withdraw":
                 withdrawal = self.campaign.approvals.withdraw(lead.hold_id, sender=ANNA, by="test")
-                await self.taking_back(withdrawal, lead.hold_id)
+                await self.revoke(withdrawal, lead.hold_id)
 
-    async def taking_back(self, act: Any, hold_id: str | None) -> None:
+    async def revoke(self, act: Any, hold_id: str | None) -> None:
         try:
             await act
         except Refused:

@@ -60,11 +60,11 @@ async def test_two_processes_agree(store: Store, clock: Clock, tmp_path: Path, m
     asked: list[int] = []
     middle = quickwalk.middle
 
-    def told(*given: Any) -> int:
+    def recording(*given: Any) -> int:
         asked.append(middle(*given))
         return asked[-1]
 
-    monkeypatch.setattr(quickwalk, "middle", told)
+    monkeypatch.setattr(quickwalk, "middle", recording)
     quick, careful = await both(store, tmp_path, url=store.url)
     assert quick == careful
     assert 9 < asked[0] < 27

@@ -74,12 +74,12 @@ async def hold(store: Store, id: str, *people: object, apart: Sequence[str] = ()
     return id
 
 
-async def becomes(store: Store, id: str, state: State, *intents: Intent) -> None:
+async def set_state(store: Store, id: str, state: State, *intents: Intent) -> None:
     await store.holds.change(id, lambda h: Change(hold=replace(h, state=state), intents=intents))
 
 
 async def approved(store: Store, id: str, *to: str) -> None:
-    await becomes(store, id, State.APPROVED, release(id, *(to or ("c@list.example",))))
+    await set_state(store, id, State.APPROVED, release(id, *(to or ("c@list.example",))))
 
 
 async def leased(store: Store, id: str) -> Lease:
@@ -183,13 +183,13 @@ async def test_a_partly_failed_release(store: Store, clock: Clock) -> None:
 @pytest.mark.parametrize("state", [State.REJECTED, State.WITHDRAWN, State.EXPIRED])
 async def test_a_rejected_withdrawn_or_expired_hold_is_stopped(store: Store, state: State) -> None:
     await hold(store, "H1", LIST)
-    await becomes(store, "H1", state)
+    await set_state(store, "H1", state)
     assert await tally(store) == Tally(stopped=1200)
 
 
 async def test_a_void_hold_is_still_with_its_client(store: Store) -> None:
     await hold(store, "H1", LIST, apart=["ulf"])
-    await becomes(store, "H1", State.VOID)
+    await set_state(store, "H1", State.VOID)
     assert await tally(store) == Tally(deferred=1201)
 
 
@@ -200,7 +200,7 @@ async def test_a_void_hold_is_still_with_its_client(store: Store) -> None:
 async def test_the_colleagues_part_is_pending_until_delivered(store: Store, clock: Clock, became: str) -> None:
     await hold(store, "H1", LIST, apart=["ulf"])
     assert await tally(store) == Tally(held=1200, admitted=1)
-    await becomes(store, "H1", State.REJECTED)
+    await set_state(store, "H1", State.REJECTED)
     assert await tally(store) == Tally(stopped=1200, admitted=1), "the decision does not concern the colleagues"
     lease = await leased(store, "H1-part")
     delivered, doubts = DELIVERED[became]
@@ -288,7 +288,7 @@ async def test_a_person_with_one_copy_has_it_though_the_next_is_stopped(store: S
     await admit(store, of("T3", "c"))
     await hold(store, "H1", "a", "b", "c", "d")
     assert await tally(store) == Tally(relayed=1, doubted=1, admitted=1, held=1)
-    await becomes(store, "H1", state)
+    await set_state(store, "H1", state)
     assert await tally(store) == Tally(relayed=1, doubted=1, admitted=1, stopped=1)
     await outcome(store, "T3", "refused")
     assert await fates(store, *"abcd") == [Fate.RELAYED, Fate.DOUBTED, Fate.REFUSED, Fate.STOPPED]
@@ -397,7 +397,7 @@ async def test_fates_agree_with_a_model(store: Store, clock: Clock) -> None:
                     await approved(store, id)
                     outbox[id] = about
                 else:
-                    await becomes(store, id, rng.choice([State.REJECTED, State.WITHDRAWN, State.EXPIRED]))
+                    await set_state(store, id, rng.choice([State.REJECTED, State.WITHDRAWN, State.EXPIRED]))
             case "attempt" if outbox:
                 id = rng.choice(sorted(outbox))
                 became = rng.choice(["retry", "sent", "failed", "doubted"])

@@ -47,7 +47,7 @@ async def release_in_doubt(office: Office, *to: str, taken: bool = True) -> str:
     return hold_id
 
 
-async def told(office: Office) -> list[tuple[str, bool, int]]:
+async def questions(office: Office) -> list[tuple[str, bool, int]]:
     """(recipient, whether it is a reminder, people) of the notices about doubt."""
     docs = await office.store.ask(
         lambda c: c.execute(select(outbox.c.doc).where(outbox.c.kind == "notice")).scalars().all()
@@ -67,7 +67,7 @@ async def test_a_release_in_doubt_waits_and_approvers_are_asked_at_once(office: 
     assert hold is not None
     assert (hold.state, hold.asked_at, hold.settled) == (State.IN_DOUBT, office.clock.now(), None)
     assert [h.hold_id for h in await office.store.holds.asked()] == [hold_id]
-    assert await told(office) == [(who, False, 60) for who in (DPO, EVA, IT, OMAR)]
+    assert await questions(office) == [(who, False, 60) for who in (DPO, EVA, IT, OMAR)]
     assert await tally(office) == Tally(doubted=60)
     out = await office.store.holds.outgoing(hold_id)
     assert out.own is not None
@@ -85,7 +85,7 @@ async def test_they_are_asked_again_each_working_hour(office: Office) -> None:
     for _ in range(24 * 4):
         await office.go(minutes=15)
         await sweeping.sweep()
-    again = [one for one in await told(office) if one[1]]
+    again = [one for one in await questions(office) if one[1]]
     hours = office.home.in_force.hours.worked(office.clock.now() - timedelta(days=1), office.clock.now())
     worked = round(hours.total_seconds() / 3600)
     assert worked - 1 <= sum(who == IT for who, _, _ in again) <= worked + 1

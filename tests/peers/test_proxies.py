@@ -72,13 +72,13 @@ class Fronted:
         received = message.content.split(b"X-Smtpguard")[0].decode()
         transaction = received.split(" id ")[1].split()[0].rstrip(";")
         [logged] = until(
-            lambda: [line for line in self.told() if line.get("id") == transaction and line["event"] == "verdict"],
+            lambda: [line for line in self.log_lines() if line.get("id") == transaction and line["event"] == "verdict"],
             why="its line in the log",
         )
         assert f"[{logged['client']}]" in received
         return str(logged["client"])
 
-    def told(self) -> list[dict[str, Any]]:
+    def log_lines(self) -> list[dict[str, Any]]:
         return [
             json.loads(line)
             for line in self.guard.log.read_text().rpartition("\n")[0].splitlines()
@@ -152,10 +152,12 @@ def test_a_connection_without_a_header_is_logged(haproxy: Fronted) -> None:
         trusted.sendall(b"EHLO desk\r\n")
         with contextlib.suppress(ConnectionResetError):
             assert trusted.recv(100) == b""
-    until(lambda: any(line["event"] == "no PROXY header" for line in haproxy.told()), "its line in the log")
+    until(lambda: any(line["event"] == "no PROXY header" for line in haproxy.log_lines()), "its line in the log")
     with pytest.raises(smtplib.SMTPConnectError, match="421"):
         connect(haproxy.clear)
-    until(lambda: any(line["event"] == "not from a trusted proxy" for line in haproxy.told()), "its line in the log")
+    until(
+        lambda: any(line["event"] == "not from a trusted proxy" for line in haproxy.log_lines()), "its line in the log"
+    )
 
 
 def test_nginx_names_the_client_and_login(fronted: Fronted, tmp_path: Path) -> None:
@@ -172,7 +174,7 @@ def test_nginx_names_the_client_and_login(fronted: Fronted, tmp_path: Path) -> N
             send(smtp, "nginx@example.com")
             assert smtp.docmd("XCLIENT", "LOGIN=boss@example.com")[0] == 550, "the client sends it"
     assert fronted.client_of("nginx@example.com") == CLIENT
-    [line] = [line for line in fronted.told() if line.get("actor") == "anna@example.com"]
+    [line] = [line for line in fronted.log_lines() if line.get("actor") == "anna@example.com"]
     assert line["event"] == "verdict"
 
 
@@ -189,7 +191,9 @@ def test_dovecot_names_the_client_and_login(fronted: Fronted, folder: Path) -> N
         assert smtp.docmd("AUTH", "PLAIN " + _coded("\0bo@example.com\0s3cret"))[0] == 235
         send(smtp, "dovecot@example.com")
     assert fronted.client_of("dovecot@example.com") == CLIENT
-    assert [line for line in fronted.told() if line.get("actor") == "bo@example.com" and line["event"] == "verdict"]
+    assert [
+        line for line in fronted.log_lines() if line.get("actor") == "bo@example.com" and line["event"] == "verdict"
+    ]
 
 
 def test_swaks_names_the_client_by_xclient(fronted: Fronted) -> None:

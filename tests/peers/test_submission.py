@@ -122,7 +122,7 @@ def test_mail_is_submitted_under_the_clients_login(submission: Submission, impli
         smtp.sendmail(ANNA, ["you@example.org"], letters.mail(to="you@example.org", message_id=message_id))
     until(lambda: submission.recorder.with_id(message_id), why="the mail")
     assert submission.logged(f"sasl_username={ANNA}")
-    until(lambda: any(line.get("actor") == ANNA for line in _told(submission.guard)), why="its line in the log")
+    until(lambda: any(line.get("actor") == ANNA for line in _log(submission.guard)), why="its line in the log")
 
 
 def test_a_wrong_password_gets_the_relays_reply(submission: Submission) -> None:
@@ -218,7 +218,7 @@ def test_a_down_relay_gives_454(submission: Submission) -> None:
         until(lambda: smtp.docmd("AUTH", "PLAIN " + _plain(ANNA, PEOPLE[ANNA]))[0] == 235, why="the relay to be back")
 
 
-def _told(guard: Guard) -> list[dict[str, object]]:
+def _log(guard: Guard) -> list[dict[str, object]]:
     return [json.loads(line) for line in guard.log.read_text().splitlines() if line.startswith("{")]
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from smtpguard.mail import reply
-from tests.processes.test_introduction import heard, through
+from tests.processes.test_introduction import everything_received, through
 from tests.processes.test_proxyline import binary
 from tests.processes.tree import PATIENCE, Grow
 
@@ -37,7 +37,7 @@ def test_other_clients_get_554_and_may_quit(grow: Grow) -> None:
         assert lines.readline() == b""
     with at(tree.port, "127.0.0.2") as sock:
         sock.sendall(b"x" * 5000)  # no complete command
-        assert heard(sock).startswith(NOT_A_CLIENT)
+        assert everything_received(sock).startswith(NOT_A_CLIENT)
 
 
 def test_a_mapped_ipv4_address_counts_as_ipv4(grow: Grow) -> None:
@@ -108,7 +108,7 @@ def test_a_milter_listener_closes_silently(grow: Grow, tmp_path: Path) -> None:
     tree = grow(["milter", "proxy"], part="milter", clients=["127.0.0.1"])
     tree.until("READY=1")
     with at(tree.port, "127.0.0.2") as sock:
-        assert heard(sock) == b""
+        assert everything_received(sock) == b""
     with at(tree.port, "127.0.0.1") as sock:
         assert sock.recv(100).startswith(b"220")
 

@@ -59,7 +59,7 @@ def test_the_client_is_counted_and_not_the_proxy(tree: Tree) -> None:
 
 def test_without_a_header_the_connection_is_closed(tree: Tree) -> None:
     with through(tree, b"EHLO client.example\r\n") as sock:
-        assert heard(sock) == b""
+        assert everything_received(sock) == b""
 
 
 def test_port_scans_are_tolerated(grow: Grow) -> None:
@@ -75,25 +75,25 @@ def test_a_silent_peer_times_out(grow: Grow) -> None:
     tree = grow(["proxy"], proxy=True, trust="127.0.0.0/8", proxy_seconds=0.1)
     tree.until("READY=1")
     with through(tree, LINE[:-1]) as sock:
-        assert heard(sock) == b""
+        assert everything_received(sock) == b""
 
 
 def test_an_untrusted_peer_gets_421(grow: Grow) -> None:
     tree = grow(["proxy"], proxy=True, trust="10.0.0.0/8")
     tree.until("READY=1")
     with through(tree, b"") as sock:
-        assert heard(sock).startswith(b"421 4.7.0 This port is for trusted proxies")
+        assert everything_received(sock).startswith(b"421 4.7.0 This port is for trusted proxies")
 
 
 def test_unfinished_headers_are_closed_at_the_end(tree: Tree) -> None:
     with through(tree, b"PROXY ") as sock, through(tree, LINE) as known:
         assert known.recv(100).startswith(b"220")
         tree.process.send_signal(signal.SIGTERM)
-        assert heard(sock) == b""
+        assert everything_received(sock) == b""
         assert tree.wait() == 0
 
 
-def heard(sock: socket.socket) -> bytes:
+def everything_received(sock: socket.socket) -> bytes:
     """Everything until the other side closes."""
     came = b""
     with contextlib.suppress(ConnectionResetError):

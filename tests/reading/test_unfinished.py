@@ -25,7 +25,7 @@ FOUND: dict[str, list[tuple[str, str]]] = {
     "test": [("test", "x"), ("Test 123", "x"), ("Testutskick: våren", "Hej"), ("[TEST] Spring", "Hello"), ("", "test"), ("", "Testar, testar"), ("Spring", "This is a test, please ignore"), ("Våren", "Det här är bara ett test"), ("Testmail", "")],
     "filler": [("", "Lorem ipsum dolor sit amet"), ("", "asdfasdf"), ("", "Hier steht Blindtext"), ("", "bla bla bla")],
 }  # fmt: skip
-NOT: list[tuple[str, str]] = [
+FINISHED: list[tuple[str, str]] = [
     ("Våren är här", "Kära kund, våren är här. Läs mer på vår sida."),
     ("Test drive the new car", "Book a test drive of our new car today. We have tested it for you, and the test results are in: best in test!"),
     ("Bäst i test", "Vår dammsugare blev bäst i test. Testa den du också!"),
@@ -44,7 +44,7 @@ def test_unfinished_messages_are_recognized(kind: str, subject: str, text: str) 
     assert kind in dict(unfinished(subject, text)), dict(unfinished(subject, text))
 
 
-@pytest.mark.parametrize(("subject", "text"), NOT)
+@pytest.mark.parametrize(("subject", "text"), FINISHED)
 def test_finished_messages_are_not(subject: str, text: str) -> None:
     assert dict(unfinished(subject, text)) == {}
 

@@ -29,7 +29,7 @@ from smtpguard.wire.milter.packet import (
 from tests.wire.milter.drawn import ANSWERS, COMMANDS
 
 
-def heard(decoder: Decoder[Any], octets: bytes, cuts: list[int]) -> tuple[list[object], str]:
+def decoded(decoder: Decoder[Any], octets: bytes, cuts: list[int]) -> tuple[list[object], str]:
     """The packets in ``octets``, fed in pieces that end at ``cuts``, and the error that ended decoding, if any."""
     packets: list[object] = []
     at = [0, *sorted(cuts), len(octets)]
@@ -50,16 +50,16 @@ def heard(decoder: Decoder[Any], octets: bytes, cuts: list[int]) -> tuple[list[o
 def test_commands_decode_from_any_cut(said: list[Command], data: st.DataObject) -> None:
     octets = b"".join(map(encode, said))
     cuts = data.draw(st.lists(st.integers(0, len(octets)), max_size=5))
-    assert heard(commands(), octets, []) == (said, "")
-    assert heard(commands(), octets, cuts) == (said, "")
-    assert heard(commands(), octets, list(range(len(octets)))) == (said, "")
+    assert decoded(commands(), octets, []) == (said, "")
+    assert decoded(commands(), octets, cuts) == (said, "")
+    assert decoded(commands(), octets, list(range(len(octets)))) == (said, "")
 
 
 @given(st.lists(ANSWERS, max_size=8))
 @settings(max_examples=100, deadline=None)
 def test_answers_encode_and_decode(said: list[object]) -> None:
     octets = b"".join(map(encode, said))  # type: ignore[arg-type]
-    assert heard(answers(), octets, list(range(len(octets)))) == (said, "")
+    assert decoded(answers(), octets, list(range(len(octets)))) == (said, "")
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_answers_encode_and_decode(said: list[object]) -> None:
 def test_commands_as_libmilter_writes_them(packet: Command, octets: bytes) -> None:
     framed = len(octets).to_bytes(4, "big") + octets
     assert encode(packet) == framed
-    assert heard(commands(), framed, []) == ([packet], "")
+    assert decoded(commands(), framed, []) == ([packet], "")
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_answers_as_libmilter_reads_them(packet: object, octets: bytes) -> None:
     ],
 )
 def test_invalid_packets_are_refused(octets: bytes, why: str | None) -> None:
-    packets, error = heard(commands(), octets + encode(EndOfMessage()), [])
+    packets, error = decoded(commands(), octets + encode(EndOfMessage()), [])
     assert packets == []
     assert error
     if why:
@@ -144,4 +144,4 @@ def test_a_string_with_nul_is_refused() -> None:
 @pytest.mark.parametrize("text", [b"250 no\0", b"550\0", b"550 a\r\n551 b\0", b"55x a\0", b"550-a\0"])
 def test_an_invalid_smtp_reply_is_refused(text: bytes) -> None:
     octets = (len(text) + 1).to_bytes(4, "big") + b"y" + text
-    assert heard(answers(), octets, []) == ([], "no SMTP reply")
+    assert decoded(answers(), octets, []) == ([], "no SMTP reply")
