@@ -117,6 +117,7 @@ NOTICES: Mapping[str, str] = {
     "held": N_("to its writer"),
     "approve": N_("to the approvers"),
     "decided": N_("about the decision"),
+    "deputy": N_("that a deputy waits for an admin"),
     "reminder": N_("a reminder"),
     "doubt": N_("whether it was sent"),
     "escalation": N_("escalated"),

@@ -27,6 +27,7 @@ from smtpguard.notices import noticedata
 from smtpguard.notices.calling import CallTimes
 from smtpguard.notices.noticedata import time_of
 from smtpguard.outbox.model import Intent, IntentKind
+from smtpguard.policy.absences import Absence
 from smtpguard.policy.verdict import Action, Mode, Verdict
 from smtpguard.reading.looks import Reading
 from smtpguard.reading.marks import veiled
@@ -414,6 +415,21 @@ def _covers(hold: Hold, gathered: Gathered) -> list[Phrase]:
     learned = effects.learned([(gathered.shown, hold.author, hold.proofs)], gathered.in_force.slots)
     covers = coverage.covered(hold, learned)
     return list(coverage.said(covers))
+
+
+def deputy_waits(absence: Absence, groups: Sequence[str], admins: Iterable[str]) -> tuple[Intent, ...]:
+    """To each admin: a deputy decides in ``groups`` only once one of them agrees. One mail for the same days and deputy."""
+    about = {
+        "notice": "deputy",
+        "person": absence.person,
+        "deputy": absence.deputy,
+        "first": absence.since.isoformat(),
+        "last": absence.until.isoformat(),
+        "groups": list(groups),
+    }
+    stem = f"deputy-{_tag(absence.person)}-{absence.since:%Y%m%d}-{absence.until:%Y%m%d}-{_tag(absence.deputy)}"
+    told = ((admin, _recipient(admin)) for admin in admins)
+    return tuple(_intent(f"{stem}-{_tag(one)}", to, {**noticedata.NONE, **about}) for one, to in told if to is not None)
 
 
 def gone(hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:

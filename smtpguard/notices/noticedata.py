@@ -46,6 +46,7 @@ plea                to approvers: the same; its writer asks for its release
 voted               to an approver who voted by mail: ``choice``, "" for none; ``proof``: login | dkim | token; ``refused``: why
                     the vote does not count, "" if it does; ``said_at``
 digest              ``role``: sender | approver; ``since``, ``until``, ``person``: the reader
+deputy              to an admin: ``person`` is away from ``first`` to ``last``, and ``deputy`` decides in ``groups`` once an admin agrees
 stream              to its owner: ``stream``: its name; ``limit``, ``window_minutes``, ``per_person``; ``at``
 owner-digest        ``list``: its title, ``list_name``; ``since``, ``until``, ``person``, ``first``
 ==================  ==================================================================================================

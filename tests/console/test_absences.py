@@ -43,7 +43,12 @@ async def test_another_deputy_decides_after_an_admin_confirms(here: Stage) -> No
     hold = await held(here)
     dpo = await here.signed_in(DPO, Role.APPROVER, Role.ADMIN)
     sten = await here.signed_in("sten@example.com", Role.APPROVER)
+    admin = await here.signed_in("admin@example.com", Role.ADMIN)
     said = await submit_absence(dpo, deputy="sten@example.com")
+    await submit_absence(dpo, deputy="sten@example.com")
+    [told] = [i for i in await here.home.outbox() if (i.data or {}).get("notice") == "deputy"]
+    assert str(told.recipients[0].address) == "admin@example.com", "once, and not to the admin who is away"
+    assert (told.data["person"], told.data["deputy"], told.data["groups"]) == (DPO, "sten@example.com", ["compliance"])
     assert "sten@example.com is not in compliance, and can decide there only once an admin agrees." in said
     assert (await sten.get(f"/held/{hold.hold_id}")).status_code == 404
     both = {"person": DPO, "deputy": "sten@example.com"}
@@ -51,7 +56,6 @@ async def test_another_deputy_decides_after_an_admin_confirms(here: Stage) -> No
     assert (answer.status_code, "another admin must do it" in text(answer)) == (409, True)
     await sten.get("/away")
     assert (await sten.post("/away/agree", **both)).status_code == 404, "for admins only"
-    admin = await here.signed_in("admin@example.com", Role.ADMIN)
     assert "dpo@example.com" in text(await admin.get("/away"))
     assert (await admin.post("/away/agree", **both | {"deputy": DUTY})).status_code == 409, "not the deputy she named"
     assert (await admin.post("/away/agree", **both)).status_code == 303

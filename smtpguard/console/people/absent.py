@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from smtpguard.accounts.model import AccountKeys, May
+from smtpguard.accounts.model import AccountKeys, May, Role
 from smtpguard.config.problem import Invalid
 from smtpguard.console.access import ADMIN, APPROVER, for_roles, person
 from smtpguard.console.people.accounts import NotPossible
@@ -21,6 +21,7 @@ from smtpguard.guard.ports import Clock
 from smtpguard.journal.event import Event, Kind
 from smtpguard.locale.phrase import N_
 from smtpguard.mail.address import Address, BadAddress
+from smtpguard.notices.intents import deputy_waits
 from smtpguard.policy.absences import LONGEST, Absence
 from smtpguard.policy.fields import day
 
@@ -83,9 +84,20 @@ class Absent:
             made = replace(wanted, confirmed=agreed)
             return made, self._event("away", made, who)
 
-        await self._people.change_absence(who, step)
-        await services_of(request).policies.follow()
+        made = await self._people.change_absence(who, step)
+        now_in_force = await services_of(request).policies.follow()
+        await self._ask_admins(request, made, now_in_force)
         return see_other("/away")
+
+    async def _ask_admins(self, request: Request, absence: Absence, in_force: InForce) -> None:
+        """Mail to the admins who can agree to the deputy, where one must."""
+        not_yet = _row(absence, in_force, by_policy=False).not_yet
+        if not not_yet:
+            return
+        two = in_force.addresses_of(absence.person, absence.deputy)
+        admins = [a.address for a in await self._people.everybody() if not a.disabled and Role.ADMIN in a.roles]
+        told = deputy_waits(absence, not_yet, (one for one in admins if one not in two))
+        await services_of(request).ledger.journal.record((), told)
 
     async def back(self, request: Request) -> Response:
         """End or cancel the person's absence, whether the person or the policy declared it."""
