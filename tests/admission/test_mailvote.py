@@ -274,7 +274,7 @@ async def test_an_invalid_vote_address_is_refused_at_rcpt(desk: Desk) -> None:
 
 
 @pytest.mark.asyncio
-async def test_its_writer_confirms_from_their_own_login(desk: Desk) -> None:
+async def test_the_writer_confirms_from_their_own_login(desk: Desk) -> None:
     at = desk.home.clock.now()
     asked = Confirmation(writer=ANNA, until=at + timedelta(hours=4), proof="login")
     await desk.home.store.holds.change(desk.hold_id, lambda hold: Change(hold=replace(hold, confirm=asked)))

@@ -57,7 +57,7 @@ async def asking(folder: Path, directory: Directory) -> AsyncIterator[tuple[Hous
         yield home, Memberships(policies, home.store, home.clock, directory)
 
 
-async def test_status_shows_a_directory_that_fails(tmp_path: Path) -> None:
+async def test_status_shows_a_failing_directory(tmp_path: Path) -> None:
     directory = Directory((STENS, (EVA,)))
     async with asking(tmp_path, directory) as (home, memberships):
 

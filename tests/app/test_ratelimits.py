@@ -57,7 +57,7 @@ def asked(limits: RateLimits, session: Session, times: int, *, first: bool = Fal
     return ["ok" if one is None else "client" if one is reply.CLIENT_TOO_FAST else "login" for one in said]
 
 
-def test_a_client_is_an_address_or_a_network_of_ipv6(limits: RateLimits) -> None:
+def test_a_client_is_an_ipv4_address_or_an_ipv6_network(limits: RateLimits) -> None:
     one = Session(client_ip="192.0.2.7")
     assert asked(limits, one, 3, first=True) == ["ok", "ok", "client"]
     assert asked(limits, one, 4) == ["ok", "ok", "ok", "client"]
@@ -69,7 +69,7 @@ def test_a_client_is_an_address_or_a_network_of_ipv6(limits: RateLimits) -> None
     assert asked(limits, Session(client_ip="2001:db8:0:1::1"), 1) == ["ok"]
 
 
-def test_an_mta_in_trust_has_no_limit_but_the_client_that_it_names_has(limits: RateLimits) -> None:
+def test_a_trusted_mta_has_no_limit_but_its_named_client_has(limits: RateLimits) -> None:
     assert set(asked(limits, Session(client_ip="192.0.2.1"), 20, first=True)) == {"ok"}
     named = Session(client_ip="198.51.100.1", peer="192.0.2.1")
     assert asked(limits, named, 6) == ["ok"] * 5 + ["client"]
@@ -87,7 +87,7 @@ def test_a_login_counts_over_all_its_addresses(limits: RateLimits) -> None:
     assert limits.of(limits._settings.listen.smtp[2]) is None
 
 
-def test_those_stopped_are_one_line_a_minute_with_the_most(settings: Settings) -> None:
+def test_stopped_clients_are_one_log_line_a_minute(settings: Settings) -> None:
     clock = Clock()
     limits = RateLimits(settings, clock)
     for n in range(12):
@@ -108,7 +108,7 @@ def test_those_stopped_are_one_line_a_minute_with_the_most(settings: Settings) -
     limits.close()
 
 
-def test_what_is_stopped_has_a_count_and_no_line_of_its_own() -> None:
+def test_stopped_mail_is_counted_and_not_logged_singly() -> None:
     turned = Turned()
     with capture_logs() as lines:
         turned(
@@ -125,7 +125,7 @@ def test_what_is_stopped_has_a_count_and_no_line_of_its_own() -> None:
     assert turned.counts == {"turned-away rate-limit": 1, PUT_OFF: 0}, "it is the client's doing"
 
 
-def test_a_folder_that_cannot_be_written(settings: Settings, tmp_path: Path) -> None:
+def test_an_unwritable_folder_stops_the_start(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "rates").mkdir()
     with pytest.raises(CannotStart, match="rates: Is a directory"):
         RateLimits(settings)

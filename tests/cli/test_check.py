@@ -280,7 +280,7 @@ def test_routes_that_match_no_or_little_mail_are_reported(run: Callable[..., Res
     )
 
 
-def test_rates_of_senders(run: Callable[..., Result], etc: Path) -> None:
+def test_rates_of_senders_are_described(run: Callable[..., Result], etc: Path) -> None:
     rates = "{client: {recipients: 600 in 1m}, login: {messages: 1000 in 1h}}"
     settings = etc / "smtpguard.yaml"
     edit(settings, "127.0.0.1, port: 10025}", f"127.0.0.1, port: 10025, rates: {rates}}}")

@@ -178,7 +178,7 @@ async def send(port: int, name: str, source: str = MTA) -> str:
         return await client.finish() if said.startswith("250") else said
 
 
-def test_a_rate_is_exact_over_all_workers(whole: Guard) -> None:
+def test_a_rate_limit_is_exact_over_all_workers(whole: Guard) -> None:
     """What is beyond it is put off, and what was accepted arrives."""
 
     async def many(source: str) -> list[str]:

@@ -391,7 +391,7 @@ def test_related_events_are_included(journal: Journal, name: str) -> None:
     assert any(step.entry.id == id for step in journal.report().steps) is wanted
 
 
-def test_a_breaker_that_stopped_its_list_for_another_mailing(journal: Journal) -> None:
+def test_a_breaker_that_stopped_the_list_is_included(journal: Journal) -> None:
     """It is there once, with the freeze that it made; one that stopped something else is not."""
     figures: dict[str, Any] = {"breaker": "bounces", "limit": ">= 1", "counted": 1, "people": 9, "observed": False}
     journal.relayed("T1")

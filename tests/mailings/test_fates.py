@@ -331,7 +331,7 @@ async def test_a_second_copy_while_the_first_is_in_the_outbox(store: Store) -> N
     assert await tally(store) == Tally(doubted=1)
 
 
-async def test_whom_a_release_is_for_takes_no_query_for_each_other_copy_that_waits(store: Store) -> None:
+async def test_a_release_needs_no_query_for_each_waiting_copy(store: Store) -> None:
     """A mailing of thousands of copies goes out one by one, and each looks at who has another."""
     for n in range(12):
         await hold(store, f"H{n}", f"p{n}")

@@ -58,7 +58,7 @@ def test_postfix_sends_the_rest_at_its_next_attempt(routed: Routed) -> None:
         assert not any("status=bounced" in line for line in front.lines())
 
 
-def test_with_a_transport_of_its_own_nothing_is_deferred(routed: Routed) -> None:
+def test_with_separate_transports_nothing_is_deferred(routed: Routed) -> None:
     """As docs/postfix.md has it."""
     map_ = f"inline:{{{{partner.example = relay:[127.0.0.1]:{routed._guard.port}}}}}"
     with routed.front("split", transport_maps=map_) as front:

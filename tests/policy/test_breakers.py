@@ -51,7 +51,7 @@ def test_a_breaker_that_trips_later_is_looser(before: str, after: str, told: lis
         ("{replies: '>= 3'}", "{bounces: '>= 50%'}", ["list ramadan: breakers.replies: gone"]),
     ],
 )
-def test_of_one_list_what_stops_less_is_looser(before: str, after: str, told: list[str]) -> None:
+def test_a_lists_breaker_that_trips_later_is_looser(before: str, after: str, told: list[str]) -> None:
     old, new = (parse({**DOCUMENTS, "policy.yaml": of_a_list(text).encode()}) for text in (before, after))
     assert [each.text for each in looser(old, new)] == told
 
@@ -61,7 +61,7 @@ def of_a_list(text: str) -> str:
     return POLICY.replace("  ramadan:\n", own) + "breakers: {bounces: '>= 50%'}\n"
 
 
-def test_a_list_has_its_own_in_place_of_the_policys() -> None:
+def test_a_lists_breaker_replaces_the_policys() -> None:
     policy = parse({**DOCUMENTS, "policy.yaml": of_a_list("{replies: '>= 3', stops: lists}").encode()})
     own = policy.list_breakers["ramadan"]
     assert [(one.name, one.limit.text) for one in own.each] == [("bounces", ">= 50%"), ("replies", ">= 3")]

@@ -42,7 +42,7 @@ def taken(rates: Rates, wanted: Quota, times: int) -> int:
 
 
 @pytest.mark.parametrize("seconds", [1, 60, 86400])
-def test_no_window_has_more_than_the_limit_and_none_is_kept_longer(rates: Rates, clock: Clock, seconds: int) -> None:
+def test_every_window_stays_within_the_limit(rates: Rates, clock: Clock, seconds: int) -> None:
     rng, times = random.Random(seconds), list[float]()
     wanted = quota(20, seconds=seconds)
     for _ in range(3000):
@@ -59,7 +59,7 @@ def test_no_window_has_more_than_the_limit_and_none_is_kept_longer(rates: Rates,
     assert taken(rates, wanted, 25) == 20
 
 
-def test_if_one_quota_is_used_up_none_is_counted(rates: Rates) -> None:
+def test_if_one_quota_is_exhausted_none_is_counted(rates: Rates) -> None:
     messages, recipients = quota(2, unit="messages"), quota(5)
     assert [rates.take([messages, recipients]) for _ in range(2)] == [None, None]
     assert rates.take([messages, recipients]) is messages
@@ -67,14 +67,14 @@ def test_if_one_quota_is_used_up_none_is_counted(rates: Rates) -> None:
     assert taken(rates, recipients, 10) == 3
 
 
-def test_names_places_units_and_windows_count_apart(rates: Rates) -> None:
+def test_names_listeners_units_and_windows_are_separate(rates: Rates) -> None:
     several = [quota(1), quota(1, name="login anna"), quota(1, unit="messages"), quota(1, seconds=3600)]
     assert rates.take([*several, Quota("client 192.0.2.1", "recipients", "shop", 1, 60)]) is None
     assert [taken(rates, each, 2) for each in several] == [0, 0, 0, 0]
     assert taken(rates, quota(3), 5) == 2, "a limit that was raised goes on from what was counted"
 
 
-def test_processes_count_together(tmp_path: Path) -> None:
+def test_processes_share_the_counts(tmp_path: Path) -> None:
     """Whatever they do at once, they take as many as there are."""
     reading, writing = os.pipe()
     pids = []
@@ -95,7 +95,7 @@ def test_processes_count_together(tmp_path: Path) -> None:
     os.close(writing)
 
 
-def test_many_more_names_than_rows_forget_those_with_the_least(tmp_path: Path, clock: Clock) -> None:
+def test_beyond_the_rows_the_smallest_counts_are_dropped(tmp_path: Path, clock: Clock) -> None:
     rates = Rates(tmp_path / "rates", b"secret", rows=64, monotonic=clock)
     greedy = quota(50, name="client greedy")
     assert taken(rates, greedy, 60) == 50
@@ -104,7 +104,7 @@ def test_many_more_names_than_rows_forget_those_with_the_least(tmp_path: Path, c
     rates.close()
 
 
-def test_it_is_reported_once_a_minute_for_all_processes(rates: Rates, tmp_path: Path, clock: Clock) -> None:
+def test_stops_are_reported_once_a_minute_for_all_processes(rates: Rates, tmp_path: Path, clock: Clock) -> None:
     other = Rates(tmp_path / "rates", b"secret", monotonic=clock)
     assert rates.stopped(60) == {}
     anna = quota(1, name="login anna" + "ä" * 60)

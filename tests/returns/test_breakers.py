@@ -97,7 +97,7 @@ async def test_a_breaker_may_stop_the_lists(tmp_path: Path) -> None:
         assert str(stop.reason) == "Of 1 people to whom it went 1 could not be reached. The policy stops it at >= 1"
 
 
-async def test_a_list_has_its_own_bound(tmp_path: Path) -> None:
+async def test_a_list_has_its_own_limit(tmp_path: Path) -> None:
     """Looser than the policy's for mailings to it alone; a mailing to others too stops at theirs."""
     own = POLICY.replace("  ramadan:\n", '  ramadan:\n    breakers: {bounces: ">= 3", stops: lists}\n')
     text = own + 'breakers: {bounces: ">= 2"}\n'

@@ -79,7 +79,7 @@ async def test_notes_are_written_without_a_waiting_caller(store: Store) -> None:
     assert await outcome(store, "T1") is End.DELIVERED
 
 
-async def test_what_is_written_is_kept_by_nobody(store: Store) -> None:
+async def test_written_events_are_freed_without_garbage_collection(store: Store) -> None:
     """Else events wait for a collection of garbage, which then takes long."""
     gc.disable()
     try:

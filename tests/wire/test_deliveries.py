@@ -238,7 +238,7 @@ def test_unstuffing_reverses_stuffing(parts: list[bytes]) -> None:
     assert unstuffed == (raw if raw.endswith(b"\r\n") or not raw else raw + b"\r\n")
 
 
-async def test_a_relay_that_does_not_greet_is_waited_for_once_in_a_while() -> None:
+async def test_a_relay_that_does_not_greet_is_waited_for_rarely() -> None:
     """Else a backlog for it would keep messages for other relays waiting, notices to approvers among them."""
     now, waits = [0.0], list[float | None]()
 

@@ -75,7 +75,7 @@ async def test_a_relay_that_refuses_all_does_not_block_the_other_route(bulk: Scr
         world.relay.forget()
 
 
-async def test_the_relay_that_has_nothing_of_the_transaction_is_reset(bulk: ScriptedRelay, tmp_path: Path) -> None:
+async def test_an_unused_relay_of_a_transaction_is_reset(bulk: ScriptedRelay, tmp_path: Path) -> None:
     """Its connection is free for others, and a refusal of MAIL there is not the other relay's."""
     async with proxied(tmp_path, routes={"lists.example": bulk}) as world:
         world.relay.on("RCPT TO:<bob@", "550 5.1.1 No such user")

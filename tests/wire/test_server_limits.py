@@ -179,7 +179,7 @@ async def test_input_while_busy_is_bounded(tmp_path: Path) -> None:
         assert (await client.ask("QUIT")).startswith("221")
 
 
-async def test_one_recipient_too_many_is_put_off_and_those_before_are_not(tmp_path: Path) -> None:
+async def test_a_recipient_over_the_rate_limit_is_deferred_alone(tmp_path: Path) -> None:
     """It is counted once, whatever becomes of the relay's connection; and no answer is a 5xx."""
     asked: list[bool] = []
 
