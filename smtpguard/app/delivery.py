@@ -75,7 +75,7 @@ class Deliverer(Part):
         make_state(settings)
         secret = installation_secret(settings)
         self._store, self._digester = await self._undo.enter_async_context(opened(settings, committed=EventLog()))
-        self._policies = Following(self._store, settings, self._digester, clock)
+        self._policies = policies = Following(self._store, settings, self._digester, clock)
         await self._policies.begin()
         self._watch = GateWatch(self._store.gate, clock, moved=self._policies.moved)
         await self._watch.read()
@@ -136,7 +136,7 @@ class Deliverer(Part):
             owner=_owner(),
             trace_key=secret,
             hostname=name,
-            route=lambda listener, address: ways[relays.to(listener, address, self._list_at)],
+            route=lambda listener, address: ways[relays.to(listener, address, policies.list_at)],
         )
 
         await self._store.outbox.abandon(_is_gone)
@@ -188,10 +188,6 @@ class Deliverer(Part):
 
     async def close(self) -> None:
         await self._undo.aclose()
-
-    def _list_at(self, address: Address) -> str:
-        found = self._policies.current().registry.list_at(address)
-        return found.name if found is not None else ""
 
     async def _retain(self) -> None:
         keep = self._settings.retention

@@ -46,11 +46,6 @@ class Line:
         found = self.beforehand.answer(address) if self.beforehand is not None else None
         return self.votes.reply_to(address) if found is None and self.votes is not None else found
 
-    def list_at(self, address: Address) -> str:
-        """The list that has this address, "" for none. Raises LedgerError."""
-        found = self.policies.current().registry.list_at(address)
-        return found.name if found is not None else ""
-
 
 async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock | None = None) -> Line:
     """Ready for mail when it returns; ``undo`` closes it. ``clock``: instead of the system's. Raises CannotStart,

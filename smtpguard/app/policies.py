@@ -24,6 +24,7 @@ from smtpguard.guard.ports import Clock, Ledger
 from smtpguard.lists.declared import build
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.names import Names
+from smtpguard.mail.address import Address
 from smtpguard.policy.absences import Member
 from smtpguard.policy.freezing import Gate
 from smtpguard.policy.parse import Policy
@@ -82,6 +83,11 @@ class Following:
         if self._surroundings is None:
             raise self._none()
         return self.current().policy_sha256, self._surroundings
+
+    def list_at(self, address: Address) -> str:
+        """The list that has this address, "" for none. Raises LedgerError."""
+        found = self.current().registry.list_at(address)
+        return found.name if found is not None else ""
 
     async def begin(self) -> None:
         """``follow``, for a process that runs even if the policy in force cannot be read."""

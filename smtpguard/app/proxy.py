@@ -51,7 +51,7 @@ class Proxy(Part):
         self._relays = relays = Relays(settings, self.places)
         self._undo.push_async_callback(relays.close)
         logins = relays.logins()
-        routings = [relays.routing(each.called, line.list_at) for each in settings.listen.smtp]
+        routings = [relays.routing(each.called, line.policies.list_at) for each in settings.listen.smtp]
         self._rates = RateLimits(settings)
         self._undo.callback(self._rates.close)
         listeners = [
