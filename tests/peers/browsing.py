@@ -55,10 +55,14 @@ class Site:
         page.on("pageerror", _fail)
         return page
 
-    async def signed_in(self, address: str, *roles: Role, **more: Any) -> Page:
-        """A page of a signed-in person. Creates the account if there is none."""
+    async def account(self, address: str, *roles: Role) -> None:
+        """Create the account if there is none."""
         with suppress(NotPossible):
             await self.here.person(address, *roles)
+
+    async def signed_in(self, address: str, *roles: Role, **more: Any) -> Page:
+        """A page of a signed-in person. Creates the account if there is none."""
+        await self.account(address, *roles)
         page = await self.visitor(**more)
         await page.goto("/login")
         await signs_in(page, address)

@@ -58,7 +58,7 @@ async def link_in_notice(web: Site, hold_id: str, kind: str, to: str) -> str:
 async def test_from_the_notice_to_the_decision(web: Site) -> None:
     hold = await another(web, "story", RAMADAN)
     where = await link_in_notice(web, hold.hold_id, "approve", EVA)
-    await web.here.person(EVA, APPROVER)
+    await web.account(EVA, APPROVER)
     page = await web.visitor()
     await page.goto(where)
     await expect(page).to_have_title(re.compile("Sign in"))
@@ -243,8 +243,7 @@ async def approved_hold(web: Site, name: str) -> Any:
 
 async def test_an_approval_counts_down_and_is_undone(web: Site) -> None:
     hold = await approved_hold(web, "undo")
-    with_account = await web.signed_in(OMAR, APPROVER)
-    await with_account.close()
+    await web.account(OMAR, APPROVER)
     page = await web.visitor()
     await page.clock.install()
     await page.goto("/login")
@@ -263,8 +262,7 @@ async def test_an_approval_counts_down_and_is_undone(web: Site) -> None:
 
 async def test_without_scripts_the_release_time_is_shown(web: Site) -> None:
     hold = await approved_hold(web, "no-script")
-    with_account = await web.signed_in(OMAR, APPROVER)
-    await with_account.close()
+    await web.account(OMAR, APPROVER)
     page = await web.visitor(java_script_enabled=False)
     await page.goto("/login")
     await signs_in(page, OMAR)
@@ -277,8 +275,7 @@ async def test_without_scripts_the_release_time_is_shown(web: Site) -> None:
 
 async def test_after_the_delay_the_page_shows_the_release(web: Site) -> None:
     hold = await approved_hold(web, "over")
-    with_account = await web.signed_in(OMAR, APPROVER)
-    await with_account.close()
+    await web.account(OMAR, APPROVER)
     page = await web.visitor()
     await page.clock.install()
     await page.goto("/login")
@@ -305,8 +302,7 @@ async def test_undo_is_on_the_first_screen(web: Site, width: int, height: int) -
 async def test_new_holds_appear_automatically(web: Site) -> None:
     page = await web.visitor()
     await page.clock.install()
-    with_account = await web.signed_in("vera@example.com", VIEWER)
-    await with_account.close()
+    await web.account("vera@example.com", VIEWER)
     await page.goto("/login")
     await signs_in(page, "vera@example.com")
     await page.goto("/held?q=meanwhile")
@@ -318,6 +314,7 @@ async def test_new_holds_appear_automatically(web: Site) -> None:
 
 async def test_a_refresh_keeps_a_selection(web: Site) -> None:
     await another(web, "choosing-one", NEWS)
+    await web.account(EVA, APPROVER)
     page = await web.visitor()
     await page.clock.install()
     await page.goto("/login")
@@ -389,8 +386,9 @@ SMALL = """() => [...document.querySelectorAll('button, .button, nav a, input:no
 async def test_every_page_is_accessible_and_fits(web: Site, language: str, phone: bool) -> None:
     """No page has a serious accessibility violation, in light or dark. On a phone, nothing is too wide, or too small to
     tap."""
-    page = await web.signed_in("adam@example.com", ADMIN, VIEWER)  # may see every page
-    await page.close()
+    await web.account("adam@example.com", ADMIN, VIEWER)  # may see every page
+    await web.account(EVA, APPROVER)
+    await web.account(DPO, APPROVER)
     hold = await another(web, f"fit-{phone}", NEWS)
     page = await web.visitor(language=language, phone=phone, bypass_csp=True)  # axe-core is a script of the test
     link = Link(hold_id=hold.hold_id, address=ANNA, until=web.here.home.clock.now() + timedelta(days=1))
