@@ -302,7 +302,7 @@ WAYS: dict[str, tuple[Callable[[Intruder], object], str]] = {
     "edited, recomputed, newer checkpoints removed": (_edit_recompute_forget, "unsigned: no checkpoint covers the entries up to"),
     "checkpoints between removed": (lambda do: do.forget(4), "unsigned: no checkpoint covers"),
     "tail and checkpoint file cut, search terms left": (_cut_with_words, "journal: the tail is cut: the index of words"),
-    "tail and checkpoint file cut, webhook cursor left": (_cut_with_hook, "journal: the tail is cut: audit log was told"),
+    "tail and checkpoint file cut, webhook cursor left": (_cut_with_hook, "journal: the tail is cut: audit log was sent"),
     "tail and checkpoint file cut, hold left": (_cut_with_hold, "hold: the store knows it, and the journal has no entry"),
     "a name edited": (lambda do: do.run("UPDATE clear SET doc = replace(doc, 'anna', 'otto') WHERE seq = 9"), "edited: private values do not fit"),
     "a name removed": (lambda do: do.run("DELETE FROM clear WHERE seq = 9"), "private values are missing"),

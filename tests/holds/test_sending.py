@@ -11,6 +11,7 @@ from smtpguard.holds.sending import Outgoing, ReleaseProgress, Sending, after_la
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Recipient
 from smtpguard.outbox.model import Settled
+from tests.every import every
 
 SOMEBODY = (Recipient(address=Address("bo", "example.net")),)
 ALL = [
@@ -29,7 +30,7 @@ all        -        -         -
 """
 
 
-@pytest.mark.parametrize("sending", ALL, ids=str)
+@every("sending", ALL)
 def test_every_state_of_progress(sending: Sending) -> None:
     """A lease makes no difference: attempted recipients are in doubt, and the others do not have it."""
     if not sending.left and not sending.doubt:

@@ -17,6 +17,7 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.store.opening import open_store
 from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store
+from tests.every import every
 from tests.store.making import Clock
 
 WHOLE = Retention(content=timedelta(days=30), addresses=timedelta(days=90), journal=timedelta(days=400))
@@ -61,7 +62,7 @@ async def some(store: Store, request: pytest.FixtureRequest) -> Store:
     return store
 
 
-@pytest.mark.parametrize(
+@every(
     ("text", "ids"),
     [
         ("<one.1@desk.example>", ["M1"]), ("One.1@desk.example", ["M1"]), ("4bxyz1", ["M1"]), ("5AB_CD", ["M1"]), ("192.0.2.7", ["M1"]),

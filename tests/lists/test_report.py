@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-import pytest
-
 from smtpguard.lists.report import News, Report
+from tests.every import every
 
 BEGAN = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 NOW = BEGAN + timedelta(hours=1)
@@ -52,8 +51,7 @@ def test_the_table_has_every_case() -> None:
     assert set(TABLE) == {(before, after) for before in BEFORE for after in AFTER}
 
 
-@pytest.mark.parametrize("changed", [False, True])
-@pytest.mark.parametrize(("before", "after"), sorted(TABLE))
+@every(("before", "after", "changed"), [(*pair, changed) for pair in sorted(TABLE) for changed in (False, True)])
 def test_news_by_previous_and_new_state(before: str, after: str, changed: bool) -> None:
     said = AFTER[after].after(BEFORE[before], changed=changed)
     assert said.news == TABLE[before, after] | ({News.REPLACED} if changed else set())

@@ -23,6 +23,7 @@ from smtpguard.mail.address import Address
 from smtpguard.notices.notice import KINDS, SAMPLE, Letterhead, Notice, Stationery, choose_language
 from smtpguard.policy.facts import Count
 from smtpguard.policy.sentence import sentence as said_of
+from tests.every import every
 
 AT = datetime(2026, 3, 3, 13, 5, tzinfo=UTC)
 HOUSE: dict[str, Any] = {
@@ -300,8 +301,8 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("text", HOSTILE)
+@every("kind", KINDS)
 def test_text_of_outsiders_is_escaped(kind: str, text: str) -> None:
     hostile: dict[str, Any] = {
         "subject": text, "from": text, "message_id": text, "marks": [text], "comment": text, "excerpt": text,

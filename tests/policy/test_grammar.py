@@ -11,6 +11,7 @@ from smtpguard.policy.condition import Answer
 from smtpguard.policy.facts import FACTS, Count, Unknown, Value
 from smtpguard.policy.grammar import ConditionNames, condition
 from smtpguard.policy.sentence import UNKNOWN, sentence
+from tests.every import every
 
 YES, NO, DOUBT = Answer.YES, Answer.NO, Answer.UNKNOWN
 KNOWN = ConditionNames(
@@ -118,11 +119,11 @@ RAW = {
 def test_a_value_of_the_wrong_type_is_unknown(fact: str, raw: object) -> None:
     kinds: dict[type, Value] = {bool: True, str: "x", frozenset: frozenset(), Count: Count(1, 1)}
     right = {"truth": bool, "word": str, "words": frozenset, "count": Count, "share": Count}[FACTS[fact].type.value]
-    for every in (False, True):
-        assert ask(fact, raw, Unknown(why="nobody knows"), every=every) is DOUBT
+    for quantified in (False, True):
+        assert ask(fact, raw, Unknown(why="nobody knows"), every=quantified) is DOUBT
         for kind, value in kinds.items():
             if kind is not right:
-                assert ask(fact, raw, value, every=every) is DOUBT
+                assert ask(fact, raw, value, every=quantified) is DOUBT
 
 
 counts = st.tuples(st.integers(0, 30), st.integers(0, 30)).map(lambda p: Count(min(p), max(p)))
@@ -154,7 +155,7 @@ def test_a_too_long_pattern_is_refused() -> None:
         ask("sender.address", {"matches": "a" * 2001}, "a")
 
 
-@pytest.mark.parametrize("name", list(FACTS))
+@every("name", list(FACTS))
 def test_every_fact_has_a_sentence_without_list_names(name: str) -> None:
     fact = FACTS[name]
     shown: dict[str, list[Value]] = {

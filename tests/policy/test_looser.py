@@ -21,6 +21,7 @@ from smtpguard.policy.models import ListModel
 from smtpguard.policy.parse import Policy, parse
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.verdict import Mode
+from tests.every import every
 from tests.policy import drawn
 from tests.policy.test_engine_laws import strength
 
@@ -140,7 +141,7 @@ LOOSER = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("pair", "text"), LOOSER.values(), ids=LOOSER.keys())
+@every(("pair", "text"), LOOSER.values())
 def test_each_looser_change_is_named(pair: tuple[str, str], text: str | None) -> None:
     found = looser_texts(changed(pair))
     assert len(found) == (text is not None), found

@@ -7,9 +7,8 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-import pytest
-
 from smtpguard.processes.relayconnections import Allowance, RelayConnectionLimit
+from tests.every import every
 
 
 class Part:
@@ -156,7 +155,7 @@ def test_connections_of_a_dead_process_are_free() -> None:
     assert tree.used() == [3, 17]
 
 
-@pytest.mark.parametrize("seed", range(200))
+@every("seed", range(200))
 def test_the_limit_and_fairness_hold_in_any_order(seed: int) -> None:
     """In any order of messages and needs, there are never more connections than the limit, and in the end each has a
     fair share."""

@@ -13,6 +13,7 @@ from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.message import Message
 from smtpguard.reading.looks import THRESHOLD, Looks, Readable, Topic, judge
 from smtpguard.reading.marks import KINDS, Mark, Side, veiled
+from tests.every import every
 from tests.reading.letters import GROWN_THREAD, NEW_THREAD, around, letter, look, names, parts
 
 ICS = "BEGIN:VCALENDAR\nMETHOD:REQUEST\nEND:VCALENDAR"
@@ -130,7 +131,7 @@ HTML: list[tuple[str, str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "headers", "body"), EXAMPLES, ids=[f"{i}-{e[0]}" for i, e in enumerate(EXAMPLES)])
+@every(("name", "headers", "body"), EXAMPLES)
 def test_a_message_has_the_mark(name: str, headers: Mapping[str, str], body: str) -> None:
     check(name, letter(body, headers))
 

@@ -6,6 +6,7 @@ import pytest
 
 from smtpguard.reading.looks import Looks
 from smtpguard.reading.surroundings import Surroundings
+from tests.every import every
 from tests.reading import specimens
 from tests.reading.letters import GROWN_THREAD, NEW_THREAD, around, letter, look, names, parts
 from tests.reading.specimens import EXCHANGE, ONE_CLICK, WORDS, Specimen, message
@@ -34,14 +35,14 @@ def test_campaigns_of_platforms_look_like_mailings(known: Surroundings) -> None:
     assert wrong == []
 
 
-@pytest.mark.parametrize("specimen", list(specimens.small_newsletters()), ids=by_name)
+@every("specimen", list(specimens.small_newsletters()))
 def test_newsletters_from_mail_programs_are_not_internal(specimen: Specimen) -> None:
     reading = look(specimen.message, STRANGERS)
     wanted = {Looks.MAILING, Looks.UNCLEAR} if specimen.traits["leaving"] else {Looks.UNCLEAR}
     assert reading.looks in wanted, reading.marks
 
 
-@pytest.mark.parametrize("specimen", list(specimens.posts()), ids=by_name)
+@every("specimen", list(specimens.posts()))
 def test_posts_on_lists_are_no_mailings(specimen: Specimen) -> None:
     reading = look(specimen.message, STRANGERS)
     assert reading.looks is not Looks.MAILING

@@ -10,6 +10,7 @@ import pytest
 from smtpguard.gathering.values import evidence_of
 from smtpguard.reading.looks import Looks
 from smtpguard.reading.unfinished import KINDS, another_file, named_like_a_draft, unfinished
+from tests.every import every
 from tests.reading.letters import CAMPAIGN, PLATFORM, letter, look, names
 
 FOUND: dict[str, list[tuple[str, str]]] = {
@@ -39,7 +40,7 @@ FINISHED: list[tuple[str, str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("kind", "subject", "text"), [(k, s, t) for k, those in FOUND.items() for s, t in those])
+@every(("kind", "subject", "text"), [(k, s, t) for k, those in FOUND.items() for s, t in those])
 def test_unfinished_messages_are_recognized(kind: str, subject: str, text: str) -> None:
     assert kind in dict(unfinished(subject, text)), dict(unfinished(subject, text))
 

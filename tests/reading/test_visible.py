@@ -7,6 +7,7 @@ import pytest
 from smtpguard.reading.bounds import Bounds, Meter, TooComplex
 from smtpguard.reading.looks import Looks
 from smtpguard.reading.markup import read_markup
+from tests.every import every
 from tests.reading.letters import letter, look, names, topics
 
 FOOTER = "unsubscribe, view in browser, all rights reserved, dear customer, newsletter, bacon"
@@ -97,7 +98,7 @@ SEEN = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("trick", HIDDEN)
+@every("trick", HIDDEN)
 def test_hidden_text_makes_no_mailing_and_its_topics_are_found(trick: str) -> None:
     reading = look(letter(f"<p>Hej Bo, ses vi på mötet?</p>{HIDDEN[trick].format(FOOTER)}", kind="text/html"))
     assert reading.looks is not Looks.MAILING

@@ -36,8 +36,8 @@ _ENDS = {kind: state for kind, state in DECISIONS.items() if state != "waiting"}
 _DECIDED = ("approved", "confirmed", "rejected", "withdrawn", "expired")
 _NEWS = ("replaced", "failed", "otherwise", "stale", "well")
 NOTICES = (
-    "alarm", "answer", "approve", "checkpoint", "confirm", "decided", "digest", "doubt", "dsn", "escalation", "expired", "held", "list-failed", "list-stale", "list-well",
-    "observed", "owner-digest", "plea", "question", "rejected", "reminder", "stream",
+    "alarm", "answer", "approve", "checkpoint", "confirm", "decided", "deputy", "digest", "doubt", "dsn", "escalation", "expired", "held", "list-failed", "list-stale", "list-well",
+    "observed", "owner-digest", "plea", "question", "rejected", "reminder", "stream", "voted",
 )  # fmt: skip
 """notices.notice.KINDS, and the DSNs."""
 _BEGIN: Mapping[str, Iterable[tuple[str, ...]]] = {

@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from smtpguard.observe.metrics.table import BY_NAME
+from tests.every import every
 
 ROOT = Path(__file__).parents[3]
 RULES: list[dict[str, Any]] = [
@@ -18,7 +18,7 @@ RULES: list[dict[str, Any]] = [
     for rule in group["rules"]
 ]
 OF_PROMETHEUS = {"job", "instance"}
-by_name = pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
+by_name = every("rule", RULES)
 
 
 @by_name

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from itertools import combinations
 
-import pytest
 import yaml
 
 from smtpguard.admission.intake import ANSWERS
 from smtpguard.observe.metrics.tally import Tally
+from tests.every import every
 from tests.observe.metrics.dashboard import BOARD, FILE, MATCHER, SELECTED, Query, family, labels, panels, queries
 
-by_query = pytest.mark.parametrize("query", queries(), ids=lambda query: f"{query.panel}: {query.legend}")
+by_query = every("query", queries())
 WORDS = {
     "smtpguard_part_processes": {"part": {"proxy", "milter", "delivery", "console"}},
     "smtpguard_answers_total": {"answer": set(ANSWERS)},

@@ -11,6 +11,7 @@ from smtpguard.wire.milter import packet, states
 from smtpguard.wire.milter.codec import ProtocolError
 from smtpguard.wire.milter.packet import Actions, Answer, Command, Negotiate, Steps
 from smtpguard.wire.milter.states import ANSWERS, NEXT, QUIET, Conversation, State, agree
+from tests.every import every
 
 ALL = Negotiate(6, 0x1FF, 0x1FFFFF)
 EXAMPLES: dict[type[Command], Command] = {
@@ -70,9 +71,7 @@ def test_the_documented_table_is_the_real_one() -> None:
             assert (there.name if there else "-") == cell, (name, column)
 
 
-@pytest.mark.parametrize(
-    ("state", "kind"), list(itertools.product(State, EXAMPLES)), ids=lambda x: getattr(x, "__name__", x)
-)
+@every(("state", "kind"), itertools.product(State, EXAMPLES))
 def test_every_command_in_every_state(state: State, kind: type[Command]) -> None:
     conversation = at(state)
     following = NEXT[state].get(kind)
@@ -91,8 +90,7 @@ def test_every_command_is_in_both_tables() -> None:
     assert set(NEXT) == set(State)
 
 
-@pytest.mark.parametrize("answer", SAID, ids=lambda a: type(a).__name__)
-@pytest.mark.parametrize("kind", EXAMPLES, ids=lambda k: k.__name__)
+@every(("kind", "answer"), itertools.product(EXAMPLES, SAID))
 def test_every_answer_to_every_command(kind: type[Command], answer: Answer) -> None:
     conversation = at(next(state for state in State if kind in NEXT[state]))
     conversation.agreed = Negotiate(6, 0, 0)  # no step is left out, so every command that can be answered must be
