@@ -135,14 +135,14 @@ def automatic(header: Header, *, null_sender: bool) -> bool:
 
 
 def read(text: str) -> tuple[Choice | None, str]:
-    """The one word of decision with which an answer begins, and what stands on the lines right below it, up to an empty
-    one. Not what it quotes, nor what stands further down; two different words are none."""
+    """The one word of decision with which an answer begins, and what stands below it, up to an empty line or a signature. Not what it quotes, nor what stands further down; two different words are none."""
     lines = [line.strip() for line in split(text).new.split("\n")]
     own = list(itertools.dropwhile(lambda line: not line, (line for line in lines if not line.startswith((">", "|")))))
     words = [word for line in own if (word := _word(line)) is not None]
     if not own or _word(own[0]) is None or any(word is not words[0] for word in words):
         return None, ""
-    comment = " ".join(itertools.takewhile(bool, own[1:]))
+    after = itertools.dropwhile(lambda line: not line, own[1:])  # HTML has an empty line between any two
+    comment = " ".join(itertools.takewhile(lambda line: line and not line.startswith("--"), after))
     return words[0], comment[:MOST_COMMENT]
 
 

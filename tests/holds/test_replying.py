@@ -101,7 +101,8 @@ def test_a_token_is_bound_to_person_notice_and_message() -> None:
     [
         ("Reject", Choice.REJECT, ""),
         ("Reject\nWrong list,\nsorry\n\nBest, Eva", Choice.REJECT, "Wrong list, sorry"),
-        ("\n\n  approve.\n\nBest, Eva", Choice.APPROVE, ""),
+        ("Reject\n\nWrong list\n\nBest, Eva", Choice.REJECT, "Wrong list"),
+        ("\n\n  approve.\n\n-- \nEva", Choice.APPROVE, ""),
         ("Godkänn!", Choice.APPROVE, ""),
         ("", None, ""),
         ("I cannot approve this", None, ""),
