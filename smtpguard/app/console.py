@@ -159,6 +159,7 @@ class Console(Part):
                 ),
                 open=settings.console.guide == "open",
             ),
+            approvers=settings.audit.approvers,
             alarms=partial(standing, settings, store),
             take_alarm=lambda key, by: take(settings, store, key, by=by, at=clock.now()),
             keeps=timedelta(seconds=settings.retention.content),

@@ -130,7 +130,7 @@ SETTINGS: Mapping[str, str] = {
     "Retention.addresses": "How long the journal keeps addresses and subjects in clear, and the facts of each message.",
     "Retention.journal": "How long the journal's entries are kept.",
     "Audit.mail": "An auditor's address, to which the newest signed checkpoint is sent every day.",
-    "Audit.approvers": "Whether report approvers may show an auditor how each approver decides. It watches employees: off by default.",
+    "Audit.approvers": "Whether auditors may see how each approver decides: report approvers, and a page of the console for operators and admins. It watches employees: off by default.",
     "Audit.syslog": "A syslog server that gets each signed checkpoint (RFC 5424): unix:///dev/log, udp://HOST:514 or tcp://HOST:514.",
     "Audit.witness": "Another host that keeps each signed checkpoint, so that root of this host cannot change the journal unnoticed.",
     "Witness.url": "The URL to which each checkpoint is sent by POST, as text.",

@@ -131,6 +131,9 @@ class Archive(Protocol):
         """By priority, a mailing as one; the number of all, and the place of the next page, None on the last.
         ``first``: the lists that come before others."""
 
+    async def votes(self, since: datetime, until: datetime) -> Sequence[tuple[str, str, float | None]]:
+        """The votes of that time: approver, choice, seconds since the hold."""
+
     async def activity(self, since: datetime, until: datetime | None, zone: tzinfo) -> Activity:
         """What was done and decided in that period; ``until`` None: now."""
 

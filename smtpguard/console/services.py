@@ -73,6 +73,8 @@ class ConsoleServices:
     """Take an alarm, by its key and in a person's name. False: no such alarm stands. Raises LedgerError."""
     keeps: timedelta = timedelta(days=30)
     """For at least so long the content of a hold is kept."""
+    approvers: bool = False
+    """Whether auditors may see how each approver decides."""
     guide: Guide = field(default_factory=Guide)
     reporting: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while a report is made: one at a time, since it may take a while."""

@@ -56,6 +56,9 @@ class Archive:
 
         return await self._store.ask(found, snapshot=True)
 
+    async def votes(self, since: datetime, until: datetime) -> Sequence[tuple[str, str, float | None]]:
+        return await self._store.journal.votes(since, until)
+
     async def activity(self, since: datetime, until: datetime | None, zone: tzinfo) -> Activity:
         return await self._store.journal.activity(since, until, zone, most=UNCOUNTED)
 

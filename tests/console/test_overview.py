@@ -208,3 +208,18 @@ async def test_an_alarm_is_acknowledged_with_one_click(here: Stage) -> None:
     assert taken == [("frozen", "ola@example.com")]
     assert "I take it" not in (await operator.get("/")).text
     assert (await operator.post("/alarms/take", key="gone")).status_code == 404
+
+
+async def test_how_each_approver_decides_is_for_auditors_if_allowed(here: Stage) -> None:
+    await story(here)
+    admin = await here.signed_in("admin@example.com", Role.ADMIN)
+    assert (await admin.get("/approvers")).status_code == 404
+    assert "How each approver decides" not in text(await admin.get("/"))
+    here.app.state.desk = replace(here.app.state.desk, approvers=True)
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    assert (await eva.get("/approvers")).status_code == 404
+    assert "How each approver decides" not in text(await eva.get("/"))
+    assert await here.kinds("exported") == []
+    assert "How each approver decides" in text(await admin.get("/"))
+    assert "eva@example.com 5 80 % 30 minutes" in text(await admin.get("/approvers"))
+    assert [event["what"] for event in await here.kinds("exported")] == ["approvers"]

@@ -25,7 +25,8 @@ from smtpguard.console.rendering import form, page, see_other, services_of, spee
 from smtpguard.console.rulewords import in_words
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.model import State
-from smtpguard.incidents.activity import Activity, Decided, Share
+from smtpguard.incidents.activity import Activity, Decided, Share, approver_shares
+from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.indexcache import State as Index
 from smtpguard.locale.phrase import N_
 from smtpguard.locale.speech import Speech
@@ -94,6 +95,7 @@ async def overview(request: Request) -> Response:
         sees_all=sees_all(who),
         enforce=in_force.enforce,
         any=ANY,
+        approvers=here.approvers and bool(who.roles & {OPERATOR, ADMIN}),
     )
 
 
@@ -204,7 +206,23 @@ async def done(request: Request) -> Response:
     )
 
 
+@for_roles(OPERATOR, ADMIN)
+async def approvers(request: Request) -> Response:
+    """How each approver voted, for auditors, if the settings allow it. That they looked is journalled first."""
+    here, who = services_of(request), person(request)
+    if not here.approvers:
+        raise HTTPException(404)
+    now = here.clock.now()
+    looked = Event(
+        kind=Kind.EXPORTED, id="journal", at=now, data={"what": "approvers"}, private={"actor": (who.address,)}
+    )
+    await here.ledger.journal.record((looked,))
+    votes = await here.archive.votes(now - timedelta(days=DAYS), now + timedelta(seconds=1))
+    return await page(request, "approvers.html", shares=approver_shares(votes), days=DAYS, timedelta=timedelta)
+
+
 ROUTES = [
+    Route("/approvers", approvers, methods=["GET"]),
     Route("/", overview, methods=["GET"]),
     Route("/alarms/take", take, methods=["POST"]),
     Route("/journal", done, methods=["GET"]),
