@@ -50,6 +50,7 @@ from smtpguard.journal.checkpoint import parse
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.proof import Proof
 from smtpguard.journal.rows import FILE as CHECKPOINTS
+from smtpguard.journal.timestamp import FILE as TIMESTAMPS
 from smtpguard.lists.ownership import hand_over
 from smtpguard.policy.freezing import Selector
 from smtpguard.store.opening import open_store
@@ -175,8 +176,9 @@ async def _copied(
         await store.journal.record([event])
         await store.journal.take_fronts()
         journal = await store.ask(lambda connection: read_head(connection).journal)
-        if (settings.state / CHECKPOINTS).exists():
-            shutil.copyfile(settings.state / CHECKPOINTS, work / CHECKPOINTS)
+        for name in (CHECKPOINTS, TIMESTAMPS):
+            if (settings.state / name).exists():
+                shutil.copyfile(settings.state / name, work / name)
         if database is None:
             _dump(settings, work / POSTGRESQL)
             proof = await store.journal.verify(progress) if verify else None
@@ -386,7 +388,8 @@ def restore(settings: Settings, file: Path, *, by: str) -> Restored:
         else:
             aside = None
             _put_back_on_a_server(settings, work / POSTGRESQL)
-        for name, place in ((SECRET, settings.secret_file), (CHECKPOINTS, settings.state / CHECKPOINTS)):
+        kept = ((name, settings.state / name) for name in (CHECKPOINTS, TIMESTAMPS))
+        for name, place in ((SECRET, settings.secret_file), *kept):
             if not place.exists() and (work / name).exists():
                 shutil.move(work / name, place)
                 hand_over(place, settings.state)

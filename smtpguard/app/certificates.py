@@ -17,10 +17,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from smtpguard.app.files import CannotStart
 from smtpguard.config.settings import Relay, Settings, SmtpListener
+from smtpguard.journal.timestamp import certificates
 from smtpguard.observe.alarms.conditions import Expiry
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +116,15 @@ def readable(*paths: Path | None) -> None:
             path.open("rb").close()
         except OSError as e:
             raise CannotStart(f"{path}: {e.strerror}") from None
+
+
+def authorities(ca_file: Path) -> list[Certificate]:
+    """Whom time stamps are trusted from. Raises CannotStart."""
+    readable(ca_file)
+    try:
+        return certificates(ca_file.read_bytes())
+    except ValueError:
+        raise CannotStart(f"{ca_file}: no certificates in PEM") from None
 
 
 def ends(settings: Settings) -> Iterator[Expiry]:

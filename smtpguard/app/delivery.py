@@ -17,7 +17,7 @@ from functools import partial
 from smtpguard.accounts.model import AccountKeys
 from smtpguard.accounts.rows import People
 from smtpguard.app import auditfollower, hooks
-from smtpguard.app.certificates import Renewals, of_relay
+from smtpguard.app.certificates import Renewals, authorities, of_relay
 from smtpguard.app.clock import SystemClock, host_name, ids
 from smtpguard.app.eventlog import EventLog
 from smtpguard.app.files import CannotStart, installation_secret, make_state
@@ -41,6 +41,7 @@ from smtpguard.notices.checkpointmail import Checkpoints
 from smtpguard.notices.notice import Letterhead, Stationery
 from smtpguard.notices.render import Renderer, Sign
 from smtpguard.notices.shadowreport import Reports
+from smtpguard.observe.timestamping import Timestamping
 from smtpguard.observe.webhooks.rows import Cursors
 from smtpguard.observe.witnessing import SYSLOG, Sending, Witnessing
 from smtpguard.outbox.asking import report_doubts
@@ -106,6 +107,13 @@ class Deliverer(Part):
             syslog = Syslog(settings.audit.syslog, name, clock)
             self._undo.push_async_callback(syslog.close)
             self._syslog = Sending(self._store, clock, SYSLOG, "the syslog server", syslog)
+        self._timestamping: Timestamping | None = None
+        if (stamps := settings.audit.timestamps) is not None and stamps.url:
+            roots = authorities(stamps.ca_file)
+            self._timestamping = Timestamping(
+                self._store, clock, stamps.url, roots, settings.state, every_seconds=stamps.every
+            )
+            self._undo.push_async_callback(self._timestamping.close)
         self._freshness = ListRefresh(settings, self._policies, self._digester, self._store, clock)
         read = read_by(settings.policy.parent, settings.delimiters)
         self._memberships = Memberships(self._policies, self._store, clock, read)
@@ -151,6 +159,8 @@ class Deliverer(Part):
             tasks.create_task(self._memberships.run())
             tasks.create_task(self._deeds.run())
             tasks.create_task(self._witnessing.run())
+            if self._timestamping is not None:
+                tasks.create_task(self._timestamping.run())
             if self._syslog is not None:
                 tasks.create_task(self._syslog.run())
             tasks.create_task(self._renewals.run())

@@ -28,7 +28,9 @@ from smtpguard.journal.proof import Proof
 from smtpguard.locale.speech import Speech
 
 if TYPE_CHECKING:
+    from smtpguard.config.settings import Settings
     from smtpguard.journal.signing import Inclusion
+    from smtpguard.journal.timestamp import Stamped
     from smtpguard.store.store import Store
 
 PAGE = 1000
@@ -69,33 +71,72 @@ def verify(context: Context, kept: tuple[TextIO, ...], as_json: bool) -> None:
             raise CannotRun(f"{each.name}: it contains no checkpoint")
         against += found
 
+    stamped = _stamped(context.settings())
+
     async def work() -> tuple[Proof, Sequence[Path]]:
         from smtpguard.app.services import opened
 
         async with opened(context.settings(), reads=True) as (store, _):
             with progress("Chain and signatures") as chain, progress("Names") as names, progress("Beside it") as beside:
                 proof = await store.journal.audit(
-                    socket.gethostname(), alone=True, against=against, progress=(chain, names, beside)
+                    socket.gethostname(),
+                    alone=True,
+                    against=against,
+                    stamped=stamped.notes,
+                    progress=(chain, names, beside),
                 )
             return proof, store.journal.fronts_aside()
 
     proof, aside = context.run(work())
     bad = proof.first_bad
     if as_json or context.json:
-        context.say(proof_row(proof))
+        context.say({**proof_row(proof), **_stamps_row(stamped)})
     else:
         whole = f"The journal is whole: {proof.entries:,} entries."
         click.echo(whole if bad is None else f"The journal is not what was written. Entry {bad.seq}: {bad.problem}.")
         for line in noted(proof, Speech()):
             click.echo(f"{line[0].upper()}{line[1:]}.")
+        if stamped.latest is not None and bad is None:
+            seq, at = stamped.latest
+            click.echo(
+                f"A time-stamp authority proves that the entries up to {seq:,} were there at {at:%Y-%m-%d %H:%M:%S} UTC."
+            )
+        elif context.settings().audit.timestamps is not None and not stamped.bad:
+            click.echo("No time stamp of an authority is kept here.")
+        for seq, problem in stamped.bad:
+            click.echo(f"A time stamp{f' of entry {seq:,}' if seq else ''} proves nothing: {problem}.")
         if proof.beside:
             click.echo("Other tables do not agree with the journal:")
         for line in disagreeing(proof, Speech()):
             click.echo(f"  {line}")
     for file in aside:
         click.echo(_ASIDE.format(file), err=True)
-    if not proof.ok:
+    if not proof.ok or stamped.bad:
         raise click.exceptions.Exit(1)
+
+
+def _stamped(settings: Settings) -> Stamped:
+    """The time stamps in the state folder, checked; none if nobody says whom to trust."""
+    from smtpguard.app.certificates import authorities
+    from smtpguard.journal.timestamp import MISSING, Stamped, checked, lines_of
+
+    if settings.audit.timestamps is None:
+        return Stamped()
+    roots = authorities(settings.audit.timestamps.ca_file)
+    try:
+        return checked(lines_of(settings.state), roots)
+    except ImportError:
+        raise CannotRun(MISSING) from None
+
+
+def _stamps_row(stamped: Stamped) -> dict[str, object]:
+    latest = stamped.latest
+    return {
+        "timestamped": None
+        if latest is None
+        else {"seq": latest[0], "at": latest[1].isoformat().replace("+00:00", "Z")},
+        "timestamps_bad": [{"seq": seq, "problem": problem} for seq, problem in stamped.bad],
+    }
 
 
 @command.command()

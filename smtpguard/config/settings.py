@@ -316,6 +316,23 @@ class Witness(Section):
     token_file: FilePath | None = None
 
 
+def _authority(url: str) -> str:
+    """A request has nothing to be kept secret, and its reply is signed: most authorities are asked by http."""
+    parts = urlsplit(url)
+    if url and (parts.scheme not in ("http", "https") or not parts.hostname or parts.password is not None):
+        raise Invalid("not a url with a host and without a password", 'a url like "http://timestamp.example.com"')
+    return url
+
+
+class Timestamps(Section):
+    """A time-stamp authority (RFC 3161). ``ca_file``: certificates that its own must lead to. Without ``url`` time stamps are only
+    verified, as by an auditor."""
+
+    url: Annotated[str, AfterValidator(_authority)] = ""
+    ca_file: FilePath
+    every: Seconds = 3600
+
+
 def _syslog(url: str) -> str:
     try:
         parts = urlsplit(url)
@@ -330,11 +347,12 @@ def _syslog(url: str) -> str:
 
 class Audit(Section):
     """``syslog``: a server that gets each signed checkpoint directly, beside the witness. ``mail``: an auditor's address, to which the
-    newest goes every day."""
+    newest goes every day. ``timestamps``: of the newest, by somebody whom others trust."""
 
     witness: Witness | None = None
     syslog: Annotated[str, AfterValidator(_syslog)] | None = None
     mail: Annotated[str, AfterValidator(_own_address)] = ""
+    timestamps: Timestamps | None = None
     approvers: bool = False
 
 

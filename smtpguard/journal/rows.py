@@ -187,17 +187,17 @@ def witnessed(connection: Connection) -> Checkpoint | None:
     return None if line is None else parse(line)
 
 
-def write_line(state_dir: Path, made: Checkpoint) -> None:
+def write_line(state_dir: Path, line: str, name: str = FILE) -> None:
     """Append it to the file: in one write, so that processes do not mix their lines; and on a line of its own, even if
     a full disk or a power failure has cut the line before."""
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    file = os.open(state_dir / FILE, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    file = os.open(state_dir / name, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         size = os.fstat(file).st_size
         if not size:
-            hand_over(state_dir / FILE, state_dir)
+            hand_over(state_dir / name, state_dir)
         torn = size > 0 and os.pread(file, 1, size - 1) != b"\n"
-        os.write(file, ("\n" * torn + made.line() + "\n").encode())
+        os.write(file, ("\n" * torn + line + "\n").encode())
         os.fsync(file)
     finally:
         os.close(file)

@@ -32,7 +32,7 @@ from smtpguard.journal.chain import GENESIS, Clear, Entry, Seal, instant, micros
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Kind
 from smtpguard.journal.merkle import Roots
-from smtpguard.journal.note import Key
+from smtpguard.journal.note import Key, read
 from smtpguard.journal.proof import MOVES_GATE, Bad, End, Proof, Sources, gate_of, verify
 from smtpguard.journal.rows import Marks
 from smtpguard.journal.signing import Noted
@@ -122,10 +122,19 @@ class Walk:
     """Over the whole journal, up to the ``head`` that it has when this is made. ``lines``: the checkpoints of the file,
     read before, since a line is written only after its entries are committed. ``signed``: the last checkpoint, if
     genuine. ``renewed``: the entry since which the secret is in force, 0 for always. ``now``: microseconds. ``notes``:
-    signed notes that a witness has kept."""
+    signed notes that a witness has kept; ``stamped``: and those that an authority has stamped."""
 
-    def __init__(self, open: Open, secret: bytes, lines: Sequence[str], now: int, notes: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        open: Open,
+        secret: bytes,
+        lines: Sequence[str],
+        now: int,
+        notes: Sequence[str] = (),
+        stamped: Sequence[str] = (),
+    ) -> None:
         self.open, self._secret, self._lines, self._now, self._given = open, secret, lines, now, notes
+        self._stamped = stamped
         with open() as connection:
             self.head = read_head(connection)
             line = connection.execute(self._checkpoints().order_by(checkpoint.c.seq.desc()).limit(1)).scalar()
@@ -245,14 +254,18 @@ class Walk:
             self._witnessed = taken.seq, taken.at
         made: list[Checkpoint] = []
         bad = known.bad
-        for note in self._given:
+        own = [
+            note for note in self._stamped if read(note).journal == self.head.journal
+        ]  # or another store was used here before
+        for note in (*self._given, *own):
             mark = signing.checkpoint_of(note, self._keys, self.head.journal)
             if mark is not None:
                 made.append(mark)
             else:
                 bad = bad or Bad(seq=0, problem=Phrase("a checkpoint that was kept elsewhere is not signed by a key of this journal: the key was replaced, or it is another journal's"))  # fmt: skip
-        if made:
-            self._witnessed = max((mark.seq, mark.at) for mark in made)
+        kept = [(mark.seq, mark.at) for mark in made if mark.note in self._given]
+        if kept:
+            self._witnessed = max(kept)
         return replace(known, genuine=[*known.genuine, *made], bad=bad)
 
     def _roots(self, connection: Connection, known: Marks) -> Roots:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection
 
 from smtpguard import __version__
 from smtpguard.database.access import Access, Clock
@@ -60,7 +62,7 @@ class Sending:
     async def give(self) -> int:
         """Send what is new; returns how many it accepted. Raises LedgerError."""
         place = await self._cursors.at(self._name, _NOTHING)
-        found = await self._access.ask(lambda c: signed_after(c, place.told, SLICE))
+        found = await self._access.ask(lambda c: self._new(c, place.told))
         until = self._clock.now() + timedelta(seconds=LEASE_SECONDS)
         if not found or (leased := await self._cursors.taken(self._name, place, until)) is None:
             return 0
@@ -73,6 +75,10 @@ class Sending:
             told, taken = made.seq, taken + 1
         await self._cursors.settle(self._name, Cursor(told=told, lease=leased.lease))
         return taken
+
+    def _new(self, connection: Connection, told: int) -> Sequence[Checkpoint]:
+        """What to send, after the checkpoint of entry ``told``."""
+        return signed_after(connection, told, SLICE)
 
     def _noted(self, problem: str) -> None:
         """Logged at once, and again while it lasts."""

@@ -535,12 +535,13 @@ class Journal:
         *,
         alone: bool = False,
         against: Sequence[str] = (),
+        stamped: Sequence[str] = (),
         progress: Sequence[journalscan.Progress | None] = (None, None, None),
     ) -> Proof:
         """The same, and if that holds a comparison of all tables beside the journal (crosscheck). ``progress`` for the
         chain, for names, and for the tables. ``host``: this one; if the guard was started on it, its state folder must
         have checkpoints. ``alone``: this process does nothing else, so further processes may help. ``against``: signed
-        notes that somebody else has kept."""
+        notes that somebody else has kept; ``stamped``: and those with a time stamp that holds."""
         from smtpguard.journal.proof import Finding
         from smtpguard.store import crosscheck
 
@@ -548,7 +549,7 @@ class Journal:
 
         def run(opened: Open) -> Proof:
             chain, names, beside = progress
-            walk = self._walk(opened, against)
+            walk = self._walk(opened, against, stamped)
             proof = walk.quick(self._access.url if alone else "", chain, names) or walk.prove(chain)
             if not proof.ok:
                 return proof
@@ -611,12 +612,12 @@ class Journal:
             )
         )
 
-    def _walk(self, opened: Open, against: Sequence[str] = ()) -> journalscan.Walk:
+    def _walk(self, opened: Open, against: Sequence[str] = (), stamped: Sequence[str] = ()) -> journalscan.Walk:
         """In a thread that reads."""
         from smtpguard.journal import scan as journalscan
 
         lines = journal.lines_of(self._state_dir)
-        return journalscan.Walk(opened, self._secret, lines, self._access.now_us(), against)
+        return journalscan.Walk(opened, self._secret, lines, self._access.now_us(), against, stamped)
 
 
 def _verdict(entry: Entry, clear: Clear | None) -> Event:

@@ -323,7 +323,7 @@ class Writer:
 
     def _write_line(self, made: Checkpoint) -> None:
         try:
-            journal.write_line(self._state_dir, made)
+            journal.write_line(self._state_dir, made.line())
         except OSError as error:  # it is in the database, and the next one is written to the file again
             log.warning("a checkpoint could not be written beside the database: %s", error.strerror)
 

@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import shutil
 import sqlite3
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from smtpguard.cli import audit, main
 from smtpguard.journal.chain import link
 from smtpguard.journal.event import Kind
+from smtpguard.journal.rows import signed_after, write_line
+from smtpguard.journal.timestamp import FILE, Timestamp, request
 from smtpguard.store.ledger import Journal
 from smtpguard.store.opening import open_store
 from smtpguard.store.store import Store
 from tests.cli.installing import install
 from tests.journal.chaining import NOTHING_ELSE
+from tests.observe.authority import Authority
 from tests.store.making import POLICY, SECRET, Clock, event, item, relays
+
+NO_STAMPS: dict[str, Any] = {"timestamped": None, "timestamps_bad": []}
 
 
 def within(tmp_path: Path, work: Callable[[Store], Awaitable[object]]) -> None:
@@ -57,7 +66,7 @@ def rows(result: Result) -> list[dict[str, object]]:
 def test_verify_reports_a_whole_journal(installed: Path) -> None:
     result = run(installed, "verify", "--json")
     assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout) == {"ok": True, "entries": 10, "first_bad": None, **NOTHING_ELSE}
+    assert json.loads(result.stdout) == {"ok": True, "entries": 10, "first_bad": None, **NOTHING_ELSE, **NO_STAMPS}
     alone = "No witness has a checkpoint of it: root on this host could have rewritten all of it.\n"
     assert run(installed, "verify").stdout == f"The journal is whole: 10 entries.\n{alone}"
 
@@ -77,7 +86,7 @@ def test_verify_reports_an_edited_entry(installed: Path) -> None:
     assert result.exit_code == 1
     problem = "edited: the entry does not fit its hash"
     assert json.loads(result.stdout) == {
-        "ok": False, "entries": 7, "first_bad": {"seq": 7, "problem": problem}, **NOTHING_ELSE,
+        "ok": False, "entries": 7, "first_bad": {"seq": 7, "problem": problem}, **NOTHING_ELSE, **NO_STAMPS,
     }  # fmt: skip
     told = run(installed, "verify")
     assert told.exit_code == 1
@@ -141,3 +150,39 @@ def test_an_export_reports_entries_trimmed_during_it(installed: Path, monkeypatc
     assert [row["seq"] for row in rows(result)] == [1, 2, 3, 4, 8, 9, 10]
     assert result.stderr.startswith("smtpguard: entries 5 to 7 are gone")
     assert run(installed, "export", "--after", "2").stderr == "", "a later start has no missing entries"
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl")
+def test_verify_says_what_an_authority_has_stamped(installed: Path) -> None:
+    pytest.importorskip("rfc3161_client")
+    authority = Authority(installed / "authority")
+    (installed / "ca.pem").write_bytes(authority.root.public_bytes(Encoding.PEM))
+    with (installed / "smtpguard.yaml").open("a") as file:
+        file.write("audit: {timestamps: {ca_file: ca.pem}}\n")
+    assert "No time stamp of an authority is kept here." in run(installed, "verify").stdout
+    notes: list[str] = []
+
+    async def sign(store: Store) -> None:
+        await store.journal.checkpoint()
+        [made] = await store.ask(lambda c: signed_after(c, -1, 1))
+        notes.append(made.note)
+
+    within(installed, sign)
+    asked = request(notes[0])
+    stamp = Timestamp(seq=1, note=notes[0], nonce=asked.nonce, reply=authority.reply(asked.octets))
+    write_line(installed, stamp.line(), FILE)
+    result = run(installed, "verify")
+    assert result.exit_code == 0, result.output
+    assert re.search(r"\nA time-stamp authority proves that the entries up to 1\d were there at 20\d\d-", result.stdout)
+    row = json.loads(run(installed, "verify", "--json").stdout)
+    assert (row["ok"], row["timestamped"]["seq"], row["timestamps_bad"]) == (True, stamp.parse(stamp.line()).seq, [])
+    write_line(installed, replace(stamp, nonce=7).line(), FILE)
+    result = run(installed, "verify")
+    assert result.exit_code == 1
+    assert re.search(r"\nA time stamp of entry 1\d proves nothing: the nonce is not ours", result.stdout)
+    other = Authority(installed / "other").root.public_bytes(Encoding.PEM)
+    (installed / "ca.pem").write_bytes(other)
+    assert "not signed under a certificate of ca_file" in run(installed, "verify").stdout
+    (installed / "ca.pem").write_text("no certificate")
+    result = run(installed, "verify")
+    assert (result.exit_code, "no certificates in PEM" in result.stderr) == (2, True)

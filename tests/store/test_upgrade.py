@@ -511,7 +511,7 @@ async def test_an_older_restored_store_is_recognized(url: str, tmp_path: Path, c
     restore(url, tmp_path)
     [head] = FIRST["tables"]["head"]
     later = Checkpoint(journal=head["journal"], seq=99, at=microseconds(T0), hash=bytes(32))
-    journal.write_line(tmp_path, sign(SECRET, later))
+    journal.write_line(tmp_path, sign(SECRET, later).line())
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as store:
         assert store.put_back is not None
         assert store.put_back.signed.seq == 99

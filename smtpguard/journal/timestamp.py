@@ -1,0 +1,148 @@
+"""Time stamps of an authority over signed checkpoints (RFC 3161): asked for, checked, and kept as lines of a file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from smtpguard.journal.note import read
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
+
+FILE = "timestamps"
+"""In the state folder, beside the checkpoints."""
+MISSING = "audit: {timestamps} needs rfc3161-client: pip install smtpguard[timestamps]"
+APART = timedelta(minutes=5)
+"""How far this host's clock may be from the authority's."""
+_SHA256 = "2.16.840.1.101.3.4.2.1"
+_STATUS = {2: "rejected", 3: "put off", 4: "it announces its revocation", 5: "revoked"}
+"""PKIStatus (RFC 3161 section 2.4.2)."""
+
+
+class Unproven(Exception):
+    """Why a reply proves nothing, in words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """``octets``: a TimeStampReq (RFC 3161 section 2.4.1) over the SHA-256 of a whole note, with its signatures."""
+
+    octets: bytes
+    nonce: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timestamp:
+    """``reply``: the authority's whole TimeStampResp over ``note``, the checkpoint of entry ``seq``."""
+
+    seq: int
+    note: str
+    nonce: int
+    reply: bytes
+
+    def line(self) -> str:
+        reply = b64encode(self.reply).decode()
+        return json.dumps({"seq": self.seq, "note": self.note, "nonce": f"{self.nonce:x}", "reply": reply})
+
+    @classmethod
+    def parse(cls, line: str) -> Timestamp:
+        """Raises Unproven."""
+        try:
+            said = json.loads(line)
+            note, reply = str(said["note"]), b64decode(said["reply"], validate=True)
+            made = cls(seq=read(note).seq, note=note, nonce=int(said["nonce"], 16), reply=reply)
+        except (KeyError, TypeError, ValueError):
+            raise Unproven("the line cannot be read") from None
+        return made
+
+
+def certificates(pem: bytes) -> list[Certificate]:
+    """Raises ValueError."""
+    from cryptography.x509 import load_pem_x509_certificates
+
+    return load_pem_x509_certificates(pem)
+
+
+def request(note: str) -> Request:
+    """Raises ImportError without the extra."""
+    from rfc3161_client import HashAlgorithm, TimestampRequestBuilder
+
+    builder = TimestampRequestBuilder().data(note.encode()).hash_algorithm(HashAlgorithm.SHA256)
+    made = builder.nonce(nonce=True).cert_request(cert_request=True).build()
+    assert made.nonce is not None
+    return Request(octets=made.as_bytes(), nonce=made.nonce)
+
+
+def stamped_at(one: Timestamp, roots: Sequence[Certificate]) -> datetime:
+    """When the authority had the note: its reply is granted, for this note and this nonce, and signed by a certificate for time
+    stamps that was valid then and leads to one of ``roots``. Raises Unproven, and ImportError without the extra."""
+    from rfc3161_client import VerifierBuilder, decode_timestamp_response
+    from rfc3161_client.errors import VerificationError
+
+    try:
+        reply = decode_timestamp_response(one.reply)
+        status = int(reply.status)
+    except ValueError as error:
+        raise Unproven(f"the reply cannot be read: {str(error)[:200]}") from None
+    if status not in (0, 1):
+        why = "".join(reply.status_string or ())
+        raise Unproven(f"{_STATUS.get(status, f'status {status}')}{f': {why[:200]}' if why else ''}")
+    try:
+        said = reply.tst_info
+        if said.message_imprint.hash_algorithm.dotted_string != _SHA256:
+            raise Unproven("the time stamp is not over SHA-256")
+        if said.message_imprint.message != hashlib.sha256(one.note.encode()).digest():
+            raise Unproven("the time stamp is over something else")
+        if said.nonce != one.nonce:
+            raise Unproven("the nonce is not ours: it may be an earlier reply")
+        builder = VerifierBuilder(nonce=one.nonce)
+        for root in dict.fromkeys(roots):
+            builder = builder.add_root_certificate(root)
+        builder.build().verify_message(reply, one.note.encode())
+    except (VerificationError, ValueError) as error:
+        raise Unproven(
+            f"not signed under a certificate of ca_file that was valid at its time: {str(error)[:200]}"
+        ) from None
+    at: datetime = said.gen_time
+    return at
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stamped:
+    """``notes``: whose time stamps hold; ``latest``: the last entry of the newest of them, and its time by the authority. ``bad``:
+    entry and problem of those that do not hold, entry 0 for a line that cannot be read."""
+
+    notes: tuple[str, ...] = ()
+    latest: tuple[int, datetime] | None = None
+    bad: tuple[tuple[int, str], ...] = ()
+
+
+def checked(lines: Iterable[str], roots: Sequence[Certificate]) -> Stamped:
+    """All time stamps of a file. Raises ImportError without the extra."""
+    notes: list[str] = []
+    bad: list[tuple[int, str]] = []
+    latest: tuple[int, datetime] | None = None
+    for line in filter(str.strip, lines):
+        seq = 0
+        try:
+            one = Timestamp.parse(line)
+            seq = one.seq
+            at = stamped_at(one, roots)
+        except Unproven as problem:
+            bad.append((seq, str(problem)))
+            continue
+        notes.append(one.note)
+        latest = max(latest or (seq, at), (seq, at))
+    return Stamped(notes=tuple(notes), latest=latest, bad=tuple(bad))
+
+
+def lines_of(state_dir: Path) -> list[str]:
+    path = state_dir / FILE
+    return path.read_text("utf-8", "replace").splitlines() if path.exists() else []
