@@ -17,7 +17,7 @@ A `.dialog` file is read line by line; `#` begins a comment. Backslash escapes (
     S: 250 ...                           our whole line; `...` at its end matches anything
     S: <closed>                          we close
     R: MAIL FROM:<anna@example.com>      the next command to the relay, apart from EHLO and QUIT
-    R: <message> x\\r\\n                   the next content that it took, dot-stuffed as it came (chunks too)
+    R: <message> x\\r\\n                   the next content that it took, after our TRACE, dot-stuffed as it came (chunks too)
 
 C and S lines are in order; all c and C before an S are sent in one write. R lines are compared at the end, in order.
 """
@@ -36,13 +36,16 @@ import trustme
 
 from smtpguard.mail import reply
 from smtpguard.mail.transaction import Onward, Transaction
-from smtpguard.policy.verdict import Deferred, Disposition, Held, Rejected
+from smtpguard.policy.verdict import Deferred, Disposition, Held, Rejected, Relayed
 from smtpguard.wire.guesses import Guesses
 from smtpguard.wire.listener import Limits, ServerAuth, ServerTls
 from smtpguard.wire.login import Logins
 from tests.scripted_relay import KEYWORDS, ScriptedRelay
-from tests.wire.proxied import proxied, relay_all, until
+from tests.wire.proxied import proxied, until
+from tests.wire.relayed import fence_holds
 
+TRACE = b"X-Smtpguard: id=1\r\n"
+"""The field that is prepended to each message."""
 DIALOGS = sorted(Path(__file__).parent.glob("*.dialog"))
 
 
@@ -99,7 +102,7 @@ class Script:
 
     async def decide(self, transaction: Transaction, onward: Onward) -> Disposition:
         if self.verdict == "relay":
-            return await relay_all(transaction, onward)
+            return Relayed(replies=await onward.send(TRACE, fence_holds))
         await onward.abandon()
         match self.verdict:
             case "hold":
@@ -170,7 +173,8 @@ def received_by(relay: ScriptedRelay) -> Iterator[bytes]:
             yield line
         ends = line == b"DATA" or (line.startswith(b"BDAT") and line.endswith(b"LAST"))
         if ends and (message := next(contents, None)) is not None:
-            yield b"<message> " + message.raw
+            assert message.raw.startswith(TRACE)
+            yield b"<message> " + message.raw.removeprefix(TRACE)
 
 
 def test_there_are_enough_dialogs() -> None:
