@@ -114,3 +114,10 @@ def decided_at(at: datetime, data: Mapping[str, Any]) -> datetime:
         return datetime.fromisoformat(data["decided_at"])
     except (KeyError, TypeError, ValueError):
         return at
+
+
+NOTICES = (
+    "alarm", "answer", "approve", "checkpoint", "confirm", "decided", "deputy", "digest", "doubt", "escalation", "expired", "held",
+    "list-failed", "list-stale", "list-well", "observed", "owner-digest", "plea", "question", "rejected", "reminder", "stream", "voted",
+)  # fmt: skip
+"""What entries of the kind ``notice`` name as such. Each has a template of its name."""

@@ -20,37 +20,13 @@ from typing import Any
 
 from jinja2 import BaseLoader, ChoiceLoader, Environment, FileSystemLoader, TemplateError
 
+from smtpguard.journal.event import NOTICES
 from smtpguard.locale.catalogue import languages
 from smtpguard.locale.phrase import N_, Listed, Phrase, span
 from smtpguard.locale.speech import Speech
 from smtpguard.mail import compose
 from smtpguard.mail.address import Address, BadAddress
 
-KINDS = (
-    "alarm",
-    "answer",
-    "approve",
-    "checkpoint",
-    "confirm",
-    "decided",
-    "deputy",
-    "digest",
-    "doubt",
-    "escalation",
-    "expired",
-    "held",
-    "list-failed",
-    "list-stale",
-    "list-well",
-    "observed",
-    "owner-digest",
-    "plea",
-    "question",
-    "rejected",
-    "reminder",
-    "stream",
-    "voted",
-)
 LOOP_FIELD = "X-Smtpguard-Notice"
 """On every notice and DSN of ours. It proves nothing; it makes loops visible, and keeps automatic answers unanswered."""
 
@@ -100,7 +76,7 @@ class Stationery:
     def render(self, notice: Notice) -> bytes:
         """The whole message. If an admin's template fails, the product's own is used: people must be told of holds.
         Raises KeyError for an unknown kind."""
-        if notice.data["notice"] not in KINDS:
+        if notice.data["notice"] not in NOTICES:
             raise KeyError(notice.data["notice"])
         try:
             return self._render(notice, self._theirs)
@@ -113,7 +89,7 @@ class Stationery:
         """The problems of the admins' templates, a sentence each. Renders every kind in every language."""
         problems = []
         at = datetime(2026, 1, 1, tzinfo=UTC)
-        for kind in KINDS:
+        for kind in NOTICES:
             for language in languages():
                 data = {**SAMPLE, "notice": kind}
                 try:

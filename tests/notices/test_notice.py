@@ -17,10 +17,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from smtpguard.journal.event import NOTICES
 from smtpguard.locale.catalogue import languages
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.address import Address
-from smtpguard.notices.notice import KINDS, SAMPLE, Letterhead, Notice, Stationery, choose_language
+from smtpguard.notices.notice import SAMPLE, Letterhead, Notice, Stationery, choose_language
 from smtpguard.policy.facts import Count
 from smtpguard.policy.sentence import sentence as said_of
 from tests.every import every
@@ -98,7 +99,7 @@ def texts(raw: bytes) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("language", languages())
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", NOTICES)
 def test_every_kind_in_every_language(kind: str, language: str) -> None:
     raw = render(kind, language)
     message = read(raw)
@@ -302,7 +303,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-@every("kind", KINDS)
+@every("kind", NOTICES)
 def test_text_of_outsiders_is_escaped(kind: str, text: str) -> None:
     hostile: dict[str, Any] = {
         "subject": text, "from": text, "message_id": text, "marks": [text], "comment": text, "excerpt": text,
@@ -323,7 +324,7 @@ def test_text_of_outsiders_is_escaped(kind: str, text: str) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.text(max_size=120), st.text(max_size=300), st.sampled_from(KINDS))
+@given(st.text(max_size=120), st.text(max_size=300), st.sampled_from(NOTICES))
 def test_any_text_makes_one_valid_message(subject: str, comment: str, kind: str) -> None:
     more: dict[str, Any] = {"from": comment}
     raw = render(kind, "sv", subject=subject, comment=comment, message_id=subject, **more)
@@ -365,7 +366,7 @@ def test_a_non_ascii_address_gets_its_notice() -> None:
     assert "To: <åsa@example.se>\r\n".encode() in raw
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", NOTICES)
 def test_a_notice_needs_neither_8bitmime_nor_smtputf8(kind: str) -> None:
     """A notice passes any relay: non-ASCII domains become A-labels, and all text is encoded."""
     swedish = "Räksmörgås <vakt@räksmörgås.example>"

@@ -14,7 +14,7 @@ from datetime import datetime
 from itertools import accumulate
 from typing import Any
 
-from smtpguard.journal.event import DECISIONS, Event, Kind, decided_at
+from smtpguard.journal.event import DECISIONS, NOTICES, Event, Kind, decided_at
 from smtpguard.journal.fate import End, relayed
 from smtpguard.observe.metrics.table import DECISION, JOURNAL, SECONDS, Numbers, Spread
 
@@ -35,11 +35,6 @@ _SENT = ("sent", "retry", "failed", "in-doubt")
 _ENDS = {kind: state for kind, state in DECISIONS.items() if state != "waiting"} | {Kind.CONFIRMED: "confirmed"}
 _DECIDED = ("approved", "confirmed", "rejected", "withdrawn", "expired")
 _NEWS = ("replaced", "failed", "otherwise", "stale", "well")
-NOTICES = (
-    "alarm", "answer", "approve", "checkpoint", "confirm", "decided", "deputy", "digest", "doubt", "dsn", "escalation", "expired", "held", "list-failed", "list-stale", "list-well",
-    "observed", "owner-digest", "plea", "question", "rejected", "reminder", "stream", "voted",
-)  # fmt: skip
-"""notices.notice.KINDS, and the DSNs."""
 _BEGIN: Mapping[str, Iterable[tuple[str, ...]]] = {
     "events_total": [(kind.value,) for kind in Kind],
     "verdicts_total": [(action,) for action in _ACTIONS],
@@ -49,7 +44,7 @@ _BEGIN: Mapping[str, Iterable[tuple[str, ...]]] = {
     "holds_total": [(copy,) for copy in _YES.values()],
     "hold_ends_total": [(end, copy) for end in _ENDS.values() for copy in _YES.values()],
     "release_recipients_total": [(outcome,) for outcome in _SENT],
-    "notice_recipients_total": [(notice, outcome) for notice in NOTICES for outcome in _SENT],
+    "notice_recipients_total": [(notice, outcome) for notice in (*NOTICES, "dsn") for outcome in _SENT],
 }
 
 

@@ -10,10 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from smtpguard.journal.event import Event, Kind
-from smtpguard.notices.notice import KINDS
 from smtpguard.observe.metrics import tally as room
 from smtpguard.observe.metrics.table import BY_NAME, DECISION, JOURNAL, SECONDS, Spread
-from smtpguard.observe.metrics.tally import BOUNDS, DECISION_BOUNDS, MOST_SERIES, NOTICES, OTHER, Held, Tally, ends_hold
+from smtpguard.observe.metrics.tally import BOUNDS, DECISION_BOUNDS, MOST_SERIES, OTHER, Held, Tally, ends_hold
 
 T0 = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 WITH_T1: dict[str, Any] = {"with": "T1"}
@@ -103,10 +102,6 @@ def test_kinds_that_end_a_hold() -> None:
         Kind.APPROVED, Kind.CONFIRMED, Kind.REJECTED, Kind.WITHDRAWN, Kind.EXPIRED, Kind.VOIDED,
     ]  # fmt: skip
     assert not ends_hold(event(Kind.APPROVED, **WITH_T1))
-
-
-def test_kinds_of_notices_match_the_table() -> None:
-    assert set(NOTICES) == {*KINDS, "dsn"}
 
 
 def test_every_kind_of_entry_is_counted() -> None:
