@@ -114,15 +114,16 @@ def whole(running: Guard) -> Iterator[Guard]:
 @contextmanager
 def counted(whole: Guard) -> Iterator[Callable[[], int]]:
     """The most connections to the relay at one time, by the kernel: a stalled relay does not notice that a connection
-    has ended."""
+    has ended. The table changes while it is read, so only what two looks in a row show was there at one time."""
     seen, over = [0], threading.Event()
 
     def look() -> None:
+        before = set[str]()
         while not over.wait(0.01):
             rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-            there = [row for row in rows if _port(row[2]) == whole.recorder.port]
-            # the table changes while it is read, so a connection may appear twice
-            seen.append(len({row[1] for row in there if row[3] in ESTABLISHED}))
+            now = {row[1] for row in rows if _port(row[2]) == whole.recorder.port and row[3] in ESTABLISHED}
+            seen.append(len(now & before))
+            before = now
 
     looking = threading.Thread(target=look)
     looking.start()
