@@ -79,7 +79,7 @@ DETAILS: Mapping[str, str] = {
     "relay": N_("let through"),
     "confirm": N_("held, and its writer asked"),
     "hold": N_("held"),
-    "defer": N_("put off"),
+    "defer": N_("deferred"),
     "reject": N_("rejected by a rule"),
     "reasons": N_("the reasons"),
     "text": N_("the text"),

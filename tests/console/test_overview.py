@@ -44,7 +44,7 @@ async def test_the_overview_shows_holds_figures_and_strict_rules(here: Stage) ->
     assert said.startswith("(2) Overview")
     assert "Waiting 2 Frozen nothing Lists all 2 are well Relay no alarm Store" in said
     assert "passed 1 1 held 7 7" in said
-    assert "approved 4 4 rejected 1 1 their writers: right / a mistake – – Half decided within" in said
+    assert "approved 4 4 rejected 1 1 writers' feedback: right / mistake – – Median time to decide" in said
     assert "People approve most of what this rule holds: it is too strict." in said
     assert '<svg class="chart bars"' in answer.text
     assert "<script" not in answer.text.split("<main")[1]
@@ -122,7 +122,7 @@ async def test_the_page_is_in_swedish(here: Stage) -> None:
     vera = await here.signed_in("vera@example.com", Role.VIEWER)
     said = text(await vera.get("/", **{"Accept-Language": "sv"}))
     assert "Det mesta som regeln håller kvar blir godkänt: den är för sträng." in said
-    assert "Hälften avgjorda inom" in said
+    assert "Mediantid till beslut" in said
 
 
 async def test_the_journal_page_lists_rejected_messages(here: Stage) -> None:

@@ -323,7 +323,7 @@ async def test_a_refresh_keeps_a_selection(web: Site) -> None:
     await page.get_by_role("checkbox", name="Choose: SV: choosing-one").check()
     await another(web, "choosing-two", NEWS)
     await page.clock.fast_forward(10_500)
-    await page.get_by_role("button", name="Reject the chosen").click()
+    await page.get_by_role("button", name="Reject selected").click()
     await expect(page.get_by_role("heading", name="Reject 1 message?")).to_be_visible()
     await page.get_by_label("Why? The writers read it.").fill("Wrong list")
     await page.get_by_role("button", name="Reject 1 message").click()

@@ -178,7 +178,7 @@ DID = {
     "asked": N_("writer asked"),
     "held": N_("held"),
     "rejected": N_("refused"),
-    "deferred": N_("put off"),
+    "deferred": N_("deferred"),
     "observed": N_("only observed"),
 }
 
