@@ -25,6 +25,7 @@ from smtpguard.admission.mailvote import VotesByMail
 from smtpguard.admission.model import Admission, ComparisonMissing, Item, Seen
 from smtpguard.admission.preapproval import Preapproval
 from smtpguard.admission.record import Record, refused_at_rcpt
+from smtpguard.admission.returned import ReturnedMail
 from smtpguard.counts.keys import persons
 from smtpguard.database.errors import Busy, ContentMissing, Full, Gone, LedgerError, PolicyMoved, PolicyUnreadable
 from smtpguard.freezes.service import FRESH_SECONDS, GateWatch
@@ -111,6 +112,7 @@ class Intake:
         limits: Limits | None = None,
         beforehand: Preapproval | None = None,
         votes: VotesByMail | None = None,
+        returned: ReturnedMail | None = None,
         front: Front | None = None,
     ) -> None:
         self._ledger = ledger
@@ -126,7 +128,7 @@ class Intake:
         self._idle: asyncio.Future[None] | None = None
         self._held = _Lately()
         self._approved = _Approved()
-        self._beforehand, self._votes, self._front = beforehand, votes, front
+        self._beforehand, self._votes, self._returned, self._front = beforehand, votes, returned, front
         self.undecided: Counter[str] = Counter()
         """Messages that were answered 451 or 452 without a verdict, by reason (``UNDECIDED``)."""
         self.answered: Counter[str] = Counter()
@@ -180,6 +182,9 @@ class Intake:
         if self._votes is not None and self._votes.asked(transaction):
             async with asyncio.timeout(self._limits.rounds_seconds):
                 return await self._votes(transaction, onward)
+        if self._returned is not None and self._returned.asked(transaction):
+            async with asyncio.timeout(self._limits.rounds_seconds):
+                return await self._returned(transaction, onward)
         keep = compare = recalled = False
         approved: dict[str, Approved] = {}
         came, began = self._clock.now(), self._clock.monotonic()

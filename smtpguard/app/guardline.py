@@ -10,12 +10,13 @@ from smtpguard.admission.dispose import Dispose
 from smtpguard.admission.intake import Intake
 from smtpguard.admission.mailvote import VotesByMail
 from smtpguard.admission.preapproval import Preapproval
+from smtpguard.admission.returned import ReturnedMail
 from smtpguard.app.accounts import required
-from smtpguard.app.clock import SystemClock, host_name
+from smtpguard.app.clock import SystemClock, host_name, ids
 from smtpguard.app.eventlog import EventLog
 from smtpguard.app.files import installation_secret, make_state
 from smtpguard.app.policies import Following
-from smtpguard.app.services import notices, opened, term
+from smtpguard.app.services import freezes_of, notices, opened, term
 from smtpguard.app.signatures import dkim_verifier
 from smtpguard.config.settings import Settings
 from smtpguard.freezes.service import GateWatch
@@ -40,11 +41,15 @@ class Line:
     policies: Following
     beforehand: Preapproval | None = None
     votes: VotesByMail | None = None
+    returned: ReturnedMail | None = None
 
     def here(self, address: Address) -> Reply | None:
-        """The reply to a recipient that is an address of the guard's own, for preapprovals or votes by mail."""
+        """The reply to a recipient that is an address of the guard's own, for preapprovals, votes by mail or what
+        comes back."""
         found = self.beforehand.answer(address) if self.beforehand is not None else None
-        return self.votes.reply_to(address) if found is None and self.votes is not None else found
+        if found is None and self.votes is not None:
+            found = self.votes.reply_to(address)
+        return self.returned.reply_to(address) if found is None and self.returned is not None else found
 
 
 async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock | None = None) -> Line:
@@ -80,6 +85,17 @@ async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock |
             reader=reader, verifier=verifier, approvals=Approvals(ledger, policies, clock, notices=told, term=terms),
             notices=told, clock=clock, required=required(settings),
         )  # fmt: skip
+    returned = None
+    if settings.returns.addresses:
+        from smtpguard.returns.service import Returns
+
+        new_id = ids()
+        freezes = freezes_of(settings, ledger, clock, new_id)
+        service = Returns(ledger, policies, clock, digester, freezes, key=secret, new_id=new_id)
+        returned = ReturnedMail(
+            addresses=[Address.parse(each) for each in settings.returns.addresses],
+            take=lambda message, to: service.take(message, to=to),
+        )
     intake = Intake(
         ledger,
         policies,
@@ -91,6 +107,7 @@ async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock |
         notices=told,
         beforehand=beforehand,
         votes=votes,
+        returned=returned,
         front=front,
     )
     return Line(
@@ -101,6 +118,7 @@ async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock |
         policies=policies,
         beforehand=beforehand,
         votes=votes,
+        returned=returned,
     )
 
 

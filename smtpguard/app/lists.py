@@ -30,7 +30,7 @@ def names(settings: Settings, policy: Policy) -> dict[str, Any]:
     hosts = {settings.hostname}
     for relay in settings.relays.values():
         hosts.update(relay.names, *((each.host, each.server_name or "") for each in (relay, *relay.fallbacks)))
-    ours = settings.notices.contact, settings.hold.approve_at, settings.hold.reply_at
+    ours = settings.notices.contact, settings.hold.approve_at, settings.hold.reply_at, *settings.returns.addresses
     known = people_of(policy) | {text for text in ours if text}
     elsewhere = (address for expands in policy.expansions for address in expands.addresses_elsewhere)
     return {

@@ -149,7 +149,7 @@ def _foreign(settings: Needed, error: Foreign) -> str:
     )
 
 
-def _freezes(settings: Needed, store: Store, clock: Clock, new_id: Callable[[], str]) -> Freezes:
+def freezes_of(settings: Needed, store: Store, clock: Clock, new_id: Callable[[], str]) -> Freezes:
     return Freezes(
         store,
         clock,
@@ -165,7 +165,7 @@ def _freezes(settings: Needed, store: Store, clock: Clock, new_id: Callable[[], 
 async def brakes(settings: Needed) -> AsyncIterator[Brakes]:
     """As fast as possible. Raises CannotStart and LedgerError."""
     async with opened(settings) as (store, digester):
-        freezes = _freezes(settings, store, SystemClock(), ids())
+        freezes = freezes_of(settings, store, SystemClock(), ids())
         yield Brakes(settings=settings, store=store, freezes=freezes, digester=digester)
 
 
@@ -182,7 +182,7 @@ async def services(settings: Settings) -> AsyncIterator[Services]:
         policies = Following(store, settings, digester, clock)
         with contextlib.suppress(PolicyUnreadable):
             await policies.follow()
-        freezes = _freezes(settings, store, clock, new_id)
+        freezes = freezes_of(settings, store, clock, new_id)
         key = installation_secret(settings)
         yield Services(
             settings=settings,

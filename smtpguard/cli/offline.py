@@ -300,22 +300,26 @@ def _anybody(each: SmtpListener | MilterListener) -> str:
 
 
 def _own_addresses(document: Document, settings: Settings, policy: Policy) -> Iterator[Problem]:
-    """Mail to approve_at and reply_at is never passed on, so the addresses must be nobody else's."""
+    """Mail to the guard itself is never passed on, so the addresses must be nobody else's."""
     lists = {
         Address.parse(a).canonical(policy.delimiters): name
         for name, info in policy.lists.items()
         for a in info.addresses
     }
     people = {Address.parse(each).canonical(policy.delimiters) for each in people_of(policy)}
-    for key, taken in (("approve_at", "a question"), ("reply_at", "a vote")):
-        address = getattr(settings.hold, key)
+    own: list[tuple[Place, str, str]] = [
+        (("hold", "approve_at"), settings.hold.approve_at, "a question"),
+        (("hold", "reply_at"), settings.hold.reply_at, "a vote"),
+        *((("returns", "addresses", n), each, "a return") for n, each in enumerate(settings.returns.addresses)),
+    ]
+    for place, address, taken in own:
         ours = Address.parse(address).canonical(policy.delimiters) if address else ""
         if ours in lists:
             text = f"{address} is the address of list {lists[ours]}: what is sent to it would be taken for {taken}"
-            yield warning(document, ("hold", key), text, "an address that nobody else has")
+            yield warning(document, place, text, "an address that nobody else has")
         elif ours in people:
             text = f"{address} is somebody's whom the policy names: they would get no mail any more"
-            yield warning(document, ("hold", key), text, "an address that nobody else has")
+            yield warning(document, place, text, "an address that nobody else has")
 
 
 def _notices(document: Document, settings: Settings) -> Iterator[Problem]:

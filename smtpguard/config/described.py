@@ -28,6 +28,8 @@ SETTINGS: Mapping[str, str] = {
     ".thaw_hook": "Commands to run when a freeze is lifted, each a list of words.",
     ".hold": "How long mail is held, and how much of it.",
     ".retention": "How long contents, addresses and the journal are kept.",
+    ".returns": "What comes back after a mailing.",
+    "ReturnsSettings.addresses": "Addresses of the guard itself, like bounces@guard.example.com, at which it takes bounces, complaints and replies; + and a word may follow the local part.",
     ".mentions": "What is said outside: feeds, and what media monitoring sends.",
     "Mentions.feeds": "RSS and Atom feeds; needs smtpguard[feeds].",
     "Mentions.every": "How often they are read.",

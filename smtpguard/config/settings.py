@@ -356,6 +356,12 @@ class Audit(Section):
     approvers: bool = False
 
 
+class ReturnsSettings(Section):
+    """``addresses``: the guard's own, at which it takes what comes back after a mailing itself."""
+
+    addresses: list[Annotated[str, AfterValidator(_own_address)]] = Field(default=[])
+
+
 class Nothing(Section):
     """An empty section counts as missing."""
 
@@ -418,6 +424,7 @@ class Settings(Section):
     console: Console | None = None
     webhooks: Annotated[list[Webhook], AfterValidator(named_once)] = Field(default=[])
     metrics: Metrics | None = None
+    returns: ReturnsSettings = ReturnsSettings()
     mentions: Mentions = Mentions()
     alarms: AlarmSettings = AlarmSettings()
     limits: Limits = Limits()

@@ -155,7 +155,7 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counted:
-    """It was mail to the guard itself, a vote, and is counted."""
+    """It was mail to the guard itself, a vote or what came back, and is counted."""
 
     reply: Reply
 
