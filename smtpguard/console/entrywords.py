@@ -212,12 +212,14 @@ def entry_in_words(entry: Entry, clear: Clear | None, said: Speech) -> EntryText
 
 
 def tripped(data: Mapping[str, Any], said: Speech) -> str:
-    """What a breaker did, with its figures."""
+    """What a breaker did, with its figures, as far as the entry has them."""
     words = (
         said("A breaker would have stopped the rest") if data.get("observed") else said("A breaker stopped the rest")
     )
-    figures = {"n": said.number(data["counted"]), "people": said.number(data["people"])}
-    return f"{words}. {said(REASONS[data['breaker']], limit=data['limit'], **figures)}"
+    if (reason := REASONS.get(data.get("breaker", ""))) is None:
+        return words
+    figures = {"n": said.number(data.get("counted", 0)), "people": said.number(data.get("people", 0))}
+    return f"{words}. {said(reason, limit=data.get('limit', ''), **figures)}"
 
 
 def _delivered(data: Mapping[str, Any], said: Speech) -> list[str]:
