@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from smtpguard.config.problem import Broken, nearest
 from smtpguard.config.yaml import MAX_BYTES, Mark, load_yaml
+from tests.every import every
 
 
-@pytest.mark.parametrize(
+@every(
     ("text", "value"),
     [
         ("no", "no"), ("on", "on"), ("yes", "yes"), ("true", True), ("False", False), ("~", None), ("", None), ("null", None),
@@ -65,13 +66,12 @@ def test_a_file_is_named_as_given(tmp_path: Path) -> None:
         load_yaml(tmp_path / "none.yaml")
 
 
-@pytest.mark.parametrize(
+@every(
     "text",
     [
         "[" * 100_000, "{a: " * 50_000, "- " * 100_000, "[" * 100, "- " * 41 + "a", "x" * (MAX_BYTES + 1), "[" + "1," * 500_001 + "]",
         b"\xff\xfe\x00", b"a: \x00", "&a [*a]", "? [a]\n: b\n", "a: b: c", "*a : b", "- - a\n- b: c\n d: e",
     ],
-    ids=lambda t: repr(t[:12]),
 )  # fmt: skip
 def test_unsupported_yaml_is_an_error(text: str | bytes) -> None:
     with pytest.raises(Broken):

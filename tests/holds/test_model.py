@@ -6,7 +6,6 @@ import itertools
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,6 +28,7 @@ from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Recipient, Session
 from smtpguard.policy.absences import Absence, Groups
 from smtpguard.policy.verdict import Action, Quorum, Verdict
+from tests.every import every
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 NIGHT = datetime(2026, 3, 2, 23, 0, tzinfo=UTC)
@@ -120,7 +120,7 @@ COMMS = Quorum(groups=("communications",))
 BOTH = Quorum(groups=("communications", "compliance"))
 
 
-@pytest.mark.parametrize(
+@every(
     ("quorum", "voters", "done"),
     [
         ((COMMS,), [], False),
@@ -192,7 +192,7 @@ TWO = Quorum(groups=("communications",), each=2)
 BEFORE = NOON - timedelta(days=1)
 
 
-@pytest.mark.parametrize(
+@every(
     ("absence", "quorum", "votes", "done"),
     [
         (away("eva", "omar"), COMMS, [("omar", NOON)], True),

@@ -27,6 +27,7 @@ from smtpguard.mail.address import Address
 from smtpguard.mail.authres import Signature
 from smtpguard.mail.message import parse_header
 from smtpguard.policy.approvals import ReplyVotes
+from tests.every import every
 from tests.holds.test_model import COMMS, NOON, hold
 
 EVA, OMAR = "eva@example.com", "omar@example.com"
@@ -37,7 +38,7 @@ REJECTED = (Choice.REJECT, Proof.TOKEN)
 TOKENS = Tokens(b"k" * 32)
 
 
-@pytest.mark.parametrize(
+@every(
     ("answer", "more", "becomes"),
     [
         ({"login": EVA}, {}, BY_LOGIN),
@@ -96,7 +97,7 @@ def test_a_token_is_bound_to_person_notice_and_message() -> None:
         assert TOKENS.person(bad, one, people) == ""
 
 
-@pytest.mark.parametrize(
+@every(
     ("text", "word", "comment"),
     [
         ("Reject", Choice.REJECT, ""),

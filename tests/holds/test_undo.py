@@ -282,18 +282,6 @@ async def states(home: House) -> list[str]:
     return [hold.state.value for hold in await home.holds()]
 
 
-async def test_copies_that_arrive_during_the_delay_wait_with_it(campaign: Campaign) -> None:
-    home = campaign.home
-    lead = await mailing(campaign)
-    await campaign.decide(lead, people=40)
-    more = await campaign.to_members(29, 33)
-    assert all(isinstance(one, Held) for one in more)
-    assert set(await states(home)) == {"waiting"}
-    home.clock.pass_(seconds=60)
-    await campaign.approvals.enact()
-    assert set(await states(home)) == {"approved"}
-
-
 async def test_copies_beyond_the_approved_number_wait_for_a_decision(campaign: Campaign) -> None:
     home = campaign.home
     lead = await mailing(campaign)
@@ -318,18 +306,6 @@ async def test_copies_do_not_extend_the_approval_of_a_single_message(campaign: C
     home.clock.pass_(seconds=60)
     await campaign.approvals.enact()
     assert await states(home) == ["approved", "waiting"]
-
-
-async def test_after_undo_no_copy_is_released(campaign: Campaign) -> None:
-    home = campaign.home
-    lead = await mailing(campaign)
-    await campaign.decide(lead)
-    await campaign.to_members(29, 33)
-    await campaign.approvals.unvote(lead, approver=OMAR, by="test")
-    home.clock.pass_(hours=1)
-    await campaign.approvals.enact()
-    await campaign.approvals.follow()
-    assert set(await states(home)) == {"waiting"}
 
 
 async def test_a_copy_held_by_another_rule_makes_the_approval_lapse(tmp_path: Path) -> None:

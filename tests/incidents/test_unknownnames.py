@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from smtpguard.incidents.query import IncidentQuery
 from smtpguard.incidents.unknownnames import UnknownNames, unknown_names
+from tests.every import every
 
 POLICY = b"""
 version: 1
@@ -35,7 +34,7 @@ def test_lists_of_policy_and_messages_are_known() -> None:
     assert [(one.word, one.meant) for one in found] == [("ramadan-greting", "ramadan-greetings"), ("zz", "")]
 
 
-@pytest.mark.parametrize(
+@every(
     ("sender", "meant"),
     [
         ("kale@example.com", "kalle@example.com"),

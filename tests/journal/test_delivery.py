@@ -10,6 +10,7 @@ from smtpguard.journal.delivery import DeliveryEvent as E
 from smtpguard.journal.delivery import DeliveryStatus as S
 from smtpguard.journal.delivery import NotPossible, after, reported
 from smtpguard.journal.event import Kind
+from tests.every import every
 
 LEGAL = {
     (S.PENDING, E.BEGIN): S.ATTEMPTED,
@@ -67,7 +68,7 @@ SAID: list[tuple[Kind, dict[str, Any], S | None, bool]] = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "data", "status", "over"), SAID)
+@every(("kind", "data", "status", "over"), SAID)
 def test_statuses_reported_by_entries(kind: Kind, data: dict[str, Any], status: S | None, over: bool) -> None:
     one = reported(kind.value, data)
     assert (one.status, one.over) == (status, over) if one is not None else status is None

@@ -9,6 +9,7 @@ import pytest
 from smtpguard.locale.speech import Speech
 from smtpguard.policy.facts import FACTS, Count, Type, Unknown
 from smtpguard.policy.sentence import sentence
+from tests.every import every
 
 
 def _values(type_: Type, words: tuple[str, ...]) -> list[Any]:
@@ -26,7 +27,7 @@ def _values(type_: Type, words: tuple[str, ...]) -> list[Any]:
     return [Count.exactly(n) for n in (0, 1, 2, 1234567)] + [Count(0, 3), Count(1, float("inf"))]
 
 
-@pytest.mark.parametrize("name", sorted(FACTS))
+@every("name", sorted(FACTS))
 def test_every_sentence_of_every_fact_is_translated(name: str) -> None:
     fact, swedish = FACTS[name], Speech("sv")
     for value in [*_values(fact.type, fact.words), Unknown(why="the list secret-list has no index")]:

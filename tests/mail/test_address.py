@@ -7,6 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from smtpguard.mail.address import MAX_LABEL_OCTETS, Address, BadAddress, is_plain, parse_path
+from tests.every import every
 
 quick = settings(max_examples=150, deadline=None)
 
@@ -15,7 +16,7 @@ locals_ = st.lists(atoms, min_size=1, max_size=3).map(".".join)
 domains = st.tuples(atoms, st.sampled_from(["se", "com", "example"])).map(".".join)
 
 
-@pytest.mark.parametrize(
+@every(
     "spelling",
     [
         b"<ramadan@lists.example.com>",

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smtpguard.mail.mailboxes import spelled, without_comments
+from tests.every import every
 
 
-@pytest.mark.parametrize(
+@every(
     ("text", "names"),
     [
         ("anna@example.com", "anna@example.com"),

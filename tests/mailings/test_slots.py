@@ -13,6 +13,7 @@ from smtpguard.mailings.slots import Slot, Template
 from smtpguard.mailings.slotwords import kind_of
 from smtpguard.policy.approvals import SHARE
 from smtpguard.reading.shown import Shown, shown_by
+from tests.every import every
 
 NAMES = ["Anna", "Bo Ek", "Maria del Carmen", "Ida", "Åsa von Essen", "José", "Karl-Erik", "Li"]
 TEXT = (
@@ -167,7 +168,7 @@ def test_files_pictures_and_senders_are_no_slots() -> None:
     assert not template.matches(one(5, "story1"))
 
 
-@pytest.mark.parametrize(
+@every(
     ("words", "kind"),
     [
         (["Anna"], "name"),

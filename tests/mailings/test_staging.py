@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from smtpguard.mailings.staging import LEAST, TRANSITIONS, At, Move, Progress, after
 from smtpguard.policy.approvals import REST, Stages
+from tests.every import every
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 STAGES = Stages(steps=(50, 0.01, REST), pause_seconds=1800)
@@ -28,7 +29,7 @@ LEGAL = {
 }
 
 
-@pytest.mark.parametrize(("at", "move"), list(product(At, Move)))
+@every(("at", "move"), list(product(At, Move)))
 def test_every_transition(at: At, move: Move) -> None:
     assert after(at, move) is LEGAL.get((at, move))
     moved = replace(BEGUN, at=at).moved(move, NOW)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-import pytest
-
 from smtpguard.holds.model import held_up_by
 from smtpguard.policy.freezing import Freeze, Selector, stopped_by
+from tests.every import every
 from tests.holds.test_model import NOON, hold
 
 KEPT: dict[str, Any] = {"lists": ("news",), "mailing_id": "M1", "thread": "<1@example.com>"}
@@ -19,7 +18,7 @@ def freeze(selector: Selector, value: str = "", *, id: str = "F1", hours: int | 
     return Freeze(freeze_id=id, selector=selector, value=value, reason="a fire", by="root", at=NOON, until=until)
 
 
-@pytest.mark.parametrize(
+@every(
     ("one", "stops"),
     [
         (freeze(Selector.ALL), True),

@@ -25,7 +25,7 @@ def ask(fact: str, raw: object, value: Value, *, every: bool = False) -> Answer:
     return condition(FACTS[fact], raw, every=every, known=KNOWN).test(value)
 
 
-@pytest.mark.parametrize(
+@every(
     ("raw", "low", "high", "answer"),
     [
         (">= 20", 20, 20, YES), (">= 20", 19, 19, NO), (">= 20", 0, 20, DOUBT), (">= 20", 0, 3, NO), (">= 20", 20, 400_000, YES),
@@ -73,7 +73,7 @@ def test_limits_above_the_usual_and_for_some_lists() -> None:
     assert [share.test(Count(n, n)) for n in (0.24, 0.25)] == [NO, YES]
 
 
-@pytest.mark.parametrize(
+@every(
     ("raw", "value", "some", "all_of_it"),
     [
         ("any", {"news"}, YES, YES), ("any", set(), NO, NO), ("none", set(), YES, YES), ("none", {"news"}, NO, NO),

@@ -14,6 +14,7 @@ from smtpguard.policy.grammar import ConditionNames, condition
 from smtpguard.policy.possible import _possible, can_be, can_hit, can_meet
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.verdict import Action
+from tests.every import every
 
 KNOWN = ConditionNames(words={"recipients.lists": ("press", "news"), "recipients.audience": ("customers", "staff")})
 
@@ -48,7 +49,7 @@ def test_impossible_rules_are_found(when: dict[str, Any], unless: dict[str, Any]
     assert can_meet(rule(when)) is bool(unless)
 
 
-@pytest.mark.parametrize(
+@every(
     ("when", "unless"),
     [
         ({}, {}),

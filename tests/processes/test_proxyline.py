@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smtpguard.processes.proxyline import MAX_LINE_OCTETS, MAX_OCTETS, BadHeader, Header
+from tests.every import every
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 
@@ -63,21 +64,21 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("octets", "client"), GOOD)
+@every(("octets", "client"), GOOD)
 def test_valid_headers_name_the_client(octets: bytes, client: str) -> None:
     header = Header()
     assert header.feed(octets + b"EHLO client.example\r\n") == len(octets)
     assert header.client == client
 
 
-@pytest.mark.parametrize("octets", BAD)
+@every("octets", BAD)
 def test_invalid_headers_are_refused(octets: bytes) -> None:
     header = Header()
     with pytest.raises(BadHeader):
         header.feed(octets)
 
 
-@pytest.mark.parametrize(("octets", "client"), GOOD)
+@every(("octets", "client"), GOOD)
 def test_an_incomplete_header_waits(octets: bytes, client: str) -> None:
     for at in range(len(octets)):
         header = Header()

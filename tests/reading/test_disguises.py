@@ -11,6 +11,7 @@ import quopri
 import pytest
 
 from smtpguard.reading.looks import Looks, Readable
+from tests.every import every
 from tests.reading.letters import OUTLOOK, PLATFORM, STORY, letter, look, names, parts, topics
 
 
@@ -115,7 +116,7 @@ def test_an_encoded_word_cut_in_mid_character_is_read() -> None:
     assert topics(reading) == {"pork"}
 
 
-@pytest.mark.parametrize(
+@every(
     "html",
     [
         "<p>fl&auml;sk</p>", "<p>fl&#228;<b></b>sk</p>", "<p>f<i>l</i>ä<span>sk</span></p>", "<p>fl\u00adä\u200bsk</p>", "<p>fla\u0308sk</p>",

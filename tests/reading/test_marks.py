@@ -136,7 +136,7 @@ def test_a_message_has_the_mark(name: str, headers: Mapping[str, str], body: str
     check(name, letter(body, headers))
 
 
-@pytest.mark.parametrize(("name", "html"), HTML, ids=[f"{i}-{e[0]}" for i, e in enumerate(HTML)])
+@every(("name", "html"), HTML)
 def test_markup_has_the_mark(name: str, html: str) -> None:
     check(name, letter(html, kind="text/html"))
 

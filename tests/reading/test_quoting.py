@@ -6,6 +6,7 @@ import pytest
 
 from smtpguard.reading.prefixes import FORWARD, REPLY, bare, prefix_of
 from smtpguard.reading.quoting import split
+from tests.every import every
 
 REPLIES = "Re: x|RE: x|SV: x|Sv: x|VS: x|AW: x|Aw: x|Antw: x|RES: x|Odp: x|YNT: x|Svar: x|Re[2]: x|RE : x|[list] Re: x|[EXTERN] SV: x|Re：x|回复: x|رد: x|R: x|Ré: x"
 FORWARDS = (
@@ -13,7 +14,7 @@ FORWARDS = (
 )
 
 
-@pytest.mark.parametrize("subject", REPLIES.split("|"))
+@every("subject", REPLIES.split("|"))
 def test_reply_prefixes_are_recognized(subject: str) -> None:
     found = prefix_of(subject)
     assert found
@@ -21,14 +22,14 @@ def test_reply_prefixes_are_recognized(subject: str) -> None:
     assert bare(subject) == "x"
 
 
-@pytest.mark.parametrize("subject", FORWARDS.split("|"))
+@every("subject", FORWARDS.split("|"))
 def test_forward_prefixes_are_recognized(subject: str) -> None:
     found = prefix_of(subject)
     assert found
     assert found[0] == FORWARD
 
 
-@pytest.mark.parametrize(
+@every(
     "subject",
     [
         "",
@@ -73,7 +74,7 @@ BLOCKS = [
 ]
 
 
-@pytest.mark.parametrize("block", BLOCKS)
+@every("block", BLOCKS)
 def test_header_blocks_begin_a_quotation(block: str) -> None:
     found = split(f"Hej!\n\n{block}\n\nHur går det?")
     assert found.kind == "header block"
@@ -107,7 +108,7 @@ ATTRIBUTIONS = [
 ]
 
 
-@pytest.mark.parametrize("line", ATTRIBUTIONS)
+@every("line", ATTRIBUTIONS)
 def test_attributions_and_rules_begin_a_quotation(line: str) -> None:
     found = split(f"Ja gärna!\n\n{line}\n\nSka vi äta?")
     assert found.kind, line

@@ -7,6 +7,7 @@ import pytest
 from smtpguard.mail.message import Message
 from smtpguard.reading.shown import Shown, shown_by
 from smtpguard.reading.styled import in_order
+from tests.every import every
 
 SHEET = "<style>.low{color:red} #m1 p{margin:0} @media screen{.hide{display:none}}</style>"
 PIXEL = '<img src="https://t.example.com/o/1.gif" width="1" height="1" alt="">'
@@ -70,7 +71,7 @@ OTHER = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("what", OTHER)
+@every("what", OTHER)
 def test_visible_differences_count(what: str) -> None:
     one, other = OTHER[what]
     assert shown(one).digest != shown(other).digest

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import base64
 
-import pytest
-
 from smtpguard.mail.message import Message
 from smtpguard.reading.codec import dump_reading, load_reading
 from smtpguard.reading.read import read
+from tests.every import every
 
 NUMBER = bytes(range(16))
 NEW = base64.b64encode(b"\x01\xd8\x00\x00\x00\x00" + NUMBER).decode()
 ANSWER = base64.b64encode(b"\x01\xd8\x00\x00\x00\x00" + NUMBER + b"\x80" * 10).decode()
 
 
-@pytest.mark.parametrize(
+@every(
     ("fields", "thread", "conversation", "answers"),
     [
         ({"Message-ID": "<1@a>"}, "<1@a>", "", False),

@@ -66,7 +66,7 @@ def test_a_differing_attachment_is_named(text: str, files: list[str], named: str
     assert another_file(text, files) == (named, next(f for f in files if not f.endswith("png")))
 
 
-@pytest.mark.parametrize(
+@every(
     ("text", "files"),
     [
         ("See the attached offer.", ["Scan0001.pdf"]),
@@ -95,7 +95,7 @@ def test_a_matching_or_missing_attachment_is_not(text: str, files: list[str]) ->
     assert another_file(text, files) == ("", "")
 
 
-@pytest.mark.parametrize(
+@every(
     ("name", "is_draft"),
     [
         ("nyhetsbrev_utkast.pdf", True), ("Utkast 3.docx", True), ("Entwurf 3.docx", True), ("2026-03 Angebot (Entwurf).pdf", True),

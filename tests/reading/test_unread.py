@@ -21,6 +21,7 @@ from smtpguard.reading.looks import Looks, Readable, Reading, from_declared_orig
 from smtpguard.reading.markup import read_markup
 from smtpguard.reading.prefixes import FORWARD, REPLY, prefix_of
 from smtpguard.reading.quoting import split
+from tests.every import every
 from tests.reading.letters import CAMPAIGN, PLATFORM, letter, look, names, parts, topics
 
 PORK = "Bacon and whisky"
@@ -222,7 +223,7 @@ def test_broken_encoded_words_are_decoded_in_linear_time() -> None:
 # text in other formats and files
 
 
-@pytest.mark.parametrize(
+@every(
     ("head", "body"),
     [
         ("Content-Type: text/csv; name=a.csv\nContent-Disposition: attachment", "bacon,1"),
@@ -284,7 +285,7 @@ def test_malformed_rtf_takes_linear_time() -> None:
 # words in HTML outside of its text
 
 
-@pytest.mark.parametrize(
+@every(
     "body",
     [
         '<p title="bacon">x</p>', '<a href="#" title="bacon">x</a>', '<p aria-label="bacon">x</p>', '<input value="bacon">',

@@ -108,7 +108,7 @@ def test_hidden_text_makes_no_mailing_and_its_topics_are_found(trick: str) -> No
     assert "unsubscribe" not in reading.excerpt
 
 
-@pytest.mark.parametrize("way", SEEN)
+@every("way", SEEN)
 def test_visible_text_is_not_taken_for_hidden(way: str) -> None:
     made = read_markup(SEEN[way].format("a word to be seen"), Meter(Bounds()))
     assert "a word to be seen" in made.text

@@ -25,6 +25,7 @@ from smtpguard.observe.webhooks.sending import HEADER, signed
 from smtpguard.returns.fetching import NotFetched, fetch, is_public
 from smtpguard.returns.mentions import Mention, by_source, mention, of_feed, web
 from smtpguard.returns.model import Sort
+from tests.every import every
 from tests.returns.mails import Out
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -36,7 +37,7 @@ ATOM = """<feed xmlns="http://www.w3.org/2005/Atom"><title>Other</title>
 <entry><title>A bacon mail goes to customers!</title><link href="https://other.example/x"/><updated>2026-03-02T08:45:00Z</updated></entry></feed>"""
 
 
-@pytest.mark.parametrize(
+@every(
     ("address", "public"),
     [
         ("93.184.216.34", True), ("2606:2800:220:1::1", True), ("127.0.0.1", False), ("10.0.0.1", False), ("169.254.169.254", False),

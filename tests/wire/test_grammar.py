@@ -12,6 +12,7 @@ from smtpguard.mail.envelope import Body, Envelope
 from smtpguard.mail.reply import Reply
 from smtpguard.wire import grammar
 from smtpguard.wire.grammar import Refused, mail_line, parse_helo, parse_mail, parse_rcpt, parse_xforward, rcpt_line
+from tests.every import every
 
 ALL = {"SIZE": "", "8BITMIME": "", "SMTPUTF8": "", "DSN": "", "AUTH": "PLAIN"}
 
@@ -65,7 +66,7 @@ def test_the_auth_parameter_is_decoded(auth: bytes) -> None:
     assert parse_mail(b"FROM:<anna@example.com> AUTH=" + auth).auth == auth.decode()
 
 
-@pytest.mark.parametrize(
+@every(
     ("raw", "answer"),
     [
         (b"", reply.BAD_PARAMETER),
@@ -144,7 +145,7 @@ def test_postmaster_without_a_domain(name: bytes) -> None:
     assert path == b"<" + name + b">"
 
 
-@pytest.mark.parametrize(
+@every(
     ("raw", "answer"),
     [
         (b"TO:<>", reply.BAD_RECIPIENT),
@@ -195,7 +196,7 @@ def test_xforward_is_parsed() -> None:
     assert parse_xforward(b"ADDR=IPv6:2001:db8::1 NAME=[TEMPUNAVAIL]") == {"ADDR": "IPv6:2001:db8::1", "NAME": ""}
 
 
-@pytest.mark.parametrize(
+@every(
     "raw",
     [
         b"", b"NAME", b"NAME=", b"LOGIN=anna", b"ADDR=example", b"ADDR=999.1.1.1", b"ADDR=192.0.2.256",

@@ -14,6 +14,7 @@ from smtpguard.mail.transaction import Lost, Recalled
 from smtpguard.wire.relay import RelayConnection
 from smtpguard.wire.replies import MAX_LINE_OCTETS, MAX_REPLY_LINES, BadReply, Replies
 from smtpguard.wire.target import Timeouts
+from tests.every import every
 from tests.script import BLOCK, DOT, DROP, RESET, STALL
 from tests.scripted_relay import ScriptedRelay
 from tests.wire.relayed import BODY, MAIL, RCPT, begin, connected, fence_fails, fence_holds
@@ -34,7 +35,7 @@ def test_replies_are_parsed_from_any_pieces() -> None:
         assert got[1].enhanced == "4.7.1"
 
 
-@pytest.mark.parametrize(
+@every(
     "sent",
     [
         b"hello\r\n",

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from smtpguard.mail.reply import Reply
 from smtpguard.wire.replies import MAX_LINE_OCTETS, MAX_REPLY_LINES, BadReply, RelaySession, SentCommands
+from tests.every import every
 
 REPLIES = {
     b"250 2.0.0 Ok\r\n": Reply(250, ("2.0.0 Ok",)),
@@ -71,7 +72,7 @@ def test_nothing_after_starttls_is_read() -> None:
     assert [asked.replies[0].lines for asked in session.receive(b"250 fine\r\n")] == [("fine",)]
 
 
-@pytest.mark.parametrize(
+@every(
     "octets",
     [
         b"250 Ok\n", b"25 Ok\r\n", b"250_Ok\r\n", b"150 Ok\r\n", b"600 Ok\r\n", b"250-a\r\n251 b\r\n", b"250 a\rb\r\n", b"250 a\0\r\n",

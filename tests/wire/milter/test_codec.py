@@ -26,6 +26,7 @@ from smtpguard.wire.milter.packet import (
     SmtpReply,
     Stage,
 )
+from tests.every import every
 from tests.wire.milter.drawn import ANSWERS, COMMANDS
 
 
@@ -94,7 +95,7 @@ def test_answers_as_libmilter_reads_them(packet: object, octets: bytes) -> None:
     assert encode(packet) == len(octets).to_bytes(4, "big") + octets  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
+@every(
     ("octets", "why"),
     [
         (b"\0\0\0\0", "a packet of 0 octets"),
