@@ -372,6 +372,7 @@ class Batch:
 
     def flush(self) -> None:
         """Write the collected rows, so that the caller's own statement sees them."""
+        self._settle_unwritten()
         with self._together():
             self._write_rows()
         if self._settled:
@@ -389,6 +390,13 @@ class Batch:
                 )
                 if len(known) < len(some):  # the others had been marked as in doubt
                     self.follower.doubt_ended({id: out[id] for id in some if id in out})
+
+    def _settle_unwritten(self) -> None:
+        """A verdict that comes with its outcome, as most do from a front, is never written to underway. It is of no
+        mailing, so nothing follows from the outcome."""
+        rows = self._rows.get("underway")
+        if self._settled and rows:
+            rows[:] = [row for row in rows if row[_MAILING] is not None or not self._settled.pop(row[0], None)]
 
     def _write_rows(self) -> None:
         for table, rows in self._rows.items():
@@ -415,6 +423,8 @@ class Batch:
 
 
 Step = Callable[[Batch], Any]
+
+_MAILING = schema.underway.columns.keys().index("mailing")
 
 _CONFLICTS: Mapping[str, str] = {
     "person": "ON CONFLICT (person) DO UPDATE SET due = excluded.due, doc = excluded.doc, weights = excluded.weights",

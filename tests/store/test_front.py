@@ -11,13 +11,14 @@ import random
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from smtpguard.database.batch import read_head
+from smtpguard.database.batch import Batch, Row, read_head
 from smtpguard.database.errors import Full, LedgerError, Unavailable
 from smtpguard.database.fronts import ASIDE, live
 from smtpguard.journal.chain import canonical
@@ -626,6 +627,26 @@ async def test_a_clock_set_back_changes_no_order(tmp_path: Path) -> None:
             made = verdict(f"T{n}", at=clock)
             assert await front.record(made, key=key(f"T{n}"), marks=MARKS, generation=1)
         assert await moved(store) == ["T0", "T1", "T2", "T3"]
+
+
+async def test_a_verdict_with_its_outcome_is_not_under_way(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    insert = Batch._insert
+
+    def seen(batch: Batch, table: str, rows: Sequence[Row]) -> None:
+        written.extend(row[0] for row in rows if table == "underway")
+        insert(batch, table, rows)
+
+    monkeypatch.setattr(Batch, "_insert", seen)
+    front = await fronted(store)
+    front._wake = lambda: None  # so that all of it comes with one batch
+    for n in range(3):
+        assert await record(front, f"T{n}")
+    store.journal.note(event(Kind.OUTCOME, "T0", outcome="relayed"))
+    store.journal.note(event(Kind.IN_DOUBT, "T1", outcome="in-doubt"))
+    assert await moved(store) == ["T0", "T1", "T2"]
+    assert sorted(written) == ["T1", "T2"]
+    assert await store.journal.unsettled(Clock().now() + timedelta(days=1)) == ["T2"]
 
 
 @pytest.mark.parametrize("cancelled", [True, False])
