@@ -224,7 +224,7 @@ def _give(content: bytes, output: Path | None) -> None:
 
 def _page(page: ReportText, said: Speech) -> Iterator[str]:
     yield f"{page.title.upper()}, {page.made}"
-    yield said("About: {what}", what=page.about)
+    yield said("About: {what}", what=page.query)
     yield said("Proof: {what}", what=page.proof)
     yield ""
     yield page.short

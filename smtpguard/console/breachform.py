@@ -63,8 +63,8 @@ class Form:
 
 def id_of(made: Made) -> str:
     """By what an incident is called, whoever asks for it how: as it was asked for, else its largest mailing, else its first message."""
-    if made.about.ids:
-        return min(made.about.ids)
+    if made.query.ids:
+        return min(made.query.ids)
     if made.report.mailings:
         return made.report.mailings.most_common(1)[0][0]
     return made.report.let_through[0].id if made.report.let_through is not None else ""

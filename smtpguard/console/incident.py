@@ -120,7 +120,7 @@ class ReportText:
 
     title: str
     made: str
-    about: str
+    query: str
     proof: str
     whole: bool
     paragraph: tuple[Statement, ...]
@@ -159,7 +159,7 @@ def report_in_words(made: Made, said: Speech, by: str = "") -> ReportText:
     return ReportText(
         title=said("Incident report"),
         made=said("made {when} by {who}", when=f"{made.at:%Y-%m-%d %H:%M:%S} UTC", who=by or "smtpguard"),
-        about="; ".join(asked_in_words(made.about, said, made.names)),
+        query="; ".join(asked_in_words(made.query, said, made.names)),
         proof=proved(found, said),
         whole=found.proof is None or found.proof.ok,
         paragraph=(*telling.short(), *more.in_short()),
@@ -514,19 +514,19 @@ def more(n: int, said: Speech) -> str:
     return said("and {n} more", n=said.number(n))
 
 
-def asked_in_words(about: IncidentQuery, said: Speech, names: bool) -> Iterator[str]:
-    yield from sorted(about.ids)
-    yield from (said("the list {name}", name=name) for name in sorted(about.lists))
+def asked_in_words(query: IncidentQuery, said: Speech, names: bool) -> Iterator[str]:
+    yield from sorted(query.ids)
+    yield from (said("the list {name}", name=name) for name in sorted(query.lists))
     if names:
-        yield from (said("mail from {name}", name=plain(address)) for address in sorted(about.senders))
-        if about.subject:
-            yield said('a subject with "{words}"', words=plain(about.subject))
-    elif about.senders or about.subject:
+        yield from (said("mail from {name}", name=plain(address)) for address in sorted(query.senders))
+        if query.subject:
+            yield said('a subject with "{words}"', words=plain(query.subject))
+    elif query.senders or query.subject:
         yield said("what somebody wrote")
-    if about.since is not None:
-        yield said("since {when}", when=_moment(instant(about.since)))
-    if about.until is not None:
-        yield said("until {when}", when=_moment(instant(about.until)))
+    if query.since is not None:
+        yield said("since {when}", when=_moment(instant(query.since)))
+    if query.until is not None:
+        yield said("until {when}", when=_moment(instant(query.until)))
 
 
 def _moment(at: datetime, *, zone: bool = True) -> str:

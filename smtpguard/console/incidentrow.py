@@ -35,7 +35,7 @@ def row(made: Made, page: ReportText | None = None) -> dict[str, Any]:
     found, report, purposes, names = made.found, made.report, made.purposes, made.names
     proof = found.proof
     return {
-        "about": list(asked_in_words(made.about, _ENGLISH, names)),
+        "about": list(asked_in_words(made.query, _ENGLISH, names)),
         "made_at": _z(made.at),
         "journal": {
             "id": found.journal,

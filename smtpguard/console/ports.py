@@ -164,7 +164,7 @@ class Archive(Protocol):
     async def preserve(self, id: str, *, by: str, reason: str) -> object:
         """Keep all that this incident needs past its time."""
 
-    async def incident(self, about: IncidentQuery, *, prove: bool) -> Found:
+    async def incident(self, query: IncidentQuery, *, prove: bool) -> Found:
         """Everything that the journal has on it. Slow, and slower with ``prove``, which walks the whole journal."""
 
 

@@ -43,10 +43,10 @@ class NothingFits(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
-    """``about``: the query, with whole ids. ``report``: that of ``found``. ``at``: when it was asked for. ``names``:
+    """``query``: the query, with whole ids. ``report``: that of ``found``. ``at``: when it was asked for. ``names``:
     whether it names people."""
 
-    about: IncidentQuery
+    query: IncidentQuery
     found: Found
     report: Report
     purposes: Purposes
@@ -59,7 +59,7 @@ class Made:
 
 
 async def make(
-    about: IncidentQuery,
+    query: IncidentQuery,
     find: Find,
     ledger: Ledger,
     *,
@@ -74,7 +74,7 @@ async def make(
     """``by``: the people who ask, for the journal. ``may``: for a person who may not see everything, whether they may
     see this report; if not, nothing fits. Raises NothingFits, TooMany and LedgerError."""
     said = Speech(language)
-    called = {word: await ledger.journal.called(word) for word in about.ids}
+    called = {word: await ledger.journal.called(word) for word in query.ids}
     if any(len(ids) > 1 for ids in called.values()):
         raise NothingFits(list(_ids(called, said)), rest=True)
     named = {word: ids or await ledger.journal.find(word.split(), MOST_FOUND + 1) for word, ids in called.items()}
@@ -87,17 +87,17 @@ async def make(
         "@" in word or " " in word for word in unknown
     ):  # not an id, and perhaps a person's name: it is not journalled
         raise NothingFits(list(_ids(unknown, said)))
-    about = replace(about, ids=frozenset(id for word, ids in named.items() for id in ids or (word,)))
+    query = replace(query, ids=frozenset(id for word, ids in named.items() for id in ids or (word,)))
     if names and may is None:
-        await ledger.journal.record([about.exported(at, *by)])
-    found = await find(about)
+        await ledger.journal.record([query.exported(at, *by)])
+    found = await find(query)
     if may is not None:
         if found.report is None or not may(found.report):
             raise NothingFits(())
         if names:
-            await ledger.journal.record([about.exported(at, *by)])
+            await ledger.journal.record([query.exported(at, *by)])
     lists = found.report.lists if found.report is not None else ()
-    asked = await _asked(about, ledger, lists, delimiters=delimiters, names=names)
+    asked = await _asked(query, ledger, lists, delimiters=delimiters, names=names)
     if found.report is None:
         raise NothingFits([*_ids(unknown, said), *_lists(asked, said), *_senders(asked, said)])
     if asked.lists:
@@ -109,13 +109,13 @@ async def make(
         message = Recorded(*through)
         missing = await asyncio.to_thread(missed, message, documents.get(message.policy), delimiters=delimiters)
     return Made(
-        about=about, found=found, report=found.report, purposes=then, at=at, names=names, keeps=keeps, missed=missing
+        query=query, found=found, report=found.report, purposes=then, at=at, names=names, keeps=keeps, missed=missing
     )
 
 
 async def at_the_desk(
     desk: ConsoleServices,
-    about: IncidentQuery,
+    query: IncidentQuery,
     *,
     prove: bool,
     names: bool,
@@ -129,7 +129,7 @@ async def at_the_desk(
         raise Occupied
     async with desk.reporting:
         return await make(
-            about,
+            query,
             partial(desk.archive.incident, prove=prove),
             desk.ledger,
             at=desk.clock.now(),
@@ -143,14 +143,14 @@ async def at_the_desk(
 
 
 async def _asked(
-    about: IncidentQuery, ledger: Ledger, lists: Iterable[str], *, delimiters: str, names: bool
+    query: IncidentQuery, ledger: Ledger, lists: Iterable[str], *, delimiters: str, names: bool
 ) -> UnknownNames:
     """``lists``: those that matching messages touched. Writers are suggested only in a report with names."""
-    if not (about.lists or about.senders):
+    if not (query.lists or query.senders):
         return UnknownNames(lists=(), senders=(), bad=frozenset())
     documents = await _documents(ledger, (await ledger.gate.read()).policy_sha256) or {}
-    writers = await ledger.journal.writers() if names and about.senders else ()
-    return await asyncio.to_thread(unknown_names, about, documents, delimiters=delimiters, lists=lists, writers=writers)
+    writers = await ledger.journal.writers() if names and query.senders else ()
+    return await asyncio.to_thread(unknown_names, query, documents, delimiters=delimiters, lists=lists, writers=writers)
 
 
 def _ids(called: Mapping[str, Sequence[str]], said: Speech) -> Iterator[str]:

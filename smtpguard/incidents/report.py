@@ -118,13 +118,13 @@ class Case:
     is needed (``add``); entries around it at last go to ``around``. Within each of the three, entries may come in any
     order, except that those of one id come in theirs."""
 
-    def __init__(self, about: IncidentQuery, seal: Seal, asked: Asked | None = None) -> None:
+    def __init__(self, query: IncidentQuery, seal: Seal, asked: Asked | None = None) -> None:
         """``asked``: whether a person is on a list, if its index is the one that was counted by."""
-        self._about = about
+        self._query = query
         self._asked = asked
         self._changes = Changes()
         self._whom: dict[str, Recipients] = {}
-        self._digests = Digests(about.senders, seal)
+        self._digests = Digests(query.senders, seal)
         self._messages: dict[str, Message] = {}
         self._copies: dict[str, Message] = {}
         self._timeline = Timeline()
@@ -186,7 +186,7 @@ class Case:
     def judge(self, entry: Entry, clear: Clear | None) -> bool:
         """Whether this verdict belongs to the case; then it is counted. Raises TooMany."""
         content = entry.content
-        if not self._about.fits(entry, content, clear, self._digests):
+        if not self._query.fits(entry, content, clear, self._digests):
             return False
         self._take(entry, content["data"], content["private"], clear)
         return True

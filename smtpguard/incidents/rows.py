@@ -62,7 +62,7 @@ class Found:
 
 def find(
     walks: Callable[[], Walk],
-    about: IncidentQuery,
+    query: IncidentQuery,
     now: datetime,
     *,
     prove: bool = True,
@@ -72,7 +72,7 @@ def find(
     """``walks``: begins a walk. ``asked``: whether a person is on a list (incidents.report). Raises TooMany, and
     Unavailable if retention trims entries during every try."""
     for _ in range(TRIES):
-        found = _Search(walks(), about, prove, asked).found(now, progress)
+        found = _Search(walks(), query, prove, asked).found(now, progress)
         if found is not None:
             return found
     raise Unavailable("retention is trimming what the report is about: ask again later")
@@ -81,11 +81,11 @@ def find(
 class _Search:
     """One try. Entries are read up to the walk's head, so that all of them are of one moment."""
 
-    def __init__(self, walk: Walk, about: IncidentQuery, prove: bool, asked: Asked | None = None) -> None:
+    def __init__(self, walk: Walk, query: IncidentQuery, prove: bool, asked: Asked | None = None) -> None:
         self._walk, self._open = walk, walk.open
         self._up_to_here = entry.c.seq <= walk.head.seq
-        self._about = replace(about, ids=about.ids | self._mailings_of(about.ids)) if about.whole else about
-        self._case = Case(self._about, walk.seal, asked)
+        self._query = replace(query, ids=query.ids | self._mailings_of(query.ids)) if query.whole else query
+        self._case = Case(self._query, walk.seal, asked)
         self._sources = Sources(walk.seal, walk.renewed) if prove else None
         self._first = walk.head.seq + 1  # of the entries that the report is made of
 
@@ -162,18 +162,18 @@ class _Search:
 
     def _verdicts(self) -> Iterator[Pair]:
         """The candidates, in order."""
-        about = self._about
+        query = self._query
         wanted: list[ColumnElement[bool]] = [entry.c.kind.in_(_CAME)]
         begin, end = 0, self._walk.head.seq
         with self._open() as connection:
-            if about.since is not None:
-                begin = journal.first_at(connection, about.since - _SET_BACK) - 1
-            if about.until is not None:
-                end = min(end, journal.first_at(connection, about.until + _SET_BACK) - 1)
-        if about.ids and not any(_CONTENT.match(id) for id in about.ids):  # a content is in no column
-            wanted.append(journal.named(about.ids))
-        if about.lists:
-            wanted.append(journal.touches(about.lists))
+            if query.since is not None:
+                begin = journal.first_at(connection, query.since - _SET_BACK) - 1
+            if query.until is not None:
+                end = min(end, journal.first_at(connection, query.until + _SET_BACK) - 1)
+        if query.ids and not any(_CONTENT.match(id) for id in query.ids):  # a content is in no column
+            wanted.append(journal.named(query.ids))
+        if query.lists:
+            wanted.append(journal.touches(query.lists))
         for page in pages(self._open, end, *wanted, after=begin):
             yield from page
 

@@ -32,7 +32,7 @@ class UnknownNames:
 
 
 def unknown_names(
-    about: IncidentQuery,
+    query: IncidentQuery,
     documents: Mapping[str, bytes],
     *,
     delimiters: str,
@@ -48,7 +48,7 @@ def unknown_names(
     wrote = {each.casefold() for each in writers}
     people = wrote | (set().union(*policy.groups.values()) if policy is not None else set())
     domains = [d for d in policy.organization.domains if not d.startswith("*")] if policy is not None else []
-    bad = frozenset(sender for sender in about.senders if not _is_address(sender))
+    bad = frozenset(sender for sender in query.senders if not _is_address(sender))
 
     def meant(sender: str) -> str:
         """A person with a similar local part at that domain, with the same one elsewhere, or with the same one at a
@@ -60,10 +60,10 @@ def unknown_names(
         return there.get(near, "") or _at_home(local, others, [home] if home and home != domain else [])
 
     return UnknownNames(
-        lists=tuple(UnknownName(word=name, meant=nearest(name, known)) for name in sorted(about.lists - known)),
+        lists=tuple(UnknownName(word=name, meant=nearest(name, known)) for name in sorted(query.lists - known)),
         senders=tuple(
             UnknownName(word=sender, meant=meant(sender) if sender not in bad else _at_home(sender, people, domains))
-            for sender in sorted(about.senders)
+            for sender in sorted(query.senders)
             if sender.casefold() not in wrote
         ),
         bad=bad,

@@ -65,8 +65,8 @@ class Archive:
     async def verdicts(
         self, did: str, *, rule: str, list: str, since: datetime | None, until: datetime | None, before: int, limit: int
     ) -> tuple[Sequence[tuple[Entry, Clear | None]], int]:
-        about = activityrows.ActivityFilter(did=did, rule=rule, list=list, since=since, until=until)
-        return await self._store.journal.judged(about, before, limit)
+        query = activityrows.ActivityFilter(did=did, rule=rule, list=list, since=since, until=until)
+        return await self._store.journal.judged(query, before, limit)
 
     async def record(self) -> tuple[int, datetime | None]:
         return await self._store.ask(journal.signed)
@@ -89,5 +89,5 @@ class Archive:
     async def preserve(self, id: str, *, by: str, reason: str) -> Preserved | None:
         return await self._store.preserve(id, by=by, reason=reason)
 
-    async def incident(self, about: IncidentQuery, *, prove: bool) -> Found:
-        return await self._store.journal.incident(about, prove=prove, asked=self._asked)
+    async def incident(self, query: IncidentQuery, *, prove: bool) -> Found:
+        return await self._store.journal.incident(query, prove=prove, asked=self._asked)

@@ -470,12 +470,12 @@ class Journal:
         return await self._access.ask(lambda connection: activityrows.votes(connection, since, until))
 
     async def judged(
-        self, about: activityrows.ActivityFilter, before: int, limit: int
+        self, query: activityrows.ActivityFilter, before: int, limit: int
     ) -> tuple[Sequence[tuple[Entry, Clear | None]], int]:
         """The newest verdicts of a sum (incidents.activityrows)."""
         from smtpguard.incidents import activityrows
 
-        return await self._access.walk(lambda opened: activityrows.judged(opened, about, before, limit))
+        return await self._access.walk(lambda opened: activityrows.judged(opened, query, before, limit))
 
     async def take_fronts(self, *, only_ended: bool = False) -> int:
         """Move the entries of all fronts into the chain, and remove the fronts of ended processes. Returns the number of entries.
@@ -594,7 +594,7 @@ class Journal:
 
     async def incident(
         self,
-        about: IncidentQuery,
+        query: IncidentQuery,
         *,
         prove: bool,
         progress: journalscan.Progress | None = None,
@@ -608,7 +608,7 @@ class Journal:
         now = self._access.now()
         return await self._access.walk(
             lambda opened: incident.find(
-                partial(self._walk, opened), about, now, prove=prove, progress=progress, asked=asked
+                partial(self._walk, opened), query, now, prove=prove, progress=progress, asked=asked
             )
         )
 

@@ -62,7 +62,7 @@ def made(report: Report, *, special: bool = False, zone: str = "Europe/Stockholm
     name = "ramadan" if special else "news"
     purposes = Purposes(zone=zone, lists={"news": LISTS[name]})
     return Made(
-        about=IncidentQuery(ids=frozenset({ID})),
+        query=IncidentQuery(ids=frozenset({ID})),
         found=found,
         report=report,
         purposes=purposes,

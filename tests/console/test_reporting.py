@@ -19,10 +19,10 @@ from tests.console.stage import Stage
 LUNCH = IncidentQuery(subject="lunch")
 
 
-async def made(here: Stage, about: IncidentQuery, **how: Any) -> Made:
+async def made(here: Stage, query: IncidentQuery, **how: Any) -> Made:
     desk: ConsoleServices = here.app.state.desk
     usual: dict[str, Any] = {"prove": False, "names": True, "by": ("ola", "bot"), "language": "en"}
-    return await at_the_desk(desk, about, **(usual | how))
+    return await at_the_desk(desk, query, **(usual | how))
 
 
 async def last(here: Stage) -> tuple[str, Any, Any]:
@@ -57,7 +57,7 @@ async def test_a_report_without_names_is_not_journalled(here: Stage) -> None:
 async def test_a_mailing_is_found_by_the_beginning_of_its_id(here: Stage) -> None:
     hold = await held(here, NEWS)
     found = await made(here, IncidentQuery(ids=frozenset({hold.mailing_id[:6].lower()})))
-    assert found.about.ids == {hold.mailing_id}
+    assert found.query.ids == {hold.mailing_id}
     assert (await last(here))[1]["about"] == [hold.mailing_id]
 
 
@@ -68,7 +68,7 @@ async def test_one_report_at_a_time_and_a_failed_one_does_not_block(
     desk: ConsoleServices = here.app.state.desk
     find = desk.archive.incident
 
-    async def asks_again(about: IncidentQuery, *, prove: bool) -> Found:
+    async def asks_again(query: IncidentQuery, *, prove: bool) -> Found:
         with pytest.raises(Occupied):
             await made(here, LUNCH, names=False)
         raise TooMany("too many")

@@ -193,7 +193,7 @@ async def test_a_report_with_every_statement_is_translated(here: Stage, silent: 
     assert made is not None
     page = report_in_words(made, silent)
     texts = [
-        page.about,
+        page.query,
         page.proof,
         page.short,
         *(t for part in page.parts for t in (part.title, *(one.text for one in part.statements))),

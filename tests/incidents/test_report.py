@@ -66,8 +66,8 @@ class Journal:
         self.verdict(id, "relay", **more)
         self.write(Kind.OUTCOME, id, outcome=outcome)
 
-    def case(self, about: IncidentQuery = ALL) -> Case:
-        case = Case(about, SEAL)
+    def case(self, query: IncidentQuery = ALL) -> Case:
+        case = Case(query, SEAL)
         for entry, clear in self.pairs:
             if entry.kind == Kind.VERDICT.value:
                 case.judge(entry, clear)
@@ -78,8 +78,8 @@ class Journal:
             case.around(*pair)
         return case
 
-    def report(self, about: IncidentQuery = ALL) -> Report:
-        return self.case(about).report()
+    def report(self, query: IncidentQuery = ALL) -> Report:
+        return self.case(query).report()
 
 
 @pytest.fixture
@@ -357,14 +357,14 @@ ASKED = {
 
 @pytest.mark.parametrize("name", ASKED)
 def test_queries_select_messages(journal: Journal, name: str) -> None:
-    about, wanted = ASKED[name]
+    query, wanted = ASKED[name]
     journal.verdict("T1", "relay", content="c1")
     journal.verdict("T2", "relay", sender="sara@example.com", mailing="M2")
     journal.verdict("T3", "relay", lists=["newsletter"], content="c3")
     journal.verdict("T4", "defer", subject="Möte kl 6", freeze="F4", lists=[])
     journal.verdict("T5", "relay", sender="otto@example.com", subject="", lists=[])
     journal.pairs[4] = (journal.pairs[4][0], None)
-    case = Case(about, SEAL)
+    case = Case(query, SEAL)
     assert {entry.id for entry, clear in journal.pairs if case.judge(entry, clear)} == wanted
 
 

@@ -28,14 +28,14 @@ def verdict(store: Store, id: str, **data: Any) -> Event:
     return Event(kind=Kind.VERDICT, id=id, at=store.now(), data={"action": "relay", **data}, private=private)
 
 
-async def ids(store: Store, **about: Any) -> set[str]:
+async def ids(store: Store, **query: Any) -> set[str]:
     """The ids of the verdicts in the report."""
-    found = await store.journal.incident(IncidentQuery(**about), prove=False)
+    found = await store.journal.incident(IncidentQuery(**query), prove=False)
     return {step.entry.id for step in found.report.steps if step.entry.kind == "verdict"} if found.report else set()
 
 
-async def found(store: Store, **about: Any) -> Found:
-    return await store.journal.incident(IncidentQuery(**about), prove=True)
+async def found(store: Store, **query: Any) -> Found:
+    return await store.journal.incident(IncidentQuery(**query), prove=True)
 
 
 @pytest.fixture(autouse=True)

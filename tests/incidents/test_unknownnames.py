@@ -20,8 +20,8 @@ rules:
 """
 
 
-def asked(about: IncidentQuery, policy: bytes = POLICY, **known: tuple[str, ...]) -> UnknownNames:
-    return unknown_names(about, {"policy.yaml": policy}, delimiters="+", **known)
+def asked(query: IncidentQuery, policy: bytes = POLICY, **known: tuple[str, ...]) -> UnknownNames:
+    return unknown_names(query, {"policy.yaml": policy}, delimiters="+", **known)
 
 
 def of_senders(*senders: str, **known: Any) -> dict[str, str]:
@@ -29,8 +29,8 @@ def of_senders(*senders: str, **known: Any) -> dict[str, str]:
 
 
 def test_lists_of_policy_and_messages_are_known() -> None:
-    about = IncidentQuery(lists=frozenset({"ramadan-greetings", "ramadan-greting", "old", "zz"}))
-    found = asked(about, lists=("old",)).lists
+    query = IncidentQuery(lists=frozenset({"ramadan-greetings", "ramadan-greting", "old", "zz"}))
+    found = asked(query, lists=("old",)).lists
     assert [(one.word, one.meant) for one in found] == [("ramadan-greting", "ramadan-greetings"), ("zz", "")]
 
 
@@ -60,7 +60,7 @@ def test_a_known_sender_gets_no_suggestion() -> None:
 
 
 def test_an_unreadable_policy_suggests_nothing() -> None:
-    about = IncidentQuery(lists=frozenset({"x"}), senders=frozenset({"eva"}))
-    found = asked(about, b"version: 99\n")
+    query = IncidentQuery(lists=frozenset({"x"}), senders=frozenset({"eva"}))
+    found = asked(query, b"version: 99\n")
     assert ([one.meant for one in found.lists], [one.meant for one in found.senders]) == ([""], [""])
     assert found.bad == {"eva"}

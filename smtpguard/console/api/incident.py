@@ -22,13 +22,13 @@ async def report(call: Call) -> Long:
     body: Incident = call.body
     if (body.names or body.senders or body.subject.strip()) and not call.holder.may(Scope.INCIDENT_NAMES):
         raise not_in_scope(Scope.INCIDENT_NAMES)
-    about = _about(call, body)
-    if about == IncidentQuery(whole=about.whole):
+    query = _about(call, body)
+    if query == IncidentQuery(whole=query.whole):
         problem = "give at least one of ids, lists, senders, subject, since, until"
         raise Refusal(422, errors=[Wrong(at="body", problem=problem)])
     by = (call.who.address, call.holder.by)
     try:
-        made = await at_the_desk(call.desk, about, prove=body.proof, names=body.names, by=by, language="en")
+        made = await at_the_desk(call.desk, query, prove=body.proof, names=body.names, by=by, language="en")
     except Occupied:
         raise Refusal(
             409, "Another report is being made: ask again in a minute.", headers={"retry-after": "60"}
@@ -50,7 +50,7 @@ def _about(call: Call, body: Incident) -> IncidentQuery:
             wrong.append(Wrong(at=f"body.{name}", problem=str(error)))
             return None
 
-    about = IncidentQuery(
+    query = IncidentQuery(
         ids=frozenset(body.ids),
         lists=frozenset(body.lists),
         senders=frozenset(body.senders),
@@ -61,7 +61,7 @@ def _about(call: Call, body: Incident) -> IncidentQuery:
     )
     if wrong:
         raise Refusal(422, errors=wrong)
-    return about
+    return query
 
 
 OPERATIONS = (

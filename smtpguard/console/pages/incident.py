@@ -64,8 +64,8 @@ async def report(request: Request) -> Response:
     }
     if wrong:
         return await _shown(request, asked, 422, wrong=wrong)
-    about = _about(asked, here.clock.now())
-    if about == IncidentQuery(whole=about.whole):
+    query = _about(asked, here.clock.now())
+    if query == IncidentQuery(whole=query.whole):
         return await _shown(request, asked, 422, wrong={"id": said("Say what the report is about.")})
     problem = await _taken_down(request, sent) if anything else ""
     in_force = here.policies.current()
@@ -73,7 +73,7 @@ async def report(request: Request) -> Response:
     try:
         made = await at_the_desk(
             here,
-            about,
+            query,
             prove="proof" in asked,
             names="names" in asked,
             by=(who.address,),
