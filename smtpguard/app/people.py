@@ -23,7 +23,7 @@ from smtpguard.config.web import Console
 from smtpguard.console.api.entry import Services as ApiServices
 from smtpguard.console.api.routes import routes
 from smtpguard.console.api.tokens import Tokens
-from smtpguard.console.people.absent import Absent
+from smtpguard.console.people.absences import Absent
 from smtpguard.console.people.administering import Administering
 from smtpguard.console.people.factors import Factors
 from smtpguard.console.people.middleware import ConsoleMiddleware, Site

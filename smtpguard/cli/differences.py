@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from smtpguard.cli.shown import plain
+from smtpguard.cli.holdrow import plain
 from smtpguard.policy.freezing import FREEZE
 from smtpguard.policy.rule import FIXED
 from smtpguard.policy.verdict import Action, Mode

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from smtpguard.cli.context import CannotRun, Context
+from smtpguard.cli.holdrow import plain
 from smtpguard.cli.mailfiles import envelope_of, mails
 from smtpguard.cli.mailfiles import why as why_not
-from smtpguard.cli.shown import plain
 from smtpguard.config.problem import one_of
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.envelope import Session, client_address

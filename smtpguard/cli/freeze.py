@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from smtpguard.cli.context import CannotRun, Context, NotFine
-from smtpguard.cli.shown import freeze_row, what
+from smtpguard.cli.holdrow import freeze_row, what
 from smtpguard.config.brief import STORE
 from smtpguard.config.problem import Invalid, did_you_mean
 from smtpguard.freezes.hooks import Hook

@@ -17,7 +17,7 @@ import click
 
 from smtpguard.cli.bulk import Filter, agreed, failures, filters, meant
 from smtpguard.cli.context import CannotRun, Context, NotFine, as_line
-from smtpguard.cli.shown import (
+from smtpguard.cli.holdrow import (
     all_at_once,
     goes_out,
     in_force,

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from smtpguard.cli.context import CannotRun, Context, NotFine, moment
-from smtpguard.cli.incidentmaking import making
+from smtpguard.cli.incidentreport import making
 from smtpguard.cli.incidentwords import ack, authority, aware, draft, write
 from smtpguard.console.incident import ReportText, in_numbers, report_in_words
 from smtpguard.console.incidentrow import row

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import click
 
 from smtpguard.cli.context import CannotRun, Context, NotFine, moment
-from smtpguard.cli.incidentmaking import making
+from smtpguard.cli.incidentreport import making
 from smtpguard.console.ports import ActiveAlarm
 from smtpguard.incidents import breach
 from smtpguard.incidents.breach import HOURS, Field

@@ -15,8 +15,8 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from smtpguard.cli.context import CannotRun, Context, NotFine
-from smtpguard.cli.mailingshown import LEGEND, Follower, bar, state, table, told
-from smtpguard.cli.shown import all_at_once, freeze_row, goes_out, in_words, of_mailing, taken_back, voters
+from smtpguard.cli.holdrow import all_at_once, freeze_row, goes_out, in_words, of_mailing, taken_back, voters
+from smtpguard.cli.mailingtext import LEGEND, Follower, bar, state, table, told
 from smtpguard.holds.model import Choice, Conflict, Refused
 from smtpguard.holds.service import Decided
 from smtpguard.mailings.model import MAY_HAVE, Fate, Mailing, NoSuch, State

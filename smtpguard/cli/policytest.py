@@ -16,8 +16,8 @@ import click
 
 from smtpguard import __version__
 from smtpguard.cli.context import CannotRun, Context
+from smtpguard.cli.holdrow import plain
 from smtpguard.cli.mailfiles import envelope_of, mails, why
-from smtpguard.cli.shown import plain
 from smtpguard.config.documents import policy_documents
 from smtpguard.config.problem import Broken, Problem
 from smtpguard.config.settings import Settings, read_settings, settings_of

@@ -18,9 +18,9 @@ import click
 from click.core import ParameterSource
 
 from smtpguard.cli.context import CannotRun, Context, moment
+from smtpguard.cli.holdrow import plain
 from smtpguard.cli.mailfiles import envelope_of, mails, why
 from smtpguard.cli.replaypassed import SHOWN, SINCE, Asked, tell
-from smtpguard.cli.shown import plain
 from smtpguard.database.errors import ContentMissing
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Session

@@ -19,7 +19,7 @@ import click
 from smtpguard.cli.audit import progress
 from smtpguard.cli.context import CannotRun, Context
 from smtpguard.cli.differences import Answer, Difference, Tally, hangs, labels
-from smtpguard.cli.shown import plain
+from smtpguard.cli.holdrow import plain
 from smtpguard.journal.event import Event, Kind
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import click
 
 from smtpguard.cli.audit import may_name, progress
 from smtpguard.cli.context import CannotRun, Context, moment
+from smtpguard.cli.holdrow import plain
 from smtpguard.cli.reportobserve import command as observe
-from smtpguard.cli.shown import plain
 from smtpguard.database.errors import LedgerError
 from smtpguard.incidents.activity import Activity, ApproverShare, Day, Decided, Share, approver_shares
 from smtpguard.journal.event import Event, Kind

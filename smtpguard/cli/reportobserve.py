@@ -12,7 +12,7 @@ import yaml
 
 from smtpguard.cli.audit import may_name, progress
 from smtpguard.cli.context import CannotRun, Context, moment
-from smtpguard.cli.shown import plain
+from smtpguard.cli.holdrow import plain
 from smtpguard.incidents.observed import EXAMPLES, Example, Observed, Share, Sums, acts
 from smtpguard.journal.event import Event, Kind
 from smtpguard.policy.parse import Policy

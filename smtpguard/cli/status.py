@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from smtpguard.cli.context import Context
-from smtpguard.cli.shown import plain
+from smtpguard.cli.holdrow import plain
 from smtpguard.config.partial import STORE
 from smtpguard.config.problem import Broken
 from smtpguard.processes.statusfile import Tree, trees

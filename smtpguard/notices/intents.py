@@ -24,8 +24,8 @@ from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.envelope import Recipient
 from smtpguard.notices import noticedata
-from smtpguard.notices.calling import CallTimes
 from smtpguard.notices.noticedata import time_of
+from smtpguard.notices.rulecalls import CallTimes
 from smtpguard.outbox.model import Intent, IntentKind
 from smtpguard.policy.absences import Absence
 from smtpguard.policy.verdict import Action, Mode, Verdict

@@ -13,7 +13,7 @@ import pytest
 
 from smtpguard.app.files import indexes
 from smtpguard.app.listrefresh import ListRefresh
-from smtpguard.cli.shown import reach
+from smtpguard.cli.holdrow import reach
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.indexcache import index_path
 from smtpguard.lists.report import Report

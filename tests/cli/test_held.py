@@ -15,7 +15,7 @@ import pytest
 from smtpguard.cli import held
 from smtpguard.cli.freeze import command as freeze
 from smtpguard.cli.freeze import thaw
-from smtpguard.cli.shown import tell
+from smtpguard.cli.holdrow import tell
 from smtpguard.outbox.model import Delivered, IntentKind, Outcome
 from smtpguard.store.store import Store
 from tests.cli.stage import ANNA, DPO, EVA, Stage

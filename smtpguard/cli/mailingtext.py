@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 
-from smtpguard.cli.shown import in_force, plain
+from smtpguard.cli.holdrow import in_force, plain
 from smtpguard.holds import coverage
 from smtpguard.holds.coverage import Coverage
 from smtpguard.mailings.model import Mailing, Tally

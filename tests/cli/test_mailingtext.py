@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from smtpguard.cli.mailingshown import Follower, bar, table, told
+from smtpguard.cli.mailingtext import Follower, bar, table, told
 from smtpguard.mailings.model import Mailing, Tally
 from tests.guard.house import MONDAY
 
