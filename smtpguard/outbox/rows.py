@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -26,6 +26,7 @@ from sqlalchemy import (
     func,
     or_,
     select,
+    true,
     update,
 )
 from sqlalchemy.sql.elements import ColumnElement
@@ -57,6 +58,8 @@ KEEPS = (State.WAITING.value, State.REJECTED.value, State.WITHDRAWN.value, State
 """While the primary hold is in one of these states, copies under it are not sent, whatever was decided before; they
 follow later (deciding.follow)."""
 _MANY = 500
+_PAGE = 5_000
+_REMEMBERED = 15 * 1_000_000  # microseconds
 _SET_DELIVERY = (
     update(delivery)
     .where(delivery.c.intent_id == bindparam("b_intent"), delivery.c.n == bindparam("b_n"))
@@ -136,9 +139,10 @@ _ANY_DUE = (
 """Compiled once, since it runs twice a second."""
 
 
-def lease(batch: Batch, owner: str, n: int, seconds: int) -> list[Lease]:
+def lease(batch: Batch, owner: str, n: int, seconds: int, known: StoppedEntries | None = None) -> list[Lease]:
+    """``known``: what this process knows of stopped entries."""
     batch.flush()
-    chosen = _choose(batch, n)
+    chosen = _choose(batch, n, known or StoppedEntries())
     if not chosen:
         return []
     until = batch.now + timedelta(seconds=seconds)
@@ -195,32 +199,67 @@ def _settled(connection: Connection, intents: Sequence[str]) -> dict[str, Settle
     return found
 
 
-def _choose(batch: Batch, n: int) -> list[str]:
+@dataclass(slots=True)
+class StoppedEntries:
+    """Entries that these freezes stop, remembered by a process for a while: thousands may wait for a thaw, and each look would read
+    their holds, with the store to itself."""
+
+    freezes: frozenset[str] = frozenset()
+    since_us: int = 0
+    ids: set[str] = field(default_factory=set)
+
+    def look(self, freezes: Iterable[Freeze], now_us: int) -> None:
+        """Forget them if the freezes are others, or after a while: a hold may have changed."""
+        names = frozenset(one.freeze_id for one in freezes)
+        if names != self.freezes or not self.since_us <= now_us < self.since_us + _REMEMBERED:
+            self.freezes, self.since_us, self.ids = names, now_us, set()
+
+
+def _choose(batch: Batch, n: int, known: StoppedEntries) -> list[str]:
     """The ids to lease, longest due first, without entries that a freeze stops; a page at a time, since many may be
     stopped."""
     freezes = [f for f in batch.freezes if f.until is None or batch.now < f.until]
+    known.look(freezes, batch.now_us)
     everything = any(
         f.stops(lists=frozenset(), senders=frozenset(), mailing="", thread="", now=batch.now) for f in freezes
     )
     joined = outbox.outerjoin(hold, hold.c.hold_id == outbox.c.hold_id)
     query = (
-        select(outbox.c.intent_id, outbox.c.kind, outbox.c.next_at, hold.c.doc)
+        select(outbox.c.intent_id, outbox.c.kind, outbox.c.next_at, outbox.c.hold_id)
         .select_from(joined)
         .where(leasable(batch.now_us, all_frozen=everything))
         .order_by(outbox.c.next_at, outbox.c.intent_id)
     )
     chosen: list[str] = []
-    offset, page = 0, max(n, 100)
+    page = _PAGE if known.ids else max(n, 100)
+    after: ColumnElement[bool] = true()
     while len(chosen) < n:
-        rows = batch.connection.execute(query.limit(page).offset(offset)).all()
-        for row in rows:
-            stopped = row.kind in OF_CONTENT and freezes and held_up_by(HOLD.loads(row.doc), freezes, batch.now)
-            if not stopped and len(chosen) < n:
-                chosen.append(row.intent_id)
+        rows = batch.connection.execute(query.where(after).limit(page)).all()
+        if freezes:
+            _remember_stopped(batch, [row for row in rows if row.kind in OF_CONTENT], freezes, known.ids)
+        chosen += [row.intent_id for row in rows if row.intent_id not in known.ids]
         if len(rows) < page:
             break
-        offset += page
-    return chosen
+        last = rows[-1]
+        after = or_(
+            outbox.c.next_at > last.next_at,
+            and_(outbox.c.next_at == last.next_at, outbox.c.intent_id > last.intent_id),
+        )
+    return chosen[:n]
+
+
+def _remember_stopped(batch: Batch, rows: Sequence[Any], freezes: Sequence[Freeze], ids: set[str]) -> None:
+    """Add those of these entries that a freeze stops."""
+    of: dict[str, list[str]] = {}
+    for row in rows:
+        if row.intent_id not in ids:
+            of.setdefault(row.hold_id, []).append(row.intent_id)
+    names = list(of)
+    for start in range(0, len(names), _MANY):
+        query = select(hold.c.hold_id, hold.c.doc).where(hold.c.hold_id.in_(names[start : start + _MANY]))
+        for hold_id, doc in batch.connection.execute(query):
+            if held_up_by(HOLD.loads(doc), freezes, batch.now):
+                ids.update(of[hold_id])
 
 
 def sendings(connection: Connection, hold_ids: Sequence[str], now_us: int) -> Mapping[str, Sending]:

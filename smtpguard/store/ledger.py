@@ -242,12 +242,15 @@ class Outbox:
 
     def __init__(self, access: Access) -> None:
         self._access = access
+        self._stopped = outboxes.StoppedEntries()
 
     async def lease(self, owner: str, n: int, seconds: int) -> Sequence[Lease]:
         now = self._access.now_us()
         if not await self._access.ask(lambda c: outboxes.any_due(c, now)):
             return ()
-        leases: Sequence[Lease] = await self._access.write(lambda b: outboxes.lease(b, owner, n, seconds))
+        leases: Sequence[Lease] = await self._access.write(
+            lambda b: outboxes.lease(b, owner, n, seconds, self._stopped)
+        )
         return leases
 
     async def settle(

@@ -135,24 +135,25 @@ def test_reported_numbers_equal_the_relays_count(tmp_path: Path, how: str, each:
             assert done.code == 250
             heard.append(done.text)
 
-        def stop(part: str, *, sending: bool) -> None:
+        def stop(part: str, *, sending: bool) -> int:
+            """Returns how many messages could not be called back any more, by what the command said."""
             strike(guard, count, part)
             [frozen] = rows(guard, "freeze", "--all", "--reason", "Wrong mail")
             look(guard, count, "at once", sending=sending)
-            assert frozen["selector"] == "all"
+            return int(frozen["past_recall"])
 
         with meanwhile([partial(send, n) for n in range(0, PEOPLE, each)], clients=2 if each > 1 else 8):
             if how == "direct":
-                stop("proxy", sending=True)
+                past = stop("proxy", sending=True)
         if how == "released":
             assert count.now() == 0
             guard.approve(heard[0].split()[-1])
-            stop("delivery", sending=False)
+            past = stop("delivery", sending=False)
         guard.until(lambda: guard.parts("delivery"), "somebody who delivers")
         there = count.now()
         guard.hours_pass()
         mailing = look(guard, count, "31 minutes later")
-        assert count.now() == there, "it is stopped"
+        assert count.now() - there <= past * each, "it is stopped"
 
         def named(what: str) -> set[str]:
             words = ("mailings", "people", mailing, "--from-list", "ramadan-greetings", "--what", what)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
-from smtpguard.holds.model import Change, State
+from smtpguard.holds.model import Change, Hold, State, held_up_by
 from smtpguard.journal.event import Kind
+from smtpguard.outbox import rows
 from smtpguard.outbox.model import Delivered, Intent, Lease, Outcome
-from smtpguard.policy.freezing import Selector
+from smtpguard.policy.freezing import Freeze, Selector
 from smtpguard.store.store import Store
 from tests.store.making import T0, Clock, a_freeze, event, held, notice, recipient, release
 
@@ -184,6 +186,35 @@ async def test_many_frozen_entries_do_not_hide_another(store: Store, clock: Cloc
     await approved(store, "H2", lists=("newsletter",))
     await store.gate.freeze(a_freeze("F1", Selector.LIST, "ramadan-greetings"), event(Kind.FREEZE, "F1"))
     assert ids(await store.outbox.lease("me", 5, 60)) == ["H2-release"]
+
+
+async def test_frozen_entries_are_not_looked_at_twice_a_second(
+    store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look has the store to itself, and thousands may wait."""
+    looked: list[str] = []
+
+    def counted(hold: Hold, freezes: Iterable[Freeze], now: datetime) -> tuple[Freeze, ...]:
+        looked.append(hold.hold_id)
+        return held_up_by(hold, freezes, now)
+
+    monkeypatch.setattr(rows, "held_up_by", counted)
+    for n in range(3):
+        await approved(store, f"H{n}")
+    await store.gate.freeze(a_freeze("F1", Selector.LIST, "ramadan-greetings"), event(Kind.FREEZE, "F1"))
+    for _ in range(3):
+        assert not await store.outbox.lease("me", 10, 60)
+        clock.go(seconds=1)
+    assert len(looked) == 3
+    await approved(store, "H3", lists=("newsletter",))
+    await approved(store, "H4")
+    assert ids(await store.outbox.lease("me", 10, 60)) == ["H3-release"]
+    assert sorted(looked) == ["H0", "H1", "H2", "H3", "H4"]
+    clock.go(seconds=15)
+    assert not await store.outbox.lease("me", 10, 60)
+    assert len(looked) == 9, "after a while again: a hold may have changed"
+    await store.gate.thaw("F1", event(Kind.THAW, "F1"))
+    assert len(await store.outbox.lease("me", 10, 60)) == 4
 
 
 async def test_an_entry_is_not_leased_before_its_time(store: Store, clock: Clock) -> None:
