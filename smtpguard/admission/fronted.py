@@ -38,7 +38,7 @@ def is_still(gate: Gate | None, generation: int | None, policy_sha256: str) -> b
 
 
 def only_recorded(admission: Admission) -> bool:
-    """Whether nothing is written except the entry of a verdict to relay, of a message that counts nobody."""
+    """Whether the only thing to write is the entry of a verdict to relay, for a message by which no people are counted."""
     return (
         admission.verdict.action is Action.RELAY
         and admission.disposition is None

@@ -456,7 +456,7 @@ def _sender_of(gathered: Gathered) -> Identity | None:
 
 
 def _key(transaction: Transaction) -> str:
-    """The same for a retry: of content and envelope."""
+    """A digest of content and envelope; a retry has the same."""
     return hashlib.sha256(f"{transaction.message.sha256} {transaction.envelope.sha256}".encode()).hexdigest()
 
 

@@ -1,9 +1,9 @@
-"""Votes by mail: an answer to a notice, to the guard's own address, is counted or refused, and never sent on.
+"""Votes by mail: count or refuse an answer to a notice, sent to an address of the guard. It is never sent on.
 
-The address is ``decisions+TOKEN@...``. What an answer may decide is in holds/replying.py; the vote itself is that of the
-console (holds/service.py), in one commit with the mark that the notice was answered and with a mail to the voter. A refusal
-is the SMTP reply, and a mail only to a person who has proven to have written the answer: so nobody is sent mail in another
-person's name.
+The address is ``decisions+TOKEN@...``. holds/replying.py says what an answer may decide. holds/service.py counts the vote,
+as for the console. One commit has the vote, the mark that the notice was answered, and a mail to the voter. A refusal is the
+SMTP reply. The person also gets a mail about it, but only if it is proven that they wrote the answer: so an answer with a
+forged From causes no mail.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from smtpguard.reading.looks import Readable, Reading
 log = logging.getLogger(__name__)
 
 MOST_OCTETS = 1 << 20
-"""An answer is short; a signature with pictures fits."""
+"""Enough for a short answer with pictures in its signature."""
 ALONE = "A vote by mail must have no other recipient."
 NOT_NOW = Phrase("It was not counted: the message was decided on already, or this person cannot decide on it now.")
 UNSURE = "Its signature could not be checked, try again later"
@@ -64,8 +64,8 @@ class _Not(Refused):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Vote:
-    """One answer to one notice. ``person``: for whom it was made; ``tag``: the notice's; ``unsure``: its signatures could
-    not be checked."""
+    """One answer to one notice. ``person``: to whom the notice was sent; ``tag``: the notice's; ``unsure``: its
+    signatures could not be checked."""
 
     hold: Hold
     person: str
@@ -189,7 +189,8 @@ class VotesByMail:
         return decided
 
     async def _count(self, vote: _Vote, choice: Choice, proof: Proof, in_force: InForce) -> None:
-        """Raises what ``Approvals.vote`` raises. What it covers is what the notice told of: nothing that waits under it."""
+        """Raises what ``Approvals.vote`` raises. An approval covers what the notice showed, and no copies that wait under
+        the hold."""
         answer, now = vote.answer, self.clock.now()
 
         def amend(hold: Hold, made: Change) -> Change:
@@ -220,7 +221,7 @@ class VotesByMail:
         )
 
     async def _confirmed(self, vote: _Vote, in_force: InForce) -> Disposition:
-        """The answer of its writer, who is asked first. The notice of the outcome tells them."""
+        """An answer of the writer, who is asked first. They get the notice of the outcome, and no other mail."""
         number = may_confirm(vote.answer, addresses=in_force.addresses_of(vote.person))
         if isinstance(number, No):
             return await self._refused(vote, number, in_force)
@@ -234,7 +235,7 @@ class VotesByMail:
         return Counted(reply=reply.counted(vote.hold.hold_id, "confirm"))
 
     async def _refused(self, vote: _Vote, why: No | str, in_force: InForce) -> Disposition:
-        """``why``: a rule for votes by mail, or what the vote itself was refused for."""
+        """``why``: a rule of votes by mail, or the text of the error that the vote raised."""
         if why is No.UNPROVEN and vote.unsure:
             return Deferred(reply=reply.deferred(UNSURE), undecided=True)
         hold, now = vote.hold, self.clock.now()
@@ -253,7 +254,7 @@ class VotesByMail:
         )
         proven = proof is not Proof.TOKEN and not vote.answer.automatic and why is not No.OTHER
         if not proven and isinstance(why, str):
-            said = NOT_NOW  # who decided is not for whoever has the notice
+            said = NOT_NOW  # do not tell an unproven sender who decided
         told = (
             self.notices.voted(hold, vote.person, vote.tag, choice, in_force, now, refused=said, word=word)
             if proven
@@ -263,7 +264,7 @@ class VotesByMail:
         return Rejected(reply=reply.rejected(str(said)))
 
     def _token(self, address: Address) -> str | None:
-        """What the address has behind the guard's own, "" for nothing; None if it is not the guard's."""
+        """The text behind the guard's local part and the sign, "" without any; None if it is not the guard's address."""
         if address.canonical().rpartition("@")[2] != self.address.canonical().rpartition("@")[2]:
             return None
         local, ours = address.local.lower(), self.address.local.lower()

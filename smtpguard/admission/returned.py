@@ -1,4 +1,4 @@
-"""Mail to the guard's own addresses for what comes back after a mailing: stored before its 250, and never sent on."""
+"""Take bounces, complaints and replies at addresses of the guard: stored before the 250, and never sent on."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ ALONE = "What comes back must have no other recipient."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReturnedMail:
-    """``addresses``: the guard's own, also with ``+`` and a word behind the local part (VERP). ``take``: stores a message, with for
-    whom it came; raises subclasses of LedgerError (returns/service.py)."""
+    """``addresses``: the guard's own; ``+`` and a word may follow the local part (VERP). ``take``: stores a message and its
+    recipients; raises subclasses of LedgerError (returns/service.py)."""
 
     addresses: Sequence[Address]
     take: Callable[[Message, Sequence[str]], Awaitable[object]]
@@ -33,7 +33,7 @@ class ReturnedMail:
         return any(map(self._ours, transaction.envelope.addresses))
 
     async def __call__(self, transaction: Transaction, onward: Onward) -> Disposition:
-        """Raises subclasses of LedgerError: then its client keeps it."""
+        """Raises subclasses of LedgerError; the client then keeps the message."""
         await onward.abandon()
         to = transaction.envelope.addresses
         if not all(map(self._ours, to)):

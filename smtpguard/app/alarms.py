@@ -81,7 +81,7 @@ def probed(settings: Settings) -> Mapping[str, RelayTarget]:
 
 
 def in_words(said: Mapping[str, str]) -> str:
-    """Why relays cannot be used; "" if all answer. ``said``: of each, by the name of its route (``relay_says``)."""
+    """The problems of all relays in one text; "" if all answer. ``said``: the problem of each, by route (``relay_says``)."""
     return "; ".join(f"route {name}: {why}" if name else why for name, why in said.items() if why)
 
 

@@ -119,7 +119,7 @@ def readable(*paths: Path | None) -> None:
 
 
 def authorities(ca_file: Path) -> list[Certificate]:
-    """Whom time stamps are trusted from. Raises CannotStart."""
+    """The certificates that a time-stamp authority's must lead to. Raises CannotStart."""
     readable(ca_file)
     try:
         return certificates(ca_file.read_bytes())

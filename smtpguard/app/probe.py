@@ -84,7 +84,8 @@ async def look(
 
 
 def _goes(settings: Settings, route: str, address: Address, of_list: str = "") -> bool:
-    """Whether mail to this address may go by a route, "" for the default relay: from any listener, or of our own."""
+    """Whether mail to this address takes the route from some listener, or as the guard's own mail. ``route``: "" for the
+    default relay."""
     for listener in ("", *(each.called for _, _, each in settings.listen.each())):
         found = settings.route(listener, of_list, address.ascii_domain)
         if (found.name if found is not None else "") == route:
@@ -104,7 +105,7 @@ async def _relay(
     *,
     outside: bool,
 ) -> AsyncIterator[Finding]:
-    """``lists``: the list addresses that it gets mail for. ``outside``: whether it gets mail for anybody."""
+    """``lists``: the list addresses whose mail goes to this relay. ``outside``: whether mail for other domains does."""
     name = f"the relay {target.host} port {target.port}"
     try:
         connection = await open_connection(target)

@@ -1,4 +1,4 @@
-"""The limits of the settings on how much a client, and a login, may send, and the log of those that were stopped."""
+"""Apply the rate limits of the settings to clients and logins, and log which of them were stopped."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ REPORT_SECONDS = 60.0
 _LOOK_SECONDS = 5.0
 _MOST_NAMES = 10
 _IPV6_PREFIX = 64
-"""One client has a /64 at least (RFC 6177)."""
+"""A client has at least a /64 (RFC 6177)."""
 
 
 class RateLimits:
-    """Of one process; it counts together with all others of this host that have the same state folder."""
+    """The limits in one process. All processes of this host with the same state folder count together."""
 
     def __init__(self, settings: Settings, monotonic: Callable[[], float] = time.monotonic) -> None:
         """Raises CannotStart."""
@@ -49,7 +49,7 @@ class RateLimits:
             self._rates.close()
 
     def of(self, listener: SmtpListener) -> SlowDown | None:
-        """None: this listener has no limits."""
+        """None if this listener has no limits."""
         rates, limits, trust, place = self._rates, listener.rates, self._settings.trust, listener.called
         if rates is None or not limits.any:
             return None
@@ -68,7 +68,7 @@ class RateLimits:
         return slow_down
 
     async def run(self) -> None:
-        """Report who was stopped, in one line a minute. Never returns."""
+        """Log the stopped names, in at most one line a minute. Never returns."""
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             self.report()

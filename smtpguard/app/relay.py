@@ -35,8 +35,8 @@ ListAt = Callable[[Address], str]
 
 
 class Relays:
-    """The connections of one process to all relays of the settings; for use in one event loop. ``pools``: by the name
-    of their route, "" for the default relay."""
+    """The connections of one process to all relays of the settings; for use in one event loop. ``pools``: by route, ""
+    for the default relay."""
 
     def __init__(self, settings: Settings, allowances: Sequence[Allowance] = ()) -> None:
         """``allowances``: the shares of each relay's limit for the whole process tree; empty: the limits are this
@@ -55,7 +55,7 @@ class Relays:
             await pool.close()
 
     def routing(self, listener: str, list_at: ListAt) -> Routing:
-        """The relays of what comes in at a listener."""
+        """The relays for mail that comes in at a listener."""
         first = self._of(self._settings.route(listener))
         routes = [route for route in self._settings.routes if not route.listeners or listener in route.listeners]
         if not any(route.lists or route.domains for route in routes):
@@ -88,7 +88,7 @@ class Relays:
             raise _unreadable(e) from None
 
     def said(self) -> Said:
-        """Their connections, the waiters for one, and whether each answered last."""
+        """What this process reports on each relay: connections, waiters for one, and whether it answered last."""
         counts, levels = dict[str, int](), dict[str, int]()
         for name, pool in self.pools.items():
             idle, waits = pool.idle, pool.waits
@@ -104,7 +104,7 @@ class Relays:
 
 
 def found(asked: Mapping[str, RelayTarget]) -> Mapping[str, tuple[float, int]]:
-    """What this process reports on the relays: whether each answered last, and when."""
+    """Whether each relay answered this process last, and when."""
     heard = {name: target.reachability.found for name, target in asked.items() if target.reachability is not None}
     return {of_relay("", name): (each[0], int(each[1])) for name, each in heard.items() if each is not None}
 
@@ -122,12 +122,12 @@ def _unreadable(error: OSError) -> CannotStart:
 
 
 def targets(settings: Settings) -> Mapping[str, RelayTarget]:
-    """For all relays, by the name of their route, "" for the default relay. Raises Broken for a password's file."""
+    """The targets of all relays, by route, "" for the default relay. Raises Broken for a password's file."""
     return {name: _target(name, relay, settings) for name, relay in settings.relays.items()}
 
 
 def relay_target(settings: Settings) -> RelayTarget:
-    """For the default relay. Raises Broken for a password's file."""
+    """The target of the default relay. Raises Broken for a password's file."""
     return _target("", settings.relay, settings)
 
 

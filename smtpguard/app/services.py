@@ -203,7 +203,7 @@ async def services(settings: Settings) -> AsyncIterator[Services]:
 async def _corrections(
     settings: Settings, store: Store, digester: Digester, clock: Clock, new_id: Callable[[], str]
 ) -> AsyncIterator[Corrections]:
-    """Everything that reads a message, beside the store that is open already. Raises LedgerError."""
+    """The parts that read a message, for a store that is open already. Raises LedgerError."""
     from smtpguard.admission.correcting import Corrections
     from smtpguard.app.policies import Following
     from smtpguard.app.signatures import dkim_verifier

@@ -224,7 +224,7 @@ def _lists(policies: Following) -> list[dict[str, Any]] | None:
 
 
 async def directories(policies: PolicyInForce, store: Store) -> list[dict[str, Any]] | None:
-    """The groups that a directory names the members of."""
+    """The groups whose members a directory names."""
     try:
         sources = policies.current().directories
     except LedgerError:

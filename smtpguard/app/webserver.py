@@ -129,11 +129,11 @@ def _is_among(address: str, networks: Sequence[IPv4Network | IPv6Network]) -> bo
 LIVES, READY = "/healthz", "/readyz"
 
 Checks = Callable[[], Mapping[str, str]]
-"""What must be well, by name: "" if it is, else what is wrong, in words that may be public."""
+"""Health checks by name: "" if all is well, else the problem in words that may be public."""
 
 
 class Health:
-    """Wraps an application, and answers these two paths itself."""
+    """Wraps an application, and answers ``LIVES`` and ``READY`` itself."""
 
     def __init__(self, application: ASGIApp, checks: Checks) -> None:
         self._application, self._checks = application, checks

@@ -116,7 +116,7 @@ def verify(context: Context, kept: tuple[TextIO, ...], as_json: bool) -> None:
 
 
 def _stamped(settings: Settings) -> Stamped:
-    """The time stamps in the state folder, checked; none if nobody says whom to trust."""
+    """Check the time stamps in the state folder; none if the settings name no ``ca_file``."""
     from smtpguard.app.certificates import authorities
     from smtpguard.journal.timestamp import MISSING, Stamped, checked, lines_of
 

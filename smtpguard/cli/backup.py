@@ -1,5 +1,5 @@
-"""smtpguard backup and restore: the whole installation in one file, verified before it gets its name; and put back, with
-everything frozen until a person has compared it."""
+"""smtpguard backup and restore. A backup is one file of the whole installation, verified before it gets its name. A restore
+freezes everything until a person has compared it with the log."""
 
 from __future__ import annotations
 

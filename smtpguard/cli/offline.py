@@ -252,7 +252,7 @@ def _relays(settings: Settings) -> Iterator[tuple[Place, Relay]]:
 
 
 def _routes(document: Document, settings: Settings, policy: Policy) -> Iterator[Problem]:
-    """Routes that take no mail, or not all that they seem to take."""
+    """Unknown lists in routes, and routes that get no mail, or less than they name."""
     for n, route in enumerate(settings.routes):
         for m, name in enumerate(route.lists):
             if name not in policy.lists:
@@ -272,7 +272,7 @@ def _routes(document: Document, settings: Settings, policy: Policy) -> Iterator[
 
 
 def _hides(earlier: Route, later: Route) -> bool:
-    """Whether the first takes all that the second would."""
+    """Whether ``earlier`` takes all mail that ``later`` would."""
     return all(
         not first or (second and set(second) <= set(first))
         for first, second in (
@@ -300,7 +300,7 @@ def _anybody(each: SmtpListener | MilterListener) -> str:
 
 
 def _own_addresses(document: Document, settings: Settings, policy: Policy) -> Iterator[Problem]:
-    """Mail to the guard itself is never passed on, so the addresses must be nobody else's."""
+    """Addresses of the guard that somebody else has. Mail to these addresses is never passed on."""
     lists = {
         Address.parse(a).canonical(policy.delimiters): name
         for name, info in policy.lists.items()

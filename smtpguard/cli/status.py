@@ -191,7 +191,7 @@ def lines(found: Status) -> Iterator[str]:
 
 
 def _group(each: Mapping[str, Any]) -> str:
-    """Of a group that a directory names the members of."""
+    """The state of a group whose members a directory names."""
     read = f"read {_when(each['read_at'])}" if each["read_at"] else "never read"
     said = f"{each['group']}: {each['people']:,} people of its directory, {read}"
     return (

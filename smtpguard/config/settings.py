@@ -317,7 +317,7 @@ class Witness(Section):
 
 
 def _authority(url: str) -> str:
-    """A request has nothing to be kept secret, and its reply is signed: most authorities are asked by http."""
+    """http is allowed: a request has nothing secret, the reply is signed, and most authorities use http."""
     parts = urlsplit(url)
     if url and (parts.scheme not in ("http", "https") or not parts.hostname or parts.password is not None):
         raise Invalid("not a url with a host and without a password", 'a url like "http://timestamp.example.com"')
@@ -467,7 +467,7 @@ class Settings(Section):
         return next((route for route in self.routes if route.takes(listener, of_list, domain)), None)
 
     def relay_of(self, listener: str) -> Relay:
-        """The relay of what comes in there, whoever the recipients are: clients log in there."""
+        """The relay of a listener for all recipients without a route of their own; its clients log in there."""
         route = self.route(listener)
         return self.relay if route is None else route.relay
 

@@ -110,9 +110,9 @@ PROOFS: Mapping[str, str] = {
     "dkim": N_("by mail, signed by their domain"),
     "token": N_("by mail, as anyone who has the notice can"),
 }
-"""What proves who wrote a vote by mail."""
+"""Proof of a vote by mail -> how it was cast."""
 NOT_COUNTED: Mapping[str, Phrase] = {no.name.lower(): no.value for no in No}
-"""Why a vote by mail does not count."""
+"""``why`` of a vote that was refused -> the reason."""
 NOTICES: Mapping[str, str] = {
     "held": N_("to its writer"),
     "approve": N_("to the approvers"),
@@ -212,7 +212,7 @@ def entry_in_words(entry: Entry, clear: Clear | None, said: Speech) -> EntryText
 
 
 def tripped(data: Mapping[str, Any], said: Speech) -> str:
-    """What a breaker did, with its figures, as far as the entry has them."""
+    """What a breaker did, with its figures if the entry has them."""
     words = (
         said("A breaker would have stopped the rest") if data.get("observed") else said("A breaker stopped the rest")
     )

@@ -132,7 +132,7 @@ class Archive(Protocol):
         ``first``: the lists that come before others."""
 
     async def votes(self, since: datetime, until: datetime) -> Sequence[tuple[str, str, float | None]]:
-        """The votes of that time: approver, choice, seconds since the hold."""
+        """The votes between the two times: approver, choice, seconds since the hold."""
 
     async def activity(self, since: datetime, until: datetime | None, zone: tzinfo) -> Activity:
         """What was done and decided in that period; ``until`` None: now."""

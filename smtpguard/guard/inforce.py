@@ -87,7 +87,7 @@ class InForce:
         )
 
     def breakers_of(self, lists: Iterable[str]) -> Breakers:
-        """What stops a mailing to these lists: what any of them says, or the policy where a list says nothing."""
+        """The breakers of a mailing to these lists: those of each list, or the policy's for a list without its own."""
         return Breakers.over([self.list_breakers.get(name, self.breakers) for name in lists] or [self.breakers])
 
     def addresses_of(self, *people: str) -> frozenset[str]:

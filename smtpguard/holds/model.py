@@ -263,7 +263,7 @@ class Hold:
     confirm: Confirmation | None = None
     """For a hold that began as a question to its writer."""
     answered: tuple[str, ...] = ()
-    """The tags of the notices that were answered by a vote (holds.replying): each is used once, whatever became of the vote."""
+    """The tags of the notices that were answered by a vote (holds.replying): each can be used once, even if the vote was taken back."""
     correction: Correction | None = None
     """For the correction of a mailing: the people that it goes to, and nobody else. It is approved beforehand."""
 

@@ -1,8 +1,8 @@
-"""A vote by mail, an answer to a notice: the token in its address, the word in its text, and what it may decide. Pure.
+"""Votes by mail: the token in the address of an answer, the word in its text, and what the answer may decide. Pure.
 
-A token belongs to one person and one notice. It dies when the content, the recipients, or the lists and rules of the hold
-change. Whoever has it may always reject. To approve, the answer must prove who wrote it, and the policy must allow it. An
-automatic answer decides nothing.
+A token belongs to one person and one notice. It becomes invalid when the content, recipients, lists or rules of the hold
+change. The token is enough to reject. To approve, it must also be proven who wrote the answer, and the policy must allow
+it. An automatic answer decides nothing.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from smtpguard.policy.approvals import ReplyVotes
 from smtpguard.reading.quoting import split
 
 FRESH = timedelta(hours=1)
-"""A signature older than that proves nothing about now."""
+"""The greatest age of a signature that counts."""
 AHEAD = timedelta(minutes=5)
 """How much the signer's clock may be ahead of ours."""
 LONGEST_LINE = 40
@@ -40,9 +40,10 @@ MOST_COMMENT = 500
 _CODE_OCTETS = 16
 _TAG_DIGITS = 8
 LOCAL_OCTETS = 16 + 1 + _TAG_DIGITS + 1 + 26
-"""Of a token; with the sign before it and a local part of the guard it must fit into 64 (RFC 5321 section 4.5.3.1.1)."""
+"""The longest token. With the sign and the guard's local part before it, it must fit into 64 octets (RFC 5321 section
+4.5.3.1.1)."""
 WORDS = {Choice.REJECT: N_("REJECT"), Choice.APPROVE: N_("APPROVE")}
-"""The words of decision, as notices name them. An answer may have those of any language."""
+"""The words that decide, as notices name them. An answer may use those of any language."""
 CONFIRM = N_("CONFIRM")
 _BULK = frozenset({"bulk", "list", "junk", "auto_reply"})
 _MACHINES = ("X-Autoreply", "X-Autorespond", "X-Auto-Response-Suppress", "X-Smtpguard-Notice", "List-Id")
@@ -67,17 +68,17 @@ class No(enum.Enum):
 
 
 class Proof(enum.Enum):
-    """What proves who wrote it; the words are in the journal."""
+    """The proof that the voter wrote the answer. The values are in the journal."""
 
-    LOGIN = "login"  # their own, through us
+    LOGIN = "login"  # their own, at the guard or at an MTA that it trusts
     SIGNATURE = "dkim"
-    TOKEN = "token"  # nothing else: enough to reject
+    TOKEN = "token"  # no other proof: enough to reject
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """``claimed``: the one From, canonical; None where it is unclear. ``login``: the canonical address of the login by
-    which it came; "" without one. ``word`` and ``comment``: as ``read`` finds them; ``meant``: as ``confirmed`` does."""
+    """``claimed``: the one address in From, canonical; None if it is ambiguous. ``login``: the canonical address of the
+    login that sent the answer; "" without one. ``word`` and ``comment``: from ``read``; ``meant``: from ``confirmed``."""
 
     claimed: str | None
     login: str = ""
@@ -89,19 +90,19 @@ class Answer:
 
 
 class Tokens:
-    """``secret``: the installation's, so that every process accepts the same."""
+    """Make and check tokens. ``secret``: the installation's, so that all processes accept the same tokens."""
 
     def __init__(self, secret: bytes) -> None:
         self._key = hmac.digest(secret, b"smtpguard vote by mail 1", "sha256")
 
     def local(self, hold_id: str, bound: str, person: str, notice_id: str) -> str:
-        """What stands behind the sign in the local part of the address to answer to. ``bound``: ``bound_to`` the hold
-        that the notice tells of."""
+        """A token: the local part of the answer address, behind the sign. ``bound``: ``bound_to`` of the notice's
+        hold."""
         tag = hashlib.sha256(notice_id.encode()).hexdigest()[:_TAG_DIGITS]
         return f"{hold_id.lower()}.{tag}.{self._code(bound, person, tag)}"
 
     def person(self, local: str, hold: Hold, people: Iterable[str]) -> str:
-        """For whom of ``people`` it was made; "" for nobody: then it was not made here, or for a hold that has changed."""
+        """The person among ``people`` that the token was made for, or "": it was not made here, or the hold has changed."""
         _, tag, code = parts(local)
         if not tag or not code.isascii():
             return ""
@@ -114,7 +115,7 @@ class Tokens:
 
 
 def parts(local: str) -> tuple[str, str, str]:
-    """A token's hold, notice and code; of what is no token empty ones."""
+    """Hold, notice and code of a token; three times "" if it is not a token."""
     hold_id, _, rest = local.lower().partition(".")
     tag, _, code = rest.partition(".")
     whole = hold_id and len(tag) == _TAG_DIGITS and code and len(local) <= LOCAL_OCTETS
@@ -122,32 +123,34 @@ def parts(local: str) -> tuple[str, str, str]:
 
 
 def bound_to(hold: Hold) -> str:
-    """The hold as a notice tells of it: another content, envelope, list or rule gives another."""
+    """A digest of the hold: it changes with the content, the envelope, the lists and the rules."""
     bound = (hold.hold_id, hold.content_sha256, hold.envelope.sha256, *sorted(hold.scope))
     return hashlib.sha256("\n".join(bound).encode()).hexdigest()[:32]
 
 
 def automatic(header: Header, *, null_sender: bool) -> bool:
-    """Whether nobody wrote it (RFC 3834 sections 2 and 5): an absence, a delivery report, a list's, a notice of ours."""
+    """Whether a program sent it (RFC 3834 sections 2 and 5): an absence reply, a delivery report, a list server, or the
+    guard's own notice."""
     said = (header.get("Auto-Submitted") or "no").split(";")[0].strip().lower()
     precedence = (header.get("Precedence") or "").strip().lower()
     return null_sender or said != "no" or precedence in _BULK or any(name in header for name in _MACHINES)
 
 
 def read(text: str) -> tuple[Choice | None, str]:
-    """The one word of decision with which an answer begins, and what stands below it, up to an empty line or a signature. Not what it quotes, nor what stands further down; two different words are none."""
+    """The deciding word on the first line of an answer, and the comment: the text below it, up to an empty line or a
+    signature (``--``). Quoted lines are ignored. Two different words are none: (None, "")."""
     lines = [line.strip() for line in split(text).new.split("\n")]
     own = list(itertools.dropwhile(lambda line: not line, (line for line in lines if not line.startswith((">", "|")))))
     words = [word for line in own if (word := _word(line)) is not None]
     if not own or _word(own[0]) is None or any(word is not words[0] for word in words):
         return None, ""
-    after = itertools.dropwhile(lambda line: not line, own[1:])  # HTML has an empty line between any two
+    after = itertools.dropwhile(lambda line: not line, own[1:])  # text from HTML has an empty line after each line
     comment = " ".join(itertools.takewhile(lambda line: line and not line.startswith("--"), after))
     return words[0], comment[:MOST_COMMENT]
 
 
 def confirmed(text: str) -> int | None:
-    """The number of people with which a writer's answer confirms the message, on its first line; None if it does not."""
+    """The number of people behind the word CONFIRM on the first line of a writer's answer; None without both."""
     own = next((line.strip() for line in split(text).new.split("\n") if line.strip()), "")
     word, _, number = own[:LONGEST_LINE].partition(" ")
     digits = re.sub(r"[\s,.]", "", number)
@@ -156,7 +159,7 @@ def confirmed(text: str) -> int | None:
 
 
 def may_confirm(answer: Answer, *, addresses: frozenset[str]) -> int | No:
-    """``addresses``: of the writer who is asked. The number of people that they name."""
+    """The number of people that the writer names, or why the answer does not confirm. ``addresses``: the writer's."""
     if answer.automatic:
         return No.AUTOMATIC
     if answer.claimed not in addresses:
@@ -176,8 +179,8 @@ def _spoken() -> Mapping[str, Choice]:
 
 
 def whole(header: Header, signatures: Iterable[Signature], address: Address) -> tuple[Signature, ...]:
-    """The signatures over the whole body and over From, Subject and To, each of which occurs once, where To is the address
-    of the notice: so an answer to another notice cannot be sent again as one to this."""
+    """The signatures that cover the whole body, and From, Subject and To, each of which must occur once. To must be the
+    address of this notice, so that nobody can send an answer to another notice again as an answer to this one."""
     once = all(len(header.all(name)) == 1 for name in _SIGNED)
     to = {str(one).lower() for one in mailboxes(header, "To")}
     if not once or to != {str(address).lower()}:
@@ -187,8 +190,8 @@ def whole(header: Header, signatures: Iterable[Signature], address: Address) -> 
 
 
 def barred(accounts: Iterable[Account], required: frozenset[Role]) -> No | None:
-    """Why a person with these accounts cannot approve by mail. ``required``: the roles that need a second factor. Somebody
-    without an account may."""
+    """Why a person with these accounts cannot approve by mail; None if they can, also without an account. ``required``:
+    the roles that need a second factor."""
     known = tuple(accounts)
     if known and not any(account.may(May.DECIDE) for account in known):
         return No.BARRED
@@ -208,9 +211,10 @@ def decide(
     allowed: ReplyVotes | None,
     now: datetime,
 ) -> tuple[Choice, Proof] | No:
-    """``person``: for whom the token was made, "" for nobody; ``addresses``: all of theirs. ``used``: a vote was made with
-    it. ``special``: a list of it is of a special category. ``allowed`` None: nobody approves by mail. The answer's
-    ``signed`` are those that are ``whole``."""
+    """The decision and its proof, or why the answer does not count. ``person``: the person that the token was made for, or
+    ""; ``addresses``: all of theirs. ``used``: the notice was answered by a vote before. ``special``: a list of the hold
+    is of a special category. ``allowed``: None if nobody may approve by mail. ``answer.signed``: signatures from
+    ``whole``."""
     if not person:
         return No.TOKEN
     if answer.automatic:
@@ -234,7 +238,7 @@ def decide(
 
 
 def proof_of(answer: Answer, addresses: frozenset[str], allowed: ReplyVotes | None, now: datetime) -> Proof:
-    """What proves that one of ``addresses`` wrote it."""
+    """The proof that one of ``addresses`` wrote the answer."""
     if answer.login in addresses:
         return Proof.LOGIN
     domain = (answer.claimed or "").rpartition("@")[2]
@@ -244,15 +248,15 @@ def proof_of(answer: Answer, addresses: frozenset[str], allowed: ReplyVotes | No
 
 
 def may_be_approved(hold: Hold, special: bool, allowed: ReplyVotes | None) -> bool:
-    """Whether the policy lets it be approved by mail. ``special`` as in ``decide``."""
+    """Whether the policy allows an approval of this hold by mail. ``special`` as in ``decide``."""
     if allowed is None or hold.reach_at_least or hold.reach > allowed.people:
         return False
     return allowed.special or not special
 
 
 def asked(hold: Hold, in_force: InForce, now: datetime) -> frozenset[str]:
-    """All people who may have a notice of it: its writer while only they are asked; else those of its quorums at any hour,
-    and their deputies now."""
+    """All people who can have a notice of the hold: its writer while only the writer is asked; otherwise the groups of its
+    quorums, in and out of hours, and the people who are now their deputies."""
     if hold.confirm is not None and hold.asks_writer:
         return frozenset({hold.confirm.writer})
     both = (q for quorum in hold.verdict.quorum for q in (quorum, quorum.out_of_hours) if q is not None)

@@ -98,7 +98,7 @@ class ApproverShare:
 
 
 def approver_shares(votes: Iterable[tuple[str, str, float | None]]) -> list[ApproverShare]:
-    """Of (approver, choice, seconds since the hold): those with most votes first."""
+    """The shares of these votes (approver, choice, seconds since the hold), most votes first."""
     known: dict[str, tuple[Counter[str], list[float]]] = {}
     for approver, choice, seconds in votes:
         counted, took = known.setdefault(approver, (Counter(), []))

@@ -275,8 +275,8 @@ def _counted(one: Entry, about: ActivityFilter) -> bool:
 
 
 def votes(connection: Connection, since: datetime, until: datetime) -> list[tuple[str, str, float | None]]:
-    """The votes of that time: the approver, "" once erased; approve or reject; and the seconds since the hold, None once
-    that is erased."""
+    """The votes between the two times: the approver, "" once erased; approve or reject; and the seconds since the hold, None
+    once the hold is erased."""
     begin, end = microseconds(since), microseconds(until)
     low, high = journal.first_at(connection, begin - journal.LATE), journal.first_at(connection, end + journal.LATE)
     there = journal.ROWS.where(journal.of_kind(Kind.VOTE), entry.c.seq >= low, entry.c.seq < high)

@@ -119,10 +119,10 @@ def observed(open: Open, since: int, until: int, limit: int) -> tuple[int, list[
 
 
 class Walk:
-    """Over the whole journal, up to the ``head`` that it has when this is made. ``lines``: the checkpoints of the file,
+    """A scan of the whole journal, up to the ``head`` at the start. ``lines``: the checkpoints of the file,
     read before, since a line is written only after its entries are committed. ``signed``: the last checkpoint, if
     genuine. ``renewed``: the entry since which the secret is in force, 0 for always. ``now``: microseconds. ``notes``:
-    signed notes that a witness has kept; ``stamped``: and those that an authority has stamped."""
+    signed notes that a witness has kept; ``stamped``: signed notes with a valid time stamp."""
 
     def __init__(
         self,
@@ -256,7 +256,7 @@ class Walk:
         bad = known.bad
         own = [
             note for note in self._stamped if read(note).journal == self.head.journal
-        ]  # or another store was used here before
+        ]  # the folder may have time stamps of an earlier store
         for note in (*self._given, *own):
             mark = signing.checkpoint_of(note, self._keys, self.head.journal)
             if mark is not None:

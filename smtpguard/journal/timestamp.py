@@ -1,4 +1,4 @@
-"""Time stamps of an authority over signed checkpoints (RFC 3161): asked for, checked, and kept as lines of a file."""
+"""Time stamps of an authority over signed checkpoints (RFC 3161): make requests, check replies, read and write the file."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ FILE = "timestamps"
 """In the state folder, beside the checkpoints."""
 MISSING = "audit: {timestamps} needs rfc3161-client: pip install smtpguard[timestamps]"
 APART = timedelta(minutes=5)
-"""How far this host's clock may be from the authority's."""
+"""The greatest difference between this host's clock and the authority's that is not logged."""
 _SHA256 = "2.16.840.1.101.3.4.2.1"
 _STATUS = {2: "rejected", 3: "put off", 4: "it announces its revocation", 5: "revoked"}
 """PKIStatus (RFC 3161 section 2.4.2)."""
 
 
 class Unproven(Exception):
-    """Why a reply proves nothing, in words."""
+    """A time stamp proves nothing; the text says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +81,9 @@ def request(note: str) -> Request:
 
 
 def stamped_at(one: Timestamp, roots: Sequence[Certificate]) -> datetime:
-    """When the authority had the note: its reply is granted, for this note and this nonce, and signed by a certificate for time
-    stamps that was valid then and leads to one of ``roots``. Raises Unproven, and ImportError without the extra."""
+    """When the authority had the note. The reply must be granted, be for this note and this nonce, and be signed by a
+    certificate for time stamps that was valid then and leads to one of ``roots``. Raises Unproven, and ImportError without
+    the extra."""
     from rfc3161_client import VerifierBuilder, decode_timestamp_response
     from rfc3161_client.errors import VerificationError
 
@@ -116,8 +117,8 @@ def stamped_at(one: Timestamp, roots: Sequence[Certificate]) -> datetime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stamped:
-    """``notes``: whose time stamps hold; ``latest``: the last entry of the newest of them, and its time by the authority. ``bad``:
-    entry and problem of those that do not hold, entry 0 for a line that cannot be read."""
+    """``notes``: those with a valid time stamp; ``latest``: the last entry that the newest valid time stamp covers, and its
+    time. ``bad``: entry and problem of the invalid ones, entry 0 for a line that cannot be read."""
 
     notes: tuple[str, ...] = ()
     latest: tuple[int, datetime] | None = None
@@ -125,7 +126,7 @@ class Stamped:
 
 
 def checked(lines: Iterable[str], roots: Sequence[Certificate]) -> Stamped:
-    """All time stamps of a file. Raises ImportError without the extra."""
+    """Check all time stamps of a file. Raises ImportError without the extra."""
     notes: list[str] = []
     bad: list[tuple[int, str]] = []
     latest: tuple[int, datetime] | None = None

@@ -1,4 +1,4 @@
-"""Types whose values never change, for what every message makes."""
+"""A decorator for immutable types of which every message makes many."""
 
 from __future__ import annotations
 

@@ -51,8 +51,8 @@ async def follow(ledger: Ledger, lead_id: str, notices: Notices, in_force: InFor
 
 
 async def begin(ledger: Ledger, lead_id: str, notices: Notices, in_force: InForce, now: datetime) -> None:
-    """``follow``, after a decision that is committed: it stands, so a store that is busy now is no error of whoever decided. The
-    sweep goes on."""
+    """``follow``, after a committed decision. A busy store raises nothing, since the decision is in force; the sweep goes
+    on with the copies."""
     try:
         await follow(ledger, lead_id, notices, in_force, now)
     except LedgerError as error:

@@ -23,7 +23,7 @@ _APART = bytes(8)
 """Separates, in one column, those for whom a message is held from those who get it now. As long as a digest."""
 _MANY = 500
 _FEW = 100
-"""People who are asked for in the query; of more, entries are chosen from all."""
+"""Up to so many people are named in the query; for more, entries are chosen from all."""
 _Result = tuple[str, bytes | None]
 
 
@@ -48,8 +48,8 @@ class InFlight:
 def going(
     connection: Connection, numbers: Collection[int], people: Collection[bytes] | None = None
 ) -> dict[int, InFlight]:
-    """For each of these mailings, by number. ``people``: it is enough to know it of them, which takes hardly longer if many copies of
-    the mailing wait in the outbox."""
+    """The people of these mailings, by number. ``people``: only these matter, so that a query takes hardly longer if many
+    copies of the mailing wait in the outbox."""
     found = {n: InFlight() for n in numbers}
     wanted = None if people is None else frozenset(people)
     relaying = select(underway.c.mailing, underway.c.people, underway.c.doubt).where(

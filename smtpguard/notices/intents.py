@@ -303,8 +303,8 @@ class Notices:
         refused: str = "",
         word: str = "",
     ) -> tuple[Intent, ...]:
-        """To an approver whose vote by mail was counted, or ``refused``, one mail for each notice ``tag`` and reason
-        ``word``: whatever answers it causes no other."""
+        """To an approver whose vote by mail was counted, or ``refused``. One mail for each notice ``tag`` and reason
+        ``word``, however many answers come."""
         data = noticedata.about(hold, in_force) | {
             "notice": "voted",
             "writer": hold.asks_writer,

@@ -1,4 +1,4 @@
-"""Ask a time-stamp authority (RFC 3161) for the time of the newest checkpoint, from time to time, and keep its reply beside it."""
+"""Ask a time-stamp authority (RFC 3161) at intervals for a time stamp of the newest checkpoint, and store the reply."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _QUERY, _REPLY = "application/timestamp-query", "application/timestamp-reply"  #
 
 
 class Timestamping(Sending):
-    """``roots``: what the authority's certificate must lead to. ``http``: a client for tests."""
+    """``roots``: certificates that the authority's must lead to. ``http``: a client for tests."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Timestamping(Sending):
             await self._http.aclose()
 
     def _new(self, connection: Connection, told: int) -> Sequence[Checkpoint]:
-        """The newest, which covers all before it, if it is time."""
+        """The newest checkpoint, which covers all before it, if a time stamp is due."""
         newest = signed_after(connection, -1, 1) if self._clock.monotonic() >= self._due else ()
         return [made for made in newest if made.seq > told]
 
@@ -64,7 +64,7 @@ class Timestamping(Sending):
         return problem
 
     async def _asked(self, made: Checkpoint) -> str:
-        """The problem; "" once the reply was checked and is on disk."""
+        """The problem, or "" if the reply is valid and on disk."""
         try:
             asked = request(made.note)
         except ImportError:

@@ -77,7 +77,7 @@ class Sending:
         return taken
 
     def _new(self, connection: Connection, told: int) -> Sequence[Checkpoint]:
-        """What to send, after the checkpoint of entry ``told``."""
+        """The checkpoints to send next, after that of entry ``told``."""
         return signed_after(connection, told, SLICE)
 
     def _noted(self, problem: str) -> None:

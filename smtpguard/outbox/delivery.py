@@ -66,8 +66,8 @@ class _Unsendable(Exception):
 
 
 class Delivery:
-    """One worker; each node may run one. ``jitter``: 0 to 1. ``route``: the relay of a recipient of what came in at a
-    listener, "" for mail of our own; None: ``relay`` has all. It may raise LedgerError."""
+    """One worker; each node may run one. ``jitter``: 0 to 1. ``route``: the relay for a listener ("" for the guard's own
+    mail) and a recipient; None: ``relay`` for all. It may raise LedgerError."""
 
     def __init__(
         self,

@@ -37,9 +37,9 @@ class ByAddress(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyVotes:
-    """What may be approved by an answer to a notice: what reaches no more ``people``; ``special``: of lists of a special
-    category too. ``senders_verified``: domains whose mail server lets nobody send as somebody else, so that its DKIM
-    signature proves who wrote the answer."""
+    """Which messages may be approved by an answer to a notice. ``people``: the most that one may reach. ``special``: whether
+    it may go to lists of a special category. ``senders_verified``: domains whose mail server lets nobody send as somebody
+    else, so that their DKIM signature proves who wrote the answer."""
 
     people: int
     special: bool = False

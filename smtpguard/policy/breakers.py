@@ -51,14 +51,14 @@ class Breaker:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Breakers:
-    """``lists``: what trips one stops all that goes to the lists of the mailing, not the mailing alone."""
+    """``lists``: a breaker that trips stops all mail to the lists of the mailing, not the mailing alone."""
 
     each: tuple[Breaker, ...] = ()
     lists: bool = False
 
     @classmethod
     def over(cls, some: Iterable[Breakers]) -> Breakers:
-        """Each that any of them has: the first to trip stops."""
+        """All breakers of ``some`` together; the first that trips stops the mailing."""
         every = tuple(some)
         each = dict.fromkeys(breaker for one in every for breaker in one.each)
         return cls(each=tuple(each), lists=any(one.lists for one in every))
@@ -66,7 +66,8 @@ class Breakers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watched:
-    """What may stop the rest of a mailing. ``people``: who surely have it; ``enforce``: whether anything is stopped, or only noted."""
+    """What may stop the rest of a mailing. ``people``: how many certainly have it; ``enforce``: whether it is stopped, or
+    only noted."""
 
     breakers: Breakers
     people: int

@@ -287,7 +287,7 @@ class ListBreakersModel(Section):
     stops: Literal["mailing", "lists"] | None = None
 
     def breakers(self, usual: Breakers) -> Breakers:
-        """``usual``: for what is not said here."""
+        """``usual``: for keys that are not given here."""
         limits = {breaker.name: breaker.limit for breaker in usual.each}
         limits |= {name: limit for name in SORTS if (limit := getattr(self, name)) is not None}
         each = tuple(Breaker(name=name, limit=limits[name]) for name in SORTS if name in limits)

@@ -83,7 +83,7 @@ class Policy:
     breakers: Breakers = field(default_factory=Breakers)
     reply_votes: ReplyVotes | None = None
     list_breakers: Mapping[str, Breakers] = field(default_factory=dict)
-    """Of lists that have some of their own: all that hold for a mailing to them."""
+    """List -> all breakers for a mailing to it, for lists that have some of their own."""
     warnings: tuple[Problem, ...] = ()
 
     @property

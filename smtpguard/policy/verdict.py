@@ -155,7 +155,7 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counted:
-    """It was mail to the guard itself, a vote or what came back, and is counted."""
+    """Mail to the guard itself was taken: a vote by mail, or a return."""
 
     reply: Reply
 

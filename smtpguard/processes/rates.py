@@ -1,10 +1,10 @@
-"""How much each client and login has sent of late: counts that all processes of this host share.
+"""Recent messages and recipients of each client and login, counted by all processes of this host together.
 
-They are in a file that every process maps and locks (flock), so that a limit is exact over all of them, and the lock of a
-process that dies is free. A row has the counts of one key in 61 parts of a 60th of its window, so in any window at most
-the limit is counted, and what was counted is forgotten at most a 60th late. Of a key only a keyed digest is kept; its name is
-added when the limit stops it, until that was reported. Counts of an earlier boot are dropped, since they are by the
-monotonic clock.
+Every process maps one file and locks it (flock). So a limit is exact over all processes, and the lock of a process that
+dies is free. A row has the counts of one key in 61 parts, each a 60th of its window: no window has more than the limit,
+and a count is forgotten at most a 60th of the window late. The file has a keyed digest of each key. It has the name only
+of a key that a limit has stopped, until that is reported. Counts of an earlier boot are dropped, since their times are of
+that boot's monotonic clock.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from pathlib import Path
 PARTS = 60
 _COUNTS = PARTS + 1
 _WAYS = 8
-"""Rows at which a key may be."""
+"""The rows that a key may use."""
 _NAME_OCTETS = 64
 _HEAD = struct.Struct("<32sdQ")
-"""Version and boot; when stops were last reported, 0 for never; stops to be reported."""
+"""Digest of version and boot; time of the last report, 0 for never; stops to report."""
 _ROW = struct.Struct(f"<16sdqI{_NAME_OCTETS}s{_COUNTS}I")
-"""Digest of the key, its window, the number of its latest part, stops to be reported, name, counts."""
+"""Digest of the key, its window, the number of its latest part, stops to report, name, counts."""
 _STOPS = struct.Struct(f"<I{_NAME_OCTETS}s")
 _STOPS_AT = _ROW.size - _STOPS.size - 4 * _COUNTS
 _VERSION = b"smtpguard rates 1"
@@ -36,8 +36,8 @@ _VERSION = b"smtpguard rates 1"
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """At most ``count`` of ``unit`` in any ``window_seconds``, for ``name`` at ``place``. The limit itself is no part of
-    the key."""
+    """At most ``count`` of ``unit`` in any ``window_seconds``, for ``name`` at ``place``. ``count`` is not part of
+    the key, so a changed limit goes on with the same counts."""
 
     name: str
     unit: str
@@ -61,7 +61,8 @@ class _Row:
     counts: list[int]
 
     def come_to(self, now: float) -> None:
-        """Forget what is out of the window. A time in the future is of another clock."""
+        """Clear the counts that have left the window at ``now``. Clear all if the row's time is in the future: it is of
+        another clock."""
         part = int(now * PARTS / self.window) if self.window else 0
         passed = part - self.part
         if not 0 <= passed < _COUNTS:
@@ -75,7 +76,7 @@ class _Row:
 
 
 class Rates:
-    """``rows``: for so many keys at a time. If there are more, those with the least counts are forgotten."""
+    """``rows``: the most keys at a time. If there are more, those with the smallest counts are forgotten."""
 
     def __init__(
         self,
@@ -109,7 +110,7 @@ class Rates:
         os.close(self._file)
 
     def take(self, quotas: Sequence[Quota]) -> Quota | None:
-        """Count one for each of them. If one is used up, nothing is counted, and that one is returned."""
+        """Count one for each quota. If one is used up, count nothing and return it."""
         now = self._monotonic()
         with self._locked():
             rows: list[_Row] = []
@@ -129,8 +130,8 @@ class Rates:
         return None
 
     def stopped(self, every: float) -> dict[str, int]:
-        """How often each name was stopped since the last report, "" for names that were forgotten; empty if the last
-        report is not ``every`` seconds ago. It then counts as reported, for all processes."""
+        """How often each name was stopped since the last report; "" sums up the forgotten names. Empty until ``every``
+        seconds after the last report. A result that is not empty is the report, for all processes."""
         now = self._monotonic()
         with self._locked():
             version, told, stops = _HEAD.unpack_from(self._map, 0)
@@ -157,8 +158,8 @@ class Rates:
             fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def _row(self, quota: Quota, now: float, taken: Container[int]) -> _Row:
-        """The row of its key, as it is now, or one that is given to it: that with the least counts, but none of those
-        ``taken``."""
+        """The row of the quota's key, with its counts at ``now``. A new key gets the row with the smallest counts, but
+        none of those ``taken``."""
         key = quota.key(self._secret)
         first = _HEAD.size + int.from_bytes(key[:4], "little") % self._sets * _WAYS * _ROW.size
         places = range(first, first + _WAYS * _ROW.size, _ROW.size)

@@ -55,7 +55,7 @@ class _Write:
 
 
 class _Group:
-    """Verdicts that came in one turn of the event loop, with one timer for all: nobody waits longer than that."""
+    """Verdicts that came in one turn of the event loop, with one timer that limits the wait of all."""
 
     __slots__ = ("late", "loop", "writes")
 

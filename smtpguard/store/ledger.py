@@ -467,7 +467,7 @@ class Journal:
         )
 
     async def votes(self, since: datetime, until: datetime) -> Sequence[tuple[str, str, float | None]]:
-        """The votes of that time (incidents.activityrows)."""
+        """The votes between the two times (incidents.activityrows)."""
         from smtpguard.incidents import activityrows
 
         return await self._access.ask(lambda connection: activityrows.votes(connection, since, until))
@@ -544,7 +544,7 @@ class Journal:
         """The same, and if that holds a comparison of all tables beside the journal (crosscheck). ``progress`` for the
         chain, for names, and for the tables. ``host``: this one; if the guard was started on it, its state folder must
         have checkpoints. ``alone``: this process does nothing else, so further processes may help. ``against``: signed
-        notes that somebody else has kept; ``stamped``: and those with a time stamp that holds."""
+        notes that a witness has kept; ``stamped``: signed notes with a valid time stamp."""
         from smtpguard.journal.proof import Finding
         from smtpguard.store import crosscheck
 

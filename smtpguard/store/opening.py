@@ -77,7 +77,7 @@ async def open_store(
     opening = asyncio.get_running_loop().run_in_executor(None, connect)
     try:
         database, put_back = await asyncio.shield(opening)
-    except asyncio.CancelledError:  # the thread goes on: what it opens is closed
+    except asyncio.CancelledError:  # the thread goes on; close the database once it is open
         opening.add_done_callback(_close)
         raise
     store = Store(

@@ -244,7 +244,7 @@ class Writer:
         while True:
             try:
                 self._attempt(left, notes, join)
-            except _Retry:  # without those that raised: they may have written before
+            except _Retry:  # leave out those that raised: they may have written something
                 left, join = [work for work in works if work.error is None], lambda: None
             except Exception:
                 if self.front is not None:

@@ -19,8 +19,8 @@ Admit = Callable[[Transaction, Onward], Awaitable[Disposition]]
 
 @constant
 class Carried:
-    """``held``: it waits here, was sent from here before, or was meant for the guard. ``drop``: the connection is closed after the reply.
-    ``why``: set if the reply has no verdict behind it."""
+    """``held``: the message waits here, was released before, or was for the guard itself. ``drop``: close the connection
+    after the reply. ``why``: set if there is no verdict."""
 
     reply: Reply
     held: bool = False

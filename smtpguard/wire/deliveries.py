@@ -23,8 +23,9 @@ WAIT_SECONDS = 60.0
 """The wait for a connection. A message that is not sent now is retried soon."""
 SILENT_WAIT_SECONDS = 1.0
 SILENT_SECONDS = 300.0
-"""For so long after a relay has not greeted in time, further messages wait for it only so little: those for other relays
-would wait behind them. A greeting may take as long (RFC 5321 section 4.5.3.2.1), and is waited for meanwhile."""
+"""For SILENT_SECONDS after a relay has not greeted in time, other messages wait only SILENT_WAIT_SECONDS for it, since
+messages for other relays wait behind them. A greeting may take that long (RFC 5321 section 4.5.3.2.1), and the pool goes
+on waiting for it."""
 NEEDS_8BITMIME = Unsendable.of(554, "5.6.3", "The message is 8-bit and the relay does not offer 8BITMIME")
 NEEDS_SMTPUTF8 = Unsendable.of(553, "5.6.7", "The address needs SMTPUTF8, which the relay does not offer")
 UTF8_HEADER = Unsendable.of(554, "5.6.9", "The header needs SMTPUTF8, which the relay does not offer")

@@ -15,7 +15,7 @@ from smtpguard.mail.envelope import Network, Session
 from smtpguard.mail.reply import Reply
 
 SlowDown = Callable[[Session, bool], Reply | None]
-"""Count one recipient of this session, and a message if it is the first. The reply to RCPT if that is too much."""
+"""Count a recipient of this session, and a message if it is the first one. Returns the reply to RCPT above a limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,5 +76,5 @@ class Listener:
     here: Callable[[Address], Reply | None] = lambda address: None
     """The reply for addresses of the guard itself, which are not passed to the relay."""
     slow_down: SlowDown | None = None
-    """The limits on how much a client may send; None: there are none."""
+    """The rate limits of clients and logins; None if there are none."""
     limits: Limits = field(default_factory=Limits)

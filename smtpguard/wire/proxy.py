@@ -39,7 +39,7 @@ class Lines(Protocol):
 
     @property
     def pressed(self) -> bool:
-        """Whether a connection that is not in use is waited for."""
+        """Whether others wait for an idle connection."""
 
     async def acquire(
         self, client: str = "", *, fresh: bool = False, wait_seconds: float | None = None
@@ -64,7 +64,7 @@ class Passage:
         choose: Callable[[Address], Lines | None] | None = None,
         slow_down: SlowDown | None = None,
     ) -> None:
-        """``client``: the client for whom connections are counted, "" for none; ``ident``: its name of the message.
+        """``client``: the client for whom connections are counted, "" for none; ``ident``: the client's id of the message.
         ``choose``: see routing.Choice; None: all recipients go over ``pool``."""
         self._choose, self._slow_down, self._counted = choose, slow_down, False
         self._here, self._client = here, client
@@ -80,8 +80,8 @@ class Passage:
         self._accepted: list[tuple[Rcpt, Reply]] = []
 
     async def ask(self, asks: Sequence[Rcpt]) -> list[Reply]:
-        """The relay's replies to RCPTs; a 451 for each without a relay. An address of the guard's own is answered here,
-        and so is one too many."""
+        """The relay's replies to RCPTs; a 451 for each without a relay. Addresses of the guard, and recipients above a rate
+        limit, are answered here."""
         ours = [self._own(recipient.address) for recipient, _ in asks]
         if not any(ours):
             return await self._ask_relays(asks)
@@ -100,7 +100,7 @@ class Passage:
         if self._choose is None:
             return await self._ask_or_break(asks)
         routes = [self._choose(recipient.address) for recipient, _ in asks]
-        answers = [reply.INTERNAL_ERROR] * len(asks)  # of those without a known route
+        answers = [reply.INTERNAL_ERROR] * len(asks)  # for recipients whose route is unknown
         for route in dict.fromkeys(route for route in routes if route is not None):
             numbers = [n for n, its in enumerate(routes) if its is route]
             if route is not self._pool and not self._accepted:
@@ -119,7 +119,7 @@ class Passage:
         return self._pool.pressed
 
     def _turn_to(self, route: Lines) -> None:
-        """No recipient was accepted yet, so the transaction may begin again at another relay."""
+        """Begin the transaction again at another relay. Only while no recipient is accepted."""
         self.close()
         self._pool = route
         self.broken = self.refused = None

@@ -1,7 +1,7 @@
-"""The relays that one listener's mail may go to: the listener's own, and others for some recipients.
+"""The relays of one listener's mail: the listener's own, and others for some recipients.
 
-One transaction goes over one relay session (RFC 5321 section 3.3), so it has one relay. Recipients of another one are
-answered 452 4.5.3, by which the client sends them in a transaction of their own (section 4.5.3.1.10).
+A transaction uses one relay session (RFC 5321 section 3.3), so it has one relay. Recipients of another relay are answered
+452 4.5.3, and the client sends them in a transaction of their own (section 4.5.3.1.10).
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from smtpguard.mail.address import Address
 from smtpguard.wire.pool import RelayPool
 
 Choice = Callable[[Address], RelayPool | None]
-"""The relay of a recipient. None: it is not known now."""
+"""The relay of a recipient; None if it is not known now."""
 
 
 class Routing:
-    """``first``: the relay of all recipients for which ``choose`` has no other; clients log in there. ``others``: the
-    relays that it may choose."""
+    """``first``: the listener's relay, at which clients log in. ``choose``: the relay of each recipient; None: all go to
+    ``first``. ``others``: the other relays that ``choose`` may return."""
 
     def __init__(self, first: RelayPool, others: Sequence[RelayPool] = (), choose: Choice | None = None) -> None:
         self.first, self.choose = first, choose
@@ -25,9 +25,9 @@ class Routing:
 
     @property
     def offered(self) -> Mapping[str, str] | None:
-        """What every relay offered in its latest session, since the client is answered before its recipients are known.
-        AUTH is the first's; SIZE the smallest (RFC 1870). One that was never reached is left out: recipients for it are
-        answered 4xx if it lacks what their message needs. None: the first was never reached."""
+        """The extensions that every relay offered in its latest session: EHLO is answered before the recipients are known.
+        AUTH is that of ``first``, SIZE the smallest (RFC 1870). A relay that was never reached is left out: if it lacks
+        an extension that a message needs, its recipients are answered 4xx. None if ``first`` was never reached."""
         offered = self.first.offered
         if offered is None:
             return None
@@ -37,7 +37,7 @@ class Routing:
         return offered
 
     async def extensions(self) -> Mapping[str, str]:
-        """``offered``, after opening a session with the first if there never was one. Raises RelayUnavailable."""
+        """``offered``; opens a session with ``first`` if there never was one. Raises RelayUnavailable."""
         await self.first.extensions()
         return self.offered or {}
 

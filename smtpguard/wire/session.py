@@ -597,7 +597,7 @@ class SmtpSession:
         else:
             unasked = UNASKED.get(answer) if self._broken is None else self._why
             self._refuse(unasked or self._why, answer)
-            if unasked is None:  # it is the relay's reply about this recipient
+            if unasked is None:  # the relay refused this recipient
                 self._refused.append(RefusedRecipient.of(rcpt[0], answer))
         return answer
 

@@ -46,7 +46,7 @@ UNASKED: Mapping[Reply, Why] = {
     reply.BUSY: Why.RELAY_BUSY,
     reply.INTERNAL_ERROR: Why.FAILED,
 }
-"""Replies to recipients about whom no relay was asked, while others of the transaction may be accepted."""
+"""Replies to a recipient that no relay was asked about. Other recipients of the transaction may be accepted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -208,7 +208,7 @@ async def done(request: Request) -> Response:
 
 @for_roles(OPERATOR, ADMIN)
 async def approvers(request: Request) -> Response:
-    """How each approver voted, for auditors, if the settings allow it. That they looked is journalled first."""
+    """The votes of each approver, for auditors, if the settings allow it. The look is journalled first."""
     here, who = services_of(request), person(request)
     if not here.approvers:
         raise HTTPException(404)
