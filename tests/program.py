@@ -104,7 +104,9 @@ class Program:
     def _ended(self, timeout: float | None) -> int | None:
         """Wait for the exit status. The forker writes it into a pipe of this process. The pipe stays open, so two
         threads may wait."""
-        if self.returncode is None and select.select([self._status], [], [], timeout)[0]:
+        status = select.poll()  # not select.select, which takes no descriptor above 1023
+        status.register(self._status, select.POLLIN)
+        if self.returncode is None and status.poll(None if timeout is None else timeout * 1000):
             with self._lock:
                 if self.returncode is None:
                     said = os.read(self._status, 16)

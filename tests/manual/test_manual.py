@@ -3,6 +3,7 @@ the docs."""
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import shutil
@@ -40,6 +41,12 @@ def read(man: Path) -> str:
     """The text of a man page without formatting."""
     text = re.sub(r"\\f[BIR]|\\&", "", man.read_text()).replace("\\-", "-").replace("\\(ti", "~").replace("\\(ha", "^")
     return " ".join(text.replace("\\(ga", "`").replace("\\e", "\\").split())
+
+
+def test_listing_the_commands_keeps_garbage_collection_on() -> None:
+    """Only a command that runs turns it off, and ``main`` turns it on again."""
+    assert len(dict(every(main, "smtpguard"))) == len(COMMANDS_THERE)
+    assert gc.isenabled()
 
 
 def test_the_manual_has_every_command_and_option() -> None:
