@@ -56,7 +56,7 @@ NOT_NOW = Phrase("It was not counted: the message was decided on already, or thi
 UNSURE = "Its signature could not be checked, try again later"
 
 
-class _Not(Refused):
+class _NotCounted(Refused):
     def __init__(self, no: No) -> None:
         super().__init__(str(no.value))
         self.no = no
@@ -109,7 +109,7 @@ class VotesByMail:
         if transaction.message.size_bytes > MOST_OCTETS:
             return Rejected(reply=reply.TOO_BIG)
         in_force = self.policies.current()
-        vote = await self._found(self._token(first) or "", first, transaction, in_force)
+        vote = await self._find_vote(self._token(first) or "", first, transaction, in_force)
         if vote is None:
             log.info("transaction %s: a vote by mail with a token that is not valid", transaction.id)
             return Rejected(reply=reply.rejected(str(No.TOKEN.value)))
@@ -117,18 +117,20 @@ class VotesByMail:
             return await self._confirmed(vote, in_force)
         try:
             decided = self._decide(vote, vote.hold, in_force, await self._barred(vote.person, in_force))
-        except _Not as refused:
+        except _NotCounted as refused:
             return await self._refused(vote, refused.no, in_force)
         choice, proof = decided
         try:
             await self._count(vote, choice, proof, in_force)
-        except _Not as refused:
+        except _NotCounted as refused:
             return await self._refused(vote, refused.no, in_force)
         except Refused as refused:
             return await self._refused(vote, str(refused), in_force)
         return Counted(reply=reply.counted(vote.hold.hold_id, choice.value))
 
-    async def _found(self, token: str, address: Address, transaction: Transaction, in_force: InForce) -> _Vote | None:
+    async def _find_vote(
+        self, token: str, address: Address, transaction: Transaction, in_force: InForce
+    ) -> _Vote | None:
         """None if the token is not valid: then nothing more is read."""
         hold_id, tag, _ = parts(token)
         hold = await self.ledger.holds.find(hold_id) if hold_id else None
@@ -172,7 +174,7 @@ class VotesByMail:
         return barred((one for one in accounts if one.address in mine), self.required)
 
     def _decide(self, vote: _Vote, hold: Hold, in_force: InForce, bar: No | None) -> tuple[Choice, Proof]:
-        """Raises _Not."""
+        """Raises _NotCounted."""
         decided = decide(
             vote.answer,
             hold,
@@ -185,7 +187,7 @@ class VotesByMail:
             now=self.clock.now(),
         )
         if isinstance(decided, No):
-            raise _Not(decided)
+            raise _NotCounted(decided)
         return decided
 
     async def _count(self, vote: _Vote, choice: Choice, proof: Proof, in_force: InForce) -> None:
@@ -195,7 +197,7 @@ class VotesByMail:
 
         def amend(hold: Hold, made: Change) -> Change:
             if vote.tag in hold.answered:
-                raise _Not(No.USED)
+                raise _NotCounted(No.USED)
             if choice is Choice.APPROVE:
                 self._decide(vote, hold, in_force, None)
             way: Mapping[str, Any] = {"way": "mail", "proof": proof.value, "answers": vote.tag}

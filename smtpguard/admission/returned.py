@@ -14,7 +14,7 @@ from smtpguard.policy.verdict import Counted, Disposition, Rejected
 
 MOST_OCTETS = 10 << 20
 """A bounce may return the whole message."""
-ALONE = "What comes back must have no other recipient."
+ALONE = "Mail to this address must have no other recipient."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -61,8 +61,8 @@ def command() -> None:
 @as_json
 @click.pass_obj
 def verify(context: Context, kept: tuple[TextIO, ...], as_json: bool) -> None:
-    """Verify that no entry was edited, removed, inserted or moved, and that the other tables agree with the journal. Exit 1 if
-    not."""
+    """Verify that no entry was edited, removed, inserted or moved, that the other tables agree with the journal, and that time
+    stamps are valid. Exit 1 if not."""
     against: list[str] = []
     for each in kept:
         from smtpguard.journal.note import notes_in
@@ -99,12 +99,12 @@ def verify(context: Context, kept: tuple[TextIO, ...], as_json: bool) -> None:
         if stamped.latest is not None and bad is None:
             seq, at = stamped.latest
             click.echo(
-                f"A time-stamp authority proves that the entries up to {seq:,} were there at {at:%Y-%m-%d %H:%M:%S} UTC."
+                f"A time-stamp authority proves that the entries up to {seq:,} existed at {at:%Y-%m-%d %H:%M:%S} UTC."
             )
         elif context.settings().audit.timestamps is not None and not stamped.bad:
-            click.echo("No time stamp of an authority is kept here.")
+            click.echo("There is no time stamp yet.")
         for seq, problem in stamped.bad:
-            click.echo(f"A time stamp{f' of entry {seq:,}' if seq else ''} proves nothing: {problem}.")
+            click.echo(f"A time stamp{f' of entry {seq:,}' if seq else ''} is not valid: {problem}.")
         if proof.beside:
             click.echo("Other tables do not agree with the journal:")
         for line in disagreeing(proof, Speech()):

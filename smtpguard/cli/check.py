@@ -36,7 +36,7 @@ from smtpguard.reading.marks import KINDS, Side
 
 @click.command()
 @click.argument("file", required=False, type=click.Path(path_type=Path))
-@click.option("--live", is_flag=True, help="Connect to the relay and the list servers as well. Nothing is sent.")
+@click.option("--live", is_flag=True, help="Connect to the relays and the list servers as well. Nothing is sent.")
 @click.option(
     "--in-force",
     is_flag=True,

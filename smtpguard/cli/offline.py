@@ -238,10 +238,10 @@ def _places(document: Document, settings: Settings) -> Iterator[Problem]:
     here = {(each.address, each.port) for each in listening.smtp}
     for at, relay in _relays(settings):
         if (relay.host, relay.port) in here:
-            yield document.problem((*at, "port"), "the relay is this guard itself: mail would go round in a circle")
+            yield document.problem((*at, "port"), "the relay is this guard itself: mail would loop")
         for n, other in enumerate(relay.fallbacks):
             if (other.host, other.port) in here:
-                text = "this fallback is this guard itself: mail would go round in a circle"
+                text = "this fallback is this guard itself: mail would loop"
                 yield document.problem((*at, "fallbacks", n, "host"), text)
 
 
@@ -261,7 +261,7 @@ def _routes(document: Document, settings: Settings, policy: Policy) -> Iterator[
                 yield document.problem(("routes", n, "lists", m), text, one_of(sorted(policy.lists)), hint)
         before = next((earlier for earlier in settings.routes[:n] if _hides(earlier, route)), None)
         if before is not None:
-            text = f"route {route.name} takes no mail: route {before.name} before it takes all of it"
+            text = f"route {route.name} gets no mail: the earlier route {before.name} takes all of it"
             yield warning(document, ("routes", n), text)
     login = next((each for each in settings.listen.smtp if each.auth), None)
     own = next((n for n, route in enumerate(settings.routes) if login and _by_recipient(route, login.called)), None)
@@ -315,10 +315,10 @@ def _own_addresses(document: Document, settings: Settings, policy: Policy) -> It
     for place, address, taken in own:
         ours = Address.parse(address).canonical(policy.delimiters) if address else ""
         if ours in lists:
-            text = f"{address} is the address of list {lists[ours]}: what is sent to it would be taken for {taken}"
+            text = f"{address} is the address of list {lists[ours]}: mail to it would be taken as {taken}"
             yield warning(document, place, text, "an address that nobody else has")
         elif ours in people:
-            text = f"{address} is somebody's whom the policy names: they would get no mail any more"
+            text = f"{address} belongs to a person whom the policy names: they would get no mail any more"
             yield warning(document, place, text, "an address that nobody else has")
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _COLUMNS = (
     "asked", "held", "deferred", "refused", "observed", "waiting", "confirmed", "approved", "rejected", "withdrawn", "expired", "mistaken", "share", "median",
 )  # fmt: skip
-WATCHES = "the settings do not allow it: it watches employees (docs/privacy.md). audit: {approvers: true} does"
+WATCHES = "this needs audit: {approvers: true}, since it monitors employees (docs/privacy.md)"
 ERASED = "(erased)"
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
@@ -86,7 +86,7 @@ command.add_command(observe)
 def approvers(context: Context, since: str, until: str | None, as_json: bool) -> None:
     """Report the votes of each approver: how many, the approved share, and the median time from hold to vote.
 
-    It watches employees, so it needs audit: {approvers: true}, and each report is journalled.
+    It monitors employees, so it needs audit: {approvers: true}. Each report is journalled.
     """
     begin, end = _period(since, until, datetime.now(UTC))
     settings = context.settings()

@@ -67,15 +67,15 @@ AtMost = Annotated[RateField, AfterValidator(_some)]
 
 
 class SenderRates(Section):
-    """At most so many messages, and recipients, in any such time."""
+    """The most messages, and recipients, in a time."""
 
     messages: AtMost | None = None
     recipients: AtMost | None = None
 
 
 class Rates(Section):
-    """``client``: of one address, or of one /64 of IPv6; MTAs in ``trust`` have no such limit. ``login``: of one login,
-    whatever its address."""
+    """``client``: the limits of one IPv4 address, or of one /64 of IPv6; MTAs in ``trust`` have none. ``login``: the limits
+    of one login, over all its addresses."""
 
     client: SenderRates = SenderRates()
     login: SenderRates = SenderRates()
@@ -88,7 +88,7 @@ class Rates(Section):
 class SmtpListener(Section):
     """``name``: for rules and the journal. ``clients``: who may connect. ``senders_verified``: the MTA in front has
     checked who may use which From. ``auth``: mail clients log in here, at the relay. ``proxy``: every connection comes
-    from a trusted proxy and begins with a PROXY header. ``rates``: how much one client, and one login, may send."""
+    from a trusted proxy and begins with a PROXY header. ``rates``: the limits of one client, and of one login."""
 
     address: Host = "127.0.0.1"
     port: Port = 10025

@@ -116,8 +116,8 @@ def _route_name(text: str) -> str:
 
 
 class Route(Section):
-    """Another relay for some of the mail: for recipients that come in by one of ``listeners``, are an address of one of
-    ``lists``, and are in one of ``domains``, as far as these are given. ``name``: for log, status and metrics."""
+    """Another relay for some of the mail. A route matches a recipient if all that it names match: ``listeners`` the listener
+    of the message, ``lists`` the addresses of lists, ``domains`` the domain. ``name``: for log, status and metrics."""
 
     name: Annotated[str, AfterValidator(_route_name)]
     listeners: list[str] = Field(default=[], title="listener")
@@ -128,7 +128,7 @@ class Route(Section):
     @model_validator(mode="after")
     def _of_something(self) -> Self:
         if not (self.listeners or self.lists or self.domains):
-            raise Invalid("this route is for no mail", "listeners, lists or domains")
+            raise Invalid("this route matches nothing", "listeners, lists or domains")
         return self
 
     def takes(self, listener: str, of_list: str, domain: str) -> bool:
@@ -272,8 +272,8 @@ def _short(text: str) -> str:
 
 class HoldSettings(Section):
     """``approve_at``: the guard's own address, for mailings to be approved beforehand. ``reply_at``: its address for
-    votes by mail, to which each notice adds a token of its own. ``copies``: how many copies of
-    one mailing are stored; further ones are deferred. ``approval_lasts`` and ``rejection_lasts``: how long a decision
+    votes by mail, to which each notice adds a token. ``copies``: how many copies of one mailing are stored; further
+    ones are deferred. ``approval_lasts`` and ``rejection_lasts``: how long a decision
     on a mailing applies to further messages of it. ``release_delay``: how long an approval for more than 20 people can
     be undone before it takes effect."""
 
@@ -325,8 +325,8 @@ def _authority(url: str) -> str:
 
 
 class Timestamps(Section):
-    """A time-stamp authority (RFC 3161). ``ca_file``: certificates that its own must lead to. Without ``url`` time stamps are only
-    verified, as by an auditor."""
+    """A time-stamp authority (RFC 3161). ``ca_file``: certificates that its certificate must lead to. Without ``url`` time
+    stamps are only verified, as an auditor does."""
 
     url: Annotated[str, AfterValidator(_authority)] = ""
     ca_file: FilePath
@@ -347,7 +347,7 @@ def _syslog(url: str) -> str:
 
 class Audit(Section):
     """``syslog``: a server that gets each signed checkpoint directly, beside the witness. ``mail``: an auditor's address, to which the
-    newest goes every day. ``timestamps``: of the newest, by somebody whom others trust."""
+    newest goes every day. ``timestamps``: time stamps of the newest, by an authority that others trust."""
 
     witness: Witness | None = None
     syslog: Annotated[str, AfterValidator(_syslog)] | None = None
@@ -357,7 +357,7 @@ class Audit(Section):
 
 
 class ReturnsSettings(Section):
-    """``addresses``: the guard's own, at which it takes what comes back after a mailing itself."""
+    """``addresses``: the guard's own, for mail that comes back after a mailing."""
 
     addresses: list[Annotated[str, AfterValidator(_own_address)]] = Field(default=[])
 

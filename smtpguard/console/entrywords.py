@@ -48,7 +48,7 @@ WORDS: Mapping[str, str] = {
     Kind.POLICY.value: N_("New policy in force"),
     Kind.SECRET.value: N_("New secret in force"),
     Kind.PRESERVED.value: N_("An incident's data is kept beyond its retention"),
-    Kind.INCIDENT.value: N_("Something was written down of an incident"),
+    Kind.INCIDENT.value: N_("Information on an incident was recorded"),
     Kind.RETENTION.value: N_("Retention changed, now or in a day"),
     Kind.KEY.value: N_("New signing key"),
     Kind.LIST.value: N_("A list was read"),
@@ -108,7 +108,7 @@ CHOICES: Mapping[str, str] = {
 PROOFS: Mapping[str, str] = {
     "login": N_("by mail, from their own login"),
     "dkim": N_("by mail, signed by their domain"),
-    "token": N_("by mail, as anyone who has the notice can"),
+    "token": N_("by mail, without proof of who wrote it"),
 }
 """Proof of a vote by mail -> how it was cast."""
 NOT_COUNTED: Mapping[str, Phrase] = {no.name.lower(): no.value for no in No}

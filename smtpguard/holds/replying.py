@@ -64,7 +64,7 @@ class No(enum.Enum):
     FACTOR = Phrase("People who must sign in with a second factor cannot approve by mail.")
     UNPROVEN = Phrase("Nothing proves who wrote the answer, so it cannot approve.")
     NUMBER = Phrase("The answer must begin with CONFIRM and the number of people, alone on its line.")
-    LOGIN = Phrase("Only an answer from its writer's own login confirms it.")
+    LOGIN = Phrase("To confirm, its writer must answer from their own login.")
 
 
 class Proof(enum.Enum):

@@ -22,7 +22,7 @@ MISSING = "audit: {timestamps} needs rfc3161-client: pip install smtpguard[times
 APART = timedelta(minutes=5)
 """The greatest difference between this host's clock and the authority's that is not logged."""
 _SHA256 = "2.16.840.1.101.3.4.2.1"
-_STATUS = {2: "rejected", 3: "put off", 4: "it announces its revocation", 5: "revoked"}
+_STATUS = {2: "rejected", 3: "waiting", 4: "a revocation is imminent", 5: "revoked"}
 """PKIStatus (RFC 3161 section 2.4.2)."""
 
 

@@ -278,7 +278,7 @@ Language = Annotated[
 
 
 class ListBreakersModel(Section):
-    """For mailings to this list, each in place of the policy's of the same name; ``stops`` too."""
+    """Breakers for mailings to this list, each key in place of the policy's."""
 
     complaints: LimitField | None = None
     bounces: LimitField | None = None
@@ -295,8 +295,8 @@ class ListBreakersModel(Section):
 
 
 class BreakersModel(ListBreakersModel):
-    """What comes back of a mailing and stops the rest: people of whom it did, as far as it counts. ``stops``: the mailing, or all that
-    goes to its lists."""
+    """Limits for what comes back after a mailing; one that is reached stops the rest. They count people, by returns that carry
+    proof. ``stops``: the mailing, or all mail to its lists."""
 
     stops: Literal["mailing", "lists"] = "mailing"
 
@@ -496,7 +496,7 @@ class ConfirmModel(Section):
 
 
 class ReplyVotesModel(Section):
-    """What may be approved by an answer to a notice."""
+    """Which messages may be approved by an answer to a notice."""
 
     people: int = Field(ge=1)
     sensitivity: Literal["none", "special-category"] = "none"

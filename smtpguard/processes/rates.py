@@ -60,7 +60,7 @@ class _Row:
     name: bytes
     counts: list[int]
 
-    def come_to(self, now: float) -> None:
+    def advance(self, now: float) -> None:
         """Clear the counts that have left the window at ``now``. Clear all if the row's time is in the future: it is of
         another clock."""
         part = int(now * PARTS / self.window) if self.window else 0
@@ -166,14 +166,14 @@ class Rates:
         for at in places:
             if self._map[at : at + len(key)] == key:
                 row = self._read(at)
-                row.come_to(now)
+                row.advance(now)
                 return row
         rows = [self._read(at) for at in places if at not in taken]
         for row in rows:
-            row.come_to(now)
+            row.advance(now)
         given = min(rows, key=lambda row: sum(row.counts))
         given = _Row(given.at, key, quota.window_seconds, 0, 0, b"", [0] * _COUNTS)
-        given.come_to(now)
+        given.advance(now)
         return given
 
     def _read(self, at: int) -> _Row:

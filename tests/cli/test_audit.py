@@ -159,7 +159,7 @@ def test_verify_says_what_an_authority_has_stamped(installed: Path) -> None:
     (installed / "ca.pem").write_bytes(authority.root.public_bytes(Encoding.PEM))
     with (installed / "smtpguard.yaml").open("a") as file:
         file.write("audit: {timestamps: {ca_file: ca.pem}}\n")
-    assert "No time stamp of an authority is kept here." in run(installed, "verify").stdout
+    assert "There is no time stamp yet." in run(installed, "verify").stdout
     notes: list[str] = []
 
     async def sign(store: Store) -> None:
@@ -173,13 +173,13 @@ def test_verify_says_what_an_authority_has_stamped(installed: Path) -> None:
     write_line(installed, stamp.line(), FILE)
     result = run(installed, "verify")
     assert result.exit_code == 0, result.output
-    assert re.search(r"\nA time-stamp authority proves that the entries up to 1\d were there at 20\d\d-", result.stdout)
+    assert re.search(r"\nA time-stamp authority proves that the entries up to 1\d existed at 20\d\d-", result.stdout)
     row = json.loads(run(installed, "verify", "--json").stdout)
     assert (row["ok"], row["timestamped"]["seq"], row["timestamps_bad"]) == (True, stamp.parse(stamp.line()).seq, [])
     write_line(installed, replace(stamp, nonce=7).line(), FILE)
     result = run(installed, "verify")
     assert result.exit_code == 1
-    assert re.search(r"\nA time stamp of entry 1\d proves nothing: the nonce is not ours", result.stdout)
+    assert re.search(r"\nA time stamp of entry 1\d is not valid: the nonce is not ours", result.stdout)
     other = Authority(installed / "other").root.public_bytes(Encoding.PEM)
     (installed / "ca.pem").write_bytes(other)
     assert "not signed under a certificate of ca_file" in run(installed, "verify").stdout

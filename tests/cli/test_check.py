@@ -269,7 +269,7 @@ def test_routes_that_match_no_or_little_mail_are_reported(run: Callable[..., Res
     assert 'the policy has no list "no-such-list"' in result.stderr
     assert "there is no file" in result.stderr
     assert "none.pem" in result.stderr
-    assert "route never takes no mail: route partners before it takes all of it" in result.stderr
+    assert "route never gets no mail: the earlier route partners takes all of it" in result.stderr
     assert "route partners is not for clients that log in on 127.0.0.1:10025" in result.stderr
     edit(settings, ", no-such-list", "")
     edit(settings, ", ca_file: none.pem", "")

@@ -51,7 +51,7 @@ async def test_a_bounce_is_stored_and_counts(taking: Taking) -> None:
     for report, to in zip(reports, ("bounces@guard.example.com", "BOUNCES+c2@guard.example.com"), strict=True):
         done = await taking(report, to)
         assert isinstance(done, Counted), done
-        assert str(done.reply) == "250 2.0.0 Stored: what came back"
+        assert str(done.reply) == "250 2.0.0 Stored as a return"
     assert isinstance(await taking(reports[0], "bounces@guard.example.com"), Counted)
     assert len(await taking.out.service.newest()) == 2, "the same mail is taken once"
     [stop] = (await taking.out.home.store.gate.read()).freezes
