@@ -280,7 +280,7 @@ async def test_the_writer_confirms_from_their_own_login(desk: Desk) -> None:
     await desk.home.store.holds.change(desk.hold_id, lambda hold: Change(hold=replace(hold, confirm=asked)))
     to = await desk.address("confirm", ANNA)
     assert "CONFIRM and the number" in said(await desk.say("Yes, please", to=to, login=ANNA, sender=ANNA))
-    assert "its writer's own login" in said(await desk.say("CONFIRM 60", to=to, sender=ANNA))
+    assert "answer from their own login" in said(await desk.say("CONFIRM 60", to=to, sender=ANNA))
     assert "the number given is 59" in said(await desk.say("CONFIRM 59", to=to, login=ANNA, sender=ANNA))
     assert "not from the person" in said(await desk.say("CONFIRM 60", to=to, login=EVA))
     assert "the message has changed since" in said(await desk.say("REJECT", to=await desk.address()))

@@ -82,7 +82,7 @@ def test_approvers_are_counted_only_if_the_settings_allow_it(story: Path) -> Non
     period = ("--since", "2026-03-01", "--until", "2026-03-08")
     refused = run(story, "approvers", *period)
     assert refused.exit_code == 2
-    assert "it watches employees" in refused.stderr
+    assert "it monitors employees" in refused.stderr
     with (story / "smtpguard.yaml").open("a") as settings:
         settings.write("\naudit: {approvers: true}\n")
     result = run(story, "approvers", *period, "--json")
