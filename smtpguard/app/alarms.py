@@ -226,7 +226,7 @@ class Alarms(Part):
         self._clock = clock or SystemClock()
         self._undo = AsyncExitStack()
         self._targets = probed(settings)
-        self._relays: dict[str, str] = {}  # why each cannot be used, as far as they were asked
+        self._relays: dict[str, str] = {}  # the problem of each relay that was asked
         self._seen: Seen | None = None  # of the store, at the last look
         self._problem: str | None = None  # why the store cannot be used
         self._organization = Organization()

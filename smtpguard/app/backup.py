@@ -1,7 +1,7 @@
 """Back up an installation into one file, and restore it.
 
 The file is a tar archive compressed with Zstandard: ``manifest.json``, then the members that it lists with size and
-SHA-256: ``checkpoints``, the database (``smtpguard.db``, or ``smtpguard.dump`` of pg_dump), ``secret``, and ``etc/``
+SHA-256: ``checkpoints``, ``timestamps``, the database (``smtpguard.db``, or ``smtpguard.dump`` of pg_dump), ``secret``, and ``etc/``
 with the settings and the policy's files. The checkpoints are copied before the database, so that the database copy is
 never older than a checkpoint beside it: an older one is taken for a store that was rolled back.
 """

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_obj
 def command(context: Context, target: Path, keep: int, without_secret: bool, no_verify: bool, as_json: bool) -> None:
-    """Back up store, checkpoints, secret, settings and policy into FILE.
+    """Back up store, checkpoints, time stamps, secret, settings and policy into FILE.
 
     If FILE is a folder, a new file is made in it, with the time in its name. smtpguard may run meanwhile. FILE is replaced only when the new
     one is complete: copied in one transaction, its journal verified, and read back. The backup contains all held mail: protect it.
@@ -76,7 +76,7 @@ def restore(context: Context, file: Path, extract: Path | None, yes: bool, as_js
     """Restore the store from the backup FILE. First stop smtpguard on every host.
 
     Releases, decisions, freezes and changes since the backup are lost in it, so everything is frozen: compare with the log,
-    then thaw. Checkpoints and the secret are restored if they are missing; settings and policy files are not (see --extract).
+    then thaw. Checkpoints, time stamps and the secret are restored if they are missing; settings and policy files are not (see --extract).
     """
     from smtpguard.app import backup
 

@@ -126,7 +126,7 @@ def authority(context: Context, id: str, no_names: bool, language: str, as_json:
 def draft(context: Context, id: str, audience: str, language: str, as_json: bool) -> None:
     """Draft what to tell customers or staff, from facts alone.
 
-    Nothing is claimed that the report does not mark as a fact. Text in brackets is for people to fill in.
+    It states only what the report marks as a fact. Text in brackets is for people to fill in.
     """
     from smtpguard.console.drafts import draft as drafted
     from smtpguard.console.incident import report_in_words

@@ -132,8 +132,8 @@ class Route(Section):
         return self
 
     def takes(self, listener: str, of_list: str, domain: str) -> bool:
-        """``of_list``: the list that has the recipient's address, "" for none; ``domain``: its domain, in A-labels and
-        lower case."""
+        """Whether the route matches a recipient. ``of_list``: the list that has its address, "" for none; ``domain``: its
+        domain, in A-labels and lower case."""
         return (
             (not self.listeners or listener in self.listeners)
             and (not self.lists or of_list in self.lists)
@@ -254,7 +254,9 @@ class FreezeSettings(Section):
     thaw: Literal["one", "two"] = "one"
 
 
-_MOST_REPLY_LOCAL = 11  # with a sign and a token (holds.replying) it has 64, the most of RFC 5321 section 4.5.3.1.1
+_MOST_REPLY_LOCAL = (
+    11  # with a sign and a token (holds.replying) it has 64 octets, the most by RFC 5321 section 4.5.3.1.1
+)
 _MAILBOX = re.compile(r"[A-Za-z0-9._-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+\Z")
 
 

@@ -129,11 +129,10 @@ class Approvals:
         amend: Callable[[Hold, Change], Change] = lambda hold, made: made,
     ) -> Decided:
         """``approver``: the address they vote as; ``by``: the caller's login, journalled beside it. ``people``: how
-        many people the mailing may reach in all, 0 for the default (effects.bound); ``most``: no more than that, even by
-        default. ``all_at_once``: the number of
-        people that the approver confirms it reaches at once; the vote that completes the quorum needs it if the list
-        declares stages and the message cannot be sent in them. ``amend``: what else belongs to the same commit, for the
-        hold as it was; it may refuse.
+        many people the mailing may reach in all, 0 for the default (effects.bound); ``most``: an upper limit of
+        that number, also of the default. ``all_at_once``: the number of people that the approver confirms it reaches at
+        once; the vote that completes the quorum needs it if the list declares stages and the message cannot be sent in
+        them. ``amend``: returns the change with additions to the same commit, from the hold before it; may raise Refused.
 
         A vote on a copy is one on its primary hold. Without ``seen`` the vote is on the hold as it is. Raises KeyError,
         NotEntitled, Unconfirmed, Conflict, LedgerError.

@@ -76,8 +76,8 @@ class Decided:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApproverShare:
-    """The votes of one approver, "" for those whose names are erased. ``seconds``: from hold to vote, as far as the holds
-    are kept. A vote that was taken back is one."""
+    """The votes of one approver, "" for those whose names are erased. ``seconds``: from hold to vote, for holds
+    that are kept. A vote that was taken back counts."""
 
     approver: str
     approved: int = 0

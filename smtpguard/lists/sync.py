@@ -4,7 +4,7 @@ stays. And answer offline questions about indexes: which source has an address, 
 Each source has an index of its own. The list's index is the same file if there is one source, and the merge of all of
 them if there are several. A source that cannot be read, is empty, has shrunk too far or has too many bad rows keeps its
 last good index; the others are refreshed, since a person who was added to one of them this morning is a customer
-whatever has happened to another. The list is as old as the source that was read the longest ago. A list with a source
+even if another one failed. The list is as old as the source that was read the longest ago. A list with a source
 that was never read keeps the index that it has, or else gets one of the others, which is never taken for complete.
 """
 

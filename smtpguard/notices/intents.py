@@ -34,7 +34,7 @@ from smtpguard.reading.marks import veiled
 
 MAX_SHOWN = 20
 _ASKING = frozenset({"approve", "reminder", "answer", "plea"})
-"""Notices that ask their reader to decide, as one of a revoked approval may."""
+"""Notices that always ask their reader to decide. A notice of a revoked approval may ask too."""
 BACK = "-back"
 """The end of the ids of notices that an approval is revoked: they are additional to those of the approval."""
 

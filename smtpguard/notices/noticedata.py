@@ -17,7 +17,7 @@ held, approve       ``held_at``, ``expires_at``; ``reasons``: [{``rule``, ``desc
                     people, ``own``: its writer would be one of them, ``away``: [{``person``, ``until``: a day,
                     ``deputy``: "" for none}], only if somebody is}], ``out_of_hours``: the same or null}]; ``nobody``:
                     its quorum cannot be filled
-to those asked      ``bound``: the hold as the notice tells of it (holds.replying), ``may_approve``: whether the policy lets it
+to those asked      ``bound``: the hold's digest (holds.replying.bound_to), ``may_approve``: whether the policy lets it
                     be approved by mail
 to approvers        ``in_place_of``: [{``person``, ``until``: a day}], absent people for whom this reader decides
 confirm             the same as held, to its writer, who is asked to confirm it: and ``until``, ``expires``: true if it
@@ -241,7 +241,7 @@ def deciders(hold: Hold, in_force: InForce, now: datetime) -> list[dict[str, Any
 
 
 def bound(hold: Hold, in_force: InForce) -> dict[str, Any]:
-    """What the answer to the notice is bound to, and whether it may approve."""
+    """Digest of the hold to which an answer to the notice is bound, and whether the answer may approve."""
     special = in_force.of_special_category(hold.lists)
     return {"bound": bound_to(hold), "may_approve": may_be_approved(hold, special, in_force.reply_votes)}
 

@@ -189,7 +189,7 @@ class _Compared:
         if new is None:
             return
         if old is None:
-            yield f"reply_votes: what reaches up to {new.people:,} people may be approved by mail", ("reply_votes",)
+            yield f"reply_votes: messages to up to {new.people:,} people may be approved by mail", ("reply_votes",)
             return
         if new.people > old.people:
             text = f"reply_votes.people: {new.people:,}, where it was {old.people:,}"

@@ -336,10 +336,10 @@ def _staff(open: Open, whom: Person, keeps: _Preserved) -> Iterator[PersonalData
         away = connection.execute(select(absence.c.person)).scalars().all()
     for id, address in accounts:
         if whom.names(address):
-            yield PersonalData(what="account", id=id, stays="smtpguard users delete takes it away")
+            yield PersonalData(what="account", id=id, stays="smtpguard users delete removes it")
     for address in away:
         if whom.names(address):
-            yield PersonalData(what="absence", id="", stays="they work with it: the next absence takes its place")
+            yield PersonalData(what="absence", id="", stays="it is in use: the next absence replaces it")
 
 
 # erasing

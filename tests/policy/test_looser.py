@@ -294,7 +294,7 @@ def test_an_implied_condition_never_says_more(data: st.DataObject) -> None:
 @pytest.mark.parametrize(
     ("before", "after", "told"),
     [
-        ("", "people: 5", ["reply_votes: what reaches up to 5 people may be approved by mail"]),
+        ("", "people: 5", ["reply_votes: messages to up to 5 people may be approved by mail"]),
         ("people: 5", "", []),
         ("people: 5", "people: 4", []),
         ("people: 5", "people: 1000", ["reply_votes.people: 1,000, where it was 5"]),

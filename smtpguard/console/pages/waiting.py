@@ -322,7 +322,7 @@ async def _chosen(here: ConsoleServices, who: Person, ids: Sequence[str]) -> lis
 
 @for_roles()
 async def mine(request: Request) -> Response:
-    """Newest first, in whatever state. Void holds are left out: the client still has those messages."""
+    """Holds of all states, newest first. Void holds are left out: the client still has those messages."""
     states = tuple(state for state in State if state is not State.VOID)
     wanted = HoldQuery(states=states, marks=((f"from:{person(request).address}",),))
     before, after_id = cut(request.query_params.get("after", "")[:100]) or (None, None)

@@ -55,7 +55,7 @@ class Factors:
             return None
         try:
             totp = pyotp.TOTP(self._opened(sealed))
-        except WrongSecret:  # nobody can have codes of it
+        except WrongSecret:  # no authenticator can have its codes
             return None
         here = int(now.timestamp()) // STEP_SECONDS
         found = None

@@ -171,7 +171,7 @@ class Pages:
             )
             if moves:
                 if request.state.account is None or request.state.account.account_id != moves:
-                    raise NotAuthenticated("whoever began the move is not signed in any more")
+                    raise NotAuthenticated("the person who began the move is not signed in any more")
                 return await self._moved(request, proven)
             done = await self._s.signing.by_provider(
                 proven,

@@ -175,7 +175,7 @@ class Signing:
         await self._people.turn(AccountKeys(), lambda found: AccountChange(events=(event,), ends=hashed(token)))
 
     def _braked(self, who: str, client: str, known: str) -> list[tuple[RateLimit, str]]:
-        """Counts the attempt, or raises TooManyAttempts. A known browser has attempts of its own, whatever others do."""
+        """Counts the attempt, or raises TooManyAttempts. A known browser has its own attempts, which others cannot use up."""
         where = network(client)
         nonce = self._known_as(known, who)
         keys = (

@@ -37,8 +37,8 @@ class Spread:
 
 
 Numbers = Mapping[str, Mapping[tuple[str, ...], "float | Spread"]]
-"""By a family's name, and by the values of its labels in their order. Without the last one: that of the default relay,
-which has no ``route``."""
+"""Values by the name of the family and by its label values, in their order. The default relay has no last value, since it has
+no ``route``."""
 
 
 def _table(kind: Kind, *rows: tuple[str, str, str]) -> tuple[Family, ...]:
