@@ -23,16 +23,16 @@ from smtpguard.holds.replying import (
     No,
     Proof,
     Tokens,
-    asked,
-    automatic,
-    barred,
-    confirmed,
     decide,
+    full_signatures,
     may_confirm,
-    parts,
+    people_asked,
     proof_of,
-    read,
-    whole,
+    read_confirmation,
+    read_vote,
+    sent_by_program,
+    token_parts,
+    why_barred,
 )
 from smtpguard.holds.service import Approvals, Seen
 from smtpguard.journal.event import Event, Kind
@@ -94,7 +94,7 @@ class VotesByMail:
         token = self._token(address)
         if token is None:
             return None
-        return reply.RECIPIENT_OK if parts(token)[0] else reply.no_such_notice()
+        return reply.RECIPIENT_OK if token_parts(token)[0] else reply.no_such_notice()
 
     def asked(self, transaction: Transaction) -> bool:
         """Whether the guard is among the recipients."""
@@ -132,11 +132,11 @@ class VotesByMail:
         self, token: str, address: Address, transaction: Transaction, in_force: InForce
     ) -> _Vote | None:
         """None if the token is not valid: then nothing more is read."""
-        hold_id, tag, _ = parts(token)
+        hold_id, tag, _ = token_parts(token)
         hold = await self.ledger.holds.find(hold_id) if hold_id else None
         if hold is None or hold.lead:
             return None
-        person = self.tokens.person(token, hold, asked(hold, in_force, self.clock.now()))
+        person = self.tokens.person(token, hold, people_asked(hold, in_force, self.clock.now()))
         if not person:
             return None
         header, envelope = transaction.message.header, transaction.envelope
@@ -144,23 +144,23 @@ class VotesByMail:
         answer = Answer(
             claimed=sender.claimed,
             login=sender.login,
-            automatic=automatic(header, null_sender=envelope.reverse_path is None),
+            automatic=sent_by_program(header, null_sender=envelope.reverse_path is None),
         )
         if answer.automatic:
             return _Vote(hold=hold, person=person, tag=tag, answer=answer)
         text = await self._read(transaction)
         if text is not None:
-            word, comment = read(text.excerpt)
+            word, comment = read_vote(text.excerpt)
             claimed = sender.read_as(text.from_address, text.from_ambiguous).claimed
-            meant = confirmed(text.excerpt)
-            answer = replace(answer, claimed=claimed, word=word, comment=comment, meant=meant)
+            people = read_confirmation(text.excerpt)
+            answer = replace(answer, claimed=claimed, word=word, comment=comment, people=people)
         allowed = in_force.reply_votes
         origin: DkimResult | Unknown = DkimResult()
         by_login = answer.login in in_force.addresses_of(person)
         if allowed is not None and allowed.senders_verified and not by_login and answer.word is not None:
             origin = await self.verifier.origin(transaction.message)
         unsure = isinstance(origin, Unknown) or bool(origin.unresolved)
-        signed = whole(header, origin.signatures, address) if isinstance(origin, DkimResult) else ()
+        signed = full_signatures(header, origin.signatures, address) if isinstance(origin, DkimResult) else ()
         return _Vote(hold=hold, person=person, tag=tag, answer=replace(answer, signed=signed), unsure=unsure)
 
     async def _read(self, transaction: Transaction) -> Reading | None:
@@ -171,7 +171,7 @@ class VotesByMail:
     async def _barred(self, person: str, in_force: InForce) -> No | None:
         mine = in_force.addresses_of(person)
         accounts = await self.ledger.policies.accounts()
-        return barred((one for one in accounts if one.address in mine), self.required)
+        return why_barred((one for one in accounts if one.address in mine), self.required)
 
     def _decide(self, vote: _Vote, hold: Hold, in_force: InForce, bar: No | None) -> tuple[Choice, Proof]:
         """Raises _NotCounted."""
@@ -246,7 +246,7 @@ class VotesByMail:
         proof = proof_of(vote.answer, in_force.addresses_of(vote.person), in_force.reply_votes, now)
         choice = vote.answer.word.value if vote.answer.word is not None else ""
         if hold.asks_writer:
-            choice = "confirm" if vote.answer.meant is not None else ""
+            choice = "confirm" if vote.answer.people is not None else ""
         event = Event(
             kind=Kind.VOTE_REFUSED,
             id=hold.hold_id,

@@ -31,9 +31,9 @@ from smtpguard.mail.message import Header
 from smtpguard.policy.approvals import ReplyVotes
 from smtpguard.reading.quoting import split
 
-FRESH = timedelta(hours=1)
+MAX_AGE = timedelta(hours=1)
 """The greatest age of a signature that counts."""
-AHEAD = timedelta(minutes=5)
+MAX_AHEAD = timedelta(minutes=5)
 """How much the signer's clock may be ahead of ours."""
 LONGEST_LINE = 40
 MOST_COMMENT = 500
@@ -53,7 +53,7 @@ _SIGNED = ("From", "Subject", "To")
 class No(enum.Enum):
     """Why a vote by mail does not count."""
 
-    TOKEN = Phrase("No notice can be answered at this address: the message has changed since, or somebody else is asked now.")  # fmt: skip
+    TOKEN = Phrase("No notice can be answered at this address: the message has changed since, or other people are asked now.")  # fmt: skip
     AUTOMATIC = Phrase("An automatic mail decides nothing.")
     OTHER = Phrase("The answer is not from the person to whom the notice was sent.")
     USED = Phrase("This notice was answered already.")
@@ -78,14 +78,15 @@ class Proof(enum.Enum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """``claimed``: the one address in From, canonical; None if it is ambiguous. ``login``: the canonical address of the
-    login that sent the answer; "" without one. ``word`` and ``comment``: from ``read``; ``meant``: from ``confirmed``."""
+    login that sent the answer; "" without one. ``word`` and ``comment``: from ``read_vote``; ``people``: from
+    ``read_confirmation``."""
 
     claimed: str | None
     login: str = ""
     automatic: bool = False
     word: Choice | None = None
     comment: str = ""
-    meant: int | None = None
+    people: int | None = None
     signed: tuple[Signature, ...] = ()
 
 
@@ -103,7 +104,7 @@ class Tokens:
 
     def person(self, local: str, hold: Hold, people: Iterable[str]) -> str:
         """The person among ``people`` that the token was made for, or "": it was not made here, or the hold has changed."""
-        _, tag, code = parts(local)
+        _, tag, code = token_parts(local)
         if not tag or not code.isascii():
             return ""
         bound = bound_to(hold)
@@ -114,7 +115,7 @@ class Tokens:
         return base64.b32encode(mac).decode().rstrip("=").lower()
 
 
-def parts(local: str) -> tuple[str, str, str]:
+def token_parts(local: str) -> tuple[str, str, str]:
     """Hold, notice and code of a token; three times "" if it is not a token."""
     hold_id, _, rest = local.lower().partition(".")
     tag, _, code = rest.partition(".")
@@ -128,7 +129,7 @@ def bound_to(hold: Hold) -> str:
     return hashlib.sha256("\n".join(bound).encode()).hexdigest()[:32]
 
 
-def automatic(header: Header, *, null_sender: bool) -> bool:
+def sent_by_program(header: Header, *, null_sender: bool) -> bool:
     """Whether a program sent it (RFC 3834 sections 2 and 5): an absence reply, a delivery report, a list server, or the
     guard's own notice."""
     said = (header.get("Auto-Submitted") or "no").split(";")[0].strip().lower()
@@ -136,7 +137,7 @@ def automatic(header: Header, *, null_sender: bool) -> bool:
     return null_sender or said != "no" or precedence in _BULK or any(name in header for name in _MACHINES)
 
 
-def read(text: str) -> tuple[Choice | None, str]:
+def read_vote(text: str) -> tuple[Choice | None, str]:
     """The deciding word on the first line of an answer, and the comment: the text below it, up to an empty line or a
     signature (``--``). Quoted lines are ignored. Two different words are none: (None, "")."""
     lines = [line.strip() for line in split(text).new.split("\n")]
@@ -149,7 +150,7 @@ def read(text: str) -> tuple[Choice | None, str]:
     return words[0], comment[:MOST_COMMENT]
 
 
-def confirmed(text: str) -> int | None:
+def read_confirmation(text: str) -> int | None:
     """The number of people behind the word CONFIRM on the first line of a writer's answer; None without both."""
     own = next((line.strip() for line in split(text).new.split("\n") if line.strip()), "")
     word, _, number = own[:LONGEST_LINE].partition(" ")
@@ -164,9 +165,9 @@ def may_confirm(answer: Answer, *, addresses: frozenset[str]) -> int | No:
         return No.AUTOMATIC
     if answer.claimed not in addresses:
         return No.OTHER
-    if answer.meant is None:
+    if answer.people is None:
         return No.NUMBER
-    return answer.meant if answer.login in addresses else No.LOGIN
+    return answer.people if answer.login in addresses else No.LOGIN
 
 
 def _word(line: str) -> Choice | None:
@@ -178,7 +179,7 @@ def _spoken() -> Mapping[str, Choice]:
     return {Speech(language)(word).casefold(): choice for language in languages() for choice, word in WORDS.items()}
 
 
-def whole(header: Header, signatures: Iterable[Signature], address: Address) -> tuple[Signature, ...]:
+def full_signatures(header: Header, signatures: Iterable[Signature], address: Address) -> tuple[Signature, ...]:
     """The signatures that cover the whole body, and From, Subject and To, each of which must occur once. To must be the
     address of this notice, so that nobody can send an answer to another notice again as an answer to this one."""
     once = all(len(header.all(name)) == 1 for name in _SIGNED)
@@ -189,7 +190,7 @@ def whole(header: Header, signatures: Iterable[Signature], address: Address) -> 
     return tuple(one for one in signatures if not one.limited and needed <= one.fields)
 
 
-def barred(accounts: Iterable[Account], required: frozenset[Role]) -> No | None:
+def why_barred(accounts: Iterable[Account], required: frozenset[Role]) -> No | None:
     """Why a person with these accounts cannot approve by mail; None if they can, also without an account. ``required``:
     the roles that need a second factor."""
     known = tuple(accounts)
@@ -214,7 +215,7 @@ def decide(
     """The decision and its proof, or why the answer does not count. ``person``: the person that the token was made for, or
     ""; ``addresses``: all of theirs. ``used``: the notice was answered by a vote before. ``special``: a list of the hold
     is of a special category. ``allowed``: None if nobody may approve by mail. ``answer.signed``: signatures from
-    ``whole``."""
+    ``full_signatures``."""
     if not person:
         return No.TOKEN
     if answer.automatic:
@@ -254,7 +255,7 @@ def may_be_approved(hold: Hold, special: bool, allowed: ReplyVotes | None) -> bo
     return allowed.special or not special
 
 
-def asked(hold: Hold, in_force: InForce, now: datetime) -> frozenset[str]:
+def people_asked(hold: Hold, in_force: InForce, now: datetime) -> frozenset[str]:
     """All people who can have a notice of the hold: its writer while only the writer is asked; otherwise the groups of its
     quorums, in and out of hours, and the people who are now their deputies."""
     if hold.confirm is not None and hold.asks_writer:
@@ -267,4 +268,4 @@ def asked(hold: Hold, in_force: InForce, now: datetime) -> frozenset[str]:
 
 
 def _fresh(at: datetime | None, now: datetime) -> bool:
-    return at is not None and now - FRESH < at <= now + AHEAD
+    return at is not None and now - MAX_AGE < at <= now + MAX_AHEAD

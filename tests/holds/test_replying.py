@@ -16,12 +16,12 @@ from smtpguard.holds.replying import (
     No,
     Proof,
     Tokens,
-    automatic,
-    barred,
     bound_to,
     decide,
-    read,
-    whole,
+    full_signatures,
+    read_vote,
+    sent_by_program,
+    why_barred,
 )
 from smtpguard.mail.address import Address
 from smtpguard.mail.authres import Signature
@@ -122,7 +122,7 @@ def test_a_token_is_bound_to_person_notice_and_message() -> None:
     ],
 )
 def test_only_the_first_word_of_the_answer_counts(text: str, word: Choice | None, comment: str) -> None:
-    assert read(text) == (word, comment)
+    assert read_vote(text) == (word, comment)
 
 
 @pytest.mark.parametrize(
@@ -144,8 +144,8 @@ def test_a_signature_must_cover_all_used_fields(fields: bytes, signature: Signat
     header = parse_header(
         b"From: eva@example.com\r\nTo: <Votes+T@guard.example.com>\r\nSubject: Re\r\n" + fields + b"\r\n"
     )
-    assert bool(whole(header, (signature,), Address.parse("votes+t@guard.example.com"))) is counts
-    assert whole(header, (signature,), Address.parse("votes+u@guard.example.com")) == ()
+    assert bool(full_signatures(header, (signature,), Address.parse("votes+t@guard.example.com"))) is counts
+    assert full_signatures(header, (signature,), Address.parse("votes+u@guard.example.com")) == ()
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_a_signature_must_cover_all_used_fields(fields: bytes, signature: Signat
 )
 def test_accounts_that_cannot_approve_by_mail(account: dict[str, Any] | None, why: No | None) -> None:
     known = [] if account is None else [Account(account_id="1", address=EVA, created_at=NOON, **account)]
-    assert barred(known, frozenset({Role.ADMIN})) is why
+    assert why_barred(known, frozenset({Role.ADMIN})) is why
 
 
 @pytest.mark.parametrize(
@@ -179,4 +179,4 @@ def test_accounts_that_cannot_approve_by_mail(account: dict[str, Any] | None, wh
     ],
 )
 def test_automatic_answers_are_recognized(fields: bytes, null_sender: bool, is_automatic: bool) -> None:
-    assert automatic(parse_header(fields + b"\r\n"), null_sender=null_sender) is is_automatic
+    assert sent_by_program(parse_header(fields + b"\r\n"), null_sender=null_sender) is is_automatic
