@@ -1,5 +1,5 @@
 /* Preloaded into the guard: fsync, fdatasync and writes to files opened with O_DSYNC fail with EIO while the file named by
-   FAULT_FSYNC exists. If the guard syncs the same open file again after a failure, instead of opening it anew, that is
+   FAULT_FSYNC exists. Beside it is recorded that one failed, and that a file opened with O_DSYNC (a front) was written. If the guard syncs the same open file again after a failure, instead of opening it anew, that is
    recorded beside it: the kernel may have dropped the unwritten pages, and the second call would succeed nevertheless. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -41,11 +41,12 @@ static ssize_t written(int fd, const void *data, size_t size, off_t at) {
     ssize_t (*real)(int, const void *, size_t, off_t) = (ssize_t (*)(int, const void *, size_t, off_t))dlsym(RTLD_NEXT, "pwrite64");
     int flags = fcntl(fd, F_GETFL);
     if (flags < 0 || !(flags & O_DSYNC)) return real(fd, data, size, at);
+    note("front");
     const char *fault = getenv("FAULT_FSYNC");
     if (fd < 65536 && failed[fd]) note("again");
     if (fault && access(fault, F_OK) == 0) {
         if (fd < 65536) failed[fd] = 1;
-        note("front");
+        note("failed");
         errno = EIO;
         return -1;
     }

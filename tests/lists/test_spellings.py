@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,7 +28,7 @@ def spellings(draw: st.DrawFn) -> tuple[str, bytes]:
     signs = delimiters_at(DELIMITERS, DOMAINS[domain])
     if signs and draw(st.booleans()):
         local += draw(st.sampled_from(signs)) + draw(st.from_regex(r"[a-z0-9=._+-]{0,6}[a-z0-9]", fullmatch=True))
-        local = local.replace("..", ".")
+        local = re.sub(r"\.+", ".", local)
     local = "".join(c.upper() if draw(st.booleans()) else c for c in local)
     domain = draw(st.sampled_from([domain, domain.upper(), DOMAINS[domain], domain.replace(".", "。")]))
     if draw(st.booleans()):

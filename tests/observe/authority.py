@@ -1,4 +1,4 @@
-"""A time-stamp authority (RFC 3161): OpenSSL's, with a certificate of any kind."""
+"""A time-stamp authority (RFC 3161): OpenSSL's, which signs with certificates for time stamps only."""
 
 from __future__ import annotations
 
@@ -25,10 +25,9 @@ ess_cert_id_alg = sha256
 
 
 class Authority:
-    """``begins``, ``ends``: of its certificate, from now. ``usage``: what that is for."""
+    """``begins``, ``ends``: of its certificate, from now."""
 
-    def __init__(self, folder: Path, *, begins: timedelta = -DAY, ends: timedelta = DAY,
-                 usage: x509.ObjectIdentifier = ExtendedKeyUsageOID.TIME_STAMPING) -> None:  # fmt: skip
+    def __init__(self, folder: Path, *, begins: timedelta = -DAY, ends: timedelta = DAY) -> None:
         folder.mkdir()
         self.folder, now = folder, datetime.now(UTC)
         root_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
@@ -38,7 +37,9 @@ class Authority:
         self.root = ca.sign(root_key, hashes.SHA256())
         builder = x509.CertificateBuilder().not_valid_before(now + begins).not_valid_after(now + ends)
         own = builder.issuer_name(named("Root")).subject_name(named("Authority")).public_key(key.public_key())
-        own = own.serial_number(2).add_extension(x509.ExtendedKeyUsage([usage]), critical=True)
+        own = own.serial_number(2).add_extension(
+            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.TIME_STAMPING]), critical=True
+        )
         (folder / "own.pem").write_bytes(own.sign(root_key, hashes.SHA256()).public_bytes(Encoding.PEM))
         (folder / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         (folder / "serial").write_text("01")
