@@ -34,11 +34,11 @@ coverage: $(VENV)/.dev
 
 # Kill N processes while mail passes (make test kills 100): make kills N=1000
 kills: $(VENV)/.dev
-	KILLS=$(N) $(BIN)/pytest tests/faults/test_front.py -k kills
+	KILLS=$(N) $(BIN)/pytest -o faulthandler_timeout=0 tests/faults/test_front.py -k kills
 
 # The story to so many people, stopped after 412, with what the report and the relay say of it; make test has a small one: make story N=10000
 story: $(VENV)/.dev
-	STORY=$(N) $(BIN)/pytest -n 0 -q -s tests/faults/test_stopped.py
+	STORY=$(N) $(BIN)/pytest -o faulthandler_timeout=0 -n 0 -q -s tests/faults/test_stopped.py
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench $(ARGS)

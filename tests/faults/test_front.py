@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from tests.faults.mta import Mta
 from tests.faults.test_load import Killer, all_at_once
 from tests.peers.chain import Recorder
 from tests.peers.letters import mail
+from tests.scripted_relay import Message
 
 PETER = "peter@partner.example"
 KILLS = int(os.environ.get("KILLS", "100"))
@@ -54,8 +55,11 @@ def check_all_messages(guard: Machine, recorder: Recorder, sent: dict[str, Mta])
     if the client could not know."""
     known = verdicts(guard)
     assert set(known.values()) <= {1}
+    arrived = defaultdict[str, list[Message]](list)
+    for message in recorder.messages:
+        arrived[message.field(b"Message-ID").decode()].append(message)
     for id, mta in sent.items():
-        copies = recorder.with_id(id)
+        copies = arrived[f"<{id}>"]
         assert 1 <= len(copies) <= 1 + mta.unheard
         for copy in copies:
             assert copy.content.endswith(letter(id)), "the content is unchanged"
