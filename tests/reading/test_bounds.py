@@ -11,6 +11,9 @@ from smtpguard.reading.bounds import Bounds, Depth
 from smtpguard.reading.looks import Looks, Readable
 from tests.reading.letters import OUTLOOK, PLATFORM, letter, look, names, parts
 
+SECONDS = 20
+"""Of processor time, forty times what the slowest of these takes. Work that grows with the square of the text takes minutes."""
+
 
 def nested_multiparts(n: int) -> str:
     lines = []
@@ -37,7 +40,7 @@ def test_too_complex_messages_are_recognized(body: str, headers: dict[str, str],
     message = letter(body, {**PLATFORM, **headers})
     started = time.process_time()
     reading = look(message)
-    assert time.process_time() - started < 2
+    assert time.process_time() - started < SECONDS
     assert reading.readable is Readable.TOO_COMPLEX
     assert why in reading.why_unreadable
     assert reading.looks is not Looks.MAILING
@@ -56,7 +59,7 @@ def test_a_large_attachment_is_skipped() -> None:
     )
     started = time.process_time()
     reading = look(message)
-    assert time.process_time() - started < 0.5
+    assert time.process_time() - started < SECONDS
     assert reading.readable is Readable.YES
 
 
@@ -128,7 +131,7 @@ def test_an_unjudged_header_has_the_same_fields(headers: dict[str, str]) -> None
 def test_no_header_value_takes_long(field: str, value: str) -> None:
     started = time.process_time()
     look(letter("x", {field: value}))
-    assert time.process_time() - started < 1.0
+    assert time.process_time() - started < SECONDS
 
 
 @pytest.mark.parametrize(
@@ -145,4 +148,4 @@ def test_no_text_takes_long(body: str, kind: str) -> None:
     message = letter(body, kind=kind)
     started = time.process_time()
     look(message)
-    assert time.process_time() - started < 2.0
+    assert time.process_time() - started < SECONDS
