@@ -38,7 +38,7 @@ from smtpguard.holds.service import Approvals, Seen
 from smtpguard.journal.event import Event, Kind
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mail import reply
-from smtpguard.mail.address import Address
+from smtpguard.mail.address import Address, after_local
 from smtpguard.mail.authres import DkimResult
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Onward, Transaction
@@ -267,9 +267,7 @@ class VotesByMail:
 
     def _token(self, address: Address) -> str | None:
         """The text behind the guard's local part and the sign, "" without any; None if it is not the guard's address."""
-        if address.canonical().rpartition("@")[2] != self.address.canonical().rpartition("@")[2]:
-            return None
-        local, ours = address.local.lower(), self.address.local.lower()
-        if local == ours:
-            return ""
-        return local[len(ours) + 1 :] if local.startswith(f"{ours}+") else None
+        rest = after_local(address, self.address)
+        if not rest:
+            return rest
+        return rest[1:] if rest[0] == "+" else None

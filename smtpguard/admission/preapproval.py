@@ -22,7 +22,7 @@ from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.recipients import ONE, Span
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mail import reply
-from smtpguard.mail.address import Address
+from smtpguard.mail.address import Address, after_local
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Onward, Transaction
@@ -117,13 +117,10 @@ class Preapproval:
 
 def name_at(address: Address, ours: Address) -> str | None:
     """The list that the address names, "" if it names none; None if it is not the guard's address."""
-    if address.canonical().rpartition("@")[2] != ours.canonical().rpartition("@")[2]:
-        return None
-    local, wanted = address.local.lower(), ours.local.lower()
-    if local == wanted:
-        return ""
-    rest = local[len(wanted) :] if local.startswith(wanted) else ""
-    return rest[1:] if rest and not rest[0].isalnum() else None
+    rest = after_local(address, ours)
+    if not rest:
+        return rest
+    return None if rest[0].isalnum() else rest[1:]
 
 
 def alone(asks: Iterable[Ask], gathered: Gathered) -> tuple[dict[Ask, int], dict[Ask, int]]:

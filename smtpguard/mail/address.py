@@ -84,6 +84,15 @@ class Address:
         return _mailbox(text.strip(" \t"))
 
 
+def after_local(address: Address, ours: Address) -> str | None:
+    """The text that follows the local part of ``ours``, with its sign, in lower case: "+list", "" for ``ours`` itself. None if
+    the domain is another one, or the local part begins otherwise."""
+    if address.canonical().rpartition("@")[2] != ours.canonical().rpartition("@")[2]:
+        return None
+    local, wanted = address.local.lower(), ours.local.lower()
+    return local[len(wanted) :] if local.startswith(wanted) else None
+
+
 def parse_path(raw: bytes, *, smtputf8: bool = False) -> Address | None:
     """The path with its ``<>``, from MAIL FROM or RCPT TO, on raw bytes. ``<>`` gives None.
 
