@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from smtpguard.app.contact import contact
-from smtpguard.app.relay import target_of, targets
+from smtpguard.app.relay import relay_target, target_of
 from smtpguard.config.problem import Broken
 from smtpguard.config.secret import read_secret
 from smtpguard.config.settings import Settings
@@ -119,7 +119,7 @@ class AlarmChannels:
                 log.error("alarms: relay: %s", e)
         route = self.settings.route("", "", to.ascii_domain)
         try:
-            target = targets(self.settings)[route.name if route is not None else ""]
+            target = relay_target(self.settings, route)
             yield "the relay", replace(target, timeouts=PATIENCE, reachability=None, connections=1)
         except (Broken, OSError) as e:
             log.error("relay: %s", e)

@@ -87,8 +87,7 @@ def _goes(settings: Settings, route: str, address: Address, of_list: str = "") -
     """Whether mail to this address takes the route from some listener, or as the guard's own mail. ``route``: "" for the
     default relay."""
     for listener in ("", *(each.called for _, _, each in settings.listen.each())):
-        found = settings.route(listener, of_list, address.ascii_domain)
-        if (found.name if found is not None else "") == route:
+        if settings.route(listener, of_list, address.ascii_domain) == route:
             return True
     return False
 

@@ -11,7 +11,7 @@ from smtpguard.app.certificates import readable
 from smtpguard.app.clock import host_name
 from smtpguard.app.files import CannotStart
 from smtpguard.config.secret import read_secret
-from smtpguard.config.settings import AnyRelay, Relay, Route, Settings
+from smtpguard.config.settings import AnyRelay, Settings
 from smtpguard.database.errors import LedgerError
 from smtpguard.mail.address import Address
 from smtpguard.processes.numbers import Said, of_relay
@@ -56,7 +56,7 @@ class Relays:
 
     def routing(self, listener: str, list_at: ListAt) -> Routing:
         """The relays for mail that comes in at a listener."""
-        first = self._of(self._settings.route(listener))
+        first = self.pools[self._settings.route(listener)]
         routes = [route for route in self._settings.routes if not route.listeners or listener in route.listeners]
         if not any(route.lists or route.domains for route in routes):
             return Routing(first)
@@ -67,7 +67,7 @@ class Relays:
             except LedgerError:
                 return None
 
-        others = dict.fromkeys(map(self._of, [*routes, None]))
+        others = [self.pools[name] for name in (*(route.name for route in routes), "")]
         return Routing(first, [pool for pool in others if pool is not first], choose)
 
     def to(self, listener: str, address: Address, list_at: ListAt) -> RelayPool:
@@ -76,12 +76,12 @@ class Relays:
         if not routes:
             return self.pools[""]
         of_list = list_at(address) if any(route.lists for route in routes) else ""
-        return self._of(self._settings.route(listener, of_list, address.ascii_domain))
+        return self.pools[self._settings.route(listener, of_list, address.ascii_domain)]
 
     def logins(self) -> Mapping[RelayPool, Logins]:
         """Logins of mail clients, by the relay that checks them. Raises CannotStart."""
         guesses = Guesses(time.monotonic)
-        checked = {self._of(self._settings.route(each.called)) for each in self._settings.listen.smtp if each.auth}
+        checked = {self.pools[self._settings.route(each.called)] for each in self._settings.listen.smtp if each.auth}
         try:
             return {pool: Logins(pool, guesses) for pool in checked}
         except (OSError, ssl.SSLError) as e:
@@ -98,9 +98,6 @@ class Relays:
             levels[of_relay("in use", name)] = pool.size - idle
             levels[of_relay("waiting", name)] = pool.waiting
         return Said(counts=counts, levels=levels, found=found({n: p.target for n, p in self.pools.items()}))
-
-    def _of(self, route: Route | None) -> RelayPool:
-        return self.pools[route.name if route is not None else ""]
 
 
 def found(asked: Mapping[str, RelayTarget]) -> Mapping[str, tuple[float, int]]:
@@ -123,15 +120,12 @@ def _unreadable(error: OSError) -> CannotStart:
 
 def targets(settings: Settings) -> Mapping[str, RelayTarget]:
     """The targets of all relays, by route, "" for the default relay. Raises Broken for a password's file."""
-    return {name: _target(name, relay, settings) for name, relay in settings.relays.items()}
+    return {name: relay_target(settings, name) for name in settings.relays}
 
 
-def relay_target(settings: Settings) -> RelayTarget:
-    """The target of the default relay. Raises Broken for a password's file."""
-    return _target("", settings.relay, settings)
-
-
-def _target(route: str, relay: Relay, settings: Settings) -> RelayTarget:
+def relay_target(settings: Settings, route: str = "") -> RelayTarget:
+    """The target of a route's relay, "" for the default relay. Raises Broken for its password's file."""
+    relay = settings.relays[route]
     kept = settings.state / (f"relay-{route}.json" if route else "relay.json")
     return replace(
         target_of(relay, settings),

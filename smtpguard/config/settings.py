@@ -463,15 +463,14 @@ class Settings(Section):
             raise Invalid(text, "relay: {tls: require or implicit}, or clients_without_tls: true")
         return self
 
-    def route(self, listener: str, of_list: str = "", domain: str = "") -> Route | None:
-        """The first route that takes a recipient; see Route.takes. None: it goes to ``relay``. ``listener``: "" for the
-        guard's own mail."""
-        return next((route for route in self.routes if route.takes(listener, of_list, domain)), None)
+    def route(self, listener: str, of_list: str = "", domain: str = "") -> str:
+        """The name of the first route that takes a recipient, a key of ``relays``; see Route.takes. "": it goes to
+        ``relay``. ``listener``: "" for the guard's own mail."""
+        return next((route.name for route in self.routes if route.takes(listener, of_list, domain)), "")
 
     def relay_of(self, listener: str) -> Relay:
         """The relay of a listener for all recipients without a route of their own; its clients log in there."""
-        route = self.route(listener)
-        return self.relay if route is None else route.relay
+        return self.relays[self.route(listener)]
 
     @property
     def relays(self) -> Mapping[str, Relay]:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from smtpguard.app.lists import names
-from smtpguard.app.relay import Relays
+from smtpguard.app.relay import Relays, relay_target
+from smtpguard.config.problem import Broken
 from smtpguard.config.settings import settings_of
 from smtpguard.config.yaml import load_yaml
 from smtpguard.database.errors import Unavailable
@@ -124,3 +125,13 @@ rules: [{id: a, when: {recipients.list_addresses: any}, then: hold}]
     )
     found = names(settings, policy)["host_names"]
     assert {"one.example.com", "bulk.example.com", "bulk2.example.com", "shop-list.example.com"} <= set(found)
+
+
+def test_one_relay_needs_no_password_file_of_another(tmp_path: Path) -> None:
+    """Else an alarm would not be sent for as long as a route's password cannot be read."""
+    auth = b"tls: require, auth: {user: guard, password_file: missing}"
+    text = SETTINGS.replace(b"host: both.example.com", b"host: both.example.com, " + auth)
+    settings = settings_of(load_yaml(text, "smtpguard.yaml"), tmp_path, {})
+    assert relay_target(settings, settings.route("", "", "example.net")).host == "one.example.com"
+    with pytest.raises(Broken):
+        relay_target(settings, "both")
