@@ -64,7 +64,7 @@ class _NotCounted(Refused):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Vote:
-    """One answer to one notice. ``person``: to whom the notice was sent; ``tag``: the notice's; ``unsure``: its
+    """One answer to one notice. ``person``: the recipient of the notice; ``tag``: the notice's; ``unsure``: its
     signatures could not be checked."""
 
     hold: Hold

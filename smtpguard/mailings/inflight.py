@@ -20,7 +20,8 @@ LET_GO = tuple(int(fate) for fate in sorted(ON_THE_WAY))
 """As in the column: for these fates the entries in flight decide whether the person has it."""
 _OF_CONTENT = (IntentKind.RELEASE.value, IntentKind.PART.value)
 _APART = bytes(8)
-"""Separates, in one column, those for whom a message is held from those who get it now. As long as a digest."""
+"""The separator in the column of people: before it are the recipients whose copy is held, after it those who get it now.
+As long as a digest."""
 _MANY = 500
 _FEW = 100
 """Up to so many people are named in the query; for more, entries are chosen from all."""

@@ -202,7 +202,7 @@ class IncidentReport(BaseModel):
     perhaps: PeopleCount = Field(
         description="people who may have received it: the delivery of their copies is in doubt"
     )
-    unreached: PeopleCount = Field(description="people for whom it came, and of whom no copy is delivered or in doubt")
+    unreached: PeopleCount = Field(description="recipients without a copy that is delivered or in doubt")
     ends: list[EndRow]
     shown: int | None
     copies: list[CopyCount]

@@ -69,7 +69,7 @@ JOURNAL = _table(
     (
         "customers_reached_total",
         "",
-        "Customers whom relayed mail reached, counted for each message: a customer who got two counts twice. A lower bound "
+        "Customers reached by relayed mail. A customer is counted once for each message. A lower bound "
         "if a list could not say. Releases are not counted",
     ),
     ("holds_total", "copy", "Messages that were held; copy: yes if it is stored under a primary hold"),
