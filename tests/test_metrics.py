@@ -135,10 +135,10 @@ def test_every_family_is_scraped(played: Played) -> None:
     expected = {
         family.name.removesuffix("_total") if family.kind.value == "counter" else family.name for family in FAMILIES
     }
-    without = ("webhooks_given_up", "webhook_lag_entries", "webhook_lag_seconds", "certificate_usable",
+    without = ("webhooks_given_up", "webhook_lag_entries", "webhook_lag_seconds", "checkpoints_refused_seconds", "certificate_usable",
                "certificate_end_timestamp_seconds")  # fmt: skip
     there = expected - {f"smtpguard_{name}" for name in without}
-    assert names == there, "no webhook and no certificate is configured"
+    assert names == there, "no webhook, no receiver of checkpoints and no certificate is configured"
 
 
 def test_metrics_name_no_person(played: Played) -> None:

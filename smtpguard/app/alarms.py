@@ -117,6 +117,11 @@ class Observer:
                 for name, behind in hooks.items()
                 if name in names
             },
+            refusing={
+                key: (now - at.failing_since).total_seconds() if at.failing_since is not None else 0.0
+                for key in self.settings.audit.receivers
+                if (at := hooks.get(f"({key})")) is not None
+            },
         )
         policy = await self.look_at_policy()
         if policy is not None:

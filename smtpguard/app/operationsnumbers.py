@@ -212,6 +212,11 @@ class Watching:
         }
         numbers["smtpguard_webhook_lag_entries"] = {(name,): at.entries for name, at in hooks.items()}
         numbers["smtpguard_webhook_lag_seconds"] = {(name,): _since(at.since, now) for name, at in hooks.items()}
+        numbers["smtpguard_checkpoints_refused_seconds"] = {
+            (key,): _since(at.failing_since, now)
+            for key in self._settings.audit.receivers
+            if (at := waiting.hooks.get(f"({key})")) is not None
+        }
         numbers["smtpguard_policy_info"] = {(waiting.policy_sha256,): 1}
         if self._under:
             numbers["smtpguard_policy_enforced"] = {(): int(self._enforced)}

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, select
@@ -64,6 +65,7 @@ class Status:
     groups: list[dict[str, Any]] | None = None
     contacts_since: datetime | None = None
     checkpoint: dict[str, Any] | None = None
+    receivers: list[dict[str, Any]] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
 
     @property
@@ -172,6 +174,11 @@ async def _store(settings: Settings, found: Status) -> Seen | None:
             )
             found.freezes = list(found.waiting.freezes)
             found.checkpoint = _checkpoint_row(await store.ask(_newest_checkpoint))
+            for key in settings.audit.receivers:
+                at = found.waiting.hooks.get(f"({key})")
+                taken = None if at is None else await store.ask(partial(_newest_checkpoint, told=at.told))
+                row = _checkpoint_row(taken) or {"at": None, "entry": None}
+                found.receivers.append({"receiver": key, **row, "failing_since": at and at.failing_since})
             found.contacts_since = await known_since(store)
             found.policy = await _policy(looking)
             found.lists = _lists(policies)
@@ -241,8 +248,10 @@ async def directories(policies: PolicyInForce, store: Store) -> list[dict[str, A
     ]
 
 
-def _newest_checkpoint(connection: Connection) -> Checkpoint | None:
-    line = connection.execute(select(checkpoint.c.line).order_by(checkpoint.c.seq.desc()).limit(1)).scalar()
+def _newest_checkpoint(connection: Connection, told: int | None = None) -> Checkpoint | None:
+    """``told``: of those up to this entry."""
+    query = select(checkpoint.c.line).order_by(checkpoint.c.seq.desc()).limit(1)
+    line = connection.execute(query if told is None else query.where(checkpoint.c.seq <= told)).scalar()
     try:
         return parse(line) if line else None
     except ValueError:

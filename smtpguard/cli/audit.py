@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import socket
 import sys
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from email import message_from_string
@@ -30,7 +31,7 @@ from smtpguard.locale.speech import Speech
 if TYPE_CHECKING:
     from smtpguard.config.settings import Settings
     from smtpguard.journal.signing import Inclusion
-    from smtpguard.journal.timestamp import Stamped
+    from smtpguard.journal.timestamp import Stamped, Timestamp
     from smtpguard.store.store import Store
 
 PAGE = 1000
@@ -129,6 +130,17 @@ def _stamped(settings: Settings) -> Stamped:
         raise CannotRun(MISSING) from None
 
 
+def _timestamps(state: Path) -> Iterator[Timestamp]:
+    """The time stamps in the state folder, not checked."""
+    from smtpguard.journal.timestamp import Timestamp, Unproven, lines_of
+
+    for line in filter(str.strip, lines_of(state)):
+        try:
+            yield Timestamp.parse(line)
+        except Unproven as problem:
+            click.echo(f"smtpguard: a time stamp was left out: {problem}", err=True)
+
+
 def _stamps_row(stamped: Stamped) -> dict[str, object]:
     latest = stamped.latest
     return {
@@ -165,7 +177,7 @@ def policy(context: Context, sha256: str, whole: bool, as_json: bool) -> None:
 @click.option(
     "--signed",
     is_flag=True,
-    help="Include the signed checkpoints, each after its entry: for docs/verify.py.",
+    help="Include the signed checkpoints, each after its entry, and their time stamps at the end: for docs/verify.py.",
 )
 @as_json
 @click.pass_obj
@@ -197,10 +209,14 @@ def export(context: Context, after: int, about: str | None, clear: bool, signed:
                     click.echo(_GONE.format(last + 1, first - 1), err=True)
                 for entry, values in page:
                     context.say(_row(entry, values if clear else None))
-                    if notes and notes[0].seq == entry.seq:
+                    while notes and notes[0].seq <= entry.seq:  # less: of the last entry that was trimmed
                         context.say({"checkpoint": notes[0].note})
-                        notes = notes[1:] or await store.journal.checkpoints(entry.seq, _NOTES)
+                        notes = notes[1:] or await store.journal.checkpoints(notes[0].seq, _NOTES)
                 last = page[-1][0].seq
+            for one in _timestamps(context.settings().state) if signed else ():
+                if after < one.seq <= last:
+                    reply = b64encode(one.reply).decode()
+                    context.say({"checkpoint": one.note, "timestamp": reply})
 
     context.run(work())
 

@@ -135,6 +135,7 @@ def row(found: Status) -> dict[str, Any]:
         "groups": found.groups,
         "contacts_since": found.contacts_since,
         "checkpoint": found.checkpoint,
+        "receivers": found.receivers,
         "unknown": found.unknown,
     }
 
@@ -186,6 +187,10 @@ def lines(found: Status) -> Iterator[str]:
         yield f"Contacts    recorded since {_when(found.contacts_since)}"
     if found.checkpoint is not None:
         yield f"Checkpoint  entry {found.checkpoint['entry']}, signed {_when(found.checkpoint['at'])}"
+    for each in found.receivers:
+        has = f"has those up to entry {each['entry']}, signed {_when(each['at'])}" if each["entry"] else "has none yet"
+        failing = f"; has taken none since {_when(each['failing_since'])}" if each["failing_since"] else ""
+        yield f"{'':<12}audit: {each['receiver']} {has}{failing}"
     for n, why in enumerate(found.unknown):
         yield f"{'' if n else 'Not known':<12}{why}"
 

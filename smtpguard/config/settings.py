@@ -200,7 +200,7 @@ class JournalSettings(Section):
 
 AlarmName = Literal[
     "store-put-back", "frozen", "store-away", "start-fails", "relay-away", "deferring", "not-enforced", "policy-unreadable", "policy-differs", "part-away",
-    "certificate-ends-now", "certificate-ends", "list-stale", "webhook-behind", "rule-calls", "breaker", "breaker-observed",
+    "certificate-ends-now", "certificate-ends", "list-stale", "webhook-behind", "checkpoints-refused", "rule-calls", "breaker", "breaker-observed",
 ]  # fmt: skip
 """The table is in observe.alarms.conditions."""
 
@@ -356,6 +356,13 @@ class Audit(Section):
     mail: Annotated[str, AfterValidator(_own_address)] = ""
     timestamps: Timestamps | None = None
     approvers: bool = False
+
+    @property
+    def receivers(self) -> tuple[str, ...]:
+        """The keys of those outside that get checkpoints at once."""
+        stamps = self.timestamps is not None and self.timestamps.url
+        given = {"witness": self.witness, "syslog": self.syslog, "timestamps": stamps}
+        return tuple(key for key, one in given.items() if one)
 
 
 class ReturnsSettings(Section):

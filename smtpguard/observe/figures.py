@@ -35,10 +35,13 @@ _WAITING = and_(hold.c.state == State.WAITING.value, hold.c.lead.is_(None))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backlog:
-    """How many journal entries a webhook has not been sent yet, and the time of the first; None if there is none."""
+    """How many journal entries a webhook, or a receiver of checkpoints, has not been sent yet, and the time of the first; None if
+    there is none. ``told``: the last entry that it has. ``failing_since``: since when it takes nothing, None if it does."""
 
     entries: int
     since: datetime | None
+    told: int = -1
+    failing_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +51,7 @@ class Waiting:
     no worker has leased, the first since ``due_at``, and approvals that should have taken effect; during any freeze
     only notices, since frozen entries wait on purpose. ``later``: entries that are not due yet. ``relaying``: verdicts
     to relay without an outcome; ``unsettled``: those without one for too long. ``asked``: holds about which people are
-    asked whether they were sent. ``hooks``: by the name of each webhook with a cursor."""
+    asked whether they were sent. ``hooks``: by the name of each webhook and receiver of checkpoints with a cursor."""
 
     entries: int
     policy_sha256: str
@@ -253,12 +256,12 @@ def _underway(connection: Connection, before: int) -> tuple[int, int]:
 
 
 def hooks_behind(connection: Connection, end: int | None = None) -> dict[str, Backlog]:
-    """By the name of each webhook with a cursor. ``end``: the journal's last entry, if known."""
+    """By the name of each webhook and receiver of checkpoints with a cursor. ``end``: the journal's last entry, if known."""
     end = read_head(connection).seq if end is None else end
     first = select(entry.c.at).where(entry.c.seq > hook.c.told).order_by(entry.c.seq).limit(1).scalar_subquery()
     return {
-        name: Backlog(entries=max(0, end - told), since=_first(at))
-        for name, told, at in connection.execute(select(hook.c.name, hook.c.told, first))
+        name: Backlog(entries=max(0, end - told), since=_first(at), told=told, failing_since=_first(failing or None))
+        for name, told, failing, at in connection.execute(select(hook.c.name, hook.c.told, hook.c.failing_since, first))
     }
 
 

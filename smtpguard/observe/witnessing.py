@@ -66,14 +66,15 @@ class Sending:
         until = self._clock.now() + timedelta(seconds=LEASE_SECONDS)
         if not found or (leased := await self._cursors.taken(self._name, place, until)) is None:
             return 0
-        told, taken = leased.told, 0
+        told, taken, failing_since = leased.told, 0, leased.failing_since
         for made in found:
             problem = await self._send(made)
             self._noted(problem)
             if problem:
+                failing_since = leased.failing_since or self._clock.now()
                 break
-            told, taken = made.seq, taken + 1
-        await self._cursors.settle(self._name, Cursor(told=told, lease=leased.lease))
+            told, taken, failing_since = made.seq, taken + 1, None
+        await self._cursors.settle(self._name, Cursor(told=told, lease=leased.lease, failing_since=failing_since))
         return taken
 
     def _new(self, connection: Connection, told: int) -> Sequence[Checkpoint]:

@@ -14,19 +14,24 @@ import pytest
 
 from smtpguard import __version__
 from smtpguard.app import operationsnumbers, policychange, start
+from smtpguard.app.alarms import Observer
 from smtpguard.app.files import indexes
 from smtpguard.app.lists import built_refresher
 from smtpguard.app.operationsnumbers import OLD_SECONDS, Watching
 from smtpguard.app.policies import Following
 from smtpguard.app.services import opened
+from smtpguard.app.status import status
+from smtpguard.cli.status import lines
 from smtpguard.config.documents import shipped
 from smtpguard.config.settings import Settings, read_settings
 from smtpguard.database.errors import Unavailable
+from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.indexcache import index_path
 from smtpguard.observe.metrics.table import BY_NAME, Spread
 from smtpguard.observe.webhooks.rows import Cursors
+from smtpguard.observe.witnessing import SYSLOG, Sending
 from smtpguard.store.store import Store
 from tests.guard.house import Clock
 from tests.store.making import a_freeze
@@ -62,11 +67,13 @@ class Here:
 
 
 @asynccontextmanager
-async def installation(folder: Path, webhooks: str = "[]", routes: str = "[]") -> AsyncIterator[Here]:
+async def installation(
+    folder: Path, webhooks: str = "[]", routes: str = "[]", audit: str = "{}"
+) -> AsyncIterator[Here]:
     """A prepared sample installation, with its lists just read."""
     config = Path(shutil.copytree(shipped(), folder / "etc")) / "smtpguard.yaml"
     text = config.read_text().replace("webhooks: []", f"webhooks: {webhooks}")
-    config.write_text(text.replace("routes: []", f"routes: {routes}"))
+    config.write_text(text.replace("routes: []", f"routes: {routes}").replace("\naudit: {}", f"\naudit: {audit}"))
     settings = read_settings(config)
     await start.prepare(settings, by="root", parts=("proxy",))
     clock = Clock(datetime.now(UTC))
@@ -288,6 +295,33 @@ async def test_lag_is_given_for_webhooks_in_the_settings_only(tmp_path: Path) ->
         assert await cursors.pass_over("chat", place, place.told + 2)
         await here.look()
         assert (here.number("webhook_lag_entries", "chat"), here.number("webhook_lag_seconds", "chat")) == (0, 0)
+
+
+async def test_a_receiver_that_takes_no_checkpoints(tmp_path: Path) -> None:
+    """The metric, the alarm's figure, and what `status` shows, of one that has taken some and refuses since."""
+    async with installation(tmp_path, audit='{syslog: "tcp://127.0.0.1:514"}') as here:
+        answers = ["", "refused"]
+
+        async def send(made: Checkpoint) -> str:
+            return answers.pop(0)
+
+        sending = Sending(here.store, here.clock, SYSLOG, "the syslog server", send)
+        for _ in range(2):
+            await here.happens(Kind.FREEZE)
+            await here.store.journal.checkpoint()
+            await sending.give()
+        here.clock.pass_(seconds=1000)
+        await here.look()
+        assert here.number("checkpoints_refused_seconds", "syslog") == 1000
+        seen = await Observer(here.settings, here.store, here.policies, here.clock).look()
+        assert seen.refusing == {"syslog": 1000.0}
+        found = await status(here.settings)
+    [row] = found.receivers
+    assert found.checkpoint is not None
+    assert (row["receiver"], row["entry"]) == ("syslog", found.checkpoint["entry"] - 1)
+    at, since = (f"{row[key]:%Y-%m-%d %H:%M} UTC" for key in ("at", "failing_since"))
+    line = f"audit: syslog has those up to entry {row['entry']}, signed {at}; has taken none since {since}"
+    assert line in [each.strip() for each in lines(found)]
 
 
 async def test_webhooks_are_labelled_by_host_and_digest(tmp_path: Path) -> None:

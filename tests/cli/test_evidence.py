@@ -16,14 +16,19 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from smtpguard.cli import main
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.note import Key, digest, notes_in, read, signed_by
+from smtpguard.journal.rows import write_line
+from smtpguard.journal.timestamp import FILE as TIMESTAMPS
+from smtpguard.journal.timestamp import Timestamp, request
 from smtpguard.store.opening import open_store
 from smtpguard.store.store import Store
 from tests.cli.installing import install
 from tests.cli.test_tampering import Intruder
+from tests.observe.authority import Authority
 from tests.store.making import POLICY, SECRET, Clock, event, item, relays
 
 VERIFY = Path(__file__).parents[2] / "docs" / "verify.py"
@@ -103,6 +108,40 @@ def test_a_whole_export_is_verified_without_a_secret(installed: Path, tmp_path: 
     ) == (0, True), said
     rows = [json.loads(line) for line in export.splitlines()]
     assert [n for n, row in enumerate(rows) if "checkpoint" in row] == [2, 10, 18, 26, 34, 36]
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl")
+def test_a_time_stamp_of_an_export_must_be_over_its_checkpoint(installed: Path, tmp_path: Path) -> None:
+    """The program compares what is stamped; the command that it prints proves who stamped it."""
+    pytest.importorskip("rfc3161_client")
+    rows = [json.loads(line) for line in output(installed, "export", "--signed").splitlines()]
+    first, *_, last = [row["checkpoint"] for row in rows if "checkpoint" in row]
+    authority = Authority(tmp_path / "authority")
+    for note in (first, last):
+        asked = request(note)
+        made = Timestamp(seq=read(note).seq, note=note, nonce=asked.nonce, reply=authority.reply(asked.octets))
+        write_line(installed, made.line(), TIMESTAMPS)
+    export, key = output(installed, "export", "--signed"), output(installed, "key")
+    status, said = verified(key, export, tmp_path)
+    lines = said.splitlines()
+    stamps = [line.split(": ")[0] for line in lines if line.startswith("time stamp")]
+    assert (status, stamps) == (0, [f"time stamp over the checkpoint of entry {seq}" for seq in (2, 31)]), said
+    openssl = lines[-2].partition(": ")[2] + "\n" + lines[-1]
+    (tmp_path / "authority.pem").write_bytes(authority.root.public_bytes(Encoding.PEM))
+    by_hand = subprocess.run(["sh", "-ec", openssl], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "Verification: OK" in by_hand.stdout + by_hand.stderr, by_hand.stderr
+    for n, changed in enumerate(({"checkpoint": first}, {"timestamp": "MAA="}, {"timestamp": "=", "checkpoint": last})):
+        broken = _line(export, -1, **changed)
+        status, said = verified(key, broken, tmp_path)
+        assert (status, "is over something else, or cannot be read" in said) == (1, True), (n, said)
+
+
+def test_the_export_of_a_trimmed_journal_has_its_checkpoints(installed: Path) -> None:
+    """The last checkpoint of what was trimmed has no entry any more."""
+    with closing(sqlite3.connect(installed / "guard.db")) as connection, connection:
+        connection.execute("DELETE FROM entry WHERE seq <= 2")
+    rows = map(json.loads, output(installed, "export", "--signed").splitlines())
+    assert [read(row["checkpoint"]).seq for row in rows if "checkpoint" in row] == [2, 9, 16, 23, 30, 31]
 
 
 def _line(text: str, n: int, **changed: Any) -> str:

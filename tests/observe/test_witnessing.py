@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from datetime import timedelta
 
 import httpx2
 import pytest
 
 from smtpguard.journal.note import read
-from smtpguard.journal.rows import witnessed
+from smtpguard.journal.rows import WITNESS, witnessed
+from smtpguard.observe.figures import hooks_behind
 from smtpguard.observe.witnessing import WARN_SECONDS, Witnessing
 from smtpguard.store.store import Store
 from tests.journal.test_rows import filled
@@ -87,9 +89,12 @@ async def test_a_refused_checkpoint_is_sent_again(
     made = await store.ask(witnessed)
     assert made is not None
     assert made.seq == 4
+    refused = (await store.ask(hooks_behind))[WITNESS]
+    assert (refused.told, clock.now() - (refused.failing_since or clock.now())) == (4, timedelta(minutes=19))
     witness.status = 204
     clock.go(minutes=3)
     assert await one.give() == 2
+    assert (await store.ask(hooks_behind))[WITNESS].failing_since is None
     await one.close()
 
 

@@ -70,6 +70,7 @@ class Seen:
     with its file. ``answered``, ``deferred``: messages of the last ``minutes``, all of them and those answered 4xx,
     also without a verdict. ``called``: rules that call a person. ``absent``: kinds of parts without a ready process.
     ``starts``: why ``serve`` does not start, "" if it has. ``behind``: webhooks to how many seconds they are behind.
+    ``refusing``: receivers of checkpoints to how many seconds they have taken none that was sent.
     """
 
     at: datetime
@@ -88,6 +89,7 @@ class Seen:
     absent: tuple[str, ...] | None = None
     starts: str | None = None
     behind: Mapping[str, float] | None = None
+    refusing: Mapping[str, float] | None = None
     called: tuple[CalledRule, ...] | None = None
     stopped: tuple[Stopped, ...] | None = None
 
@@ -199,13 +201,13 @@ def _each(names: tuple[str, ...] | None) -> tuple[Found, ...] | None:
     return None if names is None else tuple(Found(about=name, words={"what": name}) for name in names)
 
 
-def _behind(seen: Seen) -> tuple[Found, ...] | None:
-    if seen.behind is None:
+def _late(seconds: Mapping[str, float] | None) -> tuple[Found, ...] | None:
+    if seconds is None:
         return None
     return tuple(
-        Found(about=name, words={"what": name, "minutes": str(int(seconds // 60))})
-        for name, seconds in sorted(seen.behind.items())
-        if seconds > BEHIND_SECONDS
+        Found(about=name, words={"what": name, "minutes": str(int(late // 60))})
+        for name, late in sorted(seconds.items())
+        if late > BEHIND_SECONDS
     )
 
 
@@ -406,7 +408,22 @@ CONDITIONS: tuple[Condition, ...] = (
         title=N_("the webhook {what} is behind"),
         says=N_("The webhook {what} is {minutes} minutes behind: its receiver does not accept what is sent."),
         does=N_("The log has its answer."),
-        found=_behind,
+        found=lambda seen: _late(seen.behind),
+    ),
+    Condition(
+        name="checkpoints-refused",
+        severity=Severity.WARNING,
+        after_seconds=0,
+        shared=True,
+        title=N_("checkpoints do not reach audit: {what}"),
+        says=N_(
+            "The receiver of checkpoints audit: {what} has taken none for {minutes} minutes: only this host vouches for what the journal "
+            "says since then."
+        ),
+        does=N_(
+            "The log has its answer; smtpguard status says up to when it has checkpoints. smtpguard goes on trying."
+        ),
+        found=lambda seen: _late(seen.refusing),
     ),
     Condition(
         name="rule-calls",

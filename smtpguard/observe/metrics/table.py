@@ -127,6 +127,11 @@ STORE = (
         ("freezes_oldest_seconds", "", "Age of the oldest active freeze; 0 if there is none"),
         ("webhook_lag_entries", "hook", "Entries of the journal that a webhook has not been offered yet"),
         ("webhook_lag_seconds", "hook", "Age of the oldest of them; 0 if there is none"),
+        (
+            "checkpoints_refused_seconds",
+            "receiver",
+            "How long a receiver of checkpoints (audit: witness, syslog, timestamps) has taken none that was sent; 0 if it takes them",
+        ),
         ("store_put_back", "", "1 if the store was put back to an earlier state, and all mail is frozen until a thaw"),
         ("policy_enforced", "", "enforce: 0 if the policy only observes"),
     ),

@@ -27,7 +27,7 @@ NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 WELL = Seen(
     at=NOW, store="", relay="", frozen=(), put_back="", enforced=True, unreadable="", differs="", stale=(),
     certificates=(Expiry(what="c.pem", at=NOW + timedelta(days=60)),), answered=100, deferred=3, absent=(), starts="",
-    behind={"chat": 2.0}, called=(), stopped=(),
+    behind={"chat": 2.0}, refusing={"witness": 0.0}, called=(), stopped=(),
 )  # fmt: skip
 MANY = CalledRule(
     rule="many-write",
@@ -64,6 +64,7 @@ def test_a_healthy_guard_raises_no_alarm() -> None:
         ({"absent": ("delivery",)}, ["part-away delivery"]),
         ({"stale": ("news", "ramadan")}, ["list-stale news", "list-stale ramadan"]),
         ({"behind": {"chat": 901.0}}, ["webhook-behind chat"]),
+        ({"refusing": {"witness": 901.0, "timestamps": 899.0}}, ["checkpoints-refused witness"]),
         ({"called": (MANY,)}, ["rule-calls many-write (news)"]),
         ({"stopped": (STOPPED, replace(STOPPED, mailing="N", observed=True))}, ["breaker M", "breaker-observed N"]),
         ({"certificates": (Expiry(what="c.pem", at=NOW + timedelta(days=29)),)}, ["certificate-ends c.pem"]),
@@ -98,7 +99,7 @@ def test_critical_alarms_are_immediate() -> None:
 
 EVERY = replace(
     WELL, store="no answer", relay="Connection refused", frozen=(ALL, BACK), put_back="It was put back", enforced=False,
-    unreadable="nonsense", differs="it was changed", starts="the store: no", stale=("news",), answered=10, deferred=10, absent=("proxy",), behind={"chat": 3600.0}, called=(MANY,),
+    unreadable="nonsense", differs="it was changed", starts="the store: no", stale=("news",), answered=10, deferred=10, absent=("proxy",), behind={"chat": 3600.0}, refusing={"syslog": 1000.0}, called=(MANY,),
     certificates=(Expiry(what="c.pem", at=NOW),), stopped=(STOPPED, replace(STOPPED, mailing="N", observed=True)),
 )  # fmt: skip
 
