@@ -34,7 +34,7 @@ def authorship(hold: Hold, claimed: str, said: Speech) -> str:
         if same or not claims:
             return said("{who} wrote this, proven by a login.", who=claims or user)
         return said(
-            "{user} sent this, proven by a login. From names {claimed}, without proof.",
+            "{user} sent this, proven by a login. It says it is from {claimed}; nothing proves that.",
             user=user,
             claimed=claims,
         )
@@ -46,13 +46,13 @@ def authorship(hold: Hold, claimed: str, said: Speech) -> str:
         return said("{who} wrote this, verified by the mail server in front.", who=hold.sender)
     shown = claims or hold.sender or ""
     if shown:
-        return said("From names {who}, without proof.", who=shown)
+        return said("It says it is from {who}; nothing proves that.", who=shown)
     if hold.envelope.reverse_path is not None:
         return said(
-            "The writer of this is unknown. Its return address is {who}, without proof.",
+            "Who wrote this is unknown. Its return address is {who}; nothing proves that.",
             who=str(hold.envelope.reverse_path),
         )
-    return said("The writer of this is unknown.")
+    return said("Who wrote this is unknown.")
 
 
 def mixed(texts: Iterable[str]) -> list[tuple[str, list[str]]]:

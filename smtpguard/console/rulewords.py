@@ -72,6 +72,12 @@ _WINDOW = re.compile(r"(\d+)\s*([smhdw])\Z")
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _LISTED = re.compile(r"(, | or )")
 _FIGURES = frozenset({Type.COUNT, Type.SHARE})
+_SAYS = {
+    (Type.TRUTH, "true"): "yes", (Type.TRUTH, "false"): "no", (Type.WORDS, "any"): "some", (Type.WORDS, "none"): "none",
+    (Type.COUNT, "any"): "many", (Type.COUNT, "none"): "none",
+}  # fmt: skip
+"""By a limit the sentence of a fact (policy.facts.Fact.says)."""
+_COUNTS_ONE = re.compile(r"\bone\b|\{n\}", re.I)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +105,14 @@ def in_words(rule: Rule, said: Speech) -> Said:
 
 
 def condition(asked: Condition, said: Speech) -> str:
+    """The fact's own sentence if it has one for this limit ("it is addressed to a customer list"), else what the fact is
+    called and the limit ("customers that it reaches: at least 20")."""
+    sentence = asked.fact.says.get(_SAYS.get((asked.fact.type, asked.limit), ""), "")
+    if isinstance(sentence, tuple):  # of a number: only if it is said of one without counting it
+        sentence = "" if _COUNTS_ONE.search(sentence[0]) else said.ngettext(*sentence, 1)
+    if sentence:
+        words = said(sentence)
+        return words[:1].lower() + words[1:]
     return f"{fact(asked.fact.name, said)}: {limit(asked.fact.name, asked.limit, said)}"
 
 

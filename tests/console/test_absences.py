@@ -28,7 +28,7 @@ async def test_a_deputy_of_the_same_group_decides_at_once(here: Stage) -> None:
     assert "You decide for eva@example.com until 6 Mar." in text(await omar.get("/away"))
     hold = await held(here)
     page = text(await omar.get(f"/held/{hold.hold_id}"))
-    assert "They may: dpo@example.com, omar@example.com" in page
+    assert "Can decide: dpo@example.com, omar@example.com" in page
     assert "eva@example.com is away until 6 Mar, and omar@example.com decides for them." in page
     assert "omar@example.com decides for them" in text(await omar.get("/guide"))
     await eva.get("/away")
@@ -64,7 +64,7 @@ async def test_another_deputy_decides_after_an_admin_confirms(here: Stage) -> No
     assert "only once an admin agrees" in said, "a longer absence needs a new confirmation"
     await admin.get("/away")
     assert (await admin.post("/away/refuse", **both)).status_code == 303
-    assert "No deputy: you still get the notices." in text(await dpo.get("/away"))
+    assert "No deputy: the notices are not passed on." in text(await dpo.get("/away"))
 
 
 async def test_an_invalid_absence_is_reported_beside_its_field(here: Stage) -> None:

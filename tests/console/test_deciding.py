@@ -421,7 +421,7 @@ async def frozen(here: Stage, selector: Selector = Selector.ALL, value: str = ""
             "sv",
             "när det tinats upp",
             "Det skickas inte genast. Det skickas, precis som det skrevs, när detta tinas upp: allt (fryst av root, mån 2 mars kl. 09:00). Tills dess kan det tas tillbaka.",
-            "Det är godkänt och har inte gått iväg. Det skickas när detta tinas upp: allt (fryst av root, mån 2 mars kl. 09:00).",
+            "Det är godkänt, men har inte gått iväg. Det skickas när detta tinas upp: allt (fryst av root, mån 2 mars kl. 09:00).",
             "Ditt godkännande är räknat.",
         ),
     ],
@@ -633,10 +633,10 @@ async def test_frozen_messages_are_marked_in_all_lists(here: Stage) -> None:
     hold = await held(here, NEWS)
     await votes(await open_hold(here, EVA, hold), hold, "approve")
     omar, anna = await here.signed_in(OMAR, Role.APPROVER), await here.signed_in(ANNA)
-    assert "approved frozen" not in text(await omar.get("/history"))
+    assert "approved , frozen" not in text(await omar.get("/history"))
     await frozen(here)
-    assert "approved frozen" in text(await omar.get("/history"))
-    assert "approved frozen" in text(await anna.get("/mine"))
+    assert "approved , frozen" in text(await omar.get("/history"))
+    assert "approved , frozen" in text(await anna.get("/mine"))
 
 
 STAGED = {

@@ -243,8 +243,8 @@ async def test_a_failed_hook_is_reported_in_the_readers_language(here: Stage) ->
     freezes._freeze_hook = freezes._thaw_hook = (("/bin/sh", "-c", "echo 'no <b>right</b> to' >&2; exit 7"),)
     eva, swedish = await freeze_page(here), {"Accept-Language": "sv"}
     frozen = await eva.post("/freeze", swedish, selector="all", reason="fel utskick")
-    assert "har misslyckats: /bin/sh: det slutade med status 7: no <b>right</b> to" in text(frozen)
+    assert "misslyckades: /bin/sh: det slutade med status 7: no <b>right</b> to" in text(frozen)
     assert "<b>right" not in frozen.text
     [standing] = await freezes.standing()
     thawed = await eva.post(f"/thaw/{standing.freeze_id}", swedish, messages="0")
-    assert "ett kommando som då skulle köras har misslyckats: /bin/sh: det slutade med status 7" in text(thawed)
+    assert "ett kommando efter upptiningen misslyckades: /bin/sh: det slutade med status 7" in text(thawed)

@@ -275,7 +275,7 @@ async def test_without_the_old_policy_the_rules_name_is_shown(here: Stage, chang
         in said
     )
     said = text(await operator.post("/incident", {"Accept-Language": "sv"}, id=hold.hold_id))
-    assert f"vad reglerna i policyn {sha256[:12]} är till för" in said
+    assert f"vad reglerna {sha256[:12]} är till för" in said
 
 
 async def test_statements_for_the_authority_are_entered_on_the_page(here: Stage) -> None:

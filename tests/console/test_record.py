@@ -211,7 +211,7 @@ async def test_trying_a_message_has_no_effect(here: Stage) -> None:
     raw = mail(RAMADAN, X_Topics="pork").decode()
     answer = await viewer.post("/policy/try", text=raw)
     said = text(answer)
-    assert "This message is held." in said
+    assert "Such a message is held." in said
     assert "It would reach 60 people: Ramadan greetings. 1 recipient." in said
     assert "Mail between colleagues never goes to a customer list." in said
     assert '"bacon" (pork, in the text)' in said
@@ -225,7 +225,7 @@ async def test_trying_takes_another_envelope(here: Stage) -> None:
     assert "3 recipients." in text(answer)
     assert "News, Ramadan greetings" in text(answer)
     calm = await tried_again(here, text=mail("bo@example.org").decode())
-    assert "This message is relayed." in text(calm)
+    assert "Such a message is relayed." in text(calm)
     assert "No rule applies to it." in text(calm)
 
 

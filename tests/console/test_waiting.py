@@ -35,9 +35,9 @@ async def test_holds_are_ordered_by_sensitivity_people_and_deadline(here: Stage)
     assert said.startswith("(4) Waiting")
     assert "4 messages wait for you." in said
     await here.home.approvals().vote(sensitive.hold_id, Choice.APPROVE, approver=EVA, by="root")
-    assert "1 of 2, you have" in text(await eva.get("/held"))
+    assert "1 of 2 votes, yours too" in text(await eva.get("/held"))
     swedish = text(await eva.get("/held", **{"Accept-Language": "sv"}))
-    assert "1 av 2, du har godkänt" in swedish
+    assert "1 av 2 röster, även din" in swedish
     assert "Ett svar mellan kollegor, på väg till 60 personer på Ramadan greetings." in swedish
     assert "fläsk" in swedish
 
@@ -279,7 +279,7 @@ async def test_a_repeated_approval_is_reported_in_the_readers_language(here: Sta
     await chosen(eva, "approve", [hold])
     assert "Du har godkänt det." in text(await confirmed(eva, choice="approve", number="1"))
     await chosen(eva, "reject", [hold])
-    assert "1 meddelande fick avslag." in text(await confirmed(eva, choice="reject", comment="Fel lista"))
+    assert "1 meddelande är avslaget." in text(await confirmed(eva, choice="reject", comment="Fel lista"))
 
 
 async def test_an_empty_or_foreign_selection_leads_back(here: Stage) -> None:

@@ -210,8 +210,8 @@ FROZEN = [
         ({"outcome": "reopened", "gone": 0}, "The approval was taken back before anything had been sent. The held message waits for a decision again, until", "Godkännandet togs tillbaka innan något hade skickats. Meddelandet som hölls kvar väntar på beslut igen, till"),
         ({"outcome": "reopened", "gone": 2}, "The approval was taken back. The held message waits", "Godkännandet togs tillbaka. Meddelandet"),
         ({"outcome": "rejected", "gone": 1}, "What had not been sent of the mailing was rejected, and will not be sent. 1 message of the mailing had been sent before that, or was being sent.",
-         "Det som inte hade skickats av utskicket fick avslag och kommer inte att skickas. 1 meddelande i utskicket hade skickats innan dess, eller höll på att skickas."),
-        ({"outcome": "withdrawn", "gone": 5}, "What had not been sent of the mailing was withdrawn and will not be sent. 5 messages", "Det som inte hade skickats av utskicket har tagits tillbaka och kommer inte att skickas. 5 meddelanden"),
+         "Det av utskicket som inte hade skickats avslogs och kommer inte att skickas. 1 meddelande i utskicket hade skickats innan dess, eller höll på att skickas."),
+        ({"outcome": "withdrawn", "gone": 5}, "What had not been sent of the mailing was withdrawn and will not be sent. 5 messages", "Det av utskicket som inte hade skickats har tagits tillbaka och kommer inte att skickas. 5 meddelanden"),
     ],
 )  # fmt: skip
 def test_an_outcome_states_only_facts(data: dict[str, Any], english: str, swedish: str) -> None:
@@ -227,9 +227,9 @@ def test_an_outcome_states_only_facts(data: dict[str, Any], english: str, swedis
     [
         ("held", {}, "has gone to your colleagues", "har gått till dina kollegor"),
         ("question", {}, "The held part still waits", "Den del som hölls kvar väntar"),
-        ("expired", {}, "send it again to them alone", "skickar det igen till bara dem"),
+        ("expired", {}, "send it again to them alone", "skicka det sedan igen till bara dem"),
         ("decided", {"outcome": "approved"}, "The held part of the message was approved", "Den del av meddelandet som hölls kvar är godkänd"),
-        ("decided", {"outcome": "rejected"}, "The held part of the message was rejected. It has not", "hölls kvar fick avslag. Den har inte"),
+        ("decided", {"outcome": "rejected"}, "The held part of the message was rejected. It has not", "hölls kvar avslogs. Den har inte"),
         ("decided", {"outcome": "withdrawn"}, "The held part of the message was withdrawn. It has not", "hölls kvar har tagits tillbaka. Den har inte"),
     ],
 )  # fmt: skip
@@ -468,15 +468,15 @@ def test_if_too_few_can_approve_the_reason_is_given(own: bool) -> None:
     said = texts(render(language="sv", deciders=deciders, nobody=True))[0].replace("\n  ", " ").replace("\n", " ")
     assert "- 2 av communications: eva@example.com: för få" in said
     assert ("ingen annan än den som skrev" in said) is own
-    because = ", eftersom den som har skrivit ett meddelande inte bestämmer om det" if own else ""
-    assert f"För få kan godkänna det nu{because}. it@example.com kan ändra vem som bestämmer." in said
+    because = ", eftersom den som har skrivit ett meddelande inte beslutar om det" if own else ""
+    assert f"För få kan godkänna det nu{because}. it@example.com kan ändra vem som beslutar." in said
 
 
 @pytest.mark.parametrize(
     ("language", "subject", "words"),
     [
         ("en", "Nobody can decide: ", "You get this because you are the contact of the mail guard."),
-        ("sv", "Ingen kan bestämma: ", "Du får det här för att du är kontaktperson för e-postvakten."),
+        ("sv", "Ingen kan besluta: ", "Du får det här för att du är kontaktperson för e-postvakten."),
     ],
 )
 def test_the_contact_is_told_to_change_deciders(language: str, subject: str, words: str) -> None:

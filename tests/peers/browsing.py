@@ -21,8 +21,8 @@ from smtpguard.console.people.accounts import NotPossible
 from tests.console.stage import PASSWORD, Stage, stage
 
 AXE = Path(__file__).parent / "axe" / "axe.min.js"
-DESKTOP: ViewportSize = {"width": 1200, "height": 800}
-PHONE: ViewportSize = {"width": 360, "height": 740}
+DESKTOP: ViewportSize = {"width": 1280, "height": 800}
+PHONES: tuple[ViewportSize, ...] = ({"width": 390, "height": 844}, {"width": 320, "height": 700})
 
 
 def missing() -> str:
@@ -43,12 +43,11 @@ class Site:
     url: str
     contexts: list[BrowserContext] = field(default_factory=list)
 
-    async def visitor(self, *, language: str = "en-GB", phone: bool = False, **more: Any) -> Page:
+    async def visitor(self, *, language: str = "en-GB", **more: Any) -> Page:
         """A page in a browser with its own cookies. Errors that the browser reports on a page fail the test."""
         context = await self.browser.new_context(
-            base_url=self.url, locale=language, viewport=PHONE if phone else DESKTOP, has_touch=phone,
-            color_scheme="dark" if phone else "light", **more,
-        )  # fmt: skip
+            base_url=self.url, locale=language, viewport=DESKTOP, color_scheme="light", **more
+        )
         context.set_default_timeout(120_000)
         self.contexts.append(context)
         page = await context.new_page()

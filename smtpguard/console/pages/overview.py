@@ -201,7 +201,8 @@ async def done(request: Request) -> Response:
         wanted=asks,
         kinds=DID,
         lists=sorted((title, name) for name, title in titles(request).items()),
-        rules=ruled(in_force, said),
+        rules=(rules := ruled(in_force, said)),
+        aims={rule: aim for aim, rule in rules},
         further=asks.url(str(further), path="/journal") if further else "",
     )
 

@@ -179,6 +179,8 @@ class ConsoleMiddleware:
             if begun or isinstance(error, ClientDisconnect):
                 raise
             await (await _failed(Request(scope, receive), error))(scope, receive, sending)
+        finally:
+            await scope["state"].get("form", FormData()).close()  # else an uploaded file stays open
 
     async def _admit(self, scope: Scope, receive: Receive, cookies: Cookies) -> Response | None:
         """Fills the state; returns an answer if the request must not go on."""

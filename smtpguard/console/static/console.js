@@ -7,6 +7,12 @@ document.addEventListener("htmx:beforeRequest", (event) => {
   if (rows && event.detail.elt === rows && (document.hidden || rows.querySelector(":checked"))) event.preventDefault();
 });
 
+// Where the menu is wider than a phone, the page that is shown is in view.
+addEventListener("DOMContentLoaded", () => {
+  const here = document.querySelector("nav [aria-current]"), nav = here && here.parentElement;
+  if (nav) nav.scrollLeft = here.offsetLeft + here.offsetWidth - nav.offsetLeft - nav.clientWidth;
+});
+
 // How many are chosen, beside the buttons that decide on them; and all at once.
 document.addEventListener("change", (event) => {
   const all = document.getElementById("pick-all"), picks = [...document.querySelectorAll("input[name=hold]")];
