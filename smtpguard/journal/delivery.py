@@ -28,7 +28,7 @@ class DeliveryStatus(enum.Enum):
 class DeliveryEvent(enum.Enum):
     """The events. ``earlier`` (see ``after``) counts attempts before this one."""
 
-    BEGIN = "begin"  # the mark, committed before the relay is spoken to
+    BEGIN = "begin"  # the mark, committed before the final dot
     TAKE = "take"  # the relay answered 2yz
     PUT_OFF = "put off"  # certainly not accepted: 4yz, or the dot was not sent
     REFUSE = "refuse"  # certainly not accepted, and no further attempt is made

@@ -27,7 +27,7 @@ OF_CONTENT = frozenset({IntentKind.RELEASE, IntentKind.PART})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """When to retry, and for how long. ``doubt`` is how long one attempt may take; the dot is not sent in its last
+    """When to retry, and for how long. ``lease_seconds`` are enough for a connection, MAIL and RCPT. ``doubt`` is how long one attempt may take; the dot is not sent in its last
     ``reply``, which covers the time that a relay may take to answer it (RFC 5321 section 4.5.3.2.6)."""
 
     first: timedelta = timedelta(minutes=1)
@@ -37,7 +37,7 @@ class Pace:
     recalled: timedelta = timedelta(seconds=15)
     doubt: timedelta = timedelta(minutes=30)
     reply: timedelta = timedelta(minutes=11)
-    lease_seconds: int = 60
+    lease_seconds: int = 600
     renderings: int = 8
     at_once: int = 20
     idle_seconds: float = 0.5
@@ -59,7 +59,7 @@ class Due:
     """It is a list address: in doubt it is not retried automatically, and people are asked."""
 
     def begun(self, wait: timedelta) -> Result:
-        """The mark before the attempt: in doubt from now on, until it is settled."""
+        """The mark before the dot: in doubt from now on, until it is settled."""
         code = "again" if self.doubts else "attempt"
         return Result(
             recipient=self.recipient, delivered=Delivered.IN_DOUBT, code=code, wait=wait, doubts=self.doubts + 1,

@@ -19,19 +19,19 @@ from smtpguard.outbox.model import Delivered, Intent, IntentKind, Lease
 
 
 def reports(
-    lease: Lease, hold: Hold | None, results: Sequence[Result], now: datetime, pace: Pace, *, mark: bool
+    lease: Lease, hold: Hold | None, results: Sequence[Result], now: datetime, pace: Pace
 ) -> tuple[Intent, ...]:
-    """The DSNs that are due. ``mark``: written before the attempt, after which there may be others."""
+    """The DSNs that are due after an attempt."""
     if hold is None or lease.intent.kind not in OF_CONTENT or lease.intent.reverse_path is None:
         return ()
     failed = [r for r in results if r.delivered is Delivered.FAILED and Action.FAILED.wanted_by(r.recipient)]
-    late = now - lease.created_at >= pace.tell_delay and not mark
+    late = now - lease.created_at >= pace.tell_delay
     delayed = [r for r in results if late and r.wait is not None and Action.DELAYED.wanted_by(r.recipient)]
     relayed = [r for r in results if r.delivered is Delivered.SENT and not r.reports]
     relayed = [r for r in relayed if Action.RELAYED.wanted_by(r.recipient)]
     found = []
     if failed:
-        found.append(_intent(lease, hold, failed, Action.FAILED, f"failed-{lease.token}{'m' if mark else ''}", now))
+        found.append(_intent(lease, hold, failed, Action.FAILED, f"failed-{lease.token}", now))
     if relayed:
         found.append(_intent(lease, hold, relayed, Action.RELAYED, f"relayed-{lease.token}", now))
     if delayed:

@@ -1,12 +1,12 @@
 """The delivery worker: sends the outbox's releases, colleagues' parts, notices and DSNs, recipient by recipient.
 
-An entry is leased, prepared, *marked*, sent, and settled. The mark is a commit right before the relay is spoken to: "in
-doubt, until then". After a crash a marked entry may be at the relay (RFC 1047); one that was leased but never marked
-was never sent. If an entry to single people is in doubt, it is retried once after a while, with the same Message-ID and
+An entry is leased, prepared, sent but for the final dot, *marked*, ended by the dot, and settled. The mark is a commit right
+before the dot: "in doubt, until then". After a crash a marked entry may be at the relay (RFC 1047); one that was leased but
+never marked was never sent. If an entry to single people is in doubt, it is retried once after a while, with the same Message-ID and
 the same release id, and never a third time; a release to a list address waits for people (asking).
 
-A lease's token fences off a worker that was too slow. The fence holds the final dot back when the mark's time is nearly
-over, or when a freeze stops the message. A relay that cannot be reached is retried without limit: only its own 4xx
+A lease's token fences off a worker that was too slow: it cannot mark. The fence holds the final dot back without a mark, when
+the mark's time is nearly over, or when a freeze stops the message. A relay that cannot be reached is retried without limit: only its own 4xx
 replies expire.
 """
 
@@ -52,9 +52,19 @@ class Renderer(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Parcel:
+    """``stands``: whether no freeze stops it."""
+
     forms: Sequence[tuple[Envelope, Message]]
     prepend: bytes
-    fence: Fence
+    stands: Fence
+
+
+@dataclass(slots=True)
+class _Mark:
+    """Of an attempt: since when (monotonic), None before it. ``refused``: the lease was lost, or the release revoked."""
+
+    at: float | None = None
+    refused: bool = False
 
 
 class _Unsendable(Exception):
@@ -164,13 +174,30 @@ class Delivery:
             return
         if parcel is None:
             await self._settle(lease, hold, spent)
-        elif not await parcel.fence():
+        elif not await parcel.stands():
             await self._settle(lease, hold, [*self._recalled(due), *spent])
         else:
-            routes = self._by_route(lease, hold, due)
-            if await self._settle(lease, hold, [*(d.begun(self._pace.doubt) for d in due), *spent], mark=True):
-                sent = [result for route in routes for result in await self._send(lease, parcel, *route)]
-                await self._settle(lease, hold, sent, persist=True)
+            mark, routes = _Mark(), self._by_route(lease, hold, due)
+            fence = partial(self._fence, lease, hold, due, parcel.stands, mark)
+            sent = [result for route in routes for result in await self._send(lease, parcel, fence, mark, *route)]
+            if not mark.refused:
+                await self._settle(lease, hold, [*sent, *spent], persist=True)
+
+    async def _fence(self, lease: Lease, hold: Hold | None, due: Sequence[Due], stands: Fence, mark: _Mark) -> bool:
+        """Whether the final dot may be sent: marked, in time, and not stopped by a freeze. The first that asks marks all, also
+        those of the other routes."""
+        if mark.at is None and await stands():
+            begun, now = [d.begun(self._pace.doubt) for d in due], self._clock.monotonic()
+            try:
+                mark.refused = not await self._settle(lease, hold, begun, mark=True)
+            except LedgerError as error:  # it may be marked nevertheless, which the retry takes back
+                log.warning("outbox %s: not marked, so not sent: %s", lease.lease_id, type(error).__name__)
+                return False
+            except ValueError:  # revoked meanwhile
+                mark.refused = True
+            mark.at = None if mark.refused else now
+        in_time = (self._pace.doubt - self._pace.reply).total_seconds()
+        return mark.at is not None and await stands() and self._clock.monotonic() - mark.at < in_time
 
     def _by_route(self, lease: Lease, hold: Hold | None, due: Sequence[Due]) -> list[tuple[Relay, list[Due]]]:
         """One transaction for each relay. Raises LedgerError."""
@@ -182,19 +209,14 @@ class Delivery:
         return list(routes.values())
 
     async def _parcel(self, lease: Lease, hold: Hold | None, due: Sequence[Recipient]) -> _Parcel:
-        """The content, and the condition of its dot. Raises _Unsendable, LedgerError, and what rendering raises."""
-        intent, start = lease.intent, self._clock.monotonic()
-        seconds = (self._pace.doubt - self._pace.reply).total_seconds()
-
-        async def in_time() -> bool:
-            return self._clock.monotonic() - start < seconds
-
+        """The content, and whether it may be sent. Raises _Unsendable, LedgerError, and what rendering raises."""
+        intent = lease.intent
         if intent.kind not in OF_CONTENT:
             made = await self._renderer.render(intent)
             if not made:
                 raise _Unsendable("nothing to say")
             forms = [(replace(envelope, recipients=tuple(due)), Message.of(raw)) for envelope, raw in made]
-            return _Parcel(forms=forms, prepend=b"", fence=in_time)
+            return _Parcel(forms=forms, prepend=b"", stands=_always)
         if hold is None or intent.content_sha256 is None:
             raise _Unsendable("the hold is gone")
         try:
@@ -204,15 +226,11 @@ class Delivery:
         stands = self._watch.fence(
             lists=frozenset(hold.lists), senders=hold.senders, mailing=hold.mailing_id, thread=hold.thread
         )
-
-        async def both() -> bool:
-            return await stands() and await in_time()
-
         envelope = replace(hold.envelope, recipients=tuple(due))
         return _Parcel(
             forms=[(envelope, content)],
             prepend=self._trace(intent, hold, envelope, content),
-            fence=both,
+            stands=stands,
         )
 
     def _trace(self, intent: Intent, hold: Hold, envelope: Envelope, content: Message) -> bytes:
@@ -231,7 +249,9 @@ class Delivery:
         )
         return trace + f"{RELEASE_FIELD}: {intent.intent_id}\r\n".encode("ascii")
 
-    async def _send(self, lease: Lease, parcel: _Parcel, relay: Relay, due: Sequence[Due]) -> list[Result]:
+    async def _send(
+        self, lease: Lease, parcel: _Parcel, fence: Fence, mark: _Mark, relay: Relay, due: Sequence[Due]
+    ) -> list[Result]:
         """``due``: those recipients of the parcel that go over ``relay``."""
         recipients = tuple(d.recipient for d in due)
         wait = self._pace.again(lease.attempts, self._jitter())
@@ -239,7 +259,7 @@ class Delivery:
         try:
             for envelope, content in parcel.forms:
                 envelope = replace(envelope, recipients=recipients)
-                said = await relay.deliver(envelope, content, parcel.prepend, parcel.fence)
+                said = await relay.deliver(envelope, content, parcel.prepend, fence)
                 if not all(reply.permanent and reply.enhanced in OF_FORM for reply in said.replies):
                     break
             return [
@@ -254,7 +274,9 @@ class Delivery:
             code = "lost"
         except Exception as error:
             log.exception("outbox %s: the connection to the relay failed", lease.lease_id)
-            code = type(error).__name__  # it is unknown how much was sent
+            code = type(error).__name__
+            if mark.at is None:  # else it is unknown how much was sent
+                return [d.retry(code, wait) for d in due]
         return [d.doubtful(code, self._pace.doubt) for d in due]
 
     def _recalled(self, due: Sequence[Due]) -> list[Result]:
@@ -279,7 +301,7 @@ class Delivery:
         can, while the mark keeps other workers away.
         """
         now = self._clock.now()
-        told = reports(lease, hold, results, now, self._pace, mark=mark)
+        told = () if mark else reports(lease, hold, results, now, self._pace)
         behind = partial(self._behind, hold)
         journal = [*events(lease, results, now, behind, mark=mark, told=bool(told))]
         of_people = hold is not None and lease.intent.kind in OF_CONTENT
@@ -312,3 +334,7 @@ class Delivery:
         if registry.list_at(recipient.address) is not None:
             return True
         return any(one.behind is not None for one in registry.classify([recipient.address]).recipients)
+
+
+async def _always() -> bool:
+    return True

@@ -344,8 +344,8 @@ def _rest(batch: Batch, intent_id: str) -> bool:
 
 
 def abandon(batch: Batch, gone: Callable[[str], bool]) -> int:
-    """Workers that are gone give no answer any more: people are asked now instead of at the end of the wait. Returns
-    the number of entries that they had begun."""
+    """Workers that are gone give no answer any more: people are asked now instead of at the end of the wait, and what was
+    leased and not marked is due. Returns the number of entries that they had begun."""
     rows = batch.connection.execute(
         select(outbox.c.intent_id, outbox.c.owner).where(outbox.c.done.is_(False), outbox.c.owner.is_not(None))
     ).all()
@@ -355,6 +355,7 @@ def abandon(batch: Batch, gone: Callable[[str], bool]) -> int:
     )
     if left:
         batch.connection.execute(waiting.values(next_at=batch.now_us))
+        batch.connection.execute(update(outbox).where(outbox.c.intent_id.in_(left)).values(leased_until=0))
     return len(left)
 
 

@@ -333,8 +333,7 @@ async def test_a_release_is_past_recall_once_its_attempt_is_recorded(office: Off
     class Slow:
         async def deliver(self, envelope: Any, content: Any, prepend: bytes, fence: Any) -> Answers:
             for_dot = MEMBERS[2] in map(str, envelope.addresses)
-            if for_dot:
-                assert await fence()
+            assert await fence()
             asked[MEMBERS[1] if for_dot else MEMBERS[3]].set()
             await (answer if for_dot else frozen).wait()
             if not for_dot and not await fence():

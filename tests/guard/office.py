@@ -13,7 +13,7 @@ from smtpguard.holds.model import Choice, State
 from smtpguard.mail.envelope import Envelope
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import Reply
-from smtpguard.mail.transaction import Answers, Fence, Recalled
+from smtpguard.mail.transaction import Answers, Fence, Lost, Recalled
 from smtpguard.outbox.delivery import Delivery
 from smtpguard.outbox.model import Delivered, Intent, IntentKind, Outcome
 from tests.guard.house import KEY, RAMADAN, House, Instead, Way
@@ -33,6 +33,7 @@ class FakeRelay:
     refuses: dict[bytes, Reply] = field(default_factory=dict)
     raises: BaseException | None = None
     takes_before_raising: bool = False
+    before_mark: BaseException | None = None
     before_dot: Callable[[], Any] = lambda: None
     reports: bool = True
     taken: list[tuple[Envelope, bytes]] = field(default_factory=list)
@@ -40,6 +41,12 @@ class FakeRelay:
 
     async def deliver(self, envelope: Envelope, content: Message, prepend: bytes, fence: Fence) -> Answers:
         self.asked.append([str(a) for a in envelope.addresses])
+        if self.before_mark is not None:
+            raise self.before_mark
+        if isinstance(self.raises, Lost) and not self.raises.after_dot:
+            raise self.raises
+        if not await fence():
+            raise Recalled
         made = self.before_dot()
         if asyncio.iscoroutine(made):
             await made

@@ -202,9 +202,7 @@ async def test_a_delay_of_a_stopped_release_is_not_reported(office: Office) -> N
     await office.go(hours=5)
     [lease] = [x for x in await office.store.outbox.lease("me", 10, 60) if x.intent.hold_id == hold_id]
     late = [Due(recipient=Recipient(address=r.address)).retry("451", Pace().first) for r in lease.recipients]
-    [delayed] = [
-        i for i in reports(lease, hold, late, office.clock.now(), Pace(), mark=False) if i.data["action"] == "delayed"
-    ]
+    [delayed] = [i for i in reports(lease, hold, late, office.clock.now(), Pace()) if i.data["action"] == "delayed"]
     renderer = Renderer(
         ledger=office.store, in_force=office.home.current, stationery=lambda: Stationery(Letterhead()),
         clock=office.clock, reporting_mta="guard.example.com",

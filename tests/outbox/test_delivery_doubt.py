@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import pytest
+
 from smtpguard.holds.model import State
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import RELAY_LOST
@@ -108,9 +112,35 @@ async def test_without_a_recorded_attempt_nothing_is_sent(office: Office) -> Non
     office.worker = office.hire()
     ledger.fail(1)
     await office.step()
-    assert office.relay.asked == []
+    assert office.relay.taken == []
     await office.step(seconds=61)
     assert office.relay.has(RAMADAN) == 1
+
+
+async def test_killed_before_the_mark_it_is_sent_once_and_is_never_in_doubt(office: Office) -> None:
+    """MAIL and RCPT were accepted, and no dot was sent: the next worker sends it as if nothing had been."""
+    hold_id = await approved(office)
+    (lease,) = await office.store.outbox.lease("killed 1", 10, 600)
+    office.relay.before_mark = asyncio.CancelledError()
+    with pytest.raises(asyncio.CancelledError):
+        await office.worker.carry_out(lease)
+    assert await office.state(hold_id) is State.APPROVED
+    office.relay.before_mark = None
+    assert await office.step(seconds=30) == 0, "it is leased"
+    assert await office.store.outbox.abandon(lambda owner: owner == "killed 1") == 1
+    assert await office.step() == 1
+    assert office.relay.has(ONE) == 1
+    assert await office.journal(hold_id) == ["release attempt attempt", "release sent 250 2.0.0", "released"]
+
+
+async def test_a_worker_that_waited_too_long_for_the_relay_may_not_mark(office: Office) -> None:
+    """Its lease lapsed before MAIL was answered, and another has it."""
+    await approved(office)
+    (lease,) = await office.store.outbox.lease("slow", 10, 600)
+    assert await office.step(seconds=601) == 1
+    assert office.relay.has(ONE) == 1
+    await office.worker.carry_out(lease)
+    assert (len(office.relay.asked), office.relay.has(ONE)) == (2, 1)
 
 
 async def test_if_the_store_stays_away_the_doubt_remains(office: Office) -> None:

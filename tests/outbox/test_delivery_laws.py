@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from smtpguard.holds.model import Hold, Over, State, after, settles_as
-from smtpguard.journal.event import Event
+from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Recipient
 from smtpguard.mail.message import Message
@@ -140,6 +140,8 @@ class FatefulRelay:
         self.fates = iter(fates)
         self.taken: dict[str, int] = {}
         self.known: set[str] = set()
+        self.marked = False
+        """An attempt ended without an answer after its mark."""
 
     async def deliver(self, envelope: Envelope, content: Message, prepend: bytes, fence: Fence) -> Answers:
         for a in envelope.addresses:
@@ -151,6 +153,9 @@ class FatefulRelay:
             raise Recalled
         if fate.end in ("down", "killed-before"):
             raise Lost(RELAY_UNAVAILABLE) if fate.end == "down" else asyncio.CancelledError
+        if not await fence():
+            raise Recalled
+        self.marked |= fate.end in ("lost", "killed")
         if fate.takes or fate.end == "replies":
             for a, said in zip(envelope.addresses, replies, strict=True):
                 if said.positive:
@@ -274,6 +279,7 @@ def test_nothing_is_lost_and_duplicates_are_bounded(held: Hold, fates: list[Fate
     assert ledger.over is not None
     assert ledger.over.sent + ledger.over.failed + ledger.over.doubted == len(held.envelope.recipients)
     assert ledger.over.sent == len(relay.known)
+    assert relay.marked or not any(event.kind is Kind.IN_DOUBT for event in ledger.events), "nothing was in doubt"
     assert ledger.over.failed <= sum(address not in relay.taken for address in map(str, held.envelope.addresses))
     expected = State.RELEASED if relay.known else State.IN_DOUBT if ledger.over.doubted else State.UNDELIVERED
     assert ledger.states[-1] is expected
@@ -281,6 +287,6 @@ def test_nothing_is_lost_and_duplicates_are_bounded(held: Hold, fates: list[Fate
     failed = {r["address"] for d in dsns if d["action"] == "failed" for r in d["recipients"]}
     for address in map(str, held.envelope.addresses):
         taken = relay.taken.get(address, 0)
-        assert taken <= MAX_DOUBTS
+        assert taken <= (MAX_DOUBTS if relay.marked else 1)
         assert taken or address in failed, "lost"
         assert not (address in relay.known and address in failed), "reported as failed, though the relay has it"
