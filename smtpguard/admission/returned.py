@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from smtpguard.mail import reply
-from smtpguard.mail.address import Address
+from smtpguard.mail.address import Address, after_local
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Onward, Transaction
@@ -44,10 +44,5 @@ class ReturnedMail:
         return Counted(reply=reply.STORED)
 
     def _ours(self, address: Address) -> bool:
-        domain = address.ascii_domain.lower()
-        local = address.local.lower()
-        return any(
-            domain == ours.ascii_domain.lower() and (local == own or local.startswith(f"{own}+"))
-            for ours in self.addresses
-            for own in (ours.local.lower(),)
-        )
+        rests = [after_local(address, ours) for ours in self.addresses]
+        return any(rest == "" or (rest or "").startswith("+") for rest in rests)

@@ -86,8 +86,9 @@ class Address:
 
 def after_local(address: Address, ours: Address) -> str | None:
     """The text that follows the local part of ``ours``, with its sign, in lower case: "+list", "" for ``ours`` itself. None if
-    the domain is another one, or the local part begins otherwise."""
-    if address.canonical().rpartition("@")[2] != ours.canonical().rpartition("@")[2]:
+    the domain is another one, or the local part begins otherwise. Routing in the local part (``name%here@other``) is not
+    followed: such mail is for the other domain, and its server decides about it."""
+    if address.ascii_domain != ours.ascii_domain:
         return None
     local, wanted = address.local.lower(), ours.local.lower()
     return local[len(wanted) :] if local.startswith(wanted) else None

@@ -16,8 +16,15 @@ from smtpguard.database.errors import Busy
 from smtpguard.mail.address import Address
 from smtpguard.mail.message import Message
 from smtpguard.policy.verdict import Counted, Deferred, Rejected
+from smtpguard.returns.model import By, Sort
+from smtpguard.wire.milter.packet import Discard, SmtpReply
 from tests.guard.house import DOCUMENTS, MEMBERS, POLICY, Way, house
 from tests.returns.mails import Out, dsn
+from tests.wire.milter.speaking import served
+
+
+async def busy(*_: object, **__: object) -> None:
+    raise Busy("waited too long")
 
 
 class Taking:
@@ -59,10 +66,31 @@ async def test_a_bounce_is_stored_and_counts(taking: Taking) -> None:
 
 
 def test_only_its_own_addresses_are_answered_here(taking: Taking) -> None:
+    """Routing in the local part is not followed: that mail is for the other domain."""
     ours = {to: str(taking.mail.reply_to(Address.parse(to)) or "") for to in (
-        "bounces@guard.example.com", "bounces+x=y@guard.example.com", "bouncesx@guard.example.com", "bounces@example.com", "abuse@guard.example.com",
+        "bounces@guard.example.com", "bounces+x=y@Guard.Example.COM.", "bouncesx@guard.example.com", "bounces@example.com", "abuse@guard.example.com",
+        "bounces+x%guard.example.com@example.com", "guard.example.com!bounces@example.com",
     )}  # fmt: skip
-    assert [said[:3] for said in ours.values()] == ["250", "250", "", "", "250"]
+    assert [said[:3] for said in ours.values()] == ["250", "250", "", "", "250", "", ""]
+
+
+async def test_through_the_milter_it_is_stored_and_the_mta_drops_it(
+    taking: Taking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The MTA answered RCPT; DISCARD follows the commit, and the client gets the MTA's 250."""
+    [copy] = await taking.out.to_members(0, 1)
+    report = bytes(dsn(copy, MEMBERS[0]).raw)
+    answers = []
+    async with served(tmp_path, taking.intake) as world:
+        mta = await (await world.connect()).begin()
+        answers.append((await mta.send(report, b"<bounces+c0@guard.example.com>")).answer)
+        monkeypatch.setattr(taking.out.service, "take", busy)
+        answers.append((await mta.send(report, b"<bounces+c0@guard.example.com>")).answer)
+    assert answers[0] == Discard()
+    assert isinstance(answers[1], SmtpReply)
+    assert answers[1].reply.code == 451
+    [stored] = await taking.out.service.newest()
+    assert (stored.sort, stored.match.by) == (Sort.BOUNCE, By.TRACE)
 
 
 async def test_it_has_no_other_recipient_and_a_bound(taking: Taking, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,9 +108,6 @@ async def test_it_has_no_other_recipient_and_a_bound(taking: Taking, monkeypatch
 
 async def test_its_client_keeps_what_cannot_be_stored(taking: Taking, monkeypatch: pytest.MonkeyPatch) -> None:
     [copy] = await taking.out.to_members(0, 1)
-
-    async def busy(*_: object, **__: object) -> None:
-        raise Busy("waited too long")
 
     monkeypatch.setattr(taking.out.service, "take", busy)
     done = await taking(dsn(copy, MEMBERS[0]), "bounces@guard.example.com")
