@@ -45,7 +45,10 @@ if [ -n "$builder" ]; then
                     buildah push "smtpguard:$version" "docker-archive:dist/smtpguard-$version.image.tar"
                 ;;
             *)
-                "$builder" build ${BASE:+--build-arg BASE="$BASE"} -f packaging/Containerfile -t "smtpguard:$version" . &&
+                # podman's own format has no health check
+                case "$builder" in */podman) format="--format docker" ;; *) format="" ;; esac
+                # shellcheck disable=SC2086
+                "$builder" build $format ${BASE:+--build-arg BASE="$BASE"} -f packaging/Containerfile -t "smtpguard:$version" . &&
                     "$builder" save -o "dist/smtpguard-$version.image.tar" "smtpguard:$version"
                 ;;
         esac

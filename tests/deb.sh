@@ -1,7 +1,7 @@
 #!/bin/sh
 # tests/deb.sh [PACKAGE]: install, upgrade, remove and purge the Debian package on a clean root, and run lintian on it.
 # Without PACKAGE, it builds one. ROOTFS names a root file system to start from, which is not changed; else debootstrap makes one.
-# Needs root, debootstrap and Debian's archive. Skips with the reason if one is missing.
+# Needs root, debootstrap and Debian's archive. Skips with the reason if one is missing: the package is not tested then.
 set -eu
 here=$(cd "$(dirname "$0")/.." && pwd)
 suite=trixie
@@ -56,7 +56,8 @@ else
     echo "deb: lintian is not installed, and was not asked"
 fi
 
-quietly inside apt-get update -qq
+echo force-unsafe-io >"$root/etc/dpkg/dpkg.cfg.d/smtpguard-test"
+inside apt-get update -qq --error-on=any >"$work/log" 2>&1 || skip "Debian's archive cannot be reached from the clean root"
 
 # /opt/smtpguard was installed by hand (docs/install.md): the package refuses to unpack there.
 mkdir -p "$root/opt/smtpguard-0"
