@@ -238,7 +238,7 @@ def marks_in_words(policy: Policy) -> Iterator[str]:
 def rule_in_words(rule: Rule) -> str:
     """ "holds where message.looks is internal or unclear and recipients.list_addresses is any"."""
     if rule.alarm:
-        does = "calls somebody"
+        does = "alarms"
     else:
         observes = rule.mode is Mode.OBSERVE
         does = f"would {rule.then.word}" if observes else f"{rule.then.word}s"

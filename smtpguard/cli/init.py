@@ -297,9 +297,8 @@ def _tell(context: Context, settings: Path, policy: Path, answers: Answers) -> N
             }
         )
         return
-    click.echo(
-        f"Wrote {settings} and {policy}: {len(answers.lists)} lists with {people:,} addresses. They observe, and hold nothing."
-    )
+    lists = "1 list" if len(answers.lists) == 1 else f"{len(answers.lists)} lists"
+    click.echo(f"Wrote {settings} and {policy}: {lists} with {people:,} addresses. They observe, and hold nothing.")
     system = settings.parent == _SYSTEM
     own = "" if system else f"-c {settings} "
     as_service = "runuser -u smtpguard -- " if system and os.geteuid() == 0 else ""
