@@ -56,7 +56,7 @@ ONLY: dict[str, dict[str, set[str] | None]] = {
     # reads
     "database": {"mail": {"address"}, "lists": {"ownership"}, "journal": None, "policy": {"freezing"}},
     "journal": {"database": None, "lists": {"ownership"}, "mail": {"constant"}},
-    "policy": {"mail": None, "config": None, "reading": None},
+    "policy": {"mail": None, "config": None, "reading": None, "lists": {"recipients"}},  # Count: an interval of people
     "accounts": {
         "database": None,
         "journal": None,

@@ -19,7 +19,7 @@ from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Ledger, PolicyInForce
 from smtpguard.holds.deadlines import Deadlines
 from smtpguard.lists.declared import ListInfo
-from smtpguard.lists.recipients import ONE, Span
+from smtpguard.lists.recipients import ONE, Count
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mail import reply
 from smtpguard.mail.address import Address, after_local
@@ -130,7 +130,7 @@ def alone(asks: Iterable[Ask], gathered: Gathered) -> tuple[dict[Ask, int], dict
     return counts, {ask: int(min(span.high, ENDLESS)) - counts[ask] for ask, span in spans.items()}
 
 
-def _span(ask: Ask, gathered: Gathered) -> Span:
+def _span(ask: Ask, gathered: Gathered) -> Count:
     counted = gathered.counted
     spared = gathered.quoted if gathered.facts.shared else frozenset[bytes]()
     fact = FACTS[ask.fact]
@@ -142,7 +142,7 @@ def _span(ask: Ask, gathered: Gathered) -> Span:
     if fact.by_list and fact.of_letters:
         lists = list_of(ask.key)
         on_it = {r.digest for r in counted.recipients if lists in r.lists}
-        return Span(n := len(on_it.intersection(counted.people) - spared), n)
+        return Count(n := len(on_it.intersection(counted.people) - spared), n)
     if fact.by_list or fact.own == "recipients.share":
         touched = counted.touched[ask.key]
         return touched.size if touched.by_address else touched.members
@@ -150,11 +150,11 @@ def _span(ask: Ask, gathered: Gathered) -> Span:
         case "sender.customers":
             return counted.customers
         case "message.answers":
-            return Span(n := len(set(counted.people) - gathered.quoted), n)
+            return Count(n := len(set(counted.people) - gathered.quoted), n)
         case "sender.first_contacts":
-            return Span(n := len(set(counted.people) - spared), n)
+            return Count(n := len(set(counted.people) - spared), n)
         case "sender.answers":
-            return Span(n := len(gathered.quoted.intersection(counted.people)), n)
+            return Count(n := len(gathered.quoted.intersection(counted.people)), n)
     return ONE
 
 

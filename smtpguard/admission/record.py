@@ -315,7 +315,7 @@ class Record:
             "rules": [h.rule for h in hits if h.mode is Mode.ENFORCE] if hits else [],
             "observed": [h.rule for h in hits if h.mode is Mode.OBSERVE] if hits else [],
             "reasons": [r for h in hits for r in _reasons(h)] if hits else [],
-            "unknown": [list(pair) for pair in verdict.unknown],
+            "unknown": [list(pair) for pair in verdict.unknown] if verdict.unknown else [],
             "counts": {
                 "total": everyone.total,
                 "internal": everyone.internal.low,
@@ -340,7 +340,7 @@ class Record:
             "retry": retry,
             "freeze": verdict.freeze_id,
             "expanded_from": gathered.post.id if gathered.post else None,
-            "streams": [s.name for s in gathered.streams],
+            "streams": [s.name for s in gathered.streams] if gathered.streams else [],
             "tellable": gathered.sender.told is not None,
             **as_journalled(everyone),
         }

@@ -9,6 +9,7 @@ import importlib
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterable, Mapping
 
 from smtpguard.app.files import CannotStart
@@ -22,6 +23,9 @@ from smtpguard.processes.relayconnections import Allowance
 _WEB = frozenset({"console", "metrics"})
 _COLLECT = (10_000, 20, 20)
 """New objects, and collections of younger generations, before a collection: a message leaves few cycles behind."""
+_SWITCH_SECONDS = 0.0005
+"""How long a thread may keep the interpreter's lock while others want it. Python's 5 ms would be the longest wait of a
+message for the thread that writes a batch."""
 
 PARTS: Mapping[str, tuple[str, str]] = {
     "proxy": ("smtpguard.app.proxy", "Proxy"),
@@ -55,6 +59,7 @@ def run(name: str, channel: int, settings: Settings, parent: int) -> int:
         one = _made(name, settings)
         gc.freeze()
         gc.set_threshold(*_COLLECT)
+        sys.setswitchinterval(_SWITCH_SECONDS)
         with socket.socket(fileno=channel) as sock, asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(part.run(one, sock))
     except (CannotStart, Broken, LedgerError) as e:

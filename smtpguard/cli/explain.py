@@ -22,7 +22,7 @@ from smtpguard.policy.facts import Unknown
 if TYPE_CHECKING:
     from smtpguard.app.explaining import Explained
     from smtpguard.config.settings import Settings
-    from smtpguard.lists.recipients import Span
+    from smtpguard.lists.recipients import Count
     from smtpguard.policy.verdict import Hit, Quorum, Reason
 
 ACTIONS = ("relay", "confirm", "hold", "defer", "reject")
@@ -173,7 +173,7 @@ def row(name: str, told: Explained) -> dict[str, Any]:
     }
 
 
-def _number(span: Span | object) -> int | None:
+def _number(span: Count | object) -> int | None:
     """A count that is certain, else None."""
     low, high = getattr(span, "low", None), getattr(span, "high", None)
     return int(low) if low is not None and low == high else None

@@ -26,7 +26,7 @@ from smtpguard.mail.transaction import Transaction
 from smtpguard.mailings.differences import Approved, Difference
 from smtpguard.mailings.model import Coming
 from smtpguard.mailings.slots import Template
-from smtpguard.policy.facts import ONLY_HEADERS, ONLY_TEXT, Count, Facts, Source, Unknown, Value
+from smtpguard.policy.facts import ONLY_HEADERS, ONLY_TEXT, Facts, Source, Unknown, Value
 from smtpguard.reading.fingerprint import Identity
 from smtpguard.reading.looks import Reading
 from smtpguard.reading.prefixes import bare
@@ -294,7 +294,7 @@ def _learned(
         thread=reading.thread if isinstance(reading, Reading) else "",
         threads=threads_of(reading, counted),
         reply=reply_of(reading, transaction),
-        sizes={t.name: Count(t.size.low, t.size.high) for t in counted.touched.values()},
+        sizes={t.name: t.size for t in counted.touched.values()} if counted.touched else {},
         identity=_identity(known, sender, text, proven=proven),
         letter_from=_letter_from(known, sender, proven=proven) if letter else (),
         shared=proven and sender.claimed in in_force.shared,

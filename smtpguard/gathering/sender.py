@@ -24,7 +24,7 @@ from smtpguard.policy.facts import Unknown, Value
 _NO_STREAM: frozenset[str] = frozenset()
 BEHIND = ("From", "Sender", "Resent-From", "Resent-Sender")
 """Fields that name the writer or the sender of a message (RFC 5322 sections 3.6.2 and 3.6.6)."""
-_LOOKED_AT = (*BEHIND, "Auto-Submitted")
+_LOOKED_AT = tuple(name.lower() for name in (*BEHIND, "Auto-Submitted"))
 _MOST_REMEMBERED = 1000  # octets of these fields
 
 
@@ -45,8 +45,9 @@ class Sender:
     @classmethod
     def of(cls, transaction: Transaction, registry: Registry, delimiters: str) -> Sender:
         header, session = transaction.message.header, transaction.session
-        fields = tuple([field for name in _LOOKED_AT for field in header.all(name)])
-        small = sum(len(field.raw) for field in fields) <= _MOST_REMEMBERED
+        named = header.named
+        fields = tuple([field for name in _LOOKED_AT if name in named for field in named[name]])
+        small = sum([len(field.raw) for field in fields]) <= _MOST_REMEMBERED
         return (_remembered if small else _written)(
             registry.names,
             delimiters,

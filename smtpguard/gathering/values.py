@@ -36,13 +36,13 @@ def of_envelope(counted: Classified, total: int, size_bytes: int, lists: Mapping
     return {
         "message.size_mb": Count.exactly(size_bytes / (1 << 20)),
         "recipients.total": Count.exactly(total),
-        "recipients.internal": Count._make(counted.internal),
-        "recipients.outside": Count._make(counted.outside),
-        "recipients.list_addresses": Count._make(counted.list_addresses),
-        "recipients.members": Count._make(counted.members),
-        "recipients.customers": Count._make(counted.customers),
-        "recipients.reach": Count._make(counted.reach),
-        "recipients.domains": frozenset(r.address.domain for r in counted.recipients),
+        "recipients.internal": counted.internal,
+        "recipients.outside": counted.outside,
+        "recipients.list_addresses": counted.list_addresses,
+        "recipients.members": counted.members,
+        "recipients.customers": counted.customers,
+        "recipients.reach": counted.reach,
+        "recipients.domains": frozenset([r.address.domain for r in counted.recipients]),
         **(_of_lists(counted, lists) if counted.touched else _NO_LIST),
     }
 

@@ -8,27 +8,41 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from smtpguard.lists.expansions import Expansion
 from smtpguard.mail.address import Address
 from smtpguard.mail.constant import constant
 
+if TYPE_CHECKING:
+    from smtpguard.lists.expansions import Expansion
 
-class Span(NamedTuple):
-    """At least ``low``, at most ``high``: without a usable index a recipient is zero or one customer."""
+
+class Count(NamedTuple):
+    """At least ``low``, at most ``high`` (both inclusive): without a usable index a recipient is zero or one customer.
+    Shares are counts between 0 and 1. A tuple, since each message has a dozen, which are the keys of a cache."""
 
     low: float
     high: float
 
-    def __add__(self, other: object) -> Span:
-        assert isinstance(other, Span)
-        return Span(self.low + other.low, self.high + other.high)
+    @classmethod
+    def exactly(cls, n: float) -> Count:
+        return cls(n, n)
+
+    @property
+    def exact(self) -> bool:
+        return self.low == self.high
+
+    def __add__(self, other: object) -> Count:
+        assert isinstance(other, Count)
+        return Count(self.low + other.low, self.high + other.high)
+
+    def __str__(self) -> str:
+        return f"{self.low:.12g}" if self.exact else f"{self.low:.12g} to {self.high:.12g}"
 
 
-NOBODY = Span(0, 0)
+NOBODY = Count(0, 0)
 _NONE: frozenset[str] = frozenset()
-ONE = Span(1, 1)
+ONE = Count(1, 1)
 
 
 class Kind(enum.Enum):
@@ -88,8 +102,8 @@ class Touched:
     name: str
     by_address: bool
     expanded: bool = False
-    members: Span
-    size: Span
+    members: Count
+    size: Count
     version: str
 
 
@@ -104,12 +118,12 @@ class Classified:
 
     recipients: tuple[Classification, ...]
     total: int
-    internal: Span
-    outside: Span
-    list_addresses: Span
-    members: Span
-    customers: Span
-    reach: Span
+    internal: Count
+    outside: Count
+    list_addresses: Count
+    members: Count
+    customers: Count
+    reach: Count
     touched: Mapping[str, Touched]
     people: tuple[bytes, ...]
     doubtful: tuple[bytes, ...]

@@ -18,8 +18,8 @@ from smtpguard.lists.recipients import (
     OUTSIDE,
     Classification,
     Classified,
+    Count,
     Kind,
-    Span,
     Touched,
 )
 
@@ -72,42 +72,41 @@ def summed(
             outside += 1
         for name in one.doubt:
             perhaps[name] = perhaps.get(name, 0) + 1
-    touched = {
-        n: _touched(
-            lists[n], standings[n], n in addressed, Span(surely.get(n, 0), surely.get(n, 0) + perhaps.get(n, 0))
-        )
-        for n in sorted({*addressed, *surely, *perhaps})
-    }
-    behind = behind_customers = NOBODY
-    for name in addressed:
-        behind += touched[name].size
-        behind_customers += touched[name].size if lists[name].of_customers else NOBODY
+    touched: dict[str, Touched] = {}
+    for n in sorted({*addressed, *surely, *perhaps}):
+        certain = surely.get(n, 0)
+        members = Count(certain, certain + perhaps.get(n, 0))
+        touched[n] = _touched(lists[n], standings[n], n in addressed, members)
     # A member of an addressed list is counted there, once.
     there = sum(not addressed.isdisjoint(one.lists) for one in known) if addressed else 0
-    beside, single = len(people) - there, len(known) - there
+    beside, single, unsure = len(people) - there, len(known) - there, len(doubtful)
+    customers, reach = Count(single, single + unsure), Count(beside, beside)
+    for name in addressed:
+        reach += touched[name].size
+        customers += touched[name].size if lists[name].of_customers else NOBODY
     counted = Classified(
         recipients=tuple(recipients),
         total=len(recipients),
-        internal=Span(internal, internal),
-        outside=Span(outside, outside + len(doubtful)),
-        list_addresses=Span(list_addresses, list_addresses),
-        members=Span(len(known), len(known) + len(doubtful)),
-        customers=behind_customers + Span(single, single + len(doubtful)),
-        reach=behind + Span(beside, beside),
+        internal=Count(internal, internal),
+        outside=Count(outside, outside + unsure),
+        list_addresses=Count(list_addresses, list_addresses),
+        members=Count(len(known), len(known) + unsure),
+        customers=customers,
+        reach=reach,
         touched=touched,
-        people=tuple([one.digest for one in known]),
-        doubtful=tuple([one.digest for one in doubtful]),
-        unsure={n: standings[n].why for n in blind if n in touched},
+        people=tuple([one.digest for one in known]) if known else (),
+        doubtful=tuple([one.digest for one in doubtful]) if doubtful else (),
+        unsure={n: standings[n].why for n in blind if n in touched} if touched else {},
     )
     return with_crowds(counted, crowds) if crowds else counted
 
 
-def _touched(info: ListInfo, standing: IndexStatus, by_address: bool, members: Span) -> Touched:
+def _touched(info: ListInfo, standing: IndexStatus, by_address: bool, members: Count) -> Touched:
     index = standing.index
     if index is None:
-        size = Span(info.at_least, math.inf)
+        size = Count(info.at_least, math.inf)
     else:
-        size = Span(index.people, index.people if standing.state is State.READY else math.inf)
+        size = Count(index.people, index.people if standing.state is State.READY else math.inf)
     return Touched(
         name=info.name, by_address=by_address, members=members, size=size, version=index.version if index else ""
     )
@@ -128,24 +127,24 @@ def with_crowds(counted: Classified, crowds: Iterable[Classification]) -> Classi
     for one in crowds:
         behind = one.behind
         assert behind is not None
-        here = Span(one.customers, one.customers + one.perhaps)
+        here = Count(one.customers, one.customers + one.perhaps)
         customers += here
-        reach += Span(behind.people, behind.people)
+        reach += Count(behind.people, behind.people)
         people += behind.members
         if len(behind.members) < behind.customers:
             nameless.append(behind)
         listed = Kind.LIST in one.kinds
         if not listed:
             members += here
-            internal += ONE if Kind.INTERNAL in one.kinds else Span(0, 0)
-            outside += Span(0 if one.doubt else 1, 1) if Kind.OUTSIDE in one.kinds else Span(0, 0)
+            internal += ONE if Kind.INTERNAL in one.kinds else Count(0, 0)
+            outside += Count(0 if one.doubt else 1, 1) if Kind.OUTSIDE in one.kinds else Count(0, 0)
         for name in {*behind.lists, *one.doubt}:
             surely = behind.lists.get(name, 0)
             most = surely + (behind.unplaced if name in one.doubt else 0)
             before = touched[name]
             touched[name] = replace(
                 before,
-                members=before.members + Span(surely, most),
+                members=before.members + Count(surely, most),
                 expanded=before.expanded or (listed and surely > 0),
             )
     return replace(

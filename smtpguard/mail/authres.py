@@ -36,9 +36,9 @@ class AuthResult:
 
 def auth_results(fields: Iterable[Field], trusted: Collection[str]) -> tuple[AuthResult, ...]:
     """The results of every field whose authserv-id is trusted, in order. Total; malformed parts are skipped."""
-    wanted = {t.lower() for t in trusted}
-    if not wanted:
+    if not trusted:
         return ()
+    wanted = {t.lower() for t in trusted}
     found: list[AuthResult] = []
     for field in fields:
         if field.name.lower() != "authentication-results":

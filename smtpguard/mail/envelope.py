@@ -80,6 +80,19 @@ class Envelope:
     def addresses(self) -> tuple[Address, ...]:
         return tuple([r.address for r in self.recipients])
 
+    def to(self, recipients: Sequence[Recipient]) -> Envelope:
+        """For these recipients instead."""
+        return Envelope(
+            reverse_path=self.reverse_path,
+            recipients=tuple(recipients),
+            size_bytes=self.size_bytes,
+            smtputf8=self.smtputf8,
+            body=self.body,
+            ret=self.ret,
+            envid=self.envid,
+            auth=self.auth,
+        )
+
     @property
     def sha256(self) -> str:
         """Over reverse-path and the set of recipients: a vote is bound to it and to the content's SHA-256."""

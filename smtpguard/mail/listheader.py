@@ -7,7 +7,7 @@ List-* (RFC 2369, RFC 2919), one-click unsubscribing (RFC 8058), Auto-Submitted 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from smtpguard.mail.message import Field
@@ -47,20 +47,12 @@ class ListHeader:
 _NONE = ListHeader()
 
 
-def list_header(fields: Iterable[Field]) -> ListHeader:
-    """Total. The first field of a name counts, but every List-Unsubscribe is read."""
-    found: dict[str, str] = {}
-    unsubscribe: list[str] = []
-    for f in fields:
-        name = f.name.lower()
-        if name not in _NAMES:
-            continue
-        if name == "list-unsubscribe":
-            unsubscribe += uris(f.text)
-        else:
-            found.setdefault(name, f.text)
-    if not found and not unsubscribe:
+def list_header(fields: Mapping[str, Sequence[Field]]) -> ListHeader:
+    """Total. ``fields``: by name in lower case. The first field of a name counts, but every List-Unsubscribe is read."""
+    if _NAMES.isdisjoint(fields):
         return _NONE
+    found = {name: fields[name][0].text for name in _NAMES if name in fields}
+    unsubscribe = [uri for f in fields.get("list-unsubscribe", ()) for uri in uris(f.text)]
     list_id = found.get("list-id", "")
     bracketed = _LIST_ID.search(list_id)
     post = found.get("list-post", "")

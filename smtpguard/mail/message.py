@@ -16,7 +16,7 @@ Content = bytes | mmap.mmap
 
 MAX_HEADER_OCTETS = 1 << 20
 _FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:")
-_WHOLE_FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:([^\r\n\0]*(?:\r\n[ \t][^\r\n\0]*)*)\r\n")
+_WHOLE_FIELD = re.compile(rb"([!-9;-~]+)([ \t]*):([^\r\n\0]*(?:\r\n[ \t][^\r\n\0]*)*)\r\n")
 _FOLD = re.compile(r"\r\n(?=[ \t])")
 _NO_CHARSET = re.compile(r"=\?\s*(?:punycode|idna|[^?]*escape|[^?]*_codec)", re.I)
 """Codecs of Python that are no charsets of mail: punycode takes quadratic time, others decode no text at all."""
@@ -51,8 +51,13 @@ class Header:
     named: dict[str, list[Field]] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
+        named = self.named
         for f in self.fields:
-            self.named.setdefault(f.name.lower(), []).append(f)
+            name = f.name.lower()
+            if name in named:
+                named[name].append(f)
+            else:
+                named[name] = [f]
 
     def all(self, name: str) -> Sequence[Field]:
         """Every field of that name, from the top."""
@@ -107,11 +112,11 @@ def parse_header(raw: Content) -> Header:
     broken = end > MAX_HEADER_OCTETS
     end = min(end, MAX_HEADER_OCTETS)
     fields: list[Field] = []
-    at, block = 0, raw[: end + 2]
-    while found := _WHOLE_FIELD.match(block, at):
-        fields.append(Field(found[1].decode("ascii"), found[2]))
-        at = found.end()
-    if at == end + 2 and not broken:
+    octets = 0
+    for whole, space, value in _WHOLE_FIELD.findall(raw[: end + 2]):
+        octets += len(whole) + len(space) + len(value) + len(b":\r\n")
+        fields.append(Field(whole.decode("ascii"), value))
+    if octets == end + 2 and not broken:
         return Header(tuple(fields), False, end)  # every line is part of a field: the usual case
     fields.clear()
     name, parts = "", []

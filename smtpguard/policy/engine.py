@@ -79,6 +79,8 @@ class RuleSet:
     _asked: frozenset[str] = field(init=False, repr=False, compare=False)
     """The counts that any rule asks for."""
     _slots: Mapping[str, str] = field(init=False, repr=False, compare=False)
+    _places: Mapping[str, int] = field(init=False, repr=False, compare=False)
+    """By slot, its place in the values."""
     _lazy: frozenset[str] = field(init=False, repr=False, compare=False)
     """The slots of counts that are asked for only if a rule still needs them."""
     _sieve: RuleIndex = field(init=False, repr=False, compare=False)
@@ -101,6 +103,7 @@ class RuleSet:
         object.__setattr__(self, "_lazy", lazy)
         object.__setattr__(self, "_stops", tuple(rule for rule in self.rules if rule.stop_seconds))
         object.__setattr__(self, "_slots", dict(sorted(slots.items())))
+        object.__setattr__(self, "_places", {slot: n for n, slot in enumerate(self._slots)})
         object.__setattr__(self, "_sieve", RuleIndex(self.rules, tuple(self._slots)))
         object.__setattr__(self, "_envelope", frozenset(envelope))
         object.__setattr__(self, "_counted", tuple(live[slot] for slot in sorted(live)))
@@ -394,9 +397,12 @@ class Plan:
 
     def _told(self, live: Live) -> Values:
         """The known values, with those of the admission filled in."""
-        given: dict[str, Value] = {s: counted.answered(asks, live, self.facts) for s, asks in self.questions.items()}
-        given[counted.APPROVED] = live.approved
-        return tuple([given.get(slot, value) for slot, value in zip(self.rules._slots, self.known, strict=True)])
+        told, places = list(self.known), self.rules._places
+        for slot, asks in self.questions.items():
+            told[places[slot]] = counted.answered(asks, live, self.facts)
+        if counted.APPROVED in places:
+            told[places[counted.APPROVED]] = live.approved
+        return tuple(told)
 
 
 def decide(rules: RuleSet, facts: Facts, live: Live) -> Verdict:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from smtpguard.lists.recipients import Count as Count
 from smtpguard.locale.phrase import N_, NN_
 from smtpguard.mail.constant import constant
 from smtpguard.reading.fingerprint import Identity
@@ -49,25 +50,6 @@ class Unknown:
     """It could not be found out. ``why`` is a phrase for operators: "the list ramadan-greetings has no index"."""
 
     why: str
-
-
-class Count(NamedTuple):
-    """At least ``low``, at most ``high`` (both inclusive). Shares are counts between 0 and 1. A tuple, since each
-    message has a dozen, which are the keys of a cache."""
-
-    low: float
-    high: float
-
-    @classmethod
-    def exactly(cls, n: float) -> Count:
-        return cls(n, n)
-
-    @property
-    def exact(self) -> bool:
-        return self.low == self.high
-
-    def __str__(self) -> str:
-        return f"{self.low:.12g}" if self.exact else f"{self.low:.12g} to {self.high:.12g}"
 
 
 NONE = Count(0, 0)

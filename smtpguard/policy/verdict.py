@@ -23,14 +23,13 @@ class Action(enum.Enum):
     DEFER = 2
     REJECT = 3
 
-    @property
-    def word(self) -> str:
-        return self.name.lower()
+    word: str
+    waits: bool
+    """Whether the message is accepted and waits here for a person, its writer or another."""
 
-    @property
-    def waits(self) -> bool:
-        """Whether the message is accepted and waits here for a person, its writer or another."""
-        return self is Action.HOLD or self is Action.CONFIRM
+    def __init__(self, _: int) -> None:
+        self.word = self._name_.lower()
+        self.waits = self._name_ in ("CONFIRM", "HOLD")
 
     def __lt__(self, other: Action) -> bool:
         return _STRICTNESS[self] < _STRICTNESS[other]

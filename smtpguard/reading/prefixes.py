@@ -35,7 +35,7 @@ def prefix_of(subject: str) -> tuple[str, str] | None:
     begins = subject[:200]
     if not begins.isascii():
         begins = unicodedata.normalize("NFKC", begins)
-    found = _PREFIX.match(begins)
+    found = _PREFIX.match(begins) if ":" in begins or "：" in begins else None
     if not found:
         return None
     kind = _WORDS.get(found[1].lower()) or _WORDS.get(fold(found[1]))

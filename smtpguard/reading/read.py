@@ -35,6 +35,8 @@ _NOWHERE = Surroundings()
 _USUAL = Bounds()
 _EXCERPT = 2_000
 _NOBODY: frozenset[str] = frozenset()
+_NO_TEXT = Text()
+_NO_COPY = Copied(identity=Identity())
 _NOT_JUDGED: tuple[Looks, float, tuple[Mark, ...]] = Looks.UNCLEAR, 0.0, ()
 # Fields that may occur once (RFC 5322 section 3.6), and decide what people see or programs read.
 _ONCE = ("from", "sender", "subject", "message-id")
@@ -53,19 +55,22 @@ def read(
     the time of a header."""
     header = message.header
     fields = header.named
-    lists = list_header(header.fields)
+    lists = list_header(fields)
     people = people_of(fields, surroundings)
     results = auth_results(header.fields, surroundings.authserv_ids)
-    text = Text(subject=subject_of(fields))
+    subject = subject_of(fields)
+    text = Text(subject=subject) if marked else _NO_TEXT
     readable: Readable = Readable.YES
     why: Said = ""
     topics: tuple[Topic, ...] = ()
     if header.broken:
         readable, why = Readable.UNREADABLE, Phrase("its header block is broken")
-    elif twice := [fields[name][0].name for name in _ONCE if len(fields.get(name, ())) > 1]:
+    elif len(fields) < len(header.fields) and (
+        twice := [fields[name][0].name for name in _ONCE if len(fields.get(name, ())) > 1]
+    ):
         readable, why = Readable.UNREADABLE, Phrase("it has more than one {field} field", field=twice[0])
-    meter = Meter(bounds)
     if depth is Depth.TEXT:
+        meter = Meter(bounds)
         try:
             if len(header.fields) > bounds.header_fields:
                 raise TooComplex(Phrase("its header has more than {n} fields", n=bounds.header_fields))
@@ -84,8 +89,9 @@ def read(
         marks.append(KINDS[name].mark(Phrase("it cannot be read as a whole: {why}", why=why)))
     looks, score, weighed = judge(adjusted(marks, surroundings), readable=readable) if marked else _NOT_JUDGED
     shown_text = text.new or text.plain
-    thread = thread_of(fields, text.subject)
-    copy = _copied(message, fields, text, people, readable) if depth is Depth.TEXT else Copied(identity=Identity())
+    message_id = first_id(fields, "message-id")
+    thread = thread_of(fields, subject, message_id)
+    copy = _copied(message, message_id, text, people, readable) if depth is Depth.TEXT else _NO_COPY
     return Reading(
         looks=looks,
         score=score,
@@ -93,33 +99,33 @@ def read(
         readable=readable,
         why_unreadable=why,
         topics=topics,
-        subject=text.subject,
+        subject=subject,
         from_address=people.sender or None,
         from_ambiguous=people.ambiguous,
         shown=frozenset(people.shown),
-        message_id=first_id(fields, "message-id"),
+        message_id=message_id,
         thread=thread.first,
         conversation=thread.number,
         answers=thread.answers,
         quotes=quoted_people(fields, text.split, surroundings) if text.split.kind else _NOBODY,
         refers_to=refers_to(fields) if thread.answers else (),
         labels=labels_of(fields),
-        vouched=signed_by(results),
+        vouched=signed_by(results) if results else _NOBODY,
         automatic=lists.automatic or _is_report(fields),
-        forwarded_thread=any(m.name == "colleague-quoted" for m in weighed)
+        forwarded_thread=bool(weighed)
+        and any(m.name == "colleague-quoted" for m in weighed)
         and (bool(text.nested) or any(m.name in ("forward-prefix", "attached-mail") for m in weighed)),
-        language=language_of(shown_text),
+        language=language_of(shown_text) if shown_text else "",
         numbers=text.numbers,
         excerpt=text.shown[:_EXCERPT],
-        campaign=campaign_of(fields, lists, text.subject),
+        campaign=campaign_of(fields, lists, subject),
         identity=copy.identity,
         little=copy.little,
         alone=copy.alone,
     )
 
 
-def _copied(message: Message, fields: Index, text: Text, people: People, readable: Readable) -> Copied:
-    message_id = first_id(fields, "message-id")
+def _copied(message: Message, message_id: str, text: Text, people: People, readable: Readable) -> Copied:
     if readable is Readable.YES and message_id:
         return copied(text, people.sender, f"message {message_id}")
     body = body_key(message.raw, _body_start(message, message.header), text.boundaries)
@@ -248,8 +254,10 @@ _MOST = 200
 
 def campaign_of(fields: Index, lists: ListHeader, subject: str) -> tuple[str, ...]:
     """Its names, the most specific first; empty if it declares none. A field that occurs twice is ignored."""
+    if _CAMPAIGNS.isdisjoint(fields) and not lists.feedback_id and not lists.list_id:
+        return ()
     found = []
-    for name in () if _CAMPAIGNS.isdisjoint(fields) else _OF_CAMPAIGNS:
+    for name in _OF_CAMPAIGNS:
         given = fields.get(name, ())
         if len(given) == 1 and (value := " ".join(words(given[0].raw[:_MOST]).split())):
             found.append(f"{name} {value}")

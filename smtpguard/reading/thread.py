@@ -30,12 +30,12 @@ class Thread:
     answers: bool
 
 
-def thread_of(fields: Index, subject: str) -> Thread:
+def thread_of(fields: Index, subject: str, message_id: str) -> Thread:
     answered = first_id(fields, "references") or first_id(fields, "in-reply-to")
     found = _thread_index(fields)
     prefixed = prefix_of(subject)
     return Thread(
-        first=answered or first_id(fields, "message-id"),
+        first=answered or message_id,
         number=found[_NUMBER].hex(),
         answers=bool(answered or len(found) > _NEW or (prefixed and prefixed[0] == REPLY)),
     )

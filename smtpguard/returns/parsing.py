@@ -104,7 +104,7 @@ def _written(header: Header, base: Parsed) -> Sort:
     """The sort of a mail by a person or their mail program."""
     if any(_UNSUBSCRIBING.search(to.partition("@")[0]) for to in base.to):
         return Sort.UNSUBSCRIBE
-    if list_header(header).automatic:
+    if list_header(header.named).automatic:
         return Sort.AUTOMATIC
     if fold(bare(base.subject)).strip(" .!") in _UNSUBSCRIBE:
         return Sort.UNSUBSCRIBE

@@ -218,7 +218,14 @@ class Front:
             loop.call_soon(self._hand_over, loop, len(self._coming))
             return
         coming, self._coming = self._coming, []
-        self._queue.put(_Group(loop, coming))
+        if self._in_place():
+            self._queue.put(_Group(loop, coming))
+            return
+        self._on = False
+        log.error("%s or its journal has been moved: it is no longer used", self.path)
+        for write in coming:
+            if not write.future.done():
+                write.future.set_result(False)
 
     # in its thread
 
@@ -256,10 +263,6 @@ class Front:
             return set()
         self._disk.lock()
         try:
-            if not self._in_place():
-                self._on = False
-                log.error("%s or its journal has been moved: it is no longer used", self.path)
-                return set()
             with self._lock:
                 if not self._synced and self._at > AGAIN:
                     self._at = 0
@@ -286,34 +289,36 @@ class Front:
             self._disk.write(bytes(data), FIRST + self._at)
             failpoint("after-sync")
             self._at += len(data)
-            if not self._in_place():
-                self._on = False
-                raise OSError(errno.ENOENT, f"{self.path} was removed while it was written")
         finally:
             self._disk.unlock()
         with self._lock:
             self._synced += some
         return {event.id for _, event in some}
 
-    def _in_place(self) -> bool:
-        return (inode(self._database.path), inode(self.path)) == self._inodes and self._shared.in_place
-
     # in the event loop
+
+    def _in_place(self) -> bool:
+        """Whether its file, the page and the database are still at their paths. Not for the thread: each of these calls
+        releases the interpreter's lock, and would wait for it while the event loop is busy."""
+        return (inode(self._database.path), inode(self.path)) == self._inodes and self._shared.in_place
 
     def _deliver(self, group: _Group, done: set[str], error: LedgerError | None) -> None:
         group.late.cancel()
         if done:
             self._wake()
+            if not self._in_place():
+                self._on = False
+                log.error("%s was removed while it was written", self.path)
+                error = Unavailable(f"{self.path} was removed while it was written")
         for write in group.writes:
-            there = write.event.id in done
-            if write.future.done():  # too late: it is not carried out
-                if there:
-                    self._note(
-                        Event(kind=Kind.OUTCOME, id=write.event.id, at=write.event.at, data={"outcome": "unanswered"})
-                    )
-            elif error is not None:
+            there, late = write.event.id in done, write.future.done()
+            if there and (late or error is not None):  # it is not carried out
+                self._note(
+                    Event(kind=Kind.OUTCOME, id=write.event.id, at=write.event.at, data={"outcome": "unanswered"})
+                )
+            if not late and error is not None:
                 write.future.set_exception(error)
-            else:
+            elif not late:
                 write.future.set_result(there)
 
     # in the writer's thread

@@ -331,7 +331,7 @@ class SmtpSession:
         refused, self._refused = tuple(self._refused), []
         self._at_relay = False
         self.deciding = True
-        self._wait_for(Decide(replace(self.mail, recipients=tuple(self.recipients)), refused, arrived))
+        self._wait_for(Decide(self.mail.to(self.recipients), refused, arrived))
 
     def carried(self, carried: Carried) -> None:
         arrived, self._arrived = self._arrived, None
@@ -630,7 +630,7 @@ class SmtpSession:
         """No transaction, at the relay neither. If it or some recipients were turned away, that is reported now; and so
         is a transaction without a message whose recipients the relay refused."""
         if self._refused and self.mail is not None:
-            envelope = replace(self.mail, recipients=tuple(self.recipients))
+            envelope = self.mail.to(self.recipients)
             self._events.append(CameToNothing(self.who.session, envelope, tuple(self._refused)))
         self._refused = []
         if self._at_relay:

@@ -12,7 +12,7 @@ import pytest
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.expanding import Expander
 from smtpguard.lists.expansions import EXPANSIONS, MOST_MEMBERS, Expansions, expansions_path
-from smtpguard.lists.recipients import Classified, Kind, Span
+from smtpguard.lists.recipients import Classified, Count, Kind
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.report import News, Report
 from smtpguard.mail.address import Address
@@ -57,17 +57,17 @@ def test_nested_aliases_and_loops_are_found_by_their_members(house: House, maps:
     for name in ("all", "some", "More"):
         for domain in ("example.com", "mail.example.com"):
             counted = reached(house, f"{name}@{domain}")
-            assert counted.list_addresses == Span(1, 1)
-            assert counted.customers == Span(6, 6), "five customers, and a colleague who is on a list"
-            assert counted.reach == Span(7, 7)
+            assert counted.list_addresses == Count(1, 1)
+            assert counted.customers == Count(6, 6), "five customers, and a colleague who is on a list"
+            assert counted.reach == Count(7, 7)
             assert counted.lists == {"buyers", "news"}
             assert counted.addressed == ("buyers", "news")
-            assert counted.touched["buyers"].members == Span(5, 5)
-            assert counted.touched["buyers"].size == Span(20, 20)
+            assert counted.touched["buyers"].members == Count(5, 5)
+            assert counted.touched["buyers"].size == Count(20, 20)
             assert not counted.touched["buyers"].by_address
-            assert counted.members == Span(0, 0)
+            assert counted.members == Count(0, 0)
             assert len(counted.people) == 6
-    assert reached(house, "all@else.where").list_addresses == Span(0, 0)
+    assert reached(house, "all@else.where").list_addresses == Count(0, 0)
 
 
 def test_colleagues_behind_an_alias_stay_colleagues(house: House) -> None:
@@ -80,9 +80,9 @@ def test_colleagues_behind_an_alias_stay_colleagues(house: House) -> None:
     assert expander(house, ALIASES, registry=registry).sync(None, house.clock()).ok  # type: ignore[arg-type]
     registry.reopen()
     team, mixed = (registry.classify([Address.parse(f"{name}@example.com")]) for name in ("team", "mixed"))
-    assert (team.list_addresses, team.customers) == (Span(0, 0), Span(0, 0))
+    assert (team.list_addresses, team.customers) == (Count(0, 0), Count(0, 0))
     assert team.lists == set()
-    assert mixed.customers == Span(1, 1)
+    assert mixed.customers == Count(1, 1)
 
 
 def test_an_alias_is_recognized_in_every_spelling(house: House, maps: Callable[..., Report]) -> None:
@@ -93,17 +93,17 @@ def test_an_alias_is_recognized_in_every_spelling(house: House, maps: Callable[.
         "customers+x@example.com",
         "customers@example.com.",
     ):
-        assert reached(house, spelled).customers == Span(20, 20), spelled
-    assert reached(house, "customers@example.com", "Customers@EXAMPLE.com").reach == Span(20, 20)
+        assert reached(house, spelled).customers == Count(20, 20), spelled
+    assert reached(house, "customers@example.com", "Customers@EXAMPLE.com").reach == Count(20, 20)
 
 
 def test_an_alias_of_a_lists_address_is_the_list(house: House, maps: Callable[..., Report]) -> None:
     maps(aliases="ours: buyers@lists.example.com, zoe@kund.se, k0@kund.se\n")
     counted = reached(house, "ours@example.com")
     assert counted.touched["buyers"].by_address
-    assert counted.list_addresses == Span(1, 1)
-    assert counted.customers == Span(21, 21), "one too many rather than too few: k0 is on the list already"
-    assert counted.reach == Span(22, 22)
+    assert counted.list_addresses == Count(1, 1)
+    assert counted.customers == Count(21, 21), "one too many rather than too few: k0 is on the list already"
+    assert counted.reach == Count(22, 22)
 
 
 def test_few_customers_behind_an_address_are_no_list(house: House, maps: Callable[..., Report]) -> None:
@@ -115,31 +115,31 @@ def test_few_customers_behind_an_address_are_no_list(house: House, maps: Callabl
     (one,) = counted.recipients
     assert one.kinds == {Kind.INTERNAL, Kind.MEMBER}
     assert one.digest == house.digester.of_canonical("k1@kund.se"), "recipients are known"
-    assert (counted.list_addresses, counted.customers, counted.members) == (Span(0, 0), Span(1, 1), Span(1, 1))
+    assert (counted.list_addresses, counted.customers, counted.members) == (Count(0, 0), Count(1, 1), Count(1, 1))
     assert counted.addressed == ()
     counted = reached(house, "pair@example.com")
-    assert (counted.list_addresses, counted.customers, counted.reach) == (Span(0, 0), Span(2, 2), Span(3, 3))
-    assert reached(house, "four@example.com").list_addresses == Span(1, 1)
+    assert (counted.list_addresses, counted.customers, counted.reach) == (Count(0, 0), Count(2, 2), Count(3, 3))
+    assert reached(house, "four@example.com").list_addresses == Count(1, 1)
 
 
 def test_colleagues_behind_an_address_count_only_for_reach(house: House, maps: Callable[..., Report]) -> None:
     maps(aliases="team: omar@example.com, ida@example.com, bo\n")
     counted = reached(house, "team@example.com")
-    assert (counted.internal, counted.customers, counted.reach) == (Span(1, 1), Span(0, 0), Span(3, 3))
-    assert (counted.list_addresses, counted.touched) == (Span(0, 0), {})
+    assert (counted.internal, counted.customers, counted.reach) == (Count(1, 1), Count(0, 0), Count(3, 3))
+    assert (counted.list_addresses, counted.touched) == (Count(0, 0), {})
 
 
 def test_people_behind_may_be_on_a_list_without_an_index(house: House, maps: Callable[..., Report]) -> None:
     house.sections["lost"] = {"members": {"csv": "none.csv"}}
     maps(aliases="team: omar@example.com, ida@example.com\nfriends: zoe@kund.se, bo@kund.se, ida@example.com\n"
                  "all: " + ",".join(CUSTOMERS[:10]) + ", zoe@kund.se\n")  # fmt: skip
-    assert reached(house, "team@example.com").customers == Span(0, 0), "colleagues stay colleagues"
+    assert reached(house, "team@example.com").customers == Count(0, 0), "colleagues stay colleagues"
     friends = reached(house, "friends@example.com")
-    assert (friends.customers, friends.outside, friends.internal) == (Span(0, 2), Span(0, 0), Span(1, 1))
+    assert (friends.customers, friends.outside, friends.internal) == (Count(0, 2), Count(0, 0), Count(1, 1))
     assert set(friends.unsure) == {"lost"}
     everybody = reached(house, "all@example.com")
-    assert everybody.customers == Span(10, 11)
-    assert everybody.touched["lost"].members == Span(0, 1)
+    assert everybody.customers == Count(10, 11)
+    assert everybody.touched["lost"].members == Count(0, 1)
     assert everybody.touched["lost"].size.high == math.inf
 
 
@@ -150,19 +150,19 @@ def test_virtual_maps_and_domain_aliases_are_followed(house: House, maps: Callab
         "@older.example @old.example\n@any.example all@example.com\nsome@any.example omar@example.com\n"
         "friends all@old2.example, news@older.example\n@old2.example @example.com\n",
     )
-    assert reached(house, "all@example.com").customers == Span(20, 20)
+    assert reached(house, "all@example.com").customers == Count(20, 20)
     for moved in ("buyers@old.example", "buyers@older.example", "BUYERS+x@Older.Example"):
         counted = reached(house, moved)
         assert counted.touched["buyers"].by_address, moved
         assert counted.recipients[0].canonical.endswith(moved.lower().rpartition("@")[2])
-    assert reached(house, "whoever@any.example").customers == Span(20, 20)
-    assert reached(house, "some@any.example").customers == Span(0, 0), "its own entry comes first"
+    assert reached(house, "whoever@any.example").customers == Count(20, 20)
+    assert reached(house, "some@any.example").customers == Count(0, 0), "its own entry comes first"
     assert reached(house, "friends@example.com").touched["news"].by_address
 
 
 def test_expansions_are_as_fresh_as_their_lists(house: House, maps: Callable[..., Report]) -> None:
     maps(aliases="all: zoe@kund.se, bo@kund.se, ida@kund.se, per@kund.se\n")
-    assert reached(house, "all@example.com").customers == Span(0, 0)
+    assert reached(house, "all@example.com").customers == Count(0, 0)
     registry = house.registry(expansions=True)
     keeping = expander(house, ALIASES, registry=registry)
     (info,) = keeping.due(house.clock())
@@ -175,9 +175,9 @@ def test_expansions_are_as_fresh_as_their_lists(house: House, maps: Callable[...
     assert house.sync("news").ok
     assert keeping.due(house.clock()), "a person was added to a list"
     assert keeping.sync(info, house.clock()).changed
-    assert registry.classify([Address.parse("all@example.com")]).customers == Span(0, 0), "looked at once a second"
+    assert registry.classify([Address.parse("all@example.com")]).customers == Count(0, 0), "looked at once a second"
     house.clock.pass_(seconds=2)
-    assert registry.classify([Address.parse("all@example.com")]).customers == Span(4, 4)
+    assert registry.classify([Address.parse("all@example.com")]).customers == Count(4, 4)
     house.clock.pass_(minutes=16)
     assert keeping.due(house.clock())
 
@@ -219,7 +219,7 @@ def test_an_unreadable_map_leaves_the_last_data_in_use(
     assert "the last good data stays in use" in report.problem
     assert News.FAILED in report.news
     assert report.people == 2
-    assert reached(house, "all@example.com").customers == Span(20, 20)
+    assert reached(house, "all@example.com").customers == Count(20, 20)
     assert News.WELL in maps(aliases=FINE).news
 
 
@@ -236,14 +236,14 @@ def test_invalid_lines_are_reported_and_pipes_counted(house: House, maps: Callab
         "line 2: no colon after the alias", "line 4: not a mailbox: expected local-part@domain",
     ]  # fmt: skip
     assert report.sources[0].ignored == 2
-    assert reached(house, "script@example.com").customers == Span(1, 1)
+    assert reached(house, "script@example.com").customers == Count(1, 1)
 
 
 def test_a_backslash_ends_the_expansion(house: House, maps: Callable[..., Report]) -> None:
     house.list("vips", ["k1@example.com"])
     assert house.sync("vips").ok
     maps(aliases="k1: \\k1, k2@kund.se\n")
-    assert reached(house, "k1@example.com").customers == Span(2, 2)
+    assert reached(house, "k1@example.com").customers == Count(2, 2)
 
 
 def test_an_unchanged_map_is_not_read_again(house: House, maps: Callable[..., Report]) -> None:
@@ -270,7 +270,7 @@ def test_a_damaged_file_leaves_the_last_data_in_use(house: House, maps: Callable
     for damaged in ("", "{}", "[]", whole[: len(whole) // 2], whole.replace('"layout": 1', '"layout": 2')):
         path.write_text(damaged)
         house.clock.pass_(seconds=2)
-        assert registry.classify([Address.parse("all@example.com")]).customers == Span(20, 20)
+        assert registry.classify([Address.parse("all@example.com")]).customers == Count(20, 20)
     assert registry.expansions is not None
     assert "damaged" in registry.expansions.why
     other = Expansions(house.folder, Digester(b"o" * 32, "+").key_id)
@@ -280,10 +280,10 @@ def test_a_damaged_file_leaves_the_last_data_in_use(house: House, maps: Callable
 
 
 def test_without_a_sync_or_declaration_nothing_expands(house: House, maps: Callable[..., Report]) -> None:
-    assert reached(house, "all@example.com").internal == Span(1, 1)
+    assert reached(house, "all@example.com").internal == Count(1, 1)
     assert not expander(house).due(house.clock())
     maps(aliases=FINE)
-    assert house.registry().classify([Address.parse("all@example.com")]).customers == Span(0, 0)
+    assert house.registry().classify([Address.parse("all@example.com")]).customers == Count(0, 0)
     assert EXPANSIONS not in house.sections
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from smtpguard.lists.declared import Origin
 from smtpguard.lists.indexcache import State, index_path
-from smtpguard.lists.recipients import Kind, Span
+from smtpguard.lists.recipients import Count, Kind
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Session
 from tests.lists.conftest import House
@@ -188,7 +188,7 @@ def test_members_of_a_stale_index_stay_members(ready: House, parse: Parse) -> No
     assert got.recipients[0].lists == ("ramadan", "vip")
     assert got.recipients[1].doubt == ("ramadan", "vip")
     assert "stale" in got.unsure["vip"]
-    assert registry.classify(parse(LIST)).customers == Span(51, math.inf)
+    assert registry.classify(parse(LIST)).customers == Count(51, math.inf)
     ready.sync("ramadan")
     ready.sync("vip")
     ready.clock.pass_(seconds=2)

@@ -9,7 +9,7 @@ from smtpguard.mail.message import parse_header
 
 
 def read(text: str) -> ListHeader:
-    return list_header(parse_header(text.replace("\n", "\r\n").encode() + b"\r\n\r\n").fields)
+    return list_header(parse_header(text.replace("\n", "\r\n").encode() + b"\r\n\r\n").named)
 
 
 def test_an_ordinary_header_is_empty() -> None:
