@@ -222,7 +222,7 @@ class Intake:
                 compare = True
                 if missing.approved:
                     approved = await self._seen(missing.approved)
-                else:
+                elif missing.templates is not None:
                     self._approved.note(gathered.facts.identity, missing.templates)
                 continue
             except Gone:

@@ -203,7 +203,7 @@ def _same(entry: Hold, gathered: Gathered) -> bool:
 
 def _compared(gathered: Gathered) -> Coming:
     if gathered.coming is None:
-        raise ComparisonMissing("something like it was decided on")
+        raise ComparisonMissing("something like it was decided on", {})
     return gathered.coming
 
 

@@ -117,10 +117,11 @@ class Admission:
 
 class ComparisonMissing(LedgerError):
     """An earlier decision may be about this message. The caller must find out what it shows, and who wrote it
-    (``Item.coming``), and try again. ``templates``: those to compare it with, by name (mailings.slots). ``approved``:
-    approvals of its mailing that do not cover it, for which the reason is wanted."""
+    (``Item.coming``), and try again. ``templates``: those to compare it with, by name (mailings.slots); None if nothing
+    was decided on its mailing, and people are to decide on this message. ``approved``: approvals of its mailing that do
+    not cover it, for which the reason is wanted."""
 
     def __init__(self, why: str, templates: Mapping[str, str] | None = None, approved: Sequence[Grant] = ()) -> None:
         super().__init__(why)
-        self.templates = templates or {}
+        self.templates = templates
         self.approved = tuple(approved)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.declared import Origin as Declared
@@ -35,7 +36,7 @@ _MOST_SIGNATURES = 8
 _NO_KEY = "a signature's key could not be looked up"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Provenance:
     """The origin of one transaction. ``reading``: of its text; ``weights``: the policy's weights of marks."""
 
@@ -45,15 +46,15 @@ class Provenance:
     registry: Registry
     weights: Mapping[str, float]
 
-    @property
+    @cached_property
     def unproven(self) -> Reading:
         """The reading if no signature is valid."""
-        return self.reading if self._of_a_system() else without_list_headers(self.reading)
+        return self.reading if self._of_a_system else without_list_headers(self.reading)
 
     @property
     def could_matter(self) -> bool:
         """Whether the signatures that the header claims could make the message a mailing, or keep it one."""
-        if has_list_headers(self.reading) and not self._of_a_system():
+        if has_list_headers(self.reading) and not self._of_a_system:
             if (
                 self._system_signed(self._claimed() | self.reading.vouched)
                 and self.unproven.looks is not self.reading.looks
@@ -100,6 +101,7 @@ class Provenance:
             return ""
         return next((d for d in sorted(signed_by) if info.origin.proven(session, frozenset({d}))), "")
 
+    @cached_property
     def _of_a_system(self) -> bool:
         """Whether it comes from a client or login of a system: an expander, or an origin that the policy names."""
         session = self.transaction.session

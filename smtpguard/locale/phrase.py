@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from math import inf, isfinite
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -120,7 +121,17 @@ def said(text: Said, voice: Voice) -> str:
 def filled(message: str, values: Mapping[str, str]) -> str:
     """The message with its ``{places}`` filled. A place without a value stays, so that a mistake in a catalogue breaks
     no page."""
-    return _PLACE.sub(lambda place: values.get(place[1], place[0]), message) if values else message
+    if not values:
+        return message
+    parts = list(_apart(message))
+    parts[1::2] = [values.get(name, f"{{{name}}}") for name in parts[1::2]]
+    return "".join(parts)
+
+
+@lru_cache(maxsize=2048)
+def _apart(message: str) -> tuple[str, ...]:
+    """The text, and at odd places the names of its places."""
+    return tuple(_PLACE.split(message))
 
 
 def places(message: str) -> frozenset[str]:

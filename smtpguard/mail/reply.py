@@ -87,7 +87,9 @@ def _lines(sentence: str) -> tuple[str, ...]:
 
 
 def _printable(sentence: str) -> bytes:
-    return " ".join("".join(c if c.isprintable() else " " for c in sentence).split()).encode()
+    if not sentence.isprintable():
+        sentence = "".join(c if c.isprintable() else " " for c in sentence)
+    return " ".join(sentence.split()).encode()
 
 
 OK = Reply.of(250, "2.0.0", "Ok")

@@ -21,6 +21,8 @@ SINCE, READ, NOT_ASKED = "since", "read", "not_asked"
 NOT_FOUND = Unknown(why="it could not be found out then")
 TEXT = "t"
 
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
 _LETTERS = {source: source.value[0] for source in Source if source is not Source.LIVE}
 _TABLE = tuple(
     (letter, tuple(fact for fact in FACTS.values() if fact.source is source and not fact.elsewhere))
@@ -31,11 +33,12 @@ _NAMES = tuple(fact.name for _, facts in _TABLE for fact in facts)
 
 def pack(values: Mapping[str, Value], counted: Mapping[str, Value], *, text: bool) -> str:
     """``counted``: by slot, the admission's values. ``text``: whether facts of the text may be stored."""
-    return _packed(tuple(map(values.get, _NAMES)), tuple(counted.items()), text)
+    kept = {**_kept(tuple(map(values.get, _NAMES)), text), **{slot: _plain(value) for slot, value in counted.items()}}
+    return _encode(kept)
 
 
 @lru_cache(maxsize=1024)
-def _packed(values: tuple[Value | None, ...], counted: tuple[tuple[str, Value], ...], text: bool) -> str:
+def _kept(values: tuple[Value | None, ...], text: bool) -> Mapping[str, Any]:
     """Cached, since most messages have the same values as an earlier one."""
     kept: dict[str, Any] = {SINCE: VERSION, READ: ""}
     not_asked: list[str] = []
@@ -52,8 +55,7 @@ def _packed(values: tuple[Value | None, ...], counted: tuple[tuple[str, Value], 
                 kept[fact.name] = _plain(value)
     if not_asked:
         kept[NOT_ASKED] = not_asked
-    kept.update((slot, _plain(value)) for slot, value in counted)
-    return json.dumps(kept, sort_keys=True, separators=(",", ":"))
+    return kept
 
 
 @lru_cache(maxsize=1024)

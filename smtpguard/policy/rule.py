@@ -158,9 +158,20 @@ _NOT_ASKED = Unknown(why="it was not asked for")
 @lru_cache(maxsize=4096)
 def _plain_miss(rule_id: str, condition: Condition, value: Value) -> Miss:
     """Cached: nearly every rule misses nearly every message, for the same few reasons."""
-    return Miss(rule=rule_id, reason=condition.reason(value))
+    return Miss(rule=rule_id, reason=_plain_reason(condition, value))
+
+
+@lru_cache(maxsize=4096)
+def _plain_reason(condition: Condition, value: Value) -> Reason:
+    """Cached for the copies of a mailing, which differ in few facts."""
+    return condition.reason(value)
 
 
 def _reason(condition: Condition, values: Mapping[str, Value], facts: Facts) -> Reason:
-    name = condition.fact.name
-    return condition.reason(_value(condition, values), tuple(facts.evidence.get(name, ())))
+    value, evidence = _value(condition, values), facts.evidence.get(condition.fact.name)
+    if not evidence:
+        try:
+            return _plain_reason(condition, value)
+        except TypeError:
+            pass  # an unhashable value
+    return condition.reason(value, tuple(evidence or ()))

@@ -69,6 +69,15 @@ def without_unseen(text: str) -> str:
     return text.translate(_UNSEEN)
 
 
+_LETTERS = re.compile(r"[^\W\d_]+")
+_NO_LETTERS = {code: " " for code in range(128) if not chr(code).isalpha()}
+
+
+def letters(text: str) -> list[str]:
+    """The runs of letters in it."""
+    return text.translate(_NO_LETTERS).split() if text.isascii() else _LETTERS.findall(text)
+
+
 def skeleton(text: str) -> str:
     """``fold``ed, with look-alike letters of other scripts made Latin in every word: for comparing texts, not for
     reading."""

@@ -4,7 +4,7 @@ not in a list's language.
 
 from __future__ import annotations
 
-import re
+from smtpguard.reading.fold import letters
 
 _COMMON: dict[str, str] = {
     "sv": "och att det som är på för med den till inte av har jag ett om var från vi kan ska när men så hej ni du nu",
@@ -31,15 +31,14 @@ for _language, _set in _WORDS.items():
         _OWNERS.setdefault(_word, []).append((_language, 1.0))
 # A word of four languages is weak evidence for each.
 _OWNERS = {w: [(l, 1.0 / len(o)) for l, _ in o] for w, o in _OWNERS.items()}
-_TOKEN = re.compile(r"[^\W\d_]+")
 
 
 def language_of(text: str) -> str:
     """A code of two letters, or an empty string if it is unclear."""
     scores: dict[str, float] = {}
-    tokens = _TOKEN.findall(text[:600].lower())
-    for token in tokens:
-        for language, share in _OWNERS.get(token, ()):
+    tokens = letters(text[:600].lower())
+    for token in filter(_OWNERS.__contains__, tokens):
+        for language, share in _OWNERS[token]:
             scores[language] = scores.get(language, 0.0) + share
     if not scores:
         return ""

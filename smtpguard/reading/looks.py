@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from smtpguard.locale.phrase import N_, Phrase, Said
@@ -162,20 +162,18 @@ def judge(marks: Iterable[Mark], *, readable: Readable = Readable.YES) -> tuple[
     conversations do not count.
     """
     marks = tuple(marks)
-    declared = any(m.name == "declared-origin" for m in marks)
-    counted = [m for m in marks if not (declared and m.side is Side.INTERNAL and m.name in _IN_NEWSLETTERS)]
-    heaviest: dict[tuple[Side, str], float] = {}
-    for mark in counted:
-        key = (mark.side, mark.group or mark.name)
-        heaviest[key] = max(heaviest.get(key, 0.0), mark.weight)
-    internal, mailing = _weighed(counted, heaviest)
+    ours = [m for m in marks if m.side is Side.INTERNAL]
+    theirs = [m for m in marks if m.side is Side.MAILING]
+    names = {m.name for m in marks}
+    counted = [m for m in ours if m.name not in _IN_NEWSLETTERS] if "declared-origin" in names else ours
+    internal, mailing = _weighed(_heaviest(counted), _heaviest(theirs), theirs)
     score = round(internal - mailing, 2)
-    talk = any(m.side is Side.INTERNAL and m.name in CONVERSATION for m in counted)
-    for_us = any(m.side is Side.INTERNAL and m.name in _FOR_US for m in marks)
-    among_us = any(m.side is Side.INTERNAL and m.group == "people" for m in marks)
-    posted = any(m.name == "list-post" for m in marks)
-    sent_by_machine = any(m.side is Side.MAILING and m.group in _MACHINERY for m in marks)
-    by_header = readable is Readable.UNREADABLE and any(m.name in _WAY_OFF for m in marks)
+    talk = any(m.name in CONVERSATION for m in counted)
+    for_us = any(m.name in _FOR_US for m in ours)
+    among_us = any(m.group == "people" for m in ours)
+    posted = "list-post" in names
+    sent_by_machine = any(m.group in _MACHINERY for m in theirs)
+    by_header = readable is Readable.UNREADABLE and not _WAY_OFF.isdisjoint(names)
     if score >= THRESHOLD:
         looks = Looks.INTERNAL
     elif (
@@ -188,8 +186,8 @@ def judge(marks: Iterable[Mark], *, readable: Readable = Readable.YES) -> tuple[
     else:
         looks = Looks.UNCLEAR
     if internal >= _STRONG and mailing >= _STRONG:
-        one = max((m for m in marks if m.side is Side.INTERNAL), key=lambda m: m.weight)
-        other = max((m for m in marks if m.side is Side.MAILING), key=lambda m: m.weight)
+        one = max(ours, key=lambda m: m.weight)
+        other = max(theirs, key=lambda m: m.weight)
         marks += (
             KINDS["contradiction"].mark(
                 Phrase("marks of both sides: {one}; yet {other}", one=one.evidence, other=other.evidence)
@@ -198,18 +196,22 @@ def judge(marks: Iterable[Mark], *, readable: Readable = Readable.YES) -> tuple[
     return looks, score, marks
 
 
-def _weighed(marks: Iterable[Mark], heaviest: Mapping[tuple[Side, str], float]) -> tuple[float, float]:
-    """The weights for internal mail, and for a mailing."""
-    ours = {group: w for (side, group), w in heaviest.items() if side is Side.INTERNAL}
-    theirs = {group: w for (side, group), w in heaviest.items() if side is Side.MAILING}
-    borne_out = any(m.side is Side.MAILING and (m.group in _BORNE_OUT or m.name in _BORNE_OUT_BY) for m in marks)
-    if borne_out:
+def _heaviest(marks: Iterable[Mark]) -> dict[str, float]:
+    """The weight of the heaviest mark of each group."""
+    found: dict[str, float] = {}
+    for mark in marks:
+        group = mark.group or mark.name
+        found[group] = max(found.get(group, 0.0), mark.weight)
+    return found
+
+
+def _weighed(ours: Mapping[str, float], theirs: Mapping[str, float], marks: Sequence[Mark]) -> tuple[float, float]:
+    """The weights for internal mail, and for a mailing. ``marks``: those of mailings."""
+    if any(m.group in _BORNE_OUT or m.name in _BORNE_OUT_BY for m in marks):
         return sum(w for group, w in ours.items() if "leaving" not in theirs or group not in _SAID), sum(
             theirs.values()
         )
-    only_words = {
-        m.group or m.name for m in marks if m.side is Side.MAILING and (m.group in _WORDS or m.name in _WORDS_TOO)
-    }
+    only_words = {m.group or m.name for m in marks if m.group in _WORDS or m.name in _WORDS_TOO}
     words = sum(w for group, w in theirs.items() if group in only_words)
     if _OF_A_LETTER & ours.keys():
         words = min(words, WORDS_BELOW_A_LETTER)

@@ -207,6 +207,9 @@ def _text_block(text: str) -> str:
 def _words(text: str) -> Iterator[str]:
     """Words, each with its inner punctuation; punctuation before and after one by itself; links."""
     for chunk in text.split():
+        if chunk.isalnum() and chunk.isascii():
+            yield chunk
+            continue
         begin, end = 0, len(chunk)
         while begin < end and chunk[begin] in _BEFORE:
             yield chunk[begin]

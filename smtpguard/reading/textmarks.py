@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from smtpguard.locale.phrase import N_, Phrase
 from smtpguard.reading.addresses import People, addresses
-from smtpguard.reading.fold import fold
+from smtpguard.reading.fold import fold, letters
 from smtpguard.reading.marks import KINDS, Mark
 from smtpguard.reading.phrases import found_in
 from smtpguard.reading.surroundings import Surroundings
@@ -52,6 +52,8 @@ _TELEPHONE = re.compile(
 _TITLED = re.compile(
     r"\b(?:tel|tfn|telefon|phone|mobil|mobile|cell|direct|direkt|puh|gsm|växel|handy|téléphone|móvil)\b", re.I
 )
+_TITLES = ("tel", "tfn", "phone", "mobil", "cell", "direct", "direkt", "puh", "gsm", "växel", "handy", "móvil")
+"""Each word of ``_TITLED`` has one of these in it. To look for them first is many times faster."""
 _TOKEN = re.compile(r"[^\W\d_]+(?:'[a-z]{1,2})?")
 _VOICE = frozenset(
     """
@@ -249,10 +251,12 @@ def _letter_marks(text: Text, own: str, *, greets_customers: bool) -> Iterator[M
         )
     elif _INITIALS.search(tail):
         yield KINDS["signed"].mark(Phrase('it ends with a name: "{name}"', name=tail.splitlines()[-1].strip()[:30]))
-    if _TITLED.search(tail[-500:]) and _TELEPHONE.search(tail[-500:]):
+    end = tail[-500:]
+    if any(map(end.lower().__contains__, _TITLES)) and _TITLED.search(end) and _TELEPHONE.search(end):
         yield KINDS["signature-block"].mark(Phrase("it ends with somebody's telephone number"))
     sample = body[:2000]
-    spoken = (word[0] for word in _TOKEN.finditer(sample.lower()) if word[0] in _VOICE)
+    small = sample.lower()
+    spoken = filter(_VOICE.__contains__, _TOKEN.findall(small) if "'" in small else letters(small))
     if next(spoken, None) and ("?" in sample or next(spoken, None)):
         yield KINDS["personal-voice"].mark(Phrase("it speaks in the first person"))
     images = text.markup.images if text.markup else 0

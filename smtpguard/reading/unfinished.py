@@ -63,8 +63,11 @@ _TRACKED = (
 )
 _TEST = re.compile(
     r"\A\W{0,3}(?:test(?:ar|ing|mail|mejl|brev|utskick|meddelande|melding|besked|viesti|nachricht|email|e-mail| mail| email| e-mail)?|testi|prueba|essai|teste|prova|اختبار)(?:\W{1,3}(?:test\w{0,3}|\d{1,6}|[a-c]|en|ett|one|two|av .{1,40}|of .{1,40}|för .{1,40}))*\W{0,3}\Z"
-    r"|\A\W{0,3}\[?test(?:utskick|mail|mejl)?\]?\s*[:\]\-–]\s"
-    r"|\b(?:this is (?:only |just )?a test\b(?! drive| of)|please ignore this|ignore this (?:mail|email|message)|(?:detta|det här) är (?:bara )?ett test\b|bortse från (?:detta|det här) (?:mejl|mail|utskick)|dies ist (?:nur )?ein test\b"
+    r"|\A\W{0,3}\[?test(?:utskick|mail|mejl)?\]?\s*[:\]\-–]\s",
+    re.I,
+)
+_SAID_TO_BE_A_TEST = re.compile(
+    r"\b(?:this is (?:only |just )?a test\b(?! drive| of)|please ignore this|ignore this (?:mail|email|message)|(?:detta|det här) är (?:bara )?ett test\b|bortse från (?:detta|det här) (?:mejl|mail|utskick)|dies ist (?:nur )?ein test\b"
     r"|dette er (?:bare |kun )?en test\b|tämä on (?:vain )?testi|ceci est un (?:simple )?test\b|esto es una prueba)",
     re.I,
 )
@@ -101,6 +104,7 @@ _REMINDERS = ("TODO", "TO-DO", "FIXME", "TBD", "TBA", "TBC")
 _NOTES = ("note to self", "obs internt", "kommentar", "comment", "anm")
 _ASKED = ("check", "look at", "have a look", "verify", "confirm", "fix", "update", "rewrite", "is this", "kolla", "kontrollera", "titta", "stämmer", "ändra",
           "rätta", "skriv om", "sjekk", "tjek", "tarkista", "prüf", "stimmt", "vérif", "revisa", "comprueba")  # fmt: skip
+_TESTS = ("test", "prueba", "ignore th", "bortse")
 _FILLERS = ("lorem ipsum", "dolor sit", "consectetur", "eiusmod", "blindtext", "asdf", "qwerty", "bla bla", "foo bar")
 _LOOKED_FOR = (
     (_REMINDER, _REMINDERS, False), (_TO_PUT_IN, ("[", "(", "<"), False), (_NOTED, _NOTES, True), (_TO_SOMEBODY, _ASKED, True),
@@ -114,14 +118,14 @@ def unfinished(subject: str, own: str, source: str = "") -> Iterator[tuple[str, 
     small = text.lower()
     if found := _PLACEHOLDER.search(text) or _UNNAMED.match(body):
         yield PLACEHOLDER, " ".join(found[0].split())[:40]
-    stamped = _STAMPED.search(text) if any(word in text for word in _STAMPS) else None
+    stamped = _STAMPED.search(text) if any(map(text.__contains__, _STAMPS)) else None
     if found := _DRAFT.match(subject.lower()) or stamped:
         yield DRAFT, found[0].strip(" \n[]()*_-–—:|.")[:40]
     found = next(
         (
             f
             for pattern, words, anyhow in _LOOKED_FOR
-            if any(w in (small if anyhow else text) for w in words) and (f := pattern.search(text))
+            if any(map((small if anyhow else text).__contains__, words)) and (f := pattern.search(text))
         ),
         None,
     )
@@ -131,10 +135,17 @@ def unfinished(subject: str, own: str, source: str = "") -> Iterator[tuple[str, 
         yield COMMENT, "a change or a comment of a word processor"
     short = body.strip()
     tried = (subject.strip(), short if len(short) <= _BODY_OF_A_TEST else short[:400])
-    if found := next((f for t in tried if t and (f := _TEST.search(t))), None):
+    if found := next((f for t in tried if t and (f := _of_a_test(t))), None):
         yield TEST, " ".join(found[0].split())[:40]
-    if any(word in small for word in _FILLERS) and (found := _FILLER.search(text)):
+    if any(map(small.__contains__, _FILLERS)) and (found := _FILLER.search(text)):
         yield FILLER, found[0][:40]
+
+
+def _of_a_test(text: str) -> re.Match[str] | None:
+    found = _TEST.match(text)
+    if found is None and any(map(text.lower().__contains__, _TESTS)):
+        found = _SAID_TO_BE_A_TEST.search(text)
+    return found
 
 
 def named_like_a_draft(files: Sequence[str]) -> str:

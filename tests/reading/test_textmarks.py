@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from smtpguard.reading import fold, textmarks, unfinished
+from smtpguard.reading.fold import letters
 from smtpguard.reading.textmarks import _phrases
 
 
@@ -25,3 +27,15 @@ def test_evidence_of_any_text_is_whole_words() -> None:
         for _, found in _phrases(text):
             shown = found.partition(': "')[2].removesuffix('"')
             assert f" {shown} " in f" {text} ", found
+
+
+def test_plain_words_that_are_searched_first_find_all_that_the_patterns_do() -> None:
+    titles = textmarks._TITLED.pattern.removeprefix(r"\b(?:").removesuffix(r")\b").split("|")
+    assert all(any(word in title for word in textmarks._TITLES) for title in titles)
+    phrases = ("This is a TEST", "please ignore this", "Bortse från det här mejlet", "dies ist ein Test", "tämä on testi", "esto es una prueba")  # fmt: skip
+    assert all(unfinished._of_a_test(f"Hello. {phrase}.") for phrase in phrases)
+
+
+def test_letters_are_the_same_in_ascii_and_beyond() -> None:
+    text = "".join(map(chr, range(128)))
+    assert letters(text) == letters(f"{text} é")[:-1] == fold._LETTERS.findall(text)
