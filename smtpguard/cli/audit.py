@@ -78,13 +78,13 @@ def verify(context: Context, kept: tuple[TextIO, ...], as_json: bool) -> None:
         from smtpguard.app.services import opened
 
         async with opened(context.settings(), reads=True) as (store, _):
-            with progress("Chain and signatures") as chain, progress("Names") as names, progress("Beside it") as beside:
+            with progress("Journal") as chain, progress("Beside it") as beside:
                 proof = await store.journal.audit(
                     socket.gethostname(),
                     alone=True,
                     against=against,
                     stamped=stamped.notes,
-                    progress=(chain, names, beside),
+                    progress=(chain, beside),
                 )
             return proof, store.journal.fronts_aside()
 

@@ -137,9 +137,9 @@ def link(prev: bytes, seq: int, at: int, kind: str, id: str, body: str) -> bytes
 
 def runs_on(rows: Sequence[Any], seq: int, prev: bytes) -> bytes | None:
     """The last hash of entries that follow entry ``seq``, whose hash is ``prev``, one after the other; None if one does
-    not follow. Each row is number, time, kind, id, body, the hash before it and its own. ``link``, for many."""
+    not follow. Each row begins with number, time, kind, id, body, the hash before it and its own. ``link``, for many."""
     digest = hashlib.sha256
-    for n, at, kind, id, body, before, hash in rows:
+    for n, at, kind, id, body, before, hash, *_ in rows:
         seq += 1
         text = f"{n} {at} {len(kind)}:{kind} {len(id)}:{id} {len(body)}:{body}"
         if n != seq or before != prev:

@@ -34,16 +34,15 @@ STRETCH = 5_000
 LARGE = 200_000
 """The number of entries from which a second process pays."""
 _POLL_SECONDS = 0.2
-_LINK = "SELECT seq, at, kind, id, body, prev, hash FROM entry WHERE seq > {} AND seq <= {} ORDER BY seq"
-_NAMES = (
-    "SELECT e.seq, e.kind, e.id, e.body, c.doc, e.action, e.observed, e.lists, e.names FROM entry e LEFT JOIN clear c ON c.seq = e.seq"
-    " WHERE e.seq > {} AND e.seq <= {} ORDER BY e.seq"
+_ROWS = (
+    "SELECT e.seq, e.at, e.kind, e.id, e.body, e.prev, e.hash, c.doc, e.action, e.observed, e.lists, e.names"
+    " FROM entry e LEFT JOIN clear c ON c.seq = e.seq WHERE e.seq > {} AND e.seq <= {} ORDER BY e.seq"
 )
 _VERDICT = Kind.VERDICT.value
 _NAMELESS = '"private":{}}'
 
 Progress = Callable[[int, int], None]
-Pages = Callable[[str, int, int], Iterator[Sequence[Any]]]
+Pages = Callable[[int, int], Iterator[Sequence[Any]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,16 +85,17 @@ class Named:
     erased: frozenset[str] = frozenset()
 
 
-def chain(pages: Pages, part: Part) -> Walked | None:
-    """None if an entry does not follow the one before it."""
+def walk(pages: Pages, part: Part, named: Named) -> Walked | None:
+    """None if an entry does not follow the one before it, or names do not fit."""
+    names = _Names(named)
     course = TimeCheck(part.marks, part.now, part.latest)
     roots = Roots(part.roots, part.begin, part.after - part.begin + 1, part.stack)
     first, prev, seq, seen = b"", b"", part.after, 0
-    for rows in pages(_LINK, part.after, part.until):
+    for rows in pages(part.after, part.until):
         if not prev:
             first = prev = bytes(rows[0][5])
         last = runs_on(rows, seq, prev)
-        if last is None:
+        if last is None or not names.fit(rows):
             return None
         course.meets(rows)
         roots.meets(rows)
@@ -105,12 +105,16 @@ def chain(pages: Pages, part: Part) -> Walked | None:
     return Walked(entries=seen, prev=first, hash=prev, course=course, stack=roots.stack)
 
 
-def names(pages: Pages, part: Part, named: Named) -> bool:
-    """Whether clear values fit their digests, and the columns beside each entry its body."""
-    seal = Seal(named.secret, named.journal, named.erased.__contains__)
-    gates, generation = deque(named.gates), 0
-    for rows in pages(_NAMES, part.after, part.until):
-        for seq, kind, id, body, doc, *beside in rows:
+class _Names:
+    """Whether clear values fit their digests, and the columns beside each entry its body; entries in order."""
+
+    def __init__(self, named: Named) -> None:
+        self._seal = Seal(named.secret, named.journal, named.erased.__contains__)
+        self._named, self._gates, self._generation = named, deque(named.gates), 0
+
+    def fit(self, rows: Sequence[Any]) -> bool:
+        gates, generation, named, fits = self._gates, self._generation, self._named, self._seal.fits
+        for seq, _, kind, id, body, _, _, doc, *beside in rows:
             nameless = body.endswith(_NAMELESS)
             if kind != _VERDICT and nameless and doc is None:
                 if beside != _NOTHING:
@@ -122,17 +126,17 @@ def names(pages: Pages, part: Part, named: Named) -> bool:
                     generation = gates.popleft()[1]
                 if kind == _VERDICT and content["data"].get("generation", generation) < generation:
                     return False
-                sealed = content["private"]
                 if tuple(beside) != columns.of(kind, id, content["data"]):
                     return False
                 if doc is None:
                     if not nameless and seq > named.through:
                         return False
-                elif seq >= named.renewed and not seal.fits(sealed, orjson.loads(doc)):
+                elif seq >= named.renewed and not fits(content["private"], orjson.loads(doc)):
                     return False
             except (ValueError, TypeError, KeyError, AttributeError):
                 return False
-    return True
+        self._generation = generation
+        return True
 
 
 _NOTHING = list(columns.NONE)
@@ -144,7 +148,7 @@ class Reader:
     def __init__(self, open: Open, count: Callable[[int], None] = lambda n: None) -> None:
         self._open, self._count = open, count
 
-    def __call__(self, query: str, after: int, until: int) -> Iterator[Sequence[Any]]:
+    def __call__(self, after: int, until: int) -> Iterator[Sequence[Any]]:
         while after < until:
             with self._open() as connection:
                 first = connection.execute(select(func.min(entry.c.seq)).where(entry.c.seq > after)).scalar()
@@ -153,34 +157,23 @@ class Reader:
                 end = min(first + STRETCH - 1, until)
                 cursor = connection.connection.cursor()
                 with closing(cursor):
-                    cursor.execute(query.format(int(first) - 1, int(end)))
+                    cursor.execute(_ROWS.format(int(first) - 1, int(end)))
                     rows = cursor.fetchall()
             after = end
             self._count(len(rows))
             yield rows
 
 
-def walked(open: Open, url: str, parts: Sequence[Part], progress: Progress | None) -> list[Walked] | None:
-    """Each part, in a process of its own if there are several; None if they do not form one chain that holds."""
-    found = _each(open, url, [(_chain, (part,)) for part in parts], parts, progress)
+def walked(open: Open, url: str, parts: Sequence[Part], named: Named, progress: Progress | None) -> list[Walked] | None:
+    """Each part, in a process of its own if there are several; None if they do not form one chain that holds, or names do
+    not fit."""
+    found = _each(open, url, parts, named, progress)
     made = [one for one in found if isinstance(one, Walked)]
     if len(made) < len(parts) or any(b.prev != a.hash for a, b in itertools.pairwise(made)):
         return None
     if any(next.stack != one.stack for one, next in zip(made, parts[1:], strict=False)):
         return None
     return made
-
-
-def fits(open: Open, url: str, parts: Sequence[Part], named: Named, progress: Progress | None) -> bool:
-    return all(_each(open, url, [(_names, (part, named)) for part in parts], parts, progress))
-
-
-def _chain(pages: Pages, part: Part) -> Walked | None:
-    return chain(pages, part)
-
-
-def _names(pages: Pages, part: Part, named: Named) -> bool:
-    return names(pages, part, named)
 
 
 def middle(after: int, until: int, marks: Sequence[Checkpoint]) -> int:
@@ -203,7 +196,7 @@ def _begin(counter: Any) -> None:
     _counter = counter
 
 
-def _elsewhere(url: str, work: Callable[..., Any], given: tuple[Any, ...]) -> Any:
+def _elsewhere(url: str, part: Part, named: Named) -> Walked | None:
     """In a process of its own."""
 
     def count(n: int) -> None:
@@ -212,15 +205,12 @@ def _elsewhere(url: str, work: Callable[..., Any], given: tuple[Any, ...]) -> An
 
     database = Database(url, reads=True)
     try:
-        return work(Reader(lambda: database.read(snapshot=True), count), *given)
+        return walk(Reader(lambda: database.read(snapshot=True), count), part, named)
     finally:
         database.close()
 
 
-def _each(
-    open: Open, url: str, works: Sequence[tuple[Callable[..., Any], tuple[Any, ...]]], parts: Sequence[Part],
-    progress: Progress | None,
-) -> list[Any]:  # fmt: skip
+def _each(open: Open, url: str, parts: Sequence[Part], named: Named, progress: Progress | None) -> list[Walked | None]:
     total = parts[-1].until - parts[0].after
     done = 0
 
@@ -230,12 +220,12 @@ def _each(
         if progress is not None:
             progress(done, total)
 
-    if len(works) < 2 or not url:
-        return [work(Reader(open, count), *given) for work, given in works]
+    if len(parts) < 2 or not url:
+        return [walk(Reader(open, count), part, named) for part in parts]
     context = get_context("spawn")
     counter = context.Value("q", 0)
-    with ProcessPoolExecutor(len(works), context, _begin, (counter,)) as pool:
-        running = [pool.submit(_elsewhere, url, work, given) for work, given in works]
+    with ProcessPoolExecutor(len(parts), context, _begin, (counter,)) as pool:
+        running = [pool.submit(_elsewhere, url, part, named) for part in parts]
         for one in running:
             _wait(one, counter, total, progress)
         return [one.result() for one in running]

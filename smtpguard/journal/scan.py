@@ -189,10 +189,9 @@ class Walk:
         )
         return proof if sources is None else sources.proved(proof, self._retention)
 
-    def quick(self, url: str, chain: Progress | None = None, names: Progress | None = None) -> Proof | None:
+    def quick(self, url: str, progress: Progress | None = None) -> Proof | None:
         """The same for a journal that holds, several times as fast; None if ``prove`` must look. ``url``: of its
-        database, which more processes may open; "" for none. ``chain`` gets the progress of entries and signatures,
-        then ``names`` that of names and columns."""
+        database, which more processes may open; "" for none."""
         head = self.head
         with self.open() as connection:
             known = self._known(connection)
@@ -203,19 +202,6 @@ class Walk:
             return None
         parts = self._parts(first - 1, url, known)
         if not parts:
-            return None
-        walked = quickwalk.walked(self.open, url, parts, chain)
-        agreement = Agreement(known.genuine, known.claimed)
-        begins = walked and (walked[0].prev == GENESIS if first == 1 else agreement.begins(first - 1, walked[0].prev))
-        if not walked or not begins or walked[-1].hash != head.hash:
-            return None
-        agreement.skips(first - 1)
-        for seq, hash in self._hashes(agreement.seqs):
-            agreement.meets(seq, hash)
-        parted, lost = agreement.ends()
-        for each in walked:
-            each.course.ends()
-        if parted or any(_ill_timed(each.course) for each in walked):
             return None
         self._retention.erased(head.seq)
         with self.open() as connection:
@@ -230,7 +216,18 @@ class Walk:
             through=self._retention.through,
             erased=frozenset(self._retention.digests),
         )
-        if not quickwalk.fits(self.open, url, parts, named, names):
+        walked = quickwalk.walked(self.open, url, parts, named, progress)
+        agreement = Agreement(known.genuine, known.claimed)
+        begins = walked and (walked[0].prev == GENESIS if first == 1 else agreement.begins(first - 1, walked[0].prev))
+        if not walked or not begins or walked[-1].hash != head.hash:
+            return None
+        agreement.skips(first - 1)
+        for seq, hash in self._hashes(agreement.seqs):
+            agreement.meets(seq, hash)
+        parted, lost = agreement.ends()
+        for each in walked:
+            each.course.ends()
+        if parted or any(_ill_timed(each.course) for each in walked):
             return None
         return Proof(
             entries=sum(each.entries for each in walked),

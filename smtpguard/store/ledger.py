@@ -539,10 +539,10 @@ class Journal:
         alone: bool = False,
         against: Sequence[str] = (),
         stamped: Sequence[str] = (),
-        progress: Sequence[journalscan.Progress | None] = (None, None, None),
+        progress: Sequence[journalscan.Progress | None] = (None, None),
     ) -> Proof:
         """The same, and if that holds a comparison of all tables beside the journal (crosscheck). ``progress`` for the
-        chain, for names, and for the tables. ``host``: this one; if the guard was started on it, its state folder must
+        journal, and for the tables. ``host``: this one; if the guard was started on it, its state folder must
         have checkpoints. ``alone``: this process does nothing else, so further processes may help. ``against``: signed
         notes that a witness has kept; ``stamped``: signed notes with a valid time stamp."""
         from smtpguard.journal.proof import Finding
@@ -551,9 +551,9 @@ class Journal:
         await self.catch_up()
 
         def run(opened: Open) -> Proof:
-            chain, names, beside = progress
+            chain, beside = progress
             walk = self._walk(opened, against, stamped)
-            proof = walk.quick(self._access.url if alone else "", chain, names) or walk.prove(chain)
+            proof = walk.quick(self._access.url if alone else "", chain) or walk.prove(chain)
             if not proof.ok:
                 return proof
             found = crosscheck.check(opened, beside)
