@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from zoneinfo import ZoneInfo
 
 from smtpguard.console.incident import ReportText
 from smtpguard.console.incidentfurther import at_once
@@ -74,7 +73,7 @@ class _Writer:
         if report.went_first is not None and report.went_last is not None:
             first, last = self._at(report.went_first), self._at(report.went_last)
             if first == last:
-                yield said("At {when} a message went out from us.", when=first)
+                yield said("On {when} a message went out from us.", when=first)
             else:
                 yield said("Between {first} and {last} messages went out from us.", first=first, last=last)
         else:
@@ -98,10 +97,10 @@ class _Writer:
 
     def _stopped(self) -> Iterator[str]:
         report, said = self._made.report, self._said
-        if report.stopped is not None and at_once(report.stopped, report.first):
+        if at_once(report):
             yield said("It was stopped at once, as it came.")
         elif report.stopped is not None:
-            yield said("It was stopped at {when}.", when=self._at(instant(report.stopped.at)))
+            yield said("It was stopped on {when}.", when=self._at(instant(report.stopped.at)))
         elif report.reached.messages:
             yield said("Nothing stopped it.")
 
@@ -116,6 +115,4 @@ class _Writer:
 
     def _at(self, at: datetime) -> str:
         """To the minute, in the organization's time."""
-        zone = self._made.purposes.zone
-        here = at.astimezone(ZoneInfo(zone)) if zone else at
-        return f"{here:%Y-%m-%d %H:%M} ({zone or 'UTC'})"
+        return self._said.local(self._made.purposes.zone).whole(at)

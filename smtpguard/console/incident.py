@@ -189,13 +189,9 @@ class _Telling:
 
     def short(self) -> Iterator[Statement]:
         report, said = self.report, self.said
-        first, last = self.here(report.first), self.here(report.last)
         many = said.ngettext("{n} message", "{n} messages", report.messages)
         yield fact(
-            said("{messages} came at {when}.", messages=many, when=first)
-            if first == last
-            else said("{messages} came between {first} and {last}.", messages=many, first=first, last=last),
-            self._of(CAME),
+            said("{messages} came {when}.", messages=many, when=self._aloud(report.first, report.last)), self._of(CAME)
         )
         reached, still = report.reached, report.open
         if reached.messages:
@@ -220,6 +216,19 @@ class _Telling:
             text = said("Still open: {messages}, for {people}.", **self._sum(still))
             yield Statement(text=text, mark=sure(still.people.exact), entries=self._ends(OPEN))
 
+    def _aloud(self, first: datetime, last: datetime) -> str:
+        """When, to the minute in the organization's time, as one reads it aloud."""
+        said = self.said.local(self.purposes.zone)
+        began, ended = said.whole(first), said.whole(last)
+        if began == ended:
+            return said("on {when}", when=began)
+        days = said.long_day(first), said.long_day(last)
+        if days[0] != days[1]:
+            return said("between {first} and {last}", first=began, last=ended)
+        times = {name: f"{at.astimezone(said.zone):%H:%M}" for name, at in (("first", first), ("last", last))}
+        zone = last.astimezone(said.zone).tzname()
+        return said("on {day} between {first} and {last} ({zone})", day=days[0], zone=zone, **times)
+
     def _of(self, what: str, which: str = "") -> Entries:
         return self.report.entries.get((what, which), NO_ENTRIES)
 
@@ -232,12 +241,12 @@ class _Telling:
         report, said = self.report, self.said
         if report.went_first is None or report.went_last is None:
             return []
-        first, last = self.here(report.went_first), self.here(report.went_last)
-        if (first, last) == (self.here(report.first), self.here(report.last)):
-            return []
-        if first == last:
-            return [said("The mail server took it at {when}.", when=first)]
-        return [said("The mail server took it between {first} and {last}.", first=first, last=last)]
+        when = self._aloud(report.went_first, report.went_last)
+        return (
+            []
+            if when == self._aloud(report.first, report.last)
+            else [said("The mail server took it {when}.", when=when)]
+        )
 
     def ends(self) -> Iterator[Statement]:
         report, said = self.report, self.said

@@ -13,10 +13,10 @@ from smtpguard.console.reporting import Made
 from smtpguard.incidents.breach import said_of
 from smtpguard.incidents.intrusion import Checked, Ingress, Sign, signs
 from smtpguard.incidents.missed import Missed
-from smtpguard.incidents.report import CAME, RULE
+from smtpguard.incidents.report import CAME, RULE, Report
 from smtpguard.incidents.statement import Entries, Mark, Statement, fact, plain, unknown
 from smtpguard.incidents.timeline import Step
-from smtpguard.journal.chain import Entry, instant
+from smtpguard.journal.chain import instant
 from smtpguard.journal.event import Kind
 from smtpguard.locale.phrase import N_, NN_, span
 from smtpguard.locale.speech import Speech
@@ -191,12 +191,12 @@ class Further:
         how = self._how(stop.kind)
         took = instant(stop.at) - report.first
         entries = Entries.of(report.entries[CAME, ""].named[0], stop.seq)
-        if at_once(stop, report.first):
+        if at_once(report):
             return fact(said("It was stopped on arrival: {how}.", how=how), entries)
         length = length_of(took, said)
-        when = self.here(instant(stop.at))
+        when = said.local(self.made.purposes.zone).whole(instant(stop.at))
         return fact(
-            said("It was stopped {length} after it began, at {when}: {how}.", length=length, when=when, how=how),
+            said("It was stopped {length} after it began, on {when}: {how}.", length=length, when=when, how=how),
             entries,
         )
 
@@ -336,9 +336,12 @@ def in_view(vote: Step, steps: Sequence[Step], said: Speech, names: bool) -> Sta
     return fact("  " + text, Entries.of(*(one.seq for one in seen), vote.entry.seq))
 
 
-def at_once(stop: Entry, first: datetime) -> bool:
-    """Whether it was stopped as it came, rather than later."""
-    return instant(stop.at) - first <= timedelta(seconds=1)
+def at_once(report: Report) -> bool:
+    """Whether it was stopped as it came, before any of it went out."""
+    if report.stopped is None:
+        return False
+    at = instant(report.stopped.at)
+    return at - report.first <= timedelta(seconds=1) and (report.went_first is None or at <= report.went_first)
 
 
 def length_of(length: timedelta, said: Speech) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta, tzinfo
+from zoneinfo import ZoneInfo
 
 from babel import Locale
 from babel.dates import format_date, format_datetime
@@ -81,11 +82,19 @@ class Speech:
         pattern = N_("EEE d MMM 'at' HH:mm") if self.year in (0, here.year) else N_("EEE d MMM y 'at' HH:mm")
         return str(format_datetime(here, self.words.gettext(pattern), locale=self.locale))
 
+    def local(self, zone: str) -> Speech:
+        """With the times of this zone, "" for UTC."""
+        return replace(self, zone=ZoneInfo(zone or "UTC"))
+
     def whole(self, at: datetime) -> str:
         """With the year and the zone: for texts that are read elsewhere and later."""
         here = at.astimezone(self.zone)
         pattern = self.words.gettext(N_("EEEE d MMMM y 'at' HH:mm"))
         return f"{format_datetime(here, pattern, locale=self.locale)} ({here.tzname()})"
+
+    def long_day(self, at: datetime) -> str:
+        """ "Tuesday 3 March 2026"."""
+        return str(format_date(at.astimezone(self.zone).date(), "EEEE d MMMM y", locale=self.locale))
 
     def day(self, day: date) -> str:
         """ "3 Mar"."""

@@ -73,7 +73,7 @@ def test_the_page_says_who_what_when_and_to_how_many(story: Path) -> None:
     said = page(story, HOLD)
     for line in (
         f"About: {HOLD}",
-        "1 message came between 2026-03-02 09:00:00 UTC and 2026-03-02 09:05:00 UTC. None of it was sent through this guard.",
+        "1 message came on Monday 2 March 2026 between 09:00 and 09:05 (UTC). None of it was sent through this guard.",
         "  1 message, for 60 people: held and rejected: not sent",
         "  one retry of a message that was already held, counted as the same message",
         "  From: anna@example.com",
@@ -321,9 +321,7 @@ def test_an_observing_guard_is_named_and_times_have_the_local_zone(tmp_path: Pat
 
     asyncio.run(work())
     said = page(tmp_path, "--subject", "lunch")
-    assert (
-        "came at 2026-03-02 09:00:00 UTC (2026-03-02 10:00 Europe/Stockholm). 1 message went out, to 60 people." in said
-    )
+    assert "came on Monday 2 March 2026 at 10:00 (CET). 1 message went out, to 60 people." in said
     assert ": it only observed and stopped nothing" in said
     assert "let through, for 60, rule internal-to-list (observes)" in said
     assert "WHEN, IN NUMBERS (UTC, EUROPE/STOCKHOLM)" in said

@@ -126,15 +126,25 @@ def test_what_was_sent_is_described_in_both_languages() -> None:
     one = made(usual())
     english, swedish = Speech("en"), Speech("sv")
     text = draft("customers", one, report_in_words(one, english), english).text
-    assert "At 2026-03-02 10:00 (Europe/Stockholm) a message went out from us. It reached people" not in text, (
+    assert "On Monday 2 March 2026 at 10:00 (CET) a message went out from us. It reached people" not in text, (
         "no recipient is known to be on it"
     )
-    assert "At 2026-03-02 10:00 (Europe/Stockholm) a message went out from us. 60 people got it." in text
+    assert "On Monday 2 March 2026 at 10:00 (CET) a message went out from us. 60 people got it." in text
     assert "Nothing in our records points to an intrusion." in text
     text = draft("staff", one, report_in_words(one, swedish), swedish).text
     assert "60 personer fick det." in text
     assert "Inget stoppade det." in text
     assert text.startswith("Ämne: Vad som gick ut")
+
+
+def test_what_went_out_before_was_not_stopped_as_it_came() -> None:
+    """However soon after the first message the stop was."""
+    stop = entry(3, Event(kind=Kind.FREEZE, id=ID, at=T0 + timedelta(seconds=1)))
+    said, one = Speech("en"), made(replace(usual(), stopped=stop, until=T0 + timedelta(seconds=1)))
+    page = report_in_words(one, said)
+    told = " ".join(each.text for each in page.paragraph)
+    assert "It was stopped 1 second after it began, on Monday 2 March 2026 at 10:00 (CET): a freeze stopped it." in told
+    assert "It was stopped on Monday 2 March 2026 at 10:00 (CET)." in draft("staff", one, page, said).text
 
 
 def test_mail_in_doubt_is_described_as_unknown() -> None:

@@ -112,7 +112,7 @@ async def test_the_report_is_shown_as_a_page(here: Stage) -> None:
     said = text(answer)
     assert answer.status_code == 200
     for words in (
-        "1 message came at 2026-03-02 09:00:00 UTC. None of it was sent through this guard.",
+        "1 message came on Monday 2 March 2026 at 09:00 (UTC). None of it was sent through this guard.",
         "1 message, for 2 people: held and rejected: not sent",
         "the journal is whole: all",
         f"From: {ANNA}",
@@ -130,7 +130,7 @@ async def test_the_page_is_in_swedish(here: Stage) -> None:
     hold = await held(here, NEWS)
     operator = await at_the_form(here)
     said = text(await operator.post("/incident", {"Accept-Language": "sv"}, id=hold.hold_id, **ALL))
-    assert "1 meddelande kom 2026-03-02 09:00:00 UTC. Inget av det gick ut genom den här vakten." in said
+    assert "1 meddelande kom måndag 2 mars 2026 kl. 09:00 (UTC). Inget av det gick ut genom den här vakten." in said
     assert "Ännu inte avgjort: 1 meddelande, till 2 personer." in said
     assert "Vad som inte är känt" in said
 
