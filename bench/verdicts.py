@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from tests.catalogue.both import Both, both, envelopes
+from tests.catalogue.proxyandmilter import ProxyAndMilter, envelopes, proxy_and_milter
 from tests.wire.milter.mta import split
 
 
@@ -50,7 +50,7 @@ def exact(content: bytes) -> bool:
 async def compare(folders: Sequence[Path], most: int) -> int:
     found: Counter[str] = Counter()
     with tempfile.TemporaryDirectory(prefix="verdicts-") as name, pytest.MonkeyPatch.context() as patch:
-        async with both(Path(name), patch) as guards:
+        async with proxy_and_milter(Path(name), patch) as guards:
             ways = itertools.cycle(envelopes())
             for path, content in itertools.islice(messages(folders), most):
                 found[await _one(guards, path, content, next(ways))] += 1
@@ -58,7 +58,7 @@ async def compare(folders: Sequence[Path], most: int) -> int:
     return 1 if found["differ"] else 0
 
 
-async def _one(guards: Both, path: Path, content: bytes, to: Sequence[str]) -> str:
+async def _one(guards: ProxyAndMilter, path: Path, content: bytes, to: Sequence[str]) -> str:
     if not exact(content):
         return "not as an MTA has it"
     by_proxy, by_milter = await guards.send(content, *to)

@@ -89,7 +89,7 @@ def _of_senders(rule: Rule) -> bool:
     return rule.then is Action.CONFIRM and not rule.observes and any(c.fact.name in OF_SENDERS for c in rule.conditions)
 
 
-def settled(verdict: Verdict, gathered: Gathered, live: Live | None = None) -> Verdict:
+def or_held(verdict: Verdict, gathered: Gathered, live: Live | None = None) -> Verdict:
     """The verdict, with a hold instead of a confirmation if nobody can be asked, or the writer was asked too often.
     ``live`` None: do not check how often."""
     if verdict.action is not Action.CONFIRM:

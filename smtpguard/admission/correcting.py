@@ -26,7 +26,7 @@ from smtpguard.locale.phrase import N_, Phrase
 from smtpguard.mail.envelope import Envelope, Recipient, Session
 from smtpguard.mail.message import Message
 from smtpguard.mail.transaction import Transaction
-from smtpguard.mailings.model import MAY_HAVE, Correction, Fate, Mailing, set_of
+from smtpguard.mailings.model import MAY_HAVE, CopyStatus, Correction, Mailing, set_of
 from smtpguard.mailings.service import decides
 from smtpguard.notices.intents import Notices
 from smtpguard.policy.counted import Ask
@@ -35,7 +35,7 @@ from smtpguard.policy.rule import ASKED
 from smtpguard.policy.verdict import Action, Held, Hit, Mode, Reason, Verdict
 
 _ROUNDS = 3
-_NOBODY: Mapping[bytes, Fate] = {}
+_NOBODY: Mapping[bytes, CopyStatus] = {}
 
 
 class NotAll(Exception):
@@ -68,7 +68,7 @@ class Corrections:
         starter: str,
         by: str,
         doubt: bool = False,
-        matched: Mapping[bytes, Fate] | None = None,
+        matched: Mapping[bytes, CopyStatus] | None = None,
         comment: str = "",
     ) -> Hold:
         """The hold that people decide on: others than ``starter``, the canonical address of one who decides on such mailings. ``by``: who
@@ -96,20 +96,20 @@ class Corrections:
         return hold
 
     async def _people(
-        self, mailing: Mailing, in_force: InForce, starter: str, doubt: bool, matched: Mapping[bytes, Fate] | None
+        self, mailing: Mailing, in_force: InForce, starter: str, doubt: bool, matched: Mapping[bytes, CopyStatus] | None
     ) -> tuple[Correction, set[bytes]]:
         as_of = self.clock.now()
         account = await self.ledger.mailings.account(mailing.mailing_id)
         sent, may = set(account.sent), set(account.may)
-        for digest, fate in (matched or _NOBODY).items():
-            if fate is Fate.RELAYED:
+        for digest, status in (matched or _NOBODY).items():
+            if status is CopyStatus.RELAYED:
                 sent.add(digest)
-            elif fate in MAY_HAVE:
+            elif status in MAY_HAVE:
                 may.add(digest)
         beyond, changed = 0, list[str]()
         for crowd in account.crowds:
-            standing = in_force.registry.standings.get(crowd.list)
-            index = standing.index if standing is not None else None
+            here = in_force.registry.statuses.get(crowd.list)
+            index = here.index if here is not None else None
             if not crowd.list:
                 beyond += crowd.people
             elif index is not None and index.version == crowd.version:

@@ -84,7 +84,7 @@ def mailing_verdict(verdict: Verdict, gathered: Gathered, live: Seen, term: Dead
     if asking.is_meant(verdict, gathered, live):
         verdict = _excused(verdict)
     if mailing is None or not gathered.in_force.enforce:
-        return MailingVerdict(verdict=asking.settled(verdict, gathered, live))
+        return MailingVerdict(verdict=asking.or_held(verdict, gathered, live))
     if live.astray and verdict.action < Action.DEFER:
         verdict = _with(verdict, _astray(live.astray))
         quorum = gathered.in_force.rules.quorum(gathered.facts.lists)
@@ -143,7 +143,7 @@ def _of_its_writer(verdict: Verdict, lead: Hold | None, gathered: Gathered, live
     """Replace a confirmation by a hold if nobody can be asked. A message that joins other held ones is part of their
     question, or held with them."""
     if lead is None:
-        return asking.settled(verdict, gathered, live)
+        return asking.or_held(verdict, gathered, live)
     if verdict.action is not Action.CONFIRM or asking.is_asked_of(lead, gathered):
         return verdict
     return confirming.held(verdict, confirming.NOT_ALONE if lead.asks_writer else confirming.OTHERS)

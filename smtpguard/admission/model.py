@@ -24,7 +24,7 @@ class Seen(Live):
 
     ``mailing``: the mailing that the item is a copy of, without the item. ``fresh``: how many of its people have no
     copy yet. ``grants``: approvals of the mailing that cover the item. ``entry``: the primary hold of the mailing, if
-    one waits. ``queue``: the hold of other letters of the same sender. ``twin``: a hold of the same content and
+    one waits. ``queue``: the hold of other letters of the same sender. ``duplicate``: a hold of the same content and
     envelope that is live, void, or was released within a day.
     """
 
@@ -33,7 +33,7 @@ class Seen(Live):
     grants: tuple[Grant, ...] = ()
     entry: Hold | None = None
     queue: Hold | None = None
-    twin: Hold | None = None
+    duplicate: Hold | None = None
     generation: int = 0
     astray: int = 0
     """It is a copy of what people allowed for the people of a set alone, and so many of its recipients are none of those, or may have a

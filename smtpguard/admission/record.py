@@ -75,13 +75,13 @@ class Record:
         """Build what is written. If a live hold, or one released just now, has the same content and envelope, the
         message is a retry of that hold; a void one waits again. A copy of held content is stored under the primary
         hold. ``stops``: the conversations that rest from now on, whatever happens to this message."""
-        verdict, twin = stands.verdict, live.twin
+        verdict, duplicate = stands.verdict, live.duplicate
         if (
-            twin is not None
+            duplicate is not None
             and verdict.action <= Action.HOLD
-            and (twin.state is not State.VOID or verdict.action.waits)
+            and (duplicate.state is not State.VOID or verdict.action.waits)
         ):
-            return self._retry(verdict, live, twin)
+            return self._retry(verdict, live, duplicate)
         hold = self._hold(stands, live) if verdict.action.waits else None
         intents: tuple[Intent, ...] = ()
         part = hold is not None and hold.part
@@ -174,28 +174,28 @@ class Record:
             return " ".join(told["sentences"])
         return text if text[-1] in ".!?" else f"{text}."
 
-    def _retry(self, verdict: Verdict, live: Seen, twin: Hold) -> Admission:
-        taken = self._taken(twin)
+    def _retry(self, verdict: Verdict, live: Seen, duplicate: Hold) -> Admission:
+        taken = self._taken(duplicate)
         if taken and verdict.action.waits and verdict.scope is not Scope.CUSTOMERS:
             # The hold exists, and now a freeze or another policy stops the rest as well.
-            event = self._event(verdict, live, twin.hold_id, retry=True)
+            event = self._event(verdict, live, duplicate.hold_id, retry=True)
             return Admission(
                 verdict=verdict,
                 events=(event,),
                 disposition=Deferred(reply=reply.RECALLED),
                 generation=live.generation,
             )
-        void = twin.state is State.VOID
-        events = [self._event(verdict, live, twin.hold_id, retry=True)]
+        void = duplicate.state is State.VOID
+        events = [self._event(verdict, live, duplicate.hold_id, retry=True)]
         if void:
             transaction = self.gathered.transaction
-            events.append(Event(kind=Kind.ADOPTED, id=twin.hold_id, at=live.now, data={"by": transaction.id}))
+            events.append(Event(kind=Kind.ADOPTED, id=duplicate.hold_id, at=live.now, data={"by": transaction.id}))
         return Admission(
             verdict=verdict,
             events=tuple(events),
-            disposition=Held(hold_id=twin.hold_id, taken=taken, released=twin.state is State.RELEASED),
-            adopt=twin.hold_id if void else None,
-            spared=self._spared(twin.verdict),
+            disposition=Held(hold_id=duplicate.hold_id, taken=taken, released=duplicate.state is State.RELEASED),
+            adopt=duplicate.hold_id if void else None,
+            spared=self._spared(duplicate.verdict),
             counted=tuple(ask for ask in self.asks if ask.fact not in LET_THROUGH),
             generation=live.generation,
         )

@@ -24,7 +24,7 @@ from smtpguard.holds.model import Hold, State
 from smtpguard.journal.chain import canonical
 from smtpguard.mailings.mailingbatch import mailings_of
 from smtpguard.mailings.mailingrow import Row
-from smtpguard.mailings.model import Fate, Grant, Mailing
+from smtpguard.mailings.model import CopyStatus, Grant, Mailing
 from smtpguard.mailings.sets import Sets
 from smtpguard.outbox import rows as outboxes
 from smtpguard.policy.counted import Ask
@@ -32,14 +32,14 @@ from smtpguard.policy.freezing import Freeze, Selector
 from smtpguard.policy.verdict import Action, Held
 
 _SET_REACH = "UPDATE hold SET copies = ?, reach = ? WHERE hold_id = ?"
-FATES = {
-    Action.RELAY: Fate.ADMITTED,
-    Action.CONFIRM: Fate.HELD,
-    Action.HOLD: Fate.HELD,
-    Action.DEFER: Fate.DEFERRED,
-    Action.REJECT: Fate.NONE,
+STATUSES = {
+    Action.RELAY: CopyStatus.ADMITTED,
+    Action.CONFIRM: CopyStatus.HELD,
+    Action.HOLD: CopyStatus.HELD,
+    Action.DEFER: CopyStatus.DEFERRED,
+    Action.REJECT: CopyStatus.NONE,
 }
-"""The fate of people's copies by the verdict's action."""
+"""The status of people's copies by the verdict's action."""
 
 # Verdicts without an outcome count too: their process may have died between the final dot and the relay's reply.
 _DOUBTS = "SELECT key FROM underway WHERE key IN ({})"
@@ -52,7 +52,7 @@ class Run:
         self._batch = batch
         batch.flush()
         keys = list({item.key for item in items})
-        self._twins = holds.twins(batch, keys)
+        self._duplicates = holds.duplicates(batch, keys)
         self._doubts = {key for (key,) in batch.select(_DOUBTS.format(", ".join("?" * len(keys))), keys)}
         self._entries: dict[str, Hold | None] = {}
         self._joined: dict[int, Row] = {}  # mailings whose primary hold was joined
@@ -99,7 +99,7 @@ class Run:
         if hold_row is not None and admission.hold is not None:
             batch.keep_from_fronts(bytes.fromhex(item.key))
             holds.add(batch.connection, hold_row | {"people": people})
-            self._twins[item.key] = admission.hold
+            self._duplicates[item.key] = admission.hold
             if admission.hold.queue:
                 self._queues[admission.hold.queue] = admission.hold.hold_id
                 self._entries.setdefault(admission.hold.hold_id, admission.hold)
@@ -111,7 +111,7 @@ class Run:
             )
             found = holds.find(batch.connection, adopted.hold_id)
             if found is not None:
-                self._twins[item.key] = found
+                self._duplicates[item.key] = found
         outboxes.write(batch, intents)
         passes("admission", item.message_id)
         if admission.counted:
@@ -140,17 +140,17 @@ class Run:
         return entry if entry != adopted.hold_id and entry else None
 
     def _live(self, item: Item, row: Row | None) -> Seen:
-        batch, roll = self._batch, mailings_of(self._batch)
+        batch, mailings = self._batch, mailings_of(self._batch)
         counts = self._tally.counts(item) if item.asks else {}
         maybe: dict[Ask, int] = {}
         mailing, entry, fresh, astray = None, None, 0, 0
         grants: tuple[Grant, ...] = ()
         if row is not None:
-            of_mailing, maybe = roll.counts(row, item)
+            of_mailing, maybe = mailings.counts(row, item)
             counts |= of_mailing
-            mailing = roll.view(row)
+            mailing = mailings.view(row)
             if mailing.grant is not None:
-                fresh = roll.fresh(row, item)
+                fresh = mailings.fresh(row, item)
                 grants, astray = self._covering(item, row, mailing, fresh)
             entry = self._entry(mailing.entry)
         queue = self._entry(self._queues.get(item.letter_from[-1], "")) if item.letter_from else None
@@ -166,7 +166,7 @@ class Run:
             approved=any(not grant.by_writer for grant in grants),
             entry=entry,
             queue=queue,
-            twin=self._twins.get(item.key),
+            duplicate=self._duplicates.get(item.key),
             generation=batch.head.generation,
             astray=astray,
             in_doubt=item.key in self._doubts,
@@ -194,9 +194,9 @@ class Run:
 
     def _astray(self, grant: Grant, item: Item, row: Row) -> int:
         """How many of its recipients are not in the set, stand for several, or may have a copy already; two that are one person, too."""
-        roll = mailings_of(self._batch)
+        mailings = mailings_of(self._batch)
         wrong = sum(
-            not self._sets.has(grant.only, person.digest) or roll.may_have(row, person.digest)
+            not self._sets.has(grant.only, person.digest) or mailings.may_have(row, person.digest)
             for person in item.everybody
         )
         return wrong or int(item.doubled or not item.everybody)
@@ -211,20 +211,20 @@ class Run:
     def _recorded(self, item: Item, row: Row, admission: Admission) -> bytes | None:
         """Count the message under its mailing, and a held one under the mailing's primary hold. Returns the digests of
         its people. A retry of a held message changes nothing."""
-        roll, done = mailings_of(self._batch), admission.disposition
+        mailings, done = mailings_of(self._batch), admission.disposition
         taken = isinstance(done, Held) and bool(done.taken)  # until the MTA reports, it is unknown what it passed on
         if admission.hold is None and admission.adopt is None and isinstance(done, Held):
             if taken:
-                roll.became(row, admission.spared, Fate.DOUBTED, only={Fate.DEFERRED})
+                mailings.became(row, admission.spared, CopyStatus.DOUBTED, only={CopyStatus.DEFERRED})
             return None
-        fate = Fate.HELD if isinstance(done, Held) else FATES[admission.verdict.action]
-        spared = dict.fromkeys(admission.spared, Fate.DOUBTED if taken else Fate.ADMITTED)
-        people = roll.record(row, item, fate, admission.named, spared) if fate is not Fate.NONE else None
+        status = CopyStatus.HELD if isinstance(done, Held) else STATUSES[admission.verdict.action]
+        spared = dict.fromkeys(admission.spared, CopyStatus.DOUBTED if taken else CopyStatus.ADMITTED)
+        people = mailings.record(row, item, status, admission.named, spared) if status is not CopyStatus.NONE else None
         mailing = row.mailing
         if admission.progress is not None:
             mailing = replace(mailing, progress=admission.progress)
-        if mailing.progress is not None and fate is Fate.ADMITTED:
-            mailing = replace(mailing, progress=mailing.progress.with_reached(roll.view(row).out, self._batch.now))
+        if mailing.progress is not None and status is CopyStatus.ADMITTED:
+            mailing = replace(mailing, progress=mailing.progress.with_reached(mailings.view(row).out, self._batch.now))
         if admission.hold is not None and not admission.hold.lead and not admission.hold.kind and admission.leads:
             mailing = replace(mailing, entry=admission.hold.hold_id, copies=0)
             self._entries[admission.hold.hold_id] = admission.hold
@@ -236,8 +236,8 @@ class Run:
             holds.grow(self._batch.connection, admission.grown)
             self._entries[admission.grown.hold_id] = admission.grown
         if mailing is not row.mailing:
-            roll.change(row, mailing)
-        if mailing.entry and fate in (Fate.HELD, Fate.DEFERRED):
+            mailings.change(row, mailing)
+        if mailing.entry and status in (CopyStatus.HELD, CopyStatus.DEFERRED):
             self._joined[row.known.n] = row
         return people
 
@@ -259,10 +259,10 @@ class Run:
         """The void hold that is to wait again. Raises ValueError if it is not a hold of this item."""
         if admission.adopt is None:
             return None
-        twin = self._twins.get(item.key)
-        if twin is None or twin.hold_id != admission.adopt:
+        duplicate = self._duplicates.get(item.key)
+        if duplicate is None or duplicate.hold_id != admission.adopt:
             raise ValueError("adopted a hold that is not this message's")
-        return twin if twin.state is State.VOID else None
+        return duplicate if duplicate.state is State.VOID else None
 
 
 def _stopping(freezes: Sequence[Freeze], grants: Sequence[Grant]) -> tuple[Freeze, ...]:

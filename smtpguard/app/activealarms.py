@@ -18,7 +18,7 @@ from smtpguard.observe.alarms.rows import Alarmed
 from smtpguard.store.store import Store
 
 
-async def standing(settings: Settings, store: Access) -> Sequence[ActiveAlarm]:
+async def active(settings: Settings, store: Access) -> Sequence[ActiveAlarm]:
     """Oldest first. The alarms of this host are left out if its state folder cannot be read. Raises LedgerError."""
     try:
         here = await FileMemory(settings.state).known()
@@ -43,7 +43,7 @@ async def standing(settings: Settings, store: Access) -> Sequence[ActiveAlarm]:
 
 async def take(settings: Settings, store: Store, key: str, *, by: str, at: datetime) -> bool:
     """Record that ``by`` takes this alarm, in the journal first. False: no such alarm stands here. Raises LedgerError."""
-    if key not in {each.key for each in await standing(settings, store)}:
+    if key not in {each.key for each in await active(settings, store)}:
         return False
     await store.journal.record([Event(kind=Kind.TAKEN, id=key, at=at, private={"actor": (by,)})])
     taken = [await rounds.take(memory, key, by, at) for memory in (Alarmed(store), FileMemory(settings.state))]

@@ -103,8 +103,8 @@ class Observer:
             hooks = await self.store.ask(store_watching.hooks_behind)
             now = self.clock.now()
             calls = await self.store.ask(lambda c: store_watching.called(c, now))
-            standing = {f.freeze_id for f in gate.freezes if f.until is None or now < f.until}
-            trips = await self.store.ask(lambda c: store_watching.tripped(c, standing, now))
+            active = {f.freeze_id for f in gate.freezes if f.until is None or now < f.until}
+            trips = await self.store.ask(lambda c: store_watching.tripped(c, active, now))
         names = {hook.known_as for hook in self.settings.webhooks}
         seen = Seen(
             at=now,
@@ -167,13 +167,13 @@ class Observer:
 def _stale(registry: Registry) -> tuple[str, ...]:
     registry.reopen()
     bad = (State.STALE, State.MISSING)
-    return tuple(sorted(name for name, standing in registry.standings.items() if standing.state in bad))
+    return tuple(sorted(name for name, status in registry.statuses.items() if status.state in bad))
 
 
-def absent(standing: Iterable[Tree]) -> tuple[str, ...]:
+def absent(running: Iterable[Tree]) -> tuple[str, ...]:
     """Parts that a tree of this state folder has, killed ones included, and of which no process is ready anywhere."""
     known, ready = set[str](), set[str]()
-    for tree in standing:
+    for tree in running:
         if tree.row.get("stopping"):
             continue
         for process in tree.row.get("parts", ()):
@@ -302,9 +302,9 @@ class Alarms(Part):
         if passed - self._certificates[0] > CERTIFICATES_SECONDS:
             self._certificates = passed, tuple(ends(self._settings))
         known = self._seen or Seen(at=now)
-        standing = list(trees(self._settings.state))
+        running = list(trees(self._settings.state))
         counts = Counter[str]()
-        for tree in standing:
+        for tree in running:
             if tree.alive:
                 counts.update(tree.row.get("counts", {}))
         self._answers.add(passed, counts)
@@ -318,7 +318,7 @@ class Alarms(Part):
             answered=answered,
             deferred=deferred,
             minutes=MINUTES,
-            absent=absent(standing),
+            absent=absent(running),
             starts="",
         )
 

@@ -13,7 +13,7 @@ from functools import partial
 
 from smtpguard.admission.correcting import Corrections
 from smtpguard.app import mentions, policyfile
-from smtpguard.app.activealarms import standing, take
+from smtpguard.app.activealarms import active, take
 from smtpguard.app.certificates import Renewals, of_console
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.eventlog import EventLog
@@ -126,13 +126,13 @@ class Console(Part):
             thaw_hook=settings.thaw_hook,
             thaw_two=settings.freeze.thaw == "two",
         )
-        desk = ConsoleServices(
+        console = ConsoleServices(
             ledger=store,
             archive=Archive(store, on_list(settings, digester)),
             policies=policies,
             reader=reader,
             approvals=Approvals(store, policies, clock, term=term(settings)),
-            talks=Questions(store, policies, clock, new_id=ids()),
+            questions=Questions(store, policies, clock, new_id=ids()),
             freezes=freezes,
             mailings=mailings,
             returns=Returns(store, policies, clock, digester, freezes, key=installation_secret(settings), new_id=ids()),
@@ -160,12 +160,15 @@ class Console(Part):
                 open=settings.console.guide == "open",
             ),
             approvers=settings.audit.approvers,
-            alarms=partial(standing, settings, store),
+            alarms=partial(active, settings, store),
             take_alarm=lambda key, by: take(settings, store, key, by=by, at=clock.now()),
             keeps=timedelta(seconds=settings.retention.content),
         )
-        programs = [*api(settings, desk, store, new_id=ids()), *mentions.routes(settings, store.returns.mention, clock)]
-        pages = build(desk, middleware=self._front.middleware, routes=(*self._front.routes, *programs))
+        programs = [
+            *api(settings, console, store, new_id=ids()),
+            *mentions.routes(settings, store.returns.mention, clock),
+        ]
+        pages = build(console, middleware=self._front.middleware, routes=(*self._front.routes, *programs))
         return Health(pages, partial(_ready, self._watch, policies))
 
 

@@ -84,14 +84,14 @@ class Deliverer(Part):
         self._undo.push_async_callback(relays.close)
         for (route, relay), pool in zip(settings.relays.items(), relays.pools.values(), strict=True):
             self._renewals.watch(of_relay(relay, route), pool.context)
-        desk = _StationeryCache(settings, self._policies)
+        stationery = _StationeryCache(settings, self._policies)
         try:
-            desk()
+            stationery()
         except BadAddress as e:
             raise CannotStart(f"notices: from: not the mailbox of a sender: {e}") from None
         name = settings.hostname or host_name()
         self._teller = hooks.teller(settings, self._store, self._policies, clock)
-        self._deeds = auditfollower.AuditFollower(Cursors(self._store), clock)
+        self._audit_log = auditfollower.AuditFollower(Cursors(self._store), clock)
         witness = settings.audit.witness
         self._witnessing = Witnessing(
             self._store,
@@ -130,7 +130,7 @@ class Deliverer(Part):
             Renderer(
                 ledger=self._store,
                 in_force=self._policies.current,
-                stationery=desk,
+                stationery=stationery,
                 clock=clock,
                 reporting_mta=name,
                 sign=signer(settings),
@@ -157,7 +157,7 @@ class Deliverer(Part):
             self._delivering = tasks.create_task(self._delivery.run())
             tasks.create_task(self._freshness.run())
             tasks.create_task(self._memberships.run())
-            tasks.create_task(self._deeds.run())
+            tasks.create_task(self._audit_log.run())
             tasks.create_task(self._witnessing.run())
             if self._timestamping is not None:
                 tasks.create_task(self._timestamping.run())
@@ -194,7 +194,7 @@ class Deliverer(Part):
             await asyncio.wait({self._delivering}, timeout=grace_seconds)
         with contextlib.suppress(LedgerError, TimeoutError):  # if the store is restored then, only the log has it
             async with asyncio.timeout(LAST_LINES_SECONDS):
-                await self._deeds.told()
+                await self._audit_log.told()
 
     async def close(self) -> None:
         await self._undo.aclose()

@@ -96,7 +96,7 @@ class Explainer:
         if counted:
             counts = {ask: max(n, counted.get(ask.fact, 0)) for ask, n in counts.items()}
         live = Seen(now=self._clock.now(), counts=counts, maybe=maybe)
-        verdict = asking.settled(with_fixed(plan.close(live, misses=True), gathered, live, streams), gathered)
+        verdict = asking.or_held(with_fixed(plan.close(live, misses=True), gathered, live, streams), gathered)
         reading = gathered.text if isinstance(gathered.text, Reading) else read(message, self._around)
         return Explained(
             verdict=verdict,

@@ -33,7 +33,7 @@ async def first_time(
     """Read the lists that have no index yet, before mail comes that would be held without them. At most ``seconds``:
     the rest is read while mail comes. ``committed`` gets the journalled events. Raises CannotStart and LedgerError."""
     registry, clock = open_registry(settings, policy), SystemClock()
-    unread = [registry.lists[name] for name, standing in registry.standings.items() if standing.index is None]
+    unread = [registry.lists[name] for name, status in registry.statuses.items() if status.index is None]
     if not any(info.members for info in unread):
         return
     stop, loop, done = threading.Event(), asyncio.get_running_loop(), asyncio.Event()

@@ -24,15 +24,15 @@ from smtpguard.lists.digest import Digester
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.writing import version_of
 from smtpguard.mail.address import Address, BadAddress
-from smtpguard.mailings.model import SUREST, Fate
+from smtpguard.mailings.model import SUREST, CopyStatus
 from smtpguard.mailings.service import Mailings, NoAddresses
 
 T = TypeVar("T")
 _SLICE = 5_000
 Declarations = Sequence[Mapping[str, Any]]
-Behind = tuple[Fate, Callable[[bytes], bool]]
-"""The fate of the copy to an address that expands, and a test whether a person is behind the address."""
-_NOBODY: Behind = Fate.NONE, lambda digest: False
+Behind = tuple[CopyStatus, Callable[[bytes], bool]]
+"""The status of the copy to an address that expands, and a test whether a person is behind the address."""
+_NOBODY: Behind = CopyStatus.NONE, lambda digest: False
 
 
 class Matched:
@@ -50,17 +50,17 @@ class Matched:
         self.older: list[str] = []
         self.bad: list[str] = []
 
-    async def people(self) -> AsyncIterator[tuple[str, Fate]]:
-        """Every address, and the fate of the copy to it; NONE if the mailing has not come for that person."""
+    async def people(self) -> AsyncIterator[tuple[str, CopyStatus]]:
+        """Every address, and the status of the copy to it; NONE if the mailing has not come for that person."""
         try:
-            fate, among = await (self._at_the_list() if self._name is not None else self._at_any_list())
+            status, among = await (self._at_the_list() if self._name is not None else self._at_any_list())
             digester = self._registry.digester
             everybody = self._addresses("all", say=True)
             while some := await self._apart(lambda: list(islice(everybody, _SLICE))):
-                single = {one.address: one.fate for one in await self._mailings.people(self._mailing_id, some)}
+                single = {one.address: one.status for one in await self._mailings.people(self._mailing_id, some)}
                 for address in some:
-                    whole = fate if any(map(among, _every(digester, address))) else Fate.NONE
-                    yield address, max(single.get(address, Fate.NONE), whole, key=SUREST.index)
+                    whole = status if any(map(among, _every(digester, address))) else CopyStatus.NONE
+                    yield address, max(single.get(address, CopyStatus.NONE), whole, key=SUREST.index)
         finally:
             self._thread.shutdown(wait=False)
 
@@ -68,24 +68,24 @@ class Matched:
         return await asyncio.get_running_loop().run_in_executor(self._thread, read)
 
     async def _at_the_list(self) -> Behind:
-        """The fate at the list's own address, which reaches everybody on the list, if the list is unchanged. Otherwise
+        """The status at the list's own address, which reaches everybody on the list, if the list is unchanged. Otherwise
         note since when it has changed."""
         name = str(self._name)
-        index = self._registry.standings[name].index
-        if index is not None and (fate := await self._became(name, index.version)) is not Fate.NONE:
-            return fate, index.__contains__
+        index = self._registry.statuses[name].index
+        if index is not None and (status := await self._became(name, index.version)) is not CopyStatus.NONE:
+            return status, index.__contains__
         await self._look_back([name])
         return _NOBODY
 
     async def _at_any_list(self) -> Behind:
-        """The fate at the addresses of the mailing's lists, if this file is one of them as it was then: all of it, or
+        """The status at the addresses of the mailing's lists, if this file is one of them as it was then: all of it, or
         those entries that the list takes."""
         lists = (await self._mailings.show(self._mailing_id)).lists
         for statuses, form in [(statuses, form) for form in (0, -1) for statuses in ("all", None)] if lists else ():
             version = await self._apart(partial(self._version, statuses, form))
             for name in lists:
-                if (fate := await self._became(name, version)) is not Fate.NONE:
-                    return fate, (await self._apart(partial(self._all, statuses, form))).__contains__
+                if (status := await self._became(name, version)) is not CopyStatus.NONE:
+                    return status, (await self._apart(partial(self._all, statuses, form))).__contains__
         await self._look_back(lists)
         return _NOBODY
 
@@ -100,9 +100,9 @@ class Matched:
         every = (_every(self._registry.digester, address) for address in self._addresses(statuses))
         return (digests[form] for digests in every if digests)
 
-    async def _became(self, name: str, version: str) -> Fate:
+    async def _became(self, name: str, version: str) -> CopyStatus:
         digest = self._registry.digester.of_canonical(f"list {name} {version}")
-        return (await self._ledger.mailings.reached_by(self._mailing_id, [digest])).get(digest, Fate.NONE)
+        return (await self._ledger.mailings.reached_by(self._mailing_id, [digest])).get(digest, CopyStatus.NONE)
 
     async def _look_back(self, names: Iterable[str]) -> None:
         """Find in the journal when a list got another version."""
@@ -112,7 +112,7 @@ class Matched:
                 if (
                     entry.kind == Kind.LIST.value
                     and version
-                    and await self._became(name, str(version)) is not Fate.NONE
+                    and await self._became(name, str(version)) is not CopyStatus.NONE
                 ):
                     said = f"the list {name} as it was from {instant(entry.at):%Y-%m-%d %H:%M} UTC on, with {people:,} people"
                     if said not in self.older:

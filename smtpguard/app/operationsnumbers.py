@@ -135,12 +135,12 @@ class Watching:
     def _looked_at(self, registry: Registry) -> Mapping[str, _List]:
         registry.reopen()
         found = {}
-        for name, standing in registry.standings.items():
+        for name, status in registry.statuses.items():
             report = latest(indexes(self._settings), name)
             found[name] = _List(
-                people=standing.index.people if standing.index is not None else None,
-                checked_at=standing.checked_at,
-                stale=standing.state in (State.STALE, State.MISSING),
+                people=status.index.people if status.index is not None else None,
+                checked_at=status.checked_at,
+                stale=status.state in (State.STALE, State.MISSING),
                 failing=report is not None and not report.ok,
             )
         return found
@@ -180,7 +180,7 @@ class Watching:
         if waiting is None:
             return {"smtpguard_store_up": {(): 0}}
         fresh = self._answered and passed - self._looked < OLD_SECONDS
-        standing = [f for f in waiting.freezes if f.until is None or now < f.until]
+        active = [f for f in waiting.freezes if f.until is None or now < f.until]
         told = {
             "store_up": int(fresh),
             "store_looked_seconds": passed - self._looked,
@@ -198,12 +198,12 @@ class Watching:
             "outbox_later": waiting.later,
             "relaying": waiting.relaying,
             "relaying_unsettled": waiting.unsettled,
-            "store_put_back": int(any(f.reason == PUT_BACK for f in standing)),
-            "freezes_oldest_seconds": _since(min((f.at for f in standing), default=None), now),
+            "store_put_back": int(any(f.reason == PUT_BACK for f in active)),
+            "freezes_oldest_seconds": _since(min((f.at for f in active), default=None), now),
         }
         numbers: dict[str, dict[tuple[str, ...], float]] = {f"smtpguard_{name}": {(): n} for name, n in told.items()}
         numbers["smtpguard_freezes"] = {
-            (selector.value,): sum(f.selector is selector for f in standing) for selector in Selector
+            (selector.value,): sum(f.selector is selector for f in active) for selector in Selector
         }
         hooks = {
             hook.known_as: waiting.hooks[hook.known_as]

@@ -142,15 +142,15 @@ def front(
 
 def api(
     settings: Settings,
-    desk: ConsoleServices,
+    console: ConsoleServices,
     store: Store,
     *,
     new_id: Callable[[], str],
 ) -> list[BaseRoute]:
     tokens = Tokens(
-        People(store), desk.clock, new_id=new_id, delimiters=settings.delimiters, required=required(settings)
+        People(store), console.clock, new_id=new_id, delimiters=settings.delimiters, required=required(settings)
     )
-    return routes(ApiServices(desk=desk, tokens=tokens, verify=lambda: store.journal.audit(socket.gethostname())))
+    return routes(ApiServices(console=console, tokens=tokens, verify=lambda: store.journal.audit(socket.gethostname())))
 
 
 def where(console: Console, port: int) -> Site:

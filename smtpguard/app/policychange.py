@@ -138,7 +138,7 @@ def _indexed(settings: Settings, old: Policy, new: Policy, digester: Digester) -
     registry = built_registry(settings, old, digester, SystemClock())
     registry.reopen()
     same = {name for name, info in new.lists.items() if name in old.lists and old.lists[name].members == info.members}
-    found = {name for name in same if registry.standings[name].index is not None}
+    found = {name for name in same if registry.statuses[name].index is not None}
     if old.expansions == new.expansions:
         found.add(EXPANSIONS)
     return frozenset(found)

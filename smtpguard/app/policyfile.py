@@ -71,26 +71,26 @@ class PolicyFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """The policy in force and this host's file. ``standing``: the policy in force, and since when. ``unreadable``: why
+    """The policy in force and this host's file. ``current``: the policy in force, and since when. ``unreadable``: why
     this version cannot read it, "" if it can. ``started_beside``: a part of this host was started while the file
     differed from the policy in force."""
 
     file: PolicyFile
-    standing: CurrentPolicy
+    current: CurrentPolicy
     unreadable: str = ""
     started_beside: bool = False
 
     def in_words(self) -> str:
         """The state of the file, with the policy in force and since when, in one sentence."""
-        put = self.standing.put
+        put = self.current.put
         by = f", by {put.by}" if put is not None and put.by else ""
         since = f", since {put.at:%Y-%m-%d %H:%M} UTC{by}" if put is not None else ""
-        return f"policy {self.standing.sha256[:12]} is in force{since}; {self.file}"
+        return f"policy {self.current.sha256[:12]} is in force{since}; {self.file}"
 
     @property
     def since(self) -> datetime | None:
         """Since when the file differs from the policy in force; None if it does not, or if unknown."""
-        return self.file.since(self.standing.put.at if self.standing.put is not None else None)
+        return self.file.since(self.current.put.at if self.current.put is not None else None)
 
 
 class Following:
@@ -103,7 +103,7 @@ class Following:
 
     async def look(self) -> Look | None:
         """Raises LedgerError."""
-        now = await self.store.policies.standing(), stamps(self._settings)
+        now = await self.store.policies.current(), stamps(self._settings)
         if now != self._read:
             self._found, self._read = await look(self._settings, self.store), now
         return self._found
@@ -111,14 +111,14 @@ class Following:
 
 async def look(settings: Settings, store: Store) -> Look | None:
     """For reports to people. None if no policy is in force yet. Raises LedgerError."""
-    standing = await store.policies.standing()
-    if not standing.sha256:
+    current = await store.policies.current()
+    if not current.sha256:
         return None
     try:
-        documents: Mapping[str, bytes] = await store.policies.documents(standing.sha256)
+        documents: Mapping[str, bytes] = await store.policies.documents(current.sha256)
     except KeyError:
         documents = {}
-    return await asyncio.to_thread(looked, settings, standing, documents)
+    return await asyncio.to_thread(looked, settings, current, documents)
 
 
 def look_before_upgrade(settings: Settings) -> Look | None:
@@ -136,26 +136,26 @@ def look_before_upgrade(settings: Settings) -> Look | None:
         with database.read() as connection:
             if revision(connection) is None:
                 return None
-            standing = policies.standing(connection)
+            current = policies.current(connection)
             try:
-                documents = policies.policy(connection, standing.sha256)
+                documents = policies.policy(connection, current.sha256)
             except KeyError:
                 documents = {}
     finally:
         database.close()
-    return looked(settings, standing, documents) if standing.sha256 else None
+    return looked(settings, current, documents) if current.sha256 else None
 
 
-def looked(settings: Settings, standing: CurrentPolicy, documents: Mapping[str, bytes]) -> Look:
+def looked(settings: Settings, current: CurrentPolicy, documents: Mapping[str, bytes]) -> Look:
     """``documents``: of the policy in force, {} if they are lost. Reads the files of this host."""
     problem = ""
     try:
         parse_policy(settings, documents)
     except (Broken, KeyError) as e:
-        problem = unreadable(standing.sha256, e)
+        problem = unreadable(current.sha256, e)
     file = compare(settings, documents)
-    beside = file.differs and socket.gethostname() in standing.beside
-    return Look(file=file, standing=standing, unreadable=problem, started_beside=beside)
+    beside = file.differs and socket.gethostname() in current.beside
+    return Look(file=file, current=current, unreadable=problem, started_beside=beside)
 
 
 def unreadable(sha256: str, error: Exception) -> str:

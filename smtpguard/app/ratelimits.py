@@ -17,7 +17,7 @@ from smtpguard.mail import reply
 from smtpguard.mail.envelope import Session, client_address, within
 from smtpguard.mail.reply import Reply
 from smtpguard.processes.rates import Quota, Rates
-from smtpguard.wire.listener import SlowDown
+from smtpguard.wire.listener import RateCheck
 
 FILE = "rates"
 REPORT_SECONDS = 60.0
@@ -48,13 +48,13 @@ class RateLimits:
         if self._rates is not None:
             self._rates.close()
 
-    def of(self, listener: SmtpListener) -> SlowDown | None:
+    def of(self, listener: SmtpListener) -> RateCheck | None:
         """None if this listener has no limits."""
         rates, limits, trust, place = self._rates, listener.rates, self._settings.trust, listener.called
         if rates is None or not limits.any:
             return None
 
-        def slow_down(session: Session, first: bool) -> Reply | None:
+        def rate_check(session: Session, first: bool) -> Reply | None:
             quotas: list[Quota] = []
             if not within(session.client_ip, trust):
                 quotas += _quotas(limits.client, f"client {_client(session.client_ip)}", place, first=first)
@@ -65,7 +65,7 @@ class RateLimits:
                 return None
             return reply.LOGIN_TOO_FAST if full.name.startswith("login ") else reply.CLIENT_TOO_FAST
 
-        return slow_down
+        return rate_check
 
     async def run(self) -> None:
         """Log the stopped names, in at most one line a minute. Never returns."""

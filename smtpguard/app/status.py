@@ -22,7 +22,7 @@ from smtpguard.app.clock import SystemClock
 from smtpguard.app.files import CannotStart
 from smtpguard.app.policies import Following
 from smtpguard.app.services import opened
-from smtpguard.app.startfailed import failing
+from smtpguard.app.startfailures import failing
 from smtpguard.app.storestatus import unreadable
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
@@ -195,13 +195,13 @@ async def _policy(looking: Observer) -> dict[str, Any] | None:
     look = await looking.look_at_policy()
     if look is None:
         return None
-    put = look.standing.put
+    put = look.current.put
     try:
         enforced: bool | None = looking.policies.policy.enforce
     except LedgerError:
         enforced = None
     return {
-        "sha256": look.standing.sha256,
+        "sha256": look.current.sha256,
         "since": put.at if put is not None else None,
         "by": (put.by or None) if put is not None else None,
         "how": (put.how or None) if put is not None else None,
@@ -221,12 +221,12 @@ def _lists(policies: Following) -> list[dict[str, Any]] | None:
     return [
         {
             "list": name,
-            "people": standing.index.people if standing.index is not None else None,
-            "checked_at": standing.checked_at,
-            "state": standing.state.value,
-            "stale": standing.state in bad,
+            "people": index_status.index.people if index_status.index is not None else None,
+            "checked_at": index_status.checked_at,
+            "state": index_status.state.value,
+            "stale": index_status.state in bad,
         }
-        for name, standing in registry.standings.items()
+        for name, index_status in registry.statuses.items()
     ]
 
 

@@ -1,8 +1,15 @@
-"""Check the store before anything is started: the right database, not rolled back, and what is frozen in it."""
+"""Check the store before anything is started: the right database, not rolled back, what is frozen in it, and which clients
+of the last 30 days no listener would admit now.
+
+Another version may have written the journal. An entry that does not say who connected is skipped, since a trusted MTA may
+have named the client.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,10 +20,10 @@ from smtpguard.accounts.model import Account, unseated
 from smtpguard.accounts.rows import People
 from smtpguard.app.files import CannotStart, store_url
 from smtpguard.app.finding import Finding, State
+from smtpguard.app.journalcheck import DAYS, undeclared
 from smtpguard.app.lists import names
 from smtpguard.app.policyfile import look_before_upgrade
 from smtpguard.app.services import opened
-from smtpguard.app.undeclared import undeclared
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.counts.backfill import known_since
@@ -24,9 +31,11 @@ from smtpguard.database.engine import file_of
 from smtpguard.database.errors import LedgerError
 from smtpguard.database.migrate import Newer, SchemaError
 from smtpguard.journal.rows import FILE as CHECKPOINTS
+from smtpguard.journal.scan import Caller, callers_at
 from smtpguard.lists.declared import build
 from smtpguard.lists.names import Names
 from smtpguard.lists.ownership import owner_of
+from smtpguard.mail.envelope import within
 from smtpguard.policy.freezing import PUT_BACK, Freeze
 from smtpguard.policy.parse import Policy
 from smtpguard.policy.rule import Rule
@@ -178,3 +187,41 @@ def _found(settings: Settings, put_back: Rollback | None, freezes: tuple[Freeze,
         yield Finding(
             about="store", state=State.FINE, text=f"{settings.store.url} is the store that {settings.state} belongs to"
         )
+
+
+MOST_CLIENTS = 20
+"""Clients that are named."""
+
+
+async def turned_away(settings: Settings, now: datetime) -> list[Finding]:
+    """Clients with the most messages first. Nothing if the store cannot be read, which is reported elsewhere."""
+    if unreadable(settings) is not None or not settings.secret_file.exists():
+        return []
+    try:
+        came = await asyncio.to_thread(callers_at, store_url(settings), now - timedelta(days=DAYS))
+    except (LedgerError, Broken, ValueError):
+        return []
+    away: Counter[tuple[str, str]] = Counter()
+    for caller, messages in came.items():
+        if not _admitted(settings, caller):
+            away[caller.peer or caller.client, caller.listener or "every listener"] += messages
+    named = away.most_common(MOST_CLIENTS)
+    found = [_finding(f"{client} would be refused by {by}", n) for (client, by), n in named]
+    if rest := len(away) - len(named):
+        found.append(_finding(f"{rest:,} more clients would be refused", away.total() - sum(n for _, n in named)))
+    return found
+
+
+def _admitted(settings: Settings, caller: Caller) -> bool:
+    """A listener that no longer exists may have been renamed: any listener may admit the client."""
+    if not caller.listener and settings.trust:  # of an earlier version: it may not be who connected
+        return True
+    every = [each for _, _, each in settings.listen.each()]
+    some = [each for each in every if each.called == caller.listener] or every
+    address = caller.peer or caller.client
+    return any(each.admitted is None or not address or within(address, each.admitted) for each in some)
+
+
+def _finding(text: str, messages: int) -> Finding:
+    number = f"{messages:,} {'message' if messages == 1 else 'messages'} of the last 30 days"
+    return Finding(about="clients", state=State.UNKNOWN, text=f"{text}: {number}")

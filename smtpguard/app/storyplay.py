@@ -119,7 +119,7 @@ async def _play(policy: Policy, settings: Settings | None, people: Mapping[str, 
             if loop.time() - began > SECONDS:
                 unplayed += [each.name for each in (info, *others)]
                 continue
-            index = registry.standings[info.name].index
+            index = registry.statuses[info.name].index
             scenes = _scenes(info, colleague, index.people if index is not None else 0)
             shapes = [
                 scene.shape

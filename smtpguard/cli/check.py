@@ -93,7 +93,7 @@ def _in_force(context: Context, *, as_json: bool) -> None:
         raise CannotRun(f"the store: {str(e).splitlines()[0]}") from None
     if seen is None:
         raise CannotRun("no policy is in force yet: smtpguard serve puts the policy file in force")
-    sha256 = seen.standing.sha256
+    sha256 = seen.current.sha256
     if as_json:
         context.say({"policy_sha256": sha256, "readable": not seen.unreadable, "text": seen.unreadable or None})
     elif seen.unreadable:
@@ -284,8 +284,7 @@ async def _tell(context: Context, settings: Settings, policy: Policy, as_json: b
 
 async def store(context: Context, settings: Settings, policy: Policy | None, *, as_json: bool) -> bool:
     """Print a line for each finding on the store and on approvers. Returns whether the check may go on."""
-    from smtpguard.app.clientcheck import turned_away
-    from smtpguard.app.storestatus import policy_findings, store_findings
+    from smtpguard.app.storestatus import policy_findings, store_findings, turned_away
 
     found = [*await store_findings(settings, policy), *await asyncio.to_thread(policy_findings, settings)]
     found += await turned_away(settings, datetime.now(UTC))

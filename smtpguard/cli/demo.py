@@ -14,16 +14,16 @@ from pathlib import Path
 import click
 
 from smtpguard.cli.context import CannotRun, Context
-from smtpguard.demo.play import Fate, Result, play
+from smtpguard.demo.play import Disposition, Result, play
 from smtpguard.demo.script import KALLE, RAMADAN, Script
 from smtpguard.demo.stage import ADMIN, PEOPLE, CannotStart, Stage, stage
 
 _COLOURS = {
-    Fate.RELAYED: "green",
-    Fate.HELD: "yellow",
-    Fate.REJECTED: "red",
-    Fate.DEFERRED: "magenta",
-    Fate.DONE: "cyan",
+    Disposition.RELAYED: "green",
+    Disposition.HELD: "yellow",
+    Disposition.REJECTED: "red",
+    Disposition.DEFERRED: "magenta",
+    Disposition.DONE: "cyan",
 }
 _MARGIN = " " * 14
 
@@ -70,12 +70,12 @@ def _play(built: Stage, as_json: bool) -> int:
 def _tell(number: int, result: Result) -> None:
     scene = result.scene
     click.echo(f"{number:>3}  " + click.style(scene.title, bold=True))
-    if scene.letter is not None:
-        to = scene.letter.recipients
+    if scene.message is not None:
+        to = scene.message.recipients
         shown = to[0] if len(to) == 1 else f"{to[0]} and {len(to) - 1} more"
-        for line in _wrapped(f'"{scene.letter.subject}", from {scene.letter.mail_from or "<>"} to {shown}', indent=5):
+        for line in _wrapped(f'"{scene.message.subject}", from {scene.message.mail_from or "<>"} to {shown}', indent=5):
             click.echo(f"     {line}")
-    word = click.style(f"{scene.fate.value.upper():<9}", fg=_COLOURS[scene.fate], bold=True)
+    word = click.style(f"{scene.disposition.value.upper():<9}", fg=_COLOURS[scene.disposition], bold=True)
     lines = []
     if result.answer is not None:
         lines.append(str(result.answer).replace("\n", " "))
@@ -84,7 +84,7 @@ def _tell(number: int, result: Result) -> None:
     lines.extend(f"- {rule}" for rule in result.rules)
     if result.found:
         lines.append("found: " + "; ".join(result.found))
-    if result.reach is not None and scene.fate is Fate.HELD:
+    if result.reach is not None and scene.disposition is Disposition.HELD:
         lines.append(f"it would have reached {result.reach:,} people; the relay saw nothing of it")
     lines.extend(result.lines)
     if result.wrong is not None:

@@ -15,7 +15,7 @@ from smtpguard.cli.audit import may_name
 from smtpguard.cli.context import Context, NotFine
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.event import Event, Kind
-from smtpguard.journal.fate import Message
+from smtpguard.journal.outcome import Message
 from smtpguard.journal.searchindex import queue_ids
 
 MOST = 50

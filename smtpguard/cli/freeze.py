@@ -118,7 +118,7 @@ def thaw(context: Context, /, yes: bool, as_json: bool, **given: Any) -> None:
         async with context.brakes(STORE | {"freeze"}) as services:  # otherwise one person could lift what takes two
             lifted: list[Freeze] = []
             hooks: list[Hook] = []
-            meant = await services.freezes.standing(*await _known(services, chosen, must_exist=False))
+            meant = await services.freezes.active(*await _known(services, chosen, must_exist=False))
             if meant:
                 for line in released(await services.freezes.released_by(meant)):
                     click.echo(line, err=True)
@@ -130,15 +130,15 @@ def thaw(context: Context, /, yes: bool, as_json: bool, **given: Any) -> None:
                 except SecondPersonNeeded:
                     raise NotFine(f"{what(freeze)} is still frozen: another person must agree to the thaw") from None
                 lifted.append(freeze)
-            return lifted, hooks, await services.freezes.standing()
+            return lifted, hooks, await services.freezes.active()
 
-    lifted, hooks, standing = context.run(work())
+    lifted, hooks, active = context.run(work())
     if as_json or context.json:
         for freeze in lifted:
             context.say(freeze_row(freeze))
     for freeze in lifted if not (as_json or context.json) else ():
         click.echo(f"Lifted: {what(freeze)}, frozen by {freeze.by} at {freeze.at:%Y-%m-%d %H:%M} UTC.")
-    for freeze in standing:
+    for freeze in active:
         click.echo(f"Still frozen: {what(freeze)} ({freeze.reason})", err=True)
     if not lifted:
         raise NotFine("there is no such freeze")
@@ -215,7 +215,7 @@ async def _mailing(brakes: Brakes, value: str, *, must_exist: bool) -> str:
     try:
         return whole_id(value, await brakes.store.mailings.named(value.strip()) if value.strip() else ())
     except NoSuch as wrong:
-        frozen = [f.value for f in await brakes.freezes.standing() if f.selector is Selector.MAILING]
+        frozen = [f.value for f in await brakes.freezes.active() if f.selector is Selector.MAILING]
         meant = [whole for whole in frozen if whole.startswith(value.strip().upper())]
         if must_exist or len(meant) != 1:
             raise CannotRun(f"--mailing: {wrong.args[0]}") from None

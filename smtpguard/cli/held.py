@@ -413,7 +413,7 @@ async def _stands_still(services: Services) -> list[str]:
     """Lines on active freezes, and on a store that seems rolled back and is not frozen for it yet."""
     found = services.store.put_back
     told = [] if found is None else [f"Nothing is sent until this is thawed: {found}."]
-    return told + [f"Frozen: {in_force([freeze])}." for freeze in await services.freezes.standing()]
+    return told + [f"Frozen: {in_force([freeze])}." for freeze in await services.freezes.active()]
 
 
 async def _newest(services: Services, states: Sequence[State], limit: int, fits: Callable[[Hold], bool]) -> list[Hold]:

@@ -213,7 +213,7 @@ def _of_mailing(hold: Hold) -> list[tuple[str, str]]:
 
 
 def _delivered(hold: Hold) -> list[tuple[str, str]]:
-    """The fates of its recipients, if they differ."""
+    """The statuses of its recipients, if they differ."""
     one = hold.settled
     if one is None or one.sent == one.sent + one.failed + one.doubted:
         return []

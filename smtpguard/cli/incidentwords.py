@@ -155,12 +155,12 @@ def ack(context: Context, alarm: str | None, as_json: bool) -> None:
     """
 
     async def work() -> Sequence[ActiveAlarm]:
-        from smtpguard.app.activealarms import standing, take
+        from smtpguard.app.activealarms import active, take
         from smtpguard.app.services import opened
 
         settings = context.settings()
         async with opened(settings, reads=alarm is None) as (store, _):
-            stand = await standing(settings, store)
+            stand = await active(settings, store)
             if alarm is None:
                 return stand
             exact = [each for each in stand if each.key == alarm]
@@ -170,7 +170,7 @@ def ack(context: Context, alarm: str | None, as_json: bool) -> None:
                 raise NotFine(f"{'several alarms are' if meant else 'no alarm is'} called {alarm}; there are: {names}")
             if not await take(settings, store, meant[0].key, by=context.user, at=datetime.now(UTC)):
                 raise NotFine(f"{meant[0].key} could not be taken: try again")
-            return [each for each in await standing(settings, store) if each.key == meant[0].key]
+            return [each for each in await active(settings, store) if each.key == meant[0].key]
 
     found = context.run(work())
     for one in found:

@@ -77,9 +77,7 @@ def show(context: Context, names: Sequence[str], as_json: bool) -> None:
     settings, registry = context.settings(), _registry(context)
     infos = [_known(name, registry.lists) for name in names] or list(registry.lists.values())
     rows = [
-        liststatus.row(
-            info, registry.standings[info.name], latest(indexes(settings), info.name), settings.policy.parent
-        )
+        liststatus.row(info, registry.statuses[info.name], latest(indexes(settings), info.name), settings.policy.parent)
         for info in infos
     ]
     if as_json or context.json:
@@ -155,7 +153,7 @@ def overlap(context: Context, names: Sequence[str], as_json: bool) -> None:
     indexes: dict[str, Index] = {}
     blind = []
     for name in chosen:
-        where = registry.standings[name]
+        where = registry.statuses[name]
         if where.index is not None:
             indexes[name] = where.index
         elif registry.lists[name].members or name in names:

@@ -17,7 +17,7 @@ from smtpguard.lists.sync import called
 HEAD = ("LIST", "PEOPLE", "READ", "STATE", "SOURCE")
 
 
-def row(info: ListInfo, standing: IndexStatus, report: Report | None, base: Path) -> dict[str, Any]:
+def row(info: ListInfo, status: IndexStatus, report: Report | None, base: Path) -> dict[str, Any]:
     sources = [source_row(s) for s in report.sources] if report else []
     names = [s["source"] for s in sources] or [called(declaration, base) for declaration in info.members]
     return {
@@ -25,14 +25,14 @@ def row(info: ListInfo, standing: IndexStatus, report: Report | None, base: Path
         "title": info.title,
         "addresses": [str(a) for a in info.addresses],
         "audience": info.audience,
-        "people": standing.index.people if standing.index else None,
-        "checked_at": standing.checked_at,
-        "state": standing.state.value,
+        "people": status.index.people if status.index else None,
+        "checked_at": status.checked_at,
+        "state": status.state.value,
         "source": ", ".join(names) or None,
         "sources": sources,
         "rows": report.rows if report else None,
         "bad_rows": report.bad if report else None,
-        "problem": standing.why or None,
+        "problem": status.why or None,
         "failure": report.problem or None if report else None,
         "failing_since": report.failing_since if report else None,
     }

@@ -19,21 +19,21 @@ from smtpguard.cli.holdrow import all_at_once, freeze_row, goes_out, in_words, o
 from smtpguard.cli.mailingtext import LEGEND, Follower, bar, state, table, told
 from smtpguard.holds.model import Choice, Conflict, Refused
 from smtpguard.holds.service import Decided
-from smtpguard.mailings.model import MAY_HAVE, Fate, Mailing, NoSuch, State
+from smtpguard.mailings.model import MAY_HAVE, CopyStatus, Mailing, NoSuch, State
 from smtpguard.mailings.service import FEW, Back, NoAddresses, row
 
 if TYPE_CHECKING:
     from smtpguard.app.services import Services
 
 STATES = [state.value for state in State]
-FATES = {
-    "sent": (Fate.RELAYED,),
-    "on-the-way": (Fate.ADMITTED,),
-    "in-doubt": (Fate.DOUBTED,),
-    "held": (Fate.HELD,),
-    "waiting": (Fate.DEFERRED,),
-    "refused": (Fate.REFUSED,),
-    "stopped": (Fate.STOPPED,),
+STATUSES = {
+    "sent": (CopyStatus.RELAYED,),
+    "on-the-way": (CopyStatus.ADMITTED,),
+    "in-doubt": (CopyStatus.DOUBTED,),
+    "held": (CopyStatus.HELD,),
+    "waiting": (CopyStatus.DEFERRED,),
+    "refused": (CopyStatus.REFUSED,),
+    "stopped": (CopyStatus.STOPPED,),
 }
 _EVERY_SECONDS = 1.0
 _MOST_OCTETS = 50 << 20
@@ -109,7 +109,11 @@ def show(context: Context, mailing_id: str, follow: bool, as_json: bool) -> None
 )
 @click.option("--column", metavar="NAME", help="The column of the CSV file that holds addresses.")
 @click.option(
-    "--what", type=click.Choice([*FATES, "all"]), default="sent", show_default=True, help="The outcome of their copy."
+    "--what",
+    type=click.Choice([*STATUSES, "all"]),
+    default="sent",
+    show_default=True,
+    help="The outcome of their copy.",
 )
 @as_json
 @click.pass_obj
@@ -127,18 +131,18 @@ def people(
         from smtpguard.app.mailingpeople import Matched
 
         whole = await services.mailings.named(mailing_id)
-        fates = set(Fate) - {Fate.NONE} if what == "all" else set(FATES[what])
+        statuses = set(CopyStatus) - {CopyStatus.NONE} if what == "all" else set(STATUSES[what])
         found = may = 0
         try:
             matched = Matched(
                 services.mailings, services.store, services.policies, services.settings.policy.parent, whole,
                 name=name, file=file, column=column,
             )  # fmt: skip
-            async for address, fate in matched.people():
-                if fate in fates:
+            async for address, status in matched.people():
+                if status in statuses:
                     found += 1
-                    _tell(context, address, fate, as_json=as_json or context.json)
-                elif fate in MAY_HAVE:
+                    _tell(context, address, status, as_json=as_json or context.json)
+                elif status in MAY_HAVE:
                     may += 1
         except NoAddresses as error:
             raise CannotRun(str(error)) from None
@@ -200,7 +204,7 @@ def correct(
         from smtpguard.mail.message import Message
 
         mailing = await services.mailings.show(mailing_id)
-        matched = await _fates(services, mailing, file, column) if file is not None else None
+        matched = await _statuses(services, mailing, file, column) if file is not None else None
         raw = message.read(_MOST_OCTETS + 1)
         if len(raw) > _MOST_OCTETS:
             raise CannotRun(f"{message.name}: larger than {_MOST_OCTETS >> 20} MB")
@@ -236,7 +240,7 @@ def correct(
     _run(context, work)
 
 
-async def _fates(services: Services, mailing: Mailing, file: Path, column: str | None) -> dict[bytes, Fate]:
+async def _statuses(services: Services, mailing: Mailing, file: Path, column: str | None) -> dict[bytes, CopyStatus]:
     """What became of the copy of each address in the file, by its digest."""
     from smtpguard.app.mailingpeople import Matched
     from smtpguard.mail.address import Address
@@ -247,7 +251,7 @@ async def _fates(services: Services, mailing: Mailing, file: Path, column: str |
             name=None, file=file, column=column,
         )  # fmt: skip
         digester = services.policies.current().registry.digester
-        found = {digester.of(Address.parse(one)): fate async for one, fate in matched.people()}
+        found = {digester.of(Address.parse(one)): status async for one, status in matched.people()}
     except NoAddresses as error:
         raise CannotRun(str(error)) from None
     if matched.older:
@@ -443,9 +447,9 @@ async def _followed(services: Services, mailing: Mailing) -> None:
         mailing = await services.mailings.show(mailing.mailing_id)
 
 
-def _tell(context: Context, address: str, fate: Fate, *, as_json: bool) -> None:
+def _tell(context: Context, address: str, status: CopyStatus, *, as_json: bool) -> None:
     if as_json:
-        word = next(word for word, fates in FATES.items() if fate in fates)
+        word = next(word for word, statuses in STATUSES.items() if status in statuses)
         context.say({"address": address, "what": word})
     else:
         click.echo(address)

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from smtpguard.app.bridges import too_open
 from smtpguard.app.certificates import ENDS_SOON_DAYS, Pair, ending, of_console, of_listener, of_relay
+from smtpguard.app.clientnetworks import too_open
 from smtpguard.app.contact import second_way
 from smtpguard.app.files import CannotStart, exposed
 from smtpguard.app.lists import people_of

@@ -26,7 +26,7 @@ from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.envelope import Session, client_address
 from smtpguard.mail.message import Message
 from smtpguard.policy.parse import Policy, parse
-from smtpguard.policy.suite import Case, EnvelopeModel, Outcome, cases, message_of
+from smtpguard.policy.suite import Case, CaseResult, EnvelopeModel, cases, message_of
 
 if TYPE_CHECKING:
     from smtpguard.app.explaining import Explainer
@@ -47,7 +47,7 @@ class _Told:
     failures: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, file: Path, outcome: Outcome) -> _Told:
+    def of(cls, file: Path, outcome: CaseResult) -> _Told:
         hits = tuple(hit.rule for hit in outcome.verdict.hits)
         return cls(
             file=file,

@@ -49,7 +49,7 @@ def command(given: click.Context, since: str, until: str | None, as_json: bool) 
     begin, end = _period(since, until, datetime.now(UTC))
 
     async def work() -> tuple[Activity, Now]:
-        from smtpguard.app.activealarms import standing
+        from smtpguard.app.activealarms import active
         from smtpguard.app.services import opened
         from smtpguard.holds.model import State
 
@@ -62,14 +62,14 @@ def command(given: click.Context, since: str, until: str | None, as_json: bool) 
             return found, Now(
                 waiting=(await store.holds.counts()).get(State.WAITING, 0),
                 frozen=tuple(f"{each.selector.value} {each.value}".strip() for each in gate.freezes),
-                alarms=tuple(str(each.title) for each in await standing(settings, store)),
+                alarms=tuple(str(each.title) for each in await active(settings, store)),
             )
 
-    found, now_stands = context.run(work())
+    found, now = context.run(work())
     if as_json or context.json:
-        context.say(row(found, now_stands))
+        context.say(row(found, now))
         return
-    for line in lines(found, now_stands):
+    for line in lines(found, now):
         click.echo(line)
 
 

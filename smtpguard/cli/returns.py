@@ -50,7 +50,7 @@ def command() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_obj
 def show(context: Context, mailing_id: str, as_json: bool) -> None:
-    """Show what came back after a mailing: how much of each sort, how fast, whether it grows or calms, and what was done meanwhile."""
+    """Show what came back after a mailing: how much of each sort, how fast, whether it grows or falls, and what was done meanwhile."""
 
     async def work() -> tuple[Mailing, Growth]:
         async with context.services() as services:

@@ -57,7 +57,7 @@ def command(context: Context, only: Sequence[str], from_file: str) -> None:
 
     It starts with the policy in force, even if the policy file has changed; only an empty store takes the policy from the file.
     """
-    from smtpguard.app import certificates, parts, start, startfailed
+    from smtpguard.app import certificates, parts, start, startfailures
     from smtpguard.app.eventlog import EventLog
     from smtpguard.app.files import exposed
     from smtpguard.app.relay import try_relay
@@ -92,7 +92,7 @@ def command(context: Context, only: Sequence[str], from_file: str) -> None:
                 settings, by=context.user, parts=tuple(names), committed=EventLog(), from_file=from_file
             )
             done = asyncio.run(preparing)
-        startfailed.succeeded(settings)
+        startfailures.succeeded(settings)
         said = structlog.get_logger("smtpguard")
         said.info("starting", version=__version__, policy=done.sha256[:12], **_web(settings, kinds))
         for _, sentence in exposed(settings):
@@ -153,7 +153,7 @@ def _whether_passing() -> Iterator[None]:
 @contextlib.contextmanager
 def _heard(settings: Settings) -> Iterator[None]:
     """Tell a person if it does not start, since the alarms part does not run then."""
-    from smtpguard.app import startfailed
+    from smtpguard.app import startfailures
 
     try:
         yield
@@ -161,7 +161,7 @@ def _heard(settings: Settings) -> Iterator[None]:
         why = str(sentence_of(e) or e)
         # After a lasting error there is no other attempt. A person who started it by hand sees the error.
         last = not isinstance(e, TryAgain) and Notifier().managed
-        asyncio.run(startfailed.failed(settings, why, datetime.now(UTC), last=last))
+        asyncio.run(startfailures.failed(settings, why, datetime.now(UTC), last=last))
         raise
 
 
@@ -275,7 +275,7 @@ def _supervisor(
         # -P: run the installed smtpguard, not a module of that name in the current folder.
         reload=[sys.executable, "-P", "-m", "smtpguard", "-c", str(config), "reload"],
         shows=("metrics", "alarms"),
-        standing=StatusFile(settings.state),
+        status_file=StatusFile(settings.state),
         places=[relay.connections for relay in settings.relays.values()],
         caps=[{"delivery": max(1, relay.connections // 4), "alarms": 1} for relay in settings.relays.values()],
     )

@@ -47,15 +47,15 @@ def command(context: Context, as_json: bool) -> None:
 def _without_settings(context: Context, broken: Broken, as_json: bool) -> None:
     """A mistake in a needed key hides everything except the processes, which run on earlier settings."""
     state = _state(context.config)
-    standing = list(trees(state))
+    running = list(trees(state))
     problems = [str(problem) for problem in broken.problems]
     if as_json:
-        context.say({"fine": False, "settings": problems, "parts": list(_processes(standing))})
+        context.say({"fine": False, "settings": problems, "parts": list(_processes(running))})
         return
     click.echo(f"The settings have errors, so only the processes are shown. {len(problems)}:")
     for problem in problems:
         click.echo(f"  {problem}")
-    click.echo(f"Parts       {_parts(standing)}")
+    click.echo(f"Parts       {_parts(running)}")
 
 
 def _state(config: Path) -> Path:
@@ -69,8 +69,8 @@ def _state(config: Path) -> Path:
     return config.absolute().parent / (state if isinstance(state, str) else "var")
 
 
-def _processes(standing: list[Tree]) -> Iterator[dict[str, Any]]:
-    for tree in standing:
+def _processes(found: list[Tree]) -> Iterator[dict[str, Any]]:
+    for tree in found:
         for process in tree.row.get("parts", ()):
             running = tree.alive and process.get("pid") is not None
             yield {
@@ -214,11 +214,11 @@ def _verdict(found: Status) -> str:
     return "one thing is critical" if critical == 1 else f"{critical} things are critical"
 
 
-def _parts(standing: list[Tree]) -> str:
-    if not standing:
+def _parts(running: list[Tree]) -> str:
+    if not running:
         return "none"
     told = []
-    for process in _processes(standing):
+    for process in _processes(running):
         if not process["running"]:
             how = "does not run"
         elif not process["ready"]:

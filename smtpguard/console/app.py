@@ -55,14 +55,14 @@ _STATIC = Path(__file__).parent / "static"
 
 
 def build(
-    desk: ConsoleServices, *, middleware: Sequence[Middleware] = (), routes: Sequence[BaseRoute] = ()
+    console: ConsoleServices, *, middleware: Sequence[Middleware] = (), routes: Sequence[BaseRoute] = ()
 ) -> Starlette:
     app = Starlette(
         routes=[Mount("/static", StaticFiles(directory=_STATIC), name="static"), *routes, *PAGES],
         middleware=list(middleware),
         exception_handlers={NotSignedIn: _to_the_door, 404: _error, 403: _error, 405: _error, 400: _error},
     )
-    app.state.desk = desk
+    app.state.console = console
     app.state.templates = rendering.environment()
     return app
 

@@ -15,7 +15,7 @@ from smtpguard.console.incidentfurther import at_once
 from smtpguard.console.reporting import Made
 from smtpguard.incidents.statement import Mark, plain
 from smtpguard.journal.chain import instant
-from smtpguard.journal.fate import End
+from smtpguard.journal.outcome import Outcome
 from smtpguard.locale.phrase import N_
 from smtpguard.locale.speech import Speech
 
@@ -91,7 +91,7 @@ class _Writer:
 
     def _nothing(self) -> str:
         said = self._said
-        if End.IN_DOUBT in self._made.report.ends:
+        if Outcome.IN_DOUBT in self._made.report.ends:
             return said("Whether a message of this went out from us we do not know yet.")
         return said("No message of this has gone out from us.")
 

@@ -27,7 +27,7 @@ from smtpguard.journal.chain import Clear, Entry, instant
 from smtpguard.journal.delivery import DeliveryEvent, reported
 from smtpguard.journal.distinct import NOBODY, Interval
 from smtpguard.journal.event import Kind
-from smtpguard.journal.fate import OPEN, End, Sum, relayed
+from smtpguard.journal.outcome import OPEN, Outcome, Sum, relayed
 from smtpguard.locale.phrase import N_
 from smtpguard.locale.speech import Speech
 from smtpguard.policy.freezing import FREEZE, Selector
@@ -37,22 +37,22 @@ MOST = 10
 that are named."""
 FEW = 4
 """The most values that a rule saw, and contents, that are shown."""
-BECAME: Mapping[End, str] = {
-    End.DELIVERED: N_("delivered: the relay took it"),
-    End.RELEASED: N_("delivered after people had approved it"),
-    End.IN_DOUBT: N_("in doubt: it is unknown whether the relay accepted it"),
-    End.ON_ITS_WAY: N_("approved, not sent yet"),
-    End.WAITING: N_("held: no decision yet"),
-    End.UNDELIVERED: N_("approved, but not delivered to them"),
-    End.GRANTED: N_("a test that people approved, of which nothing is sent"),
-    End.DECLINED: N_("held and rejected: not sent"),
-    End.WITHDRAWN: N_("held and withdrawn by its writer"),
-    End.EXPIRED: N_("held and expired without a decision: not sent"),
-    End.VOID: N_("deferred: its client was told to try again"),
-    End.REJECTED: N_("rejected by a rule"),
-    End.DEFERRED: N_("deferred: its client still has it"),
-    End.REFUSED: N_("refused by the relay"),
-    End.NOT_SENT: N_("stopped before it was sent"),
+BECAME: Mapping[Outcome, str] = {
+    Outcome.DELIVERED: N_("delivered: the relay took it"),
+    Outcome.RELEASED: N_("delivered after people had approved it"),
+    Outcome.IN_DOUBT: N_("in doubt: it is unknown whether the relay accepted it"),
+    Outcome.ON_ITS_WAY: N_("approved, not sent yet"),
+    Outcome.WAITING: N_("held: no decision yet"),
+    Outcome.UNDELIVERED: N_("approved, but not delivered to them"),
+    Outcome.GRANTED: N_("a test that people approved, of which nothing is sent"),
+    Outcome.DECLINED: N_("held and rejected: not sent"),
+    Outcome.WITHDRAWN: N_("held and withdrawn by its writer"),
+    Outcome.EXPIRED: N_("held and expired without a decision: not sent"),
+    Outcome.VOID: N_("deferred: its client was told to try again"),
+    Outcome.REJECTED: N_("rejected by a rule"),
+    Outcome.DEFERRED: N_("deferred: its client still has it"),
+    Outcome.REFUSED: N_("refused by the relay"),
+    Outcome.NOT_SENT: N_("stopped before it was sent"),
 }
 DECISIONS = frozenset(
     kind.value
@@ -201,15 +201,15 @@ class _Telling:
             yield from (fact(text, self._of(WENT)) for text in self._went_out())
             if report.perhaps.high != 0:
                 text = said("It may have reached {people} more.", people=in_people(report.perhaps, said))
-                yield estimate(text, self._of("end", End.IN_DOUBT.value))
-        elif End.IN_DOUBT in report.ends:
+                yield estimate(text, self._of("end", Outcome.IN_DOUBT.value))
+        elif Outcome.IN_DOUBT in report.ends:
             yield unknown(said("No message is known to have been sent."))
-            people = self._sum(report.ends[End.IN_DOUBT])["people"]
+            people = self._sum(report.ends[Outcome.IN_DOUBT])["people"]
             text = said("It may have gone out to {people}: in doubt.", people=people)
-            yield estimate(text, self._of("end", End.IN_DOUBT.value))
+            yield estimate(text, self._of("end", Outcome.IN_DOUBT.value))
         else:
             yield fact(said("None of it was sent through this guard."), self._of(CAME))
-        if report.unreached.high != 0 and (reached.messages or End.IN_DOUBT in report.ends):
+        if report.unreached.high != 0 and (reached.messages or Outcome.IN_DOUBT in report.ends):
             text = said("It has not reached {people} more.", people=in_people(report.unreached, said))
             yield Statement(text=text, mark=sure(report.unreached.exact), entries=self._of(CAME))
         if still.messages:
@@ -232,7 +232,7 @@ class _Telling:
     def _of(self, what: str, which: str = "") -> Entries:
         return self.report.entries.get((what, which), NO_ENTRIES)
 
-    def _ends(self, ends: Iterable[End]) -> Entries:
+    def _ends(self, ends: Iterable[Outcome]) -> Entries:
         some = (self._of("end", end.value) for end in ends)
         return Entries.of(*(seq for one in some for seq in one.named))
 
@@ -252,7 +252,7 @@ class _Telling:
         report, said = self.report, self.said
         for end, some in report.ends.items():
             text = said("{messages}, for {people}: {became}", became=said(BECAME[end]), **self._sum(some))
-            mark = Mark.UNKNOWN if end is End.IN_DOUBT else sure(some.people.exact)
+            mark = Mark.UNKNOWN if end is Outcome.IN_DOUBT else sure(some.people.exact)
             yield Statement(text=text, mark=mark, entries=self._of("end", end.value))
         for end, n in report.copies.items():
             copies = said.ngettext(
@@ -289,7 +289,7 @@ class _Telling:
                 "{n} recipients of what was approved were refused by the relay",
                 report.undelivered,
             )
-            yield fact(lost, self._of("end", End.UNDELIVERED.value))
+            yield fact(lost, self._of("end", Outcome.UNDELIVERED.value))
 
     def mailings(self) -> Iterator[Statement]:
         said = self.said
@@ -380,12 +380,12 @@ class _Telling:
         approved = sum(n for (_, mode), n in self.report.rules.items() if mode == "approved")
         if approved:
             yield fact(said("an earlier approval let pass what a rule would have held"), self._of(CAME))
-        held = {End.DELIVERED, End.IN_DOUBT} & self.report.ends.keys()
+        held = {Outcome.DELIVERED, Outcome.IN_DOUBT} & self.report.ends.keys()
         if held and not any(mode == "enforce" for _, mode in self.report.rules):
             yield fact(said("no decision was needed: no enforced rule stopped it"), self._of(CAME))
-        elif not approved and End.DELIVERED in self.report.ends:
+        elif not approved and Outcome.DELIVERED in self.report.ends:
             text = said("mail that passed at once needed no decision: no enforced rule stopped it")
-            yield fact(text, self._of("end", End.DELIVERED.value))
+            yield fact(text, self._of("end", Outcome.DELIVERED.value))
 
     def _on_it(self, name: str) -> str:
         """How many people on the list have it, or may."""
@@ -493,7 +493,7 @@ def lane(entry: Entry) -> str:
     if kind == Kind.TRIPPED.value:
         return "people" if data.get("observed") else "stopped"
     one = reported(kind, data)
-    if relayed(kind, data) is End.DELIVERED or (one is not None and one.event is DeliveryEvent.TAKE):
+    if relayed(kind, data) is Outcome.DELIVERED or (one is not None and one.event is DeliveryEvent.TAKE):
         return "went"
     return _LANE_OF.get(kind, "")
 
@@ -561,7 +561,7 @@ def not_known(made: Made, said: Speech) -> Iterator[str]:
         yield said(
             "the exact number of people: for some it is unknown whether they are on a list that it went to, whether they are on two lists, or which recipients of a message received it"
         )
-    if report.shown <= 1 and (report.reached.messages or End.IN_DOUBT in report.ends):
+    if report.shown <= 1 and (report.reached.messages or Outcome.IN_DOUBT in report.ends):
         yield said(
             "whether recipients could read each other's addresses: no message with several recipients in To and Cc is on record"
         )
@@ -582,6 +582,6 @@ def not_known(made: Made, said: Speech) -> Iterator[str]:
         yield not_in_it(lost, said)
     if proof is None:
         yield said("whether the journal is whole: the proof was not requested")
-    if End.DEFERRED in report.ends:
+    if Outcome.DEFERRED in report.ends:
         yield said("the final outcome of deferred messages: a retry is counted again, by its own outcome")
     yield said("mail that did not go through this guard, and who read the delivered mail")

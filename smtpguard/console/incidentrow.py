@@ -16,7 +16,7 @@ from smtpguard.incidents.timeline import Step
 from smtpguard.journal.chain import Clear, instant
 from smtpguard.journal.distinct import NOBODY, Interval
 from smtpguard.journal.event import Kind
-from smtpguard.journal.fate import Sum
+from smtpguard.journal.outcome import Sum
 from smtpguard.journal.proof import Proof
 from smtpguard.locale.speech import Speech
 from smtpguard.mailings.service import row as mailing_row

@@ -21,7 +21,7 @@ from smtpguard.lists.recipients import Classified
 from smtpguard.locale.phrase import Said
 from smtpguard.mail.address import Address
 from smtpguard.mail.message import Message
-from smtpguard.mailings.model import Fate, Mailing
+from smtpguard.mailings.model import CopyStatus, Mailing
 from smtpguard.policy.absences import Absence
 from smtpguard.policy.verdict import Verdict
 from smtpguard.reading.looks import Reading
@@ -222,8 +222,8 @@ class Matched(Protocol):
     @property
     def older(self) -> Sequence[str]: ...
 
-    def people(self) -> AsyncIterator[tuple[str, Fate]]:
-        """Each address, and the fate of the copy to it. Raises NoAddresses."""
+    def people(self) -> AsyncIterator[tuple[str, CopyStatus]]:
+        """Each address, and the status of the copy to it. Raises NoAddresses."""
 
 
 class Matching(Protocol):

@@ -16,7 +16,7 @@ from smtpguard.console.reporting import Occupied
 from smtpguard.holds.model import NotEntitled
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.address import Address
-from smtpguard.mailings.model import MAY_HAVE, Fate, Mailing, set_of
+from smtpguard.mailings.model import MAY_HAVE, CopyStatus, Mailing, set_of
 
 if TYPE_CHECKING:
     from smtpguard.console.services import ConsoleServices
@@ -99,8 +99,8 @@ async def _matched(
         writer = csv.writer(made)
         writer.writerow(("address", "what"))
         numbers, people = {SENT: 0, MAY: 0}, set[bytes]()
-        async for address, fate in matched.people():
-            what = SENT if fate is Fate.RELAYED else MAY if fate in MAY_HAVE else ""
+        async for address, status in matched.people():
+            what = SENT if status is CopyStatus.RELAYED else MAY if status in MAY_HAVE else ""
             if what:
                 writer.writerow((address, what))
                 numbers[what] += 1

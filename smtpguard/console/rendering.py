@@ -43,7 +43,7 @@ def environment() -> Environment:
 
 
 def services_of(request: Request) -> ConsoleServices:
-    found: ConsoleServices = request.app.state.desk
+    found: ConsoleServices = request.app.state.console
     return found
 
 
@@ -91,7 +91,7 @@ async def page(
     form comes back as it was filled in."""
     here, said = services_of(request), speech(request)
     try:
-        frozen = await here.freezes.standing()
+        frozen = await here.freezes.active()
     except LedgerError:
         frozen = ()
     titles = {name: info.title or name for name, info in here.lists.items()}

@@ -113,8 +113,8 @@ async def make(
     )
 
 
-async def at_the_desk(
-    desk: ConsoleServices,
+async def make_once(
+    console: ConsoleServices,
     query: IncidentQuery,
     *,
     prove: bool,
@@ -125,19 +125,19 @@ async def at_the_desk(
 ) -> Made:
     """One at a time, since a report needs memory and processor time. Raises Occupied, NothingFits, TooMany and
     LedgerError."""
-    if desk.reporting.locked():
+    if console.reporting.locked():
         raise Occupied
-    async with desk.reporting:
+    async with console.reporting:
         return await make(
             query,
-            partial(desk.archive.incident, prove=prove),
-            desk.ledger,
-            at=desk.clock.now(),
+            partial(console.archive.incident, prove=prove),
+            console.ledger,
+            at=console.clock.now(),
             names=names,
             by=by,
             language=language,
-            delimiters=desk.policies.current().registry.digester.delimiters,
-            keeps=desk.keeps,
+            delimiters=console.policies.current().registry.digester.delimiters,
+            keeps=console.keeps,
             may=may,
         )
 

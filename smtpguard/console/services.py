@@ -55,7 +55,7 @@ class ConsoleServices:
     policies: PolicyInForce
     reader: Reader
     approvals: Approvals
-    talks: Questions
+    questions: Questions
     freezes: Freezes
     mailings: Mailings
     returns: Returns

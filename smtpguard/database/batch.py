@@ -24,9 +24,9 @@ from smtpguard.journal import columns
 from smtpguard.journal.chain import Seal, body_of, canonical, link, microseconds
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Event, Kind
-from smtpguard.journal.fate import End, relayed
 from smtpguard.journal.front import FIRST, Fronted, Tail, event_of, head_of, tail
 from smtpguard.journal.front import Head as Front
+from smtpguard.journal.outcome import Outcome, relayed
 from smtpguard.policy.freezing import Freeze, Gate
 
 Row = Sequence[Any]
@@ -102,7 +102,7 @@ def read_freezes(connection: Connection) -> tuple[Freeze, ...]:
 class Follower(Protocol):
     """What changes in other rows when outcomes are journalled: those of mailings (mailings.mailingbatch)."""
 
-    def settle(self, outcomes: Mapping[str, End | None]) -> None:
+    def settle(self, outcomes: Mapping[str, Outcome | None]) -> None:
         """The outcomes of verdicts to relay, by transaction, before their rows in underway are deleted."""
 
     def record_relayed(self, relayed: Iterable[tuple[int | None, int, int, bytes | None, bool]]) -> None:
@@ -123,7 +123,7 @@ class Follower(Protocol):
 
 
 class Batch:
-    """Made by the writer for each transaction. ``changed``: values read ahead (twins, counts) must be read again."""
+    """Made by the writer for each transaction. ``changed``: values read ahead (duplicates, counts) must be read again."""
 
     def __init__(
         self,
@@ -240,7 +240,7 @@ class Batch:
                 clears.append((seq, clear))
             if event.kind is Kind.OUTCOME and event.data.get("part"):
                 self.flush()
-                self.follower.part(event.id, at, arrived=relayed(kind, event.data) is End.DELIVERED)
+                self.follower.part(event.id, at, arrived=relayed(kind, event.data) is Outcome.DELIVERED)
             elif event.kind is Kind.OUTCOME:
                 self._settled[event.id] = event
             elif event.kind is Kind.IN_DOUBT:
@@ -378,7 +378,7 @@ class Batch:
         if self._settled:
             events, self._settled = self._settled, {}
             outcomes = {id: relayed(event.kind.value, event.data) for id, event in events.items()}
-            out = {id: microseconds(events[id].at) for id, end in outcomes.items() if end is End.DELIVERED}
+            out = {id: microseconds(events[id].at) for id, end in outcomes.items() if end is Outcome.DELIVERED}
             self.follower.settle(outcomes)
             settled = list(outcomes)
             for start in range(0, len(settled), _MOST_ROWS):

@@ -245,7 +245,7 @@ mailing_key = Table(  # keys to find a mailing by: numbers of its sketch, or the
     sqlite_with_rowid=False,
 )
 
-reached = Table(  # the people a mailing has come for, as keyed digests, and the fate of each copy
+reached = Table(  # the people a mailing has come for, as keyed digests, and the status of each copy
     "reached",
     metadata,
     Column("n", BigInteger, primary_key=True, autoincrement=False),
@@ -253,7 +253,7 @@ reached = Table(  # the people a mailing has come for, as keyed digests, and the
     _big("at"),
     _big("kind"),
     Column("weight", Integer, nullable=False),
-    Column("fate", SmallInteger, nullable=False),
+    Column("fate", SmallInteger, key="status", nullable=False),
     _blob("content"),
     _big("went"),
     Index("reached_at", "n", "at"),

@@ -15,7 +15,7 @@ from smtpguard.demo.messages import DemoMessage
 from smtpguard.demo.stage import Answer, Stage
 
 
-class Fate(enum.Enum):
+class Disposition(enum.Enum):
     """What happens to a message."""
 
     RELAYED = "relayed"
@@ -27,11 +27,11 @@ class Fate(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """``fate``: what must happen to ``letter``. ``after`` runs once it is sent, and checks everything else."""
+    """``disposition``: what must happen to ``message``. ``after`` runs once it is sent, and checks everything else."""
 
     title: str
-    fate: Fate
-    letter: DemoMessage | None = None
+    disposition: Disposition
+    message: DemoMessage | None = None
     because: str = ""  # why a message passes, in plain words; for others the guard gives the reason
     found: bool = False  # whether to show the evidence in the message as well
     again: bool = False  # the same message as in an earlier scene
@@ -62,23 +62,23 @@ def play(stage: Stage, scenes: Iterator[Scene]) -> Iterator[Result]:
         result = Result(scene)
         if scene.before is not None:
             scene.before(stage)
-        if scene.letter is not None:
-            _send(stage, scene.letter, result)
+        if scene.message is not None:
+            _send(stage, scene.message, result)
         if result.wrong is None and scene.after is not None:
             result.wrong = scene.after(stage, result)
         yield result
 
 
-def _send(stage: Stage, letter: DemoMessage, result: Result) -> None:
-    result.content = stage.content(letter)
+def _send(stage: Stage, message: DemoMessage, result: Result) -> None:
+    result.content = stage.content(message)
     had = len(stage.relay.taken)
-    result.answer = stage.send(letter, result.content)
+    result.answer = stage.send(message, result.content)
     if result.scene.patient:
-        stage.until(lambda: _again(stage, letter, result))
+        stage.until(lambda: _again(stage, message, result))
     arrived = [taken for taken in stage.relay.taken[had:] if taken.content.endswith(result.content)]
-    expected = result.scene.fate
+    expected = result.scene.disposition
     code, text = result.answer.code, result.answer.text
-    if expected is Fate.HELD and "Held for review as" in text:
+    if expected is Disposition.HELD and "Held for review as" in text:
         result.hold_id = text.rpartition(" ")[2]
     if result.hold_id is not None and not result.scene.again:
         row = next(iter(stage.rows("held", "show", result.hold_id)), {})
@@ -86,11 +86,11 @@ def _send(stage: Stage, letter: DemoMessage, result: Result) -> None:
         result.found = _found(row.get("reasons", [])) if result.scene.found else []
         result.reach = row.get("reach")
     match expected:
-        case Fate.RELAYED:
-            fine = code == 250 and len(arrived) == 1 and set(arrived[0].recipients) == set(letter.recipients)
-        case Fate.HELD:
+        case Disposition.RELAYED:
+            fine = code == 250 and len(arrived) == 1 and set(arrived[0].recipients) == set(message.recipients)
+        case Disposition.HELD:
             fine = code == 250 and result.hold_id is not None and not arrived
-        case Fate.REJECTED:
+        case Disposition.REJECTED:
             fine = 500 <= code < 600 and not arrived
         case _:
             fine = 400 <= code < 500 and not arrived
@@ -98,10 +98,10 @@ def _send(stage: Stage, letter: DemoMessage, result: Result) -> None:
         result.wrong = f"expected {expected.value}; the client heard {result.answer}; at the relay: {len(arrived)}"
 
 
-def _again(stage: Stage, letter: DemoMessage, result: Result) -> bool:
+def _again(stage: Stage, message: DemoMessage, result: Result) -> bool:
     """Whether the answer is no 4xx; else retry once."""
     if result.answer is not None and 400 <= result.answer.code < 500:
-        result.answer = stage.send(letter, result.content)
+        result.answer = stage.send(message, result.content)
     return result.answer is not None and not 400 <= result.answer.code < 500
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from smtpguard.demo import messages
 from smtpguard.demo.messages import HOME, DemoMessage
-from smtpguard.demo.play import Fate, Result, Scene
+from smtpguard.demo.play import Disposition, Result, Scene
 from smtpguard.demo.stage import Stage
 
 RAMADAN = f"ramadan@lists.{HOME}"
@@ -43,62 +43,64 @@ class Script:
 
     def _the_story(self) -> Iterator[Scene]:
         members = tuple(self._stage.members)
-        yield Scene(title="Kalle answers Lotta about his diet, and the Ramadan list is in To", fate=Fate.HELD,
-                    letter=self._story, found=True, after=self._remember)  # fmt: skip
-        yield Scene(title="His program lost the answer and sends the same again", fate=Fate.HELD,
-                    letter=self._story, again=True, after=self._is_the_first)  # fmt: skip
-        yield Scene(title="The same to 50 members of the list, each in To, in one envelope", fate=Fate.HELD,
-                    letter=self._story.other(to=", ".join(members[:50]), recipients=members[:50]))  # fmt: skip
-        yield Scene(title="The same to Lotta, with 30 members in Bcc", fate=Fate.HELD,
-                    letter=self._story.other(to=LOTTA, recipients=(LOTTA, *members[50:80])))  # fmt: skip
+        yield Scene(title="Kalle answers Lotta about his diet, and the Ramadan list is in To", disposition=Disposition.HELD,
+                    message=self._story, found=True, after=self._remember)  # fmt: skip
+        yield Scene(title="His program lost the answer and sends the same again", disposition=Disposition.HELD,
+                    message=self._story, again=True, after=self._is_the_first)  # fmt: skip
+        yield Scene(title="The same to 50 members of the list, each in To, in one envelope", disposition=Disposition.HELD,
+                    message=self._story.other(to=", ".join(members[:50]), recipients=members[:50]))  # fmt: skip
+        yield Scene(title="The same to Lotta, with 30 members in Bcc", disposition=Disposition.HELD,
+                    message=self._story.other(to=LOTTA, recipients=(LOTTA, *members[50:80])))  # fmt: skip
 
     def _the_ordinary_day(self) -> Iterator[Scene]:
         amina, yusuf = self._stage.members[0], self._stage.members[17]
-        yield Scene(title="Sara answers one customer, who happens to be on the list", fate=Fate.RELAYED,
+        yield Scene(title="Sara answers one customer, who happens to be on the list", disposition=Disposition.RELAYED,
                     because="internal-looking, and yet ordinary: one customer, and To shows who it is",
-                    letter=DemoMessage(subject="SV: Var är mitt paket?", sender=SARA, name="Sara Nyman", to=amina,
+                    message=DemoMessage(subject="SV: Var är mitt paket?", sender=SARA, name="Sara Nyman", to=amina,
                                   body=messages.ANSWER, recipients=(amina,), headers=messages.OUTLOOK))  # fmt: skip
-        yield Scene(title='"A glass of wine at six?" to one customer on a list that avoids alcohol', fate=Fate.RELAYED,
+        yield Scene(title='"A glass of wine at six?" to one customer on a list that avoids alcohol', disposition=Disposition.RELAYED,
                     because="what is not for an audience may well be for one person of it",
-                    letter=DemoMessage(subject="At six?", sender=SARA, name="Sara Nyman", to=yusuf, body=messages.WINE,
+                    message=DemoMessage(subject="At six?", sender=SARA, name="Sara Nyman", to=yusuf, body=messages.WINE,
                                   recipients=(yusuf,)))  # fmt: skip
-        yield Scene(title="A password reset, from the system that may send them", fate=Fate.RELAYED,
+        yield Scene(title="A password reset, from the system that may send them", disposition=Disposition.RELAYED,
                     because="a declared stream, from where its mail provably comes",
-                    letter=DemoMessage(subject="Your new password", sender=f"noreply@{HOME}", to=amina, body=messages.RESET,
+                    message=DemoMessage(subject="Your new password", sender=f"noreply@{HOME}", to=amina, body=messages.RESET,
                                   recipients=(amina,), headers=(("Auto-Submitted", "auto-generated"),),
                                   source="127.0.0.2"))  # fmt: skip
-        yield Scene(title="Lotta to three colleagues, bacon and all", fate=Fate.RELAYED,
+        yield Scene(title="Lotta to three colleagues, bacon and all", disposition=Disposition.RELAYED,
                     because="among colleagues nothing is looked at but the recipients",
-                    letter=DemoMessage(subject="Mötet i morgon", sender=LOTTA, name="Lotta Ek", to=f"{KALLE}, {SARA}",
+                    message=DemoMessage(subject="Mötet i morgon", sender=LOTTA, name="Lotta Ek", to=f"{KALLE}, {SARA}",
                                   body=messages.COLLEAGUES, recipients=(KALLE, SARA, OMAR), headers=messages.OUTLOOK))  # fmt: skip
         everyone = tuple(f"colleague{n}@{HOME}" for n in range(500))
-        yield Scene(title="Kalle answers to all 500 colleagues", fate=Fate.RELAYED,
+        yield Scene(title="Kalle answers to all 500 colleagues", disposition=Disposition.RELAYED,
                     because="many people, and none of them a customer",
-                    letter=DemoMessage(subject="Re: Coffee machine", sender=KALLE, name="Kalle Berg", to=f"everybody@{HOME}",
+                    message=DemoMessage(subject="Re: Coffee machine", sender=KALLE, name="Kalle Berg", to=f"everybody@{HOME}",
                                   body=messages.EVERYBODY, recipients=everyone, headers=messages.OUTLOOK))  # fmt: skip
-        yield Scene(title="A quote to somebody who is on no list", fate=Fate.RELAYED,
+        yield Scene(title="A quote to somebody who is on no list", disposition=Disposition.RELAYED,
                     because="no customer list is touched",
-                    letter=DemoMessage(subject="Drawings", sender=SARA, name="Sara Nyman", to="peter@partner.example",
+                    message=DemoMessage(subject="Drawings", sender=SARA, name="Sara Nyman", to="peter@partner.example",
                                   body=messages.ORDINARY, recipients=("peter@partner.example",)))  # fmt: skip
 
     def _campaigns(self) -> Iterator[Scene]:
-        yield Scene(title="The campaign tool writes to the Ramadan list, signed with its DKIM key", fate=Fate.RELAYED,
+        yield Scene(title="The campaign tool writes to the Ramadan list, signed with its DKIM key", disposition=Disposition.RELAYED,
                     because="a mailing by the list's own writer, proven by the signature that the list declares",
-                    letter=self._campaign)  # fmt: skip
-        yield Scene(title="The same campaign from somebody without the key", fate=Fate.HELD,
-                    letter=self._campaign.other(signed=False, subject="Ramadan mubarak, once more"), after=self._wait_for_people)  # fmt: skip
-        yield Scene(title="A vacation notice answers the list, with the null reverse-path", fate=Fate.REJECTED,
-                    letter=DemoMessage(subject="Out of office: Ramadan mubarak!", sender="sales@partner.example", to=RAMADAN,
+                    message=self._campaign)  # fmt: skip
+        yield Scene(title="The same campaign from somebody without the key", disposition=Disposition.HELD,
+                    message=self._campaign.other(signed=False, subject="Ramadan mubarak, once more"), after=self._wait_for_people)  # fmt: skip
+        yield Scene(title="A vacation notice answers the list, with the null reverse-path", disposition=Disposition.REJECTED,
+                    message=DemoMessage(subject="Out of office: Ramadan mubarak!", sender="sales@partner.example", to=RAMADAN,
                                   body=messages.AWAY, recipients=(RAMADAN,), reverse_path="",
                                   headers=(("Auto-Submitted", "auto-replied"),)))  # fmt: skip
 
     def _one_by_one(self) -> Iterator[Scene]:
         yield Scene(title="The newsletter, personalised, to sixty customers one by one: unapproved, it stops at the fiftieth",
-                    fate=Fate.DONE, after=self._sixty)  # fmt: skip
-        yield Scene(title=f"{EVA} looks at one copy, and approves all of it", fate=Fate.DONE,
+                    disposition=Disposition.DONE, after=self._sixty)  # fmt: skip
+        yield Scene(title=f"{EVA} looks at one copy, and approves all of it", disposition=Disposition.DONE,
                     after=lambda stage, result: _command(stage, result, "held", "approve", self._newsletter, "--as", EVA))  # fmt: skip
         yield Scene(
-            title="The copies that waited go out, and what still comes passes", fate=Fate.DONE, after=self._flows
+            title="The copies that waited go out, and what still comes passes",
+            disposition=Disposition.DONE,
+            after=self._flows,
         )
 
     def _copy(self, n: int) -> DemoMessage:
@@ -135,37 +137,41 @@ class Script:
 
     def _standing_still(self) -> Iterator[Scene]:
         again = self._campaign.other(subject="Ramadan mubarak: opening hours")
-        yield Scene(title="Omar stops the list: smtpguard freeze --list ramadan-greetings", fate=Fate.DONE,
+        yield Scene(title="Omar stops the list: smtpguard freeze --list ramadan-greetings", disposition=Disposition.DONE,
                     after=lambda stage, result: _command(stage, result, "freeze", "--list", "ramadan-greetings",
                                                          "--reason", "a wrong link in the campaign"))  # fmt: skip
         yield Scene(
-            title="The next campaign, signed and all, waits while the list is frozen", fate=Fate.HELD, letter=again
+            title="The next campaign, signed and all, waits while the list is frozen",
+            disposition=Disposition.HELD,
+            message=again,
         )
-        yield Scene(title="The link is mended: smtpguard thaw --list ramadan-greetings", fate=Fate.DONE,
+        yield Scene(title="The link is mended: smtpguard thaw --list ramadan-greetings", disposition=Disposition.DONE,
                     after=lambda stage, result: _command(stage, result, "thaw", "--list", "ramadan-greetings"))  # fmt: skip
-        yield Scene(title="The campaign after that goes out", fate=Fate.RELAYED,
+        yield Scene(title="The campaign after that goes out", disposition=Disposition.RELAYED,
                     because="nothing stands in its way any more",
-                    letter=self._campaign.other(subject="Ramadan mubarak: Eid"))  # fmt: skip
+                    message=self._campaign.other(subject="Ramadan mubarak: Eid"))  # fmt: skip
 
     def _decisions(self) -> Iterator[Scene]:
         def approve(who: str) -> Scene:
-            return Scene(title=f"{who} looks at the campaign without the key, and approves", fate=Fate.DONE,
+            return Scene(title=f"{who} looks at the campaign without the key, and approves", disposition=Disposition.DONE,
                          after=lambda stage, result: _command(stage, result, "held", "approve", self._waiting, "--as", who))  # fmt: skip
 
         yield approve(OMAR)
         yield approve(DPO)
         yield Scene(
-            title="With both groups' word it is released, byte for byte", fate=Fate.DONE, after=self._was_released
+            title="With both groups' word it is released, byte for byte",
+            disposition=Disposition.DONE,
+            after=self._was_released,
         )
-        yield Scene(title="Kalle cannot approve his own mail", fate=Fate.DONE, after=self._cannot_approve)
+        yield Scene(title="Kalle cannot approve his own mail", disposition=Disposition.DONE, after=self._cannot_approve)
 
     def _no_relay(self) -> Iterator[Scene]:
-        yield Scene(title="The relay is down: mail stays with those who send it", fate=Fate.DEFERRED,
+        yield Scene(title="The relay is down: mail stays with those who send it", disposition=Disposition.DEFERRED,
                     before=lambda stage: stage.relay.down(),
-                    letter=DemoMessage(subject="Drawings", sender=SARA, to="peter@partner.example", body=messages.ORDINARY,
+                    message=DemoMessage(subject="Drawings", sender=SARA, to="peter@partner.example", body=messages.ORDINARY,
                                   recipients=("peter@partner.example",)))  # fmt: skip
-        yield Scene(title="The relay is back, and what stayed is tried again", fate=Fate.RELAYED, before=_back, patient=True,
-                    letter=DemoMessage(subject="Drawings, again", sender=SARA, to="peter@partner.example",
+        yield Scene(title="The relay is back, and what stayed is tried again", disposition=Disposition.RELAYED, before=_back, patient=True,
+                    message=DemoMessage(subject="Drawings, again", sender=SARA, to="peter@partner.example",
                                   body=messages.ORDINARY, recipients=("peter@partner.example",)))  # fmt: skip
 
     # Checks after scenes.

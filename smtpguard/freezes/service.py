@@ -19,7 +19,7 @@ from smtpguard.database.errors import LedgerError
 from smtpguard.freezes.hooks import Hook, run
 from smtpguard.holds.model import LIVE, Hold, State, held_up_by
 from smtpguard.journal.event import Event, Kind
-from smtpguard.journal.fate import End
+from smtpguard.journal.outcome import Outcome
 from smtpguard.policy.freezing import ITSELF, Freeze, Gate, Selector, stopped_by
 
 if TYPE_CHECKING:  # a freeze should not wait for these imports
@@ -269,7 +269,7 @@ class Freezes:
                     ran += await self.thaw(freeze.freeze_id, by=ITSELF)
         return tuple(ran)
 
-    async def standing(self, selector: Selector | None = None, value: str = "") -> tuple[Freeze, ...]:
+    async def active(self, selector: Selector | None = None, value: str = "") -> tuple[Freeze, ...]:
         """The active freezes: all, or those with exactly this selector and value."""
         gate = await self._ledger.gate.read()
         now = self._clock.now()
@@ -371,7 +371,7 @@ class Freezes:
         return tuple(ran)
 
 
-STAYED = frozenset({End.NOT_SENT, End.REFUSED, End.DEFERRED})
+STAYED = frozenset({Outcome.NOT_SENT, Outcome.REFUSED, Outcome.DEFERRED})
 """Outcomes that prove that the relay does not have the message."""
 
 

@@ -82,7 +82,7 @@ def history(connection: Connection, limit: int) -> list[Put]:
     return [_put(entry, clear) for entry, clear in journal.of_kinds(connection, [Kind.POLICY], limit)]
 
 
-def standing(connection: Connection) -> CurrentPolicy:
+def current(connection: Connection) -> CurrentPolicy:
     """The policy in force, since when, and the hosts that were started with another file since then."""
     sha256 = read_head(connection).policy
     put, beside = None, set()

@@ -16,13 +16,13 @@ from smtpguard.holds.sending import Outgoing, RevocationResult, Sending
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Event
-from smtpguard.journal.fate import End
+from smtpguard.journal.outcome import Outcome
 from smtpguard.mail.authres import DkimResult
 from smtpguard.mail.envelope import Envelope, Recipient
 from smtpguard.mail.message import Message
 from smtpguard.mail.transaction import Answers, Fence
-from smtpguard.mailings.model import Account, Fate, Mailing
-from smtpguard.outbox.model import Intent, Lease, Outcome
+from smtpguard.mailings.model import Account, CopyStatus, Mailing
+from smtpguard.outbox.model import AttemptResult, Intent, Lease
 from smtpguard.policy.absences import Absence
 from smtpguard.policy.counted import Ask
 from smtpguard.policy.facts import Source, Unknown
@@ -144,8 +144,8 @@ class Mailings(Protocol):
     async def named(self, prefix: str) -> Sequence[str]:
         """Ids with this prefix, at most ten."""
 
-    async def reached_by(self, mailing_id: str, digests: Sequence[bytes]) -> Mapping[bytes, Fate]:
-        """The fate of the copies for those of these people whom the mailing has come for."""
+    async def reached_by(self, mailing_id: str, digests: Sequence[bytes]) -> Mapping[bytes, CopyStatus]:
+        """The status of the copies for those of these people whom the mailing has come for."""
 
     async def account(self, mailing_id: str) -> Account:
         """Whom it has reached by now."""
@@ -172,7 +172,7 @@ class Outbox(Protocol):
     async def lease(self, owner: str, n: int, seconds: int) -> Sequence[Lease]:
         """Lease up to ``n`` due outbox entries, whose holds no freeze stops, to this owner for so many seconds."""
 
-    async def settle(self, lease: Lease, outcomes: Sequence[Outcome], events: Sequence[Event],
+    async def settle(self, lease: Lease, outcomes: Sequence[AttemptResult], events: Sequence[Event],
                      intents: Sequence[Intent] = (), over: Over | None = None) -> bool:  # fmt: skip
         """Write the outcomes, and what follows from them for the hold and for the people behind the recipients. False:
         the lease was lost meanwhile, and nothing was written. ``over``: called when no recipient of a release is to be
@@ -252,7 +252,7 @@ class Journal(Protocol):
     async def unsettled(self, before: datetime) -> Sequence[str]:
         """Ids of verdicts to relay before this time, without an outcome and not yet in doubt."""
 
-    async def outcomes(self, ids: Sequence[str]) -> Mapping[str, End]:
+    async def outcomes(self, ids: Sequence[str]) -> Mapping[str, Outcome]:
         """The outcome of each of these verdicts to relay, as far as it is known, or known to be in doubt."""
 
     async def rejected(self, first: str, until: datetime, limit: int) -> Sequence[Event]:

@@ -39,7 +39,7 @@ from smtpguard.journal.event import Event
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mailings.mailingbatch import mailings_of
 from smtpguard.mailings.mailingrow import Row
-from smtpguard.mailings.model import ON_THE_WAY, Coming, Fate, Mailing
+from smtpguard.mailings.model import ON_THE_WAY, Coming, CopyStatus, Mailing
 from smtpguard.mailings.staging import Move
 from smtpguard.outbox import rows as outboxes
 from smtpguard.outbox.model import Delivered, IntentKind, Lease, Settled
@@ -48,13 +48,13 @@ from smtpguard.policy.confirming import MEANT_SECONDS
 from smtpguard.policy.freezing import Freeze, Gate
 
 OF_CONTENT = (IntentKind.RELEASE, IntentKind.PART)
-_FATES = {
-    State.WAITING: Fate.HELD,
-    State.APPROVED: Fate.ADMITTED,
-    State.REJECTED: Fate.STOPPED,
-    State.WITHDRAWN: Fate.STOPPED,
-    State.EXPIRED: Fate.STOPPED,
-    State.VOID: Fate.DEFERRED,  # its client keeps the message
+_STATUSES = {
+    State.WAITING: CopyStatus.HELD,
+    State.APPROVED: CopyStatus.ADMITTED,
+    State.REJECTED: CopyStatus.STOPPED,
+    State.WITHDRAWN: CopyStatus.STOPPED,
+    State.EXPIRED: CopyStatus.STOPPED,
+    State.VOID: CopyStatus.DEFERRED,  # its client keeps the message
 }
 """The outcome of people's copies by the state of their hold."""
 
@@ -131,38 +131,38 @@ def _taken_out(batch: Batch, row: Row | None, held: Hold, back: Hold) -> bool:
 
 def _decided(batch: Batch, row: Row, before: Hold, hold: Hold, made: Change, *, over: bool) -> None:
     """Apply the change to its mailing. ``over``: no answer to an attempt is outstanding."""
-    roll, now = mailings_of(batch), batch.now
+    mailings, now = mailings_of(batch), batch.now
     mailing = row.mailing
     if mailing.entry == hold.hold_id and hold.state is not State.WAITING:
         entry, copies = _promoted(batch, hold) if hold.state is State.VOID else ("", 0)
         mailing = replace(mailing, entry=entry, copies=copies)
     if made.grant is not None:
-        mailing = mailing.granted(made.grant, made.stages, roll.view(row).out, now, made.at_once)
+        mailing = mailing.granted(made.grant, made.stages, mailings.view(row).out, now, made.at_once)
     if made.rejection is not None:
         mailing = mailing.refused(made.rejection, hold=True)
     if made.ungranted:
         mailing = mailing.ungranted(made.ungranted)
     if mailing is not row.mailing:
-        roll.change(row, mailing)
+        mailings.change(row, mailing)
     if hold.state is before.state and not _is_taken_back(before, hold):
         return
     held, apart = holds.people(batch.connection, hold.hold_id)
     if before.state in SENDING and hold.state in LET_GO:
         if not _is_taken_back(before, hold):
             return
-        roll.record_return(row, made.spared, Fate.STOPPED)  # if some people had it, or may have it
+        mailings.record_return(row, made.spared, CopyStatus.STOPPED)  # if some people had it, or may have it
         doubted = hold.settled is not None and hold.settled.doubted
         if over:
-            roll.became(row, held, Fate.DOUBTED if doubted else Fate.RELAYED, only=ON_THE_WAY)
-    elif before.state in SENDING and hold.state in _FATES:
-        roll.record_return(row, held, _FATES[hold.state])
-    elif hold.state in _FATES:
-        roll.became(row, held, _FATES[hold.state], only={Fate.HELD})
+            mailings.became(row, held, CopyStatus.DOUBTED if doubted else CopyStatus.RELAYED, only=ON_THE_WAY)
+    elif before.state in SENDING and hold.state in _STATUSES:
+        mailings.record_return(row, held, _STATUSES[hold.state])
+    elif hold.state in _STATUSES:
+        mailings.became(row, held, _STATUSES[hold.state], only={CopyStatus.HELD})
         if hold.state is State.VOID:  # the colleagues' part was not sent either
-            roll.failed(row, apart, Fate.DEFERRED)
-            roll.became(row, apart, Fate.DEFERRED, only={Fate.DOUBTED})
+            mailings.failed(row, apart, CopyStatus.DEFERRED)
+            mailings.became(row, apart, CopyStatus.DEFERRED, only={CopyStatus.DOUBTED})
         if hold.state is State.APPROVED:
-            roll.advance(row)
+            mailings.advance(row)
 
 
 def _promoted(batch: Batch, void: Hold) -> tuple[str, int]:
@@ -179,20 +179,20 @@ def _promoted(batch: Batch, void: Hold) -> tuple[str, int]:
     waiting = select(func.count()).where(table.c.lead == void.hold_id, table.c.state == State.WAITING.value)
     copies = batch.connection.execute(waiting).scalar_one() - 1
     versions = tuple(sorted({**dict(void.versions), **dict(copy.versions)}.items()))
-    heir = replace(
+    successor = replace(
         copy, lead="", lists=void.lists, senders=void.senders, verdict=void.verdict, expires_at=void.expires_at,
         versions=versions,
     )  # fmt: skip
-    holds.replace(batch.connection, replace(heir, attend_at=None))
+    holds.replace(batch.connection, replace(successor, attend_at=None))
     for ids, values in (
-        (table.c.hold_id == heir.hold_id, {"lead": None, "copies": copies, "reach": void.reach}),
-        (and_(table.c.lead == void.hold_id, table.c.state.not_in(_LET_GO)), {"lead": heir.hold_id}),
-        *(((table.c.hold_id == void.hold_id, {"lead": heir.hold_id}),) if void.state is State.VOID else ()),
+        (table.c.hold_id == successor.hold_id, {"lead": None, "copies": copies, "reach": void.reach}),
+        (and_(table.c.lead == void.hold_id, table.c.state.not_in(_LET_GO)), {"lead": successor.hold_id}),
+        *(((table.c.hold_id == void.hold_id, {"lead": successor.hold_id}),) if void.state is State.VOID else ()),
     ):
         batch.connection.execute(update(table).where(ids).values(**values))
     notices = (outbox.c.hold_id == void.hold_id, outbox.c.done.is_(False), outbox.c.kind == IntentKind.NOTICE.value)
-    batch.connection.execute(update(outbox).where(*notices).values(hold_id=heir.hold_id))
-    return heir.hold_id, copies
+    batch.connection.execute(update(outbox).where(*notices).values(hold_id=successor.hold_id))
+    return successor.hold_id, copies
 
 
 def decided_leads(connection: Connection) -> list[str]:
@@ -353,7 +353,14 @@ def written(
     done = outboxes.settle(batch, intent_id, changes)
     settled = outboxes.come_to(batch.connection, intent_id) if done else None
     if row is not None:
-        _became(batch, row, mine, changes, settled, Fate.STOPPED if held.stopped_by and not part else Fate.REFUSED)
+        _became(
+            batch,
+            row,
+            mine,
+            changes,
+            settled,
+            CopyStatus.STOPPED if held.stopped_by and not part else CopyStatus.REFUSED,
+        )
     if part:
         return held
     asked = held.asked_at if outboxes.asked(batch.connection, held.hold_id, batch.now_us) else None
@@ -382,30 +389,35 @@ def _stands(held: Hold, changes: Sequence[RecipientChange], settled: Settled | N
 
 
 def _became(
-    batch: Batch, row: Row, mine: set[bytes], changes: Sequence[RecipientChange], settled: Settled | None, lost: Fate
+    batch: Batch,
+    row: Row,
+    mine: set[bytes],
+    changes: Sequence[RecipientChange],
+    settled: Settled | None,
+    lost: CopyStatus,
 ) -> None:
     """Write the outcome of the people behind recipients; those not settled in the outbox are in doubt (inflight).
     ``settled``: the total of all recipients; then people known by no recipient did not get it. ``lost``: the outcome of
     those who do not get it."""
-    roll = mailings_of(batch)
+    mailings = mailings_of(batch)
     for one in changes:
         people = mine & one.people
         if one.status is DeliveryStatus.DELIVERED:
-            roll.became(row, people, Fate.RELAYED, only=set(Fate), at=batch.now_us)
+            mailings.became(row, people, CopyStatus.RELAYED, only=set(CopyStatus), at=batch.now_us)
             row.went(batch.now_us)
         elif one.status is DeliveryStatus.ATTEMPTED and one.over:
-            roll.became(row, people, Fate.DOUBTED, only=ON_THE_WAY)
+            mailings.became(row, people, CopyStatus.DOUBTED, only=ON_THE_WAY)
         elif one.status is DeliveryStatus.REFUSED:
-            roll.failed(row, people, Fate.REFUSED)
+            mailings.failed(row, people, CopyStatus.REFUSED)
         elif one.status is DeliveryStatus.CANCELLED:
-            roll.failed(row, people, Fate.STOPPED)
+            mailings.failed(row, people, CopyStatus.STOPPED)
     if settled is not None and settled.sent:
-        roll.went(row, mine)
+        mailings.went(row, mine)
     elif settled is not None:
         if settled.doubted:
-            roll.became(row, mine, Fate.DOUBTED, only=ON_THE_WAY)
-        roll.failed(row, mine, lost)
-    roll.judge(row)
+            mailings.became(row, mine, CopyStatus.DOUBTED, only=ON_THE_WAY)
+        mailings.failed(row, mine, lost)
+    mailings.judge(row)
 
 
 def freeze(batch: Batch, stop: Freeze, event: Event) -> Gate:

@@ -136,7 +136,7 @@ def bound(hold: Hold, votes: Sequence[Vote], in_force: InForce) -> int:
         or hold.kind == TEST
         or any(r.fact == SENT for h in hold.verdict.hits for r in h.reasons)
     )
-    indexes = (in_force.registry.standings[n].index for n in hold.lists if n in in_force.registry.standings)
+    indexes = (in_force.registry.statuses[n].index for n in hold.lists if n in in_force.registry.statuses)
     largest = max((index.people for index in indexes if index is not None), default=0)
     usual = max(hold.reach, largest if several else 0)
     return min((v.people or usual for v in votes), default=usual)

@@ -156,14 +156,14 @@ def _taken(batch: Batch, group: _Group, step: Step) -> RevocationResult:
         out is not ReleaseProgress.ALL and not group.free
     )  # copies that are begun follow it
     if left and not led:
-        heir = _heir(batch, lead, left[0])
+        successor = _successor(batch, lead, left[0])
         try:
-            made.append((heir, step(heir, group.sendings.get(heir.hold_id), group.outgoing, not made)))
+            made.append((successor, step(successor, group.sendings.get(successor.hold_id), group.outgoing, not made)))
         except Refused:
             if not made:
                 raise
         else:
-            _handed_on(batch, lead, heir)
+            _handed_on(batch, lead, successor)
     changes = [deciding.apply(batch, hold, change) for hold, change in made]
     for change in changes if lead.state in LET_GO else ():
         if change.hold is not None and change.hold.state not in LET_GO:
@@ -171,7 +171,7 @@ def _taken(batch: Batch, group: _Group, step: Step) -> RevocationResult:
     return RevocationResult(changes=tuple(changes), outgoing=group.outgoing)
 
 
-def _heir(batch: Batch, lead: Hold, copy_id: str) -> Hold:
+def _successor(batch: Batch, lead: Hold, copy_id: str) -> Hold:
     """The copy that is promoted, with the lists, rules and writers of the primary hold."""
     copy = holds.find(batch.connection, copy_id)
     assert copy is not None
@@ -181,11 +181,11 @@ def _heir(batch: Batch, lead: Hold, copy_id: str) -> Hold:
     )
 
 
-def _handed_on(batch: Batch, lead: Hold, heir: Hold) -> None:
+def _handed_on(batch: Batch, lead: Hold, successor: Hold) -> None:
     """Move the copies under the new primary hold, also those in flight: if they are revoked, they follow it."""
-    batch.connection.execute(update(table).where(table.c.hold_id == heir.hold_id).values(lead=None))
+    batch.connection.execute(update(table).where(table.c.hold_id == successor.hold_id).values(lead=None))
     left = update(table).where(table.c.lead == lead.hold_id, or_(table.c.state.in_(_LEFT), table.c.asked.is_not(None)))
-    batch.connection.execute(left.values(lead=heir.hold_id))
+    batch.connection.execute(left.values(lead=successor.hold_id))
 
 
 def _counted(batch: Batch, hold: Hold) -> None:

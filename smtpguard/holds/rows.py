@@ -184,10 +184,10 @@ def listed(connection: Connection, lead_id: str, most: int, hold_id: str) -> boo
     return hold_id in connection.execute(query.limit(most)).scalars().all()
 
 
-def twins(batch: Batch, keys: Sequence[str]) -> dict[str, Hold]:
+def duplicates(batch: Batch, keys: Sequence[str]) -> dict[str, Hold]:
     """For each key the hold that a retry belongs to: a live one before a void one, the newest first; or one that was
     released within a day, before its client tried again, and reached everybody. Recipients that it did not reach do not
-    have it, so such a hold is no twin."""
+    have it, so such a hold is no duplicate."""
     found: dict[str, Hold] = {}
     for key, *row in batch.select(_TWINS.format(", ".join("?" * len(keys))), (*keys, batch.now_us - _RELEASED_LATELY)):
         hold, before = _read(*row), found.get(key)

@@ -12,7 +12,7 @@ from typing import Any
 
 from smtpguard.journal.delivery import reported
 from smtpguard.journal.distinct import NO_CHANGES, Asked, Changes, Crowd, Interval, People, Unit, units
-from smtpguard.journal.fate import REACHED, End, Message, delivered
+from smtpguard.journal.outcome import REACHED, Message, Outcome, delivered
 
 
 @dataclass(slots=True)
@@ -41,7 +41,7 @@ class Recipients:
     units: tuple[Sequence[Unit], ...]
     _sealed: tuple[str, ...]
     _apart: frozenset[int]
-    _ends: dict[int, End] | None = None
+    _ends: dict[int, Outcome] | None = None
     _id: str = ""
 
     @classmethod
@@ -62,15 +62,17 @@ class Recipients:
         some = frozenset(sealed.get("recipients", ()))
         self._ends.update((n, end) for n, one in enumerate(self._sealed) if one in some)
 
-    def ends(self, message: Message) -> Iterator[tuple[End, Sequence[Unit], bool]]:
+    def ends(self, message: Message) -> Iterator[tuple[Outcome, Sequence[Unit], bool]]:
         """Each end, the people of it, and whether that is certain."""
         shares = list(message.shares())
         if len({share.end for share in shares}) == 1:
             sure = shares[0].end not in REACHED or not any(share.at_most for share in shares)
             yield from ((shares[0].end, some, sure) for some in self.units)
         elif self._sealed and (self._ends or self._apart):
-            apart = message.part if isinstance(message.part, End) else End.ON_ITS_WAY
-            rest = End.ON_ITS_WAY if message.release is not None and message.end is End.ON_ITS_WAY else message.end
+            apart = message.part if isinstance(message.part, Outcome) else Outcome.ON_ITS_WAY
+            rest = (
+                Outcome.ON_ITS_WAY if message.release is not None and message.end is Outcome.ON_ITS_WAY else message.end
+            )
             for n, some in enumerate(self.units):
                 usual = apart if n in self._apart else rest
                 yield (self._ends or {}).get(n, usual), some, True

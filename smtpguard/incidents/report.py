@@ -23,7 +23,7 @@ from smtpguard.journal.chain import Clear, Entry, Seal, instant
 from smtpguard.journal.delivery import DeliveryEvent, DeliveryStatus, reported
 from smtpguard.journal.distinct import Asked, Changes, Crowd, Interval, Unit, more
 from smtpguard.journal.event import Kind
-from smtpguard.journal.fate import OPEN, REACHED, End, Message, Sum, relayed
+from smtpguard.journal.outcome import OPEN, REACHED, Message, Outcome, Sum, relayed
 from smtpguard.policy.recorded import unpack
 
 DAY = 86_400 * 1_000_000
@@ -79,14 +79,14 @@ class Report:
     messages: int
     refused: Counter[str]
     again: int
-    ends: Mapping[End, Sum]
+    ends: Mapping[Outcome, Sum]
     reached: Sum
     open: Sum
     perhaps: Interval
     unreached: Interval
     of_lists: Mapping[str, Interval]
     perhaps_of_lists: Mapping[str, Interval]
-    copies: Mapping[End, int]
+    copies: Mapping[Outcome, int]
     shown: int
     lists: Counter[str]
     mailings: Counter[str]
@@ -368,7 +368,7 @@ class Case:
         self._end = max(self._end, entry.at)
         self._timeline.add(entry, clear)
 
-    def _distinct(self, people: Mapping[End, Counted], ends: Iterable[End]) -> Interval:
+    def _distinct(self, people: Mapping[Outcome, Counted], ends: Iterable[Outcome]) -> Interval:
         whole = Counted()
         for end in ends:
             if (some := people.get(end)) is not None:
@@ -381,9 +381,9 @@ class Case:
         if not self._from:
             raise ValueError("no message fits")
         shown = 0
-        messages: Counter[End] = Counter()
+        messages: Counter[Outcome] = Counter()
         went = still = 0
-        people: dict[End, Counted] = {}
+        people: dict[Outcome, Counted] = {}
         lists: dict[str, tuple[Counted, Counted]] = {}
         for id, message in self._messages.items():
             came = {share.end for share in message.shares()}
@@ -392,16 +392,16 @@ class Case:
                 self._entries.setdefault(("end", end.value), Entries()).add(*dict.fromkeys(self._seqs[id]))
             went += not came.isdisjoint(REACHED)
             still += not came.isdisjoint(OPEN)
-            if not came.isdisjoint((*REACHED, End.IN_DOUBT)):
+            if not came.isdisjoint((*REACHED, Outcome.IN_DOUBT)):
                 shown = max(shown, message.shown)
             whom = self._whom.get(id)
             for end, some, sure in whom.ends(message) if whom is not None else ():
                 people.setdefault(end, Counted()).add(some, sure=sure)
-                if end in REACHED or end is End.IN_DOUBT:
+                if end in REACHED or end is Outcome.IN_DOUBT:
                     _by_list(lists, self._counters["lists"].keys(), some, sure, got=end in REACHED)
         count = self._distinct
         reached = count(people, REACHED)
-        perhaps = count(people, [*REACHED, End.IN_DOUBT])
+        perhaps = count(people, [*REACHED, Outcome.IN_DOUBT])
         copies = Counter(next(iter(copy.shares())).end for copy in self._copies.values())
         return Report(
             first=instant(self._from),
@@ -410,17 +410,17 @@ class Case:
             went_last=instant(self._went[1]) if self._went is not None else None,
             messages=len(self._messages),
             again=self._again,
-            ends={end: Sum(messages=messages[end], people=count(people, [end])) for end in End if end in messages},
+            ends={end: Sum(messages=messages[end], people=count(people, [end])) for end in Outcome if end in messages},
             reached=Sum(messages=went, people=reached),
             open=Sum(messages=still, people=count(people, OPEN)),
             perhaps=more(reached, perhaps),
-            unreached=more(perhaps, count(people, End)),
+            unreached=more(perhaps, count(people, Outcome)),
             of_lists={name: got.count(self._asked, self._changes) for name, (got, _) in sorted(lists.items())},
             perhaps_of_lists={
                 name: more(got.count(self._asked, self._changes), every.count(self._asked, self._changes))
                 for name, (got, every) in sorted(lists.items())
             },
-            copies={end: copies[end] for end in End if end in copies},
+            copies={end: copies[end] for end in Outcome if end in copies},
             shown=shown,
             undelivered=self._undelivered,
             parts=sum(message.got_part for message in self._messages.values()),
@@ -429,7 +429,7 @@ class Case:
             unsettled=[
                 id
                 for id, message in (*self._messages.items(), *self._copies.items())
-                if any(share.end is End.IN_DOUBT for share in message.shares())
+                if any(share.end is Outcome.IN_DOUBT for share in message.shares())
             ],
             steps=self._timeline.steps(),
             until=instant(self._end),
@@ -447,7 +447,7 @@ class Case:
 def _took(kind: str, data: Mapping[str, Any]) -> bool:
     """Whether this entry says that the relay accepted it for at least one recipient."""
     one = reported(kind, data)
-    return relayed(kind, data) is End.DELIVERED or (one is not None and one.event is DeliveryEvent.TAKE)
+    return relayed(kind, data) is Outcome.DELIVERED or (one is not None and one.event is DeliveryEvent.TAKE)
 
 
 def _by_list(

@@ -79,7 +79,7 @@ class Proof:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class End:
+class ChainHead:
     """The chain's head: its last entry, and its hash."""
 
     seq: int
@@ -103,7 +103,7 @@ def verify(
     seal: Seal,
     retention: Retention,
     *,
-    end: End | None = None,
+    end: ChainHead | None = None,
     renewed: int = 0,
     met: Callable[[Entry], None] = lambda entry: None,
 ) -> Proof:
@@ -151,13 +151,13 @@ def verify(
     return Proof(entries=seen, lost=lost, renewed=renewed)
 
 
-def _base(entry: Entry, seq: int, agreement: Agreement, retention: Retention) -> End | None:
+def _base(entry: Entry, seq: int, agreement: Agreement, retention: Retention) -> ChainHead | None:
     """The point after which the chain goes on, if retention has trimmed all entries between ``seq`` and ``entry``."""
     base = retention.base()
     if base is not None and base.seq > seq:
-        return End(seq=base.seq, hash=base.hash)
+        return ChainHead(seq=base.seq, hash=base.hash)
     at_the_beginning = seq == 0 and agreement.begins(entry.seq - 1, entry.prev)
-    return End(seq=entry.seq - 1, hash=entry.prev) if at_the_beginning else None
+    return ChainHead(seq=entry.seq - 1, hash=entry.prev) if at_the_beginning else None
 
 
 def _parted(parted: Disagreement, last: int) -> tuple[int, Phrase]:

@@ -18,7 +18,7 @@ from smtpguard.journal.chain import Clear, Entry, instant, parsed
 from smtpguard.journal.checkpoint import Checkpoint, genuine, parse, sign
 from smtpguard.journal.columns import Columns, lines
 from smtpguard.journal.event import Kind
-from smtpguard.journal.fate import End, relayed
+from smtpguard.journal.outcome import Outcome, relayed
 from smtpguard.journal.proof import Bad
 from smtpguard.lists.ownership import hand_over
 from smtpguard.locale.phrase import Phrase
@@ -82,10 +82,10 @@ def of_kinds(
     return list(map(pair, connection.execute(query)))
 
 
-def outcomes(connection: Connection, ids: Sequence[str]) -> dict[str, End]:
+def outcomes(connection: Connection, ids: Sequence[str]) -> dict[str, Outcome]:
     """The ends of verdicts to relay, if known, or known to be in doubt."""
     kinds = [Kind.OUTCOME.value, Kind.IN_DOUBT.value]
-    found: dict[str, End] = {}
+    found: dict[str, Outcome] = {}
     for start in range(0, len(ids), _PAGE):
         some = ids[start : start + _PAGE]
         query = select(entry.c.id, entry.c.kind, entry.c.body).where(entry.c.id.in_(some), entry.c.kind.in_(kinds))

@@ -33,7 +33,7 @@ from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Kind
 from smtpguard.journal.merkle import Roots
 from smtpguard.journal.note import Key, read
-from smtpguard.journal.proof import MOVES_GATE, Bad, End, Proof, Sources, gate_of, verify
+from smtpguard.journal.proof import MOVES_GATE, Bad, ChainHead, Proof, Sources, gate_of, verify
 from smtpguard.journal.rows import Marks
 from smtpguard.journal.signing import Noted
 from smtpguard.journal.timecheck import TimeCheck
@@ -165,7 +165,7 @@ class Walk:
             Agreement(known.genuine, known.claimed),
             self.seal,
             self._retention,
-            end=End(seq=head.seq, hash=head.hash),
+            end=ChainHead(seq=head.seq, hash=head.hash),
             renewed=self.renewed,
             met=sources.walk() if sources is not None else lambda entry: None,
         )

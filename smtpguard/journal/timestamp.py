@@ -102,7 +102,7 @@ def stamped_at(one: Timestamp, roots: Sequence[Certificate]) -> datetime:
         if said.message_imprint.message != hashlib.sha256(one.note.encode()).digest():
             raise Unproven("the time stamp is over something else")
         if said.nonce != one.nonce:
-            raise Unproven("the nonce is not ours: it may be an earlier reply")
+            raise Unproven("the reply has another nonce: it may answer an earlier request")
         builder = VerifierBuilder(nonce=one.nonce)
         for root in dict.fromkeys(roots):
             builder = builder.add_root_certificate(root)

@@ -140,7 +140,7 @@ class Expander:
                         graph.leads(address, member)
 
     def _lists(self) -> object:
-        return {name: s.index.version if s.index else "" for name, s in self._registry.standings.items()}
+        return {name: s.index.version if s.index else "" for name, s in self._registry.statuses.items()}
 
 
 class Graph:

@@ -75,29 +75,27 @@ class Shelf:
         self._key_ids = key_ids
         self._stamps: dict[str, tuple[int, int, int]] = {}
         self._paths: dict[str, Path] = {}
-        self.standings: dict[str, IndexStatus] = {}
+        self.statuses: dict[str, IndexStatus] = {}
 
     def look(self, infos: Iterable[Shelved], now: datetime) -> bool:
         """One stat a list; a replaced index is opened. True if any status has changed."""
-        standings = {info.name: self._one(info, now) for info in infos}
-        changed = standings != self.standings
-        self.standings = standings
+        statuses = {info.name: self._one(info, now) for info in infos}
+        changed = statuses != self.statuses
+        self.statuses = statuses
         return changed
 
     def glance(self, infos: Iterable[Shelved], now: datetime) -> bool:
         """The same for some lists only, whose status is known from before."""
         found = {info.name: self._one(info, now) for info in infos}
-        if all(
-            standing is self.standings[name] or standing == self.standings[name] for name, standing in found.items()
-        ):
+        if all(status is self.statuses[name] or status == self.statuses[name] for name, status in found.items()):
             return False
-        self.standings = {**self.standings, **found}
+        self.statuses = {**self.statuses, **found}
         return True
 
     def _one(self, info: Shelved, now: datetime) -> IndexStatus:
         if not info.members:
             return IndexStatus(state=State.UNLISTED, why=f"the list {info.name} declares no members")
-        before = self.standings.get(info.name)
+        before = self.statuses.get(info.name)
         index = before.index if before else None
         path = self._paths.get(info.name) or self._paths.setdefault(info.name, index_path(self._folder, info.name))
         try:

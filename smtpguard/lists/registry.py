@@ -110,19 +110,19 @@ class Registry:
 
     def _taken(self, changed: bool) -> bool:
         if changed or not self._nested:
-            indexes = {n: s.index for n, s in self.standings.items() if s.index is not None}
+            indexes = {n: s.index for n, s in self.statuses.items() if s.index is not None}
             self.members = Together((n, i) for n, i in indexes.items() if self.lists[n].of_customers)
             self._blind = tuple(
-                n for n, s in self.standings.items()
+                n for n, s in self.statuses.items()
                 if s.state in (State.STALE, State.MISSING) and self.lists[n].of_customers
             )  # fmt: skip
             self._nested = self._nest()
         return (self.expansions is not None and self.expansions.look()) or changed
 
     @property
-    def standings(self) -> Mapping[str, IndexStatus]:
+    def statuses(self) -> Mapping[str, IndexStatus]:
         """Each list's index: its state, size, age, and problem."""
-        return self._shelf.standings
+        return self._shelf.statuses
 
     def classify(self, addresses: Iterable[Address]) -> Classified:
         """The recipients of a message, classified. Total: no address and no state of an index makes it raise."""
@@ -144,7 +144,7 @@ class Registry:
             recipients,
             seen.values(),
             lists=self.lists,
-            standings=self.standings,
+            statuses=self.statuses,
             nested=self._nested,
             blind=self._blind,
         )
@@ -154,7 +154,7 @@ class Registry:
         infos = [self.lists[name] for name in names]
         found = [self._of_list(a := self.address_of(i), a.canonical(self.digester.delimiters), i.name) for i in infos]
         return summed(
-            found, found, lists=self.lists, standings=self.standings, nested=self._nested, blind=self._blind
+            found, found, lists=self.lists, statuses=self.statuses, nested=self._nested, blind=self._blind
         )  # fmt: skip
 
     @staticmethod
@@ -190,8 +190,8 @@ class Registry:
         senders."""
         if number in self._ours:
             return True
-        standing = self.standings.get(PEOPLE)
-        return standing is not None and standing.index is not None and standing.index.has(number)
+        status = self.statuses.get(PEOPLE)
+        return status is not None and status.index is not None and status.index.has(number)
 
     def is_expander(self, client_ip: str) -> bool:
         """Whether this client sends us copies that a list server has expanded."""
@@ -267,8 +267,8 @@ class Registry:
         """The lists that each list's address reaches: itself, the lists that it is declared to include, and every list
         whose address is a member, at any depth."""
         holds: dict[str, frozenset[str]] = {}
-        for outer, standing in self.standings.items():
-            index = standing.index
+        for outer, status in self.statuses.items():
+            index = status.index
             before = self._holding.get(outer)
             if before is None or before[0] is not index:
                 on_it = (

@@ -29,7 +29,7 @@ def summed(
     distinct: Iterable[Classification],
     *,
     lists: Mapping[str, ListInfo],
-    standings: Mapping[str, IndexStatus],
+    statuses: Mapping[str, IndexStatus],
     nested: Mapping[str, frozenset[str]],
     blind: Sequence[str],
 ) -> Classified:
@@ -76,7 +76,7 @@ def summed(
     for n in sorted({*addressed, *surely, *perhaps}):
         certain = surely.get(n, 0)
         members = Count(certain, certain + perhaps.get(n, 0))
-        touched[n] = _touched(lists[n], standings[n], n in addressed, members)
+        touched[n] = _touched(lists[n], statuses[n], n in addressed, members)
     # A member of an addressed list is counted there, once.
     there = sum(not addressed.isdisjoint(one.lists) for one in known) if addressed else 0
     beside, single, unsure = len(people) - there, len(known) - there, len(doubtful)
@@ -96,17 +96,17 @@ def summed(
         touched=touched,
         people=tuple([one.digest for one in known]) if known else (),
         doubtful=tuple([one.digest for one in doubtful]) if doubtful else (),
-        unsure={n: standings[n].why for n in blind if n in touched} if touched else {},
+        unsure={n: statuses[n].why for n in blind if n in touched} if touched else {},
     )
     return with_crowds(counted, crowds) if crowds else counted
 
 
-def _touched(info: ListInfo, standing: IndexStatus, by_address: bool, members: Count) -> Touched:
-    index = standing.index
+def _touched(info: ListInfo, status: IndexStatus, by_address: bool, members: Count) -> Touched:
+    index = status.index
     if index is None:
         size = Count(info.at_least, math.inf)
     else:
-        size = Count(index.people, index.people if standing.state is State.READY else math.inf)
+        size = Count(index.people, index.people if status.state is State.READY else math.inf)
     return Touched(
         name=info.name, by_address=by_address, members=members, size=size, version=index.version if index else ""
     )

@@ -74,16 +74,18 @@ def _apart(
     event = Event(kind=Kind.APART, id=copy.hold_id, at=now, data={"with": lead.hold_id})
     if mailing is not None and mailing.entry:
         return Change(hold=copy, events=(event,), apart=True)
-    heir = replace(
+    successor = replace(
         copy, lead="", lists=lead.lists, senders=lead.senders, told=lead.told, verdict=lead.verdict, reopened_at=now
     )
-    return Change(hold=heir, events=(event,), intents=notices.differs(heir, in_force, now), apart=True)
+    return Change(hold=successor, events=(event,), intents=notices.differs(successor, in_force, now), apart=True)
 
 
 def _later(lead: Hold, letter: Hold, notices: Notices, in_force: InForce, now: datetime, *, first: bool) -> Change:
     """A sender's letter that was not listed to the deciders: it waits with others like it."""
     event = Event(kind=Kind.APART, id=letter.hold_id, at=now, data={"with": lead.hold_id})
-    heir = replace(
+    successor = replace(
         letter, lead="", lists=lead.lists, senders=lead.senders, told=lead.told, verdict=lead.verdict, reopened_at=now
     )
-    return Change(hold=heir, events=(event,), intents=notices.later(heir, in_force, now) if first else (), apart=True)
+    return Change(
+        hold=successor, events=(event,), intents=notices.later(successor, in_force, now) if first else (), apart=True
+    )

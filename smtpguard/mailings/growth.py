@@ -16,11 +16,11 @@ from sqlalchemy import Connection, func, select
 from smtpguard.database.schema import mailing, reached
 from smtpguard.journal.chain import instant
 from smtpguard.mailings.inflight import LET_GO, going
-from smtpguard.mailings.model import Fate
+from smtpguard.mailings.model import CopyStatus
 
 _POINTS = 99
 _MANY = 500
-_SENT = frozenset({*LET_GO, int(Fate.RELAYED)})
+_SENT = frozenset({*LET_GO, int(CopyStatus.RELAYED)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,12 +42,12 @@ def growth(connection: Connection, mailing_id: str) -> list[Grown]:
     people: Counter[tuple[int, bool]] = Counter()
     """Number of people by (time when it was sent, or came; whether they have it)."""
     query = (
-        select(reached.c.at, reached.c.went, reached.c.fate, func.sum(reached.c.weight))
+        select(reached.c.at, reached.c.went, reached.c.status, func.sum(reached.c.weight))
         .where(reached.c.n == n)
-        .group_by(reached.c.at, reached.c.went, reached.c.fate)
+        .group_by(reached.c.at, reached.c.went, reached.c.status)
     )
-    for at, went, fate, weight in connection.execute(query):
-        has_it = fate in _SENT
+    for at, went, status, weight in connection.execute(query):
+        has_it = status in _SENT
         people[(went or at) if has_it else at, has_it] += int(weight)
     for at, went, weight in _still(connection, n):
         people[went or at, True] -= weight
@@ -74,6 +74,6 @@ def _still(connection: Connection, n: int) -> Iterator[tuple[int, int, int]]:
     for start in range(0, len(wanted), _MANY):
         some = reached.c.person.in_(wanted[start : start + _MANY])
         query = select(reached.c.at, reached.c.went, reached.c.weight).where(
-            reached.c.n == n, some, reached.c.fate.in_(LET_GO)
+            reached.c.n == n, some, reached.c.status.in_(LET_GO)
         )
         yield from ((int(at), int(went), int(weight)) for at, went, weight in connection.execute(query))

@@ -16,8 +16,8 @@ from smtpguard.journal.delivery import DeliveryStatus
 from smtpguard.mailings.model import ON_THE_WAY
 from smtpguard.outbox.model import IntentKind
 
-LET_GO = tuple(int(fate) for fate in sorted(ON_THE_WAY))
-"""As in the column: for these fates the entries in flight decide whether the person has it."""
+LET_GO = tuple(int(status) for status in sorted(ON_THE_WAY))
+"""As in the column: for these statuses the entries in flight decide whether the person has it."""
 _OF_CONTENT = (IntentKind.RELEASE.value, IntentKind.PART.value)
 _APART = bytes(8)
 """The separator in the column of people: before it are the recipients whose copy is held, after it those who get it now.

@@ -15,7 +15,7 @@ from typing import Any
 
 from smtpguard.admission.model import Item
 from smtpguard.database.batch import Batch
-from smtpguard.journal.fate import End
+from smtpguard.journal.outcome import Outcome
 from smtpguard.mailings.finding import Finder, Memory
 from smtpguard.mailings.inflight import going, joined, parted, split
 from smtpguard.mailings.mailingrow import (
@@ -30,7 +30,7 @@ from smtpguard.mailings.mailingrow import (
     on_list,
     renewed,
 )
-from smtpguard.mailings.model import LET_THROUGH, MAY_HAVE, ON_THE_WAY, Fate, Mailing
+from smtpguard.mailings.model import LET_THROUGH, MAY_HAVE, ON_THE_WAY, CopyStatus, Mailing
 from smtpguard.mailings.staging import Move
 from smtpguard.policy.counted import DAY, Ask
 from smtpguard.policy.facts import OF_MAILINGS
@@ -44,7 +44,7 @@ MANY_TEXTS = 10
 the file."""
 OUT = 20
 """If this number of people have a mailing that nobody held or refused, or that people approved, quoting it is no copy."""
-_NOBODY: Mapping[bytes, Fate] = {}
+_NOBODY: Mapping[bytes, CopyStatus] = {}
 _SOON = 1_000_000  # microseconds
 _KEY = itemgetter(0)
 _AGAIN = "UPDATE underway SET again = ? WHERE mailing = ?"
@@ -161,7 +161,7 @@ class MailingBatch:
         known = self._finder.begin(identity, n, now_us)
         row = Row(
             known=known, exact=self._finder.numbers(identity), mailing=called(known.mailing_id, self._page.now), first_us=now_us,
-            last_us=now_us, floor=now_us - WINDOW, sums={}, fates=[0] * len(Fate), new=True,
+            last_us=now_us, floor=now_us - WINDOW, sums={}, statuses=[0] * len(CopyStatus), new=True,
         )  # fmt: skip
         self._rows[n] = row
         return row
@@ -203,10 +203,10 @@ class MailingBatch:
             for person, *rest in self._page.among(sql, digests):
                 copy = alike.get(key := tuple(rest))
                 if copy is None:
-                    at, kind, weight, fate, content, went = rest
-                    copy = alike[key] = Copy(at, kind, weight, Fate(fate), bytes(content), went)
+                    at, kind, weight, status, content, went = rest
+                    copy = alike[key] = Copy(at, kind, weight, CopyStatus(status), bytes(content), went)
                 people[person] = copy
-            let_go = [d for d in digests if (one := people[d]) is not None and one.fate in ON_THE_WAY]
+            let_go = [d for d in digests if (one := people[d]) is not None and one.status in ON_THE_WAY]
             if let_go:
                 on_the_way[n] = let_go
         if on_the_way:
@@ -217,8 +217,8 @@ class MailingBatch:
         now = going(self._page.connection, list(on_the_way), {one for some in on_the_way.values() for one in some})
         for n, digests in on_the_way.items():
             row, doubted, gone = self._rows[n], now[n].doubted, now[n].all
-            self._set_all(row, [digest for digest in digests if digest in doubted], Fate.DOUBTED)
-            self._set_all(row, [digest for digest in digests if digest not in gone], Fate.RELAYED)
+            self._set_all(row, [digest for digest in digests if digest in doubted], CopyStatus.DOUBTED)
+            self._set_all(row, [digest for digest in digests if digest not in gone], CopyStatus.RELAYED)
 
     def _select(self, sql: str, values: Sequence[Any]) -> Iterator[Any]:
         return self._page.among(sql, values)
@@ -232,12 +232,12 @@ class MailingBatch:
         """How many people it would reach who have nothing of the mailing yet."""
         there = row.people
         return sum(
-            p.weight for p in item.everybody if (old := there.get(p.digest)) is None or old.fate not in LET_THROUGH
+            p.weight for p in item.everybody if (old := there.get(p.digest)) is None or old.status not in LET_THROUGH
         )
 
     def may_have(self, row: Row, digest: bytes) -> bool:
         """Whether this person, who was looked up, has a copy, or may have one."""
-        return (old := row.people.get(digest)) is not None and old.fate in LET_THROUGH
+        return (old := row.people.get(digest)) is not None and old.status in LET_THROUGH
 
     def counts(self, row: Row, item: Item) -> tuple[dict[Ask, int], dict[Ask, int]]:
         """For each ask the count with this item included, and how many more it may be."""
@@ -278,17 +278,22 @@ class MailingBatch:
     # -- writing
 
     def record(
-        self, row: Row, item: Item, fate: Fate, named: tuple[str, str, str], spared: Mapping[bytes, Fate] = _NOBODY
+        self,
+        row: Row,
+        item: Item,
+        status: CopyStatus,
+        named: tuple[str, str, str],
+        spared: Mapping[bytes, CopyStatus] = _NOBODY,
     ) -> bytes:
-        """A copy was decided on; people in ``spared`` get another fate. Returns its people, for later outcomes, those
+        """A copy was decided on; people in ``spared`` get another status. Returns its people, for later outcomes, those
         apart marked."""
         now, content = self._page.now_us, _content(item)
         lists = list(row.mailing.lists)
-        counts = fate in (Fate.HELD, Fate.ADMITTED)
+        counts = status in (CopyStatus.HELD, CopyStatus.ADMITTED)
         held: list[bytes] = []
         apart: list[bytes] = []
         again = False
-        alike: dict[tuple[int, int, int, Fate | None], tuple[Copy | None, list[bytes]]] = {}
+        alike: dict[tuple[int, int, int, CopyStatus | None], tuple[Copy | None, list[bytes]]] = {}
         for person, kind in kinds(lists, item.everybody):
             digest, weight = person.digest, person.weight
             to = spared.get(digest) if spared else None
@@ -302,7 +307,7 @@ class MailingBatch:
             else:
                 alike[key] = old, [digest]
         for (_, kind, weight, to), (old, people) in alike.items():
-            before = old or Copy(0, 0, weight, Fate.NONE, b"", 0)
+            before = old or Copy(0, 0, weight, CopyStatus.NONE, b"", 0)
             all_of_them = len(people) * before.weight
             inside = before.at > row.floor
             kind = renewed(before.kind, kind)
@@ -313,10 +318,10 @@ class MailingBatch:
             if at > row.floor:
                 row.sums[kind] = row.sums.get(kind, 0) + all_of_them
             row.customers += all_of_them * (bool(kind & CUSTOMERS) - bool(before.kind & CUSTOMERS))
-            became = before.fate.with_another(to or fate)
-            again |= became is Fate.AGAIN
-            row.fates[before.fate] -= all_of_them
-            row.fates[became] += all_of_them
+            became = before.status.with_another(to or status)
+            again |= became is CopyStatus.AGAIN
+            row.statuses[before.status] -= all_of_them
+            row.statuses[became] += all_of_them
             went = (before.went or now) if became in LET_THROUGH else 0
             self._put_all(row, people, Copy(at, kind, before.weight, became, content, went), old)
         if again:
@@ -337,35 +342,41 @@ class MailingBatch:
         return joined(held, apart)
 
     def became(
-        self, row: Row, digests: Iterable[bytes], fate: Fate, *, only: Collection[Fate], at: int | None = None
+        self,
+        row: Row,
+        digests: Iterable[bytes],
+        status: CopyStatus,
+        *,
+        only: Collection[CopyStatus],
+        at: int | None = None,
     ) -> None:
-        """Set a new fate for people whose fate so far is in ``only``. ``at``: when their copies were sent."""
+        """Set a new status for people whose status so far is in ``only``. ``at``: when their copies were sent."""
         for digest, old in self._there(row, digests):
-            if old.fate in only:
-                self._set(row, digest, fate, at)
+            if old.status in only:
+                self._set(row, digest, status, at)
 
-    def failed(self, row: Row, digests: Iterable[bytes], fate: Fate) -> None:
+    def failed(self, row: Row, digests: Iterable[bytes], status: CopyStatus) -> None:
         """A copy in flight to these people did not arrive: the client keeps it (DEFERRED), or the relay refused it
         (REFUSED)."""
         for digest, old in self._there(row, digests):
-            self._set(row, digest, old.fate.failed(fate))
+            self._set(row, digest, old.status.failed(status))
 
     def look_up(self, row: Row, digests: Iterable[bytes]) -> None:
         """Read them as they are now, before copies in flight to them are revoked."""
         self._load_people((row, digest) for digest in digests)
 
-    def record_return(self, row: Row, digests: Iterable[bytes], fate: Fate) -> None:
+    def record_return(self, row: Row, digests: Iterable[bytes], status: CopyStatus) -> None:
         """A copy in flight to these people, who were looked up as such, is not sent; but another copy may still be for
         some."""
         digests = list(digests)
         now = going(self._page.connection, [row.known.n], digests)[row.known.n]
         others = now.people | now.attempted
-        self.failed(row, (digest for digest in digests if digest not in others), fate)
+        self.failed(row, (digest for digest in digests if digest not in others), status)
 
     def went(self, row: Row, digests: Iterable[bytes]) -> None:
         """Copies in flight to these people have been sent now; all of them if it is not known for each."""
         for digest, old in self._there(row, digests):
-            if old.fate is Fate.ADMITTED:
+            if old.status is CopyStatus.ADMITTED:
                 self._put(row, digest, replace(old, went=self._page.now_us), old)
 
     def _there(self, row: Row, digests: Iterable[bytes]) -> Iterator[tuple[bytes, Copy]]:
@@ -373,21 +384,21 @@ class MailingBatch:
         self._load_people((row, digest) for digest in wanted)
         return ((digest, old) for digest in wanted if (old := row.people.get(digest)) is not None)
 
-    def _set(self, row: Row, digest: bytes, fate: Fate, at: int | None = None) -> None:
-        self._set_all(row, [digest], fate, at)
+    def _set(self, row: Row, digest: bytes, status: CopyStatus, at: int | None = None) -> None:
+        self._set_all(row, [digest], status, at)
 
-    def _set_all(self, row: Row, digests: Iterable[bytes], fate: Fate, at: int | None = None) -> None:
+    def _set_all(self, row: Row, digests: Iterable[bytes], status: CopyStatus, at: int | None = None) -> None:
         alike: dict[int, tuple[Copy, list[bytes]]] = {}
         for digest in digests:
             old = row.people[digest]
-            if old is not None and old.fate is not fate:
+            if old is not None and old.status is not status:
                 alike.setdefault(id(old), (old, []))[1].append(digest)
         for old, people in alike.values():
-            row.fates[old.fate] -= old.weight * len(people)
-            row.fates[fate] += old.weight * len(people)
+            row.statuses[old.status] -= old.weight * len(people)
+            row.statuses[status] += old.weight * len(people)
             row.changed = True
-            went = (at or old.went or self._page.now_us) if fate in LET_THROUGH else 0
-            self._put_all(row, people, Copy(old.at, old.kind, old.weight, fate, old.content, went), old)
+            went = (at or old.went or self._page.now_us) if status in LET_THROUGH else 0
+            self._put_all(row, people, Copy(old.at, old.kind, old.weight, status, old.content, went), old)
 
     def change(self, row: Row, mailing: Mailing) -> None:
         """A decision of people or time on the mailing."""
@@ -395,7 +406,7 @@ class MailingBatch:
 
     def waiting(self, row: Row, digests: Iterable[bytes]) -> int:
         """How many of these people have nothing of it yet."""
-        return sum(one.weight for _, one in self._there(row, digests) if one.fate not in LET_THROUGH)
+        return sum(one.weight for _, one in self._there(row, digests) if one.status not in LET_THROUGH)
 
     def weight(self, row: Row, digests: Iterable[bytes]) -> int:
         """How many people these are."""
@@ -413,12 +424,14 @@ class MailingBatch:
         if after is not row.mailing.progress:
             self.change(row, replace(row.mailing, progress=after))
 
-    def settle(self, outcomes: Mapping[str, End | None]) -> None:
+    def settle(self, outcomes: Mapping[str, Outcome | None]) -> None:
         """Outcomes of verdicts to relay, by transaction; read before they are no longer in flight. An admitted copy
         counts as delivered unless an outcome says otherwise, so usually there is nothing to write."""
-        for id, row, people in self._underway([id for id, end in outcomes.items() if end is not End.DELIVERED]):
-            fate = Fate.REFUSED if outcomes[id] is End.REFUSED else Fate.DEFERRED  # the client keeps it
-            self.failed(row, people, fate)
+        for id, row, people in self._underway([id for id, end in outcomes.items() if end is not Outcome.DELIVERED]):
+            status = (
+                CopyStatus.REFUSED if outcomes[id] is Outcome.REFUSED else CopyStatus.DEFERRED
+            )  # the client keeps it
+            self.failed(row, people, status)
             self.judge(row)
 
     def record_relayed(self, relayed: Iterable[tuple[int | None, int, int, bytes | None, bool]]) -> None:
@@ -439,7 +452,7 @@ class MailingBatch:
         for n, decided, out, them, again in late:
             row = self._rows.get(n)
             if row is not None and again:
-                self.became(row, them, Fate.RELAYED, only=MAY_HAVE, at=out)
+                self.became(row, them, CopyStatus.RELAYED, only=MAY_HAVE, at=out)
             if row is not None:
                 self._went_later(row, them, decided, out)
         others = []
@@ -459,17 +472,17 @@ class MailingBatch:
             if old.went == decided:
                 alike.setdefault(id(old), (old, []))[1].append(digest)
         for old, people in alike.values():
-            self._put_all(row, people, Copy(old.at, old.kind, old.weight, old.fate, old.content, out), old)
+            self._put_all(row, people, Copy(old.at, old.kind, old.weight, old.status, old.content, out), old)
 
     def doubt(self, ids: Sequence[str]) -> None:
         """Whether these verdicts to relay were carried out is unknown."""
         for _, row, people in self._underway(ids):
-            self.became(row, people, Fate.DOUBTED, only=ON_THE_WAY)
+            self.became(row, people, CopyStatus.DOUBTED, only=ON_THE_WAY)
 
     def doubt_ended(self, out: Mapping[str, int]) -> None:
         """Some in doubt have been relayed after all, at these times. A failure says nothing of another copy in doubt."""
         for id, row, people in self._underway(list(out)):
-            self.became(row, people, Fate.RELAYED, only=MAY_HAVE, at=out[id])
+            self.became(row, people, CopyStatus.RELAYED, only=MAY_HAVE, at=out[id])
             row.went(out[id])
 
     def part(self, hold_id: str, at: int, *, arrived: bool) -> None:
@@ -479,8 +492,8 @@ class MailingBatch:
         ):
             row = self.by_name(name)
             if row is not None:
-                fate = Fate.RELAYED if arrived else Fate.DEFERRED
-                self.became(row, parted(bytes(people))[1], fate, only={Fate.DOUBTED}, at=at)
+                status = CopyStatus.RELAYED if arrived else CopyStatus.DEFERRED
+                self.became(row, parted(bytes(people))[1], status, only={CopyStatus.DOUBTED}, at=at)
                 if arrived:
                     row.went(at)
 
@@ -527,7 +540,7 @@ class MailingBatch:
         rest: tuple[Any, ...] = ()
         for (n, digest), copy in sorted(self._dirty.items(), key=_KEY):
             if copy is not last:
-                last, rest = copy, (copy.at, copy.kind, copy.weight, int(copy.fate), copy.content, copy.went)
+                last, rest = copy, (copy.at, copy.kind, copy.weight, int(copy.status), copy.content, copy.went)
             rows_.append((n, digest, *rest))
         self._dirty.clear()
         filed, rows = self._page.rows("mailing_key"), self._page.rows("mailing")

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from smtpguard.mailings.finding import KnownMailing
-from smtpguard.mailings.model import MAILING, Fate, Mailing, Person, Tally
+from smtpguard.mailings.model import MAILING, CopyStatus, Mailing, Person, Tally
 from smtpguard.reading.fingerprint import Sketch
 
 # The kind of a mailing's recipient as one number: a customer, perhaps a customer, and the lists.
@@ -77,7 +77,7 @@ class Copy:
     at: int
     kind: int
     weight: int
-    fate: Fate
+    status: CopyStatus
     content: bytes
     went: int
 
@@ -86,7 +86,7 @@ class Copy:
 class Row:
     """A mailing's row during a batch. ``mailing``: its title and decisions; its counts are in the other fields.
 
-    ``sums``: people in the window by their kind, those later than ``floor``; ``fates``: people by fate; ``went_us``:
+    ``sums``: people in the window by their kind, those later than ``floor``; ``statuses``: people by status; ``went_us``:
     when the first and the last copy were sent.
     """
 
@@ -97,7 +97,7 @@ class Row:
     last_us: int
     floor: int
     sums: dict[int, int]
-    fates: list[int]
+    statuses: list[int]
     customers: int = 0
     messages: int = 0
     crowds: dict[bytes, str] = field(default_factory=dict)
@@ -121,7 +121,7 @@ class Row:
         return cls(
             known=known, exact=exact, mailing=_called(id, doc), first_us=first, last_us=last, floor=kept["floor"],
             sums={int(k): v for k, v in kept["sums"].items()},
-            fates=[*kept["fates"], *[0] * (len(Fate) - len(kept["fates"]))], customers=kept["customers"],
+            statuses=[*kept["fates"], *[0] * (len(CopyStatus) - len(kept["fates"]))], customers=kept["customers"],
             messages=kept["messages"], crowds=_crowds(kept.get("crowds", {})),
             went_us=None if went_first is None or went_last is None else (went_first, went_last),
             besides=set(kept.get("besides", ())),
@@ -130,14 +130,14 @@ class Row:
     def written(self) -> tuple[Any, ...]:
         """All columns."""
         counts: dict[str, Any] = {"exact": self.exact, "floor": self.floor, "sums": {str(k): v for k, v in self.sums.items() if v},
-                  "fates": self.fates, "customers": self.customers, "messages": self.messages}  # fmt: skip
+                  "fates": self.statuses, "customers": self.customers, "messages": self.messages}  # fmt: skip
         if self.crowds:
             counts["crowds"] = {one.hex(): version for one, version in sorted(self.crowds.items())}
         if self.besides:
             counts["besides"] = sorted(self.besides)
         mailing, known = self.mailing, self.known
         return (
-            known.n, known.mailing_id, self.first_us, self.last_us, mailing.state.value, sum(self.fates[1:]),
+            known.n, known.mailing_id, self.first_us, self.last_us, mailing.state.value, sum(self.statuses[1:]),
             True, known.sketch.pack(), orjson.dumps(counts).decode(), _doc(mailing),
             *(self.went_us or (None, None)),
         )  # fmt: skip
@@ -157,10 +157,10 @@ class Row:
             last_at=_EPOCH + timedelta(microseconds=self.last_us),
             went_first_at=None if self.went_us is None else _EPOCH + timedelta(microseconds=self.went_us[0]),
             went_last_at=None if self.went_us is None else _EPOCH + timedelta(microseconds=self.went_us[1]),
-            people=Tally.of(self.fates),
+            people=Tally.of(self.statuses),
             customers=self.customers,
             messages=self.messages,
-        ).standing(now)  # fmt: skip
+        ).as_of(now)  # fmt: skip
 
 
 def _crowds(kept: Mapping[str, str] | Sequence[str]) -> dict[bytes, str]:
@@ -200,5 +200,5 @@ def _exact(kept: int | list[int] | None) -> tuple[int, ...]:
 NOTHING = "{}"
 """The document of a mailing whose content is erased, all but its number and counts."""
 NOBODY = orjson.dumps(
-    {"exact": None, "floor": 0, "sums": {}, "fates": [0] * len(Fate), "customers": 0, "messages": 0}
+    {"exact": None, "floor": 0, "sums": {}, "fates": [0] * len(CopyStatus), "customers": 0, "messages": 0}
 ).decode()

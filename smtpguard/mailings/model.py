@@ -37,8 +37,8 @@ class Person:
     version: str = ""
 
 
-class Fate(enum.IntEnum):
-    """The known fate of a person's copies: of the last one, except that one that was or may have been delivered is
+class CopyStatus(enum.IntEnum):
+    """The known status of a person's copies: of the last one, except that one that was or may have been delivered is
     never undone by another (``with_another``)."""
 
     NONE = 0
@@ -51,20 +51,20 @@ class Fate(enum.IntEnum):
     AGAIN = 7  # in flight, and an earlier one may have arrived or is in flight too
     STOPPED = 8  # held, and not sent: rejected, withdrawn, expired
 
-    def with_another(self, fate: Fate) -> Fate:
+    def with_another(self, status: CopyStatus) -> CopyStatus:
         """After one more copy was decided on. ADMITTED here is still in flight, not delivered already."""
-        if self is Fate.RELAYED or (self in MAY_HAVE and fate not in (Fate.ADMITTED, Fate.DOUBTED)):
+        if self is CopyStatus.RELAYED or (self in MAY_HAVE and status not in (CopyStatus.ADMITTED, CopyStatus.DOUBTED)):
             return self
-        return Fate.AGAIN if self in MAY_HAVE else fate
+        return CopyStatus.AGAIN if self in MAY_HAVE else status
 
-    def failed(self, fate: Fate) -> Fate:
-        """After one copy did not arrive, by which ``fate``: if there were two, it is unknown whether the other did."""
-        return {Fate.ADMITTED: fate, Fate.AGAIN: Fate.DOUBTED}.get(self, self)
+    def failed(self, status: CopyStatus) -> CopyStatus:
+        """After one copy did not arrive, by which ``status``: if there were two, it is unknown whether the other did."""
+        return {CopyStatus.ADMITTED: status, CopyStatus.AGAIN: CopyStatus.DOUBTED}.get(self, self)
 
 
-ON_THE_WAY = frozenset({Fate.ADMITTED, Fate.AGAIN})
-MAY_HAVE = ON_THE_WAY | {Fate.DOUBTED}
-LET_THROUGH = MAY_HAVE | {Fate.RELAYED}
+ON_THE_WAY = frozenset({CopyStatus.ADMITTED, CopyStatus.AGAIN})
+MAY_HAVE = ON_THE_WAY | {CopyStatus.DOUBTED}
+LET_THROUGH = MAY_HAVE | {CopyStatus.RELAYED}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,7 +212,7 @@ class State(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tally:
-    """Distinct people, each once, by the fate of their copies (Fate). A list address weighs as much as its people.
+    """Distinct people, each once, by the status of their copies (CopyStatus). A list address weighs as much as its people.
     ``relayed`` have it, as far as is known; ``doubted`` may; for ``admitted`` it is in flight. ``same``: so many of the
     ``relayed`` may be counted twice, as a person on two lists; ``apart``: so many more may have it, if two versions of
     a list share nobody."""
@@ -228,16 +228,16 @@ class Tally:
     apart: int = 0
 
     @classmethod
-    def of(cls, fates: Sequence[int]) -> Tally:
-        """``fates``: people by fate."""
+    def of(cls, statuses: Sequence[int]) -> Tally:
+        """``statuses``: people by status."""
         return cls(
-            deferred=fates[Fate.DEFERRED],
-            refused=fates[Fate.REFUSED],
-            held=fates[Fate.HELD],
-            admitted=fates[Fate.ADMITTED] + fates[Fate.AGAIN],
-            relayed=fates[Fate.RELAYED],
-            doubted=fates[Fate.DOUBTED],
-            stopped=fates[Fate.STOPPED],
+            deferred=statuses[CopyStatus.DEFERRED],
+            refused=statuses[CopyStatus.REFUSED],
+            held=statuses[CopyStatus.HELD],
+            admitted=statuses[CopyStatus.ADMITTED] + statuses[CopyStatus.AGAIN],
+            relayed=statuses[CopyStatus.RELAYED],
+            doubted=statuses[CopyStatus.DOUBTED],
+            stopped=statuses[CopyStatus.STOPPED],
         )
 
     @property
@@ -255,29 +255,29 @@ class Tally:
         return self.deferred + self.refused + self.held + self.admitted + self.relayed + self.doubted + self.stopped
 
 
-FIELDS: Mapping[Fate, str] = {
-    Fate.DEFERRED: "deferred",
-    Fate.REFUSED: "refused",
-    Fate.HELD: "held",
-    Fate.ADMITTED: "admitted",
-    Fate.AGAIN: "admitted",
-    Fate.RELAYED: "relayed",
-    Fate.DOUBTED: "doubted",
-    Fate.STOPPED: "stopped",
+FIELDS: Mapping[CopyStatus, str] = {
+    CopyStatus.DEFERRED: "deferred",
+    CopyStatus.REFUSED: "refused",
+    CopyStatus.HELD: "held",
+    CopyStatus.ADMITTED: "admitted",
+    CopyStatus.AGAIN: "admitted",
+    CopyStatus.RELAYED: "relayed",
+    CopyStatus.DOUBTED: "doubted",
+    CopyStatus.STOPPED: "stopped",
 }
-"""The field of Tally that counts each fate."""
+"""The field of Tally that counts each status."""
 SUREST = (
-    Fate.NONE,
-    Fate.STOPPED,
-    Fate.REFUSED,
-    Fate.DEFERRED,
-    Fate.HELD,
-    Fate.ADMITTED,
-    Fate.AGAIN,
-    Fate.DOUBTED,
-    Fate.RELAYED,
+    CopyStatus.NONE,
+    CopyStatus.STOPPED,
+    CopyStatus.REFUSED,
+    CopyStatus.DEFERRED,
+    CopyStatus.HELD,
+    CopyStatus.ADMITTED,
+    CopyStatus.AGAIN,
+    CopyStatus.DOUBTED,
+    CopyStatus.RELAYED,
 )
-"""In order of precedence: of the fates of a person's own copy and of a list's the later one counts."""
+"""In order of precedence: of the statuses of a person's own copy and of a list's the later one counts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -347,7 +347,7 @@ class Mailing:
             and not grant.other_lists([p for p in everybody if not grant.only or always.intersection(p.lists)], always)
         )
 
-    def standing(self, now: datetime) -> Mailing:
+    def as_of(self, now: datetime) -> Mailing:
         """Without decisions and stages that have expired."""
         if self.grant is None and self.rejection is None and self.progress is None and self.disclosure is None:
             return self
@@ -366,7 +366,7 @@ class Mailing:
         """A new approval, when ``out`` people have been admitted so far. If it is for other lists than an earlier one,
         both are in force, and the earlier people are added to its number, since all are counted together. An unfinished
         release in stages goes on, beside those whom this reaches ``at_once``."""
-        there = self.standing(now)
+        there = self.as_of(now)
         beside = tuple(old for old in there.grants if not _replaces(grant, old))[: MOST_GRANTS - 1]
         if grant.only:
             rejection = _beside(grant, there.rejection)

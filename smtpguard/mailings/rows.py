@@ -27,8 +27,8 @@ from smtpguard.mailings.model import (
     ON_THE_WAY,
     SUREST,
     Account,
+    CopyStatus,
     Crowd,
-    Fate,
     Mailing,
     State,
     Tally,
@@ -39,7 +39,7 @@ _COLUMNS = (table.c.n, table.c.id, table.c.first_at, table.c.last_at, table.c.sk
 _MANY = 500
 _NAMED = 10
 DAY_US = 86_400_000_000
-_MAY_BE_THERE = frozenset({Fate.RELAYED, Fate.DOUBTED})
+_MAY_BE_THERE = frozenset({CopyStatus.RELAYED, CopyStatus.DOUBTED})
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # of ids
 
 
@@ -84,18 +84,18 @@ def prefix_condition(ids: ColumnElement[str], low: str) -> list[ColumnElement[bo
     return [ids >= low, *end, ids.startswith(low, autoescape=True)]
 
 
-def reached_by(connection: Connection, mailing_id: str, digests: Sequence[bytes]) -> dict[bytes, Fate]:
-    """The fates of these people's copies; people who are no recipients are left out."""
+def reached_by(connection: Connection, mailing_id: str, digests: Sequence[bytes]) -> dict[bytes, CopyStatus]:
+    """The statuses of these people's copies; people who are no recipients are left out."""
     n = connection.execute(select(table.c.n).where(table.c.id == mailing_id)).scalar()
     if n is None:
         return {}
     now = going(connection, [n], digests)[n]
-    found: dict[bytes, Fate] = {}
+    found: dict[bytes, CopyStatus] = {}
     for start in range(0, len(digests), _MANY):
         some = digests[start : start + _MANY]
-        query = select(reached.c.person, reached.c.fate).where(reached.c.n == n, reached.c.person.in_(some))
-        for person, fate in connection.execute(query):
-            found[bytes(person)] = _became(Fate(fate), bytes(person), now)
+        query = select(reached.c.person, reached.c.status).where(reached.c.n == n, reached.c.person.in_(some))
+        for person, status in connection.execute(query):
+            found[bytes(person)] = _became(CopyStatus(status), bytes(person), now)
     return found
 
 
@@ -107,32 +107,32 @@ def account(connection: Connection, mailing_id: str) -> Account:
     row, n = Row.read(*found), found.n
     still = going(connection, [n])[n]
     people: dict[bool, set[bytes]] = {True: set(), False: set()}
-    reaching = reached.c.n == n, reached.c.fate.in_([int(fate) for fate in LET_THROUGH])
-    for person, fate in connection.execute(select(reached.c.person, reached.c.fate).where(*reaching)):
+    reaching = reached.c.n == n, reached.c.status.in_([int(status) for status in LET_THROUGH])
+    for person, status in connection.execute(select(reached.c.person, reached.c.status).where(*reaching)):
         digest = bytes(person)
         if digest not in row.crowds:
-            people[_became(Fate(fate), digest, still) is Fate.RELAYED].add(digest)
+            people[_became(CopyStatus(status), digest, still) is CopyStatus.RELAYED].add(digest)
     crowds = (
         Crowd(
             list=name if name in row.mailing.lists else "",
             version=version,
             people=crowd.people,
-            sent=crowd.fate is Fate.RELAYED,
+            sent=crowd.status is CopyStatus.RELAYED,
         )
         for crowd in _crowds(connection, row, still)
-        if crowd.fate in LET_THROUGH
+        if crowd.status in LET_THROUGH
         for name, version in [crowd.of]
     )
     return Account(sent=frozenset(people[True]), may=frozenset(people[False]), crowds=tuple(crowds))
 
 
-def _became(fate: Fate, person: bytes, now: InFlight) -> Fate:
-    """The current fate of a person who was admitted."""
-    if fate not in ON_THE_WAY:
-        return fate
+def _became(status: CopyStatus, person: bytes, now: InFlight) -> CopyStatus:
+    """The current status of a person who was admitted."""
+    if status not in ON_THE_WAY:
+        return status
     if person in now.may_have:
-        return Fate.DOUBTED
-    return Fate.ADMITTED if person in now.people else Fate.RELAYED
+        return CopyStatus.DOUBTED
+    return CopyStatus.ADMITTED if person in now.people else CopyStatus.RELAYED
 
 
 def _shown(connection: Connection, rows: Sequence[Any], now: datetime) -> list[Mailing]:
@@ -155,20 +155,20 @@ def _shown(connection: Connection, rows: Sequence[Any], now: datetime) -> list[M
 
 @dataclass(slots=True)
 class _Crowd:
-    """The people behind one address: the list and version, the fate of their copy, and their number."""
+    """The people behind one address: the list and version, the status of their copy, and their number."""
 
     of: Version
     kind: int
-    fate: Fate
+    status: CopyStatus
     people: int
 
 
 def _each_once(connection: Connection, row: Row, still: InFlight, tally: Tally) -> Tally:
-    """A person who had a copy of their own and is on a list that it went to counts once, by the most certain fate of
+    """A person who had a copy of their own and is on a list that it went to counts once, by the most certain status of
     both. A list before and after its members changed counts as at least the people of both versions. So the numbers
     never exceed the real ones; the possible deviation is given beside them. Bounds of approvals count everybody."""
     n, names = row.known.n, row.mailing.lists
-    crowds = sorted(_crowds(connection, row, still), key=lambda crowd: -SUREST.index(crowd.fate))
+    crowds = sorted(_crowds(connection, row, still), key=lambda crowd: -SUREST.index(crowd.status))
     whole: dict[int, list[_Crowd]] = {}  # by the bit of the list, the surest first
     for crowd in crowds:
         if (bit := crowd.kind & ~CUSTOMERS) and not bit & (bit - 1):
@@ -176,7 +176,7 @@ def _each_once(connection: Connection, row: Row, still: InFlight, tally: Tally) 
     several = {name for bit, versions in whole.items() if len(versions) > 1 and (name := list_of(names, bit))}
     changes = _changes(connection, several, row)
     counts = {field: getattr(tally, field) for field in FIELDS.values()}
-    left: dict[int, list[tuple[Fate, int]]] = {}
+    left: dict[int, list[tuple[CopyStatus, int]]] = {}
     further = 0
     for bit, versions in whole.items():
         sizes: dict[Version, Interval] = {}
@@ -185,30 +185,30 @@ def _each_once(connection: Connection, row: Row, still: InFlight, tally: Tally) 
             sizes[crowd.of] = Interval(crowd.people, crowd.people)
             more = changes.together(sizes).low - told
             told += more
-            counts[FIELDS[crowd.fate]] -= crowd.people - more
-            left.setdefault(bit, []).append((crowd.fate, more))
-        may = {crowd.of: sizes[crowd.of] for crowd in versions if crowd.fate in _MAY_BE_THERE}
+            counts[FIELDS[crowd.status]] -= crowd.people - more
+            left.setdefault(bit, []).append((crowd.status, more))
+        may = {crowd.of: sizes[crowd.of] for crowd in versions if crowd.status in _MAY_BE_THERE}
         if may:
             together = changes.together(may)
             further += (together.high or 0) - together.low
     singles = _singles(connection, n, still)
     taken = 0
     for bit, versions_left in sorted(left.items(), key=lambda one: -SUREST.index(one[1][0][0])):
-        mine = Counter[Fate]()
-        for (kind, fate), some in singles.items():
+        mine = Counter[CopyStatus]()
+        for (kind, status), some in singles.items():
             if kind & bit and not kind & taken:
-                mine[fate] += some
+                mine[status] += some
         taken |= bit
-        for fate, some in sorted(mine.items(), key=lambda one: -SUREST.index(one[0])):
+        for status, some in sorted(mine.items(), key=lambda one: -SUREST.index(one[0])):
             for at, (became, rest) in enumerate(versions_left):
                 one = min(some, rest)
                 versions_left[at] = became, rest - one
-                counts[FIELDS[fate if SUREST.index(fate) <= SUREST.index(became) else became]] -= one
+                counts[FIELDS[status if SUREST.index(status) <= SUREST.index(became) else became]] -= one
                 some -= one
     counts = {field: max(count, 0) for field, count in counts.items()}
-    having = [crowd for crowd in crowds if crowd.fate is Fate.RELAYED]
-    have = {kind: some for (kind, fate), some in singles.items() if fate is Fate.RELAYED}
-    same = max(counts[FIELDS[Fate.RELAYED]] - _least(having, have, changes), 0) if having else 0
+    having = [crowd for crowd in crowds if crowd.status is CopyStatus.RELAYED]
+    have = {kind: some for (kind, status), some in singles.items() if status is CopyStatus.RELAYED}
+    same = max(counts[FIELDS[CopyStatus.RELAYED]] - _least(having, have, changes), 0) if having else 0
     return replace(tally, **counts, same=same, apart=further)
 
 
@@ -240,16 +240,16 @@ def _surely_not_in(single: int, crowd: int) -> bool:
 
 def _crowds(connection: Connection, row: Row, still: InFlight) -> Iterator[_Crowd]:
     names = row.mailing.lists
-    query = select(reached.c.person, reached.c.kind, reached.c.weight, reached.c.fate)
+    query = select(reached.c.person, reached.c.kind, reached.c.weight, reached.c.status)
     here = reached.c.n == row.known.n, reached.c.person.in_(list(row.crowds))
-    for person, kind, weight, fate in connection.execute(query.where(*here)):
+    for person, kind, weight, status in connection.execute(query.where(*here)):
         digest, bit = bytes(person), int(kind) & ~CUSTOMERS
         name = list_of(names, bit) if bit and not bit & (bit - 1) else ""
         version = row.crowds.get(digest, "") or digest.hex()
         yield _Crowd(
             of=(name or f"kind {kind}", version),
             kind=int(kind),
-            fate=_became(Fate(fate), digest, still),
+            status=_became(CopyStatus(status), digest, still),
             people=int(weight),
         )
 
@@ -268,23 +268,27 @@ def _changes(connection: Connection, names: Collection[str], row: Row) -> Change
     return changes
 
 
-def _singles(connection: Connection, n: int, still: InFlight) -> Counter[tuple[int, Fate]]:
-    """The numbers of single people by kind and fate."""
-    counted: Counter[tuple[int, Fate]] = Counter()
+def _singles(connection: Connection, n: int, still: InFlight) -> Counter[tuple[int, CopyStatus]]:
+    """The numbers of single people by kind and status."""
+    counted: Counter[tuple[int, CopyStatus]] = Counter()
     mine = reached.c.n == n, reached.c.weight == 1
-    query = select(reached.c.kind, reached.c.fate, func.count()).where(*mine).group_by(reached.c.kind, reached.c.fate)
-    for kind, fate, some in connection.execute(query):
-        counted[int(kind), Fate.RELAYED if Fate(fate) in ON_THE_WAY else Fate(fate)] += int(some)
+    query = (
+        select(reached.c.kind, reached.c.status, func.count()).where(*mine).group_by(reached.c.kind, reached.c.status)
+    )
+    for kind, status, some in connection.execute(query):
+        counted[int(kind), CopyStatus.RELAYED if CopyStatus(status) in ON_THE_WAY else CopyStatus(status)] += int(some)
     under_way = list(still.all)
     for start in range(0, len(under_way), _MANY):
         some = reached.c.person.in_(under_way[start : start + _MANY])
-        going_on = select(reached.c.person, reached.c.kind, reached.c.fate).where(
-            *mine, some, reached.c.fate.in_(LET_GO)
+        going_on = select(reached.c.person, reached.c.kind, reached.c.status).where(
+            *mine, some, reached.c.status.in_(LET_GO)
         )
-        for person, kind, fate in connection.execute(going_on):
-            counted[int(kind), Fate.RELAYED] -= 1
-            counted[int(kind), _became(Fate(fate), bytes(person), still)] += 1
-    return Counter({(kind, fate): some for (kind, fate), some in counted.items() if some > 0 and fate is not Fate.NONE})
+        for person, kind, status in connection.execute(going_on):
+            counted[int(kind), CopyStatus.RELAYED] -= 1
+            counted[int(kind), _became(CopyStatus(status), bytes(person), still)] += 1
+    return Counter(
+        {(kind, status): some for (kind, status), some in counted.items() if some > 0 and status is not CopyStatus.NONE}
+    )
 
 
 def _people(connection: Connection, n: int, digests: Iterable[bytes]) -> int:
@@ -292,6 +296,6 @@ def _people(connection: Connection, n: int, digests: Iterable[bytes]) -> int:
     wanted, total = list(digests), 0
     for start in range(0, len(wanted), _MANY):
         some = reached.c.person.in_(wanted[start : start + _MANY])
-        query = select(func.sum(reached.c.weight)).where(reached.c.n == n, some, reached.c.fate.in_(LET_GO))
+        query = select(func.sum(reached.c.weight)).where(reached.c.n == n, some, reached.c.status.in_(LET_GO))
         total += int(connection.execute(query).scalar() or 0)
     return total

@@ -21,7 +21,7 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.digest import Digester
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mailings import copies
-from smtpguard.mailings.model import SUREST, Disclosure, Fate, Mailing, NoSuch, Rejection, State, whole_id
+from smtpguard.mailings.model import SUREST, CopyStatus, Disclosure, Mailing, NoSuch, Rejection, State, whole_id
 from smtpguard.mailings.revoking import SAY_WHY, Revocation
 from smtpguard.mailings.staging import Move as Step
 from smtpguard.notices.intents import Notices
@@ -35,10 +35,10 @@ _SLICE = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Got:
-    """A recipient of a mailing: the address as it was given, and the fate of the copy."""
+    """A recipient of a mailing: the address as it was given, and the status of the copy."""
 
     address: str
-    fate: Fate
+    status: CopyStatus
 
 
 class NoAddresses(Exception):
@@ -180,12 +180,14 @@ class Mailings:
         whole, found = await self.named(mailing_id), []
         for some in _slices(addresses):
             digests = {digest: address for address in reversed(some) for digest in self._digests(address)}
-            fates = await self._ledger.mailings.reached_by(whole, list(digests))
-            got: dict[str, Fate] = {}
-            for digest, fate in fates.items():
+            statuses = await self._ledger.mailings.reached_by(whole, list(digests))
+            got: dict[str, CopyStatus] = {}
+            for digest, status in statuses.items():
                 address = digests[digest]
-                got[address] = max(got.get(address, Fate.NONE), fate, key=SUREST.index)
-            found += [Got(address=address, fate=fate) for address, fate in got.items() if fate is not Fate.NONE]
+                got[address] = max(got.get(address, CopyStatus.NONE), status, key=SUREST.index)
+            found += [
+                Got(address=address, status=status) for address, status in got.items() if status is not CopyStatus.NONE
+            ]
         return tuple(found)
 
     async def disclose(self, mailing_id: str, *, approver: str, by: str, comment: str = "") -> Mailing:
@@ -196,7 +198,7 @@ class Mailings:
         def step(mailing: Mailing) -> tuple[Mailing, Change]:
             if not _may(who, mailing, in_force, now):
                 raise NotEntitled(f"{who} is not an approver of it")
-            there = mailing.standing(now).disclosure
+            there = mailing.as_of(now).disclosure
             if there is not None and there.agreed_by:
                 raise Conflict("two people have already agreed")
             if there is not None and there.asked_by in in_force.addresses_of(who):
@@ -212,7 +214,7 @@ class Mailings:
 
     def may_be_told(self, mailing: Mailing, approver: str) -> bool:
         """Whether two people agreed to disclose its recipients, and this is one of them."""
-        there = mailing.standing(self._clock.now()).disclosure
+        there = mailing.as_of(self._clock.now()).disclosure
         return there is not None and bool(there.people & self._policies.current().addresses_of(self._who(approver)))
 
     async def _moved(self, mailing_id: str, move: Step, approver: str, by: str, comment: str) -> Mailing:

@@ -180,14 +180,14 @@ def called(connection: Connection, now: datetime) -> tuple[RuleCall, ...]:
     return tuple(found)
 
 
-def tripped(connection: Connection, standing: Collection[str], now: datetime) -> tuple[Stopped, ...]:
+def tripped(connection: Connection, active: Collection[str], now: datetime) -> tuple[Stopped, ...]:
     """Breakers that stopped the rest of a mailing, and whose freezes stand; or would have, within the last hour. The newest of each
-    mailing. ``standing``: the ids of freezes that stand."""
+    mailing. ``active``: the ids of freezes that stand."""
     query = select(entry.c.id, entry.c.at, entry.c.body).where(of_kind(Kind.TRIPPED)).order_by(entry.c.seq.desc())
     found: dict[str, Stopped] = {}
     for mailing, at, body in connection.execute(query.limit(LONGEST_WAITING)):
         data: Mapping[str, Any] = _body(body)["data"]
-        lasts = at > microseconds(now) - CALLED if data["observed"] else not set(standing).isdisjoint(data["freezes"])
+        lasts = at > microseconds(now) - CALLED if data["observed"] else not set(active).isdisjoint(data["freezes"])
         if lasts and mailing not in found:
             found[mailing] = Stopped(
                 mailing=mailing, breaker=data["breaker"], limit=data["limit"], counted=data["counted"],

@@ -19,7 +19,7 @@ from smtpguard.mail.envelope import Recipient
 from smtpguard.mail.reply import Reply, Unsendable
 from smtpguard.mailings.model import Person
 from smtpguard.notices import intents
-from smtpguard.outbox.model import NONE_YET, Delivered, Intent, IntentKind, Lease, Outcome
+from smtpguard.outbox.model import NONE_YET, AttemptResult, Delivered, Intent, IntentKind, Lease
 
 MAX_DOUBTS = 2  # attempts that may have been accepted: the message, and one duplicate
 OF_CONTENT = frozenset({IntentKind.RELEASE, IntentKind.PART})
@@ -127,9 +127,9 @@ class Result:
     doubts: int = 0
     asks: bool = False
 
-    def outcome(self, now: datetime, people: Sequence[Person] | None = None) -> Outcome:
+    def outcome(self, now: datetime, people: Sequence[Person] | None = None) -> AttemptResult:
         """``people``: those behind the recipient; None if they are not counted."""
-        return Outcome(
+        return AttemptResult(
             recipient=self.recipient,
             delivered=self.delivered,
             reply=self.reply,
@@ -173,7 +173,7 @@ def events(
     """One entry for all recipients with the same result; their addresses are in the private part. ``told``: in a DSN."""
     intent = lease.intent
     of_content = intent.kind in OF_CONTENT
-    for (outcome, code, why, doubt), group in groupby(sorted(results, key=_fate), key=_fate):
+    for (outcome, code, why, doubt), group in groupby(sorted(results, key=_kind_of), key=_kind_of):
         several = list(group)
         data = {
             "intent": intent.intent_id,
@@ -205,5 +205,5 @@ def events(
         yield Event(kind=kind, id=intent.hold_id or intent.intent_id, at=now, data=data, private=private)
 
 
-def _fate(result: Result) -> tuple[str, str, str, bool]:
+def _kind_of(result: Result) -> tuple[str, str, str, bool]:
     return result.delivered.value, result.code, result.why, result.doubts > 0

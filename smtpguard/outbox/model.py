@@ -86,7 +86,7 @@ class Delivered(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class AttemptResult:
     """The outcome for one recipient of a lease. ``reply`` is the relay's, in words; ``next_at`` for RETRY and IN_DOUBT.
 
     ``doubts``: the number of attempts so far with an unknown result; a later lease repeats it. A recipient that FAILED

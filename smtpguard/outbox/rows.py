@@ -39,7 +39,17 @@ from smtpguard.holds.sending import Sending, settled_of
 from smtpguard.journal.chain import microseconds
 from smtpguard.journal.delivery import DeliveryEvent, DeliveryStatus, Further, after
 from smtpguard.mail.envelope import Recipient
-from smtpguard.outbox.model import INTENT, NONE_YET, RECIPIENT, Delivered, Intent, IntentKind, Lease, Outcome, Settled
+from smtpguard.outbox.model import (
+    INTENT,
+    NONE_YET,
+    RECIPIENT,
+    AttemptResult,
+    Delivered,
+    Intent,
+    IntentKind,
+    Lease,
+    Settled,
+)
 from smtpguard.policy.freezing import Freeze
 
 OF_CONTENT = (IntentKind.RELEASE.value, IntentKind.PART.value)
@@ -319,7 +329,9 @@ def unanswered(connection: Connection, hold_id: str, now_us: int) -> dict[str, l
     )
     found: dict[str, list[RecipientChange]] = {}
     for row in connection.execute(query.order_by(delivery.c.n)).all():
-        outcome = Outcome(recipient=RECIPIENT.loads(row.recipient), delivered=Delivered.IN_DOUBT, doubts=row.doubts)
+        outcome = AttemptResult(
+            recipient=RECIPIENT.loads(row.recipient), delivered=Delivered.IN_DOUBT, doubts=row.doubts
+        )
         found.setdefault(row.intent_id, []).append(
             RecipientChange(
                 n=row.n,
@@ -416,7 +428,7 @@ def confirmed(some: Sequence[AskedRecipient]) -> list[RecipientChange]:
     return [
         RecipientChange(
             n=one.n,
-            outcome=Outcome(recipient=one.recipient, delivered=Delivered.SENT, doubts=one.doubts),
+            outcome=AttemptResult(recipient=one.recipient, delivered=Delivered.SENT, doubts=one.doubts),
             status=after(DeliveryStatus.ATTEMPTED, DeliveryEvent.CONFIRM),
             further=Further.NOTHING,
             people=one.people,
@@ -434,7 +446,7 @@ class RecipientChange:
     """The change of one recipient of an entry by an outcome. ``people``: those behind it, if given."""
 
     n: int
-    outcome: Outcome
+    outcome: AttemptResult
     status: DeliveryStatus
     further: Further
     people: frozenset[bytes]
@@ -444,7 +456,7 @@ class RecipientChange:
         return self.further is Further.NOTHING
 
 
-def changes(batch: Batch, lease: Lease, outcomes: Sequence[Outcome]) -> list[RecipientChange] | None:
+def changes(batch: Batch, lease: Lease, outcomes: Sequence[AttemptResult]) -> list[RecipientChange] | None:
     """The change of each recipient. None: another lease was given meanwhile, or it is settled: write nothing. Raises
     ValueError for a recipient that was not leased, and for an impossible transition."""
     batch.flush()
@@ -484,7 +496,7 @@ def changes(batch: Batch, lease: Lease, outcomes: Sequence[Outcome]) -> list[Rec
     return made
 
 
-def _further(outcome: Outcome) -> Further:
+def _further(outcome: AttemptResult) -> Further:
     match outcome.delivered:
         case Delivered.RETRY:
             return Further.TRY

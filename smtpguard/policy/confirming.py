@@ -52,7 +52,7 @@ def why_not(values: Mapping[str, Value]) -> Phrase | None:
     return None if isinstance(kinds, frozenset) and "special-category" not in kinds else NOT_ALONE
 
 
-def settled(verdict: Verdict, facts: Facts) -> Verdict:
+def or_held(verdict: Verdict, facts: Facts) -> Verdict:
     """The verdict, with a hold in place of a confirmation if the writer cannot be asked."""
     if verdict.action is not Action.CONFIRM:
         return verdict

@@ -387,13 +387,13 @@ class Plan:
         told, lists = self._told(live), self.facts.lists
         if not (misses or live.freezes or self.pauses or self.facts.evidence):
             try:
-                return confirming.settled(self.rules._judged(self.reckoned, told, lists), self.facts)
+                return confirming.or_held(self.rules._judged(self.reckoned, told, lists), self.facts)
             except TypeError:
                 pass  # an unhashable value
         rests = frozenset(rule for rule, asks in self.pauses.items() if stopping.rests(asks, live))
         freeze = frozen(self.facts, live.freezes, self.rules.freeze_answer, mailing=live.mailing_id, now=live.now)
         verdict = self.rules._judge(self.reckoned, told, lists, self._settled, self.facts, rests, freeze, misses)
-        return confirming.settled(verdict, self.facts)
+        return confirming.or_held(verdict, self.facts)
 
     def _told(self, live: Live) -> Values:
         """The known values, with those of the admission filled in."""

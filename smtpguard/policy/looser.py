@@ -157,7 +157,7 @@ class _Compared:
         if new.scope is Scope.CUSTOMERS and old.scope is Scope.ALL:
             yield f"{name}: scope: customers, where it was all", (*place, "scope")
         if new.stop_seconds < old.stop_seconds:
-            yield f"{name}: stop is shorter, or gone", (*place, "stop")
+            yield f"{name}: stop is shorter, or removed", (*place, "stop")
         if old.then is Action.CONFIRM is new.then:
             if new.within_seconds != old.within_seconds and not 0 < new.within_seconds < old.within_seconds:
                 yield f"{name}: its writer may be asked for longer", (*place, "within")
@@ -206,7 +206,7 @@ class _Compared:
         for domain in sorted(new.domains - old.domains):
             yield f"organization.domains: {domain} added", ("organization", "domains")
         for domain in sorted(old.domains - new.domains):
-            yield f"organization.domains: {domain} gone", ("organization", "domains")
+            yield f"organization.domains: {domain} removed", ("organization", "domains")
         if old.customers_here is not new.customers_here and not (new.customers_here and self.touching):
             yield f"organization.customers_here: {str(new.customers_here).lower()}", ("organization", "customers_here")
 
@@ -242,10 +242,10 @@ class _Compared:
             elif not (each == "origin" and before is not None and after is not None and _narrower(after, before)):
                 yield f"list {name}: {each} changed", at
         if old.stages is not None and old.stages != new.stages:
-            yield f"list {name}: stages {'changed' if new.stages else 'gone'}", (*place, "stages")
+            yield f"list {name}: stages {'changed' if new.stages else 'removed'}", (*place, "stages")
         if new.release_delay != old.release_delay and not _longer(new.release_delay, old.release_delay):
             yield (
-                f"list {name}: release_delay {'changed' if new.release_delay is not None else 'gone'}",
+                f"list {name}: release_delay {'changed' if new.release_delay is not None else 'removed'}",
                 (*place, "release_delay"),
             )
         if _PREVIEWS.index(new.preview or "full") > _PREVIEWS.index(old.preview or "full"):
@@ -261,7 +261,7 @@ class _Compared:
         if more and not safe_more:
             yield f"list {name}: {word} added: {_some(more)}", at
         if fewer and not safe_fewer:
-            yield f"list {name}: {word} gone: {_some(fewer)}", at
+            yield f"list {name}: {word} removed: {_some(fewer)}", at
 
     def _trusting_is_looser(self) -> bool:
         """Whether no rule gets stricter by a proven sender, or a writer."""
@@ -272,7 +272,7 @@ class _Compared:
         before, after = [_source(m) for m in old.members], [_source(m) for m in new.members]
         if gone := [what for what in before if what not in after]:
             yield (
-                f"list {name}: members are read elsewhere, or otherwise ({len(gone)} of its sources changed or gone)",
+                f"list {name}: members are read elsewhere, or otherwise ({len(gone)} of its sources changed or removed)",
                 at,
             )
         if any(what not in before for what in after) and not gone and not self.touching:
@@ -300,7 +300,7 @@ class _Compared:
         for name in sorted({*old, *new}):
             before, after = old.get(name), new.get(name)
             if before is None or after is None:
-                yield f"stream {name}: {'added' if before is None else 'gone'}", ("streams", name) if after else ()
+                yield f"stream {name}: {'added' if before is None else 'removed'}", ("streams", name) if after else ()
                 continue
             for each in StreamModel.model_fields:
                 was, now = getattr(before, each), getattr(after, each)
@@ -337,7 +337,7 @@ class _Compared:
                 continue
             if after is None and before is not None and plain and before.side is Side.MAILING:
                 continue
-            done = "added" if before is None else "gone" if after is None else "changed"
+            done = "added" if before is None else "removed" if after is None else "changed"
             yield f"mark {name}, your own: {done}", ("own_marks", name) if after is not None else ()
 
     # approvers
@@ -391,7 +391,7 @@ class _Compared:
             if before == after:
                 continue
             if after is None or before is None:
-                yield f"vocabulary {name}: {'gone' if after is None else 'added'}", name
+                yield f"vocabulary {name}: {'removed' if after is None else 'added'}", name
                 continue
             lost = _lost_terms(before, after)
             if lost:
@@ -405,7 +405,7 @@ def _stops_less(old: Breakers, new: Breakers, what: str, place: Place) -> _Found
     for breaker in old.each:
         limit = now.get(breaker.name)
         if limit is None:
-            yield f"{what}.{breaker.name}: gone", place
+            yield f"{what}.{breaker.name}: removed", place
         elif not limit.covers(breaker.limit):
             yield f"{what}.{breaker.name}: {limit.text}, where it was {breaker.limit.text}", (*place, breaker.name)
     if old.each and old.lists and not new.lists:

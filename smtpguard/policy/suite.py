@@ -130,7 +130,7 @@ class SuiteModel(Section):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class CaseResult:
     """``failures``: a sentence for each unexpected result; none if the case passes."""
 
     name: str
@@ -153,16 +153,16 @@ class Case:
     def name(self) -> str:
         return self.model.name
 
-    def judged(self, verdict: Verdict, facts: Mapping[str, Value] | None = None) -> Outcome:
+    def judged(self, verdict: Verdict, facts: Mapping[str, Value] | None = None) -> CaseResult:
         failures = [*_failures(self.model, verdict), *_other_facts(self.found, facts or {})]
-        return Outcome(name=self.name, line=self.line, verdict=verdict, failures=tuple(failures))
+        return CaseResult(name=self.name, line=self.line, verdict=verdict, failures=tuple(failures))
 
-    def run(self, rules: RuleSet) -> Outcome:
+    def run(self, rules: RuleSet) -> CaseResult:
         """For a case of facts."""
         return self.judged(_verdict(rules, self.values, self.model.frozen))
 
 
-def run(document: Document, rules: RuleSet, words: Mapping[str, Set[str]] | None = None) -> list[Outcome]:
+def run(document: Document, rules: RuleSet, words: Mapping[str, Set[str]] | None = None) -> list[CaseResult]:
     """Every case of facts of one file. Raises Broken as ``cases``."""
     return [case.run(rules) for case in cases(document, rules, words) if case.model.message is None]
 

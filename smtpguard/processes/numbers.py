@@ -71,7 +71,7 @@ class Numbers:
         return counts
 
     @property
-    def standing(self) -> Mapping[str, int]:
+    def with_refusals(self) -> Mapping[str, int]:
         """The same for the share of 4xx answers: with the connections refused here."""
         return self.counts + Counter({PUT_OFF: self.refused.total() + self.without_descriptor.total()})
 

@@ -68,17 +68,17 @@ class Supervisor:
         shows: Collection[str] = (),
         places: Sequence[int] = (),
         caps: Sequence[Mapping[str, int]] = (),
-        standing: StatusFile | None = None,
+        status_file: StatusFile | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """``life``: the main function of a part's process. ``places``: for each relay, its connections for all parts
         together, and ``caps``: the most of one part, by its kind. ``shows``: the kinds of parts that get the tree's numbers. They are
-        optional: nothing waits until they are ready, and however often they die, mail goes on. ``standing``: the file
+        optional: nothing waits until they are ready, and however often they die, mail goes on. ``status_file``: the file
         of the tree's state. ``monotonic``: the clock for rate limits of log lines."""
         self._monotonic = monotonic
         self._timing = timing or Timing()
         self._shows = frozenset(shows)
-        self._standing = standing
+        self._status_file = status_file
         self._numbers = Numbers()
         self._caps = caps
         sharers = max(1, list(parts).count("proxy"))
@@ -131,8 +131,8 @@ class Supervisor:
                 child.kill()
             for listener in self._listeners:
                 listener.close()
-            if self._standing is not None:
-                self._standing.remove()
+            if self._status_file is not None:
+                self._status_file.remove()
             self._spare.close()
         return self._status
 
@@ -374,8 +374,8 @@ class Supervisor:
                 self._notifier.watchdog()
             self._tell_numbers()
             self._strangers.look(now)
-            if self._standing is not None:
-                self._standing.write(now, self._children, self._numbers.standing, stopping=self._stopping)
+            if self._status_file is not None:
+                self._status_file.write(now, self._children, self._numbers.with_refusals, stopping=self._stopping)
             self._tell_refused()
 
     def _tell_refused(self) -> None:

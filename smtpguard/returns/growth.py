@@ -1,4 +1,4 @@
-"""How what comes back of a mailing grows and calms: by stretches of time, with what was done meanwhile. Pure."""
+"""How what comes back of a mailing grows and falls: by stretches of time, with what was done meanwhile. Pure."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Trend(enum.Enum):
     NOTHING = "nothing"
     FEW = "too few to tell"
     GROWS = "grows"
-    CALMS = "calms"
+    FALLS = "falls"
     LASTS = "goes on"
 
 
@@ -37,7 +37,7 @@ TRENDS: Mapping[Trend, str] = {
     Trend.NOTHING: N_("Nothing came back in the last {span}."),
     Trend.FEW: N_("{now} came back in the last {span}, {before} in the {span} before: too few to tell."),
     Trend.GROWS: N_("It grows: {now} came back in the last {span}, {before} in the {span} before."),
-    Trend.CALMS: N_("It calms: {now} came back in the last {span}, {before} in the {span} before."),
+    Trend.FALLS: N_("It falls: {now} came back in the last {span}, {before} in the {span} before."),
     Trend.LASTS: N_("It goes on as before: {now} came back in the last {span}, {before} in the {span} before."),
 }
 
@@ -145,7 +145,7 @@ def trend(now: int, before: int) -> Trend:
     if now + before < _FEW:
         return Trend.FEW
     differs = 2 * math.sqrt(now + before)
-    return Trend.GROWS if now - before > differs else Trend.CALMS if before - now > differs else Trend.LASTS
+    return Trend.GROWS if now - before > differs else Trend.FALLS if before - now > differs else Trend.LASTS
 
 
 def deeds(mailing: Mailing, first: datetime | None, entries: Iterable[Entry]) -> list[Done]:

@@ -154,5 +154,5 @@ class Spell:
 
 
 COUNTED = (Sort.COMPLAINT, Sort.BOUNCE, Sort.REPLY, Sort.UNSUBSCRIBE)
-"""The sorts by which it is told whether it calms."""
+"""The sorts by which it is told whether it falls."""
 SAID = Codec(Said)

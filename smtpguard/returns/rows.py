@@ -99,7 +99,7 @@ def _tripped(batch: Batch, mailing: str, watched: Watched) -> Sequence[Freeze]:
 def _last_trip(batch: Batch, mailing: str) -> tuple[int, bool]:
     """When one tripped for it last, or what that froze was thawed; and whether a freeze of that stands."""
     since = 0
-    standing = {stop.freeze_id for stop in batch.freezes if stop.until is None or batch.now < stop.until}
+    active = {stop.freeze_id for stop in batch.freezes if stop.until is None or batch.now < stop.until}
     for one, _ in journal.of(batch.connection, mailing):
         if one.kind == Kind.TRIPPED.value:
             ids = [str(id) for id in one.data["freezes"]]
@@ -107,7 +107,7 @@ def _last_trip(batch: Batch, mailing: str) -> tuple[int, bool]:
                 other.at for id in ids for other, _ in journal.of(batch.connection, id) if other.kind == Kind.THAW.value
             ]
             since = max(since, one.at, *thawed)
-            if not standing.isdisjoint(ids):
+            if not active.isdisjoint(ids):
                 return since, True
     return since, False
 

@@ -186,7 +186,7 @@ class Returns:
         return await self._record.returns.newest(mailing=mailing, limit=limit)
 
     async def course(self, mailing: Mailing, freezes: Sequence[tuple[Entry, Clear | None]] = ()) -> Growth:
-        """How what comes back of it grows and calms. ``freezes``: the journal's entries on what was frozen and thawed."""
+        """How what comes back of it grows and falls. ``freezes``: the journal's entries on what was frozen and thawed."""
         rows, now = self._record.returns, self._clock.now()
         ends = await rows.ends(mailing.mailing_id)
         began = mailing.went_first_at or mailing.first_at

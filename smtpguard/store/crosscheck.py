@@ -29,7 +29,7 @@ from smtpguard.journal.proof import Finding
 from smtpguard.journal.scan import pages
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mailings.mailingrow import NOTHING
-from smtpguard.mailings.model import Fate
+from smtpguard.mailings.model import CopyStatus
 from smtpguard.mailings.retention import FEW
 
 Progress = Callable[[int, int], None]
@@ -184,23 +184,25 @@ def _mailings(open: Open, progress: Progress | None) -> Iterator[Finding]:
 
 def _sums(connection: Connection, numbers: Sequence[int]) -> dict[int, dict[int, int]]:
     found: dict[int, dict[int, int]] = {}
-    query = select(reached.c.n, reached.c.fate, func.sum(reached.c.weight)).where(reached.c.n.in_(numbers))
-    for n, fate, people in connection.execute(query.group_by(reached.c.n, reached.c.fate)):
-        found.setdefault(n, {})[int(fate)] = int(people)
+    query = select(reached.c.n, reached.c.status, func.sum(reached.c.weight)).where(reached.c.n.in_(numbers))
+    for n, status, people in connection.execute(query.group_by(reached.c.n, reached.c.status)):
+        found.setdefault(n, {})[int(status)] = int(people)
     return found
 
 
 def _summed(row: Any, sums: Mapping[int, int]) -> Iterator[Finding]:
     """Its counts against the people that it has reached: both are written in one transaction."""
     try:
-        fates = [int(n) for n in orjson.loads(row.counts)["fates"]]
+        statuses = [int(n) for n in orjson.loads(row.counts)["fates"]]
     except (ValueError, KeyError, TypeError):
         yield Finding(about="mailing", id=row.id, problem=Phrase("edited: its counts cannot be read"))
         return
-    fates += [0] * (len(Fate) - len(fates))
-    people = {fate: sums.get(fate, 0) for fate in Fate}
-    if any(fates[fate] != people[fate] for fate in Fate if fate is not Fate.NONE) or row.people != sum(fates[1:]):
-        counted, there = max(sum(fates[1:]), row.people), sum(people.values()) - people[Fate.NONE]
+    statuses += [0] * (len(CopyStatus) - len(statuses))
+    people = {status: sums.get(status, 0) for status in CopyStatus}
+    if any(
+        statuses[status] != people[status] for status in CopyStatus if status is not CopyStatus.NONE
+    ) or row.people != sum(statuses[1:]):
+        counted, there = max(sum(statuses[1:]), row.people), sum(people.values()) - people[CopyStatus.NONE]
         yield Finding(about="mailing", id=row.id, problem=Phrase("edited: its counts say {counted} people, and {there} are there", counted=counted, there=there))  # fmt: skip
 
 

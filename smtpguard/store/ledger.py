@@ -34,15 +34,15 @@ from smtpguard.journal import searchindex
 from smtpguard.journal.chain import Clear, Entry, microseconds
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Event, Kind
-from smtpguard.journal.fate import End
 from smtpguard.journal.front import FIRST, tail
+from smtpguard.journal.outcome import Outcome
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.message import Message
 from smtpguard.mailings import rows as mailings
 from smtpguard.mailings import sets
-from smtpguard.mailings.model import Account, Fate, Mailing
+from smtpguard.mailings.model import Account, CopyStatus, Mailing
 from smtpguard.outbox import rows as outboxes
-from smtpguard.outbox.model import Intent, Lease, Outcome
+from smtpguard.outbox.model import AttemptResult, Intent, Lease
 from smtpguard.policy.absences import Absence
 from smtpguard.policy.breakers import Watched
 from smtpguard.policy.freezing import Freeze, Gate
@@ -174,7 +174,7 @@ class Mailings:
     async def named(self, prefix: str) -> Sequence[str]:
         return await self._access.ask(lambda c: mailings.named(c, prefix))
 
-    async def reached_by(self, mailing_id: str, digests: Sequence[bytes]) -> Mapping[bytes, Fate]:
+    async def reached_by(self, mailing_id: str, digests: Sequence[bytes]) -> Mapping[bytes, CopyStatus]:
         return await self._access.ask(lambda c: mailings.reached_by(c, mailing_id, digests), snapshot=True)
 
     async def account(self, mailing_id: str) -> Account:
@@ -256,7 +256,7 @@ class Outbox:
     async def settle(
         self,
         lease: Lease,
-        outcomes: Sequence[Outcome],
+        outcomes: Sequence[AttemptResult],
         events: Sequence[Event],
         intents: Sequence[Intent] = (),
         over: Over | None = None,
@@ -346,8 +346,8 @@ class Policies:
         """The changes of the policy in force, the newest first."""
         return await self._access.ask(lambda c: policies.history(c, limit))
 
-    async def standing(self) -> CurrentPolicy:
-        return await self._access.ask(policies.standing)
+    async def current(self) -> CurrentPolicy:
+        return await self._access.ask(policies.current)
 
 
 class Journal:
@@ -394,7 +394,7 @@ class Journal:
         """Verdicts to relay older than ``before`` without an outcome: after a crash, in doubt."""
         return await self._access.ask(lambda c: gates.unsettled(c, before))
 
-    async def outcomes(self, ids: Sequence[str]) -> Mapping[str, End]:
+    async def outcomes(self, ids: Sequence[str]) -> Mapping[str, Outcome]:
         return await self._access.ask(lambda c: journal.outcomes(c, ids))
 
     async def rejected(self, first: str, until: datetime, limit: int) -> Sequence[Event]:

@@ -48,7 +48,7 @@ from smtpguard.journal.searchindex import Digests, plain
 from smtpguard.lists.digest import Digester
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mailings.mailingrow import NOTHING
-from smtpguard.mailings.model import Fate, State
+from smtpguard.mailings.model import CopyStatus, State
 from smtpguard.returns.rows import NOBODY
 
 SLICE = 5_000
@@ -248,10 +248,10 @@ def _texts(value: Any) -> Iterator[str]:
 def _mailings(open: Open, whom: Person, keeps: _Preserved) -> Iterator[PersonalData]:
     """Whom each came for; and who wrote it or decided on it, in its document."""
     reaching: dict[int, str] = {}
-    query = select(reached.c.n, reached.c.fate).select_from(mailing.join(reached, reached.c.n == mailing.c.n))
+    query = select(reached.c.n, reached.c.status).select_from(mailing.join(reached, reached.c.n == mailing.c.n))
     with open() as connection:
-        for n, fate in connection.execute(query.where(reached.c.person.in_(whom.digests))):
-            reaching[int(n)] = Fate(fate).name.lower()
+        for n, status in connection.execute(query.where(reached.c.person.in_(whom.digests))):
+            reaching[int(n)] = CopyStatus(status).name.lower()
     for rows in _pages(open, mailing, mailing.c.n, (mailing.c.id, mailing.c.state, mailing.c.last_at, mailing.c.doc)):
         for n, id, state, at, doc in rows:
             parts = _within(doc, whom)

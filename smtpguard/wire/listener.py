@@ -14,7 +14,7 @@ from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Network, Session
 from smtpguard.mail.reply import Reply
 
-SlowDown = Callable[[Session, bool], Reply | None]
+RateCheck = Callable[[Session, bool], Reply | None]
 """Count a recipient of this session, and a message if it is the first one. Returns the reply to RCPT above a limit."""
 
 
@@ -75,6 +75,6 @@ class Listener:
     senders_verified: bool = False
     here: Callable[[Address], Reply | None] = lambda address: None
     """The reply for addresses of the guard itself, which are not passed to the relay."""
-    slow_down: SlowDown | None = None
+    rate_check: RateCheck | None = None
     """The rate limits of clients and logins; None if there are none."""
     limits: Limits = field(default_factory=Limits)

@@ -24,7 +24,7 @@ from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Fence, Lost
 from smtpguard.wire.data import Arrived
 from smtpguard.wire.grammar import Rcpt, mail_line, rcpt_line
-from smtpguard.wire.listener import SlowDown
+from smtpguard.wire.listener import RateCheck
 from smtpguard.wire.relay import RelayConnection, RelayUnavailable
 from smtpguard.wire.turnedaway import Why
 from smtpguard.wire.xforward import xforward
@@ -62,11 +62,11 @@ class Passage:
         gone: Callable[[], bool] = lambda: False,
         here: Callable[[Address], Reply | None] = lambda address: None,
         choose: Callable[[Address], Lines | None] | None = None,
-        slow_down: SlowDown | None = None,
+        rate_check: RateCheck | None = None,
     ) -> None:
         """``client``: the client for whom connections are counted, "" for none; ``ident``: the client's id of the message.
         ``choose``: see routing.Choice; None: all recipients go over ``pool``."""
-        self._choose, self._slow_down, self._counted = choose, slow_down, False
+        self._choose, self._rate_check, self._counted = choose, rate_check, False
         self._here, self._client = here, client
         self.why = Why.RECIPIENT_REFUSED
         """Why a recipient was refused."""
@@ -91,8 +91,8 @@ class Passage:
 
     def _own(self, address: Address) -> Reply | None:
         said = self._here(address)
-        if said is None and self._slow_down is not None:
-            said = self._slow_down(self._session, not self._counted)
+        if said is None and self._rate_check is not None:
+            said = self._rate_check(self._session, not self._counted)
             self._counted = self._counted or said is None
         return said
 

@@ -105,16 +105,16 @@ class Dialog(SMTP):
     _original_transport = None
     _tls_protocol = None
 
-    def __init__(self, desk: DialogOwner, told: str | None = None) -> None:
+    def __init__(self, owner: DialogOwner, told: str | None = None) -> None:
         """In place of aiosmtpd's, which inspects its handlers for each connection and looks up the host's name.
 
         ``told``: the client's address, as a proxy in front gave it; "" if it could not.
         """
-        self.loop = desk.loop
+        self.loop = owner.loop
         asyncio.StreamReaderProtocol.__init__(self, cast(Any, None), None, loop=self.loop)
         self.session = self.envelope = self.transport = self._handler_coroutine = None
         self.deadline = math.inf
-        self._desk, self._listener, self._limits = desk, desk.listener, desk.listener.limits
+        self._owner, self._listener, self._limits = owner, owner.listener, owner.listener.limits
         self._told = told
         self._work: asyncio.Task[None] | None = None
         self._response: asyncio.Future[bytes | None] | None = None
@@ -134,18 +134,18 @@ class Dialog(SMTP):
         address = self._told or str((client_address(peer[0]) if isinstance(peer, tuple) else None) or "")
         trusted = self._told != "" and within(address, self._listener.trust)
         tls = transport.get_extra_info("ssl_object") is not None
-        who = Identity(self._listener, address, trusted=trusted, tls=tls, logins=self._desk.logins is not None)
-        self._smtp = SmtpSession(self._listener, who, self._desk.greeting, monotonic=self._desk.monotonic)
+        who = Identity(self._listener, address, trusted=trusted, tls=tls, logins=self._owner.logins is not None)
+        self._smtp = SmtpSession(self._listener, who, self._owner.greeting, monotonic=self._owner.monotonic)
         super().connection_made(transport)
         self._work = cast("asyncio.Task[None]", self._handler_coroutine)
         self._handler_coroutine = cast(Any, _Server(self._client_has_gone))
         if tls:
             self._tell_aiosmtpd_of_tls(transport)
-        self._desk.arrived(self)
+        self._owner.arrived(self)
 
     def connection_lost(self, error: Exception | None) -> None:
         super().connection_lost(error)
-        self._desk.parted(self)
+        self._owner.parted(self)
 
     def data_received(self, data: bytes) -> None:
         if self._finished:
@@ -179,7 +179,7 @@ class Dialog(SMTP):
     async def _handle_client(self) -> None:
         """The greeting. aiosmtpd makes a task of this; it ends here."""
         self._work = None
-        refusal = self._desk.refusal(self)
+        refusal = self._owner.refusal(self)
         if refusal is not None:
             self._not_served(refusal)
         self._smtp.greet(refusal)
@@ -234,7 +234,7 @@ class Dialog(SMTP):
         if self._deaf and not self._unread:
             self._listen(True)
         if self.deadline == math.inf:
-            self._quiet_since = now = self._desk.monotonic()
+            self._quiet_since = now = self._owner.monotonic()
             self.deadline = min(now + self._limits.idle_seconds, self._smtp.deadline)
 
     def _write(self) -> None:
@@ -274,7 +274,7 @@ class Dialog(SMTP):
 
     def _ask_relay(self, event: AskRelay) -> Work:
         if self._passage is None:
-            who, routing = self._smtp.who, self._desk.routing
+            who, routing = self._smtp.who, self._owner.routing
             line = self._login.line if self._login is not None else None
             self._passage = Passage(
                 line or routing.first,
@@ -285,18 +285,18 @@ class Dialog(SMTP):
                 gone=self.gone,
                 here=self._listener.here,
                 choose=routing.choose if line is None else None,
-                slow_down=self._listener.slow_down,
+                rate_check=self._listener.rate_check,
             )
         return self._passage.ask(event.rcpts), self._answered
 
     def _answered(self, answers: Sequence[Reply]) -> None:
         passage = self._passage
         assert passage is not None
-        self._asked_at = self._desk.monotonic()
+        self._asked_at = self._owner.monotonic()
         self._smtp.answered(answers, passage.why, passage.broken)
 
     def _ask_offer(self, _: AskOffer) -> Work | None:
-        offered = self._desk.routing.offered
+        offered = self._owner.routing.offered
         if offered is None:
             return self._first_offer(), self._smtp.offered_at_last
         self._smtp.offered(offered)
@@ -304,7 +304,7 @@ class Dialog(SMTP):
 
     async def _first_offer(self) -> Mapping[str, str] | Why:
         try:
-            return await self._desk.routing.extensions()
+            return await self._owner.routing.extensions()
         except RelayUnavailable as unavailable:
             return unavailable.word
 
@@ -340,8 +340,8 @@ class Dialog(SMTP):
 
     def _log_in(self, event: LogIn) -> Work:
         if self._login is None:
-            assert self._desk.logins is not None
-            self._login = Login(self, self._desk.logins, lost=self._relay_parted)
+            assert self._owner.logins is not None
+            self._login = Login(self, self._owner.logins, lost=self._relay_parted)
         return self._attempted(self._login, event), self._logged_in
 
     async def _attempted(self, login: Login, event: LogIn) -> Reply:
@@ -380,14 +380,14 @@ class Dialog(SMTP):
         assert passage is not None
         passage.content = event.arrived
         transaction = Transaction(
-            id=self._desk.new_id(),
+            id=self._owner.new_id(),
             session=self._smtp.who.session,
             envelope=event.envelope,
             message=event.arrived.message,
             refused=event.refused,
             gone=self.gone,
         )
-        return self._desk.carry(transaction, passage), self._smtp.carried
+        return self._owner.carry(transaction, passage), self._smtp.carried
 
     # notifications
 
@@ -398,13 +398,13 @@ class Dialog(SMTP):
 
     def _new_client(self, event: NewClient) -> None:
         self._log_out()
-        self._smtp.client_is(self._desk.renamed(self, event.before) if event.renamed else None)
+        self._smtp.client_is(self._owner.renamed(self, event.before) if event.renamed else None)
 
     def _came_to_nothing(self, event: CameToNothing) -> None:
-        self._desk.came_to_nothing(event.session, event.envelope, event.refused)
+        self._owner.came_to_nothing(event.session, event.envelope, event.refused)
 
     def _turned_away(self, event: TurnedAway) -> None:
-        self._desk.turned_away(event)
+        self._owner.turned_away(event)
 
     def _failed(self, event: Failed) -> None:
         """The text of an exception is only logged."""
@@ -434,12 +434,12 @@ class Dialog(SMTP):
                     _HANDLERS[type(event)](self, event)
                 except Exception as error:
                     self._failed(Failed(error))
-            self.deadline = self._desk.monotonic() + self._limits.closing_seconds
+            self.deadline = self._owner.monotonic() + self._limits.closing_seconds
         if self.transport is not None:
             self.transport.close()
 
     def _not_served(self, refusal: Reply) -> None:
-        self._desk.turned_away(
+        self._owner.turned_away(
             TurnedAway(
                 why=Why.STOPPING if refusal is reply.SHUTTING_DOWN else Why.CONNECTIONS,
                 reply=refusal,
@@ -492,7 +492,7 @@ class Dialog(SMTP):
         """Whether the client is so slow that others get its relay connection; for a logged-in client's own connection,
         whether others need it."""
         if self._login is not None and self._login.line is not None:
-            return self._desk.routing.first.pressed and now - self._quiet_since >= self._limits.quiet_login_seconds
+            return self._owner.routing.first.pressed and now - self._quiet_since >= self._limits.quiet_login_seconds
         if self._passage is not None:
             longest = self._limits.pressed_seconds if self._passage.pressed else self._limits.dawdle_seconds
             if now - self._asked_at >= longest:

@@ -29,7 +29,7 @@ from smtpguard.wire.ehlo import largest, offer
 from smtpguard.wire.grammar import Rcpt
 from smtpguard.wire.identity import Identity
 from smtpguard.wire.listener import Listener
-from smtpguard.wire.turnedaway import UNASKED, TurnedAway, Why, message_id_of
+from smtpguard.wire.turnedaway import NOT_FROM_RELAY, TurnedAway, Why, message_id_of
 
 MOST_REPLIES = 1000
 """The most commands of one client that are answered before other connections have a turn."""
@@ -560,7 +560,7 @@ class SmtpSession:
             self._turn_away(self._why, self._broken)
             return self._reset()
         if not self.recipients:
-            put_off = self._turned[1] if self._turned is not None and self._turned[1] in UNASKED else None
+            put_off = self._turned[1] if self._turned is not None and self._turned[1] in NOT_FROM_RELAY else None
             raise grammar.Refused(put_off or reply.NO_RECIPIENTS)
         if self.held:
             self._say(reply.TOO_EARLY)
@@ -595,9 +595,9 @@ class SmtpSession:
             self._named += 1
             self.recipients.append(rcpt[0])
         else:
-            unasked = UNASKED.get(answer) if self._broken is None else self._why
-            self._refuse(unasked or self._why, answer)
-            if unasked is None:  # the relay refused this recipient
+            why = NOT_FROM_RELAY.get(answer) if self._broken is None else self._why
+            self._refuse(why or self._why, answer)
+            if why is None:  # the relay refused this recipient
                 self._refused.append(RefusedRecipient.of(rcpt[0], answer))
         return answer
 

@@ -37,7 +37,7 @@ class Why(enum.StrEnum):
     FAILED = "failed"  # an error of smtpguard
 
 
-UNASKED: Mapping[Reply, Why] = {
+NOT_FROM_RELAY: Mapping[Reply, Why] = {
     reply.OTHER_ROUTE: Why.OTHER_ROUTE,
     reply.CLIENT_TOO_FAST: Why.RATE_LIMIT,
     reply.LOGIN_TOO_FAST: Why.RATE_LIMIT,

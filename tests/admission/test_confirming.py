@@ -15,7 +15,7 @@ from smtpguard.lists.indexcache import index_path
 from smtpguard.outbox.model import IntentKind
 from smtpguard.policy.verdict import Action, Deferred, Disposition, Held, Relayed
 from tests.guard.asking import ANNA, NEWS, READERS, RULES, copy, documents, put
-from tests.guard.house import MEMBERS, House, Way, house, index
+from tests.guard.house import MEMBERS, FakePassage, House, house, index
 
 EVA, OMAR, ULF = "eva@example.com", "omar@example.com", "ulf@example.com"
 
@@ -29,7 +29,7 @@ async def home(url: str, tmp_path: Path) -> AsyncIterator[House]:
 
 
 async def send(home: House, *to: str, **more: Any) -> Disposition:
-    return await home.intake()(copy(home, *to, **more), Way())
+    return await home.intake()(copy(home, *to, **more), FakePassage())
 
 
 async def waiting(home: House) -> Sequence[Hold]:
@@ -331,8 +331,8 @@ async def test_a_writer_is_asked_at_most_three_times_a_week(home: House) -> None
 async def test_a_retry_asks_no_second_time(home: House) -> None:
     first = copy(home, *READERS[:10], Message_ID="<1@a>")
     intake = home.intake()
-    done = await intake(first, Way())
-    again = await intake(copy(home, *READERS[:10], Message_ID="<1@a>"), Way())
+    done = await intake(first, FakePassage())
+    again = await intake(copy(home, *READERS[:10], Message_ID="<1@a>"), FakePassage())
     assert isinstance(done, Held)
     assert isinstance(again, Held)
     assert again.hold_id == done.hold_id
@@ -376,7 +376,7 @@ async def test_an_observing_policy_asks_no_question(home: House) -> None:
     )
     await home.follow()
     transaction = copy(home, *READERS[:10])
-    assert isinstance(await home.intake()(transaction, Way()), Relayed)
+    assert isinstance(await home.intake()(transaction, FakePassage()), Relayed)
     (_, data), *_ = await home.events(transaction.id)
     assert (data["action"], data["observed"]) == ("relay", ["to-several"])
 
@@ -399,11 +399,11 @@ def letter(home: House, n: int, **more: Any) -> Any:
 async def test_letters_of_one_writer_are_one_question_and_keep_counting(home: House) -> None:
     """The tenth first contact within an hour asks the writer. At the fourteenth a rule holds all that wait."""
     intake = home.intake()
-    done = [await intake(letter(home, n), Way()) for n in range(13)]
+    done = [await intake(letter(home, n), FakePassage()) for n in range(13)]
     assert [isinstance(one, Relayed) for one in done] == [True] * 9 + [False] * 4
     [hold] = await waiting(home)
     assert (hold.asks_writer, hold.copies, hold.reach) == (True, 3, 4)
-    await intake(letter(home, 13), Way())
+    await intake(letter(home, 13), FakePassage())
     [hold] = await waiting(home)
     assert (hold.asks_writer, hold.copies) == (False, 4)
     assert {h.rule for h in hold.verdict.hits} == {"new-customers", "very-many-new-customers"}
@@ -414,29 +414,31 @@ async def test_confirmed_letters_are_released_without_resetting_the_count(home: 
     the writer is not asked again."""
     intake = home.intake()
     for n in range(12):
-        await intake(letter(home, n), Way())
+        await intake(letter(home, n), FakePassage())
     [hold] = await waiting(home)
     assert hold.reach == 3
     await confirm(home, hold)
     assert await releases(home) == 3
     passed = letter(home, 12)
-    assert isinstance(await intake(passed, Way()), Relayed)
+    assert isinstance(await intake(passed, FakePassage()), Relayed)
     (_, data), *_ = await home.events(passed.id)
     assert (data["approved"], data["decided"]) == (["new-customers"], ["mailing.confirmed"])
-    assert isinstance(await intake(letter(home, 13), Way()), Held)
+    assert isinstance(await intake(letter(home, 13), FakePassage()), Held)
     [second] = await waiting(home)
     assert not second.asks_writer, "the fourteenth in the hour: confirmed letters still count"
-    assert isinstance(await intake(letter(home, 9, body="Once more"), Way()), Relayed), "no first contact any more"
+    assert isinstance(await intake(letter(home, 9, body="Once more"), FakePassage()), Relayed), (
+        "no first contact any more"
+    )
     other = letter(home, 40, sender=ULF, session={"auth_user": ULF})
-    assert isinstance(await intake(other, Way()), Relayed)
+    assert isinstance(await intake(other, FakePassage()), Relayed)
 
 
 async def test_confirmed_letters_are_asked_about_again_after_a_week(home: House) -> None:
     intake = home.intake()
     for n in range(10):
-        await intake(letter(home, n), Way())
+        await intake(letter(home, n), FakePassage())
     await confirm(home, (await waiting(home))[0])
-    assert isinstance(await intake(letter(home, 10, session={}), Way()), Held)
+    assert isinstance(await intake(letter(home, 10, session={}), FakePassage()), Held)
     [unproven] = await waiting(home)
     assert not unproven.asks_writer
     await home.approvals().withdraw(unproven.hold_id, sender=ANNA, by="test")
@@ -444,7 +446,7 @@ async def test_confirmed_letters_are_asked_about_again_after_a_week(home: House)
     for name, people in (("news", READERS), ("ramadan", MEMBERS)):
         index(home.folder, name, people, home.clock.now())
     for n in range(20, 30):
-        await intake(letter(home, n), Way())
+        await intake(letter(home, n), FakePassage())
     [again] = await waiting(home)
     assert again.asks_writer
 
@@ -452,17 +454,17 @@ async def test_confirmed_letters_are_asked_about_again_after_a_week(home: House)
 async def test_recipients_of_a_withdrawn_letter_stay_first_contacts(home: House) -> None:
     intake = home.intake()
     for n in range(10):
-        await intake(letter(home, n), Way())
+        await intake(letter(home, n), FakePassage())
     [hold] = await waiting(home)
     await home.approvals().withdraw(hold.hold_id, sender=ANNA, by="test")
-    assert isinstance(await intake(letter(home, 9, body="Once more"), Way()), Held)
+    assert isinstance(await intake(letter(home, 9, body="Once more"), FakePassage()), Held)
 
 
 async def test_copies_beyond_the_limit_are_deferred_and_the_writer_is_asked(home: House) -> None:
     await put(home, RULES.replace(">= 30", ">= 300"))
     home.term = type(home.term)(copies=3)
     intake = home.intake()
-    done = [await intake(copy(home, reader), Way()) for reader in READERS[:12]]
+    done = [await intake(copy(home, reader), FakePassage()) for reader in READERS[:12]]
     assert sum(isinstance(one, Deferred) for one in done) == 4
     [hold] = await waiting(home)
     assert hold.asks_writer

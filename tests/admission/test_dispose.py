@@ -12,19 +12,19 @@ from smtpguard.mail.reply import RECALLED, RELAY_LOST, Reply
 from smtpguard.mail.transaction import Lost
 from smtpguard.policy.freezing import Gate, Selector
 from smtpguard.policy.verdict import Deferred, Held, Relayed
-from tests.guard.house import DOCUMENTS, RAMADAN, House, Way
+from tests.guard.house import DOCUMENTS, RAMADAN, FakePassage, House
 
 
 async def test_a_refusal_of_the_relay_is_passed_on(home: House) -> None:
     refusal = Reply(554, ("5.7.1 no",))
     transaction = home.transaction("ulf@example.com")
-    assert await home.intake()(transaction, Way(replies=(refusal,))) == Relayed(replies=(refusal,))
+    assert await home.intake()(transaction, FakePassage(replies=(refusal,))) == Relayed(replies=(refusal,))
     assert [d.get("outcome") for _, d in await home.settled(transaction.id)] == [None, "refused"]
 
 
 async def test_a_relay_lost_before_the_final_dot_defers(home: House) -> None:
     transaction = home.transaction("ulf@example.com")
-    done = await home.intake()(transaction, Way(raises=Lost(Reply(451, ("4.4.2 lost",)))))
+    done = await home.intake()(transaction, FakePassage(raises=Lost(Reply(451, ("4.4.2 lost",)))))
     assert isinstance(done, Deferred)
     assert [d.get("outcome") for _, d in await home.settled(transaction.id)] == [None, "lost"]
 
@@ -34,10 +34,10 @@ async def test_lost_after_the_dot_is_in_doubt_and_a_retry_to_a_list_is_held(home
     home.verifier.domains = frozenset({"campaigns.example.com"})
     campaign = {"sender": "campaigns@example.com", "X_Looks": "mailing"}
     transaction = home.transaction(RAMADAN, **campaign)
-    done = await home.intake()(transaction, Way(raises=error))
+    done = await home.intake()(transaction, FakePassage(raises=error))
     assert done == Deferred(reply=RELAY_LOST)
     assert [k for k, _ in await home.settled(transaction.id)] == ["verdict", "in-doubt"]
-    again = await home.intake()(home.transaction(RAMADAN, **campaign), Way())
+    again = await home.intake()(home.transaction(RAMADAN, **campaign), FakePassage())
     assert isinstance(again, Held)
     hold = await home.store.holds.find(again.hold_id)
     assert hold is not None
@@ -50,8 +50,8 @@ async def test_lost_after_the_dot_is_in_doubt_and_a_retry_to_a_list_is_held(home
 
 async def test_a_retry_in_doubt_without_a_list_is_relayed(home: House) -> None:
     lost = Lost(RELAY_LOST, after_dot=True)
-    await home.intake()(home.transaction("ulf@example.com"), Way(raises=lost))
-    assert isinstance(await home.intake()(home.transaction("ulf@example.com"), Way()), Relayed)
+    await home.intake()(home.transaction("ulf@example.com"), FakePassage(raises=lost))
+    assert isinstance(await home.intake()(home.transaction("ulf@example.com"), FakePassage()), Relayed)
 
 
 # -- the client
@@ -65,7 +65,7 @@ async def test_a_client_that_disconnects_gets_nothing_sent(home: House) -> None:
         gone = True
 
     transaction = home.transaction("ulf@example.com", gone=lambda: gone)
-    way = Way(before_dot=leave)
+    way = FakePassage(before_dot=leave)
     await home.intake()(transaction, way)
     assert not way.sent
     assert [d.get("outcome") for _, d in await home.settled(transaction.id)] == [None, "gone"]
@@ -81,7 +81,7 @@ async def test_a_cancelled_call_sends_nothing_and_is_in_doubt(home: House) -> No
 
     intake = home.intake()
     transaction = home.transaction("ulf@example.com")
-    way = Way(before_dot=wait)
+    way = FakePassage(before_dot=wait)
     call = asyncio.create_task(intake(transaction, way))
     await reached.wait()
     call.cancel()
@@ -98,12 +98,12 @@ async def test_a_cancelled_call_sends_nothing_and_is_in_doubt(home: House) -> No
 async def test_a_freeze_not_read_yet_holds_mail(home: House) -> None:
     await home.freeze(seen=False)
     transaction = home.transaction("ulf@example.com")
-    assert await home.intake()(transaction, Way()) == Held(hold_id=transaction.id)
+    assert await home.intake()(transaction, FakePassage()) == Held(hold_id=transaction.id)
 
 
 async def test_a_freeze_before_the_final_dot_recalls(home: House) -> None:
     transaction = home.transaction("ulf@example.com")
-    way = Way(before_dot=lambda: home.freeze(Selector.SENDER, "anna@example.com"))
+    way = FakePassage(before_dot=lambda: home.freeze(Selector.SENDER, "anna@example.com"))
     done = await home.intake()(transaction, way)
     assert done == Held(hold_id=transaction.id)
     assert not way.sent
@@ -116,7 +116,7 @@ async def test_a_freeze_before_the_final_dot_recalls(home: House) -> None:
 
 
 async def test_a_freeze_of_another_sender_recalls_nothing(home: House) -> None:
-    way = Way(before_dot=lambda: home.freeze(Selector.SENDER, "someone-else@example.com"))
+    way = FakePassage(before_dot=lambda: home.freeze(Selector.SENDER, "someone-else@example.com"))
     assert isinstance(await home.intake()(home.transaction("ulf@example.com"), way), Relayed)
 
 
@@ -129,7 +129,7 @@ async def test_an_unreadable_gate_recalls(home: House, monkeypatch: pytest.Monke
         home.clock.pass_(seconds=1)
         monkeypatch.setattr(home.watch, "_gates", Away())
 
-    way = Way(before_dot=lost)
+    way = FakePassage(before_dot=lost)
     transaction = home.transaction("ulf@example.com")
     assert await home.intake()(transaction, way) == Deferred(reply=RECALLED)
     assert not way.sent
@@ -137,7 +137,7 @@ async def test_an_unreadable_gate_recalls(home: House, monkeypatch: pytest.Monke
 
 
 async def test_a_stale_gate_is_read_again_before_the_final_dot(home: House) -> None:
-    way = Way(before_dot=lambda: home.clock.pass_(seconds=60))
+    way = FakePassage(before_dot=lambda: home.clock.pass_(seconds=60))
     assert isinstance(await home.intake()(home.transaction("ulf@example.com"), way), Relayed)
 
 
@@ -148,7 +148,7 @@ async def test_a_new_policy_before_the_final_dot_recalls(home: House) -> None:
         await home.put(moved)
         await home.watch.read()
 
-    way = Way(before_dot=move)
+    way = FakePassage(before_dot=move)
     assert await home.intake()(home.transaction("ulf@example.com"), way) == Deferred(reply=RECALLED)
     assert not way.sent
 
@@ -157,7 +157,7 @@ async def test_the_entry_records_the_session(home: House) -> None:
     """The journal entry has the session: digests, listener, TLS and duration in the chain, names in the erasable part."""
     session = {"listener": "inside", "peer": "127.0.0.1", "ident": "4bXyz", "tls": True, "auth_user": "anna"}
     transaction = home.transaction("x@example.org", session=session, Message_ID="<1@desk.example>")
-    way = Way()
+    way = FakePassage()
     await home.intake()(transaction, way)
     await home.settled(transaction.id)
     [(entry, clear), (outcome, _)] = await home.store.journal.history(transaction.id)

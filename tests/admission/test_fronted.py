@@ -17,9 +17,9 @@ from smtpguard.database.errors import Unavailable
 from smtpguard.mail.transaction import Lost
 from smtpguard.policy.freezing import Selector
 from smtpguard.policy.verdict import Deferred, Held, Relayed
-from tests.app.twins import LATER, Twins, documents, sample
+from tests.app.twoguards import LATER, TwoGuards, documents, sample
 from tests.guard.drawing import COLLEAGUES, OUTSIDERS, drawn_policies, letter, play
-from tests.guard.house import MEMBERS, RAMADAN, House, Way, house, index
+from tests.guard.house import MEMBERS, RAMADAN, FakePassage, House, house, index
 from tests.store.making import sqlite_url
 
 
@@ -52,7 +52,7 @@ async def fronted(tmp_path: Path) -> AsyncIterator[House]:
 
 async def sent(home: House, *to: str, **more: Any) -> tuple[str, Any]:
     transaction = home.transaction(*to, **more)
-    return transaction.id, await home.intake()(transaction, more.pop("way", None) or Way())
+    return transaction.id, await home.intake()(transaction, more.pop("way", None) or FakePassage())
 
 
 async def test_a_plain_message_is_recorded_in_the_front(fronted: House) -> None:
@@ -128,7 +128,7 @@ async def test_senders_that_a_rule_counts_are_not_recorded_in_the_front(tmp_path
 
 async def test_a_freeze_just_before_the_dot_recalls(fronted: House) -> None:
     """The fence reads the gate's generation again, however recently the gate was read, and recalls the message."""
-    way = Way(before_dot=lambda: fronted.freeze(seen=False))
+    way = FakePassage(before_dot=lambda: fronted.freeze(seen=False))
     transaction = fronted.transaction("x@example.org")
     done = await fronted.intake()(transaction, way)
     assert way.sent == []
@@ -141,7 +141,7 @@ async def test_a_freeze_just_before_the_dot_recalls(fronted: House) -> None:
 
 async def test_an_unavailable_front_defers(fronted: House) -> None:
     fronted.front.raises = Unavailable("no")
-    way = Way()
+    way = FakePassage()
     done = await fronted.intake()(fronted.transaction("x@example.org"), way)
     assert isinstance(done, Deferred)
     assert (done.reply.code, way.sent) == (451, [])
@@ -162,7 +162,7 @@ async def test_an_error_before_the_record_leaves_it_to_the_admission(
 
 async def test_a_relay_lost_after_the_dot_is_in_doubt(fronted: House) -> None:
     transaction = fronted.transaction("x@example.org")
-    done = await fronted.intake()(transaction, Way(raises=Lost(LATER, after_dot=True)))
+    done = await fronted.intake()(transaction, FakePassage(raises=Lost(LATER, after_dot=True)))
     assert isinstance(done, Deferred)
     assert [kind for kind, _ in await fronted.settled(transaction.id)] == ["verdict", "in-doubt"]
 
@@ -202,7 +202,7 @@ async def test_the_fronts_entries_equal_the_admissions(tmp_path: Path, seed: int
         house(tmp_path / "second", documents=documents(policy), fronted=True) as second,
     ):
         second.front = RecordingFront(second.front)
-        both = Twins(first, second, policy, deepcopy(policy))
+        both = TwoGuards(first, second, policy, deepcopy(policy))
 
         async def reload(other: Any) -> None:
             for home in (first, second):

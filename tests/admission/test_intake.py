@@ -13,12 +13,12 @@ from smtpguard.mail.reply import INTERNAL_ERROR
 from smtpguard.mail.trace import trusted
 from smtpguard.notices.noticedata import UNSAID
 from smtpguard.policy.verdict import Deferred, Held, Rejected, Relayed
-from tests.guard.house import DOCUMENTS, KEY, MEMBERS, RAMADAN, House, Way
+from tests.guard.house import DOCUMENTS, KEY, MEMBERS, RAMADAN, FakePassage, House
 
 
 async def test_internal_mail_to_a_list_is_held_and_approvers_are_notified(home: House) -> None:
     transaction = home.transaction(RAMADAN)
-    way = Way()
+    way = FakePassage()
     done = await home.intake()(transaction, way)
     assert done == Held(hold_id=transaction.id)
     assert not way.sent
@@ -48,7 +48,7 @@ async def test_internal_mail_to_a_list_is_held_and_approvers_are_notified(home: 
 
 async def test_ordinary_mail_is_relayed(home: House) -> None:
     transaction = home.transaction(MEMBERS[0], "ulf@example.com")
-    way = Way(message=transaction.message.raw[:])
+    way = FakePassage(message=transaction.message.raw[:])
     done = await home.intake()(transaction, way)
     assert isinstance(done, Relayed)
     [sent] = way.sent
@@ -63,7 +63,7 @@ async def test_ordinary_mail_is_relayed(home: House) -> None:
 
 async def test_the_journal_has_no_names_in_clear(home: House) -> None:
     transaction = home.transaction(RAMADAN, Subject="A secret subject")
-    await home.intake()(transaction, Way())
+    await home.intake()(transaction, FakePassage())
     for entry, clear in await home.store.journal.history(transaction.id):
         assert "anna" not in entry.body
         assert "secret subject" not in entry.body
@@ -75,20 +75,20 @@ async def test_the_journal_has_no_names_in_clear(home: House) -> None:
 async def test_the_lists_writer_passes_with_the_lists_signature(home: House) -> None:
     home.verifier.domains = frozenset({"campaigns.example.com"})
     campaign = {"sender": "campaigns@example.com", "X_Looks": "mailing"}
-    assert isinstance(await home.intake()(home.transaction(RAMADAN, **campaign), Way()), Relayed)
+    assert isinstance(await home.intake()(home.transaction(RAMADAN, **campaign), FakePassage()), Relayed)
     home.verifier.domains = frozenset({"elsewhere.example"})
-    assert isinstance(await home.intake()(home.transaction(RAMADAN, **campaign, body="other"), Way()), Held)
+    assert isinstance(await home.intake()(home.transaction(RAMADAN, **campaign, body="other"), FakePassage()), Held)
 
 
 async def test_text_and_origin_are_read_only_if_a_rule_needs_them(home: House) -> None:
-    await home.intake()(home.transaction("ulf@example.com"), Way())
+    await home.intake()(home.transaction("ulf@example.com"), FakePassage())
     assert all(not any(s.value == "text" for s in need) for need in home.reader.asked)
     assert home.verifier.asked == 0
 
 
 async def test_a_rejection_gives_the_reason_and_notifies_the_sender(home: House) -> None:
     transaction = home.transaction(RAMADAN, X_Labels="contract")
-    way = Way()
+    way = FakePassage()
     done = await home.intake()(transaction, way)
     assert isinstance(done, Rejected)
     assert done.reply.code == 550
@@ -111,13 +111,15 @@ async def test_a_rejection_gives_the_reason_and_notifies_the_sender(home: House)
     ],
 )
 async def test_automatic_mail_to_a_list_is_rejected(home: House, how: dict[str, Any]) -> None:
-    done = await home.intake()(home.transaction(RAMADAN, **how), Way())
+    done = await home.intake()(home.transaction(RAMADAN, **how), FakePassage())
     assert isinstance(done, Rejected)
     assert await home.outbox() == []
 
 
 async def test_automatic_mail_to_others_is_relayed(home: House) -> None:
-    done = await home.intake()(home.transaction(MEMBERS[0], reverse_path="", Auto_Submitted="auto-replied"), Way())
+    done = await home.intake()(
+        home.transaction(MEMBERS[0], reverse_path="", Auto_Submitted="auto-replied"), FakePassage()
+    )
     assert isinstance(done, Relayed)
 
 
@@ -125,10 +127,10 @@ async def test_an_observing_policy_holds_nothing(home: House) -> None:
     observing = DOCUMENTS | {"policy.yaml": DOCUMENTS["policy.yaml"].replace(b"enforce: true", b"enforce: false")}
     await home.put(observing)
     transaction = home.transaction(RAMADAN, reverse_path="")
-    assert isinstance(await home.intake()(transaction, Way()), Deferred | Relayed)
+    assert isinstance(await home.intake()(transaction, FakePassage()), Deferred | Relayed)
     await home.watch.read()
     transaction = home.transaction(RAMADAN, reverse_path="", body="again")
-    assert isinstance(await home.intake()(transaction, Way()), Relayed)
+    assert isinstance(await home.intake()(transaction, FakePassage()), Relayed)
     (_, data), *_ = await home.events(transaction.id)
     assert data["rules"] == []
     assert "automatic-to-list" in data["observed"]
@@ -138,9 +140,9 @@ async def test_an_observing_policy_holds_nothing(home: House) -> None:
 
 
 async def test_a_retry_of_held_mail_gets_the_same_hold(home: House) -> None:
-    first = await home.intake()(home.transaction(RAMADAN), Way())
+    first = await home.intake()(home.transaction(RAMADAN), FakePassage())
     told = {i.intent_id for i in await home.outbox()}
-    again = await home.intake()(home.transaction(RAMADAN), Way())
+    again = await home.intake()(home.transaction(RAMADAN), FakePassage())
     assert again == first
     assert len(await home.store.holds.newest()) == 1
     home.clock.pass_(minutes=1)
@@ -149,11 +151,11 @@ async def test_a_retry_of_held_mail_gets_the_same_hold(home: House) -> None:
 
 async def test_a_retry_adopts_a_void_hold(home: House) -> None:
     gone = home.transaction(RAMADAN)
-    done = await home.intake()(gone, Way())
+    done = await home.intake()(gone, FakePassage())
     assert isinstance(done, Held)
     home.clock.pass_(hours=1)
     await home.store.holds.change(done.hold_id, lambda h: _voided(h))
-    again = await home.intake()(home.transaction(RAMADAN), Way())
+    again = await home.intake()(home.transaction(RAMADAN), FakePassage())
     assert again == done
     hold = await home.store.holds.find(done.hold_id)
     assert hold is not None
@@ -162,10 +164,10 @@ async def test_a_retry_adopts_a_void_hold(home: House) -> None:
 
 
 async def test_the_same_mail_after_a_decision_gets_a_new_hold(home: House) -> None:
-    first = await home.intake()(home.transaction(RAMADAN), Way())
+    first = await home.intake()(home.transaction(RAMADAN), FakePassage())
     assert isinstance(first, Held)
     await home.approvals().withdraw(first.hold_id, sender="anna@example.com", by="root")
-    again = await home.intake()(home.transaction(RAMADAN), Way())
+    again = await home.intake()(home.transaction(RAMADAN), FakePassage())
     assert isinstance(again, Held)
     assert again != first
 
@@ -177,7 +179,7 @@ async def test_colleagues_get_theirs_while_the_customers_part_waits(home: House)
     home.clock.at = home.clock.at.replace(minute=1)
     to = ["ulf@example.com", *MEMBERS[:25], "ida@example.com"]
     transaction = home.transaction(*to, To=", ".join(to))
-    done = await home.intake()(transaction, Way())
+    done = await home.intake()(transaction, FakePassage())
     assert isinstance(done, Held)
     hold = await home.store.holds.find(done.hold_id)
     assert hold is not None
@@ -189,7 +191,7 @@ async def test_colleagues_get_theirs_while_the_customers_part_waits(home: House)
     assert [str(r.address) for r in part.recipients] == ["ulf@example.com", "ida@example.com"]
     assert part.content_sha256 == transaction.message.sha256
     # a retry of the whole envelope gets the same hold
-    again = await home.intake()(home.transaction(*to, To=", ".join(to)), Way())
+    again = await home.intake()(home.transaction(*to, To=", ".join(to)), FakePassage())
     assert again == done
 
 
@@ -202,7 +204,7 @@ async def test_a_stream_above_its_limit_is_deferred(home: House) -> None:
 
     async def send(n: int, to: str) -> object:
         transaction = home.transaction(to, Message_ID=f"<{n}@shop>", body=f"{n}", **receipt)
-        return await home.intake()(transaction, Way())
+        return await home.intake()(transaction, FakePassage())
 
     assert isinstance(await send(1, MEMBERS[0]), Relayed)
     assert isinstance(await send(2, MEMBERS[0]), Relayed)
@@ -225,7 +227,7 @@ async def test_after_a_policy_change_the_message_is_judged_again(home: House) ->
         + b"  - {id: nobody, description: Nobody writes to Ulf, when: {recipients.total: '>= 1'}, then: reject}\n"
     }
     await home.put(stricter)  # in force, but not yet known to the process
-    done = await home.intake()(home.transaction("ulf@example.com"), Way())
+    done = await home.intake()(home.transaction("ulf@example.com"), FakePassage())
     assert isinstance(done, Rejected)
 
 
@@ -242,7 +244,7 @@ async def test_after_a_policy_change_the_message_is_judged_again(home: House) ->
 async def test_a_reply_gives_the_rules_description_or_what_it_found(home: House, description: str, said: str) -> None:
     rule = f"  - {{id: nobody, {description}when: {{sender.internal: true, recipients.total: any}}, then: reject}}\n"
     await home.put(DOCUMENTS | {"policy.yaml": DOCUMENTS["policy.yaml"] + rule.encode()})
-    done = await home.intake()(home.transaction("ulf@example.com"), Way())
+    done = await home.intake()(home.transaction("ulf@example.com"), FakePassage())
     assert isinstance(done, Rejected)
     assert done.reply.text.startswith(f"5.7.1 This message was not sent. {said} Its reference is ")
 
@@ -251,12 +253,12 @@ async def test_a_reply_does_not_name_a_sensitive_topic(home: House) -> None:
     rule = "  - {id: no-pork, description: No pork for them, when: {message.unsuitable_topics: any}, then: reject}\n"
     await home.put(DOCUMENTS | {"policy.yaml": DOCUMENTS["policy.yaml"] + rule.encode()})
     await home.follow()
-    done = await home.intake()(home.transaction(MEMBERS[0], X_Topics="pork"), Way())
+    done = await home.intake()(home.transaction(MEMBERS[0], X_Topics="pork"), FakePassage())
     assert isinstance(done, Rejected)
     assert UNSAID in done.reply.text
     assert "pork" not in done.reply.text
     assert "words" not in done.reply.text
-    done = await home.intake()(home.transaction(RAMADAN, X_Topics="pork"), Way())
+    done = await home.intake()(home.transaction(RAMADAN, X_Topics="pork"), FakePassage())
     assert isinstance(done, Rejected)
     assert "No pork for them." in done.reply.text
 
@@ -266,7 +268,7 @@ async def test_a_list_lookup_that_fails_defers(home: House, monkeypatch: pytest.
         raise OSError("the disk is gone")
 
     monkeypatch.setattr(home.in_force.registry, "classify", classify)
-    way = Way()
+    way = FakePassage()
     transaction = home.transaction("ulf@example.com")
     assert await home.intake()(transaction, way) == Deferred(reply=INTERNAL_ERROR, undecided=True)
     assert not way.sent
@@ -276,13 +278,13 @@ async def test_a_list_lookup_that_fails_defers(home: House, monkeypatch: pytest.
 
 async def test_unreadable_text_is_held_only_if_sent_to_a_list(home: House) -> None:
     home.reader.text_fails = RuntimeError("cannot")
-    assert isinstance(await home.intake()(home.transaction(RAMADAN), Way()), Held)
-    assert isinstance(await home.intake()(home.transaction("ulf@example.com"), Way()), Relayed)
+    assert isinstance(await home.intake()(home.transaction(RAMADAN), FakePassage()), Held)
+    assert isinstance(await home.intake()(home.transaction("ulf@example.com"), FakePassage()), Relayed)
 
 
 async def test_an_unreadable_header_defers_if_a_rule_could_reject(home: House) -> None:
     home.reader.fails = RuntimeError("cannot")
-    done = await home.intake()(home.transaction(RAMADAN), Way())
+    done = await home.intake()(home.transaction(RAMADAN), FakePassage())
     assert isinstance(done, Deferred)
     assert done.reply.code == 451
 
@@ -293,7 +295,7 @@ async def test_a_hanging_reader_times_out_and_the_mail_is_held(home: House) -> N
     home.gather = type(home.gather)(
         reader=home.reader, verifier=home.verifier, trace_key=KEY, read_seconds=0.01, verify_seconds=0.01
     )
-    assert isinstance(await home.intake()(home.transaction(RAMADAN), Way()), Held)
+    assert isinstance(await home.intake()(home.transaction(RAMADAN), FakePassage()), Held)
 
 
 # -- the client
@@ -301,7 +303,7 @@ async def test_a_hanging_reader_times_out_and_the_mail_is_held(home: House) -> N
 
 async def test_a_disconnected_client_is_not_admitted(home: House) -> None:
     transaction = home.transaction(RAMADAN, gone=lambda: True)
-    way = Way()
+    way = FakePassage()
     assert isinstance(await home.intake()(transaction, way), Deferred)
     assert await home.events(transaction.id) == []
     assert way.abandoned == 1
@@ -315,7 +317,7 @@ async def test_draining_waits_for_messages_being_decided(home: House) -> None:
         await go_on.wait()
 
     intake = home.intake()
-    call = asyncio.create_task(intake(home.transaction("ulf@example.com"), Way(before_dot=wait)))
+    call = asyncio.create_task(intake(home.transaction("ulf@example.com"), FakePassage(before_dot=wait)))
     await reached.wait()
     draining = asyncio.create_task(intake.drain())
     await asyncio.sleep(0)

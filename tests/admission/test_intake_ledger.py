@@ -13,7 +13,7 @@ from smtpguard.admission.intake import ADMISSION_SECONDS, UNDECIDED, Limits
 from smtpguard.database.errors import Busy, ContentMissing, Full, PolicyMoved, Unavailable
 from smtpguard.mail.reply import BUSY, DISK_FULL, INTERNAL_ERROR, NOT_RECORDED, Reply
 from smtpguard.policy.verdict import Deferred, Held, Relayed
-from tests.guard.house import RAMADAN, House, Instead, Way, house
+from tests.guard.house import RAMADAN, FakePassage, House, PatchedStore, house
 
 
 @pytest.fixture
@@ -38,8 +38,8 @@ async def test_without_a_record_nothing_is_sent_and_the_log_has_the_error(
     async def admit(*_: Any) -> Any:
         raise error
 
-    home.ledger = Instead(home.store, {"admit": admit})
-    way, intake = Way(), home.intake()
+    home.ledger = PatchedStore(home.store, {"admit": admit})
+    way, intake = FakePassage(), home.intake()
     done = await intake(home.transaction("ulf@example.com"), way)
     assert done == Deferred(reply=reply, undecided=True)
     assert intake.undecided == {why: 1}
@@ -55,8 +55,8 @@ async def test_content_that_cannot_be_stored_is_not_held(home: House, caplog: py
     async def keep(_: Any) -> None:
         raise Full("the quota for held content is exhausted")
 
-    home.ledger = Instead(home.store, {"contents.keep": keep})
-    assert await home.intake()(home.transaction(RAMADAN), Way()) == Deferred(reply=DISK_FULL, undecided=True)
+    home.ledger = PatchedStore(home.store, {"contents.keep": keep})
+    assert await home.intake()(home.transaction(RAMADAN), FakePassage()) == Deferred(reply=DISK_FULL, undecided=True)
     assert await home.store.holds.newest() == []
     assert "not recorded: Full: the quota for held content is exhausted" in caplog.text
 
@@ -70,8 +70,8 @@ async def test_content_that_was_deleted_is_stored_again(home: House) -> None:
         if kept > 1:
             await home.store.contents.keep(message)
 
-    home.ledger = Instead(home.store, {"contents.keep": keep})
-    assert isinstance(await home.intake()(home.transaction(RAMADAN), Way()), Held)
+    home.ledger = PatchedStore(home.store, {"contents.keep": keep})
+    assert isinstance(await home.intake()(home.transaction(RAMADAN), FakePassage()), Held)
     assert kept == 2
 
 
@@ -79,8 +79,8 @@ async def test_a_policy_that_keeps_changing_defers(home: House) -> None:
     async def admit(*_: Any) -> Any:
         raise PolicyMoved
 
-    home.ledger = Instead(home.store, {"admit": admit})
-    way = Way()
+    home.ledger = PatchedStore(home.store, {"admit": admit})
+    way = FakePassage()
     assert isinstance(await home.intake()(home.transaction("ulf@example.com"), way), Deferred)
     assert way.abandoned == 1
 
@@ -90,16 +90,16 @@ async def test_a_ledger_that_keeps_failing_defers(home: House, error: type[Excep
     async def admit(*_: Any) -> Any:
         raise error
 
-    home.ledger = Instead(home.store, {"admit": admit})
-    assert isinstance(await home.intake()(home.transaction(RAMADAN), Way()), Deferred)
+    home.ledger = PatchedStore(home.store, {"admit": admit})
+    assert isinstance(await home.intake()(home.transaction(RAMADAN), FakePassage()), Deferred)
 
 
 async def test_hanging_storage_of_content_times_out(home: House) -> None:
     async def keep(_: Any) -> None:
         await asyncio.Event().wait()
 
-    home.ledger = Instead(home.store, {"contents.keep": keep})
-    done = await home.intake(limits=Limits(keep_seconds=0.01))(home.transaction(RAMADAN), Way())
+    home.ledger = PatchedStore(home.store, {"contents.keep": keep})
+    done = await home.intake(limits=Limits(keep_seconds=0.01))(home.transaction(RAMADAN), FakePassage())
     assert done == Deferred(reply=NOT_RECORDED, undecided=True)
 
 
@@ -112,8 +112,8 @@ async def test_after_the_time_limit_no_further_round_begins(home: House) -> None
         home.clock.pass_(seconds=61)
         raise PolicyMoved("again and again")
 
-    home.ledger = Instead(home.store, {"admit": admit})
-    way, intake = Way(), home.intake()
+    home.ledger = PatchedStore(home.store, {"admit": admit})
+    way, intake = FakePassage(), home.intake()
     assert await intake(home.transaction("ulf@example.com"), way) == Deferred(reply=NOT_RECORDED, undecided=True)
     assert (rounds, way.abandoned) == (2, 1)
     assert intake.undecided == {"rounds": 1}
@@ -126,9 +126,9 @@ async def test_admission_time_is_measured_without_the_relay(home: House) -> None
         home.clock.pass_(seconds=0.02)
         return await store.admit(*words)
 
-    home.ledger = Instead(store, {"admit": admit})
+    home.ledger = PatchedStore(store, {"admit": admit})
     intake = home.intake()
-    way = Way(before_dot=lambda: home.clock.pass_(seconds=30))
+    way = FakePassage(before_dot=lambda: home.clock.pass_(seconds=30))
     assert isinstance(await intake(home.transaction("ulf@example.com"), way), Relayed)
     counted = {bound: n for bound, n in zip(ADMISSION_SECONDS, intake.admissions, strict=False) if n}
     assert counted == {0.025: 1}

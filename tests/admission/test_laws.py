@@ -15,7 +15,7 @@ from smtpguard.guard.ports import Ledger
 from smtpguard.mail.reply import OK, Reply
 from smtpguard.mail.transaction import Lost, Recalled
 from smtpguard.policy.verdict import Deferred, Held, Rejected, Relayed
-from tests.guard.house import KEY, MEMBERS, RAMADAN, House, Way
+from tests.guard.house import KEY, MEMBERS, RAMADAN, FakePassage, House
 
 FAULTS: list[type[Exception]] = [
     Busy,
@@ -60,13 +60,13 @@ class Unreliable:
         return call
 
 
-def relay_way(chance: random.Random) -> Way:
+def relay_way(chance: random.Random) -> FakePassage:
     broken: list[BaseException | None] = [
         None, None, None, Lost(Reply(451, ("4.4.2 lost",))), Lost(Reply(451, ("4.4.2 lost",)), after_dot=True),
         Recalled(), OSError("a fault on the way"),
     ]  # fmt: skip
     replies = (chance.choice([OK, OK, OK, Reply(451, ("4.2.0 later",)), Reply(550, ("5.1.1 no",))]),)
-    return Way(replies=replies, raises=chance.choice(broken))
+    return FakePassage(replies=replies, raises=chance.choice(broken))
 
 
 @pytest.mark.parametrize("seed", range(8))

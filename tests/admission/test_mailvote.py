@@ -23,7 +23,7 @@ from smtpguard.mail.message import Message
 from smtpguard.policy.facts import Unknown
 from smtpguard.policy.verdict import Counted, Deferred, Disposition, Held, Rejected
 from smtpguard.reading.surroundings import Surroundings
-from tests.guard.house import DOCUMENTS, KEY, POLICY, House, Instead, Way, house, index, mail
+from tests.guard.house import DOCUMENTS, KEY, POLICY, FakePassage, House, PatchedStore, house, index, mail
 
 ANNA, EVA, OMAR, NEWS = "anna@example.com", "eva@example.com", "omar@example.com", "news@lists.example.com"
 ALLOWED = "reply_votes: {people: 60, senders_verified: [example.com]}\n"
@@ -59,7 +59,7 @@ class Desk:
         return f"votes+{self.votes.tokens.local(hold.hold_id, bound_to(hold), person, notice)}@guard.example.com"
 
     async def say(self, words: str, *, to: str = "", login: str = "", sender: str = EVA, **more: Any) -> Disposition:
-        at, way = to or await self.address(), Way()
+        at, way = to or await self.address(), FakePassage()
         done = await self.intake(
             self.home.transaction(
                 at, sender=sender, body=words, session={"auth_user": login or None}, reverse_path=sender, **more
@@ -101,7 +101,7 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
         intake = home.intake()
         intake._votes = votes
         made = Desk(home, signing, votes, intake)
-        done = await intake(home.transaction(NEWS), Way())
+        done = await intake(home.transaction(NEWS), FakePassage())
         assert isinstance(done, Held)
         made.hold_id = done.hold_id
         yield made
@@ -149,7 +149,7 @@ async def test_a_signature_must_cover_the_notices_address(desk: Desk) -> None:
     desk.signing.found = DkimResult(domains=frozenset({"example.com"}), signatures=(made,))
     again = desk.home.transaction(await desk.address(), sender=EVA, body="APPROVE", reverse_path=EVA)
     again = replace(again, message=Message.of(mail(other, sender=EVA, body="APPROVE")))
-    assert "Nothing proves" in said(await desk.intake(again, Way())), "an answer to another notice, sent again"
+    assert "Nothing proves" in said(await desk.intake(again, FakePassage())), "an answer to another notice, sent again"
     assert isinstance(await desk.say("APPROVE"), Counted)
     assert (await desk.hold()).state is State.APPROVED
 
@@ -168,7 +168,7 @@ async def test_a_used_notice_cannot_repeat_a_vote_taken_back(desk: Desk) -> None
     async def found(hold_id: str) -> Hold:
         return replace(stale, answered=())  # as it was before another process counted the first
 
-    desk.intake._votes = replace(later, ledger=Instead(desk.home.store, {"holds.find": found}))
+    desk.intake._votes = replace(later, ledger=PatchedStore(desk.home.store, {"holds.find": found}))
     assert "answered already" in said(await desk.say("APPROVE", login=EVA))
     assert (await desk.hold()).votes == ()
     assert await desk.told() == [(EVA, ""), (EVA, "This notice was answered already.")], (
@@ -242,9 +242,9 @@ async def test_automatic_and_unclear_answers_are_refused(
 async def test_a_null_sender_or_other_recipients_are_refused(desk: Desk) -> None:
     at = await desk.address()
     bounce = desk.home.transaction(at, sender=EVA, body="REJECT", reverse_path="")
-    assert "automatic" in said(await desk.intake(bounce, Way()))
+    assert "automatic" in said(await desk.intake(bounce, FakePassage()))
     both = desk.home.transaction(at, "reader1@example.org", sender=EVA, body="REJECT", reverse_path=EVA)
-    way = Way()
+    way = FakePassage()
     assert "no other recipient" in said(await desk.intake(both, way))
     assert way.sent == []
     assert await desk.told() == []

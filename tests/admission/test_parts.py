@@ -16,7 +16,7 @@ from smtpguard.mail.reply import OK, Reply
 from smtpguard.mail.transaction import Fence, Lost, Recalled, Transaction
 from smtpguard.outbox.model import IntentKind
 from smtpguard.policy.verdict import Deferred, Held
-from tests.guard.house import MEMBERS, House, Way
+from tests.guard.house import MEMBERS, FakePassage, House
 
 COLLEAGUES = ["ulf@example.com", "ida@example.com"]
 TO = [COLLEAGUES[0], *MEMBERS[:25], COLLEAGUES[1]]
@@ -48,7 +48,7 @@ def transaction(home: House, mta: Mta, to: Sequence[str] = TO, **more: Any) -> T
 
 async def test_the_mta_delivers_the_colleagues_part(home: House) -> None:
     mta = Mta()
-    done = await home.intake()(transaction(home, mta), Way())
+    done = await home.intake()(transaction(home, mta), FakePassage())
     assert isinstance(done, Held)
     [(trace, left_out)] = mta.told
     assert b"X-Smtpguard: id=" in trace
@@ -63,7 +63,7 @@ async def test_the_mta_delivers_the_colleagues_part(home: House) -> None:
 
 async def test_a_message_without_colleagues_is_held_whole(home: House) -> None:
     mta = Mta()
-    done = await home.intake()(transaction(home, mta, MEMBERS[:25]), Way())
+    done = await home.intake()(transaction(home, mta, MEMBERS[:25]), FakePassage())
     assert isinstance(done, Held)
     assert done.taken == ()
     assert mta.told == []
@@ -72,7 +72,7 @@ async def test_a_message_without_colleagues_is_held_whole(home: House) -> None:
 @pytest.mark.parametrize("to", [TO, MEMBERS[:25]], ids=["with colleagues", "without"])
 async def test_notices_say_that_a_part_was_held(home: House, to: Sequence[str]) -> None:
     """Notices about a part say that it is a part: the colleagues have their copies."""
-    done = await home.intake()(home.transaction(*to, To=", ".join(to)), Way())
+    done = await home.intake()(home.transaction(*to, To=", ".join(to)), FakePassage())
     assert isinstance(done, Held)
     hold = await home.store.holds.find(done.hold_id)
     assert hold is not None
@@ -80,7 +80,7 @@ async def test_notices_say_that_a_part_was_held(home: House, to: Sequence[str]) 
     await home.approvals().vote(done.hold_id, Choice.REJECT, approver="eva@example.com", by="test", comment="No")
     home.clock.pass_(hours=1)
     other = {"To": ", ".join(to), "Message_ID": "<2@example.com>", "body": "En helt annan text, om fika på fredag."}
-    assert isinstance(await home.intake()(home.transaction(*to, **other), Way()), Held)
+    assert isinstance(await home.intake()(home.transaction(*to, **other), FakePassage()), Held)
     home.clock.pass_(days=8)
     assert await home.approvals().sweep() == 1
     notices = [i.data for i in await home.outbox() if i.kind is IntentKind.NOTICE]
@@ -90,8 +90,8 @@ async def test_notices_say_that_a_part_was_held(home: House, to: Sequence[str]) 
 
 async def test_a_copy_with_colleagues_is_held_as_a_part_under_the_primary_hold(home: House) -> None:
     shown = ", ".join([*MEMBERS, COLLEAGUES[0]])
-    lead = await home.intake()(home.transaction(*MEMBERS[:25], To=shown), Way())
-    copy = await home.intake()(home.transaction(*MEMBERS[25:50], COLLEAGUES[0], To=shown), Way())
+    lead = await home.intake()(home.transaction(*MEMBERS[:25], To=shown), FakePassage())
+    copy = await home.intake()(home.transaction(*MEMBERS[25:50], COLLEAGUES[0], To=shown), FakePassage())
     assert isinstance(lead, Held)
     assert isinstance(copy, Held)
     held = [await home.store.holds.find(done.hold_id) for done in (lead, copy)]
@@ -100,10 +100,10 @@ async def test_a_copy_with_colleagues_is_held_as_a_part_under_the_primary_hold(h
 
 async def test_a_retry_finds_its_hold_and_delivers_the_rest(home: House) -> None:
     mta = Mta(lost=True)
-    first = await home.intake()(transaction(home, mta), Way())
+    first = await home.intake()(transaction(home, mta), FakePassage())
     assert isinstance(first, Deferred), "the MTA disconnected: its client tries again"
     mta.lost = False
-    again = await home.intake()(transaction(home, mta), Way())
+    again = await home.intake()(transaction(home, mta), FakePassage())
     assert isinstance(again, Held)
     assert [left_out for _, left_out in mta.told] == [MEMBERS[:25]]
     assert len(await home.store.holds.newest()) == 1
@@ -111,14 +111,14 @@ async def test_a_retry_finds_its_hold_and_delivers_the_rest(home: House) -> None
 
 async def test_a_freeze_before_the_rest_is_sent_stops_it(home: House) -> None:
     mta = Mta(before=home.freeze)
-    done = await home.intake()(transaction(home, mta), Way())
+    done = await home.intake()(transaction(home, mta), FakePassage())
     assert isinstance(done, Deferred)
     assert str(done.reply).startswith("451 4.7.1")
     mta.before = None
-    again = await home.intake()(transaction(home, mta), Way())
+    again = await home.intake()(transaction(home, mta), FakePassage())
     assert isinstance(again, Deferred), "while everything is frozen"
     assert mta.told == []
     assert len(await home.store.holds.newest()) == 1
     await home.thaw()
-    assert isinstance(await home.intake()(transaction(home, mta), Way()), Held)
+    assert isinstance(await home.intake()(transaction(home, mta), FakePassage()), Held)
     assert len(mta.told) == 1

@@ -19,9 +19,9 @@ from smtpguard.policy.engine import Plan
 from smtpguard.policy.facts import FACTS as ALL
 from smtpguard.policy.facts import Count, Source, Unknown, Value
 from smtpguard.policy.verdict import Verdict
-from tests.app.twins import documents, sample
+from tests.app.twoguards import documents, sample
 from tests.guard.drawing import letter
-from tests.guard.house import MEMBERS, RAMADAN, House, Way, house, index
+from tests.guard.house import MEMBERS, RAMADAN, FakePassage, House, house, index
 
 ASKED = [fact.name for fact in ALL.values() if fact.source is not Source.LIVE]
 
@@ -81,7 +81,7 @@ async def test_recorded_facts_equal_those_of_the_rules(tmp_path: Path, closings:
             if chance.random() < 0.2:
                 home.clock.pass_(seconds=chance.choice([60, 4000, 30_000]))
             to, more = letter(chance, n)
-            await home.intake()(home.transaction(*to, id=f"T{n:015d}", **more), Way())
+            await home.intake()(home.transaction(*to, id=f"T{n:015d}", **more), FakePassage())
             message = await recorded(home, f"T{n:015d}")
             if message.again:
                 continue
@@ -121,7 +121,7 @@ async def test_unusual_facts_are_recorded(home: House, closings: Closings, name:
     if name.startswith("a header"):
         home.reader.fails = Unknown(why="it is broken")
     home.clock.pass_(days=days)
-    await home.intake()(home.transaction(*to, id="T000000000000001", **more), Way())
+    await home.intake()(home.transaction(*to, id="T000000000000001", **more), FakePassage())
     message = await recorded(home, "T000000000000001")
     slots = [*ASKED, *home.in_force.rules._slots]
     assert wrong(message, closings.last, slots) == []
@@ -135,7 +135,9 @@ async def test_topics_are_recorded_only_of_mail_to_lists_or_customers(home: Hous
     home.in_force = home.build(documents(policy := sample() | {"rules": [LOOKING]}))
     await home.put(documents(policy))
     for n, to in enumerate(("peter@partner.example", MEMBERS[0])):
-        await home.intake()(home.transaction(to, id=f"T{n}", Message_ID=f"<{n}>", body=to, X_Topics="pork"), Way())
+        await home.intake()(
+            home.transaction(to, id=f"T{n}", Message_ID=f"<{n}>", body=to, X_Topics="pork"), FakePassage()
+        )
     nobodys, customers = await recorded(home, "T0"), await recorded(home, "T1")
     assert customers.value("message.topics") == frozenset({"pork"})
     assert nobodys.value("message.topics") is None
@@ -148,7 +150,7 @@ LOOKING = {"id": "topics", "when": {"message.topics": "pork"}, "then": "hold", "
 
 
 async def test_facts_of_unread_text_are_unknown(home: House) -> None:
-    await home.intake()(home.transaction("peter@partner.example", id="T1"), Way())
+    await home.intake()(home.transaction("peter@partner.example", id="T1"), FakePassage())
     message = await recorded(home, "T1")
     assert message.value("message.language") is None
     assert message.why_not("message.language", "message.language") == UNREAD
@@ -157,7 +159,7 @@ async def test_facts_of_unread_text_are_unknown(home: House) -> None:
 async def test_facts_are_erased_with_the_addresses(home: House) -> None:
     """Facts are erased with the addresses; the chain keeps counts and lists only."""
     transaction = home.transaction(*MEMBERS[:2], id="T1", X_Labels="For-Anna-Only", X_Topics="pork")
-    await home.intake()(transaction, Way())
+    await home.intake()(transaction, FakePassage())
     entry, clear = await entry_of(home, "T1")
     assert Recorded(entry, clear).value("message.labels") == frozenset({"For-Anna-Only"})
     assert "For-Anna-Only" not in entry.body
@@ -171,7 +173,7 @@ async def test_facts_are_erased_with_the_addresses(home: House) -> None:
 
 async def test_counts_with_an_upper_bound_are_unknown_after_erasure(home: House) -> None:
     home.clock.pass_(days=14)  # every index is stale
-    await home.intake()(home.transaction(MEMBERS[0], "peter@partner.example", id="T1"), Way())
+    await home.intake()(home.transaction(MEMBERS[0], "peter@partner.example", id="T1"), FakePassage())
     entry, clear = await entry_of(home, "T1")
     assert Recorded(entry, clear).value("recipients.customers") == Count(1, 2)
     assert Recorded(entry, None).value("recipients.customers") is None
@@ -183,7 +185,7 @@ BEFORE = {"sender.is_writer": False, "message.language": "sv", "message.marks": 
 
 
 async def test_an_entry_of_an_earlier_version_gives_the_facts_it_has(home: House) -> None:
-    await home.intake()(home.transaction(RAMADAN, id="T1"), Way())
+    await home.intake()(home.transaction(RAMADAN, id="T1"), FakePassage())
     entry, clear = await entry_of(home, "T1")
     content = json.loads(entry.body)
     content["data"][FACTS] = BEFORE

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from smtpguard.incidents.query import IncidentQuery
 from smtpguard.journal.event import Event, Kind
-from smtpguard.journal.fate import End
+from smtpguard.journal.outcome import Outcome
 from smtpguard.mail.address import Address
 from smtpguard.mail.transaction import RefusedRecipient
 from smtpguard.observe.metrics.tally import Tally
-from tests.guard.house import MONDAY, House, Way, house
+from tests.guard.house import MONDAY, FakePassage, House, house
 
 NOBODY = RefusedRecipient(address=Address.parse("nobody@example.net"), code="550 5.1.1")
 FULL = RefusedRecipient(address=Address.parse("full@example.net"), code="452 4.2.2")
@@ -21,7 +21,7 @@ async def refused_at_rcpt(home: House) -> None:
     """A message of which two recipients were refused, and a transaction that ended without a message."""
     intake = home.intake()
     transaction = home.transaction("otto@partner.example", refused=(NOBODY, FULL))
-    await intake(transaction, Way())
+    await intake(transaction, FakePassage())
     nothing = home.transaction("bo@partner.example", id="T000000000000009")
     intake.note_refused(nothing.id, nothing.session, nothing.envelope, (NOBODY,))
     await home.store.journal.record(())
@@ -46,7 +46,10 @@ async def test_refused_recipients_are_journalled_and_reported(tmp_path: Path) ->
         found = await home.store.journal.incident(IncidentQuery(senders=frozenset({"anna@example.com"})), prove=False)
         assert found.report is not None
         assert found.report.refused == {"452 4.2.2": 1, "550 5.1.1": 2}
-        assert {end: some.messages for end, some in found.report.ends.items()} == {End.DELIVERED: 1, End.REFUSED: 1}
+        assert {end: some.messages for end, some in found.report.ends.items()} == {
+            Outcome.DELIVERED: 1,
+            Outcome.REFUSED: 1,
+        }
         assert found.report.reached.people == (1, 1)
 
 

@@ -124,17 +124,17 @@ async def test_a_retry_in_the_same_batch_gets_the_same_hold(store: Store) -> Non
 async def test_a_retry_adopts_a_void_hold(store: Store) -> None:
     await held(store, "H1")
     await store.holds.change("H1", lambda h: Change(hold=replace(h, state=State.VOID)))
-    twins: list[State] = []
+    duplicates: list[State] = []
 
     def step(live: Seen) -> Admission:
-        assert live.twin is not None
-        twins.append(live.twin.state)
+        assert live.duplicate is not None
+        duplicates.append(live.duplicate.state)
         return holds(a_hold("H2"))(live)
 
     async with Gathered(store):
         tasks = [asyncio.create_task(store.admit(item(id, of="H1"), step)) for id in ("R1", "R2")]
     await asyncio.gather(*tasks)
-    assert twins == [State.VOID, State.WAITING]
+    assert duplicates == [State.VOID, State.WAITING]
     assert [(h.hold_id, h.state, h.acknowledged) for h in await store.holds.newest()] == [("H1", State.WAITING, True)]
 
 
@@ -154,7 +154,7 @@ async def test_a_decided_hold_is_no_duplicate(store: Store) -> None:
     seen: list[object] = []
 
     def step(live: Seen) -> Admission:
-        seen.append(live.twin)
+        seen.append(live.duplicate)
         return relays("T1")(live)
 
     await store.admit(item("T1", of="H1"), step)

@@ -12,7 +12,7 @@ import pytest
 from smtpguard.policy.freezing import Selector
 from smtpguard.policy.stopping import PUBLIC
 from smtpguard.policy.verdict import Disposition, Held, Rejected, Relayed
-from tests.guard.house import DOCUMENTS, POLICY, House, Way, house, index
+from tests.guard.house import DOCUMENTS, POLICY, FakePassage, House, house, index
 
 EVERYBODY = "everybody@example.com"
 STAFF = [f"colleague{n}@example.com" for n in range(120)]
@@ -54,7 +54,7 @@ NUMBERS = itertools.count()
 async def post(home: House, *to: str, **more: Any) -> Disposition:
     n = next(NUMBERS)
     headers = {"Message_ID": f"<{n}@example.com>", "References": ROOT, "body": f"Answer {n}"}
-    return await home.intake()(home.transaction(*(to or (EVERYBODY,)), **headers | more), Way())
+    return await home.intake()(home.transaction(*(to or (EVERYBODY,)), **headers | more), FakePassage())
 
 
 async def storm(home: House, n: int = 4, **more: Any) -> None:

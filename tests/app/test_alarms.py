@@ -245,7 +245,7 @@ def test_the_share_of_4xx_includes_messages_without_a_verdict() -> None:
     numbers.without_descriptor["smtp"] = 1
     answers = Answers(minutes=10)
     answers.add(0, {})
-    answers.add(5, numbers.standing)
+    answers.add(5, numbers.with_refusals)
     assert answers.of_late == (4 + counted + 3, 1 + counted + 3)
     assert PUT_OFF not in Numbers().told({}, [], {}, {})["counts"]
 

@@ -24,7 +24,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def states(settings: Settings) -> dict[str, State]:
-    return {name: s.state for name, s in open_registry(settings, read_policy(settings)).standings.items()}
+    return {name: s.state for name, s in open_registry(settings, read_policy(settings)).statuses.items()}
 
 
 async def journalled(settings: Settings) -> list[str]:

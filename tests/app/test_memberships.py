@@ -21,7 +21,7 @@ from smtpguard.lists.sources import SourceError
 from smtpguard.policy.members import LdapMembers
 from smtpguard.policy.parse import parse
 from smtpguard.policy.verdict import Held
-from tests.guard.house import DOCUMENTS, House, Instead, Way, house
+from tests.guard.house import DOCUMENTS, FakePassage, House, PatchedStore, house
 
 NEWS = "news@lists.example.com"
 EVA, STEN, ULLA = "eva@example.com", "sten@example.com", "ulla@example.com"
@@ -94,13 +94,13 @@ async def test_members_of_a_directory_group_decide_and_count_once(tmp_path: Path
         await memberships.step()
         assert directory.asked == 2
         assert (await home.store.gate.read()).generation == generation + 1, "an unchanged answer changes nothing"
-        done = await home.intake()(home.transaction(NEWS), Way())
+        done = await home.intake()(home.transaction(NEWS), FakePassage())
         assert isinstance(done, Held)
         approvals = home.approvals()
         await approvals.vote(done.hold_id, Choice.APPROVE, approver=STEN, by="test")
         with pytest.raises(NotEntitled):
             await approvals.vote(done.hold_id, Choice.APPROVE, approver=ULLA, by="test")
-        own = await home.intake()(home.transaction(NEWS, sender="s.ek@example.com", body="mine"), Way())
+        own = await home.intake()(home.transaction(NEWS, sender="s.ek@example.com", body="mine"), FakePassage())
         assert isinstance(own, Held)
         with pytest.raises(NotEntitled, match="no one decides on their own"):
             await approvals.vote(own.hold_id, Choice.APPROVE, approver=STEN, by="test")
@@ -132,7 +132,7 @@ async def test_an_unreachable_directory_counts_for_a_day_and_keeps_the_quorum(tm
         home.clock.pass_(minutes=59)
         await memberships.step()
         assert await people(home) == {EVA}
-        done = await home.intake()(home.transaction(NEWS), Way())
+        done = await home.intake()(home.transaction(NEWS), FakePassage())
         assert isinstance(done, Held)
         voted = await home.approvals().vote(done.hold_id, Choice.APPROVE, approver=EVA, by="test")
         assert voted.hold.state is State.WAITING, "two are asked for, as before"
@@ -164,7 +164,7 @@ async def test_an_unavailable_store_is_asked_again(tmp_path: Path) -> None:
         async def away(made: object) -> None:
             raise Unavailable("no store")
 
-        store, memberships._ledger = memberships._ledger, Instead(home.store, {"policies.put_membership": away})
+        store, memberships._ledger = memberships._ledger, PatchedStore(home.store, {"policies.put_membership": away})
         await memberships.step()
         assert await people(home) == {EVA}
         memberships._ledger = store

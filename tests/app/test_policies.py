@@ -19,7 +19,7 @@ from smtpguard.freezes.service import GateWatch
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.digest import Digester
 from smtpguard.policy.absences import Absence
-from tests.guard.house import KEY, MONDAY, House, Instead, house
+from tests.guard.house import KEY, MONDAY, House, PatchedStore, house
 
 EVA = "eva@example.com"
 
@@ -49,7 +49,7 @@ async def test_an_absence_is_known_once_the_gate_has_moved(tmp_path: Path, monke
             return await home.store.policies.absences()
 
         settings = settings_of(load_yaml("{}\n"), tmp_path, {})
-        store = Instead(home.store, {"policies.absences": absences})
+        store = PatchedStore(home.store, {"policies.absences": absences})
         following = Following(store, settings, Digester(KEY, "+"), home.clock)
         await following.begin()
         watch = GateWatch(home.store.gate, home.clock, moved=following.moved)

@@ -51,9 +51,9 @@ def limits(settings: Settings) -> Iterator[RateLimits]:
 
 
 def asked(limits: RateLimits, session: Session, times: int, *, first: bool = False, listener: int = 0) -> list[str]:
-    slow_down = limits.of(limits._settings.listen.smtp[listener])
-    assert slow_down is not None
-    said = [slow_down(session, first) for _ in range(times)]
+    rate_check = limits.of(limits._settings.listen.smtp[listener])
+    assert rate_check is not None
+    said = [rate_check(session, first) for _ in range(times)]
     return ["ok" if one is None else "client" if one is reply.CLIENT_TOO_FAST else "login" for one in said]
 
 

@@ -17,14 +17,14 @@ from smtpguard.app import replaydrift
 from smtpguard.app.replayed import COPIES, PEOPLE, Judgement
 from smtpguard.holds.model import Choice
 from smtpguard.policy.verdict import Action, Mode
-from tests.app.twins import Plain, Twins, sample, twins
+from tests.app.twoguards import Plain, TwoGuards, sample, two_guards
 from tests.guard.drawing import drawn_policies, play
 from tests.guard.house import MEMBERS, RAMADAN
 
 OUTSIDER = "peter@partner.example"
 
 
-async def broken(both: Twins, thoughts: dict[str, Judgement]) -> list[str]:
+async def broken(both: TwoGuards, thoughts: dict[str, Judgement]) -> list[str]:
     return [
         f"{id}: {[a.word for a in thought.actions]} {thought.hangs}, but it was {really.word}"
         for id, thought in thoughts.items()
@@ -36,7 +36,7 @@ async def broken(both: Twins, thoughts: dict[str, Judgement]) -> list[str]:
 async def test_certain_actions_are_those_of_a_real_guard(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
     before, after, _ = drawn_policies(chance)
-    async with twins(tmp_path, before, after) as both:
+    async with two_guards(tmp_path, before, after) as both:
         await play(both, chance)
         thoughts = await both.foreseen()
         assert len(thoughts) > 30
@@ -47,7 +47,7 @@ async def test_certain_actions_are_those_of_a_real_guard(tmp_path: Path, seed: i
 async def test_certain_actions_stay_right_with_erased_names_and_facts(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
     before, after, _ = drawn_policies(chance)
-    async with twins(tmp_path, before, after) as both:
+    async with two_guards(tmp_path, before, after) as both:
         await play(both, chance)
         assert await broken(both, await both.foreseen(full=False)) == []
 
@@ -56,7 +56,7 @@ async def test_certain_actions_stay_right_with_erased_names_and_facts(tmp_path: 
 async def test_certain_actions_stay_right_without_the_old_policy(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
     before, after, _ = drawn_policies(chance)
-    async with twins(tmp_path, before, after) as both:
+    async with two_guards(tmp_path, before, after) as both:
         await play(both, chance)
         assert await broken(both, await both.foreseen(kept=False)) == []
 
@@ -66,7 +66,7 @@ async def test_under_its_own_policy_a_message_keeps_its_verdict(tmp_path: Path, 
     """The replay gives that verdict or none. With erased names it is certain of less, but never of anything else."""
     chance = random.Random(seed)
     before, _, _ = drawn_policies(chance)
-    async with twins(tmp_path, before, before) as both:
+    async with two_guards(tmp_path, before, before) as both:
         await play(both, chance)
         whole, erased = await both.foreseen(), await both.foreseen(full=False)
         assert await broken(both, whole) == []
@@ -105,7 +105,7 @@ def changed(policy: Plain, how: str) -> Plain:
 async def test_most_messages_stay_certain_when_a_rule_changes(tmp_path: Path, how: str) -> None:
     before = sample()
     before["enforce"] = how != "enforced"
-    async with twins(tmp_path, before, changed(before, how)) as both:
+    async with two_guards(tmp_path, before, changed(before, how)) as both:
         await play(both, random.Random(7), messages=60)
         thoughts = await both.foreseen()
         assert await broken(both, thoughts) == []
@@ -124,7 +124,7 @@ OF_COLLEAGUES: Plain = {"id": "looks", "when": {"message.looks": "internal"}, **
 
 
 async def one(folder: Path, before: Plain, after: Plain, *to: str, days: int = 0, **more: Any) -> Judgement:
-    async with twins(folder, before, after) as both:
+    async with two_guards(folder, before, after) as both:
         both.pass_(days=days)
         await both.send(*to, id="T1", **more)
         thoughts = await both.foreseen()
@@ -173,7 +173,7 @@ FROM_THREE = {"id": "many", "when": {"mailing.customers": ">= 3"}, **HOLD}
 
 
 async def test_copies_after_a_new_hold_are_uncertain(tmp_path: Path) -> None:
-    async with twins(tmp_path, policy(), policy(FROM_THREE)) as both:
+    async with two_guards(tmp_path, policy(), policy(FROM_THREE)) as both:
         for n in range(5):
             await both.send(MEMBERS[n], id=f"T{n}", **{**COPY, "Message_ID": f"<{n}>", "body": str(n)})
         both.pass_(days=1.2)  # the copies have left the window, and the hold still waits
@@ -183,7 +183,7 @@ async def test_copies_after_a_new_hold_are_uncertain(tmp_path: Path) -> None:
     # if no rule counted them, the count is known only from the message itself
     assert [set(thoughts[f"T{n}"].hangs) for n in (0, 4)] == [{"mailing.customers"}, {"mailing.customers", COPIES}]
     counted = {**FROM_THREE, "when": {"mailing.customers": ">= 30"}}
-    async with twins(tmp_path / "counted", policy(counted), policy(FROM_THREE)) as both:
+    async with two_guards(tmp_path / "counted", policy(counted), policy(FROM_THREE)) as both:
         for n in range(5):
             await both.send(MEMBERS[n], id=f"T{n}", **{**COPY, "Message_ID": f"<{n}>", "body": str(n)})
         both.pass_(days=1.2)
@@ -198,7 +198,7 @@ async def test_copies_after_a_new_hold_are_uncertain(tmp_path: Path) -> None:
 
 async def test_decisions_under_another_policy_are_unknown(tmp_path: Path) -> None:
     before = policy({**FROM_THREE, "when": {"mailing.customers": ">= 4"}})
-    async with twins(tmp_path, before, policy(FROM_THREE)) as both:
+    async with two_guards(tmp_path, before, policy(FROM_THREE)) as both:
         for n in range(4):
             await both.send(MEMBERS[n], id=f"T{n}", **{**COPY, "Message_ID": f"<{n}>", "body": str(n)})
         await both.decide("T3", Choice.APPROVE)
@@ -213,14 +213,14 @@ EXCEPTED = {"message.labels": "secret"}
 TWO_RULES = (FROM_THREE, {"id": "twelve", "when": {"mailing.reach": ">= 3"}, **HOLD})
 
 
-async def copies(both: Twins, *numbers: int, **more: Any) -> None:
+async def copies(both: TwoGuards, *numbers: int, **more: Any) -> None:
     for n in numbers:
         await both.send(MEMBERS[n], id=f"T{n}", **{**COPY, "Message_ID": f"<{n}>", "body": str(n), **more})
 
 
 async def test_an_approval_covers_the_rules_that_approvers_saw(tmp_path: Path) -> None:
     after = policy(TWO_RULES[0], {**TWO_RULES[1], "unless": EXCEPTED})
-    async with twins(tmp_path, policy(*TWO_RULES), after) as both:
+    async with two_guards(tmp_path, policy(*TWO_RULES), after) as both:
         await copies(both, 0, 1, 2)
         await both.decide("T2", Choice.APPROVE)
         await copies(both, 3, X_Labels="secret")
@@ -231,7 +231,7 @@ async def test_an_approval_covers_the_rules_that_approvers_saw(tmp_path: Path) -
 
 async def test_a_rule_that_approvers_did_not_see_holds(tmp_path: Path) -> None:
     more = {"id": "labels", "when": {"message.labels": "secret"}, **HOLD}
-    async with twins(
+    async with two_guards(
         tmp_path, policy(FROM_THREE, {**more, "mode": "observe"}), policy(FROM_THREE, {**more, "id": "new"})
     ) as both:
         await copies(both, 0, 1, 2)
@@ -245,7 +245,7 @@ async def test_a_rule_that_approvers_did_not_see_holds(tmp_path: Path) -> None:
 
 
 async def test_a_rejected_mailing_stays_rejected(tmp_path: Path) -> None:
-    async with twins(tmp_path, policy(FROM_THREE), policy({**FROM_THREE, "unless": EXCEPTED})) as both:
+    async with two_guards(tmp_path, policy(FROM_THREE), policy({**FROM_THREE, "unless": EXCEPTED})) as both:
         await copies(both, 0, 1, 2)
         await both.decide("T2", Choice.REJECT)
         await copies(both, 3, X_Labels="secret")
@@ -256,7 +256,7 @@ async def test_a_rejected_mailing_stays_rejected(tmp_path: Path) -> None:
 
 async def test_a_retry_may_be_held_already(tmp_path: Path) -> None:
     unproven = {"id": "unproven", "when": {"sender.proven": False}, **HOLD}
-    async with twins(tmp_path, policy(), policy(unproven)) as both:
+    async with two_guards(tmp_path, policy(), policy(unproven)) as both:
         await both.send(OUTSIDER, id="T1")
         await both.send(OUTSIDER, id="T2", session={"auth_user": "anna@example.com"})
         await both.send(OUTSIDER, id="T3", session={"auth_user": "anna@example.com"}, Message_ID="<3@example.com>")
@@ -268,7 +268,7 @@ async def test_a_retry_may_be_held_already(tmp_path: Path) -> None:
 
 async def test_a_message_in_doubt_may_be_held(tmp_path: Path) -> None:
     strict = {"id": "strict", "when": {"recipients.list_addresses": "any"}, "then": "reject"}
-    async with twins(tmp_path, policy(strict), policy()) as both:
+    async with two_guards(tmp_path, policy(strict), policy()) as both:
         await both.send(RAMADAN, id="T1", lost=True)
         await both.send(RAMADAN, id="T2")
         thoughts = await both.foreseen()
@@ -281,7 +281,7 @@ async def test_beyond_the_limit_of_memory_nothing_is_certain(tmp_path: Path, mon
     alone = policy({"id": "one", "when": {"recipients.customers": 1, "message.topics": "pork"}, "then": "reject"})
     busy = policy(*alone["rules"], {"id": "busy", "when": {"sender.customers": ">= 2 in 1h"}, **HOLD})
     before = {**busy, "rules": busy["rules"][1:]}
-    async with twins(tmp_path, before, busy) as both:
+    async with two_guards(tmp_path, before, busy) as both:
         for n in range(4):
             more: dict[str, Any] = {
                 "X_Topics": "pork",
@@ -299,7 +299,7 @@ async def test_beyond_the_limit_of_memory_nothing_is_certain(tmp_path: Path, mon
 
 async def test_a_message_sent_for_preapproval_is_never_relayed(tmp_path: Path) -> None:
     """A message sent for approval beforehand is never relayed."""
-    async with twins(tmp_path, policy(), policy(OF_COLLEAGUES)) as both:
+    async with two_guards(tmp_path, policy(), policy(OF_COLLEAGUES)) as both:
         home = both.first
         await home.store.journal.record([asked_beforehand(home)])
         thoughts = await both.foreseen()
@@ -318,7 +318,7 @@ def asked_beforehand(home: Any) -> Any:
 async def test_a_list_of_the_new_policy_alone_is_read_as_it_is_today(tmp_path: Path) -> None:
     after = policy({"id": "customers", "when": {"recipients.customers": "any"}, **HOLD})
     after["lists"]["offers"] = {"addresses": ["offers@lists.example.com"], "members": {"csv": "offers.csv"}}
-    async with twins(tmp_path, policy(), after) as both:
+    async with two_guards(tmp_path, policy(), after) as both:
         await both.send("x1@example.org", id="T1")  # a member of the list
         await both.send("x2@example.org", id="T2", Message_ID="<2>")
         await both.send("offers@lists.example.com", id="T3", Message_ID="<3>")

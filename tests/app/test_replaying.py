@@ -21,9 +21,9 @@ from smtpguard.database.schema import clear, document, entry
 from smtpguard.lists.digest import Digester
 from smtpguard.policy.parse import parse
 from smtpguard.policy.verdict import Action
-from tests.app.twins import Plain, documents, sample
+from tests.app.twoguards import Plain, documents, sample
 from tests.cli.installing import install
-from tests.guard.house import KEY, MEMBERS, MONDAY, House, Way, house
+from tests.guard.house import KEY, MEMBERS, MONDAY, FakePassage, House, house
 
 COPY = {"X_Mailing": "wine", "X_Looks": "mailing"}
 
@@ -52,7 +52,7 @@ async def sent(home: House, *names: str) -> None:
     for name in names:
         number = int(name[1:])
         mail = home.transaction(MEMBERS[number], id=name, Message_ID=f"<{name}>", body=name, **COPY)
-        await home.intake()(mail, Way())
+        await home.intake()(mail, FakePassage())
         home.clock.pass_(minutes=1)
 
 
@@ -165,7 +165,7 @@ async def test_a_new_list_of_the_file_is_read_for_the_replay(home: House) -> Non
         (home.folder.parent / f"{name}.csv").write_text("email\nsomebody@example.net\n")
     (home.folder.parent / "staff.csv").write_text("email\nbo@example.com\n")
     for n, to in enumerate(("peter@partner.example", "petra@partner.example")):
-        await home.intake()(home.transaction(to, id=f"T{n}", Message_ID=f"<{n}>", body=to), Way())
+        await home.intake()(home.transaction(to, id=f"T{n}", Message_ID=f"<{n}>", body=to), FakePassage())
     after = deepcopy(policy({"id": "customers", "when": {"recipients.customers": "any"}, "then": "hold"}))
     after["lists"]["offers"] = {"addresses": ["offers@lists.example.com"], "members": {"csv": "offers.csv"}}
     found = await compared(home, after)

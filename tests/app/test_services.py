@@ -25,22 +25,22 @@ with open(sys.argv[1], "a") as file:
 """
 
 
-def settled(tmp_path: Path, more: str = "") -> Settings:
+def read(tmp_path: Path, more: str = "") -> Settings:
     (tmp_path / "policy.yaml").write_text(POLICY)
     (tmp_path / "smtpguard.yaml").write_text(more)
     return read_settings(tmp_path / "smtpguard.yaml")
 
 
 def test_deadlines_of_holds_come_from_the_settings(tmp_path: Path) -> None:
-    assert term(settled(tmp_path)) == Deadlines()
-    said = settled(tmp_path, "hold: {expires: 2h, escalate_after: 20m}\n")
+    assert term(read(tmp_path)) == Deadlines()
+    said = read(tmp_path, "hold: {expires: 2h, escalate_after: 20m}\n")
     assert term(said) == Deadlines(seconds=7200, working=False, escalate_after_seconds=1200)
 
 
 async def test_freeze_and_thaw_run_their_hooks(tmp_path: Path) -> None:
     (tmp_path / "hook.py").write_text(HOOK)
     command = json.dumps([sys.executable, str(tmp_path / "hook.py"), str(tmp_path / "said")])
-    settings = settled(tmp_path, f"freeze_hook: [{command}]\nthaw_hook: [{command}]\n")
+    settings = read(tmp_path, f"freeze_hook: [{command}]\nthaw_hook: [{command}]\n")
     await start.prepare(settings, by="root", parts=())
     async with services(settings) as opened:
         frozen = await opened.freezes.freeze(Selector.ALL, "", reason="Wrong mail", by="anna")

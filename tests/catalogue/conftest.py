@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.catalogue.whole import Whole, whole
+from tests.catalogue.wholeguard import WholeGuard, whole_guard
 
 
 @pytest.fixture
-async def guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Whole]:
-    async with whole(tmp_path, monkeypatch) as made:
+async def guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[WholeGuard]:
+    async with whole_guard(tmp_path, monkeypatch) as made:
         yield made

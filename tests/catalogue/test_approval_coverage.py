@@ -17,7 +17,7 @@ from smtpguard.holds import coverage
 from smtpguard.holds.model import Choice, Hold
 from smtpguard.holds.service import Seen
 from smtpguard.mailings.differences import FACT
-from tests.catalogue.whole import (
+from tests.catalogue.wholeguard import (
     ANNA,
     DPO,
     EVA,
@@ -25,11 +25,11 @@ from tests.catalogue.whole import (
     NEWSLETTER,
     RAMADAN,
     READERS,
-    Whole,
-    letter,
+    WholeGuard,
+    personal_mail,
     policy,
     signed,
-    whole,
+    whole_guard,
 )
 
 CAMPAIGNS = "campaigns@example.com"
@@ -77,7 +77,7 @@ def newsletter(
         ).replace("\r\n", "\n").replace("\n", "\r\n")  # fmt: skip
         body = f"--{BOUNDARY}\r\nContent-Type: text/html; charset=utf-8\r\n\r\n{body}\r\n{attached}--{BOUNDARY}--\r\n"
         mime = f'MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary="{BOUNDARY}"\r\n'
-    made = letter(
+    made = personal_mail(
         sender=sender, to=to, subject=subject, head=head, mime=mime, body=body,
         message_id=f"<{number}@campaigns.example.com>",
     )  # fmt: skip
@@ -112,12 +112,12 @@ ALTERED = {
 
 
 @pytest.fixture
-async def guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Whole]:
-    async with whole(tmp_path, monkeypatch) as made:
+async def guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[WholeGuard]:
+    async with whole_guard(tmp_path, monkeypatch) as made:
         yield made
 
 
-async def approved(guard: Whole, content: bytes, *to: str, sender: str = CAMPAIGNS) -> Hold:
+async def approved(guard: WholeGuard, content: bytes, *to: str, sender: str = CAMPAIGNS) -> Hold:
     """Hold a message, approve it by all groups, and release it."""
     hold = await guard.held(content, *(to or (NEWSLETTER,)), sender=sender)
     for quorum in hold.verdict.quorum:
@@ -130,13 +130,13 @@ async def approved(guard: Whole, content: bytes, *to: str, sender: str = CAMPAIG
 
 
 @pytest.mark.parametrize("what", ALTERED)
-async def test_an_altered_message_to_a_list_is_held(guard: Whole, what: str) -> None:
+async def test_an_altered_message_to_a_list_is_held(guard: WholeGuard, what: str) -> None:
     await approved(guard, newsletter())
     hold = await guard.held(ALTERED[what], NEWSLETTER, sender=CAMPAIGNS)
     assert not hold.lead, "it has its own decision"
 
 
-async def test_the_same_message_passes_in_any_encoding(guard: Whole) -> None:
+async def test_the_same_message_passes_in_any_encoding(guard: WholeGuard) -> None:
     await approved(guard, newsletter())
     await guard.passes(newsletter(number=2), NEWSLETTER, sender=CAMPAIGNS)
     wrapped = page().replace("everything that makes a garden: ", "everything that\r\nmakes a garden: ")
@@ -156,14 +156,14 @@ def made_by_a_tool(source: str, n: int) -> str:
     return marked.replace("</body>", f"{pixel}</body>")
 
 
-async def test_values_that_a_tool_generates_per_copy_hold_nothing(guard: Whole) -> None:
+async def test_values_that_a_tool_generates_per_copy_hold_nothing(guard: WholeGuard) -> None:
     await approved(guard, newsletter(made_by_a_tool(page(), 1)))
     await guard.passes(newsletter(made_by_a_tool(page(), 2), number=2), NEWSLETTER, sender=CAMPAIGNS)
     other = made_by_a_tool(page(), 3).replace("https://news.example.com/o/", "https://elsewhere.example/o/")
     await guard.held(newsletter(other, number=3), NEWSLETTER, sender=CAMPAIGNS)
 
 
-async def test_generated_values_in_personal_copies_hold_nothing(campaign: Whole) -> None:
+async def test_generated_values_in_personal_copies_hold_nothing(campaign: WholeGuard) -> None:
     def copy(n: int) -> bytes:
         text = f"dear {NAMES[n % 10]}, your customer number is {1000 + n * 37}"
         return personal(n, source=made_by_a_tool(page(text, *SPRING, link=f"spring?c={n * 7919:06x}"), n))
@@ -177,13 +177,13 @@ async def test_generated_values_in_personal_copies_hold_nothing(campaign: Whole)
         await campaign.passes(copy(n), READERS[n], sender=CAMPAIGNS)
 
 
-async def test_the_same_message_without_proof_of_origin_is_held(guard: Whole) -> None:
+async def test_the_same_message_without_proof_of_origin_is_held(guard: WholeGuard) -> None:
     await approved(guard, newsletter())
     unsigned = newsletter(number=7).partition(b"From:")
     await guard.held(unsigned[1] + unsigned[2], NEWSLETTER, sender=CAMPAIGNS)
 
 
-async def test_approving_a_non_writer_covers_that_sender_only(guard: Whole) -> None:
+async def test_approving_a_non_writer_covers_that_sender_only(guard: WholeGuard) -> None:
     first = newsletter(sender="Anna <anna@example.com>")
     hold = await approved(guard, first, sender=ANNA)
     assert "not-a-writer" in {h.rule for h in hold.verdict.hits}
@@ -209,12 +209,12 @@ async def test_an_altered_message_to_a_special_list_is_held(
         "when": {"recipients.list_addresses": "any", "mailing.approved": False},
         "then": "hold",
     }
-    async with whole(tmp_path, monkeypatch, text=policy(rules=[every])) as guard:
+    async with whole_guard(tmp_path, monkeypatch, text=policy(rules=[every])) as guard:
         await approved(guard, newsletter(page(*BLESSED), to=RAMADAN), RAMADAN)
         await guard.held(GREETING_ALTERED[what], RAMADAN, sender=CAMPAIGNS)
 
 
-async def test_another_waiting_message_is_not_released(guard: Whole) -> None:
+async def test_another_waiting_message_is_not_released(guard: WholeGuard) -> None:
     """Of two different messages that wait, only the approved one is sent."""
     seen = await guard.held(newsletter(), NEWSLETTER, sender=CAMPAIGNS)
     other = await guard.held(ALTERED["a file attached"], NEWSLETTER, sender=CAMPAIGNS)
@@ -235,22 +235,22 @@ ARRIVED = (
 
 def arrived(to: str, sender: str, number: int, *, many: int = 0) -> bytes:
     body = f"Hello,\r\n\r\n{ARRIVED}\r\n/{sender}\r\n"
-    return letter(
+    return personal_mail(
         to=to, sender=f"{sender} <{sender.lower()}@example.com>", subject="Your goods", head="", body=body, message_id=f"<{number}.{many}@example.com>"
     )  # fmt: skip
 
 
 @pytest.fixture
-async def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Whole]:
+async def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[WholeGuard]:
     """A guard with a rule that holds mail to four customers."""
     few = {
         "id": "a-few", "then": "hold", "when": {"mailing.customers": ">= 4"}, "unless": {"message.correspondence": True},
     }  # fmt: skip
-    async with whole(tmp_path, monkeypatch, text=policy(rules=[few])) as made:
+    async with whole_guard(tmp_path, monkeypatch, text=policy(rules=[few])) as made:
         yield made
 
 
-async def test_a_held_text_does_not_stop_letters_of_others(shop: Whole) -> None:
+async def test_a_held_text_does_not_stop_letters_of_others(shop: WholeGuard) -> None:
     to_four = arrived(", ".join(READERS[:4]), "Anna", 1)
     hold = await shop.held(to_four, *READERS[:4], sender=ANNA)
     await shop.passes(arrived(READERS[9], "Bo", 2), READERS[9], sender="bo@example.com")
@@ -263,7 +263,7 @@ async def test_a_held_text_does_not_stop_letters_of_others(shop: Whole) -> None:
     assert "Not to them." in said
 
 
-async def test_a_rejection_to_a_list_address_covers_that_content_only(guard: Whole) -> None:
+async def test_a_rejection_to_a_list_address_covers_that_content_only(guard: WholeGuard) -> None:
     first = await guard.held(newsletter(), NEWSLETTER, sender=CAMPAIGNS)
     await guard.office._approvals.vote(first.hold_id, Choice.REJECT, approver=EVA, by="test", comment="A typo.")
     said = await guard.send(newsletter(number=2), NEWSLETTER, sender=CAMPAIGNS)
@@ -288,19 +288,19 @@ def personal(n: int, *, source: str = "", name: str = "", sender: str = f"Campai
 
 
 @pytest.fixture
-async def campaign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Whole]:
+async def campaign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[WholeGuard]:
     """A guard whose rule requires approval of a mailing to more than a few customers."""
     rule = {"id": "a-mailing", "then": "hold", "when": {"mailing.customers": f">= {MANY}", "mailing.approved": False}}
     settings = "hold: {approve_at: approve@guard.example.com}"
-    async with whole(tmp_path, monkeypatch, text=policy(rules=[rule]), settings=settings) as made:
+    async with whole_guard(tmp_path, monkeypatch, text=policy(rules=[rule]), settings=settings) as made:
         yield made
 
 
-async def to_person(guard: Whole, n: int, content: bytes) -> str:
+async def to_person(guard: WholeGuard, n: int, content: bytes) -> str:
     return await guard.send(content, READERS[n], sender=CAMPAIGNS)
 
 
-async def held_copies(guard: Whole) -> Hold:
+async def held_copies(guard: WholeGuard) -> Hold:
     """The primary hold of a mailing of which the first copies passed."""
     for n in range(MANY + 8):
         await to_person(guard, n, personal(n))
@@ -329,7 +329,7 @@ def unsigned(content: bytes) -> bytes:
     return content[content.index(b"From:") :]
 
 
-async def test_copies_may_differ_from_the_approved_one_only_in_slots(campaign: Whole) -> None:
+async def test_copies_may_differ_from_the_approved_one_only_in_slots(campaign: WholeGuard) -> None:
     hold = await held_copies(campaign)
     learned = await campaign.office._approvals.learned(hold.hold_id)
     assert learned.template is not None
@@ -351,7 +351,7 @@ async def test_copies_may_differ_from_the_approved_one_only_in_slots(campaign: W
     assert [h.copies for h in other] == [len(PERSONAL_ALTERED) - 1], "they wait as one hold"
 
 
-async def test_an_altered_waiting_copy_is_not_released(campaign: Whole) -> None:
+async def test_an_altered_waiting_copy_is_not_released(campaign: WholeGuard) -> None:
     """An altered copy that came after the approver's look is not released, and approvers get a notice about it."""
     hold = await held_copies(campaign)
     seen = replace(Seen.of(hold), under=hold.copies)
@@ -370,7 +370,7 @@ async def test_an_altered_waiting_copy_is_not_released(campaign: Whole) -> None:
     assert (await campaign.office._store.journal.verify()).ok
 
 
-async def test_before_slots_are_learned_a_few_words_may_differ(campaign: Whole) -> None:
+async def test_before_slots_are_learned_a_few_words_may_differ(campaign: WholeGuard) -> None:
     test = personal(1).replace(READERS[1].encode(), b"approve@guard.example.com")
     hold = await campaign.hold(await campaign.send(test, "approve+newsletter@guard.example.com", sender=CAMPAIGNS))
     await campaign.office._approvals.vote(hold.hold_id, Choice.APPROVE, approver=EVA, by="test", people=100)
@@ -395,7 +395,7 @@ def offered(n: int, offer: str, *, to: str = "") -> bytes:
     return made if not to else made.replace(READERS[n].encode(), to.encode())
 
 
-async def test_preapproved_versions_are_learned_together(campaign: Whole) -> None:
+async def test_preapproved_versions_are_learned_together(campaign: WholeGuard) -> None:
     """Copies with one of two offers pass, as both were approved; a third offer is held."""
     approvals = campaign.office._approvals
     for n, offer in enumerate(OFFERS[:2], 1):
@@ -414,7 +414,7 @@ async def test_preapproved_versions_are_learned_together(campaign: Whole) -> Non
         assert "Held" in await to_person(campaign, n, offered(n, offer)), offer
 
 
-async def test_a_version_approved_for_another_list_is_not_learned(overlapping: Whole) -> None:
+async def test_a_version_approved_for_another_list_is_not_learned(overlapping: WholeGuard) -> None:
     approvals = overlapping.office._approvals
     for n, name in ((1, "club"), (2, "newsletter")):
         test = offered(n, OFFERS[n], to="approve@guard.example.com")
@@ -426,7 +426,7 @@ async def test_a_version_approved_for_another_list_is_not_learned(overlapping: W
 
 
 @pytest.fixture
-async def overlapping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Whole]:
+async def overlapping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[WholeGuard]:
     """A guard where half of the readers are also on a list without an address, and some on the list that always needs
     approval."""
     rule = {"id": "a-mailing", "then": "hold", "when": {"mailing.customers": f">= {MANY}", "mailing.approved": False}}
@@ -435,11 +435,13 @@ async def overlapping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncI
     assert made["lists"]["ramadan-greetings"]["approvals"]["always"] is True
     (tmp_path / "club.csv").write_text("email\n" + "\n".join(READERS[::2]) + "\n")
     text, settings = yaml.safe_dump(made, sort_keys=False), "hold: {approve_at: approve@guard.example.com}"
-    async with whole(tmp_path, monkeypatch, text=text, settings=settings, members=(*MEMBERS, *READERS[30:40])) as guard:
+    async with whole_guard(
+        tmp_path, monkeypatch, text=text, settings=settings, members=(*MEMBERS, *READERS[30:40])
+    ) as guard:
         yield guard
 
 
-async def approved_for(guard: Whole, *lists: str) -> Hold:
+async def approved_for(guard: WholeGuard, *lists: str) -> Hold:
     test = personal(399).replace(READERS[399].encode(), b"approve@guard.example.com")
     to = [f"approve+{name}@guard.example.com" for name in lists]
     hold = await guard.hold(await guard.send(test, *to, sender=CAMPAIGNS))
@@ -447,7 +449,7 @@ async def approved_for(guard: Whole, *lists: str) -> Hold:
     return hold
 
 
-async def test_members_of_the_approved_list_are_covered_even_if_on_others(overlapping: Whole) -> None:
+async def test_members_of_the_approved_list_are_covered_even_if_on_others(overlapping: WholeGuard) -> None:
     await approved_for(overlapping, "newsletter")
     for n in range(20):
         await overlapping.passes(personal(n), READERS[n], sender=CAMPAIGNS)
@@ -456,7 +458,7 @@ async def test_members_of_the_approved_list_are_covered_even_if_on_others(overla
         assert "ramadan-greetings" in hold.lists, "a list with approve: always needs its own approval"
 
 
-async def test_a_list_without_address_can_be_named_for_preapproval(overlapping: Whole) -> None:
+async def test_a_list_without_address_can_be_named_for_preapproval(overlapping: WholeGuard) -> None:
     hold = await approved_for(overlapping, "club")
     assert (hold.lists, hold.reach, hold.kind) == (("club",), len(READERS[::2]), "test")
     await overlapping.passes(personal(0), READERS[0], sender=CAMPAIGNS)
@@ -472,7 +474,7 @@ async def test_a_list_without_address_can_be_named_for_preapproval(overlapping: 
         ("approve@guard.example.com", "550 5.1.1 Not accepted for approval: the address must name a list: "),
     ],
 )
-async def test_a_misspelt_list_is_refused_at_rcpt(overlapping: Whole, to: str, said: str) -> None:
+async def test_a_misspelt_list_is_refused_at_rcpt(overlapping: WholeGuard, to: str, said: str) -> None:
     client = await overlapping.connect()
     assert (await client.ask(f"MAIL FROM:<{CAMPAIGNS}>")).startswith("250")
     assert (await client.ask(f"RCPT TO:<{to}>")).startswith(said)
@@ -508,7 +510,7 @@ def differences(hold: Hold) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("what", DIFFERS)
-async def test_the_reason_names_the_difference_from_the_approved_message(guard: Whole, what: str) -> None:
+async def test_the_reason_names_the_difference_from_the_approved_message(guard: WholeGuard, what: str) -> None:
     await approved(guard, newsletter())
     kind, quoted = DIFFERS[what]
     said = differences(await guard.held(ALTERED[what], NEWSLETTER, sender=CAMPAIGNS))
@@ -517,7 +519,7 @@ async def test_the_reason_names_the_difference_from_the_approved_message(guard: 
     assert len(said) <= 3
 
 
-async def test_the_reason_names_another_proof_of_origin(guard: Whole) -> None:
+async def test_the_reason_names_another_proof_of_origin(guard: WholeGuard) -> None:
     await approved(guard, newsletter())
     hold = await guard.held(unsigned(newsletter(number=7)), NEWSLETTER, sender=CAMPAIGNS)
     assert list(differences(hold)) == ["proof"]
@@ -533,7 +535,7 @@ COPY_DIFFERS = {
 
 
 @pytest.mark.parametrize("what", COPY_DIFFERS)
-async def test_the_reason_names_differences_outside_the_slots(campaign: Whole, what: str) -> None:
+async def test_the_reason_names_differences_outside_the_slots(campaign: WholeGuard, what: str) -> None:
     hold = await held_copies(campaign)
     await campaign.office._approvals.vote(hold.hold_id, Choice.APPROVE, approver=EVA, by="test")
     await campaign.deliver()
@@ -545,7 +547,7 @@ async def test_the_reason_names_differences_outside_the_slots(campaign: Whole, w
     assert said.keys() <= {kind, "subject"}, "nothing else is different"
 
 
-async def test_the_reason_names_a_list_it_was_not_approved_for(overlapping: Whole) -> None:
+async def test_the_reason_names_a_list_it_was_not_approved_for(overlapping: WholeGuard) -> None:
     await approved_for(overlapping, "newsletter")
     for n in range(20):
         await overlapping.passes(personal(n), READERS[n], sender=CAMPAIGNS)
@@ -555,7 +557,7 @@ async def test_the_reason_names_a_list_it_was_not_approved_for(overlapping: Whol
     assert not any("amadan" in said for said in public), "the writer does not learn on which list a recipient is"
 
 
-async def test_approvers_and_writer_get_the_difference(guard: Whole) -> None:
+async def test_approvers_and_writer_get_the_difference(guard: WholeGuard) -> None:
     await approved(guard, newsletter())
     await guard.deliver()
     hold = await guard.held(ALTERED["a file attached"], NEWSLETTER, sender=CAMPAIGNS)

@@ -14,7 +14,17 @@ from pathlib import Path
 import pytest
 
 from smtpguard.holds.model import Hold
-from tests.catalogue.whole import ANNA, LETTER, OUTLOOK, RAMADAN, Whole, letter, policy, signed, whole
+from tests.catalogue.wholeguard import (
+    ANNA,
+    LETTER,
+    OUTLOOK,
+    RAMADAN,
+    WholeGuard,
+    personal_mail,
+    policy,
+    signed,
+    whole_guard,
+)
 
 PORK = "Tonight we offer you bacon and whisky at half price"
 CAMPAIGN = (
@@ -26,7 +36,7 @@ WRITER = "Example <campaigns@example.com>"
 
 
 def campaign(body: str = "", mime: str = "", subject: str = "Ramadan mubarak!", head: str = "") -> bytes:
-    return signed(letter(sender=WRITER, subject=subject, head=CAMPAIGN + head, body=body + FOOTER, mime=mime))
+    return signed(personal_mail(sender=WRITER, subject=subject, head=CAMPAIGN + head, body=body + FOOTER, mime=mime))
 
 
 def parts(*each: str) -> str:
@@ -42,7 +52,7 @@ def rules(hold: Hold) -> set[str]:
     return {hit.rule for hit in hold.verdict.hits}
 
 
-async def test_the_campaign_itself_passes(guard: Whole) -> None:
+async def test_the_campaign_itself_passes(guard: WholeGuard) -> None:
     """The list's own campaign passes; otherwise the tests below would prove nothing."""
     await guard.passes(campaign("We wish you a blessed month.\r\n"), sender="bounces@campaigns.example.com")
 
@@ -123,7 +133,7 @@ FOUND = {
 
 
 @pytest.mark.parametrize("how", FOUND)
-async def test_disguised_text_is_found(guard: Whole, how: str) -> None:
+async def test_disguised_text_is_found(guard: WholeGuard, how: str) -> None:
     hold = await guard.held(FOUND[how], sender="bounces@campaigns.example.com")
     assert "unsuitable-for-list" in rules(hold)
     assert (
@@ -135,7 +145,7 @@ def wordless(kind: str) -> bytes:
     """A signed message of the list's writer that consists of a file only."""
     mime = f"MIME-Version: 1.0\r\nContent-Type: {kind}\r\nContent-Transfer-Encoding: base64\r\n"
     return signed(
-        letter(sender=WRITER, subject="Ramadan mubarak!", head=CAMPAIGN, body="aGVsbG8gd29ybGQ=\r\n", mime=mime)
+        personal_mail(sender=WRITER, subject="Ramadan mubarak!", head=CAMPAIGN, body="aGVsbG8gd29ybGQ=\r\n", mime=mime)
     )
 
 
@@ -158,7 +168,7 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize("how", UNREADABLE)
-async def test_unreadable_content_is_held(guard: Whole, how: str) -> None:
+async def test_unreadable_content_is_held(guard: WholeGuard, how: str) -> None:
     hold = await guard.held(UNREADABLE[how], sender="bounces@campaigns.example.com")
     assert hold.verdict.unknown, "the hold says that it could not be read"
 
@@ -171,7 +181,7 @@ INSIDE = {
 
 
 @pytest.mark.parametrize("how", INSIDE)
-async def test_mail_marked_internal_is_held_even_if_signed(guard: Whole, how: str) -> None:
+async def test_mail_marked_internal_is_held_even_if_signed(guard: WholeGuard, how: str) -> None:
     words = "Endast för internt bruk!" if how == "its words" else "We wish you a blessed month."
     hold = await guard.held(campaign(words, head=INSIDE[how]), sender="bounces@campaigns.example.com")
     assert "internal-to-list" in rules(hold)
@@ -187,17 +197,17 @@ TWICE = {
 
 @pytest.mark.parametrize("name", TWICE)
 @pytest.mark.parametrize("first", [0, 1])
-async def test_repeated_header_fields_are_held(guard: Whole, name: str, first: int) -> None:
+async def test_repeated_header_fields_are_held(guard: WholeGuard, name: str, first: int) -> None:
     """Mail with a repeated field is held, since readers differ in which one they show: the sender counts as no writer,
     or the message as unreadable."""
     one, other = TWICE[name][first], TWICE[name][1 - first]
-    raw = letter(sender=WRITER, subject="Ramadan mubarak!", head=CAMPAIGN, body="Hello" + FOOTER).decode()
+    raw = personal_mail(sender=WRITER, subject="Ramadan mubarak!", head=CAMPAIGN, body="Hello" + FOOTER).decode()
     rest = "".join(line for line in raw.splitlines(keepends=True) if not line.startswith(f"{name}: "))
     await guard.held(signed((one + other + rest).encode()), sender="bounces@campaigns.example.com")
 
 
-async def test_a_broken_header_block_is_held(guard: Whole) -> None:
-    raw = letter(
+async def test_a_broken_header_block_is_held(guard: WholeGuard) -> None:
+    raw = personal_mail(
         sender=WRITER, subject="Ramadan mubarak!", head="this is no field\r\n" + CAMPAIGN, body="Hello" + FOOTER
     )
     await guard.held(raw, sender="bounces@campaigns.example.com")
@@ -217,34 +227,34 @@ FORGED = {
 
 @pytest.mark.parametrize("name", [*FORGED, "all of them"])
 @pytest.mark.parametrize("sender", ["Anna <anna@example.com>", WRITER])
-async def test_a_forged_field_exempts_nothing(guard: Whole, name: str, sender: str) -> None:
+async def test_a_forged_field_exempts_nothing(guard: WholeGuard, name: str, sender: str) -> None:
     """A conversation between colleagues stays internal, whatever its From."""
     head = OUTLOOK + (FORGED[name] if name in FORGED else "".join(FORGED.values()))
-    assert "internal-to-list" in rules(await guard.held(letter(sender=sender, head=head)))
+    assert "internal-to-list" in rules(await guard.held(personal_mail(sender=sender, head=head)))
 
 
 @pytest.mark.parametrize("name", FORGED)
-async def test_the_writer_needs_the_lists_signature(guard: Whole, name: str) -> None:
+async def test_the_writer_needs_the_lists_signature(guard: WholeGuard, name: str) -> None:
     """A message From the list's writer without the list's signature is held, however much it looks like the list's
     mailing."""
     head = CAMPAIGN + FORGED[name]
-    hold = await guard.held(letter(sender=WRITER, subject="Ramadan mubarak!", head=head, body="Hello" + FOOTER))
+    hold = await guard.held(personal_mail(sender=WRITER, subject="Ramadan mubarak!", head=head, body="Hello" + FOOTER))
     assert "not-a-writer" in rules(hold)
 
 
-async def test_a_copied_trace_exempts_nothing(guard: Whole) -> None:
+async def test_a_copied_trace_exempts_nothing(guard: WholeGuard) -> None:
     """The trace of another message does not let a message pass."""
-    await guard.passes(letter(to="bob@partner.example"), "bob@partner.example")
+    await guard.passes(personal_mail(to="bob@partner.example"), "bob@partner.example")
     trace = guard.relay.messages[0].content.split(b"From: ")[0]
-    hold = await guard.held(trace + letter(message_id="<2@example.com>"))
+    hold = await guard.held(trace + personal_mail(message_id="<2@example.com>"))
     assert "internal-to-list" in rules(hold)
 
 
-async def test_the_envelope_decides_and_not_the_to_field(guard: Whole) -> None:
+async def test_the_envelope_decides_and_not_the_to_field(guard: WholeGuard) -> None:
     """A list in the envelope holds the message, even if it is not in To; a list in To alone does not."""
-    hold = await guard.held(letter(to="Lotta <lotta@example.com>"), RAMADAN)
+    hold = await guard.held(personal_mail(to="Lotta <lotta@example.com>"), RAMADAN)
     assert "internal-to-list" in rules(hold)
-    await guard.passes(letter(to=RAMADAN, message_id="<2@example.com>"), "bob@partner.example")
+    await guard.passes(personal_mail(to=RAMADAN, message_id="<2@example.com>"), "bob@partner.example")
 
 
 async def test_random_changes_of_a_held_message_never_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,8 +268,8 @@ async def test_random_changes_of_a_held_message_never_pass(tmp_path: Path, monke
         + content_alone[content_alone.index("- id: unapproved-mailing") :]
     )
     drawn = random.Random(21)
-    original = letter(head=OUTLOOK, body=LETTER)
-    async with whole(tmp_path, monkeypatch, text=text) as guard:
+    original = personal_mail(head=OUTLOOK, body=LETTER)
+    async with whole_guard(tmp_path, monkeypatch, text=text) as guard:
         await guard.held(original)
         for n in range(300):
             mutated = bytearray(original)

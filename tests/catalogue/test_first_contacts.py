@@ -28,7 +28,7 @@ from smtpguard.holds.model import State as Stands
 from smtpguard.holds.service import Seen
 from smtpguard.observe.alarms import rounds
 from smtpguard.observe.alarms.conditions import raised
-from tests.catalogue.whole import EVA, MEMBERS, Whole, letter, policy, whole
+from tests.catalogue.wholeguard import EVA, MEMBERS, WholeGuard, personal_mail, policy, whole_guard
 from tests.observe.receiver import Receiver, receiver
 
 PROVEN = ", senders_verified: true"
@@ -47,19 +47,19 @@ def words(n: int, seed: object) -> str:
 
 def plain(sender: str, to: str, seed: object, *, n: int = 60, head: str = "", body: str = "") -> bytes:
     text = body or f"{words(n, seed)}\r\n{words(n, (seed, 2))}"
-    return letter(
+    return personal_mail(
         sender=sender, to=to, subject=words(2, (seed, "subject")).strip(".\r\n"), head=head, body=text,
         message_id=f"<{abs(hash((sender, str(seed), to)))}@example.com>",
     )  # fmt: skip
 
 
 @pytest.fixture
-async def guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Whole]:
-    async with whole(tmp_path, monkeypatch, listen=PROVEN, readers=CUSTOMERS, text=FRESH) as made:
+async def guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[WholeGuard]:
+    async with whole_guard(tmp_path, monkeypatch, listen=PROVEN, readers=CUSTOMERS, text=FRESH) as made:
         yield made
 
 
-def reached(guard: Whole, people: Sequence[str] = CUSTOMERS) -> set[str]:
+def reached(guard: WholeGuard, people: Sequence[str] = CUSTOMERS) -> set[str]:
     """Those of ``people`` who have a message from the relay."""
     wanted = set(people)
     return {
@@ -68,7 +68,7 @@ def reached(guard: Whole, people: Sequence[str] = CUSTOMERS) -> set[str]:
 
 
 async def one_by_one(
-    guard: Whole, people: Sequence[str], *, every: float, sender: Callable[[int], str] = lambda n: "anna@example.com",
+    guard: WholeGuard, people: Sequence[str], *, every: float, sender: Callable[[int], str] = lambda n: "anna@example.com",
     each: int = 1, body: Callable[[int], str] = lambda n: "", head: Callable[[int], str] = lambda n: "", seed: object = "",
     shown: bool = True, source: str = "127.0.0.1",
 ) -> list[str]:  # fmt: skip
@@ -94,11 +94,11 @@ def held(said: Sequence[str]) -> int:
     return sum("Held" in answer for answer in said)
 
 
-async def rules_of(guard: Whole) -> set[str]:
+async def rules_of(guard: WholeGuard) -> set[str]:
     return {h.rule for hold in await guard.holds() for h in hold.verdict.hits}
 
 
-async def test_fifteen_hundred_within_an_hour_stop_at_thirty_nine(guard: Whole) -> None:
+async def test_fifteen_hundred_within_an_hour_stop_at_thirty_nine(guard: WholeGuard) -> None:
     """At 1,500 an hour, none passes after the thirty-ninth."""
     said = await one_by_one(guard, CUSTOMERS[:200], every=HOUR / 1500)
     assert reached(guard) == set(CUSTOMERS[:39])
@@ -106,14 +106,14 @@ async def test_fifteen_hundred_within_an_hour_stop_at_thirty_nine(guard: Whole) 
     assert "new-customers-in-an-hour" in await rules_of(guard)
 
 
-async def test_two_an_hour_stop_at_the_weekly_limit(guard: Whole) -> None:
+async def test_two_an_hour_stop_at_the_weekly_limit(guard: WholeGuard) -> None:
     """At two an hour, never many in an hour or in a day, the week's limit holds."""
     await one_by_one(guard, CUSTOMERS[:150], every=7 * DAY / 300)
     assert len(reached(guard)) == 119
     assert await rules_of(guard) == {"new-customers-in-a-week"}
 
 
-async def test_eight_days_stop_at_the_weekly_limit(guard: Whole) -> None:
+async def test_eight_days_stop_at_the_weekly_limit(guard: WholeGuard) -> None:
     """With more first contacts each day than a day allows, fewer than two hundred are reached in any seven days. On the
     eighth day those of the first day count as usual."""
     reached_by = []
@@ -125,7 +125,7 @@ async def test_eight_days_stop_at_the_weekly_limit(guard: Whole) -> None:
     assert reached_by[7] - reached_by[0] < 200
 
 
-async def test_one_text_to_three_a_day_is_held_after_29_people(guard: Whole) -> None:
+async def test_one_text_to_three_a_day_is_held_after_29_people(guard: WholeGuard) -> None:
     """The same letter to three people a day for a month is held after 29 people, though no count over a week sees it."""
     text = words(60, "the letter")
     said = await one_by_one(guard, CUSTOMERS[:90], every=DAY / 3, body=lambda n: text)
@@ -142,7 +142,9 @@ async def test_many_outsiders_on_no_list_are_held(tmp_path: Path, monkeypatch: p
     stated = yaml.safe_load(FRESH)
     stated["rules"] += yaml.safe_load(rule[1] + rule[2].partition("\n\n")[0])
     people = [f"former{n}@elsewhere.example" for n in range(250)]
-    async with whole(tmp_path, monkeypatch, listen=PROVEN, readers=CUSTOMERS, text=yaml.safe_dump(stated)) as guard:
+    async with whole_guard(
+        tmp_path, monkeypatch, listen=PROVEN, readers=CUSTOMERS, text=yaml.safe_dump(stated)
+    ) as guard:
         said = await one_by_one(guard, people[:120], every=60, body=lambda n: words(60, "to those of 2019"))
         assert len(reached(guard, people)) == 99
         assert held(said) == 21
@@ -154,7 +156,7 @@ async def test_many_outsiders_on_no_list_are_held(tmp_path: Path, monkeypatch: p
         assert await rules_of(guard) == {"outside-by-the-hundred"}
 
 
-async def test_a_common_text_to_new_customers_is_sometimes_allowed(guard: Whole) -> None:
+async def test_a_common_text_to_new_customers_is_sometimes_allowed(guard: WholeGuard) -> None:
     """A clerk who writes to new customers all month may sometimes send a text that colleagues have sent to many."""
     text = words(60, "your goods have arrived")
     of_colleagues = lambda n: f"colleague{n}@example.com"  # noqa: E731
@@ -165,7 +167,7 @@ async def test_a_common_text_to_new_customers_is_sometimes_allowed(guard: Whole)
     assert len(reached(guard)) == 100
 
 
-async def test_a_template_passes_to_its_senders_known_customers(guard: Whole) -> None:
+async def test_a_template_passes_to_its_senders_known_customers(guard: WholeGuard) -> None:
     """Thirty colleagues may send the text of a template to their own customers."""
     text = words(60, "your goods have arrived")
     said = await one_by_one(
@@ -175,19 +177,19 @@ async def test_a_template_passes_to_its_senders_known_customers(guard: Whole) ->
 
 
 @pytest.mark.parametrize("each", [3, 19])
-async def test_several_recipients_per_message_are_counted(guard: Whole, each: int) -> None:
+async def test_several_recipients_per_message_are_counted(guard: WholeGuard, each: int) -> None:
     await one_by_one(guard, CUSTOMERS[:228], every=HOUR / 100, each=each)
     assert len(reached(guard)) <= 50
 
 
-async def test_hidden_recipients_are_counted(guard: Whole) -> None:
+async def test_hidden_recipients_are_counted(guard: WholeGuard) -> None:
     await one_by_one(guard, CUSTOMERS[:200], every=HOUR / 100, each=4, shown=False)
     assert len(reached(guard)) <= 50
 
 
 async def test_changing_the_from_name_does_not_help(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a proven From, the client counts as the sender, so a new name for each message does not help."""
-    async with whole(tmp_path, monkeypatch, readers=CUSTOMERS) as guard:
+    async with whole_guard(tmp_path, monkeypatch, readers=CUSTOMERS) as guard:
         names = random.Random(1)
         await one_by_one(
             guard, CUSTOMERS[:150], every=HOUR / 150, sender=lambda n: f"{names.randbytes(6).hex()}@example.com"
@@ -197,7 +199,7 @@ async def test_changing_the_from_name_does_not_help(tmp_path: Path, monkeypatch:
 
 async def test_forty_accounts_to_a_special_list_are_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     people = tuple(f"amina{n}@customers.example" for n in range(360))
-    async with whole(tmp_path, monkeypatch, listen=PROVEN, members=people, readers=CUSTOMERS[:50]) as guard:
+    async with whole_guard(tmp_path, monkeypatch, listen=PROVEN, members=people, readers=CUSTOMERS[:50]) as guard:
         for account in range(40):
             mine = people[9 * account : 9 * (account + 1)]
             sender = lambda n, account=account: f"colleague{account}@example.com"  # noqa: E731
@@ -205,7 +207,7 @@ async def test_forty_accounts_to_a_special_list_are_stopped(tmp_path: Path, monk
         assert len(reached(guard, people)) <= 200
 
 
-async def test_an_unsuitable_text_reaches_only_two_of_a_special_list(guard: Whole) -> None:
+async def test_an_unsuitable_text_reaches_only_two_of_a_special_list(guard: WholeGuard) -> None:
     bacon = lambda n: f"Hej, i dag blir det bacon. {words(40, n)}"  # noqa: E731
     said = await one_by_one(guard, MEMBERS[:10], every=60, body=bacon)
     assert len(reached(guard, MEMBERS)) == 2
@@ -213,7 +215,7 @@ async def test_an_unsuitable_text_reaches_only_two_of_a_special_list(guard: Whol
     assert "unsuitable-to-new-customers" in await rules_of(guard)
 
 
-async def test_known_recipients_are_no_first_contacts_for_three_months(guard: Whole) -> None:
+async def test_known_recipients_are_no_first_contacts_for_three_months(guard: WholeGuard) -> None:
     """Mail to forty old customers passes within an hour; after three months they are first contacts again."""
     for n in range(4):
         await one_by_one(guard, CUSTOMERS[10 * n : 10 * (n + 1)], every=60, seed=("first", n))
@@ -236,7 +238,7 @@ def refers_elsewhere(n: int) -> str:
     return f"In-Reply-To: <{n}@mail.elsewhere.example>\r\nReferences: <{n}@mail.elsewhere.example>\r\n"
 
 
-async def test_twenty_answers_a_day_to_new_customers_pass(guard: Whole) -> None:
+async def test_twenty_answers_a_day_to_new_customers_pass(guard: WholeGuard) -> None:
     """A salesperson may answer twenty new customers a day, for five days."""
     for day in range(5):
         customers = CUSTOMERS[20 * day : 20 * (day + 1)]
@@ -246,7 +248,7 @@ async def test_twenty_answers_a_day_to_new_customers_pass(guard: Whole) -> None:
 
 
 @pytest.mark.parametrize("both", [False, True])
-async def test_forged_quotations_reach_no_more_than_first_letters(guard: Whole, both: bool) -> None:
+async def test_forged_quotations_reach_no_more_than_first_letters(guard: WholeGuard, both: bool) -> None:
     """Forged quotations reach no more than 119 people in a week, in all letters or in every second."""
     quoted = quoting(CUSTOMERS)
     body = lambda n: "" if both and n % 2 else quoted(n)  # noqa: E731
@@ -256,7 +258,7 @@ async def test_forged_quotations_reach_no_more_than_first_letters(guard: Whole, 
     assert "new-customers-in-a-week" in await rules_of(guard)
 
 
-async def test_forged_quotations_to_a_special_list_are_stopped(guard: Whole) -> None:
+async def test_forged_quotations_to_a_special_list_are_stopped(guard: WholeGuard) -> None:
     await one_by_one(guard, MEMBERS, every=HOUR, body=quoting(MEMBERS), head=refers_elsewhere, seed="forged")
     assert len(reached(guard, MEMBERS)) == 11
     assert "new-customers-of-a-special-list" in await rules_of(guard)
@@ -265,7 +267,7 @@ async def test_forged_quotations_to_a_special_list_are_stopped(guard: Whole) -> 
 async def test_forged_answers_of_a_usual_sender_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sender who is used to a hundred first contacts a week may have three hundred; but forged answers are held from
     the sixtieth in a day."""
-    async with whole(tmp_path, monkeypatch, listen=PROVEN, readers=CUSTOMERS, text=FRESH) as guard:
+    async with whole_guard(tmp_path, monkeypatch, listen=PROVEN, readers=CUSTOMERS, text=FRESH) as guard:
         await one_by_one(guard, CUSTOMERS[1000:1039], every=1, seed="usual")
         await guard.pass_(days=8)
         said = await one_by_one(
@@ -275,10 +277,10 @@ async def test_forged_answers_of_a_usual_sender_are_bounded(tmp_path: Path, monk
         assert await rules_of(guard) == {"many-answers-in-a-day"}
 
 
-async def test_a_reference_to_a_colleagues_message_proves_an_answer(guard: Whole) -> None:
+async def test_a_reference_to_a_colleagues_message_proves_an_answer(guard: WholeGuard) -> None:
     """A message that refers to one that passed here to that customer is a proven answer, without a limit."""
     for n, customer in enumerate(CUSTOMERS[:39]):
-        await guard.passes(letter(sender="anna@example.com", to=customer, head="", subject="Hej", body=words(30, n), message_id=f"<a{n}@example.com>"), customer)  # fmt: skip
+        await guard.passes(personal_mail(sender="anna@example.com", to=customer, head="", subject="Hej", body=words(30, n), message_id=f"<a{n}@example.com>"), customer)  # fmt: skip
     first = lambda n: f"In-Reply-To: <r{n}@shops.invalid>\r\nReferences: <a{n}@example.com> <r{n}@shops.invalid>\r\n"  # noqa: E731
     bo = lambda n: "bo@example.com"  # noqa: E731
     assert held(await one_by_one(guard, CUSTOMERS[:39], every=1, sender=bo, head=first, seed="bo")) == 0
@@ -290,7 +292,7 @@ async def test_a_reference_to_a_colleagues_message_proves_an_answer(guard: Whole
     assert held(await one_by_one(guard, CUSTOMERS[200:245], every=1, sender=other, head=forged, seed="forged")) == 6
 
 
-async def test_thirty_sales_people_pass_with_fifteen_contacts_each(guard: Whole) -> None:
+async def test_thirty_sales_people_pass_with_fifteen_contacts_each(guard: WholeGuard) -> None:
     """Thirty people may have fifteen first contacts each in a day."""
     for seller in range(30):
         sender = lambda n, seller=seller: f"seller{seller}@example.com"  # noqa: E731
@@ -303,7 +305,7 @@ async def test_thirty_sales_people_pass_with_fifteen_contacts_each(guard: Whole)
     assert await guard.holds() == []
 
 
-async def test_a_senders_limit_follows_what_is_usual(guard: Whole) -> None:
+async def test_a_senders_limit_follows_what_is_usual(guard: WholeGuard) -> None:
     """A sender with thirty first contacts in the weeks before may have eighty-nine in a day; the ninetieth is three
     times as many."""
     for n in range(30):
@@ -314,14 +316,14 @@ async def test_a_senders_limit_follows_what_is_usual(guard: Whole) -> None:
     assert await rules_of(guard) == {"new-customers-in-a-day"}
 
 
-async def test_mail_of_a_stream_is_not_counted_as_letters(guard: Whole) -> None:
+async def test_mail_of_a_stream_is_not_counted_as_letters(guard: WholeGuard) -> None:
     """Mail of a stream's declared origin is not counted as letters."""
     said = await one_by_one(guard, CUSTOMERS[:130], every=1, sender=lambda n: "noreply@example.com", source="127.0.0.3")
     assert held(said) == 0
     assert reached(guard) == set(CUSTOMERS[:130])
 
 
-async def test_held_letters_count_only_when_released(guard: Whole) -> None:
+async def test_held_letters_count_only_when_released(guard: WholeGuard) -> None:
     said = await one_by_one(guard, CUSTOMERS[:60], every=1)
     assert held(said) == 21
     assert held(await one_by_one(guard, CUSTOMERS[:39], every=1, seed="known")) == 0, "known recipients are allowed"
@@ -330,7 +332,7 @@ async def test_held_letters_count_only_when_released(guard: Whole) -> None:
     assert 30 - held(said) == 20, "59 in a day: held recipients do not count"
 
 
-async def test_a_retry_counts_once(guard: Whole) -> None:
+async def test_a_retry_counts_once(guard: WholeGuard) -> None:
     for n in range(39):
         content = plain("anna@example.com", CUSTOMERS[n], n)
         guard.relay.on("<dot>", "451 4.3.0 Later", times=2)
@@ -340,7 +342,7 @@ async def test_a_retry_counts_once(guard: Whole) -> None:
     await guard.held(plain("anna@example.com", CUSTOMERS[50], 50), CUSTOMERS[50])
 
 
-async def test_letters_of_one_sender_are_one_decision(guard: Whole) -> None:
+async def test_letters_of_one_sender_are_one_decision(guard: WholeGuard) -> None:
     """Twenty-one letters are one decision, whatever their texts. Approvers and writer get one notice each."""
     said = await one_by_one(guard, CUSTOMERS[:60], every=1)
     assert held(said) == 21
@@ -355,7 +357,7 @@ async def test_letters_of_one_sender_are_one_decision(guard: Whole) -> None:
     assert (await guard.office._store.journal.verify()).ok
 
 
-async def test_an_approval_covers_only_the_listed_letters(guard: Whole) -> None:
+async def test_an_approval_covers_only_the_listed_letters(guard: WholeGuard) -> None:
     """An approval releases the letters that were listed. Later ones wait together for another decision."""
     await one_by_one(guard, CUSTOMERS[:45], every=1)
     [lead] = await guard.holds()
@@ -384,9 +386,9 @@ async def test_an_approval_covers_only_the_listed_letters(guard: Whole) -> None:
     assert (await guard.office._store.journal.verify()).ok
 
 
-async def test_an_approval_of_letters_covers_no_mailing(guard: Whole) -> None:
+async def test_an_approval_of_letters_covers_no_mailing(guard: WholeGuard) -> None:
     """An approval of letters does not approve a mailing."""
-    same = lambda customer: letter(sender="anna@example.com", to=customer, head="", subject="Hej", body=words(60, "same"), message_id=f"<{customer}>")  # fmt: skip  # noqa: E731
+    same = lambda customer: personal_mail(sender="anna@example.com", to=customer, head="", subject="Hej", body=words(60, "same"), message_id=f"<{customer}>")  # fmt: skip  # noqa: E731
     await one_by_one(guard, CUSTOMERS[:39], every=1)
     held_now = await guard.held(same(CUSTOMERS[50]), CUSTOMERS[50])
     assert held_now.by_sender
@@ -397,7 +399,7 @@ async def test_an_approval_of_letters_covers_no_mailing(guard: Whole) -> None:
     assert again.state is Stands.WAITING
 
 
-async def test_an_approval_resets_the_count(guard: Whole) -> None:
+async def test_an_approval_resets_the_count(guard: WholeGuard) -> None:
     await one_by_one(guard, CUSTOMERS[:45], every=1)
     [lead] = await guard.holds()
     await guard.office._approvals.vote(lead.hold_id, Choice.APPROVE, approver=EVA, by="test")
@@ -409,7 +411,7 @@ async def test_an_approval_resets_the_count(guard: Whole) -> None:
     assert second.copies == 5
 
 
-async def test_a_rejection_covers_all_letters_of_that_sender_only(guard: Whole) -> None:
+async def test_a_rejection_covers_all_letters_of_that_sender_only(guard: WholeGuard) -> None:
     await one_by_one(guard, CUSTOMERS[:45], every=1)
     [lead] = await guard.holds()
     await guard.office._approvals.vote(lead.hold_id, Choice.REJECT, approver=EVA, by="test", comment="Not these")
@@ -419,7 +421,7 @@ async def test_a_rejection_covers_all_letters_of_that_sender_only(guard: Whole) 
     assert held(await one_by_one(guard, CUSTOMERS[40:45], every=1, sender=bo, seed="bo")) == 0
 
 
-async def test_a_letter_held_by_another_rule_has_its_own_hold(guard: Whole) -> None:
+async def test_a_letter_held_by_another_rule_has_its_own_hold(guard: WholeGuard) -> None:
     await one_by_one(guard, CUSTOMERS[:41], every=1)
     text = "Det här är bara för oss kollegor, säg inget till cheferna. " + words(60, "story")
     some = CUSTOMERS[100:108]
@@ -432,7 +434,7 @@ async def test_a_letter_held_by_another_rule_has_its_own_hold(guard: Whole) -> N
 
 async def test_letters_beyond_the_limit_of_copies_are_deferred(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     more: dict[str, Any] = {"listen": PROVEN, "readers": CUSTOMERS, "settings": "hold: {copies: 4}"}
-    async with whole(tmp_path, monkeypatch, **more) as guard:
+    async with whole_guard(tmp_path, monkeypatch, **more) as guard:
         said = await one_by_one(guard, CUSTOMERS[:50], every=1)
         assert [s[:3] for s in said[-6:]] == ["451"] * 6
         assert held(said) == 5
@@ -440,11 +442,15 @@ async def test_letters_beyond_the_limit_of_copies_are_deferred(tmp_path: Path, m
         assert lead.copies == 4
 
 
-async def test_an_unproven_sender_cannot_write_to_customers(guard: Whole) -> None:
-    strange = letter(sender="Kim <kim@elsewhere.example>", to=CUSTOMERS[0], head="", subject="Hej", body=words(30, 1))
+async def test_an_unproven_sender_cannot_write_to_customers(guard: WholeGuard) -> None:
+    strange = personal_mail(
+        sender="Kim <kim@elsewhere.example>", to=CUSTOMERS[0], head="", subject="Hej", body=words(30, 1)
+    )
     hold = await guard.held(strange, CUSTOMERS[0])
     assert "unproven-to-customers" in {h.rule for h in hold.verdict.hits}
-    await guard.passes(letter(sender="Kim <kim@elsewhere.example>", to="bo@example.com", head=""), "bo@example.com")
+    await guard.passes(
+        personal_mail(sender="Kim <kim@elsewhere.example>", to="bo@example.com", head=""), "bo@example.com"
+    )
 
 
 @pytest.mark.parametrize(
@@ -461,13 +467,15 @@ async def test_auto_submitted_does_not_exempt_a_person(
 ) -> None:
     """Auto-Submitted counts with a null reverse-path, and from the origin of a stream, but not from a person."""
     rule = {"id": "by-people", "when": {"message.automatic": False, "recipients.customers": "any"}, "then": "hold"}
-    async with whole(tmp_path, monkeypatch, listen=PROVEN, readers=CUSTOMERS, text=policy(rules=[rule])) as guard:
-        content = letter(sender=sender, to=CUSTOMERS[0], head="Auto-Submitted: auto-generated\r\n", body=words(30, 1))
+    async with whole_guard(tmp_path, monkeypatch, listen=PROVEN, readers=CUSTOMERS, text=policy(rules=[rule])) as guard:
+        content = personal_mail(
+            sender=sender, to=CUSTOMERS[0], head="Auto-Submitted: auto-generated\r\n", body=words(30, 1)
+        )
         said = await guard.send(content, CUSTOMERS[0], sender=path, source=source)
         assert ("Held" in said) is not automatic, said
 
 
-async def test_many_senders_to_one_list_raise_an_alarm(guard: Whole) -> None:
+async def test_many_senders_to_one_list_raise_an_alarm(guard: WholeGuard) -> None:
     """First contacts of many senders on one list raise an alarm with the number, and privately with the senders; none
     is held for them."""
     looking = Observer(guard.settings, guard.office._store, guard.office._policies, guard.clock)
@@ -501,7 +509,7 @@ async def test_the_alarm_about_a_list_arrives_within_a_minute(tmp_path: Path, mo
             "settings": f"alarms: {{webhook: {{url: '{hook.url}', secret_file: s}}}}",
             "text": policy(fresh=True, rules=[rule]),
         }
-        async with whole(tmp_path, monkeypatch, listen=PROVEN, readers=CUSTOMERS[:9], **more) as guard:
+        async with whole_guard(tmp_path, monkeypatch, listen=PROVEN, readers=CUSTOMERS[:9], **more) as guard:
             monkeypatch.setattr(alarms, "LOOK_SECONDS", 0.02)
             part = alarms.Alarms(guard.settings, guard.clock)
             await part.start()
@@ -527,7 +535,7 @@ async def test_the_alarm_about_a_list_arrives_within_a_minute(tmp_path: Path, mo
     assert b"colleague" not in b"".join(asked.body for asked in hook.asked)
 
 
-def mails(guard: Whole, name: str) -> list[str]:
+def mails(guard: WholeGuard, name: str) -> list[str]:
     """Texts of the alarm mails about that list."""
     raw = [m.content for m in guard.relay.messages if m.recipients == ["it@example.com"]]
     texts = [str(message_from_bytes(each, policy=default).get_body(("plain",)).get_content()) for each in raw]  # type: ignore[union-attr]
@@ -554,13 +562,15 @@ async def test_a_systems_login_proves_its_stream_and_list_headers(
     stated = yaml.safe_load(policy(rules=[{"id": "letters", **letters}, {"id": "unproven", **unproven}]))
     stated["streams"] = {"news": {"from": ["robot@example.com"], "origin": {"logins": ["News-Robot"]}}}
     more: dict[str, Any] = {"text": yaml.safe_dump(stated), "settings": "trust: [127.0.0.1]"}
-    async with whole(tmp_path, monkeypatch, readers=CUSTOMERS[:9], **more) as guard:
+    async with whole_guard(tmp_path, monkeypatch, readers=CUSTOMERS[:9], **more) as guard:
         client = await guard.connect()
         if login:
             assert (await client.ask(f"XCLIENT ADDR=127.0.0.9 LOGIN={login}")).startswith("220")
             assert (await client.ask("EHLO desk.example")).startswith("250")
         fields = "List-Unsubscribe: <https://news.example.com/u/1>\r\nPrecedence: bulk\r\n"
-        content = letter(sender="robot@example.com", to=CUSTOMERS[0], subject="Nyheter", head=fields, body=words(40, 1))
+        content = personal_mail(
+            sender="robot@example.com", to=CUSTOMERS[0], subject="Nyheter", head=fields, body=words(40, 1)
+        )
         for line in ("MAIL FROM:<robot@example.com>", f"RCPT TO:<{CUSTOMERS[0]}>", "DATA"):
             assert (await client.ask(line))[:3] in ("250", "354")
         client.say(content + b".\r\n")
@@ -568,7 +578,7 @@ async def test_a_systems_login_proves_its_stream_and_list_headers(
         assert await rules_of(guard) == (set() if passes else {"letters", "unproven"})
 
 
-async def test_after_an_upgrade_known_recipients_are_read_from_the_journal(guard: Whole) -> None:
+async def test_after_an_upgrade_known_recipients_are_read_from_the_journal(guard: WholeGuard) -> None:
     """With a store from a version without these counts, past recipients are known from the journal; recipients of mail
     that was held and never approved are first contacts."""
     assert held(await one_by_one(guard, CUSTOMERS[:45], every=1)) == 6

@@ -14,8 +14,8 @@ from smtpguard.mail.envelope import Envelope, Recipient, Session
 from smtpguard.mail.message import Message
 from smtpguard.mail.transaction import Transaction
 from smtpguard.policy.verdict import Held
-from tests.catalogue.whole import ANNA, KEY, RAMADAN, Whole, letter, signed, whole
-from tests.guard.house import Way
+from tests.catalogue.wholeguard import ANNA, KEY, RAMADAN, WholeGuard, personal_mail, signed, whole_guard
+from tests.guard.house import FakePassage
 from tests.scripted_relay import ScriptedRelay
 
 FALSE_ENDS = (
@@ -34,10 +34,10 @@ RELAYS = {
 async def test_a_false_end_of_data_makes_no_second_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lenient: tuple[bytes, ...]
 ) -> None:
-    async with whole(tmp_path, monkeypatch, relay=ScriptedRelay(lenient=lenient)) as guard:
+    async with whole_guard(tmp_path, monkeypatch, relay=ScriptedRelay(lenient=lenient)) as guard:
         for false_end in FALSE_ENDS:
             for to in (RAMADAN, "bob@partner.example"):
-                said = await guard.send(letter(to=to) + b"first" + false_end + SECOND, to, stuff=False)
+                said = await guard.send(personal_mail(to=to) + b"first" + false_end + SECOND, to, stuff=False)
                 assert said.startswith(("550 5.5.2", "550 5.6.0")), (false_end, said)
         assert guard.relay.messages == []
         assert not any(b"evil" in line for line in guard.relay.commands)
@@ -49,9 +49,9 @@ async def test_a_released_message_is_one_message_to_any_relay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lenient: tuple[bytes, ...]
 ) -> None:
     """Valid lines with dots and commands are released as exactly one message, byte for byte."""
-    async with whole(tmp_path, monkeypatch, relay=ScriptedRelay(lenient=lenient)) as guard:
+    async with whole_guard(tmp_path, monkeypatch, relay=ScriptedRelay(lenient=lenient)) as guard:
         for n, text in enumerate((b".\r\n" + SECOND, b"..\r\n.\r\n" + SECOND, b"\r\n.\r\n.\r\nQUIT\r\n")):
-            content = letter(message_id=f"<{n}@example.com>") + text
+            content = personal_mail(message_id=f"<{n}@example.com>") + text
             hold = await guard.held(content)
             await guard.release(hold)
             await guard.deliver()
@@ -66,9 +66,9 @@ async def test_content_that_a_relay_might_split_is_not_released(
 ) -> None:
     """The SMTP side refuses such bytes. A message with them that is held by another way is not sent, and the sender
     gets a DSN."""
-    async with whole(tmp_path, monkeypatch, relay=ScriptedRelay(lenient=lenient)) as guard:
+    async with whole_guard(tmp_path, monkeypatch, relay=ScriptedRelay(lenient=lenient)) as guard:
         for n, false_end in enumerate(FALSE_ENDS):
-            content = letter(message_id=f"<{n}@example.com>") + b"first" + false_end + SECOND
+            content = personal_mail(message_id=f"<{n}@example.com>") + b"first" + false_end + SECOND
             transaction = Transaction(
                 id=f"{n:016d}",
                 session=Session(client_ip="127.0.0.1", helo="mx.example.com"),
@@ -77,7 +77,7 @@ async def test_content_that_a_relay_might_split_is_not_released(
                 ),
                 message=Message.of(content),
             )
-            assert await guard.desk._intake(transaction, Way()) == Held(hold_id=transaction.id)
+            assert await guard.proxy_part._intake(transaction, FakePassage()) == Held(hold_id=transaction.id)
             hold = await guard.office._store.holds.find(transaction.id)
             assert hold is not None
             await guard.release(hold)
@@ -97,16 +97,16 @@ def some_bytes(random: random.Random) -> bytes:
     return b"".join(line + b"\r\n" for line in lines)
 
 
-async def test_content_is_stored_and_sent_unchanged(guard: Whole) -> None:
+async def test_content_is_stored_and_sent_unchanged(guard: WholeGuard) -> None:
     """Relayed, held and released content is identical behind the trace headers."""
     drawn = random.Random(3)
     for n in range(400):
-        content = letter(to="bob@partner.example", message_id=f"<{n}@example.com>") + some_bytes(drawn)
+        content = personal_mail(to="bob@partner.example", message_id=f"<{n}@example.com>") + some_bytes(drawn)
         if n % 8:
             await guard.passes(content, "bob@partner.example")
             [there] = guard.arrived(content)
         else:
-            content = letter(subject=f"SV: {n}", message_id=f"<{n}@example.com>") + some_bytes(drawn)
+            content = personal_mail(subject=f"SV: {n}", message_id=f"<{n}@example.com>") + some_bytes(drawn)
             hold = await guard.held(content)
             assert bytes((await guard.office._store.contents.load(hold.content_sha256)).raw) == content
             await guard.release(hold)
@@ -118,11 +118,11 @@ async def test_content_is_stored_and_sent_unchanged(guard: Whole) -> None:
         assert names == [b"Received", b"X-Smtpguard", b"X-Smtpguard-Release"][: 2 if n % 8 else 3]
 
 
-async def test_dkim_signatures_still_verify(guard: Whole) -> None:
+async def test_dkim_signatures_still_verify(guard: WholeGuard) -> None:
     """The DKIM signature verifies on relayed and on released messages."""
     record = {b"demo._domainkey.campaigns.example.com.": KEY.record.encode()}
-    passing = signed(letter(to="bob@partner.example"))
-    waiting = signed(letter())
+    passing = signed(personal_mail(to="bob@partner.example"))
+    waiting = signed(personal_mail())
     await guard.passes(passing, "bob@partner.example")
     await guard.release(await guard.held(waiting))
     await guard.deliver()

@@ -19,13 +19,13 @@ from smtpguard.lists.indexcache import index_path
 from smtpguard.lists.report import Report
 from smtpguard.lists.sources import Cell, Tally
 from smtpguard.lists.sources.files import FileSource
-from tests.catalogue.whole import MEMBERS, RAMADAN, READERS, Whole, letter, policy, whole
+from tests.catalogue.wholeguard import MEMBERS, RAMADAN, READERS, WholeGuard, personal_mail, policy, whole_guard
 from tests.scripted_relay import Message
 
 OMAR = "omar@example.com"  # the list's owner
 
 
-async def synced(guard: Whole, **passed: float) -> list[Message]:
+async def synced(guard: WholeGuard, **passed: float) -> list[Message]:
     """The messages sent after the time has passed and the delivery part has looked at the lists."""
     await guard.pass_(**passed)
     await guard.office._freshness.step()
@@ -43,12 +43,12 @@ def notices(messages: list[Message]) -> list[tuple[str, str]]:
     ]
 
 
-async def journalled(guard: Whole) -> list[dict[str, Any]]:
+async def journalled(guard: WholeGuard) -> list[dict[str, Any]]:
     entries = await guard.office._store.journal.entries(limit=10_000)
     return [dict(entry.data) for entry, _ in entries if entry.kind == "list"]
 
 
-async def the_ordinary_day(guard: Whole, mark: str) -> None:
+async def the_ordinary_day(guard: WholeGuard, mark: str) -> None:
     """One customer who is on the list, an unknown customer, three at once, and a partner, each with a text of their
     own."""
     for n, (people, body) in enumerate(
@@ -61,7 +61,7 @@ async def the_ordinary_day(guard: Whole, mark: str) -> None:
     ):
         subject = f"SV: {body.split()[1]} {n}"
         await guard.passes(
-            letter(
+            personal_mail(
                 to=", ".join(people), subject=subject, body=f"{body}{mark}\r\n", message_id=f"<{mark}{n}@example.com>"
             ),
             *people,
@@ -69,7 +69,7 @@ async def the_ordinary_day(guard: Whole, mark: str) -> None:
 
 
 @pytest.mark.parametrize("broken", ["gone", "empty", "header alone", "half", "rubbish", "a folder"])
-async def test_a_failed_export_ends_in_a_stale_list(guard: Whole, broken: str) -> None:
+async def test_a_failed_export_ends_in_a_stale_list(guard: WholeGuard, broken: str) -> None:
     """The export fails on Friday. The last good index serves the weekend. On Monday it is stale: ordinary mail passes,
     possible mailings are held. A good export ends that."""
     await guard.office._freshness.step()
@@ -92,7 +92,7 @@ async def test_a_failed_export_ends_in_a_stale_list(guard: Whole, broken: str) -
     for _ in range(5):
         assert await synced(guard, hours=3) == [], "once per outage, not per attempt"
     await the_ordinary_day(guard, "friday")
-    hold = await guard.held(letter(message_id="<f@example.com>"), RAMADAN)
+    hold = await guard.held(personal_mail(message_id="<f@example.com>"), RAMADAN)
     assert hold.reach == len(MEMBERS)
     assert not hold.verdict.unknown
 
@@ -100,34 +100,38 @@ async def test_a_failed_export_ends_in_a_stale_list(guard: Whole, broken: str) -
     assert (await journalled(guard))[-1]["stale"]
     await the_ordinary_day(guard, "monday")
     hidden = [f"stranger{n}@elsewhere.example" for n in range(30)]
-    assert (await guard.held(letter(to="anna@example.com", message_id="<h@example.com>"), *hidden)).verdict.unknown
-    yes = await guard.held(letter(to="anna@example.com", message_id="<y@example.com>"), *MEMBERS[:30])
+    assert (
+        await guard.held(personal_mail(to="anna@example.com", message_id="<h@example.com>"), *hidden)
+    ).verdict.unknown
+    yes = await guard.held(personal_mail(to="anna@example.com", message_id="<y@example.com>"), *MEMBERS[:30])
     assert yes.lists == ("ramadan-greetings",), "a member of a stale list stays a member"
 
     if source.is_dir():
         source.rmdir()
     source.write_text(good)
     assert notices([m for m in await synced(guard, hours=1) if b"list-" in m.content]) == [(OMAR, "list-well")]
-    await guard.passes(letter(to="anna@example.com", message_id="<w@example.com>"), *hidden)
+    await guard.passes(personal_mail(to="anna@example.com", message_id="<w@example.com>"), *hidden)
     assert [e["news"] for e in await journalled(guard)] == [["failed"], ["stale"], ["well"]]
 
 
-async def test_without_any_index_possible_mailings_are_held(guard: Whole) -> None:
+async def test_without_any_index_possible_mailings_are_held(guard: WholeGuard) -> None:
     """If no index ever existed, ordinary mail passes, and possible mailings are held."""
     index_path(indexes(guard.settings), "ramadan-greetings").unlink()
     await guard.pass_(seconds=5)
-    guard.desk._intake._policies.current().registry._shelf.standings.clear()  # as in a new process
+    guard.proxy_part._intake._policies.current().registry._shelf.statuses.clear()  # as in a new process
     await the_ordinary_day(guard, "cold")
-    hold = await guard.held(letter(message_id="<l@example.com>"), RAMADAN)
+    hold = await guard.held(personal_mail(message_id="<l@example.com>"), RAMADAN)
     assert (hold.reach, hold.reach_at_least) == (1, True), "at least so many: the number is unknown"
     asked = next(m for m in await guard.deliver() if b"Notice: approve" in m.content)
     assert b"minst 1 person" in asked.content
     assert reach(hold) == "at least 1"
     hidden = [f"stranger{n}@elsewhere.example" for n in range(30)]
-    assert (await guard.held(letter(to="anna@example.com", message_id="<h@example.com>"), *hidden)).verdict.unknown
+    assert (
+        await guard.held(personal_mail(to="anna@example.com", message_id="<h@example.com>"), *hidden)
+    ).verdict.unknown
 
 
-async def test_a_restart_does_not_repeat_a_notice(guard: Whole) -> None:
+async def test_a_restart_does_not_repeat_a_notice(guard: WholeGuard) -> None:
     (guard.settings.policy.parent / "ramadan.csv").unlink()
     assert notices(await synced(guard, minutes=20)) == [(OMAR, "list-failed")]
     guard.office._freshness._refresher = None  # as in a new process
@@ -139,14 +143,14 @@ async def test_notices_about_a_list_without_owner_go_to_approvers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = policy().replace("    owner: eva@example.com\n", "")
-    async with whole(tmp_path, monkeypatch, text=text) as guard:
+    async with whole_guard(tmp_path, monkeypatch, text=text) as guard:
         (tmp_path / "newsletter.csv").write_text("email\n" + "\n".join(READERS[:10]) + "\n")
         told = notices(await synced(guard, minutes=20))
         assert {kind for _, kind in told} == {"list-failed"}
         assert {who for who, _ in told} == {"eva@example.com", "omar@example.com"}
 
 
-async def test_a_slow_refresh_keeps_the_old_index_in_use(guard: Whole, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slow_refresh_keeps_the_old_index_in_use(guard: WholeGuard, monkeypatch: pytest.MonkeyPatch) -> None:
     """A slow source: the last good index decides mail until the new one is complete, and other lists are refreshed
     meanwhile. A second later the new index counts."""
     reading, go_on = threading.Event(), threading.Event()
@@ -167,7 +171,7 @@ async def test_a_slow_refresh_keeps_the_old_index_in_use(guard: Whole, monkeypat
     step = asyncio.create_task(guard.office._freshness.step())
     try:
         assert await asyncio.to_thread(reading.wait, 120)
-        hold = await guard.held(letter(message_id="<1@example.com>"), RAMADAN)
+        hold = await guard.held(personal_mail(message_id="<1@example.com>"), RAMADAN)
         assert (hold.reach, hold.reach_at_least) == (len(MEMBERS), False)
         async with asyncio.timeout(120):
             while not await journalled(guard):  # the other list does not wait
@@ -179,12 +183,14 @@ async def test_a_slow_refresh_keeps_the_old_index_in_use(guard: Whole, monkeypat
         go_on.set()
     await step
     await guard.pass_(seconds=2)
-    assert (await guard.held(letter(message_id="<2@example.com>", subject="SV: Middag"), RAMADAN)).reach == len(
+    assert (await guard.held(personal_mail(message_id="<2@example.com>", subject="SV: Middag"), RAMADAN)).reach == len(
         MEMBERS
     ) + 1
 
 
-async def test_a_hanging_source_is_reported_and_delays_no_other(guard: Whole, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_hanging_source_is_reported_and_delays_no_other(
+    guard: WholeGuard, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A file on a dead server, whose read never ends. The owner gets a notice, another when the index is stale, and one
     when the list is well. Other lists are refreshed."""
     await guard.office._freshness.step()

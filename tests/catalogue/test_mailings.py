@@ -16,7 +16,7 @@ from smtpguard.holds.model import Choice, State
 from smtpguard.mailings.model import Mailing
 from smtpguard.mailings.service import Mailings
 from smtpguard.store.store import Store
-from tests.catalogue.whole import (
+from tests.catalogue.wholeguard import (
     DPO,
     EVA,
     HELD,
@@ -24,11 +24,11 @@ from tests.catalogue.whole import (
     NEWSLETTER,
     RAMADAN,
     READERS,
-    Whole,
-    letter,
+    WholeGuard,
+    personal_mail,
     policy,
     signed,
-    whole,
+    whole_guard,
 )
 from tests.scripted_relay import Message
 
@@ -49,7 +49,7 @@ def copy(
     n: int, *, to: str = "", sender: str = CAMPAIGN, subject: str = "Spring in the shops", body: str = BODY
 ) -> bytes:
     """A personalised copy: name, number, links, tokens and Message-ID differ."""
-    return letter(
+    return personal_mail(
         sender=sender, to=to or "you@example.net", subject=subject, head=HEAD.format(n=n),
         body=body.format(name=NAMES[n % 10], n=n), message_id=f"<{n}.{n * 7919}@campaigns.example.com>",
     )  # fmt: skip
@@ -63,22 +63,22 @@ def rules(**more: object) -> str:
 
 
 @pytest.fixture
-async def guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Whole]:
-    async with whole(tmp_path, monkeypatch, text=rules(), settings="hold: {copies: 4}") as made:
+async def guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[WholeGuard]:
+    async with whole_guard(tmp_path, monkeypatch, text=rules(), settings="hold: {copies: 4}") as made:
         yield made
 
 
-def store(guard: Whole) -> Store:
+def store(guard: WholeGuard) -> Store:
     return guard.office._store
 
 
-async def the_mailing(guard: Whole) -> Mailing:
+async def the_mailing(guard: WholeGuard) -> Mailing:
     (mailing,) = [m for m in await store(guard).mailings.newest() if m.messages > 1]
     return mailing
 
 
 async def send(
-    guard: Whole, *, first: int = 0, n: int = 1, people: tuple[str, ...] = READERS, **more: str
+    guard: WholeGuard, *, first: int = 0, n: int = 1, people: tuple[str, ...] = READERS, **more: str
 ) -> list[str]:
     """The answers to one copy for each person in turn."""
     return [await guard.send(copy(k, to=people[k], **more), people[k], sender="campaigns@example.com") for k in range(first, first + n)]  # fmt: skip
@@ -92,7 +92,7 @@ def passed(said: list[str]) -> int:
     return n
 
 
-async def test_copies_from_the_threshold_on_are_held_and_decided_as_one(guard: Whole) -> None:
+async def test_copies_from_the_threshold_on_are_held_and_decided_as_one(guard: WholeGuard) -> None:
     said = await send(guard, n=THRESHOLD + 8)
     assert passed(said) == THRESHOLD - 1
     assert [s[:3] for s in said[-5:]] == ["451"] * 5 or [s[:3] for s in said[-4:]] == ["451"] * 4
@@ -123,7 +123,7 @@ def to(message: Message) -> list[str]:
     return [r.split(b"<")[1].split(b">")[0].decode() for r in message.rcpts]
 
 
-async def _twice(guard: Whole) -> AsyncIterator[str]:
+async def _twice(guard: WholeGuard) -> AsyncIterator[str]:
     """Readers who got it more than once."""
     there = [one for m in guard.relay.messages for one in to(m)]
     for one in set(there):
@@ -131,7 +131,7 @@ async def _twice(guard: Whole) -> AsyncIterator[str]:
             yield one
 
 
-async def test_copies_differ_in_sender_subject_and_message_id(guard: Whole) -> None:
+async def test_copies_differ_in_sender_subject_and_message_id(guard: WholeGuard) -> None:
     said = []
     for n in range(THRESHOLD + 4):
         sender = f"Colleague {n} <colleague{n}@example.com>"
@@ -141,16 +141,16 @@ async def test_copies_differ_in_sender_subject_and_message_id(guard: Whole) -> N
     assert len(await guard.holds()) == 1
 
 
-async def test_two_processes_and_many_connections_share_the_threshold(guard: Whole) -> None:
+async def test_two_processes_and_many_connections_share_the_threshold(guard: WholeGuard) -> None:
     """With two processes and many connections, exactly as many copies pass as the threshold allows."""
     other = proxy.Proxy(guard.settings)
     await other.start()
     watching = asyncio.create_task(other.serve())
-    desks = (guard.desk, other)
+    proxies = (guard.proxy_part, other)
     try:
         sending = []
         for n in range(3 * THRESHOLD):
-            guard.desk = desks[n % 2]
+            guard.proxy_part = proxies[n % 2]
             client = await guard.connect()
             content = copy(n)
 
@@ -164,7 +164,7 @@ async def test_two_processes_and_many_connections_share_the_threshold(guard: Who
             sending.append(one())
         said = await asyncio.gather(*sending)
     finally:
-        guard.desk = desks[0]
+        guard.proxy_part = proxies[0]
         watching.cancel()
         await other.stop(1)
         await other.close()
@@ -172,13 +172,13 @@ async def test_two_processes_and_many_connections_share_the_threshold(guard: Who
     assert len(await guard.holds()) == 1
 
 
-async def test_repeated_recipients_count_once(guard: Whole) -> None:
+async def test_repeated_recipients_count_once(guard: WholeGuard) -> None:
     for _ in range(3):
         assert passed(await send(guard, n=THRESHOLD - 1)) == THRESHOLD - 1
     assert passed(await send(guard, first=THRESHOLD - 1, n=1)) == 0
 
 
-async def test_several_recipients_in_each_envelope_are_summed(guard: Whole) -> None:
+async def test_several_recipients_in_each_envelope_are_summed(guard: WholeGuard) -> None:
     """The transaction that crosses the threshold is held whole."""
     half = THRESHOLD // 2
     people = READERS[:half], READERS[half : 2 * half - 1], READERS[100 : 100 + half], READERS[200 : 200 + half]
@@ -191,7 +191,7 @@ async def test_several_recipients_in_each_envelope_are_summed(guard: Whole) -> N
 async def test_several_small_lists_are_summed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Copies to several lists, in any spelling of their addresses, are one mailing."""
     few: dict[str, Any] = {"members": MEMBERS[:8], "readers": READERS[:8]}
-    async with whole(tmp_path, monkeypatch, text=rules(), **few) as guard:
+    async with whole_guard(tmp_path, monkeypatch, text=rules(), **few) as guard:
         aliases = [RAMADAN, RAMADAN.upper(), "ramadan+a@lists.example.com", '"ramadan"@lists.example.com']
         for n, alias in enumerate(aliases):
             await guard.passes(signed(copy(n, to=alias)), alias, sender="campaigns@example.com")
@@ -205,7 +205,7 @@ async def test_texts_without_common_content_are_counted_by_sender_and_list(
     """Texts without common content are no mailing, but the windows of their sender and of their list count them."""
     many = {"id": "many-of-a-list", "when": {"list.customers": ">= 6 in 1h"}, "then": "hold"}
     busy = {"id": "busy", "when": {"sender.customers": ">= 9 in 1h"}, "then": "hold"}
-    async with whole(tmp_path, monkeypatch, text=policy(rules=[many, busy])) as guard:
+    async with whole_guard(tmp_path, monkeypatch, text=policy(rules=[many, busy])) as guard:
         words = [f"{a}{b}" for a in "abcdefghij" for b in ("lor", "mek", "nis", "pot", "rup", "sav", "tol", "vex")]
 
         async def one(n: int, to: str) -> str:
@@ -217,7 +217,7 @@ async def test_texts_without_common_content_are_counted_by_sender_and_list(
         assert [bool(HELD.match(s)) for s in said] == [False, True, True, True] or passed(said) <= 3
 
 
-async def test_a_rejected_mailing_is_refused_with_the_approvers_comment(guard: Whole) -> None:
+async def test_a_rejected_mailing_is_refused_with_the_approvers_comment(guard: WholeGuard) -> None:
     await send(guard, n=THRESHOLD + 1)
     (entry,) = await guard.holds()
     await guard.office._approvals.vote(
@@ -230,7 +230,7 @@ async def test_a_rejected_mailing_is_refused_with_the_approvers_comment(guard: W
     assert (await store(guard).journal.verify()).ok
 
 
-async def test_two_different_texts_are_two_mailings(guard: Whole) -> None:
+async def test_two_different_texts_are_two_mailings(guard: WholeGuard) -> None:
     other = (
         "Dear {name},\r\n\r\nyour invoice for the past month is ready, and you find it among your documents in our portal.\r\n"
         "Please see to it that it is paid within thirty days, since we would otherwise have to charge interest on the sum.\r\n"
@@ -249,7 +249,7 @@ ASKING = f"hold: {{approve_at: {APPROVE}}}"
 
 async def test_a_preapproved_mailing_passes_to_its_list_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The message that was approved beforehand is never relayed; the mailing passes to its list only."""
-    async with whole(tmp_path, monkeypatch, text=rules(), settings=ASKING) as guard:
+    async with whole_guard(tmp_path, monkeypatch, text=rules(), settings=ASKING) as guard:
         test = copy(1, to="approve")
         said = await guard.send(test, "approve+newsletter@guard.example.com", sender="campaigns@example.com")
         hold = await guard.hold(said)
@@ -286,11 +286,11 @@ async def test_a_preapproved_mailing_passes_to_its_list_only(tmp_path: Path, mon
 async def test_unsuitable_messages_are_refused_for_preapproval(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: tuple[str, ...], sender: str, why: str
 ) -> None:
-    async with whole(tmp_path, monkeypatch, text=rules(), settings=ASKING) as guard:
+    async with whole_guard(tmp_path, monkeypatch, text=rules(), settings=ASKING) as guard:
         said = await guard.send(copy(1, sender=sender), *to)
         assert said.startswith("550 5.")
         assert why in said
-        short = await guard.send(letter(sender=CAMPAIGN), "approve+newsletter@guard.example.com")
+        short = await guard.send(personal_mail(sender=CAMPAIGN), "approve+newsletter@guard.example.com")
         assert "too short to recognize" in short
         assert guard.relay.messages == []
         assert await guard.holds() == []

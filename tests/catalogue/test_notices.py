@@ -7,7 +7,7 @@ from email.message import EmailMessage
 
 import pytest
 
-from tests.catalogue.whole import ANNA, DPO, EVA, MEMBERS, OUTLOOK, RAMADAN, Whole, letter
+from tests.catalogue.wholeguard import ANNA, DPO, EVA, MEMBERS, OUTLOOK, RAMADAN, WholeGuard, personal_mail
 from tests.scripted_relay import Message
 
 OMAR, LEGAL = "omar@example.com", "legal@example.com"
@@ -30,8 +30,8 @@ def parsed(message: Message) -> EmailMessage:
     return found
 
 
-async def test_every_notice_has_the_required_header_fields(guard: Whole) -> None:
-    await guard.held(letter(message_id="<about@example.com>"))
+async def test_every_notice_has_the_required_header_fields(guard: WholeGuard) -> None:
+    await guard.held(personal_mail(message_id="<about@example.com>"))
     sent = await guard.deliver()
     assert len(sent) == 5
     for message in sent:
@@ -46,16 +46,16 @@ async def test_every_notice_has_the_required_header_fields(guard: Whole) -> None
         assert RAMADAN not in [str(a) for a in str(notice["To"]).split(",")]
 
 
-async def test_a_reply_to_a_notice_causes_no_notice(guard: Whole) -> None:
+async def test_a_reply_to_a_notice_causes_no_notice(guard: WholeGuard) -> None:
     """A bounce of the notice, an automatic answer, and the notice itself: refused to a list, and held without a notice
     to members."""
-    await guard.held(letter())
+    await guard.held(personal_mail())
     sent = await guard.deliver()
     notice = sent[0].content
-    bounce = letter(
+    bounce = personal_mail(
         sender="Mailer <mailer-daemon@example.com>", head="Auto-Submitted: auto-replied\r\n", subject="Undelivered"
     )
-    answer = letter(
+    answer = personal_mail(
         head="Auto-Submitted: auto-replied\r\nIn-Reply-To: <x.notice@example.com>\r\n", subject="Out of office"
     )
     for content, sender in ((notice, ""), (bounce, ""), (answer, ANNA)):
@@ -66,9 +66,9 @@ async def test_a_reply_to_a_notice_causes_no_notice(guard: Whole) -> None:
         assert "held" not in {kind for kinds in notices_by_person(await guard.deliver()).values() for kind in kinds}
 
 
-async def test_mail_in_a_loop_is_refused(guard: Whole) -> None:
+async def test_mail_in_a_loop_is_refused(guard: WholeGuard) -> None:
     hops = "".join(f"Received: from a.example by b{n}.example; Mon, 2 Mar 2026 09:00:00 +0000\r\n" for n in range(51))
-    assert (await guard.send(hops.encode() + letter())).startswith("554 5.4.6")
+    assert (await guard.send(hops.encode() + personal_mail())).startswith("554 5.4.6")
 
 
 @pytest.mark.parametrize(
@@ -80,9 +80,15 @@ async def test_mail_in_a_loop_is_refused(guard: Whole) -> None:
         ("Anna <anna@example.com>", "somebody@else.example"),
     ],
 )
-async def test_the_writer_is_notified_and_not_the_reverse_path(guard: Whole, writer: str, reverse_path: str) -> None:
+async def test_the_writer_is_notified_and_not_the_reverse_path(
+    guard: WholeGuard, writer: str, reverse_path: str
+) -> None:
     await guard.held(
-        letter(sender=writer, to="lotta@example.com"), RAMADAN, "lotta@example.com", *MEMBERS[:6], sender=reverse_path
+        personal_mail(sender=writer, to="lotta@example.com"),
+        RAMADAN,
+        "lotta@example.com",
+        *MEMBERS[:6],
+        sender=reverse_path,
     )
     assert notices_by_person(await guard.deliver()) == {ANNA: ["held"]} | {person: ["approve"] for person in DECIDERS}
 
@@ -98,22 +104,22 @@ async def test_the_writer_is_notified_and_not_the_reverse_path(guard: Whole, wri
     ],
 )
 async def test_an_outside_writer_gets_no_notice_but_the_owner_does(
-    guard: Whole, writer: str, reverse_path: str
+    guard: WholeGuard, writer: str, reverse_path: str
 ) -> None:
     """If no writer may get a notice, the list's owner gets one digest."""
-    await guard.held(letter(sender=writer), sender=reverse_path)
+    await guard.held(personal_mail(sender=writer), sender=reverse_path)
     assert set(notices_by_person(await guard.deliver())) == DECIDERS
     await guard.pass_(hours=2)
     assert notices_by_person(await guard.deliver()) == {OMAR: ["owner-digest"]}
 
 
-async def test_of_two_authors_the_sender_is_notified(guard: Whole) -> None:
-    await guard.held(letter(sender="Anna <anna@example.com>, Bo <bo@example.com>"), sender=ANNA)
+async def test_of_two_authors_the_sender_is_notified(guard: WholeGuard) -> None:
+    await guard.held(personal_mail(sender="Anna <anna@example.com>, Bo <bo@example.com>"), sender=ANNA)
     assert notices_by_person(await guard.deliver()) == {ANNA: ["held"]} | {person: ["approve"] for person in DECIDERS}
 
 
-async def test_refused_automatic_mail_is_reported_to_the_list_owner(guard: Whole) -> None:
-    assert (await guard.send(letter(), sender="")).startswith("550 5.7.1")
+async def test_refused_automatic_mail_is_reported_to_the_list_owner(guard: WholeGuard) -> None:
+    assert (await guard.send(personal_mail(), sender="")).startswith("550 5.7.1")
     assert await guard.deliver() == []
     await guard.pass_(hours=2)
     [digest] = await guard.deliver()
@@ -121,9 +127,9 @@ async def test_refused_automatic_mail_is_reported_to_the_list_owner(guard: Whole
     assert "SV: Lunch" in digest.content.decode()
 
 
-async def test_many_holds_make_few_notices_and_one_digest_each(guard: Whole) -> None:
+async def test_many_holds_make_few_notices_and_one_digest_each(guard: WholeGuard) -> None:
     for n in range(120):
-        await guard.held(letter(message_id=f"<{n}@example.com>", subject=f"SV: {n}"))
+        await guard.held(personal_mail(message_id=f"<{n}@example.com>", subject=f"SV: {n}"))
     first = notices_by_person(await guard.deliver())
     assert first == {ANNA: ["held"] * 3} | {person: ["approve"] * 3 for person in DECIDERS}
     await guard.pass_(minutes=11)
@@ -141,8 +147,8 @@ async def test_many_holds_make_few_notices_and_one_digest_each(guard: Whole) -> 
         "<script>alert(1)</script> <img src=x onerror=alert(1)>",
     ],
 )
-async def test_a_subject_is_escaped_in_notices(guard: Whole, subject: str) -> None:
-    await guard.held(letter(subject=subject))
+async def test_a_subject_is_escaped_in_notices(guard: WholeGuard, subject: str) -> None:
+    await guard.held(personal_mail(subject=subject))
     sent = await guard.deliver()
     assert set(notices_by_person(sent)) == {ANNA, *DECIDERS}
     for message in sent:
@@ -154,10 +160,12 @@ async def test_a_subject_is_escaped_in_notices(guard: Whole, subject: str) -> No
         assert "<img" not in said[2]
 
 
-async def test_a_subject_is_escaped_in_digests(guard: Whole) -> None:
+async def test_a_subject_is_escaped_in_digests(guard: WholeGuard) -> None:
     for n in range(6):
         await guard.held(
-            letter(message_id=f"<{n}@example.com>", subject=f"{n} =?utf-8?q?a=0D=0ABcc:_b@c?= \u202e<b>", head=OUTLOOK)
+            personal_mail(
+                message_id=f"<{n}@example.com>", subject=f"{n} =?utf-8?q?a=0D=0ABcc:_b@c?= \u202e<b>", head=OUTLOOK
+            )
         )
     await guard.deliver()
     await guard.pass_(minutes=11)

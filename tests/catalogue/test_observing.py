@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.catalogue.whole import EVA, RAMADAN, letter, whole
-from tests.catalogue.whole import policy as sample
+from tests.catalogue.wholeguard import EVA, RAMADAN, personal_mail, whole_guard
+from tests.catalogue.wholeguard import policy as sample
 
 
 @pytest.mark.parametrize(
@@ -30,11 +30,11 @@ async def test_an_observing_day_ends_with_a_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, languages: list[str], subject: str, said: str
 ) -> None:
     organization = {"name": "Example AB", "domains": ["example.com"], "languages": languages, "hours": {"zone": "UTC"}}
-    async with whole(tmp_path, monkeypatch, text=sample(enforce=False, organization=organization)) as guard:
+    async with whole_guard(tmp_path, monkeypatch, text=sample(enforce=False, organization=organization)) as guard:
         await guard.office._reports.write()
         for n in range(3):
-            await guard.passes(letter(message_id=f"<{n}@example.com>", subject=f"SV: {n} \u202e<b>"))
-        await guard.passes(letter(to="bob@partner.example"), "bob@partner.example")
+            await guard.passes(personal_mail(message_id=f"<{n}@example.com>", subject=f"SV: {n} \u202e<b>"))
+        await guard.passes(personal_mail(to="bob@partner.example"), "bob@partner.example")
         assert await guard.holds() == []
         assert await guard.deliver() == [], "no notice about single messages"
         await guard.pass_(days=1)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.catalogue.whole import ANNA, MEMBERS, READERS, Whole, letter, signed, whole
+from tests.catalogue.wholeguard import ANNA, MEMBERS, READERS, WholeGuard, personal_mail, signed, whole_guard
 
 BOUND = 20  # of 80 people on the list: the part that the rule internal-to-much-of-a-list holds
 FIRST = ("Anna", "Bo", "Cecilia", "David", "Elsa", "Christoffer", "Greta", "Hassan")
@@ -70,12 +70,14 @@ SHAPES: dict[str, Callable[[int], tuple[str, str]]] = {
 }  # fmt: skip
 
 
-async def _reached(guard: Whole, shape: Callable[[int], tuple[str, str]], of: int = 60) -> int:
+async def _reached(guard: WholeGuard, shape: Callable[[int], tuple[str, str]], of: int = 60) -> int:
     """The number of customers who got it before it was held."""
     for n, member in enumerate(MEMBERS[:of]):
         body, mime = shape(n)
         body = body if body.endswith("\r\n") else f"{body}\r\n"
-        content = letter(to=member, subject="Dieten", body=body, mime=mime, head="", message_id=f"<{n}@example.com>")
+        content = personal_mail(
+            to=member, subject="Dieten", body=body, mime=mime, head="", message_id=f"<{n}@example.com>"
+        )
         if "Held" in await guard.send(content, member, sender=ANNA):
             return n
     return of
@@ -84,7 +86,7 @@ async def _reached(guard: Whole, shape: Callable[[int], tuple[str, str]], of: in
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_story_one_by_one_stops_at_the_limit(shape: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def play() -> int:
-        async with whole(tmp_path, monkeypatch) as guard:
+        async with whole_guard(tmp_path, monkeypatch) as guard:
             return await _reached(guard, SHAPES[shape])
 
     assert asyncio.run(play()) < BOUND
@@ -97,18 +99,18 @@ FEW = 35
 """Below the sample's limit of first contacts of a person in an hour."""
 
 
-async def _all_pass(guard: Whole, letters: list[tuple[str, str, str]]) -> None:
+async def _all_pass(guard: WholeGuard, letters: list[tuple[str, str, str]]) -> None:
     for n, (member, body, mime) in enumerate(letters):
-        content = letter(
+        content = personal_mail(
             to=member, subject=f"SV: Order {n % 3}", body=body, mime=mime, head="", message_id=f"<{n}@example.com>"
         )
         answer = await guard.send(content, member, sender=ANNA)
         assert "Held" not in answer, (n, answer)
 
 
-def _run(play: Callable[[Whole], object], folder: Path, patch: pytest.MonkeyPatch) -> None:
+def _run(play: Callable[[WholeGuard], object], folder: Path, patch: pytest.MonkeyPatch) -> None:
     async def all_of_it() -> None:
-        async with whole(folder, patch) as guard:
+        async with whole_guard(folder, patch) as guard:
             await play(guard)  # type: ignore[misc]
 
     asyncio.run(all_of_it())
@@ -143,9 +145,9 @@ def test_quoting_a_newsletter_makes_no_mailing(tmp_path: Path, monkeypatch: pyte
         "Välkommen till oss i helgen, vi har öppet mellan nio och sju och bjuder på kaffe.\r\n"
     )
 
-    async def play(guard: Whole) -> None:
+    async def play(guard: WholeGuard) -> None:
         for n in range(25):
-            campaign = letter(
+            campaign = personal_mail(
                 to=READERS[n], sender="News <campaigns@example.com>", subject="Våren", body=news, message_id=f"<c{n}@example.com>",
                 head=f"List-Unsubscribe: <https://news.example.com/{n}>\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n",
             )  # fmt: skip

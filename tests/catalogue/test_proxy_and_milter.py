@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from smtpguard.demo import messages as demo
-from tests.catalogue.both import Both, both, envelopes
-from tests.catalogue.whole import MEMBERS, RAMADAN, letter, signed
+from tests.catalogue.proxyandmilter import ProxyAndMilter, envelopes, proxy_and_milter
+from tests.catalogue.wholeguard import MEMBERS, RAMADAN, personal_mail, signed
 from tests.peers import letters
 from tests.reading import specimens
 
@@ -29,26 +29,26 @@ def mail() -> Iterator[tuple[str, bytes]]:
     for name, text in (("demo story", demo.STORY), ("demo campaign", demo.CAMPAIGN), ("demo answer", demo.ANSWER),
                        ("demo wine", demo.WINE), ("demo away", demo.AWAY)):  # fmt: skip
         body = text.strip().replace("\n", "\r\n") + "\r\n"
-        yield name, letter(body=body, message_id=f"<{name.replace(' ', '-')}@example.com>")
-    yield "folded, odd and empty fields", letter(head="X-Odd:x\r\nX-Fold: a\r\n\tb\r\n \r\nX-Empty:\r\n")
-    yield "two From", b"From: eva@example.com\r\n" + letter(message_id="<two@example.com>")
-    yield "dots", letter(body=".\r\n..\r\n.x\r\n\r\n.\r\n", message_id="<dots@example.com>")
-    yield "no body", letter(body="", message_id="<none@example.com>")
-    yield "unreadable", letter(mime="Content-Type: multipart/mixed; boundary=x\r\n", body="no part\r\n")
-    yield "8 bit in a header", letter(head="X-Raw: sm\xf6rg\xe5s\r\n", message_id="<raw@example.com>")
-    yield "a bare CR", letter(body="x\ry\r\n")
-    yield "NUL", letter(body="x\0y\r\n")
-    yield "a loop", b"Received: by x; y\r\n" * 60 + letter()
-    yield "large", letter(body="Hej\r\n" * 300_000, message_id="<large@example.com>")
+        yield name, personal_mail(body=body, message_id=f"<{name.replace(' ', '-')}@example.com>")
+    yield "folded, odd and empty fields", personal_mail(head="X-Odd:x\r\nX-Fold: a\r\n\tb\r\n \r\nX-Empty:\r\n")
+    yield "two From", b"From: eva@example.com\r\n" + personal_mail(message_id="<two@example.com>")
+    yield "dots", personal_mail(body=".\r\n..\r\n.x\r\n\r\n.\r\n", message_id="<dots@example.com>")
+    yield "no body", personal_mail(body="", message_id="<none@example.com>")
+    yield "unreadable", personal_mail(mime="Content-Type: multipart/mixed; boundary=x\r\n", body="no part\r\n")
+    yield "8 bit in a header", personal_mail(head="X-Raw: sm\xf6rg\xe5s\r\n", message_id="<raw@example.com>")
+    yield "a bare CR", personal_mail(body="x\ry\r\n")
+    yield "NUL", personal_mail(body="x\0y\r\n")
+    yield "a loop", b"Received: by x; y\r\n" * 60 + personal_mail()
+    yield "large", personal_mail(body="Hej\r\n" * 300_000, message_id="<large@example.com>")
 
 
 @pytest.fixture
-async def guards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Both]:
-    async with both(tmp_path, monkeypatch) as made:
+async def guards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ProxyAndMilter]:
+    async with proxy_and_milter(tmp_path, monkeypatch) as made:
         yield made
 
 
-async def test_all_messages_of_the_tests_get_the_same_verdict(guards: Both) -> None:
+async def test_all_messages_of_the_tests_get_the_same_verdict(guards: ProxyAndMilter) -> None:
     actions = set()
     for (name, content), to in zip(mail(), itertools.cycle(envelopes()), strict=False):
         by_proxy, by_milter = await guards.send(content, *to)
@@ -57,7 +57,7 @@ async def test_all_messages_of_the_tests_get_the_same_verdict(guards: Both) -> N
     assert {"relay", "hold", "550 5.5.2", "550 5.6.0", "554 5.4.6"} <= actions
 
 
-async def test_the_story_and_its_retry_get_the_same_verdict(guards: Both) -> None:
+async def test_the_story_and_its_retry_get_the_same_verdict(guards: ProxyAndMilter) -> None:
     for n, to in enumerate(envelopes()):
         for _ in ("first", "again"):
             by_proxy, by_milter = await guards.send(letters.story(f"{n}@example.com"), *to)

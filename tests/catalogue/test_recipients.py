@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 
-from tests.catalogue.whole import MEMBERS, NEWSLETTER, RAMADAN, READERS, Whole, letter, policy, whole
+from tests.catalogue.wholeguard import (
+    MEMBERS,
+    NEWSLETTER,
+    RAMADAN,
+    READERS,
+    WholeGuard,
+    personal_mail,
+    policy,
+    whole_guard,
+)
 
 
 def spellings(address: str) -> dict[str, str]:
@@ -67,8 +76,8 @@ AT_THE_RELAY = {
 
 @pytest.mark.parametrize("spelling", [*spellings(RAMADAN).values(), *AT_THE_RELAY.values()],
                          ids=[*spellings(RAMADAN), *AT_THE_RELAY])  # fmt: skip
-async def test_a_list_is_recognized_in_every_spelling(guard: Whole, spelling: str) -> None:
-    said = await guard.send(letter(), f"<{spelling}>", mail="" if spelling.isascii() else " SMTPUTF8")
+async def test_a_list_is_recognized_in_every_spelling(guard: WholeGuard, spelling: str) -> None:
+    said = await guard.send(personal_mail(), f"<{spelling}>", mail="" if spelling.isascii() else " SMTPUTF8")
     if said.startswith("250"):
         hold = await guard.hold(said)
         assert hold.lists == ("ramadan-greetings",)
@@ -79,11 +88,11 @@ async def test_a_list_is_recognized_in_every_spelling(guard: Whole, spelling: st
 
 
 @pytest.mark.parametrize("way", spellings(MEMBERS[0]))
-async def test_members_are_recognized_in_every_spelling(guard: Whole, way: str) -> None:
+async def test_members_are_recognized_in_every_spelling(guard: WholeGuard, way: str) -> None:
     """Six members not shown in To are held, in every spelling of their addresses."""
     spelled = [spellings(member)[way] for member in MEMBERS[:6]]
     mail = "" if "".join(spelled).isascii() else " SMTPUTF8"
-    said = await guard.send(letter(to="lotta@example.com"), *(f"<{s}>" for s in spelled), mail=mail)
+    said = await guard.send(personal_mail(to="lotta@example.com"), *(f"<{s}>" for s in spelled), mail=mail)
     if said.startswith("250"):
         hold = await guard.hold(said)
         assert {h.rule for h in hold.verdict.hits} >= {"internal-to-hidden-members"}
@@ -96,31 +105,31 @@ async def test_members_are_recognized_in_every_spelling(guard: Whole, way: str) 
 async def test_each_configured_delimiter_is_recognized(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, delimiter: str
 ) -> None:
-    async with whole(tmp_path, monkeypatch, settings=f'delimiters: "{delimiter}"') as guard:
+    async with whole_guard(tmp_path, monkeypatch, settings=f'delimiters: "{delimiter}"') as guard:
         for sign in delimiter:
-            await guard.held(letter(), f"ramadan{sign}all@lists.example.com")
+            await guard.held(personal_mail(), f"ramadan{sign}all@lists.example.com")
             hidden = [m.replace("@", f"{sign}x@") for m in MEMBERS[:6]]
-            await guard.held(letter(to="lotta@example.com"), *hidden)
+            await guard.held(personal_mail(to="lotta@example.com"), *hidden)
 
 
-async def test_another_spelling_in_to_is_no_disguise(guard: Whole) -> None:
+async def test_another_spelling_in_to_is_no_disguise(guard: WholeGuard) -> None:
     """Another spelling of a member in To than in the envelope is no disguise: an ordinary letter passes."""
     member = MEMBERS[0]
-    await guard.passes(letter(to=member.upper()), f"<{member}>")
+    await guard.passes(personal_mail(to=member.upper()), f"<{member}>")
 
 
-async def test_one_list_in_several_spellings_counts_once(guard: Whole) -> None:
+async def test_one_list_in_several_spellings_counts_once(guard: WholeGuard) -> None:
     hold = await guard.held(
-        letter(), RAMADAN, RAMADAN.upper(), '"ramadan"@lists.example.com', "ramadan+a@lists.example.com"
+        personal_mail(), RAMADAN, RAMADAN.upper(), '"ramadan"@lists.example.com', "ramadan+a@lists.example.com"
     )
     assert hold.reach == len(MEMBERS)
 
 
-async def test_look_alike_addresses_are_other_addresses(guard: Whole) -> None:
+async def test_look_alike_addresses_are_other_addresses(guard: WholeGuard) -> None:
     """An address that looks like a list's is another address, and notices show its domain as Punycode."""
-    await guard.passes(letter(), "<r\u0430madan@lists.example.com>", mail=" SMTPUTF8")
+    await guard.passes(personal_mail(), "<r\u0430madan@lists.example.com>", mail=" SMTPUTF8")
     look_alike = "ramadan@lists.ex\u0430mple.com"
-    hold = await guard.held(letter(message_id="<2@example.com>"), f"<{look_alike}>", RAMADAN, mail=" SMTPUTF8")
+    hold = await guard.held(personal_mail(message_id="<2@example.com>"), f"<{look_alike}>", RAMADAN, mail=" SMTPUTF8")
     await guard.deliver()
     asked = [m.content for m in guard.relay.messages if b"X-Smtpguard-Notice: approve" in m.content]
     assert asked
@@ -128,9 +137,9 @@ async def test_look_alike_addresses_are_other_addresses(guard: Whole) -> None:
     assert hold.lists == ("ramadan-greetings",)
 
 
-async def test_a_null_sender_to_a_list_is_refused_and_to_members_held(guard: Whole) -> None:
-    assert (await guard.send(letter(), RAMADAN, sender="")).startswith("550 5.7.1")
-    hold = await guard.held(letter(to="lotta@example.com"), *MEMBERS[:6], sender="")
+async def test_a_null_sender_to_a_list_is_refused_and_to_members_held(guard: WholeGuard) -> None:
+    assert (await guard.send(personal_mail(), RAMADAN, sender="")).startswith("550 5.7.1")
+    hold = await guard.held(personal_mail(to="lotta@example.com"), *MEMBERS[:6], sender="")
     assert "internal-to-hidden-members" in {h.rule for h in hold.verdict.hits}
 
 
@@ -142,9 +151,9 @@ async def test_nested_and_circular_lists_count_each_person_once(
         "members": (*MEMBERS, "NEWSLETTER@lists.example.com"),
         "readers": (*READERS, "Ramadan+x@LISTS.example.com."),
     }
-    async with whole(tmp_path, monkeypatch, **circle) as guard:
+    async with whole_guard(tmp_path, monkeypatch, **circle) as guard:
         for to in (RAMADAN, NEWSLETTER):
-            hold = await guard.held(letter(to=to), to)
+            hold = await guard.held(personal_mail(to=to), to)
             assert set(hold.lists) == {"ramadan-greetings", "newsletter"}
             assert hold.reach >= len(MEMBERS) + len(READERS)
 
@@ -162,10 +171,10 @@ async def test_nested_and_circular_lists_count_each_person_once(
         "a{{7*7}}@partner.example",
     ],
 )  # fmt: skip
-async def test_an_address_with_query_syntax_is_only_an_address(guard: Whole, odd: str) -> None:
+async def test_an_address_with_query_syntax_is_only_an_address(guard: WholeGuard, odd: str) -> None:
     """An address with characters of SQL, LDAP or templates is on no list, and the journal stays verifiable."""
-    await guard.passes(letter(to="bob@partner.example"), f"<{odd}>")
-    hold = await guard.held(letter(), f"<{odd}>", RAMADAN)
+    await guard.passes(personal_mail(to="bob@partner.example"), f"<{odd}>")
+    hold = await guard.held(personal_mail(), f"<{odd}>", RAMADAN)
     assert [str(a) for a in hold.envelope.addresses][1:] == [RAMADAN]
     assert hold.reach in (len(MEMBERS), len(MEMBERS) + 1)
     assert (await guard.office._store.journal.verify()).ok
@@ -174,7 +183,9 @@ async def test_an_address_with_query_syntax_is_only_an_address(guard: Whole, odd
 async def test_a_member_in_several_spellings_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A member counts once, however many spellings the envelope has."""
     crowd = {"id": "crowd", "when": {"recipients.members": ">= 2"}, "then": "reject"}
-    async with whole(tmp_path, monkeypatch, text=policy(rules=[crowd])) as guard:
+    async with whole_guard(tmp_path, monkeypatch, text=policy(rules=[crowd])) as guard:
         member = MEMBERS[0]
         local, _, domain = member.partition("@")
-        await guard.passes(letter(to=member), member, member.upper(), f"{local}+a@{domain}", f'"{local}"@{domain}')
+        await guard.passes(
+            personal_mail(to=member), member, member.upper(), f"{local}+a@{domain}", f'"{local}"@{domain}'
+        )

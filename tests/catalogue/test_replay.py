@@ -17,7 +17,16 @@ from smtpguard.app.replaying import Compared
 from smtpguard.lists.digest import Digester
 from smtpguard.policy.parse import parse
 from smtpguard.policy.verdict import Action
-from tests.catalogue.whole import MEMBERS, OUTLOOK, RAMADAN, READERS, Whole, letter, policy, whole
+from tests.catalogue.wholeguard import (
+    MEMBERS,
+    OUTLOOK,
+    RAMADAN,
+    READERS,
+    WholeGuard,
+    personal_mail,
+    policy,
+    whole_guard,
+)
 
 SARA = "sara@example.com"
 
@@ -26,24 +35,30 @@ def day() -> Iterator[tuple[bytes, tuple[str, ...], dict[str, Any]]]:
     """Answers, offers, a system's receipts, meetings, drawings for outsiders, and once the story."""
     for n, customer in enumerate((*MEMBERS[:10], *READERS[:14])):
         body = f"Hej,\r\n\r\nDin beställning {n} skickades i går.\r\n\r\nVänligen\r\nSara\r\n"
-        content = letter(
+        content = personal_mail(
             sender=SARA, to=customer, subject="SV: Paket", body=body, message_id=f"<answer{n}@example.com>"
         )
         yield content, (customer,), {"sender": SARA}
     for n, customer in enumerate(READERS[:8]):
-        content = letter(sender="noreply@example.com", to=customer, subject="Your new password", head="Auto-Submitted: auto-generated\r\n",
+        content = personal_mail(sender="noreply@example.com", to=customer, subject="Your new password", head="Auto-Submitted: auto-generated\r\n",
                          body=f"Choose it here: https://www.example.com/reset/{n:06x}\r\n", message_id=f"<reset{n}@example.com>")  # fmt: skip
         yield content, (customer,), {"sender": "noreply@example.com", "source": "127.0.0.3"}
     for n in range(8):
         colleagues = tuple(f"colleague{m}@example.com" for m in range(n, n + 3))
-        content = letter(to=", ".join(colleagues), subject=f"Meeting {n}", message_id=f"<meeting{n}@example.com>")
+        content = personal_mail(
+            to=", ".join(colleagues), subject=f"Meeting {n}", message_id=f"<meeting{n}@example.com>"
+        )
         yield content, colleagues, {}
     for n in range(8):
         outsider = f"peter{n}@partner.example"
-        yield letter(to=outsider, subject="Drawings", head="", message_id=f"<drawing{n}@example.com>"), (outsider,), {}
+        yield (
+            personal_mail(to=outsider, subject="Drawings", head="", message_id=f"<drawing{n}@example.com>"),
+            (outsider,),
+            {},
+        )
     three = MEMBERS[20:23]
     yield (
-        letter(
+        personal_mail(
             to=", ".join(three),
             subject="Visit",
             head="",
@@ -54,11 +69,11 @@ def day() -> Iterator[tuple[bytes, tuple[str, ...], dict[str, Any]]]:
         {},
     )
     everybody = tuple(f"colleague{n}@example.com" for n in range(120))
-    yield letter(to="everybody@example.com", subject="Coffee", message_id="<coffee@example.com>"), everybody, {}
-    yield letter(head=OUTLOOK, message_id="<story@example.com>"), (RAMADAN,), {}
+    yield personal_mail(to="everybody@example.com", subject="Coffee", message_id="<coffee@example.com>"), everybody, {}
+    yield personal_mail(head=OUTLOOK, message_id="<story@example.com>"), (RAMADAN,), {}
 
 
-async def lived(guard: Whole) -> list[Action]:
+async def lived(guard: WholeGuard) -> list[Action]:
     for content, to, more in day():
         await guard.send(content, *to, **more)
     await guard.pass_(seconds=1)  # a comparison covers only earlier messages
@@ -102,9 +117,9 @@ async def test_the_replay_equals_a_guard_with_the_changed_policy(
     folders = [tmp_path / "now", tmp_path / "then"]
     for folder in folders:
         folder.mkdir()
-    async with whole(folders[1], monkeypatch, text=changed(how)) as other:
+    async with whole_guard(folders[1], monkeypatch, text=changed(how)) as other:
         really = await lived(other)
-    async with whole(folders[0], monkeypatch) as guard:
+    async with whole_guard(folders[0], monkeypatch) as guard:
         for module in (replaying, explaining):
             monkeypatch.setattr(module, "SystemClock", lambda: guard.clock)
         now = await lived(guard)
@@ -119,7 +134,7 @@ async def test_the_replay_equals_a_guard_with_the_changed_policy(
     assert sum(one.will.certain for one in found) / len(found) >= CHANGES[how]
 
 
-async def compared(guard: Whole, text: str) -> list[Compared]:
+async def compared(guard: WholeGuard, text: str) -> list[Compared]:
     settings, until = guard.settings, guard.clock.now()
     in_force = read_policy(settings)
     other = parse({**in_force.documents, "policy.yaml": text.encode()}, delimiters=settings.delimiters)

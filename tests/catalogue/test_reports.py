@@ -9,20 +9,20 @@ from email.message import EmailMessage
 
 import pytest
 
-from tests.catalogue.whole import ANNA, LETTER, RAMADAN, Whole, letter
+from tests.catalogue.wholeguard import ANNA, LETTER, RAMADAN, WholeGuard, personal_mail
 from tests.scripted_relay import KEYWORDS
 
 LASTING = "lasse@kund.example.net"
 PLAIN = "MIME-Version: 1.0\r\nContent-Type: text/plain; charset=us-ascii\r\n"
 MAIL = {
-    "ascii": (letter(mime=PLAIN), ""),
-    "raw": (letter(subject="SV: Fläsk", mime=PLAIN), ""),
-    "8bit": (letter(body=LETTER.replace("frukost", "blåbär")), " BODY=8BITMIME"),
-    "utf8": (letter(subject="SV: Fläsk", to="fläsk@kund.example.net"), " SMTPUTF8 BODY=8BITMIME"),
+    "ascii": (personal_mail(mime=PLAIN), ""),
+    "raw": (personal_mail(subject="SV: Fläsk", mime=PLAIN), ""),
+    "8bit": (personal_mail(body=LETTER.replace("frukost", "blåbär")), " BODY=8BITMIME"),
+    "utf8": (personal_mail(subject="SV: Fläsk", to="fläsk@kund.example.net"), " SMTPUTF8 BODY=8BITMIME"),
 }
 
 
-async def released(guard: Whole, kind: str, *to: str, parameters: str = "", lost: tuple[str, ...] = ()) -> None:
+async def released(guard: WholeGuard, kind: str, *to: str, parameters: str = "", lost: tuple[str, ...] = ()) -> None:
     """Hold a message while the relay offers all extensions, and approve it when the relay lacks those in ``lost``."""
     content, mail = MAIL[kind]
     hold = await guard.held(content, *(to or (RAMADAN,)), mail=f"{mail}{parameters}")
@@ -33,7 +33,7 @@ async def released(guard: Whole, kind: str, *to: str, parameters: str = "", lost
     await guard.release(hold)
 
 
-async def dsn(guard: Whole) -> bytes:
+async def dsn(guard: WholeGuard) -> bytes:
     """The single DSN to the writer."""
     sent = await guard.deliver()
     [one] = [m for m in sent if b"report-type=delivery-status" in m.content]
@@ -51,7 +51,7 @@ def report_recipients(raw: bytes) -> str:
     return " ".join(str(text.get_content()).split())
 
 
-def fates(raw: bytes) -> dict[str, tuple[str, str, str | None]]:
+def actions(raw: bytes) -> dict[str, tuple[str, str, str | None]]:
     """Action, status and diagnostic code of each recipient in the delivery-status part."""
     found = re.search(rb"/(?:global-)?delivery-status(?:\r\n[^\r\n]+)*\r\n\r\n(.*?)\r\n--=_", raw, re.S)
     assert found
@@ -64,28 +64,28 @@ def fates(raw: bytes) -> dict[str, tuple[str, str, str | None]]:
 @pytest.mark.parametrize("lost", [(), ("SMTPUTF8",), ("8BITMIME", "SMTPUTF8", "DSN")])
 @pytest.mark.parametrize("kind", list(MAIL))
 async def test_the_sender_gets_a_dsn_of_a_failure_with_any_relay(
-    guard: Whole, kind: str, lost: tuple[str, ...]
+    guard: WholeGuard, kind: str, lost: tuple[str, ...]
 ) -> None:
     await released(guard, kind, parameters=" RET=FULL", lost=lost)
     guard.relay.on("RCPT TO:<ramadan@", "550 5.1.1 no such list")
     report = await dsn(guard)
     assert RAMADAN in report_recipients(report)
-    [(address, (action, _, _))] = fates(report).items()
+    [(address, (action, _, _))] = actions(report).items()
     assert (address, action) == (RAMADAN, "failed")
 
 
-async def test_a_dsn_has_no_diagnostic_code_of_a_relay_not_asked(guard: Whole) -> None:
+async def test_a_dsn_has_no_diagnostic_code_of_a_relay_not_asked(guard: WholeGuard) -> None:
     """A report has no diagnostic code of a relay that was not asked (RFC 3464 section 2.3.6). The status for a
     non-ASCII address would differ from that for a header (RFC 6531 section 4.2)."""
     await released(guard, "utf8", RAMADAN, "fläsk@kund.example.net", lost=("SMTPUTF8",))
     report = await dsn(guard)
-    assert set(fates(report).values()) == {("failed", "5.6.9", None)}
-    assert len(fates(report)) == 2
+    assert set(actions(report).values()) == {("failed", "5.6.9", None)}
+    assert len(actions(report)) == 2
     assert "svarade" not in report_recipients(report)
     assert "mejlhuvuden i UTF-8 (SMTPUTF8)" in report_recipients(report)
 
 
-async def test_without_dsn_at_the_relay_success_is_reported_as_relayed(guard: Whole) -> None:
+async def test_without_dsn_at_the_relay_success_is_reported_as_relayed(guard: WholeGuard) -> None:
     """Without DSN at the relay we report "relayed", only to senders who asked with NOTIFY=SUCCESS (RFC 3461 section
     5.2.2)."""
     client = await guard.connect()
@@ -107,8 +107,8 @@ async def test_without_dsn_at_the_relay_success_is_reported_as_relayed(guard: Wh
     await guard.relay.emptied()
     await guard.release(hold)
     report = await dsn(guard)
-    [(recipient, (fate, status, answer))] = fates(report).items()
-    assert (recipient, fate, status) == (RAMADAN, "relayed", "2.0.0")
+    [(recipient, (action, status, answer))] = actions(report).items()
+    assert (recipient, action, status) == (RAMADAN, "relayed", "2.0.0")
     assert answer is not None
     # notices are sent beside the release, and may be taken first
     assert re.fullmatch(r"smtp; 250 2\.0\.0 Taken as \d+", answer)

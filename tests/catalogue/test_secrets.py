@@ -15,7 +15,7 @@ import trustme
 from smtpguard.demo.messages import make_key
 from smtpguard.observe import log as lines
 from tests import program
-from tests.catalogue.whole import Whole, letter, policy, whole
+from tests.catalogue.wholeguard import WholeGuard, personal_mail, policy, whole_guard
 from tests.scripted_relay import ScriptedRelay
 
 OWN_KEY = make_key(1024)
@@ -37,7 +37,7 @@ def clean(text: bytes, folder: Path) -> None:
     assert not [secret for secret in planted(folder) if secret in text]
 
 
-async def command(guard: Whole, *words: str) -> bytes:
+async def command(guard: WholeGuard, *words: str) -> bytes:
     """All output of a command in its own process."""
     done = await asyncio.to_thread(program.run, ["-c", str(guard.config), *words], timeout=120)
     assert "Traceback" not in done.stderr, done.stderr
@@ -60,7 +60,7 @@ async def test_secrets_appear_nowhere(
         (tmp_path / name).chmod(0o600)
     caplog.set_level(logging.DEBUG)
     lines.configure("json", "clear")
-    async with whole(
+    async with whole_guard(
         tmp_path, monkeypatch, relay=relay, text=policy(),
         relay_settings="tls: require, ca_file: ca.pem, auth: {user: smtpguard, password_file: password}",
         settings="dkim_sign: {domain: example.com, selector: a, key_file: key.pem}",
@@ -73,7 +73,7 @@ async def test_secrets_appear_nowhere(
         else:
             assert right
             client.close()
-            hold = await guard.held(letter())
+            hold = await guard.held(personal_mail())
             await guard.release(hold)
             assert any(b"DKIM-Signature" in m.content for m in await guard.deliver())
             assert relay.users
@@ -85,7 +85,9 @@ async def test_secrets_appear_nowhere(
         said += await command(guard, "--json", "audit", "export")
         for message in relay.messages:
             said += message.content
-        said += json.dumps([repr(guard.settings), repr(guard.desk.__dict__), repr(guard.office.__dict__)]).encode()
+        said += json.dumps(
+            [repr(guard.settings), repr(guard.proxy_part.__dict__), repr(guard.office.__dict__)]
+        ).encode()
         out, err = capfd.readouterr()
         said += (out + err + caplog.text).encode()
         assert len(said) > 2000
@@ -94,7 +96,7 @@ async def test_secrets_appear_nowhere(
 
 
 async def test_an_error_in_the_settings_shows_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with whole(tmp_path, monkeypatch) as guard:
+    async with whole_guard(tmp_path, monkeypatch) as guard:
         text = guard.config.read_text()
         guard.config.write_text(text.replace("tls: none", f'tls: require, auth: {{user: a, password: "{PASSWORD}"}}'))
         said = await command(guard, "check")
@@ -106,7 +108,7 @@ async def test_an_error_in_the_settings_shows_no_secret(tmp_path: Path, monkeypa
 
 
 async def test_an_unreachable_database_shows_no_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with whole(tmp_path, monkeypatch) as guard:
+    async with whole_guard(tmp_path, monkeypatch) as guard:
         (tmp_path / "password").write_text(PASSWORD)
         (tmp_path / "password").chmod(0o600)
         text = guard.config.read_text()

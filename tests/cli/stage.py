@@ -21,7 +21,7 @@ from smtpguard.cli.context import Context
 from smtpguard.freezes.service import Freezes
 from smtpguard.mailings.service import Mailings
 from smtpguard.store.store import Store
-from tests.guard.house import DOCUMENTS, MEMBERS, RAMADAN, House, Way, house
+from tests.guard.house import DOCUMENTS, MEMBERS, RAMADAN, FakePassage, House, house
 
 T = TypeVar("T")
 EVA, DPO, ANNA = "eva@example.com", "dpo@example.com", "anna@example.com"
@@ -73,7 +73,7 @@ class Stage:
                 home.ids = iter([f"T{n:015d}"])
             transaction = home.transaction(*(to or (RAMADAN,)), **more)
             self.raw = bytes(transaction.message.raw[:])
-            await home.intake()(transaction, Way())
+            await home.intake()(transaction, FakePassage())
 
         asyncio.run(self._in(work))
 
@@ -86,7 +86,7 @@ class Stage:
                 home.ids = iter([f"T{number:015d}"])
                 headers = {"X_Looks": "mailing", "X_Mailing": "spring", "Message_ID": f"<{number}@example.com>"}
                 text = {"body": f"Copy {number}", "Subject": "Spring is here"}
-                await intake(home.transaction(one, **headers | text | more), Way())
+                await intake(home.transaction(one, **headers | text | more), FakePassage())
 
         asyncio.run(self._in(work))
 

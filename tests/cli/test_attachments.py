@@ -16,7 +16,7 @@ from smtpguard.mail.message import Message
 from smtpguard.policy.facts import Source
 from smtpguard.reading.looks import Reading
 from tests.cli.installing import change, prepared_installation
-from tests.guard.house import MEMBERS, House, Way
+from tests.guard.house import MEMBERS, FakePassage, House
 from tests.guard.sources import FakeReader
 from tests.reading.letters import letter, look, parts
 
@@ -81,7 +81,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     async def a_day(home: House) -> None:
         for n, several in enumerate((FILES, FILES[:2], [SEALED])):
             letter = replace(home.transaction(MEMBERS[0], id=f"T{n}"), message=to_kim(*several))
-            await home.intake()(letter, Way())
+            await home.intake()(letter, FakePassage())
             home.clock.pass_(hours=1)
 
     monkeypatch.setattr(FakeReader, "apart", read)

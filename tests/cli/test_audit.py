@@ -179,7 +179,7 @@ def test_verify_says_what_an_authority_has_stamped(installed: Path) -> None:
     write_line(installed, replace(stamp, nonce=7).line(), FILE)
     result = run(installed, "verify")
     assert result.exit_code == 1
-    assert re.search(r"\nA time stamp of entry 1\d is not valid: the nonce is not ours", result.stdout)
+    assert re.search(r"\nA time stamp of entry 1\d is not valid: the reply has another nonce", result.stdout)
     other = Authority(installed / "other").root.public_bytes(Encoding.PEM)
     (installed / "ca.pem").write_bytes(other)
     assert "not signed under a certificate of ca_file" in run(installed, "verify").stdout

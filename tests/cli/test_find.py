@@ -14,7 +14,7 @@ from smtpguard.cli import main
 from smtpguard.holds.model import Choice
 from smtpguard.mail.reply import Reply
 from tests.cli.installing import install
-from tests.guard.house import KEY, RAMADAN, Way, house
+from tests.guard.house import KEY, RAMADAN, FakePassage, house
 
 HELD, PASSED, REFUSED = "T000000000000001", "T000000000000002", "T000000000000003"
 
@@ -27,8 +27,8 @@ def story(tmp_path: Path) -> Path:
     async def work() -> None:
         async with house(tmp_path) as home:
             intake = home.intake()
-            await intake(home.transaction(RAMADAN), Way())
-            taken = Way(replies=(Reply(250, ("2.0.0 Ok: queued as 5RelayQ1",)),))
+            await intake(home.transaction(RAMADAN), FakePassage())
+            taken = FakePassage(replies=(Reply(250, ("2.0.0 Ok: queued as 5RelayQ1",)),))
             session = {"ident": "4FrontQ1", "listener": "inside"}
             transaction = home.transaction(
                 "otto@partner.example",
@@ -38,7 +38,7 @@ def story(tmp_path: Path) -> Path:
                 Message_ID="<2@example.com>",
             )
             await intake(transaction, taken)
-            refused = Way(replies=(Reply(550, ("5.1.1 no such user",)),))
+            refused = FakePassage(replies=(Reply(550, ("5.1.1 no such user",)),))
             await intake(home.transaction("nobody@partner.example", Message_ID="<3@example.com>"), refused)
             await home.approvals().vote(HELD, Choice.REJECT, approver="eva@example.com", by="eva", comment="no")
             await home.settled(REFUSED)

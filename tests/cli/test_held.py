@@ -16,7 +16,7 @@ from smtpguard.cli import held
 from smtpguard.cli.freeze import command as freeze
 from smtpguard.cli.freeze import thaw
 from smtpguard.cli.holdrow import tell
-from smtpguard.outbox.model import Delivered, IntentKind, Outcome
+from smtpguard.outbox.model import AttemptResult, Delivered, IntentKind
 from smtpguard.store.store import Store
 from tests.cli.stage import ANNA, DPO, EVA, Stage
 from tests.guard.house import DOCUMENTS, MEMBERS, RAMADAN
@@ -221,7 +221,7 @@ def begun(stage: Stage, *, asks: bool = False) -> None:
     async def attempt(store: Store) -> None:
         [one] = [lease for lease in await store.outbox.lease("me", 100, 60) if lease.intent.kind is IntentKind.RELEASE]
         marks = [
-            Outcome(recipient=r, delivered=Delivered.IN_DOUBT, next_at=store.now(), doubts=1, asks=asks)
+            AttemptResult(recipient=r, delivered=Delivered.IN_DOUBT, next_at=store.now(), doubts=1, asks=asks)
             for r in one.recipients
         ]
         assert await store.outbox.settle(one, marks, [])
@@ -276,7 +276,7 @@ def test_a_partly_sent_release_is_stopped_with_numbers(stage: Stage) -> None:
         [one] = [lease for lease in leases if lease.intent.kind is IntentKind.RELEASE]
         later = store.now() + timedelta(minutes=1)
         outcomes = [
-            Outcome(recipient=r, delivered=what, next_at=later if what is Delivered.RETRY else None)
+            AttemptResult(recipient=r, delivered=what, next_at=later if what is Delivered.RETRY else None)
             for r, what in zip(one.recipients, (Delivered.SENT, Delivered.RETRY, Delivered.RETRY), strict=True)
         ]
         assert await store.outbox.settle(one, outcomes, [])

@@ -20,7 +20,7 @@ from smtpguard.holds.model import Choice
 from smtpguard.incidents import report
 from smtpguard.journal.event import Event, Kind
 from tests.cli.installing import install
-from tests.guard.house import DOCUMENTS, KEY, MEMBERS, RAMADAN, Way, house
+from tests.guard.house import DOCUMENTS, KEY, MEMBERS, RAMADAN, FakePassage, house
 from tests.journal.chaining import NOTHING_ELSE
 
 HOLD = "T000000000000001"
@@ -35,11 +35,12 @@ def story(tmp_path: Path) -> Path:
     async def work() -> None:
         async with house(tmp_path) as home:
             intake = home.intake()
-            await intake(home.transaction(RAMADAN), Way())
+            await intake(home.transaction(RAMADAN), FakePassage())
             home.clock.pass_(minutes=5)
-            await intake(home.transaction(RAMADAN), Way())
+            await intake(home.transaction(RAMADAN), FakePassage())
             await intake(
-                home.transaction("otto@partner.example", Subject="Drawings", Message_ID="<2@example.com>"), Way()
+                home.transaction("otto@partner.example", Subject="Drawings", Message_ID="<2@example.com>"),
+                FakePassage(),
             )
             await home.approvals().vote(
                 HOLD, Choice.REJECT, approver="eva@example.com", by="eva", comment="Not to them"
@@ -220,7 +221,7 @@ def test_control_characters_of_a_message_are_not_printed(story: Path) -> None:
     async def work() -> None:
         async with house(story) as home:
             transaction = home.transaction("otto@partner.example", Subject="Red \x1b[31malert", id="X" * 16)
-            await home.intake()(transaction, Way())
+            await home.intake()(transaction, FakePassage())
 
     asyncio.run(work())
     said = page(story, "X" * 16)
@@ -316,7 +317,7 @@ def test_an_observing_guard_is_named_and_times_have_the_local_zone(tmp_path: Pat
 
     async def work() -> None:
         async with house(tmp_path, documents={**DOCUMENTS, "policy.yaml": text.encode()}) as home:
-            await home.intake()(home.transaction(RAMADAN), Way())
+            await home.intake()(home.transaction(RAMADAN), FakePassage())
             await home.store.journal.record([])
 
     asyncio.run(work())

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from smtpguard.cli import main
 from tests.cli.installing import prepared_installation
-from tests.guard.house import RAMADAN, House, Way
+from tests.guard.house import RAMADAN, FakePassage, House
 
 ID = "T000000000000001"
 
@@ -18,7 +18,7 @@ ID = "T000000000000001"
 @pytest.fixture
 def prepared(tmp_path: Path) -> Path:
     async def happens(home: House) -> None:
-        await home.intake()(home.transaction(RAMADAN), Way())
+        await home.intake()(home.transaction(RAMADAN), FakePassage())
 
     return prepared_installation(tmp_path, happens)
 

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from smtpguard.cli import main
 from tests.cli.installing import change, prepared_installation
-from tests.guard.house import MEMBERS, House, Way
+from tests.guard.house import MEMBERS, FakePassage, House
 
 
 @pytest.mark.parametrize("indexed", [False, True], ids=["without index", "with index"])
@@ -18,11 +18,11 @@ def test_addresses_that_count_as_a_list_by_name_are_shown(tmp_path: Path, indexe
     async def happens(home: House) -> None:
         home.clock.at = datetime.now(UTC) - timedelta(days=32)
         intake = home.intake()
-        await intake(home.transaction("ramadan@example.com", Message_ID="<old@example.com>"), Way())
+        await intake(home.transaction("ramadan@example.com", Message_ID="<old@example.com>"), FakePassage())
         home.clock.pass_(days=31)
         for n in range(3):
-            await intake(home.transaction("ramadan@example.com", Message_ID=f"<{n}@example.com>"), Way())
-            await intake(home.transaction("bo@example.com", Message_ID=f"<b{n}@example.com>"), Way())
+            await intake(home.transaction("ramadan@example.com", Message_ID=f"<{n}@example.com>"), FakePassage())
+            await intake(home.transaction("bo@example.com", Message_ID=f"<b{n}@example.com>"), FakePassage())
         if indexed:
             while await home.store.journal.write_terms():
                 pass

@@ -15,7 +15,7 @@ from smtpguard.cli import main
 from smtpguard.cli.replay import IN_FORCE
 from smtpguard.config.documents import policy_documents
 from tests.cli.installing import change, prepared_installation
-from tests.guard.house import MEMBERS, RAMADAN, House, Way, house
+from tests.guard.house import MEMBERS, RAMADAN, FakePassage, House, house
 
 LIST, MANY = "T000000000000001", "T000000000000002"
 """The held messages: to the list's address, and single messages of one mailing to a third of its members."""
@@ -23,9 +23,9 @@ LIST, MANY = "T000000000000001", "T000000000000002"
 
 async def two_held(home: House) -> None:
     intake = home.intake()
-    await intake(home.transaction(RAMADAN), Way())
+    await intake(home.transaction(RAMADAN), FakePassage())
     home.clock.pass_(days=3)
-    await intake(home.transaction(*MEMBERS[:30], Subject="SV: Beer", Message_ID="<2@example.com>"), Way())
+    await intake(home.transaction(*MEMBERS[:30], Subject="SV: Beer", Message_ID="<2@example.com>"), FakePassage())
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_copies_count_as_their_mailing(installed: Path) -> None:
                     "X_Mailing": "wine",
                     "To": "all@example.com",
                 }
-                await home.intake()(home.transaction(MEMBERS[n], Subject="SV: Wine", **own), Way())
+                await home.intake()(home.transaction(MEMBERS[n], Subject="SV: Wine", **own), FakePassage())
 
     asyncio.run(work())
     told = [row for row in rows(installed).values() if row["subject"] == "SV: Wine"]

@@ -17,7 +17,7 @@ from smtpguard.config.documents import policy_documents
 from smtpguard.journal.event import Event, Kind
 from smtpguard.store.retention import Retention
 from tests.cli.installing import change, prepared_installation
-from tests.guard.house import MEMBERS, RAMADAN, House, Way, house
+from tests.guard.house import MEMBERS, RAMADAN, FakePassage, House, house
 
 THEN = ("--since", "2026-03-01")
 COLLEAGUES = [f"colleague{n}@example.com" for n in range(12)]
@@ -38,7 +38,7 @@ async def a_day(home: House) -> None:
         ]
     ):
         own = {} if to == [RAMADAN] else {"Message_ID": f"<{n}@example.com>", "body": str(n)}
-        await intake(home.transaction(*to, id=f"T{n}", **{**own, **more}), Way())
+        await intake(home.transaction(*to, id=f"T{n}", **{**own, **more}), FakePassage())
         home.clock.pass_(hours=1)
 
 

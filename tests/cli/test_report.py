@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from smtpguard.cli import main
 from smtpguard.holds.model import Choice
 from tests.cli.installing import install
-from tests.guard.house import KEY, RAMADAN, Way, house
+from tests.guard.house import KEY, RAMADAN, FakePassage, house
 
 HELD = "T000000000000001"
 
@@ -24,9 +24,9 @@ def story(tmp_path: Path) -> Path:
 
     async def work() -> None:
         async with house(tmp_path) as home:
-            await home.intake()(home.transaction(RAMADAN), Way())
+            await home.intake()(home.transaction(RAMADAN), FakePassage())
             passed = home.transaction("x@example.org", Message_ID="<2@example.com>")
-            await home.intake()(passed, Way())
+            await home.intake()(passed, FakePassage())
             home.clock.pass_(minutes=12)
             await home.approvals().vote(HELD, Choice.REJECT, approver="eva@example.com", by="eva", comment="no")
             await home.settled(passed.id)

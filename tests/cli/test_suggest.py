@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from smtpguard.cli import main
 from smtpguard.config.documents import policy_documents
 from tests.cli.installing import install
-from tests.guard.house import DOCUMENTS, KEY, MEMBERS, POLICY, RAMADAN, Way, house
+from tests.guard.house import DOCUMENTS, KEY, MEMBERS, POLICY, RAMADAN, FakePassage, house
 
 SINCE = ("--since", "2026-03-01")
 OBSERVING = POLICY.replace("enforce: true", "enforce: false")
@@ -36,20 +36,20 @@ def watched(tmp_path: Path) -> Path:
     async def work() -> None:
         async with house(tmp_path, documents=policy_documents(tmp_path / "policy.yaml")) as home:
             intake = home.intake()
-            await intake(home.transaction(RAMADAN, id="STORY"), Way())
+            await intake(home.transaction(RAMADAN, id="STORY"), FakePassage())
             for day in range(14):
                 for n in range(6):
                     letter = home.transaction(
                         MEMBERS[day], id=f"L{day}x{n}", session={"client_ip": "10.9.9.9"}, From="billing@example.com", body=f"{day} {n}",
                         Message_ID=f"<{day}.{n}@example.com>", Subject="Your invoice",
                     )  # fmt: skip
-                    await intake(letter, Way())
+                    await intake(letter, FakePassage())
                 if day % 7 == 0:
                     mailing = home.transaction(
                         "news@lists.example.com", id=f"M{day}", From="campaigns@example.com", X_Looks="mailing",
                         Message_ID=f"<m{day}@example.com>", body=f"News {day}",
                     )  # fmt: skip
-                    await intake(mailing, Way())
+                    await intake(mailing, FakePassage())
                 home.clock.pass_(hours=24)
 
     asyncio.run(work())

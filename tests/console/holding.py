@@ -12,7 +12,7 @@ import httpx2
 from smtpguard.holds.model import Change, Hold
 from smtpguard.journal.event import Kind
 from tests.console.stage import Stage
-from tests.guard.house import RAMADAN, Way
+from tests.guard.house import RAMADAN, FakePassage
 
 ANNA, EVA, OMAR, DPO, DUTY = (f"{name}@example.com" for name in ("anna", "eva", "omar", "dpo", "duty"))
 NEWS = "news@lists.example.com"
@@ -21,7 +21,7 @@ NEWS = "news@lists.example.com"
 async def held(here: Stage, *to: str, **more: Any) -> Hold:
     """A hold of a new message from Anna about bacon."""
     transaction = here.home.transaction(*(to or (RAMADAN,)), **more)
-    await here.home.intake()(transaction, Way())
+    await here.home.intake()(transaction, FakePassage())
     return await again(here, transaction.id)
 
 

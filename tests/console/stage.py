@@ -56,16 +56,16 @@ class Stage:
     ids: Iterator[str]
     passwords: Passwords
     told: list[Event] = field(default_factory=list)
-    desk: ConsoleServices | None = None
+    console: ConsoleServices | None = None
 
     async def person(self, address: str, *roles: Role, password: str = PASSWORD) -> Account:
         return await self.accounts.add(address, roles=roles, password=password, by="root")
 
     def delay(self, seconds: int) -> None:
         """Set the release delay, in which an approval can be undone."""
-        assert self.desk is not None
+        assert self.console is not None
         self.home.term = replace(self.home.term, release_delay_seconds=seconds)
-        self.desk.approvals._term = self.home.term
+        self.console.approvals._term = self.home.term
 
     def browser(self, *, client: str = CLIENT, url: str = URL) -> Browser:
         transport = httpx2.ASGITransport(app=self.app, client=(client, 4000))
@@ -154,13 +154,13 @@ async def stage(
             passwords=passwords,
         )  # fmt: skip
         mailings = Mailings(home.store, home, home.clock, home.in_force.registry.digester)
-        desk = ConsoleServices(
+        built = ConsoleServices(
             ledger=home.store,
             archive=Archive(home.store),
             policies=home,
             reader=home.reader,
             approvals=home.approvals(),
-            talks=Questions(home.store, home, home.clock, new_id=lambda: next(numbers)),
+            questions=Questions(home.store, home, home.clock, new_id=lambda: next(numbers)),
             freezes=Freezes(home.store, home.clock, new_id=lambda: next(numbers), recall_seconds=0),
             mailings=mailings,
             returns=Returns(
@@ -198,8 +198,8 @@ async def stage(
             passwords=passwords,
         )
         try:
-            programs = api(wanted, desk, home.store, new_id=lambda: next(numbers))
-            app = build(desk, middleware=made.middleware, routes=(*made.routes, *programs))
-            yield Stage(home, made, service, app, numbers, passwords, told, desk)
+            programs = api(wanted, built, home.store, new_id=lambda: next(numbers))
+            app = build(built, middleware=made.middleware, routes=(*made.routes, *programs))
+            yield Stage(home, made, service, app, numbers, passwords, told, built)
         finally:
             await made.close()

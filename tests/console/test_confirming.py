@@ -11,13 +11,13 @@ from tests.console.holding import ANNA, EVA, again, text
 from tests.console.stage import Browser, Stage
 from tests.console.test_deciding import link_of
 from tests.guard.asking import READERS, copy, put
-from tests.guard.house import Way
+from tests.guard.house import FakePassage
 
 
 async def asked(here: Stage, n: int = 10, **more: Any) -> Hold:
     await put(here.home)
     transaction = copy(here.home, *READERS[:n], **more)
-    await here.home.intake()(transaction, Way())
+    await here.home.intake()(transaction, FakePassage())
     return await again(here, transaction.id)
 
 
@@ -93,7 +93,7 @@ async def test_in_a_second_tab_it_is_already_confirmed(here: Stage) -> None:
 async def test_copies_that_arrived_since_are_in_the_number(here: Stage) -> None:
     hold = await asked(here)
     browser, path = await opened(here, hold)
-    await here.home.intake()(copy(here.home, READERS[10]), Way())
+    await here.home.intake()(copy(here.home, READERS[10]), FakePassage())
     answer = await enters(browser, path, "10")
     assert answer.status_code == 422
     assert "Is it meant to go to 11 people?" in text(answer)

@@ -17,7 +17,7 @@ from smtpguard.console.rendering import digits
 from smtpguard.database.errors import Unavailable
 from smtpguard.holds.links import Link, Links
 from smtpguard.holds.model import Choice, Conflict, State
-from smtpguard.outbox.model import Delivered, IntentKind, Outcome
+from smtpguard.outbox.model import AttemptResult, Delivered, IntentKind
 from smtpguard.policy.freezing import Selector
 from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, again, changed, held, text
 from tests.console.stage import Browser, Stage
@@ -531,7 +531,7 @@ async def mark_attempted(here: Stage, *, asks: bool) -> None:
     store = here.home.store
     [lease] = [x for x in await store.outbox.lease("me", 100, 60) if x.intent.kind is IntentKind.RELEASE]
     marks = [
-        Outcome(recipient=r, delivered=Delivered.IN_DOUBT, next_at=store.now(), doubts=1, asks=asks)
+        AttemptResult(recipient=r, delivered=Delivered.IN_DOUBT, next_at=store.now(), doubts=1, asks=asks)
         for r in lease.recipients
     ]
     assert await store.outbox.settle(lease, marks, [])
@@ -575,7 +575,7 @@ async def test_a_partly_sent_release_is_stopped_for_the_rest(here: Stage) -> Non
     [lease] = [x for x in await here.home.store.outbox.lease("me", 100, 60) if x.intent.kind is IntentKind.RELEASE]
     later = here.home.clock.now() + timedelta(minutes=1)
     outcomes = [
-        Outcome(recipient=r, delivered=what, next_at=later if what is Delivered.RETRY else None)
+        AttemptResult(recipient=r, delivered=what, next_at=later if what is Delivered.RETRY else None)
         for r, what in zip(lease.recipients, (Delivered.SENT, Delivered.RETRY, Delivered.RETRY), strict=True)
     ]
     assert await here.home.store.outbox.settle(lease, outcomes, [])

@@ -24,7 +24,7 @@ from smtpguard.incidents.statement import Mark
 from smtpguard.journal.chain import GENESIS, Entry, body_of, instant, microseconds
 from smtpguard.journal.distinct import Interval
 from smtpguard.journal.event import Event, Kind
-from smtpguard.journal.fate import End, Sum
+from smtpguard.journal.outcome import Outcome, Sum
 from smtpguard.locale.speech import Speech
 from tests.journal.chaining import SEAL, T0
 
@@ -92,7 +92,7 @@ def reports(draw: st.DrawFn) -> Report:
         "went_last": went[1] if went else None,
         "reached": reached,
         "perhaps": draw(people | st.just(Interval(0, 0))),
-        "ends": draw(st.sampled_from([begin.ends, {End.IN_DOUBT: Sum(messages=1, people=Interval(3, 3))}])),
+        "ends": draw(st.sampled_from([begin.ends, {Outcome.IN_DOUBT: Sum(messages=1, people=Interval(3, 3))}])),
         "of_lists": {"news": draw(people)},
         "shown": draw(st.integers(0, 99)),
         "stopped": entry(3, event) if stop else None,
@@ -153,7 +153,7 @@ def test_mail_in_doubt_is_described_as_unknown() -> None:
         reached=Sum(),
         went_first=None,
         went_last=None,
-        ends={End.IN_DOUBT: Sum(messages=1, people=Interval(3, 3))},
+        ends={Outcome.IN_DOUBT: Sum(messages=1, people=Interval(3, 3))},
     )
     said = Speech("en")
     text = draft("customers", made(doubt), report_in_words(made(doubt), said), said).text

@@ -223,7 +223,7 @@ async def test_a_thaw_by_two_is_asked_and_confirmed(here: Stage, monkeypatch: py
     eva, omar = await freeze_page(here), await freeze_page(here, OMAR)
     await eva.post("/freeze", selector="all", reason="a wrong link")
     freeze = (await here.home.store.gate.read()).freezes[0]
-    monkeypatch.setattr(here.app.state.desk.freezes, "thaw_two", True)
+    monkeypatch.setattr(here.app.state.console.freezes, "thaw_two", True)
     assert "Ask for a thaw: everything" in text(await eva.get("/still"))
     for _ in range(2):  # two requests of one person count as one person
         asked = await confirm_thaw(eva, freeze.freeze_id)
@@ -239,12 +239,12 @@ async def test_a_thaw_by_two_is_asked_and_confirmed(here: Stage, monkeypatch: py
 
 
 async def test_a_failed_hook_is_reported_in_the_readers_language(here: Stage) -> None:
-    freezes = here.app.state.desk.freezes
+    freezes = here.app.state.console.freezes
     freezes._freeze_hook = freezes._thaw_hook = (("/bin/sh", "-c", "echo 'no <b>right</b> to' >&2; exit 7"),)
     eva, swedish = await freeze_page(here), {"Accept-Language": "sv"}
     frozen = await eva.post("/freeze", swedish, selector="all", reason="fel utskick")
     assert "misslyckades: /bin/sh: det slutade med status 7: no <b>right</b> to" in text(frozen)
     assert "<b>right" not in frozen.text
-    [standing] = await freezes.standing()
+    [standing] = await freezes.active()
     thawed = await eva.post(f"/thaw/{standing.freeze_id}", swedish, messages="0")
     assert "ett kommando efter upptiningen misslyckades: /bin/sh: det slutade med status 7" in text(thawed)

@@ -23,8 +23,8 @@ OLA = "ola@example.com"
 ALL = {"names": "on", "proof": "on"}
 
 
-def desk(here: Stage) -> ConsoleServices:
-    found: ConsoleServices = here.app.state.desk
+def console(here: Stage) -> ConsoleServices:
+    found: ConsoleServices = here.app.state.console
     return found
 
 
@@ -201,7 +201,7 @@ async def test_a_refused_query_keeps_its_fields(here: Stage, fields: dict[str, s
 async def test_only_one_report_is_made_at_a_time(here: Stage) -> None:
     await held(here, NEWS)
     operator = await at_the_form(here)
-    async with desk(here).reporting:
+    async with console(here).reporting:
         answer = await operator.post("/incident", subject="lunch")
     assert answer.status_code == 409
     assert "Another report is being made" in text(answer)
@@ -221,7 +221,7 @@ async def test_an_unavailable_store_answers_503(here: Stage, monkeypatch: pytest
         raise Unavailable("away")
 
     operator = await at_the_form(here)
-    monkeypatch.setattr(desk(here).archive, "incident", away)
+    monkeypatch.setattr(console(here).archive, "incident", away)
     answer = await operator.post("/incident", subject="lunch")
     assert answer.status_code == 503
     assert "The record cannot be read at the moment." in text(answer)

@@ -20,7 +20,7 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.locale.phrase import Phrase
 from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, held, several, subjects, text
 from tests.console.stage import Stage
-from tests.guard.house import KEY, RAMADAN, Way
+from tests.guard.house import KEY, RAMADAN, FakePassage
 
 
 async def story(here: Stage) -> None:
@@ -32,7 +32,7 @@ async def story(here: Stage) -> None:
         await here.home.approvals().vote(hold.hold_id, choice, approver=EVA, by="root", comment="no")
     await held(here, RAMADAN, Subject="SV: greetings", Message_ID="<r@example.com>")
     passed = here.home.transaction("x@example.org", Message_ID="<p@example.com>", Subject="To one outside")
-    await here.home.intake()(passed, Way())
+    await here.home.intake()(passed, FakePassage())
     await here.home.settled(passed.id)
 
 
@@ -81,8 +81,8 @@ async def test_problems_are_named(here: Stage, monkeypatch: pytest.MonkeyPatch) 
             ActiveAlarm(name="part-away", title=Phrase("a part is away: {what}", what="milter"), since=since),
         ]
 
-    desk = here.app.state.desk
-    object.__setattr__(desk, "alarms", alarms)
+    console = here.app.state.console
+    object.__setattr__(console, "alarms", alarms)
     omar = await here.signed_in(OMAR, Role.OPERATOR)
     await omar.get("/still")
     await omar.post("/still/freeze", selector="all", reason="stop", confirm="1")
@@ -195,9 +195,9 @@ async def test_an_alarm_is_acknowledged_with_one_click(here: Stage) -> None:
         taken.append((key, by))
         return key == "frozen"
 
-    desk = here.app.state.desk
-    object.__setattr__(desk, "alarms", alarms)
-    object.__setattr__(desk, "take_alarm", take)
+    console = here.app.state.console
+    object.__setattr__(console, "alarms", alarms)
+    object.__setattr__(console, "take_alarm", take)
     viewer = await here.signed_in("vera@example.com", Role.VIEWER)
     assert "I take it" not in (await viewer.get("/")).text
     await viewer.get("/me")  # for its token
@@ -215,7 +215,7 @@ async def test_how_each_approver_decides_is_for_auditors_if_allowed(here: Stage)
     admin = await here.signed_in("admin@example.com", Role.ADMIN)
     assert (await admin.get("/approvers")).status_code == 404
     assert "How each approver decides" not in text(await admin.get("/"))
-    here.app.state.desk = replace(here.app.state.desk, approvers=True)
+    here.app.state.console = replace(here.app.state.console, approvers=True)
     eva = await here.signed_in(EVA, Role.APPROVER)
     assert (await eva.get("/approvers")).status_code == 404
     assert "How each approver decides" not in text(await eva.get("/"))

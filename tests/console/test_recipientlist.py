@@ -18,17 +18,17 @@ from smtpguard.mailings.model import set_of
 from tests.console.api.program import program
 from tests.console.holding import ANNA, DPO, EVA, OMAR, text
 from tests.console.stage import Browser, Stage
-from tests.guard.house import KEY, MEMBERS, RAMADAN, Way
+from tests.guard.house import KEY, MEMBERS, RAMADAN, FakePassage
 from tests.guard.house import mail as raw
 from tests.mailings.correcting import SORRY, TEXT
 
 
-async def sent(here: Stage, *to: str, way: Way | None = None) -> str:
+async def sent(here: Stage, *to: str, way: FakePassage | None = None) -> str:
     """The id of a mailing with one copy to each address."""
     intake = here.home.intake()
     for n, one in enumerate(to):
         headers = {"X_Looks": "mailing", "X_Mailing": "spring", "Message_ID": f"<{one}@example.com>", "body": f"C{n}"}
-        await intake(here.home.transaction(one, **headers), way or Way())
+        await intake(here.home.transaction(one, **headers), way or FakePassage())
     await here.home.store.journal.record([])  # outcomes are written with a later batch
     [mailing] = await here.home.store.mailings.newest()
     return mailing.mailing_id
@@ -38,7 +38,7 @@ async def mailing(here: Stage) -> str:
     """The id of a mailing that four members have, and one may have."""
     (here.home.folder / "ramadan.csv").write_text("email\n" + "\n".join(MEMBERS) + "\nno address\n")
     await sent(here, *MEMBERS[:4])
-    return await sent(here, MEMBERS[4], way=Way(raises=Lost(RELAY_LOST, after_dot=True)))
+    return await sent(here, MEMBERS[4], way=FakePassage(raises=Lost(RELAY_LOST, after_dot=True)))
 
 
 async def save(browser: Browser, id: str, **fields: str) -> tuple[int, list[list[str]]]:
@@ -81,8 +81,8 @@ async def test_two_people_must_agree_to_see_recipients(here: Stage) -> None:
     assert MEMBERS[0] not in str(entries)
 
     here.home.clock.pass_(days=1)
-    assert here.desk is not None
-    service = here.desk.mailings
+    assert here.console is not None
+    service = here.console.mailings
     assert not service.may_be_told(await service.show(id), EVA), "a day is over"
 
 
@@ -107,8 +107,8 @@ async def test_a_file_is_matched_or_refused_with_a_reason(here: Stage) -> None:
         status, [[said]] = await save(eva, id, **fields)
         assert (status, says in said) == (422, True)
     assert 'id="list-wrong"' in eva.page
-    assert here.desk is not None
-    async with here.desk.reporting:
+    assert here.console is not None
+    async with here.console.reporting:
         assert (await save(eva, id, list="ramadan"))[0] == 409
 
 

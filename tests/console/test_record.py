@@ -15,8 +15,8 @@ from smtpguard.mailings.growth import Grown
 from smtpguard.outbox.model import Delivered
 from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, held, text
 from tests.console.stage import Stage
-from tests.guard.house import DOCUMENTS, MEMBERS, MONDAY, RAMADAN, Way, mail
-from tests.mailings.test_fates import last
+from tests.guard.house import DOCUMENTS, MEMBERS, MONDAY, RAMADAN, FakePassage, mail
+from tests.mailings.test_copystatus import last
 
 
 async def journal_of(here: Stage) -> int:
@@ -72,7 +72,7 @@ async def mailing(here: Stage, n: int = 3) -> str:
         transaction = here.home.transaction(
             *MEMBERS[20 * number : 20 * number + 20], X_Mailing="eid", Subject="SV: Eid"
         )
-        await here.home.intake()(transaction, Way())
+        await here.home.intake()(transaction, FakePassage())
     (found,) = await here.home.store.mailings.newest(least=1, state=None, limit=5)
     return str(found.mailing_id)
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from smtpguard.console.ports import Found
-from smtpguard.console.reporting import Made, NothingFits, Occupied, at_the_desk
+from smtpguard.console.reporting import Made, NothingFits, Occupied, make_once
 from smtpguard.console.services import ConsoleServices
 from smtpguard.incidents import report
 from smtpguard.incidents.query import IncidentQuery
@@ -20,9 +20,9 @@ LUNCH = IncidentQuery(subject="lunch")
 
 
 async def made(here: Stage, query: IncidentQuery, **how: Any) -> Made:
-    desk: ConsoleServices = here.app.state.desk
+    console: ConsoleServices = here.app.state.console
     usual: dict[str, Any] = {"prove": False, "names": True, "by": ("ola", "bot"), "language": "en"}
-    return await at_the_desk(desk, query, **(usual | how))
+    return await make_once(console, query, **(usual | how))
 
 
 async def last(here: Stage) -> tuple[str, Any, Any]:
@@ -65,16 +65,16 @@ async def test_one_report_at_a_time_and_a_failed_one_does_not_block(
     here: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await held(here, NEWS)
-    desk: ConsoleServices = here.app.state.desk
-    find = desk.archive.incident
+    console: ConsoleServices = here.app.state.console
+    find = console.archive.incident
 
     async def asks_again(query: IncidentQuery, *, prove: bool) -> Found:
         with pytest.raises(Occupied):
             await made(here, LUNCH, names=False)
         raise TooMany("too many")
 
-    monkeypatch.setattr(desk.archive, "incident", asks_again)
+    monkeypatch.setattr(console.archive, "incident", asks_again)
     with pytest.raises(TooMany):
         await made(here, LUNCH, names=False)
-    monkeypatch.setattr(desk.archive, "incident", find)
+    monkeypatch.setattr(console.archive, "incident", find)
     await made(here, LUNCH, names=False)

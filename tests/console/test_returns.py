@@ -15,14 +15,14 @@ async def test_the_page_shows_number_and_rate_without_names(here: Stage) -> None
     await held(here, NEWS)
     asks = await program(here, EVA, Role.APPROVER)
     [mailing] = (await asks("GET", "/mailings")).json()["items"]
-    assert here.desk is not None
+    assert here.console is not None
     page = f"/mailings/{mailing['id']}/returns"
     omar = await here.signed_in(OMAR, Role.APPROVER)
     assert "Nothing came back in the last" in (await omar.get(page)).text
     for n in range(12):
         original = f"Message-ID: <nothing-{n}@x>\r\nSubject: {mailing['subject']} and more\r\n\r\n".encode()
-        await here.desk.returns.take(dsn(original, f"kim{n}@example.net"))
-    await here.desk.returns.take(letter("reader@example.org", f"SV: {mailing['subject']}", "<1@example.com>"))
+        await here.console.returns.take(dsn(original, f"kim{n}@example.net"))
+    await here.console.returns.take(letter("reader@example.org", f"SV: {mailing['subject']}", "<1@example.com>"))
     text = (await omar.get(page)).text
     assert re.search(r"<rect class=\"passed\"", text)
     assert "1 came back in the last 10 minutes, 0 in the 10 minutes before: too few to tell." in text

@@ -14,7 +14,7 @@ import pytest
 
 from smtpguard.console import entrywords, proofwords, rulewords
 from smtpguard.console.incident import report_in_words
-from smtpguard.console.reporting import at_the_desk
+from smtpguard.console.reporting import make_once
 from smtpguard.freezes.service import Freezes
 from smtpguard.incidents.query import IncidentQuery
 from smtpguard.journal.agreement import Lost
@@ -30,7 +30,7 @@ from smtpguard.policy.freezing import FREEZE, Selector
 from smtpguard.policy.grammar import ConditionNames
 from tests.console.holding import NEWS, held
 from tests.console.stage import Stage
-from tests.console.test_incident import desk
+from tests.console.test_incident import console
 from tests.locale.madeup import MadeUp
 from tests.messages import used
 
@@ -187,8 +187,13 @@ async def test_a_report_with_every_statement_is_translated(here: Stage, silent: 
     freezes = Freezes(here.home.store, here.home.clock, new_id=lambda: f"F{next(here.home.ids)}", recall_seconds=0)
     for selector in Selector:
         await freezes.freeze(selector, "FROZEN", reason="COMMENT", by="ACTOR")
-    made = await at_the_desk(
-        desk(here), IncidentQuery(ids=frozenset([hold.hold_id])), prove=True, names=True, by=("ACTOR",), language="sv"
+    made = await make_once(
+        console(here),
+        IncidentQuery(ids=frozenset([hold.hold_id])),
+        prove=True,
+        names=True,
+        by=("ACTOR",),
+        language="sv",
     )
     assert made is not None
     page = report_in_words(made, silent)

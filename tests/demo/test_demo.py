@@ -17,7 +17,7 @@ import pytest
 from smtpguard.cli import main
 from smtpguard.cli.demo import _stay
 from smtpguard.demo.messages import DemoMessage, make_key
-from smtpguard.demo.play import Fate, Scene, play
+from smtpguard.demo.play import Disposition, Scene, play
 from smtpguard.demo.relay import ReceivedMessage, RecordingRelay
 from smtpguard.demo.script import KALLE
 from smtpguard.demo.stage import PEOPLE, Answer, Stage, people
@@ -78,39 +78,39 @@ class _Broken(Stage):
         self._listening.close()
         self.answer, self.through = answer, through
 
-    def send(self, letter: DemoMessage, content: bytes | None = None) -> Answer:
+    def send(self, message: DemoMessage, content: bytes | None = None) -> Answer:
         if self.through and content is not None:
-            self.relay.taken.append(_taken(letter, content))
+            self.relay.taken.append(_taken(message, content))
         return self.answer
 
     def rows(self, *words: str) -> list[dict[str, object]]:
         return []
 
 
-def _taken(letter: DemoMessage, content: bytes) -> ReceivedMessage:
-    return ReceivedMessage(reverse_path=letter.mail_from, recipients=letter.recipients, content=content)
+def _taken(message: DemoMessage, content: bytes) -> ReceivedMessage:
+    return ReceivedMessage(reverse_path=message.mail_from, recipients=message.recipients, content=content)
 
 
 LETTER = DemoMessage(subject="s", sender="a@b.example", to="c@d.example", body="x", recipients=("c@d.example",))
 
 
-def outcome(stage: Stage, fate: Fate) -> str | None:
-    [result] = play(stage, iter([Scene(title="t", fate=fate, letter=LETTER)]))
+def outcome(stage: Stage, disposition: Disposition) -> str | None:
+    [result] = play(stage, iter([Scene(title="t", disposition=disposition, message=LETTER)]))
     return result.wrong
 
 
 def test_a_wrong_outcome_is_detected(tmp_path: Path) -> None:
     held = Answer(code=250, text="2.0.0 Held for review as 01ABC")
-    assert outcome(_Broken(tmp_path, held, through=False), Fate.HELD) is None
-    assert outcome(_Broken(tmp_path, held, through=True), Fate.HELD) is not None
+    assert outcome(_Broken(tmp_path, held, through=False), Disposition.HELD) is None
+    assert outcome(_Broken(tmp_path, held, through=True), Disposition.HELD) is not None
     taken = Answer(code=250, text="2.0.0 Ok")
-    assert outcome(_Broken(tmp_path, taken, through=True), Fate.RELAYED) is None
-    assert outcome(_Broken(tmp_path, taken, through=False), Fate.RELAYED) is not None
-    assert outcome(_Broken(tmp_path, taken, through=True), Fate.HELD) is not None
+    assert outcome(_Broken(tmp_path, taken, through=True), Disposition.RELAYED) is None
+    assert outcome(_Broken(tmp_path, taken, through=False), Disposition.RELAYED) is not None
+    assert outcome(_Broken(tmp_path, taken, through=True), Disposition.HELD) is not None
     refused = Answer(code=550, text="5.7.1 no")
-    assert outcome(_Broken(tmp_path, refused, through=False), Fate.REJECTED) is None
-    assert outcome(_Broken(tmp_path, refused, through=True), Fate.REJECTED) is not None
-    assert outcome(_Broken(tmp_path, refused, through=False), Fate.DEFERRED) is not None
+    assert outcome(_Broken(tmp_path, refused, through=False), Disposition.REJECTED) is None
+    assert outcome(_Broken(tmp_path, refused, through=True), Disposition.REJECTED) is not None
+    assert outcome(_Broken(tmp_path, refused, through=False), Disposition.DEFERRED) is not None
 
 
 def test_the_relay_records_mail_and_can_be_stopped() -> None:

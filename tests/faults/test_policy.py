@@ -139,10 +139,10 @@ def test_the_state_of_the_file_is_known_with_its_time(guard: Machine) -> None:
     write(guard, OBSERVING)
     seen = guard.ask(lambda store: look(settings, store))
     assert seen is not None
-    assert seen.standing.put is not None
+    assert seen.current.put is not None
     assert seen.since is not None
-    assert seen.since >= seen.standing.put.at
-    assert seen.standing.put.by == "test"
+    assert seen.since >= seen.current.put.at
+    assert seen.current.put.by == "test"
     assert (seen.file.state, seen.started_beside) == (FileState.DIFFERS, False), "edited, and nothing started since"
     prepared(guard)
     seen = guard.ask(lambda store: look(settings, store))

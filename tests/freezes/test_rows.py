@@ -68,7 +68,7 @@ async def test_a_policy_replaces_only_the_one_it_was_compared_with(store: Store)
     with pytest.raises(KeyError):
         await store.policies.documents("three")
     [last, *_] = await store.policies.history()
-    assert (last.seq, last.at) == ((await store.journal.last()), (await store.policies.standing()).put.at)  # type: ignore[union-attr]
+    assert (last.seq, last.at) == ((await store.journal.last()), (await store.policies.current()).put.at)  # type: ignore[union-attr]
 
 
 async def test_another_process_sees_the_new_generation_at_once(

@@ -17,7 +17,7 @@ from smtpguard.mail.reply import RELAY_LOST
 from smtpguard.mail.transaction import Answers, Lost, Recalled
 from smtpguard.policy.freezing import Freeze, Gate, Selector
 from smtpguard.policy.verdict import Held, Relayed
-from tests.guard.house import MEMBERS, Clock, House, Way
+from tests.guard.house import MEMBERS, Clock, FakePassage, House
 from tests.guard.office import OK, Office
 
 
@@ -212,10 +212,10 @@ async def test_freeze_and_thaw(home: House) -> None:
     assert clear is not None
     assert clear["from"] == ["anna@example.com"]
     assert clear["comment"] == ["taken over"]
-    assert await freezes.standing(Selector.SENDER, "anna@example.com") == (frozen.freeze,)
-    assert await freezes.standing(Selector.ALL) == ()
+    assert await freezes.active(Selector.SENDER, "anna@example.com") == (frozen.freeze,)
+    assert await freezes.active(Selector.ALL) == ()
     assert await freezes.thaw(frozen.freeze.freeze_id, by="root") == ()
-    assert await freezes.standing() == ()
+    assert await freezes.active() == ()
     with pytest.raises(KeyError):
         await freezes.thaw(frozen.freeze.freeze_id, by="root")
 
@@ -226,7 +226,7 @@ async def test_chained_entries_do_not_name_a_frozen_sender(home: House) -> None:
     ids = iter(("F1", "F2"))
     freezes = Freezes(home.store, home.clock, new_id=lambda: next(ids), recall_seconds=0)
     await freezes.freeze(Selector.SENDER, "anna@example.com", reason="taken over", by="root")
-    held = await home.intake()(home.transaction("otto@partner.example"), Way())
+    held = await home.intake()(home.transaction("otto@partner.example"), FakePassage())
     assert isinstance(held, Held)
     entries = await home.store.journal.entries()
     assert [entry.kind for entry, _ in entries][-2:] == ["freeze", "verdict"]
@@ -245,7 +245,7 @@ async def test_chained_entries_do_not_name_a_frozen_sender(home: House) -> None:
 )  # fmt: skip
 async def test_the_writer_reads_why_mail_is_frozen(home: House, reason: str, said: str, swedish_said: str) -> None:
     await service(home).freeze(Selector.ALL, "", reason=reason, by="root")
-    assert isinstance(await home.intake()(home.transaction("otto@partner.example"), Way()), Held)
+    assert isinstance(await home.intake()(home.transaction("otto@partner.example"), FakePassage()), Held)
     [told] = [i.data for i in await home.outbox() if i.data.get("notice") == "held"]
     [sentence] = told["reasons"][0]["sentences"]
     assert sentence.endswith(f"It waits until people decide on it, also when other mail goes on again.{said}")
@@ -256,18 +256,18 @@ async def test_an_expired_freeze_has_no_effect(home: House) -> None:
     freezes = service(home)
     frozen = await freezes.freeze(Selector.ALL, "", reason="x", by="root", for_=timedelta(hours=2))
     assert frozen.freeze.until == home.clock.at + timedelta(hours=2)
-    assert len(await freezes.standing()) == 1
+    assert len(await freezes.active()) == 1
     home.clock.pass_(hours=2)
-    assert await freezes.standing() == ()
+    assert await freezes.active() == ()
     await home.watch.read()
-    assert isinstance(await home.intake()(home.transaction("ulf@example.com"), Way()), Relayed)
+    assert isinstance(await home.intake()(home.transaction("ulf@example.com"), FakePassage()), Relayed)
 
 
 async def test_recalled_and_past_recall_messages_are_reported(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """A freeze recalls the message before its final dot, and reports the one after it as past recall."""
     waiting, past, looked = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
-    class Past(Way):
+    class Past(FakePassage):
         async def send(self, prepend: bytes, fence: Any) -> Any:
             assert await fence()
             self.sent.append(prepend)
@@ -279,7 +279,7 @@ async def test_recalled_and_past_recall_messages_are_reported(home: House, monke
     after = home.transaction(MEMBERS[0])
     elsewhere = home.transaction("ulf@example.com", sender="ida@example.com", reverse_path="ida@example.com")
     calls = [
-        asyncio.create_task(intake(before, Way(before_dot=waiting.wait))),
+        asyncio.create_task(intake(before, FakePassage(before_dot=waiting.wait))),
         asyncio.create_task(intake(after, Past())),
         asyncio.create_task(intake(elsewhere, Past())),
     ]
@@ -389,7 +389,7 @@ async def test_an_expired_freeze_is_lifted_with_its_hooks(home: House, tmp_path:
     assert [h.problem for h in await freezes.lift_ended()] == [None]
     assert out.read_text() == "thaw by smtpguard"
     assert [kind for kind, _ in await home.events(ended.freeze.freeze_id)] == ["freeze", "thaw"]
-    assert await freezes.standing() == (for_ever.freeze,)
+    assert await freezes.active() == (for_ever.freeze,)
     assert await freezes.lift_ended() == (), "it is lifted once"
 
 
@@ -399,7 +399,7 @@ async def test_a_failing_hook_at_expiry_is_logged(home: House, caplog: pytest.Lo
     home.clock.pass_(seconds=301)
     assert [h.problem for h in await freezes.lift_ended()] == ["it ended with status 7: no right to"]
     assert caplog.text.count("it ended with status 7: no right to") == 1
-    assert await freezes.standing() == ()
+    assert await freezes.active() == ()
 
 
 async def test_failing_hooks_are_reported_and_the_freeze_stays(home: House) -> None:
@@ -414,7 +414,7 @@ async def test_failing_hooks_are_reported_and_the_freeze_stays(home: House) -> N
     assert "No such file" in problems[1]
     assert "was killed" in problems[2]
     assert problems[3] == "fine"
-    assert await freezes.standing() == (frozen.freeze,)
+    assert await freezes.active() == (frozen.freeze,)
 
 
 async def test_a_freeze_that_cannot_be_stored_raises(home: House) -> None:

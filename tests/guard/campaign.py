@@ -13,7 +13,7 @@ from smtpguard.holds.model import Choice
 from smtpguard.mailings.service import Mailings, row
 from smtpguard.policy.verdict import Deferred, Disposition, Rejected, Relayed
 from smtpguard.policy.verdict import Held as IsHeld
-from tests.guard.house import DOCUMENTS, MEMBERS, POLICY, House, Way, house
+from tests.guard.house import DOCUMENTS, MEMBERS, POLICY, FakePassage, House, house
 from tests.guard.office import Office
 
 UNAPPROVED = """
@@ -45,13 +45,13 @@ class Campaign:
         self.approvals = home.approvals()
         self.approvals._term = self.term
         self._number = itertools.count()
-        self.ways: list[Way] = []
+        self.ways: list[FakePassage] = []
 
     async def send(self, *to: str, mailing: str = "spring", **more: Any) -> Disposition:
         n = next(self._number)
         headers = {"X_Looks": "mailing", "X_Mailing": mailing, "Message_ID": f"<{n}@example.com>", "body": f"Copy {n}"}
         transaction = self.home.transaction(*to, **headers | more)
-        way = Way()
+        way = FakePassage()
         self.ways.append(way)
         return await self._intake(transaction, way)
 

@@ -9,7 +9,7 @@ from typing import Any
 from smtpguard.holds.model import Choice
 from smtpguard.policy.facts import FACTS, Type
 from smtpguard.policy.freezing import Freeze, Selector
-from tests.app.twins import NEWS, STAFF, Plain, Twins, sample
+from tests.app.twoguards import NEWS, STAFF, Plain, TwoGuards, sample
 from tests.guard.house import MEMBERS, RAMADAN
 
 COLLEAGUES = [f"colleague{n}@example.com" for n in range(40)]
@@ -157,7 +157,7 @@ def drawn_policies(chance: random.Random) -> tuple[Plain, Plain, str]:
     return before, after, what
 
 
-async def play(both: Twins, chance: random.Random, messages: int = 40) -> None:
+async def play(both: TwoGuards, chance: random.Random, messages: int = 40) -> None:
     """Play a few days: letters, copies of mailings, replies, retries, freezes, decisions, and sometimes another policy."""
     frozen: list[str] = []
     sent: list[tuple[tuple[str, ...], Plain]] = []

@@ -138,7 +138,7 @@ class Clock:
 
 
 @dataclass
-class Way:
+class FakePassage:
     """A connection to the relay for one message, with set replies."""
 
     message: bytes = b""
@@ -163,7 +163,7 @@ class Way:
         self.abandoned += 1
 
 
-class Instead:
+class PatchedStore:
     """A store with some methods replaced, by their names as called: "admit", "holds.change"."""
 
     def __init__(self, store: Any, methods: Mapping[str, Any]) -> None:
@@ -174,7 +174,7 @@ class Instead:
             return self._methods[name]
         under = {key[len(name) + 1 :]: method for key, method in self._methods.items() if key.startswith(f"{name}.")}
         found = getattr(self._store, name)
-        return Instead(found, under) if under else found
+        return PatchedStore(found, under) if under else found
 
 
 class House:

@@ -15,8 +15,8 @@ from smtpguard.mail.message import Message
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Answers, Fence, Lost, Recalled
 from smtpguard.outbox.delivery import Delivery
-from smtpguard.outbox.model import Delivered, Intent, IntentKind, Outcome
-from tests.guard.house import KEY, RAMADAN, House, Instead, Way
+from smtpguard.outbox.model import AttemptResult, Delivered, Intent, IntentKind
+from tests.guard.house import KEY, RAMADAN, FakePassage, House, PatchedStore
 
 OK = Reply.of(250, "2.0.0", "Ok")
 LATER = Reply.of(451, "4.7.1", "Greylisted")
@@ -130,7 +130,7 @@ class Office:
         changed, to_list = more.pop("envelope", {}), more.pop("to_list", True)
         transaction = self.home.transaction(*([RAMADAN] if to_list else []), *to, **more)
         transaction = replace(transaction, envelope=replace(transaction.envelope, **changed))
-        way = Way()
+        way = FakePassage()
         await self.home.intake()(transaction, way)
         for who in ("eva@example.com", "dpo@example.com"):
             await self.home.approvals().vote(transaction.id, Choice.APPROVE, approver=who, by="test")
@@ -141,7 +141,7 @@ class Office:
         """Settle all notices so far as sent."""
         for lease in await self.store.outbox.lease("clerk", 100, 60):
             if lease.intent.kind is IntentKind.NOTICE:
-                sent = [Outcome(recipient=r, delivered=Delivered.SENT) for r in lease.recipients]
+                sent = [AttemptResult(recipient=r, delivered=Delivered.SENT) for r in lease.recipients]
                 await self.store.outbox.settle(lease, sent, [])
             else:
                 await self.store.outbox.settle(lease, [], [])
@@ -165,7 +165,7 @@ class Office:
         return list(unique.values())
 
 
-class Flaky(Instead):
+class Flaky(PatchedStore):
     """A ledger whose next settles fail; ``written``: after they were written."""
 
     def __init__(self, store: Any) -> None:

@@ -9,7 +9,7 @@ import pytest
 from smtpguard.holds.model import Choice, Conflict, NotEntitled, State
 from smtpguard.notices.intents import approvers
 from tests.guard.campaign import Campaign, documents
-from tests.guard.house import DOCUMENTS, RAMADAN, House, Way, house
+from tests.guard.house import DOCUMENTS, RAMADAN, FakePassage, House, house
 
 ALIASES = b"hours: {zone: UTC}, aliases: {eva@example.com: [e.berg@example.com, eva.berg@example.se]}}"
 GROUPS = b"compliance: [dpo@example.com, E.Berg@example.com]"
@@ -21,7 +21,7 @@ WITH_ALIASES = {**DOCUMENTS, "policy.yaml": POLICY}
 
 async def held(home: House, sender: str) -> str:
     transaction = home.transaction(RAMADAN, sender=f"Somebody <{sender}>", reverse_path=sender)
-    await home.intake()(transaction, Way())
+    await home.intake()(transaction, FakePassage())
     return transaction.id
 
 

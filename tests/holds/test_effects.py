@@ -13,7 +13,7 @@ from smtpguard.outbox.model import IntentKind
 from smtpguard.policy.verdict import Held as IsHeld
 from smtpguard.policy.verdict import Rejected
 from tests.guard.campaign import ANNA, DPO, EVA, OMAR, Campaign, kinds
-from tests.guard.house import MEMBERS, Way
+from tests.guard.house import MEMBERS, FakePassage
 
 
 async def test_one_approval_releases_all_copies_and_covers_later_ones(campaign: Campaign) -> None:
@@ -186,15 +186,15 @@ async def test_each_sender_is_notified_once_and_of_the_outcome(campaign: Campaig
 
 async def test_a_retry_of_a_released_message_gets_its_hold(campaign: Campaign) -> None:
     transaction = campaign.home.transaction(*MEMBERS[:6], X_Looks="mailing", X_Mailing="m")
-    held = await campaign._intake(transaction, Way())
+    held = await campaign._intake(transaction, FakePassage())
     assert isinstance(held, IsHeld)
     await campaign.decide(held.hold_id)
     await campaign.office.until_quiet(steps=2)
-    again = await campaign._intake(replace(transaction, id="AGAIN"), way := Way())
+    again = await campaign._intake(replace(transaction, id="AGAIN"), way := FakePassage())
     assert (again, way.sent) == (replace(held, released=True), [])
     campaign.home.clock.pass_(hours=25)
     await campaign.home.watch.read()
-    assert kinds([await campaign._intake(replace(transaction, id="LATER"), Way())]) == "r"
+    assert kinds([await campaign._intake(replace(transaction, id="LATER"), FakePassage())]) == "r"
 
 
 async def test_if_the_primary_hold_is_void_the_next_copy_is_promoted(campaign: Campaign) -> None:

@@ -15,7 +15,7 @@ from smtpguard.holds.model import LET_GO, Change, Conflict, Hold, Move, State
 from smtpguard.holds.sending import UNSENT, Outgoing, ReleaseProgress, RevocationResult, Sending, taken_back
 from smtpguard.journal.event import Kind
 from smtpguard.outbox import rows as outboxes
-from smtpguard.outbox.model import Delivered, Lease, Outcome, Settled
+from smtpguard.outbox.model import AttemptResult, Delivered, Lease, Settled
 from smtpguard.store.store import Store
 from tests.store.making import T0, Clock, Gathered, event, held, notice, recipient, release
 
@@ -66,10 +66,10 @@ async def entries(store: Store, id: str) -> tuple[int, int]:
     return await store.ask(count)
 
 
-def outcomes(lease: Lease, *what: str, again: timedelta = timedelta(minutes=1)) -> list[Outcome]:
+def outcomes(lease: Lease, *what: str, again: timedelta = timedelta(minutes=1)) -> list[AttemptResult]:
     said = {"sent": Delivered.SENT, "failed": Delivered.FAILED, "retry": Delivered.RETRY, "doubt": Delivered.IN_DOUBT}
     return [
-        Outcome(
+        AttemptResult(
             recipient=r, delivered=said[word], doubts=int(word == "doubt"),
             next_at=T0 + again if word in ("retry", "doubt") else None,
         )
@@ -263,9 +263,14 @@ async def test_if_the_primary_was_sent_the_oldest_unsent_copy_replaces_it(store:
     seen: list[Any] = []
     taken = await revoke(store, "H0", seen=seen)
     assert [(s[0], s[3]) for s in seen] == [("H1", True)]
-    heir = await store.holds.find("H1")
-    assert heir is not None
-    assert (heir.state, heir.lead, heir.lists, heir.copies) == (State.REJECTED, "", ("ramadan-greetings",), 3)
+    successor = await store.holds.find("H1")
+    assert successor is not None
+    assert (successor.state, successor.lead, successor.lists, successor.copies) == (
+        State.REJECTED,
+        "",
+        ("ramadan-greetings",),
+        3,
+    )
     assert taken.changes[0].hold is not None
     assert await state(store, "H0") is State.RELEASED
     await follow_primary(store, "H1")
@@ -307,8 +312,8 @@ async def test_a_partly_sent_primary_fails_and_a_copy_replaces_it(store: Store) 
     taken = await revoke(store, "H0", seen=seen)
     assert [(s[0], s[3]) for s in seen] == [("H0", True), ("H1", False)]
     assert [c.hold.state for c in taken.changes if c.hold is not None] == [State.RELEASED, State.REJECTED]
-    heir = await store.holds.find("H1")
-    assert heir is not None
-    assert (heir.lists, heir.copies, await state(store, "H2")) == (("ramadan-greetings",), 1, State.APPROVED)
+    successor = await store.holds.find("H1")
+    assert successor is not None
+    assert (successor.lists, successor.copies, await state(store, "H2")) == (("ramadan-greetings",), 1, State.APPROVED)
     await follow_primary(store, "H1")
     assert await state(store, "H2") is State.REJECTED

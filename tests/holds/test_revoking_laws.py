@@ -46,7 +46,7 @@ class Play:
     def has(self, hold: Hold) -> int:
         return sum(self.office.relay.has(str(a)) for a in hold.envelope.addresses)
 
-    def fate(self, what: str) -> None:
+    def end(self, what: str) -> None:
         """Set what the relay does next."""
         relay = self.office.relay
         relay.says = {m: {"later": LATER, "no": NO}[what] for m in MEMBERS[::2]} if what in ("later", "no") else {}
@@ -83,7 +83,7 @@ class Play:
     async def carry_out(self, leases: list[Lease]) -> None:
         for lease in leases:
             of_people = lease.intent.kind is IntentKind.RELEASE
-            self.fate(self.relays.pop(0) if of_people and self.relays else "well")
+            self.end(self.relays.pop(0) if of_people and self.relays else "well")
             try:
                 await self.office.worker.carry_out(lease)
             except asyncio.CancelledError:

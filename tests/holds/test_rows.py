@@ -11,7 +11,7 @@ from smtpguard.admission.model import Admission, Seen
 from smtpguard.database.schema import hold as table
 from smtpguard.holds.model import Change, State
 from smtpguard.journal.chain import microseconds
-from smtpguard.outbox.model import Delivered, Outcome
+from smtpguard.outbox.model import AttemptResult, Delivered
 from smtpguard.store.store import Store
 from tests.store.making import T0, Clock, held, item, relays, release
 
@@ -80,7 +80,7 @@ async def a_retry_is(store: Store, hold_id: str) -> str | None:
     seen: list[str | None] = []
 
     def step(live: Seen) -> Admission:
-        seen.append(live.twin.hold_id if live.twin is not None else None)
+        seen.append(live.duplicate.hold_id if live.duplicate is not None else None)
         return relays(f"again-{hold_id}")(live)
 
     await store.admit(item(f"again-{hold_id}-{store.now():%d%H}", of=hold_id), step)
@@ -101,7 +101,9 @@ async def test_a_retry_within_a_day_of_delivery_gets_the_delivered_hold(store: S
     clock.go(days=3)
     await store.holds.change("H1", lambda h: Change(hold=replace(h, state=State.APPROVED), intents=(release("H1"),)))
     [lease] = await store.outbox.lease("me", 10, 60)
-    assert await store.outbox.settle(lease, [Outcome(recipient=lease.recipients[0], delivered=Delivered.SENT)], [])
+    assert await store.outbox.settle(
+        lease, [AttemptResult(recipient=lease.recipients[0], delivered=Delivered.SENT)], []
+    )
     assert await column(store, "over_at", "H1") == microseconds(clock.now())
     assert await column(store, "attend_at", "H1") == look
     clock.go(hours=23)

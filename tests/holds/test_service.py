@@ -16,13 +16,13 @@ from smtpguard.holds.service import Seen
 from smtpguard.mail.message import parse_header
 from smtpguard.outbox.model import IntentKind
 from smtpguard.policy.verdict import Held
-from tests.guard.house import DOCUMENTS, MEMBERS, MONDAY, RAMADAN, House, Instead, Way
+from tests.guard.house import DOCUMENTS, MEMBERS, MONDAY, RAMADAN, FakePassage, House, PatchedStore
 
 APPROVE, REJECT = Choice.APPROVE, Choice.REJECT
 
 
 async def held(home: House, *to: str, **more: Any) -> Hold:
-    done = await home.intake()(home.transaction(*(to or (RAMADAN,)), **more), Way())
+    done = await home.intake()(home.transaction(*(to or (RAMADAN,)), **more), FakePassage())
     assert isinstance(done, Held)
     return await again(home, done.hold_id)
 
@@ -302,7 +302,7 @@ async def test_a_failing_hold_does_not_stop_the_sweep(home: House) -> None:
             raise Unavailable
         return await home.store.holds.change(hold_id, step)
 
-    home.ledger = Instead(home.store, {"holds.change": change})
+    home.ledger = PatchedStore(home.store, {"holds.change": change})
     assert await sweep_at(home, MONDAY + timedelta(days=9)) == 1
     assert (await again(home, first.hold_id)).state is State.WAITING
     assert (await again(home, second.hold_id)).state is State.EXPIRED

@@ -22,7 +22,7 @@ from smtpguard.outbox.model import IntentKind
 from smtpguard.policy.freezing import Freeze, Selector
 from smtpguard.policy.verdict import Held
 from tests.guard.campaign import ANNA, DPO, EVA, OMAR, Campaign, documents
-from tests.guard.house import DOCUMENTS, MEMBERS, POLICY, RAMADAN, House, Instead, Way, house
+from tests.guard.house import DOCUMENTS, MEMBERS, POLICY, RAMADAN, FakePassage, House, PatchedStore, house
 
 DELAY = Deadlines(release_delay_seconds=60)
 MINUTE = timedelta(seconds=60)
@@ -30,7 +30,7 @@ MINUTE = timedelta(seconds=60)
 
 async def held(home: House, *to: str, **more: Any) -> Hold:
     home.term = replace(home.term, release_delay_seconds=60)
-    done = await home.intake()(home.transaction(*(to or (RAMADAN,)), **more), Way())
+    done = await home.intake()(home.transaction(*(to or (RAMADAN,)), **more), FakePassage())
     assert isinstance(done, Held)
     return await again(home, done.hold_id)
 
@@ -243,7 +243,7 @@ async def test_an_enactment_that_fails_is_retried_and_blocks_no_other(home: Hous
             raise Unavailable("gone")
         return await home.store.holds.change(hold_id, step)
 
-    home.ledger = Instead(home.store, {"holds.change": change})
+    home.ledger = PatchedStore(home.store, {"holds.change": change})
     assert await home.approvals().enact() == 1
     assert await releases(home) == [second.hold_id]
     home.ledger = home.store

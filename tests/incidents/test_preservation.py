@@ -27,7 +27,7 @@ async def named(store: Store, id: str) -> bool:
     return all(clear for _, clear in await store.journal.history(id))
 
 
-async def settled(store: Store, id: str, text: bytes) -> str:
+async def add_rejected(store: Store, id: str, text: bytes) -> str:
     content = Message.of(b"Subject: lunch\r\n\r\n" + text + b"\r\n")
     await held(store, id, content=content)
     await store.holds.change(id, lambda h: Change(hold=replace(h, state=State.REJECTED)))
@@ -36,7 +36,7 @@ async def settled(store: Store, id: str, text: bytes) -> str:
 
 async def test_names_and_contents_are_preserved(store: Store, clock: Clock) -> None:
     await filled(store, 5)
-    kept, gone = await settled(store, "H1", b"kept"), await settled(store, "H2", b"gone")
+    kept, gone = await add_rejected(store, "H1", b"kept"), await add_rejected(store, "H2", b"gone")
     for id in ("T3", "H1"):
         made = await store.preserve(id, by="root", reason="a lawsuit")
         assert made is not None

@@ -15,7 +15,7 @@ from smtpguard.incidents.timeline import SHOWN
 from smtpguard.journal.chain import Clear, Entry, Seal, body_of, microseconds
 from smtpguard.journal.distinct import Interval
 from smtpguard.journal.event import Event, Kind
-from smtpguard.journal.fate import End, Sum
+from smtpguard.journal.outcome import Outcome, Sum
 
 SEAL = Seal(b"a secret of thirty-two bytes, ok", "journal")
 T0 = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -87,7 +87,7 @@ def journal() -> Journal:
     return Journal()
 
 
-def ends(report: Report) -> dict[End, tuple[int, Any]]:
+def ends(report: Report) -> dict[Outcome, tuple[int, Any]]:
     return {end: (some.messages, _number(some.people)) for end, some in report.ends.items()}
 
 
@@ -98,15 +98,15 @@ def _number(some: Interval) -> Any:
 @pytest.mark.parametrize(
     ("outcome", "end"),
     [
-        ("relayed", End.DELIVERED),
-        ("refused", End.REFUSED),
-        ("recalled", End.NOT_SENT),
-        ("gone", End.NOT_SENT),
-        ("lost", End.NOT_SENT),
-        ("unanswered", End.NOT_SENT),
+        ("relayed", Outcome.DELIVERED),
+        ("refused", Outcome.REFUSED),
+        ("recalled", Outcome.NOT_SENT),
+        ("gone", Outcome.NOT_SENT),
+        ("lost", Outcome.NOT_SENT),
+        ("unanswered", Outcome.NOT_SENT),
     ],
 )
-def test_outcomes_of_a_relayed_message(journal: Journal, outcome: str, end: End) -> None:
+def test_outcomes_of_a_relayed_message(journal: Journal, outcome: str, end: Outcome) -> None:
     journal.relayed("T1", outcome, reach=3)
     assert ends(journal.report()) == {end: (1, 3)}
 
@@ -116,26 +116,26 @@ def test_without_an_outcome_the_fate_is_unknown(journal: Journal) -> None:
     journal.relayed("T2")
     journal.write(Kind.IN_DOUBT, "T2")
     report = journal.report()
-    assert ends(report) == {End.IN_DOUBT: (2, 8)}
+    assert ends(report) == {Outcome.IN_DOUBT: (2, 8)}
     assert report.unsettled == ["T1", "T2"]
     assert report.reached == Sum()
     assert report.open == Sum(messages=2, people=Interval(8, 8))
 
 
 OF_A_HOLD = {
-    (): End.WAITING,
-    (Kind.VOTE,): End.WAITING,
-    (Kind.APPROVED,): End.ON_ITS_WAY,
-    (Kind.APPROVED, Kind.RELEASED): End.RELEASED,
-    (Kind.VOTE, Kind.REJECTED): End.DECLINED,
-    (Kind.WITHDRAWN,): End.WITHDRAWN,
-    (Kind.ESCALATED, Kind.EXPIRED): End.EXPIRED,
-    (Kind.VOIDED,): End.VOID,
-    (Kind.VOIDED, Kind.ADOPTED): End.WAITING,
-    (Kind.APPROVED, Kind.VOTE, Kind.REJECTED): End.DECLINED,
-    (Kind.APPROVED, Kind.WITHDRAWN): End.WITHDRAWN,
-    (Kind.APPROVED, Kind.REOPENED): End.WAITING,
-    (Kind.APPROVED, Kind.REOPENED, Kind.APPROVED, Kind.RELEASED): End.RELEASED,
+    (): Outcome.WAITING,
+    (Kind.VOTE,): Outcome.WAITING,
+    (Kind.APPROVED,): Outcome.ON_ITS_WAY,
+    (Kind.APPROVED, Kind.RELEASED): Outcome.RELEASED,
+    (Kind.VOTE, Kind.REJECTED): Outcome.DECLINED,
+    (Kind.WITHDRAWN,): Outcome.WITHDRAWN,
+    (Kind.ESCALATED, Kind.EXPIRED): Outcome.EXPIRED,
+    (Kind.VOIDED,): Outcome.VOID,
+    (Kind.VOIDED, Kind.ADOPTED): Outcome.WAITING,
+    (Kind.APPROVED, Kind.VOTE, Kind.REJECTED): Outcome.DECLINED,
+    (Kind.APPROVED, Kind.WITHDRAWN): Outcome.WITHDRAWN,
+    (Kind.APPROVED, Kind.REOPENED): Outcome.WAITING,
+    (Kind.APPROVED, Kind.REOPENED, Kind.APPROVED, Kind.RELEASED): Outcome.RELEASED,
 }
 
 
@@ -145,13 +145,13 @@ def test_outcomes_of_a_hold(journal: Journal, kinds: tuple[Kind, ...]) -> None:
     for kind in kinds:
         journal.write(kind, "H1")
     people = (
-        (0, 400_000) if OF_A_HOLD[kinds] is End.RELEASED else 400_000
+        (0, 400_000) if OF_A_HOLD[kinds] is Outcome.RELEASED else 400_000
     )  # the entries do not say for whom the relay took it
     assert ends(journal.report()) == {OF_A_HOLD[kinds]: (1, people)}
 
 
-@pytest.mark.parametrize(("action", "end"), [("reject", End.REJECTED), ("defer", End.DEFERRED)])
-def test_messages_that_were_not_sent(journal: Journal, action: str, end: End) -> None:
+@pytest.mark.parametrize(("action", "end"), [("reject", Outcome.REJECTED), ("defer", Outcome.DEFERRED)])
+def test_messages_that_were_not_sent(journal: Journal, action: str, end: Outcome) -> None:
     journal.verdict("T1", action)
     assert ends(journal.report()) == {end: (1, 1)}
     assert journal.report().open.messages == 0
@@ -165,31 +165,31 @@ def test_the_colleagues_part_is_no_delivery_of_the_hold(journal: Journal) -> Non
     sent: dict[str, Any] = {"intent": "H2-part", "outcome": "sent", "recipients": 1}
     journal.write(Kind.RELEASE, "H2", private={"recipients": mine[:1]}, **sent)
     report = journal.report()
-    assert ends(report) == {End.DELIVERED: (1, 1), End.WAITING: (2, 59)}
+    assert ends(report) == {Outcome.DELIVERED: (1, 1), Outcome.WAITING: (2, 59)}
     assert report.parts == 2
     assert (report.reached.messages, _number(report.reached.people)) == (1, 1)
 
 
-ATTEMPTS: dict[str, tuple[list[dict[str, Any]], bool, dict[End, tuple[int, int]], tuple[int, int]]] = {
+ATTEMPTS: dict[str, tuple[list[dict[str, Any]], bool, dict[Outcome, tuple[int, int]], tuple[int, int]]] = {
     # the entries of a release to a list of 28 and two others; whether it is over; the expected ends; and what is still
     # open
-    "all delivered": ([{"outcome": "sent", "recipients": 3, "people": 30}], True, {End.RELEASED: (1, 30)}, (0, 0)),
-    "all failed": ([{"outcome": "failed", "recipients": 3, "people": 30, "why": "refused"}], True, {End.UNDELIVERED: (1, 30)}, (0, 0)),
-    "given up after retries": ([{"outcome": "retry", "recipients": 3}, {"outcome": "failed", "recipients": 3, "people": 31, "why": "expired"}], True, {End.UNDELIVERED: (1, 30)}, (0, 0)),
-    "the list failed": ([{"outcome": "sent", "recipients": 2, "people": 2}, {"outcome": "failed", "recipients": 1, "people": 28, "why": "refused"}], True, {End.RELEASED: (1, 2), End.UNDELIVERED: (1, 28)}, (0, 0)),
-    "all in doubt": ([{"outcome": "failed", "recipients": 3, "people": 30, "why": "in-doubt"}], True, {End.IN_DOUBT: (1, 30)}, (1, 30)),
-    "the list in doubt": ([{"outcome": "sent", "recipients": 2, "people": 2}, {"outcome": "failed", "recipients": 1, "people": 28, "why": "in-doubt"}], True, {End.RELEASED: (1, 2), End.IN_DOUBT: (1, 28)}, (1, 28)),
-    "two failed, the list in doubt": ([{"outcome": "failed", "recipients": 2, "people": 2, "why": "refused"}, {"outcome": "failed", "recipients": 1, "people": 28, "why": "in-doubt"}], True, {End.IN_DOUBT: (1, 28), End.UNDELIVERED: (1, 2)}, (1, 28)),
-    "tried, and deferred": ([{"outcome": "attempt", "recipients": 3}, {"outcome": "retry", "recipients": 3}], False, {End.ON_ITS_WAY: (1, 30)}, (1, 30)),
-    "two delivered, the list deferred": ([{"outcome": "sent", "recipients": 2, "people": 2}, {"outcome": "retry", "recipients": 1}], False, {End.RELEASED: (1, 2), End.ON_ITS_WAY: (1, 28)}, (1, 28)),
-    "no answer came": ([{"outcome": "attempt", "recipients": 3}, {"outcome": "in-doubt", "recipients": 3, "people": 30}], False, {End.IN_DOUBT: (1, 30)}, (1, 30)),
-    "no answer came, and again": ([{"outcome": "in-doubt", "recipients": 3, "people": 30}, {"outcome": "attempt", "recipients": 3}], False, {End.IN_DOUBT: (1, 30)}, (1, 30)),
-    "an attempt has begun": ([{"outcome": "attempt", "recipients": 3, "people": 30, "attempt": 1}], False, {End.IN_DOUBT: (1, 30)}, (1, 30)),
-    "an earlier version began one": ([{"outcome": "attempt", "recipients": 3, "attempt": 1}], False, {End.IN_DOUBT: (1, 30)}, (1, 30)),
-    "two deferred, the list's answer is awaited": ([{"outcome": "attempt", "recipients": 3, "people": 30, "attempt": 1}, {"outcome": "retry", "recipients": 2, "people": 2, "attempt": 1, "in_doubt": False}], False, {End.IN_DOUBT: (1, 28), End.ON_ITS_WAY: (1, 2)}, (1, 30)),
-    "in doubt, tried again and deferred": ([{"outcome": "attempt", "recipients": 3, "people": 30, "attempt": 1}, {"outcome": "attempt", "code": "again", "recipients": 3, "people": 30, "attempt": 2}, {"outcome": "retry", "recipients": 3, "people": 30, "attempt": 2, "in_doubt": True}], False, {End.IN_DOUBT: (1, 30)}, (1, 30)),
-    "in doubt, and delivered the second time": ([{"outcome": "attempt", "recipients": 3, "people": 30, "attempt": 1}, {"outcome": "attempt", "code": "again", "recipients": 3, "people": 30, "attempt": 2}, {"outcome": "sent", "recipients": 3, "people": 30, "attempt": 2}], True, {End.RELEASED: (1, 30)}, (0, 0)),
-    "recalled before its dot": ([{"outcome": "attempt", "recipients": 3, "people": 30, "attempt": 1}, {"outcome": "retry", "code": "recalled", "recipients": 3, "people": 30, "attempt": 1, "in_doubt": False}], False, {End.ON_ITS_WAY: (1, 30)}, (1, 30)),
+    "all delivered": ([{"outcome": "sent", "recipients": 3, "people": 30}], True, {Outcome.RELEASED: (1, 30)}, (0, 0)),
+    "all failed": ([{"outcome": "failed", "recipients": 3, "people": 30, "why": "refused"}], True, {Outcome.UNDELIVERED: (1, 30)}, (0, 0)),
+    "given up after retries": ([{"outcome": "retry", "recipients": 3}, {"outcome": "failed", "recipients": 3, "people": 31, "why": "expired"}], True, {Outcome.UNDELIVERED: (1, 30)}, (0, 0)),
+    "the list failed": ([{"outcome": "sent", "recipients": 2, "people": 2}, {"outcome": "failed", "recipients": 1, "people": 28, "why": "refused"}], True, {Outcome.RELEASED: (1, 2), Outcome.UNDELIVERED: (1, 28)}, (0, 0)),
+    "all in doubt": ([{"outcome": "failed", "recipients": 3, "people": 30, "why": "in-doubt"}], True, {Outcome.IN_DOUBT: (1, 30)}, (1, 30)),
+    "the list in doubt": ([{"outcome": "sent", "recipients": 2, "people": 2}, {"outcome": "failed", "recipients": 1, "people": 28, "why": "in-doubt"}], True, {Outcome.RELEASED: (1, 2), Outcome.IN_DOUBT: (1, 28)}, (1, 28)),
+    "two failed, the list in doubt": ([{"outcome": "failed", "recipients": 2, "people": 2, "why": "refused"}, {"outcome": "failed", "recipients": 1, "people": 28, "why": "in-doubt"}], True, {Outcome.IN_DOUBT: (1, 28), Outcome.UNDELIVERED: (1, 2)}, (1, 28)),
+    "tried, and deferred": ([{"outcome": "attempt", "recipients": 3}, {"outcome": "retry", "recipients": 3}], False, {Outcome.ON_ITS_WAY: (1, 30)}, (1, 30)),
+    "two delivered, the list deferred": ([{"outcome": "sent", "recipients": 2, "people": 2}, {"outcome": "retry", "recipients": 1}], False, {Outcome.RELEASED: (1, 2), Outcome.ON_ITS_WAY: (1, 28)}, (1, 28)),
+    "no answer came": ([{"outcome": "attempt", "recipients": 3}, {"outcome": "in-doubt", "recipients": 3, "people": 30}], False, {Outcome.IN_DOUBT: (1, 30)}, (1, 30)),
+    "no answer came, and again": ([{"outcome": "in-doubt", "recipients": 3, "people": 30}, {"outcome": "attempt", "recipients": 3}], False, {Outcome.IN_DOUBT: (1, 30)}, (1, 30)),
+    "an attempt has begun": ([{"outcome": "attempt", "recipients": 3, "people": 30, "attempt": 1}], False, {Outcome.IN_DOUBT: (1, 30)}, (1, 30)),
+    "an earlier version began one": ([{"outcome": "attempt", "recipients": 3, "attempt": 1}], False, {Outcome.IN_DOUBT: (1, 30)}, (1, 30)),
+    "two deferred, the list's answer is awaited": ([{"outcome": "attempt", "recipients": 3, "people": 30, "attempt": 1}, {"outcome": "retry", "recipients": 2, "people": 2, "attempt": 1, "in_doubt": False}], False, {Outcome.IN_DOUBT: (1, 28), Outcome.ON_ITS_WAY: (1, 2)}, (1, 30)),
+    "in doubt, tried again and deferred": ([{"outcome": "attempt", "recipients": 3, "people": 30, "attempt": 1}, {"outcome": "attempt", "code": "again", "recipients": 3, "people": 30, "attempt": 2}, {"outcome": "retry", "recipients": 3, "people": 30, "attempt": 2, "in_doubt": True}], False, {Outcome.IN_DOUBT: (1, 30)}, (1, 30)),
+    "in doubt, and delivered the second time": ([{"outcome": "attempt", "recipients": 3, "people": 30, "attempt": 1}, {"outcome": "attempt", "code": "again", "recipients": 3, "people": 30, "attempt": 2}, {"outcome": "sent", "recipients": 3, "people": 30, "attempt": 2}], True, {Outcome.RELEASED: (1, 30)}, (0, 0)),
+    "recalled before its dot": ([{"outcome": "attempt", "recipients": 3, "people": 30, "attempt": 1}, {"outcome": "retry", "code": "recalled", "recipients": 3, "people": 30, "attempt": 1, "in_doubt": False}], False, {Outcome.ON_ITS_WAY: (1, 30)}, (1, 30)),
 }  # fmt: skip
 
 
@@ -209,12 +209,12 @@ def test_approved_is_not_sent_and_settled_is_not_delivered(journal: Journal, nam
         journal.write(Kind.RELEASED, "H1", intent="H1-release")
     report = journal.report()
     assert ends(report) == wanted
-    reached = wanted.get(End.RELEASED, (0, 0))
+    reached = wanted.get(Outcome.RELEASED, (0, 0))
     assert (report.reached.messages, _number(report.reached.people)) == reached
     assert (report.open.messages, report.open.people.high) == waits
     assert report.reached.people.exact
     assert report.messages == 1
-    assert report.unsettled == (["H1"] if End.IN_DOUBT in wanted else [])
+    assert report.unsettled == (["H1"] if Outcome.IN_DOUBT in wanted else [])
 
 
 def test_without_recorded_recipients_the_number_is_a_bound(journal: Journal) -> None:
@@ -226,13 +226,13 @@ def test_without_recorded_recipients_the_number_is_a_bound(journal: Journal) -> 
         journal.write(Kind.RELEASE, "H1", intent="H1-release", outcome=outcome, recipients=recipients, why="refused")
     journal.write(Kind.RELEASED, "H1", intent="H1-release")
     report = journal.report()
-    assert ends(report) == {End.RELEASED: (1, (0, 29)), End.UNDELIVERED: (1, (1, 30))}
+    assert ends(report) == {Outcome.RELEASED: (1, (0, 29)), Outcome.UNDELIVERED: (1, (1, 30))}
     assert report.reached.people == Interval(0, 29)
-    assert report.ends[End.UNDELIVERED].people == Interval(1, 30)
+    assert report.ends[Outcome.UNDELIVERED].people == Interval(1, 30)
 
 
-@pytest.mark.parametrize(("answer", "end"), [("451 4.7.1 Later", End.DEFERRED), ("550 5.7.1 No", End.REFUSED)])
-def test_a_4xx_leaves_the_message_with_its_client(journal: Journal, answer: str, end: End) -> None:
+@pytest.mark.parametrize(("answer", "end"), [("451 4.7.1 Later", Outcome.DEFERRED), ("550 5.7.1 No", Outcome.REFUSED)])
+def test_a_4xx_leaves_the_message_with_its_client(journal: Journal, answer: str, end: Outcome) -> None:
     journal.verdict("T1", "relay")
     journal.write(Kind.OUTCOME, "T1", outcome="refused", replies=[answer])
     assert ends(journal.report()) == {end: (1, 1)}
@@ -254,7 +254,7 @@ def test_outcomes_of_the_colleagues_part(journal: Journal) -> None:
         journal.write(Kind.REJECTED, f"H{n}")
     report = journal.report()
     assert ends(report) == {
-        End.DELIVERED: (1, 2), End.ON_ITS_WAY: (1, 2), End.DECLINED: (3, 84), End.REFUSED: (1, 2),
+        Outcome.DELIVERED: (1, 2), Outcome.ON_ITS_WAY: (1, 2), Outcome.DECLINED: (3, 84), Outcome.REFUSED: (1, 2),
     }  # fmt: skip
     assert (report.parts, _number(report.reached.people), report.messages) == (1, 2, 3)
 
@@ -262,9 +262,9 @@ def test_outcomes_of_the_colleagues_part(journal: Journal) -> None:
 def test_an_approved_preapproval_reaches_no_one(journal: Journal) -> None:
     asked = [{"rule": "approval-asked", "fact": "approval.asked", "observed": "true", "limit": ""}]
     journal.verdict("H1", "hold", reach=1200, reasons=asked)
-    assert ends(journal.report()) == {End.WAITING: (1, 0)}
+    assert ends(journal.report()) == {Outcome.WAITING: (1, 0)}
     journal.write(Kind.APPROVED, "H1")
-    assert ends(journal.report()) == {End.GRANTED: (1, 0)}
+    assert ends(journal.report()) == {Outcome.GRANTED: (1, 0)}
     assert journal.report().open.messages == 0
 
 
@@ -274,7 +274,7 @@ def test_copies_of_a_list_server_count_with_their_original(journal: Journal) -> 
         journal.relayed(f"T{n}", "relayed" if n < 4 else "refused", expanded_from="T1", mailing=None)
     report = journal.report()
     assert (report.messages, _number(report.reached.people)) == (1, 60)
-    assert report.copies == {End.DELIVERED: 2, End.REFUSED: 1}
+    assert report.copies == {Outcome.DELIVERED: 2, Outcome.REFUSED: 1}
     alone = journal.report(IncidentQuery(ids=frozenset({"T2"}), whole=False))
     assert (alone.messages, _number(alone.reached.people), alone.copies) == (1, 1, {})
 
@@ -299,14 +299,14 @@ TRIED: dict[str, Any] = {"intent": "H1-release", "attempt": 1}
 @pytest.mark.parametrize(
     ("attempts", "spared", "expected"),
     [
-        ([("sent", 10), ("retry", 20)], 20, {End.RELEASED: (1, 10), End.DECLINED: (1, 20)}),
-        ([("sent", 10), ("failed", 5), ("retry", 15)], 15, {End.RELEASED: (1, 10), End.UNDELIVERED: (1, 5), End.DECLINED: (1, 15)}),
-        ([("in-doubt", 30)], 0, {End.IN_DOUBT: (1, 30)}),
-        ([("retry", 20), ("in-doubt", 10)], 20, {End.IN_DOUBT: (1, 10), End.DECLINED: (1, 20)}),
+        ([("sent", 10), ("retry", 20)], 20, {Outcome.RELEASED: (1, 10), Outcome.DECLINED: (1, 20)}),
+        ([("sent", 10), ("failed", 5), ("retry", 15)], 15, {Outcome.RELEASED: (1, 10), Outcome.UNDELIVERED: (1, 5), Outcome.DECLINED: (1, 15)}),
+        ([("in-doubt", 30)], 0, {Outcome.IN_DOUBT: (1, 30)}),
+        ([("retry", 20), ("in-doubt", 10)], 20, {Outcome.IN_DOUBT: (1, 10), Outcome.DECLINED: (1, 20)}),
     ],
 )  # fmt: skip
 def test_a_revocation_after_delivery_to_some(
-    journal: Journal, attempts: list[tuple[str, int]], spared: int, expected: dict[End, tuple[int, int]]
+    journal: Journal, attempts: list[tuple[str, int]], spared: int, expected: dict[Outcome, tuple[int, int]]
 ) -> None:
     """A rejection during a release leaves those who have it or may have it, and spares the others."""
     journal.verdict("H1", "hold", reach=30)
@@ -323,7 +323,7 @@ def test_a_retry_of_a_hold_is_one_message(journal: Journal) -> None:
     journal.verdict("H1", "hold", reach=5)
     journal.verdict("T2", "hold", reach=5, hold="H1", retry=True)
     report = journal.report()
-    assert (report.messages, report.again, ends(report)) == (1, 1, {End.WAITING: (1, 5)})
+    assert (report.messages, report.again, ends(report)) == (1, 1, {Outcome.WAITING: (1, 5)})
     late = journal.report(IncidentQuery(ids=frozenset({"T2"}), whole=False))
     assert (late.messages, late.again) == (1, 0), "the first attempt is outside the query"
 
@@ -464,7 +464,7 @@ def test_senders_and_reasons_are_counted(journal: Journal) -> None:
     assert report.rules == {("no-pork", "enforce"): 2, ("watched", "observe"): 1}
     assert report.reasons == {("no-pork", "message.topics", "pork", "any"): 2}
     assert (report.clients, report.contents, report.policies) == ({"192.0.2.1": 1}, {"c1": 1}, {"p1": 2})
-    assert report.ends[End.WAITING].messages == 2
+    assert report.ends[Outcome.WAITING].messages == 2
 
 
 def test_erased_names_are_reported(journal: Journal) -> None:
@@ -478,7 +478,7 @@ def test_erased_names_are_reported(journal: Journal) -> None:
 
 def test_a_failed_verdict_is_counted(journal: Journal) -> None:
     journal.write(Kind.VERDICT, "T1", action="defer", rules=[], failure="KeyError")
-    assert ends(journal.report()) == {End.DEFERRED: (1, 0)}
+    assert ends(journal.report()) == {Outcome.DEFERRED: (1, 0)}
 
 
 def test_the_period_ends_a_day_after_the_last_message(journal: Journal) -> None:
@@ -563,7 +563,7 @@ def test_a_person_with_one_delivered_copy_counts_as_reached(journal: Journal) ->
     journal.verdict("T2", "relay", people=["bo"])
     journal.verdict("H1", "hold", people=["kim", "bo", "eve"], reach=3)
     report = journal.report()
-    assert report.ends[End.WAITING].people == Interval(3, 3)
+    assert report.ends[Outcome.WAITING].people == Interval(3, 3)
     assert (report.reached.people, report.perhaps, report.unreached) == (Interval(1, 1),) * 3
 
 
@@ -584,12 +584,12 @@ def test_each_recipient_has_its_own_outcome(journal: Journal) -> None:
         journal.write(Kind.RELEASE, "H1", private={"recipients": who}, **said)
     journal.write(Kind.RELEASED, "H1", intent="H1-release")
     report = journal.report()
-    assert ends(report) == {End.RELEASED: (1, 28), End.UNDELIVERED: (1, 1)}
+    assert ends(report) == {Outcome.RELEASED: (1, 28), Outcome.UNDELIVERED: (1, 1)}
     assert report.of_lists == {LIST: Interval(28, 28)}
 
 
-@pytest.mark.parametrize(("choice", "kim"), [("sent", End.RELEASED), ("again", End.IN_DOUBT)])
-def test_a_persons_answer_applies_to_its_recipient(journal: Journal, choice: str, kim: End) -> None:
+@pytest.mark.parametrize(("choice", "kim"), [("sent", Outcome.RELEASED), ("again", Outcome.IN_DOUBT)])
+def test_a_persons_answer_applies_to_its_recipient(journal: Journal, choice: str, kim: Outcome) -> None:
     """The list's delivery failed, so a person's decision about the doubt applies only to the other recipient."""
     both = ["list@x", "kim@y"]
     journal.verdict(
@@ -602,7 +602,7 @@ def test_a_persons_answer_applies_to_its_recipient(journal: Journal, choice: str
     journal.write(Kind.RELEASE, "H1", private={"recipients": both[:1]}, **said)
     journal.write(Kind.IN_DOUBT, "H1", private={"recipients": both[1:]}, outcome="asked", recipients=1, people=1)
     journal.write(Kind.SETTLED, "H1", private={"recipients": both[1:]}, choice=choice, recipients=1, people=1)
-    assert ends(journal.report()) == {kim: (1, 1), End.UNDELIVERED: (1, 28)}
+    assert ends(journal.report()) == {kim: (1, 1), Outcome.UNDELIVERED: (1, 28)}
 
 
 @pytest.mark.parametrize("part", [{"intent": "H1-part"}, {"intent": "any", "part": True}])
@@ -610,13 +610,13 @@ def test_a_part_is_recognized_by_its_entry(journal: Journal, part: dict[str, Any
     """The colleagues' part is recognised by its entry, or in entries of an earlier version by its id."""
     journal.verdict("H1", "hold", reach=3, apart=1, apart_at=[0], recipients=["a@x", "b@x", "c@x"])
     journal.write(Kind.RELEASE, "H1", private={"recipients": ["a@x"]}, outcome="sent", recipients=1, people=1, **part)
-    assert ends(journal.report()) == {End.DELIVERED: (1, 1), End.WAITING: (1, 2)}
+    assert ends(journal.report()) == {Outcome.DELIVERED: (1, 1), Outcome.WAITING: (1, 2)}
 
 
 def test_a_preapproval_is_recognized_by_its_entry(journal: Journal) -> None:
     journal.verdict("H1", "hold", reach=1200, test=True)
     journal.write(Kind.APPROVED, "H1")
-    assert ends(journal.report()) == {End.GRANTED: (1, 0)}
+    assert ends(journal.report()) == {Outcome.GRANTED: (1, 0)}
 
 
 def test_entries_of_an_earlier_version_are_counted(journal: Journal) -> None:

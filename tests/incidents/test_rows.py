@@ -15,7 +15,7 @@ from smtpguard.incidents.rows import Found
 from smtpguard.journal import scan as journalscan
 from smtpguard.journal.chain import microseconds
 from smtpguard.journal.event import Event, Kind
-from smtpguard.journal.fate import End
+from smtpguard.journal.outcome import Outcome
 from smtpguard.reading.fingerprint import Identity
 from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store
@@ -105,7 +105,7 @@ async def test_a_hold_with_its_decisions(store: Store) -> None:
     looked = await found(store, ids=frozenset({"H1"}))
     assert hold.state is State.WAITING
     assert looked.report is not None
-    assert list(looked.report.ends) == [End.ON_ITS_WAY]
+    assert list(looked.report.ends) == [Outcome.ON_ITS_WAY]
     kinds = [step.entry.kind for step in looked.report.steps]
     assert kinds == ["policy", "verdict", "vote", "approved", "freeze"]
 

@@ -18,8 +18,8 @@ from smtpguard.journal import columns, signing
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import link
 from smtpguard.journal.event import Event, Kind
-from smtpguard.journal.fate import End
-from smtpguard.outbox.model import Delivered, Outcome
+from smtpguard.journal.outcome import Outcome
+from smtpguard.outbox.model import AttemptResult, Delivered
 from smtpguard.policy.freezing import Selector
 from smtpguard.store.opening import open_store
 from smtpguard.store.retention import Retention
@@ -249,7 +249,7 @@ async def test_settled_holds_are_deleted_with_their_addresses(store: Store, cloc
     [lease] = await store.outbox.lease("me", 1, 60)
     await store.outbox.settle(lease, [], [])
     [lease] = await store.outbox.lease("me", 1, 60)  # settling nothing leaves the recipient due
-    await store.outbox.settle(lease, [Outcome(recipient=lease.recipients[0], delivered=Delivered.SENT)], [])
+    await store.outbox.settle(lease, [AttemptResult(recipient=lease.recipients[0], delivered=Delivered.SENT)], [])
     assert (await store.retain(Retention())).holds == 1
     assert await store.holds.find("H1") is None
     assert (await store.journal.verify()).ok
@@ -275,7 +275,7 @@ async def test_outcomes_of_transactions(store: Store, clock: Clock) -> None:
     store.journal.note(event(Kind.IN_DOUBT, "T2", outcome="in-doubt"))
     await store.journal.record([event(Kind.START, "here")])  # notes are written before it
     assert await store.journal.outcomes([f"T{n}" for n in range(7)]) == {
-        "T0": End.DELIVERED, "T1": End.NOT_SENT, "T2": End.IN_DOUBT, "T4": End.DEFERRED, "T5": End.NOT_SENT, "T6": End.NOT_SENT,
+        "T0": Outcome.DELIVERED, "T1": Outcome.NOT_SENT, "T2": Outcome.IN_DOUBT, "T4": Outcome.DEFERRED, "T5": Outcome.NOT_SENT, "T6": Outcome.NOT_SENT,
     }  # fmt: skip
     clock.go(minutes=10)
     assert await store.journal.unsettled(clock.now() - timedelta(minutes=5)) == ["T3"]

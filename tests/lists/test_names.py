@@ -145,7 +145,7 @@ def test_an_index_of_an_earlier_version_is_used_until_rebuilt(ready: House, pars
         draft = write(path, digests, key_id=key_id, built_at=datetime(2026, 3, 2, tzinfo=UTC), fingerprint=b"f" * 32)
         swap(draft, path)
     registry = ready.registry(look_seconds=0)
-    assert registry.standings["news"].index is not None
+    assert registry.statuses["news"].index is not None
     got = registry.classify(parse("Anna.B@gmail.com", "x@kund.se", "y@kund.se"))
     assert [one.lists for one in got.recipients] == [("news",), ("news",), ()]
 
@@ -158,6 +158,6 @@ def test_an_index_of_an_earlier_version_is_used_until_rebuilt(ready: House, pars
     (ready.path / "away.csv").rename(ready.path / "news.csv")
     assert ready.sync("news").ok
     registry.reopen()
-    assert registry.standings["news"].index.header.key_id == ready.digester.key_id
-    assert registry.standings["news"].state is State.READY
+    assert registry.statuses["news"].index.header.key_id == ready.digester.key_id
+    assert registry.statuses["news"].state is State.READY
     assert registry.classify(parse("annab@gmail.com")).recipients[0].lists == ("news",)

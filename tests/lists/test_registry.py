@@ -183,7 +183,7 @@ def test_members_of_a_stale_index_stay_members(ready: House, parse: Parse) -> No
     registry = ready.registry()
     ready.clock.pass_(days=2)
     got = registry.classify(parse("c0@kund.se", "x@annan.se"))
-    assert registry.standings["vip"].state is State.STALE
+    assert registry.statuses["vip"].state is State.STALE
     assert got.members == (1, 2)
     assert got.recipients[0].lists == ("ramadan", "vip")
     assert got.recipients[1].doubt == ("ramadan", "vip")
@@ -228,19 +228,19 @@ def test_an_index_damaged_later_leaves_the_open_one_in_use(ready: House, parse: 
     path.unlink()
     path.write_bytes(b"rubbish")
     registry.reopen()
-    assert registry.standings["vip"].state is State.STALE
-    assert "one before it is in use" in registry.standings["vip"].why
+    assert registry.statuses["vip"].state is State.STALE
+    assert "one before it is in use" in registry.statuses["vip"].why
     assert "vip" in registry.classify(parse("v@kund.se")).recipients[0].lists
     fresh = ready.registry()
-    assert fresh.standings["vip"].state is State.MISSING
-    assert "not a membership index" in fresh.standings["vip"].why
+    assert fresh.statuses["vip"].state is State.MISSING
+    assert "not a membership index" in fresh.statuses["vip"].why
 
 
 def test_an_index_of_another_secret_is_refused(ready: House) -> None:
     from smtpguard.lists.digest import Digester
 
     ready.digester = Digester(b"j" * 32, "+")
-    standing = ready.registry().standings["ramadan"]
+    standing = ready.registry().statuses["ramadan"]
     assert standing.state is State.MISSING
     assert "another secret" in standing.why
 
@@ -248,7 +248,7 @@ def test_an_index_of_another_secret_is_refused(ready: House) -> None:
 def test_a_list_without_sources_makes_no_one_uncertain(house: House, parse: Parse) -> None:
     house.list("news", addresses=["news@lists.example.com"])
     registry = house.registry()
-    assert registry.standings["news"].state is State.UNLISTED
+    assert registry.statuses["news"].state is State.UNLISTED
     assert registry.classify(parse("x@annan.se")).members == (0, 0)
     assert registry.classify(parse("news@lists.example.com")).customers == (1, math.inf)
 

@@ -39,7 +39,7 @@ def index_status(house: House) -> IndexStatus:
     lists, _ = build(house.sections, {})
     shelf = Shelf(house.folder, house.digester.key_id)
     shelf.look(lists.values(), house.clock())
-    return shelf.standings["news"]
+    return shelf.statuses["news"]
 
 
 def test_people_in_several_sources_count_once(both: House) -> None:

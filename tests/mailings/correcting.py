@@ -24,7 +24,7 @@ from smtpguard.notices.intents import Notices
 from smtpguard.policy.verdict import Disposition
 from smtpguard.reading.fingerprint import Sketch
 from tests.guard.campaign import DPO, EVA, OMAR, Campaign, documents
-from tests.guard.house import KEY, MEMBERS, RAMADAN, House, Way, house, mail
+from tests.guard.house import KEY, MEMBERS, RAMADAN, FakePassage, House, house, mail
 
 GOT, MAY = MEMBERS[:3], MEMBERS[3]
 TEXT: dict[str, Any] = {"X_Looks": "mailing", "X_Mailing": "sorry", "Subject": "We are sorry", "body": "It was wrong."}
@@ -38,7 +38,7 @@ def digest(address: str) -> bytes:
 class _Seen:
     """Passes messages to the relay. ``reached``: the relay has it or may have it."""
 
-    def __init__(self, way: Way) -> None:
+    def __init__(self, way: FakePassage) -> None:
         self._way, self.reached = way, False
 
     async def send(self, prepend: bytes, fence: Fence) -> tuple[Reply, ...]:
@@ -72,7 +72,7 @@ class Correcting:
         transaction = self.home.transaction(
             MAY, X_Looks="mailing", X_Mailing="spring", Message_ID="<doubt@example.com>"
         )
-        await self.home.intake()(transaction, Way(raises=Lost(RELAY_LOST, after_dot=True)))
+        await self.home.intake()(transaction, FakePassage(raises=Lost(RELAY_LOST, after_dot=True)))
         await self.campaign.noted()
         [mailing] = await self.home.store.mailings.newest()
         return mailing
@@ -88,10 +88,10 @@ class Correcting:
         for who in (OMAR, DPO):
             await self.campaign.approvals.vote(hold.hold_id, Choice.APPROVE, approver=who, by="test")
 
-    async def send(self, *to: str, way: Way | None = None, **more: Any) -> Disposition:
+    async def send(self, *to: str, way: FakePassage | None = None, **more: Any) -> Disposition:
         self._n += 1
         headers = TEXT | {"Message_ID": f"<sorry{self._n}.{os.getpid()}@example.com>"} | more
-        seen = _Seen(way or Way())
+        seen = _Seen(way or FakePassage())
         done = await self.home.intake()(self.home.transaction(*to, **headers), seen)
         if seen.reached:
             for one in to:
@@ -113,7 +113,7 @@ async def killed(folder: str, url: str, when: str) -> None:
     def die() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    class Killing(Way):
+    class Killing(FakePassage):
         async def send(self, prepend: bytes, fence: Any) -> Any:
             done = await super().send(prepend, fence)
             print("sent", flush=True)
@@ -124,7 +124,7 @@ async def killed(folder: str, url: str, when: str) -> None:
         here.home.reader.sketch = SORRY
         here.home.ids = iter(f"K{n:015d}" for n in range(1000))
         await here.send(GOT[0])
-        await here.send(GOT[1], way=Way(before_dot=die) if when == "before" else Killing())
+        await here.send(GOT[1], way=FakePassage(before_dot=die) if when == "before" else Killing())
 
 
 if __name__ == "__main__":

@@ -16,11 +16,11 @@ from smtpguard.admission.correcting import NotAll
 from smtpguard.holds.model import Choice, Conflict, NotEntitled, Refused, State
 from smtpguard.mail.reply import OK, RELAY_LOST, Reply
 from smtpguard.mail.transaction import Lost
-from smtpguard.mailings.model import Fate, set_of
+from smtpguard.mailings.model import CopyStatus, set_of
 from smtpguard.policy.freezing import Selector
 from smtpguard.policy.verdict import Held, Relayed
 from tests.guard.campaign import ANNA, EVA, OMAR, documents
-from tests.guard.house import MEMBERS, MONDAY, RAMADAN, Way, index
+from tests.guard.house import MEMBERS, MONDAY, RAMADAN, FakePassage, index
 from tests.mailings.correcting import GOT, MAY, Correcting, correcting, digest
 
 OTHER = MEMBERS[10]
@@ -83,8 +83,8 @@ async def test_a_freeze_between_verdict_and_final_dot(lite: Correcting) -> None:
     async def of_all() -> None:
         await lite.home.freeze(id="F2")
 
-    assert isinstance(await lite.send(GOT[0], way=Way(before_dot=of_the_list)), Relayed)
-    assert isinstance(await lite.send(GOT[1], way=Way(before_dot=of_all)), Held)
+    assert isinstance(await lite.send(GOT[0], way=FakePassage(before_dot=of_the_list)), Relayed)
+    assert isinstance(await lite.send(GOT[1], way=FakePassage(before_dot=of_all)), Held)
     assert lite.reached == {GOT[0]: 1}
 
 
@@ -95,8 +95,8 @@ async def test_laws_of_a_correction(lite: Correcting, seed: int) -> None:
     chance = random.Random(seed)
     await lite.approve(await lite.begin(await lite.original(), doubt=bool(seed % 2)))
     whom = {*GOT, MAY} if seed % 2 else set(GOT)
-    ends = [Way, Way, lambda: Way(replies=(Reply(451, ("4.2.0 later",)),)), lambda: Way(raises=Lost(RELAY_LOST)),
-            lambda: Way(raises=Lost(RELAY_LOST, after_dot=True)), lambda: Way(replies=(Reply(550, ("5.1.1 no",)),))]  # fmt: skip
+    ends = [FakePassage, FakePassage, lambda: FakePassage(replies=(Reply(451, ("4.2.0 later",)),)), lambda: FakePassage(raises=Lost(RELAY_LOST)),
+            lambda: FakePassage(raises=Lost(RELAY_LOST, after_dot=True)), lambda: FakePassage(replies=(Reply(550, ("5.1.1 no",)),))]  # fmt: skip
     for n in range(60):
         to = chance.choices([*GOT, MAY, OTHER, MEMBERS[11]], k=chance.choice([1, 1, 1, 2]))
         again = {"Message_ID": "<again@example.com>"} if chance.random() < 0.2 else {}
@@ -108,7 +108,7 @@ async def test_laws_of_a_correction(lite: Correcting, seed: int) -> None:
     for one in sorted(
         whom - lite.reached.keys()
     ):  # anyone whom the relay surely does not have can still be sent theirs
-        assert isinstance(await lite.send(one, way=Way(replies=(OK,))), Relayed)
+        assert isinstance(await lite.send(one, way=FakePassage(replies=(OK,))), Relayed)
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -163,7 +163,7 @@ async def test_recipients_behind_a_list_address_are_its_members_then(lite: Corre
     await lite.home.follow()
     with pytest.raises(NotAll, match="the address of ramadan"):
         await lite.begin(mailing, doubt=True, body="Again")
-    then = {digest(one): Fate.RELAYED for one in MEMBERS}
+    then = {digest(one): CopyStatus.RELAYED for one in MEMBERS}
     made = await lite.corrections.begin(
         mailing, lite.message(body="Once more"), starter=EVA, by="test", doubt=True, matched=then
     )

@@ -18,7 +18,7 @@ from smtpguard.admission.model import Admission, Item, Seen
 from smtpguard.journal.event import Kind
 from smtpguard.mailings import finding, mailingrow, retention
 from smtpguard.mailings.finding import MOST, KnownMailing, Memory
-from smtpguard.mailings.model import Fate, Person, Tally
+from smtpguard.mailings.model import CopyStatus, Person, Tally
 from smtpguard.policy.counted import DAY, Ask
 from smtpguard.policy.verdict import Action, Deferred, Verdict
 from smtpguard.reading.fingerprint import Identity, Sketch
@@ -154,10 +154,15 @@ async def test_outcomes_set_the_fates(store: Store) -> None:
         await outcome(store, f"T{n}", said)
     await admit(store, of("T9", "p9"))
     assert await the_tally(store) == Tally(relayed=1, refused=1, deferred=2, admitted=1)
-    fates = await store.mailings.reached_by(
+    statuses = await store.mailings.reached_by(
         (await store.mailings.newest())[0].mailing_id, [person(f"p{n}").digest for n in (1, 2, 3, 9, 8)]
     )
-    assert sorted(fates.values()) == [Fate.DEFERRED, Fate.REFUSED, Fate.ADMITTED, Fate.RELAYED]
+    assert sorted(statuses.values()) == [
+        CopyStatus.DEFERRED,
+        CopyStatus.REFUSED,
+        CopyStatus.ADMITTED,
+        CopyStatus.RELAYED,
+    ]
 
 
 async def test_a_person_with_one_copy_has_it(store: Store) -> None:

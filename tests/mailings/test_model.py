@@ -62,14 +62,12 @@ def test_an_expired_approval_leaves_the_other_its_people(said: bool, people: int
 
 def test_each_approval_ends_at_its_time() -> None:
     both = NEW.granted(allowed("a", days=1), STAGES, 0, NOW).granted(allowed("b", people=20), None, 0, NOW)
-    later = both.standing(NOW + timedelta(days=2))
+    later = both.as_of(NOW + timedelta(days=2))
     assert [g.lists for g in later.grants] == [{"b"}]
     assert later.progress is not None
-    over = both.standing(NOW + timedelta(days=8))
+    over = both.as_of(NOW + timedelta(days=8))
     assert (over.grants, over.progress) == ((), None)
-    assert (
-        both.standing(NOW + timedelta(days=2)).granted(allowed("c"), None, 0, NOW + timedelta(days=2)).grants[1:] != ()
-    )
+    assert both.as_of(NOW + timedelta(days=2)).granted(allowed("c"), None, 0, NOW + timedelta(days=2)).grants[1:] != ()
 
 
 @pytest.mark.parametrize("moves", [(), (Move.FULL,), (Move.STOP,)])
@@ -93,7 +91,7 @@ def test_a_rejection_ends_all_approvals() -> None:
     both = NEW.granted(allowed("a"), STAGES, 0, NOW).granted(allowed("b"), None, 0, NOW)
     no = Rejection(hold_id="H", sentence="No", until=NOW + timedelta(days=1))
     assert both.refused(no).grants == ()
-    assert both.refused(no).standing(NOW + timedelta(days=2)) == replace(NEW)
+    assert both.refused(no).as_of(NOW + timedelta(days=2)) == replace(NEW)
 
 
 def test_a_member_of_an_approved_list_is_covered() -> None:

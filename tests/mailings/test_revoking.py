@@ -19,11 +19,11 @@ from smtpguard.mail.transaction import Lost
 from smtpguard.mailings.model import State as MailingState
 from smtpguard.mailings.model import Tally
 from smtpguard.mailings.service import Mailings
-from smtpguard.outbox.model import INTENT, Delivered, IntentKind, Lease, Outcome, Settled
+from smtpguard.outbox.model import INTENT, AttemptResult, Delivered, IntentKind, Lease, Settled
 from smtpguard.policy.freezing import Selector
 from smtpguard.policy.verdict import Held as IsHeld
 from tests.guard.campaign import ANNA, DPO, EVA, OMAR, Campaign, approved, kinds
-from tests.guard.house import MEMBERS, RAMADAN, House, Way
+from tests.guard.house import MEMBERS, RAMADAN, FakePassage, House
 from tests.guard.office import BO, LATER, NO, OK, ULF, Office
 
 REJECT = Choice.REJECT
@@ -52,7 +52,7 @@ async def releases(home: House, n: int = 100) -> list[Lease]:
     """Lease ``n`` releases, after sending all notices."""
     for lease in await home.store.outbox.lease("clerk", 100, 60):
         if lease.intent.kind is IntentKind.NOTICE:
-            sent = [Outcome(recipient=r, delivered=Delivered.SENT) for r in lease.recipients]
+            sent = [AttemptResult(recipient=r, delivered=Delivered.SENT) for r in lease.recipients]
             await home.store.outbox.settle(lease, sent, [])
         else:
             await home.store.outbox.settle(lease, [], [])
@@ -192,7 +192,7 @@ async def test_an_out_of_hours_approver_may_revoke_later(home: House) -> None:
     home.clock.pass_(hours=14)
     office = Office(home)
     transaction = home.transaction(RAMADAN)
-    await home.intake()(transaction, Way())
+    await home.intake()(transaction, FakePassage())
     duty: dict[str, Any] = {"approver": "duty@example.com", "by": "test"}
     await home.approvals().vote(transaction.id, Choice.APPROVE, **duty)
     await office.go(hours=10)
@@ -231,7 +231,7 @@ async def test_a_rejection_stops_a_concurrent_approval(office: Office, first: Ch
     """One rejection stops the hold, whichever vote is first. ``first`` None: both at once."""
     home = office.home
     transaction = home.transaction("news@lists.example.com")
-    await home.intake()(transaction, Way())
+    await home.intake()(transaction, FakePassage())
     votes = [(Choice.APPROVE, EVA), (REJECT, OMAR)]
     given = [
         home.approvals().vote(transaction.id, choice, approver=who, by="test", comment="no")
@@ -458,7 +458,7 @@ async def test_an_approver_is_told_which_freeze_delays_the_release(
 ) -> None:
     home = office.home
     transaction = home.transaction(RAMADAN, References="<0@example.com>")
-    await home.intake()(transaction, Way())
+    await home.intake()(transaction, FakePassage())
     held = await home.store.holds.find(transaction.id)
     assert held is not None
     await home.freeze(selector, held.mailing_id if value == "?" else value)
@@ -476,7 +476,7 @@ async def test_the_writer_is_notified_again_when_it_is_sent(office: Office) -> N
     await office.home.freeze()
     await rejects(office.home, hold_id)
     again = office.home.transaction(RAMADAN, body="Another lunch", Message_ID="<2@x>")
-    await office.home.intake()(again, Way())
+    await office.home.intake()(again, FakePassage())
     for who in (EVA, DPO):
         await office.home.approvals().vote(again.id, Choice.APPROVE, approver=who, by="test")
     await office.until_quiet(steps=2)

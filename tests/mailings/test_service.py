@@ -13,13 +13,13 @@ from smtpguard.holds.model import State as Held
 from smtpguard.lists import digest
 from smtpguard.lists.indexcache import index_path
 from smtpguard.mail.reply import Reply
-from smtpguard.mailings.model import Fate, NoSuch
+from smtpguard.mailings.model import CopyStatus, NoSuch
 from smtpguard.outbox.model import IntentKind
 from smtpguard.policy.freezing import Selector
 from smtpguard.policy.verdict import Deferred
 from smtpguard.policy.verdict import Held as IsHeld
 from tests.guard.campaign import ANNA, DPO, EVA, OMAR, UNAPPROVED, Campaign, documents, kinds
-from tests.guard.house import DOCUMENTS, MEMBERS, POLICY, House, Way, house, index
+from tests.guard.house import DOCUMENTS, MEMBERS, POLICY, FakePassage, House, house, index
 
 
 async def test_copies_from_the_threshold_on_are_held_as_one(campaign: Campaign) -> None:
@@ -170,7 +170,7 @@ async def test_a_mailing_is_frozen_and_recalled(campaign: Campaign) -> None:
     await campaign.to_members(0, 3)
     id = (await campaign.one())["id"]
 
-    way = Way(before_dot=lambda: campaign.home.freeze(Selector.MAILING, id))
+    way = FakePassage(before_dot=lambda: campaign.home.freeze(Selector.MAILING, id))
     transaction = campaign.home.transaction(MEMBERS[3], X_Looks="mailing", X_Mailing="spring")
     given = await campaign._intake(transaction, way)
     assert (kinds([given]), way.sent) == ("h", [])
@@ -183,14 +183,14 @@ async def test_a_mailing_is_frozen_and_recalled(campaign: Campaign) -> None:
 async def test_recipients_are_matched_with_their_fates(campaign: Campaign) -> None:
     campaign.home.clock.pass_(seconds=1)
     transaction = campaign.home.transaction(MEMBERS[0], X_Looks="mailing", X_Mailing="spring")
-    await campaign._intake(transaction, Way(replies=(Reply.of(550, "5.1.1", "No such user"),)))
+    await campaign._intake(transaction, FakePassage(replies=(Reply.of(550, "5.1.1", "No such user"),)))
     await campaign.to_members(1, 3)
     await campaign.noted()
     one = await campaign.one()
     assert (one["relayed"], one["refused"]) == (2, 1)
     got = await campaign.service.people(one["id"], [*(m.upper() for m in MEMBERS), "nobody", "x@y.example"])
-    assert {(g.address, g.fate) for g in got} == {
-        (MEMBERS[0].upper(), Fate.REFUSED), (MEMBERS[1].upper(), Fate.RELAYED), (MEMBERS[2].upper(), Fate.RELAYED)
+    assert {(g.address, g.status) for g in got} == {
+        (MEMBERS[0].upper(), CopyStatus.REFUSED), (MEMBERS[1].upper(), CopyStatus.RELAYED), (MEMBERS[2].upper(), CopyStatus.RELAYED)
     }  # fmt: skip
     with pytest.raises(NoSuch):
         await campaign.service.show("NOTHING")
@@ -213,7 +213,7 @@ async def test_a_digest_of_an_earlier_version_is_found(campaign: Campaign, monke
     got = await campaign.service.people(
         one["id"], ["anna.b@gmail.com", "carl@googlemail.com", "annab@gmail.com", "x@gmail.com"]
     )
-    assert {each.address: each.fate for each in got} == {
-        "anna.b@gmail.com": Fate.RELAYED,
-        "carl@googlemail.com": Fate.RELAYED,
+    assert {each.address: each.status for each in got} == {
+        "anna.b@gmail.com": CopyStatus.RELAYED,
+        "carl@googlemail.com": CopyStatus.RELAYED,
     }

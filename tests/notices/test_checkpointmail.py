@@ -11,7 +11,7 @@ from smtpguard.notices.checkpointmail import Checkpoints
 from smtpguard.notices.notice import Letterhead, Stationery
 from smtpguard.notices.render import Renderer
 from smtpguard.outbox.model import Intent
-from tests.guard.house import House, Way, house
+from tests.guard.house import FakePassage, House, house
 
 
 async def test_the_newest_checkpoint_is_mailed_once_a_day(tmp_path: Path) -> None:
@@ -35,7 +35,7 @@ async def due(home: House) -> list[Intent]:
 
 async def mail(home: House, daily: Checkpoints) -> str:
     """The text of the day's mail."""
-    await home.intake()(home.transaction("x@example.org"), Way())
+    await home.intake()(home.transaction("x@example.org"), FakePassage())
     before = await due(home)
     await daily.write()
     await daily.write()

@@ -20,7 +20,7 @@ from smtpguard.notices.noticedata import UNSAID, nameable
 from smtpguard.outbox.model import Intent
 from smtpguard.policy.verdict import Deferred, Held, Relayed
 from smtpguard.reading.marks import Mark, Side
-from tests.guard.house import DOCUMENTS, MEMBERS, MONDAY, RAMADAN, House, Way, house
+from tests.guard.house import DOCUMENTS, MEMBERS, MONDAY, RAMADAN, FakePassage, House, house
 
 COMMON = {"notice", "hold_id", "subject", "message_id", "from", "language", "recipients", "reach", "reach_at_least",
           "lists", "sensitive", "summary", "part", "writer"}  # fmt: skip
@@ -44,7 +44,7 @@ KEYS = {
 
 
 async def hold_of(home: House, *to: str, **more: Any) -> Hold:
-    done = await home.intake()(home.transaction(*(to or (RAMADAN,)), **more), Way())
+    done = await home.intake()(home.transaction(*(to or (RAMADAN,)), **more), FakePassage())
     assert isinstance(done, Held)
     hold = await home.store.holds.find(done.hold_id)
     assert hold is not None
@@ -57,7 +57,7 @@ async def too_many_receipts(home: House, first: int = 0) -> None:
     for n in range(first, first + 5):
         to = f"customer{n}@example.net"
         transaction = home.transaction(to, Message_ID=f"<{n}@shop>", body=f"receipt {n}", **receipt)
-        assert isinstance(await home.intake()(transaction, Way()), Relayed if n < first + 3 else Deferred)
+        assert isinstance(await home.intake()(transaction, FakePassage()), Relayed if n < first + 3 else Deferred)
 
 
 async def waiting(home: House) -> list[Intent]:
@@ -80,7 +80,7 @@ async def test_every_notice_has_the_data_of_its_table(home: House) -> None:
     home.notices = Notices(flood=Flood(singly=100))
     hold = await hold_of(home)
     await hold_of(home, sender="x@example.org", body="2")
-    await home.intake()(home.transaction(RAMADAN, X_Labels="contract"), Way())
+    await home.intake()(home.transaction(RAMADAN, X_Labels="contract"), FakePassage())
     await home.approvals().vote(hold.hold_id, Choice.REJECT, approver="eva@example.com", by="root")
     await too_many_receipts(home)
     late = await hold_of(home, body="3")
@@ -295,9 +295,11 @@ async def test_holds_without_a_notified_writer_are_in_the_owners_digest(home: Ho
 async def test_rejections_without_a_notified_writer_are_in_the_owners_digest(home: House) -> None:
     intake = home.intake()
     for n in range(3):
-        await intake(home.transaction(RAMADAN, reverse_path="", body=str(n), Subject=f"Out of office {n}"), Way())
-    await intake(home.transaction(RAMADAN, X_Labels="contract", body="hers to hear of"), Way())
-    await intake(home.transaction("news@lists.example.com", reverse_path="", body="another list's"), Way())
+        await intake(
+            home.transaction(RAMADAN, reverse_path="", body=str(n), Subject=f"Out of office {n}"), FakePassage()
+        )
+    await intake(home.transaction(RAMADAN, X_Labels="contract", body="hers to hear of"), FakePassage())
+    await intake(home.transaction("news@lists.example.com", reverse_path="", body="another list's"), FakePassage())
     await hold_of(home, sender="tool@example.org", body="held")
     digests = {i.data["list_name"]: i for i in await waiting(home) if i.data["notice"] == "owner-digest"}
     data = await fill(home.store, digests["ramadan"].data, home.in_force)
@@ -314,7 +316,7 @@ async def test_rejections_without_a_notified_writer_are_in_the_owners_digest(hom
 async def test_the_digest_gives_a_minimum_if_a_list_has_no_index(home: House) -> None:
     index_path(home.folder, "ramadan").unlink()
     home.in_force = home.build(DOCUMENTS)
-    await home.intake()(home.transaction(RAMADAN, reverse_path="", Subject="Out of office"), Way())
+    await home.intake()(home.transaction(RAMADAN, reverse_path="", Subject="Out of office"), FakePassage())
     [digest] = [i for i in await waiting(home) if i.data["notice"] == "owner-digest"]
     [line] = (await fill(home.store, digest.data, home.in_force))["messages"]
     assert (line["reach"], line["reach_at_least"]) == (1, True)
@@ -322,7 +324,7 @@ async def test_the_digest_gives_a_minimum_if_a_list_has_no_index(home: House) ->
 
 async def test_many_holds_make_few_notices_and_one_digest_each(home: House) -> None:
     intake = home.intake()
-    await asyncio.gather(*(intake(home.transaction(RAMADAN, body=str(n)), Way()) for n in range(200)))
+    await asyncio.gather(*(intake(home.transaction(RAMADAN, body=str(n)), FakePassage()) for n in range(200)))
     told = Counter((address(i), i.data["notice"]) for i in await waiting(home))
     assert told.pop(("anna@example.com", "held")) == 3
     assert told.pop(("anna@example.com", "digest")) == 1
@@ -425,7 +427,7 @@ async def test_a_streams_owner_is_notified_once_a_window(home: House) -> None:
 
 async def too_many(home: House) -> None:
     receipt = {"sender": "noreply@example.com", "session": {"client_ip": "10.1.2.3"}, "X_Looks": "unclear"}
-    done = await home.intake()(home.transaction("customer9@example.net", body="another", **receipt), Way())
+    done = await home.intake()(home.transaction("customer9@example.net", body="another", **receipt), FakePassage())
     assert isinstance(done, Deferred)
 
 

@@ -22,7 +22,7 @@ from smtpguard.outbox.bounces import reports
 from smtpguard.outbox.model import INTENT, Intent
 from smtpguard.policy.freezing import Selector
 from tests.guard.campaign import ANNA, DPO, EVA
-from tests.guard.house import MEMBERS, RAMADAN, House, Way
+from tests.guard.house import MEMBERS, RAMADAN, FakePassage, House
 from tests.guard.office import LATER, ULF, Office
 
 NEWS = "news@lists.example.com"
@@ -30,7 +30,7 @@ NEWS = "news@lists.example.com"
 
 async def approved(home: House, *to: str, **more: Any) -> Hold:
     transaction = home.transaction(*(to or (NEWS,)), **more)
-    await home.intake()(transaction, Way())
+    await home.intake()(transaction, FakePassage())
     for who in (EVA, DPO) if RAMADAN in to or MEMBERS[0] in to else (EVA,):
         await home.approvals().vote(transaction.id, Choice.APPROVE, approver=who, by="test")
     found = await home.store.holds.find(transaction.id)

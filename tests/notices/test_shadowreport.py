@@ -11,7 +11,7 @@ import pytest
 
 from smtpguard.notices.shadowreport import Reports, day_of, fill
 from smtpguard.outbox.model import Intent
-from tests.guard.house import DOCUMENTS, MEMBERS, POLICY, RAMADAN, House, Way, house
+from tests.guard.house import DOCUMENTS, MEMBERS, POLICY, RAMADAN, FakePassage, House, house
 
 ZONE = "Europe/Stockholm"
 
@@ -31,7 +31,7 @@ async def due(home: House) -> list[Intent]:
 
 
 async def sent(home: House, *to: str, **more: Any) -> None:
-    way = Way()
+    way = FakePassage()
     await home.intake()(home.transaction(*to, **more), way)
     assert way.sent, "it only observes"
 

@@ -92,7 +92,7 @@ async def test_while_it_is_away_it_is_asked_each_minute_and_the_log_says_so(
 
 
 REPLIES = {
-    "an earlier reply": "the nonce is not ours: it may be an earlier reply",
+    "an earlier reply": "the reply has another nonce: it may answer an earlier request",
     "of another checkpoint": "the time stamp is over something else",
     "over another hash": "the time stamp is not over SHA-256",
     "no reply": "the reply cannot be read",

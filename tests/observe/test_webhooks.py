@@ -29,7 +29,7 @@ from smtpguard.observe.webhooks.payload import Allowed, Topic
 from smtpguard.observe.webhooks.rows import Cursors
 from smtpguard.observe.webhooks.sending import Sender, genuine, signed
 from smtpguard.policy.freezing import Selector
-from tests.guard.house import RAMADAN, House, Way, house
+from tests.guard.house import RAMADAN, FakePassage, House, house
 from tests.observe import receiver as does
 from tests.observe.receiver import Receiver, receiver
 
@@ -59,7 +59,7 @@ class Here:
 
     async def held(self, *to: str, **more: Any) -> str:
         transaction = self.home.transaction(*(to or (NEWS,)), **more)
-        await self.home.intake()(transaction, Way())
+        await self.home.intake()(transaction, FakePassage())
         return transaction.id
 
     async def journalled(self) -> list[dict[str, Any]]:

@@ -215,9 +215,9 @@ async def test_a_rejection_ends_the_question(office: Office) -> None:
 async def test_a_retry_meanwhile_gets_the_same_hold(office: Office) -> None:
     hold_id = await release_in_doubt(office)
     again: Any = office.home.transaction(RAMADAN)
-    from tests.guard.house import Way
+    from tests.guard.house import FakePassage
 
-    made = await office.home.intake()(again, Way())
+    made = await office.home.intake()(again, FakePassage())
     assert getattr(made, "hold_id", None) == hold_id
 
 

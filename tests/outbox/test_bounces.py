@@ -10,7 +10,7 @@ from smtpguard.holds.model import State
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mail.reply import Unsendable
-from tests.guard.house import RAMADAN, House, Way
+from tests.guard.house import RAMADAN, FakePassage, House
 from tests.guard.office import BO, DI, LATER, NO, ULF, Office
 
 
@@ -57,7 +57,7 @@ async def test_a_null_reverse_path_gets_no_dsn_but_an_entry(office: Office) -> N
 async def test_a_failed_notice_makes_no_dsn(office: Office, home: House) -> None:
     office.relay.says = {"anna@example.com": NO}
     transaction = home.transaction(RAMADAN)
-    await home.intake()(transaction, Way())
+    await home.intake()(transaction, FakePassage())
     await office.step()
     await office.step()
     assert office.dsns() == []
@@ -109,7 +109,7 @@ async def test_a_relay_with_dsn_reports_success_itself(office: Office) -> None:
 async def test_a_failed_colleagues_part_is_not_reported_as_held(office: Office, home: House) -> None:
     office.relay.says = {ULF: NO}
     members = [f"customer{n}@example.net" for n in range(25)]
-    await home.intake()(home.transaction(*members, ULF, To=", ".join(members)), Way())
+    await home.intake()(home.transaction(*members, ULF, To=", ".join(members)), FakePassage())
     await office.step()
     await office.step()
     (dsn,) = office.dsns()

@@ -24,7 +24,7 @@ from smtpguard.outbox.delivery import RELEASE_FIELD
 from smtpguard.outbox.model import Lease
 from smtpguard.policy.freezing import Gate, Selector
 from smtpguard.policy.verdict import Relayed
-from tests.guard.house import KEY, RAMADAN, House, Instead, Way
+from tests.guard.house import KEY, RAMADAN, FakePassage, House, PatchedStore
 from tests.guard.office import BO, DI, ULF, FakeRelay, Office
 
 # success
@@ -61,7 +61,7 @@ async def test_a_retry_of_an_incomplete_release_is_judged_again(office: Office, 
     await office.until_quiet(steps=2)
     assert await office.state(first) is (State.RELEASED if len(refused) < 2 else State.UNDELIVERED)
     still = Reply.of(550, "5.1.1", "No such user")
-    done = await office.home.intake()(office.home.transaction(RAMADAN, ULF), way := Way(replies=(still,)))
+    done = await office.home.intake()(office.home.transaction(RAMADAN, ULF), way := FakePassage(replies=(still,)))
     assert (done, len(way.sent)) == (Relayed(replies=(still,)), 1)
 
 
@@ -89,7 +89,7 @@ async def test_no_address_is_in_the_chained_part(office: Office) -> None:
 async def test_the_colleagues_part_is_sent_while_the_hold_waits(office: Office, home: House) -> None:
     members = [f"customer{n}@example.net" for n in range(25)]
     transaction = home.transaction(*members, ULF, To=", ".join(members))
-    await home.intake()(transaction, Way())
+    await home.intake()(transaction, FakePassage())
     await office.until_quiet(timedelta(minutes=1), 3)
     parts = [envelope for envelope, _ in office.relay.taken if envelope.reverse_path is not None]
     assert [str(a) for e in parts for a in e.addresses] == [ULF]
@@ -99,7 +99,7 @@ async def test_the_colleagues_part_is_sent_while_the_hold_waits(office: Office, 
 
 async def test_notices_are_rendered_and_journalled(office: Office, home: House) -> None:
     transaction = home.transaction(RAMADAN)
-    await home.intake()(transaction, Way())
+    await home.intake()(transaction, FakePassage())
     await office.step()
     assert office.relay.has("anna@example.com") == 1
     assert all(e.reverse_path is None for e, _ in office.relay.taken)
@@ -198,7 +198,7 @@ async def test_an_unreadable_gate_stops_releases_but_not_notices(office: Office,
 
     hold_id = await office.approved()
     transaction = home.transaction(RAMADAN, Message_ID="<2@example.com>")
-    await home.intake()(transaction, Way())
+    await home.intake()(transaction, FakePassage())
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(home.watch, "_gates", Away())
         office.clock.pass_(seconds=2)
@@ -215,7 +215,7 @@ async def test_an_unreadable_gate_stops_releases_but_not_notices(office: Office,
 
 async def test_failing_rendering_is_retried_a_few_times(office: Office, home: House) -> None:
     transaction = home.transaction(RAMADAN)
-    await home.intake()(transaction, Way())
+    await home.intake()(transaction, FakePassage())
     office.renderer.raises = KeyError("template")
     await office.step()
     asked = len(office.renderer.asked)
@@ -228,7 +228,7 @@ async def test_failing_rendering_is_retried_a_few_times(office: Office, home: Ho
 
 async def test_rendering_that_fails_for_the_store_is_retried(office: Office, home: House) -> None:
     transaction = home.transaction(RAMADAN)
-    await home.intake()(transaction, Way())
+    await home.intake()(transaction, FakePassage())
     office.renderer.raises = Unavailable("away")
     await office.until_quiet(steps=20)
     office.renderer.raises = None
@@ -250,7 +250,7 @@ async def test_a_form_that_the_relay_cannot_take_is_replaced(
     office: Office, home: House, said: Reply, tried: int
 ) -> None:
     transaction = home.transaction(RAMADAN)
-    await home.intake()(transaction, Way())
+    await home.intake()(transaction, FakePassage())
     wide, narrow = b"Subject: \xc3\xa5\r\n\r\nx\r\n", b"Subject: a\r\n\r\nx\r\n"
     office.renderer.forms = (wide, narrow)
     office.relay.refuses = {wide: said}
@@ -264,7 +264,7 @@ async def test_a_form_that_the_relay_cannot_take_is_replaced(
 
 async def test_an_empty_digest_is_not_sent(office: Office, home: House) -> None:
     transaction = home.transaction(RAMADAN)
-    await home.intake()(transaction, Way())
+    await home.intake()(transaction, FakePassage())
     office.renderer.nothing = True
     await office.step()
     assert await office.step(hours=1) == 0
@@ -278,7 +278,7 @@ async def test_missing_content_is_reported(office: Office) -> None:
     async def gone(sha256: str) -> Message:
         raise ContentMissing(sha256)
 
-    office.home.ledger = Instead(office.store, {"contents.load": gone})
+    office.home.ledger = PatchedStore(office.store, {"contents.load": gone})
     office.worker = office.hire()
     await office.step()
     await office.step()
@@ -295,7 +295,7 @@ async def test_a_failing_entry_does_not_stop_the_others(office: Office) -> None:
             raise RuntimeError("bug")
         return await office.store.holds.find(hold_id)
 
-    office.home.ledger = Instead(office.store, {"holds.find": hold})
+    office.home.ledger = PatchedStore(office.store, {"holds.find": hold})
     office.worker = office.hire()
     await office.step()
     assert await office.state(good) is State.RELEASED
@@ -341,7 +341,7 @@ async def test_it_pauses_while_the_outbox_cannot_be_read(office: Office) -> None
         if pauses == 3:
             office.worker.stop()
 
-    office.home.ledger = Instead(office.store, {"outbox.lease": lease})
+    office.home.ledger = PatchedStore(office.store, {"outbox.lease": lease})
     office.worker = office.hire(pause=pause)
     await asyncio.wait_for(office.worker.run(), 120)
     assert pauses == 3

@@ -23,7 +23,7 @@ from smtpguard.mail.transaction import Answers, Fence, Lost, Recalled
 from smtpguard.outbox import delivery
 from smtpguard.outbox.attempt import MAX_DOUBTS
 from smtpguard.outbox.delivery import Delivery
-from smtpguard.outbox.model import NONE_YET, Delivered, Intent, IntentKind, Lease, Outcome, Settled
+from smtpguard.outbox.model import NONE_YET, AttemptResult, Delivered, Intent, IntentKind, Lease, Settled
 from tests.guard.house import KEY, MONDAY, Clock, house
 from tests.guard.office import BO, LATER, NO, OK, ULF, FakeRenderer, Office
 
@@ -70,7 +70,7 @@ class FakeLedger:
     async def settle(
         self,
         lease: Lease,
-        outcomes: Sequence[Outcome],
+        outcomes: Sequence[AttemptResult],
         events: Sequence[Event],
         intents: Sequence[Intent] = (),
         over: Over | None = None,
@@ -126,8 +126,8 @@ class Entry:
 
 
 @dataclass
-class Fate:
-    """An attempt's fate: how it ends, whether the relay takes the message before a bad end, and each recipient's reply
+class Attempt:
+    """An attempt: how it ends, whether the relay takes the message before a bad end, and each recipient's reply
     code."""
 
     end: str
@@ -135,9 +135,9 @@ class Fate:
     replies: tuple[int, ...]
 
 
-class FatefulRelay:
-    def __init__(self, fates: Iterable[Fate]) -> None:
-        self.fates = iter(fates)
+class ScriptedRelay:
+    def __init__(self, attempts: Iterable[Attempt]) -> None:
+        self.attempts = iter(attempts)
         self.taken: dict[str, int] = {}
         self.known: set[str] = set()
         self.marked = False
@@ -146,30 +146,30 @@ class FatefulRelay:
     async def deliver(self, envelope: Envelope, content: Message, prepend: bytes, fence: Fence) -> Answers:
         for a in envelope.addresses:
             assert str(a) not in self.known, "sent again to one that accepted"
-        fate = next(self.fates, Fate("replies", True, ()))
-        codes = itertools.chain(fate.replies, itertools.repeat(250))
+        attempt = next(self.attempts, Attempt("replies", True, ()))
+        codes = itertools.chain(attempt.replies, itertools.repeat(250))
         replies = [{250: OK, 451: LATER, 550: NO}[code] for code, _ in zip(codes, envelope.recipients, strict=False)]
-        if fate.end == "recalled":
+        if attempt.end == "recalled":
             raise Recalled
-        if fate.end in ("down", "killed-before"):
-            raise Lost(RELAY_UNAVAILABLE) if fate.end == "down" else asyncio.CancelledError
+        if attempt.end in ("down", "killed-before"):
+            raise Lost(RELAY_UNAVAILABLE) if attempt.end == "down" else asyncio.CancelledError
         if not await fence():
             raise Recalled
-        self.marked |= fate.end in ("lost", "killed")
-        if fate.takes or fate.end == "replies":
+        self.marked |= attempt.end in ("lost", "killed")
+        if attempt.takes or attempt.end == "replies":
             for a, said in zip(envelope.addresses, replies, strict=True):
                 if said.positive:
                     self.taken[str(a)] = self.taken.get(str(a), 0) + 1
-        if fate.end == "lost":
+        if attempt.end == "lost":
             raise Lost(RELAY_LOST, after_dot=True)
-        if fate.end == "killed":
+        if attempt.end == "killed":
             raise asyncio.CancelledError
         self.known |= {str(a) for a, said in zip(envelope.addresses, replies, strict=True) if said.positive}
         return Answers(replies=replies)
 
 
-FATES = st.builds(
-    Fate,
+ATTEMPTS = st.builds(
+    Attempt,
     end=st.sampled_from(["replies", "replies", "lost", "killed", "killed-before", "down", "recalled"]),
     takes=st.booleans(),
     replies=st.tuples(*[st.sampled_from([250, 451, 550])] * 3),
@@ -229,9 +229,9 @@ def raise_logged_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delivery.log, "exception", fail)
 
 
-@given(st.lists(FATES, max_size=14))
+@given(st.lists(ATTEMPTS, max_size=14))
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_nothing_is_lost_and_duplicates_are_bounded(held: Hold, fates: list[Fate]) -> None:
+def test_nothing_is_lost_and_duplicates_are_bounded(held: Hold, attempts: list[Attempt]) -> None:
     content = Message.of(b"Subject: x\r\nMessage-ID: <1@x>\r\n\r\nHello\r\n")
     intent = Intent(
         intent_id="H-release",
@@ -243,7 +243,7 @@ def test_nothing_is_lost_and_duplicates_are_bounded(held: Hold, fates: list[Fate
     )
     clock = Clock()
     ledger = FakeLedger(clock, held, intent, content)
-    relay, renderer = FatefulRelay(fates), FakeRenderer()
+    relay, renderer = ScriptedRelay(attempts), FakeRenderer()
 
     async def pause(seconds: float) -> None:
         clock.pass_(seconds=seconds)
@@ -265,7 +265,7 @@ def test_nothing_is_lost_and_duplicates_are_bounded(held: Hold, fates: list[Fate
             )
             for lease in await ledger.outbox.lease("x", 10, 60):
                 if lease.intent.kind is IntentKind.DSN:
-                    done = [Outcome(recipient=r, delivered=Delivered.SENT) for r in lease.recipients]
+                    done = [AttemptResult(recipient=r, delivered=Delivered.SENT) for r in lease.recipients]
                     await ledger.outbox.settle(lease, done, [])
                     continue
                 try:

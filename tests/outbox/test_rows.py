@@ -12,7 +12,7 @@ import pytest
 from smtpguard.holds.model import Change, Hold, State, held_up_by
 from smtpguard.journal.event import Kind
 from smtpguard.outbox import rows
-from smtpguard.outbox.model import Delivered, Intent, Lease, Outcome
+from smtpguard.outbox.model import AttemptResult, Delivered, Intent, Lease
 from smtpguard.policy.freezing import Freeze, Selector
 from smtpguard.store.store import Store
 from tests.store.making import T0, Clock, a_freeze, event, held, notice, recipient, release
@@ -28,8 +28,8 @@ def ids(leases: object) -> list[str]:
     return [lease.lease_id for lease in leases]  # type: ignore[attr-defined]
 
 
-def sent(address: str) -> Outcome:
-    return Outcome(recipient=recipient(address), delivered=Delivered.SENT, reply="250 Ok")
+def sent(address: str) -> AttemptResult:
+    return AttemptResult(recipient=recipient(address), delivered=Delivered.SENT, reply="250 Ok")
 
 
 async def state(store: Store, id: str) -> State:
@@ -117,8 +117,8 @@ async def test_recipients_are_settled_one_by_one(store: Store, clock: Clock) -> 
     [lease] = await store.outbox.lease("me", 10, 60)
     outcomes = [
         sent("a@x.example"),
-        Outcome(recipient=recipient("b@x.example"), delivered=Delivered.FAILED, reply="550 no"),
-        Outcome(
+        AttemptResult(recipient=recipient("b@x.example"), delivered=Delivered.FAILED, reply="550 no"),
+        AttemptResult(
             recipient=recipient("c@x.example"), delivered=Delivered.RETRY, reply="450 later",
             next_at=T0 + timedelta(minutes=5),
         ),
@@ -136,7 +136,7 @@ async def test_recipients_are_settled_one_by_one(store: Store, clock: Clock) -> 
 async def test_a_recipient_in_doubt_is_marked_at_the_next_lease(store: Store, clock: Clock) -> None:
     await approved(store, "H1")
     [lease] = await store.outbox.lease("me", 10, 60)
-    doubt = Outcome(
+    doubt = AttemptResult(
         recipient=recipient("c@list.example"), delivered=Delivered.IN_DOUBT, next_at=T0 + timedelta(minutes=1)
     )
     assert await store.outbox.settle(lease, [doubt], [])

@@ -280,5 +280,5 @@ class Chain:
             smtp.ehlo("desk.example.com")
             smtp.sendmail(sender, recipients, mail, **options)
 
-    def settled(self) -> bool:
+    def is_idle(self) -> bool:
         return self.client.queued() == 0 and self.relay.queued() == 0 and self.lists.queued() == 0

@@ -22,7 +22,7 @@ from smtpguard.holds.model import Hold, State
 from tests.console.holding import ANNA, EVA, again
 from tests.console.test_deciding import link_of
 from tests.guard.asking import READERS, RULES, copy, put
-from tests.guard.house import Way
+from tests.guard.house import FakePassage
 from tests.peers.browsing import AXE, Site, missing, site
 from tests.peers.chain import Chain, until
 from tests.peers.postfix import free_port
@@ -131,7 +131,7 @@ async def web(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
 
 async def asked(web: Site, name: str) -> Hold:
     transaction = copy(web.here.home, *READERS[:10], Subject=f"Offer {name}", X_Mailing=name, body=f"Dear {name}")
-    await web.here.home.intake()(transaction, Way())
+    await web.here.home.intake()(transaction, FakePassage())
     hold = await again(web.here, transaction.id)
     assert hold.asks_writer
     return hold

@@ -95,7 +95,7 @@ def test_expanded_copies_pass_and_a_forged_one_is_held(chain: Chain) -> None:
     until(
         lambda: sum(len(m.rcpts) for m in chain.recorder.with_id("post@example.com")) == len(MEMBERS), why="all of them"
     )
-    until(chain.settled, why="the queues to empty")
+    until(chain.is_idle, why="the queues to empty")
     assert chain.guard.json("held", "list") == []
     mailing = until(
         lambda: [m for m in chain.guard.json("mailings", "list") if m["relayed"]], why="the outcome to be noted"

@@ -101,7 +101,7 @@ class Front:
     def with_id(self, what: str) -> list[Message]:
         return self.recorder.with_id(f"{what}-{self.name}@example.com")
 
-    def settled(self) -> bool:
+    def is_idle(self) -> bool:
         return self.front.queued() == 0 and self.relay.queued() == 0
 
 
@@ -166,7 +166,7 @@ def test_the_story_is_held(front: Front) -> None:
     front.submit(letters.story(f"held-{front.name}@example.com", subject=subject), LIST)
     [hold] = until(lambda: front.guard.held(subject), why="the hold")
     assert hold["state"] == "waiting"
-    until(front.settled, why="the queues to empty")
+    until(front.is_idle, why="the queues to empty")
     assert not front.with_id("held")
 
 
@@ -177,7 +177,7 @@ def test_a_refusal_becomes_a_bounce(front: Front) -> None:
             front.submit(mail, OWNER)
         assert refused.value.smtp_code == 550
         assert b"This is never sent" in refused.value.smtp_error
-        until(front.settled, why="Postfix to forget it")
+        until(front.is_idle, why="Postfix to forget it")
     else:
         front.submit(mail, OWNER)
         until(lambda: front.with_id("refused"), why="the bounce, with the message in it")
@@ -193,7 +193,7 @@ def test_while_smtpguard_is_down_mail_stays_queued(front: Front) -> None:
             with pytest.raises(smtplib.SMTPException) as told:
                 front.submit(mail, OWNER)
             assert 400 <= code(told.value) < 500, "the mail client keeps it"
-            until(front.settled, why="Postfix to forget what it did not take")
+            until(front.is_idle, why="Postfix to forget what it did not take")
         else:
             front.submit(mail, OWNER)
             deferred = f"to=<{OWNER}>", "status=deferred"
@@ -205,7 +205,7 @@ def test_while_smtpguard_is_down_mail_stays_queued(front: Front) -> None:
         front.submit(mail, OWNER)
     front.front.flush()
     until(lambda: front.with_id("down"), why="the mail, once smtpguard is back")
-    until(front.settled, why="the queues to empty")
+    until(front.is_idle, why="the queues to empty")
     assert len(front.with_id("down")) == 1
 
 

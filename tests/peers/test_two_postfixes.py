@@ -26,7 +26,7 @@ SENT_ON = (
 def held(chain: Chain, subject: str) -> dict[str, object]:
     """Wait for the hold and for empty queues, so that nothing of it can pass later."""
     found = until(lambda: chain.guard.held(subject), why=f"{subject!r} to be held")
-    until(chain.settled, why="the queues to empty")
+    until(chain.is_idle, why="the queues to empty")
     assert len(found) == 1
     assert found[0]["state"] == "waiting"
     return dict(found[0])
@@ -68,7 +68,7 @@ class TestStory:
         )
         chain.submit(mail, "anna@example.com", "inside@lists.example.com", to=chain.lists)
         until(lambda: chain.guard.held("SV: Utskickat"), why="the expansion to be held")
-        until(chain.settled, why="the queues to empty")  # it comes in two transactions
+        until(chain.is_idle, why="the queues to empty")  # it comes in two transactions
         assert sum(int(h["reach"]) for h in chain.guard.held("SV: Utskickat")) == 80
         assert not chain.recorder.with_id("story-4@example.com")
 
@@ -293,7 +293,7 @@ class TestOutage:
             check=True, timeout=300, stdout=subprocess.DEVNULL,
         )  # fmt: skip
         until(lambda: arrived() >= 2000, "2,000 messages at the recorder", seconds=600)
-        until(chain.settled)
+        until(chain.is_idle)
         assert arrived() == 2000
 
     def test_swaks_passes(self, chain: Chain) -> None:

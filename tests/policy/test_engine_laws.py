@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smtpguard.policy.condition import UNKNOWN, YES
-from smtpguard.policy.confirming import settled
+from smtpguard.policy.confirming import or_held
 from smtpguard.policy.engine import Bounds, RuleSet, decide
 from smtpguard.policy.facts import FACTS, Count, Facts, Source, Unknown, Value, Within
 from smtpguard.policy.freezing import Freeze, Selector
@@ -154,7 +154,7 @@ def test_recorded_values_give_their_verdict(data: st.DataObject) -> None:
     missing = {slot: Unknown(why="") for slot in rules._slots}
     bounds = rules.bounds(missing | values, unasked)
     assert not bounds.pending
-    least = settled(bounds.least, facts)
+    least = or_held(bounds.least, facts)
     assert (least.action, least.observed) == (verdict.action, verdict.observed)
     assert {hit.rule for hit in verdict.hits} <= {hit.rule for hit in bounds.least.hits}
 

@@ -7,7 +7,7 @@ import pytest
 from smtpguard.config.problem import Broken
 from smtpguard.config.yaml import load_yaml
 from smtpguard.policy.parse import parse
-from smtpguard.policy.suite import Outcome, run
+from smtpguard.policy.suite import CaseResult, run
 
 RULES = parse({
     "policy.yaml": b"""
@@ -22,11 +22,11 @@ rules:
 }).rules  # fmt: skip
 
 
-def cases(text: str) -> list[Outcome]:
+def cases(text: str) -> list[CaseResult]:
     return run(load_yaml(text, "cases.yaml"), RULES)
 
 
-def only(case: str) -> Outcome:
+def only(case: str) -> CaseResult:
     (outcome,) = cases(f"cases:\n  - {case}\n")
     return outcome
 

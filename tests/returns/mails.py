@@ -10,7 +10,7 @@ from smtpguard.freezes.service import Freezes
 from smtpguard.mail.message import Message
 from smtpguard.returns.service import Receipt, Returns
 from tests.guard.campaign import Campaign
-from tests.guard.house import KEY, MEMBERS, House, Way
+from tests.guard.house import KEY, MEMBERS, FakePassage, House
 
 _N = itertools.count(1)
 
@@ -78,7 +78,7 @@ class Out:
 
     async def send(self, *to: str, envid: str = "", **more: Any) -> bytes:
         """Send a message; return it as the relay got it, with the trace."""
-        way, intake = Way(), self.home.intake()
+        way, intake = FakePassage(), self.home.intake()
         transaction = self.home.transaction(
             *to, **{"X_Looks": "mailing", "X_Mailing": "spring", "Message_ID": f"<copy-{next(_N)}@example.com>"} | more
         )

@@ -27,7 +27,7 @@ def test_the_number_of_stretches_is_bounded(length: timedelta) -> None:
 
 @pytest.mark.parametrize(
     ("now", "before", "word"),
-    [(0, 50, Trend.NOTHING), (5, 4, Trend.FEW), (30, 10, Trend.GROWS), (10, 30, Trend.CALMS), (21, 20, Trend.LASTS), (4, 6, Trend.LASTS)],
+    [(0, 50, Trend.NOTHING), (5, 4, Trend.FEW), (30, 10, Trend.GROWS), (10, 30, Trend.FALLS), (21, 20, Trend.LASTS), (4, 6, Trend.LASTS)],
 )  # fmt: skip
 def test_a_trend_is_named_only_if_significant(now: int, before: int, word: Trend) -> None:
     assert trend(now, before) is word
@@ -50,7 +50,7 @@ async def test_returns_and_actions_over_time(tmp_path: Path) -> None:
         mailing = await out.mailing()
         freezes = await out.home.store.journal.entries()
         found = await out.service.course(mailing, freezes)
-        assert (found.width, found.trend, found.now, found.before) == (timedelta(minutes=1), Trend.CALMS, 1, 13)
+        assert (found.width, found.trend, found.now, found.before) == (timedelta(minutes=1), Trend.FALLS, 1, 13)
         assert {one.sort: (one.all, one.counted, one.likely) for one in found.totals}.items() >= {
             Sort.BOUNCE: (12, 12, 0), Sort.COMPLAINT: (2, 2, 0)
         }.items()  # fmt: skip
@@ -61,7 +61,7 @@ async def test_returns_and_actions_over_time(tmp_path: Path) -> None:
             Deed.WENT, Deed.ENDED, Deed.FIRST, Deed.STOPPED, Deed.FROZEN, Deed.THAWED
         ]  # fmt: skip
         plain = row(mailing, found)
-        assert (plain["at_least"], plain["trend"], plain["stretch_seconds"]) == (20, "calms", 60)
+        assert (plain["at_least"], plain["trend"], plain["stretch_seconds"]) == (20, "falls", 60)
         assert next(one for one in plain["done"] if one["deed"] == "stopped")["counted"] == 2
 
 

@@ -18,7 +18,7 @@ from smtpguard.mail.message import Message
 from smtpguard.policy.verdict import Counted, Deferred, Rejected
 from smtpguard.returns.model import By, Sort
 from smtpguard.wire.milter.packet import Discard, SmtpReply
-from tests.guard.house import DOCUMENTS, MEMBERS, POLICY, Way, house
+from tests.guard.house import DOCUMENTS, MEMBERS, POLICY, FakePassage, house
 from tests.returns.mails import Out, dsn
 from tests.wire.milter.speaking import served
 
@@ -38,7 +38,7 @@ class Taking:
         self.intake._returned = self.mail
 
     async def __call__(self, message: Message, *to: str) -> object:
-        way = Way()
+        way = FakePassage()
         transaction = replace(self.out.home.transaction(*to, reverse_path=""), message=message)
         done = await self.intake(transaction, way)
         assert way.sent == [], "it goes nowhere"

@@ -13,7 +13,7 @@ from smtpguard.returns.model import By, Sort
 from smtpguard.returns.service import Receipt, row
 from smtpguard.store.ledger import Contents
 from smtpguard.store.retention import Retention
-from tests.guard.house import MEMBERS, Instead, index
+from tests.guard.house import MEMBERS, PatchedStore, index
 from tests.returns.mails import Out, arf, dsn, letter
 
 
@@ -107,8 +107,8 @@ async def test_a_return_is_acknowledged_only_once_stored(out: Out) -> None:
         raise Unavailable("gone")
 
     for broken in ("returns.take", "returns.contents"):
-        instead = away if broken == "returns.take" else Instead(out.home.store.returns.contents, {"keep": away})
-        service = out.service_on(Instead(out.home.store, {broken: instead}))
+        instead = away if broken == "returns.take" else PatchedStore(out.home.store.returns.contents, {"keep": away})
+        service = out.service_on(PatchedStore(out.home.store, {broken: instead}))
         with pytest.raises(Unavailable):
             await service.take(letter("x@elsewhere.example", "Re: hello"))
     assert not await out.service.newest()

@@ -128,13 +128,13 @@ def holds(hold: Hold, *intents: Intent) -> Callable[[Seen], Admission]:
     """A step that decides to hold, or adopts a hold of the same message, as the guard's step does."""
 
     def step(live: Seen) -> Admission:
-        twin = live.twin
-        if twin is not None:
+        duplicate = live.duplicate
+        if duplicate is not None:
             return Admission(
                 verdict=Verdict(action=Action.HOLD),
-                events=(event(Kind.VERDICT, hold.hold_id, at=live.now, action="hold", hold=twin.hold_id),),
-                disposition=Held(hold_id=twin.hold_id),
-                adopt=twin.hold_id if twin.state is State.VOID else None,
+                events=(event(Kind.VERDICT, hold.hold_id, at=live.now, action="hold", hold=duplicate.hold_id),),
+                disposition=Held(hold_id=duplicate.hold_id),
+                adopt=duplicate.hold_id if duplicate.state is State.VOID else None,
             )
         return Admission(
             verdict=Verdict(action=Action.HOLD),

@@ -20,7 +20,7 @@ import pytest
 from smtpguard.database.errors import LedgerError, Unavailable
 from smtpguard.database.migrate import migrate
 from smtpguard.journal.event import Kind
-from smtpguard.journal.fate import End
+from smtpguard.journal.outcome import Outcome
 from smtpguard.store import queue
 from smtpguard.store.opening import open_store
 from tests.peers.chain import PATIENCE
@@ -151,7 +151,7 @@ async def test_a_killed_database_comes_back(server: Any, tmp_path: Path, clock: 
 
         await asyncio.to_thread(server.ensure_postgres_running)
         await store.admit(item("T4"), relays("T4"))
-        assert await store.journal.outcomes(["T1"]) == {"T1": End.DELIVERED}
+        assert await store.journal.outcomes(["T1"]) == {"T1": Outcome.DELIVERED}
         assert (await store.journal.verify()).ok
         assert await store.journal.history("D0") == []
 
@@ -174,7 +174,7 @@ async def test_a_hanging_database_times_out(server: Any, tmp_path: Path, monkeyp
         assert all(isinstance(r, LedgerError) for r in results)
         monkeypatch.undo()
         await store.admit(item("T3"), relays("T3"))
-        assert set((await store.journal.outcomes(["T1", "T2"])).values()) <= {End.NOT_SENT}
+        assert set((await store.journal.outcomes(["T1", "T2"])).values()) <= {Outcome.NOT_SENT}
         assert (await store.journal.verify()).ok
 
 

@@ -17,8 +17,8 @@ from smtpguard.mail.address import Address
 from smtpguard.outbox.model import Delivered
 from smtpguard.store import privacy
 from smtpguard.store.privacy import Person
-from tests.guard.house import DOCUMENTS, KEY, MEMBERS, RAMADAN, House, Way, house
-from tests.mailings.test_fates import last
+from tests.guard.house import DOCUMENTS, KEY, MEMBERS, RAMADAN, FakePassage, House, house
+from tests.mailings.test_copystatus import last
 
 ANNA, CUSTOMER, OTHER = "anna@example.com", MEMBERS[0], MEMBERS[1]
 
@@ -32,13 +32,15 @@ async def story(home: House) -> None:
     intake = home.intake()
     for n, one in enumerate(MEMBERS[:25]):
         headers = {"X_Looks": "mailing", "X_Mailing": "spring", "Message_ID": f"<{n}@example.com>", "body": f"Copy {n}"}
-        await intake(home.transaction(one, **headers), Way())
+        await intake(home.transaction(one, **headers), FakePassage())
     topics = {"X_Topics": "pork", "Subject": f"about {CUSTOMER}"}
-    done: Any = await intake(home.transaction(RAMADAN, CUSTOMER, OTHER, Message_ID="<r@example.com>", **topics), Way())
+    done: Any = await intake(
+        home.transaction(RAMADAN, CUSTOMER, OTHER, Message_ID="<r@example.com>", **topics), FakePassage()
+    )
     await home.approvals().vote(
         done.hold_id, Choice.REJECT, approver="eva@example.com", by="eva", comment=f"not to {ANNA}"
     )
-    await intake(home.transaction(RAMADAN, OTHER, Message_ID="<w@example.com>", body="Another"), Way())
+    await intake(home.transaction(RAMADAN, OTHER, Message_ID="<w@example.com>", body="Another"), FakePassage())
     while leases := await home.store.outbox.lease("one", 100, 60):  # notices, which contain the subject
         for lease in leases:
             await home.store.outbox.settle(lease, last(lease, Delivered.SENT, home.clock), [])

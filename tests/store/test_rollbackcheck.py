@@ -28,7 +28,7 @@ from smtpguard.holds.model import Change, State
 from smtpguard.journal import rows as journal
 from smtpguard.journal.checkpoint import parse, sign
 from smtpguard.journal.event import Event, Kind
-from smtpguard.outbox.model import Delivered, Outcome
+from smtpguard.outbox.model import AttemptResult, Delivered
 from smtpguard.policy.freezing import ITSELF, PUT_BACK, Selector
 from smtpguard.store.opening import open_store
 from smtpguard.store.retention import Retention
@@ -129,7 +129,7 @@ async def approved(store: Store) -> None:
 async def sent(store: Store) -> None:
     [lease] = await store.outbox.lease("me", 5, 60)
     told = [Event(kind=Kind.RELEASED, id="H1", at=store.now())]
-    done = [Outcome(recipient=each, delivered=Delivered.SENT) for each in lease.recipients]
+    done = [AttemptResult(recipient=each, delivered=Delivered.SENT) for each in lease.recipients]
     assert await store.outbox.settle(lease, done, told)
 
 

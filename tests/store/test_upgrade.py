@@ -32,7 +32,7 @@ from smtpguard.journal.checkpoint import Checkpoint, sign
 from smtpguard.journal.event import Kind
 from smtpguard.mailings.model import Coming
 from smtpguard.observe.webhooks.rows import Cursors
-from smtpguard.outbox.model import NONE_YET, Delivered, Outcome
+from smtpguard.outbox.model import NONE_YET, AttemptResult, Delivered
 from smtpguard.policy.counted import Ask
 from smtpguard.reading.fingerprint import Sketch
 from smtpguard.store.archive import Archive
@@ -135,7 +135,7 @@ async def test_a_retry_gets_its_older_hold(store: Store) -> None:
 async def test_an_approved_release_is_sent_and_a_frozen_one_stays(store: Store) -> None:
     [notice, sent] = await store.outbox.lease("me", 10, 60)
     assert (notice.intent.intent_id, sent.intent) == ("N1", release("H2"))
-    outcome = Outcome(recipient=recipient("c@list.example"), delivered=Delivered.SENT, reply="250 Ok")
+    outcome = AttemptResult(recipient=recipient("c@list.example"), delivered=Delivered.SENT, reply="250 Ok")
     assert await store.outbox.settle(sent, [outcome], [event(Kind.RELEASED, "H2")])
     found = await store.holds.find("H2")
     assert found is not None

@@ -25,7 +25,7 @@ from smtpguard.database.errors import Busy, Full, Gone, Unavailable
 from smtpguard.holds.model import Change, State
 from smtpguard.journal import rows as journal
 from smtpguard.journal.event import Event, Kind
-from smtpguard.journal.fate import End
+from smtpguard.journal.outcome import Outcome
 from smtpguard.store import queue, writer
 from smtpguard.store.opening import open_store
 from smtpguard.store.store import Store
@@ -66,7 +66,7 @@ async def settled(store: Store) -> None:
         await store.journal.record([event(Kind.START, f"settled-{n}")])
 
 
-async def outcome(store: Store, id: str) -> End | None:
+async def outcome(store: Store, id: str) -> Outcome | None:
     return (await store.journal.outcomes([id])).get(id)
 
 
@@ -76,7 +76,7 @@ async def test_notes_are_written_without_a_waiting_caller(store: Store) -> None:
     async with asyncio.timeout(120):  # no other write could take it along
         while await outcome(store, "T1") is None:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
-    assert await outcome(store, "T1") is End.DELIVERED
+    assert await outcome(store, "T1") is Outcome.DELIVERED
 
 
 async def test_written_events_are_freed_without_garbage_collection(store: Store) -> None:
@@ -97,7 +97,7 @@ async def test_notes_survive_a_failed_batch(store: Store, monkeypatch: pytest.Mo
         with pytest.raises(Unavailable):
             await store.admit(item("T2"), relays("T2"))  # takes the note along
     await settled(store)
-    assert await outcome(store, "T1") is End.DELIVERED
+    assert await outcome(store, "T1") is Outcome.DELIVERED
 
 
 async def test_a_storage_error_answers_the_batch_and_the_writer_continues(store: Store) -> None:
@@ -177,7 +177,7 @@ async def test_a_relay_verdict_with_an_unknown_commit_gets_an_outcome(
         await store.admit(item("T1"), relays("T1"))
     assert [e.kind for e, _ in await store.journal.history("T1")] == ["verdict"]
     await settled(store)
-    assert await outcome(store, "T1") is End.NOT_SENT
+    assert await outcome(store, "T1") is Outcome.NOT_SENT
     clock.go(hours=1)
     assert await store.journal.unsettled(clock.now()) == []
 
@@ -262,7 +262,7 @@ async def test_a_verdict_after_the_deadline_is_not_carried_out(store: Store, clo
             await task
     go.set()
     await settled(store)
-    assert await outcome(store, "T1") is End.NOT_SENT
+    assert await outcome(store, "T1") is Outcome.NOT_SENT
 
 
 async def test_a_hold_after_the_deadline_is_not_acknowledged(store: Store, clock: Clock) -> None:

@@ -183,11 +183,11 @@ async def test_a_recipient_over_the_rate_limit_is_deferred_alone(tmp_path: Path)
     """It is counted once, whatever becomes of the relay's connection; and no answer is a 5xx."""
     asked: list[bool] = []
 
-    def slow_down(session: Session, first: bool) -> Reply | None:
+    def rate_check(session: Session, first: bool) -> Reply | None:
         asked.append(first)
         return None if len(asked) in (1, 2, 5) else reply.CLIENT_TOO_FAST
 
-    async with proxied(tmp_path, slow_down=slow_down) as world:
+    async with proxied(tmp_path, rate_check=rate_check) as world:
         client = await world.connect()
         assert (await client.ask("MAIL FROM:<a@example.com>", "RCPT TO:<b@example.net>")).startswith("250")
         client.say(b"RCPT TO:<c@example.net>\r\nRCPT TO:<d@example.net>\r\n")

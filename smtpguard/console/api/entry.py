@@ -44,7 +44,7 @@ MOST_MESSAGE = 70 << 20  # a message to be explained, as base64
 class Services:
     """What operations use besides the pages' services. ``verify``: walks the whole journal."""
 
-    desk: ConsoleServices
+    console: ConsoleServices
     tokens: Tokens
     verify: Callable[[], Awaitable[Proof]]
     verifying: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -61,8 +61,8 @@ class Call:
     body: Any = None
 
     @property
-    def desk(self) -> ConsoleServices:
-        return self.services.desk
+    def console(self) -> ConsoleServices:
+        return self.services.console
 
     @property
     def who(self) -> Who:
@@ -117,7 +117,7 @@ class Entry:
 
     def __init__(self, operations: Sequence[Operation], document: Callable[[], bytes], services: Services) -> None:
         self._services, self._tokens = services, services.tokens
-        self._rate = RateLimit(services.desk.clock, most=PER_MINUTE, seconds=60)
+        self._rate = RateLimit(services.console.clock, most=PER_MINUTE, seconds=60)
         self._document = document
         self._operations = tuple(operations)
 

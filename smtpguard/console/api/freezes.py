@@ -15,14 +15,14 @@ from smtpguard.policy.freezing import Freeze, Selector
 
 
 async def listed(call: Call) -> Freezes:
-    return Freezes(items=[freeze_row(freeze) for freeze in await call.desk.freezes.standing()])
+    return Freezes(items=[freeze_row(freeze) for freeze in await call.console.freezes.active()])
 
 
 async def freeze(call: Call) -> FreezeSet:
     """A repeated request makes another freeze: a caller in doubt repeats it, and that must not fail."""
     body: SetFreeze = call.body
     selector = Selector(body.selector)
-    made = await call.desk.freezes.freeze(
+    made = await call.console.freezes.freeze(
         selector,
         _value(call, selector, body.value.strip()),
         reason=body.reason,
@@ -41,7 +41,7 @@ async def lift(call: Call) -> FreezeLifted:
     """If two people must agree, the first one's consent is recorded. Two programs of one person count as one person."""
     freeze_id = call.path["freeze_id"][:100]
     try:
-        hooks = await call.desk.freezes.thaw(freeze_id, by=call.holder.by, person=call.who.address)
+        hooks = await call.console.freezes.thaw(freeze_id, by=call.holder.by, person=call.who.address)
     except KeyError:
         raise Refusal(404, "There is no such freeze.") from None
     except SecondPersonNeeded:
@@ -50,7 +50,7 @@ async def lift(call: Call) -> FreezeLifted:
 
 
 def _value(call: Call, selector: Selector, value: str) -> str:
-    registry = call.desk.policies.current().registry
+    registry = call.console.policies.current().registry
     if selector is Selector.ALL and value:
         raise Refusal(422, errors=[Wrong(at="body.value", problem="must be empty if the selector is all")])
     if selector is not Selector.ALL and not value:

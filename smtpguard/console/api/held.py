@@ -1,4 +1,4 @@
-"""API operations on held messages: list, show and decide. Visibility, quorum and conflicts are those of the pages.
+"""API operations on held messages: list, show, read, ask and decide. Visibility, quorum and conflicts are those of the pages.
 
 A decision names what its person was shown, and is refused (409) where the hold differs by now. A repeated decision
 counts once and gets the same answer.
@@ -6,7 +6,7 @@ counts once and gets the same answer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -15,28 +15,37 @@ from smtpguard.console.access import Visibility, sees_all, visibility
 from smtpguard.console.api.entry import Call, Operation
 from smtpguard.console.api.freezes import freeze_row
 from smtpguard.console.api.heldmessage import (
+    Answer,
     Approve,
     AtOnceRow,
+    AttachmentRow,
     Confirm,
     ConfirmRow,
     CoversRow,
+    Happened,
     Held,
     HeldDetail,
     HeldQuery,
+    History,
     LetterRow,
     ListRef,
+    Question,
     QuorumRow,
     Reject,
     Seen,
     SendingRow,
     Settle,
+    Text,
     VoteRow,
     Withdraw,
 )
 from smtpguard.console.api.models import Page, ReasonRow
 from smtpguard.console.api.problems import Refusal, Wrong
 from smtpguard.console.decisionpreview import LARGE, outlook
+from smtpguard.console.entrywords import entry_in_words
 from smtpguard.console.filters import cursor, cut
+from smtpguard.console.pages.message import SPOKEN, letter_of
+from smtpguard.database.errors import ContentMissing
 from smtpguard.holds import coverage
 from smtpguard.holds import service as approvals
 from smtpguard.holds.coverage import BEGINNING
@@ -52,6 +61,7 @@ from smtpguard.holds.model import (
 )
 from smtpguard.holds.sending import Sending
 from smtpguard.journal.event import Event, Kind
+from smtpguard.locale.speech import Speech
 from smtpguard.notices import noticedata
 from smtpguard.policy.verdict import Mode, Quorum
 
@@ -61,13 +71,15 @@ async def listed(call: Call) -> Page[Held]:
     before, after_id = cut(query.cursor) or (None, None)
     if query.cursor and before is None:
         raise Refusal(422, errors=[Wrong(at="query.cursor", problem="not a cursor of this list")])
-    who, in_force = call.who, call.desk.policies.current()
+    who, in_force = call.who, call.console.policies.current()
     marks: list[tuple[str, ...]] = [(f"list:{query.list}",)] if query.list else []
     if not sees_all(who):
-        marks.append(tuple(f"group:{name}" for name in sorted(in_force.groups_of(who.address, call.desk.clock.now()))))
+        marks.append(
+            tuple(f"group:{name}" for name in sorted(in_force.groups_of(who.address, call.console.clock.now())))
+        )
     if not all(marks):
         return Page[Held](items=[])
-    rows = await call.desk.archive.rows(
+    rows = await call.console.archive.rows(
         HoldQuery(states=(State(query.state),) if query.state else tuple(State), marks=tuple(marks)),
         limit=query.limit + 1,
         before=before,
@@ -76,11 +88,13 @@ async def listed(call: Call) -> Page[Held]:
     holds = list(rows[: query.limit])
     first: list[Hold] = []
     if query.state in (None, State.WAITING.value, State.IN_DOUBT.value) and before is None:
-        asked = await call.desk.ledger.holds.asked()
+        asked = await call.console.ledger.holds.asked()
         first = [hold for hold in asked if not query.list or query.list in hold.lists]
     everybody = [*first, *(hold for hold in holds if hold.asked_at is None)]
     shown = [
-        hold for hold in everybody if visibility(hold, who, in_force, call.desk.clock.now()) is not Visibility.NOTHING
+        hold
+        for hold in everybody
+        if visibility(hold, who, in_force, call.console.clock.now()) is not Visibility.NOTHING
     ]
     further = cursor(holds[-1].held_at, holds[-1].hold_id) if len(rows) > query.limit else None
     return Page[Held](items=[Held(**_row(call, hold)) for hold in shown], next=further)
@@ -96,17 +110,17 @@ async def viewed(call: Call, hold: Hold, what: str) -> None:
     event = Event(
         kind=Kind.VIEWED,
         id=hold.hold_id,
-        at=call.desk.clock.now(),
+        at=call.console.clock.now(),
         data={"content": hold.content_sha256, "saw": what, "by": "api"},
         private={"actor": (call.who.address, call.holder.by)},
     )
-    await call.desk.ledger.journal.record([event])
+    await call.console.ledger.journal.record([event])
 
 
 async def approve(call: Call) -> HeldDetail:
     body: Approve = call.body
     hold = await looked_up(call)
-    ahead = outlook(hold, call.who, call.desk.policies.current(), call.desk.clock.now())
+    ahead = outlook(hold, call.who, call.console.policies.current(), call.console.clock.now())
     if sorted(body.seen.lists) != sorted(hold.lists) and not _said(hold, call.who.address, Choice.APPROVE, body.seen):
         raise Refusal(409, "its lists have changed since it was shown")
     people = 0
@@ -135,7 +149,7 @@ async def confirm(call: Call) -> HeldDetail:
     hold = await looked_up(call)
     seen = approvals.Seen(content_sha256=body.seen.content_sha256, envelope_sha256=body.seen.envelope_sha256)
     try:
-        done = await call.desk.approvals.confirm(
+        done = await call.console.approvals.confirm(
             hold.hold_id, writer=call.who.address, by=call.holder.by, people=body.reach, way="token", seen=seen
         )
     except Unconfirmed as refused:
@@ -162,7 +176,7 @@ async def unvote(call: Call) -> HeldDetail:
     body: Withdraw = call.body
     hold = await looked_up(call)
     try:
-        done = await call.desk.approvals.unvote(
+        done = await call.console.approvals.unvote(
             hold.hold_id, approver=call.who.address, by=call.holder.by, comment=body.comment
         )
     except Conflict:
@@ -184,7 +198,7 @@ async def withdraw(call: Call) -> HeldDetail:
     if call.who.address not in hold.senders:
         raise Refusal(403, "Only its writer can withdraw it.")
     try:
-        done = await call.desk.approvals.withdraw(
+        done = await call.console.approvals.withdraw(
             hold.hold_id, sender=call.who.address, by=call.holder.by, comment=body.comment
         )
     except Conflict:
@@ -200,7 +214,7 @@ async def settle(call: Call) -> HeldDetail:
     body: Settle = call.body
     hold = await looked_up(call)
     try:
-        done = await call.desk.approvals.say(
+        done = await call.console.approvals.say(
             hold.hold_id,
             sent=body.choice == "sent",
             approver=call.who.address,
@@ -214,9 +228,9 @@ async def settle(call: Call) -> HeldDetail:
 
 async def looked_up(call: Call) -> Hold:
     """A hold that the caller may not see is answered 404."""
-    hold = await call.desk.ledger.holds.find(call.path["hold_id"][:100])
+    hold = await call.console.ledger.holds.find(call.path["hold_id"][:100])
     if hold is None or (
-        visibility(hold, call.who, call.desk.policies.current(), call.desk.clock.now()) is Visibility.NOTHING
+        visibility(hold, call.who, call.console.policies.current(), call.console.clock.now()) is Visibility.NOTHING
         and call.who.address not in hold.senders
     ):
         raise Refusal(404)
@@ -239,7 +253,7 @@ async def _voted(
         under=seen.copies,
     )
     try:
-        done = await call.desk.approvals.vote(
+        done = await call.console.approvals.vote(
             hold.hold_id,
             choice,
             approver=call.who.address,
@@ -269,7 +283,7 @@ def _said(hold: Hold, who: str, choice: Choice, seen: Seen) -> bool:
 
 
 def _row(call: Call, hold: Hold, lists: Sequence[str] | None = None) -> dict[str, Any]:
-    registry = call.desk.policies.current().registry
+    registry = call.console.policies.current().registry
     refs = [
         ListRef(name=name, title=(registry.lists[name].title or name) if name in registry.lists else name)
         for name in (hold.lists if lists is None else lists)
@@ -291,18 +305,18 @@ def _row(call: Call, hold: Hold, lists: Sequence[str] | None = None) -> dict[str
         "settled": None if hold.settled is None else asdict(hold.settled),
         "asked_at": hold.asked_at,
         "confirm": _confirm(hold),
-        "url": f"{call.desk.url}/held/{hold.hold_id}" if call.desk.url else None,
+        "url": f"{call.console.url}/held/{hold.hold_id}" if call.console.url else None,
     }
 
 
 async def _detail(call: Call, hold: Hold) -> HeldDetail:
     """A writer who otherwise sees nothing gets no more than the notice has."""
-    in_force = call.desk.policies.current()
-    ahead = outlook(hold, call.who, in_force, call.desk.clock.now())
-    outgoing = await call.desk.ledger.holds.outgoing(hold.hold_id)
-    frozen = (await call.desk.freezes.holding_up(hold)).get(hold.hold_id, ())
-    covers = coverage.covered(hold, await call.desk.approvals.learned(hold.hold_id))
-    seen = visibility(hold, call.who, in_force, call.desk.clock.now())
+    in_force = call.console.policies.current()
+    ahead = outlook(hold, call.who, in_force, call.console.clock.now())
+    outgoing = await call.console.ledger.holds.outgoing(hold.hold_id)
+    frozen = (await call.console.freezes.holding_up(hold)).get(hold.hold_id, ())
+    covers = coverage.covered(hold, await call.console.approvals.learned(hold.hold_id))
+    seen = visibility(hold, call.who, in_force, call.console.clock.now())
     lists, reasons = list(hold.lists), noticedata.enforced(hold.verdict, in_force, readable=seen >= Visibility.TEXT)
     if seen is Visibility.NOTHING:
         lists = [info.name for info in noticedata.addressed(hold, in_force)]
@@ -327,7 +341,7 @@ async def _detail(call: Call, hold: Hold) -> HeldDetail:
         people_at_most=ahead.people,
         at_once=_at_once(ahead.at_once),
         letters=await _letters(call, hold, covers.letters or 0, blind=seen < Visibility.TEXT),
-        covers=_covers(covers, blind=visibility(hold, call.who, in_force, call.desk.clock.now()) < Visibility.TEXT),
+        covers=_covers(covers, blind=visibility(hold, call.who, in_force, call.console.clock.now()) < Visibility.TEXT),
         seen=Seen(
             content_sha256=hold.content_sha256,
             envelope_sha256=hold.envelope.sha256,
@@ -339,7 +353,7 @@ async def _detail(call: Call, hold: Hold) -> HeldDetail:
 
 
 async def _letters(call: Call, hold: Hold, most: int, *, blind: bool) -> list[LetterRow]:
-    found = await call.desk.archive.queued(hold.hold_id, most) if most else ()
+    found = await call.console.archive.queued(hold.hold_id, most) if most else ()
     return [
         LetterRow(
             id=one.hold_id,
@@ -397,6 +411,71 @@ def _quorum(quorum: Quorum) -> QuorumRow:
     return QuorumRow(groups=list(quorum.groups), each=quorum.each, out_of_hours=late)
 
 
+async def text(call: Call) -> Text:
+    """404 for callers to whom the policy does not show it. Journalled before it is shown."""
+    hold = await looked_up(call)
+    if visibility(hold, call.who, call.console.policies.current(), call.console.clock.now()) < Visibility.TEXT:
+        raise Refusal(404)
+    try:
+        letter = await letter_of(await call.console.ledger.contents.load(hold.content_sha256))
+    except ContentMissing:
+        raise Refusal(404, "Its text is not kept any more.") from None
+    await viewed(call, hold, "text")
+    attachments = [AttachmentRow(name=a.name, type=a.kind, size_bytes=a.size_bytes) for a in letter.attachments]
+    return Text(
+        text=letter.new,
+        quoted=letter.quoted,
+        plain=letter.plain,
+        hidden=letter.hidden,
+        cut=letter.cut,
+        problem=letter.why or None,
+        attachments=attachments,
+    )
+
+
+async def history(call: Call) -> History:
+    hold = await looked_up(call)
+    entries = [
+        (e.kind, entry_in_words(e, clear, Speech())) for e, clear in await call.console.archive.history(hold.hold_id)
+    ]
+    return History(items=[Happened(at=t.at, kind=kind, text=t.text, who=t.who, words=t.words) for kind, t in entries])
+
+
+async def ask(call: Call) -> History:
+    body: Question = call.body
+    hold = await looked_up(call)
+    by = call.holder.by
+    return await _conversation(
+        call, call.console.questions.ask(hold.hold_id, body.question, approver=call.who.address, by=by)
+    )
+
+
+async def answer(call: Call) -> History:
+    """For the message's writer, as the token's account."""
+    body: Answer = call.body
+    hold = await looked_up(call)
+    by = call.holder.by
+    return await _conversation(
+        call, call.console.questions.answer(hold.hold_id, body.words, sender=call.who.address, by=by)
+    )
+
+
+async def plead(call: Call) -> History:
+    """The same; it asks for the message's release."""
+    body: Answer = call.body
+    hold = await looked_up(call)
+    by = call.holder.by
+    return await _conversation(
+        call, call.console.questions.plead(hold.hold_id, body.words, sender=call.who.address, by=by)
+    )
+
+
+async def _conversation(call: Call, saying: Awaitable[None]) -> History:
+    await saying
+    found = await history(call)
+    return History(items=[one for one in found.items if one.kind in SPOKEN])
+
+
 _ONE = "/held/{hold_id}"
 OPERATIONS = (
     Operation(method="GET", path="/held", name="listHeld", summary="List held messages, newest first",
@@ -415,4 +494,14 @@ OPERATIONS = (
               scope=Scope.HELD_CONFIRM, body=Confirm, answers=HeldDetail, do=confirm, refuses=(404, 409)),
     Operation(method="POST", path=f"{_ONE}/withdraw", name="withdrawHeld", summary="Withdraw a message that the token's account wrote",
               scope=Scope.HELD_WITHDRAW, body=Withdraw, answers=HeldDetail, do=withdraw, refuses=(404, 409)),
+    Operation(method="GET", path=f"{_ONE}/text", name="readHeld", summary="Show its text, if the policy allows it to this account; journalled",
+              scope=Scope.HELD_TEXT, answers=Text, do=text, refuses=(404,)),
+    Operation(method="GET", path=f"{_ONE}/history", name="historyOfHeld", summary="Show all that happened to it, from the journal, oldest first",
+              scope=Scope.HELD_READ, answers=History, do=history, refuses=(404,)),
+    Operation(method="POST", path=f"{_ONE}/ask", name="askAboutHeld", summary="Ask its writer a question, as the token's account",
+              scope=Scope.HELD_DECIDE, body=Question, answers=History, do=ask, refuses=(404, 409)),
+    Operation(method="POST", path=f"{_ONE}/answer", name="answerAboutHeld", summary="Answer a question about one's own message, or write to the approvers",
+              scope=Scope.HELD_WITHDRAW, body=Answer, answers=History, do=answer, refuses=(404, 409)),
+    Operation(method="POST", path=f"{_ONE}/plea", name="pleadForHeld", summary="Ask for the release of a message of one's own",
+              scope=Scope.HELD_WITHDRAW, body=Answer, answers=History, do=plead, refuses=(404, 409)),
 )  # fmt: skip

@@ -12,7 +12,7 @@ from smtpguard.console.api.entry import Call, Long, Operation, not_in_scope
 from smtpguard.console.api.incidentreport import Incident, IncidentReport
 from smtpguard.console.api.problems import Refusal, Wrong
 from smtpguard.console.incidentrow import row
-from smtpguard.console.reporting import NothingFits, Occupied, at_the_desk
+from smtpguard.console.reporting import NothingFits, Occupied, make_once
 from smtpguard.incidents.query import IncidentQuery, moment
 from smtpguard.incidents.report import TooMany
 from smtpguard.journal.chain import microseconds
@@ -28,7 +28,7 @@ async def report(call: Call) -> Long:
         raise Refusal(422, errors=[Wrong(at="body", problem=problem)])
     by = (call.who.address, call.holder.by)
     try:
-        made = await at_the_desk(call.desk, query, prove=body.proof, names=body.names, by=by, language="en")
+        made = await make_once(call.console, query, prove=body.proof, names=body.names, by=by, language="en")
     except Occupied:
         raise Refusal(
             409, "Another report is being made: ask again in a minute.", headers={"retry-after": "60"}
@@ -41,7 +41,7 @@ async def report(call: Call) -> Long:
 
 
 def _about(call: Call, body: Incident) -> IncidentQuery:
-    now, wrong = call.desk.clock.now(), list[Wrong]()
+    now, wrong = call.console.clock.now(), list[Wrong]()
 
     def time(name: str, text: str | None) -> int | None:
         try:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from smtpguard.console.api.models import MailingRow, Sent, Time, Verified
 from smtpguard.incidents.statement import Mark
-from smtpguard.journal.fate import End
+from smtpguard.journal.outcome import Outcome
 
 _Name = Annotated[str, Field(min_length=1, max_length=100)]
 
@@ -62,11 +62,11 @@ class RefusedCount(BaseModel):
 
 
 class EndRow(Sum):
-    end: End
+    end: Outcome
 
 
 class CopyCount(BaseModel):
-    end: End
+    end: Outcome
     messages: int
 
 

@@ -33,7 +33,7 @@ async def rows(call: Call) -> Page[MailingRow]:
     if query.cursor and cut(query.cursor) is None:
         raise Refusal(422, errors=[Wrong(at="query.cursor", problem="not a cursor of this list")])
     found, further = await listed(
-        call.desk, call.who, limit=query.limit, after=query.cursor, least=query.least, state=state
+        call.console, call.who, limit=query.limit, after=query.cursor, least=query.least, state=state
     )
     return Page[MailingRow](items=[_row(mailing) for mailing in found], next=further or None)
 
@@ -46,7 +46,7 @@ async def feedback(call: Call) -> MailingRow:
     body: Feedback = call.body
     mailing = await looked_up(call)
     try:
-        made = await call.desk.mailings.feedback(
+        made = await call.console.mailings.feedback(
             mailing.mailing_id,
             bounces=body.bounces,
             complaints=body.complaints,
@@ -77,7 +77,7 @@ async def reopen(call: Call) -> MailingRow:
 async def agree(call: Call) -> Disclosure:
     body: Moved = call.body
     mailing = await looked_up(call)
-    made = await call.desk.mailings.disclose(
+    made = await call.console.mailings.disclose(
         mailing.mailing_id, approver=call.who.address, by=call.holder.by, comment=body.comment
     )
     there = made.disclosure
@@ -94,7 +94,7 @@ async def people(call: Call) -> Long:
         raise Refusal(422, errors=[Wrong(at="body", problem="give either list or csv")])
     try:
         got = await listing(
-            call.desk,
+            call.console,
             mailing,
             approver=call.who.address,
             by=call.holder.by,
@@ -111,7 +111,7 @@ async def people(call: Call) -> Long:
 
 async def _moved(call: Call, what: str) -> MailingRow:
     body: Moved | RejectMailing = call.body
-    mailing, service = await looked_up(call), call.desk.mailings
+    mailing, service = await looked_up(call), call.console.mailings
     acts: Mapping[str, Callable[..., Awaitable[Mailing | Back]]] = {
         "stop": service.stop, "go_on": service.go_on, "reopen": service.reopen, "reject": service.reject
     }  # fmt: skip
@@ -123,10 +123,12 @@ async def looked_up(call: Call) -> Mailing:
     """By its whole id only: a prefix would reveal which others exist."""
     wanted = call.path["mailing_id"][:100]
     try:
-        mailing = await call.desk.mailings.show(wanted)
+        mailing = await call.console.mailings.show(wanted)
     except NoSuch:
         raise Refusal(404) from None
-    if mailing.mailing_id != wanted or not sees(call.who, mailing, call.desk.policies.current(), call.desk.clock.now()):
+    if mailing.mailing_id != wanted or not sees(
+        call.who, mailing, call.console.policies.current(), call.console.clock.now()
+    ):
         raise Refusal(404)
     return mailing
 

@@ -210,7 +210,7 @@ class Returns(BaseModel):
     subject: str
     at_least: int
     at_most: int
-    trend: Literal["nothing", "too few to tell", "grows", "calms", "goes on"]
+    trend: Literal["nothing", "too few to tell", "grows", "falls", "goes on"]
     seconds: int
     now: int
     before: int

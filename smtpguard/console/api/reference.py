@@ -1,15 +1,31 @@
-"""API operations that look things up: the caller's account, lists, the policy in force, and verification of the
-journal."""
+"""API operations that look things up: the caller's account, lists, the policy in force and what it would decide about a
+message, and verification of the journal."""
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
 
 from smtpguard.accounts.model import Scope
-from smtpguard.console.api.entry import Call, Operation
-from smtpguard.console.api.models import ListRow, Lists, Me, PolicyRule, PolicyShown, Verified
-from smtpguard.console.api.problems import Refusal
+from smtpguard.console.api.entry import MOST_MESSAGE, Call, Operation
+from smtpguard.console.api.models import (
+    Explain,
+    Explained,
+    ListRow,
+    Lists,
+    Me,
+    PolicyRule,
+    PolicyShown,
+    ReasonRow,
+    Verified,
+)
+from smtpguard.console.api.problems import Refusal, Wrong
 from smtpguard.console.incidentrow import proof_row
+from smtpguard.mail.address import Address, BadAddress
+from smtpguard.mail.mailboxes import mailboxes
+from smtpguard.mail.message import Message
+from smtpguard.notices import noticedata
 
 
 async def me(call: Call) -> Me:
@@ -25,11 +41,11 @@ async def me(call: Call) -> Me:
 
 
 async def lists(call: Call) -> Lists:
-    registry = call.desk.policies.current().registry
+    registry = call.console.policies.current().registry
     await asyncio.to_thread(registry.reopen)
     rows = []
     for name, info in registry.lists.items():
-        standing = registry.standings[name]
+        status = registry.statuses[name]
         rows.append(
             ListRow(
                 name=name,
@@ -37,17 +53,17 @@ async def lists(call: Call) -> Lists:
                 audience=info.audience,
                 sensitivity=info.sensitivity,
                 category=info.category,
-                people=standing.index.people if standing.index else None,
-                checked_at=standing.checked_at,
-                state=standing.state.value,
-                problem=standing.why or None,
+                people=status.index.people if status.index else None,
+                checked_at=status.checked_at,
+                state=status.state.value,
+                problem=status.why or None,
             )
         )
     return Lists(items=rows)
 
 
 async def policy(call: Call) -> PolicyShown:
-    in_force = call.desk.policies.current()
+    in_force = call.console.policies.current()
     return PolicyShown(
         sha256=in_force.policy_sha256,
         enforce=in_force.enforce,
@@ -71,6 +87,60 @@ async def verify(call: Call) -> Verified:
     return Verified.model_validate(proof_row(proof))
 
 
+MOST_OCTETS = 50 << 20
+
+
+async def explain(call: Call) -> Explained:
+    body: Explain = call.body
+    message = Message.of(raw_of(body.message, body.message_base64))
+    wrong: list[Wrong] = []
+    sender = _address(body.sender, "body.sender", wrong) if body.sender else None
+    if body.sender is None:
+        sender = next(iter(mailboxes(message.header, "From")), None)
+    recipients = [_address(text, f"body.recipients.{n}", wrong) for n, text in enumerate(body.recipients)]
+    if wrong:
+        raise Refusal(422, errors=wrong)
+    found = await call.console.trial.explain(message, sender, [a for a in recipients if a is not None])
+    in_force = call.console.policies.current()
+    return Explained(
+        action=found.verdict.action.word,  # type: ignore[arg-type]  # pydantic compares it
+        looks=found.reading.looks.value,
+        reasons=[
+            ReasonRow(rule=each["rule"], description=each["description"] or "", sentences=each["sentences"])
+            for each in noticedata.enforced(found.verdict, in_force)
+        ],
+        marks=[mark.evidence for mark in found.reading.marks],
+        unknown=dict(found.verdict.unknown),
+        reach=int(found.recipients.reach.low),
+        lists=sorted(found.recipients.lists),
+        policy_sha256=in_force.policy_sha256,
+    )
+
+
+def raw_of(text: str, encoded: str) -> bytes:
+    """The message in either encoding. Raises Refusal."""
+    if bool(text) == bool(encoded):
+        raise Refusal(422, errors=[Wrong(at="body.message", problem="give either message or message_base64")])
+    if text:
+        raw = text.encode()
+    else:
+        try:
+            raw = base64.b64decode(encoded, validate=True)
+        except (binascii.Error, ValueError):
+            raise Refusal(422, errors=[Wrong(at="body.message_base64", problem="not base64")]) from None
+    if len(raw) > MOST_OCTETS:
+        raise Refusal(413, f"The message may have at most {MOST_OCTETS} octets.")
+    return raw.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")  # lines in JSON end as in files, in mail with CRLF
+
+
+def _address(text: str, at: str, wrong: list[Wrong]) -> Address | None:
+    try:
+        return Address.parse(text.strip())
+    except BadAddress as bad:
+        wrong.append(Wrong(at=at, problem=str(bad)))
+        return None
+
+
 OPERATIONS = (
     Operation(method="GET", path="/me", name="showMe", summary="Show the token's account and scopes",
               scope=None, answers=Me, do=me),
@@ -80,4 +150,6 @@ OPERATIONS = (
               scope=Scope.POLICY_READ, answers=PolicyShown, do=policy),
     Operation(method="GET", path="/audit/verify", name="verifyJournal", summary="Verify that no journal entry was edited, removed or inserted",
               scope=Scope.AUDIT_READ, answers=Verified, do=verify, refuses=(409,)),
+    Operation(method="POST", path="/policy/explain", name="explain", summary="Say what the policy would decide about a message, and why; nothing is sent",
+              scope=Scope.POLICY_READ, body=Explain, answers=Explained, do=explain, most_body=MOST_MESSAGE),
 )  # fmt: skip

@@ -7,24 +7,24 @@ from functools import cache, partial
 
 from starlette.routing import BaseRoute, Mount
 
-from smtpguard.console.api import freezes, held, incident, mailings, reference, returns, talking, trying
+from smtpguard.console.api import freezes, held, incident, mailings, reference, returns
 from smtpguard.console.api.entry import Entry, Operation, Services
 from smtpguard.console.api.openapi import document
 
 OPERATIONS: tuple[Operation, ...] = (
     *reference.OPERATIONS,
     *held.OPERATIONS,
-    *talking.OPERATIONS,
+    *held.OPERATIONS,
     *mailings.OPERATIONS,
     *returns.OPERATIONS,
     *freezes.OPERATIONS,
-    *trying.OPERATIONS,
+    *reference.OPERATIONS,
     *incident.OPERATIONS,
 )
 
 
 def routes(services: Services) -> list[BaseRoute]:
-    return [Mount("/api/v1", Entry(OPERATIONS, partial(_described, services.desk.url), services).application())]
+    return [Mount("/api/v1", Entry(OPERATIONS, partial(_described, services.console.url), services).application())]
 
 
 @cache

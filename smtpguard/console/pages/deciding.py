@@ -147,7 +147,7 @@ async def ask(request: Request) -> Response:
         return await shown(request, hold, seen, 422, wrong={"question": said("Write what you want to know.")})
 
     async def act() -> None:
-        await here.talks.ask(hold.hold_id, question, approver=who.address, by=f"console: {who.address}")
+        await here.questions.ask(hold.hold_id, question, approver=who.address, by=f"console: {who.address}")
 
     return await _done(request, act, "asked")
 
@@ -211,13 +211,13 @@ async def withdraw(request: Request) -> Response:
 @for_roles()
 async def answer_question(request: Request) -> Response:
     said = speech(request)
-    return await _write(request, services_of(request).talks.answer, said("Write your message."), "answered")
+    return await _write(request, services_of(request).questions.answer, said("Write your message."), "answered")
 
 
 @for_roles()
 async def plead(request: Request) -> Response:
     said = speech(request)
-    return await _write(request, services_of(request).talks.plead, said("Write why it should be sent."), "pleaded")
+    return await _write(request, services_of(request).questions.plead, said("Write why it should be sent."), "pleaded")
 
 
 @for_roles()
@@ -229,7 +229,7 @@ async def judge(request: Request) -> Response:
         return await own(request, hold, 422, speech(request)("Nothing was done: choose one of the two."))
 
     async def act() -> None:
-        await here.talks.judge(hold.hold_id, judgement, sender=who.address, by=f"console: {who.address}")
+        await here.questions.judge(hold.hold_id, judgement, sender=who.address, by=f"console: {who.address}")
 
     return await _done(request, act, "judged")
 

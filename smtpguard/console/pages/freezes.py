@@ -70,7 +70,7 @@ async def asked(request: Request) -> Response:
 
 async def _asking(request: Request, status: int = 200, problem: str = "") -> Response:
     here, said = services_of(request), speech(request)
-    freeze = await _standing(request)
+    freeze = await _named(request)
     if freeze is None:
         return await _shown(request, 409, said("It is already lifted."))
     two = here.freezes.thaw_two
@@ -85,16 +85,16 @@ async def _asking(request: Request, status: int = 200, problem: str = "") -> Res
     )
 
 
-async def _standing(request: Request) -> Freeze | None:
+async def _named(request: Request) -> Freeze | None:
     wanted = request.path_params["freeze_id"][:100]
-    return next((f for f in await services_of(request).freezes.standing() if f.freeze_id == wanted), None)
+    return next((f for f in await services_of(request).freezes.active() if f.freeze_id == wanted), None)
 
 
 @for_roles(APPROVER, OPERATOR, ADMIN)
 async def thaw(request: Request) -> Response:
     """Needs a look at what it releases; if that would be more by now, the person looks again."""
     here, who, said = services_of(request), person(request), speech(request)
-    if (freeze := await _standing(request)) is not None:
+    if (freeze := await _named(request)) is not None:
         seen = digits(await form(request), "messages")
         if not seen.isdecimal():
             return await _asking(request, 422)
@@ -161,7 +161,7 @@ def _in_words(hooks: Sequence[Hook], said: Speech) -> list[str]:
 
 async def _asked_for(here: ConsoleServices) -> dict[str, str]:
     """By freeze, who has already asked to thaw it."""
-    return {f.freeze_id: await here.freezes.asked_to_thaw(f.freeze_id) for f in await here.freezes.standing()}
+    return {f.freeze_id: await here.freezes.asked_to_thaw(f.freeze_id) for f in await here.freezes.active()}
 
 
 ROUTES = [

@@ -24,7 +24,7 @@ from smtpguard.console.incidentfile import TYPES, MissingExtra, shown, written
 from smtpguard.console.mailings import listed
 from smtpguard.console.ports import Person
 from smtpguard.console.rendering import form, page, services_of, speech
-from smtpguard.console.reporting import Made, NothingFits, Occupied, at_the_desk
+from smtpguard.console.reporting import Made, NothingFits, Occupied, make_once
 from smtpguard.database.errors import LedgerError
 from smtpguard.incidents import breach
 from smtpguard.incidents.breach import MOST
@@ -71,7 +71,7 @@ async def report(request: Request) -> Response:
     in_force = here.policies.current()
     may = None if anything else lambda found: answers_for(who, found.lists, in_force, here.clock.now())
     try:
-        made = await at_the_desk(
+        made = await make_once(
             here,
             query,
             prove="proof" in asked,

@@ -146,9 +146,9 @@ def _unwell(in_force: InForce, said: Speech) -> list[tuple[str, str]]:
     """Lists that cannot be relied on, and why."""
     registry = in_force.registry
     return [
-        (info.title or name, said.say(standing.why))
+        (info.title or name, said.say(status.why))
         for name, info in sorted(registry.lists.items())
-        if (standing := registry.standings[name]).state is not Index.READY
+        if (status := registry.statuses[name]).state is not Index.READY
     ]
 
 

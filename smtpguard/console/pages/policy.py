@@ -54,16 +54,16 @@ async def policy(request: Request) -> Response:
     registry = in_force.registry
     lists = []
     for name, info in sorted(registry.lists.items(), key=lambda item: item[1].title or item[0]):
-        standing = registry.standings[name]
+        status = registry.statuses[name]
         lists.append(
             Listed(
                 title=info.title or name,
                 name=name,
                 addresses=tuple(str(a) for a in info.addresses),
-                people=standing.index.people if standing.index is not None else None,
-                checked_at=standing.checked_at,
-                fine=standing.state is State.READY,
-                why=standing.why,
+                people=status.index.people if status.index is not None else None,
+                checked_at=status.checked_at,
+                fine=status.state is State.READY,
+                why=status.why,
                 category=(info.category or "") if info.sensitivity == "special-category" else "-",
                 avoid=tuple(sorted(topic(name, said) for name in info.avoid)),
                 approvals=", ".join((info.approvals or {}).get("from", ())),

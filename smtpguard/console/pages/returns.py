@@ -1,4 +1,4 @@
-"""What came back after a mailing: how much, how fast, whether it calms, and what was done meanwhile."""
+"""What came back after a mailing: how much, how fast, whether it falls, and what was done meanwhile."""
 
 from __future__ import annotations
 

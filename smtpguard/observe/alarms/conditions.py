@@ -156,12 +156,12 @@ ENDS_SOON, ENDS_NOW = timedelta(days=30), timedelta(days=7)
 def _freeze(seen: Seen, *, put_back: bool) -> tuple[Found, ...] | None:
     if seen.frozen is None:
         return None
-    standing = [each for each in seen.frozen if each.put_back is put_back]
-    if put_back and not standing and seen.put_back:  # nothing was written yet, so it is not frozen yet
+    frozen = [each for each in seen.frozen if each.put_back is put_back]
+    if put_back and not frozen and seen.put_back:  # nothing was written yet, so it is not frozen yet
         return (Found(words={"said": seen.put_back}),)
-    if not standing:
+    if not frozen:
         return ()
-    first = min(standing, key=lambda each: each.since)
+    first = min(frozen, key=lambda each: each.since)
     words = {"since": f"{first.since:%Y-%m-%d %H:%M} UTC", "said": seen.put_back or first.reason}
     if put_back:
         return (Found(words=words),)

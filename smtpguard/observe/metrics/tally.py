@@ -15,7 +15,7 @@ from itertools import accumulate
 from typing import Any
 
 from smtpguard.journal.event import DECISIONS, NOTICES, Event, Kind, decided_at
-from smtpguard.journal.fate import End, relayed
+from smtpguard.journal.outcome import Outcome, relayed
 from smtpguard.observe.metrics.table import DECISION, JOURNAL, SECONDS, Numbers, Spread
 
 BOUNDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0)
@@ -111,7 +111,7 @@ class Tally:
             case Kind.VERDICT:
                 self._verdict(event, data)
             case Kind.OUTCOME | Kind.IN_DOUBT if (end := relayed(event.kind.value, data)) is not None:
-                self._outcome(event, event.kind.value if end is End.IN_DOUBT else str(data.get("outcome")), end)
+                self._outcome(event, event.kind.value if end is Outcome.IN_DOUBT else str(data.get("outcome")), end)
             case Kind.RELEASE | Kind.IN_DOUBT if data.get("outcome") in _SENT:
                 self._count("release_recipients_total", str(data["outcome"]), by=_number(data.get("recipients")))
             case Kind.NOTICE if data.get("outcome") in _SENT:
@@ -152,14 +152,14 @@ class Tally:
             for rule in _words(data.get(key)):
                 self._count("rule_messages_total", rule, effect)
 
-    def _outcome(self, event: Event, outcome: str, end: End) -> None:
+    def _outcome(self, event: Event, outcome: str, end: Outcome) -> None:
         self._count("outcomes_total", _one_of(_OUTCOMES, outcome))
         began = self._relaying.pop(event.id, None)
         if began is None:  # before the counting began, or for the part of a held message that its MTA passed on itself
             return
         at, customers = began
         self._outcomes.add(at, event.at)
-        if end is End.DELIVERED:
+        if end is Outcome.DELIVERED:
             self._count("customers_reached_total", by=customers)
 
     def _ended(self, end: str, at: datetime, held: Held) -> None:

@@ -80,9 +80,9 @@ class LinkOwner(Protocol):
 class MilterConnection(asyncio.Protocol):
     """One connection of an MTA."""
 
-    def __init__(self, desk: LinkOwner) -> None:
-        self._desk = desk
-        self._settings = desk.settings
+    def __init__(self, owner: LinkOwner) -> None:
+        self._owner = owner
+        self._settings = owner.settings
         self._decoder = commands()
         self._conversation = Conversation()
         self._mta = ""
@@ -103,7 +103,7 @@ class MilterConnection(asyncio.Protocol):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             self._mta = str(client_address(str(transport.get_extra_info("peername")[0])) or "")
         self._client = Client(self._mta)
-        if not self._desk.arrived(self):
+        if not self._owner.arrived(self):
             self._transport.close()
         self._wait()
 
@@ -118,7 +118,7 @@ class MilterConnection(asyncio.Protocol):
         self._transport = None
         if self._working is None:
             self._drop()
-        self._desk.parted(self)
+        self._owner.parted(self)
 
     def gone(self) -> bool:
         return self._transport is None or self._transport.is_closing()
@@ -132,7 +132,7 @@ class MilterConnection(asyncio.Protocol):
                 work = self._hear(command)
                 if work is not None:
                     self._deadline = math.inf
-                    self._working = self._desk.loop.create_task(work)
+                    self._working = self._owner.loop.create_task(work)
                     self._working.add_done_callback(self._worked)
                     return
             self._wait()
@@ -209,7 +209,7 @@ class MilterConnection(asyncio.Protocol):
         if letter is not None:
             letter.content.close()
             if letter.refusals is not None:
-                self._desk.recipients_refused(letter.envelope, letter.refusals)
+                self._owner.recipients_refused(letter.envelope, letter.refusals)
 
     # slow work
 
@@ -224,7 +224,7 @@ class MilterConnection(asyncio.Protocol):
         arrived = await letter.finish()
         if isinstance(arrived, Reply):
             self._say(SmtpReply(arrived))
-            self._desk.refused(client.session(self._settings), letter.envelope, arrived, letter.refusals)
+            self._owner.refused(client.session(self._settings), letter.envelope, arrived, letter.refusals)
             letter.refusals = None
             return self._drop()
         known = client.known
@@ -236,7 +236,7 @@ class MilterConnection(asyncio.Protocol):
             queue=f"{known.get(b'j') or 'the MTA'} as {known.get(b'i') or 'it likes'}",
         )
         transaction = Transaction(
-            id=self._desk.new_id(),
+            id=self._owner.new_id(),
             session=client.session(self._settings),
             envelope=letter.envelope,
             message=arrived.message,
@@ -244,7 +244,7 @@ class MilterConnection(asyncio.Protocol):
             pass_rest=acceptance.pass_rest,
         )
         refusals, letter.refusals = letter.refusals, None
-        answer = await self._desk.decide(transaction, acceptance, refusals)
+        answer = await self._owner.decide(transaction, acceptance, refusals)
         if answer is not None:
             self._say(answer)
         return self._drop()
@@ -280,8 +280,8 @@ class MilterConnection(asyncio.Protocol):
     # timeouts and closing
 
     def _wait(self) -> None:
-        patience = self._desk.patience
-        self._deadline = self._desk.monotonic() + (patience.packet if self._decoder.waiting else patience.idle)
+        patience = self._owner.patience
+        self._deadline = self._owner.monotonic() + (patience.packet if self._decoder.waiting else patience.idle)
 
     def look(self, now: float) -> None:
         if now < self._deadline or self._transport is None:
@@ -291,7 +291,7 @@ class MilterConnection(asyncio.Protocol):
         else:
             log.info("a milter connection was silent for too long: closed")
             self._transport.close()
-            self._deadline = now + self._desk.patience.closing
+            self._deadline = now + self._owner.patience.closing
 
     def stop(self) -> None:
         """Shutting down: close at once if nothing is lost by it, else after the message."""

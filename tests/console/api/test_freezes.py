@@ -38,7 +38,7 @@ async def test_two_tokens_of_one_person_do_not_lift_a_freeze(here: Stage) -> Non
     _, text = await tokens(here).add(
         EVA, name="other", scopes=[Scope.FREEZES_LIFT], good_for=timedelta(days=1), by="root"
     )
-    here.app.state.desk.freezes.thaw_two = True
+    here.app.state.console.freezes.thaw_two = True
     freeze_id = (await eva("POST", "/freezes", {"selector": "all", "reason": "x"})).json()["freeze"]["id"]
     for asks in (eva, eva, Program(here, text)):
         answer = await asks("DELETE", f"/freezes/{freeze_id}")

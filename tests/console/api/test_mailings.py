@@ -8,7 +8,7 @@ from tests.console.api.program import held, program
 from tests.console.holding import DPO, EVA, NEWS, OMAR
 from tests.console.stage import Stage
 from tests.guard.house import RAMADAN
-from tests.mailings.test_fates import last
+from tests.mailings.test_copystatus import last
 
 
 async def test_a_mailing_is_shown_and_reported(here: Stage) -> None:

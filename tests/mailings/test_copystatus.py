@@ -1,4 +1,4 @@
-"""The fate of each person's copies, from the verdict to the relay's last reply, on both engines.
+"""The status of each person's copies, from the verdict to the relay's last reply, on both engines.
 
 No person counts as having a copy that did not reach them, and none as lacking one that may have.
 """
@@ -21,8 +21,8 @@ from smtpguard.guard import ports
 from smtpguard.holds.model import Change, State
 from smtpguard.journal.event import Kind
 from smtpguard.mailings.inflight import InFlight, going
-from smtpguard.mailings.model import MAY_HAVE, Fate, Mailing, Tally
-from smtpguard.outbox.model import Delivered, Intent, IntentKind, Lease, Outcome, Settled
+from smtpguard.mailings.model import MAY_HAVE, CopyStatus, Mailing, Tally
+from smtpguard.outbox.model import AttemptResult, Delivered, Intent, IntentKind, Lease, Settled
 from smtpguard.policy.verdict import Action, Held, Verdict
 from smtpguard.store.archive import Archive
 from smtpguard.store.opening import open_store
@@ -43,10 +43,10 @@ async def tally(store: Store) -> Tally:
     return (await one(store)).people
 
 
-async def fates(store: Store, *names: str) -> list[Fate]:
-    """The fate of each person; NONE without a copy."""
+async def statuses(store: Store, *names: str) -> list[CopyStatus]:
+    """The status of each person; NONE without a copy."""
     found = await store.mailings.reached_by((await one(store)).mailing_id, [person(name).digest for name in names])
-    return [found.get(person(name).digest, Fate.NONE) for name in names]
+    return [found.get(person(name).digest, CopyStatus.NONE) for name in names]
 
 
 async def hold(store: Store, id: str, *people: object, apart: Sequence[str] = (), by_wire: bool = False) -> str:
@@ -89,12 +89,13 @@ async def leased(store: Store, id: str) -> Lease:
 
 def last(
     lease: Lease, delivered: Delivered, clock: ports.Clock, doubts: int = 0, people: Sequence[bytes] | None = None
-) -> list[Outcome]:
+) -> list[AttemptResult]:
     """The same outcome for all recipients. ``people``: the people behind each of them."""
     again = clock.now() + timedelta(minutes=1) if delivered in (Delivered.RETRY, Delivered.IN_DOUBT) else None
     behind = None if people is None else tuple(people)
     return [
-        Outcome(recipient=r, delivered=delivered, next_at=again, doubts=doubts, people=behind) for r in lease.recipients
+        AttemptResult(recipient=r, delivered=delivered, next_at=again, doubts=doubts, people=behind)
+        for r in lease.recipients
     ]
 
 
@@ -116,7 +117,7 @@ async def test_a_release_is_pending_until_an_attempt_and_then_in_doubt(store: St
     begun = last(lease, Delivered.IN_DOUBT, clock, 1, [LIST.digest])
     assert await store.outbox.settle(lease, begun, [])
     assert await tally(store) == Tally(doubted=1200)
-    assert await fates(store, "news v1") == [Fate.DOUBTED]
+    assert await statuses(store, "news v1") == [CopyStatus.DOUBTED]
     clock.go(days=1)
     assert await tally(store) == Tally(doubted=1200), "the process was killed, and a freeze stands, say"
     (grown,) = await Archive(store).growth((await one(store)).mailing_id)
@@ -163,9 +164,9 @@ async def test_a_partly_failed_release(store: Store, clock: Clock) -> None:
     a, b, c = lease.recipients
     a_, b_, c_ = (person(name).digest for name in "abc")
     outcomes = [
-        Outcome(recipient=a, delivered=Delivered.SENT, people=(a_,)),
-        Outcome(recipient=b, delivered=Delivered.FAILED, people=(b_,)),
-        Outcome(recipient=c, delivered=Delivered.RETRY, next_at=clock.now() + timedelta(minutes=1)),
+        AttemptResult(recipient=a, delivered=Delivered.SENT, people=(a_,)),
+        AttemptResult(recipient=b, delivered=Delivered.FAILED, people=(b_,)),
+        AttemptResult(recipient=c, delivered=Delivered.RETRY, next_at=clock.now() + timedelta(minutes=1)),
     ]
     await store.outbox.settle(lease, outcomes, [])
     assert await tally(store) == Tally(relayed=1, refused=1, admitted=1)
@@ -173,7 +174,9 @@ async def test_a_partly_failed_release(store: Store, clock: Clock) -> None:
     again = await leased(store, "H1-release")
     assert again.settled == Settled(sent=1, failed=1)
     settled = Settled(sent=1, failed=1, doubted=1)
-    await store.outbox.settle(again, [Outcome(recipient=c, delivered=Delivered.FAILED, doubts=1, people=(c_,))], [])
+    await store.outbox.settle(
+        again, [AttemptResult(recipient=c, delivered=Delivered.FAILED, doubts=1, people=(c_,))], []
+    )
     assert await tally(store) == Tally(relayed=1, refused=1, doubted=1)
     held = await store.holds.find("H1")
     assert held is not None
@@ -271,7 +274,7 @@ async def test_a_doubt_of_an_earlier_version_is_read(store: Store) -> None:
     await admit(store, of("T2", "b"))
     await store.write(lambda b: b.connection.exec_driver_sql("UPDATE underway SET doubt = (1 = 1) WHERE id = 'T1'"))
     assert await tally(store) == Tally(doubted=1, admitted=1)
-    assert await fates(store, "a", "b") == [Fate.DOUBTED, Fate.ADMITTED]
+    assert await statuses(store, "a", "b") == [CopyStatus.DOUBTED, CopyStatus.ADMITTED]
     (grown,) = await Archive(store).growth((await one(store)).mailing_id)
     assert grown.sent == 0
 
@@ -291,7 +294,12 @@ async def test_a_person_with_one_copy_has_it_though_the_next_is_stopped(store: S
     await set_state(store, "H1", state)
     assert await tally(store) == Tally(relayed=1, doubted=1, admitted=1, stopped=1)
     await outcome(store, "T3", "refused")
-    assert await fates(store, *"abcd") == [Fate.RELAYED, Fate.DOUBTED, Fate.REFUSED, Fate.STOPPED]
+    assert await statuses(store, *"abcd") == [
+        CopyStatus.RELAYED,
+        CopyStatus.DOUBTED,
+        CopyStatus.REFUSED,
+        CopyStatus.STOPPED,
+    ]
 
 
 async def test_a_hold_counts_people_who_already_have_a_copy(store: Store) -> None:
@@ -362,7 +370,7 @@ async def test_a_release_needs_no_query_for_each_waiting_copy(store: Store) -> N
 
 
 async def test_fates_agree_with_a_model(store: Store, clock: Clock) -> None:
-    """No fate contradicts what really happened, for random copies, decisions, outcomes and attempts. The test tracks
+    """No status contradicts what really happened, for random copies, decisions, outcomes and attempts. The test tracks
     the truth itself."""
     rng = random.Random(17)
     has: dict[str, set[str]] = {}  # person -> copies that the relay took
@@ -414,21 +422,21 @@ async def test_fates_agree_with_a_model(store: Store, clock: Clock) -> None:
         pending = {name for some in (*going.values(), *outbox.values()) for name in some}
         if not await store.mailings.newest():
             continue
-        for name, fate in zip("abcdef", await fates(store, *"abcdef"), strict=True):
-            assert name not in has or fate is Fate.RELAYED, (n, name, fate, "certainty before doubt")
-            if fate is Fate.RELAYED:
+        for name, status in zip("abcdef", await statuses(store, *"abcdef"), strict=True):
+            assert name not in has or status is CopyStatus.RELAYED, (n, name, status, "certainty before doubt")
+            if status is CopyStatus.RELAYED:
                 assert name in has, (n, name)
-            elif fate not in MAY_HAVE:
-                assert name not in has, (n, name, fate)
-                assert name not in may, (n, name, fate)
-                assert name not in pending, (n, name, fate)
-            elif fate is Fate.ADMITTED:
+            elif status not in MAY_HAVE:
+                assert name not in has, (n, name, status)
+                assert name not in may, (n, name, status)
+                assert name not in pending, (n, name, status)
+            elif status is CopyStatus.ADMITTED:
                 assert name in pending, (n, name)
         people = await tally(store)
-        counted = await fates(store, *"abcdef")
-        assert people.all == sum(fate is not Fate.NONE for fate in counted)
-        assert people.relayed == counted.count(Fate.RELAYED)
-        assert people.doubted == counted.count(Fate.DOUBTED)
+        counted = await statuses(store, *"abcdef")
+        assert people.all == sum(status is not CopyStatus.NONE for status in counted)
+        assert people.relayed == counted.count(CopyStatus.RELAYED)
+        assert people.doubted == counted.count(CopyStatus.DOUBTED)
 
 
 def test_a_hold_of_an_earlier_version_has_no_separate_part() -> None:
@@ -446,11 +454,11 @@ def test_a_hold_of_an_earlier_version_has_no_separate_part() -> None:
 async def test_a_delivered_second_copy_ends_a_doubt(store: Store, clock: Clock) -> None:
     await admit(store, of("T1", "kim", "bo"))
     await store.journal.record([event(Kind.IN_DOUBT, "T1")])
-    assert await fates(store, "kim", "bo") == [Fate.DOUBTED, Fate.DOUBTED]
+    assert await statuses(store, "kim", "bo") == [CopyStatus.DOUBTED, CopyStatus.DOUBTED]
     await admit(store, of("T2", "kim", content="2"))
     await outcome(store, "T2", "relayed")
     await store.journal.record([])
-    assert await fates(store, "kim", "bo") == [Fate.RELAYED, Fate.DOUBTED]
+    assert await statuses(store, "kim", "bo") == [CopyStatus.RELAYED, CopyStatus.DOUBTED]
     assert await tally(store) == Tally(relayed=1, doubted=1)
 
 
@@ -463,7 +471,7 @@ async def test_another_process_sees_the_delivered_second_copy(
     await admit(store, of("T2", "kim", content="2"))
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock) as other:
         await other.journal.record([event(Kind.OUTCOME, "T2", at=clock.now(), outcome="relayed")])
-        assert await fates(other, "kim", "bo") == [Fate.RELAYED, Fate.DOUBTED]
+        assert await statuses(other, "kim", "bo") == [CopyStatus.RELAYED, CopyStatus.DOUBTED]
     assert await tally(store) == Tally(relayed=1, doubted=1)
 
 
@@ -472,7 +480,7 @@ async def test_a_first_copy_delivered_in_the_same_batch_counts(store: Store) -> 
     store.journal.note(event(Kind.OUTCOME, "T1", outcome="relayed"))
     await admit(store, of("T2", "kim", content="2"))
     await store.journal.record([event(Kind.OUTCOME, "T2", outcome="refused", replies=["550 5.7.1 No"])])
-    assert await fates(store, "kim") == [Fate.RELAYED]
+    assert await statuses(store, "kim") == [CopyStatus.RELAYED]
 
 
 async def test_the_chart_is_by_time_of_delivery(store: Store, clock: Clock) -> None:

@@ -18,7 +18,7 @@ from smtpguard.config.settings import MilterListener
 from smtpguard.journal.event import Kind
 from smtpguard.mail.reply import Reply
 from smtpguard.wire.milter.packet import Discard, SmtpReply
-from tests.catalogue.whole import ANNA, MEMBERS, RAMADAN, READERS, Whole, whole
+from tests.catalogue.wholeguard import ANNA, MEMBERS, RAMADAN, READERS, WholeGuard, whole_guard
 from tests.wire.milter.mta import MtaResult
 from tests.wire.milter.speaking import Speaking, connected
 
@@ -50,7 +50,7 @@ class Outcome:
 class Reading:
     """A reader of one guard's journal: the number of verdicts so far, and the last one."""
 
-    guard: Whole
+    guard: WholeGuard
     verdicts: int = 0
     last: dict[str, Any] = field(default_factory=dict)
     _after: int = 0
@@ -65,9 +65,9 @@ class Reading:
 
 
 @dataclass
-class Both:
-    proxy: Whole
-    by_milter: Whole
+class ProxyAndMilter:
+    proxy: WholeGuard
+    by_milter: WholeGuard
     speaking: Speaking
 
     def __post_init__(self) -> None:
@@ -114,12 +114,12 @@ def envelopes() -> Sequence[Sequence[str]]:
 
 
 @asynccontextmanager
-async def both(folder: Path, patch: pytest.MonkeyPatch) -> AsyncIterator[Both]:
+async def proxy_and_milter(folder: Path, patch: pytest.MonkeyPatch) -> AsyncIterator[ProxyAndMilter]:
     async with AsyncExitStack() as undo:
         guards = []
         for name in ("proxy", "milter"):
             (folder / name).mkdir()
-            guards.append(await undo.enter_async_context(whole(folder / name, patch)))
+            guards.append(await undo.enter_async_context(whole_guard(folder / name, patch)))
         proxy, beside = guards
         read = beside.settings
         listen = read.listen.model_copy(update={"milter": [MilterListener(port=0)]})
@@ -135,4 +135,4 @@ async def both(folder: Path, patch: pytest.MonkeyPatch) -> AsyncIterator[Both]:
         await speaking.begin(name=b"unknown", address=b"127.0.0.1", helo=b"client.example")
         watching = asyncio.create_task(part.serve())
         undo.callback(watching.cancel)
-        yield Both(proxy, beside, speaking)
+        yield ProxyAndMilter(proxy, beside, speaking)

@@ -7,26 +7,26 @@ from pathlib import Path
 
 import pytest
 
-from smtpguard.app import undeclared
+from smtpguard.app import journalcheck
 from smtpguard.app.files import read_policy
 from smtpguard.app.storestatus import store_findings
 from tests.catalogue.test_first_contacts import words
-from tests.catalogue.whole import READERS, Whole, letter, policy, whole
+from tests.catalogue.wholeguard import READERS, WholeGuard, personal_mail, policy, whole_guard
 
 FRESH = policy(fresh=True)
 NEWS = "Hej! Nu är vårens blommor här, och allt annat som en trädgård behöver: fröer, lökar, rosor och redskap.\r\n"
 
 
-async def found(guard: Whole, about: str) -> list[str]:
+async def found(guard: WholeGuard, about: str) -> list[str]:
     return [f.text for f in await store_findings(guard.settings, read_policy(guard.settings)) if f.about == about]
 
 
 async def news(
-    guard: Whole, sender: str, people: tuple[str, ...], *, source: str = "127.0.0.1", text: str = NEWS
+    guard: WholeGuard, sender: str, people: tuple[str, ...], *, source: str = "127.0.0.1", text: str = NEWS
 ) -> None:
     for n, customer in enumerate(people):
         head = "List-Unsubscribe: <https://news.example.com/u/1>\r\nPrecedence: bulk\r\n"
-        content = letter(
+        content = personal_mail(
             sender=sender,
             to=customer,
             subject="Våren".replace("å", "a"),
@@ -43,7 +43,7 @@ async def test_a_tool_without_a_stream_is_reported(
 ) -> None:
     """A tool is reported unless a declared stream may cover it. The journal has no signatures, so any DKIM origin may."""
     stream = f"streams:\n  news: {{from: news@example.com, origin: {origin}}}\n" if origin else "streams:\n"
-    async with whole(tmp_path, monkeypatch, text=FRESH.replace("streams:\n", stream, 1)) as guard:
+    async with whole_guard(tmp_path, monkeypatch, text=FRESH.replace("streams:\n", stream, 1)) as guard:
         await news(guard, "news@example.com", READERS[:19], source="127.0.0.5")
         assert await found(guard, "tool") == []
         await news(guard, "news@example.com", READERS[19:21], source="127.0.0.5")
@@ -61,24 +61,28 @@ async def test_a_tool_without_a_stream_is_reported(
 async def test_people_at_a_listener_without_proof_are_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listen: str
 ) -> None:
-    async with whole(tmp_path, monkeypatch, listen=listen, text=FRESH) as guard:
+    async with whole_guard(tmp_path, monkeypatch, listen=listen, text=FRESH) as guard:
         for n in range(4):
             await guard.passes(
-                letter(sender="anna@example.com", to=READERS[n], head="", body=words(30, n), message_id=f"<{n}@x>"),
+                personal_mail(
+                    sender="anna@example.com", to=READERS[n], head="", body=words(30, n), message_id=f"<{n}@x>"
+                ),
                 READERS[n],
             )
         assert await found(guard, "listener") == []
-        await guard.passes(letter(sender="bo@example.com", to=READERS[9], head="", body=words(30, 9)), READERS[9])
+        await guard.passes(
+            personal_mail(sender="bo@example.com", to=READERS[9], head="", body=words(30, 9)), READERS[9]
+        )
         said = await found(guard, "listener")
         assert [text.split(" in 30 days")[0] for text in said] == (
-            [] if listen else ["2 people wrote 5 letters to customers through listener 127.0.0.1:10025"]
+            [] if listen else ["2 people wrote 5 personal messages to customers through listener 127.0.0.1:10025"]
         )
         assert all("rule unproven-to-customers" in text for text in said)
 
 
 async def test_only_a_bounded_number_of_entries_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with whole(tmp_path, monkeypatch, text=FRESH) as guard:
+    async with whole_guard(tmp_path, monkeypatch, text=FRESH) as guard:
         await news(guard, "news@example.com", READERS[:21], source="127.0.0.5")
         assert await found(guard, "tool") != []
-        monkeypatch.setattr(undeclared, "MOST", 20)
+        monkeypatch.setattr(journalcheck, "MOST", 20)
         assert await found(guard, "tool") == []

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from smtpguard.app.clientcheck import turned_away
 from smtpguard.app.files import read_settings
+from smtpguard.app.storestatus import turned_away
 from tests.cli.installing import install
-from tests.guard.house import KEY, MONDAY, Way, house
+from tests.guard.house import KEY, MONDAY, FakePassage, house
 
 SESSIONS: list[dict[str, Any]] = [
     {"client_ip": "192.0.2.1", "listener": "inside"},
@@ -31,7 +31,9 @@ def story(tmp_path: Path) -> Path:
     async def work() -> None:
         async with house(tmp_path) as home:
             for n, session in enumerate(SESSIONS):
-                await home.intake()(home.transaction("x@example.org", session=session, Message_ID=f"<{n}@x>"), Way())
+                await home.intake()(
+                    home.transaction("x@example.org", session=session, Message_ID=f"<{n}@x>"), FakePassage()
+                )
 
     asyncio.run(work())
     return tmp_path

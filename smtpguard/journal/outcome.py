@@ -18,7 +18,7 @@ from smtpguard.journal.distinct import NOBODY, Interval
 from smtpguard.journal.event import DECISIONS, Kind
 
 
-class End(enum.Enum):
+class Outcome(enum.Enum):
     """The outcome of a message."""
 
     DELIVERED = "delivered"  # the relay accepted it: its 250
@@ -38,24 +38,24 @@ class End(enum.Enum):
     NOT_SENT = "not sent"  # decided to relay, and stopped before the final dot
 
 
-REACHED = (End.DELIVERED, End.RELEASED)
-OPEN = (End.IN_DOUBT, End.ON_ITS_WAY, End.WAITING)
+REACHED = (Outcome.DELIVERED, Outcome.RELEASED)
+OPEN = (Outcome.IN_DOUBT, Outcome.ON_ITS_WAY, Outcome.WAITING)
 """Ends after which it may still reach people, or may have."""
 
 _FIRST = {
-    "relay": End.IN_DOUBT,
-    "confirm": End.WAITING,
-    "hold": End.WAITING,
-    "defer": End.DEFERRED,
-    "reject": End.REJECTED,
+    "relay": Outcome.IN_DOUBT,
+    "confirm": Outcome.WAITING,
+    "hold": Outcome.WAITING,
+    "defer": Outcome.DEFERRED,
+    "reject": Outcome.REJECTED,
 }
 _OF_A_STATE = {
-    "approved": End.ON_ITS_WAY,
-    "rejected": End.DECLINED,
-    "withdrawn": End.WITHDRAWN,
-    "expired": End.EXPIRED,
-    "void": End.VOID,
-    "waiting": End.WAITING,
+    "approved": Outcome.ON_ITS_WAY,
+    "rejected": Outcome.DECLINED,
+    "withdrawn": Outcome.WITHDRAWN,
+    "expired": Outcome.EXPIRED,
+    "void": Outcome.VOID,
+    "waiting": Outcome.WAITING,
 }
 _OF_A_HOLD = {kind.value: _OF_A_STATE[state] for kind, state in DECISIONS.items()}
 _OUTCOME, _IN_DOUBT = Kind.OUTCOME.value, Kind.IN_DOUBT.value
@@ -63,36 +63,36 @@ _ASKED = "approval.asked"
 """The fact in the verdict of a message that was sent to be approved beforehand."""
 
 
-def relayed(kind: str, data: Mapping[str, Any]) -> End | None:
+def relayed(kind: str, data: Mapping[str, Any]) -> Outcome | None:
     """The end of a message that is relayed at once, from an entry: REFUSED if the relay refused it for good, DEFERRED
     if it answered 4xx, so that the client keeps it, NOT_SENT if it was not sent. None for an entry without an outcome.
     The last one counts."""
     word = data.get("outcome")
     if kind == _IN_DOUBT and "intent" not in data and word != "asked":  # otherwise it is of a release
-        return End.IN_DOUBT
+        return Outcome.IN_DOUBT
     if kind != _OUTCOME:
         return None
     if word == "relayed":
-        return End.DELIVERED
+        return Outcome.DELIVERED
     if word != "refused":
-        return End.NOT_SENT
+        return Outcome.NOT_SENT
     put_off = all(str(said).startswith("4") for said in data.get("replies", ("",)))
-    return End.DEFERRED if put_off else End.REFUSED
+    return Outcome.DEFERRED if put_off else Outcome.REFUSED
 
 
-def delivered(status: DeliveryStatus, *, part: bool) -> End:
+def delivered(status: DeliveryStatus, *, part: bool) -> Outcome:
     """The end for a recipient of this status, of a release, or of the colleagues' part."""
     match status:
         case DeliveryStatus.PENDING:
-            return End.ON_ITS_WAY
+            return Outcome.ON_ITS_WAY
         case DeliveryStatus.ATTEMPTED:
-            return End.IN_DOUBT
+            return Outcome.IN_DOUBT
         case DeliveryStatus.DELIVERED:
-            return End.DELIVERED if part else End.RELEASED
+            return Outcome.DELIVERED if part else Outcome.RELEASED
         case DeliveryStatus.REFUSED:
-            return End.REFUSED if part else End.UNDELIVERED
+            return Outcome.REFUSED if part else Outcome.UNDELIVERED
         case DeliveryStatus.CANCELLED:
-            return End.DECLINED
+            return Outcome.DECLINED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +107,7 @@ class Sum:
 class Share:
     """The people of a message with one end."""
 
-    end: End
+    end: Outcome
     people: int
     at_least: bool = False
     at_most: bool = False
@@ -118,25 +118,27 @@ def _shares(account: Account, people: int, *, part: bool, at_least: bool) -> Ite
     subtracted, since the total is the most reliable number."""
     done, lost = (delivered(one, part=part) for one in (DeliveryStatus.DELIVERED, DeliveryStatus.REFUSED))
     sent, failed, doubt = account.delivered, account.refused, account.doubt
-    told = [(lost, failed), (End.IN_DOUBT, doubt)]
+    told = [(lost, failed), (Outcome.IN_DOUBT, doubt)]
     if account.spared is not None:
-        told.append((End.DECLINED, account.spared))
-        yield from _told(people, told, done if sent else End.IN_DOUBT, not account.sure, at_least)
+        told.append((Outcome.DECLINED, account.spared))
+        yield from _told(people, told, done if sent else Outcome.IN_DOUBT, not account.sure, at_least)
     elif account.over and not failed and not doubt:
         yield Share(end=done, people=people, at_least=at_least, at_most=not sent)
     elif account.over and not sent and not (failed and doubt):
-        yield Share(end=End.IN_DOUBT if doubt else lost, people=people, at_least=at_least)
+        yield Share(end=Outcome.IN_DOUBT if doubt else lost, people=people, at_least=at_least)
     elif account.over:  # if some failed, the result of the others is unknown
         yield from _told(
-            people, told if sent else [(lost, failed)], done if sent else End.IN_DOUBT, not account.sure, at_least
+            people, told if sent else [(lost, failed)], done if sent else Outcome.IN_DOUBT, not account.sure, at_least
         )
     else:
         told.append((done, sent))
-        rest = End.IN_DOUBT if doubt and not account.waiting else End.ON_ITS_WAY
+        rest = Outcome.IN_DOUBT if doubt and not account.waiting else Outcome.ON_ITS_WAY
         yield from _told(people, told, rest, not account.sure, at_least)
 
 
-def _told(left: int, told: Sequence[tuple[End, int]], rest: End, vague: bool, at_least: bool) -> Iterator[Share]:
+def _told(
+    left: int, told: Sequence[tuple[Outcome, int]], rest: Outcome, vague: bool, at_least: bool
+) -> Iterator[Share]:
     for end, n in told:
         if n and left:
             yield Share(end=end, people=min(n, left), at_least=vague)
@@ -152,31 +154,31 @@ class Message:
 
     people: int
     at_least: bool
-    end: End
+    end: Outcome
     held: bool
     test: bool = False
     shown: int = 0
     apart: int | None = None
-    part: End | Account | None = None
+    part: Outcome | Account | None = None
     release: Account | None = None
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Message:
         """From its verdict; or from the entry of a transaction whose recipients the relay had refused."""
         if "accepted" in data:
-            return cls(people=0, at_least=False, end=End.REFUSED, held=False)
+            return cls(people=0, at_least=False, end=Outcome.REFUSED, held=False)
         counts, action = data.get("counts", {}), str(data.get("action"))
         test = bool(data.get("test")) or any(reason.get("fact") == _ASKED for reason in data.get("reasons", ()))
         apart = data.get("apart")
         return cls(
             people=0 if test else int(counts.get("reach", 0)),
             at_least=bool(data.get("reach_at_least")) and not test,
-            end=_FIRST.get(action, End.DEFERRED),
+            end=_FIRST.get(action, Outcome.DEFERRED),
             held=action in ("hold", "confirm"),
             test=test,
             shown=int(counts.get("shown", 0)),
             apart=None if apart is None else int(apart),
-            part=End.ON_ITS_WAY if apart else None,
+            part=Outcome.ON_ITS_WAY if apart else None,
         )
 
     def add(self, kind: str, data: Mapping[str, Any]) -> None:
@@ -185,14 +187,14 @@ class Message:
         if not self.held:
             self.end = at_once or self.end
         elif kind == _OUTCOME:  # of the part that was relayed at once
-            self.part = End.DEFERRED if at_once is End.NOT_SENT else at_once
+            self.part = Outcome.DEFERRED if at_once is Outcome.NOT_SENT else at_once
         elif (one := reported(kind, data)) is not None:
             self._attempted(one)
         elif kind == Kind.RELEASED.value:
             self.release = self.release or Account()
             self.release.over = True
         elif kind in _OF_A_HOLD:
-            self.end = End.GRANTED if self.test and kind == Kind.APPROVED.value else _OF_A_HOLD[kind]
+            self.end = Outcome.GRANTED if self.test and kind == Kind.APPROVED.value else _OF_A_HOLD[kind]
 
     def _attempted(self, one: Reported) -> None:
         if not one.part:
@@ -208,12 +210,12 @@ class Message:
     @property
     def got_part(self) -> bool:
         """Whether colleagues got it, whatever happened to the rest."""
-        return self.part.delivered > 0 if isinstance(self.part, Account) else self.part is End.DELIVERED
+        return self.part.delivered > 0 if isinstance(self.part, Account) else self.part is Outcome.DELIVERED
 
     def shares(self) -> Iterator[Share]:
         """All its people, each in one share; at least one share."""
         apart = min(self.apart or 0, self.people)
-        if self.release is not None and self.end is End.ON_ITS_WAY:
+        if self.release is not None and self.end is Outcome.ON_ITS_WAY:
             yield from _shares(self.release, self.people - apart, part=False, at_least=self.at_least)
         else:
             yield Share(end=self.end, people=self.people - apart, at_least=self.at_least)
@@ -222,5 +224,5 @@ class Message:
             self.part.over = over
             yield from _shares(self.part, apart, part=True, at_least=False) if apart else ()
         elif self.part is not None and apart:
-            end = self.end if self.end is End.VOID and self.part is End.ON_ITS_WAY else self.part
+            end = self.end if self.end is Outcome.VOID and self.part is Outcome.ON_ITS_WAY else self.part
             yield Share(end=end, people=apart)

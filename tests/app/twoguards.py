@@ -21,7 +21,7 @@ from smtpguard.mail.transaction import Lost
 from smtpguard.policy.freezing import Freeze
 from smtpguard.policy.parse import parse
 from smtpguard.policy.verdict import Action
-from tests.guard.house import DOCUMENTS, MEMBERS, POLICY, House, Way, house, index
+from tests.guard.house import DOCUMENTS, MEMBERS, POLICY, FakePassage, House, house, index
 
 Plain = dict[str, Any]
 COPIES = 4
@@ -51,7 +51,7 @@ def sample() -> Plain:
     return policy
 
 
-class Twins:
+class TwoGuards:
     def __init__(self, first: House, second: House, before: Plain, after: Plain) -> None:
         self.first, self.second = first, second
         self.before, self.after = before, after
@@ -63,7 +63,7 @@ class Twins:
         """Submit the same message to both. ``lost``: the relay's answer after the dot is lost."""
         for home in (self.first, self.second):
             gone = Lost(LATER, after_dot=True) if lost else None
-            await home.intake()(home.transaction(*to, **deepcopy(more)), Way(raises=gone))
+            await home.intake()(home.transaction(*to, **deepcopy(more)), FakePassage(raises=gone))
 
     async def reload(self, policy: Plain) -> None:
         """Put another policy in force in the first."""
@@ -127,7 +127,7 @@ def ground(home: House, policy: Plain) -> CompiledPolicy:
 
 
 @asynccontextmanager
-async def twins(folder: Path, before: Plain, after: Plain) -> AsyncIterator[Twins]:
+async def two_guards(folder: Path, before: Plain, after: Plain) -> AsyncIterator[TwoGuards]:
     for name in ("first", "second"):
         (folder / name).mkdir(parents=True)
         index(folder / name / "indexes", "staff", [f"colleague{n}@example.com" for n in range(30)])
@@ -136,4 +136,4 @@ async def twins(folder: Path, before: Plain, after: Plain) -> AsyncIterator[Twin
         house(folder / "first", documents=documents(before)) as first,
         house(folder / "second", documents=documents(after)) as second,
     ):
-        yield Twins(first, second, before, after)
+        yield TwoGuards(first, second, before, after)

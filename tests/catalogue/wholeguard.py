@@ -54,7 +54,7 @@ OUTLOOK = (
 LETTER = "Hej,\r\n\r\nbacon till frukost som vanligt.\r\n\r\nSkickat: den 2 mars 2026 09:12\r\n\r\n/Anna\r\n"
 
 
-def letter(
+def personal_mail(
     *, to: str = RAMADAN, sender: str = "Anna <anna@example.com>", subject: str = "SV: Lunch", body: str = LETTER,
     head: str = OUTLOOK, mime: str = "", message_id: str = "<1@example.com>",
 ) -> bytes:  # fmt: skip
@@ -82,13 +82,13 @@ class Clock:
 
 
 @dataclass
-class Whole:
+class WholeGuard:
     """``office``: the delivery part. It does nothing by itself; ``deliver`` runs its steps."""
 
     settings: Settings
     config: Path
     relay: ScriptedRelay
-    desk: proxy.Proxy
+    proxy_part: proxy.Proxy
     office: delivery.Deliverer
     clock: Clock
     _listening: socket.socket
@@ -101,7 +101,7 @@ class Whole:
         accepted = loop.sock_accept(self._listening)
         opened = asyncio.open_connection(*self._listening.getsockname(), limit=1 << 20, local_addr=(source, 0))
         (server, _), (reader, writer) = await asyncio.gather(accepted, opened)
-        self.desk.take(server, 0, lambda: None)
+        self.proxy_part.take(server, 0, lambda: None)
         client = Client(reader, writer)
         self._clients.append(client)
         assert (await client.hear()).startswith("220")
@@ -184,7 +184,7 @@ class Whole:
 
     async def pass_(self, **time: float) -> None:
         self.clock.ahead += timedelta(**time).total_seconds()
-        await self.desk._watch.read()
+        await self.proxy_part._watch.read()
 
 
 def policy(**changes: Any) -> str:
@@ -240,10 +240,10 @@ def _copy(there: Path, here: Path) -> None:
 
 
 @asynccontextmanager
-async def whole(
+async def whole_guard(
     folder: Path, patch: pytest.MonkeyPatch, *, relay: ScriptedRelay | None = None, relay_settings: str = "tls: none",
     settings: str = "", listen: str = "", text: str = "", members: Sequence[str] = MEMBERS, readers: Sequence[str] = READERS,
-) -> AsyncIterator[Whole]:  # fmt: skip
+) -> AsyncIterator[WholeGuard]:  # fmt: skip
     """``text``: another policy. ``settings``, ``relay_settings``, ``listen`` (of its listener): added settings."""
     async with AsyncExitStack() as undo:
         there = await undo.enter_async_context(relay or ScriptedRelay())
@@ -277,21 +277,21 @@ workers: 1
             _BEGUN[alike] = begun = Path(_begun.name, f"{len(_BEGUN)}")
             begun.mkdir()
             _copy(folder, begun)
-        desk, office = proxy.Proxy(read), delivery.Deliverer(read)
-        for part in (desk, office):
+        proxy_part, office = proxy.Proxy(read), delivery.Deliverer(read)
+        for part in (proxy_part, office):
             await part.start()
             undo.push_async_callback(part.close)
-        watching = asyncio.create_task(desk.serve())
+        watching = asyncio.create_task(proxy_part.serve())
         undo.callback(watching.cancel)
         listening = undo.enter_context(socket.create_server(("127.0.0.1", 0)))
         listening.setblocking(False)
-        made = Whole(read, config, there, desk, office, clock, listening)
+        made = WholeGuard(read, config, there, proxy_part, office, clock, listening)
         try:
             yield made
         finally:
             for client in made._clients:
                 client.close()
-            await desk.stop(1)
+            await proxy_part.stop(1)
 
 
 def signed(content: bytes) -> bytes:

@@ -29,20 +29,20 @@ MOST = 200_000
 """The newest entries that are read."""
 COPIES = 20
 """So many messages to customers with one text, or that look like mailings, come from a tool."""
-LETTERS = 5
-"""So many letters from at least two people mean that people write through a listener."""
+PERSONAL = 5
+"""So many personal messages from at least two people mean that people write through a listener."""
 _NAMED = 10
 _PROOF = frozenset({"listener.proves_senders", "sender.proven"})
 
 
 @dataclass(slots=True)
 class _Seen:
-    """By tool: how many messages look like a mailing, and how many have each text. By listener: the letters without a
+    """By tool: how many messages look like a mailing, and how many have each text. By listener: the personal messages without a
     proven sender."""
 
     mailings: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     copies: dict[tuple[str, str, str], Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
-    letters: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    personal: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
 
 
 async def undeclared(settings: Settings, policy: Policy, store: Store) -> list[Finding]:
@@ -77,7 +77,7 @@ def _look(seen: _Seen, made: Entry, clear: Clear) -> None:
         seen.copies[tool][data["mailing"]] += 1
     proven = facts.get("sender.proven", bool(login))
     if data.get("looks") != "mailing" and proven is not True and facts.get("sender.internal", True) is True and sender:
-        seen.letters[str(data.get("listener", ""))][sender] += 1
+        seen.personal[str(data.get("listener", ""))][sender] += 1
 
 
 def _tools(policy: Policy, seen: _Seen) -> Iterator[Finding]:
@@ -115,10 +115,10 @@ def _unproven(settings: Settings, policy: Policy, seen: _Seen) -> Iterator[Findi
     ]
     proving = {each.called for each in settings.listen.smtp if each.auth is not None or each.senders_verified}
     there = {each.called for each in settings.listen.smtp}
-    for listener, writers in sorted(seen.letters.items()):
-        if rules and listener in there - proving and writers.total() >= LETTERS and len(writers) > 1:
+    for listener, writers in sorted(seen.personal.items()):
+        if rules and listener in there - proving and writers.total() >= PERSONAL and len(writers) > 1:
             text = (
-                f"{len(writers):,} people wrote {writers.total():,} letters to customers through listener {listener} in {DAYS} days without "
+                f"{len(writers):,} people wrote {writers.total():,} personal messages to customers through listener {listener} in {DAYS} days without "
                 f"proof of identity, which {_some(rules)} needs: auth, or senders_verified if the MTA in front checks it"
             )
             yield Finding(about="listener", state=State.ODD, text=text)

@@ -21,7 +21,7 @@ from smtpguard.outbox.asking import report_doubts
 from smtpguard.policy.verdict import Action
 from tests.cli.installing import install
 from tests.cli.stage import ANNA, DPO, EVA, Stage
-from tests.guard.house import KEY, MEMBERS, RAMADAN, House, Way
+from tests.guard.house import KEY, MEMBERS, RAMADAN, FakePassage, House
 from tests.guard.office import LATER, NO, Office
 
 MAIL = {"X_Mailing": "spring", "Message_ID": "<1@example.com>"}
@@ -29,7 +29,7 @@ MAIL = {"X_Mailing": "spring", "Message_ID": "<1@example.com>"}
 
 async def _held(home: House, *more: str) -> str:
     transaction = home.transaction(RAMADAN, *more, **MAIL)
-    await home.intake()(transaction, Way())
+    await home.intake()(transaction, FakePassage())
     return transaction.id
 
 
@@ -175,7 +175,7 @@ def _relayed(*replies: Reply, raises: BaseException | None = None) -> Callable[[
         transaction = home.transaction(
             RAMADAN, sender="campaigns@example.com", reverse_path="campaigns@example.com", X_Looks="mailing", **MAIL
         )
-        way = Way(raises=raises)
+        way = FakePassage(raises=raises)
         if replies:
             way.replies = replies
         await home.intake()(transaction, way)

@@ -27,7 +27,6 @@ def command(context: Context, as_json: bool) -> None:
     """Make a new secret and put it in force. The old one is kept beside it, to verify what was written with it."""
 
     async def work() -> Path | None:
-
         return await renew(context.settings(), by=context.user)
 
     aside = context.run(work())
