@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from smtpguard.cli.context import CannotRun, Context
+from smtpguard.cli.context import CannotRun, Context, as_json
 from smtpguard.console.incidentrow import proof_row
 from smtpguard.console.proofwords import disagreeing, noted
 from smtpguard.journal.chain import Clear, Entry
@@ -42,8 +42,6 @@ _GONE = (
 
 _ASIDE = "smtpguard: {} belongs to another state of the journal: its entries were not merged"
 
-as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-
 
 @click.group()
 def command() -> None:
@@ -59,9 +57,9 @@ def command() -> None:
     metavar="FILE",
     help="A file of checkpoints kept elsewhere: by a witness, in a log, in mail. May be repeated; - is standard input.",
 )
-@as_json
+@as_json()
 @click.pass_obj
-def verify(context: Context, kept: tuple[TextIO, ...], as_json: bool) -> None:
+def verify(context: Context, kept: tuple[TextIO, ...]) -> None:
     """Verify that no entry was edited, removed, inserted or moved, that the other tables agree with the journal, and that time
     stamps are valid. Exit 1 if not."""
     against: list[str] = []
@@ -90,7 +88,7 @@ def verify(context: Context, kept: tuple[TextIO, ...], as_json: bool) -> None:
 
     proof, aside = context.run(work())
     bad = proof.first_bad
-    if as_json or context.json:
+    if context.json:
         context.say({**proof_row(proof), **_stamps_row(stamped)})
     else:
         whole = f"The journal is whole: {proof.entries:,} entries."
@@ -154,9 +152,9 @@ def _stamps_row(stamped: Stamped) -> dict[str, object]:
 @command.command()
 @click.argument("sha256", metavar="SHA256")
 @click.option("--all", "whole", is_flag=True, help="Show its vocabularies too.")
-@as_json
+@as_json()
 @click.pass_obj
-def policy(context: Context, sha256: str, whole: bool, as_json: bool) -> None:
+def policy(context: Context, sha256: str, whole: bool) -> None:
     """Show an earlier policy by its SHA-256, or by a unique beginning of it.
 
     The text is exactly as it was put in force. A policy never contains passwords.
@@ -165,7 +163,7 @@ def policy(context: Context, sha256: str, whole: bool, as_json: bool) -> None:
     from smtpguard.cli.policies import documents_of, tell_documents
 
     whole_id, documents = context.run(documents_of(context, sha256, words=False))
-    tell_documents(context, whole_id, documents, whole=whole, as_json=as_json)
+    tell_documents(context, whole_id, documents, whole=whole)
 
 
 @command.command()
@@ -179,9 +177,9 @@ def policy(context: Context, sha256: str, whole: bool, as_json: bool) -> None:
     is_flag=True,
     help="Include the signed checkpoints, each after its entry, and their time stamps at the end: for docs/verify.py.",
 )
-@as_json
+@as_json()
 @click.pass_obj
-def export(context: Context, after: int, about: str | None, clear: bool, signed: bool, as_json: bool) -> None:
+def export(context: Context, after: int, about: str | None, clear: bool, signed: bool) -> None:
     """Write every entry, in order, as one JSON object a line, with its hash and the hash of the entry before."""
 
     async def work() -> None:
@@ -222,9 +220,9 @@ def export(context: Context, after: int, about: str | None, clear: bool, signed:
 
 
 @command.group(invoke_without_command=True)
-@as_json
+@as_json()
 @click.pass_context
-def key(click_context: click.Context, as_json: bool) -> None:
+def key(click_context: click.Context) -> None:
     """Print the public key that verifies checkpoints. Keep a copy on another host, before you need it."""
     if click_context.invoked_subcommand is not None:
         return
@@ -237,13 +235,13 @@ def key(click_context: click.Context, as_json: bool) -> None:
         async with opened(context.settings(), reads=True) as (store, _):
             return str(await store.journal.key())
 
-    _tell_key(context, context.run(work()), as_json)
+    _tell_key(context, context.run(work()))
 
 
 @key.command()
-@as_json
+@as_json()
 @click.pass_obj
-def rotate(context: Context, as_json: bool) -> None:
+def rotate(context: Context) -> None:
     """Sign with a new key from now on. Both keys sign a journal entry about the change."""
 
     async def work() -> str:
@@ -254,11 +252,11 @@ def rotate(context: Context, as_json: bool) -> None:
             event = Event(kind=Kind.KEY, id=ids()(), at=store.now(), private={"actor": (context.user,)})
             return str(await store.journal.rotate(event))
 
-    _tell_key(context, context.run(work()), as_json)
+    _tell_key(context, context.run(work()))
 
 
-def _tell_key(context: Context, key: str, as_json: bool) -> None:
-    if as_json or context.json:
+def _tell_key(context: Context, key: str) -> None:
+    if context.json:
         context.say({"key": key})
     else:
         click.echo(key)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from smtpguard.cli.audit import progress
-from smtpguard.cli.context import CannotRun, Context, NotFine
+from smtpguard.cli.context import CannotRun, Context, NotFine, as_json
 
 if TYPE_CHECKING:
     from smtpguard.app import backup
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 )
 @click.option("--without-secret", is_flag=True, help="Leave the secret out. Keep it elsewhere: a restore needs it.")
 @click.option("--no-verify", is_flag=True, help="Do not verify the journal in the backup.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@as_json("One JSON object.")
 @click.pass_obj
-def command(context: Context, target: Path, keep: int, without_secret: bool, no_verify: bool, as_json: bool) -> None:
+def command(context: Context, target: Path, keep: int, without_secret: bool, no_verify: bool) -> None:
     """Back up store, checkpoints, time stamps, secret, settings and policy into FILE.
 
     If FILE is a folder, a new file is made in it, with the time in its name. smtpguard may run meanwhile. FILE is replaced only when the new
@@ -46,7 +46,7 @@ def command(context: Context, target: Path, keep: int, without_secret: bool, no_
             )  # fmt: skip
     except BadBackup as e:
         raise NotFine(str(e)) from None
-    if as_json or context.json:
+    if context.json:
         context.say(
             {
                 "file": str(made.file),
@@ -70,9 +70,9 @@ def command(context: Context, target: Path, keep: int, without_secret: bool, no_
     "--extract", metavar="DIR", type=click.Path(path_type=Path), help="Only extract the files of the backup into DIR."
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@as_json("One JSON object.")
 @click.pass_obj
-def restore(context: Context, file: Path, extract: Path | None, yes: bool, as_json: bool) -> None:
+def restore(context: Context, file: Path, extract: Path | None, yes: bool) -> None:
     """Restore the store from the backup FILE. First stop smtpguard on every host.
 
     Releases, decisions, freezes and changes since the backup are lost in it, so everything is frozen: compare with the log,
@@ -83,7 +83,7 @@ def restore(context: Context, file: Path, extract: Path | None, yes: bool, as_js
     try:
         if extract is not None:
             manifest = backup.extract(file, extract)
-            _say_restored(context, as_json, file, manifest, extracted=extract)
+            _say_restored(context, file, manifest, extracted=extract)
             return
         manifest = backup.manifest_of(file)
         if not yes:
@@ -98,19 +98,18 @@ def restore(context: Context, file: Path, extract: Path | None, yes: bool, as_js
         done = backup.restore(context.settings(), file, by=context.user)
     except backup.BadBackup as e:
         raise NotFine(str(e)) from None
-    _say_restored(context, as_json, file, done.manifest, restored=done)
+    _say_restored(context, file, done.manifest, restored=done)
 
 
 def _say_restored(
     context: Context,
-    as_json: bool,
     file: Path,
     manifest: backup.Manifest,
     *,
     extracted: Path | None = None,
     restored: backup.Restored | None = None,
 ) -> None:
-    if as_json or context.json:
+    if context.json:
         context.say(
             {
                 "file": str(file),

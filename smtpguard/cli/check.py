@@ -16,7 +16,7 @@ import click
 from smtpguard import __version__
 from smtpguard.app.finding import Finding, State
 from smtpguard.app.lists import names
-from smtpguard.cli.context import CannotRun, Context
+from smtpguard.cli.context import CannotRun, Context, as_json
 from smtpguard.cli.offline import Checked, check
 from smtpguard.config.quantity import in_short
 from smtpguard.config.schema import settings_schema
@@ -43,27 +43,25 @@ from smtpguard.reading.marks import KINDS, Side
     help="Check only that this version can read the policy in force; run it before an upgrade.",
 )
 @click.option("--fail-on-warning", is_flag=True, help="Exit 1 for a warning too.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a problem (or finding), and nothing else.")
+@as_json("One JSON object a problem (or finding), and nothing else.")
 @click.pass_obj
-def command(
-    context: Context, file: Path | None, live: bool, in_force: bool, fail_on_warning: bool, as_json: bool
-) -> None:
+def command(context: Context, file: Path | None, live: bool, in_force: bool, fail_on_warning: bool) -> None:
     """Check settings and the policy that they name, or a policy file alone. Exit 1 if anything is wrong."""
     if in_force:
         if file is not None or live:
             raise click.UsageError("--in-force takes no other option: it reads the store of the settings")
-        _in_force(context, as_json=as_json or context.json)
+        _in_force(context)
         return
     path = file or context.config
     context.must_exist(path)
     checked = check(path)
     for problem in checked.problems:
-        if as_json or context.json:
+        if context.json:
             context.say(problem.row())
         else:
             click.echo(str(problem), err=True)
     fine = checked.fine and not (fail_on_warning and checked.problems)
-    if checked.fine and not (as_json or context.json):
+    if checked.fine and not context.json:
         for line in summary(path, checked):
             click.echo(line)
     if (
@@ -71,16 +69,16 @@ def command(
     ):  # a missing file does not hide an open bypass
         from smtpguard.cli.check import tell  # imports DNS and SMTP, which nothing else here needs
 
-        fine = tell(context, checked.settings, checked.policy, as_json=as_json) and fine
+        fine = tell(context, checked.settings, checked.policy) and fine
     elif checked.settings is not None and not live:
-        fine = _store(context, checked.settings, checked.policy, as_json=as_json or context.json) and fine
+        fine = _store(context, checked.settings, checked.policy) and fine
     elif live and fine:
         raise click.UsageError("--live needs the settings, not only a policy: they name the relay")
     if not fine:
         raise click.exceptions.Exit(1)
 
 
-def _in_force(context: Context, *, as_json: bool) -> None:
+def _in_force(context: Context) -> None:
     """Raises Exit if the policy in force cannot be read, and CannotRun if the store cannot."""
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -94,7 +92,7 @@ def _in_force(context: Context, *, as_json: bool) -> None:
     if seen is None:
         raise CannotRun("no policy is in force yet: smtpguard serve puts the policy file in force")
     sha256 = seen.current.sha256
-    if as_json:
+    if context.json:
         context.say({"policy_sha256": sha256, "readable": not seen.unreadable, "text": seen.unreadable or None})
     elif seen.unreadable:
         click.echo(f"smtpguard: {seen.unreadable}", err=True)
@@ -104,7 +102,7 @@ def _in_force(context: Context, *, as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-def _store(context: Context, settings: Settings, policy: Policy | None, *, as_json: bool) -> bool:
+def _store(context: Context, settings: Settings, policy: Policy | None) -> bool:
     """A store in a file is always checked."""
     state = settings.state
     served = os.access(state / "checkpoints", os.F_OK) or (state.exists() and not os.access(state, os.X_OK))
@@ -118,7 +116,7 @@ def _store(context: Context, settings: Settings, policy: Policy | None, *, as_js
 
     if not is_readable_file(settings) and unreadable(settings) is None:
         return True
-    return context.run(store(context, settings, policy, as_json=as_json))
+    return context.run(store(context, settings, policy))
 
 
 def summary(path: Path, checked: Checked) -> Iterator[str]:
@@ -267,35 +265,35 @@ _MARKS = {"fine": "ok", "wrong": "WRONG", "open": "OPEN", "accepted": "open", "u
 _COLOURS = {"fine": "green", "wrong": "red", "open": "red", "accepted": "yellow", "unknown": "yellow", "odd": "yellow"}
 
 
-def tell(context: Context, settings: Settings, policy: Policy, *, as_json: bool = False) -> bool:
+def tell(context: Context, settings: Settings, policy: Policy) -> bool:
     """Print a line for each finding at once. Returns whether nothing is wrong, and no bypass is open that is not
     accepted."""
-    return context.run(_tell(context, settings, policy, as_json or context.json))
+    return context.run(_tell(context, settings, policy))
 
 
-async def _tell(context: Context, settings: Settings, policy: Policy, as_json: bool) -> bool:
+async def _tell(context: Context, settings: Settings, policy: Policy) -> bool:
     from smtpguard.app.probe import look
 
-    fine = await store(context, settings, policy, as_json=as_json)
+    fine = await store(context, settings, policy)
     async for finding in look(settings, policy):
-        fine = _said(context, finding, as_json) and fine
+        fine = _said(context, finding) and fine
     return fine
 
 
-async def store(context: Context, settings: Settings, policy: Policy | None, *, as_json: bool) -> bool:
+async def store(context: Context, settings: Settings, policy: Policy | None) -> bool:
     """Print a line for each finding on the store and on approvers. Returns whether the check may go on."""
     from smtpguard.app.storestatus import policy_findings, store_findings, turned_away
 
     found = [*await store_findings(settings, policy), *await asyncio.to_thread(policy_findings, settings)]
     found += await turned_away(settings, datetime.now(UTC))
-    well = [_said(context, finding, as_json) for finding in found]
+    well = [_said(context, finding) for finding in found]
     return all(well)
 
 
-def _said(context: Context, finding: Finding, as_json: bool) -> bool:
+def _said(context: Context, finding: Finding) -> bool:
     """Returns whether it is well."""
     state = finding.state.value
-    if as_json:
+    if context.json:
         context.say({"about": finding.about, "state": state, "text": finding.text})
     else:
         click.echo(click.style(f"{_MARKS[state]:<6}", fg=_COLOURS[state]) + finding.text)
@@ -304,8 +302,9 @@ def _said(context: Context, finding: Finding, as_json: bool) -> bool:
 
 @click.command()
 @click.argument("which", type=click.Choice(["policy", "list", "settings"]), default="policy")
-@click.option("--json", "as_json", is_flag=True, help="On one line.")
-def schema(which: str, as_json: bool) -> None:
+@as_json("On one line.")
+@click.pass_obj
+def schema(context: Context, which: str) -> None:
     """Print the JSON Schema of policy.yaml, of a list's file in lists.d, or of smtpguard.yaml (settings)."""
     made = {"policy": policy_schema, "list": list_schema, "settings": settings_schema}[which]()
-    click.echo(json.dumps(made, ensure_ascii=False, indent=None if as_json else 2))
+    click.echo(json.dumps(made, ensure_ascii=False, indent=None if context.json else 2))

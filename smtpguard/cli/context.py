@@ -3,9 +3,9 @@
 A command's module has a ``command``:
 
     @click.command()
-    @click.option("--json", "as_json", is_flag=True)      # --json may stand after the command as well
+    @as_json()
     @click.pass_obj
-    def command(context: Context, as_json: bool) -> None: ...
+    def command(context: Context) -> None: ...
 
 It raises CannotRun (exit 2) or NotFine (exit 1), each with one sentence.
 """
@@ -18,7 +18,7 @@ import os
 import pwd
 import sqlite3
 import traceback
-from collections.abc import AsyncIterator, Collection, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 class Failures:
@@ -232,3 +233,12 @@ def moment(option: str, text: str, now: datetime) -> datetime:
         return query.moment(text, now)
     except ValueError as error:
         raise CannotRun(f"{option}: {error}") from None
+
+
+def as_json(help: str = "One JSON object a line.") -> Callable[[_Command], _Command]:
+    """The option ``--json`` after a command. It does the same as before the command: it sets ``Context.json``."""
+
+    def chosen(context: click.Context, _: click.Parameter, value: bool) -> None:
+        context.obj.json |= value
+
+    return click.option("--json", is_flag=True, expose_value=False, callback=chosen, help=help)

@@ -36,7 +36,7 @@ def command(context: Context, stay: bool | None) -> None:
     click.echo("Starting a guard, and behind it a relay that records and forwards nothing, all on 127.0.0.1 ...")
     try:
         with _ends_tidily(), stage() as built:
-            wrong = _play(built, context.json)
+            wrong = _play(built)
             if stay if stay is not None else sys.stdin.isatty() and sys.stdout.isatty():
                 _stay(built)
     except CannotStart as e:
@@ -45,7 +45,7 @@ def command(context: Context, stay: bool | None) -> None:
         raise click.exceptions.Exit(1)
 
 
-def _play(built: Stage, as_json: bool) -> int:
+def _play(built: Stage) -> int:
     wrong = number = 0
     click.echo(
         f"Nordhandel AB has a list for Ramadan greetings, {len(built.members):,} people.\n"

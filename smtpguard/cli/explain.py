@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from smtpguard.cli.context import CannotRun, Context
+from smtpguard.cli.context import CannotRun, Context, as_json
 from smtpguard.cli.holdrow import plain
 from smtpguard.cli.mailfiles import envelope_of, mails
 from smtpguard.cli.mailfiles import why as why_not
@@ -48,23 +48,21 @@ _MOST_CONTEXT = 90
     help="Assume that it came from this address.",
 )
 @click.option("--expect", type=click.Choice(ACTIONS), help="Exit 1 unless every message has this verdict.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a message.")
+@as_json("One JSON object a message.")
 @click.option("-v", "--verbose", is_flag=True, help="Say also why the other rules did not hit.")
 @click.pass_obj
 def command(context: Context, files: Sequence[str], sender: str | None, recipients: Sequence[str], login: str | None,
-            listener: str | None, client: str, expect: str | None, as_json: bool, verbose: bool) -> None:  # fmt: skip
+            listener: str | None, client: str, expect: str | None, verbose: bool) -> None:  # fmt: skip
     """Say what the policy would decide about messages, and why."""
     given = None if sender is None else _addresses([sender])
     to = _addresses(recipients)
     if client_address(client) is None:
         raise click.UsageError(f'--client: "{client}" is no address')
     session = Session(client_ip=client, listener=_listener(context.settings(), listener), auth_user=login)
-    count, unread, unexpected = context.run(
-        _explain(context, files, given, to, session, expect, as_json or context.json, verbose)
-    )
+    count, unread, unexpected = context.run(_explain(context, files, given, to, session, expect, verbose))
     if not count + unread:
         raise CannotRun("there is no message in " + ", ".join(files))
-    if unexpected and not (as_json or context.json):
+    if unexpected and not context.json:
         click.echo(f"{unexpected} of {count} have another verdict than {expect}.", err=True)
     if unread:
         click.echo(f"{unread} of {count + unread} could not be judged.", err=True)
@@ -73,7 +71,7 @@ def command(context: Context, files: Sequence[str], sender: str | None, recipien
 
 
 async def _explain(context: Context, files: Sequence[str], sender: list[Address | None] | None, to: list[Address | None],
-                   session: Session, expect: str | None, as_json: bool, verbose: bool) -> tuple[int, int, int]:  # fmt: skip
+                   session: Session, expect: str | None, verbose: bool) -> tuple[int, int, int]:  # fmt: skip
     """Returns how many messages were explained, how many could not be, and how many had another result than ``expect``."""
     from smtpguard.app.explaining import explainer
 
@@ -91,14 +89,14 @@ async def _explain(context: Context, files: Sequence[str], sender: list[Address 
                     problem = why_not(error)
             if problem:
                 unread += 1
-                if as_json:
+                if context.json:
                     context.say({"file": mail.name, "error": problem})
                 else:
                     click.echo(f"{mail.name}: {plain(problem)}", err=True)
                 continue
             count += 1
             unexpected += expect is not None and told.verdict.action.word != expect
-            if as_json:
+            if context.json:
                 context.say(row(mail.name, told))
             else:
                 for line in ([""] if count > 1 else []) + [*lines(mail.name, reverse_path, recipients, told, verbose)]:

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from smtpguard.cli.audit import may_name
-from smtpguard.cli.context import Context, NotFine
+from smtpguard.cli.context import Context, NotFine, as_json
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.outcome import Message
@@ -26,9 +26,9 @@ MOST = 50
 @click.option(
     "--most", type=click.IntRange(1, 10_000), default=MOST, show_default=True, help="At most so many, newest first."
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a message.")
+@as_json("One JSON object a message.")
 @click.pass_obj
-def command(context: Context, words: tuple[str, ...], most: int, as_json: bool) -> None:
+def command(context: Context, words: tuple[str, ...], most: int) -> None:
     """Find messages by a queue id (of the MTA in front, or of the relay), a Message-ID, an address, an id of smtpguard, or words of the
     subject (of messages that were held or went to customers). If you give several, a message must match all.
 
@@ -52,7 +52,7 @@ def command(context: Context, words: tuple[str, ...], most: int, as_json: bool) 
 
     rows, more = context.run(work())
     for each in rows:
-        if as_json or context.json:
+        if context.json:
             context.say(each)
         else:
             for line in lines(each):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from smtpguard.cli.context import CannotRun, Context, NotFine
+from smtpguard.cli.context import CannotRun, Context, NotFine, as_json
 from smtpguard.cli.holdrow import freeze_row, what
 from smtpguard.config.brief import STORE
 from smtpguard.config.problem import Invalid, did_you_mean
@@ -61,9 +61,9 @@ def selectors(command: F) -> F:
 @click.option(
     "--for", "for_", metavar="TIME", help='Lift the freeze after this time, like "2h". Default: it lasts until thawed.'
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@as_json("One JSON object.")
 @click.pass_obj
-def command(context: Context, /, reason: str, for_: str | None, as_json: bool, **given: Any) -> None:
+def command(context: Context, /, reason: str, for_: str | None, **given: Any) -> None:
     """Freeze mail: hold or defer everything selected, until it is thawed."""
     chosen = _chosen(**given)
     length = None
@@ -81,7 +81,7 @@ def command(context: Context, /, reason: str, for_: str | None, as_json: bool, *
             return await brakes.freezes.freeze(selector, value, reason=reason, by=context.user, for_=length)
 
     frozen = context.run(work())
-    if as_json or context.json:
+    if context.json:
         context.say(
             freeze_row(frozen.freeze)
             | {
@@ -105,9 +105,9 @@ def command(context: Context, /, reason: str, for_: str | None, as_json: bool, *
 @click.command()
 @selectors
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@as_json()
 @click.pass_obj
-def thaw(context: Context, /, yes: bool, as_json: bool, **given: Any) -> None:
+def thaw(context: Context, /, yes: bool, **given: Any) -> None:
     """Lift the freezes with exactly this selection; other freezes stay in force.
 
     On a terminal, it first says what will be sent, and asks. Without a terminal it does not ask.
@@ -133,10 +133,10 @@ def thaw(context: Context, /, yes: bool, as_json: bool, **given: Any) -> None:
             return lifted, hooks, await services.freezes.active()
 
     lifted, hooks, active = context.run(work())
-    if as_json or context.json:
+    if context.json:
         for freeze in lifted:
             context.say(freeze_row(freeze))
-    for freeze in lifted if not (as_json or context.json) else ():
+    for freeze in lifted if not context.json else ():
         click.echo(f"Lifted: {what(freeze)}, frozen by {freeze.by} at {freeze.at:%Y-%m-%d %H:%M} UTC.")
     for freeze in active:
         click.echo(f"Still frozen: {what(freeze)} ({freeze.reason})", err=True)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from smtpguard.cli.bulk import Filter, agreed, failures, filters, meant
-from smtpguard.cli.context import CannotRun, Context, NotFine, as_line
+from smtpguard.cli.context import CannotRun, Context, NotFine, as_json, as_line
 from smtpguard.cli.holdrow import (
     all_at_once,
     goes_out,
@@ -50,7 +50,6 @@ PAGE = 1000
 ASKED = "it is in doubt whether it was sent, and it is not retried automatically. Say which:"
 STATES = [state.value for state in State]
 
-as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 an_id = click.argument("hold_id", metavar="ID")
 ids = click.argument("hold_ids", metavar="ID...", nargs=-1)
 a_count = click.option("--count", type=click.IntRange(0), default=None, metavar="N",
@@ -68,9 +67,9 @@ def command() -> None:
 @click.option("--state", "states", type=click.Choice(STATES), multiple=True, help="Only these; may be repeated.")
 @filters
 @click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="At most so many, newest first.")
-@as_json
+@as_json()
 @click.pass_obj
-def list_(context: Context, /, states: Sequence[str], limit: int, as_json: bool, **given: str | None) -> None:
+def list_(context: Context, /, states: Sequence[str], limit: int, **given: str | None) -> None:
     """List held messages, newest first; before them those in doubt, for which somebody must say whether they were sent."""
     chosen = Filter(**given)
 
@@ -84,7 +83,7 @@ def list_(context: Context, /, states: Sequence[str], limit: int, as_json: bool,
             return holds, await services.freezes.holding_up(*holds), await _stands_still(services)
 
     holds, frozen, still = context.run(work())
-    if as_json or context.json:
+    if context.json:
         for hold in holds:
             context.say(row(hold, frozen.get(hold.hold_id, ())))
         return
@@ -123,9 +122,9 @@ def _table(holds: Sequence[Hold], frozen: Mapping[str, object]) -> None:
 @command.command()
 @an_id
 @click.option("--content", is_flag=True, help="Show the message itself, as it came. This is journalled.")
-@as_json
+@as_json()
 @click.pass_obj
-def show(context: Context, hold_id: str, content: bool, as_json: bool) -> None:
+def show(context: Context, hold_id: str, content: bool) -> None:
     """Show one hold: why it is held, who decides, until when, and what has happened."""
 
     async def work(services: Services) -> None:
@@ -134,7 +133,7 @@ def show(context: Context, hold_id: str, content: bool, as_json: bool) -> None:
             raw = await _content(context, services, hold, viewed=True)
             click.echo(raw, nl=False)
             return
-        if as_json or context.json:
+        if context.json:
             context.say(await _known(services, hold) | {"letters": await _letters(context, services, hold)})
         else:
             purposes, history = services.policies.current().purposes(), await _history(services, hold)
@@ -155,7 +154,7 @@ def show(context: Context, hold_id: str, content: bool, as_json: bool) -> None:
 @click.option("--people", type=click.IntRange(1), default=None, metavar="N",
               help="How many people its mailing may reach in all. Default: as many as the list has, or as were seen.")  # fmt: skip
 @all_at_once
-@as_json
+@as_json()
 @click.pass_obj
 def approve(
     context: Context,
@@ -166,7 +165,6 @@ def approve(
     comment: str,
     people: int | None,
     all_at_once: int | None,
-    as_json: bool,
     **given: str | None,
 ) -> None:
     """Approve a held message; it is sent when the quorum is complete. For a mailing: all copies, further ones included.
@@ -174,7 +172,7 @@ def approve(
     You can give several IDs, or filters for all waiting messages that match; say with --count how many they are.
     """
     vote = _Vote(choice=Choice.APPROVE, address=address, comment=comment, people=people or 0, all_at_once=all_at_once)
-    _decide(context, hold_ids, Filter(**given), count, vote, as_json)
+    _decide(context, hold_ids, Filter(**given), count, vote)
 
 
 @command.command()
@@ -183,7 +181,7 @@ def approve(
 @a_count
 @as_address
 @a_comment
-@as_json
+@as_json()
 @click.pass_obj
 def reject(
     context: Context,
@@ -192,7 +190,6 @@ def reject(
     count: int | None,
     address: str,
     comment: str,
-    as_json: bool,
     **given: str | None,
 ) -> None:
     """Reject a held message. One rejection is enough. An approved message that has not been sent is taken back.
@@ -200,22 +197,22 @@ def reject(
     You can give several IDs, or filters for all waiting messages that match; say with --count how many they are.
     """
     vote = _Vote(choice=Choice.REJECT, address=address, comment=comment)
-    _decide(context, hold_ids, Filter(**given), count, vote, as_json)
+    _decide(context, hold_ids, Filter(**given), count, vote)
 
 
 @command.command()
 @an_id
 @as_address
 @a_comment
-@as_json
+@as_json()
 @click.pass_obj
-def unvote(context: Context, hold_id: str, address: str, comment: str, as_json: bool) -> None:
+def unvote(context: Context, hold_id: str, address: str, comment: str) -> None:
     """Take back your approval of a message that still waits for others; or undo an approval before the release, if you are an approver
     or wrote the message."""
 
     async def work(services: Services) -> None:
         done = await services.approvals.unvote(hold_id, approver=address, by=context.user, comment=comment)
-        _said(context, done, as_json, vote="taken back")
+        _said(context, done, vote="taken back")
 
     _run(context, work, hold_id)
 
@@ -225,14 +222,14 @@ def unvote(context: Context, hold_id: str, address: str, comment: str, as_json: 
 @click.option("--people", type=click.IntRange(0), required=True, metavar="N",
               help="The number of people that the message reaches.")  # fmt: skip
 @as_address
-@as_json
+@as_json()
 @click.pass_obj
-def confirm(context: Context, hold_id: str, people: int, address: str, as_json: bool) -> None:
+def confirm(context: Context, hold_id: str, people: int, address: str) -> None:
     """Confirm your own message, if its writer is asked. It is then sent, with all copies of it."""
 
     async def work(services: Services) -> None:
         done = await services.approvals.confirm(hold_id, writer=address, by=context.user, people=people)
-        _said(context, done, as_json)
+        _said(context, done)
 
     _run(context, work, hold_id)
 
@@ -241,14 +238,14 @@ def confirm(context: Context, hold_id: str, people: int, address: str, as_json: 
 @an_id
 @as_address
 @a_comment
-@as_json
+@as_json()
 @click.pass_obj
-def withdraw(context: Context, hold_id: str, address: str, comment: str, as_json: bool) -> None:
+def withdraw(context: Context, hold_id: str, address: str, comment: str) -> None:
     """Withdraw your own message, even if it is approved, as far as it has not been sent."""
 
     async def work(services: Services) -> None:
         done = await services.approvals.withdraw(hold_id, sender=address, by=context.user, comment=comment)
-        _said(context, done, as_json)
+        _said(context, done)
 
     _run(context, work, hold_id)
 
@@ -264,9 +261,9 @@ def withdraw(context: Context, hold_id: str, address: str, comment: str, as_json
 )
 @as_address
 @a_comment
-@as_json
+@as_json()
 @click.pass_obj
-def settle(context: Context, hold_id: str, said: str | None, address: str, comment: str, as_json: bool) -> None:
+def settle(context: Context, hold_id: str, said: str | None, address: str, comment: str) -> None:
     """Say whether a post to a list in doubt was sent; it is not retried automatically. Only an approver can say it."""
     if said is None:
         raise click.UsageError("give --sent or --again")
@@ -275,7 +272,7 @@ def settle(context: Context, hold_id: str, said: str | None, address: str, comme
         hold = await services.approvals.say(
             hold_id, sent=said == "sent", approver=address, by=context.user, comment=comment
         )
-        if as_json or context.json:
+        if context.json:
             context.say(row(hold, await _frozen(services, hold)))
         else:
             click.echo(f"{hold.hold_id}: {hold.state.value}" + ("" if said == "sent" else ", it is sent again"))
@@ -287,9 +284,9 @@ def settle(context: Context, hold_id: str, said: str | None, address: str, comme
 @an_id
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.eml",
               help="Write the message to FILE, and all that is known of it to FILE.json. Existing files are not overwritten.")  # fmt: skip
-@as_json
+@as_json()
 @click.pass_obj
-def export(context: Context, hold_id: str, output: Path | None, as_json: bool) -> None:
+def export(context: Context, hold_id: str, output: Path | None) -> None:
     """Export a message, byte for byte as it came, and all that is known of it. The export is journalled.
 
     Without -o only the message is written to standard output; with --json everything is, the message as base64.
@@ -309,7 +306,7 @@ def export(context: Context, hold_id: str, output: Path | None, as_json: bool) -
             for file, octets in zip(files, (content, f"{as_line(known)}\n".encode()), strict=True):
                 _write(file, octets)
                 click.echo(f"{file}: {len(octets):,} octets", err=True)
-        elif as_json or context.json:
+        elif context.json:
             context.say(known | {"content": base64.b64encode(content).decode("ascii")})
         else:
             click.echo(content, nl=False)
@@ -344,9 +341,7 @@ class _Vote:
         )
 
 
-def _decide(
-    context: Context, hold_ids: Sequence[str], chosen: Filter, count: int | None, vote: _Vote, as_json: bool
-) -> None:
+def _decide(context: Context, hold_ids: Sequence[str], chosen: Filter, count: int | None, vote: _Vote) -> None:
     """Decide on one message, or on several whose number the person has confirmed. Exit 1 if any of them was not decided
     on."""
     if bool(hold_ids) == bool(chosen):
@@ -357,7 +352,7 @@ def _decide(
         async def one(services: Services) -> None:
             hold = await services.store.holds.find(only)
             covers = await _covered(services, hold) if hold is not None and vote.choice is Choice.APPROVE else None
-            _said(context, await vote.on(context, services, only), as_json, covers)
+            _said(context, await vote.on(context, services, only), covers)
 
         _run(context, one, only)
         return
@@ -374,12 +369,12 @@ def _decide(
             failed = list(failures(found))
             for hold in found.holds:
                 try:
-                    _said(context, await vote.on(context, services, hold.hold_id, Seen.of(hold)), as_json)
+                    _said(context, await vote.on(context, services, hold.hold_id, Seen.of(hold)))
                 except (Refused, KeyError) as refused:
                     why = str(refused) if isinstance(refused, Refused) else "it is not kept any more"
                     failed.append({"id": hold.hold_id, "problem": why})
             for each in failed:
-                if as_json or context.json:
+                if context.json:
                     context.say(each)
                 else:
                     click.echo(f"{each['id']}: {each['problem']}", err=True)
@@ -524,11 +519,9 @@ async def _looked_at(context: Context, services: Services, hold: Hold, *, viewed
     )
 
 
-def _said(
-    context: Context, done: Decided, as_json: bool, covers: Coverage | None = None, *, vote: str = "counted"
-) -> None:
+def _said(context: Context, done: Decided, covers: Coverage | None = None, *, vote: str = "counted") -> None:
     hold = done.hold
-    if as_json or context.json:
+    if context.json:
         context.say(
             row(hold, done.frozen) | {"missing": [quorum_row(q) for q in done.missing]} | of_mailing(done.outgoing)
         )

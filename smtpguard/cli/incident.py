@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from smtpguard.cli.context import CannotRun, Context, NotFine, moment
+from smtpguard.cli.context import CannotRun, Context, NotFine, as_json, moment
 from smtpguard.cli.incidentreport import making
 from smtpguard.cli.incidentwords import ack, authority, aware, draft, write
 from smtpguard.console.incident import ReportText, in_numbers, report_in_words
@@ -58,7 +58,7 @@ for _each in (aware, write, authority, draft, ack):
     metavar="FILE",
     help="Write to a new file that only its owner can read.",
 )
-@click.option("--json", "as_json", is_flag=True, help="As --format json.")
+@as_json("As --format json.")
 @click.pass_obj
 def report(
     context: Context,
@@ -74,7 +74,6 @@ def report(
     language: str,
     form: str,
     output: Path | None,
-    as_json: bool,
 ) -> None:
     """Report who sent what, when, to how many, with which outcome, and who decided; with the proof that the journal is whole.
 
@@ -94,7 +93,7 @@ def report(
     if asked == IncidentQuery(whole=not alone):
         raise click.UsageError("give an ID, --list, --sender, --subject, or --since")
 
-    form = "json" if as_json or (context.json and form == "text") else form
+    form = "json" if context.json and form == "text" else form
     for_programs = form == "json"
     if form == "pdf" and output is None and sys.stdout.isatty():
         raise click.UsageError("a PDF cannot be written to a terminal: --output FILE")
@@ -124,9 +123,9 @@ def report(
 @command.command()
 @click.argument("id", metavar="ID")
 @click.option("--reason", default="", metavar="TEXT", help="The reason, for the journal.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@as_json("One JSON object.")
 @click.pass_obj
-def hold(context: Context, id: str, reason: str, as_json: bool) -> None:
+def hold(context: Context, id: str, reason: str) -> None:
     """Keep everything that a report needs for 180 days, beyond its retention.
 
     ID is that of a message, a mailing, a held message or a freeze. For a message of a mailing the whole mailing is kept: entries with
@@ -142,13 +141,13 @@ def hold(context: Context, id: str, reason: str, as_json: bool) -> None:
             raise NotFine(f"the journal has nothing of {id}")
         return found
 
-    _tell(context, [context.run(work())], as_json)
+    _tell(context, [context.run(work())])
 
 
 @command.command()
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@as_json()
 @click.pass_obj
-def holds(context: Context, as_json: bool) -> None:
+def holds(context: Context) -> None:
     """List what is kept beyond its retention, and until when."""
 
     async def work() -> Sequence[Preserved]:
@@ -157,7 +156,7 @@ def holds(context: Context, as_json: bool) -> None:
         async with opened(context.settings(), reads=True) as (store, _):
             return await store.preserved()
 
-    _tell(context, context.run(work()), as_json)
+    _tell(context, context.run(work()))
 
 
 @command.command()
@@ -165,9 +164,9 @@ def holds(context: Context, as_json: bool) -> None:
 @click.option(
     "--as", "person", required=True, metavar="ADDRESS", help="Your address; you must be in a group of the policy."
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@as_json("One JSON object.")
 @click.pass_obj
-def renew(context: Context, id: str, person: str, as_json: bool) -> None:
+def renew(context: Context, id: str, person: str) -> None:
     """Keep it for 180 more days. Two people must agree: the second one's request takes effect."""
 
     async def work() -> Preserved:
@@ -188,12 +187,12 @@ def renew(context: Context, id: str, person: str, as_json: bool) -> None:
             except KeyError:
                 raise NotFine(f"{id} is not kept beyond its retention: smtpguard incident hold {id}") from None
 
-    _tell(context, [context.run(work())], as_json)
+    _tell(context, [context.run(work())])
 
 
-def _tell(context: Context, some: Sequence[Preserved], as_json: bool) -> None:
+def _tell(context: Context, some: Sequence[Preserved]) -> None:
     for one in some:
-        if as_json or context.json:
+        if context.json:
             context.say(
                 {
                     "id": one.id,
@@ -206,7 +205,7 @@ def _tell(context: Context, some: Sequence[Preserved], as_json: bool) -> None:
             continue
         waits = f"; {one.asked_by} asked to keep it longer, and a second person must agree" if one.asked_by else ""
         click.echo(f"{one.id}: all its data is kept until {one.until:%Y-%m-%d %H:%M} UTC{waits}")
-    if not some and not (as_json or context.json):
+    if not some and not context.json:
         click.echo("Nothing is kept beyond its retention.")
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import click
 
-from smtpguard.cli.context import CannotRun, Context, NotFine, moment
+from smtpguard.cli.context import CannotRun, Context, NotFine, as_json, moment
 from smtpguard.cli.incidentreport import making
 from smtpguard.console.ports import ActiveAlarm
 from smtpguard.incidents import breach
@@ -41,9 +41,9 @@ async def _written(context: Context, id: str, event: Event) -> str:
 @click.command()
 @click.argument("id", metavar="ID")
 @click.argument("time", metavar="TIME")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@as_json("One JSON object.")
 @click.pass_obj
-def aware(context: Context, id: str, time: str, as_json: bool) -> None:
+def aware(context: Context, id: str, time: str) -> None:
     """Say since when the organization is aware of it: the 72 hours of GDPR Art. 33(1) run from then.
 
     TIME: "2026-11-26 09:30" in UTC, or "2h" ago. It is journalled, with who says so; the last word counts. From then on everything of the
@@ -57,7 +57,7 @@ def aware(context: Context, id: str, time: str, as_json: bool) -> None:
         raise CannotRun(f"TIME: {error}") from None
     called = context.run(_written(context, id, event))
     due = since + HOURS
-    if as_json or context.json:
+    if context.json:
         context.say({"id": called, "since": since, "due": due})
         return
     click.echo(f"{called}: aware since {since:%Y-%m-%d %H:%M} UTC; the 72 hours end at {due:%Y-%m-%d %H:%M} UTC")
@@ -67,9 +67,9 @@ def aware(context: Context, id: str, time: str, as_json: bool) -> None:
 @click.argument("id", metavar="ID")
 @click.argument("field", type=click.Choice([each.value for each in Field]))
 @click.option("--text", default=None, metavar="TEXT", help="What it says; else it is read from standard input.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@as_json("One JSON object.")
 @click.pass_obj
-def write(context: Context, id: str, field: str, text: str | None, as_json: bool) -> None:
+def write(context: Context, id: str, field: str, text: str | None) -> None:
     """Write a field of the notification to the authority, which only people can fill.
 
     It is journalled, with who wrote it and when; the last word of a field counts.
@@ -81,7 +81,7 @@ def write(context: Context, id: str, field: str, text: str | None, as_json: bool
     except ValueError as error:
         raise CannotRun(str(error)) from None
     called = context.run(_written(context, id, event))
-    if as_json or context.json:
+    if context.json:
         context.say({"id": called, "field": field, "at": now})
         return
     click.echo(f"{called}: {field} is written")
@@ -91,9 +91,9 @@ def write(context: Context, id: str, field: str, text: str | None, as_json: bool
 @click.argument("id", metavar="ID")
 @click.option("--no-names", is_flag=True, help="Without addresses, subjects and who wrote what.")
 @_LANGUAGE
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@as_json("One JSON object.")
 @click.pass_obj
-def authority(context: Context, id: str, no_names: bool, language: str, as_json: bool) -> None:
+def authority(context: Context, id: str, no_names: bool, language: str) -> None:
     """Say what GDPR Art. 33(3) asks for, field by field, for the authority's form.
 
     Filled where the journal has facts, with what people wrote, and with how much of the 72 hours is left. Exit 1 while a field is empty.
@@ -108,7 +108,7 @@ def authority(context: Context, id: str, no_names: bool, language: str, as_json:
     )
     said = Speech(language)
     form = filled(made, report_in_words(made, said, context.user), said)
-    if as_json or context.json:
+    if context.json:
         context.say(as_row(form, made))
     else:
         for line in lines(form, said, made.names):
@@ -121,9 +121,9 @@ def authority(context: Context, id: str, no_names: bool, language: str, as_json:
 @click.argument("id", metavar="ID")
 @click.option("--to", "audience", type=click.Choice(AUDIENCES), required=True, help="To whom.")
 @_LANGUAGE
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@as_json("One JSON object.")
 @click.pass_obj
-def draft(context: Context, id: str, audience: str, language: str, as_json: bool) -> None:
+def draft(context: Context, id: str, audience: str, language: str) -> None:
     """Draft what to tell customers or staff, from facts alone.
 
     It states only what the report marks as a fact. Text in brackets is for people to fill in.
@@ -138,7 +138,7 @@ def draft(context: Context, id: str, audience: str, language: str, as_json: bool
     )
     said = Speech(language)
     text = drafted(audience, made, report_in_words(made, said), said).text
-    if as_json or context.json:
+    if context.json:
         context.say({"audience": audience, "language": language, "text": text})
     else:
         click.echo(text)
@@ -146,9 +146,9 @@ def draft(context: Context, id: str, audience: str, language: str, as_json: bool
 
 @click.command()
 @click.argument("alarm", metavar="[ALARM]", required=False)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object an alarm.")
+@as_json("One JSON object an alarm.")
 @click.pass_obj
-def ack(context: Context, alarm: str | None, as_json: bool) -> None:
+def ack(context: Context, alarm: str | None) -> None:
     """Take an alarm, so that it is not sent again every quarter of an hour. Without ALARM: say which stand, and who has them.
 
     ALARM is what its mail says, or a beginning of it that no other has. It is journalled. What lasts is sent again a day later.
@@ -174,7 +174,7 @@ def ack(context: Context, alarm: str | None, as_json: bool) -> None:
 
     found = context.run(work())
     for one in found:
-        if as_json or context.json:
+        if context.json:
             taken = one.taken_at if one.taken_by else None
             context.say(
                 {
@@ -188,5 +188,5 @@ def ack(context: Context, alarm: str | None, as_json: bool) -> None:
             continue
         who = f"taken by {one.taken_by}" if one.taken_by else "nobody has taken it"
         click.echo(f"{one.key}: {one.title}, since {one.since:%Y-%m-%d %H:%M} UTC; {who}")
-    if not found and alarm is None and not (as_json or context.json):
+    if not found and alarm is None and not context.json:
         click.echo("No alarm stands.")

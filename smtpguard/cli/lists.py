@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from smtpguard.cli import liststatus
-from smtpguard.cli.context import CannotRun, Context, NotFine, sentence_of
+from smtpguard.cli.context import CannotRun, Context, NotFine, as_json, sentence_of
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.expanding import Expander
 from smtpguard.lists.expansions import EXPANSIONS, Expansion
@@ -28,8 +28,6 @@ from smtpguard.lists.sources import Tally, number_of
 from smtpguard.lists.sync import by_source, overlaps
 from smtpguard.mail.address import Address, BadAddress
 
-as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-
 
 @click.group()
 def command() -> None:
@@ -40,9 +38,9 @@ def command() -> None:
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 @click.option("--force", is_flag=True, help="Read the source even if it has not changed.")
 @click.option("--accept-shrink", is_flag=True, help="Accept the list although it has lost many people.")
-@as_json
+@as_json()
 @click.pass_obj
-def sync(context: Context, names: Sequence[str], force: bool, accept_shrink: bool, as_json: bool) -> None:
+def sync(context: Context, names: Sequence[str], force: bool, accept_shrink: bool) -> None:
     """Read members from their sources into indexes: all lists, or those named."""
     infos, refresher = _refresher(context)
     for name in names:
@@ -57,7 +55,7 @@ def sync(context: Context, names: Sequence[str], force: bool, accept_shrink: boo
         with _progress(info.name) as progress:
             report = reader.sync(info, datetime.now(UTC), force=force, accept_shrink=accept_shrink, progress=progress)
         reports.append(report)
-        if as_json or context.json:
+        if context.json:
             context.say(_row(report))
         else:
             _tell(report)
@@ -68,9 +66,9 @@ def sync(context: Context, names: Sequence[str], force: bool, accept_shrink: boo
 
 @command.command()
 @click.argument("names", metavar="[NAME]...", nargs=-1)
-@as_json
+@as_json()
 @click.pass_obj
-def show(context: Context, names: Sequence[str], as_json: bool) -> None:
+def show(context: Context, names: Sequence[str]) -> None:
     """Show all lists, or those named: the number of people, when the sources were last read, the state, and problems."""
     from smtpguard.app.files import indexes
 
@@ -80,7 +78,7 @@ def show(context: Context, names: Sequence[str], as_json: bool) -> None:
         liststatus.row(info, registry.statuses[info.name], latest(indexes(settings), info.name), settings.policy.parent)
         for info in infos
     ]
-    if as_json or context.json:
+    if context.json:
         for row in rows:
             context.say(row)
         return
@@ -101,9 +99,9 @@ def show(context: Context, names: Sequence[str], as_json: bool) -> None:
 
 @command.command()
 @click.argument("addresses", metavar="ADDRESS...", nargs=-1, required=True)
-@as_json
+@as_json()
 @click.pass_obj
-def match(context: Context, addresses: Sequence[str], as_json: bool) -> None:
+def match(context: Context, addresses: Sequence[str]) -> None:
     """Say whether each address is internal, a list, a member of lists (and by which source), or outside."""
     from smtpguard.app.files import indexes
 
@@ -121,7 +119,7 @@ def match(context: Context, addresses: Sequence[str], as_json: bool) -> None:
                             base=settings.policy.parent, key_ids=registry.digester.key_ids)
             for name in one.lists if one.digest
         }  # fmt: skip
-        if as_json or context.json:
+        if context.json:
             row: dict[str, Any] = {"address": text, "canonical": one.canonical, "class": one.kind.value, "lists": list(one.lists),
                    "sources": sources}  # fmt: skip
             if one.behind is not None:
@@ -142,9 +140,9 @@ def match(context: Context, addresses: Sequence[str], as_json: bool) -> None:
 
 @command.command()
 @click.argument("names", metavar="[NAME]...", nargs=-1)
-@as_json
+@as_json()
 @click.pass_obj
-def overlap(context: Context, names: Sequence[str], as_json: bool) -> None:
+def overlap(context: Context, names: Sequence[str]) -> None:
     """Count the people who are on two lists: of each pair of the named lists; of one named list and each other; of all pairs."""
     registry = _registry(context)
     for name in names:
@@ -163,7 +161,7 @@ def overlap(context: Context, names: Sequence[str], as_json: bool) -> None:
         for pair, both in overlaps(indexes).items()
         if len(set(names)) != 1 or names[0] in pair
     ]
-    if as_json or context.json:
+    if context.json:
         for row in rows:
             context.say(row)
     else:

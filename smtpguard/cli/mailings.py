@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from smtpguard.cli.context import CannotRun, Context, NotFine
+from smtpguard.cli.context import CannotRun, Context, NotFine, as_json
 from smtpguard.cli.holdrow import all_at_once, freeze_row, goes_out, in_words, of_mailing, taken_back, voters
 from smtpguard.cli.mailingtext import LEGEND, Follower, bar, state, table, told
 from smtpguard.holds.model import Choice, Conflict, Refused
@@ -38,7 +38,6 @@ STATUSES = {
 _EVERY_SECONDS = 1.0
 _MOST_OCTETS = 50 << 20
 
-as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 an_id = click.argument("mailing_id", metavar="ID")
 as_address = click.option("--as", "address", metavar="ADDRESS", required=True, help="Your address.")
 a_comment = click.option("--comment", default="", metavar="TEXT", help="A comment; it is journalled.")
@@ -56,9 +55,9 @@ def command() -> None:
               help="Only mailings to at least N people; those that were held or decided are always listed.")  # fmt: skip
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="At most so many, latest first.")
 @follow
-@as_json
+@as_json()
 @click.pass_obj
-def list_(context: Context, state: str | None, least: int, limit: int, follow: bool, as_json: bool) -> None:
+def list_(context: Context, state: str | None, least: int, limit: int, follow: bool) -> None:
     """List recent mailings: lists, people reached, held, waiting and refused, since when and how fast."""
 
     async def work() -> None:
@@ -67,7 +66,7 @@ def list_(context: Context, state: str | None, least: int, limit: int, follow: b
             while True:
                 wanted = State(state) if state else None
                 found = await services.mailings.list(least=least, state=wanted, limit=limit)
-                lines = _listed(context, found, lines if follow else 0, as_json=as_json or context.json)
+                lines = _listed(context, found, lines if follow else 0)
                 if not follow:
                     return
                 await asyncio.sleep(_EVERY_SECONDS)
@@ -78,14 +77,14 @@ def list_(context: Context, state: str | None, least: int, limit: int, follow: b
 @command.command()
 @an_id
 @follow
-@as_json
+@as_json()
 @click.pass_obj
-def show(context: Context, mailing_id: str, follow: bool, as_json: bool) -> None:
+def show(context: Context, mailing_id: str, follow: bool) -> None:
     """Show one mailing: its writers and lists, the people that it has reached, the decisions, and its stage."""
 
     async def work(services: Services) -> None:
         mailing = await services.mailings.show(mailing_id)
-        if as_json or context.json:
+        if context.json:
             await _rows(context, services, mailing, follow)
             return
         frozen = await services.freezes.against(mailing) if mailing.grant is not None else ()
@@ -115,10 +114,10 @@ def show(context: Context, mailing_id: str, follow: bool, as_json: bool) -> None
     show_default=True,
     help="The outcome of their copy.",
 )
-@as_json
+@as_json()
 @click.pass_obj
 def people(
-    context: Context, mailing_id: str, name: str | None, file: Path | None, column: str | None, what: str, as_json: bool
+    context: Context, mailing_id: str, name: str | None, file: Path | None, column: str | None, what: str
 ) -> None:
     """List which of these people the mailing came for, one address a line: for an apology to exactly those.
 
@@ -141,7 +140,7 @@ def people(
             async for address, status in matched.people():
                 if status in statuses:
                     found += 1
-                    _tell(context, address, status, as_json=as_json or context.json)
+                    _tell(context, address, status)
                 elif status in MAY_HAVE:
                     may += 1
         except NoAddresses as error:
@@ -180,7 +179,7 @@ def people(
     help="Who was on a list when the mailing went to its address, where the list has changed since.",
 )
 @click.option("--column", metavar="NAME", help="The column of the CSV file that holds addresses.")
-@as_json
+@as_json()
 @click.pass_obj
 def correct(
     context: Context,
@@ -191,7 +190,6 @@ def correct(
     doubt: bool,
     file: Path | None,
     column: str | None,
-    as_json: bool,
 ) -> None:
     """Begin its correction: a message to exactly those who got it.
 
@@ -219,7 +217,7 @@ def correct(
                 raise NotFine(f"{error}: --from-csv FILE") from None
         made = hold.correction
         assert made is not None
-        if as_json or context.json:
+        if context.json:
             context.say(
                 {
                     "hold": hold.hold_id,
@@ -264,18 +262,16 @@ async def _statuses(services: Services, mailing: Mailing, file: Path, column: st
 @as_address
 @a_comment
 @all_at_once
-@as_json
+@as_json()
 @click.pass_obj
-def approve(
-    context: Context, mailing_id: str, address: str, comment: str, all_at_once: int | None, as_json: bool
-) -> None:
+def approve(context: Context, mailing_id: str, address: str, comment: str, all_at_once: int | None) -> None:
     """Approve a mailing: the copies that are held, and further ones."""
 
     async def work(services: Services) -> None:
         mailing = await services.mailings.show(mailing_id)
         if not mailing.entry:
             raise NotFine(f"nothing of {mailing.mailing_id} waits: it is {mailing.state.value}")
-        await _voted(context, services, mailing, Choice.APPROVE, address, comment, as_json, all_at_once)
+        await _voted(context, services, mailing, Choice.APPROVE, address, comment, all_at_once)
 
     _run(context, work)
 
@@ -284,9 +280,9 @@ def approve(
 @an_id
 @as_address
 @a_comment
-@as_json
+@as_json()
 @click.pass_obj
-def reject(context: Context, mailing_id: str, address: str, comment: str, as_json: bool) -> None:
+def reject(context: Context, mailing_id: str, address: str, comment: str) -> None:
     """Reject a mailing. One rejection is enough. Approved messages that have not been sent are taken back."""
 
     async def work(services: Services) -> None:
@@ -299,9 +295,9 @@ def reject(context: Context, mailing_id: str, address: str, comment: str, as_jso
             if not mailing.entry:
                 raise
         if mailing.entry:
-            await _voted(context, services, mailing, Choice.REJECT, address, comment, as_json)
+            await _voted(context, services, mailing, Choice.REJECT, address, comment)
         elif back is not None:
-            _told(context, back, as_json)
+            _told(context, back)
 
     _run(context, work)
 
@@ -310,21 +306,21 @@ def reject(context: Context, mailing_id: str, address: str, comment: str, as_jso
 @an_id
 @as_address
 @a_comment
-@as_json
+@as_json()
 @click.pass_obj
-def reopen(context: Context, mailing_id: str, address: str, comment: str, as_json: bool) -> None:
+def reopen(context: Context, mailing_id: str, address: str, comment: str) -> None:
     """Take back the decision: approved copies that are not sent yet are held again, and the policy judges the next copy
     anew."""
 
     async def work(services: Services) -> None:
         back = await services.mailings.reopen(mailing_id, approver=address, by=context.user, comment=comment)
-        _told(context, back, as_json)
+        _told(context, back)
 
     _run(context, work)
 
 
-def _told(context: Context, back: Back, as_json: bool) -> None:
-    if as_json or context.json:
+def _told(context: Context, back: Back) -> None:
+    if context.json:
         context.say({**row(back.mailing), **of_mailing(back.outgoing)})
     else:
         click.echo(f"{back.mailing.mailing_id}: {state(back.mailing)}{taken_back(back.outgoing)}")
@@ -337,13 +333,13 @@ def _moving(name: str, doc: str) -> Callable[..., None]:
     @an_id
     @as_address
     @a_comment
-    @as_json
+    @as_json()
     @click.pass_obj
-    def move(context: Context, mailing_id: str, address: str, comment: str, as_json: bool) -> None:
+    def move(context: Context, mailing_id: str, address: str, comment: str) -> None:
         async def work(services: Services) -> None:
             moved = getattr(services.mailings, name)
             mailing = await moved(mailing_id, approver=address, by=context.user, comment=comment)
-            if as_json or context.json:
+            if context.json:
                 context.say(row(mailing))
             else:
                 click.echo(f"{mailing.mailing_id}: {state(mailing)}")
@@ -366,14 +362,13 @@ async def _voted(
     choice: Choice,
     address: str,
     comment: str,
-    as_json: bool,
     all_at_once: int | None = None,
 ) -> None:
     done: Decided = await services.approvals.vote(
         mailing.entry, choice, approver=address, by=context.user, comment=comment, all_at_once=all_at_once
     )
     after = await services.mailings.show(mailing.mailing_id)
-    if as_json or context.json:
+    if context.json:
         context.say({**row(after), "frozen": [freeze_row(f) for f in done.frozen]})
     elif done.missing:
         left = "; ".join(map(in_words, done.missing))
@@ -404,9 +399,9 @@ def _until_interrupted(context: Context, work: Any) -> None:
         click.echo(err=True)
 
 
-def _listed(context: Context, found: tuple[Mailing, ...], before: int, *, as_json: bool) -> int:
+def _listed(context: Context, found: tuple[Mailing, ...], before: int) -> int:
     """Print the table over the earlier one, on a terminal. Returns its number of lines."""
-    if as_json:
+    if context.json:
         for mailing in found:
             context.say(row(mailing))
         return 0
@@ -447,8 +442,8 @@ async def _followed(services: Services, mailing: Mailing) -> None:
         mailing = await services.mailings.show(mailing.mailing_id)
 
 
-def _tell(context: Context, address: str, status: CopyStatus, *, as_json: bool) -> None:
-    if as_json:
+def _tell(context: Context, address: str, status: CopyStatus) -> None:
+    if context.json:
         word = next(word for word, statuses in STATUSES.items() if status in statuses)
         context.say({"address": address, "what": word})
     else:

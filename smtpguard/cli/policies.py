@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from smtpguard.cli.context import CannotRun, Context, NotFine
+from smtpguard.cli.context import CannotRun, Context, NotFine, as_json
 from smtpguard.cli.reload import fail_on_warning, putting, yes
 from smtpguard.config.documents import VOCABULARIES, policy_documents, shipped
 from smtpguard.config.problem import Broken
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from smtpguard.store.store import Store
 
 IN_FORCE, FILE = "in-force", "file"
-as_json_option = click.option("--json", "as_json", is_flag=True, help="JSON, one object a line.")
 
 
 @click.group()
@@ -31,9 +30,9 @@ def command() -> None:
 
 @command.command()
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="At most so many, newest first.")
-@as_json_option
+@as_json()
 @click.pass_obj
-def history(context: Context, limit: int, as_json: bool) -> None:
+def history(context: Context, limit: int) -> None:
     """List the policies that were put in force, newest first: when, by whom, how, and what may have become looser."""
 
     async def work() -> Sequence[Put]:
@@ -44,7 +43,7 @@ def history(context: Context, limit: int, as_json: bool) -> None:
 
     found = context.run(work())
     for put in found:
-        if as_json or context.json:
+        if context.json:
             context.say(
                 {
                     "at": put.at,
@@ -68,7 +67,7 @@ def history(context: Context, limit: int, as_json: bool) -> None:
             click.echo(f"    {text}")
         if more := int(put.data.get("looser") or 0) - len(put.looser):
             click.echo(f"    {more}{' more' if put.looser else ''} that may be looser")
-    if not found and not (as_json or context.json):
+    if not found and not context.json:
         click.echo("the journal has no entry of a policy put in force")
 
 
@@ -76,9 +75,9 @@ def history(context: Context, limit: int, as_json: bool) -> None:
 @click.argument("sha256", metavar="SHA")
 @click.option("--all", "whole", is_flag=True, help="Show its vocabularies too.")
 @click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Write its files to this folder.")
-@as_json_option
+@as_json()
 @click.pass_obj
-def show(context: Context, sha256: str, whole: bool, output: Path | None, as_json: bool) -> None:
+def show(context: Context, sha256: str, whole: bool, output: Path | None) -> None:
     """Show a policy as it was put in force. SHA is a beginning of its SHA-256, in-force, or file.
 
     With --output its files are written to DIR, without the product's vocabularies; existing files are not overwritten.
@@ -86,20 +85,20 @@ def show(context: Context, sha256: str, whole: bool, output: Path | None, as_jso
     name, documents = context.run(documents_of(context, sha256))
     if output is not None:
         written = _write(output, documents)
-        if as_json or context.json:
+        if context.json:
             context.say({"sha256": name, "written": [str(path) for path in written]})
-        for path in written if not (as_json or context.json) else ():
+        for path in written if not context.json else ():
             click.echo(str(path))
         return
-    tell_documents(context, name, documents, whole=whole, as_json=as_json)
+    tell_documents(context, name, documents, whole=whole)
 
 
 @command.command()
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B", default=IN_FORCE)
-@as_json_option
+@as_json()
 @click.pass_obj
-def diff(context: Context, a: str, b: str, as_json: bool) -> None:
+def diff(context: Context, a: str, b: str) -> None:
     """Show how B differs from A, and what B may let pass that A would stop. Each is a beginning of a SHA-256, in-force, or file."""
     from smtpguard.app.files import parse_policy
     from smtpguard.policy.looser import looser
@@ -119,7 +118,7 @@ def diff(context: Context, a: str, b: str, as_json: bool) -> None:
         found = looser(parse_policy(settings, before), parse_policy(settings, after))
     except Broken as e:
         found, unread = (), str(e.problems[0])
-    if as_json or context.json:
+    if context.json:
         context.say(
             {
                 "a": first,
@@ -167,9 +166,9 @@ def guide(context: Context, which: str, language: str) -> None:
 @click.argument("sha256", metavar="SHA")
 @yes
 @fail_on_warning
-@as_json_option
+@as_json()
 @click.pass_obj
-def restore(context: Context, sha256: str, yes: bool, fail_on_warning: bool, as_json: bool) -> None:
+def restore(context: Context, sha256: str, yes: bool, fail_on_warning: bool) -> None:
     """Put an earlier policy in force again. As with reload, it is checked, and you are asked about what may become looser.
 
     The policy file on disk is not changed, and differs from then on; policy show SHA --output DIR writes the policy in force.
@@ -184,7 +183,7 @@ def restore(context: Context, sha256: str, yes: bool, fail_on_warning: bool, as_
         return app.restore(settings, name, by=context.user, agree=agree, fail_on_warning=fail_on_warning)
 
     again = f"smtpguard policy restore {sha256} --yes"
-    done = putting(context, work, yes=yes, as_json=as_json or context.json, again=again)
+    done = putting(context, work, yes=yes, again=again)
     if done is not None and not done.changed:
         click.echo(f"policy {name[:12]} was in force already")
     if compare(settings, documents).differs:
@@ -195,16 +194,14 @@ def restore(context: Context, sha256: str, yes: bool, fail_on_warning: bool, as_
         )
 
 
-def tell_documents(
-    context: Context, sha256: str, documents: Mapping[str, bytes], *, whole: bool, as_json: bool
-) -> None:
+def tell_documents(context: Context, sha256: str, documents: Mapping[str, bytes], *, whole: bool) -> None:
     """The policy's own files; with ``whole`` its vocabularies too."""
     texts = {
         name: data.decode("utf-8", "replace")
         for name, data in documents.items()
         if whole or not name.startswith(f"{VOCABULARIES}/")
     }
-    if as_json or context.json:
+    if context.json:
         context.say({"sha256": sha256, "documents": texts})
         return
     for name, text in texts.items():

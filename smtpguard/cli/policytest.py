@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 import click
 
 from smtpguard import __version__
-from smtpguard.cli.context import CannotRun, Context
+from smtpguard.cli.context import CannotRun, Context, as_json
 from smtpguard.cli.holdrow import plain
 from smtpguard.cli.mailfiles import envelope_of, mails, why
 from smtpguard.config.documents import policy_documents
@@ -96,7 +96,7 @@ class _Tally:
 )
 @click.option("--coverage", is_flag=True, help="Say for each rule how many cases it hits.")
 @click.option("-v", "--verbose", is_flag=True, help="Name the cases that pass as well.")
-@click.option("--json", "as_json", is_flag=True, help="As --format json.")
+@as_json("As --format json.")
 @click.pass_obj
 def command(
     context: Context,
@@ -108,10 +108,9 @@ def command(
     sarif: Path | None,
     coverage: bool,
     verbose: bool,
-    as_json: bool,
 ) -> None:
     """Run a policy's test cases: FILEs, or all *.yaml of a folder. Exit 1 if any fails."""
-    form = form or ("json" if as_json or context.json else "text")
+    form = form or ("json" if context.json else "text")
     policy = _policy(context, policy_file)
     tally = context.run(_run(context, list(_suites(files)), policy, policy_file, pattern))
     if not tally.told:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from smtpguard.cli.audit import may_name, progress
-from smtpguard.cli.context import CannotRun, Context
+from smtpguard.cli.context import CannotRun, Context, as_json
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.address import Address, BadAddress
 
@@ -34,7 +34,6 @@ _WORDS = {
     "absence": ("absence", "absences"),
 }
 
-as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 an_address = click.argument("address", metavar="ADDRESS")
 
 
@@ -45,9 +44,9 @@ def command() -> None:
 
 @command.command()
 @an_address
-@as_json
+@as_json()
 @click.pass_obj
-def show(context: Context, address: str, as_json: bool) -> None:
+def show(context: Context, address: str) -> None:
     """Everything that is kept about a person, by any address that reaches the same mailbox: for a request of access.
 
     Names, holds, mailings, counts, what is to be sent and what came back, lists; and how often the journal has the keyed digest alone.
@@ -74,7 +73,7 @@ def show(context: Context, address: str, as_json: bool) -> None:
         return found, verdicts, lists
 
     found, verdicts, lists = context.run(work())
-    if as_json or context.json:
+    if context.json:
         for one in found:
             context.say(_row(one))
         context.say({"what": "digest", "verdicts": verdicts})
@@ -93,9 +92,9 @@ def show(context: Context, address: str, as_json: bool) -> None:
 @command.command()
 @an_address
 @click.option("--yes", is_flag=True, help="Without asking.")
-@as_json
+@as_json()
 @click.pass_obj
-def erase(context: Context, address: str, yes: bool, as_json: bool) -> None:
+def erase(context: Context, address: str, yes: bool) -> None:
     """Erase what is kept about a person, save what a pending decision or an incident needs, which it names.
 
     The journal stays provable: its entries keep keyed digests, and say which were erased. Nothing can be put back.
@@ -116,7 +115,7 @@ def erase(context: Context, address: str, yes: bool, as_json: bool) -> None:
                 )
 
     done, lists = context.run(work())
-    if as_json or context.json:
+    if context.json:
         context.say(
             {
                 "what": "erased",

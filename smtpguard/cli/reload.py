@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from smtpguard.cli.context import Context, NotFine
+from smtpguard.cli.context import Context, NotFine, as_json
 
 if TYPE_CHECKING:
     from smtpguard.app.policychange import Agree, Proposal
@@ -24,9 +24,9 @@ fail_on_warning = click.option("--fail-on-warning", is_flag=True, help="Change n
 @click.command()
 @yes
 @fail_on_warning
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@as_json("One JSON object.")
 @click.pass_obj
-def command(context: Context, yes: bool, fail_on_warning: bool, as_json: bool) -> None:
+def command(context: Context, yes: bool, fail_on_warning: bool) -> None:
     """Put the policy file in force. A file with mistakes changes nothing: exit 1.
 
     If anything may become looser, it is shown and you are asked; without a terminal, --yes is required.
@@ -38,7 +38,7 @@ def command(context: Context, yes: bool, fail_on_warning: bool, as_json: bool) -
     def work(agree: Agree) -> Coroutine[Any, Any, Proposal]:
         return app.reload(settings, by=context.user, agree=agree, fail_on_warning=fail_on_warning)
 
-    done = putting(context, work, yes=yes, as_json=as_json or context.json, again="smtpguard reload --yes")
+    done = putting(context, work, yes=yes, again="smtpguard reload --yes")
     if done is not None and not done.changed:
         settings_file = context.config.name  # names the file for people who have changed the settings instead
         click.echo(f"policy {done.sha256[:12]} was in force already; {settings_file} is read when serve starts")
@@ -49,7 +49,6 @@ def putting(
     work: Callable[[Agree], Coroutine[Any, Any, Proposal]],
     *,
     yes: bool,
-    as_json: bool,
     again: str,
 ) -> Proposal | None:
     """``again``: the command to type if nobody could be asked. None if everything was reported already. Raises Exit if
@@ -58,10 +57,10 @@ def putting(
     from smtpguard.config.problem import Broken
     from smtpguard.database.errors import PolicyMoved
 
-    asks = not as_json and _terminal()
+    asks = not context.json and _terminal()
 
     def agree(proposal: Proposal) -> bool:
-        if not as_json:
+        if not context.json:
             _shown(proposal)
         return yes or (asks and click.confirm("Put it in force?", default=False))
 
@@ -69,7 +68,7 @@ def putting(
         done = context.run(work(agree))
     except Broken as e:
         for problem in e.problems:
-            if as_json:
+            if context.json:
                 context.say(problem.row())
             else:
                 click.echo(str(problem), err=True)
@@ -77,7 +76,7 @@ def putting(
         raise click.exceptions.Exit(1) from None
     except NotAgreed as e:
         _warned(e.proposal)
-        if as_json:
+        if context.json:
             context.say(_row(e.proposal, changed=False))
         how = "" if asks or not e.proposal.looser or e.why == "there are warnings" else f". To put it in force: {again}"
         click.echo(f"smtpguard: the policy in force stays: {e.why}{how}", err=True)
@@ -85,7 +84,7 @@ def putting(
     except PolicyMoved:
         raise NotFine("somebody else put another policy in force meanwhile: look at it, and try again") from None
     _warned(done)
-    if as_json:
+    if context.json:
         context.say(_row(done, changed=done.changed))
         return None
     if not done.changed:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from smtpguard.cli.context import CannotRun, Context, moment
+from smtpguard.cli.context import CannotRun, Context, as_json, moment
 from smtpguard.cli.holdrow import plain
 from smtpguard.cli.mailfiles import envelope_of, mails, why
 from smtpguard.cli.replaypassed import SHOWN, SINCE, Asked, tell
@@ -132,8 +132,7 @@ class _Tally:
 @click.option("--no-names", is_flag=True, help="With --passed: without addresses and subjects.")
 @click.option("--expect", type=click.Choice(["same"]), help="Exit 1 if any decision would certainly differ.")
 @click.option("--no-loosening", is_flag=True, help="Exit 1 if any message would certainly be treated less strictly.")
-@click.option("--json", "as_json", is_flag=True,
-              help="One JSON object a message; with --passed only those on which the two policies differ.")  # fmt: skip
+@as_json("One JSON object a message; with --passed only those on which the two policies differ.")
 @click.pass_context
 def command(
     given: click.Context,
@@ -147,7 +146,6 @@ def command(
     no_names: bool,
     expect: str | None,
     no_loosening: bool,
-    as_json: bool,
 ) -> None:
     """Say what the policy file would decide differently from the policy in force.
 
@@ -167,15 +165,12 @@ def command(
             until=None if until is None else moment("--until", until, now),
             limit=None if every else limit,
             names=not no_names,
-            as_json=as_json or context.json,
         )
         if asked.since >= (asked.until or now):
             raise CannotRun(f"--since is not before {'--until' if asked.until else 'now'}")
         (moved, looser), unread = context.run(_replay_passed(context, asked)), 0
     else:
-        moved, looser, unread = _of_contents(
-            context, files, None if since is None else moment("--since", since, now), as_json
-        )
+        moved, looser, unread = _of_contents(context, files, None if since is None else moment("--since", since, now))
     if unread or (expect and moved) or (no_loosening and looser):
         raise click.exceptions.Exit(1)
 
@@ -197,16 +192,16 @@ def _sound(given: click.Context, files: Sequence[str], passed: bool) -> None:
             raise click.UsageError(f"{option} is for --passed")
 
 
-def _of_contents(context: Context, files: Sequence[str], after: datetime | None, as_json: bool) -> tuple[int, int, int]:
+def _of_contents(context: Context, files: Sequence[str], after: datetime | None) -> tuple[int, int, int]:
     """Replay messages in files, or holds whose content is kept. Returns how many would be decided differently, how many
     of them less strictly, and how many could not be read."""
-    tally = context.run(_replay(context, files, after, as_json or context.json))
+    tally = context.run(_replay(context, files, after))
     if not tally.all + tally.unread and files:
         raise CannotRun(f"there is no message in {', '.join(files)}")
     if not tally.all + tally.unread:
         gone = f" ({tally.missing:,} messages were held, and their content is no longer kept)" if tally.missing else ""
         click.echo(f"There was nothing to compare: no held message is kept{gone}.", err=True)
-    elif not (as_json or context.json):
+    elif not context.json:
         for line in _in_all(tally):
             click.echo(line)
     return tally.moved.total(), tally.looser, tally.unread
@@ -238,12 +233,12 @@ async def _replay_passed(context: Context, asked: Asked) -> tuple[int, int]:
         replaying(store, settings, digester, in_force, planned) as walk,
     ):
         tally = await tell(context, store, walk, asked)
-        if planned.sha256 == in_force.sha256 and not asked.as_json:
+        if planned.sha256 == in_force.sha256 and not context.json:
             click.echo(IN_FORCE)
         return tally.moved, tally.looser
 
 
-async def _replay(context: Context, files: Sequence[str], after: datetime | None, as_json: bool) -> _Tally:
+async def _replay(context: Context, files: Sequence[str], after: datetime | None) -> _Tally:
     from smtpguard.app.explaining import explainer
 
     settings, tally = _settings(context), _Tally()
@@ -255,7 +250,7 @@ async def _replay(context: Context, files: Sequence[str], after: datetime | None
 
         def unread(name: str, problem: str) -> None:
             tally.unread += 1
-            if as_json:
+            if context.json:
                 context.say({"message": name, "error": problem})
             else:
                 click.echo(plain(f"{name}: {problem}"), err=True)
@@ -270,7 +265,7 @@ async def _replay(context: Context, files: Sequence[str], after: datetime | None
                 continue
             change = _Change(was=_Judgement.of(was.verdict), will=_Judgement.of(will.verdict))
             tally.add(change, str(one.reverse_path) if one.reverse_path is not None else "<>")
-            if as_json:
+            if context.json:
                 context.say(_row(one, change))
             else:
                 for line in _lines(one, change):

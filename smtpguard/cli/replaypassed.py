@@ -42,12 +42,11 @@ class Asked:
     until: datetime | None
     limit: int | None
     names: bool
-    as_json: bool
 
 
 async def tell(context: Context, store: Store, walk: Replaying, asked: Asked) -> Tally:
     """Print the report. Raises CannotRun if nothing was decided in that period."""
-    return await (_rows if asked.as_json else _lines)(context, store, walk, asked)
+    return await (_rows if context.json else _lines)(context, store, walk, asked)
 
 
 async def _rows(context: Context, store: Store, walk: Replaying, asked: Asked) -> Tally:

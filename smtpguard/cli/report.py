@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from smtpguard.cli.audit import may_name, progress
-from smtpguard.cli.context import CannotRun, Context, moment
+from smtpguard.cli.context import CannotRun, Context, as_json, moment
 from smtpguard.cli.holdrow import plain
 from smtpguard.cli.reportobserve import command as observe
 from smtpguard.database.errors import LedgerError
@@ -36,9 +36,9 @@ _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
     "--since", default="7d", show_default=True, metavar="TIME", help='"7d", "12h", or 2026-03-02T09:00 (UTC).'
 )
 @click.option("--until", default=None, metavar="TIME", help="The end of the period, as --since. Default: now.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@as_json("One JSON object.")
 @click.pass_context
-def command(given: click.Context, since: str, until: str | None, as_json: bool) -> None:
+def command(given: click.Context, since: str, until: str | None) -> None:
     """Report what passed, what each rule held, and what people decided, by rule and by list. It names no person.
 
     A rule is reported as too strict if people approved more than half of what it held. report observe: what would have been held.
@@ -66,7 +66,7 @@ def command(given: click.Context, since: str, until: str | None, as_json: bool) 
             )
 
     found, now = context.run(work())
-    if as_json or context.json:
+    if context.json:
         context.say(row(found, now))
         return
     for line in lines(found, now):
@@ -81,9 +81,9 @@ command.add_command(observe)
     "--since", default="30d", show_default=True, metavar="TIME", help='"7d", "12h", or 2026-03-02T09:00 (UTC).'
 )
 @click.option("--until", default=None, metavar="TIME", help="The end of the period, as --since. Default: now.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@as_json()
 @click.pass_obj
-def approvers(context: Context, since: str, until: str | None, as_json: bool) -> None:
+def approvers(context: Context, since: str, until: str | None) -> None:
     """Report the votes of each approver: how many, the approved share, and the median time from hold to vote.
 
     It monitors employees, so it needs audit: {approvers: true}. Each report is journalled.
@@ -104,7 +104,7 @@ def approvers(context: Context, since: str, until: str | None, as_json: bool) ->
             return approver_shares(await store.journal.votes(begin, end))
 
     found = context.run(work())
-    if as_json or context.json:
+    if context.json:
         for one in found:
             context.say(
                 {

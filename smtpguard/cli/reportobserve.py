@@ -11,7 +11,7 @@ import click
 import yaml
 
 from smtpguard.cli.audit import may_name, progress
-from smtpguard.cli.context import CannotRun, Context, moment
+from smtpguard.cli.context import CannotRun, Context, as_json, moment
 from smtpguard.cli.holdrow import plain
 from smtpguard.incidents.observed import EXAMPLES, Example, Observed, Share, Sums, acts
 from smtpguard.journal.event import Event, Kind
@@ -33,9 +33,9 @@ SHOWN = 10
     help="The number of examples for each rule.",
 )
 @click.option("--no-names", is_flag=True, help="Leave out senders and subjects.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@as_json("One JSON object.")
 @click.pass_obj
-def command(context: Context, since: str, until: str | None, examples: int, no_names: bool, as_json: bool) -> None:
+def command(context: Context, since: str, until: str | None, examples: int, no_names: bool) -> None:
     """Report what enforce: true would have held, by rule, sender and list, and how many decisions it would have needed.
 
     A mailing is one decision, however many copies it has. A report with names is journalled.
@@ -68,7 +68,7 @@ def command(context: Context, since: str, until: str | None, examples: int, no_n
         return sums.observed(begin, end)
 
     found = context.run(work())
-    if as_json or context.json:
+    if context.json:
         context.say(row(found, names=not no_names))
         return
     for line in lines(found, names=not no_names):

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import click
 
 from smtpguard.cli.audit import may_name
-from smtpguard.cli.context import Context, NotFine, TryAgain, moment, sentence_of
+from smtpguard.cli.context import Context, NotFine, TryAgain, as_json, moment, sentence_of
 from smtpguard.console.pages.returns import in_words, trend
 from smtpguard.database.errors import ContentMissing
 from smtpguard.journal.event import Event, Kind
@@ -47,9 +47,9 @@ def command() -> None:
 
 @command.command()
 @click.argument("mailing_id", metavar="ID")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@as_json("One JSON object.")
 @click.pass_obj
-def show(context: Context, mailing_id: str, as_json: bool) -> None:
+def show(context: Context, mailing_id: str) -> None:
     """Show what came back after a mailing: how much of each sort, how fast, whether it grows or falls, and what was done meanwhile."""
 
     async def work() -> tuple[Mailing, Growth]:
@@ -62,7 +62,7 @@ def show(context: Context, mailing_id: str, as_json: bool) -> None:
         mailing, course = context.run(work())
     except KeyError as error:
         raise NotFine(str(error.args[0])) from None
-    if as_json or context.json:
+    if context.json:
         context.say(course_row(mailing, course))
         return
     for line in _page(mailing, course):
@@ -72,9 +72,9 @@ def show(context: Context, mailing_id: str, as_json: bool) -> None:
 @command.command()
 @click.argument("files", metavar="[FILE]...", nargs=-1)
 @click.option("--to", "to", multiple=True, metavar="ADDRESS", help="An envelope recipient; may be repeated.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object for each mail.")
+@as_json("One JSON object for each mail.")
 @click.pass_obj
-def take(context: Context, files: tuple[str, ...], to: tuple[str, ...], as_json: bool) -> None:
+def take(context: Context, files: tuple[str, ...], to: tuple[str, ...]) -> None:
     """Store mail that came back: DSNs, complaints, replies, unsubscribes. Exit 0 means that it is stored.
 
     A FILE is a message, an mbox or a folder of them; without one a message is read from standard input, as from Postfix's pipe.
@@ -103,7 +103,7 @@ def take(context: Context, files: tuple[str, ...], to: tuple[str, ...], as_json:
             f"it is not stored, and stays where it was: {said or f'{type(error).__name__}: {error}'}"
         ) from error
     for receipt in receipts:
-        for one in receipt.returns if as_json or context.json else ():
+        for one in receipt.returns if context.json else ():
             context.say(row(one))
     for receipt in receipts:
         for stop in receipt.freezes:
@@ -119,9 +119,9 @@ def take(context: Context, files: tuple[str, ...], to: tuple[str, ...], as_json:
 @click.option("--mailing", metavar="ID", help="Only after this mailing.")
 @click.option("--sort", type=click.Choice(_SORTS), help="Only these.")
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="At most so many, newest first.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@as_json()
 @click.pass_obj
-def list_(context: Context, mailing: str | None, sort: str | None, limit: int, as_json: bool) -> None:
+def list_(context: Context, mailing: str | None, sort: str | None, limit: int) -> None:
     """List mail that came back, newest first: its sort, the mailing that it is about, and how that is known. It names people: that it was asked for is
     journalled."""
 
@@ -143,11 +143,11 @@ def list_(context: Context, mailing: str | None, sort: str | None, limit: int, a
     except KeyError as error:
         raise NotFine(str(error.args[0])) from None
     for one in found:
-        if as_json or context.json:
+        if context.json:
             context.say(row(one))
         else:
             click.echo(_line(one))
-    if not found and not (as_json or context.json):
+    if not found and not context.json:
         click.echo("No such mail has come back.")
 
 
@@ -159,9 +159,9 @@ def list_(context: Context, mailing: str | None, sort: str | None, limit: int, a
     metavar="WHEN",
     help='Since this time: "2026-11-26 09:30" in UTC, or "2h" ago.',
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object for each mention.")
+@as_json("One JSON object for each mention.")
 @click.pass_obj
-def mentions(context: Context, since: str, as_json: bool) -> None:
+def mentions(context: Context, since: str) -> None:
     """List reports in news and feeds, by source; one that several sources have is listed under each."""
     begin = moment("--since", since, datetime.now(UTC))
 
@@ -170,7 +170,7 @@ def mentions(context: Context, since: str, as_json: bool) -> None:
             return await services.returns.outside(begin, _MENTIONS)
 
     found = context.run(work())
-    if as_json or context.json:
+    if context.json:
         for one in found:
             sources = [{"name": name, "url": url or None} for name, url in one.sources]
             context.say({"title": one.title, "first_at": one.first_at, "sources": sources})

@@ -14,23 +14,23 @@ import click
 from smtpguard.app.clock import ids
 from smtpguard.app.files import CannotStart
 from smtpguard.app.services import opened
-from smtpguard.cli.context import Context
+from smtpguard.cli.context import Context, as_json
 from smtpguard.config.settings import Settings
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.digest import KEY_OCTETS, BadKey, installation_key, new_key
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@as_json("One JSON object.")
 @click.pass_obj
-def command(context: Context, as_json: bool) -> None:
+def command(context: Context) -> None:
     """Make a new secret and put it in force. The old one is kept beside it, to verify what was written with it."""
 
     async def work() -> Path | None:
         return await renew(context.settings(), by=context.user)
 
     aside = context.run(work())
-    if as_json or context.json:
+    if context.json:
         context.say({"secret_file": str(context.settings().secret_file), "old": None if aside is None else str(aside)})
         return
     click.echo(f"{context.settings().secret_file} is new" + (f"; the old one is {aside} now." if aside else "."))

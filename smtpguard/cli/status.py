@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from smtpguard.cli.context import Context
+from smtpguard.cli.context import Context, as_json
 from smtpguard.cli.holdrow import plain
 from smtpguard.config.partial import STORE
 from smtpguard.config.problem import Broken
@@ -23,19 +23,19 @@ _NEEDED = STORE | {"relay", "policy"}
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@as_json("One JSON object.")
 @click.pass_obj
-def command(context: Context, as_json: bool) -> None:
+def command(context: Context) -> None:
     """Show the state of the guard: parts, policy, freezes, holds, relay, store, lists, alarms. Exit 1 if anything is critical."""
     try:
         settings = context.settings_as_far(_NEEDED)
     except Broken as broken:
-        _without_settings(context, broken, as_json or context.json)
+        _without_settings(context, broken)
         raise click.exceptions.Exit(1) from None
     from smtpguard.app.status import status
 
     found = context.run(status(settings))
-    if as_json or context.json:
+    if context.json:
         context.say(row(found))
     else:
         for line in lines(found):
@@ -44,12 +44,12 @@ def command(context: Context, as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-def _without_settings(context: Context, broken: Broken, as_json: bool) -> None:
+def _without_settings(context: Context, broken: Broken) -> None:
     """A mistake in a needed key hides everything except the processes, which run on earlier settings."""
     state = _state(context.config)
     running = list(trees(state))
     problems = [str(problem) for problem in broken.problems]
-    if as_json:
+    if context.json:
         context.say({"fine": False, "settings": problems, "parts": list(_processes(running))})
         return
     click.echo(f"The settings have errors, so only the processes are shown. {len(problems)}:")

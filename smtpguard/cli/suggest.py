@@ -14,7 +14,7 @@ import yaml
 
 from smtpguard.app.policyedit import NotEditable, diff, with_key
 from smtpguard.cli.audit import may_name, progress
-from smtpguard.cli.context import CannotRun, Context, moment
+from smtpguard.cli.context import CannotRun, Context, as_json, moment
 from smtpguard.cli.offline import check
 from smtpguard.cli.reportobserve import rules_of
 from smtpguard.config.documents import POLICY
@@ -39,9 +39,9 @@ _OF_COUNTS = ("mailing.", "recipients.", "sender.", "list.", "thread.")
     metavar="FILE",
     help="Write the policy with all suggestions to a new file beside the policy.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a suggestion.")
+@as_json("One JSON object a suggestion.")
 @click.pass_obj
-def command(context: Context, since: str, holds: float, write: Path | None, as_json: bool) -> None:
+def command(context: Context, since: str, holds: float, write: Path | None) -> None:
     """Suggest streams, writers, colleagues and limits from recent traffic, as a diff of the policy file for patch(1).
 
     Nothing is changed. It names people, which is journalled; a change that would let more pass is marked "looser". To see its effect:
@@ -86,7 +86,7 @@ def command(context: Context, since: str, holds: float, write: Path | None, as_j
     found = context.run(work())
     old = settings.policy.read_text()
     new, elsewhere = _edited(old, found)
-    if as_json or context.json:
+    if context.json:
         for each in found.suggestions:
             context.say(
                 {
@@ -107,7 +107,7 @@ def command(context: Context, since: str, holds: float, write: Path | None, as_j
             click.echo("The policy file fits the traffic of this time: nothing to suggest.", err=True)
     if write is not None:
         _write(write, new)
-        if not (as_json or context.json):
+        if not context.json:
             click.echo(f"Wrote {write}. Next: smtpguard replay --passed --since {since} --policy {write}", err=True)
 
 

@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from smtpguard.accounts.model import Account, Scope, Token
-from smtpguard.cli.context import CannotRun, Context, NotFine
+from smtpguard.cli.context import CannotRun, Context, NotFine, as_json
 
 if TYPE_CHECKING:
     from smtpguard.console.api.tokens import Tokens
 
 SCOPES = [scope.value for scope in Scope]
 MOST_DAYS = 730
-
-as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 
 
 @click.group()
@@ -39,9 +37,9 @@ def command() -> None:
     show_default=True,
     help="The number of days for which it is valid.",
 )
-@as_json
+@as_json()
 @click.pass_obj
-def add(context: Context, name: str, address: str, scopes: Sequence[str], days: int, as_json: bool) -> None:
+def add(context: Context, name: str, address: str, scopes: Sequence[str], days: int) -> None:
     """Make a token and print it; it is not shown again. NAME says what it is for.
 
     All that it does is done and journalled as this account: its votes are that person's votes.
@@ -51,7 +49,7 @@ def add(context: Context, name: str, address: str, scopes: Sequence[str], days: 
         token, text = await tokens.add(
             address, name=name, scopes=[Scope(s) for s in scopes], good_for=timedelta(days=days), by=context.user
         )
-        if as_json or context.json:
+        if context.json:
             context.say(_row(token, address) | {"token": text})
         else:
             click.echo(text)
@@ -74,14 +72,14 @@ def revoke(context: Context, token_id: str) -> None:
 
 
 @command.command("list")
-@as_json
+@as_json()
 @click.pass_obj
-def list_(context: Context, as_json: bool) -> None:
+def list_(context: Context) -> None:
     """List the tokens and their accounts."""
 
     async def work(tokens: Tokens) -> None:
         found = await tokens.all()
-        if as_json or context.json:
+        if context.json:
             for token, account in found:
                 context.say(_row(token, account.address, tokens.state(token, account)))
             return

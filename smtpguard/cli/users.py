@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from smtpguard.accounts.model import Account, Role
-from smtpguard.cli.context import CannotRun, Context, NotFine
+from smtpguard.cli.context import CannotRun, Context, NotFine, as_json
 
 if TYPE_CHECKING:
     from smtpguard.console.people.accounts import Accounts
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 ROLES = [role.value for role in Role]
 
 an_address = click.argument("address", metavar="ADDRESS")
-as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 a_password_file = click.option(
     "--password-file",
     type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
@@ -44,7 +43,7 @@ def command() -> None:
 @click.option("--name", default="", metavar="TEXT", help="The name that others see.")
 @click.option("--sso", is_flag=True, help="No password: the person signs in by single sign-on.")
 @a_password_file
-@as_json
+@as_json()
 @click.pass_obj
 def add(
     context: Context,
@@ -53,7 +52,6 @@ def add(
     name: str,
     sso: bool,
     password_file: Path | None,
-    as_json: bool,
 ) -> None:
     """Make an account.
 
@@ -68,7 +66,7 @@ def add(
         made = await accounts.add(
             address, roles=[Role(r) for r in roles], password=password, name=name, by=context.user
         )
-        _said(context, made, as_json, "has an account" if not sso else "has an account, and signs in by single sign-on")
+        _said(context, made, "has an account" if not sso else "has an account, and signs in by single sign-on")
         if not roles:
             click.echo("It has no role yet, and so no rights: smtpguard users roles", err=True)
 
@@ -78,15 +76,15 @@ def add(
 @command.command()
 @an_address
 @a_password_file
-@as_json
+@as_json()
 @click.pass_obj
-def passwd(context: Context, address: str, password_file: Path | None, as_json: bool) -> None:
+def passwd(context: Context, address: str, password_file: Path | None) -> None:
     """Set the password of an account. All its sessions end."""
     password = _password(password_file)
 
     async def work(accounts: Accounts, factors: Factors) -> None:
         done = await accounts.set_password(await accounts.at(address), password, by=context.user)
-        _said(context, done, as_json, "has another password")
+        _said(context, done, "has another password")
 
     _run(context, work, address)
 
@@ -94,40 +92,40 @@ def passwd(context: Context, address: str, password_file: Path | None, as_json: 
 @command.command()
 @an_address
 @click.argument("roles", nargs=-1, type=click.Choice(ROLES), metavar="[viewer|approver|operator|admin]...")
-@as_json
+@as_json()
 @click.pass_obj
-def roles(context: Context, address: str, roles: Sequence[str], as_json: bool) -> None:
+def roles(context: Context, address: str, roles: Sequence[str]) -> None:
     """Set the roles of an account: exactly these, or none. All its sessions end."""
 
     async def work(accounts: Accounts, factors: Factors) -> None:
         done = await accounts.set_roles(await accounts.at(address), [Role(r) for r in roles], by=context.user)
-        _said(context, done, as_json, f"is {', '.join(r.value for r in done.roles) or 'nothing'} now")
+        _said(context, done, f"is {', '.join(r.value for r in done.roles) or 'nothing'} now")
 
     _run(context, work, address, about=True)
 
 
 @command.command()
 @an_address
-@as_json
+@as_json()
 @click.pass_obj
-def disable(context: Context, address: str, as_json: bool) -> None:
+def disable(context: Context, address: str) -> None:
     """Disable an account. All its sessions end, and its tokens are not accepted."""
 
     async def work(accounts: Accounts, factors: Factors) -> None:
-        _said(context, await accounts.disable(await accounts.at(address), by=context.user), as_json, "is disabled")
+        _said(context, await accounts.disable(await accounts.at(address), by=context.user), "is disabled")
 
     _run(context, work, address, about=True)
 
 
 @command.command()
 @an_address
-@as_json
+@as_json()
 @click.pass_obj
-def enable(context: Context, address: str, as_json: bool) -> None:
+def enable(context: Context, address: str) -> None:
     """Enable an account again."""
 
     async def work(accounts: Accounts, factors: Factors) -> None:
-        _said(context, await accounts.enable(await accounts.at(address), by=context.user), as_json, "is enabled")
+        _said(context, await accounts.enable(await accounts.at(address), by=context.user), "is enabled")
 
     _run(context, work, address, about=True)
 
@@ -135,22 +133,20 @@ def enable(context: Context, address: str, as_json: bool) -> None:
 @command.command()
 @an_address
 @click.option("--off", is_flag=True, help="Remove the second factor, for a person who has lost it.")
-@as_json
+@as_json()
 @click.pass_obj
-def totp(context: Context, address: str, off: bool, as_json: bool) -> None:
+def totp(context: Context, address: str, off: bool) -> None:
     """Give an account a second factor, and print its QR code and recovery codes, once."""
 
     async def work(accounts: Accounts, factors: Factors) -> None:
         account = await accounts.at(address)
         if off:
-            _said(
-                context, await accounts.drop_factor(account, by=context.user), as_json, "has no second factor any more"
-            )
+            _said(context, await accounts.drop_factor(account, by=context.user), "has no second factor any more")
             return
         sealed = factors.made()
         codes = await accounts.set_factor(account, sealed, by=context.user)
         uri = factors.uri(sealed, address=account.address, issuer="smtpguard")
-        if as_json or context.json:
+        if context.json:
             context.say({"address": account.address, "uri": uri, "recovery_codes": codes})
             return
         from smtpguard.console.people.factors import qr_text
@@ -167,9 +163,9 @@ def totp(context: Context, address: str, off: bool, as_json: bool) -> None:
 @command.command()
 @an_address
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@as_json
+@as_json()
 @click.pass_obj
-def delete(context: Context, address: str, yes: bool, as_json: bool) -> None:
+def delete(context: Context, address: str, yes: bool) -> None:
     """Delete an account, with its sessions and tokens. The journal keeps what the person did; if the policy asks them to decide, they are
     still asked by mail."""
     if not yes and sys.stdin.isatty():
@@ -179,7 +175,6 @@ def delete(context: Context, address: str, yes: bool, as_json: bool) -> None:
         _said(
             context,
             await accounts.delete(await accounts.at(address), by=context.user),
-            as_json,
             "has no account any more",
         )
 
@@ -188,9 +183,9 @@ def delete(context: Context, address: str, yes: bool, as_json: bool) -> None:
 
 @command.command()
 @an_address
-@as_json
+@as_json()
 @click.pass_obj
-def link(context: Context, address: str, as_json: bool) -> None:
+def link(context: Context, address: str) -> None:
     """Move an account from a password to single sign-on, at the next single sign-on with this address. Password and second factor are
     removed now."""
     if (console := context.settings().console) is None or console.oidc is None:
@@ -198,20 +193,20 @@ def link(context: Context, address: str, as_json: bool) -> None:
 
     async def work(accounts: Accounts, factors: Factors) -> None:
         done = await accounts.to_single_sign_on(await accounts.at(address), by=context.user)
-        _said(context, done, as_json, "signs in by single sign-on from now on")
+        _said(context, done, "signs in by single sign-on from now on")
 
     _run(context, work, address, about=True)
 
 
 @command.command("list")
-@as_json
+@as_json()
 @click.pass_obj
-def list_(context: Context, as_json: bool) -> None:
+def list_(context: Context) -> None:
     """List the accounts."""
 
     async def work(accounts: Accounts, factors: Factors) -> None:
         everybody = await accounts.everybody()
-        if as_json or context.json:
+        if context.json:
             for account in everybody:
                 context.say(_row(account))
             return
@@ -314,8 +309,8 @@ def _row(account: Account) -> dict[str, Any]:
     }
 
 
-def _said(context: Context, account: Account, as_json: bool, what: str) -> None:
-    if as_json or context.json:
+def _said(context: Context, account: Account, what: str) -> None:
+    if context.json:
         context.say(_row(account))
     else:
         click.echo(f"{account.address} {what}.")
