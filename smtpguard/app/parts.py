@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import gc
 import importlib
 import os
@@ -26,6 +27,8 @@ _COLLECT = (10_000, 20, 20)
 _SWITCH_SECONDS = 0.0005
 """How long a thread may keep the interpreter's lock while others want it. Python's 5 ms would be the longest wait of a
 message for the thread that writes a batch."""
+_ARENA_MAX = -8
+"""M_ARENA_MAX of mallopt(3): how many arenas the C library's allocator may have."""
 
 PARTS: Mapping[str, tuple[str, str]] = {
     "proxy": ("smtpguard.app.proxy", "Proxy"),
@@ -45,6 +48,9 @@ def load(names: Iterable[str]) -> None:
         importlib.import_module(PARTS[name][0])
     with contextlib.suppress(ImportError):
         importlib.import_module("uvloop")
+    with contextlib.suppress(AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(_ARENA_MAX, 1)  # for all threads, which rarely run at once
+    gc.collect()
     gc.freeze()
 
 

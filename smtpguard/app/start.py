@@ -34,6 +34,7 @@ from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.digest import Digester
 from smtpguard.mail.address import Address, BadAddress
+from smtpguard.policy.parse import Policy
 from smtpguard.processes.part import die_with_parent
 from smtpguard.store.store import Store
 from smtpguard.store.writer import Committed
@@ -47,10 +48,12 @@ SHORTEST_NAME = 12
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
     """``sha256``: of the policy in force. ``put``: what this start put in force, None for nothing. ``file``: the state
-    of the policy file beside it. ``unreadable``: why this version cannot read the policy in force, "" if it can."""
+    of the policy file beside it. ``unreadable``: why this version cannot read the policy in force, "" if it can; then
+    ``policy`` is None."""
 
     sha256: str
     file: PolicyFile
+    policy: Policy | None = None
     put: Proposal | None = None
     unreadable: str = ""
 
@@ -125,7 +128,7 @@ async def prepare(
     except (Broken, KeyError) as e:
         return Prepared(sha256=sha256, file=file, put=done, unreadable=unreadable(sha256, e))
     await first_time(settings, policy, by=by, committed=committed)
-    return Prepared(sha256=sha256, file=file, put=done)
+    return Prepared(sha256=sha256, file=file, policy=policy, put=done)
 
 
 async def ended(settings: Settings, *, by: str, status: int) -> None:

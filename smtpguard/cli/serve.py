@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 PARTS = ("proxy", "milter", "delivery", "console", "metrics", "alarms")
 _MANY = frozenset({"proxy", "milter"})  # a process for each worker
+_READERS = frozenset({"proxy", "milter", "console"})
 _GUARDED = frozenset(
     {"proxy", "milter", "delivery"}
 )  # if one of these parts runs, a person is told when something is wrong
@@ -57,7 +58,7 @@ def command(context: Context, only: Sequence[str], from_file: str) -> None:
 
     It starts with the policy in force, even if the policy file has changed; only an empty store takes the policy from the file.
     """
-    from smtpguard.app import certificates, parts, start, startfailures
+    from smtpguard.app import certificates, parts, policies, start, startfailures
     from smtpguard.app.eventlog import EventLog
     from smtpguard.app.files import exposed
     from smtpguard.app.relay import try_relay
@@ -98,6 +99,8 @@ def command(context: Context, only: Sequence[str], from_file: str) -> None:
         for _, sentence in exposed(settings):
             said.warning(sentence)
         _tell_policy(said, done)
+        if done.policy is not None and not _READERS.isdisjoint(kinds):
+            policies.share(settings, done.sha256, done.policy)
         parts.load(kinds)
         life = partial(parts.run, settings=settings, parent=os.getpid())
         status = asyncio.run(_supervisor(settings, context.config.absolute(), names, life, listeners).run())

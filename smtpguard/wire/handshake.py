@@ -34,7 +34,10 @@ def tls_context(target: RelayTarget) -> ssl.SSLContext | None:
     """The TLS context for the relay, None for no TLS. Reads the files, so call it once for a target."""
     if target.tls is Tls.NONE:
         return None
-    context = ssl.create_default_context(cafile=target.ca_file)
+    if _must_encrypt(target) or target.ca_file is not None:
+        context = ssl.create_default_context(cafile=target.ca_file)
+    else:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # without the system's authorities, which take 1 MB
     if not _must_encrypt(target):
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE  # RFC 7435: unverified TLS is better than plain text

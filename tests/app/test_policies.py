@@ -19,7 +19,8 @@ from smtpguard.freezes.service import GateWatch
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.digest import Digester
 from smtpguard.policy.absences import Absence
-from tests.guard.house import KEY, MONDAY, House, PatchedStore, house
+from smtpguard.policy.parse import parse
+from tests.guard.house import DOCUMENTS, KEY, MONDAY, House, PatchedStore, house
 
 EVA = "eva@example.com"
 
@@ -67,3 +68,23 @@ async def test_an_absence_is_known_once_the_gate_has_moved(tmp_path: Path, monke
         await declare_absence(home, until=date(2026, 3, 10))
         await watch.read()
         await until_true(lambda: [a.until.day for a in following.current().groups.absences] == [10])
+
+
+async def test_a_part_uses_what_its_supervisor_made_of_the_policy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For the policy in force at the start only: another one is read when it comes."""
+    monkeypatch.setattr(module, "_SHARED", {})
+    async with house(tmp_path) as home:
+        settings = settings_of(load_yaml("{}\n"), tmp_path, {})
+        policy = parse(DOCUMENTS)
+        module.share(settings, home.in_force.policy_sha256, policy)
+        following = Following(home.store, settings, Digester(KEY, "+"), home.clock, reading=True)
+        await following.follow()
+        shared = module._SHARED[home.in_force.policy_sha256]
+        assert (following.policy, following.around()[1]) == shared
+        assert following.policy is policy
+        await home.put({**DOCUMENTS, "policy.yaml": DOCUMENTS["policy.yaml"] + b"# another\n"})
+        await following.follow()
+        assert following.policy is not policy
+        assert following.around()[1] is not shared[1]
