@@ -13,7 +13,7 @@ from typing import Any
 
 from smtpguard.admission.mailingverdict import MailingVerdict
 from smtpguard.admission.model import Admission, Item, Seen
-from smtpguard.admission.preapproval import alone
+from smtpguard.admission.preapproval import alone, asking
 from smtpguard.admission.record import Record
 from smtpguard.database.errors import PolicyMoved
 from smtpguard.gathering.gather import Gather, Gathered
@@ -31,8 +31,7 @@ from smtpguard.mailings.service import decides
 from smtpguard.notices.intents import Notices
 from smtpguard.policy.counted import Ask
 from smtpguard.policy.facts import Source
-from smtpguard.policy.rule import ASKED
-from smtpguard.policy.verdict import Action, Held, Hit, Mode, Reason, Verdict
+from smtpguard.policy.verdict import Held, Verdict
 
 _ROUNDS = 3
 _NOBODY: Mapping[bytes, CopyStatus] = {}
@@ -207,27 +206,12 @@ def _at_least(people: int, asks: tuple[Ask, ...], gathered: Gathered) -> tuple[d
 
 
 def _asking(thought: Verdict, correction: Correction, names: list[str], in_force: InForce) -> Verdict:
-    """It waits for people whatever the policy says; what that would be stands with it."""
     public = Phrase(
         "It is the correction of a mailing, for exactly those who got that: {sent} who have it and {may} who may have it, by {time} UTC. Approved, one copy for each of them passes, also while a list of theirs is frozen; a copy for anybody else waits.",
         sent=correction.sent,
         may=correction.may,
         time=f"{correction.as_of:%Y-%m-%d %H:%M:%S}",
     )
-    reason = Reason(
-        fact="approval.asked",
-        observed="true",
-        limit="",
-        public=public,
-        detail=f"of {correction.mailing_id}, for the set {correction.people}",
-    )
-    asked = Hit(
-        rule=ASKED,
-        action=Action.HOLD,
-        description=Phrase("A correction is looked at before it is sent"),
-        reasons=(reason,),
-    )
-    hits = tuple(h for h in thought.hits if h.mode is Mode.ENFORCE and h.action.waits)
-    return replace(
-        thought, action=Action.HOLD, hits=(asked, *hits), quorum=in_force.rules.quorum(names), freeze_id=None
-    )
+    why = Phrase("A correction is looked at before it is sent")
+    detail = f"of {correction.mailing_id}, for the set {correction.people}"
+    return asking(thought, why, public, detail, in_force.rules.quorum(names))

@@ -30,7 +30,7 @@ from smtpguard.notices.intents import Notices
 from smtpguard.policy.counted import Ask, list_of
 from smtpguard.policy.facts import FACTS, Source
 from smtpguard.policy.rule import ASKED
-from smtpguard.policy.verdict import Action, Disposition, Hit, Mode, Reason, Rejected, Verdict
+from smtpguard.policy.verdict import Action, Disposition, Hit, Mode, Quorum, Reason, Rejected, Verdict
 
 ENDLESS = 1 << 40
 """People, if their number is unknown."""
@@ -87,10 +87,15 @@ class Preapproval:
         plan = in_force.rules.plan(facts)
         record = Record(gathered=gathered, asks=(), term=self.term, notices=self.notices, test=True)
 
+        why = Phrase("A mailing is looked at before it is sent")
+        public = Phrase("It was sent for approval beforehand: it is not relayed.")
+        detail = f"for {', '.join(info.title or info.name for info in known)}"
+        quorum = in_force.rules.quorum(info.name for info in known)
+
         def step(live: Seen) -> Admission:
             counts, maybe = alone(plan.asks, gathered)
             thought = plan.close(replace(live, counts=counts, maybe=maybe, freezes=(), approved=False, mailing=None))
-            return record.admission(MailingVerdict(verdict=_asking(thought, known, in_force)), live)
+            return record.admission(MailingVerdict(verdict=asking(thought, why, public, detail, quorum)), live)
 
         item = Item(
             id=transaction.id,
@@ -158,24 +163,11 @@ def _span(ask: Ask, gathered: Gathered) -> Count:
     return ONE
 
 
-def _asking(thought: Verdict, lists: Iterable[ListInfo], in_force: InForce) -> Verdict:
+def asking(thought: Verdict, why: Phrase, public: Phrase, detail: str, quorum: tuple[Quorum, ...]) -> Verdict:
     """The verdict to hold, whatever the policy says. Its reasons have the policy's own verdict."""
-    names = ", ".join(info.title or info.name for info in lists)
-    reason = Reason(
-        fact="approval.asked",
-        observed="true",
-        limit="",
-        public=Phrase("It was sent for approval beforehand: it is not relayed."),
-        detail=f"for {names}",
-    )
-    asked = Hit(
-        rule=ASKED,
-        action=Action.HOLD,
-        description=Phrase("A mailing is looked at before it is sent"),
-        reasons=(reason,),
-    )
+    reason = Reason(fact="approval.asked", observed="true", limit="", public=public, detail=detail)
+    asked = Hit(rule=ASKED, action=Action.HOLD, description=why, reasons=(reason,))
     hits = tuple(h for h in thought.hits if h.mode is Mode.ENFORCE and h.action.waits)
-    quorum = in_force.rules.quorum(info.name for info in lists)
     return replace(thought, action=Action.HOLD, hits=(asked, *hits), quorum=quorum, freeze_id=None)
 
 
