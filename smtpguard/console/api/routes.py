@@ -14,11 +14,9 @@ from smtpguard.console.api.openapi import document
 OPERATIONS: tuple[Operation, ...] = (
     *reference.OPERATIONS,
     *held.OPERATIONS,
-    *held.OPERATIONS,
     *mailings.OPERATIONS,
     *returns.OPERATIONS,
     *freezes.OPERATIONS,
-    *reference.OPERATIONS,
     *incident.OPERATIONS,
 )
 
