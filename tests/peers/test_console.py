@@ -341,7 +341,9 @@ async def everything(web: Site, language: str) -> list[str]:
     await here.home.approvals().withdraw(done.hold_id, sender=ANNA, by="a test")
     mailings = await here.home.store.mailings.newest(least=1, state=None, limit=1)
     assert here.console is not None
-    await here.console.returns.take(letter("reader@example.org", f"SV: {done.subject}", f"<done-{language}@example.com>"))
+    await here.console.returns.take(
+        letter("reader@example.org", f"SV: {done.subject}", f"<done-{language}@example.com>")
+    )
     return [
         "/", "/held", "/held?state=new", "/journal?state=held", f"/held/{hold.hold_id}", f"/held/{done.hold_id}", "/history", f"/history/{hold.hold_id}", "/history/freezes",
         f"/incident?id={hold.hold_id}", "/mailings", f"/mailings/{mailings[0].mailing_id}", f"/mailings/{mailings[0].mailing_id}/returns", "/policy", "/guide", "/still",
