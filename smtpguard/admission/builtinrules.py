@@ -37,6 +37,8 @@ def fixed(action: Action, *, automatic: bool, over: bool, in_doubt: bool) -> Ite
 
 def with_fixed(verdict: Verdict, gathered: Gathered, live: Seen, streams: Sequence[StreamLimit]) -> Verdict:
     """The verdict with the hits of the built-in rules. In a policy that only observes, they observe as well."""
+    if not streams and not gathered.counted.list_addresses.low:
+        return verdict
     mode = Mode.ENFORCE if gathered.in_force.enforce else Mode.OBSERVE
     hits = [replace(hit, mode=mode) for hit in _hits(verdict, gathered, live, streams)]
     if not hits:

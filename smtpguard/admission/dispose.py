@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from smtpguard.admission.model import Admission
@@ -36,14 +36,19 @@ class Dispose:
         self._trace_key = trace_key
         self._hostname = hostname
 
-    async def carry_out(
+    def carry_out(
         self, gathered: Gathered, admission: Admission, onward: Onward, gone: Callable[[], bool]
-    ) -> Disposition | None:
+    ) -> Awaitable[Disposition | None]:
         """Returns what was done. None: a freeze or a new policy recalled the message before its final dot, and it may
         be admitted again, without the connection to the relay."""
         done = admission.disposition
         if done is None:
-            return await self._relay(gathered, admission, onward, gone)
+            return self._relay(gathered, admission, onward, gone)
+        return self._stopped(gathered, admission, done, onward, gone)
+
+    async def _stopped(
+        self, gathered: Gathered, admission: Admission, done: Disposition, onward: Onward, gone: Callable[[], bool]
+    ) -> Disposition:
         if isinstance(done, Held) and done.taken:
             done = await self._pass_rest(gathered, admission, done, gone)
         await onward.abandon()

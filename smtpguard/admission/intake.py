@@ -12,7 +12,7 @@ import hashlib
 import logging
 from bisect import bisect_left
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -141,10 +141,15 @@ class Intake:
 
     async def __call__(self, transaction: Transaction, onward: Onward) -> Disposition:
         """Do not cancel this, even if the client disconnects (``Transaction.gone``): the batch completes, and the final
-        dot is not sent. If cancelled, the outcome is in doubt."""
+        dot is not sent. If cancelled, the outcome is in doubt. On any error the client is answered by us, and the relay
+        gets no message."""
         self._running += 1
+        way = _Once(onward)
         try:
-            done = await self._guarded(transaction, onward)
+            try:
+                done = await self._straight(transaction, way)
+            except Exception as error:
+                done = await self._undecided(transaction, way, error)
             self.answered[_answer(done)] += 1
             return done
         finally:
@@ -159,16 +164,12 @@ class Intake:
             self._idle = self._idle or asyncio.get_running_loop().create_future()
             await asyncio.shield(self._idle)
 
-    async def _guarded(self, transaction: Transaction, onward: Onward) -> Disposition:
-        """On any error the client is answered by us, and the relay gets no message."""
-        way = _Once(onward)
-        try:
-            return await self._straight(transaction, way)
-        except (LedgerError, TimeoutError) as error:
+    async def _undecided(self, transaction: Transaction, way: _Once, error: Exception) -> Disposition:
+        if isinstance(error, LedgerError | TimeoutError):
             log.warning("transaction %s: not recorded: %s: %s", transaction.id, type(error).__name__, error)
             why, answer = next((told for kind, told in _UNRECORDED.items() if isinstance(error, kind)), _NOT_RECORDED)
-        except Exception as error:
-            log.exception("transaction %s: unexpected error", transaction.id)
+        else:
+            log.error("transaction %s: unexpected error", transaction.id, exc_info=error)
             self._failed(transaction, error)
             why, answer = "failed", reply.INTERNAL_ERROR
         self.undecided[why] += 1
@@ -312,7 +313,7 @@ class Intake:
         """The step of the admission: decide with what is seen of other messages."""
         streams = watched(gathered)
         asked = asking.asks_of(gathered) if plan.may_ask_writer else ()
-        asks: tuple[Ask, ...] = (*plan.asks, *(one.ask for one in streams))
+        asks = (*plan.asks, *[one.ask for one in streams]) if streams else plan.asks
         record = Record(
             gathered=gathered,
             asks=asks,
@@ -380,11 +381,11 @@ class _Once:
     def __init__(self, onward: Onward) -> None:
         self._onward: Onward | None = onward
 
-    async def send(self, prepend: bytes, fence: Fence) -> tuple[reply.Reply, ...]:
+    def send(self, prepend: bytes, fence: Fence) -> Awaitable[tuple[reply.Reply, ...]]:
         onward, self._onward = self._onward, None
         if onward is None:
             raise Recalled
-        return await onward.send(prepend, fence)
+        return onward.send(prepend, fence)
 
     async def abandon(self) -> None:
         onward, self._onward = self._onward, None

@@ -81,6 +81,8 @@ def mailing_effect(
 
 def mailing_verdict(verdict: Verdict, gathered: Gathered, live: Seen, term: Deadlines) -> MailingVerdict:
     mailing = live.mailing
+    if mailing is None and verdict.action is not Action.CONFIRM:
+        return MailingVerdict(verdict=verdict)
     if asking.is_meant(verdict, gathered, live):
         verdict = _excused(verdict)
     if mailing is None or not gathered.in_force.enforce:

@@ -53,6 +53,7 @@ DEFERRED = "This message cannot be decided on now, try again later."
 PERSONAL = named(lambda fact: fact.personal)
 MAX_SUBJECT = 500
 ONLY_INTERNAL = frozenset({RecipientKind.INTERNAL})
+_NOBODY: frozenset[Any] = frozenset()
 
 
 @constant
@@ -96,8 +97,9 @@ class Record:
         if stands.entry is not None and stands.entry.asks_writer and more is not None and not more.asks_writer:
             why = {"why": "something else keeps what waits with it", "by": self.gathered.transaction.id}
             events.append(Event(kind=Kind.UNCONFIRMED, id=stands.entry.hold_id, at=live.now, data=why))
-        events += calling(verdict, self.gathered, self.questions, live, self.notices.called)
-        if (over := exceeded(self.streams, live)) is not None:
+        if verdict.hits:
+            events += calling(verdict, self.gathered, self.questions, live, self.notices.called)
+        if self.streams and (over := exceeded(self.streams, live)) is not None:
             alarm, told = self.notices.stream(over, live.now)
             events += alarm
             intents += told
@@ -113,10 +115,12 @@ class Record:
             named=self._named() if live.mailing is not None and not live.mailing.messages else ("", "", ""),
             grown=more,
             progress=stands.progress,
-            spared=self._spared(verdict),
+            spared=self._spared(verdict) if verdict.action.waits else _NOBODY,
             leads=stands.leads,
             shown=self.gathered.shown.pack() if hold is not None and self.gathered.shown is not None else None,
-            unfrozen=frozenset().union(*(grant.lists for grant in live.grants if grant.only)),
+            unfrozen=frozenset().union(*(grant.lists for grant in live.grants if grant.only))
+            if live.grants
+            else _NOBODY,
         )
 
     def _grown(self, entry: Hold, verdict: Verdict, live: Seen, *, part: bool) -> Hold | None:
@@ -344,10 +348,14 @@ class Record:
             "tellable": gathered.sender.told is not None,
             **as_journalled(everyone),
         }
-        if bound := [grant.only for grant in live.grants if grant.only]:
+        if live.grants and (bound := [grant.only for grant in live.grants if grant.only]):
             data["set"] = bound[0]
         decided = self._decided(live) if live.mailing is not None else []
-        if any(h.mode is Mode.APPROVED and h.action is Action.CONFIRM for h in hits) and CONFIRMED not in decided:
+        if (
+            hits
+            and any(h.mode is Mode.APPROVED and h.action is Action.CONFIRM for h in hits)
+            and CONFIRMED not in decided
+        ):
             decided.append(CONFIRMED)
         if decided:
             data[DECIDED] = decided
@@ -364,7 +372,9 @@ class Record:
             data["test"] = True
         if transaction.refused:
             data["refused_codes"] = refused_at_rcpt(transaction.refused)
-        if not retry and (apart := len(self._spared(verdict))):  # they get it whatever is decided on the rest
+        if (
+            not retry and verdict.action.waits and (apart := len(self._spared(verdict)))
+        ):  # they get it whatever is decided on the rest
             data["apart"] = apart
             data["apart_at"] = [n for n, c in enumerate(everyone.recipients) if c.kinds == ONLY_INTERNAL]
         if isinstance(gathered.reading, Reading) and len(gathered.reading.shown) > 1:
@@ -389,7 +399,7 @@ class Record:
         if gathered.facts.threads:
             given[REPLY] = True
         touches = everyone.touched or everyone.crowds or gathered.post is not None
-        text = bool(touches) or any(asks[0].fact in OF_MAILINGS for asks in self.questions.values())
+        text = bool(touches) or not OF_MAILINGS.isdisjoint([asks[0].fact for asks in self.questions.values()])
         return pack(gathered.facts.values, given, text=text)
 
     def _decided(self, live: Seen) -> list[str]:

@@ -94,7 +94,8 @@ class GateWatch:
     @property
     def freezes_mailings(self) -> bool:
         """Whether a mailing is frozen. Then the admission must know of every message which mailing it is a copy of."""
-        return self.gate is not None and any(f.selector is Selector.MAILING for f in self.gate.freezes)
+        freezes = self.gate.freezes if self.gate is not None else ()
+        return bool(freezes) and any(f.selector is Selector.MAILING for f in freezes)
 
     def _stopped(self, lists: frozenset[str], senders: frozenset[str], mailing: str, thread: str) -> bool:
         if self.gate is None or not self.gate.freezes:

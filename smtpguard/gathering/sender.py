@@ -101,7 +101,8 @@ class Sender:
         """The streams whose standing approval this message uses. It counts against their limits."""
         if self.claimed is None or classified.list_addresses.high:
             return ()
-        return tuple(s for s in registry.streams_from(self.claimed) if _proves(s, transaction, origin) is True)
+        streams = registry.streams_from(self.claimed)
+        return tuple([s for s in streams if _proves(s, transaction, origin) is True]) if streams else ()
 
     def _is_writer(
         self, classified: Classified, registry: Registry, by_list: Mapping[str, Value | None]

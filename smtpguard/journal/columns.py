@@ -35,9 +35,11 @@ def of(kind: str, id: str, data: Mapping[str, Any]) -> Columns:
     """The columns of an entry with this ``data``; all empty if it is no verdict."""
     if kind != _KIND:
         return NONE
-    action = data.get("action")
-    lists = data.get("lists")
-    names = [name for key in NAMED if isinstance(name := data.get(key), str) and name and name != id]
+    get = data.get
+    action, lists = get("action"), get("lists")
+    if action == _RELAY and not lists and not get("observed") and not any(map(get, NAMED)):
+        return NONE  # as for nearly all mail
+    names = [name for key in NAMED if isinstance(name := get(key), str) and name and name != id]
     return Columns(
         action=action if isinstance(action, str) and action != _RELAY else None,
         observed=True if data.get("observed") else None,

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from email.errors import HeaderParseError
 from email.header import decode_header, make_header
+from itertools import chain
 from typing import NamedTuple
 
 Content = bytes | mmap.mmap
@@ -31,7 +32,8 @@ class Field(NamedTuple):
     @property
     def text(self) -> str:
         """Unfolded, encoded words decoded (RFC 2047), control characters made spaces. Never raises."""
-        value = _FOLD.sub("", self.raw.decode("utf-8", "replace")).strip()
+        value = self.raw.decode("utf-8", "replace")
+        value = (_FOLD.sub("", value) if "\r\n" in value else value).strip()
         if "=?" in value and len(value) < 20_000 and not _NO_CHARSET.search(value):
             try:
                 value = str(make_header(decode_header(value)))
@@ -111,14 +113,11 @@ def parse_header(raw: Content) -> Header:
         end = len(raw)
     broken = end > MAX_HEADER_OCTETS
     end = min(end, MAX_HEADER_OCTETS)
+    whole = _WHOLE_FIELD.findall(raw[: end + 2])
+    if not broken and len(b"".join(chain.from_iterable(whole))) + len(b":\r\n") * len(whole) == end + 2:
+        # every line is part of a field: the usual case
+        return Header(tuple([Field(found.decode("ascii"), value) for found, _, value in whole]), False, end)
     fields: list[Field] = []
-    octets = 0
-    for whole, space, value in _WHOLE_FIELD.findall(raw[: end + 2]):
-        octets += len(whole) + len(space) + len(value) + len(b":\r\n")
-        fields.append(Field(whole.decode("ascii"), value))
-    if octets == end + 2 and not broken:
-        return Header(tuple(fields), False, end)  # every line is part of a field: the usual case
-    fields.clear()
     name, parts = "", []
     for line in raw[:end].split(b"\r\n"):
         if line[:1] in (b" ", b"\t"):

@@ -48,6 +48,8 @@ class Reply:
     def text(self) -> str:
         """All lines as one, for logs and reports; an enhanced status code repeated on each line is given once."""
         first, *others = self.lines
+        if not others:
+            return first
         code = f"{self.enhanced} "
         return " ".join(filter(None, (first, *(line.removeprefix(code) for line in others))))
 

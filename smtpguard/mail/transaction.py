@@ -79,7 +79,7 @@ class Lost(Exception):
 class Onward(Protocol):
     """The relay side of one transaction whose MAIL and RCPT were already sent."""
 
-    async def send(self, prepend: bytes, fence: Fence) -> tuple[Reply, ...]:
+    def send(self, prepend: bytes, fence: Fence) -> Awaitable[tuple[Reply, ...]]:
         """DATA, ``prepend``, the content, and the final dot if ``await fence()`` allows it. One reply (SMTP), the
         relay's own.
 

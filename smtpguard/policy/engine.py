@@ -34,6 +34,8 @@ _NOBODY = Facts()
 
 Values = tuple[Value | None, ...]
 """One for each slot of the rules, None if not asked for yet."""
+Given = tuple[tuple[str, Value], ...]
+"""By slot, the values that the admission gives."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -41,7 +43,7 @@ class Reckoning:
     """The rules' answers to some values, for any message with them. ``answers``: of the rules that do not surely miss.
     ``settled``: the hits of rules that are not pending, in words. ``holding``: the slots of each pending rule that
     would hold. ``confirming``: whether the strictest certain rule, or a pending one, asks the writer. ``pending``: the
-    cheapest source that any of them needs."""
+    cheapest source that any of them needs. ``known``: the values."""
 
     answers: tuple[tuple[Rule, Answer], ...]
     certain: Strength
@@ -51,6 +53,7 @@ class Reckoning:
     pending: frozenset[Source]
     settled: tuple[Hit | None, ...]
     unknown: Mapping[str, str]
+    known: Values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +90,7 @@ class RuleSet:
     _stops: tuple[Rule, ...] = field(init=False, repr=False, compare=False)
     _alarms: tuple[Rule, ...] = field(init=False, repr=False, compare=False)
     _reckoned: Callable[[Values], Reckoning] = field(init=False, repr=False, compare=False)
-    _judged: Callable[[Reckoning, Values, frozenset[str]], Verdict] = field(init=False, repr=False, compare=False)
+    _judged: Callable[[Reckoning, Given, frozenset[str]], Verdict] = field(init=False, repr=False, compare=False)
     _questions: Callable[[counted.Subject], tuple[Mapping[str, tuple[Ask, ...]], Mapping[str, Value]]] = field(
         init=False, repr=False, compare=False
     )
@@ -110,7 +113,7 @@ class RuleSet:
         object.__setattr__(self, "_asked", frozenset(question.fact for question in self._counted))
         object.__setattr__(self, "_questions", lru_cache(maxsize=_REMEMBERED)(partial(counted.asked, self._counted)))
         object.__setattr__(self, "_reckoned", lru_cache(maxsize=_REMEMBERED)(self._reckon))
-        object.__setattr__(self, "_judged", lru_cache(maxsize=_REMEMBERED)(self._judge))
+        object.__setattr__(self, "_judged", lru_cache(maxsize=_REMEMBERED)(self._judge_given))
 
     def plan(self, known: Facts) -> Plan:
         """The answers with what is known, and what they still depend on."""
@@ -139,7 +142,7 @@ class RuleSet:
         pending = (
             {rule.rule_id for rule, a in reckoned.answers if a is PENDING} if self._stops and known.threads else ()
         )
-        pauses = stopping.pauses([rule for rule in self._stops if rule.rule_id in pending], known)
+        pauses = stopping.pauses([rule for rule in self._stops if rule.rule_id in pending], known) if pending else {}
         return Plan(
             rules=self,
             facts=known,
@@ -173,12 +176,23 @@ class RuleSet:
             pending=frozenset([source for source in _PRICES if source in sources][:1]),
             settled=self._in_words(answers, values, _NOBODY),
             unknown={self._slots[slot]: value.why for slot, value in values.items() if isinstance(value, Unknown)},
+            known=known,
         )
 
     def _in_words(
         self, answers: Iterable[tuple[Rule, Answer]], values: Mapping[str, Value], facts: Facts
     ) -> tuple[Hit | None, ...]:
         return tuple(None if answer is PENDING else rule.hit(answer, values, facts) for rule, answer in answers)
+
+    def _judge_given(self, reckoned: Reckoning, given: Given, lists: frozenset[str]) -> Verdict:
+        return self._judge(reckoned, self._filled(reckoned.known, given), lists)
+
+    def _filled(self, known: Values, given: Given) -> Values:
+        filled = list(known)
+        for slot, value in given:
+            if slot in self._places:
+                filled[self._places[slot]] = value
+        return tuple(filled)
 
     def _judge(
         self,
@@ -335,6 +349,8 @@ class Plan:
     questions: Mapping[str, tuple[Ask, ...]]
     pauses: Mapping[str, tuple[Ask, ...]] = field(default_factory=dict)
     """For each rule with a stop, the asks that say whether the conversation is stopped."""
+    asks: tuple[Ask, ...] = field(init=False)
+    """The counts to read, and to count this message in, whatever the outcome of the rules that use them."""
     _settled: tuple[Hit | None, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -344,6 +360,7 @@ class Plan:
             values = self.rules._by_slot(self.known)
             settled = self.rules._in_words(self.reckoned.answers, values, self.facts)
         object.__setattr__(self, "_settled", settled)
+        object.__setattr__(self, "asks", tuple(dict.fromkeys(chain.from_iterable(self.questions.values()))))
 
     @property
     def certain(self) -> Strength:
@@ -355,18 +372,13 @@ class Plan:
         return self.reckoned.hanging
 
     @property
-    def asks(self) -> tuple[Ask, ...]:
-        """The counts to read, and to count this message in, whatever the outcome of the rules that use them."""
-        return tuple(dict.fromkeys(chain.from_iterable(self.questions.values())))
-
-    @property
     def rests(self) -> tuple[Ask, ...]:
         """Further asks, to be counted only if ``stops`` says so."""
         return tuple(ask for asks in self.pauses.values() for ask in asks)
 
     def stops(self, verdict: Verdict, live: Live) -> tuple[Ask, ...]:
         """The conversations that are stopped from this message on."""
-        return stopping.begun(self.pauses, verdict, live)
+        return stopping.begun(self.pauses, verdict, live) if self.pauses else ()
 
     @property
     def may_ask_writer(self) -> bool:
@@ -379,30 +391,27 @@ class Plan:
         content is stored first; if it turns out to be missing, another round is needed."""
         if self.certain[0] is not Action.RELAY:
             return self.certain[0].waits
-        return any(slots.isdisjoint(self.questions) for slots in self.reckoned.holding)
+        return any(map(self.questions.keys().isdisjoint, self.reckoned.holding))
 
     def close(self, live: Live, *, misses: bool = False) -> Verdict:
         """The verdict, with the counts, approvals and freezes of the admission. ``misses``: include why the other rules
         did not hit, which is not stored."""
-        told, lists = self._told(live), self.facts.lists
+        given, lists = self._given(live), self.facts.lists
         if not (misses or live.freezes or self.pauses or self.facts.evidence):
             try:
-                return confirming.or_held(self.rules._judged(self.reckoned, told, lists), self.facts)
+                return confirming.or_held(self.rules._judged(self.reckoned, given, lists), self.facts)
             except TypeError:
                 pass  # an unhashable value
         rests = frozenset(rule for rule, asks in self.pauses.items() if stopping.rests(asks, live))
         freeze = frozen(self.facts, live.freezes, self.rules.freeze_answer, mailing=live.mailing_id, now=live.now)
+        told = self.rules._filled(self.known, given)
         verdict = self.rules._judge(self.reckoned, told, lists, self._settled, self.facts, rests, freeze, misses)
         return confirming.or_held(verdict, self.facts)
 
-    def _told(self, live: Live) -> Values:
-        """The known values, with those of the admission filled in."""
-        told, places = list(self.known), self.rules._places
-        for slot, asks in self.questions.items():
-            told[places[slot]] = counted.answered(asks, live, self.facts)
-        if counted.APPROVED in places:
-            told[places[counted.APPROVED]] = live.approved
-        return tuple(told)
+    def _given(self, live: Live) -> Given:
+        """The values of the admission."""
+        given = [(slot, counted.answered(asks, live, self.facts)) for slot, asks in self.questions.items()]
+        return (*given, (counted.APPROVED, live.approved))
 
 
 def decide(rules: RuleSet, facts: Facts, live: Live) -> Verdict:

@@ -31,6 +31,7 @@ class Source(enum.Enum):
     TEXT = "text"
     ORIGIN = "origin"  # DKIM: needs DNS
     LIVE = "live"  # counts, freezes and approvals: read in the admission
+    __hash__ = object.__hash__  # Enum's takes the name's, in Python
 
 
 ONLY_HEADERS, ONLY_TEXT, ONLY_ORIGIN = (frozenset({s}) for s in (Source.HEADERS, Source.TEXT, Source.ORIGIN))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.reading.marks import Side
@@ -54,7 +55,13 @@ class Surroundings:
 
     def canonical(self, text: str) -> str | None:
         """The canonical spelling of an address in a header, None if it is invalid."""
-        try:
-            return Address.parse(text).canonical(self.delimiters)
-        except BadAddress:
-            return None
+        return _canonical(text, self.delimiters)
+
+
+@lru_cache(maxsize=4096)
+def _canonical(text: str, delimiters: str) -> str | None:
+    """Cached, since people write more than one message."""
+    try:
+        return Address.parse(text).canonical(delimiters)
+    except BadAddress:
+        return None

@@ -88,7 +88,7 @@ class Text:
 
 
 def subject_of(fields: Index) -> str:
-    return without_unseen(" ".join(words(f.raw) for f in fields.get("subject", ())))
+    return without_unseen(" ".join([words(f.raw) for f in fields.get("subject", ())]))
 
 
 def extract(raw: Content, fields: Index, start: int, meter: Meter) -> Text:

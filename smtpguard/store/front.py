@@ -12,6 +12,7 @@ import contextlib
 import errno
 import fcntl
 import logging
+import math
 import os
 import queue
 import secrets
@@ -32,6 +33,7 @@ from smtpguard.journal.chain import Seal, body_of, canonical, microseconds
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.front import FIRST, Fronted, Head
 from smtpguard.lists.ownership import hand_over
+from smtpguard.mail.constant import constant
 from smtpguard.policy.counted import Ask
 from smtpguard.store.queue import WAIT_SECONDS
 
@@ -41,17 +43,29 @@ SIZE = 8 << 20
 """Octets of the file, allocated beforehand, so that a sync writes data only."""
 AGAIN = SIZE // 4
 """Beyond this offset the file is overwritten from its beginning, once all of it has been moved."""
+LOOK_SECONDS = 0.05
+"""For so long after a write its files are not looked for before the next one, only after it."""
 _LARGEST = 1 << 16
 _STOP: Any = object()
 
 
+@constant
 class _Write:
-    """One verdict to be written."""
+    """One verdict to be written; ``key`` to ``clear`` as in Fronted."""
 
-    __slots__ = ("event", "fronted", "future")
+    event: Event
+    generation: int
+    key: str
+    marks: str
+    body: str
+    clear: str | None
+    future: asyncio.Future[bool]
 
-    def __init__(self, event: Event, fronted: Fronted, future: asyncio.Future[bool]) -> None:
-        self.event, self.fronted, self.future = event, fronted, future
+    def numbered(self, number: int) -> Fronted:
+        return Fronted(
+            number=number, generation=self.generation, at=microseconds(self.event.at), id=self.event.id, key=self.key,
+            marks=self.marks, body=self.body, clear=self.clear,
+        )  # fmt: skip
 
 
 class _Group:
@@ -125,6 +139,7 @@ class Front:
         self._lock = threading.Lock()
         self._synced: list[tuple[Fronted, Event]] = []  # synced, not moved yet
         self._number = self._at = 0
+        self._looked = -math.inf  # the loop's time at which all its files were last in place
         self._agreed = -1
         self._on = self._broken = self._ended = False
         self._stalled = False  # the database accepts none of its entries
@@ -193,20 +208,14 @@ class Front:
         decide, from the beginning. Raises LedgerError if the result is unknown, and TimeoutError."""
         if not self._on or self._broken or self._stalled or generation != self._agreed:
             return False
-        fronted = Fronted(
-            number=0,
-            generation=generation,
-            at=microseconds(event.at),
-            id=event.id,
-            key=key,
-            marks=marks,
-            body=body_of(event, self._seal),
-            clear=canonical({r: list(v) for r, v in event.private.items()}) if event.private else None,
-        )
-        if len(fronted.body) > _LARGEST or len(fronted.clear or "") > _LARGEST:
+        body, clear = body_of(event, self._seal), canonical(event.private) if event.private else None
+        if len(body) > _LARGEST or len(clear or "") > _LARGEST:
             return False
         loop = asyncio.get_running_loop()
-        write = _Write(event, fronted, loop.create_future())
+        write = _Write(
+            event=event, generation=generation, key=key, marks=marks, body=body, clear=clear,
+            future=loop.create_future(),
+        )  # fmt: skip
         if not self._coming:
             loop.call_soon(self._hand_over, loop, 0)
         self._coming.append(write)
@@ -218,7 +227,7 @@ class Front:
             loop.call_soon(self._hand_over, loop, len(self._coming))
             return
         coming, self._coming = self._coming, []
-        if self._in_place():
+        if loop.time() - self._looked < LOOK_SECONDS or self._in_place():
             self._queue.put(_Group(loop, coming))
             return
         self._on = False
@@ -233,9 +242,8 @@ class Front:
         going = True
         while going:
             taken = [self._queue.get()]
-            with contextlib.suppress(queue.Empty):
-                while True:
-                    taken.append(self._queue.get_nowait())
+            while not self._queue.empty():
+                taken.append(self._queue.get())
             going = _STOP not in taken
             groups = [group for group in taken if group is not _STOP]
             error: LedgerError | None = None
@@ -269,10 +277,9 @@ class Front:
             generation, synced, number = self._shared.generation, self._number, self._number
             data, some = bytearray(), []
             for write in writes:
-                each = write.fronted
-                if each.generation != generation:
+                if write.generation != generation:
                     continue
-                numbered = _numbered(each, number + 1)
+                numbered = write.numbered(number + 1)
                 frame = numbered.frame(synced)
                 if self._at + len(data) + len(frame) > SIZE:
                     break  # full: later verdicts go to the admission, which moves the frames first
@@ -310,6 +317,8 @@ class Front:
                 self._on = False
                 log.error("%s was removed while it was written", self.path)
                 error = Unavailable(f"{self.path} was removed while it was written")
+            else:
+                self._looked = group.loop.time()
         for write in group.writes:
             there, late = write.event.id in done, write.future.done()
             if there and (late or error is not None):  # it is not carried out
@@ -397,13 +406,6 @@ class Front:
     def _unlinked(self) -> None:
         for each in (self.path, live(self.path)):
             each.unlink(missing_ok=True)
-
-
-def _numbered(fronted: Fronted, number: int) -> Fronted:
-    return Fronted(
-        number=number, generation=fronted.generation, at=fronted.at, id=fronted.id, key=fronted.key, marks=fronted.marks,
-        body=fronted.body, clear=fronted.clear,
-    )  # fmt: skip
 
 
 _EACH_SCOPE = """WITH RECURSIVE each(scope) AS (SELECT min(scope) FROM {0} UNION ALL

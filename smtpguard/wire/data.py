@@ -122,11 +122,11 @@ class Arriving:
         """``piece`` continues the last one, and splits no CRLF."""
         if self.refusal is not None:
             return
-        ends = piece.count(b"\r\n")
-        if piece.count(0x0D) != ends or piece.count(0x0A) != ends:
+        lines = piece.replace(b"\r\n", b"")
+        if b"\r" in lines or b"\n" in lines:
             self._refuse(reply.BARE_LINE_END)
             return
-        if b"\0" in piece:
+        if b"\0" in lines:
             self._refuse(reply.NUL_IN_MESSAGE)
             return
         self._dots += self._stuffing(piece)

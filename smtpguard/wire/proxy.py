@@ -12,10 +12,10 @@ the passage is broken, and the client is told to try again later.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
-from typing import Protocol
+from typing import Any, Protocol
 
 from smtpguard.mail import reply
 from smtpguard.mail.address import Address
@@ -79,12 +79,13 @@ class Passage:
         self._connection: RelayConnection | None = None
         self._accepted: list[tuple[Rcpt, Reply]] = []
 
-    async def ask(self, asks: Sequence[Rcpt]) -> list[Reply]:
+    def ask(self, asks: Sequence[Rcpt]) -> Coroutine[Any, Any, list[Reply]]:
         """The relay's replies to RCPTs; a 451 for each without a relay. Addresses of the guard, and recipients above a rate
         limit, are answered here."""
         ours = [self._own(recipient.address) for recipient, _ in asks]
-        if not any(ours):
-            return await self._ask_relays(asks)
+        return self._ask_with_ours(asks, ours) if any(ours) else self._ask_relays(asks)
+
+    async def _ask_with_ours(self, asks: Sequence[Rcpt], ours: Sequence[Reply | None]) -> list[Reply]:
         others = [ask for ask, own in zip(asks, ours, strict=True) if own is None]
         said = iter(await self._ask_relays(others) if others else ())
         return [own if own is not None else next(said) for own in ours]
@@ -96,10 +97,11 @@ class Passage:
             self._counted = self._counted or said is None
         return said
 
-    async def _ask_relays(self, asks: Sequence[Rcpt]) -> list[Reply]:
-        if self._choose is None:
-            return await self._ask_or_break(asks)
-        routes = [self._choose(recipient.address) for recipient, _ in asks]
+    def _ask_relays(self, asks: Sequence[Rcpt]) -> Coroutine[Any, Any, list[Reply]]:
+        return self._ask_or_break(asks) if self._choose is None else self._ask_routes(asks, self._choose)
+
+    async def _ask_routes(self, asks: Sequence[Rcpt], choose: Callable[[Address], Lines | None]) -> list[Reply]:
+        routes = [choose(recipient.address) for recipient, _ in asks]
         answers = [reply.INTERNAL_ERROR] * len(asks)  # for recipients whose route is unknown
         for route in dict.fromkeys(route for route in routes if route is not None):
             numbers = [n for n, its in enumerate(routes) if its is route]
@@ -159,7 +161,7 @@ class Passage:
         the reply."""
 
         async def stands() -> bool:
-            return not self._gone() and await fence() and not self._gone()
+            return await fence() and not self._gone()
 
         fresh = False
         try:

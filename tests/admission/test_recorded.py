@@ -34,7 +34,7 @@ class Closings:
         close = Plan.close
 
         def closed(plan: Plan, live: Live) -> Verdict:
-            told = zip(plan.rules._slots, plan._told(live), strict=True)
+            told = zip(plan.rules._slots, plan.rules._filled(plan.known, plan._given(live)), strict=True)
             self.last = dict(plan.facts.values) | {slot: value for slot, value in told if value is not None}
             return close(plan, live)
 

@@ -130,7 +130,8 @@ def recorded(data: st.DataObject) -> tuple[RuleSet, dict[str, Value], Verdict, F
     rules = data.draw(drawn.rule_sets())
     facts = data.draw(drawn.blurred(data.draw(drawn.facts(rules)), rules))
     live = replace(data.draw(drawn.lives(rules.plan(facts))), freezes=())
-    with_values = zip(rules._slots, rules.plan(facts)._told(live), strict=True)
+    plan = rules.plan(facts)
+    with_values = zip(rules._slots, rules._filled(plan.known, plan._given(live)), strict=True)
     return rules, {slot: value for slot, value in with_values if value is not None}, decide(rules, facts, live), facts
 
 

@@ -13,6 +13,7 @@ import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -598,7 +599,7 @@ async def test_a_power_loss_loses_nothing_acknowledged(
         disk = front._disk
         assert isinstance(disk, Power)
         going = b"".join(
-            fronts._numbered(f, f.number + 1000).frame(front._number) for f, _ in front._synced
+            replace(f, number=f.number + 1000).frame(front._number) for f, _ in front._synced
         )  # a write whose client got no answer
         disk.going = going, FIRST + front._at
         left = disk.cut(chance)
