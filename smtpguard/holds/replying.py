@@ -55,7 +55,7 @@ class No(enum.Enum):
 
     TOKEN = Phrase("No notice can be answered at this address: the message has changed since, or other people are asked now.")  # fmt: skip
     AUTOMATIC = Phrase("An automatic mail decides nothing.")
-    OTHER = Phrase("The answer is not from the person to whom the notice was sent.")
+    OTHER = Phrase("Only the person who got the notice can answer it.")
     USED = Phrase("This notice was answered already.")
     WRITER = Phrase("Nobody decides on their own message.")
     WORDLESS = Phrase("The answer must begin with one word alone on its line: REJECT or APPROVE.")

@@ -129,7 +129,7 @@ async def test_anyone_with_the_notice_may_reject_once(desk: Desk) -> None:
 async def test_approving_needs_proof_of_the_writer(desk: Desk) -> None:
     assert "Nothing proves who wrote" in said(await desk.say("APPROVE"))
     assert "Nothing proves who wrote" in said(await desk.say("APPROVE", login=OMAR))
-    assert "not from the person" in said(await desk.say("APPROVE", login=OMAR, sender=OMAR))
+    assert "Only the person who got the notice" in said(await desk.say("APPROVE", login=OMAR, sender=OMAR))
     assert (await desk.hold()).votes == ()
     assert await desk.told() == []
     assert isinstance(await desk.say("APPROVE", login=EVA), Counted)
@@ -228,7 +228,7 @@ async def test_an_approval_by_mail_is_limited_in_people(desk: Desk) -> None:
         ("APPROVE", {"Auto_Submitted": "auto-replied"}, "550 5.7.1 An automatic mail"),
         ("I am away until Monday", {}, "550 5.7.1 The answer must begin with one word"),
         ("x" * MOST_OCTETS, {}, "552 5.3.4"),
-        ("REJECT", {"From": f"{EVA}, {OMAR}"}, "550 5.7.1 The answer is not from the person"),
+        ("REJECT", {"From": f"{EVA}, {OMAR}"}, "550 5.7.1 Only the person who got the notice"),
     ],
 )
 async def test_automatic_and_unclear_answers_are_refused(
@@ -282,7 +282,7 @@ async def test_the_writer_confirms_from_their_own_login(desk: Desk) -> None:
     assert "CONFIRM and the number" in said(await desk.say("Yes, please", to=to, login=ANNA, sender=ANNA))
     assert "answer from their own login" in said(await desk.say("CONFIRM 60", to=to, sender=ANNA))
     assert "the number given is 59" in said(await desk.say("CONFIRM 59", to=to, login=ANNA, sender=ANNA))
-    assert "not from the person" in said(await desk.say("CONFIRM 60", to=to, login=EVA))
+    assert "Only the person who got the notice" in said(await desk.say("CONFIRM 60", to=to, login=EVA))
     assert "the message has changed since" in said(await desk.say("REJECT", to=await desk.address()))
     assert (await desk.hold()).asks_writer
     done = await desk.say("Confirm 60\n\nAnna", to=to, login=ANNA, sender=ANNA)

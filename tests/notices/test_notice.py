@@ -275,7 +275,7 @@ def test_a_digest_has_a_reason_and_a_link_for_each_message(mine: str | None, lin
     assert plain.count("https://guard.example.com" + link) == 1
     assert f'href="https://guard.example.com{link}"' in html
     [sv] = [texts(render("digest", "sv", role="approver", total=2, house=where, messages=lines, message_id=None))[0]]
-    assert "Därför hölls det kvar" in sv
+    assert "Varför det hölls kvar" in sv
 
 
 @pytest.mark.parametrize("kind", ["decided", "expired"])
