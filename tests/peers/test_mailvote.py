@@ -26,7 +26,7 @@ from tests.peers.postfix import Postfix, free_port
 
 ANNA, EVA, OMAR, GUARD = "anna@example.com", "eva@example.com", "omar@example.com", "guard@example.com"
 PEOPLE = dict.fromkeys((ANNA, EVA, OMAR, GUARD), "a passphrase")
-FRIENDS, RAMADAN, FEW = "friends@lists.example.com", "ramadan@lists.example.com", "few@lists.example.com"
+FRIENDS, RAMADAN, FEW, CLUB = (f"{name}@lists.example.com" for name in ("friends", "ramadan", "few", "club"))
 POLICY = """\
 version: 1
 organization: {name: Example AB, domains: [example.com], languages: [en]}
@@ -37,8 +37,10 @@ lists:
   friends: {title: Friends, addresses: [friends@lists.example.com], members: {csv: friends.csv, column: email}, writers: [anna@example.com]}
   ramadan: {title: Ramadan, addresses: [ramadan@lists.example.com], members: {csv: ramadan.csv, column: email}, writers: [anna@example.com], approvals: {from: [board]}}
   few: {title: Few, addresses: [few@lists.example.com], members: {csv: friends.csv, column: email}, writers: [anna@example.com], approvals: {from: [board]}}
+  club: {title: Club, addresses: [club@lists.example.com], members: {csv: friends.csv, column: email}, writers: [anna@example.com]}
 rules:
-  - {id: to-lists, description: Nothing goes to a list unseen, when: {recipients.list_addresses: any}, then: hold}
+  - {id: to-lists, description: Nothing goes to a list unseen, when: {recipients.list_addresses: any}, unless: {recipients.lists: [club]}, then: hold}
+  - {id: to-club, description: Mail to the club is confirmed, when: {recipients.lists: [club]}, then: confirm}
 """
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 SIGNER = DkimSigner(
@@ -159,6 +161,26 @@ def test_an_approval_by_the_approvers_own_login(office: Office) -> None:
     office.answer(notice, "APPROVE", login=EVA)
     until(lambda: office.now("right")["state"] == "released", "the release")
     office.mail(EVA, "You approved by mail", "right")
+    office.guard.run("audit", "verify")
+
+
+def test_a_confirmation_by_the_writers_own_login(office: Office) -> None:
+    asked = office.held("meant", to=CLUB)["confirm"]
+    assert (asked["asked"], asked["proof"]) == (True, "login")
+    notice = office.mail(ANNA, "Is this meant? 120 people, Club", "meant")
+    body = notice.get_body(("plain",))
+    assert body is not None
+    assert "write CONFIRM and the number of people" in " ".join(body.get_content().split())
+    for login in ("", EVA):
+        assert "550 5.7.1 To confirm, its writer must answer from their own login" in office.answer(
+            notice, "CONFIRM 120", login=login, exits=False
+        )
+    assert "550 5.7.1" in office.answer(notice, "CONFIRM 12", login=ANNA, exits=False)
+    office.mail(ANNA, "Your answer does not count", "meant")
+    assert office.now("meant")["state"] == "waiting"
+    office.answer(notice, "CONFIRM 120", login=ANNA)
+    until(lambda: office.now("meant")["state"] == "released", "the release")
+    office.mail(ANNA, "Confirmed", "meant")
     office.guard.run("audit", "verify")
 
 
