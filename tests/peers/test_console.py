@@ -367,7 +367,11 @@ async def test_both_buttons_are_always_in_view(web: Site, width: int, height: in
 
 @pytest.mark.parametrize("language", ["en", "sv"])
 async def test_a_phones_first_screen_has_the_link_of_every_notice(web: Site, language: str) -> None:
-    data = {"subject": "SV: " + "Diet" * 40, "answer_to": "vote+" + "A" * 60 + "@guard.example.com", "again": False}
+    data: dict[str, Any] = {
+        "subject": "SV: " + "Diet" * 40,
+        "answer_to": "vote+" + "A" * 60 + "@guard.example.com",
+        "again": False,
+    }
     page = await web.visitor()
     without = set()
     for kind in NOTICES:
