@@ -27,6 +27,7 @@ from smtpguard.policy.absences import Absence
 from smtpguard.policy.counted import Ask
 from smtpguard.policy.facts import Source, Unknown
 from smtpguard.policy.freezing import Freeze, Gate
+from smtpguard.reading.fingerprint import Sketch
 from smtpguard.reading.looks import Reading
 from smtpguard.reading.shown import Shown
 
@@ -143,6 +144,9 @@ class Mailings(Protocol):
 
     async def named(self, prefix: str) -> Sequence[str]:
         """Ids with this prefix, at most ten."""
+
+    async def like(self, sketch: Sketch, since: datetime) -> str:
+        """The mailing with messages since then whose text is nearest, if it is near enough; "" for none."""
 
     async def reached_by(self, mailing_id: str, digests: Sequence[bytes]) -> Mapping[bytes, CopyStatus]:
         """The status of the copies for those of these people whom the mailing has come for."""

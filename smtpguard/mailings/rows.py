@@ -13,12 +13,13 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, or_, select
 
-from smtpguard.database.schema import entry, reached
+from smtpguard.database.schema import entry, mailing_key, reached
 from smtpguard.database.schema import mailing as table
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import microseconds
 from smtpguard.journal.distinct import Changes, Interval, Version, Where, interval
 from smtpguard.journal.event import Kind
+from smtpguard.mailings.finding import KnownMailing, nearest
 from smtpguard.mailings.inflight import LET_GO, InFlight, going
 from smtpguard.mailings.mailingrow import CUSTOMER, CUSTOMERS, MAYBE, Row, list_of
 from smtpguard.mailings.model import (
@@ -33,11 +34,14 @@ from smtpguard.mailings.model import (
     State,
     Tally,
 )
+from smtpguard.reading.fingerprint import Sketch
 
 _COLUMNS = (table.c.n, table.c.id, table.c.first_at, table.c.last_at, table.c.sketch, table.c.counts, table.c.doc,
             table.c.went_first, table.c.went_last)  # fmt: skip
 _MANY = 500
 _NAMED = 10
+_LIKE = 32
+"""The most mailings whose text is compared with one."""
 DAY_US = 86_400_000_000
 _MAY_BE_THERE = frozenset({CopyStatus.RELAYED, CopyStatus.DOUBTED})
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # of ids
@@ -73,6 +77,19 @@ def newest(
 def named(connection: Connection, prefix: str) -> list[str]:
     query = select(table.c.id).where(*prefix_condition(table.c.id, prefix.upper())).order_by(table.c.id).limit(_NAMED)
     return list(connection.execute(query).scalars())
+
+
+def like(connection: Connection, sketch: Sketch, since: datetime) -> str:
+    """The mailing with messages since then whose text is nearest, if it is near enough; "" for none."""
+    shared = func.count()
+    keys = select(mailing_key.c.n).where(mailing_key.c.key.in_(sketch.keys)).group_by(mailing_key.c.n)
+    near = connection.execute(keys.order_by(shared.desc(), mailing_key.c.n.desc()).limit(_LIKE)).scalars().all()
+    rows = connection.execute(
+        select(table.c.n, table.c.id, table.c.sketch).where(table.c.n.in_(near), table.c.last_at >= microseconds(since))
+    )
+    known = [KnownMailing(n=n, mailing_id=id, keys=(), sketch=Sketch.unpack(bytes(made))) for n, id, made in rows]
+    found = nearest(known, (), sketch)
+    return found.mailing_id if found is not None else ""
 
 
 def prefix_condition(ids: ColumnElement[str], low: str) -> list[ColumnElement[bool]]:

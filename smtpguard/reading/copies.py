@@ -67,7 +67,7 @@ def _of_what_is_shown(text: Text, words: str, own_words: Identity, alone: str) -
     """By quoted or attached text, or by files; None if there is neither."""
     instead = own_words.exact or alone
     beside = zlib.crc32(_letters(unaddressed(words)).encode("utf-8", "replace")) or 1
-    others = skeleton("\n".join(filter(None, (text.quoted, *text.forwarded)))[: 2 * MOST])
+    others = _of_others(text)
     plain, made = twofold(others, _OTHERS) if len(others) >= LEAST else _NONE
     if made:
         return Identity(sketch=made, instead=instead, quoted=plain)
@@ -82,6 +82,17 @@ def _of_what_is_shown(text: Text, words: str, own_words: Identity, alone: str) -
         key = hashlib.blake2b("".join(digests).encode(), digest_size=_DIGITS // 2).hexdigest()
         return Identity(exact=f"files {key}", instead=instead, beside=beside)
     return None
+
+
+def _of_others(text: Text) -> str:
+    return skeleton("\n".join(filter(None, (text.quoted, *text.forwarded)))[: 2 * MOST])
+
+
+def quoted(text: Text) -> Sketch:
+    """Of the text that it quotes or returns, as that text had it as a mailing of its own. If it marks nothing as another's, of
+    all that it says: some servers return a message without a sign of where it begins."""
+    others = _of_others(text) or skeleton(text.new[: 2 * MOST])
+    return sketch(others) if len(others) >= LEAST else Sketch()
 
 
 def _of_words(words: str, sender: str, subject: str) -> Identity | None:

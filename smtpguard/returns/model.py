@@ -60,7 +60,7 @@ class By(enum.Enum):
     ENVID = "envid"  # the envelope id of its sender (RFC 3461 section 4.4)
     VERP = "verp"  # it came to the reverse-path of that one copy
     MESSAGE_ID = "message-id"
-    LIKENESS = "likeness"  # it has its subject: likely, not certain
+    LIKENESS = "likeness"  # it has its text or its subject: likely, not certain
     NOTHING = "nothing"
 
 

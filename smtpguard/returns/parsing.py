@@ -17,10 +17,12 @@ from smtpguard.mail.message import Header, Message, parse_header
 from smtpguard.mail.trace import trusted
 from smtpguard.reading.answering import refers_to
 from smtpguard.reading.bounds import Bounds, Meter, TooComplex
+from smtpguard.reading.copies import quoted
 from smtpguard.reading.decode import transfer
+from smtpguard.reading.fingerprint import Sketch
 from smtpguard.reading.fold import fold
 from smtpguard.reading.prefixes import REPLY, bare, prefix_of
-from smtpguard.reading.text import subject_of
+from smtpguard.reading.text import extract, subject_of
 from smtpguard.reading.walk import Part, walk
 from smtpguard.returns.model import Parsed, PersonReport, Sort
 
@@ -65,6 +67,19 @@ def parsed(message: Message, to: Sequence[str] = (), key: bytes = b"") -> Parsed
     except Exception as error:  # an internal error must lose no report
         log.exception("a mail that came back could not be read")
         return replace(base, why=type(error).__name__)
+
+
+def quoted_text(message: Message) -> Sketch:
+    """The fingerprint of the text that it quotes or returns; an empty one if it has too little, or cannot be read."""
+    header = message.header
+    try:
+        start = min(header.size_bytes + 4, message.size_bytes)
+        return quoted(extract(message.raw, header.named, start, Meter(_BOUNDS)))
+    except TooComplex:
+        return Sketch()
+    except Exception:  # an internal error must lose no report
+        log.exception("the text of a mail that came back could not be read")
+        return Sketch()
 
 
 def _read(header: Header, parts: Sequence[Part], base: Parsed, key: bytes) -> Parsed:

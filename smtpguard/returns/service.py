@@ -29,7 +29,7 @@ from smtpguard.reading.prefixes import bare
 from smtpguard.returns.growth import Growth, course, deeds, span, width
 from smtpguard.returns.mentions import Mention, Outside, outside
 from smtpguard.returns.model import By, Match, Parsed, PersonReport, Return, Said, Sort, Spell
-from smtpguard.returns.parsing import parsed
+from smtpguard.returns.parsing import parsed, quoted_text
 
 LATELY = timedelta(days=30)
 """So old may a mailing be that something is like."""
@@ -151,7 +151,7 @@ class Returns:
         """Store it, with what it says. ``to``: for whom it came, by its envelope. Raises LedgerError: then nobody has it, and whoever
         brings it keeps it."""
         found = await asyncio.to_thread(parsed, message, to, self._key)
-        match, sent = await self._matched(found)
+        match, sent = await self._matched(found, message)
         now = self._clock.now()
         mailing = await self._record.mailings.find(match.mailing) if match.mailing else None
         returns = []
@@ -208,7 +208,7 @@ class Returns:
 
     # which message it is about
 
-    async def _matched(self, found: Parsed) -> tuple[Match, Sent | None]:
+    async def _matched(self, found: Parsed, message: Message) -> tuple[Match, Sent | None]:
         if found.trace is not None and (sent := await self._sent(found.trace.id)) is not None:
             return Match(by=By.TRACE, message=sent.id, mailing=sent.mailing), sent
         for by, words in (
@@ -220,7 +220,7 @@ class Returns:
                 if (sent := await self._called(by, word, found.author)) is not None:
                     return Match(by=by, message=sent.id, mailing=sent.mailing), sent
         subject = found.original_subject or found.subject
-        if mailing := await self._like(subject):
+        if mailing := await self._of_like_text(message) or await self._like(subject):
             return Match(by=By.LIKENESS, mailing=mailing), None
         return Match(), None
 
@@ -241,6 +241,11 @@ class Returns:
         history = await self._record.journal.history(id)
         verdict = next((pair for pair in history if pair[0].kind == Kind.VERDICT.value), None)
         return None if verdict is None else _sent(*verdict)
+
+    async def _of_like_text(self, message: Message) -> str:
+        """The mailing whose text it quotes or returns, "" for none."""
+        sketch = await asyncio.to_thread(quoted_text, message)
+        return await self._record.mailings.like(sketch, self._clock.now() - LATELY) if sketch else ""
 
     async def _like(self, subject: str) -> str:
         """The latest mailing with nearly the same subject; "" where there is none, or it has too few words to say anything."""

@@ -46,6 +46,7 @@ from smtpguard.outbox.model import AttemptResult, Intent, Lease
 from smtpguard.policy.absences import Absence
 from smtpguard.policy.breakers import Watched
 from smtpguard.policy.freezing import Freeze, Gate
+from smtpguard.reading.fingerprint import Sketch
 from smtpguard.reading.shown import Shown
 from smtpguard.returns import rows as returns
 from smtpguard.returns.mentions import Mention
@@ -173,6 +174,9 @@ class Mailings:
 
     async def named(self, prefix: str) -> Sequence[str]:
         return await self._access.ask(lambda c: mailings.named(c, prefix))
+
+    async def like(self, sketch: Sketch, since: datetime) -> str:
+        return await self._access.ask(lambda c: mailings.like(c, sketch, since), snapshot=True)
 
     async def reached_by(self, mailing_id: str, digests: Sequence[bytes]) -> Mapping[bytes, CopyStatus]:
         return await self._access.ask(lambda c: mailings.reached_by(c, mailing_id, digests), snapshot=True)

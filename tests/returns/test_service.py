@@ -9,6 +9,8 @@ import pytest
 
 from smtpguard.database.errors import ContentMissing, Full, Unavailable
 from smtpguard.mail.message import Message
+from smtpguard.reading.fingerprint import sketch
+from smtpguard.reading.fold import skeleton
 from smtpguard.returns.model import By, Sort
 from smtpguard.returns.service import Receipt, row
 from smtpguard.store.ledger import Contents
@@ -100,6 +102,32 @@ async def test_a_similar_subject_matches_as_likely(out: Out) -> None:
     out.home.clock.pass_(days=31)
     [one] = (await out.back(letter("y@elsewhere.example", "SV: Bacon and beer at noon"))).returns
     assert one.match.by is By.NOTHING
+
+
+WINE = "\n".join(
+    f"Our {n} wine of the {n} month comes from a small {n} garden, and keeps the taste of its {n} summer for years."
+    for n in ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+)
+
+
+@pytest.mark.parametrize("how", ["quoted", "returned", "in no form", "other"])
+async def test_a_similar_text_matches_as_likely_and_trips_nothing(out: Out, how: str) -> None:
+    """The text of another copy, with another name in it: as people quote it, and as servers return it."""
+    out.home.reader.sketch = sketch(skeleton(f"Dear Kim,\n{WINE}"))
+    await out.send(MEMBERS[0], body=f"Dear Kim,\n{WINE}")
+    text = "\r\n".join(["Dear Robin,", *WINE.splitlines()])
+    if how == "other":
+        text = text.translate(str.maketrans("aeiou", "uoaei"))
+    original = f"From: anna@example.com\r\nSubject: unlike\r\n\r\n{text}\r\n".encode()
+    report = {
+        "quoted": letter(MEMBERS[0], "Re:", body="No, thank you.\r\n\r\nOn Monday Anna <anna@example.com> wrote:\r\n> " + text.replace("\r\n", "\r\n> ")),
+        "returned": dsn(original, MEMBERS[0], whole=True),
+        "in no form": letter("MAILER-DAEMON@mx.example.net", "failure", body="Hi. This is the program.\r\n\r\n" + text),
+        "other": arf(original, MEMBERS[0]),
+    }[how]  # fmt: skip
+    [one] = (await out.back(report)).returns
+    expected = (By.NOTHING, "") if how == "other" else (By.LIKENESS, (await out.mailing()).mailing_id)
+    assert (one.match.by, one.match.mailing, one.counts) == (*expected, False)
 
 
 async def test_a_return_is_acknowledged_only_once_stored(out: Out) -> None:

@@ -46,7 +46,7 @@ KNOWN: Mapping[By, str] = {
     By.ENVID: N_("its envelope id"),
     By.VERP: N_("its reverse-path"),
     By.MESSAGE_ID: N_("its Message-ID"),
-    By.LIKENESS: N_("its subject: likely"),
+    By.LIKENESS: N_("its text or subject: likely"),
     By.NOTHING: N_("nothing"),
 }
 
