@@ -95,7 +95,9 @@ class _Search:
         self._read()
         if self._trimmed():
             return None
-        proof = self._walk.prove(progress, self._sources) if self._sources is not None else None
+        proof = None
+        if self._sources is not None:
+            proof = self._walk.quick("", progress, self._sources) or self._walk.prove(progress, self._sources)
         if proof is not None and proof.ok and self._sources is not None and self._sources.gone:
             return None
         return Found(

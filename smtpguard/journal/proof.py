@@ -105,7 +105,7 @@ def verify(
     *,
     end: ChainHead | None = None,
     renewed: int = 0,
-    met: Callable[[Entry], None] = lambda entry: None,
+    met: Callable[[int, bytes], None] = lambda seq, hash: None,
 ) -> Proof:
     """Walk the chain once, in order. ``agreement``: with the checkpoints of this journal.
 
@@ -138,7 +138,7 @@ def verify(
         agreement.meets(seq, prev)
         if end is not None and seq == end.seq and end.hash != entry.hash:
             return bad(seq, Phrase("replaced: the journal's head is another entry of this number"))
-        met(entry)
+        met(entry.seq, entry.hash)
     known = max([*agreement.seqs[-1:], end.seq if end is not None else 0])
     if known > seq and (cut := retention.base()) is not None and cut.seq > seq:
         seq = cut.seq
@@ -253,18 +253,18 @@ class Sources:
         elif clear is None and not _nameless(entry):
             self._nameless = max(self._nameless, entry.seq)
 
-    def walk(self) -> Callable[[Entry], None]:
-        """The function to call with every entry of the chain that was walked over, in order."""
+    def walk(self) -> Callable[[int, bytes], None]:
+        """The function to call with number and hash of every entry of the chain that was walked over, in order."""
         order = array("Q", sorted(range(len(self._seqs)), key=self._seqs.__getitem__))
         at, self._met = 0, 0
 
-        def met(entry: Entry) -> None:
+        def met(seq: int, hash: bytes) -> None:
             nonlocal at
-            while at < len(order) and self._seqs[n := order[at]] <= entry.seq:
-                if self._seqs[n] == entry.seq:
+            while at < len(order) and self._seqs[n := order[at]] <= seq:
+                if self._seqs[n] == seq:
                     self._met += 1
-                    if self._hashes[n * _HASH : (n + 1) * _HASH] != entry.hash:
-                        self._found(entry.seq, Phrase("edited: the report was made of another entry of this number"))
+                    if self._hashes[n * _HASH : (n + 1) * _HASH] != hash:
+                        self._found(seq, Phrase("edited: the report was made of another entry of this number"))
                 at += 1
 
         return met

@@ -43,6 +43,8 @@ _NAMELESS = '"private":{}}'
 
 Progress = Callable[[int, int], None]
 Pages = Callable[[int, int], Iterator[Sequence[Any]]]
+Met = Callable[[int, bytes], None]
+"""Called with number and hash of each entry, in order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +87,7 @@ class Named:
     erased: frozenset[str] = frozenset()
 
 
-def walk(pages: Pages, part: Part, named: Named) -> Walked | None:
+def walk(pages: Pages, part: Part, named: Named, met: Met | None = None) -> Walked | None:
     """None if an entry does not follow the one before it, or names do not fit."""
     names = _Names(named)
     course = TimeCheck(part.marks, part.now, part.latest)
@@ -99,6 +101,9 @@ def walk(pages: Pages, part: Part, named: Named) -> Walked | None:
             return None
         course.meets(rows)
         roots.meets(rows)
+        if met is not None:
+            for row in rows:
+                met(row[0], row[6])
         seq, prev, seen = rows[-1][0], last, seen + len(rows)
     if seq != part.until or roots.wrong:
         return None
@@ -164,10 +169,17 @@ class Reader:
             yield rows
 
 
-def walked(open: Open, url: str, parts: Sequence[Part], named: Named, progress: Progress | None) -> list[Walked] | None:
+def walked(
+    open: Open,
+    url: str,
+    parts: Sequence[Part],
+    named: Named,
+    progress: Progress | None,
+    met: Met | None = None,
+) -> list[Walked] | None:
     """Each part, in a process of its own if there are several; None if they do not form one chain that holds, or names do
     not fit."""
-    found = _each(open, url, parts, named, progress)
+    found = _each(open, url, parts, named, progress, met)
     made = [one for one in found if isinstance(one, Walked)]
     if len(made) < len(parts) or any(b.prev != a.hash for a, b in itertools.pairwise(made)):
         return None
@@ -210,7 +222,9 @@ def _elsewhere(url: str, part: Part, named: Named) -> Walked | None:
         database.close()
 
 
-def _each(open: Open, url: str, parts: Sequence[Part], named: Named, progress: Progress | None) -> list[Walked | None]:
+def _each(
+    open: Open, url: str, parts: Sequence[Part], named: Named, progress: Progress | None, met: Met | None
+) -> list[Walked | None]:
     total = parts[-1].until - parts[0].after
     done = 0
 
@@ -221,7 +235,7 @@ def _each(open: Open, url: str, parts: Sequence[Part], named: Named, progress: P
             progress(done, total)
 
     if len(parts) < 2 or not url:
-        return [walk(Reader(open, count), part, named) for part in parts]
+        return [walk(Reader(open, count), part, named, met) for part in parts]
     context = get_context("spawn")
     counter = context.Value("q", 0)
     with ProcessPoolExecutor(len(parts), context, _begin, (counter,)) as pool:

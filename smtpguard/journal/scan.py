@@ -167,7 +167,7 @@ class Walk:
             self._retention,
             end=ChainHead(seq=head.seq, hash=head.hash),
             renewed=self.renewed,
-            met=sources.walk() if sources is not None else lambda entry: None,
+            met=sources.walk() if sources is not None else lambda seq, hash: None,
         )
         if proof.ok:
             course.ends()
@@ -189,9 +189,9 @@ class Walk:
         )
         return proof if sources is None else sources.proved(proof, self._retention)
 
-    def quick(self, url: str, progress: Progress | None = None) -> Proof | None:
+    def quick(self, url: str, progress: Progress | None = None, sources: Sources | None = None) -> Proof | None:
         """The same for a journal that holds, several times as fast; None if ``prove`` must look. ``url``: of its
-        database, which more processes may open; "" for none."""
+        database, which more processes may open if there are no ``sources``; "" for none."""
         head = self.head
         with self.open() as connection:
             known = self._known(connection)
@@ -216,7 +216,8 @@ class Walk:
             through=self._retention.through,
             erased=frozenset(self._retention.digests),
         )
-        walked = quickwalk.walked(self.open, url, parts, named, progress)
+        met = sources.walk() if sources is not None else None
+        walked = quickwalk.walked(self.open, url, parts, named, progress, met)
         agreement = Agreement(known.genuine, known.claimed)
         begins = walked and (walked[0].prev == GENESIS if first == 1 else agreement.begins(first - 1, walked[0].prev))
         if not walked or not begins or walked[-1].hash != head.hash:
@@ -229,7 +230,7 @@ class Walk:
             each.course.ends()
         if parted or any(_ill_timed(each.course) for each in walked):
             return None
-        return Proof(
+        proof = Proof(
             entries=sum(each.entries for each in walked),
             lost=lost,
             renewed=self.renewed,
@@ -240,6 +241,7 @@ class Walk:
             witnessed=self._witnessed,
             backwards=tuple(one for each in walked for one in each.course.backwards),
         )
+        return proof if sources is None else sources.proved(proof, self._retention)
 
     def _known(self, connection: Connection) -> Marks:
         """The checkpoints of database and file, and a witness's: the newest of these says how far the witness is."""
