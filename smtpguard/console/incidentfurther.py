@@ -193,7 +193,7 @@ class Further:
         entries = Entries.of(report.entries[CAME, ""].named[0], stop.seq)
         if at_once(report):
             return fact(said("It was stopped on arrival: {how}.", how=how), entries)
-        length = length_of(took, said)
+        length = length_of(max(took, timedelta(seconds=1)), said)
         when = said.local(self.made.purposes.zone).whole(instant(stop.at))
         return fact(
             said("It was stopped {length} after it began, on {when}: {how}.", length=length, when=when, how=how),

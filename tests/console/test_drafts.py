@@ -139,7 +139,7 @@ def test_what_was_sent_is_described_in_both_languages() -> None:
 
 def test_what_went_out_before_was_not_stopped_as_it_came() -> None:
     """However soon after the first message the stop was."""
-    stop = entry(3, Event(kind=Kind.FREEZE, id=ID, at=T0 + timedelta(seconds=1)))
+    stop = entry(3, Event(kind=Kind.FREEZE, id=ID, at=T0 + timedelta(milliseconds=400)))
     said, one = Speech("en"), made(replace(usual(), stopped=stop, until=T0 + timedelta(seconds=1)))
     page = report_in_words(one, said)
     told = " ".join(each.text for each in page.paragraph)
