@@ -22,7 +22,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA = "0032"
+SCHEMA = "0033"
 """The newest revision in migrations/versions, repeated here so that opening a store need not import Alembic."""
 
 metadata = MetaData()
@@ -272,6 +272,10 @@ QUEUED: dict[str, Any] = {"info": {"where": "queue IS NOT NULL AND state = 'wait
 LEAVING: dict[str, Any] = {"info": {"where": "release_at IS NOT NULL"}}
 """Holds whose approval takes effect at that time."""
 
+SINGLE: dict[str, Any] = {"info": {"where": "length(people) = 8"}}
+SEVERAL: dict[str, Any] = {"info": {"where": "length(people) > 8"}}
+"""Holds for one person, whose digest has 8 octets, and for several."""
+
 hold = Table(
     "hold",
     metadata,
@@ -305,6 +309,8 @@ hold = Table(
     Index("hold_asked", "asked", **ASKED),
     Index("hold_queue", "queue", **QUEUED),
     Index("hold_release", "release_at", **LEAVING),
+    Index("hold_single", "people", **SINGLE),
+    Index("hold_several", "mailing", **SEVERAL),
     Index(
         "hold_rows", "state", "held_at", "hold_id", "reach", "expires_at", "sought", "marks", **LEADING
     ),  # a list of holds
