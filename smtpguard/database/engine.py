@@ -42,6 +42,9 @@ _BEGIN_SQLITE = "BEGIN IMMEDIATE"
 _LOG_PAGES = 8000  # pages of the write-ahead log that are allocated beforehand
 _LONG_PAGES = 6000  # from this length on it is written back in the background, so that it starts again
 _TOO_LONG_PAGES = 32000  # from this length on a commit writes it back
+_CACHE_KIB = 32 << 10
+"""What a process that admits mail keeps of the database, at most. People are counted under random numbers, on any page: with
+SQLite's own 2 MiB a mailing to hundreds of thousands reads and writes many pages again for each message."""
 _ROOMY = 1 << 30  # octets
 _LAY_OUT = (  # write its pages and free them; the last statement makes the disk allocate them
     _BEGIN_SQLITE,
@@ -139,6 +142,7 @@ class Database:
                     f"wal_autocheckpoint={_TOO_LONG_PAGES}",
                     "foreign_keys=ON",
                     f"query_only={'OFF' if write else 'ON'}",
+                    *((f"cache_size=-{_CACHE_KIB}",) if write and self._hot else ()),
                 ):
                     connection.execute(f"PRAGMA {pragma}")
                 record.info["inodes"] = self._inodes()

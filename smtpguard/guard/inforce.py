@@ -96,7 +96,9 @@ class InForce:
 
     def logging_in_as(self, user: str | None) -> frozenset[str]:
         """People of groups whom a login without a domain may mean: ``eva``, ``EXAMPLE\\eva``."""
-        name = (user or "").rpartition("\\")[2].lower()
+        if not user:
+            return frozenset()
+        name = user.rpartition("\\")[2].lower()
         return frozenset(p for people in self.groups.values() for p in people if p.rpartition("@")[0] == name)
 
     def groups_of(self, person: str, at: datetime) -> frozenset[str]:
