@@ -147,6 +147,13 @@ def test_what_went_out_before_was_not_stopped_as_it_came() -> None:
     assert "It was stopped on Monday 2 March 2026 at 10:00 (CET)." in draft("staff", one, page, said).text
 
 
+def test_the_paragraph_without_names_does_not_name_a_special_list() -> None:
+    said, one = Speech("en"), made(usual(), special=True)
+    for names, lists in ((False, "a list of a special category (GDPR Art. 9)"), (True, "Ramadan greetings")):
+        page = report_in_words(replace(one, names=names), said)
+        assert f"Lists that it reached: {lists}." in [each.text for each in page.paragraph]
+
+
 def test_mail_in_doubt_is_described_as_unknown() -> None:
     doubt = replace(
         usual(),
