@@ -222,9 +222,13 @@ def _away(quorums: Sequence[Quorum], groups: Groups, said: Speech, now: datetime
         mine = [group for group in asked if absence.person in groups.of(group)]
         if not mine or absence.over(now, groups.zone) or at - now > soon:
             continue
-        days = {"person": absence.person, "since": said.day(absence.since), "until": said.day(absence.until)}
+        days = since = said.day(absence.since)
+        if absence.until != absence.since:
+            days = said("{since} to {until}", since=since, until=said.day(absence.until))
         deputy = groups.deputy(absence.person, at, mine)
         if deputy:
-            yield said("{person} is away from {since} to {until}: {deputy} decides for them", **days, deputy=deputy)
+            yield said(
+                "{person} is away {days}: {deputy} decides for them", person=absence.person, days=days, deputy=deputy
+            )
         else:
-            yield said("{person} is away from {since} to {until}", **days)
+            yield said("{person} is away {days}", person=absence.person, days=days)
