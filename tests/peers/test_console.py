@@ -335,7 +335,8 @@ async def test_a_refresh_keeps_a_selection(web: Site) -> None:
 async def everything(web: Site, language: str) -> list[str]:
     """The paths of all pages, with content on each."""
     here = web.here
-    hold = await hostile(here, Message_ID=f"<everything-{language}@example.com>", Subject="SV: everything")
+    long = f"Anna <{'anna' * 15}@example.com>"
+    hold = await hostile(here, Message_ID=f"<everything-{language}@example.com>", Subject="SV: everything", sender=long)
     done = await another(web, f"done-{language}", NEWS)
     await here.home.approvals().withdraw(done.hold_id, sender=ANNA, by="a test")
     mailings = await here.home.store.mailings.newest(least=1, state=None, limit=1)
