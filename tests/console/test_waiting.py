@@ -25,10 +25,7 @@ async def test_holds_are_ordered_by_sensitivity_people_and_deadline(here: Stage)
     answer = await eva.get("/held")
     assert subjects(answer.text) == [sensitive.subject, big.subject, *(hold.subject for hold in news)]
     said = text(answer)
-    assert (
-        "Sensitive A reply between colleagues, on its way to 60 people on Ramadan greetings. 0 of 2"
-        in said
-    )
+    assert "Sensitive A reply between colleagues, on its way to 60 people on Ramadan greetings. 0 of 2" in said
     assert "SV: greetings pork" in said
     assert "A reply between colleagues, on its way to 3 people on News." in said
     assert re.search(r"\d+ (?:hours|days) left", said)
