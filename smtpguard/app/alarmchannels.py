@@ -1,5 +1,5 @@
-"""Send an alarm to people by mail to ``notices: {contact}`` and by webhook, and remember in a file what was sent about
-this host.
+"""Send an alarm to people by mail to ``notices: {contact}`` and by webhook, remember in a file what was sent about this
+host, and list the alarms that were sent and are not over.
 
 Neither way needs the store. Mail goes straight to ``alarms: {relay}``, and where that does not take it to the guarded
 relay. It is no outbox entry, so neither a freeze nor an unavailable store holds it back.
@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -25,15 +25,23 @@ from smtpguard.app.relay import relay_target, target_of
 from smtpguard.config.problem import Broken
 from smtpguard.config.secret import read_secret
 from smtpguard.config.settings import Settings
+from smtpguard.console.ports import ActiveAlarm
+from smtpguard.database.access import Access
+from smtpguard.journal.event import Event, Kind
+from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Recipient
 from smtpguard.mail.message import Message
 from smtpguard.mail.transaction import Lost
 from smtpguard.notices.notice import Letterhead, Notice, Stationery, choose_language
+from smtpguard.observe.alarms import rounds
+from smtpguard.observe.alarms.conditions import BY_NAME
 from smtpguard.observe.alarms.rounds import AlarmMessage, Phase
+from smtpguard.observe.alarms.rows import Alarmed
 from smtpguard.observe.cursor import RaisedAlarm
 from smtpguard.observe.webhooks.chat import Format
 from smtpguard.observe.webhooks.sending import Sender
+from smtpguard.store.store import Store
 from smtpguard.wire.deliveries import Deliveries
 from smtpguard.wire.pool import RelayPool
 from smtpguard.wire.relay import RelayUnavailable
@@ -300,3 +308,35 @@ def _text(at: datetime | None) -> str | None:
 
 def _time(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text) if text else None
+
+
+async def active(settings: Settings, store: Access) -> Sequence[ActiveAlarm]:
+    """Oldest first. The alarms of this host are left out if its state folder cannot be read. Raises LedgerError."""
+    try:
+        here = await FileMemory(settings.state).known()
+    except OSError:
+        here = {}
+    found = []
+    for known in {**await Alarmed(store).known(), **here}.values():
+        name, _, about = known.key.partition(" ")
+        if (condition := BY_NAME.get(name)) is not None and known.told is not None:
+            found.append(
+                ActiveAlarm(
+                    name=name,
+                    title=Phrase(condition.title, what=about),
+                    since=known.began,
+                    key=known.key,
+                    taken_by=known.taken_by,
+                    taken_at=known.taken_at,
+                )
+            )
+    return sorted(found, key=lambda each: (each.since, each.name))
+
+
+async def take(settings: Settings, store: Store, key: str, *, by: str, at: datetime) -> bool:
+    """Record that ``by`` takes this alarm, in the journal first. False: no such alarm stands here. Raises LedgerError."""
+    if key not in {each.key for each in await active(settings, store)}:
+        return False
+    await store.journal.record([Event(kind=Kind.TAKEN, id=key, at=at, private={"actor": (by,)})])
+    taken = [await rounds.take(memory, key, by, at) for memory in (Alarmed(store), FileMemory(settings.state))]
+    return any(taken)

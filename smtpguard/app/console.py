@@ -13,7 +13,7 @@ from functools import partial
 
 from smtpguard.admission.correcting import Corrections
 from smtpguard.app import mentions, policyfile
-from smtpguard.app.activealarms import active, take
+from smtpguard.app.alarmchannels import active, take
 from smtpguard.app.certificates import Renewals, of_console
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.eventlog import EventLog

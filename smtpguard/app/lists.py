@@ -17,9 +17,9 @@ from smtpguard.lists.expanding import Expander
 from smtpguard.lists.index import BadIndex, Index
 from smtpguard.lists.indexcache import index_path
 from smtpguard.lists.registry import Registry
-from smtpguard.lists.schedule import Refresher
 from smtpguard.lists.sources import Stop
 from smtpguard.lists.sources.opening import never
+from smtpguard.lists.sync import Refresher
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.parse import Policy
 

@@ -20,7 +20,7 @@ from functools import partial
 from smtpguard import __version__
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.files import CannotStart, parse_policy, store_url
-from smtpguard.app.listsyncs import first_time
+from smtpguard.app.listrefresh import first_time
 from smtpguard.app.policychange import Proposal, propose, put
 from smtpguard.app.policyfile import PolicyFile, compare, unreadable
 from smtpguard.app.services import opened

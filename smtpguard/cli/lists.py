@@ -23,9 +23,8 @@ from smtpguard.lists.expansions import EXPANSIONS, Expansion
 from smtpguard.lists.index import Index
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.report import Report, latest
-from smtpguard.lists.schedule import Refresher
 from smtpguard.lists.sources import Tally, number_of
-from smtpguard.lists.sync import by_source, overlaps
+from smtpguard.lists.sync import Refresher, by_source, overlaps
 from smtpguard.mail.address import Address, BadAddress
 
 
@@ -220,7 +219,7 @@ def _expander(context: Context) -> Expander:
 
 def _journal(context: Context, reports: Sequence[Report]) -> None:
     """Journal each index that was replaced, or could not be. Without a journal, before the first start, do nothing."""
-    from smtpguard.app.listsyncs import journal
+    from smtpguard.app.listrefresh import journal
 
     said = [report for report in reports if report.news]
     if not said:

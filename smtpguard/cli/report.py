@@ -49,7 +49,7 @@ def command(given: click.Context, since: str, until: str | None) -> None:
     begin, end = _period(since, until, datetime.now(UTC))
 
     async def work() -> tuple[Activity, Now]:
-        from smtpguard.app.activealarms import active
+        from smtpguard.app.alarmchannels import active
         from smtpguard.app.services import opened
         from smtpguard.holds.model import State
 

@@ -1,5 +1,6 @@
 """Build a list's index from its sources, atomically: the new one replaces the old as a whole, or the last good one
-stays. And answer offline questions about indexes: which source has an address, which addresses two lists share.
+stays. Say when each list is due, and answer offline questions about indexes: which source has an address, which
+addresses two lists share.
 
 Each source has an index of its own. The list's index is the same file if there is one source, and the merge of all of
 them if there are several. A source that cannot be read, is empty, has shrunk too far or has too many bad rows keeps its
@@ -17,7 +18,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
@@ -363,3 +364,49 @@ def overlaps(indexes: Mapping[str, Index]) -> Mapping[tuple[str, str], int]:
         for one, other in found:
             found[one, other] += len(shared[one] & shared[other])
     return found
+
+
+MAX_RETRY_SECONDS = 3600
+
+
+class Refresher:
+    """When each list is to be read again: every ``refresh``; after a failure sooner, then at growing intervals up to an
+    hour.
+
+    ``folder`` holds the indexes; paths of sources are relative to ``base``. One caller at a time.
+    """
+
+    def __init__(
+        self, lists: Mapping[str, ListInfo], *, folder: Path, base: Path, digester: Digester, stop: Stop = never
+    ) -> None:
+        self._lists = {name: info for name, info in lists.items() if info.members}
+        self._folder, self._base, self._digester, self._stop = folder, base, digester, stop
+        self._began: dict[str, datetime] = {}
+        self._next: dict[str, datetime] = {}
+        self._failures: dict[str, int] = {}
+
+    def due(self, now: datetime) -> list[ListInfo]:
+        """Lists to sync now. At the first call all of them: an unchanged source costs one check. All too after the
+        clock was set back, so that no list waits for a time of the old clock."""
+        began, at = self._began, self._next
+        return [info for name, info in self._lists.items() if name not in at or not began[name] <= now < at[name]]
+
+    def sync(self, info: ListInfo, now: datetime, *, force: bool = False, accept_shrink: bool = False,
+             progress: Progress | None = None) -> Report:  # fmt: skip
+        """As sync.sync, recorded for ``due``. Blocks while it reads: call it in a thread."""
+        report = sync(info, folder=self._folder, base=self._base, digester=self._digester, now=now, force=force,
+                      accept_shrink=accept_shrink, progress=progress, stop=self._stop)  # fmt: skip
+        failures = self._failures[info.name] = 0 if report.ok else self._failures.get(info.name, 0) + 1
+        wait = info.refresh_seconds
+        if failures:
+            wait = min(wait, 30 * 2 ** min(failures - 1, 10), MAX_RETRY_SECONDS)
+        self._began[info.name], self._next[info.name] = now, now + timedelta(seconds=wait)
+        return report
+
+    def unfinished(self, info: ListInfo, began: datetime, now: datetime) -> Report:
+        """The report of a sync that began then and has not ended."""
+        return unfinished(info, began, folder=self._folder, base=self._base, digester=self._digester, now=now)
+
+    def next_at(self) -> datetime | None:
+        """The earliest time at which one is due; None if there is nothing to do, or all are due at once."""
+        return min(self._next.values(), default=None)

@@ -1,5 +1,5 @@
 """From facts to a verdict, in two steps: plan with what is known and list what else must be asked; close with the
-counts and freezes that the admission read. ``decide`` is both in one.
+counts and freezes that the admission read. ``decide`` is both in one. An index skips rules that a message cannot hit.
 
 All rules are read and the strictest action wins, so adding a rule never loosens a verdict. A rule that could not make
 it stricter any more is skipped rather than asked for; observing rules are always answered. Pure, total, deterministic.
@@ -7,20 +7,19 @@ it stricter any more is skipped rather than asked for; observing rules are alway
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from itertools import chain
 
 from smtpguard.mail.constant import constant
 from smtpguard.policy import confirming, counted, stopping
-from smtpguard.policy.condition import NO, PENDING, UNKNOWN, Answer
+from smtpguard.policy.condition import NO, PENDING, UNKNOWN, Answer, Condition, SomeWord, Word
 from smtpguard.policy.confirming import Confirming
 from smtpguard.policy.counted import Ask, Live
 from smtpguard.policy.facts import FACTS, OF_LETTERS, ONLY_HEADERS, Facts, Source, Unknown, Value
 from smtpguard.policy.freezing import Freeze, frozen
 from smtpguard.policy.rule import Rule, Strength
-from smtpguard.policy.ruleindex import RuleIndex
 from smtpguard.policy.verdict import Action, Hit, Miss, Mode, Quorum, Scope, Verdict
 
 _NOT_GATHERED = Unknown(why="it was not determined")
@@ -420,3 +419,59 @@ def decide(rules: RuleSet, facts: Facts, live: Live) -> Verdict:
 
 
 assert set(counted.COUNTED) | {counted.APPROVED} == {f.name for f in FACTS.values() if f.source is Source.LIVE}
+
+
+class _Slot:
+    """The conditions on one slot."""
+
+    def __init__(self) -> None:
+        self.worded: dict[type, tuple[int, dict[str, int]]] = {}
+        """By the type of value: the rules that ask for words, and those for each word."""
+        self.others: dict[Hashable, tuple[Condition, int]] = {}
+
+    def add(self, condition: Condition, bit: int) -> None:
+        if isinstance(condition, Word | SomeWord):
+            kind = str if isinstance(condition, Word) else frozenset
+            all_, by_word = self.worded.get(kind, (0, {}))
+            for word in condition.words:
+                by_word[word] = by_word.get(word, 0) | bit
+            self.worded[kind] = (all_ | bit, by_word)
+            return
+        first, bits = self.others.get(condition.sense, (condition, 0))
+        self.others[condition.sense] = (first, bits | bit)
+
+    def missed(self, value: Value) -> int:
+        """The rules that surely miss with this value."""
+        missed = 0
+        worded = self.worded.get(type(value))
+        if worded is not None:
+            all_, by_word = worded
+            for word in (value,) if isinstance(value, str) else value if isinstance(value, frozenset) else ():
+                all_ &= ~by_word.get(word, 0)
+            missed = all_
+        for condition, bits in self.others.values():
+            if condition.test(value) is NO:
+                missed |= bits
+        return missed
+
+
+class RuleIndex:
+    def __init__(self, rules: Sequence[Rule], slots: Sequence[str]) -> None:
+        """``slots``: in the order of the values."""
+        self._all = (1 << len(rules)) - 1
+        made = {slot: _Slot() for slot in slots}
+        for n, rule in enumerate(rules):
+            for condition in rule.when:
+                made[condition.slot].add(condition, 1 << n)
+        self._slots = tuple(made.values())
+
+    def left(self, values: Sequence[Value | None]) -> Iterator[int]:
+        """The places of the rules that may hit, in order."""
+        left = self._all
+        for slot, value in zip(self._slots, values, strict=True):
+            if value is not None and left:
+                left &= ~slot.missed(value)
+        while left:
+            bit = left & -left
+            yield bit.bit_length() - 1
+            left ^= bit

@@ -13,7 +13,6 @@ from smtpguard.mail.authres import AuthResult, auth_results, signed_by
 from smtpguard.mail.listheader import ListHeader, list_header
 from smtpguard.mail.message import Header, Message
 from smtpguard.reading.addresses import People, people_of
-from smtpguard.reading.answering import quoted_people, refers_to
 from smtpguard.reading.bounds import Bounds, Depth, Meter, TooComplex
 from smtpguard.reading.copies import Copied, body_key, copied
 from smtpguard.reading.custommarks import adjusted, custom_marks
@@ -28,7 +27,7 @@ from smtpguard.reading.shape import shape_marks
 from smtpguard.reading.surroundings import Surroundings
 from smtpguard.reading.text import Text, extract, subject_of
 from smtpguard.reading.textmarks import text_marks
-from smtpguard.reading.thread import first_id, thread_of
+from smtpguard.reading.thread import first_id, quoted_people, refers_to, thread_of
 from smtpguard.reading.walk import Index
 
 _NOWHERE = Surroundings()

@@ -25,9 +25,8 @@ from smtpguard.reading.formats import (
     rtf,
     stands_alone,
 )
-from smtpguard.reading.markup import Markup, read_markup, seen
+from smtpguard.reading.markup import Markup, backwards, read_markup, seen
 from smtpguard.reading.quoting import Split, split
-from smtpguard.reading.unshown import backwards
 from smtpguard.reading.walk import Index, Part, Walk, walk
 
 _PGP = "-----BEGIN PGP MESSAGE-----"

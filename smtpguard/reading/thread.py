@@ -1,5 +1,5 @@
-"""The conversation that a message belongs to, and whether it is an answer in it (RFC 5322 section 3.6.4, MS-OXOMSG
-2.2.1.3).
+"""The conversation that a message belongs to, whether it is an answer in it (RFC 5322 section 3.6.4, MS-OXOMSG
+2.2.1.3), and the messages and writers that it claims to answer, both of which can be forged.
 
 The conversation's name is the first Message-ID of References, or the id that the message answers, or its own. Programs
 differ in what they keep of References; Outlook and Exchange number conversations in Thread-Index as well. A subject
@@ -9,10 +9,16 @@ alone is no name: "Re: Lunch" is many conversations.
 from __future__ import annotations
 
 import binascii
+import re
+from email.utils import getaddresses
 
 from smtpguard.mail.constant import constant
+from smtpguard.reading.addresses import addresses
 from smtpguard.reading.decode import words
+from smtpguard.reading.fold import fold
 from smtpguard.reading.prefixes import REPLY, prefix_of
+from smtpguard.reading.quoting import FROM, Split
+from smtpguard.reading.surroundings import Surroundings
 from smtpguard.reading.walk import Index
 
 _MOST = 4_000
@@ -69,3 +75,65 @@ def _octets(raw: bytes) -> bytes:
     except binascii.Error:
         return b""
     return octets if len(octets) >= _NEW and (len(octets) - _NEW) % _ANSWER == 0 else b""
+
+
+MOST_IDS = 30
+"""The most ids of References: the first, which begin the conversation, and the last."""
+_LOOKED_AT = 8_000  # octets of References; characters of a quotation
+_ID = re.compile(r"<([^<>\s]{3,500})>")
+_FIELD = re.compile(r"[ \t>|*_\xa0]*([^\n:：]{1,30})[:：]([^\n]*)")
+_MAILTO = re.compile(r"\[mailto:([^\]\s]{3,320})\]", re.I)  # as Outlook writes
+_FROM = frozenset(FROM)
+_SHORTEST_NAME = 4
+_MOST_SHOWN = 50
+
+
+def quoted_people(fields: Index, split: Split, around: Surroundings) -> frozenset[str]:
+    """Canonical addresses of the quoted writers. For a writer named without an address, the address of the same name in
+    To or Cc."""
+    line = _writer(split)
+    if not line:
+        return frozenset()
+    named = set(addresses(_MAILTO.sub(r"<\1>", line), around))
+    folded = fold(line)
+    for name, address in _shown(fields):
+        canonical = around.canonical(address)
+        if canonical is not None and len(name) >= _SHORTEST_NAME and fold(name) in folded:
+            named.add(canonical)
+    return frozenset(named)
+
+
+def refers_to(fields: Index) -> tuple[str, ...]:
+    """The Message-IDs of In-Reply-To and References, without brackets, each once."""
+    found = [i for name in ("in-reply-to", "references") for f in fields.get(name, ())[:1] for i in _ids(f.raw)]
+    found = list(dict.fromkeys(found))
+    half = MOST_IDS // 2
+    return tuple(found if len(found) <= MOST_IDS else found[:half] + found[-half:])
+
+
+def _ids(raw: bytes) -> list[str]:
+    return _ID.findall(words(raw[:_LOOKED_AT])) if b"<" in raw else []
+
+
+def _writer(split: Split) -> str:
+    """The line that names the quoted writer: an attribution, or From in a block of fields."""
+    if split.kind == "attribution":
+        return split.opening
+    if split.kind not in ("header block", "rule"):
+        return ""
+    for text in (split.opening, split.quoted[:_LOOKED_AT]):
+        for found in _FIELD.finditer(text):
+            name = found[1].strip().lower()
+            if (name if name.isascii() else fold(name)) in _FROM:
+                return found[2].strip()
+    return ""
+
+
+def _shown(fields: Index) -> list[tuple[str, str]]:
+    values = [words(f.raw[:_LOOKED_AT]) for name in ("to", "cc") for f in fields.get(name, ())[:1]]
+    if not any("<" in value or "(" in value for value in values):
+        return []  # bare addresses, without names
+    try:
+        return [(name, address) for name, address in getaddresses(values)[:_MOST_SHOWN] if name]
+    except (ValueError, IndexError, RecursionError):
+        return []

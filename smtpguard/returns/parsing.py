@@ -15,7 +15,6 @@ from smtpguard.mail.listheader import list_header
 from smtpguard.mail.mailboxes import mailboxes
 from smtpguard.mail.message import Header, Message, parse_header
 from smtpguard.mail.trace import trusted
-from smtpguard.reading.answering import refers_to
 from smtpguard.reading.bounds import Bounds, Meter, TooComplex
 from smtpguard.reading.copies import quoted
 from smtpguard.reading.decode import transfer
@@ -23,6 +22,7 @@ from smtpguard.reading.fingerprint import Sketch
 from smtpguard.reading.fold import fold
 from smtpguard.reading.prefixes import REPLY, bare, prefix_of
 from smtpguard.reading.text import extract, subject_of
+from smtpguard.reading.thread import refers_to
 from smtpguard.reading.walk import Part, walk
 from smtpguard.returns.model import Parsed, PersonReport, Sort
 

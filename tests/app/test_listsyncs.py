@@ -10,8 +10,8 @@ import pytest
 
 from smtpguard.app import start
 from smtpguard.app.files import indexes, read_policy, read_settings
+from smtpguard.app.listrefresh import first_time
 from smtpguard.app.lists import open_registry
-from smtpguard.app.listsyncs import first_time
 from smtpguard.app.services import opened
 from smtpguard.config.documents import shipped
 from smtpguard.config.settings import Settings

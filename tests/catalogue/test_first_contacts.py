@@ -117,9 +117,9 @@ async def test_eight_days_stop_at_the_weekly_limit(guard: WholeGuard) -> None:
     """With more first contacts each day than a day allows, fewer than two hundred are reached in any seven days. On the
     eighth day those of the first day count as usual."""
     reached_by = []
-    for day in range(8):
-        await one_by_one(guard, CUSTOMERS[190 * day : 190 * day + 65], every=8 * HOUR / 190, seed=day)
-        await guard.pass_(seconds=DAY - 65 * 8 * HOUR / 190)
+    for day, letters in enumerate((65, 65, 9, 9, 9, 9, 9, 65)):
+        await one_by_one(guard, CUSTOMERS[190 * day : 190 * day + letters], every=8 * HOUR / 190, seed=day)
+        await guard.pass_(seconds=DAY - letters * 8 * HOUR / 190)
         reached_by.append(len(reached(guard)))
     assert reached_by[:7] == [59, 118, *[119] * 5]
     assert reached_by[7] - reached_by[0] < 200
@@ -197,10 +197,10 @@ async def test_changing_the_from_name_does_not_help(tmp_path: Path, monkeypatch:
         assert len(reached(guard)) == 39
 
 
-async def test_forty_accounts_to_a_special_list_are_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    people = tuple(f"amina{n}@customers.example" for n in range(360))
+async def test_many_accounts_to_a_special_list_are_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    people = tuple(f"amina{n}@customers.example" for n in range(234))
     async with whole_guard(tmp_path, monkeypatch, listen=PROVEN, members=people, readers=CUSTOMERS[:50]) as guard:
-        for account in range(40):
+        for account in range(26):
             mine = people[9 * account : 9 * (account + 1)]
             sender = lambda n, account=account: f"colleague{account}@example.com"  # noqa: E731
             await one_by_one(guard, mine, every=60, sender=sender, seed=account)

@@ -26,7 +26,7 @@ from typing import Any
 import pytest
 import yaml
 
-from smtpguard.app import delivery, guardline, proxy, services, start
+from smtpguard.app import delivery, guardline, policies, proxy, services, start
 from smtpguard.app.files import read_policy, read_settings
 from smtpguard.app.lists import open_refresher, open_registry
 from smtpguard.config.settings import Settings
@@ -34,6 +34,8 @@ from smtpguard.database import engine
 from smtpguard.demo.messages import make_key
 from smtpguard.holds.model import Choice, Hold
 from smtpguard.journal.event import Kind
+from smtpguard.policy.parse import Policy
+from smtpguard.reading.surroundings import Surroundings
 from tests.scripted_relay import Message, ScriptedRelay
 from tests.store.making import sqlite_url
 from tests.wire.proxied import Client
@@ -220,6 +222,10 @@ _BEGUN: dict[object, Path] = {}
 """Folders of guards that are ready to start (lists read, policy in force), by configuration."""
 
 
+_POLICIES: dict[object, dict[str, tuple[Policy, Surroundings]]] = {}
+"""What their parts share of the policy, as parts of ``serve`` do."""
+
+
 async def _begin(read: Settings, clock: Clock) -> None:
     sqlite_url(Path(read.store.url.removeprefix("sqlite:///")))
     registered, refresher = open_registry(read, read_policy(read)), open_refresher(read, read_policy(read))
@@ -277,6 +283,12 @@ workers: 1
             _BEGUN[alike] = begun = Path(_begun.name, f"{len(_BEGUN)}")
             begun.mkdir()
             _copy(folder, begun)
+        if alike not in _POLICIES:
+            parsed = read_policy(read)
+            patch.setattr(policies, "_SHARED", {})
+            policies.share(read, parsed.sha256, parsed)
+            _POLICIES[alike] = policies._SHARED
+        patch.setattr(policies, "_SHARED", _POLICIES[alike])
         proxy_part, office = proxy.Proxy(read), delivery.Deliverer(read)
         for part in (proxy_part, office):
             await part.start()

@@ -13,10 +13,10 @@ from smtpguard.lists.declared import build
 from smtpguard.lists.index import Index
 from smtpguard.lists.indexcache import index_path
 from smtpguard.lists.report import News
-from smtpguard.lists.schedule import Refresher
 from smtpguard.lists.sources import Cell, Tally
 from smtpguard.lists.sources.files import FileSource
 from smtpguard.lists.sources.opening import opened
+from smtpguard.lists.sync import Refresher
 from tests.lists.conftest import House
 
 PEOPLE = [f"p{i}@kund.se" for i in range(100)]

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smtpguard.policy.condition import NO
+from smtpguard.policy.engine import RuleIndex
 from smtpguard.policy.facts import FACTS, Count, Facts, Value
 from smtpguard.policy.grammar import ConditionNames, condition
 from smtpguard.policy.rule import Rule
-from smtpguard.policy.ruleindex import RuleIndex
 from smtpguard.policy.verdict import Action
 from tests.policy.drawn import asked, blurred, facts, rule_sets
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from smtpguard.mail.message import Message
-from smtpguard.reading.answering import MOST_IDS
 from smtpguard.reading.looks import Reading
 from smtpguard.reading.read import read
+from smtpguard.reading.thread import MOST_IDS
 
 CUSTOMER = "kim@customer.example"
 

@@ -18,10 +18,8 @@ from typing import Any, Protocol, cast
 from smtpguard.mail.envelope import Envelope, Session, client_address
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Transaction
-from smtpguard.wire.milter.acceptance import Acceptance
 from smtpguard.wire.milter.codec import MOST_OCTETS, ProtocolError, commands, encode
-from smtpguard.wire.milter.content import Assembling
-from smtpguard.wire.milter.message import Client, MilterMessage, MilterSettings, Refusals
+from smtpguard.wire.milter.message import Acceptance, Assembling, Client, MilterMessage, MilterSettings, Refusals
 from smtpguard.wire.milter.packet import (
     Abort,
     Answer,

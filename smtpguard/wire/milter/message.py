@@ -8,17 +8,29 @@ does. The client's identity and login are the MTA's word: it is trusted, since i
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from smtpguard.mail import reply
 from smtpguard.mail.envelope import Envelope, Network, Recipient, Session, client_address, within
+from smtpguard.mail.message import parse_header
 from smtpguard.mail.reply import Reply
+from smtpguard.mail.transaction import Fence, Lost, Recalled
 from smtpguard.wire import grammar
-from smtpguard.wire.data import Arrived
+from smtpguard.wire.data import Arrived, Arriving
 from smtpguard.wire.listener import Limits
-from smtpguard.wire.milter.content import Assembling
-from smtpguard.wire.milter.packet import Connect, Family, Macros, Mail, Rcpt
+from smtpguard.wire.milter.packet import (
+    Accept,
+    Answer,
+    Connect,
+    DeleteRecipient,
+    Family,
+    InsertHeader,
+    Macros,
+    Mail,
+    Rcpt,
+)
 from smtpguard.wire.turnedaway import Why
 
 _MAIL_PARAMETERS = frozenset({b"SIZE", b"BODY", b"SMTPUTF8", b"RET", b"ENVID", b"AUTH"})
@@ -221,3 +233,103 @@ def _ours(parameters: tuple[bytes, ...], known: frozenset[bytes]) -> list[bytes]
 
 def _bracketed(path: bytes) -> bytes:
     return path if path[:1] == b"<" else b"<" + path + b">"
+
+
+_FIELD_OVERHEAD = 64
+"""Octets that a field counts beside its own: ten thousand empty ones use memory too."""
+
+
+class Assembling(Arriving):
+    """Call ``field`` for each, ``end_of_header``, ``body`` for each piece, ``unload`` while ``heavy``; then ``whole``."""
+
+    def __init__(self, limits: Limits, spool: Path) -> None:
+        super().__init__(limits, spool)
+        self._tail, self._lead = b"", 0
+        self._fields: list[bytes] = []
+        self._header = 0
+
+    def field(self, name: bytes, value: bytes) -> None:
+        """``value``: everything after the colon; its folds have LF or CRLF."""
+        if self.refusal is not None:
+            return
+        self._header += len(name) + len(value) + _FIELD_OVERHEAD
+        if self._header > self._limits.header_octets + self._limits.header_lines * _FIELD_OVERHEAD:
+            self._refuse(reply.HEADER_TOO_BIG)
+            return
+        if b"\n" in value:
+            value = value.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+        self._fields.append(b"%b:%b\r\n" % (name, value))
+
+    def end_of_header(self) -> None:
+        self._fields.append(b"\r\n")
+        fields, self._fields = self._fields, []
+        self._take(b"".join(fields))
+
+    def body(self, piece: bytes) -> None:
+        data = self._tail + piece
+        cut = len(data) - data.endswith(b"\r")  # never split a CRLF
+        self._tail = data[cut:]
+        self._take(data[:cut])
+
+    def whole(self) -> None:
+        """The end. A last line without an end gets one, as over SMTP."""
+        if self._tail or self._line:
+            self._tail = b""
+            self._take(b"\r\n")
+
+    def close(self) -> None:
+        self._fields, self._tail = [], b""
+        super().close()
+
+    def _stuffing(self, piece: bytes) -> int:
+        return 0
+
+
+class Acceptance:
+    """For one message. ``say`` sends answers to the MTA at once; ``queue`` names the MTA's queue."""
+
+    def __init__(
+        self,
+        letter: MilterMessage,
+        say: Callable[[Sequence[Answer]], None],
+        gone: Callable[[], bool],
+        *,
+        leading_space: bool,
+        queue: str,
+    ) -> None:
+        self.said = False
+        self._letter, self._say, self._gone = letter, say, gone
+        self._space = b" " if leading_space else b""
+        self._queue = queue
+
+    async def send(self, prepend: bytes, fence: Fence) -> tuple[Reply, ...]:
+        return (await self._accept(prepend, fence, ()),)
+
+    async def pass_rest(self, prepend: bytes, fence: Fence, held: Sequence[Recipient]) -> Reply:
+        """As ``send``, without those (see mail.transaction.Transaction)."""
+        return await self._accept(prepend, fence, held)
+
+    async def abandon(self) -> None:
+        """The answer instead of ACCEPT follows from the disposition."""
+
+    async def _accept(self, prepend: bytes, fence: Fence, held: Sequence[Recipient]) -> Reply:
+        stands = await fence()
+        if self._gone():
+            raise Lost(reply.RELAY_LOST)
+        if not stands:
+            raise Recalled
+        self.said = True
+        self._say([*self._fields(prepend), *self._deleted(held), Accept()])
+        return Reply.of(250, "2.0.0", f"In the queue of {self._queue}")
+
+    def _fields(self, prepend: bytes) -> list[Answer]:
+        fields = [f for f in parse_header(prepend) if f.name.lower() != "received"]
+        return [
+            InsertHeader(index, f.name.encode(), self._space + f.raw.replace(b"\r\n", b"\n").strip())
+            for index, f in enumerate(fields)
+        ]
+
+    def _deleted(self, held: Sequence[Recipient]) -> list[Answer]:
+        taken = {str(r.address) for r in held}
+        pairs = zip(self._letter.recipients, self._letter.paths, strict=True)
+        return [DeleteRecipient(path) for path in dict.fromkeys(path for r, path in pairs if str(r.address) in taken)]

@@ -18,9 +18,8 @@ from smtpguard.mail.envelope import Envelope, Session
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Transaction
 from smtpguard.wire.carried import Admit, carry
-from smtpguard.wire.milter.acceptance import Acceptance
 from smtpguard.wire.milter.connection import MilterConnection, MilterTimeouts
-from smtpguard.wire.milter.message import MilterSettings, Refusals
+from smtpguard.wire.milter.message import Acceptance, MilterSettings, Refusals
 from smtpguard.wire.milter.packet import Answer, Discard, SmtpReply
 from smtpguard.wire.turnedaway import TurnedAway, Why, turned_away
 

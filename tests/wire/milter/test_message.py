@@ -14,8 +14,7 @@ from smtpguard.mail.envelope import Body as BodyType
 from smtpguard.mail.reply import Reply
 from smtpguard.wire.data import Arrived
 from smtpguard.wire.listener import Limits
-from smtpguard.wire.milter.content import Assembling
-from smtpguard.wire.milter.message import Client, MilterMessage, MilterSettings, SessionMacros
+from smtpguard.wire.milter.message import Assembling, Client, MilterMessage, MilterSettings, SessionMacros
 from smtpguard.wire.milter.packet import Connect, Family, Macros, Mail, Rcpt
 from tests.wire.milter.mta import split
 
