@@ -95,7 +95,7 @@ class Dispose:
         except Exception:
             log.exception("transaction %s: the connection to the relay failed", id)
             return self._in_doubt(gathered, id, None)  # it is unknown whether the relay took it
-        taken = any(r.positive for r in replies)
+        taken = min([r.code for r in replies], default=500) < 400
         self._outcome(gathered, id, "relayed" if taken else "refused", *replies)
         return Relayed(replies=replies)
 

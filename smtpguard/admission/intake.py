@@ -78,10 +78,9 @@ def _answer(done: Disposition) -> str:
             return "taken"
         case Rejected():
             return "refused"
-        case Relayed(replies=replies) if any(reply.positive for reply in replies):
-            return "taken"
-        case Relayed(replies=replies) if not any(reply.transient for reply in replies):
-            return "refused"
+        case Relayed(replies=replies):
+            best = min([reply.code for reply in replies], default=500)
+            return "taken" if best < 400 else "deferred" if best < 500 else "refused"
     return "deferred"
 
 
@@ -191,7 +190,7 @@ class Intake:
         came, began = self._clock.now(), self._clock.monotonic()
         whole = began
         for attempt in range(ROUNDS):
-            if self._clock.monotonic() - began > self._limits.rounds_seconds:
+            if attempt and self._clock.monotonic() - began > self._limits.rounds_seconds:
                 break
             in_force = self._policies.current()
             gathered, plan = await self._planned(transaction, in_force, came)

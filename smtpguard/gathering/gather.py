@@ -285,6 +285,7 @@ def _learned(
         evidence = {**evidence, **evidence_of(text)}
     elif text is not None:
         values.update(dict.fromkeys(OF_TEXT, text))
+    answer = reading if isinstance(reading, Reading) and reading.answers else None
     letter = text is not None and values.get("message.looks") != "mailing" and not streams
     facts = Facts(
         values=values,
@@ -292,8 +293,8 @@ def _learned(
         lists=everyone.lists,
         senders=sender.everything,
         thread=reading.thread if isinstance(reading, Reading) else "",
-        threads=threads_of(reading, counted),
-        reply=reply_of(reading, transaction),
+        threads=threads_of(answer, counted) if answer is not None else (),
+        reply=(answer.message_id or transaction.message.sha256) if answer is not None else "",
         sizes={t.name: t.size for t in counted.touched.values()} if counted.touched else {},
         identity=_identity(known, sender, text, proven=proven),
         letter_from=_letter_from(known, sender, proven=proven) if letter else (),
@@ -423,19 +424,10 @@ def _bracketed(list_id: str) -> str:
 SUBJECT = 12  # characters that a subject needs to name a conversation
 
 
-def threads_of(reading: Reading | Unknown | None, counted: Classified) -> tuple[str, ...]:
-    """Empty if the header does not make it a reply."""
-    if not isinstance(reading, Reading) or not reading.answers:
-        return ()
+def threads_of(reading: Reading, counted: Classified) -> tuple[str, ...]:
+    """``reading``: of a reply."""
     names = [reading.thread, f"number {reading.conversation}" if reading.conversation else ""]
     subject = " ".join(bare(reading.subject).lower().split())
     if counted.addressed and len(subject) >= SUBJECT:
         names.append(f"subject {' '.join(counted.addressed)} {subject[:200]}")
     return tuple(dict.fromkeys(filter(None, names)))
-
-
-def reply_of(reading: Reading | Unknown | None, transaction: Transaction) -> str:
-    """The identity of a reply, the same in every envelope; "" if it is no reply."""
-    if not isinstance(reading, Reading) or not reading.answers:
-        return ""
-    return reading.message_id or transaction.message.sha256

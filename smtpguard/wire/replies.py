@@ -80,6 +80,8 @@ class Replies:
 
     def feed(self, data: bytes) -> list[Reply]:
         """Raises BadReply; do not feed it after that."""
+        if not self._rest and not self._lines and len(data) <= _SHORT and (whole := _whole(data)) is not None:
+            return [whole]
         if self._rest:
             data = self._rest + data
         replies: list[Reply] = []
