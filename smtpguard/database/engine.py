@@ -42,16 +42,18 @@ _BEGIN_SQLITE = "BEGIN IMMEDIATE"
 _LOG_PAGES = 8000  # pages of the write-ahead log that are allocated beforehand
 _LONG_PAGES = 6000  # from this length on it is written back in the background, so that it starts again
 _TOO_LONG_PAGES = 32000  # from this length on a commit writes it back
+_ROOMY = 1 << 30  # octets
 _CACHE_KIB = 32 << 10
 """What a process that admits mail keeps of the database, at most. People are counted under random numbers, on any page: with
 SQLite's own 2 MiB a mailing to hundreds of thousands reads and writes many pages again for each message."""
-_ROOMY = 1 << 30  # octets
-_LAY_OUT = (  # write its pages and free them; the last statement makes the disk allocate them
+_LAY_OUT = (  # write its pages and free them; the last write makes the disk allocate them. None is worth the memory.
+    "PRAGMA cache_size=-512",
     _BEGIN_SQLITE,
     "CREATE TABLE laid_out (x)",
     f"INSERT INTO laid_out VALUES (zeroblob({(_LOG_PAGES - 200) * 4092}))",
     "ROLLBACK",
     "PRAGMA user_version = 0",
+    f"PRAGMA cache_size=-{_CACHE_KIB}",
 )
 _SQLITE_SAYS = {
     "SQLITE_NOTADB": "is not an SQLite database",

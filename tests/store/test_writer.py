@@ -357,13 +357,16 @@ async def test_the_log_is_preallocated_if_there_is_space(
     url, file, wal = f"sqlite:///{tmp_path}/guard.db", tmp_path / "guard.db", tmp_path / "guard.db-wal"
     monkeypatch.setattr(database, "_ROOMY", math.inf if room == "scarce" else 0)
     if room == "none after all":
-        full = (*database._LAY_OUT[:2], "PRAGMA max_page_count = 1", database._LAY_OUT[2])
+        full = (*database._LAY_OUT[:3], "PRAGMA max_page_count = 1", database._LAY_OUT[3])
         monkeypatch.setattr(database, "_LAY_OUT", full)
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True, hot=True) as store:
         await store.policies.put(POLICY, {}, event(Kind.POLICY, POLICY))
         await store.admit(item("T1"), relays("T1"))
         log = wal.stat().st_size
         assert log > 30_000_000 if room == "plenty" else log < 1_000_000
+        cache: list[Any] = []
+        await store._writer.submit(lambda b: cache.extend(b.select("PRAGMA cache_size")))
+        assert cache == [(-database._CACHE_KIB,)]
         assert (await store.journal.verify()).entries >= 2
     with contextlib.closing(sqlite3.connect(file)) as connection:
         assert not connection.execute("SELECT name FROM sqlite_master WHERE name = 'laid_out'").fetchall()
