@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class State(enum.Enum):
     FINE = "fine"
     WRONG = "wrong"  # something that we need does not work
-    OPEN = "open"  # a bypass of the guard
-    ACCEPTED = "accepted"  # a bypass of the guard that the settings accept
+    OPEN = "open"  # a way around the guard
+    ACCEPTED = "accepted"  # a way around the guard that the settings accept
     UNKNOWN = "unknown"  # cannot be found out from here
     ODD = "odd"  # it works, and is probably not meant
 

@@ -1,6 +1,6 @@
 """Check whether the running guard is an open relay, or speaks the milter protocol with unknown clients.
 
-The guard would lend them its own address. SMTP is tried up to RCPT, as in bypasses.py; a milter listener up to its
+The guard would lend them its own address. SMTP is tried up to RCPT, as in ways.py; a milter listener up to its
 first answer. The check can only use addresses of this machine; the settings say whether those are clients. What could
 not be tried is reported as unknown, with the commands to find out elsewhere.
 """
@@ -12,8 +12,8 @@ import socket
 from collections.abc import AsyncIterator, Sequence
 from ipaddress import ip_address
 
-from smtpguard.app.bypasses import SECONDS, SOMEBODY, ask_as_stranger
 from smtpguard.app.finding import Finding, State
+from smtpguard.app.ways import SECONDS, SOMEBODY, ask_as_stranger
 from smtpguard.config.fields import is_this_machine
 from smtpguard.config.settings import MilterListener, Settings, SmtpListener
 from smtpguard.mail.envelope import within

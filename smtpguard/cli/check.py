@@ -64,9 +64,7 @@ def command(context: Context, file: Path | None, live: bool, in_force: bool, fai
     if checked.fine and not context.json:
         for line in summary(path, checked):
             click.echo(line)
-    if (
-        live and checked.settings is not None and checked.policy is not None
-    ):  # a missing file does not hide an open bypass
+    if live and checked.settings is not None and checked.policy is not None:  # a missing file does not hide an open way
         from smtpguard.cli.check import tell  # imports DNS and SMTP, which nothing else here needs
 
         fine = tell(context, checked.settings, checked.policy) and fine
@@ -257,7 +255,7 @@ def quorum_in_words(quorum: Quorum) -> str:
     return " and ".join(f"{quorum.each} of {group}" for group in quorum.groups)
 
 
-# ``check --live``: the state of the store, the answers of the real relay and the list sources, and open bypasses of the
+# ``check --live``: the state of the store, the answers of the real relay and the list sources, and open ways around the
 # guard.
 
 
@@ -266,7 +264,7 @@ _COLOURS = {"fine": "green", "wrong": "red", "open": "red", "accepted": "yellow"
 
 
 def tell(context: Context, settings: Settings, policy: Policy) -> bool:
-    """Print a line for each finding at once. Returns whether nothing is wrong, and no bypass is open that is not
+    """Print a line for each finding at once. Returns whether nothing is wrong, and no way is open that is not
     accepted."""
     return context.run(_tell(context, settings, policy))
 

@@ -1,8 +1,8 @@
-"""Find bypasses of the guard: relays and list servers that take mail from other hosts.
+"""Find ways around the guard: relays and list servers that take mail from other hosts.
 
 Nothing is sent: each transaction is reset before DATA. The check can only act as an unknown client on this machine.
 What another machine would be answered is reported as unknown, with the commands to find out there. The settings can
-accept a bypass by name.
+accept a way by name.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SECONDS = 10.0
 SOMEBODY = "postmaster@example.org"  # RFC 2606: an outside address that does not exist
 SMTP_PORT = 25
 THIS_MACHINE, WITHOUT_LOGIN, LIST_SERVERS = "this-machine", "without-login", "list-servers"
-"""Names of the bypasses, as the settings accept them (``accepted_ways``)."""
+"""Names of the ways, as the settings accept them (``accepted_ways``)."""
 _OTHER_LOOPBACK = "127.0.0.2"
 Hosts = Callable[[str], Awaitable[Sequence[str]]]
 """The mail hosts of a domain, best first."""
@@ -59,7 +59,7 @@ async def ways(
 
 
 def _to_the_relay(target: RelayTarget, own: Sequence[str]) -> Iterable[tuple[str, str, str, str | None]]:
-    """Each bypass: its name, its description, the host to ask, and the source address."""
+    """Each way: its name, its description, the host to ask, and the source address."""
     if target.user is not None:
         yield WITHOUT_LOGIN, f"the relay without our login, from {target.host}", target.host, None
     if is_loopback(target.host):
