@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from smtpguard.admission.model import Admission
 from smtpguard.admission.record import seconds_since
-from smtpguard.freezes.service import GateWatch
 from smtpguard.gathering.gather import Gathered
-from smtpguard.guard.ports import Clock, Ledger
+from smtpguard.guard.ports import Clock
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail import reply
 from smtpguard.mail.reply import Reply
@@ -26,12 +25,33 @@ from smtpguard.policy.verdict import Deferred, Disposition, Held, Relayed
 log = logging.getLogger(__name__)
 
 
+class Outcomes(Protocol):
+    """Where outcomes are recorded: the journal, or the front of a bypass."""
+
+    def note(self, event: Event) -> None: ...
+
+
+class Fences(Protocol):
+    """The last look before a final dot: GateWatch, or that of a bypass."""
+
+    def fence(
+        self,
+        *,
+        lists: frozenset[str],
+        senders: frozenset[str],
+        mailing: str = "",
+        thread: str = "",
+        policy_sha256: str | None = None,
+        gone: Callable[[], bool] | None = None,
+    ) -> Fence: ...
+
+
 class Dispose:
     """``trace_key`` and ``hostname`` are for the trace headers."""
 
-    def __init__(self, ledger: Ledger, watch: GateWatch, clock: Clock, *, trace_key: bytes, hostname: str) -> None:
-        self._ledger = ledger
-        self._watch = watch
+    def __init__(self, outcomes: Outcomes, fences: Fences, clock: Clock, *, trace_key: bytes, hostname: str) -> None:
+        self._outcomes = outcomes
+        self._fences = fences
         self._clock = clock
         self._trace_key = trace_key
         self._hostname = hostname
@@ -112,7 +132,7 @@ class Dispose:
 
     def _fence(self, gathered: Gathered, admission: Admission, gone: Callable[[], bool]) -> Fence:
         facts = gathered.facts
-        return self._watch.fence(
+        return self._fences.fence(
             lists=facts.lists - admission.unfrozen,
             senders=facts.senders,
             mailing=admission.mailing,
@@ -139,6 +159,6 @@ class Dispose:
         now = self._clock.now()
         took = {"seconds": seconds_since(gathered.began, now)} if gathered.began is not None else {}
         try:
-            self._ledger.journal.note(Event(kind=kind, id=id, at=now, data={**data, **took}))
+            self._outcomes.note(Event(kind=kind, id=id, at=now, data={**data, **took}))
         except Exception:
             log.exception("transaction %s: its outcome could not be recorded", id)

@@ -8,9 +8,12 @@ adds to nothing, so no other admission can tell.
 
 from __future__ import annotations
 
+import hashlib
+
 from smtpguard.admission.model import Admission
 from smtpguard.gathering.gather import Gathered
 from smtpguard.journal.chain import canonical
+from smtpguard.mail.transaction import Transaction
 from smtpguard.policy.engine import Plan
 from smtpguard.policy.facts import Facts
 from smtpguard.policy.freezing import Gate
@@ -51,6 +54,11 @@ def only_recorded(admission: Admission) -> bool:
         and not admission.mailing
         and not admission.spared
     )
+
+
+def key_of(transaction: Transaction) -> str:
+    """A digest of content and envelope; a retry has the same."""
+    return hashlib.sha256(f"{transaction.message.sha256} {transaction.envelope.sha256}".encode()).hexdigest()
 
 
 def marks_of(facts: Facts) -> str:

@@ -8,7 +8,6 @@ relay's own 250. Doubt stands still: every failure is answered 4xx, never relaye
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 from bisect import bisect_left
 from collections import Counter, OrderedDict
@@ -18,8 +17,9 @@ from datetime import datetime
 
 from smtpguard.admission import asking
 from smtpguard.admission.builtinrules import with_fixed
+from smtpguard.admission.bypassed import BypassPath
 from smtpguard.admission.dispose import Dispose
-from smtpguard.admission.fronted import is_plain, is_still, marks_of, only_recorded
+from smtpguard.admission.fronted import is_plain, is_still, key_of, marks_of, only_recorded
 from smtpguard.admission.mailingverdict import is_by_sender, mailing_verdict
 from smtpguard.admission.mailvote import VotesByMail
 from smtpguard.admission.model import Admission, ComparisonMissing, Item, Seen
@@ -113,6 +113,7 @@ class Intake:
         votes: VotesByMail | None = None,
         returned: ReturnedMail | None = None,
         front: Front | None = None,
+        bypass: BypassPath | None = None,
     ) -> None:
         self._ledger = ledger
         self._policies = policies
@@ -128,6 +129,7 @@ class Intake:
         self._held = _Lately()
         self._approved = _Approved()
         self._beforehand, self._votes, self._returned, self._front = beforehand, votes, returned, front
+        self.bypass = bypass
         self.undecided: Counter[str] = Counter()
         """Messages that were answered 451 or 452 without a verdict, by reason (``UNDECIDED``)."""
         self.answered: Counter[str] = Counter()
@@ -201,6 +203,8 @@ class Intake:
                     return done
                 recalled, began = True, self._clock.monotonic()
                 continue
+            if not attempt and (done := await self._bypassed(gathered, plan, onward)) is not None:
+                return done
             likely = plan.expects_hold or self._held.knows(gathered.facts.identity)
             likely = likely or self._held.knows(_sender_of(gathered))
             if keep or likely or self._watch.stops(gathered.facts):
@@ -294,7 +298,7 @@ class Intake:
                 return None
             if generation is None or not is_still(gate, generation, gathered.in_force.policy_sha256):
                 return None
-            asks, key = plan.asks, _key(transaction)
+            asks, key = plan.asks, key_of(transaction)
             if _of_each_recipient(asks) or not all(map(front.counts_nobody, asks)) or front.holds(key):
                 return None
             counts = dict.fromkeys(asks, 0)
@@ -307,6 +311,18 @@ class Intake:
         [event] = admission.events
         there = await front.record(event, key=key, marks=marks_of(gathered.facts), generation=generation)
         return admission if there else None
+
+    async def _bypassed(self, gathered: Gathered, plan: Plan, onward: Onward) -> Disposition | None:
+        """The disposition under the emergency bypass; None if there is none, or the admission is to decide. What the
+        bypass recalls is not admitted again: its verdict is recorded."""
+        bypass = self.bypass.in_force() if self.bypass is not None else None
+        gone = gathered.transaction.gone
+        if self.bypass is None or bypass is None or gone():
+            return None
+        admission = await self.bypass.admit(bypass, gathered, plan, self._step(gathered, plan))
+        if admission is None:
+            return None
+        return await self.bypass.dispose.carry_out(gathered, admission, onward, gone) or Deferred(reply=reply.RECALLED)
 
     def _step(self, gathered: Gathered, plan: Plan) -> Callable[[Seen], Admission]:
         """The step of the admission: decide with what is seen of other messages."""
@@ -455,17 +471,12 @@ def _sender_of(gathered: Gathered) -> Identity | None:
     return Identity(exact=f"letters of {names[-1]}") if names else None
 
 
-def _key(transaction: Transaction) -> str:
-    """A digest of content and envelope; a retry has the same."""
-    return hashlib.sha256(f"{transaction.message.sha256} {transaction.envelope.sha256}".encode()).hexdigest()
-
-
 def _item(gathered: Gathered, asks: tuple[Ask, ...]) -> Item:
     transaction, facts = gathered.transaction, gathered.facts
     reading = gathered.reading
     return Item(
         id=transaction.id,
-        key=_key(transaction),
+        key=key_of(transaction),
         policy_sha256=gathered.in_force.policy_sha256,
         content_sha256=transaction.message.sha256,
         message_id=reading.message_id if isinstance(reading, Reading) else "",

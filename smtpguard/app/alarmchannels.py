@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -35,7 +35,7 @@ from smtpguard.mail.message import Message
 from smtpguard.mail.transaction import Lost
 from smtpguard.notices.notice import Letterhead, Notice, Stationery, choose_language
 from smtpguard.observe.alarms import rounds
-from smtpguard.observe.alarms.conditions import BY_NAME
+from smtpguard.observe.alarms.conditions import BY_NAME, BYPASS
 from smtpguard.observe.alarms.rounds import AlarmMessage, Phase
 from smtpguard.observe.alarms.rows import Alarmed
 from smtpguard.observe.cursor import RaisedAlarm
@@ -77,7 +77,7 @@ class AlarmChannels:
         self._say(told)
         if told.alarm.condition.name in self.settings.alarms.quiet:
             return True
-        ways = [way for way in (self._mail(told), self._post(told)) if way is not None]
+        ways = [*(self._mailed(told, to) for to in self._people(told)), *self._post(told)]
         if not ways:
             return True
         heard = any(await asyncio.gather(*ways))
@@ -96,12 +96,15 @@ class AlarmChannels:
         else:
             log.critical("alarm %s: %s %s", told.alarm.key, told.alarm.says, told.alarm.does)
 
-    def _mail(self, told: AlarmMessage) -> Any:
+    def _people(self, told: AlarmMessage) -> list[Address]:
+        """Of a bypass also those who can begin one."""
         to = contact(self.settings)
-        return self._mailed(told, to) if to is not None else None
+        people = self.settings.bypass.people if told.alarm.condition.name == BYPASS else ()
+        found = [*([to] if to is not None else ()), *map(Address.parse, people)]
+        return list({str(each).lower(): each for each in found}.values())
 
-    def _post(self, told: AlarmMessage) -> Any:
-        return self._posted(told) if self.settings.alarms.webhook is not None else None
+    def _post(self, told: AlarmMessage) -> list[Coroutine[Any, Any, bool]]:
+        return [self._posted(told)] if self.settings.alarms.webhook is not None else []
 
     async def _mailed(self, told: AlarmMessage, to: Address) -> bool:
         try:

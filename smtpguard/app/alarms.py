@@ -28,10 +28,11 @@ from smtpguard.app.services import opened
 from smtpguard.config.settings import Settings
 from smtpguard.database.errors import LedgerError, Unavailable
 from smtpguard.guard.ports import Clock
+from smtpguard.journal.bypass import Bypasses
 from smtpguard.lists.indexcache import State
 from smtpguard.lists.registry import Registry
 from smtpguard.observe import figures as store_watching
-from smtpguard.observe.alarms.conditions import CalledRule, FreezeOfAll, Seen
+from smtpguard.observe.alarms.conditions import BypassInForce, CalledRule, FreezeOfAll, Seen
 from smtpguard.observe.alarms.rounds import Memory, Rounds
 from smtpguard.observe.alarms.rows import Alarmed
 from smtpguard.observe.cursor import RaisedAlarm
@@ -168,6 +169,14 @@ def _stale(registry: Registry) -> tuple[str, ...]:
     registry.reopen()
     bad = (State.STALE, State.MISSING)
     return tuple(sorted(name for name, status in registry.statuses.items() if status.state in bad))
+
+
+def bypass_in_force(settings: Settings, now: datetime) -> tuple[BypassInForce, ...]:
+    """That of this host."""
+    found = Bypasses(settings.state).in_force(now)
+    if found is None:
+        return ()
+    return (BypassInForce(until=found.ends, by=" + ".join(found.people), reason=found.reason),)
 
 
 def absent(running: Iterable[Tree]) -> tuple[str, ...]:
@@ -320,6 +329,7 @@ class Alarms(Part):
             minutes=MINUTES,
             absent=absent(running),
             starts="",
+            bypass=bypass_in_force(self._settings, now),
         )
 
     async def _look_at_relay(self, route: str) -> None:

@@ -33,6 +33,7 @@ PEOPLES = frozenset(
         Kind.FREEZE,
         Kind.THAW,
         Kind.THAW_ASKED,
+        Kind.BYPASS,
         Kind.MAILING,
         Kind.POLICY,
         Kind.VIEWED,

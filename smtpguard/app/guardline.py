@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
+from smtpguard.admission.bypassed import BypassPath
 from smtpguard.admission.dispose import Dispose
 from smtpguard.admission.intake import Intake
 from smtpguard.admission.mailvote import VotesByMail
@@ -19,20 +21,24 @@ from smtpguard.app.policies import Following
 from smtpguard.app.services import freezes_of, notices, opened, term
 from smtpguard.app.signatures import dkim_verifier
 from smtpguard.config.settings import Settings
+from smtpguard.database.batch import read_head
 from smtpguard.freezes.service import GateWatch
 from smtpguard.gathering.gather import Gather
 from smtpguard.gathering.reader import BoundedReader
 from smtpguard.guard.ports import Clock
 from smtpguard.holds.replying import Tokens
 from smtpguard.holds.service import Approvals
+from smtpguard.journal.bypass import Bypasses
 from smtpguard.mail.address import Address
 from smtpguard.mail.reply import Reply
+from smtpguard.store.bypassed import Bypassed
 from smtpguard.store.store import Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """``watch`` must run, or the fences stop all mail. ``hostname``: our name in greetings."""
+    """``follow`` must run, or the fences stop all mail. ``hostname``: our name in greetings. ``kept``: the front of a
+    bypass."""
 
     intake: Intake
     watch: GateWatch
@@ -42,6 +48,15 @@ class Line:
     beforehand: Preapproval | None = None
     votes: VotesByMail | None = None
     returned: ReturnedMail | None = None
+    kept: Bypassed | None = None
+
+    async def follow(self) -> None:
+        """Watch the gate, and what a bypass needs. Never returns."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.watch.run())
+            if self.intake.bypass is not None and self.kept is not None:
+                tasks.create_task(self.intake.bypass.run())
+                tasks.create_task(self.kept.run())
 
     def here(self, address: Address) -> Reply | None:
         """The reply to a recipient that is an address of the guard's own, for preapprovals, votes by mail or what
@@ -96,11 +111,25 @@ async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock |
             addresses=[Address.parse(each) for each in settings.returns.addresses],
             take=lambda message, to: service.take(message, to=to),
         )
+    bypass, kept = None, None
+    if settings.bypass.people:
+        head = await ledger.ask(read_head)
+        kept = Bypassed(
+            Bypasses(settings.state),
+            path=ledger.file,
+            journal=head.journal,
+            secret=secret,
+            now=clock.now,
+            take=ledger.journal.take_fronts,
+            note=ledger.journal.note,
+        )
+        undo.callback(kept.close)
+        bypass = BypassPath(kept, ledger, watch, clock, trace_key=secret, hostname=hostname)
     intake = Intake(
         ledger,
         policies,
         gather,
-        Dispose(ledger, watch, clock, trace_key=secret, hostname=hostname),
+        Dispose(ledger.journal, watch, clock, trace_key=secret, hostname=hostname),
         watch,
         clock,
         term=terms,
@@ -109,6 +138,7 @@ async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock |
         votes=votes,
         returned=returned,
         front=front,
+        bypass=bypass,
     )
     return Line(
         intake=intake,
@@ -119,6 +149,7 @@ async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock |
         beforehand=beforehand,
         votes=votes,
         returned=returned,
+        kept=kept,
     )
 
 
@@ -127,4 +158,5 @@ def counts(intake: Intake) -> Mapping[str, int]:
     undecided = {f"undecided {why}": count for why, count in intake.undecided.items()}
     answered = {f"answered {how}": count for how, count in intake.answered.items()}
     admissions = {f"admission {n}": count for n, count in enumerate(intake.admissions) if count}
-    return undecided | answered | admissions | {"admission us": intake.admission_microseconds}
+    bypassed = {"bypassed": intake.bypass.relayed} if intake.bypass is not None else {}
+    return undecided | answered | admissions | bypassed | {"admission us": intake.admission_microseconds}

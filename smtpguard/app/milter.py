@@ -34,7 +34,7 @@ class Milter(Part):
     async def start(self) -> None:
         settings, new_id = self._settings, ids()
         line = await straight_line(settings, self._undo)
-        self._watch, self._intake = line.watch, line.intake
+        self._line, self._intake = line, line.intake
         self._receptions = [
             MilterReception(
                 milter_settings(settings, each, line.hostname), line.intake, new_id=new_id, turned_away=self._turned
@@ -43,7 +43,7 @@ class Milter(Part):
         ]
 
     async def serve(self) -> None:
-        await self._watch.run()
+        await self._line.follow()
 
     def take(
         self, connection: socket.socket, listener: int, closed: Callable[[], None], client: str | None = None

@@ -280,6 +280,7 @@ class Watching:
             counts = tree["counts"]
             numbers["smtpguard_answers_total"] = {(how,): counts.get(f"answered {how}", 0) for how in ANSWERS}
             numbers["smtpguard_undecided_total"] = {(why,): counts.get(f"undecided {why}", 0) for why in UNDECIDED}
+            numbers["smtpguard_bypassed_total"] = {(): counts.get("bypassed", 0)}
             turned = {why: counts.get(f"turned-away {why}", 0) for why in Why}
             turned[Why.CONNECTIONS] += sum(tree["refused"].values())
             numbers["smtpguard_turned_away_total"] = {(why.value,): count for why, count in turned.items()}

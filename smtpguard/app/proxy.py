@@ -47,7 +47,7 @@ class Proxy(Part):
         settings, clock = self._settings, self._clock
         new_id = ids() if clock is None else ids(lambda: int(clock.now().timestamp() * 1000))
         self.line = line = await straight_line(settings, self._undo, clock)
-        self._watch, self._intake, name = line.watch, line.intake, line.hostname
+        self._intake, name = line.intake, line.hostname
         self._relays = relays = Relays(settings, self.places)
         self._undo.push_async_callback(relays.close)
         logins = relays.logins()
@@ -78,7 +78,7 @@ class Proxy(Part):
 
     async def serve(self) -> None:
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._watch.run())
+            tasks.create_task(self.line.follow())
             tasks.create_task(self._renewals.run())
             tasks.create_task(self._rates.run())
 

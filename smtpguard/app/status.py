@@ -16,7 +16,7 @@ from sqlalchemy import Connection, select
 
 from smtpguard import __version__
 from smtpguard.app.alarmchannels import FileMemory
-from smtpguard.app.alarms import Observer, absent, in_words, probed, relay_says
+from smtpguard.app.alarms import Observer, absent, bypass_in_force, in_words, probed, relay_says
 from smtpguard.app.certificates import ends
 from smtpguard.app.clock import SystemClock
 from smtpguard.app.files import CannotStart
@@ -30,6 +30,7 @@ from smtpguard.counts.backfill import known_since
 from smtpguard.database.errors import LedgerError
 from smtpguard.database.schema import checkpoint
 from smtpguard.guard.ports import PolicyInForce
+from smtpguard.journal.bypass import Bypass, Bypasses
 from smtpguard.journal.chain import instant
 from smtpguard.journal.checkpoint import Checkpoint, parse
 from smtpguard.lists.indexcache import State
@@ -66,6 +67,7 @@ class Status:
     contacts_since: datetime | None = None
     checkpoint: dict[str, Any] | None = None
     receivers: list[dict[str, Any]] = field(default_factory=list)
+    bypass: Bypass | None = None
     unknown: list[str] = field(default_factory=list)
 
     @property
@@ -81,6 +83,7 @@ class Status:
 async def status(settings: Settings) -> Status:
     """Never raises for an error of a part, the store or the relay."""
     found = Status(at=datetime.now(UTC), trees=list(trees(settings.state)))
+    found.bypass = Bypasses(settings.state).in_force(found.at)
     seen = Seen(at=found.at, absent=absent(found.trees), certificates=tuple(ends(settings)))
     in_store, relay = await asyncio.gather(_store(settings, found), _relay(settings, found))
     seen = replace(
@@ -90,6 +93,7 @@ async def status(settings: Settings) -> Status:
         starts=_starts(settings, found),
         certificates=seen.certificates,
         relay=relay,
+        bypass=bypass_in_force(settings, found.at),
     )
     if in_store is None and found.store is not None and found.store["problem"]:
         seen = replace(seen, store=found.store["problem"])

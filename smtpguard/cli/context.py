@@ -29,6 +29,7 @@ import click
 
 if TYPE_CHECKING:
     from smtpguard.app.services import Brakes, Services
+    from smtpguard.config.brief import Needed
     from smtpguard.config.settings import Settings
     from smtpguard.policy.parse import Policy
 
@@ -138,16 +139,20 @@ class Context:
             yield opened
 
     @asynccontextmanager
-    async def brakes(self, needed: Collection[str]) -> AsyncIterator[Brakes]:
+    async def brakes(
+        self, needed: Collection[str], first: Callable[[Needed], None] = lambda settings: None
+    ) -> AsyncIterator[Brakes]:
         """The store and what freezes it, without the policy in force: a freeze must not wait for it. Mistakes in
         settings keys other than ``needed`` do not matter. A command that needs only the store does not even wait until
-        they are read: ``tell_mistakes`` reports them later."""
+        they are read: ``tell_mistakes`` reports them later. ``first``: what is done before the store is opened."""
         from smtpguard.app.services import brakes
         from smtpguard.config.brief import STORE, read_brief
 
         self.must_exist(self.config)
         brief = read_brief(self.config) if set(needed) == STORE else None
-        async with brakes(brief or self.settings_as_far(needed)) as opened:
+        settings = brief or self.settings_as_far(needed)
+        first(settings)
+        async with brakes(settings) as opened:
             yield opened
         self.hurried = brief is not None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -19,12 +19,14 @@ from smtpguard.config.brief import STORE
 from smtpguard.config.problem import Invalid, did_you_mean
 from smtpguard.freezes.hooks import Hook
 from smtpguard.freezes.service import Frozen, Released, SecondPersonNeeded
+from smtpguard.journal.bypass import Bypasses
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mailings.model import NoSuch, whole_id
 from smtpguard.policy.freezing import Freeze, Selector
 
 if TYPE_CHECKING:
     from smtpguard.app.services import Brakes
+    from smtpguard.config.brief import Needed
 
 F = TypeVar("F", bound=Callable[..., Any])
 Chosen = tuple[Selector, str]
@@ -75,8 +77,13 @@ def command(context: Context, /, reason: str, for_: str | None, **given: Any) ->
         except Invalid as e:
             raise CannotRun(f"--for: {e.text}; expected {e.expected}") from None
 
+    def end_bypass(settings: Needed) -> None:
+        """Whether or not the store answers: what people want to stop must not go on without it."""
+        if (ended := Bypasses(settings.state).end(datetime.now(UTC), context.user)) is not None:
+            click.echo(f"Ended: the emergency bypass {ended.id} of this host.", err=True)
+
     async def work() -> Frozen:
-        async with context.brakes(STORE) as brakes:
+        async with context.brakes(STORE, end_bypass) as brakes:
             selector, value = await _known(brakes, chosen)
             return await brakes.freezes.freeze(selector, value, reason=reason, by=context.user, for_=length)
 

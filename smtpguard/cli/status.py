@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from smtpguard.cli.bypass import row as bypass_row
 from smtpguard.cli.context import Context, as_json
 from smtpguard.cli.holdrow import plain
 from smtpguard.config.partial import STORE
@@ -136,6 +137,7 @@ def row(found: Status) -> dict[str, Any]:
         "contacts_since": found.contacts_since,
         "checkpoint": found.checkpoint,
         "receivers": found.receivers,
+        "bypass": bypass_row(found.bypass),
         "unknown": found.unknown,
     }
 
@@ -177,6 +179,8 @@ def lines(found: Status) -> Iterator[str]:
         yield f"Store       {found.store['url']}: {said}"
         for file in found.store.get("fronts_aside") or ():
             yield f"{'':<12}{file} belongs to another state of the journal, and was not merged"
+    if found.bypass is not None:
+        yield f"Bypass      until {_when(found.bypass.ends)}, by {' and '.join(found.bypass.people)}: {found.bypass.reason}"
     for n, each in enumerate(found.lists or ()):
         people = "nobody known" if each["people"] is None else f"{each['people']:,} people"
         read = f", read {_when(each['checked_at'])}" if each["checked_at"] else ""

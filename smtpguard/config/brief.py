@@ -56,7 +56,7 @@ STORE = frozenset({"store", "state", "secret_file", "delimiters"})
 """Keys that opening the store needs."""
 NAMES = frozenset({
     "hostname", "listen", "trust", "relay", "routes", "expanders", "accepted_ways", "store", "journal", "policy", "state", "secret_file",
-    "notices", "console", "webhooks", "returns", "mentions", "metrics", "alarms", "limits", "freeze", "freeze_hook", "thaw_hook", "hold", "retention", "audit",
+    "notices", "console", "webhooks", "returns", "mentions", "metrics", "alarms", "bypass", "limits", "freeze", "freeze_hook", "thaw_hook", "hold", "retention", "audit",
     "dkim_sign",
     "dkim_keys", "resolver", "authserv_ids", "delimiters", "logging", "workers",
 })  # fmt: skip

@@ -22,6 +22,8 @@ SETTINGS: Mapping[str, str] = {
     ".webhooks": "Programs that receive events by HTTP.",
     ".metrics": "Metrics for Prometheus; off if this section is missing.",
     ".alarms": "A second way to alert a person when the database or the relay cannot be used.",
+    ".bypass": "Who can begin an emergency bypass, which relays little while the database is away; off if it names nobody.",
+    "BypassSettings.people": "The addresses of at least two people: two of them begin a bypass together, and get its alarms.",
     ".limits": "Limits of size, number and time.",
     ".freeze": "What a freeze does with mail.",
     ".freeze_hook": "Commands to run when a freeze begins, each a list of words.",

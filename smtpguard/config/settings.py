@@ -199,7 +199,7 @@ class JournalSettings(Section):
 
 
 AlarmName = Literal[
-    "store-put-back", "frozen", "store-away", "start-fails", "relay-away", "deferring", "not-enforced", "policy-unreadable", "policy-differs", "part-away",
+    "store-put-back", "frozen", "store-away", "bypass", "start-fails", "relay-away", "deferring", "not-enforced", "policy-unreadable", "policy-differs", "part-away",
     "certificate-ends-now", "certificate-ends", "list-stale", "webhook-behind", "checkpoints-refused", "rule-calls", "breaker", "breaker-observed",
 ]  # fmt: skip
 """The table is in observe.alarms.conditions."""
@@ -226,13 +226,33 @@ class AlarmWebhook(Section):
     format: Literal["json", "slack", "teams"] = "json"
 
 
+def _heard(quiet: list[AlarmName]) -> list[AlarmName]:
+    if "bypass" in quiet:
+        raise Invalid("the alarm about a bypass is always sent", "other alarms")
+    return quiet
+
+
 class AlarmSettings(Section):
     """The second way for alarms, which needs neither the store nor the guarded relay. ``quiet``: alarms that are not
     sent."""
 
     relay: AlarmRelay | None = None
     webhook: AlarmWebhook | None = None
-    quiet: list[AlarmName] = Field(default=[], title="alarm")
+    quiet: Annotated[list[AlarmName], AfterValidator(_heard)] = Field(default=[], title="alarm")
+
+
+def _two(people: list[str]) -> list[str]:
+    if people and len({person.lower() for person in people}) < 2:
+        raise Invalid("one person alone could begin a bypass", "the addresses of two people or more")
+    return people
+
+
+class BypassSettings(Section):
+    """``people``: those of whom two together can begin an emergency bypass. Nobody: there is none."""
+
+    people: Annotated[list[Annotated[str, AfterValidator(_own_address)]], AfterValidator(_two)] = Field(
+        default=[], title="person"
+    )
 
 
 class Limits(Section):
@@ -413,7 +433,7 @@ Commands = Annotated[
 
 
 class Settings(Section):
-    """The whole file. ``accepted_ways``: bypasses of the guard that are open on purpose; ``check --live`` finds them.
+    """The whole file. ``accepted_ways``: ways around the guard that are open on purpose; ``check --live`` finds them.
     ``freeze_hook``: commands to run, without a shell, when a freeze has been put in force; ``thaw_hook``: when one has
     been lifted. ``dkim_keys``: DNS names to the text of their records, used instead of DNS."""
 
@@ -436,6 +456,7 @@ class Settings(Section):
     returns: ReturnsSettings = ReturnsSettings()
     mentions: Mentions = Mentions()
     alarms: AlarmSettings = AlarmSettings()
+    bypass: BypassSettings = BypassSettings()
     limits: Limits = Limits()
     freeze: FreezeSettings = FreezeSettings()
     freeze_hook: Commands = ()

@@ -10,7 +10,7 @@ from typing import Any
 from smtpguard.holds.model import Hold, State
 from smtpguard.holds.replying import No
 from smtpguard.journal.chain import Clear, Entry, instant
-from smtpguard.journal.event import Kind
+from smtpguard.journal.event import Kind, happened
 from smtpguard.locale.phrase import N_, NN_, Phrase
 from smtpguard.locale.phrase import Said as Text
 from smtpguard.locale.speech import Speech
@@ -63,6 +63,7 @@ WORDS: Mapping[str, str] = {
     Kind.ANSWERED.value: N_("Its writer says"),
     Kind.PLEADED.value: N_("Its writer asks that it be sent"),
     Kind.JUDGED.value: N_("Its writer's judgement"),
+    Kind.BYPASS.value: N_("Emergency bypass"),
     Kind.START.value: N_("The guard was started"),
     Kind.STOP.value: N_("The guard was stopped"),
     Kind.SIGNED_IN.value: N_("Sign-in"),
@@ -97,6 +98,12 @@ DETAILS: Mapping[str, str] = {
     "right": N_("it was right to stop it"),
     "mistake": N_("it was a mistake to stop it"),
 }
+CHANGES: Mapping[str, str] = {
+    "begun": N_("begun by two people"),
+    "adopted": N_("what was relayed without the database is in the journal"),
+    "ended": N_("ended"),
+}
+"""Changes of a bypass."""
 CHOICES: Mapping[str, str] = {
     "approve": N_("approve"),
     "reject": N_("reject"),
@@ -157,6 +164,7 @@ _PEOPLES_WORDS = frozenset(
         Kind.FREEZE,
         Kind.THAW,
         Kind.THAW_ASKED,
+        Kind.BYPASS,
         Kind.ASKED,
         Kind.ANSWERED,
         Kind.PLEADED,
@@ -193,6 +201,13 @@ def entry_in_words(entry: Entry, clear: Clear | None, said: Speech) -> EntryText
         )
         and isinstance(value, str)
     ]
+    if entry.kind == Kind.BYPASS.value:
+        details.append(said(CHANGES.get(str(data.get("change")), "")))
+    if "bypass" in data:
+        when = instant(happened(entry.at, data))
+        details.append(
+            said("without the database, under the bypass {id}, at {time}", id=data["bypass"], time=said.when(when))
+        )
     if entry.kind == Kind.VOTE.value and isinstance(at := data.get("release_at"), str):
         details.append(said("it goes out at {time}", time=said.clock(datetime.fromisoformat(at))))
     if entry.kind == Kind.VOTE_REFUSED.value and (why := NOT_COUNTED.get(str(data.get("why")))):
@@ -206,7 +221,7 @@ def entry_in_words(entry: Entry, clear: Clear | None, said: Speech) -> EntryText
     return EntryText(
         at=instant(entry.at),
         text=f"{kind}: {more}" if more else kind,
-        who=", ".join(who[:1]),
+        who=", ".join(who if entry.kind == Kind.BYPASS.value else who[:1]),
         words=reason_of(comment, said),
     )
 

@@ -326,6 +326,9 @@ class _Telling:
             some = Counter({a: n for (r, a), n in writers.items() if r == role})
             yield from self._counted(self.said(ROLES[role]), some, _ROLE[role])
         yield from self._counted(self.said("client"), self.report.clients, "client")
+        yield from self._counted(
+            self.said("relayed without the database, under the bypass"), self.report.bypasses, "bypass"
+        )
 
     def what(self) -> Iterator[Statement]:
         if self.names:

@@ -76,6 +76,13 @@ def noted(proof: Proof, said: Speech) -> Iterator[str]:
             at=_moment(one.at),
             before=_moment(one.before),
         )
+    for id, messages in proof.bypassed.items():
+        yield said.ngettext(
+            "{n} message was relayed without the database, under the bypass {id}",
+            "{n} messages were relayed without the database, under the bypass {id}",
+            messages,
+            id=id,
+        )
     if not proof.filed:
         yield said("the state folder has no checkpoints of this journal: a missing end could not be detected")
     if proof.witnessed is None and proof.first_bad is None:

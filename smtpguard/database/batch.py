@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import chain
+from pathlib import Path
 from typing import Any, Protocol
 
 from sqlalchemy import Connection, Table, select, update
@@ -20,8 +21,9 @@ from smtpguard.database.codec import Codec
 from smtpguard.database.engine import cursor_of
 from smtpguard.database.failpoint import passes
 from smtpguard.database.fronts import File, Fronts, Shared, scope_key
-from smtpguard.journal import columns
-from smtpguard.journal.chain import Seal, body_of, canonical, link, microseconds
+from smtpguard.journal import bypass, columns
+from smtpguard.journal.bypass import Bypasses
+from smtpguard.journal.chain import Seal, body_of, canonical, link, microseconds, parsed
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.front import FIRST, Fronted, Tail, event_of, head_of, tail
@@ -135,6 +137,7 @@ class Batch:
         known: Gate | None,
         follow: Callable[[Batch], Follower],
         fronts: Fronts | None = None,
+        bypasses: Bypasses | None = None,
     ) -> None:
         self.connection = connection
         self._cursor = cursor_of(connection)
@@ -146,6 +149,7 @@ class Batch:
         self.head = _head(head)
         self._was = replace(self.head)
         self._fronts, self._ends = fronts, False
+        self._bypasses, self._taken = bypasses, set[str]()  # what this batch has taken from them
         self._page: Shared | None = None
         if fronted:
             self.open_page()
@@ -278,6 +282,8 @@ class Batch:
         generation = self.head.generation + 1
         if self._page is not None:
             self._page.generation = generation
+        if self._bypasses is not None:
+            self._bypasses.begins_generation(generation)
         self.take_fronts()
         self._ends = True
         return replace(event, data={**event.data, "gate": generation})
@@ -285,9 +291,9 @@ class Batch:
     def take_fronts(self) -> int:
         """Move the entries of all fronts into the chain, and remove fronts of ended processes once that is committed.
         Returns the number of entries."""
+        taken = self._take_bypasses()
         if self._fronts is None:
-            return 0
-        taken = 0
+            return taken
         for file in self._fronts.all():
             try:
                 taken += self._take(file)
@@ -334,6 +340,71 @@ class Batch:
         if any(each.generation != self.head.generation for each in found.fronted):
             return f"it was decided under another generation than {self.head.generation}"
         return found.problem if not found.fronted else ""
+
+    def _take_bypasses(self) -> int:
+        """Move what bypasses of this host recorded into the chain: that each began, its verdicts and outcomes, and that it
+        ended. What is there already is found by its id, so that each line enters the chain once."""
+        if self._bypasses is None or not self._bypasses.waits:
+            return 0
+        self.flush()
+        fronts = [
+            (path, *found) for path in self._bypasses.fronts() if (found := self._read_bypassed(path)) is not None
+        ]
+        known = {found.bypass.id: found.bypass for _, found, _ in fronts} | {
+            each.id: each for each in self._bypasses.all()
+        }
+        changes = {id: self._changes(id) for id in known}
+        self.record([each.begun(self.now) for id, each in known.items() if "begun" not in changes[id]])
+        taken = sum(self._take_bypassed(path, found, written=written) for path, found, written in fronts)
+        left = {found.bypass.id for path, found, _ in fronts if path.exists()}
+        for id, each in known.items():
+            if not each.is_over(self.now):
+                continue
+            if "ended" not in changes[id]:
+                self._taken.add(id)
+                self.record([each.over(self.now)])
+            elif not left & {id} and id not in self._taken:
+                self._bypasses.remove(each)
+        self.flush()
+        return taken
+
+    def _changes(self, id: str) -> set[str]:
+        found = self.select("SELECT body FROM entry WHERE id = ? AND kind = ?", (id, Kind.BYPASS.value))
+        return {parsed(body)["data"]["change"] for (body,) in found}
+
+    def _read_bypassed(self, path: Path) -> tuple[bypass.Read, bool] | None:
+        """The front, and whether its process may still write it. None if it is not of this journal, or is gone."""
+        try:
+            written = bypass.is_written(path)  # asked before reading: later nothing more is written
+            found = bypass.read(path)
+        except FileNotFoundError:  # another process has removed it
+            return None
+        if found is not None and found.journal == self.head.journal:
+            return found, written
+        if found is not None or not written:
+            bypass.set_aside(path, f"it is of the journal {found.journal}" if found else "its head cannot be read")
+        return None
+
+    def _take_bypassed(self, path: Path, found: bypass.Read, *, written: bool) -> int:
+        there = set(self.among("SELECT kind, id FROM entry WHERE id {}", [line.id for line in found.lines]))
+        new = [line for line in found.lines if (line.kind, line.id) not in there]
+        if not new:
+            if not written and path.name not in self._taken:  # in an earlier commit all of it was moved
+                bypass.removed(path, damaged=found.damaged)
+            return 0
+        self._taken.add(path.name)
+        self.append((line.event(self.now), line.body, line.clear) for line in new)
+        verdicts = [line for line in new if line.key]
+        self.rows("underway").extend((v.id, v.key, v.at, v.marks, False, None, None, False) for v in verdicts)
+        if verdicts:
+            data = {
+                "change": "adopted",
+                "front": path.name,
+                "messages": len(verdicts),
+                "generation": verdicts[0].generation,
+            }
+            self.record([Event(kind=Kind.BYPASS, id=found.bypass.id, at=self.now, data=data)])
+        return len(new)
 
     def append_fronted(self, fronted: Sequence[Fronted], events: Sequence[Event] | None = None) -> None:
         """Chain the entries of a front. ``events``: their events if this process made them; it then tells its

@@ -13,6 +13,7 @@ from smtpguard.admission.model import Admission, Item, Seen
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.model import Change, Hold, Over, State
 from smtpguard.holds.sending import Outgoing, RevocationResult, Sending
+from smtpguard.journal.bypass import Bypass
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Event
@@ -326,6 +327,22 @@ class Front(Protocol):
     async def record(self, event: Event, *, key: str, marks: str, generation: int) -> bool:
         """True: on disk, decided under this generation. False: nothing was written. Raises LedgerError and TimeoutError
         if it is unknown whether it was written."""
+
+
+class Bypassed(Protocol):
+    """The emergency bypass of this host, under which verdicts are recorded while the store is away."""
+
+    def in_force(self) -> Bypass | None: ...
+
+    @property
+    def generation(self) -> int:
+        """The gate's newest generation that this host knows. Raises OSError."""
+
+    async def record(self, bypass: Bypass, event: Event, *, key: str, marks: str, generation: int) -> bool:
+        """As Front.record. False also if this bypass is over, or the gate has moved since this generation."""
+
+    def note(self, event: Event) -> None:
+        """Record the outcome of such a verdict without waiting."""
 
 
 class Reader(Protocol):

@@ -22,7 +22,7 @@ from smtpguard.incidents.timeline import Step, Timeline
 from smtpguard.journal.chain import Clear, Entry, Seal, instant
 from smtpguard.journal.delivery import DeliveryEvent, DeliveryStatus, reported
 from smtpguard.journal.distinct import Asked, Changes, Crowd, Interval, Unit, more
-from smtpguard.journal.event import Kind
+from smtpguard.journal.event import Kind, happened
 from smtpguard.journal.outcome import OPEN, REACHED, Message, Outcome, Sum, relayed
 from smtpguard.policy.recorded import unpack
 
@@ -70,7 +70,8 @@ class Report:
     ``until``: the time of the last entry on its messages. ``entries``: the entries behind each figure (CAME and
     others); ``ways``: how its messages came in, and ``usual``: how earlier mail of the same writers did; ``watched``:
     events of the guard itself. ``let_through``: the verdict of the first message that was relayed at once, else of the
-    first one. ``stopped``: the first entry that stopped any, and ``went_after``: the entries on deliveries after it."""
+    first one. ``stopped``: the first entry that stopped any, and ``went_after``: the entries on deliveries after it. ``bypasses``:
+    emergency bypasses under which messages were relayed."""
 
     first: datetime
     last: datetime
@@ -111,6 +112,7 @@ class Report:
     let_through: tuple[Entry, Clear | None] | None
     stopped: Entry | None
     went_after: Entries
+    bypasses: Counter[str]
 
 
 class Case:
@@ -141,6 +143,7 @@ class Case:
                 "reasons",
                 "policies",
                 "refused",
+                "bypasses",
             )
         }
         self._entries: dict[tuple[str, str], Entries] = {}
@@ -192,8 +195,9 @@ class Case:
         return True
 
     def _take(self, entry: Entry, data: Mapping[str, Any], sealed: Mapping[str, Any], clear: Clear | None) -> None:
-        self._from = min(self._from, entry.at) if self._from else entry.at
-        self._to = max(self._to, entry.at)
+        at = happened(entry.at, data)
+        self._from = min(self._from, at) if self._from else at
+        self._to = max(self._to, at)
         self._noted(entry, clear)
         hold = data.get("hold")
         if hold:
@@ -220,7 +224,7 @@ class Case:
 
     def _rest(self, seq: int, data: Mapping[str, Any], clear: Clear | None) -> None:
         keys = [(CAME, ""), *((LIST, str(name)) for name in data.get("lists", ()))]
-        keys += [(key, str(data[key])) for key in ("client", "content", "policy", "mailing") if data.get(key)]
+        keys += [(key, str(data[key])) for key in ("client", "content", "policy", "mailing", "bypass") if data.get(key)]
         for mode, key in (("enforce", "rules"), ("observe", "observed"), ("approved", "approved")):
             keys += [(RULE, f"{mode} {rule}") for rule in data.get(key, ())]
         named = (clear or {}).items()
@@ -275,6 +279,7 @@ class Case:
         counters["clients"].update([data["client"]] if data.get("client") else ())
         counters["contents"].update([data["content"]] if data.get("content") else ())
         counters["policies"].update([data["policy"]] if data.get("policy") else ())
+        counters["bypasses"].update([data["bypass"]] if data.get("bypass") else ())
         for mode, key in (("enforce", "rules"), ("observe", "observed"), ("approved", "approved")):
             counters["rules"].update((rule, mode) for rule in data.get(key, ()))
         enforced = set(data.get("rules", ()))
@@ -307,9 +312,10 @@ class Case:
         message.add(entry.kind, data)
         self._seqs[entry.id] = self._seqs[entry.id][0], max(entry.seq, self._seqs[entry.id][1])
         if _took(entry.kind, data):
-            first, last = self._went or (entry.at, entry.at)
-            self._went = min(first, entry.at), max(last, entry.at)
-            self._out.append((entry.at, entry.seq))
+            at = happened(entry.at, data)
+            first, last = self._went or (at, at)
+            self._went = min(first, at), max(last, at)
+            self._out.append((at, entry.seq))
         if (whom := self._whom.get(entry.id)) is not None:
             whom.add(entry.kind, data, content["private"])
         one = reported(entry.kind, data)

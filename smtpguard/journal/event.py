@@ -59,6 +59,7 @@ class Kind(enum.Enum):
     PLEADED = "pleaded"  # its writer asked for its release
     JUDGED = "judged"  # its writer's judgement of the stop: data.said is right, or mistake
     EXPORTED = "exported"
+    BYPASS = "bypass"  # the emergency bypass: data.change is begun, adopted (so many messages of a front) or ended
     START = "start"
     STOP = "stop"
     SIGNED_IN = "signed-in"
@@ -114,6 +115,12 @@ def decided_at(at: datetime, data: Mapping[str, Any]) -> datetime:
         return datetime.fromisoformat(data["decided_at"])
     except (KeyError, TypeError, ValueError):
         return at
+
+
+def happened(at: int, data: Mapping[str, Any]) -> int:
+    """When that of an entry happened, in microseconds: what a bypass recorded enters the journal once the store is back."""
+    given = data.get("happened")
+    return given if isinstance(given, int) else at
 
 
 NOTICES = (

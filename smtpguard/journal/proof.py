@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from smtpguard.journal.agreement import Agreement, Disagreement, Lost
@@ -27,6 +28,8 @@ GATE = frozenset(kind.value for kind in MOVES_GATE)
 _DECIDED, _BEGAN = (
     re.compile(rf'[{{,]"{name}":([0-9]+)') for name in ("generation", "gate")
 )  # no text has such quotes
+_BYPASS = re.compile(r'[{,]"bypass":"([^"]+)"')
+_ADOPTED = re.compile(r'[{,]"messages":([0-9]+)')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +61,7 @@ class Proof:
     cut off together with the database's checkpoints could not be detected. ``trimmed``: the last entry that retention
     has trimmed, 0 for none. ``unsigned`` stretches, and where time goes ``backwards``: the first of each (course).
     ``witnessed``: the last entry whose checkpoint a witness has, and when that was signed (microseconds).
+    ``bypassed``: by bypass, how many messages were relayed under it while the store was away.
     """
 
     entries: int
@@ -72,6 +76,7 @@ class Proof:
     backwards: tuple[Backwards, ...] = ()
     beside: tuple[Finding, ...] = ()
     witnessed: tuple[int, int] | None = None
+    bypassed: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -116,6 +121,7 @@ def verify(
     stream = iter(entries)
     seen, seq, prev, generation = 0, 0, GENESIS, 0
     trimmed = 0  # up to where entries may be missing
+    bypasses: set[str] = set()
 
     def bad(at: int, problem: Said) -> Proof:
         return Proof(entries=seen, first_bad=Bad(seq=at, problem=problem), renewed=renewed)
@@ -129,9 +135,11 @@ def verify(
             continue
         seen += 1
         problem = _problem(entry, seq, prev, stream) or _unfit(entry, clear, seal, retention, renewed)
-        problem = problem or _late(entry, generation)
+        problem = problem or _late(entry, generation, bypasses, trimmed=bool(trimmed))
         if problem is not None:
             return bad(min(entry.seq, seq + 1), problem)
+        if entry.kind == Kind.BYPASS.value:
+            bypasses.add(entry.id)
         if entry.kind in GATE:
             generation = gate_of(entry.body) or generation
         seq, prev = entry.seq, entry.hash
@@ -204,14 +212,28 @@ def _unfit(entry: Entry, clear: Clear | None, seal: Seal, retention: Retention, 
     return None if fits else Phrase("edited: private values do not fit their digests")
 
 
-def _late(entry: Entry, generation: int) -> Phrase | None:
-    """The problem of a verdict that was decided before the gate moved, and follows the entry that moved it."""
+def _late(entry: Entry, generation: int, bypasses: Collection[str], *, trimmed: bool) -> Phrase | None:
+    """The problem of a verdict that was decided before the gate moved, and follows the entry that moved it. That is right
+    for a verdict under a bypass, whose beginning precedes it, unless that is ``trimmed``."""
     if not generation or entry.kind != Kind.VERDICT.value:
         return None
     found = _DECIDED.search(entry.body)
     if found is None or int(found[1]) >= generation:
         return None
+    under = _BYPASS.search(entry.body)
+    if under is not None and (trimmed or under[1] in bypasses):
+        return None
     return Phrase("out of its place: this verdict was decided before a freeze, a thaw or a policy that precedes it")
+
+
+def bypassed(rows: Iterable[tuple[str, str]]) -> Mapping[str, int]:
+    """From id and body of the entries about bypasses: how many messages were relayed under each. None for one that was
+    only begun."""
+    found: Counter[str] = Counter()
+    for id, body in rows:
+        if (messages := _ADOPTED.search(body)) is not None:
+            found[id] += int(messages[1])
+    return dict(found)
 
 
 def gate_of(body: str) -> int | None:

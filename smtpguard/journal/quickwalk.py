@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from typing import Any
 
@@ -77,13 +77,14 @@ class Walked:
 class Named:
     """Data to compare names with digests. ``through``: up to which entry retention has erased them. ``gates``: the
     entries that moved the gate, in order, each with the generation that it began. ``erased``: digests of values that were erased for a
-    person."""
+    person. ``bypasses``: the first entry about each."""
 
     secret: bytes
     journal: str
     renewed: int
     through: int
     gates: tuple[tuple[int, int], ...] = ()
+    bypasses: Mapping[str, int] = field(default_factory=dict)
     erased: frozenset[str] = frozenset()
 
 
@@ -129,9 +130,11 @@ class _Names:
                 content = parsed(body)
                 while gates and gates[0][0] < seq:
                     generation = gates.popleft()[1]
-                if kind == _VERDICT and content["data"].get("generation", generation) < generation:
+                data = content["data"]
+                late = kind == _VERDICT and data.get("generation", generation) < generation
+                if late and named.bypasses.get(data.get("bypass"), seq) >= seq:
                     return False
-                if tuple(beside) != columns.of(kind, id, content["data"]):
+                if tuple(beside) != columns.of(kind, id, data):
                     return False
                 if doc is None:
                     if not nameless and seq > named.through:

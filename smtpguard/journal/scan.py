@@ -33,7 +33,7 @@ from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Kind
 from smtpguard.journal.merkle import Roots
 from smtpguard.journal.note import Key, read
-from smtpguard.journal.proof import MOVES_GATE, Bad, ChainHead, Proof, Sources, gate_of, verify
+from smtpguard.journal.proof import MOVES_GATE, Bad, ChainHead, Proof, Sources, bypassed, gate_of, verify
 from smtpguard.journal.rows import Marks
 from smtpguard.journal.signing import Noted
 from smtpguard.journal.timecheck import TimeCheck
@@ -159,6 +159,7 @@ class Walk:
         with self.open() as connection:
             known = self._known(connection)
             roots = self._roots(connection, known)
+            bypasses = connection.execute(self._bypasses()).all()
         course = TimeCheck(known.genuine, self._now)
         proof = verify(
             self._entries(progress, course, roots),
@@ -186,6 +187,7 @@ class Walk:
             others=known.others,
             unreadable=known.unreadable,
             filed=known.filed,
+            bypassed=bypassed((id, body) for _, id, body in bypasses),
         )
         return proof if sources is None else sources.proved(proof, self._retention)
 
@@ -207,9 +209,11 @@ class Walk:
         with self.open() as connection:
             moved = select(entry.c.seq, entry.c.body).where(journal.of_kind(*MOVES_GATE), entry.c.seq <= head.seq)
             bodies = connection.execute(moved.order_by(entry.c.seq)).all()
+            bypasses = connection.execute(self._bypasses()).all()
         gates = tuple((seq, began) for seq, body in bodies if (began := gate_of(body)))
         named = quickwalk.Named(
             gates=gates,
+            bypasses={id: seq for seq, id, _ in reversed(bypasses)},
             secret=self._secret,
             journal=head.journal,
             renewed=self.renewed,
@@ -240,8 +244,13 @@ class Walk:
             trimmed=first - 1,
             witnessed=self._witnessed,
             backwards=tuple(one for each in walked for one in each.course.backwards),
+            bypassed=bypassed((id, body) for _, id, body in bypasses),
         )
         return proof if sources is None else sources.proved(proof, self._retention)
+
+    def _bypasses(self) -> Select[Any]:
+        about = journal.of_kind(Kind.BYPASS), entry.c.seq <= self.head.seq
+        return select(entry.c.seq, entry.c.id, entry.c.body).where(*about).order_by(entry.c.seq)
 
     def _known(self, connection: Connection) -> Marks:
         """The checkpoints of database and file, and a witness's: the newest of these says how far the witness is."""

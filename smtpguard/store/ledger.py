@@ -485,8 +485,8 @@ class Journal:
         return await self._access.walk(lambda opened: activityrows.judged(opened, query, before, limit))
 
     async def take_fronts(self, *, only_ended: bool = False) -> int:
-        """Move the entries of all fronts into the chain, and remove the fronts of ended processes. Returns the number of entries.
-        ``only_ended``: only if there is such a front."""
+        """Move the entries of all fronts into the chain, also those of a bypass, and remove the fronts of ended processes. Returns the
+        number of entries. ``only_ended``: only if there is such a front, or one of a bypass."""
         taken = 0
         for _ in range(2):  # only committed frames can be removed
             if not await self._access.ask(partial(self._fronts_wait, only_ended=only_ended)):
@@ -497,6 +497,8 @@ class Journal:
     def _fronts_wait(self, connection: Connection, *, only_ended: bool) -> bool:
         """Whether a front has entries to move, or its process has ended. The database's record of a front without a
         file is removed with ``only_ended``, and not by readers."""
+        if self._writer.bypasses.waits:
+            return True
         fronts = self._access.fronts
         if fronts is None:
             return False
@@ -514,7 +516,10 @@ class Journal:
 
     def fronts_aside(self) -> Sequence[Path]:
         """Fronts that did not fit the journal, and were not taken over."""
-        return self._access.fronts.aside() if self._access.fronts is not None else ()
+        return [
+            *(self._access.fronts.aside() if self._access.fronts is not None else ()),
+            *self._writer.bypasses.aside(),
+        ]
 
     async def catch_up(self) -> None:
         """Called before the journal is read as proof. If it cannot be written, it is read as it is."""

@@ -70,6 +70,11 @@ class Store(Access):
         """The file of a database that is only readable here."""
         return self._database.path if self._database.copy is not None else None
 
+    @property
+    def file(self) -> str:
+        """The path of a SQLite database; "" for another."""
+        return str(self._database.path) if self._database.sqlite else ""
+
     async def admit(self, item: Item, step: Callable[[Seen], Admission]) -> Admission:
         """The one transaction that decides on a message (admission.rows)."""
         admission: Admission = await self._writer.submit(item=item, admission=step)

@@ -32,6 +32,7 @@ from smtpguard.database.failpoint import passes
 from smtpguard.database.schema import underway
 from smtpguard.holds import rows as holds
 from smtpguard.journal import rows as journal
+from smtpguard.journal.bypass import Bypasses
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mailings.finding import Memory
@@ -95,6 +96,8 @@ class Writer:
         self._unsigned = False  # entries of this process without a checkpoint yet
         self._signed_seq = 0  # the last entry signed by this process, or its start
         self._unfiled: list[Checkpoint] = []
+        self.bypasses = Bypasses(state_dir)
+        """What was relayed on this host while the store was away."""
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="smtpguard-store", daemon=True)
 
@@ -296,6 +299,7 @@ class Writer:
             known=known,
             follow=partial(MailingBatch, memory=memory),
             fronts=self._database.fronts,
+            bypasses=self.bypasses,
         )
 
     def _publish(self) -> None:

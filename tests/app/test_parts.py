@@ -17,7 +17,11 @@ from smtpguard.app.relay import Relays
 from smtpguard.config.settings import Settings
 
 INTAKE = SimpleNamespace(
-    undecided=Counter(busy=2, store=1), answered=Counter(taken=3), admissions=[0, 4], admission_microseconds=900
+    undecided=Counter(busy=2, store=1),
+    answered=Counter(taken=3),
+    admissions=[0, 4],
+    admission_microseconds=900,
+    bypass=None,
 )
 WIRE = {
     "undecided busy": 2, "undecided store": 1, "answered taken": 3, "admission 1": 4, "admission us": 900, "turned away 4xx": 0,

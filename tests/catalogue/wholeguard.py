@@ -186,7 +186,7 @@ class WholeGuard:
 
     async def pass_(self, **time: float) -> None:
         self.clock.ahead += timedelta(**time).total_seconds()
-        await self.proxy_part._watch.read()
+        await self.proxy_part.line.watch.read()
 
 
 def policy(**changes: Any) -> str:

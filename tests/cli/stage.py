@@ -106,7 +106,7 @@ class Stage:
 
         class Here(Context):
             @asynccontextmanager
-            async def services(self, needed: object = None) -> AsyncIterator[Any]:
+            async def services(self, needed: object = None, first: object = None) -> AsyncIterator[Any]:
                 async with stage.services() as services:
                     yield services
 

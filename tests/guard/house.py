@@ -193,6 +193,7 @@ class House:
         self.in_force = self.build(documents)
         self.ledger: Any = store
         self.front: Any = None
+        self.bypass: Any = None
         self.term = Deadlines(release_delay_seconds=0)
 
     def build(self, documents: dict[str, bytes]) -> InForce:
@@ -224,7 +225,7 @@ class House:
         return sha256
 
     def intake(self, *, limits: Limits | None = None) -> Intake:
-        dispose = Dispose(self.ledger, self.watch, self.clock, trace_key=KEY, hostname="guard.example.com")
+        dispose = Dispose(self.ledger.journal, self.watch, self.clock, trace_key=KEY, hostname="guard.example.com")
         return Intake(
             self.ledger,
             self,
@@ -236,6 +237,7 @@ class House:
             notices=self.notices,
             limits=limits,
             front=self.front,
+            bypass=self.bypass,
         )
 
     def approvals(self) -> Approvals:

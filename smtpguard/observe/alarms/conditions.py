@@ -29,6 +29,15 @@ class FreezeOfAll:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BypassInForce:
+    """``by`` and ``reason`` are people's: only for mail."""
+
+    until: datetime
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Expiry:
     """``what``: a certificate, by its name in the settings."""
 
@@ -92,6 +101,7 @@ class Seen:
     refusing: Mapping[str, float] | None = None
     called: tuple[CalledRule, ...] | None = None
     stopped: tuple[Stopped, ...] | None = None
+    bypass: tuple[BypassInForce, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +117,8 @@ class Found:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
     """``after_seconds``: how long it must last before the alarm is sent. ``shared``: of the whole installation, so that
-    one of several nodes sends it; else of this host. ``found``: where it is true; None: it cannot be evaluated."""
+    one of several nodes sends it; else of this host. ``found``: where it is true; None: it cannot be evaluated.
+    ``again``: how often it is sent while it lasts, whoever takes it; None: as its severity says."""
 
     name: str
     severity: Severity
@@ -117,6 +128,7 @@ class Condition:
     says: str
     does: str
     found: Callable[[Seen], tuple[Found, ...] | None]
+    again: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,6 +263,21 @@ def _stopped(seen: Seen, *, observed: bool) -> tuple[Found, ...] | None:
     )
 
 
+def _bypass(seen: Seen) -> tuple[Found, ...] | None:
+    return (
+        None
+        if seen.bypass is None
+        else tuple(
+            Found(
+                words={"until": f"{one.until:%Y-%m-%d %H:%M} UTC"},
+                private=Phrase("By {who}: {reason}", who=one.by, reason=one.reason),
+            )
+            for one in seen.bypass
+        )
+    )
+
+
+BYPASS = "bypass"
 CONDITIONS: tuple[Condition, ...] = (
     Condition(
         name="store-put-back",
@@ -291,6 +318,20 @@ CONDITIONS: tuple[Condition, ...] = (
         ),
         does=N_("Bring it back. No restart is needed, and nothing is lost."),
         found=lambda seen: _away(seen.store),
+    ),
+    Condition(
+        name=BYPASS,
+        severity=Severity.CRITICAL,
+        after_seconds=0,
+        shared=False,
+        title=N_("an emergency bypass is in force"),
+        says=N_(
+            "Until {until} mail to no list and to at most three customers goes out whenever the database cannot be used, if nothing in the "
+            "database could stop it."
+        ),
+        does=N_("If it is not meant, or is no longer needed: smtpguard bypass --end"),
+        found=_bypass,
+        again=timedelta(minutes=5),
     ),
     Condition(
         name="start-fails",

@@ -167,7 +167,8 @@ class Rounds:
         if before is not None and _claimed(before, now):
             return
         if before is not None and before.told is not None:
-            again = (TAKEN_AGAIN if before.taken_by else AGAIN)[alarm.condition.severity]
+            usual = (TAKEN_AGAIN if before.taken_by else AGAIN)[alarm.condition.severity]
+            again = usual if alarm.condition.again is None else alarm.condition.again
             if now - before.told < again:
                 return
         phase = Phase.BEGINS if before is None or before.told is None else Phase.LASTS

@@ -198,6 +198,7 @@ TREE = (
             "Messages that were answered 451 or 452 without a verdict: full (no space), busy (too many wait), policy (the policy in "
             "force cannot be read by this version), store (the database is away or too slow), rounds (freezes or policies moved too often), failed (an error of smtpguard)",
         ),
+        ("bypassed_total", "", "Messages relayed without the database, under an emergency bypass"),
     ),
     *_table(
         Kind.GAUGE,

@@ -13,6 +13,7 @@ from smtpguard.locale.phrase import places
 from smtpguard.locale.speech import Speech
 from smtpguard.observe.alarms.conditions import (
     CONDITIONS,
+    BypassInForce,
     CalledRule,
     Expiry,
     FreezeOfAll,
@@ -27,7 +28,7 @@ NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 WELL = Seen(
     at=NOW, store="", relay="", frozen=(), put_back="", enforced=True, unreadable="", differs="", stale=(),
     certificates=(Expiry(what="c.pem", at=NOW + timedelta(days=60)),), answered=100, deferred=3, absent=(), starts="",
-    behind={"chat": 2.0}, refusing={"witness": 0.0}, called=(), stopped=(),
+    behind={"chat": 2.0}, refusing={"witness": 0.0}, called=(), stopped=(), bypass=(),
 )  # fmt: skip
 MANY = CalledRule(
     rule="many-write",
@@ -36,6 +37,7 @@ MANY = CalledRule(
     senders=(("anna@example.com", 7), *((f"x{n}@example.com", 1) for n in range(44))),
 )
 STOPPED = Stopped(mailing="M", breaker="complaints", limit=">= 0.1% after 500", counted=7, people=1200)
+BYPASS = BypassInForce(until=NOW + timedelta(minutes=30), by="eva@example.com + omar@example.com", reason="A fire")
 ALL = FreezeOfAll(since=NOW - timedelta(hours=1), by="eva@example.com", reason="Wrong list")
 BACK = FreezeOfAll(since=NOW, by="smtpguard", reason="The store was put back", put_back=True)
 
@@ -53,6 +55,7 @@ def test_a_healthy_guard_raises_no_alarm() -> None:
         ({"frozen": (), "put_back": "It was put back"}, ["store-put-back"]),
         ({"frozen": (ALL, BACK)}, ["store-put-back", "frozen"]),
         ({"store": "no answer"}, ["store-away"]),
+        ({"bypass": (BYPASS,)}, ["bypass"]),
         ({"starts": "the store: it does not answer"}, ["start-fails"]),
         ({"relay": "Connection refused"}, ["relay-away"]),
         ({"answered": 10, "deferred": 5}, ["deferring"]),
@@ -100,7 +103,7 @@ def test_critical_alarms_are_immediate() -> None:
 EVERY = replace(
     WELL, store="no answer", relay="Connection refused", frozen=(ALL, BACK), put_back="It was put back", enforced=False,
     unreadable="nonsense", differs="it was changed", starts="the store: no", stale=("news",), answered=10, deferred=10, absent=("proxy",), behind={"chat": 3600.0}, refusing={"syslog": 1000.0}, called=(MANY,),
-    certificates=(Expiry(what="c.pem", at=NOW),), stopped=(STOPPED, replace(STOPPED, mailing="N", observed=True)),
+    certificates=(Expiry(what="c.pem", at=NOW),), stopped=(STOPPED, replace(STOPPED, mailing="N", observed=True)), bypass=(BYPASS,),
 )  # fmt: skip
 
 

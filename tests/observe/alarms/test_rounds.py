@@ -15,7 +15,7 @@ from smtpguard.observe.alarms import rounds
 from smtpguard.observe.alarms.conditions import Expiry, Seen
 from smtpguard.observe.alarms.rounds import CLAIM, AlarmMessage, Phase, Rounds, take
 from smtpguard.observe.cursor import RaisedAlarm
-from tests.observe.alarms.test_conditions import ALL, MANY, NOW, WELL
+from tests.observe.alarms.test_conditions import ALL, BYPASS, MANY, NOW, WELL
 
 
 class AlarmMemory:
@@ -309,3 +309,14 @@ async def test_a_hanging_report_delays_no_other_alarm(
             await asyncio.sleep(0)
     await house.round(node, fails | FROZEN | {"called": (MANY,)}, seconds=5)
     assert sorted(house.told[2:], key=lambda one: one[0]) == [(key, Phase.BEGINS) for key in ENDS]
+
+
+async def test_a_bypass_is_reported_every_five_minutes_whoever_takes_it() -> None:
+    house = House()
+    node, found = house.node(), {"bypass": (BYPASS,)}
+    await house.round(node, found)
+    assert await take(house.own, "bypass", "eva", house.now)
+    for seconds in (299, 1, 300):
+        await house.round(node, found, seconds=seconds)
+    await house.round(node, {}, seconds=5)
+    assert [phase for _, phase in house.told] == [Phase.BEGINS, Phase.LASTS, Phase.LASTS, Phase.ENDS]

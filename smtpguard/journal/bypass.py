@@ -1,0 +1,367 @@
+"""The emergency bypass of one host: who began it and when it ends, and what was relayed under it, as files in the state
+folder.
+
+A message is relayed under a bypass only while the store is away, so its verdict is recorded here first. Each process
+has a front of its own: a file of lines, each with its CRC, synced one by one. ``Batch.take_bypass`` moves the lines into
+the chain once the store is back. A line enters the chain once, whoever reads it, since its id does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import logging
+import os
+import secrets
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from smtpguard.database.failpoint import failpoint, passes
+from smtpguard.database.fronts import ASIDE, sync_folder
+from smtpguard.journal.chain import canonical, parsed
+from smtpguard.journal.event import Event, Kind
+from smtpguard.lists.ownership import hand_over
+from smtpguard.mail.constant import constant
+
+log = logging.getLogger(__name__)
+
+_VERSION = 1
+_GENERATION = "generation"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bypass:
+    """``people``: who began it, and who agreed. ``user``: of the operating system. ``ended``: when it was ended early."""
+
+    id: str
+    people: tuple[str, str]
+    user: str
+    host: str
+    reason: str
+    begins: datetime
+    ends: datetime
+    ended: datetime | None = None
+    ended_by: str = ""
+
+    def holds_at(self, now: datetime) -> bool:
+        return self.ended is None and self.begins <= now < self.ends
+
+    def is_over(self, now: datetime) -> bool:
+        """Not for a clock that was set back: then it neither holds nor is over."""
+        return self.ended is not None or now >= self.ends
+
+    def begun(self, at: datetime) -> Event:
+        data = {"change": "begun", "host": self.host, "begins": _text(self.begins), "ends": _text(self.ends)}
+        private = {"actor": (*self.people, self.user), "comment": (self.reason,)}
+        return Event(kind=Kind.BYPASS, id=self.id, at=at, data=data, private=private)
+
+    def over(self, at: datetime) -> Event:
+        """``data.early``: a person ended it before its time."""
+        data = {"change": "ended", "ended": _text(self.ended or self.ends), "early": self.ended is not None}
+        private = {"actor": (self.ended_by,)} if self.ended_by else {}
+        return Event(kind=Kind.BYPASS, id=self.id, at=at, data=data, private=private)
+
+
+@constant
+class Line:
+    """A verdict under a bypass, or its outcome: kind, id, body and clear values as in its entry. ``at``: microseconds.
+    ``key`` and ``marks`` are of a verdict, as in ``underway``; ``generation``: the gate's, as last seen."""
+
+    kind: str
+    id: str
+    at: int
+    body: str
+    clear: str | None
+    key: str = ""
+    marks: str = ""
+    generation: int = 0
+
+    def octets(self) -> bytes:
+        text = canonical([self.kind, self.id, self.at, self.body, self.clear, self.key, self.marks, self.generation])
+        return _checked(text)
+
+    @property
+    def item(self) -> str:
+        """What a test names it by (failpoint)."""
+        return str(next(iter(parsed(self.clear or "{}").get("message_id", ())), self.id))
+
+    def event(self, at: datetime) -> Event:
+        """``at``: when it enters the chain, whose entries are in order of time."""
+        clear = parsed(self.clear) if self.clear is not None else {}
+        private = {role: tuple(values) for role, values in clear.items()}
+        return Event(kind=Kind(self.kind), id=self.id, at=at, data=parsed(self.body)["data"], private=private)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Read:
+    """What a front has. ``bypass``: as it was when the front was made. ``damaged``: a line before the last one cannot be
+    read."""
+
+    journal: str
+    bypass: Bypass
+    lines: tuple[Line, ...]
+    damaged: bool = False
+
+
+class Bypasses:
+    """The folder, for one process."""
+
+    def __init__(self, state: Path) -> None:
+        self.folder = state / "bypass"
+
+    def newest(self) -> Bypass | None:
+        """The one that was begun last, over or not; None also if its file cannot be read."""
+        for path in sorted(self.folder.glob("*.json"), reverse=True):
+            return _read(path)
+        return None
+
+    def in_force(self, now: datetime) -> Bypass | None:
+        found = self.newest()
+        return found if found is not None and found.holds_at(now) else None
+
+    def all(self) -> list[Bypass]:
+        found = (_read(path) for path in sorted(self.folder.glob("*.json")))
+        return [each for each in found if each is not None]
+
+    def begin(self, bypass: Bypass) -> None:
+        """On disk when it returns. Raises OSError."""
+        if not self.folder.is_dir():
+            self.folder.mkdir(mode=0o700)
+            hand_over(self.folder, self.folder.parent)
+        with self.locked(alone=True):
+            self._write(f"{bypass.id}.json", json.dumps(_row(bypass)))
+
+    def end(self, now: datetime, by: str) -> Bypass | None:
+        """End the one in force: when it returns, no process of this host records anything under it. None: there is none.
+        Raises OSError."""
+        if not self.folder.is_dir():
+            return None
+        with self.locked(alone=True):
+            found = self.in_force(now)
+            if found is not None:
+                found = replace(found, ended=now, ended_by=by)
+                self._write(f"{found.id}.json", json.dumps(_row(found)))
+            return found
+
+    @property
+    def generation(self) -> int:
+        """The gate's newest generation that a process of this host has begun: a process that has not seen it yet records
+        nothing."""
+        try:
+            return int((self.folder / _GENERATION).read_text())
+        except FileNotFoundError:
+            return 0
+
+    def begins_generation(self, generation: int) -> None:
+        """Before the gate moves. Raises OSError."""
+        if self.folder.is_dir():
+            with self.locked(alone=True):
+                self._write(_GENERATION, str(generation))
+
+    @contextmanager
+    def locked(self, *, alone: bool = False) -> Iterator[None]:
+        """``alone``: to change what is in force; otherwise to record under it. Raises OSError."""
+        path = self.folder / "lock"
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            hand_over(path, self.folder)
+            fcntl.flock(file, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+            yield
+        finally:
+            os.close(file)
+
+    def _write(self, name: str, text: str) -> None:
+        half = self.folder / f"{name}.tmp"
+        file = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            hand_over(half, self.folder)
+            os.write(file, text.encode())
+            os.fsync(file)
+        finally:
+            os.close(file)
+        half.replace(self.folder / name)
+        sync_folder(self.folder)
+
+    # taken into the chain
+
+    @property
+    def waits(self) -> bool:
+        """Whether there may be anything to take into the chain, or to remove: until a bypass is over, and all of it is
+        there."""
+        return any(self.folder.glob("*.json")) or any(self.folder.glob("*.front"))
+
+    def fronts(self) -> list[Path]:
+        return sorted(self.folder.glob("*.front"))
+
+    def aside(self) -> list[Path]:
+        """Fronts of another journal or damaged ones."""
+        return sorted(self.folder.glob(f"*{ASIDE}"))
+
+    def remove(self, bypass: Bypass) -> None:
+        """Once it is over, and all of it is in the chain."""
+        (self.folder / f"{bypass.id}.json").unlink(missing_ok=True)
+        sync_folder(self.folder)
+
+
+class Front:
+    """The front of one process, made with the first line. For one thread at a time."""
+
+    def __init__(self, folder: Bypasses, journal: str) -> None:
+        self._folder, self._journal = folder, journal
+        self._file = -1
+        self._bypass = ""
+        self._broken = False
+
+    def record(self, bypass: Bypass, verdict: Line, now: Callable[[], datetime]) -> bool:
+        """True: the verdict is on disk, under this bypass and the newest generation that this host knows. False: nothing
+        was written. Raises OSError, and then nothing is written here any more."""
+        with self._folder.locked():
+            current = self._folder.in_force(now())
+            if current is None or current.id != bypass.id or self._folder.generation > verdict.generation:
+                return False
+            if self._broken:  # no sync is retried after a failure
+                raise OSError(errno.EIO, "the front of the bypass failed before")
+            try:
+                if self._bypass != bypass.id:
+                    self.close()
+                    self._make(bypass)
+                self._append(verdict)
+            except OSError:
+                self._broken = True
+                raise
+        return True
+
+    def note(self, outcome: Line) -> None:
+        """The outcome of a verdict that is recorded here. Raises OSError: then the verdict is in doubt."""
+        if self._file < 0 or self._broken:
+            raise OSError(errno.EIO, "the front of the bypass is closed")
+        self._append(outcome)
+
+    @property
+    def open(self) -> bool:
+        return self._file >= 0
+
+    def close(self) -> None:
+        """It can be removed once all of it is in the chain."""
+        if self._file >= 0:
+            os.close(self._file)
+        self._file, self._bypass = -1, ""
+
+    def _make(self, bypass: Bypass) -> None:
+        path = self._folder.folder / f"{bypass.id}-{secrets.token_hex(8)}.front"
+        file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_DSYNC | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            hand_over(path, self._folder.folder)
+            _written(file, _checked(canonical([_VERSION, self._journal, _row(bypass)])))
+            sync_folder(self._folder.folder)
+        except BaseException:
+            os.close(file)
+            raise
+        self._file, self._bypass = file, bypass.id
+
+    def _append(self, line: Line) -> None:
+        before = os.fstat(self._file).st_size
+        failpoint("begin")
+        passes("bypass", line.item)
+        failpoint("before-sync")
+        try:
+            _written(self._file, line.octets())
+        except OSError:
+            with contextlib.suppress(OSError):  # its client gets 451; if it stays, it is in doubt
+                os.ftruncate(self._file, before)
+            raise
+        failpoint("after-sync")
+
+
+def read(path: Path) -> Read | None:
+    """None if its head cannot be read. A line that is not whole ends a front: its process is writing it, or was killed
+    then. Raises OSError."""
+    head, *rows = [_row_of(octets) for octets in path.read_bytes().split(b"\n")[:-1]] or [None]
+    if head is None or head[0] != _VERSION:
+        return None
+    whole = [row for row in rows if row is not None]
+    lines = tuple(
+        Line(kind=kind, id=id, at=at, body=body, clear=clear, key=key, marks=marks, generation=generation)
+        for kind, id, at, body, clear, key, marks, generation in whole
+    )
+    damaged = None in rows and rows.index(None) < len(whole)
+    return Read(journal=head[1], bypass=_bypass(head[2]), lines=lines, damaged=damaged)
+
+
+def is_written(path: Path) -> bool:
+    """Whether its process may still write it. Raises FileNotFoundError."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(file)
+    return False
+
+
+def removed(path: Path, *, damaged: bool) -> None:
+    """After the commit with which all of it is in the chain. ``damaged``: it is kept for people to look at."""
+    if damaged:
+        set_aside(path, "a line of it cannot be read; the others are in the journal")
+    else:
+        path.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def set_aside(path: Path, why: str) -> None:
+    log.error("%s was set aside: %s", path, why)
+    path.rename(path.with_name(f"{path.name}{ASIDE}"))
+
+
+def _written(file: int, octets: bytes) -> None:
+    if os.write(file, octets) != len(octets):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _checked(text: str) -> bytes:
+    octets = text.encode()
+    return b"%08x %s\n" % (zlib.crc32(octets), octets)
+
+
+def _row_of(octets: bytes) -> Any:
+    """None if the line is not whole."""
+    crc, _, text = octets.partition(b" ")
+    return parsed(text.decode()) if crc == b"%08x" % zlib.crc32(text) else None
+
+
+def _read(path: Path) -> Bypass | None:
+    try:
+        return _bypass(json.loads(path.read_text()))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        log.error("%s cannot be read: %s", path, error)
+        return None
+
+
+def _bypass(row: Mapping[str, Any]) -> Bypass:
+    begins, ends, ended = (
+        datetime.fromisoformat(at) if (at := row[name]) else None for name in ("begins", "ends", "ended")
+    )
+    if begins is None or ends is None:
+        raise ValueError("it has no time")
+    one, other = row["people"]
+    return Bypass(**{**row, "people": (one, other), "begins": begins, "ends": ends, "ended": ended})
+
+
+def _row(bypass: Bypass) -> Mapping[str, Any]:
+    times = {"begins": bypass.begins, "ends": bypass.ends, "ended": bypass.ended}
+    return {**asdict(bypass), **{name: at.isoformat() if at is not None else None for name, at in times.items()}}
+
+
+def _text(at: datetime) -> str:
+    return at.isoformat().replace("+00:00", "Z")

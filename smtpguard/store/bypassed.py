@@ -1,0 +1,133 @@
+"""Record under an emergency bypass of this host while the store is away: a thread that writes this process's front, and
+a task that has it taken into the chain once the store is back."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
+
+from smtpguard.database.errors import Full, LedgerError, Unavailable
+from smtpguard.database.fronts import inode
+from smtpguard.journal.bypass import Bypass, Bypasses, Front, Line
+from smtpguard.journal.chain import Seal, body_of, canonical, microseconds
+from smtpguard.journal.event import Event, Kind
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 2.0
+WAIT_SECONDS = 20.0
+
+
+class Bypassed:
+    """Made by app.guardline. Implements guard.ports.Bypassed."""
+
+    def __init__(
+        self,
+        folder: Bypasses,
+        *,
+        path: str,
+        journal: str,
+        secret: bytes,
+        now: Callable[[], datetime],
+        take: Callable[[], Awaitable[object]],
+        note: Callable[[Event], None],
+    ) -> None:
+        """``path``: of a SQLite database, else "". ``take``: have it taken into the chain. ``note``: an outcome for the
+        journal, if it cannot be recorded here."""
+        self._folder, self._path, self._now, self._take, self._note = folder, path, now, take, note
+        self._inode = inode(path) if path else None
+        self._seal = Seal(secret, journal)
+        self._front = Front(folder, journal)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="smtpguard-bypass")
+        self._open = 0  # verdicts without an outcome yet
+
+    def in_force(self) -> Bypass | None:
+        """None also if the database's file is gone, or is another one."""
+        if self._path and inode(self._path) != self._inode:
+            return None
+        return self._folder.in_force(self._now())
+
+    @property
+    def generation(self) -> int:
+        return self._folder.generation
+
+    async def record(self, bypass: Bypass, event: Event, *, key: str, marks: str, generation: int) -> bool:
+        verdict = self._line(event, key=key, marks=marks, generation=generation)
+        writing = self._thread.submit(self._front.record, bypass, verdict, self._now)
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                there = await asyncio.shield(asyncio.wrap_future(writing))
+        except TimeoutError:
+            writing.add_done_callback(partial(self._too_late, event))
+            raise
+        except OSError as error:
+            log.error("the front of the bypass cannot be written: %s", error.strerror or error)
+            raise (Full if error.errno in (errno.ENOSPC, errno.EDQUOT) else Unavailable)(
+                f"the front of the bypass: {error.strerror}"
+            ) from None
+        self._open += there
+        return there
+
+    def _too_late(self, event: Event, writing: Future[bool]) -> None:
+        """It is written, or may be, and is not carried out."""
+        if writing.exception() is None and writing.result():
+            self._write(Event(kind=Kind.OUTCOME, id=event.id, at=self._now(), data={"outcome": "unanswered"}))
+
+    def note(self, event: Event) -> None:
+        """An outcome. If it cannot be recorded here, it is lost with this process, and its verdict is then in doubt."""
+        self._open -= 1
+        self._thread.submit(self._write, event).add_done_callback(
+            partial(self._noted, event, asyncio.get_running_loop())
+        )
+
+    def _write(self, event: Event) -> None:
+        self._front.note(self._line(event))
+
+    def _noted(self, event: Event, loop: asyncio.AbstractEventLoop, writing: Future[None]) -> None:
+        if writing.exception() is not None:
+            log.warning("transaction %s: its outcome could not be recorded beside the store", event.id)
+            loop.call_soon_threadsafe(self._note, event)
+
+    def _line(self, event: Event, key: str = "", marks: str = "", generation: int = 0) -> Line:
+        at = microseconds(event.at)
+        event = replace(event, data={**event.data, "happened": at})
+        private = {role: list(values) for role, values in event.private.items()}
+        return Line(
+            kind=event.kind.value,
+            id=event.id,
+            at=at,
+            body=body_of(event, self._seal),
+            clear=canonical(private) if private else None,
+            key=key,
+            marks=marks,
+            generation=generation,
+        )
+
+    async def run(self) -> None:
+        """Never returns."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                await self.settle()
+            except Exception:  # mail goes on all the same
+                log.exception("the bypass")
+
+    async def settle(self) -> None:
+        """Close a front that is complete, and have what is recorded taken into the chain, if the store is there."""
+        if self._open <= 0 and self.in_force() is None:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._front.close)
+        if self._folder.waits:
+            try:
+                await self._take()
+            except (LedgerError, TimeoutError):
+                return  # it is still away
+
+    def close(self) -> None:
+        self._thread.shutdown()
+        self._front.close()
