@@ -536,6 +536,9 @@ async def test_removed_during_a_write_it_is_unavailable(store: Store, monkeypatc
     front = await fronted(store)
     with pytest.raises(Unavailable):
         await record(front, "T1")
+    assert front.generation is None
+    while not [e for e, _ in await store.journal.history("T1") if e.data.get("outcome") == "unanswered"]:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
 
 
 # power cuts
