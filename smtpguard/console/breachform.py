@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from smtpguard.console import labels
-from smtpguard.console.incident import ReportText, in_people
+from smtpguard.console.incident import ReportText, hidden, hiding, in_people
 from smtpguard.console.reporting import Made
 from smtpguard.incidents.breach import ARTICLES, Field, FieldText, IncidentTexts, said_of
 from smtpguard.incidents.report import CAME, LIST, WENT
@@ -73,10 +73,11 @@ def id_of(made: Made) -> str:
 def filled(made: Made, page: ReportText, said: Speech) -> Form:
     words = said_of(made.report.steps)
     over = words.due is not None and made.at > words.due
-    special = tuple(_special(made, said))
+    hide = hiding(made, said)
+    special = hidden(_special(made, said), hide)
     facts: Mapping[Field, tuple[Statement, ...]] = {
         Field.NATURE: (*page.paragraph, *special),
-        Field.SUBJECTS: tuple(_subjects(made, said)),
+        Field.SUBJECTS: hidden(_subjects(made, said), hide),
         Field.RECORDS: tuple(_records(made, said)),
         Field.MEASURES: tuple(_measures(made, page, said)),
     }

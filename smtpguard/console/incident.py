@@ -5,9 +5,10 @@ Times are UTC, so that all copies of a report say the same, with the organizatio
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -139,7 +140,7 @@ class ReportText:
 def report_in_words(made: Made, said: Speech, by: str = "") -> ReportText:
     """``by``: the person who made it."""
     found = made.found
-    telling = _Telling(found, made.report, made.purposes, said, made.names, made.keeps)
+    telling, hide = _Telling(found, made.report, made.purposes, said, made.names, made.keeps), hiding(made, said)
     more = Further(made, said, telling.here)
     parts = (
         ("became", said("Outcome"), telling.ends()),
@@ -155,16 +156,16 @@ def report_in_words(made: Made, said: Speech, by: str = "") -> ReportText:
         ("authority", said("The authority's 72 hours (GDPR Art. 33)"), more.authority()),
         ("unknown", said("What is not known"), map(unknown, not_known(made, said))),
     )
-    rows = tuple(telling.rows())
+    rows = tuple(replace(row, text=hide(row.text)) for row in telling.rows())
     return ReportText(
         title=said("Incident report"),
         made=said("made {when} by {who}", when=f"{made.at:%Y-%m-%d %H:%M:%S} UTC", who=by or "smtpguard"),
-        query="; ".join(asked_in_words(made.query, said, made.names)),
+        query=hide("; ".join(asked_in_words(made.query, said, made.names))),
         proof=proved(found, said),
         whole=found.proof is None or found.proof.ok,
-        paragraph=(*telling.short(), *more.in_short()),
+        paragraph=hidden((*telling.short(), *more.in_short()), hide),
         parts=tuple(
-            Part(key=key, title=title, statements=lines) for key, title, some in parts if (lines := tuple(some))
+            Part(key=key, title=title, statements=lines) for key, title, some in parts if (lines := hidden(some, hide))
         ),
         when=telling.when_title(),
         zone=made.purposes.zone if telling.local else "",
@@ -174,6 +175,24 @@ def report_in_words(made: Made, said: Speech, by: str = "") -> ReportText:
         ),
         language=said.language,
     )
+
+
+def hiding(made: Made, said: Speech) -> Callable[[str], str]:
+    """What leaves out, in a report without names, the name and title of each list of a special category (GDPR Art. 9):
+    they would say what its people believe or are. Of a list that no kept policy describes, nobody knows whether it is one.
+    """
+    lists = made.purposes.lists
+    special = [name for name, one in lists.items() if one.sensitivity == "special-category"]
+    words = {*special, *(lists[name].title for name in special), *((made.report.lists.keys() | made.query.lists) - lists.keys())}  # fmt: skip
+    if made.names or not words:
+        return str
+    any_of = "|".join(map(re.escape, sorted(words, key=len, reverse=True)))
+    pattern, left_out = re.compile(rf"(?<!\w)(?:{any_of})(?!\w)", re.IGNORECASE), said("[name left out]")
+    return lambda text: pattern.sub(left_out, text)
+
+
+def hidden(statements: Iterable[Statement], hide: Callable[[str], str]) -> tuple[Statement, ...]:
+    return tuple(replace(one, text=hide(one.text)) for one in statements)
 
 
 @dataclass(frozen=True, slots=True)
@@ -403,10 +422,11 @@ class _Telling:
         one, said = self.purposes.lists.get(name), self.said
         if one is None:
             return ""
-        parts = [one.title] if one.title != name else []
+        special = one.sensitivity == "special-category"
+        parts = [one.title] if one.title != name and (self.names or not special) else []
         parts.append(said("audience {name}", name=one.audience))
-        if one.sensitivity == "special-category":
-            category = labels.CATEGORIES[one.category or ""]
+        if special:
+            category = labels.CATEGORIES[one.category or "" if self.names else ""]
             parts.append(said(category) + " (" + said("GDPR Art. 9") + ")")
         elif one.sensitivity:
             parts.append(one.sensitivity)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
 from smtpguard.console.entrywords import entry_in_words as in_words
-from smtpguard.console.incident import DECISIONS, ReportText, asked_in_words, report_in_words, what_is_frozen
+from smtpguard.console.incident import DECISIONS, ReportText, asked_in_words, hiding, report_in_words, what_is_frozen
 from smtpguard.console.reporting import Made
 from smtpguard.incidents.purposes import ListThen
 from smtpguard.incidents.statement import Statement
@@ -33,9 +33,9 @@ def row(made: Made, page: ReportText | None = None) -> dict[str, Any]:
     """One JSON object. Its last three values come from the statements that every format is made of (``page``).
     ``mailings`` has the shape of ``mailings list``, ``timeline`` that of ``audit export``. Texts are English."""
     found, report, purposes, names = made.found, made.report, made.purposes, made.names
-    proof = found.proof
+    proof, hide = found.proof, hiding(made, _ENGLISH)
     return {
-        "about": list(asked_in_words(made.query, _ENGLISH, names)),
+        "about": [hide(text) for text in asked_in_words(made.query, _ENGLISH, names)],
         "made_at": _z(made.at),
         "journal": {
             "id": found.journal,
@@ -63,22 +63,22 @@ def row(made: Made, page: ReportText | None = None) -> dict[str, Any]:
         "parts": report.parts,
         "held": [{"id": id, "kept_until": _z(at + made.keeps)} for id, at in report.held],
         "zone": purposes.zone or None,
-        "lists": [{"name": name, "messages": n, **_list(purposes.lists.get(name)), "reached": people_row(report.of_lists.get(name, NOBODY)),
+        "lists": [{"name": hide(name), "messages": n, **_list(purposes.lists.get(name), hide, names), "reached": people_row(report.of_lists.get(name, NOBODY)),
                    "perhaps": people_row(report.perhaps_of_lists.get(name, NOBODY))} for name, n in report.lists.most_common()],
-        "decisions": [_step(step, names) for step in report.steps if step.entry.kind in DECISIONS and "with" not in step.entry.data],
-        "mailings": [_unnamed(mailing_row(one), names) for one in found.mailings],
+        "decisions": [_step(step, names, hide) for step in report.steps if step.entry.kind in DECISIONS and "with" not in step.entry.data],
+        "mailings": [_unnamed(mailing_row(one), names, hide) for one in found.mailings],
         "writers": [{"role": role, "address": a, "messages": n} for (role, a), n in report.writers.most_common()] * names,
         "clients": _counts("address", report.clients) * names,
         "subjects": _counts("text", report.subjects) * names,
         "contents": _counts("sha256", report.contents),
-        "rules": [{"rule": rule, "mode": mode, "messages": n, "purpose": purposes.of.get(rule) or None}
+        "rules": [{"rule": hide(rule), "mode": mode, "messages": n, "purpose": hide(purposes.of.get(rule, "")) or None}
                   for (rule, mode), n in report.rules.most_common()],
         "policies": [{"sha256": sha256, "messages": n, "known": sha256 not in purposes.lost,
                       "enforced": None if sha256 in purposes.lost else sha256 not in purposes.watching}
                      for sha256, n in report.policies.most_common()],
         "erased": report.erased,
         "unsettled": list(report.unsettled),
-        "timeline": [_step(step, names) for step in report.steps],
+        "timeline": [_step(step, names, hide) for step in report.steps],
         **_in_words(page if page is not None else report_in_words(made, _ENGLISH)),
     }  # fmt: skip
 
@@ -104,9 +104,11 @@ def _statement(one: Statement) -> dict[str, Any]:
     }
 
 
-def _list(one: ListThen | None) -> dict[str, str | None]:
-    keys = ("title", "audience", "sensitivity", "category")
-    return {key: None if one is None else getattr(one, key) for key in keys}
+def _list(one: ListThen | None, hide: Callable[[str], str], names: bool) -> dict[str, str | None]:
+    if one is None:
+        return dict.fromkeys(("title", "audience", "sensitivity", "category"))
+    category = one.category if names else None
+    return {"title": hide(one.title), "audience": one.audience, "sensitivity": one.sensitivity, "category": category}
 
 
 def _z(at: datetime) -> str:
@@ -173,32 +175,36 @@ def _counts(name: str, counter: Counter[str]) -> list[dict[str, Any]]:
     return [{name: value, "messages": n} for value, n in counter.most_common()]
 
 
-def _unnamed(value: Any, names: bool) -> Any:
-    """Without keys that name people or have their words, at any depth."""
+def _unnamed(value: Any, names: bool, hide: Callable[[str], str]) -> Any:
+    """Without keys that name people or have their words, and without special lists' names, at any depth."""
     if names:
         return value
     if isinstance(value, (list, tuple)):
-        return [_unnamed(some, names) for some in value]
+        return [_unnamed(some, names, hide) for some in value]
+    if isinstance(value, str):
+        return hide(value)
     if not isinstance(value, Mapping):
         return value
-    shown = {key: None if key in _NAMING else _unnamed(some, names) for key, some in value.items()}
+    shown = {key: None if key in _NAMING else _unnamed(some, names, hide) for key, some in value.items()}
+    if isinstance(by_list := value.get("lists"), Mapping):
+        shown["lists"] = sum((Counter({hide(name): n}) for name, n in by_list.items()), Counter())
     if value.get("fact") == FREEZE:
         shown["observed"] = what_is_frozen(str(value.get("observed") or ""))
     return shown
 
 
-def _step(step: Step, names: bool) -> dict[str, Any]:
+def _step(step: Step, names: bool, hide: Callable[[str], str]) -> dict[str, Any]:
     entry, clear = step.entry, step.clear
     return {
         "seq": entry.seq,
         "at": _z(entry.time),
         "kind": entry.kind,
-        "id": entry.id,
+        "id": hide(entry.id),
         "data": _unnamed(
-            {k: v for k, v in entry.data.items() if entry.kind != Kind.VERDICT.value or k not in _DIGESTS}, names
+            {k: v for k, v in entry.data.items() if entry.kind != Kind.VERDICT.value or k not in _DIGESTS}, names, hide
         ),
         "private": _shown(clear) if names else None,
-        "text": in_words(entry, clear, _ENGLISH).text,
+        "text": hide(in_words(entry, clear, _ENGLISH).text),
         "hash": entry.hash.hex(),
         "left_out": step.left_out,
     }

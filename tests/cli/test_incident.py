@@ -109,6 +109,8 @@ def test_without_names_no_person_is_named(story: Path) -> None:
         named, unnamed = page(story, *args), page(story, *args, "--no-names")
         assert "anna@example.com" in named
         assert [name for name in NAMING if name in unnamed] == []
+        assert "amadan" in named
+        assert not re.search("ramadan|religion", unnamed, re.IGNORECASE), "a list of a special category (GDPR Art. 9)"
 
 
 def test_a_report_with_names_is_journalled(story: Path) -> None:
