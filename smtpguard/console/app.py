@@ -34,7 +34,7 @@ from smtpguard.console.pages import (
     returns,
     waiting,
 )
-from smtpguard.console.people.middleware import SAFE, safe_path
+from smtpguard.console.people.middleware import MINE, SAFE, safe_path
 from smtpguard.console.services import ConsoleServices
 
 _ALL = (
@@ -68,10 +68,12 @@ def build(
 
 
 async def _to_the_door(request: Request, error: Exception) -> Response:
-    """Redirect to sign-in, and back to the requested page afterwards. A page that refreshes itself gets one line in
-    place."""
+    """Redirect to sign-in, and back to the requested page afterwards; not to the page of a link that is not valid. A
+    page that refreshes itself gets one line in place."""
     if request.headers.get("hx-request") == "true":
         return await rendering.page(request, "ended.html")
+    if request.url.path.startswith(MINE):
+        return rendering.see_other("/login", next="/mine", link="1")
     there = request.url.path if request.method in SAFE else safe_path(urlsplit(request.headers.get("referer", "")).path)
     return rendering.see_other(f"/login?next={quote(there)}")
 

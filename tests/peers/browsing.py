@@ -8,7 +8,7 @@ import shutil
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,10 @@ async def signs_in(page: Page, address: str) -> None:
 async def site(folder: Path) -> AsyncIterator[Site]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        async with stage(folder, console=f"{{url: '{url}'}}") as here, async_playwright() as playwright:
+        oidc = "{issuer: 'http://127.0.0.1:9', client_id: guard, title: Example ID, groups: {guards: approver}}"
+        console = f"{{url: '{url}', oidc: {oidc}}}"  # of a provider that does not answer
+        async with stage(folder, console=console) as here, async_playwright() as playwright:
+            here.app.state.console = replace(here.app.state.console, approvers=True)
             config = uvicorn.Config(
                 here.app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2
             )

@@ -16,13 +16,14 @@ import pytest_asyncio
 from playwright.async_api import Page, expect
 
 from smtpguard.accounts.model import AccountChange, AccountKeys, Role
+from smtpguard.database.errors import Unavailable
 from smtpguard.holds.links import Link, Links
 from smtpguard.holds.model import Choice, State
 from smtpguard.journal.event import NOTICES
 from smtpguard.notices.notice import Letterhead, Notice, Stationery
 from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, again, held, hostile
 from tests.console.stage import PASSWORD
-from tests.guard.house import KEY, RAMADAN
+from tests.guard.house import KEY, MEMBERS, RAMADAN, FakePassage
 from tests.notices.test_notice import render, texts
 from tests.peers.browsing import AXE, DESKTOP, PHONES, Site, missing, signs_in, site
 from tests.returns.mails import letter
@@ -421,7 +422,7 @@ FAINT = """() => {
 
 
 @pytest.mark.parametrize("language", ["en-GB", "sv-SE"])
-async def test_every_page_is_accessible_and_fits(web: Site, language: str) -> None:
+async def test_every_page_is_accessible_and_fits(web: Site, language: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """No page has a serious accessibility violation, in light or dark. At no size is anything too wide; on a phone,
     nothing is too small to tap."""
     await web.account("adam@example.com", ADMIN, VIEWER)  # may see every page
@@ -431,12 +432,21 @@ async def test_every_page_is_accessible_and_fits(web: Site, language: str) -> No
     page = await web.visitor(language=language, bypass_csp=True)  # axe-core is a script of the test
     link = Link(hold_id=hold.hold_id, address=ANNA, until=web.here.home.clock.now() + timedelta(days=1))
     await _examined(page, f"/mine/{Links(KEY).sign(link)}")
-    await page.goto("/login")
-    await page.locator("#address").fill(EVA)
-    await page.locator("#password").fill("wrong")
-    await _pressed(page, "main button")
+    await page.goto("/login/sso/back?error=access_denied")
+    await page.get_by_role("alert").wait_for()
     await _examined(page)
     await signs_in(page, EVA)
+    found = web.here.front.sessions.find
+    with monkeypatch.context() as away:
+        away.setattr(web.here.front.sessions, "find", _away)
+        await _examined(page, "/held")
+        assert web.here.front.provider is not None
+        away.setattr(web.here.front.sessions, "find", found)
+        away.setattr(web.here.front.provider, "begin", _begun)
+        await page.goto("/me")
+        await _pressed(page, "form[action='/me/sso'] button")
+        await _examined(page)
+    await _examined(page, f"/mailings/{await sent_mailing(web, language)}")  # with the form for its correction
     await _examined(page, f"/held/{hold.hold_id}")  # as an approver sees it
     await page.goto("/away")
     await page.locator("#until").fill(web.here.home.clock.now().date().isoformat())
@@ -486,6 +496,23 @@ async def test_every_page_is_accessible_and_fits(web: Site, language: str) -> No
     await page.goto("/me")
     await page.locator("#off-password").fill(PASSWORD)
     await _pressed(page, "form[action='/me/factor/off'] button")
+
+
+async def sent_mailing(web: Site, name: str) -> str:
+    """The id of a mailing of which one person has a copy."""
+    home = web.here.home
+    headers = {"X_Looks": "mailing", "X_Mailing": name, "Message_ID": f"<sent-{name}@example.com>"}
+    await home.intake()(home.transaction(MEMBERS[0], body=name, **headers), FakePassage())
+    await home.store.journal.record([])  # outcomes are written with a later batch
+    return next(m.mailing_id for m in await home.store.mailings.newest() if m.people.at_most)
+
+
+async def _begun(*_: object, **__: object) -> tuple[str, str]:
+    return "https://id.example.com/authorize", "sealed"
+
+
+async def _away(*_: object, **__: object) -> None:
+    raise Unavailable("the database is away")
 
 
 async def _frozen(web: Site, admin: Page, language: str) -> None:

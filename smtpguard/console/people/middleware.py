@@ -171,8 +171,9 @@ class ConsoleMiddleware:
 
         try:
             refused = await self._admit(scope, receive, cookies)
-        except LedgerError:
-            refused = PlainTextResponse("The guard's record cannot be reached. Try again.", 503, {"retry-after": "5"})
+        except LedgerError as error:
+            refused = await _failed(Request(scope, receive), error)
+            refused.headers["retry-after"] = "5"
         try:
             await (refused or self._app)(scope, receive, sending)
         except Exception as error:

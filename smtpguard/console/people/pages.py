@@ -80,7 +80,7 @@ class Pages:
         return await self._door(
             request,
             then,
-            said=next((each for each in ("changed", "ended", "linked") if each in request.query_params), ""),
+            said=next((each for each in ("changed", "ended", "link", "linked") if each in request.query_params), ""),
         )
 
     async def sign_in(self, request: Request) -> Response:
@@ -182,9 +182,9 @@ class Pages:
             )
         except NotAuthenticated as why:
             log.warning("single sign-on: %s", why)
-            return await self._door(request, "/", 401, said="refused")
+            return await self._door(request, "/", 401, said="not by provider")
         except SignInRefused:
-            return await self._door(request, "/", 401, said="refused")
+            return await self._door(request, "/", 401, said="not by provider")
         return self._in(request, done, safe_path(then))
 
     # -- the own account
@@ -247,18 +247,17 @@ class Pages:
 
     # -- shared
 
-    async def _door(self, request: Request, then: str, status: int = 200, *, said: str = "") -> Response:
+    async def _door(
+        self, request: Request, then: str, status: int = 200, *, said: str = "", minutes: int = 0
+    ) -> Response:
         title = self._s.provider.trusted.title if self._s.provider else ""
         return await page(
             request, "login.html", status, then=then, said=said, sso=self._s.provider is not None, sso_title=title,
-            minutes=0, address=_text(request, "address"),
+            minutes=minutes, address=_text(request, "address"),
         )  # fmt: skip
 
     async def _wait(self, request: Request, then: str, wait: TooManyAttempts) -> Response:
-        answer = await page(
-            request, "login.html", 429, then=then, said="wait", sso=self._s.provider is not None, sso_title="",
-            minutes=max(1, math.ceil(wait.seconds / 60)), address=_text(request, "address"),
-        )  # fmt: skip
+        answer = await self._door(request, then, 429, said="wait", minutes=max(1, math.ceil(wait.seconds / 60)))
         answer.headers["retry-after"] = str(math.ceil(wait.seconds))
         return answer
 

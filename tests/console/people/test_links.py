@@ -63,11 +63,19 @@ async def test_an_invalid_link_is_refused(here: Stage, what: str) -> None:
     }[what]
     browser = here.browser()
     page = await browser.get(bad)
-    assert page.status_code in (303, 404)
-    assert "lunch" not in page.text
+    assert (page.status_code, page.headers["location"]) == (303, "/login?next=/mine&link=1")
+    assert "This link is not valid, or has expired." in (await browser.get(page.headers["location"])).text
     await browser.get("/login")
     assert (await browser.post(f"{bad}/withdraw")).status_code in (303, 404)
     assert await state(here, hold_id) is State.WAITING
+
+
+async def test_an_invalid_link_leads_a_person_who_is_signed_in_to_their_messages(here: Stage) -> None:
+    """Sign-in sends them on, and must not send them back to the link."""
+    browser = await here.signed_in("eva@example.com", Role.APPROVER)
+    there = (await browser.get("/mine/rubbish")).headers["location"]
+    assert (await browser.get(there)).headers["location"] == "/mine"
+    assert (await browser.get("/mine")).status_code == 200
 
 
 async def test_a_link_is_refused_if_the_writer_is_another_address(here: Stage) -> None:

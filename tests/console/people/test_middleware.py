@@ -235,3 +235,23 @@ async def test_an_error_page_has_all_headers(
         assert name in answer.headers
     assert "/held" in caplog.text
     assert hold.hold_id not in caplog.text
+
+
+async def test_a_page_says_that_the_store_is_away_before_it_is_known_who_asks(
+    here: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    eva = await here.signed_in(EVA, Role.APPROVER)
+
+    async def away(*_: object, **__: object) -> None:
+        raise Unavailable("away")
+
+    monkeypatch.setattr(here.front.sessions, "find", away)
+    answer = await eva.get("/held", **{"accept-language": "sv"})
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert "Vaktens databas svarar inte" in answer.text
+
+
+async def test_an_address_of_forms_is_no_page(here: Stage) -> None:
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    answer = await eva.get("/decided")
+    assert (answer.status_code, "This page does not exist" in answer.text) == (405, True)

@@ -4,7 +4,7 @@ The checks of its tokens are in test_oidc."""
 from __future__ import annotations
 
 from smtpguard.accounts.model import Role
-from tests.console.holding import EVA, OMAR
+from tests.console.holding import EVA, OMAR, text
 from tests.console.people.signon import SignOn
 from tests.guard.house import DOCUMENTS
 
@@ -63,7 +63,8 @@ async def test_a_prepared_account_is_bound_at_first_sign_on(sso: SignOn) -> None
 
 async def test_an_account_with_a_password_is_not_taken_over(sso: SignOn) -> None:
     await sso.stage.person(EVA, Role.ADMIN)
-    assert (await sso.signs_on()).status_code == 401
+    answer = await sso.signs_on()
+    assert (answer.status_code, "Single sign-on did not sign you in." in text(answer)) == (401, True)
     assert (await sso.eva()).subject == ""
     assert (await sso.stage.kinds("sign-in-refused"))[-1]["why"] == "the address is another account's"
 
