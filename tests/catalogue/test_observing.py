@@ -16,8 +16,8 @@ from tests.catalogue.wholeguard import policy as sample
     [
         (
             ["sv", "en"],
-            "E-postvakten ser bara på: 3 meddelanden skulle ha stoppats",
-            "såg den på 4 meddelanden. 3 av dem",
+            "E-postvakten observerar bara: 3 meddelanden skulle ha stoppats",
+            "kontrollerade den 4 meddelanden. 3 av dem",
         ),
         (
             ["en"],

@@ -163,9 +163,14 @@ class Machine:
         return self._process.pid
 
     def parts(self, name: str = "") -> list[int]:
-        """Process ids of the running parts of this name (``proxy``, ``delivery``), or of all."""
+        """Process ids of the running parts of this name (``proxy``, ``delivery``), or of all. None if the supervisor has
+        ended."""
         found = []
-        for child in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split():
+        try:
+            children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        except (FileNotFoundError, ProcessLookupError):
+            return []
+        for child in children:
             try:
                 title = Path(f"/proc/{child}/cmdline").read_text()
             except OSError:
