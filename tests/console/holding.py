@@ -51,7 +51,9 @@ async def changed(here: Stage, hold: Hold, **values: Any) -> Hold:
 
 def text(answer: httpx2.Response) -> str:
     """The visible text of a page, on one line."""
-    bare = re.sub(r"<(?:script|style)\b.*?</(?:script|style)>|<[^>]*>", " ", answer.text, flags=re.S)
+    bare = re.sub(
+        r"<(?:script|style)\b.*?</(?:script|style)>|<[^>]*>", " ", answer.text.replace("<wbr>", ""), flags=re.S
+    )
     return " ".join(html.unescape(bare).split())
 
 
