@@ -1,7 +1,7 @@
 """smtpguard bypass: begin, show or end the emergency bypass of this host, for a database that is away.
 
-It is a file in the state folder, since there is nowhere else to write. Whoever may write there can begin one: the command
-demands that two people whom the settings name are named, records who called it, and all of them get mail at once.
+It is a file in the state folder, so anyone who can write there can begin one. The command requires the names of two people
+of the settings, and records who called it. All people of the settings get mail at once.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def command(
     agreed: str | None,
     ends: bool,
 ) -> None:
-    """Relay, for a short time, what is harmless by all that is known without the database, while that is away.
+    """While the database is away, relay for a short time the mail that needs no database to be judged.
 
     Without options it shows the one in force. Everything else stays 451.
     """
@@ -58,7 +58,7 @@ def command(
     elif begins:
         found = _begin(context, settings, bypasses, now, for_, reason, person, agreed)
         sentence = (
-            f"Bypass {found.id} is in force until {found.ends:%Y-%m-%d %H:%M} UTC. Everyone whom the settings name gets mail now, "
+            f"Bypass {found.id} is in force until {found.ends:%Y-%m-%d %H:%M} UTC. All people of bypass: {{people}} get mail now, "
             "and every five minutes. To end it: smtpguard bypass --end"
         )
     else:

@@ -144,7 +144,7 @@ class Context:
     ) -> AsyncIterator[Brakes]:
         """The store and what freezes it, without the policy in force: a freeze must not wait for it. Mistakes in
         settings keys other than ``needed`` do not matter. A command that needs only the store does not even wait until
-        they are read: ``tell_mistakes`` reports them later. ``first``: what is done before the store is opened."""
+        they are read: ``tell_mistakes`` reports them later. ``first`` runs before the store is opened."""
         from smtpguard.app.services import brakes
         from smtpguard.config.brief import STORE, read_brief
 
