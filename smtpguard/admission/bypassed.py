@@ -29,7 +29,7 @@ from smtpguard.journal.bypass import Bypass
 from smtpguard.mail.transaction import Fence
 from smtpguard.policy.counted import OF_EACH_RECIPIENT
 from smtpguard.policy.engine import Plan
-from smtpguard.policy.freezing import Gate, Selector, stopped_by
+from smtpguard.policy.freezing import Gate, Selector
 
 log = logging.getLogger(__name__)
 
@@ -134,17 +134,19 @@ class BypassPath:
         generation."""
 
         async def fence() -> bool:
-            gate, now = self._watch.gate, self._clock.now()
-            if gate is None or self._journal.in_force() is None or (gone is not None and gone()):
+            gate = self._watch.gate
+            if (
+                gate is None
+                or policy_sha256 is None
+                or self._journal.in_force() is None
+                or (gone is not None and gone())
+            ):
                 return False
             try:
                 known = self._journal.generation
             except (OSError, ValueError):
                 return False
-            if known > gate.generation or gate.policy_sha256 != policy_sha256:
-                return False
-            stops = stopped_by(gate.freezes, lists=lists, senders=senders, mailing=mailing, thread=thread, now=now)
-            return not stops
+            return known <= gate.generation and self._watch.allows(lists, senders, mailing, thread, policy_sha256)
 
         return fence
 

@@ -115,7 +115,7 @@ class Record:
             named=self._named() if live.mailing is not None and not live.mailing.messages else ("", "", ""),
             grown=more,
             progress=stands.progress,
-            spared=self._spared(verdict) if verdict.action.waits else _NOBODY,
+            spared=self._spared(verdict),
             leads=stands.leads,
             shown=self.gathered.shown.pack() if hold is not None and self.gathered.shown is not None else None,
             unfrozen=frozenset().union(*(grant.lists for grant in live.grants if grant.only))
@@ -372,9 +372,7 @@ class Record:
             data["test"] = True
         if transaction.refused:
             data["refused_codes"] = refused_at_rcpt(transaction.refused)
-        if (
-            not retry and verdict.action.waits and (apart := len(self._spared(verdict)))
-        ):  # they get it whatever is decided on the rest
+        if not retry and (apart := len(self._spared(verdict))):  # they get it whatever is decided on the rest
             data["apart"] = apart
             data["apart_at"] = [n for n, c in enumerate(everyone.recipients) if c.kinds == ONLY_INTERNAL]
         if isinstance(gathered.reading, Reading) and len(gathered.reading.shown) > 1:

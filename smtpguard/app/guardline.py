@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from typing import Any
 
 from smtpguard.admission.bypassed import BypassPath
 from smtpguard.admission.dispose import Dispose
@@ -37,8 +38,8 @@ from smtpguard.store.store import Store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """``follow`` must run, or the fences stop all mail. ``hostname``: our name in greetings. ``kept``: the front of a
-    bypass."""
+    """``follow`` must run, or the fences stop all mail. ``hostname``: our name in greetings.
+    ``background``: what a bypass needs to run."""
 
     intake: Intake
     watch: GateWatch
@@ -48,15 +49,13 @@ class Line:
     beforehand: Preapproval | None = None
     votes: VotesByMail | None = None
     returned: ReturnedMail | None = None
-    kept: Bypassed | None = None
+    background: tuple[Callable[[], Coroutine[Any, Any, None]], ...] = ()
 
     async def follow(self) -> None:
         """Watch the gate, and what a bypass needs. Never returns."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.watch.run())
-            if self.intake.bypass is not None and self.kept is not None:
-                tasks.create_task(self.intake.bypass.run())
-                tasks.create_task(self.kept.run())
+            for run in (self.watch.run, *self.background):
+                tasks.create_task(run())
 
     def here(self, address: Address) -> Reply | None:
         """The reply to a recipient that is an address of the guard's own, for preapprovals, votes by mail or what
@@ -111,7 +110,8 @@ async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock |
             addresses=[Address.parse(each) for each in settings.returns.addresses],
             take=lambda message, to: service.take(message, to=to),
         )
-    bypass, kept = None, None
+    bypass: BypassPath | None = None
+    background: tuple[Callable[[], Coroutine[Any, Any, None]], ...] = ()
     if settings.bypass.people:
         head = await ledger.ask(read_head)
         kept = Bypassed(
@@ -125,6 +125,7 @@ async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock |
         )
         undo.callback(kept.close)
         bypass = BypassPath(kept, ledger, watch, clock, trace_key=secret, hostname=hostname)
+        background = (bypass.run, kept.run)
     intake = Intake(
         ledger,
         policies,
@@ -149,7 +150,7 @@ async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock |
         beforehand=beforehand,
         votes=votes,
         returned=returned,
-        kept=kept,
+        background=background,
     )
 
 

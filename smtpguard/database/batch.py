@@ -23,7 +23,7 @@ from smtpguard.database.failpoint import passes
 from smtpguard.database.fronts import File, Fronts, Shared, scope_key
 from smtpguard.journal import bypass, columns
 from smtpguard.journal.bypass import Bypasses
-from smtpguard.journal.chain import Seal, body_of, canonical, link, microseconds, parsed
+from smtpguard.journal.chain import Seal, body_of, clear_of, link, microseconds, parsed
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.front import FIRST, Fronted, Tail, event_of, head_of, tail
@@ -223,10 +223,7 @@ class Batch:
 
         Separate from ``append``, so that a bad event is found before anything of its item is written.
         """
-        return [
-            (e, body_of(e, self.seal), canonical({r: list(v) for r, v in e.private.items()}) if e.private else None)
-            for e in events
-        ]
+        return [(e, body_of(e, self.seal), clear_of(e)) for e in events]
 
     def append(self, sealed: Iterable[tuple[Event, str, str | None]]) -> None:
         """Chain events. An outcome removes its verdict from underway; a doubt leaves it there and marks it."""

@@ -9,7 +9,6 @@ errors leave this file as subclasses of LedgerError.
 
 from __future__ import annotations
 
-import errno
 import math
 import os
 import re
@@ -25,7 +24,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.pool import NullPool, QueuePool
 
-from smtpguard.database.errors import Full, LedgerError, Unavailable, Unusable
+from smtpguard.database.errors import Full, LedgerError, Unavailable, Unusable, no_space
 from smtpguard.database.failpoint import failpoint
 from smtpguard.database.files import FairLock, ReadOnlyCopy, only_readable
 from smtpguard.database.fronts import Fronts
@@ -334,10 +333,9 @@ class Database:
         data."""
         original = getattr(error, "orig", None) or error
         if isinstance(original, OSError):
-            full = original.errno in (errno.ENOSPC, errno.EDQUOT)
             return (
                 Full("no space left for the store")
-                if full
+                if no_space(original)
                 else Unavailable(f"{original.filename or 'the store'}: {os.strerror(original.errno or 0)}")
             )
         if isinstance(original, sqlite3.Error):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 
 class LedgerError(Exception):
     """The store could not do it; nothing was written, or it is unknown whether anything was."""
@@ -37,3 +39,8 @@ class PolicyUnreadable(Unavailable):
 
 class Gone(LedgerError):
     """The client disconnected before its batch: nothing was decided or written."""
+
+
+def no_space(error: OSError) -> bool:
+    """Whether the disk or the quota is full."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -105,6 +105,20 @@ class GateWatch:
             stopped_by(self.gate.freezes, lists=lists, senders=senders, mailing=mailing, thread=thread, now=now)
         )
 
+    def allows(
+        self,
+        lists: frozenset[str],
+        senders: frozenset[str],
+        mailing: str,
+        thread: str,
+        policy_sha256: str | None,
+    ) -> bool:
+        """Whether the gate, as last read, lets this message pass: none of its freezes stops it, and the policy that decided
+        is in force (None: people decided)."""
+        if self.gate is None or (policy_sha256 is not None and self.gate.policy_sha256 != policy_sha256):
+            return False
+        return not self._stopped(lists, senders, mailing, thread)
+
     def fence(
         self,
         *,
@@ -124,14 +138,9 @@ class GateWatch:
         """
 
         def holds() -> bool:
-            gate = self.gate
-            if gate is None or self._clock.monotonic() - self._read_at >= FRESH_SECONDS:
+            if self._clock.monotonic() - self._read_at >= FRESH_SECONDS or (gone is not None and gone()):
                 return False
-            if policy_sha256 is not None and gate.policy_sha256 != policy_sha256:
-                return False
-            if gone is not None and gone():
-                return False
-            return not self._stopped(lists, senders, mailing, thread)
+            return self.allows(lists, senders, mailing, thread, policy_sha256)
 
         async def fence() -> bool:
             if holds() and self._is_newest():

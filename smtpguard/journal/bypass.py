@@ -2,7 +2,7 @@
 folder.
 
 A message is relayed under a bypass only while the store is away, so its verdict is recorded here first. Each process
-has a front of its own: a file of lines, each with its CRC, synced one by one. ``Batch.take_bypass`` moves the lines into
+has a front of its own: a file of lines, each with its CRC, synced one by one. ``Batch.take_fronts`` moves the lines into
 the chain once the store is back. A line enters the chain once, whoever reads it, since its id does.
 """
 
@@ -25,7 +25,7 @@ from typing import Any
 
 from smtpguard.database.failpoint import failpoint, passes
 from smtpguard.database.fronts import ASIDE, sync_folder
-from smtpguard.journal.chain import canonical, parsed
+from smtpguard.journal.chain import canonical, event_from, parsed
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.ownership import hand_over
 from smtpguard.mail.constant import constant
@@ -94,9 +94,7 @@ class Line:
 
     def event(self, at: datetime) -> Event:
         """``at``: when it enters the chain, whose entries are in order of time."""
-        clear = parsed(self.clear) if self.clear is not None else {}
-        private = {role: tuple(values) for role, values in clear.items()}
-        return Event(kind=Kind(self.kind), id=self.id, at=at, data=parsed(self.body)["data"], private=private)
+        return event_from(self.kind, self.id, at, self.body, self.clear)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

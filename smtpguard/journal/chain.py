@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from smtpguard.journal.event import Event
+from smtpguard.journal.event import Event, Kind
 
 GENESIS = bytes(32)
 _DOMAIN = b"smtpguard journal entry 1\n"
@@ -134,6 +134,23 @@ def body_of(event: Event, seal: Seal) -> str:
     if not event.private:
         return f'{{"data":{canonical(dict(event.data))},"private":{{}}}}'
     return canonical({"data": dict(event.data), "private": seal.all(event.private)})
+
+
+def clear_of(event: Event) -> str | None:
+    """Its private values in clear, as stored beside the entry; None if it has none."""
+    return canonical(dict(event.private)) if event.private else None
+
+
+def event_from(kind: str, id: str, at: datetime, body: str, clear: str | None) -> Event:
+    """The event that has this body and these clear values."""
+    private = parsed(clear) if clear is not None else {}
+    return Event(
+        kind=Kind(kind),
+        id=id,
+        at=at,
+        data=parsed(body)["data"],
+        private={role: tuple(values) for role, values in private.items()},
+    )
 
 
 def link(prev: bytes, seq: int, at: int, kind: str, id: str, body: str) -> bytes:

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
-from smtpguard.journal.chain import canonical, instant, parsed
+from smtpguard.journal.chain import canonical, event_from, instant, parsed
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.constant import constant
 
@@ -92,11 +92,7 @@ class Tail:
 
 def event_of(fronted: Fronted) -> Event:
     """The event of a frame, for a process that finds it in another's front."""
-    clear = parsed(fronted.clear) if fronted.clear is not None else {}
-    private = {role: tuple(values) for role, values in clear.items()}
-    return Event(
-        kind=Kind.VERDICT, id=fronted.id, at=instant(fronted.at), data=parsed(fronted.body)["data"], private=private
-    )
+    return event_from(Kind.VERDICT.value, fronted.id, instant(fronted.at), fronted.body, fronted.clear)
 
 
 def tail(frames: bytes, moved: int) -> Tail:

@@ -49,11 +49,8 @@ _TELEPHONE = re.compile(
     r"(?:\b(?:tel|tfn|telefon|telephone|phone|ph|mobil|mobile|mob|cell|direct|direkt|puh|gsm|fax|växel|office|t|m|p)\b[.:]?\s*)?\+?\(?\d[\d \-().]{6,16}\d",
     re.I,
 )
-_TITLED = re.compile(
-    r"\b(?:tel|tfn|telefon|phone|mobil|mobile|cell|direct|direkt|puh|gsm|växel|handy|téléphone|móvil)\b", re.I
-)
-_TITLES = ("tel", "tfn", "phone", "mobil", "cell", "direct", "direkt", "puh", "gsm", "växel", "handy", "móvil")
-"""Each word of ``_TITLED`` has one of these in it. To look for them first is many times faster."""
+_TITLES = "tel tfn telefon phone mobil mobile cell direct direkt puh gsm växel handy téléphone móvil".split()  # noqa: SIM905
+_TITLED = re.compile(rf"\b(?:{'|'.join(_TITLES)})\b", re.I)
 _TOKEN = re.compile(r"[^\W\d_]+(?:'[a-z]{1,2})?")
 _VOICE = frozenset(
     """
@@ -252,7 +249,8 @@ def _letter_marks(text: Text, own: str, *, greets_customers: bool) -> Iterator[M
     elif _INITIALS.search(tail):
         yield KINDS["signed"].mark(Phrase('it ends with a name: "{name}"', name=tail.splitlines()[-1].strip()[:30]))
     end = tail[-500:]
-    if any(map(end.lower().__contains__, _TITLES)) and _TITLED.search(end) and _TELEPHONE.search(end):
+    titled = any(map(end.lower().__contains__, _TITLES))  # many times faster than the expression
+    if titled and _TITLED.search(end) and _TELEPHONE.search(end):
         yield KINDS["signature-block"].mark(Phrase("it ends with somebody's telephone number"))
     sample = body[:2000]
     small = sample.lower()

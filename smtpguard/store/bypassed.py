@@ -4,7 +4,6 @@ a task that has it taken into the chain once the store is back."""
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,10 +11,10 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
-from smtpguard.database.errors import Full, LedgerError, Unavailable
+from smtpguard.database.errors import Full, LedgerError, Unavailable, no_space
 from smtpguard.database.fronts import inode
 from smtpguard.journal.bypass import Bypass, Bypasses, Front, Line
-from smtpguard.journal.chain import Seal, body_of, canonical, microseconds
+from smtpguard.journal.chain import Seal, body_of, clear_of, microseconds
 from smtpguard.journal.event import Event, Kind
 
 log = logging.getLogger(__name__)
@@ -68,9 +67,7 @@ class Bypassed:
             raise
         except OSError as error:
             log.error("the front of the bypass cannot be written: %s", error.strerror or error)
-            raise (Full if error.errno in (errno.ENOSPC, errno.EDQUOT) else Unavailable)(
-                f"the front of the bypass: {error.strerror}"
-            ) from None
+            raise (Full if no_space(error) else Unavailable)(f"the front of the bypass: {error.strerror}") from None
         self._open += there
         return there
 
@@ -97,13 +94,12 @@ class Bypassed:
     def _line(self, event: Event, key: str = "", marks: str = "", generation: int = 0) -> Line:
         at = microseconds(event.at)
         event = replace(event, data={**event.data, "happened": at})
-        private = {role: list(values) for role, values in event.private.items()}
         return Line(
             kind=event.kind.value,
             id=event.id,
             at=at,
             body=body_of(event, self._seal),
-            clear=canonical(private) if private else None,
+            clear=clear_of(event),
             key=key,
             marks=marks,
             generation=generation,

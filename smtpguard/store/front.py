@@ -26,10 +26,10 @@ from smtpguard.counts.counting import SCOPES, Scopes
 from smtpguard.counts.entries import number
 from smtpguard.database.batch import Batch
 from smtpguard.database.engine import Database
-from smtpguard.database.errors import Full, LedgerError, Unavailable
+from smtpguard.database.errors import Full, LedgerError, Unavailable, no_space
 from smtpguard.database.failpoint import failpoint, passes
 from smtpguard.database.fronts import Fronts, Shared, inode, live, scope_key, sync_folder
-from smtpguard.journal.chain import Seal, body_of, canonical, microseconds
+from smtpguard.journal.chain import Seal, body_of, clear_of, microseconds
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.front import FIRST, Fronted, Head
 from smtpguard.lists.ownership import hand_over
@@ -208,7 +208,7 @@ class Front:
         decide, from the beginning. Raises LedgerError if the result is unknown, and TimeoutError."""
         if not self._on or self._broken or self._stalled or generation != self._agreed:
             return False
-        body, clear = body_of(event, self._seal), canonical(event.private) if event.private else None
+        body, clear = body_of(event, self._seal), clear_of(event)
         if len(body) > _LARGEST or len(clear or "") > _LARGEST:
             return False
         loop = asyncio.get_running_loop()
@@ -253,9 +253,10 @@ class Front:
             except OSError as e:
                 self._broken = True  # no sync is retried after a failure
                 log.error("the journal's front cannot be written: %s", e.strerror or e)
-                full = e.errno in (errno.ENOSPC, errno.EDQUOT)
                 error = (
-                    Full("no space left for the journal's front") if full else Unavailable(f"the journal's front: {e}")
+                    Full("no space left for the journal's front")
+                    if no_space(e)
+                    else Unavailable(f"the journal's front: {e}")
                 )
             except Exception as e:
                 self._broken = True

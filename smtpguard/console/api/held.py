@@ -6,7 +6,7 @@ counts once and gets the same answer.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -452,22 +452,18 @@ async def ask(call: Call) -> History:
 
 async def answer(call: Call) -> History:
     """For the message's writer, as the token's account."""
-    body: Answer = call.body
-    hold = await looked_up(call)
-    by = call.holder.by
-    return await _conversation(
-        call, call.console.questions.answer(hold.hold_id, body.words, sender=call.who.address, by=by)
-    )
+    return await _of_its_writer(call, call.console.questions.answer)
 
 
 async def plead(call: Call) -> History:
     """The same; it asks for the message's release."""
+    return await _of_its_writer(call, call.console.questions.plead)
+
+
+async def _of_its_writer(call: Call, say: Callable[..., Awaitable[None]]) -> History:
     body: Answer = call.body
     hold = await looked_up(call)
-    by = call.holder.by
-    return await _conversation(
-        call, call.console.questions.plead(hold.hold_id, body.words, sender=call.who.address, by=by)
-    )
+    return await _conversation(call, say(hold.hold_id, body.words, sender=call.who.address, by=call.holder.by))
 
 
 async def _conversation(call: Call, saying: Awaitable[None]) -> History:
