@@ -10,6 +10,7 @@ from datetime import datetime
 from urllib.parse import unquote, urlsplit
 
 from smtpguard.guard.ports import Clock
+from smtpguard.journal.chain import utc_text
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.observe.witnessing import SECONDS, line
 
@@ -20,7 +21,7 @@ PORT = 514
 
 def message(made: Checkpoint, host: str, at: datetime) -> bytes:
     """One message, without a byte order mark: the note's dash is UTF-8, and its receivers look for the note as it is."""
-    stamp = at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    stamp = utc_text(at, "milliseconds")
     return f"<{PRIORITY}>1 {stamp} {host or '-'} smtpguard {os.getpid()} checkpoint - {line(made)}".encode()
 
 

@@ -23,7 +23,7 @@ import click
 from smtpguard.cli.context import CannotRun, Context, as_json
 from smtpguard.console.incidentrow import proof_row
 from smtpguard.console.proofwords import disagreeing, noted
-from smtpguard.journal.chain import Clear, Entry
+from smtpguard.journal.chain import Clear, Entry, utc_text
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.proof import Proof
 from smtpguard.locale.speech import Speech
@@ -142,9 +142,7 @@ def _timestamps(state: Path) -> Iterator[Timestamp]:
 def _stamps_row(stamped: Stamped) -> dict[str, object]:
     latest = stamped.latest
     return {
-        "timestamped": None
-        if latest is None
-        else {"seq": latest[0], "at": latest[1].isoformat().replace("+00:00", "Z")},
+        "timestamped": None if latest is None else {"seq": latest[0], "at": utc_text(latest[1], "auto")},
         "timestamps_bad": [{"seq": seq, "problem": problem} for seq, problem in stamped.bad],
     }
 

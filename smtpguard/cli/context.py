@@ -21,7 +21,7 @@ import traceback
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -202,7 +202,9 @@ def as_line(row: Mapping[str, Any]) -> str:
 
 def _plain(value: object) -> object:
     if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        from smtpguard.journal.chain import utc_text
+
+        return utc_text(value)
     if isinstance(value, (set, frozenset)):
         return sorted(value)
     if isinstance(value, (tuple, list)):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from smtpguard.console import labels
@@ -16,6 +15,7 @@ from smtpguard.console.reporting import Made
 from smtpguard.incidents.breach import ARTICLES, Field, FieldText, IncidentTexts, said_of
 from smtpguard.incidents.report import CAME, LIST, WENT
 from smtpguard.incidents.statement import MARKS, Entries, Statement, fact, sure, unknown
+from smtpguard.journal.chain import utc_text
 from smtpguard.journal.distinct import NOBODY
 from smtpguard.journal.event import Kind
 from smtpguard.locale.phrase import N_
@@ -159,11 +159,11 @@ def as_row(form: Form, made: Made) -> dict[str, Any]:
     if words.aware is not None and words.due is not None:
         since, word = words.aware
         aware = {
-            "since": _z(since),
+            "since": utc_text(since),
             "by": word.by if made.names else None,
-            "said_at": _z(word.at),
+            "said_at": utc_text(word.at),
             "entry": word.seq,
-            "due": _z(words.due),
+            "due": utc_text(words.due),
         }
     return {
         "id": form.id,
@@ -188,11 +188,7 @@ def as_row(form: Form, made: Made) -> dict[str, Any]:
 
 
 def _word(word: FieldText, names: bool) -> dict[str, Any]:
-    return {"text": word.text, "by": word.by if names else None, "at": _z(word.at), "entry": word.seq}
-
-
-def _z(at: datetime) -> str:
-    return at.isoformat(timespec="seconds").replace("+00:00", "Z")
+    return {"text": word.text, "by": word.by if names else None, "at": utc_text(word.at), "entry": word.seq}
 
 
 def lines(form: Form, said: Speech, names: bool) -> Iterator[str]:

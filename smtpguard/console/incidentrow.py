@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from typing import Any
 
 from smtpguard.console.entrywords import entry_in_words as in_words
@@ -13,7 +12,7 @@ from smtpguard.console.reporting import Made
 from smtpguard.incidents.purposes import ListThen
 from smtpguard.incidents.statement import Statement
 from smtpguard.incidents.timeline import Step
-from smtpguard.journal.chain import Clear, instant
+from smtpguard.journal.chain import Clear, instant, utc_text
 from smtpguard.journal.distinct import NOBODY, Interval
 from smtpguard.journal.event import Kind
 from smtpguard.journal.outcome import Sum
@@ -36,19 +35,19 @@ def row(made: Made, page: ReportText | None = None) -> dict[str, Any]:
     proof, hide = found.proof, hiding(made, _ENGLISH)
     return {
         "about": [hide(text) for text in asked_in_words(made.query, _ENGLISH, names)],
-        "made_at": _z(made.at),
+        "made_at": utc_text(made.at),
         "journal": {
             "id": found.journal,
             "seq": found.seq,
             "hash": found.hash.hex(),
             "signed_seq": found.checkpoint.seq if found.checkpoint is not None else None,
-            "signed_at": _z(instant(found.checkpoint.at)) if found.checkpoint is not None else None,
+            "signed_at": utc_text(instant(found.checkpoint.at)) if found.checkpoint is not None else None,
         },
         "proof": None if proof is None else proof_row(proof),
-        "first_at": _z(report.first),
-        "last_at": _z(report.last),
-        "went_first_at": _z(report.went_first) if report.went_first is not None else None,
-        "went_last_at": _z(report.went_last) if report.went_last is not None else None,
+        "first_at": utc_text(report.first),
+        "last_at": utc_text(report.last),
+        "went_first_at": utc_text(report.went_first) if report.went_first is not None else None,
+        "went_last_at": utc_text(report.went_last) if report.went_last is not None else None,
         "messages": report.messages,
         "again": report.again,
         "refused": [{"code": code, "recipients": n} for code, n in sorted(report.refused.items())],
@@ -61,7 +60,7 @@ def row(made: Made, page: ReportText | None = None) -> dict[str, Any]:
         "copies": [{"end": end.value, "messages": n} for end, n in report.copies.items()],
         "undelivered": report.undelivered,
         "parts": report.parts,
-        "held": [{"id": id, "kept_until": _z(at + made.keeps)} for id, at in report.held],
+        "held": [{"id": id, "kept_until": utc_text(at + made.keeps)} for id, at in report.held],
         "zone": purposes.zone or None,
         "lists": [{"name": hide(name), "messages": n, **_list(purposes.lists.get(name), hide, names), "reached": people_row(report.of_lists.get(name, NOBODY)),
                    "perhaps": people_row(report.perhaps_of_lists.get(name, NOBODY))} for name, n in report.lists.most_common()],
@@ -111,10 +110,6 @@ def _list(one: ListThen | None, hide: Callable[[str], str], names: bool) -> dict
     return {"title": hide(one.title), "audience": one.audience, "sensitivity": one.sensitivity, "category": category}
 
 
-def _z(at: datetime) -> str:
-    return at.isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
 def proof_row(proof: Proof) -> dict[str, Any]:
     """``lost``: signed entries that are missing since the store was rolled back. ``renewed``: the entry since which the
     secret is in force, null if it never changed. ``trimmed``: the last entry that retention has trimmed. ``beside``:
@@ -127,10 +122,10 @@ def proof_row(proof: Proof) -> dict[str, Any]:
         "lost": [
             {
                 "seq": lost.seq,
-                "at": _z(instant(lost.at)),
+                "at": utc_text(instant(lost.at)),
                 "through": lost.through,
-                "signed_at": _z(instant(lost.signed_at)),
-                "since": None if lost.since is None else _z(instant(lost.since)),
+                "signed_at": utc_text(instant(lost.signed_at)),
+                "since": None if lost.since is None else utc_text(instant(lost.since)),
             }
             for lost in proof.lost
         ],
@@ -140,14 +135,24 @@ def proof_row(proof: Proof) -> dict[str, Any]:
         "filed": proof.filed,
         "witnessed": None
         if proof.witnessed is None
-        else {"seq": proof.witnessed[0], "signed_at": _z(instant(proof.witnessed[1]))},
+        else {"seq": proof.witnessed[0], "signed_at": utc_text(instant(proof.witnessed[1]))},
         "trimmed": proof.trimmed or None,
         "unsigned": [
-            {"first": one.first, "last": one.last, "since": _z(instant(one.since)), "until": _z(instant(one.until))}
+            {
+                "first": one.first,
+                "last": one.last,
+                "since": utc_text(instant(one.since)),
+                "until": utc_text(instant(one.until)),
+            }
             for one in proof.unsigned
         ],
         "backwards": [
-            {"seq": one.seq, "at": _z(instant(one.at)), "before": _z(instant(one.before)), "entries": one.entries}
+            {
+                "seq": one.seq,
+                "at": utc_text(instant(one.at)),
+                "before": utc_text(instant(one.before)),
+                "entries": one.entries,
+            }
             for one in proof.backwards
         ],
         "beside": [{"about": one.about, "id": one.id, "problem": one.problem} for one in proof.beside],
@@ -197,7 +202,7 @@ def _step(step: Step, names: bool, hide: Callable[[str], str]) -> dict[str, Any]
     entry, clear = step.entry, step.clear
     return {
         "seq": entry.seq,
-        "at": _z(entry.time),
+        "at": utc_text(entry.time),
         "kind": entry.kind,
         "id": hide(entry.id),
         "data": _unnamed(

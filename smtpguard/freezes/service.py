@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from smtpguard.database.errors import LedgerError
 from smtpguard.freezes.hooks import Hook, run
 from smtpguard.holds.model import LIVE, Hold, State, held_up_by
+from smtpguard.journal.chain import utc_text
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.outcome import Outcome
 from smtpguard.policy.freezing import ITSELF, Freeze, Gate, Selector, stopped_by
@@ -398,7 +399,7 @@ def _event(kind: Kind, freeze: Freeze, by: str, clock: Clock) -> Event:
         data={
             "selector": freeze.selector.value,
             "value": None if personal else freeze.value,
-            "until": freeze.until.isoformat().replace("+00:00", "Z") if freeze.until else None,
+            "until": utc_text(freeze.until, "auto") if freeze.until else None,
         },
         private=private,
     )

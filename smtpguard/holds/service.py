@@ -44,6 +44,7 @@ from smtpguard.holds.model import (
     standing_votes,
 )
 from smtpguard.holds.sending import NOTHING, UNSENT, Outgoing, Sending
+from smtpguard.journal.chain import utc_text
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.envelope import Recipient
@@ -51,7 +52,6 @@ from smtpguard.mailings import copies
 from smtpguard.mailings.model import Grant
 from smtpguard.mailings.revoking import SAY_WHY, Revocation
 from smtpguard.notices.intents import Notices
-from smtpguard.notices.noticedata import time_of
 from smtpguard.outbox import asking
 from smtpguard.outbox.attempt import over as ended
 from smtpguard.outbox.model import Intent
@@ -487,7 +487,7 @@ class Approvals:
         told = self._notices.decided(hold, "approved", vote.approver, vote.comment, in_force, now)
         if delay := effects.delay(voted, grant.people if grant is not None else 0, in_force, self._term):
             leaving = replace(voted, release_at=now + delay, grant=grant)
-            event = replace(event, data={**event.data, "release_at": time_of(now + delay)})
+            event = replace(event, data={**event.data, "release_at": utc_text(now + delay)})
             return Change(hold=leaving, events=(event,), cover=cover, intents=told)
         made = self._approved(voted, grant, vote, in_force, now)
         return replace(made, events=(event, *made.events), cover=cover, intents=(*made.intents, *told))
@@ -498,7 +498,7 @@ class Approvals:
         whole = effects.at_once(hold, in_force)
         data: dict[str, Any] = {"at_once": whole.people} if whole is not None else {}
         if last.at < now:
-            data["decided_at"] = time_of(last.at)
+            data["decided_at"] = utc_text(last.at)
         return Change(
             hold=replace(hold, state=effects.approved_state(hold)),
             events=(_event(Kind.APPROVED, hold, now, policy=in_force.policy_sha256, people=people, **data),),

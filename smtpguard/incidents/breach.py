@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from smtpguard.incidents.statement import Entries
 from smtpguard.incidents.timeline import Step
-from smtpguard.journal.chain import instant
+from smtpguard.journal.chain import instant, utc_text
 from smtpguard.journal.event import Event, Kind
 
 HOURS = timedelta(hours=72)
@@ -75,7 +75,7 @@ def aware(id: str, since: datetime, *, by: str, at: datetime) -> Event:
     """That they are, as a person says. Raises ValueError for a time to come."""
     if since > at:
         raise ValueError("that time is still to come")
-    data = {"change": "aware", "since": since.isoformat(timespec="seconds").replace("+00:00", "Z")}
+    data = {"change": "aware", "since": utc_text(since)}
     return Event(kind=Kind.INCIDENT, id=id, at=at, data=data, private={"actor": (by,)})
 
 

@@ -18,7 +18,7 @@ from smtpguard.database.access import Open
 from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.schema import entry, hold, preserved, preserved_key
 from smtpguard.journal import rows as journal
-from smtpguard.journal.chain import instant, microseconds, parsed
+from smtpguard.journal.chain import instant, microseconds, parsed, utc_text
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.scan import pages
 
@@ -158,7 +158,7 @@ def _said(batch: Batch, one: Preserved, change: str, *people: str, **more: Any) 
     private = {"actor": people} if people else {}
     if change == "begun" and one.reason:
         private["comment"] = (one.reason,)
-    data = {"change": change, "until": one.until.isoformat().replace("+00:00", "Z"), **more}
+    data = {"change": change, "until": utc_text(one.until, "auto"), **more}
     batch.record([Event(kind=Kind.PRESERVED, id=one.id, at=batch.now, data=data, private=private)])
 
 

@@ -25,7 +25,7 @@ from typing import Any
 
 from smtpguard.database.failpoint import failpoint, passes
 from smtpguard.database.fronts import ASIDE, sync_folder
-from smtpguard.journal.chain import canonical, event_from, parsed
+from smtpguard.journal.chain import canonical, event_from, parsed, utc_text
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.ownership import hand_over
 from smtpguard.mail.constant import constant
@@ -58,13 +58,18 @@ class Bypass:
         return self.ended is not None or now >= self.ends
 
     def begun(self, at: datetime) -> Event:
-        data = {"change": "begun", "host": self.host, "begins": _text(self.begins), "ends": _text(self.ends)}
+        data = {
+            "change": "begun",
+            "host": self.host,
+            "begins": utc_text(self.begins, "auto"),
+            "ends": utc_text(self.ends, "auto"),
+        }
         private = {"actor": (*self.people, self.user), "comment": (self.reason,)}
         return Event(kind=Kind.BYPASS, id=self.id, at=at, data=data, private=private)
 
     def over(self, at: datetime) -> Event:
         """``data.early``: a person ended it before its time."""
-        data = {"change": "ended", "ended": _text(self.ended or self.ends), "early": self.ended is not None}
+        data = {"change": "ended", "ended": utc_text(self.ended or self.ends, "auto"), "early": self.ended is not None}
         private = {"actor": (self.ended_by,)} if self.ended_by else {}
         return Event(kind=Kind.BYPASS, id=self.id, at=at, data=data, private=private)
 
@@ -359,7 +364,3 @@ def _bypass(row: Mapping[str, Any]) -> Bypass:
 def _row(bypass: Bypass) -> Mapping[str, Any]:
     times = {"begins": bypass.begins, "ends": bypass.ends, "ended": bypass.ended}
     return {**asdict(bypass), **{name: at.isoformat() if at is not None else None for name, at in times.items()}}
-
-
-def _text(at: datetime) -> str:
-    return at.isoformat().replace("+00:00", "Z")

@@ -64,6 +64,11 @@ def microseconds(at: datetime) -> int:
     return (at - _EPOCH) // _MICROSECOND
 
 
+def utc_text(at: datetime, timespec: str = "seconds") -> str:
+    """The time as documents have it: ISO 8601, in UTC, with Z."""
+    return at.astimezone(UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
+
+
 def canonical(value: object) -> str:
     """The one JSON text of a value: sorted keys, no space, ASCII. A number without a JSON form (NaN) is null. Raises
     TypeError or ValueError for a value that is not JSON."""

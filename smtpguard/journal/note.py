@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 
-from smtpguard.journal.chain import instant
+from smtpguard.journal.chain import instant, utc_text
 
 _ED25519 = b"\x01"
 _DASH = "\u2014"
@@ -106,7 +106,7 @@ class Note:
             str(self.size),
             b64encode(self.root).decode(),
             f"entry {self.seq} {self.hash.hex()}",
-            f"time {instant(self.at).isoformat().replace('+00:00', 'Z')}",
+            f"time {utc_text(instant(self.at), 'auto')}",
         ]
         if self.before:
             lines.append(f"before {self.before}")

@@ -17,6 +17,7 @@ from smtpguard.holds.coverage import Coverage, of_grant
 from smtpguard.holds.deadlines import Deadlines
 from smtpguard.holds.model import Change, Conflict, Move, NotEntitled, Refused
 from smtpguard.holds.sending import Outgoing
+from smtpguard.journal.chain import utc_text
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.digest import Digester
 from smtpguard.mail.address import Address, BadAddress
@@ -279,10 +280,10 @@ def row(mailing: Mailing) -> Mapping[str, Any]:
         "copies": mailing.copies,
         "bounces": mailing.bounces,
         "complaints": mailing.complaints,
-        "first_at": _z(mailing.first_at),
-        "last_at": _z(mailing.last_at),
-        "went_first_at": _z(mailing.went_first_at) if mailing.went_first_at is not None else None,
-        "went_last_at": _z(mailing.went_last_at) if mailing.went_last_at is not None else None,
+        "first_at": utc_text(mailing.first_at),
+        "last_at": utc_text(mailing.last_at),
+        "went_first_at": utc_text(mailing.went_first_at) if mailing.went_first_at is not None else None,
+        "went_last_at": utc_text(mailing.went_last_at) if mailing.went_last_at is not None else None,
         "state": mailing.state.value,
         "hold": mailing.entry or None,
         "approved": None
@@ -290,14 +291,14 @@ def row(mailing: Mailing) -> Mapping[str, Any]:
         else {
             "hold": grant.hold_id,
             "people": grant.people,
-            "until": _z(grant.until),
+            "until": utc_text(grant.until),
             "by": list(grant.by),
             "covers": "copies" if grant.cover is not None and grant.cover.learned else "message",
             "set": grant.only or None,
         },
         "rejected": None
         if (rejection := mailing.rejection) is None
-        else {"hold": rejection.hold_id, "sentence": rejection.sentence, "until": _z(rejection.until)},
+        else {"hold": rejection.hold_id, "sentence": rejection.sentence, "until": utc_text(rejection.until)},
         "stage": None
         if progress is None
         else {
@@ -305,7 +306,7 @@ def row(mailing: Mailing) -> Mapping[str, Any]:
             "stage": progress.stage + 1,
             "of": len(progress.stages.steps),
             "limit": progress.limit,
-            "goes_on_at": _z(on) if (on := progress.goes_on_at()) is not None else None,
+            "goes_on_at": utc_text(on) if (on := progress.goes_on_at()) is not None else None,
             "why": progress.why or None,
         },
     }
@@ -344,7 +345,3 @@ def _slices(addresses: Iterable[str]) -> Iterator[list[str]]:
             some = []
     if some:
         yield some
-
-
-def _z(at: datetime) -> str:
-    return at.isoformat(timespec="seconds").replace("+00:00", "Z")

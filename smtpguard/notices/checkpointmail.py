@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from smtpguard.guard.ports import Clock, Ledger, PolicyInForce
-from smtpguard.journal.chain import instant
+from smtpguard.journal.chain import instant, utc_text
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Recipient
 from smtpguard.notices.noticedata import NONE
@@ -50,5 +50,5 @@ async def fill(ledger: Ledger, data: Mapping[str, Any]) -> Mapping[str, Any] | N
     newest = next(iter(await ledger.journal.checkpoints(-1, 1)), None)
     if newest is None:
         return None
-    at = instant(newest.at).isoformat(timespec="seconds").replace("+00:00", "Z")
+    at = utc_text(instant(newest.at))
     return {**data, "seq": newest.seq, "at": at, "note": newest.note.split("\n")}

@@ -10,9 +10,10 @@ from typing import Any
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Ledger
 from smtpguard.holds.model import Hold, State, standing_votes
+from smtpguard.journal.chain import utc_text
 from smtpguard.journal.event import Event
 from smtpguard.notices.intents import approvers
-from smtpguard.notices.noticedata import nameable, reasons, time_of
+from smtpguard.notices.noticedata import nameable, reasons
 
 SHOWN = 50
 PAGE = 1000
@@ -80,8 +81,8 @@ def _line(hold: Hold, in_force: InForce) -> dict[str, Any]:
         "subject": hold.subject,
         "from": hold.sender or "",
         "state": "stopped" if hold.stopped else hold.state.value,
-        "held_at": time_of(hold.held_at),
-        "expires_at": time_of(hold.expires_at),
+        "held_at": utc_text(hold.held_at),
+        "expires_at": utc_text(hold.expires_at),
         "reach": hold.reach,
         "reach_at_least": hold.reach_at_least,
         "lists": nameable(hold, in_force),
@@ -96,7 +97,7 @@ def _rejected(event: Event, in_force: InForce, name: str) -> dict[str, Any]:
         "subject": next(iter(event.private.get("subject", ())), ""),
         "from": next(iter(event.private.get("from", ())), ""),
         "state": State.REJECTED.value,
-        "held_at": time_of(event.at),
+        "held_at": utc_text(event.at),
         "expires_at": None,
         "reach": int(event.data["counts"]["reach"]),
         "reach_at_least": bool(event.data.get("reach_at_least")),

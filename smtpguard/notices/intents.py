@@ -19,12 +19,12 @@ from smtpguard.guard.inforce import InForce
 from smtpguard.holds import coverage, effects
 from smtpguard.holds.model import Hold, out_of_reach
 from smtpguard.holds.sending import Outgoing, Sending
+from smtpguard.journal.chain import utc_text
 from smtpguard.journal.event import Event
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.envelope import Recipient
 from smtpguard.notices import noticedata
-from smtpguard.notices.noticedata import time_of
 from smtpguard.notices.rulecalls import CallTimes
 from smtpguard.outbox.model import Intent, IntentKind
 from smtpguard.policy.absences import Absence
@@ -168,7 +168,7 @@ class Notices:
         """A question to its writer, or the writer's answer or plea to the approvers. ``said``: ``by`` and ``comment``;
         for an answer also ``question`` and ``asked_by``."""
         asked = {"question": "", "asked_by": ""} if kind == "answer" else {}
-        data = noticedata.waiting(hold, in_force, now) | asked | {"notice": kind, "said_at": time_of(now), **said}
+        data = noticedata.waiting(hold, in_force, now) | asked | {"notice": kind, "said_at": utc_text(now), **said}
         if kind in ("answer", "plea"):
             return self._each(hold, approvers(hold, in_force, now), data, in_force, now, suffix=f"-{id}")
         return self._to(hold.sender or "", data, f"{hold.hold_id}-{kind}-{id}", hold.hold_id, now, role="sender")
@@ -194,7 +194,7 @@ class Notices:
             "outcome": outcome,
             "by": by,
             "comment": comment,
-            "decided_at": time_of(now),
+            "decided_at": utc_text(now),
         }
         others = sorted(set(approvers(hold, in_force, now)) - {by}) if not hold.asks_writer else []
         return (*self._sender(hold, data, in_force, now), *self._each(hold, others, data, in_force, now))
@@ -219,7 +219,7 @@ class Notices:
             "outcome": outcome,
             "by": by,
             "comment": comment,
-            "decided_at": time_of(now),
+            "decided_at": utc_text(now),
             "back": outgoing.back,
             "gone": outgoing.gone + outgoing.doubt,
             "has": sending.stopped.sent,
@@ -236,8 +236,8 @@ class Notices:
     def expired(self, hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
         data = noticedata.about(hold, in_force) | {
             "notice": "expired",
-            "held_at": time_of(hold.held_at),
-            "expired_at": time_of(now),
+            "held_at": utc_text(hold.held_at),
+            "expired_at": utc_text(now),
             "unconfirmed": hold.confirm is not None and hold.confirm.expires,
         }
         return self._sender(hold, data, in_force, now)
@@ -265,7 +265,7 @@ class Notices:
         data = noticedata.waiting(hold, in_force, now) | {
             "notice": "doubt",
             "people": people,
-            "doubt_since": time_of(since),
+            "doubt_since": utc_text(since),
             "again": now > since,
         }
         suffix = f"{now:%Y%m%dT%H%M%S}"
@@ -311,7 +311,7 @@ class Notices:
             "choice": choice,
             "proof": proof,
             "refused": refused,
-            "said_at": time_of(now),
+            "said_at": utc_text(now),
         }
         id = "-".join(filter(None, (hold.hold_id, "voted", tag, word)))
         return self._to(person, data, id, hold.hold_id, now, role="approver", alone=True)
@@ -325,7 +325,7 @@ class Notices:
         if recipient is None:
             return [event], ()
         about = {"notice": "stream", "stream": one.stream.name, "limit": one.limit.count, "per_person": one.person,
-                 "window_minutes": one.limit.window_seconds / 60, "at": time_of(now)}  # fmt: skip
+                 "window_minutes": one.limit.window_seconds / 60, "at": utc_text(now)}  # fmt: skip
         person = "-person" if one.person else ""
         id = f"stream-{one.stream.name}{person}-{since_of(one, now):%Y%m%dT%H%M%S}-{_tag(one.stream.owner or '')}"
         return [event], (_intent(id, recipient, {**noticedata.NONE, **about}),)
@@ -405,7 +405,7 @@ class Notices:
             f"{kind}-{since:%Y%m%dT%H%M}-{_tag(str(recipient.address))}",
             recipient,
             {**noticedata.NONE, **data}
-            | {"since": time_of(since), "until": time_of(until), "person": str(recipient.address)},
+            | {"since": utc_text(since), "until": utc_text(until), "person": str(recipient.address)},
             not_before=until,
         )
 
@@ -437,7 +437,7 @@ def gone(hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
     copies."""
     if not hold.held_up or hold.lead:
         return ()
-    about = {"notice": "decided", "outcome": "released", "by": None, "comment": "", "decided_at": time_of(now)}
+    about = {"notice": "decided", "outcome": "released", "by": None, "comment": "", "decided_at": utc_text(now)}
     data, stem = noticedata.about(hold, in_force) | about | {"writer": True}, f"{hold.hold_id}-gone"
     people = ((person, _recipient(person)) for person in dict.fromkeys(filter(None, (hold.sender, *hold.told))))
     return tuple(_intent(f"{stem}-{_tag(one)}", to, data, hold_id=hold.hold_id) for one, to in people if to is not None)

@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from smtpguard.guard.inforce import InForce
+from smtpguard.journal.chain import utc_text
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.report import News, Report
 from smtpguard.mail.address import Address, BadAddress
@@ -88,7 +89,7 @@ def _intent(notice: str, report: Report, since: datetime, person: Address, in_fo
 
 
 def _z(at: datetime | None) -> str | None:
-    return noticedata.time_of(at) if at is not None else None
+    return utc_text(at) if at is not None else None
 
 
 def _address(text: str) -> Address | None:

@@ -64,7 +64,7 @@ them}], at most 50 of them, newest first.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from smtpguard.gathering.gather import Gathered
@@ -73,6 +73,7 @@ from smtpguard.guard.inforce import InForce
 from smtpguard.holds.model import Hold, out_of_reach
 from smtpguard.holds.replying import bound_to, may_be_approved
 from smtpguard.holds.summary import summary
+from smtpguard.journal.chain import utc_text
 from smtpguard.lists.declared import ListInfo
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mailings.differences import FACT as DIFFERS
@@ -108,8 +109,8 @@ def about(hold: Hold, in_force: InForce) -> dict[str, Any]:
 
 def waiting(hold: Hold, in_force: InForce, now: datetime) -> dict[str, Any]:
     return about(hold, in_force) | {
-        "held_at": time_of(hold.held_at),
-        "expires_at": time_of(hold.expires_at),
+        "held_at": utc_text(hold.held_at),
+        "expires_at": utc_text(hold.expires_at),
         "deciders": deciders(hold, in_force, now),
         "nobody": bool(out_of_reach(hold, in_force.groups)),
     }
@@ -119,8 +120,8 @@ def held(hold: Hold, gathered: Gathered) -> dict[str, Any]:
     """The common data for writer and approvers."""
     in_force, now = gathered.in_force, hold.held_at
     return about(hold, in_force) | {
-        "held_at": time_of(hold.held_at),
-        "expires_at": time_of(hold.expires_at),
+        "held_at": utc_text(hold.held_at),
+        "expires_at": utc_text(hold.expires_at),
         "reasons": reasons(hold, in_force),
         **marks(gathered, named=bool(nameable(hold, in_force))),
         "deciders": deciders(hold, in_force, now),
@@ -132,7 +133,7 @@ def asked(hold: Hold) -> dict[str, Any]:
     """Until when its writer is asked, and whether it expires then."""
     confirm = hold.confirm
     assert confirm is not None
-    return {"until": time_of(confirm.until), "expires": confirm.expires, "bound": bound_to(hold)}
+    return {"until": utc_text(confirm.until), "expires": confirm.expires, "bound": bound_to(hold)}
 
 
 def rejected(hits: Sequence[Hit], gathered: Gathered, now: datetime) -> dict[str, Any]:
@@ -153,7 +154,7 @@ def rejected(hits: Sequence[Hit], gathered: Gathered, now: datetime) -> dict[str
         "summary": "",
         "part": False,
         "writer": True,
-        "at": time_of(now),
+        "at": utc_text(now),
         "reasons": sentences(hits, gathered.in_force, named=bool(everyone.addressed)),
         **marks(gathered, named=bool(everyone.addressed)),
     }
@@ -277,7 +278,3 @@ def _seats(group: str, each: int, hold: Hold, in_force: InForce, now: datetime) 
         "short": len(people) < each,
         "own": not everybody.isdisjoint(hold.senders),
     } | ({"away": absent} if absent else {})
-
-
-def time_of(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -14,7 +14,8 @@ from typing import Any
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Ledger
 from smtpguard.holds.model import LET_GO, SENDING, Hold, State, held_up_by
-from smtpguard.notices.noticedata import nameable, time_of
+from smtpguard.journal.chain import utc_text
+from smtpguard.notices.noticedata import nameable
 from smtpguard.policy.freezing import Freeze, Selector
 
 
@@ -31,7 +32,7 @@ async def fill(ledger: Ledger, data: Mapping[str, Any], in_force: InForce, now: 
     match data["outcome"]:
         case "approved" if hold.state is State.WAITING and hold.release_at is not None:
             stopped = held_up_by(hold, (await ledger.gate.read()).freezes, now)
-            return {**data, "frozen": rows(stopped, hold, in_force), "release_at": time_of(hold.release_at)}
+            return {**data, "frozen": rows(stopped, hold, in_force), "release_at": utc_text(hold.release_at)}
         case "approved" | "confirmed" if hold.state in SENDING and hold.state is not State.IN_DOUBT:
             stopped = held_up_by(hold, (await ledger.gate.read()).freezes, now)
             return {**data, "frozen": rows(stopped, hold, in_force)}
@@ -64,8 +65,8 @@ def rows(freezes: Iterable[Freeze], hold: Hold, in_force: InForce) -> list[dict[
             in named
             else None,
             "by": freeze.by,
-            "since": time_of(freeze.at),
-            "until": time_of(freeze.until) if freeze.until is not None else None,
+            "since": utc_text(freeze.at),
+            "until": utc_text(freeze.until) if freeze.until is not None else None,
         }
         for freeze in freezes
     ]

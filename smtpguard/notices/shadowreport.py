@@ -18,6 +18,7 @@ from typing import Any
 
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock, Ledger, PolicyInForce
+from smtpguard.journal.chain import utc_text
 from smtpguard.journal.event import Event
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.envelope import Recipient
@@ -76,7 +77,7 @@ def _intent(person: Address, since: datetime, until: datetime) -> Intent:
         kind=IntentKind.NOTICE,
         reverse_path=None,
         recipients=(Recipient(address=person, notify="NEVER"),),
-        data={**NONE, "notice": OBSERVED, "since": _z(since), "until": _z(until), "person": str(person)},
+        data={**NONE, "notice": OBSERVED, "since": utc_text(since), "until": utc_text(until), "person": str(person)},
         not_before=until,
     )  # fmt: skip
 
@@ -111,10 +112,6 @@ def _line(event: Event, in_force: InForce) -> dict[str, Any]:
         "lists": list(dict.fromkeys(info.title or info.name for info in lists if info is not None)),
         "rules": list(event.data["observed"]),
     }
-
-
-def _z(at: datetime) -> str:
-    return at.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _address(text: str) -> Address | None:

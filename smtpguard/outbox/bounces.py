@@ -8,10 +8,11 @@ is told that no further reports will come (RFC 3461 section 5.2.2).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from smtpguard.holds.model import Hold
+from smtpguard.journal.chain import utc_text
 from smtpguard.mail.envelope import Recipient
 from smtpguard.notices.dsn import Action
 from smtpguard.outbox.attempt import OF_CONTENT, Pace, Result
@@ -35,7 +36,7 @@ def reports(
     if relayed:
         found.append(_intent(lease, hold, relayed, Action.RELAYED, f"relayed-{lease.token}", now))
     if delayed:
-        until = _z(lease.created_at + pace.give_up)
+        until = utc_text(lease.created_at + pace.give_up)
         found.append(_intent(lease, hold, delayed, Action.DELAYED, "delayed", now, retry_until=until))
     return tuple(found)
 
@@ -55,14 +56,14 @@ def _intent(
                 "reply": r.reply or "",
                 "status": r.status if r.why == "unsendable" else "",
                 "why": r.why,
-                "at": _z(now),
+                "at": utc_text(now),
             }
             for r in results
         ],
         "envid": hold.envelope.envid,
         "ret": hold.envelope.ret,
         "smtputf8": hold.envelope.smtputf8,
-        "arrived_at": _z(hold.held_at),
+        "arrived_at": utc_text(hold.held_at),
         "language": hold.language,
         "subject": hold.subject,
         "part": lease.intent.kind is IntentKind.PART,
@@ -76,7 +77,3 @@ def _intent(
         content_sha256=lease.intent.content_sha256,
         data=data | more,
     )
-
-
-def _z(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

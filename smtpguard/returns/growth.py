@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from smtpguard.journal.chain import Entry
+from smtpguard.journal.chain import Entry, utc_text
 from smtpguard.journal.event import Kind
 from smtpguard.locale.phrase import N_
 from smtpguard.mailings.model import Mailing
@@ -194,15 +194,11 @@ def row(mailing: Mailing, found: Growth) -> Mapping[str, Any]:
         ],
         "stretch_seconds": int(found.width.total_seconds()),
         "stretches": [
-            {"at": _z(one.at), **{sort.value: one.of(sort) for sort in Sort}} for one in found.stretches if any(one.by.values())
+            {"at": utc_text(one.at), **{sort.value: one.of(sort) for sort in Sort}} for one in found.stretches if any(one.by.values())
         ],
-        "done": [{"at": _z(one.at), "deed": one.deed.value, **_figures(one.data)} for one in found.done],
+        "done": [{"at": utc_text(one.at), "deed": one.deed.value, **_figures(one.data)} for one in found.done],
     }  # fmt: skip
 
 
 def _figures(data: Mapping[str, Any]) -> Mapping[str, Any]:
     return {name: data.get(name) for name in ("breaker", "limit", "counted", "people", "what")}
-
-
-def _z(at: datetime) -> str:
-    return at.isoformat(timespec="seconds").replace("+00:00", "Z")

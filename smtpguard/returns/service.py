@@ -15,7 +15,7 @@ from smtpguard.database.errors import LedgerError
 from smtpguard.freezes.hooks import Hook
 from smtpguard.freezes.service import Freezes
 from smtpguard.guard.ports import Clock, Contents, Journal, Mailings, PolicyInForce
-from smtpguard.journal.chain import Clear, Entry
+from smtpguard.journal.chain import Clear, Entry, utc_text
 from smtpguard.journal.event import Kind
 from smtpguard.lists.digest import Digester
 from smtpguard.mail.address import Address, BadAddress
@@ -345,7 +345,7 @@ def row(one: Return) -> Mapping[str, Any]:
     return {
         "id": one.mail,
         "n": one.n,
-        "at": one.at.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "at": utc_text(one.at),
         "sort": one.sort.value,
         "known_by": one.match.by.value,
         "message": one.match.message or None,

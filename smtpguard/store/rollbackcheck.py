@@ -26,7 +26,7 @@ from smtpguard.database.schema import checkpoint, entry
 from smtpguard.holds import deciding
 from smtpguard.journal import rows as journal
 from smtpguard.journal.agreement import Agreement, Disagreement
-from smtpguard.journal.chain import instant
+from smtpguard.journal.chain import instant, utc_text
 from smtpguard.journal.checkpoint import Checkpoint, genuine, parse
 from smtpguard.journal.event import Event, Kind
 from smtpguard.policy.freezing import ITSELF, PUT_BACK, Freeze, Gate, Selector
@@ -134,9 +134,9 @@ def freeze_everything(batch: Batch, found: Rollback) -> None:
         "value": None,
         "until": None,
         "put_back": {
-            "last_at": found.last_at and _iso(found.last_at),
+            "last_at": found.last_at and utc_text(found.last_at),
             "signed": found.signed.seq,
-            "signed_at": _iso(instant(found.signed.at)),
+            "signed_at": utc_text(instant(found.signed.at)),
         },
     }
     private = {"actor": (ITSELF,), "comment": (PUT_BACK,)}
@@ -171,10 +171,6 @@ class RollbackCheck:
         head = batch.head
         self._last = Checkpoint(journal=head.journal, seq=head.seq, at=batch.now_us, hash=head.hash)
         self._connections = connections
-
-
-def _iso(at: datetime) -> str:
-    return at.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 @dataclass(slots=True)

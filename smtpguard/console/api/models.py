@@ -3,19 +3,17 @@ these."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Generic, Literal, TypeVar
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PlainSerializer
 
+from smtpguard.journal.chain import utc_text
+
 T = TypeVar("T")
 
 
-def _z(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-Time = Annotated[datetime, PlainSerializer(_z, return_type=str, when_used="json")]
+Time = Annotated[datetime, PlainSerializer(utc_text, return_type=str, when_used="json")]
 Comment = Annotated[str, Field(max_length=2000)]
 
 

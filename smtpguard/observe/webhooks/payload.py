@@ -10,10 +10,9 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
-from smtpguard.journal.chain import Clear, Entry
+from smtpguard.journal.chain import Clear, Entry, utc_text
 from smtpguard.journal.event import Kind
 
 Told = Sequence[tuple[Entry, Clear | None]]
@@ -89,7 +88,7 @@ def payload(entry: Entry, clear: Clear | None, history: Told, allowed: Allowed) 
         case Topic.STALE:
             told = {name: entry.data.get(name) for name in ("problem", "failing_since")}
             data = {"stale": bool(entry.data.get("stale")), **told, **_lists([entry.id], allowed)}
-    return {"id": event_id(entry), "type": topic.value, "at": _z(entry.time), "data": data}
+    return {"id": event_id(entry), "type": topic.value, "at": utc_text(entry.time, "milliseconds"), "data": data}
 
 
 def event_id(entry: Entry) -> str:
@@ -145,7 +144,3 @@ def _lists(names: Sequence[str], allowed: Allowed) -> dict[str, Any]:
 def _first(clear: Clear | None, role: str) -> str | None:
     values = (clear or {}).get(role)
     return str(values[0])[:500] if values else None
-
-
-def _z(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
