@@ -9,7 +9,7 @@ from sqlalchemy import Connection, bindparam, delete, false, insert, or_, select
 
 from smtpguard.accounts.membership import Membership, claimed
 from smtpguard.accounts.model import Account, AccountChange, AccountKeys, Session, Token, TurnStep
-from smtpguard.database.access import Access
+from smtpguard.database.access import Rows, asks, writes
 from smtpguard.database.batch import Batch
 from smtpguard.database.codec import Codec
 from smtpguard.database.schema import absence as away
@@ -218,27 +218,20 @@ def sweep(connection: Connection, *, started_before: datetime, seen_before: date
     connection.execute(delete(signed_in).where(over))
 
 
-class People:
+class People(Rows):
     """The store for the console's accounts. Fits console.ports.People."""
 
-    def __init__(self, access: Access) -> None:
-        self._access = access
-
-    async def turn(self, keys: AccountKeys, step: TurnStep) -> AccountChange:
-        return await self._access.write(lambda batch: turn(batch, keys, step))
-
-    async def absences(self) -> Sequence[Absence]:
-        return await self._access.ask(absences)
-
-    async def change_absence(self, person: str, step: AbsenceStep) -> Absence:
-        return await self._access.write(lambda batch: change_absence(batch, person, step))
+    turn = writes(turn)
+    absences = asks(absences)
+    change_absence = writes(change_absence)
+    everybody = asks(everybody)
+    token = asks(token_of)
+    tokens = asks(tokens_of)
+    put_token = writes(put_token)
 
     async def account(self, keys: AccountKeys) -> Account | None:
         found = await self._access.ask(lambda c: find(c, keys))
         return found[0] if found else None
-
-    async def everybody(self) -> Sequence[Account]:
-        return await self._access.ask(everybody)
 
     async def session(self, token: str) -> tuple[Session, Account] | None:
         found = await self._access.ask(lambda c: session_of(c, token))
@@ -251,12 +244,3 @@ class People:
             sweep(connection, started_before=started_before, seen_before=seen_before)
 
         await self._access.write(write)
-
-    async def token(self, token_id: str) -> tuple[Token, Account] | None:
-        return await self._access.ask(lambda c: token_of(c, token_id))
-
-    async def tokens(self, account_id: str = "") -> Sequence[tuple[Token, Account]]:
-        return await self._access.ask(lambda c: tokens_of(c, account_id))
-
-    async def put_token(self, token: Token, event: Event) -> None:
-        await self._access.write(lambda batch: put_token(batch, token, event))

@@ -4,11 +4,11 @@ the writer's thread."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from sqlalchemy import Connection
 
@@ -19,6 +19,7 @@ from smtpguard.database.fronts import Fronts
 from smtpguard.journal.chain import microseconds
 
 T = TypeVar("T")
+P = ParamSpec("P")
 READ_SECONDS = 10.0
 
 Open = Callable[[], AbstractContextManager[Connection]]
@@ -102,3 +103,30 @@ class Access:
             raise Unavailable("the store is closed")
         with self._database.read(snapshot=True) as connection:
             yield connection
+
+
+class Rows:
+    """The rows of one noun. Its methods are queries and steps, run by ``asks`` and ``writes``."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+
+def asks(
+    query: Callable[Concatenate[Connection, P], T], *, snapshot: bool = False
+) -> Callable[Concatenate[Rows, P], Coroutine[Any, Any, T]]:
+    """The method that runs this query, as Access.ask."""
+
+    async def method(self: Rows, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._access.ask(lambda connection: query(connection, *args, **kwargs), snapshot=snapshot)
+
+    return method
+
+
+def writes(step: Callable[Concatenate[Batch, P], T]) -> Callable[Concatenate[Rows, P], Coroutine[Any, Any, T]]:
+    """The method that runs this step, as Access.write."""
+
+    async def method(self: Rows, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._access.write(lambda batch: step(batch, *args, **kwargs))
+
+    return method

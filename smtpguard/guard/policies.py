@@ -77,7 +77,7 @@ def named(connection: Connection, prefix: str, limit: int = 10) -> list[str]:
     return list(connection.execute(query.order_by(document.c.policy).limit(limit)).scalars())
 
 
-def history(connection: Connection, limit: int) -> list[Put]:
+def history(connection: Connection, limit: int = 1000) -> list[Put]:
     """Changes of the policy in force, newest first."""
     return [_put(entry, clear) for entry, clear in journal.of_kinds(connection, [Kind.POLICY], limit)]
 

@@ -197,7 +197,12 @@ def duplicates(batch: Batch, keys: Sequence[str]) -> dict[str, Hold]:
 
 
 def newest(
-    connection: Connection, states: Sequence[State], limit: int, before: datetime | None, after_id: str | None = None
+    connection: Connection,
+    *,
+    states: Sequence[State] = (),
+    limit: int = 1000,
+    before: datetime | None = None,
+    after_id: str | None = None,
 ) -> list[Hold]:
     """Newest first. A page goes on where the last one ended: ``before`` its last hold's ``held_at``, ``after_id`` its
     id."""

@@ -43,7 +43,9 @@ COLUMNS = tuple(entry.c[name] for name in Columns._fields)
 _EVERYDAY = frozenset({Kind.VERDICT, Kind.OUTCOME})
 
 
-def read(connection: Connection, *, after: int, until: int | None, limit: int) -> list[tuple[Entry, Clear | None]]:
+def read(
+    connection: Connection, *, after: int = 0, until: int | None = None, limit: int = 1000
+) -> list[tuple[Entry, Clear | None]]:
     """Entries in order with their clear values, after ``after``."""
     query = ROWS.where(entry.c.seq > after).order_by(entry.c.seq).limit(limit)
     if until is not None:
@@ -169,7 +171,7 @@ def mark(
     return made
 
 
-def signed_after(connection: Connection, seq: int, limit: int) -> list[Checkpoint]:
+def signed_after(connection: Connection, seq: int, limit: int = 1000) -> list[Checkpoint]:
     """The checkpoints with a note, in order, after that of entry ``seq``; if it is negative, the newest."""
     query = select(checkpoint.c.line).where(checkpoint.c.seq > seq).order_by(checkpoint.c.seq).limit(limit)
     if seq < 0:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -217,9 +217,10 @@ def _read(row: Any) -> Return:
 
 def newest(
     connection: Connection,
-    mailing: str | None,
-    sort: Sort | None,
-    limit: int,
+    *,
+    mailing: str | None = None,
+    sort: Sort | None = None,
+    limit: int = 100,
     before: tuple[datetime, str] | None = None,
     since: datetime | None = None,
 ) -> list[Return]:
@@ -247,8 +248,9 @@ def mails_by_prefix(connection: Connection, prefix: str) -> list[str]:
     return list(connection.execute(query).scalars())
 
 
-def spells(connection: Connection, mailing: str, width_us: int) -> list[Spell]:
-    """Of a mailing, by stretches of ``width_us``, in order."""
+def spells(connection: Connection, mailing: str, width: timedelta) -> list[Spell]:
+    """Of a mailing, by stretches of ``width``, in order."""
+    width_us = width // timedelta(microseconds=1)
     part = (returned.c.at // width_us).label("part")
     likely = (returned.c.known == By.LIKENESS.value).label("likely")
     query = select(part, returned.c.sort, likely, func.count(), func.count().filter(returned.c.counts.is_(True)))

@@ -23,7 +23,8 @@ from smtpguard.journal import signing
 from smtpguard.journal.event import Event
 from smtpguard.store import retention
 from smtpguard.store.front import Front
-from smtpguard.store.ledger import Contents, Gates, Holds, Journal, Mailings, Outbox, Policies, Returns
+from smtpguard.store.journal import Journal
+from smtpguard.store.ledger import Contents, Gates, Holds, Mailings, Outbox, Policies, Returns
 from smtpguard.store.retention import Erased, Retention
 from smtpguard.store.rollbackcheck import Rollback, RollbackCheck
 from smtpguard.store.writer import Committed, Writer

@@ -21,7 +21,7 @@ from smtpguard.journal.chain import link
 from smtpguard.journal.event import Kind
 from smtpguard.journal.rows import signed_after, write_line
 from smtpguard.journal.timestamp import FILE, Timestamp, request
-from smtpguard.store.ledger import Journal
+from smtpguard.store.journal import Journal
 from smtpguard.store.opening import open_store
 from smtpguard.store.store import Store
 from tests.cli.installing import install

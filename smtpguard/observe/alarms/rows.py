@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from smtpguard.database.access import Access
+from smtpguard.database.access import Rows, asks, writes
 from smtpguard.database.batch import Batch
 from smtpguard.database.schema import alarm
 from smtpguard.journal.chain import instant, microseconds
 from smtpguard.observe.cursor import RaisedAlarm
-
-
-class Alarmed:
-    def __init__(self, access: Access) -> None:
-        self._access = access
-
-    async def known(self) -> Mapping[str, RaisedAlarm]:
-        return await self._access.ask(_known)
-
-    async def swap(self, before: RaisedAlarm | None, after: RaisedAlarm | None) -> bool:
-        return await self._access.write(lambda batch: _swap(batch, before, after))
 
 
 def _known(connection: Connection) -> dict[str, RaisedAlarm]:
@@ -71,3 +59,8 @@ def _read(row: Any) -> RaisedAlarm:
 
 def _us(at: datetime | None) -> int:
     return 0 if at is None else microseconds(at)
+
+
+class Alarmed(Rows):
+    known = asks(_known)
+    swap = writes(_swap)

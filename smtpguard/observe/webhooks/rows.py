@@ -8,52 +8,17 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, or_, select, update
 
-from smtpguard.database.access import Access
+from smtpguard.database.access import Rows, asks, writes
 from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.schema import entry
 from smtpguard.database.schema import hook as table
 from smtpguard.journal import rows as journal
-from smtpguard.journal.chain import Clear, Entry, instant, microseconds
+from smtpguard.journal.chain import instant, microseconds
 from smtpguard.journal.event import Event, Kind
 from smtpguard.observe.cursor import Cursor, News
 
 STRETCH = 50_000
 """Entries that are searched at once."""
-
-
-class Cursors:
-    def __init__(self, access: Access) -> None:
-        self._access = access
-
-    async def at(self, name: str, begin: int | None = None) -> Cursor:
-        """``begin``: where a new cursor starts; else at the journal's end."""
-        found = await self._access.ask(lambda c: _find(c, name))
-        return found if found is not None else await self._access.write(lambda batch: _begin(batch, name, begin))
-
-    async def news(self, after: int, kinds: Sequence[Kind], limit: int) -> News:
-        return await self._access.ask(lambda c: _news(c, after, kinds, limit))
-
-    async def history(self, id: str) -> Sequence[tuple[Entry, Clear | None]]:
-        return await self._access.ask(lambda c: journal.of(c, id))
-
-    async def pass_over(self, name: str, place: Cursor, through: int) -> bool:
-        return await self._access.write(lambda batch: _pass_over(batch, name, place, through))
-
-    async def lease(self, name: str, until: datetime) -> Cursor | None:
-        return await self._access.write(lambda batch: _lease(batch, name, until))
-
-    async def taken(self, name: str, place: Cursor, until: datetime) -> Cursor | None:
-        """Lease a cursor that is at ``place`` still. None if another process has it, or has moved it meanwhile."""
-        leased = await self.lease(name, until)
-        if leased is None or leased.told == place.told:
-            return leased
-        await self.settle(name, leased)
-        return None
-
-    async def settle(
-        self, name: str, place: Cursor, events: Sequence[Event] = (), *, keep_until: datetime | None = None
-    ) -> bool:
-        return await self._access.write(lambda batch: _settle(batch, name, place, events, keep_until))
 
 
 def _find(connection: Connection, name: str) -> Cursor | None:
@@ -106,7 +71,9 @@ def _lease(batch: Batch, name: str, until: datetime) -> Cursor | None:
     return _find(batch.connection, name) if batch.connection.execute(taken).rowcount else None
 
 
-def _settle(batch: Batch, name: str, place: Cursor, events: Sequence[Event], keep_until: datetime | None) -> bool:
+def _settle(
+    batch: Batch, name: str, place: Cursor, events: Sequence[Event] = (), *, keep_until: datetime | None = None
+) -> bool:
     moved = (
         update(table)
         .where(table.c.name == name, table.c.lease == place.lease)
@@ -136,3 +103,24 @@ def _place(row: Any) -> Cursor:
 
 def _us(at: datetime | None) -> int:
     return 0 if at is None else microseconds(at)
+
+
+class Cursors(Rows):
+    news = asks(_news)
+    history = asks(journal.of)
+    pass_over = writes(_pass_over)
+    lease = writes(_lease)
+    settle = writes(_settle)
+
+    async def at(self, name: str, begin: int | None = None) -> Cursor:
+        """``begin``: where a new cursor starts; else at the journal's end."""
+        found = await self._access.ask(lambda c: _find(c, name))
+        return found if found is not None else await self._access.write(lambda batch: _begin(batch, name, begin))
+
+    async def taken(self, name: str, place: Cursor, until: datetime) -> Cursor | None:
+        """Lease a cursor that is at ``place`` still. None if another process has it, or has moved it meanwhile."""
+        leased = await self.lease(name, until)
+        if leased is None or leased.told == place.told:
+            return leased
+        await self.settle(name, leased)
+        return None

@@ -1,0 +1,309 @@
+"""The journal in the store: written, read in order, searched and proved."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, tzinfo
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection, text
+
+from smtpguard.database.access import Access, Open, Rows, asks
+from smtpguard.database.batch import Batch, read_head
+from smtpguard.database.errors import LedgerError
+from smtpguard.freezes import rows as gates
+from smtpguard.journal import rows as journal
+from smtpguard.journal import searchindex
+from smtpguard.journal.chain import Clear, Entry, microseconds
+from smtpguard.journal.checkpoint import Checkpoint
+from smtpguard.journal.event import Event, Kind
+from smtpguard.journal.front import FIRST, tail
+from smtpguard.locale.phrase import Phrase
+from smtpguard.outbox import rows as outboxes
+from smtpguard.outbox.model import Intent
+from smtpguard.policy.freezing import Freeze
+from smtpguard.store.writer import Writer
+
+if TYPE_CHECKING:  # slow to import, and not needed to freeze
+    from smtpguard.incidents import activityrows
+    from smtpguard.incidents import rows as incident
+    from smtpguard.incidents.activity import Activity
+    from smtpguard.incidents.query import IncidentQuery
+    from smtpguard.journal import scan as journalscan
+    from smtpguard.journal.distinct import Asked
+    from smtpguard.journal.note import Key
+    from smtpguard.journal.proof import Proof
+    from smtpguard.journal.signing import Inclusion
+
+log = logging.getLogger(__name__)
+
+
+class Journal(Rows):
+    """One for a store."""
+
+    history = asks(journal.of)
+    of_kinds = asks(journal.of_kinds)
+    entries = asks(journal.read)
+    unsettled = asks(gates.unsettled)
+    outcomes = asks(journal.outcomes)
+    checkpoints = asks(journal.signed_after)
+
+    def __init__(self, access: Access, writer: Writer, secret: bytes, state_dir: Path) -> None:
+        super().__init__(access)
+        self._writer, self._secret, self._state_dir = writer, secret, state_dir
+
+    async def record(self, events: Sequence[Event], intents: Sequence[Intent] = ()) -> None:
+        def write(batch: Batch) -> None:
+            sealed = batch.sealed(events)
+            rows = [outboxes.rows_of(intent, batch.now_us) for intent in intents]
+            batch.append(sealed)
+            outboxes.write(batch, rows)
+
+        await self._access.write(write)
+
+    def note(self, event: Event) -> None:
+        self._writer.note(event)
+
+    async def last(self) -> int:
+        """The number of the journal's last entry."""
+        return await self._access.ask(lambda c: read_head(c).seq)
+
+    async def in_flight(self, freeze: Freeze, since: datetime) -> Sequence[str]:
+        now = self._access.now()
+        return await self._access.ask(lambda c: gates.in_flight(c, freeze, since, now))
+
+    async def rejected(self, first: str, until: datetime, limit: int) -> Sequence[Event]:
+        from smtpguard.journal import scan as journalscan
+
+        found = await self._access.walk(lambda opened: journalscan.rejected(opened, first, microseconds(until), limit))
+        return [_verdict(*pair) for pair in found]
+
+    async def observed(self, since: datetime, until: datetime, limit: int) -> tuple[int, Sequence[Event]]:
+        from smtpguard.journal import scan as journalscan
+
+        judged, found = await self._access.walk(
+            lambda opened: journalscan.observed(opened, microseconds(since), microseconds(until), limit)
+        )
+        return judged, [_verdict(*pair) for pair in found]
+
+    async def called(self, word: str) -> Sequence[str]:
+        from smtpguard.incidents import rows as incident
+
+        return await self._access.ask(lambda c: incident.called(c, word))
+
+    async def find(self, words: Sequence[str], limit: int) -> Sequence[str]:
+        """The messages that have all of these words, the newest first, at most ``limit`` (see terms)."""
+        return await self._access.walk(lambda opened: searchindex.find(opened, self._secret, words, limit))
+
+    async def named(self, words: Sequence[str], since: datetime) -> Mapping[str, int]:
+        """How many messages since then name each of these addresses (see terms)."""
+        return await self._access.walk(
+            lambda opened: searchindex.named(opened, self._secret, words, microseconds(since))
+        )
+
+    async def writers(self) -> Sequence[str]:
+        from smtpguard.incidents import rows as incident
+
+        return await self._access.ask(incident.writers)
+
+    async def write_terms(self) -> bool:
+        """Index the next entries, beside admissions. Returns whether there is more."""
+        made = await self._access.ask(lambda c: searchindex.read(c, self._secret), snapshot=True)
+        if made is None:
+            return False
+        written = await self._access.write(lambda b: searchindex.write(b, made, self._secret))
+        return written and made.more
+
+    async def sum_up(self) -> bool:
+        """Sum the next entries (incidents.activityrows), beside admissions. Returns whether there is more."""
+        from smtpguard.incidents import activityrows
+
+        made = await self._access.ask(activityrows.read, snapshot=True)
+        if made is None:
+            return False
+        written = await self._access.write(lambda b: activityrows.write(b, made))
+        return written and made.more
+
+    async def activity(
+        self,
+        since: datetime,
+        until: datetime | None,
+        zone: tzinfo,
+        *,
+        most: int = 0,
+        progress: journalscan.Progress | None = None,
+    ) -> Activity:
+        """Actions and decisions of that time (incidents.activityrows). ``progress`` is called in a thread."""
+        from smtpguard.incidents import activityrows
+
+        now = self._access.now()
+        return await self._access.walk(
+            lambda opened: activityrows.activity(opened, since, until, now, zone, most=most, progress=progress)
+        )
+
+    async def votes(self, since: datetime, until: datetime) -> Sequence[tuple[str, str, float | None]]:
+        """The votes between the two times (incidents.activityrows)."""
+        from smtpguard.incidents import activityrows
+
+        return await self._access.ask(lambda connection: activityrows.votes(connection, since, until))
+
+    async def judged(
+        self, query: activityrows.ActivityFilter, before: int, limit: int
+    ) -> tuple[Sequence[tuple[Entry, Clear | None]], int]:
+        """The newest verdicts of a sum (incidents.activityrows)."""
+        from smtpguard.incidents import activityrows
+
+        return await self._access.walk(lambda opened: activityrows.judged(opened, query, before, limit))
+
+    async def take_fronts(self, *, only_ended: bool = False) -> int:
+        """Move the entries of all fronts into the chain, also those of a bypass, and remove the fronts of ended processes. Returns the
+        number of entries. ``only_ended``: only if there is such a front, or one of a bypass."""
+        taken = 0
+        for _ in range(2):  # only committed frames can be removed
+            if not await self._access.ask(partial(self._fronts_wait, only_ended=only_ended)):
+                break
+            taken += await self._access.write(lambda b: b.take_fronts())
+        return taken
+
+    def _fronts_wait(self, connection: Connection, *, only_ended: bool) -> bool:
+        """Whether a front has entries to move, or its process has ended. The database's record of a front without a
+        file is removed with ``only_ended``, and not by readers."""
+        if self._writer.bypasses.waits:
+            return True
+        fronts = self._access.fronts
+        if fronts is None:
+            return False
+        moved: dict[str, int] = {name: n for name, n in connection.execute(text("SELECT name, moved FROM front"))}  # noqa: C416 - rows
+        files = fronts.all()
+        if any(not file.lives for file in files):
+            return True
+        if only_ended:
+            return bool(moved.keys() - {file.name for file in files})
+        for file in files:
+            with contextlib.suppress(FileNotFoundError):
+                if tail(file.read()[FIRST:], moved.get(file.name, 0)).fronted:
+                    return True
+        return False
+
+    def fronts_aside(self) -> Sequence[Path]:
+        """Fronts that did not fit the journal, and were not taken over."""
+        return [
+            *(self._access.fronts.aside() if self._access.fronts is not None else ()),
+            *self._writer.bypasses.aside(),
+        ]
+
+    async def catch_up(self) -> None:
+        """Called before the journal is read as proof. If it cannot be written, it is read as it is."""
+        try:
+            await self.take_fronts()
+        except LedgerError as error:
+            log.warning("the fronts' entries could not be moved: %s", error)
+
+    async def checkpoint(self) -> Checkpoint | None:
+        """Sign the journal's head; the writer does so every minute by itself. None if nothing is new."""
+        made = await self._access.write(journal.mark)
+        if made is not None:
+            await self._access.write(lambda batch: None)  # its line was written by then
+        return made
+
+    async def verify(self, progress: journalscan.Progress | None = None) -> Proof:
+        """Walk over the whole journal, with the frames of the fronts. Long, but delays nobody. ``progress`` is called
+        in a thread."""
+        await self.catch_up()
+        return await self._access.walk(lambda opened: self._walk(opened).prove(progress))
+
+    async def audit(
+        self,
+        host: str,
+        *,
+        alone: bool = False,
+        against: Sequence[str] = (),
+        stamped: Sequence[str] = (),
+        progress: Sequence[journalscan.Progress | None] = (None, None),
+    ) -> Proof:
+        """The same, and if that holds a comparison of all tables beside the journal (crosscheck). ``progress`` for the
+        journal, and for the tables. ``host``: this one; if the guard was started on it, its state folder must
+        have checkpoints. ``alone``: this process does nothing else, so further processes may help. ``against``: signed
+        notes that a witness has kept; ``stamped``: signed notes with a valid time stamp."""
+        from smtpguard.journal.proof import Finding
+        from smtpguard.store import crosscheck
+
+        await self.catch_up()
+
+        def run(opened: Open) -> Proof:
+            chain, beside = progress
+            walk = self._walk(opened, against, stamped)
+            proof = walk.quick(self._access.url if alone else "", chain) or walk.prove(chain)
+            if not proof.ok:
+                return proof
+            found = crosscheck.check(opened, beside)
+            if not proof.filed and crosscheck.written_by(opened, host):
+                found.insert(0, Finding(about="checkpoints", id=host, problem=Phrase("missing: the guard was started on this host, and no file of checkpoints of this journal is in its state folder")))  # fmt: skip
+            return replace(proof, beside=tuple(found))
+
+        return await self._access.walk(run)
+
+    async def key(self) -> Key:
+        """The key with which others verify the checkpoints that are signed now."""
+        from smtpguard.journal import signing
+
+        def found(connection: Connection) -> Key:
+            name = read_head(connection).journal
+            return signing.signer(self._secret, name, signing.generation(connection)).key
+
+        return await self._access.ask(found)
+
+    async def rotate(self, event: Event) -> Key:
+        """From this entry on another key signs; a checkpoint of each is at the change."""
+        from smtpguard.journal import signing
+
+        def step(batch: Batch) -> Key:
+            journal.mark(batch)
+            key = signing.rotated(batch, event)
+            journal.mark(batch)
+            return key
+
+        return await self._access.write(step)
+
+    async def inclusion(self, seq: int) -> Inclusion | None:
+        """The proof that an entry is in the tree of the newest checkpoint. None if it is in none, or trimmed."""
+        from smtpguard.journal import signing
+
+        return await self._access.ask(lambda c: signing.inclusion(c, seq), snapshot=True)
+
+    async def incident(
+        self,
+        query: IncidentQuery,
+        *,
+        prove: bool,
+        progress: journalscan.Progress | None = None,
+        asked: Asked | None = None,
+    ) -> incident.Found:
+        """Everything in the journal about it, and with ``prove`` the walk over the whole journal. Long, as ``verify``.
+        ``asked``: as in incidents.report, called in a thread."""
+        from smtpguard.incidents import rows as incident
+
+        await self.catch_up()
+        now = self._access.now()
+        return await self._access.walk(
+            lambda opened: incident.find(
+                partial(self._walk, opened), query, now, prove=prove, progress=progress, asked=asked
+            )
+        )
+
+    def _walk(self, opened: Open, against: Sequence[str] = (), stamped: Sequence[str] = ()) -> journalscan.Walk:
+        """In a thread that reads."""
+        from smtpguard.journal import scan as journalscan
+
+        lines = journal.lines_of(self._state_dir)
+        return journalscan.Walk(opened, self._secret, lines, self._access.now_us(), against, stamped)
+
+
+def _verdict(entry: Entry, clear: Clear | None) -> Event:
+    private = {role: tuple(values) for role, values in (clear or {}).items()}
+    return Event(kind=Kind.VERDICT, id=entry.id, at=entry.time, data=entry.data, private=private)
