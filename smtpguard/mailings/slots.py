@@ -13,7 +13,7 @@ import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from smtpguard.mailings.alignment import opcodes
@@ -22,7 +22,7 @@ from smtpguard.mailings.slotwords import (
     MONTHS,
     MOST_WORDS,
     PARTICLES,
-    Words,
+    SplitBlock,
     blocks_of,
     in_query,
     is_coded,
@@ -35,6 +35,7 @@ from smtpguard.mailings.slotwords import (
     plain,
     readable,
     split,
+    split_once,
     units_of,
 )
 from smtpguard.policy.approvals import SHARE
@@ -113,6 +114,19 @@ class Block:
 
     items: tuple[Item, ...]
     together: tuple[tuple[str, ...], ...] = ()
+    runs: tuple[tuple[str, ...] | Slot | Target, ...] = field(init=False, repr=False, compare=False)
+    """``items``, with the tokens between two slots together."""
+
+    def __post_init__(self) -> None:
+        runs: list[tuple[str, ...] | Slot | Target] = []
+        for item in self.items:
+            if not isinstance(item, str):
+                runs.append(item)
+            elif runs and isinstance(runs[-1], tuple):
+                runs[-1] += (item,)
+            else:
+                runs.append((item,))
+        object.__setattr__(self, "runs", tuple(runs))
 
     @property
     def fixed(self) -> tuple[str, ...] | None:
@@ -149,7 +163,7 @@ class Template:
         blocks = blocks_of(shown)
         if not self.learned:
             return self._by_default(blocks)
-        return _matches(self.elements, [split(block) for block in blocks], [plain(block) for block in blocks])
+        return _matches(self.elements, [split_once(block) for block in blocks], blocks)
 
     def _by_default(self, blocks: Sequence[str]) -> bool:
         mine = [[str(item) for item in one.items] for one in self.elements if isinstance(one, Block)]
@@ -172,7 +186,7 @@ class Template:
     def fits(self, element: Block, block: str) -> bool:
         """Whether one block of a copy matches this one of the template, regardless of how many words differ in all."""
         if self.learned:
-            return _is_block(element, split(block))
+            return _is_block(element, split_once(block))
         tokens, begins = split(block)
         mine = [str(item) for item in element.items]
         return mine == tokens or _default_difference(mine, tokens, begins, "") is not None
@@ -270,7 +284,7 @@ def _part_fits(mine: str | Slot, one: str) -> bool:
     return is_segment(one) and (bool(one) or mine.empty)
 
 
-def _matches(elements: Sequence[Block | Choice], blocks: Sequence[Words], plain: Sequence[str]) -> bool:
+def _matches(elements: Sequence[Block | Choice], blocks: Sequence[SplitBlock], texts: Sequence[str]) -> bool:
     """Whether the blocks match these elements, one after the other; each place is tried once."""
     here = {0}
     for element in elements:
@@ -281,7 +295,7 @@ def _matches(elements: Sequence[Block | Choice], blocks: Sequence[Words], plain:
                     after.add(at + 1)
                 continue
             for alternative in element.alternatives:
-                if tuple(plain[at : at + len(alternative)]) == alternative:
+                if tuple(map(plain, texts[at : at + len(alternative)])) == alternative:
                     after.add(at + len(alternative))
         here = after
         if not here:
@@ -289,15 +303,16 @@ def _matches(elements: Sequence[Block | Choice], blocks: Sequence[Words], plain:
     return len(blocks) in here
 
 
-def _is_block(block: Block, words: Words) -> bool:
-    (tokens, begins), items = words, block.items
-    if not any(isinstance(item, (Slot, Target)) for item in items):
-        return list(items) == tokens
+def _is_block(block: Block, words: SplitBlock) -> bool:
+    tokens, begins = words
     here: set[tuple[int, tuple[str, ...]]] = {(0, ())}
-    for item in items:
+    for item in block.runs:
         after: set[tuple[int, tuple[str, ...]]] = set()
         for at, chosen in here:
-            if isinstance(item, Slot):
+            if isinstance(item, tuple):
+                if tokens[at : at + len(item)] == item:
+                    after.add((at + len(item), chosen))
+            elif isinstance(item, Slot):
                 for n in range(min(item.widest, len(tokens) - at) + 1):
                     value = tokens[at : at + n]
                     if item.kind not in ("words", "list") and any(at + k in begins for k in range(1, n)):
@@ -305,7 +320,7 @@ def _is_block(block: Block, words: Words) -> bool:
                     if item.matches(value):
                         more = (" ".join(value),) if item.kind == "words" and block.together else ()
                         after.add((at + n, chosen + more))
-            elif at < len(tokens) and (item.matches(tokens[at]) if isinstance(item, Target) else item == tokens[at]):
+            elif at < len(tokens) and item.matches(tokens[at]):
                 after.add((at + 1, chosen))
         here = after
         if not here:

@@ -133,8 +133,12 @@ def blocks_of(shown: Shown) -> list[str]:
     return ["\n".join(("<subject>", shown.subject)) if shown.subject else "<subject>", *shown.blocks]
 
 
+SplitBlock = tuple[tuple[str, ...], frozenset[int]]
+"""As ``Words``, and immutable."""
+
+
 @lru_cache(maxsize=8192)
-def split_once(block: str) -> tuple[tuple[str, ...], frozenset[int]]:
+def split_once(block: str) -> SplitBlock:
     tokens: list[str] = []
     begins: set[int] = set()
     for token in block.split("\n"):

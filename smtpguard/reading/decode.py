@@ -10,7 +10,9 @@ import binascii
 import codecs
 import re
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 from smtpguard.locale.phrase import Phrase
@@ -30,6 +32,7 @@ _UNKNOWN_OKAY = frozenset({"", "unknown-8bit", "x-unknown", "unknown", "x-user-d
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/=]+")
 _PADDING = re.compile(rb"=+")
 _WORD = re.compile(rb"=\?([^?\s]{1,60})\?([bBqQ])\?([^?]*|(?:[^?]|\?(?!=)){0,75})\?=")  # RFC 2047 section 2
+_SHORT = 200  # octets of a value that is cached
 _BETWEEN = re.compile(rb"[ \t\r\n]*")
 _SURROGATE = re.compile("[\ud800-\udfff]")  # UTF-7 may leave surrogates; no other codec can
 _FOLD = re.compile(rb"\r?\n(?=[ \t])")
@@ -197,13 +200,21 @@ class Valued:
     """A structured value with parameters, such as Content-Type and Content-Disposition. ``doubled``: names given twice."""
 
     value: str
-    parameters: dict[str, str]
+    parameters: Mapping[str, str]
     doubled: frozenset[str]
 
 
 def valued(raw: bytes) -> Valued:
     """``text/plain; charset=utf-8`` and similar, with RFC 2231 continuations and charsets decoded. Total."""
-    raw = raw[:8192]
+    return _usual(raw) if len(raw) <= _SHORT else _valued(raw[:8192])
+
+
+@lru_cache(maxsize=256)
+def _usual(raw: bytes) -> Valued:
+    return _valued(raw)
+
+
+def _valued(raw: bytes) -> Valued:
     raw = _FOLD.sub(b"", raw) if b"\n" in raw else raw
     if b"(" in raw:
         raw = _uncommented(raw)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.authres import AuthResult, signed_by
@@ -263,23 +264,30 @@ def labels_of(fields: Index) -> frozenset[str]:
 
 
 def _sender_marks(fields: Index, lists: ListHeader, people: People) -> Iterator[Mark]:
-    for address in (people.sender, people.reply_to):
-        local = address.rpartition("@")[0]
-        if local and _NOREPLY.match(local):
-            yield KINDS["noreply"].mark(Phrase("it comes from {address}, which takes no answers", address=address[:80]))
-            break
-    else:
-        local = people.sender.rpartition("@")[0]
-        if local and _ROLE.match(local):
-            yield KINDS["role-sender"].mark(
-                Phrase("it comes from {address}, a mailbox for news or orders", address=people.sender[:80])
-            )
+    if (by_address := _address_mark(people.sender, people.reply_to)) is not None:
+        yield by_address
     path = _first(fields, "return-path").strip("<> ")
     local, _, domain = path.rpartition("@")
     if local and VERP.match(local) and not lists.post:
         yield KINDS["bounce-address"].mark(
             Phrase("its return address at {domain} was made for one recipient", domain=domain[:80])
         )
+
+
+@lru_cache(maxsize=256)
+def _address_mark(sender: str, reply_to: str) -> Mark | None:
+    for address in (sender, reply_to):
+        local = address.rpartition("@")[0]
+        if local and _NOREPLY.match(local):
+            return KINDS["noreply"].mark(
+                Phrase("it comes from {address}, which takes no answers", address=address[:80])
+            )
+    local = sender.rpartition("@")[0]
+    if local and _ROLE.match(local):
+        return KINDS["role-sender"].mark(
+            Phrase("it comes from {address}, a mailbox for news or orders", address=sender[:80])
+        )
+    return None
 
 
 def _people_marks(fields: Index, people: People, around: Surroundings) -> Iterator[Mark]:

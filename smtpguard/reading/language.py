@@ -4,6 +4,8 @@ not in a list's language.
 
 from __future__ import annotations
 
+from math import lcm
+
 from smtpguard.reading.fold import letters
 
 _COMMON: dict[str, str] = {
@@ -25,24 +27,26 @@ LANGUAGES = tuple(sorted(_COMMON))
 UNCLEAR = "unclear"
 """For a text that is too short, or in several languages."""
 _WORDS = {language: frozenset(words.split()) for language, words in _COMMON.items()}
-_OWNERS: dict[str, list[tuple[str, float]]] = {}
+_OWNERS: dict[str, list[str]] = {}
 for _language, _set in _WORDS.items():
     for _word in _set:
-        _OWNERS.setdefault(_word, []).append((_language, 1.0))
-# A word of four languages is weak evidence for each.
-_OWNERS = {w: [(l, 1.0 / len(o)) for l, _ in o] for w, o in _OWNERS.items()}
+        _OWNERS.setdefault(_word, []).append(_language)
+# A word of four languages is weak evidence for each. All languages' scores are digits of one number, so that one sum
+# adds them up.
+_WHOLE = lcm(*map(len, _OWNERS.values()))
+_DIGIT = 32  # bits
+_SCORES = {
+    word: sum(_WHOLE // len(those) << _DIGIT * LANGUAGES.index(one) for one in those) for word, those in _OWNERS.items()
+}
 
 
 def language_of(text: str) -> str:
     """A code of two letters, or an empty string if it is unclear."""
-    scores: dict[str, float] = {}
     tokens = letters(text[:600].lower())
-    for token in filter(_OWNERS.__contains__, tokens):
-        for language, share in _OWNERS[token]:
-            scores[language] = scores.get(language, 0.0) + share
+    scores = sum(map(_SCORES.__getitem__, filter(_SCORES.__contains__, tokens)))
     if not scores:
         return ""
-    ranked = sorted(scores.items(), key=lambda kv: (-kv[1], kv[0]))
-    best, score = ranked[0]
-    rest = ranked[1][1] if len(ranked) > 1 else 0.0
-    return best if score >= 1.0 and score > 1.1 * rest and score * 25 >= len(tokens) else ""
+    each = [scores >> _DIGIT * n & (1 << _DIGIT) - 1 for n in range(len(LANGUAGES))]
+    rest, score = sorted(each)[-2:]
+    best = LANGUAGES[each.index(score)]
+    return best if score >= _WHOLE and score * 10 > 11 * rest and score * 25 >= len(tokens) * _WHOLE else ""

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from smtpguard.locale.phrase import Phrase, Value
+from smtpguard.mail.constant import constant
 
 UNFINISHED = frozenset({"placeholder", "draft", "comment", "test", "filler", "file"})
 """Marks that the message is not finished: approvers see them first."""
@@ -25,7 +26,7 @@ class Side(enum.Enum):
     NEITHER = "neither"  # informative only: "a post on a mailing list"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@constant
 class Mark:
     """``evidence`` is a phrase for people: 'the subject begins with "SV:"'. ``weight`` > 0, for its side.
 

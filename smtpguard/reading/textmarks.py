@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from smtpguard.locale.phrase import N_, Phrase
@@ -44,6 +45,7 @@ _CLOSING = re.compile(
     r"[ \t]*[,.!\-–]*[ \t]*(?:\n+|,? )[ \t]*(?:[^\W\d_][\w'.\-]*[ ,]*){1,5}(?:\n|\Z)",
     re.I,
 )
+_BEFORE_CLOSING = re.compile(r"\n|[.!?] ")
 _INITIALS = re.compile(r"\n[ \t]*[-–/~]{0,2}[ \t]*[A-ZÅÄÖÆØ][\w'.\-]{0,14}(?: [A-ZÅÄÖÆØ][\w'.\-]{0,18})?[ \t]*\Z")
 _TELEPHONE = re.compile(
     r"(?:\b(?:tel|tfn|telefon|telephone|phone|ph|mobil|mobile|mob|cell|direct|direkt|puh|gsm|fax|växel|office|t|m|p)\b[.:]?\s*)?\+?\(?\d[\d \-().]{6,16}\d",
@@ -198,18 +200,35 @@ def _quoted_marks(text: Text, around: Surroundings) -> Iterator[Mark]:
             yield KINDS["colleague-quoted"].mark(Phrase("the quoted mail was written by or to {address}", address=ours))
 
 
+# Each has one of these words: to search for them first is many times faster.
+_LEAVING_WORDS = ("sub", "optout", "opt-out", "optinout", "optin-out", "avpren", "avreg", "meld", "abbestell", "desabon", "desinscri", "baja", "cancelar", "disiscri",
+                  "uitschrijv", "wypisz", "remove", "leave", "list", "preference", "manage")  # fmt: skip
+
+
+def _may_leave(link: str) -> bool:
+    return not link.isascii() or any(map(link.lower().__contains__, _LEAVING_WORDS))
+
+
+_LONGEST_HOST = 255  # RFC 1035 section 2.3.4
+
+
+@lru_cache(maxsize=1024)
+def _is_of_platform(host: str) -> bool:
+    return _PLATFORM_HOST.search(host) is not None
+
+
 _PLAIN_HOST = re.compile(r"https?://([a-zA-Z0-9.-]+)(?=[/?#]|\Z)", re.I)
 
 
 def _link_marks(text: Text, own: str) -> Iterator[Mark]:
     for link in text.links:
-        if _LEAVING_LINK.search(link[:600]):
+        if _may_leave(link := link[:600]) and _LEAVING_LINK.search(link):
             yield KINDS["unsubscribe-link"].mark(
                 Phrase("a link to unsubscribe or to change preferences, at {host}", host=_host(link))
             )
             break
     hosts = {_host(link) for link in text.links[:500]}
-    platform = sorted(h for h in hosts if h and _PLATFORM_HOST.search(h))
+    platform = sorted(h for h in hosts if 0 < len(h) <= _LONGEST_HOST and _is_of_platform(h))
     if platform:
         yield KINDS["platform-links"].mark(Phrase("links that run through {host}", host=platform[0]))
     tagged = sum(1 for link in text.links if _CAMPAIGN_LINK.search(link[:2000]))
@@ -241,11 +260,8 @@ def _letter_marks(text: Text, own: str, *, greets_customers: bool) -> Iterator[M
     if not greets_customers and (_GREETING.match(body) or _BY_NAME.match(body[:200]) or _INLINE.match(body[:200])):
         yield KINDS["addressed"].mark(Phrase('it begins as a letter: "{words}"', words=body.splitlines()[0][:40]))
     tail = body[-1200:]
-    closings = list(_CLOSING.finditer(tail))
-    if closings:
-        yield KINDS["signed"].mark(
-            Phrase('it ends as a letter: "{words}"', words=" ".join(closings[-1][0].split())[:50])
-        )
+    if (closing := _last_closing(tail)) is not None:
+        yield KINDS["signed"].mark(Phrase('it ends as a letter: "{words}"', words=" ".join(closing[0].split())[:50]))
     elif _INITIALS.search(tail):
         yield KINDS["signed"].mark(Phrase('it ends with a name: "{name}"', name=tail.splitlines()[-1].strip()[:30]))
     end = tail[-500:]
@@ -263,6 +279,17 @@ def _letter_marks(text: Text, own: str, *, greets_customers: bool) -> Iterator[M
         yield KINDS["short-and-plain"].mark(Phrase("it is short, without links or pictures"))
     elif body and images <= 1 and urls <= 2:
         yield KINDS["plain"].mark(Phrase("it has hardly any links or pictures"))
+
+
+def _last_closing(tail: str) -> re.Match[str] | None:
+    """It begins with the text, or behind the end of a line or sentence: to try only these takes a fifth of the time."""
+    last, end = _CLOSING.match(tail), 0
+    for place in _BEFORE_CLOSING.finditer(tail):
+        if last is not None:
+            end = last.end()
+        if place.start() >= end and (found := _CLOSING.match(tail, place.start())) is not None:
+            last = found
+    return last
 
 
 def _wrong_file(text: Text, own: str, source: str) -> Iterator[Mark]:

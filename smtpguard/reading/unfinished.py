@@ -11,6 +11,8 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 
+from smtpguard.reading.automaton import automaton_of
+
 PLACEHOLDER, DRAFT, COMMENT, TEST, FILLER, FILE = KINDS = ("placeholder", "draft", "comment", "test", "filler", "file")
 _MOST = 60_000
 _NAME = r"(?:first|last|full|sur|given)?_?-? ?(?:name|namn|nimi|nom|nombre|vorname|nachname)|förnamn|efternamn|fornavn|etternavn|etunimi|sukunimi|prénom|apellido|kundnr|kundnummer|company|företag"
@@ -106,9 +108,17 @@ _ASKED = ("check", "look at", "have a look", "verify", "confirm", "fix", "update
           "rätta", "skriv om", "sjekk", "tjek", "tarkista", "prüf", "stimmt", "vérif", "revisa", "comprueba")  # fmt: skip
 _TESTS = ("test", "prueba", "ignore th", "bortse")
 _FILLERS = ("lorem ipsum", "dolor sit", "consectetur", "eiusmod", "blindtext", "asdf", "qwerty", "bla bla", "foo bar")
-_LOOKED_FOR = (
-    (_REMINDER, _REMINDERS, False), (_TO_PUT_IN, ("[", "(", "<"), False), (_NOTED, _NOTES, True), (_TO_SOMEBODY, _ASKED, True),
-)  # fmt: skip
+_BEGINS = re.compile(r"[\n\[(<]")
+_LOOKED_FOR = ((_TO_PUT_IN, ("[", "(", "<")), (_NOTED, _NOTES), (_TO_SOMEBODY, _ASKED))
+_SIGNS = automaton_of(
+    {
+        word.lower(): words[0]
+        for words in (_STAMPS, _REMINDERS, *(words for _, words in _LOOKED_FOR), _TESTS, _FILLERS)
+        for word in words
+    },
+    "",
+)
+"""Finds in one pass through a text in lower case which of these tuples have a word in it: the first word of each."""
 
 
 def unfinished(subject: str, own: str, source: str = "") -> Iterator[tuple[str, str]]:
@@ -118,34 +128,30 @@ def unfinished(subject: str, own: str, source: str = "") -> Iterator[tuple[str, 
     small = text.lower()
     if found := _PLACEHOLDER.search(text) or _UNNAMED.match(body):
         yield PLACEHOLDER, " ".join(found[0].split())[:40]
-    stamped = _STAMPED.search(text) if any(map(text.__contains__, _STAMPS)) else None
+    signs = {first for _, first in _SIGNS.iter(small)}
+    stamped = _STAMPED.search(text) if _STAMPS[0] in signs and any(map(text.__contains__, _STAMPS)) else None
     if found := _DRAFT.match(subject.lower()) or stamped:
         yield DRAFT, found[0].strip(" \n[]()*_-–—:|.")[:40]
-    found = next(
-        (
-            f
-            for pattern, words, anyhow in _LOOKED_FOR
-            if any(map((small if anyhow else text).__contains__, words)) and (f := pattern.search(text))
-        ),
-        None,
-    )
+    found = (
+        _REMINDER.search(text) if _REMINDERS[0] in signs and any(map(text.__contains__, _REMINDERS)) else None
+    ) or next((f for pattern, words in _LOOKED_FOR if words[0] in signs and (f := _found(pattern, text))), None)
     if found:
         yield COMMENT, " ".join(found[0].split())[:60]
     elif source and any(sign in source for sign in _TRACKED):
         yield COMMENT, "a change or a comment of a word processor"
     short = body.strip()
     tried = (subject.strip(), short if len(short) <= _BODY_OF_A_TEST else short[:400])
-    if found := next((f for t in tried if t and (f := _of_a_test(t))), None):
+    tests = (_TEST.match, _SAID_TO_BE_A_TEST.search) if _TESTS[0] in signs else (_TEST.match,)
+    if found := next((f for t in tried if t for test in tests if (f := test(t))), None):
         yield TEST, " ".join(found[0].split())[:40]
-    if any(map(small.__contains__, _FILLERS)) and (found := _FILLER.search(text)):
+    if _FILLERS[0] in signs and (found := _FILLER.search(text)):
         yield FILLER, found[0][:40]
 
 
-def _of_a_test(text: str) -> re.Match[str] | None:
-    found = _TEST.match(text)
-    if found is None and any(map(text.lower().__contains__, _TESTS)):
-        found = _SAID_TO_BE_A_TEST.search(text)
-    return found
+def _found(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+    """``search``, for patterns that begin with the text, at the end of a line or with a bracket: many times faster."""
+    starts = (0, *[place.start() for place in _BEGINS.finditer(text)])
+    return next((found for start in starts if (found := pattern.match(text, start))), None)
 
 
 def named_like_a_draft(files: Sequence[str]) -> str:

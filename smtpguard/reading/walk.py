@@ -6,7 +6,7 @@ and if possible it gives the text of both.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from smtpguard.locale.phrase import Phrase, Said
@@ -26,7 +26,7 @@ class Part:
     """A leaf, or an attached message. ``raw[start:end]`` is its body, still encoded."""
 
     kind: str
-    parameters: dict[str, str]
+    parameters: Mapping[str, str]
     encoding: str
     attachment: bool
     filename: str
