@@ -4,6 +4,7 @@ It keeps ``--sessions`` connections and sends one command after the other on eac
 writers and recipients differ, so that no cache of contents or senders helps. When all messages are made it prints
 ``ready``, and it starts when it reads a line. At the end it prints one line of JSON, ``{"took": [milliseconds from MAIL
 to the reply to the dot, ...]}``. With ``--rate``, a number a second, the times include the wait for a free connection.
+With ``--messages 0`` it makes them as it goes, until its input ends.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import ssl
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import count, takewhile
 
 WORDS = [
     "order",
@@ -163,7 +165,7 @@ class Session:
         self._read = b""
 
 
-def run(sessions: list[Session], letters: list[list[bytes]], *, alone: bool, rate: float) -> list[float]:
+def run(sessions: list[Session], letters: Iterable[list[bytes]], *, alone: bool, rate: float) -> list[float]:
     """Send the messages; return the milliseconds that each took. All sessions are open, unless messages come ``alone``."""
     took: list[float] = []
     poll, free = select.epoll(), deque(sessions)
@@ -193,6 +195,10 @@ def run(sessions: list[Session], letters: list[list[bytes]], *, alone: bool, rat
     return took
 
 
+def _input_ended() -> bool:
+    return bool(select.select([sys.stdin], [], [], 0)[0])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.client", description=__doc__)
     parser.add_argument("port", type=int)
@@ -205,7 +211,9 @@ def main() -> None:
     parser.add_argument("--new", action="store_true", help="a new connection for each letter")
     parser.add_argument("--tls", action="store_true", help="STARTTLS first")
     args = parser.parse_args()
-    letters = [commands(args.first + n, args.size, args.recipients) for n in range(args.messages)]
+    numbers = range(args.messages) if args.messages else takewhile(lambda _: not _input_ended(), count())
+    made = (commands(args.first + n, args.size, args.recipients) for n in numbers)
+    letters = list(made) if args.messages else made
     context = ssl.create_default_context() if args.tls else None
     if context is not None:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE

@@ -5,7 +5,9 @@ The same client sends in turn: ordinary mail to PEOPLE who are on no list; disti
 which are read like the mailing and counted by sender; the mailing to everybody on a list, of which all but the first
 copies are to be held or deferred; and, after an approval, the mailing again, as deferred clients do. Prints how many
 were relayed, held and deferred, messages a second and processor time of each, and resident memory of each process.
-400000 is the story's size and takes some minutes.
+Beside each, another client sends ordinary letters of 10 KB at ``--beside`` a second, as it does before all of them: the
+last columns are how many a second it got through, and the milliseconds that they took, at the median and the
+99th percentile. 400000 is the story's size and takes some minutes.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ THRESHOLD = 200
 COPIES = 500
 """Copies that are stored of a waiting mailing, by default."""
 _CLIENTS = 20
+_ALONE_SECONDS = 5
 _OF_SENDERS = re.compile(r"_contacts|sender\.answers")
 _SENDER = b"campaigns@example.com"
 _TEXT = """\
@@ -157,6 +160,7 @@ def main(argv: Sequence[str]) -> None:
     options = argparse.ArgumentParser(prog="python -m bench --flood", description=__doc__)
     options.add_argument("people", nargs="?", type=int, default=5_000, help="on the list (5000)")
     options.add_argument("--workers", type=int, default=2)
+    options.add_argument("--beside", type=float, default=50, help="letters a second beside it (50); 0: none")
     chosen = options.parse_args(argv)
     if why := missing():
         sys.exit(f"bench: {why}")
@@ -179,8 +183,8 @@ def main(argv: Sequence[str]) -> None:
         wait_for(port, process)
         print(f"python -m bench --flood {people} --workers {chosen.workers}; {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n")  # fmt: skip
         table(
-            ["".ljust(26), "messages/s", "CPU us each", "relayed", "held", "deferred", "MB"],
-            _turns(guard, process.pid, port, people),
+            ["".ljust(26), "messages/s", "CPU us each", "relayed", "held", "deferred", "letters/s; ms", "MB"],
+            _turns(guard, process.pid, port, people, chosen.beside),
         )
         rows_ = subprocess.run([*guard, "mailings", "list", "--json"], check=True, capture_output=True, text=True)
         seen = json.loads(rows_.stdout.splitlines()[0])
@@ -191,19 +195,47 @@ def main(argv: Sequence[str]) -> None:
         print(f"The database has {size / people:.0f} octets a person.")
 
 
-def _turns(guard: Sequence[str], pid: int, port: int, people: int) -> Iterator[list[str]]:
+class _Beside:
+    """A client with letters at a fixed rate, from now until it is asked how they fared; none at the rate 0."""
+
+    def __init__(self, port: int, rate: float, first: int) -> None:
+        argv = (sys.executable, "-m", "bench.client", str(port), "--messages", "0", "--rate", str(rate), "--first", str(first))  # fmt: skip
+        self._client = (
+            subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) if rate else None
+        )
+        if self._client is not None and self._client.stdin is not None and self._client.stdout is not None:
+            self._client.stdout.readline()
+            self._client.stdin.write("\n")
+            self._client.stdin.flush()
+        self._started = time.monotonic()
+
+    def fared(self) -> str:
+        if self._client is None:
+            return ""
+        said, _ = self._client.communicate()
+        took = sorted(json.loads(said)["took"])
+        middle, most = took[len(took) // 2], took[len(took) * 99 // 100]
+        return f"{len(took) / (time.monotonic() - self._started):.0f}; {middle:.1f}, {most:.1f}"
+
+
+def _turns(guard: Sequence[str], pid: int, port: int, people: int, rate: float) -> Iterator[list[str]]:
+    beside = _Beside(port, rate, 0)
+    time.sleep(_ALONE_SECONDS if rate else 0)
+    fared = beside.fared()
     resident, cpu = used(pid)
-    yield ["before", "", "", "", "", "", resident]
+    yield ["before", "", "", "", "", "", fared, resident]
     for turn, kind in enumerate(KINDS):
         if turn == _APPROVED:
             shown = subprocess.run([*guard, "mailings", "list", "--json"], check=True, capture_output=True, text=True)
             hold = json.loads(shown.stdout.splitlines()[0])["hold"]
             vote = ("held", "approve", hold, "--as", "eva@example.com", "--people", str(people))
             subprocess.run([*guard, *vote], check=True, stdout=subprocess.DEVNULL)
+        beside = _Beside(port, rate, (turn + 1) * 10_000_000)
         said, seconds = asyncio.run(_sent(port, people, kind, turn))
+        fared = beside.fared()
         passed = people if turn != _UNAPPROVED else min(people, THRESHOLD - 1)
         if (said["250"], said["held"]) != (passed, min(people - passed, COPIES + 1)):
             raise SystemExit(f"bench: {kind.name}: {dict(said)}")
         resident, after = used(pid)
         each, cpu = (after - cpu) / people * 1e6, after
-        yield [kind.name, f"{people / seconds:,.0f}", f"{each:,.0f}", f"{said['250']:,}", f"{said['held']:,}", f"{said['451']:,}", resident]  # fmt: skip
+        yield [kind.name, f"{people / seconds:,.0f}", f"{each:,.0f}", f"{said['250']:,}", f"{said['held']:,}", f"{said['451']:,}", fared, resident]  # fmt: skip
