@@ -7,6 +7,7 @@ fact that cannot be found out becomes Unknown with its reason: never a guess, ne
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -125,6 +126,34 @@ class Gathered:
         return frozenset(found) or (frozenset({"origin"}) if facts.get("sender.proven") is True else frozenset())
 
 
+class Turns:
+    """One caller goes on in each round of the event loop, first come first served. So an ordinary message beside a
+    flood waits for one reading at each of its steps, not for one of every connection."""
+
+    def __init__(self) -> None:
+        self._taken = False
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def next(self) -> None:
+        loop = asyncio.get_running_loop()
+        if not self._taken:
+            self._taken = True
+            loop.call_soon(self._pass_on)
+            return
+        mine = loop.create_future()
+        self._waiting.append(mine)
+        await mine
+
+    def _pass_on(self) -> None:
+        while self._waiting and self._waiting[0].done():  # cancelled
+            self._waiting.popleft()
+        self._taken = bool(self._waiting)
+        if self._waiting:
+            mine = self._waiting.popleft()
+            mine.set_result(None)
+            mine.get_loop().call_soon(self._pass_on)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gather:
     """The sources, and a timeout for each: call ``open`` first, then ``ask`` for what a plan has pending. ``trace_key``
@@ -135,6 +164,7 @@ class Gather:
     trace_key: bytes
     read_seconds: float = 20.0
     verify_seconds: float = 10.0
+    turns: Turns = field(default_factory=Turns, init=False)
 
     async def open(
         self,
@@ -241,6 +271,8 @@ class Gather:
 
     async def _read(self, transaction: Transaction, need: frozenset[Source]) -> Reading | Unknown:
         message, otherwise = transaction.message, "the message could not be read"
+        if Source.TEXT in need:
+            await self.turns.next()
         try:
             seen = self.reader.at_once(message, need)
         except Exception as error:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 from typing import Any
 
 import pytest
 
+from smtpguard.gathering.gather import Turns
 from smtpguard.lists.indexcache import index_path
 from smtpguard.mail.trace import prepend
 from smtpguard.mail.transaction import Transaction
@@ -298,3 +300,20 @@ async def test_a_short_answer_to_its_recipients_is_one_message(home: House) -> N
 
     assert await names(MEMBERS[0]) == ("message alone",)
     assert await names("somebody@example.org") == ("shown text",)
+
+
+async def test_of_many_who_wait_one_goes_on_in_each_round_of_the_loop() -> None:
+    turns, done = Turns(), list[str]()
+
+    async def one(name: str) -> None:
+        await turns.next()
+        done.append(name)
+
+    waiting = [asyncio.ensure_future(one(str(n))) for n in range(5)]
+    await asyncio.sleep(0)
+    waiting[2].cancel()
+    while not all(map(asyncio.Future.done, waiting)):
+        done.append(".")
+        await asyncio.sleep(0)
+    assert [said.strip(".") for said in "".join(done).replace("0", "0.").split(".") if said] == ["0", "1", "3", "4"]
+    await turns.next()  # free again
