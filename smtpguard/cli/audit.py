@@ -11,7 +11,7 @@ import re
 import socket
 import sys
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from email import message_from_string
 from email.policy import default
@@ -20,17 +20,15 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from smtpguard.cli.context import CannotRun, Context, as_json
+from smtpguard.cli.context import CannotRun, Context, as_json, awaited
 from smtpguard.console.incidentrow import proof_row
 from smtpguard.console.proofwords import disagreeing, noted
 from smtpguard.journal.chain import Clear, Entry, utc_text
 from smtpguard.journal.event import Event, Kind
-from smtpguard.journal.proof import Proof
 from smtpguard.locale.speech import Speech
 
 if TYPE_CHECKING:
     from smtpguard.config.settings import Settings
-    from smtpguard.journal.signing import Inclusion
     from smtpguard.journal.timestamp import Stamped, Timestamp
     from smtpguard.store.store import Store
 
@@ -59,7 +57,8 @@ def command() -> None:
 )
 @as_json()
 @click.pass_obj
-def verify(context: Context, kept: tuple[TextIO, ...]) -> None:
+@awaited
+async def verify(context: Context, kept: tuple[TextIO, ...]) -> None:
     """Verify that no entry was edited, removed, inserted or moved, that the other tables agree with the journal, and that time
     stamps are valid. Exit 1 if not."""
     against: list[str] = []
@@ -72,21 +71,16 @@ def verify(context: Context, kept: tuple[TextIO, ...]) -> None:
 
     stamped = _stamped(context.settings())
 
-    async def work() -> tuple[Proof, Sequence[Path]]:
-        from smtpguard.app.services import opened
-
-        async with opened(context.settings(), reads=True) as (store, _):
-            with progress("Journal") as chain, progress("Beside it") as beside:
-                proof = await store.journal.audit(
-                    socket.gethostname(),
-                    alone=True,
-                    against=against,
-                    stamped=stamped.notes,
-                    progress=(chain, beside),
-                )
-            return proof, store.journal.fronts_aside()
-
-    proof, aside = context.run(work())
+    async with context.store(reads=True) as store:
+        with progress("Journal") as chain, progress("Beside it") as beside:
+            proof = await store.journal.audit(
+                socket.gethostname(),
+                alone=True,
+                against=against,
+                stamped=stamped.notes,
+                progress=(chain, beside),
+            )
+        aside = store.journal.fronts_aside()
     bad = proof.first_bad
     if context.json:
         context.say({**proof_row(proof), **_stamps_row(stamped)})
@@ -152,7 +146,8 @@ def _stamps_row(stamped: Stamped) -> dict[str, object]:
 @click.option("--all", "whole", is_flag=True, help="Show its vocabularies too.")
 @as_json()
 @click.pass_obj
-def policy(context: Context, sha256: str, whole: bool) -> None:
+@awaited
+async def policy(context: Context, sha256: str, whole: bool) -> None:
     """Show an earlier policy by its SHA-256, or by a unique beginning of it.
 
     The text is exactly as it was put in force. A policy never contains passwords.
@@ -160,7 +155,7 @@ def policy(context: Context, sha256: str, whole: bool) -> None:
 
     from smtpguard.cli.policies import documents_of, tell_documents
 
-    whole_id, documents = context.run(documents_of(context, sha256, words=False))
+    whole_id, documents = await documents_of(context, sha256, words=False)
     tell_documents(context, whole_id, documents, whole=whole)
 
 
@@ -177,80 +172,63 @@ def policy(context: Context, sha256: str, whole: bool) -> None:
 )
 @as_json()
 @click.pass_obj
-def export(context: Context, after: int, about: str | None, clear: bool, signed: bool) -> None:
+@awaited
+async def export(context: Context, after: int, about: str | None, clear: bool, signed: bool) -> None:
     """Write every entry, in order, as one JSON object a line, with its hash and the hash of the entry before."""
-
-    async def work() -> None:
-        from smtpguard.app.services import opened
-
-        async with opened(context.settings(), reads=True) as (store, _):
-            if clear:
-                may_name(store)
-                now = store.now()
-                data = {"what": "journal", "after": after, "about": about}
-                exported = Event(
-                    kind=Kind.EXPORTED, id=about or "journal", at=now, data=data, private={"actor": (context.user,)}
-                )
-                await store.journal.record([exported])
-            await store.journal.catch_up()
-            if about is not None:
-                for entry, values in await store.journal.history(about):
-                    if entry.seq > after:
-                        context.say(_row(entry, values if clear else None))
-                return
-            last, until = after, await store.journal.last()
-            notes = await store.journal.checkpoints(after, _NOTES) if signed else []
-            while page := await store.journal.entries(after=last, until=until, limit=PAGE):
-                if after < last < (first := page[0][0].seq) - 1:
-                    click.echo(_GONE.format(last + 1, first - 1), err=True)
-                for entry, values in page:
+    async with context.store(reads=True) as store:
+        if clear:
+            may_name(store)
+            await context.journal_export(store, about or "journal", what="journal", after=after, about=about)
+        await store.journal.catch_up()
+        if about is not None:
+            for entry, values in await store.journal.history(about):
+                if entry.seq > after:
                     context.say(_row(entry, values if clear else None))
-                    while notes and notes[0].seq <= entry.seq:  # less: of the last entry that was trimmed
-                        context.say({"checkpoint": notes[0].note})
-                        notes = notes[1:] or await store.journal.checkpoints(notes[0].seq, _NOTES)
-                last = page[-1][0].seq
-            for one in _timestamps(context.settings().state) if signed else ():
-                if after < one.seq <= last:
-                    reply = b64encode(one.reply).decode()
-                    context.say({"checkpoint": one.note, "timestamp": reply})
-
-    context.run(work())
+            return
+        last, until = after, await store.journal.last()
+        notes = await store.journal.checkpoints(after, _NOTES) if signed else []
+        while page := await store.journal.entries(after=last, until=until, limit=PAGE):
+            if after < last < (first := page[0][0].seq) - 1:
+                click.echo(_GONE.format(last + 1, first - 1), err=True)
+            for entry, values in page:
+                context.say(_row(entry, values if clear else None))
+                while notes and notes[0].seq <= entry.seq:  # less: of the last entry that was trimmed
+                    context.say({"checkpoint": notes[0].note})
+                    notes = notes[1:] or await store.journal.checkpoints(notes[0].seq, _NOTES)
+            last = page[-1][0].seq
+        for one in _timestamps(context.settings().state) if signed else ():
+            if after < one.seq <= last:
+                reply = b64encode(one.reply).decode()
+                context.say({"checkpoint": one.note, "timestamp": reply})
 
 
 @command.group(invoke_without_command=True)
 @as_json()
 @click.pass_context
-def key(click_context: click.Context) -> None:
+@awaited
+async def key(click_context: click.Context) -> None:
     """Print the public key that verifies checkpoints. Keep a copy on another host, before you need it."""
     if click_context.invoked_subcommand is not None:
         return
     context = click_context.find_object(Context)
     assert context is not None
 
-    async def work() -> str:
-        from smtpguard.app.services import opened
-
-        async with opened(context.settings(), reads=True) as (store, _):
-            return str(await store.journal.key())
-
-    _tell_key(context, context.run(work()))
+    async with context.store(reads=True) as store:
+        _tell_key(context, str(await store.journal.key()))
 
 
 @key.command()
 @as_json()
 @click.pass_obj
-def rotate(context: Context) -> None:
+@awaited
+async def rotate(context: Context) -> None:
     """Sign with a new key from now on. Both keys sign a journal entry about the change."""
 
-    async def work() -> str:
-        from smtpguard.app.clock import ids
-        from smtpguard.app.services import opened
+    from smtpguard.app.clock import ids
 
-        async with opened(context.settings()) as (store, _):
-            event = Event(kind=Kind.KEY, id=ids()(), at=store.now(), private={"actor": (context.user,)})
-            return str(await store.journal.rotate(event))
-
-    _tell_key(context, context.run(work()))
+    async with context.store() as store:
+        event = Event(kind=Kind.KEY, id=ids()(), at=store.now(), private={"actor": (context.user,)})
+        _tell_key(context, str(await store.journal.rotate(event)))
 
 
 def _tell_key(context: Context, key: str) -> None:
@@ -263,16 +241,11 @@ def _tell_key(context: Context, key: str) -> None:
 @command.command()
 @click.argument("entry", type=click.IntRange(1))
 @click.pass_obj
-def prove(context: Context, entry: int) -> None:
+@awaited
+async def prove(context: Context, entry: int) -> None:
     """Prove, as one JSON object, that an entry is in the signed journal: for docs/verify.py, or any program that knows RFC 6962."""
-
-    async def work() -> Inclusion | None:
-        from smtpguard.app.services import opened
-
-        async with opened(context.settings(), reads=True) as (store, _):
-            return await store.journal.inclusion(entry)
-
-    found = context.run(work())
+    async with context.store(reads=True) as store:
+        found = await store.journal.inclusion(entry)
     if found is None:
         raise CannotRun(f"entry {entry} is in no signed checkpoint, or is gone")
     context.say(

@@ -114,7 +114,7 @@ def _store(context: Context, settings: Settings, policy: Policy | None) -> bool:
 
     if not is_readable_file(settings) and unreadable(settings) is None:
         return True
-    return context.run(store(context, settings, policy))
+    return asyncio.run(store(context, settings, policy))
 
 
 def summary(path: Path, checked: Checked) -> Iterator[str]:
@@ -266,7 +266,7 @@ _COLOURS = {"fine": "green", "wrong": "red", "open": "red", "accepted": "yellow"
 def tell(context: Context, settings: Settings, policy: Policy) -> bool:
     """Print a line for each finding at once. Returns whether nothing is wrong, and no way is open that is not
     accepted."""
-    return context.run(_tell(context, settings, policy))
+    return asyncio.run(_tell(context, settings, policy))
 
 
 async def _tell(context: Context, settings: Settings, policy: Policy) -> bool:

@@ -18,12 +18,13 @@ import os
 import pwd
 import sqlite3
 import traceback
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import click
 
@@ -32,9 +33,9 @@ if TYPE_CHECKING:
     from smtpguard.config.brief import Needed
     from smtpguard.config.settings import Settings
     from smtpguard.policy.parse import Policy
+    from smtpguard.store.store import Store
 
-
-T = TypeVar("T")
+P = ParamSpec("P")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -132,11 +133,26 @@ class Context:
 
     @asynccontextmanager
     async def services(self) -> AsyncIterator[Services]:
-        """The store and its services, without a listener: for held, audit and reload."""
+        """The store and its services, without a listener."""
         from smtpguard.app.services import services
 
         async with services(self.settings()) as opened:
             yield opened
+
+    @asynccontextmanager
+    async def store(self, *, reads: bool = False) -> AsyncIterator[Store]:
+        """The store alone. ``reads``: a copy of it that can only be read will do."""
+        from smtpguard.app.services import opened
+
+        async with opened(self.settings(), reads=reads) as (store, _):
+            yield store
+
+    async def journal_export(self, store: Store, id: str = "journal", **data: object) -> None:
+        """Journal what this user asked for."""
+        from smtpguard.journal.event import Event, Kind
+
+        event = Event(kind=Kind.EXPORTED, id=id, at=store.now(), data=data, private={"actor": (self.user,)})
+        await store.journal.record([event])
 
     @asynccontextmanager
     async def brakes(
@@ -168,9 +184,6 @@ class Context:
                 for problem in e.problems:
                     click.echo(f"{problem}", err=True)
 
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run(work)
-
     def say(self, row: Mapping[str, Any]) -> None:
         """Print one JSON object on one line: times in UTC with Z, absent values as null."""
         click.echo(as_line(row))
@@ -193,6 +206,26 @@ def _name_of(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:  # a uid without a name
         return str(uid)
+
+
+def awaited(command: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """Make a command of a coroutine. What the services refuse, and a mailing that does not exist, is exit 1."""
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            asyncio.run(command(*args, **kwargs))
+        except Exception as error:
+            from smtpguard.holds.model import Refused
+            from smtpguard.mailings.model import NoSuch
+
+            if isinstance(error, NoSuch):  # a KeyError, whose own text is quoted
+                raise NotFine(str(error.args[0])) from None
+            if isinstance(error, Refused):
+                raise NotFine(str(error)) from None
+            raise
+
+    return run
 
 
 def as_line(row: Mapping[str, Any]) -> str:
@@ -240,6 +273,34 @@ def moment(option: str, text: str, now: datetime) -> datetime:
         return query.moment(text, now)
     except ValueError as error:
         raise CannotRun(f"{option}: {error}") from None
+
+
+def period(since: str, until: str | None, now: datetime) -> tuple[datetime, datetime]:
+    """The period that ``a_since`` and ``an_until`` give. Raises CannotRun."""
+    begin = moment("--since", since, now)
+    end = now if until is None else moment("--until", until, now)
+    if end <= begin:
+        raise CannotRun(f"--until: {end:%Y-%m-%dT%H:%M} is not after --since, {begin:%Y-%m-%dT%H:%M}")
+    return begin, end
+
+
+def in_columns(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> Iterator[str]:
+    """Lines whose columns are as wide as their widest cells; the last one is as it is. ``right``: columns of numbers."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for *cells, last in rows:
+        padded = (cell.rjust(widths[n]) if n in right else cell.ljust(widths[n]) for n, cell in enumerate(cells))
+        yield "  ".join((*padded, last)).rstrip()
+
+
+as_address = click.option("--as", "address", metavar="ADDRESS", required=True, help="Your address.")
+an_until = click.option(
+    "--until", default=None, metavar="TIME", help="The end of the period, as --since. Default: now."
+)
+
+
+def a_since(default: str) -> Callable[[_Command], _Command]:
+    text = '"7d", "12h", or 2026-03-02T09:00 (UTC).'
+    return click.option("--since", default=default, show_default=True, metavar="TIME", help=text)
 
 
 def as_json(help: str = "One JSON object a line.") -> Callable[[_Command], _Command]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from smtpguard.cli.context import CannotRun, Context, as_json
+from smtpguard.cli.context import CannotRun, Context, as_json, awaited
 from smtpguard.cli.holdrow import plain
 from smtpguard.cli.mailfiles import envelope_of, mails
 from smtpguard.cli.mailfiles import why as why_not
@@ -51,7 +51,8 @@ _MOST_CONTEXT = 90
 @as_json("One JSON object a message.")
 @click.option("-v", "--verbose", is_flag=True, help="Say also why the other rules did not hit.")
 @click.pass_obj
-def command(context: Context, files: Sequence[str], sender: str | None, recipients: Sequence[str], login: str | None,
+@awaited
+async def command(context: Context, files: Sequence[str], sender: str | None, recipients: Sequence[str], login: str | None,
             listener: str | None, client: str, expect: str | None, verbose: bool) -> None:  # fmt: skip
     """Say what the policy would decide about messages, and why."""
     given = None if sender is None else _addresses([sender])
@@ -59,7 +60,7 @@ def command(context: Context, files: Sequence[str], sender: str | None, recipien
     if client_address(client) is None:
         raise click.UsageError(f'--client: "{client}" is no address')
     session = Session(client_ip=client, listener=_listener(context.settings(), listener), auth_user=login)
-    count, unread, unexpected = context.run(_explain(context, files, given, to, session, expect, verbose))
+    count, unread, unexpected = await _explain(context, files, given, to, session, expect, verbose)
     if not count + unread:
         raise CannotRun("there is no message in " + ", ".join(files))
     if unexpected and not context.json:

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from smtpguard.cli.audit import may_name
-from smtpguard.cli.context import Context, NotFine, as_json
+from smtpguard.cli.context import Context, NotFine, as_json, awaited
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.outcome import Message
@@ -28,7 +28,8 @@ MOST = 50
 )
 @as_json("One JSON object a message.")
 @click.pass_obj
-def command(context: Context, words: tuple[str, ...], most: int) -> None:
+@awaited
+async def command(context: Context, words: tuple[str, ...], most: int) -> None:
     """Find messages by a queue id (of the MTA in front, or of the relay), a Message-ID, an address, an id of smtpguard, or words of the
     subject (of messages that were held or went to customers). If you give several, a message must match all.
 
@@ -38,19 +39,13 @@ def command(context: Context, words: tuple[str, ...], most: int) -> None:
     if not text.strip():
         raise click.UsageError("give a queue id, a Message-ID, an address, or words of a subject")
 
-    async def work() -> tuple[list[dict[str, Any]], bool]:
-        from smtpguard.app.services import opened
-
-        async with opened(context.settings(), reads=True) as (store, _):
-            may_name(store)
-            await store.journal.catch_up()
-            ids = list(await store.journal.find(text.split(), most + 1) or await store.journal.called(text))
-            more, ids = len(ids) > most, ids[:most]
-            shown = [row(id, await store.journal.history(id)) for id in ids]
-            await store.journal.record([_asked(text, len(shown), context.user, datetime.now(UTC))])
-        return [one for one in shown if one is not None], more
-
-    rows, more = context.run(work())
+    async with context.store(reads=True) as store:
+        may_name(store)
+        await store.journal.catch_up()
+        ids = list(await store.journal.find(text.split(), most + 1) or await store.journal.called(text))
+        shown = [row(id, await store.journal.history(id)) for id in ids[:most]]
+        await store.journal.record([_asked(text, len(shown), context.user, datetime.now(UTC))])
+    rows = [one for one in shown if one is not None]
     for each in rows:
         if context.json:
             context.say(each)
@@ -59,7 +54,7 @@ def command(context: Context, words: tuple[str, ...], most: int) -> None:
                 click.echo(line)
     if not rows:
         raise NotFine(f"nothing matches {text}")
-    if more:
+    if len(ids) > most:
         click.echo(f"There are more: the newest {len(rows)} are shown (--most).", err=True)
 
 

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from smtpguard.cli.context import CannotRun, Context, NotFine, as_json
+from smtpguard.cli.context import CannotRun, Context, NotFine, as_json, awaited
 from smtpguard.cli.holdrow import freeze_row, what
 from smtpguard.config.brief import STORE
 from smtpguard.config.problem import Invalid, did_you_mean
 from smtpguard.freezes.hooks import Hook
-from smtpguard.freezes.service import Frozen, Released, SecondPersonNeeded
+from smtpguard.freezes.service import Released, SecondPersonNeeded
 from smtpguard.journal.bypass import Bypasses
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mailings.model import NoSuch, whole_id
@@ -65,7 +65,8 @@ def selectors(command: F) -> F:
 )
 @as_json("One JSON object.")
 @click.pass_obj
-def command(context: Context, /, reason: str, for_: str | None, **given: Any) -> None:
+@awaited
+async def command(context: Context, /, reason: str, for_: str | None, **given: Any) -> None:
     """Freeze mail: hold or defer everything selected, until it is thawed."""
     chosen = _chosen(**given)
     length = None
@@ -82,12 +83,9 @@ def command(context: Context, /, reason: str, for_: str | None, **given: Any) ->
         if (ended := Bypasses(settings.state).end(datetime.now(UTC), context.user)) is not None:
             click.echo(f"Ended: the emergency bypass {ended.id} of this host.", err=True)
 
-    async def work() -> Frozen:
-        async with context.brakes(STORE, end_bypass) as brakes:
-            selector, value = await _known(brakes, chosen)
-            return await brakes.freezes.freeze(selector, value, reason=reason, by=context.user, for_=length)
-
-    frozen = context.run(work())
+    async with context.brakes(STORE, end_bypass) as brakes:
+        selector, value = await _known(brakes, chosen)
+        frozen = await brakes.freezes.freeze(selector, value, reason=reason, by=context.user, for_=length)
     if context.json:
         context.say(
             freeze_row(frozen.freeze)
@@ -114,32 +112,30 @@ def command(context: Context, /, reason: str, for_: str | None, **given: Any) ->
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @as_json()
 @click.pass_obj
-def thaw(context: Context, /, yes: bool, **given: Any) -> None:
+@awaited
+async def thaw(context: Context, /, yes: bool, **given: Any) -> None:
     """Lift the freezes with exactly this selection; other freezes stay in force.
 
     On a terminal, it first says what will be sent, and asks. Without a terminal it does not ask.
     """
     chosen = _chosen(**given)
 
-    async def work() -> tuple[list[Freeze], list[Hook], tuple[Freeze, ...]]:
-        async with context.brakes(STORE | {"freeze"}) as services:  # otherwise one person could lift what takes two
-            lifted: list[Freeze] = []
-            hooks: list[Hook] = []
-            meant = await services.freezes.active(*await _known(services, chosen, must_exist=False))
-            if meant:
-                for line in released(await services.freezes.released_by(meant)):
-                    click.echo(line, err=True)
-                if not yes and sys.stdin.isatty() and sys.stderr.isatty():
-                    click.confirm(f"Thaw {', '.join(map(what, meant))}?", abort=True, err=True)
-            for freeze in meant:
-                try:
-                    hooks += await services.freezes.thaw(freeze.freeze_id, by=context.user)
-                except SecondPersonNeeded:
-                    raise NotFine(f"{what(freeze)} is still frozen: another person must agree to the thaw") from None
-                lifted.append(freeze)
-            return lifted, hooks, await services.freezes.active()
-
-    lifted, hooks, active = context.run(work())
+    async with context.brakes(STORE | {"freeze"}) as services:  # otherwise one person could lift what takes two
+        lifted: list[Freeze] = []
+        hooks: list[Hook] = []
+        meant = await services.freezes.active(*await _known(services, chosen, must_exist=False))
+        if meant:
+            for line in released(await services.freezes.released_by(meant)):
+                click.echo(line, err=True)
+            if not yes and sys.stdin.isatty() and sys.stderr.isatty():
+                click.confirm(f"Thaw {', '.join(map(what, meant))}?", abort=True, err=True)
+        for freeze in meant:
+            try:
+                hooks += await services.freezes.thaw(freeze.freeze_id, by=context.user)
+            except SecondPersonNeeded:
+                raise NotFine(f"{what(freeze)} is still frozen: another person must agree to the thaw") from None
+            lifted.append(freeze)
+        active = await services.freezes.active()
     if context.json:
         for freeze in lifted:
             context.say(freeze_row(freeze))

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from smtpguard.cli.bulk import Filter, agreed, failures, filters, meant
-from smtpguard.cli.context import CannotRun, Context, NotFine, as_json, as_line
+from smtpguard.cli.context import CannotRun, Context, NotFine, as_address, as_json, as_line, awaited, in_columns
 from smtpguard.cli.holdrow import (
     all_at_once,
     goes_out,
@@ -54,7 +55,6 @@ an_id = click.argument("hold_id", metavar="ID")
 ids = click.argument("hold_ids", metavar="ID...", nargs=-1)
 a_count = click.option("--count", type=click.IntRange(0), default=None, metavar="N",
                        help="How many messages you mean, for a filter or several IDs; required without a terminal.")  # fmt: skip
-as_address = click.option("--as", "address", metavar="ADDRESS", required=True, help="Your address.")
 a_comment = click.option("--comment", default="", metavar="TEXT", help="A comment; the writer is told.")
 
 
@@ -69,20 +69,18 @@ def command() -> None:
 @click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="At most so many, newest first.")
 @as_json()
 @click.pass_obj
-def list_(context: Context, /, states: Sequence[str], limit: int, **given: str | None) -> None:
+@awaited
+async def list_(context: Context, /, states: Sequence[str], limit: int, **given: str | None) -> None:
     """List held messages, newest first; before them those in doubt, for which somebody must say whether they were sent."""
     chosen = Filter(**given)
 
-    async def work() -> tuple[list[Hold], Mapping[str, tuple[Freeze, ...]], list[str]]:
-        async with context.services() as services:
-            fits = chosen.fits(services) if chosen else lambda hold: True
-            holds = await _newest(services, [State(s) for s in states], limit, fits)
-            if not states or State.IN_DOUBT.value in states:
-                asked = [hold for hold in await services.store.holds.asked() if fits(hold)]
-                holds = [*asked, *(hold for hold in holds if hold.asked_at is None)][:limit]
-            return holds, await services.freezes.holding_up(*holds), await _stands_still(services)
-
-    holds, frozen, still = context.run(work())
+    async with context.services() as services:
+        fits = chosen.fits(services) if chosen else lambda hold: True
+        holds = await _newest(services, [State(s) for s in states], limit, fits)
+        if not states or State.IN_DOUBT.value in states:
+            asked = [hold for hold in await services.store.holds.asked() if fits(hold)]
+            holds = [*asked, *(hold for hold in holds if hold.asked_at is None)][:limit]
+        holds, frozen, still = holds, await services.freezes.holding_up(*holds), await _stands_still(services)
     if context.json:
         for hold in holds:
             context.say(row(hold, frozen.get(hold.hold_id, ())))
@@ -112,11 +110,8 @@ def _table(holds: Sequence[Hold], frozen: Mapping[str, object]) -> None:
         asked = ", its writer is asked" if hold.asks_writer else ""
         state = hold.state.value + asked + leaving + stopped + (", frozen" if hold.hold_id in frozen else "")
         table.append((hold.hold_id, state, held_at, reach(hold), sender, plain(hold.subject)[:60]))
-    widths = [max(len(line[n]) for line in table) for n in range(5)]
-    for line in table:
-        click.echo(
-            "  ".join([*(cell.ljust(width) for cell, width in zip(line, widths, strict=False)), line[5]]).rstrip()
-        )
+    for line in in_columns(table):
+        click.echo(line)
 
 
 @command.command()
@@ -124,10 +119,11 @@ def _table(holds: Sequence[Hold], frozen: Mapping[str, object]) -> None:
 @click.option("--content", is_flag=True, help="Show the message itself, as it came. This is journalled.")
 @as_json()
 @click.pass_obj
-def show(context: Context, hold_id: str, content: bool) -> None:
+@awaited
+async def show(context: Context, hold_id: str, content: bool) -> None:
     """Show one hold: why it is held, who decides, until when, and what has happened."""
 
-    async def work(services: Services) -> None:
+    async with _services(context, hold_id) as services:
         hold = await _hold(services, hold_id)
         if content:
             raw = await _content(context, services, hold, viewed=True)
@@ -142,8 +138,6 @@ def show(context: Context, hold_id: str, content: bool) -> None:
             letters = await _letters(context, services, hold)
             tell(hold, _left(services, hold), history, purposes, frozen, _whole(services, hold), own, covers, letters)
 
-    _run(context, work, hold_id)
-
 
 @command.command()
 @ids
@@ -156,7 +150,8 @@ def show(context: Context, hold_id: str, content: bool) -> None:
 @all_at_once
 @as_json()
 @click.pass_obj
-def approve(
+@awaited
+async def approve(
     context: Context,
     /,
     hold_ids: Sequence[str],
@@ -172,7 +167,7 @@ def approve(
     You can give several IDs, or filters for all waiting messages that match; say with --count how many they are.
     """
     vote = _Vote(choice=Choice.APPROVE, address=address, comment=comment, people=people or 0, all_at_once=all_at_once)
-    _decide(context, hold_ids, Filter(**given), count, vote)
+    await _decide(context, hold_ids, Filter(**given), count, vote)
 
 
 @command.command()
@@ -183,7 +178,8 @@ def approve(
 @a_comment
 @as_json()
 @click.pass_obj
-def reject(
+@awaited
+async def reject(
     context: Context,
     /,
     hold_ids: Sequence[str],
@@ -197,7 +193,7 @@ def reject(
     You can give several IDs, or filters for all waiting messages that match; say with --count how many they are.
     """
     vote = _Vote(choice=Choice.REJECT, address=address, comment=comment)
-    _decide(context, hold_ids, Filter(**given), count, vote)
+    await _decide(context, hold_ids, Filter(**given), count, vote)
 
 
 @command.command()
@@ -206,15 +202,14 @@ def reject(
 @a_comment
 @as_json()
 @click.pass_obj
-def unvote(context: Context, hold_id: str, address: str, comment: str) -> None:
+@awaited
+async def unvote(context: Context, hold_id: str, address: str, comment: str) -> None:
     """Take back your approval of a message that still waits for others; or undo an approval before the release, if you are an approver
     or wrote the message."""
 
-    async def work(services: Services) -> None:
+    async with _services(context, hold_id) as services:
         done = await services.approvals.unvote(hold_id, approver=address, by=context.user, comment=comment)
         _said(context, done, vote="taken back")
-
-    _run(context, work, hold_id)
 
 
 @command.command()
@@ -224,14 +219,13 @@ def unvote(context: Context, hold_id: str, address: str, comment: str) -> None:
 @as_address
 @as_json()
 @click.pass_obj
-def confirm(context: Context, hold_id: str, people: int, address: str) -> None:
+@awaited
+async def confirm(context: Context, hold_id: str, people: int, address: str) -> None:
     """Confirm your own message, if its writer is asked. It is then sent, with all copies of it."""
 
-    async def work(services: Services) -> None:
+    async with _services(context, hold_id) as services:
         done = await services.approvals.confirm(hold_id, writer=address, by=context.user, people=people)
         _said(context, done)
-
-    _run(context, work, hold_id)
 
 
 @command.command()
@@ -240,14 +234,13 @@ def confirm(context: Context, hold_id: str, people: int, address: str) -> None:
 @a_comment
 @as_json()
 @click.pass_obj
-def withdraw(context: Context, hold_id: str, address: str, comment: str) -> None:
+@awaited
+async def withdraw(context: Context, hold_id: str, address: str, comment: str) -> None:
     """Withdraw your own message, even if it is approved, as far as it has not been sent."""
 
-    async def work(services: Services) -> None:
+    async with _services(context, hold_id) as services:
         done = await services.approvals.withdraw(hold_id, sender=address, by=context.user, comment=comment)
         _said(context, done)
-
-    _run(context, work, hold_id)
 
 
 @command.command()
@@ -263,12 +256,13 @@ def withdraw(context: Context, hold_id: str, address: str, comment: str) -> None
 @a_comment
 @as_json()
 @click.pass_obj
-def settle(context: Context, hold_id: str, said: str | None, address: str, comment: str) -> None:
+@awaited
+async def settle(context: Context, hold_id: str, said: str | None, address: str, comment: str) -> None:
     """Say whether a post to a list in doubt was sent; it is not retried automatically. Only an approver can say it."""
     if said is None:
         raise click.UsageError("give --sent or --again")
 
-    async def work(services: Services) -> None:
+    async with _services(context, hold_id) as services:
         hold = await services.approvals.say(
             hold_id, sent=said == "sent", approver=address, by=context.user, comment=comment
         )
@@ -277,8 +271,6 @@ def settle(context: Context, hold_id: str, said: str | None, address: str, comme
         else:
             click.echo(f"{hold.hold_id}: {hold.state.value}" + ("" if said == "sent" else ", it is sent again"))
 
-    _run(context, work, hold_id)
-
 
 @command.command()
 @an_id
@@ -286,13 +278,14 @@ def settle(context: Context, hold_id: str, said: str | None, address: str, comme
               help="Write the message to FILE, and all that is known of it to FILE.json. Existing files are not overwritten.")  # fmt: skip
 @as_json()
 @click.pass_obj
-def export(context: Context, hold_id: str, output: Path | None) -> None:
+@awaited
+async def export(context: Context, hold_id: str, output: Path | None) -> None:
     """Export a message, byte for byte as it came, and all that is known of it. The export is journalled.
 
     Without -o only the message is written to standard output; with --json everything is, the message as base64.
     """
 
-    async def work(services: Services) -> None:
+    async with _services(context, hold_id) as services:
         hold = await _hold(services, hold_id)
         files = () if output is None else (output, output.with_suffix(".json"))
         for file in files:
@@ -310,8 +303,6 @@ def export(context: Context, hold_id: str, output: Path | None) -> None:
             context.say(known | {"content": base64.b64encode(content).decode("ascii")})
         else:
             click.echo(content, nl=False)
-
-    _run(context, work, hold_id)
 
 
 def _write(file: Path, octets: bytes) -> None:
@@ -341,46 +332,38 @@ class _Vote:
         )
 
 
-def _decide(context: Context, hold_ids: Sequence[str], chosen: Filter, count: int | None, vote: _Vote) -> None:
+async def _decide(context: Context, hold_ids: Sequence[str], chosen: Filter, count: int | None, vote: _Vote) -> None:
     """Decide on one message, or on several whose number the person has confirmed. Exit 1 if any of them was not decided
     on."""
     if bool(hold_ids) == bool(chosen):
         raise click.UsageError("give ids, or one of --list, --sender, --mailing, --rule and --since")
     if len(hold_ids) == 1 and count in (None, 1):
-        only = hold_ids[0]
-
-        async def one(services: Services) -> None:
-            hold = await services.store.holds.find(only)
-            covers = await _covered(services, hold) if hold is not None and vote.choice is Choice.APPROVE else None
-            _said(context, await vote.on(context, services, only), covers)
-
-        _run(context, one, only)
+        async with _services(context, hold_ids[0]) as services:
+            only = await services.store.holds.find(hold_ids[0])
+            covers = await _covered(services, only) if only is not None and vote.choice is Choice.APPROVE else None
+            _said(context, await vote.on(context, services, hold_ids[0]), covers)
         return
     if vote.all_at_once is not None:
         raise click.UsageError("--all-at-once is for one message")
-
-    async def several() -> bool:
-        async with context.services() as services:
-            found = await meant(services, hold_ids, chosen)
-            if not found.holds and not found.missing:
-                raise NotFine("no waiting message matches")
-            if found.holds:
-                agreed(found, vote.choice, count, shown=_in_short)
-            failed = list(failures(found))
-            for hold in found.holds:
-                try:
-                    _said(context, await vote.on(context, services, hold.hold_id, Seen.of(hold)))
-                except (Refused, KeyError) as refused:
-                    why = str(refused) if isinstance(refused, Refused) else "it is not kept any more"
-                    failed.append({"id": hold.hold_id, "problem": why})
-            for each in failed:
-                if context.json:
-                    context.say(each)
-                else:
-                    click.echo(f"{each['id']}: {each['problem']}", err=True)
-            return not failed
-
-    if not context.run(several()):
+    async with context.services() as services:
+        found = await meant(services, hold_ids, chosen)
+        if not found.holds and not found.missing:
+            raise NotFine("no waiting message matches")
+        if found.holds:
+            agreed(found, vote.choice, count, shown=_in_short)
+        failed = list(failures(found))
+        for hold in found.holds:
+            try:
+                _said(context, await vote.on(context, services, hold.hold_id, Seen.of(hold)))
+            except (Refused, KeyError) as refused:
+                why = str(refused) if isinstance(refused, Refused) else "it is not kept any more"
+                failed.append({"id": hold.hold_id, "problem": why})
+    for each in failed:
+        if context.json:
+            context.say(each)
+        else:
+            click.echo(f"{each['id']}: {each['problem']}", err=True)
+    if failed:
         raise click.exceptions.Exit(1)
 
 
@@ -389,17 +372,12 @@ def _in_short(hold: Hold) -> str:
     return f"{hold.hold_id}  {reach(hold)}  {sender}  {plain(hold.subject)[:60]}"
 
 
-def _run(context: Context, work: Callable[[Services], Awaitable[None]], hold_id: str) -> None:
-    """Run with the services. What the hold does not allow is exit 1, with one sentence."""
-
-    async def run() -> None:
-        async with context.services() as services:
-            await work(services)
-
+@asynccontextmanager
+async def _services(context: Context, hold_id: str) -> AsyncIterator[Services]:
+    """The services for one hold; exit 1 if there is none."""
     try:
-        context.run(run())
-    except Refused as refused:
-        raise NotFine(str(refused)) from None
+        async with context.services() as services:
+            yield services
     except KeyError:
         raise NotFine(f"there is no hold {hold_id}") from None
 
@@ -506,16 +484,10 @@ async def _content(context: Context, services: Services, hold: Hold, *, viewed: 
 async def _looked_at(context: Context, services: Services, hold: Hold, *, viewed: bool) -> None:
     from smtpguard.journal.event import Event, Kind
 
+    kind, data = Kind.VIEWED if viewed else Kind.EXPORTED, {"content": hold.content_sha256}
+    private = {"actor": (context.user,)}
     await services.store.journal.record(
-        [
-            Event(
-                kind=Kind.VIEWED if viewed else Kind.EXPORTED,
-                id=hold.hold_id,
-                at=services.clock.now(),
-                data={"content": hold.content_sha256},
-                private={"actor": (context.user,)},
-            )
-        ]
+        [Event(kind=kind, id=hold.hold_id, at=services.clock.now(), data=data, private=private)]
     )
 
 

@@ -13,10 +13,9 @@ from pathlib import Path
 import click
 
 from smtpguard.cli.audit import may_name, progress
-from smtpguard.cli.context import CannotRun, Context, NotFine, as_json, moment
+from smtpguard.cli.context import CannotRun, Context, NotFine, as_json, awaited, moment
 from smtpguard.console.incident import ReportText, in_numbers, report_in_words
 from smtpguard.console.incidentrow import row
-from smtpguard.console.ports import ActiveAlarm
 from smtpguard.console.reporting import Made, NothingFits, make
 from smtpguard.incidents import breach
 from smtpguard.incidents.breach import HOURS, Field
@@ -63,7 +62,8 @@ def command() -> None:
 )
 @as_json("As --format json.")
 @click.pass_obj
-def report(
+@awaited
+async def report(
     context: Context,
     ids: tuple[str, ...],
     lists: tuple[str, ...],
@@ -109,7 +109,7 @@ def report(
             raise CannotRun(str(error)) from None
 
     said = Speech("en" if for_programs else language)
-    made = context.run(making(context, asked, now, names=not no_names, prove=not no_proof, language=said.language))
+    made = await making(context, asked, now, names=not no_names, prove=not no_proof, language=said.language)
     page = report_in_words(made, said, context.user)
     if form == "text":
         _give("".join(f"{line}\n" for line in _page(page, said)).encode(), output)
@@ -128,38 +128,29 @@ def report(
 @click.option("--reason", default="", metavar="TEXT", help="The reason, for the journal.")
 @as_json("One JSON object.")
 @click.pass_obj
-def hold(context: Context, id: str, reason: str) -> None:
+@awaited
+async def hold(context: Context, id: str, reason: str) -> None:
     """Keep everything that a report needs for 180 days, beyond its retention.
 
     ID is that of a message, a mailing, a held message or a freeze. For a message of a mailing the whole mailing is kept: entries with
     their names, contents, decisions, deliveries and counts; and the journal from the first of them on.
     """
-
-    async def work() -> Preserved:
-        from smtpguard.app.services import opened
-
-        async with opened(context.settings()) as (store, _):
-            found = await store.preserve(id, by=context.user, reason=reason)
-        if found is None:
-            raise NotFine(f"the journal has nothing of {id}")
-        return found
-
-    _tell(context, [context.run(work())])
+    async with context.store() as store:
+        found = await store.preserve(id, by=context.user, reason=reason)
+    if found is None:
+        raise NotFine(f"the journal has nothing of {id}")
+    found = found
+    _tell(context, [found])
 
 
 @command.command()
 @as_json()
 @click.pass_obj
-def holds(context: Context) -> None:
+@awaited
+async def holds(context: Context) -> None:
     """List what is kept beyond its retention, and until when."""
-
-    async def work() -> Sequence[Preserved]:
-        from smtpguard.app.services import opened
-
-        async with opened(context.settings(), reads=True) as (store, _):
-            return await store.preserved()
-
-    _tell(context, context.run(work()))
+    async with context.store(reads=True) as store:
+        _tell(context, await store.preserved())
 
 
 @command.command()
@@ -169,28 +160,25 @@ def holds(context: Context) -> None:
 )
 @as_json("One JSON object.")
 @click.pass_obj
-def renew(context: Context, id: str, person: str) -> None:
+@awaited
+async def renew(context: Context, id: str, person: str) -> None:
     """Keep it for 180 more days. Two people must agree: the second one's request takes effect."""
 
-    async def work() -> Preserved:
-        from smtpguard.app.files import parse_policy
-        from smtpguard.app.services import opened
+    from smtpguard.app.files import parse_policy
 
-        settings = context.settings()
-        async with opened(settings) as (store, _):
-            try:
-                documents = await store.policies.documents((await store.gate.read()).policy_sha256)
-                groups = parse_policy(settings, documents).groups
-            except KeyError:
-                raise CannotRun("no policy is in force: nobody is in a group") from None
-            if not any(person in people for people in groups.values()):
-                raise NotFine(f"{person} is in no group of the policy in force")
-            try:
-                return await store.preserve_longer(id, person)
-            except KeyError:
-                raise NotFine(f"{id} is not kept beyond its retention: smtpguard incident hold {id}") from None
-
-    _tell(context, [context.run(work())])
+    async with context.store() as store:
+        try:
+            documents = await store.policies.documents((await store.gate.read()).policy_sha256)
+            groups = parse_policy(context.settings(), documents).groups
+        except KeyError:
+            raise CannotRun("no policy is in force: nobody is in a group") from None
+        if not any(person in people for people in groups.values()):
+            raise NotFine(f"{person} is in no group of the policy in force")
+        try:
+            found = await store.preserve_longer(id, person)
+        except KeyError:
+            raise NotFine(f"{id} is not kept beyond its retention: smtpguard incident hold {id}") from None
+    _tell(context, [found])
 
 
 def _tell(context: Context, some: Sequence[Preserved]) -> None:
@@ -260,9 +248,7 @@ async def _written(context: Context, id: str, event: Event) -> str:
     """Under what the journal calls it; which that is."""
     from dataclasses import replace
 
-    from smtpguard.app.services import opened
-
-    async with opened(context.settings()) as (store, _):
+    async with context.store() as store:
         ids = await store.journal.called(id)
         if len(ids) != 1:
             raise NotFine(f"several have the name {id}: {', '.join(ids)}" if ids else f"nothing has the name {id}")
@@ -276,7 +262,8 @@ async def _written(context: Context, id: str, event: Event) -> str:
 @click.argument("time", metavar="TIME")
 @as_json("One JSON object.")
 @click.pass_obj
-def aware(context: Context, id: str, time: str) -> None:
+@awaited
+async def aware(context: Context, id: str, time: str) -> None:
     """Say since when the organization is aware of it: the 72 hours of GDPR Art. 33(1) run from then.
 
     TIME: "2026-11-26 09:30" in UTC, or "2h" ago. It is journalled, with who says so; the last word counts. From then on everything of the
@@ -288,7 +275,7 @@ def aware(context: Context, id: str, time: str) -> None:
         event = breach.aware(id, since, by=context.user, at=now)
     except ValueError as error:
         raise CannotRun(f"TIME: {error}") from None
-    called = context.run(_written(context, id, event))
+    called = await _written(context, id, event)
     due = since + HOURS
     if context.json:
         context.say({"id": called, "since": since, "due": due})
@@ -302,7 +289,8 @@ def aware(context: Context, id: str, time: str) -> None:
 @click.option("--text", default=None, metavar="TEXT", help="What it says; else it is read from standard input.")
 @as_json("One JSON object.")
 @click.pass_obj
-def write(context: Context, id: str, field: str, text: str | None) -> None:
+@awaited
+async def write(context: Context, id: str, field: str, text: str | None) -> None:
     """Write a field of the notification to the authority, which only people can fill.
 
     It is journalled, with who wrote it and when; the last word of a field counts.
@@ -313,7 +301,7 @@ def write(context: Context, id: str, field: str, text: str | None) -> None:
         event = breach.wrote(id, Field(field), given, by=context.user, at=now)
     except ValueError as error:
         raise CannotRun(str(error)) from None
-    called = context.run(_written(context, id, event))
+    called = await _written(context, id, event)
     if context.json:
         context.say({"id": called, "field": field, "at": now})
         return
@@ -326,7 +314,8 @@ def write(context: Context, id: str, field: str, text: str | None) -> None:
 @_LANGUAGE
 @as_json("One JSON object.")
 @click.pass_obj
-def authority(context: Context, id: str, no_names: bool, language: str) -> None:
+@awaited
+async def authority(context: Context, id: str, no_names: bool, language: str) -> None:
     """Say what GDPR Art. 33(3) asks for, field by field, for the authority's form.
 
     Filled where the journal has facts, with what people wrote, and with how much of the 72 hours is left. Exit 1 while a field is empty.
@@ -336,8 +325,8 @@ def authority(context: Context, id: str, no_names: bool, language: str) -> None:
     from smtpguard.locale.speech import Speech
 
     now = datetime.now(UTC)
-    made = context.run(
-        making(context, IncidentQuery(ids=frozenset([id])), now, names=not no_names, prove=False, language=language)
+    made = await making(
+        context, IncidentQuery(ids=frozenset([id])), now, names=not no_names, prove=False, language=language
     )
     said = Speech(language)
     form = filled(made, report_in_words(made, said, context.user), said)
@@ -356,7 +345,8 @@ def authority(context: Context, id: str, no_names: bool, language: str) -> None:
 @_LANGUAGE
 @as_json("One JSON object.")
 @click.pass_obj
-def draft(context: Context, id: str, audience: str, language: str) -> None:
+@awaited
+async def draft(context: Context, id: str, audience: str, language: str) -> None:
     """Draft what to tell customers or staff, from facts alone.
 
     It states only what the report marks as a fact. Text in brackets is for people to fill in.
@@ -366,9 +356,7 @@ def draft(context: Context, id: str, audience: str, language: str) -> None:
     from smtpguard.locale.speech import Speech
 
     now = datetime.now(UTC)
-    made = context.run(
-        making(context, IncidentQuery(ids=frozenset([id])), now, names=False, prove=False, language=language)
-    )
+    made = await making(context, IncidentQuery(ids=frozenset([id])), now, names=False, prove=False, language=language)
     said = Speech(language)
     text = drafted(audience, made, report_in_words(made, said), said).text
     if context.json:
@@ -381,31 +369,27 @@ def draft(context: Context, id: str, audience: str, language: str) -> None:
 @click.argument("alarm", metavar="[ALARM]", required=False)
 @as_json("One JSON object an alarm.")
 @click.pass_obj
-def ack(context: Context, alarm: str | None) -> None:
+@awaited
+async def ack(context: Context, alarm: str | None) -> None:
     """Take an alarm, so that it is not sent again every quarter of an hour. Without ALARM: say which stand, and who has them.
 
     ALARM is what its mail says, or a beginning of it that no other has. It is journalled. What lasts is sent again a day later.
     """
 
-    async def work() -> Sequence[ActiveAlarm]:
-        from smtpguard.app.alarmchannels import active, take
-        from smtpguard.app.services import opened
+    from smtpguard.app.alarmchannels import active, take
 
-        settings = context.settings()
-        async with opened(settings, reads=alarm is None) as (store, _):
-            stand = await active(settings, store)
-            if alarm is None:
-                return stand
-            exact = [each for each in stand if each.key == alarm]
-            meant = exact or [each for each in stand if each.key.startswith(alarm)]
+    settings = context.settings()
+    async with context.store(reads=alarm is None) as store:
+        found = await active(settings, store)
+        if alarm is not None:
+            exact = [each for each in found if each.key == alarm]
+            meant = exact or [each for each in found if each.key.startswith(alarm)]
             if len(meant) != 1:
-                names = ", ".join(each.key for each in meant or stand) or "none"
+                names = ", ".join(each.key for each in meant or found) or "none"
                 raise NotFine(f"{'several alarms are' if meant else 'no alarm is'} called {alarm}; there are: {names}")
             if not await take(settings, store, meant[0].key, by=context.user, at=datetime.now(UTC)):
                 raise NotFine(f"{meant[0].key} could not be taken: try again")
-            return [each for each in await active(settings, store) if each.key == meant[0].key]
-
-    found = context.run(work())
+            found = [each for each in await active(settings, store) if each.key == meant[0].key]
     for one in found:
         if context.json:
             taken = one.taken_at if one.taken_by else None

@@ -3,6 +3,7 @@ observe."""
 
 from __future__ import annotations
 
+import asyncio
 import grp
 import os
 import re
@@ -196,7 +197,7 @@ def _relay(
         if relay is None:
             relay = _ask("The relay that takes the mail that passes (HOST:PORT)", place)
         try:
-            offered = context.run(ask_relay(relay, host_name()))
+            offered = asyncio.run(ask_relay(relay, host_name()))
         except RelayUnavailable as error:
             if yes:
                 return relay, None, error.why

@@ -6,6 +6,7 @@ there is a store. A running guard uses a new index within a second.
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -225,7 +226,7 @@ def _journal(context: Context, reports: Sequence[Report]) -> None:
     if not said:
         return
     try:
-        context.run(journal(context.settings(), context.policy(), said, by=context.user))
+        asyncio.run(journal(context.settings(), context.policy(), said, by=context.user))
     except Exception as error:
         sentence = sentence_of(error)
         if sentence is None:

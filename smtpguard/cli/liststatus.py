@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from smtpguard.cli.context import in_columns
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.expansions import Expansions
 from smtpguard.lists.indexcache import IndexStatus
@@ -69,9 +70,7 @@ def table(rows: Sequence[dict[str, Any]], now: datetime) -> Iterator[str]:
         for part in each["sources"] if several else ():
             state = "failing" if part["problem"] else "well"
             lines.append(("", _people(part["people"]), _ago(part["checked_at"], now), state, f"  {part['source']}"))
-    widths = [max(len(line[column]) for line in lines) for column in range(4)]
-    for name, people, read, state, source in lines:
-        yield f"{name:<{widths[0]}}  {people:>{widths[1]}}  {read:<{widths[2]}}  {state:<{widths[3]}}  {source}"
+    yield from in_columns(lines, right={1})
 
 
 def complaints(each: dict[str, Any]) -> Iterator[str]:

@@ -8,18 +8,19 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
+from functools import wraps
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, ParamSpec
 
 import click
 
-from smtpguard.cli.context import CannotRun, Context, NotFine, as_json
+from smtpguard.cli.context import CannotRun, Context, NotFine, as_address, as_json, awaited
 from smtpguard.cli.holdrow import all_at_once, freeze_row, goes_out, in_words, of_mailing, taken_back, voters
 from smtpguard.cli.mailingtext import LEGEND, Follower, bar, state, table, told
-from smtpguard.holds.model import Choice, Conflict, Refused
+from smtpguard.holds.model import Choice, Conflict
 from smtpguard.holds.service import Decided
-from smtpguard.mailings.model import MAY_HAVE, CopyStatus, Mailing, NoSuch, State
+from smtpguard.mailings.model import MAY_HAVE, CopyStatus, Mailing, State
 from smtpguard.mailings.service import FEW, Back, NoAddresses, row
 
 if TYPE_CHECKING:
@@ -39,9 +40,24 @@ _EVERY_SECONDS = 1.0
 _MOST_OCTETS = 50 << 20
 
 an_id = click.argument("mailing_id", metavar="ID")
-as_address = click.option("--as", "address", metavar="ADDRESS", required=True, help="Your address.")
 a_comment = click.option("--comment", default="", metavar="TEXT", help="A comment; it is journalled.")
 follow = click.option("--follow", is_flag=True, help="Show it again every second, until Ctrl-C.")
+
+
+P = ParamSpec("P")
+
+
+def until_interrupted(command: Callable[P, None]) -> Callable[P, None]:
+    """Ctrl-C ends the display, and is no error."""
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except KeyboardInterrupt:
+            click.echo(err=True)
+
+    return run
 
 
 @click.group()
@@ -57,21 +73,19 @@ def command() -> None:
 @follow
 @as_json()
 @click.pass_obj
-def list_(context: Context, state: str | None, least: int, limit: int, follow: bool) -> None:
+@until_interrupted
+@awaited
+async def list_(context: Context, state: str | None, least: int, limit: int, follow: bool) -> None:
     """List recent mailings: lists, people reached, held, waiting and refused, since when and how fast."""
-
-    async def work() -> None:
-        async with context.services() as services:
-            lines = 0
-            while True:
-                wanted = State(state) if state else None
-                found = await services.mailings.list(least=least, state=wanted, limit=limit)
-                lines = _listed(context, found, lines if follow else 0)
-                if not follow:
-                    return
-                await asyncio.sleep(_EVERY_SECONDS)
-
-    _until_interrupted(context, work())
+    async with context.services() as services:
+        lines = 0
+        while True:
+            wanted = State(state) if state else None
+            found = await services.mailings.list(least=least, state=wanted, limit=limit)
+            lines = _listed(context, found, lines if follow else 0)
+            if not follow:
+                return
+            await asyncio.sleep(_EVERY_SECONDS)
 
 
 @command.command()
@@ -79,10 +93,11 @@ def list_(context: Context, state: str | None, least: int, limit: int, follow: b
 @follow
 @as_json()
 @click.pass_obj
-def show(context: Context, mailing_id: str, follow: bool) -> None:
+@until_interrupted
+@awaited
+async def show(context: Context, mailing_id: str, follow: bool) -> None:
     """Show one mailing: its writers and lists, the people that it has reached, the decisions, and its stage."""
-
-    async def work(services: Services) -> None:
+    async with context.services() as services:
         mailing = await services.mailings.show(mailing_id)
         if context.json:
             await _rows(context, services, mailing, follow)
@@ -92,8 +107,6 @@ def show(context: Context, mailing_id: str, follow: bool) -> None:
             click.echo(line)
         if follow:
             await _followed(services, mailing)
-
-    _run(context, work)
 
 
 @command.command()
@@ -116,7 +129,8 @@ def show(context: Context, mailing_id: str, follow: bool) -> None:
 )
 @as_json()
 @click.pass_obj
-def people(
+@awaited
+async def people(
     context: Context, mailing_id: str, name: str | None, file: Path | None, column: str | None, what: str
 ) -> None:
     """List which of these people the mailing came for, one address a line: for an apology to exactly those.
@@ -126,7 +140,7 @@ def people(
     if (name is None) == (file is None):
         raise click.UsageError("say from where the addresses come: --from-list or --from-csv")
 
-    async def work(services: Services) -> None:
+    async with context.services() as services:
         from smtpguard.app.mailingpeople import Matched
 
         whole = await services.mailings.named(mailing_id)
@@ -147,15 +161,13 @@ def people(
             raise CannotRun(str(error)) from None
         for said in matched.bad:
             click.echo(said, err=True)
-        await _journalled(context, services, whole, found)
+        await context.journal_export(services.store, whole, what="people", people=found)
         click.echo("one person" if found == 1 else f"{found:,} people", err=True)
         if may and what == "sent":
             click.echo(f"{may:,} more may get it, or may have it: --what on-the-way, --what in-doubt", err=True)
         if matched.older:
             then = "; ".join(matched.older)
             raise NotFine(f"not all of them: it went to {then}. Match an export from then: --from-csv FILE")
-
-    _run(context, work)
 
 
 @command.command()
@@ -181,7 +193,8 @@ def people(
 @click.option("--column", metavar="NAME", help="The column of the CSV file that holds addresses.")
 @as_json()
 @click.pass_obj
-def correct(
+@awaited
+async def correct(
     context: Context,
     mailing_id: str,
     message: IO[bytes],
@@ -196,8 +209,7 @@ def correct(
     It is held until others approve it, for the people of the account at this moment and for nobody else. From then on one copy for
     each of them passes, also while a list of theirs is frozen; a copy for anybody else waits.
     """
-
-    async def work(services: Services) -> None:
+    async with context.services() as services:
         from smtpguard.admission.correcting import NotAll
         from smtpguard.mail.message import Message
 
@@ -235,8 +247,6 @@ def correct(
         if made.beyond:
             click.echo(f"{made.beyond:,} more got it behind addresses of which nobody here knows who that is", err=True)
 
-    _run(context, work)
-
 
 async def _statuses(services: Services, mailing: Mailing, file: Path, column: str | None) -> dict[bytes, CopyStatus]:
     """What became of the copy of each address in the file, by its digest."""
@@ -264,16 +274,14 @@ async def _statuses(services: Services, mailing: Mailing, file: Path, column: st
 @all_at_once
 @as_json()
 @click.pass_obj
-def approve(context: Context, mailing_id: str, address: str, comment: str, all_at_once: int | None) -> None:
+@awaited
+async def approve(context: Context, mailing_id: str, address: str, comment: str, all_at_once: int | None) -> None:
     """Approve a mailing: the copies that are held, and further ones."""
-
-    async def work(services: Services) -> None:
+    async with context.services() as services:
         mailing = await services.mailings.show(mailing_id)
         if not mailing.entry:
             raise NotFine(f"nothing of {mailing.mailing_id} waits: it is {mailing.state.value}")
         await _voted(context, services, mailing, Choice.APPROVE, address, comment, all_at_once)
-
-    _run(context, work)
 
 
 @command.command()
@@ -282,10 +290,10 @@ def approve(context: Context, mailing_id: str, address: str, comment: str, all_a
 @a_comment
 @as_json()
 @click.pass_obj
-def reject(context: Context, mailing_id: str, address: str, comment: str) -> None:
+@awaited
+async def reject(context: Context, mailing_id: str, address: str, comment: str) -> None:
     """Reject a mailing. One rejection is enough. Approved messages that have not been sent are taken back."""
-
-    async def work(services: Services) -> None:
+    async with context.services() as services:
         mailing, back = await services.mailings.show(mailing_id), None
         try:
             back = await services.mailings.reject(
@@ -299,8 +307,6 @@ def reject(context: Context, mailing_id: str, address: str, comment: str) -> Non
         elif back is not None:
             _told(context, back)
 
-    _run(context, work)
-
 
 @command.command()
 @an_id
@@ -308,15 +314,13 @@ def reject(context: Context, mailing_id: str, address: str, comment: str) -> Non
 @a_comment
 @as_json()
 @click.pass_obj
-def reopen(context: Context, mailing_id: str, address: str, comment: str) -> None:
+@awaited
+async def reopen(context: Context, mailing_id: str, address: str, comment: str) -> None:
     """Take back the decision: approved copies that are not sent yet are held again, and the policy judges the next copy
     anew."""
-
-    async def work(services: Services) -> None:
+    async with context.services() as services:
         back = await services.mailings.reopen(mailing_id, approver=address, by=context.user, comment=comment)
         _told(context, back)
-
-    _run(context, work)
 
 
 def _told(context: Context, back: Back) -> None:
@@ -335,17 +339,16 @@ def _moving(name: str, doc: str) -> Callable[..., None]:
     @a_comment
     @as_json()
     @click.pass_obj
-    def move(context: Context, mailing_id: str, address: str, comment: str) -> None:
-        async def work(services: Services) -> None:
+    @awaited
+    async def move(context: Context, mailing_id: str, address: str, comment: str) -> None:
+        async with context.services() as services:
             moved = getattr(services.mailings, name)
             mailing = await moved(mailing_id, approver=address, by=context.user, comment=comment)
-            if context.json:
-                context.say(row(mailing))
-            else:
-                click.echo(f"{mailing.mailing_id}: {state(mailing)}")
-                click.echo(bar(mailing))
-
-        _run(context, work)
+        if context.json:
+            context.say(row(mailing))
+        else:
+            click.echo(f"{mailing.mailing_id}: {state(mailing)}")
+            click.echo(bar(mailing))
 
     move.__doc__ = doc
     return move
@@ -376,27 +379,6 @@ async def _voted(
     else:
         later = f"; {goes_out(done.hold, done.frozen)}" if done.frozen else ""
         click.echo(f"{after.mailing_id}: {after.state.value}{later}")
-
-
-def _run(context: Context, work: Callable[[Services], Awaitable[None]]) -> None:
-    async def run() -> None:
-        async with context.services() as services:
-            await work(services)
-
-    try:
-        _until_interrupted(context, run())
-    except NoSuch as wrong:
-        raise NotFine(str(wrong.args[0])) from None
-    except Refused as refused:
-        raise NotFine(str(refused)) from None
-
-
-def _until_interrupted(context: Context, work: Any) -> None:
-    """Ctrl-C ends the display, and is no error."""
-    try:
-        context.run(work)
-    except KeyboardInterrupt:
-        click.echo(err=True)
 
 
 def _listed(context: Context, found: tuple[Mailing, ...], before: int) -> int:
@@ -448,13 +430,3 @@ def _tell(context: Context, address: str, status: CopyStatus) -> None:
         context.say({"address": address, "what": word})
     else:
         click.echo(address)
-
-
-async def _journalled(context: Context, services: Services, mailing_id: str, found: int) -> None:
-    from smtpguard.journal.event import Event, Kind
-
-    data = {"what": "people", "people": found}
-    event = Event(
-        kind=Kind.EXPORTED, id=mailing_id, at=services.clock.now(), data=data, private={"actor": (context.user,)}
-    )
-    await services.store.journal.record([event])

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 
+from smtpguard.cli.context import in_columns
 from smtpguard.cli.holdrow import in_force, plain
 from smtpguard.holds import coverage
 from smtpguard.holds.coverage import Coverage
@@ -55,10 +56,7 @@ def table(mailings: Iterable[Mailing]) -> Iterator[str]:
              f"{people.at_most:,}" if people.at_most != people.at_least else "-", *(f"{n:,.0f}" for n in figures),
              ", ".join(one.lists) or "-", plain(one.subject)[:50])
         )  # fmt: skip
-    widths = [max(len(row[n]) for row in rows) for n in range(len(_HEAD) - 1)]
-    for row in rows:
-        cells = [row[n].rjust(w) if n in _NUMBERS else row[n].ljust(w) for n, w in enumerate(widths)]
-        yield "  ".join((*cells, row[-1])).rstrip()
+    yield from in_columns(rows, _NUMBERS)
 
 
 def told(

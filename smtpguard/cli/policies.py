@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from smtpguard.cli.context import CannotRun, Context, NotFine, as_json
+from smtpguard.cli.context import CannotRun, Context, NotFine, as_json, awaited
 from smtpguard.cli.reload import fail_on_warning, putting, yes
 from smtpguard.config.documents import VOCABULARIES, policy_documents, shipped
 from smtpguard.config.problem import Broken
@@ -32,16 +32,11 @@ def command() -> None:
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="At most so many, newest first.")
 @as_json()
 @click.pass_obj
-def history(context: Context, limit: int) -> None:
+@awaited
+async def history(context: Context, limit: int) -> None:
     """List the policies that were put in force, newest first: when, by whom, how, and what may have become looser."""
-
-    async def work() -> Sequence[Put]:
-        from smtpguard.app.services import opened
-
-        async with opened(context.settings(), reads=True) as (store, _):
-            return await store.policies.history(limit)
-
-    found = context.run(work())
+    async with context.store(reads=True) as store:
+        found = await store.policies.history(limit)
     for put in found:
         if context.json:
             context.say(
@@ -77,12 +72,13 @@ def history(context: Context, limit: int) -> None:
 @click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Write its files to this folder.")
 @as_json()
 @click.pass_obj
-def show(context: Context, sha256: str, whole: bool, output: Path | None) -> None:
+@awaited
+async def show(context: Context, sha256: str, whole: bool, output: Path | None) -> None:
     """Show a policy as it was put in force. SHA is a beginning of its SHA-256, in-force, or file.
 
     With --output its files are written to DIR, without the product's vocabularies; existing files are not overwritten.
     """
-    name, documents = context.run(documents_of(context, sha256))
+    name, documents = await documents_of(context, sha256)
     if output is not None:
         written = _write(output, documents)
         if context.json:
@@ -98,13 +94,15 @@ def show(context: Context, sha256: str, whole: bool, output: Path | None) -> Non
 @click.argument("b", metavar="B", default=IN_FORCE)
 @as_json()
 @click.pass_obj
-def diff(context: Context, a: str, b: str) -> None:
+@awaited
+async def diff(context: Context, a: str, b: str) -> None:
     """Show how B differs from A, and what B may let pass that A would stop. Each is a beginning of a SHA-256, in-force, or file."""
     from smtpguard.app.files import parse_policy
     from smtpguard.policy.looser import looser
 
     settings = context.settings()
-    (first, before), (second, after) = (context.run(documents_of(context, each)) for each in (a, b))
+    first, before = await documents_of(context, a)
+    second, after = await documents_of(context, b)
     texts = {}
     for name in sorted({*before, *after}):
         one, other = (
@@ -144,7 +142,8 @@ def diff(context: Context, a: str, b: str) -> None:
     "--language", metavar="LANGUAGE", default="", help="The language. Default: the first of the organization's."
 )
 @click.pass_obj
-def guide(context: Context, which: str, language: str) -> None:
+@awaited
+async def guide(context: Context, which: str, language: str) -> None:
     """Write the policy as a hand-out for staff, in HTML: for each list who may write and who decides, what to avoid, and what is stopped."""
     from smtpguard.app.files import parse_policy
     from smtpguard.console.guide import guide as written
@@ -152,7 +151,7 @@ def guide(context: Context, which: str, language: str) -> None:
     from smtpguard.locale.catalogue import languages
 
     settings = context.settings()
-    _, documents = context.run(documents_of(context, which))
+    _, documents = await documents_of(context, which)
     policy = parse_policy(settings, documents)
     spoken = language or next((each for each in policy.organization.languages if each in languages()), "en")
     if spoken not in languages():
@@ -168,7 +167,8 @@ def guide(context: Context, which: str, language: str) -> None:
 @fail_on_warning
 @as_json()
 @click.pass_obj
-def restore(context: Context, sha256: str, yes: bool, fail_on_warning: bool) -> None:
+@awaited
+async def restore(context: Context, sha256: str, yes: bool, fail_on_warning: bool) -> None:
     """Put an earlier policy in force again. As with reload, it is checked, and you are asked about what may become looser.
 
     The policy file on disk is not changed, and differs from then on; policy show SHA --output DIR writes the policy in force.
@@ -177,13 +177,13 @@ def restore(context: Context, sha256: str, yes: bool, fail_on_warning: bool) -> 
     from smtpguard.app.policyfile import compare
 
     settings = context.settings()
-    name, documents = context.run(documents_of(context, sha256, words=False))
+    name, documents = await documents_of(context, sha256, words=False)
 
     def work(agree: Agree) -> Coroutine[Any, Any, Proposal]:
         return app.restore(settings, name, by=context.user, agree=agree, fail_on_warning=fail_on_warning)
 
     again = f"smtpguard policy restore {sha256} --yes"
-    done = putting(context, work, yes=yes, again=again)
+    done = await putting(context, work, yes=yes, again=again)
     if done is not None and not done.changed:
         click.echo(f"policy {name[:12]} was in force already")
     if compare(settings, documents).differs:

@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 import click
 
 from smtpguard import __version__
-from smtpguard.cli.context import CannotRun, Context, as_json
+from smtpguard.cli.context import CannotRun, Context, as_json, awaited
 from smtpguard.cli.holdrow import plain
 from smtpguard.cli.mailfiles import envelope_of, mails, why
 from smtpguard.config.documents import policy_documents
@@ -98,7 +98,8 @@ class _Tally:
 @click.option("-v", "--verbose", is_flag=True, help="Name the cases that pass as well.")
 @as_json("As --format json.")
 @click.pass_obj
-def command(
+@awaited
+async def command(
     context: Context,
     files: Sequence[Path],
     policy_file: Path | None,
@@ -112,7 +113,7 @@ def command(
     """Run a policy's test cases: FILEs, or all *.yaml of a folder. Exit 1 if any fails."""
     form = form or ("json" if context.json else "text")
     policy = _policy(context, policy_file)
-    tally = context.run(_run(context, list(_suites(files)), policy, policy_file, pattern))
+    tally = await _run(context, list(_suites(files)), policy, policy_file, pattern)
     if not tally.told:
         raise CannotRun(f'no case matches "{pattern}"' if pattern else "there is no case in these files")
     for one in tally.told:

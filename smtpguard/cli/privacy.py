@@ -6,15 +6,12 @@ The address itself is not journalled: the journal has the person's keyed digest.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from smtpguard.cli.audit import may_name, progress
-from smtpguard.cli.context import CannotRun, Context, as_json
-from smtpguard.journal.event import Event, Kind
+from smtpguard.cli.context import CannotRun, Context, as_json, awaited
 from smtpguard.mail.address import Address, BadAddress
 
 if TYPE_CHECKING:
@@ -46,33 +43,26 @@ def command() -> None:
 @an_address
 @as_json()
 @click.pass_obj
-def show(context: Context, address: str) -> None:
+@awaited
+async def show(context: Context, address: str) -> None:
     """Everything that is kept about a person, by any address that reaches the same mailbox: for a request of access.
 
     Names, holds, mailings, counts, what is to be sent and what came back, lists; and how often the journal has the keyed digest alone.
     That it was asked is journalled, without the address.
     """
 
-    async def work() -> tuple[Sequence[PersonalData], int, tuple[str, ...]]:
-        from smtpguard.app.services import opened
-        from smtpguard.store import privacy
+    from smtpguard.app.services import opened
+    from smtpguard.store import privacy
 
-        async with opened(context.settings(), reads=True) as (store, digester):
-            may_name(store)
-            await store.journal.catch_up()
-            whom = _whom(address, digester)
-            with progress("Names") as names, progress("Digests") as digests:
-                found = await store.walk(lambda open: list(privacy.collect(open, whom, names)))
-                verdicts = await store.walk(lambda open: privacy.digests_only(open, whom, digests))
-            lists = _lists(context, address, digester)
-            data = {"what": "privacy", "person": list(whom.hexes), "found": len(found)}
-            event = Event(
-                kind=Kind.EXPORTED, id="journal", at=datetime.now(UTC), data=data, private={"actor": (context.user,)}
-            )
-            await store.journal.record([event])
-        return found, verdicts, lists
-
-    found, verdicts, lists = context.run(work())
+    async with opened(context.settings(), reads=True) as (store, digester):
+        may_name(store)
+        await store.journal.catch_up()
+        whom = _whom(address, digester)
+        with progress("Names") as names, progress("Digests") as digests:
+            found = await store.walk(lambda open: list(privacy.collect(open, whom, names)))
+            verdicts = await store.walk(lambda open: privacy.digests_only(open, whom, digests))
+        lists = _lists(context, address, digester)
+        await context.journal_export(store, what="privacy", person=list(whom.hexes), found=len(found))
     if context.json:
         for one in found:
             context.say(_row(one))
@@ -94,7 +84,8 @@ def show(context: Context, address: str) -> None:
 @click.option("--yes", is_flag=True, help="Without asking.")
 @as_json()
 @click.pass_obj
-def erase(context: Context, address: str, yes: bool) -> None:
+@awaited
+async def erase(context: Context, address: str, yes: bool) -> None:
     """Erase what is kept about a person, save what a pending decision or an incident needs, which it names.
 
     The journal stays provable: its entries keep keyed digests, and say which were erased. Nothing can be put back.
@@ -102,19 +93,15 @@ def erase(context: Context, address: str, yes: bool) -> None:
     if not yes:
         click.confirm("Erase it for good?", abort=True, err=True)
 
-    async def work() -> Any:
-        from smtpguard.app.services import opened
-        from smtpguard.store import privacy
+    from smtpguard.app.services import opened
+    from smtpguard.store import privacy
 
-        async with opened(context.settings()) as (store, digester):
-            await store.journal.catch_up()
-            whom = _whom(address, digester)
-            with progress("Erasing") as bar:
-                return await privacy.erase(store, whom, by=context.user, progress=bar), _lists(
-                    context, address, digester
-                )
-
-    done, lists = context.run(work())
+    async with opened(context.settings()) as (store, digester):
+        await store.journal.catch_up()
+        whom = _whom(address, digester)
+        with progress("Erasing") as bar:
+            done = await privacy.erase(store, whom, by=context.user, progress=bar)
+        lists = _lists(context, address, digester)
     if context.json:
         context.say(
             {

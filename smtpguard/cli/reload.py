@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from smtpguard.cli.context import Context, NotFine, as_json
+from smtpguard.cli.context import Context, NotFine, as_json, awaited
 
 if TYPE_CHECKING:
     from smtpguard.app.policychange import Agree, Proposal
@@ -26,7 +26,8 @@ fail_on_warning = click.option("--fail-on-warning", is_flag=True, help="Change n
 @fail_on_warning
 @as_json("One JSON object.")
 @click.pass_obj
-def command(context: Context, yes: bool, fail_on_warning: bool) -> None:
+@awaited
+async def command(context: Context, yes: bool, fail_on_warning: bool) -> None:
     """Put the policy file in force. A file with mistakes changes nothing: exit 1.
 
     If anything may become looser, it is shown and you are asked; without a terminal, --yes is required.
@@ -38,13 +39,13 @@ def command(context: Context, yes: bool, fail_on_warning: bool) -> None:
     def work(agree: Agree) -> Coroutine[Any, Any, Proposal]:
         return app.reload(settings, by=context.user, agree=agree, fail_on_warning=fail_on_warning)
 
-    done = putting(context, work, yes=yes, again="smtpguard reload --yes")
+    done = await putting(context, work, yes=yes, again="smtpguard reload --yes")
     if done is not None and not done.changed:
         settings_file = context.config.name  # names the file for people who have changed the settings instead
         click.echo(f"policy {done.sha256[:12]} was in force already; {settings_file} is read when serve starts")
 
 
-def putting(
+async def putting(
     context: Context,
     work: Callable[[Agree], Coroutine[Any, Any, Proposal]],
     *,
@@ -65,7 +66,7 @@ def putting(
         return yes or (asks and click.confirm("Put it in force?", default=False))
 
     try:
-        done = context.run(work(agree))
+        done = await work(agree)
     except Broken as e:
         for problem in e.problems:
             if context.json:

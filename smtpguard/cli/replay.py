@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from smtpguard.cli.context import CannotRun, Context, as_json, moment
+from smtpguard.cli.context import CannotRun, Context, as_json, awaited, moment
 from smtpguard.cli.holdrow import plain
 from smtpguard.cli.mailfiles import envelope_of, mails, why
 from smtpguard.cli.replaypassed import SHOWN, SINCE, Asked, tell
@@ -134,7 +134,8 @@ class _Tally:
 @click.option("--no-loosening", is_flag=True, help="Exit 1 if any message would certainly be treated less strictly.")
 @as_json("One JSON object a message; with --passed only those on which the two policies differ.")
 @click.pass_context
-def command(
+@awaited
+async def command(
     given: click.Context,
     files: Sequence[str],
     passed: bool,
@@ -168,9 +169,11 @@ def command(
         )
         if asked.since >= (asked.until or now):
             raise CannotRun(f"--since is not before {'--until' if asked.until else 'now'}")
-        (moved, looser), unread = context.run(_replay_passed(context, asked)), 0
+        (moved, looser), unread = await _replay_passed(context, asked), 0
     else:
-        moved, looser, unread = _of_contents(context, files, None if since is None else moment("--since", since, now))
+        moved, looser, unread = await _of_contents(
+            context, files, None if since is None else moment("--since", since, now)
+        )
     if unread or (expect and moved) or (no_loosening and looser):
         raise click.exceptions.Exit(1)
 
@@ -192,10 +195,10 @@ def _sound(given: click.Context, files: Sequence[str], passed: bool) -> None:
             raise click.UsageError(f"{option} is for --passed")
 
 
-def _of_contents(context: Context, files: Sequence[str], after: datetime | None) -> tuple[int, int, int]:
+async def _of_contents(context: Context, files: Sequence[str], after: datetime | None) -> tuple[int, int, int]:
     """Replay messages in files, or holds whose content is kept. Returns how many would be decided differently, how many
     of them less strictly, and how many could not be read."""
-    tally = context.run(_replay(context, files, after))
+    tally = await _replay(context, files, after)
     if not tally.all + tally.unread and files:
         raise CannotRun(f"there is no message in {', '.join(files)}")
     if not tally.all + tally.unread:

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from smtpguard.cli.audit import may_name, progress
-from smtpguard.cli.context import CannotRun, Context, as_json, moment
+from smtpguard.cli.context import CannotRun, Context, a_since, an_until, as_json, awaited, period
 from smtpguard.cli.holdrow import plain
 from smtpguard.cli.reportobserve import command as observe
 from smtpguard.database.errors import LedgerError
-from smtpguard.incidents.activity import Activity, ApproverShare, Day, Decided, Share, approver_shares
-from smtpguard.journal.event import Event, Kind
+from smtpguard.incidents.activity import Activity, Day, Decided, Share, approver_shares
 
 if TYPE_CHECKING:
     from smtpguard.config.settings import Settings
@@ -32,13 +31,12 @@ _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 
 @click.group(invoke_without_command=True)
-@click.option(
-    "--since", default="7d", show_default=True, metavar="TIME", help='"7d", "12h", or 2026-03-02T09:00 (UTC).'
-)
-@click.option("--until", default=None, metavar="TIME", help="The end of the period, as --since. Default: now.")
+@a_since("7d")
+@an_until
 @as_json("One JSON object.")
 @click.pass_context
-def command(given: click.Context, since: str, until: str | None) -> None:
+@awaited
+async def command(given: click.Context, since: str, until: str | None) -> None:
     """Report what passed, what each rule held, and what people decided, by rule and by list. It names no person.
 
     A rule is reported as too strict if people approved more than half of what it held. report observe: what would have been held.
@@ -46,26 +44,26 @@ def command(given: click.Context, since: str, until: str | None) -> None:
     if given.invoked_subcommand is not None:
         return
     context: Context = given.obj
-    begin, end = _period(since, until, datetime.now(UTC))
+    begin, end = period(since, until, datetime.now(UTC))
 
-    async def work() -> tuple[Activity, Now]:
-        from smtpguard.app.alarmchannels import active
-        from smtpguard.app.services import opened
-        from smtpguard.holds.model import State
+    from smtpguard.app.alarmchannels import active
+    from smtpguard.app.services import opened
+    from smtpguard.holds.model import State
 
-        settings = context.settings()
-        async with opened(settings, reads=True) as (store, digester):
-            zone = await _zone(settings, store, digester)
-            with progress("Reading the journal") as moved:
-                found = await store.journal.activity(begin, None if until is None else end, zone, progress=moved)
-            gate = await store.gate.read()
-            return found, Now(
+    settings = context.settings()
+    async with opened(settings, reads=True) as (store, digester):
+        zone = await _zone(settings, store, digester)
+        with progress("Reading the journal") as moved:
+            found = await store.journal.activity(begin, None if until is None else end, zone, progress=moved)
+        gate = await store.gate.read()
+        found, now = (
+            found,
+            Now(
                 waiting=(await store.holds.counts()).get(State.WAITING, 0),
                 frozen=tuple(f"{each.selector.value} {each.value}".strip() for each in gate.freezes),
                 alarms=tuple(str(each.title) for each in await active(settings, store)),
-            )
-
-    found, now = context.run(work())
+            ),
+        )
     if context.json:
         context.say(row(found, now))
         return
@@ -77,33 +75,27 @@ command.add_command(observe)
 
 
 @command.command("approvers")
-@click.option(
-    "--since", default="30d", show_default=True, metavar="TIME", help='"7d", "12h", or 2026-03-02T09:00 (UTC).'
-)
-@click.option("--until", default=None, metavar="TIME", help="The end of the period, as --since. Default: now.")
+@a_since("30d")
+@an_until
 @as_json()
 @click.pass_obj
-def approvers(context: Context, since: str, until: str | None) -> None:
+@awaited
+async def approvers(context: Context, since: str, until: str | None) -> None:
     """Report the votes of each approver: how many, the approved share, and the median time from hold to vote.
 
     It monitors employees, so it needs audit: {approvers: true}. Each report is journalled.
     """
-    begin, end = _period(since, until, datetime.now(UTC))
+    begin, end = period(since, until, datetime.now(UTC))
     settings = context.settings()
     if not settings.audit.approvers:
         raise CannotRun(WATCHES)
 
-    async def work() -> Sequence[ApproverShare]:
-        from smtpguard.app.services import opened
+    from smtpguard.app.services import opened
 
-        async with opened(settings, reads=True) as (store, _):
-            may_name(store)
-            data, private = {"what": "approvers"}, {"actor": (context.user,)}
-            looked = Event(kind=Kind.EXPORTED, id="journal", at=store.now(), data=data, private=private)
-            await store.journal.record([looked])
-            return approver_shares(await store.journal.votes(begin, end))
-
-    found = context.run(work())
+    async with opened(settings, reads=True) as (store, _):
+        may_name(store)
+        await context.journal_export(store, what="approvers")
+        found = approver_shares(await store.journal.votes(begin, end))
     if context.json:
         for one in found:
             context.say(
@@ -123,14 +115,6 @@ def approvers(context: Context, since: str, until: str | None) -> None:
         took = "" if one.median_seconds is None else _span(timedelta(seconds=one.median_seconds))
         cells = (f"{one.total:,}", f"{one.approved:,}", f"{one.rejected:,}", f"{one.share_approved:.0%}", took)
         click.echo(f"{plain(one.approver or ERASED):<{width}}" + "".join(f"{cell:>10}" for cell in cells))
-
-
-def _period(since: str, until: str | None, now: datetime) -> tuple[datetime, datetime]:
-    begin = moment("--since", since, now)
-    end = now if until is None else moment("--until", until, now)
-    if end <= begin:
-        raise CannotRun(f"--until: {end:%Y-%m-%dT%H:%M} is not after --since, {begin:%Y-%m-%dT%H:%M}")
-    return begin, end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,20 +11,17 @@ import click
 import yaml
 
 from smtpguard.cli.audit import may_name, progress
-from smtpguard.cli.context import CannotRun, Context, as_json, moment
+from smtpguard.cli.context import Context, a_since, an_until, as_json, awaited, period
 from smtpguard.cli.holdrow import plain
 from smtpguard.incidents.observed import EXAMPLES, Example, Observed, Share, Sums, acts
-from smtpguard.journal.event import Event, Kind
 from smtpguard.policy.parse import Policy
 
 SHOWN = 10
 
 
 @click.command("observe")
-@click.option(
-    "--since", default="14d", show_default=True, metavar="TIME", help='"7d", "12h", or 2026-03-02T09:00 (UTC).'
-)
-@click.option("--until", default=None, metavar="TIME", help="The end of the period, as --since. Default: now.")
+@a_since("14d")
+@an_until
 @click.option(
     "--examples",
     type=click.IntRange(0),
@@ -35,39 +32,29 @@ SHOWN = 10
 @click.option("--no-names", is_flag=True, help="Leave out senders and subjects.")
 @as_json("One JSON object.")
 @click.pass_obj
-def command(context: Context, since: str, until: str | None, examples: int, no_names: bool) -> None:
+@awaited
+async def command(context: Context, since: str, until: str | None, examples: int, no_names: bool) -> None:
     """Report what enforce: true would have held, by rule, sender and list, and how many decisions it would have needed.
 
     A mailing is one decision, however many copies it has. A report with names is journalled.
     """
-    now = datetime.now(UTC)
-    begin = moment("--since", since, now)
-    end = now if until is None else moment("--until", until, now)
-    if end <= begin:
-        raise CannotRun(f"--until: {end:%Y-%m-%dT%H:%M} is not after --since, {begin:%Y-%m-%dT%H:%M}")
+    begin, end = period(since, until, datetime.now(UTC))
+    from smtpguard.app.services import opened
+    from smtpguard.journal.scan import verdicts
 
-    async def work() -> Observed:
-        from smtpguard.app.services import opened
-        from smtpguard.journal.scan import verdicts
-
-        settings = context.settings()
-        sums = Sums(acts(rules_of(context.policy())), examples=examples)
-        async with opened(settings, reads=True) as (store, _):
-            if not no_names:
-                may_name(store)
-            await store.journal.catch_up()
-            with progress("Reading the journal") as moved:
-                async for page in verdicts(store, begin, end, moved):
-                    for entry, clear in page:
-                        sums.add(entry.at, entry.id, entry.data, None if no_names else clear)
-            if not no_names:
-                private = {"actor": (context.user,)}
-                await store.journal.record(
-                    [Event(kind=Kind.EXPORTED, id="journal", at=store.now(), data={"what": "observe"}, private=private)]
-                )
-        return sums.observed(begin, end)
-
-    found = context.run(work())
+    settings = context.settings()
+    sums = Sums(acts(rules_of(context.policy())), examples=examples)
+    async with opened(settings, reads=True) as (store, _):
+        if not no_names:
+            may_name(store)
+        await store.journal.catch_up()
+        with progress("Reading the journal") as moved:
+            async for page in verdicts(store, begin, end, moved):
+                for entry, clear in page:
+                    sums.add(entry.at, entry.id, entry.data, None if no_names else clear)
+        if not no_names:
+            await context.journal_export(store, what="observe")
+    found = sums.observed(begin, end)
     if context.json:
         context.say(row(found, names=not no_names))
         return

@@ -5,23 +5,23 @@ An MTA pipes mail to ``take``. Whatever prevents storing it ends with 75, so tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import click
 
 from smtpguard.cli.audit import may_name
-from smtpguard.cli.context import Context, NotFine, TryAgain, as_json, moment, sentence_of
+from smtpguard.cli.context import Context, NotFine, TryAgain, as_json, awaited, moment, sentence_of
 from smtpguard.console.pages.returns import in_words, trend
 from smtpguard.database.errors import ContentMissing
-from smtpguard.journal.event import Event, Kind
+from smtpguard.journal.event import Kind
 from smtpguard.locale.speech import Speech
 from smtpguard.mailings.model import Mailing
 from smtpguard.returns.growth import Growth
 from smtpguard.returns.growth import row as course_row
-from smtpguard.returns.mentions import Outside, by_source
+from smtpguard.returns.mentions import by_source
 from smtpguard.returns.model import COUNTED, SORTS, By, Return, Sort
-from smtpguard.returns.service import Receipt, row
+from smtpguard.returns.service import row
 
 _FREEZES = 500
 _BAR = 40
@@ -49,19 +49,13 @@ def command() -> None:
 @click.argument("mailing_id", metavar="ID")
 @as_json("One JSON object.")
 @click.pass_obj
-def show(context: Context, mailing_id: str) -> None:
+@awaited
+async def show(context: Context, mailing_id: str) -> None:
     """Show what came back after a mailing: how much of each sort, how fast, whether it grows or falls, and what was done meanwhile."""
-
-    async def work() -> tuple[Mailing, Growth]:
-        async with context.services() as services:
-            mailing = await services.mailings.show(mailing_id)
-            freezes = await services.store.journal.of_kinds((Kind.FREEZE, Kind.THAW), _FREEZES)
-            return mailing, await services.returns.course(mailing, freezes)
-
-    try:
-        mailing, course = context.run(work())
-    except KeyError as error:
-        raise NotFine(str(error.args[0])) from None
+    async with context.services() as services:
+        mailing = await services.mailings.show(mailing_id)
+        freezes = await services.store.journal.of_kinds((Kind.FREEZE, Kind.THAW), _FREEZES)
+        course = await services.returns.course(mailing, freezes)
     if context.json:
         context.say(course_row(mailing, course))
         return
@@ -74,27 +68,23 @@ def show(context: Context, mailing_id: str) -> None:
 @click.option("--to", "to", multiple=True, metavar="ADDRESS", help="An envelope recipient; may be repeated.")
 @as_json("One JSON object for each mail.")
 @click.pass_obj
-def take(context: Context, files: tuple[str, ...], to: tuple[str, ...]) -> None:
+@awaited
+async def take(context: Context, files: tuple[str, ...], to: tuple[str, ...]) -> None:
     """Store mail that came back: DSNs, complaints, replies, unsubscribes. Exit 0 means that it is stored.
 
     A FILE is a message, an mbox or a folder of them; without one a message is read from standard input, as from Postfix's pipe.
     Mail that cannot be read is stored as unsorted. The same message is stored once. Exit 75 if it could not be stored: the
     mail server then keeps it and tries again.
     """  # fmt: skip
+    from smtpguard.cli.mailfiles import mails
 
-    async def work() -> list[Receipt]:
-        from smtpguard.cli.mailfiles import mails
-
+    receipts = []
+    try:
         async with context.services() as services:
-            receipts = []
             for mail in mails(files or ("-",)):
                 if mail.unread:
                     raise TryAgain(f"{mail.name}: {mail.unread}")
                 receipts.append(await services.returns.take(mail.message, to=to))
-            return receipts
-
-    try:
-        receipts = context.run(work())
     except TryAgain:
         raise
     except Exception as error:  # with any other status the MTA drops the mail
@@ -121,27 +111,16 @@ def take(context: Context, files: tuple[str, ...], to: tuple[str, ...]) -> None:
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="At most so many, newest first.")
 @as_json()
 @click.pass_obj
-def list_(context: Context, mailing: str | None, sort: str | None, limit: int) -> None:
+@awaited
+async def list_(context: Context, mailing: str | None, sort: str | None, limit: int) -> None:
     """List mail that came back, newest first: its sort, the mailing that it is about, and how that is known. It names people: that it was asked for is
     journalled."""
-
-    async def work() -> Sequence[Return]:
-        async with context.services() as services:
-            whole = await services.mailings.named(mailing) if mailing is not None else None
-            wanted = Sort(sort) if sort else None
-            may_name(services.store)
-            found = await services.store.returns.newest(mailing=whole, sort=wanted, limit=limit)
-            data = {"what": "returns", "found": len(found)}
-            asked = Event(
-                kind=Kind.EXPORTED, id="journal", at=datetime.now(UTC), data=data, private={"actor": (context.user,)}
-            )
-            await services.store.journal.record([asked])
-            return found
-
-    try:
-        found = context.run(work())
-    except KeyError as error:
-        raise NotFine(str(error.args[0])) from None
+    async with context.services() as services:
+        whole = await services.mailings.named(mailing) if mailing is not None else None
+        wanted = Sort(sort) if sort else None
+        may_name(services.store)
+        found = await services.store.returns.newest(mailing=whole, sort=wanted, limit=limit)
+        await context.journal_export(services.store, what="returns", found=len(found))
     for one in found:
         if context.json:
             context.say(row(one))
@@ -161,15 +140,13 @@ def list_(context: Context, mailing: str | None, sort: str | None, limit: int) -
 )
 @as_json("One JSON object for each mention.")
 @click.pass_obj
-def mentions(context: Context, since: str) -> None:
+@awaited
+async def mentions(context: Context, since: str) -> None:
     """List reports in news and feeds, by source; one that several sources have is listed under each."""
     begin = moment("--since", since, datetime.now(UTC))
 
-    async def work() -> Sequence[Outside]:
-        async with context.services() as services:
-            return await services.returns.outside(begin, _MENTIONS)
-
-    found = context.run(work())
+    async with context.services() as services:
+        found = await services.returns.outside(begin, _MENTIONS)
     if context.json:
         for one in found:
             sources = [{"name": name, "url": url or None} for name, url in one.sources]
@@ -187,26 +164,20 @@ def mentions(context: Context, since: str) -> None:
 @command.command()
 @click.argument("mail", metavar="MAIL")
 @click.pass_obj
-def export(context: Context, mail: str) -> None:
+@awaited
+async def export(context: Context, mail: str) -> None:
     """Write a mail that came back, byte for byte, to standard output. MAIL is its id, or a beginning of it. The export is
     journalled."""
-
-    async def work() -> bytes:
-        async with context.services() as services:
-            found = await services.store.returns.called(mail.lower()) if mail.strip() else ()
-            if len(found) != 1:
-                raise NotFine(f"{'several mails begin' if found else 'no mail that came back begins'} with {mail}")
-            try:
-                message = await services.store.contents.load(found[0])
-            except ContentMissing:
-                raise NotFine(f"{found[0]} is no longer kept") from None
-            data, actor = {"what": "returned", "mail": found[0]}, {"actor": (context.user,)}
-            await services.store.journal.record(
-                [Event(kind=Kind.EXPORTED, id=found[0][:16], at=datetime.now(UTC), data=data, private=actor)]
-            )
-            return bytes(message.raw[:])
-
-    click.echo(context.run(work()), nl=False)
+    async with context.services() as services:
+        found = await services.store.returns.called(mail.lower()) if mail.strip() else ()
+        if len(found) != 1:
+            raise NotFine(f"{'several mails begin' if found else 'no mail that came back begins'} with {mail}")
+        try:
+            message = await services.store.contents.load(found[0])
+        except ContentMissing:
+            raise NotFine(f"{found[0]} is no longer kept") from None
+        await context.journal_export(services.store, found[0][:16], what="returned", mail=found[0])
+    click.echo(bytes(message.raw[:]), nl=False)
 
 
 def _page(mailing: Mailing, course: Growth) -> Iterator[str]:

@@ -14,7 +14,7 @@ import click
 from smtpguard.app.clock import ids
 from smtpguard.app.files import CannotStart
 from smtpguard.app.services import opened
-from smtpguard.cli.context import Context, as_json
+from smtpguard.cli.context import Context, as_json, awaited
 from smtpguard.config.settings import Settings
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.digest import KEY_OCTETS, BadKey, installation_key, new_key
@@ -23,13 +23,11 @@ from smtpguard.lists.digest import KEY_OCTETS, BadKey, installation_key, new_key
 @click.command()
 @as_json("One JSON object.")
 @click.pass_obj
-def command(context: Context) -> None:
+@awaited
+async def command(context: Context) -> None:
     """Make a new secret and put it in force. The old one is kept beside it, to verify what was written with it."""
 
-    async def work() -> Path | None:
-        return await renew(context.settings(), by=context.user)
-
-    aside = context.run(work())
+    aside = await renew(context.settings(), by=context.user)
     if context.json:
         context.say({"secret_file": str(context.settings().secret_file), "old": None if aside is None else str(aside)})
         return

@@ -14,13 +14,12 @@ import yaml
 
 from smtpguard.app.policyedit import NotEditable, diff, with_key
 from smtpguard.cli.audit import may_name, progress
-from smtpguard.cli.context import CannotRun, Context, as_json, moment
+from smtpguard.cli.context import CannotRun, Context, a_since, as_json, awaited, moment
 from smtpguard.cli.offline import check
 from smtpguard.cli.reportobserve import rules_of
 from smtpguard.config.documents import POLICY
 from smtpguard.incidents.observed import acts
 from smtpguard.incidents.suggestions import Bound, Evidence, Found, PolicyContents
-from smtpguard.journal.event import Event, Kind
 from smtpguard.policy.parse import Policy
 
 HOLDS = 5.0
@@ -28,9 +27,7 @@ _OF_COUNTS = ("mailing.", "recipients.", "sender.", "list.", "thread.")
 
 
 @click.command()
-@click.option(
-    "--since", default="14d", show_default=True, metavar="TIME", help='"7d", "12h", or 2026-03-02T09:00 (UTC).'
-)
+@a_since("14d")
 @click.option("--holds", type=click.FloatRange(0), default=HOLDS, show_default=True, metavar="N",
               help="How many messages a rule may hold in a week before another limit is suggested.")  # fmt: skip
 @click.option(
@@ -41,7 +38,8 @@ _OF_COUNTS = ("mailing.", "recipients.", "sender.", "list.", "thread.")
 )
 @as_json("One JSON object a suggestion.")
 @click.pass_obj
-def command(context: Context, since: str, holds: float, write: Path | None) -> None:
+@awaited
+async def command(context: Context, since: str, holds: float, write: Path | None) -> None:
     """Suggest streams, writers, colleagues and limits from recent traffic, as a diff of the policy file for patch(1).
 
     Nothing is changed. It names people, which is journalled; a change that would let more pass is marked "looser". To see its effect:
@@ -49,41 +47,29 @@ def command(context: Context, since: str, holds: float, write: Path | None) -> N
     """
     now = datetime.now(UTC)
     begin = moment("--since", since, now)
-    if write is not None and (write.exists() or write.is_symlink()):
-        raise CannotRun(f"{write} exists, and is not overwritten")
     settings = context.settings()
-    if write is not None and write.absolute().parent != settings.policy.absolute().parent:
-        raise CannotRun(
-            f"--write: {write} must be in the folder of the policy, {settings.policy}, because it refers to its files"
-        )
+    if write is not None:
+        _must_be_new(write, settings.policy)
     policy = context.policy()
     known = known_of(policy, settings.notices.contact or "")
     first = last = 0
+    from smtpguard.app.services import opened
+    from smtpguard.journal.scan import verdicts
 
-    async def work() -> Found:
-        nonlocal first, last
-        from smtpguard.app.services import opened
-        from smtpguard.journal.scan import verdicts
-
-        evidence = Evidence(known)
-        async with opened(settings, reads=True) as (store, _):
-            may_name(store)
-            await store.journal.catch_up()
-            with progress("Reading the journal") as moved:
-                async for page in verdicts(store, begin, now, moved):
-                    for entry, clear in page:
-                        first, last = first or entry.at, entry.at
-                        evidence.add(entry.at, entry.id, entry.data, clear)
-            if not evidence.messages:
-                raise CannotRun("the journal has no verdict from that time")
-            private = {"actor": (context.user,)}
-            await store.journal.record(
-                [Event(kind=Kind.EXPORTED, id="journal", at=store.now(), data={"what": "suggest"}, private=private)]
-            )
-        weeks = max((last - first) / 1e6 / timedelta(days=7).total_seconds(), 1 / 7)
-        return evidence.found(weeks, holds)
-
-    found = context.run(work())
+    evidence = Evidence(known)
+    async with opened(settings, reads=True) as (store, _):
+        may_name(store)
+        await store.journal.catch_up()
+        with progress("Reading the journal") as moved:
+            async for page in verdicts(store, begin, now, moved):
+                for entry, clear in page:
+                    first, last = first or entry.at, entry.at
+                    evidence.add(entry.at, entry.id, entry.data, clear)
+        if not evidence.messages:
+            raise CannotRun("the journal has no verdict from that time")
+        await context.journal_export(store, what="suggest")
+    weeks = max((last - first) / 1e6 / timedelta(days=7).total_seconds(), 1 / 7)
+    found = evidence.found(weeks, holds)
     old = settings.policy.read_text()
     new, elsewhere = _edited(old, found)
     if context.json:
@@ -109,6 +95,16 @@ def command(context: Context, since: str, holds: float, write: Path | None) -> N
         _write(write, new)
         if not context.json:
             click.echo(f"Wrote {write}. Next: smtpguard replay --passed --since {since} --policy {write}", err=True)
+
+
+def _must_be_new(file: Path, policy: Path) -> None:
+    """Raises CannotRun."""
+    if file.exists() or file.is_symlink():
+        raise CannotRun(f"{file} exists, and is not overwritten")
+    if file.absolute().parent != policy.absolute().parent:
+        raise CannotRun(
+            f"--write: {file} must be in the folder of the policy, {policy}, because it refers to its files"
+        )
 
 
 def known_of(policy: Policy, owner: str) -> PolicyContents:

@@ -5,14 +5,15 @@ A token is shown once, when it is made; only its hash is kept.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from smtpguard.accounts.model import Account, Scope, Token
-from smtpguard.cli.context import CannotRun, Context, NotFine, as_json
+from smtpguard.cli.context import CannotRun, Context, NotFine, as_json, awaited, in_columns
 
 if TYPE_CHECKING:
     from smtpguard.console.api.tokens import Tokens
@@ -39,13 +40,14 @@ def command() -> None:
 )
 @as_json()
 @click.pass_obj
-def add(context: Context, name: str, address: str, scopes: Sequence[str], days: int) -> None:
+@awaited
+async def add(context: Context, name: str, address: str, scopes: Sequence[str], days: int) -> None:
     """Make a token and print it; it is not shown again. NAME says what it is for.
 
     All that it does is done and journalled as this account: its votes are that person's votes.
     """
 
-    async def work(tokens: Tokens) -> None:
+    async with _tokens(context, address) as tokens:
         token, text = await tokens.add(
             address, name=name, scopes=[Scope(s) for s in scopes], good_for=timedelta(days=days), by=context.user
         )
@@ -55,29 +57,27 @@ def add(context: Context, name: str, address: str, scopes: Sequence[str], days: 
             click.echo(text)
             click.echo(f"Good until {token.expires_at:%Y-%m-%d}. It is not shown again.", err=True)
 
-    _run(context, work, address)
-
 
 @command.command()
 @click.argument("token_id", metavar="ID")
 @click.pass_obj
-def revoke(context: Context, token_id: str) -> None:
+@awaited
+async def revoke(context: Context, token_id: str) -> None:
     """Revoke a token at once."""
 
-    async def work(tokens: Tokens) -> None:
+    async with _tokens(context) as tokens:
         token = await tokens.revoke(token_id, by=context.user)
         click.echo(f"{token.token_id} ({token.name}) is revoked.")
-
-    _run(context, work)
 
 
 @command.command("list")
 @as_json()
 @click.pass_obj
-def list_(context: Context) -> None:
+@awaited
+async def list_(context: Context) -> None:
     """List the tokens and their accounts."""
 
-    async def work(tokens: Tokens) -> None:
+    async with _tokens(context) as tokens:
         found = await tokens.all()
         if context.json:
             for token, account in found:
@@ -88,38 +88,22 @@ def list_(context: Context) -> None:
             return
         table = [("ID", "NAME", "AS", "GOOD UNTIL", "STATE", "SCOPES")]
         table += [_line(token, account, tokens.state(token, account)) for token, account in found]
-        widths = [max(len(line[n]) for line in table) for n in range(5)]
-        for line in table:
-            cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=False)]
-            click.echo("  ".join([*cells, line[5]]).rstrip())
-
-    _run(context, work)
+        for line in in_columns(table):
+            click.echo(line)
 
 
-def _run(context: Context, work: Callable[[Tokens], Awaitable[None]], address: str = "") -> None:
+@asynccontextmanager
+async def _tokens(context: Context, address: str = "") -> AsyncIterator[Tokens]:
     from smtpguard.accounts.rows import People
     from smtpguard.app.accounts import required
     from smtpguard.app.clock import SystemClock, ids
-    from smtpguard.app.services import opened
     from smtpguard.console.api.tokens import NoToken, Tokens
     from smtpguard.mail.address import BadAddress
 
-    settings = context.settings()
-
-    async def run() -> None:
-        async with opened(settings) as (store, _):
-            await work(
-                Tokens(
-                    People(store),
-                    SystemClock(),
-                    new_id=ids(),
-                    delimiters=settings.delimiters,
-                    required=required(settings),
-                )
-            )
-
+    settings, delimiters = context.settings(), context.settings().delimiters
     try:
-        context.run(run())
+        async with context.store() as store:
+            yield Tokens(People(store), SystemClock(), new_id=ids(), delimiters=delimiters, required=required(settings))
     except NoToken as refused:
         raise NotFine(str(refused)) from None
     except BadAddress as bad:

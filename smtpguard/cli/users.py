@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import getpass
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from smtpguard.accounts.model import Account, Role
-from smtpguard.cli.context import CannotRun, Context, NotFine, as_json
+from smtpguard.cli.context import CannotRun, Context, NotFine, as_json, awaited, in_columns
 
 if TYPE_CHECKING:
     from smtpguard.console.people.accounts import Accounts
@@ -45,7 +46,8 @@ def command() -> None:
 @a_password_file
 @as_json()
 @click.pass_obj
-def add(
+@awaited
+async def add(
     context: Context,
     address: str,
     roles: Sequence[str],
@@ -62,7 +64,7 @@ def add(
         raise CannotRun("give either --sso or --password-file")
     password = "" if sso else _password(password_file)
 
-    async def work(accounts: Accounts, factors: Factors) -> None:
+    async with _accounts(context, address, about=True) as (accounts, _):
         made = await accounts.add(
             address, roles=[Role(r) for r in roles], password=password, name=name, by=context.user
         )
@@ -70,23 +72,20 @@ def add(
         if not roles:
             click.echo("It has no role yet, and so no rights: smtpguard users roles", err=True)
 
-    _run(context, work, address, about=True)
-
 
 @command.command()
 @an_address
 @a_password_file
 @as_json()
 @click.pass_obj
-def passwd(context: Context, address: str, password_file: Path | None) -> None:
+@awaited
+async def passwd(context: Context, address: str, password_file: Path | None) -> None:
     """Set the password of an account. All its sessions end."""
     password = _password(password_file)
 
-    async def work(accounts: Accounts, factors: Factors) -> None:
+    async with _accounts(context, address) as (accounts, _):
         done = await accounts.set_password(await accounts.at(address), password, by=context.user)
         _said(context, done, "has another password")
-
-    _run(context, work, address)
 
 
 @command.command()
@@ -94,40 +93,37 @@ def passwd(context: Context, address: str, password_file: Path | None) -> None:
 @click.argument("roles", nargs=-1, type=click.Choice(ROLES), metavar="[viewer|approver|operator|admin]...")
 @as_json()
 @click.pass_obj
-def roles(context: Context, address: str, roles: Sequence[str]) -> None:
+@awaited
+async def roles(context: Context, address: str, roles: Sequence[str]) -> None:
     """Set the roles of an account: exactly these, or none. All its sessions end."""
 
-    async def work(accounts: Accounts, factors: Factors) -> None:
+    async with _accounts(context, address, about=True) as (accounts, _):
         done = await accounts.set_roles(await accounts.at(address), [Role(r) for r in roles], by=context.user)
         _said(context, done, f"is {', '.join(r.value for r in done.roles) or 'nothing'} now")
 
-    _run(context, work, address, about=True)
-
 
 @command.command()
 @an_address
 @as_json()
 @click.pass_obj
-def disable(context: Context, address: str) -> None:
+@awaited
+async def disable(context: Context, address: str) -> None:
     """Disable an account. All its sessions end, and its tokens are not accepted."""
 
-    async def work(accounts: Accounts, factors: Factors) -> None:
+    async with _accounts(context, address, about=True) as (accounts, _):
         _said(context, await accounts.disable(await accounts.at(address), by=context.user), "is disabled")
-
-    _run(context, work, address, about=True)
 
 
 @command.command()
 @an_address
 @as_json()
 @click.pass_obj
-def enable(context: Context, address: str) -> None:
+@awaited
+async def enable(context: Context, address: str) -> None:
     """Enable an account again."""
 
-    async def work(accounts: Accounts, factors: Factors) -> None:
+    async with _accounts(context, address, about=True) as (accounts, _):
         _said(context, await accounts.enable(await accounts.at(address), by=context.user), "is enabled")
-
-    _run(context, work, address, about=True)
 
 
 @command.command()
@@ -135,10 +131,11 @@ def enable(context: Context, address: str) -> None:
 @click.option("--off", is_flag=True, help="Remove the second factor, for a person who has lost it.")
 @as_json()
 @click.pass_obj
-def totp(context: Context, address: str, off: bool) -> None:
+@awaited
+async def totp(context: Context, address: str, off: bool) -> None:
     """Give an account a second factor, and print its QR code and recovery codes, once."""
 
-    async def work(accounts: Accounts, factors: Factors) -> None:
+    async with _accounts(context, address) as (accounts, factors):
         account = await accounts.at(address)
         if off:
             _said(context, await accounts.drop_factor(account, by=context.user), "has no second factor any more")
@@ -157,54 +154,51 @@ def totp(context: Context, address: str, off: bool) -> None:
         for code in codes:
             click.echo(f"  {code}")
 
-    _run(context, work, address)
-
 
 @command.command()
 @an_address
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @as_json()
 @click.pass_obj
-def delete(context: Context, address: str, yes: bool) -> None:
+@awaited
+async def delete(context: Context, address: str, yes: bool) -> None:
     """Delete an account, with its sessions and tokens. The journal keeps what the person did; if the policy asks them to decide, they are
     still asked by mail."""
     if not yes and sys.stdin.isatty():
         click.confirm(f"Delete the account of {address}?", abort=True, err=True)
 
-    async def work(accounts: Accounts, factors: Factors) -> None:
+    async with _accounts(context, address, about=True) as (accounts, _):
         _said(
             context,
             await accounts.delete(await accounts.at(address), by=context.user),
             "has no account any more",
         )
 
-    _run(context, work, address, about=True)
-
 
 @command.command()
 @an_address
 @as_json()
 @click.pass_obj
-def link(context: Context, address: str) -> None:
+@awaited
+async def link(context: Context, address: str) -> None:
     """Move an account from a password to single sign-on, at the next single sign-on with this address. Password and second factor are
     removed now."""
     if (console := context.settings().console) is None or console.oidc is None:
         raise CannotRun("there is no single sign-on: console: {oidc: ...} in the settings")
 
-    async def work(accounts: Accounts, factors: Factors) -> None:
+    async with _accounts(context, address, about=True) as (accounts, _):
         done = await accounts.to_single_sign_on(await accounts.at(address), by=context.user)
         _said(context, done, "signs in by single sign-on from now on")
-
-    _run(context, work, address, about=True)
 
 
 @command.command("list")
 @as_json()
 @click.pass_obj
-def list_(context: Context) -> None:
+@awaited
+async def list_(context: Context) -> None:
     """List the accounts."""
 
-    async def work(accounts: Accounts, factors: Factors) -> None:
+    async with _accounts(context, everybody=True) as (accounts, _):
         everybody = await accounts.everybody()
         if context.json:
             for account in everybody:
@@ -220,22 +214,18 @@ def list_(context: Context) -> None:
             table.append(
                 (account.address, ", ".join(row["roles"]) or "-", with_, "disabled" if account.disabled else "")
             )
-        widths = [max(len(line[n]) for line in table) for n in range(3)]
-        for line in table:
-            cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=False)]
-            click.echo("  ".join([*cells, line[3]]).rstrip())
-
-    _run(context, work, everybody=True)
+        for line in in_columns(table):
+            click.echo(line)
 
 
-def _run(
+@asynccontextmanager
+async def _accounts(
     context: Context,
-    work: Callable[[Accounts, Factors], Awaitable[None]],
     address: str = "",
     *,
     about: bool = False,
     everybody: bool = False,
-) -> None:
+) -> AsyncIterator[tuple[Accounts, Factors]]:
     """``about``: report afterwards where this account does not fit the policy's groups; ``everybody``: report that for
     all accounts."""
     from smtpguard.app.accounts import accounts
@@ -250,12 +240,11 @@ def _run(
     from smtpguard.mail.address import BadAddress
 
     settings = context.settings()
-
-    async def run() -> None:
+    try:
         async with opened(settings) as (store, digester):
             secret, clock = installation_secret(settings), SystemClock()
             service = accounts(settings, store, clock, secret=secret, new_id=ids())
-            await work(service, Factors(secret))
+            yield service, Factors(secret)
             if not about and not everybody:
                 return
             try:
@@ -265,9 +254,6 @@ def _run(
             for gap in in_force.unseated(await service.everybody()):
                 if everybody or gap.address == service.canonical(address):
                     click.echo(f"smtpguard: {gap}", err=True)
-
-    try:
-        context.run(run())
     except (NotPossible, BadPassword) as refused:
         raise NotFine(str(refused)) from None
     except BadAddress as bad:
