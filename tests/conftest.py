@@ -19,6 +19,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.locale.madeup import made_up as made_up
+from tests.program import share_compiled
 
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
@@ -56,6 +57,9 @@ if _has_room(_MEMORY):  # a store syncs each commit; on a disk, a test of the st
 def pytest_xdist_auto_num_workers() -> int:
     """Return two workers a core: tests of real processes mostly wait."""
     return 2 * len(os.sched_getaffinity(0))
+
+
+share_compiled()
 
 
 def pytest_configure(config: pytest.Config) -> None:

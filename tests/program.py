@@ -1,4 +1,4 @@
-"""Start smtpguard as a separate process, forked from one that has already imported it.
+"""Start smtpguard as a separate process, forked from one that has already imported it; what tests of one process share.
 
 So a test worker pays for the imports once, not at each of thousands of starts. The process gets what a shell would give
 it: arguments, environment, working directory, and three descriptors. The real start is tested in tests/cli, tests/demo
@@ -7,6 +7,7 @@ and tests/processes.
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import contextlib
 import ctypes
@@ -31,6 +32,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from setproctitle import setproctitle
+from sqlalchemy import Connection, Engine
+from sqlalchemy.engine.default import DefaultDialect
+from sqlalchemy.util import LRUCache
+
+from smtpguard.database import migrate
+from smtpguard.reading import topics
 
 _ROOT = Path(__file__).parent.parent
 _MOST = 1 << 20
@@ -138,6 +145,47 @@ def run(
             file.seek(0)
             texts.append(file.read().decode().replace("\r\n", "\n"))
     return subprocess.CompletedProcess(program.args, status, *texts)
+
+
+def share_compiled() -> None:
+    """Let all stores, policies and engines of this process share what they compile: SQL statements, vocabularies, and the
+    statements of a new SQLite database. That is a fifth of a test with a store, and most of one that checks a policy.
+    Call it before smtpguard's parts are imported."""
+    statements: Any = LRUCache(4000)  # by dialect, statement and parameters
+    begin = Engine.__init__
+
+    def begun(engine: Engine, *given: Any, **more: Any) -> None:
+        begin(engine, *given, **more)
+        engine._compiled_cache = statements
+
+    Engine.__init__ = begun  # type: ignore[assignment,method-assign]
+    DefaultDialect.__eq__ = lambda self, other: type(self) is type(other)  # type: ignore[method-assign]
+    DefaultDialect.__hash__ = lambda self: hash(type(self))  # type: ignore[method-assign]
+
+    compile_, compiled = topics.compile_vocabularies, {}
+
+    def vocabularies(documents: Mapping[str, Mapping[str, object]]) -> topics.Vocabularies:
+        if (key := repr(documents)) not in compiled:
+            compiled[key] = compile_(documents)
+        return compiled[key]
+
+    topics.compile_vocabularies = vocabularies
+
+    upgrade, usual = migrate._upgrade, migrate.__file__
+    created: list[str] = []
+
+    def upgraded(connection: Connection, found: str | None) -> None:
+        driver: Any = connection.connection.driver_connection
+        if found is not None or connection.dialect.name != "sqlite" or migrate.__file__ != usual:
+            upgrade(connection, found)
+        elif created:
+            for statement in created:
+                driver.execute(statement)
+        else:
+            upgrade(connection, found)
+            created.extend(s for s in driver.iterdump() if s not in ("BEGIN TRANSACTION;", "COMMIT;"))
+
+    migrate._upgrade = upgraded
 
 
 class _Forker:
@@ -268,24 +316,34 @@ def _serve(number: int) -> None:
 
 
 def _make_ready() -> None:
-    """Import everything that a command or part needs, migrate a store and parse a policy. Forked processes inherit what
-    these cache."""
+    """Import everything that a command or part needs, hold a message, release and deliver it. Forked processes inherit
+    what this caches: the parsed policy, compiled statements and templates."""
+    share_compiled()
     import smtpguard.app
     import smtpguard.cli
 
     for package in (smtpguard.app, smtpguard.cli):
         for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
             importlib.import_module(module.name)
-    from smtpguard.config.documents import policy_documents, shipped
     from smtpguard.database import engine
-    from smtpguard.database.migrate import migrate
-    from smtpguard.policy.parse import parse
 
     engine._ROOMY = math.inf  # type: ignore[assignment]  # a log at its full length is 30 MB for a few messages
-    parse(policy_documents(shipped() / "policy.yaml"))
-    with tempfile.TemporaryDirectory() as folder:
-        migrate(f"sqlite:///{folder}/guard.db")
+    asyncio.run(_a_message())
     assert threading.active_count() == 1, "a fork copies only the calling thread"
+
+
+async def _a_message() -> None:
+    import pytest
+
+    from smtpguard.config.documents import policy_documents, shipped
+    from smtpguard.policy.parse import parse
+    from tests.catalogue.wholeguard import personal_mail, whole_guard
+
+    parse(policy_documents(shipped() / "policy.yaml"))
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        async with whole_guard(Path(folder), patch) as guard:
+            await guard.release(await guard.held(personal_mail()))
+            await guard.deliver()
 
 
 def _forked(asked: socket.socket, running: dict[int, tuple[int, int]]) -> bool:
