@@ -61,6 +61,7 @@ RETAIN_SECONDS = 60.0
 DOUBT_SECONDS = 60.0
 TERMS_SECONDS = 2.0
 LAST_LINES_SECONDS = 5.0
+MOVE_SECONDS = 0.05
 
 
 class Deliverer(Part):
@@ -174,6 +175,8 @@ class Deliverer(Part):
             tasks.create_task(
                 _every(FOLLOW_SECONDS, "fronts of the journal", partial(journal.take_fronts, only_ended=True))
             )
+            if self._store.file:
+                tasks.create_task(self._move_fronts())
             tasks.create_task(_every(SWEEP_SECONDS, "the daily report", self._reports.write))
             if self._feeds.any:
                 tasks.create_task(_every(self._feeds.seconds, "mentions", self._feeds.read))
@@ -198,6 +201,16 @@ class Deliverer(Part):
 
     async def close(self) -> None:
         await self._undo.aclose()
+
+    async def _move_fronts(self) -> None:
+        """Move the fronts of the processes with clients into the chain. If the store does not answer they try it
+        themselves, and log it."""
+        while True:
+            try:
+                await self._store.journal.move_fronts()
+            except LedgerError:
+                await asyncio.sleep(FOLLOW_SECONDS)
+            await asyncio.sleep(MOVE_SECONDS)
 
     async def _retain(self) -> None:
         keep = self._settings.retention

@@ -14,8 +14,8 @@ MOST_RELAYING = 10_000
 
 
 class EventLog:
-    """A subscriber of one store's committed events (store.opening.open_store), called in the writer's thread. The
-    actions of people are logged by auditfollower."""
+    """A subscriber of one store's committed events (store.opening.open_store), called in the writer's thread, and in
+    that of the front. The actions of people are logged by auditfollower."""
 
     def __init__(self, tell: Callable[..., None] = log.tell) -> None:
         """``tell`` is called with the events of one commit that are logged, each an argument."""

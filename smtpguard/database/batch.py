@@ -26,7 +26,7 @@ from smtpguard.journal.bypass import Bypasses
 from smtpguard.journal.chain import Seal, body_of, clear_of, link, microseconds, parsed
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Event, Kind
-from smtpguard.journal.front import FIRST, Fronted, Tail, event_of, head_of, tail
+from smtpguard.journal.front import FIRST, Fronted, Tail, event_of, follows, head_of, tail
 from smtpguard.journal.front import Head as Front
 from smtpguard.journal.outcome import Outcome, relayed
 from smtpguard.policy.freezing import Freeze, Gate
@@ -101,6 +101,16 @@ def read_freezes(connection: Connection) -> tuple[Freeze, ...]:
     return tuple(FREEZE.loads(doc) for (doc,) in connection.execute(_FREEZES))
 
 
+def synced(file: File, moved: int) -> Sequence[Fronted]:
+    """The synced frames of a front after number ``moved``. Raises OSError."""
+    for start, frames in file.synced():
+        found, size = follows(frames, moved)
+        if found:
+            file.at = start + size
+            return found
+    return ()
+
+
 class Follower(Protocol):
     """What changes in other rows when outcomes are journalled: those of mailings (mailings.mailingbatch)."""
 
@@ -149,6 +159,8 @@ class Batch:
         self.head = _head(head)
         self._was = replace(self.head)
         self._fronts, self._ends = fronts, False
+        self.fronts_moved: dict[str, int] = {}
+        """The last number moved by the name of a front, to be told after the commit."""
         self._bypasses, self._taken = bypasses, set[str]()  # what this batch has taken from them
         self._page: Shared | None = None
         if fronted:
@@ -334,7 +346,7 @@ class Batch:
         there = self.select("SELECT hash FROM entry WHERE seq = ?", (front.seq,))
         if front.seq > self.head.seq or (there and bytes(there[0][0]).hex() != front.hash):
             return f"its journal had another entry {front.seq}"
-        if any(each.generation != self.head.generation for each in found.fronted):
+        if self._is_late(found.fronted):
             return f"it was decided under another generation than {self.head.generation}"
         return found.problem if not found.fronted else ""
 
@@ -403,22 +415,40 @@ class Batch:
             self.record([Event(kind=Kind.BYPASS, id=found.bypass.id, at=self.now, data=data)])
         return len(new)
 
-    def append_fronted(self, fronted: Sequence[Fronted], events: Sequence[Event] | None = None) -> None:
-        """Chain the entries of a front. ``events``: their events if this process made them; it then tells its
-        subscribers."""
+    def _is_late(self, fronted: Sequence[Fronted]) -> bool:
+        """Whether a verdict was decided under another generation than the present one."""
+        return any(f.generation != self.head.generation for f in fronted if f.kind == Kind.VERDICT.value)
+
+    def move_front(self, file: File) -> bool:
+        """Move what is synced in a front, whether its process lives or not, without waiting for it. False if the
+        database does not know the front."""
+        known = self.select("SELECT moved FROM front WHERE name = ?", (file.name,))
+        if not known:
+            return False
+        moved, found = known[0][0], synced(file, known[0][0])
+        if self._is_late(found) or (not found and file.progress.written[1] > moved):
+            self._take(file)
+        else:
+            self.append_fronted(found)
+            self.front_moved(file.name, moved + len(found))
+        return True
+
+    def append_fronted(self, fronted: Sequence[Fronted]) -> None:
+        """Chain the entries of a front. The process that wrote them has told its subscribers."""
         told = len(self.events)
-        for event in events or ():
+        made = [event_of(each) for each in fronted]
+        for event in made:
             passes("moved", next(iter(event.private.get("message_id", ())), ""))
-        made = events if events is not None else [event_of(each) for each in fronted]
         self.append((event, each.body, each.clear) for event, each in zip(made, fronted, strict=True))
-        if events is None:
-            del self.events[told:]
+        del self.events[told:]
+        verdicts = [each for each in fronted if each.kind == Kind.VERDICT.value]
         rows = self.rows("underway")
-        rows.extend((each.id, each.key, each.at, each.marks, False, None, None, False) for each in fronted)
+        rows.extend((each.id, each.key, each.at, each.marks, False, None, None, False) for each in verdicts)
 
     def front_moved(self, name: str, number: int) -> None:
         """Record that the front is in the chain up to that frame, with this commit."""
         self.execute("UPDATE front SET moved = ? WHERE name = ? AND moved < ?", [(number, name, number)])
+        self.fronts_moved[name] = number
 
     def keep_from_fronts(self, digest: bytes) -> None:
         """Call before the commit: from now on only the admission decides on a hold key or a scope of counts with this

@@ -3,7 +3,8 @@ processes map.
 
 The page has the gate's generation, raised before the gate moves, and what holds and counts contain. So a process that
 writes to its front sees both without a query. Each front has two files that are locked (flock): ``NAME.front`` while it
-is written or read, and ``NAME.live`` as long as its process lives.
+is written or read whole, and ``NAME.live`` as long as its process lives. The first page of ``NAME.front`` tells how far
+it is written and moved, so that what is synced can be moved without a lock.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ import mmap
 import os
 import struct
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from smtpguard.database.errors import Unavailable
@@ -30,6 +31,10 @@ _BITS = 1 << 23
 _SIZE = _PAGE + _BITS // 8
 _NUMBER = struct.Struct("<Q")
 _THREE = struct.Struct("<III")
+_WRITTEN = struct.Struct("<QQ")  # where the last synced frame ends, and its number
+_WRITTEN_AT, _MOVED_AT = _PAGE - 24, _PAGE - 8
+_SETTLED_NS = 1_000_000_000
+"""Age of a change to the folder from which on no other change can have the same time."""
 
 
 def scope_key(scope: int) -> bytes:
@@ -100,6 +105,49 @@ class Shared:
         self._map.close()
 
 
+class Progress:
+    """How far a front is written and moved. Its process tells what is synced; whoever moves it tells what is committed.
+    It saves reading and asking in vain: frames have numbers, and the database knows the last one that is in the chain.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Raises FileNotFoundError, and ValueError if the file is still empty."""
+        self.file = path.open("r+b", buffering=0)
+        try:
+            self._map = mmap.mmap(self.file.fileno(), _PAGE)
+        except BaseException:
+            self.file.close()
+            raise
+
+    @property
+    def written(self) -> tuple[int, int]:
+        """Where the last synced frame ends, after the head, and its number."""
+        end, number = _WRITTEN.unpack_from(self._map, _WRITTEN_AT)
+        return end, number
+
+    @written.setter
+    def written(self, written: tuple[int, int]) -> None:
+        _WRITTEN.pack_into(self._map, _WRITTEN_AT, *written)
+
+    @property
+    def moved(self) -> int:
+        """The number of the last frame that is in the chain."""
+        [number] = _NUMBER.unpack_from(self._map, _MOVED_AT)
+        return int(number)
+
+    @moved.setter
+    def moved(self, number: int) -> None:
+        _NUMBER.pack_into(self._map, _MOVED_AT, max(number, self.moved))
+
+    @property
+    def waits(self) -> bool:
+        return self.written[1] > self.moved
+
+    def close(self) -> None:
+        self._map.close()
+        self.file.close()
+
+
 class Fronts:
     """The fronts of one database, for one process. ``path``: the database's file."""
 
@@ -109,6 +157,8 @@ class Fronts:
         )  # no pattern for the database's own files matches this name
         self._database = path
         self._shared: Shared | None = None
+        self._known: dict[str, File] = {}
+        self._changed = 0  # when the folder was changed last, as far as they are known
 
     @property
     def shared(self) -> Shared:
@@ -128,21 +178,73 @@ class Fronts:
         """The existing fronts."""
         return [File(path) for path in sorted(self.folder.glob("*.front"))]
 
+    def waiting(self) -> list[File]:
+        """Those with frames to move, as far as their progress tells. Cheap; not for two threads."""
+        try:
+            changed = os.stat(self.folder).st_mtime_ns  # noqa: PTH116 - many times a second
+        except FileNotFoundError:
+            return []
+        if changed != self._changed:
+            there = {file.name: file for file in self.all()}
+            for name in self._known.keys() - there.keys():
+                self._known.pop(name).close()
+            self._known = {**there, **self._known}
+            self._changed = changed if time.time_ns() - changed > _SETTLED_NS else 0
+        return [file for file in self._known.values() if file.waits]
+
+    def tell(self, moved: Mapping[str, int]) -> None:
+        """The last number moved by the name of a front, after the commit."""
+        for name, number in moved.items():
+            file = self._known.setdefault(name, File(self.folder / f"{name}.front"))
+            with suppress(FileNotFoundError, ValueError):  # it is gone
+                file.progress.moved = number
+
     def aside(self) -> list[Path]:
         """Fronts that did not fit this journal, and were never moved into it."""
         return sorted(self.folder.glob(f"*{ASIDE}"))
 
     def close(self) -> None:
+        for file in self._known.values():
+            file.close()
+        self._known = {}
         if self._shared is not None:
             self._shared.close()
             self._shared = None
 
 
 class File:
-    """One front, for a process that does not write it."""
+    """One front, for those who move it."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.name = path, path.stem
+        self._progress: Progress | None = None
+        self.at = 0
+        """After the head, how far it has been moved, as far as this process knows."""
+
+    @property
+    def progress(self) -> Progress:
+        """Raises FileNotFoundError, and ValueError if the file is still empty."""
+        if self._progress is None:
+            self._progress = Progress(self.path)
+        return self._progress
+
+    @property
+    def waits(self) -> bool:
+        try:
+            return self.progress.waits
+        except (FileNotFoundError, ValueError):
+            return False
+
+    def synced(self) -> Iterator[tuple[int, bytes]]:
+        """Its synced frames, without waiting for its process; also if it has no name any more. First those from ``at``
+        on, then all, with their place after the head. Raises OSError, and as ``progress``."""
+        (end, _), file = self.progress.written, self.progress.file.fileno()
+        for start in dict.fromkeys((self.at, 0)):
+            yield start, os.pread(file, max(0, end - start), _PAGE + start)
+
+    def close(self) -> None:
+        if self._progress is not None:
+            self._progress.close()
 
     @property
     def lives(self) -> bool:

@@ -1,4 +1,5 @@
-"""The file format of the journal's front: verdicts of one process that are synced and not in the chain yet.
+"""The file format of the journal's front: verdicts of one process, and their outcomes, that are synced and not in the
+chain yet.
 
 A file begins with its head, which names the journal; frames follow, numbered from 1 without a gap. Once all of them are
 in the chain, the file is overwritten from its beginning and the numbers go on: a frame of an earlier round is known by
@@ -22,7 +23,8 @@ FIRST = 4096
 _FRAME = struct.Struct("<4sQQQII")  # mark, number, synced, generation, octets of what follows, CRC-32 of all of it
 _CHECKED = struct.Struct("<QQQI")
 _MARK = b"\xf1sgf"
-_VERSION = 1
+_VERDICT = Kind.VERDICT.value
+_VERSION, _READ = 2, frozenset({1, 2})  # version 1 has verdicts only
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +51,7 @@ def head_of(data: bytes) -> Head | None:
         return None
     try:
         row = json.loads(text)
-        if row.pop("version") != _VERSION:
+        if row.pop("version") not in _READ:
             return None
         return Head(**row)
     except (ValueError, TypeError, KeyError, AttributeError):
@@ -58,8 +60,8 @@ def head_of(data: bytes) -> Head | None:
 
 @constant
 class Fronted:
-    """One verdict to relay. ``body`` and ``clear`` are as in its chain entry; ``key`` and ``marks`` are stored while
-    the message is in flight; ``generation``: the gate's under which it was decided."""
+    """One verdict to relay, or its outcome (``kind``). ``body`` and ``clear`` are as in its chain entry; ``key`` and
+    ``marks`` are stored while the message is in flight; ``generation``: the gate's under which a verdict was decided."""
 
     number: int
     generation: int
@@ -69,10 +71,12 @@ class Fronted:
     marks: str
     body: str
     clear: str | None
+    kind: str = _VERDICT
 
     def frame(self, synced: int) -> bytes:
         """``synced``: the last number that was synced when this was written."""
-        text = canonical([self.at, self.id, self.key, self.marks, self.body, self.clear]).encode()
+        row = [self.at, self.id, self.key, self.marks, self.body, self.clear]
+        text = canonical(row if self.kind == _VERDICT else [self.at, self.id, self.kind, self.body]).encode()
         crc = zlib.crc32(text, zlib.crc32(_CHECKED.pack(self.number, synced, self.generation, len(text))))
         return _FRAME.pack(_MARK, self.number, synced, self.generation, len(text), crc) + text
 
@@ -92,7 +96,7 @@ class Tail:
 
 def event_of(fronted: Fronted) -> Event:
     """The event of a frame, for a process that finds it in another's front."""
-    return event_from(Kind.VERDICT.value, fronted.id, instant(fronted.at), fronted.body, fronted.clear)
+    return event_from(fronted.kind, fronted.id, instant(fronted.at), fronted.body, fronted.clear)
 
 
 def tail(frames: bytes, moved: int) -> Tail:
@@ -115,6 +119,17 @@ def tail(frames: bytes, moved: int) -> Tail:
     return Tail(fronted=found)
 
 
+def follows(frames: bytes, moved: int) -> tuple[list[Fronted], int]:
+    """The frames after ``moved``, one after the other from the first octet on, and where the last one ends."""
+    found: list[Fronted] = []
+    at = 0
+    while (frame := _frame_at(frames, at)) is not None and frame[0].number <= moved + len(found) + 1:
+        if frame[0].number > moved:
+            found.append(frame[0])
+        at = frame[2]
+    return found, at
+
+
 def _frame_at(data: bytes, at: int) -> tuple[Fronted, int, int] | None:
     """A frame, the last number that was synced before it, and the offset of the next; None if there is no complete one."""
     if len(data) - at < _FRAME.size:
@@ -125,12 +140,17 @@ def _frame_at(data: bytes, at: int) -> tuple[Fronted, int, int] | None:
         return None
     if zlib.crc32(text, zlib.crc32(_CHECKED.pack(number, synced, generation, size))) != crc:
         return None
+    kind, key, marks, clear = _VERDICT, "", "", None
     try:
-        when, id, key, marks, body, clear = parsed(text.decode())
+        row = parsed(text.decode())
+        if len(row) == 4:
+            when, id, kind, body = row
+        else:
+            when, id, key, marks, body, clear = row
     except ValueError:  # not written by any version of smtpguard
         return None
     fronted = Fronted(
-        number=number, generation=generation, at=when, id=id, key=key, marks=marks, body=body, clear=clear
+        number=number, generation=generation, at=when, id=id, key=key, marks=marks, body=body, clear=clear, kind=kind
     )
     return fronted, synced, at + _FRAME.size + size
 

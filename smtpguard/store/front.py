@@ -1,8 +1,10 @@
-"""The journal's front of one process: a thread that appends verdicts to its file and syncs them, many at a time.
+"""The journal's front of one process: a thread that appends verdicts and their outcomes to its file and syncs them,
+many at a time.
 
-A verdict is recorded when it is synced. The writer moves synced verdicts into the chain with its next batch, after 50
-ms at most, in the same commit as its position in the front. The front of a process that died is moved by any other
-process (Batch.take_fronts). On any irregularity here the message goes to the admission, from the beginning.
+A verdict is recorded when it is synced. The delivery part moves what is synced in all fronts into the chain every 50 ms
+(Journal.move_fronts), in the same commit as the position in each front, so that no process with clients waits for the
+database. If nobody does, this process's own writer does. The front of a process that died is moved by any other process
+(Batch.take_fronts). On any irregularity here the message goes to the admission, from the beginning.
 """
 
 from __future__ import annotations
@@ -17,18 +19,20 @@ import os
 import queue
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import text
 
 from smtpguard.counts.counting import SCOPES, Scopes
 from smtpguard.counts.entries import number
-from smtpguard.database.batch import Batch
+from smtpguard.database.batch import Batch, synced
 from smtpguard.database.engine import Database
 from smtpguard.database.errors import Full, LedgerError, Unavailable, no_space
 from smtpguard.database.failpoint import failpoint, passes
-from smtpguard.database.fronts import Fronts, Shared, inode, live, scope_key, sync_folder
+from smtpguard.database.fronts import File, Fronts, Shared, inode, live, scope_key, sync_folder
 from smtpguard.journal.chain import Seal, body_of, clear_of, microseconds
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.front import FIRST, Fronted, Head
@@ -45,7 +49,16 @@ AGAIN = SIZE // 4
 """Beyond this offset the file is overwritten from its beginning, once all of it has been moved."""
 LOOK_SECONDS = 0.05
 """For so long after a write its files are not looked for before the next one, only after it."""
+NOTE_SECONDS = 0.05
+"""For so long outcomes gather, and wait once more for a verdict with which they are written. Many at once cost little
+more than one."""
+MANY = 64
+LATE_SECONDS = 0.25
+"""What is not moved after this time is moved by this process."""
 _LARGEST = 1 << 16
+_MOST_OPEN = 10_000
+_FINAL = frozenset({"relayed", "refused"})
+"""Outcomes after which nothing more is decided on a message."""
 _STOP: Any = object()
 
 
@@ -69,13 +82,18 @@ class _Write:
 
 
 class _Group:
-    """Verdicts that came in one turn of the event loop, with one timer that limits the wait of all."""
+    """Verdicts that came in one turn of the event loop, with one timer that limits the wait of all; and outcomes, which
+    nobody waits for."""
 
-    __slots__ = ("late", "loop", "writes")
+    __slots__ = ("late", "loop", "outcomes", "writes")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, writes: list[_Write]) -> None:
-        self.loop, self.writes = loop, writes
+    def __init__(self, loop: asyncio.AbstractEventLoop, writes: list[_Write], outcomes: list[Event]) -> None:
+        self.loop, self.writes, self.outcomes = loop, writes, outcomes
         self.late = loop.call_later(WAIT_SECONDS, self._too_late)
+
+    @property
+    def events(self) -> Iterable[Event]:
+        return chain(self.outcomes, (write.event for write in self.writes))
 
     def _too_late(self) -> None:
         for write in self.writes:
@@ -126,22 +144,28 @@ class Front:
         *,
         wake: Callable[[], None],
         note: Callable[[Event], None],
+        publish: Callable[[Sequence[Event]], None],
         disk: Callable[[str], Disk] = Disk,
     ) -> None:
-        """``wake``: the writer moves the frames soon. ``note``: an outcome for the journal, which nobody waits for."""
+        """``wake``: the writer moves the frames soon. ``note``: an outcome for the journal, which nobody waits for.
+        ``publish``: to subscribers, what is synced."""
         self._database, self._fronts, self._secret = database, fronts, secret
-        self._wake, self._note, self._make = wake, note, disk
+        self._wake, self._note, self._publish, self._make = wake, note, publish, disk
         self._scopes = Scopes(secret)
         self.name = secrets.token_hex(8)
         self.path = fronts.folder / f"{self.name}.front"
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._coming: list[_Write] = []
-        self._lock = threading.Lock()
-        self._synced: list[tuple[Fronted, Event]] = []  # synced, not moved yet
+        self._outcomes: deque[Event] = deque()
+        self._open: dict[str, None] = {}  # verdicts recorded here whose outcome is not known
+        self._timer: asyncio.TimerHandle | None = None  # of outcomes
+        self._due = False  # they go with the next verdict
+        self._watched: asyncio.TimerHandle | None = None  # until what waits is late
+        self._late = False
         self._number = self._at = 0
         self._looked = -math.inf  # the loop's time at which all its files were last in place
         self._agreed = -1
-        self._on = self._broken = self._ended = False
+        self._on = self._broken = False
         self._stalled = False  # the database accepts none of its entries
         self._thread = threading.Thread(target=self._run, name="smtpguard-front", daemon=True)
 
@@ -160,6 +184,8 @@ class Front:
                 for each in (self.path, live(self.path)):
                     hand_over(each, self._fronts.folder)
                 sync_folder(self._fronts.folder)
+                self._file = File(self.path)
+                self._progress = self._file.progress
             except BaseException:
                 self._disk.close()
                 raise
@@ -221,20 +247,55 @@ class Front:
         self._coming.append(write)
         return await write.future
 
+    def note(self, event: Event) -> bool:
+        """Write the outcome of a verdict that is recorded here, soon. False: the writer is to record it, after the
+        verdict."""
+        if event.id not in self._open:
+            return False
+        del self._open[event.id]
+        if not self._on or self._broken or event.data.get("outcome") not in _FINAL or event.private:
+            return False
+        self._outcomes.append(event)
+        if self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(NOTE_SECONDS, self._flush, loop)
+        return True
+
+    def outcomes(self) -> list[Event]:
+        """Those that wait, for one who writes them now. For any thread."""
+        taken: list[Event] = []
+        with contextlib.suppress(IndexError):
+            while True:
+                taken.append(self._outcomes.popleft())
+        return taken
+
+    def _flush(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
+        if self._due and not self._coming:
+            self._hand_over(loop, 0)
+        elif self._outcomes:
+            self._due, self._timer = True, loop.call_later(NOTE_SECONDS, self._flush, loop)
+
     def _hand_over(self, loop: asyncio.AbstractEventLoop, seen: int) -> None:
         """To the thread, in the first turn of the event loop without new items."""
         if seen < len(self._coming):
             loop.call_soon(self._hand_over, loop, len(self._coming))
             return
-        coming, self._coming = self._coming, []
+        group = self._taken(loop)
         if loop.time() - self._looked < LOOK_SECONDS or self._in_place():
-            self._queue.put(_Group(loop, coming))
+            self._queue.put(group)
             return
         self._on = False
         log.error("%s or its journal has been moved: it is no longer used", self.path)
-        for write in coming:
-            if not write.future.done():
-                write.future.set_result(False)
+        self._deliver(group, set(), None)
+
+    def _taken(self, loop: asyncio.AbstractEventLoop) -> _Group:
+        outcomes: list[Event] = []
+        if self._due or len(self._outcomes) >= MANY:
+            outcomes, self._due = self.outcomes(), False
+        group = _Group(loop, self._coming, outcomes)
+        self._coming = []
+        return group
 
     # in its thread
 
@@ -249,9 +310,10 @@ class Front:
             error: LedgerError | None = None
             done: set[str] = set()
             try:
-                done = self._write([write for group in groups for write in group.writes])
+                outcomes = [event for group in groups for event in group.outcomes]
+                done = self._write([write for group in groups for write in group.writes], outcomes)
             except OSError as e:
-                self._broken = True  # no sync is retried after a failure
+                self._broken = self._late = True  # no sync is retried after a failure
                 log.error("the journal's front cannot be written: %s", e.strerror or e)
                 error = (
                     Full("no space left for the journal's front")
@@ -259,49 +321,61 @@ class Front:
                     else Unavailable(f"the journal's front: {e}")
                 )
             except Exception as e:
-                self._broken = True
+                self._broken = self._late = True
                 log.exception("the journal's front failed")
                 error = Unavailable(f"the journal's front failed: {type(e).__name__}")
             for group in groups:
                 with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
                     group.loop.call_soon_threadsafe(self._deliver, group, done, error)
+            told = [event for group in groups for event in group.events if event.id in done]
+            self._publish(told)  # after the answers, since clients wait for those
 
-    def _write(self, writes: Sequence[_Write]) -> set[str]:
+    def _write(self, writes: Sequence[_Write], outcomes: Sequence[Event]) -> set[str]:
         """The ids that are synced. Raises OSError, and then the result is unknown."""
-        if not writes or self._broken:  # writes queued when one failed: the admission decides on them
+        if self._broken:  # writes queued when one failed: the admission decides on them
             return set()
         self._disk.lock()
         try:
-            with self._lock:
-                if not self._synced and self._at > AGAIN:
-                    self._at = 0
-            generation, synced, number = self._shared.generation, self._number, self._number
-            data, some = bytearray(), []
-            for write in writes:
-                if write.generation != generation:
-                    continue
-                numbered = write.numbered(number + 1)
-                frame = numbered.frame(synced)
+            if self._at > AGAIN and not self.waits:
+                self._at = 0
+            generation, synced = self._shared.generation, self._number
+            data, some, number = bytearray(), [], synced
+            for event, made in self._frames(writes, outcomes, generation, number):
+                frame = made.frame(synced)
                 if self._at + len(data) + len(frame) > SIZE:
                     break  # full: later verdicts go to the admission, which moves the frames first
                 data += frame
-                some.append((numbered, write.event))
-                number += 1
+                some.append(event)
+                number = made.number
             if not some:
                 return set()
             self._number = number
             failpoint("begin")
-            for _, event in some:
+            for event in some:
                 passes("front", next(iter(event.private.get("message_id", ())), event.id))
             failpoint("before-sync")
             self._disk.write(bytes(data), FIRST + self._at)
             failpoint("after-sync")
             self._at += len(data)
+            self._progress.written = self._at, number
         finally:
             self._disk.unlock()
-        with self._lock:
-            self._synced += some
-        return {event.id for _, event in some}
+        return {event.id for event in some}
+
+    def _frames(
+        self, writes: Sequence[_Write], outcomes: Sequence[Event], generation: int | None, number: int
+    ) -> Iterator[tuple[Event, Fronted]]:
+        """The frames after ``number``, with their events; without the verdicts of another generation."""
+        for event in outcomes:
+            number += 1
+            yield event, Fronted(
+                number=number, generation=generation or 0, at=microseconds(event.at), id=event.id, key="", marks="",
+                body=body_of(event, self._seal), clear=None, kind=event.kind.value,
+            )  # fmt: skip
+        for write in writes:
+            if write.generation == generation:
+                number += 1
+                yield write.event, write.numbered(number)
 
     # in the event loop
 
@@ -312,14 +386,19 @@ class Front:
 
     def _deliver(self, group: _Group, done: set[str], error: LedgerError | None) -> None:
         group.late.cancel()
-        if done:
+        if error is not None:
             self._wake()
+        if done:
+            self._watch(group.loop)
             if not self._in_place():
                 self._on = False
                 log.error("%s was removed while it was written", self.path)
                 error = Unavailable(f"{self.path} was removed while it was written")
             else:
                 self._looked = group.loop.time()
+        for event in group.outcomes:
+            if event.id not in done:
+                self._note(event)
         for write in group.writes:
             there, late = write.event.id in done, write.future.done()
             if there and (late or error is not None):  # it is not carried out
@@ -329,78 +408,93 @@ class Front:
             if not late and error is not None:
                 write.future.set_exception(error)
             elif not late:
+                if there:
+                    self._open[write.event.id] = None
+                    if len(self._open) > _MOST_OPEN:
+                        del self._open[next(iter(self._open))]
                 write.future.set_result(there)
+
+    def _look(self, number: int) -> None:
+        """Whether those who move all fronts have moved this frame by now; if not, the writer does."""
+        self._watched = None
+        if self._progress.moved < number:
+            self._late = True
+            self._wake()
+        if self.waits:
+            self._watch(asyncio.get_running_loop())
+
+    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._watched is None:
+            self._watched = loop.call_later(LATE_SECONDS, self._look, self._number)
 
     # in the writer's thread
 
     @property
     def waits(self) -> bool:
         """Whether there is anything to move."""
-        return bool(self._synced) or (self._broken and not self._ended)
+        return self._progress.moved < self._number
 
-    def move(self, batch: Batch) -> tuple[int, Sequence[Event]]:
-        """Move frames into the chain, as the first of the batch. Returns the last number moved, and the events that
-        other processes have moved already."""
-        with self._lock:
-            unmoved, ended = self._synced[:], self._broken
-        if not unmoved and not ended:
-            return 0, ()
-        known = batch.select("SELECT moved FROM front WHERE name = ?", (self.name,))
-        if known:
-            moved = known[0][0]
-            theirs, ours = ([pair for pair in unmoved if (pair[0].number <= moved) is past] for past in (True, False))
-        else:
-            theirs, ours = self._unknown(batch, unmoved)
-        if ours:
-            batch.append_fronted([fronted for fronted, _ in ours], [event for _, event in ours])
-        # whether a failed write is on disk is unknown; its client was told so, and it is not taken over
-        last = self._number if ended else unmoved[-1][0].number
-        batch.front_moved(self.name, last)
-        return last, [event for _, event in theirs]
+    @property
+    def late(self) -> bool:
+        """Whether nobody else moves what waits."""
+        return self._late and self.waits
 
-    def _unknown(self, batch: Batch, unmoved: Sequence[tuple[Fronted, Event]]) -> tuple[Any, Any]:
+    def move(self, batch: Batch) -> None:
+        """Move what is synced, as the first of the batch: later entries on the same messages follow it."""
+        if not self.waits:
+            return
+        if not batch.move_front(self._file):
+            self._move_unknown(batch)
+        if (
+            self._broken
+        ):  # whether a failed write is on disk is unknown; its client was told so, and it is not taken over
+            batch.front_moved(self.name, self._number)
+
+    def _move_unknown(self, batch: Batch) -> None:
         """The database no longer knows this front: it was restored to another state, or the front was removed. Its
         verdicts were carried out, so they go into the chain unless they are there, or would follow the end of their
         generation."""
         self._on = False
-        ids = [fronted.id for fronted, _ in unmoved]
-        marks = ", ".join("?" * len(ids))
-        there = {id for (id,) in batch.select(f"SELECT id FROM entry WHERE kind = 'verdict' AND id IN ({marks})", ids)}
-        late = [f for f, _ in unmoved if f.id not in there and f.generation != batch.head.generation]
+        frames = synced(self._file, self._progress.moved)
+        there = {tuple(row) for row in batch.among("SELECT kind, id FROM entry WHERE id {}", [f.id for f in frames])}
+        new = [f for f in frames if (f.kind, f.id) not in there]
+        late = {f.id for f in new if f.kind == Kind.VERDICT.value and f.generation != batch.head.generation}
         if late:
             log.error("%d verdicts of %s do not fit the journal, and were removed", len(late), self.path)
-        gone = there | {fronted.id for fronted in late}
-        return [p for p in unmoved if p[0].id in there], [p for p in unmoved if p[0].id not in gone]
+        batch.append_fronted([f for f in new if f.id not in late])
+        batch.fronts_moved[self.name] = self._number
 
-    def committed(self, number: int, generation: int) -> None:
-        """The last number moved, and the generation under which this process may write. Only a transaction finds out
-        that it may: that the secret is in force and the database is the same."""
-        self._agreed, self._stalled = generation, False
-        with self._lock:
-            self._ended = self._broken and number >= self._number
-            self._synced = [pair for pair in self._synced if pair[0].number > number]
+    def committed(self, generation: int) -> None:
+        """The generation under which this process may write. Only a transaction finds out that it may: that the secret
+        is in force and the database is the same."""
+        self._agreed, self._stalled, self._late = generation, False, False
 
     def stalled(self) -> None:
         """A commit failed, so the entries here may not be moved. Until one succeeds, the admission decides, and answers
         451 if it cannot."""
-        self._stalled = True
+        self._stalled = self._late = True
 
     # its end
 
     async def stop(self) -> None:
         """Write what waits, and end the thread; the writer then moves the rest."""
         self._on = False
-        if self._coming:
-            self._queue.put(_Group(asyncio.get_running_loop(), self._coming))
-            self._coming = []
+        for timer in filter(None, (self._timer, self._watched)):
+            timer.cancel()
+        loop = asyncio.get_running_loop()
+        self._due = True
+        if self._coming or self._outcomes:
+            self._queue.put(self._taken(loop))
         self._queue.put(_STOP)
-        await asyncio.get_running_loop().run_in_executor(None, self._thread.join, WAIT_SECONDS)
+        await loop.run_in_executor(None, self._thread.join, WAIT_SECONDS)
+        self._late = True
 
     def close(self) -> None:
         """After the writer has ended. Frames that could not be moved stay, for the next process that opens the store."""
-        if not self._synced and not self._broken:
+        if not self.waits and not self._broken:
             self._unlinked()
         self._disk.close()
+        self._file.close()
         os.close(self._alive)
         self._shared.close()
 

@@ -160,6 +160,12 @@ class Journal(Rows):
 
         return await self._access.walk(lambda opened: activityrows.judged(opened, query, before, limit))
 
+    async def move_fronts(self) -> None:
+        """Move what is synced in all fronts into the chain, without waiting for a process that writes one."""
+        waiting = self._access.fronts.waiting() if self._access.fronts is not None else ()
+        if waiting:
+            await self._access.write(lambda b: [b.move_front(file) for file in waiting])
+
     async def take_fronts(self, *, only_ended: bool = False) -> int:
         """Move the entries of all fronts into the chain, also those of a bypass, and remove the fronts of ended processes. Returns the
         number of entries. ``only_ended``: only if there is such a front, or one of a bypass."""

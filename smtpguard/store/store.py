@@ -89,7 +89,10 @@ class Store(Access):
             return None
         await self.journal.take_fronts()
         head = await self.ask(read_head)
-        front = Front(self._database, fronts, self._secret, wake=self._writer.move_soon, note=self._writer.note)
+        writer = self._writer
+        front = Front(
+            self._database, fronts, self._secret, wake=writer.move_soon, note=writer.note, publish=writer.publish
+        )
         begins = front_model.Head(journal=head.journal, name=front.name, seq=head.seq, hash=head.hash.hex())
         try:
             await asyncio.get_running_loop().run_in_executor(None, front.make, begins)

@@ -134,8 +134,10 @@ class Writer:
             self._queue.put(work)
 
     def note(self, event: Event) -> None:
-        """Write it with a later batch, after at most 50 ms. Bounded: the oldest are dropped when the database is long
-        unavailable."""
+        """Write it with a later batch, after at most 50 ms, or to the front. Bounded: the oldest are dropped when the
+        database is long unavailable."""
+        if self.front is not None and self.front.note(event):
+            return
         if self._waker is None:  # a batch before that takes it along, and the thread is not woken
             self._waker = asyncio.get_running_loop().call_later(NOTE_SECONDS, self._wake)
         if len(self._notes) >= MAX_NOTES:
@@ -143,7 +145,7 @@ class Writer:
         self._notes.append(event)
 
     def move_soon(self) -> None:
-        """The front has frames: they are moved with a later batch, after at most 50 ms."""
+        """The front has frames that nobody else moves: they are moved with a later batch, after at most 50 ms."""
         if self._waker is None:
             self._waker = asyncio.get_running_loop().call_later(NOTE_SECONDS, self._wake)
 
@@ -155,7 +157,7 @@ class Writer:
     @property
     def _left(self) -> bool:
         """Whether there is anything to write that nobody waits for."""
-        return bool(self._notes) or (self.front is not None and self.front.waits)
+        return bool(self._notes) or (self.front is not None and self.front.late)
 
     async def stop(self) -> None:
         """Write what waits, then end the thread; a thread that hangs in the database is abandoned."""
@@ -228,6 +230,8 @@ class Writer:
             wanted.extend(_wanted(works))
 
         notes = [self._notes.popleft() for _ in range(min(len(self._notes), BATCH * 4))]
+        if self.front is not None:
+            notes += self.front.outcomes()
         try:
             self._commit(wanted, notes, join)
         except BadItem:
@@ -264,7 +268,8 @@ class Writer:
             join()
             batch = self._batch(connection, self._gate, self._memory)
             self._lookout.look(batch, self._gate)
-            fronted, told = self.front.move(batch) if self.front is not None else (0, ())
+            if self.front is not None:
+                self.front.move(batch)
             batch.record(notes)
             unanswered = self._unanswered.settle(batch)
             for admitting, some in itertools.groupby(works, key=lambda w: w.item is not None):
@@ -280,10 +285,12 @@ class Writer:
             self._keep_house(batch)
             batch.finish()
         self._gate = batch.gate
-        self._untold += [*told, *batch.events]
+        self._untold += batch.events
         batch.events.clear()  # the batch is in a cycle, and would keep them until a collection of garbage
         if self.front is not None:
-            self.front.committed(fronted, batch.head.generation)
+            self.front.committed(batch.head.generation)
+        if batch.fronts_moved and self._database.fronts is not None:
+            self._database.fronts.tell(batch.fronts_moved)
         self._lookout.committed(batch, self._database.connections)
         if unanswered:
             self._unanswered.forget(unanswered)
@@ -308,6 +315,10 @@ class Writer:
         for made in unfiled:
             self._write_line(made)
         events, self._untold = self._untold, []
+        self.publish(events)
+
+    def publish(self, events: Sequence[Event]) -> None:
+        """Tell the subscriber. Called in the thread, and in that of the front for what is synced there."""
         if self._committed is not None and events:
             try:
                 self._committed(events)

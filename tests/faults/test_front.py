@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -79,11 +80,34 @@ def test_killed_at_each_step_around_the_front(home: tuple[Machine, Recorder], wh
     mta = Mta(guard)
     assert mta.deliver(letter(id), ANNA, PETER).code == 250
     guard.until(lambda: fired(point), "somebody to be killed")
-    if step == "front":
+    if step == "front":  # else it is the delivery part, which no client notices
         assert mta.attempts[0].code == 0, "it was killed before the final dot"
         assert len(recorder.with_id(id)) == 1
     guard.until(lambda: guard.parts("proxy"), "another proxy")
     check_all_messages(guard, recorder, {id: mta})
+
+
+def test_mail_goes_on_while_nobody_moves_the_fronts(home: tuple[Machine, Recorder]) -> None:
+    """The delivery part is stopped, perhaps within a commit, until the supervisor starts another. The proxy moves its
+    front itself."""
+    guard, recorder = home
+    sent: dict[str, Mta] = {}
+    stopped = guard.parts("delivery")
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    for n in range(30):
+        id = f"alone-{n}@example.com"
+        sent[id] = Mta(guard)
+        assert sent[id].deliver(letter(id), ANNA, PETER).code == 250
+        assert len(sent[id].attempts) == 1
+
+    def there() -> int:
+        found = guard.ask(lambda store: store.journal.entries(limit=100_000))
+        return sum(e.kind == "verdict" and "alone-" in str(clear) for e, clear in found)
+
+    guard.until(lambda: there() == 30, "the verdicts in the chain")
+    guard.until(lambda: not set(guard.parts("delivery")) & set(stopped), "the supervisor to end it")
+    check_all_messages(guard, recorder, sent)
 
 
 def test_random_kills_lose_no_verdict(tmp_path: Path) -> None:

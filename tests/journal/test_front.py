@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+import struct
+import zlib
 
 import pytest
 
-from smtpguard.journal.front import FIRST, Fronted, Head, head_of, tail
+from smtpguard.journal.front import FIRST, Fronted, Head, follows, head_of, tail
 
 HEAD = Head(journal="j1", name="a", seq=7, hash="00" * 32)
 
@@ -39,6 +41,25 @@ def test_written_frames_are_found() -> None:
     assert (found.problem, found.last) == ("", 3)
     assert tail(bytes(4096), 0).fronted == []
     assert tail(b"", 9).problem == ""
+
+
+def test_an_outcome_is_a_short_frame() -> None:
+    verdict, outcome = fronted(1), Fronted(
+        number=2, generation=3, at=9, id="T1", key="", marks="", body='{"data":{"outcome":"relayed"},"private":{}}',
+        clear=None, kind="outcome",
+    )  # fmt: skip
+    data = verdict.frame(0) + outcome.frame(1)
+    assert tail(data, 0).fronted == [verdict, outcome]
+    assert len(outcome.frame(1)) < len(verdict.frame(0)) / 2
+
+
+def test_frames_are_read_on_from_any_of_them() -> None:
+    data, some = written(1, 2, 3), written(1, 2)
+    for at, moved, wanted in ((0, 0, [1, 2, 3]), (0, 2, [3]), (len(some), 2, [3]), (len(some), 1, []), (0, 3, [])):
+        found, size = follows(data[at:] + bytes(50), moved)
+        assert ([each.number for each in found], at + size) == (wanted, len(data) if wanted or moved == 3 else at)
+    assert follows(data[9:], 0) == ([], 0)
+    assert [each.number for each in follows(data[:-1], 0)[0]] == [1, 2], "a torn one is left"
 
 
 def test_moved_frames_are_left_out() -> None:
@@ -106,6 +127,10 @@ def test_a_head_is_whole_or_absent() -> None:
     data = HEAD.octets()
     assert len(data) < FIRST
     assert head_of(data + bytes(FIRST)) == HEAD
+    text = data[8:].replace(b'"version": 2', b'"version": 1')
+    assert head_of(struct.pack("<II", len(text), zlib.crc32(text)) + text) == HEAD, (
+        "of smtpguard before it had outcomes"
+    )
     for cut in range(len(data)):
         assert head_of(data[:cut]) is None
         assert head_of(data[:cut] + bytes(FIRST - cut)) is None

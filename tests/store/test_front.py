@@ -99,7 +99,7 @@ async def test_a_verdict_without_outcome_is_in_flight(store: Store) -> None:
     assert await store.journal.in_flight(a_freeze(), Clock().now()) == ["T1"]
 
 
-async def test_verdicts_are_moved_automatically(store: Store) -> None:
+async def test_what_nobody_moves_its_own_process_moves(store: Store) -> None:
     front = await fronted(store)
     assert await record(front, "T1")
     while front.waits:  # noqa: ASYNC110 - the writer's thread, which tells nobody here
@@ -117,17 +117,89 @@ async def test_its_entry_equals_the_admissions(store: Store) -> None:
     assert two.content["private"] == one.content["private"], "the same seal"
 
 
-async def test_each_verdict_is_moved_once(store: Store, tmp_path: Path) -> None:
+def outcome(id: str, how: str = "relayed") -> Event:
+    return Event(kind=Kind.OUTCOME, id=id, at=Clock().now(), data={"outcome": how})
+
+
+async def outcomes(front: Front, *ids: str) -> None:
+    """Wait until their outcomes are in the front."""
+    while not {f.id for f in tail(front.path.read_bytes()[FIRST:], 0).fronted if f.kind == "outcome"} >= set(ids):  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("told_how_far", [True, False])
+async def test_each_entry_is_moved_once_and_published_by_its_own_process(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told_how_far: bool
+) -> None:
+    """By three processes in turn; also if each is killed between the commit and telling the others of it."""
     front = await fronted(store)
-    told: list[str] = []
-    store._writer._committed = lambda events: told.extend(e.id for e in events)
-    async with store_of(tmp_path) as other:
+    told: list[tuple[str, str]] = []
+    store._writer._committed = lambda events: told.extend((e.kind.value, e.id) for e in events)
+    if not told_how_far:
+        monkeypatch.setattr("smtpguard.database.fronts.Fronts.tell", lambda *_: None)
+    async with store_of(tmp_path) as other, store_of(tmp_path) as third:
+        others: list[str] = []
+        other._writer._committed = lambda events: others.extend(e.id for e in events)
         for n in range(20):
             assert await record(front, f"T{n}")
-            if n % 3 == 0:
-                await other.journal.take_fronts()
+            store.journal.note(outcome(f"T{n}"))
+            match n % 4:
+                case 0:
+                    await other.journal.move_fronts()
+                case 1:
+                    await third.journal.take_fronts()
+                case 2:
+                    await store.journal.record([event(Kind.START, "a batch")])
+        await asyncio.gather(other.journal.move_fronts(), third.journal.move_fronts(), store.journal.move_fronts())
+        await store.journal.record([event(Kind.START, "the last batch")])
+        assert others == []
+    wanted = sorted((kind, f"T{n}") for kind in ("verdict", "outcome") for n in range(20))
+    assert sorted(pair for pair in told if pair[1][0] == "T") == wanted
     assert sorted(await moved(store)) == sorted(f"T{n}" for n in range(20))
-    assert sorted(id for id in told if id.startswith("T")) == sorted(f"T{n}" for n in range(20)), "by its own process"
+    found = [(e.kind, e.id) for e, _ in await store.journal.entries() if e.kind in ("verdict", "outcome")]
+    assert sorted(found) == wanted
+    assert all(found.index(("verdict", f"T{n}")) < found.index(("outcome", f"T{n}")) for n in range(20))
+    assert await store.journal.unsettled(Clock().now().replace(year=2030)) == []
+
+
+async def test_an_ordinary_message_takes_no_commit_of_its_process(store: Store, tmp_path: Path) -> None:
+    front = await fronted(store)
+    pause_moving(store, front)
+    store._writer.front = front
+    assert await record(front, "T1")
+    store.journal.note(outcome("T1"))
+    await outcomes(front, "T1")
+    async with store_of(tmp_path) as other:
+        await other.journal.move_fronts()
+        assert [e.kind for e, _ in await other.journal.history("T1")] == ["verdict", "outcome"]
+    assert not front.waits
+    assert not store._writer._notes
+
+
+async def test_a_message_recalled_and_decided_again_has_its_entries_in_order(store: Store) -> None:
+    front = await fronted(store)
+    pause_moving(store, front)
+    store._writer.front = front
+    assert await record(front, "T1")
+    store.journal.note(outcome("T1", "recalled"))
+    await store.admit(item("T1"), relays("T1"))
+    store.journal.note(outcome("T1"))
+    await store.journal.record([event(Kind.START, "a batch")])
+    kinds = [(e.kind, e.data.get("outcome")) for e, _ in await store.journal.history("T1")]
+    assert kinds == [("verdict", None), ("outcome", "recalled"), ("verdict", None), ("outcome", "relayed")]
+    assert await store.journal.unsettled(Clock().now().replace(year=2030)) == []
+
+
+async def test_an_outcome_for_which_the_front_has_no_room_is_written_all_the_same(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    front = await fronted(store)
+    assert await record(front, "T1")
+    monkeypatch.setattr(fronts, "SIZE", front._at)
+    store.journal.note(outcome("T1"))
+    while not [e for e, _ in await store.journal.history("T1") if e.kind == "outcome"]:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    assert await moved(store) == ["T1"]
 
 
 async def test_two_fronts_keep_their_order(store: Store, tmp_path: Path) -> None:
@@ -322,7 +394,6 @@ async def test_fronts_of_dead_processes_are_taken_over_once(store: Store, tmp_pa
         assert not front.path.exists()
         assert await moved(other) == ["T0", "T1", "T2"]
         assert sorted(await other.journal.unsettled(Clock().now().replace(year=2030))) == ["T0", "T1", "T2"], "in doubt"
-    front._synced.clear()
 
 
 async def test_running_processes_look_for_dead_ones(store: Store, tmp_path: Path) -> None:
@@ -342,7 +413,6 @@ async def test_running_processes_look_for_dead_ones(store: Store, tmp_path: Path
         assert not one.path.exists()
         assert "T1" in await moved(other)
         other._writer.front = two
-    one._synced.clear()
 
 
 async def test_moved_verdicts_of_the_dead_are_not_moved_again(store: Store, tmp_path: Path) -> None:
@@ -355,7 +425,6 @@ async def test_moved_verdicts_of_the_dead_are_not_moved_again(store: Store, tmp_
     async with store_of(tmp_path) as other:
         assert await other.journal.take_fronts() == 1
         assert await moved(other) == ["T1", "T2"]
-    front._synced.clear()
 
 
 @pytest.mark.parametrize("how", ["journal", "earlier", "unknown", "generation", "damaged"])
@@ -389,7 +458,6 @@ async def test_an_inconsistent_front_is_kept_aside(store: Store, tmp_path: Path,
         assert await moved(other) == []
         assert [p.name for p in other.journal.fronts_aside()] == [f"{front.name}.front{ASIDE}"]
         assert await other.journal.take_fronts() == 0
-    front._synced.clear()
 
 
 # disks that fail
@@ -417,9 +485,11 @@ async def test_a_failing_disk_records_nothing(
         await record(front, "T2")
     front._disk.error = None  # type: ignore[attr-defined]
     assert not await record(front, "T3"), "nothing is synced again over a failure"
+    store.journal.note(outcome("T1"))
     assert await moved(store) == ["T1"]
     await store.journal.take_fronts()
     assert await moved(store) == ["T1"], "an unacknowledged verdict is not taken over"
+    assert [e.kind for e, _ in await store.journal.history("T1")] == ["verdict", "outcome"]
 
 
 async def test_after_a_failed_write_nothing_is_written(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -601,9 +671,10 @@ async def test_a_power_loss_loses_nothing_acknowledged(
             await asyncio.gather(*(one(n) for n in range(start, start + 10)))
         disk = front._disk
         assert isinstance(disk, Power)
+        waiting = tail(front.path.read_bytes()[FIRST:], front._progress.moved).fronted
         going = b"".join(
-            replace(f, number=f.number + 1000).frame(front._number) for f, _ in front._synced
-        )  # a write whose client got no answer
+            replace(f, number=f.number + 1000).frame(front._number) for f in waiting
+        )  # no client got an answer
         disk.going = going, FIRST + front._at
         left = disk.cut(chance)
         with (
@@ -613,7 +684,6 @@ async def test_a_power_loss_loses_nothing_acknowledged(
             database.backup(copy)
         (there / "front-guard-db").mkdir()
         (there / "front-guard-db" / front.path.name).write_bytes(left)
-        front._synced.clear()
     async with store_of(there) as after:
         await after.journal.take_fronts()
         found = await moved(after)
