@@ -55,18 +55,26 @@ def _parameters(path: str, command: click.Command) -> Iterator[str]:
 
 
 def json_keys() -> Iterator[str]:
-    """Keys of the JSON objects that commands print, by the file of the command."""
-    for file in sorted([*(ROOT / "smtpguard" / "cli").glob("*.py"), ROOT / "smtpguard" / "config" / "problem.py"]):
-        for function in ast.walk(ast.parse(file.read_text())):
-            if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
-                continue
-            for node in ast.walk(function):
-                if isinstance(node, ast.Dict):
-                    yield from (
-                        f"{file.stem} {key.value}"
-                        for key in node.keys
-                        if isinstance(key, ast.Constant) and isinstance(key.value, str) and key.value.isidentifier()
-                    )
+    """Keys of the JSON objects that commands print, by the file of the command, or of the noun's ``row``."""
+    package = ROOT / "smtpguard"
+    for file in sorted([*(package / "cli").glob("*.py"), package / "config" / "problem.py"]):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                yield from (f"{file.stem} {key}" for key in _keys(node))
+    for name in ("model", "effects", "sending"):
+        for node in ast.walk(ast.parse((package / "holds" / f"{name}.py").read_text())):
+            if isinstance(node, ast.FunctionDef) and node.name in ("row", "confirm_row"):
+                yield from (f"holdrow {key}" for key in _keys(node))
+
+
+def _keys(function: ast.AST) -> Iterator[str]:
+    """The keys of its dicts, without those of an Event."""
+    events = {id(node.value) for node in ast.walk(function) if isinstance(node, ast.keyword) and node.arg == "private"}
+    for node in ast.walk(function):
+        if isinstance(node, ast.Dict) and id(node) not in events:
+            for key in node.keys:
+                if isinstance(key, ast.Constant) and isinstance(key.value, str) and key.value.isidentifier():
+                    yield key.value
 
 
 def api() -> Iterator[str]:

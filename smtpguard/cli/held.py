@@ -31,7 +31,6 @@ from smtpguard.cli.holdrow import (
     quorum_row,
     reach,
     row,
-    sending_row,
     taken_back,
     tell,
     voters,
@@ -433,7 +432,8 @@ async def _known(services: Services, hold: Hold) -> dict[str, Any]:
     """All of it, for programs and for the journal."""
     known = row(hold, await _frozen(services, hold)) | more(hold, _left(services, hold), _whole(services, hold))
     known["covers"] = (await _covered(services, hold)).row if hold.state is State.WAITING else None
-    known["sending"] = sending_row((await services.store.holds.outgoing(hold.hold_id)).own)
+    own = (await services.store.holds.outgoing(hold.hold_id)).own
+    known["sending"] = own.row if own is not None else None
     return known | {"history": await _history(services, hold)}
 
 

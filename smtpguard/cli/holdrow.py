@@ -89,35 +89,16 @@ def row(hold: Hold, freezes: Sequence[Freeze] = ()) -> dict[str, Any]:
         "test": hold.kind == "test",
         "settled": None if hold.settled is None else asdict(hold.settled),
         "asked_at": hold.asked_at,
-        "confirm": confirm_row(hold),
+        "confirm": hold.confirm_row,
         "votes": [
             {"approver": v.approver, "choice": v.choice.value, "at": v.at, "comment": v.comment} for v in hold.votes
         ],
     }
 
 
-def confirm_row(hold: Hold) -> dict[str, Any] | None:
-    """The question to its writer; null if none was asked."""
-    asked = hold.confirm
-    if asked is None:
-        return None
-    return {
-        "writer": asked.writer, "proof": asked.proof, "until": asked.until, "after": "expire" if asked.expires else "hold",
-        "asked": hold.asks_writer, "confirmed_at": asked.at, "people": asked.people if asked.at is not None else None,
-        "lapsed_at": asked.lapsed_at,
-    }  # fmt: skip
-
-
-def at_once_row(whole: AtOnce | None) -> dict[str, Any] | None:
-    """For a message that cannot be sent in stages although a list declares them."""
-    if whole is None:
-        return None
-    return {"lists": list(whole.lists), "people": whole.people, "at_least": whole.more, "may": not whole.refused}
-
-
 def more(hold: Hold, left: Sequence[Quorum], whole: AtOnce | None = None) -> dict[str, Any]:
     return {
-        "at_once": at_once_row(whole),
+        "at_once": whole.row if whole is not None else None,
         "sender": hold.sender,
         "size_bytes": hold.size_bytes,
         "message_id": hold.message_id,
@@ -142,18 +123,6 @@ def of_mailing(outgoing: Outgoing) -> dict[str, Any]:
         "gone": outgoing.gone,
         "in_doubt": outgoing.doubt,
         "being_sent": outgoing.going,
-    }
-
-
-def sending_row(own: Sending | None) -> dict[str, int | bool] | None:
-    """The state of its release, in recipients; None without a release in the outbox."""
-    if own is None:
-        return None
-    return {
-        "under_way": own.under_way,
-        "has": own.settled.sent,
-        "in_doubt": own.settled.doubted + own.doubt,
-        "left": len(own.left),
     }
 
 

@@ -18,6 +18,7 @@ from starlette.responses import Response
 from smtpguard.console.ports import Person
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.model import Hold
+from smtpguard.journal.event import Event, Kind
 from smtpguard.policy.verdict import Quorum
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -77,6 +78,13 @@ def visibility(hold: Hold, who: Person, in_force: InForce, at: datetime) -> Visi
     if not asks or APPROVER not in who.roles or who.address in hold.senders:
         return Visibility.REASONS if who.roles & _ALL else Visibility.NOTHING
     return Visibility[in_force.preview(hold.lists, who.address, at).upper()]
+
+
+def viewed(hold: Hold, saw: str, by: str, at: datetime, *actors: str) -> Event:
+    """The entry of a view, which is journalled before it is shown. ``saw``: reasons, text, full, html, or an
+    attachment's number; ``by``: console or api."""
+    data = {"content": hold.content_sha256, "saw": saw, "by": by}
+    return Event(kind=Kind.VIEWED, id=hold.hold_id, at=at, data=data, private={"actor": actors})
 
 
 def sees_all(who: Person) -> bool:

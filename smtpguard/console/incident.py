@@ -16,12 +16,11 @@ from smtpguard.console import labels, rulewords
 from smtpguard.console.chart import Lanes, lanes
 from smtpguard.console.entrywords import entry_in_words as in_words
 from smtpguard.console.incidentfurther import Further, in_view
-from smtpguard.console.ports import Found
 from smtpguard.console.proofwords import not_in_it, proved
 from smtpguard.console.reporting import Made
 from smtpguard.incidents.purposes import Purposes
 from smtpguard.incidents.query import NAMES, IncidentQuery
-from smtpguard.incidents.report import AGAIN, CAME, LIST, RULE, WENT, Report
+from smtpguard.incidents.report import AGAIN, CAME, LIST, RULE, WENT, Found, Report
 from smtpguard.incidents.statement import Entries, Mark, Part, Statement, estimate, fact, plain, sure, unknown
 from smtpguard.incidents.timeline import Step
 from smtpguard.journal.chain import Clear, Entry, instant

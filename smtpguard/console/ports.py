@@ -9,82 +9,43 @@ from pathlib import Path
 from typing import Protocol
 
 from smtpguard.accounts.model import Account, AccountChange, AccountKeys, Session, Token, TurnStep
-from smtpguard.holds.model import Hold, HoldQuery, Rank, State
+from smtpguard.holds.model import Hold, HoldQuery, Rank
 from smtpguard.incidents.activity import Activity
 from smtpguard.incidents.query import IncidentQuery
-from smtpguard.incidents.report import Report
+from smtpguard.incidents.report import Found
 from smtpguard.journal.chain import Clear, Entry
-from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Event
-from smtpguard.journal.proof import Proof
 from smtpguard.lists.recipients import Classified
 from smtpguard.locale.phrase import Said
 from smtpguard.mail.address import Address
 from smtpguard.mail.message import Message
-from smtpguard.mailings.model import CopyStatus, Mailing
+from smtpguard.mailings.model import CopyStatus, Grown
 from smtpguard.policy.absences import Absence
 from smtpguard.policy.verdict import Verdict
 from smtpguard.reading.looks import Reading
-from smtpguard.reading.shown import Shown
 
 
-class Person(Protocol):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
     """The person who makes the request. ``address``: canonical; votes are under it. ``language``: "" if never chosen.
 
     ``roles``: of viewer, approver, operator, admin. A writer may have none, and sees their own messages.
     """
 
-    @property
-    def address(self) -> str: ...
+    address: str
+    name: str = ""
+    roles: frozenset[str] = frozenset()
+    language: str = ""
+
+    @classmethod
+    def of(cls, account: Account) -> Person:
+        roles = frozenset(role.value for role in account.roles)
+        return cls(address=account.address, name=account.name, roles=roles, language=account.language)
 
     @property
-    def name(self) -> str: ...
-
-    @property
-    def roles(self) -> frozenset[str]: ...
-
-    @property
-    def language(self) -> str: ...
-
-
-class Grown(Protocol):
-    """The numbers of a mailing up to ``at``: people it was ``sent`` to, and people for whom it was ``held`` or refused."""
-
-    @property
-    def at(self) -> datetime: ...
-
-    @property
-    def sent(self) -> int: ...
-
-    @property
-    def held(self) -> int: ...
-
-
-class Found(Protocol):
-    """What the journal has on an incident. ``report``: None if no message matches. ``mailings``: as they are now.
-    ``seq``, ``hash``: the journal's last entry when the report was begun, up to which everything was read;
-    ``checkpoint``: the last one signed. ``proof``: None if none was asked for."""
-
-    @property
-    def report(self) -> Report | None: ...
-
-    @property
-    def mailings(self) -> Sequence[Mailing]: ...
-
-    @property
-    def journal(self) -> str: ...
-
-    @property
-    def seq(self) -> int: ...
-
-    @property
-    def hash(self) -> bytes: ...
-
-    @property
-    def checkpoint(self) -> Checkpoint | None: ...
-
-    @property
-    def proof(self) -> Proof | None: ...
+    def by(self) -> str:
+        """How the journal names what this person does on a page."""
+        return f"console: {self.address}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,20 +107,11 @@ class Archive(Protocol):
     async def record(self) -> tuple[int, datetime | None]:
         """The number of the journal's entries so far, and up to when it is signed."""
 
-    async def counts(self) -> Mapping[State, int]:
-        """The number of holds in each state."""
-
     async def freezes(self, *, limit: int, before: int | None = None) -> Sequence[tuple[Entry, Clear | None]]:
         """The newest entries of freezes and thaws; with ``before`` those before that entry's number."""
 
     async def growth(self, mailing_id: str) -> Sequence[Grown]:
         """How many people a mailing had come for at which time, in at most a hundred points."""
-
-    async def queued(self, hold_id: str, limit: int) -> Sequence[tuple[Hold, Shown | None]]:
-        """The holds under this one, oldest first, and what each shows."""
-
-    async def history(self, id: str) -> Sequence[tuple[Entry, Clear | None]]:
-        """The journal's entries on one transaction, hold or freeze, in order."""
 
     async def preserve(self, id: str, *, by: str, reason: str) -> object:
         """Keep all that this incident needs past its time."""

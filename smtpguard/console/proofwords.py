@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from smtpguard.console.ports import Found
+from smtpguard.incidents.report import Found
 from smtpguard.journal.agreement import Lost
 from smtpguard.journal.chain import instant
 from smtpguard.journal.proof import Proof

@@ -22,6 +22,8 @@ from smtpguard.console.labels import state_key
 from smtpguard.console.ports import Person
 from smtpguard.console.services import ConsoleServices
 from smtpguard.database.errors import LedgerError
+from smtpguard.holds.model import Conflict, NotEntitled
+from smtpguard.locale.phrase import N_
 from smtpguard.locale.speech import Speech, choose
 from smtpguard.policy.freezing import Freeze, Selector
 
@@ -154,6 +156,18 @@ async def form(request: Request) -> FormData:
     """The form of a POST, as the middleware read it."""
     found: FormData = request.state.form
     return found
+
+
+CHANGED = N_("Nothing was done: it has changed since you looked. This is its present state.")
+
+
+def not_done(error: Conflict | NotEntitled | LedgerError, said: Speech) -> tuple[int, str]:
+    """The status, and the sentence for people, where a service did nothing."""
+    if isinstance(error, Conflict):
+        return 409, said(CHANGED)
+    if isinstance(error, NotEntitled):
+        return 403, said("Nothing was done: you have no right to do this.")
+    return 503, said("Nothing was done: the record cannot be written at the moment. Try again.")
 
 
 def digits(sent: FormData, name: str) -> str:

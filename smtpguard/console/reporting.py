@@ -12,13 +12,12 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from smtpguard.admission.recorded import Recorded
-from smtpguard.console.ports import Found
 from smtpguard.console.services import ConsoleServices
 from smtpguard.guard.ports import Ledger
 from smtpguard.incidents.missed import Missed, missed
 from smtpguard.incidents.purposes import Documents, Purposes, purposes
 from smtpguard.incidents.query import IncidentQuery
-from smtpguard.incidents.report import Report, TooMany
+from smtpguard.incidents.report import Found, Report, TooMany
 from smtpguard.incidents.unknownnames import UnknownName, UnknownNames, unknown_names
 from smtpguard.locale.speech import Speech
 

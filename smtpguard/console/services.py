@@ -20,21 +20,6 @@ from smtpguard.policy.parse import Policy
 from smtpguard.returns.service import Returns
 
 
-async def nothing_else() -> OtherFile | None:
-    """A default that looks at no file."""
-    return None
-
-
-async def no_alarms() -> Sequence[ActiveAlarm]:
-    """A default without alarms."""
-    return ()
-
-
-async def no_alarm_taken(key: str, by: str) -> bool:
-    """Without alarms."""
-    return False
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guide:
     """The guide to the policy for people who write mail. ``policy``: returns the one in force, raises LedgerError.
@@ -65,11 +50,11 @@ class ConsoleServices:
     clock: Clock
     url: str = ""
     delimiters: str = "+"
-    policy_file: Callable[[], Awaitable[OtherFile | None]] = nothing_else
+    policy_file: Callable[[], Awaitable[OtherFile | None]]
     """How the policy file of this host differs from the policy in force; None if it does not. Raises LedgerError."""
-    alarms: Callable[[], Awaitable[Sequence[ActiveAlarm]]] = no_alarms
+    alarms: Callable[[], Awaitable[Sequence[ActiveAlarm]]]
     """The alarms that a person was told of and that are not over."""
-    take_alarm: Callable[[str, str], Awaitable[bool]] = no_alarm_taken
+    take_alarm: Callable[[str, str], Awaitable[bool]]
     """Take an alarm, by its key and in a person's name. False: no such alarm stands. Raises LedgerError."""
     keeps: timedelta = timedelta(days=30)
     """For at least so long the content of a hold is kept."""

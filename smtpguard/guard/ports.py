@@ -76,6 +76,12 @@ class Holds(Protocol):
     ) -> Sequence[Hold]:
         """Newest first. For the next page ``before`` and ``after_id`` are the ``held_at`` and the id of the last hold."""
 
+    async def counts(self) -> Mapping[State, int]:
+        """The number of holds in each state, a mailing as one."""
+
+    async def queued(self, hold_id: str, limit: int) -> Sequence[tuple[Hold, Shown | None]]:
+        """The holds under this one, oldest first, and what each shows."""
+
     async def due(self, now: datetime) -> Sequence[Hold]:
         """Waiting holds whose expiry or next reminder may be due, oldest expiry first."""
 

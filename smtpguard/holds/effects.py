@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.deadlines import Deadlines
@@ -180,6 +181,11 @@ class AtOnce:
     people: int
     more: bool
     refused: bool
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """For programs."""
+        return {"lists": list(self.lists), "people": self.people, "at_least": self.more, "may": not self.refused}
 
     @property
     def sentence(self) -> str:

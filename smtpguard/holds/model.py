@@ -6,6 +6,7 @@ import enum
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from smtpguard.database.codec import Codec
 from smtpguard.journal.event import Event
@@ -266,6 +267,17 @@ class Hold:
     """The tags of the notices that were answered by a vote (holds.replying): each can be used once, even if the vote was taken back."""
     correction: Correction | None = None
     """For the correction of a mailing: the people that it goes to, and nobody else. It is approved beforehand."""
+
+    @property
+    def confirm_row(self) -> dict[str, Any] | None:
+        """The question to its writer, for programs; None if none was asked."""
+        if (asked := self.confirm) is None:
+            return None
+        return {
+            "writer": asked.writer, "proof": asked.proof, "until": asked.until, "after": "expire" if asked.expires else "hold",
+            "asked": self.asks_writer, "confirmed_at": asked.at, "people": asked.people if asked.at is not None else None,
+            "lapsed_at": asked.lapsed_at,
+        }  # fmt: skip
 
     @property
     def asks_writer(self) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Any
 
 from smtpguard.holds.model import SENDING, Change, Move, State, after, settles_as
 from smtpguard.journal.delivery import DeliveryStatus
@@ -37,6 +38,12 @@ class Sending:
     doubt: int = 0
     asked: int = 0
     left: tuple[Recipient, ...] = ()
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """For programs, in recipients."""
+        doubt = self.settled.doubted + self.doubt
+        return {"under_way": self.under_way, "has": self.settled.sent, "in_doubt": doubt, "left": len(self.left)}
 
     @property
     def out(self) -> ReleaseProgress:

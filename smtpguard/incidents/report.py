@@ -20,10 +20,13 @@ from smtpguard.incidents.recipients import Counted, Recipients
 from smtpguard.incidents.statement import Entries
 from smtpguard.incidents.timeline import Step, Timeline
 from smtpguard.journal.chain import Clear, Entry, Seal, instant
+from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.delivery import DeliveryEvent, DeliveryStatus, reported
 from smtpguard.journal.distinct import Asked, Changes, Crowd, Interval, Unit, more
 from smtpguard.journal.event import Kind, happened
 from smtpguard.journal.outcome import OPEN, REACHED, Message, Outcome, Sum, relayed
+from smtpguard.journal.proof import Proof
+from smtpguard.mailings.model import Mailing
 from smtpguard.policy.recorded import unpack
 
 DAY = 86_400 * 1_000_000
@@ -113,6 +116,21 @@ class Report:
     stopped: Entry | None
     went_after: Entries
     bypasses: Counter[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What the journal has on an incident. ``report``: None if no message matches. ``mailings``: as they are now, over all of their time. ``seq``, ``hash``:
+    the journal's last entry at the start, up to which everything was read; ``checkpoint``: the last one signed.
+    ``proof``: None if it was not asked for."""
+
+    report: Report | None
+    mailings: Sequence[Mailing]
+    journal: str
+    seq: int
+    hash: bytes
+    checkpoint: Checkpoint | None
+    proof: Proof | None
 
 
 class Case:

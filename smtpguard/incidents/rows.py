@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
 from datetime import datetime
 from itertools import chain
 
@@ -19,14 +19,13 @@ from smtpguard.database.errors import Unavailable
 from smtpguard.database.schema import clear, entry
 from smtpguard.incidents.intrusion import WATCHED, Comparing, Usual
 from smtpguard.incidents.query import IncidentQuery
-from smtpguard.incidents.report import AROUND, DAY, Case, Report
+from smtpguard.incidents.report import AROUND, DAY, Case, Found
 from smtpguard.incidents.statement import Entries
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import Clear, Entry
-from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.distinct import Asked
 from smtpguard.journal.event import Kind
-from smtpguard.journal.proof import Proof, Sources
+from smtpguard.journal.proof import Sources
 from smtpguard.journal.scan import Pair, Progress, Walk, pages
 from smtpguard.mailings import rows as mailings
 from smtpguard.mailings.model import Mailing
@@ -43,21 +42,6 @@ _CONTENT = re.compile(r"[0-9a-f]{64}\Z")
 _VERDICT = Kind.VERDICT.value
 _CAME = (_VERDICT, Kind.REFUSED.value)
 """Entries that say that a message came, or would have come if the relay had not refused recipients."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """``report``: None if no message matches. ``mailings``: as they are now, over all of their time. ``seq``, ``hash``:
-    the journal's last entry at the start, up to which everything was read; ``checkpoint``: the last one signed.
-    ``proof``: None if it was not asked for."""
-
-    report: Report | None
-    mailings: Sequence[Mailing]
-    journal: str
-    seq: int
-    hash: bytes
-    checkpoint: Checkpoint | None
-    proof: Proof | None
 
 
 def find(

@@ -8,29 +8,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import datetime
 
 from sqlalchemy import Connection, func, select
 
 from smtpguard.database.schema import mailing, reached
 from smtpguard.journal.chain import instant
 from smtpguard.mailings.inflight import LET_GO, going
-from smtpguard.mailings.model import CopyStatus
+from smtpguard.mailings.model import CopyStatus, Grown
 
 _POINTS = 99
 _MANY = 500
 _SENT = frozenset({*LET_GO, int(CopyStatus.RELAYED)})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grown:
-    """``sent``: the people who had it by ``at``; ``held``: the people for whom it had come by then and who do not have
-    it now."""
-
-    at: datetime
-    sent: int
-    held: int
 
 
 def growth(connection: Connection, mailing_id: str) -> list[Grown]:

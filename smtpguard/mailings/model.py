@@ -443,6 +443,16 @@ class Crowd:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Grown:
+    """``sent``: the people who had it by ``at``; ``held``: the people for whom it had come by then and who do not have
+    it now."""
+
+    at: datetime
+    sent: int
+    held: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
     """The people that a mailing has reached by now: single people who have it, and who may, as keyed digests; and
     crowds."""

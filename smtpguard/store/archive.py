@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, tzinfo
 
 from sqlalchemy import Connection
 
 from smtpguard.holds import rows as holds
-from smtpguard.holds.model import Hold, HoldQuery, Rank, State
+from smtpguard.holds.model import Hold, HoldQuery, Rank
 from smtpguard.incidents import activityrows
 from smtpguard.incidents.activity import Activity
 from smtpguard.incidents.preservation import Preserved
 from smtpguard.incidents.query import IncidentQuery
-from smtpguard.incidents.rows import Found
+from smtpguard.incidents.report import Found
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.distinct import Asked
 from smtpguard.journal.event import Kind
-from smtpguard.mailings.growth import Grown, growth
-from smtpguard.reading.shown import Shown
+from smtpguard.mailings.growth import growth
+from smtpguard.mailings.model import Grown
 from smtpguard.store.store import Store
 
 _STOOD_STILL = (Kind.FREEZE, Kind.THAW_ASKED, Kind.THAW)
@@ -71,20 +71,11 @@ class Archive:
     async def record(self) -> tuple[int, datetime | None]:
         return await self._store.ask(journal.signed)
 
-    async def queued(self, hold_id: str, limit: int) -> Sequence[tuple[Hold, Shown | None]]:
-        return await self._store.holds.queued(hold_id, limit)
-
-    async def counts(self) -> Mapping[State, int]:
-        return await self._store.holds.counts()
-
     async def freezes(self, *, limit: int, before: int | None = None) -> Sequence[tuple[Entry, Clear | None]]:
         return await self._store.ask(lambda c: journal.of_kinds(c, _STOOD_STILL, limit, before))
 
     async def growth(self, mailing_id: str) -> Sequence[Grown]:
         return await self._store.ask(lambda c: growth(c, mailing_id), snapshot=True)
-
-    async def history(self, id: str) -> Sequence[tuple[Entry, Clear | None]]:
-        return await self._store.journal.history(id)
 
     async def preserve(self, id: str, *, by: str, reason: str) -> Preserved | None:
         return await self._store.preserve(id, by=by, reason=reason)

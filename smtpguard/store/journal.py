@@ -31,9 +31,9 @@ from smtpguard.store.writer import Writer
 
 if TYPE_CHECKING:  # slow to import, and not needed to freeze
     from smtpguard.incidents import activityrows
-    from smtpguard.incidents import rows as incident
     from smtpguard.incidents.activity import Activity
     from smtpguard.incidents.query import IncidentQuery
+    from smtpguard.incidents.report import Found
     from smtpguard.journal import scan as journalscan
     from smtpguard.journal.distinct import Asked
     from smtpguard.journal.note import Key
@@ -289,7 +289,7 @@ class Journal(Rows):
         prove: bool,
         progress: journalscan.Progress | None = None,
         asked: Asked | None = None,
-    ) -> incident.Found:
+    ) -> Found:
         """Everything in the journal about it, and with ``prove`` the walk over the whole journal. Long, as ``verify``.
         ``asked``: as in incidents.report, called in a thread."""
         from smtpguard.incidents import rows as incident

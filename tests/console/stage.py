@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 from urllib.parse import urlsplit
 
 import httpx2
@@ -184,6 +185,9 @@ async def stage(
             ),
             matching=partial(Matched, mailings, home.store, home, home.folder),
             clock=home.clock,
+            policy_file=AsyncMock(return_value=None),
+            alarms=AsyncMock(return_value=()),
+            take_alarm=AsyncMock(return_value=False),
             url=URL,
             guide=Guide(
                 policy=lambda: parse(DOCUMENTS), approve_at="ok@guard.example.com", open=wanted.console.guide == "open"

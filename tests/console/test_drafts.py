@@ -14,12 +14,11 @@ from hypothesis import strategies as st
 
 from smtpguard.console.drafts import AUDIENCES, draft
 from smtpguard.console.incident import report_in_words
-from smtpguard.console.ports import Found
 from smtpguard.console.reporting import Made
 from smtpguard.incidents.purposes import ListThen, Purposes
 from smtpguard.incidents.query import IncidentQuery
-from smtpguard.incidents.report import Case, Report
-from smtpguard.incidents.rows import Found as Rows
+from smtpguard.incidents.report import Case, Found, Report
+from smtpguard.incidents.report import Found as Rows
 from smtpguard.incidents.statement import Mark
 from smtpguard.journal.chain import GENESIS, Entry, body_of, instant, microseconds
 from smtpguard.journal.distinct import Interval

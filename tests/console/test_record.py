@@ -11,7 +11,7 @@ import pytest
 from smtpguard.accounts.model import Role
 from smtpguard.console.chart import drawn
 from smtpguard.holds.model import Choice, State
-from smtpguard.mailings.growth import Grown
+from smtpguard.mailings.model import Grown
 from smtpguard.outbox.model import Delivered
 from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, held, text
 from tests.console.stage import Stage

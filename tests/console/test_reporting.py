@@ -6,12 +6,11 @@ from typing import Any
 
 import pytest
 
-from smtpguard.console.ports import Found
 from smtpguard.console.reporting import Made, NothingFits, Occupied, make_once
 from smtpguard.console.services import ConsoleServices
 from smtpguard.incidents import report
 from smtpguard.incidents.query import IncidentQuery
-from smtpguard.incidents.report import TooMany
+from smtpguard.incidents.report import Found, TooMany
 from smtpguard.journal.event import Kind
 from tests.console.holding import ANNA, NEWS, held
 from tests.console.stage import Stage

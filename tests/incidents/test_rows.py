@@ -11,7 +11,7 @@ import pytest
 from smtpguard.holds.model import State
 from smtpguard.incidents import rows as incident
 from smtpguard.incidents.query import IncidentQuery
-from smtpguard.incidents.rows import Found
+from smtpguard.incidents.report import Found
 from smtpguard.journal import scan as journalscan
 from smtpguard.journal.chain import microseconds
 from smtpguard.journal.event import Event, Kind

@@ -18,7 +18,7 @@ from smtpguard.database.batch import Batch
 from smtpguard.database.errors import Unavailable
 from smtpguard.incidents import rows as incident
 from smtpguard.incidents.query import IncidentQuery
-from smtpguard.incidents.rows import Found
+from smtpguard.incidents.report import Found
 from smtpguard.journal import columns
 from smtpguard.journal import scan as journalscan
 from smtpguard.journal.event import Event, Kind

@@ -25,8 +25,8 @@ from starlette.routing import Route
 from smtpguard.accounts.model import Scope
 from smtpguard.console.api.problems import Refusal, Wrong, answer
 from smtpguard.console.api.tokens import Holder, NoFactor, Tokens
-from smtpguard.console.people.middleware import Who
 from smtpguard.console.people.ratelimit import RateLimit
+from smtpguard.console.ports import Person
 from smtpguard.console.services import ConsoleServices
 from smtpguard.database.errors import LedgerError
 from smtpguard.holds.model import NotEntitled, Refused
@@ -65,8 +65,8 @@ class Call:
         return self.services.console
 
     @property
-    def who(self) -> Who:
-        return Who.of(self.holder.account)
+    def who(self) -> Person:
+        return Person.of(self.holder.account)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from smtpguard.accounts.model import Scope
-from smtpguard.console.access import Visibility, sees_all, visibility
+from smtpguard.console.access import Visibility, sees_all, viewed, visibility
 from smtpguard.console.api.entry import Call, Operation
 from smtpguard.console.api.freezes import freeze_row
 from smtpguard.console.api.heldmessage import (
@@ -20,7 +20,6 @@ from smtpguard.console.api.heldmessage import (
     AtOnceRow,
     AttachmentRow,
     Confirm,
-    ConfirmRow,
     CoversRow,
     Happened,
     Held,
@@ -49,7 +48,6 @@ from smtpguard.database.errors import ContentMissing
 from smtpguard.holds import coverage
 from smtpguard.holds import service as approvals
 from smtpguard.holds.coverage import BEGINNING
-from smtpguard.holds.effects import AtOnce
 from smtpguard.holds.model import (
     Choice,
     Conflict,
@@ -59,8 +57,6 @@ from smtpguard.holds.model import (
     Unconfirmed,
     standing_votes,
 )
-from smtpguard.holds.sending import Sending
-from smtpguard.journal.event import Event, Kind
 from smtpguard.locale.speech import Speech
 from smtpguard.notices import noticedata
 from smtpguard.policy.verdict import Mode, Quorum
@@ -102,19 +98,13 @@ async def listed(call: Call) -> Page[Held]:
 
 async def shown(call: Call) -> HeldDetail:
     hold = await looked_up(call)
-    await viewed(call, hold, "reasons")
+    await _record_view(call, hold, "reasons")
     return await _detail(call, hold)
 
 
-async def viewed(call: Call, hold: Hold, what: str) -> None:
-    event = Event(
-        kind=Kind.VIEWED,
-        id=hold.hold_id,
-        at=call.console.clock.now(),
-        data={"content": hold.content_sha256, "saw": what, "by": "api"},
-        private={"actor": (call.who.address, call.holder.by)},
-    )
-    await call.console.ledger.journal.record([event])
+async def _record_view(call: Call, hold: Hold, saw: str) -> None:
+    view = viewed(hold, saw, "api", call.console.clock.now(), call.who.address, call.holder.by)
+    await call.console.ledger.journal.record([view])
 
 
 async def approve(call: Call) -> HeldDetail:
@@ -304,7 +294,7 @@ def _row(call: Call, hold: Hold, lists: Sequence[str] | None = None) -> dict[str
         "decided_with": hold.lead or None,
         "settled": None if hold.settled is None else asdict(hold.settled),
         "asked_at": hold.asked_at,
-        "confirm": _confirm(hold),
+        "confirm": hold.confirm_row,
         "url": f"{call.console.url}/held/{hold.hold_id}" if call.console.url else None,
     }
 
@@ -328,18 +318,18 @@ async def _detail(call: Call, hold: Hold) -> HeldDetail:
             for each in reasons
         ],
         votes=[VoteRow(approver=v.approver, choice=v.choice.value, at=v.at, comment=v.comment) for v in ahead.votes],
-        missing=_quorums(ahead.left),
+        missing=[_quorum(quorum) for quorum in ahead.left],
         may_decide=ahead.may,
         may_undo=ahead.may_undo,
         may_take_back=ahead.may_back and outgoing.stoppable,
-        sending=_sending(outgoing.own),
+        sending=SendingRow(**outgoing.own.row) if outgoing.own is not None else None,
         stopped=hold.stopped,
         frozen_by=[freeze_row(freeze) for freeze in frozen],
         why_not=ahead.why_not,  # type: ignore[arg-type]  # pydantic compares it
         approval_sends=ahead.may and ahead.sends,
         reach_must_be_said=ahead.may and ahead.sends and hold.reach >= LARGE,
         people_at_most=ahead.people,
-        at_once=_at_once(ahead.at_once),
+        at_once=AtOnceRow(**ahead.at_once.row) if ahead.at_once is not None else None,
         letters=await _letters(call, hold, covers.letters or 0, blind=seen < Visibility.TEXT),
         covers=_covers(covers, blind=visibility(hold, call.who, in_force, call.console.clock.now()) < Visibility.TEXT),
         seen=Seen(
@@ -353,7 +343,7 @@ async def _detail(call: Call, hold: Hold) -> HeldDetail:
 
 
 async def _letters(call: Call, hold: Hold, most: int, *, blind: bool) -> list[LetterRow]:
-    found = await call.console.archive.queued(hold.hold_id, most) if most else ()
+    found = await call.console.ledger.holds.queued(hold.hold_id, most) if most else ()
     return [
         LetterRow(
             id=one.hold_id,
@@ -372,40 +362,6 @@ def _covers(covers: coverage.Coverage, *, blind: bool) -> CoversRow:
     return CoversRow(**row, text=list(coverage.said(covers, blind=blind)))
 
 
-def _confirm(hold: Hold) -> ConfirmRow | None:
-    asked = hold.confirm
-    if asked is None:
-        return None
-    return ConfirmRow(
-        writer=asked.writer,
-        proof=asked.proof,  # type: ignore[arg-type]  # pydantic compares it
-        until=asked.until,
-        after="expire" if asked.expires else "hold",
-        asked=hold.asks_writer,
-        confirmed_at=asked.at,
-        people=asked.people if asked.at is not None else None,
-        lapsed_at=asked.lapsed_at,
-    )
-
-
-def _sending(own: Sending | None) -> SendingRow | None:
-    if own is None:
-        return None
-    return SendingRow(
-        under_way=own.under_way, has=own.settled.sent, in_doubt=own.settled.doubted + own.doubt, left=len(own.left)
-    )
-
-
-def _at_once(whole: AtOnce | None) -> AtOnceRow | None:
-    if whole is None:
-        return None
-    return AtOnceRow(lists=list(whole.lists), people=whole.people, at_least=whole.more, may=not whole.refused)
-
-
-def _quorums(quorums: Sequence[Quorum]) -> list[QuorumRow]:
-    return [_quorum(quorum) for quorum in quorums]
-
-
 def _quorum(quorum: Quorum) -> QuorumRow:
     late = None if quorum.out_of_hours is None else _quorum(quorum.out_of_hours)
     return QuorumRow(groups=list(quorum.groups), each=quorum.each, out_of_hours=late)
@@ -420,7 +376,7 @@ async def text(call: Call) -> Text:
         letter = await letter_of(await call.console.ledger.contents.load(hold.content_sha256))
     except ContentMissing:
         raise Refusal(404, "Its text is not kept any more.") from None
-    await viewed(call, hold, "text")
+    await _record_view(call, hold, "text")
     attachments = [AttachmentRow(name=a.name, type=a.kind, size_bytes=a.size_bytes) for a in letter.attachments]
     return Text(
         text=letter.new,
@@ -436,7 +392,8 @@ async def text(call: Call) -> Text:
 async def history(call: Call) -> History:
     hold = await looked_up(call)
     entries = [
-        (e.kind, entry_in_words(e, clear, Speech())) for e, clear in await call.console.archive.history(hold.hold_id)
+        (e.kind, entry_in_words(e, clear, Speech()))
+        for e, clear in await call.console.ledger.journal.history(hold.hold_id)
     ]
     return History(items=[Happened(at=t.at, kind=kind, text=t.text, who=t.who, words=t.words) for kind, t in entries])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 
 from smtpguard.accounts.model import Scope
 from smtpguard.console.api.entry import MOST_MESSAGE, Call, Long, Operation
@@ -58,22 +58,6 @@ async def feedback(call: Call) -> MailingRow:
     return _row(made)
 
 
-async def stop(call: Call) -> MailingRow:
-    return await _moved(call, "stop")
-
-
-async def go_on(call: Call) -> MailingRow:
-    return await _moved(call, "go_on")
-
-
-async def reject(call: Call) -> MailingRow:
-    return await _moved(call, "reject")
-
-
-async def reopen(call: Call) -> MailingRow:
-    return await _moved(call, "reopen")
-
-
 async def agree(call: Call) -> Disclosure:
     body: Moved = call.body
     mailing = await looked_up(call)
@@ -109,14 +93,17 @@ async def people(call: Call) -> Long:
     return Long({"sent": got.sent, "may_have": got.may, "set": got.set, "people": got.rows()})
 
 
-async def _moved(call: Call, what: str) -> MailingRow:
-    body: Moved | RejectMailing = call.body
-    mailing, service = await looked_up(call), call.console.mailings
-    acts: Mapping[str, Callable[..., Awaitable[Mailing | Back]]] = {
-        "stop": service.stop, "go_on": service.go_on, "reopen": service.reopen, "reject": service.reject
-    }  # fmt: skip
-    made = await acts[what](mailing.mailing_id, approver=call.who.address, by=call.holder.by, comment=body.comment)
-    return _row(made.mailing if isinstance(made, Back) else made)
+def _moving(name: str) -> Callable[[Call], Awaitable[MailingRow]]:
+    """The operation that is this method of the service."""
+
+    async def move(call: Call) -> MailingRow:
+        body: Moved | RejectMailing = call.body
+        mailing = await looked_up(call)
+        act: Callable[..., Awaitable[Mailing | Back]] = getattr(call.console.mailings, name)
+        made = await act(mailing.mailing_id, approver=call.who.address, by=call.holder.by, comment=body.comment)
+        return _row(made.mailing if isinstance(made, Back) else made)
+
+    return move
 
 
 async def looked_up(call: Call) -> Mailing:
@@ -146,13 +133,13 @@ OPERATIONS = (
     Operation(method="POST", path=f"{_ONE}/feedback", name="reportOnMailing", summary="Report further bounces or complaints; too many stop a release in stages",
               scope=Scope.MAILINGS_FEEDBACK, body=Feedback, answers=MailingRow, do=feedback, refuses=(404,)),
     Operation(method="POST", path=f"{_ONE}/stop", name="stopMailing", summary="Stop a release in stages, as the token's account",
-              scope=Scope.HELD_DECIDE, body=Moved, answers=MailingRow, do=stop, refuses=(404, 409)),
+              scope=Scope.HELD_DECIDE, body=Moved, answers=MailingRow, do=_moving("stop"), refuses=(404, 409)),
     Operation(method="POST", path=f"{_ONE}/go-on", name="continueMailing", summary="Open the next stage, or go on after a stop, as the token's account",
-              scope=Scope.HELD_DECIDE, body=Moved, answers=MailingRow, do=go_on, refuses=(404, 409)),
+              scope=Scope.HELD_DECIDE, body=Moved, answers=MailingRow, do=_moving("go_on"), refuses=(404, 409)),
     Operation(method="POST", path=f"{_ONE}/reject", name="rejectMailing", summary="Reject what is approved and not yet sent, and all further copies, as the token's account",
-              scope=Scope.HELD_DECIDE, body=RejectMailing, answers=MailingRow, do=reject, refuses=(404, 409)),
+              scope=Scope.HELD_DECIDE, body=RejectMailing, answers=MailingRow, do=_moving("reject"), refuses=(404, 409)),
     Operation(method="POST", path=f"{_ONE}/reopen", name="reopenMailing", summary="Take back the decision, as the token's account: what is not yet sent is held again, and the policy judges the next copy anew",
-              scope=Scope.HELD_DECIDE, body=Moved, answers=MailingRow, do=reopen, refuses=(404, 409)),
+              scope=Scope.HELD_DECIDE, body=Moved, answers=MailingRow, do=_moving("reopen"), refuses=(404, 409)),
     Operation(method="POST", path=f"{_ONE}/people/agree", name="agreeToPeople", summary="Ask for the addresses of those who received it, or agree to another person's request, as the token's account",
               scope=Scope.MAILINGS_PEOPLE, body=Moved, answers=Disclosure, do=agree, refuses=(404, 409)),
     Operation(method="POST", path=f"{_ONE}/people", name="listPeople", summary="Show which people of a list or a file received it, to the two who agreed; journalled",

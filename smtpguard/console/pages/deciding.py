@@ -19,7 +19,7 @@ from smtpguard.console.access import APPROVER, Visibility, for_roles, person
 from smtpguard.console.decisionpreview import LARGE, confirmed, outlook
 from smtpguard.console.entrywords import overtaken
 from smtpguard.console.pages.message import looked_up, own, shown
-from smtpguard.console.rendering import digits, form, page, see_other, services_of, speech
+from smtpguard.console.rendering import CHANGED, digits, form, not_done, page, see_other, services_of, speech
 from smtpguard.database.errors import LedgerError
 from smtpguard.holds import coverage
 from smtpguard.holds.model import Choice, Conflict, Hold, NotEntitled, Refused, State, Unconfirmed
@@ -33,8 +33,6 @@ from smtpguard.notices.noticedata import nameable
 _MOST_WORDS = 2_000
 _CARRIED = ("content", "envelope", "policy", "lists", "copies", "people", "at_once")
 """Form fields with what the page showed for an approval."""
-CHANGED = "Nothing was done: it has changed since you looked. This is its present state."
-
 UNCONFIRMED = N_(
     "It was not sent: it cannot be sent in stages, and you did not confirm that it goes to everyone at once."
 )
@@ -70,23 +68,21 @@ async def vote(request: Request) -> Response:
     if choice is Choice.APPROVE and ahead.may and not _words(sent, "number") and _words(sent, "sure") != "yes":
         return await _asked_back(request, hold, seen, sent)
 
-    async def act() -> None:
-        await here.approvals.vote(
-            hold.hold_id,
-            choice,
-            approver=who.address,
-            by=f"console: {who.address}",
-            seen=Seen(
-                content_sha256=_words(sent, "content"),
-                envelope_sha256=_words(sent, "envelope"),
-                policy_sha256=_words(sent, "policy"),
-                under=int(seen_copies) if (seen_copies := digits(sent, "copies")).isdecimal() else None,
-            ),
-            comment=comment,
-            people=people,
-            all_at_once=int(once) if (once := digits(sent, "at_once")).isdecimal() and len(once) < 12 else None,
-        )
-
+    act = here.approvals.vote(
+        hold.hold_id,
+        choice,
+        approver=who.address,
+        by=who.by,
+        seen=Seen(
+            content_sha256=_words(sent, "content"),
+            envelope_sha256=_words(sent, "envelope"),
+            policy_sha256=_words(sent, "policy"),
+            under=int(seen_copies) if (seen_copies := digits(sent, "copies")).isdecimal() else None,
+        ),
+        comment=comment,
+        people=people,
+        all_at_once=int(once) if (once := digits(sent, "at_once")).isdecimal() and len(once) < 12 else None,
+    )
     return await _done(request, act, choice.value)
 
 
@@ -126,15 +122,13 @@ async def settle(request: Request) -> Response:
     if choice not in ("sent", "again"):
         return await shown(request, hold, seen, 422, said("Choose what happened."))
 
-    async def act() -> None:
-        await here.approvals.say(
-            hold.hold_id,
-            sent=choice == "sent",
-            approver=who.address,
-            by=f"console: {who.address}",
-            comment=_words(sent, "comment"),
-        )
-
+    act = here.approvals.say(
+        hold.hold_id,
+        sent=choice == "sent",
+        approver=who.address,
+        by=who.by,
+        comment=_words(sent, "comment"),
+    )
     return await _done(request, act, choice)
 
 
@@ -146,9 +140,7 @@ async def ask(request: Request) -> Response:
     if not question:
         return await shown(request, hold, seen, 422, wrong={"question": said("Write what you want to know.")})
 
-    async def act() -> None:
-        await here.questions.ask(hold.hold_id, question, approver=who.address, by=f"console: {who.address}")
-
+    act = here.questions.ask(hold.hold_id, question, approver=who.address, by=who.by)
     return await _done(request, act, "asked")
 
 
@@ -162,9 +154,7 @@ async def unvote(request: Request) -> Response:
         raise HTTPException(403)
     await form(request)
 
-    async def act() -> None:
-        await here.approvals.unvote(hold.hold_id, approver=who.address, by=f"console: {who.address}")
-
+    act = here.approvals.unvote(hold.hold_id, approver=who.address, by=who.by)
     return await _done(request, act, "undone" if hold.release_at is not None else "unvoted")
 
 
@@ -183,16 +173,14 @@ async def confirm(request: Request) -> Response:
         }
         return await own(request, hold, 422, said("Nothing is sent: see below what is missing."), wrong=wrong)
 
-    async def act() -> None:
-        await here.approvals.confirm(
-            hold.hold_id,
-            writer=who.address,
-            by=f"console: {who.address}",
-            people=int(typed) if typed.isdecimal() and len(typed) < 12 else -1,
-            way="link" if getattr(request.state, "link", None) is not None else "account",
-            seen=Seen(content_sha256=_words(sent, "content"), envelope_sha256=_words(sent, "envelope")),
-        )
-
+    act = here.approvals.confirm(
+        hold.hold_id,
+        writer=who.address,
+        by=who.by,
+        people=int(typed) if typed.isdecimal() and len(typed) < 12 else -1,
+        way="link" if getattr(request.state, "link", None) is not None else "account",
+        seen=Seen(content_sha256=_words(sent, "content"), envelope_sha256=_words(sent, "envelope")),
+    )
     return await _done(request, act, "confirmed")
 
 
@@ -202,9 +190,7 @@ async def withdraw(request: Request) -> Response:
     hold = await _mine(request)
     comment = _words(await form(request), "comment")
 
-    async def act() -> None:
-        await here.approvals.withdraw(hold.hold_id, sender=who.address, by=f"console: {who.address}", comment=comment)
-
+    act = here.approvals.withdraw(hold.hold_id, sender=who.address, by=who.by, comment=comment)
     return await _done(request, act, "withdrawn")
 
 
@@ -228,9 +214,7 @@ async def judge(request: Request) -> Response:
     if judgement not in JUDGEMENTS:
         return await own(request, hold, 422, speech(request)("Nothing was done: choose one of the two."))
 
-    async def act() -> None:
-        await here.questions.judge(hold.hold_id, judgement, sender=who.address, by=f"console: {who.address}")
-
+    act = here.questions.judge(hold.hold_id, judgement, sender=who.address, by=who.by)
     return await _done(request, act, "judged")
 
 
@@ -242,9 +226,7 @@ async def _write(request: Request, send: Callable[..., Awaitable[None]], missing
     if not words:
         return await own(request, hold, 422, wrong={"words": missing})
 
-    async def act() -> None:
-        await send(hold.hold_id, words, sender=who.address, by=f"console: {who.address}")
-
+    act = send(hold.hold_id, words, sender=who.address, by=who.by)
     return await _done(request, act, what)
 
 
@@ -256,23 +238,17 @@ async def _mine(request: Request) -> Hold:
     return hold
 
 
-async def _done(request: Request, act: Callable[[], Awaitable[None]], what: str) -> Response:
+async def _done(request: Request, act: Awaitable[object], what: str) -> Response:
     """Redirect to the message with what was done; or show it as it is now, and why nothing was done."""
     said = speech(request)
     try:
-        await act()
-    except Conflict:
-        return await _not_done(request, 409, said(CHANGED))
-    except NotEntitled:
-        return await _not_done(request, 403, said("Nothing was done: you have no right to do this."))
+        await act
+    except (Conflict, NotEntitled, LedgerError) as error:
+        return await _not_done(request, *not_done(error, said))
     except Unconfirmed:
         return await _not_done(request, 422, said(UNCONFIRMED))
     except Refused:
         return await _not_done(request, 409, said("Nothing was done: this message has no writer to ask."))
-    except LedgerError:
-        return await _not_done(
-            request, 503, said("Nothing was done: the record cannot be written at the moment. Try again.")
-        )
     link = request.path_params.get("link")
     return see_other(f"/mine/{link}" if link else f"/held/{request.path_params['hold_id']}", done=what)
 

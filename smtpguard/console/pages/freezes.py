@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from smtpguard.console import labels
 from smtpguard.console.access import ADMIN, APPROVER, OPERATOR, ROLES, for_roles, person
+from smtpguard.console.pages.message import done
 from smtpguard.console.rendering import digits, form, page, see_other, services_of, speech
 from smtpguard.console.services import ConsoleServices
 from smtpguard.database.errors import LedgerError
@@ -144,7 +144,7 @@ async def _shown(
         may=bool(who.roles & {APPROVER, OPERATOR, ADMIN}),
         lists=sorted((info.title or name, name) for name, info in lists.items()),
         chosen={name: chosen.get(name, "")[:500] for name in ("selector", "list", "sender", "mailing")},
-        done=said(text) if (text := labels.DONE.get(chosen.get("done", ""), "")) else "",
+        done=done(request),
         two=here.freezes.thaw_two,
         asked_for=await _asked_for(here) if here.freezes.thaw_two else {},
     )

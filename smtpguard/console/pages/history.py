@@ -66,7 +66,7 @@ async def frozen(request: Request) -> Response:
 async def one(request: Request) -> Response:
     """The journal of one message, as a timeline."""
     hold, _ = await looked_up(request)
-    entries = await services_of(request).archive.history(hold.hold_id)
+    entries = await services_of(request).ledger.journal.history(hold.hold_id)
     said = speech(request)
     return await page(
         request, "timeline.html", hold=hold, entries=[entry_in_words(entry, clear, said) for entry, clear in entries]

@@ -23,7 +23,7 @@ from smtpguard.console.incident import ReportText, report_in_words
 from smtpguard.console.incidentfile import TYPES, MissingExtra, shown, written
 from smtpguard.console.mailings import listed
 from smtpguard.console.ports import Person
-from smtpguard.console.rendering import form, page, services_of, speech
+from smtpguard.console.rendering import form, not_done, page, services_of, speech
 from smtpguard.console.reporting import Made, NothingFits, Occupied, make_once
 from smtpguard.database.errors import LedgerError
 from smtpguard.incidents import breach
@@ -137,8 +137,8 @@ async def _taken_down(request: Request, sent: FormData) -> str:
             return said("Nothing was written down: the journal does not know the incident.")
         await here.ledger.journal.record([event])
         await here.archive.preserve(id, by=who.address, reason="an incident")
-    except LedgerError:
-        return said("Nothing was done: the record cannot be written at the moment. Try again.")
+    except LedgerError as error:
+        return not_done(error, said)[1]
     return ""
 
 

@@ -16,9 +16,10 @@ from smtpguard.console.access import APPROVER, ROLES, for_roles, person
 from smtpguard.console.chart import drawn
 from smtpguard.console.filters import PAGE
 from smtpguard.console.mailings import decides, listed, sees
+from smtpguard.console.pages.message import done
 from smtpguard.console.recipientlist import NotAll as NotAllOfThem
 from smtpguard.console.recipientlist import listing
-from smtpguard.console.rendering import form, page, see_other, services_of, speech
+from smtpguard.console.rendering import form, not_done, page, see_other, services_of, speech
 from smtpguard.console.reporting import Occupied
 from smtpguard.console.services import ConsoleServices
 from smtpguard.database.errors import LedgerError
@@ -65,20 +66,12 @@ async def act(request: Request) -> Response:
             request, 422, wrong={"comment": said("Give a reason for the rejection: its writer reads it.")}
         )
     try:
-        made = await move(found.mailing_id, approver=who.address, by=f"console: {who.address}", comment=comment)
-    except Conflict:
-        return await _shown(
-            request, 409, said("Nothing was done: it has changed since you looked. This is its present state.")
-        )
-    except NotEntitled:
-        return await _shown(request, 403, said("Nothing was done: you have no right to do this."))
-    except LedgerError:
-        return await _shown(
-            request, 503, said("Nothing was done: the record cannot be written at the moment. Try again.")
-        )
+        made = await move(found.mailing_id, approver=who.address, by=who.by, comment=comment)
+    except (Conflict, NotEntitled, LedgerError) as error:
+        return await _shown(request, *not_done(error, said))
     there = made.disclosure if isinstance(made, Mailing) and sent.get("move") == "disclose" else None
-    done = "mailing" if there is None else "people-agreed" if there.agreed_by else "people-asked"
-    return see_other(f"/mailings/{found.mailing_id}", done=done)
+    what = "mailing" if there is None else "people-agreed" if there.agreed_by else "people-asked"
+    return see_other(f"/mailings/{found.mailing_id}", done=what)
 
 
 @for_roles(APPROVER)
@@ -98,7 +91,7 @@ async def people(request: Request) -> Response:
             here,
             found,
             approver=who.address,
-            by=f"console: {who.address}",
+            by=who.by,
             name=None if table else name,
             table=table,
             column=str(sent.get("column", ""))[:100].strip(),
@@ -112,10 +105,8 @@ async def people(request: Request) -> Response:
         return await _shown(request, 403, said("No addresses were shown: two approvers must agree first."))
     except Occupied:
         return await _shown(request, 409, said("Another one is being made: ask again in a minute."))
-    except LedgerError:
-        return await _shown(
-            request, 503, said("Nothing was done: the record cannot be written at the moment. Try again.")
-        )
+    except LedgerError as error:
+        return await _shown(request, *not_done(error, said))
     headers = {"Content-Disposition": f'attachment; filename="{found.mailing_id}.csv"', "Cache-Control": "no-store"}
     return StreamingResponse(got.pieces(), media_type="text/csv; charset=utf-8; header=present", headers=headers)
 
@@ -127,7 +118,6 @@ async def _shown(
     found = await found_of(request)
     in_force = here.policies.current()
     progress = found.progress.timely(here.clock.now()) if found.progress is not None else None
-    text = labels.DONE.get(request.query_params.get("done", ""), "")
     return await page(
         request,
         "mailing.html",
@@ -148,7 +138,7 @@ async def _shown(
         may_correct=APPROVER in who.roles
         and decides(who, found, in_force, here.clock.now())
         and bool(found.people.at_most),
-        done=speech(request)(text) if text else "",
+        done=done(request),
         problem=problem,
         wrong=wrong,
     )
@@ -168,23 +158,17 @@ async def correct(request: Request) -> Response:
         return await _shown(request, 422, wrong={"file": wrong})
     message = Message.of(raw.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"))
     try:
-        await here.corrections.begin(
-            found, message, starter=who.address, by=f"console: {who.address}", doubt=bool(sent.get("doubt"))
-        )
+        await here.corrections.begin(found, message, starter=who.address, by=who.by, doubt=bool(sent.get("doubt")))
     except NotAll as some:
         wrong = said(
             "It went to the address of {lists}, and the list has changed since. Whoever runs the guard can begin the correction with an export from then.",
             lists=", ".join(some.lists),
         )
         return await _shown(request, 422, wrong={"file": wrong})
-    except NotEntitled:
-        return await _shown(request, 403, said("Nothing was done: you have no right to do this."))
+    except (NotEntitled, LedgerError) as error:
+        return await _shown(request, *not_done(error, said))
     except Refused as why:
         return await _shown(request, 422, wrong={"file": said("No correction was begun: {why}.", why=said(str(why)))})
-    except LedgerError:
-        return await _shown(
-            request, 503, said("Nothing was done: the record cannot be written at the moment. Try again.")
-        )
     return see_other(f"/mailings/{found.mailing_id}", done="correcting")
 
 

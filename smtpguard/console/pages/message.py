@@ -15,13 +15,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from smtpguard.console import labels
-from smtpguard.console.access import Visibility, for_roles, person, visibility
+from smtpguard.console.access import Visibility, for_roles, person, viewed, visibility
 from smtpguard.console.authorship import ALPHABETS, authorship, mixed
 from smtpguard.console.decisionpreview import LARGE, outlook
 from smtpguard.console.entrywords import EntryText, entry_in_words
 from smtpguard.console.evidence import Evidence, evidence, segments
 from smtpguard.console.messageview import MessageView, opened
-from smtpguard.console.ports import Person
 from smtpguard.console.rendering import page, services_of, speech
 from smtpguard.console.services import ConsoleServices
 from smtpguard.database.errors import ContentMissing
@@ -30,7 +29,7 @@ from smtpguard.holds import coverage, effects
 from smtpguard.holds.coverage import BEGINNING
 from smtpguard.holds.model import Hold, State
 from smtpguard.holds.summary import sentence, summary
-from smtpguard.journal.event import Event, Kind
+from smtpguard.journal.event import Kind
 from smtpguard.lists.recipients import Classification
 from smtpguard.lists.recipients import Kind as RecipientKind
 from smtpguard.locale.speech import Speech
@@ -96,25 +95,18 @@ async def looked_up(request: Request) -> tuple[Hold, Visibility]:
     return hold, seen
 
 
-async def viewed(here: ConsoleServices, hold: Hold, who: Person, what: str) -> None:
-    """Journal a view before it is shown. ``what``: reasons, text, full, html, or an attachment's number."""
-    event = Event(
-        kind=Kind.VIEWED,
-        id=hold.hold_id,
-        at=here.clock.now(),
-        data={"content": hold.content_sha256, "saw": what, "by": "console"},
-        private={"actor": (who.address,)},
-    )
-    await here.ledger.journal.record([event])
+async def record_view(request: Request, hold: Hold, saw: str) -> None:
+    here, who = services_of(request), person(request)
+    await here.ledger.journal.record([viewed(hold, saw, "console", here.clock.now(), who.address)])
 
 
 @for_roles()
 async def message(request: Request) -> Response:
-    here, who = services_of(request), person(request)
+    who = person(request)
     hold, seen = await looked_up(request)
     if who.address in hold.senders:
         return await own(request, hold)
-    await viewed(here, hold, who, seen.name.lower())
+    await record_view(request, hold, seen.name.lower())
     return await shown(request, hold, seen)
 
 
@@ -182,7 +174,7 @@ async def shown(
 async def _queued(here: ConsoleServices, hold: Hold, most: int, *, blind: bool) -> list[Queued]:
     """The letters that are decided on with it: each text once, oldest first."""
     texts: dict[str, tuple[list[Hold], str]] = {}
-    for one, shown in await here.archive.queued(hold.hold_id, most) if most else ():
+    for one, shown in await here.ledger.holds.queued(hold.hold_id, most) if most else ():
         text = shown.text if shown is not None and not blind else one.hold_id
         begins = shown.beginning(BEGINNING) if shown is not None and not blind else ""
         texts.setdefault(text, ([], begins))[0].append(one)
@@ -231,7 +223,7 @@ def done(request: Request) -> str:
 
 async def talk(here: ConsoleServices, hold: Hold, said: Speech) -> list[EntryText]:
     """The questions and answers about it that are not erased."""
-    entries = await here.archive.history(hold.hold_id)
+    entries = await here.ledger.journal.history(hold.hold_id)
     return [entry_in_words(entry, clear, said) for entry, clear in entries if entry.kind in SPOKEN]
 
 

@@ -68,7 +68,7 @@ async def overview(request: Request) -> Response:
     figures = {n: await _figure(request, n) for n in sorted({1, days, DAYS})}
     chosen, month = figures[days], figures[DAYS]
     alarms = await here.alarms()
-    waits = (await here.archive.counts()).get(State.WAITING, 0)
+    waits = (await here.ledger.holds.counts()).get(State.WAITING, 0)
     entries, signed = await here.archive.record()
     return await page(
         request,

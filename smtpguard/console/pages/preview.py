@@ -11,10 +11,10 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from smtpguard.console.access import Visibility, for_roles, person
+from smtpguard.console.access import Visibility, for_roles
 from smtpguard.console.framed import HEADERS, framed
 from smtpguard.console.messageview import attached
-from smtpguard.console.pages.message import looked_up, viewed
+from smtpguard.console.pages.message import looked_up, record_view
 from smtpguard.console.rendering import services_of
 from smtpguard.database.errors import ContentMissing
 from smtpguard.holds.model import Hold
@@ -28,7 +28,7 @@ async def frame(request: Request) -> Response:
     text = await asyncio.to_thread(framed, content)
     if text is None:
         raise HTTPException(404)
-    await viewed(services_of(request), hold, person(request), "html")
+    await record_view(request, hold, "html")
     return HTMLResponse(text, headers=dict(HEADERS))
 
 
@@ -42,7 +42,7 @@ async def part(request: Request) -> Response:
     if found is None:
         raise HTTPException(404)
     listed, data = found
-    await viewed(services_of(request), hold, person(request), f"attachment {listed.n}")
+    await record_view(request, hold, f"attachment {listed.n}")
     name = quote(listed.name.replace("/", "_").replace("\\", "_") or f"part-{listed.n}", safe="")
     headers = dict(HEADERS) | {"Content-Disposition": f"attachment; filename*=UTF-8''{name}"}  # RFC 6266, RFC 8187
     return Response(data, media_type="application/octet-stream", headers=headers)

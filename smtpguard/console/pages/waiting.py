@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from smtpguard.console import labels
-from smtpguard.console.access import APPROVER, ROLES, Visibility, asked, for_roles, person, sees_all, visibility
+from smtpguard.console.access import APPROVER, ROLES, Visibility, asked, for_roles, person, sees_all, viewed, visibility
 from smtpguard.console.decisionpreview import LARGE, DecisionPreview, confirmed, outlook
 from smtpguard.console.entrywords import overtaken
 from smtpguard.console.filters import PAGE, WAITS, Filters, cursor, cut
@@ -27,7 +27,6 @@ from smtpguard.holds.coverage import BEGINNING
 from smtpguard.holds.model import Choice, Hold, HoldQuery, NotEntitled, Rank, Refused, State, Unconfirmed
 from smtpguard.holds.service import Decided, Seen
 from smtpguard.holds.summary import sentence, unsuitable
-from smtpguard.journal.event import Event, Kind
 from smtpguard.locale.speech import Speech
 from smtpguard.notices.noticedata import addressed, nameable
 from smtpguard.policy.freezing import Freeze
@@ -72,7 +71,7 @@ async def waiting(request: Request) -> Response:
         lists=sorted((info.title or name, name) for name, info in lists.items()),
         rules=ruled(in_force, said),
         kinds=WAITS,
-        total=(await here.archive.counts()).get(State.WAITING, 0),
+        total=(await here.ledger.holds.counts()).get(State.WAITING, 0),
         sees_all=sees_all(who),
         seated=APPROVER not in who.roles or bool(in_force.groups_of(who.address, here.clock.now())),
         decides=APPROVER in who.roles,
@@ -198,17 +197,8 @@ async def _beginnings(here: ConsoleServices, who: Person, holds: Sequence[Hold])
     ][:MOST_BEGUN]
     if not readable:
         return {}
-    saw = [
-        Event(
-            kind=Kind.VIEWED,
-            id=hold.hold_id,
-            at=here.clock.now(),
-            data={"content": hold.content_sha256, "saw": "text", "by": "console"},
-            private={"actor": (who.address,)},
-        )
-        for hold in readable
-    ]
-    await here.ledger.journal.record(saw)
+    now = here.clock.now()
+    await here.ledger.journal.record([viewed(hold, "text", "console", now, who.address) for hold in readable])
     found: dict[str, str] = {}
     for hold in readable:
         try:
@@ -267,7 +257,7 @@ async def decided(request: Request) -> Response:
             continue
         try:
             made = await here.approvals.vote(
-                hold.hold_id, choice, approver=who.address, by=f"console: {who.address}", seen=looked, comment=comment,
+                hold.hold_id, choice, approver=who.address, by=who.by, seen=looked, comment=comment,
                 people=most or 0,
             )  # fmt: skip
             done.append(made)

@@ -30,6 +30,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from smtpguard.accounts.model import Account, Role
 from smtpguard.console import rendering
 from smtpguard.console.people.sessions import Sessions
+from smtpguard.console.ports import Person
 from smtpguard.database.errors import LedgerError, PolicyUnreadable
 from smtpguard.guard.ports import Clock
 from smtpguard.holds.links import Links
@@ -70,25 +71,6 @@ HEADERS = {
     "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=()",
     "cache-control": "no-store",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Who:
-    """Fits console.ports.Person."""
-
-    address: str
-    name: str = ""
-    roles: frozenset[str] = frozenset()
-    language: str = ""
-
-    @classmethod
-    def of(cls, account: Account) -> Who:
-        return cls(
-            address=account.address,
-            name=account.name,
-            roles=frozenset(role.value for role in account.roles),
-            language=account.language,
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,7 +195,7 @@ class ConsoleMiddleware:
         if path.startswith(MINE):
             link = self._links.read(path[len(MINE) :].partition("/")[0], self._clock.now())
             if link is not None:
-                state |= {"link": link, "person": Who(address=link.address)}
+                state |= {"link": link, "person": Person(address=link.address)}
             return
         token = given.get(self._place.cookie("smtpguard"), "")
         looks_again = (
@@ -221,7 +203,7 @@ class ConsoleMiddleware:
         )  # a refresh by the page itself shows no activity of the person
         found = await self._sessions.find(token, active=not looks_again) if 0 < len(token) <= 100 else None
         if found is not None:
-            state |= {"token": token, "account": found[1], "person": Who.of(found[1]), "how": found[0].how}
+            state |= {"token": token, "account": found[1], "person": Person.of(found[1]), "how": found[0].how}
         state["ended"] = bool(token) and found is None
 
     async def _proven(self, request: Request, state: dict[str, Any]) -> Response | None:
