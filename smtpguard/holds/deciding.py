@@ -351,7 +351,7 @@ def written(
         mine = set(holds.people(batch.connection, held.hold_id)[part])
         mailings_of(batch).look_up(row, mine)  # before the entry is settled, which changes who is in flight
     done = outboxes.settle(batch, intent_id, changes)
-    settled = outboxes.come_to(batch.connection, intent_id) if done else None
+    settled = outboxes.come_to(batch, intent_id) if done else None
     if row is not None:
         _became(
             batch,
@@ -368,7 +368,7 @@ def written(
         held, state=_stands(held, changes, settled) or held.state, settled=settled or held.settled, asked_at=asked
     )
     if made != held:
-        holds.attempted(batch.connection, made, batch.now_us)
+        holds.attempted(batch, made)
     if settled is not None and over is not None:
         events, intents = over(made, intent_id)
         batch.record(events)

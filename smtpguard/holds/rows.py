@@ -34,6 +34,7 @@ from smtpguard.reading.shown import Shown
 
 _COLUMNS = (table.c.state, table.c.acknowledged, table.c.doc, table.c.copies, table.c.reach, table.c.lead)
 _BY_ID = select(*_COLUMNS).where(table.c.hold_id == bindparam("hold_id"))
+_PEOPLE = select(table.c.people).where(table.c.hold_id == bindparam("hold_id"))
 _INSERT = insert(table)
 _TWINS = """SELECT key, state, acknowledged, doc, copies, reach, lead FROM hold WHERE key IN ({})
  AND (state IN ('waiting', 'approved', 'releasing', 'void') OR asked IS NOT NULL OR (state IN ('released', 'granted') AND over_at > ? AND NOT EXISTS (
@@ -112,7 +113,7 @@ def grow(connection: Connection, hold: Hold) -> None:
 
 def people(connection: Connection, hold_id: str) -> tuple[list[bytes], list[bytes]]:
     """For a hold of a mailing: digests of those for whom it is held, and of those who get it whatever is decided."""
-    found = connection.execute(select(table.c.people).where(table.c.hold_id == hold_id)).scalar()
+    found = connection.execute(_PEOPLE, {"hold_id": hold_id}).scalar()
     return ([], []) if found is None else parted(bytes(found))
 
 
@@ -126,16 +127,17 @@ def people_of(connection: Connection, ids: Sequence[str]) -> list[bytes]:
     return list(found)
 
 
-def attempted(connection: Connection, hold: Hold, now_us: int) -> None:
+def attempted(batch: Batch, hold: Hold) -> None:
     """Write the state after an attempt to release it."""
     values: dict[str, Any] = {"state": hold.state.value}
     if hold.settled is not None:
-        values |= {"over_at": now_us}
+        values |= {"over_at": batch.now_us}
     if hold.settled is not None or hold.asked_at is not None:
         values |= {"doc": HOLD.dumps(hold)}
     if hold.asked_at is None:
         values |= {"asked": None}
-    connection.execute(update(table).where(table.c.hold_id == hold.hold_id).values(**values))
+    sql = f"UPDATE hold SET {', '.join(f'{name} = ?' for name in values)} WHERE hold_id = ?"
+    batch.execute(sql, [(*values.values(), hold.hold_id)])
 
 
 def acknowledge(connection: Connection, hold_ids: Iterable[str], answered: bool = True) -> int:

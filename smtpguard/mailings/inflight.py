@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from sqlalchemy import Connection, func, or_, select, text
+from sqlalchemy import BindParameter, Connection, bindparam, func, or_, select, text
 
 from smtpguard.database.schema import SEVERAL, SINGLE, delivery, hold, mailing, outbox, underway
 from smtpguard.journal.delivery import DeliveryStatus
@@ -23,7 +24,33 @@ _APART = bytes(8)
 """The separator in the column of people: before it are the recipients whose copy is held, after it those who get it now.
 As long as a digest."""
 _MANY = 500
-_SINGLE, _SEVERAL = text(SINGLE["info"]["where"]), text(SEVERAL["info"]["where"])
+# Made once, since every attempt of a release asks them.
+_NUMBERS: BindParameter[int] = bindparam("numbers", expanding=True)
+_PEOPLE: BindParameter[bytes] = bindparam("people", expanding=True)
+_RELAYING = select(underway.c.mailing, underway.c.people, underway.c.doubt).where(
+    underway.c.mailing.in_(_NUMBERS), underway.c.people.is_not(None)
+)
+_SENDING = (
+    select(mailing.c.n, outbox.c.intent_id, outbox.c.kind, hold.c.people)
+    .select_from(outbox.join(hold, hold.c.hold_id == outbox.c.hold_id).join(mailing, mailing.c.id == hold.c.mailing))
+    .where(
+        outbox.c.done.is_(False),
+        outbox.c.kind.in_(_OF_CONTENT),
+        mailing.c.n.in_(_NUMBERS),
+        hold.c.people.is_not(None),
+    )
+)
+_SENDING_THEM = _SENDING.where(or_(hold.c.people.in_(_PEOPLE), func.length(hold.c.people) > len(_APART)))
+_SENDING_HOLDS = _SENDING.where(hold.c.hold_id.in_(bindparam("holds", expanding=True)))
+_FOR_SEVERAL = (
+    select(hold.c.hold_id)
+    .where(hold.c.mailing.in_(select(mailing.c.id).where(mailing.c.n.in_(_NUMBERS))), text(SEVERAL["info"]["where"]))
+    .limit(1)
+)
+_FOR_SINGLE = select(hold.c.hold_id).where(hold.c.people.in_(_PEOPLE), text(SINGLE["info"]["where"]))
+_RESULTS = select(delivery.c.intent_id, delivery.c.state, delivery.c.people).where(
+    delivery.c.intent_id.in_(bindparam("entries", expanding=True))
+)
 _FEW = 100
 """Up to so many people are named in the query; for more, entries are chosen from all."""
 _Result = tuple[str, bytes | None]
@@ -54,33 +81,20 @@ def going(
     copies of the mailing wait in the outbox."""
     found = {n: InFlight() for n in numbers}
     wanted = None if people is None else frozenset(people)
-    relaying = select(underway.c.mailing, underway.c.people, underway.c.doubt).where(
-        underway.c.mailing.in_(numbers), underway.c.people.is_not(None)
-    )
-    for n, some, doubt in connection.execute(relaying):
+    values: dict[str, Any] = {"numbers": list(found)}
+    for n, some, doubt in connection.execute(_RELAYING, values):
         (found[n].doubted if doubt else found[n].people).update(split(bytes(some)))
-    sending = (
-        select(mailing.c.n, outbox.c.intent_id, outbox.c.kind, hold.c.people)
-        .select_from(
-            outbox.join(hold, hold.c.hold_id == outbox.c.hold_id).join(mailing, mailing.c.id == hold.c.mailing)
-        )
-        .where(
-            outbox.c.done.is_(False),
-            outbox.c.kind.in_(_OF_CONTENT),
-            mailing.c.n.in_(numbers),
-            hold.c.people.is_not(None),
-        )
-    )
+    sending = _SENDING
     if wanted is not None and len(wanted) <= _FEW:
-        holds = _of_single(connection, found, wanted)
+        holds = _of_single(connection, list(found), sorted(wanted))
         if holds is None:
-            sending = sending.where(or_(hold.c.people.in_(sorted(wanted)), func.length(hold.c.people) > len(_APART)))
+            sending, values["people"] = _SENDING_THEM, sorted(wanted)
         elif not holds:
             return found
         else:
-            sending = sending.where(hold.c.hold_id.in_(holds))
+            sending, values["holds"] = _SENDING_HOLDS, holds
     entries: dict[str, tuple[int, set[bytes]]] = {}
-    for n, intent_id, kind, some in connection.execute(sending):
+    for n, intent_id, kind, some in connection.execute(sending, values):
         held, apart = parted(bytes(some))
         mine = set(apart if kind == IntentKind.PART.value else held)
         if wanted is None or not wanted.isdisjoint(mine):
@@ -91,13 +105,12 @@ def going(
     return found
 
 
-def _of_single(connection: Connection, numbers: Collection[int], wanted: Collection[bytes]) -> list[str] | None:
+def _of_single(connection: Connection, numbers: Sequence[int], wanted: Sequence[bytes]) -> list[str] | None:
     """The holds for one of these people alone, by an index: joined in the query, the planner would begin with all that
     waits in the outbox. None if the mailings also have holds for several people, who can only be compared."""
-    names = select(mailing.c.id).where(mailing.c.n.in_(numbers))
-    if connection.execute(select(hold.c.hold_id).where(hold.c.mailing.in_(names), _SEVERAL).limit(1)).first():
+    if connection.execute(_FOR_SEVERAL, {"numbers": numbers}).first():
         return None
-    return list(connection.execute(select(hold.c.hold_id).where(hold.c.people.in_(wanted), _SINGLE)).scalars())
+    return list(connection.execute(_FOR_SINGLE, {"people": wanted}).scalars())
 
 
 def _results(connection: Connection, intents: Sequence[str]) -> Iterator[tuple[str, Sequence[_Result]]]:
@@ -105,8 +118,7 @@ def _results(connection: Connection, intents: Sequence[str]) -> Iterator[tuple[s
     for start in range(0, len(intents), _MANY):
         some = intents[start : start + _MANY]
         results: dict[str, list[_Result]] = {intent_id: [] for intent_id in some}
-        query = select(delivery.c.intent_id, delivery.c.state, delivery.c.people)
-        for intent_id, state, behind in connection.execute(query.where(delivery.c.intent_id.in_(some))):
+        for intent_id, state, behind in connection.execute(_RESULTS, {"entries": some}):
             results[intent_id].append((state, behind))
         yield from results.items()
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    BindParameter,
     Boolean,
     Connection,
     FromClause,
@@ -70,18 +71,16 @@ follow later (deciding.follow)."""
 _MANY = 500
 _PAGE = 5_000
 _REMEMBERED = 15 * 1_000_000  # microseconds
-_SET_DELIVERY = (
-    update(delivery)
-    .where(delivery.c.intent_id == bindparam("b_intent"), delivery.c.n == bindparam("b_n"))
-    .values(
-        state=bindparam("b_state"),
-        next_at=bindparam("b_next"),
-        reply=bindparam("b_reply"),
-        doubts=bindparam("b_doubts"),
-        further=bindparam("b_further"),
-        people=func.coalesce(bindparam("b_people"), delivery.c.people),
-    )
-)
+# Of every attempt (Batch.select):
+_LEASED = "SELECT token, done FROM outbox WHERE intent_id = ?"
+_LEFT = f"SELECT recipient, n, state, further, people FROM delivery WHERE intent_id = ? AND further <> '{_NOTHING}' ORDER BY n"
+_COME_TO = f"SELECT state, COUNT(*) FROM delivery WHERE intent_id = ? AND further = '{_NOTHING}' GROUP BY state"
+_NEXT = f"SELECT further, MIN(next_at) FROM delivery WHERE intent_id = ? AND further <> '{_NOTHING}' GROUP BY further"
+_SET_DELIVERY = """UPDATE delivery SET state = ?, next_at = ?, reply = ?, doubts = ?, further = ?, people = COALESCE(?, people)
+ WHERE intent_id = ? AND n = ?"""
+_SET_BEGUN = "UPDATE outbox SET leased_until = 0 WHERE intent_id = ?"
+_SET_ANSWERED = "UPDATE outbox SET leased_until = 0, owner = NULL WHERE intent_id = ?"
+_SET_NEXT = "UPDATE outbox SET done = ?, next_at = ? WHERE intent_id = ?"
 
 
 def rows_of(intent: Intent, now_us: int) -> tuple[tuple[object, ...], list[tuple[object, ...]]]:
@@ -346,12 +345,8 @@ def unanswered(connection: Connection, hold_id: str, now_us: int) -> dict[str, l
 
 def _rest(batch: Batch, intent_id: str) -> bool:
     """Set when the entry is due next, by its recipients; returns whether it is done."""
-    query = select(delivery.c.further, func.min(delivery.c.next_at)).where(
-        delivery.c.intent_id == intent_id, delivery.c.further != _NOTHING
-    )
-    left = {further: at for further, at in batch.connection.execute(query.group_by(delivery.c.further))}  # noqa: C416
-    values = {"done": not left, "next_at": left.get(_TRY, NEVER_US) if left else batch.now_us}
-    batch.connection.execute(update(outbox).where(outbox.c.intent_id == intent_id).values(**values))
+    left = dict(batch.select(_NEXT, (intent_id,)))
+    batch.execute(_SET_NEXT, [(not left, left.get(_TRY, NEVER_US) if left else batch.now_us, intent_id)])
     return not left
 
 
@@ -398,9 +393,7 @@ class AskedRecipient:
 
 
 def asked(connection: Connection, hold_id: str, now_us: int) -> list[AskedRecipient]:
-    query = select(delivery).where(
-        delivery.c.intent_id.in_(_release_of(hold_id)), delivery.c.further == _ASK, delivery.c.next_at <= now_us
-    )
+    rows = connection.execute(_ASKED, {"hold_id": hold_id, "now": now_us})
     return [
         AskedRecipient(
             intent_id=row.intent_id,
@@ -409,7 +402,7 @@ def asked(connection: Connection, hold_id: str, now_us: int) -> list[AskedRecipi
             doubts=row.doubts,
             people=frozenset(_digests(row.people)),
         )
-        for row in connection.execute(query.order_by(delivery.c.n)).all()
+        for row in rows
     ]
 
 
@@ -437,8 +430,19 @@ def confirmed(some: Sequence[AskedRecipient]) -> list[RecipientChange]:
     ]
 
 
-def _release_of(hold_id: str) -> Select[tuple[str]]:
+def _release_of(hold_id: str | BindParameter[str]) -> Select[tuple[str]]:
     return select(outbox.c.intent_id).where(outbox.c.hold_id == hold_id, outbox.c.kind == _RELEASE)
+
+
+_ASKED = (
+    select(delivery)
+    .where(
+        delivery.c.intent_id.in_(_release_of(bindparam("hold_id"))),
+        delivery.c.further == _ASK,
+        delivery.c.next_at <= bindparam("now", type_=BigInteger),
+    )
+    .order_by(delivery.c.n)
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -460,33 +464,30 @@ def changes(batch: Batch, lease: Lease, outcomes: Sequence[AttemptResult]) -> li
     """The change of each recipient. None: another lease was given meanwhile, or it is settled: write nothing. Raises
     ValueError for a recipient that was not leased, and for an impossible transition."""
     batch.flush()
-    row = batch.connection.execute(
-        select(outbox.c.token, outbox.c.done).where(outbox.c.intent_id == lease.lease_id)
-    ).one_or_none()
-    if row is None or row.token != lease.token or row.done:
+    leased = batch.select(_LEASED, (lease.lease_id,))
+    if not leased or leased[0][0] != lease.token or leased[0][1]:
         return None
     known: dict[str, list[Any]] = {}
-    left = select(delivery).where(delivery.c.intent_id == lease.lease_id, delivery.c.further != _NOTHING)
-    for each in batch.connection.execute(left.order_by(delivery.c.n)):
-        known.setdefault(each.recipient, []).append(each)
+    for recipient, *rest in batch.select(_LEFT, (lease.lease_id,)):
+        known.setdefault(recipient, []).append(rest)
     made: list[RecipientChange] = []
     for outcome in outcomes:
         there = known.get(RECIPIENT.dumps(outcome.recipient))
         if not there:
             raise ValueError("an outcome for a recipient that was not leased")
-        each = there.pop(0)
-        status = DeliveryStatus(each.state)
+        n, state, left, behind = there.pop(0)
+        status = DeliveryStatus(state)
         begins = DeliveryEvent.BEGIN if status is DeliveryStatus.PENDING else DeliveryEvent.LOSE
         status = after(status, _EVENTS.get(outcome.delivered, begins), earlier=outcome.doubts)
         further = _further(outcome)
-        if each.further == _ANSWER:  # it was revoked meanwhile
+        if left == _ANSWER:  # it was revoked meanwhile
             further = Further.NOTHING
             if status is DeliveryStatus.PENDING:
                 status = after(status, DeliveryEvent.CANCEL)
-        people = outcome.people if outcome.people is not None else _digests(each.people)
+        people = outcome.people if outcome.people is not None else _digests(behind)
         made.append(
             RecipientChange(
-                n=each.n,
+                n=n,
                 outcome=outcome,
                 status=status,
                 further=further,
@@ -516,29 +517,29 @@ def settle(batch: Batch, intent_id: str, changes: Sequence[RecipientChange]) -> 
     begun = any(one.outcome.delivered is Delivered.IN_DOUBT and not one.over for one in changes)
     passes("mark" if begun else "settle", intent_id)
     if changes:
-        batch.connection.execute(_SET_DELIVERY, [_row(batch, intent_id, one) for one in changes])
-    values = {"leased_until": 0} if begun else {"leased_until": 0, "owner": None}
-    batch.connection.execute(update(outbox).where(outbox.c.intent_id == intent_id).values(**values))
+        batch.execute(_SET_DELIVERY, [_row(batch, intent_id, one) for one in changes])
+    batch.execute(_SET_BEGUN if begun else _SET_ANSWERED, [(intent_id,)])
     return _rest(batch, intent_id)
 
 
-def _row(batch: Batch, intent_id: str, one: RecipientChange) -> dict[str, object]:
+def _row(batch: Batch, intent_id: str, one: RecipientChange) -> tuple[object, ...]:
     again, people = one.outcome.next_at, one.outcome.people
-    return {
-        "b_intent": intent_id,
-        "b_n": one.n,
-        "b_state": one.status.value,
-        "b_next": batch.now_us if again is None else microseconds(again),
-        "b_reply": json.dumps(one.outcome.reply),
-        "b_doubts": one.outcome.doubts,
-        "b_further": one.further.value,
-        "b_people": None if people is None else b"".join(people),
-    }
+    return (
+        one.status.value,
+        batch.now_us if again is None else microseconds(again),
+        json.dumps(one.outcome.reply),
+        one.outcome.doubts,
+        one.further.value,
+        None if people is None else b"".join(people),
+        intent_id,
+        one.n,
+    )
 
 
-def come_to(connection: Connection, intent_id: str) -> Settled:
+def come_to(batch: Batch, intent_id: str) -> Settled:
     """The totals of an entry's recipients with a final result."""
-    return _settled(connection, [intent_id]).get(intent_id, NONE_YET)
+    found = (settled_of(DeliveryStatus(state), n) for state, n in batch.select(_COME_TO, (intent_id,)))
+    return sum(found, NONE_YET)
 
 
 def attempted(connection: Connection, stop: Freeze, now: datetime) -> dict[str, str]:
