@@ -8,6 +8,7 @@
 ``python -m bench --journal``: reading the whole journal, alone and beside mail.
 ``python -m bench --month``: an ordinary month of a company; what is held wrongly, and which dangerous mail passes.
 ``python -m bench --milter``: the cost of a message inside Postfix with smtpguard, with an idle milter and with none.
+``python -m bench --rest``: memory of an idle guard, process by process, and the processor time of a start.
 ``python -m bench --house``: the size of the code, and the calls that a plain message takes.
 """
 
@@ -49,6 +50,10 @@ elif sys.argv[1:2] == ["--house"]:
     from bench.house import main as house
 
     house(sys.argv[2:])
+elif sys.argv[1:2] == ["--rest"]:
+    from bench.through import at_rest
+
+    at_rest(sys.argv[2:])
 else:
     from bench.through import main
 

@@ -111,12 +111,15 @@ class Hop:
 
     def memory_mb(self) -> float:
         """Resident memory, where shared pages are divided among the processes that share them (PSS)."""
-        kb = 0
-        for pid in self.processes():
-            with suppress(OSError):
-                for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-                    kb += int(line.split()[1]) if line.startswith("Pss:") else 0
-        return kb / 1024
+        return sum(map(_pss_mb, self.processes()))
+
+
+def _pss_mb(pid: int) -> float:
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) / 1024
+    return 0
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes] | None = None) -> None:
@@ -353,6 +356,46 @@ def main() -> None:
         print("\nMemory (PSS), MB, at rest before and after all of it.\n")
         rows = ([h.name, f"{idle[h.name]:.0f}", f"{h.memory_mb():.0f}"] for h in hops if h.process)
         table(["".ljust(22), "before", "after"], rows)
+
+
+def at_rest(argv: list[str]) -> None:
+    """The memory of each process of an idle guard with the sample policy, and the processor time of a start."""
+    parser = argparse.ArgumentParser(prog="python -m bench --rest")
+    parser.add_argument("--all", action="store_true", help="with milter, console and metrics")
+    parser.add_argument("--workers", type=int, default=2)
+    chosen = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory(prefix="bench-", dir="/var/tmp") as folder:
+        root, port, log = Path(folder), free_port(), Path(folder) / "log"
+        settings = guard_settings(root, port, free_port(), chosen.workers)
+        if chosen.all:
+            text = settings.read_text().replace("listen: {", f"listen: {{milter: [{{port: {free_port()}}}], ")
+            web = "".join(f"{part}: {{address: 127.0.0.1, port: {free_port()}}}\n" for part in ("console", "metrics"))
+            settings.write_text(text + web)
+        argv = [sys.executable, "-m", "smtpguard", "serve", "--config", str(settings)]
+        starts = []
+        for number in range(6):  # the first makes the store
+            log.write_bytes(b"")
+            with running(*argv, port=port, log=log) as process:
+                guard = Hop("smtpguard", port, process=process.pid)
+                while b'"serving"' not in log.read_bytes():
+                    time.sleep(0.02)
+                starts.append(guard.cpu_seconds())
+                if number < 5:
+                    continue
+                time.sleep(10)  # what is done once after a start is done
+                print(
+                    f"processor time of a start: {statistics.median(starts[1:]):.2f} s (the first: {starts[0]:.2f} s)\n"
+                )
+                rows = []
+                for pid in guard.processes():
+                    title = Path(f"/proc/{pid}/cmdline").read_bytes().partition(b"\0")[0].decode()
+                    rows.append(
+                        [
+                            title.rpartition("smtpguard: ")[2] if pid != process.pid else "supervisor",
+                            f"{_pss_mb(pid):.0f}",
+                        ]
+                    )
+                table(["process".ljust(22), "PSS, MB"], [*rows, ["all", f"{guard.memory_mb():.0f}"]])
 
 
 def _hops(root: Path, workers: list[int], args: argparse.Namespace, stack: ExitStack) -> Iterator[Hop]:

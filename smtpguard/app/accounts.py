@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from smtpguard.accounts.model import Role
 from smtpguard.accounts.rows import People
 from smtpguard.config.settings import Settings
 from smtpguard.console.people.accounts import Accounts
@@ -32,9 +31,3 @@ def accounts(
         factors=Factors(secret),
         delimiters=settings.delimiters,
     )
-
-
-def required(settings: Settings) -> frozenset[Role]:
-    """The roles that must have a second factor."""
-    console = settings.console
-    return frozenset(map(Role, console.second_factor.required_for)) if console is not None else frozenset()

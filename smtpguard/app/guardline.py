@@ -14,12 +14,11 @@ from smtpguard.admission.intake import Intake
 from smtpguard.admission.mailvote import VotesByMail
 from smtpguard.admission.preapproval import Preapproval
 from smtpguard.admission.returned import ReturnedMail
-from smtpguard.app.accounts import required
 from smtpguard.app.clock import SystemClock, host_name, ids
 from smtpguard.app.eventlog import EventLog
 from smtpguard.app.files import installation_secret, make_state
 from smtpguard.app.policies import Following
-from smtpguard.app.services import freezes_of, notices, opened, term
+from smtpguard.app.services import freezes_of, notices, opened, second_factor_for, term
 from smtpguard.app.signatures import dkim_verifier
 from smtpguard.config.settings import Settings
 from smtpguard.database.batch import read_head
@@ -97,7 +96,7 @@ async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock |
         votes = VotesByMail(
             address=Address.parse(settings.hold.reply_at), tokens=Tokens(secret), ledger=ledger, policies=policies,
             reader=reader, verifier=verifier, approvals=Approvals(ledger, policies, clock, notices=told, term=terms),
-            notices=told, clock=clock, required=required(settings),
+            notices=told, clock=clock, required=second_factor_for(settings),
         )  # fmt: skip
     returned = None
     if settings.returns.addresses:

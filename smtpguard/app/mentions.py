@@ -6,11 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
-
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Route
+from typing import TYPE_CHECKING, Any
 
 from smtpguard.app.files import CannotStart
 from smtpguard.app.hooks import SHORTEST_SECRET
@@ -23,6 +19,11 @@ from smtpguard.guard.ports import Clock
 from smtpguard.observe.webhooks.sending import HEADER, genuine
 from smtpguard.returns.fetching import NotFetched, fetch
 from smtpguard.returns.mentions import Mention, of_feed, of_request
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.routing import BaseRoute
 
 log = logging.getLogger(__name__)
 
@@ -97,30 +98,33 @@ def routes(settings: Settings, take: Take, clock: Clock) -> list[BaseRoute]:
     if len(secret) < SHORTEST_SECRET:
         raise CannotStart(f"{wanted.secret_file}: a webhook's secret has at least {SHORTEST_SECRET} characters")
 
+    from starlette.requests import ClientDisconnect
+    from starlette.responses import JSONResponse
+    from starlette.routing import Route
+
+    def problem(status: int, text: str) -> Response:
+        return JSONResponse({"problem": text}, status_code=status)
+
     async def endpoint(request: Request) -> Response:
         body = bytearray()
         try:
             async for piece in request.stream():
                 body += piece
                 if len(body) > MOST_BODY:
-                    return _problem(413, f"at most {MOST_BODY} octets")
+                    return problem(413, f"at most {MOST_BODY} octets")
         except ClientDisconnect:
-            return _problem(400, "it was cut off")
+            return problem(400, "it was cut off")
         now = clock.now()
         if not genuine(secret, request.headers.get(HEADER, ""), bytes(body), int(now.timestamp())):
-            return _problem(401, f"{HEADER} is not right")
+            return problem(401, f"{HEADER} is not right")
         try:
             found = of_request(wanted.name, json.loads(body), now)
         except (ValueError, RecursionError) as why:
-            return _problem(422, str(why)[:200])
+            return problem(422, str(why)[:200])
         try:
             new = await take(found)
         except LedgerError as error:
-            return _problem(503, f"nothing was stored: {type(error).__name__}")
+            return problem(503, f"nothing was stored: {type(error).__name__}")
         return JSONResponse({"new": new})
 
     return [Route(PATH, endpoint, methods=["POST"])]
-
-
-def _problem(status: int, text: str) -> Response:
-    return JSONResponse({"problem": text}, status_code=status)

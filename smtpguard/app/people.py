@@ -8,14 +8,16 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
 
 from smtpguard.accounts.model import Role
 from smtpguard.accounts.rows import People
-from smtpguard.app.accounts import accounts, required
+from smtpguard.app.accounts import accounts
 from smtpguard.app.files import CannotStart
+from smtpguard.app.services import second_factor_for
 from smtpguard.config.problem import Broken
 from smtpguard.config.secret import read_secret
 from smtpguard.config.settings import Settings
@@ -27,7 +29,6 @@ from smtpguard.console.people.absences import Absent
 from smtpguard.console.people.administering import Administering
 from smtpguard.console.people.factors import Factors
 from smtpguard.console.people.middleware import ConsoleMiddleware, Site
-from smtpguard.console.people.oidc import Provider, Trusted
 from smtpguard.console.people.pages import Pages, Services
 from smtpguard.console.people.passwords import Passwords
 from smtpguard.console.people.ratelimit import RateLimit
@@ -38,6 +39,9 @@ from smtpguard.database.errors import LedgerError
 from smtpguard.guard.ports import Clock
 from smtpguard.holds.links import Links
 from smtpguard.store.store import Store
+
+if TYPE_CHECKING:
+    from smtpguard.console.people.oidc import Provider
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +118,7 @@ def front(
             place=place,
             provider=provider,
             own=RateLimit(clock, most=OWN_TRIES, seconds=OWN_SECONDS),
-            required=required(settings),
+            required=second_factor_for(settings),
         )
     )
     door = Middleware(
@@ -124,7 +128,7 @@ def front(
         links=Links(secret),
         clock=clock,
         secret=secret,
-        required=required(settings),
+        required=second_factor_for(settings),
     )
     return Front(
         middleware=(door,),
@@ -148,7 +152,11 @@ def api(
     new_id: Callable[[], str],
 ) -> list[BaseRoute]:
     tokens = Tokens(
-        People(store), console.clock, new_id=new_id, delimiters=settings.delimiters, required=required(settings)
+        People(store),
+        console.clock,
+        new_id=new_id,
+        delimiters=settings.delimiters,
+        required=second_factor_for(settings),
     )
     return routes(ApiServices(console=console, tokens=tokens, verify=lambda: store.journal.audit(socket.gethostname())))
 
@@ -168,6 +176,8 @@ def _provider(console: Console, place: Site, clock: Clock, secret: bytes) -> Pro
     wanted = console.oidc
     if wanted is None:
         return None
+    from smtpguard.console.people.oidc import Provider, Trusted  # what checks tokens takes 12 MB
+
     try:
         theirs = read_secret(wanted.client_secret_file).get_secret_value() if wanted.client_secret_file else ""
     except Broken as e:

@@ -23,6 +23,7 @@ from smtpguard.store.store import Store
 from smtpguard.store.writer import Committed
 
 if TYPE_CHECKING:
+    from smtpguard.accounts.model import Role
     from smtpguard.admission.correcting import Corrections
     from smtpguard.app.policies import Following
     from smtpguard.config.brief import Needed
@@ -85,6 +86,14 @@ def notices(settings: Settings) -> Notices:
     from smtpguard.notices.intents import Notices
 
     return Notices(contact=str(contact(settings) or ""))
+
+
+def second_factor_for(settings: Settings) -> frozenset[Role]:
+    """The roles that must have one."""
+    from smtpguard.accounts.model import Role
+
+    console = settings.console
+    return frozenset(map(Role, console.second_factor.required_for)) if console is not None else frozenset()
 
 
 @asynccontextmanager

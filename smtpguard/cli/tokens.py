@@ -95,15 +95,16 @@ async def list_(context: Context) -> None:
 @asynccontextmanager
 async def _tokens(context: Context, address: str = "") -> AsyncIterator[Tokens]:
     from smtpguard.accounts.rows import People
-    from smtpguard.app.accounts import required
     from smtpguard.app.clock import SystemClock, ids
+    from smtpguard.app.services import second_factor_for
     from smtpguard.console.api.tokens import NoToken, Tokens
     from smtpguard.mail.address import BadAddress
 
     settings, delimiters = context.settings(), context.settings().delimiters
     try:
         async with context.store() as store:
-            yield Tokens(People(store), SystemClock(), new_id=ids(), delimiters=delimiters, required=required(settings))
+            required = second_factor_for(settings)
+            yield Tokens(People(store), SystemClock(), new_id=ids(), delimiters=delimiters, required=required)
     except NoToken as refused:
         raise NotFine(str(refused)) from None
     except BadAddress as bad:

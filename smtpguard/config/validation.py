@@ -48,6 +48,7 @@ class Section(BaseModel):
     """Base of all models of configuration files: closed, immutable, strict about types."""
 
     model_config = ConfigDict(
+        defer_build=True,
         extra="forbid",
         frozen=True,
         strict=True,

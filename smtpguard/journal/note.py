@@ -53,12 +53,12 @@ class Key:
         return key
 
     def verifies(self, text: bytes, signature: bytes) -> bool:
-        from cryptography.exceptions import InvalidSignature
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+        from nacl.exceptions import BadSignatureError
+        from nacl.signing import VerifyKey
 
         try:
-            Ed25519PublicKey.from_public_bytes(self.public).verify(signature, text)
-        except (InvalidSignature, ValueError):
+            VerifyKey(self.public).verify(text, signature)
+        except (BadSignatureError, ValueError):
             return False
         return True
 
@@ -67,16 +67,16 @@ class Signer:
     """The installation's key number ``generation`` for this journal, beginning with 0."""
 
     def __init__(self, secret: bytes, journal: str, generation: int = 0) -> None:
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+        from nacl.signing import SigningKey  # cryptography would take 8 MB, for this alone
 
         seed = hmac.digest(secret, f"smtpguard checkpoint key {journal} {generation}".encode(), "sha256")
-        self._private = Ed25519PrivateKey.from_private_bytes(seed)
+        self._private = SigningKey(seed)
         self.generation = generation
-        self.key = Key(name=origin(journal), public=self._private.public_key().public_bytes_raw())
+        self.key = Key(name=origin(journal), public=bytes(self._private.verify_key))
 
     def sign(self, text: bytes) -> bytes:
         """64 octets."""
-        return self._private.sign(text)
+        return self._private.sign(text).signature
 
     def note(self, body: str) -> str:
         """The note with this text: text, an empty line, the signature."""

@@ -11,11 +11,9 @@ import itertools
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
-from multiprocessing import get_context
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from sqlalchemy import func, select
@@ -29,6 +27,9 @@ from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Kind
 from smtpguard.journal.merkle import Roots
 from smtpguard.journal.timecheck import TimeCheck
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 STRETCH = 5_000
 LARGE = 200_000
@@ -239,6 +240,9 @@ def _each(
 
     if len(parts) < 2 or not url:
         return [walk(Reader(open, count), part, named, met) for part in parts]
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
     context = get_context("spawn")
     counter = context.Value("q", 0)
     with ProcessPoolExecutor(len(parts), context, _begin, (counter,)) as pool:

@@ -14,11 +14,9 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, tzinfo
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
-
-from jinja2 import BaseLoader, ChoiceLoader, Environment, FileSystemLoader, TemplateError
+from typing import TYPE_CHECKING, Any
 
 from smtpguard.journal.event import NOTICES
 from smtpguard.locale.catalogue import languages
@@ -26,6 +24,9 @@ from smtpguard.locale.phrase import N_, Listed, Phrase, span
 from smtpguard.locale.speech import Speech
 from smtpguard.mail import compose
 from smtpguard.mail.address import Address, BadAddress
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 LOOP_FIELD = "X-Smtpguard-Notice"
 """On every notice and DSN of ours. It proves nothing; it makes loops visible, and keeps automatic answers unanswered."""
@@ -63,15 +64,16 @@ class Notice:
 
 
 class Stationery:
-    """The templates, loaded once: the product's, and the admins' replacements."""
+    """The templates, loaded once, when a notice is rendered: the product's, and the admins' replacements."""
 
     def __init__(self, letterhead: Letterhead) -> None:
         self.letterhead = letterhead
         self._name, self._address = compose.mailbox_of(letterhead.sender)
-        self._ours = _ours()
-        theirs = letterhead.templates
-        both = ChoiceLoader([FileSystemLoader(theirs), FileSystemLoader(_OURS)]) if theirs else None
-        self._theirs = _Forms.of(both) if both is not None else self._ours
+
+    @cached_property
+    def _theirs(self) -> _Forms:
+        theirs = self.letterhead.templates
+        return _Forms.of(theirs, _OURS) if theirs else _forms()
 
     def render(self, notice: Notice) -> bytes:
         """The whole message. If an admin's template fails, the product's own is used: people must be told of holds.
@@ -81,12 +83,14 @@ class Stationery:
         try:
             return self._render(notice, self._theirs)
         except Exception:
-            if self._theirs is self._ours:
+            if self._theirs is _forms():
                 raise
-            return self._render(notice, self._ours)
+            return self._render(notice, _forms())
 
     def check(self) -> tuple[str, ...]:
         """The problems of the admins' templates, a sentence each. Renders every kind in every language."""
+        from jinja2 import TemplateError
+
         problems = []
         at = datetime(2026, 1, 1, tzinfo=UTC)
         for kind in NOTICES:
@@ -159,7 +163,12 @@ class _Forms:
     markup: Environment
 
     @classmethod
-    def of(cls, loader: BaseLoader) -> _Forms:
+    def of(cls, *folders: Path) -> _Forms:
+        """A template comes from the first folder that has it."""
+        from jinja2 import Environment, FileSystemLoader
+
+        loader = FileSystemLoader(folders)
+
         def environment(escaped: bool) -> Environment:
             made = Environment(loader=loader, autoescape=escaped, trim_blocks=True, lstrip_blocks=True)
             made.filters |= {"fill": _fill, "quoted": _quoted, "flat": _flat}
@@ -180,9 +189,9 @@ class _Forms:
 
 
 @cache
-def _ours() -> _Forms:
-    """Compiled once, since they do not depend on the letterhead."""
-    return _Forms.of(FileSystemLoader(_OURS))
+def _forms() -> _Forms:
+    """The product's, compiled once, since they do not depend on the letterhead."""
+    return _Forms.of(_OURS)
 
 
 def _names(kind: str, values: Mapping[str, Any]) -> list[str]:

@@ -13,7 +13,6 @@ import secrets
 from datetime import datetime
 
 import pyotp
-import segno
 from nacl.encoding import URLSafeBase64Encoder
 from nacl.exceptions import CryptoError
 from nacl.secret import SecretBox
@@ -86,6 +85,8 @@ class Factors:
 def qr_svg(uri: str) -> str:
     """An image without anything that a page could run or fetch: dark on white in any theme, with the quiet zone that
     readers need (ISO/IEC 18004)."""
+    import segno
+
     out = io.BytesIO()
     segno.make(uri, error="m").save(
         out, kind="svg", scale=5, border=4, dark="#000", light="#fff", xmldecl=False, svgns=True, nl=False
@@ -95,6 +96,8 @@ def qr_svg(uri: str) -> str:
 
 def qr_text(uri: str) -> str:
     """For a terminal."""
+    import segno
+
     out = io.StringIO()
     segno.make(uri, error="l").terminal(out, compact=True)
     return out.getvalue()

@@ -25,6 +25,7 @@ from nacl.exceptions import CryptoError
 from nacl.secret import SecretBox
 
 from smtpguard.accounts.model import Role
+from smtpguard.console.people.signing import NotAuthenticated, Proven
 from smtpguard.guard.ports import Clock
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")
@@ -37,10 +38,6 @@ AGAIN_SECONDS = 30.0  # between two fetches for an unknown key
 PAUSE_SECONDS = 2.0  # after the provider did not answer
 MOST_OCTETS = 1 << 20
 _OURS = {"client_secret_basic", "client_secret_post"}
-
-
-class NotAuthenticated(Exception):
-    """The provider's answer proves nothing. The text is for the journal and the log, not for the browser."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,16 +53,6 @@ class Trusted:
     scopes: tuple[str, ...] = ("openid", "email", "profile")
     unverified: bool = False
     title: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Proven:
-    """The person. ``subject``: issuer and subject, which never change; ``address`` may."""
-
-    subject: str
-    address: str
-    name: str
-    groups: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

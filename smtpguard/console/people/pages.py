@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -16,15 +17,24 @@ from smtpguard.console.access import NotSignedIn
 from smtpguard.console.people.accounts import Accounts, NotPossible
 from smtpguard.console.people.factors import Factors, WrongSecret, qr_svg
 from smtpguard.console.people.middleware import Cookies, Site, safe_path
-from smtpguard.console.people.oidc import NotAuthenticated, Proven, Provider
 from smtpguard.console.people.passwords import BadPassword, TooManyHashes
 from smtpguard.console.people.ratelimit import RateLimit
-from smtpguard.console.people.signing import SignedIn, Signing, SignInRefused, TooManyAttempts
+from smtpguard.console.people.signing import (
+    NotAuthenticated,
+    Proven,
+    SignedIn,
+    Signing,
+    SignInRefused,
+    TooManyAttempts,
+)
 from smtpguard.console.rendering import page, see_other, services_of, speech
 from smtpguard.database.errors import LedgerError
 from smtpguard.locale.catalogue import called, languages
 from smtpguard.locale.phrase import N_
 from smtpguard.mail.address import BadAddress
+
+if TYPE_CHECKING:
+    from smtpguard.console.people.oidc import Provider
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 
 from smtpguard.accounts.model import Account, AccountChange, AccountKeys, Role
 from smtpguard.console.people.factors import Factors
-from smtpguard.console.people.oidc import Proven
 from smtpguard.console.people.passwords import Passwords, TooManyHashes
 from smtpguard.console.people.ratelimit import RateLimit, network
 from smtpguard.console.people.sessions import Sessions, hashed
@@ -42,6 +41,20 @@ class TooManyAttempts(Exception):
     def __init__(self, seconds: float) -> None:
         super().__init__(f"try again in {seconds:.0f} s")
         self.seconds = seconds
+
+
+class NotAuthenticated(Exception):
+    """The provider's answer proves nothing. The text is for the journal and the log, not for the browser."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proven:
+    """Who signs in, as a provider says (oidc). ``subject``: issuer and subject, which never change; ``address`` may."""
+
+    subject: str
+    address: str
+    name: str
+    groups: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
