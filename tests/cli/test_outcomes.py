@@ -256,13 +256,13 @@ def test_all_commands_and_reports_agree_on_the_outcome(stage: Stage, name: str) 
     assert f"{percent:.0f} % of" in text
     csv = stage.folder / "them.csv"
     csv.write_text("email\n" + "\n".join(MEMBERS) + "\nbo@example.net\n")
+    asked = lambda *which: stage.run(mailings, "people", mailing["id"], *which).stdout.split()  # noqa: E731
     for key, word in WORDS.items():
         if "changed" not in name:
-            told = stage.run(
-                mailings, "people", mailing["id"], "--from-csv", str(csv), "--column", "email", "--what", word
-            )
-            listed = stage.run(mailings, "people", mailing["id"], "--from-list", "ramadan", "--what", word)
-            assert max(len(told.stdout.split()), len(listed.stdout.split())) == people.get(key, 0), word
+            told = len(asked("--from-list", "ramadan", "--what", word))
+            if people.get(key):  # a list's address reaches the people of its list, others are told by a file
+                told = max(told, len(asked("--from-csv", str(csv), "--column", "email", "--what", word)))
+            assert told == people.get(key, 0), word
 
     made: dict[str, Any] = json.loads(report(stage.folder, "--json"))
     assert {end["end"]: end["people"] for end in made["ends"]} == ends

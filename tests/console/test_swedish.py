@@ -31,6 +31,7 @@ from smtpguard.policy.grammar import ConditionNames
 from tests.console.holding import NEWS, held
 from tests.console.stage import Stage
 from tests.console.test_incident import console
+from tests.every import every
 from tests.locale.madeup import MadeUp
 from tests.messages import used
 
@@ -91,13 +92,13 @@ def asked(fact: Fact) -> Iterator[Any]:
                 yield {"group": "XX"}
 
 
-@pytest.mark.parametrize("name", FACTS)
+@every("name", FACTS)
 def test_conditions_and_their_values_are_translated(name: str, silent: Speech) -> None:
     fact, known = FACTS[name], ConditionNames(groups={"XX": frozenset()})
     names = ("xx@yy.zz", "yy@yy.zz", "XX", "YY")
-    for every in (False, True):
+    for all_ in (False, True):
         for raw in asked(fact):
-            condition = grammar.condition(fact, raw, every=every, known=known)
+            condition = grammar.condition(fact, raw, every=all_, known=known)
             assert letters(rulewords.condition(condition, silent), *names) == "", condition.limit
     for value in values(fact):
         text = shown(fact, value)
