@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -263,6 +264,16 @@ async def test_an_expired_freeze_has_no_effect(home: House) -> None:
     assert isinstance(await home.intake()(home.transaction("ulf@example.com"), FakePassage()), Relayed)
 
 
+async def comes(true: Callable[[], Awaitable[object]], what: str) -> None:
+    """Wait for it, and fail after two minutes, which no machine needs."""
+    try:
+        async with asyncio.timeout(120):
+            while not await true():  # noqa: ASYNC110
+                await asyncio.sleep(0)
+    except TimeoutError:
+        raise AssertionError(f"waited for {what}") from None
+
+
 async def test_recalled_and_past_recall_messages_are_reported(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """A freeze recalls the message before its final dot, and reports the one after it as past recall."""
     waiting, past, looked = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -285,10 +296,12 @@ async def test_recalled_and_past_recall_messages_are_reported(home: House, monke
     ]
     freezes = service(home, recall_seconds=0.3)
     stopped = Freeze(freeze_id="", selector=Selector.ALL, value="", reason="", by="", at=home.clock.at)
-    while len(await home.store.journal.in_flight(stopped, home.clock.at - timedelta(minutes=1))) < 3:  # noqa: ASYNC110
-        await asyncio.sleep(0)
+
+    async def all_in_flight() -> bool:
+        return len(await in_flight(stopped, home.clock.at - timedelta(minutes=1))) == 3
 
     in_flight = home.store.journal.in_flight
+    await comes(all_in_flight, "three transactions in flight")
 
     async def look(*asked: Any) -> Any:
         found = await in_flight(*asked)
@@ -301,11 +314,13 @@ async def test_recalled_and_past_recall_messages_are_reported(home: House, monke
         """After the transactions in flight were read: let the fences fall, wait for the outcomes, and end the recall's
         time."""
         await looked.wait()
-        while not (await home.watch.read()).freezes:  # noqa: ASYNC110
-            await asyncio.sleep(0)
+
+        async def frozen() -> bool:
+            return bool((await home.watch.read()).freezes)
+
+        await comes(frozen, "the freeze in the gate")
         waiting.set()
-        while not await home.store.journal.outcomes([before.id]):  # noqa: ASYNC110
-            await asyncio.sleep(0)
+        await comes(lambda: home.store.journal.outcomes([before.id]), "the outcome of the recalled message")
         home.clock.ticks += 1
 
     recalling = asyncio.create_task(recall())
