@@ -315,14 +315,13 @@ class Batch:
         return taken
 
     def _take(self, file: File) -> int:
-        lives = file.lives  # asked before reading: an ended process writes nothing more
+        if file.lives:
+            return self.move_front(file) or 0
         data = file.read()
         head, frames = head_of(data), data[FIRST:]
         known = self.select("SELECT moved FROM front WHERE name = ?", (file.name,))
         moved = known[0][0] if known else 0
         found = tail(frames, moved)
-        if not known and lives:
-            return 0  # it is being created
         if head is None and not found.fronted and not found.problem:
             file.remove()
             return 0
@@ -333,7 +332,7 @@ class Batch:
         if found.fronted:
             self.append_fronted(found.fronted)
             self.front_moved(file.name, found.last)
-        elif not lives:  # in an earlier commit all of it was moved
+        else:  # in an earlier commit all of it was moved
             file.remove()
         return len(found.fronted)
 
@@ -346,7 +345,7 @@ class Batch:
         there = self.select("SELECT hash FROM entry WHERE seq = ?", (front.seq,))
         if front.seq > self.head.seq or (there and bytes(there[0][0]).hex() != front.hash):
             return f"its journal had another entry {front.seq}"
-        if self._is_late(found.fronted):
+        if self._is_ahead(found.fronted):
             return f"it was decided under another generation than {self.head.generation}"
         return found.problem if not found.fronted else ""
 
@@ -415,26 +414,28 @@ class Batch:
             self.record([Event(kind=Kind.BYPASS, id=found.bypass.id, at=self.now, data=data)])
         return len(new)
 
-    def _is_late(self, fronted: Sequence[Fronted]) -> bool:
-        """Whether a verdict was decided under another generation than the present one."""
-        return any(f.generation != self.head.generation for f in fronted if f.kind == Kind.VERDICT.value)
+    def _is_ahead(self, fronted: Sequence[Fronted]) -> bool:
+        return any(each.generation > self.head.generation for each in fronted if each.kind == Kind.VERDICT.value)
 
-    def move_front(self, file: File) -> bool:
-        """Move what is synced in a front, whether its process lives or not, without waiting for it. False if the
-        database does not know the front."""
+    def move_front(self, file: File) -> int | None:
+        """Move what is synced in a front, without waiting for its process. Returns the number of entries; None if the
+        database does not know the front, since it is being created, or was forgotten."""
         known = self.select("SELECT moved FROM front WHERE name = ?", (file.name,))
         if not known:
-            return False
-        moved, found = known[0][0], synced(file, known[0][0])
-        if self._is_late(found) or (not found and file.progress.written[1] > moved):
-            self._take(file)
-        else:
-            self.append_fronted(found)
-            self.front_moved(file.name, moved + len(found))
-        return True
+            return None
+        (_, number), moved = file.progress.written, known[0][0]
+        found = synced(file, moved)
+        if self._is_ahead(found) or (not found and number > moved):
+            file.set_aside(f"frame {moved + 1} cannot be read, or is of a later generation than {self.head.generation}")
+            return 0
+        self.append_fronted(found)
+        self.front_moved(file.name, moved + len(found))
+        return len(found)
 
     def append_fronted(self, fronted: Sequence[Fronted]) -> None:
-        """Chain the entries of a front. The process that wrote them has told its subscribers."""
+        """Chain the entries of a front. The process that wrote them has told its subscribers. A verdict of an earlier
+        generation was written while the gate moved, and is not in force: its process leaves it to the admission."""
+        fronted = [f for f in fronted if f.kind != Kind.VERDICT.value or f.generation == self.head.generation]
         told = len(self.events)
         made = [event_of(each) for each in fronted]
         for event in made:

@@ -2,9 +2,11 @@
 processes map.
 
 The page has the gate's generation, raised before the gate moves, and what holds and counts contain. So a process that
-writes to its front sees both without a query. Each front has two files that are locked (flock): ``NAME.front`` while it
-is written or read whole, and ``NAME.live`` as long as its process lives. The first page of ``NAME.front`` tells how far
-it is written and moved, so that what is synced can be moved without a lock.
+writes to its front sees both without a query. Each front has two files: ``NAME.front``, whose first page tells how far it
+is written and moved, and ``NAME.live``, which is locked (flock) as long as its process lives.
+
+Nobody waits for a process that writes its front. It reads the generation again after a write; if that was raised, its
+verdicts count only if whoever raised it has moved them.
 """
 
 from __future__ import annotations
@@ -16,16 +18,14 @@ import os
 import struct
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
-from smtpguard.database.errors import Unavailable
 from smtpguard.lists.ownership import hand_over
 
 log = logging.getLogger(__name__)
 
 ASIDE = ".aside"
-LOCK_SECONDS = 10.0
 _PAGE = 4096
 _BITS = 1 << 23
 _SIZE = _PAGE + _BITS // 8
@@ -112,17 +112,19 @@ class Progress:
 
     def __init__(self, path: Path) -> None:
         """Raises FileNotFoundError, and ValueError if the file is still empty."""
-        self.file = path.open("r+b", buffering=0)
-        try:
-            self._map = mmap.mmap(self.file.fileno(), _PAGE)
-        except BaseException:
-            self.file.close()
-            raise
+        self.file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        self._map = mmap.mmap(self.file, _PAGE)
+
+    def __del__(self) -> None:  # any thread may still use it, so only the last one closes it
+        if hasattr(self, "file"):
+            os.close(self.file)
 
     @property
     def written(self) -> tuple[int, int]:
-        """Where the last synced frame ends, after the head, and its number."""
-        end, number = _WRITTEN.unpack_from(self._map, _WRITTEN_AT)
+        """Where the last synced frame ends, after the head, and its number. The number is written last and read first,
+        so the end is never older."""
+        [number] = _NUMBER.unpack_from(self._map, _WRITTEN_AT + _NUMBER.size)
+        [end] = _NUMBER.unpack_from(self._map, _WRITTEN_AT)
         return end, number
 
     @written.setter
@@ -142,10 +144,6 @@ class Progress:
     @property
     def waits(self) -> bool:
         return self.written[1] > self.moved
-
-    def close(self) -> None:
-        self._map.close()
-        self.file.close()
 
 
 class Fronts:
@@ -176,26 +174,25 @@ class Fronts:
 
     def all(self) -> list[File]:
         """The existing fronts."""
-        return [File(path) for path in sorted(self.folder.glob("*.front"))]
+        there = {path.stem: path for path in sorted(self.folder.glob("*.front"))}
+        known = self._known = {name: self._known.get(name) or File(path) for name, path in there.items()}
+        return list(known.values())
 
     def waiting(self) -> list[File]:
-        """Those with frames to move, as far as their progress tells. Cheap; not for two threads."""
+        """Those with frames to move, as far as their progress tells. Cheap."""
         try:
             changed = os.stat(self.folder).st_mtime_ns  # noqa: PTH116 - many times a second
         except FileNotFoundError:
             return []
         if changed != self._changed:
-            there = {file.name: file for file in self.all()}
-            for name in self._known.keys() - there.keys():
-                self._known.pop(name).close()
-            self._known = {**there, **self._known}
+            self.all()
             self._changed = changed if time.time_ns() - changed > _SETTLED_NS else 0
         return [file for file in self._known.values() if file.waits]
 
     def tell(self, moved: Mapping[str, int]) -> None:
         """The last number moved by the name of a front, after the commit."""
         for name, number in moved.items():
-            file = self._known.setdefault(name, File(self.folder / f"{name}.front"))
+            file = self._known.get(name) or File(self.folder / f"{name}.front")
             with suppress(FileNotFoundError, ValueError):  # it is gone
                 file.progress.moved = number
 
@@ -204,8 +201,6 @@ class Fronts:
         return sorted(self.folder.glob(f"*{ASIDE}"))
 
     def close(self) -> None:
-        for file in self._known.values():
-            file.close()
         self._known = {}
         if self._shared is not None:
             self._shared.close()
@@ -238,13 +233,9 @@ class File:
     def synced(self) -> Iterator[tuple[int, bytes]]:
         """Its synced frames, without waiting for its process; also if it has no name any more. First those from ``at``
         on, then all, with their place after the head. Raises OSError, and as ``progress``."""
-        (end, _), file = self.progress.written, self.progress.file.fileno()
+        (end, _), file = self.progress.written, self.progress.file
         for start in dict.fromkeys((self.at, 0)):
             yield start, os.pread(file, max(0, end - start), _PAGE + start)
-
-    def close(self) -> None:
-        if self._progress is not None:
-            self._progress.close()
 
     @property
     def lives(self) -> bool:
@@ -262,11 +253,10 @@ class File:
         return False
 
     def read(self) -> bytes:
-        """Its content (journal.front), read between two writes of its process: later ones are decided under a later
-        generation. Raises FileNotFoundError; and Unavailable if its process is in the middle of a write."""
-        with _locked(self.path) as file:
+        """Its content (journal.front), once its process has ended. Raises FileNotFoundError."""
+        with self.path.open("rb", buffering=0) as file:
             data = bytearray()
-            while (piece := os.pread(file, 1 << 20, len(data))) and piece.count(0) < len(piece):
+            while (piece := file.read(1 << 20)) and piece.count(0) < len(piece):
                 data += piece
             return bytes(data)
 
@@ -281,24 +271,6 @@ class File:
         self.path.unlink(missing_ok=True)
         live(self.path).unlink(missing_ok=True)
         sync_folder(self.path.parent)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[int]:
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        end = time.monotonic() + LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > end:
-                    raise Unavailable(f"{path} is being written by a process that is blocked") from None
-                time.sleep(0.0005)
-        yield file
-    finally:
-        os.close(file)  # and so releases the lock
 
 
 def live(path: Path) -> Path:

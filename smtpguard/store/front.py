@@ -1,7 +1,7 @@
 """The journal's front of one process: a thread that appends verdicts and their outcomes to its file and syncs them,
 many at a time.
 
-A verdict is recorded when it is synced. The delivery part moves what is synced in all fronts into the chain every 50 ms
+A verdict is recorded when it is synced. The delivery part moves what is synced in all fronts into the chain every 70 ms
 (Journal.move_fronts), in the same commit as the position in each front, so that no process with clients waits for the
 database. If nobody does, this process's own writer does. The front of a process that died is moved by any other process
 (Batch.take_fronts). On any irregularity here the message goes to the admission, from the beginning.
@@ -20,7 +20,7 @@ import queue
 import secrets
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -28,7 +28,7 @@ from sqlalchemy import text
 
 from smtpguard.counts.counting import SCOPES, Scopes
 from smtpguard.counts.entries import number
-from smtpguard.database.batch import Batch, synced
+from smtpguard.database.batch import Batch, Step, synced
 from smtpguard.database.engine import Database
 from smtpguard.database.errors import Full, LedgerError, Unavailable, no_space
 from smtpguard.database.failpoint import failpoint, passes
@@ -72,7 +72,7 @@ class _Write:
     marks: str
     body: str
     clear: str | None
-    future: asyncio.Future[bool]
+    future: asyncio.Future[bool | None]
 
     def numbered(self, number: int) -> Fronted:
         return Fronted(
@@ -123,12 +123,6 @@ class Disk:
         if os.pwrite(self._file, data, at) != len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def lock(self) -> None:
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-
-    def unlock(self) -> None:
-        fcntl.flock(self._file, fcntl.LOCK_UN)
-
     def close(self) -> None:
         os.close(self._file)
 
@@ -145,12 +139,14 @@ class Front:
         wake: Callable[[], None],
         note: Callable[[Event], None],
         publish: Callable[[Sequence[Event]], None],
+        write: Callable[[Step], Awaitable[Any]],
         disk: Callable[[str], Disk] = Disk,
     ) -> None:
         """``wake``: the writer moves the frames soon. ``note``: an outcome for the journal, which nobody waits for.
-        ``publish``: to subscribers, what is synced."""
+        ``publish``: to subscribers, what is synced. ``write``: a step for the writer, which is committed then."""
         self._database, self._fronts, self._secret = database, fronts, secret
-        self._wake, self._note, self._publish, self._make = wake, note, publish, disk
+        self._wake, self._note, self._publish, self._commit, self._make = wake, note, publish, write, disk
+        self._barrier = threading.Lock()
         self._scopes = Scopes(secret)
         self.name = secrets.token_hex(8)
         self.path = fronts.folder / f"{self.name}.front"
@@ -245,7 +241,19 @@ class Front:
         if not self._coming:
             loop.call_soon(self._hand_over, loop, 0)
         self._coming.append(write)
-        return await write.future
+        there = await write.future
+        if there is None:  # the gate moved meanwhile, and whoever moved it may have found this verdict or not
+            found = "SELECT 1 FROM entry WHERE id = ? AND kind = ?"
+            there = bool(await self._commit(lambda b: b.select(found, (event.id, event.kind.value))))
+            if there:
+                self._publish([event])
+                self._opened(event)
+        return there
+
+    def _opened(self, event: Event) -> None:
+        self._open[event.id] = None
+        if len(self._open) > _MOST_OPEN:
+            del self._open[next(iter(self._open))]
 
     def note(self, event: Event) -> bool:
         """Write the outcome of a verdict that is recorded here, soon. False: the writer is to record it, after the
@@ -287,7 +295,7 @@ class Front:
             return
         self._on = False
         log.error("%s or its journal has been moved: it is no longer used", self.path)
-        self._deliver(group, set(), None)
+        self._deliver(group, {}, None)
 
     def _taken(self, loop: asyncio.AbstractEventLoop) -> _Group:
         outcomes: list[Event] = []
@@ -308,7 +316,7 @@ class Front:
             going = _STOP not in taken
             groups = [group for group in taken if group is not _STOP]
             error: LedgerError | None = None
-            done: set[str] = set()
+            done: dict[str, bool | None] = {}
             try:
                 outcomes = [event for group in groups for event in group.outcomes]
                 done = self._write([write for group in groups for write in group.writes], outcomes)
@@ -327,40 +335,39 @@ class Front:
             for group in groups:
                 with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
                     group.loop.call_soon_threadsafe(self._deliver, group, done, error)
-            told = [event for group in groups for event in group.events if event.id in done]
+            told = [event for group in groups for event in group.events if done.get(event.id)]
             self._publish(told)  # after the answers, since clients wait for those
 
-    def _write(self, writes: Sequence[_Write], outcomes: Sequence[Event]) -> set[str]:
-        """The ids that are synced. Raises OSError, and then the result is unknown."""
+    def _write(self, writes: Sequence[_Write], outcomes: Sequence[Event]) -> dict[str, bool | None]:
+        """The ids that are synced; None for a verdict during whose write the gate moved. Raises OSError, and then the
+        result is unknown."""
         if self._broken:  # writes queued when one failed: the admission decides on them
-            return set()
-        self._disk.lock()
-        try:
-            if self._at > AGAIN and not self.waits:
-                self._at = 0
-            generation, synced = self._shared.generation, self._number
-            data, some, number = bytearray(), [], synced
-            for event, made in self._frames(writes, outcomes, generation, number):
-                frame = made.frame(synced)
-                if self._at + len(data) + len(frame) > SIZE:
-                    break  # full: later verdicts go to the admission, which moves the frames first
-                data += frame
-                some.append(event)
-                number = made.number
-            if not some:
-                return set()
-            self._number = number
-            failpoint("begin")
-            for event in some:
-                passes("front", next(iter(event.private.get("message_id", ())), event.id))
-            failpoint("before-sync")
-            self._disk.write(bytes(data), FIRST + self._at)
-            failpoint("after-sync")
-            self._at += len(data)
-            self._progress.written = self._at, number
-        finally:
-            self._disk.unlock()
-        return {event.id for event in some}
+            return {}
+        if self._at > AGAIN and not self.waits:
+            self._at = 0
+        generation, synced = self._shared.generation, self._number
+        data, some, number = bytearray(), [], synced
+        for event, made in self._frames(writes, outcomes, generation, number):
+            frame = made.frame(synced)
+            if self._at + len(data) + len(frame) > SIZE:
+                break  # full: later verdicts go to the admission, which moves the frames first
+            data += frame
+            some.append(event)
+            number = made.number
+        if not some:
+            return {}
+        self._number = number
+        failpoint("begin")
+        for event in some:
+            passes("front", next(iter(event.private.get("message_id", ())), event.id))
+        failpoint("before-sync")
+        self._disk.write(bytes(data), FIRST + self._at)
+        failpoint("after-sync")
+        self._at += len(data)
+        self._progress.written = self._at, number
+        with self._barrier:  # told before the generation is read, in every processor's order
+            stood = self._shared.generation == generation
+        return {event.id: True if stood or event.kind is not Kind.VERDICT else None for event in some}
 
     def _frames(
         self, writes: Sequence[_Write], outcomes: Sequence[Event], generation: int | None, number: int
@@ -384,7 +391,7 @@ class Front:
         releases the interpreter's lock, and would wait for it while the event loop is busy."""
         return (inode(self._database.path), inode(self.path)) == self._inodes and self._shared.in_place
 
-    def _deliver(self, group: _Group, done: set[str], error: LedgerError | None) -> None:
+    def _deliver(self, group: _Group, done: Mapping[str, bool | None], error: LedgerError | None) -> None:
         group.late.cancel()
         if error is not None:
             self._wake()
@@ -400,7 +407,7 @@ class Front:
             if event.id not in done:
                 self._note(event)
         for write in group.writes:
-            there, late = write.event.id in done, write.future.done()
+            there, late = done.get(write.event.id, False), write.future.done()
             if there and (late or error is not None):  # it is not carried out
                 self._note(
                     Event(kind=Kind.OUTCOME, id=write.event.id, at=write.event.at, data={"outcome": "unanswered"})
@@ -409,9 +416,7 @@ class Front:
                 write.future.set_exception(error)
             elif not late:
                 if there:
-                    self._open[write.event.id] = None
-                    if len(self._open) > _MOST_OPEN:
-                        del self._open[next(iter(self._open))]
+                    self._opened(write.event)
                 write.future.set_result(there)
 
     def _look(self, number: int) -> None:
@@ -443,7 +448,7 @@ class Front:
         """Move what is synced, as the first of the batch: later entries on the same messages follow it."""
         if not self.waits:
             return
-        if not batch.move_front(self._file):
+        if batch.move_front(self._file) is None:
             self._move_unknown(batch)
         if (
             self._broken
@@ -494,7 +499,6 @@ class Front:
         if not self.waits and not self._broken:
             self._unlinked()
         self._disk.close()
-        self._file.close()
         os.close(self._alive)
         self._shared.close()
 

@@ -22,7 +22,6 @@ from smtpguard.journal import searchindex
 from smtpguard.journal.chain import Clear, Entry, microseconds
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Event, Kind
-from smtpguard.journal.front import FIRST, tail
 from smtpguard.locale.phrase import Phrase
 from smtpguard.outbox import rows as outboxes
 from smtpguard.outbox.model import Intent
@@ -191,8 +190,8 @@ class Journal(Rows):
         if only_ended:
             return bool(moved.keys() - {file.name for file in files})
         for file in files:
-            with contextlib.suppress(FileNotFoundError):
-                if tail(file.read()[FIRST:], moved.get(file.name, 0)).fronted:
+            with contextlib.suppress(FileNotFoundError, ValueError):
+                if file.progress.written[1] > moved.get(file.name, 0):
                     return True
         return False
 

@@ -91,8 +91,9 @@ class Store(Access):
         head = await self.ask(read_head)
         writer = self._writer
         front = Front(
-            self._database, fronts, self._secret, wake=writer.move_soon, note=writer.note, publish=writer.publish
-        )
+            self._database, fronts, self._secret,
+            wake=writer.move_soon, note=writer.note, publish=writer.publish, write=self.write,
+        )  # fmt: skip
         begins = front_model.Head(journal=head.journal, name=front.name, seq=head.seq, hash=head.hash.hex())
         try:
             await asyncio.get_running_loop().run_in_executor(None, front.make, begins)

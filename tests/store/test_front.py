@@ -10,6 +10,7 @@ import os
 import random
 import sqlite3
 import threading
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing
@@ -294,34 +295,92 @@ async def test_a_gate_that_changes_without_ending_fronts_raises(store: Store) ->
         await store.write(lambda b: b.moved())
 
 
-async def test_a_gate_change_waits_for_a_write_in_progress(store: Store, tmp_path: Path) -> None:
-    front = await fronted(store)
-    pause_moving(store, front)
-    assert await record(front, "T1")
-    file = os.open(front.path, os.O_RDWR)
-    fcntl.flock(file, fcntl.LOCK_EX)
-    try:
-        freezing = asyncio.create_task(store.gate.freeze(a_freeze(), event(Kind.FREEZE, "F1")))
-        while front.generation != 2:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-        assert not freezing.done()
-    finally:
-        os.close(file)
-    await freezing
-    assert not await record(front, "T2")
+class Paused(Disk):
+    """Pauses within a write, before or after its data is on the disk."""
+
+    after = False
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def write(self, data: bytes, at: int) -> None:
+        if self.after:
+            super().write(data, at)
+        self.begun.set()
+        assert self.go_on.wait(60)
+        if not self.after:
+            super().write(data, at)
 
 
-async def test_a_write_that_never_ends_fails_the_freeze(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def paused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Front.__init__, "__kwdefaults__", {"disk": Paused})
+
+
+async def writing(store: Store, id: str) -> tuple[Front, asyncio.Task[bool], Paused]:
+    """A front that is within a write of this verdict."""
     front = await fronted(store)
-    monkeypatch.setattr("smtpguard.database.fronts.LOCK_SECONDS", 0.05)
-    file = os.open(front.path, os.O_RDWR)
-    fcntl.flock(file, fcntl.LOCK_EX)
-    try:
-        with pytest.raises(Unavailable, match="is being written by a process that is blocked"):
-            await store.gate.freeze(a_freeze(), event(Kind.FREEZE, "F1"))
-    finally:
-        os.close(file)
-    assert (await store.gate.read()).freezes == ()
+    disk = front._disk
+    assert isinstance(disk, Paused)
+    task = asyncio.create_task(record(front, id))
+    await asyncio.to_thread(disk.begun.wait, 60)
+    return front, task, disk
+
+
+@pytest.mark.parametrize("change", ["freeze", "fails"])
+@pytest.mark.parametrize("after", [False, True])
+async def test_a_gate_that_moves_during_a_write_waits_for_nobody(
+    store: Store, tmp_path: Path, paused: None, monkeypatch: pytest.MonkeyPatch, after: bool, change: str
+) -> None:
+    """The verdict whose write was going on is in force if it is in the chain; else the admission decides."""
+    monkeypatch.setattr(Paused, "after", after)
+    front, task, disk = await writing(store, "T1")
+    async with store_of(tmp_path) as other:
+        if change == "freeze":
+            await other.gate.freeze(a_freeze(), event(Kind.FREEZE, "F1"))
+        else:
+
+            def fails(batch: Batch) -> None:
+                batch.ends_generation(event(Kind.FREEZE, "F1"))
+                disk.go_on.set()
+                while not front._progress.written[1]:
+                    time.sleep(0.001)
+                raise KeyError("no")
+
+            with pytest.raises(KeyError):
+                await other.write(fails)
+    disk.go_on.set()
+    there = await task
+    assert (await moved(store) == ["T1"]) is there
+    assert there is (change == "fails")
+    assert (await store.gate.read()).generation == front.generation
+
+
+async def test_a_verdict_that_a_gate_change_moved_is_in_force(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was moved between its write and the second look at the generation."""
+    front = await fronted(store)
+    reached, go_on = threading.Event(), threading.Event()
+
+    class Barrier:
+        def __enter__(self) -> None:
+            reached.set()
+            assert go_on.wait(60)
+
+        def __exit__(self, *_: object) -> None: ...
+
+    monkeypatch.setattr(front, "_barrier", Barrier())
+    task = asyncio.create_task(record(front, "T1"))
+    await asyncio.to_thread(reached.wait, 60)
+    async with store_of(tmp_path) as other:
+        await other.gate.freeze(a_freeze(), event(Kind.FREEZE, "F1"))
+    go_on.set()
+    assert await task
+    kinds = [e.id for e, _ in await store.journal.entries() if e.kind in ("verdict", "freeze")]
+    assert kinds == ["T1", "F1"]
+    assert await moved(store) == ["T1"]
 
 
 # what is known without a query
@@ -450,7 +509,7 @@ async def test_an_inconsistent_front_is_kept_aside(store: Store, tmp_path: Path,
         case "unknown":
             await store.write(lambda b: b.execute("DELETE FROM front", [()]))
         case "generation":
-            await store.write(lambda b: b.execute("UPDATE head SET generation = ?", [(9,)]))
+            await store.write(lambda b: b.execute("UPDATE head SET generation = ?", [(0,)]))
         case "damaged":
             front.path.write_bytes(data[: FIRST + 50] + b"?" + data[FIRST + 51 :])
     async with store_of(tmp_path) as other:
@@ -725,19 +784,15 @@ async def test_a_verdict_with_its_outcome_is_not_under_way(store: Store, monkeyp
 
 @pytest.mark.parametrize("cancelled", [True, False])
 async def test_a_late_verdict_is_not_acknowledged(
-    store: Store, monkeypatch: pytest.MonkeyPatch, cancelled: bool
+    store: Store, paused: None, monkeypatch: pytest.MonkeyPatch, cancelled: bool
 ) -> None:
-    front = await fronted(store)
-    lock = os.open(front.path, os.O_RDWR)
-    fcntl.flock(lock, fcntl.LOCK_EX)
     if not cancelled:
         monkeypatch.setattr(fronts, "WAIT_SECONDS", 0.0)
-    waiting = asyncio.create_task(record(front, "T1"))
-    await asyncio.sleep(0)
+    _, waiting, disk = await writing(store, "T1")
     if cancelled:
         waiting.cancel()
     with pytest.raises(asyncio.CancelledError if cancelled else TimeoutError):
         await waiting
-    os.close(lock)
+    disk.go_on.set()
     while not [k for e, _ in await store.journal.history("T1") if (k := e.data.get("outcome")) == "unanswered"]:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
