@@ -1,5 +1,5 @@
 """The milter part: the milter connections of one process, and its guard. It needs no relay: a message that passes stays
-in the MTA."""
+in the MTA. Beside a proxy part it is within that part, on the same guard."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 
 from smtpguard.app.clock import ids
 from smtpguard.app.files import spool
-from smtpguard.app.guardline import counts, straight_line
+from smtpguard.app.guardline import Line, counts, straight_line
 from smtpguard.app.turnedawaylog import Turned
 from smtpguard.config.settings import MilterListener, Settings
 from smtpguard.processes.numbers import Said
@@ -24,16 +24,18 @@ log = logging.getLogger(__name__)
 
 
 class Milter(Part):
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, turned: Turned | None = None) -> None:
         self._settings = settings
         self._undo = AsyncExitStack()
-        self._turned = Turned()
+        self._turned = turned or Turned()
         self._receptions: list[MilterReception] = []
         self._settling: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
+        self.begin(await straight_line(self._settings, self._undo))
+
+    def begin(self, line: Line) -> None:
         settings, new_id = self._settings, ids()
-        line = await straight_line(settings, self._undo)
         self._line, self._intake = line, line.intake
         self._receptions = [
             MilterReception(

@@ -48,9 +48,11 @@ def load(names: Iterable[str]) -> None:
         importlib.import_module(PARTS[name][0])
     with contextlib.suppress(ImportError):
         importlib.import_module("uvloop")
-    with contextlib.suppress(AttributeError):  # another C library
-        ctypes.CDLL(None).mallopt(_ARENA_MAX, 1)  # for all threads, which rarely run at once
     gc.collect()
+    with contextlib.suppress(AttributeError):  # another C library
+        library = ctypes.CDLL(None)
+        library.mallopt(_ARENA_MAX, 1)  # for all threads, which rarely run at once
+        library.malloc_trim(0)  # what only the preparation needed
     gc.freeze()
 
 

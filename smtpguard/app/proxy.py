@@ -1,4 +1,5 @@
-"""The proxy part: the listeners, relay pool and guard of one process."""
+"""The proxy part: the listeners, relay pool and guard of one process. It takes milter connections too, if the process
+tree has both."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ import ssl
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from smtpguard.app.certificates import Renewals, of_listener, of_relay, server_context
 from smtpguard.app.clock import ids
@@ -26,6 +28,9 @@ from smtpguard.processes.part import Part
 from smtpguard.wire.listener import Limits, Listener, ServerAuth, ServerTls
 from smtpguard.wire.reception import Reception
 
+if TYPE_CHECKING:
+    from smtpguard.app.milter import Milter
+
 log = logging.getLogger(__name__)
 
 
@@ -40,6 +45,7 @@ class Proxy(Part):
         self._undo = AsyncExitStack()
         self._turned = Turned()
         self._receptions: list[Reception] = []
+        self._milter: Milter | None = None  # from the first milter connection on
         self._settling: set[asyncio.Task[None]] = set()
         self._renewals = Renewals()
 
@@ -85,6 +91,9 @@ class Proxy(Part):
     def take(
         self, connection: socket.socket, listener: int, closed: Callable[[], None], client: str | None = None
     ) -> None:
+        if listener >= len(self._receptions):
+            self._beside().take(connection, listener - len(self._receptions), closed)
+            return
         task = asyncio.create_task(self._settle(self._receptions[listener], connection, closed, client))
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)
@@ -95,13 +104,24 @@ class Proxy(Part):
         return replace(said, counts=all_counts)
 
     async def stop(self, grace_seconds: float) -> None:
+        beside = asyncio.create_task(self._milter.stop(grace_seconds)) if self._milter is not None else None
         cut_off = sum(await asyncio.gather(*(each.stop(grace_seconds) for each in self._receptions)))
         if cut_off:
             log.warning("%d connections were closed after %g s", cut_off, grace_seconds)
+        if beside is not None:
+            await beside
         await self._intake.drain()  # transactions that are still recorded, whose clients may have disconnected
 
     async def close(self) -> None:
         await self._undo.aclose()
+
+    def _beside(self) -> Milter:
+        if self._milter is None:
+            from smtpguard.app.milter import Milter
+
+            self._milter = Milter(self._settings, self._turned)
+            self._milter.begin(self.line)
+        return self._milter
 
     async def _settle(
         self, reception: Reception, connection: socket.socket, closed: Callable[[], None], client: str | None

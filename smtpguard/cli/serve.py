@@ -79,7 +79,9 @@ def command(context: Context, only: Sequence[str], from_file: str) -> None:
     with _whether_passing():
         certificates.try_all(settings, kinds)
         try_relay(settings, kinds)
-    names = [name for kind in kinds for name in [kind] * (workers if kind in _MANY else 1)]
+    # One guard in each worker serves both ways in.
+    own = [kind for kind in kinds if kind != "milter" or "proxy" not in kinds]
+    names = [name for kind in own for name in [kind] * (workers if kind in _MANY else 1)]
     with contextlib.ExitStack() as undo:
         if not _GUARDED.isdisjoint(kinds):
             undo.enter_context(_heard(settings))
@@ -214,6 +216,7 @@ def _listeners(settings: Settings, kinds: Sequence[str]) -> list[Listener]:
     wanted += [
         Wanted(
             part="milter",
+            taker="proxy" if "proxy" in kinds else "milter",
             address=each.address,
             port=each.port or 0,
             clients=each.admitted,

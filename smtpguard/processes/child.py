@@ -137,7 +137,7 @@ class Child:
     def offer(self, number: int, offered: Offered) -> None:
         assert self._channel is not None
         self.offered[number] = offered
-        message: dict[str, Any] = {"take": number, "listener": offered.listener.index}
+        message: dict[str, Any] = {"take": number, "listener": offered.listener.number}
         if offered.told is not None:
             message["client"] = offered.told
         self._channel.send(message, offered.connection)

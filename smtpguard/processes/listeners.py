@@ -34,14 +34,16 @@ class CannotListen(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listener:
-    """``index``: its place in the settings' ``listen.smtp`` or ``listen.milter``; ``part`` says which, and which part
-    takes its connections. ``implicit_tls``: no SMTP reply can be sent in clear. ``proxy``: clients are proxies, with a
+    """``index``: its place in the settings' ``listen.smtp`` or ``listen.milter``; ``part`` says which. ``taker``: the
+    part that takes its connections, and ``number``, its place among the listeners of that part. ``implicit_tls``: no SMTP reply can be sent in clear. ``proxy``: clients are proxies, with a
     PROXY header. ``clients``: who may connect, None for everybody. ``made``: the inode of a Unix socket that we
     created. ``given``: by a service manager, which keeps it open when we close it."""
 
     index: int
     socket: socket.socket
     part: str = "proxy"
+    taker: str = "proxy"
+    number: int = 0
     implicit_tls: bool = False
     proxy: bool = False
     clients: Sequence[Network] | None = None
@@ -73,11 +75,12 @@ class Listener:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
     """One entry of ``listen.smtp`` or, if ``part`` is milter, of ``listen.milter``, as far as the socket needs it.
-    ``unix``: the path of a Unix socket, with ``mode`` and ``group``, instead of address and port."""
+    ``taker``: the part that takes its connections, if that is another. ``unix``: the path of a Unix socket, with ``mode`` and ``group``, instead of address and port."""
 
     address: str = ""
     port: int = 0
     part: str = "proxy"
+    taker: str = ""
     implicit_tls: bool = False
     proxy: bool = False
     clients: Sequence[Network] | None = None
@@ -107,8 +110,9 @@ def open_all(wanted: Sequence[Wanted], given: Iterable[socket.socket] = ()) -> l
     with contextlib.ExitStack() as undo:
         for sock in left:
             undo.callback(sock.close)
-        places: Counter[str] = Counter()
+        places, numbers = Counter[str](), Counter[str]()
         for want in wanted:
+            taker = want.taker or want.part
             found = next((sock for sock in left if _stands_for(sock, want)), None)
             made, is_given = None, found is not None
             if found is not None:
@@ -123,6 +127,8 @@ def open_all(wanted: Sequence[Wanted], given: Iterable[socket.socket] = ()) -> l
                 index=places[want.part],
                 socket=found,
                 part=want.part,
+                taker=taker,
+                number=numbers[taker],
                 implicit_tls=want.implicit_tls,
                 proxy=want.proxy,
                 clients=want.clients,
@@ -132,6 +138,7 @@ def open_all(wanted: Sequence[Wanted], given: Iterable[socket.socket] = ()) -> l
             undo.callback(listener.close)
             opened.append(listener)
             places[want.part] += 1
+            numbers[taker] += 1
         if left:
             names = ", ".join(map(_name_of, left))
             raise CannotListen(f"the inherited socket {names} matches no entry of listen.smtp or listen.milter")

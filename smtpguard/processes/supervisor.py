@@ -99,7 +99,7 @@ class Supervisor:
         ]
         self._takers = {
             part: deque(child for child in self._children if child.part == part)
-            for part in {listener.part for listener in listeners}
+            for part in {listener.taker for listener in listeners}
         }
         self._homeless: deque[tuple[int | None, Offered]] = deque()  # taken back from dead parts; no part is ready yet
         self._deaths: deque[float] = deque()
@@ -140,8 +140,8 @@ class Supervisor:
 
     def _accept(self, listener: Listener) -> None:
         for _ in range(_ACCEPTS_A_TURN):
-            if not self._taken(listener.part):
-                self._listen(listener.part, False)  # they wait in the kernel's backlog
+            if not self._taken(listener.taker):
+                self._listen(listener.taker, False)  # they wait in the kernel's backlog
                 return
             try:
                 connection, address = listener.socket.accept()
@@ -152,8 +152,8 @@ class Supervisor:
                     self._refused_for_descriptors(listener)
                     continue
                 self._look_at_descriptors(os.strerror(e.errno or 0))
-                self._listen(listener.part, False)
-                self._loop.call_later(_FULL_PAUSE_SECONDS, self._listen, listener.part, True)
+                self._listen(listener.taker, False)
+                self._loop.call_later(_FULL_PAUSE_SECONDS, self._listen, listener.taker, True)
                 return
             peer = str(address[0]) if isinstance(address, tuple) else ""
             # An MTA with a milter carries mail of many clients: it is not counted as one.
@@ -191,7 +191,7 @@ class Supervisor:
     def _admit(self, offered: Offered) -> None:
         if not self._connections.admits(offered.client, len(self._introductions)):
             self._turn_away(offered.connection, offered.listener, offered.client)
-        elif self._taken(offered.listener.part):
+        elif self._taken(offered.listener.taker):
             self._hand_over(None, offered)
         else:
             self._homeless.append((None, offered))
@@ -227,7 +227,7 @@ class Supervisor:
 
     def _hand_over(self, number: int | None, offered: Offered) -> None:
         """To the least loaded of its parts; ``number`` if it has one already, since its first part died."""
-        takers = self._takers[offered.listener.part]
+        takers = self._takers[offered.listener.taker]
         takers.rotate(-1)
         child = self._connections.least_loaded(child for child in takers if child.takes)
         assert isinstance(child, Child)
@@ -247,7 +247,7 @@ class Supervisor:
             return
         (self._listening.add if on else self._listening.discard)(part)
         for listener in self._listeners:
-            if listener.part != part:
+            if listener.taker != part:
                 continue
             if on:
                 self._loop.add_reader(listener.socket.fileno(), self._accept, listener)
@@ -266,7 +266,7 @@ class Supervisor:
     def _settle_homeless(self) -> None:
         for _ in range(len(self._homeless)):
             number, offered = self._homeless.popleft()
-            if self._taken(offered.listener.part):
+            if self._taken(offered.listener.taker):
                 self._hand_over(number, offered)
             else:
                 self._homeless.append((number, offered))

@@ -3,7 +3,6 @@ knows what the other has seen."""
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,8 +12,6 @@ from typing import Any
 
 import pytest
 
-from smtpguard.app import milter
-from smtpguard.config.settings import MilterListener
 from smtpguard.journal.event import Kind
 from smtpguard.mail.reply import Reply
 from smtpguard.wire.milter.packet import Discard, SmtpReply
@@ -117,22 +114,14 @@ def envelopes() -> Sequence[Sequence[str]]:
 async def proxy_and_milter(folder: Path, patch: pytest.MonkeyPatch) -> AsyncIterator[ProxyAndMilter]:
     async with AsyncExitStack() as undo:
         guards = []
-        for name in ("proxy", "milter"):
+        for name, listen in (("proxy", ""), ("milter", "}], milter: [{port: 10027")):
             (folder / name).mkdir()
-            guards.append(await undo.enter_async_context(whole_guard(folder / name, patch)))
+            guards.append(await undo.enter_async_context(whole_guard(folder / name, patch, listen=listen)))
         proxy, beside = guards
-        read = beside.settings
-        listen = read.listen.model_copy(update={"milter": [MilterListener(port=0)]})
-        part = milter.Milter(read.model_copy(update={"listen": listen}))
-        await part.start()
-        undo.push_async_callback(part.close)
-        undo.push_async_callback(part.stop, 1)
         ours, theirs = socket.socketpair()
         theirs.setblocking(False)
-        part.take(theirs, 0, lambda: None)
+        beside.proxy_part.take(theirs, 1, lambda: None)  # after its one SMTP listener
         speaking = await connected(ours)
         undo.callback(speaking.close)
         await speaking.begin(name=b"unknown", address=b"127.0.0.1", helo=b"client.example")
-        watching = asyncio.create_task(part.serve())
-        undo.callback(watching.cancel)
         yield ProxyAndMilter(proxy, beside, speaking)

@@ -100,6 +100,21 @@ def test_each_kind_of_connection_goes_to_its_parts(grow: Grow, tmp_path: Path) -
     assert not path.exists()
 
 
+def test_a_proxy_takes_milter_connections_if_no_part_is_theirs_alone(grow: Grow, tmp_path: Path) -> None:
+    path = tmp_path / "milter.sock"
+    tree = grow(["proxy", "proxy"], unix=str(path), per_client=1)
+    tree.until("READY=1")
+    with contextlib.ExitStack() as undo:
+        smtp, proxy = tree.connect()
+        undo.enter_context(smtp)
+        mta = undo.enter_context(socket.socket(socket.AF_UNIX))
+        mta.settimeout(PATIENCE)
+        mta.connect(str(path))
+        said = mta.recv(100)
+        assert said.startswith(b"220 ")
+        assert int(said.split()[1]) != proxy, "the least loaded one"
+
+
 def test_milter_connections_wait_while_smtp_continues(grow: Grow, tmp_path: Path) -> None:
     path = tmp_path / "milter.sock"
     tree = grow(["proxy", "milter"], unix=str(path))

@@ -141,9 +141,13 @@ class TestUnixSockets:
     def test_a_unix_socket_has_mode_and_group_and_is_removed(self, tmp_path: Path) -> None:
         path = tmp_path / "milter.sock"
         smtp, milter = open_all(
-            [Wanted(address="127.0.0.1", port=0), Wanted(part="milter", unix=path, mode=0o620, group="daemon")]
+            [
+                Wanted(address="127.0.0.1", port=0),
+                Wanted(part="milter", taker="proxy", unix=path, mode=0o620, group="daemon"),
+            ]
         )
         assert (smtp.index, milter.index) == (0, 0), "each in its own part's settings"
+        assert (smtp.number, milter.number) == (0, 1), "one part takes both"
         assert milter.name == str(path)
         assert not milter.in_clear, "a refusal in SMTP would be no milter protocol"
         assert stat.S_IMODE(path.stat().st_mode) == 0o620

@@ -137,7 +137,8 @@ async def serve(ports: list[int], parts: list[str], options: dict[str, object]) 
     address = str(options.pop("address", "127.0.0.1"))
     wanted = [Wanted(address=address, port=port, proxy=proxy, clients=clients, part=part) for port in ports]
     if "unix" in options:
-        wanted.append(Wanted(part="milter", unix=Path(str(options.pop("unix")))))
+        taker = "milter" if "milter" in parts else "proxy"
+        wanted.append(Wanted(part="milter", taker=taker, unix=Path(str(options.pop("unix")))))
     listeners = open_all(wanted, inherited())
     print(json.dumps([each.socket.getsockname()[1] for each in listeners[: len(ports)]]), flush=True)
     return await Supervisor(
