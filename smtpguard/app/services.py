@@ -57,7 +57,7 @@ class Services:
     approvals: Approvals
     freezes: Freezes
     mailings: Mailings
-    returns: Returns
+    returns: Callable[[], Returns]
     digester: Digester
     clock: Clock
     new_id: Callable[[], str]
@@ -184,7 +184,6 @@ async def services(settings: Settings) -> AsyncIterator[Services]:
     from smtpguard.app.policies import Following
     from smtpguard.holds.service import Approvals
     from smtpguard.mailings.service import Mailings
-    from smtpguard.returns.service import Returns
 
     clock, new_id = SystemClock(), ids()
     async with opened(settings) as (store, digester):
@@ -193,6 +192,12 @@ async def services(settings: Settings) -> AsyncIterator[Services]:
             await policies.follow()
         freezes = freezes_of(settings, store, clock, new_id)
         key = installation_secret(settings)
+
+        def returns() -> Returns:
+            from smtpguard.returns.service import Returns
+
+            return Returns(store, policies, clock, digester, freezes, key=key, new_id=new_id)
+
         yield Services(
             settings=settings,
             store=store,
@@ -200,7 +205,7 @@ async def services(settings: Settings) -> AsyncIterator[Services]:
             approvals=Approvals(store, policies, clock, term=term(settings)),
             freezes=freezes,
             mailings=Mailings(store, policies, clock, digester, term=term(settings)),
-            returns=Returns(store, policies, clock, digester, freezes, key=key, new_id=new_id),
+            returns=returns,
             digester=digester,
             clock=clock,
             new_id=new_id,

@@ -55,7 +55,7 @@ async def show(context: Context, mailing_id: str) -> None:
     async with context.services() as services:
         mailing = await services.mailings.show(mailing_id)
         freezes = await services.store.journal.of_kinds((Kind.FREEZE, Kind.THAW), _FREEZES)
-        course = await services.returns.course(mailing, freezes)
+        course = await services.returns().course(mailing, freezes)
     if context.json:
         context.say(course_row(mailing, course))
         return
@@ -84,7 +84,7 @@ async def take(context: Context, files: tuple[str, ...], to: tuple[str, ...]) ->
             for mail in mails(files or ("-",)):
                 if mail.unread:
                     raise TryAgain(f"{mail.name}: {mail.unread}")
-                receipts.append(await services.returns.take(mail.message, to=to))
+                receipts.append(await services.returns().take(mail.message, to=to))
     except TryAgain:
         raise
     except Exception as error:  # with any other status the MTA drops the mail
@@ -146,7 +146,7 @@ async def mentions(context: Context, since: str) -> None:
     begin = moment("--since", since, datetime.now(UTC))
 
     async with context.services() as services:
-        found = await services.returns.outside(begin, _MENTIONS)
+        found = await services.returns().outside(begin, _MENTIONS)
     if context.json:
         for one in found:
             sources = [{"name": name, "url": url or None} for name, url in one.sources]
