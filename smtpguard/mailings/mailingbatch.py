@@ -69,7 +69,7 @@ class MailingBatch:
         self._again: set[int] = set()  # mailings with a copy in flight to people who may have an earlier one
         self._instead: dict[str, Identity] = {}  # by item id: its identity if the shown content does not count
         self._files: dict[str, Row] = {}  # by item id: the mailing by files that it is not counted with
-        self._dirty: dict[tuple[int, bytes], Copy] = {}
+        self._dirty: dict[int, dict[bytes, Copy]] = {}  # by mailing and person
         self._finder = Finder(self._select, page.secret, memory, page.now_us - QUIET)
         self._next = 0
 
@@ -527,8 +527,7 @@ class MailingBatch:
         """The same copy, for people who had the same one."""
         row.people.update(dict.fromkeys(people, copy))
         if copy != old:
-            n = row.known.n
-            self._dirty.update(dict.fromkeys([(n, digest) for digest in people], copy))
+            self._dirty.setdefault(row.known.n, {}).update(dict.fromkeys(people, copy))
 
     def write(self) -> None:
         """Write the changed mailings, with the batch's rows, when those of the copies in flight are written."""
@@ -538,10 +537,12 @@ class MailingBatch:
         rows_ = self._page.rows("reached")
         last: Copy | None = None
         rest: tuple[Any, ...] = ()
-        for (n, digest), copy in sorted(self._dirty.items(), key=_KEY):
-            if copy is not last:
-                last, rest = copy, (copy.at, copy.kind, copy.weight, int(copy.status), copy.content, copy.went)
-            rows_.append((n, digest, *rest))
+        for n, people in sorted(self._dirty.items(), key=_KEY):
+            for digest in sorted(people):
+                copy = people[digest]
+                if copy is not last:
+                    last, rest = copy, (copy.at, copy.kind, copy.weight, int(copy.status), copy.content, copy.went)
+                rows_.append((n, digest, *rest))
         self._dirty.clear()
         filed, rows = self._page.rows("mailing_key"), self._page.rows("mailing")
         for row in self._rows.values():
