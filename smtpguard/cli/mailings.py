@@ -15,10 +15,12 @@ from typing import IO, TYPE_CHECKING, Any, ParamSpec
 
 import click
 
+from smtpguard.cli.bulk import Filter, meant
 from smtpguard.cli.context import CannotRun, Context, NotFine, as_address, as_json, awaited
 from smtpguard.cli.holdrow import all_at_once, freeze_row, goes_out, in_words, of_mailing, taken_back, voters
 from smtpguard.cli.mailingtext import LEGEND, Follower, bar, state, table, told
-from smtpguard.holds.model import Choice, Conflict
+from smtpguard.holds.model import Choice, Conflict, Refused
+from smtpguard.holds.sending import Outgoing
 from smtpguard.holds.service import Decided
 from smtpguard.mailings.model import MAY_HAVE, CopyStatus, Mailing, State
 from smtpguard.mailings.service import FEW, Back, NoAddresses, row
@@ -292,20 +294,34 @@ async def approve(context: Context, mailing_id: str, address: str, comment: str,
 @click.pass_obj
 @awaited
 async def reject(context: Context, mailing_id: str, address: str, comment: str) -> None:
-    """Reject a mailing. One rejection is enough. Approved messages that have not been sent are taken back."""
+    """Reject a mailing, with all of it that waits. One rejection is enough. Approved messages that have not been sent are
+    taken back."""
     async with context.services() as services:
         mailing, back = await services.mailings.show(mailing_id), None
+        waiting = (await meant(services, (), Filter(mailing=mailing.mailing_id))).holds
+        others = [hold for hold in waiting if hold.hold_id != mailing.entry and not hold.queue]
         try:
             back = await services.mailings.reject(
                 mailing.mailing_id, approver=address, by=context.user, comment=comment
             )
         except Conflict:
-            if not mailing.entry:
+            if not mailing.entry and not others:
                 raise
+        problems = []
+        for hold in others:
+            try:
+                await services.approvals.vote(
+                    hold.hold_id, Choice.REJECT, approver=address, by=context.user, comment=comment
+                )
+            except Refused as refused:
+                problems.append(f"{hold.hold_id}: {refused}")
         if mailing.entry:
             await _voted(context, services, mailing, Choice.REJECT, address, comment)
-        elif back is not None:
-            _told(context, back)
+        else:
+            after = back or Back(mailing=await services.mailings.show(mailing.mailing_id), outgoing=Outgoing())
+            _told(context, after)
+    if problems:
+        raise NotFine("\n".join(problems))
 
 
 @command.command()

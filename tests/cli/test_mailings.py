@@ -10,7 +10,7 @@ from smtpguard.cli.freeze import command as freeze
 from smtpguard.cli.mailings import command as mailings
 from tests.cli.stage import ANNA, DPO, EVA, Stage
 from tests.guard.campaign import documents
-from tests.guard.house import MEMBERS
+from tests.guard.house import MEMBERS, RAMADAN
 
 
 def test_mailings_are_listed_and_shown(campaign: Stage) -> None:
@@ -85,6 +85,17 @@ def test_a_waiting_mailing_is_rejected(campaign: Stage) -> None:
     [row] = campaign.rows(mailings, "list", "--least", "1")
     assert "rejected" in campaign.run(mailings, "reject", row["id"], "--as", EVA, "--comment", "Wrong list").output
     assert "Wrong list" in campaign.run(mailings, "show", row["id"]).output
+
+
+def test_all_texts_of_a_mailing_are_rejected(campaign: Stage) -> None:
+    campaign.send(RAMADAN, body="To all of you")
+    campaign.send(RAMADAN, n=1, body="To all of you, again")
+    [row] = campaign.rows(mailings, "list", "--least", "1")
+    assert campaign.state() == ["waiting"] * 2
+    refused = campaign.run(mailings, "reject", row["id"], "--as", ANNA, "--comment", "Wrong list")
+    assert (refused.exit_code, campaign.state()) == (1, ["waiting"] * 2)
+    assert campaign.run(mailings, "reject", row["id"], "--as", EVA, "--comment", "Wrong list").exit_code == 0
+    assert campaign.state() == ["rejected"] * 2
 
 
 def test_stages_are_continued_and_stopped(tmp_path: Path) -> None:
