@@ -32,7 +32,7 @@ async def broken(both: TwoGuards, thoughts: dict[str, Judgement]) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(6))
 async def test_certain_actions_are_those_of_a_real_guard(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
     before, after, _ = drawn_policies(chance)
@@ -43,7 +43,7 @@ async def test_certain_actions_are_those_of_a_real_guard(tmp_path: Path, seed: i
         assert await broken(both, thoughts) == []
 
 
-@pytest.mark.parametrize("seed", range(100, 103))
+@pytest.mark.parametrize("seed", range(100, 102))
 async def test_certain_actions_stay_right_with_erased_names_and_facts(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
     before, after, _ = drawn_policies(chance)
@@ -61,7 +61,7 @@ async def test_certain_actions_stay_right_without_the_old_policy(tmp_path: Path,
         assert await broken(both, await both.foreseen(kept=False)) == []
 
 
-@pytest.mark.parametrize("seed", range(300, 304))
+@pytest.mark.parametrize("seed", range(300, 302))
 async def test_under_its_own_policy_a_message_keeps_its_verdict(tmp_path: Path, seed: int) -> None:
     """The replay gives that verdict or none. With erased names it is certain of less, but never of anything else."""
     chance = random.Random(seed)

@@ -15,7 +15,7 @@ import dkim
 import pytest
 
 from smtpguard.cli import main
-from smtpguard.cli.demo import _stay
+from smtpguard.cli.demo import _ends_tidily, _stay
 from smtpguard.demo.messages import DemoMessage, make_key
 from smtpguard.demo.play import Disposition, Scene, play
 from smtpguard.demo.relay import ReceivedMessage, RecordingRelay
@@ -45,14 +45,21 @@ def test_the_demonstration_succeeds(python: str) -> None:
     assert "REJECTED 550" in done.stdout
 
 
-@pytest.mark.parametrize("told", [signal.SIGHUP, signal.SIGTERM], ids=["SIGHUP", "SIGTERM"])
-def test_no_process_remains_after_a_signal(told: signal.Signals, python: str, tmp_path: Path) -> None:
+def test_a_closed_terminal_ends_it_as_a_signal_does() -> None:
+    for told in (signal.SIGHUP, signal.SIGTERM):
+        before = signal.getsignal(told)
+        with pytest.raises(KeyboardInterrupt), _ends_tidily():
+            signal.raise_signal(told)
+        assert signal.getsignal(told) == before
+
+
+def test_no_process_remains_after_a_signal(python: str, tmp_path: Path) -> None:
     with (tmp_path / "said").open("wb") as said:
         demo = Program(["demo"], stdout=said, stderr=said, executable=python)
     line = until(lambda: re.search(r"^The guard listens on port (\d+)", (tmp_path / "said").read_text(), re.M))
     port = int(line[1])
     socket.create_connection(("127.0.0.1", port), 120).close()
-    demo.send_signal(told)
+    demo.send_signal(signal.SIGTERM)
     demo.wait(120)
     with pytest.raises(OSError):
         socket.create_connection(("127.0.0.1", port), 120)
