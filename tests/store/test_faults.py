@@ -75,7 +75,7 @@ async def test_killed_around_a_commit_nothing_acknowledged_is_lost(
 
 async def test_two_processes_share_one_chain(url: str, tmp_path: Path, clock: Clock) -> None:
     migrate(url)
-    n = 150
+    n = 160
     children = [
         await asyncio.create_subprocess_exec(
             *command(url, tmp_path, "count", name, n), stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
