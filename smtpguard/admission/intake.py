@@ -74,13 +74,13 @@ ANSWERS = ("taken", "deferred", "refused")
 
 def _answer(done: Disposition) -> str:
     match done:
+        case Relayed(replies=replies):  # first: nearly all mail
+            best = min([reply.code for reply in replies], default=500)
+            return "taken" if best < 400 else "deferred" if best < 500 else "refused"
         case Held() | Counted():
             return "taken"
         case Rejected():
             return "refused"
-        case Relayed(replies=replies):
-            best = min([reply.code for reply in replies], default=500)
-            return "taken" if best < 400 else "deferred" if best < 500 else "refused"
     return "deferred"
 
 

@@ -101,13 +101,19 @@ def trusted(header: Header, key: bytes) -> TraceInfo | None:
 
 
 def _tag(name: str, key: bytes) -> str:
-    return hmac.digest(_derived(key, b"smtpguard list"), name.encode(), "sha256").hex()[:16]
+    return _digest(key, b"smtpguard list", name.encode())[:16]
+
+
+def _digest(key: bytes, purpose: bytes, text: bytes) -> str:
+    keyed = _keyed(key, purpose).copy()
+    keyed.update(text)
+    return keyed.hexdigest()
 
 
 @lru_cache(maxsize=8)
-def _derived(key: bytes, purpose: bytes) -> bytes:
-    """A key of its own, derived from the installation's secret."""
-    return hmac.digest(key, purpose, "sha256")
+def _keyed(key: bytes, purpose: bytes) -> hmac.HMAC:
+    """With a key of its own, derived from the installation's secret. A copy costs half of a new one."""
+    return hmac.new(hmac.digest(key, purpose, "sha256"), digestmod="sha256")
 
 
 def _mac(id: str, policy: str, tags: str, words: str, header: Header, key: bytes) -> str:
@@ -117,7 +123,7 @@ def _mac(id: str, policy: str, tags: str, words: str, header: Header, key: bytes
         found = [" ".join(f.text.split()) for f in header.all(name)]
         covered += [str(len(found)), *found]
     text = "\0".join(covered).encode("utf-8", "surrogateescape")
-    return hmac.digest(_derived(key, b"smtpguard trace"), text, "sha256").hex()[: 2 * _MAC_OCTETS]
+    return _digest(key, b"smtpguard trace", text)[: 2 * _MAC_OCTETS]
 
 
 def _protocol(transaction: Transaction) -> str:

@@ -33,12 +33,11 @@ _NAMES = tuple(fact.name for _, facts in _TABLE for fact in facts)
 
 def pack(values: Mapping[str, Value], counted: Mapping[str, Value], *, text: bool) -> str:
     """``counted``: by slot, the admission's values. ``text``: whether facts of the text may be stored."""
-    kept = {**_kept(tuple(map(values.get, _NAMES)), text), **{slot: _plain(value) for slot, value in counted.items()}}
-    return _encode(kept)
+    return _packed(tuple(map(values.get, _NAMES)), tuple(counted.items()), text)
 
 
 @lru_cache(maxsize=1024)
-def _kept(values: tuple[Value | None, ...], text: bool) -> Mapping[str, Any]:
+def _packed(values: tuple[Value | None, ...], counted: tuple[tuple[str, Value], ...], text: bool) -> str:
     """Cached, since most messages have the same values as an earlier one."""
     kept: dict[str, Any] = {SINCE: VERSION, READ: ""}
     not_asked: list[str] = []
@@ -55,7 +54,7 @@ def _kept(values: tuple[Value | None, ...], text: bool) -> Mapping[str, Any]:
                 kept[fact.name] = _plain(value)
     if not_asked:
         kept[NOT_ASKED] = not_asked
-    return kept
+    return _encode(kept | {slot: _plain(value) for slot, value in counted})
 
 
 @lru_cache(maxsize=1024)

@@ -68,15 +68,15 @@ def test_a_later_fact_is_unknown_in_an_older_line(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(recorded, "_TABLE", later)
     monkeypatch.setattr(recorded, "_NAMES", (*recorded._NAMES, fact.name))
     unpack.cache_clear()
-    recorded._kept.cache_clear()
+    recorded._packed.cache_clear()
     assert fact.name not in unpack(line)
     line = pack({**ORDINARY, fact.name: Count(3, 3)}, {}, text=True)
     assert unpack(line)[fact.name] == Count(3, 3)
     monkeypatch.setattr(recorded, "VERSION", NEXT)
-    recorded._kept.cache_clear()
+    recorded._packed.cache_clear()
     assert unpack(pack({**ORDINARY, fact.name: Count(0, 0)}, {}, text=True))[fact.name] == Count(0, 0)
     unpack.cache_clear()
-    recorded._kept.cache_clear()
+    recorded._packed.cache_clear()
 
 
 FIRST = {
