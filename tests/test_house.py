@@ -52,10 +52,10 @@ ONLY: dict[str, dict[str, set[str] | None]] = {
     "config": {},
     "reading": {"mail": None},
     "lists": {"mail": None, "config": None},
-    # codec: addresses as JSON; lists.ownership: owner of files beside the database; freezing: the gate, which the batch
+    # codec: addresses as JSON; config.statefiles: files beside the database; freezing: the gate, which the batch
     # reads
-    "database": {"mail": {"address"}, "lists": {"ownership"}, "journal": None, "policy": {"freezing"}},
-    "journal": {"database": None, "lists": {"ownership"}, "mail": {"constant"}},
+    "database": {"mail": {"address"}, "config": {"statefiles"}, "journal": None, "policy": {"freezing"}},
+    "journal": {"database": None, "config": {"statefiles"}, "mail": {"constant"}},
     "policy": {"mail": None, "config": None, "reading": None, "lists": {"recipients"}},  # Count: an interval of people
     "accounts": {
         "database": None,
@@ -65,7 +65,7 @@ ONLY: dict[str, dict[str, set[str] | None]] = {
     "observe": {"database": None, "journal": None, "policy": None, "outbox": None, "holds": None},
     # Unknown: a result of DKIM; verdict: the reply to the client
     "wire": {"mail": None, "policy": {"verdict", "facts"}},
-    "processes": {"mail": {"reply", "envelope"}},  # to refuse a connection
+    "processes": {"mail": {"reply", "envelope"}, "config": {"statefiles"}},  # to refuse a connection; the status file
     "demo": {},  # connects to the guard from outside, as clients do
 }
 _NETWORK = {"aiosmtpd", "socket"}

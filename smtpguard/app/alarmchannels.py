@@ -25,8 +25,10 @@ from smtpguard.app.relay import relay_target, target_of
 from smtpguard.config.problem import Broken
 from smtpguard.config.secret import read_secret
 from smtpguard.config.settings import Settings
+from smtpguard.config.statefiles import replace_file
 from smtpguard.console.ports import ActiveAlarm
 from smtpguard.database.access import Access
+from smtpguard.database.codec import Codec
 from smtpguard.journal.event import Event, Kind
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.address import Address
@@ -215,6 +217,9 @@ async def _delivered(target: RelayTarget, envelope: Envelope, raw: bytes) -> str
     return "" if reply.positive else str(reply)
 
 
+_RAISED = Codec(RaisedAlarm)
+
+
 class FileMemory:
     """Which of this host's alarms were sent, in the state folder: trees that share the folder send each once. If the
     file can be neither read nor written, the process remembers alone."""
@@ -266,51 +271,18 @@ class FileMemory:
     def _read(self) -> dict[str, RaisedAlarm]:
         try:
             rows = json.loads(self._path.read_text())
-            return {row["key"]: _known(row) for row in rows}
+            return {raised.key: raised for raised in map(_RAISED.back, rows)}
         except FileNotFoundError:
             return {} if self._path.parent.is_dir() else dict(self._kept)
         except (OSError, ValueError, KeyError, TypeError):
             return dict(self._kept)
 
     def _write(self, known: Mapping[str, RaisedAlarm]) -> None:
-        rows = [
-            {
-                "key": k.key,
-                "began": _text(k.began),
-                "told": _text(k.told),
-                "claimed_until": _text(k.claimed_until),
-                "taken_by": k.taken_by,
-                "taken_at": _text(k.taken_at),
-            }
-            for k in known.values()
-        ]
-        half = self._path.with_suffix(".tmp")
+        rows = [_RAISED.to(each) for each in known.values()]
         try:
-            half.write_text(json.dumps(rows, indent=1) + "\n")
-            half.replace(self._path)
+            replace_file(self._path, json.dumps(rows, indent=1) + "\n", durable=False)
         except OSError as e:
             log.warning("%s: %s", self._path, e.strerror)
-
-
-def _known(row: Mapping[str, Any]) -> RaisedAlarm:
-    began = _time(row["began"])
-    assert began is not None
-    return RaisedAlarm(
-        key=row["key"],
-        began=began,
-        told=_time(row.get("told")),
-        claimed_until=_time(row.get("claimed_until")),
-        taken_by=row.get("taken_by", ""),
-        taken_at=_time(row.get("taken_at")),
-    )
-
-
-def _text(at: datetime | None) -> str | None:
-    return at.isoformat() if at is not None else None
-
-
-def _time(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None
 
 
 async def active(settings: Settings, store: Access) -> Sequence[ActiveAlarm]:

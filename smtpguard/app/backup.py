@@ -41,6 +41,7 @@ from smtpguard.app.services import opened, services
 from smtpguard.config.documents import POLICY, policy_documents
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
+from smtpguard.config.statefiles import hand_over, swap, sync_folder
 from smtpguard.database.batch import read_head
 from smtpguard.database.engine import file_of
 from smtpguard.database.files import FairLock
@@ -51,7 +52,6 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.proof import Proof
 from smtpguard.journal.rows import FILE as CHECKPOINTS
 from smtpguard.journal.timestamp import FILE as TIMESTAMPS
-from smtpguard.lists.ownership import hand_over
 from smtpguard.policy.freezing import Selector
 from smtpguard.store.opening import open_store
 from smtpguard.store.rollbackcheck import Foreign, OtherSecret
@@ -158,7 +158,7 @@ def back_up(
         _pack(work, manifest, part)
         _read(part, None)
         part.replace(file)
-    _sync(file.parent)
+    sync_folder(file.parent)
     removed = _prune(target, keep, but=file) if folder and keep else ()
     return BackupMade(file=file, size_bytes=file.stat().st_size, manifest=manifest, removed=removed)
 
@@ -465,9 +465,7 @@ def _swap(database: Path, restored: Path) -> Path | None:
             hand_over(aside, database.parent)
             for path in there:
                 path.rename(aside / path.name)
-        restored.replace(database)
-        hand_over(database, database.parent)
-        _sync(database.parent)
+        swap(restored, database)
     return aside
 
 
@@ -542,12 +540,3 @@ def _opened_alone(folder: Path, secret: bytes, state_dir: Path) -> AbstractAsync
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return file_digest(file, "sha256").hexdigest()
-
-
-def _sync(folder: Path) -> None:
-    """Make the names in it survive a power cut."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

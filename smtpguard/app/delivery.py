@@ -8,7 +8,7 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import timedelta
@@ -152,7 +152,6 @@ class Deliverer(Part):
 
     async def serve(self) -> None:
         """Runs all tasks, and never returns. If one fails the part ends, and is started again."""
-        journal = self._store.journal
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._watch.run())
             self._delivering = tasks.create_task(self._delivery.run())
@@ -167,25 +166,28 @@ class Deliverer(Part):
             tasks.create_task(self._renewals.run())
             if self._teller is not None:
                 tasks.create_task(self._teller.run(unreachable=hooks.unreachable))
-            tasks.create_task(_every(SWEEP_SECONDS, "holds", self._approvals.sweep))
-            tasks.create_task(_every(ENACT_SECONDS, "approvals", self._approvals.enact))
-            tasks.create_task(_every(FOLLOW_SECONDS, "held copies", self._approvals.follow))
-            tasks.create_task(_every(FOLLOW_SECONDS, "what is in doubt", self._approvals.ask))
-            tasks.create_task(_every(FOLLOW_SECONDS, "freezes", self._freezes.lift_ended))
-            tasks.create_task(
-                _every(FOLLOW_SECONDS, "fronts of the journal", partial(journal.take_fronts, only_ended=True))
-            )
             if self._store.file:
                 tasks.create_task(self._move_fronts())
-            tasks.create_task(_every(SWEEP_SECONDS, "the daily report", self._reports.write))
-            if self._feeds.any:
-                tasks.create_task(_every(self._feeds.seconds, "mentions", self._feeds.read))
-            if self._checkpoints is not None:
-                tasks.create_task(_every(SWEEP_SECONDS, "the daily checkpoint", self._checkpoints.write))
-            tasks.create_task(_every(RETAIN_SECONDS, "retention", self._retain))
-            tasks.create_task(_every(TERMS_SECONDS, "what messages are found by", self._write_terms))
-            tasks.create_task(_every(TERMS_SECONDS, "what was done", self._sum_up))
-            tasks.create_task(_every(DOUBT_SECONDS, "doubts", partial(report_doubts, self._store, self._clock)))
+            for seconds, what, work in self._regularly():
+                tasks.create_task(_every(seconds, what, work))
+
+    def _regularly(self) -> Iterator[tuple[float, str, Callable[[], Awaitable[object]]]]:
+        approvals, journal = self._approvals, self._store.journal
+        yield SWEEP_SECONDS, "holds", approvals.sweep
+        yield ENACT_SECONDS, "approvals", approvals.enact
+        yield FOLLOW_SECONDS, "held copies", approvals.follow
+        yield FOLLOW_SECONDS, "what is in doubt", approvals.ask
+        yield FOLLOW_SECONDS, "freezes", self._freezes.lift_ended
+        yield FOLLOW_SECONDS, "fronts of the journal", partial(journal.take_fronts, only_ended=True)
+        yield SWEEP_SECONDS, "the daily report", self._reports.write
+        if self._feeds.any:
+            yield self._feeds.seconds, "mentions", self._feeds.read
+        if self._checkpoints is not None:
+            yield SWEEP_SECONDS, "the daily checkpoint", self._checkpoints.write
+        yield RETAIN_SECONDS, "retention", self._retain
+        yield TERMS_SECONDS, "what messages are found by", partial(_slices, journal.write_terms)
+        yield TERMS_SECONDS, "what was done", partial(_slices, journal.sum_up)
+        yield DOUBT_SECONDS, "doubts", partial(report_doubts, self._store, self._clock)
 
     def said(self) -> Said:
         said = self._relays.said()
@@ -224,18 +226,6 @@ class Deliverer(Part):
         while more:  # a slice at a time, between admissions
             more = (await self._store.retain(bounds)).more
             await asyncio.sleep(0.1)
-
-    async def _write_terms(self) -> None:
-        more = True
-        while more:  # a slice at a time, between admissions
-            more = await self._store.journal.write_terms()
-            await asyncio.sleep(0.05)
-
-    async def _sum_up(self) -> None:
-        more = True
-        while more:  # a slice at a time, between admissions
-            more = await self._store.journal.sum_up()
-            await asyncio.sleep(0.05)
 
 
 class _StationeryCache:
@@ -305,6 +295,14 @@ def signer(settings: Settings) -> Sign | None:
         raise CannotStart(str(e)) from None
     except ValueError as e:
         raise CannotStart(f"{given.key_file}: {e}") from None
+
+
+async def _slices(work: Callable[[], Awaitable[bool]]) -> None:
+    """A slice at a time, between admissions, while there is more."""
+    more = True
+    while more:
+        more = await work()
+        await asyncio.sleep(0.05)
 
 
 async def _every(seconds: float, what: str, work: Callable[[], Awaitable[object]]) -> None:

@@ -14,8 +14,8 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 from smtpguard.config.documents import policy_documents
 from smtpguard.config.secret import secret_text
+from smtpguard.config.statefiles import hand_over
 from smtpguard.lists.digest import BadKey, installation_key
-from smtpguard.lists.ownership import hand_over
 from smtpguard.policy.verdict import Action
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import structlog
 from smtpguard.app.files import CannotStart, installation_secret, make_state
 from smtpguard.config.listeners import SenderRates, SmtpListener
 from smtpguard.config.settings import Settings
-from smtpguard.lists.ownership import hand_over
+from smtpguard.config.statefiles import hand_over
 from smtpguard.mail import reply
 from smtpguard.mail.envelope import Session, client_address, within
 from smtpguard.mail.reply import Reply

@@ -7,20 +7,18 @@ it can be written on a full disk. The recipients and ways are those of every ala
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from smtpguard.app.alarmchannels import AlarmChannels, FileMemory, Organization
 from smtpguard.app.files import CannotStart
 from smtpguard.config.settings import Settings
-from smtpguard.lists.ownership import hand_over
+from smtpguard.config.statefiles import hand_over
+from smtpguard.database.codec import Codec
 from smtpguard.observe.alarms.conditions import BY_NAME, Alarm, Seen, raised
 from smtpguard.observe.alarms.rounds import AGAIN, AlarmMessage, Phase
 from smtpguard.observe.cursor import RaisedAlarm
@@ -48,12 +46,13 @@ class Failing:
     told: datetime | None = None
 
 
+_FAILING = Codec(Failing)
+
+
 def failing(state: Path, now: datetime) -> Failing | None:
     """None if the last start succeeded, or nobody tries any more."""
     try:
-        row = json.loads((state / FILE).read_text())
-        found = Failing(since=_at(row["since"]), last=_at(row["last"]), why=str(row["why"]),
-                        told=_at(row["told"]) if row["told"] else None)  # fmt: skip
+        found = _FAILING.loads((state / FILE).read_text())
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return found if now - found.last <= APART else None
@@ -62,20 +61,20 @@ def failing(state: Path, now: datetime) -> Failing | None:
 def succeeded(settings: Settings) -> None:
     """The start succeeded. Makes the file, with room for a later failure."""
     with suppress(OSError):
-        _write(settings.state, {})
+        _write(settings.state, "{}")
 
 
 async def failed(settings: Settings, why: str, now: datetime, *, last: bool = False) -> None:
     """One more start has failed. Tells a person if that has lasted long enough, or if this is the ``last`` attempt. If
     other processes of this host send alarms, they report what is wrong."""
     known = failing(settings.state, now)
-    here = Failing(since=now, last=now, why=why) if known is None else replace(known, last=now, why=why)
+    here = replace(known or Failing(since=now, last=now, why=""), last=now, why=why[:500])
     condition = BY_NAME[NAME]
     lasts = (now - here.since).total_seconds() >= condition.after_seconds
     due = here.told is None or now - here.told >= AGAIN[condition.severity]
     tells = (last or lasts) and due and not _others_tell(settings.state)
     try:
-        _write(settings.state, _row(replace(here, told=now) if tells else here))
+        _write(settings.state, _FAILING.dumps(replace(here, told=now) if tells else here))
     except OSError as e:  # if it were not remembered, a person would be told every few seconds
         if tells:
             log.error("%s: %s: the alarm about failed starts is not sent", settings.state / FILE, e.strerror)
@@ -85,7 +84,7 @@ async def failed(settings: Settings, why: str, now: datetime, *, last: bool = Fa
     alarm = next(raised(Seen(at=now, starts=why)))
     if not await _tell(settings, alarm, here, now):
         with suppress(OSError):
-            _write(settings.state, _row(here))
+            _write(settings.state, _FAILING.dumps(here))
 
 
 async def _tell(settings: Settings, alarm: Alarm, here: Failing, now: datetime) -> bool:
@@ -121,28 +120,15 @@ def _others_tell(state: Path) -> bool:
     )
 
 
-def _row(here: Failing) -> Mapping[str, Any]:
-    return {
-        "since": here.since.isoformat(),
-        "last": here.last.isoformat(),
-        "why": here.why[:500],
-        "told": here.told.isoformat() if here.told is not None else None,
-    }
-
-
-def _write(state: Path, row: Mapping[str, Any]) -> None:
+def _write(state: Path, text: str) -> None:
     """Raises OSError."""
     path = state / FILE
     new = not path.exists()
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        os.pwrite(descriptor, json.dumps(row).encode().ljust(OCTETS), 0)
+        os.pwrite(descriptor, text.encode().ljust(OCTETS), 0)
         os.ftruncate(descriptor, OCTETS)
     finally:
         os.close(descriptor)
     if new:
         hand_over(path, state)
-
-
-def _at(text: str) -> datetime:
-    return datetime.fromisoformat(text)

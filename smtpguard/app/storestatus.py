@@ -26,6 +26,7 @@ from smtpguard.app.policyfile import look_before_upgrade
 from smtpguard.app.services import opened
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
+from smtpguard.config.statefiles import owner_of
 from smtpguard.counts.backfill import known_since
 from smtpguard.database.engine import file_of
 from smtpguard.database.errors import LedgerError
@@ -34,7 +35,6 @@ from smtpguard.journal.rows import FILE as CHECKPOINTS
 from smtpguard.journal.scan import Caller, callers_at
 from smtpguard.lists.declared import build
 from smtpguard.lists.names import Names
-from smtpguard.lists.ownership import owner_of
 from smtpguard.mail.envelope import within
 from smtpguard.policy.freezing import PUT_BACK, Freeze
 from smtpguard.policy.parse import Policy

@@ -24,12 +24,12 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.pool import NullPool, QueuePool
 
+from smtpguard.config.statefiles import hand_over, owner_of
 from smtpguard.database.errors import Full, LedgerError, Unavailable, Unusable, no_space
 from smtpguard.database.failpoint import failpoint
 from smtpguard.database.files import FairLock, ReadOnlyCopy, only_readable
 from smtpguard.database.fronts import Fronts
 from smtpguard.database.writeback import WriteBack
-from smtpguard.lists.ownership import hand_over, owner_of
 
 BUSY_SECONDS = 15
 IDLE_SECONDS = 10

@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from urllib.parse import quote
 
+from smtpguard.config.statefiles import hand_over
 from smtpguard.database.errors import Unavailable
-from smtpguard.lists.ownership import hand_over
 
 
 class FairLock:

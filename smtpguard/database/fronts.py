@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from smtpguard.lists.ownership import hand_over
+from smtpguard.config.statefiles import hand_over, sync_folder
 
 log = logging.getLogger(__name__)
 
@@ -275,14 +275,6 @@ class File:
 
 def live(path: Path) -> Path:
     return path.with_suffix(".live")
-
-
-def sync_folder(folder: Path) -> None:
-    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
 
 
 def inode(path: Path | str) -> tuple[int, int] | None:

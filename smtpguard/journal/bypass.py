@@ -11,23 +11,23 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import json
 import logging
 import os
 import secrets
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from smtpguard.config.statefiles import hand_over, replace_file, sync_folder
+from smtpguard.database.codec import Codec
 from smtpguard.database.failpoint import failpoint, passes
-from smtpguard.database.fronts import ASIDE, sync_folder
+from smtpguard.database.fronts import ASIDE
 from smtpguard.journal.chain import canonical, event_from, parsed, utc_text
 from smtpguard.journal.event import Event, Kind
-from smtpguard.lists.ownership import hand_over
 from smtpguard.mail.constant import constant
 
 log = logging.getLogger(__name__)
@@ -72,6 +72,9 @@ class Bypass:
         data = {"change": "ended", "ended": utc_text(self.ended or self.ends, "auto"), "early": self.ended is not None}
         private = {"actor": (self.ended_by,)} if self.ended_by else {}
         return Event(kind=Kind.BYPASS, id=self.id, at=at, data=data, private=private)
+
+
+_BYPASS = Codec(Bypass)
 
 
 @constant
@@ -139,7 +142,7 @@ class Bypasses:
             self.folder.mkdir(mode=0o700)
             hand_over(self.folder, self.folder.parent)
         with self.locked(alone=True):
-            self._write(f"{bypass.id}.json", json.dumps(_row(bypass)))
+            replace_file(self.folder / f"{bypass.id}.json", _BYPASS.dumps(bypass), durable=True)
 
     def end(self, now: datetime, by: str) -> Bypass | None:
         """End the one in force: when it returns, no process of this host records anything under it. None: there is none.
@@ -150,7 +153,7 @@ class Bypasses:
             found = self.in_force(now)
             if found is not None:
                 found = replace(found, ended=now, ended_by=by)
-                self._write(f"{found.id}.json", json.dumps(_row(found)))
+                replace_file(self.folder / f"{found.id}.json", _BYPASS.dumps(found), durable=True)
             return found
 
     @property
@@ -166,7 +169,7 @@ class Bypasses:
         """Before the gate moves. Raises OSError."""
         if self.folder.is_dir():
             with self.locked(alone=True):
-                self._write(_GENERATION, str(generation))
+                replace_file(self.folder / _GENERATION, str(generation), durable=True)
 
     @contextmanager
     def locked(self, *, alone: bool = False) -> Iterator[None]:
@@ -179,18 +182,6 @@ class Bypasses:
             yield
         finally:
             os.close(file)
-
-    def _write(self, name: str, text: str) -> None:
-        half = self.folder / f"{name}.tmp"
-        file = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            hand_over(half, self.folder)
-            os.write(file, text.encode())
-            os.fsync(file)
-        finally:
-            os.close(file)
-        half.replace(self.folder / name)
-        sync_folder(self.folder)
 
     # taken into the chain
 
@@ -263,7 +254,7 @@ class Front:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             hand_over(path, self._folder.folder)
-            _written(file, _checked(canonical([_VERSION, self._journal, _row(bypass)])))
+            _written(file, _checked(canonical([_VERSION, self._journal, _BYPASS.to(bypass)])))
             sync_folder(self._folder.folder)
         except BaseException:
             os.close(file)
@@ -296,7 +287,7 @@ def read(path: Path) -> Read | None:
         for kind, id, at, body, clear, key, marks, generation in whole
     )
     damaged = None in rows and rows.index(None) < len(whole)
-    return Read(journal=head[1], bypass=_bypass(head[2]), lines=lines, damaged=damaged)
+    return Read(journal=head[1], bypass=_BYPASS.back(head[2]), lines=lines, damaged=damaged)
 
 
 def is_written(path: Path) -> bool:
@@ -343,24 +334,9 @@ def _row_of(octets: bytes) -> Any:
 
 def _read(path: Path) -> Bypass | None:
     try:
-        return _bypass(json.loads(path.read_text()))
+        return _BYPASS.loads(path.read_text())
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError) as error:
         log.error("%s cannot be read: %s", path, error)
         return None
-
-
-def _bypass(row: Mapping[str, Any]) -> Bypass:
-    begins, ends, ended = (
-        datetime.fromisoformat(at) if (at := row[name]) else None for name in ("begins", "ends", "ended")
-    )
-    if begins is None or ends is None:
-        raise ValueError("it has no time")
-    one, other = row["people"]
-    return Bypass(**{**row, "people": (one, other), "begins": begins, "ends": ends, "ended": ended})
-
-
-def _row(bypass: Bypass) -> Mapping[str, Any]:
-    times = {"begins": bypass.begins, "ends": bypass.ends, "ended": bypass.ended}
-    return {**asdict(bypass), **{name: at.isoformat() if at is not None else None for name, at in times.items()}}

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, text
 
+from smtpguard.config.statefiles import hand_over
 from smtpguard.database.batch import Batch
 from smtpguard.database.schema import RARE, checkpoint, clear, entry, hook
 from smtpguard.journal import signing
@@ -20,7 +21,6 @@ from smtpguard.journal.columns import Columns, lines
 from smtpguard.journal.event import Kind
 from smtpguard.journal.outcome import Outcome, relayed
 from smtpguard.journal.proof import Bad
-from smtpguard.lists.ownership import hand_over
 from smtpguard.locale.phrase import Phrase
 
 FILE = "checkpoints"

@@ -15,7 +15,7 @@ import re
 import secrets
 from pathlib import Path
 
-from smtpguard.lists.ownership import hand_over
+from smtpguard.config.statefiles import hand_over
 from smtpguard.mail.address import MAX_LABEL_OCTETS, Address, every_delimiter, is_plain
 
 KEY_OCTETS = 32

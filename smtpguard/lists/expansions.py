@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from smtpguard.lists.writing import swap
+from smtpguard.config.statefiles import replace_file
 
 EXPANSIONS = "expansions at the relay"
 """The name of this file in reports. No list can have this name: names have no spaces."""
@@ -56,20 +54,10 @@ def write(path: Path, found: Mapping[int, Expansion], *, domains: Mapping[str, s
           at: datetime, namesakes: Mapping[int, int] | None = None) -> None:  # fmt: skip
     """Replace the file atomically. ``catches``: a domain has a catch-all. ``namesakes``: the digest of a local part
     without a domain -> which of ``found`` it is at every domain of the relay. Raises OSError."""
+    head = {"layout": LAYOUT, "key": key_id.hex(), "domains": dict(domains), "catches": catches,
+            "namesakes": {f"{local:016x}": f"{number:016x}" for local, number in (namesakes or {}).items()}}  # fmt: skip
     entries = {f"{number:016x}": _row(one) for number, one in found.items()}
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    draft = Path(name)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            head = {"layout": LAYOUT, "key": key_id.hex(), "domains": dict(domains), "catches": catches,
-                    "namesakes": {f"{local:016x}": f"{number:016x}" for local, number in (namesakes or {}).items()}}  # fmt: skip
-            json.dump(head | {"entries": entries}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.utime(draft, (at.timestamp(), at.timestamp()))
-        swap(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+    replace_file(path, json.dumps(head | {"entries": entries}), durable=True, at=at.timestamp())
 
 
 class Expansions:

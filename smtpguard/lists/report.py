@@ -9,16 +9,14 @@ from __future__ import annotations
 import contextlib
 import enum
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from smtpguard.config.statefiles import replace_file
 from smtpguard.lists.indexcache import report_path
-from smtpguard.lists.ownership import hand_over
 from smtpguard.lists.sources import BadRow, Tally
 
 
@@ -139,11 +137,8 @@ def keep(folder: Path, report: Report) -> None:
     """Replace the stored report. If the folder cannot be written, only the returned one exists."""
     path = report_path(folder, report.list)
     with contextlib.suppress(OSError):
-        descriptor, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=folder)
-        with os.fdopen(descriptor, "w") as file:
-            json.dump({k: v for k, v in asdict(report).items() if k not in _OF_THE_SYNC}, file, default=_plain)
-        hand_over(Path(draft), folder)
-        Path(draft).replace(path)
+        row = {k: v for k, v in asdict(report).items() if k not in _OF_THE_SYNC}
+        replace_file(path, json.dumps(row, default=_plain), durable=False)
 
 
 def latest(folder: Path, name: str) -> Report | None:

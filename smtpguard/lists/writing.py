@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import IO
 
 from smtpguard.lists.index import HEADER_OCTETS, LOW_END, OCTETS, Header, Index, tail_bits, walk
-from smtpguard.lists.ownership import hand_over
 
 KEPT = 1 << 19  # digests in memory before they spill to a file
 FEW = 4096  # digests that need no piles
@@ -74,17 +73,6 @@ def version_of(digests: Iterable[bytes]) -> str:
         for numbers in _sorted(digests, spill):
             version.update(numbers)
     return version.hexdigest()
-
-
-def swap(draft: Path, path: Path) -> None:
-    """Put a draft in place, durably. A file made by root is given to the folder's owner, who must read it."""
-    hand_over(draft, path.parent)
-    draft.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def _spooled(folder: Path) -> tempfile.SpooledTemporaryFile[bytes]:

@@ -69,7 +69,6 @@ class Lease:
     recipients: tuple[Recipient, ...]
     attempts: int
     created_at: datetime
-    in_doubt: bool = False
     doubts: tuple[int, ...] = ()
     """For each of ``recipients`` the number of attempts with an unknown result; empty if all are 0."""
     settled: Settled = NONE_YET

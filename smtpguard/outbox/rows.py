@@ -163,17 +163,15 @@ def lease(batch: Batch, owner: str, n: int, seconds: int, known: StoppedEntries 
             attempts=outbox.c.attempts + 1,
             leased_until=microseconds(until),
         )
-        .returning(
-            outbox.c.intent_id, outbox.c.doc, outbox.c.token, outbox.c.attempts, outbox.c.created_at, outbox.c.owner
-        )
+        .returning(outbox.c.intent_id, outbox.c.doc, outbox.c.token, outbox.c.attempts, outbox.c.created_at)
     )
     rows = {row.intent_id: row for row in batch.connection.execute(taken)}
     batch.connection.execute(update(outbox).where(outbox.c.intent_id.in_(chosen)).values(owner=owner))
     pending = select(delivery).where(delivery.c.intent_id.in_(chosen), delivery.c.further == _TRY)
-    waiting: dict[str, list[tuple[str, str, int]]] = {}
+    waiting: dict[str, list[tuple[str, int]]] = {}
     for row in batch.connection.execute(pending.order_by(delivery.c.intent_id, delivery.c.n)):
         if row.next_at <= batch.now_us:
-            waiting.setdefault(row.intent_id, []).append((row.recipient, row.state, row.doubts))
+            waiting.setdefault(row.intent_id, []).append((row.recipient, row.doubts))
     settled = _settled(batch.connection, chosen)
     leases = []
     for intent_id in chosen:
@@ -186,11 +184,10 @@ def lease(batch: Batch, owner: str, n: int, seconds: int, known: StoppedEntries 
                 token=row.token,
                 until=until,
                 intent=INTENT.loads(row.doc),
-                recipients=tuple(RECIPIENT.loads(text) for text, _, _ in due),
+                recipients=tuple(RECIPIENT.loads(text) for text, _ in due),
                 attempts=row.attempts - 1,
                 created_at=batch.now - timedelta(microseconds=batch.now_us - row.created_at),
-                in_doubt=row.owner is not None or any(s == DeliveryStatus.ATTEMPTED.value for _, s, _ in due),
-                doubts=tuple(n for _, _, n in due) if any(n for _, _, n in due) else (),
+                doubts=tuple(n for _, n in due) if any(n for _, n in due) else (),
                 settled=settled.get(intent_id, NONE_YET),
             )
         )

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from smtpguard.config.statefiles import replace_file
+
 FOLDER = "trees"
 EVERY_SECONDS = 2.0
 OLD_SECONDS = 30.0
@@ -74,10 +76,7 @@ class StatusFile:
         }
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(mode=0o700, exist_ok=True)
-            half = self._path.with_suffix(".tmp")
-            half.touch(mode=0o600)
-            half.write_text(json.dumps(row) + "\n")
-            half.replace(self._path)
+            replace_file(self._path, json.dumps(row) + "\n", durable=False)
 
     def remove(self) -> None:
         with contextlib.suppress(OSError):

@@ -26,17 +26,17 @@ from typing import Any
 
 from sqlalchemy import text
 
+from smtpguard.config.statefiles import hand_over, sync_folder
 from smtpguard.counts.counting import SCOPES, Scopes
 from smtpguard.counts.entries import number
 from smtpguard.database.batch import Batch, Step, synced
 from smtpguard.database.engine import Database
 from smtpguard.database.errors import Full, LedgerError, Unavailable, no_space
 from smtpguard.database.failpoint import failpoint, passes
-from smtpguard.database.fronts import File, Fronts, Shared, inode, live, scope_key, sync_folder
+from smtpguard.database.fronts import File, Fronts, Shared, inode, live, scope_key
 from smtpguard.journal.chain import Seal, body_of, clear_of, microseconds
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.front import FIRST, Fronted, Head
-from smtpguard.lists.ownership import hand_over
 from smtpguard.mail.constant import constant
 from smtpguard.policy.counted import Ask
 from smtpguard.store.queue import WAIT_SECONDS

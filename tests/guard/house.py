@@ -20,6 +20,7 @@ from sqlalchemy import Connection, select
 from smtpguard.admission.dispose import Dispose
 from smtpguard.admission.intake import Intake, Limits
 from smtpguard.app.policies import with_people
+from smtpguard.config.statefiles import swap
 from smtpguard.database import schema
 from smtpguard.freezes.service import GateWatch
 from smtpguard.gathering.gather import Gather, Gathered
@@ -34,7 +35,7 @@ from smtpguard.lists.declared import build
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.indexcache import index_path
 from smtpguard.lists.registry import Registry
-from smtpguard.lists.writing import swap, write
+from smtpguard.lists.writing import write
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Recipient, Session
 from smtpguard.mail.message import Message

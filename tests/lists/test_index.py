@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from smtpguard.config.statefiles import swap
 from smtpguard.lists import index, writing
 from smtpguard.lists.index import BadIndex, Index
 from smtpguard.lists.sync import overlaps
@@ -20,7 +21,7 @@ AT = datetime(2026, 3, 2, tzinfo=UTC)
 
 
 def make(path: Path, digests: Iterable[bytes]) -> Index:
-    writing.swap(writing.write(path, digests, key_id=KEY_ID, built_at=AT, fingerprint=b"f" * 32), path)
+    swap(writing.write(path, digests, key_id=KEY_ID, built_at=AT, fingerprint=b"f" * 32), path)
     return Index(path, KEY_ID)
 
 

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
+from smtpguard.config.statefiles import swap
 from smtpguard.lists.expanding import Expander
 from smtpguard.lists.indexcache import State, index_path
 from smtpguard.lists.recipients import Kind
 from smtpguard.lists.sync import source_key, source_path
-from smtpguard.lists.writing import swap, write
+from smtpguard.lists.writing import write
 from smtpguard.mail.address import Address
 from tests.lists.conftest import House
 

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from smtpguard.config.problem import Broken
+from smtpguard.config.statefiles import swap
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.expanding import Graph, resolved
 from smtpguard.lists.indexcache import index_path
 from smtpguard.lists.recipients import Kind
 from smtpguard.lists.registry import PEOPLE, Registry
-from smtpguard.lists.writing import swap, write
+from smtpguard.lists.writing import write
 from smtpguard.mail.address import Address
 from smtpguard.policy.looser import looser
 from smtpguard.policy.parse import PEOPLE as NAMED

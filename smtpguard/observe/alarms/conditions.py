@@ -122,12 +122,12 @@ class Condition:
 
     name: str
     severity: Severity
-    after_seconds: float
-    shared: bool
     title: str
     says: str
     does: str
     found: Callable[[Seen], tuple[Found, ...] | None]
+    after_seconds: float = 0
+    shared: bool = False
     again: timedelta | None = None
 
 
@@ -282,7 +282,6 @@ CONDITIONS: tuple[Condition, ...] = (
     Condition(
         name="store-put-back",
         severity=Severity.CRITICAL,
-        after_seconds=0,
         shared=True,
         title=N_("the store was put back, all mail waits"),
         says=N_(
@@ -298,7 +297,6 @@ CONDITIONS: tuple[Condition, ...] = (
     Condition(
         name="frozen",
         severity=Severity.CRITICAL,
-        after_seconds=0,
         shared=True,
         title=N_("all mail is frozen"),
         says=N_(
@@ -311,7 +309,6 @@ CONDITIONS: tuple[Condition, ...] = (
         name="store-away",
         severity=Severity.CRITICAL,
         after_seconds=60,
-        shared=False,
         title=N_("the database cannot be used"),
         says=N_(
             "The database cannot be used, so that nothing is decided: mail is answered 451 and waits at its clients. {said}"
@@ -322,8 +319,6 @@ CONDITIONS: tuple[Condition, ...] = (
     Condition(
         name=BYPASS,
         severity=Severity.CRITICAL,
-        after_seconds=0,
-        shared=False,
         title=N_("an emergency bypass is in force"),
         says=N_(
             "Until {until} mail to no list and to at most three customers goes out whenever the database cannot be used, if nothing in the "
@@ -337,7 +332,6 @@ CONDITIONS: tuple[Condition, ...] = (
         name="start-fails",
         severity=Severity.CRITICAL,
         after_seconds=60,
-        shared=False,
         title=N_("smtpguard does not start"),
         says=N_("smtpguard does not start, and is not running: mail waits at its clients. {said}"),
         does=N_(
@@ -349,7 +343,6 @@ CONDITIONS: tuple[Condition, ...] = (
         name="relay-away",
         severity=Severity.CRITICAL,
         after_seconds=90,
-        shared=False,
         title=N_("the relay cannot be used"),
         says=N_("The relay cannot be used: mail is answered 4xx and waits at its clients. {said}"),
         does=N_("See its answer: smtpguard check --live"),
@@ -359,7 +352,6 @@ CONDITIONS: tuple[Condition, ...] = (
         name="deferring",
         severity=Severity.CRITICAL,
         after_seconds=60,
-        shared=False,
         title=N_("much of the mail is deferred"),
         says=N_(
             "Of {answered} messages in {minutes} minutes {deferred} were answered 4xx or turned away for now, and wait at their clients."
@@ -383,7 +375,6 @@ CONDITIONS: tuple[Condition, ...] = (
         name="policy-unreadable",
         severity=Severity.CRITICAL,
         after_seconds=30,
-        shared=False,
         title=N_("the policy in force cannot be read"),
         says=N_(
             "The policy in force cannot be read, so that nothing is decided: mail is answered 451. It says: {said}"
@@ -395,7 +386,6 @@ CONDITIONS: tuple[Condition, ...] = (
         name="policy-differs",
         severity=Severity.WARNING,
         after_seconds=900,
-        shared=False,
         title=N_("the policy file is not what is in force"),
         says=N_("The policy file of this host is not what is in force: {said}."),
         does=N_("smtpguard check; then smtpguard reload, or put the file back"),
@@ -405,7 +395,6 @@ CONDITIONS: tuple[Condition, ...] = (
         name="part-away",
         severity=Severity.CRITICAL,
         after_seconds=60,
-        shared=False,
         title=N_("no {what} process runs"),
         says=N_("No process of the part {what} is ready: its work is not done."),
         does=N_("The log says why it dies."),
@@ -414,8 +403,6 @@ CONDITIONS: tuple[Condition, ...] = (
     Condition(
         name="certificate-ends-now",
         severity=Severity.CRITICAL,
-        after_seconds=0,
-        shared=False,
         title=N_("the certificate {what} ends within a week"),
         says=N_("The certificate {what} ends at {at}. From then on clients refuse it."),
         does=N_("Renew it. A renewed file is in use within a minute."),
@@ -424,8 +411,6 @@ CONDITIONS: tuple[Condition, ...] = (
     Condition(
         name="certificate-ends",
         severity=Severity.WARNING,
-        after_seconds=0,
-        shared=False,
         title=N_("the certificate {what} ends within a month"),
         says=N_("The certificate {what} ends at {at}."),
         does=N_("Renew it. A renewed file is in use within a minute."),
@@ -435,7 +420,6 @@ CONDITIONS: tuple[Condition, ...] = (
         name="list-stale",
         severity=Severity.CRITICAL,
         after_seconds=900,
-        shared=False,
         title=N_("the list {what} is stale"),
         says=N_("What is known of the list {what} is too old, or was never read: ordinary mail may be held."),
         does=N_("smtpguard lists show says what is wrong."),
@@ -454,7 +438,6 @@ CONDITIONS: tuple[Condition, ...] = (
     Condition(
         name="checkpoints-refused",
         severity=Severity.WARNING,
-        after_seconds=0,
         shared=True,
         title=N_("checkpoints do not reach audit: {what}"),
         says=N_(
@@ -469,7 +452,6 @@ CONDITIONS: tuple[Condition, ...] = (
     Condition(
         name="rule-calls",
         severity=Severity.CRITICAL,
-        after_seconds=0,
         shared=True,
         title=N_("the rule {what} calls you"),
         says=N_(
@@ -481,7 +463,6 @@ CONDITIONS: tuple[Condition, ...] = (
     Condition(
         name="breaker",
         severity=Severity.CRITICAL,
-        after_seconds=0,
         shared=True,
         title=N_("what came back has stopped the mailing {what}"),
         says=N_(
@@ -496,7 +477,6 @@ CONDITIONS: tuple[Condition, ...] = (
     Condition(
         name="breaker-observed",
         severity=Severity.WARNING,
-        after_seconds=0,
         shared=True,
         title=N_("much of the mailing {what} comes back"),
         says=N_(

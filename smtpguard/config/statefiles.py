@@ -1,0 +1,61 @@
+"""Files of the state folder: given to the folder's owner, replaced as a whole, and synced with their folder."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import tempfile
+from pathlib import Path
+
+
+def hand_over(path: Path, folder: Path) -> None:
+    """If root made ``path``, give it to the owner of ``folder``, so that the guard can read and replace it; a symlink is
+    not followed. Raises OSError."""
+    if os.geteuid() == 0:
+        owner = folder.stat()
+        os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+
+
+def owner_of(path: Path) -> str:
+    """The owner's name, or the uid without one. Raises OSError."""
+    uid = path.stat().st_uid
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in it survive a power cut."""
+    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def swap(draft: Path, path: Path, *, durable: bool = True) -> None:
+    """Put a draft in the place of ``path``, in the same folder. ``durable``: also after a power cut, if the draft is
+    synced. Raises OSError."""
+    hand_over(draft, path.parent)
+    draft.replace(path)
+    if durable:
+        sync_folder(path.parent)
+
+
+def replace_file(path: Path, text: str, *, durable: bool, at: float | None = None) -> None:
+    """Replace a file as a whole; only the folder's owner can read it. ``at``: its time, instead of now. Raises OSError,
+    and then the old file stays."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    draft = Path(name)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+            if durable:
+                file.flush()
+                os.fsync(descriptor)
+        if at is not None:
+            os.utime(draft, (at, at))
+        swap(draft, path, durable=durable)
+    finally:
+        draft.unlink(missing_ok=True)
