@@ -93,7 +93,7 @@ def made(n: int, now: datetime) -> Iterator[Hold]:
             lists=(name,),
             reach=1200 + number % 100,
             acknowledged=True,
-            lead="H000000000000001" if number % 30 == 29 else "",
+            primary="H000000000000001" if number % 30 == 29 else "",
         )
 
 

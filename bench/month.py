@@ -224,9 +224,9 @@ class Month:
     async def _asks(self, done: Answer) -> bool:
         """Whether the writer is asked about it, or about its primary hold."""
         hold = await self._line.store.holds.find(done.hold_id) if done.hold_id else None
-        if hold is not None and hold.lead:
+        if hold is not None and hold.primary:
             self._with_another.add(hold.hold_id)
-            hold = await self._line.store.holds.find(hold.lead)
+            hold = await self._line.store.holds.find(hold.primary)
         return hold is not None and hold.asks_writer
 
     def _is_misused(self, writer: str, at: datetime) -> bool:
@@ -259,7 +259,7 @@ class Month:
             if hold is None or hold.state is not State.WAITING:  # already decided with another hold of its mailing
                 continue
             if choice is None:
-                hold = await self._line.store.holds.find(hold.lead) if hold.lead else hold
+                hold = await self._line.store.holds.find(hold.primary) if hold.primary else hold
                 if hold is not None and hold.asks_writer and hold.confirm is not None:
                     await self._approvals.confirm(
                         hold.hold_id, writer=hold.confirm.writer, by="month", people=hold.reach

@@ -134,7 +134,7 @@ class VotesByMail:
         """None if the token is not valid: then nothing more is read."""
         hold_id, tag, _ = token_parts(token)
         hold = await self.ledger.holds.find(hold_id) if hold_id else None
-        if hold is None or hold.lead:
+        if hold is None or hold.primary:
             return None
         person = self.tokens.person(token, hold, people_asked(hold, in_force, self.clock.now()))
         if not person:

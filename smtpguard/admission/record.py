@@ -93,7 +93,7 @@ class Record:
             intents = (*self._part(hold), *self.notices.held(hold, self.gathered))
         elif verdict.action is Action.REJECT:
             intents = self.notices.rejected(verdict, self.gathered, live.now)
-        events = [self._event(verdict, live, hold.hold_id if hold else None, under=hold.lead if hold else "")]
+        events = [self._event(verdict, live, hold.hold_id if hold else None, under=hold.primary if hold else "")]
         if stands.entry is not None and stands.entry.asks_writer and more is not None and not more.asks_writer:
             why = {"why": "something else keeps what waits with it", "by": self.gathered.transaction.id}
             events.append(Event(kind=Kind.UNCONFIRMED, id=stands.entry.hold_id, at=live.now, data=why))
@@ -234,7 +234,7 @@ class Record:
             part=bool(colleagues),
             language=reading.language if reading else "",
             thread=gathered.facts.thread,
-            lead=stands.entry.hold_id if stands.entry is not None else "",
+            primary=stands.entry.hold_id if stands.entry is not None else "",
             identity=gathered.facts.identity,
             versions=tuple(sorted((t.name, t.version) for t in gathered.counted.touched.values() if t.by_address)),
             letter_from=gathered.facts.letter_from,
@@ -257,7 +257,7 @@ class Record:
                 told=told,
                 senders=hold.senders | mine,
             )
-        hold = replace(hold, confirm=self._confirm(hold, live) if not hold.lead else None)
+        hold = replace(hold, confirm=self._confirm(hold, live) if not hold.primary else None)
         return replace(hold, attend_at=self.term.attend_at(hold, self.gathered.in_force))
 
     def _confirm(self, hold: Hold, live: Seen) -> Confirmation | None:

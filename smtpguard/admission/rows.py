@@ -225,12 +225,12 @@ class Run:
             mailing = replace(mailing, progress=admission.progress)
         if mailing.progress is not None and status is CopyStatus.ADMITTED:
             mailing = replace(mailing, progress=mailing.progress.with_reached(mailings.view(row).out, self._batch.now))
-        if admission.hold is not None and not admission.hold.lead and not admission.hold.kind and admission.leads:
+        if admission.hold is not None and not admission.hold.primary and not admission.hold.kind and admission.leads:
             mailing = replace(mailing, entry=admission.hold.hold_id, copies=0)
             self._entries[admission.hold.hold_id] = admission.hold
-        elif admission.hold is not None and admission.hold.lead and admission.hold.lead != mailing.entry:
+        elif admission.hold is not None and admission.hold.primary and admission.hold.primary != mailing.entry:
             self._queue_up(admission.hold)
-        elif admission.hold is not None and admission.hold.lead:
+        elif admission.hold is not None and admission.hold.primary:
             mailing = replace(mailing, copies=mailing.copies + 1)
         if admission.grown is not None:
             holds.grow(self._batch.connection, admission.grown)
@@ -244,16 +244,16 @@ class Run:
     def _queue_up(self, hold: Hold) -> None:
         """Store another letter under the hold of its sender's first. It is also counted as a copy in that hold's
         mailing, which sets the number again with each further copy."""
-        lead = self._entry(hold.lead)
+        lead = self._entry(hold.primary)
         if lead is None:
             return
-        copies, reach = self._queued.get(hold.lead, (lead.copies, lead.reach))
+        copies, reach = self._queued.get(hold.primary, (lead.copies, lead.reach))
         row = mailings_of(self._batch).by_name(lead.mailing_id) if lead.mailing_id else None
-        if row is not None and row.mailing.entry == hold.lead:
+        if row is not None and row.mailing.entry == hold.primary:
             mailings_of(self._batch).change(row, replace(row.mailing, copies=row.mailing.copies + 1))
             copies = row.mailing.copies - 1
-        self._queued[hold.lead] = copies + 1, reach + hold.reach
-        self._entries[hold.lead] = replace(lead, copies=copies + 1, reach=reach + hold.reach)
+        self._queued[hold.primary] = copies + 1, reach + hold.reach
+        self._entries[hold.primary] = replace(lead, copies=copies + 1, reach=reach + hold.reach)
 
     def _adopted(self, item: Item, admission: Admission) -> Hold | None:
         """The void hold that is to wait again. Raises ValueError if it is not a hold of this item."""

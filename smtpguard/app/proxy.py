@@ -18,7 +18,7 @@ from smtpguard.app.files import spool
 from smtpguard.app.guardline import counts, straight_line
 from smtpguard.app.ratelimits import RateLimits
 from smtpguard.app.relay import Relays
-from smtpguard.app.turnedawaylog import Turned
+from smtpguard.app.turnedaway import Turned
 from smtpguard.config.settings import Settings, SmtpListener
 from smtpguard.guard.ports import Clock
 from smtpguard.mail.address import Address

@@ -113,8 +113,8 @@ async def meant(services: Services, ids: Sequence[str], chosen: Filter) -> Meant
         missing = []
         for id in ids:
             hold = await services.store.holds.find(id)
-            if hold is not None and hold.lead:
-                hold = await services.store.holds.find(hold.lead)
+            if hold is not None and hold.primary:
+                hold = await services.store.holds.find(hold.primary)
             if hold is None:
                 missing.append(id)
             else:
@@ -130,7 +130,7 @@ async def meant(services: Services, ids: Sequence[str], chosen: Filter) -> Meant
             before=last.held_at if last is not None else None,
             after_id=last.hold_id if last is not None else None,
         )
-        holds += [hold for hold in page if not hold.lead and fits(hold)]
+        holds += [hold for hold in page if not hold.primary and fits(hold)]
         if len(page) < PAGE:
             return Meant(holds=tuple(holds))
         last = page[-1]

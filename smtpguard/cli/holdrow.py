@@ -85,7 +85,7 @@ def row(hold: Hold, freezes: Sequence[Freeze] = ()) -> dict[str, Any]:
         "release_at": hold.release_at,
         "mailing": hold.mailing_id or None,
         "copies": hold.copies,
-        "part_of": hold.lead or None,
+        "part_of": hold.primary or None,
         "test": hold.kind == "test",
         "settled": None if hold.settled is None else asdict(hold.settled),
         "asked_at": hold.asked_at,
@@ -160,9 +160,9 @@ def voters(hold: Hold) -> str:
 
 def _of_mailing(hold: Hold) -> list[tuple[str, str]]:
     """The mailing of a primary hold or a copy."""
-    if hold.lead:
+    if hold.primary:
         whole = "of its sender's letters" if hold.by_sender else "of its mailing"
-        return [("Part of", f"{hold.lead}, whose decision is for all {whole}")]
+        return [("Part of", f"{hold.primary}, whose decision is for all {whole}")]
     if (one := hold.correction) is not None:
         may = f" and {one.may:,} who may have it" if one.may else ""
         said = f"for exactly the {one.sent:,} who have {one.mailing_id}{may}, at {one.as_of:%Y-%m-%d %H:%M:%S} UTC"

@@ -317,12 +317,12 @@ class Freezes:
         sending = [(await self._ledger.holds.outgoing(hold.hold_id)).own for hold in begun]
         return Released(
             messages=len(goes),
-            people=sum(hold.reach for hold in goes if not hold.lead or hold.lead not in leads),
+            people=sum(hold.reach for hold in goes if not hold.primary or hold.primary not in leads),
             lists=tuple(sorted({name for hold in goes for name in hold.lists})),
             doubt=sum(own.doubt for own in sending if own is not None),
             kept=kept,
             waiting=waiting,
-            first=tuple(hold for hold in goes if not hold.lead or hold.lead not in leads)[:SHOWN],
+            first=tuple(hold for hold in goes if not hold.primary or hold.primary not in leads)[:SHOWN],
         )
 
     async def _live(self) -> AsyncIterator[Hold]:

@@ -78,7 +78,7 @@ def change(batch: Batch, hold_id: str, step: Callable[[Hold], Change]) -> Change
 def apply(batch: Batch, held: Hold, made: Change) -> Change:
     if made.hold is not None and made.hold.hold_id != held.hold_id:
         raise ValueError("a change of one hold wrote another")
-    if made.hold is not None and held.state is State.WAITING and not held.lead and _lets_go(held, made.hold):
+    if made.hold is not None and held.state is State.WAITING and not held.primary and _lets_go(held, made.hold):
         stopped = held.held_up or bool(held_up_by(made.hold, batch.freezes, batch.now))
         made = replace(made, hold=replace(made.hold, held_up=stopped))
     sealed = batch.sealed(made.events)
@@ -150,7 +150,7 @@ def _decided(batch: Batch, row: Row, before: Hold, hold: Hold, made: Change, *, 
     if before.state in SENDING and hold.state in LET_GO:
         if not _is_taken_back(before, hold):
             return
-        mailings.record_return(row, made.spared, CopyStatus.STOPPED)  # if some people had it, or may have it
+        mailings.record_return(row, made.cancelled, CopyStatus.STOPPED)  # if some people had it, or may have it
         doubted = hold.settled is not None and hold.settled.doubted
         if over:
             mailings.became(row, held, CopyStatus.DOUBTED if doubted else CopyStatus.RELAYED, only=ON_THE_WAY)
@@ -180,7 +180,7 @@ def _promoted(batch: Batch, void: Hold) -> tuple[str, int]:
     copies = batch.connection.execute(waiting).scalar_one() - 1
     versions = tuple(sorted({**dict(void.versions), **dict(copy.versions)}.items()))
     successor = replace(
-        copy, lead="", lists=void.lists, senders=void.senders, verdict=void.verdict, expires_at=void.expires_at,
+        copy, primary="", lists=void.lists, senders=void.senders, verdict=void.verdict, expires_at=void.expires_at,
         versions=versions,
     )  # fmt: skip
     holds.replace(batch.connection, replace(successor, attend_at=None))

@@ -191,7 +191,7 @@ class Hold:
     ``acknowledged``: the client was answered 250; until then nobody can release it. ``reach``: the people that it would
     have reached; ``reach_at_least``: or more, since the members of a list were unknown. ``part``: colleagues among the
     recipients, who are not in ``envelope``, got it at once (``scope: customers``). A mailing's first held message is
-    its primary hold: ``copies`` more are stored under it, each with ``lead`` naming it, and their lists, rules, writers
+    its primary hold: ``copies`` more are stored under it, each with ``primary`` naming it, and their lists, rules, writers
     and reach are added to it.
     """
 
@@ -220,7 +220,7 @@ class Hold:
     escalated: bool = False
     thread: str = ""
     attend_at: datetime | None = None
-    lead: str = ""
+    primary: str = ""
     copies: int = 0
     identity: Identity | None = None
     told: tuple[str, ...] = ()
@@ -288,7 +288,7 @@ class Hold:
     @property
     def queue(self) -> str:
         """The name under which more of its sender's letters are stored under this hold; "" for other holds."""
-        return self.letter_from[-1] if self.by_sender and self.letter_from and not self.lead else ""
+        return self.letter_from[-1] if self.by_sender and self.letter_from and not self.primary else ""
 
     @property
     def waits_since(self) -> datetime:
@@ -399,7 +399,7 @@ class Change:
     ``cover``: a template that ``grant`` refers to. ``apart``: a copy that the approval does not cover waits for people
     by itself. ``grant`` or ``rejection``: the decision on its whole mailing, and ``stages``: its stages; ``at_once``:
     how many people it reaches at once although its list declares stages. ``ungranted``: the hold whose approval ends.
-    ``confirmed``: it is released on its writer's confirmation, or with a hold that is. ``spared``: digests of
+    ``confirmed``: it is released on its writer's confirmation, or with a hold that is. ``cancelled``: digests of
     recipients who will not get it, though others have it.
     """
 
@@ -412,7 +412,7 @@ class Change:
     cover: str = ""
     apart: bool = False
     confirmed: bool = False
-    spared: frozenset[bytes] = frozenset()
+    cancelled: frozenset[bytes] = frozenset()
     events: tuple[Event, ...] = ()
     intents: tuple[Intent, ...] = ()
 

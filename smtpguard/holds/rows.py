@@ -50,7 +50,7 @@ def _read(state: str, acknowledged: bool, text: str, copies: int | None, reach: 
     document = json.loads(text)
     if state == State.RELEASED.value and document.get("kind") == "test":
         state = State.GRANTED.value  # as an earlier version wrote it
-    document["state"], document["acknowledged"], document["lead"] = state, acknowledged, lead or ""
+    document["state"], document["acknowledged"], document["primary"] = state, acknowledged, lead or ""
     if copies is not None:
         document["copies"] = copies
     if reach is not None:
@@ -78,7 +78,7 @@ def row_of(hold: Hold, key: str) -> dict[str, Any]:
         "attend_at": microseconds(attend_at(hold)),
         "content": hold.content_sha256,
         "doc": HOLD.dumps(hold),
-        "lead": hold.lead or None,
+        "lead": hold.primary or None,
         "sought": words_of(hold),
         "marks": marks_of(hold),
         "stopped": hold.stopped_by or None,

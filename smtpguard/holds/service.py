@@ -370,7 +370,7 @@ class Approvals:
 
     async def _lead(self, hold_id: str) -> str:
         hold = await self._ledger.holds.find(hold_id)
-        return hold.lead if hold is not None and hold.lead else hold_id
+        return hold.primary if hold is not None and hold.primary else hold_id
 
     async def sweep(self) -> int:
         """Reminders, escalations and expiries of the holds that are due. Returns how many changed; one that fails is
@@ -516,7 +516,7 @@ class Approvals:
             raise Conflict("decided meanwhile")
         if hold.release_at is not None:
             raise Conflict("it is approved and will be sent")
-        if hold.lead and hold.acknowledged:
+        if hold.primary and hold.acknowledged:
             raise Conflict("it is decided with its primary hold")
         if not hold.acknowledged and now >= hold.held_at + UNACKNOWLEDGED:
             return Change(

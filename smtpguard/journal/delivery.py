@@ -166,7 +166,7 @@ def _of_part(data: Mapping[str, Any]) -> bool:
 @dataclass(slots=True, kw_only=True)
 class Account:
     """The sum of the journal's entries on one release, or on one colleagues' part, in people. ``attempted``: in doubt,
-    and not settled yet; ``doubted``: in doubt for good; ``waiting``: put off, to be tried again; ``spared``: cancelled.
+    and not settled yet; ``doubted``: in doubt for good; ``waiting``: put off, to be tried again; ``cancelled``: never sent.
     ``vague``: an earlier version did not write how many people an attempt was for. ``over``: no further attempts are
     made."""
 
@@ -174,7 +174,7 @@ class Account:
     refused: int = 0
     attempted: int = 0
     doubted: int = 0
-    spared: int | None = None
+    cancelled: int | None = None
     vague: bool = False
     over: bool = False
     waiting: int = 0
@@ -205,16 +205,16 @@ class Account:
                 self._answered(one)
                 self.refused += people
             case DeliveryEvent.CANCEL:
-                self.spared = people
+                self.cancelled = people
             case DeliveryEvent.CONFIRM:
                 self._no_more_in_doubt(people)
                 self.delivered += people
             case DeliveryEvent.PUT_OFF if not (self._again if one.in_doubt is None else one.in_doubt):
                 self._answered(one)
-                if self.spared is None:
+                if self.cancelled is None:
                     self.waiting += people
                 else:  # it was the last attempt
-                    self.spared += people
+                    self.cancelled += people
 
     @property
     def doubt(self) -> int:

@@ -119,8 +119,8 @@ def _shares(account: Account, people: int, *, part: bool, at_least: bool) -> Ite
     done, lost = (delivered(one, part=part) for one in (DeliveryStatus.DELIVERED, DeliveryStatus.REFUSED))
     sent, failed, doubt = account.delivered, account.refused, account.doubt
     told = [(lost, failed), (Outcome.IN_DOUBT, doubt)]
-    if account.spared is not None:
-        told.append((Outcome.DECLINED, account.spared))
+    if account.cancelled is not None:
+        told.append((Outcome.DECLINED, account.cancelled))
         yield from _told(people, told, done if sent else Outcome.IN_DOUBT, not account.sure, at_least)
     elif account.over and not failed and not doubt:
         yield Share(end=done, people=people, at_least=at_least, at_most=not sent)

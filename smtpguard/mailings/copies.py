@@ -75,7 +75,7 @@ def _apart(
     if mailing is not None and mailing.entry:
         return Change(hold=copy, events=(event,), apart=True)
     successor = replace(
-        copy, lead="", lists=lead.lists, senders=lead.senders, told=lead.told, verdict=lead.verdict, reopened_at=now
+        copy, primary="", lists=lead.lists, senders=lead.senders, told=lead.told, verdict=lead.verdict, reopened_at=now
     )
     return Change(hold=successor, events=(event,), intents=notices.differs(successor, in_force, now), apart=True)
 
@@ -84,7 +84,13 @@ def _later(lead: Hold, letter: Hold, notices: Notices, in_force: InForce, now: d
     """A sender's letter that was not listed to the deciders: it waits with others like it."""
     event = Event(kind=Kind.APART, id=letter.hold_id, at=now, data={"with": lead.hold_id})
     successor = replace(
-        letter, lead="", lists=lead.lists, senders=lead.senders, told=lead.told, verdict=lead.verdict, reopened_at=now
+        letter,
+        primary="",
+        lists=lead.lists,
+        senders=lead.senders,
+        told=lead.told,
+        verdict=lead.verdict,
+        reopened_at=now,
     )
     return Change(
         hold=successor, events=(event,), intents=notices.later(successor, in_force, now) if first else (), apart=True

@@ -54,9 +54,9 @@ class Revocation:
         stopped = back.state in LET_GO
         if self.move is Move.REOPEN and not stopped:
             back = self.term.anew(back, self.in_force, self.now)
-        back = replace(back, lead="")
+        back = replace(back, primary="")
         if not leads:
-            return _change(hold, back, sending, self.move, self.in_force, self.now, {"with": hold.lead})
+            return _change(hold, back, sending, self.move, self.in_force, self.now, {"with": hold.primary})
         actors: tuple[str, ...] = (self.who, self.by)
         events: tuple[Event, ...] = ()
         if self.move is Move.REJECT:
@@ -80,7 +80,7 @@ class Revocation:
                 outgoing=outgoing,
             ),
             rejection=effects.rejection(hold, self.comment, self.now, self.term) if rejected else None,
-            ungranted=(hold.lead or hold.hold_id) if self.move is Move.WITHDRAW else "",
+            ungranted=(hold.primary or hold.hold_id) if self.move is Move.WITHDRAW else "",
         )
 
 
@@ -134,12 +134,12 @@ def _change(
 ) -> Change:
     if back.state in LET_GO:
         assert sending is not None
-        spared = _behind(hold, sending, in_force)
-        people = sum(one.weight for one in spared)
+        cancelled = _behind(hold, sending, in_force)
+        people = sum(one.weight for one in cancelled)
         data = {**data, **asdict(sending.stopped), "spared": len(sending.left), "people": people}
         left = tuple(str(r.address) for r in sending.left)
         event = _event(Kind.STOPPED, hold, now, data, actors, comment, recipients=left)
-        return Change(hold=back, events=(event,), spared=frozenset(one.digest for one in spared))
+        return Change(hold=back, events=(event,), cancelled=frozenset(one.digest for one in cancelled))
     if hold.state is not State.WAITING:
         data = {**data, "was": hold.state.value}
     return Change(hold=back, events=(_event(_KINDS[move], hold, now, data, actors, comment),))

@@ -435,7 +435,7 @@ def deputy_waits(absence: Absence, groups: Sequence[str], admins: Iterable[str])
 def gone(hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
     """A message that was approved during a freeze has been sent: its writers had been told that it waits. Not for
     copies."""
-    if not hold.held_up or hold.lead:
+    if not hold.held_up or hold.primary:
         return ()
     about = {"notice": "decided", "outcome": "released", "by": None, "comment": "", "decided_at": utc_text(now)}
     data, stem = noticedata.about(hold, in_force) | about | {"writer": True}, f"{hold.hold_id}-gone"

@@ -95,7 +95,7 @@ async def test_a_copy_with_colleagues_is_held_as_a_part_under_the_primary_hold(h
     assert isinstance(lead, Held)
     assert isinstance(copy, Held)
     held = [await home.store.holds.find(done.hold_id) for done in (lead, copy)]
-    assert [h is not None and (h.lead, h.part) for h in held] == [("", True), (lead.hold_id, True)]
+    assert [h is not None and (h.primary, h.part) for h in held] == [("", True), (lead.hold_id, True)]
 
 
 async def test_a_retry_finds_its_hold_and_delivers_the_rest(home: House) -> None:

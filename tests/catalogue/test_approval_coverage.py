@@ -162,7 +162,7 @@ async def test_an_altered_message_to_a_list_is_held_and_the_reason_names_the_dif
 ) -> None:
     await approved(guard, newsletter())
     hold = await guard.held(ALTERED[what], NEWSLETTER, sender=CAMPAIGNS)
-    assert not hold.lead, "it has its own decision"
+    assert not hold.primary, "it has its own decision"
     said = differences(hold)
     kind, quoted = DIFFERS[what]
     assert next(iter(said)) == kind, said
@@ -257,7 +257,7 @@ async def test_another_waiting_message_is_not_released(guard: WholeGuard) -> Non
     assert [b"kundlista.xlsx" in m.content for m in sent] == [False]
     waits = await guard.office._store.holds.find(other.hold_id)
     assert waits is not None
-    assert (waits.state.value, waits.lead) == ("waiting", "")
+    assert (waits.state.value, waits.primary) == ("waiting", "")
 
 
 ARRIVED = (
@@ -289,7 +289,7 @@ async def test_a_held_text_does_not_stop_letters_of_others(shop: WholeGuard) -> 
     hold = await shop.held(to_four, *READERS[:4], sender=ANNA)
     await shop.passes(arrived(READERS[9], "Bo", 2), READERS[9], sender="bo@example.com")
     again = await shop.hold(await shop.send(arrived(READERS[10], "Anna", 3), READERS[10], sender=ANNA))
-    assert again.lead == hold.hold_id, "later letters of its writer wait with it"
+    assert again.primary == hold.hold_id, "later letters of its writer wait with it"
     await shop.office._approvals.vote(hold.hold_id, Choice.REJECT, approver=EVA, by="test", comment="Not to them.")
     await shop.passes(arrived(READERS[11], "Bo", 4), READERS[11], sender="bo@example.com")
     said = await shop.send(arrived(READERS[12], "Anna", 5), READERS[12], sender=ANNA)
@@ -397,7 +397,7 @@ async def test_an_altered_waiting_copy_is_not_released(campaign: WholeGuard) -> 
     assert sum(b"Spring in the shops</h1>" in m.content for m in sent) == 9
     assert not campaign.arrived(altered)
     [waits] = [h for h in await campaign.holds() if h.state.value == "waiting"]
-    assert (waits.lead, waits.copies) == ("", 0)
+    assert (waits.primary, waits.copies) == ("", 0)
     told = [m for m in sent if b"X-Smtpguard-Notice: reminder" in m.content]
     assert {m.rcpts[0].split(b"<")[1].split(b">")[0].decode() for m in told} == {EVA, "omar@example.com"}
     assert any(b"skiljer sig" in quopri.decodestring(m.content).lower() for m in told)

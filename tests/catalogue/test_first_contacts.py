@@ -372,7 +372,7 @@ async def test_an_approval_covers_only_the_listed_letters(guard: WholeGuard) -> 
     told = [m for m in await guard.deliver() if b"X-Smtpguard-Notice: reminder" in m.content]
     assert reached(guard) == set(CUSTOMERS[:45])
     [later] = [h for h in await guard.holds() if h.state is Stands.WAITING]
-    assert (later.lead, later.copies, later.reach, later.by_sender) == ("", 3, 4, True)
+    assert (later.primary, later.copies, later.reach, later.by_sender) == ("", 3, 4, True)
     assert {m.rcpts[0].split(b"<")[1].split(b">")[0].decode() for m in told} == {EVA, "omar@example.com"}
     (another,) = await one_by_one(guard, CUSTOMERS[300:301], every=1, seed="another")
     assert "Held" not in another, "the count was reset"
@@ -428,7 +428,7 @@ async def test_a_letter_held_by_another_rule_has_its_own_hold(guard: WholeGuard)
     content = plain("anna@example.com", "bo@example.com", "story", body=text)
     story = await guard.held(content, *some)
     assert "internal-to-hidden-members" in {h.rule for h in story.verdict.hits}
-    assert (story.lead, story.by_sender) == ("", False)
+    assert (story.primary, story.by_sender) == ("", False)
     assert len(await guard.holds()) == 2
 
 

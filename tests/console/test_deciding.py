@@ -82,7 +82,7 @@ async def copy(here: Stage, n: int) -> Any:
     """The primary hold of a copy to twenty of sixty members."""
     here.home.clock.pass_(minutes=1)
     hold = await held(here, *MEMBERS[20 * n : 20 * n + 20], X_Mailing="eid", Subject="SV: Eid", Message_ID=f"<{n}@x>")
-    return await again(here, hold.lead or hold.hold_id)
+    return await again(here, hold.primary or hold.hold_id)
 
 
 async def test_the_button_shows_how_many_people_the_mailing_reaches(here: Stage) -> None:

@@ -180,7 +180,7 @@ async def test_an_approval_makes_recipients_known_and_resets_the_counts(store: S
 
     def step(live: Seen) -> Admission:
         queues.append(live.queue.hold_id if live.queue is not None else "")
-        return holds(replace(a_hold("H2", letter_from=(ANNA,), by_sender=True), lead=queues[-1]))(live)
+        return holds(replace(a_hold("H2", letter_from=(ANNA,), by_sender=True), primary=queues[-1]))(live)
 
     await store.admit(to("H2", "d"), step)
     assert queues == ["H1"]

@@ -162,7 +162,7 @@ def copies(guard: Machine, topic: str) -> list[str]:
         assert "Held" in done.text
         ids.append(done.text.split()[-1])
     found = [guard.ask(lambda store, id=id: store.holds.find(id)) for id in ids]  # type: ignore[misc]
-    assert [hold.lead for hold in found if hold is not None] == ["", ids[0], ids[0]]
+    assert [hold.primary for hold in found if hold is not None] == ["", ids[0], ids[0]]
     guard.idle()
     return ids
 

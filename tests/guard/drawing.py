@@ -188,7 +188,7 @@ async def play(both: TwoGuards, chance: random.Random, messages: int = 40) -> No
         elif act < 0.12 and frozen:
             await both.thaw(frozen.pop())
         elif act < 0.24:
-            waiting = [h for h in await both.first.store.holds.newest() if not h.lead]
+            waiting = [h for h in await both.first.store.holds.newest() if not h.primary]
             if waiting:
                 await both.decide(
                     chance.choice(waiting).hold_id, chance.choice([Choice.APPROVE, Choice.APPROVE, Choice.REJECT])

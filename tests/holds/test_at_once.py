@@ -33,7 +33,7 @@ async def posted(made: Campaign, **more: Any) -> Hold:
     assert isinstance(given, IsHeld)
     stored = await made.home.store.holds.find(given.hold_id)
     assert stored is not None
-    lead = stored.lead or stored.hold_id
+    lead = stored.primary or stored.hold_id
     await made.approvals.vote(lead, Choice.APPROVE, approver=EVA, by="test")
     found = await made.home.store.holds.find(lead)
     assert found is not None
@@ -93,7 +93,7 @@ async def test_single_copies_are_staged_but_a_message_to_the_address_is_not(tmp_
         (single,) = await made.home.store.holds.newest(states=[Held.WAITING])
         assert single.versions == ()
         hold = await posted(made)
-        assert (hold.hold_id != single.hold_id, hold.lead) == (True, ""), "it has its own decision"
+        assert (hold.hold_id != single.hold_id, hold.primary) == (True, ""), "it has its own decision"
         await made.decide(single.hold_id)
         assert (await made.one())["stage"] is not None
         with pytest.raises(Unconfirmed):

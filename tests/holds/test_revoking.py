@@ -206,7 +206,7 @@ async def mailing(store: Store, *states: State, to: tuple[str, ...] = ("a@x.exam
     await approved(store, "H0", *to, at=T0)
     for n, wanted in enumerate(states, 1):
         id, at = f"H{n}", T0 + timedelta(seconds=n)
-        await held(store, id, lead="H0", at=at, lists=("copies",))
+        await held(store, id, primary="H0", at=at, lists=("copies",))
         if wanted is not State.WAITING:
             made = release(id, f"{n}@x.example")
             await store.holds.change(
@@ -261,7 +261,7 @@ async def test_if_the_primary_was_sent_the_oldest_unsent_copy_replaces_it(store:
     assert [(s[0], s[3]) for s in seen] == [("H1", True)]
     successor = await store.holds.find("H1")
     assert successor is not None
-    assert (successor.state, successor.lead, successor.lists, successor.copies) == (
+    assert (successor.state, successor.primary, successor.lists, successor.copies) == (
         State.REJECTED,
         "",
         ("ramadan-greetings",),

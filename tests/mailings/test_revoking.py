@@ -259,7 +259,7 @@ async def spring(tmp_path: Path) -> AsyncIterator[Campaign]:
 
 
 async def primary_hold(campaign: Campaign) -> Hold:
-    leads = [h for h in await campaign.home.store.holds.newest() if not h.lead]
+    leads = [h for h in await campaign.home.store.holds.newest() if not h.primary]
     return leads[-1]
 
 

@@ -127,7 +127,7 @@ async def test_waiting_copies_are_held_when_the_approval_ends(staged: Campaign) 
     await staged.service.reopen((await staged.one())["id"], approver=EVA, by="test")
     await staged.approvals.follow()
     (anew,) = await staged.home.store.holds.newest(states=[Held.WAITING])
-    assert (anew.copies, anew.lead) == (2, "")
+    assert (anew.copies, anew.primary) == (2, "")
     assert (await staged.one())["hold"] == anew.hold_id
     await staged.decide(anew.hold_id)
     await staged.office.until_quiet(steps=2)

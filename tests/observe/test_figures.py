@@ -48,7 +48,7 @@ async def test_waiting_holds_and_their_deadlines(store: Store, clock: Clock) -> 
     clock.go(hours=1)
     await held(store, "H2", at=clock.now(), to=("d@list.example",), expires_at=T0 + timedelta(hours=2))
     await held(store, "H3", at=clock.now(), to=("e@list.example",))
-    copy = a_hold("H4", at=clock.now(), to=("f@list.example",), lead="H1", expires_at=T0 + timedelta(hours=2))
+    copy = a_hold("H4", at=clock.now(), to=("f@list.example",), primary="H1", expires_at=T0 + timedelta(hours=2))
     await store.admit(item("H4"), holds(copy))
     await store.holds.change("H3", lambda h: Change(hold=replace(h, state=State.REJECTED)))
     found = await look(store)

@@ -128,7 +128,7 @@ async def test_a_mailing_is_sent_once_and_its_decision_once(here: Here) -> None:
     copy = await here.held(NEWS, reverse_path="omar@example.com", id="COPY")
     hold = await here.home.store.holds.find(copy)
     assert hold is not None
-    assert hold.lead == first
+    assert hold.primary == first
     await here.home.approvals().vote(first, Choice.REJECT, approver="eva@example.com", by="test", comment="No")
     await here.tell()
     assert [(asked.json["type"], asked.json["data"]["hold"]) for asked in here.to.asked] == [
@@ -356,7 +356,7 @@ async def copies(here: Here, n: int) -> None:
         await here.held(reverse_path=f"bounce+{k}@example.com", id=f"COPY{k}")
     last = await here.home.store.holds.find(f"COPY{n - 1}")
     assert last is not None
-    assert last.lead == first
+    assert last.primary == first
 
 
 async def all_of_it(here: Here) -> None:

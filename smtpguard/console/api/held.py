@@ -291,7 +291,7 @@ def _row(call: Call, hold: Hold, lists: Sequence[str] | None = None) -> dict[str
         "lists": refs,
         "rules": [hit.rule for hit in hold.verdict.hits if hit.mode is Mode.ENFORCE],
         "mailing": hold.mailing_id or None,
-        "decided_with": hold.lead or None,
+        "decided_with": hold.primary or None,
         "settled": None if hold.settled is None else asdict(hold.settled),
         "asked_at": hold.asked_at,
         "confirm": hold.confirm_row,

@@ -272,11 +272,11 @@ async def test_an_approval_limits_the_people_of_a_mailing(
         last = await held(here, *MEMBERS[20 * n : 20 * n + 20], X_Mailing="eid", Message_ID=f"<{n}@x>")
     copy = await here.home.store.holds.find(last)
     assert copy is not None
-    await here.home.approvals().vote(copy.lead, Choice.APPROVE, approver=EVA, by="a test")
+    await here.home.approvals().vote(copy.primary, Choice.APPROVE, approver=EVA, by="a test")
     asks = await program(here, DPO, Role.APPROVER)
-    shown = await looked(asks, copy.lead)
+    shown = await looked(asks, copy.primary)
     assert (shown["reach"], shown["people_at_most"]) == (40, 60)
-    answer = await asks("POST", f"/held/{copy.lead}/approve", {"seen": shown["seen"]} | said)
+    answer = await asks("POST", f"/held/{copy.primary}/approve", {"seen": shown["seen"]} | said)
     assert answer.status_code == (200 if people else 422), answer.text
     mailing = await here.home.store.mailings.find(copy.mailing_id)
     assert mailing is not None
