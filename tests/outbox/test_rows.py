@@ -137,7 +137,7 @@ async def test_a_recipient_in_doubt_is_marked_at_the_next_lease(store: Store, cl
     await approved(store, "H1")
     [lease] = await store.outbox.lease("me", 10, 60)
     doubt = AttemptResult(
-        recipient=recipient("c@list.example"), delivered=Delivered.IN_DOUBT, next_at=T0 + timedelta(minutes=1)
+        recipient=recipient("c@list.example"), delivered=Delivered.IN_DOUBT, next_at=T0 + timedelta(minutes=1), doubts=1
     )
     assert await store.outbox.settle(lease, [doubt], [])
     clock.go(minutes=1)
