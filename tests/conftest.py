@@ -1,8 +1,8 @@
 """Settings and fixtures for all tests.
 
 Hypothesis has no deadline: how long an example takes depends on how busy the machine is. Tests that start process trees
-or other servers are marked by their folder (``peers``, ``faults``). They run first, so that none of them is still
-running alone at the end.
+or other servers are marked by their folder (``peers``, ``faults``). They mostly wait, so they run among the others, but
+early, so that none of them is still running alone at the end.
 """
 
 from __future__ import annotations
@@ -32,8 +32,10 @@ sys.dont_write_bytecode = False
 # Folders whose tests start smtpguard as a user does, or other servers. The value is the marker.
 _WHOLE = {"peers": "peers", "faults": "faults", "catalogue": "faults", "demo": "peers"}
 _MEMORY = Path("/dev/shm")
-_LONG = ("test_month", "test_metrics", "test_story", "test_revoking_laws")
-"""Test files outside those folders that take about as long."""
+_WAITING = ("peers", "faults", "demo", "test_metrics", "test_story")
+"""Folders and files that mostly wait for processes."""
+_LONG = ("test_month", "test_revoking_laws")
+"""Other files that take long, first."""
 
 
 def _has_room(folder: Path) -> bool:
@@ -84,7 +86,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder = item.path.relative_to(here).parts[0]
         if folder in _WHOLE:
             item.add_marker(_WHOLE[folder])
-    items.sort(key=lambda item: item.path.stem not in _LONG and item.path.relative_to(here).parts[0] not in _WHOLE)
+    files = dict.fromkeys(item.path for item in items)
+    waits = {path: path.stem in _WAITING or path.relative_to(here).parts[0] in _WAITING for path in files}
+    waiting = [path for path in files if waits[path]]
+    working = sorted((path for path in files if not waits[path]), key=lambda path: path.stem not in _LONG)
+    place = {path: 0.75 * n / len(waiting) for n, path in enumerate(waiting)}
+    place |= {path: n / len(working) for n, path in enumerate(working)}
+    items.sort(key=lambda item: place[item.path])
 
 
 def pytest_collection_finish() -> None:
