@@ -171,6 +171,12 @@ def mark(
     return made
 
 
+def signed_until(batch: Batch) -> int:
+    """The last entry with a checkpoint; 0 if there is none."""
+    [(seq,)] = batch.select("SELECT MAX(seq) FROM checkpoint WHERE seq <= ?", (batch.head.seq,))
+    return seq or 0
+
+
 def signed_after(connection: Connection, seq: int, limit: int = 1000) -> list[Checkpoint]:
     """The checkpoints with a note, in order, after that of entry ``seq``; if it is negative, the newest."""
     query = select(checkpoint.c.line).where(checkpoint.c.seq > seq).order_by(checkpoint.c.seq).limit(limit)

@@ -94,7 +94,7 @@ class Writer:
         self._untold: list[Event] = []  # committed, not published yet
         self._kept_house = clock.monotonic()
         self._unsigned = False  # entries of this process without a checkpoint yet
-        self._signed_seq = 0  # the last entry signed by this process, or its start
+        self._signed_seq = 0  # the last entry known to be signed, or the last at this process's start
         self._unfiled: list[Checkpoint] = []
         self.bypasses = Bypasses(state_dir)
         """What was relayed on this host while the store was away."""
@@ -332,6 +332,8 @@ class Writer:
         if minute:
             retention.prune(batch)
             self._kept_house = self._clock.monotonic()
+        if not minute and batch.head.seq - self._signed_seq >= SIGN_ENTRIES:  # another process may have signed them
+            self._signed_seq = max(self._signed_seq, journal.signed_until(batch))
         if minute or batch.head.seq - self._signed_seq >= SIGN_ENTRIES:
             self._signed_seq = batch.head.seq
             journal.mark(batch)

@@ -315,14 +315,16 @@ async def test_a_checkpoint_is_signed_every_minute(store: Store, clock: Clock, t
     assert (await store.journal.verify()).ok
 
 
-async def test_a_checkpoint_is_signed_after_a_number_of_entries(
-    store: Store, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+async def test_a_checkpoint_is_signed_after_a_number_of_entries_by_one_process(
+    store: Store, url: str, clock: Clock, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "SIGN_ENTRIES", 10)
-    for n in range(35):
-        await store.admit(item(f"T{n}"), relays(f"T{n}"))
-    await store.write(lambda batch: None)
-    assert 3 <= len((tmp_path / journal.FILE).read_text().splitlines()) <= 4
+    async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock) as beside:
+        for n in range(36):
+            await (store, beside)[n % 2].admit(item(f"T{n}"), relays(f"T{n}"))
+        await store.write(lambda batch: None)
+        await beside.write(lambda batch: None)
+        assert 3 <= len((tmp_path / journal.FILE).read_text().splitlines()) <= 4
     assert (await store.journal.verify()).ok
 
 
