@@ -6,6 +6,7 @@ earlier items of the batch did, since it asks here.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -101,9 +102,10 @@ def read_freezes(connection: Connection) -> tuple[Freeze, ...]:
     return tuple(FREEZE.loads(doc) for (doc,) in connection.execute(_FREEZES))
 
 
-def synced(file: File, moved: int) -> Sequence[Fronted]:
-    """The synced frames of a front after number ``moved``. Raises OSError."""
-    for start, frames in file.synced():
+def synced(file: File, moved: int, most: int = sys.maxsize) -> Sequence[Fronted]:
+    """The synced frames of a front after number ``moved``; the first of them, if they have more than ``most`` octets,
+    which are enough for any one. Raises OSError."""
+    for start, frames in file.synced(most):
         found, size = follows(frames, moved)
         if found:
             file.at = start + size
@@ -417,14 +419,14 @@ class Batch:
     def _is_ahead(self, fronted: Sequence[Fronted]) -> bool:
         return any(each.generation > self.head.generation for each in fronted if each.kind == Kind.VERDICT.value)
 
-    def move_front(self, file: File) -> int | None:
-        """Move what is synced in a front, without waiting for its process. Returns the number of entries; None if the
+    def move_front(self, file: File, most: int = sys.maxsize) -> int | None:
+        """Move what is synced in a front, about ``most`` octets of it, without waiting for its process. Returns the number of entries; None if the
         database does not know the front, since it is being created, or was forgotten."""
         known = self.select("SELECT moved FROM front WHERE name = ?", (file.name,))
         if not known:
             return None
         (_, number), moved = file.progress.written, known[0][0]
-        found = synced(file, moved)
+        found = synced(file, moved, most)
         if self._is_ahead(found) or (not found and number > moved):
             file.set_aside(f"frame {moved + 1} cannot be read, or is of a later generation than {self.head.generation}")
             return 0

@@ -230,12 +230,18 @@ class File:
         except (FileNotFoundError, ValueError):
             return False
 
-    def synced(self) -> Iterator[tuple[int, bytes]]:
-        """Its synced frames, without waiting for its process; also if it has no name any more. First those from ``at``
-        on, then all, with their place after the head. Raises OSError, and as ``progress``."""
+    @property
+    def rest(self) -> int:
+        """Octets of synced frames after ``at``."""
+        return self.progress.written[0] - self.at
+
+    def synced(self, most: int) -> Iterator[tuple[int, bytes]]:
+        """Its synced frames, without waiting for its process; also if it has no name any more. First up to ``most``
+        octets from ``at`` on, then all, with their place after the head. Raises OSError, and as ``progress``."""
         (end, _), file = self.progress.written, self.progress.file
-        for start in dict.fromkeys((self.at, 0)):
-            yield start, os.pread(file, max(0, end - start), _PAGE + start)
+        if 0 < self.at < end:
+            yield self.at, os.pread(file, min(most, end - self.at), _PAGE + self.at)
+        yield 0, os.pread(file, end, _PAGE)
 
     @property
     def lives(self) -> bool:

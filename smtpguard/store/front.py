@@ -1,7 +1,7 @@
 """The journal's front of one process: a thread that appends verdicts and their outcomes to its file and syncs them,
 many at a time.
 
-A verdict is recorded when it is synced. The delivery part moves what is synced in all fronts into the chain every 70 ms
+A verdict is recorded when it is synced. The delivery part moves what is synced in all fronts into the chain every 200 ms
 (Journal.move_fronts), in the same commit as the position in each front, so that no process with clients waits for the
 database. If nobody does, this process's own writer does. The front of a process that died is moved by any other process
 (Batch.take_fronts). On any irregularity here the message goes to the admission, from the beginning.
@@ -53,7 +53,7 @@ NOTE_SECONDS = 0.05
 """For so long outcomes gather, and wait once more for a verdict with which they are written. Many at once cost little
 more than one."""
 MANY = 64
-LATE_SECONDS = 0.25
+LATE_SECONDS = 1.0
 """What is not moved after this time is moved by this process."""
 _LARGEST = 1 << 16
 _MOST_OPEN = 10_000

@@ -41,6 +41,9 @@ if TYPE_CHECKING:  # slow to import, and not needed to freeze
 
 log = logging.getLogger(__name__)
 
+PIECE = 1 << 18
+"""Octets of a front that are moved in one commit, where nobody waits for them: at least one frame (store.front)."""
+
 
 class Journal(Rows):
     """One for a store."""
@@ -160,10 +163,13 @@ class Journal(Rows):
         return await self._access.walk(lambda opened: activityrows.judged(opened, query, before, limit))
 
     async def move_fronts(self) -> None:
-        """Move what is synced in all fronts into the chain, without waiting for a process that writes one."""
-        waiting = self._access.fronts.waiting() if self._access.fronts is not None else ()
-        if waiting:
-            await self._access.write(lambda b: [b.move_front(file) for file in waiting])
+        """Move what is synced in all fronts into the chain, without waiting for a process that writes one. In several
+        commits if it is much, so that admissions come between."""
+        fronts = self._access.fronts
+        while waiting := fronts.waiting() if fronts is not None else []:
+            done = await self._access.write(lambda b: [b.move_front(file, PIECE) for file in waiting])
+            if not any(done) or all(file.rest < PIECE for file in waiting):
+                break
 
     async def take_fronts(self, *, only_ended: bool = False) -> int:
         """Move the entries of all fronts into the chain, also those of a bypass, and remove the fronts of ended processes. Returns the

@@ -22,7 +22,7 @@ import pytest
 
 from smtpguard.database.batch import Batch, Row, read_head
 from smtpguard.database.errors import Full, LedgerError, Unavailable
-from smtpguard.database.fronts import ASIDE, live
+from smtpguard.database.fronts import ASIDE, File, live
 from smtpguard.journal.chain import canonical
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.front import FIRST, Head, tail
@@ -175,6 +175,33 @@ async def test_an_ordinary_message_takes_no_commit_of_its_process(store: Store, 
         assert [e.kind for e, _ in await other.journal.history("T1")] == ["verdict", "outcome"]
     assert not front.waits
     assert not store._writer._notes
+
+
+async def test_much_is_moved_with_several_commits(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    front = await fronted(store)
+    pause_moving(store, front)
+    assert await record(front, "T0")
+    async with store_of(tmp_path) as other:
+        await other.journal.move_fronts()
+        for n in range(1, 20):
+            assert await record(front, f"T{n}")
+        monkeypatch.setattr("smtpguard.store.journal.PIECE", front._at // 4)
+        counts: list[int | None] = []
+        move = Batch.move_front
+
+        def counted(batch: Batch, file: File, most: int) -> int | None:
+            counts.append(move(batch, file, most))
+            return counts[-1]
+
+        monkeypatch.setattr(Batch, "move_front", counted)
+        await other.journal.move_fronts()
+        assert len(counts) >= 4
+        assert sum(filter(None, counts)) >= 15, "a rest waits for the next time"
+    monkeypatch.undo()
+    store._writer.front = front
+    assert await moved(store) == [f"T{n}" for n in range(20)]
 
 
 async def test_a_message_recalled_and_decided_again_has_its_entries_in_order(store: Store) -> None:
