@@ -79,13 +79,15 @@ def postgresql() -> Iterator[str]:
         yield address
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark it now: -m selects before a last hook of all items is called."""
+    if marker := _WHOLE.get(item.path.relative_to(Path(__file__).parent).parts[0]):
+        item.add_marker(marker)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
-    for item in items:
-        folder = item.path.relative_to(here).parts[0]
-        if folder in _WHOLE:
-            item.add_marker(_WHOLE[folder])
     files = dict.fromkeys(item.path for item in items)
     waits = {path: path.stem in _WAITING or path.relative_to(here).parts[0] in _WAITING for path in files}
     waiting = [path for path in files if waits[path]]
