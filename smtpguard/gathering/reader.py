@@ -54,7 +54,7 @@ class Pool:
     processes: int = 2
     small_bytes: int = 256 << 10
     most_bytes: int = 64 << 20
-    remembered: int = 4096
+    remembered: int = 1024
     bounds: Bounds = WIDE
     argv: tuple[str, ...] = (sys.executable, "-P", "-m", "smtpguard.reading")
 

@@ -137,7 +137,7 @@ SplitBlock = tuple[tuple[str, ...], frozenset[int]]
 """As ``Words``, and immutable."""
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=1024)
 def split_once(block: str) -> SplitBlock:
     tokens: list[str] = []
     begins: set[int] = set()
