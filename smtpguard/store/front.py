@@ -49,9 +49,9 @@ AGAIN = SIZE // 4
 """Beyond this offset the file is overwritten from its beginning, once all of it has been moved."""
 LOOK_SECONDS = 0.05
 """For so long after a write its files are not looked for before the next one, only after it."""
-NOTE_SECONDS = 0.05
-"""For so long outcomes gather, and wait once more for a verdict with which they are written. Many at once cost little
-more than one."""
+NOTE_SECONDS = 0.025
+"""For so long outcomes gather, and wait once more for a verdict with which they are written: many at once cost little
+more than one. A freeze names messages without an outcome as past recall."""
 MANY = 64
 LATE_SECONDS = 1.0
 """What is not moved after this time is moved by this process."""

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from smtpguard.store.store import Store
 from tests.faults.machine import ANNA, CAMPAIGNS, RAMADAN, Machine, machine
 from tests.faults.mta import Mta
 from tests.peers.chain import Recorder, until
@@ -120,6 +121,12 @@ def test_a_message_past_recall_is_named_and_others_are_recalled(home: Home) -> N
     """A message whose dot the relay has without an answer is past recall, and named; its client gets the relay's
     answer."""
     guard, recorder = home
+
+    async def settled(store: Store) -> bool:
+        await store.journal.catch_up()
+        return not await store.journal.unsettled(store.now())
+
+    guard.until(lambda: guard.ask(settled), "the outcomes of what other tests sent")
     recorder.relay.on(DOT, [STALL, "250 2.0.0 Taken"], times=1)
     client = Mta(guard)
     sending = threading.Thread(target=client.once, args=(mail(to=PETER, message_id="past@example.com"), ANNA, PETER))
