@@ -17,6 +17,7 @@ from smtpguard.accounts.model import Role
 from smtpguard.gathering.sender import Sender
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock, Ledger, PolicyInForce, Reader, Verifier
+from smtpguard.holds.checks import Seen
 from smtpguard.holds.model import Change, Choice, Hold, Refused
 from smtpguard.holds.replying import (
     Answer,
@@ -34,7 +35,7 @@ from smtpguard.holds.replying import (
     token_parts,
     why_barred,
 )
-from smtpguard.holds.service import Approvals, Seen
+from smtpguard.holds.service import Approvals
 from smtpguard.journal.event import Event, Kind
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mail import reply

@@ -7,7 +7,7 @@ decided on.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,6 +23,7 @@ from smtpguard.policy.verdict import Mode
 
 if TYPE_CHECKING:
     from smtpguard.app.services import Services
+    from smtpguard.store.store import Store
 
 F = TypeVar("F", bound=Callable[..., Any])
 PAGE = 1000
@@ -121,18 +122,18 @@ async def meant(services: Services, ids: Sequence[str], chosen: Filter) -> Meant
                 found[hold.hold_id] = hold
         return Meant(holds=tuple(found.values()), missing=tuple(dict.fromkeys(missing)))
     fits = chosen.fits(services)
-    holds: list[Hold] = []
+    waiting = every_hold(services.store, [State.WAITING])
+    return Meant(holds=tuple([hold async for hold in waiting if not hold.primary and fits(hold)]))
+
+
+async def every_hold(store: Store, states: Sequence[State] = ()) -> AsyncIterator[Hold]:
+    """Newest first; of all states without ``states``."""
     last: Hold | None = None
-    while True:
-        page = await services.store.holds.newest(
-            states=[State.WAITING],
-            limit=PAGE,
-            before=last.held_at if last is not None else None,
-            after_id=last.hold_id if last is not None else None,
-        )
-        holds += [hold for hold in page if not hold.primary and fits(hold)]
-        if len(page) < PAGE:
-            return Meant(holds=tuple(holds))
+    while page := await store.holds.newest(
+        states=states, limit=PAGE, before=last.held_at if last else None, after_id=last.hold_id if last else None
+    ):
+        for hold in page:
+            yield hold
         last = page[-1]
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from smtpguard.cli.bulk import Filter, agreed, failures, filters, meant
+from smtpguard.cli.bulk import Filter, agreed, every_hold, failures, filters, meant
 from smtpguard.cli.context import CannotRun, Context, NotFine, as_address, as_json, as_line, awaited, in_columns
 from smtpguard.cli.holdrow import (
     all_at_once,
@@ -36,17 +36,17 @@ from smtpguard.cli.holdrow import (
     voters,
 )
 from smtpguard.holds import coverage
+from smtpguard.holds.checks import Seen
 from smtpguard.holds.coverage import BEGINNING, Coverage
 from smtpguard.holds.effects import MOST_LETTERS, AtOnce, at_once
 from smtpguard.holds.model import Choice, Hold, Refused, State, missing
-from smtpguard.holds.service import Decided, Seen
+from smtpguard.holds.service import Decided
 from smtpguard.policy.freezing import Freeze
 from smtpguard.policy.verdict import Quorum
 
 if TYPE_CHECKING:
     from smtpguard.app.services import Services
 
-PAGE = 1000
 ASKED = "it is in doubt whether it was sent, and it is not retried automatically. Say which:"
 STATES = [state.value for state in State]
 
@@ -390,19 +390,12 @@ async def _stands_still(services: Services) -> list[str]:
 
 async def _newest(services: Services, states: Sequence[State], limit: int, fits: Callable[[Hold], bool]) -> list[Hold]:
     holds: list[Hold] = []
-    last: Hold | None = None
-    while len(holds) < limit:
-        page = await services.store.holds.newest(
-            states=states,
-            limit=PAGE,
-            before=last.held_at if last else None,
-            after_id=last.hold_id if last else None,
-        )
-        holds += [hold for hold in page if fits(hold)]
-        if len(page) < PAGE:
+    async for hold in every_hold(services.store, states):
+        if fits(hold):
+            holds.append(hold)
+        if len(holds) == limit:
             break
-        last = page[-1]
-    return holds[:limit]
+    return holds
 
 
 async def _hold(services: Services, hold_id: str) -> Hold:

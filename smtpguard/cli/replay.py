@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from smtpguard.cli.bulk import every_hold
 from smtpguard.cli.context import CannotRun, Context, as_json, awaited, moment
 from smtpguard.cli.holdrow import plain
 from smtpguard.cli.mailfiles import envelope_of, mails, why
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from smtpguard.policy.parse import Policy
     from smtpguard.store.store import Store
 
-PAGE = 200
 STRICTNESS = tuple(action.word for action in sorted(Action))
 MOST_SENDERS = 8
 IN_FORCE = "the policy file is the policy in force"
@@ -296,18 +296,13 @@ async def _of_files(files: Sequence[str], unread: Callable[[str, str], None]) ->
 
 async def _held(store: Store, after: datetime | None, tally: _Tally) -> AsyncIterator[_Case]:
     """Newest first, without copies of a mailing, which are decided on with it."""
-    last: Hold | None = None
-    while page := await store.holds.newest(
-        limit=PAGE, before=last.held_at if last else None, after_id=last.hold_id if last else None
-    ):
-        for hold in page:
-            if after is not None and hold.held_at < after:
-                return
-            try:
-                yield await _case(store, hold)
-            except ContentMissing:
-                tally.missing += 1
-        last = page[-1]
+    async for hold in every_hold(store):
+        if after is not None and hold.held_at < after:
+            return
+        try:
+            yield await _case(store, hold)
+        except ContentMissing:
+            tally.missing += 1
 
 
 async def _case(store: Store, hold: Hold) -> _Case:

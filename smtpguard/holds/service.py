@@ -8,7 +8,6 @@ can be undone.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +19,8 @@ from smtpguard.database.errors import LedgerError
 from smtpguard.database.failpoint import passes
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock, Ledger, PolicyInForce
-from smtpguard.holds import effects
+from smtpguard.holds import effects, learning
+from smtpguard.holds.checks import Seen, check_asks, check_decides, check_may_vote, decided_by
 from smtpguard.holds.deadlines import REMINDERS, UNACKNOWLEDGED, Deadlines
 from smtpguard.holds.effects import NOTHING_LEARNED, Learned, release
 from smtpguard.holds.model import (
@@ -38,7 +38,6 @@ from smtpguard.holds.model import (
     Vote,
     after,
     complete,
-    entitled,
     held_up_by,
     missing,
     standing_votes,
@@ -57,7 +56,6 @@ from smtpguard.outbox.attempt import over as ended
 from smtpguard.outbox.model import Intent
 from smtpguard.policy.freezing import Freeze
 from smtpguard.policy.verdict import Quorum
-from smtpguard.reading.shown import Shown
 
 log = logging.getLogger(__name__)
 
@@ -67,21 +65,6 @@ TAKEN_BACK = "taken-back"
 """The choice in the journal entry of a vote that is revoked."""
 LAPSED = "lapsed"
 """The choice in the journal entry of an approval that lost its quorum before it took effect."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """The message as the caller saw it before the decision. ``policy_sha256`` None: not compared."""
-
-    content_sha256: str
-    envelope_sha256: str
-    policy_sha256: str | None = None
-    under: int | None = None
-    """How many of the messages that wait under it the caller had seen; None: all that wait now."""
-
-    @classmethod
-    def of(cls, hold: Hold) -> Seen:
-        return cls(content_sha256=hold.content_sha256, envelope_sha256=hold.envelope.sha256)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,18 +124,18 @@ class Approvals:
         in_force = self._policies.current()
         who = self._canonical(approver, in_force)
         now = self._clock.now()
-        learned = await self._learned(hold_id, seen, in_force) if choice is Choice.APPROVE else NOTHING_LEARNED
+        learned = await self._learned(hold_id, seen) if choice is Choice.APPROVE else NOTHING_LEARNED
 
         def approve(hold: Hold) -> Change:
             if after(hold.state, Move.APPROVE) is None:
-                raise Conflict(f"it is already {hold.state.value}{_by(hold)}")
+                raise Conflict(f"it is already {hold.state.value}{decided_by(hold)}")
             if self._passed() >= hold.expires_at:  # the sweep that expires it may be late
                 raise Conflict("it has expired, and will not be sent")
             if hold.release_at is not None:
-                raise Conflict(f"it is already approved, and will be sent{_by(hold)}")
+                raise Conflict(f"it is already approved, and will be sent{decided_by(hold)}")
             if hold.confirm is not None and hold.asks_writer:
                 raise Conflict(f"only its writer can decide until {hold.confirm.until:%H:%M} UTC")
-            _check_may_vote(hold, hold_id, who, Choice.APPROVE, seen, in_force, now)
+            check_may_vote(hold, hold_id, who, Choice.APPROVE, seen, in_force, now)
             bound = people or effects.bound(hold, (), in_force)
             vote = Vote.on(hold, who, Choice.APPROVE, now, comment, min(bound, most) if most else people)
             vote = replace(vote, copies=learned.copies, letters=learned.letters, at_once=all_at_once or 0)
@@ -161,7 +144,7 @@ class Approvals:
         def reject(hold: Hold, sending: Sending | None, outgoing: Outgoing, leads: bool) -> Change:
             decides = leads and hold.state not in _ENDS  # else it follows, or is refused for its state
             if decides:
-                _check_may_vote(hold, hold_id, who, Choice.REJECT, seen, in_force, now)
+                check_may_vote(hold, hold_id, who, Choice.REJECT, seen, in_force, now)
                 if _waits(hold, outgoing):
                     vote = Vote.on(hold, who, Choice.REJECT, now, comment)
                     return amend(hold, self._voted(hold, vote, by, in_force, now))
@@ -190,12 +173,12 @@ class Approvals:
         hold_id = await self._lead(hold_id)
         in_force = self._policies.current()
         who, now = self._canonical(writer, in_force), self._clock.now()
-        learned = await self._learned(hold_id, seen, in_force)
+        learned = await self._learned(hold_id, seen)
 
         def step(hold: Hold) -> Change:
             if who not in hold.senders:
                 raise NotEntitled(f"{who} did not write it")
-            _check_asks(hold, in_force, self._passed())
+            check_asks(hold, in_force, self._passed())
             if seen is not None and (seen.content_sha256, seen.envelope_sha256) != (
                 hold.content_sha256,
                 hold.envelope.sha256,
@@ -235,11 +218,11 @@ class Approvals:
 
         def step(hold: Hold) -> Change:
             if hold.state is not State.WAITING:
-                raise Conflict(f"it is already {hold.state.value}{_by(hold)}")
+                raise Conflict(f"it is already {hold.state.value}{decided_by(hold)}")
             mine = in_force.addresses_of(who)
             if hold.release_at is not None:
                 if not mine & hold.senders:
-                    _check_decides(hold, who, in_force, now)
+                    check_decides(hold, who, in_force, now)
                 return self._undone(hold, mine, TAKEN_BACK, (who, by), comment, in_force, now)
             if not any(vote.approver in mine for vote in hold.votes):
                 raise Conflict(f"{who} has not voted on it")
@@ -401,7 +384,7 @@ class Approvals:
         who, now = self._canonical(approver, in_force), self._clock.now()
 
         def step(hold: Hold, recipients: Sequence[Recipient]) -> Change:
-            _check_decides(hold, who, in_force, now)
+            check_decides(hold, who, in_force, now)
             if hold.asked_at is None or not recipients:
                 raise Conflict(asking.NOBODY_ASKED)
             return asking.said(
@@ -420,41 +403,11 @@ class Approvals:
     async def learned(self, hold_id: str) -> Learned:
         """The slots in which the copies under a hold differ, and so what its approval covers beside it. Raises
         LedgerError."""
-        return await self._learned(hold_id, None, self._policies.current())
+        return await self._learned(hold_id, None)
 
-    async def _learned(self, hold_id: str, seen: Seen | None, in_force: InForce) -> Learned:
-        """Learned from no more copies than each approver had seen."""
-        hold = await self._ledger.holds.find(hold_id)
-        if hold is None or not (hold.queue or effects.covers_copies(hold)):
-            return NOTHING_LEARNED
-        votes = [v for v in standing_votes(hold) if v.choice is Choice.APPROVE]
-        counted = (v.letters if hold.queue else v.copies for v in votes)
-        known = [n for n in (*counted, seen.under if seen is not None else None) if n is not None]
-        if hold.queue:
-            return Learned(letters=min((*known, await self._ledger.holds.letters(hold_id), effects.MOST_LETTERS)))
-        if hold.kind == effects.TEST:
-            own, others = await self._versions(hold)
-            return await asyncio.to_thread(
-                effects.learned_from_tests, own, others[: min((*known, len(others)))], in_force.slots
-            )
-        rows = await self._ledger.holds.under(hold_id)
-        most = min((*known, len(rows) - 1))
-        return await asyncio.to_thread(effects.learned, rows[: most + 1], in_force.slots)
-
-    async def _versions(self, hold: Hold) -> tuple[Shown | None, list[Shown]]:
-        """The content that a test shows, and each other version of its mailing that is approved beforehand for its
-        lists, from its author, in the order of approval."""
-        mailing = await self._ledger.mailings.find(hold.mailing_id) if hold.mailing_id else None
-        now, lists = self._clock.now(), frozenset(hold.lists)
-        covers = {
-            grant.hold_id: grant.cover
-            for grant in sorted(mailing.grants if mailing is not None else (), key=lambda g: (g.since, g.hold_id))
-            if grant.beforehand and grant.cover is not None and now < grant.until and lists <= grant.lists
-        }
-        same = [i for i, cover in covers.items() if (cover.author, cover.proofs) == (hold.author, hold.proofs)]
-        shown = await self._ledger.holds.shown([hold.hold_id, *same])
-        others = {shown[i].digest: shown[i] for i in same if i != hold.hold_id and i in shown}
-        return shown.get(hold.hold_id), [one for digest, one in others.items() if digest != hold.exact]
+    async def _learned(self, hold_id: str, seen: Seen | None) -> Learned:
+        slots, now = self._policies.current().slots, self._clock.now()
+        return await learning.learned(self._ledger, hold_id, seen.under if seen is not None else None, slots, now)
 
     def _voted(
         self,
@@ -597,52 +550,6 @@ class Approvals:
 def _waits(hold: Hold, outgoing: Outgoing) -> bool:
     """Whether people must still decide on it: False if it only waits for its stage."""
     return hold.state is State.WAITING and outgoing == NOTHING
-
-
-def _by(hold: Hold) -> str:
-    """The last approver, for the error of a later caller."""
-    last = max(standing_votes(hold), key=lambda vote: vote.at, default=None)
-    if last is None:
-        return ""
-    return f", {'approved' if last.choice is Choice.APPROVE else 'rejected'} by {last.approver}"
-
-
-def _check_asks(hold: Hold, in_force: InForce, now: datetime) -> None:
-    """Raises Conflict if its writer is not asked, or may not confirm it alone by the policy in force."""
-    if hold.state is not State.WAITING:
-        raise Conflict(f"it is already {hold.state.value}{_by(hold)}")
-    if hold.confirm is None or not hold.asks_writer or now >= min(hold.confirm.until, hold.expires_at):
-        raise Conflict("its writer is not asked: the approvers decide on it")
-    if in_force.of_special_category(hold.lists):
-        raise Conflict("its writer alone cannot release it")
-
-
-def _check_may_vote(
-    hold: Hold, hold_id: str, who: str, choice: Choice, seen: Seen | None, in_force: InForce, now: datetime
-) -> None:
-    """Raises Conflict or NotEntitled."""
-    bound = seen is None or (seen.content_sha256, seen.envelope_sha256) == (hold.content_sha256, hold.envelope.sha256)
-    if seen is not None and (
-        seen.policy_sha256 not in (None, in_force.policy_sha256) or (hold.hold_id == hold_id and not bound)
-    ):
-        raise Conflict("it has changed since it was shown")
-    mine = _check_decides(hold, who, in_force, now, instead=": its writer withdraws it" * (choice is Choice.REJECT))
-    if any(v.approver in mine and v.choice is choice for v in standing_votes(hold)):
-        raise Conflict(f"{who} has already given this vote")
-
-
-def _check_decides(hold: Hold, who: str, in_force: InForce, now: datetime, *, instead: str = "") -> frozenset[str]:
-    """All addresses of ``who``, if they may decide on it: an approver of the quorum, or one who approved it. Raises
-    NotEntitled. ``instead``: what its writer can do."""
-    mine = in_force.addresses_of(who)
-    if mine & hold.senders:
-        raise NotEntitled(f"{who} wrote it, and no one decides on their own message{instead}")
-    approved = (hold.state in SENDING or hold.release_at is not None) and any(
-        v.approver in mine for v in standing_votes(hold)
-    )
-    if not approved and not entitled(hold, who, in_force.groups, at=now, open_now=in_force.open_at(now)):
-        raise NotEntitled(f"{who} is not an approver of it")
-    return mine
 
 
 def _vote(choice: str, hold: Hold, now: datetime, *, actors: tuple[str, ...], comment: str) -> Event:

@@ -19,50 +19,13 @@ from smtpguard.policy.possible import can_be, can_hit, can_meet
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.verdict import Action
 
-_PROVIDERS = frozenset(
-    [
-        "aol.com",
-        "bredband.net",
-        "comhem.se",
-        "fastmail.com",
-        "free.fr",
-        "gmail.com",
-        "gmx.at",
-        "gmx.ch",
-        "gmx.de",
-        "gmx.net",
-        "googlemail.com",
-        "hotmail.com",
-        "hotmail.se",
-        "icloud.com",
-        "laposte.net",
-        "live.com",
-        "live.se",
-        "mac.com",
-        "mail.ru",
-        "me.com",
-        "msn.com",
-        "online.no",
-        "orange.fr",
-        "outlook.com",
-        "posteo.de",
-        "proton.me",
-        "protonmail.com",
-        "qq.com",
-        "spray.se",
-        "t-online.de",
-        "telia.com",
-        "tele2.se",
-        "web.de",
-        "yahoo.com",
-        "yahoo.co.uk",
-        "yahoo.de",
-        "yahoo.se",
-        "yandex.ru",
-        "zoho.com",
-        "163.com",
-    ]
-)
+_PROVIDERS = frozenset({
+    "aol.com", "bredband.net", "comhem.se", "fastmail.com", "free.fr", "gmail.com", "gmx.at", "gmx.ch", "gmx.de",
+    "gmx.net", "googlemail.com", "hotmail.com", "hotmail.se", "icloud.com", "laposte.net", "live.com", "live.se",
+    "mac.com", "mail.ru", "me.com", "msn.com", "online.no", "orange.fr", "outlook.com", "posteo.de", "proton.me",
+    "protonmail.com", "qq.com", "spray.se", "t-online.de", "telia.com", "tele2.se", "web.de", "yahoo.com",
+    "yahoo.co.uk", "yahoo.de", "yahoo.se", "yandex.ru", "zoho.com", "163.com",
+})  # fmt: skip
 """Domains in which anybody can have an address."""
 _FEW = 2  # an exact number up to this may be intended
 _PROVEN = frozenset({"sender.proven", "sender.is_writer", "login"})

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from smtpguard.holds.checks import Seen
 from smtpguard.holds.model import Choice, Conflict, Hold, NotEntitled, State, Unconfirmed
-from smtpguard.holds.service import Seen
 from smtpguard.lists.indexcache import index_path
 from smtpguard.outbox.model import IntentKind
 from smtpguard.policy.verdict import Action, Deferred, Disposition, Held, Relayed

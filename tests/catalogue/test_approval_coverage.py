@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from smtpguard.holds import coverage
+from smtpguard.holds.checks import Seen
 from smtpguard.holds.model import Choice, Hold
-from smtpguard.holds.service import Seen
 from smtpguard.mailings.differences import FACT
 from tests.catalogue.wholeguard import (
     ANNA,

@@ -23,9 +23,9 @@ from smtpguard.app.alarms import Observer
 from smtpguard.app.files import read_policy
 from smtpguard.app.finding import State
 from smtpguard.app.storestatus import store_findings
+from smtpguard.holds.checks import Seen
 from smtpguard.holds.model import Choice
 from smtpguard.holds.model import State as Stands
-from smtpguard.holds.service import Seen
 from smtpguard.observe.alarms import rounds
 from smtpguard.observe.alarms.conditions import raised
 from tests.catalogue.wholeguard import EVA, MEMBERS, WholeGuard, personal_mail, policy, whole_guard

@@ -9,8 +9,8 @@ import pytest
 
 from smtpguard.accounts.model import Role
 from smtpguard.database.errors import Unavailable
+from smtpguard.holds.checks import Seen
 from smtpguard.holds.model import Choice
-from smtpguard.holds.service import Seen
 from smtpguard.journal.event import Event, Kind
 from smtpguard.policy.freezing import ITSELF, PUT_BACK, Freeze, Selector
 from tests.console.holding import ANNA, DPO, EVA, OMAR, held, text

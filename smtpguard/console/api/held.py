@@ -45,8 +45,7 @@ from smtpguard.console.entrywords import entry_in_words
 from smtpguard.console.filters import cursor, cut
 from smtpguard.console.pages.message import SPOKEN, letter_of
 from smtpguard.database.errors import ContentMissing
-from smtpguard.holds import coverage
-from smtpguard.holds import service as approvals
+from smtpguard.holds import checks, coverage
 from smtpguard.holds.coverage import BEGINNING
 from smtpguard.holds.model import (
     Choice,
@@ -137,7 +136,7 @@ async def confirm(call: Call) -> HeldDetail:
     """For the message's writer, as the token's account."""
     body: Confirm = call.body
     hold = await looked_up(call)
-    seen = approvals.Seen(content_sha256=body.seen.content_sha256, envelope_sha256=body.seen.envelope_sha256)
+    seen = checks.Seen(content_sha256=body.seen.content_sha256, envelope_sha256=body.seen.envelope_sha256)
     try:
         done = await call.console.approvals.confirm(
             hold.hold_id, writer=call.who.address, by=call.holder.by, people=body.reach, way="token", seen=seen
@@ -236,7 +235,7 @@ async def _voted(
     people: int = 0,
     all_at_once: int | None = None,
 ) -> HeldDetail:
-    looked_at = approvals.Seen(
+    looked_at = checks.Seen(
         content_sha256=seen.content_sha256,
         envelope_sha256=seen.envelope_sha256,
         policy_sha256=seen.policy_sha256,

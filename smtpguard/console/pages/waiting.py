@@ -23,9 +23,10 @@ from smtpguard.console.rulewords import in_words
 from smtpguard.console.services import ConsoleServices
 from smtpguard.database.errors import ContentMissing, LedgerError
 from smtpguard.guard.inforce import InForce
+from smtpguard.holds.checks import Seen
 from smtpguard.holds.coverage import BEGINNING
 from smtpguard.holds.model import Choice, Hold, HoldQuery, NotEntitled, Rank, Refused, State, Unconfirmed
-from smtpguard.holds.service import Decided, Seen
+from smtpguard.holds.service import Decided
 from smtpguard.holds.summary import sentence, unsuitable
 from smtpguard.locale.speech import Speech
 from smtpguard.notices.noticedata import addressed, nameable
