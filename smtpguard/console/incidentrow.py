@@ -119,16 +119,7 @@ def proof_row(proof: Proof) -> dict[str, Any]:
         "ok": proof.ok,
         "entries": proof.entries,
         "first_bad": None if bad is None else {"seq": bad.seq, "problem": bad.problem},
-        "lost": [
-            {
-                "seq": lost.seq,
-                "at": utc_text(instant(lost.at)),
-                "through": lost.through,
-                "signed_at": utc_text(instant(lost.signed_at)),
-                "since": None if lost.since is None else utc_text(instant(lost.since)),
-            }
-            for lost in proof.lost
-        ],
+        "lost": [_timed(one, "seq", "at", "through", "signed_at", "since") for one in proof.lost],
         "renewed": proof.renewed or None,
         "others": list(proof.others),
         "unreadable": proof.unreadable,
@@ -137,25 +128,21 @@ def proof_row(proof: Proof) -> dict[str, Any]:
         if proof.witnessed is None
         else {"seq": proof.witnessed[0], "signed_at": utc_text(instant(proof.witnessed[1]))},
         "trimmed": proof.trimmed or None,
-        "unsigned": [
-            {
-                "first": one.first,
-                "last": one.last,
-                "since": utc_text(instant(one.since)),
-                "until": utc_text(instant(one.until)),
-            }
-            for one in proof.unsigned
-        ],
-        "backwards": [
-            {
-                "seq": one.seq,
-                "at": utc_text(instant(one.at)),
-                "before": utc_text(instant(one.before)),
-                "entries": one.entries,
-            }
-            for one in proof.backwards
-        ],
+        "unsigned": [_timed(one, "first", "last", "since", "until") for one in proof.unsigned],
+        "backwards": [_timed(one, "seq", "at", "before", "entries") for one in proof.backwards],
         "beside": [{"about": one.about, "id": one.id, "problem": one.problem} for one in proof.beside],
+    }
+
+
+_TIMES = frozenset({"at", "signed_at", "since", "until", "before"})
+
+
+def _timed(one: object, *names: str) -> dict[str, Any]:
+    """These of its values; the times, which are microseconds, as text."""
+    values = {name: getattr(one, name) for name in names}
+    return {
+        name: utc_text(instant(value)) if name in _TIMES and value is not None else value
+        for name, value in values.items()
     }
 
 
