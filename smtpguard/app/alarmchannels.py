@@ -35,7 +35,7 @@ from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Recipient
 from smtpguard.mail.message import Message
 from smtpguard.mail.transaction import Lost
-from smtpguard.notices.notice import Letterhead, Notice, Stationery, choose_language
+from smtpguard.notices.notice import Notice, NoticeHead, NoticeTemplates, choose_language
 from smtpguard.observe.alarms import rounds
 from smtpguard.observe.alarms.conditions import BY_NAME, BYPASS
 from smtpguard.observe.alarms.rounds import AlarmMessage, Phase
@@ -139,7 +139,7 @@ class AlarmChannels:
 
     def _rendered(self, told: AlarmMessage, to: Address) -> bytes:
         organization, settings = self.organization(), self.settings
-        head = Letterhead(
+        head = NoticeHead(
             sender=settings.notices.from_,
             organization=organization.name,
             languages=organization.languages,
@@ -157,7 +157,7 @@ class AlarmChannels:
             language=language,
             at=told.at,
         )
-        raw = Stationery(head).render(made)
+        raw = NoticeTemplates(head).render(made)
         return self.sign(raw) + raw if self.sign is not None else raw
 
     async def _posted(self, told: AlarmMessage) -> bool:

@@ -38,7 +38,7 @@ from smtpguard.holds.replying import Tokens
 from smtpguard.holds.service import Approvals
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.notices.checkpointmail import Checkpoints
-from smtpguard.notices.notice import Letterhead, Stationery
+from smtpguard.notices.notice import NoticeHead, NoticeTemplates
 from smtpguard.notices.render import Renderer, Sign
 from smtpguard.notices.shadowreport import Reports
 from smtpguard.observe.timestamping import Timestamping
@@ -86,9 +86,9 @@ class Deliverer(Part):
         self._undo.push_async_callback(relays.close)
         for (route, relay), pool in zip(settings.relays.items(), relays.pools.values(), strict=True):
             self._renewals.watch(of_relay(relay, route), pool.context)
-        stationery = _StationeryCache(settings, self._policies)
+        templates = _TemplatesCache(settings, self._policies)
         try:
-            stationery()
+            templates()
         except BadAddress as e:
             raise CannotStart(f"notices: from: not the mailbox of a sender: {e}") from None
         name = settings.hostname or host_name()
@@ -132,7 +132,7 @@ class Deliverer(Part):
             Renderer(
                 ledger=self._store,
                 in_force=self._policies.current,
-                stationery=stationery,
+                templates=templates,
                 clock=clock,
                 reporting_mta=name,
                 sign=signer(settings),
@@ -229,15 +229,15 @@ class Deliverer(Part):
             await asyncio.sleep(0.1)
 
 
-class _StationeryCache:
-    """Caches the stationery of the policy in force. If that policy cannot be read, the stationery of the settings
+class _TemplatesCache:
+    """Caches the templates of the policy in force. If that policy cannot be read, the templates of the settings
     alone."""
 
     def __init__(self, settings: Settings, policies: Following) -> None:
         self._settings, self._policies = settings, policies
-        self._made: tuple[str, Stationery] | None = None
+        self._made: tuple[str, NoticeTemplates] | None = None
 
-    def __call__(self) -> Stationery:
+    def __call__(self) -> NoticeTemplates:
         settings = self._settings
         try:
             policy = self._policies.policy
@@ -245,7 +245,7 @@ class _StationeryCache:
             policy = None
         sha256 = policy.sha256 if policy is not None else ""
         if self._made is None or self._made[0] != sha256:
-            letterhead = Letterhead(
+            head = NoticeHead(
                 sender=settings.notices.from_,
                 contact=settings.notices.contact,
                 console_url=settings.console.url.rstrip("/") if settings.console else "",
@@ -253,13 +253,13 @@ class _StationeryCache:
             )
             if policy is not None:
                 organization = policy.organization
-                letterhead = replace(
-                    letterhead,
+                head = replace(
+                    head,
                     organization=organization.name,
                     languages=organization.languages or ("en",),
                     zone=organization.hours.zone,
                 )
-            self._made = sha256, Stationery(letterhead)
+            self._made = sha256, NoticeTemplates(head)
         return self._made[1]
 
 

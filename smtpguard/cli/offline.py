@@ -26,7 +26,7 @@ from smtpguard.lists.digest import KEY_OCTETS
 from smtpguard.lists.sources import number_of
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.compose import mailbox_of
-from smtpguard.notices.notice import Letterhead, Stationery
+from smtpguard.notices.notice import NoticeHead, NoticeTemplates
 from smtpguard.policy.members import ListMembers, Remote
 from smtpguard.policy.parse import Policy
 from smtpguard.policy.verdict import Mode
@@ -333,14 +333,14 @@ def _notices(document: Document, settings: Settings) -> Iterator[Problem]:
             yield document.problem(("notices", "from"), text, expected)
     except BadAddress as e:
         yield document.problem(("notices", "from"), f"not the mailbox of a sender: {e}", expected)
-        sender = Letterhead().sender
+        sender = NoticeHead().sender
     if notices.templates is None:
         return
     if not notices.templates.is_dir():
         yield document.problem(("notices", "templates"), f"there is no folder {shown(notices.templates)}")
         return
-    letterhead = Letterhead(sender=sender, contact=notices.contact, templates=notices.templates)
-    for wrong in Stationery(letterhead).check():
+    head = NoticeHead(sender=sender, contact=notices.contact, templates=notices.templates)
+    for wrong in NoticeTemplates(head).check():
         yield document.problem(("notices", "templates"), f"a template that cannot be used: {wrong}")
 
 

@@ -19,7 +19,7 @@ from smtpguard.mail import compose
 from smtpguard.mail.compose import Part
 from smtpguard.mail.envelope import Body, Envelope, Recipient
 from smtpguard.mail.message import Message
-from smtpguard.notices.notice import LOOP_FIELD, Letterhead
+from smtpguard.notices.notice import LOOP_FIELD, NoticeHead
 
 MAX_RETURNED_OCTETS = 10 << 20  # a larger message is returned as its header, whatever RET says
 
@@ -98,7 +98,7 @@ class Dsn:
     part: bool = False
 
 
-def render(dsn: Dsn, letterhead: Letterhead, *, seven_bit: bool = False) -> tuple[Envelope, bytes]:
+def render(dsn: Dsn, head: NoticeHead, *, seven_bit: bool = False) -> tuple[Envelope, bytes]:
     """The notification, and the envelope to send it in. Raises ValueError for a null reverse-path.
 
     ``seven_bit``: for a relay without 8BITMIME or SMTPUTF8 (RFC 6522 section 4, RFC 6533 sections 3 and 4): addresses
@@ -108,11 +108,11 @@ def render(dsn: Dsn, letterhead: Letterhead, *, seven_bit: bool = False) -> tupl
     sender = dsn.envelope.reverse_path
     if sender is None:
         raise ValueError("a null reverse-path gets no DSN")
-    name, address = compose.mailbox_of(letterhead.sender)
+    name, address = compose.mailbox_of(head.sender)
     wide = dsn.envelope.smtputf8 and not seven_bit
     said = Speech(dsn.language if dsn.language in languages() else "en")
     says = {key: said(text) for key, text in _WORDS.items()}
-    parts = [compose.text_part("plain", _explained(dsn, letterhead, says)), _status_part(dsn, wide)]
+    parts = [compose.text_part("plain", _explained(dsn, head, says)), _status_part(dsn, wide)]
     if dsn.original is not None:
         parts.append(_returned(dsn, dsn.original, seven_bit=seven_bit))
     content_type, body = compose.multipart(
@@ -237,10 +237,10 @@ def _ascii(reply: str) -> str:
     return "\r\n ".join([*lines, line])
 
 
-def _explained(dsn: Dsn, letterhead: Letterhead, says: Mapping[str, str]) -> str:
+def _explained(dsn: Dsn, head: NoticeHead, says: Mapping[str, str]) -> str:
     """The part for people."""
     opening = says["opening part" if dsn.part else "opening"]
-    lines = [filled(opening, {"organization": letterhead.organization or dsn.reporting_mta}), ""]
+    lines = [filled(opening, {"organization": head.organization or dsn.reporting_mta}), ""]
     for action in Action:
         reports = [r for r in dsn.reports if r.action is action]
         if not reports:
@@ -257,8 +257,8 @@ def _explained(dsn: Dsn, letterhead: Letterhead, says: Mapping[str, str]) -> str
         lines.append(f"{says['subject']}: {compose.one_line(dsn.subject)}")
     if dsn.hold_id:
         lines.append(f"{says['reference']}: {dsn.hold_id}")
-    if letterhead.contact:
-        lines.append(f"{says['questions']}: {compose.one_line(letterhead.contact)}")
+    if head.contact:
+        lines.append(f"{says['questions']}: {compose.one_line(head.contact)}")
     return "\n".join(lines).strip() + "\n"
 
 

@@ -3,7 +3,7 @@
 
 Text and simple HTML come from one template for each kind and language (``templates/KIND.LANGUAGE.j2``). Admins may
 replace it by a file of the same name in a folder of theirs. A template gets ``d``, the notice's data as noticedata
-tables it, with every string made safe to show; ``to``; ``head`` (the letterhead); and ``f``, the form: paragraphs,
+tables it, with every string made safe to show; ``to``; ``head`` (a NoticeHead); and ``f``, the form: paragraphs,
 rows, items, commands.
 """
 
@@ -38,7 +38,7 @@ _ADDRESSES = frozenset({"from", "by", "asked_by", "people", "senders", "recipien
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Letterhead:
+class NoticeHead:
     """The sender, and what every notice shows. ``languages``: the organization's, its main one first. ``contact``: whom
     to call, in the admins' words; an address in it becomes Reply-To. ``console_url``: without a trailing slash, "" for
     no console."""
@@ -63,16 +63,16 @@ class Notice:
     at: datetime
 
 
-class Stationery:
+class NoticeTemplates:
     """The templates, loaded once, when a notice is rendered: the product's, and the admins' replacements."""
 
-    def __init__(self, letterhead: Letterhead) -> None:
-        self.letterhead = letterhead
-        self._name, self._address = compose.mailbox_of(letterhead.sender)
+    def __init__(self, head: NoticeHead) -> None:
+        self.head = head
+        self._name, self._address = compose.mailbox_of(head.sender)
 
     @cached_property
     def _theirs(self) -> _Forms:
-        theirs = self.letterhead.templates
+        theirs = self.head.templates
         return _Forms.of(theirs, _OURS) if theirs else _forms()
 
     def render(self, notice: Notice) -> bytes:
@@ -107,15 +107,15 @@ class Stationery:
 
     def _render(self, notice: Notice, forms: _Forms) -> bytes:
         language = notice.language if notice.language in languages() else "en"
-        letterhead = self.letterhead
-        speech = Speech(language, letterhead.zone)
+        head = self.head
+        speech = Speech(language, head.zone)
         data = _spoken(notice.data, speech)
         kind = data["notice"]
         values = {
             "d": data,
             "to": compose.shown_address(str(notice.to)),
-            "head": letterhead,
-            "answers": _answers_to(letterhead.contact) is not None and not data.get("answer_to"),
+            "head": head,
+            "answers": _answers_to(head.contact) is not None and not data.get("answer_to"),
             "_": speech,
             "ngettext": speech.ngettext,
             "number": lambda n: speech.number(n) if isinstance(n, int | float) else "?",
@@ -134,7 +134,7 @@ class Stationery:
             "multipart/alternative", (compose.text_part("plain", text), compose.text_part("html", html))
         )
         thread = compose.message_ids(str(notice.data.get("message_id") or ""))
-        answers = Address.parse(data["answer_to"]) if data.get("answer_to") else _answers_to(letterhead.contact)
+        answers = Address.parse(data["answer_to"]) if data.get("answer_to") else _answers_to(head.contact)
         return compose.message(
             (
                 ("From", compose.mailbox_field(self._address, self._name)),
@@ -190,7 +190,7 @@ class _Forms:
 
 @cache
 def _forms() -> _Forms:
-    """The product's, compiled once, since they do not depend on the letterhead."""
+    """The product's, compiled once, since they do not depend on the head."""
     return _Forms.of(_OURS)
 
 

@@ -28,7 +28,7 @@ from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Recipient
 from smtpguard.notices import checkpointmail, digests, outcomes, shadowreport
 from smtpguard.notices.dsn import Action, Dsn, Report, render
-from smtpguard.notices.notice import Letterhead, Notice, Stationery, choose_language
+from smtpguard.notices.notice import Notice, NoticeHead, NoticeTemplates, choose_language
 from smtpguard.outbox.model import Intent, IntentKind
 
 WRITERS = frozenset({"held", "confirm", "question"})
@@ -42,7 +42,7 @@ Sign = Callable[[bytes], bytes]
 
 
 class Renderer:
-    """Renders NOTICE and DSN intents. ``in_force`` and ``stationery`` are asked each time, since both change with a
+    """Renders NOTICE and DSN intents. ``in_force`` and ``templates`` are asked each time, since both change with a
     reload."""
 
     def __init__(
@@ -50,7 +50,7 @@ class Renderer:
         *,
         ledger: Ledger,
         in_force: Callable[[], InForce],
-        stationery: Callable[[], Stationery],
+        templates: Callable[[], NoticeTemplates],
         clock: Clock,
         reporting_mta: str,
         sign: Sign | None = None,
@@ -61,7 +61,7 @@ class Renderer:
         """``answers``: the address at which approvers vote by mail, None if they cannot. ``chosen``: the language that the account with this canonical address has chosen, "" for none."""
         self._ledger = ledger
         self._in_force = in_force
-        self._stationery = stationery
+        self._stationery = templates
         self._clock = clock
         self._reporting_mta = reporting_mta
         self._sign = sign
@@ -82,7 +82,7 @@ class Renderer:
         raise ValueError(f"an intent of kind {intent.kind.value} has content of its own")
 
     async def _notice(self, intent: Intent) -> Sequence[tuple[Envelope, bytes]]:
-        stationery = self._stationery()
+        templates = self._stationery()
         if intent.data["notice"] == shadowreport.OBSERVED:
             data = await shadowreport.fill(self._ledger, intent.data, self._in_force())
         elif intent.data["notice"] == checkpointmail.CHECKPOINT:
@@ -105,10 +105,10 @@ class Renderer:
             id=intent.intent_id,
             to=to,
             data=data,
-            language=spoken or choose_language(_spoken_by(to, data), stationery.letterhead.languages),
+            language=spoken or choose_language(_spoken_by(to, data), templates.head.languages),
             at=self._clock.now(),
         )
-        raw = await asyncio.to_thread(lambda: self._signed(stationery.render(notice)))
+        raw = await asyncio.to_thread(lambda: self._signed(templates.render(notice)))
         recipients = tuple(Recipient(address=r.address, notify="NEVER") for r in intent.recipients)
         return [(Envelope(reverse_path=None, recipients=recipients, smtputf8=not raw.isascii()), raw)]
 
@@ -135,7 +135,7 @@ class Renderer:
         return to.canonical(self._in_force().registry.digester.delimiters)
 
     async def _dsn(self, intent: Intent) -> Sequence[tuple[Envelope, bytes]]:
-        stationery, data = self._stationery(), intent.data
+        templates, data = self._stationery(), intent.data
         sender, action = intent.recipients[0].address, Action(data["action"])
         reports = tuple(
             Report(
@@ -171,22 +171,22 @@ class Renderer:
             at=now,
             reporting_mta=self._reporting_mta,
             hold_id=intent.hold_id or "",
-            language=choose_language(data.get("language") or "", stationery.letterhead.languages),
+            language=choose_language(data.get("language") or "", templates.head.languages),
             retry_until=_time(data.get("retry_until")),
             subject=data.get("subject") or (original.header.get("Subject") if original is not None else None) or "",
             part=bool(data.get("part")),
         )
-        return await asyncio.to_thread(self._forms, dsn, stationery.letterhead)
+        return await asyncio.to_thread(self._forms, dsn, templates.head)
 
     async def _still_sent(self, intent: Intent) -> bool:
         """Whether it was not revoked meanwhile: else no further attempts are made."""
         hold = await self._ledger.holds.find(intent.hold_id) if intent.hold_id is not None else None
         return hold is None or hold.state not in _TAKEN_BACK
 
-    def _forms(self, dsn: Dsn, letterhead: Letterhead) -> list[tuple[Envelope, bytes]]:
-        forms = [render(dsn, letterhead)]
+    def _forms(self, dsn: Dsn, head: NoticeHead) -> list[tuple[Envelope, bytes]]:
+        forms = [render(dsn, head)]
         if not forms[0][1].isascii():
-            forms.append(render(dsn, letterhead, seven_bit=True))
+            forms.append(render(dsn, head, seven_bit=True))
         return [(envelope, self._signed(raw)) for envelope, raw in forms]
 
     def _signed(self, raw: bytes) -> bytes:

@@ -14,7 +14,7 @@ from smtpguard.accounts.rows import People
 from smtpguard.holds.model import Choice, Hold, NotEntitled, State
 from smtpguard.journal.event import Event, Kind
 from smtpguard.notices.intents import Notices, approvers
-from smtpguard.notices.notice import Letterhead, Notice, Stationery
+from smtpguard.notices.notice import Notice, NoticeHead, NoticeTemplates
 from smtpguard.policy.absences import Absence, Groups
 from smtpguard.policy.verdict import Held
 from tests.guard.house import DOCUMENTS, FakePassage, House, house
@@ -60,7 +60,7 @@ async def test_the_deputy_of_an_absent_approver_is_asked(tmp_path: Path) -> None
         notice = Notice(
             id="n", to=hold.envelope.recipients[0].address, data=asked[STEN], language="en", at=home.clock.now()
         )
-        said = " ".join(text_of(Stationery(Letterhead()).render(notice)).split())
+        said = " ".join(text_of(NoticeTemplates(NoticeHead()).render(notice)).split())
         assert "in place of eva@example.com, who is away until 6 Mar. Together you have one vote." in said
         assert "eva@example.com is away until 6 Mar, and sten@example.com decides for them" in said
         with pytest.raises(NotEntitled):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from smtpguard.holds.links import Link, Links
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Recipient
-from smtpguard.notices.notice import SAMPLE, Letterhead, Stationery
+from smtpguard.notices.notice import SAMPLE, NoticeHead, NoticeTemplates
 from smtpguard.notices.render import MOST_LINK, Renderer
 from smtpguard.outbox.model import Intent, IntentKind
 from tests.guard.house import RAMADAN, FakePassage, House, house
@@ -103,13 +103,13 @@ async def test_only_the_writers_notices_have_a_link(home: House) -> None:
 
 
 async def rendered(home: House, to: str, kind: str, **more: Any) -> str:
-    stationery = Stationery(
-        Letterhead(sender="smtpguard@example.com", languages=("en",), console_url="https://guard.example.com")
+    templates = NoticeTemplates(
+        NoticeHead(sender="smtpguard@example.com", languages=("en",), console_url="https://guard.example.com")
     )
     renderer = Renderer(
         ledger=home.store,
         in_force=home.current,
-        stationery=lambda: stationery,
+        templates=lambda: templates,
         clock=home.clock,
         reporting_mta="guard.example.com",
         links=LINKS,

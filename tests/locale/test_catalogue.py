@@ -16,7 +16,7 @@ from smtpguard.locale.catalogue import Catalogue, catalogue, file_of, languages,
 from smtpguard.locale.phrase import Phrase, places
 from smtpguard.locale.speech import Speech, choose
 from smtpguard.mail.address import Address
-from smtpguard.notices.notice import SAMPLE, Letterhead, Notice, Stationery
+from smtpguard.notices.notice import SAMPLE, Notice, NoticeHead, NoticeTemplates
 from smtpguard.policy.facts import FACTS
 from smtpguard.policy.models import OrganizationModel
 from tests.locale.madeup import MadeUp
@@ -126,7 +126,7 @@ def test_a_third_language_is_one_file(made_up: MadeUp) -> None:
     notice = Notice(
         id="x", to=Address.parse("eva@example.com"), data={**SAMPLE, "notice": "held"}, language="fi", at=at
     )
-    raw = Stationery(Letterhead(languages=("fi",))).render(notice).decode()
+    raw = NoticeTemplates(NoticeHead(languages=("fi",))).render(notice).decode()
     assert "Content-Language: fi" in raw
     assert "ruoY egassem" in raw
 

@@ -8,7 +8,7 @@ from smtpguard.cli.audit import _unpacked
 from smtpguard.journal.note import notes_in, read
 from smtpguard.mail.address import Address
 from smtpguard.notices.checkpointmail import Checkpoints
-from smtpguard.notices.notice import Letterhead, Stationery
+from smtpguard.notices.notice import NoticeHead, NoticeTemplates
 from smtpguard.notices.render import Renderer
 from smtpguard.outbox.model import Intent
 from tests.guard.house import FakePassage, House, house
@@ -43,11 +43,11 @@ async def mail(home: House, daily: Checkpoints) -> str:
     home.clock.pass_(days=1)
     await home.store.journal.checkpoint()
     [intent] = [one for one in await due(home) if one not in before]
-    stationery = Stationery(Letterhead(sender="Mail guard <smtpguard@example.com>"))
+    templates = NoticeTemplates(NoticeHead(sender="Mail guard <smtpguard@example.com>"))
     renderer = Renderer(
         ledger=home.store,
         in_force=home.current,
-        stationery=lambda: stationery,
+        templates=lambda: templates,
         clock=home.clock,
         reporting_mta="guard.example.com",
     )

@@ -17,10 +17,10 @@ from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Body, Envelope, Recipient
 from smtpguard.mail.message import Message
 from smtpguard.notices.dsn import MAX_RETURNED_OCTETS, Action, Dsn, Report, render
-from smtpguard.notices.notice import Letterhead
+from smtpguard.notices.notice import NoticeHead
 
 AT = datetime(2026, 3, 3, 13, 5, tzinfo=UTC)
-HEAD = Letterhead(sender="Mail guard <smtpguard@example.com>", organization="Example AB", contact="it@example.com")
+HEAD = NoticeHead(sender="Mail guard <smtpguard@example.com>", organization="Example AB", contact="it@example.com")
 RAW = (
     b"From: anna@example.com\r\nTo: ramadan@lists.example.com\r\nSubject: Nyheter\r\nMessage-ID: <m1@example.com>\r\n"
     b"\r\nThe body of it.\r\n"

@@ -21,7 +21,7 @@ from smtpguard.journal.event import NOTICES
 from smtpguard.locale.catalogue import languages
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.address import Address
-from smtpguard.notices.notice import SAMPLE, Letterhead, Notice, Stationery, choose_language
+from smtpguard.notices.notice import SAMPLE, Notice, NoticeHead, NoticeTemplates, choose_language
 from smtpguard.policy.facts import Count
 from smtpguard.policy.sentence import sentence as said_of
 from tests.every import every
@@ -78,9 +78,9 @@ DATA: dict[str, Any] = {
 
 def render(kind: str = "held", language: str = "sv", *, to: str = "eva@example.com", house: Mapping[str, Any] | None = None,
            **data: Any) -> bytes:  # fmt: skip
-    stationery = Stationery(Letterhead(**(HOUSE | dict(house or {}))))
+    templates = NoticeTemplates(NoticeHead(**(HOUSE | dict(house or {}))))
     notice = Notice(id="0HXK-held", to=Address.parse(to), data=DATA | data | {"notice": kind}, language=language, at=AT)
-    return stationery.render(notice)
+    return templates.render(notice)
 
 
 def read(raw: bytes) -> EmailMessage:
@@ -349,7 +349,7 @@ def test_the_same_intent_gives_the_same_message() -> None:
     odd = Notice(
         id="odd id\r\n<x>", to=Address.parse("eva@example.com"), data=DATA | {"notice": "held"}, language="sv", at=AT
     )
-    found = read(Stationery(Letterhead(**HOUSE)).render(odd))["Message-ID"]
+    found = read(NoticeTemplates(NoticeHead(**HOUSE)).render(odd))["Message-ID"]
     assert re.fullmatch(r"<[0-9a-f]{64}\.notice@example\.com>", found)
 
 
@@ -391,7 +391,7 @@ def test_custom_templates_replace_single_ones(tmp_path: Path) -> None:
     assert plain == "Ring växeln. <i>\n"
     assert ">Ring växeln. &lt;i&gt;</p>" in html
     assert "Your message has not been sent" in texts(render("held", "en", house=house))[0]
-    assert Stationery(Letterhead(**(HOUSE | house))).check() == ()
+    assert NoticeTemplates(NoticeHead(**(HOUSE | house))).check() == ()
 
 
 @pytest.mark.parametrize("broken", ["{% if %}", "{{ 1 // 0 }}", "{% import 'nowhere.j2' as x %}"])
@@ -399,7 +399,7 @@ def test_a_broken_template_is_reported_and_ignored(tmp_path: Path, broken: str) 
     (tmp_path / "held.en.j2").write_text(broken)
     house = {"templates": tmp_path}
     assert "Your message has not been sent" in texts(render("held", "en", house=house))[0]
-    (problem,) = Stationery(Letterhead(**(HOUSE | house))).check()
+    (problem,) = NoticeTemplates(NoticeHead(**(HOUSE | house))).check()
     assert problem.startswith(("held.en.j2: ", "nowhere.j2: "))
 
 
@@ -500,8 +500,8 @@ def test_a_notice_begins_with_its_sentence_and_link(kind: str) -> None:
         "asked": False,
         "mine": "m",
     }
-    stationery = Stationery(Letterhead(sender="guard@example.com", console_url="https://guard.example.com"))
-    raw = stationery.render(
+    templates = NoticeTemplates(NoticeHead(sender="guard@example.com", console_url="https://guard.example.com"))
+    raw = templates.render(
         Notice(
             id="n", to=Address.parse("eva@example.com"), data=data, language="en", at=datetime(2026, 3, 2, tzinfo=UTC)
         )
@@ -515,7 +515,7 @@ def test_a_notice_begins_with_its_sentence_and_link(kind: str) -> None:
 
 
 def test_the_writer_is_asked_to_rate_the_hold() -> None:
-    stationery = Stationery(Letterhead(sender="guard@example.com", console_url="https://guard.example.com"))
+    templates = NoticeTemplates(NoticeHead(sender="guard@example.com", console_url="https://guard.example.com"))
     for outcome, asked in (("approved", True), ("rejected", True), ("reopened", False)):
         data: dict[str, Any] = {
             **SAMPLE,
@@ -525,7 +525,7 @@ def test_the_writer_is_asked_to_rate_the_hold() -> None:
             "asked": False,
             "mine": "LINK",
         }
-        raw = stationery.render(
+        raw = templates.render(
             Notice(
                 id="n", to=Address.parse("a@example.com"), data=data, language="en", at=datetime(2026, 3, 2, tzinfo=UTC)
             )

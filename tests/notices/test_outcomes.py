@@ -15,7 +15,7 @@ from smtpguard.holds.model import Change, Choice, Hold
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mailings.service import Mailings
 from smtpguard.notices import outcomes
-from smtpguard.notices.notice import Letterhead, Stationery
+from smtpguard.notices.notice import NoticeHead, NoticeTemplates
 from smtpguard.notices.render import Renderer
 from smtpguard.outbox.attempt import Due, Pace
 from smtpguard.outbox.bounces import reports
@@ -48,9 +48,9 @@ async def notices(home: House, hold: Hold, outcome: str) -> list[Intent]:
 async def notice_text(home: House, hold: Hold, outcome: str = "approved", to: str = ANNA, url: str = "") -> str | None:
     """The notice's text on one line, None if there is nothing to send."""
     intent = next(i for i in await notices(home, hold, outcome) if str(i.recipients[0].address) == to)
-    stationery = Stationery(Letterhead(sender="guard@example.com", languages=("en", "sv"), console_url=url))
+    templates = NoticeTemplates(NoticeHead(sender="guard@example.com", languages=("en", "sv"), console_url=url))
     renderer = Renderer(
-        ledger=home.store, in_force=home.current, stationery=lambda: stationery, clock=home.clock,
+        ledger=home.store, in_force=home.current, templates=lambda: templates, clock=home.clock,
         reporting_mta="guard.example.com",
     )  # fmt: skip
     made = await renderer.render(intent)
@@ -204,7 +204,7 @@ async def test_a_delay_of_a_stopped_release_is_not_reported(office: Office) -> N
     late = [Due(recipient=Recipient(address=r.address)).retry("451", Pace().first) for r in lease.recipients]
     [delayed] = [i for i in reports(lease, hold, late, office.clock.now(), Pace()) if i.data["action"] == "delayed"]
     renderer = Renderer(
-        ledger=office.store, in_force=office.home.current, stationery=lambda: Stationery(Letterhead()),
+        ledger=office.store, in_force=office.home.current, templates=lambda: NoticeTemplates(NoticeHead()),
         clock=office.clock, reporting_mta="guard.example.com",
     )  # fmt: skip
     assert await renderer.render(delayed)

@@ -20,7 +20,7 @@ from smtpguard.lists.digest import Digester
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mail.message import Message
-from smtpguard.notices.notice import SAMPLE, Letterhead, Stationery
+from smtpguard.notices.notice import SAMPLE, NoticeHead, NoticeTemplates
 from smtpguard.notices.render import Renderer, Sign
 from smtpguard.outbox.model import Intent, IntentKind
 
@@ -54,11 +54,11 @@ class Contents:
 
 
 def renderer(sign: Sign | None = None, templates: Path | None = None) -> Renderer:
-    stationery = Stationery(Letterhead(sender="smtpguard@example.com", languages=("sv", "en"), templates=templates))
+    head = NoticeHead(sender="smtpguard@example.com", languages=("sv", "en"), templates=templates)
     return Renderer(
         ledger=cast(Ledger, Contents()),
         in_force=lambda: cast(InForce, None),
-        stationery=lambda: stationery,
+        templates=lambda: NoticeTemplates(head),
         clock=Clock(),
         reporting_mta="guard.example.com",
         sign=sign,
@@ -104,11 +104,11 @@ async def test_a_chosen_language_precedes_the_organizations(chosen: str, languag
         asked.append(address)
         return chosen
 
-    stationery = Stationery(Letterhead(sender="smtpguard@example.com", languages=("sv",)))
+    templates = NoticeTemplates(NoticeHead(sender="smtpguard@example.com", languages=("sv",)))
     renderer = Renderer(
         ledger=cast(Ledger, Contents()),
         in_force=lambda: cast(InForce, SimpleNamespace(registry=SimpleNamespace(digester=Digester(bytes(32), "+")))),
-        stationery=lambda: stationery,
+        templates=lambda: templates,
         clock=Clock(),
         reporting_mta="guard.example.com",
         chosen=of,

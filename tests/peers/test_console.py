@@ -21,7 +21,7 @@ from smtpguard.database.errors import Unavailable
 from smtpguard.holds.links import Link, Links
 from smtpguard.holds.model import Choice, State
 from smtpguard.journal.event import NOTICES
-from smtpguard.notices.notice import Letterhead, Notice, Stationery
+from smtpguard.notices.notice import Notice, NoticeHead, NoticeTemplates
 from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, again, held, hostile
 from tests.console.stage import PASSWORD
 from tests.guard.house import KEY, MEMBERS, RAMADAN, FakePassage
@@ -49,9 +49,9 @@ async def link_in_notice(web: Site, hold_id: str, kind: str, to: str) -> str:
     """The link in the notice that this person gets about the hold."""
     intents = [i for i in await web.here.home.outbox() if i.hold_id == hold_id and i.data.get("notice") == kind]
     intent = next(i for i in intents if str(i.recipients[0].address) == to)
-    stationery = Stationery(Letterhead(sender="guard@example.com", console_url=web.url))
+    templates = NoticeTemplates(NoticeHead(sender="guard@example.com", console_url=web.url))
     at = datetime(2026, 3, 2, tzinfo=UTC)
-    raw = stationery.render(
+    raw = templates.render(
         Notice(id="n", to=intent.recipients[0].address, data=intent.data, language="en", at=at)
     ).decode("utf-8", "replace")
     found = re.search(re.escape(web.url) + r"/held/\w+", raw.replace("=\r\n", ""))
