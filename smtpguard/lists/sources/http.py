@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from smtpguard.config.statefiles import replace_file
 from smtpguard.lists.sources import Cell, SourceError, Stop, Tally
 from smtpguard.lists.sources.credentials import secret, trust
 from smtpguard.lists.sources.csv import CsvTable
@@ -125,10 +126,7 @@ class HttpSource:
         try:
             if self._told:
                 self._memo.parent.mkdir(parents=True, exist_ok=True)
-                draft = self._memo.with_name(f"{self._memo.name}.{secrets.token_hex(4)}")
-                with draft.open("x", encoding="utf-8") as file:  # a new file: a symlink of that name is not followed
-                    file.write(json.dumps(dict(self._told)))
-                draft.replace(self._memo)
+                replace_file(self._memo, json.dumps(dict(self._told)), durable=False)
             else:
                 self._memo.unlink(missing_ok=True)
         except OSError:

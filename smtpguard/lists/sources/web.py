@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import ssl
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, BinaryIO, cast
 
 import httpx2
@@ -90,28 +91,19 @@ class Web:
         if self._socket is not None:
             shut_down(self._socket.fileno())
 
-    def _mended(self) -> _Mended:
-        return _Mended(self._label, self._patience)
+    @contextmanager
+    def _mended(self) -> Iterator[None]:
+        """Turn the library's exceptions into a SourceError that explains them."""
+        try:
+            yield
+        except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError) as error:
+            raise SourceError(f"{self._label}: {self._said(error)}") from None
 
     def _refused(self, response: httpx2.Response) -> str:
         said = f"it answers {response.status_code} {response.reason_phrase}".rstrip()
         why = _DENIED.get(response.status_code)
         hint = f" (see {self._named})" if response.status_code in (401, 403) else ""
         return f"{said}: {why}{hint}" if why else said
-
-
-class _Mended:
-    """Turn the library's exceptions into a SourceError that explains them."""
-
-    def __init__(self, label: str, patience: SourceTimeouts) -> None:
-        self._label, self._patience = label, patience
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, httpx2.HTTPError | httpx2.InvalidURL | httpx2.StreamError):
-            raise SourceError(f"{self._label}: {self._said(error)}") from None
 
     def _said(self, error: Exception) -> str:
         if why := self._patience.spent():
