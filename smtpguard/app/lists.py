@@ -20,7 +20,7 @@ from smtpguard.lists.registry import Registry
 from smtpguard.lists.sources import Stop
 from smtpguard.lists.sources.opening import never
 from smtpguard.lists.sync import Refresher
-from smtpguard.mail.address import Address, BadAddress
+from smtpguard.mail.address import Address
 from smtpguard.policy.parse import Policy
 
 
@@ -36,8 +36,8 @@ def names(settings: Settings, policy: Policy) -> dict[str, Any]:
     return {
         "domains": policy.organization.domains,
         "host_names": sorted({name for name in hosts if "." in name and not _is_ip(name)}),
-        "mailboxes": [address for text in sorted(known) if (address := _address(text)) is not None],
-        "elsewhere": [address for text in elsewhere if (address := _address(text)) is not None],
+        "mailboxes": [address for text in sorted(known) if (address := Address.parse_any(text)) is not None],
+        "elsewhere": [address for text in elsewhere if (address := Address.parse_any(text)) is not None],
     }
 
 
@@ -118,13 +118,6 @@ def _digester(settings: Settings) -> Digester:
     """Makes the secret if needed: lists may be synced before the first start."""
     make_state(settings)
     return Digester(installation_secret(settings), settings.delimiters)
-
-
-def _address(text: str) -> Address | None:
-    try:
-        return Address.parse(text)
-    except BadAddress:
-        return None
 
 
 def _is_ip(name: str) -> bool:

@@ -149,7 +149,7 @@ def agreed(found: Meant, choice: Choice, count: int | None, *, shown: Callable[[
         if count != n:
             raise CannotRun(f"--count {count}: there are now {n}; nothing was decided")
         return
-    if not terminal():
+    if not sys.stdin.isatty():
         raise CannotRun(f"{says} To agree: --count {n}; nothing was decided")
     for hold in found.holds[:20]:
         click.echo(f"  {shown(hold)}", err=True)
@@ -158,11 +158,6 @@ def agreed(found: Meant, choice: Choice, count: int | None, *, shown: Callable[[
     typed = str(click.prompt(f"{says} Type {n}", err=True, default="", show_default=False))
     if typed.strip().replace(",", "") != str(n):
         raise CannotRun("the number is not the same; nothing was decided")
-
-
-def terminal() -> bool:
-    """Whether a person can be asked."""
-    return sys.stdin.isatty()
 
 
 def failures(found: Meant) -> Iterator[Mapping[str, str]]:

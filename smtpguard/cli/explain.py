@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from smtpguard.cli.check import quorum_in_words
 from smtpguard.cli.context import CannotRun, Context, as_json, awaited
 from smtpguard.cli.holdrow import plain
 from smtpguard.cli.mailfiles import envelope_of, mails
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from smtpguard.app.explaining import Explained
     from smtpguard.config.settings import Settings
     from smtpguard.lists.recipients import Count
-    from smtpguard.policy.verdict import Hit, Quorum, Reason
+    from smtpguard.policy.verdict import Hit, Reason
 
 ACTIONS = ("relay", "confirm", "hold", "defer", "reject")
 _MOST_CONTEXT = 90
@@ -209,7 +210,7 @@ def lines(
         yield f"  Not known: {fact}, because {why}"
     yield from _reading_lines(told)
     if verdict.quorum:
-        yield f"  To release it: {' and '.join(map(_asked, verdict.quorum))}."
+        yield f"  To release it: {' and '.join(map(quorum_in_words, verdict.quorum))}."
     if verbose:
         for miss in verdict.misses:
             yield f"  Missed: {miss.rule}" + (f", since {_said(miss.reason)}" if miss.reason else "")
@@ -250,10 +251,6 @@ def _reading_lines(told: Explained) -> Iterator[str]:
         yield "    In brackets: the same sign as a heavier mark above, not counted again."
     for topic in reading.topics:
         yield f'  Topic {topic.vocabulary}: "{_inert(topic.word)}" in the {topic.where}: {_inert(topic.context)}'
-
-
-def _asked(quorum: Quorum) -> str:
-    return " and ".join(f"{quorum.each} of {group}" for group in quorum.groups)
 
 
 def _way(path: Address | None, recipients: Sequence[Address]) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from smtpguard.cli.context import CannotRun
 from smtpguard.mail.address import Address
 from smtpguard.mail.mailboxes import mailboxes
-from smtpguard.mail.message import Header, Message
+from smtpguard.mail.message import Header, Message, with_crlf
 
 _MBOX = re.compile(rb"(?:\A|(?<=\n\n)|(?<=\r\n\r\n))From [^\r\n]*\r?\n")
 _MBOX_QUOTED = re.compile(rb"^>(>*From )", re.M)
@@ -81,13 +81,9 @@ def _split(name: str, raw: bytes) -> Iterator[Mail]:
     """One message, or those of an mbox, with CRLF line ends."""
     if not raw.startswith(b"From "):
         if raw.strip():
-            yield Mail(name, Message.of(_crlf(raw)))
+            yield Mail(name, Message.of(with_crlf(raw)))
         return
     pieces = [p for p in _MBOX.split(raw) if p.strip()]
     for i, piece in enumerate(pieces, 1):
         content = _MBOX_QUOTED.sub(rb"\1", piece.rstrip(b"\r\n") + b"\n")
-        yield Mail(name if len(pieces) == 1 else f"{name}:{i}", Message.of(_crlf(content)))
-
-
-def _crlf(raw: bytes) -> bytes:
-    return raw.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+        yield Mail(name if len(pieces) == 1 else f"{name}:{i}", Message.of(with_crlf(content)))

@@ -213,14 +213,14 @@ async def correct(
     """
     async with context.services() as services:
         from smtpguard.admission.correcting import NotAll
-        from smtpguard.mail.message import Message
+        from smtpguard.mail.message import Message, with_crlf
 
         mailing = await services.mailings.show(mailing_id)
         matched = await _statuses(services, mailing, file, column) if file is not None else None
         raw = message.read(_MOST_OCTETS + 1)
         if len(raw) > _MOST_OCTETS:
             raise CannotRun(f"{message.name}: larger than {_MOST_OCTETS >> 20} MB")
-        whole = Message.of(raw.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"))
+        whole = Message.of(with_crlf(raw))
         async with services.correcting() as corrections:
             try:
                 hold = await corrections.begin(

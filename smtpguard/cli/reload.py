@@ -58,7 +58,7 @@ async def putting(
     from smtpguard.config.problem import Broken
     from smtpguard.database.errors import PolicyMoved
 
-    asks = not context.json and _terminal()
+    asks = not context.json and sys.stdin.isatty()
 
     def agree(proposal: Proposal) -> bool:
         if not context.json:
@@ -93,10 +93,6 @@ async def putting(
     before = f", before it {done.before[:12]}" if done.before else ""
     click.echo(f"policy {done.sha256[:12]} is in force{before}")
     return done
-
-
-def _terminal() -> bool:
-    return sys.stdin.isatty()
 
 
 def _shown(proposal: Proposal) -> None:

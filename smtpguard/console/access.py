@@ -7,7 +7,7 @@ What a person may not see is answered 404, so that ids cannot be probed.
 from __future__ import annotations
 
 import enum
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from datetime import datetime
 from functools import wraps
 
@@ -109,10 +109,4 @@ def asked(hold: Hold) -> frozenset[str]:
 
 def groups_of(quorums: Iterable[Quorum]) -> frozenset[str]:
     """All groups in these quorums, for working hours or others."""
-    return frozenset(group for quorum in quorums for group in _groups(quorum))
-
-
-def _groups(quorum: Quorum) -> Iterator[str]:
-    yield from quorum.groups
-    if quorum.out_of_hours is not None:
-        yield from _groups(quorum.out_of_hours)
+    return frozenset(group for quorum in quorums for group in quorum.all_groups)

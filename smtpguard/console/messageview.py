@@ -66,7 +66,7 @@ def opened(message: Message) -> MessageView:
     header = message.header
     fields = tuple((f.name[:100], f.text[:_MOST_VALUE]) for f in header.fields[:_MOST_FIELDS])
     try:
-        text = extract(message.raw, header.named, body_start(message), Meter(_BOUNDS))
+        text = extract(message.raw, header.named, message.body_start, Meter(_BOUNDS))
         found = list(parts(message))
     except (TooComplex, RecursionError) as bound:
         why = bound.why if isinstance(bound, TooComplex) else Phrase("it is nested too deep")
@@ -116,19 +116,12 @@ def attached(message: Message, n: int) -> tuple[Attachment, bytes] | None:
 
 def parts(message: Message) -> Iterator[Part]:
     """The parts of the message, with attached messages as single parts. Raises TooComplex."""
-    found = walk(message.raw, message.header.named, body_start(message), Meter(_BOUNDS))
+    found = walk(message.raw, message.header.named, message.body_start, Meter(_BOUNDS))
     return (part for part in found.parts if part.nested == 0)
 
 
 def is_html(part: Part) -> bool:
     return part.kind == "text/html" and not part.attachment
-
-
-def body_start(message: Message) -> int:
-    if message.raw[:2] == b"\r\n":
-        return 2
-    end = message.raw.find(b"\r\n\r\n")
-    return len(message.raw) if end < 0 else end + 4
 
 
 def content_id(part: Part) -> str:

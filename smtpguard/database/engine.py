@@ -28,7 +28,7 @@ from smtpguard.config.statefiles import hand_over, owner_of
 from smtpguard.database.errors import Full, LedgerError, Unavailable, Unusable, no_space
 from smtpguard.database.failpoint import failpoint
 from smtpguard.database.files import FairLock, ReadOnlyCopy, only_readable
-from smtpguard.database.fronts import Fronts
+from smtpguard.database.fronts import Fronts, inode
 from smtpguard.database.writeback import WriteBack
 
 BUSY_SECONDS = 15
@@ -191,7 +191,7 @@ class Database:
     def _inodes(self) -> tuple[_Inode | None, ...]:
         """The files that are now at the paths of the database and its log. A connection keeps the files that it opened,
         whatever their names become (https://www.sqlite.org/howtocorrupt.html, section 2.2)."""
-        return _inode(self._paths[0]), _inode(self._paths[1])
+        return inode(self._paths[0]), inode(self._paths[1])
 
     def _engine_of(self, copy: ReadOnlyCopy) -> Engine:
         def opened() -> sqlite3.Connection:
@@ -252,7 +252,7 @@ class Database:
         connection = self._connection or self._connected()
         self._driver.execute(_BEGIN_SQLITE if self.sqlite else _BEGIN_POSTGRESQL)
         if self.sqlite and self._files is None:
-            self._files = (self._file, _inode(self._paths[1]))  # the log exists from the first transaction on
+            self._files = (self._file, inode(self._paths[1]))  # the log exists from the first transaction on
         return connection
 
     def _in_place(self) -> bool:
@@ -261,7 +261,7 @@ class Database:
 
     def _connected(self) -> Connection:
         if self.sqlite:
-            self._files, self._file = None, _inode(self._paths[0])
+            self._files, self._file = None, inode(self._paths[0])
         connection = self._connection = self._writer.connect()
         self.connections += 1
         connection.begin()
@@ -423,14 +423,6 @@ def is_there(url: str) -> bool:
     """False: a SQLite database without a file, which opening would create. For a server always True: opening tells."""
     file = file_of(url)
     return file is None or file.exists()
-
-
-def _inode(path: str) -> _Inode | None:
-    try:
-        found = os.stat(path)  # noqa: PTH116 - four times a commit: a Path costs more than the call
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 def _begins(engine: Engine, statement: str) -> None:

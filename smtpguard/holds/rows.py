@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from heapq import merge
 from itertools import islice
@@ -29,7 +29,7 @@ from smtpguard.database.schema import hold as table
 from smtpguard.holds.model import HOLD, Hold, HoldQuery, Rank, State
 from smtpguard.journal.chain import microseconds
 from smtpguard.mailings.inflight import parted
-from smtpguard.policy.verdict import Mode, Quorum
+from smtpguard.policy.verdict import Mode
 from smtpguard.reading.shown import Shown
 
 _COLUMNS = (table.c.state, table.c.acknowledged, table.c.doc, table.c.copies, table.c.reach, table.c.lead)
@@ -263,7 +263,7 @@ VOTED = "voted"
 
 def marks_of(hold: Hold) -> str:
     """Each on a line of its own; whole lines, as many as fit: first those that decide who may see it."""
-    groups = sorted({group for quorum in hold.verdict.quorum for group in _groups(quorum)})
+    groups = sorted({group for quorum in hold.verdict.quorum for group in quorum.all_groups})
     first = (
         *(f"list:{name}" for name in hold.lists),
         *(f"from:{address}" for address in sorted(hold.senders)),
@@ -343,9 +343,3 @@ def _narrowed(wanted: HoldQuery) -> list[ColumnElement[bool]]:
 
 def _marked(mark: str) -> ColumnElement[bool]:
     return table.c.marks.contains(f"\n{mark}\n", autoescape=True)
-
-
-def _groups(quorum: Quorum) -> Iterator[str]:
-    yield from quorum.groups
-    if quorum.out_of_hours is not None:
-        yield from _groups(quorum.out_of_hours)

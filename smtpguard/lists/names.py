@@ -54,7 +54,7 @@ class Names:
             for address in info.addresses:
                 canonical = address.canonical()
                 self._declared.setdefault(canonical, info.name)
-                self._locals.setdefault(_split(canonical)[0], info.name)
+                self._locals.setdefault(split(canonical)[0], info.name)
         self._apart = frozenset(address.canonical() for address in apart)
 
     def is_ours(self, domain: str) -> bool:
@@ -110,11 +110,11 @@ class Names:
     def _named(self, address: Address, canonical: str) -> str | None:
         """By the whole local part, then by each prefix that a delimiter ends; ``list-request`` is not the list."""
         if self._delimited is None or not self._delimited(address.local):
-            return self._find(*_split(canonical))
+            return self._find(*split(canonical))
         whole = address.canonical()
         if whole in self._apart and whole not in self._declared:
             return None
-        local, domain = _split(whole)
+        local, domain = split(whole)
         delimiters = delimiters_at(self._delimiters, domain)
         for end in range(len(local), 0, -1):
             if end < len(local) and (local[end] not in delimiters or _ADMINISTRATIVE.match(local, end)):
@@ -124,7 +124,7 @@ class Names:
                 return found
         if canonical.endswith(f"@{domain}"):
             return None
-        return self._find(*_split(canonical))  # routing that shows only when the sub-address is cut
+        return self._find(*split(canonical))  # routing that shows only when the sub-address is cut
 
     def _find(self, local: str, domain: str) -> str | None:
         key = f"{local}@{domain}"
@@ -149,6 +149,6 @@ def _is_here(domain: str) -> bool:
     return bare or (domain[-1].isdigit() and domain.rpartition(".")[2].isdigit())
 
 
-def _split(canonical: str) -> tuple[str, str]:
+def split(canonical: str) -> tuple[str, str]:
     local, _, domain = canonical.rpartition("@")
     return local, domain

@@ -16,7 +16,7 @@ from smtpguard.lists.digest import Digester, person
 from smtpguard.lists.expansions import Expansion, Expansions
 from smtpguard.lists.index import Index, Together
 from smtpguard.lists.indexcache import IndexStatus, Shelf, State
-from smtpguard.lists.names import Names
+from smtpguard.lists.names import Names, split
 from smtpguard.lists.recipients import INTERNAL, INTERNAL_MEMBER, LIST, MEMBER, OUTSIDE, Classification, Classified
 from smtpguard.lists.summing import summed
 from smtpguard.mail.address import Address
@@ -85,7 +85,7 @@ class Registry:
         self._ours = frozenset(int.from_bytes(digester.of_canonical(person(one)), "big") for one in people)
         self._order, self._at = tuple(self.lists.values()), 0
         self._digests = [
-            (self.digester.of(Address(*_split(canonical))), inner) for canonical, inner in self.names.known()
+            (self.digester.of(Address(*split(canonical))), inner) for canonical, inner in self.names.known()
         ]
         self._holding: dict[str, tuple[Index | None, frozenset[str]]] = {}
         """For each list, the lists whose addresses are members of it, by this index."""
@@ -207,7 +207,7 @@ class Registry:
     def _moved(self, address: Address, canonical: str, seen: dict[str, Classification]) -> Classification:
         """In a domain that may be an alias of another: classified as the mailbox there, under its own name."""
         assert self.expansions is not None
-        local, domain = _split(canonical)
+        local, domain = split(canonical)
         there = Address(local, self.expansions.moved(domain))
         where = there.canonical(self.digester.delimiters)
         name = self.names.list_at(there, where)
@@ -287,8 +287,3 @@ class Registry:
                     ahead.append(inner)
             nested[name] = frozenset(reached)
         return nested
-
-
-def _split(canonical: str) -> tuple[str, str]:
-    local, _, domain = canonical.rpartition("@")
-    return local, domain

@@ -83,6 +83,14 @@ class Address:
         """``text`` without angle brackets, as people and YAML write it. Raises BadAddress."""
         return _mailbox(text.strip(" \t"))
 
+    @classmethod
+    def parse_any(cls, text: str) -> Address | None:
+        """As ``parse``; None for text that is no address."""
+        try:
+            return cls.parse(text)
+        except BadAddress:
+            return None
+
 
 def after_local(address: Address, ours: Address) -> str | None:
     """The text that follows the local part of ``ours``, with its sign, in lower case: "+list", "" for ``ours`` itself. None if

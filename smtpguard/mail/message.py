@@ -97,11 +97,23 @@ class Message:
         return len(self.raw)
 
     @property
+    def body_start(self) -> int:
+        if self.raw[:2] == b"\r\n":
+            return 2
+        end = self.raw.find(b"\r\n\r\n")
+        return len(self.raw) if end < 0 else end + 4
+
+    @property
     def header(self) -> Header:
         """Parsed once, on first use."""
         if not self._header:
             self._header.append(parse_header(self.raw))
         return self._header[0]
+
+
+def with_crlf(raw: bytes) -> bytes:
+    """Lines of a file, or of JSON, with the line ends of mail."""
+    return raw.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
 
 
 def parse_header(raw: Content) -> Header:

@@ -322,12 +322,7 @@ def decides(
     who: str, lists: Iterable[str], in_force: InForce, now: datetime, wrote: frozenset[str] = frozenset()
 ) -> bool:
     """Whether a person is in a group that decides on mailings to these lists, at any hour. ``wrote``: its writer."""
-    groups = {
-        group
-        for quorum in in_force.rules.quorum(lists)
-        for asked in (quorum, quorum.out_of_hours)
-        for group in (asked.groups if asked is not None else ())
-    }
+    groups = {group for quorum in in_force.rules.quorum(lists) for group in quorum.all_groups}
     return any(in_force.groups.decides(who, group, now, wrote) for group in groups)
 
 

@@ -22,7 +22,7 @@ from smtpguard.holds.sending import Outgoing, Sending
 from smtpguard.journal.chain import utc_text
 from smtpguard.journal.event import Event
 from smtpguard.locale.phrase import Phrase
-from smtpguard.mail.address import Address, BadAddress
+from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Recipient
 from smtpguard.notices import noticedata
 from smtpguard.notices.rulecalls import CallTimes
@@ -482,10 +482,8 @@ def _intent(
 
 
 def _recipient(address: str) -> Recipient | None:
-    try:
-        return Recipient(address=Address.parse(address), notify="NEVER")
-    except BadAddress:
-        return None
+    parsed = Address.parse_any(address)
+    return Recipient(address=parsed, notify="NEVER") if parsed is not None else None
 
 
 def _tag(person: str) -> str:

@@ -25,7 +25,7 @@ from smtpguard.guard.inforce import InForce
 from smtpguard.journal.chain import utc_text
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.report import News, Report
-from smtpguard.mail.address import Address, BadAddress
+from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Recipient
 from smtpguard.notices import noticedata
 from smtpguard.outbox.model import Intent, IntentKind
@@ -63,7 +63,7 @@ def told(name: str, in_force: InForce) -> tuple[Address, ...]:
     else:
         quorums = in_force.rules.quorum((name,) if info is not None else ())
         people = {person for quorum in quorums for group in quorum.groups for person in in_force.people(group)}
-    return tuple(address for person in sorted(people) if (address := _address(person)) is not None)
+    return tuple(address for person in sorted(people) if (address := Address.parse_any(person)) is not None)
 
 
 # of several news of one sync the first is sent; list-failed also says whether it is stale
@@ -90,10 +90,3 @@ def _intent(notice: str, report: Report, since: datetime, person: Address, in_fo
 
 def _z(at: datetime | None) -> str | None:
     return utc_text(at) if at is not None else None
-
-
-def _address(text: str) -> Address | None:
-    try:
-        return Address.parse(text)
-    except BadAddress:
-        return None

@@ -20,7 +20,7 @@ from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock, Ledger, PolicyInForce
 from smtpguard.journal.chain import utc_text
 from smtpguard.journal.event import Event
-from smtpguard.mail.address import Address, BadAddress
+from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Recipient
 from smtpguard.notices.noticedata import NONE
 from smtpguard.outbox.model import Intent, IntentKind
@@ -65,7 +65,7 @@ def daily(in_force: InForce, since: datetime, until: datetime) -> Iterable[Inten
         for group in quorum.groups:
             told |= in_force.people(group)
     for person in sorted(told):
-        address = _address(person)
+        address = Address.parse_any(person)
         if address is not None:
             yield _intent(address, since, until)
 
@@ -103,7 +103,11 @@ async def fill(ledger: Ledger, data: Mapping[str, Any], in_force: InForce) -> Ma
 
 def _line(event: Event, in_force: InForce) -> dict[str, Any]:
     """A message from the journal; with the lists that were addressed, not those that single recipients are on."""
-    lists = (in_force.registry.list_at(a) for a in map(_address, event.private.get("recipients", ())) if a is not None)
+    lists = (
+        in_force.registry.list_at(a)
+        for a in map(Address.parse_any, event.private.get("recipients", ()))
+        if a is not None
+    )
     return {
         "subject": next(iter(event.private.get("subject", ())), ""),
         "from": next(iter(event.private.get("from", ())), ""),
@@ -112,10 +116,3 @@ def _line(event: Event, in_force: InForce) -> dict[str, Any]:
         "lists": list(dict.fromkeys(info.title or info.name for info in lists if info is not None)),
         "rules": list(event.data["observed"]),
     }
-
-
-def _address(text: str) -> Address | None:
-    try:
-        return Address.parse(text)
-    except BadAddress:
-        return None

@@ -64,12 +64,12 @@ def _name(text: str) -> str:
     return text
 
 
-def _listed(value: Any) -> Any:
+def listed(value: Any) -> Any:
     """A single word is a list of one."""
     return [value] if isinstance(value, str) else value
 
 
-LISTED = BeforeValidator(_listed, json_schema_input_type=str | list[str])
+LISTED = BeforeValidator(listed, json_schema_input_type=str | list[str])
 Mailbox = Annotated[str, AfterValidator(_mailbox), Field(title="address")]
 Domain = Annotated[str, AfterValidator(_domain), Field(title="domain")]
 NetworkText = Annotated[str, AfterValidator(_network), Field(title="network")]

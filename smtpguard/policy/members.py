@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag,
 from smtpguard.config.problem import Invalid, one_of
 from smtpguard.config.quantity import Seconds
 from smtpguard.config.validation import Section, tag
+from smtpguard.policy.fields import listed
 
 _SECRET_PARAMETER = re.compile(
     r"(?:.*(?:pass(?:word|wd|phrase)?|pwd|token|secret|(?:api|access|subscription)[-_]?key)|key|sig|signature|auth)\Z",
@@ -85,10 +86,6 @@ def _json_path(path: str) -> str:
     return path
 
 
-def _listed(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
 def in_clear(url: str) -> bool:
     """Whether it is sent unencrypted over a network."""
     parts = urlsplit(url)
@@ -102,7 +99,7 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-Words = Annotated[list[str], BeforeValidator(_listed, json_schema_input_type=str | list[str]), Field(min_length=1)]
+Words = Annotated[list[str], BeforeValidator(listed, json_schema_input_type=str | list[str]), Field(min_length=1)]
 MapPath = Annotated[str, AfterValidator(_map)]
 
 
@@ -172,7 +169,7 @@ class LdapMembers(Remote):
     group: Words | None = None
     base: str | None = None
     filter: str | None = None
-    attributes: Annotated[list[Annotated[str, AfterValidator(_attribute)]], BeforeValidator(_listed)] = Field(
+    attributes: Annotated[list[Annotated[str, AfterValidator(_attribute)]], BeforeValidator(listed)] = Field(
         default=["mail", "proxyAddresses"], min_length=1
     )
     bind: str | None = None
@@ -202,7 +199,7 @@ class MailmanMembers(Remote):
     list_id: str = Field(min_length=1)
     user: str = "restadmin"
     password_file: str
-    roles: Annotated[list[Literal["member", "owner", "moderator", "nonmember"]], BeforeValidator(_listed)] = Field(
+    roles: Annotated[list[Literal["member", "owner", "moderator", "nonmember"]], BeforeValidator(listed)] = Field(
         default=["member"], min_length=1, title="role"
     )
     ca_file: str | None = None

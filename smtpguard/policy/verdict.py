@@ -105,6 +105,12 @@ class Quorum:
     out_of_hours: Quorum | None = None
     list: str | None = None
 
+    @property
+    def all_groups(self) -> frozenset[str]:
+        """For working hours and others."""
+        late = self.out_of_hours.all_groups if self.out_of_hours is not None else frozenset()
+        return frozenset(self.groups) | late
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:

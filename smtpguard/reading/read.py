@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from smtpguard.locale.phrase import N_, Phrase, Said
 from smtpguard.mail.authres import AuthResult, auth_results, signed_by
 from smtpguard.mail.listheader import ListHeader, list_header
-from smtpguard.mail.message import Header, Message
+from smtpguard.mail.message import Message
 from smtpguard.reading.addresses import People, people_of
 from smtpguard.reading.bounds import Bounds, Depth, Meter, TooComplex
 from smtpguard.reading.copies import Copied, body_key, copied
@@ -73,7 +73,7 @@ def read(
         try:
             if len(header.fields) > bounds.header_fields:
                 raise TooComplex(Phrase("its header has more than {n} fields", n=bounds.header_fields))
-            text = extract(message.raw, fields, _body_start(message, header), meter)
+            text = extract(message.raw, fields, message.body_start, meter)
             if text.unreadable and readable is Readable.YES:
                 readable, why = Readable.UNREADABLE, text.unreadable
             topics = surroundings.vocabularies.find(_places(text))
@@ -127,15 +127,8 @@ def read(
 def _copied(message: Message, message_id: str, text: Text, people: People, readable: Readable) -> Copied:
     if readable is Readable.YES and message_id:
         return copied(text, people.sender, f"message {message_id}")
-    body = body_key(message.raw, _body_start(message, message.header), text.boundaries)
+    body = body_key(message.raw, message.body_start, text.boundaries)
     return Copied(identity=Identity(exact=body)) if readable is not Readable.YES else copied(text, people.sender, body)
-
-
-def _body_start(message: Message, header: Header) -> int:
-    if message.raw[:2] == b"\r\n":
-        return 2
-    end = message.raw.find(b"\r\n\r\n")
-    return len(message.raw) if end < 0 else end + 4
 
 
 def _is_report(fields: Index) -> bool:

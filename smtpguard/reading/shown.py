@@ -156,7 +156,7 @@ def shown_by(message: Message, bounds: Bounds = _USUAL) -> Shown:
         return alone
     try:
         meter = Meter(bounds)
-        found = walk(message.raw, fields, _body_start(message), meter)
+        found = walk(message.raw, fields, message.body_start, meter)
         if found.unreadable:
             return alone
         blocks, files = _parts([p for p in found.parts if not p.nested], meter)
@@ -329,10 +329,3 @@ def _target(value: str, named: Mapping[str, str]) -> str:
     if value[:5].lower() == "data:":
         return f"data:{hashlib.sha256(value.encode('utf-8', 'replace')).hexdigest()}"
     return value
-
-
-def _body_start(message: Message) -> int:
-    if message.raw[:2] == b"\r\n":
-        return 2
-    end = message.raw.find(b"\r\n\r\n")
-    return len(message.raw) if end < 0 else end + 4

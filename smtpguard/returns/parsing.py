@@ -13,7 +13,7 @@ from dataclasses import replace
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.listheader import list_header
 from smtpguard.mail.mailboxes import mailboxes
-from smtpguard.mail.message import Header, Message, parse_header
+from smtpguard.mail.message import Header, Message, parse_header, with_crlf
 from smtpguard.mail.trace import trusted
 from smtpguard.reading.bounds import Bounds, Meter, TooComplex
 from smtpguard.reading.copies import quoted
@@ -135,7 +135,7 @@ def _original(parts: Iterable[Part]) -> Header | None:
             body = part.body
             if part.encoding not in ("", "7bit", "8bit", "binary"):
                 body, _ = transfer(body, part.encoding)
-            header = parse_header(_crlf(body.lstrip(b"\r\n")))
+            header = parse_header(with_crlf(body.lstrip(b"\r\n")))
             if header.fields:
                 return header
     return None
@@ -184,13 +184,9 @@ def _complaint(part: Part, original: Header | None, base: Parsed) -> Parsed:
 
 def _blocks(part: Part) -> Iterator[Header]:
     body, _ = transfer(part.body[:MOST_STATUS_OCTETS], part.encoding)
-    for block in re.split(rb"(?:\r\n){2,}", _crlf(body).strip(b"\r\n")):
+    for block in re.split(rb"(?:\r\n){2,}", with_crlf(body).strip(b"\r\n")):
         if block.strip():
             yield parse_header(block)
-
-
-def _crlf(body: bytes) -> bytes:
-    return body.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
 
 
 def _typed(field: str | None) -> str:

@@ -18,7 +18,7 @@ from smtpguard.guard.ports import Clock, Contents, Journal, Mailings, PolicyInFo
 from smtpguard.journal.chain import Clear, Entry, utc_text
 from smtpguard.journal.event import Kind
 from smtpguard.lists.digest import Digester
-from smtpguard.mail.address import Address, BadAddress
+from smtpguard.mail.address import Address
 from smtpguard.mail.message import Message
 from smtpguard.mailings.model import Mailing
 from smtpguard.policy.breakers import Watched
@@ -267,7 +267,7 @@ class Returns:
         text = about.address
         if sent is not None and sent.only and one.match.by is By.TRACE and about.sort not in _WRITTEN:
             text = sent.people[0]  # whatever it says: a mailbox that was passed on, or nobody
-        address = _address(text)
+        address = Address.parse_any(text)
         if address is None:
             return one
         person = self._digester.of(address)
@@ -288,7 +288,7 @@ class Returns:
         return not sent.lists.isdisjoint(one.lists)
 
     def _person(self, text: str) -> bytes | None:
-        address = _address(text)
+        address = Address.parse_any(text)
         return None if address is None else self._digester.of(address)
 
 
@@ -325,13 +325,6 @@ def _words(subject: str) -> frozenset[str]:
 def _xtext(text: str) -> str:
     """RFC 3461 section 4."""
     return "".join(c if "!" <= c <= "~" and c not in "+=" else f"+{ord(c):02X}" for c in text if ord(c) < 128)
-
-
-def _address(text: str) -> Address | None:
-    try:
-        return Address.parse(text)
-    except BadAddress:
-        return None
 
 
 def unnamed(one: Return) -> Return:

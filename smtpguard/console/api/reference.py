@@ -24,7 +24,7 @@ from smtpguard.console.api.problems import Refusal, Wrong
 from smtpguard.console.incidentrow import proof_row
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.mailboxes import mailboxes
-from smtpguard.mail.message import Message
+from smtpguard.mail.message import Message, with_crlf
 from smtpguard.notices import noticedata
 
 
@@ -130,7 +130,7 @@ def raw_of(text: str, encoded: str) -> bytes:
             raise Refusal(422, errors=[Wrong(at="body.message_base64", problem="not base64")]) from None
     if len(raw) > MOST_OCTETS:
         raise Refusal(413, f"The message may have at most {MOST_OCTETS} octets.")
-    return raw.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")  # lines in JSON end as in files, in mail with CRLF
+    return with_crlf(raw)
 
 
 def _address(text: str, at: str, wrong: list[Wrong]) -> Address | None:

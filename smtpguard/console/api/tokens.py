@@ -3,7 +3,6 @@ that account's roles."""
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import re
 import secrets
@@ -12,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from smtpguard.accounts.model import SCOPE_ASKS, Account, AccountKeys, Role, Scope, Token
+from smtpguard.console.people.sessions import hashed
 from smtpguard.console.ports import People
 from smtpguard.guard.ports import Clock
 from smtpguard.journal.event import Event, Kind
@@ -87,7 +87,7 @@ class Tokens:
             token_id=self._new_id(),
             account_id=account.account_id,
             name=" ".join(name.split())[:100],
-            secret=_hashed(secret),
+            secret=hashed(secret),
             scopes=tuple(scope for scope in Scope if scope in scopes),
             created_at=now,
             expires_at=now + good_for,
@@ -116,7 +116,7 @@ class Tokens:
         if form is None:
             return None
         found = await self._people.token(form[1])
-        right = hmac.compare_digest(found[0].secret if found else "", _hashed(form[2]))
+        right = hmac.compare_digest(found[0].secret if found else "", hashed(form[2]))
         state = self.state(*found) if found is not None and right else "wrong"
         if state == NO_FACTOR:
             raise NoFactor
@@ -141,7 +141,3 @@ class Tokens:
             data={"change": change, "name": token.name, "scopes": [scope.value for scope in token.scopes]},
             private={"account": (account.address,), "actor": (by,)},
         )
-
-
-def _hashed(secret: str) -> str:
-    return hashlib.sha256(secret.encode()).hexdigest()

@@ -25,7 +25,7 @@ from smtpguard.console.services import ConsoleServices
 from smtpguard.database.errors import LedgerError
 from smtpguard.holds import coverage
 from smtpguard.holds.model import Conflict, NotEntitled, Refused
-from smtpguard.mail.message import Message
+from smtpguard.mail.message import Message, with_crlf
 from smtpguard.mailings.model import Mailing
 from smtpguard.mailings.service import Back, NoAddresses
 
@@ -156,7 +156,7 @@ async def correct(request: Request) -> Response:
     if not raw.strip() or len(raw) > _MOST_OCTETS:
         wrong = said("Choose a message of at most 50 MB, saved as a file (.eml).")
         return await _shown(request, 422, wrong={"file": wrong})
-    message = Message.of(raw.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"))
+    message = Message.of(with_crlf(raw))
     try:
         await here.corrections.begin(found, message, starter=who.address, by=who.by, doubt=bool(sent.get("doubt")))
     except NotAll as some:

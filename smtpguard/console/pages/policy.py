@@ -26,7 +26,7 @@ from smtpguard.console.rulewords import ACTIONS, in_words
 from smtpguard.lists.indexcache import State
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.mailboxes import mailboxes
-from smtpguard.mail.message import Message
+from smtpguard.mail.message import Message, with_crlf
 
 _MOST_OCTETS = 10 << 20
 _MOST_RECIPIENTS = 1000
@@ -97,7 +97,7 @@ async def tried(request: Request) -> Response:
         return await _shown(request, sent, 422, wrong={"text": said("Paste a message, or choose a file.")})
     if len(raw) > _MOST_OCTETS:
         return await _shown(request, sent, 422, wrong={"text": said("It is larger than 10 MB.")})
-    message = Message.of(raw.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"))
+    message = Message.of(with_crlf(raw))
     try:
         path, recipients = _envelope(message, str(sent.get("from", "")), str(sent.get("to", "")))
     except _NotOne as bad:
