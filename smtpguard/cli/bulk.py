@@ -6,7 +6,6 @@ decided on.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from smtpguard.cli.context import CannotRun
+from smtpguard.cli.context import CannotRun, terminal
 from smtpguard.config.problem import Invalid, did_you_mean
 from smtpguard.config.quantity import seconds
 from smtpguard.holds.model import Choice, Hold, State
@@ -149,7 +148,7 @@ def agreed(found: Meant, choice: Choice, count: int | None, *, shown: Callable[[
         if count != n:
             raise CannotRun(f"--count {count}: there are now {n}; nothing was decided")
         return
-    if not sys.stdin.isatty():
+    if not terminal():
         raise CannotRun(f"{says} To agree: --count {n}; nothing was decided")
     for hold in found.holds[:20]:
         click.echo(f"  {shown(hold)}", err=True)

@@ -17,6 +17,7 @@ import json
 import os
 import pwd
 import sqlite3
+import sys
 import traceback
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -243,6 +244,11 @@ def _plain(value: object) -> object:
     if isinstance(value, (tuple, list)):
         return list(value)
     return str(value)
+
+
+def terminal() -> bool:
+    """Whether a person can be asked."""
+    return sys.stdin.isatty()
 
 
 def sentence_of(error: Exception) -> str | None:

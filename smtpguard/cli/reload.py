@@ -6,13 +6,12 @@ and reports the result.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from smtpguard.cli.context import Context, NotFine, as_json, awaited
+from smtpguard.cli.context import Context, NotFine, as_json, awaited, terminal
 
 if TYPE_CHECKING:
     from smtpguard.app.policychange import Agree, Proposal
@@ -58,7 +57,7 @@ async def putting(
     from smtpguard.config.problem import Broken
     from smtpguard.database.errors import PolicyMoved
 
-    asks = not context.json and sys.stdin.isatty()
+    asks = not context.json and terminal()
 
     def agree(proposal: Proposal) -> bool:
         if not context.json:
