@@ -111,7 +111,7 @@ class Progress:
     """
 
     def __init__(self, path: Path) -> None:
-        """Raises FileNotFoundError, and ValueError if the file is still empty."""
+        """Raises OSError, and ValueError if the file is still empty."""
         self.file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         self._map = mmap.mmap(self.file, _PAGE)
 
@@ -193,7 +193,7 @@ class Fronts:
         """The last number moved by the name of a front, after the commit."""
         for name, number in moved.items():
             file = self._known.get(name) or File(self.folder / f"{name}.front")
-            with suppress(FileNotFoundError, ValueError):  # it is gone
+            with suppress(OSError, ValueError):  # it is gone; who moves it next finds out
                 file.progress.moved = number
 
     def aside(self) -> list[Path]:
@@ -218,7 +218,7 @@ class File:
 
     @property
     def progress(self) -> Progress:
-        """Raises FileNotFoundError, and ValueError if the file is still empty."""
+        """Raises OSError, and ValueError if the file is still empty."""
         if self._progress is None:
             self._progress = Progress(self.path)
         return self._progress
@@ -227,7 +227,7 @@ class File:
     def waits(self) -> bool:
         try:
             return self.progress.waits
-        except (FileNotFoundError, ValueError):
+        except (OSError, ValueError):  # also one that this user may not open: its own process moves it
             return False
 
     @property

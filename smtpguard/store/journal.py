@@ -196,7 +196,7 @@ class Journal(Rows):
         if only_ended:
             return bool(moved.keys() - {file.name for file in files})
         for file in files:
-            with contextlib.suppress(FileNotFoundError, ValueError):
+            with contextlib.suppress(OSError, ValueError):
                 if file.progress.written[1] > moved.get(file.name, 0):
                     return True
         return False

@@ -177,6 +177,22 @@ async def test_an_ordinary_message_takes_no_commit_of_its_process(store: Store, 
     assert not store._writer._notes
 
 
+async def test_a_front_that_cannot_be_opened_is_left_to_its_process(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    front = await fronted(store)
+    assert await record(front, "T1")
+
+    class Denied:
+        def __init__(self, path: Path) -> None:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    async with store_of(tmp_path) as other:
+        monkeypatch.setattr("smtpguard.database.fronts.Progress", Denied)
+        await other.journal.move_fronts()
+        assert await moved(store) == ["T1"], "and nothing fails if others cannot be told"
+
+
 async def test_much_is_moved_with_several_commits(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
