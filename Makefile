@@ -106,4 +106,4 @@ lock: $(VENV)/.dev
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 --constraints requirements-dev.lock --group docs -o requirements-docs.lock
 
 clean:
-	rm -rf $(VENV) $(VENV)-release build dist .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-release build dist .mypy_cache .ruff_cache .hypothesis .coverage*
