@@ -29,7 +29,7 @@ from smtpguard.policy.models import OriginModel
 from smtpguard.policy.parse import Policy
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.schema import list_schema, policy_schema
-from smtpguard.policy.verdict import Action, Mode, Quorum, Scope
+from smtpguard.policy.verdict import Action, Mode, Scope
 from smtpguard.reading.looks import THRESHOLD
 from smtpguard.reading.marks import KINDS, Side
 
@@ -176,7 +176,7 @@ def _policy(policy: Policy, checked: Checked) -> Iterator[str]:
         if unread := checked.unread.get(name):
             people += f" ({number_of(unread, 'row holds', 'rows hold')} none)"
         where = ", ".join(model.addresses) or "no address"
-        yield f"  list {name}: {where}; {people}; {quorum_in_words(policy.rules.quorums.get(name, policy.approvals))} to release"
+        yield f"  list {name}: {where}; {people}; {policy.rules.quorums.get(name, policy.approvals)} to release"
         if also := [address for address, known in namesakes if known == name]:
             yield f"    by the same name also {_some(also)}"
         if model.writers:
@@ -248,11 +248,6 @@ def rule_in_words(rule: Rule) -> str:
     ]
     rests = f"; the conversation then rests for {in_short(rule.stop_seconds)}" if rule.stop_seconds else ""
     return f"{does}{part} where {said[0]}" + (f", unless {said[1]}" if said[1] else "") + rests
-
-
-def quorum_in_words(quorum: Quorum) -> str:
-    """ "1 of communications and 1 of compliance"."""
-    return " and ".join(f"{quorum.each} of {group}" for group in quorum.groups)
 
 
 # ``check --live``: the state of the store, the answers of the real relay and the list sources, and open ways around the

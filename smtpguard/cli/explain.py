@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from smtpguard.cli.check import quorum_in_words
 from smtpguard.cli.context import CannotRun, Context, as_json, awaited
 from smtpguard.cli.holdrow import plain
 from smtpguard.cli.mailfiles import envelope_of, mails
@@ -210,7 +209,7 @@ def lines(
         yield f"  Not known: {fact}, because {why}"
     yield from _reading_lines(told)
     if verdict.quorum:
-        yield f"  To release it: {' and '.join(map(quorum_in_words, verdict.quorum))}."
+        yield f"  To release it: {' and '.join(map(str, verdict.quorum))}."
     if verbose:
         for miss in verdict.misses:
             yield f"  Missed: {miss.rule}" + (f", since {_said(miss.reason)}" if miss.reason else "")

@@ -287,8 +287,7 @@ _TOLD = ("action", "notice", "choice", "proof", "why", "state", "outcome", "code
 
 def in_words(quorum: Quorum) -> str:
     """ "1 of communications and 1 of compliance, or out of hours 1 of duty"."""
-    said = " and ".join(f"{quorum.each} of {group}" for group in quorum.groups)
-    return said if quorum.out_of_hours is None else f"{said}, or out of hours {in_words(quorum.out_of_hours)}"
+    return str(quorum) if quorum.out_of_hours is None else f"{quorum}, or out of hours {in_words(quorum.out_of_hours)}"
 
 
 def plain(text: str) -> str:

@@ -105,6 +105,10 @@ class Quorum:
     out_of_hours: Quorum | None = None
     list: str | None = None
 
+    def __str__(self) -> str:
+        """ "1 of communications and 1 of compliance", in working hours."""
+        return " and ".join(f"{self.each} of {group}" for group in self.groups)
+
     @property
     def all_groups(self) -> frozenset[str]:
         """For working hours and others."""
