@@ -61,7 +61,7 @@ RETAIN_SECONDS = 60.0
 DOUBT_SECONDS = 60.0
 TERMS_SECONDS = 2.0
 LAST_LINES_SECONDS = 5.0
-MOVE_SECONDS = 0.2
+MOVE_SECONDS = 0.08
 """A commit costs much the same for one verdict and for fifty, and syncs the disk that the fronts are on."""
 
 

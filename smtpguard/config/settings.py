@@ -193,7 +193,7 @@ class Store(Section):
 
 class JournalSettings(Section):
     """``front``: whether a verdict that is written alone is recorded in a file of its process first, and moved into the
-    database within 250 ms. PostgreSQL has none."""
+    database within 100 ms. PostgreSQL has none."""
 
     front: Literal["on", "off"] = "on"
 

@@ -1,7 +1,7 @@
 """The journal's front of one process: a thread that appends verdicts and their outcomes to its file and syncs them,
 many at a time.
 
-A verdict is recorded when it is synced. The delivery part moves what is synced in all fronts into the chain every 200 ms
+A verdict is recorded when it is synced. The delivery part moves what is synced in all fronts into the chain every 80 ms
 (Journal.move_fronts), in the same commit as the position in each front, so that no process with clients waits for the
 database. If nobody does, this process's own writer does. The front of a process that died is moved by any other process
 (Batch.take_fronts). On any irregularity here the message goes to the admission, from the beginning.
