@@ -128,12 +128,14 @@ async def meant(services: Services, ids: Sequence[str], chosen: Filter) -> Meant
 async def every_hold(store: Store, states: Sequence[State] = ()) -> AsyncIterator[Hold]:
     """Newest first; of all states without ``states``."""
     last: Hold | None = None
-    while page := await store.holds.newest(
-        states=states, limit=PAGE, before=last.held_at if last else None, after_id=last.hold_id if last else None
-    ):
-        for hold in page:
-            yield hold
-        last = page[-1]
+    more = True
+    while more:
+        page = await store.holds.newest(
+            states=states, limit=PAGE, before=last.held_at if last else None, after_id=last.hold_id if last else None
+        )
+        for last in page:
+            yield last
+        more = len(page) == PAGE
 
 
 def agreed(found: Meant, choice: Choice, count: int | None, *, shown: Callable[[Hold], str]) -> None:

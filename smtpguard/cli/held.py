@@ -79,7 +79,7 @@ async def list_(context: Context, /, states: Sequence[str], limit: int, **given:
         if not states or State.IN_DOUBT.value in states:
             asked = [hold for hold in await services.store.holds.asked() if fits(hold)]
             holds = [*asked, *(hold for hold in holds if hold.asked_at is None)][:limit]
-        holds, frozen, still = holds, await services.freezes.holding_up(*holds), await _stands_still(services)
+        frozen, still = await services.freezes.holding_up(*holds), await _stands_still(services)
     if context.json:
         for hold in holds:
             context.say(row(hold, frozen.get(hold.hold_id, ())))

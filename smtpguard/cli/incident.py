@@ -139,7 +139,6 @@ async def hold(context: Context, id: str, reason: str) -> None:
         found = await store.preserve(id, by=context.user, reason=reason)
     if found is None:
         raise NotFine(f"the journal has nothing of {id}")
-    found = found
     _tell(context, [found])
 
 

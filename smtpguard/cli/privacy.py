@@ -57,12 +57,12 @@ async def show(context: Context, address: str) -> None:
     async with opened(context.settings(), reads=True) as (store, digester):
         may_name(store)
         await store.journal.catch_up()
-        whom = _whom(address, digester)
+        person = _person_of(address, digester)
         with progress("Names") as names, progress("Digests") as digests:
-            found = await store.walk(lambda open: list(privacy.collect(open, whom, names)))
-            verdicts = await store.walk(lambda open: privacy.digests_only(open, whom, digests))
+            found = await store.walk(lambda open: list(privacy.collect(open, person, names)))
+            verdicts = await store.walk(lambda open: privacy.digests_only(open, person, digests))
         lists = _lists(context, address, digester)
-        await context.journal_export(store, what="privacy", person=list(whom.hexes), found=len(found))
+        await context.journal_export(store, what="privacy", person=list(person.hexes), found=len(found))
     if context.json:
         for one in found:
             context.say(_row(one))
@@ -98,9 +98,9 @@ async def erase(context: Context, address: str, yes: bool) -> None:
 
     async with opened(context.settings()) as (store, digester):
         await store.journal.catch_up()
-        whom = _whom(address, digester)
+        person = _person_of(address, digester)
         with progress("Erasing") as bar:
-            done = await privacy.erase(store, whom, by=context.user, progress=bar)
+            done = await privacy.erase(store, person, by=context.user, progress=bar)
         lists = _lists(context, address, digester)
     if context.json:
         context.say(
@@ -123,7 +123,7 @@ async def erase(context: Context, address: str, yes: bool) -> None:
         click.echo(f"On the lists {', '.join(lists)}: erase it where they come from.")
 
 
-def _whom(address: str, digester: Digester) -> Person:
+def _person_of(address: str, digester: Digester) -> Person:
     from smtpguard.store.privacy import Person
 
     try:

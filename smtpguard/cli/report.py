@@ -56,13 +56,10 @@ async def command(given: click.Context, since: str, until: str | None) -> None:
         with progress("Reading the journal") as moved:
             found = await store.journal.activity(begin, None if until is None else end, zone, progress=moved)
         gate = await store.gate.read()
-        found, now = (
-            found,
-            Now(
-                waiting=(await store.holds.counts()).get(State.WAITING, 0),
-                frozen=tuple(f"{each.selector.value} {each.value}".strip() for each in gate.freezes),
-                alarms=tuple(str(each.title) for each in await active(settings, store)),
-            ),
+        now = Now(
+            waiting=(await store.holds.counts()).get(State.WAITING, 0),
+            frozen=tuple(f"{each.selector.value} {each.value}".strip() for each in gate.freezes),
+            alarms=tuple(str(each.title) for each in await active(settings, store)),
         )
     if context.json:
         context.say(row(found, now))

@@ -420,8 +420,8 @@ class Batch:
         return any(each.generation > self.head.generation for each in fronted if each.kind == Kind.VERDICT.value)
 
     def move_front(self, file: File, most: int = sys.maxsize) -> int | None:
-        """Move what is synced in a front, about ``most`` octets of it, without waiting for its process. Returns the number of entries; None if the
-        database does not know the front, since it is being created, or was forgotten."""
+        """Move what is synced in a front, about ``most`` octets of it, without waiting for its process. Returns the
+        number of entries; None if the database does not know the front, since it is being created, or was forgotten."""
         known = self.select("SELECT moved FROM front WHERE name = ?", (file.name,))
         if not known:
             return None

@@ -444,8 +444,8 @@ class Crowd:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grown:
-    """``sent``: the people who had it by ``at``; ``held``: the people for whom it had come by then and who do not have
-    it now."""
+    """Numbers of people at a point of a mailing's growth. ``sent``: those to whom a copy was sent by ``at``; ``held``:
+    those whose copy had arrived by then and is not sent even now."""
 
     at: datetime
     sent: int

@@ -61,7 +61,7 @@ class Renderer:
         """``answers``: the address at which approvers vote by mail, None if they cannot. ``chosen``: the language that the account with this canonical address has chosen, "" for none."""
         self._ledger = ledger
         self._in_force = in_force
-        self._stationery = templates
+        self._templates = templates
         self._clock = clock
         self._reporting_mta = reporting_mta
         self._sign = sign
@@ -82,7 +82,7 @@ class Renderer:
         raise ValueError(f"an intent of kind {intent.kind.value} has content of its own")
 
     async def _notice(self, intent: Intent) -> Sequence[tuple[Envelope, bytes]]:
-        templates = self._stationery()
+        templates = self._templates()
         if intent.data["notice"] == shadowreport.OBSERVED:
             data = await shadowreport.fill(self._ledger, intent.data, self._in_force())
         elif intent.data["notice"] == checkpointmail.CHECKPOINT:
@@ -135,7 +135,7 @@ class Renderer:
         return to.canonical(self._in_force().registry.digester.delimiters)
 
     async def _dsn(self, intent: Intent) -> Sequence[tuple[Envelope, bytes]]:
-        templates, data = self._stationery(), intent.data
+        templates, data = self._templates(), intent.data
         sender, action = intent.recipients[0].address, Action(data["action"])
         reports = tuple(
             Report(

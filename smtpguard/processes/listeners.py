@@ -35,8 +35,8 @@ class CannotListen(Exception):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listener:
     """``index``: its place in the settings' ``listen.smtp`` or ``listen.milter``; ``part`` says which. ``taker``: the
-    part that takes its connections, and ``number``, its place among the listeners of that part. ``implicit_tls``: no SMTP reply can be sent in clear. ``proxy``: clients are proxies, with a
-    PROXY header. ``clients``: who may connect, None for everybody. ``made``: the inode of a Unix socket that we
+    part that takes its connections, and ``number``, its place among the listeners of that part. ``implicit_tls``: no
+    SMTP reply can be sent in clear. ``proxy``: clients are proxies, with a PROXY header. ``clients``: who may connect, None for everybody. ``made``: the inode of a Unix socket that we
     created. ``given``: by a service manager, which keeps it open when we close it."""
 
     index: int
@@ -75,7 +75,8 @@ class Listener:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
     """One entry of ``listen.smtp`` or, if ``part`` is milter, of ``listen.milter``, as far as the socket needs it.
-    ``taker``: the part that takes its connections, if that is another. ``unix``: the path of a Unix socket, with ``mode`` and ``group``, instead of address and port."""
+    ``taker``: the part that takes its connections, if that is another. ``unix``: the path of a Unix socket, with
+    ``mode`` and ``group``, instead of address and port."""
 
     address: str = ""
     port: int = 0

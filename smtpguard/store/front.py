@@ -54,7 +54,7 @@ NOTE_SECONDS = 0.025
 more than one. A freeze names messages without an outcome as past recall."""
 MANY = 64
 LATE_SECONDS = 1.0
-"""What is not moved after this time is moved by this process."""
+"""If nobody has moved a frame by this time after its write, this process moves it."""
 _LARGEST = 1 << 16
 _MOST_OPEN = 10_000
 _FINAL = frozenset({"relayed", "refused"})
@@ -450,9 +450,8 @@ class Front:
             return
         if batch.move_front(self._file) is None:
             self._move_unknown(batch)
-        if (
-            self._broken
-        ):  # whether a failed write is on disk is unknown; its client was told so, and it is not taken over
+        if self._broken:
+            # Whether a failed write is on disk is unknown; its client was told so, and it is not taken over.
             batch.front_moved(self.name, self._number)
 
     def _move_unknown(self, batch: Batch) -> None:
