@@ -7,78 +7,31 @@ import asyncio
 import errno
 import fcntl
 import os
-import random
-import sqlite3
 import threading
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, closing
-from dataclasses import replace
-from datetime import timedelta
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from smtpguard.database.batch import Batch, Row, read_head
-from smtpguard.database.errors import Full, LedgerError, Unavailable
+from smtpguard.database.batch import Batch, read_head
+from smtpguard.database.errors import LedgerError
 from smtpguard.database.fronts import ASIDE, File, live
-from smtpguard.journal.chain import canonical
-from smtpguard.journal.event import Event, Kind
+from smtpguard.journal.event import Kind
 from smtpguard.journal.front import FIRST, Head, tail
 from smtpguard.policy.counted import Ask
 from smtpguard.store import front as fronts
 from smtpguard.store.front import Disk, Front
 from smtpguard.store.opening import open_store
 from smtpguard.store.store import Store
-from tests.store.making import POLICY, SECRET, Clock, a_freeze, event, held, item, key, relays, sqlite_url
-
-MARKS = canonical([[], ["anna@example.com"], "", ""])
-Home = Callable[..., "asyncio.Future[Store]"]
-
-
-def verdict(id: str, generation: int = 1, at: Clock | None = None) -> Event:
-    return event(Kind.VERDICT, id, at=(at or Clock()).now(), action="relay", generation=generation, lists=[])
-
-
-@asynccontextmanager
-async def store_of(folder: Path, clock: Clock | None = None) -> AsyncIterator[Store]:
-    url = sqlite_url(folder / "guard.db")
-    async with open_store(url, secret=SECRET, state_dir=folder, clock=clock or Clock(), migrate=True) as opened:
-        if not (await opened.gate.read()).policy_sha256:
-            await opened.policies.put(POLICY, {"policy.yaml": b"version: 1\n"}, event(Kind.POLICY, POLICY))
-        yield opened
+from tests.store.fronting import fronted, moved, outcome, outcomes, pause_moving, record, store_of
+from tests.store.making import Clock, a_freeze, event, held, item, key, relays, sqlite_url
 
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
     async with store_of(tmp_path) as opened:
         yield opened
-
-
-async def fronted(store: Store) -> Front:
-    front = await store.open_front()
-    assert front is not None
-    return front
-
-
-async def record(front: Front, id: str, generation: int = 1) -> bool:
-    return await front.record(verdict(id, generation), key=key(id), marks=MARKS, generation=generation)
-
-
-def pause_moving(store: Store, front: Front) -> None:
-    """Stop moving entries until the test asks for it."""
-    front._wake = lambda: None
-    store._writer.front = None
-
-
-async def moved(store: Store) -> list[str]:
-    """The ids of the verdicts in the chain, in order. Asserts that none is there twice."""
-    await store.journal.record([event(Kind.START, "a batch")])
-    found = [e.id for e, _ in await store.journal.entries() if e.kind == "verdict"]
-    assert max(Counter(found).values(), default=1) == 1
-    assert (await store.journal.verify()).ok
-    return found
 
 
 async def test_a_verdict_is_on_disk_first_and_soon_in_the_chain(store: Store) -> None:
@@ -116,16 +69,6 @@ async def test_its_entry_equals_the_admissions(store: Store) -> None:
     [(one, _)], [(two, _)] = await store.journal.history("T1"), await store.journal.history("T2")
     assert one.body.replace('"generation":1,"lists":[]', "").startswith('{"data":{"action":"relay"')
     assert two.content["private"] == one.content["private"], "the same seal"
-
-
-def outcome(id: str, how: str = "relayed") -> Event:
-    return Event(kind=Kind.OUTCOME, id=id, at=Clock().now(), data={"outcome": how})
-
-
-async def outcomes(front: Front, *ids: str) -> None:
-    """Wait until their outcomes are in the front."""
-    while not {f.id for f in tail(front.path.read_bytes()[FIRST:], 0).fronted if f.kind == "outcome"} >= set(ids):  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("told_how_far", [True, False])
@@ -426,6 +369,22 @@ async def test_a_verdict_that_a_gate_change_moved_is_in_force(
     assert await moved(store) == ["T1"]
 
 
+@pytest.mark.parametrize("cancelled", [True, False])
+async def test_a_late_verdict_is_not_acknowledged(
+    store: Store, paused: None, monkeypatch: pytest.MonkeyPatch, cancelled: bool
+) -> None:
+    if not cancelled:
+        monkeypatch.setattr(fronts, "WAIT_SECONDS", 0.0)
+    _, waiting, disk = await writing(store, "T1")
+    if cancelled:
+        waiting.cancel()
+    with pytest.raises(asyncio.CancelledError if cancelled else TimeoutError):
+        await waiting
+    disk.go_on.set()
+    while not [k for e, _ in await store.journal.history("T1") if (k := e.data.get("outcome")) == "unanswered"]:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+
+
 # what is known without a query
 
 
@@ -560,282 +519,3 @@ async def test_an_inconsistent_front_is_kept_aside(store: Store, tmp_path: Path,
         assert await moved(other) == []
         assert [p.name for p in other.journal.fronts_aside()] == [f"{front.name}.front{ASIDE}"]
         assert await other.journal.take_fronts() == 0
-
-
-# disks that fail
-
-
-class Fails(Disk):
-    error: OSError | None = None
-
-    def write(self, data: bytes, at: int) -> None:
-        if self.error is not None:
-            super().write(data[: len(data) // 2], at)
-            raise self.error
-        super().write(data, at)
-
-
-@pytest.mark.parametrize(("code", "kind"), [(errno.ENOSPC, Full), (errno.EIO, Unavailable)])
-async def test_a_failing_disk_records_nothing(
-    store: Store, monkeypatch: pytest.MonkeyPatch, code: int, kind: type[Exception]
-) -> None:
-    monkeypatch.setattr(Front.__init__, "__kwdefaults__", {"disk": Fails})
-    front = await fronted(store)
-    assert await record(front, "T1")
-    front._disk.error = OSError(code, os.strerror(code))  # type: ignore[attr-defined]
-    with pytest.raises(kind):
-        await record(front, "T2")
-    front._disk.error = None  # type: ignore[attr-defined]
-    assert not await record(front, "T3"), "nothing is synced again over a failure"
-    store.journal.note(outcome("T1"))
-    assert await moved(store) == ["T1"]
-    await store.journal.take_fronts()
-    assert await moved(store) == ["T1"], "an unacknowledged verdict is not taken over"
-    assert [e.kind for e, _ in await store.journal.history("T1")] == ["verdict", "outcome"]
-
-
-async def test_after_a_failed_write_nothing_is_written(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a failed write the front writes no more, not even what was queued: a frame before it may be missing."""
-    begun, fails, written = threading.Event(), threading.Event(), 0
-
-    class Slow(Disk):
-        def write(self, data: bytes, at: int) -> None:
-            nonlocal written
-            written += 1
-            begun.set()
-            assert fails.wait(60)
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-    monkeypatch.setattr(Front.__init__, "__kwdefaults__", {"disk": Slow})
-    front = await fronted(store)
-    pause_moving(store, front)
-    first = asyncio.create_task(record(front, "T1"))
-    await asyncio.to_thread(begun.wait, 60)
-    second = asyncio.create_task(record(front, "T2"))
-    while front._queue.empty():  # noqa: ASYNC110 - until it is with the thread
-        await asyncio.sleep(0)
-    fails.set()
-    with pytest.raises(Unavailable):
-        await first
-    assert not await second, "the admission decides on it"
-    assert written == 1
-
-
-async def test_without_disk_space_there_is_no_front(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(self: Disk, head: bytes) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(Disk, "lay_out", full)
-    assert await store.open_front() is None
-    assert store._database.fronts is not None
-    assert store._database.fronts.all() == []
-    await store.admit(item("T1"), relays("T1"))
-
-
-def rename(store: Store, table: str, to: str) -> None:
-    with closing(sqlite3.connect(store._database.path)) as connection, connection:
-        connection.execute(f"ALTER TABLE {table} RENAME TO {to}")
-
-
-async def test_while_the_database_fails_the_admission_decides(store: Store) -> None:
-    front = await fronted(store)
-    rename(store, "underway", "away")
-    assert await record(front, "T1"), "no process has noticed it yet"
-    with pytest.raises(LedgerError):
-        await store.admit(item("T2"), relays("T2"))
-    assert not await record(front, "T3")
-    rename(store, "away", "underway")
-    await store.journal.record([event(Kind.START, "a commit")])
-    assert await record(front, "T4")
-    assert await moved(store) == ["T1", "T4"]
-
-
-async def test_a_full_front_leaves_it_to_the_admission(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    front = await fronted(store)
-    pause_moving(store, front)
-    monkeypatch.setattr(fronts, "SIZE", 1000)
-    monkeypatch.setattr(fronts, "AGAIN", 100)
-    assert await record(front, "T1")
-    assert await record(front, "T2")
-    n = 2
-    while await record(front, f"T{n + 1}"):
-        n += 1
-    store._writer.front = front
-    assert len(await moved(store)) == n
-    assert await record(front, "after"), "from its beginning again"
-    assert (await moved(store))[-1] == "after"
-
-
-async def test_the_file_is_reused_in_rounds(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    front = await fronted(store)
-    monkeypatch.setattr(fronts, "SIZE", 4000)
-    monkeypatch.setattr(fronts, "AGAIN", 1000)
-    chance = random.Random(3)
-    wanted: list[str] = []
-    for n in range(100):
-        if await record(front, f"T{n}"):
-            wanted.append(f"T{n}")
-        if chance.random() < 0.3:
-            assert await moved(store) == wanted
-    assert len(wanted) > 50
-    assert await moved(store) == wanted
-
-
-@pytest.mark.parametrize("what", ["database", "front", "page"])
-async def test_with_its_files_gone_it_is_not_used(store: Store, tmp_path: Path, what: str) -> None:
-    front = await fronted(store)
-    gone = {"database": tmp_path / "guard.db", "front": front.path, "page": tmp_path / "front-guard-db" / "shared"}[
-        what
-    ]
-    kept = gone.with_name("kept")
-    gone.rename(kept)
-    assert not await record(front, "T1")
-    assert front.generation is None
-    if what == "database":
-        with pytest.raises(LedgerError):
-            await store.admit(item("T1"), relays("T1"))
-    kept.rename(gone)
-    assert await moved(store) == []
-
-
-async def test_removed_during_a_write_it_is_unavailable(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Taken(Disk):
-        def write(self, data: bytes, at: int) -> None:
-            super().write(data, at)
-            front.path.unlink()
-
-    monkeypatch.setattr(Front.__init__, "__kwdefaults__", {"disk": Taken})
-    front = await fronted(store)
-    with pytest.raises(Unavailable):
-        await record(front, "T1")
-    assert front.generation is None
-    while not [e for e, _ in await store.journal.history("T1") if e.data.get("outcome") == "unanswered"]:  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
-
-
-# power cuts
-
-
-class Power(Disk):
-    """Keeps synced data apart from written data. Of the write in progress, any sectors may be on the disk."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__(path)
-        self.synced, self.going, self.direct = bytearray(), (b"", 0), False
-
-    def lay_out(self, head: bytes) -> None:
-        super().lay_out(head)
-        self.synced = bytearray(os.pread(self._file, FIRST + fronts.SIZE, 0))
-
-    def reopened(self, path: str) -> None:
-        super().reopened(path)
-        self.direct = bool(fcntl.fcntl(self._file, fcntl.F_GETFL) & os.O_DSYNC)
-
-    def write(self, data: bytes, at: int) -> None:
-        self.going = data, at
-        super().write(data, at)
-        if self.direct:
-            self.synced[at : at + len(data)] = data
-
-    def cut(self, chance: random.Random) -> bytes:
-        """The disk's content after a power cut before or during the last write."""
-        left, (data, at) = bytearray(self.synced), self.going
-        for start in range(0, len(data), 512):
-            if chance.random() < 0.5:
-                piece = data[start : start + 512]
-                piece = piece[: chance.randrange(len(piece) + 1)]
-                left[at + start : at + start + len(piece)] = piece
-        return bytes(left)
-
-
-@pytest.mark.parametrize("seed", range(6))
-async def test_a_power_loss_loses_nothing_acknowledged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
-) -> None:
-    chance = random.Random(seed)
-    monkeypatch.setattr(Front.__init__, "__kwdefaults__", {"disk": Power})
-    monkeypatch.setattr(fronts, "SIZE", 1 << 20)
-    here, there = tmp_path / "here", tmp_path / "there"
-    here.mkdir()
-    there.mkdir()
-    answered: list[str] = []
-
-    async def one(n: int) -> None:
-        if await record(front, f"T{n}"):
-            answered.append(f"T{n}")
-
-    async with store_of(here) as store:
-        front = await fronted(store)
-        await asyncio.gather(*(one(n) for n in range(chance.randrange(1, 40))))
-        before = await moved(store)
-        pause_moving(store, front)
-        for start in range(100, 100 + 10 * chance.randrange(1, 5), 10):
-            await asyncio.gather(*(one(n) for n in range(start, start + 10)))
-        disk = front._disk
-        assert isinstance(disk, Power)
-        waiting = tail(front.path.read_bytes()[FIRST:], front._progress.moved).fronted
-        going = b"".join(
-            replace(f, number=f.number + 1000).frame(front._number) for f in waiting
-        )  # no client got an answer
-        disk.going = going, FIRST + front._at
-        left = disk.cut(chance)
-        with (
-            closing(sqlite3.connect(here / "guard.db")) as database,
-            closing(sqlite3.connect(there / "guard.db")) as copy,
-        ):
-            database.backup(copy)
-        (there / "front-guard-db").mkdir()
-        (there / "front-guard-db" / front.path.name).write_bytes(left)
-    async with store_of(there) as after:
-        await after.journal.take_fronts()
-        found = await moved(after)
-        assert set(before) <= set(found)
-        assert set(answered) <= set(found), "nothing that was acknowledged is lost"
-        assert after.journal.fronts_aside() == []
-
-
-async def test_a_clock_set_back_changes_no_order(tmp_path: Path) -> None:
-    clock = Clock()
-    async with store_of(tmp_path, clock) as store:
-        front = await fronted(store)
-        for n, hours in enumerate((0, -5, 3, -30)):
-            clock.go(hours=hours)
-            made = verdict(f"T{n}", at=clock)
-            assert await front.record(made, key=key(f"T{n}"), marks=MARKS, generation=1)
-        assert await moved(store) == ["T0", "T1", "T2", "T3"]
-
-
-async def test_a_verdict_with_its_outcome_is_not_under_way(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    written: list[str] = []
-    insert = Batch._insert
-
-    def seen(batch: Batch, table: str, rows: Sequence[Row]) -> None:
-        written.extend(row[0] for row in rows if table == "underway")
-        insert(batch, table, rows)
-
-    monkeypatch.setattr(Batch, "_insert", seen)
-    front = await fronted(store)
-    front._wake = lambda: None  # so that all of it comes with one batch
-    for n in range(3):
-        assert await record(front, f"T{n}")
-    store.journal.note(event(Kind.OUTCOME, "T0", outcome="relayed"))
-    store.journal.note(event(Kind.IN_DOUBT, "T1", outcome="in-doubt"))
-    assert await moved(store) == ["T0", "T1", "T2"]
-    assert sorted(written) == ["T1", "T2"]
-    assert await store.journal.unsettled(Clock().now() + timedelta(days=1)) == ["T2"]
-
-
-@pytest.mark.parametrize("cancelled", [True, False])
-async def test_a_late_verdict_is_not_acknowledged(
-    store: Store, paused: None, monkeypatch: pytest.MonkeyPatch, cancelled: bool
-) -> None:
-    if not cancelled:
-        monkeypatch.setattr(fronts, "WAIT_SECONDS", 0.0)
-    _, waiting, disk = await writing(store, "T1")
-    if cancelled:
-        waiting.cancel()
-    with pytest.raises(asyncio.CancelledError if cancelled else TimeoutError):
-        await waiting
-    disk.go_on.set()
-    while not [k for e, _ in await store.journal.history("T1") if (k := e.data.get("outcome")) == "unanswered"]:  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
