@@ -28,8 +28,7 @@ from smtpguard.config.documents import POLICY as POLICY_FILE
 from smtpguard.config.statefiles import swap
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.digest import Digester
-from smtpguard.lists.index import Index
-from smtpguard.lists.indexcache import index_path
+from smtpguard.lists.index import Index, index_path
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.writing import write
 from smtpguard.mail.address import Address

@@ -7,8 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, delete, false, insert, or_, select, update
 
-from smtpguard.accounts.membership import Membership, claimed
-from smtpguard.accounts.model import Account, AccountChange, AccountKeys, Session, Token, TurnStep
+from smtpguard.accounts.model import Account, AccountChange, AccountKeys, Membership, Session, Token, TurnStep, claimed
 from smtpguard.database.access import Rows, asks, writes
 from smtpguard.database.batch import Batch
 from smtpguard.database.codec import Codec

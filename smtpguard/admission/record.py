@@ -37,9 +37,8 @@ from smtpguard.mail.constant import constant
 from smtpguard.mail.envelope import Envelope, Recipient
 from smtpguard.mail.transaction import RefusedRecipient
 from smtpguard.mailings.model import Correction
-from smtpguard.notices.intents import Notices
+from smtpguard.notices.intents import Notices, calling
 from smtpguard.notices.noticedata import sentences
-from smtpguard.notices.rulecalls import calling
 from smtpguard.outbox.model import Intent, IntentKind
 from smtpguard.policy import counted
 from smtpguard.policy.counted import APPROVED, LET_THROUGH, Ask, Questions

@@ -17,7 +17,7 @@ from smtpguard.database.batch import Batch
 from smtpguard.database.errors import ContentMissing, PolicyMoved
 from smtpguard.database.failpoint import passes
 from smtpguard.database.schema import hold as hold_table
-from smtpguard.holds import approvedcontent, contents
+from smtpguard.holds import contents
 from smtpguard.holds import rows as holds
 from smtpguard.holds.deciding import OF_CONTENT
 from smtpguard.holds.model import Hold, State
@@ -184,7 +184,7 @@ class Run:
         answers = [grant.matches(coming) if coming is not None else None for grant in allowing]
         if None in answers:
             names = {g.cover.learned for g in allowing if g.cover is not None and g.cover.learned}
-            found = approvedcontent.documents(self._batch.connection, names)
+            found = contents.documents(self._batch.connection, names)
             if coming is None or found.keys() - coming.fits.keys():
                 raise ComparisonMissing("people approved something like it", found)
         covering = [grant for grant, answer in zip(allowing, answers, strict=True) if answer]

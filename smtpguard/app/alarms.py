@@ -29,7 +29,7 @@ from smtpguard.config.settings import Settings
 from smtpguard.database.errors import LedgerError, Unavailable
 from smtpguard.guard.ports import Clock
 from smtpguard.journal.bypass import Bypasses
-from smtpguard.lists.indexcache import State
+from smtpguard.lists.index import State
 from smtpguard.lists.registry import Registry
 from smtpguard.observe import figures as store_watching
 from smtpguard.observe.alarms.conditions import BypassInForce, CalledRule, FreezeOfAll, Seen

@@ -23,7 +23,7 @@ from smtpguard.app.files import indexes, installation_secret, read_policy
 from smtpguard.app.lists import built_refresher, built_registry
 from smtpguard.app.policies import surroundings
 from smtpguard.app.signatures import dkim_verifier
-from smtpguard.config.assembling import policy_document
+from smtpguard.config.documents import policy_document
 from smtpguard.config.settings import Settings
 from smtpguard.gathering.gather import Gather
 from smtpguard.gathering.reader import BoundedReader
@@ -31,7 +31,7 @@ from smtpguard.gathering.streams import watched
 from smtpguard.guard.inforce import InForce
 from smtpguard.lists.declared import build
 from smtpguard.lists.digest import Digester
-from smtpguard.lists.indexcache import index_path
+from smtpguard.lists.index import index_path
 from smtpguard.lists.recipients import Classified
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Recipient, Session

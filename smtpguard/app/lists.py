@@ -14,8 +14,7 @@ from smtpguard.journal.distinct import Asked, Version
 from smtpguard.lists.declared import build
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.expanding import Expander
-from smtpguard.lists.index import BadIndex, Index
-from smtpguard.lists.indexcache import index_path
+from smtpguard.lists.index import BadIndex, Index, index_path
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.sources import Stop
 from smtpguard.lists.sources.opening import never

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-from smtpguard.accounts.membership import HOLDS, Membership, People, nonsense, source_of
+from smtpguard.accounts.model import HOLDS, Membership, People, nonsense, source_of
 from smtpguard.app.policies import Following
 from smtpguard.database.errors import LedgerError, PolicyUnreadable
 from smtpguard.guard.ports import Clock, Ledger

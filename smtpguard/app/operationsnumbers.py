@@ -24,7 +24,7 @@ from smtpguard.app.policyfile import Look
 from smtpguard.config.settings import Settings
 from smtpguard.database.errors import PolicyUnreadable
 from smtpguard.guard.ports import Clock
-from smtpguard.lists.indexcache import State
+from smtpguard.lists.index import State
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.report import latest
 from smtpguard.observe import figures as store_watching

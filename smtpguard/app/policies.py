@@ -12,7 +12,7 @@ import asyncio
 import logging
 from functools import partial
 
-from smtpguard.accounts.membership import members
+from smtpguard.accounts.model import members
 from smtpguard.app.files import parse_policy
 from smtpguard.app.lists import built_registry, names
 from smtpguard.app.policyfile import unreadable

@@ -11,19 +11,17 @@ from pathlib import Path
 
 from smtpguard.app.clock import SystemClock
 from smtpguard.app.files import parse_policy
-from smtpguard.config.assembling import policy_document
-from smtpguard.config.documents import POLICY, VOCABULARIES, shipped, vocabulary_names
+from smtpguard.config.documents import POLICY, VOCABULARIES, policy_document, shipped, vocabulary_names
 from smtpguard.config.problem import Problem, Severity, ordered
 from smtpguard.config.settings import Settings
 from smtpguard.config.yaml import Document, Place, load_yaml
 from smtpguard.lists.declared import COLLEAGUES
 from smtpguard.lists.sources import SourceError, Tally, addresses, maps, number_of, unfit
-from smtpguard.lists.sources.credentials import file_of
 from smtpguard.lists.sources.opening import opened
+from smtpguard.lists.sources.server import file_of
 from smtpguard.policy import deputies
 from smtpguard.policy.condition import AtLeast
-from smtpguard.policy.expansions import Expands
-from smtpguard.policy.members import ListMembers, Members, Remote
+from smtpguard.policy.members import Expands, ListMembers, Members, Remote
 from smtpguard.policy.parse import PEOPLE, Policy, parse
 from smtpguard.policy.verdict import Action, Quorum
 from smtpguard.reading.fold import fold

@@ -21,7 +21,7 @@ from smtpguard.admission.mailingverdict import NEVER_COVERED, MailingEffect, mai
 from smtpguard.admission.recorded import ANY, CONFIRMED, NOT_KEPT, OLD, REJECTED, WAITING, Recorded
 from smtpguard.app.replaydiff import WHY, CompiledPolicy, PolicyDiff
 from smtpguard.app.replaydrift import Divergence
-from smtpguard.config.rate import LONGEST_SECONDS
+from smtpguard.config.quantity import LONGEST_SECONDS
 from smtpguard.gathering.streams import FACT as OF_STREAMS
 from smtpguard.policy import confirming
 from smtpguard.policy.condition import NO, UNKNOWN, YES, Answer

@@ -33,7 +33,7 @@ from smtpguard.guard.ports import PolicyInForce
 from smtpguard.journal.bypass import Bypass, Bypasses
 from smtpguard.journal.chain import instant
 from smtpguard.journal.checkpoint import Checkpoint, parse
-from smtpguard.lists.indexcache import State
+from smtpguard.lists.index import State
 from smtpguard.observe import figures
 from smtpguard.observe.alarms.conditions import BY_NAME, Alarm, Found, Seen, raised
 from smtpguard.observe.alarms.rows import Alarmed

@@ -33,7 +33,7 @@ from smtpguard.gathering.reader import BoundedReader
 from smtpguard.guard.inforce import InForce
 from smtpguard.lists.declared import ListInfo, build
 from smtpguard.lists.digest import KEY_OCTETS, Digester
-from smtpguard.lists.indexcache import index_path
+from smtpguard.lists.index import index_path
 from smtpguard.lists.writing import write_passing
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Session

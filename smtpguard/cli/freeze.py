@@ -17,8 +17,7 @@ from smtpguard.cli.context import CannotRun, Context, NotFine, as_json, awaited
 from smtpguard.cli.holdrow import freeze_row, what
 from smtpguard.config.brief import STORE
 from smtpguard.config.problem import Invalid, did_you_mean
-from smtpguard.freezes.hooks import Hook
-from smtpguard.freezes.service import Released, SecondPersonNeeded
+from smtpguard.freezes.service import Hook, Released, SecondPersonNeeded
 from smtpguard.journal.bypass import Bypasses
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mailings.model import NoSuch, whole_id

@@ -10,7 +10,7 @@ from typing import Any
 from smtpguard.cli.context import in_columns
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.expansions import Expansions
-from smtpguard.lists.indexcache import IndexStatus
+from smtpguard.lists.index import IndexStatus
 from smtpguard.lists.report import Report, SourceReport
 from smtpguard.lists.sources import BadRow
 from smtpguard.lists.sync import called

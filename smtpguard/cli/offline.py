@@ -15,8 +15,7 @@ from smtpguard.app.contact import second_way
 from smtpguard.app.files import CannotStart, exposed
 from smtpguard.app.lists import people_of
 from smtpguard.app.policycheck import check_policy, readable, shown, warning
-from smtpguard.config.assembling import policy_document
-from smtpguard.config.documents import policy_documents
+from smtpguard.config.documents import policy_document, policy_documents
 from smtpguard.config.fields import is_public
 from smtpguard.config.listeners import MilterListener, SenderRates, SmtpListener, network_text, open_to_all
 from smtpguard.config.problem import Broken, Problem, Severity, did_you_mean, one_of, ordered

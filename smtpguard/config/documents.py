@@ -1,22 +1,27 @@
-"""The documents of a policy, and those that are shipped with the product.
+"""The documents of a policy, and those that are shipped with the product; and one document of all of them, which keeps every position.
 
 A policy is its own file, the files in ``policy.d/`` and ``lists.d/`` beside it, and the vocabularies: the shipped ones,
 and those in ``vocabularies/`` beside the policy. One of the same name replaces a shipped one.
+
+A file in ``policy.d/`` adds to sections: a mapping there (groups, lists, streams and the like) gets more names, a
+sequence (rules, expansions) gets more entries, in the order of file names. Nothing is replaced: a name in two files is
+a mistake. A file in ``lists.d/`` is one list, which has the name of the file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
-from smtpguard.config.problem import Broken, Problem
-from smtpguard.config.yaml import MAX_BYTES
+from smtpguard.config.problem import Broken, Problem, one_of
+from smtpguard.config.yaml import MAX_BYTES, Document, Mark, Place, load_yaml
 
 POLICY = "policy.yaml"
 VOCABULARIES = "vocabularies"
 PARTS, LISTS = "policy.d", "lists.d"
-"""Folders beside the policy whose files are parts of it (assembling)."""
+"""Folders beside the policy whose files are parts of it."""
 
 
 def shipped() -> Path:
@@ -63,3 +68,139 @@ def _read(path: Path) -> bytes:
             return stream.read(MAX_BYTES + 1)
     except OSError as e:
         raise Broken([Problem(str(path), 1, 1, f"cannot be read: {e.strerror or e}")]) from None
+
+
+MAPPINGS = ("groups", "people", "previews", "lists", "streams", "marks", "own_marks")
+SEQUENCES = ("rules", "expansions")
+
+
+def policy_document(documents: Mapping[str, bytes], where: str = POLICY) -> Document:
+    """``where``: the name of the policy's own file in problems. Raises Broken."""
+    parts = sorted(name for name in documents if name.startswith((f"{PARTS}/", f"{LISTS}/")))
+    if not parts:
+        return load_yaml(documents[POLICY], where)
+    folder = where.removesuffix(where.rpartition("/")[2])
+    problems: list[Problem] = []
+    loaded: list[tuple[str, Document]] = []
+    for name in (POLICY, *parts):
+        try:
+            loaded.append((name, load_yaml(documents[name], where if name == POLICY else folder + name)))
+        except Broken as e:
+            problems += e.problems
+    if problems:
+        raise Broken(problems)
+    whole = _Whole(loaded[0][1])
+    for name, document in loaded[1:]:
+        if name.startswith(f"{LISTS}/"):
+            whole.add_list(name.removeprefix(f"{LISTS}/").removesuffix(".yaml"), document)
+        else:
+            whole.add(document)
+    if whole.problems:
+        raise Broken(whole.problems)
+    return whole.document
+
+
+class _Whole:
+    def __init__(self, own: Document) -> None:
+        value = dict(own.value) if isinstance(own.value, dict) else own.value
+        self._values, self._keys = dict(own.values), dict(own.keys)
+        self.document = Document(file=own.file, value=value, values=self._values, keys=self._keys)
+        self.problems: list[Problem] = []
+
+    def add(self, part: Document) -> None:
+        if part.value is None:
+            return
+        if not isinstance(part.value, dict):
+            self.problems.append(part.problem((), "no mapping", "sections, as in the policy's own file"))
+            return
+        for section, value in part.value.items():
+            place: Place = (section,)
+            if section in MAPPINGS:
+                self._names(section, value, part)
+            elif section in SEQUENCES:
+                self._entries(section, value, part)
+            else:
+                expected = one_of((*MAPPINGS, *SEQUENCES))
+                self.problems.append(
+                    part.problem(place, f"{section} is allowed only in the policy's main file", expected, key=True)
+                )
+
+    def add_list(self, name: str, part: Document) -> None:
+        """A file whose value is the section of one list."""
+        there = self._section("lists", {})
+        if there is None:
+            return
+        if name in there:
+            self.problems.append(
+                part.problem((), f"list {name} is already declared in {self._file(('lists', name))}", "another name")
+            )
+            return
+        there[name] = {} if part.value is None else part.value
+        self._take(part, (), ("lists", name))
+        self._keys[("lists", name)] = _marked(part.values[()], part.file)
+
+    def _names(self, section: str, value: Any, part: Document) -> None:
+        if value is None:
+            return
+        there = self._section(section, {})
+        if not isinstance(value, dict):
+            self.problems.append(part.problem((section,), f"{section} is not a mapping", "a mapping of names"))
+            return
+        for name, one in value.items():
+            if there is None:
+                return
+            if name in there:
+                text = f"{name} of {section} is already declared in {self._file((section, name))}"
+                self.problems.append(part.problem((section, name), text, "another name", key=True))
+                continue
+            there[name] = one
+            self._take(part, (section, name), (section, name))
+
+    def _entries(self, section: str, value: Any, part: Document) -> None:
+        if value is None:
+            return
+        if section == "expansions" and isinstance(value, dict):
+            entries: Iterator[tuple[Place, Any]] = iter([((section,), value)])
+        elif isinstance(value, list):
+            entries = (((section, n), one) for n, one in enumerate(value))
+        else:
+            self.problems.append(part.problem((section,), f"{section} is not a list", "a list"))
+            return
+        there = self._section(section, [])
+        if there is None:
+            return
+        for place, one in entries:
+            self._take(part, place, (section, len(there)))
+            there.append(one)
+
+    def _section(self, section: str, empty: Any) -> Any:
+        """That section of the whole document, created if missing; None if it has a wrong type, which is reported
+        elsewhere."""
+        root = self.document.value
+        if root is None or not isinstance(root, dict):
+            return None
+        if root.get(section) is None:
+            root[section] = empty
+            self._values.setdefault((section,), self._values[()])
+        elif section == "expansions" and isinstance(root[section], dict):  # a single one, without a sequence around it
+            moved = {p: m for p, m in self._values.items() if p[:1] == (section,)}
+            self._values |= {(section, 0, *p[1:]): m for p, m in moved.items()}
+            root[section] = [root[section]]
+        elif type(root[section]) is not type(empty):
+            return None
+        else:
+            root[section] = type(empty)(root[section])
+        return root[section]
+
+    def _take(self, part: Document, old: Place, new: Place) -> None:
+        """Copy the marks of everything at and below ``old``."""
+        n = len(old)
+        for marks, ours in ((part.values, self._values), (part.keys, self._keys)):
+            ours |= {(*new, *place[n:]): _marked(mark, part.file) for place, mark in marks.items() if place[:n] == old}
+
+    def _file(self, place: Place) -> str:
+        return self.document.mark(place, key=True).file or self.document.file
+
+
+def _marked(mark: Mark, file: str) -> Mark:
+    return Mark(mark.line, mark.column, file)

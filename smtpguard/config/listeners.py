@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from smtpguard.config.fields import FilePath, Host, Network, Networks, Port, is_this_machine
 from smtpguard.config.problem import Invalid, Problem
-from smtpguard.config.rate import Rate, RateField
+from smtpguard.config.quantity import Rate, RateField
 from smtpguard.config.validation import Section
 from smtpguard.config.yaml import Document
 

@@ -1,4 +1,4 @@
-"""Durations in configuration files: "15m", "2h 30m", "30d", "24 working hours"."""
+"""Durations in configuration files: "15m", "2h 30m", "30d", "24 working hours"; and rates: "20000 in 1h"."""
 
 from __future__ import annotations
 
@@ -125,4 +125,40 @@ Delay = Annotated[int, BeforeValidator(_to_delay), WithJsonSchema(_DELAY_SCHEMA)
 """The same, where 0 is allowed."""
 WorkingSpan = Annotated[
     Span, BeforeValidator(from_text(span, WORKING_EXPECTED, kept=(Span,))), WithJsonSchema(_SPAN_SCHEMA)
+]
+
+
+RATE_EXPECTED = 'a number and a time, like "20000 in 1h"'
+LONGEST_SECONDS = 31 * 86400
+_RATE = re.compile(r"\s*([0-9][0-9_ ]{0,14}?)\s+in\s+(.+)\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """At most, or at least, ``count`` in any ``window_seconds``."""
+
+    count: int
+    window_seconds: int
+
+
+def rate(text: str) -> Rate:
+    """Raises Invalid."""
+    found = _RATE.match(text)
+    if not found:
+        raise Invalid(f'invalid limit "{text}"', RATE_EXPECTED)
+    return Rate(int(found[1].replace("_", "").replace(" ", "")), window(found[2]))
+
+
+def window(text: str) -> int:
+    """The seconds of a window. Raises Invalid."""
+    length = seconds(text.strip())
+    if length > LONGEST_SECONDS:
+        raise Invalid(f'"{text.strip()}" is too long to count over', "at most 31d")
+    return length
+
+
+RateField = Annotated[
+    Rate,
+    BeforeValidator(from_text(rate, RATE_EXPECTED, kept=(Rate,), what="invalid limit")),
+    WithJsonSchema({"type": "string", "description": RATE_EXPECTED, "examples": ["20000 in 1h"]}),
 ]

@@ -12,7 +12,7 @@ from smtpguard.console.entrywords import DETAILS, WORDS
 from smtpguard.console.reporting import Made
 from smtpguard.incidents.breach import said_of
 from smtpguard.incidents.intrusion import Checked, Ingress, Sign, signs
-from smtpguard.incidents.missed import Missed
+from smtpguard.incidents.purposes import Missed
 from smtpguard.incidents.report import CAME, RULE, Report
 from smtpguard.incidents.statement import Entries, Mark, Statement, fact, plain, unknown
 from smtpguard.incidents.timeline import Step

@@ -14,8 +14,7 @@ from functools import partial
 from smtpguard.admission.recorded import Recorded
 from smtpguard.console.services import ConsoleServices
 from smtpguard.guard.ports import Ledger
-from smtpguard.incidents.missed import Missed, missed
-from smtpguard.incidents.purposes import Documents, Purposes, purposes
+from smtpguard.incidents.purposes import Documents, Missed, Purposes, missed, purposes
 from smtpguard.incidents.query import IncidentQuery
 from smtpguard.incidents.report import Found, Report, TooMany
 from smtpguard.incidents.unknownnames import UnknownName, UnknownNames, unknown_names

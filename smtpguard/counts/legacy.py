@@ -10,8 +10,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 
 from smtpguard.counts.entries import entry, hours
-from smtpguard.counts.moments import Moments
-from smtpguard.counts.people import People
+from smtpguard.counts.people import Moments, People
 from smtpguard.database.batch import Batch
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from smtpguard.counts.entries import LIFE
 from smtpguard.counts.legacy import Earlier
-from smtpguard.counts.moments import Moments
+from smtpguard.counts.people import Moments
 from smtpguard.database.batch import Batch
 
 LARGE = 2000  # a smaller sum is not worth keeping

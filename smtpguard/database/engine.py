@@ -27,9 +27,8 @@ from sqlalchemy.pool import NullPool, QueuePool
 from smtpguard.config.statefiles import hand_over, owner_of
 from smtpguard.database.errors import Full, LedgerError, Unavailable, Unusable, no_space
 from smtpguard.database.failpoint import failpoint
-from smtpguard.database.files import FairLock, ReadOnlyCopy, only_readable
+from smtpguard.database.files import FairLock, ReadOnlyCopy, WriteBack, only_readable
 from smtpguard.database.fronts import Fronts, inode
-from smtpguard.database.writeback import WriteBack
 
 BUSY_SECONDS = 15
 IDLE_SECONDS = 10

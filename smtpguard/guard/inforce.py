@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from smtpguard.accounts.membership import source_of
-from smtpguard.accounts.model import Account, Unseated, unseated
+from smtpguard.accounts.model import Account, Unseated, source_of, unseated
 from smtpguard.lists.registry import Registry
 from smtpguard.policy.absences import Absence, Groups, Member, together
 from smtpguard.policy.approvals import SHARE, ByAddress, ReplyVotes, Stages

@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from smtpguard.accounts.membership import Membership
 from smtpguard.accounts.model import Account as Person
+from smtpguard.accounts.model import Membership
 from smtpguard.admission.model import Admission, Item, Seen
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.model import Change, Hold, Over, State

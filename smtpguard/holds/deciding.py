@@ -17,7 +17,7 @@ from smtpguard.database.errors import ContentMissing
 from smtpguard.database.schema import hold as table
 from smtpguard.database.schema import outbox
 from smtpguard.freezes import rows as freezes
-from smtpguard.holds import approvedcontent, contents
+from smtpguard.holds import contents
 from smtpguard.holds import rows as holds
 from smtpguard.holds.model import (
     LET_GO,
@@ -88,7 +88,7 @@ def apply(batch: Batch, held: Hold, made: Change) -> Change:
             raise ContentMissing("the content of the hold is not kept")
     batch.append(sealed)
     if made.cover:
-        approvedcontent.keep(batch, made.cover)
+        contents.keep(batch, made.cover)
     row = mailings_of(batch).by_name(held.mailing_id) if made.hold is not None and held.mailing_id else None
     over = True
     if made.hold is not None and held.state in SENDING and _is_taken_back(held, made.hold):
@@ -269,7 +269,7 @@ def _covered(batch: Batch, mailing: Mailing | None, lead: Hold, copy: Hold, new:
     if cover is None or not cover.learned or copy.by_address:
         return False
     came = Coming(content=copy.content_sha256, exact=copy.exact, author=copy.author, proofs=copy.proofs)
-    return cover.is_from(came) and approvedcontent.learned_from(batch.connection, cover.learned, copy.hold_id)
+    return cover.is_from(came) and contents.learned_from(batch.connection, cover.learned, copy.hold_id)
 
 
 def _is_late(lead: Hold, copy: Hold) -> bool:

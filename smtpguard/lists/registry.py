@@ -1,4 +1,5 @@
-"""The customer lists as the policy declares them, and the class of each recipient: internal, a list, a member, outside.
+"""The customer lists as the policy declares them, the class of each recipient (internal, a list, a member, outside), and the sum of one
+message's recipients: how many people of each kind, each counted once, and which lists.
 
 The Registry has the organization, lists, streams and expanders of one process, with their indexes. Every spelling of a
 mailbox finds its list (mail.address).
@@ -6,7 +7,9 @@ mailbox finds its list (mail.address).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -14,13 +17,161 @@ from smtpguard.lists.declared import ListInfo, Stream
 from smtpguard.lists.declared import build as build
 from smtpguard.lists.digest import Digester, person
 from smtpguard.lists.expansions import Expansion, Expansions
-from smtpguard.lists.index import Index, Together
-from smtpguard.lists.indexcache import IndexStatus, Shelf, State
+from smtpguard.lists.index import Index, IndexStatus, Shelf, State, Together
 from smtpguard.lists.names import Names, split
-from smtpguard.lists.recipients import INTERNAL, INTERNAL_MEMBER, LIST, MEMBER, OUTSIDE, Classification, Classified
-from smtpguard.lists.summing import summed
+from smtpguard.lists.recipients import (
+    INTERNAL,
+    INTERNAL_MEMBER,
+    LIST,
+    MEMBER,
+    NOBODY,
+    ONE,
+    OUTSIDE,
+    Classification,
+    Classified,
+    Count,
+    Kind,
+    Touched,
+)
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Network, within
+
+
+def summed(
+    recipients: Sequence[Classification],
+    distinct: Iterable[Classification],
+    *,
+    lists: Mapping[str, ListInfo],
+    statuses: Mapping[str, IndexStatus],
+    nested: Mapping[str, frozenset[str]],
+    blind: Sequence[str],
+) -> Classified:
+    """``recipients``: one for each RCPT; ``distinct``: each of their mailboxes once. ``nested``: the lists that each
+    list's address reaches; ``blind``: lists without a usable index."""
+    internal = outside = list_addresses = 0
+    addressed: set[str] = set()
+    people: list[Classification] = []
+    known: list[Classification] = []  # certain customers; then possible ones
+    doubtful: list[Classification] = []
+    surely: dict[str, int] = {}
+    perhaps: dict[str, int] = {}
+    crowds: list[Classification] = []
+    for one in distinct:
+        kinds = one.kinds  # one of a few objects: testing for membership is what takes time
+        if one.behind is not None:
+            crowds.append(one)
+            for name in one.lists:
+                surely.setdefault(name, 0)
+            for name in one.doubt:
+                perhaps.setdefault(name, 0)
+            if kinds is LIST:
+                list_addresses += 1
+                addressed.update(n for name in one.behind.addressed for n in nested.get(name, ()))
+            continue
+        if kinds is LIST:
+            list_addresses += 1
+            addressed.update(one.lists)
+            continue
+        people.append(one)
+        if kinds is INTERNAL or kinds is INTERNAL_MEMBER:
+            internal += 1
+        if one.lists:
+            known.append(one)
+            for name in one.lists:
+                surely[name] = surely.get(name, 0) + 1
+        elif one.doubt:
+            doubtful.append(one)
+        elif kinds is OUTSIDE:
+            outside += 1
+        for name in one.doubt:
+            perhaps[name] = perhaps.get(name, 0) + 1
+    touched: dict[str, Touched] = {}
+    for n in sorted({*addressed, *surely, *perhaps}):
+        certain = surely.get(n, 0)
+        members = Count(certain, certain + perhaps.get(n, 0))
+        touched[n] = _touched(lists[n], statuses[n], n in addressed, members)
+    # A member of an addressed list is counted there, once.
+    there = sum(not addressed.isdisjoint(one.lists) for one in known) if addressed else 0
+    beside, single, unsure = len(people) - there, len(known) - there, len(doubtful)
+    customers, reach = Count(single, single + unsure), Count(beside, beside)
+    for name in addressed:
+        reach += touched[name].size
+        customers += touched[name].size if lists[name].of_customers else NOBODY
+    counted = Classified(
+        recipients=tuple(recipients),
+        total=len(recipients),
+        internal=Count(internal, internal),
+        outside=Count(outside, outside + unsure),
+        list_addresses=Count(list_addresses, list_addresses),
+        members=Count(len(known), len(known) + unsure),
+        customers=customers,
+        reach=reach,
+        touched=touched,
+        people=tuple([one.digest for one in known]) if known else (),
+        doubtful=tuple([one.digest for one in doubtful]) if doubtful else (),
+        unsure={n: statuses[n].why for n in blind if n in touched} if touched else {},
+    )
+    return with_crowds(counted, crowds) if crowds else counted
+
+
+def _touched(info: ListInfo, status: IndexStatus, by_address: bool, members: Count) -> Touched:
+    index = status.index
+    if index is None:
+        size = Count(info.at_least, math.inf)
+    else:
+        size = Count(index.people, index.people if status.state is State.READY else math.inf)
+    return Touched(
+        name=info.name, by_address=by_address, members=members, size=size, version=index.version if index else ""
+    )
+
+
+# Add the people behind addresses that expand without being lists of the policy.
+#
+# A person both there and addressed singly may count twice, never not at all.
+
+
+def with_crowds(counted: Classified, crowds: Iterable[Classification]) -> Classified:
+    """``counted`` already has all of their lists among those it touches, and every list address among its own."""
+    internal, outside, members = counted.internal, counted.outside, counted.members
+    customers, reach = counted.customers, counted.reach
+    touched = dict(counted.touched)
+    people = list(counted.people)
+    nameless: list[Expansion] = []
+    for one in crowds:
+        behind = one.behind
+        assert behind is not None
+        here = Count(one.customers, one.customers + one.perhaps)
+        customers += here
+        reach += Count(behind.people, behind.people)
+        people += behind.members
+        if len(behind.members) < behind.customers:
+            nameless.append(behind)
+        listed = Kind.LIST in one.kinds
+        if not listed:
+            members += here
+            internal += ONE if Kind.INTERNAL in one.kinds else Count(0, 0)
+            outside += Count(0 if one.doubt else 1, 1) if Kind.OUTSIDE in one.kinds else Count(0, 0)
+        for name in {*behind.lists, *one.doubt}:
+            surely = behind.lists.get(name, 0)
+            most = surely + (behind.unplaced if name in one.doubt else 0)
+            before = touched[name]
+            touched[name] = replace(
+                before,
+                members=before.members + Count(surely, most),
+                expanded=before.expanded or (listed and surely > 0),
+            )
+    return replace(
+        counted,
+        internal=internal,
+        outside=outside,
+        members=members,
+        customers=customers,
+        reach=reach,
+        touched=touched,
+        people=tuple(dict.fromkeys(people)),
+        crowds=tuple(nameless),
+    )
+
 
 _NONE: frozenset[str] = frozenset()
 PEOPLE = "organization.people"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from smtpguard.config.statefiles import replace_file
-from smtpguard.lists.indexcache import report_path
+from smtpguard.lists.index import report_path
 from smtpguard.lists.sources import BadRow, Tally
 
 

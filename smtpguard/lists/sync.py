@@ -26,15 +26,13 @@ from typing import Any
 
 from smtpguard.config.statefiles import hand_over, swap
 from smtpguard.lists import report as reports
-from smtpguard.lists.buildworker import build
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.digest import Digester
-from smtpguard.lists.index import BadIndex, Index, changed, walk
-from smtpguard.lists.indexcache import INCOMPLETE, index_path, sources_folder, too_old
+from smtpguard.lists.index import INCOMPLETE, BadIndex, Index, changed, index_path, sources_folder, too_old, walk
 from smtpguard.lists.report import Report, SourceReport, latest
 from smtpguard.lists.sources import Source, SourceError, Stop, Tally, cell_address, number_of, unfit, unforeseen
 from smtpguard.lists.sources.opening import named, never, opened
-from smtpguard.lists.writing import linked, merge
+from smtpguard.lists.writing import build, linked, merge
 from smtpguard.mail.address import BadAddress
 
 DRAFT_SECONDS = 86_400  # drafts of a sync that died are older than that

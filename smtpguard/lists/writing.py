@@ -4,27 +4,37 @@ Memory stays bounded however long a list is. Digests go into 256 piles by their 
 half a million; then pile by pile is sorted, which needs a 256th of them at a time and no merging. The sorted digests go
 to a second file, since the sections of an index can be laid out only when the number of people is known. Python sorts
 the 64-bit integers; slices and casts, which run in C, move the octets (piles to numbers, numbers to heads and tails).
+
+The index of a long list is built in a process beside the one that reads the list (``build``): two cores take half the time, and the
+process that also delivers mail is slowed half as long. The reader writes to the worker's standard input: one line of JSON that says what
+to build, with the key in it, then blocks. A block is its length in four octets, big-endian, and so many octets of canonical keys, one a
+line; an empty block is the end. The answer is one line: "built" and the draft's name, or "failed" and the reason. An input that ends
+early builds nothing.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import secrets
 import shutil
+import struct
+import subprocess
 import sys
 import tempfile
 import zlib
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import datetime
 from itertools import chain, islice
 from operator import eq
 from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO
 
+from smtpguard.lists.digest import Digester
 from smtpguard.lists.index import HEADER_OCTETS, LOW_END, OCTETS, Header, Index, tail_bits, walk
 
 KEPT = 1 << 19  # digests in memory before they spill to a file
@@ -216,3 +226,82 @@ def _crc(file: IO[bytes], start: int = 0) -> int:
     while block := file.read(1 << 20):
         crc = zlib.crc32(block, crc)
     return crc
+
+
+WORKER_FROM = 50_000  # for fewer people a process does not pay
+KEYS = 8192  # keys in a block
+_LENGTH = struct.Struct(">I")
+
+
+class CutShort(Exception):
+    """The input ended before its end mark."""
+
+
+def build(path: Path, keys: Iterator[str], digester: Digester, *, built_at: datetime, fingerprint: bytes) -> Path:
+    """A draft beside ``path``, as writing.write. Raises what ``keys`` raises, and OSError; then no file is left behind."""
+    first = list(islice(keys, WORKER_FROM))
+    if len(first) < WORKER_FROM:
+        return write(path, map(digester.of_canonical, first), key_id=digester.key_id, built_at=built_at, fingerprint=fingerprint)  # fmt: skip
+    task = {"path": str(path), "key": digester.key.hex(), "delimiters": digester.delimiters,
+            "built_at": built_at.isoformat(), "fingerprint": fingerprint.hex()}  # fmt: skip
+    argv = [sys.executable, "-P", "-m", "smtpguard.lists"]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            with suppress(BrokenPipeError):  # it ended early, and has reported the reason if it could
+                _send(process.stdin, json.dumps(task), chain(first, keys))
+                process.stdin.close()
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            with suppress(BrokenPipeError):
+                process.stdin.close()
+        said, _, rest = process.stdout.readline().decode().strip().partition(" ")
+    if said != "built":
+        raise OSError(rest or "the process that builds it has ended")
+    return Path(rest)
+
+
+def _send(sink: IO[bytes], task: str, keys: Iterator[str]) -> None:
+    sink.write(task.encode() + b"\n")
+    while block := "\n".join(islice(keys, KEYS)).encode():
+        sink.write(_LENGTH.pack(len(block)) + block)
+    sink.write(_LENGTH.pack(0))
+
+
+def serve(source: BinaryIO, sink: BinaryIO) -> int:
+    """Run in the worker process."""
+    task = json.loads(source.readline())
+    digester = Digester(bytes.fromhex(task["key"]), task["delimiters"])
+    try:
+        draft = write(
+            Path(task["path"]),
+            map(digester.of_canonical, _keys(source)),
+            key_id=digester.key_id,
+            built_at=datetime.fromisoformat(task["built_at"]),
+            fingerprint=bytes.fromhex(task["fingerprint"]),
+        )
+    except CutShort:
+        return 1
+    except OSError as error:
+        sink.write(f"failed {error.strerror or error}\n".encode())
+        return 1
+    sink.write(f"built {draft}\n".encode())
+    return 0
+
+
+def _keys(source: BinaryIO) -> Iterator[str]:
+    """Raises CutShort."""
+    while True:
+        length = source.read(_LENGTH.size)
+        if len(length) < _LENGTH.size:
+            raise CutShort
+        (size,) = _LENGTH.unpack(length)
+        if not size:
+            return
+        block = source.read(size)
+        if len(block) < size:
+            raise CutShort
+        yield from block.decode().split("\n")

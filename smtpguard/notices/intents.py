@@ -3,12 +3,14 @@
 A notice goes to the authenticated user's mailbox, else to an internal From. It never goes to the reverse-path (a VERP
 handler would unsubscribe the customer), to the original recipients, to outsiders, or to an address only because the
 message names it. A notice that would have no recipient goes to the lists' owners.
+
+Rules that call a person have a journal entry for each call, from which the alarms take it (``calling``).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,14 +22,17 @@ from smtpguard.holds import coverage, effects
 from smtpguard.holds.model import Hold, out_of_reach
 from smtpguard.holds.sending import Outgoing, Sending
 from smtpguard.journal.chain import utc_text
-from smtpguard.journal.event import Event
+from smtpguard.journal.event import Event, Kind
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Recipient
 from smtpguard.notices import noticedata
-from smtpguard.notices.rulecalls import CallTimes
 from smtpguard.outbox.model import Intent, IntentKind
+from smtpguard.policy import counted
 from smtpguard.policy.absences import Absence
+from smtpguard.policy.condition import NO
+from smtpguard.policy.counted import Live, Questions, list_of
+from smtpguard.policy.rule import Rule
 from smtpguard.policy.verdict import Action, Mode, Verdict
 from smtpguard.reading.looks import Reading
 from smtpguard.reading.marks import veiled
@@ -37,6 +42,23 @@ _ASKING = frozenset({"approve", "reminder", "answer", "plea"})
 """Notices that always ask their reader to decide. A notice of a revoked approval may ask too."""
 BACK = "-back"
 """The end of the ids of notices that an approval is revoked: they are additional to those of the approval."""
+
+
+AGAIN_SECONDS = 30.0
+
+
+@dataclass(slots=True)
+class CallTimes:
+    """When each rule was last journalled, in this process: another may have journalled it too."""
+
+    _said: dict[tuple[str, ...], datetime] = field(default_factory=dict)
+
+    def first(self, key: tuple[str, ...], now: datetime) -> bool:
+        last = self._said.get(key)
+        if last is not None and abs((now - last).total_seconds()) < AGAIN_SECONDS:
+            return False
+        self._said[key] = now
+        return True
 
 
 @dataclass(slots=True)
@@ -489,3 +511,29 @@ def _recipient(address: str) -> Recipient | None:
 def _tag(person: str) -> str:
     """Short, and the same in every process; the intent itself has the address."""
     return hashlib.sha256(person.lower().encode()).hexdigest()[:10]
+
+
+def calling(
+    verdict: Verdict, gathered: Gathered, questions: Questions, live: Live, called: CallTimes
+) -> Iterator[Event]:
+    """An entry for each rule with ``then: alarm`` that hit, at most one in half a minute: for each list that it is
+    about, the number of its people that were counted."""
+    hits = {hit.rule for hit in verdict.hits}
+    for rule in gathered.in_force.rules.alarms if hits else ():
+        if rule.rule_id not in hits:
+            continue
+        lists = _lists(rule, questions, live, gathered)
+        if called.first((rule.rule_id, *sorted(lists)), live.now):
+            data = {"rule": rule.rule_id, "lists": lists}
+            private = {"from": (gathered.sender.claimed,)} if gathered.sender.claimed else {}
+            yield Event(kind=Kind.ALARM, id=gathered.transaction.id, at=live.now, data=data, private=private)
+
+
+def _lists(rule: Rule, questions: Questions, live: Live, gathered: Gathered) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for condition in rule.when:
+        for ask in questions.get(condition.slot, ()) if condition.fact.by_list else ():
+            if condition.test(counted.answered([ask], live, gathered.facts)) is not NO:
+                name = list_of(ask.key)
+                found[name] = max(found.get(name, 0), live.counts.get(ask, 0))
+    return found

@@ -15,8 +15,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, WithJsonSchema
 
 from smtpguard.config.problem import Invalid, did_you_mean
-from smtpguard.config.quantity import from_text
-from smtpguard.config.rate import window
+from smtpguard.config.quantity import from_text, window
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.absences import LONGEST
 from smtpguard.policy.breakers import Limit

@@ -14,7 +14,7 @@ import re2
 
 from smtpguard.config.fields import network_of
 from smtpguard.config.problem import Invalid, Undeclared, did_you_mean, one_of
-from smtpguard.config.rate import window
+from smtpguard.config.quantity import window
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.condition import (
     AtLeast,

@@ -1,26 +1,36 @@
-"""Whether one condition implies another, and whether one rule is at least as strict as another, for every message.
+"""Whether one condition implies another, whether one rule is at least as strict as another, and whether any message can hit a rule.
 
 Answers are ordered no, unknown, yes. A condition implies another if the other's answer is never below its own, whatever
 the value of the fact. False means "cannot be shown".
+
+Whether a message can hit a rule is found by trying the values at which one of its conditions changes its answer. A rule has few
+conditions and each has few such values, so all their combinations can be tried, except those that no message has: two recipients cannot
+be three members. Patterns, and rules with too many combinations, are taken to be possible. Pure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import product
+from math import prod
 
+from smtpguard.mail.envelope import Network
 from smtpguard.policy.condition import (
+    YES,
     AtLeast,
     AtMost,
     Between,
     Condition,
     Empty,
     EveryWord,
+    InNetwork,
     SetMatches,
     SomeWord,
     Truth,
     Word,
     WordMatches,
 )
+from smtpguard.policy.facts import FACTS, Count, Type, Value
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.verdict import Action, Mode, Scope
 
@@ -112,3 +122,111 @@ def _asks_no_longer(new: Rule, old: Rule) -> bool:
     """Whether the writer is asked for no longer time, and others may decide then only if they could before."""
     shorter = new.within_seconds == old.within_seconds or 0 < new.within_seconds < old.within_seconds
     return shorter and new.expires >= old.expires
+
+
+_PATIENCE = 50_000
+_OTHER = "something else"
+_NUMBERS = (Type.COUNT, Type.SHARE)
+_PATTERNS = (WordMatches, SetMatches)
+
+Values = Mapping[str, Value]
+
+
+def can_hit(rule: Rule) -> bool:
+    return _any(rule.when, () if any(isinstance(c, _PATTERNS) for c in rule.unless) else rule.unless)
+
+
+def can_meet(rule: Rule) -> bool:
+    """Whether any message meets its ``when``, regardless of exceptions."""
+    return _any(rule.when, ())
+
+
+def can_be(condition: Condition) -> bool:
+    return _any([condition], ())
+
+
+def _any(when: Iterable[Condition], unless: Sequence[Condition]) -> bool:
+    asked = [c for c in when if not isinstance(c, _PATTERNS)]
+    slots: dict[str, list[Condition]] = {}
+    for one in (*asked, *unless):
+        slots.setdefault(one.slot, []).append(one)
+    numbers = {type_: {n for c in (*asked, *unless) if c.fact.type is type_ for n in _bounds(c)} for type_ in _NUMBERS}
+    tries = {slot: _tries(some, numbers.get(some[0].fact.type, ())) for slot, some in slots.items()}
+    if prod(map(len, tries.values())) > _PATIENCE:
+        return True
+    for combination in product(*tries.values()):
+        values = dict(zip(tries, combination, strict=True))
+        if (
+            all(c.answer(values) is YES for c in asked)
+            and not (unless and all(c.answer(values) is YES for c in unless))
+            and _possible(values)
+        ):
+            return True
+    return False
+
+
+def _tries(conditions: Sequence[Condition], numbers: Collection[float]) -> list[Value]:
+    """Values of one fact that produce every possible answer. ``numbers``: the bounds of all facts of its type in the
+    rule, since facts may depend on each other."""
+    fact = conditions[0].fact
+    match fact.type:
+        case Type.TRUTH:
+            return [True, False]
+        case Type.WORD:
+            words = {word for c in conditions if isinstance(c, Word) for word in c.words}
+            return [*sorted(words), *(fact.words or (_OTHER,))]
+        case Type.NETWORK:
+            networks = [network for c in conditions if isinstance(c, InNetwork) for network in c.networks]
+            return [*dict.fromkeys(address for network in networks for address in _around(network)), _OTHER]
+        case Type.WORDS:
+            words = {word for c in conditions if isinstance(c, SomeWord | EveryWord) for word in c.words}
+            return [frozenset(), *(frozenset({word}) for word in (*sorted(words), _OTHER)), frozenset({*words, _OTHER})]
+        case Type.COUNT | Type.SHARE:
+            step, most = (1.0, float("inf")) if fact.type is Type.COUNT else (0.001, 1.0)
+            bounds = {0.0, step, *(n + d for n in numbers for d in (-step, 0, step))}
+            return [Count.exactly(n) for n in sorted(bounds) if 0 <= n <= most]
+
+
+def _around(network: Network) -> Iterator[str]:
+    """Its first and last address, and their neighbours outside."""
+    first, last, most = int(network[0]), int(network[-1]), 1 << network.max_prefixlen
+    kind = type(network[0])
+    yield from (str(kind(n)) for n in (first - 1, first, last, last + 1) if 0 <= n < most)
+
+
+def _bounds(condition: Condition) -> tuple[float, ...]:
+    match condition:
+        case AtLeast(n=n) | AtMost(n=n):
+            return (n,)
+        case Between(least=least, most=most):
+            return least, most
+    return ()
+
+
+def _count(values: Values, name: str, otherwise: float) -> float:
+    value = values.get(name)
+    return value.low if isinstance(value, Count) else otherwise
+
+
+def _no_more(less: str, more: str) -> Callable[[Values], bool]:
+    return lambda values: _count(values, less, 0) <= _count(values, more, float("inf"))
+
+
+def _touches(count: str) -> Callable[[Values], bool]:
+    """A person reached on a list implies a touched list."""
+    return lambda values: (
+        _count(values, count, 0) == 0 or frozenset() not in (values.get("recipients.lists"), values.get("recipients.audience"))
+    )  # fmt: skip
+
+
+_LAWS: Sequence[Callable[[Values], bool]] = (
+    lambda values: _count(values, "recipients.total", 1) >= 1,
+    *(_no_more(fact.name, fact.at_most) for fact in FACTS.values() if fact.at_most),
+    *(_no_more(fact.own, fact.name) for fact in FACTS.values() if fact.own),
+    *(_touches(f"recipients.{kind}") for kind in ("list_addresses", "members", "customers", "undisclosed")),
+)
+"""Invariants of every message."""
+
+
+def _possible(values: Values) -> bool:
+    return all(law(values) for law in _LAWS)

@@ -12,8 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from smtpguard.config.assembling import policy_document
-from smtpguard.config.documents import POLICY, VOCABULARIES
+from smtpguard.config.documents import POLICY, VOCABULARIES, policy_document
 from smtpguard.config.yaml import Document, Place
 from smtpguard.policy.breakers import Breakers
 from smtpguard.policy.condition import AtLeast, AtMost, Condition, Empty, Truth, Word

@@ -1,4 +1,5 @@
-"""Sources of a list's members, and what expands at the relay, as pydantic models: one for each kind of source.
+"""Sources of a list's members, and what expands at the relay without being a customer list (aliases, list servers), as pydantic models: one
+for each kind of source.
 
 The key that names the source (csv, sql, ldap...) selects the model. Passwords and tokens are in files, never in the
 policy: a url that contains one is refused.
@@ -17,7 +18,7 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag,
 from smtpguard.config.problem import Invalid, one_of
 from smtpguard.config.quantity import Seconds
 from smtpguard.config.validation import Section, tag
-from smtpguard.policy.fields import listed
+from smtpguard.policy.fields import Mailboxes, listed
 
 _SECRET_PARAMETER = re.compile(
     r"(?:.*(?:pass(?:word|wd|phrase)?|pwd|token|secret|(?:api|access|subscription)[-_]?key)|key|sig|signature|auth)\Z",
@@ -312,3 +313,73 @@ SeveralMembers = Annotated[
     list[AnyMembers], BeforeValidator(_several, json_schema_input_type=AnyMembers | list[AnyMembers])
 ]
 """One source, or a list of several."""
+
+
+class Expands(Section):
+    """``addresses_elsewhere``: addresses at another domain with the local part of one that expands, that are something
+    else. ``exclude``: addresses that are left out: they expand to nobody, and are behind nothing, whatever a map or
+    server says."""
+
+    exclude: Mailboxes = Field(default=[])
+    addresses_elsewhere: Mailboxes = Field(default=[])
+    refresh: Seconds = 15 * 60
+
+    source: ClassVar[str]
+
+
+class ExpandsAliases(Expands):
+    """aliases(5). ``domains``: the domains of its names; the first is that of names without one."""
+
+    source: ClassVar[str] = "aliases"
+    aliases: MapPath
+    domains: Words
+
+
+class ExpandsVirtual(Expands):
+    """virtual(5). ``domains``: of names without one, if there are any."""
+
+    source: ClassVar[str] = "virtual"
+    virtual: MapPath
+    domains: Words | None = None
+
+
+class ExpandsMailman(Expands):
+    """Every list of a Mailman 3 server."""
+
+    source: ClassVar[str] = "mailman"
+    mailman: Annotated[str, AfterValidator(web)]
+    user: str = "restadmin"
+    password_file: str
+    ca_file: str | None = None
+    timeout: Seconds = 30
+    time_limit: Seconds = 3600
+
+    @model_validator(mode="after")
+    def _secret(self) -> ExpandsMailman:
+        encrypted(self.mailman)
+        return self
+
+
+_EXPANDERS = ("aliases", "virtual", "mailman")
+
+
+def _expander_of(value: Any) -> str:
+    if isinstance(value, dict):
+        return tag(next((kind for kind in _EXPANDERS if value.get(kind) is not None), _EXPANDERS[0]))
+    return tag(value.source)
+
+
+AnyExpands = Annotated[
+    Annotated[ExpandsAliases, Tag(tag("aliases"))]
+    | Annotated[ExpandsVirtual, Tag(tag("virtual"))]
+    | Annotated[ExpandsMailman, Tag(tag("mailman"))],
+    Discriminator(_expander_of),
+    BeforeValidator(
+        lambda value: named(value, _EXPANDERS, "expansions", "a mapping like {aliases: FILE, domains: [example.com]}")
+    ),
+]
+SeveralExpands = Annotated[
+    list[AnyExpands],
+    BeforeValidator(lambda value: [value] if isinstance(value, dict) else value),
+    Field(title="expansions"),
+]

@@ -15,14 +15,12 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from smtpguard.config.problem import Invalid, did_you_mean, one_of
-from smtpguard.config.quantity import Delay, Seconds, in_short
-from smtpguard.config.rate import LONGEST_SECONDS, Rate, RateField
+from smtpguard.config.quantity import LONGEST_SECONDS, Delay, Rate, RateField, Seconds, in_short
 from smtpguard.config.validation import Section
 from smtpguard.locale.catalogue import languages
 from smtpguard.policy.approvals import REST, SHARE, Stages
 from smtpguard.policy.breakers import SORTS, Breaker, Breakers
 from smtpguard.policy.confirming import Confirming
-from smtpguard.policy.expansions import SeveralExpands
 from smtpguard.policy.fields import (
     LISTED,
     Aways,
@@ -43,7 +41,7 @@ from smtpguard.policy.fields import (
 )
 from smtpguard.policy.grammar import compiled
 from smtpguard.policy.hours import MIDNIGHT, Hours, parse_days
-from smtpguard.policy.members import LdapMembers, SeveralMembers
+from smtpguard.policy.members import LdapMembers, SeveralExpands, SeveralMembers
 from smtpguard.reading.language import LANGUAGES
 
 MOST_HOLIDAYS = 100

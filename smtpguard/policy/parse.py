@@ -11,8 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
-from smtpguard.config.assembling import policy_document
-from smtpguard.config.documents import POLICY, digest, vocabulary_names
+from smtpguard.config.documents import POLICY, digest, policy_document, vocabulary_names
 from smtpguard.config.problem import Broken, Problem, Undeclared, did_you_mean, ordered
 from smtpguard.config.validation import Findings, validate_rest
 from smtpguard.config.yaml import Document, Place, load_yaml
@@ -22,11 +21,10 @@ from smtpguard.policy.absences import Groups
 from smtpguard.policy.approvals import SHARE, ByAddress, ReplyVotes, Stages
 from smtpguard.policy.breakers import Breakers
 from smtpguard.policy.engine import RuleSet
-from smtpguard.policy.expansions import Expands
 from smtpguard.policy.facts import FACTS
 from smtpguard.policy.grammar import ConditionNames
 from smtpguard.policy.hours import Hours
-from smtpguard.policy.members import LdapMembers, ListMembers, Members
+from smtpguard.policy.members import Expands, LdapMembers, ListMembers, Members
 from smtpguard.policy.models import ApprovalsModel, ListModel, OutOfHoursModel, PolicyModel, StreamModel, lacking
 from smtpguard.policy.rulebook import rules
 from smtpguard.policy.verdict import Action, Quorum

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from smtpguard.config.problem import Invalid
-from smtpguard.config.quantity import in_short
-from smtpguard.config.rate import LONGEST_SECONDS
+from smtpguard.config.quantity import LONGEST_SECONDS, in_short
 from smtpguard.config.validation import Findings
 from smtpguard.config.yaml import Place
 from smtpguard.policy.condition import AtLeast, Condition

@@ -14,8 +14,8 @@ from smtpguard.config.yaml import Place
 from smtpguard.mail.address import Address
 from smtpguard.policy.condition import Between, Condition, Empty, SomeWord, Truth, Word, WordMatches
 from smtpguard.policy.facts import Type
+from smtpguard.policy.implication import can_be, can_hit, can_meet
 from smtpguard.policy.models import ApprovalsModel, ListModel, OriginModel, PolicyModel, StreamModel, lacking
-from smtpguard.policy.possible import can_be, can_hit, can_meet
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.verdict import Action
 

@@ -12,8 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from smtpguard.database.errors import LedgerError
-from smtpguard.freezes.hooks import Hook
-from smtpguard.freezes.service import Freezes
+from smtpguard.freezes.service import Freezes, Hook
 from smtpguard.guard.ports import Clock, Contents, Journal, Mailings, PolicyInForce
 from smtpguard.journal.chain import Clear, Entry, utc_text
 from smtpguard.journal.event import Kind

@@ -17,7 +17,7 @@ from smtpguard.database.access import Access, Rows, asks, writes
 from smtpguard.database.batch import Batch
 from smtpguard.freezes import rows as gates
 from smtpguard.guard import policies
-from smtpguard.holds import approvedcontent, contents, deciding, revoking
+from smtpguard.holds import contents, deciding, revoking
 from smtpguard.holds import rows as holds
 from smtpguard.holds.model import Over
 from smtpguard.holds.sending import Outgoing
@@ -66,9 +66,9 @@ class Holds(Rows):
     asked = asks(holds.asked)
     letters = asks(holds.letters)
     queued = asks(holds.queued)
-    shown = asks(approvedcontent.of_holds)
-    under = asks(approvedcontent.under)
-    templates = asks(approvedcontent.documents)
+    shown = asks(contents.of_holds)
+    under = asks(contents.under)
+    templates = asks(contents.documents)
     decided_leads = asks(deciding.decided_leads)
     change = writes(deciding.change)
     take_back = writes(revoking.take_back)

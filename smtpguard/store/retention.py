@@ -27,7 +27,7 @@ from smtpguard.database.schema import (
     returned,
     underway,
 )
-from smtpguard.holds import approvedcontent, contents
+from smtpguard.holds import contents
 from smtpguard.holds.model import LIVE, State
 from smtpguard.incidents import activityrows, preservation
 from smtpguard.journal import rows as journal
@@ -107,7 +107,7 @@ def erase(batch: Batch, keep: Retention) -> Erased:
     taken = Erased(orphans=contents.sweep(batch))
     old = _old_contents(batch, batch.now - keep.content)
     contents.drop(batch, old)
-    approvedcontent.forget(batch, old, microseconds(batch.now - keep.content))
+    contents.forget(batch, old, microseconds(batch.now - keep.content))
     gone = _old_holds(batch, batch.now - keep.addresses)
     private, through = _private(batch, batch.now - keep.addresses)
     base, entries = _journal(batch, batch.now - keep.journal)

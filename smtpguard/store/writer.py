@@ -23,7 +23,7 @@ from sqlalchemy import Connection, select
 
 from smtpguard.admission.model import Admission, Item, Seen
 from smtpguard.admission.rows import Run, answered_as
-from smtpguard.counts import retention
+from smtpguard.counts import counting
 from smtpguard.database.access import Clock
 from smtpguard.database.batch import Batch, Step
 from smtpguard.database.engine import BadItem, CommitUnknown, Database
@@ -330,7 +330,7 @@ class Writer:
         self._signed_seq = self._signed_seq or batch.head.seq
         minute = self._clock.monotonic() - self._kept_house >= KEEP_SECONDS
         if minute:
-            retention.prune(batch)
+            counting.prune(batch)
             self._kept_house = self._clock.monotonic()
         if not minute and batch.head.seq - self._signed_seq >= SIGN_ENTRIES:  # another process may have signed them
             self._signed_seq = max(self._signed_seq, journal.signed_until(batch))

@@ -11,7 +11,7 @@ import pytest
 
 from smtpguard.holds.checks import Seen
 from smtpguard.holds.model import Choice, Conflict, Hold, NotEntitled, State, Unconfirmed
-from smtpguard.lists.indexcache import index_path
+from smtpguard.lists.index import index_path
 from smtpguard.outbox.model import IntentKind
 from smtpguard.policy.verdict import Action, Deferred, Disposition, Held, Relayed
 from tests.guard.asking import ANNA, NEWS, READERS, RULES, copy, documents, put

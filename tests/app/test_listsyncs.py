@@ -15,7 +15,7 @@ from smtpguard.app.lists import open_registry
 from smtpguard.app.services import opened
 from smtpguard.config.documents import shipped
 from smtpguard.config.settings import Settings
-from smtpguard.lists.indexcache import State, index_path, sources_folder
+from smtpguard.lists.index import State, index_path, sources_folder
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from smtpguard.accounts.membership import MOST, People, nonsense
+from smtpguard.accounts.model import MOST, People, nonsense
 from smtpguard.app.memberships import Memberships
 from smtpguard.app.status import Status, directories
 from smtpguard.cli.status import lines

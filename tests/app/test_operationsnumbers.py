@@ -28,7 +28,7 @@ from smtpguard.database.errors import Unavailable
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.digest import Digester
-from smtpguard.lists.indexcache import index_path
+from smtpguard.lists.index import index_path
 from smtpguard.observe.metrics.table import BY_NAME, Spread
 from smtpguard.observe.webhooks.rows import Cursors
 from smtpguard.observe.witnessing import SYSLOG, Sending

@@ -15,7 +15,7 @@ from smtpguard.app.files import indexes
 from smtpguard.app.listrefresh import ListRefresh
 from smtpguard.cli.holdrow import reach
 from smtpguard.lists.declared import ListInfo
-from smtpguard.lists.indexcache import index_path
+from smtpguard.lists.index import index_path
 from smtpguard.lists.report import Report
 from smtpguard.lists.sources import Cell, Tally
 from smtpguard.lists.sources.files import FileSource

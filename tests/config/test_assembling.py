@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from smtpguard.config.assembling import policy_document
-from smtpguard.config.documents import policy_documents
+from smtpguard.config.documents import policy_document, policy_documents
 from smtpguard.config.problem import Broken
 from smtpguard.policy.looser import looser
 from smtpguard.policy.parse import parse

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from smtpguard.admission.model import Admission, Item, Seen
-from smtpguard.counts import retention
+from smtpguard.counts import counting
 from smtpguard.holds.model import Change, State
 from smtpguard.mailings.model import Person
 from smtpguard.policy.counted import Ask
@@ -153,7 +153,7 @@ async def rows(store: Store, table: str) -> int:
 
 async def swept(store: Store) -> None:
     """Sweep all parts of the counts."""
-    await store._writer.submit(lambda batch: retention.sweep(batch, -(1 << 63), (1 << 63) - 1))
+    await store._writer.submit(lambda batch: counting.sweep(batch, -(1 << 63), (1 << 63) - 1))
 
 
 async def test_contacts_are_forgotten(store: Store, clock: Clock) -> None:

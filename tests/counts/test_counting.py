@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from smtpguard.admission.model import Admission, Item, Seen
-from smtpguard.counts import retention, sums
+from smtpguard.counts import counting, sums
 from smtpguard.journal.event import Kind
 from smtpguard.policy.counted import Ask
 from smtpguard.store.opening import open_store
@@ -125,7 +125,7 @@ async def test_counts_outside_all_windows_are_deleted(store: Store, clock: Clock
     await count(store, to("T1", "a"))
     clock.go(minutes=71)
     await count(store, to("T2", "b"))
-    await store._writer.submit(lambda b: retention.sweep(b, -(1 << 63), (1 << 63) - 1))
+    await store._writer.submit(lambda b: counting.sweep(b, -(1 << 63), (1 << 63) - 1))
     tables = ("person", "again", "moment")
     left: list[Any] = []
     await store._writer.submit(lambda b: left.extend(len(b.select(f"SELECT 1 FROM {table}")) for table in tables))
@@ -159,7 +159,7 @@ async def test_stored_sums_equal_new_counts_with_two_processes(
 async def test_each_minute_a_part_of_the_counts_is_deleted(
     store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retention, "PARTS", 2)
+    monkeypatch.setattr(counting, "PARTS", 2)
     for n in range(20):
         clock.go(minutes=10)
         await count(store, to(f"T{n}", f"p{n}"))

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from smtpguard.admission.model import Admission, Item, Seen
-from smtpguard.counts import counting, retention, sums
+from smtpguard.counts import counting, sums
 from smtpguard.database.batch import Batch
 from smtpguard.journal.event import Kind
 from smtpguard.mailings.model import Person
@@ -217,7 +217,7 @@ async def _played(url: str, where: Path, script: list[Any]) -> None:
                 clock.go(seconds=given_)
                 model.now += given_
             elif what == "sweep":
-                await store._writer.submit(lambda batch: retention.sweep(batch, -(1 << 63), (1 << 63) - 1))
+                await store._writer.submit(lambda batch: counting.sweep(batch, -(1 << 63), (1 << 63) - 1))
             elif what == "earlier":
                 await store._writer.submit(partial(_put_back, model=model, clock=clock))
             elif what == "let out":

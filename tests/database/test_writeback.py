@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from smtpguard.database.engine import Database
-from smtpguard.database.writeback import WriteBack
+from smtpguard.database.files import WriteBack
 
 PAGES = 200
 

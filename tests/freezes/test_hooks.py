@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from smtpguard.freezes.hooks import LAST_CHARACTERS, Hook, run
+from smtpguard.freezes.service import LAST_CHARACTERS, Hook, run
 from smtpguard.policy.freezing import Freeze, Selector
 
 FREEZE = Freeze(

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from smtpguard.gathering.gather import Turns
-from smtpguard.lists.indexcache import index_path
+from smtpguard.lists.index import index_path
 from smtpguard.mail.trace import prepend
 from smtpguard.mail.transaction import Transaction
 from smtpguard.policy.facts import FACTS, Count, Source, Unknown, Value
-from smtpguard.policy.possible import _possible
+from smtpguard.policy.implication import _possible
 from smtpguard.reading.fingerprint import Sketch, sketch
 from tests.guard.house import DOCUMENTS, EVERYTHING, KEY, MEMBERS, MONDAY, RAMADAN, House, mail
 

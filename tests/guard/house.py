@@ -33,7 +33,7 @@ from smtpguard.holds.service import Approvals
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.declared import build
 from smtpguard.lists.digest import Digester
-from smtpguard.lists.indexcache import index_path
+from smtpguard.lists.index import index_path
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.writing import write
 from smtpguard.mail.address import Address

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from smtpguard.lists import buildworker
-from smtpguard.lists.buildworker import build, serve
+from smtpguard.lists import writing
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.index import Index
 from smtpguard.lists.sources import SourceError
+from smtpguard.lists.writing import build, serve
 
 DIGESTER = Digester(b"k" * 32, "+ qmail.example=-")
 AT = datetime(2026, 3, 2, tzinfo=UTC)
@@ -30,13 +30,13 @@ def built(path: Path, keys: Iterator[str]) -> Path:
 
 @pytest.fixture
 def long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(buildworker, "FEW", 10)
-    monkeypatch.setattr(buildworker, "BLOCK", 64)
+    monkeypatch.setattr(writing, "WORKER_FROM", 10)
+    monkeypatch.setattr(writing, "KEYS", 64)
 
 
 def test_the_subprocess_builds_the_same_index(tmp_path: Path, long: None, monkeypatch: pytest.MonkeyPatch) -> None:
     beside = built(tmp_path / "a.index", iter(KEYS))
-    monkeypatch.setattr(buildworker, "FEW", 10_000)
+    monkeypatch.setattr(writing, "WORKER_FROM", 10_000)
     here = built(tmp_path / "b.index", iter(KEYS))
     assert beside.read_bytes() == here.read_bytes()
     index = Index(beside, DIGESTER.key_id)
@@ -93,6 +93,6 @@ def test_the_key_is_not_in_the_command_line(tmp_path: Path, long: None, monkeypa
         seen.append(argv)
         return popen(argv, **more)
 
-    monkeypatch.setattr("smtpguard.lists.buildworker.subprocess.Popen", watched)
+    monkeypatch.setattr("smtpguard.lists.writing.subprocess.Popen", watched)
     built(tmp_path / "a.index", iter(KEYS))
     assert seen == [[sys.executable, "-P", "-m", "smtpguard.lists"]]

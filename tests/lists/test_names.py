@@ -12,7 +12,7 @@ import pytest
 
 from smtpguard.config.statefiles import swap
 from smtpguard.lists.expanding import Expander
-from smtpguard.lists.indexcache import State, index_path
+from smtpguard.lists.index import State, index_path
 from smtpguard.lists.recipients import Kind
 from smtpguard.lists.sync import source_key, source_path
 from smtpguard.lists.writing import write

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from smtpguard.lists.declared import Origin
-from smtpguard.lists.indexcache import State, index_path
+from smtpguard.lists.index import State, index_path
 from smtpguard.lists.recipients import Count, Kind
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Session

@@ -10,8 +10,7 @@ import pytest
 
 from smtpguard.lists import report as reports
 from smtpguard.lists.declared import build
-from smtpguard.lists.index import Index
-from smtpguard.lists.indexcache import IndexStatus, Shelf, State, index_path, report_path, sources_folder
+from smtpguard.lists.index import Index, IndexStatus, Shelf, State, index_path, report_path, sources_folder
 from smtpguard.lists.sync import source_key
 from smtpguard.lists.writing import linked
 from smtpguard.mail.address import Address

@@ -10,8 +10,7 @@ from datetime import timedelta
 import pytest
 
 from smtpguard.lists.declared import build
-from smtpguard.lists.index import Index
-from smtpguard.lists.indexcache import index_path
+from smtpguard.lists.index import Index, index_path
 from smtpguard.lists.report import News
 from smtpguard.lists.sources import Cell, Tally
 from smtpguard.lists.sources.files import FileSource

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from smtpguard.locale.speech import Speech
+from smtpguard.policy.condition import sentence
 from smtpguard.policy.facts import FACTS, Count, Type, Unknown
-from smtpguard.policy.sentence import sentence
 from tests.every import every
 
 

@@ -11,7 +11,7 @@ from smtpguard.holds.deadlines import Deadlines
 from smtpguard.holds.model import Choice, Hold
 from smtpguard.holds.model import State as Held
 from smtpguard.lists import digest
-from smtpguard.lists.indexcache import index_path
+from smtpguard.lists.index import index_path
 from smtpguard.mail.reply import Reply
 from smtpguard.mailings.model import CopyStatus, NoSuch
 from smtpguard.outbox.model import IntentKind

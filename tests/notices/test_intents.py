@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from smtpguard.holds.model import Choice, Hold
-from smtpguard.lists.indexcache import index_path
+from smtpguard.lists.index import index_path
 from smtpguard.locale.phrase import Phrase
 from smtpguard.notices.digests import fill
 from smtpguard.notices.intents import Flood, Notices, approvers

@@ -22,8 +22,8 @@ from smtpguard.locale.catalogue import languages
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.address import Address
 from smtpguard.notices.notice import SAMPLE, Notice, NoticeHead, NoticeTemplates, choose_language
+from smtpguard.policy.condition import sentence as said_of
 from smtpguard.policy.facts import Count
-from smtpguard.policy.sentence import sentence as said_of
 from tests.every import every
 
 AT = datetime(2026, 3, 3, 13, 5, tzinfo=UTC)

@@ -18,7 +18,7 @@ from smtpguard.notices import outcomes
 from smtpguard.notices.notice import NoticeHead, NoticeTemplates
 from smtpguard.notices.render import Renderer
 from smtpguard.outbox.attempt import Due, Pace
-from smtpguard.outbox.bounces import reports
+from smtpguard.outbox.delivery import reports
 from smtpguard.outbox.model import INTENT, Intent
 from smtpguard.policy.freezing import Selector
 from tests.guard.campaign import ANNA, DPO, EVA

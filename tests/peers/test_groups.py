@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from smtpguard.accounts.membership import People
+from smtpguard.accounts.model import People
 from smtpguard.app.memberships import read_by
 from smtpguard.lists.sources import SourceError
 from smtpguard.policy.members import LdapMembers

@@ -7,10 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smtpguard.config.problem import Invalid
-from smtpguard.policy.condition import Answer
+from smtpguard.policy.condition import UNCHECKED, Answer, sentence
 from smtpguard.policy.facts import FACTS, Count, Unknown, Value
 from smtpguard.policy.grammar import ConditionNames, condition
-from smtpguard.policy.sentence import UNKNOWN, sentence
 from tests.every import every
 
 YES, NO, DOUBT = Answer.YES, Answer.NO, Answer.UNKNOWN
@@ -165,10 +164,10 @@ def test_every_fact_has_a_sentence_without_list_names(name: str) -> None:
     }  # fmt: skip
     for value in shown[fact.type.value]:
         said = sentence(name, value)
-        assert said != UNKNOWN
+        assert said != UNCHECKED
         assert said.endswith(".")
         assert not {"ramadan", "special", "pork"} & set(said.lower().replace("-", " ").split())
-    assert sentence(name, Unknown(why="the list ramadan-greetings has no index")) == UNKNOWN
+    assert sentence(name, Unknown(why="the list ramadan-greetings has no index")) == UNCHECKED
 
 
 def test_large_counts_are_shown_in_full() -> None:

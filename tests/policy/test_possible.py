@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from smtpguard.policy.condition import YES
 from smtpguard.policy.facts import FACTS, Count, Type, Value
 from smtpguard.policy.grammar import ConditionNames, condition
-from smtpguard.policy.possible import _possible, can_be, can_hit, can_meet
+from smtpguard.policy.implication import _possible, can_be, can_hit, can_meet
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.verdict import Action
 from tests.every import every

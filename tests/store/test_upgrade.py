@@ -18,7 +18,7 @@ from alembic import command, op
 from alembic.config import Config
 from sqlalchemy import Connection, MetaData, select
 
-from smtpguard.counts import retention
+from smtpguard.counts import counting
 from smtpguard.database import migrate as migrating
 from smtpguard.database import schema as schema_of
 from smtpguard.database.engine import Database
@@ -196,12 +196,12 @@ async def test_counts_of_the_previous_version_are_converted_when_needed(url: str
         clock.go(minutes=55)
         assert await count(store, to("T4", "e", asks=(customers,), sender=(anna,))) == {customers: 3}
         clock.go(days=36)
-        await store._writer.submit(retention.prune)
+        await store._writer.submit(counting.prune)
         assert await left() == (0, 6)
         assert await count(store, to("T5", "b", "f", asks=(first[0],))) == {first[0]: 1}
         assert await left() == (0, 5), "c of Anna, and the recipients of two messages"
         clock.go(days=91)
-        await store._writer.submit(retention.prune)
+        await store._writer.submit(counting.prune)
         assert await left() == (0, 0)
 
 

@@ -8,8 +8,7 @@ from smtpguard.accounts.model import Scope
 from smtpguard.console.api.entry import Call, Operation
 from smtpguard.console.api.models import FreezeLifted, FreezeRow, Freezes, FreezeSet, SetFreeze
 from smtpguard.console.api.problems import Refusal, Wrong
-from smtpguard.freezes.hooks import Hook
-from smtpguard.freezes.service import SecondPersonNeeded
+from smtpguard.freezes.service import Hook, SecondPersonNeeded
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.freezing import Freeze, Selector
 

@@ -15,8 +15,7 @@ from smtpguard.console.pages.message import done
 from smtpguard.console.rendering import digits, form, page, see_other, services_of, speech
 from smtpguard.console.services import ConsoleServices
 from smtpguard.database.errors import LedgerError
-from smtpguard.freezes.hooks import FAILURES, Hook
-from smtpguard.freezes.service import Frozen, SecondPersonNeeded
+from smtpguard.freezes.service import FAILURES, Frozen, Hook, SecondPersonNeeded
 from smtpguard.locale.speech import Speech
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.freezing import Freeze, Selector

@@ -27,7 +27,7 @@ from smtpguard.guard.inforce import InForce
 from smtpguard.holds.model import State
 from smtpguard.incidents.activity import Activity, Decided, Share, approver_shares
 from smtpguard.journal.event import Event, Kind
-from smtpguard.lists.indexcache import State as Index
+from smtpguard.lists.index import State as Index
 from smtpguard.locale.phrase import N_
 from smtpguard.locale.speech import Speech
 

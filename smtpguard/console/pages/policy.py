@@ -23,7 +23,7 @@ from smtpguard.console.guide import guide_values
 from smtpguard.console.pages.message import spoken
 from smtpguard.console.rendering import form, page, services_of, speech
 from smtpguard.console.rulewords import ACTIONS, in_words
-from smtpguard.lists.indexcache import State
+from smtpguard.lists.index import State
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.mailboxes import mailboxes
 from smtpguard.mail.message import Message, with_crlf

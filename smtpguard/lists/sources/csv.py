@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 from typing import Any, BinaryIO, ClassVar, Protocol, cast
 
 from smtpguard.lists.sources import Cell, SourceError, Tally, cell_address
-from smtpguard.lists.sources.packed import peeked
+from smtpguard.lists.sources.files import peeked
 from smtpguard.mail.address import BadAddress
 
 ADDRESS_NAMES = (

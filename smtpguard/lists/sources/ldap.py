@@ -17,8 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from smtpguard.lists.sources import Cell, SourceError, Stop, Tally
-from smtpguard.lists.sources.credentials import secret, trust
-from smtpguard.lists.sources.timeouts import SourceTimeouts, shut_down
+from smtpguard.lists.sources.server import SourceTimeouts, secret, shut_down, trust
 
 PAGED = "1.2.840.113556.1.4.319"  # RFC 2696
 IN_CHAIN = "1.2.840.113556.1.4.1941"

@@ -16,8 +16,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from smtpguard.lists.sources import Cell, SourceError, Stop, Tally
-from smtpguard.lists.sources.credentials import secret, trust
-from smtpguard.lists.sources.timeouts import SourceTimeouts
+from smtpguard.lists.sources.server import SourceTimeouts, secret, trust
 from smtpguard.lists.sources.web import Web
 
 PAGE = 1000

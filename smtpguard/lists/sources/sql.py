@@ -22,8 +22,7 @@ from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, NoSuchModuleErr
 from sqlalchemy.pool import NullPool
 
 from smtpguard.lists.sources import Cell, SourceError, Stop, Tally
-from smtpguard.lists.sources.credentials import file_of, secret
-from smtpguard.lists.sources.timeouts import SourceTimeouts, shut_down
+from smtpguard.lists.sources.server import SourceTimeouts, file_of, secret, shut_down
 
 ROWS = 2000  # held at a time
 _VALUE = re.compile(r"""(["']).*\1""")

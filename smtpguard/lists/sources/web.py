@@ -15,8 +15,8 @@ from typing import Any, BinaryIO, cast
 import httpx2
 
 from smtpguard.lists.sources import SourceError
-from smtpguard.lists.sources.packed import unpacked
-from smtpguard.lists.sources.timeouts import SourceTimeouts, shut_down
+from smtpguard.lists.sources.files import unpacked
+from smtpguard.lists.sources.server import SourceTimeouts, shut_down
 
 MAX_REDIRECTS = 5
 _AGENT = "smtpguard"

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smtpguard.lists.sources import SourceError, Tally
-from smtpguard.lists.sources import json as source_json
-from smtpguard.lists.sources.json import JsonTable
+from smtpguard.lists.sources import http as source_json
+from smtpguard.lists.sources.http import JsonTable
 from tests.every import every
 
 
