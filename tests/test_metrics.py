@@ -189,15 +189,15 @@ def test_mail_that_cannot_be_recorded_is_counted(played: Played) -> None:
 
 def test_each_parts_death_is_counted(played: Played) -> None:
     guard = played.guard
-    deaths = {part: guard.metrics()[("smtpguard_part_deaths_total", part)] for part in ("proxy", "metrics")}
-    for part in ("proxy", "metrics"):
+    deaths = {part: guard.metrics()[("smtpguard_part_deaths_total", part)] for part in ("proxy", "alarms")}
+    for part in ("proxy", "alarms"):
         rows = [json.loads(line) for line in (guard.folder / "log").read_text().splitlines() if line.startswith("{")]
         os.kill([row["pid"] for row in rows if row["event"] == "ready" and row["part"] == part][-1], signal.SIGKILL)
 
         def counted(part: str = part) -> bool:
             try:
                 told = guard.metrics()
-            except OSError:  # while the metrics part restarts
+            except OSError:  # while the part that serves them restarts
                 return False
             ready = told.get(("smtpguard_part_processes", part)) == 1
             return ready and told[("smtpguard_part_deaths_total", part)] == deaths[part] + 1

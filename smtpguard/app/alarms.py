@@ -1,7 +1,8 @@
 """The alarms part: check every alarm condition every few seconds, and tell people.
 
-It does not depend on the other parts, nor they on it. It opens the store when that is possible, asks the relay itself
-whether it answers, and goes on while either is away. ``smtpguard status`` shows the same findings.
+It does not depend on the parts that handle mail, nor they on it. It opens the store when that is possible, asks the
+relay itself whether it answers, and goes on while either is away. ``smtpguard status`` shows the same findings. Its
+process serves the metrics too, if both run.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from smtpguard.app import policyfile
 from smtpguard.app.alarmchannels import AlarmChannels, FileMemory, Organization
@@ -238,6 +240,8 @@ class Alarms(Part):
     def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
         self._settings = settings
         self._clock = clock or SystemClock()
+        self.metrics: Part | None = None
+        """The metrics part, if this process runs it too."""
         self._undo = AsyncExitStack()
         self._targets = probed(settings)
         self._relays: dict[str, str] = {}  # the problem of each relay that was asked
@@ -254,6 +258,9 @@ class Alarms(Part):
         make_state(self._settings)
         self._pools = Relays(self._settings, self.places)
         self._undo.push_async_callback(self._pools.close)
+        if self.metrics is not None:
+            self._undo.push_async_callback(self.metrics.close)
+            await self.metrics.start()
         try:
             sign = signer(self._settings)
         except CannotStart as e:
@@ -272,6 +279,8 @@ class Alarms(Part):
         async with asyncio.TaskGroup() as tasks:
             for name in self._targets:
                 tasks.create_task(self._look_at_relay(name))
+            if self.metrics is not None:
+                tasks.create_task(self.metrics.serve())
             while not self._alone():  # noqa: ASYNC110 - nobody tells when the other one has ended
                 await asyncio.sleep(LOOK_SECONDS)
             tasks.create_task(self._look_at_store())
@@ -299,8 +308,14 @@ class Alarms(Part):
     def said(self) -> Said:
         return Said(found=found(self._targets))
 
+    def told(self, numbers: Mapping[str, Any]) -> None:
+        if self.metrics is not None:
+            self.metrics.told(numbers)
+
     async def stop(self, grace_seconds: float) -> None:
-        """Nothing to do: the next process sends alarms that are not sent yet."""
+        """The next process sends alarms that are not sent yet."""
+        if self.metrics is not None:
+            await self.metrics.stop(grace_seconds)
 
     async def close(self) -> None:
         await self._undo.aclose()

@@ -11,7 +11,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, cast
 
 from smtpguard.app.files import CannotStart
 from smtpguard.config.problem import Broken
@@ -21,7 +22,10 @@ from smtpguard.observe import log
 from smtpguard.processes import part, supervisor
 from smtpguard.processes.relayconnections import Allowance
 
-_WEB = frozenset({"console", "metrics"})
+_SHARES = {"milter": "proxy", "metrics": "alarms"}
+"""Parts that run in the processes of another one, if the tree has both."""
+_ENDED_AT_ONCE = frozenset({"console", "metrics", "alarms"})
+_MANY = frozenset({"proxy", "milter"})  # a process for each worker
 _COLLECT = (10_000, 20, 20)
 """New objects, and collections of younger generations, before a collection: a message leaves few cycles behind."""
 _SWITCH_SECONDS = 0.0005
@@ -56,15 +60,22 @@ def load(names: Iterable[str]) -> None:
     gc.freeze()
 
 
-def run(name: str, channel: int, settings: Settings, parent: int) -> int:
+def processes(kinds: Sequence[str], workers: int) -> list[str]:
+    """The names of the processes. One guard in each worker serves both ways in, and the process that watches the others
+    shows their numbers too."""
+    own = [kind for kind in kinds if _SHARES.get(kind) not in kinds]
+    return [name for kind in own for name in [kind] * (workers if kind in _MANY else 1)]
+
+
+def run(name: str, channel: int, settings: Settings, kinds: Sequence[str], parent: int) -> int:
     """Run a part in this process. ``channel``: the descriptor of its channel to the supervisor, whose pid is
-    ``parent``. Returns the exit status."""
-    # A console that outlives its supervisor would keep its port from the next one. The others finish their work.
-    part.die_with_parent(signal.SIGKILL if name in _WEB else signal.SIGTERM)
+    ``parent``. ``kinds``: all parts of the tree. Returns the exit status."""
+    # One that outlives its supervisor would keep its port from the next one. The others finish their work.
+    part.die_with_parent(signal.SIGKILL if name in _ENDED_AT_ONCE else signal.SIGTERM)
     if os.getppid() != parent:  # it ended before prctl was called
         return supervisor.TRY_AGAIN
     try:
-        one = _made(name, settings)
+        one = _made(name, settings, kinds)
         gc.freeze()
         gc.set_threshold(*_COLLECT)
         sys.setswitchinterval(_SWITCH_SECONDS)
@@ -81,11 +92,17 @@ def run(name: str, channel: int, settings: Settings, parent: int) -> int:
     return 0
 
 
-def _made(name: str, settings: Settings) -> part.Part:
-    module, kind = PARTS[name]
-    made: part.Part = getattr(importlib.import_module(module), kind)(settings)
+def _made(name: str, settings: Settings, kinds: Sequence[str]) -> part.Part:
+    made = _part(name, settings)
     made.places = [Allowance(relay.connections, n) for n, relay in enumerate(settings.relays.values())]
-    return made
+    if name == "alarms" and "metrics" in kinds:
+        made.metrics = _part("metrics", settings)
+    return cast("part.Part", made)
+
+
+def _part(name: str, settings: Settings) -> Any:
+    module, kind = PARTS[name]
+    return getattr(importlib.import_module(module), kind)(settings)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -20,6 +20,7 @@ import click
 import structlog
 
 from smtpguard import __version__
+from smtpguard.app import parts
 from smtpguard.app.files import NO_ROOM, CannotStart
 from smtpguard.cli.context import FAILURES, CannotRun, Context, TryAgain, sentence_of
 from smtpguard.config.listeners import MilterListener, SmtpListener, lacking
@@ -38,8 +39,6 @@ from smtpguard.processes.supervisor import Supervisor
 if TYPE_CHECKING:
     from smtpguard.app.start import Prepared
 
-PARTS = ("proxy", "milter", "delivery", "console", "metrics", "alarms")
-_MANY = frozenset({"proxy", "milter"})  # a process for each worker
 _READERS = frozenset({"proxy", "milter", "console"})
 _GUARDED = frozenset(
     {"proxy", "milter", "delivery"}
@@ -49,7 +48,9 @@ _WEB = ("console", "metrics")  # these parts open their ports themselves
 
 
 @click.command()
-@click.option("--only", "only", type=click.Choice(PARTS), multiple=True, help="Run only these parts. May be repeated.")
+@click.option(
+    "--only", "only", type=click.Choice(list(parts.PARTS)), multiple=True, help="Run only these parts. May be repeated."
+)
 @click.option("--policy-from-file", "from_file", metavar="SHA256", default="",
               help="Put the policy file in force at this start, if it has this SHA-256.")  # fmt: skip
 @click.pass_obj
@@ -58,7 +59,7 @@ def command(context: Context, only: Sequence[str], from_file: str) -> None:
 
     It starts with the policy in force, even if the policy file has changed; only an empty store takes the policy from the file.
     """
-    from smtpguard.app import certificates, parts, policies, start, startfailures
+    from smtpguard.app import certificates, policies, start, startfailures
     from smtpguard.app.eventlog import EventLog
     from smtpguard.app.files import exposed
     from smtpguard.app.relay import try_relay
@@ -79,9 +80,7 @@ def command(context: Context, only: Sequence[str], from_file: str) -> None:
     with _whether_passing():
         certificates.try_all(settings, kinds)
         try_relay(settings, kinds)
-    # One guard in each worker serves both ways in.
-    own = [kind for kind in kinds if kind != "milter" or "proxy" not in kinds]
-    names = [name for kind in own for name in [kind] * (workers if kind in _MANY else 1)]
+    names = parts.processes(kinds, workers)
     with contextlib.ExitStack() as undo:
         if not _GUARDED.isdisjoint(kinds):
             undo.enter_context(_heard(settings))
@@ -104,7 +103,7 @@ def command(context: Context, only: Sequence[str], from_file: str) -> None:
         if done.policy is not None and not _READERS.isdisjoint(kinds):
             policies.share(settings, done.sha256, done.policy)
         parts.load(kinds)
-        life = partial(parts.run, settings=settings, parent=os.getpid())
+        life = partial(parts.run, settings=settings, kinds=kinds, parent=os.getpid())
         status = asyncio.run(_supervisor(settings, context.config.absolute(), names, life, listeners).run())
     try:
         asyncio.run(start.ended(settings, by=context.user, status=status))
@@ -197,7 +196,7 @@ def _configured(settings: Settings) -> tuple[str, ...]:
         "milter": not settings.listen.milter,
         "proxy": not settings.listen.smtp,
     }
-    return tuple(part for part in PARTS if not absent.get(part))
+    return tuple(part for part in parts.PARTS if not absent.get(part))
 
 
 def _listeners(settings: Settings, kinds: Sequence[str]) -> list[Listener]:

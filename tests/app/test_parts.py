@@ -12,9 +12,17 @@ import pytest
 from smtpguard.app.console import Console
 from smtpguard.app.delivery import Deliverer
 from smtpguard.app.milter import Milter
+from smtpguard.app.parts import processes
 from smtpguard.app.proxy import Proxy
 from smtpguard.app.relay import Relays
 from smtpguard.config.settings import Settings
+
+
+def test_two_pairs_of_parts_share_their_processes() -> None:
+    assert processes(["proxy", "milter", "metrics", "alarms"], 2) == ["proxy", "proxy", "alarms"]
+    assert processes(["milter", "delivery", "alarms"], 2) == ["milter", "milter", "delivery", "alarms"]
+    assert processes(["metrics"], 2) == ["metrics"]
+
 
 INTAKE = SimpleNamespace(
     undecided=Counter(busy=2, store=1),

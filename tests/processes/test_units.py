@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from smtpguard.cli.serve import PARTS
+from smtpguard.app.parts import PARTS
 from smtpguard.processes.supervisor import TRY_AGAIN
 
 UNITS = Path(__file__).parent.parent.parent / "systemd"
