@@ -196,7 +196,7 @@ class Intake:
                 break
             in_force = self._policies.current()
             gathered, plan = await self._planned(transaction, in_force, came)
-            if not attempt and (fronted := await self._fronted(gathered, plan)) is not None:
+            if not attempt and (fronted := await self._fronted(gathered, plan, onward)) is not None:
                 self._timed(self._clock.monotonic() - whole)
                 done = await self._dispose.carry_out(gathered, fronted, onward, transaction.gone)
                 if done is not None:
@@ -286,9 +286,10 @@ class Intake:
             plan = rules.plan(gathered.facts)
         return gathered, plan
 
-    async def _fronted(self, gathered: Gathered, plan: Plan) -> Admission | None:
+    async def _fronted(self, gathered: Gathered, plan: Plan, onward: _Once) -> Admission | None:
         """The verdict, synced in the journal's front; None if nothing was written and the admission is to decide.
-        Raises LedgerError and TimeoutError if it is unknown whether it was written."""
+        Raises LedgerError and TimeoutError if it is unknown whether it was written. The relay is asked meanwhile
+        whether it takes the content."""
         front, transaction = self._front, gathered.transaction
         if front is None or transaction.gone():
             return None
@@ -309,6 +310,7 @@ class Intake:
             log.exception("transaction %s: not recorded in the journal's front", transaction.id)
             return None
         [event] = admission.events
+        onward.begin()
         there = await front.record(event, key=key, marks=marks_of(gathered.facts), generation=generation)
         return admission if there else None
 
@@ -395,6 +397,10 @@ class _Once:
 
     def __init__(self, onward: Onward) -> None:
         self._onward: Onward | None = onward
+
+    def begin(self) -> None:
+        if self._onward is not None:
+            self._onward.begin()
 
     def send(self, prepend: bytes, fence: Fence) -> Awaitable[tuple[reply.Reply, ...]]:
         onward, self._onward = self._onward, None

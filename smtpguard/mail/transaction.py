@@ -79,6 +79,10 @@ class Lost(Exception):
 class Onward(Protocol):
     """The relay side of one transaction whose MAIL and RCPT were already sent."""
 
+    def begin(self) -> None:
+        """``send`` will probably follow: ask the relay now whether it takes content (DATA). None is sent yet, and
+        ``abandon`` is possible. Never raises."""
+
     def send(self, prepend: bytes, fence: Fence) -> Awaitable[tuple[Reply, ...]]:
         """DATA, ``prepend``, the content, and the final dot if ``await fence()`` allows it. One reply (SMTP), the
         relay's own.

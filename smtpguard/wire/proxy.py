@@ -156,6 +156,12 @@ class Passage:
 
     # Onward
 
+    def begin(self) -> None:
+        """See mail.transaction.Onward. By BDAT there is nothing to ask."""
+        connection = self._connection
+        if connection is not None and connection.usable and not connection.chunking:
+            connection.begin_data()
+
     async def send(self, prepend: bytes, fence: Fence) -> tuple[Reply, ...]:
         """See mail.transaction.Onward. If the client has disconnected, the fence counts as refused: nobody would get
         the reply."""

@@ -69,6 +69,7 @@ class RelayConnection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
         self._greeting: Waiter | None = None
+        self._go_ahead: Waiter | None = None  # for the reply to DATA
         self._transport: asyncio.Transport | None = None
         self._beneath: asyncio.Transport | None = None
         self._why_lost: str | None = None
@@ -117,6 +118,11 @@ class RelayConnection(asyncio.Protocol):
             self._final(replies[-1])
         return replies
 
+    def begin_data(self) -> None:
+        """Send DATA, before ``data`` does. If that does not follow, the connection cannot be used again. Raises Lost."""
+        self._go_ahead = self._send((b"DATA",), self.timeouts.data)
+        self._in_data = True  # from now on sent octets may be content, even if the caller is cancelled
+
     async def data(
         self, parts: Iterable[bytes | memoryview], fence: Fence, final_timeout: float | None = None
     ) -> Reply:
@@ -126,9 +132,11 @@ class RelayConnection(asyncio.Protocol):
         it is still in our buffers; if it refuses, the connection is dropped and Recalled raised. Raises Lost, whose
         ``after_dot`` says whether the dot was sent.
         """
-        asked = self._send((b"DATA",), self.timeouts.data)
-        self._in_data = True  # from now on sent octets may be content, even if the caller is cancelled
-        reply = self._one(await asked)
+        if self._go_ahead is None:
+            self.begin_data()
+        assert self._go_ahead is not None
+        reply = self._one(await self._go_ahead)
+        self._go_ahead = None
         if reply.code != 354:
             if reply.positive:
                 self.abort("answered DATA with neither 354 nor a refusal")

@@ -141,6 +141,8 @@ class Dialog(SMTP):
         self._handler_coroutine = cast(Any, _Server(self._client_has_gone))
         if tls:
             self._tell_aiosmtpd_of_tls(transport)
+        else:  # a reply is written at once, and not after the other work of this turn of the event loop
+            cast(asyncio.Transport, transport).set_write_buffer_limits(high=0)
         self._owner.arrived(self)
 
     def connection_lost(self, error: Exception | None) -> None:

@@ -56,8 +56,11 @@ async def sent(home: House, *to: str, **more: Any) -> tuple[str, Any]:
 
 
 async def test_a_plain_message_is_recorded_in_the_front(fronted: House) -> None:
-    id, done = await sent(fronted, "x@example.org")
+    way = FakePassage()
+    transaction = fronted.transaction("x@example.org")
+    done, id = await fronted.intake()(transaction, way), transaction.id
     assert isinstance(done, Relayed)
+    assert way.begun == 1
     assert fronted.front.recorded == [id]
     kinds = [kind for kind, _ in await fronted.settled(id)]
     assert kinds == ["verdict", "outcome"]

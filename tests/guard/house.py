@@ -148,6 +148,10 @@ class FakePassage:
     before_dot: Callable[[], Any] = lambda: None
     sent: list[bytes] = field(default_factory=list)
     abandoned: int = 0
+    begun: int = 0
+
+    def begin(self) -> None:
+        self.begun += 1
 
     async def send(self, prepend: bytes, fence: Fence) -> tuple[Reply, ...]:
         made = self.before_dot()

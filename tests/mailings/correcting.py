@@ -41,6 +41,9 @@ class _Seen:
     def __init__(self, way: FakePassage) -> None:
         self._way, self.reached = way, False
 
+    def begin(self) -> None:
+        self._way.begin()
+
     async def send(self, prepend: bytes, fence: Fence) -> tuple[Reply, ...]:
         try:
             replies = await self._way.send(prepend, fence)

@@ -350,6 +350,37 @@ async def test_a_held_message_is_reset_at_the_relay(tmp_path: Path) -> None:
         assert world.relay.verbs()[-1] == "RSET"
 
 
+@pytest.mark.parametrize("ends", ["sent", "lost", "refused", "held"])
+async def test_the_relay_is_asked_for_content_before_the_verdict(ends: str, tmp_path: Path) -> None:
+    """Until the verdict, it gets no more than DATA: a held message ends the connection, which may be lost meanwhile."""
+    relay = ScriptedRelay()
+    if ends == "lost":
+        relay.on("DATA", DROP, times=1)
+    elif ends == "refused":
+        relay.on("DATA", "451 4.3.0 Later", times=1)
+
+    async def decide(transaction: Transaction, onward: Onward) -> Disposition:
+        onward.begin()
+        await relay.saw(b"DATA")
+        if ends == "lost":
+            await relay.emptied()
+        if ends != "held":
+            return await relay_all(transaction, onward)
+        await onward.abandon()
+        return Held(hold_id=transaction.id)
+
+    async with proxied(tmp_path, decide, relay=relay) as world:
+        client = await world.connect()
+        answer = await client.send(b"x\r\n")
+        if ends == "held":
+            await relay.emptied()
+        assert answer.startswith("451 4.3.0 Later" if ends == "refused" else "250")
+        assert [m.connection for m in relay.messages] == {"sent": [1], "lost": [2]}.get(ends, [])
+        assert relay.verbs().count("DATA") == (2 if ends == "lost" else 1)
+        await client.send(b"y\r\n")
+        assert relay.sessions == (1 if ends in ("sent", "refused") else 2), "DATA was sent, and no content"
+
+
 @pytest.mark.parametrize("end", ["RSET", "QUIT", "EHLO x.example", "gone"])
 async def test_an_aborted_transaction_is_reset_at_the_relay(end: str, tmp_path: Path) -> None:
     async with proxied(tmp_path) as world:

@@ -302,6 +302,9 @@ class Acceptance:
         self._space = b" " if leading_space else b""
         self._queue = queue
 
+    def begin(self) -> None:
+        """The MTA has the content."""
+
     async def send(self, prepend: bytes, fence: Fence) -> tuple[Reply, ...]:
         return (await self._accept(prepend, fence, ()),)
 
