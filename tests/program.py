@@ -37,6 +37,7 @@ from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.util import LRUCache
 
 from smtpguard.database import migrate
+from smtpguard.database.schema import SCHEMA
 from smtpguard.reading import topics
 
 _ROOT = Path(__file__).parent.parent
@@ -171,21 +172,21 @@ def share_compiled() -> None:
 
     topics.compile_vocabularies = vocabularies
 
-    upgrade, usual = migrate._upgrade, migrate.__file__
+    upgrade = migrate.upgrade
     created: list[str] = []
 
-    def upgraded(connection: Connection, found: str | None) -> None:
+    def upgraded(connection: Connection, to: str = SCHEMA) -> None:
         driver: Any = connection.connection.driver_connection
-        if found is not None or connection.dialect.name != "sqlite" or migrate.__file__ != usual:
-            upgrade(connection, found)
+        if connection.dialect.name != "sqlite" or to != SCHEMA or migrate.revision(connection) is not None:
+            upgrade(connection, to)
         elif created:
             for statement in created:
                 driver.execute(statement)
         else:
-            upgrade(connection, found)
+            upgrade(connection)
             created.extend(s for s in driver.iterdump() if s not in ("BEGIN TRANSACTION;", "COMMIT;"))
 
-    migrate._upgrade = upgraded
+    migrate.upgrade = upgraded
 
 
 class _Forker:

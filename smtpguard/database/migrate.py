@@ -1,10 +1,10 @@
-"""Migrate a database to this version's schema, and refuse a newer one. Alembic is imported only where it is needed."""
+"""Migrate a database to this version's schema (migrations), and refuse a newer one. Alembic, which has the operations, is imported only
+where it is needed."""
 
 from __future__ import annotations
 
 import logging
 import secrets
-from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
 
@@ -16,6 +16,10 @@ _log = logging.getLogger(__name__)
 _PASSING = ("08", "40", "53", "55", "57", "58")
 """SQLSTATE classes of errors that may pass: connections, deadlocks, resources, locks, operator intervention, system
 errors."""
+
+
+_VERSION = """CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL,
+ CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"""
 
 
 class SchemaError(LedgerError):
@@ -91,7 +95,7 @@ def bring(database: Database) -> None:
 
 def _bring(connection: Connection, found: str | None) -> None:
     if found != SCHEMA:
-        _upgrade(connection, found)
+        upgrade(connection)
     if connection.execute(head.select()).first() is None:
         connection.execute(
             head.insert().values(
@@ -136,21 +140,29 @@ def revision(connection: Connection) -> str | None:
     return found
 
 
-def _upgrade(connection: Connection, found: str | None) -> None:
+def upgrade(connection: Connection, to: str = SCHEMA) -> None:
+    """Take the steps from the schema that the database has to this one. Raises Newer and NotMigrated."""
+    found = revision(connection)
     if found is not None and found > SCHEMA:
         raise Newer(found)
-    from alembic import command
-    from alembic.config import Config
-    from alembic.util import CommandError
+    from alembic.migration import MigrationContext
+    from alembic.operations import Operations
 
-    if found is not None:
-        _log.warning("migrating the database from schema %s to %s", found, SCHEMA)
+    from smtpguard.database.migrations import STEPS
+
+    if found is None:
+        connection.exec_driver_sql(_VERSION)
+    elif found not in STEPS:
+        raise NotMigrated(found, f"no version of smtpguard had schema {found}")
+    else:
+        _log.warning("migrating the database from schema %s to %s", found, to)
     if connection.dialect.name != "sqlite":  # a migration may take longer than mail would wait
         connection.exec_driver_sql("SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0")
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
-    config.attributes["connection"] = connection
-    try:
-        command.upgrade(config, "head")
-    except CommandError as e:  # a schema that no version of ours had
-        raise NotMigrated(found, str(e)) from e
+    with Operations.context(MigrationContext.configure(connection)):
+        for name, step in STEPS.items():
+            if (found or "") < name <= to:
+                step()
+    reached = (
+        "INSERT INTO alembic_version VALUES (:to)" if found is None else "UPDATE alembic_version SET version_num = :to"
+    )
+    connection.execute(text(reached), {"to": to})

@@ -1,4 +1,4 @@
-"""The tables, for both engines. A change here needs a new file in migrations/versions and a new SCHEMA.
+"""The tables, for both engines. A change here needs a step in migrations and a new SCHEMA.
 
 Times are microseconds since 1970 in UTC. What only Python reads is in a JSON document (codec.py); what SQL selects by
 is in a column beside it. The condition of a partial index is in its ``info``, and the migrations make it: SQLAlchemy's
@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 
 SCHEMA = "0033"
-"""The newest revision in migrations/versions, repeated here so that opening a store need not import Alembic."""
+"""The newest of migrations.STEPS, repeated here so that opening a store need not import Alembic."""
 
 metadata = MetaData()
 _BIG = BigInteger().with_variant(Integer, "sqlite")

@@ -311,7 +311,7 @@ def test_a_full_disk_asks_for_a_retry(
         ),
         (
             "0005",
-            f"the database could not be migrated from schema 0005 to {SCHEMA}: Can't locate revision identified by '0005'. It is "
+            f"the database could not be migrated from schema 0005 to {SCHEMA}: no version of smtpguard had schema 0005. It is "
             "unchanged: the previous smtpguard can use it",
         ),
     ],

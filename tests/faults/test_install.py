@@ -42,18 +42,13 @@ from tests.peers.letters import mail, story
 from tests.peers.postfix import free_port
 
 NEXT = f"{int(SCHEMA) + 1:04}"
-STEP = f'''"""Another column."""
-import sqlalchemy as sa
-from alembic import op
-
-revision = "{NEXT}"
-down_revision = "{SCHEMA}"
-branch_labels = None
-depends_on = None
-
-
-def upgrade() -> None:
+STEP = f'''
+def to_{NEXT}() -> None:
+    """Another column."""
     op.add_column("freeze", sa.Column("more", sa.Integer))
+
+
+STEPS = {{**STEPS, "{NEXT}": to_{NEXT}}}
 '''
 
 TOOLS = {
@@ -147,7 +142,8 @@ def built(tree: Path, version: str, *, step: str = "") -> None:
     if step:
         schema = package / "database" / "schema.py"
         changed(schema, schema.read_text().replace(f'SCHEMA = "{SCHEMA}"', f'SCHEMA = "{NEXT}"'))
-        (package / "database" / "migrations" / "versions" / f"{NEXT}_more.py").write_text(step)
+        steps = package / "database" / "migrations.py"
+        changed(steps, steps.read_text() + step)
     about = tree / f"smtpguard-{version}.dist-info"
     about.mkdir()
     (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: smtpguard\nVersion: {version}\n")

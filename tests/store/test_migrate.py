@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
+from alembic import op
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import MetaData
 
 from smtpguard.database import migrate as migrating
+from smtpguard.database import migrations
 from smtpguard.database.engine import Database
 from smtpguard.database.errors import Unavailable
 from smtpguard.database.migrate import NotMigrated, SchemaError, migrate
+from smtpguard.database.migrations import STEPS
 from smtpguard.database.schema import SCHEMA, metadata
 from smtpguard.store.opening import open_store
 from tests.store.conftest import empty_url
@@ -42,8 +45,7 @@ def test_migrations_lead_to_the_defined_tables(url: str) -> None:
 
 
 def test_the_newest_migration_is_the_current_schema() -> None:
-    steps = ScriptDirectory(str(Path(migrating.__file__).parent / "migrations"))
-    assert steps.get_heads() == [SCHEMA]
+    assert list(STEPS)[-1] == SCHEMA
 
 
 async def test_several_processes_may_migrate_at_once(url: str) -> None:
@@ -97,19 +99,10 @@ def test_the_database_file_is_private(tmp_path: Path) -> None:
     assert {oct(p.stat().st_mode & 0o777) for p in path.parent.iterdir()} == {"0o600"}
 
 
-LAST = "def upgrade() -> None:\n"
-
-
-def with_last_step(folder: Path, *statements: str) -> str:
-    """Copy the migrations, with ``statements`` added to the last. Returns the path that migrate.py would have beside
-    them."""
-    steps = Path(migrating.__file__).parent / "migrations"
-    copy = shutil.copytree(steps, folder / "migrations", ignore=shutil.ignore_patterns("__pycache__"))
-    [last] = (copy / "versions").glob(f"{SCHEMA}_*.py")
-    text = last.read_text()
-    assert LAST in text
-    last.write_text(text.replace(LAST, LAST + "".join(f"    {each}\n" for each in statements)))
-    return str(folder / "migrate.py")
+def last_step_also(monkeypatch: pytest.MonkeyPatch, then: Callable[[], object]) -> None:
+    """Let the newest step do this too."""
+    last = STEPS[SCHEMA]
+    monkeypatch.setattr(migrations, "STEPS", {**STEPS, SCHEMA: lambda: (last(), then())})
 
 
 def rows(url: str) -> dict[str, list[str]]:
@@ -129,15 +122,12 @@ async def test_a_failing_migration_changes_nothing_and_gives_the_reason(
 ) -> None:
     restore(url, tmp_path)
     before = rows(url)
-    monkeypatch.setattr(
-        migrating,
-        "__file__",
-        with_last_step(
-            tmp_path,
-            "op.add_column('hold', sa.Column('half', sa.Integer))",
-            "op.execute('UPDATE hold SET no_such = 1')",
-        ),
-    )
+
+    def half() -> None:
+        op.add_column("hold", sa.Column("half", sa.Integer))
+        op.execute("UPDATE hold SET no_such = 1")
+
+    last_step_also(monkeypatch, half)
     with pytest.raises(NotMigrated) as told:
         async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=Clock(), migrate=True):
             raise AssertionError
@@ -154,8 +144,7 @@ async def test_a_failing_migration_changes_nothing_and_gives_the_reason(
 
 async def test_values_of_a_failing_row_are_not_shown(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     restore(url, tmp_path)
-    again = 'op.execute("INSERT INTO hold SELECT * FROM hold")'
-    monkeypatch.setattr(migrating, "__file__", with_last_step(tmp_path, again))
+    last_step_also(monkeypatch, lambda: op.execute("INSERT INTO hold SELECT * FROM hold"))
     with pytest.raises(NotMigrated, match="refused by the database") as told:
         migrate(url)
     assert all(value not in str(told.value) for row in rows(url)["hold"] for value in row.split("'")[1:2])
@@ -165,13 +154,13 @@ async def test_values_of_a_failing_row_are_not_shown(url: str, tmp_path: Path, m
 def test_a_migration_may_take_long(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A migration is not stopped by the statement timeout of mail, which is seconds. SQLite has no timeout."""
     restore(url, tmp_path)
-    seen = tmp_path / "seen"
-    limits = "('statement_timeout', 'idle_in_transaction_session_timeout')"
-    asked = f"' '.join(op.get_bind().exec_driver_sql('SHOW ' + name).scalar() for name in {limits})"
-    look = f"__import__('pathlib').Path({str(seen)!r}).write_text({asked})"
-    monkeypatch.setattr(migrating, "__file__", with_last_step(tmp_path, look))
+    seen: list[object] = []
+    names = ("statement_timeout", "idle_in_transaction_session_timeout")
+    last_step_also(
+        monkeypatch, lambda: seen.extend(op.get_bind().exec_driver_sql(f"SHOW {name}").scalar() for name in names)
+    )
     migrate(url)
-    assert seen.read_text() == "0 0"
+    assert seen == ["0", "0"]
 
 
 def test_an_unknown_schema_is_not_touched(url: str) -> None:
@@ -189,6 +178,6 @@ def test_a_full_or_unreachable_database_is_no_failed_migration(url: str, monkeyp
     def away(*_: object) -> None:
         raise Unavailable("the database: OperationalError")
 
-    monkeypatch.setattr(migrating, "_upgrade", away)
+    monkeypatch.setattr(migrating, "upgrade", away)
     with pytest.raises(Unavailable):
         migrate(url)

@@ -7,21 +7,23 @@ to relay without an outcome, two counted people, and a frozen list.
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from alembic import command, op
-from alembic.config import Config
+from alembic import op
 from sqlalchemy import Connection, MetaData, select
 
 from smtpguard.counts import counting
 from smtpguard.database import migrate as migrating
 from smtpguard.database import schema as schema_of
 from smtpguard.database.engine import Database
+from smtpguard.database.migrate import migrate, upgrade
 from smtpguard.database.schema import SCHEMA
 from smtpguard.holds.model import Change, Hold, HoldQuery, State
 from smtpguard.incidents.query import IncidentQuery
@@ -30,6 +32,8 @@ from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import canonical, link, microseconds
 from smtpguard.journal.checkpoint import Checkpoint, sign
 from smtpguard.journal.event import Kind
+from smtpguard.journal.merkle import leaf, parent
+from smtpguard.journal.tree import Tree
 from smtpguard.mailings.model import Coming
 from smtpguard.observe.webhooks.rows import Cursors
 from smtpguard.outbox.model import NONE_YET, AttemptResult, Delivered
@@ -66,10 +70,7 @@ FIRST: dict[str, Any] = json.loads((Path(__file__).parent / "first.json").read_t
 
 def brought_to(connection: Connection, version: str) -> MetaData:
     """Migrate to ``version``; return the tables."""
-    config = Config()
-    config.set_main_option("script_location", str(Path(migrating.__file__).parent / "migrations"))
-    config.attributes["connection"] = connection
-    command.upgrade(config, version)
+    migrating.upgrade(connection, version)
     known = MetaData()
     known.reflect(connection)
     return known
@@ -374,16 +375,11 @@ async def test_an_older_approval_covers_only_the_same_octets(url: str, tmp_path:
     database = Database(url)
     try:
         with database.write() as connection:
-            config = Config()
-            config.set_main_option("script_location", str(Path(migrating.__file__).parent / "migrations"))
-            config.attributes["connection"] = connection
-            command.upgrade(config, "0013")
+            known = brought_to(connection, "0013")
             grant = {
                 "hold_id": "H2", "approved": {"exact": "campaign spring"}, "lists": ["newsletter"], "rules": ["r"], "people": 9,
                 "since": T0.isoformat(), "until": (T0 + timedelta(days=7)).isoformat(),
             }  # fmt: skip
-            known = MetaData()
-            known.reflect(connection)
             counts: dict[str, Any] = {
                 "exact": None,
                 "floor": 0,
@@ -515,3 +511,46 @@ async def test_an_older_restored_store_is_recognized(url: str, tmp_path: Path, c
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as store:
         assert store.put_back is not None
         assert store.put_back.signed.seq == 99
+
+
+def hash_of(n: int) -> bytes:
+    return n.to_bytes(32, "big")
+
+
+def mth(leaves: list[bytes]) -> bytes:
+    """The Merkle tree hash of RFC 6962, section 2.1, over leaf hashes."""
+    if len(leaves) == 1:
+        return leaves[0]
+    k = 1 << ((len(leaves) - 1).bit_length() - 1)
+    return parent(mth(leaves[:k]), mth(leaves[k:]))
+
+
+@pytest.mark.parametrize(("first", "last"), [(1, 0), (1, 700), (1, 1024), (1, 5000), (300, 4395)])
+def test_old_entries_get_the_blocks_of_the_tree(tmp_path: Path, first: int, last: int) -> None:
+    url = f"sqlite:///{tmp_path}/guard.db"
+    database = Database(url)
+    with database.write() as connection:
+        upgrade(connection, "0024")
+    database.close()
+    with closing(sqlite3.connect(tmp_path / "guard.db")) as before, before:
+        rows = [(n, n, "outcome", "T", "{}", hash_of(n - 1), hash_of(n)) for n in range(first, last + 1)]
+        before.executemany("INSERT INTO entry (seq, at, kind, id, body, prev, hash) VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+    migrate(url)
+    database = Database(url)
+    try:
+        with database.write() as connection:
+            tree = Tree(connection)
+            kept = connection.exec_driver_sql(
+                "SELECT level, n, hash FROM merkle WHERE level >= 0 ORDER BY level, n"
+            ).all()
+            assert tree.begin == first
+            if last:
+                assert tree.root(last) == mth([leaf(hash_of(n)) for n in range(first, last + 1)])
+            connection.exec_driver_sql("DELETE FROM merkle WHERE level >= 0")
+            Tree(connection).extend(last)
+            again = connection.exec_driver_sql(
+                "SELECT level, n, hash FROM merkle WHERE level >= 0 ORDER BY level, n"
+            ).all()
+            assert kept == again
+    finally:
+        database.close()
