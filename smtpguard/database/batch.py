@@ -20,20 +20,22 @@ from sqlalchemy import Connection, Table, select, update
 from smtpguard.database import schema
 from smtpguard.database.codec import Codec
 from smtpguard.database.engine import cursor_of
-from smtpguard.database.failpoint import passes
+from smtpguard.database.failpoint import passes, traced
 from smtpguard.database.fronts import File, Fronts, Shared, scope_key
 from smtpguard.journal import bypass, columns
 from smtpguard.journal.bypass import Bypasses
 from smtpguard.journal.chain import Seal, body_of, clear_of, link, microseconds, parsed
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Event, Kind
-from smtpguard.journal.front import FIRST, Fronted, Tail, event_of, follows, head_of, tail
+from smtpguard.journal.front import FIRST, Fronted, Tail, columns_of, event_of, follows, head_of, tail
 from smtpguard.journal.front import Head as Front
+from smtpguard.journal.merkle import Recent
 from smtpguard.journal.outcome import Outcome, relayed
 from smtpguard.policy.freezing import Freeze, Gate
 
 Row = Sequence[Any]
 FREEZE = Codec(Freeze)
+_VERDICT = Kind.VERDICT.value
 _HEAD = "SELECT journal, seq, hash, generation, policy, kept_bytes FROM head"
 _HEAD_AND_FRONTS = f"SELECT EXISTS (SELECT 1 FROM front), h.* FROM ({_HEAD}) AS h"
 _SET_HEAD = "UPDATE head SET seq = ?, hash = ?, generation = ?, policy = ?, kept_bytes = ?"
@@ -150,6 +152,7 @@ class Batch:
         follow: Callable[[Batch], Follower],
         fronts: Fronts | None = None,
         bypasses: Bypasses | None = None,
+        recent: Recent = Recent(),  # noqa: B008 - immutable
     ) -> None:
         self.connection = connection
         self._cursor = cursor_of(connection)
@@ -160,6 +163,7 @@ class Batch:
         fronted, *head = self.select(_HEAD_AND_FRONTS)[0]
         self.head = _head(head)
         self._was = replace(self.head)
+        self._recent, self._hashes = recent, list[bytes]()  # of the entries before, and of those of this batch
         self._fronts, self._ends = fronts, False
         self.fronts_moved: dict[str, int] = {}
         """The last number moved by the name of a front, to be told after the commit."""
@@ -250,6 +254,7 @@ class Batch:
             hash = link(prev, seq, at, kind, event.id, body)
             entries.append((seq, at, kind, event.id, body, prev, hash, *columns.of(kind, event.id, event.data)))
             passes(kind, event.id)
+            self._hashes.append(hash)
             prev = hash
             if clear is not None:
                 clears.append((seq, clear))
@@ -273,6 +278,11 @@ class Batch:
     def grew(self) -> bool:
         """Whether this batch has written journal entries."""
         return self.head.seq != self._was.seq
+
+    @property
+    def recent(self) -> Recent:
+        """The hashes of the newest entries, with those of this batch."""
+        return self._recent.followed(self.head.seq, self._was.hash, self._hashes)
 
     def rows(self, table: str) -> list[Row]:
         """The rows of that table that wait to be written; append to it."""
@@ -437,16 +447,30 @@ class Batch:
     def append_fronted(self, fronted: Sequence[Fronted]) -> None:
         """Chain the entries of a front. The process that wrote them has told its subscribers. A verdict of an earlier
         generation was written while the gate moved, and is not in force: its process leaves it to the admission."""
-        fronted = [f for f in fronted if f.kind != Kind.VERDICT.value or f.generation == self.head.generation]
-        told = len(self.events)
-        made = [event_of(each) for each in fronted]
-        for event in made:
-            passes("moved", next(iter(event.private.get("message_id", ())), ""))
-        self.append((event, each.body, each.clear) for event, each in zip(made, fronted, strict=True))
-        del self.events[told:]
-        verdicts = [each for each in fronted if each.kind == Kind.VERDICT.value]
-        rows = self.rows("underway")
-        rows.extend((each.id, each.key, each.at, each.marks, False, None, None, False) for each in verdicts)
+        if traced():
+            for each in fronted:
+                passes("moved", next(iter(event_of(each).private.get("message_id", ())), ""))
+                passes(each.kind, each.id)
+        head, entries, clears = self.head, self.rows("entry"), self.rows("clear")
+        generation, seq, prev, hashes = head.generation, head.seq, head.hash, self._hashes
+        underway: dict[str, Row] = {}
+        for each in fronted:
+            at, kind, id, body = each.at, each.kind, each.id, each.body
+            if kind == _VERDICT:
+                if each.generation != generation:
+                    continue
+                underway[id] = id, each.key, at, each.marks, False, None, None, False
+            elif underway.pop(id, None) is None:  # its verdict came before, if not with it, as most do
+                self._settled[id] = event_of(each)
+            seq += 1
+            hash = link(prev, seq, at, kind, id, body)
+            entries.append((seq, at, kind, id, body, prev, hash, *columns_of(each)))
+            hashes.append(hash)
+            if each.clear is not None:
+                clears.append((seq, each.clear))
+            prev = hash
+        head.seq, head.hash = seq, prev
+        self.rows("underway").extend(underway.values())
 
     def front_moved(self, name: str, number: int) -> None:
         """Record that the front is in the chain up to that frame, with this commit."""
@@ -548,5 +572,6 @@ _CONFLICTS: Mapping[str, str] = {
     "outbox": "ON CONFLICT (intent_id) DO NOTHING",
     "delivery": "ON CONFLICT (intent_id, n) DO NOTHING",
     "chunk": "ON CONFLICT (sha256, n) DO NOTHING",
+    "term": "ON CONFLICT (stretch, word, seq) DO NOTHING",
 }
 _INSERTS = {name: _Insert(table) for name, table in schema.metadata.tables.items()}

@@ -26,6 +26,11 @@ _passed = _Passed()
 """The steps that this thread's open transaction has passed."""
 
 
+def traced() -> bool:
+    """Whether steps are noted: for callers to whom it is dear to say what they pass."""
+    return _folder is not None
+
+
 def passes(step: str, item: str) -> None:
     """Note that this thread's open transaction does ``step`` to ``item``."""
     if _folder is not None:

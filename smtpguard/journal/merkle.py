@@ -7,6 +7,7 @@ ones are computed again from their entries. Pure.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
@@ -14,6 +15,7 @@ BLOCK = 10
 """The level of the smallest subtrees that are stored."""
 LEAVES = 1 << BLOCK
 EMPTY = sha256().digest()
+_RECENT = 8 * LEAVES
 Node = Callable[[int, int], bytes]
 """The hash of the n-th complete subtree of 2**level leaves."""
 
@@ -79,6 +81,24 @@ def cover(begin: int, end: int) -> list[tuple[int, int]]:
         found.append((level, begin >> level))
         begin += 1 << level
     return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recent:
+    """The hashes of the newest entries, without a gap, as far as one process knows them: it has written them itself."""
+
+    last: int = 0
+    hashes: Sequence[bytes] = ()
+
+    def followed(self, last: int, before: bytes, hashes: Sequence[bytes]) -> Recent:
+        """With those up to entry ``last``, the first of which follows the entry with the hash ``before``."""
+        known = self.hashes if self.hashes and self.hashes[-1] == before else ()
+        return Recent(last=last, hashes=[*known, *hashes][-_RECENT:]) if hashes else self
+
+    def since(self, seq: int, most: int) -> Sequence[bytes]:
+        """Of entry ``seq`` and those after it, at most so many; empty if the first of them is not known."""
+        start = seq - self.last + len(self.hashes) - 1
+        return self.hashes[start : start + most] if start >= 0 else ()
 
 
 class Roots:

@@ -129,11 +129,13 @@ def signed(connection: Connection) -> tuple[int, datetime | None]:
 def pair(row: Any) -> tuple[Entry, Clear | None]:
     seq, at, kind, id, body, prev, hash, doc, *_ = row
     made = Entry(seq=seq, at=at, kind=kind, id=id, body=body, prev=bytes(prev), hash=bytes(hash))
-    return made, None if doc is None else _clear_of(doc)
+    return made, clear_of(doc)
 
 
-def _clear_of(doc: str) -> Clear:
+def clear_of(doc: str | None) -> Clear | None:
     """Text that is not JSON was not written here: it fits no digests, which the verification reports."""
+    if doc is None:
+        return None
     try:
         clear: Clear = parsed(doc)
     except ValueError:

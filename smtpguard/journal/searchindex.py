@@ -11,9 +11,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 from sqlalchemy import Connection, delete, func, or_, select, update
 
@@ -21,16 +23,17 @@ from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.schema import clear as names
 from smtpguard.database.schema import entry, term, terms
 from smtpguard.journal import rows as journal
-from smtpguard.journal.chain import Clear, Entry
+from smtpguard.journal.chain import Clear, Entry, parsed
 from smtpguard.journal.event import Kind
 
 STRETCH = 2_000
-"""Entries whose words are stored together."""
+"""Entries whose words are stored together: at most so many are read and written at once, in the order of the index."""
 SLICE = 500
-"""Entries that are read, or written, at once."""
+"""Messages that are looked up at once."""
 _PAGE = 2_000
 _FORGOTTEN = 10
 _PROBED = 5
+_KNOWN = 5_000
 _STRETCHES = 200
 _MOST_SUBJECT_WORDS = 40
 _MOST_REPLY_WORDS = 8
@@ -38,9 +41,9 @@ _WORD = re.compile(r"\w{2,}")
 _QUEUE_ID = re.compile(r"(?=[A-Za-z0-9._-]*[0-9])[A-Za-z0-9][A-Za-z0-9._-]{4,}[A-Za-z0-9]")
 _ENHANCED = re.compile(r"[245]\.[0-9.]+\Z")
 _ADDRESSES = ("reverse_path", "from", "recipients", "actor", "message_id", "ident", "envid")
+_PLACES = ("client", "peer")
 _KINDS = tuple(kind.value for kind in (Kind.VERDICT, Kind.OUTCOME, Kind.RELEASE))
 _MASK = (1 << 63) - 1
-_INSERT = "INSERT INTO term (stretch, word, seq) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
 _CALLED = re.compile(r"(?:\b(?:queued )?as|\bid[=:])\s*<?([A-Za-z0-9][A-Za-z0-9._-]{4,}[A-Za-z0-9])", re.IGNORECASE)
 _ACCEPTED = re.compile(r"([A-Za-z0-9]{8,}) Message accepted for delivery")  # Sendmail's
 
@@ -48,17 +51,26 @@ Open = Callable[[], AbstractContextManager[Connection]]
 
 
 class Digests:
-    """For one installation and one journal."""
+    """For one installation and one journal; ``digests`` keeps one."""
 
     def __init__(self, secret: bytes, journal_id: str) -> None:
         key = hmac.digest(secret, b"smtpguard find " + journal_id.encode(), "sha256")
         self.key_id = hashlib.sha256(key).hexdigest()[:16]
-        self._keyed = hashlib.blake2b(key=key, digest_size=8)
+        keyed = hashlib.blake2b(key=key, digest_size=8)
 
-    def of(self, word: str) -> int:
-        digest = self._keyed.copy()
-        digest.update(word.encode("utf-8", "surrogatepass"))
-        return int.from_bytes(digest.digest(), "big") & _MASK
+        @lru_cache(maxsize=_KNOWN)
+        def of(word: str) -> int:
+            digest = keyed.copy()
+            digest.update(word.encode("utf-8", "surrogatepass"))
+            return int.from_bytes(digest.digest(), "big") & _MASK
+
+        self.of: Callable[[str], int] = of
+        """The number of a word; that of a client or a sender is asked for many times."""
+
+
+@lru_cache(maxsize=1)
+def _digests(secret: bytes, journal_id: str) -> Digests:
+    return Digests(secret, journal_id)
 
 
 def plain(word: str) -> str:
@@ -68,13 +80,18 @@ def plain(word: str) -> str:
 
 def words_of(one: Entry, clear: Clear | None) -> set[str]:
     """The words by which the entry's message is found."""
-    content = one.content["data"]
-    match one.kind:
+    return _words(one.kind, one.data, clear)
+
+
+def _words(kind: str, content: Mapping[str, Any], clear: Clear | None) -> set[str]:
+    match kind:
         case Kind.VERDICT.value if not content.get("retry"):  # the message is indexed already
-            found = {plain(value) for role in _ADDRESSES for value in (clear or {}).get(role, ())}
-            found.update(plain(str(content[name])) for name in ("client", "peer") if content.get(name))
-            if clear is not None and (content.get("hold") or content.get("mailing")):
-                found.update(_of_subject(" ".join(clear.get("subject", ()))))
+            found: set[str] = set()
+            if clear is not None:
+                found.update([plain(value) for role in _ADDRESSES if role in clear for value in clear[role]])
+                if content.get("hold") or content.get("mailing"):
+                    found.update(_of_subject(" ".join(clear.get("subject", ()))))
+            found.update([plain(str(content[name])) for name in _PLACES if content.get(name)])
         case Kind.OUTCOME.value:
             found = set(_of_replies(content.get("replies", ())))
         case Kind.RELEASE.value:
@@ -120,20 +137,24 @@ class Slice:
 
 
 def read(connection: Connection, secret: bytes) -> Slice | None:
-    """The next slice to be written; None if there is none."""
+    """The next slice to be written, of one stretch; None if there is none."""
     head = read_head(connection)
-    digests = Digests(secret, head.journal)
+    digests = _digests(secret, head.journal)
     after = _through(connection, digests)
-    some = select(entry.c.seq).where(entry.c.seq > after).order_by(entry.c.seq).limit(SLICE).subquery()
-    through = connection.execute(select(func.max(some.c.seq))).scalar()
-    if through is None:
+    first = connection.execute(select(func.min(entry.c.seq)).where(entry.c.seq > after)).scalar()
+    if first is None:
         return None
-    query = journal.ROWS.where(entry.c.seq > after, entry.c.seq <= through, entry.c.kind.in_(_KINDS))
-    rows = [
-        (one.seq // STRETCH, digests.of(word), one.seq)
-        for one, clear in map(journal.pair, connection.execute(query))
-        for word in words_of(one, clear)
-    ]
+    stretch, of = first // STRETCH, digests.of
+    through = min((stretch + 1) * STRETCH - 1, head.seq)
+    columns = select(entry.c.seq, entry.c.kind, entry.c.body, names.c.doc)
+    query = columns.select_from(entry.outerjoin(names, names.c.seq == entry.c.seq)).where(
+        entry.c.seq > after, entry.c.seq <= through, entry.c.kind.in_(_KINDS)
+    )
+    rows = sorted(
+        (stretch, of(word), seq)
+        for seq, kind, body, doc in connection.execute(query)
+        for word in _words(kind, parsed(body)["data"], journal.clear_of(doc))
+    )
     return Slice(after=after, through=through, key_id=digests.key_id, rows=rows, more=through < head.seq)
 
 
@@ -142,13 +163,12 @@ def write(batch: Batch, made: Slice, secret: bytes) -> bool:
     rewritten, a stretch at a time."""
     connection = batch.connection
     batch.flush()
-    if _through(connection, Digests(secret, batch.head.journal)) != made.after:
+    if _through(connection, _digests(secret, batch.head.journal)) != made.after:
         return False
     first, last = (made.after // STRETCH + 1 if made.after else 0), made.through // STRETCH
     if last >= first:  # a new stretch: words with another secret may be in it
         connection.execute(delete(term).where(term.c.stretch.between(first, last)))
-    if made.rows:
-        batch.execute(_INSERT, sorted(set(made.rows)))
+    batch.rows("term").extend(made.rows)
     done = connection.execute(update(terms).values(key_id=made.key_id, through=made.through))
     if not done.rowcount:
         connection.execute(terms.insert().values(key_id=made.key_id, through=made.through))
@@ -179,7 +199,7 @@ def find(open: Open, secret: bytes, words: Sequence[str], limit: int) -> list[st
         return []
     with open() as connection:
         head = read_head(connection)
-        digests = Digests(secret, head.journal)
+        digests = _digests(secret, head.journal)
         through = _through(connection, digests)
         lowest = connection.execute(select(func.min(term.c.stretch))).scalar()
     ids: dict[str, None] = {}
@@ -202,7 +222,7 @@ def named(open: Open, secret: bytes, words: Sequence[str], since: int) -> dict[s
     found = dict.fromkeys(words, 0)
     with open() as connection:
         head, first = read_head(connection), journal.first_at(connection, since)
-        digests = Digests(secret, head.journal)
+        digests = _digests(secret, head.journal)
         through = _through(connection, digests)
     for pairs in _back(open, max(through, first - 1), head.seq):
         for one, clear in pairs:

@@ -66,7 +66,7 @@ def noted(batch: Batch, made: Checkpoint) -> str:
     signed."""
     batch.flush()
     connection = batch.connection
-    tree = Tree(connection)
+    tree = Tree(connection, batch.recent)
     try:
         if not made.base:
             tree.extend(made.seq)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, func, insert, select
 
 from smtpguard.database.schema import entry, merkle
-from smtpguard.journal.merkle import BLOCK, LEAVES, cover, leaf, levels, parent, path, root
+from smtpguard.journal.merkle import BLOCK, LEAVES, Recent, cover, leaf, levels, parent, path, root
 
 BEGINS = -1
 """The level of the one row that says which entry is the first leaf, if it is not entry 1: in a journal that was trimmed
@@ -21,10 +21,11 @@ class Unknown(KeyError):
 
 
 class Tree:
-    """Over the entries of this transaction. ``begin``: the entry that is its first leaf."""
+    """Over the entries of this transaction. ``begin``: the entry that is its first leaf. ``recent``: what need not be
+    read."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, connection: Connection, recent: Recent = Recent()) -> None:  # noqa: B008 - immutable
+        self._connection, self._recent = connection, recent
         self.begin = connection.execute(select(merkle.c.n).where(merkle.c.level == BEGINS)).scalar() or 1
         self._known: dict[tuple[int, int], bytes] = {}
         self._block = -1  # the block whose subtrees are in memory
@@ -80,16 +81,20 @@ class Tree:
         """The leaves of a block, and the subtrees that were stored when its first entries were trimmed."""
         first = block << BLOCK
         seq = first + self.begin
+        self._lower, self._levels, self._block = {}, [], block
+        if known := self._recent.since(seq, LEAVES):
+            self._levels = levels(list(map(leaf, known)))
+            return
         rows = self._connection.execute(
             select(entry.c.seq, entry.c.hash)
             .where(entry.c.seq >= seq, entry.c.seq < seq + LEAVES)
             .order_by(entry.c.seq)
         ).all()
-        self._lower, self._levels, self._block = {}, [], block
-        if rows and rows[0].seq == seq and rows[-1].seq == seq + len(rows) - 1:
-            self._levels = levels([leaf(bytes(row.hash)) for row in rows])
+        leaves = [leaf(bytes(hash)) for _, hash in rows]
+        if rows and rows[0][0] == seq and rows[-1][0] == seq + len(rows) - 1:
+            self._levels = levels(leaves)
             return
-        self._lower = {(0, row.seq - self.begin): leaf(bytes(row.hash)) for row in rows}
+        self._lower = {(0, n - self.begin): made for (n, _), made in zip(rows, leaves, strict=True)}
         kept = select(merkle.c.level, merkle.c.n, merkle.c.hash).where(merkle.c.level >= 0, merkle.c.level < BLOCK)
         for level, n, hash in self._connection.execute(kept):
             if n >> (BLOCK - level) == block:

@@ -19,8 +19,9 @@ import os
 import queue
 import secrets
 import threading
+import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -32,11 +33,12 @@ from smtpguard.counts.entries import number
 from smtpguard.database.batch import Batch, Step, synced
 from smtpguard.database.engine import Database
 from smtpguard.database.errors import Full, LedgerError, Unavailable, no_space
-from smtpguard.database.failpoint import failpoint, passes
+from smtpguard.database.failpoint import failpoint, passes, traced
 from smtpguard.database.fronts import File, Fronts, Shared, inode, live, scope_key
+from smtpguard.journal import columns
 from smtpguard.journal.chain import Seal, body_of, clear_of, microseconds
 from smtpguard.journal.event import Event, Kind
-from smtpguard.journal.front import FIRST, Fronted, Head
+from smtpguard.journal.front import FIRST, Fronted, Head, columns_text
 from smtpguard.mail.constant import constant
 from smtpguard.policy.counted import Ask
 from smtpguard.store.queue import WAIT_SECONDS
@@ -49,10 +51,11 @@ AGAIN = SIZE // 4
 """Beyond this offset the file is overwritten from its beginning, once all of it has been moved."""
 LOOK_SECONDS = 0.05
 """For so long after a write its files are not looked for before the next one, only after it."""
-NOTE_SECONDS = 0.025
-"""For so long outcomes gather, and wait once more for a verdict with which they are written: many at once cost little
-more than one. A freeze names messages without an outcome as past recall."""
-MANY = 64
+NOTE_SECONDS = 0.05
+"""For so long an outcome waits for a verdict with which it is written. A freeze names messages without an outcome as past
+recall."""
+TELL_SECONDS = 0.02
+"""For so long outcomes wait until subscribers are told of many at once: the next write waits for that."""
 LATE_SECONDS = 1.0
 """If nobody has moved a frame by this time after its write, this process moves it."""
 _LARGEST = 1 << 16
@@ -64,21 +67,11 @@ _STOP: Any = object()
 
 @constant
 class _Write:
-    """One verdict to be written; ``key`` to ``clear`` as in Fronted."""
+    """One verdict to be written."""
 
     event: Event
-    generation: int
-    key: str
-    marks: str
-    body: str
-    clear: str | None
+    fronted: Fronted
     future: asyncio.Future[bool | None]
-
-    def numbered(self, number: int) -> Fronted:
-        return Fronted(
-            number=number, generation=self.generation, at=microseconds(self.event.at), id=self.event.id, key=self.key,
-            marks=self.marks, body=self.body, clear=self.clear,
-        )  # fmt: skip
 
 
 class _Group:
@@ -90,10 +83,6 @@ class _Group:
     def __init__(self, loop: asyncio.AbstractEventLoop, writes: list[_Write], outcomes: list[Event]) -> None:
         self.loop, self.writes, self.outcomes = loop, writes, outcomes
         self.late = loop.call_later(WAIT_SECONDS, self._too_late)
-
-    @property
-    def events(self) -> Iterable[Event]:
-        return chain(self.outcomes, (write.event for write in self.writes))
 
     def _too_late(self) -> None:
         for write in self.writes:
@@ -155,7 +144,6 @@ class Front:
         self._outcomes: deque[Event] = deque()
         self._open: dict[str, None] = {}  # verdicts recorded here whose outcome is not known
         self._timer: asyncio.TimerHandle | None = None  # of outcomes
-        self._due = False  # they go with the next verdict
         self._watched: asyncio.TimerHandle | None = None  # until what waits is late
         self._late = False
         self._number = self._at = 0
@@ -234,10 +222,11 @@ class Front:
         if len(body) > _LARGEST or len(clear or "") > _LARGEST:
             return False
         loop = asyncio.get_running_loop()
-        write = _Write(
-            event=event, generation=generation, key=key, marks=marks, body=body, clear=clear,
-            future=loop.create_future(),
+        made = Fronted(
+            number=0, generation=generation, at=microseconds(event.at), id=event.id, key=key, marks=marks, body=body,
+            clear=clear, columns=columns_text(columns.of(event.kind.value, event.id, event.data)),
         )  # fmt: skip
+        write = _Write(event=event, fronted=made, future=loop.create_future())
         if not self._coming:
             loop.call_soon(self._hand_over, loop, 0)
         self._coming.append(write)
@@ -279,10 +268,8 @@ class Front:
 
     def _flush(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = None
-        if self._due and not self._coming:
+        if self._outcomes and not self._coming:
             self._hand_over(loop, 0)
-        elif self._outcomes:
-            self._due, self._timer = True, loop.call_later(NOTE_SECONDS, self._flush, loop)
 
     def _hand_over(self, loop: asyncio.AbstractEventLoop, seen: int) -> None:
         """To the thread, in the first turn of the event loop without new items."""
@@ -298,21 +285,16 @@ class Front:
         self._deliver(group, {}, None)
 
     def _taken(self, loop: asyncio.AbstractEventLoop) -> _Group:
-        outcomes: list[Event] = []
-        if self._due or len(self._outcomes) >= MANY:
-            outcomes, self._due = self.outcomes(), False
-        group = _Group(loop, self._coming, outcomes)
+        group = _Group(loop, self._coming, self.outcomes())
         self._coming = []
         return group
 
     # in its thread
 
     def _run(self) -> None:
-        going = True
+        going, told, due = True, list[Event](), 0.0
         while going:
-            taken = [self._queue.get()]
-            while not self._queue.empty():
-                taken.append(self._queue.get())
+            taken = self._next(due if told else None)
             going = _STOP not in taken
             groups = [group for group in taken if group is not _STOP]
             error: LedgerError | None = None
@@ -335,8 +317,24 @@ class Front:
             for group in groups:
                 with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
                     group.loop.call_soon_threadsafe(self._deliver, group, done, error)
-            told = [event for group in groups for event in group.events if done.get(event.id)]
-            self._publish(told)  # after the answers, since clients wait for those
+            # After the answers, since clients wait for those.
+            self._publish([w.event for group in groups for w in group.writes if done.get(w.event.id)])
+            now = time.monotonic()
+            due = due if told else now + TELL_SECONDS
+            told += [event for group in groups for event in group.outcomes if event.id in done]
+            if now >= due or not going:
+                self._publish(told)
+                told = []
+
+    def _next(self, until: float | None) -> list[Any]:
+        """What has been handed over, or at that time nothing."""
+        try:
+            taken = [self._queue.get(timeout=None if until is None else max(until - time.monotonic(), 0.0))]
+        except queue.Empty:
+            return []
+        while not self._queue.empty():
+            taken.append(self._queue.get())
+        return taken
 
     def _write(self, writes: Sequence[_Write], outcomes: Sequence[Event]) -> dict[str, bool | None]:
         """The ids that are synced; None for a verdict during whose write the gate moved. Raises OSError, and then the
@@ -346,22 +344,28 @@ class Front:
         if self._at > AGAIN and not self.waits:
             self._at = 0
         generation, synced = self._shared.generation, self._number
-        data, some, number = bytearray(), [], synced
-        for event, made in self._frames(writes, outcomes, generation, number):
-            frame = made.frame(synced)
-            if self._at + len(data) + len(frame) > SIZE:
+        frames, some, number, size = list[bytes](), list[Event](), synced, 0
+        for event, made in chain(
+            ((event, self._fronted(event, generation)) for event in outcomes),
+            ((write.event, write.fronted) for write in writes if write.fronted.generation == generation),
+        ):
+            frame = made.frame(synced, number + 1)
+            size += len(frame)
+            if self._at + size > SIZE:
                 break  # full: later verdicts go to the admission, which moves the frames first
-            data += frame
+            frames.append(frame)
             some.append(event)
-            number = made.number
+            number += 1
         if not some:
             return {}
         self._number = number
         failpoint("begin")
-        for event in some:
-            passes("front", next(iter(event.private.get("message_id", ())), event.id))
+        if traced():
+            for event in some:
+                passes("front", next(iter(event.private.get("message_id", ())), event.id))
         failpoint("before-sync")
-        self._disk.write(bytes(data), FIRST + self._at)
+        data = b"".join(frames)
+        self._disk.write(data, FIRST + self._at)
         failpoint("after-sync")
         self._at += len(data)
         self._progress.written = self._at, number
@@ -369,20 +373,11 @@ class Front:
             stood = self._shared.generation == generation
         return {event.id: True if stood or event.kind is not Kind.VERDICT else None for event in some}
 
-    def _frames(
-        self, writes: Sequence[_Write], outcomes: Sequence[Event], generation: int | None, number: int
-    ) -> Iterator[tuple[Event, Fronted]]:
-        """The frames after ``number``, with their events; without the verdicts of another generation."""
-        for event in outcomes:
-            number += 1
-            yield event, Fronted(
-                number=number, generation=generation or 0, at=microseconds(event.at), id=event.id, key="", marks="",
-                body=body_of(event, self._seal), clear=None, kind=event.kind.value,
-            )  # fmt: skip
-        for write in writes:
-            if write.generation == generation:
-                number += 1
-                yield write.event, write.numbered(number)
+    def _fronted(self, outcome: Event, generation: int | None) -> Fronted:
+        return Fronted(
+            number=0, generation=generation or 0, at=microseconds(outcome.at), id=outcome.id, key="", marks="",
+            body=body_of(outcome, self._seal), clear=None, kind=outcome.kind.value,
+        )  # fmt: skip
 
     # in the event loop
 
@@ -486,7 +481,6 @@ class Front:
         for timer in filter(None, (self._timer, self._watched)):
             timer.cancel()
         loop = asyncio.get_running_loop()
-        self._due = True
         if self._coming or self._outcomes:
             self._queue.put(self._taken(loop))
         self._queue.put(_STOP)

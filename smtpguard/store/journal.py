@@ -41,7 +41,7 @@ if TYPE_CHECKING:  # slow to import, and not needed to freeze
 
 log = logging.getLogger(__name__)
 
-PIECE = 1 << 18
+PIECE = 1 << 20
 """Octets of a front that are moved in one commit, where nobody waits for them: at least one frame (store.front)."""
 
 

@@ -35,6 +35,7 @@ from smtpguard.journal import rows as journal
 from smtpguard.journal.bypass import Bypasses
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Event, Kind
+from smtpguard.journal.merkle import Recent
 from smtpguard.mailings.finding import Memory
 from smtpguard.mailings.mailingbatch import MailingBatch
 from smtpguard.policy.freezing import Gate
@@ -49,7 +50,7 @@ WAITING = 2000
 NOTE_SECONDS = 0.05
 MAX_NOTES = 50_000
 KEEP_SECONDS = 60.0
-SIGN_ENTRIES = 1000
+SIGN_ENTRIES = 4000
 
 Committed = Callable[[Sequence[Event]], None]
 """Called with the journalled events, in order, after the commit and its answers, in the writer thread."""
@@ -89,6 +90,7 @@ class Writer:
         self._unanswered = Unanswered()
         self._gate: Gate | None = None
         self._memory = Memory()  # of mailings
+        self._recent = Recent()
         self._lookout = lookout
         self._committed = committed
         self._untold: list[Event] = []  # committed, not published yet
@@ -264,7 +266,7 @@ class Writer:
         """Raises _Again if a work has raised an error of its own: then nothing was written."""
         with self._database.write() as connection:
             if self._lookout.elsewhere(self._database.connections):
-                self._gate, self._memory = None, Memory()
+                self._gate, self._memory, self._recent = None, Memory(), Recent()
             join()
             batch = self._batch(connection, self._gate, self._memory)
             self._lookout.look(batch, self._gate)
@@ -284,7 +286,7 @@ class Writer:
                 raise _Retry
             self._keep_house(batch)
             batch.finish()
-        self._gate = batch.gate
+        self._gate, self._recent = batch.gate, batch.recent
         self._untold += batch.events
         batch.events.clear()  # the batch is in a cycle, and would keep them until a collection of garbage
         if self.front is not None:
@@ -307,6 +309,7 @@ class Writer:
             follow=partial(MailingBatch, memory=memory),
             fronts=self._database.fronts,
             bypasses=self.bypasses,
+            recent=self._recent,
         )
 
     def _publish(self) -> None:

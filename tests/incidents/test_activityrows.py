@@ -33,7 +33,10 @@ STORY: list[tuple[int, Kind, str, dict[str, Any]]] = [
     (200, Kind.APPROVED, "H2", {}),
     (210, Kind.VOIDED, "H3", {}),
     (260, Kind.ADOPTED, "H3", {}),
-    (270, Kind.VERDICT, "P2", {"action": "relay", "lists": []}),
+    (270, Kind.VERDICT, "P2", {"action": "relay", "lists": [], "counts": {"customers": 3}}),
+    (272, Kind.VERDICT, "P3", {"action": "relay", "lists": [], "counts": {"customers": 0}}),
+    (273, Kind.VERDICT, "T1", {"action": "relay", "lists": [], "test": True}),
+    (274, Kind.VERDICT, "P3", {"action": "relay", "lists": [], "retry": True}),
 ]
 
 
@@ -83,7 +86,7 @@ async def test_entries_not_summed_yet_are_included(store: Store) -> None:
     await summed(store)
     await record_story(store, STORY[5:])
     found = await store.journal.activity(T0 - MINUTE, None, ZoneInfo("Europe/Stockholm"))
-    assert (found.relayed, found.held, found.deferred, found.rejected, found.uncounted) == (2, 4, 1, 1, 0)
+    assert (found.relayed, found.held, found.deferred, found.rejected, found.uncounted) == (3, 4, 1, 1, 0)
     assert (found.decided.approved, found.decided.rejected, found.waiting) == (1, 1, 1)
     assert {share.name: share.waiting for share in found.rules} == {"a": 0, "b": 1, "no": 0, "watch": 0}
 
@@ -95,7 +98,7 @@ async def test_too_many_entries_not_summed_yet_are_reported(store: Store, monkey
     assert (before.uncounted >= len(STORY), before.messages) == (True, 0)
     await summed(store)
     after = await Archive(store).activity(T0, None, UTC)
-    assert (after.uncounted, after.messages) == (0, 8)
+    assert (after.uncounted, after.messages) == (0, 9)
     assert UNCOUNTED > 1000
 
 
@@ -123,7 +126,7 @@ async def test_sums_are_trimmed_with_the_journal(store: Store, clock: Any) -> No
 @pytest.mark.parametrize(
     ("about", "ids"),
     [
-        (ActivityFilter(did="relayed"), ["P2", "P1"]),
+        (ActivityFilter(did="relayed"), ["P3", "P2", "P1"]),
         (ActivityFilter(did="held"), ["H3", "C2", "H2", "H1"]),
         (ActivityFilter(did="held", rule="b"), ["H3", "H1"]),
         (ActivityFilter(did="held", list="vip"), ["C2", "H2"]),

@@ -80,12 +80,12 @@ async def test_the_newest_matches_are_given(some: Store) -> None:
 
 
 async def test_terms_are_indexed_once(store: Store, url: str, tmp_path: Path, clock: Clock) -> None:
-    await store.journal.record([mail(store, f"M{n}", f"x{n}@example.org") for n in range(3 * searchindex.SLICE)])
+    await store.journal.record([mail(store, f"M{n}", f"x{n}@example.org") for n in range(searchindex.STRETCH + 100)])
     assert await store.journal.write_terms() is True
     await written(store)
     count = select(func.count()).select_from(term)
     before = await store.ask(lambda c: c.execute(count).scalar_one())
-    assert before == 3 * searchindex.SLICE * 2
+    assert before == (searchindex.STRETCH + 100) * 2
     assert await store.journal.write_terms() is False
     assert await store.journal.find(["x700@example.org"], 10) == ["M700"]
 
