@@ -36,6 +36,7 @@ from smtpguard.reading.shown import Shown
 T = TypeVar("T")
 _NO_TEMPLATE: Mapping[str, Template] = {}
 _NOTHING_APPROVED: Mapping[str, Approved] = {}
+_NO_DIFFERENCE: Mapping[str, tuple[Difference, ...]] = {}
 
 
 @constant
@@ -186,11 +187,15 @@ class Gather:
             if not isinstance(text, Reading) or not _same_text(text, post):
                 post, text = None, None
         counted = everyone if post is None else _beside(post, everyone, in_force, self.trace_key)
+        sender = Sender.of(transaction, registry, registry.digester.delimiters)
+        if not _needs_identity(counted, in_force):  # as with nearly all mail
+            reading = text if text is not None else await self._read(transaction, ONLY_HEADERS)
+            return _learned(transaction, in_force, began, sender, everyone, counted, post, reading, text)
         first = Gathered(
             transaction=transaction,
             in_force=in_force,
             began=began,
-            sender=Sender.of(transaction, registry, registry.digester.delimiters),
+            sender=sender,
             everyone=everyone,
             counted=counted,
             post=post,
@@ -198,7 +203,7 @@ class Gather:
             reading=text,
             text=text,
         )
-        return await self.ask(first, ONLY_TEXT if _needs_identity(counted, in_force) else ONLY_HEADERS)
+        return await self.ask(first, ONLY_TEXT)
 
     async def ask(self, known: Gathered, pending: frozenset[Source]) -> Gathered:
         """Add everything from these sources; unknown if a source does not answer."""
@@ -215,7 +220,10 @@ class Gather:
             reading = await self._read(transaction, ONLY_HEADERS)
         if Source.ORIGIN in pending and origin is None:
             origin = await self._verify(transaction)
-        return _learned(known, reading, text, origin, looks_unknown)
+        return _learned(
+            transaction, known.in_force, known.began, known.sender, known.everyone, known.counted, known.post,
+            reading, text, origin, looks_unknown, known,
+        )  # fmt: skip
 
     async def compare(
         self,
@@ -286,15 +294,12 @@ _NOTHING_KNOWN = Facts()
 
 
 def _learned(
-    known: Gathered,
-    reading: Reading | Unknown | None,
-    text: Reading | Unknown | None,
-    origin: DkimResult | Unknown | None,
-    looks_unknown: Unknown | None,
-) -> Gathered:
-    """The facts with these answers."""
-    transaction, counted, in_force = known.transaction, known.counted, known.in_force
-    registry, sender, everyone, post = in_force.registry, known.sender, known.everyone, known.post
+    transaction: Transaction, in_force: InForce, began: datetime | None, sender: Sender, everyone: Classified,
+    counted: Classified, post: TraceInfo | None, reading: Reading | Unknown | None, text: Reading | Unknown | None,
+    origin: DkimResult | Unknown | None = None, looks_unknown: Unknown | None = None, before: Gathered | None = None,
+) -> Gathered:  # fmt: skip
+    """The facts with these answers. ``before``: the step before, for what it knows beside them."""
+    registry = in_force.registry
     if isinstance(reading, Reading):
         sender = sender.read_as(reading.from_address, reading.from_ambiguous)
     values: dict[str, Value] = {
@@ -328,14 +333,14 @@ def _learned(
         threads=threads_of(answer, counted) if answer is not None else (),
         reply=(answer.message_id or transaction.message.sha256) if answer is not None else "",
         sizes={t.name: t.size for t in counted.touched.values()} if counted.touched else {},
-        identity=_identity(known, sender, text, proven=proven),
-        letter_from=_letter_from(known, sender, proven=proven) if letter else (),
+        identity=_identity(transaction, counted, sender, text, proven=proven) if text is not None else None,
+        letter_from=_letter_from(transaction, counted, in_force, sender, proven=proven) if letter else (),
         shared=proven and sender.claimed in in_force.shared,
     )
     return Gathered(
         transaction=transaction,
         in_force=in_force,
-        began=known.began,
+        began=began,
         sender=sender,
         everyone=everyone,
         counted=counted,
@@ -346,9 +351,9 @@ def _learned(
         looks_unknown=looks_unknown,
         origin=origin,
         streams=streams,
-        shown=known.shown,
-        coming=known.coming,
-        differs=known.differs,
+        shown=before.shown if before is not None else None,
+        coming=before.coming if before is not None else None,
+        differs=before.differs if before is not None else _NO_DIFFERENCE,
     )
 
 
@@ -357,13 +362,15 @@ def _needs_identity(counted: Classified, in_force: InForce) -> bool:
     return counted.customers.high > 0 or in_force.rules.counts("mailing.reach")
 
 
-def _identity(known: Gathered, sender: Sender, text: Reading | Unknown | None, *, proven: bool) -> Identity | None:
-    """None until the text was asked for. A message that could not be read in time is a copy of the same octets only. A
-    campaign is believed only from a proven sender."""
+def _identity(
+    transaction: Transaction, counted: Classified, sender: Sender, text: Reading | Unknown, *, proven: bool
+) -> Identity:
+    """A message that could not be read in time is a copy of the same octets only. A campaign is believed only from a
+    proven sender."""
     if not isinstance(text, Reading):
-        return None if text is None else Identity(exact=f"content {known.transaction.message.sha256}")
+        return Identity(exact=f"content {transaction.message.sha256}")
     shown = text.identity
-    if text.little and _answers_all(text, known.counted):
+    if text.little and _answers_all(text, counted):
         shown = Identity(exact=text.alone)
     if proven and text.campaign:
         first, *more = (f"campaign {sender.claimed} {name}" for name in text.campaign)
@@ -378,12 +385,14 @@ def _answers_all(reading: Reading, counted: Classified) -> bool:
     )
 
 
-def _letter_from(known: Gathered, sender: Sender, *, proven: bool) -> tuple[str, ...]:
+def _letter_from(
+    transaction: Transaction, counted: Classified, in_force: InForce, sender: Sender, *, proven: bool
+) -> tuple[str, ...]:
     """The keys that the first contacts of a letter to single customers are counted under: its From, the login, and, if
     neither is proven, the client."""
-    if not (known.counted.people and known.in_force.rules.counts_letters):
+    if not (counted.people and in_force.rules.counts_letters):
         return ()
-    session = known.transaction.session
+    session = transaction.session
     found = [sender.claimed] if sender.claimed is not None else sorted(sender.everything)
     if session.auth_user:
         found.append(sender.login)

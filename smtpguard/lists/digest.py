@@ -72,17 +72,17 @@ class Digester:
         return text
 
     def of_canonical(self, canonical: str) -> bytes:
+        return self.of_person(person(canonical))
+
+    def of_person(self, person: str) -> bytes:
+        """``person``: the one spelling of a person's canonical addresses."""
         digest = self._base.copy()
-        digest.update(person(canonical).encode())
+        digest.update(person.encode())
         return digest.digest()
 
     def older(self, canonical: str) -> bytes | None:
         """The digest of the older form, if it differs."""
-        if person(canonical) == canonical:
-            return None
-        digest = self._base.copy()
-        digest.update(canonical.encode())
-        return digest.digest()
+        return None if person(canonical) == canonical else self.of_person(canonical)
 
     def every(self, address: Address) -> tuple[bytes, ...]:
         """All digests under which this person may be known, the current one first."""

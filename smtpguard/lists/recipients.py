@@ -24,9 +24,9 @@ class Count(NamedTuple):
     low: float
     high: float
 
-    @classmethod
-    def exactly(cls, n: float) -> Count:
-        return cls(n, n)
+    @staticmethod
+    def exactly(n: float) -> Count:
+        return _SMALL[n] if type(n) is int and 0 <= n <= _MOST_SMALL else Count(n, n)
 
     @property
     def exact(self) -> bool:
@@ -40,9 +40,10 @@ class Count(NamedTuple):
         return f"{self.low:.12g}" if self.exact else f"{self.low:.12g} to {self.high:.12g}"
 
 
-NOBODY = Count(0, 0)
+_MOST_SMALL = 100
+_SMALL = tuple(Count(n, n) for n in range(_MOST_SMALL + 1))
+NOBODY, ONE = _SMALL[:2]
 _NONE: frozenset[str] = frozenset()
-ONE = Count(1, 1)
 
 
 class Kind(enum.Enum):

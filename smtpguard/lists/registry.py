@@ -36,6 +36,8 @@ from smtpguard.lists.recipients import (
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Network, within
 
+exactly = Count.exactly
+
 
 def summed(
     recipients: Sequence[Classification],
@@ -86,24 +88,25 @@ def summed(
         for name in one.doubt:
             perhaps[name] = perhaps.get(name, 0) + 1
     touched: dict[str, Touched] = {}
-    for n in sorted({*addressed, *surely, *perhaps}):
-        certain = surely.get(n, 0)
-        members = Count(certain, certain + perhaps.get(n, 0))
-        touched[n] = _touched(lists[n], statuses[n], n in addressed, members)
+    if addressed or surely or perhaps:
+        for n in sorted({*addressed, *surely, *perhaps}):
+            certain = surely.get(n, 0)
+            members = Count(certain, certain + perhaps.get(n, 0))
+            touched[n] = _touched(lists[n], statuses[n], n in addressed, members)
     # A member of an addressed list is counted there, once.
     there = sum(not addressed.isdisjoint(one.lists) for one in known) if addressed else 0
     beside, single, unsure = len(people) - there, len(known) - there, len(doubtful)
-    customers, reach = Count(single, single + unsure), Count(beside, beside)
+    customers, reach = _between(single, single + unsure), exactly(beside)
     for name in addressed:
         reach += touched[name].size
         customers += touched[name].size if lists[name].of_customers else NOBODY
     counted = Classified(
         recipients=tuple(recipients),
         total=len(recipients),
-        internal=Count(internal, internal),
-        outside=Count(outside, outside + unsure),
-        list_addresses=Count(list_addresses, list_addresses),
-        members=Count(len(known), len(known) + unsure),
+        internal=exactly(internal),
+        outside=_between(outside, outside + unsure),
+        list_addresses=exactly(list_addresses),
+        members=_between(len(known), len(known) + unsure),
         customers=customers,
         reach=reach,
         touched=touched,
@@ -112,6 +115,10 @@ def summed(
         unsure={n: statuses[n].why for n in blind if n in touched} if touched else {},
     )
     return with_crowds(counted, crowds) if crowds else counted
+
+
+def _between(low: int, high: int) -> Count:
+    return Count(low, high) if low != high else exactly(low)
 
 
 def _touched(info: ListInfo, status: IndexStatus, by_address: bool, members: Count) -> Touched:
@@ -288,9 +295,11 @@ class Registry:
                 continue
             name = self.names.list_at(address, canonical)
             key = f"list:{name}:{canonical}" if name else person(canonical)
-            if key not in seen:
-                seen[key] = self._of_list(address, canonical, name) if name else self._of_person(address, canonical)
-            recipients.append(seen[key])
+            found = seen.get(key)
+            if found is None:
+                found = self._of_list(address, canonical, name) if name else self._of_person(address, canonical, key)
+                seen[key] = found
+            recipients.append(found)
         return summed(
             recipients,
             seen.values(),
@@ -364,12 +373,13 @@ class Registry:
         name = self.names.list_at(there, where)
         key = f"list:{name}:{where}" if name else person(where)
         if key not in seen:
-            found = self._of_list(there, where, name) if name else self._of_person(there, where)
+            found = self._of_list(there, where, name) if name else self._of_person(there, where, key)
             seen[key] = found._replace(address=address, canonical=canonical)
         return seen[key]
 
-    def _of_person(self, address: Address, canonical: str) -> Classification:
-        digest = self.digester.of_canonical(canonical)
+    def _of_person(self, address: Address, canonical: str, who: str) -> Classification:
+        """``who``: the one spelling of the person."""
+        digest = self.digester.of_person(who)
         if self.expansions is not None and (behind := self._behind(digest, canonical)) is not None:
             return self._of_crowd(address, canonical, digest, behind)
         ours = self.names.is_ours(canonical.rpartition("@")[2])
@@ -379,8 +389,8 @@ class Registry:
         if not ours and (self._ours or PEOPLE in self.lists) and self.is_one_of_ours(number):
             return Classification(address, canonical, INTERNAL, (), (), digest)
         lists = self.members.naming(number)
-        if (older := self.digester.older(canonical)) is not None:  # an index may still have that form
-            before = self.members.naming(int.from_bytes(older, "big"))
+        if who != canonical:  # an index may still have the older form
+            before = self.members.naming(int.from_bytes(self.digester.of_person(canonical), "big"))
             lists = tuple(dict.fromkeys((*lists, *before))) if before else lists
         if ours:
             # A colleague who may be on a list without an index is a colleague: reaching one harms no customer.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import idna
@@ -33,7 +33,8 @@ _PAIR = re.compile(r"\\(.)", re.S)
 _DOTS = re.compile(r"\.{2,}")
 _PLAIN = re.compile(r"[a-z0-9_\-]+(?:\.[a-z0-9_\-]+)*\Z")  # nearly every local part, in lower case
 _PLAIN_LABEL = r"[a-z0-9_]++(?:-++[a-z0-9_]++)*+"
-is_plain = re.compile(rf"[a-z0-9_\-]++(?:\.[a-z0-9_\-]++)*+@{_PLAIN_LABEL}(?:\.{_PLAIN_LABEL})*+\Z").match
+PLAIN = rf"[a-z0-9_\-]++(?:\.[a-z0-9_\-]++)*+@{_PLAIN_LABEL}(?:\.{_PLAIN_LABEL})*+"
+is_plain = re.compile(rf"{PLAIN}\Z").match
 """Matches a text in lower case, of at most 63 octets, that is a mailbox and its own canonical key, sub-addressing
 aside: nearly all entries of a list of millions. ASCII, and short enough in every part."""
 _WRAPPED = "imceasmtp-"
@@ -51,10 +52,16 @@ class Address:
 
     local: str
     domain: str
+    _text: str | None = field(default=None, init=False, repr=False, compare=False)
+    """Written once: one message asks several times."""
 
     def __str__(self) -> str:
         """The address as SMTP writes it, quoted only where it must be."""
-        return _written(self.local, self.domain)
+        text = self._text
+        if text is None:
+            text = _written(self.local, self.domain)
+            object.__setattr__(self, "_text", text)
+        return text
 
     @property
     def is_ascii(self) -> bool:
@@ -76,6 +83,9 @@ class Address:
         ``IMCEASMTP-user+40list+2Eexample+2Ecom``) is undone, since a relay may undo it too. In doubt two mailboxes
         share one key, so that no mailbox can hide behind two keys.
         """
+        text = str(self)
+        if len(text) <= MAX_LABEL_OCTETS and is_plain(text) and not cuts_plain(delimiters):  # nearly every address
+            return text
         return _canonical(self.local, self.domain, delimiters)
 
     @classmethod
@@ -173,7 +183,12 @@ def every_delimiter(delimiters: str) -> frozenset[str]:
     return frozenset(everywhere).union(*(other.split("=", 1)[1] for other in others))
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=64)
+def cuts_plain(delimiters: str) -> bool:
+    """Whether any of them can be in a mailbox that ``is_plain`` matches."""
+    return any(is_plain(f"x{sign}x@x") for sign in every_delimiter(delimiters))
+
+
 def _written(local: str, domain: str) -> str:
     if _DOT_ONLY.match(local):
         return f"{local}@{domain}"

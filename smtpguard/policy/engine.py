@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import chain
 
 from smtpguard.mail.constant import constant
@@ -55,6 +55,25 @@ class Reckoning:
     known: Values
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Questions:
+    """What the admission is asked for messages with one subject. ``questions``: by slot, the asks; ``told``: the values
+    that need none; ``given``: those of each slot that the admission gives. ``open``: the slots in neither, which depend
+    on facts that were not asked for yet. ``lazy``: whether a slot is asked for only if a rule needs it. ``asks``: each
+    once."""
+
+    questions: Mapping[str, tuple[Ask, ...]]
+    told: Mapping[str, Value]
+    given: Values
+    open: frozenset[str]
+    lazy: bool
+    asks: tuple[Ask, ...]
+
+
+def _each_once(questions: Mapping[str, tuple[Ask, ...]]) -> tuple[Ask, ...]:
+    return tuple(dict.fromkeys(chain.from_iterable(questions.values())))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
     """``least``: the verdict if none of the rules ``pending`` hits."""
@@ -88,11 +107,11 @@ class RuleSet:
     _sieve: RuleIndex = field(init=False, repr=False, compare=False)
     _stops: tuple[Rule, ...] = field(init=False, repr=False, compare=False)
     _alarms: tuple[Rule, ...] = field(init=False, repr=False, compare=False)
+    _gathered: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    """The first slots: those whose values are gathered. The admission gives the others."""
     _reckoned: Callable[[Values], Reckoning] = field(init=False, repr=False, compare=False)
     _judged: Callable[[Reckoning, Given, frozenset[str]], Verdict] = field(init=False, repr=False, compare=False)
-    _questions: Callable[[counted.Subject], tuple[Mapping[str, tuple[Ask, ...]], Mapping[str, Value]]] = field(
-        init=False, repr=False, compare=False
-    )
+    _questions: Callable[[counted.Subject], Questions] = field(init=False, repr=False, compare=False)
     """These three are cached, since nearly every message has the same values as an earlier one."""
 
     def __post_init__(self) -> None:
@@ -104,40 +123,43 @@ class RuleSet:
         object.__setattr__(self, "_alarms", tuple(rule for rule in self.rules if rule.alarm))
         object.__setattr__(self, "_lazy", lazy)
         object.__setattr__(self, "_stops", tuple(rule for rule in self.rules if rule.stop_seconds))
-        object.__setattr__(self, "_slots", dict(sorted(slots.items())))
+        gathered = sorted(slot for slot in slots if slot not in live and slot != counted.APPROVED)
+        object.__setattr__(self, "_gathered", tuple(gathered))
+        object.__setattr__(
+            self, "_slots", {slot: slots[slot] for slot in (*gathered, *sorted(slots.keys() - gathered))}
+        )
         object.__setattr__(self, "_places", {slot: n for n, slot in enumerate(self._slots)})
         object.__setattr__(self, "_sieve", RuleIndex(self.rules, tuple(self._slots)))
         object.__setattr__(self, "_envelope", frozenset(envelope))
         object.__setattr__(self, "_counted", tuple(live[slot] for slot in sorted(live)))
         object.__setattr__(self, "_asked", frozenset(question.fact for question in self._counted))
-        object.__setattr__(self, "_questions", lru_cache(maxsize=_REMEMBERED)(partial(counted.asked, self._counted)))
+        object.__setattr__(self, "_questions", lru_cache(maxsize=_REMEMBERED)(self._questions_of))
         object.__setattr__(self, "_reckoned", lru_cache(maxsize=_REMEMBERED)(self._reckon))
         object.__setattr__(self, "_judged", lru_cache(maxsize=_REMEMBERED)(self._judge_given))
 
     def plan(self, known: Facts) -> Plan:
         """The answers with what is known, and what they still depend on."""
-        values = dict(known.values)
-        for slot in self._envelope.difference(values):
-            values[slot] = _NOT_GATHERED
-        # always: a freeze of a sender or a thread looks at the header
-        headers = "sender.address" not in values
+        values = known.values
+        if not self._envelope <= values.keys():
+            values = {**values, **dict.fromkeys(self._envelope - values.keys(), _NOT_GATHERED)}
         subject = counted.Subject.of(known)
         try:
-            asks, told = self._questions(subject)
+            asked = self._questions(subject)
         except TypeError:  # an unhashable value, which cannot be cached
-            asks, told = counted.asked(self._counted, subject)
-        values.update(told)
-        for slot in asks:
-            values.pop(slot, None)  # counts come from the ledger
-        values.pop(counted.APPROVED, None)
-        slots = tuple(map(values.get, self._slots))
+            asked = self._questions_of(subject)
+        given = asked.given
+        if asked.open:
+            given = tuple(values.get(slot) if slot in asked.open else asked.told.get(slot) for slot in self._given)
+        slots = tuple(map(values.get, self._gathered)) + given
         try:
             reckoned = self._reckoned(slots)
         except TypeError:
             reckoned = self._reckon(slots)
-        if not self._lazy.isdisjoint(asks):
+        questions, asks = asked.questions, asked.asks
+        if asked.lazy:
             wanted = {slot for rule, a in reckoned.answers if a is PENDING for slot in self._lazy & rule.slots}
-            asks = {slot: questions for slot, questions in asks.items() if slot not in self._lazy or slot in wanted}
+            questions = {slot: each for slot, each in questions.items() if slot not in self._lazy or slot in wanted}
+            asks = _each_once(questions)
         pending = (
             {rule.rule_id for rule, a in reckoned.answers if a is PENDING} if self._stops and known.threads else ()
         )
@@ -147,10 +169,27 @@ class RuleSet:
             facts=known,
             known=slots,
             reckoned=reckoned,
-            pending=ONLY_HEADERS if headers else reckoned.pending or _of_the_writer(reckoned, known),
-            questions=asks,
+            # always the header: a freeze of a sender or a thread looks at it
+            pending=reckoned.pending or _of_the_writer(reckoned, known) if "sender.address" in values else ONLY_HEADERS,
+            questions=questions,
             pauses=pauses,
+            asks=asks,
         )
+
+    def _questions_of(self, subject: counted.Subject) -> Questions:
+        questions, told = counted.asked(self._counted, subject)
+        return Questions(
+            questions=questions,
+            told=told,
+            given=tuple(map(told.get, self._given)),
+            open=frozenset(self._given).difference(questions, told, (counted.APPROVED,)),
+            lazy=not self._lazy.isdisjoint(questions),
+            asks=_each_once(questions),
+        )
+
+    @property
+    def _given(self) -> tuple[str, ...]:
+        return tuple(self._slots)[len(self._gathered) :]
 
     def _by_slot(self, known: Values) -> dict[str, Value]:
         return {slot: value for slot, value in zip(self._slots, known, strict=True) if value is not None}
@@ -249,7 +288,7 @@ class RuleSet:
 
     def uncounted(self, subject: counted.Subject) -> Mapping[str, Value]:
         """By slot, the values of counted facts that need no count for this message."""
-        return self._questions(subject)[1]
+        return self._questions(subject).told
 
     def bounds(self, values: Mapping[str, Value], answered: Callable[[Rule], Answer | None]) -> Bounds:
         """The bounds of the verdict while only these values are known, by slot, counts included. An absent value is not
@@ -346,20 +385,19 @@ class Plan:
     reckoned: Reckoning
     pending: frozenset[Source]
     questions: Mapping[str, tuple[Ask, ...]]
-    pauses: Mapping[str, tuple[Ask, ...]] = field(default_factory=dict)
+    pauses: Mapping[str, tuple[Ask, ...]]
     """For each rule with a stop, the asks that say whether the conversation is stopped."""
-    asks: tuple[Ask, ...] = field(init=False)
+    asks: tuple[Ask, ...]
     """The counts to read, and to count this message in, whatever the outcome of the rules that use them."""
     _settled: tuple[Hit | None, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Settled hits are put into words here, outside the admission's lock."""
-        settled = self.reckoned.settled
-        if not self.pending and not self.facts.evidence.keys().isdisjoint(self.rules._slots.values()):
+        settled, evidence = self.reckoned.settled, self.facts.evidence
+        if evidence and not self.pending and not evidence.keys().isdisjoint(self.rules._slots.values()):
             values = self.rules._by_slot(self.known)
             settled = self.rules._in_words(self.reckoned.answers, values, self.facts)
         object.__setattr__(self, "_settled", settled)
-        object.__setattr__(self, "asks", tuple(dict.fromkeys(chain.from_iterable(self.questions.values()))))
 
     @property
     def certain(self) -> Strength:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+from smtpguard.mail.address import MAX_LABEL_OCTETS, PLAIN, cuts_plain
 from smtpguard.mail.constant import constant
 from smtpguard.mail.mailboxes import without_comments
 from smtpguard.reading.decode import words
@@ -19,6 +20,8 @@ _BRACKETED = re.compile(r"<\s*([^<>]{1,320}?)\s*>")
 # Only at the beginning of a word, so that a long word is scanned once.
 _BARE = re.compile(r"""(?<![^\s,;:<>()\[\]"])(?:[^\s,;:<>()\[\]"@]{1,320}|"[^"]{1,320}")@[^\s,;:<>()"]{1,255}""")
 _SOURCE_ROUTE = re.compile(r"@[^:]*:")
+# One mailbox, its own canonical key, alone or after a plain name: nearly every field.
+_USUAL = re.compile(rf"[ \t]*+(?:[\w!#$%&'*+/^`{{|}}~ -]*+<({PLAIN})>|({PLAIN}))[ \t]*+\Z".encode()).match
 
 
 @constant
@@ -32,16 +35,25 @@ class People:
 
 
 def people_of(fields: Index, around: Surroundings) -> People:
-    written = [words(f.raw) for f in fields.get("from", ())]
-    froms = [a for value in written for a in addresses(value, around)]
-    shown = [a for name in ("to", "cc") for f in fields.get(name, ()) for a in addresses(words(f.raw), around)]
-    replies = [a for f in fields.get("reply-to", ())[:1] for a in addresses(words(f.raw), around)]
+    written = fields.get("from", ())
+    froms = [a for f in written for a in _in_field(f.raw, around)]
+    shown = [a for name in ("to", "cc") for f in fields.get(name, ()) for a in _in_field(f.raw, around)]
+    replies = [a for f in fields.get("reply-to", ())[:1] for a in _in_field(f.raw, around)]
     return People(
         sender=froms[0] if froms else "",
         ambiguous=len(set(froms)) > 1 or len(written) > 1,
         reply_to=replies[0] if replies else "",
         shown=tuple(dict.fromkeys(shown)),
     )
+
+
+def _in_field(raw: bytes, around: Surroundings) -> list[str]:
+    usual = _USUAL(raw)
+    if usual is not None:
+        one = (usual[1] or usual[2]).decode("ascii")
+        if len(one) <= MAX_LABEL_OCTETS and not cuts_plain(around.delimiters):
+            return [one]
+    return addresses(words(raw), around)
 
 
 def addresses(value: str, around: Surroundings) -> list[str]:

@@ -16,6 +16,7 @@ class Depth(enum.Enum):
     HEADERS = "headers"
     TEXT = "text"
     SHOWN = "shown"
+    __hash__ = object.__hash__  # Enum's takes the name's, in Python
 
 
 class TooComplex(Exception):

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smtpguard.mail.message import Message
+from smtpguard.mail.message import Field, Message
+from smtpguard.reading.addresses import addresses, people_of
 from smtpguard.reading.bounds import Depth
 from smtpguard.reading.codec import dump_reading, load_reading
 from smtpguard.reading.decode import characters, transfer, valued, words
@@ -16,6 +17,7 @@ from smtpguard.reading.fold import fold, plainly
 from smtpguard.reading.looks import Looks
 from smtpguard.reading.markup import seen
 from smtpguard.reading.quoting import split
+from smtpguard.reading.surroundings import Surroundings
 from tests.reading.letters import CAMPAIGN, GROWN_THREAD, OUTLOOK, STORY, around, letter, look, parts
 
 SEEDS = [
@@ -54,6 +56,20 @@ def test_random_structures_are_read(pieces: list[bytes]) -> None:
     ):
         look(Message.of(head + raw))
     look(Message.of(raw), depth=Depth.HEADERS)
+
+
+NAMED = st.lists(
+    st.sampled_from(["Ann", " ", "  ", "\t", "\r\n ", "<", ">", "a.b", "A", "@", "example", ".", "com", "-", "_", "+x", "'", '"', ",", "(", ")", ":", ";", "=?utf-8?Q?=40?=", "é", "\u212a", "\0", "x" * 60]),
+    max_size=9,
+).map("".join) | st.from_regex(r" ?([A-Za-z .]{0,9}<)?[a-zA-Z0-9.+_-]{1,9}@[a-zA-Z0-9.-]{1,66}>? ?", fullmatch=True)  # fmt: skip
+
+
+@given(NAMED, st.sampled_from(["", "+", "-", "+ example.com=-_"]))
+@settings(max_examples=400, deadline=None)
+def test_the_usual_field_of_addresses_is_read_as_any_other(value: str, delimiters: str) -> None:
+    raw, near = value.encode(), Surroundings(delimiters=delimiters)
+    shown = people_of({"to": [Field("To", raw)]}, near).shown
+    assert list(shown) == list(dict.fromkeys(addresses(words(raw), near)))
 
 
 @pytest.mark.parametrize("seed", range(len(SEEDS)))
