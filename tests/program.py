@@ -59,8 +59,9 @@ class Program:
         listening: socket.socket | None = None,
         powerless: bool = False,
         executable: str = "",
+        module: str = "",
     ) -> None:
-        """``argv``: the arguments after ``smtpguard``. Standard input is /dev/null. ``listening``: a socket passed as a
+        """``argv``: the arguments after ``smtpguard``, or of ``main`` in ``module``. Standard input is /dev/null. ``listening``: a socket passed as a
         service manager does (sd_listen_fds(3)). ``powerless``: without root's capabilities, so that file permissions
         apply. ``executable``: the program by which smtpguard starts itself again (see Door)."""
         self.args = ["smtpguard", *argv]
@@ -77,6 +78,7 @@ class Program:
                         "env": dict(os.environ if env is None else env),
                         "powerless": powerless,
                         "executable": executable,
+                        "module": module,
                     },
                     [
                         theirs,
@@ -131,10 +133,13 @@ def run(
     env: Mapping[str, str] | None = None,
     powerless: bool = False,
     executable: str = "",
+    module: str = "",
 ) -> subprocess.CompletedProcess[str]:
-    """As subprocess.run, with the output captured as text."""
+    """As subprocess.run, with the output captured as text. For ``powerless``, ``executable`` and ``module`` see Program."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        program = Program(argv, stdout=out, stderr=err, cwd=cwd, env=env, powerless=powerless, executable=executable)
+        program = Program(
+            argv, stdout=out, stderr=err, cwd=cwd, env=env, powerless=powerless, executable=executable, module=module
+        )
         try:
             status = program.wait(timeout)
         except BaseException:
@@ -330,6 +335,9 @@ def _make_ready() -> None:
 
     engine._ROOMY = math.inf  # type: ignore[assignment]  # a log at its full length is 30 MB for a few messages
     asyncio.run(_a_message())
+    for thread in threading.enumerate():  # some are about to end
+        if thread is not threading.current_thread():
+            thread.join(120)
     assert threading.active_count() == 1, "a fork copies only the calling thread"
 
 
@@ -387,9 +395,12 @@ def _become(request: Mapping[str, object], given: Sequence[int]) -> None:
             Path(folder) if folder else None
         )  # failpoint reads the environment at import, which was in the parent
         random.seed()
-        from smtpguard.cli import main
+        if request.get("module"):
+            importlib.import_module(str(request["module"])).main(*request["argv"])  # type: ignore[misc]
+        else:
+            from smtpguard.cli import main
 
-        main()
+            main()
         status = 0
     except SystemExit as e:
         status = e.code if isinstance(e.code, int) else int(e.code is not None)

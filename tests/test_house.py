@@ -106,14 +106,16 @@ def module_of(path: Path) -> tuple[str, ...]:
 
 
 @cache
-def parsed(path: Path) -> tuple[ast.AST, ...]:
-    """The nodes of the file's syntax tree, the module first."""
-    return tuple(ast.walk(ast.parse(path.read_text())))
+def parsed(path: Path) -> tuple[str | None, list[ast.AST]]:
+    """The docstring of the file, and its imports and coroutines. All nodes of all files would be too much to keep."""
+    wanted = (ast.Import, ast.ImportFrom, ast.AsyncFunctionDef)
+    module = ast.parse(path.read_text())
+    return ast.get_docstring(module), [node for node in ast.walk(module) if isinstance(node, wanted)]
 
 
 def imports(path: Path) -> Iterator[tuple[str, ...]]:
     """Every module that a file imports, as dotted parts. Includes imports for typing."""
-    for node in parsed(path):
+    for node in parsed(path)[1]:
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield tuple(alias.name.split("."))
@@ -142,7 +144,7 @@ def kinds() -> dict[tuple[str, ...], str]:
     found: dict[tuple[str, ...], str] = {}
     for name, path in KNOWN.items():
         libraries = {target[0] for target in imports(path)}
-        waits = "asyncio" in libraries or any(isinstance(node, ast.AsyncFunctionDef) for node in parsed(path))
+        waits = "asyncio" in libraries or any(isinstance(node, ast.AsyncFunctionDef) for node in parsed(path)[1])
         found[name] = "rows" if libraries & _SQL else "service" if waits else "model"
         if not name or name[0] not in NOUNS:
             found[name] = "model" if name and name[0] in ROOMS[: ROOMS.index("database")] else "service"
@@ -207,7 +209,7 @@ def test_every_room_is_in_the_order() -> None:
 
 
 def test_every_file_has_a_docstring() -> None:
-    silent = [str(path) for path in FILES if not ast.get_docstring(ast.parse(path.read_text()))]
+    silent = [str(path) for path in FILES if not parsed(path)[0]]
     assert silent == [], "every file begins with a docstring"
     assert [str(path) for path in FILES if path.stem in HOMELESS] == [], "name a file by its subject"
 

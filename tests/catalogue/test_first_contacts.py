@@ -41,8 +41,7 @@ SYLLABLES = [a + b + c for a in "bdfgklmnprst" for b in "aeiouy" for c in ("", "
 def words(n: int, seed: object) -> str:
     """A text without common content with any other."""
     rng = random.Random(f"{seed}")
-    made = ["".join(rng.choice(SYLLABLES) for _ in range(rng.randint(2, 3))) for _ in range(n)]
-    return " ".join(made) + ".\r\n"
+    return " ".join("".join(rng.choices(SYLLABLES, k=2 + (m & 1))) for m in range(n)) + ".\r\n"
 
 
 def plain(sender: str, to: str, seed: object, *, n: int = 60, head: str = "", body: str = "") -> bytes:

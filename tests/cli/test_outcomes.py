@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -256,13 +257,13 @@ def test_all_commands_and_reports_agree_on_the_outcome(stage: Stage, name: str) 
     assert f"{percent:.0f} % of" in text
     csv = stage.folder / "them.csv"
     csv.write_text("email\n" + "\n".join(MEMBERS) + "\nbo@example.net\n")
-    asked = lambda *which: stage.run(mailings, "people", mailing["id"], *which).stdout.split()  # noqa: E731
-    for key, word in WORDS.items():
-        if "changed" not in name:
-            told = len(asked("--from-list", "ramadan", "--what", word))
-            if people.get(key):  # a list's address reaches the people of its list, others are told by a file
-                told = max(told, len(asked("--from-csv", str(csv), "--column", "email", "--what", word)))
-            assert told == people.get(key, 0), word
+    if "changed" not in name:
+        told: Counter[str] = Counter()
+        # a list's address reaches the people of its list, others are told by a file
+        for source in (("--from-list", "ramadan"), ("--from-csv", str(csv), "--column", "email")):
+            found = stage.rows(mailings, "people", mailing["id"], *source, "--what", "all")
+            told |= Counter(row["what"] for row in found)
+        assert told == {word: people[key] for key, word in WORDS.items() if key in people}
 
     made: dict[str, Any] = json.loads(report(stage.folder, "--json"))
     assert {end["end"]: end["people"] for end in made["ends"]} == ends

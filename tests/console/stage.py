@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest.mock import AsyncMock
 from urllib.parse import urlsplit
 
 import httpx2
@@ -140,6 +139,15 @@ class Trial:
         return await explainer.explain(message, reverse_path, recipients, Session())
 
 
+def _answers(value: Any) -> Any:
+    """An AsyncMock takes a millisecond to make."""
+
+    async def answer(*_: object) -> Any:
+        return value
+
+    return answer
+
+
 @asynccontextmanager
 async def stage(
     tmp_path: Path, *, console: str = "{url: 'https://guard.example.com'}", url: str | None = None
@@ -185,9 +193,9 @@ async def stage(
             ),
             matching=partial(Matched, mailings, home.store, home, home.folder),
             clock=home.clock,
-            policy_file=AsyncMock(return_value=None),
-            alarms=AsyncMock(return_value=()),
-            take_alarm=AsyncMock(return_value=False),
+            policy_file=_answers(None),
+            alarms=_answers(()),
+            take_alarm=_answers(False),
             url=URL,
             guide=Guide(
                 policy=lambda: parse(DOCUMENTS), approve_at="ok@guard.example.com", open=wanted.console.guide == "open"

@@ -1,12 +1,11 @@
-"""A mailing that four people got or may have got, and its correction. Run as a program, it sends copies of it and is
-killed."""
+"""A mailing that four people got or may have got, and its correction. ``main``, in its own process, sends copies of it and
+is killed."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -130,5 +129,5 @@ async def killed(folder: str, url: str, when: str) -> None:
         await here.send(GOT[1], way=FakePassage(before_dot=die) if when == "before" else Killing())
 
 
-if __name__ == "__main__":
-    asyncio.run(killed(*sys.argv[1:]))
+def main(folder: str, url: str, when: str) -> None:
+    asyncio.run(killed(folder, url, when))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import sys
-from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -19,6 +17,7 @@ from smtpguard.mail.transaction import Lost
 from smtpguard.mailings.model import CopyStatus, set_of
 from smtpguard.policy.freezing import Selector
 from smtpguard.policy.verdict import Held, Relayed
+from tests import program
 from tests.guard.campaign import ANNA, EVA, OMAR, documents
 from tests.guard.house import MEMBERS, MONDAY, RAMADAN, FakePassage, index
 from tests.mailings.correcting import GOT, MAY, Correcting, correcting, digest
@@ -116,11 +115,10 @@ async def test_killed_during_a_correction(tmp_path: Path, url: str, when: str) -
     """After a kill, a person in doubt waits for people's decision, and the others are sent theirs."""
     async with correcting(tmp_path, url) as here:
         await here.approve(await here.begin(await here.original()))
-    program = sys.executable, "-m", "tests.mailings.correcting", str(tmp_path), url, when
-    child = await asyncio.create_subprocess_exec(*program, stdout=PIPE, stderr=PIPE)
-    out, errors = await child.communicate()
-    assert child.returncode == -9, errors.decode()
-    assert out == (b"sent\n" if when == "after" else b"")
+    words = [str(tmp_path), url, when]
+    child = await asyncio.to_thread(program.run, words, timeout=120, module="tests.mailings.correcting")
+    assert child.returncode == -9, child.stderr
+    assert child.stdout == ("sent\n" if when == "after" else "")
     async with correcting(tmp_path, url) as here:
         here.home.ids = iter(f"N{n:015d}" for n in range(1000))
         here.message()

@@ -26,7 +26,23 @@ ADDRESSES = ("192.0.2.7", "192.0.2.200", "2001:db8::1", "198.51.100.1")
 ASKED = [f for f in FACTS.values() if f.source is not Source.LIVE]
 KNOWN = ConditionNames()
 
+# Hypothesis validates each strategy that it has not seen before, so these are made once.
 _numbers = st.integers(0, 6)
+_facts_of = {
+    (least, most): st.lists(st.sampled_from(sorted(FACTS)), min_size=least, max_size=most, unique=True)
+    for least, most in ((1, 3), (0, 2))
+}
+_thens = st.sampled_from([Action.CONFIRM, Action.HOLD, Action.DEFER, Action.REJECT])
+_modes = st.sampled_from([Mode.ENFORCE, Mode.ENFORCE, Mode.OBSERVE])
+_scopes = st.sampled_from(list(Scope))
+_answers = st.sampled_from([Action.HOLD, Action.DEFER])
+_chances = st.integers(0, 9999)
+_some_lists = st.frozensets(st.sampled_from(LISTS))
+_blurs = st.sampled_from(["same", "same", "unknown", "wide"])
+_truth = st.booleans()
+_selectors = st.sampled_from([None, None, None, *Selector])
+_maybes = st.sampled_from([0, 0, 3])
+_mailings = st.sampled_from(["", "mailing"])
 
 
 def raw_conditions(fact: Fact) -> st.SearchStrategy[object]:
@@ -57,35 +73,45 @@ def _raw_conditions(name: str) -> st.SearchStrategy[object]:
     return st.one_of(compared, between)
 
 
+@cache
+def rules(name: str = "rule") -> st.SearchStrategy[Rule]:
+    return _rules(name)
+
+
 @st.composite
-def rules(draw: st.DrawFn, name: str = "rule") -> Rule:
+def _rules(draw: st.DrawFn, name: str) -> Rule:
     def some(least: int, most: int, every: bool) -> tuple:  # type: ignore[type-arg]
-        facts = draw(st.lists(st.sampled_from(sorted(FACTS)), min_size=least, max_size=most, unique=True))
+        facts = draw(_facts_of[least, most])
         return tuple(
             condition(FACTS[f], draw(raw_conditions(FACTS[f])), every=every, known=KNOWN) for f in facts
         )  # fmt: skip
 
-    then = draw(st.sampled_from([Action.CONFIRM, Action.HOLD, Action.DEFER, Action.REJECT]))
+    then = draw(_thens)
     return Rule(
         rule_id=name,
         then=then,
         when=some(1, 3, False),
         unless=some(0, 2, True),
-        mode=draw(st.sampled_from([Mode.ENFORCE, Mode.ENFORCE, Mode.OBSERVE])),
-        scope=draw(st.sampled_from(list(Scope))) if then.waits else Scope.ALL,
-        expires=then is Action.CONFIRM and draw(st.booleans()),
+        mode=draw(_modes),
+        scope=draw(_scopes) if then.waits else Scope.ALL,
+        expires=then is Action.CONFIRM and draw(_truth),
     )
 
 
+@cache
+def rule_sets(most: int = 5) -> st.SearchStrategy[RuleSet]:
+    return _rule_sets(st.integers(0, most))
+
+
 @st.composite
-def rule_sets(draw: st.DrawFn, most: int = 5) -> RuleSet:
-    count = draw(st.integers(0, most))
+def _rule_sets(draw: st.DrawFn, counts: st.SearchStrategy[int]) -> RuleSet:
+    count = draw(counts)
     return RuleSet(
         rules=tuple(draw(rules(f"rule-{n}")) for n in range(count)),
         sha256="0" * 64,
         quorums={"news": Quorum(groups=("editors",), list="news")},
         approvals=Quorum(groups=("communications",)),
-        freeze_answer=draw(st.sampled_from([Action.HOLD, Action.DEFER])),
+        freeze_answer=draw(_answers),
     )
 
 
@@ -140,12 +166,12 @@ def asked(*rulesets: RuleSet) -> list[str]:
 def facts(draw: st.DrawFn, *rulesets: RuleSet) -> Facts:
     """All facts, known. Facts that no rule uses are derived from one random number: drawing each would take most of the
     time."""
-    chance = random.Random(draw(st.integers(0, 9999)))
+    chance = random.Random(draw(_chances))
     some = {f.name: _some(f, chance) for f in ASKED}
     return Facts(
         values={**some, **{name: draw(values(FACTS[name])) for name in asked(*rulesets)}},
         evidence={"message.looks": ("a mark",)},
-        lists=draw(st.frozensets(st.sampled_from(LISTS))),
+        lists=draw(_some_lists),
         senders=frozenset({"a@example.com"}),
         thread="thread",
     )
@@ -162,7 +188,7 @@ def blurred(draw: st.DrawFn, known: Facts, *rulesets: RuleSet) -> Facts:
     less: dict[str, Value] = {}
     for name in asked(*rulesets):
         value = known.values[name]
-        how = draw(st.sampled_from(["same", "same", "unknown", "wide"]))
+        how = draw(_blurs)
         if how == "unknown":
             less[name] = Unknown(why="nobody answered")
         elif how == "wide" and isinstance(value, Count):
@@ -173,7 +199,7 @@ def blurred(draw: st.DrawFn, known: Facts, *rulesets: RuleSet) -> Facts:
 @st.composite
 def lives(draw: st.DrawFn, plan: Plan) -> Live:
     """What the admission saw: all counts that the plan asked for, and perhaps a freeze."""
-    selector = draw(st.sampled_from([None, None, None, *Selector]))
+    selector = draw(_selectors)
     value = {
         Selector.LIST: "news",
         Selector.SENDER: "a@example.com",
@@ -187,7 +213,7 @@ def lives(draw: st.DrawFn, plan: Plan) -> Live:
         now=NOW,
         freezes=freezes,
         counts={ask: draw(_numbers) for ask in plan.asks},
-        maybe={ask: draw(st.sampled_from([0, 0, 3])) for ask in plan.asks},
-        mailing_id=draw(st.sampled_from(["", "mailing"])),
-        approved=draw(st.booleans()),
+        maybe={ask: draw(_maybes) for ask in plan.asks},
+        mailing_id=draw(_mailings),
+        approved=draw(_truth),
     )

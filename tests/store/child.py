@@ -87,7 +87,7 @@ async def fill(store: Store, folder: str) -> None:
         report(there=f"F{i}")
 
 
-async def main(url: str, state_dir: str, what: str, name: str, n: int) -> None:
+async def write(url: str, state_dir: str, what: str, name: str, n: int) -> None:
     async with open_store(url, secret=SECRET, state_dir=Path(state_dir), clock=Clock(), migrate=True) as store:
         if (await store.gate.read()).policy_sha256 != POLICY:
             await store.policies.put(POLICY, {}, event(Kind.POLICY, POLICY, at=Clock().now()))
@@ -99,6 +99,9 @@ async def main(url: str, state_dir: str, what: str, name: str, n: int) -> None:
             await fill(store, name)
 
 
+def main(url: str, state_dir: str, what: str, name: str, n: str) -> None:
+    asyncio.run(write(url, state_dir, what, name, int(n)))
+
+
 if __name__ == "__main__":
-    url, state_dir, what, name, n = sys.argv[1:6]
-    asyncio.run(main(url, state_dir, what, name, int(n)))
+    main(*sys.argv[1:])

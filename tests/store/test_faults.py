@@ -23,6 +23,7 @@ from smtpguard.journal.event import Kind
 from smtpguard.journal.outcome import Outcome
 from smtpguard.store import queue
 from smtpguard.store.opening import open_store
+from tests import program
 from tests.peers.chain import PATIENCE
 from tests.store.making import POLICY, SECRET, Clock, a_hold, event, holds, item, relays
 from tests.store.servers import a_server
@@ -30,8 +31,9 @@ from tests.store.servers import a_server
 ROOT = Path(__file__).parent.parent.parent
 
 
-def command(url: str, state: Path, what: str, name: str, n: int) -> list[str]:
-    return [sys.executable, "-m", "tests.store.child", url, str(state), what, name, str(n)]
+async def child(*words: object, **more: Any) -> subprocess.CompletedProcess[str]:
+    given = list(map(str, words))
+    return await asyncio.to_thread(program.run, given, timeout=PATIENCE, module="tests.store.child", **more)
 
 
 def lines(text: str, key: str) -> list[Any]:
@@ -48,10 +50,7 @@ async def test_killed_around_a_commit_nothing_acknowledged_is_lost(
     armed = tmp_path / "armed"
     armed.mkdir()
     (armed / "point").write_text(f"{when} {point}")
-    killed = await asyncio.to_thread(
-        subprocess.run, command(url, tmp_path, "hold", "H", 4), capture_output=True, text=True, cwd=ROOT,
-        env={**os.environ, "SMTPGUARD_FAILPOINT": str(armed)}, timeout=PATIENCE, check=False,
-    )  # fmt: skip
+    killed = await child(url, tmp_path, "hold", "H", 4, env={**os.environ, "SMTPGUARD_FAILPOINT": str(armed)})
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     answered = lines(killed.stdout, "answered")
     assert answered == [f"H{n}" for n in range(int(point[-2]))]
@@ -76,15 +75,9 @@ async def test_killed_around_a_commit_nothing_acknowledged_is_lost(
 async def test_two_processes_share_one_chain(url: str, tmp_path: Path, clock: Clock) -> None:
     migrate(url)
     n = 160
-    children = [
-        await asyncio.create_subprocess_exec(
-            *command(url, tmp_path, "count", name, n), stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
-        )
-        for name in ("A", "B")
-    ]
-    said = [await child.communicate() for child in children]
-    assert [child.returncode for child in children] == [0, 0], said
-    counts = [lines(out.decode(), "count") for out, _ in said]
+    said = await asyncio.gather(*(child(url, tmp_path, "count", name, n) for name in ("A", "B")))
+    assert [one.returncode for one in said] == [0, 0], said
+    counts = [lines(one.stdout, "count") for one in said]
     assert sorted(counts[0] + counts[1]) == list(range(1, 2 * n + 1))
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock) as store:
         proof = await store.journal.verify()
@@ -97,7 +90,7 @@ def test_a_full_disk_is_reported_and_recovers(tmp_path: Path) -> None:
     disk.mkdir()
     script = (
         f"mount -t tmpfs -o size=3m none {disk} && head -c 1000000 /dev/zero > {disk}/ballast && "
-        f"exec {' '.join(command(f'sqlite:///{disk}/guard.db', disk, 'fill', str(disk), 0))}"
+        f"exec {sys.executable} -m tests.store.child sqlite:///{disk}/guard.db {disk} fill {disk} 0"
     )
     ran = subprocess.run(
         ["unshare", "-Urm", "sh", "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE, check=False

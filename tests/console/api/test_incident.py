@@ -270,12 +270,15 @@ async def test_an_unavailable_store_answers_503(here: Stage, monkeypatch: pytest
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
 
 
+words = st.text(max_size=5)
 values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
-)  # fmt: skip
+    st.none() | st.booleans() | st.integers() | words,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3),
+    max_leaves=6,
+)
 
 
-@given(st.dictionaries(st.text(), st.lists(values, max_size=7) | values, max_size=4), st.integers(1, 4))
+@given(st.dictionaries(words, st.lists(values, max_size=7) | values, max_size=4), st.integers(1, 4))
 @settings(max_examples=100, deadline=None)
 def test_pieces_of_an_answer_join_to_one_document(value: dict[str, Any], size: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
