@@ -12,14 +12,22 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.locale.madeup import made_up as made_up
 from tests.program import share_compiled
+
+if TYPE_CHECKING:  # imported by the fixtures that use them, after share_compiled
+    from smtpguard.store.store import Store
+    from tests.guard.campaign import Campaign
+    from tests.guard.house import House
+    from tests.guard.office import Office
+    from tests.store.making import Clock
 
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
@@ -77,6 +85,60 @@ def postgresql() -> Iterator[str]:
 
     with shared() as address:
         yield address
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of a new store with the current schema, on each engine."""
+    from tests.store import making, servers
+
+    if request.param == "sqlite":
+        return making.sqlite_url(tmp_path / "guard.db")
+    return servers.new_database(request.getfixturevalue("postgresql"))
+
+
+@pytest.fixture
+def clock() -> Clock:
+    from tests.store.making import Clock
+
+    return Clock()
+
+
+@pytest.fixture
+async def store(url: str, tmp_path: Path, clock: Clock) -> AsyncIterator[Store]:
+    """An open store with a policy in force."""
+    from smtpguard.journal.event import Kind
+    from smtpguard.store.opening import open_store
+    from tests.store.making import POLICY, SECRET, event
+
+    async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as opened:
+        await opened.policies.put(POLICY, {"policy.yaml": b"version: 1\n"}, event(Kind.POLICY, POLICY))
+        yield opened
+
+
+@pytest.fixture
+async def home(tmp_path: Path) -> AsyncIterator[House]:
+    """A guard with real parts."""
+    from tests.guard.house import house
+
+    async with house(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+async def office(home: House) -> Office:
+    from tests.guard.office import Office
+
+    return Office(home)
+
+
+@pytest.fixture
+async def campaign(tmp_path: Path) -> AsyncIterator[Campaign]:
+    from tests.guard.campaign import Campaign, documents
+    from tests.guard.house import house
+
+    async with house(tmp_path, documents=documents()) as home:
+        yield Campaign(home)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -1,4 +1,4 @@
-"""Fixtures: houses and stores for each test."""
+"""A guard without and with a journal's front."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ from pathlib import Path
 import pytest
 
 from tests.guard.house import House, house
-from tests.store.conftest import clock, store, url
-
-__all__ = ["clock", "store", "url"]
 
 
 @pytest.fixture(params=["admission", "front"])

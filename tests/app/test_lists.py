@@ -19,7 +19,6 @@ from smtpguard.lists.sync import sync
 from smtpguard.notices.listalerts import events
 from smtpguard.store.archive import Archive
 from smtpguard.store.store import Store
-from tests.store.conftest import clock, store, url  # noqa: F401 - fixtures
 from tests.store.making import Clock
 
 NOW = datetime(2026, 3, 2, 9, tzinfo=UTC)
@@ -59,8 +58,8 @@ def test_membership_is_known_of_the_current_version_only(settings: Settings) -> 
 
 async def test_a_report_counts_people_over_two_versions_of_a_list(
     settings: Settings,
-    store: Store,  # noqa: F811
-    clock: Clock,  # noqa: F811
+    store: Store,
+    clock: Clock,
 ) -> None:
     """A report counts people over two versions of a list. Of single people after that, only members of the current
     version are known as counted."""

@@ -18,10 +18,8 @@ from smtpguard.journal.note import notes_in, read
 from smtpguard.observe.witnessing import SYSLOG, Sending
 from smtpguard.store.store import Store
 from tests.observe.test_witnessing import signed
-from tests.store.conftest import clock, store, url
 from tests.store.making import Clock
 
-__all__ = ["clock", "store", "url"]
 _MESSAGE = re.compile(
     r"<109>1 \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z guard\.example\.com smtpguard \d+ checkpoint - checkpoint of entry \d+: "
 )

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
-from tests.guard.house import house
+from tests.guard.house import House
 from tests.returns.mails import Out
 
 
 @pytest.fixture
-async def out(tmp_path: Path) -> AsyncIterator[Out]:
-    async with house(tmp_path) as home:
-        yield Out(home)
+async def out(home: House) -> Out:
+    return Out(home)

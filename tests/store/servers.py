@@ -45,6 +45,13 @@ def shared() -> Iterator[str]:
         yield server.get_uri()
 
 
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of a new store without a schema, on the engine that the fixture's parameter names."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/guard.db"
+    return new_database(request.getfixturevalue("postgresql"), empty=True)
+
+
 def new_database(server: str, *, empty: bool = False) -> str:
     """Create a database with the current schema, copied from a template: migrating takes five times as long, and a copy
     through the log twice as long as one of the files."""

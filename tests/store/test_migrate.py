@@ -21,8 +21,8 @@ from smtpguard.database.migrate import NotMigrated, SchemaError, migrate
 from smtpguard.database.migrations import STEPS
 from smtpguard.database.schema import SCHEMA, metadata
 from smtpguard.store.opening import open_store
-from tests.store.conftest import empty_url
 from tests.store.making import SECRET, Clock
+from tests.store.servers import empty_url
 from tests.store.test_upgrade import restore
 
 

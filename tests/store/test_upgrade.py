@@ -44,7 +44,6 @@ from smtpguard.store.opening import open_store
 from smtpguard.store.store import Store
 from tests.counts.test_contacts import to
 from tests.counts.test_counting import count
-from tests.store.conftest import empty_url
 from tests.store.making import (
     CONTENT,
     SECRET,
@@ -58,6 +57,7 @@ from tests.store.making import (
     relays,
     release,
 )
+from tests.store.servers import empty_url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -1,8 +1,0 @@
-"""Fixtures: houses and stores for each test."""
-
-from __future__ import annotations
-
-from tests.guard.conftest import campaign, home
-from tests.store.conftest import clock, store, url
-
-__all__ = ["campaign", "clock", "home", "store", "url"]

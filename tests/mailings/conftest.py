@@ -1,8 +1,0 @@
-"""Guards and stores for each test."""
-
-from __future__ import annotations
-
-from tests.guard.conftest import campaign, home, office
-from tests.store.conftest import clock, store, url
-
-__all__ = ["campaign", "clock", "home", "office", "store", "url"]
