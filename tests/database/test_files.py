@@ -1,17 +1,27 @@
-"""A read-only database file: detected as such, and never read while another process writes it."""
+"""The files of a SQLite database: one that is only read is never read while another process writes it; what is committed is on disk; and the
+log is written back.
+"""
 
 from __future__ import annotations
 
+import sqlite3
+import threading
+from contextlib import closing
 from pathlib import Path
 
+import psycopg
 import pytest
 from sqlalchemy import text
 
-from smtpguard.database import engine as database
-from smtpguard.database.engine import Database
+from smtpguard.database import engine
+from smtpguard.database.engine import CommitUnknown, Database
 from smtpguard.database.errors import Unavailable
-from smtpguard.database.files import ReadOnlyCopy, only_readable
+from smtpguard.database.files import ReadOnlyCopy, WriteBack, only_readable
 from smtpguard.database.migrate import migrate
+from smtpguard.journal.event import Event, Kind
+from smtpguard.store.opening import open_store
+from tests.store.making import SECRET, T0, Clock
+from tests.store.servers import new_database
 
 
 @pytest.fixture
@@ -28,7 +38,7 @@ def test_a_writable_file_is_no_copy(file: Path, tmp_path: Path) -> None:
 
 def test_a_file_that_changes_while_read_is_an_error(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writing = Database(f"sqlite:///{file}")
-    monkeypatch.setattr(database, "only_readable", lambda path: True)
+    monkeypatch.setattr(engine, "only_readable", lambda path: True)
     reading = Database(f"sqlite:///{file}", reads=True)
     try:
         with reading.read() as connection:
@@ -49,3 +59,150 @@ def test_a_symbolic_link_is_followed(file: Path, tmp_path: Path) -> None:
     copy = ReadOnlyCopy(tmp_path / "beside")
     copy.check()
     assert copy.uri.endswith("?mode=ro&immutable=1")
+
+
+@pytest.mark.parametrize(
+    ("default", "ours"), [("off", "on"), ("local", "on"), ("on", "on"), ("remote_apply", "remote_apply")]
+)
+async def test_every_write_transaction_is_durable(postgresql: str, tmp_path: Path, default: str, ours: str) -> None:
+    url = new_database(postgresql)
+    name = url.partition("?")[0].rpartition("/")[2]
+    with psycopg.connect(postgresql, autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {name} SET synchronous_commit = {default}")
+    async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=Clock(), migrate=True) as store:
+
+        async def is_set() -> str:
+            return str(await store.write(lambda b: b.connection.exec_driver_sql("SHOW synchronous_commit").scalar()))
+
+        assert await is_set() == ours
+        await store.journal.record([Event(kind=Kind.START, id="1", at=T0)])
+        assert await is_set() == ours
+    database = Database(url)
+    try:
+        with database.read() as reading:
+            assert reading.exec_driver_sql("SHOW synchronous_commit").scalar() == default, "no case was tried"
+    finally:
+        database.close()
+
+
+def test_a_stopped_process_does_not_block_other_writers(postgresql: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = new_database(postgresql)
+    assert engine.IDLE_SECONDS < engine.BUSY_SECONDS, "other writers wait longer"
+    monkeypatch.setattr(engine, "IDLE_SECONDS", 1)
+    stopped, other = Database(url), Database(url)
+    with pytest.raises(CommitUnknown), stopped.write() as connection:  # noqa: PT012 - the other waits within it
+        connection.exec_driver_sql("CREATE TABLE half (x int)")
+        with other.write() as beside:  # waits until the server has rolled back the first
+            beside.exec_driver_sql("CREATE TABLE whole (x int)")
+    with stopped.write() as connection:
+        there = "SELECT to_regclass('half') IS NULL, to_regclass('whole') IS NOT NULL"
+        assert tuple(connection.exec_driver_sql(there).one()) == (True, True)
+    for database in (stopped, other):
+        database.close()
+
+
+PAGES = 200
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    made = Database(f"sqlite:///{tmp_path / 'guard.db'}")
+    with made.write() as connection:
+        connection.exec_driver_sql("CREATE TABLE t (n INTEGER PRIMARY KEY, x BLOB)")
+    return made
+
+
+def write_back(database: Database) -> WriteBack:
+    return WriteBack(database.path, database._readers.raw_connection, PAGES)
+
+
+def grow(database: Database, commits: int = PAGES) -> None:
+    for _ in range(commits):
+        with database.write() as connection:
+            connection.exec_driver_sql("INSERT INTO t (x) VALUES (zeroblob(5000))")
+
+
+def count(database: Database) -> int:
+    """The number of rows in the database's file and log, read by another connection."""
+    with closing(sqlite3.connect(database.path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        [(n,)] = connection.execute("SELECT count(*) FROM t").fetchall()
+        return int(n)
+
+
+def test_the_log_is_long_from_a_number_of_pages_on(database: Database) -> None:
+    one = write_back(database)
+    log = Path(f"{database.path}-wal")
+    assert not one.is_long()
+    grow(database)
+    assert one.is_long()
+    size = log.stat().st_size
+    one.run()
+    grow(database, 1)
+    assert not one.is_long(), "the log restarted, and its old pages are still in the file"
+    assert log.stat().st_size == size
+    assert count(database) == PAGES + 1
+    database.close()
+    assert not one.is_long(), "there is no log"
+
+
+def test_the_log_restarts_while_others_commit(database: Database) -> None:
+    one, over = write_back(database), threading.Event()
+    written = [PAGES]
+
+    def commits() -> None:
+        while not over.is_set():
+            grow(database, 1)
+            written[0] += 1
+
+    grow(database)
+    log = Path(f"{database.path}-wal")
+    salt = log.read_bytes()[16:24]
+    other = threading.Thread(target=commits)
+    other.start()
+    try:
+        while log.read_bytes()[16:24] == salt:
+            one.run()
+    finally:
+        over.set()
+        other.join()
+    assert count(database) == written[0]
+    database.close()
+
+
+def test_a_reader_is_not_waited_for(database: Database) -> None:
+    one = write_back(database)
+    with database.read() as reading:
+        assert reading.exec_driver_sql("SELECT count(*) FROM t").scalar() == 0
+        grow(database)
+        one.run()
+        assert reading.exec_driver_sql("SELECT count(*) FROM t").scalar() == 0
+        grow(database, 1)
+        assert one.is_long(), "the reader needs its pages"
+    one.run()
+    grow(database, 1)
+    assert not one.is_long()
+    database.close()
+
+
+def test_a_commit_starts_a_checkpoint(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = threading.Event()
+    monkeypatch.setattr(WriteBack, "run", lambda self: begun.set())
+    monkeypatch.setattr(database._write_back, "_pages", PAGES)
+    grow(database)
+    assert begun.wait(60)
+    with database.write() as connection:
+        assert connection.exec_driver_sql("PRAGMA wal_autocheckpoint").scalar() == 32000, "no commit starts one before"
+    database.close()
+
+
+def test_after_a_failed_checkpoint_commits_continue(database: Database, caplog: pytest.LogCaptureFixture) -> None:
+    def fails() -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    grow(database)
+    WriteBack(database.path, fails, PAGES).run()
+    assert "disk I/O error" in caplog.text
+    grow(database, 1)
+    assert count(database) == PAGES + 1
+    database.close()

@@ -1,5 +1,6 @@
-"""A list's post in doubt is never sent again automatically: people are asked, and say that it was sent or have it sent
-again."""
+"""A list's post in doubt is never sent again automatically: people are asked, and say that it was sent or have it sent again. A verdict
+without an outcome is reported as in doubt.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +20,11 @@ from smtpguard.mail.reply import RELAY_LOST
 from smtpguard.mail.transaction import Lost
 from smtpguard.mailings.model import Tally
 from smtpguard.notices.intents import Notices
+from smtpguard.outbox.asking import report_doubts
 from smtpguard.outbox.delivery import RELEASE_FIELD
 from smtpguard.outbox.model import INTENT, Settled
-from tests.guard.house import RAMADAN
+from smtpguard.policy.verdict import Relayed
+from tests.guard.house import RAMADAN, FakePassage, House, PatchedStore
 from tests.guard.office import BO, LATER, NO, Office
 
 ANNA, EVA, OMAR, DPO, IT = (
@@ -234,3 +237,24 @@ async def test_an_answer_during_a_freeze_is_sent_after_the_thaw(office: Office) 
     office.relay.says = {}
     await office.until_quiet(steps=2)
     assert (office.relay.has(RAMADAN), await office.state(hold_id)) == (2, State.RELEASED)
+
+
+async def test_a_verdict_without_an_outcome_is_in_doubt_after_a_time(home: House) -> None:
+    home.ledger = PatchedStore(home.store, {"journal.note": lambda event: None})  # its process ends before the outcome
+    transaction = home.transaction("ulf@example.com")
+    assert isinstance(await home.intake()(transaction, FakePassage()), Relayed)
+    await home.store.journal.catch_up()
+    home.clock.pass_(minutes=14)
+    assert await report_doubts(home.store, home.clock) == ()
+    home.clock.pass_(minutes=2)
+    assert await report_doubts(home.store, home.clock) == (transaction.id,)
+    assert [kind for kind, _ in await home.events(transaction.id)] == ["verdict", "in-doubt"]
+    assert await report_doubts(home.store, home.clock) == ()
+
+
+async def test_a_verdict_with_an_outcome_is_not_in_doubt(home: House) -> None:
+    transaction = home.transaction("ulf@example.com")
+    await home.intake()(transaction, FakePassage())
+    await home.store.journal.record(())
+    home.clock.pass_(hours=1)
+    assert await report_doubts(home.store, home.clock) == ()

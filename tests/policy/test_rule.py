@@ -1,19 +1,30 @@
-"""The sense of a rule: rules of equal sense answer alike, however they are written."""
+"""Rules: those of equal sense answer alike, the sieve drops none that may hit, one that no message can hit is found, and which holds a
+freeze stops.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smtpguard.policy.facts import FACTS
+from smtpguard.holds.model import held_up_by
+from smtpguard.policy.condition import NO, YES
+from smtpguard.policy.engine import RuleIndex
+from smtpguard.policy.facts import FACTS, Count, Facts, Type, Value
+from smtpguard.policy.freezing import Freeze, Selector, stopped_by
 from smtpguard.policy.grammar import ConditionNames, condition
+from smtpguard.policy.implication import _possible, can_be, can_hit, can_meet
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.verdict import Action, Mode, Scope
+from tests.every import every
+from tests.holds.test_model import NOON, hold
 from tests.policy import drawn
+from tests.policy.drawn import asked, blurred, facts, rule_sets
 
 KNOWN = ConditionNames(
     groups={"one": frozenset({"eva@example.com"}), "more": frozenset({"eva@example.com", "bo@example.com"})}
@@ -79,3 +90,161 @@ def test_rules_of_equal_sense_answer_alike(data: st.DataObject) -> None:
     facts = data.draw(drawn.facts())
     if one.sense == other.sense:
         assert one.answer(facts.values) is other.answer(facts.values)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_rules_that_may_hit_are_kept(data: st.DataObject) -> None:
+    rules = data.draw(rule_sets(8))
+    known: Facts = data.draw(blurred(data.draw(facts(rules)), rules))
+    some = {name: known.values[name] for name in asked(rules) if data.draw(st.booleans())}
+    slots = sorted({c.slot for rule in rules.rules for c in rule.conditions})
+    left = list(RuleIndex(rules.rules, slots).left([some.get(slot) for slot in slots]))
+    assert left == sorted(set(left))
+    assert {n for n, rule in enumerate(rules.rules) if rule.answer(some) is not NO} <= set(left)
+
+
+def test_of_a_thousand_rules_few_are_kept() -> None:
+    known = ConditionNames(words={"recipients.lists": tuple(f"list{n}" for n in range(1000))})
+
+    def of_list(n: int) -> Rule:
+        when = {"recipients.lists": [f"list{n}"], "recipients.customers": f">= {n + 1}", "message.looks": "internal"}
+        conditions = tuple(condition(FACTS[name], raw, every=False, known=known) for name, raw in when.items())
+        return Rule(rule_id=f"r{n}", then=Action.HOLD, when=conditions)
+
+    rules = [of_list(n) for n in range(1000)]
+    slots = ("message.looks", "recipients.customers", "recipients.lists")
+    sieve = RuleIndex(rules, slots)
+
+    def left(*values: Value | None) -> list[int]:
+        return list(sieve.left(values))
+
+    assert left("internal", Count.exactly(2000), frozenset({"list7", "list500"})) == [7, 500]
+    assert left("internal", Count.exactly(8), frozenset({"list7", "list500"})) == [7]
+    assert left("mailing", Count.exactly(2000), frozenset({"list7"})) == []
+    assert left(None, Count.exactly(3), None) == [0, 1, 2]
+
+
+KEPT: dict[str, Any] = {"lists": ("news",), "mailing_id": "M1", "thread": "<1@example.com>"}
+
+
+def freeze(selector: Selector, value: str = "", *, id: str = "F1", hours: int | None = None) -> Freeze:
+    until = NOON + timedelta(hours=hours) if hours is not None else None
+    return Freeze(freeze_id=id, selector=selector, value=value, reason="a fire", by="root", at=NOON, until=until)
+
+
+@every(
+    ("one", "stops"),
+    [
+        (freeze(Selector.ALL), True),
+        (freeze(Selector.LIST, "news"), True),
+        (freeze(Selector.LIST, "ramadan"), False),
+        (freeze(Selector.SENDER, "anna@example.com"), True),
+        (freeze(Selector.SENDER, "ulf@example.com"), False),
+        (freeze(Selector.MAILING, "M1"), True),
+        (freeze(Selector.MAILING, "M2"), False),
+        (freeze(Selector.MAILING, ""), False),
+        (freeze(Selector.THREAD, "<1@example.com>"), True),
+        (freeze(Selector.THREAD, "<2@example.com>"), False),
+        (freeze(Selector.ALL, hours=1), True),
+        (freeze(Selector.ALL, hours=0), False),
+    ],
+)
+def test_each_selector_stops_what_it_selects(one: Freeze, stops: bool) -> None:
+    assert bool(held_up_by(hold(**KEPT), (one,), NOON)) is stops
+
+
+def test_an_empty_value_selects_nothing() -> None:
+    for selector in (Selector.MAILING, Selector.THREAD, Selector.LIST):
+        assert held_up_by(hold(), (freeze(selector),), NOON) == ()
+
+
+def test_all_matching_freezes_are_returned() -> None:
+    three = (
+        freeze(Selector.ALL, id="F1"),
+        freeze(Selector.LIST, "ramadan", id="F2"),
+        freeze(Selector.LIST, "news", id="F3"),
+    )
+    stopped = stopped_by(three, lists=["news"], senders=frozenset(), mailing="", thread="", now=NOON)
+    assert [f.freeze_id for f in stopped] == ["F1", "F3"]
+
+
+KNOWN_NAMES = ConditionNames(
+    words={"recipients.lists": ("press", "news"), "recipients.audience": ("customers", "staff")}
+)
+
+
+def parsed_rule(when: dict[str, Any], unless: dict[str, Any] | None = None) -> Rule:
+    return Rule(
+        rule_id="one",
+        then=Action.HOLD,
+        when=tuple(condition(FACTS[name], raw, every=False, known=KNOWN_NAMES) for name, raw in when.items()),
+        unless=tuple(
+            condition(FACTS[name], raw, every=True, known=KNOWN_NAMES) for name, raw in (unless or {}).items()
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("when", "unless"),
+    [
+        ({"recipients.total": "none"}, {}),
+        ({"recipients.customers": "< 0"}, {}),
+        ({"recipients.share": "> 1"}, {}),
+        ({"recipients.list_addresses": ">= 3", "recipients.total": "< 3"}, {}),
+        ({"recipients.customers": ">= 10", "mailing.customers": "between 1 and 9"}, {}),
+        ({"recipients.customers": "any", "recipients.lists": "none"}, {}),
+        ({"recipients.list_addresses": "any"}, {"recipients.lists": "any"}),
+        ({"message.looks": ["internal", "unclear"]}, {"message.looks": ["internal", "mailing", "unclear"]}),
+        ({"recipients.total": ">= 5"}, {"recipients.total": ">= 3"}),
+        ({"message.automatic": True}, {"message.automatic": True}),
+        ({"thread.replies": ">= 5 in 1h"}, {"thread.replies": "> 2 in 1h"}),
+    ],
+)
+def test_impossible_rules_are_found(when: dict[str, Any], unless: dict[str, Any]) -> None:
+    assert not can_hit(parsed_rule(when, unless))
+    assert can_meet(parsed_rule(when)) is bool(unless)
+
+
+@every(
+    ("when", "unless"),
+    [
+        ({}, {}),
+        ({"recipients.total": "<= 1"}, {}),
+        ({"recipients.internal": ">= 0", "recipients.total": ">= 0", "recipients.outside": ">= 2"}, {}),
+        ({"recipients.customers": ">= 5", "mailing.customers": ">= 0", "mailing.ever": "<= 6"}, {}),
+        ({"recipients.share": ">= 100 %"}, {}),
+        ({"recipients.undisclosed": ">= 50", "recipients.total": 1}, {}),  # a list's address in Bcc
+        ({"recipients.lists": ["press", "news"]}, {"recipients.lists": "press"}),  # the exception needs press alone
+        ({"recipients.total": ">= 3"}, {"recipients.total": ">= 5"}),
+        ({"recipients.total": ">= 5"}, {"recipients.total": ">= 3", "sender.proven": True}),
+        ({"thread.replies": ">= 5 in 1h"}, {"thread.replies": "> 2 in 2h"}),
+        ({"sender.address": {"matches": "^a"}}, {"sender.address": {"matches": "^a"}}),  # patterns are not compared
+        ({"sender.address": "a@example.com"}, {"sender.address": ["b@example.com"]}),
+        ({"message.topics": "any"}, {"message.topics": ["pork"]}),
+    ],
+)
+def test_possible_rules_are_not_reported(when: dict[str, Any], unless: dict[str, Any]) -> None:
+    assert can_hit(parsed_rule(when, unless))
+    assert all(map(can_be, parsed_rule(when).when))
+
+
+_COUNTS = [name for name, fact in FACTS.items() if fact.type is Type.COUNT and not fact.windowed and name != "message.size_mb"]  # fmt: skip
+
+
+@given(
+    conditions=st.dictionaries(
+        st.sampled_from(_COUNTS),
+        st.tuples(st.sampled_from([">=", "<=", ">", "<"]), st.integers(0, 6)),
+        min_size=1,
+        max_size=3,
+    ),
+    data=st.data(),
+)
+def test_a_rule_that_a_message_meets_is_never_called_impossible(
+    conditions: dict[str, tuple[str, int]], data: st.DataObject
+) -> None:
+    values: dict[str, Value] = {name: Count.exactly(data.draw(st.integers(0, 8))) for name in conditions}
+    made = parsed_rule({name: f"{operator} {n}" for name, (operator, n) in conditions.items()})
+    if _possible(values) and made.answer(values) is YES:
+        assert can_hit(made)

@@ -1,7 +1,8 @@
-"""Each mark: the table is sound, and one message that has it, with its evidence."""
+"""Each mark: the table is sound, and one message that has it, with its evidence; marks of the text, and admins' changes."""
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,10 +12,14 @@ import pytest
 
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.message import Message
+from smtpguard.reading import fold, textmarks, unfinished
+from smtpguard.reading.fold import letters
 from smtpguard.reading.looks import THRESHOLD, Looks, Readable, Topic, judge
 from smtpguard.reading.marks import KINDS, Mark, Side, veiled
+from smtpguard.reading.surroundings import Custom
+from smtpguard.reading.textmarks import _phrases
 from tests.every import every
-from tests.reading.letters import GROWN_THREAD, NEW_THREAD, around, letter, look, names, parts
+from tests.reading.letters import GROWN_THREAD, NEW_THREAD, PLATFORM, around, letter, look, names, parts
 
 ICS = "BEGIN:VCALENDAR\nMETHOD:REQUEST\nEND:VCALENDAR"
 EXAMPLES: list[tuple[str, Mapping[str, str], str]] = [
@@ -282,3 +287,97 @@ def test_no_examples_evidence_shows_its_text() -> None:
     told = {veiled(m.evidence) for _, headers, body in EXAMPLES for m in look(letter(body, headers)).marks}
     assert len(told) > 40
     assert not [t for t in told if "@" in t or re.search(r'"[^"…]+"', t)]
+
+
+def test_a_changed_weight_changes_the_result() -> None:
+    message = letter(
+        "Höstens utställning öppnar på lördag.\n\nhttps://a.example/\nhttps://b.example/\nhttps://c.example/", PLATFORM
+    )
+    assert look(message).looks is Looks.MAILING
+    off = replace(around(), weights=dict.fromkeys(("one-click", "platform-feedback-id", "campaign-header"), 0.0))
+    reading = look(message, off)
+    assert reading.looks is not Looks.MAILING
+    assert "one-click" not in names(reading)
+
+
+@pytest.mark.parametrize(
+    ("custom", "evidence"),
+    [
+        (Custom(name="c", side=Side.INTERNAL, weight=4, header="X-Department"), "the field X-Department is there"),
+        (
+            Custom(name="c", side=Side.INTERNAL, weight=4, header="X-Department", term="SALES"),
+            'the field X-Department says "SALES"',
+        ),
+        (
+            Custom(name="c", side=Side.INTERNAL, weight=4, header="X-Department", pattern="^sa.es$"),
+            'the field X-Department says "Sales"',
+        ),
+        (Custom(name="c", side=Side.INTERNAL, weight=4, term="project tulip"), 'the text says "project tulip"'),
+        (Custom(name="c", side=Side.INTERNAL, weight=4, pattern=r"PT-\d+"), 'the text says "PT-17"'),
+    ],
+)
+def test_custom_marks_are_found(custom: Custom, evidence: str) -> None:
+    message = letter("Project Tulip, PT-17", {"X-Department": "Sales"})
+    (mark,) = [m for m in look(message, replace(around(), customs=(custom,))).marks if m.name == "c"]
+    assert mark.evidence == evidence
+    assert "c" not in names(look(letter("x"), replace(around(), customs=(custom,))))
+
+
+def test_patterns_are_linear() -> None:
+    custom = Custom(name="c", side=Side.INTERNAL, weight=1, pattern="(a+)+$")
+    look(letter("a" * 50_000 + "!"), replace(around(), customs=(custom,)))
+
+
+def test_half_a_character_does_not_stop_a_pattern() -> None:
+    custom = Custom(name="c", side=Side.INTERNAL, weight=1, pattern="tulip")
+    message = letter("+2AA- tulip", {"Content-Type": "text/plain; charset=utf-7", "Subject": "=?utf-7?Q?+2AA-?="})
+    assert "c" in names(look(message, replace(around(), customs=(custom,))))
+
+
+@pytest.mark.parametrize(
+    ("text", "evidence"),
+    [
+        ("Bacon och Sprit funkar för mig. Ses vi på mötet\nimorgon? Klicka här för att se", 'Sprit funkar för mig. Ses vi på mötet imorgon? Klicka här för"'),
+        ("KLICKA HÄR för att Avregistrera dig", '"KLICKA HÄR för att Avregistrera dig"'),
+    ],
+)  # fmt: skip
+def test_evidence_is_whole_words_in_their_spelling(text: str, evidence: str) -> None:
+    assert any(found.endswith(evidence) for _, found in _phrases(text)), dict(_phrases(text))
+
+
+def test_evidence_of_any_text_is_whole_words() -> None:
+    words = "Vi Träffas på Mötet imorgon och pratar om Budgeten. Klicka Här för att Avregistrera dig, Åsa."
+    for n in range(40):
+        text = f"{'x' * n} {words} {'y' * (40 - n)} Slut"
+        for _, found in _phrases(text):
+            shown = found.partition(': "')[2].removesuffix('"')
+            assert f" {shown} " in f" {text} ", found
+
+
+def test_plain_words_that_are_searched_first_find_all_that_the_patterns_do() -> None:
+    titles = textmarks._TITLED.pattern.removeprefix(r"\b(?:").removesuffix(r")\b").split("|")
+    assert all(any(word in title for word in textmarks._TITLES) for title in titles)
+    phrases = ("This is a TEST", "please ignore this", "Bortse från det här mejlet", "dies ist ein Test", "tämä on testi", "esto es una prueba")  # fmt: skip
+    assert all("test" in dict(unfinished.unfinished("", f"Hello. {phrase}.")) for phrase in phrases)
+
+
+def test_patterns_tried_at_line_ends_and_brackets_find_all_that_a_search_does() -> None:
+    draw = random.Random(0)
+    some = ["\n", "Lisa, kolla det", "[check this]", "[insert text here]", "Note to self: ring Bo", ". ", "! ", "Mvh Anna", "Regards,\nBo Ek", "Thanks", "ord och ord", "("]  # fmt: skip
+    met = 0
+    for _ in range(500):
+        text = "".join(draw.choices(some, k=9))
+        closings = list(textmarks._CLOSING.finditer(text))
+        assert (textmarks._last_closing(text) or [None])[0] == (closings[-1][0] if closings else None)
+        for pattern, words in unfinished._LOOKED_FOR:
+            assert (unfinished._found(pattern, text) or [None])[0] == (pattern.search(text) or [None])[0]
+            met += (pattern.search(text) is not None) + bool(closings)
+            assert pattern.search(text) is None or any(word in text.lower() for word in words)
+    assert met > 500
+    every = [word.lower() for words in (unfinished._STAMPS, unfinished._REMINDERS, *(words for _, words in unfinished._LOOKED_FOR), unfinished._TESTS, unfinished._FILLERS) for word in words]  # fmt: skip
+    assert len(every) == len(set(every)), "each word stands for one tuple"
+
+
+def test_letters_are_the_same_in_ascii_and_beyond() -> None:
+    text = "".join(map(chr, range(128)))
+    assert letters(text) == letters(f"{text} é")[:-1] == fold._LETTERS.findall(text)
