@@ -72,12 +72,14 @@ class _Insert:
     """The INSERT of a table. ``rows``: statements by number of rows, largest first; ``arrays``: the statement with one
     array for each column."""
 
-    def __init__(self, table: Table) -> None:
-        columns = ", ".join(f'"{c.name}"' for c in table.columns)
-        row, end = f"({', '.join('?' * len(table.columns))})", _CONFLICTS.get(table.name, "")
-        into = f'INSERT INTO "{table.name}" ({columns})'
+    def __init__(self, table: Table, number: int | None = None) -> None:
+        """``number``: of its first columns, if the others are NULL."""
+        columns = list(table.columns)[:number]
+        row, end = f"({', '.join('?' * len(columns))})", _CONFLICTS.get(table.name, "")
+        named = ", ".join(f'"{c.name}"' for c in columns)
+        into = f'INSERT INTO "{table.name}" ({named})'
         self.rows = [(n, f"{into} VALUES {', '.join([row] * n)} {end}") for n in _ROWS]
-        self.types = [_TYPES[type(c.type).__name__] for c in table.columns]
+        self.types = [_TYPES[type(c.type).__name__] for c in columns]
         self.arrays = f"{into} SELECT * FROM unnest({', '.join(f'%s::{kind}[]' for kind in self.types)}) {end}"
 
 
@@ -451,7 +453,7 @@ class Batch:
             for each in fronted:
                 passes("moved", next(iter(event_of(each).private.get("message_id", ())), ""))
                 passes(each.kind, each.id)
-        head, entries, clears = self.head, self.rows("entry"), self.rows("clear")
+        head, entries, plain, clears = self.head, self.rows("entry"), self.rows(_PLAIN), self.rows("clear")
         generation, seq, prev, hashes = head.generation, head.seq, head.hash, self._hashes
         underway: dict[str, Row] = {}
         for each in fronted:
@@ -464,7 +466,11 @@ class Batch:
                 self._settled[id] = event_of(each)
             seq += 1
             hash = link(prev, seq, at, kind, id, body)
-            entries.append((seq, at, kind, id, body, prev, hash, *columns_of(each)))
+            row = seq, at, kind, id, body, prev, hash
+            if each.columns:
+                entries.append((*row, *columns_of(each)))
+            else:
+                plain.append(row)
             hashes.append(hash)
             if each.clear is not None:
                 clears.append((seq, each.clear))
@@ -574,4 +580,5 @@ _CONFLICTS: Mapping[str, str] = {
     "chunk": "ON CONFLICT (sha256, n) DO NOTHING",
     "term": "ON CONFLICT (stretch, word, seq) DO NOTHING",
 }
-_INSERTS = {name: _Insert(table) for name, table in schema.metadata.tables.items()}
+_PLAIN = "entry without columns"
+_INSERTS = {name: _Insert(table) for name, table in schema.metadata.tables.items()} | {_PLAIN: _Insert(schema.entry, 7)}

@@ -44,6 +44,7 @@ _ADDRESSES = ("reverse_path", "from", "recipients", "actor", "message_id", "iden
 _PLACES = ("client", "peer")
 _KINDS = tuple(kind.value for kind in (Kind.VERDICT, Kind.OUTCOME, Kind.RELEASE))
 _MASK = (1 << 63) - 1
+_CLIENT = re.compile(r'\{"data":\{"action":"relay","approved":\[\],"client":"([^"\\]+)"')
 _CALLED = re.compile(r"(?:\b(?:queued )?as|\bid[=:])\s*<?([A-Za-z0-9][A-Za-z0-9._-]{4,}[A-Za-z0-9])", re.IGNORECASE)
 _ACCEPTED = re.compile(r"([A-Za-z0-9]{8,}) Message accepted for delivery")  # Sendmail's
 
@@ -83,6 +84,16 @@ def words_of(one: Entry, clear: Clear | None) -> set[str]:
     return _words(one.kind, one.data, clear)
 
 
+def _content(body: str, action: str | None, named: str | None) -> Mapping[str, Any]:
+    """The data of an entry with these columns, or what of it has words, if it is a verdict that has no more. Nearly all
+    are, and so are not decoded: "peer" and "retry" are nowhere in it, and its first keys are known."""
+    plain = action is named is None and '"peer":' not in body and '"retry":true' not in body
+    if plain and (found := _CLIENT.match(body)) is not None:
+        return {"client": found[1]}
+    content: Mapping[str, Any] = parsed(body)["data"]
+    return content
+
+
 def _words(kind: str, content: Mapping[str, Any], clear: Clear | None) -> set[str]:
     match kind:
         case Kind.VERDICT.value if not content.get("retry"):  # the message is indexed already
@@ -109,11 +120,13 @@ def _of_subject(subject: str) -> Iterator[str]:
     yield from _WORD.findall(folded)[:_MOST_SUBJECT_WORDS]
 
 
-def _of_replies(replies: Iterable[str]) -> Iterator[str]:
+def _of_replies(replies: Iterable[str]) -> list[str]:
     """Words of a relay's reply that may be a queue id: "250 2.0.0 Ok: queued as 4bXyz1"."""
+    found: list[str] = []
     for said in replies:
-        words = (word for word in _QUEUE_ID.findall(str(said)[3:]) if not _ENHANCED.match(word))
-        yield from (word.casefold() for word, _ in zip(words, range(_MOST_REPLY_WORDS), strict=False))
+        words = [word.casefold() for word in _QUEUE_ID.findall(str(said)[3:]) if not _ENHANCED.match(word)]
+        found += words[:_MOST_REPLY_WORDS]
+    return found
 
 
 def queue_ids(replies: Iterable[str]) -> list[str]:
@@ -146,14 +159,16 @@ def read(connection: Connection, secret: bytes) -> Slice | None:
         return None
     stretch, of = first // STRETCH, digests.of
     through = min((stretch + 1) * STRETCH - 1, head.seq)
-    columns = select(entry.c.seq, entry.c.kind, entry.c.body, names.c.doc)
-    query = columns.select_from(entry.outerjoin(names, names.c.seq == entry.c.seq)).where(
-        entry.c.seq > after, entry.c.seq <= through, entry.c.kind.in_(_KINDS)
+    columns = entry.c.seq, entry.c.kind, entry.c.body, entry.c.action, entry.c.names
+    query = (
+        select(*columns, names.c.doc)
+        .select_from(entry.outerjoin(names, names.c.seq == entry.c.seq))
+        .where(entry.c.seq > after, entry.c.seq <= through, entry.c.kind.in_(_KINDS))
     )
     rows = sorted(
         (stretch, of(word), seq)
-        for seq, kind, body, doc in connection.execute(query)
-        for word in _words(kind, parsed(body)["data"], journal.clear_of(doc))
+        for seq, kind, body, action, named, doc in connection.execute(query)
+        for word in _words(kind, _content(body, action, named), journal.clear_of(doc))
     )
     return Slice(after=after, through=through, key_id=digests.key_id, rows=rows, more=through < head.seq)
 

@@ -30,7 +30,13 @@ def mail(
         "reverse_path": ("anna@example.com",), "from": ("anna@example.com",), "recipients": to or ("x@example.org",),
         "subject": (subject,), **{role: (value,) for role, value in more.items()},
     }  # fmt: skip
-    return Event(kind=Kind.VERDICT, id=id, at=store.now(), data={"action": "relay", **(data or {})}, private=private)
+    return Event(
+        kind=Kind.VERDICT,
+        id=id,
+        at=store.now(),
+        data={"action": "relay", "approved": [], **(data or {})},
+        private=private,
+    )
 
 
 def outcome(store: Store, id: str, *replies: str) -> Event:
@@ -52,7 +58,8 @@ async def some(store: Store, request: pytest.FixtureRequest) -> Store:
         await written(store)
     await store.journal.record([
         mail(store, "M2", "Kim@Customer.example", subject="Ramadan-greetings: bacon!", data={"action": "hold", "hold": "M2"}),
-        mail(store, "M3", "kim@customer.example", subject="bacon in private", actor="Bo"),
+        mail(store, "M3", "kim@customer.example", subject="bacon in private", actor="Bo", data={"client": "::1", "peer": "192.0.2.8"}),
+        mail(store, "M3", "bo@customer.example", data={"client": "::1", "retry": True}),
         mail(store, "M4", subject="bacon to many", data={"mailing": "A1"}),
         Event(kind=Kind.RELEASE, id="M2", at=store.now(), data={"outcome": "sent", "recipients": 1},
               private={"recipients": ("kim@customer.example",), "comment": ("250 2.6.0 queued as 77Fe0a",)}),
@@ -65,10 +72,10 @@ async def some(store: Store, request: pytest.FixtureRequest) -> Store:
 @every(
     ("text", "ids"),
     [
-        ("<one.1@desk.example>", ["M1"]), ("One.1@desk.example", ["M1"]), ("4bxyz1", ["M1"]), ("5AB_CD", ["M1"]), ("192.0.2.7", ["M1"]),
+        ("<one.1@desk.example>", ["M1"]), ("One.1@desk.example", ["M1"]), ("4bxyz1", ["M1"]), ("5AB_CD", ["M1"]), ("192.0.2.7", ["M1"]), ("192.0.2.8", ["M3"]),
         ("kim@customer.example", ["M3", "M2"]), ("anna@example.com", ["M4", "M3", "M2", "M1"]), ("bo", ["M3"]), ("77Fe0a", ["M2"]),
         ("bacon", ["M4", "M2"]), ("Ramadan greetings", ["M2"]), ("ramadan-greetings:", ["M2"]), ("bacon kim@customer.example", ["M2"]),
-        ("private", []), ("lunch", []), ("example.com", []), ("anna", []), ("2.0.0", []), ("", []), ("<>", []), ("M1", []),
+        ("private", []), ("lunch", []), ("bo@customer.example", []), ("example.com", []), ("anna", []), ("2.0.0", []), ("", []), ("<>", []), ("M1", []),
     ],
 )  # fmt: skip
 async def test_messages_are_found_by_known_words(some: Store, text: str, ids: list[str]) -> None:
