@@ -249,11 +249,23 @@ class Gather:
         message = known.transaction.message
         if known.origin is None and "DKIM-Signature" in message.header:
             known = replace(known, origin=await self._verify(known.transaction))
-        shown = await _within(self.read_seconds, lambda: self.reader.shown(message), "it could not be taken apart")
+        otherwise = "it could not be taken apart"
+        shown: Shown | Unknown | None
+        try:
+            shown = self.reader.shown_at_once(message)
+        except Exception as error:
+            shown = _failed(otherwise, error)
+        if shown is None:
+            shown = await _within(self.read_seconds, lambda: self.reader.shown(message), otherwise)
         if isinstance(shown, Unknown):
             shown = Shown(content=message.sha256, opaque=True)
-        author = known.sender.claimed or ""
-        coming = Coming.of(shown, author=author, proofs=known.proofs(), by_address=known.by_address)
+        coming = Coming(
+            content=shown.content,
+            said=shown,
+            author=known.sender.claimed or "",
+            proofs=known.proofs(),
+            by_address=known.by_address,
+        )
         return replace(known, shown=shown, coming=coming)
 
     async def _with_origin(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 from smtpguard.lists.declared import ListInfo
@@ -36,7 +36,7 @@ _MOST_SIGNATURES = 8
 _NO_KEY = "a signature's key could not be looked up"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Provenance:
     """The origin of one transaction. ``reading``: of its text; ``weights``: the policy's weights of marks."""
 
@@ -54,24 +54,21 @@ class Provenance:
     @property
     def could_matter(self) -> bool:
         """Whether the signatures that the header claims could make the message a mailing, or keep it one."""
-        if has_list_headers(self.reading) and not self._of_a_system:
-            if (
-                self._system_signed(self._claimed() | self.reading.vouched)
-                and self.unproven.looks is not self.reading.looks
-            ):
-                return True
-            return replace(self, reading=self.unproven).could_matter
         reading = self.reading
+        if has_list_headers(reading) and not self._of_a_system:
+            reading = self.unproven
+            if reading.looks is not self.reading.looks and self._system_signed(self._claimed() | reading.vouched):
+                return True
         if reading.looks is Looks.MAILING or reading.readable is not Readable.YES:
             return False
         domain = self._declared(self._claimed() | reading.vouched)
-        return bool(domain) and self._as_from(domain).looks is Looks.MAILING
+        return bool(domain) and self._as_from(reading, domain).looks is Looks.MAILING
 
     def proven(self, origin: DkimResult | Unknown) -> Reading | Unknown:
         """The reading with the verified origin; unknown if the origin could not be verified."""
         known = self.reading.vouched | (origin.domains if isinstance(origin, DkimResult) else frozenset())
         if domain := self._declared(known):
-            return self._as_from(domain)
+            return self._as_from(self.reading, domain)
         reading = self.reading if self._system_signed(known) else self.unproven
         if reading.looks is not self.reading.looks:
             asked = self._claimed() if isinstance(origin, Unknown) else origin.unresolved
@@ -122,8 +119,8 @@ class Provenance:
         signatures = self.transaction.message.header.all("DKIM-Signature")[:_MOST_SIGNATURES]
         return frozenset(d.lower() for f in signatures for d in _SIGNING_DOMAIN.findall(f.text[:4096]))
 
-    def _as_from(self, domain: str) -> Reading:
-        return from_declared_origin(self.reading, domain, shared=self._shared(domain), weights=self.weights)
+    def _as_from(self, reading: Reading, domain: str) -> Reading:
+        return from_declared_origin(reading, domain, shared=self._shared(domain), weights=self.weights)
 
     def _shared(self, domain: str) -> bool:
         """Whether colleagues' own mail has the same signature, so that it cannot tell a campaign from a letter."""

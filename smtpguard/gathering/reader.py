@@ -94,20 +94,25 @@ class BoundedReader:
         policy, around = self._around()
         return await self._elsewhere(message, policy, around, Depth.TEXT if Source.TEXT in need else Depth.HEADERS)
 
-    async def shown(self, message: Message) -> Shown:
-        """A message that cannot be taken apart within the bounds is compared as octets."""
+    def shown_at_once(self, message: Message) -> Shown | None:
         found = self._shown.get(message.sha256)
         if found is not None:
             self._shown.move_to_end(message.sha256)
             return found
-        if _small(message, Depth.SHOWN, self._pool):
-            found = shown_by(message, NARROW)
-        if found is None or (found.opaque and message.size_bytes <= self._pool.most_bytes):
-            found = await self._shown_apart(message)
-        self._shown[message.sha256] = found
+        if not _small(message, Depth.SHOWN, self._pool):
+            return None
+        found = shown_by(message, NARROW)
+        return None if found.opaque else self._remember_shown(found)
+
+    async def shown(self, message: Message) -> Shown:
+        """A message that cannot be taken apart within the bounds is compared as octets."""
+        return self.shown_at_once(message) or self._remember_shown(await self._shown_apart(message))
+
+    def _remember_shown(self, shown: Shown) -> Shown:
+        self._shown[shown.content] = shown
         if len(self._shown) > REMEMBERED_SHOWN:
             self._shown.popitem(last=False)
-        return found
+        return shown
 
     async def _shown_apart(self, message: Message) -> Shown:
         if message.size_bytes > self._pool.most_bytes:

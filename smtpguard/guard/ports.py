@@ -358,6 +358,9 @@ class Reader(Protocol):
     async def apart(self, message: Message, need: frozenset[Source]) -> Reading | Unknown:
         """Read within bounds of time and memory. The Reading says what could not be read."""
 
+    def shown_at_once(self, message: Message) -> Shown | None:
+        """As ``at_once``; None: call ``shown``."""
+
     async def shown(self, message: Message) -> Shown:
         """Everything that the message shows or opens, for comparison, within the same bounds."""
 

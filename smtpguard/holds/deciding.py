@@ -268,7 +268,7 @@ def _covered(batch: Batch, mailing: Mailing | None, lead: Hold, copy: Hold, new:
     cover = grant.cover if grant is not None else None
     if cover is None or not cover.learned or copy.by_address:
         return False
-    came = Coming(content=copy.content_sha256, exact=copy.exact, author=copy.author, proofs=copy.proofs)
+    came = Coming(content=copy.content_sha256, said=copy.exact, author=copy.author, proofs=copy.proofs)
     return cover.is_from(came) and contents.learned_from(batch.connection, cover.learned, copy.hold_id)
 
 

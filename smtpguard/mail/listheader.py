@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+from smtpguard.mail.constant import constant
 from smtpguard.mail.message import Field
 
 _URI = re.compile(r"<\s*([^<>]{1,2000}?)\s*>")
@@ -22,7 +22,7 @@ _NAMES = frozenset(
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@constant
 class ListHeader:
     """``list_id`` in lower case, without brackets. ``unsubscribe``: URIs in order. ``post``: members may post.
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from smtpguard.database.codec import Codec
+from smtpguard.mail.constant import constant
 from smtpguard.mailings.staging import Progress
 from smtpguard.policy.approvals import Stages
 from smtpguard.reading.fingerprint import Identity
@@ -23,7 +24,7 @@ MOST_GRANTS = 20
 """The most approvals of one mailing in force at once, the newest first."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@constant
 class Person:
     """One recipient as counts know it: an 8-byte keyed digest. ``lists``: that it is on. ``maybe``: it may be a
     customer, since a list was unavailable. ``weight``: the number of people behind a list address, those of one
@@ -69,21 +70,23 @@ LET_THROUGH = MAY_HAVE | {CopyStatus.RELAYED}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coming:
-    """A message as approvals compare it. ``author``: the one address in From, "" if there is not exactly one.
+    """A message as approvals compare it. ``said``: what it shows, or the digest of that. ``author``: the one address in
+    From, "" if there is not exactly one.
     ``proofs``: of its origin ("login NAME", "dkim DOMAIN", or "origin" if only the client proves it). ``by_address``: a
     recipient is a list address, or another that expands. ``fits``: by template name, whether it is a copy, for each one
     compared."""
 
     content: str
-    exact: str
+    said: Shown | str
     author: str
     proofs: frozenset[str] = frozenset()
     by_address: bool = False
     fits: Mapping[str, bool] = field(default_factory=dict)
 
-    @classmethod
-    def of(cls, shown: Shown, *, author: str, proofs: frozenset[str], by_address: bool) -> Coming:
-        return cls(content=shown.content, exact=shown.digest, author=author, proofs=proofs, by_address=by_address)
+    @property
+    def exact(self) -> str:
+        """``Shown.digest``. It is made when it is asked for: a copy that fits a template needs none."""
+        return self.said if isinstance(self.said, str) else self.said.digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,9 +108,8 @@ class ApprovedContent:
             return self.content == coming.content
         if not self.is_from(coming):
             return False
-        if self.exact == coming.exact:
-            return True
-        return coming.fits.get(self.learned) if self.learned and not coming.by_address else False
+        fits = coming.fits.get(self.learned) if self.learned and not coming.by_address else False
+        return fits or (True if self.exact == coming.exact else fits)
 
     def is_from(self, coming: Coming) -> bool:
         """Whether an approved writer sent it, proven at least as well as then."""

@@ -116,6 +116,8 @@ class Block:
     together: tuple[tuple[str, ...], ...] = ()
     runs: tuple[tuple[str, ...] | Slot | Target, ...] = field(init=False, repr=False, compare=False)
     """``items``, with the tokens between two slots together."""
+    fixed: tuple[str, ...] | None = field(init=False, repr=False, compare=False)
+    """Its tokens, if copies do not differ in it."""
 
     def __post_init__(self) -> None:
         runs: list[tuple[str, ...] | Slot | Target] = []
@@ -127,12 +129,8 @@ class Block:
             else:
                 runs.append((item,))
         object.__setattr__(self, "runs", tuple(runs))
-
-    @property
-    def fixed(self) -> tuple[str, ...] | None:
-        """Its tokens, if copies do not differ in it."""
         fixed = tuple(item for item in self.items if isinstance(item, str))
-        return fixed if len(fixed) == len(self.items) else None
+        object.__setattr__(self, "fixed", fixed if len(fixed) == len(self.items) else None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -305,6 +303,8 @@ def _matches(elements: Sequence[Block | Choice], blocks: Sequence[SplitBlock], t
 
 def _is_block(block: Block, words: SplitBlock) -> bool:
     tokens, begins = words
+    if block.fixed is not None:
+        return tokens == block.fixed
     here: set[tuple[int, tuple[str, ...]]] = {(0, ())}
     for item in block.runs:
         after: set[tuple[int, tuple[str, ...]]] = set()

@@ -218,14 +218,15 @@ def _weighed(ours: Mapping[str, float], theirs: Mapping[str, float], marks: Sequ
     return sum(ours.values()), words + sum(w for group, w in theirs.items() if group not in only_words)
 
 
+_UNPROVEN = KINDS["list-unproven"].mark(Phrase("it bears list headers, which weigh nothing from where people write"))
+
+
 def without_list_headers(reading: Reading) -> Reading:
     """The reading of a message whose list headers were written by a person: they do not count."""
-    kept = [m for m in reading.marks if m.name != "contradiction" and not _of_a_list(m)]
     if not has_list_headers(reading):
         return reading
-    kept.append(
-        KINDS["list-unproven"].mark(Phrase("it bears list headers, which weigh nothing from where people write"))
-    )
+    kept = [m for m in reading.marks if m.name != "contradiction" and not _of_a_list(m)]
+    kept.append(_UNPROVEN)
     looks, score, marks = judge(kept, readable=reading.readable)
     return replace(reading, looks=looks, score=score, marks=marks)
 

@@ -16,9 +16,9 @@ import re
 import unicodedata
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 
+from smtpguard.mail.constant import constant
 from smtpguard.mail.message import Content, Message
 from smtpguard.reading.bounds import Bounds, Meter, TooComplex
 from smtpguard.reading.decode import characters, transfer, words
@@ -46,7 +46,7 @@ _BLOCKS = frozenset([
 ])  # fmt: skip
 _HOST = re.compile(r"(?:[a-z][a-z0-9+.-]*:)?//[^/?#]*", re.I)
 
-_SHORT = 500  # characters of a line that is cached
+_SHORT, _LONG = 500, 2_000  # characters of a line and of a paragraph that are cached
 LINK, PICTURE, POINT = "@link ", "@picture ", "@point "
 """The beginning of a token for the target of a link, of a remote picture, or of an invisible one-point picture: of the
 last only the host counts."""
@@ -58,7 +58,7 @@ _OCTETS = "content "
 """The beginning of the digest of a message that could not be parsed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@constant
 class Shown:
     """``subject`` and each of ``blocks`` (a paragraph, or the text between two breaks of line or cell) are tokens, each
     on a line of its own; a token that begins a line in the message follows an empty one. ``sender``: From, Sender and
@@ -203,8 +203,14 @@ def _field(fields: Index, name: str) -> str:
 def _text_blocks(text: str) -> Iterator[str]:
     """Paragraphs."""
     for paragraph in re.split(r"\n[ \t\r\xa0]*\n", text.replace("\r\n", "\n")):
-        if block := _text_block(paragraph):
+        if block := _paragraph(paragraph) if len(paragraph) <= _LONG else _text_block(paragraph):
             yield block
+
+
+@lru_cache(maxsize=128)
+def _paragraph(text: str) -> str:
+    """Cached, as ``_line`` is."""
+    return _text_block(text)
 
 
 def _text_block(text: str) -> str:

@@ -16,6 +16,7 @@ from smtpguard.mail.message import Message
 from smtpguard.policy.facts import Source
 from smtpguard.reading.bounds import Bounds, Depth
 from smtpguard.reading.looks import Looks, Readable, Reading
+from smtpguard.reading.shown import shown_by
 from smtpguard.reading.surroundings import Surroundings
 from smtpguard.reading.topics import compile_vocabularies
 
@@ -24,6 +25,8 @@ HEADERS = frozenset({Source.HEADERS})
 HEAD = b"From: Anna <anna@example.com>\r\nTo: ulf@example.com\r\nSubject: SV: lunch\r\n"
 SMALL = Message.of(HEAD + b"\r\nBacon at noon?\r\n")
 LARGE = Message.of(HEAD + b"\r\n" + b"A line of text that goes on.\r\n" * 20_000)
+PARTS = b"--b\r\nContent-Type: text/plain\r\n\r\nx\r\n" * 60 + b"--b--\r\n"
+COMPLEX = Message.of(HEAD + b'MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary="b"\r\n\r\n' + PARTS)
 AROUND = Surroundings(domains=frozenset({"example.com"}))
 
 Make = Callable[..., BoundedReader]
@@ -79,10 +82,19 @@ async def test_large_messages_are_read_by_a_reused_process(make: Make) -> None:
 
 
 async def test_a_complex_small_message_is_read_by_a_process(make: Make) -> None:
-    parts = b"--b\r\nContent-Type: text/plain\r\n\r\nx\r\n" * 60
-    raw = HEAD + b'MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary="b"\r\n\r\n' + parts + b"--b--\r\n"
-    assert (await read(make(), Message.of(raw))).readable is Readable.YES
-    assert (await read(make(argv=NOBODY), Message.of(raw))).readable is Readable.TOO_COMPLEX
+    assert (await read(make(), COMPLEX)).readable is Readable.YES
+    assert (await read(make(argv=NOBODY), COMPLEX)).readable is Readable.TOO_COMPLEX
+
+
+async def test_what_a_message_shows_is_found_in_this_process_unless_it_is_complex(make: Make) -> None:
+    reader = make(argv=NOBODY)
+    assert reader.shown_at_once(SMALL) == await reader.shown(SMALL) == shown_by(SMALL)
+    assert reader.shown_at_once(COMPLEX) is None
+    assert (await reader.shown(COMPLEX)).opaque
+    reader = make()
+    found = await reader.shown(COMPLEX)
+    assert found == reader.shown_at_once(COMPLEX) == shown_by(COMPLEX)
+    assert not found.opaque
 
 
 async def test_a_long_attached_text_is_read_whole(make: Make) -> None:

@@ -84,6 +84,9 @@ class FakeReader:
             alone="message alone",
         )
 
+    def shown_at_once(self, message: Message) -> Shown | None:
+        return None
+
     async def shown(self, message: Message) -> Shown:
         return shown_by(message)
 

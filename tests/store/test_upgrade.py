@@ -401,7 +401,7 @@ async def test_an_older_approval_covers_only_the_same_octets(url: str, tmp_path:
         assert hold is not None
         assert mailing is not None
         approved, gone = mailing.grants
-        same = Coming(content=hold.content_sha256, exact="any", author="campaigns@example.com")
+        same = Coming(content=hold.content_sha256, said="any", author="campaigns@example.com")
         assert approved.matches(same)
         assert not approved.matches(replace(same, content="0" * 64))
         assert not gone.matches(same), "its text is unknown"
