@@ -11,7 +11,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 from smtpguard.gathering.provenance import Provenance
 from smtpguard.gathering.sender import Sender
@@ -22,6 +23,7 @@ from smtpguard.lists.declared import Stream
 from smtpguard.lists.recipients import Classified
 from smtpguard.mail.authres import DkimResult
 from smtpguard.mail.constant import constant
+from smtpguard.mail.message import Message
 from smtpguard.mail.trace import TraceInfo, trusted
 from smtpguard.mail.transaction import Transaction
 from smtpguard.mailings.differences import Approved, Difference
@@ -34,6 +36,7 @@ from smtpguard.reading.prefixes import bare
 from smtpguard.reading.shown import Shown
 
 T = TypeVar("T")
+_NOT_APART = "it could not be taken apart"
 _NO_TEMPLATE: Mapping[str, Template] = {}
 _NOTHING_APPROVED: Mapping[str, Approved] = {}
 _NO_DIFFERENCE: Mapping[str, tuple[Difference, ...]] = {}
@@ -127,32 +130,46 @@ class Gathered:
         return frozenset(found) or (frozenset({"origin"}) if facts.get("sender.proven") is True else frozenset())
 
 
+AT_ONCE_SECONDS = 0.004
+"""For how long messages are read in one round of the event loop."""
+
+
 class Turns:
-    """One caller goes on in each round of the event loop, first come first served. So an ordinary message beside a
-    flood waits for one reading at each of its steps, not for one of every connection."""
+    """A few callers' work is done in each round of the event loop, first come first served. So an ordinary message
+    beside a flood waits for some readings at each of its steps, not for one of every connection. They are done one
+    right after the other: each finds the code and the tables of the one before it in the processor's caches."""
 
     def __init__(self) -> None:
         self._taken = False
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[tuple[asyncio.Future[Any], Callable[[], Any]]] = deque()
 
-    async def next(self) -> None:
+    async def of(self, work: Callable[[], T]) -> T:
+        """The result of ``work``. Raises what it raises."""
         loop = asyncio.get_running_loop()
         if not self._taken:
             self._taken = True
-            loop.call_soon(self._pass_on)
-            return
-        mine = loop.create_future()
-        self._waiting.append(mine)
-        await mine
+            loop.call_soon(self._pass_on, loop)
+            return work()
+        mine: asyncio.Future[T] = loop.create_future()
+        self._waiting.append((mine, work))
+        return await mine
 
-    def _pass_on(self) -> None:
-        while self._waiting and self._waiting[0].done():  # cancelled
-            self._waiting.popleft()
-        self._taken = bool(self._waiting)
-        if self._waiting:
-            mine = self._waiting.popleft()
-            mine.set_result(None)
-            mine.get_loop().call_soon(self._pass_on)
+    def _pass_on(self, loop: asyncio.AbstractEventLoop) -> None:
+        if not self._waiting:
+            self._taken = False
+            return
+        until = loop.time() + AT_ONCE_SECONDS
+        while self._waiting:
+            mine, work = self._waiting.popleft()
+            if mine.done():  # cancelled
+                continue
+            try:
+                mine.set_result(work())
+            except Exception as error:
+                mine.set_exception(error)
+            if loop.time() >= until:
+                break
+        loop.call_soon(self._pass_on, loop)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,7 +252,7 @@ class Gather:
         to compare it with approved messages. ``templates``: by name, those that it may be a copy of. ``approved``: by
         hold, what was approved of its mailing."""
         if known.coming is None:
-            known = await self._taken_apart(known)
+            known = await self._taken_apart(known, templates)
         coming, shown = known.coming, known.shown
         assert coming is not None
         assert shown is not None
@@ -245,18 +262,13 @@ class Gather:
         differs = {hold_id: one.differences(shown) for hold_id, one in approved.items()}
         return replace(known, coming=coming, differs=differs)
 
-    async def _taken_apart(self, known: Gathered) -> Gathered:
+    async def _taken_apart(self, known: Gathered, templates: Mapping[str, Template]) -> Gathered:
         message = known.transaction.message
         if known.origin is None and "DKIM-Signature" in message.header:
             known = replace(known, origin=await self._verify(known.transaction))
-        otherwise = "it could not be taken apart"
-        shown: Shown | Unknown | None
-        try:
-            shown = self.reader.shown_at_once(message)
-        except Exception as error:
-            shown = _failed(otherwise, error)
+        shown, fits = await self.turns.of(partial(self._compared_at_once, message, templates))
         if shown is None:
-            shown = await _within(self.read_seconds, lambda: self.reader.shown(message), otherwise)
+            shown = await _within(self.read_seconds, lambda: self.reader.shown(message), _NOT_APART)
         if isinstance(shown, Unknown):
             shown = Shown(content=message.sha256, opaque=True)
         coming = Coming(
@@ -265,8 +277,18 @@ class Gather:
             author=known.sender.claimed or "",
             proofs=known.proofs(),
             by_address=known.by_address,
+            fits=fits,
         )
         return replace(known, shown=shown, coming=coming)
+
+    def _compared_at_once(
+        self, message: Message, templates: Mapping[str, Template]
+    ) -> tuple[Shown | Unknown | None, Mapping[str, bool]]:
+        try:
+            shown = self.reader.shown_at_once(message)
+        except Exception as error:
+            return _failed(_NOT_APART, error), {}
+        return shown, {name: one.matches(shown) for name, one in templates.items()} if shown is not None else {}
 
     async def _with_origin(
         self, known: Gathered, text: Reading
@@ -291,10 +313,9 @@ class Gather:
 
     async def _read(self, transaction: Transaction, need: frozenset[Source]) -> Reading | Unknown:
         message, otherwise = transaction.message, "the message could not be read"
-        if Source.TEXT in need:
-            await self.turns.next()
+        read = partial(self.reader.at_once, message, need)
         try:
-            seen = self.reader.at_once(message, need)
+            seen = await self.turns.of(read) if Source.TEXT in need else read()
         except Exception as error:
             return _failed(otherwise, error)
         if seen is not None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+from functools import partial
 from typing import Any
 
 import pytest
 
+from smtpguard.gathering import gather
 from smtpguard.gathering.gather import Turns
 from smtpguard.lists.index import index_path
 from smtpguard.mail.trace import prepend
@@ -302,18 +304,29 @@ async def test_a_short_answer_to_its_recipients_is_one_message(home: House) -> N
     assert await names("somebody@example.org") == ("shown text",)
 
 
-async def test_of_many_who_wait_one_goes_on_in_each_round_of_the_loop() -> None:
+@pytest.mark.parametrize(("seconds", "rounds"), [(0, ["0", "1", "3", "4"]), (60, ["0", "134"])])
+async def test_of_many_who_wait_some_are_served_in_each_round_of_the_loop(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, rounds: list[str]
+) -> None:
+    monkeypatch.setattr(gather, "AT_ONCE_SECONDS", seconds)
     turns, done = Turns(), list[str]()
 
-    async def one(name: str) -> None:
-        await turns.next()
+    def work(name: str) -> str:
         done.append(name)
+        if name == "3":
+            raise ValueError(name)
+        return name
 
-    waiting = [asyncio.ensure_future(one(str(n))) for n in range(5)]
+    waiting = [asyncio.ensure_future(turns.of(partial(work, str(n)))) for n in range(5)]
     await asyncio.sleep(0)
     waiting[2].cancel()
     while not all(map(asyncio.Future.done, waiting)):
         done.append(".")
         await asyncio.sleep(0)
-    assert [said.strip(".") for said in "".join(done).replace("0", "0.").split(".") if said] == ["0", "1", "3", "4"]
-    await turns.next()  # free again
+    assert [said for said in "".join(done).replace("0", "0.").split(".") if said] == rounds
+    assert [one.result() for one in waiting if not one.cancelled() and one.exception() is None] == ["0", "1", "4"]
+    assert isinstance(waiting[3].exception(), ValueError)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert await turns.of(partial(work, "5")) == "5"
+    assert done[-1] == "5"
