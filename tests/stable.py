@@ -15,8 +15,7 @@ import click
 
 from smtpguard.cli import COMMANDS, main
 from smtpguard.config.schema import settings_schema
-from smtpguard.console.api.openapi import document
-from smtpguard.console.api.routes import OPERATIONS
+from smtpguard.console.api.routes import OPERATIONS, document
 from smtpguard.journal.event import Kind
 from smtpguard.policy.facts import FACTS
 from smtpguard.policy.schema import policy_schema

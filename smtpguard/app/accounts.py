@@ -7,8 +7,7 @@ from collections.abc import Callable
 from smtpguard.accounts.rows import People
 from smtpguard.config.settings import Settings
 from smtpguard.console.people.accounts import Accounts
-from smtpguard.console.people.factors import Factors
-from smtpguard.console.people.passwords import Passwords
+from smtpguard.console.people.credentials import Factors, Passwords
 from smtpguard.guard.ports import Clock
 from smtpguard.store.store import Store
 

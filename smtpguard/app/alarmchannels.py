@@ -41,7 +41,7 @@ from smtpguard.observe.alarms.conditions import BY_NAME, BYPASS
 from smtpguard.observe.alarms.rounds import AlarmMessage, Phase
 from smtpguard.observe.alarms.rows import Alarmed
 from smtpguard.observe.cursor import RaisedAlarm
-from smtpguard.observe.webhooks.chat import Format
+from smtpguard.observe.webhooks.payload import Format
 from smtpguard.observe.webhooks.sending import Sender
 from smtpguard.store.store import Store
 from smtpguard.wire.deliveries import Deliveries

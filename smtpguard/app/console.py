@@ -28,8 +28,7 @@ from smtpguard.app.signatures import dkim_verifier
 from smtpguard.app.webserver import Health, Server, configured
 from smtpguard.config.settings import Settings
 from smtpguard.console.app import build
-from smtpguard.console.ports import OtherFile, Waits
-from smtpguard.console.services import ConsoleServices, Guide
+from smtpguard.console.ports import ConsoleServices, Guide, OtherFile, Waits
 from smtpguard.database.errors import LedgerError
 from smtpguard.freezes.service import Freezes, GateWatch
 from smtpguard.gathering.gather import Gather

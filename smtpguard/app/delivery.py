@@ -16,10 +16,10 @@ from functools import partial
 
 from smtpguard.accounts.model import AccountKeys
 from smtpguard.accounts.rows import People
-from smtpguard.app import auditfollower, hooks
+from smtpguard.app import hooks
 from smtpguard.app.certificates import Renewals, authorities, of_relay
 from smtpguard.app.clock import SystemClock, host_name, ids
-from smtpguard.app.eventlog import EventLog
+from smtpguard.app.eventlog import AuditFollower, EventLog
 from smtpguard.app.files import CannotStart, installation_secret, make_state
 from smtpguard.app.listrefresh import ListRefresh
 from smtpguard.app.memberships import Memberships, read_by
@@ -41,9 +41,8 @@ from smtpguard.notices.checkpointmail import Checkpoints
 from smtpguard.notices.notice import NoticeHead, NoticeTemplates
 from smtpguard.notices.render import Renderer, Sign
 from smtpguard.notices.shadowreport import Reports
-from smtpguard.observe.timestamping import Timestamping
 from smtpguard.observe.webhooks.rows import Cursors
-from smtpguard.observe.witnessing import SYSLOG, Sending, Witnessing
+from smtpguard.observe.witnessing import SYSLOG, Sending, Timestamping, Witnessing
 from smtpguard.outbox.asking import report_doubts
 from smtpguard.outbox.delivery import Delivery
 from smtpguard.processes.numbers import Said
@@ -93,7 +92,7 @@ class Deliverer(Part):
             raise CannotStart(f"notices: from: not the mailbox of a sender: {e}") from None
         name = settings.hostname or host_name()
         self._teller = hooks.teller(settings, self._store, self._policies, clock)
-        self._audit_log = auditfollower.AuditFollower(Cursors(self._store), clock)
+        self._audit_log = AuditFollower(Cursors(self._store), clock)
         witness = settings.audit.witness
         self._witnessing = Witnessing(
             self._store,

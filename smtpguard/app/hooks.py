@@ -9,9 +9,8 @@ from smtpguard.config.settings import Settings
 from smtpguard.config.web import Webhook
 from smtpguard.database.errors import LedgerError
 from smtpguard.guard.ports import PolicyInForce
-from smtpguard.observe.webhooks.chat import Format
 from smtpguard.observe.webhooks.delivery import Clock, Dispatcher, Hook
-from smtpguard.observe.webhooks.payload import Allowed, Topic
+from smtpguard.observe.webhooks.payload import Allowed, Format, Topic
 from smtpguard.observe.webhooks.rows import Cursors
 from smtpguard.observe.webhooks.sending import Sender
 from smtpguard.store.store import Store

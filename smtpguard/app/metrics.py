@@ -7,27 +7,56 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from itertools import accumulate
 from typing import Any
 
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder, generate_latest
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from smtpguard import __version__
+from smtpguard.admission.intake import ADMISSION_SECONDS, ANSWERS, UNDECIDED
+from smtpguard.app import policyfile
+from smtpguard.app.certificates import REFUSED, Ending, endings
 from smtpguard.app.clock import SystemClock
-from smtpguard.app.files import CannotStart
-from smtpguard.app.operationsnumbers import LOOK_SECONDS, Watching
+from smtpguard.app.files import CannotStart, indexes
 from smtpguard.app.policies import Following
+from smtpguard.app.policyfile import Look
 from smtpguard.app.services import opened
 from smtpguard.app.webserver import Health, Server, configured
 from smtpguard.config.settings import Settings
-from smtpguard.database.errors import LedgerError
-from smtpguard.observe.metrics.exposition import Exposition
+from smtpguard.database.errors import LedgerError, PolicyUnreadable
+from smtpguard.guard.ports import Clock
+from smtpguard.lists.index import State
+from smtpguard.lists.registry import Registry
+from smtpguard.lists.report import latest
+from smtpguard.observe import figures as store_watching
+from smtpguard.observe.figures import Waiting
+from smtpguard.observe.metrics.table import FAMILIES, Family, Kind, Numbers, Spread
+from smtpguard.observe.metrics.tally import Tally
+from smtpguard.outbox.asking import SETTLED_WITHIN
+from smtpguard.policy.freezing import PUT_BACK, Selector
+from smtpguard.policy.parse import Policy
 from smtpguard.processes.listeners import CannotListen, Wanted, open_all
+from smtpguard.processes.numbers import of_relay
 from smtpguard.processes.part import Part
 from smtpguard.store.store import Store
+from smtpguard.wire.turnedaway import Why
 
 log = logging.getLogger(__name__)
 
@@ -127,3 +156,327 @@ def application(watching: Watching) -> Health:
         return Response(text, headers={"content-type": kind, "connection": "close"})
 
     return Health(Starlette(routes=[Route("/metrics", metrics, methods=["GET"])]), watching.ready)
+
+
+LOOK_SECONDS = 5.0
+OLD_SECONDS = 3 * LOOK_SECONDS
+"""Numbers of the store older than this are out of date."""
+NEAR = timedelta(hours=2)
+PAGE = 1000
+PAGES = 100  # of the journal in one look; the rest is read at the next
+_WIRES = frozenset({"proxy", "milter"})
+_RELAYS = frozenset({"proxy", "delivery"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _List:
+    """``people``: None without an index."""
+
+    people: int | None
+    checked_at: datetime | None
+    stale: bool
+    failing: bool
+
+
+class Watching:
+    """For one process. Counters begin with the first look. The caller of ``look`` reports a failure with ``failed``."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._tally = Tally()
+        self._tree: Mapping[str, Any] = {}
+        self._waiting: Waiting | None = None
+        self._looked = 0.0  # by the monotonic clock
+        self._answered = False  # whether it answered last time
+        self._read_to = 0  # entry of the journal
+        self._under = ""  # the policy whose rules and lists the tally expects
+        self._enforced = True
+        self._lists: Mapping[str, _List] = {}
+        self._policy: Look | None = None
+        self._file: policyfile.Following | None = None
+        self._certificates: Sequence[Ending] = ()
+
+    def told(self, numbers: Mapping[str, Any]) -> None:
+        """Numbers of the process tree from its supervisor (processes.numbers)."""
+        self._tree = numbers
+
+    async def look(self, store: Store, policies: Following) -> None:
+        """Read the store and the policy file, and the lists even if the store does not answer. Raises LedgerError;
+        earlier numbers stay."""
+        try:
+            await self._look_at_store(store)
+            await self._look_at_policy(store)
+            try:
+                await policies.follow()
+            except PolicyUnreadable:  # it has a number of its own
+                return
+            if policies.policy.sha256 != self._under:
+                self._expect(policies.policy)
+        finally:
+            self._certificates = await asyncio.to_thread(endings, self._settings)
+            if self._under:
+                self._lists = await asyncio.to_thread(self._looked_at, policies.current().registry)
+
+    async def _look_at_store(self, store: Store) -> None:
+        now = self._clock.now()
+        waiting = await store.ask(lambda c: store_watching.look(c, now, near=NEAR, settled_within=SETTLED_WITHIN))
+        if self._waiting is None or waiting.entries < self._read_to:  # the first look, or another journal in its place
+            self._read_to = waiting.entries
+        self._waiting, self._looked, self._answered = waiting, self._clock.monotonic(), True
+        await self._read_on(store, waiting.entries)
+
+    async def _look_at_policy(self, store: Store) -> None:
+        """Compare this host's policy file with the policy in force; read again only if one of them has changed."""
+        if self._file is None or self._file.store is not store:
+            self._file = policyfile.Following(self._settings, store)
+        self._policy = await self._file.look()
+
+    def failed(self) -> None:
+        """The store did not answer."""
+        self._answered = False
+
+    async def _read_on(self, store: Store, end: int) -> None:
+        for _ in range(PAGES):
+            if self._read_to >= end:
+                return
+            after = self._read_to
+            events, self._read_to = await store.ask(partial(store_watching.news, after=after, limit=PAGE))
+            held = await store.ask(partial(store_watching.held, events=events))
+            for event in events:
+                self._tally.add(event, held.get(event.id))
+
+    def _expect(self, policy: Policy) -> None:
+        rules = {rule.rule_id: "observed" if rule.observes or not policy.enforce else rule.then.word
+                 for rule in policy.rules.rules}  # fmt: skip
+        self._tally.expect(rules=rules, lists=policy.lists, hooks=[w.known_as for w in self._settings.webhooks])
+        self._under, self._enforced = policy.sha256, policy.enforce
+
+    def _looked_at(self, registry: Registry) -> Mapping[str, _List]:
+        registry.reopen()
+        found = {}
+        for name, status in registry.statuses.items():
+            report = latest(indexes(self._settings), name)
+            found[name] = _List(
+                people=status.index.people if status.index is not None else None,
+                checked_at=status.checked_at,
+                stale=status.state in (State.STALE, State.MISSING),
+                failing=report is not None and not report.ok,
+            )
+        return found
+
+    # Output.
+
+    def numbers(self) -> Numbers:
+        """From memory."""
+        return {
+            "smtpguard_build_info": {(__version__,): 1},
+            **self._tally.numbers(),
+            **self._of_store(self._clock.now(), self._clock.monotonic()),
+            **self._of_policy(),
+            **self._of_lists(self._clock.now()),
+            **self._of_certificates(),
+            **self._of_tree(self._clock.monotonic()),
+        }
+
+    def ready(self) -> Mapping[str, str]:
+        """Whether a host that carries mail is ready (health.Checks), as far as this process knows: store, policy, relay
+        and the parts that take mail."""
+        waiting, tree = self._waiting, self._tree
+        fresh = self._answered and self._clock.monotonic() - self._looked < OLD_SECONDS
+        in_force = waiting is not None and bool(waiting.policy_sha256)
+        unreadable = self._policy is not None and bool(self._policy.unreadable)
+        relay = tree.get("found", {}).get("relay")
+        takes = [n for part, n in tree.get("ready", {}).items() if part in _WIRES]
+        return {
+            "store": "" if waiting is not None and fresh else "does not answer",
+            "policy": "cannot be read" if unreadable else "" if in_force else "none is known to be in force",
+            "relay": "does not answer" if relay is not None and not relay[1] else "",
+            "mail": "no process takes it" if takes and not any(takes) else "",
+        }
+
+    def _of_store(self, now: datetime, passed: float) -> Numbers:
+        waiting = self._waiting
+        if waiting is None:
+            return {"smtpguard_store_up": {(): 0}}
+        fresh = self._answered and passed - self._looked < OLD_SECONDS
+        active = [f for f in waiting.freezes if f.until is None or now < f.until]
+        told = {
+            "store_up": int(fresh),
+            "store_looked_seconds": passed - self._looked,
+            "journal_entry": waiting.entries,
+            "journal_unread_entries": waiting.entries - self._read_to,
+            "holds_waiting": waiting.holds,
+            "holds_oldest_seconds": _since(waiting.held_at, now),
+            "holds_asked": waiting.asked,
+            "holds_near_deadline": waiting.near,
+            "holds_overdue": waiting.overdue,
+            "kept_bytes": waiting.kept_bytes,
+            "kept_limit_bytes": int(self._settings.hold.quota_gb * (1 << 30)),
+            "outbox_due": waiting.due,
+            "outbox_oldest_due_seconds": _since(waiting.due_at, now),
+            "outbox_later": waiting.later,
+            "relaying": waiting.relaying,
+            "relaying_unsettled": waiting.unsettled,
+            "store_put_back": int(any(f.reason == PUT_BACK for f in active)),
+            "freezes_oldest_seconds": _since(min((f.at for f in active), default=None), now),
+        }
+        numbers: dict[str, dict[tuple[str, ...], float]] = {f"smtpguard_{name}": {(): n} for name, n in told.items()}
+        numbers["smtpguard_freezes"] = {
+            (selector.value,): sum(f.selector is selector for f in active) for selector in Selector
+        }
+        hooks = {
+            hook.known_as: waiting.hooks[hook.known_as]
+            for hook in self._settings.webhooks
+            if hook.known_as in waiting.hooks
+        }
+        numbers["smtpguard_webhook_lag_entries"] = {(name,): at.entries for name, at in hooks.items()}
+        numbers["smtpguard_webhook_lag_seconds"] = {(name,): _since(at.since, now) for name, at in hooks.items()}
+        numbers["smtpguard_checkpoints_refused_seconds"] = {
+            (key,): _since(at.failing_since, now)
+            for key in self._settings.audit.receivers
+            if (at := waiting.hooks.get(f"({key})")) is not None
+        }
+        numbers["smtpguard_policy_info"] = {(waiting.policy_sha256,): 1}
+        if self._under:
+            numbers["smtpguard_policy_enforced"] = {(): int(self._enforced)}
+        return numbers
+
+    def _of_policy(self) -> Numbers:
+        seen = self._policy
+        if seen is None:
+            return {}
+        return {
+            "smtpguard_policy_unreadable": {(): int(bool(seen.unreadable))},
+            "smtpguard_policy_file_differs": {(): int(seen.file.differs)},
+            "smtpguard_policy_file_differed_at_start": {(): int(seen.started_beside)},
+        }
+
+    def _of_lists(self, now: datetime) -> Numbers:
+        lists = self._lists
+        return {
+            "smtpguard_list_people": {(name,): one.people for name, one in lists.items() if one.people is not None},
+            "smtpguard_list_checked_seconds": {
+                (name,): _since(one.checked_at, now) for name, one in lists.items() if one.checked_at is not None
+            },
+            "smtpguard_list_stale": {(name,): int(one.stale) for name, one in lists.items()},
+            "smtpguard_list_failing": {(name,): int(one.failing) for name, one in lists.items()},
+        }
+
+    def _of_certificates(self) -> Numbers:
+        return {
+            "smtpguard_certificate_end_timestamp_seconds": {
+                (each.pair.name,): each.ends.timestamp() for each in self._certificates if each.ends is not None
+            },
+            "smtpguard_certificate_usable": {
+                (each.pair.name,): int(each.ends is not None) for each in self._certificates
+            },
+        }
+
+    def _of_tree(self, passed: float) -> Numbers:
+        tree = self._tree
+        if not tree:  # a supervisor sends its numbers within a second
+            return {}
+
+        def by(key: str) -> dict[tuple[str, ...], float | Spread]:
+            return {(name,): number for name, number in tree[key].items()}
+
+        numbers: dict[str, dict[tuple[str, ...], float | Spread]] = {
+            "smtpguard_connections": by("connections"),
+            "smtpguard_connections_accepted_total": by("accepted"),
+            "smtpguard_connections_refused_total": {
+                (name, reason): number
+                for reason, key in (("limit", "refused"), ("client", "strangers"), ("descriptor", "without_descriptor"))
+                for name, number in tree[key].items()
+            },
+            "smtpguard_certificates_refused_total": {(): tree["counts"].get(REFUSED, 0)},
+            "smtpguard_part_processes": by("ready"),
+            "smtpguard_part_deaths_total": by("deaths"),
+            "smtpguard_part_memory_bytes": by("memory"),
+        }
+        if tree["connections"]:
+            numbers["smtpguard_connections_limit"] = {(): self._settings.limits.connections}
+        if not _WIRES.isdisjoint(tree["ready"]):
+            counts = tree["counts"]
+            numbers["smtpguard_answers_total"] = {(how,): counts.get(f"answered {how}", 0) for how in ANSWERS}
+            numbers["smtpguard_undecided_total"] = {(why,): counts.get(f"undecided {why}", 0) for why in UNDECIDED}
+            numbers["smtpguard_bypassed_total"] = {(): counts.get("bypassed", 0)}
+            turned = {why: counts.get(f"turned-away {why}", 0) for why in Why}
+            turned[Why.CONNECTIONS] += sum(tree["refused"].values())
+            numbers["smtpguard_turned_away_total"] = {(why.value,): count for why, count in turned.items()}
+            numbers["smtpguard_admission_seconds"] = {(): _admissions(counts)}
+        if not _RELAYS.isdisjoint(tree["ready"]):
+            counts, levels = tree["counts"], tree["levels"]
+            relays = [(name, (name,) if name else ()) for name in self._settings.relays]
+            numbers["smtpguard_relay_connections"] = {
+                (state, *route): levels.get(of_relay(what, name), 0)
+                for name, route in relays
+                for state, what in (("in-use", "in use"), ("idle", "idle"))
+            }
+            limits = zip(relays, self._settings.relays.values(), strict=True)
+            numbers["smtpguard_relay_connections_limit"] = {route: relay.connections for (_, route), relay in limits}
+            numbers["smtpguard_relay_waiting"] = {route: levels.get(of_relay("waiting", n), 0) for n, route in relays}
+            numbers["smtpguard_relay_waits_total"] = {route: counts.get(of_relay("waits", n), 0) for n, route in relays}
+            numbers["smtpguard_relay_wait_seconds_total"] = {
+                route: counts.get(of_relay("wait ms", name), 0) / 1000 for name, route in relays
+            }
+        found = {((name,) if name else ()): tree["found"].get(of_relay("", name)) for name in self._settings.relays}
+        if known := {route: each for route, each in found.items() if each is not None}:
+            numbers["smtpguard_relay_up"] = {route: answered for route, (_, answered) in known.items()}
+            numbers["smtpguard_relay_tried_seconds"] = {
+                route: max(0.0, passed - at) for route, (at, _) in known.items()
+            }
+        return numbers
+
+
+def _admissions(counts: Mapping[str, int]) -> Spread:
+    """Sums over all processes that take mail (guardline.counts)."""
+    each = [counts.get(f"admission {n}", 0) for n in range(len(ADMISSION_SECONDS) + 1)]
+    return Spread(
+        bounds=ADMISSION_SECONDS, counts=tuple(accumulate(each)), total=counts.get("admission us", 0) / 1_000_000
+    )
+
+
+def _since(at: datetime | None, now: datetime) -> float:
+    return max(0.0, (now - at).total_seconds()) if at is not None else 0.0
+
+
+class Exposition(Collector):
+    """The response to a scrape. Families without numbers are left out: they are unknown now."""
+
+    def __init__(self, numbers: Numbers) -> None:
+        self._numbers = numbers
+
+    def collect(self) -> Iterator[Metric]:
+        for family in FAMILIES:
+            if series := self._numbers.get(family.name):
+                yield _metric(family, series)
+
+    def text(self, accept: str = "") -> tuple[bytes, str]:
+        """The text and its content type, as the Accept header prefers."""
+        try:
+            encoder, kind = choose_encoder(accept)
+        except (ValueError, TypeError):  # it asks for a version that does not exist
+            encoder, kind = generate_latest, CONTENT_TYPE_PLAIN_0_0_4
+        return encoder(self), kind
+
+
+def _metric(family: Family, series: Mapping[tuple[str, ...], float | Spread]) -> Metric:
+    name, says, labels = family.name, family.says, family.labels
+    if family.kind is Kind.INFO:
+        info = InfoMetricFamily(name.removesuffix("_info"), says)
+        for values in series:
+            info.add_metric((), dict(zip(labels, values, strict=True)))
+        return info
+    if family.kind is Kind.HISTOGRAM:
+        histogram = HistogramMetricFamily(name, says, labels=labels)
+        for values, spread in series.items():
+            assert isinstance(spread, Spread)
+            ends = [*(str(bound) for bound in spread.bounds), "+Inf"]
+            histogram.add_metric(values, list(zip(ends, spread.counts, strict=True)), spread.total)
+        return histogram
+    metric = (CounterMetricFamily if family.kind is Kind.COUNTER else GaugeMetricFamily)(name, says, labels=labels)
+    for values, number in sorted(series.items()):
+        assert isinstance(number, (int, float))
+        metric.add_metric(values, number)
+    return metric

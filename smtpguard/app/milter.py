@@ -11,8 +11,7 @@ from contextlib import AsyncExitStack
 
 from smtpguard.app.clock import ids
 from smtpguard.app.files import spool
-from smtpguard.app.guardline import Line, counts, straight_line
-from smtpguard.app.turnedaway import Turned
+from smtpguard.app.guardline import Line, Turned, counts, straight_line
 from smtpguard.config.settings import MilterListener, Settings
 from smtpguard.processes.numbers import Said
 from smtpguard.processes.part import Part

@@ -27,14 +27,13 @@ from smtpguard.console.api.routes import routes
 from smtpguard.console.api.tokens import Tokens
 from smtpguard.console.people.absences import Absent
 from smtpguard.console.people.administering import Administering
-from smtpguard.console.people.factors import Factors
+from smtpguard.console.people.credentials import Factors, Passwords
 from smtpguard.console.people.middleware import ConsoleMiddleware, Site
 from smtpguard.console.people.pages import Pages, Services
-from smtpguard.console.people.passwords import Passwords
 from smtpguard.console.people.ratelimit import RateLimit
 from smtpguard.console.people.sessions import WRITE_SECONDS, Lifetimes, Sessions
 from smtpguard.console.people.signing import Signing
-from smtpguard.console.services import ConsoleServices
+from smtpguard.console.ports import ConsoleServices
 from smtpguard.database.errors import LedgerError
 from smtpguard.guard.ports import Clock
 from smtpguard.holds.links import Links

@@ -13,9 +13,8 @@ from dataclasses import replace
 
 from smtpguard.app.finding import Finding, State
 from smtpguard.app.lists import names, open_expander
-from smtpguard.app.openrelay import open_milters, open_relays
 from smtpguard.app.relay import targets
-from smtpguard.app.ways import SOMEBODY, Hosts, own_addresses, ways
+from smtpguard.app.ways import SOMEBODY, Hosts, open_milters, open_relays, own_addresses, ways
 from smtpguard.config.settings import MilterListener, Settings, host_name
 from smtpguard.lists.declared import ListInfo, build
 from smtpguard.lists.names import Names

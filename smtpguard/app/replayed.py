@@ -19,8 +19,7 @@ from typing import NamedTuple
 from smtpguard.admission.builtinrules import WANTED, fixed
 from smtpguard.admission.mailingverdict import NEVER_COVERED, MailingEffect, mailing_effect
 from smtpguard.admission.recorded import ANY, CONFIRMED, NOT_KEPT, OLD, REJECTED, WAITING, Recorded
-from smtpguard.app.replaydiff import WHY, CompiledPolicy, PolicyDiff
-from smtpguard.app.replaydrift import Divergence
+from smtpguard.app.replaydiff import WHY, CompiledPolicy, Divergence, PolicyDiff
 from smtpguard.config.quantity import LONGEST_SECONDS
 from smtpguard.gathering.streams import FACT as OF_STREAMS
 from smtpguard.policy import confirming

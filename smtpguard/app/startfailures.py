@@ -22,8 +22,7 @@ from smtpguard.database.codec import Codec
 from smtpguard.observe.alarms.conditions import BY_NAME, Alarm, Seen, raised
 from smtpguard.observe.alarms.rounds import AGAIN, AlarmMessage, Phase
 from smtpguard.observe.cursor import RaisedAlarm
-from smtpguard.processes.notify import Notifier
-from smtpguard.processes.statusfile import trees
+from smtpguard.processes.statusfile import Notifier, trees
 
 log = logging.getLogger(__name__)
 

@@ -1,6 +1,9 @@
 """Check the store before anything is started: the right database, not rolled back, what is frozen in it, and which clients
 of the last 30 days no listener would admit now.
 
+It also finds what the journal of that time shows and the policy does not declare: tools that send mailings, and people
+who send through a listener that does not prove the sender.
+
 Another version may have written the journal. An entry that does not say who connected is skipped, since a trusted MTA may
 have named the client.
 """
@@ -9,18 +12,21 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from smtpguard.accounts.model import Account, unseated
 from smtpguard.accounts.rows import People
+from smtpguard.admission.recorded import FACTS
 from smtpguard.app.files import CannotStart, store_url
 from smtpguard.app.finding import Finding, State
-from smtpguard.app.journalcheck import DAYS, undeclared
 from smtpguard.app.lists import names
 from smtpguard.app.policyfile import look_before_upgrade
 from smtpguard.app.services import opened
@@ -31,13 +37,17 @@ from smtpguard.counts.backfill import known_since
 from smtpguard.database.engine import file_of
 from smtpguard.database.errors import LedgerError
 from smtpguard.database.migrate import Newer, SchemaError
+from smtpguard.journal import rows as journal
+from smtpguard.journal.chain import Clear, Entry, microseconds
+from smtpguard.journal.event import Kind
 from smtpguard.journal.rows import FILE as CHECKPOINTS
 from smtpguard.journal.scan import Caller, callers_at
-from smtpguard.lists.declared import build
+from smtpguard.lists.declared import Origin, build
 from smtpguard.lists.names import Names
-from smtpguard.mail.envelope import within
+from smtpguard.mail.envelope import Session, within
 from smtpguard.policy.freezing import PUT_BACK, Freeze
 from smtpguard.policy.parse import Policy
+from smtpguard.policy.recorded import unpack
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.verdict import Action, Mode
 from smtpguard.store.rollbackcheck import Rollback
@@ -225,3 +235,107 @@ def _admitted(settings: Settings, caller: Caller) -> bool:
 def _finding(text: str, messages: int) -> Finding:
     number = f"{messages:,} {'message' if messages == 1 else 'messages'} of the last 30 days"
     return Finding(about="clients", state=State.UNKNOWN, text=f"{text}: {number}")
+
+
+DAYS = 30
+MOST = 200_000
+"""The newest entries that are read."""
+COPIES = 20
+"""So many messages to customers with one text, or that look like mailings, come from a tool."""
+PERSONAL = 5
+"""So many personal messages from at least two people mean that people write through a listener."""
+_NAMED = 10
+_PROOF = frozenset({"listener.proves_senders", "sender.proven"})
+
+
+@dataclass(slots=True)
+class _Seen:
+    """By tool: how many messages look like a mailing, and how many have each text. By listener: the personal messages without a
+    proven sender."""
+
+    mailings: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    copies: dict[tuple[str, str, str], Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    personal: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+
+
+async def undeclared(settings: Settings, policy: Policy, store: Store) -> list[Finding]:
+    """Raises LedgerError."""
+    seen, before = _Seen(), await store.journal.last() + 1
+    since, least = microseconds(store.now() - timedelta(days=DAYS)), max(1, before - MOST)
+    while before > least:
+        pairs, before = await store.ask(partial(_back, before, least), snapshot=True)
+        for made, clear in pairs:
+            if made.at >= since and clear is not None:
+                _look(seen, made, clear)
+        if pairs and pairs[-1][0].at < since:
+            break
+    return [*_tools(policy, seen), *_unproven(settings, policy, seen)]
+
+
+def _back(before: int, least: int, connection: Connection) -> tuple[list[tuple[Entry, Clear | None]], int]:
+    return journal.back(connection, before, least, Kind.VERDICT)
+
+
+def _look(seen: _Seen, made: Entry, clear: Clear) -> None:
+    data = made.data
+    counts = data.get("counts") or {}
+    facts = unpack(clear[FACTS][0]) if FACTS in clear else data.get(FACTS) or {}
+    if not counts.get("customers") or data.get("streams"):
+        return
+    sender, login = "".join(clear.get("from", ())[:1]), "".join(clear.get("actor", ())[:1]).lower()
+    tool = sender, str(data.get("client", "")), login
+    if data.get("looks") == "mailing":
+        seen.mailings[tool] += 1
+    elif data.get("mailing"):
+        seen.copies[tool][data["mailing"]] += 1
+    proven = facts.get("sender.proven", bool(login))
+    if data.get("looks") != "mailing" and proven is not True and facts.get("sender.internal", True) is True and sender:
+        seen.personal[str(data.get("listener", ""))][sender] += 1
+
+
+def _tools(policy: Policy, seen: _Seen) -> Iterator[Finding]:
+    """Tools with the most messages first."""
+    lists, streams = build(*policy.sections(), delimiters=policy.delimiters)
+    known = [(info.writers, info.origin) for info in lists.values()]
+    known += [(stream.senders, stream.origin) for stream in streams.values()]
+    found: Counter[tuple[str, str]] = Counter()
+    for tool in {*seen.mailings, *seen.copies}:
+        n = seen.mailings[tool] + sum(n for n in seen.copies[tool].values() if n >= COPIES)
+        if n >= COPIES and not any(_declares(*one, *tool) for one in known):
+            found[tool[0], tool[1]] += n
+    for (sender, client), n in found.most_common(_NAMED):
+        text = (
+            f"{sender or 'a sender without From'} at {client} sent {n:,} messages of mailings to customers in {DAYS} days, and the "
+            f"policy does not declare it: as the origin of a list, or as a stream"
+        )
+        yield Finding(about="tool", state=State.ODD, text=text)
+
+
+def _declares(senders: frozenset[str], origin: Origin, sender: str, client: str, login: str) -> bool:
+    """Whether this From may be declared so, as far as the journal says: it has no signatures."""
+    session = Session(client_ip=client, auth_user=login or None)
+    if origin.names(session):
+        return True
+    elsewhere = bool(origin.clients) and not within(client, origin.clients)
+    return sender in senders and bool(origin.dkim) and not elsewhere
+
+
+def _unproven(settings: Settings, policy: Policy, seen: _Seen) -> Iterator[Finding]:
+    rules = [
+        rule.rule_id
+        for rule in policy.rules.rules
+        if rule.mode is Mode.ENFORCE and any(c.fact.name in _PROOF for c in rule.when)
+    ]
+    proving = {each.called for each in settings.listen.smtp if each.auth is not None or each.senders_verified}
+    there = {each.called for each in settings.listen.smtp}
+    for listener, writers in sorted(seen.personal.items()):
+        if rules and listener in there - proving and writers.total() >= PERSONAL and len(writers) > 1:
+            text = (
+                f"{len(writers):,} people wrote {writers.total():,} personal messages to customers through listener {listener} in {DAYS} days without "
+                f"proof of identity, which {_some(rules)} needs: auth, or senders_verified if the MTA in front checks it"
+            )
+            yield Finding(about="listener", state=State.ODD, text=text)
+
+
+def _some(rules: Sequence[str]) -> str:
+    return f"rule {rules[0]}" + (f" (and {len(rules) - 1} more)" if len(rules) > 1 else "")

@@ -48,8 +48,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "tokens": ("tokens", "Tokens of the API: add, revoke, list."),
     "backup": ("backup", "Back up this installation into one verified file."),
     "restore": ("backup:restore", "Restore a backup, with everything frozen."),
-    "renew-secret": ("secret", "Make a new secret, after a leak or a loss."),
-    "reload": ("reload", "Put the policy file in force."),
+    "renew-secret": ("backup:renew_secret", "Make a new secret, after a leak or a loss."),
+    "reload": ("policies:reload", "Put the policy file in force."),
     "policy": ("policies", "Policies: history, show, diff, restore, and guide, a hand-out for staff."),
     "schema": ("check:schema", "Print the JSON Schema of a configuration file."),
 }

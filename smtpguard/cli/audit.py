@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from smtpguard.cli.context import CannotRun, Context, as_json, awaited
-from smtpguard.console.incidentrow import proof_row
-from smtpguard.console.proofwords import disagreeing, noted
+from smtpguard.console.entrywords import disagreeing, noted
+from smtpguard.console.incidentfile import proof_row
 from smtpguard.journal.chain import Clear, Entry, utc_text
 from smtpguard.journal.event import Event, Kind
 from smtpguard.locale.speech import Speech

@@ -15,7 +15,7 @@ import click
 from smtpguard.cli.audit import may_name, progress
 from smtpguard.cli.context import CannotRun, Context, NotFine, as_json, awaited, moment
 from smtpguard.console.incident import ReportText, in_numbers, report_in_words
-from smtpguard.console.incidentrow import row
+from smtpguard.console.incidentfile import row
 from smtpguard.console.reporting import Made, NothingFits, make
 from smtpguard.incidents import breach
 from smtpguard.incidents.breach import HOURS, Field

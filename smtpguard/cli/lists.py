@@ -11,21 +11,21 @@ import difflib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import click
 
-from smtpguard.cli import liststatus
-from smtpguard.cli.context import CannotRun, Context, NotFine, as_json, sentence_of
+from smtpguard.cli.context import CannotRun, Context, NotFine, as_json, in_columns, sentence_of
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.expanding import Expander
-from smtpguard.lists.expansions import EXPANSIONS, Expansion
-from smtpguard.lists.index import Index
+from smtpguard.lists.expansions import EXPANSIONS, Expansion, Expansions
+from smtpguard.lists.index import Index, IndexStatus
 from smtpguard.lists.registry import Registry
-from smtpguard.lists.report import Report, latest
-from smtpguard.lists.sources import Tally, number_of
-from smtpguard.lists.sync import Refresher, by_source, overlaps
+from smtpguard.lists.report import Report, SourceReport, latest
+from smtpguard.lists.sources import BadRow, Tally, number_of
+from smtpguard.lists.sync import Refresher, by_source, called, overlaps
 from smtpguard.mail.address import Address, BadAddress
 
 
@@ -75,7 +75,7 @@ def show(context: Context, names: Sequence[str]) -> None:
     settings, registry = context.settings(), _registry(context)
     infos = [_known(name, registry.lists) for name in names] or list(registry.lists.values())
     rows = [
-        liststatus.row(info, registry.statuses[info.name], latest(indexes(settings), info.name), settings.policy.parent)
+        row(info, registry.statuses[info.name], latest(indexes(settings), info.name), settings.policy.parent)
         for info in infos
     ]
     if context.json:
@@ -85,15 +85,15 @@ def show(context: Context, names: Sequence[str]) -> None:
     if not rows:
         click.echo("The policy declares no lists.")
         return
-    for line in liststatus.table(rows, datetime.now(UTC)):
+    for line in table(rows, datetime.now(UTC)):
         click.echo(line)
     if registry.expansions is not None and not names:
-        click.echo(liststatus.expansions(registry.expansions, datetime.now(UTC)))
+        click.echo(expansions(registry.expansions, datetime.now(UTC)))
         expanding = latest(indexes(settings), EXPANSIONS)
         if expanding is not None and expanding.problem:
             click.echo(f"{EXPANSIONS}: {expanding.problem}", err=True)
     for row in rows:
-        for complaint in liststatus.complaints(row):
+        for complaint in complaints(row):
             click.echo(complaint, err=True)
 
 
@@ -278,8 +278,8 @@ def _row(report: Report) -> dict[str, Any]:
         "rows": report.rows,
         "bad_rows": report.bad,
         "unmailed_rows": report.unmailed,
-        "first_bad": [liststatus.bad_row(row) for row in report.shown],
-        "sources": [liststatus.source_row(source) for source in report.sources],
+        "first_bad": [bad_row(row) for row in report.shown],
+        "sources": [source_row(source) for source in report.sources],
         "problem": report.problem or None,
         "at": report.at,
     }
@@ -303,3 +303,97 @@ def _tell(report: Report) -> None:
             click.echo(f"    {row}", err=True)
         if source.bad > len(source.shown):
             click.echo(f"    and {source.bad - len(source.shown):,} more", err=True)
+
+
+HEAD = ("LIST", "PEOPLE", "READ", "STATE", "SOURCE")
+
+
+def row(info: ListInfo, status: IndexStatus, report: Report | None, base: Path) -> dict[str, Any]:
+    sources = [source_row(s) for s in report.sources] if report else []
+    names = [s["source"] for s in sources] or [called(declaration, base) for declaration in info.members]
+    return {
+        "name": info.name,
+        "title": info.title,
+        "addresses": [str(a) for a in info.addresses],
+        "audience": info.audience,
+        "people": status.index.people if status.index else None,
+        "checked_at": status.checked_at,
+        "state": status.state.value,
+        "source": ", ".join(names) or None,
+        "sources": sources,
+        "rows": report.rows if report else None,
+        "bad_rows": report.bad if report else None,
+        "problem": status.why or None,
+        "failure": report.problem or None if report else None,
+        "failing_since": report.failing_since if report else None,
+    }
+
+
+def source_row(source: SourceReport) -> dict[str, Any]:
+    return {
+        "source": source.label,
+        "people": source.people if source.read_at else None,
+        "read_at": source.read_at,
+        "checked_at": source.checked_at,
+        "rows": source.rows,
+        "bad_rows": source.bad,
+        "unmailed_rows": source.unmailed,
+        "ignored_rows": source.ignored,
+        "first_bad": [bad_row(bad) for bad in source.shown],
+        "problem": source.problem or None,
+    }
+
+
+def bad_row(bad: BadRow) -> dict[str, Any]:
+    """The position of a bad row and what is wrong with it, never its content, which is personal data."""
+    return {"unit": bad.unit, "line": bad.line, "why": bad.why}
+
+
+def table(rows: Sequence[dict[str, Any]], now: datetime) -> Iterator[str]:
+    """A line for each list; below a list of several sources a line for each source."""
+    lines = [HEAD]
+    for each in rows:
+        state = each["state"] + (", failing" if each["failure"] else "")
+        several = len(each["sources"]) > 1
+        source = f"{len(each['sources'])} sources" if several else each["source"] or "-"
+        lines.append((each["name"], _people(each["people"]), _ago(each["checked_at"], now), state, source))
+        for part in each["sources"] if several else ():
+            state = "failing" if part["problem"] else "well"
+            lines.append(("", _people(part["people"]), _ago(part["checked_at"], now), state, f"  {part['source']}"))
+    yield from in_columns(lines, right={1})
+
+
+def complaints(each: dict[str, Any]) -> Iterator[str]:
+    """What is wrong with a list, one sentence a line."""
+    if each["problem"] and each["state"] != "unlisted" and not (each["failure"] and each["people"] is None):
+        yield f"{each['problem']}."
+    if each["failure"]:
+        since = f" since {each['failing_since']:%Y-%m-%d %H:%M} UTC" if each["failing_since"] else ""
+        yield f"{each['name']} cannot be read{since}: {each['failure']}."
+    for source in each["sources"]:
+        if source["bad_rows"]:
+            yield f"{each['name']}: {source['bad_rows']:,} of {source['rows']:,} rows of {source['source']} hold no address."
+            for bad in source["first_bad"][:3]:
+                yield f"  {bad['unit']} {bad['line']}: {bad['why']}"
+
+
+def expansions(known: Expansions, now: datetime) -> str:
+    """The expanding addresses besides lists, in one line."""
+    if known.why:
+        return f"The addresses that expand at the relay are not known: {known.why}."
+    return f"Beside the lists, {len(known):,} addresses expand at the relay, read {_ago(known.read_at, now)}."
+
+
+def _people(number: int | None) -> str:
+    return "?" if number is None else f"{number:,}"
+
+
+def _ago(at: datetime | None, now: datetime) -> str:
+    return "never" if at is None else f"{_age(now - at)} ago"
+
+
+def _age(length: timedelta) -> str:
+    minutes = max(0, int(length.total_seconds() // 60))
+    if minutes < 120:
+        return f"{minutes} min"
+    return f"{minutes // 60} h" if minutes < 48 * 60 else f"{minutes // 1440} days"

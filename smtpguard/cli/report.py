@@ -3,19 +3,21 @@ given time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any
 
 import click
+import yaml
 
 from smtpguard.cli.audit import may_name, progress
 from smtpguard.cli.context import CannotRun, Context, a_since, an_until, as_json, awaited, period
 from smtpguard.cli.holdrow import plain
-from smtpguard.cli.reportobserve import command as observe
 from smtpguard.database.errors import LedgerError
+from smtpguard.incidents import observed
 from smtpguard.incidents.activity import Activity, Day, Decided, Share, approver_shares
+from smtpguard.policy.parse import Policy
 
 if TYPE_CHECKING:
     from smtpguard.config.settings import Settings
@@ -66,9 +68,6 @@ async def command(given: click.Context, since: str, until: str | None) -> None:
         return
     for line in lines(found, now):
         click.echo(line)
-
-
-command.add_command(observe)
 
 
 @command.command("approvers")
@@ -261,3 +260,138 @@ def _span(time: timedelta) -> str:
     seconds = round(time.total_seconds())
     size, unit = next(((size, unit) for size, unit in _UNITS if seconds >= size), (1, "s"))
     return f"{seconds // size} {unit}"
+
+
+SHOWN = 10
+
+
+@command.command("observe")
+@a_since("14d")
+@an_until
+@click.option(
+    "--examples",
+    type=click.IntRange(0),
+    default=observed.EXAMPLES,
+    show_default=True,
+    help="The number of examples for each rule.",
+)
+@click.option("--no-names", is_flag=True, help="Leave out senders and subjects.")
+@as_json("One JSON object.")
+@click.pass_obj
+@awaited
+async def observe(context: Context, since: str, until: str | None, examples: int, no_names: bool) -> None:
+    """Report what enforce: true would have held, by rule, sender and list, and how many decisions it would have needed.
+
+    A mailing is one decision, however many copies it has. A report with names is journalled.
+    """
+    begin, end = period(since, until, datetime.now(UTC))
+    from smtpguard.app.services import opened
+    from smtpguard.journal.scan import verdicts
+
+    settings = context.settings()
+    sums = observed.Sums(observed.acts(rules_of(context.policy())), examples=examples)
+    async with opened(settings, reads=True) as (store, _):
+        if not no_names:
+            may_name(store)
+        await store.journal.catch_up()
+        with progress("Reading the journal") as moved:
+            async for page in verdicts(store, begin, end, moved):
+                for entry, clear in page:
+                    sums.add(entry.at, entry.id, entry.data, None if no_names else clear)
+        if not no_names:
+            await context.journal_export(store, what="observe")
+    found = sums.observed(begin, end)
+    if context.json:
+        context.say(_observed_row(found, names=not no_names))
+        return
+    for line in _observed_lines(found, names=not no_names):
+        click.echo(line)
+
+
+def rules_of(policy: Policy) -> Iterator[Mapping[str, Any]]:
+    """Rules as written in its files: ``enforce: false`` does not hide a rule's own mode there."""
+    for name, document in policy.documents.items():
+        if "/" not in name or name.startswith("policy.d/"):
+            yield from (yaml.safe_load(document) or {}).get("rules") or ()
+
+
+def _observed_row(found: observed.Observed, *, names: bool) -> dict[str, Any]:
+    """The JSON object."""
+    return {
+        "since": found.since,
+        "until": found.until,
+        "messages": found.messages,
+        "enforced": found.enforced,
+        "would": dict(found.would),
+        "decisions": found.decisions,
+        "decisions_a_week": round(found.decisions / found.weeks, 1),
+        "rules": [
+            {"rule": share.name, "action": share.action, **_observed_share(share), "examples": [_one(e, names) for e in share.examples]}
+            for share in found.rules
+        ],
+        "senders": [{"sender": share.name or None, **_observed_share(share)} for share in found.senders] if names else [],
+        "lists": [{"list": share.name, **_observed_share(share)} for share in found.lists],
+    }  # fmt: skip
+
+
+def _observed_share(share: observed.Share) -> dict[str, Any]:
+    return {"messages": share.messages, "decisions": share.decisions, "customers": share.customers}
+
+
+def _one(example: observed.Example, names: bool) -> dict[str, Any]:
+    return {
+        "message": example.id, "at": example.at, "recipients": example.recipients,
+        "sender": example.sender or None if names else None, "subject": example.subject or None if names else None,
+        "because": [{"fact": fact, "observed": observed, "limit": limit} for fact, observed, limit in example.because],
+    }  # fmt: skip
+
+
+def _observed_lines(found: observed.Observed, *, names: bool) -> Iterator[str]:
+    """For a terminal."""
+    days = (found.until - found.since) / timedelta(days=1)
+    yield f"{found.since:%Y-%m-%d %H:%M} to {found.until:%Y-%m-%d %H:%M} UTC, {days:.3g} days: {found.messages:,} messages."
+    if found.enforced:
+        yield f"{found.enforced:,} of them were held, deferred or rejected: the policy did not only observe."
+    total = sum(found.would.values())
+    if not total:
+        yield "Nothing would have been held."
+        return
+    would = ", ".join(
+        f"{n:,} {word}" for word, n in zip(("held", "deferred", "rejected"), found.would.values(), strict=True) if n
+    )
+    yield f"With enforce: true {would}; a person would have had to decide {found.decisions:,} times, {found.decisions / found.weeks:.3g} a week."
+    yield from _observed_table("Rule", found.rules)
+    if names:
+        yield from _observed_table("Sender", found.senders)
+    yield from _observed_table("List", found.lists)
+    for share in found.rules:
+        if share.examples:
+            yield ""
+            yield f"{share.name}, for example:"
+        for example in share.examples:
+            who = (
+                f' "{example.subject}" from {example.sender or "no sender"}'
+                if names and (example.subject or example.sender)
+                else ""
+            )
+            yield plain(f"  {example.at:%Y-%m-%d %H:%M} {example.id}{who}, to {example.recipients:,}")
+            yield from (
+                plain(f"    {fact} is {observed}, the condition {limit}") for fact, observed, limit in example.because
+            )
+    yield ""
+    yield "For changes to the policy that fit this traffic: smtpguard suggest"
+
+
+def _observed_table(what: str, shares: Sequence[observed.Share]) -> Iterator[str]:
+    if not shares:
+        return
+    shown = shares[:SHOWN]
+    width = max(len(what), *(len(share.name or "no sender") for share in shown))
+    yield ""
+    yield f"{what:<{width}}{'messages':>10}{'decisions':>11}{'customers':>11}"
+    for share in shown:
+        yield plain(
+            f"{share.name or 'no sender':<{width}}{share.messages:>10,}{share.decisions:>11,}{share.customers:>11,}"
+        )
+    if len(shares) > SHOWN:
+        yield f"and {len(shares) - SHOWN:,} more: --json has all"

@@ -30,11 +30,9 @@ from smtpguard.config.yaml import load_yaml
 from smtpguard.database.errors import LedgerError, Unusable
 from smtpguard.database.migrate import SchemaError
 from smtpguard.processes.child import Life
-from smtpguard.processes.connections import Limits
 from smtpguard.processes.listeners import CannotListen, Listener, Wanted, inherited, open_all
-from smtpguard.processes.notify import Notifier
-from smtpguard.processes.statusfile import StatusFile
-from smtpguard.processes.supervisor import Supervisor
+from smtpguard.processes.statusfile import Notifier, StatusFile
+from smtpguard.processes.supervisor import Limits, Supervisor
 
 if TYPE_CHECKING:
     from smtpguard.app.start import Prepared

@@ -16,7 +16,7 @@ from smtpguard.app.policyedit import NotEditable, diff, with_key
 from smtpguard.cli.audit import may_name, progress
 from smtpguard.cli.context import CannotRun, Context, a_since, as_json, awaited, moment
 from smtpguard.cli.offline import check
-from smtpguard.cli.reportobserve import rules_of
+from smtpguard.cli.report import rules_of
 from smtpguard.config.documents import POLICY
 from smtpguard.incidents.observed import acts
 from smtpguard.incidents.suggestions import Bound, Evidence, Found, PolicyContents

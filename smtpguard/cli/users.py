@@ -20,7 +20,7 @@ from smtpguard.cli.context import CannotRun, Context, NotFine, as_json, awaited,
 
 if TYPE_CHECKING:
     from smtpguard.console.people.accounts import Accounts
-    from smtpguard.console.people.factors import Factors
+    from smtpguard.console.people.credentials import Factors
 
 ROLES = [role.value for role in Role]
 
@@ -146,7 +146,7 @@ async def totp(context: Context, address: str, off: bool) -> None:
         if context.json:
             context.say({"address": account.address, "uri": uri, "recovery_codes": codes})
             return
-        from smtpguard.console.people.factors import qr_text
+        from smtpguard.console.people.credentials import qr_text
 
         click.echo(qr_text(uri))
         click.echo(f"Secret: {factors.plain(sealed)}")
@@ -234,8 +234,7 @@ async def _accounts(
     from smtpguard.app.policies import Following
     from smtpguard.app.services import opened
     from smtpguard.console.people.accounts import NotPossible
-    from smtpguard.console.people.factors import Factors
-    from smtpguard.console.people.passwords import BadPassword
+    from smtpguard.console.people.credentials import BadPassword, Factors
     from smtpguard.database.errors import LedgerError
     from smtpguard.mail.address import BadAddress
 

@@ -19,6 +19,7 @@ from smtpguard.console.ports import Person
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.model import Hold
 from smtpguard.journal.event import Event, Kind
+from smtpguard.mailings.service import decides
 from smtpguard.policy.verdict import Quorum
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -94,11 +95,10 @@ def sees_all(who: Person) -> bool:
 
 def answers_for(who: Person, lists: Collection[str], in_force: InForce, at: datetime) -> bool:
     """Whether the person decides on each of these lists, at whatever hour. False without lists."""
-    groups = in_force.groups_of(who.address, at)
     return (
         APPROVER in who.roles
         and bool(lists)
-        and all(name in in_force.registry.lists and groups & groups_of(in_force.rules.quorum([name])) for name in lists)
+        and all(name in in_force.registry.lists and decides(who.address, [name], in_force, at) for name in lists)
     )
 
 

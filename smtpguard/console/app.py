@@ -35,7 +35,7 @@ from smtpguard.console.pages import (
     waiting,
 )
 from smtpguard.console.people.middleware import MINE, SAFE, safe_path
-from smtpguard.console.services import ConsoleServices
+from smtpguard.console.ports import ConsoleServices
 
 _ALL = (
     overview,

@@ -1,5 +1,5 @@
 """The filters of a list of holds or of journalled messages: parse them from a URL, and write them into one. And the cursors
-of paged lists, newest first, by time and id. Pure."""
+of paged lists, newest first, by time and id, and the mailings that a person may see."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 
 from smtpguard.console.access import sees_all
-from smtpguard.console.ports import Person
-from smtpguard.console.services import ConsoleServices
+from smtpguard.console.ports import ConsoleServices, Person
+from smtpguard.guard.inforce import InForce
 from smtpguard.holds.model import LET_GO, HoldQuery, State
 from smtpguard.journal.chain import instant, microseconds
 from smtpguard.locale.phrase import N_
+from smtpguard.mailings.model import Mailing
+from smtpguard.mailings.model import State as MailingState
+from smtpguard.mailings.service import FEW, decides
 
 UNVOTED, VOTED = "new", "voted"
 WAITS: Mapping[str, str] = {UNVOTED: N_("nobody has voted yet"), VOTED: N_("somebody has voted")}
@@ -138,3 +141,37 @@ def cut(after: str) -> tuple[datetime, str] | None:
     if not (at.isascii() and at.isdecimal() and len(at) < 18 and id):
         return None
     return instant(int(at)), id
+
+
+_LOOKS = 20
+"""The most pages of other people's mailings that are skipped for one page of the person's own."""
+
+
+def sees(who: Person, mailing: Mailing, in_force: InForce, at: datetime) -> bool:
+    return sees_all(who) or decides(who.address, mailing.lists, in_force, at)
+
+
+async def listed(
+    here: ConsoleServices,
+    who: Person,
+    *,
+    limit: int,
+    after: str = "",
+    least: int = FEW,
+    state: MailingState | None = None,
+) -> tuple[list[Mailing], str]:
+    """A page of at most ``limit``, latest first, and the cursor of the next one: "" on the last. A page may be short
+    although more follow, if many mailings of others are in between."""
+    in_force, last = here.policies.current(), cut(after)
+    found: list[Mailing] = []
+    for _ in range(_LOOKS):
+        some = await here.mailings.list(least=least, state=state, limit=limit + 1, before=last)
+        for mailing in some:
+            if len(found) == limit and last is not None:
+                return found, cursor(*last)
+            last = mailing.last_at, mailing.mailing_id
+            if sees(who, mailing, in_force, here.clock.now()):
+                found.append(mailing)
+        if len(some) <= limit:
+            return found, ""
+    return found, cursor(*last) if last is not None else ""

@@ -15,8 +15,8 @@ from zoneinfo import ZoneInfo
 from smtpguard.console import labels, rulewords
 from smtpguard.console.chart import Lanes, lanes
 from smtpguard.console.entrywords import entry_in_words as in_words
+from smtpguard.console.entrywords import not_in_it, proved
 from smtpguard.console.incidentfurther import Further, in_view
-from smtpguard.console.proofwords import not_in_it, proved
 from smtpguard.console.reporting import Made
 from smtpguard.incidents.purposes import Purposes
 from smtpguard.incidents.query import NAMES, IncidentQuery

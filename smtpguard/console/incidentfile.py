@@ -6,16 +6,36 @@ Nothing is fetched: drawings are inside the file, and the PDF contains its fonts
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
-from smtpguard.console.incident import LANE_TITLES, ReportText, in_numbers
-from smtpguard.console.incidentrow import row
+from smtpguard.console.entrywords import entry_in_words as in_words
+from smtpguard.console.incident import (
+    DECISIONS,
+    LANE_TITLES,
+    ReportText,
+    asked_in_words,
+    hiding,
+    in_numbers,
+    report_in_words,
+    what_is_frozen,
+)
 from smtpguard.console.rendering import environment
 from smtpguard.console.reporting import Made
-from smtpguard.incidents.statement import MARKS
+from smtpguard.incidents.purposes import ListThen
+from smtpguard.incidents.statement import MARKS, Statement
+from smtpguard.incidents.timeline import Step
+from smtpguard.journal.chain import Clear, instant, utc_text
+from smtpguard.journal.distinct import NOBODY, Interval
+from smtpguard.journal.event import Kind
+from smtpguard.journal.outcome import Sum
+from smtpguard.journal.proof import Proof
 from smtpguard.locale.phrase import Phrase, Said
 from smtpguard.locale.speech import Speech
+from smtpguard.mailings.service import row as mailing_row
+from smtpguard.policy.freezing import FREEZE
 
 TYPES = {"html": "text/html; charset=utf-8", "json": "application/json", "pdf": "application/pdf"}
 VARIANT = "pdf/a-3u"
@@ -80,3 +100,191 @@ def _library() -> Any:
 
 def _nothing(url: str, *_: object, **__: object) -> Any:
     raise ValueError("nothing is fetched")
+
+
+_ENGLISH = Speech()
+_NAMING = frozenset({"reverse_path", "from", "subject", "by", "sentence", "client", "replies"})
+"""Keys in a mailing's row and an entry's data that name people, or may."""
+_DIGESTS = frozenset({"people", "crowds", "apart_at"})
+"""Keys in a verdict's data for counting its people, which a reader does not need."""
+
+
+def row(made: Made, page: ReportText | None = None) -> dict[str, Any]:
+    """One JSON object. Its last three values come from the statements that every format is made of (``page``).
+    ``mailings`` has the shape of ``mailings list``, ``timeline`` that of ``audit export``. Texts are English."""
+    found, report, purposes, names = made.found, made.report, made.purposes, made.names
+    proof, hide = found.proof, hiding(made, _ENGLISH)
+    return {
+        "about": [hide(text) for text in asked_in_words(made.query, _ENGLISH, names)],
+        "made_at": utc_text(made.at),
+        "journal": {
+            "id": found.journal,
+            "seq": found.seq,
+            "hash": found.hash.hex(),
+            "signed_seq": found.checkpoint.seq if found.checkpoint is not None else None,
+            "signed_at": utc_text(instant(found.checkpoint.at)) if found.checkpoint is not None else None,
+        },
+        "proof": None if proof is None else proof_row(proof),
+        "first_at": utc_text(report.first),
+        "last_at": utc_text(report.last),
+        "went_first_at": utc_text(report.went_first) if report.went_first is not None else None,
+        "went_last_at": utc_text(report.went_last) if report.went_last is not None else None,
+        "messages": report.messages,
+        "again": report.again,
+        "refused": [{"code": code, "recipients": n} for code, n in sorted(report.refused.items())],
+        "reached": _sum(report.reached),
+        "open": _sum(report.open),
+        "perhaps": people_row(report.perhaps),
+        "unreached": people_row(report.unreached),
+        "ends": [{"end": end.value, **_sum(some)} for end, some in report.ends.items()],
+        "shown": report.shown or None,
+        "copies": [{"end": end.value, "messages": n} for end, n in report.copies.items()],
+        "undelivered": report.undelivered,
+        "parts": report.parts,
+        "held": [{"id": id, "kept_until": utc_text(at + made.keeps)} for id, at in report.held],
+        "zone": purposes.zone or None,
+        "lists": [{"name": hide(name), "messages": n, **_list(purposes.lists.get(name), hide, names), "reached": people_row(report.of_lists.get(name, NOBODY)),
+                   "perhaps": people_row(report.perhaps_of_lists.get(name, NOBODY))} for name, n in report.lists.most_common()],
+        "decisions": [_step(step, names, hide) for step in report.steps if step.entry.kind in DECISIONS and "with" not in step.entry.data],
+        "mailings": [_unnamed(mailing_row(one), names, hide) for one in found.mailings],
+        "writers": [{"role": role, "address": a, "messages": n} for (role, a), n in report.writers.most_common()] * names,
+        "clients": _counts("address", report.clients) * names,
+        "subjects": _counts("text", report.subjects) * names,
+        "contents": _counts("sha256", report.contents),
+        "rules": [{"rule": hide(rule), "mode": mode, "messages": n, "purpose": hide(purposes.of.get(rule, "")) or None}
+                  for (rule, mode), n in report.rules.most_common()],
+        "policies": [{"sha256": sha256, "messages": n, "known": sha256 not in purposes.lost,
+                      "enforced": None if sha256 in purposes.lost else sha256 not in purposes.watching}
+                     for sha256, n in report.policies.most_common()],
+        "erased": report.erased,
+        "unsettled": list(report.unsettled),
+        "timeline": [_step(step, names, hide) for step in report.steps],
+        **_in_words(page if page is not None else report_in_words(made, _ENGLISH)),
+    }  # fmt: skip
+
+
+def _in_words(page: ReportText) -> dict[str, Any]:
+    return {
+        "language": page.language,
+        "paragraph": [_statement(one) for one in page.paragraph],
+        "sections": [
+            {"key": part.key, "title": part.title, "statements": [_statement(one) for one in part.statements]}
+            for part in page.parts
+        ],
+    }
+
+
+def _statement(one: Statement) -> dict[str, Any]:
+    rests = one.entries
+    return {
+        "text": one.text.strip(),
+        "mark": one.mark.value,
+        "entries": list(rests.named),
+        "entries_in_all": rests.many,
+    }
+
+
+def _list(one: ListThen | None, hide: Callable[[str], str], names: bool) -> dict[str, str | None]:
+    if one is None:
+        return dict.fromkeys(("title", "audience", "sensitivity", "category"))
+    category = one.category if names else None
+    return {"title": hide(one.title), "audience": one.audience, "sensitivity": one.sensitivity, "category": category}
+
+
+def proof_row(proof: Proof) -> dict[str, Any]:
+    """``lost``: signed entries that are missing since the store was rolled back. ``renewed``: the entry since which the
+    secret is in force, null if it never changed. ``trimmed``: the last entry that retention has trimmed. ``beside``:
+    other data in the store that disagrees with the journal."""
+    bad = proof.first_bad
+    return {
+        "ok": proof.ok,
+        "entries": proof.entries,
+        "first_bad": None if bad is None else {"seq": bad.seq, "problem": bad.problem},
+        "lost": [_timed(one, "seq", "at", "through", "signed_at", "since") for one in proof.lost],
+        "renewed": proof.renewed or None,
+        "others": list(proof.others),
+        "unreadable": proof.unreadable,
+        "filed": proof.filed,
+        "witnessed": None
+        if proof.witnessed is None
+        else {"seq": proof.witnessed[0], "signed_at": utc_text(instant(proof.witnessed[1]))},
+        "trimmed": proof.trimmed or None,
+        "unsigned": [_timed(one, "first", "last", "since", "until") for one in proof.unsigned],
+        "backwards": [_timed(one, "seq", "at", "before", "entries") for one in proof.backwards],
+        "beside": [{"about": one.about, "id": one.id, "problem": one.problem} for one in proof.beside],
+    }
+
+
+_TIMES = frozenset({"at", "signed_at", "since", "until", "before"})
+
+
+def _timed(one: object, *names: str) -> dict[str, Any]:
+    """These of its values; the times, which are microseconds, as text."""
+    values = {name: getattr(one, name) for name in names}
+    return {
+        name: utc_text(instant(value)) if name in _TIMES and value is not None else value
+        for name, value in values.items()
+    }
+
+
+def _sum(some: Sum) -> dict[str, Any]:
+    return {"messages": some.messages, **people_row(some.people)}
+
+
+def people_row(some: Interval) -> dict[str, Any]:
+    """Distinct people. ``people``: a lower bound with ``at_least``, an upper bound with ``at_most``. ``most``: null if
+    no upper bound is known."""
+    at_most = not some.low and bool(some.high)
+    return {
+        "people": some.high if at_most else some.low,
+        "at_least": not some.exact and not at_most,
+        "at_most": at_most,
+        "least": some.low,
+        "most": some.high,
+    }
+
+
+def _counts(name: str, counter: Counter[str]) -> list[dict[str, Any]]:
+    return [{name: value, "messages": n} for value, n in counter.most_common()]
+
+
+def _unnamed(value: Any, names: bool, hide: Callable[[str], str]) -> Any:
+    """Without keys that name people or have their words, and without special lists' names, at any depth."""
+    if names:
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_unnamed(some, names, hide) for some in value]
+    if isinstance(value, str):
+        return hide(value)
+    if not isinstance(value, Mapping):
+        return value
+    shown = {key: None if key in _NAMING else _unnamed(some, names, hide) for key, some in value.items()}
+    if isinstance(by_list := value.get("lists"), Mapping):
+        shown["lists"] = sum((Counter({hide(name): n}) for name, n in by_list.items()), Counter())
+    if value.get("fact") == FREEZE:
+        shown["observed"] = what_is_frozen(str(value.get("observed") or ""))
+    return shown
+
+
+def _step(step: Step, names: bool, hide: Callable[[str], str]) -> dict[str, Any]:
+    entry, clear = step.entry, step.clear
+    return {
+        "seq": entry.seq,
+        "at": utc_text(entry.time),
+        "kind": entry.kind,
+        "id": hide(entry.id),
+        "data": _unnamed(
+            {k: v for k, v in entry.data.items() if entry.kind != Kind.VERDICT.value or k not in _DIGESTS}, names, hide
+        ),
+        "private": _shown(clear) if names else None,
+        "text": hide(in_words(entry, clear, _ENGLISH).text),
+        "hash": entry.hash.hex(),
+        "left_out": step.left_out,
+    }
+
+
+def _shown(clear: Clear | None) -> dict[str, list[str]] | None:
+    """Without recipients, who had no part in it: their number is enough."""
+    return (
+        None if clear is None else {role: list(v) for role, v in clear.items() if role not in ("recipients", "refused")}
+    )

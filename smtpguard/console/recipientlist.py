@@ -19,7 +19,7 @@ from smtpguard.mail.address import Address
 from smtpguard.mailings.model import MAY_HAVE, CopyStatus, Mailing, set_of
 
 if TYPE_CHECKING:
-    from smtpguard.console.services import ConsoleServices
+    from smtpguard.console.ports import ConsoleServices
 
 SENT, MAY = "sent", "may have"
 _PIECE = 64 << 10

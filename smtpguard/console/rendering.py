@@ -19,8 +19,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from smtpguard.console import labels
 from smtpguard.console.entrywords import reason_of
 from smtpguard.console.labels import state_key
-from smtpguard.console.ports import Person
-from smtpguard.console.services import ConsoleServices
+from smtpguard.console.ports import ConsoleServices, Person
 from smtpguard.database.errors import LedgerError
 from smtpguard.holds.model import Conflict, NotEntitled
 from smtpguard.locale.phrase import N_

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from smtpguard.admission.recorded import Recorded
-from smtpguard.console.services import ConsoleServices
+from smtpguard.console.ports import ConsoleServices
 from smtpguard.guard.ports import Ledger
 from smtpguard.incidents.purposes import Documents, Missed, Purposes, missed, purposes
 from smtpguard.incidents.query import IncidentQuery

@@ -14,7 +14,7 @@ import re
 import select
 import sys
 import threading
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -24,7 +24,6 @@ import orjson
 import structlog
 
 from smtpguard.journal.event import Event, Kind
-from smtpguard.observe import lines
 
 _ADDRESS = re.compile(r"([^\s@<>\"',;:()\[\]]{1,64})@([A-Za-z0-9\u0080-\U0010ffff.\-]+)")
 _SECRET = re.compile(r"passw|secret|token|credential|api_?key|private_key", re.I)
@@ -104,7 +103,7 @@ class _Unfailing(io.TextIOBase):
 def configure(style: str = "auto", addresses: str = "clear", stream: TextIO | None = None) -> bool:
     """For the whole process, other libraries' logging included. ``style``: auto, json or text; ``addresses``: clear or
     masked. Returns whether lines are JSON."""
-    stream = cast(TextIO, _Unfailing(stream or sys.stderr))
+    stream = cast("TextIO", _Unfailing(stream or sys.stderr))
     text = style == "text" or (style == "auto" and stream.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -116,7 +115,7 @@ def configure(style: str = "auto", addresses: str = "clear", stream: TextIO | No
         *([_printable] if text else [_first_things_first]),
     ]
     colours = stream.isatty()
-    renderer: structlog.typing.Processor = (lambda _, __, row: lines.line(row, colours=colours)) if text else _json
+    renderer: structlog.typing.Processor = (lambda _, __, row: terminal_line(row, colours=colours)) if text else _json
     global _straight
     _straight = None if text else (stream, addresses == "masked")
     structlog.configure(
@@ -285,3 +284,93 @@ def _each_text(value: Any, change: Any) -> Any:
     if isinstance(value, (list, tuple, set, frozenset)):
         return [_each_text(each, change) for each in value]
     return value if value is None or isinstance(value, (bool, int, float)) else change(str(value))
+
+
+_SHOWN_RECIPIENTS = 2
+_SHOWN_SUBJECT = 80
+_VERDICTS = {"confirm": "ASKED", "hold": "HELD", "reject": "REJECTED", "defer": "DEFERRED"}
+_STYLES = {
+    "HELD": "33;1",
+    "ASKED": "33;1",
+    "REJECTED": "31;1",
+    "DEFERRED": "35;1",
+    "relayed": "32",
+    "refused": "31",
+    "lost": "31",
+}
+_LEVEL_STYLES = {"warning": "33;1", "error": "31;1", "critical": "31;1"}
+_ALWAYS = frozenset({"timestamp", "level", "event", "id", "exception"})
+
+
+def terminal_line(row: Mapping[str, Any], *, colours: bool) -> str:
+    """``row`` after structlog's processors. It must have no control characters."""
+    level, event = str(row.get("level", "info")), str(row.get("event", ""))
+    if event == "verdict" and "action" in row:
+        word, rest = _verdict(row)
+    elif event in ("notice", "release") and "outcome" in row:
+        word, rest = event, _delivery(row)
+    elif event == "list" and "people" in row:
+        word, rest = event, _list(row)
+    else:
+        word, rest = event, " ".join(f"{k}={_value(v)}" for k, v in row.items() if k not in _ALWAYS and v is not None)
+    grave = "" if level == "info" else f"{level}: "
+    said = "  ".join(part for part in (str(row.get("id", "")), rest) if part)
+    shown = f"{grave + word:<9}"
+    if colours and (style := _LEVEL_STYLES.get(level) or _STYLES.get(word)):
+        shown = f"\x1b[{style}m{shown}\x1b[0m"
+    whole = f"{row.get('timestamp', '')}  {shown} {said}".rstrip()
+    return f"{whole}\n{row['exception']}" if row.get("exception") else whole
+
+
+def _verdict(row: Mapping[str, Any]) -> tuple[str, str]:
+    """The first word is the action, or the outcome if the relay refused the message."""
+    action = str(row["action"])
+    word = _VERDICTS.get(action) or str(row.get("outcome") or action)
+    reach = row.get("counts", {}).get("reach", 0)
+    people = f", {'at least ' if row.get('reach_at_least') else ''}{reach:,} people" if reach > 1 else ""
+    text = f"{row.get('reverse_path') or '<>'} to {_several(row.get('recipients', ()))} {_title(str(row.get('subject', '')))}{people}"
+    if row.get("hold") not in (None, row.get("id")):
+        text += f", {'again' if row.get('retry') else 'held'} as {row['hold']}"
+    if row.get("with"):
+        text += f", a copy of {row['with']}"
+    why = [*row.get("rules", ()), *(f"would have: {rule}" for rule in row.get("observed", ()))]
+    if row.get("freeze"):
+        why.append(f"frozen by {row['freeze']}")
+    if action == "relay" and row.get("outcome") not in (None, "relayed"):
+        why += row.get("replies", ())
+    return word, text + (f": {', '.join(map(str, why))}" if why else "")
+
+
+def _title(subject: str) -> str:
+    """In quotation marks, with its own quotation marks escaped."""
+    shown = subject if len(subject) <= _SHOWN_SUBJECT else f"{subject[: _SHOWN_SUBJECT - 3]}..."
+    return '"{}"'.format(shown.replace('"', '\\"'))
+
+
+def _delivery(row: Mapping[str, Any]) -> str:
+    what = f"{row['notice']}, " if row.get("notice") else ""
+    answer = f": {row['comment']}" if row["outcome"] != "sent" and row.get("comment") else ""
+    return f"{what}to {_several(row.get('recipients', ()))}: {row['outcome']}{answer}"
+
+
+def _list(row: Mapping[str, Any]) -> str:
+    bad = f", {row['bad_rows']:,} rows that are no address" if row.get("bad_rows") else ""
+    stale = ", too old to be relied on" if row.get("stale") else ""
+    return f"{row.get('problem') or 'read'}: {row['people']:,} people of {row.get('source') or 'no source'}{bad}{stale}"
+
+
+def _several(recipients: Iterable[str]) -> str:
+    shown = list(recipients)
+    more = len(shown) - _SHOWN_RECIPIENTS
+    if shown and shown[-1].startswith("and "):  # log.fields has truncated them already
+        more += int(shown[-1].split()[1]) - 1
+    return ", ".join(shown[:_SHOWN_RECIPIENTS]) + (f" and {more} more" if more > 0 else "") or "nobody"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(_value, value)) or "-"
+    if isinstance(value, Mapping):
+        return ",".join(f"{k}:{_value(v)}" for k, v in value.items())
+    text = str(value)
+    return f'"{text}"' if not text or " " in text else text

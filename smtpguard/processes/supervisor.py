@@ -16,26 +16,25 @@ import os
 import resource
 import signal
 import socket
+import subprocess
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import structlog
 
 from smtpguard.mail import reply
-from smtpguard.mail.envelope import client_address
+from smtpguard.mail.envelope import Network, client_address, within
 from smtpguard.processes.child import Child, Life, Offered, Timing, resident_bytes
-from smtpguard.processes.connections import Connections, Limits
-from smtpguard.processes.introduction import Arrival, Introductions
 from smtpguard.processes.listeners import Listener
-from smtpguard.processes.notify import Notifier
 from smtpguard.processes.numbers import Numbers, Said
+from smtpguard.processes.proxyline import Arrival, Introductions
 from smtpguard.processes.refusal import Spare, Strangers, refuse, refuse_backlog
 from smtpguard.processes.relayconnections import RelayConnectionLimit
-from smtpguard.processes.reloads import Reloads
-from smtpguard.processes.statusfile import StatusFile
+from smtpguard.processes.statusfile import Notifier, StatusFile
 
 _log = structlog.get_logger("smtpguard.supervisor")
 _ACCEPTS_A_TURN = 64
@@ -458,3 +457,115 @@ def _raise_descriptor_limit() -> None:
     wanted = hard if hard != resource.RLIM_INFINITY else 1 << 16
     if soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """``per_client`` does not apply to clients in ``trusted``: the MTA in front carries mail of many."""
+
+    total: int
+    per_client: int
+    trusted: Sequence[Network] = ()
+
+    def trusts(self, client: str) -> bool:
+        """An MTA on a Unix socket has no address, and is trusted."""
+        return client_address(client) is None or within(client, self.trusted)
+
+
+@dataclass(slots=True)
+class Connections:
+    """Open connections by id. ``part``: any key by which the supervisor knows its parts."""
+
+    limits: Limits
+    by_listener: Counter[str] = field(default_factory=Counter)
+    _open: dict[int, tuple[Hashable, str, str]] = field(default_factory=dict)
+    _by_client: Counter[str] = field(default_factory=Counter)
+    _by_part: Counter[Hashable] = field(default_factory=Counter)
+    _next: int = 0
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def admits(self, client: str, besides: int = 0) -> bool:
+        """``besides``: open connections that are not counted yet."""
+        if len(self._open) + besides >= self.limits.total:
+            return False
+        return self._by_client[client] < self.limits.per_client or self.limits.trusts(client)
+
+    def least_loaded(self, parts: Iterable[Hashable]) -> Hashable | None:
+        """The one with the fewest open connections; the first of equals, so the caller rotates them."""
+        return min(parts, key=lambda part: self._by_part[part], default=None)
+
+    def opened(self, part: Hashable, client: str, listener: str) -> int:
+        self._next += 1
+        self._open[self._next] = (part, client, listener)
+        self.by_listener[listener] += 1
+        self._by_client[client] += 1
+        self._by_part[part] += 1
+        return self._next
+
+    def moved(self, connection: int, part: Hashable) -> None:
+        """Handed to another part: the first one died before it had taken it."""
+        before, client, listener = self._open[connection]
+        self._open[connection] = (part, client, listener)
+        self._by_part[before] -= 1
+        self._by_part[part] += 1
+
+    def closed(self, connection: int) -> None:
+        """Forget it. An unknown id is ignored: a part may report it after the supervisor has given it up."""
+        found = self._open.pop(connection, None)
+        if found is None:
+            return
+        part, client, listener = found
+        self.by_listener[listener] -= 1
+        self._by_part[part] -= 1
+        self._by_client[client] -= 1
+        if not self._by_client[client]:
+            del self._by_client[client]
+
+    def of(self, part: Hashable) -> list[int]:
+        return [connection for connection, (its, _, _) in self._open.items() if its == part]
+
+    def load(self, part: Hashable) -> int:
+        return self._by_part[part]
+
+
+class Reloads:
+    """``begins`` and ``over`` are called around each reload."""
+
+    def __init__(self, command: Sequence[str], *, begins: Callable[[], None], over: Callable[[], None]) -> None:
+        self._command = command
+        self._begins, self._over = begins, over
+        self._running: asyncio.Task[None] | None = None
+        self._again = False
+
+    def asked(self) -> None:
+        """During a reload another one is queued: the running one may have read the file before it was changed."""
+        if not self._command:
+            return
+        if self._running is None or self._running.done():
+            self._running = asyncio.create_task(self._run())
+        else:
+            self._again = True
+
+    def cancel(self) -> None:
+        if self._running is not None:
+            self._running.cancel()
+
+    async def _run(self) -> None:
+        self._again = True
+        while self._again:
+            self._again = False
+            await self._once()
+
+    async def _once(self) -> None:
+        self._begins()
+        done = await asyncio.to_thread(
+            subprocess.run, self._command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+        said = (done.stderr or done.stdout).strip().splitlines()
+        if done.returncode == 0:
+            _log.info("reloaded", said=said)
+        else:
+            _log.error("reload failed; the policy in force stays", status=done.returncode, said=said)
+        self._over()

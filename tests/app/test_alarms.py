@@ -17,8 +17,8 @@ import pytest
 from smtpguard.app.alarmchannels import AlarmChannels, FileMemory, Organization
 from smtpguard.app.alarms import Answers, relay_says
 from smtpguard.app.contact import second_way
+from smtpguard.app.guardline import Turned
 from smtpguard.app.relay import relay_target
-from smtpguard.app.turnedaway import Turned
 from smtpguard.config.settings import Settings, settings_of
 from smtpguard.config.yaml import load_yaml
 from smtpguard.mail import reply

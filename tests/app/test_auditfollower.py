@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from smtpguard.app.auditfollower import LEASE_SECONDS, NAME, PEOPLES, AuditFollower
 from smtpguard.app.clock import ids
-from smtpguard.app.eventlog import EventLog
+from smtpguard.app.eventlog import LEASE_SECONDS, NAME, PEOPLES, AuditFollower, EventLog
 from smtpguard.database.errors import LedgerError, Unavailable
 from smtpguard.freezes.service import Freezes
 from smtpguard.journal.event import Event, Kind

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from smtpguard.app.clientnetworks import too_open
+from smtpguard.cli.offline import too_open
 from smtpguard.config.fields import network_of
 
 ROUTES = """Iface	Destination	Gateway 	Flags	RefCnt	Use	Metric	Mask		MTU	Window	IRTT

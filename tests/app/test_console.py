@@ -19,7 +19,7 @@ from smtpguard.app.console import Console
 from smtpguard.app.files import installation_secret, read_settings
 from smtpguard.app.services import opened
 from smtpguard.config.settings import Settings
-from smtpguard.console.people.passwords import Passwords
+from smtpguard.console.people.credentials import Passwords
 from smtpguard.journal.event import Event, Kind
 from tests.console.stage import CHEAP, PASSWORD
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from smtpguard.app import journalcheck
+from smtpguard.app import storestatus
 from smtpguard.app.files import read_policy
 from smtpguard.app.storestatus import store_findings
 from tests.catalogue.test_first_contacts import words
@@ -84,5 +84,5 @@ async def test_only_a_bounded_number_of_entries_is_read(tmp_path: Path, monkeypa
     async with whole_guard(tmp_path, monkeypatch, text=FRESH) as guard:
         await news(guard, "news@example.com", READERS[:21], source="127.0.0.5")
         assert await found(guard, "tool") != []
-        monkeypatch.setattr(journalcheck, "MOST", 20)
+        monkeypatch.setattr(storestatus, "MOST", 20)
         assert await found(guard, "tool") == []

@@ -17,8 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families as parsed
 from smtpguard import __version__
 from smtpguard.app import metrics, policychange, start
 from smtpguard.app.files import CannotStart
-from smtpguard.app.metrics import EACH, Metrics
-from smtpguard.app.operationsnumbers import Watching
+from smtpguard.app.metrics import EACH, Metrics, Watching
 from smtpguard.config.documents import shipped
 from smtpguard.config.settings import Settings, read_settings
 from smtpguard.database.engine import Database

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from smtpguard import __version__
-from smtpguard.app import operationsnumbers, policychange, start
+from smtpguard.app import metrics, policychange, start
 from smtpguard.app.alarms import Observer
 from smtpguard.app.files import indexes
 from smtpguard.app.lists import built_refresher
-from smtpguard.app.operationsnumbers import OLD_SECONDS, Watching
+from smtpguard.app.metrics import OLD_SECONDS, Watching
 from smtpguard.app.policies import Following
 from smtpguard.app.services import opened
 from smtpguard.app.status import status
@@ -168,8 +168,8 @@ async def test_counters_begin_at_the_first_look(here: Here) -> None:
 
 
 async def test_a_long_journal_is_read_in_several_looks(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(operationsnumbers, "PAGE", 2)
-    monkeypatch.setattr(operationsnumbers, "PAGES", 2)
+    monkeypatch.setattr(metrics, "PAGE", 2)
+    monkeypatch.setattr(metrics, "PAGES", 2)
     await here.look()
     for n in range(7):
         await here.happens(Kind.EXPIRED, f"H{n}")

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from smtpguard.app import replaydrift
+from smtpguard.app import replaydiff
 from smtpguard.app.replayed import COPIES, PEOPLE, Judgement
 from smtpguard.holds.model import Choice
 from smtpguard.policy.verdict import Action, Mode
@@ -277,7 +277,7 @@ async def test_a_message_in_doubt_may_be_held(tmp_path: Path) -> None:
 
 
 async def test_beyond_the_limit_of_memory_nothing_is_certain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replaydrift, "MOST", 2)
+    monkeypatch.setattr(replaydiff, "MOST", 2)
     alone = policy({"id": "one", "when": {"recipients.customers": 1, "message.topics": "pork"}, "then": "reject"})
     busy = policy(*alone["rules"], {"id": "busy", "when": {"sender.customers": ">= 2 in 1h"}, **HOLD})
     before = {**busy, "rules": busy["rules"][1:]}

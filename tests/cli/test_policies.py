@@ -59,7 +59,7 @@ def in_force(etc: Path) -> str:
 
 
 def at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("smtpguard.cli.reload.terminal", lambda: True)
+    monkeypatch.setattr("smtpguard.cli.policies.terminal", lambda: True)
 
 
 def test_a_stricter_policy_needs_no_confirmation(run: Callable[..., Result], etc: Path) -> None:

@@ -26,8 +26,8 @@ from smtpguard.config.settings import Settings, settings_of
 from smtpguard.config.yaml import load_yaml
 from smtpguard.console.app import build
 from smtpguard.console.people.accounts import Accounts
-from smtpguard.console.people.passwords import Passwords
-from smtpguard.console.services import ConsoleServices, Guide
+from smtpguard.console.people.credentials import Passwords
+from smtpguard.console.ports import ConsoleServices, Guide
 from smtpguard.freezes.service import Freezes
 from smtpguard.holds.questions import Questions
 from smtpguard.journal.event import Event

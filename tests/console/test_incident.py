@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from smtpguard.accounts.model import Role
-from smtpguard.console.services import ConsoleServices
+from smtpguard.console.ports import ConsoleServices
 from smtpguard.database.errors import Unavailable
 from smtpguard.freezes.service import Freezes
 from smtpguard.holds.model import Choice

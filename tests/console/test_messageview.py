@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smtpguard.console.framed import cleaned, framed
 from smtpguard.console.messageview import attached, opened
+from smtpguard.console.pages.preview import cleaned, framed
 from smtpguard.mail.message import Message
 from tests.console.holding import HOSTILE
 

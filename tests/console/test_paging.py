@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smtpguard.accounts.model import Role
-from smtpguard.console import mailings as lists_of_mailings
+from smtpguard.console import filters
 from smtpguard.console.filters import cursor, cut
 from smtpguard.console.pages import history, mailings, waiting
 from tests.console.api.program import program
@@ -69,7 +69,7 @@ async def test_visible_mailings_are_found_behind_invisible_ones(here: Stage) -> 
 
 @pytest.mark.usefixtures("short")
 async def test_a_page_cut_short_links_to_the_next(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lists_of_mailings, "_LOOKS", 1)
+    monkeypatch.setattr(filters, "_LOOKS", 1)
     await several(here, 1, RAMADAN)
     await several(here, 7, NEWS, first=1)
     dpo = await here.signed_in(DPO, Role.APPROVER)

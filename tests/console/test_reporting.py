@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from smtpguard.console.ports import ConsoleServices
 from smtpguard.console.reporting import Made, NothingFits, Occupied, make_once
-from smtpguard.console.services import ConsoleServices
 from smtpguard.incidents import report
 from smtpguard.incidents.query import IncidentQuery
 from smtpguard.incidents.report import Found, TooMany

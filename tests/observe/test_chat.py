@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from smtpguard.observe.webhooks.chat import Format, shaped
+from smtpguard.observe.webhooks.payload import Format, shaped
 
 HELD = {"hold": "T1", "reach": 412318, "rules": ["internal-to-list"], "lists": ["news"], "unnamed_lists": 1,
         "url": "https://guard.example.com/held/T1"}  # fmt: skip

@@ -14,8 +14,7 @@ import pytest
 from smtpguard.journal.proof import Bad
 from smtpguard.journal.rows import signed_after, write_line
 from smtpguard.journal.timestamp import FILE, Timestamp, Unproven, checked, lines_of, request, stamped_at
-from smtpguard.observe.timestamping import AGAIN_SECONDS, Timestamping
-from smtpguard.observe.witnessing import WARN_SECONDS
+from smtpguard.observe.witnessing import AGAIN_SECONDS, WARN_SECONDS, Timestamping
 from smtpguard.store.store import Store
 from tests.observe.authority import DAY, Authority
 from tests.observe.test_witnessing import signed

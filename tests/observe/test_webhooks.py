@@ -23,9 +23,8 @@ from smtpguard.holds.model import Choice
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mailings.service import Mailings
 from smtpguard.observe.webhooks import delivery, rows
-from smtpguard.observe.webhooks.chat import Format
 from smtpguard.observe.webhooks.delivery import GIVE_UP, LEASE_SECONDS, LONGEST_PAUSE, Dispatcher, Hook
-from smtpguard.observe.webhooks.payload import Allowed, Topic
+from smtpguard.observe.webhooks.payload import Allowed, Format, Topic
 from smtpguard.observe.webhooks.rows import Cursors
 from smtpguard.observe.webhooks.sending import Sender, genuine, signed
 from smtpguard.policy.freezing import Selector

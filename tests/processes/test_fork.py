@@ -12,7 +12,7 @@ import pytest
 
 PROGRAM = """
 import asyncio, json, os, signal, sys
-from smtpguard.processes.fork import fork
+from smtpguard.processes.child import fork
 
 def life():
     {life}
@@ -86,7 +86,7 @@ def test_a_child_exits_with_its_status(life: str) -> None:
 
 
 def test_a_failed_fork_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    from smtpguard.processes.fork import fork
+    from smtpguard.processes.child import fork
 
     def none_left() -> int:
         raise BlockingIOError(11, "Resource temporarily unavailable")

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smtpguard.processes.connections import Connections, Limits
 from smtpguard.processes.listeners import CannotListen, Wanted, inherited, open_all
 from smtpguard.processes.refusal import refuse_backlog
+from smtpguard.processes.supervisor import Connections, Limits
 
 
 def test_an_inherited_socket_is_used_for_its_port() -> None:

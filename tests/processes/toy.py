@@ -16,14 +16,13 @@ from collections.abc import Callable, Mapping
 from ipaddress import ip_network
 from pathlib import Path
 
-from smtpguard.processes import introduction
 from smtpguard.processes import part as life
+from smtpguard.processes import proxyline
 from smtpguard.processes.child import Timing
-from smtpguard.processes.connections import Limits
 from smtpguard.processes.listeners import Wanted, inherited, open_all
-from smtpguard.processes.notify import Notifier
 from smtpguard.processes.numbers import Said
-from smtpguard.processes.supervisor import CANNOT_RUN, TRY_AGAIN, Supervisor
+from smtpguard.processes.statusfile import Notifier
+from smtpguard.processes.supervisor import CANNOT_RUN, TRY_AGAIN, Limits, Supervisor
 
 STUBBORN = bool(os.environ.get("TOY_STUBBORN"))
 
@@ -131,7 +130,7 @@ async def serve(ports: list[int], parts: list[str], options: dict[str, object]) 
     shows = str(options.pop("shows", ""))
     monotonic = (lambda: 0.0) if options.pop("still", False) else time.monotonic
     proxy = bool(options.pop("proxy", False))
-    introduction.SECONDS = float(str(options.pop("proxy_seconds", introduction.SECONDS)))
+    proxyline.SECONDS = float(str(options.pop("proxy_seconds", proxyline.SECONDS)))
     clients = [ip_network(text) for text in options.pop("clients")] if "clients" in options else None  # type: ignore[attr-defined]
     part = str(options.pop("part", "proxy"))
     address = str(options.pop("address", "127.0.0.1"))

@@ -1,7 +1,8 @@
 """Dispatch requests of the API: authenticate the token, limit the rate, check the scope, parse the body, and answer.
 
 An operation is a row of a table (Operation). Both the routes and the OpenAPI document are made from that table, so they
-cannot differ.
+cannot differ. Errors are application/problem+json (RFC 9457): never a traceback, and nothing that the caller may not
+see.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -23,11 +24,9 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from smtpguard.accounts.model import Scope
-from smtpguard.console.api.problems import Refusal, Wrong, answer
 from smtpguard.console.api.tokens import Holder, NoFactor, Tokens
 from smtpguard.console.people.ratelimit import RateLimit
-from smtpguard.console.ports import Person
-from smtpguard.console.services import ConsoleServices
+from smtpguard.console.ports import ConsoleServices, Person
 from smtpguard.database.errors import LedgerError
 from smtpguard.holds.model import NotEntitled, Refused
 from smtpguard.journal.proof import Proof
@@ -237,3 +236,60 @@ async def _broken(request: Request, error: Exception) -> Response:
     if not isinstance(error, ClientDisconnect):
         log.error("the API failed: %s", type(error).__name__, exc_info=error)
     return answer(500)
+
+
+TITLES: Mapping[int, str] = {
+    400: "Bad request",
+    401: "Not signed in",
+    403: "Not allowed",
+    404: "Not found",
+    405: "Not like this",
+    409: "Changed meanwhile",
+    413: "Too large",
+    415: "Not JSON",
+    422: "Not understood",
+    429: "Too often",
+    500: "An error of smtpguard itself",
+    503: "The record cannot be reached",
+}
+
+
+class Wrong(BaseModel):
+    """One error in a request."""
+
+    at: str = Field(description="place of the error, like body.comment or query.limit")
+    problem: str
+
+
+class Problem(BaseModel):
+    """An error."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str = ""
+    errors: list[Wrong] = []
+
+
+class Refusal(Exception):
+    """The answer to give instead."""
+
+    def __init__(
+        self,
+        status: int,
+        detail: str = "",
+        *,
+        errors: list[Wrong] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status, self.detail = status, detail
+        self.errors, self.headers = errors or [], dict(headers or {})
+
+
+def answer(
+    status: int, detail: str = "", *, errors: list[Wrong] | None = None, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    problem = Problem(title=TITLES.get(status, "Error"), status=status, detail=detail, errors=errors or [])
+    content: dict[str, Any] = problem.model_dump(exclude_defaults=True) | {"title": problem.title, "status": status}
+    return JSONResponse(content, status, dict(headers or {}), media_type="application/problem+json")

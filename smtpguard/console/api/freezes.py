@@ -5,9 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 from smtpguard.accounts.model import Scope
-from smtpguard.console.api.entry import Call, Operation
+from smtpguard.console.api.entry import Call, Operation, Refusal, Wrong
 from smtpguard.console.api.models import FreezeLifted, FreezeRow, Freezes, FreezeSet, SetFreeze
-from smtpguard.console.api.problems import Refusal, Wrong
 from smtpguard.freezes.service import Hook, SecondPersonNeeded
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.freezing import Freeze, Selector

@@ -12,7 +12,7 @@ from typing import Any
 
 from smtpguard.accounts.model import Scope
 from smtpguard.console.access import Visibility, sees_all, viewed, visibility
-from smtpguard.console.api.entry import Call, Operation
+from smtpguard.console.api.entry import Call, Operation, Refusal, Wrong
 from smtpguard.console.api.freezes import freeze_row
 from smtpguard.console.api.heldmessage import (
     Answer,
@@ -39,7 +39,6 @@ from smtpguard.console.api.heldmessage import (
     Withdraw,
 )
 from smtpguard.console.api.models import Page, ReasonRow
-from smtpguard.console.api.problems import Refusal, Wrong
 from smtpguard.console.decisionpreview import LARGE, outlook
 from smtpguard.console.entrywords import entry_in_words
 from smtpguard.console.filters import cursor, cut

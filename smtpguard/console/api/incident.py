@@ -6,16 +6,234 @@ One report is made at a time, as for the page and the command, and its body is s
 from __future__ import annotations
 
 import asyncio
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field
 
 from smtpguard.accounts.model import Scope
-from smtpguard.console.api.entry import Call, Long, Operation, not_in_scope
-from smtpguard.console.api.incidentreport import Incident, IncidentReport
-from smtpguard.console.api.problems import Refusal, Wrong
-from smtpguard.console.incidentrow import row
+from smtpguard.console.api.entry import Call, Long, Operation, Refusal, Wrong, not_in_scope
+from smtpguard.console.api.models import MailingRow, Sent, Time, Verified
+from smtpguard.console.incidentfile import row
 from smtpguard.console.reporting import NothingFits, Occupied, make_once
 from smtpguard.incidents.query import IncidentQuery, moment
 from smtpguard.incidents.report import TooMany
+from smtpguard.incidents.statement import Mark
 from smtpguard.journal.chain import microseconds
+from smtpguard.journal.outcome import Outcome
+
+
+class Incident(Sent):
+    """All conditions must match. ``ids``: of held messages, of other messages as in the log, of mailings (a prefix is
+    enough) or freezes, or SHA-256 of contents; one of them must match. ``senders``: in From, reverse-path or login.
+    ``subject``: a part of it. ``since``, ``until``: "2026-11-26 09:30" in UTC or with its own offset, or "2h" for so
+    long ago. ``alone``: without the other messages of the same mailings. ``names``: with writers, subjects and
+    comments, which is journalled. ``proof``: with a walk of the whole journal."""
+
+    ids: list[_Name] = Field(default=[], max_length=100)
+    lists: list[_Name] = Field(default=[], max_length=100)
+    senders: list[Annotated[str, Field(min_length=1, max_length=320)]] = Field(default=[], max_length=100)
+    subject: Annotated[str, Field(max_length=500)] = ""
+    since: Annotated[str, Field(max_length=40)] | None = None
+    until: Annotated[str, Field(max_length=40)] | None = None
+    alone: bool = False
+    names: bool = False
+    proof: bool = True
+
+
+class JournalHead(BaseModel):
+    """The journal when the report was begun: the last entry that was read, and the last signed checkpoint."""
+
+    id: str
+    seq: int
+    hash: str
+    signed_seq: int | None
+    signed_at: Time | None
+
+
+class PeopleCount(BaseModel):
+    """Distinct people, from ``least`` to ``most``; null: no upper bound is known. ``people``: one number for both, with
+    ``at_least`` or ``at_most`` if they differ."""
+
+    people: int
+    at_least: bool
+    at_most: bool
+    least: int
+    most: int | None
+
+
+class Sum(PeopleCount):
+    messages: int
+
+
+class RefusedCount(BaseModel):
+    code: str
+    recipients: int
+
+
+class EndRow(Sum):
+    end: Outcome
+
+
+class CopyCount(BaseModel):
+    end: Outcome
+    messages: int
+
+
+class NameCount(BaseModel):
+    name: str
+    messages: int
+
+
+class ListCount(NameCount):
+    """From the policy that decided; null if that is no longer known."""
+
+    title: str | None
+    audience: str | None
+    sensitivity: str | None
+    category: str | None
+    reached: PeopleCount = Field(description="members of the list who received it")
+    perhaps: PeopleCount = Field(description="members of the list who may have received it")
+
+
+class AddressCount(BaseModel):
+    address: str
+    messages: int
+
+
+class TextCount(BaseModel):
+    text: str
+    messages: int
+
+
+class HeldContent(BaseModel):
+    """``kept_until``: at least."""
+
+    id: str
+    kept_until: Time
+
+
+class ContentCount(BaseModel):
+    sha256: str
+    messages: int
+
+
+class Writer(BaseModel):
+    role: str
+    address: str
+    messages: int
+
+
+class RuleCount(BaseModel):
+    """``purpose``: from the policy that decided."""
+
+    rule: str
+    mode: str
+    messages: int
+    purpose: str | None
+
+
+class PolicyCount(BaseModel):
+    """``known``: its documents are kept, and this version can read them. ``enforced``: false if it only observed."""
+
+    sha256: str
+    messages: int
+    known: bool
+    enforced: bool | None
+
+
+class IncidentMailing(MailingRow):
+    """As it is now, over its whole time. Without names, values that may name a person are null."""
+
+    reverse_path: str | None
+    subject: str | None  # type: ignore[assignment]  # without names
+    sender: str | None = Field(validation_alias="from", serialization_alias="from")
+    approved: dict[str, Any] | None  # type: ignore[assignment]
+    rejected: dict[str, Any] | None  # type: ignore[assignment]
+
+
+class StepRow(BaseModel):
+    """An entry of the journal. ``private``: names and addresses, without recipients; null without names, or once
+    erased. ``left_out``: how many entries of its kind follow before the next."""
+
+    seq: int
+    at: Time
+    kind: str
+    id: str
+    data: dict[str, Any]
+    private: dict[str, list[str]] | None
+    text: str
+    hash: str
+    left_out: int
+
+
+class StatementRow(BaseModel):
+    """``mark``: fact, estimate or unknown. ``entries``: numbers of the journal entries that it is based on: the first
+    few and the last of ``entries_in_all``."""
+
+    text: str
+    mark: Mark
+    entries: list[int]
+    entries_in_all: int
+
+
+class PartRow(BaseModel):
+    """``key``: the same in every language."""
+
+    key: str
+    title: str
+    statements: list[StatementRow]
+
+
+class IncidentReport(BaseModel):
+    """Who sent what, when, to how many, what happened to it and who decided. A message with several outcomes is in
+    several ``ends``, each with its people. ``copies``: made by a list server of these messages, whose people include
+    theirs. ``shown``: the most addresses in To and Cc of one message that went out, which all its recipients can read;
+    null if no more than one is on record. ``again``: retries of held messages. ``undelivered``: recipients of approved
+    messages that the relay refused. ``parts``: messages that colleagues got while the customers' part was held.
+    ``erased``: messages whose names are erased by now. ``unsettled``: ids of messages of which it is unknown whether
+    the relay took them. ``proof``: null if none was asked for."""
+
+    about: list[str]
+    made_at: Time
+    journal: JournalHead
+    proof: Verified | None
+    first_at: Time
+    last_at: Time
+    went_first_at: Time | None = Field(
+        description="when the relay accepted the first message; null if it accepted none"
+    )
+    went_last_at: Time | None = Field(description="when the relay accepted the last message; null if it accepted none")
+    messages: int
+    again: int
+    refused: list[RefusedCount] = Field(description="recipients whom the relay refused at RCPT, before any message")
+    reached: Sum
+    open: Sum
+    perhaps: PeopleCount = Field(
+        description="people who may have received it: the delivery of their copies is in doubt"
+    )
+    unreached: PeopleCount = Field(description="recipients without a copy that is delivered or in doubt")
+    ends: list[EndRow]
+    shown: int | None
+    copies: list[CopyCount]
+    undelivered: int
+    parts: int
+    held: list[HeldContent]
+    zone: str | None
+    lists: list[ListCount]
+    decisions: list[StepRow]
+    mailings: list[IncidentMailing]
+    writers: list[Writer]
+    clients: list[AddressCount]
+    subjects: list[TextCount]
+    contents: list[ContentCount]
+    rules: list[RuleCount]
+    policies: list[PolicyCount]
+    erased: int
+    unsettled: list[str]
+    timeline: list[StepRow]
+    language: str = Field(description="language of the texts in this report")
+    paragraph: list[StatementRow] = Field(description="summary of the incident in sentences")
+    sections: list[PartRow] = Field(description="the whole report, in sections")
 
 
 async def report(call: Call) -> Long:
@@ -62,6 +280,9 @@ def _about(call: Call, body: Incident) -> IncidentQuery:
     if wrong:
         raise Refusal(422, errors=wrong)
     return query
+
+
+_Name = Annotated[str, Field(min_length=1, max_length=100)]
 
 
 OPERATIONS = (

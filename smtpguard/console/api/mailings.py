@@ -1,11 +1,11 @@
-"""API operations on mailings: progress, bounce and complaint feedback, and the release in stages."""
+"""API operations on mailings: progress, bounce and complaint feedback, the release in stages, and what came back."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
 from smtpguard.accounts.model import Scope
-from smtpguard.console.api.entry import MOST_MESSAGE, Call, Long, Operation
+from smtpguard.console.api.entry import MOST_MESSAGE, Call, Long, Operation, Refusal, Wrong
 from smtpguard.console.api.models import (
     Disclosure,
     Feedback,
@@ -15,16 +15,27 @@ from smtpguard.console.api.models import (
     Page,
     People,
     RejectMailing,
+    ReturnedMail,
+    ReturnRow,
+    Returns,
+    ReturnsTaken,
     WhoGot,
 )
-from smtpguard.console.api.problems import Refusal, Wrong
-from smtpguard.console.filters import cut
-from smtpguard.console.mailings import listed, sees
+from smtpguard.console.api.reference import raw_of
+from smtpguard.console.filters import cut, listed, sees
 from smtpguard.console.recipientlist import NotAll, listing
 from smtpguard.console.reporting import Occupied
 from smtpguard.holds.model import Conflict
+from smtpguard.mail.message import Message
 from smtpguard.mailings.model import Mailing, NoSuch, State
 from smtpguard.mailings.service import Back, NoAddresses, row
+from smtpguard.returns.growth import row as course_row
+from smtpguard.returns.model import Return
+from smtpguard.returns.service import row as return_row
+from smtpguard.returns.service import unnamed
+
+_MOST = 1_000
+_FREEZES = 500
 
 
 async def rows(call: Call) -> Page[MailingRow]:
@@ -124,6 +135,27 @@ def _row(mailing: Mailing) -> MailingRow:
     return MailingRow.model_validate(row(mailing))
 
 
+async def take(call: Call) -> ReturnsTaken:
+    body: ReturnedMail = call.body
+    receipt = await call.console.returns.take(
+        Message.of(raw_of(body.message, body.message_base64)), to=tuple(body.recipients)
+    )
+    return ReturnsTaken(id=receipt.mail, again=receipt.again, items=[_return_row(one) for one in receipt.returns])
+
+
+async def returned(call: Call) -> Returns:
+    mailing = await looked_up(call)
+    found = await call.console.returns.newest(mailing=mailing.mailing_id, limit=_MOST)
+    course = await call.console.returns.course(mailing, await call.console.archive.freezes(limit=_FREEZES))
+    return Returns.model_validate(
+        {**course_row(mailing, course), "items": [_return_row(unnamed(one)) for one in found]}
+    )
+
+
+def _return_row(one: Return) -> ReturnRow:
+    return ReturnRow.model_validate(return_row(one))
+
+
 _ONE = "/mailings/{mailing_id}"
 OPERATIONS = (
     Operation(method="GET", path="/mailings", name="listMailings", summary="List mailings, latest first",
@@ -144,4 +176,8 @@ OPERATIONS = (
               scope=Scope.MAILINGS_PEOPLE, body=Moved, answers=Disclosure, do=agree, refuses=(404, 409)),
     Operation(method="POST", path=f"{_ONE}/people", name="listPeople", summary="Show which people of a list or a file received it, to the two who agreed; journalled",
               scope=Scope.MAILINGS_PEOPLE, body=People, answers=WhoGot, do=people, refuses=(404, 409), most_body=MOST_MESSAGE),
+    Operation(method="POST", path="/returns", name="takeReturn", summary="Store a mail that came back: a DSN, a complaint, a reply. Answers once it is stored",
+              scope=Scope.MAILINGS_FEEDBACK, body=ReturnedMail, answers=ReturnsTaken, do=take, most_body=MOST_MESSAGE),
+    Operation(method="GET", path="/mailings/{mailing_id}/returns", name="listReturns", summary="What came back after a mailing: how much, how fast, whether it falls, what was done meanwhile; and the latest",
+              scope=Scope.MAILINGS_READ, answers=Returns, do=returned, refuses=(404,)),
 )  # fmt: skip

@@ -8,7 +8,7 @@ import base64
 import binascii
 
 from smtpguard.accounts.model import Scope
-from smtpguard.console.api.entry import MOST_MESSAGE, Call, Operation
+from smtpguard.console.api.entry import MOST_MESSAGE, Call, Operation, Refusal, Wrong
 from smtpguard.console.api.models import (
     Explain,
     Explained,
@@ -20,8 +20,7 @@ from smtpguard.console.api.models import (
     ReasonRow,
     Verified,
 )
-from smtpguard.console.api.problems import Refusal, Wrong
-from smtpguard.console.incidentrow import proof_row
+from smtpguard.console.incidentfile import proof_row
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.mailboxes import mailboxes
 from smtpguard.mail.message import Message, with_crlf

@@ -12,8 +12,8 @@ from starlette.routing import Route
 
 from smtpguard.console.access import ADMIN, APPROVER, OPERATOR, ROLES, for_roles, person
 from smtpguard.console.pages.message import done
+from smtpguard.console.ports import ConsoleServices
 from smtpguard.console.rendering import digits, form, page, see_other, services_of, speech
-from smtpguard.console.services import ConsoleServices
 from smtpguard.database.errors import LedgerError
 from smtpguard.freezes.service import FAILURES, Frozen, Hook, SecondPersonNeeded
 from smtpguard.locale.speech import Speech

@@ -18,10 +18,9 @@ from smtpguard.console import labels
 from smtpguard.console.access import ADMIN, APPROVER, OPERATOR, answers_for, for_roles, person
 from smtpguard.console.breachform import Form, filled
 from smtpguard.console.drafts import AUDIENCES, draft
-from smtpguard.console.filters import PAGE, midnight
+from smtpguard.console.filters import PAGE, listed, midnight
 from smtpguard.console.incident import ReportText, report_in_words
 from smtpguard.console.incidentfile import TYPES, MissingExtra, shown, written
-from smtpguard.console.mailings import listed
 from smtpguard.console.ports import Person
 from smtpguard.console.rendering import form, not_done, page, services_of, speech
 from smtpguard.console.reporting import Made, NothingFits, Occupied, make_once

@@ -14,20 +14,19 @@ from smtpguard.admission.correcting import NotAll
 from smtpguard.console import labels
 from smtpguard.console.access import APPROVER, ROLES, for_roles, person
 from smtpguard.console.chart import drawn
-from smtpguard.console.filters import PAGE
-from smtpguard.console.mailings import decides, listed, sees
+from smtpguard.console.filters import PAGE, listed, sees
 from smtpguard.console.pages.message import done
+from smtpguard.console.ports import ConsoleServices
 from smtpguard.console.recipientlist import NotAll as NotAllOfThem
 from smtpguard.console.recipientlist import listing
 from smtpguard.console.rendering import form, not_done, page, see_other, services_of, speech
 from smtpguard.console.reporting import Occupied
-from smtpguard.console.services import ConsoleServices
 from smtpguard.database.errors import LedgerError
 from smtpguard.holds import coverage
 from smtpguard.holds.model import Conflict, NotEntitled, Refused
 from smtpguard.mail.message import Message, with_crlf
 from smtpguard.mailings.model import Mailing
-from smtpguard.mailings.service import Back, NoAddresses
+from smtpguard.mailings.service import Back, NoAddresses, decides
 
 _MOST_OCTETS = 50 << 20
 
@@ -117,6 +116,7 @@ async def _shown(
     here, who = services_of(request), person(request)
     found = await found_of(request)
     in_force = here.policies.current()
+    may = APPROVER in who.roles and decides(who.address, found.lists, in_force, here.clock.now())
     progress = found.progress.timely(here.clock.now()) if found.progress is not None else None
     return await page(
         request,
@@ -131,13 +131,11 @@ async def _shown(
             for one in await here.mailings.covers(found)
         ],
         chart=drawn(await here.archive.growth(found.mailing_id)),
-        may=APPROVER in who.roles and who.address != found.sender and decides(who, found, in_force, here.clock.now()),
+        may=may and who.address != found.sender,
         told=here.mailings.may_be_told(found, who.address),
         mine=found.disclosure is not None and found.disclosure.asked_by in in_force.addresses_of(who.address),
         known=_with_members(here, found),
-        may_correct=APPROVER in who.roles
-        and decides(who, found, in_force, here.clock.now())
-        and bool(found.people.at_most),
+        may_correct=may and bool(found.people.at_most),
         done=done(request),
         problem=problem,
         wrong=wrong,

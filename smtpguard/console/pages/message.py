@@ -16,13 +16,12 @@ from starlette.routing import Route
 
 from smtpguard.console import labels
 from smtpguard.console.access import Visibility, for_roles, person, viewed, visibility
-from smtpguard.console.authorship import ALPHABETS, authorship, mixed
 from smtpguard.console.decisionpreview import LARGE, outlook
 from smtpguard.console.entrywords import EntryText, entry_in_words
-from smtpguard.console.evidence import Evidence, evidence, segments
+from smtpguard.console.evidence import ALPHABETS, Evidence, authorship, evidence, mixed, segments
 from smtpguard.console.messageview import MessageView, opened
+from smtpguard.console.ports import ConsoleServices
 from smtpguard.console.rendering import page, services_of, speech
-from smtpguard.console.services import ConsoleServices
 from smtpguard.database.errors import ContentMissing
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds import coverage, effects

@@ -17,10 +17,9 @@ from smtpguard.console.decisionpreview import LARGE, DecisionPreview, confirmed,
 from smtpguard.console.entrywords import overtaken
 from smtpguard.console.filters import PAGE, WAITS, Filters, cursor, cut
 from smtpguard.console.pages.message import letter_of
-from smtpguard.console.ports import Person
+from smtpguard.console.ports import ConsoleServices, Person
 from smtpguard.console.rendering import digits, form, page, see_other, services_of, speech
 from smtpguard.console.rulewords import in_words
-from smtpguard.console.services import ConsoleServices
 from smtpguard.database.errors import ContentMissing, LedgerError
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.checks import Seen

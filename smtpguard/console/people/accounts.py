@@ -10,8 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from smtpguard.accounts.model import Account, AccountChange, AccountKeys, Role
-from smtpguard.console.people.factors import Factors
-from smtpguard.console.people.passwords import Passwords, check
+from smtpguard.console.people.credentials import Factors, Passwords, check
 from smtpguard.console.ports import People
 from smtpguard.guard.ports import Clock
 from smtpguard.journal.event import Event, Kind

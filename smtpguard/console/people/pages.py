@@ -15,9 +15,8 @@ from starlette.routing import Route
 from smtpguard.accounts.model import Account, Role
 from smtpguard.console.access import NotSignedIn
 from smtpguard.console.people.accounts import Accounts, NotPossible
-from smtpguard.console.people.factors import Factors, WrongSecret, qr_svg
+from smtpguard.console.people.credentials import BadPassword, Factors, TooManyHashes, WrongSecret, qr_svg
 from smtpguard.console.people.middleware import Cookies, Site, safe_path
-from smtpguard.console.people.passwords import BadPassword, TooManyHashes
 from smtpguard.console.people.ratelimit import RateLimit
 from smtpguard.console.people.signing import (
     NotAuthenticated,

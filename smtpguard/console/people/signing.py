@@ -14,8 +14,7 @@ from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 
 from smtpguard.accounts.model import Account, AccountChange, AccountKeys, Role
-from smtpguard.console.people.factors import Factors
-from smtpguard.console.people.passwords import Passwords, TooManyHashes
+from smtpguard.console.people.credentials import Factors, Passwords, TooManyHashes
 from smtpguard.console.people.ratelimit import RateLimit, network
 from smtpguard.console.people.sessions import Sessions, hashed
 from smtpguard.console.ports import People

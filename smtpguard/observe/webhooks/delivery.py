@@ -17,8 +17,7 @@ from typing import Protocol
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.event import Event, Kind
 from smtpguard.observe.cursor import Cursor, News
-from smtpguard.observe.webhooks.chat import Format
-from smtpguard.observe.webhooks.payload import KINDS, Allowed, Told, Topic, payload, topic_of
+from smtpguard.observe.webhooks.payload import KINDS, Allowed, Format, Told, Topic, payload, topic_of
 from smtpguard.observe.webhooks.sending import Answered, Sender
 
 log = logging.getLogger(__name__)

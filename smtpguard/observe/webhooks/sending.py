@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from smtpguard import __version__
-from smtpguard.observe.webhooks.chat import Format, shaped
+from smtpguard.observe.webhooks.payload import Format, shaped
 
 if TYPE_CHECKING:
     import httpx2

@@ -11,8 +11,7 @@ import pytest
 
 from smtpguard.accounts.model import AccountChange, AccountKeys, Role
 from smtpguard.console.people.administering import new_password
-from smtpguard.console.people.factors import Factors
-from smtpguard.console.people.passwords import SHORTEST, BadPassword, check
+from smtpguard.console.people.credentials import SHORTEST, BadPassword, Factors, check
 from tests.console.holding import text
 from tests.console.stage import PASSWORD, Browser, Stage
 

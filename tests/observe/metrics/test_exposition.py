@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as plain
 
-from smtpguard.observe.metrics.exposition import Exposition
+from smtpguard.app.metrics import Exposition
 from smtpguard.observe.metrics.table import FAMILIES, Family, Kind, Numbers, Spread
 
 DOCS = Path(__file__).parents[3] / "docs" / "metrics.md"
