@@ -56,8 +56,6 @@ def command() -> None:
     help="A file of checkpoints kept elsewhere: by a witness, in a log, in mail. May be repeated; - is standard input.",
 )
 @as_json()
-@click.pass_obj
-@awaited
 async def verify(context: Context, kept: tuple[TextIO, ...]) -> None:
     """Verify that no entry was edited, removed, inserted or moved, that the other tables agree with the journal, and that time
     stamps are valid. Exit 1 if not."""
@@ -145,8 +143,6 @@ def _stamps_row(stamped: Stamped) -> dict[str, object]:
 @click.argument("sha256", metavar="SHA256")
 @click.option("--all", "whole", is_flag=True, help="Show its vocabularies too.")
 @as_json()
-@click.pass_obj
-@awaited
 async def policy(context: Context, sha256: str, whole: bool) -> None:
     """Show an earlier policy by its SHA-256, or by a unique beginning of it.
 
@@ -171,8 +167,6 @@ async def policy(context: Context, sha256: str, whole: bool) -> None:
     help="Include the signed checkpoints, each after its entry, and their time stamps at the end: for docs/verify.py.",
 )
 @as_json()
-@click.pass_obj
-@awaited
 async def export(context: Context, after: int, about: str | None, clear: bool, signed: bool) -> None:
     """Write every entry, in order, as one JSON object a line, with its hash and the hash of the entry before."""
     async with context.store(reads=True) as store:
@@ -204,23 +198,16 @@ async def export(context: Context, after: int, about: str | None, clear: bool, s
 
 @command.group(invoke_without_command=True)
 @as_json()
-@click.pass_context
-@awaited
-async def key(click_context: click.Context) -> None:
+async def key(context: Context) -> None:
     """Print the public key that verifies checkpoints. Keep a copy on another host, before you need it."""
-    if click_context.invoked_subcommand is not None:
+    if click.get_current_context().invoked_subcommand is not None:
         return
-    context = click_context.find_object(Context)
-    assert context is not None
-
     async with context.store(reads=True) as store:
         _tell_key(context, str(await store.journal.key()))
 
 
 @key.command()
 @as_json()
-@click.pass_obj
-@awaited
 async def rotate(context: Context) -> None:
     """Sign with a new key from now on. Both keys sign a journal entry about the change."""
 

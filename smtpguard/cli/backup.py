@@ -16,7 +16,7 @@ from smtpguard.app.clock import ids
 from smtpguard.app.files import CannotStart
 from smtpguard.app.services import opened
 from smtpguard.cli.audit import progress
-from smtpguard.cli.context import CannotRun, Context, NotFine, as_json, awaited
+from smtpguard.cli.context import CannotRun, Context, NotFine, as_json
 from smtpguard.config.settings import Settings
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.digest import KEY_OCTETS, BadKey, installation_key, new_key
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 @click.option("--without-secret", is_flag=True, help="Leave the secret out. Keep it elsewhere: a restore needs it.")
 @click.option("--no-verify", is_flag=True, help="Do not verify the journal in the backup.")
 @as_json("One JSON object.")
-@click.pass_obj
 def command(context: Context, target: Path, keep: int, without_secret: bool, no_verify: bool) -> None:
     """Back up store, checkpoints, time stamps, secret, settings and policy into FILE.
 
@@ -80,7 +79,6 @@ def command(context: Context, target: Path, keep: int, without_secret: bool, no_
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @as_json("One JSON object.")
-@click.pass_obj
 def restore(context: Context, file: Path, extract: Path | None, yes: bool) -> None:
     """Restore the store from the backup FILE. First stop smtpguard on every host.
 
@@ -141,8 +139,6 @@ def _say_restored(
 
 @click.command()
 @as_json("One JSON object.")
-@click.pass_obj
-@awaited
 async def renew_secret(context: Context) -> None:
     """Make a new secret and put it in force. The old one is kept beside it, to verify what was written with it."""
 

@@ -30,7 +30,6 @@ LONGEST = timedelta(hours=1)
 @click.option("--agreed", metavar="ADDRESS", help="Another of them, who agrees.")
 @click.option("--end", "ends", is_flag=True, help="End the one in force now.")
 @as_json("One JSON object.")
-@click.pass_obj
 def command(
     context: Context,
     for_: str | None,

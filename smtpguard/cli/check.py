@@ -44,7 +44,6 @@ from smtpguard.reading.marks import KINDS, Side
 )
 @click.option("--fail-on-warning", is_flag=True, help="Exit 1 for a warning too.")
 @as_json("One JSON object a problem (or finding), and nothing else.")
-@click.pass_obj
 def command(context: Context, file: Path | None, live: bool, in_force: bool, fail_on_warning: bool) -> None:
     """Check settings and the policy that they name, or a policy file alone. Exit 1 if anything is wrong."""
     if in_force:
@@ -296,7 +295,6 @@ def _said(context: Context, finding: Finding) -> bool:
 @click.command()
 @click.argument("which", type=click.Choice(["policy", "list", "settings"]), default="policy")
 @as_json("On one line.")
-@click.pass_obj
 def schema(context: Context, which: str) -> None:
     """Print the JSON Schema of policy.yaml, of a list's file in lists.d, or of smtpguard.yaml (settings)."""
     made = {"policy": policy_schema, "list": list_schema, "settings": settings_schema}[which]()

@@ -4,8 +4,7 @@ A command's module has a ``command``:
 
     @click.command()
     @as_json()
-    @click.pass_obj
-    def command(context: Context) -> None: ...
+    async def command(context: Context) -> None: ...
 
 It raises CannotRun (exit 2) or NotFine (exit 1), each with one sentence.
 """
@@ -309,10 +308,16 @@ def a_since(default: str) -> Callable[[_Command], _Command]:
     return click.option("--since", default=default, show_default=True, metavar="TIME", help=text)
 
 
-def as_json(help: str = "One JSON object a line.") -> Callable[[_Command], _Command]:
-    """The option ``--json`` after a command. It does the same as before the command: it sets ``Context.json``."""
+def as_json(help: str = "One JSON object a line.") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The last decorator of a command that gets the Context and may be asked for JSON. A coroutine is awaited. The option
+    ``--json`` does the same after the command as before it: it sets ``Context.json``."""
 
     def chosen(context: click.Context, _: click.Parameter, value: bool) -> None:
         context.obj.json |= value
 
-    return click.option("--json", is_flag=True, expose_value=False, callback=chosen, help=help)
+    def made(command: Callable[..., Any]) -> Callable[..., Any]:
+        run = awaited(command) if asyncio.iscoroutinefunction(command) else command
+        option = click.option("--json", is_flag=True, expose_value=False, callback=chosen, help=help)
+        return option(click.pass_obj(run))
+
+    return made

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from smtpguard.cli.audit import may_name
-from smtpguard.cli.context import Context, NotFine, as_json, awaited
+from smtpguard.cli.context import Context, NotFine, as_json
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.outcome import Message
@@ -27,8 +27,6 @@ MOST = 50
     "--most", type=click.IntRange(1, 10_000), default=MOST, show_default=True, help="At most so many, newest first."
 )
 @as_json("One JSON object a message.")
-@click.pass_obj
-@awaited
 async def command(context: Context, words: tuple[str, ...], most: int) -> None:
     """Find messages by a queue id (of the MTA in front, or of the relay), a Message-ID, an address, an id of smtpguard, or words of the
     subject (of messages that were held or went to customers). If you give several, a message must match all.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from smtpguard.cli.context import CannotRun, Context, NotFine, as_json, awaited
+from smtpguard.cli.context import CannotRun, Context, NotFine, as_json
 from smtpguard.cli.holdrow import freeze_row, what
 from smtpguard.config.brief import STORE
 from smtpguard.config.problem import Invalid, did_you_mean
@@ -63,8 +63,6 @@ def selectors(command: F) -> F:
     "--for", "for_", metavar="TIME", help='Lift the freeze after this time, like "2h". Default: it lasts until thawed.'
 )
 @as_json("One JSON object.")
-@click.pass_obj
-@awaited
 async def command(context: Context, /, reason: str, for_: str | None, **given: Any) -> None:
     """Freeze mail: hold or defer everything selected, until it is thawed."""
     chosen = _chosen(**given)
@@ -110,8 +108,6 @@ async def command(context: Context, /, reason: str, for_: str | None, **given: A
 @selectors
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @as_json()
-@click.pass_obj
-@awaited
 async def thaw(context: Context, /, yes: bool, **given: Any) -> None:
     """Lift the freezes with exactly this selection; other freezes stay in force.
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from smtpguard.cli.bulk import Filter, agreed, every_hold, failures, filters, meant
-from smtpguard.cli.context import CannotRun, Context, NotFine, as_address, as_json, as_line, awaited, in_columns
+from smtpguard.cli.context import CannotRun, Context, NotFine, as_address, as_json, as_line, in_columns
 from smtpguard.cli.holdrow import (
     all_at_once,
     goes_out,
@@ -67,8 +67,6 @@ def command() -> None:
 @filters
 @click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="At most so many, newest first.")
 @as_json()
-@click.pass_obj
-@awaited
 async def list_(context: Context, /, states: Sequence[str], limit: int, **given: str | None) -> None:
     """List held messages, newest first; before them those in doubt, for which somebody must say whether they were sent."""
     chosen = Filter(**given)
@@ -117,8 +115,6 @@ def _table(holds: Sequence[Hold], frozen: Mapping[str, object]) -> None:
 @an_id
 @click.option("--content", is_flag=True, help="Show the message itself, as it came. This is journalled.")
 @as_json()
-@click.pass_obj
-@awaited
 async def show(context: Context, hold_id: str, content: bool) -> None:
     """Show one hold: why it is held, who decides, until when, and what has happened."""
 
@@ -148,8 +144,6 @@ async def show(context: Context, hold_id: str, content: bool) -> None:
               help="How many people its mailing may reach in all. Default: as many as the list has, or as were seen.")  # fmt: skip
 @all_at_once
 @as_json()
-@click.pass_obj
-@awaited
 async def approve(
     context: Context,
     /,
@@ -176,8 +170,6 @@ async def approve(
 @as_address
 @a_comment
 @as_json()
-@click.pass_obj
-@awaited
 async def reject(
     context: Context,
     /,
@@ -200,8 +192,6 @@ async def reject(
 @as_address
 @a_comment
 @as_json()
-@click.pass_obj
-@awaited
 async def unvote(context: Context, hold_id: str, address: str, comment: str) -> None:
     """Take back your approval of a message that still waits for others; or undo an approval before the release, if you are an approver
     or wrote the message."""
@@ -217,8 +207,6 @@ async def unvote(context: Context, hold_id: str, address: str, comment: str) -> 
               help="The number of people that the message reaches.")  # fmt: skip
 @as_address
 @as_json()
-@click.pass_obj
-@awaited
 async def confirm(context: Context, hold_id: str, people: int, address: str) -> None:
     """Confirm your own message, if its writer is asked. It is then sent, with all copies of it."""
 
@@ -232,8 +220,6 @@ async def confirm(context: Context, hold_id: str, people: int, address: str) -> 
 @as_address
 @a_comment
 @as_json()
-@click.pass_obj
-@awaited
 async def withdraw(context: Context, hold_id: str, address: str, comment: str) -> None:
     """Withdraw your own message, even if it is approved, as far as it has not been sent."""
 
@@ -254,8 +240,6 @@ async def withdraw(context: Context, hold_id: str, address: str, comment: str) -
 @as_address
 @a_comment
 @as_json()
-@click.pass_obj
-@awaited
 async def settle(context: Context, hold_id: str, said: str | None, address: str, comment: str) -> None:
     """Say whether a post to a list in doubt was sent; it is not retried automatically. Only an approver can say it."""
     if said is None:
@@ -276,8 +260,6 @@ async def settle(context: Context, hold_id: str, said: str | None, address: str,
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.eml",
               help="Write the message to FILE, and all that is known of it to FILE.json. Existing files are not overwritten.")  # fmt: skip
 @as_json()
-@click.pass_obj
-@awaited
 async def export(context: Context, hold_id: str, output: Path | None) -> None:
     """Export a message, byte for byte as it came, and all that is known of it. The export is journalled.
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from smtpguard.cli.audit import may_name, progress
-from smtpguard.cli.context import CannotRun, Context, NotFine, as_json, awaited, moment
+from smtpguard.cli.context import CannotRun, Context, NotFine, as_json, moment
 from smtpguard.console.incident import ReportText, in_numbers, report_in_words
 from smtpguard.console.incidentfile import row
 from smtpguard.console.reporting import Made, NothingFits, make
@@ -61,8 +61,6 @@ def command() -> None:
     help="Write to a new file that only its owner can read.",
 )
 @as_json("As --format json.")
-@click.pass_obj
-@awaited
 async def report(
     context: Context,
     ids: tuple[str, ...],
@@ -127,8 +125,6 @@ async def report(
 @click.argument("id", metavar="ID")
 @click.option("--reason", default="", metavar="TEXT", help="The reason, for the journal.")
 @as_json("One JSON object.")
-@click.pass_obj
-@awaited
 async def hold(context: Context, id: str, reason: str) -> None:
     """Keep everything that a report needs for 180 days, beyond its retention.
 
@@ -144,8 +140,6 @@ async def hold(context: Context, id: str, reason: str) -> None:
 
 @command.command()
 @as_json()
-@click.pass_obj
-@awaited
 async def holds(context: Context) -> None:
     """List what is kept beyond its retention, and until when."""
     async with context.store(reads=True) as store:
@@ -158,8 +152,6 @@ async def holds(context: Context) -> None:
     "--as", "person", required=True, metavar="ADDRESS", help="Your address; you must be in a group of the policy."
 )
 @as_json("One JSON object.")
-@click.pass_obj
-@awaited
 async def renew(context: Context, id: str, person: str) -> None:
     """Keep it for 180 more days. Two people must agree: the second one's request takes effect."""
 
@@ -260,8 +252,6 @@ async def _written(context: Context, id: str, event: Event) -> str:
 @click.argument("id", metavar="ID")
 @click.argument("time", metavar="TIME")
 @as_json("One JSON object.")
-@click.pass_obj
-@awaited
 async def aware(context: Context, id: str, time: str) -> None:
     """Say since when the organization is aware of it: the 72 hours of GDPR Art. 33(1) run from then.
 
@@ -287,8 +277,6 @@ async def aware(context: Context, id: str, time: str) -> None:
 @click.argument("field", type=click.Choice([each.value for each in Field]))
 @click.option("--text", default=None, metavar="TEXT", help="What it says; else it is read from standard input.")
 @as_json("One JSON object.")
-@click.pass_obj
-@awaited
 async def write(context: Context, id: str, field: str, text: str | None) -> None:
     """Write a field of the notification to the authority, which only people can fill.
 
@@ -312,8 +300,6 @@ async def write(context: Context, id: str, field: str, text: str | None) -> None
 @click.option("--no-names", is_flag=True, help="Without addresses, subjects and who wrote what.")
 @_LANGUAGE
 @as_json("One JSON object.")
-@click.pass_obj
-@awaited
 async def authority(context: Context, id: str, no_names: bool, language: str) -> None:
     """Say what GDPR Art. 33(3) asks for, field by field, for the authority's form.
 
@@ -343,8 +329,6 @@ async def authority(context: Context, id: str, no_names: bool, language: str) ->
 @click.option("--to", "audience", type=click.Choice(AUDIENCES), required=True, help="To whom.")
 @_LANGUAGE
 @as_json("One JSON object.")
-@click.pass_obj
-@awaited
 async def draft(context: Context, id: str, audience: str, language: str) -> None:
     """Draft what to tell customers or staff, from facts alone.
 
@@ -367,8 +351,6 @@ async def draft(context: Context, id: str, audience: str, language: str) -> None
 @command.command()
 @click.argument("alarm", metavar="[ALARM]", required=False)
 @as_json("One JSON object an alarm.")
-@click.pass_obj
-@awaited
 async def ack(context: Context, alarm: str | None) -> None:
     """Take an alarm, so that it is not sent again every quarter of an hour. Without ALARM: say which stand, and who has them.
 

@@ -39,7 +39,6 @@ def command() -> None:
 @click.option("--force", is_flag=True, help="Read the source even if it has not changed.")
 @click.option("--accept-shrink", is_flag=True, help="Accept the list although it has lost many people.")
 @as_json()
-@click.pass_obj
 def sync(context: Context, names: Sequence[str], force: bool, accept_shrink: bool) -> None:
     """Read members from their sources into indexes: all lists, or those named."""
     infos, refresher = _refresher(context)
@@ -67,7 +66,6 @@ def sync(context: Context, names: Sequence[str], force: bool, accept_shrink: boo
 @command.command()
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 @as_json()
-@click.pass_obj
 def show(context: Context, names: Sequence[str]) -> None:
     """Show all lists, or those named: the number of people, when the sources were last read, the state, and problems."""
     from smtpguard.app.files import indexes
@@ -100,7 +98,6 @@ def show(context: Context, names: Sequence[str]) -> None:
 @command.command()
 @click.argument("addresses", metavar="ADDRESS...", nargs=-1, required=True)
 @as_json()
-@click.pass_obj
 def match(context: Context, addresses: Sequence[str]) -> None:
     """Say whether each address is internal, a list, a member of lists (and by which source), or outside."""
     from smtpguard.app.files import indexes
@@ -141,7 +138,6 @@ def match(context: Context, addresses: Sequence[str]) -> None:
 @command.command()
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 @as_json()
-@click.pass_obj
 def overlap(context: Context, names: Sequence[str]) -> None:
     """Count the people who are on two lists: of each pair of the named lists; of one named list and each other; of all pairs."""
     registry = _registry(context)

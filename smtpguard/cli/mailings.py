@@ -74,7 +74,6 @@ def command() -> None:
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="At most so many, latest first.")
 @follow
 @as_json()
-@click.pass_obj
 @until_interrupted
 @awaited
 async def list_(context: Context, state: str | None, least: int, limit: int, follow: bool) -> None:
@@ -94,7 +93,6 @@ async def list_(context: Context, state: str | None, least: int, limit: int, fol
 @an_id
 @follow
 @as_json()
-@click.pass_obj
 @until_interrupted
 @awaited
 async def show(context: Context, mailing_id: str, follow: bool) -> None:
@@ -130,8 +128,6 @@ async def show(context: Context, mailing_id: str, follow: bool) -> None:
     help="The outcome of their copy.",
 )
 @as_json()
-@click.pass_obj
-@awaited
 async def people(
     context: Context, mailing_id: str, name: str | None, file: Path | None, column: str | None, what: str
 ) -> None:
@@ -194,8 +190,6 @@ async def people(
 )
 @click.option("--column", metavar="NAME", help="The column of the CSV file that holds addresses.")
 @as_json()
-@click.pass_obj
-@awaited
 async def correct(
     context: Context,
     mailing_id: str,
@@ -275,8 +269,6 @@ async def _statuses(services: Services, mailing: Mailing, file: Path, column: st
 @a_comment
 @all_at_once
 @as_json()
-@click.pass_obj
-@awaited
 async def approve(context: Context, mailing_id: str, address: str, comment: str, all_at_once: int | None) -> None:
     """Approve a mailing: the copies that are held, and further ones."""
     async with context.services() as services:
@@ -291,8 +283,6 @@ async def approve(context: Context, mailing_id: str, address: str, comment: str,
 @as_address
 @a_comment
 @as_json()
-@click.pass_obj
-@awaited
 async def reject(context: Context, mailing_id: str, address: str, comment: str) -> None:
     """Reject a mailing, with all of it that waits. One rejection is enough. Approved messages that have not been sent are
     taken back."""
@@ -329,8 +319,6 @@ async def reject(context: Context, mailing_id: str, address: str, comment: str) 
 @as_address
 @a_comment
 @as_json()
-@click.pass_obj
-@awaited
 async def reopen(context: Context, mailing_id: str, address: str, comment: str) -> None:
     """Take back the decision: approved copies that are not sent yet are held again, and the policy judges the next copy
     anew."""

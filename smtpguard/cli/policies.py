@@ -33,8 +33,6 @@ def command() -> None:
 @command.command()
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="At most so many, newest first.")
 @as_json()
-@click.pass_obj
-@awaited
 async def history(context: Context, limit: int) -> None:
     """List the policies that were put in force, newest first: when, by whom, how, and what may have become looser."""
     async with context.store(reads=True) as store:
@@ -73,8 +71,6 @@ async def history(context: Context, limit: int) -> None:
 @click.option("--all", "whole", is_flag=True, help="Show its vocabularies too.")
 @click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Write its files to this folder.")
 @as_json()
-@click.pass_obj
-@awaited
 async def show(context: Context, sha256: str, whole: bool, output: Path | None) -> None:
     """Show a policy as it was put in force. SHA is a beginning of its SHA-256, in-force, or file.
 
@@ -95,8 +91,6 @@ async def show(context: Context, sha256: str, whole: bool, output: Path | None) 
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B", default=IN_FORCE)
 @as_json()
-@click.pass_obj
-@awaited
 async def diff(context: Context, a: str, b: str) -> None:
     """Show how B differs from A, and what B may let pass that A would stop. Each is a beginning of a SHA-256, in-force, or file."""
     from smtpguard.app.files import parse_policy
@@ -168,8 +162,6 @@ async def guide(context: Context, which: str, language: str) -> None:
 @yes
 @fail_on_warning
 @as_json()
-@click.pass_obj
-@awaited
 async def restore(context: Context, sha256: str, yes: bool, fail_on_warning: bool) -> None:
     """Put an earlier policy in force again. As with reload, it is checked, and you are asked about what may become looser.
 
@@ -264,8 +256,6 @@ def _how(put: Put) -> str:
 @yes
 @fail_on_warning
 @as_json("One JSON object.")
-@click.pass_obj
-@awaited
 async def reload(context: Context, yes: bool, fail_on_warning: bool) -> None:
     """Put the policy file in force. A file with mistakes changes nothing: exit 1.
 

@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 import click
 
 from smtpguard import __version__
-from smtpguard.cli.context import CannotRun, Context, as_json, awaited
+from smtpguard.cli.context import CannotRun, Context, as_json
 from smtpguard.cli.holdrow import plain
 from smtpguard.cli.mailfiles import envelope_of, mails, why
 from smtpguard.config.documents import policy_documents
@@ -97,8 +97,6 @@ class _Tally:
 @click.option("--coverage", is_flag=True, help="Say for each rule how many cases it hits.")
 @click.option("-v", "--verbose", is_flag=True, help="Name the cases that pass as well.")
 @as_json("As --format json.")
-@click.pass_obj
-@awaited
 async def command(
     context: Context,
     files: Sequence[Path],

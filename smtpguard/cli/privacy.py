@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from smtpguard.cli.audit import may_name, progress
-from smtpguard.cli.context import CannotRun, Context, as_json, awaited
+from smtpguard.cli.context import CannotRun, Context, as_json
 from smtpguard.mail.address import Address, BadAddress
 
 if TYPE_CHECKING:
@@ -42,8 +42,6 @@ def command() -> None:
 @command.command()
 @an_address
 @as_json()
-@click.pass_obj
-@awaited
 async def show(context: Context, address: str) -> None:
     """Everything that is kept about a person, by any address that reaches the same mailbox: for a request of access.
 
@@ -83,8 +81,6 @@ async def show(context: Context, address: str) -> None:
 @an_address
 @click.option("--yes", is_flag=True, help="Without asking.")
 @as_json()
-@click.pass_obj
-@awaited
 async def erase(context: Context, address: str, yes: bool) -> None:
     """Erase what is kept about a person, save what a pending decision or an incident needs, which it names.
 

@@ -18,7 +18,7 @@ import click
 from click.core import ParameterSource
 
 from smtpguard.cli.bulk import every_hold
-from smtpguard.cli.context import CannotRun, Context, as_json, awaited, moment
+from smtpguard.cli.context import CannotRun, Context, as_json, moment
 from smtpguard.cli.holdrow import plain
 from smtpguard.cli.mailfiles import envelope_of, mails, why
 from smtpguard.cli.replaypassed import SHOWN, SINCE, Asked, tell
@@ -133,10 +133,8 @@ class _Tally:
 @click.option("--expect", type=click.Choice(["same"]), help="Exit 1 if any decision would certainly differ.")
 @click.option("--no-loosening", is_flag=True, help="Exit 1 if any message would certainly be treated less strictly.")
 @as_json("One JSON object a message; with --passed only those on which the two policies differ.")
-@click.pass_context
-@awaited
 async def command(
-    given: click.Context,
+    context: Context,
     files: Sequence[str],
     passed: bool,
     since: str | None,
@@ -156,8 +154,7 @@ async def command(
     The content of passed mail is not kept. --passed judges all messages of a period from the facts in the journal: for each it says
     what is certain, and what depends on facts that were not recorded. A report with names is journalled.
     """  # fmt: skip
-    context: Context = given.obj
-    _sound(given, files, passed)
+    _sound(click.get_current_context(), files, passed)
     context.planned = planned
     now = datetime.now(UTC)
     if passed:

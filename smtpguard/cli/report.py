@@ -12,7 +12,7 @@ import click
 import yaml
 
 from smtpguard.cli.audit import may_name, progress
-from smtpguard.cli.context import CannotRun, Context, a_since, an_until, as_json, awaited, period
+from smtpguard.cli.context import CannotRun, Context, a_since, an_until, as_json, period
 from smtpguard.cli.holdrow import plain
 from smtpguard.database.errors import LedgerError
 from smtpguard.incidents import observed
@@ -36,16 +36,13 @@ _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 @a_since("7d")
 @an_until
 @as_json("One JSON object.")
-@click.pass_context
-@awaited
-async def command(given: click.Context, since: str, until: str | None) -> None:
+async def command(context: Context, since: str, until: str | None) -> None:
     """Report what passed, what each rule held, and what people decided, by rule and by list. It names no person.
 
     A rule is reported as too strict if people approved more than half of what it held. report observe: what would have been held.
     """
-    if given.invoked_subcommand is not None:
+    if click.get_current_context().invoked_subcommand is not None:
         return
-    context: Context = given.obj
     begin, end = period(since, until, datetime.now(UTC))
 
     from smtpguard.app.alarmchannels import active
@@ -74,8 +71,6 @@ async def command(given: click.Context, since: str, until: str | None) -> None:
 @a_since("30d")
 @an_until
 @as_json()
-@click.pass_obj
-@awaited
 async def approvers(context: Context, since: str, until: str | None) -> None:
     """Report the votes of each approver: how many, the approved share, and the median time from hold to vote.
 
@@ -277,8 +272,6 @@ SHOWN = 10
 )
 @click.option("--no-names", is_flag=True, help="Leave out senders and subjects.")
 @as_json("One JSON object.")
-@click.pass_obj
-@awaited
 async def observe(context: Context, since: str, until: str | None, examples: int, no_names: bool) -> None:
     """Report what enforce: true would have held, by rule, sender and list, and how many decisions it would have needed.
 

@@ -48,8 +48,6 @@ def command() -> None:
 @command.command()
 @click.argument("mailing_id", metavar="ID")
 @as_json("One JSON object.")
-@click.pass_obj
-@awaited
 async def show(context: Context, mailing_id: str) -> None:
     """Show what came back after a mailing: how much of each sort, how fast, whether it grows or falls, and what was done meanwhile."""
     async with context.services() as services:
@@ -67,8 +65,6 @@ async def show(context: Context, mailing_id: str) -> None:
 @click.argument("files", metavar="[FILE]...", nargs=-1)
 @click.option("--to", "to", multiple=True, metavar="ADDRESS", help="An envelope recipient; may be repeated.")
 @as_json("One JSON object for each mail.")
-@click.pass_obj
-@awaited
 async def take(context: Context, files: tuple[str, ...], to: tuple[str, ...]) -> None:
     """Store mail that came back: DSNs, complaints, replies, unsubscribes. Exit 0 means that it is stored.
 
@@ -110,8 +106,6 @@ async def take(context: Context, files: tuple[str, ...], to: tuple[str, ...]) ->
 @click.option("--sort", type=click.Choice(_SORTS), help="Only these.")
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="At most so many, newest first.")
 @as_json()
-@click.pass_obj
-@awaited
 async def list_(context: Context, mailing: str | None, sort: str | None, limit: int) -> None:
     """List mail that came back, newest first: its sort, the mailing that it is about, and how that is known. It names people: that it was asked for is
     journalled."""
@@ -139,8 +133,6 @@ async def list_(context: Context, mailing: str | None, sort: str | None, limit: 
     help='Since this time: "2026-11-26 09:30" in UTC, or "2h" ago.',
 )
 @as_json("One JSON object for each mention.")
-@click.pass_obj
-@awaited
 async def mentions(context: Context, since: str) -> None:
     """List reports in news and feeds, by source; one that several sources have is listed under each."""
     begin = moment("--since", since, datetime.now(UTC))

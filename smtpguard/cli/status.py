@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from smtpguard.cli.bypass import row as bypass_row
-from smtpguard.cli.context import Context, as_json, awaited
+from smtpguard.cli.context import Context, as_json
 from smtpguard.cli.holdrow import plain
 from smtpguard.config.partial import STORE
 from smtpguard.config.problem import Broken
@@ -25,8 +25,6 @@ _NEEDED = STORE | {"relay", "policy"}
 
 @click.command()
 @as_json("One JSON object.")
-@click.pass_obj
-@awaited
 async def command(context: Context) -> None:
     """Show the state of the guard: parts, policy, freezes, holds, relay, store, lists, alarms. Exit 1 if anything is critical."""
     try:

@@ -14,7 +14,7 @@ import yaml
 
 from smtpguard.app.policyedit import NotEditable, diff, with_key
 from smtpguard.cli.audit import may_name, progress
-from smtpguard.cli.context import CannotRun, Context, a_since, as_json, awaited, moment
+from smtpguard.cli.context import CannotRun, Context, a_since, as_json, moment
 from smtpguard.cli.offline import check
 from smtpguard.cli.report import rules_of
 from smtpguard.config.documents import POLICY
@@ -37,8 +37,6 @@ _OF_COUNTS = ("mailing.", "recipients.", "sender.", "list.", "thread.")
     help="Write the policy with all suggestions to a new file beside the policy.",
 )
 @as_json("One JSON object a suggestion.")
-@click.pass_obj
-@awaited
 async def command(context: Context, since: str, holds: float, write: Path | None) -> None:
     """Suggest streams, writers, colleagues and limits from recent traffic, as a diff of the policy file for patch(1).
 

@@ -39,8 +39,6 @@ def command() -> None:
     help="The number of days for which it is valid.",
 )
 @as_json()
-@click.pass_obj
-@awaited
 async def add(context: Context, name: str, address: str, scopes: Sequence[str], days: int) -> None:
     """Make a token and print it; it is not shown again. NAME says what it is for.
 
@@ -72,8 +70,6 @@ async def revoke(context: Context, token_id: str) -> None:
 
 @command.command("list")
 @as_json()
-@click.pass_obj
-@awaited
 async def list_(context: Context) -> None:
     """List the tokens and their accounts."""
 

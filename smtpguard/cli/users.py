@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from smtpguard.accounts.model import Account, Role
-from smtpguard.cli.context import CannotRun, Context, NotFine, as_json, awaited, in_columns
+from smtpguard.cli.context import CannotRun, Context, NotFine, as_json, in_columns
 
 if TYPE_CHECKING:
     from smtpguard.console.people.accounts import Accounts
@@ -45,8 +45,6 @@ def command() -> None:
 @click.option("--sso", is_flag=True, help="No password: the person signs in by single sign-on.")
 @a_password_file
 @as_json()
-@click.pass_obj
-@awaited
 async def add(
     context: Context,
     address: str,
@@ -77,8 +75,6 @@ async def add(
 @an_address
 @a_password_file
 @as_json()
-@click.pass_obj
-@awaited
 async def passwd(context: Context, address: str, password_file: Path | None) -> None:
     """Set the password of an account. All its sessions end."""
     password = _password(password_file)
@@ -92,8 +88,6 @@ async def passwd(context: Context, address: str, password_file: Path | None) -> 
 @an_address
 @click.argument("roles", nargs=-1, type=click.Choice(ROLES), metavar="[viewer|approver|operator|admin]...")
 @as_json()
-@click.pass_obj
-@awaited
 async def roles(context: Context, address: str, roles: Sequence[str]) -> None:
     """Set the roles of an account: exactly these, or none. All its sessions end."""
 
@@ -105,8 +99,6 @@ async def roles(context: Context, address: str, roles: Sequence[str]) -> None:
 @command.command()
 @an_address
 @as_json()
-@click.pass_obj
-@awaited
 async def disable(context: Context, address: str) -> None:
     """Disable an account. All its sessions end, and its tokens are not accepted."""
 
@@ -117,8 +109,6 @@ async def disable(context: Context, address: str) -> None:
 @command.command()
 @an_address
 @as_json()
-@click.pass_obj
-@awaited
 async def enable(context: Context, address: str) -> None:
     """Enable an account again."""
 
@@ -130,8 +120,6 @@ async def enable(context: Context, address: str) -> None:
 @an_address
 @click.option("--off", is_flag=True, help="Remove the second factor, for a person who has lost it.")
 @as_json()
-@click.pass_obj
-@awaited
 async def totp(context: Context, address: str, off: bool) -> None:
     """Give an account a second factor, and print its QR code and recovery codes, once."""
 
@@ -159,8 +147,6 @@ async def totp(context: Context, address: str, off: bool) -> None:
 @an_address
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @as_json()
-@click.pass_obj
-@awaited
 async def delete(context: Context, address: str, yes: bool) -> None:
     """Delete an account, with its sessions and tokens. The journal keeps what the person did; if the policy asks them to decide, they are
     still asked by mail."""
@@ -178,8 +164,6 @@ async def delete(context: Context, address: str, yes: bool) -> None:
 @command.command()
 @an_address
 @as_json()
-@click.pass_obj
-@awaited
 async def link(context: Context, address: str) -> None:
     """Move an account from a password to single sign-on, at the next single sign-on with this address. Password and second factor are
     removed now."""
@@ -193,8 +177,6 @@ async def link(context: Context, address: str) -> None:
 
 @command.command("list")
 @as_json()
-@click.pass_obj
-@awaited
 async def list_(context: Context) -> None:
     """List the accounts."""
 
