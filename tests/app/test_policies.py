@@ -11,15 +11,19 @@ import pytest
 
 from smtpguard.accounts.rows import People
 from smtpguard.app import policies as module
-from smtpguard.app.policies import Following
+from smtpguard.app.files import parse_policy
+from smtpguard.app.policies import Following, surroundings
 from smtpguard.config.settings import settings_of
 from smtpguard.config.yaml import load_yaml
 from smtpguard.database.errors import Unavailable
 from smtpguard.freezes.service import GateWatch
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.digest import Digester
+from smtpguard.mail.message import Message
 from smtpguard.policy.absences import Absence
 from smtpguard.policy.parse import parse
+from smtpguard.reading.looks import Looks
+from smtpguard.reading.read import read
 from tests.guard.house import DOCUMENTS, KEY, MONDAY, House, PatchedStore, house
 
 EVA = "eva@example.com"
@@ -88,3 +92,24 @@ async def test_a_part_uses_what_its_supervisor_made_of_the_policy(
         await following.follow()
         assert following.policy is not policy
         assert following.around()[1] is not shared[1]
+
+
+POLICY = """
+organization: {domains: [example.com]}
+groups: {communications: [eva@example.com]}
+approvals: {from: communications}
+own_marks:
+  project: {side: internal, weight: 6, term: project heron}
+  tool: {side: internal, weight: 6, header: X-Our-Tool}
+rules: []
+"""
+
+
+def test_marks_of_the_policy_are_looked_for(tmp_path: Path) -> None:
+    settings = settings_of(load_yaml(b"hostname: guard.example.com\n", "smtpguard.yaml"), tmp_path, {})
+    policy = parse_policy(settings, {"policy.yaml": POLICY.encode()})
+    around = surroundings(settings, policy)
+    for head, body, name in (("", "About Project Heron.", "project"), ("X-Our-Tool: 1\r\n", "Hello.", "tool")):
+        found = read(Message.of(f"From: a@example.net\r\n{head}Subject: x\r\n\r\n{body}\r\n".encode()), around)
+        assert name in {m.name for m in found.marks}
+        assert found.looks is Looks.INTERNAL

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from smtpguard.app import start
+from smtpguard.app.console import Console
+from smtpguard.app.delivery import Deliverer
+from smtpguard.app.milter import Milter
+from smtpguard.app.parts import processes
+from smtpguard.app.proxy import Proxy
+from smtpguard.app.relay import Relays
+from smtpguard.app.services import services, term
+from smtpguard.config.settings import Settings, read_settings
+from smtpguard.holds.deadlines import Deadlines
+from smtpguard.policy.freezing import Selector
 from tests.cli.installing import install
 from tests.guard.house import KEY
 
@@ -53,3 +68,87 @@ def test_a_start_loads_what_its_parts_need(tmp_path: Path, parts: str, absent: s
         loaded = subprocess.run(argv, check=True, cwd=ROOT, capture_output=True, text=True).stdout.split()
         assert "smtpguard.app.proxy" in loaded
         assert not absent & set(loaded)
+
+
+POLICY = """\
+organization: {name: Example AB, domains: [example.com]}
+groups: {some: [eva@example.com]}
+approvals: {from: [some], each: 1}
+rules: [{id: any, when: {recipients.total: any}, then: hold}]
+"""
+HOOK = """\
+import json, os, sys
+with open(sys.argv[1], "a") as file:
+    print(json.dumps({k[10:]: v for k, v in os.environ.items() if k.startswith("SMTPGUARD_")}), file=file)
+"""
+
+
+def read(tmp_path: Path, more: str = "") -> Settings:
+    (tmp_path / "policy.yaml").write_text(POLICY)
+    (tmp_path / "smtpguard.yaml").write_text(more)
+    return read_settings(tmp_path / "smtpguard.yaml")
+
+
+def test_deadlines_of_holds_come_from_the_settings(tmp_path: Path) -> None:
+    assert term(read(tmp_path)) == Deadlines()
+    said = read(tmp_path, "hold: {expires: 2h, escalate_after: 20m}\n")
+    assert term(said) == Deadlines(seconds=7200, working=False, escalate_after_seconds=1200)
+
+
+async def test_freeze_and_thaw_run_their_hooks(tmp_path: Path) -> None:
+    (tmp_path / "hook.py").write_text(HOOK)
+    command = json.dumps([sys.executable, str(tmp_path / "hook.py"), str(tmp_path / "said")])
+    settings = read(tmp_path, f"freeze_hook: [{command}]\nthaw_hook: [{command}]\n")
+    await start.prepare(settings, by="root", parts=())
+    async with services(settings) as opened:
+        frozen = await opened.freezes.freeze(Selector.ALL, "", reason="Wrong mail", by="anna")
+        hooks = await opened.freezes.thaw(frozen.freeze.freeze_id, by="omar")
+    assert [hook.problem for hook in (*frozen.hooks, *hooks)] == [None, None]
+    first, second = (json.loads(line) for line in (tmp_path / "said").read_text().splitlines())
+    same = {"ID": frozen.freeze.freeze_id, "SELECTOR": "all", "VALUE": "", "REASON": "Wrong mail"}
+    assert first == same | {"ACTION": "freeze", "BY": "anna"}
+    assert second == same | {"ACTION": "thaw", "BY": "omar"}
+
+
+def test_two_pairs_of_parts_share_their_processes() -> None:
+    assert processes(["proxy", "milter", "metrics", "alarms"], 2) == ["proxy", "proxy", "alarms"]
+    assert processes(["milter", "delivery", "alarms"], 2) == ["milter", "milter", "delivery", "alarms"]
+    assert processes(["metrics"], 2) == ["metrics"]
+
+
+INTAKE = SimpleNamespace(
+    undecided=Counter(busy=2, store=1),
+    answered=Counter(taken=3),
+    admissions=[0, 4],
+    admission_microseconds=900,
+    bypass=None,
+)
+WIRE = {
+    "undecided busy": 2, "undecided store": 1, "answered taken": 3, "admission 1": 4, "admission us": 900, "turned away 4xx": 0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("part", "counts", "asks"),
+    [(Proxy, WIRE, True), (Milter, WIRE, False), (Deliverer, {}, True), (Console, {}, False)],
+)
+async def test_the_report_has_each_parts_numbers(part: Any, counts: dict[str, int], asks: bool, tmp_path: Path) -> None:
+    made = part(Settings())
+    relays = Relays(Settings(state=tmp_path))
+    pool = relays.pools[""]
+    made._intake, made._relays = INTAKE, relays
+    said = made.said()
+    assert said.found == {}, "nothing, before anybody has asked the relay"
+    waits = {"relay waits": 0, "relay wait ms": 0} if asks else {}
+    tls = {} if part is Milter else {"certificates refused": 0}
+    assert said.counts == {**counts, **waits, **tls}
+    assert said.levels == ({"relay idle": 0, "relay in use": 0, "relay waiting": 0} if asks else {})
+    assert pool.target.reachability is not None
+    pool.target.reachability.lost("Connection refused")
+    found = made.said().found
+    assert [value for _, value in found.values()] == [0] * asks
+    pool.target.reachability.reached({})
+    later = made.said().found
+    assert [value for _, value in later.values()] == [1] * asks
+    assert not asks or later["relay"] > found["relay"]
+    await relays.close()

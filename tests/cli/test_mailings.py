@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from smtpguard.cli.freeze import command as freeze
+from smtpguard.cli.held import command as held
 from smtpguard.cli.mailings import command as mailings
+from smtpguard.cli.mailingtext import Follower, bar, table, told
+from smtpguard.lists.digest import Digester
+from smtpguard.lists.report import News, Report
+from smtpguard.lists.writing import version_of
+from smtpguard.mail.address import Address
+from smtpguard.mailings.model import Mailing, Tally, set_of
+from smtpguard.notices.listalerts import events
 from tests.cli.stage import ANNA, DPO, EVA, Stage
 from tests.guard.campaign import documents
-from tests.guard.house import MEMBERS, RAMADAN
+from tests.guard.house import KEY, MEMBERS, MONDAY, RAMADAN, House, mail
+from tests.mailings.correcting import SORRY, TEXT, digest
 
 
 def test_mailings_are_listed_and_shown(campaign: Stage) -> None:
@@ -130,3 +143,188 @@ def test_ctrl_c_ends_follow(campaign: Stage, monkeypatch: pytest.MonkeyPatch) ->
     assert shown.output.count("sent 4, held 4, waits 0, refused 0; 0 a minute; held") == 1  # a line only after a change
     assert len(campaign.rows(mailings, "show", row["id"], "--follow")) == 1
     assert campaign.run(mailings, "list", "--least", "1", "--follow").output.count(row["id"]) == 3
+
+
+def mailing(**more: Any) -> Mailing:
+    return replace(Mailing(mailing_id="ABC", first_at=MONDAY, last_at=MONDAY + timedelta(minutes=2)), **more)
+
+
+@pytest.mark.parametrize(
+    ("people", "drawn"),
+    [
+        (Tally(), "          "),
+        (Tally(relayed=10), "##########"),
+        (Tally(relayed=5, admitted=1, doubted=1, held=1, deferred=1, refused=1), "#####>?=-x"),
+        (Tally(admitted=10), ">>>>>>>>>>"),
+        (Tally(stopped=10), "xxxxxxxxxx"),
+        (Tally(relayed=399_999, held=1), "##########"),
+        (Tally(held=3), "=========="),
+    ],
+)
+def test_the_bar_shows_shares(people: Tally, drawn: str) -> None:
+    assert bar(mailing(people=people), 10).startswith(f"[{drawn}]")
+
+
+def test_the_current_rate_is_shown() -> None:
+    ticks = iter([0.0, 1.0, 2.0])
+    follower = Follower(lambda: next(ticks))
+    assert "; 0 a minute;" in follower.line(mailing(people=Tally(relayed=100)))
+    assert "; 600 a minute;" in follower.line(mailing(people=Tally(relayed=110)))
+    assert "; 1,500 a minute;" in follower.line(mailing(people=Tally(relayed=150)))
+
+
+def test_uncertain_numbers_are_shown_as_an_interval() -> None:
+    doubted = mailing(people=Tally(relayed=2100, doubted=3, same=900))
+    head, line = table([doubted])
+    assert head.split()[7:10] == ["SENT", "AT", "MOST"]
+    assert line.split()[6:8] == ["1,200", "2,103"]
+    assert "Sent to:   at least 1,200, at most 2,103 people" in list(told(doubted, MONDAY))
+    assert "  sent at least 1,200, at most 2,103, in doubt 3, held 0" in Follower(lambda: 0.0).line(doubted)
+    certain = mailing(people=Tally(relayed=1200))
+    assert list(table([certain]))[1].split()[6:8] == ["1,200", "-"]
+    assert "Sent to:   1,200 people" in list(told(certain, MONDAY))
+
+
+def test_arrival_and_departure_are_separate_times() -> None:
+    out = {"went_first_at": MONDAY + timedelta(hours=1), "went_last_at": MONDAY + timedelta(hours=2, seconds=1)}
+    gone = mailing(people=Tally(relayed=1), **out)
+    head, line = table([gone])
+    assert head.split()[:7] == ["ID", "STATE", "CAME", "WENT", "OUT", "LAST", "OUT"]
+    for name, at in (("CAME", MONDAY), ("WENT OUT", out["went_first_at"]), ("LAST OUT", out["went_last_at"])):
+        assert line[head.index(name) :].startswith(f"{at:%Y-%m-%d %H:%M}")
+    said = "\n".join(told(gone, MONDAY))
+    assert f"Came:      first {MONDAY:%Y-%m-%d %H:%M:%S} UTC, last" in said
+    assert f"Went out:  first {out['went_first_at']:%Y-%m-%d %H:%M:%S} UTC, last" in said
+    waits = mailing(people=Tally(held=1))
+    assert "Went out" not in "\n".join(told(waits, MONDAY))
+    assert list(table([waits]))[1].split()[4:6] == ["-", "-"]
+
+
+def test_control_characters_are_not_printed() -> None:
+    bad = mailing(subject="\x1b[2JSpring\n", people=Tally(relayed=1))
+    assert not any("\x1b" in line for line in (*table([bad]), *told(bad, MONDAY)))
+
+
+@pytest.fixture
+def sorry(campaign: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
+    """The id of a mailing that four people got and four did not, and the path of a message."""
+    campaign.send(*MEMBERS[:8])
+    [row] = campaign.rows(mailings, "list", "--least", "1")
+    init = House.__init__
+
+    def reading(house: House, *args: object) -> None:
+        init(house, *args)  # type: ignore[arg-type]
+        house.reader.sketch = SORRY
+        house.ids = iter(f"C{n:015d}" for n in range(100))
+
+    monkeypatch.setattr(House, "__init__", reading)
+    file = tmp_path / "sorry.eml"
+    file.write_bytes(mail(**TEXT).replace(b"\r\n", b"\n"))
+    return row["id"], str(file)
+
+
+def test_a_correction_waits_for_approval(campaign: Stage, sorry: tuple[str, str]) -> None:
+    id, file = sorry
+    made = campaign.run(mailings, "correct", id, "--message", file, "--as", EVA, "--comment", "We promised")
+    assert made.exit_code == 0, made.output
+    hold_id = made.stdout.partition(":")[0]
+    assert "held, for the 4 who have it; others approve it" in made.stdout
+    shown = campaign.run(held, "show", hold_id)
+    assert f"Corrects: for exactly the 4 who have {id}, at 2026-03-02 09:05:00 UTC" in shown.stdout
+    [row] = campaign.rows(mailings, "correct", id, "--message", file, "--as", EVA, "--in-doubt")
+    assert (row["sent"], row["may_have"], row["set"]) == (4, 0, set_of(map(digest, MEMBERS[:4])))
+    assert row["hold"] == hold_id, "the same message for the same people"
+
+
+@pytest.mark.parametrize(
+    ("args", "status", "says"),
+    [
+        (("--as", ANNA), 1, "is not an approver"),
+        (("--as", EVA, "--from-csv", "/nowhere.csv"), 2, "/nowhere.csv: no such file"),
+    ],
+)
+def test_a_correction_that_cannot_begin_gives_the_reason(
+    campaign: Stage, sorry: tuple[str, str], args: tuple[str, ...], status: int, says: str
+) -> None:
+    result = campaign.run(mailings, "correct", sorry[0], "--message", sorry[1], *args)
+    assert (result.exit_code, says in result.output) == (status, True), result.output
+
+
+UNRULED = {k: re.sub(rb"(?s)rules:.*", b"rules: []\n", v) for k, v in documents().items()}
+"""Without rules, so that mail to the list passes."""
+
+
+def test_recipients_are_only_named_if_they_match(campaign: Stage, tmp_path: Path) -> None:
+    campaign.send(*MEMBERS[:8])
+    [row] = campaign.rows(mailings, "list", "--least", "1")
+    got = campaign.run(mailings, "people", row["id"], "--from-list", "ramadan")
+    assert got.exit_code == 0, got.output
+    assert sorted(got.stdout.split()) == sorted(m.upper() for m in MEMBERS[:4])
+    assert "4 people" in got.stderr
+    assert "1 row holds no address" in got.stderr
+    held = campaign.run(mailings, "people", row["id"], "--from-list", "ramadan", "--what", "held")
+    assert len(held.stdout.split()) == 4
+    everybody = campaign.rows(mailings, "people", row["id"], "--from-list", "ramadan", "--what", "all")
+    assert {person["what"] for person in everybody} == {"sent", "held"}
+    file = tmp_path / "crm.csv"
+    file.write_text(f"name;mail\nOne;{MEMBERS[1]}\nStranger;stranger@example.org\nTwo;{MEMBERS[2]}\n")
+    found = campaign.run(mailings, "people", row["id"], "--from-csv", str(file), "--column", "mail")
+    assert found.stdout.split() == [MEMBERS[1], MEMBERS[2]]
+    entries = [
+        (entry.kind, dict(entry.data)) for entry, _ in campaign.ask(lambda store: store.journal.history(row["id"]))
+    ]
+    assert entries.count(("exported", {"what": "people", "people": 4})) == 2
+    assert MEMBERS[1] not in str(entries)
+
+
+def test_at_a_lists_address_all_members_got_it(campaign: Stage) -> None:
+    campaign.documents = UNRULED
+    campaign.send(RAMADAN)
+    [row] = campaign.rows(mailings, "list")
+    assert row["relayed"] == 60
+    got = campaign.run(mailings, "people", row["id"], "--from-list", "ramadan")
+    assert len(got.stdout.split()) == 60
+
+
+def test_a_changed_list_is_matched_by_its_old_export(
+    campaign: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list that changed since is matched by its export of that time, to exactly its members."""
+    campaign.documents = UNRULED
+    campaign.send(RAMADAN)
+    [row] = campaign.rows(mailings, "list")
+    then = tmp_path / "then.csv"
+    then.write_text(
+        "Email,Status\n" + "".join(f"{m},subscribed\n" for m in MEMBERS) + "gone@example.net,unsubscribed\n"
+    )
+
+    version = version_of(map(Digester(KEY, "+").of, map(Address.parse, MEMBERS)))
+    report = Report(list="ramadan", at=MONDAY, people=60, version=version, news=frozenset({News.REPLACED}))
+    campaign.ask(lambda store: store.journal.record(list(events(report))))
+    monkeypatch.setattr("tests.guard.house.MEMBERS", [*MEMBERS[1:], "new@example.net"])
+    now = campaign.run(mailings, "people", row["id"], "--from-list", "ramadan")
+    assert (now.exit_code, now.stdout) == (1, "")
+    assert "the list ramadan as it was from 2026-03-02 09:00 UTC on, with 60 people" in now.stderr
+    assert "--from-csv" in now.stderr
+    got = campaign.run(mailings, "people", row["id"], "--from-csv", str(then))
+    assert (got.exit_code, got.stdout.split()) == (0, MEMBERS)
+    then.write_text("Email\n" + "\n".join(MEMBERS[1:]))
+    assert campaign.run(mailings, "people", row["id"], "--from-csv", str(then)).exit_code == 1, "one is missing"
+
+
+@pytest.mark.parametrize(
+    ("args", "status", "says"),
+    [
+        ((), 2, "--from-list or --from-csv"),
+        (("--from-list", "ramadan", "--from-csv", "x.csv"), 2, "--from-list or --from-csv"),
+        (("--from-list", "ramadam"), 2, 'unknown list "ramadam" (did you mean ramadan?)'),
+        (("--from-csv", "/nowhere/x.csv"), 2, "/nowhere/x.csv: no such file"),
+    ],
+)
+def test_an_unusable_source_of_people_is_refused(
+    campaign: Stage, args: tuple[str, ...], status: int, says: str
+) -> None:
+    campaign.send(*MEMBERS[:8])
+    [row] = campaign.rows(mailings, "list", "--least", "1")
+    result = campaign.run(mailings, "people", row["id"], *args)
+    assert (result.exit_code, says in result.output) == (status, True)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from smtpguard.accounts.model import Role
 from smtpguard.app.files import parse_policy, read_settings
 from smtpguard.cli import main
 from smtpguard.config.documents import policy_documents
@@ -16,6 +17,8 @@ from smtpguard.console.guide import guide
 from smtpguard.console.ports import Waits
 from smtpguard.locale.catalogue import languages
 from smtpguard.policy.parse import parse
+from tests.console.holding import ANNA, text
+from tests.console.stage import Stage, stage
 from tests.guard.house import DOCUMENTS, POLICY
 
 SAMPLE = Path(__file__).parents[2] / "config" / "smtpguard.yaml"
@@ -116,3 +119,37 @@ def test_it_names_what_stops_a_mailing_in_progress() -> None:
     assert "vid utskick till News: 7 personer svarar inom 10 minuter" in page
     assert "0.1 % av dem som har fått det klagar, när 500 personer har fått det" in page
     assert "20 personer svarar inom 10 minuter" in page
+
+
+async def test_the_guide_names_writers_and_current_approvers(here: Stage) -> None:
+    anna = await here.signed_in(ANNA)
+    said = text(await anna.get("/guide"))
+    ramadan = said[said.index("Ramadan greetings") :]
+    assert "It is working time now." in said
+    assert "Who decides now 1 person of communications" in ramadan
+    assert "Out of hours 1 person of duty" in ramadan
+    assert "How to have a mailing approved beforehand Send it to ok+ramadan@guard.example.com." in ramadan
+    assert "Mail between colleagues never goes to a customer list. Otherwise it is held." in said
+    here.home.clock.pass_(hours=13)
+    anna = here.browser()
+    await anna.sign_in(ANNA)
+    later = text(await anna.get("/guide"))
+    assert "It is out of working hours now." in later
+    assert "Who decides now 1 person of duty" in later[later.index("Ramadan greetings") :]
+
+
+async def test_a_rule_without_a_purpose_is_described_by_its_conditions(here: Stage) -> None:
+    vera = await here.signed_in("vera@example.com", Role.VIEWER)
+    assert "A message is held if " in text(await vera.get("/guide"))
+    assert "Ett meddelande hålls kvar om " in text(await vera.get("/guide", **{"Accept-Language": "sv"}))
+
+
+async def test_without_an_account_only_if_the_settings_allow_it(here: Stage, tmp_path: Path) -> None:
+    answer = await here.browser().get("/guide")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/login?next=/guide")
+    (tmp_path / "open").mkdir()
+    async with stage(tmp_path / "open", console="{url: 'https://guard.example.com', guide: open}") as there:
+        answer = await there.browser().get("/guide")
+        assert answer.status_code == 200
+        assert "Who decides now" in text(answer)
+        assert (await there.browser().get("/policy")).status_code == 303

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
+import shutil
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import httpx2
 import pytest
 
 from smtpguard.journal.note import read
-from smtpguard.journal.rows import WITNESS, witnessed
+from smtpguard.journal.proof import Bad
+from smtpguard.journal.rows import WITNESS, signed_after, witnessed, write_line
+from smtpguard.journal.timestamp import FILE, Timestamp, Unproven, checked, lines_of, request, stamped_at
 from smtpguard.observe.figures import hooks_behind
-from smtpguard.observe.witnessing import WARN_SECONDS, Witnessing
+from smtpguard.observe.witnessing import AGAIN_SECONDS, WARN_SECONDS, Timestamping, Witnessing
 from smtpguard.store.store import Store
 from tests.journal.test_rows import filled
+from tests.observe.authority import DAY, Authority
 from tests.store.making import Clock
 
 URL = "https://witness.example.org/guard?for=us"
@@ -138,3 +144,162 @@ async def test_verify_reports_the_last_witnessed_checkpoint(store: Store, clock:
     assert proof.witnessed[0] == 4
     assert (await store.journal.audit("elsewhere", against=witness.kept)).witnessed == proof.witnessed
     await one.close()
+
+
+pytest.importorskip("rfc3161_client")
+pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl")
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path / "authority")
+
+
+def asking(store: Store, clock: Clock, authority: Authority, state: Path, **more: object) -> Timestamping:
+    http = httpx2.AsyncClient(transport=httpx2.MockTransport(authority))
+    roots = [more.pop("root", authority.root)]
+    return Timestamping(store, clock, "http://tsa.example.org/", roots, state, every_seconds=3600, http=http)  # type: ignore[arg-type]
+
+
+async def note_of(store: Store) -> str:
+    await signed(store)
+    [made] = await store.ask(lambda c: signed_after(c, -1, 1))
+    return str(made.note)
+
+
+async def test_the_newest_checkpoint_is_stamped_once_an_hour(
+    store: Store, clock: Clock, authority: Authority, tmp_path: Path
+) -> None:
+    one = asking(store, clock, authority, tmp_path)
+    assert await one.give() == 0, "there is none"
+    await signed(store, 2)
+    assert await one.give() == 1
+    clock.go(minutes=59)
+    await signed(store)
+    assert await one.give() == 0
+    clock.go(minutes=1)
+    assert await one.give() == 1
+    clock.go(hours=2)
+    assert await one.give() == 0, "there is nothing new"
+    asked = authority.asked[0]
+    assert (asked.method, asked.headers["content-type"]) == ("POST", "application/timestamp-query")
+    found = checked(lines_of(tmp_path), [authority.root])
+    assert [len(found.notes), found.bad] == [2, ()]
+    assert found.latest is not None
+    assert abs(datetime.now(UTC) - found.latest[1]) < DAY
+    proof = await store.journal.audit("host", stamped=found.notes)
+    assert proof.first_bad is None
+    assert proof.witnessed is None, "it is kept by this host"
+    await one.close()
+
+
+async def test_while_it_is_away_it_is_asked_each_minute_and_the_log_says_so(
+    store: Store, clock: Clock, authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = asking(store, clock, authority, tmp_path)
+    await signed(store)
+    authority.status = 503
+    for _ in range(3):
+        assert await one.give() == 0
+        assert await one.give() == 0, "not before a minute"
+        clock.go(seconds=int(AGAIN_SECONDS))
+    assert len(authority.asked) == 3
+    said = [record.message for record in caplog.records if "did not take" in record.message]
+    assert said == [
+        "the time-stamp authority did not take a checkpoint: HTTP 503: until it does, only this host vouches for the journal"
+    ]
+    clock.go(seconds=int(WARN_SECONDS))
+    authority.status = 200
+    with caplog.at_level(logging.INFO):
+        assert await one.give() == 1
+    assert "the time-stamp authority takes checkpoints again" in caplog.text
+    assert len(lines_of(tmp_path)) == 1
+
+
+REPLIES = {
+    "an earlier reply": "the reply has another nonce: it may answer an earlier request",
+    "of another checkpoint": "the time stamp is over something else",
+    "over another hash": "the time stamp is not over SHA-256",
+    "no reply": "the reply cannot be read",
+    "refused": "rejected",
+    "too long": "its reply is too long",
+}
+
+
+@pytest.mark.parametrize("how", REPLIES)
+async def test_a_reply_that_proves_nothing_is_not_kept(
+    store: Store, clock: Clock, authority: Authority, tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    from rfc3161_client import HashAlgorithm, TimestampRequestBuilder
+
+    note = await note_of(store)
+    if how == "over another hash":
+        query = TimestampRequestBuilder().data(note.encode()).hash_algorithm(HashAlgorithm.SHA512).build().as_bytes()
+    else:
+        query = request(note if how == "an earlier reply" else f"another {note}").octets
+    authority.replies = [
+        {
+            "no reply": b"<html>",
+            "too long": b"." * 200_000,
+            "refused": bytes.fromhex("30053003020102"),  # TimeStampResp with PKIStatus rejection, and no token
+        }.get(how)
+        or authority.reply(query)
+    ]
+    assert await asking(store, clock, authority, tmp_path).give() == 0
+    assert f"did not take a checkpoint: {REPLIES[how]}" in caplog.text
+    assert lines_of(tmp_path) == []
+
+
+@pytest.mark.parametrize("which", ["expired", "not yet valid", "of another root"])
+async def test_a_certificate_that_does_not_count(
+    store: Store, clock: Clock, tmp_path: Path, which: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    more = {
+        "expired": {"begins": -3 * DAY, "ends": -DAY},
+        "not yet valid": {"begins": DAY, "ends": 2 * DAY},
+    }.get(which, {})
+    authority = Authority(tmp_path / "authority", **more)
+    other = Authority(tmp_path / "other").root
+    await signed(store)
+    root = other if which == "of another root" else authority.root
+    assert await asking(store, clock, authority, tmp_path, root=root).give() == 0
+    assert "not signed under a certificate of ca_file that was valid at its time" in caplog.text
+    assert lines_of(tmp_path) == []
+
+
+async def test_a_clock_that_was_set_back_is_said_and_the_stamp_kept(
+    store: Store, clock: Clock, authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    await signed(store)
+    assert clock.now() < datetime.now(UTC) - DAY, "tests live in the past"
+    assert await asking(store, clock, authority, tmp_path).give() == 1
+    assert "behind that of the time-stamp authority" in caplog.text
+
+
+async def test_what_was_changed_in_the_file_is_found(store: Store, authority: Authority, tmp_path: Path) -> None:
+    note = await note_of(store)
+    asked = request(note)
+    one = Timestamp(seq=4, note=note, nonce=asked.nonce, reply=authority.reply(asked.octets))
+    assert stamped_at(one, [authority.root]) <= datetime.now(UTC) + DAY
+    for changed in (replace(one, note=note.replace("time 2", "time 1")), replace(one, nonce=1),
+                    replace(one, reply=one.reply[:-9] + bytes(9)), replace(one, reply=b"")):  # fmt: skip
+        with pytest.raises(Unproven):
+            stamped_at(changed, [authority.root])
+    write_line(tmp_path, one.line(), FILE)
+    write_line(tmp_path, '{"seq": 4', FILE)
+    found = checked(lines_of(tmp_path), [authority.root])
+    assert (found.notes, found.bad) == ((note,), ((0, "the line cannot be read"),))
+
+
+async def test_a_journal_that_was_made_anew_contradicts_its_time_stamps(
+    store: Store, authority: Authority, tmp_path: Path
+) -> None:
+    """Root has every key of this host, and none of the authority."""
+    note = await note_of(store)
+    forged = note.replace(f"\n{note.splitlines()[2]}\n", f"\n{'A' * 43}=\n")
+    proof = await store.journal.audit("host", stamped=[forged])
+    assert isinstance(proof.first_bad, Bad)
+    other = note.replace(note.splitlines()[0], f"smtpguard/{'0' * 16}")
+    assert (await store.journal.audit("host", stamped=[note, other])).first_bad is None, (
+        "of another store, used here before"
+    )

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from smtpguard.mail import reply
-from tests.processes.test_introduction import everything_received, through
-from tests.processes.test_proxyline import binary
+from tests.processes.test_proxyline import binary, everything_received, through
 from tests.processes.tree import PATIENCE, Grow
 
 NOT_A_CLIENT = reply.NOT_A_CLIENT.wire()

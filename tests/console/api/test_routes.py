@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,10 +12,12 @@ import pytest
 from smtpguard.accounts.model import ALLOWED, SCOPE_ASKS, May, Role, Scope
 from smtpguard.console.api import entry
 from smtpguard.console.api.routes import OPERATIONS
-from tests.console.api.program import LETTER, Program, held, program
-from tests.console.holding import EVA
+from smtpguard.outbox.model import Delivered
+from tests.console.api.program import LETTER, Program, held, program, tokens
+from tests.console.holding import DPO, EVA, NEWS, OMAR
 from tests.console.stage import URL, Stage
 from tests.guard.house import RAMADAN
+from tests.mailings.test_copystatus import last
 
 
 def body_of(name: str) -> Any:
@@ -91,3 +94,100 @@ async def test_every_answer_conforms_to_the_document(here: Stage) -> None:
     undone |= {("POST", f"/mailings/{{mailing_id}}/people{tail}") for tail in ("", "/agree")}
     # nothing is in doubt, no writer is asked, and the token's account decides on none of its own messages
     assert missed == undone
+
+
+async def test_a_freeze_is_set_and_lifted(here: Stage) -> None:
+    asks = await program(here, EVA, Role.OPERATOR)
+    made = (
+        await asks(
+            "POST", "/freezes", {"selector": "sender", "value": "Anna+x@Example.com", "reason": "Stop", "minutes": 60}
+        )
+    ).json()
+    freeze = made["freeze"]
+    assert (freeze["selector"], freeze["value"], freeze["until"]) == (
+        "sender",
+        "anna@example.com",
+        "2026-03-02T10:00:00Z",
+    )
+    assert (made["recalled"], made["past_recall"], made["problems"]) == (0, 0, [])
+    assert [row["id"] for row in (await asks("GET", "/freezes")).json()["items"]] == [freeze["id"]]
+    assert EVA in freeze["by"]
+    assert "token" in freeze["by"]
+    assert (await asks("DELETE", f"/freezes/{freeze['id']}")).status_code == 200
+    assert (await asks("DELETE", f"/freezes/{freeze['id']}")).status_code == 404
+    assert (await asks("GET", "/freezes")).json()["items"] == []
+
+
+async def test_two_tokens_of_one_person_do_not_lift_a_freeze(here: Stage) -> None:
+    """Two tokens of one person do not count as two people."""
+    eva, omar = await program(here, EVA, Role.OPERATOR), await program(here, OMAR, Role.OPERATOR)
+    _, text = await tokens(here).add(
+        EVA, name="other", scopes=[Scope.FREEZES_LIFT], good_for=timedelta(days=1), by="root"
+    )
+    here.app.state.console.freezes.thaw_two = True
+    freeze_id = (await eva("POST", "/freezes", {"selector": "all", "reason": "x"})).json()["freeze"]["id"]
+    for asks in (eva, eva, Program(here, text)):
+        answer = await asks("DELETE", f"/freezes/{freeze_id}")
+        assert (answer.status_code, answer.json()["lifted"]) == (200, False)
+    assert (await omar("DELETE", f"/freezes/{freeze_id}")).json()["lifted"] is True
+    assert (await eva("GET", "/freezes")).json()["items"] == []
+
+
+async def test_a_mailing_is_shown_and_reported(here: Stage) -> None:
+    hold_id = await held(here, RAMADAN)
+    asks = await program(here, EVA, Role.APPROVER)
+    listed = (await asks("GET", "/mailings")).json()["items"]
+    assert [(row["state"], row["hold"]) for row in listed] == [("held", hold_id)]
+    mailing_id = listed[0]["id"]
+    assert (await asks("GET", f"/mailings/{mailing_id}")).json() == listed[0]
+    told = await asks("POST", f"/mailings/{mailing_id}/feedback", {"complaints": 3})
+    assert (told.status_code, told.json()["complaints"]) == (200, 3)
+    for what in ("stop", "go-on"):
+        assert (await asks("POST", f"/mailings/{mailing_id}/{what}", {})).status_code == 409
+    assert (await asks("POST", f"/mailings/{mailing_id}/feedback", {})).status_code == 422
+
+
+async def test_the_number_of_recipients_is_an_interval_while_in_doubt(here: Stage) -> None:
+    asks = await program(here, EVA, Role.APPROVER)
+    hold_id = await held(here, NEWS)
+    seen = (await asks("GET", f"/held/{hold_id}")).json()["seen"]
+    await asks("POST", f"/held/{hold_id}/approve", {"seen": seen, "reach": 2})
+    [row] = (await asks("GET", "/mailings")).json()["items"]
+    assert (row["at_least"], row["at_most"], row["admitted"]) == (0, 0, 2), "in flight, and not attempted"
+    for lease in await here.home.store.outbox.lease("one", 100, 60):
+        await here.home.store.outbox.settle(lease, last(lease, Delivered.IN_DOUBT, here.home.clock, 1), [])
+    row = (await asks("GET", f"/mailings/{row['id']}")).json()
+    assert (row["at_least"], row["at_most"], row["relayed"], row["doubted"]) == (0, 2, 0, 2)
+
+
+async def test_a_mailing_to_other_peoples_lists_is_404(here: Stage) -> None:
+    await held(here, NEWS)
+    omar = await program(here, OMAR, Role.VIEWER)
+    mailing_id = (await omar("GET", "/mailings")).json()["items"][0]["id"]
+    asks = await program(here, DPO, Role.APPROVER)
+    assert (await asks("GET", "/mailings")).json()["items"] == []
+    for method, tail, body in [
+        ("GET", "", None),
+        ("POST", "/feedback", {"bounces": 1}),
+        ("POST", "/stop", {}),
+        ("POST", "/go-on", {}),
+    ]:
+        for id in (mailing_id, mailing_id[:3], "NOSUCH"):
+            assert (await asks(method, f"/mailings/{id}{tail}", body)).status_code == 404
+
+
+async def test_an_approved_mailing_is_rejected_or_reopened(here: Stage) -> None:
+    asks = await program(here, EVA, Role.APPROVER)
+    for what, body, state in (
+        ("reopen", {}, "held"),
+        ("reject", {"comment": "Wrong text"}, "rejected"),
+    ):
+        hold_id = await held(here, NEWS, X_Mailing=what, Message_ID=f"<{what}@example.com>", body=f"Bacon {what}")
+        seen = (await asks("GET", f"/held/{hold_id}")).json()["seen"]
+        await asks("POST", f"/held/{hold_id}/approve", {"seen": seen, "reach": 2})
+        mailing_id = (await asks("GET", f"/held/{hold_id}")).json()["mailing"]
+        assert (await asks("GET", f"/mailings/{mailing_id}")).json()["state"] == "approved"
+        done = await asks("POST", f"/mailings/{mailing_id}/{what}", body)
+        assert (done.status_code, done.json()["state"], done.json()["approved"]) == (200, state, None)
+        assert (await asks("POST", f"/mailings/{mailing_id}/reject", {})).status_code == 422, "not without a reason"
+    assert (await asks("POST", f"/mailings/{mailing_id}/reject", {"comment": "Again"})).status_code == 409

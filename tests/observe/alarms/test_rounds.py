@@ -14,8 +14,11 @@ import pytest
 from smtpguard.observe.alarms import rounds
 from smtpguard.observe.alarms.conditions import Expiry, Seen
 from smtpguard.observe.alarms.rounds import CLAIM, AlarmMessage, Phase, Rounds, take
+from smtpguard.observe.alarms.rows import Alarmed
 from smtpguard.observe.cursor import RaisedAlarm
+from smtpguard.store.store import Store
 from tests.observe.alarms.test_conditions import ALL, BYPASS, MANY, NOW, WELL
+from tests.store.making import T0
 
 
 class AlarmMemory:
@@ -320,3 +323,28 @@ async def test_a_bypass_is_reported_every_five_minutes_whoever_takes_it() -> Non
         await house.round(node, found, seconds=seconds)
     await house.round(node, {}, seconds=5)
     assert [phase for _, phase in house.told] == [Phase.BEGINS, Phase.LASTS, Phase.LASTS, Phase.ENDS]
+
+
+STANDING = RaisedAlarm(key="frozen", began=T0)
+CLAIMED = replace(STANDING, claimed_until=T0 + timedelta(seconds=60))
+TOLD = replace(STANDING, told=T0 + timedelta(microseconds=1), taken_by="eva", taken_at=T0 + timedelta(seconds=2))
+
+
+async def test_an_alarm_is_stored_until_it_ends(store: Store) -> None:
+    alarmed = Alarmed(store)
+    assert await alarmed.known() == {}
+    assert await alarmed.swap(None, CLAIMED)
+    assert await alarmed.known() == {"frozen": CLAIMED}
+    assert await alarmed.swap(CLAIMED, TOLD)
+    assert not await alarmed.swap(CLAIMED, STANDING)
+    assert await alarmed.known() == {"frozen": TOLD}
+    assert await alarmed.swap(TOLD, None)
+    assert await alarmed.known() == {}
+    assert not await alarmed.swap(TOLD, None)
+
+
+async def test_one_of_several_claims_succeeds(store: Store) -> None:
+    claims = [replace(STANDING, claimed_until=T0 + timedelta(seconds=n + 1)) for n in range(10)]
+    won = await asyncio.gather(*(Alarmed(store).swap(None, claim) for claim in claims))
+    assert won.count(True) == 1
+    assert (await Alarmed(store).known())["frozen"] == claims[won.index(True)]
