@@ -56,6 +56,8 @@ class Status:
     version: str = __version__
     trees: list[Tree] = field(default_factory=list)
     alarms: list[tuple[Alarm, datetime | None]] = field(default_factory=list)
+    quiet: frozenset[str] = frozenset()
+    """Names of alarms that the settings suppress: they are shown, and count for nothing."""
     policy: dict[str, Any] | None = None
     freezes: list[Freeze] | None = None
     waiting: figures.Waiting | None = None
@@ -77,12 +79,18 @@ class Status:
     @property
     def fine(self) -> bool:
         """The guard serves, and no alarm is critical."""
-        return self.serves and not any(alarm.condition.severity.value == "critical" for alarm, _ in self.alarms)
+        return self.serves and not self.critical
+
+    @property
+    def critical(self) -> int:
+        names = (alarm.condition.name for alarm, _ in self.alarms if alarm.condition.severity.value == "critical")
+        return sum(name not in self.quiet for name in names)
 
 
 async def status(settings: Settings) -> Status:
     """Never raises for an error of a part, the store or the relay."""
-    found = Status(at=datetime.now(UTC), trees=list(trees(settings.state)))
+    quiet = frozenset(settings.alarms.quiet)
+    found = Status(at=datetime.now(UTC), trees=list(trees(settings.state)), quiet=quiet)
     found.bypass = Bypasses(settings.state).in_force(found.at)
     seen = Seen(at=found.at, absent=absent(found.trees), certificates=tuple(ends(settings)))
     in_store, relay = await asyncio.gather(_store(settings, found), _relay(settings, found))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from smtpguard.cli.context import CannotRun, Context, as_json, awaited
+from smtpguard.cli.context import CannotRun, Context, as_json
 from smtpguard.cli.holdrow import plain
 from smtpguard.cli.mailfiles import envelope_of, mails
 from smtpguard.cli.mailfiles import why as why_not
@@ -48,10 +48,8 @@ _MOST_CONTEXT = 90
     help="Assume that it came from this address.",
 )
 @click.option("--expect", type=click.Choice(ACTIONS), help="Exit 1 unless every message has this verdict.")
-@as_json("One JSON object a message.")
 @click.option("-v", "--verbose", is_flag=True, help="Say also why the other rules did not hit.")
-@click.pass_obj
-@awaited
+@as_json("One JSON object a message.")
 async def command(context: Context, files: Sequence[str], sender: str | None, recipients: Sequence[str], login: str | None,
             listener: str | None, client: str, expect: str | None, verbose: bool) -> None:  # fmt: skip
     """Say what the policy would decide about messages, and why."""

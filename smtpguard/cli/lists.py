@@ -73,7 +73,7 @@ def show(context: Context, names: Sequence[str]) -> None:
     settings, registry = context.settings(), _registry(context)
     infos = [_known(name, registry.lists) for name in names] or list(registry.lists.values())
     rows = [
-        row(info, registry.statuses[info.name], latest(indexes(settings), info.name), settings.policy.parent)
+        status_row(info, registry.statuses[info.name], latest(indexes(settings), info.name), settings.policy.parent)
         for info in infos
     ]
     if context.json:
@@ -304,7 +304,7 @@ def _tell(report: Report) -> None:
 HEAD = ("LIST", "PEOPLE", "READ", "STATE", "SOURCE")
 
 
-def row(info: ListInfo, status: IndexStatus, report: Report | None, base: Path) -> dict[str, Any]:
+def status_row(info: ListInfo, status: IndexStatus, report: Report | None, base: Path) -> dict[str, Any]:
     sources = [source_row(s) for s in report.sources] if report else []
     names = [s["source"] for s in sources] or [called(declaration, base) for declaration in info.members]
     return {

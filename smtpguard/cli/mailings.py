@@ -15,11 +15,10 @@ from typing import IO, TYPE_CHECKING, Any, ParamSpec
 
 import click
 
-from smtpguard.cli.bulk import Filter, meant
 from smtpguard.cli.context import CannotRun, Context, NotFine, as_address, as_json, awaited
 from smtpguard.cli.holdrow import all_at_once, freeze_row, goes_out, in_words, of_mailing, taken_back, voters
 from smtpguard.cli.mailingtext import LEGEND, Follower, bar, state, table, told
-from smtpguard.holds.model import Choice, Conflict, Refused
+from smtpguard.holds.model import Choice, Conflict
 from smtpguard.holds.sending import Outgoing
 from smtpguard.holds.service import Decided
 from smtpguard.mailings.model import MAY_HAVE, CopyStatus, Mailing, State
@@ -287,24 +286,19 @@ async def reject(context: Context, mailing_id: str, address: str, comment: str) 
     """Reject a mailing, with all of it that waits. One rejection is enough. Approved messages that have not been sent are
     taken back."""
     async with context.services() as services:
-        mailing, back = await services.mailings.show(mailing_id), None
-        waiting = (await meant(services, (), Filter(mailing=mailing.mailing_id))).holds
-        others = [hold for hold in waiting if hold.hold_id != mailing.entry and not hold.queue]
+        mailing, back, undecided = await services.mailings.show(mailing_id), None, None
         try:
             back = await services.mailings.reject(
                 mailing.mailing_id, approver=address, by=context.user, comment=comment
             )
-        except Conflict:
-            if not mailing.entry and not others:
-                raise
-        problems = []
-        for hold in others:
-            try:
-                await services.approvals.vote(
-                    hold.hold_id, Choice.REJECT, approver=address, by=context.user, comment=comment
-                )
-            except Refused as refused:
-                problems.append(f"{hold.hold_id}: {refused}")
+        except Conflict as conflict:
+            undecided = conflict
+        others = await services.approvals.reject_waiting(
+            mailing.mailing_id, approver=address, by=context.user, comment=comment, but=mailing.entry
+        )
+        if undecided is not None and not mailing.entry and not others:
+            raise undecided
+        problems = [f"{hold_id}: {refused}" for hold_id, refused in others.items() if refused is not None]
         if mailing.entry:
             await _voted(context, services, mailing, Choice.REJECT, address, comment)
         else:
@@ -342,8 +336,6 @@ def _moving(name: str, doc: str) -> Callable[..., None]:
     @as_address
     @a_comment
     @as_json()
-    @click.pass_obj
-    @awaited
     async def move(context: Context, mailing_id: str, address: str, comment: str) -> None:
         async with context.services() as services:
             moved = getattr(services.mailings, name)

@@ -151,7 +151,7 @@ def lines(found: Status) -> Iterator[str]:
             + "  nothing serves here: no process tree of this state folder is alive"
         )
     for alarm, since in found.alarms:
-        severity = alarm.condition.severity.value
+        severity = "quiet" if alarm.condition.name in found.quiet else alarm.condition.severity.value
         mark = click.style(f"{severity:<8}", fg="red" if severity == "critical" else "yellow")
         told = f" (since {_when(since)})" if since is not None else ""
         yield f"  {mark}  {alarm.says}{told} {alarm.does}"
@@ -211,9 +211,9 @@ def _group(each: Mapping[str, Any]) -> str:
 
 def _verdict(found: Status) -> str:
     if found.fine:
-        warned = len(found.alarms)
+        warned = sum(alarm.condition.name not in found.quiet for alarm, _ in found.alarms)
         return "all is well" if not warned else f"nothing is critical, {warned} to look at"
-    critical = sum(alarm.condition.severity.value == "critical" for alarm, _ in found.alarms) + (not found.serves)
+    critical = found.critical + (not found.serves)
     return "one thing is critical" if critical == 1 else f"{critical} things are critical"
 
 

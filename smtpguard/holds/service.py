@@ -163,6 +163,25 @@ class Approvals:
         await copies.begin(self._ledger, hold.hold_id, self._notices, in_force, now)
         return Decided(hold=hold, frozen=await self._frozen(hold))
 
+    async def reject_waiting(
+        self, mailing_id: str, *, approver: str, by: str, comment: str = "", but: str = ""
+    ) -> dict[str, Refused | None]:
+        """Reject all messages of a mailing that wait, except ``but``. Returns the id of each, with why it still waits.
+        Raises LedgerError."""
+        done: dict[str, Refused | None] = {}
+        at: datetime | None = None
+        after_id: str | None = None
+        while page := await self._ledger.holds.newest(states=(State.WAITING,), before=at, after_id=after_id):
+            at, after_id = page[-1].held_at, page[-1].hold_id
+            for hold in page:
+                if hold.mailing_id == mailing_id and not hold.primary and not hold.queue and hold.hold_id != but:
+                    try:
+                        await self.vote(hold.hold_id, Choice.REJECT, approver=approver, by=by, comment=comment)
+                        done[hold.hold_id] = None
+                    except Refused as refused:
+                        done[hold.hold_id] = refused
+        return done
+
     async def confirm(
         self, hold_id: str, *, writer: str, by: str, people: int, way: str = "command", seen: Seen | None = None
     ) -> Decided:

@@ -20,7 +20,7 @@ from smtpguard.app.lists import built_refresher
 from smtpguard.app.metrics import OLD_SECONDS, Watching
 from smtpguard.app.policies import Following
 from smtpguard.app.services import opened
-from smtpguard.app.status import status
+from smtpguard.app.status import Status, status
 from smtpguard.cli.status import lines
 from smtpguard.config.documents import shipped
 from smtpguard.config.settings import Settings, read_settings
@@ -29,9 +29,11 @@ from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.index import index_path
+from smtpguard.observe.alarms.conditions import Alarm, Seen, raised
 from smtpguard.observe.metrics.table import BY_NAME, Spread
 from smtpguard.observe.webhooks.rows import Cursors
 from smtpguard.observe.witnessing import SYSLOG, Sending
+from smtpguard.processes.statusfile import Tree
 from smtpguard.store.store import Store
 from tests.guard.house import Clock
 from tests.store.making import a_freeze
@@ -322,6 +324,19 @@ async def test_a_receiver_that_takes_no_checkpoints(tmp_path: Path) -> None:
     at, since = (f"{row[key]:%Y-%m-%d %H:%M} UTC" for key in ("at", "failing_since"))
     line = f"audit: syslog has those up to entry {row['entry']}, signed {at}; has taken none since {since}"
     assert line in [each.strip() for each in lines(found)]
+
+
+def test_a_suppressed_alarm_is_shown_and_not_critical(tmp_path: Path) -> None:
+    alarms: list[tuple[Alarm, datetime | None]] = [
+        (alarm, None) for alarm in raised(Seen(at=datetime(2026, 11, 30, tzinfo=UTC), enforced=False))
+    ]
+    trees = [Tree(path=tmp_path, alive=True, row={"at": 0, "parts": []})]
+    for quiet, verdict, mark in ((), "one thing is critical", "critical"), (("not-enforced",), "all is well", "quiet"):
+        found = Status(at=datetime.now(UTC), trees=trees, alarms=alarms, quiet=frozenset(quiet))
+        said, alarm = list(lines(found))[:2]
+        assert said.endswith(verdict)
+        assert mark in alarm
+        assert found.fine is bool(quiet)
 
 
 async def test_webhooks_are_labelled_by_host_and_digest(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from smtpguard.console.chart import drawn
 from smtpguard.holds.model import Choice, State
 from smtpguard.mailings.model import Grown
 from smtpguard.outbox.model import Delivered
-from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, held, text
+from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, again, held, text
 from tests.console.stage import Stage
 from tests.guard.house import DOCUMENTS, MEMBERS, MONDAY, RAMADAN, FakePassage, mail
 from tests.mailings.test_copystatus import last
@@ -157,6 +157,19 @@ async def test_a_decision_on_a_mailing_can_be_taken_back(here: Stage) -> None:
     done = await eva.post(f"/mailings/{mailing_id}", move="reject", comment="The wrong text")
     assert "It is rejected. Further copies are refused." in text(await eva.get(done.headers["location"]))
     assert (await here.home.store.holds.find(entry)).state is State.REJECTED  # type: ignore[union-attr]
+
+
+async def test_rejecting_a_mailing_rejects_its_waiting_texts(here: Stage) -> None:
+    marks = {"X_Looks": "mailing", "X_Mailing": "spring", "Subject": "Spring is here"}
+    bodies = {"1": "To all of you", "2": "To all of you, again"}
+    approved, waits = [await held(here, Message_ID=f"<{n}@example.com>", body=b, **marks) for n, b in bodies.items()]
+    assert approved.mailing_id == waits.mailing_id
+    for who in (EVA, DPO):
+        await here.home.approvals().vote(approved.hold_id, Choice.APPROVE, approver=who, by="a test")
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    assert "What waits is rejected too" in text(await eva.get(f"/mailings/{waits.mailing_id}"))
+    await eva.post(f"/mailings/{waits.mailing_id}", move="reject", comment="The wrong text")
+    assert [(await again(here, hold.hold_id)).state for hold in (approved, waits)] == [State.REJECTED] * 2
 
 
 def test_the_chart_rises_in_steps_within_its_frame() -> None:

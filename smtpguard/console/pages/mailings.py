@@ -45,7 +45,7 @@ async def mailing(request: Request) -> Response:
 
 @for_roles(APPROVER)
 async def act(request: Request) -> Response:
-    """Continue, stop, revoke what was decided, or reject what is not sent."""
+    """Continue, stop, revoke what was decided, or reject what is not sent, with what waits."""
     here, who, said = services_of(request), person(request), speech(request)
     found = await found_of(request)
     sent = await form(request)
@@ -66,6 +66,13 @@ async def act(request: Request) -> Response:
         )
     try:
         made = await move(found.mailing_id, approver=who.address, by=who.by, comment=comment)
+        if sent.get("move") == "reject":
+            left = await here.approvals.reject_waiting(
+                found.mailing_id, approver=who.address, by=who.by, comment=comment
+            )
+            if any(left.values()):
+                problem = said("It is rejected. Some messages of it still wait for others to decide.")
+                return await _shown(request, 409, problem)
     except (Conflict, NotEntitled, LedgerError) as error:
         return await _shown(request, *not_done(error, said))
     there = made.disclosure if isinstance(made, Mailing) and sent.get("move") == "disclose" else None
