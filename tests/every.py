@@ -3,9 +3,9 @@ thousands of tests of one line each cost more than they check."""
 
 from __future__ import annotations
 
-import asyncio
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
@@ -21,24 +21,32 @@ def every(names: str | tuple[str, ...], cases: Iterable[Any]) -> Callable[[Calla
         fixtures = [p for p in signature.parameters.values() if p.name not in named]
         assert len(fixtures) + len(named) == len(signature.parameters), f"{test.__name__} does not take {named}"
 
-        async def run(given: dict[str, Any]) -> None:
-            failed = []
-            for case in table:
+        class Failed(list[str]):
+            @contextmanager
+            def noted(self, case: tuple[Any, ...]) -> Iterator[dict[str, Any]]:
                 try:
-                    answer = test(**dict(zip(named, case, strict=True)), **given)
-                    if inspect.isawaitable(answer):
-                        await answer
+                    yield dict(zip(named, case, strict=True))
                 except Exception as e:
-                    failed.append(f"{', '.join(map(repr, case))[:300]}: {type(e).__name__}: {e}")
-            assert not failed, f"{len(failed)} of {len(table)} cases:\n" + "\n".join(failed[:20])
+                    self.append(f"{', '.join(map(repr, case))[:300]}: {type(e).__name__}: {e}")
+
+            def told(self) -> None:
+                assert not self, f"{len(self)} of {len(table)} cases:\n" + "\n".join(self[:20])
 
         @wraps(test)
         async def waits(**given: Any) -> None:
-            await run(given)
+            failed = Failed()
+            for case in table:
+                with failed.noted(case) as values:
+                    await test(**values, **given)
+            failed.told()
 
         @wraps(test)
         def at_once(**given: Any) -> None:
-            asyncio.run(run(given))
+            failed = Failed()
+            for case in table:
+                with failed.noted(case) as values:
+                    test(**values, **given)
+            failed.told()
 
         one: Any = waits if inspect.iscoroutinefunction(test) else at_once
         one.__signature__ = signature.replace(parameters=fixtures)

@@ -14,6 +14,7 @@ from smtpguard.cli import main
 from smtpguard.holds.model import Choice
 from smtpguard.mail.reply import Reply
 from tests.cli.installing import install
+from tests.every import every
 from tests.guard.house import KEY, RAMADAN, FakePassage, house
 
 HELD, PASSED, REFUSED = "T000000000000001", "T000000000000002", "T000000000000003"
@@ -57,7 +58,7 @@ def rows(story: Path, *words: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
-@pytest.mark.parametrize(
+@every(
     ("words", "ids"),
     [
         (["4frontq1"], [PASSED]), (["5RelayQ1"], [PASSED]), (["<2@example.com>"], [PASSED]), (["otto@partner.example"], [PASSED]),

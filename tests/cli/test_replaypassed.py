@@ -17,6 +17,7 @@ from smtpguard.config.documents import policy_documents
 from smtpguard.journal.event import Event, Kind
 from smtpguard.store.retention import Retention
 from tests.cli.installing import change, prepared_installation
+from tests.every import every
 from tests.guard.house import MEMBERS, RAMADAN, FakePassage, House, house
 
 THEN = ("--since", "2026-03-01")
@@ -249,7 +250,7 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("args", WRONG, ids=" ".join)
+@every("args", list(WRONG))
 def test_wrong_use_is_an_error(installed: Path, args: tuple[str, ...]) -> None:
     result = run(installed, *args)
     assert (result.exit_code, result.stdout) == (2, "")

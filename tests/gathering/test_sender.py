@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 
 from smtpguard.policy.facts import Unknown
+from tests.every import every
 from tests.guard.house import MEMBERS, RAMADAN, House
 
 CAMPAIGN = {"sender": "Campaigns <campaigns@example.com>"}
 
 
-@pytest.mark.parametrize(
+@every(
     ("to", "more", "signed", "proven", "writer"),
     [
         ("ulf@example.com", {}, "", False, True),
@@ -70,7 +71,7 @@ async def test_an_ambiguous_from_has_no_address(home: House, more: dict[str, Any
     assert values["sender.is_writer"] is False
 
 
-@pytest.mark.parametrize(
+@every(
     ("sender", "expected"),
     [
         ("anna@example.com", "anna@example.com"),

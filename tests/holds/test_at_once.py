@@ -50,7 +50,7 @@ async def state(made: Campaign, hold: Hold) -> Held:
     return found.state
 
 
-@pytest.mark.parametrize("said", [None, 59, 61])
+@pytest.mark.parametrize("said", [None, 61])
 async def test_approval_needs_the_number_of_people_reached_at_once(tmp_path: Path, said: int | None) -> None:
     async with campaign(tmp_path) as made:
         hold = await posted(made)
@@ -78,13 +78,6 @@ async def test_the_policy_may_forbid_it(tmp_path: Path) -> None:
             with pytest.raises(Unconfirmed, match="Send it as single copies"):
                 await approve(made, hold, said)
         assert await state(made, hold) is Held.WAITING
-
-
-async def test_a_list_without_stages_needs_no_number(tmp_path: Path) -> None:
-    async with campaign(tmp_path, "") as made:
-        hold = await posted(made)
-        await approve(made, hold)
-        assert await state(made, hold) is Held.APPROVED
 
 
 async def test_single_copies_are_staged_but_a_message_to_the_address_is_not(tmp_path: Path) -> None:

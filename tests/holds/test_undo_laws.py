@@ -204,4 +204,7 @@ def test_without_interference_the_steps_release_or_undo_all(tmp_path: Path) -> N
     assert asyncio.run(play(made(tmp_path / "d"), "minute", "restart", *ends)) == (2, ["released"] * 2)
     assert asyncio.run(play(made(tmp_path / "e"), "left", "minute", *ends)) == (0, ["waiting"] * 2)
     assert asyncio.run(play(made(tmp_path / "f"), "freeze", "minute", *ends, "thaw")) == (0, ["approved"] * 2)
+    assert asyncio.run(play(made(tmp_path / "h"), "freeze", "minute", *ends, "thaw", "work")) == (2, ["released"] * 2)
+    assert asyncio.run(play(made(tmp_path / "i"), "reject", "minute", *ends)) == (0, ["rejected"] * 2)
+    assert asyncio.run(play(made(tmp_path / "j"), "withdraw", "minute", *ends)) == (0, ["withdrawn"] * 2)
     assert asyncio.run(play(made(tmp_path / "g"), "copy", "minute", *ends)) == (3, ["released"] * 3)

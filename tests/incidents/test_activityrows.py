@@ -59,11 +59,15 @@ async def by_the_journal(store: Store, since: datetime, until: datetime) -> Acti
 
 
 @pytest.mark.parametrize("counted", [0, 5, len(STORY)])
-@pytest.mark.parametrize(("begin", "end"), [(0, 280), (5, 195), (61, 139), (75, 78), (60, 240), (-90, 600), (12, 205)])
-async def test_stored_sums_equal_the_journal_for_any_period(store: Store, counted: int, begin: int, end: int) -> None:
+async def test_stored_sums_equal_the_journal_for_any_period(store: Store, counted: int) -> None:
     await record_story(store, STORY[:counted])
     await summed(store)
     await record_story(store, STORY[counted:])
+    for begin, end in ((0, 280), (5, 195), (61, 139), (75, 78), (60, 240), (-90, 600), (12, 205)):
+        await equal_sums(store, begin, end)
+
+
+async def equal_sums(store: Store, begin: int, end: int) -> None:
     since, until = T0 + begin * MINUTE, T0 + end * MINUTE
     asked = await store.journal.activity(since, until, UTC)
     expected = await by_the_journal(store, since, until)
@@ -123,28 +127,28 @@ async def test_sums_are_trimmed_with_the_journal(store: Store, clock: Any) -> No
     assert await store.ask(lambda connection: connection.execute(text(left)).scalar()) == 0
 
 
-@pytest.mark.parametrize(
-    ("about", "ids"),
-    [
-        (ActivityFilter(did="relayed"), ["P3", "P2", "P1"]),
-        (ActivityFilter(did="held"), ["H3", "C2", "H2", "H1"]),
-        (ActivityFilter(did="held", rule="b"), ["H3", "H1"]),
-        (ActivityFilter(did="held", list="vip"), ["C2", "H2"]),
-        (ActivityFilter(did="relayed", list="news"), ["P1"]),
-        (ActivityFilter(did="rejected"), ["R1"]),
-        (ActivityFilter(did="observed", rule="watch"), ["D1"]),
-        (ActivityFilter(did="held", since=T0 + 75 * MINUTE, until=T0 + 190 * MINUTE), ["C2"]),
-        (ActivityFilter(did="nonsense"), []),
-    ],
-)
-async def test_messages_behind_a_figure_are_listed(store: Store, about: ActivityFilter, ids: list[str]) -> None:
+FIGURES = [
+    (ActivityFilter(did="relayed"), ["P3", "P2", "P1"]),
+    (ActivityFilter(did="held"), ["H3", "C2", "H2", "H1"]),
+    (ActivityFilter(did="held", rule="b"), ["H3", "H1"]),
+    (ActivityFilter(did="held", list="vip"), ["C2", "H2"]),
+    (ActivityFilter(did="relayed", list="news"), ["P1"]),
+    (ActivityFilter(did="rejected"), ["R1"]),
+    (ActivityFilter(did="observed", rule="watch"), ["D1"]),
+    (ActivityFilter(did="held", since=T0 + 75 * MINUTE, until=T0 + 190 * MINUTE), ["C2"]),
+    (ActivityFilter(did="nonsense"), []),
+]
+
+
+async def test_messages_behind_a_figure_are_listed(store: Store) -> None:
     await record_story(store)
-    found, further = await store.journal.judged(about, 0, 50)
-    assert ([entry.id for entry, _ in found], further) == (ids, 0)
-    seen, before = [], 0
-    while True:
-        some, before = await store.journal.judged(about, before, 1)
-        seen += [entry.id for entry, _ in some]
-        if not before:
-            break
-    assert seen == ids
+    for about, ids in FIGURES:
+        found, further = await store.journal.judged(about, 0, 50)
+        assert ([entry.id for entry, _ in found], further) == (ids, 0), about
+        seen, before = [], 0
+        while True:
+            some, before = await store.journal.judged(about, before, 1)
+            seen += [entry.id for entry, _ in some]
+            if not before:
+                break
+        assert seen == ids, about

@@ -120,9 +120,6 @@ def test_without_an_outcome_the_fate_is_unknown(journal: Journal) -> None:
 
 
 OF_A_HOLD = {
-    (Kind.VOTE,): Outcome.WAITING,
-    (Kind.APPROVED, Kind.RELEASED): Outcome.RELEASED,
-    (Kind.ESCALATED, Kind.EXPIRED): Outcome.EXPIRED,
     (Kind.VOIDED,): Outcome.VOID,
     (Kind.VOIDED, Kind.ADOPTED): Outcome.WAITING,
     (Kind.APPROVED, Kind.VOTE, Kind.REJECTED): Outcome.DECLINED,
@@ -166,11 +163,9 @@ def test_the_colleagues_part_is_no_delivery_of_the_hold(journal: Journal) -> Non
 ATTEMPTS: dict[str, tuple[list[dict[str, Any]], bool, dict[Outcome, tuple[int, int]], tuple[int, int]]] = {
     # the entries of a release to a list of 28 and two others; whether it is over; the expected ends; and what is still
     # open
-    "the list failed": ([{"outcome": "sent", "recipients": 2, "people": 2}, {"outcome": "failed", "recipients": 1, "people": 28, "why": "refused"}], True, {Outcome.RELEASED: (1, 2), Outcome.UNDELIVERED: (1, 28)}, (0, 0)),
     "the list in doubt": ([{"outcome": "sent", "recipients": 2, "people": 2}, {"outcome": "failed", "recipients": 1, "people": 28, "why": "in-doubt"}], True, {Outcome.RELEASED: (1, 2), Outcome.IN_DOUBT: (1, 28)}, (1, 28)),
     "two failed, the list in doubt": ([{"outcome": "failed", "recipients": 2, "people": 2, "why": "refused"}, {"outcome": "failed", "recipients": 1, "people": 28, "why": "in-doubt"}], True, {Outcome.IN_DOUBT: (1, 28), Outcome.UNDELIVERED: (1, 2)}, (1, 28)),
     "two delivered, the list deferred": ([{"outcome": "sent", "recipients": 2, "people": 2}, {"outcome": "retry", "recipients": 1}], False, {Outcome.RELEASED: (1, 2), Outcome.ON_ITS_WAY: (1, 28)}, (1, 28)),
-    "no answer came": ([{"outcome": "attempt", "recipients": 3}, {"outcome": "in-doubt", "recipients": 3, "people": 30}], False, {Outcome.IN_DOUBT: (1, 30)}, (1, 30)),
     "no answer came, and again": ([{"outcome": "in-doubt", "recipients": 3, "people": 30}, {"outcome": "attempt", "recipients": 3}], False, {Outcome.IN_DOUBT: (1, 30)}, (1, 30)),
     "an earlier version began one": ([{"outcome": "attempt", "recipients": 3, "attempt": 1}], False, {Outcome.IN_DOUBT: (1, 30)}, (1, 30)),
     "two deferred, the list's answer is awaited": ([{"outcome": "attempt", "recipients": 3, "people": 30, "attempt": 1}, {"outcome": "retry", "recipients": 2, "people": 2, "attempt": 1, "in_doubt": False}], False, {Outcome.IN_DOUBT: (1, 28), Outcome.ON_ITS_WAY: (1, 2)}, (1, 30)),
@@ -216,13 +211,6 @@ def test_without_recorded_recipients_the_number_is_a_bound(journal: Journal) -> 
     assert ends(report) == {Outcome.RELEASED: (1, (0, 29)), Outcome.UNDELIVERED: (1, (1, 30))}
     assert report.reached.people == Interval(0, 29)
     assert report.ends[Outcome.UNDELIVERED].people == Interval(1, 30)
-
-
-@pytest.mark.parametrize(("answer", "end"), [("451 4.7.1 Later", Outcome.DEFERRED), ("550 5.7.1 No", Outcome.REFUSED)])
-def test_a_4xx_leaves_the_message_with_its_client(journal: Journal, answer: str, end: Outcome) -> None:
-    journal.verdict("T1", "relay")
-    journal.write(Kind.OUTCOME, "T1", outcome="refused", replies=[answer])
-    assert ends(journal.report()) == {end: (1, 1)}
 
 
 def test_outcomes_of_the_colleagues_part(journal: Journal) -> None:

@@ -55,12 +55,13 @@ async def test_matches_are_found_across_pages(store: Store) -> None:
     assert one.proof.ok
 
 
-@pytest.mark.parametrize("name", ["100%", "a_b", 'the "big" one', "back\\slash", "Nyhetsbrev på svenska", "*"])
-async def test_a_name_is_no_pattern(store: Store, name: str) -> None:
-    await store.journal.record(
-        [verdict(store, "T1", lists=[name]), verdict(store, "T2", lists=["another", "axb", "100 people"])]
-    )
-    assert await ids(store, lists=frozenset({name})) == {"T1"}
+async def test_a_name_is_no_pattern(store: Store) -> None:
+    names = ["100%", "a_b", 'the "big" one', "back\\slash", "Nyhetsbrev på svenska", "*"]
+    for n, name in enumerate(names):
+        await store.journal.record([verdict(store, f"T{n}", lists=[name])])
+    await store.journal.record([verdict(store, "T9", lists=["another", "axb", "100 people"])])
+    for n, name in enumerate(names):
+        assert await ids(store, lists=frozenset({name})) == {f"T{n}"}
 
 
 async def test_all_conditions_must_match(store: Store, clock: Clock) -> None:
@@ -172,31 +173,31 @@ def private_verdict(store: Store, id: str, **private: tuple[str, ...]) -> Event:
     return Event(kind=Kind.VERDICT, id=id, at=store.now(), data={"action": "relay"}, private=private)
 
 
-@pytest.mark.parametrize(
-    ("word", "ids"),
-    [
-        ("01AB", ["01AB1", "01AB2"]),
-        ("01ab2", ["01AB2"]),
-        ("01AC", ["01AC"]),  # an exact match, although another id begins with it
-        (" 01ac9 ", ["01AC9"]),
-        ("FREEZE", ["FREEZE1"]),
-        ("ZZ", ["ZZ1"]),
-        ("0Z", ["0ZZ"]),
-        ("09", ["099"]),
-        ("01B", []),
-        ("news", []),  # a list's name is not an id of a message
-        ("%", []),
-        ("_1AB1", []),
-        ("", []),
-    ],
-)
-async def test_an_id_is_found_by_its_beginning(store: Store, word: str, ids: list[str]) -> None:
+WORDS: list[tuple[str, list[str]]] = [
+    ("01AB", ["01AB1", "01AB2"]),
+    ("01ab2", ["01AB2"]),
+    ("01AC", ["01AC"]),  # an exact match, although another id begins with it
+    (" 01ac9 ", ["01AC9"]),
+    ("FREEZE", ["FREEZE1"]),
+    ("ZZ", ["ZZ1"]),
+    ("0Z", ["0ZZ"]),
+    ("09", ["099"]),
+    ("01B", []),
+    ("news", []),  # a list's name is not an id of a message
+    ("%", []),
+    ("_1AB1", []),
+    ("", []),
+]
+
+
+async def test_an_id_is_found_by_its_beginning(store: Store) -> None:
     await store.journal.record(
         [private_verdict(store, id) for id in ("01AB1", "01AB2", "01AC", "01AC9", "ZZ1", "0ZZ", "099", "0A", "1")]
     )
     await store.journal.record([event(Kind.OUTCOME, "01AB2"), event(Kind.LIST, "NEWSLETTER")])
     await store.journal.record([event(Kind.FREEZE, "FREEZE1")])
-    assert list(await store.journal.called(word)) == ids
+    for word, ids in WORDS:
+        assert list(await store.journal.called(word)) == ids, word
 
 
 async def test_only_some_of_many_matches_are_named(store: Store) -> None:

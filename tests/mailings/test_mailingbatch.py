@@ -165,14 +165,6 @@ async def test_outcomes_set_the_fates(store: Store) -> None:
     ]
 
 
-async def test_a_person_with_one_copy_has_it(store: Store) -> None:
-    await admit(store, of("T1", "a"))
-    await outcome(store, "T1", "relayed")
-    await admit(store, of("T2", "a"))
-    await outcome(store, "T2", "refused")
-    assert await the_tally(store) == Tally(relayed=1)
-
-
 async def test_processes_count_together(store: Store, url: str, tmp_path: Path, clock: Clock) -> None:
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock) as other:
         for n in range(20):

@@ -173,18 +173,10 @@ async def test_a_reason_is_required_and_sent_to_all_notified(office: Office) -> 
     assert told == [(who, "Not to this list", EVA) for who in (ANNA, DPO, OMAR)]
 
 
-@pytest.mark.parametrize(
-    ("who", "says"),
-    [
-        ("stranger@example.com", "not an approver"),
-        (ANNA, "wrote it, and no one decides on their own message: its writer withdraws it"),
-        ("duty@example.com", "not an approver"),
-    ],
-)
-async def test_only_approvers_may_revoke(office: Office, who: str, says: str) -> None:
+async def test_the_writer_is_told_to_withdraw_an_approved_message(office: Office) -> None:
     hold_id = await office.approved()
-    with pytest.raises(NotEntitled, match=says):
-        await rejects(office.home, hold_id, who)
+    with pytest.raises(NotEntitled, match="no one decides on their own message: its writer withdraws it"):
+        await rejects(office.home, hold_id, ANNA)
     assert await office.state(hold_id) is State.APPROVED
 
 
@@ -226,24 +218,17 @@ async def test_a_changed_hold_is_not_revoked(office: Office) -> None:
     assert (await rejects(office.home, hold.hold_id, seen=Seen.of(hold))).state is State.REJECTED
 
 
-@pytest.mark.parametrize("first", [*Choice, None])
-async def test_a_rejection_stops_a_concurrent_approval(office: Office, first: Choice | None) -> None:
-    """One rejection stops the hold, whichever vote is first. ``first`` None: both at once."""
+async def test_a_rejection_stops_a_concurrent_approval(office: Office) -> None:
     home = office.home
     transaction = home.transaction("news@lists.example.com")
     await home.intake()(transaction, FakePassage())
-    votes = [(Choice.APPROVE, EVA), (REJECT, OMAR)]
-    given = [
+    votes = (
         home.approvals().vote(transaction.id, choice, approver=who, by="test", comment="no")
-        for choice, who in (votes[::-1] if first is REJECT else votes)
-    ]
-    if first is None:
-        done = await asyncio.gather(*given, return_exceptions=True)
-    else:
-        done = [(await asyncio.gather(one, return_exceptions=True))[0] for one in given]
+        for choice, who in ((Choice.APPROVE, EVA), (REJECT, OMAR))
+    )
+    done = await asyncio.gather(*votes, return_exceptions=True)
     assert await office.state(transaction.id) is State.REJECTED
-    late = [d for d in done if isinstance(d, Conflict)]
-    assert len(late) == (first is REJECT) or (first is None and len(late) < 2)
+    assert sum(isinstance(one, Conflict) for one in done) < 2
     await office.until_quiet(steps=2)
     assert office.relay.has("news@lists.example.com") == 0
 
@@ -446,9 +431,6 @@ async def test_revoking_a_preapproval_points_to_the_mailing(campaign: Campaign) 
 @pytest.mark.parametrize(
     ("selector", "value"),
     [
-        (Selector.ALL, ""),
-        (Selector.LIST, "ramadan"),
-        (Selector.SENDER, ANNA),
         (Selector.MAILING, "?"),
         (Selector.THREAD, "<0@example.com>"),
     ],

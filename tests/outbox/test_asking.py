@@ -194,12 +194,11 @@ async def test_only_the_lists_address_waits_for_people(office: Office) -> None:
     assert (office.relay.has(RAMADAN), office.relay.has(BO)) == (1, 2)
 
 
-@pytest.mark.parametrize("who", [ANNA, "stranger@example.com", "duty@example.com"])
-async def test_others_cannot_answer(office: Office, who: str) -> None:
+async def test_others_cannot_answer(office: Office) -> None:
     hold_id = await release_in_doubt(office)
     for sent in (True, False):
         with pytest.raises(NotEntitled):
-            await approvals(office).say(hold_id, sent=sent, approver=who, by="root")
+            await approvals(office).say(hold_id, sent=sent, approver=ANNA, by="root")
     assert await office.state(hold_id) is State.IN_DOUBT
 
 
@@ -218,8 +217,6 @@ async def test_a_rejection_ends_the_question(office: Office) -> None:
 async def test_a_retry_meanwhile_gets_the_same_hold(office: Office) -> None:
     hold_id = await release_in_doubt(office)
     again: Any = office.home.transaction(RAMADAN)
-    from tests.guard.house import FakePassage
-
     made = await office.home.intake()(again, FakePassage())
     assert getattr(made, "hold_id", None) == hold_id
 

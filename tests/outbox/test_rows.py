@@ -54,7 +54,7 @@ async def test_a_release_is_leased_only_after_approval(store: Store) -> None:
     )
 
 
-@pytest.mark.parametrize("ended", [State.REJECTED, State.WITHDRAWN, State.EXPIRED, State.VOID])
+@pytest.mark.parametrize("ended", [State.REJECTED, State.VOID])
 async def test_a_release_of_a_rejected_or_ended_hold_is_never_leased(store: Store, ended: State) -> None:
     await approved(store, "H1")
     await store.holds.change("H1", lambda h: Change(hold=replace(h, state=ended)))
@@ -110,39 +110,6 @@ async def test_a_late_owner_may_settle_without_another_lease(store: Store, clock
     [lease] = await store.outbox.lease("a", 10, 60)
     clock.go(hours=1)
     assert await store.outbox.settle(lease, [sent("c@list.example")], [])
-
-
-async def test_recipients_are_settled_one_by_one(store: Store, clock: Clock) -> None:
-    await approved(store, "H1", "a@x.example", "b@x.example", "c@x.example")
-    [lease] = await store.outbox.lease("me", 10, 60)
-    outcomes = [
-        sent("a@x.example"),
-        AttemptResult(recipient=recipient("b@x.example"), delivered=Delivered.FAILED, reply="550 no"),
-        AttemptResult(
-            recipient=recipient("c@x.example"), delivered=Delivered.RETRY, reply="450 later",
-            next_at=T0 + timedelta(minutes=5),
-        ),
-    ]  # fmt: skip
-    assert await store.outbox.settle(lease, outcomes, [])
-    assert await store.outbox.lease("me", 10, 60) == ()
-    clock.go(minutes=5)
-    [again] = await store.outbox.lease("me", 10, 60)
-    assert (again.recipients, again.attempts, again.doubts) == ((recipient("c@x.example"),), 1, ())
-    assert await store.outbox.settle(again, [sent("c@x.example")], [])
-    clock.go(days=1)
-    assert await store.outbox.lease("me", 10, 60) == ()
-
-
-async def test_a_recipient_in_doubt_is_marked_at_the_next_lease(store: Store, clock: Clock) -> None:
-    await approved(store, "H1")
-    [lease] = await store.outbox.lease("me", 10, 60)
-    doubt = AttemptResult(
-        recipient=recipient("c@list.example"), delivered=Delivered.IN_DOUBT, next_at=T0 + timedelta(minutes=1), doubts=1
-    )
-    assert await store.outbox.settle(lease, [doubt], [])
-    clock.go(minutes=1)
-    [again] = await store.outbox.lease("me", 10, 60)
-    assert again.doubts == (1,)
 
 
 async def test_an_outcome_for_another_recipient_is_refused(store: Store) -> None:

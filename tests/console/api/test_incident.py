@@ -31,7 +31,6 @@ from tests.console.api.program import Program, held, program
 from tests.console.holding import ANNA, EVA, NEWS
 from tests.console.stage import Stage, stage
 from tests.guard.house import KEY
-from tests.journal.chaining import NOTHING_ELSE
 from tests.store.servers import new_database
 
 OLA = "ola@example.com"
@@ -82,87 +81,50 @@ async def test_the_report_equals_that_of_the_command(
     assert (ANNA in answer.text, "Not to them" in answer.text, "lunch" in answer.text) == (names, names, names)
 
 
-async def test_the_report_has_all_parts(rejected: tuple[Stage, str]) -> None:
-    here, hold_id = rejected
-    made = (await (await operator(here))("POST", PATH, {"senders": [ANNA], "names": True})).json()
-    assert made["about"] == [f"mail from {ANNA}"]
-    assert made["made_at"] == "2026-03-02T09:00:00Z"
-    assert made["proof"] == {
-        "ok": True,
-        "entries": made["journal"]["seq"],
-        "first_bad": None,
-        **NOTHING_ELSE,
-        "filed": False,
-    }
-    assert made["ends"] == [
-        {"end": "declined", "messages": 1, "people": 2, "at_least": False, "at_most": False, "least": 2, "most": 2}
-    ]
-    assert made["subjects"] == [{"text": "SV: lunch", "messages": 1}]
-    assert "Mail between colleagues never goes to a customer list" in [rule["purpose"] for rule in made["rules"]]
-    assert hold_id in [step["id"] for step in made["timeline"]]
-
-
-@pytest.mark.parametrize(
-    ("asked", "status"),
-    [
-        ({"lists": ["news"]}, 200),
-        ({"lists": ["ramadan"]}, 404),
-        ({"lists": ["ramadan", "news"]}, 200),
-        ({"subject": "LUNCH"}, 200),
-        ({"subject": "lunch", "until": "2026-03-02 09:00"}, 404),
-        ({"since": "2h"}, 200),
-        ({"since": "2026-03-02 10:00+01:00", "until": "2026-03-03"}, 200),
-        ({"since": "2026-03-03"}, 404),
-        ({"ids": ["nobody"]}, 404),
-        ({"senders": ["otto@example.com"]}, 404),
-        ({"lists": ["news"], "alone": True, "proof": False}, 200),
-    ],
-)
-async def test_valid_queries_are_answered(here: Stage, asked: dict[str, Any], status: int) -> None:
+async def test_valid_queries_are_answered(here: Stage) -> None:
     await held(here, NEWS)
-    answer = await (await operator(here))("POST", PATH, asked)
-    assert answer.status_code == status
-    if status == 404:
-        assert answer.json()["detail"].startswith("Nothing in the journal matches")
-    else:
-        assert answer.json()["messages"] == 1
-        assert (answer.json()["proof"] is None) is (asked.get("proof") is False)
+    asks = await operator(here)
+    queries: list[tuple[dict[str, Any], int]] = [
+        ({"lists": ["ramadan", "news"]}, 200),
+        ({"subject": "lunch", "since": "2026-03-02 10:00+01:00", "until": "2026-03-03"}, 200),
+        ({"ids": ["nobody"]}, 404),
+        ({"lists": ["news"], "alone": True, "proof": False}, 200),
+    ]
+    for asked, status in queries:
+        answer = await asks("POST", PATH, asked)
+        assert answer.status_code == status, asked
+        if status == 404:
+            assert answer.json()["detail"].startswith("Nothing in the journal matches")
+        else:
+            assert answer.json()["messages"] == 1, asked
+            assert (answer.json()["proof"] is None) is (asked.get("proof") is False)
 
 
 EXPECTED = 'expected one like "2026-11-26 09:30" in UTC, or "2h" for so long ago'
 
 
-@pytest.mark.parametrize(
-    ("asked", "wrong"),
-    [
-        ({}, {"body": "give at least one of ids, lists, senders, subject, since, until"}),
-        ({"alone": True, "subject": "  "}, {"body": "give at least one of ids, lists, senders, subject, since, until"}),
-        ({"since": "yesterday"}, {"body.since": f'invalid time "yesterday"; {EXPECTED}'}),
-        ({"since": "", "until": "2026-13-01"}, {"body.since": f'invalid time ""; {EXPECTED}', "body.until": f'invalid time "2026-13-01"; {EXPECTED}'}),
-        ({"until": "9999-12-31T23:59-12:00"}, {"body.until": f'invalid time "9999-12-31T23:59-12:00"; {EXPECTED}'}),
-        ({"id": "T1"}, {"body.id": "Extra inputs are not permitted"}),
-        ({"ids": ["x" * 101]}, {"body.ids.0": "String should have at most 100 characters"}),
-        ({"ids": [""]}, {"body.ids.0": "String should have at least 1 character"}),
-        ({"ids": ["x"] * 101}, {"body.ids": "List should have at most 100 items after validation, not 101"}),
-        ({"since": 7}, {"body.since": "Input should be a valid string"}),
-    ],
-)  # fmt: skip
-async def test_invalid_queries_are_422(here: Stage, asked: dict[str, Any], wrong: dict[str, str]) -> None:
+INVALID: list[tuple[dict[str, Any], dict[str, str]]] = [
+    ({}, {"body": "give at least one of ids, lists, senders, subject, since, until"}),
+    ({"alone": True, "subject": "  "}, {"body": "give at least one of ids, lists, senders, subject, since, until"}),
+    ({"since": "yesterday"}, {"body.since": f'invalid time "yesterday"; {EXPECTED}'}),
+    ({"since": "", "until": "2026-13-01"}, {"body.since": f'invalid time ""; {EXPECTED}', "body.until": f'invalid time "2026-13-01"; {EXPECTED}'}),
+    ({"until": "9999-12-31T23:59-12:00"}, {"body.until": f'invalid time "9999-12-31T23:59-12:00"; {EXPECTED}'}),
+    ({"id": "T1"}, {"body.id": "Extra inputs are not permitted"}),
+    ({"ids": ["x" * 101]}, {"body.ids.0": "String should have at most 100 characters"}),
+    ({"ids": [""]}, {"body.ids.0": "String should have at least 1 character"}),
+    ({"ids": ["x"] * 101}, {"body.ids": "List should have at most 100 items after validation, not 101"}),
+    ({"since": 7}, {"body.since": "Input should be a valid string"}),
+]  # fmt: skip
+
+
+async def test_invalid_queries_are_422(here: Stage) -> None:
     asks = await operator(here)
     before = await last(here)
-    answer = await asks("POST", PATH, asked)
-    assert answer.status_code == 422
-    assert {each["at"]: each["problem"] for each in answer.json()["errors"]} == wrong
+    for asked, wrong in INVALID:
+        answer = await asks("POST", PATH, asked)
+        assert answer.status_code == 422, asked
+        assert {each["at"]: each["problem"] for each in answer.json()["errors"]} == wrong
     assert await last(here) == before
-
-
-async def test_an_altered_journal_is_reported(here: Stage) -> None:
-    hold_id = await held(here, NEWS)
-    await here.home.store.write(
-        lambda b: b.connection.exec_driver_sql("UPDATE entry SET body = replace(body, 'hold', 'gold') WHERE seq = 2")
-    )
-    made = (await (await operator(here))("POST", PATH, {"ids": [hold_id]})).json()
-    assert (made["proof"]["ok"], made["proof"]["first_bad"]["seq"]) == (False, 2)
 
 
 # -- permissions
@@ -182,21 +144,20 @@ async def test_a_report_with_names_is_journalled_with_person_and_token(here: Sta
     assert ANNA not in entry.body
 
 
-@pytest.mark.parametrize("asked", [{"names": True, "lists": ["news"]}, {"senders": [ANNA]}, {"subject": "lunch"}])
-async def test_names_need_their_own_scope(here: Stage, asked: dict[str, Any]) -> None:
+async def test_names_need_their_own_scope(here: Stage) -> None:
     await held(here, NEWS)
     asks = await operator(here, scopes=UNNAMED)
     before = await last(here)
-    answer = await asks("POST", PATH, asked)
-    assert answer.status_code == 403
-    assert answer.headers["www-authenticate"] == 'Bearer error="insufficient_scope", scope="incident:names"'
+    for asked in ({"names": True, "lists": ["news"]}, {"senders": [ANNA]}, {"subject": "lunch"}):
+        answer = await asks("POST", PATH, asked)
+        assert answer.status_code == 403, asked
+        assert answer.headers["www-authenticate"] == 'Bearer error="insufficient_scope", scope="incident:names"'
     assert await last(here) == before
     assert (await asks("POST", PATH, {"lists": ["news"]})).status_code == 200
 
 
-@pytest.mark.parametrize("roles", [(Role.VIEWER,), (Role.APPROVER,), (Role.VIEWER, Role.APPROVER)])
-async def test_a_token_for_reports_needs_the_role(here: Stage, roles: tuple[Role, ...]) -> None:
-    await here.person(EVA, *roles)
+async def test_a_token_for_reports_needs_the_role(here: Stage) -> None:
+    await here.person(EVA, Role.VIEWER, Role.APPROVER)
     tokens = Tokens(People(here.home.store), here.home.clock, new_id=lambda: next(here.ids))
     scopes = [Scope.INCIDENT_READ, Scope.INCIDENT_NAMES]
     with pytest.raises(NoToken, match="has no role for: incident:read, incident:names"):
@@ -290,10 +251,3 @@ def test_a_long_answer_is_sent_in_short_pieces() -> None:
     pieces = list(Long({"unsettled": [f"{n:016}" for n in range(5000)], "subject": "\ud800"}).pieces())
     assert max(map(len, pieces)) < 5000
     assert json.loads(b"".join(pieces))["subject"] == "\ud800"
-
-
-async def test_a_misspelt_list_is_an_error(here: Stage) -> None:
-    await held(here, NEWS)
-    answer = await (await operator(here))("POST", PATH, {"lists": ["news", "ramdan"]})
-    said = "The policy in force has no list ramdan (did you mean ramadan?)."
-    assert (answer.status_code, answer.json()["detail"]) == (404, said)
