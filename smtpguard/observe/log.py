@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import select
+import stat
 import sys
 import threading
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
@@ -28,6 +29,7 @@ from smtpguard.journal.event import Event, Kind
 _ADDRESS = re.compile(r"([^\s@<>\"',;:()\[\]]{1,64})@([A-Za-z0-9\u0080-\U0010ffff.\-]+)")
 _SECRET = re.compile(r"passw|secret|token|credential|api_?key|private_key", re.I)
 _MOST_RECIPIENTS = 20
+_MOST_OCTETS = 1 << 14
 _RECIPIENTS = frozenset({"recipients", "refused"})
 _PLAIN = orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 _LEVELS: Mapping[Kind, str] = {
@@ -93,6 +95,9 @@ class _Unfailing(io.TextIOBase):
         with suppress(OSError, ValueError):
             self._stream.flush()
 
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
     def isatty(self) -> bool:
         try:
             return self._stream.isatty()
@@ -117,7 +122,7 @@ def configure(style: str = "auto", addresses: str = "clear", stream: TextIO | No
     colours = stream.isatty()
     renderer: structlog.typing.Processor = (lambda _, __, row: terminal_line(row, colours=colours)) if text else _json
     global _straight
-    _straight = None if text else (stream, addresses == "masked")
+    _straight = None if text else (stream, addresses == "masked", _whole(stream))
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
@@ -135,14 +140,14 @@ def configure(style: str = "auto", addresses: str = "clear", stream: TextIO | No
 
 
 def tell(*events: Event) -> None:
-    """Log events in few writes: several lines at once, up to the size that a pipe writes atomically (pipe(7)). An event
-    without a line does not suppress the others."""
+    """Log events in few writes: several lines at once, up to a size that is written without lines of another process
+    between them. An event without a line does not suppress the others."""
     if _straight is None:
         for event in events:
             with suppress(Exception):
                 getattr(structlog.get_logger("smtpguard"), _level(event))(event.kind.value, **fields(event))
         return
-    stream, masked = _straight
+    stream, masked, most = _straight
     now = f"{datetime.now(UTC).isoformat(timespec='microseconds')[:-6]}Z"
     lines: list[str] = []
     size = 0
@@ -152,7 +157,7 @@ def tell(*events: Event) -> None:
             octets = len(line) if line.isascii() else len(line.encode("utf-8", "replace"))
         except Exception:
             continue
-        if lines and size + octets > select.PIPE_BUF:
+        if lines and size + octets > most:
             _write(stream, lines)
             lines, size = [], 0
         lines.append(line)
@@ -173,8 +178,19 @@ def _line(event: Event, now: str, *, masked: bool) -> str:
     return _json(None, "", _masked(None, "", shown) if masked else shown) + "\n"
 
 
-_straight: tuple[TextIO, bool] | None = None
-"""The stream for events that bypasses structlog, and whether addresses are masked; None: use structlog."""
+_straight: tuple[TextIO, bool, int] | None = None
+"""The stream for events that bypasses structlog, whether addresses are masked, and the octets of one write; None: use
+structlog."""
+
+
+def _whole(stream: TextIO) -> int:
+    """How many octets the system writes at once: PIPE_BUF to a pipe (pipe(7)). Processes share a file's offset, and a
+    socket of systemd's journal takes more."""
+    try:
+        is_pipe = stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)
+    except (OSError, ValueError):
+        is_pipe = True
+    return select.PIPE_BUF if is_pipe else _MOST_OCTETS
 
 
 def _level(event: Event) -> str:

@@ -54,8 +54,8 @@ LOOK_SECONDS = 0.05
 NOTE_SECONDS = 0.05
 """For so long an outcome waits for a verdict with which it is written. A freeze names messages without an outcome as past
 recall."""
-TELL_SECONDS = 0.02
-"""For so long outcomes wait until subscribers are told of many at once: the next write waits for that."""
+TELL_SECONDS = 0.03
+"""For so long outcomes wait until subscribers are told of many at once, with a write, or if none comes so long."""
 LATE_SECONDS = 1.0
 """If nobody has moved a frame by this time after its write, this process moves it."""
 _LARGEST = 1 << 16
@@ -294,7 +294,7 @@ class Front:
     def _run(self) -> None:
         going, told, due = True, list[Event](), 0.0
         while going:
-            taken = self._next(due if told else None)
+            taken = self._next(TELL_SECONDS if told else None)
             going = _STOP not in taken
             groups = [group for group in taken if group is not _STOP]
             error: LedgerError | None = None
@@ -322,14 +322,14 @@ class Front:
             now = time.monotonic()
             due = due if told else now + TELL_SECONDS
             told += [event for group in groups for event in group.outcomes if event.id in done]
-            if now >= due or not going:
+            if now >= due or not groups or not going:
                 self._publish(told)
                 told = []
 
-    def _next(self, until: float | None) -> list[Any]:
-        """What has been handed over, or at that time nothing."""
+    def _next(self, seconds: float | None) -> list[Any]:
+        """What has been handed over, or nothing after so many seconds."""
         try:
-            taken = [self._queue.get(timeout=None if until is None else max(until - time.monotonic(), 0.0))]
+            taken = [self._queue.get(timeout=seconds)]
         except queue.Empty:
             return []
         while not self._queue.empty():

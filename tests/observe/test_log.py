@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import logging
+import os
 import select
 import subprocess
 import sys
@@ -87,6 +88,19 @@ def test_lines_of_one_commit_are_written_together_up_to_pipe_buf() -> None:
     assert 1 < len(stream.calls) < 51
     assert [len(text) > select.PIPE_BUF for text in stream.calls].count(True) == 1, "the long line, alone"
     assert all(text.endswith("\n") for text in stream.calls)
+
+
+def test_a_file_takes_more_lines_in_one_write_than_a_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    reader, writer = os.pipe()
+    with (tmp_path / "log").open("w") as file, os.fdopen(reader), os.fdopen(writer, "w") as pipe:
+        for real in (file, pipe):
+            stream = _Writes()
+            monkeypatch.setattr(stream, "fileno", real.fileno)
+            log.configure("json", stream=stream)
+            log.tell(*[VERDICT] * 100)
+            calls.append(len(stream.calls))
+    assert 1 < calls[0] < calls[1] / 3
 
 
 JOURNAL = r"""
