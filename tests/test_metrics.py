@@ -21,8 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families as parsed
 from smtpguard.database.engine import Database
 from smtpguard.demo import messages
 from smtpguard.demo.messages import HOME, DemoMessage
-from smtpguard.demo.play import play
-from smtpguard.demo.script import KALLE, LOTTA, RAMADAN, Script
+from smtpguard.demo.script import KALLE, LOTTA, RAMADAN, Script, play
 from smtpguard.demo.stage import PEOPLE
 from smtpguard.observe.metrics.table import FAMILIES
 from tests.demo.forked import Forked

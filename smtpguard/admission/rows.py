@@ -25,7 +25,7 @@ from smtpguard.journal.chain import canonical
 from smtpguard.mailings.mailingbatch import mailings_of
 from smtpguard.mailings.mailingrow import Row
 from smtpguard.mailings.model import CopyStatus, Grant, Mailing
-from smtpguard.mailings.sets import Sets
+from smtpguard.mailings.rows import Sets
 from smtpguard.outbox import rows as outboxes
 from smtpguard.policy.counted import Ask
 from smtpguard.policy.freezing import Freeze, Selector

@@ -37,10 +37,9 @@ from smtpguard.holds.links import Links
 from smtpguard.holds.replying import Tokens
 from smtpguard.holds.service import Approvals
 from smtpguard.mail.address import Address, BadAddress
-from smtpguard.notices.checkpointmail import Checkpoints
+from smtpguard.notices.filling import Checkpoints, Reports
 from smtpguard.notices.notice import NoticeHead, NoticeTemplates
 from smtpguard.notices.render import Renderer, Sign
-from smtpguard.notices.shadowreport import Reports
 from smtpguard.observe.webhooks.rows import Cursors
 from smtpguard.observe.witnessing import SYSLOG, Sending, Timestamping, Witnessing
 from smtpguard.outbox.asking import report_doubts

@@ -14,8 +14,7 @@ from pathlib import Path
 import click
 
 from smtpguard.cli.context import CannotRun, Context
-from smtpguard.demo.play import Disposition, Result, play
-from smtpguard.demo.script import KALLE, RAMADAN, Script
+from smtpguard.demo.script import KALLE, RAMADAN, Disposition, Result, Script, play
 from smtpguard.demo.stage import ADMIN, PEOPLE, CannotStart, Stage, stage
 
 _COLOURS = {

@@ -354,7 +354,7 @@ cover = Table(  # templates of approvals that cover copies
     _text("doc"),
 )
 
-peopleset = Table(  # sets of people that approvals are bound to (mailings.sets): sorted keyed digests in pieces, by the first of each
+peopleset = Table(  # sets of people that approvals are bound to (mailings.rows): sorted keyed digests in pieces, by the first of each
     "peopleset",
     metadata,
     _text("name", primary_key=True),

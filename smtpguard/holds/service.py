@@ -48,8 +48,8 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mailings import copies
+from smtpguard.mailings.copies import SAY_WHY, Revocation
 from smtpguard.mailings.model import Grant
-from smtpguard.mailings.revoking import SAY_WHY, Revocation
 from smtpguard.notices.intents import Notices
 from smtpguard.outbox import asking
 from smtpguard.outbox.attempt import over as ended

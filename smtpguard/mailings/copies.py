@@ -2,23 +2,31 @@
 waiting when it is revoked.
 
 The sweep continues what a crash, a pause between two stages, or a copy in flight has left behind.
+
+The change that revoking an approval makes is here too: by an approver, by the writer, or with the decision on the mailing. If nobody has
+it, and nobody may have it, it is rejected, withdrawn, or waits for people again, and was never sent. If somebody has it, or may have it
+since an attempt has begun, the rest is not sent, and the result says so. It is run in the transaction that reads the outbox.
 """
 
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from typing import Any
 
+from smtpguard.counts.keys import persons
 from smtpguard.database.errors import LedgerError
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Ledger
 from smtpguard.holds import effects
-from smtpguard.holds.model import LET_GO, Change, Hold, State
-from smtpguard.holds.sending import Sending
+from smtpguard.holds.deadlines import Deadlines
+from smtpguard.holds.model import LET_GO, Change, Choice, Conflict, Hold, Move, State, Vote, after
+from smtpguard.holds.sending import UNSENT, Outgoing, Sending, taken_back
 from smtpguard.journal.event import Event, Kind
-from smtpguard.mailings import revoking
-from smtpguard.mailings.model import Mailing
+from smtpguard.mailings import copies
+from smtpguard.mailings.model import Mailing, Person
 from smtpguard.notices.intents import Notices
 
 log = logging.getLogger(__name__)
@@ -35,7 +43,7 @@ async def follow(ledger: Ledger, lead_id: str, notices: Notices, in_force: InFor
         lead: Hold, copy: Hold, mailing: Mailing | None, new: int, sending: Sending | None, covered: bool
     ) -> Change | None:
         if copy.state is not State.WAITING:
-            return revoking.after_its_lead(lead, copy, sending, in_force, now)
+            return copies.after_its_lead(lead, copy, sending, in_force, now)
         if not covered and lead.state in LET_GO and lead.queue:
             later.append(copy.hold_id)
             return _later(lead, copy, notices, in_force, now, first=len(later) == 1)
@@ -94,4 +102,148 @@ def _later(lead: Hold, letter: Hold, notices: Notices, in_force: InForce, now: d
     )
     return Change(
         hold=successor, events=(event,), intents=notices.later(successor, in_force, now) if first else (), apart=True
+    )
+
+
+SAY_WHY = "give a reason: its writer and the approvers are told"
+_KINDS: Mapping[Move, Kind] = {
+    Move.REJECT: Kind.REJECTED,
+    Move.WITHDRAW: Kind.WITHDRAWN,
+    Move.REOPEN: Kind.REOPENED,
+}
+_OUTCOMES: Mapping[Move, str] = {Move.REJECT: "rejected", Move.WITHDRAW: "withdrawn", Move.REOPEN: "reopened"}
+_OF_A_LEAD: Mapping[State, Move] = {State.REJECTED: Move.REJECT, State.WITHDRAWN: Move.WITHDRAW}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revocation:
+    """``who``: the address; ``by``: the caller's login."""
+
+    move: Move
+    who: str
+    by: str
+    comment: str
+    in_force: InForce
+    now: datetime
+    term: Deadlines
+    notices: Notices
+
+    def step(self, hold: Hold, sending: Sending | None, outgoing: Outgoing, leads: bool) -> Change:
+        """``leads``: it is the hold that is decided on, with notices to people; else it follows that one. A copy that
+        was promoted names the old primary hold in its event."""
+        back = _back(hold, sending, self.move, self.now)
+        if back is None:
+            raise Conflict(_why_not(hold))
+        stopped = back.state in LET_GO
+        if self.move is Move.REOPEN and not stopped:
+            back = self.term.anew(back, self.in_force, self.now)
+        back = replace(back, primary="")
+        if not leads:
+            return _change(hold, back, sending, self.move, self.in_force, self.now, {"with": hold.primary})
+        actors: tuple[str, ...] = (self.who, self.by)
+        events: tuple[Event, ...] = ()
+        if self.move is Move.REJECT:
+            vote = Vote.on(hold, self.who, Choice.REJECT, self.now, self.comment)
+            back = replace(back, votes=(*hold.votes, vote))
+            data = {"choice": vote.choice.value, "content": vote.content_sha256, "envelope": vote.envelope_sha256}
+            events, actors = (_event(Kind.VOTE, hold, self.now, data, actors, self.comment),), ()
+        made = _change(hold, back, sending, self.move, self.in_force, self.now, {}, actors, self.comment)
+        rejected = self.move is Move.REJECT
+        return replace(
+            made,
+            events=(*events, *made.events),
+            intents=self.notices.taken_back(
+                back,
+                "stopped" if stopped else _OUTCOMES[self.move],
+                self.who,
+                self.comment,
+                self.in_force,
+                self.now,
+                sending=sending or UNSENT,
+                outgoing=outgoing,
+            ),
+            rejection=effects.rejection(hold, self.comment, self.now, self.term) if rejected else None,
+            ungranted=(hold.primary or hold.hold_id) if self.move is Move.WITHDRAW else "",
+        )
+
+
+def after_its_lead(lead: Hold, copy: Hold, sending: Sending | None, in_force: InForce, now: datetime) -> Change | None:
+    """A copy that was approved with its primary hold is revoked with it, also if it may have been sent: it is not sent
+    again. None if it was sent."""
+    move = Move(lead.stopped_by) if lead.stopped_by else _OF_A_LEAD.get(lead.state, Move.REOPEN)
+    back = _back(copy, sending, move, now)
+    if back is None:
+        return None
+    return _change(copy, back, sending, move, in_force, now, {"with": lead.hold_id})
+
+
+def _back(hold: Hold, sending: Sending | None, move: Move, now: datetime) -> Hold | None:
+    """The hold after the revocation; None if nothing can be revoked."""
+    if hold.state is State.WAITING:  # waiting for its stage after an approval
+        to = after(hold.state, move) or (hold.state if move is Move.REOPEN else None)
+    else:
+        to = taken_back(hold.state, move, sending or UNSENT)
+    if to is None:
+        return None
+    if to in LET_GO:
+        settled = sending.stopped if sending is not None else None
+        return replace(hold, state=to, stopped=True, stopped_by=move.value, settled=settled, asked_at=None)
+    reopened_at = now if move is Move.REOPEN else hold.reopened_at
+    return replace(
+        hold, state=to, held_up=False, reopened_at=reopened_at, asked_at=None, release_at=None, grant=None
+    )  # fmt: skip
+
+
+def _why_not(hold: Hold) -> str:
+    if hold.state is State.GRANTED:
+        return f"it was only a test: to take back its approval, reject or reopen the mailing {hold.mailing_id}"
+    said = f"it is already {hold.state.value}"
+    if hold.state not in LET_GO:
+        return said
+    coming = f"; to stop further copies, reject or reopen the mailing {hold.mailing_id}" if hold.mailing_id else ""
+    return f"{said}: sent mail cannot be taken back{coming}"
+
+
+def _change(
+    hold: Hold,
+    back: Hold,
+    sending: Sending | None,
+    move: Move,
+    in_force: InForce,
+    now: datetime,
+    data: Mapping[str, Any],
+    actors: tuple[str, ...] = (),
+    comment: str = "",
+) -> Change:
+    if back.state in LET_GO:
+        assert sending is not None
+        cancelled = _behind(hold, sending, in_force)
+        people = sum(one.weight for one in cancelled)
+        data = {**data, **asdict(sending.stopped), "spared": len(sending.left), "people": people}
+        left = tuple(str(r.address) for r in sending.left)
+        event = _event(Kind.STOPPED, hold, now, data, actors, comment, recipients=left)
+        return Change(hold=back, events=(event,), cancelled=frozenset(one.digest for one in cancelled))
+    if hold.state is not State.WAITING:
+        data = {**data, "was": hold.state.value}
+    return Change(hold=back, events=(_event(_KINDS[move], hold, now, data, actors, comment),))
+
+
+def _behind(hold: Hold, sending: Sending, in_force: InForce) -> tuple[Person, ...]:
+    """The people who do not get it, by the lists as they were when it came."""
+    counted = in_force.registry.classify(r.address for r in sending.left)
+    return persons(counted, in_force.registry, dict(hold.versions))
+
+
+def _event(
+    kind: Kind,
+    hold: Hold,
+    now: datetime,
+    data: Mapping[str, Any],
+    actors: tuple[str, ...],
+    comment: str,
+    recipients: tuple[str, ...] = (),
+) -> Event:
+    private = {"actor": actors, "comment": (comment,) if comment else (), "recipients": recipients}
+    return Event(
+        kind=kind, id=hold.hold_id, at=now, data=data, private={role: some for role, some in private.items() if some}
     )

@@ -1,19 +1,25 @@
 """Queries about mailings: a list of them, one of them, and the people that it reached.
 
 An admitted copy counts as relayed once it is no longer in flight.
+
+The sets of people that approvals are bound to are sorted keyed digests in pieces, by the name of the set (model.set_of). A set never
+changes. Its pieces are written one by one before anything refers to it, so that a set of millions delays nobody.
 """
 
 from __future__ import annotations
 
+import hashlib
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, or_, select
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, or_, select
 
-from smtpguard.database.schema import entry, mailing_key, reached
+from smtpguard.database.batch import Batch
+from smtpguard.database.schema import entry, mailing_key, peopleset, reached
 from smtpguard.database.schema import mailing as table
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import microseconds
@@ -316,3 +322,56 @@ def _people(connection: Connection, n: int, digests: Iterable[bytes]) -> int:
         query = select(func.sum(reached.c.weight)).where(reached.c.n == n, some, reached.c.status.in_(LET_GO))
         total += int(connection.execute(query).scalar() or 0)
     return total
+
+
+PIECE = 4096
+"""The people of one piece."""
+OCTETS = 8
+
+
+def pieces(people: Collection[bytes]) -> tuple[str, Iterator[bytes]]:
+    """The name of a set and its pieces, each of at most ``PIECE`` digests, in order."""
+    whole = b"".join(sorted(set(people)))
+    step = PIECE * OCTETS
+    return hashlib.sha256(whole).hexdigest(), (whole[at : at + step] for at in range(0, len(whole), step))
+
+
+def put_set(batch: Batch, name: str, piece: bytes) -> None:
+    """Write one piece. A second write only renews its age."""
+    first = piece[:OCTETS]
+    batch.connection.execute(delete(peopleset).where(peopleset.c.name == name, peopleset.c.first == first))
+    batch.connection.execute(insert(peopleset).values(name=name, first=first, people=piece, made_at=batch.now_us))
+
+
+class Sets:
+    """The sets for the items of one run, each piece read once."""
+
+    def __init__(self, batch: Batch) -> None:
+        self._batch = batch
+        self._firsts: dict[str, list[bytes]] = {}
+        self._pieces: dict[tuple[str, bytes], bytes] = {}
+
+    def has(self, name: str, digest: bytes) -> bool:
+        """Whether a person is in the set; False if the set is no longer stored."""
+        if name not in self._firsts:
+            query = select(peopleset.c.first).where(peopleset.c.name == name).order_by(peopleset.c.first)
+            self._firsts[name] = [bytes(first) for first in self._batch.connection.execute(query).scalars()]
+        firsts = self._firsts[name]
+        at = bisect_right(firsts, digest) - 1
+        if at < 0:
+            return False
+        key = name, firsts[at]
+        if key not in self._pieces:
+            query = select(peopleset.c.people).where(peopleset.c.name == name, peopleset.c.first == firsts[at])
+            self._pieces[key] = bytes(self._batch.connection.execute(query).scalar_one())
+        return _in(self._pieces[key], digest)
+
+
+def _in(piece: bytes, digest: bytes) -> bool:
+    n = bisect_left(range(len(piece) // OCTETS), digest, key=lambda n: piece[n * OCTETS : (n + 1) * OCTETS])
+    return piece[n * OCTETS : (n + 1) * OCTETS] == digest
+
+
+def forget_sets(batch: Batch, before: datetime) -> int:
+    """Delete pieces made before then; returns their number."""
+    return batch.connection.execute(delete(peopleset).where(peopleset.c.made_at < microseconds(before))).rowcount

@@ -22,8 +22,8 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.digest import Digester
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mailings import copies
+from smtpguard.mailings.copies import SAY_WHY, Revocation
 from smtpguard.mailings.model import SUREST, CopyStatus, Disclosure, Mailing, NoSuch, Rejection, State, whole_id
-from smtpguard.mailings.revoking import SAY_WHY, Revocation
 from smtpguard.mailings.staging import Move as Step
 from smtpguard.notices.intents import Notices
 

@@ -26,8 +26,8 @@ from smtpguard.holds.model import State
 from smtpguard.holds.replying import Tokens
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Recipient
-from smtpguard.notices import checkpointmail, digests, outcomes, shadowreport
 from smtpguard.notices.dsn import Action, Dsn, Report, render
+from smtpguard.notices.filling import fill
 from smtpguard.notices.notice import Notice, NoticeHead, NoticeTemplates, choose_language
 from smtpguard.outbox.model import Intent, IntentKind
 
@@ -83,18 +83,9 @@ class Renderer:
 
     async def _notice(self, intent: Intent) -> Sequence[tuple[Envelope, bytes]]:
         templates = self._templates()
-        if intent.data["notice"] == shadowreport.OBSERVED:
-            data = await shadowreport.fill(self._ledger, intent.data, self._in_force())
-        elif intent.data["notice"] == checkpointmail.CHECKPOINT:
-            newest = await checkpointmail.fill(self._ledger, intent.data)
-            if newest is None:
-                return ()
-            data = newest
-        else:
-            filled = await outcomes.fill(self._ledger, intent.data, self._in_force(), self._clock.now())
-            data = await digests.fill(self._ledger, filled, self._in_force()) if filled is not None else {"total": 0}
-            if data.get("total") == 0:
-                return ()
+        data = await fill(self._ledger, intent.data, self._in_force(), self._clock.now())
+        if data is None:
+            return ()
         to = intent.recipients[0].address
         data = {**data, "mine": self._link(to, data), "answer_to": self._answer_to(to, data, intent.intent_id)}
         if data.get("role") == "sender" and data.get("messages"):

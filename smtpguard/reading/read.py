@@ -15,7 +15,6 @@ from smtpguard.mail.message import Message
 from smtpguard.reading.addresses import People, people_of
 from smtpguard.reading.bounds import Bounds, Depth, Meter, TooComplex
 from smtpguard.reading.copies import Copied, body_key, copied
-from smtpguard.reading.custommarks import adjusted, custom_marks
 from smtpguard.reading.decode import words
 from smtpguard.reading.fingerprint import Identity
 from smtpguard.reading.headermarks import header_marks, labels_of
@@ -23,10 +22,9 @@ from smtpguard.reading.language import language_of
 from smtpguard.reading.looks import CONVERSATION, Looks, Readable, Reading, Topic, judge
 from smtpguard.reading.marks import KINDS, Mark, Side
 from smtpguard.reading.prefixes import bare
-from smtpguard.reading.shape import shape_marks
 from smtpguard.reading.surroundings import Surroundings
 from smtpguard.reading.text import Text, extract, subject_of
-from smtpguard.reading.textmarks import text_marks
+from smtpguard.reading.textmarks import adjusted, custom_marks, shape_marks, text_marks
 from smtpguard.reading.thread import first_id, quoted_people, refers_to, thread_of
 from smtpguard.reading.walk import Index
 

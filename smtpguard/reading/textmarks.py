@@ -1,23 +1,32 @@
 """Marks from what a message says: phrases, greetings, signatures, links, and the mail that it quotes.
 
 The new part counts; quoted text has another writer: a colleague who forwards a newsletter has not written one.
+
+Marks of the structure are what mail programs write around typed text, and what templates have. The admins change weights, switch marks
+off, and add marks of their own (a field, a pattern, a term): patterns are re2's, so that no pattern and no message together can take more
+than linear time.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import lru_cache
 from urllib.parse import urlsplit
 
+import re2
+
 from smtpguard.locale.phrase import N_, Phrase
 from smtpguard.reading.addresses import People, addresses
+from smtpguard.reading.decode import words
 from smtpguard.reading.fold import fold, letters
 from smtpguard.reading.marks import KINDS, Mark
 from smtpguard.reading.phrases import found_in
-from smtpguard.reading.surroundings import Surroundings
+from smtpguard.reading.surroundings import Custom, Surroundings
 from smtpguard.reading.text import Text
 from smtpguard.reading.unfinished import another_file, named_like_a_draft, unfinished
+from smtpguard.reading.walk import Index
 
 MOST = 60_000  # characters from the beginning, and from the end, in which phrases are searched
 _GREETING = re.compile(
@@ -317,3 +326,119 @@ def _attachment_marks(text: Text, around: Surroundings) -> Iterator[Mark]:
     documents = [a.name for a in text.attachments if _DOCUMENT.search(a.name)]
     if documents:
         yield KINDS["documents"].mark(Phrase('a document is attached: "{file}"', file=documents[0][:60]))
+
+
+# Signs of mail programs in the markup of typed mail.
+_TYPED = (
+    ("msonormal", "Word or Outlook"), ("wordsection1", "Word or Outlook"), ("elementtoproof", "Outlook on the web"),
+    ("divtagdefaultwrapper", "Outlook on the web"), ("ms-outlook-mobile", "Outlook on a telephone"), ("exchange server", "Exchange"),
+    ("gmail_default", "Gmail"), ("gmail_signature", "Gmail"), ("gmail_quote", "Gmail"), ("applemailsignature", "Apple Mail"),
+    ("-webkit-line-break: after-white-space", "Apple Mail"), ("line-break: after-white-space", "Apple Mail"),
+    ("apple-content-edited", "Apple Mail"), ("moz-signature", "Thunderbird"), ("moz-cite-prefix", "Thunderbird"),
+    ("moz-txt", "Thunderbird"), ("yahoo-style-wrap", "Yahoo"), ("ydp", "Yahoo"), ("protonmail_signature", "Proton"), ("bloop_sign", "Airmail"),
+    ("zmail_", "Zoho"), ("tutanota", "Tuta"), ("id=\"signature\"", "a mail program"),
+)  # fmt: skip
+_GMAIL = re.compile(r'\A\s*<div dir="(?:ltr|auto)">')
+_BOUNDARIES = (
+    (re.compile(r"Apple-Mail[=_\-]"), "Apple Mail"),
+    (re.compile(r"_?_\d{3}_[0-9A-Za-z]{20,}.*_\Z"), "Exchange or Outlook"),
+    (re.compile(r"----=_NextPart_\d{3}_[0-9A-F]{4}_[0-9A-F]{8}\.[0-9A-F]{8}\Z"), "Outlook"),
+    (re.compile(r"0000000000[0-9a-f]{16,20}\Z"), "Gmail"),
+    (re.compile(r"[0-9a-f]{2,12}001a[0-9a-f]{12,24}\Z"), "Gmail"),
+    (re.compile(r"-{12}[0-9A-Za-z]{24}\Z"), "Thunderbird"),
+    (re.compile(r"=_[0-9a-f]{32}\Z"), "Roundcube"),
+)
+# Signs of templates, each in its spellings.
+_TEMPLATE = (
+    ('name="viewport', "name=viewport", "name='viewport"), ('role="presentation"', "role=presentation"), ("@media only screen", "@media screen"),
+    ("mj-column",), ('class="mcn',), ("x-apple-disable-message-reformatting",), ("bgcolor=",), ('background="http', "background='http"),
+)  # fmt: skip
+# Signs of templates that Word also writes, into every letter from Outlook.
+_WORDS_TOO = (
+    ("<!--[if mso", "<!--[if gte mso"), ("<!--[if !mso",), ('xmlns:v="urn:schemas-microsoft-com:vml',),
+    ('cellpadding="0', "cellpadding='0", "cellpadding=0"),
+)  # fmt: skip
+
+
+def shape_marks(text: Text) -> Iterator[Mark]:
+    """Marks of a mail program, of templates, and of hidden text."""
+    typed = ""
+    for boundary in text.boundaries[:3]:
+        typed = typed or next((name for pattern, name in _BOUNDARIES if pattern.match(boundary)), "")
+    markup = text.markup
+    if markup:
+        source = markup.source
+        typed = next((name for sign, name in _TYPED if sign in source), "") or typed
+        if not typed and _GMAIL.match(source):
+            typed = "Gmail"
+        looked_for = _TEMPLATE if "msonormal" in source else (*_TEMPLATE, *_WORDS_TOO)
+        signs = sum(1 for spellings in looked_for if any(spelled in source for spelled in spellings))
+        if markup.tables >= 6 or (markup.tables >= 2 and signs >= 2) or signs >= 3:
+            yield KINDS["template"].mark(
+                Phrase(
+                    "it is made from a template ({tables} tables, {pictures} pictures)",
+                    tables=markup.tables,
+                    pictures=markup.images,
+                )
+            )
+        if markup.pixels:
+            yield KINDS["tracking-pixel"].mark(
+                Phrase("it holds a picture of one pixel, as those who count readers use")
+            )
+        hidden = " ".join(markup.hidden.split())
+        if len(hidden) > 12:
+            if markup.tables and len(hidden) < 600:
+                yield KINDS["preheader"].mark(Phrase('a hidden line for previews: "{words}"', words=hidden[:50]))
+            yield KINDS["hidden-text"].mark(Phrase('it holds text that nobody sees: "{words}"', words=hidden[:50]))
+    if typed:
+        yield KINDS["composition"].mark(Phrase("it is put together as {typed} does it", typed=typed))
+
+
+SEARCHED = 200_000
+
+
+@lru_cache(maxsize=512)
+def _compiled(pattern: str) -> re2._Regexp:
+    """It compiles: the policy was checked (policy.grammar)."""
+    options = re2.Options()
+    options.case_sensitive = False
+    options.log_errors = False
+    return re2.compile(pattern, options)
+
+
+def adjusted(marks: Iterable[Mark], around: Surroundings) -> list[Mark]:
+    """The marks with the admins' weights, without those of weight 0."""
+    if not around.weights:
+        return list(marks)
+    weighed = [replace(m, weight=around.weights.get(m.name, m.weight)) for m in marks]
+    return [m for m in weighed if m.weight > 0]
+
+
+def custom_marks(fields: Index, text: Text, around: Surroundings) -> list[Mark]:
+    return [m for custom in around.customs if (m := _custom(custom, fields, text)) is not None]
+
+
+def _custom(custom: Custom, fields: Index, text: Text) -> Mark | None:
+    if custom.header:
+        given = fields.get(custom.header.lower(), [])
+        values = [words(f.raw) for f in given]
+        if values and not custom.pattern and not custom.term:
+            return _mark(custom, Phrase("the field {field} is there", field=custom.header))
+    else:
+        values = [text.subject, text.shown[:SEARCHED]]
+    for value in values:
+        if custom.term and fold(custom.term) in fold(value):
+            return _mark(custom, _says(custom, custom.term))
+        if custom.pattern and (found := _compiled(custom.pattern).search(value)):
+            return _mark(custom, _says(custom, found[0][:60]))
+    return None
+
+
+def _says(custom: Custom, words: str) -> Phrase:
+    if custom.header:
+        return Phrase('the field {field} says "{words}"', field=custom.header, words=words)
+    return Phrase('the text says "{words}"', words=words)
+
+
+def _mark(custom: Custom, evidence: Phrase) -> Mark:
+    return Mark(name=custom.name, side=custom.side, weight=custom.weight, evidence=evidence)

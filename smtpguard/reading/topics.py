@@ -12,9 +12,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from smtpguard.reading.automaton import automaton_of
 from smtpguard.reading.fold import fold, plainly
 from smtpguard.reading.looks import Topic
+from smtpguard.reading.phrases import automaton_of
 
 MOST = 200
 PATIENCE = 500

@@ -11,7 +11,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 
-from smtpguard.reading.automaton import automaton_of
+from smtpguard.reading.phrases import automaton_of
 
 PLACEHOLDER, DRAFT, COMMENT, TEST, FILLER, FILE = KINDS = ("placeholder", "draft", "comment", "test", "filler", "file")
 _MOST = 60_000

@@ -18,7 +18,7 @@ from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.distinct import Asked
 from smtpguard.journal.event import Kind
-from smtpguard.mailings.growth import growth
+from smtpguard.mailings.inflight import growth
 from smtpguard.mailings.model import Grown
 from smtpguard.store.store import Store
 

@@ -24,7 +24,6 @@ from smtpguard.holds.sending import Outgoing
 from smtpguard.journal.event import Event
 from smtpguard.mail.message import Message
 from smtpguard.mailings import rows as mailings
-from smtpguard.mailings import sets
 from smtpguard.mailings.model import Mailing
 from smtpguard.outbox import rows as outboxes
 from smtpguard.outbox.model import AttemptResult, Intent, Lease
@@ -105,9 +104,9 @@ class Mailings(Rows):
         return await self._access.ask(lambda c: mailings.newest(c, least, state, limit, now, before), snapshot=True)
 
     async def keep_set(self, people: Collection[bytes]) -> str:
-        name, pieces = sets.pieces(people)
+        name, pieces = mailings.pieces(people)
         for piece in pieces:
-            await self._access.write(partial(sets.put, name=name, piece=piece))
+            await self._access.write(partial(mailings.put_set, name=name, piece=piece))
         return name
 
 

@@ -36,7 +36,7 @@ from smtpguard.journal.chain import microseconds
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.tree import Tree
-from smtpguard.mailings import retention, sets
+from smtpguard.mailings import retention, rows
 from smtpguard.mailings.mailingbatch import mailings_of
 from smtpguard.returns import rows as returns
 
@@ -114,7 +114,7 @@ def erase(batch: Batch, keep: Retention) -> Erased:
     searchindex.forget(batch, max(through, base.seq if base is not None else 0))
     activityrows.forget(batch, batch.now - keep.journal)
     _lifted(batch, batch.now - keep.addresses)
-    sets.forget(batch, batch.now - keep.addresses)
+    rows.forget_sets(batch, batch.now - keep.addresses)
     mailings, others = retention.forget(batch, batch.now - keep.addresses)
     back = returns.forget(batch, batch.now - keep.addresses, batch.now - keep.journal)
     _forget_doubts(batch, batch.now - DOUBTS)

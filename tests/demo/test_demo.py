@@ -17,8 +17,7 @@ import pytest
 from smtpguard.cli import main
 from smtpguard.cli.demo import _ends_tidily, _stay
 from smtpguard.demo.messages import DemoMessage, make_key
-from smtpguard.demo.play import Disposition, Scene, play
-from smtpguard.demo.script import KALLE
+from smtpguard.demo.script import KALLE, Disposition, Scene, play
 from smtpguard.demo.stage import PEOPLE, Answer, ReceivedMessage, RecordingRelay, Stage, people
 from tests import program
 from tests.peers.chain import until

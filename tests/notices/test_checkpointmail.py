@@ -7,7 +7,7 @@ from pathlib import Path
 from smtpguard.cli.audit import _unpacked
 from smtpguard.journal.note import notes_in, read
 from smtpguard.mail.address import Address
-from smtpguard.notices.checkpointmail import Checkpoints
+from smtpguard.notices.filling import Checkpoints
 from smtpguard.notices.notice import NoticeHead, NoticeTemplates
 from smtpguard.notices.render import Renderer
 from smtpguard.outbox.model import Intent

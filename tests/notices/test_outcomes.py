@@ -14,7 +14,7 @@ from smtpguard.database.schema import outbox
 from smtpguard.holds.model import Change, Choice, Hold
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mailings.service import Mailings
-from smtpguard.notices import outcomes
+from smtpguard.notices.filling import fill
 from smtpguard.notices.notice import NoticeHead, NoticeTemplates
 from smtpguard.notices.render import Renderer
 from smtpguard.outbox.attempt import Due, Pace
@@ -215,6 +215,6 @@ async def test_a_delay_of_a_stopped_release_is_not_reported(office: Office) -> N
 
 async def test_an_unknown_hold_is_announced_as_recorded(home: House) -> None:
     data = {"notice": "decided", "outcome": "approved", "hold_id": "GONE"}
-    assert await outcomes.fill(home.store, data, home.in_force, home.clock.now()) == data
+    assert await fill(home.store, data, home.in_force, home.clock.now()) == data
     other = {"notice": "held", "hold_id": "GONE"}
-    assert await outcomes.fill(home.store, other, home.in_force, home.clock.now()) is other
+    assert await fill(home.store, other, home.in_force, home.clock.now()) is other

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from smtpguard.notices.shadowreport import Reports, day_of, fill
+from smtpguard.notices.filling import Reports, day_of
+from smtpguard.notices.filling import fill_observed as fill
 from smtpguard.outbox.model import Intent
 from tests.guard.house import DOCUMENTS, MEMBERS, POLICY, RAMADAN, FakePassage, House, house
 

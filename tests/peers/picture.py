@@ -13,8 +13,7 @@ from pathlib import Path
 
 from playwright.sync_api import ViewportSize, sync_playwright
 
-from smtpguard.demo.play import play
-from smtpguard.demo.script import DPO, OMAR, Script
+from smtpguard.demo.script import DPO, OMAR, Script, play
 from smtpguard.demo.stage import Stage, stage
 from tests.peers.browsing import chromium
 
