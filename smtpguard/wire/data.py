@@ -23,7 +23,7 @@ from smtpguard.mail.message import Content, Message
 from smtpguard.mail.reply import Reply
 from smtpguard.wire.listener import Limits
 
-_END = b"\r\n.\r\n"
+_DOT, _END = b"\r\n.", b"\r\n.\r\n"
 _BLOCK = 1 << 18
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _RECEIVED = re.compile(rb"^received[ \t]*:", re.IGNORECASE | re.MULTILINE)
@@ -54,7 +54,7 @@ class Arriving:
         self.refusal: Reply | None = None
         self._limits, self._spool = limits, spool
         self._tail = b"\r\n"  # not examined yet; at first the line end of DATA
-        self._lead = 2  # octets of that line end that are still to be removed
+        self._lead = 2  # octets of that line end, which is before the first piece
         self._parts: list[bytes] = []
         self._waiting = 0  # octets in _parts
         self._size = 0
@@ -70,16 +70,20 @@ class Arriving:
     def feed(self, chunk: bytes) -> bytes | None:
         """None before the end; then the octets after it."""
         data = self._tail + chunk
-        at = data.find(_END)
+        at = data.find(_DOT)
+        dotted = at >= 0 and not data.startswith(_END, at)  # mostly the first dot of a line is the end
+        if dotted:
+            at = data.find(_END, at)
         if at >= 0:
-            self._take(data[: at + 2])
+            self._take_stuffed(data[self._lead : at + 2], dotted)
             return data[at + 5 :]
         cut = max(0, len(data) - 4)
         if cut and data[cut - 1] == 0x0D:
             cut -= 1  # never split a CRLF
         self._tail = data[cut:]
         if cut:
-            self._take(data[:cut])
+            self._take_stuffed(data[self._lead : cut], dotted)
+            self._lead = 0
         return None
 
     def unload(self) -> None:
@@ -118,8 +122,13 @@ class Arriving:
 
     # within
 
-    def _take(self, piece: bytes) -> None:
-        """``piece`` continues the last one, and splits no CRLF."""
+    def _take_stuffed(self, piece: bytes, dotted: bool) -> None:
+        """``dotted``: it may have dots after a line end."""
+        dots = piece.count(_DOT) if dotted else 0
+        self._take(piece, dots + (self._line == 0 and piece[:1] == b"."))
+
+    def _take(self, piece: bytes, dots: int = 0) -> None:
+        """``piece`` continues the last one, and splits no CRLF. ``dots``: how many of its octets are of the stuffing."""
         if self.refusal is not None:
             return
         lines = piece.replace(b"\r\n", b"")
@@ -129,24 +138,16 @@ class Arriving:
         if b"\0" in lines:
             self._refuse(reply.NUL_IN_MESSAGE)
             return
-        self._dots += self._stuffing(piece)
+        self._dots += dots
         if self._longest(piece) > self._limits.line_octets:
             self._refuse(reply.LINE_TOO_LONG)
             return
-        if self._lead:
-            lead = min(self._lead, len(piece))
-            self._lead -= lead
-            piece = piece[lead:]
         self._size += len(piece)
         if self._size - self._dots > self._limits.message_octets:
             self._refuse(reply.TOO_BIG)
             return
         self._parts.append(piece)
         self._waiting += len(piece)
-
-    def _stuffing(self, piece: bytes) -> int:
-        """The number of its octets that are dots of SMTP's stuffing."""
-        return piece.count(b"\r\n.") + (self._line == 0 and not self._lead and piece[:1] == b".")
 
     def _longest(self, piece: bytes) -> int:
         """The longest line that ``piece`` is part of, or less if all are certainly within the limit."""

@@ -392,7 +392,7 @@ class RelayConnection(asyncio.Protocol):
         for part in parts:
             for start in range(0, len(part), BLOCK_OCTETS):
                 piece = part[start : start + BLOCK_OCTETS]
-                if size + len(piece) > BLOCK_OCTETS and block:
+                if size >= BLOCK_OCTETS:
                     self._write(block)
                     block, size = [], 0
                     await self._room()

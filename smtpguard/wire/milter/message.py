@@ -244,7 +244,7 @@ class Assembling(Arriving):
 
     def __init__(self, limits: Limits, spool: Path) -> None:
         super().__init__(limits, spool)
-        self._tail, self._lead = b"", 0
+        self._tail = b""
         self._fields: list[bytes] = []
         self._header = 0
 
@@ -280,9 +280,6 @@ class Assembling(Arriving):
     def close(self) -> None:
         self._fields, self._tail = [], b""
         super().close()
-
-    def _stuffing(self, piece: bytes) -> int:
-        return 0
 
 
 class Acceptance:
