@@ -138,7 +138,7 @@ async def journal(settings: Any, n: int) -> None:
                 await store.journal.record(events)
                 events = []
         await store.journal.record(events)
-        while await store.journal.sum_up():
+        while await store.journal.index():
             pass
 
 

@@ -57,7 +57,7 @@ FOLLOW_SECONDS = 5.0
 ENACT_SECONDS = 1.0
 RETAIN_SECONDS = 60.0
 DOUBT_SECONDS = 60.0
-TERMS_SECONDS = 2.0
+INDEX_SECONDS = 2.0
 LAST_LINES_SECONDS = 5.0
 MOVE_SECONDS = 0.08
 """A commit costs much the same for one verdict and for fifty, and syncs the disk that the fronts are on."""
@@ -184,8 +184,7 @@ class Deliverer(Part):
         if self._checkpoints is not None:
             yield SWEEP_SECONDS, "the daily checkpoint", self._checkpoints.write
         yield RETAIN_SECONDS, "retention", self._retain
-        yield TERMS_SECONDS, "what messages are found by", partial(_slices, journal.write_terms)
-        yield TERMS_SECONDS, "what was done", partial(_slices, journal.sum_up)
+        yield INDEX_SECONDS, "words and sums of messages", partial(_slices, journal.index)
         yield DOUBT_SECONDS, "doubts", partial(report_doubts, self._store, self._clock)
 
     def said(self) -> Said:

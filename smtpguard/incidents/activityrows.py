@@ -27,7 +27,6 @@ SLICE = 2000
 _NEVER = 1 << 62
 _KINDS = sorted(kind.value for kind in WANTED)
 _VERDICT = Kind.VERDICT.value
-_NOTHING = [None, None, None]
 _COUNT = (
     "INSERT INTO summed (hour, about, did, n) VALUES (?, ?, ?, ?)"
     " ON CONFLICT (hour, about, did) DO UPDATE SET n = summed.n + excluded.n"
@@ -45,7 +44,6 @@ class Slice:
     after: int
     through: int
     sums: Sums
-    more: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,25 +60,20 @@ class ActivityFilter:
 # writing, behind the journal
 
 
-def read(connection: Connection) -> Slice | None:
-    """The next slice to be summed; None if there is none."""
-    head, after = read_head(connection), _through(connection)
-    first = connection.execute(select(func.min(entry.c.seq)).where(entry.c.seq > after)).scalar()
-    if first is None:
-        return None
-    through = min(first + SLICE - 1, head.seq)
+def sums_after(found: journal.Unread, after: int) -> Slice:
+    """The sums of those entries after number ``after``."""
     sums, hours = Sums(), dict[int, int]()
-    columns = entry.c.at, entry.c.kind, entry.c.id, entry.c.body, entry.c.action, entry.c.observed, entry.c.lists
-    query = select(*columns).where(entry.c.seq > after, entry.c.seq <= through, entry.c.kind.in_(_KINDS))
-    for at, kind, id, body, *derived in connection.execute(query.order_by(entry.c.seq)):
-        if kind == _VERDICT and derived == _NOTHING and _counts_once(body):
+    for seq, at, kind, id, body, action, observed, lists, _, _ in found.rows:
+        if seq <= after or kind not in _KINDS:
+            continue
+        if kind == _VERDICT and action is observed is lists is None and _counts_once(body):
             hour = at - at % HOUR
             hours[hour] = hours.get(hour, 0) + 1
         else:
             sums.add(at, kind, id, parsed(body)["data"])
     for hour, n in hours.items():
         sums.count(hour, ALL, ACTIONS["relay"], n)
-    return Slice(after=after, through=through, sums=sums, more=through < head.seq)
+    return Slice(after=after, through=max(after, found.through), sums=sums)
 
 
 def _counts_once(body: str) -> bool:
@@ -97,7 +90,7 @@ def write(batch: Batch, made: Slice) -> bool:
     """False if another process has written it meanwhile."""
     connection = batch.connection
     batch.flush()
-    if _through(connection) != made.after:
+    if summed_until(connection) != made.after:
         return False
     sums = made.sums
     if sums.hours:
@@ -120,7 +113,8 @@ def forget(batch: Batch, before: datetime) -> None:
     batch.connection.execute(delete(ended).where(ended.c.held_at < microseconds(before)))
 
 
-def _through(connection: Connection) -> int:
+def summed_until(connection: Connection) -> int:
+    """The last entry that is summed."""
     return connection.execute(select(summing.c.through)).scalar() or 0
 
 
@@ -172,7 +166,7 @@ class _Part(NamedTuple):
 
 def _kept(connection: Connection, begin: int, end: int | None, most: int) -> tuple[Sums, list[_Part], int]:
     """The stored sums of whole hours of that time, the entries to be read in addition, and the number left out."""
-    head, through = read_head(connection).seq, _through(connection)
+    head, through = read_head(connection).seq, summed_until(connection)
     last = head + 1 if end is None else journal.first_at(connection, end)
     low, high = begin + -begin % HOUR, None if end is None else end - end % HOUR
     sums, edges, uncounted = Sums(), list[tuple[int, int]](), 0

@@ -53,6 +53,30 @@ def read(
     return list(map(pair, connection.execute(query)))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unread:
+    """Entries up to ``through``, and whether there are ``more``. Each row: number, time, kind, id, body, the columns by
+    which verdicts are selected, and the text of the clear values."""
+
+    through: int
+    more: bool
+    rows: Sequence[Any]
+
+
+def unread(connection: Connection, after: int, length: int) -> Unread | None:
+    """The next entries after ``after``, of one stretch of that length; None if there is none."""
+    first, last = connection.execute(
+        select(func.min(entry.c.seq), func.max(entry.c.seq)).where(entry.c.seq > after)
+    ).one()
+    if first is None:
+        return None
+    through = min((first // length + 1) * length - 1, last)
+    columns = entry.c.seq, entry.c.at, entry.c.kind, entry.c.id, entry.c.body, *COLUMNS, clear.c.doc
+    query = select(*columns).select_from(entry.outerjoin(clear, clear.c.seq == entry.c.seq))
+    rows = connection.execute(query.where(entry.c.seq.between(first, through)).order_by(entry.c.seq)).all()
+    return Unread(through=through, more=through < last, rows=rows)
+
+
 def back(connection: Connection, before: int, least: int, *kinds: Kind) -> tuple[list[tuple[Entry, Clear | None]], int]:
     """The entries of these kinds in the stretch before entry ``before``, not below ``least``, the newest first; and
     where the stretch begins. For reading much of the journal, a short transaction at a time."""

@@ -139,41 +139,29 @@ def queue_ids(replies: Iterable[str]) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Slice:
+class Words:
     """``rows`` of the entries after ``after`` through ``through``."""
 
     after: int
     through: int
     key_id: str
     rows: Sequence[tuple[int, int, int]]
-    more: bool
 
 
-def read(connection: Connection, secret: bytes) -> Slice | None:
-    """The next slice to be written, of one stretch; None if there is none."""
-    head = read_head(connection)
-    digests = _digests(secret, head.journal)
-    after = _through(connection, digests)
-    first = connection.execute(select(func.min(entry.c.seq)).where(entry.c.seq > after)).scalar()
-    if first is None:
-        return None
-    stretch, of = first // STRETCH, digests.of
-    through = min((stretch + 1) * STRETCH - 1, head.seq)
-    columns = entry.c.seq, entry.c.kind, entry.c.body, entry.c.action, entry.c.names
-    query = (
-        select(*columns, names.c.doc)
-        .select_from(entry.outerjoin(names, names.c.seq == entry.c.seq))
-        .where(entry.c.seq > after, entry.c.seq <= through, entry.c.kind.in_(_KINDS))
-    )
+def words_after(found: journal.Unread, after: int, secret: bytes, journal_id: str) -> Words:
+    """The words of those entries, all of one stretch, after number ``after``."""
+    digests, stretch = _digests(secret, journal_id), found.through // STRETCH
+    of = digests.of
     rows = sorted(
         (stretch, of(word), seq)
-        for seq, kind, body, action, named, doc in connection.execute(query)
+        for seq, _, kind, _, body, action, _, _, named, doc in found.rows
+        if seq > after and kind in _KINDS
         for word in _words(kind, _content(body, action, named), journal.clear_of(doc))
     )
-    return Slice(after=after, through=through, key_id=digests.key_id, rows=rows, more=through < head.seq)
+    return Words(after=after, through=max(after, found.through), key_id=digests.key_id, rows=rows)
 
 
-def write(batch: Batch, made: Slice, secret: bytes) -> bool:
+def write(batch: Batch, made: Words, secret: bytes) -> bool:
     """False if another process has written it meanwhile. If the words were written with another secret, all of them are
     rewritten, a stretch at a time."""
     connection = batch.connection
@@ -190,8 +178,12 @@ def write(batch: Batch, made: Slice, secret: bytes) -> bool:
     return True
 
 
-def _through(connection: Connection, digests: Digests) -> int:
+def indexed_until(connection: Connection, secret: bytes, journal_id: str) -> int:
     """The last entry whose words are written with this secret."""
+    return _through(connection, _digests(secret, journal_id))
+
+
+def _through(connection: Connection, digests: Digests) -> int:
     row = connection.execute(select(terms.c.key_id, terms.c.through)).first()
     return int(row.through) if row is not None and row.key_id == digests.key_id else 0
 

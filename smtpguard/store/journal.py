@@ -113,23 +113,30 @@ class Journal(Rows):
 
         return await self._access.ask(incident.writers)
 
-    async def write_terms(self) -> bool:
-        """Index the next entries, beside admissions. Returns whether there is more."""
-        made = await self._access.ask(lambda c: searchindex.read(c, self._secret), snapshot=True)
-        if made is None:
-            return False
-        written = await self._access.write(lambda b: searchindex.write(b, made, self._secret))
-        return written and made.more
-
-    async def sum_up(self) -> bool:
-        """Sum the next entries (incidents.activityrows), beside admissions. Returns whether there is more."""
+    async def index(self) -> bool:
+        """Index the next entries by their words (searchindex), and sum them (incidents.activityrows), beside admissions.
+        Returns whether there is more."""
         from smtpguard.incidents import activityrows
 
-        made = await self._access.ask(activityrows.read, snapshot=True)
-        if made is None:
+        def read(connection: Connection) -> tuple[bool, searchindex.Words, activityrows.Slice] | None:
+            name = read_head(connection).journal
+            indexed, summed = (
+                searchindex.indexed_until(connection, self._secret, name),
+                activityrows.summed_until(connection),
+            )
+            found = journal.unread(connection, min(indexed, summed), searchindex.STRETCH)
+            if found is None:
+                return None
+            words = searchindex.words_after(found, indexed, self._secret, name)
+            return found.more, words, activityrows.sums_after(found, summed)
+
+        def write(batch: Batch) -> bool:
+            return any([searchindex.write(batch, words, self._secret), activityrows.write(batch, sums)])
+
+        if (made := await self._access.ask(read, snapshot=True)) is None:
             return False
-        written = await self._access.write(lambda b: activityrows.write(b, made))
-        return written and made.more
+        more, words, sums = made
+        return await self._access.write(write) and more
 
     async def activity(
         self,

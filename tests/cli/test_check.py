@@ -646,7 +646,7 @@ def test_addresses_that_count_as_a_list_by_name_are_shown(tmp_path: Path, indexe
             await intake(home.transaction("ramadan@example.com", Message_ID=f"<{n}@example.com>"), FakePassage())
             await intake(home.transaction("bo@example.com", Message_ID=f"<b{n}@example.com>"), FakePassage())
         if indexed:
-            while await home.store.journal.write_terms():
+            while await home.store.journal.index():
                 pass
 
     installed = prepared_installation(tmp_path, happens)

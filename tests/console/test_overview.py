@@ -106,7 +106,7 @@ async def test_entries_not_counted_yet_are_mentioned(here: Stage, monkeypatch: p
     await several(here, 3, NEWS)
     vera = await here.signed_in("vera@example.com", Role.VIEWER)
     assert "entries of the journal are not counted yet" in text(await vera.get("/"))
-    while await here.home.store.journal.sum_up():
+    while await here.home.store.journal.index():
         pass
     assert "not counted yet" not in text(await vera.get("/"))
 
@@ -174,7 +174,7 @@ async def test_the_writer_rates_a_hold_with_one_click(here: Stage) -> None:
     assert (await eva.post(f"/held/{hold.hold_id}/judge", said="right")).status_code == 404, "she did not write it"
     found = await here.home.store.journal.activity(here.home.clock.now() - timedelta(days=1), None, UTC)
     assert (found.decided.right, found.decided.mistaken) == (0, 1), "the last answer counts"
-    while await here.home.store.journal.sum_up():
+    while await here.home.store.journal.index():
         pass
     summed = await here.home.store.journal.activity(here.home.clock.now() - timedelta(days=1), None, UTC)
     assert summed.rules == found.rules

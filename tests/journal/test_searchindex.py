@@ -44,7 +44,7 @@ def outcome(store: Store, id: str, *replies: str) -> Event:
 
 
 async def written(store: Store) -> None:
-    while await store.journal.write_terms():
+    while await store.journal.index():
         pass
 
 
@@ -88,12 +88,12 @@ async def test_the_newest_matches_are_given(some: Store) -> None:
 
 async def test_terms_are_indexed_once(store: Store, url: str, tmp_path: Path, clock: Clock) -> None:
     await store.journal.record([mail(store, f"M{n}", f"x{n}@example.org") for n in range(searchindex.STRETCH + 100)])
-    assert await store.journal.write_terms() is True
+    assert await store.journal.index() is True
     await written(store)
     count = select(func.count()).select_from(term)
     before = await store.ask(lambda c: c.execute(count).scalar_one())
     assert before == (searchindex.STRETCH + 100) * 2
-    assert await store.journal.write_terms() is False
+    assert await store.journal.index() is False
     assert await store.journal.find(["x700@example.org"], 10) == ["M700"]
 
 
