@@ -126,8 +126,10 @@ class Gathered:
         signers = self.reading.vouched if isinstance(self.reading, Reading) else frozenset()
         signers |= self.origin.domains if isinstance(self.origin, DkimResult) else frozenset()
         found = {f"dkim {domain}" for domain in signers} | ({f"login {user.lower()}"} if user else set())
+        if found:
+            return frozenset(found)
         facts = self.sender.facts(self.transaction, self.counted, self.in_force.registry, self.origin)
-        return frozenset(found) or (frozenset({"origin"}) if facts.get("sender.proven") is True else frozenset())
+        return frozenset({"origin"}) if facts.get("sender.proven") is True else frozenset()
 
 
 AT_ONCE_SECONDS = 0.004

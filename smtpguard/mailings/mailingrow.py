@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -153,14 +154,19 @@ class Row:
         dropped."""
         return replace(
             self.mailing,
-            first_at=_EPOCH + timedelta(microseconds=self.first_us),
-            last_at=_EPOCH + timedelta(microseconds=self.last_us),
-            went_first_at=None if self.went_us is None else _EPOCH + timedelta(microseconds=self.went_us[0]),
-            went_last_at=None if self.went_us is None else _EPOCH + timedelta(microseconds=self.went_us[1]),
+            first_at=_moment(self.first_us),
+            last_at=_moment(self.last_us),
+            went_first_at=None if self.went_us is None else _moment(self.went_us[0]),
+            went_last_at=None if self.went_us is None else _moment(self.went_us[1]),
             people=Tally.of(self.statuses),
             customers=self.customers,
             messages=self.messages,
         ).as_of(now)  # fmt: skip
+
+
+@lru_cache(maxsize=64)
+def _moment(at_us: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=at_us)
 
 
 def _crowds(kept: Mapping[str, str] | Sequence[str]) -> dict[bytes, str]:

@@ -68,7 +68,7 @@ MAY_HAVE = ON_THE_WAY | {CopyStatus.DOUBTED}
 LET_THROUGH = MAY_HAVE | {CopyStatus.RELAYED}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@constant
 class Coming:
     """A message as approvals compare it. ``said``: what it shows, or the digest of that. ``author``: the one address in
     From, "" if there is not exactly one.
@@ -212,7 +212,7 @@ class State(enum.Enum):
     REJECTED = "rejected"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@constant
 class Tally:
     """Distinct people, each once, by the status of their copies (CopyStatus). A list address weighs as much as its people.
     ``relayed`` have it, as far as is known; ``doubted`` may; for ``admitted`` it is in flight. ``same``: so many of the
@@ -282,7 +282,7 @@ SUREST = (
 """In order of precedence: of the statuses of a person's own copy and of a list's the later one counts."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@constant
 class Mailing:
     """``first_at``, ``last_at``: when its first and last message came; ``went_first_at``, ``went_last_at``: when the
     relay accepted the first and the last, None if it accepted none. ``subject``, ``reverse_path``, ``sender``: of its
@@ -354,14 +354,23 @@ class Mailing:
         if self.grant is None and self.rejection is None and self.progress is None and self.disclosure is None:
             return self
         grants = tuple(grant for grant in self.grants if now < grant.until)
+        rejection = self.rejected(now)
         progress = self.progress.timely(now) if self.progress is not None and grants else None
+        disclosure = self.disclosure if self.disclosure is not None and now < self.disclosure.until else None
+        if (len(grants), rejection, progress, disclosure) == (
+            len(self.grants),
+            self.rejection,
+            self.progress,
+            self.disclosure,
+        ):
+            return self
         return replace(
             self,
             grant=next(iter(grants), None),
             earlier=grants[1:],
-            rejection=self.rejected(now),
+            rejection=rejection,
             progress=progress,
-            disclosure=self.disclosure if self.disclosure is not None and now < self.disclosure.until else None,
+            disclosure=disclosure,
         )
 
     def granted(self, grant: Grant, stages: Stages | None, out: int, now: datetime, at_once: int = 0) -> Mailing:

@@ -33,12 +33,22 @@ _NAMES = tuple(fact.name for _, facts in _TABLE for fact in facts)
 
 def pack(values: Mapping[str, Value], counted: Mapping[str, Value], *, text: bool) -> str:
     """``counted``: by slot, the admission's values. ``text``: whether facts of the text may be stored."""
-    return _packed(tuple(map(values.get, _NAMES)), tuple(counted.items()), text)
+    told = tuple(map(values.get, _NAMES))
+    return _written(told, counted, text) if text and counted else _packed(told, tuple(counted.items()), text)
 
 
 @lru_cache(maxsize=1024)
-def _packed(values: tuple[Value | None, ...], counted: tuple[tuple[str, Value], ...], text: bool) -> str:
-    """Cached, since most messages have the same values as an earlier one."""
+def _packed(told: tuple[Value | None, ...], counted: tuple[tuple[str, Value], ...], text: bool) -> str:
+    """Cached, since most messages have the same values as an earlier one. Copies of a mailing have other counts each."""
+    return _written(told, dict(counted), text)
+
+
+def _written(told: tuple[Value | None, ...], counted: Mapping[str, Value], text: bool) -> str:
+    return _encode({**_kept(told, text), **{slot: _plain(value) for slot, value in counted.items()}})
+
+
+@lru_cache(maxsize=1024)
+def _kept(values: tuple[Value | None, ...], text: bool) -> Mapping[str, Any]:
     kept: dict[str, Any] = {SINCE: VERSION, READ: ""}
     not_asked: list[str] = []
     told = dict(zip(_NAMES, values, strict=True))
@@ -54,7 +64,7 @@ def _packed(values: tuple[Value | None, ...], counted: tuple[tuple[str, Value], 
                 kept[fact.name] = _plain(value)
     if not_asked:
         kept[NOT_ASKED] = not_asked
-    return _encode(kept | {slot: _plain(value) for slot, value in counted})
+    return kept
 
 
 @lru_cache(maxsize=1024)

@@ -61,7 +61,7 @@ class Scope(enum.Enum):
     CUSTOMERS = "customers"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@constant
 class Reason:
     """The reason for the answer of one condition.
 
@@ -76,7 +76,7 @@ class Reason:
     detail: Said = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@constant
 class Hit:
     """A rule that took effect, or would have (observe). ``uncertain``: because a fact was unknown."""
 
