@@ -120,16 +120,19 @@ class Gathered:
         """Whether its identity, as a copy of a mailing, is needed and not yet known."""
         return self.facts.identity is None and _needs_identity(self.counted, self.in_force)
 
-    def proofs(self) -> frozenset[str]:
-        """Who logged in and who signed it; if neither is known, that the client is one that the policy declares."""
+    def proofs(self, origin: DkimResult | Unknown | None) -> frozenset[str]:
+        """Who logged in and who signed it; if neither is known, that the client is one that the policy declares.
+        ``origin``: as far as it is known by now."""
         user = self.transaction.session.auth_user
         signers = self.reading.vouched if isinstance(self.reading, Reading) else frozenset()
-        signers |= self.origin.domains if isinstance(self.origin, DkimResult) else frozenset()
+        signers |= origin.domains if isinstance(origin, DkimResult) else frozenset()
         found = {f"dkim {domain}" for domain in signers} | ({f"login {user.lower()}"} if user else set())
         if found:
             return frozenset(found)
-        facts = self.sender.facts(self.transaction, self.counted, self.in_force.registry, self.origin)
-        return frozenset({"origin"}) if facts.get("sender.proven") is True else frozenset()
+        values = self.facts.values
+        if origin is not self.origin:
+            values = self.sender.facts(self.transaction, self.counted, self.in_force.registry, origin)
+        return frozenset({"origin"}) if values.get("sender.proven") is True else frozenset()
 
 
 AT_ONCE_SECONDS = 0.004
@@ -265,9 +268,9 @@ class Gather:
         return replace(known, coming=coming, differs=differs)
 
     async def _taken_apart(self, known: Gathered, templates: Mapping[str, Template]) -> Gathered:
-        message = known.transaction.message
-        if known.origin is None and "DKIM-Signature" in message.header:
-            known = replace(known, origin=await self._verify(known.transaction))
+        message, origin = known.transaction.message, known.origin
+        if origin is None and "DKIM-Signature" in message.header:
+            origin = await self._verify(known.transaction)
         shown, fits = await self.turns.of(partial(self._compared_at_once, message, templates))
         if shown is None:
             shown = await _within(self.read_seconds, lambda: self.reader.shown(message), _NOT_APART)
@@ -277,11 +280,11 @@ class Gather:
             content=shown.content,
             said=shown,
             author=known.sender.claimed or "",
-            proofs=known.proofs(),
+            proofs=known.proofs(origin),
             by_address=known.by_address,
             fits=fits,
         )
-        return replace(known, shown=shown, coming=coming)
+        return replace(known, origin=origin, shown=shown, coming=coming)
 
     def _compared_at_once(
         self, message: Message, templates: Mapping[str, Template]
