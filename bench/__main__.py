@@ -13,48 +13,12 @@
 """
 
 import sys
+from importlib import import_module
 
-if sys.argv[1:2] == ["--mailings"]:
-    from bench.mailings import main as mailings
+WHICH = ("mailings", "flood", "counted", "lists", "console", "journal", "month", "milter", "rest", "house")
 
-    mailings(sys.argv[2:])
-elif sys.argv[1:2] == ["--flood"]:
-    from bench.flood import main as flood
-
-    flood(sys.argv[2:])
-elif sys.argv[1:2] == ["--counted"]:
-    from bench.counted import main as counted
-
-    counted(sys.argv[2:])
-elif sys.argv[1:2] == ["--lists"]:
-    from bench.lists import main as lists
-
-    lists(sys.argv[2:])
-elif sys.argv[1:2] == ["--console"]:
-    from bench.console import main as console
-
-    console(sys.argv[2:])
-elif sys.argv[1:2] == ["--journal"]:
-    from bench.journal import main as journal
-
-    journal(sys.argv[2:])
-elif sys.argv[1:2] == ["--milter"]:
-    from bench.milter import main as milter
-
-    milter(sys.argv[2:])
-elif sys.argv[1:2] == ["--month"]:
-    from bench.month import main as month
-
-    month(sys.argv[2:])
-elif sys.argv[1:2] == ["--house"]:
-    from bench.house import main as house
-
-    house(sys.argv[2:])
-elif sys.argv[1:2] == ["--rest"]:
-    from bench.through import at_rest
-
-    at_rest(sys.argv[2:])
+asked = sys.argv[1].removeprefix("--") if len(sys.argv) > 1 else ""
+if asked in WHICH:
+    import_module(f"bench.{asked}").main(sys.argv[2:])
 else:
-    from bench.through import main
-
-    main()
+    import_module("bench.through").main(sys.argv[1:])

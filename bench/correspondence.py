@@ -116,15 +116,34 @@ class Writing:
         return Post(at=at, kind=kind, writer=writer.address, to=(*(p.address for p in to), *also), raw=raw,
                     reverse_path=writer.address, incident=incident)  # fmt: skip
 
+    def subject(self, language: str) -> str:
+        return words.subject(self.draw, language)
+
+    def letter(self, writer: Person, to: Person, *, familiar: bool = False) -> str:
+        return words.letter(self.draw, writer, to, self.company.staff, familiar=familiar)
+
+    def story(self, writer: Person, *, short: bool = False, greet: bool = True) -> str:
+        return words.story(self.draw, writer, self.company.staff, short=short, greet=greet)
+
+    def paragraphs(self, language: str, least: int, most: int) -> str:
+        return words.paragraphs(self.draw, language, self.company.staff, least, most)
+
+    def values(self, language: str) -> dict[str, str]:
+        return words.words(self.draw, language, self.company.staff)
+
+    def answered(self, writer: Person, to: Person, earlier: Person, at: datetime, hours: int) -> str:
+        """A letter above one that ``earlier`` wrote so many hours before."""
+        return self.letter(writer, to) + self.quoted(writer, earlier, at - timedelta(hours=hours))
+
     def quoted(self, writer: Person, to: Person, at: datetime) -> str:
         """An earlier message of ``to``, quoted as mail programs do."""
         lang = writer.language
-        earlier = words.paragraphs(self.draw, to.language, self.company.staff, 1, 3)
+        earlier = self.paragraphs(to.language, 1, 3)
         if self.draw.random() < 0.5:
             head = words.WROTE[lang].format(f"{at:%Y-%m-%d %H:%M}", to.mailbox)
             return f"\n{head}\n" + textwrap.indent(earlier, "> ", lambda line: True) + "\n"
         names = words.QUOTED[lang]
-        values = to.mailbox, f"{at:%Y-%m-%d %H:%M}", writer.mailbox, words.subject(self.draw, lang)
+        values = to.mailbox, f"{at:%Y-%m-%d %H:%M}", writer.mailbox, self.subject(lang)
         return (
             "\n________________________________\n"
             + "\n".join(f"{n}: {v}" for n, v in zip(names, values, strict=True))
@@ -145,25 +164,21 @@ class Writing:
         writer, at = self.colleague(), self.when()
         to = self.draw.sample(self.company.staff, self.draw.choice([1, 1, 1, 2, 3, 5, 12]))
         prefix = words.PREFIX[writer.language] if self.draw.random() < 0.5 else ""
-        body = words.letter(self.draw, writer, to[0], self.company.staff, familiar=True)
+        body = self.letter(writer, to[0], familiar=True)
         body += self.quoted(writer, to[0], at) if prefix else ""
-        return [
-            self.post("between colleagues", writer, to, prefix + words.subject(self.draw, writer.language), body, at)
-        ]
+        return [self.post("between colleagues", writer, to, prefix + self.subject(writer.language), body, at)]
 
     def to_a_customer(self) -> list[Post]:
         writer, at = self.colleague("sales", "sales", "support", "finance"), self.when()
         to = self.account_of(writer, self.draw.choice([1, 1, 1, 1, 2, 3]))
-        body = words.letter(self.draw, writer, to[0], self.company.staff)
-        return [self.post("letter to a customer", writer, to, words.subject(self.draw, to[0].language), body, at)]
+        body = self.letter(writer, to[0])
+        return [self.post("letter to a customer", writer, to, self.subject(to[0].language), body, at)]
 
     def answer(self) -> list[Post]:
         writer, at = self.colleague("sales", "support", "support", "finance"), self.when()
         [to] = self.account_of(writer)
-        subject = words.PREFIX[writer.language] + words.subject(self.draw, to.language)
-        body = words.letter(self.draw, writer, to, self.company.staff) + self.quoted(
-            writer, to, at - timedelta(hours=3)
-        )
+        subject = words.PREFIX[writer.language] + self.subject(to.language)
+        body = self.answered(writer, to, to, at, 3)
         headers = [f"In-Reply-To: <{self.draw.randrange(10**9)}@{to.address.rpartition('@')[2]}>"]
         return [self.post("answer to a customer", writer, [to], subject, body, at, headers=headers)]
 
@@ -171,41 +186,30 @@ class Writing:
         writer, at = self.colleague("sales"), self.when()
         [to] = self.account_of(writer)
         other = self.colleague("works")
-        subject = words.FORWARD[writer.language] + words.subject(self.draw, to.language)
-        body = words.letter(self.draw, writer, to, self.company.staff) + self.quoted(
-            writer, other, at - timedelta(hours=30)
-        )
+        subject = words.FORWARD[writer.language] + self.subject(to.language)
+        body = self.answered(writer, to, other, at, 30)
         return [self.post("forwarded to a customer", writer, [to], subject, body, at)]
 
     def shared_mailbox(self) -> list[Post]:
         """Answers that several people send from one address."""
         writer, at, to = self.colleague("support"), self.when(), self.draw.choice(self.company.customers)
-        body = words.letter(self.draw, writer, to, self.company.staff) + self.quoted(
-            writer, to, at - timedelta(hours=3)
-        )
+        body = self.answered(writer, to, to, at, 3)
         one = replace(writer, first="Hamnkvarn", last="Info", address=words.SHARED)
         return [
-            self.post(
-                "shared mailbox",
-                one,
-                [to],
-                words.PREFIX[writer.language] + words.subject(self.draw, to.language),
-                body,
-                at,
-            )
+            self.post("shared mailbox", one, [to], words.PREFIX[writer.language] + self.subject(to.language), body, at)
         ]
 
     def prospects(self) -> list[Post]:
         """A letter each to a dozen customers who have never been written to, on one day."""
         writer, at, posts = self.colleague("sales"), self.when(), []
         for n, to in enumerate(self.draw.sample(self.company.customers, self.draw.randint(8, 16))):
-            body = words.letter(self.draw, writer, to, self.company.staff)
+            body = self.letter(writer, to)
             posts.append(
                 self.post(
                     "letters to prospects",
                     writer,
                     [to],
-                    words.subject(self.draw, to.language),
+                    self.subject(to.language),
                     body,
                     at + timedelta(minutes=11 * n),
                 )
@@ -216,14 +220,14 @@ class Writing:
         to, at, number = self.draw.choice(self.company.customers), self.when(), self.draw.randrange(10**5, 10**6)
         text = {words.SV: f"Hej {to.first}!\n\nDitt ärende {number} har fått ett svar:\n\n", words.EN: f"Dear {to.first},\n\nyour case {number} has an answer:\n\n",
                 words.DE: f"Guten Tag {to.first},\n\nzu Ihrem Fall {number} gibt es eine Antwort:\n\n"}[to.language]  # fmt: skip
-        body = text + words.paragraphs(self.draw, to.language, self.company.staff, 1, 3) + "\n\nHamnkvarn\n"
+        body = text + self.paragraphs(to.language, 1, 3) + "\n\nHamnkvarn\n"
         return [
             self._system(
                 "help desk",
                 f"support@{words.HOME[words.SV]}",
                 words.DESK_CLIENT,
                 to,
-                f"[#{number}] {words.subject(self.draw, to.language)}",
+                f"[#{number}] {self.subject(to.language)}",
                 body,
                 at,
             )
@@ -234,7 +238,7 @@ class Writing:
         text = {words.SV: "Hej! Dina varor har kommit till vårt lager i {place} och skickas på {day}. Ordernummer {no}, summa {money} kronor.",
                 words.EN: "Hello! Your goods have arrived at our depot in {place} and will be sent on {day}. Order {no}, total {money} pounds.",
                 words.DE: "Guten Tag! Ihre Waren sind in {place} eingetroffen und gehen am {day} auf den Weg. Auftrag {no}, Summe {money} Euro."}[to.language]  # fmt: skip
-        body = text.format(no=number, **words.words(self.draw, to.language, self.company.staff)) + "\n\nHamnkvarn\n"
+        body = text.format(no=number, **self.values(to.language)) + "\n\nHamnkvarn\n"
         return [self._system("ERP", f"noreply@{words.SHOP}", words.SHOP_CLIENT, to, f"Order {number}", body, at)]
 
     def payslips(self) -> list[Post]:
@@ -265,7 +269,7 @@ class Writing:
         text = {words.SV: "tack för din ansökan till tjänsten som montör. Vi vill gärna träffa dig {day} klockan {hour} i {place}.",
                 words.EN: "thank you for applying as a fitter. We would like to meet you on {day} at {hour} in {place}.",
                 words.DE: "vielen Dank für Ihre Bewerbung als Monteur. Gern treffen wir Sie am {day} um {hour} Uhr in {place}."}[to.language]  # fmt: skip
-        text = text.format(**words.words(self.draw, to.language, self.company.staff))
+        text = text.format(**self.values(to.language))
         body = f"{words.HELLO[to.language].format(to.first)}\n\n{text}\n\n{writer.signature(self.draw, to.language)}\n"
         return [self.post("recruiting", writer, [to], "Hamnkvarn", body, at)]
 
@@ -278,19 +282,19 @@ class Writing:
         same = self.draw.random() < 0.3  # a price list that everybody sends
         pdf = _pdf(random.Random("price list") if same else self.draw)
         body, kind = _with(f"{text}\n\n{writer.first}\n", "application/pdf", "pris.pdf" if same else "offert.pdf", pdf)
-        return [self.post("see attached", writer, [to], words.subject(self.draw, to.language), body, at, content=kind)]
+        return [self.post("see attached", writer, [to], self.subject(to.language), body, at, content=kind)]
 
     def partner(self) -> list[Post]:
         writer, at = self.draw.choice(self.company.partners), self.when()
         to = (
             [self.colleague("works", "sales")] if self.draw.random() < 0.7 else self.account_of(self.colleague("sales"))
         )
-        body = words.letter(self.draw, writer, to[0], self.company.staff, familiar=True)
-        return [self.post("partner", writer, to, words.subject(self.draw, to[0].language), body, at)]
+        body = self.letter(writer, to[0], familiar=True)
+        return [self.post("partner", writer, to, self.subject(to[0].language), body, at)]
 
     def board(self) -> list[Post]:
         writer, at = self.colleague("board"), self.when()
-        body = words.letter(self.draw, writer, self.company.board[0], self.company.staff, familiar=True)
+        body = self.letter(writer, self.company.board[0], familiar=True)
         body = body.replace("\n\n", "\n\nKallelse till styrelsemöte, konfidentiellt.\n\n", 1)
         return [self.post("board", writer, self.company.board, "Styrelsemöte", body, at)]
 
@@ -299,7 +303,7 @@ class Writing:
         to = [*self.account_of(writer, self.draw.choice([1, 2])), self.colleague("works")]
         start = at + timedelta(days=3)
         event = (f"BEGIN:VCALENDAR\nMETHOD:REQUEST\nBEGIN:VEVENT\nUID:{next(self._number)}@hamnkvarn.example\nDTSTART:{start:%Y%m%dT%H0000Z}\n"
-                 f"ORGANIZER:mailto:{writer.address}\nSUMMARY:{words.subject(self.draw, writer.language)}\nEND:VEVENT\nEND:VCALENDAR\n")  # fmt: skip
+                 f"ORGANIZER:mailto:{writer.address}\nSUMMARY:{self.subject(writer.language)}\nEND:VEVENT\nEND:VCALENDAR\n")  # fmt: skip
         body, kind = _with(
             words.sentence(self.draw, to[0].language, self.company.staff) + "\n",
             "text/calendar; method=REQUEST",
@@ -307,24 +311,22 @@ class Writing:
             event.encode(),
             "alternative",
         )
-        return [self.post("invitation", writer, to, words.subject(self.draw, to[0].language), body, at, content=kind)]
+        return [self.post("invitation", writer, to, self.subject(to[0].language), body, at, content=kind)]
 
     def away(self) -> list[Post]:
         writer, at = self.colleague("sales", "support"), self.when()
         [to] = self.account_of(writer)
         text = {words.SV: "Jag är inte på kontoret just nu och svarar på {day}.", words.EN: "I am out of the office and shall answer on {day}.",
-                words.DE: "Ich bin nicht im Büro und antworte am {day}."}[writer.language].format(**words.words(self.draw, writer.language, self.company.staff))  # fmt: skip
-        post = self.post("out of office", writer, [to], "Auto: " + words.subject(self.draw, to.language), f"{text}\n\n{writer.first}\n", at,
+                words.DE: "Ich bin nicht im Büro und antworte am {day}."}[writer.language].format(**self.values(writer.language))  # fmt: skip
+        post = self.post("out of office", writer, [to], "Auto: " + self.subject(to.language), f"{text}\n\n{writer.first}\n", at,
                          headers=["Auto-Submitted: auto-replied"])  # fmt: skip
         return [replace(post, reverse_path="")]
 
     def project(self) -> list[Post]:
         writer, at = self.colleague("sales"), self.when()
         to = [*self.draw.sample(self.company.of("works"), 3), *self.account_of(writer, self.draw.choice([1, 2, 3]))]
-        subject = words.PREFIX[writer.language] + words.subject(self.draw, writer.language)
-        body = words.letter(self.draw, writer, to[-1], self.company.staff) + self.quoted(
-            writer, to[0], at - timedelta(hours=5)
-        )
+        subject = words.PREFIX[writer.language] + self.subject(writer.language)
+        body = self.answered(writer, to[-1], to[0], at, 5)
         return [self.post("project with a customer", writer, to, subject, body, at)]
 
     def standard_text(self) -> list[Post]:
@@ -343,8 +345,8 @@ class Writing:
     def mail_merge(self) -> list[Post]:
         """The same news to twelve of the writer's own customers, each addressed by name."""
         writer, at = self.colleague("sales"), self.when()
-        news = words.paragraphs(self.draw, writer.language, self.company.staff, 3, 4)
-        subject, posts = words.subject(self.draw, writer.language), []
+        news = self.paragraphs(writer.language, 3, 4)
+        subject, posts = self.subject(writer.language), []
         for n, to in enumerate(self.account_of(writer, 12)):
             body = f"{words.HELLO[writer.language].format(to.first)}\n\n{news}\n\n{writer.signature(self.draw)}\n"
             posts.append(self.post("mail merge", writer, [to], subject, body, at + timedelta(seconds=4 * n)))
@@ -432,74 +434,32 @@ class Writing:
     def reply_all(self, n: int) -> list[Post]:
         writer, at, kind = self.writer(), self.when(), "thread of colleagues with a list in Cc"
         others = self.draw.sample(self.company.staff, 3)
-        body = words.story(self.draw, writer, self.company.staff) + self.quoted(
-            writer, others[0], at - timedelta(hours=1)
-        )
-        return [
-            self.post(
-                kind,
-                writer,
-                others,
-                words.PREFIX[writer.language] + "Diet",
-                body,
-                at,
-                also=[self.list_address(n)],
-                incident=f"{kind} {n}",
-            )
-        ]
+        body = self.story(writer) + self.quoted(writer, others[0], at - timedelta(hours=1))
+        subject, also = words.PREFIX[writer.language] + "Diet", [self.list_address(n)]
+        return [self.post(kind, writer, others, subject, body, at, also=also, incident=f"{kind} {n}")]
 
     def namesake(self, n: int) -> list[Post]:
         writer, at, kind = self.writer(), self.when(), "a list's name at another domain"
         address = f"{self.list_address(n).partition('@')[0]}@{list(words.HOME.values())[n % 3]}"
-        return [
-            self.post(
-                kind,
-                writer,
-                [],
-                "Fredag",
-                words.story(self.draw, writer, self.company.staff),
-                at,
-                also=[address],
-                incident=f"{kind} {n}",
-            )
-        ]
+        return [self.post(kind, writer, [], "Fredag", self.story(writer), at, also=[address], incident=f"{kind} {n}")]
 
     def footer_to_list(self, n: int) -> list[Post]:
         writer, at, kind = self.writer(), self.when(), "a colleague's letter with an unsubscribe line, to a list"
-        body = words.story(self.draw, writer, self.company.staff) + f"\nAvregistrera dig: https://{words.TOOL}/u/1\n"
+        body = self.story(writer) + f"\nAvregistrera dig: https://{words.TOOL}/u/1\n"
         return [self.post(kind, writer, [], "Fredag", body, at, also=[self.list_address(n)], incident=f"{kind} {n}")]
 
     def many_named(self, n: int) -> list[Post]:
         kind, writer, at = "comments nest in From, or two are named, to a list", self.writer(), self.when()
         claimed = f"{'(' * 2000}{')' * 2000} {words.MAILER}" if n % 2 else f"{words.MAILER}, {writer.address}"
         address = self.list_address(n)
-        raw = self.raw(claimed, [address], "Fredag", words.story(self.draw, writer, self.company.staff), at)
-        return [
-            Post(
-                at=at,
-                kind=kind,
-                writer=writer.address,
-                to=(address,),
-                raw=raw,
-                reverse_path=writer.address,
-                incident=f"{kind} {n}",
-            )
-        ]
+        raw = self.raw(claimed, [address], "Fredag", self.story(writer), at)
+        me = writer.address
+        return [Post(at=at, kind=kind, writer=me, to=(address,), raw=raw, reverse_path=me, incident=f"{kind} {n}")]
 
     def blind(self, n: int) -> list[Post]:
         writer, at, kind = self.writer(), self.when(), "in Bcc to all at once"
-        return [
-            self.post(
-                kind,
-                writer,
-                self.crowd_of(n),
-                "Fredag",
-                words.story(self.draw, writer, self.company.staff),
-                at,
-                incident=f"{kind} {n}",
-                blind=True,
-            )
-        ]
+        everybody, body = self.crowd_of(n), self.story(writer)
+        return [self.post(kind, writer, everybody, "Fredag", body, at, incident=f"{kind} {n}", blind=True)]
 
     def nineteen(self, n: int) -> list[Post]:
         return self._in_lots("nineteen at a time", n, 19)
@@ -509,21 +469,11 @@ class Writing:
 
     def _in_lots(self, kind: str, n: int, size: int) -> list[Post]:
         writer, at, posts = self.writer(), self.when(), []
-        body, everybody = words.story(self.draw, writer, self.company.staff), self.crowd_of(n)
+        body, everybody = self.story(writer), self.crowd_of(n)
         for start in range(0, len(everybody), size):
             when = at + timedelta(minutes=start / 4)
-            posts.append(
-                self.post(
-                    kind,
-                    writer,
-                    everybody[start : start + size],
-                    "Fredag",
-                    body,
-                    when,
-                    incident=f"{kind} {n}",
-                    blind=size < 5,
-                )
-            )
+            to, of = everybody[start : start + size], f"{kind} {n}"
+            posts.append(self.post(kind, writer, to, "Fredag", body, when, incident=of, blind=size < 5))
         return posts
 
     def one_by_one(
@@ -543,23 +493,23 @@ class Writing:
         return incident
 
     def _long(self, writer: Person) -> Callable[[Person], tuple[str, str, str]]:
-        body = words.story(self.draw, writer, self.company.staff)
+        body = self.story(writer)
         return lambda to: ("Fredag", body, "text/plain")
 
     def _short(self, writer: Person) -> Callable[[Person], tuple[str, str, str]]:
-        body = words.story(self.draw, writer, self.company.staff, short=True)
+        body = self.story(writer, short=True)
         return lambda to: ("Fredag", f"{body}\n", "text/plain")
 
     def _answering(self, writer: Person) -> Callable[[Person], tuple[str, str, str]]:
         other = self.colleague()
-        body = words.story(self.draw, writer, self.company.staff, short=True) + "\n" + self.quoted(writer, other, FIRST)
+        body = self.story(writer, short=True) + "\n" + self.quoted(writer, other, FIRST)
         return lambda to: (words.PREFIX[writer.language] + "Diet", body, "text/plain")
 
     def _forwarding(self, writer: Person) -> Callable[[Person], tuple[str, str, str]]:
         other, names = self.colleague(), words.QUOTED[writer.language]
         values = other.mailbox, "2026-03-02 09:12", writer.mailbox, "Diet"
         head = "\n".join(f"{n}: {v}" for n, v in zip(names, values, strict=True))
-        body = f"\n________________________________\n{head}\n\n{words.story(self.draw, other, self.company.staff)}\n"
+        body = f"\n________________________________\n{head}\n\n{self.story(other)}\n"
         return lambda to: (words.FORWARD[writer.language] + "Diet", body, "text/plain")
 
     def _attaching(self, writer: Person) -> Callable[[Person], tuple[str, str, str]]:
@@ -567,11 +517,11 @@ class Writing:
         return lambda to: ("Fredag", body, content)
 
     def _leaving(self, writer: Person) -> Callable[[Person], tuple[str, str, str]]:
-        text = " ".join(words.story(self.draw, writer, self.company.staff, greet=False).split())
+        text = " ".join(self.story(writer, greet=False).split())
         return lambda to: ("Fredag", f"{text} Avregistrera dig här: https://{words.TOOL}/u/1\n", "text/plain")
 
     def _zero_width(self, writer: Person) -> Callable[[Person], tuple[str, str, str]]:
-        text = words.story(self.draw, writer, self.company.staff)
+        text = self.story(writer)
 
         def each(to: Person) -> tuple[str, str, str]:
             return (
@@ -583,7 +533,7 @@ class Writing:
         return each
 
     def _random_words(self, writer: Person) -> Callable[[Person], tuple[str, str, str]]:
-        text = words.story(self.draw, writer, self.company.staff)
+        text = self.story(writer)
 
         def each(to: Person) -> tuple[str, str, str]:
             return (
@@ -600,7 +550,7 @@ class Writing:
     def slowly(self, n: int) -> list[Post]:
         """A few messages a day, on every day of the month."""
         kind, writer, posts = "a few each day", self.writer(), []
-        body = words.story(self.draw, writer, self.company.staff)
+        body = self.story(writer)
         days = [day for day in range(DAYS) if day % 7 < 5]
         for number, to in enumerate(self.crowd_of(n)):
             at = self.when(day=days[number * len(days) // self.crowd])
@@ -617,10 +567,10 @@ class Writing:
             everybody = self.draw.sample(list(self.company.customers), min(5 * self.crowd, len(self.company.customers)))
             for number, to in enumerate(everybody):
                 at = began + timedelta(days=5) * number / len(everybody)
-                body = words.letter(self.draw, writer, to, self.company.staff)
+                body = self.letter(writer, to)
                 if quoting:
                     body += self.quoted(writer, to, at - timedelta(hours=3))
-                subject = words.subject(self.draw, writer.language)
+                subject = self.subject(writer.language)
                 posts.append(self.post(kind, writer, [to], subject, body, at, incident=f"{kind} {n}"))
             return posts
 
@@ -635,12 +585,8 @@ class Writing:
             name, week = ("newsletter-sv", "newsletter-de")[n % 2], n % 4
             at = FIRST + timedelta(days=7 * week + 1, hours=4, minutes=self.draw.randrange(200))
             writer = self.colleague("marketing")
-            inside = words.story(
-                self.draw,
-                replace(writer, language=words.DE if name.endswith("de") else words.SV),
-                self.company.staff,
-                greet=False,
-            )
+            language = words.DE if name.endswith("de") else words.SV
+            inside = self.story(replace(writer, language=language), greet=False)
             body, html, attached = self.newsletter(name, week), "", b""
             match what:
                 case "an attachment":
@@ -654,17 +600,9 @@ class Writing:
                     html = f'<html><body><p style="color:#ffffff;font-size:2px">{inside}</p>{paragraphs}</body></html>'
                 case _:
                     body = f"{body}\n{inside}"
+            to, subject = _ADDRESS[name], f"Hamnkvarn {week + 10}"
             return [
-                self.from_the_tool(
-                    kind,
-                    _ADDRESS[name],
-                    f"Hamnkvarn {week + 10}",
-                    body,
-                    at,
-                    incident=f"{kind} {n}",
-                    html=html,
-                    attached=attached,
-                )
+                self.from_the_tool(kind, to, subject, body, at, incident=f"{kind} {n}", html=html, attached=attached)
             ]
 
         return incident

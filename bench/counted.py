@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from bench.through import SAMPLE, table
+from bench.through import SAMPLE, cpu_seconds, table
 from smtpguard.admission.model import Admission, Item, Seen
+from smtpguard.app.clock import SystemClock
 from smtpguard.config.documents import policy_documents
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mailings.model import Person
@@ -40,16 +41,6 @@ from tests.store.servers import a_server, new_database
 _LIST = "newsletter"
 _ON_IT = 1_000_000
 _CLERKS = 40
-
-
-class _Clock:
-    """The system clock."""
-
-    def now(self) -> datetime:
-        return datetime.now(UTC)
-
-    def monotonic(self) -> float:
-        return time.monotonic()
 
 
 def _digest(text: str) -> bytes:
@@ -129,16 +120,16 @@ async def _admitted(store: Store, items: Iterator[Item]) -> None:
 async def _measured(url: str, root: Path, mail: Mail, kind: str, chosen: argparse.Namespace) -> list[tuple[float, ...]]:
     """For each turn: messages a second, and microseconds for each recipient here and in the server."""
     found: list[tuple[float, ...]] = []
-    async with open_store(url, secret=bytes(32), state_dir=root, clock=_Clock(), migrate=True, hot=True) as store:
+    async with open_store(url, secret=bytes(32), state_dir=root, clock=SystemClock(), migrate=True, hot=True) as store:
         put = Event(kind=Kind.POLICY, id=mail.sha256, at=datetime.now(UTC), data={})
         await store.policies.put(mail.sha256, mail.documents, put)
         for turn in range(2):
             items = [KINDS[kind](mail, n, turn, chosen.people) for n in range(chosen.messages)]
             coming, people = iter(items), chosen.messages * chosen.people
             servers = _servers(url)
-            started, cpu, beside = time.monotonic(), time.process_time(), _used(servers)
+            started, cpu, beside = time.monotonic(), time.process_time(), cpu_seconds(servers)
             await asyncio.gather(*(_admitted(store, coming) for _ in range(chosen.waiters)))
-            seconds, used, theirs = time.monotonic() - started, time.process_time() - cpu, _used(servers) - beside
+            seconds, used, theirs = time.monotonic() - started, time.process_time() - cpu, cpu_seconds(servers) - beside
             found.append((chosen.messages / seconds, used / people * 1e6, theirs / people * 1e6))
     return found
 
@@ -154,17 +145,6 @@ def _servers(url: str) -> list[int]:
         except OSError:
             continue
     return found
-
-
-def _used(pids: Sequence[int]) -> float:
-    """Seconds of processor time that these processes have used."""
-    ticks = 0
-    for pid in pids:
-        try:
-            ticks += sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
-        except OSError:
-            continue
-    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def main(argv: Sequence[str]) -> None:

@@ -25,11 +25,11 @@ import textwrap
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.through import guard_settings, running, table, wait_for
+from bench.through import a_sink, client, cpu_seconds, guard_settings, serving, table
 from tests.peers.postfix import free_port, missing
 
 THRESHOLD = 200
@@ -135,14 +135,12 @@ async def _sent(port: int, people: int, kind: Kind, turn: int) -> tuple[Counter[
 
 def used(pid: int) -> tuple[str, float]:
     """Resident MB of each part of a supervisor by name, and the seconds of processor time of all together."""
-    found, seconds = [], 0.0
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+    found, parts = [], Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    for child in parts:
         name = Path(f"/proc/{child}/cmdline").read_text().strip("\0").removeprefix("smtpguard: ")
         pages = int(Path(f"/proc/{child}/statm").read_text().split()[1])
         found.append(f"{name} {pages * os.sysconf('SC_PAGE_SIZE') >> 20}")
-        ticks = Path(f"/proc/{child}/stat").read_text().rpartition(") ")[2].split()[11:13]
-        seconds += sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
-    return ", ".join(found), seconds
+    return ", ".join(found), cpu_seconds(map(int, parts))
 
 
 def _observe(policy: Path) -> None:
@@ -167,9 +165,7 @@ def main(argv: Sequence[str]) -> None:
     people: int = chosen.people
     with ExitStack() as stack:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir="/var/tmp")))
-        sink, port = free_port(), free_port()
-        sink_argv = ("/usr/sbin/smtp-sink", "-u", "postfix", "-R", "/tmp", f"127.0.0.1:{sink}", "1000")
-        stack.enter_context(running(*sink_argv, port=sink, log=root / "sink.log"))
+        sink, port = a_sink(root, stack), free_port()
         settings = guard_settings(root, port, sink, chosen.workers)
         _observe(settings.parent / "policy.yaml")
         with settings.open("a") as file:
@@ -177,10 +173,7 @@ def main(argv: Sequence[str]) -> None:
         rows = "\n".join(map(reader, range(people)))
         (settings.parent / "lists" / "newsletter.csv").write_text(f"Email Address\n{rows}\n")
         guard = (sys.executable, "-m", "smtpguard", "-c", str(settings))
-        subprocess.run([*guard, "lists", "sync"], check=True, stdout=subprocess.DEVNULL)
-        argv_ = (*guard, "serve", "--only", "proxy", "--only", "delivery")
-        process = stack.enter_context(running(*argv_, port=port, log=root / "guard.log"))
-        wait_for(port, process)
+        process = stack.enter_context(serving(settings, port))
         print(f"python -m bench --flood {people} --workers {chosen.workers}; {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n")  # fmt: skip
         table(
             ["".ljust(26), "messages/s", "CPU us each", "relayed", "held", "deferred", "letters/s; ms", "MB"],
@@ -195,47 +188,38 @@ def main(argv: Sequence[str]) -> None:
         print(f"The database has {size / people:.0f} octets a person.")
 
 
-class _Beside:
-    """A client with letters at a fixed rate, from now until it is asked how they fared; none at the rate 0."""
-
-    def __init__(self, port: int, rate: float, first: int) -> None:
-        argv = (sys.executable, "-m", "bench.client", str(port), "--messages", "0", "--rate", str(rate), "--first", str(first))  # fmt: skip
-        self._client = (
-            subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) if rate else None
-        )
-        if self._client is not None and self._client.stdin is not None and self._client.stdout is not None:
-            self._client.stdout.readline()
-            self._client.stdin.write("\n")
-            self._client.stdin.flush()
-        self._started = time.monotonic()
-
-    def fared(self) -> str:
-        if self._client is None:
-            return ""
-        said, _ = self._client.communicate()
-        took = sorted(json.loads(said)["took"])
+@contextmanager
+def _beside(port: int, rate: float, first: int) -> Iterator[list[str]]:
+    """Letters at this rate until the block ends; then how they fared. None at the rate 0."""
+    fared: list[str] = []
+    if not rate:
+        yield [""]
+        return
+    with client(port, "--messages", 0, "--rate", rate, "--first", first, seconds=36_000) as letters:
+        letters.begin()
+        started = time.monotonic()
+        yield fared
+        took = sorted(letters.took(stop=True))
         middle, most = took[len(took) // 2], took[len(took) * 99 // 100]
-        return f"{len(took) / (time.monotonic() - self._started):.0f}; {middle:.1f}, {most:.1f}"
+        fared.append(f"{len(took) / (time.monotonic() - started):.0f}; {middle:.1f}, {most:.1f}")
 
 
 def _turns(guard: Sequence[str], pid: int, port: int, people: int, rate: float) -> Iterator[list[str]]:
-    beside = _Beside(port, rate, 0)
-    time.sleep(_ALONE_SECONDS if rate else 0)
-    fared = beside.fared()
+    with _beside(port, rate, 0) as fared:
+        time.sleep(_ALONE_SECONDS if rate else 0)
     resident, cpu = used(pid)
-    yield ["before", "", "", "", "", "", fared, resident]
+    yield ["before", "", "", "", "", "", *fared, resident]
     for turn, kind in enumerate(KINDS):
         if turn == _APPROVED:
             shown = subprocess.run([*guard, "mailings", "list", "--json"], check=True, capture_output=True, text=True)
             hold = json.loads(shown.stdout.splitlines()[0])["hold"]
             vote = ("held", "approve", hold, "--as", "eva@example.com", "--people", str(people))
             subprocess.run([*guard, *vote], check=True, stdout=subprocess.DEVNULL)
-        beside = _Beside(port, rate, (turn + 1) * 10_000_000)
-        said, seconds = asyncio.run(_sent(port, people, kind, turn))
-        fared = beside.fared()
+        with _beside(port, rate, (turn + 1) * 10_000_000) as fared:
+            said, seconds = asyncio.run(_sent(port, people, kind, turn))
         passed = people if turn != _UNAPPROVED else min(people, THRESHOLD - 1)
         if (said["250"], said["held"]) != (passed, min(people - passed, COPIES + 1)):
             raise SystemExit(f"bench: {kind.name}: {dict(said)}")
         resident, after = used(pid)
         each, cpu = (after - cpu) / people * 1e6, after
-        yield [kind.name, f"{people / seconds:,.0f}", f"{each:,.0f}", f"{said['250']:,}", f"{said['held']:,}", f"{said['451']:,}", fared, resident]  # fmt: skip
+        yield [kind.name, f"{people / seconds:,.0f}", f"{each:,.0f}", f"{said['250']:,}", f"{said['held']:,}", f"{said['451']:,}", *fared, resident]  # fmt: skip

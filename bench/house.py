@@ -22,7 +22,8 @@ from types import FrameType
 from typing import Any
 
 import smtpguard
-from bench.onthewire import Sink, Wire
+from bench.onthewire import Wire
+from bench.sink import Sink
 from bench.through import guard_settings
 from smtpguard.app.files import read_settings
 from smtpguard.app.proxy import Proxy

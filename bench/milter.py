@@ -10,17 +10,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from pathlib import Path
 
-from bench.through import Hop, Load, fdatasync_ms, guard_settings, running, send, table
+from bench.through import Hop, Load, a_sink, fdatasync_ms, guard_settings, running, send, serving, table
 from tests.peers.postfix import Postfix, free_port, missing
 
 NONE, NOTHING = "no milter", "pymilter, nothing"
@@ -51,9 +49,7 @@ def pymilter_missing() -> str | None:
 
 
 def hops(root: Path, workers: Sequence[int], stack: ExitStack) -> Iterator[Hop]:
-    sink = free_port()
-    argv = ("/usr/sbin/smtp-sink", "-u", "postfix", "-R", "/tmp", f"127.0.0.1:{sink}", "1000")
-    stack.enter_context(running(*argv, port=sink, log=root / "sink.log"))
+    sink = a_sink(root, stack)
 
     def mta(name: str, milter: str) -> Hop:
         main = {"relayhost": f"[127.0.0.1]:{sink}", "smtpd_milters": milter, "milter_default_action": "tempfail"}
@@ -67,42 +63,15 @@ def hops(root: Path, workers: Sequence[int], stack: ExitStack) -> Iterator[Hop]:
         script, port = root / "nothing.py", free_port()
         script.write_text(PYMILTER)
         where = f"inet:{port}@127.0.0.1"
-        stack.enter_context(_listening(PYTHON, str(script), where, port=port, log=root / "nothing.log"))
+        stack.enter_context(running(PYTHON, str(script), where, port=port, log=root / "nothing.log", banner=False))
         yield mta(NOTHING, f"inet:127.0.0.1:{port}")
     for number in workers:
         port = free_port()
         settings = guard_settings(root, 0, sink, number)
         text = settings.read_text().replace("smtp: [{address: 127.0.0.1, port: 0}]", "smtp: []")
         settings.write_text(text.replace("smtp: []", f"smtp: [], milter: [{{address: 127.0.0.1, port: {port}}}]"))
-        command = (sys.executable, "-m", "smtpguard", "-c", str(settings))
-        # otherwise mail that comes before the lists are known is held, and so are all later copies of it
-        subprocess.run([*command, "lists", "sync"], check=True, stdout=subprocess.DEVNULL)
-        serve = (*command, "serve", "--only", "milter", "--only", "delivery")
-        stack.enter_context(_listening(*serve, port=port, log=root / f"guard{number}.log"))
+        stack.enter_context(serving(settings, port, "milter"))
         yield mta(f"smtpguard, {number} worker" + "s" * (number > 1), f"inet:127.0.0.1:{port}")
-
-
-@contextmanager
-def _listening(*argv: str, port: int, log: Path) -> Iterator[None]:
-    """Run a program until the block ends, and wait until it listens. Milters send no banner."""
-    with log.open("wb") as out:
-        process = subprocess.Popen(argv, stdout=out, stderr=out)
-    try:
-        deadline = time.monotonic() + 30
-        while True:
-            with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-                break
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"bench: {argv[0]} does not listen: {log.read_text()[-500:]}")
-            time.sleep(0.05)
-        yield
-    finally:
-        process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(40)
-        if process.poll() is None:
-            process.kill()
-            process.wait(10)
 
 
 def rates(hops: Sequence[Hop], loads: Sequence[Load], runs: int) -> Iterator[list[str]]:

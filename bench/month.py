@@ -36,7 +36,8 @@ import structlog
 
 from bench import company as words
 from bench.correspondence import CAMPAIGN, DAYS, FIRST, SCRIPT, UNPROVEN, Post, Writing
-from bench.onthewire import Answer, Sink, Wire
+from bench.onthewire import Answer, Wire
+from bench.sink import Sink
 from smtpguard.app.files import read_policy, read_settings
 from smtpguard.app.guardline import Line
 from smtpguard.app.lists import built_refresher
@@ -292,28 +293,15 @@ async def played(
     sink = Sink()
     async with AsyncExitStack() as undo:
         await sink.start(undo)
-        return await _played(folder, posts, writing, rules, sink, progress, known)
-
-
-async def _played(
-    folder: Path,
-    posts: Sequence[Post],
-    writing: Writing,
-    rules: str,
-    sink: Sink,
-    progress: Callable[[int], None],
-    known: bool,
-) -> Result:
-    words.write(writing.company, folder, rules, sink.port)
-    for vocabulary in (shipped() / "vocabularies").glob("*.yaml"):
-        (folder / "vocabularies").mkdir(exist_ok=True)
-        (folder / "vocabularies" / vocabulary.name).write_bytes(vocabulary.read_bytes())
-    settings, clock = read_settings(folder / "smtpguard.yaml"), Clock(FIRST - timedelta(minutes=1))
-    policy = read_policy(settings)
-    async with opened(settings, migrate=True, clock=clock) as (store, _):
-        event = Event(kind=Kind.POLICY, id=policy.sha256[:16], at=clock.now())
-        await store.policies.put(policy.sha256, dict(policy.documents), event)
-    async with AsyncExitStack() as undo:
+        words.write(writing.company, folder, rules, sink.port)
+        for vocabulary in (shipped() / "vocabularies").glob("*.yaml"):
+            (folder / "vocabularies").mkdir(exist_ok=True)
+            (folder / "vocabularies" / vocabulary.name).write_bytes(vocabulary.read_bytes())
+        settings, clock = read_settings(folder / "smtpguard.yaml"), Clock(FIRST - timedelta(minutes=1))
+        policy = read_policy(settings)
+        async with opened(settings, migrate=True, clock=clock) as (store, _):
+            event = Event(kind=Kind.POLICY, id=policy.sha256[:16], at=clock.now())
+            await store.policies.put(policy.sha256, dict(policy.documents), event)
         desk = Proxy(settings, clock)
         undo.push_async_callback(desk.close)
         await desk.start()

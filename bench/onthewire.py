@@ -9,9 +9,10 @@ import asyncio
 import re
 import socket
 from collections.abc import Callable
-from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 
+from bench.sink import Sink
 from smtpguard.app.proxy import Proxy
 
 _HELD = re.compile(r"250 .*Held for review as ([0-9A-Z]{16})")
@@ -31,56 +32,6 @@ class Answer:
         if self.reply.startswith("250"):
             return "held" if self.hold_id else "relayed"
         return "rejected" if self.reply.startswith("5") else "deferred"
-
-
-@dataclass(slots=True)
-class Sink:
-    """A relay that takes everything, and records the recipients of the last message."""
-
-    port: int = 0
-    taken: list[str] = field(default_factory=list)
-
-    async def start(self, undo: AsyncExitStack) -> None:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=1 << 24)
-        self.port = server.sockets[0].getsockname()[1]
-        undo.callback(server.close)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        people: list[str] = []
-        writer.write(b"220 sink.example ESMTP\r\n")
-        try:
-            while line := await reader.readline():
-                verb = line[:4].upper()
-                if verb == b"EHLO":
-                    writer.write(
-                        b"250-sink.example\r\n250-PIPELINING\r\n250-CHUNKING\r\n250-SIZE 0\r\n250-SMTPUTF8\r\n"
-                        b"250 8BITMIME\r\n"
-                    )
-                elif verb == b"DATA":
-                    writer.write(b"354 Go on\r\n")
-                    while (line := await reader.readline()) != b".\r\n":
-                        if not line:
-                            return
-                    self.taken, people = people, []
-                    writer.write(b"250 2.0.0 Taken\r\n")
-                elif verb == b"BDAT":
-                    await reader.readexactly(int(line.split()[1]))
-                    if line.endswith(b" LAST\r\n"):
-                        self.taken, people = people, []
-                    writer.write(b"250 2.0.0 Taken\r\n")
-                elif verb == b"QUIT":
-                    writer.write(b"221 2.0.0 Bye\r\n")
-                    return
-                else:
-                    if verb in (b"MAIL", b"RSET"):
-                        people = []
-                    elif verb == b"RCPT":
-                        people.append(line.partition(b"<")[2].partition(b">")[0].decode())
-                    writer.write(b"250 2.0.0 Ok\r\n")
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
 
 
 class Wire:

@@ -15,13 +15,14 @@ import json
 import os
 import shutil
 import signal
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import chain, product
@@ -103,18 +104,23 @@ class Hop:
 
     def cpu_seconds(self) -> float:
         """Processor time of its process tree, ended processes included."""
-        ticks = 0
-        for pid in self.processes():
-            with suppress(OSError):
-                ticks += sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:15]))
-        return ticks / os.sysconf("SC_CLK_TCK")
+        return cpu_seconds(self.processes())
 
     def memory_mb(self) -> float:
         """Resident memory, where shared pages are divided among the processes that share them (PSS)."""
-        return sum(map(_pss_mb, self.processes()))
+        return sum(map(pss_mb, self.processes()))
 
 
-def _pss_mb(pid: int) -> float:
+def cpu_seconds(pids: Iterable[int]) -> float:
+    """Processor time of these processes, and of their children that have ended."""
+    ticks = 0
+    for pid in pids:
+        with suppress(OSError):
+            ticks += sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def pss_mb(pid: int) -> float:
     with suppress(OSError):
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
@@ -122,17 +128,17 @@ def _pss_mb(pid: int) -> float:
     return 0
 
 
-def wait_for(port: int, process: subprocess.Popen[bytes] | None = None) -> None:
-    import socket
-
+def wait_for(port: int, process: subprocess.Popen[bytes], *, banner: bool = True) -> None:
+    """Until it listens. A milter sends no banner."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
-        if process is not None and process.poll() is not None:
+        if process.poll() is not None:
             raise SystemExit(f"bench: exited with {process.returncode}: {process.args!r}")
         try:
             with socket.create_connection(("127.0.0.1", port), timeout=1) as s:
-                s.recv(512)
-                s.sendall(b"QUIT\r\n")
+                if banner:
+                    s.recv(512)
+                    s.sendall(b"QUIT\r\n")
                 return
         except OSError:
             time.sleep(0.05)
@@ -140,11 +146,11 @@ def wait_for(port: int, process: subprocess.Popen[bytes] | None = None) -> None:
 
 
 @contextmanager
-def running(*argv: str, port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def running(*argv: str, port: int, log: Path, banner: bool = True) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("wb") as out:
         process = subprocess.Popen(argv, stdout=out, stderr=out)
     try:
-        wait_for(port, process)
+        wait_for(port, process, banner=banner)
         yield process
     finally:
         process.send_signal(signal.SIGTERM)
@@ -153,6 +159,25 @@ def running(*argv: str, port: int, log: Path) -> Iterator[subprocess.Popen[bytes
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(10)
+
+
+def a_sink(root: Path, stack: ExitStack) -> int:
+    """The port of a relay that takes everything."""
+    port = free_port()
+    argv = ("/usr/sbin/smtp-sink", "-u", "postfix", "-R", "/tmp", f"127.0.0.1:{port}", "1000")
+    stack.enter_context(running(*argv, port=port, log=root / "sink.log"))
+    return port
+
+
+@contextmanager
+def serving(settings: Path, port: int, part: str = "proxy") -> Iterator[subprocess.Popen[bytes]]:
+    """A guard with this part and the delivery part. Its lists are known before mail comes: otherwise that would be held, and so would all
+    later copies of it."""
+    command = (sys.executable, "-m", "smtpguard", "-c", str(settings))
+    subprocess.run([*command, "lists", "sync"], check=True, stdout=subprocess.DEVNULL)
+    argv = (*command, "serve", "--only", part, "--only", "delivery")
+    with running(*argv, port=port, log=settings.parent / "log", banner=part == "proxy") as process:
+        yield process
 
 
 def guard_settings(
@@ -182,23 +207,23 @@ def send(hop: Hop, load: Load, first: int = 0) -> float:
     """Seconds until everything is accepted and, for a queue, delivered. ``first``: the number of the first message."""
     each = load.messages // load.clients
     with ExitStack() as stack:
-        clients = []
+        clients: list[Client] = []
         for number in range(load.clients):
             words = ["--sessions", SESSIONS // load.clients, "--messages", each, "--size", load.size]
             words += ["--recipients", load.recipients, "--first", first + number * each]
             words += [*(["--new"] if not load.kept else []), *(["--tls"] if load.tls else [])]
-            clients.append(stack.enter_context(_client(hop.port, *words)))
+            clients.append(stack.enter_context(client(hop.port, *words)))
         start = time.monotonic()
-        for client in clients:
-            client.begin()
-        for client in clients:
-            client.took()
+        for each_client in clients:
+            each_client.begin()
+        for each_client in clients:
+            each_client.took()
         while not hop.drained():
             time.sleep(0.005)
         return time.monotonic() - start
 
 
-class _Client:
+class Client:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
         self._said("ready")
@@ -208,8 +233,10 @@ class _Client:
         self._process.stdin.write("\n")
         self._process.stdin.flush()
 
-    def took(self) -> list[float]:
-        """Wait until all are sent; return the milliseconds of each."""
+    def took(self, *, stop: bool = False) -> list[float]:
+        """Wait until all are sent, or let it ``stop``; return the milliseconds of each."""
+        if stop and self._process.stdin is not None:
+            self._process.stdin.close()
         took: list[float] = json.loads(self._said("{"))["took"]
         return took
 
@@ -222,17 +249,16 @@ class _Client:
 
 
 @contextmanager
-def _client(port: int, *words: object) -> Iterator[_Client]:
+def client(port: int, *words: object, seconds: float = 600) -> Iterator[Client]:
     argv = [sys.executable, "-m", "bench.client", str(port), *map(str, words)]
-    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    late = threading.Timer(600, process.kill)
-    late.start()
-    try:
-        yield _Client(process)
-    finally:
-        late.cancel()
-        process.kill()
-        process.communicate()
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        late = threading.Timer(seconds, process.kill)
+        late.start()
+        try:
+            yield Client(process)
+        finally:
+            late.cancel()
+            process.kill()
 
 
 NOTHING, QUEUE, FILTER = "nothing between", "Postfix queue", "Postfix proxy filter"
@@ -293,9 +319,9 @@ def latency(hops: list[Hop], runs: int, rate: float) -> None:
     for _ in range(runs):
         for hop in hops:
             words = ("--sessions", SESSIONS, "--messages", messages, "--rate", rate, "--first", first)
-            with _client(hop.port, *words) as client:
-                client.begin()
-                seen[hop.name] += client.took()
+            with client(hop.port, *words) as sending:
+                sending.begin()
+                seen[hop.name] += sending.took()
             while not hop.drained():
                 time.sleep(0.01)
         first += messages
@@ -322,7 +348,7 @@ def fdatasync_ms(folder: Path) -> float:
     return statistics.median(took)
 
 
-def main() -> None:
+def main(argv: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--messages", type=int, default=2000, help="of 10 KB to one recipient; others in proportion")
@@ -333,7 +359,7 @@ def main() -> None:
     parser.add_argument(
         "--postgresql", action="store_true", help="the same once more on a PostgreSQL server of its own"
     )
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     why = missing()
     if why:
         sys.exit(f"bench: {why}")
@@ -347,7 +373,7 @@ def main() -> None:
     with ExitStack() as stack:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir="/var/tmp")))
         hops = list(_hops(root, [int(word) for word in args.workers.split(",") if word], args, stack))
-        print(f"python -m bench {' '.join(sys.argv[1:])}".rstrip())
+        print(f"python -m bench {' '.join(argv)}".rstrip())
         print(f"{os.cpu_count()} cores; one fdatasync of 4 KB takes {fdatasync_ms(root):.2f} ms on this disk")
         idle = {hop.name: hop.memory_mb() for hop in hops if hop.process}
         throughput(hops, loads, runs)
@@ -358,56 +384,14 @@ def main() -> None:
         table(["".ljust(22), "before", "after"], rows)
 
 
-def at_rest(argv: list[str]) -> None:
-    """The memory of each process of an idle guard with the sample policy, and the processor time of a start."""
-    parser = argparse.ArgumentParser(prog="python -m bench --rest")
-    parser.add_argument("--all", action="store_true", help="with milter, console and metrics")
-    parser.add_argument("--workers", type=int, default=2)
-    chosen = parser.parse_args(argv)
-    with tempfile.TemporaryDirectory(prefix="bench-", dir="/var/tmp") as folder:
-        root, port, log = Path(folder), free_port(), Path(folder) / "log"
-        settings = guard_settings(root, port, free_port(), chosen.workers)
-        if chosen.all:
-            text = settings.read_text().replace("listen: {", f"listen: {{milter: [{{port: {free_port()}}}], ")
-            web = "".join(f"{part}: {{address: 127.0.0.1, port: {free_port()}}}\n" for part in ("console", "metrics"))
-            settings.write_text(text + web)
-        argv = [sys.executable, "-m", "smtpguard", "serve", "--config", str(settings)]
-        starts = []
-        for number in range(6):  # the first makes the store
-            log.write_bytes(b"")
-            with running(*argv, port=port, log=log) as process:
-                guard = Hop("smtpguard", port, process=process.pid)
-                while b'"serving"' not in log.read_bytes():
-                    time.sleep(0.02)
-                starts.append(guard.cpu_seconds())
-                if number < 5:
-                    continue
-                time.sleep(10)  # what is done once after a start is done
-                print(
-                    f"processor time of a start: {statistics.median(starts[1:]):.2f} s (the first: {starts[0]:.2f} s)\n"
-                )
-                rows = []
-                for pid in guard.processes():
-                    title = Path(f"/proc/{pid}/cmdline").read_bytes().partition(b"\0")[0].decode()
-                    rows.append(
-                        [
-                            title.rpartition("smtpguard: ")[2] if pid != process.pid else "supervisor",
-                            f"{_pss_mb(pid):.0f}",
-                        ]
-                    )
-                table(["process".ljust(22), "PSS, MB"], [*rows, ["all", f"{guard.memory_mb():.0f}"]])
-
-
 def _hops(root: Path, workers: list[int], args: argparse.Namespace, stack: ExitStack) -> Iterator[Hop]:
     """All hops that take turns. They run until ``stack`` is closed."""
     certificate = root / "localhost.pem"
     made = trustme.CA().issue_cert("localhost", "127.0.0.1")
     certificate.write_bytes(b"".join([made.private_key_pem.bytes(), *(pem.bytes() for pem in made.cert_chain_pems)]))
     certificate.chmod(0o644)
-    sink, tls_sink = free_port(), free_port()
-    sink_argv = ("/usr/sbin/smtp-sink", "-u", "postfix", "-R", "/tmp", f"127.0.0.1:{sink}", "1000")
-    stack.enter_context(running(*sink_argv, port=sink, log=root / "sink.log"))
-    tls_argv = (sys.executable, "-m", "bench.tlssink", str(tls_sink), str(certificate))
+    sink, tls_sink = a_sink(root, stack), free_port()
+    tls_argv = (sys.executable, "-m", "bench.sink", str(tls_sink), str(certificate))
     stack.enter_context(running(*tls_argv, port=tls_sink, log=root / "tlssink.log"))
     yield Hop(NOTHING, sink, with_tls=Hop(NOTHING, tls_sink))
     tls = {"smtpd_tls_security_level": "may", "smtpd_tls_chain_files": str(certificate)}
@@ -436,9 +420,5 @@ def _guard(
 ) -> Iterator[Hop]:
     port = free_port()
     settings = guard_settings(root, port, sink, workers, store, certificate)
-    command = (sys.executable, "-m", "smtpguard", "-c", str(settings))
-    # otherwise mail that comes before the lists are known is held, and so are all later copies of it
-    subprocess.run([*command, "lists", "sync"], check=True, stdout=subprocess.DEVNULL)
-    argv = (*command, "serve", "--only", "proxy", "--only", "delivery")
-    with running(*argv, port=port, log=root / f"guard{port}.log") as process:
+    with serving(settings, port) as process:
         yield Hop(name, port, process=process.pid)

@@ -10,7 +10,19 @@ import pytest
 
 @pytest.mark.parametrize(
     "which",
-    ["", "--mailings", "--journal", "--lists", "--flood", "--counted", "--month", "--milter", "--console", "--house"],
+    [
+        "",
+        "--mailings",
+        "--journal",
+        "--lists",
+        "--flood",
+        "--counted",
+        "--month",
+        "--milter",
+        "--console",
+        "--house",
+        "--rest",
+    ],
 )
 def test_each_benchmark_prints_its_help(
     which: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
