@@ -14,23 +14,17 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
-from smtpguard.journal import columns
 from smtpguard.journal.chain import canonical, event_from, instant, parsed
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.constant import constant
 
 FIRST = 4096
 """Offset of the first frame."""
-_FRAME = struct.Struct("<4sIIQQQq7I")
-"""Mark, CRC-32 of all that follows, octets of the text, number, synced, generation, time, and how many characters of the
-text are kind, id, key, marks, columns, body and clear values."""
-_FIELDS = struct.Struct("<IQQQq7I")
-_MARK = b"\xf1sgg"
-_EARLIER = b"\xf1sgf"  # of versions 1 and 2, whose text is JSON
-_EARLIER_FRAME = struct.Struct("<4sQQQII")  # mark, number, synced, generation, octets of the text, CRC-32
-_EARLIER_CHECKED = struct.Struct("<QQQI")
+_FRAME = struct.Struct("<4sQQQII")  # mark, number, synced, generation, octets of what follows, CRC-32 of all of it
+_CHECKED = struct.Struct("<QQQI")
+_MARK = b"\xf1sgf"
 _VERDICT = Kind.VERDICT.value
-_VERSION, _READ = 3, frozenset({1, 2, 3})  # version 1 has verdicts only
+_VERSION, _READ = 2, frozenset({1, 2})  # version 1 has verdicts only
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,9 +60,8 @@ def head_of(data: bytes) -> Head | None:
 
 @constant
 class Fronted:
-    """One verdict to relay, or its outcome (``kind``). ``body`` and ``clear`` are as in its chain entry, ``columns`` as
-    ``columns_text`` gives them; ``key`` and ``marks`` are stored while the message is in flight; ``generation``: the
-    gate's under which a verdict was decided."""
+    """One verdict to relay, or its outcome (``kind``). ``body`` and ``clear`` are as in its chain entry; ``key`` and
+    ``marks`` are stored while the message is in flight; ``generation``: the gate's under which a verdict was decided."""
 
     number: int
     generation: int
@@ -78,25 +71,15 @@ class Fronted:
     marks: str
     body: str
     clear: str | None
-    columns: str = ""
     kind: str = _VERDICT
 
     def frame(self, synced: int, number: int = 0) -> bytes:
         """``synced``: the last number that was synced when this was written. ``number``: instead of its own."""
         number = number or self.number
-        parts = self.kind, self.id, self.key, self.marks, self.columns, self.body, self.clear or ""
-        text = "".join(parts).encode()
-        fields = _FIELDS.pack(len(text), number, synced, self.generation, self.at, *map(len, parts))
-        return b"%b%b%b%b" % (_MARK, zlib.crc32(text, zlib.crc32(fields)).to_bytes(4, "little"), fields, text)
-
-
-def columns_text(made: columns.Columns) -> str:
-    """The columns of an entry for its frame: "" if all of them are empty, as for nearly all mail."""
-    return "" if made == columns.NONE else canonical(list(made))
-
-
-def columns_of(fronted: Fronted) -> columns.Columns:
-    return columns.Columns(*parsed(fronted.columns)) if fronted.columns else columns.NONE
+        row = [self.at, self.id, self.key, self.marks, self.body, self.clear]
+        text = canonical(row if self.kind == _VERDICT else [self.at, self.id, self.kind, self.body]).encode()
+        crc = zlib.crc32(text, zlib.crc32(_CHECKED.pack(number, synced, self.generation, len(text))))
+        return _FRAME.pack(_MARK, number, synced, self.generation, len(text), crc) + text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,37 +133,13 @@ def follows(frames: bytes, moved: int) -> tuple[list[Fronted], int]:
 
 def _frame_at(data: bytes, at: int) -> tuple[Fronted, int, int] | None:
     """A frame, the last number that was synced before it, and the offset of the next; None if there is no complete one."""
-    if not data.startswith(_MARK, at) or len(data) - at < _FRAME.size:
-        return _earlier_at(data, at) if data.startswith(_EARLIER, at) else None
-    _, crc, size, number, synced, generation, when, kind, id, key, marks, made, body, _ = _FRAME.unpack_from(data, at)
-    start, end = at + _FRAME.size, at + _FRAME.size + size
-    if end > len(data) or zlib.crc32(data[at + 8 : end]) != crc:
+    if len(data) - at < _FRAME.size:
         return None
-    try:
-        text = data[start:end].decode()
-    except UnicodeDecodeError:  # not written by any version of smtpguard
+    mark, number, synced, generation, size, crc = _FRAME.unpack_from(data, at)
+    text = data[at + _FRAME.size : at + _FRAME.size + size]
+    if mark != _MARK or len(text) != size:
         return None
-    id += kind
-    key += id
-    marks += key
-    made += marks
-    body += made
-    fronted = Fronted(
-        number=number, generation=generation, at=when, id=text[kind:id], key=text[id:key], marks=text[key:marks],
-        body=text[made:body], clear=text[body:] or None, columns=text[marks:made], kind=text[:kind],
-    )  # fmt: skip
-    return fronted, synced, end
-
-
-def _earlier_at(data: bytes, at: int) -> tuple[Fronted, int, int] | None:
-    """A frame of an earlier version: a JSON list of four for an outcome, and of six for a verdict."""
-    if len(data) - at < _EARLIER_FRAME.size:
-        return None
-    _, number, synced, generation, size, crc = _EARLIER_FRAME.unpack_from(data, at)
-    text = data[at + _EARLIER_FRAME.size : at + _EARLIER_FRAME.size + size]
-    if len(text) != size:
-        return None
-    if zlib.crc32(text, zlib.crc32(_EARLIER_CHECKED.pack(number, synced, generation, size))) != crc:
+    if zlib.crc32(text, zlib.crc32(_CHECKED.pack(number, synced, generation, size))) != crc:
         return None
     kind, key, marks, clear = _VERDICT, "", "", None
     try:
@@ -189,19 +148,17 @@ def _earlier_at(data: bytes, at: int) -> tuple[Fronted, int, int] | None:
             when, id, kind, body = row
         else:
             when, id, key, marks, body, clear = row
-        made = columns.of(kind, id, parsed(body)["data"])
-    except (ValueError, LookupError, TypeError):  # not written by any version of smtpguard
+    except ValueError:  # not written by any version of smtpguard
         return None
     fronted = Fronted(
-        number=number, generation=generation, at=when, id=id, key=key, marks=marks, body=body, clear=clear,
-        columns=columns_text(made), kind=kind,
-    )  # fmt: skip
-    return fronted, synced, at + _EARLIER_FRAME.size + size
+        number=number, generation=generation, at=when, id=id, key=key, marks=marks, body=body, clear=clear, kind=kind
+    )
+    return fronted, synced, at + _FRAME.size + size
 
 
 def _others(data: bytes, at: int) -> Iterator[tuple[Fronted, int]]:
     """Complete frames anywhere from there on."""
-    while (at := data.find(_MARK[:3], at)) >= 0:
+    while (at := data.find(_MARK, at)) >= 0:
         frame = _frame_at(data, at)
         if frame is None:
             at += 1

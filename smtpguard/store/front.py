@@ -38,7 +38,7 @@ from smtpguard.database.fronts import File, Fronts, Shared, inode, live, scope_k
 from smtpguard.journal import columns
 from smtpguard.journal.chain import Seal, body_of, clear_of, microseconds
 from smtpguard.journal.event import Event, Kind
-from smtpguard.journal.front import FIRST, Fronted, Head, columns_text
+from smtpguard.journal.front import FIRST, Fronted, Head
 from smtpguard.mail.constant import constant
 from smtpguard.policy.counted import Ask
 from smtpguard.store.queue import WAIT_SECONDS
@@ -218,13 +218,18 @@ class Front:
         decide, from the beginning. Raises LedgerError if the result is unknown, and TimeoutError."""
         if not self._on or self._broken or self._stalled or generation != self._agreed:
             return False
+        derived = columns.of(event.kind.value, event.id, event.data)
+        if (
+            derived.action or derived.lists or derived.names
+        ):  # whoever moves it looks for rules that observed it, and no more
+            return False
         body, clear = body_of(event, self._seal), clear_of(event)
         if len(body) > _LARGEST or len(clear or "") > _LARGEST:
             return False
         loop = asyncio.get_running_loop()
         made = Fronted(
             number=0, generation=generation, at=microseconds(event.at), id=event.id, key=key, marks=marks, body=body,
-            clear=clear, columns=columns_text(columns.of(event.kind.value, event.id, event.data)),
+            clear=clear,
         )  # fmt: skip
         write = _Write(event=event, fronted=made, future=loop.create_future())
         if not self._coming:

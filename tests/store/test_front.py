@@ -7,10 +7,8 @@ import asyncio
 import errno
 import fcntl
 import os
-import struct
 import threading
 import time
-import zlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
@@ -28,7 +26,6 @@ from smtpguard.store import front as fronts
 from smtpguard.store.front import Disk, Front
 from smtpguard.store.opening import open_store
 from smtpguard.store.store import Store
-from tests.journal.test_front import earlier
 from tests.store.fronting import MARKS, fronted, moved, outcome, outcomes, pause_moving, record, store_of, verdict
 from tests.store.making import T0, Clock, a_freeze, event, held, item, key, relays, sqlite_url
 
@@ -56,6 +53,17 @@ async def test_a_verdict_without_outcome_is_in_flight(store: Store) -> None:
     assert await record(front, "T1")
     assert await moved(store) == ["T1"]
     assert await store.journal.in_flight(a_freeze(), Clock().now()) == ["T1"]
+
+
+async def test_a_verdict_that_a_rule_observed_is_found_as_such(store: Store) -> None:
+    front = await fronted(store)
+    observed = replace(verdict("T2"), data={**verdict("T2").data, "observed": ["watch"]})
+    for each in (verdict("T1"), observed):
+        assert await front.record(each, key=key(each.id), marks=MARKS, generation=1)
+    listed = replace(verdict("T3"), data={**verdict("T3").data, "lists": ["ramadan"]})
+    assert not await front.record(listed, key=key("T3"), marks=MARKS, generation=1), "the admission records it"
+    assert await moved(store) == ["T1", "T2"]
+    assert (await store.journal.observed(T0, T0 + timedelta(days=1), 10))[1] == [observed]
 
 
 async def test_what_nobody_moves_its_own_process_moves(store: Store) -> None:
@@ -493,30 +501,6 @@ async def test_moved_verdicts_of_the_dead_are_not_moved_again(store: Store, tmp_
     async with store_of(tmp_path) as other:
         assert await other.journal.take_fronts() == 1
         assert await moved(other) == ["T1", "T2"]
-
-
-async def test_a_front_of_an_earlier_version_is_taken_over(store: Store, tmp_path: Path) -> None:
-    front = await fronted(store)
-    pause_moving(store, front)
-    assert await record(front, "T1")
-    assert front.note(outcome("T1"))
-    await outcomes(front, "T1")
-    observed = replace(verdict("T2"), data={**verdict("T2").data, "observed": ["watch"]})
-    assert await front.record(observed, key=key("T2"), marks=MARKS, generation=1)
-    appear_dead(store, front)
-    data = front.path.read_bytes()
-    frames = b"".join(earlier(each, 0) for each in tail(data[FIRST:], 0).fronted)
-    front.path.write_bytes(data[:FIRST].replace(b'"version": 3', b'"version": 2') + frames + bytes(100))
-    size, text = struct.unpack("<I", data[:4])[0], front.path.read_bytes()[8:]
-    with front.path.open("r+b") as file:
-        file.seek(4)
-        file.write(struct.pack("<I", zlib.crc32(text[:size])))
-    async with store_of(tmp_path) as other:
-        assert await other.journal.take_fronts() == 3
-        assert await moved(other) == ["T1", "T2"], "and the journal is verified"
-        assert (await other.journal.observed(T0, T0 + timedelta(days=1), 10))[1] == [observed]
-        assert await other.journal.in_flight(a_freeze(), Clock().now()) == ["T2"]
-        assert other.journal.fronts_aside() == []
 
 
 @pytest.mark.parametrize("how", ["journal", "earlier", "unknown", "generation", "damaged"])
