@@ -27,11 +27,10 @@ import httpx2
 from bench.through import table
 from smtpguard.accounts.model import Role
 from smtpguard.app import start
-from smtpguard.app.accounts import accounts
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.console import Console
 from smtpguard.app.files import installation_secret, read_settings
-from smtpguard.app.services import opened
+from smtpguard.app.services import accounts, opened
 from smtpguard.database.engine import Database
 from smtpguard.database.schema import hold as table_of_holds
 from smtpguard.holds import rows as holds

@@ -37,12 +37,11 @@ from smtpguard.mail.message import Message
 from smtpguard.mail.transaction import Lost
 from smtpguard.notices.notice import Notice, NoticeHead, NoticeTemplates, choose_language
 from smtpguard.observe.alarms import rounds
-from smtpguard.observe.alarms.conditions import BY_NAME, BYPASS
+from smtpguard.observe.alarms.conditions import BY_NAME, BYPASS, RaisedAlarm
 from smtpguard.observe.alarms.rounds import AlarmMessage, Phase
 from smtpguard.observe.alarms.rows import Alarmed
-from smtpguard.observe.cursor import RaisedAlarm
+from smtpguard.observe.webhooks.delivery import Sender
 from smtpguard.observe.webhooks.payload import Format
-from smtpguard.observe.webhooks.sending import Sender
 from smtpguard.store.store import Store
 from smtpguard.wire.deliveries import Deliveries
 from smtpguard.wire.pool import RelayPool

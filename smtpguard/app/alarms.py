@@ -34,10 +34,9 @@ from smtpguard.journal.bypass import Bypasses
 from smtpguard.lists.index import State
 from smtpguard.lists.registry import Registry
 from smtpguard.observe import figures as store_watching
-from smtpguard.observe.alarms.conditions import BypassInForce, CalledRule, FreezeOfAll, Seen
+from smtpguard.observe.alarms.conditions import BypassInForce, CalledRule, FreezeOfAll, RaisedAlarm, Seen
 from smtpguard.observe.alarms.rounds import Memory, Rounds
 from smtpguard.observe.alarms.rows import Alarmed
-from smtpguard.observe.cursor import RaisedAlarm
 from smtpguard.policy.freezing import PUT_BACK, Gate, Selector
 from smtpguard.processes.numbers import PUT_OFF, Said
 from smtpguard.processes.part import Part
@@ -394,9 +393,7 @@ class Alarms(Part):
             except LedgerError:
                 return
             self._organization = Organization(
-                name=organization.name,
-                languages=tuple(organization.languages) or ("en",),
-                zone=organization.hours.zone,
+                name=organization.name, languages=tuple(organization.languages) or ("en",), zone=organization.hours.zone
             )
 
     def _away(self, why: str) -> None:

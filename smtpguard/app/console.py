@@ -104,13 +104,7 @@ class Console(Part):
         self._undo.push_async_callback(reader.close)
         assert settings.console is not None
         self._front = front(
-            settings,
-            settings.console,
-            store,
-            clock,
-            secret=installation_secret(settings),
-            new_id=ids(),
-            port=port,
+            settings, settings.console, store, clock, secret=installation_secret(settings), new_id=ids(), port=port
         )
         self._undo.push_async_callback(self._front.close)
         verifier = dkim_verifier(settings)

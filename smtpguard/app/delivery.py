@@ -16,13 +16,11 @@ from functools import partial
 
 from smtpguard.accounts.model import AccountKeys
 from smtpguard.accounts.rows import People
-from smtpguard.app import hooks
 from smtpguard.app.certificates import Renewals, authorities, of_relay
 from smtpguard.app.clock import SystemClock, host_name, ids
 from smtpguard.app.eventlog import AuditFollower, EventLog
-from smtpguard.app.files import CannotStart, installation_secret, make_state
-from smtpguard.app.listrefresh import ListRefresh
-from smtpguard.app.memberships import Memberships, read_by
+from smtpguard.app.files import CannotStart, installation_secret, make_state, webhook_secret
+from smtpguard.app.listrefresh import ListRefresh, Memberships, read_by
 from smtpguard.app.mentions import Feeds
 from smtpguard.app.policies import Following
 from smtpguard.app.relay import Relays
@@ -31,8 +29,10 @@ from smtpguard.app.syslog import Syslog
 from smtpguard.config.problem import Broken
 from smtpguard.config.secret import read_secret
 from smtpguard.config.settings import Settings
+from smtpguard.config.web import Webhook
 from smtpguard.database.errors import LedgerError, PolicyUnreadable
 from smtpguard.freezes.service import Freezes, GateWatch
+from smtpguard.guard.ports import PolicyInForce
 from smtpguard.holds.links import Links
 from smtpguard.holds.replying import Tokens
 from smtpguard.holds.service import Approvals
@@ -40,6 +40,8 @@ from smtpguard.mail.address import Address, BadAddress
 from smtpguard.notices.filling import Checkpoints, Reports
 from smtpguard.notices.notice import NoticeHead, NoticeTemplates
 from smtpguard.notices.render import Renderer, Sign
+from smtpguard.observe.webhooks.delivery import Clock, Dispatcher, Hook, Sender
+from smtpguard.observe.webhooks.payload import Allowed, Format, Topic
 from smtpguard.observe.webhooks.rows import Cursors
 from smtpguard.observe.witnessing import SYSLOG, Sending, Timestamping, Witnessing
 from smtpguard.outbox.asking import report_doubts
@@ -47,6 +49,7 @@ from smtpguard.outbox.delivery import Delivery
 from smtpguard.processes.numbers import Said
 from smtpguard.processes.part import Part
 from smtpguard.store.retention import Retention
+from smtpguard.store.store import Store
 from smtpguard.wire.deliveries import Deliveries
 from smtpguard.wire.dkim import DkimSigner
 
@@ -90,7 +93,7 @@ class Deliverer(Part):
         except BadAddress as e:
             raise CannotStart(f"notices: from: not the mailbox of a sender: {e}") from None
         name = settings.hostname or host_name()
-        self._teller = hooks.teller(settings, self._store, self._policies, clock)
+        self._teller = teller(settings, self._store, self._policies, clock)
         self._audit_log = AuditFollower(Cursors(self._store), clock)
         witness = settings.audit.witness
         self._witnessing = Witnessing(
@@ -164,7 +167,7 @@ class Deliverer(Part):
                 tasks.create_task(self._syslog.run())
             tasks.create_task(self._renewals.run())
             if self._teller is not None:
-                tasks.create_task(self._teller.run(unreachable=hooks.unreachable))
+                tasks.create_task(self._teller.run())
             if self._store.file:
                 tasks.create_task(self._move_fronts())
             for seconds, what, work in self._regularly():
@@ -324,3 +327,28 @@ def _language_of(people: People) -> Callable[[str], Awaitable[str]]:
         return account.language if account is not None else ""
 
     return chosen
+
+
+def teller(settings: Settings, store: Store, policies: PolicyInForce, clock: Clock) -> Dispatcher | None:
+    """Calls the webhooks of the settings, and asks the policy which lists may be named to each. None if there are no webhooks. Raises CannotStart if a secret cannot be used."""
+    if not settings.webhooks:
+        return None
+    url = settings.console.url.rstrip("/") if settings.console else ""
+    hooks = [_hook(wanted, policies, url) for wanted in settings.webhooks]
+    return Dispatcher(hooks, Cursors(store), Sender(), clock)
+
+
+def _hook(wanted: Webhook, policies: PolicyInForce, url: str) -> Hook:
+    def nameable(name: str) -> bool:
+        """False for a list that is no longer in the policy: its sensitivity is unknown."""
+        info = policies.current().registry.lists.get(name)
+        return info is not None and info.sensitivity != "special-category"
+
+    return Hook(
+        name=wanted.known_as,
+        url=wanted.url,
+        secret=webhook_secret(wanted.secret_file),
+        topics=frozenset(map(Topic, wanted.events)),
+        form=Format(wanted.format),
+        allowed=Allowed(persons=wanted.personal, special=wanted.special, nameable=nameable, url=url),
+    )

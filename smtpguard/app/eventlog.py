@@ -14,7 +14,7 @@ from smtpguard.guard.ports import Clock
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.event import Event, Kind
 from smtpguard.observe import log
-from smtpguard.observe.cursor import Cursor
+from smtpguard.observe.webhooks.payload import Cursor
 from smtpguard.observe.webhooks.rows import Cursors
 from smtpguard.policy.verdict import Action
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from smtpguard.config.documents import policy_documents
+from smtpguard.config.problem import Broken
 from smtpguard.config.secret import secret_text
 from smtpguard.config.statefiles import hand_over
 from smtpguard.lists.digest import BadKey, installation_key
@@ -121,3 +122,17 @@ def store_url(settings: Needed) -> str:
     parts = urlsplit(settings.store.url)
     user, at, host = parts.netloc.rpartition("@")
     return urlunsplit(parts._replace(netloc=f"{user}:{password}{at}{host}"))
+
+
+SHORTEST_SECRET = 16
+
+
+def webhook_secret(file: Path) -> bytes:
+    """The secret that signs what is sent to a webhook, or comes from one. Raises CannotStart."""
+    try:
+        secret = secret_text(file)
+    except Broken as e:
+        raise CannotStart(str(e)) from None
+    if len(secret) < SHORTEST_SECRET:
+        raise CannotStart(f"{file}: a webhook's secret has at least {SHORTEST_SECRET} characters")
+    return secret.encode()

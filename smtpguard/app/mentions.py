@@ -8,15 +8,12 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from smtpguard.app.files import CannotStart
-from smtpguard.app.hooks import SHORTEST_SECRET
-from smtpguard.config.problem import Broken
-from smtpguard.config.secret import read_secret
+from smtpguard.app.files import webhook_secret
 from smtpguard.config.settings import Settings
 from smtpguard.config.web import Feed
 from smtpguard.database.errors import LedgerError
 from smtpguard.guard.ports import Clock
-from smtpguard.observe.webhooks.sending import HEADER, genuine
+from smtpguard.observe.webhooks.delivery import HEADER, genuine
 from smtpguard.returns.fetching import NotFetched, fetch
 from smtpguard.returns.mentions import Mention, of_feed, of_request
 
@@ -91,12 +88,7 @@ def routes(settings: Settings, take: Take, clock: Clock) -> list[BaseRoute]:
     wanted = settings.mentions.webhook
     if wanted is None:
         return []
-    try:
-        secret = read_secret(wanted.secret_file).get_secret_value().encode()
-    except Broken as e:
-        raise CannotStart(str(e)) from None
-    if len(secret) < SHORTEST_SECRET:
-        raise CannotStart(f"{wanted.secret_file}: a webhook's secret has at least {SHORTEST_SECRET} characters")
+    secret = webhook_secret(wanted.secret_file)
 
     from starlette.requests import ClientDisconnect
     from starlette.responses import JSONResponse

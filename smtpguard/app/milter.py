@@ -79,9 +79,7 @@ def milter_settings(settings: Settings, each: MilterListener, hostname: str) -> 
     return MilterSettings(
         name=each.called,
         limits=Limits(
-            recipients=limits.recipients,
-            message_octets=limits.message_mb << 20,
-            line_octets=limits.line_octets,
+            recipients=limits.recipients, message_octets=limits.message_mb << 20, line_octets=limits.line_octets
         ),
         spool=spool(settings),
         hostname=hostname,

@@ -15,9 +15,8 @@ from starlette.routing import BaseRoute
 
 from smtpguard.accounts.model import Role
 from smtpguard.accounts.rows import People
-from smtpguard.app.accounts import accounts
 from smtpguard.app.files import CannotStart
-from smtpguard.app.services import second_factor_for
+from smtpguard.app.services import accounts, second_factor_for
 from smtpguard.config.problem import Broken
 from smtpguard.config.secret import read_secret
 from smtpguard.config.settings import Settings
@@ -28,11 +27,9 @@ from smtpguard.console.api.tokens import Tokens
 from smtpguard.console.people.absences import Absent
 from smtpguard.console.people.administering import Administering
 from smtpguard.console.people.credentials import Factors, Passwords
-from smtpguard.console.people.middleware import ConsoleMiddleware, Site
+from smtpguard.console.people.middleware import WRITE_SECONDS, ConsoleMiddleware, Lifetimes, Sessions, Site
 from smtpguard.console.people.pages import Pages, Services
-from smtpguard.console.people.ratelimit import RateLimit
-from smtpguard.console.people.sessions import WRITE_SECONDS, Lifetimes, Sessions
-from smtpguard.console.people.signing import Signing
+from smtpguard.console.people.signing import RateLimit, Signing
 from smtpguard.console.ports import ConsoleServices
 from smtpguard.database.errors import LedgerError
 from smtpguard.guard.ports import Clock
@@ -93,9 +90,7 @@ def front(
     people, passwords, factors = People(store), passwords or Passwords(), Factors(secret)
     keep = console.session
     sessions = Sessions(
-        people,
-        clock,
-        Lifetimes(idle=timedelta(seconds=keep.idle), longest=timedelta(seconds=keep.longest)),
+        people, clock, Lifetimes(idle=timedelta(seconds=keep.idle), longest=timedelta(seconds=keep.longest))
     )
     provider = _provider(console, place, clock, secret)
     theirs = accounts(settings, store, clock, secret=secret, new_id=new_id, passwords=passwords)
@@ -143,13 +138,7 @@ def front(
     )
 
 
-def api(
-    settings: Settings,
-    console: ConsoleServices,
-    store: Store,
-    *,
-    new_id: Callable[[], str],
-) -> list[BaseRoute]:
+def api(settings: Settings, console: ConsoleServices, store: Store, *, new_id: Callable[[], str]) -> list[BaseRoute]:
     tokens = Tokens(
         People(store),
         console.clock,

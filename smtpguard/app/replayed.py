@@ -10,8 +10,10 @@ ones. A mailing that was never held counts as waiting, since the decision of its
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from itertools import product
 from typing import NamedTuple
@@ -19,17 +21,28 @@ from typing import NamedTuple
 from smtpguard.admission.builtinrules import WANTED, fixed
 from smtpguard.admission.mailingverdict import NEVER_COVERED, MailingEffect, mailing_effect
 from smtpguard.admission.recorded import ANY, CONFIRMED, NOT_KEPT, OLD, REJECTED, WAITING, Recorded
+from smtpguard.app.clock import SystemClock
+from smtpguard.app.explaining import indexed
+from smtpguard.app.files import parse_policy
+from smtpguard.app.lists import built_registry
 from smtpguard.app.replaydiff import WHY, CompiledPolicy, Divergence, PolicyDiff
+from smtpguard.config.problem import Broken
 from smtpguard.config.quantity import LONGEST_SECONDS
+from smtpguard.config.settings import Settings
 from smtpguard.gathering.streams import FACT as OF_STREAMS
+from smtpguard.guard.inforce import InForce
+from smtpguard.journal.scan import Progress, verdicts
+from smtpguard.lists.digest import Digester
 from smtpguard.policy import confirming
 from smtpguard.policy.condition import NO, UNKNOWN, YES, Answer
 from smtpguard.policy.counted import APPROVED, COUNTED
 from smtpguard.policy.facts import FACTS, OF_MAILINGS, Count, Part, Type, Unknown, Value, Within
 from smtpguard.policy.freezing import FREEZE
+from smtpguard.policy.parse import Policy
 from smtpguard.policy.rule import ASKED, AUTOMATIC, IN_DOUBT, STAGES, STREAM, WAITS, Rule
 from smtpguard.policy.stopping import REPLIES
 from smtpguard.policy.verdict import Action, Mode
+from smtpguard.store.store import Store
 
 COPIES = "copies"
 """Other copies of the same mailing, which may wait: a verdict depends on them beside facts."""
@@ -534,3 +547,95 @@ class _Case:
             return {Action.RELAY}
         self.hangs.setdefault(PEOPLE, "the journal does not record whether its stage was open")
         return {Action.RELAY, Action.DEFER}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """One message: the result under the policy in force (recorded if it was in force then), and under the other one."""
+
+    message: Recorded
+    was: Judgement
+    will: Judgement
+
+
+@dataclass(slots=True)
+class Apart:
+    """Entries that are not compared. ``again``: retries of held messages; ``undecided``: internal errors."""
+
+    again: int = 0
+    undecided: int = 0
+
+
+@dataclass(slots=True)
+class Replaying:
+    """Made by ``replaying``; for one walk."""
+
+    apart: Apart = field(default_factory=Apart)
+    _store: Store = field(kw_only=True)
+    _settings: Settings = field(kw_only=True)
+    _digester: Digester = field(kw_only=True)
+    _before: CompiledPolicy = field(kw_only=True)
+    _other: CompiledPolicy = field(kw_only=True)
+    _grounds: dict[str, CompiledPolicy | None] = field(default_factory=dict)
+    _shifts: dict[tuple[str, str], PolicyDiff] = field(default_factory=dict)
+
+    async def passed(
+        self, since: datetime, until: datetime, progress: Progress | None = None
+    ) -> AsyncIterator[Compared]:
+        """The messages of that period, in order. Raises LedgerError."""
+        await self._store.journal.catch_up()
+        copies = self._settings.hold.copies
+        courses = [Replay(ground, copies=copies) for ground in (self._before, self._other)]
+        async for page in verdicts(self._store, since, until, progress):
+            for entry, clear in page:
+                message = Recorded(entry, clear)
+                sha256 = message.policy
+                await self._ground(sha256)
+                if not message.decided or message.again:
+                    self.apart.undecided += not message.decided
+                    self.apart.again += message.again
+                    continue
+                was, will = (
+                    recorded(message, course.ground)
+                    if course.ground is self._before and sha256 == self._before.policy.sha256
+                    else course.judge(message, self._shift(sha256, course.ground))
+                    for course in courses
+                )
+                yield Compared(message=message, was=was, will=will)
+
+    async def _ground(self, sha256: str) -> CompiledPolicy | None:
+        """The policy that was in force then; None if it is no longer kept, or its version is too old to read."""
+        if sha256 not in self._grounds:
+            try:
+                policy = parse_policy(self._settings, dict(await self._store.policies.documents(sha256)))
+            except (KeyError, Broken):
+                self._grounds[sha256] = None
+            else:
+                self._grounds[sha256] = _ground(self._settings, policy, self._digester)
+        return self._grounds[sha256]
+
+    def _shift(self, sha256: str, to: CompiledPolicy) -> PolicyDiff:
+        key = sha256, to.policy.sha256
+        if key not in self._shifts:
+            self._shifts[key] = PolicyDiff(self._grounds[sha256], to)
+        return self._shifts[key]
+
+
+@asynccontextmanager
+async def replaying(
+    store: Store, settings: Settings, digester: Digester, before: Policy, other: Policy
+) -> AsyncIterator[Replaying]:
+    """``before``: the policy in force. Raises CannotStart."""
+    async with AsyncExitStack() as undo:
+        there, its_digester = indexed(settings, other, undo)
+        yield Replaying(
+            _store=store,
+            _settings=settings,
+            _digester=digester,
+            _before=_ground(settings, before, digester),
+            _other=_ground(there, other, its_digester),
+        )
+
+
+def _ground(settings: Settings, policy: Policy, digester: Digester) -> CompiledPolicy:
+    return CompiledPolicy(policy, InForce.of(policy, built_registry(settings, policy, digester, SystemClock())))

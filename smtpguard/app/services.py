@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from smtpguard.app.policies import Following
     from smtpguard.config.brief import Needed
     from smtpguard.config.settings import Settings
+    from smtpguard.console.people.accounts import Accounts
+    from smtpguard.console.people.credentials import Passwords
     from smtpguard.guard.ports import Clock
     from smtpguard.holds.deadlines import Deadlines
     from smtpguard.holds.service import Approvals
@@ -94,6 +96,30 @@ def second_factor_for(settings: Settings) -> frozenset[Role]:
 
     console = settings.console
     return frozenset(map(Role, console.second_factor.required_for)) if console is not None else frozenset()
+
+
+def accounts(
+    settings: Settings,
+    store: Store,
+    clock: Clock,
+    *,
+    secret: bytes,
+    new_id: Callable[[], str],
+    passwords: Passwords | None = None,
+) -> Accounts:
+    """For the console and ``smtpguard users`` alike."""
+    from smtpguard.accounts.rows import People
+    from smtpguard.console.people.accounts import Accounts
+    from smtpguard.console.people.credentials import Factors, Passwords
+
+    return Accounts(
+        People(store),
+        clock,
+        new_id=new_id,
+        passwords=passwords or Passwords(),
+        factors=Factors(secret),
+        delimiters=settings.delimiters,
+    )
 
 
 @asynccontextmanager

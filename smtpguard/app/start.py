@@ -85,12 +85,7 @@ async def _migrate(settings: Settings) -> None:
 
 
 async def prepare(
-    settings: Settings,
-    *,
-    by: str,
-    parts: tuple[str, ...],
-    committed: Committed | None = None,
-    from_file: str = "",
+    settings: Settings, *, by: str, parts: tuple[str, ...], committed: Committed | None = None, from_file: str = ""
 ) -> Prepared:
     """Prepare what every part needs: state folder, secret, database, policy, lists. ``committed`` gets the events about
     lists. ``from_file``: the SHA-256, or its beginning, of a policy file to put in force. Raises Broken, CannotStart

@@ -19,9 +19,8 @@ from smtpguard.app.files import CannotStart
 from smtpguard.config.settings import Settings
 from smtpguard.config.statefiles import hand_over
 from smtpguard.database.codec import Codec
-from smtpguard.observe.alarms.conditions import BY_NAME, Alarm, Seen, raised
+from smtpguard.observe.alarms.conditions import BY_NAME, Alarm, RaisedAlarm, Seen, raised
 from smtpguard.observe.alarms.rounds import AGAIN, AlarmMessage, Phase
-from smtpguard.observe.cursor import RaisedAlarm
 from smtpguard.processes.statusfile import Notifier, trees
 
 log = logging.getLogger(__name__)

@@ -35,9 +35,8 @@ from smtpguard.journal.chain import instant
 from smtpguard.journal.checkpoint import Checkpoint, parse
 from smtpguard.lists.index import State
 from smtpguard.observe import figures
-from smtpguard.observe.alarms.conditions import BY_NAME, Alarm, Found, Seen, raised
+from smtpguard.observe.alarms.conditions import BY_NAME, Alarm, Found, RaisedAlarm, Seen, raised
 from smtpguard.observe.alarms.rows import Alarmed
-from smtpguard.observe.cursor import RaisedAlarm
 from smtpguard.outbox.asking import SETTLED_WITHIN
 from smtpguard.policy.freezing import Freeze
 from smtpguard.processes.statusfile import Tree, trees

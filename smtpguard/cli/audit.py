@@ -72,11 +72,7 @@ async def verify(context: Context, kept: tuple[TextIO, ...]) -> None:
     async with context.store(reads=True) as store:
         with progress("Journal") as chain, progress("Beside it") as beside:
             proof = await store.journal.audit(
-                socket.gethostname(),
-                alone=True,
-                against=against,
-                stamped=stamped.notes,
-                progress=(chain, beside),
+                socket.gethostname(), alone=True, against=against, stamped=stamped.notes, progress=(chain, beside)
             )
         aside = store.journal.fronts_aside()
     bad = proof.first_bad

@@ -31,12 +31,7 @@ LONGEST = timedelta(hours=1)
 @click.option("--end", "ends", is_flag=True, help="End the one in force now.")
 @as_json("One JSON object.")
 def command(
-    context: Context,
-    for_: str | None,
-    reason: str | None,
-    person: str | None,
-    agreed: str | None,
-    ends: bool,
+    context: Context, for_: str | None, reason: str | None, person: str | None, agreed: str | None, ends: bool
 ) -> None:
     """While the database is away, relay for a short time the mail that needs no database to be judged.
 

@@ -171,13 +171,7 @@ async def approve(
 @a_comment
 @as_json()
 async def reject(
-    context: Context,
-    /,
-    hold_ids: Sequence[str],
-    count: int | None,
-    address: str,
-    comment: str,
-    **given: str | None,
+    context: Context, /, hold_ids: Sequence[str], count: int | None, address: str, comment: str, **given: str | None
 ) -> None:
     """Reject a held message. One rejection is enough. An approved message that has not been sent is taken back.
 

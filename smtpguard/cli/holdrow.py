@@ -173,10 +173,7 @@ def _of_mailing(hold: Hold) -> list[tuple[str, str]]:
         return [("Letters", f"{hold.copies:,} more letters of its sender wait with it; one decision is for all")]
     if hold.copies:
         return [
-            (
-                "Mailing",
-                f"{hold.mailing_id}, {hold.copies:,} more copies of it are stored; one decision is for all",
-            )
+            ("Mailing", f"{hold.mailing_id}, {hold.copies:,} more copies of it are stored; one decision is for all")
         ]
     return [("Mailing", hold.mailing_id)] if hold.mailing_id else []
 

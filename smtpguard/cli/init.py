@@ -159,10 +159,7 @@ def command(
     )  # fmt: skip
     _write(settings, policy, answers)
     if silent:
-        click.echo(
-            f"smtpguard: the relay did not answer: {silent}. Once it does, run smtpguard check --live",
-            err=True,
-        )
+        click.echo(f"smtpguard: the relay did not answer: {silent}. Once it does, run smtpguard check --live", err=True)
     _tell(context, settings, policy, answers)
 
 

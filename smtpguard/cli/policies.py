@@ -275,11 +275,7 @@ async def reload(context: Context, yes: bool, fail_on_warning: bool) -> None:
 
 
 async def putting(
-    context: Context,
-    work: Callable[[Agree], Coroutine[Any, Any, Proposal]],
-    *,
-    yes: bool,
-    again: str,
+    context: Context, work: Callable[[Agree], Coroutine[Any, Any, Proposal]], *, yes: bool, again: str
 ) -> Proposal | None:
     """``again``: the reload to type if nobody could be asked. None if everything was reported already. Raises Exit if
     it is not in force."""

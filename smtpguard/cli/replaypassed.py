@@ -26,8 +26,7 @@ from smtpguard.policy.rule import FIXED
 from smtpguard.policy.verdict import Action, Mode
 
 if TYPE_CHECKING:
-    from smtpguard.app.replayed import Effect, Judgement
-    from smtpguard.app.replaying import Apart, Compared, Replaying
+    from smtpguard.app.replayed import Apart, Compared, Effect, Judgement, Replaying
     from smtpguard.journal.scan import Progress
     from smtpguard.store.store import Store
 

@@ -12,7 +12,7 @@ import click
 
 from smtpguard.cli.audit import may_name
 from smtpguard.cli.context import Context, NotFine, TryAgain, as_json, awaited, moment, sentence_of
-from smtpguard.console.pages.returns import in_words, trend
+from smtpguard.console.pages.mailings import in_words, trend
 from smtpguard.database.errors import ContentMissing
 from smtpguard.journal.event import Kind
 from smtpguard.locale.speech import Speech

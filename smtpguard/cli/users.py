@@ -46,12 +46,7 @@ def command() -> None:
 @a_password_file
 @as_json()
 async def add(
-    context: Context,
-    address: str,
-    roles: Sequence[str],
-    name: str,
-    sso: bool,
-    password_file: Path | None,
+    context: Context, address: str, roles: Sequence[str], name: str, sso: bool, password_file: Path | None
 ) -> None:
     """Make an account.
 
@@ -154,11 +149,7 @@ async def delete(context: Context, address: str, yes: bool) -> None:
         click.confirm(f"Delete the account of {address}?", abort=True, err=True)
 
     async with _accounts(context, address, about=True) as (accounts, _):
-        _said(
-            context,
-            await accounts.delete(await accounts.at(address), by=context.user),
-            "has no account any more",
-        )
+        _said(context, await accounts.delete(await accounts.at(address), by=context.user), "has no account any more")
 
 
 @command.command()
@@ -202,19 +193,14 @@ async def list_(context: Context) -> None:
 
 @asynccontextmanager
 async def _accounts(
-    context: Context,
-    address: str = "",
-    *,
-    about: bool = False,
-    everybody: bool = False,
+    context: Context, address: str = "", *, about: bool = False, everybody: bool = False
 ) -> AsyncIterator[tuple[Accounts, Factors]]:
     """``about``: report afterwards where this account does not fit the policy's groups; ``everybody``: report that for
     all accounts."""
-    from smtpguard.app.accounts import accounts
     from smtpguard.app.clock import SystemClock, ids
     from smtpguard.app.files import installation_secret
     from smtpguard.app.policies import Following
-    from smtpguard.app.services import opened
+    from smtpguard.app.services import accounts, opened
     from smtpguard.console.people.accounts import NotPossible
     from smtpguard.console.people.credentials import BadPassword, Factors
     from smtpguard.database.errors import LedgerError

@@ -31,25 +31,12 @@ from smtpguard.console.pages import (
     overview,
     policy,
     preview,
-    returns,
     waiting,
 )
 from smtpguard.console.people.middleware import MINE, SAFE, safe_path
 from smtpguard.console.ports import ConsoleServices
 
-_ALL = (
-    overview,
-    waiting,
-    message,
-    preview,
-    deciding,
-    freezes,
-    history,
-    incident,
-    mailings,
-    returns,
-    policy,
-)
+_ALL = (overview, waiting, message, preview, deciding, freezes, history, incident, mailings, policy)
 PAGES = tuple(route for page in _ALL for route in page.ROUTES)
 _STATIC = Path(__file__).parent / "static"
 

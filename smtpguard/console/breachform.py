@@ -101,11 +101,7 @@ def _special(made: Made, said: Speech) -> Iterator[Statement]:
         one = made.purposes.lists.get(name)
         if one is not None and one.sensitivity == "special-category":
             category = labels.CATEGORIES[one.category or ""]
-            text = said(
-                "GDPR Art. 9: the list {name} ({category})",
-                name=one.title,
-                category=said(category),
-            )
+            text = said("GDPR Art. 9: the list {name} ({category})", name=one.title, category=said(category))
             yield fact(text, made.report.entries[LIST, name])
 
 

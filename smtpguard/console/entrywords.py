@@ -294,9 +294,7 @@ def proved(found: Found, said: Speech) -> str:
     else:
         bad = found.proof.first_bad
         first = said(
-            "THE JOURNAL WAS ALTERED: entry {seq}: {problem}",
-            seq=said.number(bad.seq),
-            problem=said.say(bad.problem),
+            "THE JOURNAL WAS ALTERED: entry {seq}: {problem}", seq=said.number(bad.seq), problem=said.say(bad.problem)
         )
     parts = [first, said("up to entry {seq}, {hash}", seq=said.number(found.seq), hash=found.hash.hex())]
     parts[1:1] = noted(found.proof, said) if found.proof is not None else ()

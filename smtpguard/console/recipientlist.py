@@ -110,11 +110,7 @@ async def _matched(
         found = RecipientList(numbers[SENT], numbers[MAY], set_of(people), made)
         data = {"what": "people", "people": found.sent, "may": found.may, "set": found.set}
         event = Event(
-            kind=Kind.EXPORTED,
-            id=mailing.mailing_id,
-            at=here.clock.now(),
-            data=data,
-            private={"actor": (approver, by)},
+            kind=Kind.EXPORTED, id=mailing.mailing_id, at=here.clock.now(), data=data, private={"actor": (approver, by)}
         )
         await here.ledger.journal.record([event])
     except BaseException:

@@ -89,8 +89,7 @@ def look(connection: Connection, now: datetime, *, near: timedelta, settled_with
         due=due,
         due_at=due_at,
         later=_counted(
-            connection,
-            select(true()).where(outbox.c.done.is_(False), outbox.c.next_at > microseconds(now)).limit(MOST),
+            connection, select(true()).where(outbox.c.done.is_(False), outbox.c.next_at > microseconds(now)).limit(MOST)
         ),
         relaying=relaying,
         unsettled=unsettled,

@@ -22,7 +22,7 @@ from smtpguard.database.errors import LedgerError
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.rows import WITNESS, signed_after, write_line
 from smtpguard.journal.timestamp import APART, FILE, MISSING, Timestamp, Unproven, request, stamped_at
-from smtpguard.observe.cursor import Cursor
+from smtpguard.observe.webhooks.payload import Cursor
 from smtpguard.observe.webhooks.rows import Cursors
 
 if TYPE_CHECKING:

@@ -33,10 +33,7 @@ class Channel:
     """
 
     def __init__(
-        self,
-        sock: socket.socket,
-        received: Callable[[Message, socket.socket | None], None],
-        ended: Callable[[], None],
+        self, sock: socket.socket, received: Callable[[Message, socket.socket | None], None], ended: Callable[[], None]
     ) -> None:
         sock.setblocking(False)
         self._socket = sock

@@ -180,10 +180,7 @@ class Supervisor:
             return
         self._admit(
             Offered(
-                connection=arrival.connection,
-                listener=arrival.listener,
-                client=client or arrival.peer,
-                told=client,
+                connection=arrival.connection, listener=arrival.listener, client=client or arrival.peer, told=client
             )
         )
 

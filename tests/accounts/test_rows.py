@@ -15,7 +15,7 @@ from smtpguard.accounts.model import Account, AccountChange, AccountKeys, Role, 
 from smtpguard.accounts.rows import People
 from smtpguard.database.errors import Unavailable
 from smtpguard.journal.event import Event, Kind
-from smtpguard.observe.cursor import Cursor, News
+from smtpguard.observe.webhooks.payload import Cursor, News
 from smtpguard.observe.webhooks.rows import Cursors
 from smtpguard.store.store import Store
 from tests.store.making import T0, Clock

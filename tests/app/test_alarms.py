@@ -23,10 +23,9 @@ from smtpguard.config.settings import Settings, settings_of
 from smtpguard.config.yaml import load_yaml
 from smtpguard.mail import reply
 from smtpguard.mail.reply import Reply
-from smtpguard.observe.alarms.conditions import raised
+from smtpguard.observe.alarms.conditions import RaisedAlarm, raised
 from smtpguard.observe.alarms.rounds import AlarmMessage, Phase
-from smtpguard.observe.cursor import RaisedAlarm
-from smtpguard.observe.webhooks.sending import genuine
+from smtpguard.observe.webhooks.delivery import genuine
 from smtpguard.processes.numbers import PUT_OFF, Numbers, Said
 from smtpguard.wire.turnedaway import TurnedAway, Why
 from tests.observe.alarms.test_conditions import ALL, NOW, WELL
@@ -102,12 +101,7 @@ async def test_an_alarm_is_in_swedish_if_the_organization_is(here: Here) -> None
     assert await here.tell(here.settings())
     subject, text = read(here.other)
     assert subject.startswith("Kritiskt: all e-post är stoppad (")
-    for said in (
-        "All e-post är stoppad sedan",
-        "Av eva@example.com: Wrong list",
-        "Att göra",
-        "smtpguard thaw --all",
-    ):
+    for said in ("All e-post är stoppad sedan", "Av eva@example.com: Wrong list", "Att göra", "smtpguard thaw --all"):
         assert said in " ".join(text.split()), said
 
 

@@ -114,11 +114,7 @@ TLS = "tls: {certificate: guard.pem, key: guard.key}"
 
 @pytest.mark.parametrize(
     ("days", "severity", "said"),
-    [
-        (90, None, ""),
-        (29, Severity.WARNING, "guard.pem ends on "),
-        (-1, Severity.ERROR, "guard.pem ended on "),
-    ],
+    [(90, None, ""), (29, Severity.WARNING, "guard.pem ends on "), (-1, Severity.ERROR, "guard.pem ended on ")],
 )
 @pytest.mark.parametrize("where", ["listener", "console", "relay"])
 def test_check_warns_before_a_certificate_expires(

@@ -13,11 +13,10 @@ import httpx2
 
 from smtpguard.accounts.model import Role
 from smtpguard.app import start
-from smtpguard.app.accounts import accounts
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.console import Console
 from smtpguard.app.files import installation_secret, read_settings
-from smtpguard.app.services import opened
+from smtpguard.app.services import accounts, opened
 from smtpguard.config.settings import Settings
 from smtpguard.console.people.credentials import Passwords
 from smtpguard.journal.event import Event, Kind

@@ -57,9 +57,7 @@ def test_membership_is_known_of_the_current_version_only(settings: Settings) -> 
 
 
 async def test_a_report_counts_people_over_two_versions_of_a_list(
-    settings: Settings,
-    store: Store,
-    clock: Clock,
+    settings: Settings, store: Store, clock: Clock
 ) -> None:
     """A report counts people over two versions of a list. Of single people after that, only members of the current
     version are known as counted."""

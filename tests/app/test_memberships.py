@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from smtpguard.accounts.model import MOST, People, nonsense
-from smtpguard.app.memberships import Memberships
+from smtpguard.app.listrefresh import Memberships
 from smtpguard.app.status import Status, directories
 from smtpguard.cli.status import lines
 from smtpguard.database.errors import Unavailable

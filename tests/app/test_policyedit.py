@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from smtpguard.app.policyedit import NotEditable, diff, with_key
+from smtpguard.cli.suggest import NotEditable, diff, with_key
 
 ROOT = Path(__file__).parent.parent.parent
 TEXT = """\

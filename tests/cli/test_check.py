@@ -15,10 +15,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from smtpguard.accounts.model import Role
-from smtpguard.app.accounts import accounts
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.files import read_settings
-from smtpguard.app.services import opened
+from smtpguard.app.services import accounts, opened
 from smtpguard.app.start import prepare
 from smtpguard.cli import main
 from smtpguard.config.documents import shipped

@@ -67,10 +67,7 @@ def test_a_period_without_messages(story: Path) -> None:
 
 @pytest.mark.parametrize(
     ("args", "says"),
-    [
-        (("--since", "soon"), "--since: "),
-        (("--since", "2026-03-02", "--until", "2026-03-01"), "is not after --since"),
-    ],
+    [(("--since", "soon"), "--since: "), (("--since", "2026-03-02", "--until", "2026-03-01"), "is not after --since")],
 )
 def test_a_wrong_time_is_an_error(story: Path, args: tuple[str, ...], says: str) -> None:
     result = run(story, *args)

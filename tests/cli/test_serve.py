@@ -433,11 +433,7 @@ def room(number: int) -> OSError:
     ids=repr,
 )
 def test_the_exit_status_says_whether_to_retry(
-    error: Exception,
-    expected: int,
-    config: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    error: Exception, expected: int, config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def prepare(*_: object, **__: object) -> None:
         raise error

@@ -18,10 +18,10 @@ from argon2 import PasswordHasher
 
 from smtpguard.accounts.model import Account, Role
 from smtpguard.admission.correcting import Corrections
-from smtpguard.app.accounts import accounts
 from smtpguard.app.explaining import Explainer
 from smtpguard.app.mailingpeople import Matched
 from smtpguard.app.people import Front, api, front
+from smtpguard.app.services import accounts
 from smtpguard.config.settings import Settings, settings_of
 from smtpguard.config.yaml import load_yaml
 from smtpguard.console.app import build
@@ -202,12 +202,7 @@ async def stage(
             ),
         )
         service = accounts(
-            wanted,
-            home.store,
-            home.clock,
-            secret=KEY,
-            new_id=lambda: next(numbers),
-            passwords=passwords,
+            wanted, home.store, home.clock, secret=KEY, new_id=lambda: next(numbers), passwords=passwords
         )
         try:
             programs = api(wanted, built, home.store, new_id=lambda: next(numbers))

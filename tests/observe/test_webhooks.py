@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from smtpguard.app import hooks
+from smtpguard.app.delivery import teller
 from smtpguard.app.files import CannotStart
 from smtpguard.config.settings import settings_of
 from smtpguard.config.yaml import load_yaml
@@ -24,10 +24,18 @@ from smtpguard.holds.model import Choice
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mailings.service import Mailings
 from smtpguard.observe.webhooks import delivery, rows
-from smtpguard.observe.webhooks.delivery import GIVE_UP, LEASE_SECONDS, LONGEST_PAUSE, Dispatcher, Hook
+from smtpguard.observe.webhooks.delivery import (
+    GIVE_UP,
+    LEASE_SECONDS,
+    LONGEST_PAUSE,
+    Dispatcher,
+    Hook,
+    Sender,
+    genuine,
+    signed,
+)
 from smtpguard.observe.webhooks.payload import Allowed, Format, Topic, shaped
 from smtpguard.observe.webhooks.rows import Cursors
-from smtpguard.observe.webhooks.sending import Sender, genuine, signed
 from smtpguard.policy.freezing import Selector
 from tests.guard.house import RAMADAN, FakePassage, House, house
 from tests.observe import receiver as does
@@ -468,7 +476,7 @@ def from_settings(tmp_path: Path, home: House, secret: str = "a secret of the re
     (tmp_path / "hook.secret").write_text(secret + "\n")
     text = "webhooks: [{url: 'https://chat.example.com/T0/SECRETPATH', secret_file: hook.secret, events: [message.held]}]\n"
     settings = settings_of(load_yaml(text), tmp_path, {})
-    return hooks.teller(settings, home.store, home, home.clock)
+    return teller(settings, home.store, home, home.clock)
 
 
 async def test_the_settings_configure_the_hooks(tmp_path: Path) -> None:

@@ -254,10 +254,9 @@ async def test_a_reply_that_proves_nothing_is_not_kept(
 async def test_a_certificate_that_does_not_count(
     store: Store, clock: Clock, tmp_path: Path, which: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    more = {
-        "expired": {"begins": -3 * DAY, "ends": -DAY},
-        "not yet valid": {"begins": DAY, "ends": 2 * DAY},
-    }.get(which, {})
+    more = {"expired": {"begins": -3 * DAY, "ends": -DAY}, "not yet valid": {"begins": DAY, "ends": 2 * DAY}}.get(
+        which, {}
+    )
     authority = Authority(tmp_path / "authority", **more)
     other = Authority(tmp_path / "other").root
     await signed(store)

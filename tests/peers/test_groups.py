@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from smtpguard.accounts.model import People
-from smtpguard.app.memberships import read_by
+from smtpguard.app.listrefresh import read_by
 from smtpguard.lists.sources import SourceError
 from smtpguard.policy.members import LdapMembers
 from tests.peers.directory import PASSWORD, READER, Directory, entries, group, group_dn, missing, person, person_dn

@@ -25,7 +25,7 @@ from starlette.routing import Route
 
 from smtpguard.accounts.model import Scope
 from smtpguard.console.api.tokens import Holder, NoFactor, Tokens
-from smtpguard.console.people.ratelimit import RateLimit
+from smtpguard.console.people.signing import RateLimit
 from smtpguard.console.ports import ConsoleServices, Person
 from smtpguard.database.errors import LedgerError
 from smtpguard.holds.model import NotEntitled, Refused

@@ -46,15 +46,7 @@ from smtpguard.console.pages.message import SPOKEN, letter_of
 from smtpguard.database.errors import ContentMissing
 from smtpguard.holds import checks, coverage
 from smtpguard.holds.coverage import BEGINNING
-from smtpguard.holds.model import (
-    Choice,
-    Conflict,
-    Hold,
-    HoldQuery,
-    State,
-    Unconfirmed,
-    standing_votes,
-)
+from smtpguard.holds.model import Choice, Conflict, Hold, HoldQuery, State, Unconfirmed, standing_votes
 from smtpguard.locale.speech import Speech
 from smtpguard.notices import noticedata
 from smtpguard.policy.verdict import Mode, Quorum
@@ -203,11 +195,7 @@ async def settle(call: Call) -> HeldDetail:
     hold = await looked_up(call)
     try:
         done = await call.console.approvals.say(
-            hold.hold_id,
-            sent=body.choice == "sent",
-            approver=call.who.address,
-            by=call.holder.by,
-            comment=body.comment,
+            hold.hold_id, sent=body.choice == "sent", approver=call.who.address, by=call.holder.by, comment=body.comment
         )
     except KeyError:
         raise Refusal(404) from None
@@ -226,13 +214,7 @@ async def looked_up(call: Call) -> Hold:
 
 
 async def _voted(
-    call: Call,
-    hold: Hold,
-    choice: Choice,
-    seen: Seen,
-    comment: str,
-    people: int = 0,
-    all_at_once: int | None = None,
+    call: Call, hold: Hold, choice: Choice, seen: Seen, comment: str, people: int = 0, all_at_once: int | None = None
 ) -> HeldDetail:
     looked_at = checks.Seen(
         content_sha256=seen.content_sha256,

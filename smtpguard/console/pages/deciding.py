@@ -123,11 +123,7 @@ async def settle(request: Request) -> Response:
         return await shown(request, hold, seen, 422, said("Choose what happened."))
 
     act = here.approvals.say(
-        hold.hold_id,
-        sent=choice == "sent",
-        approver=who.address,
-        by=who.by,
-        comment=_words(sent, "comment"),
+        hold.hold_id, sent=choice == "sent", approver=who.address, by=who.by, comment=_words(sent, "comment")
     )
     return await _done(request, act, choice)
 

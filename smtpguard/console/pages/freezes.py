@@ -113,10 +113,7 @@ async def thaw(request: Request) -> Response:
         return await _shown(
             request,
             200,
-            said(
-                "It is lifted, but a command after the thaw failed: {what}",
-                what="; ".join(_in_words(hooks, said)),
-            ),
+            said("It is lifted, but a command after the thaw failed: {what}", what="; ".join(_in_words(hooks, said))),
         )
     return see_other("/still", done="thawed")
 

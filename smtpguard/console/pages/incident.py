@@ -242,7 +242,4 @@ async def _today(request: Request) -> tuple[Sequence[Mailing], str]:
     return some, further if len(some) == len(found) else ""
 
 
-ROUTES = [
-    Route("/incident", ask, methods=["GET"]),
-    Route("/incident", report, methods=["POST"]),
-]
+ROUTES = [Route("/incident", ask, methods=["GET"]), Route("/incident", report, methods=["POST"])]

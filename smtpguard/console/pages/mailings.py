@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
 
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
@@ -13,7 +14,8 @@ from starlette.routing import Route
 from smtpguard.admission.correcting import NotAll
 from smtpguard.console import labels
 from smtpguard.console.access import APPROVER, ROLES, for_roles, person
-from smtpguard.console.chart import drawn
+from smtpguard.console.chart import drawn, stacked
+from smtpguard.console.entrywords import DEEDS, tripped
 from smtpguard.console.filters import PAGE, listed, sees
 from smtpguard.console.pages.message import done
 from smtpguard.console.ports import ConsoleServices
@@ -24,9 +26,14 @@ from smtpguard.console.reporting import Occupied
 from smtpguard.database.errors import LedgerError
 from smtpguard.holds import coverage
 from smtpguard.holds.model import Conflict, NotEntitled, Refused
+from smtpguard.locale.phrase import N_
+from smtpguard.locale.speech import Speech
 from smtpguard.mail.message import Message, with_crlf
 from smtpguard.mailings.model import Mailing
 from smtpguard.mailings.service import Back, NoAddresses, decides
+from smtpguard.returns.growth import TRENDS, Deed, Done, Growth
+from smtpguard.returns.mentions import by_source
+from smtpguard.returns.model import COUNTED, SORTS, By, Sort
 
 _MOST_OCTETS = 50 << 20
 
@@ -194,10 +201,80 @@ async def found_of(request: Request) -> Mailing:
     return found
 
 
+LATEST = 20
+_FREEZES = 500
+_DONE: Mapping[Deed, str] = {
+    Deed.WENT: N_("The first copy went out"),
+    Deed.ENDED: N_("The last copy so far went out"),
+    Deed.FIRST: N_("The first thing came back"),
+    Deed.FROZEN: N_("Frozen"),
+    Deed.THAWED: N_("Thawed"),
+    Deed.CHANGED: N_("The mailing"),
+}
+ONE: Mapping[Sort, str] = {
+    Sort.BOUNCE: N_("bounce"),
+    Sort.COMPLAINT: N_("complaint"),
+    Sort.REPLY: N_("reply"),
+    Sort.UNSUBSCRIBE: N_("unsubscribe"),
+    Sort.AUTOMATIC: N_("automatic reply"),
+    Sort.DELAY: N_("delay"),
+    Sort.DELIVERED: N_("delivery report"),
+    Sort.MENTION: N_("mention"),
+    Sort.UNSORTED: N_("unsorted"),
+}
+KNOWN: Mapping[By, str] = {
+    By.TRACE: N_("the guard's trace"),
+    By.ENVID: N_("its envelope id"),
+    By.VERP: N_("its reverse-path"),
+    By.MESSAGE_ID: N_("its Message-ID"),
+    By.LIKENESS: N_("its text or subject: likely"),
+    By.NOTHING: N_("nothing"),
+}
+
+
+@for_roles(*ROLES)
+async def returns(request: Request) -> Response:
+    here, said = services_of(request), speech(request)
+    mailing = await found_of(request)
+    course = await here.returns.course(mailing, await here.archive.freezes(limit=_FREEZES))
+    return await page(
+        request,
+        "returns.html",
+        mailing=mailing,
+        course=course,
+        trend=trend(course, said),
+        done=[(one.at, in_words(one, said)) for one in course.done],
+        drawn=stacked([(one.at, [one.of(sort) for sort in COUNTED]) for one in course.stretches]),
+        sorts=SORTS,
+        shown=COUNTED,
+        one_words=ONE,
+        known=KNOWN,
+        daily=course.width >= timedelta(days=1),
+        outside=by_source(await here.returns.outside(mailing.first_at)),
+        latest=await here.returns.newest(mailing=mailing.mailing_id, limit=LATEST),
+    )
+
+
+def trend(course: Growth, said: Speech) -> str:
+    words = {"span": said.span(course.span), "now": said.number(course.now), "before": said.number(course.before)}
+    return said(TRENDS[course.trend], **words)
+
+
+def in_words(one: Done, said: Speech) -> str:
+    """What was done, with the figures of a breaker."""
+    if one.deed in (Deed.STOPPED, Deed.OBSERVED):
+        return tripped(one.data, said)
+    words = said(_DONE[one.deed])
+    if one.deed is Deed.CHANGED:
+        return f"{words}: {said(DEEDS.get(one.data['what'], one.data['what']))}"
+    return words
+
+
 ROUTES = [
     Route("/mailings", mailings, methods=["GET"]),
     Route("/mailings/{mailing_id}", mailing, methods=["GET"]),
     Route("/mailings/{mailing_id}", act, methods=["POST"]),
+    Route("/mailings/{mailing_id}/returns", returns, methods=["GET"]),
     Route("/mailings/{mailing_id}/people", people, methods=["POST"]),
     Route("/mailings/{mailing_id}/correct", correct, methods=["POST"]),
 ]

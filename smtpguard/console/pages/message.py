@@ -315,7 +315,4 @@ async def _content(here: ConsoleServices, hold: Hold, seen: Visibility, request:
     return Shown(letter=await letter_of(content) if seen >= Visibility.TEXT else None, found=found, claimed=claimed)
 
 
-ROUTES = [
-    Route("/held/{hold_id}", message, methods=["GET"]),
-    Route("/mine/{link}", message, methods=["GET"]),
-]
+ROUTES = [Route("/held/{hold_id}", message, methods=["GET"]), Route("/mine/{link}", message, methods=["GET"])]

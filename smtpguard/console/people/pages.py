@@ -17,10 +17,10 @@ from smtpguard.console.access import NotSignedIn
 from smtpguard.console.people.accounts import Accounts, NotPossible
 from smtpguard.console.people.credentials import BadPassword, Factors, TooManyHashes, WrongSecret, qr_svg
 from smtpguard.console.people.middleware import Cookies, Site, safe_path
-from smtpguard.console.people.ratelimit import RateLimit
 from smtpguard.console.people.signing import (
     NotAuthenticated,
     Proven,
+    RateLimit,
     SignedIn,
     Signing,
     SignInRefused,
@@ -173,10 +173,7 @@ class Pages:
             sealed = request.cookies.get(self._s.place.cookie("smtpguard-sso"), "")
             moves = provider.moves(sealed)
             proven, then = await provider.finish(
-                sealed,
-                code=_text(request, "code"),
-                state=_text(request, "state"),
-                issuer=_text(request, "iss"),
+                sealed, code=_text(request, "code"), state=_text(request, "state"), issuer=_text(request, "iss")
             )
             if moves:
                 if request.state.account is None or request.state.account.account_id != moves:

@@ -200,10 +200,7 @@ def _ending(seen: Seen, *, now: bool) -> tuple[Found, ...] | None:
         return None
     left = [(each, each.at - seen.at) for each in seen.certificates]
     return tuple(
-        Found(
-            about=each.what,
-            words={"what": each.what, "at": f"{each.at:%Y-%m-%d %H:%M} UTC"},
-        )
+        Found(about=each.what, words={"what": each.what, "at": f"{each.at:%Y-%m-%d %H:%M} UTC"})
         for each, rest in left
         if rest < (ENDS_NOW if now else ENDS_SOON)
     )
@@ -500,3 +497,16 @@ def raised(seen: Seen) -> Iterator[Alarm]:
 def unknown(seen: Seen) -> frozenset[str]:
     """The names of the conditions that cannot be evaluated."""
     return frozenset(condition.name for condition in CONDITIONS if condition.found(seen) is None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RaisedAlarm:
+    """An alarm that was raised and is not known to be over. ``told``: when it was last sent, None: never.
+    ``claimed_until``: a process is sending it. ``taken_by``: who takes care of it, "" while nobody does."""
+
+    key: str
+    began: datetime
+    told: datetime | None = None
+    claimed_until: datetime | None = None
+    taken_by: str = ""
+    taken_at: datetime | None = None

@@ -16,8 +16,17 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Protocol
 
-from smtpguard.observe.alarms.conditions import BY_NAME, Alarm, Condition, Found, Seen, Severity, raised, unknown
-from smtpguard.observe.cursor import RaisedAlarm
+from smtpguard.observe.alarms.conditions import (
+    BY_NAME,
+    Alarm,
+    Condition,
+    Found,
+    RaisedAlarm,
+    Seen,
+    Severity,
+    raised,
+    unknown,
+)
 
 log = logging.getLogger(__name__)
 
@@ -123,12 +132,7 @@ class Rounds:
             await self._own.swap(past, None)
 
     async def _of(
-        self,
-        memory: Memory,
-        due: Mapping[str, Alarm],
-        alarms: Mapping[str, Alarm],
-        dark: frozenset[str],
-        now: datetime,
+        self, memory: Memory, due: Mapping[str, Alarm], alarms: Mapping[str, Alarm], dark: frozenset[str], now: datetime
     ) -> None:
         """``due``: those to be sent now."""
         known = await memory.known()

@@ -11,7 +11,7 @@ from smtpguard.database.access import Rows, asks, writes
 from smtpguard.database.batch import Batch
 from smtpguard.database.schema import alarm
 from smtpguard.journal.chain import instant, microseconds
-from smtpguard.observe.cursor import RaisedAlarm
+from smtpguard.observe.alarms.conditions import RaisedAlarm
 
 
 def _known(connection: Connection) -> dict[str, RaisedAlarm]:

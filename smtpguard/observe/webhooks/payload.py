@@ -14,6 +14,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from smtpguard.journal.chain import Clear, Entry, utc_text
@@ -265,3 +266,25 @@ def _frozen(data: Mapping[str, Any]) -> str:
 def _short(value: object) -> str:
     text = " ".join(str(value).split())
     return text if len(text) <= _MOST else text[: _MOST - 1] + "…"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cursor:
+    """``told``: the last entry that was accepted, or skipped. ``attempts`` at the next one, failing since
+    ``failing_since``, to be repeated at ``next_at``. ``lease``: fences off a process that was too slow."""
+
+    told: int
+    attempts: int = 0
+    failing_since: datetime | None = None
+    next_at: datetime | None = None
+    lease: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class News:
+    """``entries`` of the wanted kinds, in order: all of them up to entry ``through``. ``end``: the journal's last
+    entry."""
+
+    entries: Sequence[tuple[Entry, Clear | None]]
+    through: int
+    end: int

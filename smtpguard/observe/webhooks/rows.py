@@ -15,7 +15,7 @@ from smtpguard.database.schema import hook as table
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import instant, microseconds
 from smtpguard.journal.event import Event, Kind
-from smtpguard.observe.cursor import Cursor, News
+from smtpguard.observe.webhooks.payload import Cursor, News
 
 STRETCH = 50_000
 """Entries that are searched at once."""

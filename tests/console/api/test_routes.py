@@ -178,10 +178,7 @@ async def test_a_mailing_to_other_peoples_lists_is_404(here: Stage) -> None:
 
 async def test_an_approved_mailing_is_rejected_or_reopened(here: Stage) -> None:
     asks = await program(here, EVA, Role.APPROVER)
-    for what, body, state in (
-        ("reopen", {}, "held"),
-        ("reject", {"comment": "Wrong text"}, "rejected"),
-    ):
+    for what, body, state in (("reopen", {}, "held"), ("reject", {"comment": "Wrong text"}, "rejected")):
         hold_id = await held(here, NEWS, X_Mailing=what, Message_ID=f"<{what}@example.com>", body=f"Bacon {what}")
         seen = (await asks("GET", f"/held/{hold_id}")).json()["seen"]
         await asks("POST", f"/held/{hold_id}/approve", {"seen": seen, "reach": 2})

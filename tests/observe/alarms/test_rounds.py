@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 
 from smtpguard.observe.alarms import rounds
-from smtpguard.observe.alarms.conditions import Expiry, Seen
+from smtpguard.observe.alarms.conditions import Expiry, RaisedAlarm, Seen
 from smtpguard.observe.alarms.rounds import CLAIM, AlarmMessage, Phase, Rounds, take
 from smtpguard.observe.alarms.rows import Alarmed
-from smtpguard.observe.cursor import RaisedAlarm
 from smtpguard.store.store import Store
 from tests.observe.alarms.test_conditions import ALL, BYPASS, MANY, NOW, WELL
 from tests.store.making import T0
@@ -283,9 +282,7 @@ async def test_an_acknowledgement_during_a_report_is_kept() -> None:
 ENDS = ["certificate-ends c.pem", "certificate-ends-now c.pem"]
 
 
-async def test_a_hanging_report_delays_no_other_alarm(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_a_hanging_report_delays_no_other_alarm(monkeypatch: pytest.MonkeyPatch) -> None:
     """While the relay is slow with one alarm's mail, another alarm is reported in the same round, and a new one in the
     next."""
     monkeypatch.setattr(rounds, "PATIENCE_SECONDS", 0.05)
