@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
+from click.testing import CliRunner, Result
+
+from smtpguard.cli import main
 from smtpguard.config.documents import policy_documents
 from tests.guard.house import DOCUMENTS, KEY, POLICY, House, house
 
@@ -43,3 +47,12 @@ def change(folder: Path, *pairs: tuple[str, str], more: str = "") -> None:
         assert old in text
         text = text.replace(old, new)
     (folder / "policy.yaml").write_text(text + more)
+
+
+def running(*command: str) -> Callable[..., Result]:
+    """Runs this command with the settings of a folder: ``run(folder, *words)``."""
+
+    def run(folder: Path, *words: str, **how: Any) -> Result:
+        return CliRunner().invoke(main, ["-c", str(folder / "smtpguard.yaml"), *command, *words], **how)
+
+    return run

@@ -8,17 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
-from smtpguard.cli import main
 from smtpguard.gathering.values import NUMBERS
 from smtpguard.mail.message import Message
 from smtpguard.policy.facts import Source
 from smtpguard.reading.looks import Reading
-from tests.cli.installing import change, prepared_installation
+from tests.cli.installing import change, prepared_installation, running
 from tests.guard.house import MEMBERS, FakePassage, House
 from tests.guard.sources import FakeReader
 from tests.reading.letters import letter, look, parts
+
+run = running()
 
 Part = tuple[str, str]
 TEXT = ("Content-Type: text/plain", "Here they are.")
@@ -86,10 +86,6 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     monkeypatch.setattr(FakeReader, "apart", read)
     return prepared_installation(tmp_path, a_day)
-
-
-def run(installed: Path, *args: str) -> Result:
-    return CliRunner().invoke(main, ["-c", str(installed / "smtpguard.yaml"), *args])
 
 
 def test_replay_knows_the_number_of_attachments(installed: Path) -> None:

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from smtpguard.cli import audit, main
+from smtpguard.cli import audit
 from smtpguard.journal.chain import link
 from smtpguard.journal.event import Kind
 from smtpguard.journal.rows import signed_after, write_line
@@ -24,10 +24,12 @@ from smtpguard.journal.timestamp import FILE, Timestamp, request
 from smtpguard.store.journal import Journal
 from smtpguard.store.opening import open_store
 from smtpguard.store.store import Store
-from tests.cli.installing import install
+from tests.cli.installing import install, running
 from tests.journal.chaining import NOTHING_ELSE
 from tests.observe.authority import Authority
 from tests.store.making import POLICY, SECRET, Clock, event, item, relays
+
+run = running("audit")
 
 NO_STAMPS: dict[str, Any] = {"timestamped": None, "timestamps_bad": []}
 
@@ -52,10 +54,6 @@ def installed(tmp_path: Path) -> Path:
 
     within(tmp_path, some)
     return tmp_path
-
-
-def run(installed: Path, *args: str) -> Result:
-    return CliRunner().invoke(main, ["-c", str(installed / "smtpguard.yaml"), "audit", *args])
 
 
 def rows(result: Result) -> list[dict[str, object]]:

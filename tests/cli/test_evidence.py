@@ -15,10 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from smtpguard.cli import main
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.note import Key, digest, notes_in, read, signed_by
 from smtpguard.journal.rows import write_line
@@ -26,10 +24,12 @@ from smtpguard.journal.timestamp import FILE as TIMESTAMPS
 from smtpguard.journal.timestamp import Timestamp, request
 from smtpguard.store.opening import open_store
 from smtpguard.store.store import Store
-from tests.cli.installing import install
+from tests.cli.installing import install, running
 from tests.cli.test_tampering import Intruder
 from tests.observe.authority import Authority
 from tests.store.making import POLICY, SECRET, Clock, event, item, relays
+
+run = running("audit")
 
 VERIFY = Path(__file__).parents[2] / "docs" / "verify.py"
 
@@ -65,10 +65,6 @@ def installed(prepared: Path, tmp_path: Path) -> Path:
         shutil.copyfile(prepared / name, tmp_path / name)
     install(tmp_path, SECRET)
     return tmp_path
-
-
-def run(installed: Path, *args: str, given: str | None = None) -> Result:
-    return CliRunner().invoke(main, ["-c", str(installed / "smtpguard.yaml"), "audit", *args], input=given)
 
 
 def output(installed: Path, *args: str) -> str:
@@ -240,17 +236,17 @@ def test_a_witness_exposes_a_rebuilt_store(installed: Path) -> None:
     alone = run(installed, "verify")
     assert alone.exit_code == 0, "only this host's own signature"
     assert "No witness has a checkpoint of it" in alone.stdout
-    result = run(installed, "verify", "--against", "-", given=notes)
+    result = run(installed, "verify", "--against", "-", input=notes)
     assert result.exit_code == 1
     assert "recomputed, or put back" in result.stdout
-    assert run(installed, "verify", "--against", "-", given="nothing").exit_code == 2
+    assert run(installed, "verify", "--against", "-", input="nothing").exit_code == 2
 
 
 def test_a_replaced_key_is_reported(installed: Path) -> None:
     rows = map(json.loads, output(installed, "export", "--signed").splitlines())
     notes = "\n".join(row["checkpoint"] for row in rows if "checkpoint" in row)
     other = notes.replace("\u2014 smtpguard/", "\u2014 smtpguard/0")
-    result = run(installed, "verify", "--against", "-", given=other)
+    result = run(installed, "verify", "--against", "-", input=other)
     assert (result.exit_code, "not signed by a key of this journal" in result.stdout) == (1, True)
 
 

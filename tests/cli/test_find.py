@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
-from smtpguard.cli import main
 from smtpguard.holds.model import Choice
 from smtpguard.mail.reply import Reply
-from tests.cli.installing import install
+from tests.cli.installing import install, running
 from tests.every import every
 from tests.guard.house import KEY, RAMADAN, FakePassage, house
+
+run = running()
 
 HELD, PASSED, REFUSED = "T000000000000001", "T000000000000002", "T000000000000003"
 
@@ -46,10 +46,6 @@ def story(tmp_path: Path) -> Path:
 
     asyncio.run(work())
     return tmp_path
-
-
-def run(story: Path, *args: str) -> Result:
-    return CliRunner().invoke(main, ["-c", str(story / "smtpguard.yaml"), *args])
 
 
 def rows(story: Path, *words: str) -> list[dict[str, Any]]:

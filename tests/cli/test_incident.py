@@ -19,10 +19,12 @@ from smtpguard.cli import main
 from smtpguard.holds.model import Choice
 from smtpguard.incidents import report
 from smtpguard.journal.event import Event, Kind
-from tests.cli.installing import install
+from tests.cli.installing import install, running
 from tests.every import every
 from tests.guard.house import DOCUMENTS, KEY, MEMBERS, RAMADAN, FakePassage, house
 from tests.journal.chaining import NOTHING_ELSE
+
+run = running("incident", "report")
 
 HOLD = "T000000000000001"
 
@@ -49,10 +51,6 @@ def story(tmp_path: Path) -> Path:
 
     asyncio.run(work())
     return tmp_path
-
-
-def run(story: Path, *args: str) -> Result:
-    return CliRunner().invoke(main, ["-c", str(story / "smtpguard.yaml"), "incident", "report", *args])
 
 
 def people(n: int) -> dict[str, Any]:

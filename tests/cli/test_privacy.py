@@ -7,12 +7,12 @@ import json
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
-from smtpguard.cli import main
-from tests.cli.installing import install
+from tests.cli.installing import install, running
 from tests.guard.house import KEY, MEMBERS, house
 from tests.store.test_privacy import story
+
+run = running()
 
 
 @pytest.fixture
@@ -25,10 +25,6 @@ def prepared(tmp_path: Path) -> Path:
 
     asyncio.run(work())
     return tmp_path
-
-
-def run(prepared: Path, *args: str) -> Result:
-    return CliRunner().invoke(main, ["-c", str(prepared / "smtpguard.yaml"), *args])
 
 
 def test_a_persons_data_is_shown_and_erased(prepared: Path) -> None:

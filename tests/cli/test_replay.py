@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
-from smtpguard.cli import main
 from smtpguard.cli.replay import IN_FORCE
 from smtpguard.config.documents import policy_documents
-from tests.cli.installing import change, prepared_installation
+from tests.cli.installing import change, prepared_installation, running
 from tests.guard.house import MEMBERS, RAMADAN, FakePassage, House, house
+
+run = running("replay")
 
 LIST, MANY = "T000000000000001", "T000000000000002"
 """The held messages: to the list's address, and single messages of one mailing to a third of its members."""
@@ -31,10 +31,6 @@ async def two_held(home: House) -> None:
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
     return prepared_installation(tmp_path, two_held)
-
-
-def run(installed: Path, *args: str) -> Result:
-    return CliRunner().invoke(main, ["-c", str(installed / "smtpguard.yaml"), "replay", *args])
 
 
 def output_lines(installed: Path, *args: str) -> list[str]:

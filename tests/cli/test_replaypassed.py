@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 from smtpguard.cli import main, replaypassed
 from smtpguard.config.documents import policy_documents
 from smtpguard.journal.event import Event, Kind
 from smtpguard.store.retention import Retention
-from tests.cli.installing import change, prepared_installation
+from tests.cli.installing import change, prepared_installation, running
 from tests.every import every
 from tests.guard.house import MEMBERS, RAMADAN, FakePassage, House, house
+
+run = running("replay", "--passed")
 
 THEN = ("--since", "2026-03-01")
 COLLEAGUES = [f"colleague{n}@example.com" for n in range(12)]
@@ -46,10 +48,6 @@ async def a_day(home: House) -> None:
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
     return prepared_installation(tmp_path, a_day)
-
-
-def run(installed: Path, *args: str) -> Result:
-    return CliRunner().invoke(main, ["-c", str(installed / "smtpguard.yaml"), "replay", "--passed", *args])
 
 
 def output_lines(installed: Path, *args: str) -> list[str]:

@@ -47,6 +47,7 @@ from smtpguard.database.errors import ContentMissing
 from smtpguard.holds import checks, coverage
 from smtpguard.holds.coverage import BEGINNING
 from smtpguard.holds.model import Choice, Conflict, Hold, HoldQuery, State, Unconfirmed, standing_votes
+from smtpguard.holds.service import Decided
 from smtpguard.locale.speech import Speech
 from smtpguard.notices import noticedata
 from smtpguard.policy.verdict import Mode, Quorum
@@ -128,18 +129,28 @@ async def confirm(call: Call) -> HeldDetail:
     body: Confirm = call.body
     hold = await looked_up(call)
     seen = checks.Seen(content_sha256=body.seen.content_sha256, envelope_sha256=body.seen.envelope_sha256)
+    act = call.console.approvals.confirm(
+        hold.hold_id, writer=call.who.address, by=call.holder.by, people=body.reach, way="token", seen=seen
+    )
     try:
-        done = await call.console.approvals.confirm(
-            hold.hold_id, writer=call.who.address, by=call.holder.by, people=body.reach, way="token", seen=seen
+        return await _done(
+            call, act, lambda now: bool(now.confirm and now.confirm.at and now.confirm.writer == call.who.address)
         )
     except Unconfirmed as refused:
         raise _wrong("reach", str(refused)) from None
+
+
+async def _done(call: Call, act: Awaitable[Decided], already: Callable[[Hold], bool]) -> HeldDetail:
+    """The message after it. ``already``: whether an earlier request has done the same, so that a repeated one counts once."""
+    try:
+        hold = (await act).hold
+    except KeyError:
+        raise Refusal(404) from None
     except Conflict:
-        now = await looked_up(call)
-        if now.confirm is not None and now.confirm.at is not None and now.confirm.writer == call.who.address:
-            return await _detail(call, now)
-        raise
-    return await _detail(call, done.hold)
+        hold = await looked_up(call)
+        if not already(hold):
+            raise
+    return await _detail(call, hold)
 
 
 async def reject(call: Call) -> HeldDetail:
@@ -155,20 +166,15 @@ async def unvote(call: Call) -> HeldDetail:
     decide on it, and for the writer."""
     body: Withdraw = call.body
     hold = await looked_up(call)
-    try:
-        done = await call.console.approvals.unvote(
-            hold.hold_id, approver=call.who.address, by=call.holder.by, comment=body.comment
-        )
-    except Conflict:
-        now = await looked_up(call)
-        if (
-            now.state is State.WAITING
-            and now.release_at is None
-            and call.who.address not in {v.approver for v in now.votes}
-        ):
-            return await _detail(call, now)
-        raise
-    return await _detail(call, done.hold)
+    who = call.who.address
+    act = call.console.approvals.unvote(hold.hold_id, approver=who, by=call.holder.by, comment=body.comment)
+    return await _done(
+        call,
+        act,
+        lambda now: (
+            now.state is State.WAITING and now.release_at is None and who not in {v.approver for v in now.votes}
+        ),
+    )
 
 
 async def withdraw(call: Call) -> HeldDetail:
@@ -177,16 +183,10 @@ async def withdraw(call: Call) -> HeldDetail:
     hold = await looked_up(call)
     if call.who.address not in hold.senders:
         raise Refusal(403, "Only its writer can withdraw it.")
-    try:
-        done = await call.console.approvals.withdraw(
-            hold.hold_id, sender=call.who.address, by=call.holder.by, comment=body.comment
-        )
-    except Conflict:
-        now = await looked_up(call)
-        if now.state is State.WITHDRAWN:
-            return await _detail(call, now)
-        raise
-    return await _detail(call, done.hold)
+    act = call.console.approvals.withdraw(
+        hold.hold_id, sender=call.who.address, by=call.holder.by, comment=body.comment
+    )
+    return await _done(call, act, lambda now: now.state is State.WITHDRAWN)
 
 
 async def settle(call: Call) -> HeldDetail:
@@ -222,25 +222,11 @@ async def _voted(
         policy_sha256=seen.policy_sha256,
         under=seen.copies,
     )
-    try:
-        done = await call.console.approvals.vote(
-            hold.hold_id,
-            choice,
-            approver=call.who.address,
-            by=call.holder.by,
-            seen=looked_at,
-            comment=comment,
-            people=people,
-            all_at_once=all_at_once,
-        )
-    except KeyError:
-        raise Refusal(404) from None
-    except Conflict:
-        now = await looked_up(call)
-        if _said(now, call.who.address, choice, seen):
-            return await _detail(call, now)
-        raise
-    return await _detail(call, done.hold)
+    act = call.console.approvals.vote(
+        hold.hold_id, choice, approver=call.who.address, by=call.holder.by, seen=looked_at, comment=comment,
+        people=people, all_at_once=all_at_once,
+    )  # fmt: skip
+    return await _done(call, act, lambda now: _said(now, call.who.address, choice, seen))
 
 
 def _said(hold: Hold, who: str, choice: Choice, seen: Seen) -> bool:
