@@ -41,7 +41,7 @@ class Channel:
         self._ended = ended
         self._out: deque[tuple[bytes, socket.socket | None]] = deque()
         self._loop = asyncio.get_running_loop()
-        self._closed = False
+        self._closed = self._full = False
         self._loop.add_reader(sock.fileno(), self._readable)
 
     @property
@@ -74,13 +74,16 @@ class Channel:
                 else:
                     socket.send_fds(self._socket, [data], [connection.fileno()])
             except BlockingIOError:
+                self._full = True
                 self._loop.add_writer(self._socket.fileno(), self._flush)
                 return
             except OSError:  # the other end is gone: the reader sees it, and handles it
                 break
             self._out.popleft()
         self._out.clear()
-        self._loop.remove_writer(self._socket.fileno())
+        if self._full:
+            self._full = False
+            self._loop.remove_writer(self._socket.fileno())
 
     def drain(self) -> None:
         """Read what has arrived, without waiting for the loop."""

@@ -34,13 +34,14 @@ class CannotListen(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listener:
-    """``index``: its place in the settings' ``listen.smtp`` or ``listen.milter``; ``part`` says which. ``taker``: the
+    """``index``: its place in the settings' ``listen.smtp`` or ``listen.milter``; ``part`` says which. ``name``: its address. ``taker``: the
     part that takes its connections, and ``number``, its place among the listeners of that part. ``implicit_tls``: no
     SMTP reply can be sent in clear. ``proxy``: clients are proxies, with a PROXY header. ``clients``: who may connect, None for everybody. ``made``: the inode of a Unix socket that we
     created. ``given``: by a service manager, which keeps it open when we close it."""
 
     index: int
     socket: socket.socket
+    name: str
     part: str = "proxy"
     taker: str = "proxy"
     number: int = 0
@@ -49,10 +50,6 @@ class Listener:
     clients: Sequence[Network] | None = None
     made: int | None = None
     given: bool = False
-
-    @property
-    def name(self) -> str:
-        return _name_of(self.socket)
 
     def admits(self, client: str) -> bool:
         """``client``: an address; "" for none, or an unknown one."""
@@ -127,6 +124,7 @@ def open_all(wanted: Sequence[Wanted], given: Iterable[socket.socket] = ()) -> l
             listener = Listener(
                 index=places[want.part],
                 socket=found,
+                name=_name_of(found),
                 part=want.part,
                 taker=taker,
                 number=numbers[taker],

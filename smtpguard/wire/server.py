@@ -1,7 +1,7 @@
 """The SMTP server: one client's connection around its session (wire.session), which implements the commands.
 
-It subclasses aiosmtpd's SMTP protocol; all overrides are in this file. Kept are the start and the end of a connection
-(an EOF cancels what serves the client). The loop over commands and the commands are replaced, for these reasons:
+It subclasses aiosmtpd's SMTP protocol; all overrides are in this file. Kept is the end of a connection (an EOF cancels
+what serves the client). Its start, the loop over commands and the commands are replaced, for these reasons:
 
 - input is processed as it comes, without a task that waits for every line; a task runs only while something is asked: the
   relay, the guard, a TLS handshake, a login, the disk;
@@ -103,7 +103,6 @@ class Dialog(SMTP):
 
     _timeout_handle = cast(Any, _NoTimer())
     _original_transport = None
-    _tls_protocol = None
 
     def __init__(self, owner: DialogOwner, told: str | None = None) -> None:
         """In place of aiosmtpd's, which inspects its handlers for each connection and looks up the host's name.
@@ -136,14 +135,19 @@ class Dialog(SMTP):
         tls = transport.get_extra_info("ssl_object") is not None
         who = Identity(self._listener, address, trusted=trusted, tls=tls, logins=self._owner.logins is not None)
         self._smtp = SmtpSession(self._listener, who, self._owner.greeting, monotonic=self._owner.monotonic)
-        super().connection_made(transport)
-        self._work = cast("asyncio.Task[None]", self._handler_coroutine)
+        self.transport = cast(asyncio.Transport, transport)
+        self.session = self._create_session()
         self._handler_coroutine = cast(Any, _Server(self._client_has_gone))
         if tls:
             self._tell_aiosmtpd_of_tls(transport)
         else:  # a reply is written at once, and not after the other work of this turn of the event loop
             cast(asyncio.Transport, transport).set_write_buffer_limits(high=0)
         self._owner.arrived(self)
+        refusal = self._owner.refusal(self)
+        if refusal is not None:
+            self._not_served(refusal)
+        self._smtp.greet(refusal)
+        self._go_on()
 
     def connection_lost(self, error: Exception | None) -> None:
         super().connection_lost(error)
@@ -171,21 +175,6 @@ class Dialog(SMTP):
         if not self._smtp.waits and not self._finished:
             self.deadline = math.inf
             self._go_on()
-
-    def _reset_timeout(self, duration: float | None = None) -> None:
-        """The reception checks ``deadline``."""
-
-    def _create_envelope(self) -> Any:
-        """The session has the transaction."""
-
-    async def _handle_client(self) -> None:
-        """The greeting. aiosmtpd makes a task of this; it ends here."""
-        self._work = None
-        refusal = self._owner.refusal(self)
-        if refusal is not None:
-            self._not_served(refusal)
-        self._smtp.greet(refusal)
-        self._go_on()
 
     def _tell_aiosmtpd_of_tls(self, transport: asyncio.BaseTransport) -> None:
         if self.session is not None:
