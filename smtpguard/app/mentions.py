@@ -14,8 +14,8 @@ from smtpguard.config.web import Feed
 from smtpguard.database.errors import LedgerError
 from smtpguard.guard.ports import Clock
 from smtpguard.observe.webhooks.delivery import HEADER, genuine
-from smtpguard.returns.fetching import NotFetched, fetch
 from smtpguard.returns.mentions import Mention, of_feed, of_request
+from smtpguard.returns.service import NotFetched, fetch
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -21,9 +21,8 @@ from smtpguard.config.settings import Settings
 from smtpguard.database.errors import LedgerError, PolicyUnreadable, Unavailable
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock, Ledger
-from smtpguard.lists.declared import build
+from smtpguard.lists.declared import Names, build
 from smtpguard.lists.digest import Digester
-from smtpguard.lists.names import Names
 from smtpguard.mail.address import Address
 from smtpguard.policy.absences import Member
 from smtpguard.policy.freezing import Gate

@@ -16,8 +16,7 @@ from smtpguard.app.lists import names, open_expander
 from smtpguard.app.relay import targets
 from smtpguard.app.ways import SOMEBODY, Hosts, open_milters, open_relays, own_addresses, ways
 from smtpguard.config.settings import MilterListener, Settings, host_name
-from smtpguard.lists.declared import ListInfo, build
-from smtpguard.lists.names import Names
+from smtpguard.lists.declared import ListInfo, Names, build
 from smtpguard.lists.sources import SourceError, Tally, addresses, number_of, unfit
 from smtpguard.lists.sources.opening import opened
 from smtpguard.mail.address import Address

@@ -42,8 +42,7 @@ from smtpguard.journal.chain import Clear, Entry, microseconds
 from smtpguard.journal.event import Kind
 from smtpguard.journal.rows import FILE as CHECKPOINTS
 from smtpguard.journal.scan import Caller, callers_at
-from smtpguard.lists.declared import Origin, build
-from smtpguard.lists.names import Names
+from smtpguard.lists.declared import Names, Origin, build
 from smtpguard.mail.envelope import Session, within
 from smtpguard.policy.freezing import PUT_BACK, Freeze
 from smtpguard.policy.parse import Policy

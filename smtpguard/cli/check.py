@@ -21,8 +21,7 @@ from smtpguard.cli.offline import Checked, check
 from smtpguard.config.quantity import in_short
 from smtpguard.config.schema import settings_schema
 from smtpguard.config.settings import Relay, Settings
-from smtpguard.lists.declared import build
-from smtpguard.lists.names import Names
+from smtpguard.lists.declared import Names, build
 from smtpguard.lists.sources import number_of
 from smtpguard.policy.members import ListMembers, Remote
 from smtpguard.policy.models import OriginModel

@@ -10,8 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from smtpguard.lists.declared import ListInfo, Stream
-from smtpguard.lists.names import Names
+from smtpguard.lists.declared import ListInfo, Names, Stream
 from smtpguard.lists.recipients import Classified
 from smtpguard.lists.registry import Registry
 from smtpguard.mail.address import Address, BadAddress

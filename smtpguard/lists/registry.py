@@ -13,12 +13,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from smtpguard.lists.declared import ListInfo, Stream
+from smtpguard.lists.declared import ListInfo, Names, Stream, split
 from smtpguard.lists.declared import build as build
 from smtpguard.lists.digest import Digester, person
 from smtpguard.lists.expansions import Expansion, Expansions
 from smtpguard.lists.index import Index, IndexStatus, Shelf, State, Together
-from smtpguard.lists.names import Names, split
 from smtpguard.lists.recipients import (
     INTERNAL,
     INTERNAL_MEMBER,

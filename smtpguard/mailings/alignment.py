@@ -1,14 +1,176 @@
-"""Align two sequences in bounded time: long ones by the elements that are unique in both, as patience diff does.
+"""The tokens of a block: words, links and pictures; which words are a name, a number or a code; the parts of a link; and how two
+sequences of them are aligned.
 
-``difflib`` alone takes quadratic time, and cubic at worst, and the input may be crafted to be slow.
+Aligning takes bounded time: long sequences by the elements that are unique in both, as patience diff does. ``difflib`` alone takes
+quadratic time, and cubic at worst, and the input may be crafted to be slow.
 """
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
 from difflib import SequenceMatcher
+from functools import lru_cache
+
+from smtpguard.reading.shown import LINK, PICTURE, POINT, Shown
+
+MOST_WORDS = 6
+"""The most words of one slot."""
+MOST_OF_CODE = 64
+_SEGMENT = 600
+_TARGET = re.compile(r"(?:[a-z][a-z0-9+.-]*:)?//[^/?#]*|[a-z][a-z0-9+.-]*:", re.I)
+_PLAIN_SEGMENT = re.compile(r"[\w\-.~%+*,:@!$|()]*\Z")
+_ELSEWHERE = re.compile(r"://|%3a(?:%2f|//)|\bwww\.|%252f", re.I)
+_CODED = re.compile(r"[\w@./+:#=~%-]{1,64}\Z")
+_NUMBER = re.compile(r"[-+]?[\d.,:/%'’-]*\d[\d.,:/%'’-]*\Z")
+PARTICLES = frozenset([
+    "af", "av", "von", "van", "de", "der", "den", "del", "della", "di", "da", "do", "dos", "du", "la", "le", "el", "al",
+    "bin", "bint", "ibn", "ben", "y", "e", "och", "and", "und", "et", "ja"
+])  # fmt: skip
+MONTHS = frozenset([
+    "januari", "februari", "mars", "april", "maj", "juni", "juli", "augusti", "september", "oktober", "november",
+    "december", "januar", "februar", "marts", "mai", "august", "desember", "janvier", "février", "avril", "juin", "juillet",
+    "août", "septembre", "octobre", "novembre", "décembre", "enero", "febrero", "marzo", "mayo", "junio", "julio", "agosto",
+    "septiembre", "octubre", "noviembre", "diciembre", "gennaio", "aprile", "maggio", "giugno", "luglio", "settembre",
+    "ottobre", "dicembre", "januari", "maart", "mei", "augustus", "tammikuuta", "helmikuuta", "maaliskuuta", "huhtikuuta",
+    "toukokuuta", "kesäkuuta", "heinäkuuta", "elokuuta", "syyskuuta", "lokakuuta", "marraskuuta", "joulukuuta", "kl", "uhr"
+])  # fmt: skip
+JOINERS = frozenset((".", ",", "-", "'", "’", "&", "/", ":", "(", ")", "+", "#", "№", "€", "$", "£"))
+Words = tuple[list[str], frozenset[int]]
+"""The tokens of a block, and the indexes of those that begin a line."""
+
+
+def kind_of(words: Sequence[str], known: Sequence[str] = ()) -> str:
+    """Number, code or name, if all words of a value are such; otherwise "". ``known``: words that may be in a name."""
+    if not 0 < len(words) <= MOST_WORDS:
+        return ""
+    if all(is_number(word) for word in words):
+        return "number"
+    if len(words) == 1 and is_coded(words[0]):
+        return "code"
+    unspaced = sum(
+        len(word) for word in words if word not in known and not word.isascii() and word.lower() == word.upper()
+    )
+    free = all(is_free(w) or w in known or (n and w.lower() in PARTICLES) for n, w in enumerate(words))
+    return "name" if unspaced <= 8 and free and not all(w in JOINERS for w in words) else ""
+
+
+def is_number(word: str) -> bool:
+    return len(word) <= 20 and _NUMBER.match(word) is not None
+
+
+def is_coded(word: str) -> bool:
+    return _CODED.match(word) is not None and (any(c.isdigit() for c in word) or "@" in word)
+
+
+def is_free(word: str) -> bool:
+    """A number, a code, or a possible name: with an initial capital, in scripts that have them."""
+    if is_markup(word) or len(word) > MOST_OF_CODE:
+        return False
+    if word in JOINERS or word in MONTHS or is_number(word) or is_coded(word):
+        return True
+    letters = word.strip(".'’-")
+    if not letters or not all(is_letter(c) or c in "-'’.&" for c in letters):
+        return False
+    return letters[0].isupper() or letters[0].lower() == letters[0].upper()
+
+
+def is_letter(character: str) -> bool:
+    """A letter, or a mark on one."""
+    return unicodedata.category(character)[0] in "LM"
+
+
+def units_of(words: Sequence[str]) -> list[str]:
+    """With characters of scripts without spaces joined."""
+    made: list[str] = []
+    joined = False
+    for word in words:
+        alone = len(word) == 1 and not word.isascii() and is_letter(word) and word.lower() == word.upper()
+        if alone and joined:
+            made[-1] += word
+        else:
+            made.append(word)
+        joined = alone
+    return made
+
+
+def is_markup(token: str) -> bool:
+    return token.startswith("<") or is_target(token)
+
+
+def is_target(token: str) -> bool:
+    return token.startswith((LINK, PICTURE, POINT))
+
+
+def key_of(token: str) -> str:
+    """The key by which tokens of two copies are aligned: for links the parts that never differ."""
+    return parts_of(token)[0] if is_target(token) else token
+
+
+@lru_cache(maxsize=4096)
+def parts_of(token: str) -> tuple[str, tuple[str, ...]]:
+    """Kind, scheme and host; and the parts of path and query, without the "=" that pad a code. For a mailto link the
+    address is the host."""
+    kind, _, target = token.partition(" ")
+    found = _TARGET.match(target)
+    base = found[0] if found else ""
+    rest = target[len(base) :]
+    if base.lower() == "mailto:":
+        local, at, behind = rest.partition("@")
+        domain, query, more = behind.partition("?")
+        base, rest = f"{base}{at}{domain.lower()}", f"/{local}{query}{more}"
+    parts = re.split(r"([/?&=#;])", re.sub(r"(?:=|%3D)+(?=&|#|\Z)", "", rest))
+    return f"{kind} {base.lower()}", tuple(parts)
+
+
+def is_segment(part: str) -> bool:
+    return len(part) <= _SEGMENT and _PLAIN_SEGMENT.match(part) is not None and _ELSEWHERE.search(part) is None
+
+
+def in_query(parts: Sequence[str], n: int) -> bool:
+    return "?" in parts[:n]
+
+
+def blocks_of(shown: Shown) -> list[str]:
+    """The subject, and the blocks under it."""
+    return ["\n".join(("<subject>", shown.subject)) if shown.subject else "<subject>", *shown.blocks]
+
+
+SplitBlock = tuple[tuple[str, ...], frozenset[int]]
+"""As ``Words``, and immutable."""
+
+
+@lru_cache(maxsize=1024)
+def split_once(block: str) -> SplitBlock:
+    tokens: list[str] = []
+    begins: set[int] = set()
+    for token in block.split("\n"):
+        if token:
+            tokens.append(token)
+        else:
+            begins.add(len(tokens))
+    return tuple(tokens), frozenset(begins)
+
+
+def split(block: str) -> Words:
+    tokens, begins = split_once(block)
+    return list(tokens), begins
+
+
+def plain(block: str) -> str:
+    return "\n".join(split_once(block)[0])
+
+
+def is_tag(token: str) -> bool:
+    return token.startswith(("<", "@"))
+
+
+def readable(blocks: Sequence[str]) -> str:
+    return " ".join(token for block in blocks for token in block.split("\n") if token and not token.startswith("<"))
+
 
 MOST = 12_000
 """The most pairs that are compared one by one; in a larger stretch without unique elements all of it counts as

@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from smtpguard.locale.phrase import N_, Phrase
-from smtpguard.mailings.alignment import opcodes
+from smtpguard.mailings.alignment import blocks_of, is_markup, is_target, opcodes
 from smtpguard.mailings.slots import Block, Choice, Item, Slot, Target, Template
-from smtpguard.mailings.slotwords import blocks_of, is_markup, is_target
 from smtpguard.reading.shown import LINK, PART, Shown, as_text, tokens
 
 FACT = "mailing.differs"

@@ -7,9 +7,7 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import TypeVar
 
-from smtpguard.mailings.alignment import opcodes, stretches
-from smtpguard.mailings.slots import Block, Choice, Item, Slot, Target, Template
-from smtpguard.mailings.slotwords import (
+from smtpguard.mailings.alignment import (
     MOST_OF_CODE,
     MOST_WORDS,
     PARTICLES,
@@ -22,12 +20,15 @@ from smtpguard.mailings.slotwords import (
     is_target,
     key_of,
     kind_of,
+    opcodes,
     parts_of,
     plain,
     split,
     split_once,
+    stretches,
     units_of,
 )
+from smtpguard.mailings.slots import Block, Choice, Item, Slot, Target, Template
 from smtpguard.policy.approvals import SHARE
 from smtpguard.reading.shown import PICTURE, Shown
 

@@ -16,8 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from smtpguard.mailings.alignment import opcodes
-from smtpguard.mailings.slotwords import (
+from smtpguard.mailings.alignment import (
     JOINERS,
     MONTHS,
     MOST_WORDS,
@@ -31,6 +30,7 @@ from smtpguard.mailings.slotwords import (
     is_segment,
     is_target,
     kind_of,
+    opcodes,
     parts_of,
     plain,
     readable,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -29,19 +29,10 @@ from smtpguard.mailings.model import Mailing
 from smtpguard.policy.breakers import Breaker, Watched
 from smtpguard.policy.freezing import ITSELF, Freeze, Selector
 from smtpguard.returns.mentions import Mention
-from smtpguard.returns.model import COUNTED, REASONS, SAID, By, Match, Return, Said, Sort, Spell
+from smtpguard.returns.model import COUNTED, REASONS, SAID, By, Match, Return, Said, Sort, Spell, StoredReturns
 
 SLICE = 500
 NOBODY = SAID.dumps(Said())
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredReturns:
-    """``returns``: what was written, with which of it counts; none where the mail had been taken before. ``freezes``: those that a
-    breaker made in the same commit."""
-
-    returns: tuple[Return, ...] = ()
-    freezes: tuple[Freeze, ...] = ()
 
 
 def take(batch: Batch, returns: Sequence[Return], watched: Watched | None = None) -> StoredReturns:

@@ -30,7 +30,7 @@ from smtpguard.journal.scan import pages
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mailings.mailingrow import NOTHING
 from smtpguard.mailings.model import CopyStatus
-from smtpguard.mailings.retention import FEW
+from smtpguard.mailings.rows import FEW
 
 Progress = Callable[[int, int], None]
 MOST = 50

@@ -36,7 +36,7 @@ from smtpguard.journal.chain import microseconds
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.tree import Tree
-from smtpguard.mailings import retention, rows
+from smtpguard.mailings import rows
 from smtpguard.mailings.mailingbatch import mailings_of
 from smtpguard.returns import rows as returns
 
@@ -115,7 +115,7 @@ def erase(batch: Batch, keep: Retention) -> Erased:
     activityrows.forget(batch, batch.now - keep.journal)
     _lifted(batch, batch.now - keep.addresses)
     rows.forget_sets(batch, batch.now - keep.addresses)
-    mailings, others = retention.forget(batch, batch.now - keep.addresses)
+    mailings, others = rows.forget(batch, batch.now - keep.addresses)
     back = returns.forget(batch, batch.now - keep.addresses, batch.now - keep.journal)
     _forget_doubts(batch, batch.now - DOUBTS)
     taken = replace(taken, contents=len(old), holds=gone, private=private, entries=entries, mailings=mailings)

@@ -16,7 +16,7 @@ import pytest
 
 from smtpguard.admission.model import Admission, Item, Seen
 from smtpguard.journal.event import Kind
-from smtpguard.mailings import finding, mailingrow, retention
+from smtpguard.mailings import finding, mailingrow, rows
 from smtpguard.mailings.finding import MOST, KnownMailing, Memory
 from smtpguard.mailings.model import CopyStatus, Person, Tally
 from smtpguard.policy.counted import DAY, Ask
@@ -302,7 +302,7 @@ async def test_people_stay_counted_after_the_window(store: Store, clock: Clock) 
 
 async def test_letters_are_forgotten_first_and_the_rest_with_addresses(store: Store, clock: Clock) -> None:
     keep = Retention(addresses=timedelta(days=90))
-    many = [f"p{n}" for n in range(retention.FEW)]
+    many = [f"p{n}" for n in range(rows.FEW)]
     await admit(store, of("T1", "a", identity=Identity(exact="letter")))
     await admit(store, of("T2", *many, identity=Identity(exact="mailing")))
     clock.go(days=3)
@@ -314,8 +314,8 @@ async def test_letters_are_forgotten_first_and_the_rest_with_addresses(store: St
     await admit(store, of("T4", "a", identity=Identity(exact="newest of all")))
     await store.retain(keep)
     assert await counts(store, of("T5", "z", identity=Identity(exact="mailing"))) == (1, 1, 1), "it was over"
-    [old] = [m for m in await store.mailings.newest() if m.people.all == retention.FEW]
-    assert len(await store.mailings.reached_by(old.mailing_id, [person(p).digest for p in many])) == retention.FEW
+    [old] = [m for m in await store.mailings.newest() if m.people.all == rows.FEW]
+    assert len(await store.mailings.reached_by(old.mailing_id, [person(p).digest for p in many])) == rows.FEW
     last = (await store.mailings.newest())[0]
     clock.go(days=91)
     await store.retain(keep)

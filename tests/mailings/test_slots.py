@@ -15,10 +15,9 @@ from bench.covers import measured
 from smtpguard.holds.effects import learned_from_tests
 from smtpguard.mail.message import Message
 from smtpguard.mailings import alignment
-from smtpguard.mailings.alignment import opcodes, stretches
+from smtpguard.mailings.alignment import kind_of, opcodes, stretches
 from smtpguard.mailings.slotlearning import learn
 from smtpguard.mailings.slots import Slot, Template
-from smtpguard.mailings.slotwords import kind_of
 from smtpguard.policy.approvals import SHARE
 from smtpguard.reading.shown import Shown, shown_by
 from tests.every import every

@@ -22,9 +22,9 @@ from smtpguard.app.mentions import PATH, Feeds, routes
 from smtpguard.config.web import Feed, Mentions, Monitoring
 from smtpguard.database.errors import Unavailable
 from smtpguard.observe.webhooks.delivery import HEADER, signed
-from smtpguard.returns.fetching import NotFetched, fetch, is_public
 from smtpguard.returns.mentions import Mention, by_source, mention, of_feed, web
 from smtpguard.returns.model import Sort
+from smtpguard.returns.service import NotFetched, fetch, is_public
 from tests.every import every
 from tests.returns.mails import Out
 
