@@ -28,6 +28,7 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -37,6 +38,7 @@ from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.util import LRUCache
 
 from smtpguard.database import migrate
+from smtpguard.policy import parse
 from smtpguard.database.schema import SCHEMA
 from smtpguard.reading import topics
 
@@ -167,6 +169,8 @@ def share_compiled() -> None:
     Engine.__init__ = begun  # type: ignore[assignment,method-assign]
     DefaultDialect.__eq__ = lambda self, other: type(self) is type(other)  # type: ignore[method-assign]
     DefaultDialect.__hash__ = lambda self: hash(type(self))  # type: ignore[method-assign]
+
+    parse._remembered = lru_cache(64)(parse._remembered.__wrapped__)
 
     compile_, compiled = topics.compile_vocabularies, {}
 
@@ -322,8 +326,8 @@ def _serve(number: int) -> None:
 
 
 def _make_ready() -> None:
-    """Import everything that a command or part needs, hold a message, release and deliver it. Forked processes inherit
-    what this caches: the parsed policy, compiled statements and templates."""
+    """Import everything that a command or part needs, hold a message, release and deliver it, do once what is done
+    regularly, and report it. Forked processes inherit what this caches: policies, compiled statements and templates."""
     share_compiled()
     import smtpguard.app
     import smtpguard.cli
@@ -345,14 +349,23 @@ async def _a_message() -> None:
     import pytest
 
     from smtpguard.config.documents import policy_documents, shipped
-    from smtpguard.policy.parse import parse
+    from smtpguard.incidents.query import IncidentQuery
     from tests.catalogue.wholeguard import personal_mail, whole_guard
+    from tests.faults import machine
+    from tests.peers import chain
 
-    parse(policy_documents(shipped() / "policy.yaml"))
+    with contextlib.suppress(ImportError):
+        importlib.import_module("uvloop")
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         async with whole_guard(Path(folder), patch) as guard:
             await guard.release(await guard.held(personal_mail()))
             await guard.deliver()
+            for _, _, work in guard.office._regularly():
+                await work()
+            await guard.office._store.journal.incident(IncidentQuery(since=0), prove=True)
+        for text in ((shipped() / "policy.yaml").read_text(), machine.policy(), chain.POLICY + chain.rules()):
+            (Path(folder) / "policy.yaml").write_text(text)
+            parse.parse(policy_documents(Path(folder) / "policy.yaml"))
 
 
 def _forked(asked: socket.socket, running: dict[int, tuple[int, int]]) -> bool:
