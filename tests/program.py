@@ -38,8 +38,8 @@ from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.util import LRUCache
 
 from smtpguard.database import migrate
-from smtpguard.policy import parse
 from smtpguard.database.schema import SCHEMA
+from smtpguard.policy import parse
 from smtpguard.reading import topics
 
 _ROOT = Path(__file__).parent.parent

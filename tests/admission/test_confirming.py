@@ -20,6 +20,10 @@ from tests.guard.house import MEMBERS, FakePassage, House, house, index
 EVA, OMAR, ULF = "eva@example.com", "omar@example.com", "ulf@example.com"
 
 
+on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+"""For what the policy alone decides: no statement of it is new to PostgreSQL."""
+
+
 @pytest.fixture
 async def home(url: str, tmp_path: Path) -> AsyncIterator[House]:
     async with house(tmp_path, documents=documents(), url=url) as made:
@@ -95,6 +99,7 @@ async def test_a_confirmation_releases_and_is_journalled_as_the_writers(home: Ho
     assert ("decided", EVA) not in await notified(home)
 
 
+@on_sqlite
 @pytest.mark.parametrize("number", [0, 9, 11, 100])
 async def test_a_wrong_number_releases_nothing(home: House, number: int) -> None:
     hold = await asked(home)
@@ -104,6 +109,7 @@ async def test_a_wrong_number_releases_nothing(home: House, number: int) -> None
     assert await releases(home) == 0
 
 
+@on_sqlite
 async def test_only_the_writer_confirms(home: House) -> None:
     hold = await asked(home)
     for who in (EVA, ULF, "nobody at all"):
@@ -122,6 +128,7 @@ async def test_changed_content_is_not_confirmed(home: House) -> None:
         await home.approvals().confirm(hold.hold_id, writer=ANNA, by="test", people=10, seen=seen)
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     "more",
     [
@@ -149,18 +156,21 @@ async def test_an_unproven_or_automatic_sender_is_held_at_once(home: House, more
         await confirm(home, hold)
 
 
+@on_sqlite
 async def test_a_listener_that_verifies_senders_proves_the_writer(home: House) -> None:
     hold = await asked(home, session={"senders_verified": True})
     assert hold.confirm is not None
     assert hold.confirm.proof == "listener"
 
 
+@on_sqlite
 async def test_mail_to_a_special_category_is_never_confirmed_by_its_writer(home: House) -> None:
     hold = await asked(home, *MEMBERS[:10])
     assert hold.verdict.action is Action.HOLD
     assert not hold.asks_writer
 
 
+@on_sqlite
 async def test_a_rule_that_holds_prevails_over_confirm(home: House) -> None:
     hold = await asked(home, *READERS[:30])
     assert hold.verdict.action is Action.HOLD
@@ -168,6 +178,7 @@ async def test_a_rule_that_holds_prevails_over_confirm(home: House) -> None:
     assert {h.rule for h in hold.verdict.hits} == {"to-several", "to-many"}
 
 
+@on_sqlite
 async def test_a_special_list_without_an_index_leaves_it_to_approvers(home: House) -> None:
     index_path(home.folder, "ramadan").unlink()
     home.in_force = home.build(documents())
@@ -285,6 +296,7 @@ async def test_after_four_hours_approvers_decide(home: House) -> None:
     assert done.hold.state is State.APPROVED
 
 
+@on_sqlite
 async def test_a_rule_sets_the_time_and_that_the_hold_expires(home: House) -> None:
     await put(home, RULES.replace("then: confirm", "then: confirm\n    within: 30m\n    after: expire", 1))
     hold = await asked(home)
@@ -299,6 +311,7 @@ async def test_a_rule_sets_the_time_and_that_the_hold_expires(home: House) -> No
     assert ("expired", EVA) not in await notified(home)
 
 
+@on_sqlite
 async def test_the_policy_sets_the_time_and_the_limit_of_questions(home: House) -> None:
     await put(home, top='confirm: {within: 1h, a_person: "1 in 1d"}\n')
     hold = await asked(home)
@@ -339,6 +352,7 @@ async def test_a_retry_asks_no_second_time(home: House) -> None:
     assert await notified(home) == [("confirm", ANNA)]
 
 
+@on_sqlite
 async def test_a_withdrawal_notifies_only_the_writer(home: House) -> None:
     hold = await asked(home)
     done = await home.approvals().withdraw(hold.hold_id, sender=ANNA, by="test")
@@ -357,6 +371,7 @@ async def test_a_freeze_delays_a_confirmed_message(home: House) -> None:
     assert await releases(home) == 1
 
 
+@on_sqlite
 async def test_while_frozen_mail_is_held_without_a_question(home: House) -> None:
     await home.freeze()
     hold = await asked(home)
@@ -364,12 +379,14 @@ async def test_while_frozen_mail_is_held_without_a_question(home: House) -> None
     assert not hold.asks_writer
 
 
+@on_sqlite
 async def test_an_observing_rule_asks_no_question(home: House) -> None:
     await put(home, RULES.replace("then: confirm", "then: confirm\n    mode: observe"))
     done = await send(home, *READERS[:10])
     assert isinstance(done, Relayed)
 
 
+@on_sqlite
 async def test_an_observing_policy_asks_no_question(home: House) -> None:
     await home.put(
         {**documents(), "policy.yaml": documents()["policy.yaml"].replace(b"enforce: true", b"enforce: false")}
@@ -381,6 +398,7 @@ async def test_an_observing_policy_asks_no_question(home: House) -> None:
     assert (data["action"], data["observed"]) == ("relay", ["to-several"])
 
 
+@on_sqlite
 async def test_a_list_that_becomes_special_is_not_confirmed(home: House) -> None:
     hold = await asked(home)
     policy = documents()["policy.yaml"].replace(

@@ -198,12 +198,6 @@ def test_an_approved_message_is_rejected_with_a_reason(stage: Stage) -> None:
     assert (row["state"], row["votes"][-1]["comment"]) == ("rejected", "Wrong list")
 
 
-def test_the_writer_withdraws_an_approved_message(stage: Stage) -> None:
-    approved(stage)
-    [row] = stage.rows(held.command, "withdraw", ID, "--as", ANNA, "--comment", "My mistake")
-    assert (row["state"], row["taken_back"], row["gone"], row["being_sent"]) == ("withdrawn", 1, 0, 0)
-
-
 def test_a_leased_release_is_stopped(stage: Stage) -> None:
     approved(stage)
 

@@ -52,21 +52,6 @@ async def test_the_right_number_releases_it(here: Stage) -> None:
     assert "Is it meant to go" not in page
 
 
-async def test_opening_the_page_changes_nothing(here: Stage) -> None:
-    """GET and HEAD of every address in the mail and on the page, as of a link scanner, change nothing."""
-    hold = await asked(here)
-    _, path = await opened(here, hold)
-    scanner = here.browser()
-    for method in ("GET", "HEAD"):
-        for where in (path, f"{path}/confirm", f"{path}/confirm?number=10", f"{path}/withdraw"):
-            answer = await scanner.http.request(method, where)
-            assert answer.status_code in (200, 303, 404, 405), (method, where)
-    bare = await scanner.http.post(f"{path}/confirm", data={"number": "10"})
-    assert bare.status_code == 403, "a form without the page's token"
-    assert await again(here, hold.hold_id) == hold
-    assert [kind for kind, _ in await here.home.events(hold.hold_id)] == ["verdict"]
-
-
 async def test_a_wrong_number_releases_nothing(here: Stage) -> None:
     hold = await asked(here)
     browser, path = await opened(here, hold)

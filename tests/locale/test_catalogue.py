@@ -95,7 +95,10 @@ def test_no_code_branches_on_the_language() -> None:
     for file in sorted(PACKAGE.rglob("*.py")):
         if "reading" in file.parts:
             continue
-        for node in ast.walk(ast.parse(file.read_text())):
+        text = file.read_text()
+        if '"sv"' not in text and '"en"' not in text:
+            continue
+        for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.Compare) and any(
                 isinstance(each, ast.Constant) and each.value in ("sv", "en") for each in (node.left, *node.comparators)
             ):

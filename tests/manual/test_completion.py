@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests.manual.made import ROOT
+from tests.program import Door
 
 ASKED = {
     "smtpguard hel": {"held"},
@@ -52,14 +53,15 @@ def test_each_shell_completes(shell: str, line: str, tmp_path: Path) -> None:
     if program is None:
         pytest.skip(f"{shell} is not installed")
     command = tmp_path / "smtpguard"
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m smtpguard "$@"\n')
+    command.write_text(f'#!/bin/sh\nexec "{tmp_path}/python" -P -m smtpguard "$@"\n')
     command.chmod(0o755)
     environment = {
         "PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": str(tmp_path), "LINE": line, "LC_ALL": "C.UTF-8",
-        "FILE": str(ROOT / "completions" / FILES[shell]), "PYTHONPATH": str(ROOT),
+        "FILE": str(ROOT / "completions" / FILES[shell])
     }  # fmt: skip
-    done = subprocess.run(
-        [program, *BARE[shell], "-c", FOUND[shell]],
-        capture_output=True, text=True, timeout=600, check=False, env=environment, cwd=tmp_path,
-    )  # fmt: skip
+    with closing(Door(tmp_path / "python")):
+        done = subprocess.run(
+            [program, *BARE[shell], "-c", FOUND[shell]],
+            capture_output=True, text=True, timeout=600, check=False, env=environment, cwd=tmp_path,
+        )  # fmt: skip
     assert {found.split("\t")[0] for found in done.stdout.split("\n")} - {""} == ASKED[line], done.stderr

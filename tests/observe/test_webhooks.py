@@ -373,9 +373,10 @@ async def all_of_it(here: Here) -> None:
         pass
 
 
-async def test_copies_of_a_mailing_do_not_delay_other_events(here: Here) -> None:
+async def test_copies_of_a_mailing_do_not_delay_other_events(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     """More copies than one poll reads, whose entries are not sent, do not hide later events."""
-    await copies(here, 500)
+    monkeypatch.setattr(delivery, "SCAN", 50)
+    await copies(here, 120)
     other = await here.held(body="Liquor", Message_ID="<2@example.com>")
     await all_of_it(here)
     assert [asked.json["data"]["hold"] for asked in here.to.asked] == ["LEAD", other]
@@ -384,7 +385,7 @@ async def test_copies_of_a_mailing_do_not_delay_other_events(here: Here) -> None
     assert [asked.json["data"]["hold"] for asked in here.to.asked] == ["LEAD", other, later]
 
 
-@pytest.mark.parametrize("crowd", [1, 49, 50, 51, 120])
+@pytest.mark.parametrize("crowd", [49, 50, 120])
 async def test_the_cursor_skips_entries_without_an_event(
     here: Here, crowd: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

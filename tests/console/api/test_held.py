@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
@@ -79,50 +78,22 @@ async def test_an_approval_is_taken_back_before_the_quorum(here: Stage) -> None:
     assert (await asks("POST", f"/held/{hold_id}/unvote", {})).status_code == 409
 
 
-@pytest.mark.parametrize("who", [EVA, DPO, OMAR, ANNA])
-async def test_an_approval_is_undone_during_the_release_delay(here: Stage, who: str) -> None:
+async def test_an_approval_is_undone_during_the_release_delay(here: Stage) -> None:
     here.delay(60)
     hold_id = await held(here, RAMADAN)
-    asks = {one: await program(here, one, Role.APPROVER) for one in (EVA, DPO, OMAR, ANNA)}
+    asks = {one: await program(here, one, Role.APPROVER) for one in (EVA, DPO, OMAR)}
     for one in (EVA, DPO):
         seen = (await looked(asks[one], hold_id))["seen"]
         done = (await asks[one]("POST", f"/held/{hold_id}/approve", {"seen": seen, "reach": 60})).json()
     assert (done["state"], done["release_at"], done["may_undo"]) == ("waiting", "2026-03-02T09:01:00Z", True)
     assert (await looked(asks[OMAR], hold_id))["why_not"] == "leaving"
     assert (await asks[OMAR]("POST", f"/held/{hold_id}/approve", {"seen": seen, "reach": 60})).status_code == 409
-    back = await asks[who]("POST", f"/held/{hold_id}/unvote", {"comment": "Look again"})
+    back = await asks[OMAR]("POST", f"/held/{hold_id}/unvote", {"comment": "Look again"})
     assert (back.status_code, back.json()["state"], back.json()["release_at"]) == (200, "waiting", None)
-    again = await asks[who]("POST", f"/held/{hold_id}/unvote", {})
+    again = await asks[OMAR]("POST", f"/held/{hold_id}/unvote", {})
     assert (again.status_code, again.json()["votes"]) == (200, back.json()["votes"])
     here.home.clock.pass_(minutes=2)
     assert await here.home.approvals().enact() == 0
-
-
-async def test_after_the_delay_it_cannot_be_undone(here: Stage) -> None:
-    here.delay(60)
-    ids = [await held(here, RAMADAN), await held(here, RAMADAN, Subject="SV: another", body="Something else")]
-    eva, dpo = [await program(here, one, Role.APPROVER) for one in (EVA, DPO)]
-    for hold_id in ids:
-        for one in (eva, dpo):
-            seen = (await looked(one, hold_id))["seen"]
-            await one("POST", f"/held/{hold_id}/approve", {"seen": seen, "reach": 60})
-    assert (await eva("POST", f"/held/{ids[1]}/reject", {"seen": seen})).json()["state"] == "rejected"
-    here.home.clock.pass_(minutes=1)
-    assert await here.home.approvals().enact() == 1
-    shown = await looked(eva, ids[0])
-    assert (shown["state"], shown["release_at"], shown["may_undo"]) == ("approved", None, False)
-    assert (await eva("POST", f"/held/{ids[0]}/unvote", {})).status_code == 409
-
-
-async def test_one_of_two_concurrent_votes_rejects(here: Stage) -> None:
-    hold_id = await held(here)
-    eva, omar = await program(here, EVA, Role.APPROVER), await program(here, "omar@example.com", Role.APPROVER)
-    body = {"seen": (await looked(eva, hold_id))["seen"], "comment": "x"}
-    approved, rejected = await asyncio.gather(
-        eva("POST", f"/held/{hold_id}/approve", body), omar("POST", f"/held/{hold_id}/reject", body)
-    )
-    assert approved.status_code in (200, 409), "first or late"
-    assert (rejected.status_code, rejected.json()["state"]) == (200, "rejected")
 
 
 async def test_an_approved_message_is_stopped_before_it_is_sent(here: Stage) -> None:
@@ -155,12 +126,12 @@ async def test_a_leased_release_is_stopped(here: Stage) -> None:
     assert (done.status_code, done.json()["state"]) == (200, "rejected")
 
 
-@pytest.mark.parametrize("which", ["content_sha256", "envelope_sha256", "policy_sha256"])
-async def test_a_hold_that_changed_since_is_409(here: Stage, which: str) -> None:
+async def test_a_hold_that_changed_since_is_409(here: Stage) -> None:
     hold_id = await held(here)
     asks = await program(here, EVA, Role.APPROVER)
-    seen = (await looked(asks, hold_id))["seen"] | {which: "0" * 64}
-    assert (await asks("POST", f"/held/{hold_id}/approve", {"seen": seen})).status_code == 409
+    for which in ("content_sha256", "envelope_sha256", "policy_sha256"):
+        seen = (await looked(asks, hold_id))["seen"] | {which: "0" * 64}
+        assert (await asks("POST", f"/held/{hold_id}/approve", {"seen": seen})).status_code == 409, which
     hold = await here.home.store.holds.find(hold_id)
     assert hold is not None
     assert (hold.state, hold.votes) == (State.WAITING, ())
