@@ -39,9 +39,9 @@ MAX_LINE = {b"MAIL": MAX_MAIL, b"RCPT": MAX_RCPT, b"AUTH": MAX_AUTH_COMMAND}
 """Verb -> the longest line with extensions, for clients that said EHLO. All others: MAX_COMMAND."""
 
 _QUOTED = rb'"(?:[^"\\\x00-\x1f\x7f]|\\[\x20-\x7e])*"'
-_PATH = rb'(<(?:[^<>"\\\x00-\x20\x7f]|' + _QUOTED + rb")*>)"
-_LABEL = rb"[A-Za-z0-9]+(?:-+[A-Za-z0-9]+)*"
-_PLAIN = re.compile(rb"<([A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*)@(" + _LABEL + rb"(?:\." + _LABEL + rb")*)>\Z")
+_PATH = rb'(<(?:[^<>"\\\x00-\x20\x7f]++|' + _QUOTED + rb")*+>)"
+_LABEL = rb"[A-Za-z0-9]++(?:-++[A-Za-z0-9]++)*+"
+_PLAIN = re.compile(rb"<([A-Za-z0-9_+-]++(?:\.[A-Za-z0-9_+-]++)*+)@(" + _LABEL + rb"(?:\." + _LABEL + rb")*+)>\Z")
 """Nearly every path. In so few octets no limit can be exceeded, so it needs no further check."""
 _PLAIN_OCTETS = 66
 _PARAMETERS = rb"((?: +[^ \x00-\x1f\x7f]+)*) *\Z"
@@ -120,7 +120,6 @@ def parse_mail(argument: bytes, *, extended: bool = True) -> Envelope:
     )
 
 
-@lru_cache(maxsize=4096)
 def parse_rcpt(argument: bytes, *, extended: bool = True, smtputf8: bool = False, here: str = "localhost") -> Rcpt:
     """The argument of ``RCPT``: the recipient, and its path for the relay. Raises Refused.
 
