@@ -14,11 +14,13 @@ class State(enum.Enum):
     UNKNOWN = "unknown"  # cannot be found out from here
     ODD = "odd"  # it works, and is probably not meant
 
+    def of(self, about: str, text: str) -> Finding:
+        """``about``: store, policy, people, relay, tls, auth, sender, list, milter, source or way. ``text``: a sentence."""
+        return Finding(about=about, state=self, text=text)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """``about``: store, policy, people, relay, tls, auth, sender, list, milter, source or way. ``text`` is a sentence."""
-
     about: str
     state: State
     text: str

@@ -108,12 +108,12 @@ async def _relay(
         connection = await open_connection(target)
     except (RelayUnavailable, OSError) as e:
         why = e.why if isinstance(e, RelayUnavailable) else str(e)
-        yield Finding(about="relay", state=State.WRONG, text=f"{name} cannot be used: {why}")
+        yield State.WRONG.of("relay", f"{name} cannot be used: {why}")
         return
-    yield Finding(about="relay", state=State.FINE, text=f"{name} answers and offers {', '.join(connection.extensions)}")
+    yield State.FINE.of("relay", f"{name} answers and offers {', '.join(connection.extensions)}")
     yield _tls(target, connection)
     if target.user is not None:
-        yield Finding(about="auth", state=State.FINE, text="the relay accepts our login")
+        yield State.FINE.of("auth", "the relay accepts our login")
     senders = (f"postmaster@{domain}", "ours"), (SOMEBODY, "anybody's"), ("", "the null reverse-path")
     for sender, whose in senders if outside else ():
         yield await _sender(connection, sender, whose)
@@ -138,21 +138,17 @@ async def _named(connection: RelayConnection, sender: str, address: str, name: s
     try:
         said = await _asked(connection, sender, address)
     except Lost as e:
-        return Finding(
-            about="name", state=State.UNKNOWN, text=f"the relay ends the session at RCPT TO:<{address}>: {e}"
-        )
+        return State.UNKNOWN.of("name", f"the relay ends the session at RCPT TO:<{address}>: {e}")
     if said.transient:
         text = f"not known: whether the relay takes mail to {address}: {said}"
-        return Finding(about="name", state=State.UNKNOWN, text=text)
+        return State.UNKNOWN.of("name", text)
     if declared:
         state, takes = (State.FINE, "takes mail") if said.positive else (State.ODD, "takes no mail")
-        return Finding(about="name", state=state, text=f"relay: names has {name}: the relay {takes} to {address}")
+        return state.of("name", f"relay: names has {name}: the relay {takes} to {address}")
     if not said.positive:
-        return Finding(
-            about="name", state=State.FINE, text=f"the relay calls itself {name}, and takes no mail to {address}"
-        )
+        return State.FINE.of("name", f"the relay calls itself {name}, and takes no mail to {address}")
     text = f"the relay calls itself {name}, and takes mail to {address}: declare it with names: [{name}] in relay"
-    return Finding(about="name", state=State.ODD, text=text)
+    return State.ODD.of("name", text)
 
 
 async def _logins(target: RelayTarget) -> Finding:
@@ -161,29 +157,21 @@ async def _logins(target: RelayTarget) -> Finding:
         connection = await open_connection(target)
     except (RelayUnavailable, OSError) as e:
         why = e.why if isinstance(e, RelayUnavailable) else str(e)
-        return Finding(about="auth", state=State.WRONG, text=f"mail clients cannot log in at the relay: {why}")
+        return State.WRONG.of("auth", f"mail clients cannot log in at the relay: {why}")
     offered = sasl.mechanisms(connection.extensions.get("AUTH", ""))
     connection.quit()
     if not offered:
         text = f"mail clients cannot log in at the relay: it offers none of {', '.join(sasl.CARRIED)}"
-        return Finding(about="auth", state=State.WRONG, text=text)
-    return Finding(
-        about="auth", state=State.FINE, text=f"mail clients can log in at the relay with {', '.join(offered)}"
-    )
+        return State.WRONG.of("auth", text)
+    return State.FINE.of("auth", f"mail clients can log in at the relay with {', '.join(offered)}")
 
 
 def _tls(target: RelayTarget, connection: RelayConnection) -> Finding:
     if connection.tls:
         verified = target.tls in (Tls.REQUIRE, Tls.IMPLICIT) or target.password is not None
         how = "verified" if verified else "not verified, since it is opportunistic"
-        return Finding(
-            about="tls", state=State.FINE, text=f"the connection to the relay is encrypted; its certificate is {how}"
-        )
-    return Finding(
-        about="tls",
-        state=State.FINE,
-        text=f"the connection to the relay is not encrypted, as tls: {target.tls.value} allows",
-    )
+        return State.FINE.of("tls", f"the connection to the relay is encrypted; its certificate is {how}")
+    return State.FINE.of("tls", f"the connection to the relay is not encrypted, as tls: {target.tls.value} allows")
 
 
 async def _sender(connection: RelayConnection, sender: str, whose: str) -> Finding:
@@ -191,14 +179,10 @@ async def _sender(connection: RelayConnection, sender: str, whose: str) -> Findi
     try:
         said = await _asked(connection, sender, SOMEBODY)
     except Lost as e:
-        return Finding(
-            about="sender", state=State.WRONG, text=f"the relay ends the session at MAIL FROM:<{sender}>: {e}"
-        )
+        return State.WRONG.of("sender", f"the relay ends the session at MAIL FROM:<{sender}>: {e}")
     if said.positive:
-        return Finding(about="sender", state=State.FINE, text=f"the relay takes mail from {whose} to the outside")
-    return Finding(
-        about="sender", state=State.WRONG, text=f"the relay does not take mail from {whose} to the outside: {said}"
-    )
+        return State.FINE.of("sender", f"the relay takes mail from {whose} to the outside")
+    return State.WRONG.of("sender", f"the relay does not take mail from {whose} to the outside: {said}")
 
 
 async def _list(connection: RelayConnection, sender: str, name: str, address: str) -> Finding:
@@ -207,14 +191,14 @@ async def _list(connection: RelayConnection, sender: str, name: str, address: st
         said = await _asked(connection, sender, address)
     except Lost as e:
         text = f"the relay ends the session at RCPT TO:<{address}>, of the list {name}: {e}"
-        return Finding(about="list", state=State.WRONG, text=text)
+        return State.WRONG.of("list", text)
     if said.positive:
-        return Finding(about="list", state=State.FINE, text=f"the relay takes mail to {address}, of the list {name}")
+        return State.FINE.of("list", f"the relay takes mail to {address}, of the list {name}")
     if said.transient:
         text = f"not known: whether the relay takes mail to {address}, of the list {name}: {said}"
-        return Finding(about="list", state=State.UNKNOWN, text=text)
+        return State.UNKNOWN.of("list", text)
     text = f"the relay does not take mail to {address}, of the list {name}, from {sender}: {said}"
-    return Finding(about="list", state=State.WRONG, text=text)
+    return State.WRONG.of("list", text)
 
 
 async def _asked(connection: RelayConnection, sender: str, recipient: str) -> Reply:
@@ -227,24 +211,24 @@ async def _asked(connection: RelayConnection, sender: str, recipient: str) -> Re
 def _sources(info: ListInfo, settings: Settings) -> Iterator[Finding]:
     """Each is read to its end, as by a sync, and nothing is kept."""
     if not info.members:
-        yield Finding(about="source", state=State.UNKNOWN, text=f"the list {info.name} declares no members")
+        yield State.UNKNOWN.of("source", f"the list {info.name} declares no members")
     for declared in info.members:
         tally = Tally()
         try:
             with closing(opened(declared, settings.policy.parent)) as source:
                 people, label = sum(1 for _ in addresses(source, tally)), source.label
         except SourceError as e:
-            yield Finding(about="source", state=State.WRONG, text=f"the list {info.name}: {e}")
+            yield State.WRONG.of("source", f"the list {info.name}: {e}")
             continue
         wrong = unfit(label, people, tally, declared)
         text = wrong[0] if wrong is not None else f"{label} holds {number_of(people, 'address', 'addresses')}"
-        yield Finding(about="source", state=State.WRONG if wrong else State.FINE, text=f"the list {info.name}: {text}")
+        yield (State.WRONG if wrong else State.FINE).of("source", f"the list {info.name}: {text}")
 
 
 def _expansions(settings: Settings, policy: Policy) -> Iterator[Finding]:
     for label, expand, problem in open_expander(settings, policy).tried():
         text = f"what expands at the relay: {problem or f'{label} holds {expand:,} addresses that expand'}"
-        yield Finding(about="source", state=State.WRONG if problem else State.FINE, text=text)
+        yield (State.WRONG if problem else State.FINE).of("source", text)
 
 
 def _patience() -> Timeouts:
@@ -266,15 +250,13 @@ async def milter_answers(each: MilterListener) -> Finding:
         async with asyncio.timeout(MILTER_SECONDS):
             answer = await _negotiated(each)
     except TimeoutError:
-        return Finding(about="milter", state=State.WRONG, text=f"{name} does not answer for {MILTER_SECONDS:g} s")
+        return State.WRONG.of("milter", f"{name} does not answer for {MILTER_SECONDS:g} s")
     except (OSError, ProtocolError) as e:
         why = e.strerror if isinstance(e, OSError) and e.strerror else str(e)
-        return Finding(about="milter", state=State.WRONG, text=f"{name} does not answer: {why}")
+        return State.WRONG.of("milter", f"{name} does not answer: {why}")
     if answer is None:
-        return Finding(about="milter", state=State.WRONG, text=f"{name} closes the connection")
-    return Finding(
-        about="milter", state=State.FINE, text=f"{name} answers, in version {answer.version} of the protocol"
-    )
+        return State.WRONG.of("milter", f"{name} closes the connection")
+    return State.FINE.of("milter", f"{name} answers, in version {answer.version} of the protocol")
 
 
 async def _negotiated(each: MilterListener) -> Negotiate | None:

@@ -66,7 +66,7 @@ def unreadable(settings: Settings) -> Finding | None:
     ):
         if path is not None and os.access(path, os.F_OK) and not os.access(path, bits):
             text = f"the store was not read: {path} belongs to {owner_of(path)}, not to this user"
-            return Finding(about="store", state=State.UNKNOWN, text=text)
+            return State.UNKNOWN.of("store", text)
     return None
 
 
@@ -101,7 +101,7 @@ async def store_findings(settings: Settings, policy: Policy | None = None) -> li
                 text = (
                     f"{file} belongs to another state of the journal, and was not merged; examine it, and move it away"
                 )
-                found.append(Finding(about="store", state=State.WRONG, text=text))
+                found.append(State.WRONG.of("store", text))
             if settings.console is not None and policy is not None:
                 found += _deciding(policy, await People(store).everybody())
             if policy is not None:
@@ -112,7 +112,7 @@ async def store_findings(settings: Settings, policy: Policy | None = None) -> li
     except (CannotStart, LedgerError) as e:
         older = isinstance(e, SchemaError) and not isinstance(e, Newer)
         state = State.UNKNOWN if older else State.WRONG
-        return [Finding(about="store", state=state, text=str(e))]
+        return [state.of("store", str(e))]
 
 
 async def _namesakes(settings: Settings, policy: Policy, store: Store) -> list[Finding]:
@@ -130,12 +130,12 @@ async def _namesakes(settings: Settings, policy: Policy, store: Store) -> list[F
                 f"{address} counts as the list {implied[address]}, and {n:,} message{'s name' if n != 1 else ' names'} it in "
                 f"{TRAFFIC_DAYS} days; if it is something else: addresses_elsewhere: [{address}] at the list"
             )
-            found.append(Finding(about="name", state=State.ODD, text=text))
+            found.append(State.ODD.of("name", text))
     quiet = [address for address in implied if not often[address]]
     if quiet:
         more = f" and {len(quiet) - 3} more" if len(quiet) > 3 else ""
         text = f"as lists count {', '.join(quiet[:3])}{more}, which no message names in {TRAFFIC_DAYS} days"
-        found.append(Finding(about="name", state=State.FINE, text=text))
+        found.append(State.FINE.of("name", text))
     return found
 
 
@@ -146,14 +146,14 @@ def _contacts(policy: Policy, since: datetime | None, now: datetime) -> Iterator
         return
     text, until = f"recipients of past mail are known since {since:%Y-%m-%d}", since + timedelta(days=CONTACTS_DAYS)
     if now >= until:
-        yield Finding(about="contacts", state=State.FINE, text=text)
+        yield State.FINE.of("contacts", text)
         return
     more = f" and {len(rules) - 2} more" if len(rules) > 2 else ""
     text = (
         f"{text} only: until {until:%Y-%m-%d} {', '.join(rules[:2])}{more} may count customers as new who had mail before; "
         f"with mode: observe they only report what they would hold"
     )
-    yield Finding(about="contacts", state=State.UNKNOWN, text=text)
+    yield State.UNKNOWN.of("contacts", text)
 
 
 def _of_first_contacts(rule: Rule) -> bool:
@@ -164,10 +164,10 @@ def _deciding(policy: Policy, accounts: Sequence[Account]) -> Iterator[Finding]:
     """People who must decide in the console and cannot."""
     gaps = unseated(accounts, policy.groups.with_deputies(), policy.rules.groups_asked())
     if not accounts:
-        yield Finding(about="people", state=State.ODD, text="the console has no accounts: smtpguard users add")
+        yield State.ODD.of("people", "the console has no accounts: smtpguard users add")
         return
     for gap in gaps:
-        yield Finding(about="people", state=State.ODD, text=str(gap))
+        yield State.ODD.of("people", str(gap))
 
 
 def policy_findings(settings: Settings) -> list[Finding]:
@@ -180,22 +180,20 @@ def policy_findings(settings: Settings) -> list[Finding]:
         return []
     if seen is None:
         return []
-    found = [Finding(about="policy", state=State.WRONG, text=seen.unreadable)] if seen.unreadable else []
+    found = [State.WRONG.of("policy", seen.unreadable)] if seen.unreadable else []
     state = State.ODD if seen.file.differs else State.FINE
-    return [*found, Finding(about="policy", state=state, text=seen.in_words())]
+    return [*found, state.of("policy", seen.in_words())]
 
 
 def _found(settings: Settings, put_back: Rollback | None, freezes: tuple[Freeze, ...]) -> Iterator[Finding]:
     if put_back is not None:
-        yield Finding(about="store", state=State.WRONG, text=f"{put_back}; nothing is sent until it is thawed")
+        yield State.WRONG.of("store", f"{put_back}; nothing is sent until it is thawed")
     for freeze in freezes:
         since = f"{freeze.selector.value} {freeze.value}".strip()
         text = f"frozen: {since}, since {freeze.at:%Y-%m-%d %H:%M} UTC, by {freeze.by}: {freeze.reason}"
-        yield Finding(about="store", state=State.WRONG if freeze.reason == PUT_BACK else State.FINE, text=text)
+        yield (State.WRONG if freeze.reason == PUT_BACK else State.FINE).of("store", text)
     if put_back is None and not freezes:
-        yield Finding(
-            about="store", state=State.FINE, text=f"{settings.store.url} is the store that {settings.state} belongs to"
-        )
+        yield State.FINE.of("store", f"{settings.store.url} is the store that {settings.state} belongs to")
 
 
 MOST_CLIENTS = 20
@@ -233,7 +231,7 @@ def _admitted(settings: Settings, caller: Caller) -> bool:
 
 def _finding(text: str, messages: int) -> Finding:
     number = f"{messages:,} {'message' if messages == 1 else 'messages'} of the last 30 days"
-    return Finding(about="clients", state=State.UNKNOWN, text=f"{text}: {number}")
+    return State.UNKNOWN.of("clients", f"{text}: {number}")
 
 
 DAYS = 30
@@ -307,7 +305,7 @@ def _tools(policy: Policy, seen: _Seen) -> Iterator[Finding]:
             f"{sender or 'a sender without From'} at {client} sent {n:,} messages of mailings to customers in {DAYS} days, and the "
             f"policy does not declare it: as the origin of a list, or as a stream"
         )
-        yield Finding(about="tool", state=State.ODD, text=text)
+        yield State.ODD.of("tool", text)
 
 
 def _declares(senders: frozenset[str], origin: Origin, sender: str, client: str, login: str) -> bool:
@@ -333,7 +331,7 @@ def _unproven(settings: Settings, policy: Policy, seen: _Seen) -> Iterator[Findi
                 f"{len(writers):,} people wrote {writers.total():,} personal messages to customers through listener {listener} in {DAYS} days without "
                 f"proof of identity, which {_some(rules)} needs: auth, or senders_verified if the MTA in front checks it"
             )
-            yield Finding(about="listener", state=State.ODD, text=text)
+            yield State.ODD.of("listener", text)
 
 
 def _some(rules: Sequence[str]) -> str:

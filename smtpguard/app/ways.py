@@ -58,7 +58,7 @@ async def ways(
                 ask_as_stranger, host, target.port, source, sender, SOMEBODY, implicit_tls=target.tls is Tls.IMPLICIT
             )
             yield _judged(name, what, said, accepted, silent=target in silent)
-        yield Finding(about="way", state=State.UNKNOWN, text=_elsewhere(target, sender))
+        yield State.UNKNOWN.of("way", _elsewhere(target, sender))
     for info in lists:
         for address in info.addresses:
             for host in await _list_servers(address.ascii_domain, settings, hosts or _mail_hosts):
@@ -89,22 +89,18 @@ def _judged(
     name: str, what: str, said: tuple[int, str] | None, accepted: frozenset[str], *, silent: bool = False
 ) -> Finding:
     if said is None:
-        closed = Finding(about="way", state=State.FINE, text=f"closed: {what}: no connection")
-        unknown = Finding(about="way", state=State.UNKNOWN, text=f"not known: {what}: no connection")
+        closed = State.FINE.of("way", f"closed: {what}: no connection")
+        unknown = State.UNKNOWN.of("way", f"not known: {what}: no connection")
         return unknown if silent else closed
     code, text = said
     if not 200 <= code < 300:
-        return Finding(about="way", state=State.FINE, text=f"closed: {what}: {code} {text}")
+        return State.FINE.of("way", f"closed: {what}: {code} {text}")
     if name in accepted:
-        return Finding(
-            about="way",
-            state=State.ACCEPTED,
-            text=f"a way around the guard, accepted by accepted_ways: {what} ({name})",
-        )
+        return State.ACCEPTED.of("way", f"a way around the guard, accepted by accepted_ways: {what} ({name})")
     text = (
         f"a way around the guard: {what} takes mail; let it accept only the guard, or declare accepted_ways: [{name}]"
     )
-    return Finding(about="way", state=State.OPEN, text=text)
+    return State.OPEN.of("way", text)
 
 
 def ask_as_stranger(
@@ -178,7 +174,7 @@ async def open_relays(settings: Settings, sender: str, own: Sequence[str]) -> As
                 tried = tried or said is not None
                 if said is not None:
                     yield _relay(each, source, *said)
-        yield Finding(about="clients", state=State.UNKNOWN, text=_relay_elsewhere(each, sender, tried=tried))
+        yield State.UNKNOWN.of("clients", _relay_elsewhere(each, sender, tried=tried))
 
 
 async def open_milters(settings: Settings, own: Sequence[str]) -> AsyncIterator[Finding]:
@@ -198,18 +194,14 @@ async def open_milters(settings: Settings, own: Sequence[str]) -> AsyncIterator[
             f"not known: whether the milter {each.called} accepts other machines{why}. Connect from one that is not its "
             f"MTA: nc THIS-MACHINE {each.port} (it closes at once)"
         )
-        yield Finding(about="clients", state=State.UNKNOWN, text=text)
+        yield State.UNKNOWN.of("clients", text)
 
 
 def _milter(each: MilterListener, source: str, *, speaks: bool) -> Finding:
     if speaks:
         said = f"open: the milter {each.called} accepts {source}, which is not its MTA, and could send messages to it as our MTA"
-        return Finding(about="clients", state=State.OPEN, text=said)
-    return Finding(
-        about="clients",
-        state=State.FINE,
-        text=f"closed: the milter {each.called} does not accept {source}, which is not its MTA",
-    )
+        return State.OPEN.of("clients", said)
+    return State.FINE.of("clients", f"closed: the milter {each.called} does not accept {source}, which is not its MTA")
 
 
 def _speaks(host: str, port: int, source: str) -> bool | None:
@@ -250,12 +242,8 @@ def _asked(each: SmtpListener, host: str, source: str, sender: str) -> tuple[int
 def _relay(each: SmtpListener, source: str, code: int, text: str) -> Finding:
     if 200 <= code < 300:
         said = f"open relay: {each.called} takes mail to the outside from {source}, which is not a client and did not log in"
-        return Finding(about="clients", state=State.OPEN, text=said)
-    return Finding(
-        about="clients",
-        state=State.FINE,
-        text=f"closed: {each.called} refuses {source}, which is not a client: {code} {text}",
-    )
+        return State.OPEN.of("clients", said)
+    return State.FINE.of("clients", f"closed: {each.called} refuses {source}, which is not a client: {code} {text}")
 
 
 def _relay_elsewhere(each: SmtpListener, sender: str, *, tried: bool) -> str:

@@ -47,14 +47,8 @@ def command() -> None:
 
 
 @command.command()
-@click.option(
-    "--against",
-    "kept",
-    type=click.File(encoding="utf-8"),
-    multiple=True,
-    metavar="FILE",
-    help="A file of checkpoints kept elsewhere: by a witness, in a log, in mail. May be repeated; - is standard input.",
-)
+@click.option("--against", "kept", type=click.File(encoding="utf-8"), multiple=True, metavar="FILE",
+              help="A file of checkpoints kept elsewhere: by a witness, in a log, in mail. May be repeated; - is standard input.")  # fmt: skip
 @as_json()
 async def verify(context: Context, kept: tuple[TextIO, ...]) -> None:
     """Verify that no entry was edited, removed, inserted or moved, that the other tables agree with the journal, and that time
@@ -154,14 +148,10 @@ async def policy(context: Context, sha256: str, whole: bool) -> None:
 @command.command()
 @click.option("--after", type=click.IntRange(0), default=0, metavar="SEQ", help="Only entries after this one.")
 @click.option("--id", "about", metavar="ID", help="Only what happened to this transaction, hold or freeze.")
-@click.option(
-    "--clear", is_flag=True, help="Include addresses and subjects that are not erased yet. This is journalled."
-)
-@click.option(
-    "--signed",
-    is_flag=True,
-    help="Include the signed checkpoints, each after its entry, and their time stamps at the end: for docs/verify.py.",
-)
+@click.option("--clear", is_flag=True,
+              help="Include addresses and subjects that are not erased yet. This is journalled.")  # fmt: skip
+@click.option("--signed", is_flag=True,
+              help="Include the signed checkpoints, each after its entry, and their time stamps at the end: for docs/verify.py.")  # fmt: skip
 @as_json()
 async def export(context: Context, after: int, about: str | None, clear: bool, signed: bool) -> None:
     """Write every entry, in order, as one JSON object a line, with its hash and the hash of the entry before."""

@@ -27,13 +27,8 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("target", metavar="FILE", type=click.Path(path_type=Path))
-@click.option(
-    "--keep",
-    type=click.IntRange(0),
-    default=0,
-    metavar="N",
-    help="If FILE is a folder, keep the newest N backups and delete the others.",
-)
+@click.option("--keep", type=click.IntRange(0), default=0, metavar="N",
+              help="If FILE is a folder, keep the newest N backups and delete the others.")  # fmt: skip
 @click.option("--without-secret", is_flag=True, help="Leave the secret out. Keep it elsewhere: a restore needs it.")
 @click.option("--no-verify", is_flag=True, help="Do not verify the journal in the backup.")
 @as_json("One JSON object.")
@@ -74,9 +69,8 @@ def command(context: Context, target: Path, keep: int, without_secret: bool, no_
 
 @click.command()
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option(
-    "--extract", metavar="DIR", type=click.Path(path_type=Path), help="Only extract the files of the backup into DIR."
-)
+@click.option("--extract", metavar="DIR", type=click.Path(path_type=Path),
+              help="Only extract the files of the backup into DIR.")  # fmt: skip
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @as_json("One JSON object.")
 def restore(context: Context, file: Path, extract: Path | None, yes: bool) -> None:

@@ -23,9 +23,8 @@ LONGEST = timedelta(hours=1)
 
 @click.command()
 @click.option("--for", "for_", metavar="TIME", help='How long it is in force, like "30m"; at most 1h.')
-@click.option(
-    "--reason", metavar="TEXT", help="The reason; it is journalled, and mailed to the people named in the settings."
-)
+@click.option("--reason", metavar="TEXT",
+              help="The reason; it is journalled, and mailed to the people named in the settings.")  # fmt: skip
 @click.option("--as", "person", metavar="ADDRESS", help="Who begins it, of the people named in the settings.")
 @click.option("--agreed", metavar="ADDRESS", help="Another of them, who agrees.")
 @click.option("--end", "ends", is_flag=True, help="End the one in force now.")

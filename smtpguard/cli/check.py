@@ -36,11 +36,8 @@ from smtpguard.reading.marks import KINDS, Side
 @click.command()
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option("--live", is_flag=True, help="Connect to the relays and the list servers as well. Nothing is sent.")
-@click.option(
-    "--in-force",
-    is_flag=True,
-    help="Check only that this version can read the policy in force; run it before an upgrade.",
-)
+@click.option("--in-force", is_flag=True,
+              help="Check only that this version can read the policy in force; run it before an upgrade.")  # fmt: skip
 @click.option("--fail-on-warning", is_flag=True, help="Exit 1 for a warning too.")
 @as_json("One JSON object a problem (or finding), and nothing else.")
 def command(context: Context, file: Path | None, live: bool, in_force: bool, fail_on_warning: bool) -> None:

@@ -298,9 +298,8 @@ def in_columns(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> It
 
 
 as_address = click.option("--as", "address", metavar="ADDRESS", required=True, help="Your address.")
-an_until = click.option(
-    "--until", default=None, metavar="TIME", help="The end of the period, as --since. Default: now."
-)
+an_until = click.option("--until", default=None, metavar="TIME",
+                        help="The end of the period, as --since. Default: now.")  # fmt: skip
 
 
 def a_since(default: str) -> Callable[[_Command], _Command]:

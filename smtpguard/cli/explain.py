@@ -31,22 +31,15 @@ _MOST_CONTEXT = 90
 
 @click.command()
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
-@click.option(
-    "--from", "sender", metavar="ADDRESS", help="The reverse-path. Default: Return-Path or X-Envelope-From, then From."
-)
+@click.option("--from", "sender", metavar="ADDRESS",
+              help="The reverse-path. Default: Return-Path or X-Envelope-From, then From.")  # fmt: skip
 @click.option("--to", "recipients", metavar="ADDRESS", multiple=True,
               help="A recipient; may be repeated. Default: X-Envelope-To, then To and Cc.")  # fmt: skip
 @click.option("--login", "--auth", "login", metavar="USER", help="Assume that this user logged in.")
 @click.option("--listener", "listener", metavar="NAME",
               help="Assume that it came in at this listener: a name, or an address and port. Default: the first in the settings.")  # fmt: skip
-@click.option(
-    "--client",
-    "client",
-    metavar="IP",
-    default="127.0.0.1",
-    show_default=True,
-    help="Assume that it came from this address.",
-)
+@click.option("--client", "client", metavar="IP", default="127.0.0.1", show_default=True,
+              help="Assume that it came from this address.")  # fmt: skip
 @click.option("--expect", type=click.Choice(ACTIONS), help="Exit 1 unless every message has this verdict.")
 @click.option("-v", "--verbose", is_flag=True, help="Say also why the other rules did not hit.")
 @as_json("One JSON object a message.")

@@ -23,9 +23,8 @@ MOST = 50
 
 @click.command()
 @click.argument("words", metavar="TEXT...", nargs=-1, required=True)
-@click.option(
-    "--most", type=click.IntRange(1, 10_000), default=MOST, show_default=True, help="At most so many, newest first."
-)
+@click.option("--most", type=click.IntRange(1, 10_000), default=MOST, show_default=True,
+              help="At most so many, newest first.")  # fmt: skip
 @as_json("One JSON object a message.")
 async def command(context: Context, words: tuple[str, ...], most: int) -> None:
     """Find messages by a queue id (of the MTA in front, or of the relay), a Message-ID, an address, an id of smtpguard, or words of the

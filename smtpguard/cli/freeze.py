@@ -56,12 +56,10 @@ def selectors(command: F) -> F:
 
 @click.command()
 @selectors
-@click.option(
-    "--reason", required=True, callback=_said, metavar="TEXT", help="The reason; it is journalled, and shown to people."
-)
-@click.option(
-    "--for", "for_", metavar="TIME", help='Lift the freeze after this time, like "2h". Default: it lasts until thawed.'
-)
+@click.option("--reason", required=True, callback=_said, metavar="TEXT",
+              help="The reason; it is journalled, and shown to people.")  # fmt: skip
+@click.option("--for", "for_", metavar="TIME",
+              help='Lift the freeze after this time, like "2h". Default: it lasts until thawed.')  # fmt: skip
 @as_json("One JSON object.")
 async def command(context: Context, /, reason: str, for_: str | None, **given: Any) -> None:
     """Freeze mail: hold or defer everything selected, until it is thawed."""

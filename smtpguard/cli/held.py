@@ -225,12 +225,8 @@ async def withdraw(context: Context, hold_id: str, address: str, comment: str) -
 @command.command()
 @an_id
 @click.option("--sent", "said", flag_value="sent", help="The relay has it: it was sent.")
-@click.option(
-    "--again",
-    "said",
-    flag_value="again",
-    help="Send it again, with the same release id; people who have it get it twice.",
-)
+@click.option("--again", "said", flag_value="again",
+              help="Send it again, with the same release id; people who have it get it twice.")  # fmt: skip
 @as_address
 @a_comment
 @as_json()

@@ -42,24 +42,16 @@ def command() -> None:
 @click.option("--since", metavar="WHEN", help='Messages since this time: "2026-11-26 09:30" in UTC, or "2h" ago.')
 @click.option("--until", metavar="WHEN", help="Messages before this time.")
 @click.option("--alone", is_flag=True, help="Leave out the other messages of the same mailings.")
-@click.option(
-    "--no-names", is_flag=True, help="Leave out addresses, subjects and comments, so that the report can be passed on."
-)
-@click.option(
-    "--no-proof", is_flag=True, help="Leave out the proof: do not read the whole journal, which can take long."
-)
-@click.option(
-    "--language", type=click.Choice(languages()), default="en", show_default=True, help="The language of the page."
-)
-@click.option(
-    "--format", "form", type=click.Choice(FORMATS), default="text", show_default=True, help="The format of the report."
-)
-@click.option(
-    "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Write to a new file that only its owner can read.",
-)
+@click.option("--no-names", is_flag=True,
+              help="Leave out addresses, subjects and comments, so that the report can be passed on.")  # fmt: skip
+@click.option("--no-proof", is_flag=True,
+              help="Leave out the proof: do not read the whole journal, which can take long.")  # fmt: skip
+@click.option("--language", type=click.Choice(languages()), default="en", show_default=True,
+              help="The language of the page.")  # fmt: skip
+@click.option("--format", "form", type=click.Choice(FORMATS), default="text", show_default=True,
+              help="The format of the report.")  # fmt: skip
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+              help="Write to a new file that only its owner can read.")  # fmt: skip
 @as_json("As --format json.")
 async def report(
     context: Context,
@@ -148,9 +140,8 @@ async def holds(context: Context) -> None:
 
 @command.command()
 @click.argument("id", metavar="ID")
-@click.option(
-    "--as", "person", required=True, metavar="ADDRESS", help="Your address; you must be in a group of the policy."
-)
+@click.option("--as", "person", required=True, metavar="ADDRESS",
+              help="Your address; you must be in a group of the policy.")  # fmt: skip
 @as_json("One JSON object.")
 async def renew(context: Context, id: str, person: str) -> None:
     """Keep it for 180 more days. Two people must agree: the second one's request takes effect."""
@@ -230,9 +221,8 @@ def _part(part: Part, said: Speech) -> Iterator[str]:
 
 
 AUDIENCES = ("customers", "staff")
-_LANGUAGE = click.option(
-    "--language", type=click.Choice(languages()), default="en", show_default=True, help="Of the text."
-)
+_LANGUAGE = click.option("--language", type=click.Choice(languages()), default="en", show_default=True,
+                         help="Of the text.")  # fmt: skip
 
 
 async def _written(context: Context, id: str, event: Event) -> str:

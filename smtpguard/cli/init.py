@@ -57,55 +57,25 @@ def _option(parse: Callable[[str], T]) -> Callable[[click.Context, click.Paramet
 
 
 @click.command()
-@click.option(
-    "--domain",
-    "domains",
-    multiple=True,
-    metavar="DOMAIN",
-    callback=_option(domain),
-    help="A domain of the organization. May be repeated.",
-)
+@click.option("--domain", "domains", multiple=True, metavar="DOMAIN", callback=_option(domain),
+              help="A domain of the organization. May be repeated.")  # fmt: skip
 @click.option("--name", metavar="TEXT", help="The organization's name in notices. Default: the first domain.")
-@click.option(
-    "--language",
-    "languages",
-    multiple=True,
-    type=click.Choice(["en", "sv"]),
-    help="The language of notices. Default: en.",
-)
-@click.option(
-    "--relay",
-    metavar="HOST[:PORT]",
-    callback=_option(place),
-    help="The server that takes the mail that passes. Default port: 25.",
-)
+@click.option("--language", "languages", multiple=True, type=click.Choice(["en", "sv"]),
+              help="The language of notices. Default: en.")  # fmt: skip
+@click.option("--relay", metavar="HOST[:PORT]", callback=_option(place),
+              help="The server that takes the mail that passes. Default port: 25.")  # fmt: skip
 @click.option("--listen", metavar="HOST:PORT", default="127.0.0.1:10025", show_default=True,
               callback=_option(lambda text: place(text, 10025)), help="The address on which the guard takes mail.")  # fmt: skip
-@click.option(
-    "--client", "clients", multiple=True, metavar="NETWORK", help="Networks that may connect, if other machines do."
-)
+@click.option("--client", "clients", multiple=True, metavar="NETWORK",
+              help="Networks that may connect, if other machines do.")  # fmt: skip
 @click.option("--list", "lists", multiple=True, metavar="NAME=FILE[:ADDRESS]", callback=_option(one_list),
               help="A customer list: its file (CSV, or text with one address a line), and the address that expands to it.")  # fmt: skip
-@click.option(
-    "--approver",
-    "approvers",
-    multiple=True,
-    metavar="ADDRESS",
-    callback=_option(mailbox),
-    help="An approver of held mail.",
-)
-@click.option(
-    "--contact",
-    metavar="ADDRESS",
-    callback=_option(mailbox),
-    help="The address that receives alarms. Default: postmaster at the first domain.",
-)
-@click.option(
-    "--state",
-    type=click.Path(path_type=Path),
-    metavar="FOLDER",
-    help="The folder that the guard writes to. Default: /var/lib/smtpguard for /etc/smtpguard, else var beside the settings.",
-)
+@click.option("--approver", "approvers", multiple=True, metavar="ADDRESS", callback=_option(mailbox),
+              help="An approver of held mail.")  # fmt: skip
+@click.option("--contact", metavar="ADDRESS", callback=_option(mailbox),
+              help="The address that receives alarms. Default: postmaster at the first domain.")  # fmt: skip
+@click.option("--state", type=click.Path(path_type=Path), metavar="FOLDER",
+              help="The folder that the guard writes to. Default: /var/lib/smtpguard for /etc/smtpguard, else var beside the settings.")  # fmt: skip
 @click.option("--yes", is_flag=True, help="Ask no questions: a missing option takes its default, or is an error.")
 @click.pass_obj
 def command(

@@ -111,21 +111,11 @@ async def show(context: Context, mailing_id: str, follow: bool) -> None:
 @command.command()
 @an_id
 @click.option("--from-list", "name", metavar="NAME", help="Match the members of this list, read from its sources.")
-@click.option(
-    "--from-csv",
-    "file",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Match the addresses in this file.",
-)
+@click.option("--from-csv", "file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="Match the addresses in this file.")  # fmt: skip
 @click.option("--column", metavar="NAME", help="The column of the CSV file that holds addresses.")
-@click.option(
-    "--what",
-    type=click.Choice([*STATUSES, "all"]),
-    default="sent",
-    show_default=True,
-    help="The outcome of their copy.",
-)
+@click.option("--what", type=click.Choice([*STATUSES, "all"]), default="sent", show_default=True,
+              help="The outcome of their copy.")  # fmt: skip
 @as_json()
 async def people(
     context: Context, mailing_id: str, name: str | None, file: Path | None, column: str | None, what: str
@@ -169,24 +159,13 @@ async def people(
 
 @command.command()
 @an_id
-@click.option(
-    "--message",
-    "message",
-    type=click.File("rb"),
-    metavar="FILE",
-    required=True,
-    help="The message (RFC 5322), as its copies will be; - for standard input.",
-)
+@click.option("--message", "message", type=click.File("rb"), metavar="FILE", required=True,
+              help="The message (RFC 5322), as its copies will be; - for standard input.")  # fmt: skip
 @as_address
 @a_comment
 @click.option("--in-doubt", "doubt", is_flag=True, help="With those who may have it, or get it still.")
-@click.option(
-    "--from-csv",
-    "file",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Who was on a list when the mailing went to its address, where the list has changed since.",
-)
+@click.option("--from-csv", "file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="Who was on a list when the mailing went to its address, where the list has changed since.")  # fmt: skip
 @click.option("--column", metavar="NAME", help="The column of the CSV file that holds addresses.")
 @as_json()
 async def correct(

@@ -134,9 +134,8 @@ async def diff(context: Context, a: str, b: str) -> None:
 
 @command.command()
 @click.argument("which", metavar="SHA|in-force|file", default=FILE)
-@click.option(
-    "--language", metavar="LANGUAGE", default="", help="The language. Default: the first of the organization's."
-)
+@click.option("--language", metavar="LANGUAGE", default="",
+              help="The language. Default: the first of the organization's.")  # fmt: skip
 @click.pass_obj
 @awaited
 async def guide(context: Context, which: str, language: str) -> None:

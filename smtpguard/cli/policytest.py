@@ -73,27 +73,14 @@ class _Tally:
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--policy", "policy_file", metavar="FILE", type=click.Path(path_type=Path),
               help="The policy to test. Default: the one that the settings name.")  # fmt: skip
-@click.option(
-    "--run",
-    "pattern",
-    metavar="PATTERN",
-    help="Only cases whose name matches: *, ? and [] as in file names, or a part of it.",
-)
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(FORMATS),
-    help="text, json (one object a case), or github (annotations of a workflow).",
-)
-@click.option(
-    "--junit", metavar="FILE", type=click.Path(path_type=Path), help="Write the results to this file too, as JUnit XML."
-)
-@click.option(
-    "--sarif",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="Write the failures to this file too, as SARIF 2.1.0.",
-)
+@click.option("--run", "pattern", metavar="PATTERN",
+              help="Only cases whose name matches: *, ? and [] as in file names, or a part of it.")  # fmt: skip
+@click.option("--format", "form", type=click.Choice(FORMATS),
+              help="text, json (one object a case), or github (annotations of a workflow).")  # fmt: skip
+@click.option("--junit", metavar="FILE", type=click.Path(path_type=Path),
+              help="Write the results to this file too, as JUnit XML.")  # fmt: skip
+@click.option("--sarif", metavar="FILE", type=click.Path(path_type=Path),
+              help="Write the failures to this file too, as SARIF 2.1.0.")  # fmt: skip
 @click.option("--coverage", is_flag=True, help="Say for each rule how many cases it hits.")
 @click.option("-v", "--verbose", is_flag=True, help="Name the cases that pass as well.")
 @as_json("As --format json.")

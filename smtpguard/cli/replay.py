@@ -117,15 +117,13 @@ class _Tally:
 
 @click.command()
 @click.argument("files", metavar="[FILE]...", nargs=-1)
-@click.option(
-    "--passed", is_flag=True, help="Judge every message of a period, passed ones too, from the facts in the journal."
-)
+@click.option("--passed", is_flag=True,
+              help="Judge every message of a period, passed ones too, from the facts in the journal.")  # fmt: skip
 @click.option("--since", metavar="WHEN",
               help=f'Messages since this time: "2026-11-26 09:30" in UTC, or "30d" ago. Default with --passed: {SINCE}.')  # fmt: skip
 @click.option("--until", metavar="WHEN", help="With --passed: before this time.")
-@click.option(
-    "--limit", type=click.IntRange(0), default=SHOWN, show_default=True, help="With --passed: the number of examples."
-)
+@click.option("--limit", type=click.IntRange(0), default=SHOWN, show_default=True,
+              help="With --passed: the number of examples.")  # fmt: skip
 @click.option("--all", "every", is_flag=True, help="With --passed: every message on which the two policies differ.")
 @click.option("--policy", "planned", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE",
               help="A policy file other than the one that the settings name, like one from smtpguard suggest.")  # fmt: skip

@@ -263,13 +263,8 @@ SHOWN = 10
 @command.command("observe")
 @a_since("14d")
 @an_until
-@click.option(
-    "--examples",
-    type=click.IntRange(0),
-    default=observed.EXAMPLES,
-    show_default=True,
-    help="The number of examples for each rule.",
-)
+@click.option("--examples", type=click.IntRange(0), default=observed.EXAMPLES, show_default=True,
+              help="The number of examples for each rule.")  # fmt: skip
 @click.option("--no-names", is_flag=True, help="Leave out senders and subjects.")
 @as_json("One JSON object.")
 async def observe(context: Context, since: str, until: str | None, examples: int, no_names: bool) -> None:

@@ -125,13 +125,8 @@ async def list_(context: Context, mailing: str | None, sort: str | None, limit: 
 
 
 @command.command()
-@click.option(
-    "--since",
-    default="7d",
-    show_default=True,
-    metavar="WHEN",
-    help='Since this time: "2026-11-26 09:30" in UTC, or "2h" ago.',
-)
+@click.option("--since", default="7d", show_default=True, metavar="WHEN",
+              help='Since this time: "2026-11-26 09:30" in UTC, or "2h" ago.')  # fmt: skip
 @as_json("One JSON object for each mention.")
 async def mentions(context: Context, since: str) -> None:
     """List reports in news and feeds, by source; one that several sources have is listed under each."""

@@ -46,9 +46,8 @@ _WEB = ("console", "metrics")  # these parts open their ports themselves
 
 
 @click.command()
-@click.option(
-    "--only", "only", type=click.Choice(list(parts.PARTS)), multiple=True, help="Run only these parts. May be repeated."
-)
+@click.option("--only", "only", type=click.Choice(list(parts.PARTS)), multiple=True,
+              help="Run only these parts. May be repeated.")  # fmt: skip
 @click.option("--policy-from-file", "from_file", metavar="SHA256", default="",
               help="Put the policy file in force at this start, if it has this SHA-256.")  # fmt: skip
 @click.pass_obj

@@ -30,12 +30,8 @@ _OF_COUNTS = ("mailing.", "recipients.", "sender.", "list.", "thread.")
 @a_since("14d")
 @click.option("--holds", type=click.FloatRange(0), default=HOLDS, show_default=True, metavar="N",
               help="How many messages a rule may hold in a week before another limit is suggested.")  # fmt: skip
-@click.option(
-    "--write",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Write the policy with all suggestions to a new file beside the policy.",
-)
+@click.option("--write", type=click.Path(path_type=Path), metavar="FILE",
+              help="Write the policy with all suggestions to a new file beside the policy.")  # fmt: skip
 @as_json("One JSON object a suggestion.")
 async def command(context: Context, since: str, holds: float, write: Path | None) -> None:
     """Suggest streams, writers, colleagues and limits from recent traffic, as a diff of the policy file for patch(1).

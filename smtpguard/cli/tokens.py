@@ -31,13 +31,8 @@ def command() -> None:
 @click.argument("name")
 @click.option("--as", "address", metavar="ADDRESS", required=True, help="The account that it acts as.")
 @click.option("--scope", "scopes", type=click.Choice(SCOPES), multiple=True, required=True, help="May be repeated.")
-@click.option(
-    "--days",
-    type=click.IntRange(1, MOST_DAYS),
-    default=90,
-    show_default=True,
-    help="The number of days for which it is valid.",
-)
+@click.option("--days", type=click.IntRange(1, MOST_DAYS), default=90, show_default=True,
+              help="The number of days for which it is valid.")  # fmt: skip
 @as_json()
 async def add(context: Context, name: str, address: str, scopes: Sequence[str], days: int) -> None:
     """Make a token and print it; it is not shown again. NAME says what it is for.
