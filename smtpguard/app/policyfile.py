@@ -59,7 +59,7 @@ class PolicyFile:
         if self.state is FileState.SAME and self.product:
             return (
                 f"{self.path} is the same, and smtpguard {__version__} brings other vocabularies "
-                f"({', '.join(map(_vocabulary, self.product))}), which smtpguard reload would put in force"
+                f"({', '.join(Path(document).stem for document in self.product)}), which smtpguard reload would put in force"
             )
         if self.state is FileState.SAME:
             return f"{self.path} is the same"
@@ -206,10 +206,6 @@ def _is_the_products(path: Path, name: str) -> bool:
     if folder != VOCABULARIES or own.resolve() == (shipped() / VOCABULARIES).resolve():
         return False
     return not (own / file).exists()
-
-
-def _vocabulary(document: str) -> str:
-    return Path(document).stem
 
 
 def stamps(settings: Settings) -> tuple[tuple[str, int, int, int], ...]:

@@ -32,6 +32,7 @@ from smtpguard.wire.relay import RelayConnection, RelayUnavailable
 from smtpguard.wire.target import RelayTarget, Timeouts, Tls
 
 SECONDS = 10.0
+PATIENCE = Timeouts(connect=SECONDS, greeting=SECONDS, command=SECONDS)
 
 
 async def look(
@@ -40,7 +41,7 @@ async def look(
     """Yields each finding at once. ``own``: addresses of this machine that others can reach."""
     lists, _ = build(*policy.sections(), delimiters=policy.delimiters)
     asked = [
-        (name, settings.relays[name], replace(each, timeouts=_patience(), reachability=None, fallbacks=()))
+        (name, settings.relays[name], replace(each, timeouts=PATIENCE, reachability=None, fallbacks=()))
         for name, relay in targets(settings).items()
         for each in (relay, *relay.fallbacks)
     ]
@@ -231,16 +232,13 @@ def _expansions(settings: Settings, policy: Policy) -> Iterator[Finding]:
         yield (State.WRONG if problem else State.FINE).of("source", text)
 
 
-def _patience() -> Timeouts:
-    return Timeouts(connect=SECONDS, greeting=SECONDS, command=SECONDS)
-
-
 # Act as an MTA: check whether the running smtpguard answers as a milter at the places in the settings.
 #
 # Only the negotiation is sent.
 
 
 MILTER_SECONDS = 10.0
+PATIENCE = Timeouts(connect=SECONDS, greeting=SECONDS, command=SECONDS)
 _OFFER = Negotiate(VERSION, int(NEEDED | Actions.SET_MACROS), 0x1FFFFF)
 
 

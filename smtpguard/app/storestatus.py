@@ -47,7 +47,6 @@ from smtpguard.mail.envelope import Session, within
 from smtpguard.policy.freezing import PUT_BACK, Freeze
 from smtpguard.policy.parse import Policy
 from smtpguard.policy.recorded import unpack
-from smtpguard.policy.rule import Rule
 from smtpguard.policy.verdict import Action, Mode
 from smtpguard.store.rollbackcheck import Rollback
 from smtpguard.store.store import Store
@@ -141,7 +140,8 @@ async def _namesakes(settings: Settings, policy: Policy, store: Store) -> list[F
 
 def _contacts(policy: Policy, since: datetime | None, now: datetime) -> Iterator[Finding]:
     """Since when first contacts are known, if rules ask for them. None: the next start reads the journal for it."""
-    rules = [r.rule_id for r in policy.rules.rules if r.mode is Mode.ENFORCE and _of_first_contacts(r)]
+    enforced = [r for r in policy.rules.rules if r.mode is Mode.ENFORCE and r.then is not Action.RELAY]
+    rules = [r.rule_id for r in enforced if any(c.fact.of_letters for c in r.when)]
     if not rules or since is None:
         return
     text, until = f"recipients of past mail are known since {since:%Y-%m-%d}", since + timedelta(days=CONTACTS_DAYS)
@@ -154,10 +154,6 @@ def _contacts(policy: Policy, since: datetime | None, now: datetime) -> Iterator
         f"with mode: observe they only report what they would hold"
     )
     yield State.UNKNOWN.of("contacts", text)
-
-
-def _of_first_contacts(rule: Rule) -> bool:
-    return rule.then is not Action.RELAY and any(c.fact.of_letters for c in rule.when)
 
 
 def _deciding(policy: Policy, accounts: Sequence[Account]) -> Iterator[Finding]:

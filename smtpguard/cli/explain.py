@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from smtpguard.app.explaining import Explained
     from smtpguard.config.settings import Settings
     from smtpguard.lists.recipients import Count
-    from smtpguard.policy.verdict import Hit, Reason
+    from smtpguard.policy.verdict import Reason
 
 ACTIONS = ("relay", "confirm", "hold", "defer", "reject")
 _MOST_CONTEXT = 90
@@ -130,7 +130,7 @@ def row(name: str, told: Explained) -> dict[str, Any]:
                 "at": told.places.get(h.rule),
                 "action": h.action.word,
                 "mode": h.mode.value,
-                "reason": _because(h),
+                "reason": "; ".join(_said(r) for r in h.reasons) or h.description,
             }
             for h in verdict.hits
         ],
@@ -172,10 +172,6 @@ def _number(span: Count | object) -> int | None:
 def _said(reason: Reason) -> str:
     limit = f", where the rule asks for {reason.limit}" if reason.limit else ""
     return f"{reason.fact} is {reason.observed}{limit}"
-
-
-def _because(hit: Hit) -> str:
-    return "; ".join(_said(r) for r in hit.reasons) or hit.description
 
 
 def lines(

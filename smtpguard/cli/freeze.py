@@ -88,7 +88,7 @@ async def command(context: Context, /, reason: str, for_: str | None, **given: A
                 "recalled": len(frozen.recalled),
                 "past_recall": len(frozen.past_recall),
                 "past_recall_ids": list(frozen.past_recall),
-                "hooks": _hooks(frozen.hooks),
+                "hooks": [{"argv": list(h.argv), "problem": h.problem} for h in frozen.hooks],
             }
         )
     else:
@@ -228,10 +228,6 @@ async def _thread(brakes: Brakes, value: str) -> str:
     if not thread:
         raise CannotRun(f'--thread: "{value}" is neither a Message-ID nor the id of a held message in a conversation')
     return thread
-
-
-def _hooks(hooks: Iterable[Hook]) -> list[dict[str, Any]]:
-    return [{"argv": list(h.argv), "problem": h.problem} for h in hooks]
 
 
 def _complain(hooks: Iterable[Hook]) -> None:

@@ -363,13 +363,9 @@ def _listed(context: Context, found: tuple[Mailing, ...], before: int) -> int:
             context.say(row(mailing))
         return 0
     lines = list(table(found)) if found else ["No mailings of late."]
-    click.echo(_over(before) + "\n".join(lines))
+    over = f"\x1b[{before}F\x1b[J" if before and sys.stdout.isatty() else ""  # moves up so many lines and clears them
+    click.echo(over + "\n".join(lines))
     return len(lines)
-
-
-def _over(lines: int) -> str:
-    """The control sequence that moves up so many lines and clears them."""
-    return f"\x1b[{lines}F\x1b[J" if lines and sys.stdout.isatty() else ""
 
 
 async def _rows(context: Context, services: Services, mailing: Mailing, follow: bool) -> None:

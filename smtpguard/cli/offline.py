@@ -264,7 +264,8 @@ def _routes(document: Document, settings: Settings, policy: Policy) -> Iterator[
             text = f"route {route.name} gets no mail: the earlier route {before.name} takes all of it"
             yield warning(document, ("routes", n), text)
     login = next((each for each in settings.listen.smtp if each.auth), None)
-    own = next((n for n, route in enumerate(settings.routes) if login and _by_recipient(route, login.called)), None)
+    by_recipient = [(n, route) for n, route in enumerate(settings.routes) if route.lists or route.domains]
+    own = next((n for n, r in by_recipient if login and (not r.listeners or login.called in r.listeners)), None)
     if own is not None and login is not None:
         relay = settings.relay_of(login.called)
         text = f"route {settings.routes[own].name} is not for clients that log in on {login.called}: all their mail goes over their login, to {relay.host}"
@@ -281,10 +282,6 @@ def _hides(earlier: Route, later: Route) -> bool:
             (earlier.domains, later.domains),
         )
     )
-
-
-def _by_recipient(route: Route, listener: str) -> bool:
-    return bool(route.lists or route.domains) and (not route.listeners or listener in route.listeners)
 
 
 def _anybody(each: SmtpListener | MilterListener) -> str:

@@ -175,16 +175,19 @@ def as_row(form: Form, made: Made) -> dict[str, Any]:
                     {"text": one.text.strip(), "mark": one.mark.value, "entries": list(one.entries.named)}
                     for one in row.statements
                 ],
-                "written": None if row.word is None else _word(row.word, made.names),
+                "written": None
+                if (given := row.word) is None
+                else {
+                    "text": given.text,
+                    "by": given.by if made.names else None,
+                    "at": utc_text(given.at),
+                    "entry": given.seq,
+                },
                 "to_be_written": row.empty,
             }
             for row in form.rows
         ],
     }
-
-
-def _word(word: FieldText, names: bool) -> dict[str, Any]:
-    return {"text": word.text, "by": word.by if names else None, "at": utc_text(word.at), "entry": word.seq}
 
 
 def lines(form: Form, said: Speech, names: bool) -> Iterator[str]:

@@ -25,6 +25,7 @@ _COUNTS = PARTS + 1
 _WAYS = 8
 """The rows that a key may use."""
 _NAME_OCTETS = 64
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 _HEAD = struct.Struct("<32sdQ")
 """Digest of version and boot; time of the last report, 0 for never; stops to report."""
 _ROW = struct.Struct(f"<16sdqI{_NAME_OCTETS}s{_COUNTS}I")
@@ -96,7 +97,7 @@ class Rates:
             fcntl.flock(self._file, fcntl.LOCK_EX)  # two processes may create it at once
             os.posix_fallocate(self._file, 0, self._size)  # a mapped page without room would kill the process
             self._map = mmap.mmap(self._file, self._size)
-            version = hashlib.sha256(_VERSION + f"{self._sets} {(boot or _boot)()}".encode()).digest()
+            version = hashlib.sha256(_VERSION + f"{self._sets} {(boot or _BOOT.read_text)()}".encode()).digest()
             if _HEAD.unpack_from(self._map, 0)[0] != version:
                 self._map[:] = bytes(self._size)
                 _HEAD.pack_into(self._map, 0, version, 0.0, 0)
@@ -183,7 +184,3 @@ class Rates:
 
 def _octets(name: str) -> bytes:
     return name.encode("utf-8", "replace")[:_NAME_OCTETS].decode("utf-8", "ignore").encode()
-
-
-def _boot() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text()

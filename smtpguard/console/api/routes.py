@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, partial
+from operator import attrgetter
 from typing import Any
 
 from pydantic import BaseModel
@@ -42,7 +43,8 @@ _REF = "#/components/schemas/{model}"
 def document(operations: Sequence[Operation], url: str = "") -> dict[str, Any]:
     models = {m for o in operations for m in (o.answers, o.body) if m is not None} | {Problem}
     ways = [
-        (m, "validation" if m in {o.body for o in operations} else "serialization") for m in sorted(models, key=_name)
+        (m, "validation" if m in {o.body for o in operations} else "serialization")
+        for m in sorted(models, key=attrgetter("__name__"))
     ]
     schemas, definitions = models_json_schema(ways, ref_template=_REF)  # type: ignore[arg-type]
     refs: dict[Any, Any] = {model: schema for (model, _), schema in schemas.items()}
@@ -70,10 +72,14 @@ def document(operations: Sequence[Operation], url: str = "") -> dict[str, Any]:
 
 
 def _operation(operation: Operation, refs: Mapping[Any, Mapping[str, Any]]) -> dict[str, Any]:
+    in_path = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in re.findall(r"{(\w+)}", operation.path)
+    ]
     found: dict[str, Any] = {
         "operationId": operation.name,
         "summary": operation.summary,
-        "parameters": [*_in_path(operation.path), *_in_query(operation.query)],
+        "parameters": [*in_path, *_in_query(operation.query)],
         "responses": {
             "200": {"description": "Done", "content": {"application/json": {"schema": refs[operation.answers]}}}
         }
@@ -100,13 +106,6 @@ def _of_body(operation: Operation) -> Iterable[int]:
     yield 422
 
 
-def _in_path(path: str) -> list[dict[str, Any]]:
-    return [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-        for name in re.findall(r"{(\w+)}", path)
-    ]
-
-
 def _in_query(model: type[BaseModel] | None) -> list[dict[str, Any]]:
     if model is None:
         return []
@@ -115,7 +114,3 @@ def _in_query(model: type[BaseModel] | None) -> list[dict[str, Any]]:
         {"name": name, "in": "query", "required": False, "schema": {k: v for k, v in each.items() if k != "title"}}
         for name, each in schema["properties"].items()
     ]
-
-
-def _name(model: type[BaseModel]) -> str:
-    return model.__name__

@@ -125,7 +125,7 @@ def _row(hold: Hold, request: Request) -> Row:
         hold=hold,
         sentence=said.say(sentence(hold, named)),
         topics=tuple(said.say(topic_called(topic)) for topic in (unsuitable(hold.verdict) if named else ())),
-        special=_special(hold, in_force),
+        special=any(info.sensitivity == SPECIAL for info in addressed(hold, in_force)),  # visibly: by its address
         may=_may(hold, who, here),
         may_undo=ahead.may_undo,
         approved=len(approving),
@@ -133,11 +133,6 @@ def _row(hold: Hold, request: Request) -> Row:
         mine=who.address in approving,
         late=late,
     )
-
-
-def _special(hold: Hold, in_force: InForce) -> bool:
-    """Whether it is visibly for a special category: it goes to such a list by its address."""
-    return any(info.sensitivity == SPECIAL for info in addressed(hold, in_force))
 
 
 @for_roles(APPROVER)
