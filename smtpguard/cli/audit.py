@@ -138,7 +138,6 @@ async def policy(context: Context, sha256: str, whole: bool) -> None:
 
     The text is exactly as it was put in force. A policy never contains passwords.
     """
-
     from smtpguard.cli.policies import documents_of, tell_documents
 
     whole_id, documents = await documents_of(context, sha256, words=False)
@@ -196,7 +195,6 @@ async def key(context: Context) -> None:
 @as_json()
 async def rotate(context: Context) -> None:
     """Sign with a new key from now on. Both keys sign a journal entry about the change."""
-
     from smtpguard.app.clock import ids
 
     async with context.store() as store:

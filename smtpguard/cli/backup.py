@@ -38,7 +38,6 @@ def command(context: Context, target: Path, keep: int, without_secret: bool, no_
     If FILE is a folder, a new file is made in it, with the time in its name. smtpguard may run meanwhile. FILE is replaced only when the new
     one is complete: copied in one transaction, its journal verified, and read back. The backup contains all held mail: protect it.
     """
-
     from smtpguard.app.backup import BadBackup, back_up
 
     try:
@@ -135,7 +134,6 @@ def _say_restored(
 @as_json("One JSON object.")
 async def renew_secret(context: Context) -> None:
     """Make a new secret and put it in force. The old one is kept beside it, to verify what was written with it."""
-
     aside = await renew(context.settings(), by=context.user)
     if context.json:
         context.say({"secret_file": str(context.settings().secret_file), "old": None if aside is None else str(aside)})

@@ -117,7 +117,6 @@ def _table(holds: Sequence[Hold], frozen: Mapping[str, object]) -> None:
 @as_json()
 async def show(context: Context, hold_id: str, content: bool) -> None:
     """Show one hold: why it is held, who decides, until when, and what has happened."""
-
     async with _services(context, hold_id) as services:
         hold = await _hold(services, hold_id)
         if content:
@@ -189,7 +188,6 @@ async def reject(
 async def unvote(context: Context, hold_id: str, address: str, comment: str) -> None:
     """Take back your approval of a message that still waits for others; or undo an approval before the release, if you are an approver
     or wrote the message."""
-
     async with _services(context, hold_id) as services:
         done = await services.approvals.unvote(hold_id, approver=address, by=context.user, comment=comment)
         _said(context, done, vote="taken back")
@@ -203,7 +201,6 @@ async def unvote(context: Context, hold_id: str, address: str, comment: str) -> 
 @as_json()
 async def confirm(context: Context, hold_id: str, people: int, address: str) -> None:
     """Confirm your own message, if its writer is asked. It is then sent, with all copies of it."""
-
     async with _services(context, hold_id) as services:
         done = await services.approvals.confirm(hold_id, writer=address, by=context.user, people=people)
         _said(context, done)
@@ -216,7 +213,6 @@ async def confirm(context: Context, hold_id: str, people: int, address: str) -> 
 @as_json()
 async def withdraw(context: Context, hold_id: str, address: str, comment: str) -> None:
     """Withdraw your own message, even if it is approved, as far as it has not been sent."""
-
     async with _services(context, hold_id) as services:
         done = await services.approvals.withdraw(hold_id, sender=address, by=context.user, comment=comment)
         _said(context, done)
@@ -255,7 +251,6 @@ async def export(context: Context, hold_id: str, output: Path | None) -> None:
 
     Without -o only the message is written to standard output; with --json everything is, the message as base64.
     """
-
     async with _services(context, hold_id) as services:
         hold = await _hold(services, hold_id)
         files = () if output is None else (output, output.with_suffix(".json"))

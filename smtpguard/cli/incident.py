@@ -145,7 +145,6 @@ async def holds(context: Context) -> None:
 @as_json("One JSON object.")
 async def renew(context: Context, id: str, person: str) -> None:
     """Keep it for 180 more days. Two people must agree: the second one's request takes effect."""
-
     from smtpguard.app.files import parse_policy
 
     async with context.store() as store:
@@ -346,7 +345,6 @@ async def ack(context: Context, alarm: str | None) -> None:
 
     ALARM is what its mail says, or a beginning of it that no other has. It is journalled. What lasts is sent again a day later.
     """
-
     from smtpguard.app.alarmchannels import active, take
 
     settings = context.settings()

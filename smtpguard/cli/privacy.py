@@ -48,7 +48,6 @@ async def show(context: Context, address: str) -> None:
     Names, holds, mailings, counts, what is to be sent and what came back, lists; and how often the journal has the keyed digest alone.
     That it was asked is journalled, without the address.
     """
-
     from smtpguard.app.services import opened
     from smtpguard.store import privacy
 

@@ -39,7 +39,6 @@ async def add(context: Context, name: str, address: str, scopes: Sequence[str], 
 
     All that it does is done and journalled as this account: its votes are that person's votes.
     """
-
     async with _tokens(context, address) as tokens:
         token, text = await tokens.add(
             address, name=name, scopes=[Scope(s) for s in scopes], good_for=timedelta(days=days), by=context.user
@@ -57,7 +56,6 @@ async def add(context: Context, name: str, address: str, scopes: Sequence[str], 
 @awaited
 async def revoke(context: Context, token_id: str) -> None:
     """Revoke a token at once."""
-
     async with _tokens(context) as tokens:
         token = await tokens.revoke(token_id, by=context.user)
         click.echo(f"{token.token_id} ({token.name}) is revoked.")
@@ -67,7 +65,6 @@ async def revoke(context: Context, token_id: str) -> None:
 @as_json()
 async def list_(context: Context) -> None:
     """List the tokens and their accounts."""
-
     async with _tokens(context) as tokens:
         found = await tokens.all()
         if context.json:

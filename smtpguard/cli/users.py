@@ -85,7 +85,6 @@ async def passwd(context: Context, address: str, password_file: Path | None) -> 
 @as_json()
 async def roles(context: Context, address: str, roles: Sequence[str]) -> None:
     """Set the roles of an account: exactly these, or none. All its sessions end."""
-
     async with _accounts(context, address, about=True) as (accounts, _):
         done = await accounts.set_roles(await accounts.at(address), [Role(r) for r in roles], by=context.user)
         _said(context, done, f"is {', '.join(r.value for r in done.roles) or 'nothing'} now")
@@ -96,7 +95,6 @@ async def roles(context: Context, address: str, roles: Sequence[str]) -> None:
 @as_json()
 async def disable(context: Context, address: str) -> None:
     """Disable an account. All its sessions end, and its tokens are not accepted."""
-
     async with _accounts(context, address, about=True) as (accounts, _):
         _said(context, await accounts.disable(await accounts.at(address), by=context.user), "is disabled")
 
@@ -106,7 +104,6 @@ async def disable(context: Context, address: str) -> None:
 @as_json()
 async def enable(context: Context, address: str) -> None:
     """Enable an account again."""
-
     async with _accounts(context, address, about=True) as (accounts, _):
         _said(context, await accounts.enable(await accounts.at(address), by=context.user), "is enabled")
 
@@ -117,7 +114,6 @@ async def enable(context: Context, address: str) -> None:
 @as_json()
 async def totp(context: Context, address: str, off: bool) -> None:
     """Give an account a second factor, and print its QR code and recovery codes, once."""
-
     async with _accounts(context, address) as (accounts, factors):
         account = await accounts.at(address)
         if off:
@@ -170,7 +166,6 @@ async def link(context: Context, address: str) -> None:
 @as_json()
 async def list_(context: Context) -> None:
     """List the accounts."""
-
     async with _accounts(context, everybody=True) as (accounts, _):
         everybody = await accounts.everybody()
         if context.json:
