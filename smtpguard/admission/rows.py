@@ -42,7 +42,7 @@ STATUSES = {
 """The status of people's copies by the verdict's action."""
 
 # Verdicts without an outcome count too: their process may have died between the final dot and the relay's reply.
-_DOUBTS = "SELECT key FROM underway WHERE key IN ({})"
+_DOUBTS = "SELECT key FROM underway WHERE key {}"
 
 
 class Run:
@@ -53,7 +53,7 @@ class Run:
         batch.flush()
         keys = list({item.key for item in items})
         self._duplicates = holds.duplicates(batch, keys)
-        self._doubts = {key for (key,) in batch.select(_DOUBTS.format(", ".join("?" * len(keys))), keys)}
+        self._doubts = {key for (key,) in batch.among(_DOUBTS, keys)}
         self._entries: dict[str, Hold | None] = {}
         self._joined: dict[int, Row] = {}  # mailings whose primary hold was joined
         self._queues = holds.queues(batch, list({item.letter_from[-1] for item in items if item.letter_from}))

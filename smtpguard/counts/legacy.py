@@ -49,8 +49,8 @@ class Earlier:
 
     def were_sent(self, members: Mapping[bytes, tuple[int, int]], since_us: int) -> list[tuple[int, int]]:
         """The pairs of a Message-ID and a person that exist and are later than ``since_us``."""
-        sql = f"SELECT pair FROM contact WHERE at > {since_us:d} AND pair {{}}"
-        return [members[bytes(pair)] for (pair,) in self._batch.among(sql, list(members))]
+        sql = "SELECT pair FROM contact WHERE at > ? AND pair {}"
+        return [members[bytes(pair)] for (pair,) in self._batch.among(sql, list(members), (since_us,))]
 
     def marked(self, marks: Mapping[bytes, tuple[int, int]]) -> list[tuple[int, int, int]]:
         """The content, scope and end of those marks that exist."""
@@ -59,8 +59,8 @@ class Earlier:
 
     def sums(self, scopes: Mapping[bytes, int], floor: int) -> list[tuple[int, int]]:
         """The weight of each scope, of rows later than ``floor``."""
-        sql = f"SELECT scope, SUM(weight) FROM seen WHERE at > {floor:d} AND scope {{}} GROUP BY scope"
-        return [(scopes[bytes(scope)], int(total)) for scope, total in self._batch.among(sql, list(scopes))]
+        sql = "SELECT scope, SUM(weight) FROM seen WHERE at > ? AND scope {} GROUP BY scope"
+        return [(scopes[bytes(scope)], int(total)) for scope, total in self._batch.among(sql, list(scopes), (floor,))]
 
     def times(self, scope: bytes, since: int, until: int) -> list[tuple[int, int]]:
         """At which time how many were last counted under the scope, in this period."""

@@ -80,8 +80,8 @@ class Sums:
         """Read the kept sums and subtract what has left their windows. Returns which of the wanted sums these are."""
         found: set[tuple[int, int]] = set()
         now = self._batch.now_us
-        sql = f"SELECT scope, seconds, floor, total, made FROM tally WHERE made > {now - LIFE:d} AND made <= {now:d} AND scope {{}}"
-        for scope, seconds, floor, total, made in self._batch.among(sql, list(self._sums)):
+        sql = "SELECT scope, seconds, floor, total, made FROM tally WHERE made > ? AND made <= ? AND scope {}"
+        for scope, seconds, floor, total, made in self._batch.among(sql, list(self._sums), (now - LIFE, now)):
             asked = self._sums[scope].get(seconds)
             kept = Sum(floor, int(total), made)
             if asked is not None:
@@ -100,9 +100,11 @@ class Sums:
     def _sum_up(self, windows: tuple[int, ...], scopes: list[int]) -> None:
         """Count from scratch; windows in ascending order."""
         floors = [self._floor(seconds) for seconds in windows]
-        each = [f"SUM(CASE WHEN at > {floor:d} THEN weight ELSE 0 END)" for floor in floors[:-1]]
-        sql = f"SELECT scope, {', '.join([*each, 'SUM(weight)'])} FROM moment WHERE at > {min(floors):d} AND scope {{}} GROUP BY scope"
-        for scope, *totals in self._batch.among(sql, scopes):
+        each = ["SUM(CASE WHEN at > ? THEN weight ELSE 0 END)"] * (len(floors) - 1)
+        sql = (
+            f"SELECT scope, {', '.join([*each, 'SUM(weight)'])} FROM moment WHERE at > ? AND scope {{}} GROUP BY scope"
+        )
+        for scope, *totals in self._batch.among(sql, scopes, (*floors[:-1], min(floors))):
             for seconds, total in zip(windows, totals, strict=True):
                 self._sums[scope][seconds].total += int(total)
         if self._earlier.counts:

@@ -39,6 +39,7 @@ _VERDICT = Kind.VERDICT.value
 _HEAD = "SELECT journal, seq, hash, generation, policy, kept_bytes FROM head"
 _HEAD_AND_FRONTS = f"SELECT EXISTS (SELECT 1 FROM front), h.* FROM ({_HEAD}) AS h"
 _SET_HEAD = "UPDATE head SET seq = ?, hash = ?, generation = ?, policy = ?, kept_bytes = ?"
+_ARRIVED = "DELETE FROM underway WHERE id {} AND NOT doubt RETURNING id, mailing, at, people, again"
 _MOST_ROWS = 100  # in one DELETE
 _ROWS = (100, 20, 4, 1)  # in one INSERT
 _WHOLE = frozenset({"bigint", "integer", "smallint"})
@@ -194,19 +195,20 @@ class Batch:
         rows: Sequence[Any] = self._cursor.fetchall()
         return rows
 
-    def among(self, sql: str, values: Sequence[Any]) -> Iterator[Row]:
-        """The rows in which a column has one of these values. ``{}`` follows the column's name. On SQLite the
-        statements have a few fixed sizes, so that they need not be prepared each time."""
+    def among(self, sql: str, values: Sequence[Any], first: Sequence[Any] = ()) -> Iterator[Row]:
+        """The rows in which a column has one of these values. ``{}`` follows the column's name; ``first``: the values
+        of placeholders before it. The statements are few, so that they need not be prepared each time: on SQLite
+        they have a few fixed sizes."""
         if not self._sqlite:
             if values:
                 kind = "bigint" if isinstance(values[0], int) else "bytea" if isinstance(values[0], bytes) else "text"
-                yield from self.select(sql.format(f"= ANY(?::{kind}[])"), (_array(kind, values),))
+                yield from self.select(sql.format(f"= ANY(?::{kind}[])"), (*first, _array(kind, values)))
             return
         for start in range(0, len(values), _MOST_VALUES):
             some = values[start : start + _MOST_VALUES]
             size = next(size for size in _SIZES if size >= len(some))
             marks = f"IN ({', '.join('?' * size)})"
-            yield from self.select(sql.format(marks), (*some, *[some[-1]] * (size - len(some))))
+            yield from self.select(sql.format(marks), (*first, *some, *[some[-1]] * (size - len(some))))
 
     def execute(self, sql: str, rows: Sequence[Row]) -> None:
         """Execute once for each row."""
@@ -514,8 +516,7 @@ class Batch:
             settled = list(outcomes)
             for start in range(0, len(settled), _MOST_ROWS):
                 some = settled[start : start + _MOST_ROWS]
-                there = f"DELETE FROM underway WHERE id IN ({', '.join('?' * len(some))}) AND NOT doubt"
-                known = self.select(f"{there} RETURNING id, mailing, at, people, again", some)
+                known = list(self.among(_ARRIVED, some))
                 self.follower.record_relayed(
                     (n, at, out[id], people, again) for id, n, at, people, again in known if id in out
                 )

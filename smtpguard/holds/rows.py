@@ -36,10 +36,9 @@ _COLUMNS = (table.c.state, table.c.acknowledged, table.c.doc, table.c.copies, ta
 _BY_ID = select(*_COLUMNS).where(table.c.hold_id == bindparam("hold_id"))
 _PEOPLE = select(table.c.people).where(table.c.hold_id == bindparam("hold_id"))
 _INSERT = insert(table)
-_TWINS = """SELECT key, state, acknowledged, doc, copies, reach, lead FROM hold WHERE key IN ({})
- AND (state IN ('waiting', 'approved', 'releasing', 'void') OR asked IS NOT NULL OR (state IN ('released', 'granted') AND over_at > ? AND NOT EXISTS (
+_TWINS = """SELECT key, state, acknowledged, doc, copies, reach, lead FROM hold WHERE (state IN ('waiting', 'approved', 'releasing', 'void') OR asked IS NOT NULL OR (state IN ('released', 'granted') AND over_at > ? AND NOT EXISTS (
   SELECT 1 FROM outbox JOIN delivery ON delivery.intent_id = outbox.intent_id
-  WHERE outbox.hold_id = hold.hold_id AND outbox.kind = 'release' AND delivery.state <> 'delivered'))) ORDER BY held_at"""
+  WHERE outbox.hold_id = hold.hold_id AND outbox.kind = 'release' AND delivery.state <> 'delivered'))) AND key {} ORDER BY held_at"""
 _RELEASED_LATELY = 86_400 * 1_000_000
 _FIRST_LOOK = timedelta(hours=1)
 _MANY = 500
@@ -160,11 +159,8 @@ def several(connection: Connection, ids: Sequence[str]) -> list[Hold]:
 
 def queues(batch: Batch, names: Sequence[str]) -> dict[str, str]:
     """For each sender whose letters wait as one hold, the id of that hold."""
-    if not names:
-        return {}
-    wanted = ", ".join("?" * len(names))
-    sql = f"SELECT queue, hold_id FROM hold WHERE queue IN ({wanted}) AND state = 'waiting' AND lead IS NULL ORDER BY held_at DESC"
-    return dict(batch.select(sql, list(names)))
+    sql = "SELECT queue, hold_id FROM hold WHERE queue {} AND state = 'waiting' AND lead IS NULL ORDER BY held_at DESC"
+    return {queue: hold_id for queue, hold_id in batch.among(sql, names)}  # noqa: C416
 
 
 def queued(connection: Connection, hold_id: str, limit: int) -> list[tuple[Hold, Shown | None]]:
@@ -191,7 +187,7 @@ def duplicates(batch: Batch, keys: Sequence[str]) -> dict[str, Hold]:
     released within a day, before its client tried again, and reached everybody. Recipients that it did not reach do not
     have it, so such a hold is no duplicate."""
     found: dict[str, Hold] = {}
-    for key, *row in batch.select(_TWINS.format(", ".join("?" * len(keys))), (*keys, batch.now_us - _RELEASED_LATELY)):
+    for key, *row in batch.among(_TWINS, keys, (batch.now_us - _RELEASED_LATELY,)):
         hold, before = _read(*row), found.get(key)
         if before is None or before.state is State.VOID or hold.state is not State.VOID:
             found[key] = hold

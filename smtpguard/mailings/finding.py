@@ -81,8 +81,9 @@ CROWDED = 64
 _FILED = 3  # ... but under at least this number of keys
 _LOOKED_AT = 32
 
-Select = Callable[[str, Sequence[Any]], Iterator[Any]]
-"""A statement with ``{}`` for the values of the column before it, and any number of values (Batch.among)."""
+Select = Callable[..., Iterator[Any]]
+"""A statement with ``{}`` for the values of the column before it, any number of values, and those of placeholders
+before them (Batch.among)."""
 
 
 class Finder:
@@ -150,8 +151,8 @@ class Finder:
             for n in under:
                 if n in numbers:
                     keys.setdefault(n, []).append(key)
-        sql = f"SELECT n, id, sketch FROM mailing WHERE n {{}} AND last_at >= {self.since_us:d}"
-        for n, id, sketch in self._select(sql, list(numbers)):
+        sql = "SELECT n, id, sketch FROM mailing WHERE last_at >= ? AND n {}"
+        for n, id, sketch in self._select(sql, list(numbers), (self.since_us,)):
             made = Sketch.unpack(bytes(sketch))
             yield KnownMailing(n=n, mailing_id=id, keys=tuple({*keys[n], *made.keys}), sketch=made)
 

@@ -198,9 +198,9 @@ class MailingBatch:
                 by_row.setdefault(row.known.n, []).append(digest)
         for n, digests in by_row.items():
             people = self._rows[n].people
-            sql = f"SELECT person, at, kind, weight, fate, content, went FROM reached WHERE n = {n:d} AND person {{}}"
+            sql = "SELECT person, at, kind, weight, fate, content, went FROM reached WHERE n = ? AND person {}"
             alike: dict[tuple[Any, ...], Copy] = {}
-            for person, *rest in self._page.among(sql, digests):
+            for person, *rest in self._page.among(sql, digests, (n,)):
                 copy = alike.get(key := tuple(rest))
                 if copy is None:
                     at, kind, weight, status, content, went = rest
@@ -220,8 +220,8 @@ class MailingBatch:
             self._set_all(row, [digest for digest in digests if digest in doubted], CopyStatus.DOUBTED)
             self._set_all(row, [digest for digest in digests if digest not in gone], CopyStatus.RELAYED)
 
-    def _select(self, sql: str, values: Sequence[Any]) -> Iterator[Any]:
-        return self._page.among(sql, values)
+    def _select(self, sql: str, values: Sequence[Any], first: Sequence[Any] = ()) -> Iterator[Any]:
+        return self._page.among(sql, values, first)
 
     # -- counts for an item
 
