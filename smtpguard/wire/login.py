@@ -109,7 +109,9 @@ class OwnLine:
         return self._connection
 
     def release(self, connection: RelayConnection) -> None:
-        if connection.usable and not connection.clean:
+        if connection.in_data:
+            self.discard(connection)
+        elif connection.usable and not connection.clean:
             self._reset = connection.reset()
             self._reset.add_done_callback(self._was_reset)
 

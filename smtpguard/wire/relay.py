@@ -91,6 +91,11 @@ class RelayConnection(asyncio.Protocol):
         return self._why_lost is None and not self._leaving and not self._in_data
 
     @property
+    def in_data(self) -> bool:
+        """Whether the relay waits for content, or for the rest of it."""
+        return self._in_data
+
+    @property
     def clean(self) -> bool:
         """Whether a new transaction can begin at once: usable, nothing begun, no reply outstanding."""
         return (

@@ -82,6 +82,21 @@ async def test_an_aborted_transaction_is_reset_there(tmp_path: Path) -> None:
         assert said == ["MAIL", "RSET", "MAIL", "RSET", "MAIL"]
 
 
+async def test_a_connection_that_was_asked_to_take_content_ends_without_it(tmp_path: Path) -> None:
+    async def defer(_: Transaction, onward: Onward) -> Disposition:
+        onward.begin()
+        await onward.abandon()
+        return Deferred(reply=deferred("Not now"))
+
+    async with submission(tmp_path, decide=defer) as world:
+        client = await world.connect()
+        assert (await client.ask(f"AUTH PLAIN {plain()}")).startswith("235")
+        assert (await client.send(b"x\r\n")).startswith("451")
+        assert (await client.hear_end()).startswith(b"421 4.4.2")
+        await until(lambda: not world.pool.size)
+        assert not world.relay.messages
+
+
 async def test_a_slow_client_keeps_its_connection(tmp_path: Path) -> None:
     async with submission(tmp_path) as world:
         client = await world.connect()
