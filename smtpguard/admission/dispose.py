@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from smtpguard.admission.model import Admission
@@ -144,21 +144,23 @@ class Dispose:
     def _outcome(self, gathered: Gathered, id: str, outcome: str, *replies: Reply | None, part: bool = False) -> None:
         """ "recalled" and "gone": the final dot was not sent. "lost": the relay was lost before it. ``part``: the
         colleagues' part of a held message, which the MTA keeps."""
-        said = [str(r)[:500] for r in replies if r is not None]
-        data = {"outcome": outcome, "replies": said} | ({"part": True} if part else {})
+        data: dict[str, Any] = {"outcome": outcome, "replies": [str(r)[:500] for r in replies if r is not None]}
+        if part:
+            data["part"] = True
         self._note(Kind.OUTCOME, gathered, id, data)
 
     def _in_doubt(self, gathered: Gathered, id: str, said: Reply | None) -> Disposition:
         """The relay may have taken the message (RFC 1047). The client retries; for a list address a person looks first."""
-        data = {"outcome": "in-doubt", "replies": [str(said)[:500]] if said is not None else []}
+        data: dict[str, Any] = {"outcome": "in-doubt", "replies": [str(said)[:500]] if said is not None else []}
         self._note(Kind.IN_DOUBT, gathered, id, data)
         return Deferred(reply=reply.RELAY_LOST)
 
-    def _note(self, kind: Kind, gathered: Gathered, id: str, data: Mapping[str, Any]) -> None:
+    def _note(self, kind: Kind, gathered: Gathered, id: str, data: dict[str, Any]) -> None:
         """A failed note does not change the answer: a verdict to relay without an outcome is in doubt anyway."""
         now = self._clock.now()
-        took = {"seconds": seconds_since(gathered.began, now)} if gathered.began is not None else {}
+        if gathered.began is not None:
+            data["seconds"] = seconds_since(gathered.began, now)
         try:
-            self._outcomes.note(Event(kind=kind, id=id, at=now, data={**data, **took}))
+            self._outcomes.note(Event(kind=kind, id=id, at=now, data=data))
         except Exception:
             log.exception("transaction %s: its outcome could not be recorded", id)

@@ -38,8 +38,9 @@ def as_journalled(everyone: Classified) -> dict[str, Any]:
     in order: the digest of a single person with the numbers of their lists ("?" if a list could not say), or what is
     behind an address that expands. ``crowds``, by list name in the order of those numbers: the version of the index,
     and the least and most people on it."""
-    if not everyone.touched and not any(one.behind for one in everyone.recipients):  # as with nearly all mail
-        return {"people": [one.digest.hex() for one in everyone.recipients]}
+    single = [one.digest.hex() for one in everyone.recipients if one.behind is None]
+    if not everyone.touched and len(single) == len(everyone.recipients):  # as with nearly all mail
+        return {"people": single}
     crowds = {
         name: [one.version, int(one.size.low), None if math.isinf(one.size.high) else int(one.size.high)]
         for name, one in everyone.touched.items()

@@ -99,7 +99,12 @@ class Shared:
             self._map[_PAGE + (n >> 3)] |= 1 << (n & 7)
 
     def knows(self, key: bytes) -> bool:
-        return all(self._map[_PAGE + ((n % _BITS) >> 3)] & (1 << (n & 7)) for n in _THREE.unpack_from(key))
+        page = self._map
+        for n in _THREE.unpack_from(key):
+            n %= _BITS
+            if not page[_PAGE + (n >> 3)] & (1 << (n & 7)):
+                return False
+        return True
 
     def close(self) -> None:
         self._map.close()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from smtpguard.lists.declared import ListInfo
-from smtpguard.lists.recipients import Classification, Classified, Kind
+from smtpguard.lists.recipients import EXACT, Classification, Classified, Kind
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.envelope import Session
 from smtpguard.policy.facts import FACTS, NONE, Count, Source, Type, Unknown, Value
@@ -35,7 +35,7 @@ def of_envelope(counted: Classified, total: int, size_bytes: int, lists: Mapping
     """``counted``: those who are judged here; ``total``: all RCPTs."""
     return {
         "message.size_mb": Count.exactly(size_bytes / (1 << 20)),
-        "recipients.total": Count.exactly(total),
+        "recipients.total": EXACT[total],
         "recipients.internal": counted.internal,
         "recipients.outside": counted.outside,
         "recipients.list_addresses": counted.list_addresses,

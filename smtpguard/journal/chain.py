@@ -13,6 +13,8 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from itertools import repeat
 from typing import Any
 
 import orjson
@@ -91,14 +93,28 @@ ERASED = "(erased)"
 """In place of a clear value that was erased for the person whom it named. The journal has its digest (Seal.fits)."""
 
 
+_REPEATED = frozenset({"reverse_path", "from", "actor", "helo", "facts"})
+"""Roles whose values are often those of an earlier message."""
+
+
 class Seal:
     """Keyed digests of private values, of one installation and one journal: they cannot join two journals. ``erased``: whether the
-    value of a digest was erased for a person, by the journal."""
+    value of a digest was erased for a person, by the journal. ``remembers``: it keeps digests of values that many messages
+    repeat."""
 
-    def __init__(self, secret: bytes, journal: str, erased: Callable[[str], bool] = lambda digest: False) -> None:
+    def __init__(
+        self,
+        secret: bytes,
+        journal: str,
+        erased: Callable[[str], bool] = lambda digest: False,
+        *,
+        remembers: bool = False,
+    ) -> None:
         self._erased = erased
+        self._repeated = _REPEATED if remembers else frozenset()
         key = hmac.digest(secret, b"smtpguard journal private " + journal.encode(), "sha256")
         self._keyed = hashlib.blake2b(key=key, digest_size=16)
+        self._remembered = lru_cache(maxsize=1024)(self.of) if remembers else self.of
 
     def of(self, role: str, value: str) -> str:
         """16 bytes in hexadecimal."""
@@ -107,15 +123,11 @@ class Seal:
         return digest.hexdigest()
 
     def all(self, private: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-        keyed = self._keyed
-        made: dict[str, list[str]] = {}
-        for role, values in private.items():
-            made[role] = digests = []
-            for value in values:  # as ``of``, without a call for each of the many values of every message
-                digest = keyed.copy()
-                digest.update(f"{role}\0{value}".encode("utf-8", "surrogatepass"))
-                digests.append(digest.hexdigest())
-        return made
+        remembered, often = self._remembered, self._repeated
+        return {
+            role: [*map(remembered if role in often else self.of, repeat(role), values)]
+            for role, values in private.items()
+        }
 
     def fits(self, sealed: object, private: Mapping[str, Sequence[str]]) -> bool:
         """Whether clear values are those of the digests, or were erased. Raises TypeError and AttributeError if they are no such values."""

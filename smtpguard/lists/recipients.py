@@ -24,9 +24,9 @@ class Count(NamedTuple):
     low: float
     high: float
 
-    @staticmethod
-    def exactly(n: float) -> Count:
-        return _SMALL[n] if type(n) is int and 0 <= n <= _MOST_SMALL else Count(n, n)
+    @classmethod
+    def exactly(cls, n: float) -> Count:
+        return cls(n, n)
 
     @property
     def exact(self) -> bool:
@@ -40,9 +40,14 @@ class Count(NamedTuple):
         return f"{self.low:.12g}" if self.exact else f"{self.low:.12g} to {self.high:.12g}"
 
 
-_MOST_SMALL = 100
-_SMALL = tuple(Count(n, n) for n in range(_MOST_SMALL + 1))
-NOBODY, ONE = _SMALL[:2]
+class _Exact(dict[int, Count]):
+    def __missing__(self, n: int) -> Count:
+        return Count(n, n)
+
+
+EXACT = _Exact({n: Count(n, n) for n in range(101)})
+"""Exact counts, the small ones shared."""
+NOBODY, ONE = EXACT[0], EXACT[1]
 _NONE: frozenset[str] = frozenset()
 
 

@@ -8,7 +8,7 @@ mailbox finds its list (mail.address).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,6 +19,7 @@ from smtpguard.lists.digest import Digester, person
 from smtpguard.lists.expansions import Expansion, Expansions
 from smtpguard.lists.index import Index, IndexStatus, Shelf, State, Together
 from smtpguard.lists.recipients import (
+    EXACT,
     INTERNAL,
     INTERNAL_MEMBER,
     LIST,
@@ -35,12 +36,10 @@ from smtpguard.lists.recipients import (
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Network, within
 
-exactly = Count.exactly
-
 
 def summed(
     recipients: Sequence[Classification],
-    distinct: Iterable[Classification],
+    distinct: Collection[Classification],
     *,
     lists: Mapping[str, ListInfo],
     statuses: Mapping[str, IndexStatus],
@@ -49,6 +48,20 @@ def summed(
 ) -> Classified:
     """``recipients``: one for each RCPT; ``distinct``: each of their mailboxes once. ``nested``: the lists that each
     list's address reaches; ``blind``: lists without a usable index."""
+    if not [one for one in distinct if one.lists or one.doubt or one.behind is not None]:  # as with nearly all mail
+        return _of_people(recipients, [one.kinds for one in distinct])
+    return _with_lists(recipients, distinct, lists=lists, statuses=statuses, nested=nested, blind=blind)
+
+
+def _with_lists(
+    recipients: Sequence[Classification],
+    distinct: Collection[Classification],
+    *,
+    lists: Mapping[str, ListInfo],
+    statuses: Mapping[str, IndexStatus],
+    nested: Mapping[str, frozenset[str]],
+    blind: Sequence[str],
+) -> Classified:
     internal = outside = list_addresses = 0
     addressed: set[str] = set()
     people: list[Classification] = []
@@ -87,25 +100,24 @@ def summed(
         for name in one.doubt:
             perhaps[name] = perhaps.get(name, 0) + 1
     touched: dict[str, Touched] = {}
-    if addressed or surely or perhaps:
-        for n in sorted({*addressed, *surely, *perhaps}):
-            certain = surely.get(n, 0)
-            members = Count(certain, certain + perhaps.get(n, 0))
-            touched[n] = _touched(lists[n], statuses[n], n in addressed, members)
+    for n in sorted({*addressed, *surely, *perhaps}):
+        certain = surely.get(n, 0)
+        members = Count(certain, certain + perhaps.get(n, 0))
+        touched[n] = _touched(lists[n], statuses[n], n in addressed, members)
     # A member of an addressed list is counted there, once.
     there = sum(not addressed.isdisjoint(one.lists) for one in known) if addressed else 0
     beside, single, unsure = len(people) - there, len(known) - there, len(doubtful)
-    customers, reach = _between(single, single + unsure), exactly(beside)
+    customers, reach = Count(single, single + unsure), Count(beside, beside)
     for name in addressed:
         reach += touched[name].size
         customers += touched[name].size if lists[name].of_customers else NOBODY
     counted = Classified(
         recipients=tuple(recipients),
         total=len(recipients),
-        internal=exactly(internal),
-        outside=_between(outside, outside + unsure),
-        list_addresses=exactly(list_addresses),
-        members=_between(len(known), len(known) + unsure),
+        internal=Count(internal, internal),
+        outside=Count(outside, outside + unsure),
+        list_addresses=Count(list_addresses, list_addresses),
+        members=Count(len(known), len(known) + unsure),
         customers=customers,
         reach=reach,
         touched=touched,
@@ -116,8 +128,27 @@ def summed(
     return with_crowds(counted, crowds) if crowds else counted
 
 
-def _between(low: int, high: int) -> Count:
-    return Count(low, high) if low != high else exactly(low)
+def _of_people(recipients: Sequence[Classification], kinds: Sequence[frozenset[Kind]]) -> Classified:
+    """The sum if no list is touched. ``kinds``: of each person."""
+    outside = kinds.count(OUTSIDE)
+    return Classified(
+        recipients=tuple(recipients),
+        total=len(recipients),
+        internal=EXACT[len(kinds) - outside],
+        outside=EXACT[outside],
+        list_addresses=NOBODY,
+        members=NOBODY,
+        customers=NOBODY,
+        reach=EXACT[len(kinds)],
+        touched=_NONE_TOUCHED,
+        people=(),
+        doubtful=(),
+        unsure=_NONE_UNSURE,
+    )
+
+
+_NONE_TOUCHED: Mapping[str, Touched] = {}
+_NONE_UNSURE: Mapping[str, str] = {}
 
 
 def _touched(info: ListInfo, status: IndexStatus, by_address: bool, members: Count) -> Touched:

@@ -16,7 +16,7 @@ _URI = re.compile(r"<\s*([^<>]{1,2000}?)\s*>")
 _LIST_ID = re.compile(r"<\s*([^<>\s]{1,255})\s*>")
 _BARE_URI = re.compile(r"(?:mailto:|https?://)[^\s,<>]{1,2000}", re.I)
 _COMMENT = re.compile(r"\([^()]*\)")
-_NAMES = frozenset(
+NAMES = frozenset(
     ("list-id", "list-unsubscribe", "list-unsubscribe-post", "list-post", "precedence", "auto-submitted", "feedback-id",
      "x-auto-response-suppress", "x-autoreply", "x-autorespond", "x-autoreply-from")
 )  # fmt: skip
@@ -49,9 +49,9 @@ _NONE = ListHeader()
 
 def list_header(fields: Mapping[str, Sequence[Field]]) -> ListHeader:
     """Total. ``fields``: by name in lower case. The first field of a name counts, but every List-Unsubscribe is read."""
-    if _NAMES.isdisjoint(fields):
+    if NAMES.isdisjoint(fields):
         return _NONE
-    found = {name: fields[name][0].text for name in _NAMES if name in fields}
+    found = {name: fields[name][0].text for name in NAMES if name in fields}
     unsubscribe = [uri for f in fields.get("list-unsubscribe", ()) for uri in uris(f.text)]
     list_id = found.get("list-id", "")
     bracketed = _LIST_ID.search(list_id)

@@ -9,13 +9,15 @@ text, so that nobody can put another text under the trace of a post that they re
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from email.utils import format_datetime
+from email.utils import formatdate
 from functools import lru_cache
+from typing import Any
 
 from smtpguard.mail.message import Header
 from smtpguard.mail.transaction import Transaction
@@ -47,7 +49,7 @@ class TraceInfo:
 
 
 def prepend(
-    transaction: Transaction, policy_sha256: str, key: bytes, hostname: str, now: datetime, lists: Iterable[str] = (),
+    transaction: Transaction, policy_sha256: str, key: bytes, hostname: str, now: datetime, lists: Collection[str] = (),
     text: Sequence[int] = (),
 ) -> bytes:  # fmt: skip
     """Both fields, folded, each line ending in CRLF. ``lists``: names of the addressed lists; ``text``: the text's
@@ -59,14 +61,14 @@ def prepend(
         if not _UNSAFE_PATH.search(recipient):
             shown = f"\r\n\tfor <{recipient}>"
     policy = policy_sha256[:POLICY_DIGITS]
-    tags = ",".join(sorted(_tag(name, key) for name in lists)[:MAX_LISTS])
+    tags = ",".join(sorted(_tag(name, key) for name in lists)[:MAX_LISTS]) if lists else ""
     words = "".join(f"{n:08x}" for n in text[:NUMBERS]) if tags else ""
     mac = _mac(transaction.id, policy, tags, words, transaction.message.header, key)
     addressed = (f"\tlists={tags};\r\n" if tags else "") + (f"\ttext={words};\r\n" if words else "")
     return (
         f"Received: from {_client(session.helo, session.client_name, session.client_ip)}\r\n"
         f"\tby {hostname} (smtpguard) with {_protocol(transaction)} id {transaction.id}{shown};\r\n"
-        f"\t{_date(now.replace(microsecond=0))}\r\n"
+        f"\t{_date(int(now.timestamp()))}\r\n"
         f"{NAME}: id={transaction.id}; policy={policy};\r\n"
         f"{addressed}\tmac={mac}\r\n"
     ).encode("ascii")
@@ -80,9 +82,9 @@ def _client(helo: str, name: str, address: str) -> str:
 
 
 @lru_cache(maxsize=4)
-def _date(second: datetime) -> str:
-    """RFC 5322 section 3.3."""
-    return format_datetime(second)
+def _date(second: int) -> str:
+    """RFC 5322 section 3.3, in UTC."""
+    return formatdate(second).replace("-0000", "+0000")
 
 
 def trusted(header: Header, key: bytes) -> TraceInfo | None:
@@ -105,22 +107,30 @@ def _tag(name: str, key: bytes) -> str:
 
 
 def _digest(key: bytes, purpose: bytes, text: bytes) -> str:
-    keyed = _keyed(key, purpose).copy()
-    keyed.update(text)
-    return keyed.hexdigest()
+    """HMAC-SHA-256 (RFC 2104) from its two halves: copies of them take half the time of a copy of an HMAC."""
+    inner, outer = _keyed(key, purpose)
+    inner, outer = inner.copy(), outer.copy()
+    inner.update(text)
+    outer.update(inner.digest())
+    digest: str = outer.hexdigest()
+    return digest
 
 
 @lru_cache(maxsize=8)
-def _keyed(key: bytes, purpose: bytes) -> hmac.HMAC:
-    """With a key of its own, derived from the installation's secret. A copy costs half of a new one."""
-    return hmac.new(hmac.digest(key, purpose, "sha256"), digestmod="sha256")
+def _keyed(key: bytes, purpose: bytes) -> tuple[Any, Any]:
+    """With a key of its own, derived from the installation's secret."""
+    own = hmac.digest(key, purpose, "sha256").ljust(64, b"\0")
+    return hashlib.sha256(own.translate(_INNER)), hashlib.sha256(own.translate(_OUTER))
+
+
+_INNER, _OUTER = (bytes(octet ^ pad for octet in range(256)) for pad in (0x36, 0x5C))
 
 
 def _mac(id: str, policy: str, tags: str, words: str, header: Header, key: bytes) -> str:
     """Repeated fields are all covered, so that none can be added."""
     covered = [id, policy, tags, words]
     for name in ("message-id", "date"):
-        found = [" ".join(f.text.split()) for f in header.all(name)]
+        found = [" ".join(f.text.split()) for f in header.named.get(name, ())]
         covered += [str(len(found)), *found]
     text = "\0".join(covered).encode("utf-8", "surrogateescape")
     return _digest(key, b"smtpguard trace", text)[: 2 * _MAC_OCTETS]

@@ -14,7 +14,7 @@ from itertools import chain
 
 from smtpguard.mail.constant import constant
 from smtpguard.policy import confirming, counted, stopping
-from smtpguard.policy.condition import NO, PENDING, UNKNOWN, Answer, Condition, SomeWord, Word
+from smtpguard.policy.condition import NO, PENDING, UNKNOWN, Answer, Condition, EveryWord, SomeWord, Word
 from smtpguard.policy.confirming import Confirming
 from smtpguard.policy.counted import Ask, Live
 from smtpguard.policy.facts import FACTS, OF_LETTERS, ONLY_HEADERS, Facts, Source, Unknown, Value
@@ -29,6 +29,8 @@ _PRICES = (Source.HEADERS, Source.TEXT, Source.ORIGIN)
 
 
 _REMEMBERED = 1024
+_OTHER_WORD = "\0"
+_OTHER_WORDS = frozenset({_OTHER_WORD})
 _NOBODY = Facts()
 
 Values = tuple[Value | None, ...]
@@ -109,6 +111,8 @@ class RuleSet:
     _alarms: tuple[Rule, ...] = field(init=False, repr=False, compare=False)
     _gathered: tuple[str, ...] = field(init=False, repr=False, compare=False)
     """The first slots: those whose values are gathered. The admission gives the others."""
+    _worded: tuple[tuple[int, frozenset[str]], ...] = field(init=False, repr=False, compare=False)
+    """The places of values of any words, of which only these matter."""
     _reckoned: Callable[[Values], Reckoning] = field(init=False, repr=False, compare=False)
     _judged: Callable[[Reckoning, Given, frozenset[str]], Verdict] = field(init=False, repr=False, compare=False)
     _questions: Callable[[counted.Subject], Questions] = field(init=False, repr=False, compare=False)
@@ -129,6 +133,7 @@ class RuleSet:
             self, "_slots", {slot: slots[slot] for slot in (*gathered, *sorted(slots.keys() - gathered))}
         )
         object.__setattr__(self, "_places", {slot: n for n, slot in enumerate(self._slots)})
+        object.__setattr__(self, "_worded", tuple(self._by_words(gathered, conditions)))
         object.__setattr__(self, "_sieve", RuleIndex(self.rules, tuple(self._slots)))
         object.__setattr__(self, "_envelope", frozenset(envelope))
         object.__setattr__(self, "_counted", tuple(live[slot] for slot in sorted(live)))
@@ -150,9 +155,15 @@ class RuleSet:
         given = asked.given
         if asked.open:
             given = tuple(values.get(slot) if slot in asked.open else asked.told.get(slot) for slot in self._given)
-        slots = tuple(map(values.get, self._gathered)) + given
+        slots = same = tuple(map(values.get, self._gathered)) + given
+        for place, words in self._worded:
+            value = slots[place]
+            if value and (
+                words.isdisjoint(value) if type(value) is frozenset else type(value) is str and value not in words
+            ):
+                same = (*same[:place], _OTHER_WORDS if type(value) is frozenset else _OTHER_WORD, *same[place + 1 :])
         try:
-            reckoned = self._reckoned(slots)
+            reckoned = self._reckoned(same)
         except TypeError:
             reckoned = self._reckon(slots)
         questions, asks = asked.questions, asked.asks
@@ -175,6 +186,18 @@ class RuleSet:
             pauses=pauses,
             asks=asks,
         )
+
+    @staticmethod
+    def _by_words(slots: Sequence[str], conditions: Sequence[Condition]) -> Iterator[tuple[int, frozenset[str]]]:
+        """A value that has none of the words that its conditions name gives the same answers as any other, and no reason
+        shows it: they all say no."""
+        for place, slot in enumerate(slots):
+            mine = [c for c in conditions if c.slot == slot]
+            if mine[0].fact.words or mine[0].fact.noun:
+                continue
+            words = [c.words for c in mine if isinstance(c, Word | SomeWord | EveryWord)]
+            if len(words) == len(mine):
+                yield place, frozenset().union(*words)
 
     def _questions_of(self, subject: counted.Subject) -> Questions:
         questions, told = counted.asked(self._counted, subject)

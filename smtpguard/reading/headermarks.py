@@ -95,7 +95,7 @@ _LABEL_NAME = re.compile(r"MSIP_Label_[0-9a-fA-F\-]+_Name\s*=\s*([^;]{1,100})")
 _CLASSIFICATIONS = (
     "x-classification", "x-protective-marking", "x-sensitivity", "x-titus-classification", "x-security-label", "siolabel",
 )  # fmt: skip
-_LABELS = frozenset({"msip_labels", "sensitivity", *_CLASSIFICATIONS})
+LABELS = frozenset({"msip_labels", "sensitivity", *_CLASSIFICATIONS})
 _PRIVATE_IP = re.compile(
     r"(?<![\d.])(?:10\.\d{1,3}|192\.168|172\.(?:1[6-9]|2\d|3[01])|100\.(?:6[4-9]|[7-9]\d|1[01]\d|12[0-7]))\.\d{1,3}\.\d{1,3}(?![\d.])"
 )
@@ -249,7 +249,7 @@ def _label_marks(fields: Index) -> Iterator[Mark]:
 
 def labels_of(fields: Index) -> frozenset[str]:
     """Sensitivity labels (Microsoft's MSIP_Label, RFC 4021's Sensitivity, and classification fields), as spelled."""
-    if _LABELS.isdisjoint(fields):
+    if LABELS.isdisjoint(fields):
         return frozenset()
     found: set[str] = set()
     for f in fields.get("msip_labels", ()):

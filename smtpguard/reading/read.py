@@ -10,22 +10,22 @@ from collections.abc import Sequence
 
 from smtpguard.locale.phrase import N_, Phrase, Said
 from smtpguard.mail.authres import AuthResult, auth_results, signed_by
-from smtpguard.mail.listheader import ListHeader, list_header
+from smtpguard.mail.listheader import NAMES, ListHeader, list_header
 from smtpguard.mail.message import Message
 from smtpguard.reading.addresses import People, people_of
 from smtpguard.reading.bounds import Bounds, Depth, Meter, TooComplex
 from smtpguard.reading.copies import Copied, body_key, copied
 from smtpguard.reading.decode import words
 from smtpguard.reading.fingerprint import Identity
-from smtpguard.reading.headermarks import header_marks, labels_of
+from smtpguard.reading.headermarks import LABELS, header_marks, labels_of
 from smtpguard.reading.language import language_of
 from smtpguard.reading.looks import CONVERSATION, Looks, Readable, Reading, Topic, judge
 from smtpguard.reading.marks import KINDS, Mark, Side
-from smtpguard.reading.prefixes import bare
+from smtpguard.reading.prefixes import REPLY, bare, prefix_of
 from smtpguard.reading.surroundings import Surroundings
 from smtpguard.reading.text import Text, extract, subject_of
 from smtpguard.reading.textmarks import adjusted, custom_marks, shape_marks, text_marks
-from smtpguard.reading.thread import first_id, quoted_people, refers_to, thread_of
+from smtpguard.reading.thread import OF_THREADS, first_id, quoted_people, refers_to, thread_of
 from smtpguard.reading.walk import Index
 
 _NOWHERE = Surroundings()
@@ -52,6 +52,9 @@ def read(
     the time of a header."""
     header = message.header
     fields = header.named
+    usual = _TELLING.isdisjoint(fields) and len(fields) == len(header.fields) and not header.broken
+    if usual and not marked and depth is Depth.HEADERS:
+        return _usual(fields, surroundings)
     lists = list_header(fields)
     people = people_of(fields, surroundings)
     results = auth_results(header.fields, surroundings.authserv_ids)
@@ -119,6 +122,26 @@ def read(
         identity=copy.identity,
         little=copy.little,
         alone=copy.alone,
+    )
+
+
+def _usual(fields: Index, around: Surroundings) -> Reading:
+    """The reading of a header with none of _TELLING, and each field once: as that of nearly all mail."""
+    people, subject, message_id = people_of(fields, around), subject_of(fields), first_id(fields, "message-id")
+    prefixed = prefix_of(subject)
+    return Reading(
+        looks=Looks.UNCLEAR,
+        score=0.0,
+        marks=(),
+        readable=Readable.YES,
+        subject=subject,
+        from_address=people.sender or None,
+        from_ambiguous=people.ambiguous,
+        shown=frozenset(people.shown),
+        message_id=message_id,
+        thread=message_id,
+        answers=prefixed is not None and prefixed[0] == REPLY,
+        automatic=_is_report(fields),
     )
 
 
@@ -239,6 +262,8 @@ _OF_CAMPAIGNS = (
     "x-blast-id", "x-mailin-campaign", "x-mailgun-campaign-id", "x-listmonk-campaign", "x-mass-mailing-id", "x-job-id", "x-jobid",
 )  # fmt: skip
 _CAMPAIGNS = frozenset(_OF_CAMPAIGNS)
+_TELLING = NAMES | LABELS | _CAMPAIGNS | OF_THREADS | {"authentication-results", "return-path"}
+"""Fields that tell more of a message than who wrote what to whom."""
 _MOST = 200
 
 

@@ -23,6 +23,8 @@ from smtpguard.reading.walk import Index
 
 _MOST = 4_000
 _NEW, _ANSWER = 22, 5  # octets of a Thread-Index: of a new conversation, and of each reply
+OF_THREADS = frozenset({"references", "in-reply-to", "thread-index"})
+"""The fields that name a conversation."""
 _NUMBER = slice(6, 22)  # a time precedes it
 
 

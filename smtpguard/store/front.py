@@ -176,7 +176,7 @@ class Front:
         except BaseException:
             self._unlinked()
             raise
-        self._seal = Seal(self._secret, head.journal)
+        self._seal = Seal(self._secret, head.journal, remembers=True)
         self._inodes = inode(self._database.path), inode(self.path)
 
     def announce(self, batch: Batch) -> None:

@@ -5,21 +5,30 @@ from __future__ import annotations
 
 import random
 import sqlite3
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from smtpguard.database.errors import Unavailable
+from smtpguard.gathering.gather import Gather
+from smtpguard.gathering.reader import BoundedReader
+from smtpguard.lists import registry
+from smtpguard.mail.message import Message
 from smtpguard.mail.transaction import Lost
 from smtpguard.policy.freezing import Selector
 from smtpguard.policy.verdict import Deferred, Held, Relayed
+from smtpguard.reading.bounds import Depth
+from smtpguard.reading.read import read
+from smtpguard.reading.surroundings import Surroundings
 from tests.app.twoguards import LATER, TwoGuards, documents, sample
 from tests.guard.drawing import COLLEAGUES, OUTSIDERS, drawn_policies, letter, play
-from tests.guard.house import MEMBERS, RAMADAN, FakePassage, House, house, index
+from tests.guard.house import KEY, MEMBERS, RAMADAN, FakePassage, House, house, index
 from tests.store.making import sqlite_url
 
 
@@ -233,3 +242,138 @@ async def test_the_fronts_entries_equal_the_admissions(tmp_path: Path, seed: int
         assert one == two
         assert (await second.store.journal.verify()).ok
         assert second.front.recorded, "no case was tried"
+
+
+# what is remembered from one message to the next
+
+
+class _Never(frozenset[str]):
+    def isdisjoint(self, other: Any) -> bool:
+        return False
+
+
+def _forget(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever an ordinary message leaves for the next, or takes a shorter way by."""
+    monkeypatch.setattr("smtpguard.reading.read._TELLING", _Never())
+    monkeypatch.setattr("smtpguard.lists.registry.summed", registry._with_lists)
+    for name, module in list(sys.modules.items()):
+        if name.startswith("smtpguard."):
+            for each in list(vars(module).values()):
+                if hasattr(each, "cache_clear"):
+                    each.cache_clear()
+    rules: Any = home.in_force.rules
+    for each in (rules._questions, rules._reckoned, rules._judged):
+        each.cache_clear()
+    object.__setattr__(rules, "_worded", ())
+    home.front._seal._repeated = frozenset()
+
+
+def _header(chance: random.Random, n: int, to: list[str]) -> bytes:
+    """Of nearly ordinary mail."""
+    usual = {
+        "From": chance.choice(["Anna <anna@example.com>", "anna@example.com", "Bo <Bo+x@Example.com>", '"B, o" <bo@example.com>', "a@example.com, b@example.org", "", "=?utf-8?Q?=C3=85sa?= <asa@example.com>"]),
+        "To": chance.choice([", ".join(to), to[0], f"You <{to[0].upper()}>", "undisclosed-recipients:;", f"(x) {to[-1]}"]),
+        "Subject": chance.choice([f"Order {n}", f"SV: lunch {n}", "=?utf-8?Q?M=C3=B6te?=", "", "a\r\n b"]),
+        "Message-ID": f"<{n}@example.com>",
+        "Date": "Mon, 2 Mar 2026 09:00:00 +0000",
+        "Content-Type": chance.choice(["text/plain", "text/plain", "multipart/report; report-type=delivery-status"]),
+    }  # fmt: skip
+    telling = {
+        "References": "<talk@example.com> <2@example.org>",
+        "in-reply-to": "<talk@example.com>",
+        "Thread-Index": "AdkxbZ8yQwJtQnVhTn2zqk6Zr8vS3A==",
+        "Auto-Submitted": "auto-replied",
+        "Precedence": "bulk",
+        "Return-Path": "<>",
+        "Sensitivity": "Company-Confidential",
+        "X-Classification": "secret",
+        "X-Campaign": "spring",
+        "List-Id": "<news.lists.example.com>",
+        "Authentication-Results": "mx.example.com; dkim=pass header.d=example.com",
+        "Cc": "cc@example.org",
+        "Reply-To": "other@example.com",
+        "from": "ulf@example.com",
+        "X-Smtpguard": "id=1; policy=; mac=0",
+        "Received": "from [192.0.2.1] by x",
+    }
+    more = chance.sample(sorted(telling), chance.choice([0, 0, 0, 1, 1, 2]))
+    lines = [
+        f"{name}: {value}\r\n" for name, value in {**usual, **{name: telling[name] for name in more}}.items() if value
+    ]
+    chance.shuffle(lines)
+    if chance.random() < 0.05:
+        lines.insert(chance.randrange(len(lines)), "no field\r\n")
+    return "".join(lines).encode()
+
+
+async def _played(
+    folder: Path, script: list[tuple[Any, ...]], policy: Any, forget: Callable[[House], None] | None
+) -> tuple[Any, ...]:
+    """What became of each message, the bytes sent, what its header says, all entries with their clear values, and the
+    counts."""
+    sqlite_url(folder / "guard.db")
+    with closing(sqlite3.connect(folder / "guard.db")) as database, database:
+        database.execute("UPDATE head SET journal = '00ff00ff00ff00ff'")
+    index(folder / "indexes", "staff", [f"colleague{n}@example.com" for n in range(30)])
+    index(folder / "indexes", "offers", ["x1@example.org", *MEMBERS[:3]])
+    became: list[Any] = []
+    async with house(folder, documents=documents(policy)) as home:
+        near = Surroundings(domains=frozenset({"example.com"}), list_addresses=frozenset({RAMADAN}), delimiters="+")
+        home.gather = Gather(
+            reader=BoundedReader(lambda: (home.in_force.policy_sha256, near)), verifier=home.verifier, trace_key=KEY
+        )
+        intake = home.intake()
+        for act, *more in script:
+            if act == "reload":
+                await home.put(documents(more[0]))
+                await home.follow()
+            elif act == "sync":
+                index(home.folder, more[0], more[1], home.clock.now())
+            elif act == "pass":
+                home.clock.pass_(seconds=more[0])
+            else:
+                id, to, raw, session, reverse_path = more
+                made = home.transaction(*to, id=id, session=session, reverse_path=reverse_path)
+                transaction = replace(made, message=Message.of(raw))
+                await home.watch.read()
+                if forget is not None:
+                    forget(home)
+                way = FakePassage()
+                seen = read(transaction.message, near, Depth.HEADERS, marked=False)
+                became.append((await intake(transaction, way), way.sent, seen))
+        written = await entries(home)
+        assert (await home.store.journal.verify()).ok
+        assert home.front._number, "the front was never used"
+        with closing(sqlite3.connect(folder / "guard.db")) as database:
+            counts = [sorted(database.execute(f"SELECT * FROM {table}")) for table in ("moment", "seen")]
+    return became, written, counts
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_what_is_remembered_changes_nothing(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same verdicts, trace headers, entries, clear values and counts, whether messages leave something to later
+    ones or not, with other policies, lists and days between them."""
+    chance = random.Random(seed)
+    policy, after, _ = drawn_policies(chance)
+    script: list[tuple[Any, ...]] = []
+    for n in range(100):
+        act = chance.random()
+        if act < 0.03:
+            script.append(("reload", chance.choice([policy, after, sample()])))
+        elif act < 0.08:
+            script.append(("sync", chance.choice(["ramadan", "news"]), chance.sample([*MEMBERS, *OUTSIDERS], 20)))
+        elif act < 0.2:
+            script.append(("pass", chance.choice([1, 2, 60, 4000, 90_000])))
+        some = chance.choice([OUTSIDERS, OUTSIDERS, COLLEAGUES, MEMBERS, [RAMADAN, *OUTSIDERS]])
+        to = chance.sample(some, chance.choice([1, 1, 1, 2, 3]))
+        session = chance.choice([{}, {}, {"auth_user": "anna@example.com"}, {"client_ip": "10.1.2.3"}])
+        raw = _header(chance, n, to) + f"\r\nHello {n % 7}\r\n".encode()
+        script.append(
+            ("send", f"T{n:015d}", to, raw, session, chance.choice(["anna@example.com", "bo@example.com", ""]))
+        )
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    remembering = await _played(tmp_path / "first", script, policy, None)
+    with monkeypatch.context() as patch:
+        forgetting = await _played(tmp_path / "second", script, policy, lambda home: _forget(home, patch))
+    assert remembering == forgetting

@@ -90,7 +90,7 @@ def test_the_trace_names_the_admitted_lists() -> None:
 
 
 def test_a_hundred_lists_keep_lines_within_998_octets() -> None:
-    ours = prepend(transaction(), "ab" * 32, KEY, "guard.example.com", NOW, map(str, range(100)))
+    ours = prepend(transaction(), "ab" * 32, KEY, "guard.example.com", NOW, [str(n) for n in range(100)])
     assert max(map(len, ours.split(b"\r\n"))) < 998
     assert trusted(parse_header(ours + POST), KEY) is not None
 

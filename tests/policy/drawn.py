@@ -28,10 +28,7 @@ KNOWN = ConditionNames()
 
 # Hypothesis validates each strategy that it has not seen before, so these are made once.
 _numbers = st.integers(0, 6)
-_facts_of = {
-    (least, most): st.lists(st.sampled_from(sorted(FACTS)), min_size=least, max_size=most, unique=True)
-    for least, most in ((1, 3), (0, 2))
-}
+EVERY = tuple(sorted(FACTS))
 _thens = st.sampled_from([Action.CONFIRM, Action.HOLD, Action.DEFER, Action.REJECT])
 _modes = st.sampled_from([Mode.ENFORCE, Mode.ENFORCE, Mode.OBSERVE])
 _scopes = st.sampled_from(list(Scope))
@@ -74,14 +71,20 @@ def _raw_conditions(name: str) -> st.SearchStrategy[object]:
 
 
 @cache
-def rules(name: str = "rule") -> st.SearchStrategy[Rule]:
-    return _rules(name)
+def _facts_of(among: tuple[str, ...], least: int, most: int) -> st.SearchStrategy[list[str]]:
+    return st.lists(st.sampled_from(among), min_size=least, max_size=most, unique=True)
+
+
+@cache
+def rules(name: str = "rule", among: tuple[str, ...] = EVERY) -> st.SearchStrategy[Rule]:
+    """``among``: the facts that they ask."""
+    return _rules(name, among)
 
 
 @st.composite
-def _rules(draw: st.DrawFn, name: str) -> Rule:
+def _rules(draw: st.DrawFn, name: str, among: tuple[str, ...]) -> Rule:
     def some(least: int, most: int, every: bool) -> tuple:  # type: ignore[type-arg]
-        facts = draw(_facts_of[least, most])
+        facts = draw(_facts_of(among, least, most))
         return tuple(
             condition(FACTS[f], draw(raw_conditions(FACTS[f])), every=every, known=KNOWN) for f in facts
         )  # fmt: skip
@@ -99,15 +102,15 @@ def _rules(draw: st.DrawFn, name: str) -> Rule:
 
 
 @cache
-def rule_sets(most: int = 5) -> st.SearchStrategy[RuleSet]:
-    return _rule_sets(st.integers(0, most))
+def rule_sets(most: int = 5, among: tuple[str, ...] = EVERY) -> st.SearchStrategy[RuleSet]:
+    return _rule_sets(st.integers(0, most), among)
 
 
 @st.composite
-def _rule_sets(draw: st.DrawFn, counts: st.SearchStrategy[int]) -> RuleSet:
+def _rule_sets(draw: st.DrawFn, counts: st.SearchStrategy[int], among: tuple[str, ...]) -> RuleSet:
     count = draw(counts)
     return RuleSet(
-        rules=tuple(draw(rules(f"rule-{n}")) for n in range(count)),
+        rules=tuple(draw(rules(f"rule-{n}", among)) for n in range(count)),
         sha256="0" * 64,
         quorums={"news": Quorum(groups=("editors",), list="news")},
         approvals=Quorum(groups=("communications",)),

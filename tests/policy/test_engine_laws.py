@@ -68,6 +68,25 @@ def test_a_confirm_rule_never_loosens(data: st.DataObject) -> None:
 
 @LAW
 @given(st.data())
+def test_earlier_messages_change_no_verdict(data: st.DataObject) -> None:
+    """The same whether the rules have judged other messages before, or none."""
+    named = ("login", "mailing.customers", "message.labels", "recipients.domains", "sender.address")
+    rules = data.draw(drawn.rule_sets(among=data.draw(st.sampled_from([drawn.EVERY, named, named]))))
+    for known in data.draw(st.lists(drawn.facts(rules), min_size=1, max_size=4)):
+        known = data.draw(drawn.blurred(known, rules))
+        plan, fresh = rules.plan(known), replace(rules).plan(known)
+        object.__setattr__(other := replace(rules), "_worded", ())
+        live = data.draw(drawn.lives(plan))
+        for same in (fresh, other.plan(known)):
+            assert (plan.pending, plan.certain, plan.hanging, plan.asks, plan.questions) == (
+                same.pending, same.certain, same.hanging, same.asks, same.questions
+            )  # fmt: skip
+            assert plan.close(live) == same.close(live)
+            assert plan.close(live, misses=True) == same.close(live, misses=True)
+
+
+@LAW
+@given(st.data())
 def test_the_same_facts_give_the_same_verdict(data: st.DataObject) -> None:
     rules = data.draw(drawn.rule_sets())
     facts = data.draw(drawn.facts(rules))
