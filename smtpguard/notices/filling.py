@@ -31,10 +31,9 @@ from smtpguard.holds.model import LET_GO, SENDING, Hold, State, held_up_by, stan
 from smtpguard.journal.chain import instant, utc_text
 from smtpguard.journal.event import Event
 from smtpguard.mail.address import Address
-from smtpguard.mail.envelope import Recipient
-from smtpguard.notices.intents import approvers
+from smtpguard.notices.intents import approvers, notice_to
 from smtpguard.notices.noticedata import NONE, nameable, reasons
-from smtpguard.outbox.model import Intent, IntentKind
+from smtpguard.outbox.model import Intent
 from smtpguard.policy.freezing import Freeze, Selector
 from smtpguard.policy.rule import AUTOMATIC, IN_DOUBT, STREAM
 from smtpguard.policy.verdict import Action
@@ -237,14 +236,9 @@ def daily(in_force: InForce, since: datetime, until: datetime) -> Iterable[Inten
 
 def _report_to(person: Address, since: datetime, until: datetime) -> Intent:
     tag = hashlib.sha256(str(person).lower().encode()).hexdigest()[:10]
-    return Intent(
-        intent_id=f"observed-{since:%Y%m%dT%H%M}-{tag}",
-        kind=IntentKind.NOTICE,
-        reverse_path=None,
-        recipients=(Recipient(address=person, notify="NEVER"),),
-        data={**NONE, "notice": "observed", "since": utc_text(since), "until": utc_text(until), "person": str(person)},
-        not_before=until,
-    )  # fmt: skip
+    day = {"since": utc_text(since), "until": utc_text(until), "person": str(person)}
+    about = {**NONE, "notice": "observed", **day}
+    return notice_to(f"observed-{since:%Y%m%dT%H%M}-{tag}", person, about, not_before=until)
 
 
 async def fill_observed(ledger: Ledger, data: Mapping[str, Any], in_force: InForce) -> Mapping[str, Any]:
@@ -295,14 +289,8 @@ class Checkpoints:
         since, until = day_of(self._clock.now(), self._policies.current())
         if self._written == since:
             return
-        intent = Intent(
-            intent_id=f"checkpoint-{since:%Y%m%dT%H%M}",
-            kind=IntentKind.NOTICE,
-            reverse_path=None,
-            recipients=(Recipient(address=self._auditor, notify="NEVER"),),
-            data={**NONE, "notice": "checkpoint"},
-            not_before=until,
-        )
+        about = {**NONE, "notice": "checkpoint"}
+        intent = notice_to(f"checkpoint-{since:%Y%m%dT%H%M}", self._auditor, about, not_before=until)
         await self._ledger.journal.record([], (intent,))
         self._written = since
 

@@ -343,14 +343,14 @@ class Notices:
         event, one = self.alarms.first(over, now), over.watched
         if event is None:
             return [], ()
-        recipient = _recipient(one.stream.owner) if one.stream.owner else None
+        recipient = Address.parse_any(one.stream.owner) if one.stream.owner else None
         if recipient is None:
             return [event], ()
         about = {"notice": "stream", "stream": one.stream.name, "limit": one.limit.count, "per_person": one.person,
                  "window_minutes": one.limit.window_seconds / 60, "at": utc_text(now)}  # fmt: skip
         person = "-person" if one.person else ""
         id = f"stream-{one.stream.name}{person}-{since_of(one, now):%Y%m%dT%H%M%S}-{_tag(one.stream.owner or '')}"
-        return [event], (_intent(id, recipient, {**noticedata.NONE, **about}),)
+        return [event], (notice_to(id, recipient, {**noticedata.NONE, **about}),)
 
     def _sender(
         self, hold: Hold, data: Mapping[str, Any], in_force: InForce, now: datetime, *, alone: str = ""
@@ -401,11 +401,11 @@ class Notices:
     ) -> tuple[Intent, ...]:
         """One notice; or, once this person has had a few in this window, the one digest of the window, unless it is
         sent alone."""
-        recipient = _recipient(person)
+        recipient = Address.parse_any(person)
         if recipient is None:
             return ()
         if alone or self.flood.takes(f"{role} {person}", now):
-            return (_intent(intent_id, recipient, data, hold_id=hold_id),)
+            return (notice_to(intent_id, recipient, data, hold_id=hold_id),)
         since = self.flood.since(now)
         return (self._digest(recipient, {"notice": "digest", "role": role}, since, since + self.flood.window),)
 
@@ -416,20 +416,16 @@ class Notices:
         since = datetime.fromtimestamp(now.timestamp() // seconds * seconds, UTC)
         for name in lists:
             info = in_force.registry.lists.get(name)
-            recipient = _recipient(info.owner) if info is not None and info.owner else None
+            recipient = Address.parse_any(info.owner) if info is not None and info.owner else None
             if info is not None and recipient is not None:
                 data = {"notice": "owner-digest", "list": info.title or name, "list_name": name, "first": first}
                 yield self._digest(recipient, data, since, since + self.owner_window)
 
-    def _digest(self, recipient: Recipient, data: Mapping[str, Any], since: datetime, until: datetime) -> Intent:
+    def _digest(self, to: Address, data: Mapping[str, Any], since: datetime, until: datetime) -> Intent:
         kind = "-".join(filter(None, (data["notice"], data.get("role"), data.get("list_name"))))
-        return _intent(
-            f"{kind}-{since:%Y%m%dT%H%M}-{_tag(str(recipient.address))}",
-            recipient,
-            {**noticedata.NONE, **data}
-            | {"since": utc_text(since), "until": utc_text(until), "person": str(recipient.address)},
-            not_before=until,
-        )
+        window = {"since": utc_text(since), "until": utc_text(until), "person": str(to)}
+        about = {**noticedata.NONE, **data, **window}
+        return notice_to(f"{kind}-{since:%Y%m%dT%H%M}-{_tag(str(to))}", to, about, not_before=until)
 
 
 def _covers(hold: Hold, gathered: Gathered) -> list[Phrase]:
@@ -450,8 +446,10 @@ def deputy_waits(absence: Absence, groups: Sequence[str], admins: Iterable[str])
         "groups": list(groups),
     }
     stem = f"deputy-{_tag(absence.person)}-{absence.since:%Y%m%d}-{absence.until:%Y%m%d}-{_tag(absence.deputy)}"
-    told = ((admin, _recipient(admin)) for admin in admins)
-    return tuple(_intent(f"{stem}-{_tag(one)}", to, {**noticedata.NONE, **about}) for one, to in told if to is not None)
+    told = ((admin, Address.parse_any(admin)) for admin in admins)
+    return tuple(
+        notice_to(f"{stem}-{_tag(one)}", to, {**noticedata.NONE, **about}) for one, to in told if to is not None
+    )
 
 
 def gone(hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
@@ -461,8 +459,10 @@ def gone(hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
         return ()
     about = {"notice": "decided", "outcome": "released", "by": None, "comment": "", "decided_at": utc_text(now)}
     data, stem = noticedata.about(hold, in_force) | about | {"writer": True}, f"{hold.hold_id}-gone"
-    people = ((person, _recipient(person)) for person in dict.fromkeys(filter(None, (hold.sender, *hold.told))))
-    return tuple(_intent(f"{stem}-{_tag(one)}", to, data, hold_id=hold.hold_id) for one, to in people if to is not None)
+    people = ((person, Address.parse_any(person)) for person in dict.fromkeys(filter(None, (hold.sender, *hold.told))))
+    return tuple(
+        notice_to(f"{stem}-{_tag(one)}", to, data, hold_id=hold.hold_id) for one, to in people if to is not None
+    )
 
 
 def _stem(hold: Hold, data: Mapping[str, Any]) -> str:
@@ -484,28 +484,24 @@ def approvers(hold: Hold, in_force: InForce, now: datetime) -> list[str]:
     return sorted(asked)
 
 
-def _intent(
+def notice_to(
     intent_id: str,
-    recipient: Recipient,
+    to: Address,
     data: Mapping[str, Any],
     *,
     hold_id: str | None = None,
     not_before: datetime | None = None,
 ) -> Intent:
+    """A notice to one person."""
     return Intent(
         intent_id=intent_id,
         kind=IntentKind.NOTICE,
         reverse_path=None,
-        recipients=(recipient,),
+        recipients=(Recipient(address=to, notify="NEVER"),),
         hold_id=hold_id,
         data=data,
         not_before=not_before,
     )
-
-
-def _recipient(address: str) -> Recipient | None:
-    parsed = Address.parse_any(address)
-    return Recipient(address=parsed, notify="NEVER") if parsed is not None else None
 
 
 def _tag(person: str) -> str:

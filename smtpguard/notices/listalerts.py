@@ -26,9 +26,9 @@ from smtpguard.journal.chain import utc_text
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.report import News, Report
 from smtpguard.mail.address import Address
-from smtpguard.mail.envelope import Recipient
 from smtpguard.notices import noticedata
-from smtpguard.outbox.model import Intent, IntentKind
+from smtpguard.notices.intents import notice_to
+from smtpguard.outbox.model import Intent
 
 
 def events(report: Report, by: str = "") -> Iterator[Event]:
@@ -79,13 +79,7 @@ def _intent(notice: str, report: Report, since: datetime, person: Address, in_fo
         "since": _z(since), "person": str(person), "problem": report.problem, "stale": report.stale,
         "size": report.people if report.version else None, "checked_at": _z(report.checked_at),
     }  # fmt: skip
-    return Intent(
-        intent_id=f"{notice}-{since.astimezone(UTC):%Y%m%dT%H%M%S}-{tag}",
-        kind=IntentKind.NOTICE,
-        reverse_path=None,
-        recipients=(Recipient(address=person, notify="NEVER"),),
-        data=data,
-    )
+    return notice_to(f"{notice}-{since.astimezone(UTC):%Y%m%dT%H%M%S}-{tag}", person, data)
 
 
 def _z(at: datetime | None) -> str | None:
