@@ -63,11 +63,9 @@ class Unread:
     rows: Sequence[Any]
 
 
-def unread(connection: Connection, after: int, length: int) -> Unread | None:
-    """The next entries after ``after``, of one stretch of that length; None if there is none."""
-    first, last = connection.execute(
-        select(func.min(entry.c.seq), func.max(entry.c.seq)).where(entry.c.seq > after)
-    ).one()
+def unread(connection: Connection, after: int, last: int, length: int) -> Unread | None:
+    """The next entries after ``after``, of one stretch of that length; None if there is none. ``last``: the newest."""
+    first = connection.execute(select(func.min(entry.c.seq)).where(entry.c.seq > after)).scalar()
     if first is None:
         return None
     through = min((first // length + 1) * length - 1, last)

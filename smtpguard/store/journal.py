@@ -119,15 +119,13 @@ class Journal(Rows):
         from smtpguard.incidents import activityrows
 
         def read(connection: Connection) -> tuple[bool, searchindex.Words, activityrows.Slice] | None:
-            name = read_head(connection).journal
-            indexed, summed = (
-                searchindex.indexed_until(connection, self._secret, name),
-                activityrows.summed_until(connection),
-            )
-            found = journal.unread(connection, min(indexed, summed), searchindex.STRETCH)
+            head = read_head(connection)
+            indexed = searchindex.indexed_until(connection, self._secret, head.journal)
+            summed = activityrows.summed_until(connection)
+            found = journal.unread(connection, min(indexed, summed), head.seq, searchindex.STRETCH)
             if found is None:
                 return None
-            words = searchindex.words_after(found, indexed, self._secret, name)
+            words = searchindex.words_after(found, indexed, self._secret, head.journal)
             return found.more, words, activityrows.sums_after(found, summed)
 
         def write(batch: Batch) -> bool:

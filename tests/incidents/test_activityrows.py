@@ -111,7 +111,7 @@ async def test_nothing_is_summed_twice(store: Store) -> None:
     from smtpguard.journal import rows as journal
 
     await record_story(store)
-    found = await store.ask(lambda connection: journal.unread(connection, 0, 2000))
+    found = await store.ask(lambda connection: journal.unread(connection, 0, 1000, 2000))
     assert found is not None
     made = activityrows.sums_after(found, 0)
     assert await store.write(lambda batch: activityrows.write(batch, made)) is True
