@@ -91,6 +91,7 @@ class Tally:
         self._scopes: dict[tuple[str, str], int] = {}
         self._long: dict[int, bytes] = {}
         self._contents: dict[str, int] = {}
+        self._usuals: dict[tuple[int, int], int] = {}
         self._mailings = mailings_of(batch)
         self._people, self._again, self._moments = People(batch), Contents(batch), Moments(batch)
         self._last: tuple[Item | None, dict[object, Members], Reached | None] = (None, {}, None)
@@ -263,7 +264,14 @@ class Tally:
         return count if count > ask.usual.times * usual else int(ask.usual.least) - 1
 
     def _usual(self, scope: int, window_us: int) -> int:
-        """The highest count in a window of that length between 35 and 7 days ago."""
+        """The highest count in a window of that length between 35 and 7 days ago, read once for all items: what they
+        change is written at the end."""
+        key = scope, window_us
+        if key not in self._usuals:
+            self._usuals[key] = self._most(scope, window_us)
+        return self._usuals[key]
+
+    def _most(self, scope: int, window_us: int) -> int:
         since, until = self._batch.now_us - USUAL_FROM, self._batch.now_us - USUAL_UNTIL
         sql = "SELECT at, n FROM moment WHERE scope = ? AND at > ? AND at <= ?"
         times = [(when, n) for when, n in self._batch.select(sql, (scope, since, until))]
