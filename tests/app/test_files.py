@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.files import CannotStart, installation_secret, make_state, store_url
 from smtpguard.config.settings import Settings, read_settings
 
 
-def settings(folder: Path, text: str) -> Settings:
+def settings_in(folder: Path, text: str) -> Settings:
     (folder / "smtpguard.yaml").write_text(text)
     return read_settings(folder / "smtpguard.yaml")
 
@@ -19,26 +23,26 @@ def settings(folder: Path, text: str) -> Settings:
 def test_the_stores_password_is_read_from_its_file(tmp_path: Path) -> None:
     (tmp_path / "password").write_text("p@ss/w:rd\n")
     url = "postgresql://guard@db.example.com:5433/mail"
-    given = settings(tmp_path, f'store: {{url: "{url}", password_file: password}}\n')
+    given = settings_in(tmp_path, f'store: {{url: "{url}", password_file: password}}\n')
     assert store_url(given) == "postgresql://guard:p%40ss%2Fw%3Ard@db.example.com:5433/mail"
     assert "p@ss" not in repr(given)
 
 
 def test_without_a_password_file_the_url_is_unchanged(tmp_path: Path) -> None:
-    given = settings(tmp_path, 'store: {url: "sqlite:///x.db"}\n')
+    given = settings_in(tmp_path, 'store: {url: "sqlite:///x.db"}\n')
     assert store_url(given) == f"sqlite:///{tmp_path}/x.db"
 
 
 def test_a_state_folder_that_cannot_be_created_is_one_error(tmp_path: Path) -> None:
     (tmp_path / "var").write_text("a file")
     with pytest.raises(CannotStart, match=f"{tmp_path}/var: "):
-        make_state(settings(tmp_path, ""))
+        make_state(settings_in(tmp_path, ""))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_files_that_root_creates_get_the_folders_owner(tmp_path: Path) -> None:
     """Files that root creates before the first start get the folder's owner, such as indexes of a sync."""
-    given = settings(tmp_path, "")
+    given = settings_in(tmp_path, "")
     given.state.mkdir()
     os.chown(given.state, 12345, 12346)
     make_state(given)
@@ -49,10 +53,38 @@ def test_files_that_root_creates_get_the_folders_owner(tmp_path: Path) -> None:
 
 
 def test_an_invalid_secret_is_one_error(tmp_path: Path) -> None:
-    given = settings(tmp_path, "")
+    given = settings_in(tmp_path, "")
     make_state(given)
     first = installation_secret(given)
     assert installation_secret(given) == first
     given.secret_file.write_bytes(b"short")
     with pytest.raises(CannotStart, match="does not hold 32 octets"):
         installation_secret(given)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.integers(min_value=0, max_value=2**49), min_size=2, max_size=50))
+def test_ids_rise_even_if_the_clock_goes_back(times: list[int]) -> None:
+    clock = iter(times)
+    new_id = ids(lambda: next(clock))
+    made = [new_id() for _ in times]
+    assert all(re.fullmatch("[0-9A-Z]{16}", one) for one in made)
+    assert made == sorted(set(made))
+
+
+def test_ids_of_different_processes_sort_by_time() -> None:
+    assert ids(lambda: 1000)() < ids(lambda: 1001)()
+
+
+def test_ids_of_two_processes_in_one_millisecond_differ() -> None:
+    assert ids(lambda: 5)() != ids(lambda: 5)()
+
+
+def test_more_ids_than_fit_a_millisecond_are_distinct() -> None:
+    new_id = ids(lambda: 5)
+    made = {new_id() for _ in range(5000)}
+    assert len(made) == 5000
+
+
+def test_the_clock_has_a_time_zone() -> None:
+    assert SystemClock().now().tzinfo is not None

@@ -1,14 +1,16 @@
 """The supervisor with real processes, signals and sockets, and toy parts: ready, stop, reload, death.
 
-For the distribution of connections, see test_connections. For parts that die, see test_child.
+For parts that die, see test_child.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import signal
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -121,3 +123,122 @@ def test_a_reload_during_another_is_not_lost(grow: Grow, tmp_path: Path) -> None
     tree.until("READY=1")  # of the first reload
     tree.until("READY=1")  # of the second reload
     assert count.read_text() == "one\none\n"
+
+
+def test_the_least_loaded_part_gets_the_next_connection(grow: Grow) -> None:
+    tree = grow(["proxy", "proxy"])
+    tree.until("READY=1")
+    with contextlib.ExitStack() as undo:
+        opened = [tree.connect() for _ in range(6)]
+        emptied = opened[0][1]
+        for sock, pid in opened:
+            undo.enter_context(sock)
+            if pid == emptied:
+                sock.close()
+        deadline = time.monotonic() + PATIENCE
+        while (
+            time.monotonic() < deadline
+        ):  # the report of the closed connections takes a moment; then three in a row go to the same part
+            again = [tree.connect() for _ in range(3)]
+            for sock, _ in again:
+                sock.close()
+            if {pid for _, pid in again} == {emptied}:
+                break
+        assert {pid for _, pid in again} == {emptied}
+
+
+def test_without_a_ready_part_connections_wait_in_the_backlog(grow: Grow) -> None:
+    tree = grow(["proxy"], first_pause_seconds=0.3)
+    tree.until("READY=1")
+    sock, victim = tree.connect()
+    os.kill(victim, signal.SIGKILL)
+    with contextlib.suppress(ConnectionResetError):
+        sock.recv(1)
+    sock.close()
+    again, pid = tree.connect()
+    again.close()
+    assert pid not in (0, victim)
+
+
+def test_the_total_limit_is_exact(grow: Grow) -> None:
+    tree = grow(["proxy", "proxy"], total=5)
+    tree.until("READY=1")
+    open_ = [tree.connect() for _ in range(5)]
+    assert all(pid for _, pid in open_)
+    with socket.create_connection(("127.0.0.1", tree.port), timeout=PATIENCE) as one_too_many:
+        assert one_too_many.recv(200).startswith(b"421 4.7.0 ")
+        assert one_too_many.recv(1) == b""
+    open_[0][0].close()
+    tree.greets(bool)
+    for sock, _ in open_:
+        sock.close()
+
+
+def test_the_limit_per_client(grow: Grow) -> None:
+    tree = grow(["proxy"], per_client=2)
+    tree.until("READY=1")
+    open_ = [tree.connect() for _ in range(3)]
+    assert [bool(pid) for _, pid in open_] == [True, True, False]
+    with socket.socket() as other:
+        other.settimeout(PATIENCE)
+        other.bind(("127.0.0.2", 0))
+        other.connect(("127.0.0.1", tree.port))
+        assert other.recv(100).startswith(b"220 ")
+    for sock, _ in open_:
+        sock.close()
+
+
+def test_each_kind_of_connection_goes_to_its_parts(grow: Grow, tmp_path: Path) -> None:
+    """Each listener's connections go to its own parts. Milter connections do not count as a client's, and get no SMTP
+    reply."""
+    path = tmp_path / "milter.sock"
+    tree = grow(["proxy", "milter"], unix=str(path), per_client=1, total=4)
+    tree.until("READY=1")
+    with contextlib.ExitStack() as undo:
+        smtp, proxy = tree.connect()
+        undo.enter_context(smtp)
+        said = []
+        for _ in range(4):
+            mta = undo.enter_context(socket.socket(socket.AF_UNIX))
+            mta.settimeout(PATIENCE)
+            mta.connect(str(path))
+            said.append(mta.recv(100))
+    assert len(set(said[:3])) == 1
+    assert said[0].startswith(b"220 ")
+    assert int(said[0].split()[1]) != proxy
+    assert said[3] == b"", "one too many in all is closed, without a word of SMTP"
+    tree.process.send_signal(signal.SIGTERM)
+    assert tree.wait() == 0
+    assert not path.exists()
+
+
+def test_a_proxy_takes_milter_connections_if_no_part_is_theirs_alone(grow: Grow, tmp_path: Path) -> None:
+    path = tmp_path / "milter.sock"
+    tree = grow(["proxy", "proxy"], unix=str(path), per_client=1)
+    tree.until("READY=1")
+    with contextlib.ExitStack() as undo:
+        smtp, proxy = tree.connect()
+        undo.enter_context(smtp)
+        mta = undo.enter_context(socket.socket(socket.AF_UNIX))
+        mta.settimeout(PATIENCE)
+        mta.connect(str(path))
+        said = mta.recv(100)
+        assert said.startswith(b"220 ")
+        assert int(said.split()[1]) != proxy, "the least loaded one"
+
+
+def test_milter_connections_wait_while_smtp_continues(grow: Grow, tmp_path: Path) -> None:
+    path = tmp_path / "milter.sock"
+    tree = grow(["proxy", "milter"], unix=str(path))
+    tree.until("READY=1")
+    with socket.socket(socket.AF_UNIX) as first, socket.socket(socket.AF_UNIX) as second:
+        for sock in (first, second):
+            sock.settimeout(PATIENCE)
+        first.connect(str(path))
+        before = int(first.recv(100).split()[1])
+        os.kill(before, signal.SIGKILL)
+        smtp, pid = tree.connect()
+        with smtp:
+            assert pid
+        second.connect(str(path))
+        assert int(second.recv(100).split()[1]) != before
