@@ -51,9 +51,11 @@ AGAIN = SIZE // 4
 """Beyond this offset the file is overwritten from its beginning, once all of it has been moved."""
 LOOK_SECONDS = 0.05
 """For so long after a write its files are not looked for before the next one, only after it."""
-NOTE_SECONDS = 0.05
-"""For so long an outcome waits for a verdict with which it is written. A freeze names messages without an outcome as past
-recall."""
+NOTE_SECONDS = 0.025
+"""For so long outcomes gather, and wait once more for a verdict with which they are written. A freeze names messages
+without an outcome as past recall."""
+MANY = 16
+"""So many outcomes go with the next verdict at once: many together cost little more than one."""
 TELL_SECONDS = 0.03
 """For so long outcomes wait until subscribers are told of many at once, with a write, or if none comes so long."""
 LATE_SECONDS = 1.0
@@ -144,6 +146,7 @@ class Front:
         self._outcomes: deque[Event] = deque()
         self._open: dict[str, None] = {}  # verdicts recorded here whose outcome is not known
         self._timer: asyncio.TimerHandle | None = None  # of outcomes
+        self._due = False  # they go with the next verdict
         self._watched: asyncio.TimerHandle | None = None  # until what waits is late
         self._late = False
         self._number = self._at = 0
@@ -273,8 +276,10 @@ class Front:
 
     def _flush(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = None
-        if self._outcomes and not self._coming:
+        if self._due and not self._coming:
             self._hand_over(loop, 0)
+        elif self._outcomes:
+            self._due, self._timer = True, loop.call_later(NOTE_SECONDS, self._flush, loop)
 
     def _hand_over(self, loop: asyncio.AbstractEventLoop, seen: int) -> None:
         """To the thread, in the first turn of the event loop without new items."""
@@ -290,7 +295,10 @@ class Front:
         self._deliver(group, {}, None)
 
     def _taken(self, loop: asyncio.AbstractEventLoop) -> _Group:
-        group = _Group(loop, self._coming, self.outcomes())
+        outcomes: list[Event] = []
+        if self._due or len(self._outcomes) >= MANY:
+            outcomes, self._due = self.outcomes(), False
+        group = _Group(loop, self._coming, outcomes)
         self._coming = []
         return group
 
@@ -486,6 +494,7 @@ class Front:
         for timer in filter(None, (self._timer, self._watched)):
             timer.cancel()
         loop = asyncio.get_running_loop()
+        self._due = True
         if self._coming or self._outcomes:
             self._queue.put(self._taken(loop))
         self._queue.put(_STOP)
