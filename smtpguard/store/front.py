@@ -57,7 +57,8 @@ without an outcome as past recall."""
 MANY = 16
 """So many outcomes go with the next verdict at once: many together cost little more than one."""
 TELL_SECONDS = 0.03
-"""For so long outcomes wait until subscribers are told of many at once, with a write, or if none comes so long."""
+"""For so long verdicts and outcomes wait until subscribers are told of many at once, with a write, or if none comes so
+long: telling holds the interpreter's lock, which the event loop needs to answer clients."""
 LATE_SECONDS = 1.0
 """If nobody has moved a frame by this time after its write, this process moves it."""
 _LARGEST = 1 << 16
@@ -330,11 +331,10 @@ class Front:
             for group in groups:
                 with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
                     group.loop.call_soon_threadsafe(self._deliver, group, done, error)
-            # After the answers, since clients wait for those.
-            self._publish([w.event for group in groups for w in group.writes if done.get(w.event.id)])
             now = time.monotonic()
             due = due if told else now + TELL_SECONDS
             told += [event for group in groups for event in group.outcomes if event.id in done]
+            told += [write.event for group in groups for write in group.writes if done.get(write.event.id)]
             if now >= due or not groups or not going:
                 self._publish(told)
                 told = []
