@@ -19,10 +19,11 @@ from pathlib import Path
 
 SBIN = Path("/usr/lib/postfix/sbin")
 
+# qmgr looks every second, not every 300, at incoming: there it puts a message that it finds still being delivered.
 SERVICES = """\
 pickup    unix n - n 60   1 pickup
 cleanup   unix n - n -    0 cleanup
-qmgr      unix n - n 300  1 qmgr
+qmgr      unix n - n 1    1 qmgr
 rewrite   unix - - n -    - trivial-rewrite
 bounce    unix - - n -    0 bounce
 defer     unix - - n -    0 bounce
@@ -203,13 +204,9 @@ class Postfix:
         return self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
 
     def queued(self) -> int:
-        """Messages in all its queues."""
-        return sum(
-            1
-            for q in ("maildrop", "incoming", "active", "deferred", "hold")
-            for f in (self.queue / q).rglob("*")
-            if f.is_file()
-        )
+        """Messages in all its queues. They are listed twice, since a message may move behind the listing."""
+        queues = ("maildrop", "incoming", "active", "deferred", "hold") * 2
+        return len({f.name for q in queues for f in (self.queue / q).rglob("*") if f.is_file()})
 
     def flush(self) -> None:
         subprocess.run(["postqueue", "-c", str(self.config), "-f"], check=False, timeout=120, capture_output=True)

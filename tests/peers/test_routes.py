@@ -29,7 +29,10 @@ class Routed:
         mail = letters.mail(to=f"{PETER}, {PIA}", subject="Tonight", text="At six?\n", message_id=message_id)
         with smtplib.SMTP("127.0.0.1", front.port, timeout=120) as smtp:
             smtp.sendmail("anna@example.com", [PETER, PIA], mail)
-        until(lambda: front.queued() == 0, f"{message_id} to leave the queue; {front.lines()[-5:]}")
+        until(
+            lambda: front.queued() == 0,
+            lambda: f"{message_id} to leave the queue; {front.lines()[-5:]}; {self._guard.log.read_text()[-3000:]}",
+        )
         for recorder, recipient in ((self.default, PETER), (self.partners, PIA)):
             assert [m.recipients for m in recorder.with_id(message_id)] == [[recipient]]
 
