@@ -93,7 +93,7 @@ async def test_a_connection_that_was_asked_to_take_content_ends_without_it(tmp_p
         assert (await client.ask(f"AUTH PLAIN {plain()}")).startswith("235")
         assert (await client.send(b"x\r\n")).startswith("451")
         assert (await client.hear_end()).startswith(b"421 4.4.2")
-        await until(lambda: not world.pool.size)
+        await until(lambda: world.pool.size == world.pool.idle)
         assert not world.relay.messages
 
 
