@@ -40,7 +40,6 @@ _HEAD = "SELECT journal, seq, hash, generation, policy, kept_bytes FROM head"
 _HEAD_AND_FRONTS = f"SELECT EXISTS (SELECT 1 FROM front), h.* FROM ({_HEAD}) AS h"
 _SET_HEAD = "UPDATE head SET seq = ?, hash = ?, generation = ?, policy = ?, kept_bytes = ?"
 _ARRIVED = "DELETE FROM underway WHERE id {} AND NOT doubt RETURNING id, mailing, at, people, again"
-_MOST_ROWS = 100  # in one DELETE
 _ROWS = (100, 20, 4, 1)  # in one INSERT
 _WHOLE = frozenset({"bigint", "integer", "smallint"})
 _TYPES = {
@@ -181,6 +180,9 @@ class Batch:
             self.freezes = read_freezes(connection)
         self._rows: dict[str, list[Row]] = {}
         self._settled: dict[str, Event] = {}
+        self._unwritten: dict[str, Row] = {}
+        """Rows of underway for verdicts of fronts. Most are never written: their outcome comes in the same batch. They
+        are of no mailing, so nothing else follows from it."""
         self.follower = follow(self)
         """Updates the rows that follow from these entries, which the batch does not know."""
         self.signed: list[Checkpoint] = []
@@ -266,7 +268,8 @@ class Batch:
                 self.flush()
                 self.follower.part(event.id, at, arrived=relayed(kind, event.data) is Outcome.DELIVERED)
             elif event.kind is Kind.OUTCOME:
-                self._settled[event.id] = event
+                if self._unwritten.pop(event.id, None) is None:
+                    self._settled[event.id] = event
             elif event.kind is Kind.IN_DOUBT:
                 self.flush()
                 self.follower.doubt([event.id])
@@ -457,14 +460,13 @@ class Batch:
                 passes(each.kind, each.id)
         head, entries, plain, clears = self.head, self.rows("entry"), self.rows(_PLAIN), self.rows("clear")
         generation, seq, prev, hashes = head.generation, head.seq, head.hash, self._hashes
-        underway: dict[str, Row] = {}
         for each in fronted:
             at, kind, id, body = each.at, each.kind, each.id, each.body
             if kind == _VERDICT:
                 if each.generation != generation:
                     continue
-                underway[id] = id, each.key, at, each.marks, False, None, None, False
-            elif underway.pop(id, None) is None:  # its verdict came before, if not with it, as most do
+                self._unwritten[id] = id, each.key, at, each.marks, False, None, None, False
+            elif self._unwritten.pop(id, None) is None:
                 self._settled[id] = event_of(each)
             seq += 1
             hash = link(prev, seq, at, kind, id, body)
@@ -478,7 +480,6 @@ class Batch:
                 clears.append((seq, each.clear))
             prev = hash
         head.seq, head.hash = seq, prev
-        self.rows("underway").extend(underway.values())
 
     def front_moved(self, name: str, number: int) -> None:
         """Record that the front is in the chain up to that frame, with this commit."""
@@ -505,7 +506,6 @@ class Batch:
 
     def flush(self) -> None:
         """Write the collected rows, so that the caller's own statement sees them."""
-        self._settle_unwritten()
         with self._together():
             self._write_rows()
         if self._settled:
@@ -513,24 +513,16 @@ class Batch:
             outcomes = {id: relayed(event.kind.value, event.data) for id, event in events.items()}
             out = {id: microseconds(events[id].at) for id, end in outcomes.items() if end is Outcome.DELIVERED}
             self.follower.settle(outcomes)
-            settled = list(outcomes)
-            for start in range(0, len(settled), _MOST_ROWS):
-                some = settled[start : start + _MOST_ROWS]
-                known = list(self.among(_ARRIVED, some))
-                self.follower.record_relayed(
-                    (n, at, out[id], people, again) for id, n, at, people, again in known if id in out
-                )
-                if len(known) < len(some):  # the others had been marked as in doubt
-                    self.follower.doubt_ended({id: out[id] for id in some if id in out})
-
-    def _settle_unwritten(self) -> None:
-        """A verdict that comes with its outcome, as most do from a front, is never written to underway. It is of no
-        mailing, so nothing follows from the outcome."""
-        rows = self._rows.get("underway")
-        if self._settled and rows:
-            rows[:] = [row for row in rows if row[_MAILING] is not None or not self._settled.pop(row[0], None)]
+            known = list(self.among(_ARRIVED, list(outcomes)))
+            self.follower.record_relayed(
+                (n, at, out[id], people, again) for id, n, at, people, again in known if id in out
+            )
+            if len(known) < len(outcomes):  # the others had been marked as in doubt
+                self.follower.doubt_ended(out)
 
     def _write_rows(self) -> None:
+        self.rows("underway").extend(self._unwritten.values())
+        self._unwritten.clear()
         for table, rows in self._rows.items():
             if rows:
                 if table == "moment" and self._page is not None:
@@ -555,8 +547,6 @@ class Batch:
 
 
 Step = Callable[[Batch], Any]
-
-_MAILING = schema.underway.columns.keys().index("mailing")
 
 _CONFLICTS: Mapping[str, str] = {
     "person": "ON CONFLICT (person) DO UPDATE SET due = excluded.due, doc = excluded.doc, weights = excluded.weights",
