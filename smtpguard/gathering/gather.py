@@ -273,7 +273,7 @@ class Gather:
             origin = await self._verify(known.transaction)
         shown, fits = await self.turns.of(partial(self._compared_at_once, message, templates))
         if shown is None:
-            shown = await _within(self.read_seconds, lambda: self.reader.shown(message), _NOT_APART)
+            shown = await _within(self.read_seconds, lambda: self.reader.shown_apart(message), _NOT_APART)
         if isinstance(shown, Unknown):
             shown = Shown(content=message.sha256, opaque=True)
         coming = Coming(

@@ -104,9 +104,9 @@ class BoundedReader:
         found = shown_by(message, NARROW)
         return None if found.opaque else self._remember_shown(found)
 
-    async def shown(self, message: Message) -> Shown:
+    async def shown_apart(self, message: Message) -> Shown:
         """A message that cannot be taken apart within the bounds is compared as octets."""
-        return self.shown_at_once(message) or self._remember_shown(await self._shown_apart(message))
+        return self._remember_shown(await self._taken_apart(message))
 
     def _remember_shown(self, shown: Shown) -> Shown:
         self._shown[shown.content] = shown
@@ -114,7 +114,7 @@ class BoundedReader:
             self._shown.popitem(last=False)
         return shown
 
-    async def _shown_apart(self, message: Message) -> Shown:
+    async def _taken_apart(self, message: Message) -> Shown:
         if message.size_bytes > self._pool.most_bytes:
             return Shown(content=message.sha256, opaque=True)
         policy, around = self._around()

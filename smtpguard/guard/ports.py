@@ -359,9 +359,9 @@ class Reader(Protocol):
         """Read within bounds of time and memory. The Reading says what could not be read."""
 
     def shown_at_once(self, message: Message) -> Shown | None:
-        """As ``at_once``; None: call ``shown``."""
+        """As ``at_once``; None: call ``shown_apart``."""
 
-    async def shown(self, message: Message) -> Shown:
+    async def shown_apart(self, message: Message) -> Shown:
         """Everything that the message shows or opens, for comparison, within the same bounds."""
 
 

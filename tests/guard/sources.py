@@ -87,7 +87,7 @@ class FakeReader:
     def shown_at_once(self, message: Message) -> Shown | None:
         return None
 
-    async def shown(self, message: Message) -> Shown:
+    async def shown_apart(self, message: Message) -> Shown:
         return shown_by(message)
 
 
