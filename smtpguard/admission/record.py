@@ -430,14 +430,10 @@ def _private(gathered: Gathered) -> dict[str, tuple[str, ...]]:
     session = gathered.transaction.session
     if session.auth_user:
         private["actor"] = (session.auth_user,)
-    if message_id := _message_id(gathered):
-        private["message_id"] = (message_id[:MAX_SUBJECT],)
-    if session.ident:
-        private["ident"] = (session.ident[:MAX_SUBJECT],)
-    if session.helo:
-        private["helo"] = (session.helo[:MAX_SUBJECT],)
-    if envelope.envid:
-        private["envid"] = (envelope.envid[:MAX_SUBJECT],)
+    named = {"message_id": _message_id(gathered), "ident": session.ident, "helo": session.helo, "envid": envelope.envid}
+    for role, value in named.items():
+        if value:
+            private[role] = (value[:MAX_SUBJECT],)
     if refused := gathered.transaction.refused:
         private["refused"] = tuple(str(one.address) for one in refused)
     return private

@@ -52,21 +52,19 @@ Open = Callable[[], AbstractContextManager[Connection]]
 
 
 class Digests:
-    """For one installation and one journal; ``digests`` keeps one."""
+    """For one installation and one journal."""
 
     def __init__(self, secret: bytes, journal_id: str) -> None:
         key = hmac.digest(secret, b"smtpguard find " + journal_id.encode(), "sha256")
         self.key_id = hashlib.sha256(key).hexdigest()[:16]
-        keyed = hashlib.blake2b(key=key, digest_size=8)
-
-        @lru_cache(maxsize=_KNOWN)
-        def of(word: str) -> int:
-            digest = keyed.copy()
-            digest.update(word.encode("utf-8", "surrogatepass"))
-            return int.from_bytes(digest.digest(), "big") & _MASK
-
-        self.of: Callable[[str], int] = of
+        self._keyed = hashlib.blake2b(key=key, digest_size=8)
+        self.of: Callable[[str], int] = lru_cache(maxsize=_KNOWN)(self._of)
         """The number of a word; that of a client or a sender is asked for many times."""
+
+    def _of(self, word: str) -> int:
+        digest = self._keyed.copy()
+        digest.update(word.encode("utf-8", "surrogatepass"))
+        return int.from_bytes(digest.digest(), "big") & _MASK
 
 
 @lru_cache(maxsize=1)

@@ -48,20 +48,8 @@ def summed(
 ) -> Classified:
     """``recipients``: one for each RCPT; ``distinct``: each of their mailboxes once. ``nested``: the lists that each
     list's address reaches; ``blind``: lists without a usable index."""
-    if not [one for one in distinct if one.lists or one.doubt or one.behind is not None]:  # as with nearly all mail
+    if _touch_none(distinct):  # as with nearly all mail
         return _of_people(recipients, [one.kinds for one in distinct])
-    return _with_lists(recipients, distinct, lists=lists, statuses=statuses, nested=nested, blind=blind)
-
-
-def _with_lists(
-    recipients: Sequence[Classification],
-    distinct: Collection[Classification],
-    *,
-    lists: Mapping[str, ListInfo],
-    statuses: Mapping[str, IndexStatus],
-    nested: Mapping[str, frozenset[str]],
-    blind: Sequence[str],
-) -> Classified:
     internal = outside = list_addresses = 0
     addressed: set[str] = set()
     people: list[Classification] = []
@@ -126,6 +114,10 @@ def _with_lists(
         unsure={n: statuses[n].why for n in blind if n in touched} if touched else {},
     )
     return with_crowds(counted, crowds) if crowds else counted
+
+
+def _touch_none(distinct: Collection[Classification]) -> bool:
+    return not [one for one in distinct if one.lists or one.doubt or one.behind is not None]
 
 
 def _of_people(recipients: Sequence[Classification], kinds: Sequence[frozenset[Kind]]) -> Classified:

@@ -18,7 +18,6 @@ import pytest
 from smtpguard.database.errors import Unavailable
 from smtpguard.gathering.gather import Gather
 from smtpguard.gathering.reader import BoundedReader
-from smtpguard.lists import registry
 from smtpguard.mail.message import Message
 from smtpguard.mail.transaction import Lost
 from smtpguard.policy.freezing import Selector
@@ -255,7 +254,7 @@ class _Never(frozenset[str]):
 def _forget(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever an ordinary message leaves for the next, or takes a shorter way by."""
     monkeypatch.setattr("smtpguard.reading.read._TELLING", _Never())
-    monkeypatch.setattr("smtpguard.lists.registry.summed", registry._with_lists)
+    monkeypatch.setattr("smtpguard.lists.registry._touch_none", lambda distinct: False)
     for name, module in list(sys.modules.items()):
         if name.startswith("smtpguard."):
             for each in list(vars(module).values()):
