@@ -27,7 +27,7 @@ _passed = _Passed()
 
 
 def traced() -> bool:
-    """Whether steps are noted: for callers to whom it is dear to say what they pass."""
+    """Whether steps are noted. Callers ask first where naming a step takes time."""
     return _folder is not None
 
 

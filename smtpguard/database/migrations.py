@@ -134,7 +134,7 @@ def to_0001() -> None:
 
 
 def to_0002() -> None:
-    """Mailings: the same text to many people, whom it has come for, and the holds that belong together."""
+    """Mailings: the same text to many people, the people addressed, and the holds of one mailing."""
     _table(
         "mailing", _big("n", key=True), _text("id"), _number("first_at last_at"), _text("state"), _number("people"),
         _flag("filed"), _octets("sketch"), _text("counts doc"),

@@ -34,7 +34,7 @@ from smtpguard.policy.recorded import unpack
 
 @dataclass(slots=True)
 class Counted:
-    """Sets of people: those of whom it is certain, and all of whom it is possible."""
+    """Two sets of people: those who certainly count, and those who possibly do."""
 
     sure: People = field(default_factory=People)
     all: People = field(default_factory=People)
