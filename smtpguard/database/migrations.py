@@ -17,48 +17,17 @@ import orjson
 import sqlalchemy as sa
 from alembic import op
 
-_BIG = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+from smtpguard.database.schema import big as _big
+from smtpguard.database.schema import flag as _flag
+from smtpguard.database.schema import integer as _int
+from smtpguard.database.schema import number as _number
+from smtpguard.database.schema import octets as _octets
+from smtpguard.database.schema import small as _small
+from smtpguard.database.schema import text as _text
+
 _SLICE = 500
 _ENTRIES = 5000
 """Rows at a time: of holds, and of the journal."""
-
-
-def _columns(
-    type: Any, names: str, *, key: bool = False, null: bool = False, default: Any = None
-) -> list[sa.Column[Any]]:
-    return [
-        sa.Column(name, type, primary_key=key, autoincrement=False, nullable=null, server_default=default)
-        for name in names.split()
-    ]
-
-
-def _text(names: str, **how: Any) -> list[sa.Column[Any]]:
-    return _columns(sa.Text(), names, **how)
-
-
-def _number(names: str, **how: Any) -> list[sa.Column[Any]]:
-    return _columns(sa.BigInteger(), names, **how)
-
-
-def _big(names: str, **how: Any) -> list[sa.Column[Any]]:
-    """As _number, but a key in SQLite is the row's id."""
-    return _columns(_BIG, names, **how)
-
-
-def _int(names: str, **how: Any) -> list[sa.Column[Any]]:
-    return _columns(sa.Integer(), names, **how)
-
-
-def _small(names: str, **how: Any) -> list[sa.Column[Any]]:
-    return _columns(sa.SmallInteger(), names, **how)
-
-
-def _octets(names: str, **how: Any) -> list[sa.Column[Any]]:
-    return _columns(sa.LargeBinary(), names, **how)
-
-
-def _flag(names: str, **how: Any) -> list[sa.Column[Any]]:
-    return _columns(sa.Boolean(), names, **how)
 
 
 def _table(name: str, *columns: list[sa.Column[Any]], rowid: bool = True) -> sa.Table:

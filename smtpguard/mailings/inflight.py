@@ -49,10 +49,10 @@ _SENDING_THEM = _SENDING.where(or_(hold.c.people.in_(_PEOPLE), func.length(hold.
 _SENDING_HOLDS = _SENDING.where(hold.c.hold_id.in_(bindparam("holds", expanding=True)))
 _FOR_SEVERAL = (
     select(hold.c.hold_id)
-    .where(hold.c.mailing.in_(select(mailing.c.id).where(mailing.c.n.in_(_NUMBERS))), text(SEVERAL["info"]["where"]))
+    .where(hold.c.mailing.in_(select(mailing.c.id).where(mailing.c.n.in_(_NUMBERS))), text(SEVERAL))
     .limit(1)
 )
-_FOR_SINGLE = select(hold.c.hold_id).where(hold.c.people.in_(_PEOPLE), text(SINGLE["info"]["where"]))
+_FOR_SINGLE = select(hold.c.hold_id).where(hold.c.people.in_(_PEOPLE), text(SINGLE))
 _RESULTS = select(delivery.c.intent_id, delivery.c.state, delivery.c.people).where(
     delivery.c.intent_id.in_(bindparam("entries", expanding=True))
 )
