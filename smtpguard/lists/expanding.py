@@ -297,7 +297,7 @@ class _Map:
 
     def _values(self, entry: maps.Entry) -> Iterator[str]:
         for value in entry.values:
-            for inner in maps.included(value, self._path.parent) if maps.is_include(value) else (value,):
+            for inner in maps.expanded(value, self._path.parent):
                 if maps.is_elsewhere(inner):
                     self._tally.ignored += 1
                 elif not inner.startswith("@"):

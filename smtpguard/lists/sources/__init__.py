@@ -7,10 +7,13 @@ address is counted by its place, never by its content.
 from __future__ import annotations
 
 import logging
+import secrets
 import traceback
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from functools import cached_property
+from typing import Any
 
 from smtpguard.mail.address import Address, BadAddress
 
@@ -76,24 +79,32 @@ class Tally:
             self.shown.append(BadRow(line, why, self.unit, self.source))
 
 
-class Source(Protocol):
+class Source(ABC):
     """One source of members, opened for one pass."""
 
     @property
+    @abstractmethod
     def label(self) -> str:
         """Its name for people: a file's name, a server's and a list's, without secrets."""
+
+    @cached_property
+    def opening(self) -> bytes:
+        """32 octets, different for each opening."""
+        return secrets.token_bytes(32)
 
     def fingerprint(self) -> bytes:
         """32 octets that change whenever the members could have changed; cheap. Raises SourceError.
 
         Asked before a pass and after it: a different answer means that the source changed while it was read. A source
-        that cannot tell without being read returns a different fingerprint for each opening, so that it is always read.
+        that cannot tell without being read returns ``opening``, so that it is always read.
         """
+        return self.opening
 
+    @abstractmethod
     def cells(self, tally: Tally) -> Iterator[Cell]:
         """Every member, in its original spelling; ``tally.rows`` counts them. Raises SourceError, midway too."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most have nothing open between two passes
         """Close what ``fingerprint`` or an unfinished pass has left open. Idempotent."""
 
 

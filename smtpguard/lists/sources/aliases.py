@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from smtpguard.lists.sources import Cell, SourceError, Tally, maps
-from smtpguard.lists.sources.maps import Entry, included, is_elsewhere, is_include
+from smtpguard.lists.sources import Cell, Source, SourceError, Tally, maps
+from smtpguard.lists.sources.maps import Entry, is_elsewhere
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AliasSource:
+class AliasSource(Source):
     """``names``: aliases whose members these are. ``domain``: the domain of names without one."""
 
     path: Path
@@ -53,15 +53,12 @@ class AliasSource:
             raise SourceError(f"{self.path}: no {missing[0]} is in it")
         yield from self._behind(known, tally)
 
-    def close(self) -> None:
-        """Nothing is open between two passes."""
-
     def _behind(self, known: Mapping[str, Entry], tally: Tally) -> Iterator[Cell]:
         ahead = [self._key(name) for name in self.names]
         seen = set(ahead)
         while ahead:
             entry = known[ahead.pop()]
-            for value in self._values(entry):
+            for value in (found for each in entry.values for found in maps.expanded(each, self.path.parent)):
                 key = self._key(value.removeprefix("\\"))
                 if is_elsewhere(value):
                     tally.ignored += 1
@@ -78,13 +75,6 @@ class AliasSource:
                         yield entry.line, f"{name}@{self.domain}"
                     else:
                         tally.reject(entry.line, "a name without a domain (declare domain)")
-
-    def _values(self, entry: Entry) -> Iterator[str]:
-        for value in entry.values:
-            if is_include(value):
-                yield from included(value, self.path.parent)
-            else:
-                yield value
 
     def _key(self, name: str) -> str:
         """The key of a name: an alias is local, with or without its domain."""

@@ -11,10 +11,10 @@ import csv
 import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, BinaryIO, ClassVar, Protocol, cast
+from typing import Any, BinaryIO, ClassVar
 
 from smtpguard.lists.sources import Cell, SourceError, Tally, cell_address
-from smtpguard.lists.sources.files import peeked
+from smtpguard.lists.sources.files import peeked, pieces_of, stream
 from smtpguard.mail.address import BadAddress
 
 ADDRESS_NAMES = (
@@ -77,8 +77,7 @@ class _Reading:
         if not sample.strip("\ufeff \t\r\n"):
             raise SourceError(f"{self.name}: the file is empty")
         layout = None
-        lines = cast(BinaryIO, io.BufferedReader(_Lines(raw, self.name), _Lines.CHUNK))
-        with io.TextIOWrapper(lines, encoding=encoding, errors=errors, newline="") as text:
+        with io.TextIOWrapper(stream(_lines(raw, self.name)), encoding=encoding, errors=errors, newline="") as text:
             reader = csv.reader(text, delimiter=self.table.delimiter or self._sniff(sample), strict=True)
             for line, row in self._rows(reader, tally):
                 if layout is None:
@@ -96,7 +95,7 @@ class _Reading:
                 else:
                     yield line, cell
 
-    def _rows(self, reader: _Reader, tally: Tally) -> Iterator[tuple[int, list[str]]]:
+    def _rows(self, reader: Any, tally: Tally) -> Iterator[tuple[int, list[str]]]:
         """Non-empty rows, with the line on which each begins. A bad quote costs a row; an open one, the file."""
         while True:
             line = reader.line_num + 1
@@ -182,34 +181,15 @@ class _Reading:
         return _Layout(is_header, address, status)
 
 
-class _Lines(io.RawIOBase):
+def _lines(raw: BinaryIO, name: str) -> Iterator[bytes]:
     """The stream, as long as it has line ends: one without would be read into memory whole, however small it is
     compressed."""
-
-    CHUNK = 1 << 17
-
-    def __init__(self, raw: BinaryIO, name: str) -> None:
-        self._raw, self._name = raw, name
-        self._since = 0  # octets since the last line end, to within a chunk
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        octets = self._raw.read(len(buffer))
-        self._since = 0 if b"\n" in octets or b"\r" in octets else self._since + len(octets)
-        if self._since > LONGEST_LINE:
-            raise SourceError(f"{self._name}: a line longer than {LONGEST_LINE >> 20} MB: expected a table")
-        buffer[: len(octets)] = octets
-        return len(octets)
-
-
-class _Reader(Protocol):
-    """The interface of csv.reader."""
-
-    @property
-    def line_num(self) -> int: ...
-    def __next__(self) -> list[str]: ...
+    since = 0  # octets since the last line end, to within a piece
+    for octets in pieces_of(raw):
+        since = 0 if b"\n" in octets or b"\r" in octets else since + len(octets)
+        if since > LONGEST_LINE:
+            raise SourceError(f"{name}: a line longer than {LONGEST_LINE >> 20} MB: expected a table")
+        yield octets
 
 
 @dataclass(frozen=True, slots=True)

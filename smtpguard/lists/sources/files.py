@@ -9,143 +9,103 @@ from __future__ import annotations
 import hashlib
 import io
 import zlib
-from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import BinaryIO, ClassVar, Protocol, cast
+from typing import Any, BinaryIO, ClassVar, Protocol, cast
 
 import zstandard
 
-from smtpguard.lists.sources import Cell, SourceError, Tally
+from smtpguard.lists.sources import Cell, Source, SourceError, Tally
 
-GZIP = b"\x1f\x8b"
-ZSTD = b"\x28\xb5\x2f\xfd"
+PIECE = 1 << 17
 MAX_WINDOW = 1 << 27  # the most that zstd --long uses by default
 MAX_OUT = 1 << 18
 
 
-class _Decoder(Protocol):
-    @property
-    def eof(self) -> bool: ...
-    @property
-    def unused_data(self) -> bytes: ...
-
-
-class Rewound(io.RawIOBase):
-    """A stream whose start was already read, from its start."""
-
-    def __init__(self, start: bytes, rest: BinaryIO) -> None:
-        self._start, self._rest = memoryview(start), rest
+class _Stream(io.RawIOBase):
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces, self._left = pieces, b""
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        if not self._start:
-            read = self._rest.read(len(buffer))
-            buffer[: len(read)] = read
-            return len(read)
-        given = self._start[: len(buffer)]
+        while not self._left:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return 0
+            self._left = piece
+        given = self._left[: len(buffer)]
         buffer[: len(given)] = given
-        self._start = self._start[len(given) :]
+        self._left = self._left[len(given) :]
         return len(given)
+
+
+def stream(pieces: Iterator[bytes]) -> BinaryIO:
+    """A file with these octets, made as they are read."""
+    return cast(BinaryIO, io.BufferedReader(_Stream(pieces), PIECE))
+
+
+def pieces_of(raw: BinaryIO, octets: int = PIECE) -> Iterator[bytes]:
+    return iter(lambda: raw.read(octets), b"")
 
 
 def peeked(raw: BinaryIO, octets: int) -> tuple[bytes, BinaryIO]:
     """The first ``octets`` octets, or fewer at the end, and the whole stream from its start."""
-    start = bytearray()
+    start = b""
     while len(start) < octets and (more := raw.read(octets - len(start))):
         start += more
-    return bytes(start), cast(BinaryIO, io.BufferedReader(Rewound(bytes(start), raw), 1 << 17))
+    return start, stream(chain((start,), pieces_of(raw)))
 
 
 def unpacked(raw: BinaryIO, name: str) -> BinaryIO:
     """The stream decompressed, or as it is. ``name``: its name in error messages. Reading raises SourceError."""
     start, whole = peeked(raw, 4)
-    if start.startswith(GZIP):
-        return cast(BinaryIO, io.BufferedReader(_Gzip(whole, name), 1 << 17))
-    if start == ZSTD:
-        return cast(BinaryIO, io.BufferedReader(_Zstd(whole, name), 1 << 17))
-    return whole
+    packing = next((one for one in (_GZIP, _ZSTD) if start.startswith(one.magic)), None)
+    return whole if packing is None else stream(_decompressed(whole, name, packing))
 
 
-class _Packed(io.RawIOBase):
-    """Common to both formats: several compressed members may follow one another, and each must be complete."""
+@dataclass(frozen=True, slots=True)
+class _Packing:
+    """A format of compression. ``bite``: octets that are decompressed at a time, ``most`` of them at once."""
 
-    kind: str
+    name: str
     magic: bytes
     bite: int
+    decoder: Callable[[], Any]
+    most: tuple[int, ...] = ()
 
-    def __init__(self, raw: BinaryIO, name: str) -> None:
-        self._raw, self._name = raw, name
-        self._packed = self._out = b""
-        self._decoder: _Decoder | None = None
 
-    def readable(self) -> bool:
-        return True
+_GZIP = _Packing("gzip", b"\x1f\x8b", 1 << 16, lambda: zlib.decompressobj(wbits=31), (MAX_OUT,))
+_ZSTD = _Packing(  # fed in small pieces, since one octet can expand to many thousands
+    "zstd",
+    b"\x28\xb5\x2f\xfd",
+    1 << 10,
+    lambda: zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW).decompressobj(),
+)
 
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        while not self._out:
-            if not self._packed:
-                self._packed = self._raw.read(self.bite)
-            if not self._packed:
-                if self._decoder is not None:
-                    raise SourceError(f"{self._name}: the {self.kind} data ends in the middle")
-                return 0
-            if self._decoder is None:
-                self._start()
+
+def _decompressed(raw: BinaryIO, name: str, packing: _Packing) -> Iterator[bytes]:
+    """Several compressed members may follow one another, and each must be complete."""
+    packed = b""
+    while packed := packed or raw.read(packing.bite):
+        while len(packed) < len(packing.magic) and (more := raw.read(packing.bite)):
+            packed += more
+        if not packed.startswith(packing.magic):
+            raise SourceError(f"{name}: something else follows the {packing.name} data")
+        decoder = packing.decoder()
+        while not decoder.eof:
+            packed = packed or raw.read(packing.bite)
+            if not packed:
+                raise SourceError(f"{name}: the {packing.name} data ends in the middle")
             try:
-                self._unpack()
+                yield decoder.decompress(packed, *packing.most)
             except (zlib.error, zstandard.ZstdError):
-                raise SourceError(f"{self._name}: damaged {self.kind} data") from None
-            if self._decoder is not None and self._decoder.eof:
-                self._packed = self._decoder.unused_data
-                self._decoder = None
-        given = self._out[: len(buffer)]
-        buffer[: len(given)] = given
-        self._out = self._out[len(given) :]
-        return len(given)
-
-    def _start(self) -> None:
-        """A decoder for the compressed member that begins here."""
-        while len(self._packed) < len(self.magic) and (more := self._raw.read(self.bite)):
-            self._packed += more
-        if not self._packed.startswith(self.magic):
-            raise SourceError(f"{self._name}: something else follows the {self.kind} data")
-        self._begin()
-
-    @abstractmethod
-    def _begin(self) -> None:
-        """A decoder of its kind."""
-
-    @abstractmethod
-    def _unpack(self) -> None:
-        """Decompress some of ``_packed`` into ``_out``."""
-
-
-class _Gzip(_Packed):
-    kind, magic, bite = "gzip", GZIP, 1 << 16
-
-    def _begin(self) -> None:
-        self._gzip = self._decoder = zlib.decompressobj(wbits=31)
-
-    def _unpack(self) -> None:
-        self._out = self._gzip.decompress(self._packed, MAX_OUT)
-        self._packed = self._gzip.unconsumed_tail
-
-
-class _Zstd(_Packed):
-    """Fed in small pieces, since one octet can expand to many thousands."""
-
-    kind, magic, bite = "zstd", ZSTD, 1 << 10
-
-    def _begin(self) -> None:
-        self._zstd = self._decoder = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW).decompressobj()
-
-    def _unpack(self) -> None:
-        self._out = self._zstd.decompress(self._packed)
-        self._packed = b""
+                raise SourceError(f"{name}: damaged {packing.name} data") from None
+            packed = decoder.unconsumed_tail
+        packed = decoder.unused_data
 
 
 class Table(Protocol):
@@ -158,7 +118,7 @@ class Table(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class FileSource:
+class FileSource(Source):
     path: Path
     table: Table
 
@@ -187,9 +147,6 @@ class FileSource:
                 tally.done = tally.size
         except OSError as error:
             raise SourceError(f"{self.path}: {error.strerror}") from None
-
-    def close(self) -> None:
-        """Nothing is open between two passes."""
 
 
 # Members in a text: an address a line (Mailman 2's list_members, with or without names), or Sympa's member dump.

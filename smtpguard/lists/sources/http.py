@@ -14,7 +14,6 @@ import codecs
 import hashlib
 import json
 import re
-import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from smtpguard.config.statefiles import replace_file
-from smtpguard.lists.sources import Cell, SourceError, Stop, Tally
+from smtpguard.lists.sources import Cell, Source, SourceError, Stop, Tally
 from smtpguard.lists.sources.csv import CsvTable
 from smtpguard.lists.sources.files import Table, TextTable
 from smtpguard.lists.sources.server import SourceTimeouts, secret, trust
@@ -34,7 +33,7 @@ _TOLD = {"ETag": "If-None-Match", "Last-Modified": "If-Modified-Since"}
 _ACCEPT = {"csv": "text/csv", "json": "application/json", "text": "text/plain"}
 
 
-class HttpSource:
+class HttpSource(Source):
     """``state``: a folder for the validators of the last answer; without one every sync fetches all of it."""
 
     def __init__(self, *, url: str, kind: str, table: Table, web: Web, max_octets: int, state: Path | None) -> None:
@@ -43,7 +42,6 @@ class HttpSource:
         self._memo = None if state is None else state / f".{self._identity.hexdigest()[:32]}.http"
         self._response: httpx2.Response | None = None
         self._told: Mapping[str, str] | None = None
-        self._opening = secrets.token_bytes(32)
 
     @classmethod
     def of(cls, declaration: Mapping[str, Any], base: Path, state: Path | None, stop: Stop) -> HttpSource:
@@ -69,7 +67,7 @@ class HttpSource:
             before = self._remembered()
             self._told = before if self._fetched(before) else self._told
         if not self._told:
-            return self._opening
+            return self.opening
         known = self._identity.copy()
         known.update(repr(sorted(self._told.items())).encode())
         return known.digest()

@@ -7,7 +7,6 @@ servers are not followed.
 
 from __future__ import annotations
 
-import secrets
 import ssl
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from smtpguard.lists.sources import Cell, SourceError, Stop, Tally
+from smtpguard.lists.sources import Cell, Source, SourceError, Stop, Tally
 from smtpguard.lists.sources.server import SourceTimeouts, secret, shut_down, trust
 
 PAGED = "1.2.840.113556.1.4.319"  # RFC 2696
@@ -29,9 +28,9 @@ _SCHEMES = ("smtp:", "mailto:")  # of proxyAddresses; others (x500:, sip:) are n
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LdapSource:
+class LdapSource(Source):
     """Members of ``groups``, or the entries that ``filter`` finds below ``base``. ``attributes``: those with their
-    addresses."""
+    addresses. It is always read: a directory has no cheap way to say whether a group has changed."""
 
     host: str
     port: int
@@ -46,7 +45,6 @@ class LdapSource:
     bind: str | None = None
     password: str | None = field(default=None, repr=False)
     page: int = 500
-    opening: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
 
     @classmethod
     def of(cls, declaration: Mapping[str, Any], base: Path, stop: Stop) -> LdapSource:
@@ -74,10 +72,6 @@ class LdapSource:
         what = " and ".join(self.groups) if self.groups else f"{self.filter} below {self.base}"
         return f"{what} in the directory {self.host}"
 
-    def fingerprint(self) -> bytes:
-        """A directory has no cheap way to say whether a group has changed."""
-        return self.opening
-
     def cells(self, tally: Tally) -> Iterator[Cell]:
         tally.begin(self.label, "entry")
         with self._connected() as directory:
@@ -93,9 +87,6 @@ class LdapSource:
                     yield number, address
                 if not entry.addresses:
                     tally.reject(number, entry.wrong or f"no address in {' or '.join(self.attributes)}")
-
-    def close(self) -> None:
-        """Nothing is open between two passes."""
 
     @contextmanager
     def _connected(self) -> Iterator[_Directory]:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import base64
 import json
-import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from smtpguard.lists.sources import Cell, SourceError, Stop, Tally
+from smtpguard.lists.sources import Cell, Source, SourceError, Stop, Tally
 from smtpguard.lists.sources.server import SourceTimeouts, secret, trust
 from smtpguard.lists.sources.web import Web
 
@@ -94,11 +93,12 @@ class Core:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MailmanSource:
+class MailmanSource(Source):
+    """It is always read: Mailman has no cheap way to say whether its members have changed."""
+
     core: Core
     list_id: str
     roles: tuple[str, ...] = ("member",)
-    opening: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
 
     @classmethod
     def of(cls, declaration: Mapping[str, Any], base: Path, stop: Stop) -> MailmanSource:
@@ -108,10 +108,6 @@ class MailmanSource:
     @property
     def label(self) -> str:
         return f"{self.list_id} of {self.core.label}"
-
-    def fingerprint(self) -> bytes:
-        """Mailman has no cheap way to say whether its members have changed."""
-        return self.opening
 
     def cells(self, tally: Tally) -> Iterator[Cell]:
         tally.begin(self.label, "member")

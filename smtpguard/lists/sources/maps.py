@@ -65,21 +65,17 @@ def virtual(path: Path) -> Iterator[Entry]:
             yield Entry(line, wrong="nothing after the address")
 
 
-def included(value: str, base: Path, depth: int = 0) -> Iterator[str]:
-    """The values in the file of ``:include:FILE``, and of those that it includes. Raises SourceError."""
+def expanded(value: str, base: Path, depth: int = 0) -> Iterator[str]:
+    """The value; of ``:include:FILE`` the values in the file, and in those that it includes. Raises SourceError."""
+    if not _bare(value).lower().startswith(INCLUDE):
+        yield value
+        return
     path = base / _bare(value)[len(INCLUDE) :].strip()
     if depth >= MAX_INCLUDES:
         raise SourceError(f"{path}: more than {MAX_INCLUDES} files that include one another")
     for _, text in _logical(path, continued=False):
         for inner in _listed(text):
-            if is_include(inner):
-                yield from included(inner, path.parent, depth + 1)
-            else:
-                yield inner
-
-
-def is_include(value: str) -> bool:
-    return _bare(value).lower().startswith(INCLUDE)
+            yield from expanded(inner, path.parent, depth + 1)
 
 
 def is_elsewhere(value: str) -> bool:

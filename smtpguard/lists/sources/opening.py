@@ -71,7 +71,7 @@ def named(declaration: Mapping[str, Any]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Within:
+class _Within(Source):
     """A source of a list that this list includes: its label names that list."""
 
     inner: Source

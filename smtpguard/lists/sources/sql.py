@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import secrets
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
@@ -21,7 +20,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from smtpguard.lists.sources import Cell, SourceError, Stop, Tally
+from smtpguard.lists.sources import Cell, Source, SourceError, Stop, Tally
 from smtpguard.lists.sources.server import SourceTimeouts, file_of, secret, shut_down
 
 ROWS = 2000  # held at a time
@@ -29,7 +28,7 @@ _VALUE = re.compile(r"""(["']).*\1""")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SqlSource:
+class SqlSource(Source):
     """``column``: None is the first. ``version``: a query whose answer changes with the members."""
 
     url: URL = field(repr=False)
@@ -37,7 +36,6 @@ class SqlSource:
     patience: SourceTimeouts
     version: str | None = None
     column: str | None = None
-    opening: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
     _told: list[bytes] = field(default_factory=list, repr=False)
 
     @classmethod
@@ -91,9 +89,6 @@ class SqlSource:
                         tally.reject(number, "no address")
                     else:
                         yield number, text
-
-    def close(self) -> None:
-        """Nothing is open between two passes."""
 
     def _column(self, names: list[str]) -> int:
         if self.column is None:

@@ -6,16 +6,15 @@ A password or token goes only to the server that the policy names.
 
 from __future__ import annotations
 
-import io
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 import httpx2
 
 from smtpguard.lists.sources import SourceError
-from smtpguard.lists.sources.files import unpacked
+from smtpguard.lists.sources.files import pieces_of, stream, unpacked
 from smtpguard.lists.sources.server import SourceTimeouts, shut_down
 
 MAX_REDIRECTS = 5
@@ -70,8 +69,7 @@ class Web:
 
     def body(self, response: httpx2.Response, max_octets: int) -> BinaryIO:
         """The decompressed body. Reading raises SourceError when it is cut, too large or too slow."""
-        raw = cast(BinaryIO, io.BufferedReader(_Body(self._chunks(response)), 1 << 16))
-        return cast(BinaryIO, io.BufferedReader(_Bounded(unpacked(raw, self._label), max_octets, self._label), 1 << 16))
+        return stream(self._bounded(unpacked(stream(self._chunks(response)), self._label), max_octets))
 
     def close(self) -> None:
         self._client.close()
@@ -81,6 +79,14 @@ class Web:
             for chunk in response.iter_raw():
                 self._patience.look(self._label)
                 yield chunk
+
+    def _bounded(self, raw: BinaryIO, most: int) -> Iterator[bytes]:
+        left = most
+        for piece in pieces_of(raw):
+            left -= len(piece)
+            if left < 0:
+                raise SourceError(f"{self._label}: the answer is larger than {most >> 20} MB (max_mb)")
+            yield piece
 
     def _trace(self, event: str, info: Mapping[str, Any]) -> None:
         """Keep the socket of each connection."""
@@ -121,41 +127,6 @@ class Web:
             if isinstance(error, httpx2.ConnectError)
             else f"the connection failed: {said}"
         )
-
-
-class _Body(io.RawIOBase):
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks, self._left = chunks, b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        while not self._left:
-            more = next(self._chunks, None)
-            if more is None:
-                return 0
-            self._left = more
-        given = self._left[: len(buffer)]
-        buffer[: len(given)] = given
-        self._left = self._left[len(given) :]
-        return len(given)
-
-
-class _Bounded(io.RawIOBase):
-    def __init__(self, raw: BinaryIO, most: int, label: str) -> None:
-        self._raw, self._most, self._left, self._label = raw, most, most, label
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        read = self._raw.read(len(buffer))
-        self._left -= len(read)
-        if self._left < 0:
-            raise SourceError(f"{self._label}: the answer is larger than {self._most >> 20} MB (max_mb)")
-        buffer[: len(read)] = read
-        return len(read)
 
 
 def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:
