@@ -20,8 +20,7 @@ from smtpguard.lists.digest import BadKey, installation_key
 from smtpguard.policy.verdict import Action
 
 if TYPE_CHECKING:
-    from smtpguard.config.brief import Needed
-    from smtpguard.config.settings import Settings
+    from smtpguard.config.settings import Needed, Settings
     from smtpguard.policy.parse import Policy
 
 _SQLITE = "sqlite:///"

@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from smtpguard.accounts.model import Role
     from smtpguard.admission.correcting import Corrections
     from smtpguard.app.policies import Following
-    from smtpguard.config.brief import Needed
-    from smtpguard.config.settings import Settings
+    from smtpguard.config.settings import Needed, Settings
     from smtpguard.console.people.accounts import Accounts
     from smtpguard.console.people.credentials import Passwords
     from smtpguard.guard.ports import Clock

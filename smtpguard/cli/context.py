@@ -30,8 +30,7 @@ import click
 
 if TYPE_CHECKING:
     from smtpguard.app.services import Brakes, Services
-    from smtpguard.config.brief import Needed
-    from smtpguard.config.settings import Settings
+    from smtpguard.config.settings import Needed, Settings
     from smtpguard.policy.parse import Policy
     from smtpguard.store.store import Store
 

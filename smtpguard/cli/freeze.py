@@ -25,7 +25,7 @@ from smtpguard.policy.freezing import Freeze, Selector
 
 if TYPE_CHECKING:
     from smtpguard.app.services import Brakes
-    from smtpguard.config.brief import Needed
+    from smtpguard.config.settings import Needed
 
 F = TypeVar("F", bound=Callable[..., Any])
 Chosen = tuple[Selector, str]

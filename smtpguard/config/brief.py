@@ -9,48 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 from urllib.parse import urlsplit
 
 from smtpguard.config.problem import Broken
 from smtpguard.config.yaml import load_yaml
-
-if TYPE_CHECKING:
-
-    class StorePlace(Protocol):
-        @property
-        def url(self) -> str: ...
-        @property
-        def password_file(self) -> Path | None: ...
-
-    class HoldLimits(Protocol):
-        @property
-        def quota_gb(self) -> float: ...
-
-    class ThawRule(Protocol):
-        @property
-        def thaw(self) -> str: ...
-
-    class Needed(Protocol):
-        """The settings that opening the store, and freezing, needs."""
-
-        @property
-        def store(self) -> StorePlace: ...
-        @property
-        def state(self) -> Path: ...
-        @property
-        def secret_file(self) -> Path: ...
-        @property
-        def delimiters(self) -> str: ...
-        @property
-        def hold(self) -> HoldLimits: ...
-        @property
-        def freeze(self) -> ThawRule: ...
-        @property
-        def freeze_hook(self) -> Commands: ...
-        @property
-        def thaw_hook(self) -> Commands: ...
-
 
 STORE = frozenset({"store", "state", "secret_file", "delimiters"})
 """Keys that opening the store needs."""
@@ -84,7 +47,7 @@ class _Freeze:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Brief:
-    """Fits Needed. Not for a thaw."""
+    """A part of the settings (settings.Needed). Not for a thaw."""
 
     store: _Store
     state: Path

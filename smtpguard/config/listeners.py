@@ -42,8 +42,6 @@ Clients = Annotated[Networks | None, AfterValidator(_somebody)]
 
 
 class ServerTls(Section):
-    """``required``: no mail before STARTTLS."""
-
     certificate: FilePath
     key: FilePath
     mode: Literal["starttls", "implicit"] = "starttls"
@@ -51,8 +49,6 @@ class ServerTls(Section):
 
 
 class ServerAuth(Section):
-    """``required``: no mail before a login; ``without_tls``: passwords may come in clear."""
-
     required: bool = True
     without_tls: bool = False
 
@@ -67,16 +63,11 @@ AtMost = Annotated[RateField, AfterValidator(_some)]
 
 
 class SenderRates(Section):
-    """The most messages, and recipients, in a time."""
-
     messages: AtMost | None = None
     recipients: AtMost | None = None
 
 
 class Rates(Section):
-    """``client``: the limits of one IPv4 address, or of one /64 of IPv6; MTAs in ``trust`` have none. ``login``: the limits
-    of one login, over all its addresses."""
-
     client: SenderRates = SenderRates()
     login: SenderRates = SenderRates()
 
@@ -86,10 +77,6 @@ class Rates(Section):
 
 
 class SmtpListener(Section):
-    """``name``: for rules and the journal. ``clients``: who may connect. ``senders_verified``: the MTA in front has
-    checked who may use which From. ``auth``: mail clients log in here, at the relay. ``proxy``: every connection comes
-    from a trusted proxy and begins with a PROXY header. ``rates``: the limits of one client, and of one login."""
-
     address: Host = "127.0.0.1"
     port: Port = 10025
     name: ListenerName | None = None
@@ -134,8 +121,7 @@ def _permissions(value: Any) -> Any:
 
 
 class MilterListener(Section):
-    """Either ``address`` and ``port``, with the MTAs that may connect (``clients``), or ``unix``, whose ``mode`` and
-    ``group`` say which MTA may connect. ``senders_verified``: the MTA has checked who may use which From."""
+    """On a Unix socket, ``mode`` and ``group`` say which MTA may connect."""
 
     address: Host = "127.0.0.1"
     port: Port | None = None

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from smtpguard.config.brief import STORE as STORE
 from smtpguard.config.problem import Broken, Problem
 from smtpguard.config.settings import Settings, read_settings, settings_of
 from smtpguard.config.yaml import load_yaml

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
-from smtpguard.config.brief import URL, absolute
+from smtpguard.config.brief import URL, Brief, absolute
 from smtpguard.config.fields import Delimiters, FilePath, Host, Networks, domain_pattern, is_this_machine
 from smtpguard.config.listeners import Listen
 from smtpguard.config.listeners import MilterListener as MilterListener
@@ -71,11 +71,6 @@ class FallbackRelay(AnyRelay):
 
 
 class Relay(AnyRelay):
-    """``ca_file``: the CA certificates for the relay; without it those of the system. ``clients_without_tls``: the
-    logins of mail clients may go to the relay in clear. ``wait_seconds``: for a connection, until the relay's greeting.
-    ``names``: other host names of the relay; a list's local part is the list at each of them. ``client_share``: the
-    share of the connections that one client outside ``trust`` may use."""
-
     host: str = Field(default="127.0.0.1", min_length=1)
     port: Annotated[int, Field(ge=1, le=65535)] = 10026
     clients_without_tls: bool = False
@@ -116,8 +111,7 @@ def _route_name(text: str) -> str:
 
 
 class Route(Section):
-    """Another relay for some of the mail. A route matches a recipient if all that it names match: ``listeners`` the listener
-    of the message, ``lists`` the addresses of lists, ``domains`` the domain. ``name``: for log, status and metrics."""
+    """Another relay for some of the mail: for the recipients that match all that it names."""
 
     name: Annotated[str, AfterValidator(_route_name)]
     listeners: list[str] = Field(default=[], title="listener")
@@ -206,8 +200,6 @@ AlarmName = Literal[
 
 
 class Notices(Section):
-    """``templates``: a folder whose templates replace the shipped ones, one by one."""
-
     from_: str = Field(default="Mail guard <smtpguard@localhost>", alias="from")
     contact: str = ""
     templates: FilePath | None = None
@@ -233,8 +225,7 @@ def _heard(quiet: list[AlarmName]) -> list[AlarmName]:
 
 
 class AlarmSettings(Section):
-    """The second way for alarms, which needs neither the store nor the guarded relay. ``quiet``: alarms that are not
-    sent."""
+    """The second way for alarms, which needs neither the store nor the guarded relay."""
 
     relay: AlarmRelay | None = None
     webhook: AlarmWebhook | None = None
@@ -248,16 +239,12 @@ def _two(people: list[str]) -> list[str]:
 
 
 class BypassSettings(Section):
-    """``people``: those of whom two together can begin an emergency bypass. Nobody: there is none."""
-
     people: Annotated[list[Annotated[str, AfterValidator(_own_address)]], AfterValidator(_two)] = Field(
         default=[], title="person"
     )
 
 
 class Limits(Section):
-    """``per_client``: connections of one client address. Trusted MTAs have no such limit."""
-
     recipients: int = Field(default=1000, ge=1, le=100_000)
     message_mb: int = Field(default=50, ge=1, le=2000)
     line_octets: int = Field(default=1 << 20, ge=1000)
@@ -268,8 +255,6 @@ class Limits(Section):
 
 
 class FreezeSettings(Section):
-    """``thaw``: whether one person can lift a freeze, or two must agree."""
-
     answer: Literal["hold", "defer"] = "hold"
     thaw: Literal["one", "two"] = "one"
 
@@ -293,12 +278,6 @@ def _short(text: str) -> str:
 
 
 class HoldSettings(Section):
-    """``approve_at``: the guard's own address, for mailings to be approved beforehand. ``reply_at``: its address for
-    votes by mail, to which each notice adds a token. ``copies``: how many copies of one mailing are stored; further
-    ones are deferred. ``approval_lasts`` and ``rejection_lasts``: how long a decision
-    on a mailing applies to further messages of it. ``release_delay``: how long an approval for more than 20 people can
-    be undone before it takes effect."""
-
     expires: WorkingSpan = Span(24 * 3600, working=True)
     escalate_after: Seconds = 3600
     quota_gb: float = Field(default=20, gt=0)
@@ -332,7 +311,7 @@ class Retention(Section):
 
 
 class Witness(Section):
-    """A service that keeps each signed checkpoint on another host. ``token_file``: the password for it."""
+    """A service that keeps each signed checkpoint on another host."""
 
     url: Annotated[str, AfterValidator(secret_place)]
     token_file: FilePath | None = None
@@ -347,8 +326,7 @@ def _authority(url: str) -> str:
 
 
 class Timestamps(Section):
-    """A time-stamp authority (RFC 3161). ``ca_file``: certificates that its certificate must lead to. Without ``url`` time
-    stamps are only verified, as an auditor does."""
+    """A time-stamp authority (RFC 3161)."""
 
     url: Annotated[str, AfterValidator(_authority)] = ""
     ca_file: FilePath
@@ -368,9 +346,6 @@ def _syslog(url: str) -> str:
 
 
 class Audit(Section):
-    """``syslog``: a server that gets each signed checkpoint directly, beside the witness. ``mail``: an auditor's address, to which the
-    newest goes every day. ``timestamps``: time stamps of the newest, by an authority that others trust."""
-
     witness: Witness | None = None
     syslog: Annotated[str, AfterValidator(_syslog)] | None = None
     mail: Annotated[str, AfterValidator(_own_address)] = ""
@@ -386,8 +361,6 @@ class Audit(Section):
 
 
 class ReturnsSettings(Section):
-    """``addresses``: the guard's own, for mail that comes back after a mailing."""
-
     addresses: list[Annotated[str, AfterValidator(_own_address)]] = Field(default=[])
 
 
@@ -402,8 +375,6 @@ class DkimSign(Section):
 
 
 class Resolver(Section):
-    """``nameservers``: the system's if there are none."""
-
     nameservers: list[Host] = Field(default=[])
     timeout_seconds: float = Field(default=5, gt=0, le=60)
 
@@ -433,9 +404,7 @@ Commands = Annotated[
 
 
 class Settings(Section):
-    """The whole file. ``accepted_ways``: ways around the guard that are open on purpose; ``check --live`` finds them.
-    ``freeze_hook``: commands to run, without a shell, when a freeze has been put in force; ``thaw_hook``: when one has
-    been lifted. ``dkim_keys``: DNS names to the text of their records, used instead of DNS."""
+    """The whole file. ``freeze_hook`` and ``thaw_hook`` run without a shell."""
 
     hostname: str = ""
     listen: Listen = Listen()
@@ -504,6 +473,10 @@ class Settings(Section):
     def relays(self) -> Mapping[str, Relay]:
         """All relays: ``relay`` as "", and each route's by its name."""
         return {"": self.relay, **{route.name: route.relay for route in self.routes}}
+
+
+Needed = Brief | Settings
+"""What opening the store, and a freeze, need."""
 
 
 def _in_clear(relay: Relay) -> bool:

@@ -51,8 +51,6 @@ RoleName = Literal["viewer", "approver", "operator", "admin"]
 
 
 class ConsoleSession(Section):
-    """How long a session lasts: ``idle`` since the last page, ``longest`` since signing in."""
-
     idle: Seconds = 2 * 3600
     longest: Seconds = 12 * 3600
 
@@ -65,9 +63,7 @@ def _role_lists(value: Any) -> Any:
 
 
 class Oidc(Section):
-    """Single sign-on. ``groups``: the provider's groups to roles here; people in none of them are not let in.
-    ``title``: the text of the button. ``unverified_addresses``: the provider does not say whether it has verified an
-    address, and is trusted."""
+    """Single sign-on. People in none of the ``groups`` are not let in."""
 
     issuer: Annotated[str, AfterValidator(secret_place)]
     client_id: str = Field(min_length=1)
@@ -83,15 +79,11 @@ class Oidc(Section):
 
 
 class SecondFactor(Section):
-    """``required_for``: people with one of these roles who sign in with a password must set up a second factor first."""
-
-    required_for: list[Literal["viewer", "approver", "operator", "admin"]] = Field(default_factory=list)
+    required_for: list[RoleName] = Field(default_factory=list)
 
 
 class Console(Section):
-    """``url``: the console's address for people; without it notices have no link, and single sign-on does not work.
-    ``tls``: without a proxy in front that has it. ``proxies``: who may name the client in X-Forwarded-For. ``guide``:
-    who may read the guide for staff: everyone who is signed in, or everyone who reaches the console."""
+    """Without ``url`` notices have no link, and single sign-on does not work."""
 
     address: Host = "127.0.0.1"
     port: Port = 8025
@@ -121,22 +113,16 @@ SourceName = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[^\x00
 
 
 class Feed(Section):
-    """``name``: what pages call it."""
-
     name: SourceName
     url: Annotated[str, AfterValidator(_feed)]
 
 
 class Monitoring(Section):
-    """Who sends what media monitoring finds. ``secret_file``: by which its requests are signed."""
-
     name: SourceName
     secret_file: FilePath
 
 
 class Mentions(Section):
-    """What is said outside. ``feeds``: RSS and Atom, read ``every`` so often; ``webhook``: for media monitoring, at the console."""
-
     feeds: list[Feed] = Field(default=[], max_length=50)
     every: Seconds = 900
     webhook: Monitoring | None = None
@@ -150,9 +136,6 @@ class Metrics(Section):
 
 
 class Webhook(Section):
-    """``personal``: it may contain writers, approvers and their comments; ``special``: names of lists of a special
-    category."""
-
     url: Annotated[str, AfterValidator(secret_place)]
     secret_file: FilePath
     events: list[Literal["message.held", "message.decided", "freeze.set", "freeze.lifted", "list.stale"]] = Field(

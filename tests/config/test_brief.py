@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from smtpguard.config.brief import NAMES, Brief, read_brief
-from smtpguard.config.partial import STORE, read_needed
+from smtpguard.config.brief import NAMES, STORE, read_brief
+from smtpguard.config.partial import read_needed
 from smtpguard.config.problem import Broken
-from smtpguard.config.settings import Settings, read_settings
+from smtpguard.config.settings import Needed, Settings, read_settings
 
 VALUES: dict[str, list[Any]] = {
     "store": [
@@ -56,7 +56,7 @@ def test_it_reads_what_the_models_read(tmp_path_factory: pytest.TempPathFactory,
     assert read(brief) == read(whole)
 
 
-def read(settings: Brief | Settings) -> tuple[Any, ...]:
+def read(settings: Needed) -> tuple[Any, ...]:
     store = settings.store
     return (store.url, store.password_file, settings.state, settings.secret_file, settings.delimiters, settings.freeze_hook)  # fmt: skip
 
