@@ -29,9 +29,10 @@ from smtpguard.app.replaydiff import WHY, CompiledPolicy, Divergence, PolicyDiff
 from smtpguard.config.problem import Broken
 from smtpguard.config.quantity import LONGEST_SECONDS
 from smtpguard.config.settings import Settings
+from smtpguard.database.access import Progress
 from smtpguard.gathering.streams import FACT as OF_STREAMS
 from smtpguard.guard.inforce import InForce
-from smtpguard.journal.scan import Progress, verdicts
+from smtpguard.journal.scan import verdicts
 from smtpguard.lists.digest import Digester
 from smtpguard.policy import confirming
 from smtpguard.policy.condition import NO, UNKNOWN, YES, Answer

@@ -27,7 +27,7 @@ from smtpguard.policy.verdict import Action, Mode
 
 if TYPE_CHECKING:
     from smtpguard.app.replayed import Apart, Compared, Effect, Judgement, Replaying
-    from smtpguard.journal.scan import Progress
+    from smtpguard.database.access import Progress
     from smtpguard.store.store import Store
 
 SHOWN = 20

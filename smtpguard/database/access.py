@@ -4,13 +4,13 @@ the writer's thread."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-from sqlalchemy import Connection
+from sqlalchemy import ColumnElement, Connection, Select, tuple_
 
 from smtpguard.database.batch import Batch, Step
 from smtpguard.database.engine import Database
@@ -24,6 +24,23 @@ READ_SECONDS = 10.0
 
 Open = Callable[[], AbstractContextManager[Connection]]
 """Opens one short transaction of a long read."""
+Progress = Callable[[int, int], None]
+"""Called between two transactions of a long read, with what is done and what there is in all."""
+
+
+def paged(open: Open, query: Select[Any], size: int, *keys: ColumnElement[Any]) -> Iterator[Sequence[Any]]:
+    """The rows of a query, ``size`` in one transaction, in the order of ``keys``, which are its first columns. No page is
+    empty."""
+    query = query.order_by(*keys).limit(size)
+    with open() as connection:
+        rows = connection.execute(query).all()
+    while rows:
+        yield rows
+        if len(rows) < size:
+            return
+        after = tuple_(*keys) > tuple(rows[-1][: len(keys)])
+        with open() as connection:
+            rows = connection.execute(query.where(after)).all()
 
 
 class Clock(Protocol):

@@ -7,14 +7,14 @@ for each hold. They derive from the journal alone; if the rows are lost, they ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, delete, func, select, update
 
-from smtpguard.database.access import Open
+from smtpguard.database.access import Open, Progress
 from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.schema import ended, entry, hold, summed, summing
 from smtpguard.incidents.activity import ACTIONS, ALL, HOUR, WANTED, Activity, Ended, Sums, seconds_between
@@ -34,7 +34,6 @@ _COUNT = (
 _HOLD = "INSERT INTO ended (hold_id, held_at, rules, lists, how, at, said) VALUES (?, ?, ?, ?, ?, ?, '') ON CONFLICT DO NOTHING"
 _SAY = "UPDATE ended SET said = ? WHERE hold_id = ?"
 _MOVE = "UPDATE ended SET how = ?, at = ? WHERE hold_id = ?"
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from itertools import chain
 
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 
+from smtpguard.database.access import Progress
 from smtpguard.database.errors import Unavailable
 from smtpguard.database.schema import clear, entry
 from smtpguard.incidents.intrusion import WATCHED, Comparing, Usual
@@ -26,7 +27,7 @@ from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.distinct import Asked
 from smtpguard.journal.event import Kind
 from smtpguard.journal.proof import Sources
-from smtpguard.journal.scan import Pair, Progress, Walk, pages
+from smtpguard.journal.scan import Pair, Walk, pages
 from smtpguard.mailings import rows as mailings
 from smtpguard.mailings.model import Mailing
 

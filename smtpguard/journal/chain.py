@@ -153,6 +153,10 @@ def body_of(event: Event, seal: Seal) -> str:
     return canonical({"data": dict(event.data), "private": seal.all(event.private)})
 
 
+NAMELESS = '"private":{}}'
+"""The end of the body of an entry without private values."""
+
+
 def clear_of(event: Event) -> str | None:
     """Its private values in clear, as stored beside the entry; None if it has none."""
     return canonical(dict(event.private)) if event.private else None

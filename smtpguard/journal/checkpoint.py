@@ -86,6 +86,14 @@ def parse(line: str) -> Checkpoint:
         raise ValueError("not a checkpoint") from None
 
 
+def readable(line: str | None) -> Checkpoint | None:
+    """None if there is none, or it is damaged, as the verification reports."""
+    try:
+        return None if line is None else parse(line)
+    except ValueError:
+        return None
+
+
 def sign(secret: bytes, checkpoint: Checkpoint) -> Checkpoint:
     return replace(checkpoint, mac=_mac(secret, checkpoint))
 

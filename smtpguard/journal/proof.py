@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from smtpguard.journal.agreement import Agreement, Disagreement, Lost
-from smtpguard.journal.chain import GENESIS, Clear, Entry, Seal, link, parsed
+from smtpguard.journal.chain import GENESIS, NAMELESS, Clear, Entry, Seal, link, parsed
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Kind
 from smtpguard.journal.timecheck import Backwards, Unsigned
@@ -207,7 +207,11 @@ def _problem(entry: Entry, seq: int, prev: bytes, rest: Iterator[tuple[Entry, Cl
 def _unfit(entry: Entry, clear: Clear | None, seal: Seal, retention: Retention, renewed: int) -> Phrase | None:
     """The problem of the clear values of an entry of the chain; None if none can be shown."""
     if clear is None:
-        return None if _nameless(entry) or retention.erased(entry.seq) else Phrase("private values are missing")
+        return (
+            None
+            if entry.body.endswith(NAMELESS) or retention.erased(entry.seq)
+            else Phrase("private values are missing")
+        )
     fits = entry.seq < renewed or _fits(entry, clear, seal)
     return None if fits else Phrase("edited: private values do not fit their digests")
 
@@ -242,10 +246,6 @@ def gate_of(body: str) -> int | None:
     return int(found[1]) if found is not None else None
 
 
-def _nameless(entry: Entry) -> bool:
-    return entry.body.endswith('"private":{}}')
-
-
 def _fits(entry: Entry, clear: Clear, seal: Seal) -> bool:
     try:
         return seal.fits(parsed(entry.body).get("private", {}), clear)
@@ -272,7 +272,7 @@ class Sources:
             self._found(entry.seq, Phrase("edited: the entry does not fit its hash"))
         elif clear is not None and entry.seq >= self._renewed and not _fits(entry, clear, self._seal):
             self._found(entry.seq, Phrase("edited: private values do not fit their digests"))
-        elif clear is None and not _nameless(entry):
+        elif clear is None and not entry.body.endswith(NAMELESS):
             self._nameless = max(self._nameless, entry.seq)
 
     def walk(self) -> Callable[[int, bytes], None]:

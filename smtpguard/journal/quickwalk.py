@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from sqlalchemy import func, select
 
-from smtpguard.database.access import Open
+from smtpguard.database.access import Open, Progress
 from smtpguard.database.engine import Database
 from smtpguard.database.schema import entry
 from smtpguard.journal import columns
-from smtpguard.journal.chain import Seal, parsed, runs_on
+from smtpguard.journal.chain import NAMELESS, Seal, parsed, runs_on
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Kind
 from smtpguard.journal.merkle import Roots
@@ -40,10 +40,7 @@ _ROWS = (
     " FROM entry e LEFT JOIN clear c ON c.seq = e.seq WHERE e.seq > {} AND e.seq <= {} ORDER BY e.seq"
 )
 _VERDICT = Kind.VERDICT.value
-_NAMELESS = '"private":{}}'
 
-Progress = Callable[[int, int], None]
-Pages = Callable[[int, int], Iterator[Sequence[Any]]]
 Met = Callable[[int, bytes], None]
 """Called with number and hash of each entry, in order."""
 
@@ -89,13 +86,13 @@ class Named:
     erased: frozenset[str] = frozenset()
 
 
-def walk(pages: Pages, part: Part, named: Named, met: Met | None = None) -> Walked | None:
-    """None if an entry does not follow the one before it, or names do not fit."""
+def walk(open: Open, count: Callable[[int], None], part: Part, named: Named, met: Met | None = None) -> Walked | None:
+    """``count`` gets the numbers of entries. None if an entry does not follow the one before it, or names do not fit."""
     names = _Names(named)
     course = TimeCheck(part.marks, part.now, part.latest)
     roots = Roots(part.roots, part.begin, part.after - part.begin + 1, part.stack)
     first, prev, seq, seen = b"", b"", part.after, 0
-    for rows in pages(part.after, part.until):
+    for rows in _stretches(open, count, part.after, part.until):
         if not prev:
             first = prev = bytes(rows[0][5])
         last = runs_on(rows, seq, prev)
@@ -122,7 +119,7 @@ class _Names:
     def fit(self, rows: Sequence[Any]) -> bool:
         gates, generation, named, fits = self._gates, self._generation, self._named, self._seal.fits
         for seq, _, kind, id, body, _, _, doc, *beside in rows:
-            nameless = body.endswith(_NAMELESS)
+            nameless = body.endswith(NAMELESS)
             if kind != _VERDICT and nameless and doc is None:
                 if beside != _NOTHING:
                     return False
@@ -151,26 +148,20 @@ class _Names:
 _NOTHING = list(columns.NONE)
 
 
-class Reader:
-    """Rows of one database, a stretch in a transaction. ``count`` gets their number."""
-
-    def __init__(self, open: Open, count: Callable[[int], None] = lambda n: None) -> None:
-        self._open, self._count = open, count
-
-    def __call__(self, after: int, until: int) -> Iterator[Sequence[Any]]:
-        while after < until:
-            with self._open() as connection:
-                first = connection.execute(select(func.min(entry.c.seq)).where(entry.c.seq > after)).scalar()
-                if first is None or first > until:
-                    return
-                end = min(first + STRETCH - 1, until)
-                cursor = connection.connection.cursor()
-                with closing(cursor):
-                    cursor.execute(_ROWS.format(int(first) - 1, int(end)))
-                    rows = cursor.fetchall()
-            after = end
-            self._count(len(rows))
-            yield rows
+def _stretches(open: Open, count: Callable[[int], None], after: int, until: int) -> Iterator[Sequence[Any]]:
+    """Rows, a stretch in a transaction. ``count`` gets their number."""
+    while after < until:
+        with open() as connection:
+            first = connection.execute(select(func.min(entry.c.seq)).where(entry.c.seq > after)).scalar()
+            if first is None or first > until:
+                return
+            end = min(first + STRETCH - 1, until)
+            with closing(connection.connection.cursor()) as cursor:
+                cursor.execute(_ROWS.format(int(first) - 1, int(end)))
+                rows = cursor.fetchall()
+        after = end
+        count(len(rows))
+        yield rows
 
 
 def walked(
@@ -221,7 +212,7 @@ def _elsewhere(url: str, part: Part, named: Named) -> Walked | None:
 
     database = Database(url, reads=True)
     try:
-        return walk(Reader(lambda: database.read(snapshot=True), count), part, named)
+        return walk(lambda: database.read(snapshot=True), count, part, named)
     finally:
         database.close()
 
@@ -239,7 +230,7 @@ def _each(
             progress(done, total)
 
     if len(parts) < 2 or not url:
-        return [walk(Reader(open, count), part, named, met) for part in parts]
+        return [walk(open, count, part, named, met) for part in parts]
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 

@@ -16,7 +16,7 @@ from smtpguard.database.batch import Batch
 from smtpguard.database.schema import RARE, checkpoint, clear, entry, hook
 from smtpguard.journal import signing
 from smtpguard.journal.chain import Clear, Entry, instant, parsed
-from smtpguard.journal.checkpoint import Checkpoint, genuine, parse, sign
+from smtpguard.journal.checkpoint import Checkpoint, genuine, parse, readable, sign
 from smtpguard.journal.columns import Columns, lines
 from smtpguard.journal.event import Kind
 from smtpguard.journal.outcome import Outcome, relayed
@@ -140,14 +140,21 @@ def first_at(connection: Connection, at: int) -> int:
     return int(low)
 
 
+def hashes(connection: Connection, seqs: Sequence[int]) -> dict[int, bytes]:
+    """Of these entries, in their order, as far as they exist."""
+    found: dict[int, bytes] = {}
+    for start in range(0, len(seqs), _PAGE):
+        query = select(entry.c.seq, entry.c.hash).where(entry.c.seq.in_(seqs[start : start + _PAGE]))
+        found.update((seq, bytes(hash)) for seq, hash in connection.execute(query.order_by(entry.c.seq)))
+    return found
+
+
 def signed(connection: Connection) -> tuple[int, datetime | None]:
     """The last entry, and when the last checkpoint was made."""
     line = connection.execute(select(checkpoint.c.line).order_by(checkpoint.c.seq.desc()).limit(1)).scalar()
     last = connection.execute(select(func.max(entry.c.seq))).scalar() or 0
-    try:
-        return int(last), instant(parse(line).at) if line else None
-    except ValueError:
-        return int(last), None
+    made = readable(line)
+    return int(last), instant(made.at) if made is not None else None
 
 
 def pair(row: Any) -> tuple[Entry, Clear | None]:
@@ -262,11 +269,8 @@ def lines_of(state_dir: Path) -> list[str]:
 
 def trusted(line: str, secret: bytes, journal: str) -> Checkpoint | None:
     """The checkpoint of a line, if it was signed here for this journal."""
-    try:
-        made = parse(line)
-    except ValueError:
-        return None
-    return made if genuine(secret, made) and made.journal == journal else None
+    made = readable(line)
+    return made if made is not None and genuine(secret, made) and made.journal == journal else None
 
 
 def marks(secret: bytes, journal: str, rows: Sequence[str], lines: Sequence[str]) -> Marks:

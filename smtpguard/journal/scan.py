@@ -12,16 +12,15 @@ import itertools
 import json
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, func, select
+from sqlalchemy import ColumnElement, Connection, Select, func, select
 
-from smtpguard.database.access import Access
+from smtpguard.database.access import Access, Open, Progress
 from smtpguard.database.batch import read_head
 from smtpguard.database.engine import Database
 from smtpguard.database.schema import checkpoint, entry
@@ -42,14 +41,9 @@ from smtpguard.locale.phrase import Phrase
 
 STRETCH = 2000
 """Entries that are read in one transaction."""
-_MARKS = 500
 _MISFILED = Phrase("edited: the columns by which the entry is found do not fit it")
 
 Pair = tuple[Entry, Clear | None]
-Open = Callable[[], AbstractContextManager[Connection]]
-"""A short read transaction: one snapshot for all its statements. Raises LedgerError."""
-Progress = Callable[[int, int], None]
-"""Called between two transactions, with the numbers of entries done and in all."""
 
 
 def pages(open: Open, until: int, *wanted: ColumnElement[bool], after: int = 0) -> Iterator[list[Pair]]:
@@ -181,15 +175,10 @@ class Walk:
             or _grown(roots)
             or _ill_timed(course),
             trimmed=max(self._trimmed, 0),
-            witnessed=self._witnessed,
             unsigned=tuple(course.unsigned),
             backwards=tuple(course.backwards),
-            others=known.others,
-            unreadable=known.unreadable,
-            filed=known.filed,
-            bypassed=bypassed((id, body) for _, id, body in bypasses),
         )
-        return proof if sources is None else sources.proved(proof, self._retention)
+        return self._with_marks(proof, known, bypasses, sources)
 
     def quick(self, url: str, progress: Progress | None = None, sources: Sources | None = None) -> Proof | None:
         """The same for a journal that holds, several times as fast; None if ``prove`` must look. ``url``: of its
@@ -227,8 +216,9 @@ class Walk:
         if not walked or not begins or walked[-1].hash != head.hash:
             return None
         agreement.skips(first - 1)
-        for seq, hash in self._hashes(agreement.seqs):
-            agreement.meets(seq, hash)
+        with self.open() as connection:
+            for seq, hash in journal.hashes(connection, agreement.seqs).items():
+                agreement.meets(seq, hash)
         parted, lost = agreement.ends()
         for each in walked:
             each.course.ends()
@@ -238,12 +228,18 @@ class Walk:
             entries=sum(each.entries for each in walked),
             lost=lost,
             renewed=self.renewed,
+            trimmed=first - 1,
+            backwards=tuple(one for each in walked for one in each.course.backwards),
+        )
+        return self._with_marks(proof, known, bypasses, sources)
+
+    def _with_marks(self, proof: Proof, known: Marks, bypasses: Sequence[Any], sources: Sources | None) -> Proof:
+        proof = replace(
+            proof,
             others=known.others,
             unreadable=known.unreadable,
             filed=known.filed,
-            trimmed=first - 1,
             witnessed=self._witnessed,
-            backwards=tuple(one for each in walked for one in each.course.backwards),
             bypassed=bypassed((id, body) for _, id, body in bypasses),
         )
         return proof if sources is None else sources.proved(proof, self._retention)
@@ -317,13 +313,6 @@ class Walk:
     def _at(self, seq: int) -> int:
         with self.open() as connection:
             return int(connection.execute(select(entry.c.at).where(entry.c.seq == seq)).scalar() or 0)
-
-    def _hashes(self, seqs: Sequence[int]) -> Iterator[tuple[int, bytes]]:
-        for start in range(0, len(seqs), _MARKS):
-            query = select(entry.c.seq, entry.c.hash).where(entry.c.seq.in_(seqs[start : start + _MARKS]))
-            with self.open() as connection:
-                rows = connection.execute(query.order_by(entry.c.seq)).all()
-            yield from ((seq, bytes(hash)) for seq, hash in rows)
 
     def _entries(self, progress: Progress | None, course: TimeCheck, roots: Roots) -> Iterator[Pair]:
         """Up to the head. If an entry after it says what was erased meanwhile, up to that, since it is believed only if
@@ -407,9 +396,10 @@ class _Retention:
             rows = connection.execute(query).all()
         for at, body in rows:
             self._looked = at
-            for digest in _of_a_person(body):
+            through, digests = _erasure(body)
+            for digest in digests:
                 self.digests.setdefault(digest, at)
-            if (through := _private_through(body)) > self.through:
+            if through > self.through:
                 self.through, self.said_by = through, at
 
     def base(self) -> Checkpoint | None:
@@ -420,18 +410,13 @@ class _Retention:
         return made if made is not None and made.base else None
 
 
-def _private_through(body: str) -> int:
+def _erasure(body: str) -> tuple[int, list[str]]:
+    """Up to where names were erased, and the digests of values that were erased for a person."""
     try:
-        return int(json.loads(body)["data"].get("private_through", 0))
+        data = json.loads(body)["data"]
+        return int(data.get("private_through", 0)), [str(digest) for digest in data.get("sealed", ())]
     except (ValueError, TypeError, KeyError, AttributeError):  # not written here, as the walk reports
-        return 0
-
-
-def _of_a_person(body: str) -> list[str]:
-    try:
-        return [str(digest) for digest in json.loads(body)["data"].get("sealed", ())]
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return []
+        return 0, []
 
 
 async def verdicts(
@@ -439,33 +424,21 @@ async def verdicts(
 ) -> AsyncIterator[Sequence[Pair]]:
     """The verdicts of a period in order, with the clear values that still exist; ``until`` is exclusive. Raises
     LedgerError."""
-    async for page in of_kinds(access, [Kind.VERDICT], since, until, progress):
-        yield page
-
-
-async def of_kinds(
-    access: Access, kinds: Collection[Kind], since: datetime, until: datetime, progress: Progress | None = None
-) -> AsyncIterator[Sequence[Pair]]:
-    """As ``verdicts``, of entries of these kinds."""
 
     def bounds(connection: Connection) -> tuple[int, int]:
         first = journal.first_at(connection, microseconds(since) - journal.LATE)
         return first - 1, journal.first_at(connection, microseconds(until) + journal.LATE) - 1
 
     then = entry.c.at >= microseconds(since), entry.c.at < microseconds(until)
-    wanted = and_(entry.c.kind.in_([kind.value for kind in kinds]), *then)
+    query = journal.ROWS.where(journal.VERDICT, *then)
     before, last = await access.ask(bounds, snapshot=True)
     after = before
     while after < last:
-        rows, after = await access.ask(partial(_stretch, after, last, wanted), snapshot=True)
+        rows, after = await access.ask(partial(stretch, after=after, until=last, query=query), snapshot=True)
         if rows:
             yield list(map(journal.pair, rows))
         if progress is not None:
             progress(after - before, last - before)
-
-
-def _stretch(after: int, until: int, wanted: ColumnElement[bool], connection: Connection) -> tuple[Sequence[Any], int]:
-    return stretch(connection, after, until, wanted)
 
 
 MOST = 500_000

@@ -12,13 +12,13 @@ import hashlib
 import hmac
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, or_, select, update
 
+from smtpguard.database.access import Open
 from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.schema import clear as names
 from smtpguard.database.schema import entry, term, terms
@@ -47,8 +47,6 @@ _MASK = (1 << 63) - 1
 _CLIENT = re.compile(r'\{"data":\{"action":"relay","approved":\[\],"client":"([^"\\]+)"')
 _CALLED = re.compile(r"(?:\b(?:queued )?as|\bid[=:])\s*<?([A-Za-z0-9][A-Za-z0-9._-]{4,}[A-Za-z0-9])", re.IGNORECASE)
 _ACCEPTED = re.compile(r"([A-Za-z0-9]{8,}) Message accepted for delivery")  # Sendmail's
-
-Open = Callable[[], AbstractContextManager[Connection]]
 
 
 class Digests:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, select, text
 from smtpguard.database.batch import Batch
 from smtpguard.database.schema import RARE, checkpoint, entry
 from smtpguard.journal.chain import Entry, parsed
-from smtpguard.journal.checkpoint import Checkpoint, parse
+from smtpguard.journal.checkpoint import Checkpoint, readable
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.note import Key, Note, Signer, crossing, digest, read, signed_by
 from smtpguard.journal.proof import Bad
@@ -45,16 +45,8 @@ def generation(connection: Connection) -> int:
     if found is not None:
         return _of(parsed(found[1])["data"])
     newest = select(checkpoint.c.line).order_by(checkpoint.c.seq.desc()).limit(1)
-    made = _checkpoint(connection.execute(newest).scalar())
+    made = readable(connection.execute(newest).scalar())
     return made.generation if made is not None else 0
-
-
-def _checkpoint(line: str | None) -> Checkpoint | None:
-    """None also if it is damaged, as the verification reports."""
-    try:
-        return None if line is None else parse(line)
-    except ValueError:
-        return None
 
 
 def _of(data: Mapping[str, Any]) -> int:
@@ -74,7 +66,7 @@ def noted(batch: Batch, made: Checkpoint) -> str:
     except Unknown:
         return ""
     before = select(checkpoint.c.line).where(checkpoint.c.seq < made.seq).order_by(checkpoint.c.seq.desc()).limit(1)
-    named = _checkpoint(connection.execute(before).scalar())
+    named = readable(connection.execute(before).scalar())
     note = Note(
         journal=made.journal,
         size=tree.size(made.seq),
@@ -216,7 +208,7 @@ def inclusion(connection: Connection, seq: int) -> Inclusion | None:
         select(*(entry.c[name] for name in Entry.__slots__)).where(entry.c.seq == seq)
     ).one_or_none()
     newest = select(checkpoint.c.line).where(checkpoint.c.seq >= seq).order_by(checkpoint.c.seq.desc()).limit(1)
-    made = _checkpoint(connection.execute(newest).scalar())
+    made = readable(connection.execute(newest).scalar())
     if found is None or made is None or not made.note:
         return None
     tree = Tree(connection)

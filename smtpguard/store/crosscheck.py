@@ -8,9 +8,10 @@ that mailings reached are compared in a file, so that memory does not grow with 
 
 from __future__ import annotations
 
+import itertools
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +20,7 @@ import orjson
 from sqlalchemy import Connection, func, select
 
 from smtpguard.config.documents import digest
-from smtpguard.database.access import Open
+from smtpguard.database.access import Open, Progress, paged
 from smtpguard.database.batch import FREEZE, read_head
 from smtpguard.database.schema import document, entry, freeze, hold, hook, mailing, reached, terms, underway
 from smtpguard.journal import rows as journal
@@ -32,7 +33,6 @@ from smtpguard.mailings.mailingrow import NOTHING
 from smtpguard.mailings.model import CopyStatus
 from smtpguard.mailings.rows import FEW
 
-Progress = Callable[[int, int], None]
 MOST = 50
 """The most findings: more add nothing."""
 _SOME = 500
@@ -128,23 +128,14 @@ def _holds(open: Open) -> Iterator[Finding]:
     """Each hold, and each verdict under way, has an entry."""
     with open() as connection:
         begin = _begin(connection)
-    for table, id, at, about in (
-        (hold, hold.c.hold_id, hold.c.held_at, "hold"),
-        (underway, underway.c.id, underway.c.at, "journal"),
+    for id, at, about in (
+        (hold.c.hold_id, hold.c.held_at, "hold"),
+        (underway.c.id, underway.c.at, "journal"),
     ):
-        after = ""
-        while True:
-            there = select(id).where(id > after, at > begin).order_by(id).limit(_SOME)
-            with open() as connection:
-                ids = list(connection.execute(there).scalars())
-                named = set(connection.execute(select(entry.c.id).where(entry.c.id.in_(ids))).scalars())
-                still = set(connection.execute(select(table.c[id.name]).where(id.in_(ids))).scalars())
-            for one in ids:
-                if one not in named and one in still:
-                    yield Finding(about=about, id=one, problem=Phrase("the store knows it, and the journal has no entry of it"))  # fmt: skip
-            if len(ids) < _SOME:
-                break
-            after = ids[-1]
+        known = select(entry.c.seq).where(entry.c.id == id).exists()
+        for rows in paged(open, select(id, known).where(at > begin), _SOME, id):
+            for one in (one for one, is_known in rows if not is_known):
+                yield Finding(about=about, id=one, problem=Phrase("the store knows it, and the journal has no entry of it"))  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -254,7 +245,8 @@ def _compared(open: Open, found: sqlite3.Connection, id: str, each: _Told) -> It
     if each.open:
         return
     unknown = 0
-    for person, weight in _reached(open, each.n):
+    people = select(reached.c.person, reached.c.weight).where(reached.c.n == each.n)
+    for person, weight in itertools.chain.from_iterable(paged(open, people, _SOME, reached.c.person)):
         if weight == 1:
             known = found.execute("SELECT 1 FROM person WHERE n = ? AND person = ?", (each.n, person)).fetchone()
             unknown += known is None and 1 not in each.weights
@@ -272,16 +264,3 @@ def _erased(open: Open, mailing_id: str) -> int:
     for page in pages(open, last, journal.of_kind(Kind.ERASED)):
         found += sum(int(one.data["mailings"].get(mailing_id, 0)) for one, _ in page if "mailings" in one.data and one.data.get("what") == "person")  # fmt: skip
     return found
-
-
-def _reached(open: Open, n: int) -> Iterator[tuple[bytes, int]]:
-    after = b""
-    while True:
-        query = select(reached.c.person, reached.c.weight).where(reached.c.n == n, reached.c.person > after)
-        with open() as connection:
-            rows: Iterable[Any] = connection.execute(query.order_by(reached.c.person).limit(_SOME)).all()
-        some = [(bytes(person), int(weight)) for person, weight in rows]
-        yield from some
-        if len(some) < _SOME:
-            return
-        after = some[-1][0]

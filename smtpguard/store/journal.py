@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, text
 
-from smtpguard.database.access import Access, Open, Rows, asks
+from smtpguard.database.access import Access, Open, Progress, Rows, asks
 from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.errors import LedgerError
 from smtpguard.freezes import rows as gates
@@ -143,7 +143,7 @@ class Journal(Rows):
         zone: tzinfo,
         *,
         most: int = 0,
-        progress: journalscan.Progress | None = None,
+        progress: Progress | None = None,
     ) -> Activity:
         """Actions and decisions of that time (incidents.activityrows). ``progress`` is called in a thread."""
         from smtpguard.incidents import activityrows
@@ -227,7 +227,7 @@ class Journal(Rows):
             await self._access.write(lambda batch: None)  # its line was written by then
         return made
 
-    async def verify(self, progress: journalscan.Progress | None = None) -> Proof:
+    async def verify(self, progress: Progress | None = None) -> Proof:
         """Walk over the whole journal, with the frames of the fronts. Long, but delays nobody. ``progress`` is called
         in a thread."""
         await self.catch_up()
@@ -240,7 +240,7 @@ class Journal(Rows):
         alone: bool = False,
         against: Sequence[str] = (),
         stamped: Sequence[str] = (),
-        progress: Sequence[journalscan.Progress | None] = (None, None),
+        progress: Sequence[Progress | None] = (None, None),
     ) -> Proof:
         """The same, and if that holds a comparison of all tables beside the journal (crosscheck). ``progress`` for the
         journal, and for the tables. ``host``: this one; if the guard was started on it, its state folder must
@@ -297,7 +297,7 @@ class Journal(Rows):
         query: IncidentQuery,
         *,
         prove: bool,
-        progress: journalscan.Progress | None = None,
+        progress: Progress | None = None,
         asked: Asked | None = None,
     ) -> Found:
         """Everything in the journal about it, and with ``prove`` the walk over the whole journal. Long, as ``verify``.

@@ -5,12 +5,10 @@ guard.ports documents the methods that it declares; the others are documented wi
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from smtpguard.accounts import rows as accounts
 from smtpguard.database.access import Access, Rows, asks, writes
@@ -29,11 +27,6 @@ from smtpguard.outbox import rows as outboxes
 from smtpguard.outbox.model import AttemptResult, Intent, Lease
 from smtpguard.policy.freezing import Freeze
 from smtpguard.returns import rows as returns
-
-if TYPE_CHECKING:  # slow to import, and not needed to freeze
-    pass
-
-log = logging.getLogger(__name__)
 
 
 class Contents:

@@ -10,17 +10,17 @@ import json
 import re
 import secrets
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import Connection, Table, delete, select, update
+from sqlalchemy import Connection, delete, select, update
 
 from smtpguard.counts.entries import number, unpack
-from smtpguard.database.access import Access, Open
+from smtpguard.database.access import Access, Open, Progress, paged
 from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.schema import (
     absence,
@@ -59,7 +59,6 @@ MOST_DIGESTS = 5_000
 _ADDRESS = re.compile(r"[^\s<>\"',;()\[\]\\]+@[^\s<>\"',;()\[\]\\]+")
 _LIVE = frozenset(state.value for state in LIVE)
 _DECIDED = frozenset({State.HELD.value, State.APPROVED.value, State.PAUSED.value})
-Progress = Callable[[int, int], None]
 
 
 class Person:
@@ -136,64 +135,60 @@ class _Preserved:
 def collect(open: Open, whom: Person, progress: Progress | None = None) -> Iterator[PersonalData]:
     """Everything, a slice in a transaction."""
     keeps = _Preserved(open)
-    pending = {one.id for one in _holds(open, whom, keeps) if one.stays.startswith("decision")}
-    for seq, _, parts, one in _values(open, whom, progress):
-        why = keeps.why(one.id) or (f"decision {one.id}" if one.id in pending else "")
-        yield PersonalData(what="entry", id=f"{seq} {one.kind} {one.id}", at=instant(one.at), parts=parts, stays=why)
-    yield from _holds(open, whom, keeps)
-    for some in (_mailings, _sets, _counts, _sendings, _returned, _freezes, _staff):
-        yield from some(open, whom, keeps)
+    holds = list(_holds(open, whom, keeps))
+    yield from (one.thing for one in _entries(open, whom, keeps, holds, progress))
+    yield from holds
+    for kept in (_mailings, _sendings, _returned):
+        yield from kept(open, whom, keeps)
+    for some in (_sets, _counts, _freezes, _staff):
+        yield from some(open, whom)
 
 
 def digests_only(open: Open, whom: Person, progress: Progress | None = None) -> int:
     """The number of verdicts that have the person's keyed digest: they stay as long as the journal."""
     found = 0
-    for rows in _pages(open, entry, entry.c.seq, (entry.c.body,), progress, entry.c.kind == Kind.VERDICT.value):
+    verdicts = select(entry.c.seq, entry.c.body).where(entry.c.kind == Kind.VERDICT.value)
+    for rows in _counting(open, paged(open, verdicts, SLICE, entry.c.seq), progress):
         found += sum(any(digest in body for digest in whom.hexes) for _, body in rows)
     return found
 
 
-def _pages(
-    open: Open, table: Table, key: Any, columns: Sequence[Any], progress: Progress | None = None, *wanted: Any
-) -> Iterator[Sequence[Any]]:
+def _counting(open: Open, pages: Iterator[Sequence[Any]], progress: Progress | None) -> Iterator[Sequence[Any]]:
+    """Pages of entries, with ``progress`` up to the head."""
     with open() as connection:
         last = read_head(connection).seq
-    after: Any = None
-    while True:
-        query = select(key, *columns).where(*wanted).order_by(key).limit(SLICE)
-        with open() as connection:
-            rows = connection.execute(query if after is None else query.where(key > after)).all()
-        if not rows:
-            return
-        after = rows[-1][0]
+    for rows in pages:
         yield rows
-        if progress is not None and isinstance(after, int):
-            progress(after, max(last, after))
+        if progress is not None:
+            progress(rows[-1][0], max(last, rows[-1][0]))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Named:
-    kind: str
-    id: str
-    at: int
+class _Named(NamedTuple):
+    """An entry whose clear values name them. ``about``: the id that it has."""
+
+    thing: PersonalData
+    about: str
+    values: Mapping[str, Sequence[str]]
     body: str
 
 
-def _values(
-    open: Open, whom: Person, progress: Progress | None = None
-) -> Iterator[tuple[int, str, tuple[str, ...], _Named]]:
-    """Of each entry whose clear values name them: its number, those values, and in which parts."""
-    for rows in _pages(open, clear, clear.c.seq, (clear.c.doc,), progress):
+def _entries(
+    open: Open, whom: Person, keeps: _Preserved, holds: Iterable[PersonalData], progress: Progress | None = None
+) -> Iterator[_Named]:
+    """``holds``: all of theirs. The entries on those that stay do too."""
+    pending = {one.id for one in holds if one.stays}
+    for rows in _counting(open, paged(open, select(clear.c.seq, clear.c.doc), SLICE, clear.c.seq), progress):
         found = {seq: (doc, parts) for seq, doc in rows if whom.may_be_in(doc) and (parts := _parts(doc, whom))}
-        if not found:
-            continue
         seqs = sorted(found)
         for start in range(0, len(seqs), SOME):
             query = select(entry.c.seq, entry.c.kind, entry.c.id, entry.c.at, entry.c.body)
             with open() as connection:
                 entries = connection.execute(query.where(entry.c.seq.in_(seqs[start : start + SOME]))).all()
             for seq, kind, id, at, body in sorted(entries, key=lambda row: int(row[0])):
-                yield seq, *found[seq], _Named(kind=kind, id=id, at=at, body=body)
+                doc, parts = found[seq]
+                why = keeps.why(id) or (f"decision {id}" if id in pending else "")
+                thing = PersonalData(what="entry", id=f"{seq} {kind} {id}", at=instant(at), parts=parts, stays=why)
+                yield _Named(thing, id, parsed(doc), body)
 
 
 def _parts(doc: str, whom: Person) -> tuple[str, ...]:
@@ -205,7 +200,8 @@ def _parts(doc: str, whom: Person) -> tuple[str, ...]:
 
 
 def _holds(open: Open, whom: Person, keeps: _Preserved) -> Iterator[PersonalData]:
-    for rows in _pages(open, hold, hold.c.hold_id, (hold.c.state, hold.c.held_at, hold.c.doc, hold.c.people)):
+    query = select(hold.c.hold_id, hold.c.state, hold.c.held_at, hold.c.doc, hold.c.people)
+    for rows in paged(open, query, SLICE, hold.c.hold_id):
         for id, state, at, doc, people in rows:
             parts = _within(doc, whom)
             behind = people is not None and any(_among(bytes(people), digest) for digest in whom.digests)
@@ -252,7 +248,8 @@ def _mailings(open: Open, whom: Person, keeps: _Preserved) -> Iterator[PersonalD
     with open() as connection:
         for n, status in connection.execute(query.where(reached.c.person.in_(whom.digests))):
             reaching[int(n)] = CopyStatus(status).name.lower()
-    for rows in _pages(open, mailing, mailing.c.n, (mailing.c.id, mailing.c.state, mailing.c.last_at, mailing.c.doc)):
+    columns = select(mailing.c.n, mailing.c.id, mailing.c.state, mailing.c.last_at, mailing.c.doc)
+    for rows in paged(open, columns, SLICE, mailing.c.n):
         for n, id, state, at, doc in rows:
             parts = _within(doc, whom)
             if n in reaching or parts:
@@ -261,7 +258,7 @@ def _mailings(open: Open, whom: Person, keeps: _Preserved) -> Iterator[PersonalD
                 yield PersonalData(what="mailing", id=id, at=instant(at), parts=(*became, *parts), stays=why)
 
 
-def _sets(open: Open, whom: Person, keeps: _Preserved) -> Iterator[PersonalData]:
+def _sets(open: Open, whom: Person) -> Iterator[PersonalData]:
     with open() as connection:
         names = list(connection.execute(select(peopleset.c.name).distinct()).scalars())
         for name in names:
@@ -287,21 +284,24 @@ def _bound(connection: Connection, name: str) -> bool:
     )
 
 
-def _counts(open: Open, whom: Person, keeps: _Preserved) -> Iterator[PersonalData]:
+def _counts(open: Open, whom: Person) -> Iterator[PersonalData]:
     with open() as connection:
         for number_, doc in connection.execute(
             select(person.c.person, person.c.doc).where(person.c.person.in_(whom.numbers))
         ):
             yield PersonalData(what="count", id=str(number_), parts=(f"under {len(unpack(bytes(doc))):,} names",))
     messages = 0
-    for rows in _pages(open, sent, sent.c.message, (sent.c.doc,)):
+    for rows in paged(open, select(sent.c.message, sent.c.doc), SLICE, sent.c.message):
         messages += sum(not whom.numbers.isdisjoint(unpack(bytes(doc))) for _, doc in rows)
     if messages:
         yield PersonalData(what="count", id="sent", parts=(f"recipient of {messages:,} messages by their Message-ID",))
 
 
 def _sendings(open: Open, whom: Person, keeps: _Preserved) -> Iterator[PersonalData]:
-    for rows in _pages(open, outbox, outbox.c.intent_id, (outbox.c.kind, outbox.c.done, outbox.c.created_at, outbox.c.doc, outbox.c.hold_id)):  # fmt: skip
+    query = select(
+        outbox.c.intent_id, outbox.c.kind, outbox.c.done, outbox.c.created_at, outbox.c.doc, outbox.c.hold_id
+    )
+    for rows in paged(open, query, SLICE, outbox.c.intent_id):
         for id, kind, done, at, doc, hold_id in rows:
             if parts := _within(doc, whom):
                 why = (keeps.why(hold_id) if hold_id else "") or ("" if done else "it is to be sent still")
@@ -309,7 +309,9 @@ def _sendings(open: Open, whom: Person, keeps: _Preserved) -> Iterator[PersonalD
 
 
 def _returned(open: Open, whom: Person, keeps: _Preserved) -> Iterator[PersonalData]:
-    for rows in _pages(open, returned, returned.c.mail, (returned.c.n, returned.c.at, returned.c.sort, returned.c.mailing, returned.c.person, returned.c.doc)):  # fmt: skip
+    key = returned.c.mail, returned.c.n
+    query = select(*key, returned.c.at, returned.c.sort, returned.c.mailing, returned.c.person, returned.c.doc)
+    for rows in paged(open, query, SLICE, *key):
         for mail, n, at, sort, name, who, doc in rows:
             if (who is not None and bytes(who) in whom.digests) or _within(doc, whom):
                 yield PersonalData(
@@ -321,7 +323,7 @@ def _returned(open: Open, whom: Person, keeps: _Preserved) -> Iterator[PersonalD
                 )
 
 
-def _freezes(open: Open, whom: Person, keeps: _Preserved) -> Iterator[PersonalData]:
+def _freezes(open: Open, whom: Person) -> Iterator[PersonalData]:
     with open() as connection:
         rows = connection.execute(select(freeze.c.freeze_id, freeze.c.lifted, freeze.c.doc)).all()
     for id, lifted, doc in rows:
@@ -329,7 +331,7 @@ def _freezes(open: Open, whom: Person, keeps: _Preserved) -> Iterator[PersonalDa
             yield PersonalData(what="freeze", id=id, parts=parts, stays="" if lifted else "it is in force")
 
 
-def _staff(open: Open, whom: Person, keeps: _Preserved) -> Iterator[PersonalData]:
+def _staff(open: Open, whom: Person) -> Iterator[PersonalData]:
     """An account of the console, and an absence: of people who work with it."""
     with open() as connection:
         accounts = connection.execute(select(account.c.account_id, account.c.address)).all()
@@ -354,8 +356,7 @@ async def erase(access: Access, whom: Person, *, by: str, progress: Progress | N
     sealed, words, planned = await access.walk(lambda open: _planned(open, whom, kept_ids, found))
     done = Erasure(kept=[one for one in found if one.stays])
     going = [one for one in found if not one.stays]
-    for one in planned.kept:
-        done.kept.append(one)
+    done.kept += planned.kept
     done.values, done.entries = planned.values, planned.entries
     done.holds = sum(one.what == "hold" for one in going)
     done.mailings = dict(Counter(one.id for one in going if one.what == "mailing"))
@@ -365,7 +366,7 @@ async def erase(access: Access, whom: Person, *, by: str, progress: Progress | N
         at = await access.write(partial(_wipe, whom=whom, kept_ids=kept_ids, sealed=sealed, after=at))
     for start in range(0, len(going), SOME):
         done.others += await access.write(partial(_gone, whom=whom, some=going[start : start + SOME]))
-    await access.write(lambda batch: _uncounted(batch, whom))
+    await access.write(lambda batch: batch.connection.execute(delete(person).where(person.c.person.in_(whom.numbers))))
     at = 0
     while at is not None:
         at = await access.write(partial(_unfound, words=words, after=at))
@@ -376,19 +377,14 @@ def _planned(
     open: Open, whom: Person, kept_ids: set[str], found: Sequence[PersonalData]
 ) -> tuple[set[str], set[str], Erasure]:
     """The digests of the values that are erased, the words by which they are found, and how many there are."""
-    keeps, done = _Preserved(open), Erasure()
-    pending = {one.id for one in found if one.what == "hold" and one.stays}
-    sealed, words = set[str](), set[str]()
-    for seq, doc, parts, one in _values(open, whom):
-        why = keeps.why(one.id) or (f"decision {one.id}" if one.id in pending else "")
-        if why:
-            kept_ids.add(one.id)
-            done.kept.append(
-                PersonalData(what="entry", id=f"{seq} {one.kind} {one.id}", at=instant(one.at), parts=parts, stays=why)
-            )
+    done, sealed, words = Erasure(), set[str](), set[str]()
+    for one in _entries(open, whom, _Preserved(open), [each for each in found if each.what == "hold"]):
+        if one.thing.stays:
+            kept_ids.add(one.about)
+            done.kept.append(one.thing)
             continue
         digests = parsed(one.body).get("private", {})
-        for role, values in parsed(doc).items():
+        for role, values in one.values.items():
             for n, value in enumerate(values):
                 if whom.names(value):
                     sealed.add(digests[role][n])
@@ -496,21 +492,13 @@ def _unreached(batch: Batch, whom: Person, mailing_id: str) -> int:
             update(reached).where(reached.c.n == row.n, reached.c.person == digest).values(person=nobody)
         ).rowcount
     document = json.loads(row.doc)
-    if row.doc != NOTHING and any(
-        whom.names(str(document.get(name, ""))) for name in ("sender", "reverse_path", "subject")
-    ):
-        for name in ("sender", "reverse_path", "subject"):
-            if whom.names(str(document.get(name, ""))):
-                document[name] = ""
+    named = [name for name in ("sender", "reverse_path", "subject") if whom.names(str(document.get(name, "")))]
+    if row.doc != NOTHING and named:
+        document.update(dict.fromkeys(named, ""))
         batch.connection.execute(
             update(mailing).where(mailing.c.n == row.n).values(doc=orjson.dumps(document).decode())
         )
     return gone
-
-
-def _uncounted(batch: Batch, whom: Person) -> None:
-    batch.flush()
-    batch.connection.execute(delete(person).where(person.c.person.in_(whom.numbers)))
 
 
 def _unfound(batch: Batch, words: Collection[str], after: int) -> int | None:

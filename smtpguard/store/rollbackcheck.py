@@ -27,14 +27,13 @@ from smtpguard.holds import deciding
 from smtpguard.journal import rows as journal
 from smtpguard.journal.agreement import Agreement, Disagreement
 from smtpguard.journal.chain import instant, utc_text
-from smtpguard.journal.checkpoint import Checkpoint, genuine, parse
+from smtpguard.journal.checkpoint import Checkpoint, genuine, readable
 from smtpguard.journal.event import Event, Kind
 from smtpguard.policy.freezing import ITSELF, PUT_BACK, Freeze, Gate, Selector
 
 log = logging.getLogger(__name__)
 
 _TAIL = 1 << 16  # octets: the checkpoints of some hours, of all processes that write there
-_MANY = 500
 
 
 class Foreign(LedgerError):
@@ -182,11 +181,7 @@ class _Known:
     claimed: list[Checkpoint] = field(default_factory=list)
 
     def told(self, lines: Iterable[str], secret: bytes) -> _Known:
-        for line in lines:
-            try:
-                made = parse(line)
-            except ValueError:  # for example half of one
-                continue
+        for made in filter(None, map(readable, lines)):  # one may be cut
             (self.signed if genuine(secret, made) else self.claimed).append(made)
         return self
 
@@ -251,7 +246,8 @@ class _Chain:
         """The checkpoints of this journal that it disagrees with and that nothing excuses, in order. Entries missing
         between others are ignored: that is no restored store, and the proof finds it."""
         marks = [dict.fromkeys(m for m in some if m.journal == here) for some in (signed, claimed)]
-        hashes = self._hashes({m.seq for some in marks for m in some if self._first <= m.seq <= self._last})
+        seqs = {m.seq for some in marks for m in some if self._first <= m.seq <= self._last}
+        hashes = journal.hashes(self._connection, sorted(seqs))
         there = [[m for m in some if not self._first <= m.seq <= self._last or m.seq in hashes] for some in marks]
         agreement = Agreement(*there)
         agreement.skips(self._first - 1)
@@ -260,10 +256,3 @@ class _Chain:
                 agreement.meets(seq, hashes[seq])
         parted, _ = agreement.ends()
         return parted
-
-    def _hashes(self, seqs: Iterable[int]) -> dict[int, bytes]:
-        found, wanted = {}, sorted(seqs)
-        for start in range(0, len(wanted), _MANY):
-            query = select(entry.c.seq, entry.c.hash).where(entry.c.seq.in_(wanted[start : start + _MANY]))
-            found.update({seq: bytes(hash) for seq, hash in self._connection.execute(query)})
-        return found

@@ -140,15 +140,14 @@ class Writer:
         database is long unavailable."""
         if self.front is not None and self.front.note(event):
             return
-        if self._waker is None:  # a batch before that takes it along, and the thread is not woken
-            self._waker = asyncio.get_running_loop().call_later(NOTE_SECONDS, self._wake)
+        self.move_soon()
         if len(self._notes) >= MAX_NOTES:
             self._notes.popleft()
         self._notes.append(event)
 
     def move_soon(self) -> None:
-        """The front has frames that nobody else moves: they are moved with a later batch, after at most 50 ms."""
-        if self._waker is None:
+        """Write notes, and move frames of the front, with a later batch: after at most 50 ms."""
+        if self._waker is None:  # a batch before that takes them along, and the thread is not woken
             self._waker = asyncio.get_running_loop().call_later(NOTE_SECONDS, self._wake)
 
     def _wake(self) -> None:
@@ -263,7 +262,7 @@ class Writer:
                 return
 
     def _attempt(self, works: Sequence[Work], notes: Sequence[Event], join: Callable[[], None]) -> None:
-        """Raises _Again if a work has raised an error of its own: then nothing was written."""
+        """Raises _Retry if a work has raised an error of its own: then nothing was written."""
         with self._database.write() as connection:
             if self._lookout.elsewhere(self._database.connections):
                 self._gate, self._memory, self._recent = None, Memory(), Recent()
