@@ -15,6 +15,7 @@ from smtpguard.journal.chain import ERASED
 from smtpguard.lists.digest import Digester
 from smtpguard.mail.address import Address
 from smtpguard.outbox.model import Delivered
+from smtpguard.returns.model import Match, Return, Sort
 from smtpguard.store import privacy
 from smtpguard.store.privacy import Person
 from tests.guard.house import DOCUMENTS, KEY, MEMBERS, RAMADAN, FakePassage, House, house
@@ -87,6 +88,19 @@ async def test_a_customers_data_is_listed_and_erased(tmp_path: Path, url: str) -
         assert entry["person"] == list(whom(CUSTOMER).hexes)
         again = await privacy.erase(home.store, whom(CUSTOMER), by="root")
         assert (again.values, again.holds) == (0, 0)
+
+
+async def test_each_statement_of_a_returned_mail_is_found(tmp_path: Path, url: str, monkeypatch: Any) -> None:
+    monkeypatch.setattr(privacy, "SLICE", 2)  # a page ends between two statements of one mail
+    async with house(tmp_path, url=url) as home:
+        person = min(whom(CUSTOMER).digests)
+        for mail in "abc":
+            some = [
+                Return(mail=mail * 64, n=n, at=home.clock.now(), sort=Sort.BOUNCE, match=Match(), person=person)
+                for n in range(3)
+            ]
+            await home.store.returns.take(some)
+        assert (await kinds(home, CUSTOMER))["returned"] == 9
 
 
 async def test_data_needed_for_a_decision_or_incident_stays(tmp_path: Path) -> None:
