@@ -23,14 +23,19 @@ from smtpguard.policy.verdict import Action
 def is_plain(gathered: Gathered, plan: Plan) -> bool:
     """Whether nothing of the message is counted or compared, and its rules let it pass whatever their counts are."""
     facts, everyone = gathered.facts, gathered.everyone
-    reaches = bool(everyone.touched or everyone.crowds or everyone.unsure or everyone.customers.high)
-    reaches = reaches or bool(everyone.list_addresses.high or everyone.addressed)
-    known = facts.identity is not None or facts.letter_from or gathered.post is not None or gathered.coming is not None
-    if reaches or known or gathered.streams or facts.lists or gathered.counted.people:
+    if (
+        everyone.touched
+        or everyone.crowds
+        or everyone.unsure
+        or everyone.customers.high
+        or everyone.list_addresses.high
+    ):
         return False
-    if plan.may_ask_writer:
+    if facts.identity is not None or facts.letter_from or gathered.post is not None or gathered.coming is not None:
         return False
-    return not plan.pending and not plan.pauses and not plan.expects_hold and plan.certain[0] is Action.RELAY
+    if gathered.streams or facts.lists or gathered.counted.people or plan.pending or plan.pauses:
+        return False
+    return not plan.may_ask_writer and plan.certain[0] is Action.RELAY and not plan.expects_hold
 
 
 def is_still(gate: Gate | None, generation: int | None, policy_sha256: str) -> bool:

@@ -280,8 +280,7 @@ class Intake:
         if gathered.counts_by_stream:
             gathered = await ask(gathered, ONLY_ORIGIN)
             plan = rules.plan(gathered.facts)
-        wanted = gathered.needs_identity or self._watch.freezes_mailings
-        if plan.certain[0].waits or (wanted and gathered.facts.identity is None):
+        if plan.certain[0].waits or (gathered.facts.identity is None and self._watch.freezes_mailings):
             gathered = await ask(gathered, ONLY_TEXT)
             plan = rules.plan(gathered.facts)
         return gathered, plan
@@ -300,7 +299,7 @@ class Intake:
             if generation is None or not is_still(gate, generation, gathered.in_force.policy_sha256):
                 return None
             asks, key = plan.asks, key_of(transaction)
-            if _of_each_recipient(asks) or not all(map(front.counts_nobody, asks)) or front.holds(key):
+            if not all(map(front.counts_nobody, asks)) or front.holds(key):
                 return None
             counts = dict.fromkeys(asks, 0)
             admission = self._step(gathered, plan)(Seen(now=self._clock.now(), counts=counts, generation=generation))
@@ -328,7 +327,7 @@ class Intake:
 
     def _step(self, gathered: Gathered, plan: Plan) -> Callable[[Seen], Admission]:
         """The step of the admission: decide with what is seen of other messages."""
-        streams = watched(gathered)
+        streams = watched(gathered) if gathered.streams else ()
         asked = asking.asks_of(gathered) if plan.may_ask_writer else ()
         asks = (*plan.asks, *[one.ask for one in streams]) if streams else plan.asks
         record = Record(

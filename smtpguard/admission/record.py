@@ -96,6 +96,7 @@ class Record:
         if stands.entry is not None and stands.entry.asks_writer and more is not None and not more.asks_writer:
             why = {"why": "something else keeps what waits with it", "by": self.gathered.transaction.id}
             events.append(Event(kind=Kind.UNCONFIRMED, id=stands.entry.hold_id, at=live.now, data=why))
+        asked = self.asked if hold is not None and hold.asks_writer else ()
         if verdict.hits:
             events += calling(verdict, self.gathered, self.questions, live, self.notices.called)
         if self.streams and (over := exceeded(self.streams, live)) is not None:
@@ -107,14 +108,14 @@ class Record:
             events=tuple(events),
             disposition=self._disposition(verdict, hold),
             hold=hold,
-            counted=(*self._counts(verdict, live), *stops, *self._asked(hold)),
+            counted=(*self._counts(verdict, live), *stops, *asked),
             intents=intents,
             generation=live.generation,
             mailing=live.mailing.mailing_id if live.mailing is not None else "",
             named=self._named() if live.mailing is not None and not live.mailing.messages else ("", "", ""),
             grown=more,
             progress=stands.progress,
-            spared=self._spared(verdict),
+            spared=self._spared(verdict) if hold is not None else _NOBODY,
             leads=stands.leads,
             shown=self.gathered.shown.pack() if hold is not None and self.gathered.shown is not None else None,
             unfrozen=frozenset().union(*(grant.lists for grant in live.grants if grant.only))
@@ -129,9 +130,6 @@ class Record:
         if more is None or not more.asks_writer or not is_for_others(verdict):
             return more
         return self.term.asks_others(more, self.gathered.in_force, live.now)
-
-    def _asked(self, hold: Hold | None) -> tuple[Ask, ...]:
-        return self.asked if hold is not None and hold.asks_writer else ()
 
     def _counts(self, verdict: Verdict, live: Seen) -> tuple[Ask, ...]:
         """What this message is counted in. Counts of senders and lists include only what passes: a held message does
@@ -371,7 +369,8 @@ class Record:
             data["test"] = True
         if transaction.refused:
             data["refused_codes"] = refused_at_rcpt(transaction.refused)
-        if not retry and (apart := len(self._spared(verdict))):  # they get it whatever is decided on the rest
+        # they get it whatever is decided on the rest
+        if verdict.action.waits and not retry and (apart := len(self._spared(verdict))):
             data["apart"] = apart
             data["apart_at"] = [n for n, c in enumerate(everyone.recipients) if c.kinds == ONLY_INTERNAL]
         if isinstance(gathered.reading, Reading) and len(gathered.reading.shown) > 1:
@@ -383,7 +382,7 @@ class Record:
             id=transaction.id,
             at=live.now,
             data=data,
-            private=_private(gathered) | {FACTS: (self._facts(live),)},
+            private=_private(gathered, self._facts(live)),
         )
 
     def _facts(self, live: Seen) -> str:
@@ -418,16 +417,16 @@ def refused_at_rcpt(refused: Iterable[RefusedRecipient]) -> dict[str, int]:
     return dict(sorted(Counter(one.code for one in refused).items()))
 
 
-def _private(gathered: Gathered) -> dict[str, tuple[str, ...]]:
-    envelope = gathered.transaction.envelope
+def _private(gathered: Gathered, facts: str) -> dict[str, tuple[str, ...]]:
+    session, envelope = gathered.transaction.session, gathered.transaction.envelope
     private = {
         "reverse_path": (str(envelope.reverse_path or ""),),
-        "recipients": tuple(map(str, envelope.addresses)),
+        "recipients": tuple([str(r.address) for r in envelope.recipients]),
         "subject": (_subject(gathered),),
+        FACTS: (facts,),
     }
     if gathered.sender.claimed:
         private["from"] = (gathered.sender.claimed,)
-    session = gathered.transaction.session
     if session.auth_user:
         private["actor"] = (session.auth_user,)
     named = {"message_id": _message_id(gathered), "ident": session.ident, "helo": session.helo, "envid": envelope.envid}

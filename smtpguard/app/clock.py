@@ -10,9 +10,8 @@ from datetime import UTC, datetime
 
 _DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # without I, L, O, U: an id is read over the telephone
 _PAIRS = [a + b for a in _DIGITS for b in _DIGITS]
-_TIME_DIGITS = 10
-_RANDOM_DIGITS = 6
-_RANDOM = 32**_RANDOM_DIGITS
+_RANDOM_BITS = 30  # six digits; ten for the time
+_SHIFTS = range(70, -1, -10)  # eight pairs of digits, the first one first
 
 
 class SystemClock:
@@ -30,27 +29,16 @@ def ids(now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000) -> Call
 
     Ids of two processes in the same millisecond differ in 30 random bits.
     """
-    last = [0, 0]
+    last = 0
 
     def new_id() -> str:
+        nonlocal last
         ms = now_ms()
-        if ms > last[0]:
-            last[:] = ms, secrets.randbelow(_RANDOM - _RANDOM // 4)
-        else:  # the same millisecond, or a clock that was set back
-            last[1] += 1
-            if last[1] >= _RANDOM:
-                last[:] = last[0] + 1, 0
-        return _text(last[0], _TIME_DIGITS) + _text(last[1], _RANDOM_DIGITS)
+        later = ms > last >> _RANDOM_BITS  # else it is the same millisecond, or the clock was set back
+        number = last = ms << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS) if later else last + 1
+        return "".join([_PAIRS[number >> shift & 1023] for shift in _SHIFTS])
 
     return new_id
-
-
-def _text(number: int, digits: int) -> str:
-    text = ""
-    for _ in range(digits // 2):
-        text = _PAIRS[number & 1023] + text
-        number >>= 10
-    return text
 
 
 def host_name() -> str:

@@ -89,9 +89,9 @@ class Following:
 
     def around(self) -> tuple[str, Surroundings]:
         """For a reader: the policy's SHA-256, and what a reader needs from that policy."""
-        if self._surroundings is None:
+        if self._current is None or self._surroundings is None:
             raise self._none()
-        return self.current().policy_sha256, self._surroundings
+        return self._current.policy_sha256, self._surroundings
 
     def list_at(self, address: Address) -> str:
         """The list that has this address, "" for none. Raises LedgerError."""

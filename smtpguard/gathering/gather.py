@@ -29,7 +29,7 @@ from smtpguard.mail.transaction import Transaction
 from smtpguard.mailings.differences import Approved, Difference
 from smtpguard.mailings.model import Coming
 from smtpguard.mailings.slots import Template
-from smtpguard.policy.facts import ONLY_HEADERS, ONLY_TEXT, Facts, Source, Unknown, Value
+from smtpguard.policy.facts import ONLY_HEADERS, ONLY_TEXT, Facts, Source, Unknown
 from smtpguard.reading.fingerprint import Identity
 from smtpguard.reading.looks import Reading
 from smtpguard.reading.prefixes import bare
@@ -114,11 +114,6 @@ class Gathered:
             for r in self.counted.recipients
             if r.digest and (r.canonical in text.quotes or r.canonical.rpartition("@")[2] == first)
         )
-
-    @property
-    def needs_identity(self) -> bool:
-        """Whether its identity, as a copy of a mailing, is needed and not yet known."""
-        return self.facts.identity is None and _needs_identity(self.counted, self.in_force)
 
     def proofs(self, origin: DkimResult | Unknown | None) -> frozenset[str]:
         """Who logged in and who signed it; if neither is known, that the client is one that the policy declares.
@@ -318,9 +313,11 @@ class Gather:
 
     async def _read(self, transaction: Transaction, need: frozenset[Source]) -> Reading | Unknown:
         message, otherwise = transaction.message, "the message could not be read"
-        read = partial(self.reader.at_once, message, need)
         try:
-            seen = await self.turns.of(read) if Source.TEXT in need else read()
+            if Source.TEXT in need:
+                seen = await self.turns.of(partial(self.reader.at_once, message, need))
+            else:
+                seen = self.reader.at_once(message, need)
         except Exception as error:
             return _failed(otherwise, error)
         if seen is not None:
@@ -340,11 +337,9 @@ def _learned(
     registry = in_force.registry
     if isinstance(reading, Reading):
         sender = sender.read_as(reading.from_address, reading.from_ambiguous)
-    values: dict[str, Value] = {
-        **of_session(transaction.session),
-        **of_envelope(counted, everyone.total, transaction.message.size_bytes, registry.lists),
-        **sender.facts(transaction, counted, registry, origin),
-    }
+    values = of_envelope(counted, everyone.total, transaction.message.size_bytes, registry.lists)
+    values.update(of_session(transaction.session))
+    values.update(sender.facts(transaction, counted, registry, origin))
     proven = values.get("sender.proven") is True
     streams = sender.proven_streams(transaction, counted, registry, origin)
     evidence: Mapping[str, tuple[str, ...]] = {} if post is None else _expanded(post)

@@ -77,10 +77,9 @@ class BoundedReader:
     def at_once(self, message: Message, need: frozenset[Source]) -> Reading | None:
         policy, around = self._around()
         depth = Depth.TEXT if Source.TEXT in need else Depth.HEADERS
-        for known in (Depth.TEXT, depth):  # a reading of the text has the header too
-            found = self._remembered((message.sha256, policy, known))
-            if found is not None:
-                return found
+        found = self._remembered(message.sha256, policy, depth)
+        if found is not None:
+            return found
         if not _small(message, depth, self._pool):
             return None
         reading = read(message, around, depth, NARROW, marked=depth is Depth.TEXT)
@@ -175,16 +174,17 @@ class BoundedReader:
             self._idle.append(child)
         return answer
 
-    def _remembered(self, key: tuple[str, str, Depth]) -> Reading | None:
-        found = self._known.get(key)
-        if found is None:
-            return None
-        reading, until = found
-        if self._monotonic() >= until:
+    def _remembered(self, content: str, policy: str, depth: Depth) -> Reading | None:
+        for known in (Depth.TEXT, depth):  # a reading of the text has the header too
+            key = content, policy, known
+            if key not in self._known:
+                continue
+            reading, until = self._known[key]
+            if self._monotonic() < until:
+                self._known.move_to_end(key)
+                return reading
             del self._known[key]
-            return None
-        self._known.move_to_end(key)
-        return reading
+        return None
 
     def _remember(self, key: tuple[str, str, Depth], reading: Reading, until: float = float("inf")) -> None:
         self._known[key] = (reading, until)

@@ -44,7 +44,7 @@ class Sender:
     @classmethod
     def of(cls, transaction: Transaction, registry: Registry, delimiters: str) -> Sender:
         header, session = transaction.message.header, transaction.session
-        named = header.named
+        named, reverse_path = header.named, transaction.envelope.reverse_path
         fields = tuple([field for name in _LOOKED_AT if name in named for field in named[name]])
         small = sum([len(field.raw) for field in fields]) <= _MOST_REMEMBERED
         return (_remembered if small else _written)(
@@ -52,7 +52,7 @@ class Sender:
             delimiters,
             fields,
             header.broken,
-            transaction.envelope.reverse_path,
+            reverse_path.canonical(delimiters) if reverse_path is not None else None,
             session.auth_user,
             session.senders_verified,
         )
@@ -121,17 +121,17 @@ def _written(
     delimiters: str,
     fields: tuple[Field, ...],
     broken: bool,
-    reverse_path: Address | None,
+    reverse_path: str | None,
     auth_user: str | None,
     senders_verified: bool,
 ) -> Sender:
-    """``fields``: the header fields that are read."""
-    header = Header(fields, broken, 0)
+    """``fields``: the header fields that are read. ``reverse_path``: canonical."""
+    header = Header(fields=fields, broken=broken, size_bytes=0)
     written = mailboxes(header, "From")
     claims = {a.canonical(delimiters) for a in written}
     shown = {a.canonical(delimiters) for a in mailboxes(header, *BEHIND)}
     if reverse_path is not None:
-        shown.add(reverse_path.canonical(delimiters))
+        shown.add(reverse_path)
     user, proven = _user(auth_user, written, names), None
     if user is not None:
         proven = user.canonical(delimiters)

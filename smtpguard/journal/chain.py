@@ -124,10 +124,11 @@ class Seal:
 
     def all(self, private: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
         remembered, often = self._remembered, self._repeated
-        return {
-            role: [*map(remembered if role in often else self.of, repeat(role), values)]
-            for role, values in private.items()
-        }
+        sealed = {}
+        for role, values in private.items():
+            of = remembered if role in often else self.of
+            sealed[role] = [of(role, values[0])] if len(values) == 1 else [*map(of, repeat(role), values)]
+        return sealed
 
     def fits(self, sealed: object, private: Mapping[str, Sequence[str]]) -> bool:
         """Whether clear values are those of the digests, or were erased. Raises TypeError and AttributeError if they are no such values."""

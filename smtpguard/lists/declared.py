@@ -322,7 +322,7 @@ class Names:
     def _named(self, address: Address, canonical: str) -> str | None:
         """By the whole local part, then by each prefix that a delimiter ends; ``list-request`` is not the list."""
         if self._delimited is None or not self._delimited(address.local):
-            return self._find(*split(canonical))
+            return self._find(canonical)
         whole = address.canonical()
         if whole in self._apart and whole not in self._declared:
             return None
@@ -331,19 +331,19 @@ class Names:
         for end in range(len(local), 0, -1):
             if end < len(local) and (local[end] not in delimiters or _ADMINISTRATIVE.match(local, end)):
                 continue
-            found = self._find(local[:end].rstrip("."), domain)
+            found = self._find(f"{local[:end].rstrip('.')}@{domain}")
             if found:
                 return found
         if canonical.endswith(f"@{domain}"):
             return None
-        return self._find(*split(canonical))  # routing that shows only when the sub-address is cut
+        return self._find(canonical)  # routing that shows only when the sub-address is cut
 
-    def _find(self, local: str, domain: str) -> str | None:
-        key = f"{local}@{domain}"
-        if (declared := self._declared.get(key)) is not None:
+    def _find(self, canonical: str) -> str | None:
+        if (declared := self._declared.get(canonical)) is not None:
             return declared
+        local, _, domain = canonical.rpartition("@")
         name = self._locals.get(local)
-        return name if name is not None and self.answers(domain) and key not in self._apart else None
+        return name if name is not None and self.answers(domain) and canonical not in self._apart else None
 
 
 def ascii_domain(name: str) -> str:

@@ -96,7 +96,7 @@ class Envelope:
     @property
     def sha256(self) -> str:
         """Over reverse-path and the set of recipients: a vote is bound to it and to the content's SHA-256."""
-        lines = [str(self.reverse_path or ""), *sorted(map(str, self.addresses))]
+        lines = [str(self.reverse_path or ""), *sorted([str(r.address) for r in self.recipients])]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

@@ -12,12 +12,14 @@ from email.header import decode_header, make_header
 from itertools import chain
 from typing import NamedTuple
 
+from smtpguard.mail.constant import constant
+
 Content = bytes | mmap.mmap
 """Content in memory or mapped from a spool file. Only ``len``, slices and ``find`` work on both."""
 
 MAX_HEADER_OCTETS = 1 << 20
 _FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:")
-_WHOLE_FIELD = re.compile(rb"([!-9;-~]+)([ \t]*):([^\r\n\0]*(?:\r\n[ \t][^\r\n\0]*)*)\r\n")
+_WHOLE_FIELD = re.compile(rb"([!-9;-~]++):([^\r\n\0]*+(?:\r\n[ \t][^\r\n\0]*+)*+)\r\n")
 _FOLD = re.compile(r"\r\n(?=[ \t])")
 _NO_CHARSET = re.compile(r"=\?\s*(?:punycode|idna|[^?]*escape|[^?]*_codec)", re.I)
 """Codecs of Python that are no charsets of mail: punycode takes quadratic time, others decode no text at all."""
@@ -42,7 +44,7 @@ class Field(NamedTuple):
         return value if value.isprintable() else "".join(c if c.isprintable() else " " for c in value)
 
 
-@dataclass(frozen=True, slots=True)
+@constant
 class Header:
     """The header block. ``broken``: a line is no field, or it is over 1 MiB: ambiguous, so not to be trusted. ``named``:
     the fields by name in lower case, from the top."""
@@ -120,7 +122,7 @@ def parse_header(raw: Content) -> Header:
     """The header block of ``raw``; total, and linear in its size."""
     end = raw.find(b"\r\n\r\n")
     if raw[:2] == b"\r\n":
-        return Header((), False, 0)
+        return Header(fields=(), broken=False, size_bytes=0)
     if end < 0:
         end = len(raw)
     broken = end > MAX_HEADER_OCTETS
@@ -128,7 +130,8 @@ def parse_header(raw: Content) -> Header:
     whole = _WHOLE_FIELD.findall(raw[: end + 2])
     if not broken and len(b"".join(chain.from_iterable(whole))) + len(b":\r\n") * len(whole) == end + 2:
         # every line is part of a field: the usual case
-        return Header(tuple([Field(found.decode("ascii"), value) for found, _, value in whole]), False, end)
+        usual = tuple([Field(found.decode("ascii"), value) for found, value in whole])
+        return Header(fields=usual, broken=False, size_bytes=end)
     fields: list[Field] = []
     name, parts = "", []
     for line in raw[:end].split(b"\r\n"):
@@ -151,4 +154,5 @@ def parse_header(raw: Content) -> Header:
         parts = [line[found.end() :]]
     if name:
         fields.append(Field(name, b"\r\n".join(parts)))
-    return Header(tuple(fields), broken or any(b"\x00" in f.raw for f in fields), end)
+    broken = broken or any(b"\x00" in f.raw for f in fields)
+    return Header(fields=tuple(fields), broken=broken, size_bytes=end)

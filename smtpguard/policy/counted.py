@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
+from smtpguard.lists.recipients import EXACT
 from smtpguard.mail.constant import constant
 from smtpguard.policy.condition import Condition
 from smtpguard.policy.facts import NONE, OF_LETTERS, OF_LISTS, OF_SENDERS, Count, Facts, Unknown, Usual, Value
@@ -76,7 +77,8 @@ class Subject(NamedTuple):
     def of(cls, facts: Facts) -> Subject:
         get = facts.values.get
         return cls(
-            get("sender.address"), get("recipients.customers"), get("recipients.reach"), tuple(sorted(facts.sizes)),
+            get("sender.address"), get("recipients.customers"), get("recipients.reach"),
+            tuple(sorted(facts.sizes)) if facts.sizes else (),
             facts.letter_from, facts.threads, facts.reply, facts.shared,
         )  # fmt: skip
 
@@ -257,9 +259,10 @@ def asked(questions: Sequence[Question], subject: Subject) -> tuple[Mapping[str,
 def answered(questions: Sequence[Ask], live: Live, facts: Facts) -> Value:
     """The value from the ledger's answers."""
     counts: dict[str, Count] = {}
+    maybe = live.maybe
     for question in questions:
         low = live.counts.get(question)
         if low is None:
             return Unknown(why="it was not counted")
-        counts[question.key] = Count(low, low + live.maybe.get(question, 0))
+        counts[question.key] = Count(low, low + maybe.get(question, 0)) if maybe else EXACT[low]
     return COUNTED[questions[0].fact].answer(counts, facts)

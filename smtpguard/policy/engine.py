@@ -32,6 +32,7 @@ _REMEMBERED = 1024
 _OTHER_WORD = "\0"
 _OTHER_WORDS = frozenset({_OTHER_WORD})
 _NOBODY = Facts()
+_NO_PAUSES: Mapping[str, tuple[Ask, ...]] = {}
 
 Values = tuple[Value | None, ...]
 """One for each slot of the rules, None if not asked for yet."""
@@ -97,7 +98,6 @@ class RuleSet:
     approvals: Quorum | None = None
     freeze_answer: Action = Action.HOLD
     confirming: Confirming = field(default_factory=Confirming)
-    _envelope: frozenset[str] = field(init=False, repr=False, compare=False)
     _counted: tuple[counted.Question, ...] = field(init=False, repr=False, compare=False)
     _asked: frozenset[str] = field(init=False, repr=False, compare=False)
     """The counts that any rule asks for."""
@@ -111,6 +111,8 @@ class RuleSet:
     _alarms: tuple[Rule, ...] = field(init=False, repr=False, compare=False)
     _gathered: tuple[str, ...] = field(init=False, repr=False, compare=False)
     """The first slots: those whose values are gathered. The admission gives the others."""
+    _ungathered: Values = field(init=False, repr=False, compare=False)
+    """The values of these slots if they were not gathered: unknown for a fact of the envelope, else not asked for."""
     _worded: tuple[tuple[int, frozenset[str]], ...] = field(init=False, repr=False, compare=False)
     """The places of values of any words, of which only these matter."""
     _reckoned: Callable[[Values], Reckoning] = field(init=False, repr=False, compare=False)
@@ -135,7 +137,7 @@ class RuleSet:
         object.__setattr__(self, "_places", {slot: n for n, slot in enumerate(self._slots)})
         object.__setattr__(self, "_worded", tuple(self._by_words(gathered, conditions)))
         object.__setattr__(self, "_sieve", RuleIndex(self.rules, tuple(self._slots)))
-        object.__setattr__(self, "_envelope", frozenset(envelope))
+        object.__setattr__(self, "_ungathered", tuple(_NOT_GATHERED if slot in envelope else None for slot in gathered))
         object.__setattr__(self, "_counted", tuple(live[slot] for slot in sorted(live)))
         object.__setattr__(self, "_asked", frozenset(question.fact for question in self._counted))
         object.__setattr__(self, "_questions", lru_cache(maxsize=_REMEMBERED)(self._questions_of))
@@ -145,8 +147,6 @@ class RuleSet:
     def plan(self, known: Facts) -> Plan:
         """The answers with what is known, and what they still depend on."""
         values = known.values
-        if not self._envelope <= values.keys():
-            values = {**values, **dict.fromkeys(self._envelope - values.keys(), _NOT_GATHERED)}
         subject = counted.Subject.of(known)
         try:
             asked = self._questions(subject)
@@ -155,7 +155,7 @@ class RuleSet:
         given = asked.given
         if asked.open:
             given = tuple(values.get(slot) if slot in asked.open else asked.told.get(slot) for slot in self._given)
-        slots = same = tuple(map(values.get, self._gathered)) + given
+        slots = same = tuple(map(values.get, self._gathered, self._ungathered)) + given
         for place, words in self._worded:
             value = slots[place]
             if value and (
@@ -171,20 +171,25 @@ class RuleSet:
             wanted = {slot for rule, a in reckoned.answers if a is PENDING for slot in self._lazy & rule.slots}
             questions = {slot: each for slot, each in questions.items() if slot not in self._lazy or slot in wanted}
             asks = _each_once(questions)
-        pending = (
-            {rule.rule_id for rule, a in reckoned.answers if a is PENDING} if self._stops and known.threads else ()
-        )
-        pauses = stopping.pauses([rule for rule in self._stops if rule.rule_id in pending], known) if pending else {}
+        pauses = _NO_PAUSES
+        if self._stops and known.threads:
+            hanging = {rule.rule_id for rule, a in reckoned.answers if a is PENDING}
+            pauses = stopping.pauses([rule for rule in self._stops if rule.rule_id in hanging], known)
+        # always the header: a freeze of a sender or a thread looks at it
+        pending = reckoned.pending or _of_the_writer(reckoned, known) if "sender.address" in values else ONLY_HEADERS
+        settled, evidence = reckoned.settled, known.evidence
+        if evidence and not pending and not evidence.keys().isdisjoint(self._slots.values()):
+            settled = self._in_words(reckoned.answers, self._by_slot(slots), known)
         return Plan(
             rules=self,
             facts=known,
             known=slots,
             reckoned=reckoned,
-            # always the header: a freeze of a sender or a thread looks at it
-            pending=reckoned.pending or _of_the_writer(reckoned, known) if "sender.address" in values else ONLY_HEADERS,
+            pending=pending,
             questions=questions,
             pauses=pauses,
             asks=asks,
+            settled=settled,
         )
 
     @staticmethod
@@ -412,15 +417,8 @@ class Plan:
     """For each rule with a stop, the asks that say whether the conversation is stopped."""
     asks: tuple[Ask, ...]
     """The counts to read, and to count this message in, whatever the outcome of the rules that use them."""
-    _settled: tuple[Hit | None, ...] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        """Settled hits are put into words here, outside the admission's lock."""
-        settled, evidence = self.reckoned.settled, self.facts.evidence
-        if evidence and not self.pending and not evidence.keys().isdisjoint(self.rules._slots.values()):
-            values = self.rules._by_slot(self.known)
-            settled = self.rules._in_words(self.reckoned.answers, values, self.facts)
-        object.__setattr__(self, "_settled", settled)
+    settled: tuple[Hit | None, ...] = field(repr=False, compare=False)
+    """The hits of rules that are not pending, in words: made here, outside the admission's lock."""
 
     @property
     def certain(self) -> Strength:
@@ -465,7 +463,7 @@ class Plan:
         rests = frozenset(rule for rule, asks in self.pauses.items() if stopping.rests(asks, live))
         freeze = frozen(self.facts, live.freezes, self.rules.freeze_answer, mailing=live.mailing_id, now=live.now)
         told = self.rules._filled(self.known, given)
-        verdict = self.rules._judge(self.reckoned, told, lists, self._settled, self.facts, rests, freeze, misses)
+        verdict = self.rules._judge(self.reckoned, told, lists, self.settled, self.facts, rests, freeze, misses)
         return confirming.or_held(verdict, self.facts)
 
     def _given(self, live: Live) -> Given:

@@ -35,16 +35,23 @@ class People:
 
 
 def people_of(fields: Index, around: Surroundings) -> People:
-    written = fields.get("from", ())
-    froms = [a for f in written for a in _in_field(f.raw, around)]
-    shown = [a for name in ("to", "cc") for f in fields.get(name, ()) for a in _in_field(f.raw, around)]
+    froms = named_in(fields, around, "from")
     replies = [a for f in fields.get("reply-to", ())[:1] for a in _in_field(f.raw, around)]
     return People(
         sender=froms[0] if froms else "",
-        ambiguous=len(set(froms)) > 1 or len(written) > 1,
+        ambiguous=len(set(froms)) > 1 or len(fields.get("from", ())) > 1,
         reply_to=replies[0] if replies else "",
-        shown=tuple(dict.fromkeys(shown)),
+        shown=tuple(dict.fromkeys(named_in(fields, around, "to", "cc"))),
     )
+
+
+def named_in(fields: Index, around: Surroundings, *names: str) -> list[str]:
+    """Every address in the fields of these names, canonical, in order."""
+    found: list[str] = []
+    for name in names:
+        for field in fields.get(name, ()):
+            found += _in_field(field.raw, around)
+    return found
 
 
 def _in_field(raw: bytes, around: Surroundings) -> list[str]:

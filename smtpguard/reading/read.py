@@ -12,7 +12,7 @@ from smtpguard.locale.phrase import N_, Phrase, Said
 from smtpguard.mail.authres import AuthResult, auth_results, signed_by
 from smtpguard.mail.listheader import NAMES, ListHeader, list_header
 from smtpguard.mail.message import Message
-from smtpguard.reading.addresses import People, people_of
+from smtpguard.reading.addresses import People, named_in, people_of
 from smtpguard.reading.bounds import Bounds, Depth, Meter, TooComplex
 from smtpguard.reading.copies import Copied, body_key, copied
 from smtpguard.reading.decode import words
@@ -127,7 +127,8 @@ def read(
 
 def _usual(fields: Index, around: Surroundings) -> Reading:
     """The reading of a header with none of _TELLING, and each field once: as that of nearly all mail."""
-    people, subject, message_id = people_of(fields, around), subject_of(fields), first_id(fields, "message-id")
+    froms = named_in(fields, around, "from")
+    subject, message_id = subject_of(fields), first_id(fields, "message-id")
     prefixed = prefix_of(subject)
     return Reading(
         looks=Looks.UNCLEAR,
@@ -135,9 +136,9 @@ def _usual(fields: Index, around: Surroundings) -> Reading:
         marks=(),
         readable=Readable.YES,
         subject=subject,
-        from_address=people.sender or None,
-        from_ambiguous=people.ambiguous,
-        shown=frozenset(people.shown),
+        from_address=froms[0] if froms else None,
+        from_ambiguous=len(set(froms)) > 1,
+        shown=frozenset(named_in(fields, around, "to", "cc")),
         message_id=message_id,
         thread=message_id,
         answers=prefixed is not None and prefixed[0] == REPLY,

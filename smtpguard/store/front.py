@@ -65,6 +65,7 @@ _LARGEST = 1 << 16
 _MOST_OPEN = 10_000
 _FINAL = frozenset({"relayed", "refused"})
 """Outcomes after which nothing more is decided on a message."""
+_VERDICT = Kind.VERDICT.value
 _STOP: Any = object()
 
 
@@ -78,16 +79,16 @@ class _Write:
 
 
 class _Group:
-    """Verdicts that came in one turn of the event loop, with one timer that limits the wait of all; and outcomes, which
-    nobody waits for."""
+    """Verdicts that came in one turn of the event loop, which wait ``until`` then; and outcomes, which nobody waits
+    for."""
 
-    __slots__ = ("late", "loop", "outcomes", "writes")
+    __slots__ = ("loop", "outcomes", "until", "writes")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, writes: list[_Write], outcomes: list[Event]) -> None:
         self.loop, self.writes, self.outcomes = loop, writes, outcomes
-        self.late = loop.call_later(WAIT_SECONDS, self._too_late)
+        self.until = loop.time() + WAIT_SECONDS
 
-    def _too_late(self) -> None:
+    def give_up(self) -> None:
         for write in self.writes:
             if not write.future.done():
                 write.future.set_exception(TimeoutError())
@@ -145,6 +146,8 @@ class Front:
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._coming: list[_Write] = []
         self._outcomes: deque[Event] = deque()
+        self._underway: deque[_Group] = deque()  # what the thread has, and has not answered
+        self._limit: asyncio.TimerHandle | None = None  # of the wait of the first of these
         self._open: dict[str, None] = {}  # verdicts recorded here whose outcome is not known
         self._timer: asyncio.TimerHandle | None = None  # of outcomes
         self._due = False  # they go with the next verdict
@@ -222,7 +225,7 @@ class Front:
         decide, from the beginning. Raises LedgerError if the result is unknown, and TimeoutError."""
         if not self._on or self._broken or self._stalled or generation != self._agreed:
             return False
-        derived = columns.of(event.kind.value, event.id, event.data)
+        derived = columns.of(_VERDICT, event.id, event.data)
         if (
             derived.action or derived.lists or derived.names
         ):  # whoever moves it looks for rules that observed it, and no more
@@ -301,7 +304,19 @@ class Front:
             outcomes, self._due = self.outcomes(), False
         group = _Group(loop, self._coming, outcomes)
         self._coming = []
+        self._underway.append(group)
+        if self._limit is None:
+            self._give_up(loop)
         return group
+
+    def _give_up(self, loop: asyncio.AbstractEventLoop) -> None:
+        """On verdicts that have waited too long. One timer is enough for all groups: they end in their order."""
+        self._limit = None
+        for group in self._underway:
+            if group.until > loop.time():
+                self._limit = loop.call_at(group.until, self._give_up, loop)
+                break
+            group.give_up()
 
     # in its thread
 
@@ -400,7 +415,7 @@ class Front:
         return (inode(self._database.path), inode(self.path)) == self._inodes and self._shared.in_place
 
     def _deliver(self, group: _Group, done: Mapping[str, bool | None], error: LedgerError | None) -> None:
-        group.late.cancel()
+        self._underway.remove(group)
         if error is not None:
             self._wake()
         if done:
@@ -470,7 +485,7 @@ class Front:
         frames = synced(self._file, self._progress.moved)
         there = {tuple(row) for row in batch.among("SELECT kind, id FROM entry WHERE id {}", [f.id for f in frames])}
         new = [f for f in frames if (f.kind, f.id) not in there]
-        late = {f.id for f in new if f.kind == Kind.VERDICT.value and f.generation != batch.head.generation}
+        late = {f.id for f in new if f.kind == _VERDICT and f.generation != batch.head.generation}
         if late:
             log.error("%d verdicts of %s do not fit the journal, and were removed", len(late), self.path)
         batch.append_fronted([f for f in new if f.id not in late])

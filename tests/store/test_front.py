@@ -400,6 +400,25 @@ async def test_a_late_verdict_is_not_acknowledged(
         await asyncio.sleep(0.01)
 
 
+async def test_each_verdict_has_its_own_time(store: Store, paused: None) -> None:
+    front, first, disk = await writing(store, "T1")
+    second = asyncio.create_task(record(front, "T2"))
+    while len(front._underway) < 2:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    loop = asyncio.get_running_loop()
+    one, two = front._underway
+    one.until, two.until = loop.time(), loop.time() + 60
+    assert front._limit is not None
+    front._limit.cancel()
+    front._give_up(loop)
+    with pytest.raises(TimeoutError):
+        await first
+    assert front._limit.when() == two.until
+    assert not second.done()
+    disk.go_on.set()
+    assert await second
+
+
 # what is known without a query
 
 
