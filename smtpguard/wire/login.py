@@ -98,6 +98,9 @@ class OwnLine:
         self._connection = connection
         self._reset: Waiter | None = None
 
+    def at_once(self, client: str = "") -> RelayConnection | None:
+        return self._connection if self._connection.clean else None
+
     async def acquire(
         self, client: str = "", *, fresh: bool = False, wait_seconds: float | None = None
     ) -> RelayConnection:

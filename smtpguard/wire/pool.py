@@ -165,16 +165,22 @@ class RelayPool:
         if fresh:
             while self._idle:
                 self._part(self._idle.pop()[0])
-        elif not self._waiting and self._may_have_more(client):
+        elif (connection := self.at_once(client)) is not None:
+            return connection
+        given = await self._wait(client, own=False, seconds=wait_seconds)
+        assert isinstance(given, RelayConnection)
+        return given
+
+    def at_once(self, client: str = "") -> RelayConnection | None:
+        """A clean connection, if one is idle and nobody waits."""
+        if not self._waiting and self._may_have_more(client):
             while self._idle:
                 connection, _ = self._idle.pop()
                 if connection.clean:
                     self._lend(connection, client)
                     return connection
                 connection.abort("not clean while idle")
-        given = await self._wait(client, own=False, seconds=wait_seconds)
-        assert isinstance(given, RelayConnection)
-        return given
+        return None
 
     async def place(self, client: str) -> Reservation:
         """A place for a connection that the caller opens, to be freed when that is closed. Raises RelayUnavailable."""

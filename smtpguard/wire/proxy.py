@@ -13,6 +13,7 @@ the passage is broken, and the client is told to try again later.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from itertools import chain
 from typing import Any, Protocol
@@ -34,12 +35,19 @@ AFTER_DOT_SECONDS = 30.0
 may take long as well; RFC 5321 section 4.5.3.2.6 has ten minutes for all of it."""
 
 
+Asking = Coroutine[Any, Any, list[Reply]]
+"""Waits for the relay's replies."""
+
+
 class Lines(Protocol):
     """The source of connections to the relay: the pool, or a logged-in client's own connection."""
 
     @property
     def pressed(self) -> bool:
         """Whether others wait for an idle connection."""
+
+    def at_once(self, client: str = "") -> RelayConnection | None:
+        """One that is free, without waiting."""
 
     async def acquire(
         self, client: str = "", *, fresh: bool = False, wait_seconds: float | None = None
@@ -77,13 +85,47 @@ class Passage:
         self.content: Arrived | None = None
         self._pool, self._session, self._mail, self._ident, self._gone = pool, session, mail, ident, gone
         self._connection: RelayConnection | None = None
+        self._begun = False  # MAIL is on its way over this connection
         self._accepted: list[tuple[Rcpt, Reply]] = []
 
-    def ask(self, asks: Sequence[Rcpt]) -> Coroutine[Any, Any, list[Reply]]:
+    def ask(self, asks: Sequence[Rcpt], answered: Callable[[list[Reply] | Asking], None]) -> Asking | None:
         """The relay's replies to RCPTs; a 451 for each without a relay. Addresses of the guard, and recipients above a rate
-        limit, are answered here."""
+        limit, are answered here.
+
+        None: a connection was there, and the relay was asked at once. ``answered`` gets the replies; or what to wait for
+        instead, since the connection was lost. It gets nothing if the transaction ends before.
+        """
         ours = [self._own(recipient.address) for recipient, _ in asks]
-        return self._ask_with_ours(asks, ours) if any(ours) else self._ask_relays(asks)
+        if any(ours):
+            return self._ask_with_ours(asks, ours)
+        if self._choose is not None:
+            return self._ask_routes(asks, self._choose)
+        return None if self._asked_at_once(asks, answered) else self._ask_or_break(asks)
+
+    def _asked_at_once(self, asks: Sequence[Rcpt], answered: Callable[[list[Reply] | Asking], None]) -> bool:
+        if self.broken is not None or self.refused is not None:
+            return False
+        if self._connection is None:
+            self._connection, self._begun = self._pool.at_once(self._client), False
+        connection = self._connection
+        if connection is None or not connection.pipelining:
+            return False
+
+        def told(replies: list[Reply] | None) -> None:
+            if self._connection is not connection:
+                return
+            heard: list[Reply] | Asking
+            try:
+                heard = self._heard(connection, asks, replies)
+            except Exception:  # lost; an error of ours comes again, to whoever waits
+                heard = self._ask_or_break(asks, fresh=True)
+            answered(heard)
+
+        try:
+            connection.ask(self._lines(connection, asks), told)
+        except Lost:
+            return False
+        return True
 
     async def _ask_with_ours(self, asks: Sequence[Rcpt], ours: Sequence[Reply | None]) -> list[Reply]:
         others = [ask for ask, own in zip(asks, ours, strict=True) if own is None]
@@ -97,7 +139,7 @@ class Passage:
             self._counted = self._counted or said is None
         return said
 
-    def _ask_relays(self, asks: Sequence[Rcpt]) -> Coroutine[Any, Any, list[Reply]]:
+    def _ask_relays(self, asks: Sequence[Rcpt]) -> Asking:
         return self._ask_or_break(asks) if self._choose is None else self._ask_routes(asks, self._choose)
 
     async def _ask_routes(self, asks: Sequence[Rcpt], choose: Callable[[Address], Lines | None]) -> list[Reply]:
@@ -127,20 +169,17 @@ class Passage:
         self.broken = self.refused = None
         self.why = Why.RECIPIENT_REFUSED
 
-    async def _ask_or_break(self, asks: Sequence[Rcpt]) -> list[Reply]:
+    async def _ask_or_break(self, asks: Sequence[Rcpt], *, fresh: bool = False) -> list[Reply]:
+        """``fresh``: on a new connection. Else that is tried if this one is lost."""
         if self.broken is None and self.refused is None:
             try:
-                return await self._ask(asks, fresh=False)
+                return await self._ask(asks, fresh=fresh)
             except RelayUnavailable as unavailable:
                 self.broken, self.why = unavailable.reply, unavailable.word
-            except Lost:
-                try:
-                    if self.broken is None:
-                        return await self._ask(asks, fresh=True)
-                except RelayUnavailable as unavailable:
-                    self.broken, self.why = unavailable.reply, unavailable.word
-                except Lost as lost:
-                    self.broken, self.why = lost.reply, Why.RELAY_LOST
+            except Lost as lost:
+                if not fresh:
+                    return await self._ask_or_break(asks, fresh=True)
+                self.broken, self.why = lost.reply, Why.RELAY_LOST
         answer = self.broken or self.refused
         assert answer is not None
         return [answer] * len(asks)
@@ -205,43 +244,49 @@ class Passage:
         return (prepend, stuffed) if isinstance(stuffed, bytes) else chain((prepend,), self.content.pieces())
 
     async def _ask(self, asks: Sequence[Rcpt], *, fresh: bool) -> list[Reply]:
-        """Raises Lost. On a new connection MAIL and all accepted RCPTs go first."""
+        """Raises Lost."""
+        if fresh:
+            self.close()
         connection = self._connection
-        head: tuple[bytes, ...] = ()
-        again: list[tuple[Rcpt, Reply]] = []
-        if connection is None or fresh:
-            if connection is not None:
-                self.close()
+        if connection is None:
             wait_seconds = AFTER_DOT_SECONDS if self.content is not None else None
             connection = await self._pool.acquire(self._client, fresh=fresh, wait_seconds=wait_seconds)
-            self._connection = connection
-            again = self._accepted
-            self._check_offer(connection.extensions, [*(ask for ask, _ in again), *asks] if again else asks)
-            head = (
-                *_xforward(self._session, connection.extensions.get("XFORWARD"), self._ident),
-                mail_line(self._mail, connection.extensions),
-            )
-        lines = list(head)
-        for recipient, path in (*(ask for ask, _ in again), *asks) if again else asks:
-            lines.append(rcpt_line(recipient, connection.extensions, path))
-        try:
+            self._connection, self._begun = connection, False
+        lines = self._lines(connection, asks)
+        replies: list[Reply] | None = None
+        with suppress(Lost):
             replies = await connection.pipeline(lines)
-            for said in replies:
-                if said.code == 421:  # the relay closes this connection, not our client's
-                    raise Lost(reply.RELAY_LOST)
-        except Lost:
+        return self._heard(connection, asks, replies)
+
+    def _lines(self, connection: RelayConnection, asks: Sequence[Rcpt]) -> list[bytes]:
+        """The commands for ``asks``; on a new connection MAIL and all accepted RCPTs go first. Raises Lost."""
+        offered, lines = connection.extensions, list[bytes]()
+        if not self._begun:
+            self._begun = True
+            asks = [*(ask for ask, _ in self._accepted), *asks]
+            self._check_offer(offered, asks)
+            lines += _xforward(self._session, offered.get("XFORWARD"), self._ident)
+            lines.append(mail_line(self._mail, offered))
+        for recipient, path in asks:
+            lines.append(rcpt_line(recipient, offered, path))
+        return lines
+
+    def _heard(self, connection: RelayConnection, asks: Sequence[Rcpt], replies: list[Reply] | None) -> list[Reply]:
+        """The replies to ``asks``, of those to all ``_lines``; None: the connection is lost. Raises Lost."""
+        # after 421 it closes this connection, not our client's; 3yz has accepted nothing (RFC 5321 section 4.2.1)
+        if replies is None or [said for said in replies if said.code == 421 or 300 <= said.code < 400]:
             self._pool.discard(connection)
             self._connection = None
-            raise
-        at = len(head)
-        if at and not replies[at - 1].positive:
-            return self._refuse(replies[at - 1], asks)
-        for _, seen in again:
-            if replies[at].code != seen.code:
-                self._break()
-            at += 1
-        if at:
-            replies = replies[at:]
+            raise Lost(reply.RELAY_LOST)
+        first = len(replies) - len(asks)
+        if first:  # MAIL was sent
+            repeated = first - len(self._accepted)
+            if not replies[repeated - 1].positive:
+                return self._refuse(replies[repeated - 1], asks)
+            for (_, seen), said in zip(self._accepted, replies[repeated:first], strict=True):
+                if said.code != seen.code:
+                    self._break()
+            replies = replies[first:]
         for ask, said in zip(asks, replies, strict=True):
             if said.positive:
                 self._accepted.append((ask, said))

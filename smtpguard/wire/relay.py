@@ -1,11 +1,11 @@
 """One connection to the relay: raw bytes over a protocol of our own (RFC 5321 sections 4.1, 4.2 and 4.5.3.2).
 
 Commands are sent as they are given, several at once if the relay allows it (RFC 2920), and the sender waits once for
-all their replies; the session matches replies to commands (replies). One timer serves them all: the last command sets
-how long all replies are waited for, and the timer is rescheduled only if it would fire too late. The content is written
-in blocks, each when there is room for it, and the final dot last, if the fence still allows it. As long as the dot is
-in our own buffers, it can be recalled by dropping the connection. By BDAT (RFC 3030) the last octets are what the dot
-is by DATA. A connection that failed in any way is never used again.
+all their replies, or is called with them; the session matches replies to commands (replies). One timer serves them all:
+the last command sets how long all replies are waited for, and the timer is rescheduled only if it would fire too late.
+The content is written in blocks, each when there is room for it, and the final dot last, if the fence still allows it.
+As long as the dot is in our own buffers, it can be recalled by dropping the connection. By BDAT (RFC 3030) the last
+octets are what the dot is by DATA. A connection that failed in any way is never used again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import cast
 from smtpguard.mail.message import Content
 from smtpguard.mail.reply import RELAY_LOST, RELAY_UNAVAILABLE, Reply
 from smtpguard.mail.transaction import Fence, Lost, Recalled
-from smtpguard.wire.replies import BadReply, RelaySession, SentCommands
+from smtpguard.wire.replies import BadReply, RelaySession, SentCommands, Told
 from smtpguard.wire.target import Timeouts
 from smtpguard.wire.turnedaway import Why
 
@@ -64,7 +64,7 @@ class RelayConnection(asyncio.Protocol):
         """Called once when the connection has ended, on either side."""
         self.timeouts = timeouts or Timeouts()
         self._loop = asyncio.get_running_loop()
-        self._session: RelaySession[Waiter] = RelaySession()
+        self._session: RelaySession = RelaySession()
         self._deadline = math.inf  # the loop's time; infinite while nothing is waited for, or without a limit
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
@@ -91,6 +91,10 @@ class RelayConnection(asyncio.Protocol):
         return self._why_lost is None and not self._leaving and not self._in_data
 
     @property
+    def pipelining(self) -> bool:
+        return "PIPELINING" in self.extensions
+
+    @property
     def in_data(self) -> bool:
         """Whether the relay waits for content, or for the rest of it."""
         return self._in_data
@@ -114,7 +118,7 @@ class RelayConnection(asyncio.Protocol):
 
     async def pipeline(self, lines: Sequence[bytes]) -> list[Reply]:
         """Send commands and wait for all their replies; together if the relay offers PIPELINING. Raises Lost."""
-        if "PIPELINING" not in self.extensions:
+        if not self.pipelining:
             return [self._final(await self.command(line)) for line in lines]
         replies = await self._send(lines, self.timeouts.command)
         if replies is None:
@@ -122,6 +126,11 @@ class RelayConnection(asyncio.Protocol):
         if len(replies) < len(lines) or 300 <= replies[-1].code < 400:
             self._final(replies[-1])
         return replies
+
+    def ask(self, lines: Sequence[bytes], told: Told) -> None:
+        """As ``pipeline``, without waiting, of a relay with ``pipelining``. A 3yz reply is the last that ``told`` gets.
+        Raises Lost if they cannot be sent."""
+        self._put(_octets(lines), len(lines), self.timeouts.command, told)
 
     def begin_data(self) -> None:
         """Send DATA, before ``data`` does. If that does not follow, the connection cannot be used again. Raises Lost."""
@@ -171,7 +180,8 @@ class RelayConnection(asyncio.Protocol):
         return reply
 
     async def _first_chunk(self, prepend: bytes) -> Reply:
-        asked = self._put(b"BDAT %d\r\n" % len(prepend) + prepend, 1, self.timeouts.data)
+        asked: Waiter = self._loop.create_future()
+        self._put(b"BDAT %d\r\n" % len(prepend) + prepend, 1, self.timeouts.data, _settles(asked))
         self._in_data = True
         reply = self._final(self._one(await asked))
         if reply.code in _UNKNOWN_COMMAND:
@@ -268,7 +278,8 @@ class RelayConnection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         # buffer nothing beyond the block being written, so that the dot is not committed too early
         self._transport.set_write_buffer_limits(high=0)
-        self._greeting = self._expect(1, self.timeouts.greeting)
+        self._greeting = self._loop.create_future()
+        self._expect(1, self.timeouts.greeting, _settles(self._greeting))
 
     def data_received(self, data: bytes) -> None:
         session = self._session
@@ -279,16 +290,14 @@ class RelayConnection(asyncio.Protocol):
         except BadReply as error:
             self.abort(f"protocol error: {error}")
             return
-        for asked in answered:
-            if not asked.waiter.done():
-                asked.waiter.set_result(asked.replies)
-        if session.asked:
-            return
-        self._deadline = math.inf
-        if self._leaving:
-            self.abort("parted")
-        elif session.unasked is not None:
-            self.abort(f"said {session.unasked.code} unasked")  # usually a 421 to an idle connection
+        if not session.asked:
+            self._deadline = math.inf
+            if self._leaving:
+                self.abort("parted")
+            elif session.unasked is not None:
+                self.abort(f"said {session.unasked.code} unasked")  # usually a 421 to an idle connection
+        for asked in answered:  # last: who is told may send more
+            asked.told(asked.replies)
 
     def pause_writing(self) -> None:
         if self._resumed is None:
@@ -311,7 +320,7 @@ class RelayConnection(asyncio.Protocol):
     # within
 
     def _finish(self) -> None:
-        """Resolve all waiters, once."""
+        """Tell everybody who waits, once."""
         if self._ended:
             return
         self._ended = True
@@ -319,36 +328,30 @@ class RelayConnection(asyncio.Protocol):
             self._timer.cancel()
             self._timer = None
         while self._session.asked:
-            waiter = self._session.asked.popleft().waiter
-            if not waiter.done():
-                waiter.set_result(None)
+            self._session.asked.popleft().told(None)
         self.resume_writing()
         if self.on_lost is not None:
             self.on_lost(self)
 
     def _send(self, lines: Sequence[bytes], timeout: float, *, last: bool = False) -> Waiter:
-        octets = b"\r\n".join(lines)
-        ends = len(lines) - 1
-        if octets.count(b"\n") != ends or octets.count(b"\r") != ends or b"\x00" in octets:
-            raise ValueError("a command is one line")
-        return self._put(octets + b"\r\n", len(lines), timeout, last=last)
+        waiter: Waiter = self._loop.create_future()
+        self._put(_octets(lines), len(lines), timeout, _settles(waiter), last=last)
+        return waiter
 
-    def _put(self, octets: bytes, due: int, timeout: float, *, last: bool = False) -> Waiter:
+    def _put(self, octets: bytes, due: int, timeout: float, told: Told, *, last: bool = False) -> None:
         if self._transport is None or not self.usable:
             raise self._lost()
         self._transport.write(octets)
         self._fresh = False
-        return self._expect(due, timeout, last=last)
+        self._expect(due, timeout, told, last=last)
 
-    def _expect(self, due: int, timeout: float, *, last: bool = False) -> Waiter:
-        """A waiter for ``due`` replies, within ``timeout`` seconds."""
-        waiter: Waiter = self._loop.create_future()
+    def _expect(self, due: int, timeout: float, told: Told, *, last: bool = False) -> None:
+        """``told`` gets the next ``due`` replies, which must come within ``timeout`` seconds."""
         if self._ended:
-            waiter.set_result(None)
+            told(None)
         else:
-            self._session.asked.append(SentCommands(due, waiter, last=last))
+            self._session.asked.append(SentCommands(due, told, last=last))
             self._arm(timeout)
-        return waiter
 
     def _arm(self, timeout: float) -> None:
         self._deadline = self._loop.time() + timeout
@@ -391,7 +394,8 @@ class RelayConnection(asyncio.Protocol):
     ) -> Reply | Waiter:
         """The waiter for the reply, once all is sent; or a refusal that came before that. ``head`` and ``end``: what is
         sent around the content."""
-        final = self._expect(1, math.inf)  # now, so that an early reply is noticed
+        final: Waiter = self._loop.create_future()
+        self._expect(1, math.inf, _settles(final))  # now, so that an early reply is noticed
         block: list[bytes | memoryview] = [head]
         size, tail = len(head), b"\r\n"
         for part in parts:
@@ -452,3 +456,19 @@ class RelayConnection(asyncio.Protocol):
             return 0
         beneath = self._beneath.get_write_buffer_size() if self._beneath is not None else 0
         return self._transport.get_write_buffer_size() + beneath
+
+
+def _octets(lines: Sequence[bytes]) -> bytes:
+    octets = b"\r\n".join(lines)
+    ends = len(lines) - 1
+    if octets.count(b"\n") != ends or octets.count(b"\r") != ends or b"\x00" in octets:
+        raise ValueError("a command is one line")
+    return octets + b"\r\n"
+
+
+def _settles(waiter: Waiter) -> Told:
+    def told(replies: list[Reply] | None) -> None:
+        if not waiter.done():
+            waiter.set_result(replies)
+
+    return told

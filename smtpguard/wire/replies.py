@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Generic, TypeVar
 
 from smtpguard.mail.reply import Reply
 
@@ -26,34 +26,35 @@ class BadReply(Exception):
     """Not an SMTP reply, or one without end."""
 
 
-W = TypeVar("W")
+Told = Callable[[list[Reply] | None], None]
+"""Is called with the replies to commands that were sent together; with None if the connection is lost."""
 
 
-class SentCommands(Generic[W]):
-    """Commands that were sent together. ``replies``: of ``due`` replies, those received; ``waiter``: for all of them.
+class SentCommands:
+    """Commands that were sent together. ``replies``: of ``due`` replies, those received; ``told``: who gets all of them.
     ``last``: input after them is ignored."""
 
-    __slots__ = ("due", "last", "replies", "waiter")
+    __slots__ = ("due", "last", "replies", "told")
 
-    def __init__(self, due: int, waiter: W, *, last: bool = False) -> None:
-        self.due, self.waiter, self.last = due, waiter, last
+    def __init__(self, due: int, told: Told, *, last: bool = False) -> None:
+        self.due, self.told, self.last = due, told, last
         self.replies: list[Reply] = []
 
 
-class RelaySession(Generic[W]):
+class RelaySession:
     """``asked``: unanswered commands, the oldest first; ``unasked``: a reply without a command. ``deaf``: input is
     ignored."""
 
     def __init__(self) -> None:
-        self.asked: deque[SentCommands[W]] = deque()
+        self.asked: deque[SentCommands] = deque()
         self.unasked: Reply | None = None
         self.deaf = False
         self._replies = Replies()
 
-    def receive(self, data: bytes) -> list[SentCommands[W]]:
+    def receive(self, data: bytes) -> list[SentCommands]:
         """Commands that are answered now. A reply that asks for more (3xx) ends the answer: it is unknown how the relay
         takes the rest. Raises BadReply; do not feed it after that."""
-        done: list[SentCommands[W]] = []
+        done: list[SentCommands] = []
         for reply in self._replies.feed(data):
             if not self.asked:
                 self.unasked = reply

@@ -3,8 +3,8 @@
 It subclasses aiosmtpd's SMTP protocol; all overrides are in this file. Kept is the end of a connection (an EOF cancels
 what serves the client). Its start, the loop over commands and the commands are replaced, for these reasons:
 
-- input is processed as it comes, without a task that waits for every line; a task runs only while something is asked: the
-  relay, the guard, a TLS handshake, a login, the disk;
+- input is processed as it comes, without a task that waits for every line; a task runs only while something is waited for:
+  the guard, a connection to the relay, a TLS handshake, a login, the disk;
 - commands are read from raw octets; a bare LF, a CR or a NUL in one is refused and changes nothing;
 - commands that came together are passed to the relay together, and answered in one write;
 - the reception checks time limits, instead of a timer for every line;
@@ -32,7 +32,7 @@ from smtpguard.wire.grammar import Refused
 from smtpguard.wire.identity import Identity
 from smtpguard.wire.listener import Listener
 from smtpguard.wire.login import Login, Logins
-from smtpguard.wire.proxy import Passage
+from smtpguard.wire.proxy import Asking, Passage
 from smtpguard.wire.relay import RelayUnavailable
 from smtpguard.wire.routing import Routing
 from smtpguard.wire.session import (
@@ -195,7 +195,7 @@ class Dialog(SMTP):
                     self._failed(Failed(error))
                 continue
             if work is not None:
-                self._work = self.loop.create_task(self._worked(*work))
+                self._begin(*work)
             if smtp.waits:
                 self.deadline = math.inf
                 return
@@ -244,6 +244,9 @@ class Dialog(SMTP):
         else:
             transport.pause_reading()
 
+    def _begin(self, work: Coroutine[Any, Any, Any], answer: Callable[[Any], None]) -> None:
+        self._work = self.loop.create_task(self._worked(work, answer))
+
     async def _worked(self, work: Coroutine[Any, Any, Any], answer: Callable[[Any], None]) -> None:
         """Work that takes time. It is cancelled if the connection ends before."""
         try:
@@ -256,14 +259,17 @@ class Dialog(SMTP):
         except Exception as error:
             self._smtp.failed(error)
         self._work = None
-        if self.transport is None or self.transport.is_closing():
+        self._answer_given()
+
+    def _answer_given(self) -> None:
+        if self.gone():
             self._client_has_gone()
         elif not self._finished:
             self._go_on()
 
     # slow work
 
-    def _ask_relay(self, event: AskRelay) -> Work:
+    def _ask_relay(self, event: AskRelay) -> Work | None:
         if self._passage is None:
             who, routing = self._smtp.who, self._owner.routing
             line = self._login.line if self._login is not None else None
@@ -278,7 +284,18 @@ class Dialog(SMTP):
                 choose=routing.choose if line is None else None,
                 rate_check=self._listener.rate_check,
             )
-        return self._passage.ask(event.rcpts), self._answered
+        work = self._passage.ask(event.rcpts, self._relay_answered)
+        return (work, self._answered) if work is not None else None
+
+    def _relay_answered(self, answers: list[Reply] | Asking) -> None:
+        if not isinstance(answers, list):
+            self._begin(answers, self._answered)
+            return
+        try:
+            self._answered(answers)
+        except Exception as error:
+            self._smtp.failed(error)
+        self._answer_given()
 
     def _answered(self, answers: Sequence[Reply]) -> None:
         passage = self._passage

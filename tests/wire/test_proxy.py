@@ -211,6 +211,35 @@ async def test_a_connection_lost_within_content_is_replaced(tmp_path: Path) -> N
         assert relay.messages[0].connection == 2
 
 
+async def test_a_client_that_leaves_while_the_relay_is_asked(tmp_path: Path) -> None:
+    """The late answer is for nobody, and the connection is for the next."""
+    relay = ScriptedRelay()
+    relay.on("RCPT", [STALL, "421 4.4.2 Bored"], times=1)
+    async with proxied(tmp_path, relay=relay) as world:
+        leaving = await world.connect()
+        leaving.say("".join(f"{line}\r\n" for line in HEAD).encode())
+        await relay.saw(b"RCPT")
+        leaving.writer.transport.abort()
+        await until(lambda: world.reception.connections == 0)
+        relay.resume()
+        await relay.saw(b"RSET")
+        await until(lambda: world.pool.idle == 1)
+        assert (await (await world.connect()).send(b"x\r\n")).startswith("250")
+        assert relay.sessions == 1
+
+
+async def test_a_relay_that_asks_for_more_instead_of_answering_defers(tmp_path: Path) -> None:
+    relay = ScriptedRelay()
+    relay.on("RCPT", "354 Go on")
+    async with proxied(tmp_path, relay=relay) as world:
+        client = await world.connect()
+        assert (await client.ask(*HEAD)).startswith("451 4.4.2")
+        assert relay.sessions == 2
+        relay.forget()
+        await client.ask("RSET")
+        assert (await client.send(b"x\r\n")).startswith("250")
+
+
 @pytest.mark.parametrize("answer", ["451 4.7.1 Later", "550 5.1.1 No", "251 2.1.5 Elsewhere"])
 async def test_another_reply_on_the_new_connection_defers(answer: str, tmp_path: Path) -> None:
     relay = ScriptedRelay()

@@ -24,10 +24,9 @@ REPLIES = {
 }
 
 
-def asking(*due: int) -> RelaySession[str]:
-    session: RelaySession[str] = RelaySession()
-    for number, replies in enumerate(due):
-        session.asked.append(SentCommands(replies, f"the {number}th"))
+def asking(*due: int, last: bool = False) -> RelaySession:
+    session = RelaySession()
+    session.asked.extend(SentCommands(replies, told=lambda replies: None, last=last) for replies in due)
     return session
 
 
@@ -39,8 +38,9 @@ def test_each_reply_belongs_to_its_command(said: list[bytes], data: st.DataObjec
     octets = b"".join(said)
     cuts = sorted({0, len(octets), *data.draw(st.lists(st.integers(0, len(octets)), max_size=9))})
     session = asking(*due)
+    sent = list(session.asked)
     done = [asked for a, b in itertools.pairwise(cuts) for asked in session.receive(octets[a:b])]
-    assert [asked.waiter for asked in done] == [f"the {number}th" for number in range(len(due))]
+    assert done == sent
     assert [len(asked.replies) for asked in done] == due
     assert [reply for asked in done for reply in asked.replies] == [REPLIES[one] for one in said]
     assert session.unasked is None
@@ -49,7 +49,7 @@ def test_each_reply_belongs_to_its_command(said: list[bytes], data: st.DataObjec
 
 def test_an_unexpected_reply_is_separate() -> None:
     session = asking(1)
-    assert [asked.waiter for asked in session.receive(b"250 Ok\r\n421 4.4.2 Timeout\r\n")] == ["the 0th"]
+    assert [asked.due for asked in session.receive(b"250 Ok\r\n421 4.4.2 Timeout\r\n")] == [1]
     assert session.unasked == Reply(421, ("4.4.2 Timeout",))
 
 
@@ -57,18 +57,17 @@ def test_a_354_ends_the_pipeline() -> None:
     session = asking(3, 1)
     [asked] = session.receive(b"250 Ok\r\n354 Go on\r\n")
     assert [reply.code for reply in asked.replies] == [250, 354]
-    assert [asked.waiter for asked in session.asked] == ["the 1th"]
+    assert [asked.due for asked in session.asked] == [1]
 
 
 def test_nothing_after_starttls_is_read() -> None:
     """Plain text behind the reply to STARTTLS is ignored (CVE-2011-0411)."""
-    session = RelaySession[str]()
-    session.asked.append(SentCommands(1, "STARTTLS", last=True))
+    session = asking(1, last=True)
     [asked] = session.receive(b"220 Go ahead\r\n250 evil\r\n250-half of")
     assert asked.replies == [Reply(220, ("Go ahead",))]
     assert session.deaf
     assert session.unasked is None
-    session.asked.append(SentCommands(1, "EHLO"))
+    session.asked += asking(1).asked
     assert [asked.replies[0].lines for asked in session.receive(b"250 fine\r\n")] == [("fine",)]
 
 
