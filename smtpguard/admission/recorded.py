@@ -312,7 +312,7 @@ def _domains(message: Recorded) -> Value | None:
     """The domains of the judged recipients. None for a copy from a list server, some of whose recipients were judged
     before."""
     known = message.recipients if not message.data.get("expanded_from") else None
-    return None if known is None else frozenset(address.domain for address in known)
+    return None if known is None else frozenset(d for one in known for d in one.domains(one.canonical()))
 
 
 def _sender(message: Recorded) -> Value | None:

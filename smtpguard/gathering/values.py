@@ -42,7 +42,7 @@ def of_envelope(counted: Classified, total: int, size_bytes: int, lists: Mapping
         "recipients.members": counted.members,
         "recipients.customers": counted.customers,
         "recipients.reach": counted.reach,
-        "recipients.domains": frozenset([r.address.domain for r in counted.recipients]),
+        "recipients.domains": frozenset([d for r in counted.recipients for d in r.address.domains(r.canonical)]),
         **(_of_lists(counted, lists) if counted.touched else _NO_LIST),
     }
 

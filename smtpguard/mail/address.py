@@ -88,6 +88,12 @@ class Address:
             return text
         return _canonical(self.local, self.domain, delimiters)
 
+    def domains(self, canonical: str) -> tuple[str, ...]:
+        """Its domains in A-labels: its own, and the one that routing in its local part names, if any. ``canonical``: its
+        canonical key."""
+        there = canonical.rpartition("@")[2]
+        return (there,) if self.domain == there else (self.ascii_domain, there)
+
     @classmethod
     def parse(cls, text: str) -> Address:
         """``text`` without angle brackets, as people and YAML write it. Raises BadAddress."""

@@ -7,7 +7,7 @@ import mmap
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from email.errors import HeaderParseError
+from email.errors import MessageError
 from email.header import decode_header, make_header
 from itertools import chain
 from typing import NamedTuple
@@ -39,7 +39,7 @@ class Field(NamedTuple):
         if "=?" in value and len(value) < 20_000 and not _NO_CHARSET.search(value):
             try:
                 value = str(make_header(decode_header(value)))
-            except (HeaderParseError, LookupError, UnicodeError, ValueError):
+            except (MessageError, LookupError, ValueError):
                 pass  # an encoded word that cannot be decoded is shown as it is
         return value if value.isprintable() else "".join(c if c.isprintable() else " " for c in value)
 

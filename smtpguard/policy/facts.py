@@ -337,7 +337,7 @@ FACTS: Mapping[str, Fact] = _facts(
          says={"some": N_("It is addressed to customers"),
                "none": N_("It is addressed to no customers")}),
     Fact(name="recipients.domains", type=Type.WORDS, source=E, elsewhere=True, made_from=(),
-         doc="the domains of the RCPTs, in lower case and A-labels",
+         doc="the domains of the RCPTs, in lower case and A-labels; of `user%there@here` both",
          label=N_("domains of the recipients"),
          says={"some": N_("It goes to domains that a rule looks for"),
                "none": N_("It goes to no domain that a rule looks for")}),

@@ -234,6 +234,9 @@ def _words(fact: Fact, raw: Any, known: ConditionNames) -> list[str]:
             raise Undeclared(fact.noun, word, known.words[fact.name])
     if fact.name == "sender.address":
         return [canonical(word, known.delimiters) for word in listed]
+    if fact.name == "recipients.domains":
+        named = [(word, Address.parse_any(f"x@{word}")) for word in listed]
+        return [address.ascii_domain if address is not None else word for word, address in named]
     return [word.lower() for word in listed] if fact.name == "login" else listed
 
 

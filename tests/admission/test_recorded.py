@@ -105,6 +105,7 @@ EXTRAORDINARY: dict[str, tuple[list[str], dict[str, Any]]] = {
     "a stream": ([MEMBERS[0]], {"sender": "noreply@example.com", "session": {"client_ip": "10.1.2.3"}}),
     "an automatic answer": ([MEMBERS[0]], {"Auto_Submitted": "auto-replied", "reverse_path": ""}),
     "to the same person twice": ([MEMBERS[0], MEMBERS[0]], {}),
+    "to odd spellings": (["Customer1@Example.NET", "x%GMAIL.com@relay.example"], {}),
     "to many colleagues": ([f"c{n}@example.com" for n in range(30)], {"References": "<storm@example.com>"}),
 }
 

@@ -39,6 +39,19 @@ async def test_every_fact_has_its_source(home: House) -> None:
     assert "message.looks" not in opened
 
 
+@pytest.mark.parametrize(
+    ("to", "domains"),
+    [
+        ("x@GMail.com.", ["gmail.com"]),
+        ("x@bücher.example", ["xn--bcher-kva.example"]),
+        ("x%GMAIL.com@relay.example", ["gmail.com", "relay.example"]),
+        ('"x@gmail.com"@relay.example', ["gmail.com", "relay.example"]),
+    ],
+)
+async def test_no_spelling_hides_the_domain_of_a_recipient(home: House, to: str, domains: list[str]) -> None:
+    assert (await home.facts(to))["recipients.domains"] == frozenset(domains)
+
+
 async def test_text_is_read_with_the_header_if_it_may_reach_a_customer(home: House) -> None:
     assert "message.looks" in await home.facts(RAMADAN, ask=frozenset())
     home.reader.asked.clear()

@@ -19,6 +19,7 @@ from smtpguard.mail.message import Field, Message
         (b" =?punycode?q?Hej-?=", "=?punycode?q?Hej-?="),
         (b" =?raw_unicode_escape?q?=5Cu0041?=", "=?raw_unicode_escape?q?=5Cu0041?="),
         (b" =?utf-7?q?+2AA-a?=", " a"),
+        (b" =?utf-8\xc2\xa0?q?Hej?=", "=?utf-8 ?q?Hej?="),
         (b" a\x00b\x1b[31m", "a b [31m"),
     ],
 )

@@ -197,6 +197,11 @@ def test_an_invalid_network_is_refused(raw: object) -> None:
     assert told.value.expected == 'an address or a network, like "10.1.2.0/24", or a list of them'
 
 
+def test_a_domain_has_one_spelling() -> None:
+    assert ask("recipients.domains", ["Gmail.COM"], frozenset({"gmail.com"})) is YES
+    assert ask("recipients.domains", "bücher.example", frozenset({"xn--bcher-kva.example"})) is YES
+
+
 def test_a_login_is_case_insensitive() -> None:
     assert ask("login", "Anna@Example.com", frozenset({"anna@example.com"})) is YES
     assert ask("login", "any", frozenset({"anna"})) is YES
