@@ -188,7 +188,8 @@ async def key(context: Context) -> None:
     if click.get_current_context().invoked_subcommand is not None:
         return
     async with context.store(reads=True) as store:
-        _tell_key(context, str(await store.journal.key()))
+        key = str(await store.journal.key())
+    context.answer({"key": key}, key)
 
 
 @key.command()
@@ -199,14 +200,8 @@ async def rotate(context: Context) -> None:
 
     async with context.store() as store:
         event = Event(kind=Kind.KEY, id=ids()(), at=store.now(), private={"actor": (context.user,)})
-        _tell_key(context, str(await store.journal.rotate(event)))
-
-
-def _tell_key(context: Context, key: str) -> None:
-    if context.json:
-        context.say({"key": key})
-    else:
-        click.echo(key)
+        key = str(await store.journal.rotate(event))
+    context.answer({"key": key}, key)
 
 
 @command.command()

@@ -48,22 +48,17 @@ def command(context: Context, target: Path, keep: int, without_secret: bool, no_
             )  # fmt: skip
     except BadBackup as e:
         raise NotFine(str(e)) from None
-    if context.json:
-        context.say(
-            {
-                "file": str(made.file),
-                "size_bytes": made.size_bytes,
-                "made_at": made.manifest.made_at,
-                "engine": made.manifest.engine,
-                "entries": made.manifest.entries,
-                "removed": [str(path) for path in made.removed],
-            }
-        )
-        return
+    row = {
+        "file": str(made.file),
+        "size_bytes": made.size_bytes,
+        "made_at": made.manifest.made_at,
+        "engine": made.manifest.engine,
+        "entries": made.manifest.entries,
+        "removed": [str(path) for path in made.removed],
+    }
     verified = "not verified" if made.manifest.entries is None else f"verified, {made.manifest.entries:,} entries"
-    click.echo(f"{made.file}: {made.size_bytes / 1e6:,.1f} MB, {verified}")
-    for path in made.removed:
-        click.echo(f"{path} is removed")
+    summary = f"{made.file}: {made.size_bytes / 1e6:,.1f} MB, {verified}"
+    context.answer(row, [summary, *(f"{path} is removed" for path in made.removed)])
 
 
 @click.command()
@@ -109,39 +104,36 @@ def _say_restored(
     extracted: Path | None = None,
     restored: backup.Restored | None = None,
 ) -> None:
-    if context.json:
-        context.say(
-            {
-                "file": str(file),
-                "made_at": manifest.made_at,
-                "engine": manifest.engine,
-                "extracted": extracted and str(extracted),
-                "freeze": restored and restored.freeze_id,
-                "before": restored and restored.aside and str(restored.aside),
-            }
-        )
-        return
-    if restored is None:
-        click.echo(f"{extracted} has what is in {file}: {', '.join(manifest.members)}")
-        return
-    click.echo(f"The store is as it was on {manifest.made_at:%Y-%m-%d %H:%M:%S} UTC, and everything is frozen.")
-    if restored.aside is not None:
-        click.echo(f"The store before is in {restored.aside}")
-    click.echo("Compare the holds with the log since then (docs/operations.md, Restore), then: smtpguard thaw --all")
+    row = {
+        "file": str(file),
+        "made_at": manifest.made_at,
+        "engine": manifest.engine,
+        "extracted": extracted and str(extracted),
+        "freeze": restored and restored.freeze_id,
+        "before": restored and restored.aside and str(restored.aside),
+    }
+    lines = [f"{extracted} has what is in {file}: {', '.join(manifest.members)}"]
+    if restored is not None:
+        lines = [
+            f"The store is as it was on {manifest.made_at:%Y-%m-%d %H:%M:%S} UTC, and everything is frozen.",
+            *([f"The store before is in {restored.aside}"] if restored.aside is not None else []),
+            "Compare the holds with the log since then (docs/operations.md, Restore), then: smtpguard thaw --all",
+        ]
+    context.answer(row, lines)
 
 
 @click.command()
 @as_json("One JSON object.")
 async def renew_secret(context: Context) -> None:
     """Make a new secret and put it in force. The old one is kept beside it, to verify what was written with it."""
-    aside = await renew(context.settings(), by=context.user)
-    if context.json:
-        context.say({"secret_file": str(context.settings().secret_file), "old": None if aside is None else str(aside)})
-        return
-    click.echo(f"{context.settings().secret_file} is new" + (f"; the old one is {aside} now." if aside else "."))
-    click.echo(
+    settings = context.settings()
+    aside = await renew(settings, by=context.user)
+    row = {"secret_file": str(settings.secret_file), "old": None if aside is None else str(aside)}
+    new = f"{settings.secret_file} is new" + (f"; the old one is {aside} now." if aside else ".")
+    then = (
         "Start smtpguard serve again, on every host, with this secret: until then nothing is recorded, and mail waits."
     )
+    context.answer(row, [new, then])
 
 
 async def renew(settings: Settings, *, by: str) -> Path | None:

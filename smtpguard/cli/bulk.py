@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from smtpguard.cli.context import CannotRun, terminal
-from smtpguard.config.problem import Invalid, did_you_mean
-from smtpguard.config.quantity import seconds
+from smtpguard.cli.context import CannotRun, moment, terminal
+from smtpguard.config.problem import did_you_mean
 from smtpguard.holds.model import Choice, Hold, State
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.verdict import Mode
@@ -66,7 +64,7 @@ class Filter:
                 sender = Address.parse(self.sender).canonical(registry.digester.delimiters)
             except BadAddress as e:
                 raise CannotRun(f'--sender: "{self.sender}" is no address: {e}') from None
-        since = _since(self.since, services.clock.now()) if self.since is not None else None
+        since = moment("--since", self.since, services.clock.now()) if self.since is not None else None
         mailing = self.mailing.strip().upper() if self.mailing is not None else ""
 
         def fits(hold: Hold) -> bool:
@@ -80,18 +78,6 @@ class Filter:
             )
 
         return fits
-
-
-def _since(text: str, now: datetime) -> datetime:
-    try:
-        at = datetime.fromisoformat(text)
-        return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
-    except ValueError:
-        pass
-    try:
-        return now - timedelta(seconds=seconds(text))
-    except Invalid as e:
-        raise CannotRun(f'--since: "{text}" is no time: expected {e.expected}, or 2026-03-02T09:00') from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

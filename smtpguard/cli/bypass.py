@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from smtpguard.cli.context import CannotRun, Context, NotFine, as_json
+from smtpguard.cli.context import CannotRun, Context, NotFine, as_json, length
 
 if TYPE_CHECKING:
     from smtpguard.config.settings import Settings
@@ -59,10 +59,7 @@ def command(
         sentence = "No bypass is in force on this host."
         if found is not None:
             sentence = f"Bypass {found.id}, until {found.ends:%Y-%m-%d %H:%M} UTC, by {' and '.join(found.people)}: {found.reason}"
-    if context.json:
-        context.say(row(found) or {"id": None})
-    else:
-        click.echo(sentence)
+    context.answer(row(found) or {"id": None}, sentence)
 
 
 def _begin(
@@ -70,8 +67,7 @@ def _begin(
     person: str | None, agreed: str | None,
 ) -> Bypass:  # fmt: skip
     from smtpguard.app.clock import ids
-    from smtpguard.config.problem import Invalid, one_of
-    from smtpguard.config.quantity import seconds
+    from smtpguard.config.problem import one_of
     from smtpguard.journal.bypass import Bypass
 
     people = settings.bypass.people
@@ -85,17 +81,14 @@ def _begin(
             raise CannotRun(f"{option}: the settings do not name {given}; expected {one_of(people)}")
     if person.lower() == agreed.lower():
         raise CannotRun("--agreed: another person must agree")
-    try:
-        length = timedelta(seconds=seconds(for_))
-    except Invalid as e:
-        raise CannotRun(f"--for: {e.text}; expected {e.expected}") from None
-    if not timedelta() < length <= LONGEST:
+    lasts = length("--for", for_)
+    if not timedelta() < lasts <= LONGEST:
         raise CannotRun("--for: expected at most 1h")
     if (known := bypasses.in_force(now)) is not None:
         raise NotFine(f"a bypass is in force until {known.ends:%Y-%m-%d %H:%M} UTC: end it first")
     made = Bypass(
         id=ids()(), people=(by_address[person.lower()], by_address[agreed.lower()]), user=context.user,
-        host=socket.gethostname(), reason=(reason or "").strip(), begins=now, ends=now + length,
+        host=socket.gethostname(), reason=(reason or "").strip(), begins=now, ends=now + lasts,
     )  # fmt: skip
     bypasses.begin(made)
     return made

@@ -51,20 +51,15 @@ def command(context: Context, file: Path | None, live: bool, in_force: bool, fai
     context.must_exist(path)
     checked = check(path)
     for problem in checked.problems:
-        if context.json:
-            context.say(problem.row())
-        else:
-            click.echo(str(problem), err=True)
+        context.answer(problem.row(), str(problem), err=True)
     fine = checked.fine and not (fail_on_warning and checked.problems)
     if checked.fine and not context.json:
         for line in summary(path, checked):
             click.echo(line)
     if live and checked.settings is not None and checked.policy is not None:  # a missing file does not hide an open way
-        from smtpguard.cli.check import tell  # imports DNS and SMTP, which nothing else here needs
-
-        fine = tell(context, checked.settings, checked.policy) and fine
+        fine = asyncio.run(_live(context, checked.settings, checked.policy)) and fine
     elif checked.settings is not None and not live:
-        fine = _store(context, checked.settings, checked.policy) and fine
+        fine = _store_in_a_file(context, checked.settings, checked.policy) and fine
     elif live and fine:
         raise click.UsageError("--live needs the settings, not only a policy: they name the relay")
     if not fine:
@@ -95,21 +90,17 @@ def _in_force(context: Context) -> None:
         raise click.exceptions.Exit(1)
 
 
-def _store(context: Context, settings: Settings, policy: Policy | None) -> bool:
-    """A store in a file is always checked."""
+def _store_in_a_file(context: Context, settings: Settings, policy: Policy | None) -> bool:
+    """It is always checked. Returns whether the check may go on."""
     state = settings.state
     served = os.access(state / "checkpoints", os.F_OK) or (state.exists() and not os.access(state, os.X_OK))
     if not served:
         return True
-    from smtpguard.app.storestatus import (  # imports a database driver, which nothing else here needs
-        is_readable_file,
-        unreadable,
-    )
-    from smtpguard.cli.check import store
+    from smtpguard.app import storestatus  # imports a database driver, which nothing else here needs
 
-    if not is_readable_file(settings) and unreadable(settings) is None:
+    if not storestatus.is_readable_file(settings) and storestatus.unreadable(settings) is None:
         return True
-    return asyncio.run(store(context, settings, policy))
+    return asyncio.run(_store(context, settings, policy))
 
 
 def summary(path: Path, checked: Checked) -> Iterator[str]:
@@ -253,27 +244,25 @@ _MARKS = {"fine": "ok", "wrong": "WRONG", "open": "OPEN", "accepted": "open", "u
 _COLOURS = {"fine": "green", "wrong": "red", "open": "red", "accepted": "yellow", "unknown": "yellow", "odd": "yellow"}
 
 
-def tell(context: Context, settings: Settings, policy: Policy) -> bool:
+async def _live(context: Context, settings: Settings, policy: Policy) -> bool:
     """Print a line for each finding at once. Returns whether nothing is wrong, and no way is open that is not
     accepted."""
-    return asyncio.run(_tell(context, settings, policy))
+    from smtpguard.app.probe import look  # imports DNS and SMTP, which nothing else here needs
 
-
-async def _tell(context: Context, settings: Settings, policy: Policy) -> bool:
-    from smtpguard.app.probe import look
-
-    fine = await store(context, settings, policy)
+    fine = await _store(context, settings, policy)
     async for finding in look(settings, policy):
         fine = _said(context, finding) and fine
     return fine
 
 
-async def store(context: Context, settings: Settings, policy: Policy | None) -> bool:
+async def _store(context: Context, settings: Settings, policy: Policy | None) -> bool:
     """Print a line for each finding on the store and on approvers. Returns whether the check may go on."""
-    from smtpguard.app.storestatus import policy_findings, store_findings, turned_away
+    from smtpguard.app.storestatus import policy_findings, store_findings, unreadable
+    from smtpguard.app.traffic import turned_away
 
     found = [*await store_findings(settings, policy), *await asyncio.to_thread(policy_findings, settings)]
-    found += await turned_away(settings, datetime.now(UTC))
+    if unreadable(settings) is None:
+        found += await turned_away(settings, datetime.now(UTC))
     well = [_said(context, finding) for finding in found]
     return all(well)
 
@@ -281,10 +270,8 @@ async def store(context: Context, settings: Settings, policy: Policy | None) -> 
 def _said(context: Context, finding: Finding) -> bool:
     """Returns whether it is well."""
     state = finding.state.value
-    if context.json:
-        context.say({"about": finding.about, "state": state, "text": finding.text})
-    else:
-        click.echo(click.style(f"{_MARKS[state]:<6}", fg=_COLOURS[state]) + finding.text)
+    row = {"about": finding.about, "state": state, "text": finding.text}
+    context.answer(row, click.style(f"{_MARKS[state]:<6}", fg=_COLOURS[state]) + finding.text)
     return finding.state not in (State.WRONG, State.OPEN)
 
 

@@ -18,10 +18,10 @@ import pwd
 import sqlite3
 import sys
 import traceback
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -187,6 +187,22 @@ class Context:
         """Print one JSON object on one line: times in UTC with Z, absent values as null."""
         click.echo(as_line(row))
 
+    def answer(self, row: Mapping[str, Any], text: str | Iterable[str], *, err: bool = False) -> None:
+        """Print ``row`` for a program, or ``text`` for a person: a line, or several. ``err``: that is a problem."""
+        if self.json:
+            self.say(row)
+            return
+        for line in [text] if isinstance(text, str) else text:
+            click.echo(line, err=err)
+
+    def answers(self, rows: Iterable[Mapping[str, Any]], text: Iterable[str]) -> None:
+        """The same for several things."""
+        for one in rows if self.json else text:
+            if isinstance(one, str):
+                click.echo(one)
+            else:
+                self.say(one)
+
     @property
     def user(self) -> str:
         """The operating system's user, who is journalled beside the address that a command claims. Not $USER or
@@ -277,6 +293,17 @@ def moment(option: str, text: str, now: datetime) -> datetime:
         return query.moment(text, now)
     except ValueError as error:
         raise CannotRun(f"{option}: {error}") from None
+
+
+def length(option: str, text: str) -> timedelta:
+    """Parse a length of time in an option. Raises CannotRun."""
+    from smtpguard.config.problem import Invalid
+    from smtpguard.config.quantity import seconds
+
+    try:
+        return timedelta(seconds=seconds(text))
+    except Invalid as e:
+        raise CannotRun(f"{option}: {e.text}; expected {e.expected}") from None
 
 
 def period(since: str, until: str | None, now: datetime) -> tuple[datetime, datetime]:

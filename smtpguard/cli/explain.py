@@ -81,18 +81,12 @@ async def _explain(context: Context, files: Sequence[str], sender: list[Address 
                     problem = why_not(error)
             if problem:
                 unread += 1
-                if context.json:
-                    context.say({"file": mail.name, "error": problem})
-                else:
-                    click.echo(f"{mail.name}: {plain(problem)}", err=True)
+                context.answer({"file": mail.name, "error": problem}, f"{mail.name}: {plain(problem)}", err=True)
                 continue
             count += 1
             unexpected += expect is not None and told.verdict.action.word != expect
-            if context.json:
-                context.say(row(mail.name, told))
-            else:
-                for line in ([""] if count > 1 else []) + [*lines(mail.name, reverse_path, recipients, told, verbose)]:
-                    click.echo(line)
+            text = lines(mail.name, reverse_path, recipients, told, verbose)
+            context.answer(row(mail.name, told), text if count == 1 else ["", *text])
     return count, unread, unexpected
 
 

@@ -44,11 +44,7 @@ async def command(context: Context, words: tuple[str, ...], most: int) -> None:
         await store.journal.record([_asked(text, len(shown), context.user, datetime.now(UTC))])
     rows = [one for one in shown if one is not None]
     for each in rows:
-        if context.json:
-            context.say(each)
-        else:
-            for line in lines(each):
-                click.echo(line)
+        context.answer(each, lines(each))
     if not rows:
         raise NotFine(f"nothing matches {text}")
     if len(ids) > most:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from smtpguard.cli.context import CannotRun, Context, NotFine, as_json
+from smtpguard.cli.context import CannotRun, Context, NotFine, as_json, length
 from smtpguard.cli.holdrow import freeze_row, what
 from smtpguard.config.brief import STORE
-from smtpguard.config.problem import Invalid, did_you_mean
+from smtpguard.config.problem import did_you_mean
 from smtpguard.freezes.service import Hook, Released, SecondPersonNeeded
 from smtpguard.journal.bypass import Bypasses
 from smtpguard.mail.address import Address, BadAddress
@@ -64,14 +64,7 @@ def selectors(command: F) -> F:
 async def command(context: Context, /, reason: str, for_: str | None, **given: Any) -> None:
     """Freeze mail: hold or defer everything selected, until it is thawed."""
     chosen = _chosen(**given)
-    length = None
-    if for_ is not None:
-        from smtpguard.config.quantity import seconds
-
-        try:
-            length = timedelta(seconds=seconds(for_))
-        except Invalid as e:
-            raise CannotRun(f"--for: {e.text}; expected {e.expected}") from None
+    lasts = None if for_ is None else length("--for", for_)
 
     def end_bypass(settings: Needed) -> None:
         """Whether or not the store answers: what people want to stop must not go on without it."""
@@ -80,24 +73,22 @@ async def command(context: Context, /, reason: str, for_: str | None, **given: A
 
     async with context.brakes(STORE, end_bypass) as brakes:
         selector, value = await _known(brakes, chosen)
-        frozen = await brakes.freezes.freeze(selector, value, reason=reason, by=context.user, for_=length)
-    if context.json:
-        context.say(
-            freeze_row(frozen.freeze)
-            | {
-                "recalled": len(frozen.recalled),
-                "past_recall": len(frozen.past_recall),
-                "past_recall_ids": list(frozen.past_recall),
-                "hooks": [{"argv": list(h.argv), "problem": h.problem} for h in frozen.hooks],
-            }
-        )
-    else:
-        until = f" until {frozen.freeze.until:%Y-%m-%d %H:%M} UTC" if frozen.freeze.until else ", until it is thawed"
-        click.echo(f"Frozen: {what(frozen.freeze)}{until}. Nothing that it selects is relayed from now on.")
-        click.echo(f"Recalled before their final dot: {len(frozen.recalled)}.")
-        click.echo(f"Past recall, since the relay has them or may have them: {len(frozen.past_recall)}.")
-        for id in frozen.past_recall[:20]:
-            click.echo(f"  {id}")
+        frozen = await brakes.freezes.freeze(selector, value, reason=reason, by=context.user, for_=lasts)
+    row = {
+        **freeze_row(frozen.freeze),
+        "recalled": len(frozen.recalled),
+        "past_recall": len(frozen.past_recall),
+        "past_recall_ids": list(frozen.past_recall),
+        "hooks": [{"argv": list(h.argv), "problem": h.problem} for h in frozen.hooks],
+    }
+    until = f" until {frozen.freeze.until:%Y-%m-%d %H:%M} UTC" if frozen.freeze.until else ", until it is thawed"
+    text = [
+        f"Frozen: {what(frozen.freeze)}{until}. Nothing that it selects is relayed from now on.",
+        f"Recalled before their final dot: {len(frozen.recalled)}.",
+        f"Past recall, since the relay has them or may have them: {len(frozen.past_recall)}.",
+        *(f"  {id}" for id in frozen.past_recall[:20]),
+    ]
+    context.answer(row, text)
     context.tell_mistakes()
     _complain(frozen.hooks)
 
@@ -129,11 +120,9 @@ async def thaw(context: Context, /, yes: bool, **given: Any) -> None:
                 raise NotFine(f"{what(freeze)} is still frozen: another person must agree to the thaw") from None
             lifted.append(freeze)
         active = await services.freezes.active()
-    if context.json:
-        for freeze in lifted:
-            context.say(freeze_row(freeze))
-    for freeze in lifted if not context.json else ():
-        click.echo(f"Lifted: {what(freeze)}, frozen by {freeze.by} at {freeze.at:%Y-%m-%d %H:%M} UTC.")
+    for freeze in lifted:
+        text = f"Lifted: {what(freeze)}, frozen by {freeze.by} at {freeze.at:%Y-%m-%d %H:%M} UTC."
+        context.answer(freeze_row(freeze), text)
     for freeze in active:
         click.echo(f"Still frozen: {what(freeze)} ({freeze.reason})", err=True)
     if not lifted:

@@ -235,10 +235,8 @@ async def settle(context: Context, hold_id: str, said: str | None, address: str,
         hold = await services.approvals.say(
             hold_id, sent=said == "sent", approver=address, by=context.user, comment=comment
         )
-        if context.json:
-            context.say(row(hold, await _frozen(services, hold)))
-        else:
-            click.echo(f"{hold.hold_id}: {hold.state.value}" + ("" if said == "sent" else ", it is sent again"))
+        text = f"{hold.hold_id}: {hold.state.value}" + ("" if said == "sent" else ", it is sent again")
+        context.answer(row(hold, await _frozen(services, hold)), text)
 
 
 @command.command()
@@ -325,10 +323,7 @@ async def _decide(context: Context, hold_ids: Sequence[str], chosen: Filter, cou
                 why = str(refused) if isinstance(refused, Refused) else "it is not kept any more"
                 failed.append({"id": hold.hold_id, "problem": why})
     for each in failed:
-        if context.json:
-            context.say(each)
-        else:
-            click.echo(f"{each['id']}: {each['problem']}", err=True)
+        context.answer(each, f"{each['id']}: {each['problem']}", err=True)
     if failed:
         raise click.exceptions.Exit(1)
 

@@ -15,7 +15,7 @@ import click
 from smtpguard.cli.audit import may_name, progress
 from smtpguard.cli.context import CannotRun, Context, NotFine, as_json, moment
 from smtpguard.console.incident import ReportText, in_numbers, report_in_words
-from smtpguard.console.incidentfile import row
+from smtpguard.console.incidentfile import row as report_row
 from smtpguard.console.reporting import Made, NothingFits, make
 from smtpguard.incidents import breach
 from smtpguard.incidents.breach import HOURS, Field
@@ -104,7 +104,7 @@ async def report(
     if form == "text":
         _give("".join(f"{line}\n" for line in _page(page, said)).encode(), output)
     elif for_programs and output is None:
-        context.say(row(made, page))
+        context.say(report_row(made, page))
     else:
         from smtpguard.console.incidentfile import written
 
@@ -164,19 +164,15 @@ async def renew(context: Context, id: str, person: str) -> None:
 
 def _tell(context: Context, some: Sequence[Preserved]) -> None:
     for one in some:
-        if context.json:
-            context.say(
-                {
-                    "id": one.id,
-                    "until": one.until,
-                    "by": one.by,
-                    "reason": one.reason,
-                    "renewal_asked_by": one.asked_by or None,
-                }
-            )
-            continue
+        row = {
+            "id": one.id,
+            "until": one.until,
+            "by": one.by,
+            "reason": one.reason,
+            "renewal_asked_by": one.asked_by or None,
+        }
         waits = f"; {one.asked_by} asked to keep it longer, and a second person must agree" if one.asked_by else ""
-        click.echo(f"{one.id}: all its data is kept until {one.until:%Y-%m-%d %H:%M} UTC{waits}")
+        context.answer(row, f"{one.id}: all its data is kept until {one.until:%Y-%m-%d %H:%M} UTC{waits}")
     if not some and not context.json:
         click.echo("Nothing is kept beyond its retention.")
 
@@ -255,10 +251,8 @@ async def aware(context: Context, id: str, time: str) -> None:
         raise CannotRun(f"TIME: {error}") from None
     called = await _written(context, id, event)
     due = since + HOURS
-    if context.json:
-        context.say({"id": called, "since": since, "due": due})
-        return
-    click.echo(f"{called}: aware since {since:%Y-%m-%d %H:%M} UTC; the 72 hours end at {due:%Y-%m-%d %H:%M} UTC")
+    text = f"{called}: aware since {since:%Y-%m-%d %H:%M} UTC; the 72 hours end at {due:%Y-%m-%d %H:%M} UTC"
+    context.answer({"id": called, "since": since, "due": due}, text)
 
 
 @command.command()
@@ -278,10 +272,7 @@ async def write(context: Context, id: str, field: str, text: str | None) -> None
     except ValueError as error:
         raise CannotRun(str(error)) from None
     called = await _written(context, id, event)
-    if context.json:
-        context.say({"id": called, "field": field, "at": now})
-        return
-    click.echo(f"{called}: {field} is written")
+    context.answer({"id": called, "field": field, "at": now}, f"{called}: {field} is written")
 
 
 @command.command()
@@ -295,8 +286,6 @@ async def authority(context: Context, id: str, no_names: bool, language: str) ->
     Filled where the journal has facts, with what people wrote, and with how much of the 72 hours is left. Exit 1 while a field is empty.
     """
     from smtpguard.console.breachform import as_row, filled, lines
-    from smtpguard.console.incident import report_in_words
-    from smtpguard.locale.speech import Speech
 
     now = datetime.now(UTC)
     made = await making(
@@ -304,11 +293,7 @@ async def authority(context: Context, id: str, no_names: bool, language: str) ->
     )
     said = Speech(language)
     form = filled(made, report_in_words(made, said, context.user), said)
-    if context.json:
-        context.say(as_row(form, made))
-    else:
-        for line in lines(form, said, made.names):
-            click.echo(line)
+    context.answer(as_row(form, made), lines(form, said, made.names))
     if any(row.empty for row in form.rows):
         raise click.exceptions.Exit(1)
 
@@ -324,17 +309,12 @@ async def draft(context: Context, id: str, audience: str, language: str) -> None
     It states only what the report marks as a fact. Text in brackets is for people to fill in.
     """
     from smtpguard.console.drafts import draft as drafted
-    from smtpguard.console.incident import report_in_words
-    from smtpguard.locale.speech import Speech
 
     now = datetime.now(UTC)
     made = await making(context, IncidentQuery(ids=frozenset([id])), now, names=False, prove=False, language=language)
     said = Speech(language)
     text = drafted(audience, made, report_in_words(made, said), said).text
-    if context.json:
-        context.say({"audience": audience, "language": language, "text": text})
-    else:
-        click.echo(text)
+    context.answer({"audience": audience, "language": language, "text": text}, text)
 
 
 @command.command()
@@ -360,20 +340,15 @@ async def ack(context: Context, alarm: str | None) -> None:
                 raise NotFine(f"{meant[0].key} could not be taken: try again")
             found = [each for each in await active(settings, store) if each.key == meant[0].key]
     for one in found:
-        if context.json:
-            taken = one.taken_at if one.taken_by else None
-            context.say(
-                {
-                    "alarm": one.key,
-                    "title": str(one.title),
-                    "since": one.since,
-                    "taken_by": one.taken_by or None,
-                    "taken_at": taken,
-                }
-            )
-            continue
+        row = {
+            "alarm": one.key,
+            "title": str(one.title),
+            "since": one.since,
+            "taken_by": one.taken_by or None,
+            "taken_at": one.taken_at if one.taken_by else None,
+        }
         who = f"taken by {one.taken_by}" if one.taken_by else "nobody has taken it"
-        click.echo(f"{one.key}: {one.title}, since {one.since:%Y-%m-%d %H:%M} UTC; {who}")
+        context.answer(row, f"{one.key}: {one.title}, since {one.since:%Y-%m-%d %H:%M} UTC; {who}")
     if not found and alarm is None and not context.json:
         click.echo("No alarm stands.")
 

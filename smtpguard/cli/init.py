@@ -254,32 +254,28 @@ def _whose(file: Path) -> None:
 
 def _tell(context: Context, settings: Path, policy: Path, answers: Answers) -> None:
     people = sum(each.people for each in answers.lists)
-    if context.json:
-        context.say(
-            {
-                "settings": settings,
-                "policy": policy,
-                "lists": len(answers.lists),
-                "addresses": people,
-                "relay_answers": answers.offered is not None,
-            }
-        )
-        return
+    row = {
+        "settings": settings,
+        "policy": policy,
+        "lists": len(answers.lists),
+        "addresses": people,
+        "relay_answers": answers.offered is not None,
+    }
     lists = "1 list" if len(answers.lists) == 1 else f"{len(answers.lists)} lists"
-    click.echo(f"Wrote {settings} and {policy}: {lists} with {people:,} addresses. They observe, and hold nothing.")
     system = settings.parent == _SYSTEM
     own = "" if system else f"-c {settings} "
     as_service = "runuser -u smtpguard -- " if system and os.geteuid() == 0 else ""
     start = f"smtpguard {own}serve"
     if system and shutil.which("systemctl"):
         start = "systemctl enable --now smtpguard.socket smtpguard.service"
-    click.echo("Next:")
-    for line, what in (
-        (
-            f"{as_service}smtpguard {own}check --live",
-            "whether the relay takes mail, and which ways around the guard are open",
-        ),
-        (start, f"then let mail come to {answers.listen[0]} port {answers.listen[1]}"),
-        (f"{as_service}smtpguard {own}report observe --since 14d", "what would have been held"),
-    ):
-        click.echo(f"  {line}\n      {what}")
+    text = [
+        f"Wrote {settings} and {policy}: {lists} with {people:,} addresses. They observe, and hold nothing.",
+        "Next:",
+        f"  {as_service}smtpguard {own}check --live",
+        "      whether the relay takes mail, and which ways around the guard are open",
+        f"  {start}",
+        f"      then let mail come to {answers.listen[0]} port {answers.listen[1]}",
+        f"  {as_service}smtpguard {own}report observe --since 14d",
+        "      what would have been held",
+    ]
+    context.answer(row, text)

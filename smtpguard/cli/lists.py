@@ -41,14 +41,17 @@ def command() -> None:
 @as_json()
 def sync(context: Context, names: Sequence[str], force: bool, accept_shrink: bool) -> None:
     """Read members from their sources into indexes: all lists, or those named."""
-    infos, refresher = _refresher(context)
+    from smtpguard.app.lists import open_expander, open_refresher
+
+    settings, policy, infos = context.settings(), context.policy(), _registry(context).lists
+    refresher = open_refresher(settings, policy)
     for name in names:
         if not _known(name, infos).members:
             raise CannotRun(f"the list {name} has no members to sync")
     reports = []
     chosen: list[tuple[ListInfo, Refresher | Expander]]
     chosen = [(infos[name], refresher) for name in names] or [(i, refresher) for i in infos.values() if i.members]
-    if not names and (expander := _expander(context)).info.members:
+    if not names and (expander := open_expander(settings, policy)).info.members:
         chosen.append((expander.info, expander))  # after the lists, since it needs to know who is on them
     for info, reader in chosen:
         with _progress(info.name) as progress:
@@ -157,12 +160,7 @@ def overlap(context: Context, names: Sequence[str]) -> None:
         for pair, both in overlaps(indexes).items()
         if len(set(names)) != 1 or names[0] in pair
     ]
-    if context.json:
-        for row in rows:
-            context.say(row)
-    else:
-        for line in _overlapping(rows) if rows or blind else ("There are fewer than two lists to compare.",):
-            click.echo(line)
+    context.answers(rows, _overlapping(rows) if rows or blind else ["There are fewer than two lists to compare."])
     if blind:
         raise NotFine("not compared: " + "; ".join(blind))
 
@@ -199,19 +197,6 @@ def _registry(context: Context) -> Registry:
     from smtpguard.app.lists import open_registry
 
     return open_registry(context.settings(), context.policy())
-
-
-def _refresher(context: Context) -> tuple[Mapping[str, ListInfo], Refresher]:
-    from smtpguard.app.lists import open_refresher, open_registry
-
-    settings, policy = context.settings(), context.policy()
-    return open_registry(settings, policy).lists, open_refresher(settings, policy)
-
-
-def _expander(context: Context) -> Expander:
-    from smtpguard.app.lists import open_expander
-
-    return open_expander(context.settings(), context.policy())
 
 
 def _journal(context: Context, reports: Sequence[Report]) -> None:

@@ -203,22 +203,18 @@ async def correct(
                 raise NotFine(f"{error}: --from-csv FILE") from None
         made = hold.correction
         assert made is not None
-        if context.json:
-            context.say(
-                {
-                    "hold": hold.hold_id,
-                    "mailing": made.mailing_id,
-                    "set": made.people,
-                    "sent": made.sent,
-                    "may_have": made.may,
-                    "beyond": made.beyond,
-                    "as_of": f"{made.as_of:%Y-%m-%dT%H:%M:%SZ}",
-                }
-            )
-            return
+        begun = {
+            "hold": hold.hold_id,
+            "mailing": made.mailing_id,
+            "set": made.people,
+            "sent": made.sent,
+            "may_have": made.may,
+            "beyond": made.beyond,
+            "as_of": f"{made.as_of:%Y-%m-%dT%H:%M:%SZ}",
+        }
         may = f", and {made.may:,} who may have it" if doubt else ""
-        click.echo(f"{hold.hold_id}: held, for the {made.sent:,} who have it{may}; others approve it: smtpguard held show {hold.hold_id}")  # fmt: skip
-        if made.beyond:
+        context.answer(begun, f"{hold.hold_id}: held, for the {made.sent:,} who have it{may}; others approve it: smtpguard held show {hold.hold_id}")  # fmt: skip
+        if made.beyond and not context.json:
             click.echo(f"{made.beyond:,} more got it behind addresses of which nobody here knows who that is", err=True)
 
 
@@ -301,11 +297,8 @@ async def reopen(context: Context, mailing_id: str, address: str, comment: str) 
 
 
 def _told(context: Context, back: Back) -> None:
-    if context.json:
-        context.say({**row(back.mailing), **of_mailing(back.outgoing)})
-    else:
-        click.echo(f"{back.mailing.mailing_id}: {state(back.mailing)}{taken_back(back.outgoing)}")
-        click.echo(bar(back.mailing))
+    text = f"{back.mailing.mailing_id}: {state(back.mailing)}{taken_back(back.outgoing)}"
+    context.answer({**row(back.mailing), **of_mailing(back.outgoing)}, [text, bar(back.mailing)])
 
 
 def _moving(name: str, doc: str) -> Callable[..., None]:
@@ -319,11 +312,7 @@ def _moving(name: str, doc: str) -> Callable[..., None]:
         async with context.services() as services:
             moved = getattr(services.mailings, name)
             mailing = await moved(mailing_id, approver=address, by=context.user, comment=comment)
-        if context.json:
-            context.say(row(mailing))
-        else:
-            click.echo(f"{mailing.mailing_id}: {state(mailing)}")
-            click.echo(bar(mailing))
+        context.answer(row(mailing), [f"{mailing.mailing_id}: {state(mailing)}", bar(mailing)])
 
     move.__doc__ = doc
     return move
@@ -396,8 +385,5 @@ async def _followed(services: Services, mailing: Mailing) -> None:
 
 
 def _tell(context: Context, address: str, status: CopyStatus) -> None:
-    if context.json:
-        word = next(word for word, statuses in STATUSES.items() if status in statuses)
-        context.say({"address": address, "what": word})
-    else:
-        click.echo(address)
+    word = next(word for word, statuses in STATUSES.items() if status in statuses)
+    context.answer({"address": address, "what": word}, address)

@@ -38,30 +38,23 @@ async def history(context: Context, limit: int) -> None:
     async with context.store(reads=True) as store:
         found = await store.policies.history(limit)
     for put in found:
-        if context.json:
-            context.say(
-                {
-                    "at": put.at,
-                    "entry": put.seq,
-                    "sha256": put.sha256,
-                    "before": put.before or None,
-                    "by": put.by or None,
-                    "how": put.how or None,
-                    "host": put.data.get("host"),
-                    "rules": put.data.get("rules"),
-                    "enforce": put.data.get("enforce"),
-                    "looser": put.data.get("looser"),
-                    "changes": list(put.looser),
-                    "warnings": put.data.get("warnings"),
-                }
-            )
-            continue
+        row = {
+            "at": put.at,
+            "entry": put.seq,
+            "sha256": put.sha256,
+            "before": put.before or None,
+            "by": put.by or None,
+            "how": put.how or None,
+            **{key: put.data.get(key) for key in ("host", "rules", "enforce", "looser")},
+            "changes": list(put.looser),
+            "warnings": put.data.get("warnings"),
+        }
         by = put.by or "a person whose name is erased"
-        click.echo(f"{put.at:%Y-%m-%d %H:%M} UTC  {put.sha256[:12]}  {put.data.get('rules')} rules, by {by}{_how(put)}")
-        for text in put.looser:
-            click.echo(f"    {text}")
+        text = [f"{put.at:%Y-%m-%d %H:%M} UTC  {put.sha256[:12]}  {put.data.get('rules')} rules, by {by}{_how(put)}"]
+        text += [f"    {change}" for change in put.looser]
         if more := int(put.data.get("looser") or 0) - len(put.looser):
-            click.echo(f"    {more}{' more' if put.looser else ''} that may be looser")
+            text.append(f"    {more}{' more' if put.looser else ''} that may be looser")
+        context.answer(row, text)
     if not found and not context.json:
         click.echo("the journal has no entry of a policy put in force")
 
@@ -78,11 +71,8 @@ async def show(context: Context, sha256: str, whole: bool, output: Path | None) 
     """
     name, documents = await documents_of(context, sha256)
     if output is not None:
-        written = _write(output, documents)
-        if context.json:
-            context.say({"sha256": name, "written": [str(path) for path in written]})
-        for path in written if not context.json else ():
-            click.echo(str(path))
+        written = list(map(str, _write(output, documents)))
+        context.answer({"sha256": name, "written": written}, written)
         return
     tell_documents(context, name, documents, whole=whole)
 
@@ -293,10 +283,7 @@ async def putting(
         done = await work(agree)
     except Broken as e:
         for problem in e.problems:
-            if context.json:
-                context.say(problem.row())
-            else:
-                click.echo(str(problem), err=True)
+            context.answer(problem.row(), str(problem), err=True)
         click.echo("smtpguard: the policy in force stays", err=True)
         raise click.exceptions.Exit(1) from None
     except NotAgreed as e:

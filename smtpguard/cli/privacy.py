@@ -6,6 +6,7 @@ The address itself is not journalled: the journal has the person's keyed digest.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -60,20 +61,17 @@ async def show(context: Context, address: str) -> None:
             verdicts = await store.walk(lambda open: privacy.digests_only(open, person, digests))
         lists = _lists(context, address, digester)
         await context.journal_export(store, what="privacy", person=list(person.hexes), found=len(found))
-    if context.json:
-        for one in found:
-            context.say(_row(one))
-        context.say({"what": "digest", "verdicts": verdicts})
-        for name in lists:
-            context.say({"what": "list", "id": name})
-        return
+    rows = [*map(_row, found), {"what": "digest", "verdicts": verdicts}, *({"what": "list", "id": n} for n in lists)]
+    context.answers(rows, _lines(found, verdicts, lists))
+
+
+def _lines(found: Sequence[PersonalData], verdicts: int, lists: Sequence[str]) -> Iterator[str]:
     for what, n in Counter(one.what for one in found).items():
-        click.echo(f"{n:,} {_WORDS[what][n != 1]}:")
-        for one in found:
-            if one.what == what:
-                click.echo(f"  {_line(one)}")
-    click.echo(f"{verdicts:,} verdicts have their keyed digest, which stays as long as the journal.")
-    click.echo(f"Lists: {', '.join(lists) or 'none'}." + (" It is corrected and erased where the list comes from." if lists else ""))  # fmt: skip
+        yield f"{n:,} {_WORDS[what][n != 1]}:"
+        yield from (f"  {_line(one)}" for one in found if one.what == what)
+    yield f"{verdicts:,} verdicts have their keyed digest, which stays as long as the journal."
+    there = " It is corrected and erased where the list comes from." if lists else ""
+    yield f"Lists: {', '.join(lists) or 'none'}.{there}"
 
 
 @command.command()

@@ -248,10 +248,7 @@ async def _replay(context: Context, files: Sequence[str], after: datetime | None
 
         def unread(name: str, problem: str) -> None:
             tally.unread += 1
-            if context.json:
-                context.say({"message": name, "error": problem})
-            else:
-                click.echo(plain(f"{name}: {problem}"), err=True)
+            context.answer({"message": name, "error": problem}, plain(f"{name}: {problem}"), err=True)
 
         cases = _of_files(files, unread) if files else _held(store, after, tally)
         async for one in cases:
@@ -263,11 +260,7 @@ async def _replay(context: Context, files: Sequence[str], after: datetime | None
                 continue
             change = _Change(was=_Judgement.of(was.verdict), will=_Judgement.of(will.verdict))
             tally.add(change, str(one.reverse_path) if one.reverse_path is not None else "<>")
-            if context.json:
-                context.say(_row(one, change))
-            else:
-                for line in _lines(one, change):
-                    click.echo(line)
+            context.answer(_row(one, change), _lines(one, change))
     return tally
 
 

@@ -20,7 +20,6 @@ import click
 from smtpguard.cli.audit import progress
 from smtpguard.cli.context import CannotRun, Context
 from smtpguard.cli.holdrow import plain
-from smtpguard.journal.event import Event, Kind
 from smtpguard.policy.freezing import FREEZE
 from smtpguard.policy.rule import FIXED
 from smtpguard.policy.verdict import Action, Mode
@@ -54,7 +53,7 @@ async def _rows(context: Context, store: Store, walk: Replaying, asked: Asked) -
     tally, named = Tally(), False
     async for one, parted in _parted(walk, asked, tally):
         if asked.names and not named:
-            await _names_are_shown(context, store)
+            await context.journal_export(store, what="replay")  # names from the journal are shown
             named = True
         context.say(_row(one, parted, names=asked.names))
     return tally
@@ -70,7 +69,7 @@ async def _lines(context: Context, store: Store, walk: Replaying, asked: Asked) 
                 examples.add(parted.answer, _example(one, parted, names=asked.names))
         several = (*tally.otherwise.values(), *tally.maybe.values(), tally.other_rules)
         if asked.names and (examples.any or any(group.messages > 1 for group in several)):
-            await _names_are_shown(context, store)
+            await context.journal_export(store, what="replay")  # names from the journal are shown
         for line in tally.lines(asked.since, asked.until, walk.apart, names=asked.names):
             click.echo(line)
         for line in examples.lines():
@@ -89,14 +88,6 @@ async def _parted(
             yield one, parted
     if not tally.messages:
         raise CannotRun("the journal has no verdict from that time")
-
-
-async def _names_are_shown(context: Context, store: Store) -> None:
-    """Journal that names from the journal are shown."""
-    private = {"actor": (context.user,)}
-    await store.journal.record(
-        [Event(kind=Kind.EXPORTED, id="journal", at=store.now(), data={"what": "replay"}, private=private)]
-    )
 
 
 class _Examples:
@@ -359,14 +350,16 @@ def _group_lines(way: str, group: Group, *, names: bool) -> Iterator[str]:
         yield f"  {n:>7,}  {rule}"
     for (what, why), n in group.hangs.most_common(_MOST_NAMED):
         yield f"  {n:>7,}  hang on {what}: {why}"
-    named = [f"{name or 'no list'} {n:,}" for name, n in group.lists.most_common(_MOST_NAMED)]
     if any(group.lists):
-        others = len(group.lists) - len(named)
-        yield f"           lists: {', '.join(named)}" + (f", and {others} more" if others else "")
+        yield _most("lists", group.lists)
     if names and group.messages > 1:
-        named = [f"{plain(who)} {n:,}" for who, n in group.senders.most_common(_MOST_NAMED)]
-        others = len(group.senders) - len(named)
-        yield f"           senders: {', '.join(named)}" + (f", and {others} more" if others else "")
+        yield _most("senders", group.senders)
+
+
+def _most(what: str, counts: Counter[str]) -> str:
+    named = [f"{plain(name) or 'no list'} {n:,}" for name, n in counts.most_common(_MOST_NAMED)]
+    others = len(counts) - len(named)
+    return f"           {what}: {', '.join(named)}" + (f", and {others} more" if others else "")
 
 
 def _of_mailings(group: Group) -> str:

@@ -16,7 +16,7 @@ from smtpguard.cli.context import CannotRun, Context, a_since, an_until, as_json
 from smtpguard.cli.holdrow import plain
 from smtpguard.database.errors import LedgerError
 from smtpguard.incidents import observed
-from smtpguard.incidents.activity import Activity, Day, Decided, Share, approver_shares
+from smtpguard.incidents.activity import Activity, ApproverShare, Day, Decided, Share, approver_shares
 from smtpguard.policy.parse import Policy
 
 if TYPE_CHECKING:
@@ -60,11 +60,7 @@ async def command(context: Context, since: str, until: str | None) -> None:
             frozen=tuple(f"{each.selector.value} {each.value}".strip() for each in gate.freezes),
             alarms=tuple(str(each.title) for each in await active(settings, store)),
         )
-    if context.json:
-        context.say(row(found, now))
-        return
-    for line in lines(found, now):
-        click.echo(line)
+    context.answer(row(found, now), lines(found, now))
 
 
 @command.command("approvers")
@@ -87,25 +83,27 @@ async def approvers(context: Context, since: str, until: str | None) -> None:
         may_name(store)
         await context.journal_export(store, what="approvers")
         found = approver_shares(await store.journal.votes(begin, end))
-    if context.json:
-        for one in found:
-            context.say(
-                {
-                    "approver": one.approver or None, "approved": one.approved, "rejected": one.rejected,
-                    "share_approved": one.share_approved, "median_seconds": one.median_seconds,
-                }
-            )  # fmt: skip
-        return
+    rows = (
+        {
+            "approver": one.approver or None, "approved": one.approved, "rejected": one.rejected,
+            "share_approved": one.share_approved, "median_seconds": one.median_seconds,
+        }
+        for one in found
+    )  # fmt: skip
+    context.answers(rows, _approver_lines(found, begin, end))
+
+
+def _approver_lines(found: Sequence[ApproverShare], begin: datetime, end: datetime) -> Iterator[str]:
     votes = sum(one.total for one in found)
-    click.echo(f"{begin:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC, {_span(end - begin)}: {_many(votes, 'vote')}.")
+    yield f"{begin:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC, {_span(end - begin)}: {_many(votes, 'vote')}."
     width = max((len(one.approver or ERASED) for one in found), default=0)
-    for n, one in enumerate(found):
-        if not n:
-            columns = ("votes", "approved", "rejected", "share", "median")
-            click.echo(f"{'Approver':<{width}}" + "".join(f"{column:>10}" for column in columns))
+    if found:
+        columns = ("votes", "approved", "rejected", "share", "median")
+        yield f"{'Approver':<{width}}" + "".join(f"{column:>10}" for column in columns)
+    for one in found:
         took = "" if one.median_seconds is None else _span(timedelta(seconds=one.median_seconds))
         cells = (f"{one.total:,}", f"{one.approved:,}", f"{one.rejected:,}", f"{one.share_approved:.0%}", took)
-        click.echo(f"{plain(one.approver or ERASED):<{width}}" + "".join(f"{cell:>10}" for cell in cells))
+        yield f"{plain(one.approver or ERASED):<{width}}" + "".join(f"{cell:>10}" for cell in cells)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -289,11 +287,7 @@ async def observe(context: Context, since: str, until: str | None, examples: int
         if not no_names:
             await context.journal_export(store, what="observe")
     found = sums.observed(begin, end)
-    if context.json:
-        context.say(_observed_row(found, names=not no_names))
-        return
-    for line in _observed_lines(found, names=not no_names):
-        click.echo(line)
+    context.answer(_observed_row(found, names=not no_names), _observed_lines(found, names=not no_names))
 
 
 def rules_of(policy: Policy) -> Iterator[Mapping[str, Any]]:

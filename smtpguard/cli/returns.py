@@ -5,7 +5,7 @@ An MTA pipes mail to ``take``. Whatever prevents storing it ends with 75, so tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 import click
@@ -19,7 +19,7 @@ from smtpguard.locale.speech import Speech
 from smtpguard.mailings.model import Mailing
 from smtpguard.returns.growth import Growth
 from smtpguard.returns.growth import row as course_row
-from smtpguard.returns.mentions import by_source
+from smtpguard.returns.mentions import Outside, by_source
 from smtpguard.returns.model import COUNTED, SORTS, By, Return, Sort
 from smtpguard.returns.service import row
 
@@ -54,11 +54,7 @@ async def show(context: Context, mailing_id: str) -> None:
         mailing = await services.mailings.show(mailing_id)
         freezes = await services.store.journal.of_kinds((Kind.FREEZE, Kind.THAW), _FREEZES)
         course = await services.returns().course(mailing, freezes)
-    if context.json:
-        context.say(course_row(mailing, course))
-        return
-    for line in _page(mailing, course):
-        click.echo(line)
+    context.answer(course_row(mailing, course), _page(mailing, course))
 
 
 @command.command()
@@ -115,13 +111,7 @@ async def list_(context: Context, mailing: str | None, sort: str | None, limit: 
         may_name(services.store)
         found = await services.store.returns.newest(mailing=whole, sort=wanted, limit=limit)
         await context.journal_export(services.store, what="returns", found=len(found))
-    for one in found:
-        if context.json:
-            context.say(row(one))
-        else:
-            click.echo(_line(one))
-    if not found and not context.json:
-        click.echo("No such mail has come back.")
+    context.answers(map(row, found), map(_line, found) if found else ["No such mail has come back."])
 
 
 @command.command()
@@ -134,18 +124,23 @@ async def mentions(context: Context, since: str) -> None:
 
     async with context.services() as services:
         found = await services.returns().outside(begin, _MENTIONS)
-    if context.json:
-        for one in found:
-            sources = [{"name": name, "url": url or None} for name, url in one.sources]
-            context.say({"title": one.title, "first_at": one.first_at, "sources": sources})
-        return
+    rows = (
+        {
+            "title": one.title,
+            "first_at": one.first_at,
+            "sources": [{"name": name, "url": url or None} for name, url in one.sources],
+        }
+        for one in found
+    )
+    context.answers(rows, _mentioned(found) if found else ["Nothing is said outside that is known."])
+
+
+def _mentioned(found: Sequence[Outside]) -> Iterator[str]:
     for name, some in by_source(found):
-        click.echo(name)
+        yield name
         for one in some:
             url = next(url for source, url in one.sources if source == name)
-            click.echo(f"  {one.first_at:%Y-%m-%d %H:%M} UTC  {one.title}{f'  {url}' if url else ''}")
-    if not found:
-        click.echo("Nothing is said outside that is known.")
+            yield f"  {one.first_at:%Y-%m-%d %H:%M} UTC  {one.title}{f'  {url}' if url else ''}"
 
 
 @command.command()

@@ -35,11 +35,7 @@ async def command(context: Context) -> None:
     from smtpguard.app.status import status
 
     found = await status(settings)
-    if context.json:
-        context.say(row(found))
-    else:
-        for line in lines(found):
-            click.echo(line)
+    context.answer(row(found), lines(found))
     if not found.fine:
         raise click.exceptions.Exit(1)
 
@@ -49,13 +45,12 @@ def _without_settings(context: Context, broken: Broken) -> None:
     state = _state(context.config)
     running = list(trees(state))
     problems = [str(problem) for problem in broken.problems]
-    if context.json:
-        context.say({"fine": False, "settings": problems, "parts": list(_processes(running))})
-        return
-    click.echo(f"The settings have errors, so only the processes are shown. {len(problems)}:")
-    for problem in problems:
-        click.echo(f"  {problem}")
-    click.echo(f"Parts       {_parts(running)}")
+    text = [
+        f"The settings have errors, so only the processes are shown. {len(problems)}:",
+        *(f"  {problem}" for problem in problems),
+        f"Parts       {_parts(running)}",
+    ]
+    context.answer({"fine": False, "settings": problems, "parts": list(_processes(running))}, text)
 
 
 def _state(config: Path) -> Path:

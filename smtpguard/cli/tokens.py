@@ -5,14 +5,14 @@ A token is shown once, when it is made; only its hash is kept.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from smtpguard.accounts.model import Account, Scope, Token
+from smtpguard.accounts.model import Scope, Token
 from smtpguard.cli.context import CannotRun, Context, NotFine, as_json, awaited, in_columns
 
 if TYPE_CHECKING:
@@ -67,17 +67,9 @@ async def list_(context: Context) -> None:
     """List the tokens and their accounts."""
     async with _tokens(context) as tokens:
         found = await tokens.all()
-        if context.json:
-            for token, account in found:
-                context.say(_row(token, account.address, tokens.state(token, account)))
-            return
-        if not found:
-            click.echo("There are no tokens: smtpguard tokens add")
-            return
-        table = [("ID", "NAME", "AS", "GOOD UNTIL", "STATE", "SCOPES")]
-        table += [_line(token, account, tokens.state(token, account)) for token, account in found]
-        for line in in_columns(table):
-            click.echo(line)
+        rows = [_row(token, account.address, tokens.state(token, account)) for token, account in found]
+    table = [("ID", "NAME", "AS", "GOOD UNTIL", "STATE", "SCOPES"), *map(_line, rows)]
+    context.answers(rows, in_columns(table) if rows else ["There are no tokens: smtpguard tokens add"])
 
 
 @asynccontextmanager
@@ -111,6 +103,6 @@ def _row(token: Token, address: str, state: str = "good") -> dict[str, Any]:
     }
 
 
-def _line(token: Token, account: Account, state: str) -> tuple[str, str, str, str, str, str]:
-    scopes = ", ".join(scope.value for scope in token.scopes)
-    return (token.token_id, token.name, account.address, f"{token.expires_at:%Y-%m-%d}", state, scopes)
+def _line(row: Mapping[str, Any]) -> tuple[str, ...]:
+    until = f"{row['expires_at']:%Y-%m-%d}"
+    return row["id"], row["name"], row["as"], until, row["state"], ", ".join(row["scopes"])

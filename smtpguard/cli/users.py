@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import getpass
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -167,23 +167,9 @@ async def link(context: Context, address: str) -> None:
 async def list_(context: Context) -> None:
     """List the accounts."""
     async with _accounts(context, everybody=True) as (accounts, _):
-        everybody = await accounts.everybody()
-        if context.json:
-            for account in everybody:
-                context.say(_row(account))
-            return
-        if not everybody:
-            click.echo("There are no accounts: smtpguard users add")
-            return
-        table = [("ADDRESS", "ROLES", "SIGNS IN WITH", "STATE")]
-        for account in everybody:
-            row = _row(account)
-            with_ = " + code".join([row["with"], ""]) if row["second_factor"] else row["with"]
-            table.append(
-                (account.address, ", ".join(row["roles"]) or "-", with_, "disabled" if account.disabled else "")
-            )
-        for line in in_columns(table):
-            click.echo(line)
+        rows = list(map(_row, await accounts.everybody()))
+        table = [("ADDRESS", "ROLES", "SIGNS IN WITH", "STATE"), *map(_line, rows)]
+        context.answers(rows, in_columns(table) if rows else ["There are no accounts: smtpguard users add"])
 
 
 @asynccontextmanager
@@ -257,8 +243,10 @@ def _row(account: Account) -> dict[str, Any]:
     }
 
 
+def _line(row: Mapping[str, Any]) -> tuple[str, ...]:
+    signs_in = f"{row['with']} + code" if row["second_factor"] else row["with"]
+    return row["address"], ", ".join(row["roles"]) or "-", signs_in, "disabled" if row["disabled"] else ""
+
+
 def _said(context: Context, account: Account, what: str) -> None:
-    if context.json:
-        context.say(_row(account))
-    else:
-        click.echo(f"{account.address} {what}.")
+    context.answer(_row(account), f"{account.address} {what}.")

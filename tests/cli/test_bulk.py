@@ -51,7 +51,7 @@ def test_held_list_takes_the_same_filters(stage: Stage) -> None:
     [
         (("--list", "ramadam"), 'unknown list "ramadam" (did you mean ramadan?)'),
         (("--sender", "nobody"), '--sender: "nobody" is no address'),
-        (("--since", "yesterday"), '--since: "yesterday" is no time'),
+        (("--since", "yesterday"), '--since: invalid time "yesterday"'),
     ],
 )
 def test_an_invalid_filter_is_refused(stage: Stage, words: tuple[str, str], says: str) -> None:
