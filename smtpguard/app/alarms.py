@@ -14,7 +14,6 @@ import logging
 import os
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -237,11 +236,11 @@ class _Shared:
 
 class Alarms(Part):
     def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+        super().__init__()
         self._settings = settings
         self._clock = clock or SystemClock()
         self.metrics: Part | None = None
         """The metrics part, if this process runs it too."""
-        self._undo = AsyncExitStack()
         self._targets = probed(settings)
         self._relays: dict[str, str] = {}  # the problem of each relay that was asked
         self._seen: Seen | None = None  # of the store, at the last look
@@ -315,9 +314,6 @@ class Alarms(Part):
         """The next process sends alarms that are not sent yet."""
         if self.metrics is not None:
             await self.metrics.stop(grace_seconds)
-
-    async def close(self) -> None:
-        await self._undo.aclose()
 
     def seen(self) -> Seen:
         """All that is known now."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
 from datetime import timedelta
 from functools import partial
 
@@ -19,20 +18,19 @@ from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.eventlog import EventLog
 from smtpguard.app.explaining import Explained, Explainer
 from smtpguard.app.files import CannotStart, installation_secret
+from smtpguard.app.gathering import gathering
 from smtpguard.app.lists import on_list
 from smtpguard.app.mailingpeople import Matched
 from smtpguard.app.people import api, front
 from smtpguard.app.policies import Following
-from smtpguard.app.services import notices, opened, term
-from smtpguard.app.signatures import dkim_verifier
+from smtpguard.app.services import freezes_of, notices, opened, term
 from smtpguard.app.webserver import Health, Server, configured
 from smtpguard.config.settings import Settings
 from smtpguard.console.app import build
 from smtpguard.console.ports import ConsoleServices, Guide, OtherFile, Waits
 from smtpguard.database.errors import LedgerError
-from smtpguard.freezes.service import Freezes, GateWatch
+from smtpguard.freezes.service import GateWatch
 from smtpguard.gathering.gather import Gather
-from smtpguard.gathering.reader import BoundedReader
 from smtpguard.holds.questions import Questions
 from smtpguard.holds.service import Approvals
 from smtpguard.mail.address import Address
@@ -52,8 +50,8 @@ STALE_SECONDS = 10.0
 
 class Console(Part):
     def __init__(self, settings: Settings) -> None:
+        super().__init__()
         self._settings = settings
-        self._undo = AsyncExitStack()
         self._renewals = Renewals()
 
     async def start(self) -> None:
@@ -90,9 +88,6 @@ class Console(Part):
         self._server.should_exit = True
         await asyncio.wait({self._serving}, timeout=min(grace_seconds, 5))
 
-    async def close(self) -> None:
-        await self._undo.aclose()
-
     async def _application(self, port: int) -> Health:
         settings, clock = self._settings, SystemClock()
         store, digester = await self._undo.enter_async_context(opened(settings, committed=EventLog()))
@@ -100,40 +95,29 @@ class Console(Part):
         await policies.begin()
         self._watch = GateWatch(store.gate, clock, moved=policies.moved)
         await self._watch.read()
-        reader = BoundedReader(policies.around)
-        self._undo.push_async_callback(reader.close)
         assert settings.console is not None
         self._front = front(
             settings, settings.console, store, clock, secret=installation_secret(settings), new_id=ids(), port=port
         )
         self._undo.push_async_callback(self._front.close)
-        verifier = dkim_verifier(settings)
-        self._undo.push_async_callback(verifier.close)
-        gather = Gather(reader=reader, verifier=verifier, trace_key=installation_secret(settings))
+        made = gathering(settings, policies.around, self._undo)
         mailings = Mailings(store, policies, clock, digester, term=term(settings))
-        freezes = Freezes(
-            store,
-            clock,
-            new_id=ids(),
-            freeze_hook=settings.freeze_hook,
-            thaw_hook=settings.thaw_hook,
-            thaw_two=settings.freeze.thaw == "two",
-        )
+        freezes = freezes_of(settings, store, clock, ids(), loud=True)
         console = ConsoleServices(
             ledger=store,
             archive=Archive(store, on_list(settings, digester)),
             policies=policies,
-            reader=reader,
+            reader=made.reader,
             approvals=Approvals(store, policies, clock, term=term(settings)),
             questions=Questions(store, policies, clock, new_id=ids()),
             freezes=freezes,
             mailings=mailings,
             returns=Returns(store, policies, clock, digester, freezes, key=installation_secret(settings), new_id=ids()),
-            trial=_Trial(policies, gather),
+            explain=partial(_explained, policies, made.gather),
             corrections=Corrections(
                 ledger=store,
                 policies=policies,
-                gather=gather,
+                gather=made.gather,
                 clock=clock,
                 new_id=ids(),
                 term=term(settings),
@@ -188,14 +172,9 @@ def _ready(watch: GateWatch, policies: Following) -> Mapping[str, str]:
     return {"store": "" if watch.age_seconds < STALE_SECONDS else "does not answer", "policy": policy}
 
 
-class _Trial:
-    """console.ports.Trial: judge a message under the policy in force, with the lists in use."""
-
-    def __init__(self, policies: Following, gather: Gather) -> None:
-        self._policies = policies
-        self._gather = gather
-
-    async def explain(self, message: Message, reverse_path: Address | None, recipients: Sequence[Address]) -> Explained:
-        _, around = self._policies.around()
-        explainer = Explainer(self._policies.current(), self._gather, around)
-        return await explainer.explain(message, reverse_path, recipients, Session())
+async def _explained(
+    policies: Following, gather: Gather, message: Message, reverse_path: Address | None, recipients: Sequence[Address]
+) -> Explained:
+    """With the lists in use."""
+    _, around = policies.around()
+    return await Explainer(policies.current(), gather, around).explain(message, reverse_path, recipients, Session())

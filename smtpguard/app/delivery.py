@@ -9,7 +9,6 @@ import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -68,9 +67,9 @@ MOVE_SECONDS = 0.08
 
 class Deliverer(Part):
     def __init__(self, settings: Settings) -> None:
+        super().__init__()
         self._settings = settings
         self._clock = SystemClock()
-        self._undo = AsyncExitStack()
         self._delivering: asyncio.Task[None] | None = None
         self._renewals = Renewals()
 
@@ -201,9 +200,6 @@ class Deliverer(Part):
         with contextlib.suppress(LedgerError, TimeoutError):  # if the store is restored then, only the log has it
             async with asyncio.timeout(LAST_LINES_SECONDS):
                 await self._audit_log.told()
-
-    async def close(self) -> None:
-        await self._undo.aclose()
 
     async def _move_fronts(self) -> None:
         """Move the fronts of the processes with clients into the chain. If the store does not answer they try it

@@ -20,13 +20,12 @@ from smtpguard.admission.model import Seen
 from smtpguard.admission.preapproval import alone
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.files import indexes, installation_secret, read_policy
+from smtpguard.app.gathering import gathering
 from smtpguard.app.lists import built_refresher, built_registry
 from smtpguard.app.policies import surroundings
-from smtpguard.app.signatures import dkim_verifier
 from smtpguard.config.documents import policy_document
 from smtpguard.config.settings import Settings
 from smtpguard.gathering.gather import Gather
-from smtpguard.gathering.reader import BoundedReader
 from smtpguard.gathering.streams import watched
 from smtpguard.guard.inforce import InForce
 from smtpguard.lists.declared import build
@@ -116,13 +115,9 @@ async def explainer(settings: Settings, policy: Policy | None = None) -> AsyncIt
         settings, digester = indexed(settings, policy, undo)
         around = surroundings(settings, policy)
         in_force = InForce.of(policy, built_registry(settings, policy, digester, SystemClock()))
-        verifier = dkim_verifier(settings)
-        undo.push_async_callback(verifier.close)
-        reader = BoundedReader(lambda: (policy.sha256, around))
-        undo.push_async_callback(reader.close)
-        key = installation_secret(settings) if settings.secret_file.is_file() else os.urandom(32)
-        places = rule_places(policy, str(settings.policy))
-        yield Explainer(in_force, Gather(reader=reader, verifier=verifier, trace_key=key), around, places)
+        key = None if settings.secret_file.is_file() else os.urandom(32)
+        made = gathering(settings, lambda: (policy.sha256, around), undo, key=key)
+        yield Explainer(in_force, made.gather, around, rule_places(policy, str(settings.policy)))
 
 
 def rule_places(policy: Policy, where: str) -> Mapping[str, str]:

@@ -20,14 +20,12 @@ from smtpguard.admission.returned import ReturnedMail
 from smtpguard.app.clock import SystemClock, host_name, ids
 from smtpguard.app.eventlog import EventLog
 from smtpguard.app.files import installation_secret, make_state
+from smtpguard.app.gathering import gathering
 from smtpguard.app.policies import Following
 from smtpguard.app.services import freezes_of, notices, opened, second_factor_for, term
-from smtpguard.app.signatures import dkim_verifier
 from smtpguard.config.settings import Settings
 from smtpguard.database.batch import read_head
 from smtpguard.freezes.service import GateWatch
-from smtpguard.gathering.gather import Gather
-from smtpguard.gathering.reader import BoundedReader
 from smtpguard.guard.ports import Clock
 from smtpguard.holds.replying import Tokens
 from smtpguard.holds.service import Approvals
@@ -83,24 +81,21 @@ async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock |
     front = await ledger.open_front() if settings.journal.front == "on" else None
     watch = GateWatch(ledger.gate, clock, moved=policies.moved, front=front)
     await watch.read()
-    verifier = dkim_verifier(settings)
-    undo.push_async_callback(verifier.close)
-    reader = BoundedReader(policies.around)
-    undo.push_async_callback(reader.close)
+    made = gathering(settings, policies.around, undo)
     hostname = settings.hostname or host_name()
-    gather = Gather(reader=reader, verifier=verifier, trace_key=secret)
     told, terms = notices(settings), term(settings)
     beforehand = None
     if settings.hold.approve_at:
         beforehand = Preapproval(
-            address=Address.parse(settings.hold.approve_at), ledger=ledger, policies=policies, gather=gather, term=terms,
+            address=Address.parse(settings.hold.approve_at), ledger=ledger, policies=policies, gather=made.gather,
+            term=terms,
             notices=told,
         )  # fmt: skip
     votes = None
     if settings.hold.reply_at:
         votes = VotesByMail(
             address=Address.parse(settings.hold.reply_at), tokens=Tokens(secret), ledger=ledger, policies=policies,
-            reader=reader, verifier=verifier, approvals=Approvals(ledger, policies, clock, notices=told, term=terms),
+            reader=made.reader, verifier=made.verifier, approvals=Approvals(ledger, policies, clock, notices=told, term=terms),
             notices=told, clock=clock, required=second_factor_for(settings),
         )  # fmt: skip
     returned = None
@@ -133,7 +128,7 @@ async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock |
     intake = Intake(
         ledger,
         policies,
-        gather,
+        made.gather,
         Dispose(ledger.journal, watch, clock, trace_key=secret, hostname=hostname),
         watch,
         clock,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -68,12 +67,12 @@ PORT_SECONDS = 5.0  # between attempts to bind it
 
 class Metrics(Part):
     def __init__(self, settings: Settings) -> None:
+        super().__init__()
         if settings.metrics is None:
             raise CannotStart("not in the settings; an address and a port are needed")
         self._settings, self._wanted = settings, settings.metrics
         self._clock = SystemClock()
         self._watching = Watching(settings, self._clock)
-        self._undo = AsyncExitStack()
         self._server: Server | None = None
         self._serving: asyncio.Task[None] | None = None
         self._stopping = False
@@ -100,9 +99,6 @@ class Metrics(Part):
         if self._server is not None and self._serving is not None:
             self._server.should_exit = True
             await asyncio.wait({self._serving}, timeout=min(grace_seconds, 5))
-
-    async def close(self) -> None:
-        await self._undo.aclose()
 
     def _listen(self) -> bool:
         """False: the port cannot be bound now."""

@@ -7,7 +7,6 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
-from contextlib import AsyncExitStack
 
 from smtpguard.app.clock import ids
 from smtpguard.app.files import spool
@@ -24,8 +23,8 @@ log = logging.getLogger(__name__)
 
 class Milter(Part):
     def __init__(self, settings: Settings, turned: Turned | None = None) -> None:
+        super().__init__()
         self._settings = settings
-        self._undo = AsyncExitStack()
         self._turned = turned or Turned()
         self._receptions: list[MilterReception] = []
         self._settling: set[asyncio.Task[None]] = set()
@@ -61,9 +60,6 @@ class Milter(Part):
         if cut_off:
             log.warning("%d milter connections were closed after %g s", cut_off, grace_seconds)
         await self._intake.drain()
-
-    async def close(self) -> None:
-        await self._undo.aclose()
 
     async def _settle(self, reception: MilterReception, connection: socket.socket, closed: Callable[[], None]) -> None:
         try:

@@ -9,7 +9,6 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
 from dataclasses import replace
 from ipaddress import IPv6Address, ip_network
 from typing import TYPE_CHECKING
@@ -48,8 +47,8 @@ def _nobody(address: Address) -> Reply | None:
 class Proxy(Part):
     def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
         """``clock``: instead of the system's, for all that is decided and recorded; sockets use real time."""
+        super().__init__()
         self._settings, self._clock = settings, clock
-        self._undo = AsyncExitStack()
         self._turned = Turned()
         self._receptions: list[Reception] = []
         self._milter: Milter | None = None  # from the first milter connection on
@@ -118,9 +117,6 @@ class Proxy(Part):
         if beside is not None:
             await beside
         await self._intake.drain()  # transactions that are still recorded, whose clients may have disconnected
-
-    async def close(self) -> None:
-        await self._undo.aclose()
 
     def _beside(self) -> Milter:
         if self._milter is None:

@@ -183,7 +183,9 @@ def _foreign(settings: Needed, error: Foreign) -> str:
     )
 
 
-def freezes_of(settings: Needed, store: Store, clock: Clock, new_id: Callable[[], str]) -> Freezes:
+def freezes_of(
+    settings: Needed, store: Store, clock: Clock, new_id: Callable[[], str], *, loud: bool = False
+) -> Freezes:
     return Freezes(
         store,
         clock,
@@ -191,7 +193,7 @@ def freezes_of(settings: Needed, store: Store, clock: Clock, new_id: Callable[[]
         freeze_hook=settings.freeze_hook,
         thaw_hook=settings.thaw_hook,
         thaw_two=settings.freeze.thaw == "two",
-        loud=False,
+        loud=loud,
     )
 
 
@@ -244,21 +246,16 @@ async def _corrections(
 ) -> AsyncIterator[Corrections]:
     """The parts that read a message, for a store that is open already. Raises LedgerError."""
     from smtpguard.admission.correcting import Corrections
+    from smtpguard.app.gathering import gathering
     from smtpguard.app.policies import Following
-    from smtpguard.app.signatures import dkim_verifier
-    from smtpguard.gathering.gather import Gather
-    from smtpguard.gathering.reader import BoundedReader
 
     async with AsyncExitStack() as undo:
         policies = Following(store, settings, digester, clock, reading=True)
         await policies.begin()
-        reader, verifier = BoundedReader(policies.around), dkim_verifier(settings)
-        undo.push_async_callback(reader.close)
-        undo.push_async_callback(verifier.close)
         yield Corrections(
             ledger=store,
             policies=policies,
-            gather=Gather(reader=reader, verifier=verifier, trace_key=installation_secret(settings)),
+            gather=gathering(settings, policies.around, undo).gather,
             clock=clock,
             new_id=new_id,
             term=term(settings),

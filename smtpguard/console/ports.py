@@ -161,7 +161,7 @@ class People(Protocol):
     async def put_token(self, token: Token, event: Event) -> None: ...
 
 
-class Tried(Protocol):
+class Explained(Protocol):
     """What would happen to a message."""
 
     @property
@@ -172,11 +172,6 @@ class Tried(Protocol):
 
     @property
     def recipients(self) -> Classified: ...
-
-
-class Trial(Protocol):
-    async def explain(self, message: Message, reverse_path: Address | None, recipients: Sequence[Address]) -> Tried:
-        """Under the policy in force, without any effect."""
 
 
 class Matched(Protocol):
@@ -219,7 +214,8 @@ class ConsoleServices:
     freezes: Freezes
     mailings: Mailings
     returns: Returns
-    trial: Trial
+    explain: Callable[[Message, Address | None, Sequence[Address]], Awaitable[Explained]]
+    """What would happen to a message with this reverse-path to these recipients, under the policy in force."""
     matching: Matching
     corrections: Corrections
     clock: Clock

@@ -151,7 +151,7 @@ def frozen_in_words(
     return "; ".join(map(one, freezes))
 
 
-async def form(request: Request) -> FormData:
+def form(request: Request) -> FormData:
     """The form of a POST, as the middleware read it."""
     found: FormData = request.state.form
     return found

@@ -1,15 +1,15 @@
-"""Send checkpoints to a witness: a host of somebody else that keeps each, so that root on this host cannot revoke it. And ask a
-time-stamp authority (RFC 3161) at intervals for a time stamp of the newest, and store the reply.
+"""Send checkpoints out of this host, so that root on it cannot revoke them: to a witness, which keeps each, to a syslog server,
+and at intervals the newest to a time-stamp authority (RFC 3161), whose reply is stored.
 
-Each is a signed note (journal.note), sent in order, at least once, by one process of the installation: by HTTP to a witness, or
-to a syslog server. The note is also logged. The cursors are stored beside those of webhooks.
+Each is a signed note (journal.note), sent in order, at least once, by one process of the installation. The note is also
+logged. The cursors are stored beside those of webhooks.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,9 +97,41 @@ class Sending:
             log.warning("%s did not take a checkpoint: %s: until it does, only this host vouches for the journal", self._what, problem)  # fmt: skip
 
 
-class Witnessing(Sending):
-    """``url``: of the witness; "" for none, then checkpoints are only logged. ``token``: a bearer token for it.
-    ``http``: a client for tests."""
+class Posting(Sending):
+    """By HTTP. ``http``: a client for tests."""
+
+    _http: httpx2.AsyncClient | None
+
+    async def close(self) -> None:
+        if self._http is not None:
+            await self._http.aclose()
+
+    async def _post(self, url: str, content: bytes, headers: Mapping[str, str], *, most: int = 0) -> tuple[str, bytes]:
+        """The problem, "" if it was accepted; and the reply, of at most so many octets, 0 if it does not matter."""
+        import httpx2
+
+        if self._http is None:
+            self._http = httpx2.AsyncClient(timeout=SECONDS, follow_redirects=False)
+        headers = {"User-Agent": f"smtpguard/{__version__}", **headers}
+        reply = b""
+        try:
+            async with asyncio.timeout(SECONDS), self._http.stream("POST", url, content=content, headers=headers) as answer:  # fmt: skip
+                if not answer.is_success:
+                    return f"HTTP {answer.status_code}", b""
+                if most:
+                    async for some in answer.aiter_bytes():
+                        reply += some
+                        if len(reply) > most:
+                            return "its reply is too long", b""
+        except (TimeoutError, httpx2.TimeoutException):
+            return "no answer in time", b""
+        except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError) as error:
+            return type(error).__name__, b""
+        return "", reply
+
+
+class Witnessing(Posting):
+    """``url``: of the witness; "" for none, then checkpoints are only logged. ``token``: a bearer token for it."""
 
     def __init__(
         self,
@@ -109,46 +141,25 @@ class Witnessing(Sending):
         *,
         token: str = "",
         http: httpx2.AsyncClient | None = None,
-        tell: Callable[[Checkpoint], None] | None = None,
     ) -> None:
         super().__init__(access, clock, WITNESS if url else f"{WITNESS} log", "the witness", self._given)
         self._url, self._token, self._http = url, token, http
-        self._tell = tell or _tell
-
-    async def close(self) -> None:
-        if self._http is not None:
-            await self._http.aclose()
 
     async def _given(self, made: Checkpoint) -> str:
-        self._tell(made)
-        return await self._post(made.note) if self._url else ""
-
-    async def _post(self, note: str) -> str:
-        """The problem; "" if it was accepted."""
-        import httpx2
-
-        if self._http is None:
-            self._http = httpx2.AsyncClient(timeout=SECONDS, follow_redirects=False)
-        headers = {"Content-Type": "text/plain; charset=utf-8", "User-Agent": f"smtpguard/{__version__}"}
+        log.info("%s", line(made))
+        if not self._url:
+            return ""
+        headers = {"Content-Type": "text/plain; charset=utf-8"}
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
-        try:
-            async with asyncio.timeout(SECONDS), self._http.stream("POST", self._url, content=note.encode(), headers=headers) as answer:  # fmt: skip
-                return "" if answer.is_success else f"HTTP {answer.status_code}"
-        except (TimeoutError, httpx2.TimeoutException):
-            return "no answer in time"
-        except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError) as error:
-            return type(error).__name__
+        problem, _ = await self._post(self._url, made.note.encode(), headers)
+        return problem
 
 
 def line(made: Checkpoint) -> str:
     """A checkpoint with its note, on one line."""
     note = made.note.replace("\n", "\\n")
     return f"checkpoint of entry {made.seq}: {note}"
-
-
-def _tell(made: Checkpoint) -> None:
-    log.info("%s", line(made))
 
 
 NAME = "(timestamps)"
@@ -158,8 +169,8 @@ MOST_OCTETS = 100_000
 _QUERY, _REPLY = "application/timestamp-query", "application/timestamp-reply"  # RFC 3161 section 3.4
 
 
-class Timestamping(Sending):
-    """``roots``: certificates that the authority's must lead to. ``http``: a client for tests."""
+class Timestamping(Posting):
+    """``roots``: certificates that the authority's must lead to."""
 
     def __init__(
         self,
@@ -177,10 +188,6 @@ class Timestamping(Sending):
         self._http = http
         self._due = clock.monotonic()
 
-    async def close(self) -> None:
-        if self._http is not None:
-            await self._http.aclose()
-
     def _new(self, connection: Connection, told: int) -> Sequence[Checkpoint]:
         """The newest checkpoint, which covers all before it, if a time stamp is due."""
         newest = signed_after(connection, -1, 1) if self._clock.monotonic() >= self._due else ()
@@ -197,15 +204,16 @@ class Timestamping(Sending):
             asked = request(made.note)
         except ImportError:
             return MISSING
-        reply = await self._post(asked.octets)
-        if isinstance(reply, str):
-            return reply
+        headers = {"Content-Type": _QUERY, "Accept": _REPLY}
+        problem, reply = await self._post(self._url, asked.octets, headers, most=MOST_OCTETS)
+        if problem:
+            return problem
         one = Timestamp(seq=made.seq, note=made.note, nonce=asked.nonce, reply=reply)
         try:
             at = await asyncio.to_thread(stamped_at, one, self._roots)
             await asyncio.to_thread(write_line, self._state_dir, one.line(), FILE)
-        except Unproven as problem:
-            return str(problem)
+        except Unproven as error:
+            return str(error)
         except OSError as error:
             return f"its reply cannot be kept: {error.strerror}"
         apart = self._clock.now() - at
@@ -214,25 +222,3 @@ class Timestamping(Sending):
             minutes = abs(apart).total_seconds() / 60
             log.warning("the clock of this host is %d minutes %s that of the time-stamp authority", minutes, where)
         return ""
-
-    async def _post(self, query: bytes) -> bytes | str:
-        """The reply, or the problem."""
-        import httpx2
-
-        if self._http is None:
-            self._http = httpx2.AsyncClient(timeout=SECONDS, follow_redirects=False)
-        headers = {"Content-Type": _QUERY, "Accept": _REPLY, "User-Agent": f"smtpguard/{__version__}"}
-        reply = b""
-        try:
-            async with asyncio.timeout(SECONDS), self._http.stream("POST", self._url, content=query, headers=headers) as answer:  # fmt: skip
-                if not answer.is_success:
-                    return f"HTTP {answer.status_code}"
-                async for some in answer.aiter_bytes():
-                    reply += some
-                    if len(reply) > MOST_OCTETS:
-                        return "its reply is too long"
-        except (TimeoutError, httpx2.TimeoutException):
-            return "no answer in time"
-        except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError) as error:
-            return type(error).__name__
-        return reply

@@ -12,10 +12,12 @@ import os
 import signal
 import socket
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import asdict
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from smtpguard.processes.channel import Channel, Message
 from smtpguard.processes.numbers import Said
@@ -31,16 +33,22 @@ LAST_SECONDS = 8.0
 left to kill it."""
 
 
-class Part(Protocol):
-    """The interface of each kind of part; app implements it. A part without connections, numbers of its own or need of
-    the tree's numbers keeps the defaults here."""
+class Part(ABC):
+    """The base of each kind of part. One without connections, numbers of its own or need of the tree's numbers keeps
+    the defaults here."""
 
     places: Sequence[Allowance] = ()
     """Its side of the shared limits of relay connections, one for each relay; empty: not shared."""
 
+    def __init__(self) -> None:
+        self._undo = AsyncExitStack()
+        """Closes what it has opened."""
+
+    @abstractmethod
     async def start(self) -> None:
         """Ready for work when it returns."""
 
+    @abstractmethod
     async def serve(self) -> None:
         """The part's own work beside connections. Returns or raises only if the part cannot go on; cancelled at the
         end."""
@@ -61,11 +69,13 @@ class Part(Protocol):
         """The tree's numbers (numbers.Numbers), once a second, for the part that shows them."""
         return
 
+    @abstractmethod
     async def stop(self, grace_seconds: float) -> None:
         """Accept no new work; finish the current work within the grace, then drop it. ``serve`` goes on meanwhile."""
 
     async def close(self) -> None:
         """Close everything. Always the last call."""
+        await self._undo.aclose()
 
 
 def die_with_parent(number: int) -> None:

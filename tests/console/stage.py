@@ -18,7 +18,7 @@ from argon2 import PasswordHasher
 
 from smtpguard.accounts.model import Account, Role
 from smtpguard.admission.correcting import Corrections
-from smtpguard.app.explaining import Explainer
+from smtpguard.app.explaining import Explained, Explainer
 from smtpguard.app.mailingpeople import Matched
 from smtpguard.app.people import Front, api, front
 from smtpguard.app.services import accounts
@@ -128,15 +128,12 @@ def settings(tmp_path: Path, console: str = "{url: 'https://guard.example.com'}"
     return settings_of(load_yaml(f"console: {console}\n"), tmp_path, {})
 
 
-@dataclass
-class Trial:
-    """Implements console.ports.Trial, as app does."""
-
-    home: House
-
-    async def explain(self, message: Message, reverse_path: Address | None, recipients: Sequence[Address]) -> Any:
-        explainer = Explainer(self.home.current(), self.home.gather, Surroundings())
-        return await explainer.explain(message, reverse_path, recipients, Session())
+async def _explained(
+    home: House, message: Message, reverse_path: Address | None, recipients: Sequence[Address]
+) -> Explained:
+    """As app does."""
+    explainer = Explainer(home.current(), home.gather, Surroundings())
+    return await explainer.explain(message, reverse_path, recipients, Session())
 
 
 def _answers(value: Any) -> Any:
@@ -181,7 +178,7 @@ async def stage(
                 key=KEY,
                 new_id=lambda: next(numbers),
             ),
-            trial=Trial(home),
+            explain=partial(_explained, home),
             corrections=Corrections(
                 ledger=home.store,
                 policies=home,

@@ -29,6 +29,7 @@ STUBBORN = bool(os.environ.get("TOY_STUBBORN"))
 
 class Toy(life.Part):
     def __init__(self, name: str) -> None:
+        super().__init__()
         self.name = name
         self.busy: set[asyncio.Task[None]] = set()
         self.stopping = asyncio.Event()

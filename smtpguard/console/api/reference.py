@@ -99,7 +99,7 @@ async def explain(call: Call) -> Explained:
     recipients = [_address(text, f"body.recipients.{n}", wrong) for n, text in enumerate(body.recipients)]
     if wrong:
         raise Refusal(422, errors=wrong)
-    found = await call.console.trial.explain(message, sender, [a for a in recipients if a is not None])
+    found = await call.console.explain(message, sender, [a for a in recipients if a is not None])
     in_force = call.console.policies.current()
     return Explained(
         action=found.verdict.action.word,  # type: ignore[arg-type]  # pydantic compares it

@@ -42,7 +42,7 @@ UNCONFIRMED = N_(
 async def vote(request: Request) -> Response:
     here, who, said = services_of(request), person(request), speech(request)
     hold, seen = await looked_up(request)
-    sent = await form(request)
+    sent = form(request)
     choice = Choice.REJECT if sent.get("choice") == "reject" else Choice.APPROVE
     comment = _words(sent, "comment")
     ahead = outlook(hold, who, here.policies.current(), here.clock.now())
@@ -117,7 +117,7 @@ async def settle(request: Request) -> Response:
     """For a release to a list address in doubt: it was sent, or is to be sent again."""
     here, who, said = services_of(request), person(request), speech(request)
     hold, seen = await looked_up(request)
-    sent = await form(request)
+    sent = form(request)
     choice = _words(sent, "choice")
     if choice not in ("sent", "again"):
         return await shown(request, hold, seen, 422, said("Choose what happened."))
@@ -132,7 +132,7 @@ async def settle(request: Request) -> Response:
 async def ask(request: Request) -> Response:
     here, who, said = services_of(request), person(request), speech(request)
     hold, seen = await looked_up(request)
-    question = _words(await form(request), "question")
+    question = _words(form(request), "question")
     if not question:
         return await shown(request, hold, seen, 422, wrong={"question": said("Write what you want to know.")})
 
@@ -148,7 +148,6 @@ async def unvote(request: Request) -> Response:
     hold, _ = await looked_up(request)
     if APPROVER not in who.roles and who.address not in hold.senders:
         raise HTTPException(403)
-    await form(request)
 
     act = here.approvals.unvote(hold.hold_id, approver=who.address, by=who.by)
     return await _done(request, act, "undone" if hold.release_at is not None else "unvoted")
@@ -159,7 +158,7 @@ async def confirm(request: Request) -> Response:
     """The writer, who is asked, confirms the message by the number of people."""
     here, who, said = services_of(request), person(request), speech(request)
     hold = await _mine(request)
-    sent = await form(request)
+    sent = form(request)
     typed = digits(sent, "number")
     if hold.asks_writer and (not typed.isdecimal() or len(typed) > 11 or int(typed) != hold.reach):
         wrong = {
@@ -184,7 +183,7 @@ async def confirm(request: Request) -> Response:
 async def withdraw(request: Request) -> Response:
     here, who = services_of(request), person(request)
     hold = await _mine(request)
-    comment = _words(await form(request), "comment")
+    comment = _words(form(request), "comment")
 
     act = here.approvals.withdraw(hold.hold_id, sender=who.address, by=who.by, comment=comment)
     return await _done(request, act, "withdrawn")
@@ -206,7 +205,7 @@ async def plead(request: Request) -> Response:
 async def judge(request: Request) -> Response:
     here, who = services_of(request), person(request)
     hold = await _mine(request)
-    judgement = str((await form(request)).get("said", ""))
+    judgement = str(form(request).get("said", ""))
     if judgement not in JUDGEMENTS:
         return await own(request, hold, 422, speech(request)("Nothing was done: choose one of the two."))
 
@@ -218,7 +217,7 @@ async def _write(request: Request, send: Callable[..., Awaitable[None]], missing
     """A message from its writer to the approvers. ``missing``: the error if it is empty."""
     who = person(request)
     hold = await _mine(request)
-    words = _words(await form(request), "words")
+    words = _words(form(request), "words")
     if not words:
         return await own(request, hold, 422, wrong={"words": missing})
 

@@ -31,7 +31,7 @@ async def still(request: Request) -> Response:
 @for_roles(APPROVER, OPERATOR, ADMIN)
 async def freeze(request: Request) -> Response:
     here, who, said = services_of(request), person(request), speech(request)
-    sent = {name: str(value) for name, value in (await form(request)).items()}
+    sent = {name: str(value) for name, value in (form(request)).items()}
     reason = sent.get("reason", "").strip()[:500]
     try:
         selector = Selector(sent.get("selector", ""))
@@ -94,7 +94,7 @@ async def thaw(request: Request) -> Response:
     """Needs a look at what it releases; if that would be more by now, the person looks again."""
     here, who, said = services_of(request), person(request), speech(request)
     if (freeze := await _named(request)) is not None:
-        seen = digits(await form(request), "messages")
+        seen = digits(form(request), "messages")
         if not seen.isdecimal():
             return await _asking(request, 422)
         if (await here.freezes.released_by([freeze])).messages > int(seen):

@@ -52,7 +52,7 @@ async def ask(request: Request) -> Response:
 async def report(request: Request) -> Response:
     """The report. People who may only decide get one that touches only their own lists."""
     here, who, said = services_of(request), person(request), speech(request)
-    sent = await form(request)
+    sent = form(request)
     anything = may_ask(who)
     asked = {name: _value(sent, name) for name in (_FIELDS if anything else ("id",))}
     asked |= {name: "on" for name in ("alone", "names", "proof") if sent.get(name)}

@@ -55,7 +55,7 @@ async def act(request: Request) -> Response:
     """Continue, stop, revoke what was decided, or reject what is not sent, with what waits."""
     here, who, said = services_of(request), person(request), speech(request)
     found = await found_of(request)
-    sent = await form(request)
+    sent = form(request)
     comment = str(sent.get("comment", ""))[:500].strip()
     moves: dict[str, Callable[..., Awaitable[Mailing | Back]]] = {
         "go": here.mailings.go_on,
@@ -91,7 +91,7 @@ async def act(request: Request) -> Response:
 async def people(request: Request) -> Response:
     """Serve the list of who got it as CSV, to the two who agreed."""
     here, who, said = services_of(request), person(request), speech(request)
-    found, sent = await found_of(request), await form(request)
+    found, sent = await found_of(request), form(request)
     name, upload = str(sent.get("list", "")), sent.get("file")
     table = b""
     if isinstance(upload, UploadFile):
@@ -160,7 +160,7 @@ async def _shown(
 async def correct(request: Request) -> Response:
     """Begin its correction, to exactly those who got it."""
     here, who, said = services_of(request), person(request), speech(request)
-    found, sent = await found_of(request), await form(request)
+    found, sent = await found_of(request), form(request)
     upload, raw = sent.get("file"), b""
     if isinstance(upload, UploadFile):
         raw = await upload.read(_MOST_OCTETS + 1)

@@ -162,7 +162,7 @@ def _others(alarms: Sequence[ActiveAlarm]) -> list[ActiveAlarm]:
 async def take(request: Request) -> Response:
     """Take an alarm: it is not sent again until a day later."""
     here, who = services_of(request), person(request)
-    key = (await form(request)).get("key", "")
+    key = (form(request)).get("key", "")
     if not isinstance(key, str) or not await here.take_alarm(key[:500], who.address):
         raise HTTPException(404)
     return see_other("/")

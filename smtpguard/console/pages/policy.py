@@ -89,7 +89,7 @@ async def blank(request: Request) -> Response:
 
 @for_roles(*ROLES)
 async def tried(request: Request) -> Response:
-    said, sent = speech(request), await form(request)
+    said, sent = speech(request), form(request)
     upload = sent.get("file")
     raw = await upload.read(_MOST_OCTETS + 1) if isinstance(upload, UploadFile) else b""
     raw = raw or str(sent.get("text", "")).encode()
@@ -104,7 +104,7 @@ async def tried(request: Request) -> Response:
         return await _shown(request, sent, 422, wrong={bad.field: said("Not an address: {address}", address=bad.text)})
     if not recipients:
         return await _shown(request, sent, 422, wrong={"to": said("There are no recipients: write them.")})
-    found = await services_of(request).trial.explain(message, path, recipients)
+    found = await services_of(request).explain(message, path, recipients)
     reach = found.recipients.reach
     avoid = {
         topic

@@ -139,7 +139,7 @@ def _row(hold: Hold, request: Request) -> Row:
 async def decide(request: Request) -> Response:
     """Show the chosen holds again with their number, to be confirmed. Nothing is decided yet."""
     here, who = services_of(request), person(request)
-    sent = await form(request)
+    sent = form(request)
     choice = "reject" if sent.get("choice") == "reject" else "approve"
     holds = [
         hold
@@ -220,7 +220,7 @@ def _ahead(request: Request, holds: Sequence[Hold]) -> list[tuple[Hold, Decision
 async def decided(request: Request) -> Response:
     """Decide on each as it was when confirmed; failures are listed with their reason."""
     here, who, said = services_of(request), person(request), speech(request)
-    sent = await form(request)
+    sent = form(request)
     choice = Choice.REJECT if sent.get("choice") == "reject" else Choice.APPROVE
     comment = str(sent.get("comment", ""))[:2000].strip()
     bound = [str(value).split(":", 4) for value in sent.getlist("seen")][:MOST_AT_ONCE]
