@@ -9,13 +9,14 @@ from dataclasses import dataclass
 class State(enum.Enum):
     FINE = "fine"
     WRONG = "wrong"  # something that we need does not work
-    OPEN = "open"  # a way around the guard
-    ACCEPTED = "accepted"  # a way around the guard that the settings accept
+    OPEN = "open"  # mail can go around the guard, or others can use it
+    ACCEPTED = "accepted"  # open, and the settings accept it
     UNKNOWN = "unknown"  # cannot be found out from here
     ODD = "odd"  # it works, and is probably not meant
 
     def of(self, about: str, text: str) -> Finding:
-        """``about``: store, policy, people, relay, tls, auth, sender, list, milter, source or way. ``text``: a sentence."""
+        """``about``: what was looked at, in one word; "way": something that may take mail without the guard. ``text``: a
+        sentence."""
         return Finding(about=about, state=self, text=text)
 
 

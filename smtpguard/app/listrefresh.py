@@ -254,7 +254,8 @@ class Memberships:
                 before = replace(before.failed(before.why or "no answer for a day", now), tried_at=before.tried_at)
                 await self._ledger.policies.put_membership(before)
                 log.error(
-                    "group %s: its directory has not answered for a day: nobody counts whom it alone has named", group
+                    "group %s: its directory has not answered for a day: members that only it names no longer count",
+                    group,
                 )
             every = timedelta(seconds=model.refresh)
             wait = min(every, SOON) if before.why else every

@@ -63,17 +63,22 @@ async def ways(
         for address in info.addresses:
             for host in await _list_servers(address.ascii_domain, settings, hosts or _mail_hosts):
                 said = await asyncio.to_thread(ask_as_stranger, host, SMTP_PORT, None, sender, str(address))
-                yield _judged(LIST_SERVERS, f"the list server {host}, with {address}", said, accepted)
+                yield _judged(LIST_SERVERS, f"the list server {host}, which takes mail to {address}", said, accepted)
 
 
 def _to_the_relay(target: RelayTarget, own: Sequence[str]) -> Iterable[tuple[str, str, str, str | None]]:
     """Each way: its name, its description, the host to ask, and the source address."""
     if target.user is not None:
-        yield WITHOUT_LOGIN, f"the relay without our login, from {target.host}", target.host, None
+        yield WITHOUT_LOGIN, f"the relay at {target.host}, without our login", target.host, None
     if is_loopback(target.host):
-        yield THIS_MACHINE, "the relay, from another program on this machine", target.host, _OTHER_LOOPBACK
+        yield THIS_MACHINE, "the relay, for any program on this machine", target.host, _OTHER_LOOPBACK
         for address in own:
-            yield THIS_MACHINE, f"the relay at {address} port {target.port}, from this machine", address, None
+            yield (
+                THIS_MACHINE,
+                f"the relay at {address} port {target.port}, for any program on this machine",
+                address,
+                None,
+            )
 
 
 def _elsewhere(target: RelayTarget, sender: str) -> str:
@@ -96,9 +101,11 @@ def _judged(
     if not 200 <= code < 300:
         return State.FINE.of("way", f"closed: {what}: {code} {text}")
     if name in accepted:
-        return State.ACCEPTED.of("way", f"a way around the guard, accepted by accepted_ways: {what} ({name})")
+        text = f"mail can go around the guard through {what}, and accepted_ways: [{name}] accepts that"
+        return State.ACCEPTED.of("way", text)
     text = (
-        f"a way around the guard: {what} takes mail; let it accept only the guard, or declare accepted_ways: [{name}]"
+        f"mail can go around the guard through {what}. Let it take mail only from the guard; if this is meant, set "
+        f"accepted_ways: [{name}]"
     )
     return State.OPEN.of("way", text)
 

@@ -315,7 +315,7 @@ def _own_addresses(document: Document, settings: Settings, policy: Policy) -> It
             text = f"{address} is the address of list {lists[ours]}: mail to it would be taken as {taken}"
             yield warning(document, place, text, "an address that nobody else has")
         elif ours in people:
-            text = f"{address} belongs to a person whom the policy names: the guard would take all mail to them"
+            text = f"{address} is the mailbox of a person in the policy: the guard would keep all mail to it"
             yield warning(document, place, text, "an address that nobody else has")
 
 

@@ -205,7 +205,9 @@ class IncidentReport(BaseModel):
     went_last_at: Time | None = Field(description="when the relay accepted the last message; null if it accepted none")
     messages: int
     again: int
-    refused: list[RefusedCount] = Field(description="recipients whom the relay refused at RCPT, before any message")
+    refused: list[RefusedCount] = Field(
+        description="recipients that the relay refused at RCPT: no message was sent to them"
+    )
     reached: Sum
     open: Sum
     perhaps: PeopleCount = Field(
