@@ -237,18 +237,16 @@ def _expansions(settings: Settings, policy: Policy) -> Iterator[Finding]:
 # Only the negotiation is sent.
 
 
-MILTER_SECONDS = 10.0
-PATIENCE = Timeouts(connect=SECONDS, greeting=SECONDS, command=SECONDS)
 _OFFER = Negotiate(VERSION, int(NEEDED | Actions.SET_MACROS), 0x1FFFFF)
 
 
 async def milter_answers(each: MilterListener) -> Finding:
     name = f"the milter on {each.unix}" if each.unix is not None else f"the milter on {each.address} port {each.port}"
     try:
-        async with asyncio.timeout(MILTER_SECONDS):
+        async with asyncio.timeout(SECONDS):
             answer = await _negotiated(each)
     except TimeoutError:
-        return State.WRONG.of("milter", f"{name} does not answer for {MILTER_SECONDS:g} s")
+        return State.WRONG.of("milter", f"{name} does not answer for {SECONDS:g} s")
     except (OSError, ProtocolError) as e:
         why = e.strerror if isinstance(e, OSError) and e.strerror else str(e)
         return State.WRONG.of("milter", f"{name} does not answer: {why}")

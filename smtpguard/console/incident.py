@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from smtpguard.console import labels, rulewords
@@ -18,9 +18,8 @@ from smtpguard.console.entrywords import entry_in_words as in_words
 from smtpguard.console.entrywords import not_in_it, proved
 from smtpguard.console.incidentfurther import Further, in_view
 from smtpguard.console.reporting import Made
-from smtpguard.incidents.purposes import Purposes
 from smtpguard.incidents.query import NAMES, IncidentQuery
-from smtpguard.incidents.report import AGAIN, CAME, LIST, RULE, WENT, Found, Report
+from smtpguard.incidents.report import AGAIN, CAME, LIST, RULE, WENT, Report
 from smtpguard.incidents.statement import Entries, Mark, Part, Statement, estimate, fact, plain, sure, unknown
 from smtpguard.incidents.timeline import Step
 from smtpguard.journal.chain import Clear, Entry, instant
@@ -139,7 +138,7 @@ class ReportText:
 def report_in_words(made: Made, said: Speech, by: str = "") -> ReportText:
     """``by``: the person who made it."""
     found = made.found
-    telling, hide = _Telling(found, made.report, made.purposes, said, made.names, made.keeps), hiding(made, said)
+    telling, hide = _Telling(made, said), hiding(made, said)
     more = Further(made, said, telling.here)
     parts = (
         ("became", said("Outcome"), telling.ends()),
@@ -198,12 +197,12 @@ def hidden(statements: Iterable[Statement], hide: Callable[[str], str]) -> tuple
 class _Telling:
     """The parts of one page."""
 
-    found: Found
-    report: Report
-    purposes: Purposes
+    made: Made
     said: Speech
-    names: bool
-    keeps: timedelta
+
+    @property
+    def report(self) -> Report:
+        return self.made.report
 
     def short(self) -> Iterator[Statement]:
         report, said = self.report, self.said
@@ -236,7 +235,7 @@ class _Telling:
 
     def _aloud(self, first: datetime, last: datetime) -> str:
         """When, to the minute in the organization's time, as one reads it aloud."""
-        said = self.said.local(self.purposes.zone)
+        said = self.said.local(self.made.purposes.zone)
         began, ended = said.whole(first), said.whole(last)
         if began == ended:
             return said("on {when}", when=began)
@@ -311,7 +310,7 @@ class _Telling:
 
     def mailings(self) -> Iterator[Statement]:
         said = self.said
-        for one in self.found.mailings[:MOST]:
+        for one in self.made.found.mailings[:MOST]:
             people = one.people
             counts = (
                 (people.relayed, said("{n} got it", n=said.number(people.relayed))),
@@ -327,7 +326,7 @@ class _Telling:
                 (one.bounces, said("{n} bounces", n=said.number(one.bounces))),
                 (one.complaints, said("{n} complaints", n=said.number(one.complaints))),
             )
-            titled = f' "{plain(one.subject)}"' if one.subject and self.names else ""
+            titled = f' "{plain(one.subject)}"' if one.subject and self.made.names else ""
             nobody = [said("no one received it")] if not (people.relayed or people.doubted) else []
             reached = ", ".join([*nobody, *(text for n, text in counts if n)])
             text = f"{one.mailing_id}{titled}: {reached}. {said(labels.mailing_state(one))}"
@@ -337,7 +336,7 @@ class _Telling:
             yield fact(said("and {n} more", n=said.number(len(self.report.mailings) - MOST)))
 
     def who(self) -> Iterator[Statement]:
-        if not self.names:
+        if not self.made.names:
             return
         writers = self.report.writers
         for role in dict.fromkeys(role for role, _ in writers):
@@ -349,7 +348,7 @@ class _Telling:
         )
 
     def what(self) -> Iterator[Statement]:
-        if self.names:
+        if self.made.names:
             yield from self._counted(self.said("subject"), self.report.subjects, "subject")
         a_list = self.said("list")
         for name, n in self.report.lists.most_common(MOST):
@@ -362,7 +361,7 @@ class _Telling:
             yield fact(f"{a_list}: {more(len(self.report.lists) - MOST, self.said)}")
         yield from self._counted(self.said("content, SHA-256"), self.report.contents, "content", most=FEW)
         for id, at in self.report.held:
-            until = self.here(at + self.keeps)
+            until = self.here(at + self.made.keeps)
             kept = self.said("what it said: smtpguard held export {id}, kept until {when} at least", id=id, when=until)
             yield fact(kept, self._of(CAME))
         if (shown := self.report.shown) > 1:
@@ -376,12 +375,12 @@ class _Telling:
         reasons = report.reasons.most_common()
         for (rule, mode), n in report.rules.most_common():
             many = f" ({said.number(n)})" if report.messages > 1 else ""
-            purpose = f": {self.purposes.of[rule]}" if self.purposes.of.get(rule) else ""
+            purpose = f": {self.made.purposes.of[rule]}" if self.made.purposes.of.get(rule) else ""
             rests = self._of(RULE, f"{mode} {rule}")
             yield fact(plain(f"{said(MODES[mode], name=rule)}{purpose}{many}"), rests)
             seen = [(one, m) for one, m in reasons if one[0] == rule and mode == "enforce"]
             for (_, name, observed, limit), m in seen[:FEW]:
-                observed = observed if self.names or name != FREEZE else what_is_frozen(observed)
+                observed = observed if self.made.names or name != FREEZE else what_is_frozen(observed)
                 value = rulewords.observed(name, observed, said)[:200] or said("not shown")
                 limit = rulewords.limit(name, limit, said)[:200]
                 asked = said("{value}, the limit {limit}", value=value, limit=limit) if limit else value
@@ -397,7 +396,7 @@ class _Telling:
             if entry.kind in DECISIONS and "with" not in entry.data:
                 yield fact(plain(f"{self.here(instant(entry.at))}: {self._step(step)}"), Entries.of(entry.seq))
                 if entry.kind == Kind.VOTE.value:
-                    yield in_view(step, self.report.steps, said, self.names)
+                    yield in_view(step, self.report.steps, said, self.made.names)
         approved = sum(n for (_, mode), n in self.report.rules.items() if mode == "approved")
         if approved:
             yield fact(said("an earlier approval let pass what a rule would have held"), self._of(CAME))
@@ -418,14 +417,14 @@ class _Telling:
 
     def _list(self, name: str) -> str:
         """The list's title and audience, and whether that is sensitive data."""
-        one, said = self.purposes.lists.get(name), self.said
+        one, said = self.made.purposes.lists.get(name), self.said
         if one is None:
             return ""
         special = one.sensitivity == "special-category"
-        parts = [one.title] if one.title != name and (self.names or not special) else []
+        parts = [one.title] if one.title != name and (self.made.names or not special) else []
         parts.append(said("audience {name}", name=one.audience))
         if special:
-            category = labels.CATEGORIES[one.category or "" if self.names else ""]
+            category = labels.CATEGORIES[one.category or "" if self.made.names else ""]
             parts.append(said(category) + " (" + said("GDPR Art. 9") + ")")
         elif one.sensitivity:
             parts.append(one.sensitivity)
@@ -434,10 +433,12 @@ class _Telling:
     def here(self, at: datetime) -> str:
         """In UTC, and in the organization's local time."""
         zone = self._zone()
-        return f"{_moment(at)} ({at.astimezone(zone):%Y-%m-%d %H:%M} {self.purposes.zone})" if zone else _moment(at)
+        return (
+            f"{_moment(at)} ({at.astimezone(zone):%Y-%m-%d %H:%M} {self.made.purposes.zone})" if zone else _moment(at)
+        )
 
     def _zone(self) -> ZoneInfo | None:
-        return ZoneInfo(self.purposes.zone) if self.purposes.zone not in ("", "UTC") else None
+        return ZoneInfo(self.made.purposes.zone) if self.made.purposes.zone not in ("", "UTC") else None
 
     @property
     def local(self) -> bool:
@@ -446,7 +447,7 @@ class _Telling:
 
     def when_title(self) -> str:
         title = self.said("When, in numbers")
-        return f"{title} (UTC, {self.purposes.zone})" if self._zone() else title
+        return f"{title} (UTC, {self.made.purposes.zone})" if self._zone() else title
 
     def rows(self) -> Iterator[Row]:
         zone = self._zone()
@@ -482,11 +483,11 @@ class _Telling:
         entry, said = step.entry, self.said
         words = in_words(entry, step.clear, said)
         parts = [words.text, *self._details(entry, step.clear or {})]
-        if self.names and words.who:
+        if self.made.names and words.who:
             to = entry.kind in (Kind.NOTICE.value, Kind.RELEASE.value)
             parts.append(said("to {who}", who=words.who) if to else said("by {who}", who=words.who))
         text = f"{entry.id}  {', '.join(parts)}"
-        return f'{text}: "{words.words}"' if self.names and words.words else text
+        return f'{text}: "{words.words}"' if self.made.names and words.words else text
 
     def _details(self, entry: Entry, clear: Clear) -> Iterator[str]:
         """Details that the words for its kind leave out."""
@@ -497,7 +498,7 @@ class _Telling:
                 yield from (said(MODES[mode], name=rule) for rule in data.get(key, ()))
         elif entry.kind in (Kind.FREEZE.value, Kind.THAW.value, Kind.THAW_ASKED.value):
             if (selector := str(data.get("selector"))) in labels.FROZEN:
-                whom = next(iter(clear.get("from", ())), "") if self.names else ""
+                whom = next(iter(clear.get("from", ())), "") if self.made.names else ""
                 yield said(labels.FROZEN[selector], name=data.get("value") or whom or "…")
         elif entry.kind == Kind.POLICY.value:
             yield str(data.get("sha256", ""))[:12]

@@ -59,19 +59,23 @@ class Further:
     said: Speech
     here: Callable[[datetime], str]
 
+    @property
+    def _came(self) -> Entries:
+        return self.made.report.entries.get((CAME, ""), _NONE)
+
     def in_short(self) -> Iterator[Statement]:
         """Statements for the paragraph that is read aloud."""
         report, said = self.made.report, self.said
         if report.lists:
             lists = ", ".join(self._title(name) for name, _ in report.lists.most_common(3))
-            yield fact(said("Lists that it reached: {lists}.", lists=lists), report.entries.get((CAME, ""), _NONE))
+            yield fact(said("Lists that it reached: {lists}.", lists=lists), self._came)
         if report.stopped is not None:
             yield self._stopped()
         elif report.reached.messages:
-            yield fact(said("Nothing stopped it."), report.entries.get((CAME, ""), _NONE))
+            yield fact(said("Nothing stopped it."), self._came)
         yield from self._verdict()
         if report.ways and not all(way.proven for way in report.ways):
-            yield unknown(said("Nothing proves who wrote it."), report.entries.get((CAME, ""), _NONE))
+            yield unknown(said("Nothing proves who wrote it."), self._came)
 
     def _title(self, name: str) -> str:
         """A list of a special category has none where names are left out: it would say what its people believe or are."""
@@ -154,7 +158,6 @@ class Further:
     def _verdict(self) -> Iterator[Statement]:
         """The conclusion in one sentence, for the paragraph as well."""
         said, found, report = self.said, self._signs(), self.made.report
-        came = report.entries.get((CAME, ""), _NONE)
         if not report.ways:
             return
         if found:
@@ -165,7 +168,7 @@ class Further:
             )
             yield fact(text, Entries.of(*(seq for one in found.values() for seq in one.named)))
         else:
-            yield fact(said("Nothing in the journal points to an intrusion."), came)
+            yield fact(said("Nothing in the journal points to an intrusion."), self._came)
 
     # How fast it was stopped.
 
@@ -173,7 +176,7 @@ class Further:
         report, said = self.made.report, self.said
         if report.stopped is None:
             if report.reached.messages:
-                yield fact(said("Nothing stopped it."), report.entries.get((CAME, ""), _NONE))
+                yield fact(said("Nothing stopped it."), self._came)
             return
         yield self._stopped()
         after = report.went_after

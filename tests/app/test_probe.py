@@ -285,7 +285,7 @@ async def test_another_server_in_its_place_is_wrong(
         writer.close()
 
     if says is None:
-        monkeypatch.setattr(probe, "MILTER_SECONDS", 0.05)
+        monkeypatch.setattr(probe, "SECONDS", 0.05)
     server = await asyncio.start_unix_server(other, tmp_path / "other.sock")
     async with server:
         found = await probe.milter_answers(MilterListener(unix=tmp_path / "other.sock"))

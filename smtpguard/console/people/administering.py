@@ -18,8 +18,8 @@ from smtpguard.console.rendering import page, see_other, services_of, speech
 from smtpguard.locale.phrase import N_
 from smtpguard.mail.address import BadAddress
 
-Change = Callable[[Account, Request, str], Awaitable[str]]
-"""Changes an account; returns the password that was generated for it, if any."""
+Change = Callable[[Account, Request, str], Awaitable[str | None]]
+"""Changes an account; returns the password that was generated for it, None if there is none."""
 
 _LETTERS = "abcdefghjkmnpqrstuvwxyzABCDEFGHJKMNPQRSTUVWXYZ23456789"
 
@@ -86,45 +86,39 @@ class Administering:
 
         return changing
 
-    async def _roles(self, account: Account, request: Request, by: str) -> str:
+    async def _roles(self, account: Account, request: Request, by: str) -> None:
         roles = _chosen(request)
         if account.address == by and Role.ADMIN not in roles:
             raise NotPossible(N_("You cannot take the admin's role from yourself: another admin must do it."))
         await self._accounts.set_roles(account, roles, by=by)
-        return ""
 
-    async def _disable(self, account: Account, request: Request, by: str) -> str:
+    async def _disable(self, account: Account, request: Request, by: str) -> None:
         if account.address == by:
             raise NotPossible(N_("You cannot disable your own account: another admin must do it."))
         await self._accounts.disable(account, by=by)
-        return ""
 
-    async def _enable(self, account: Account, request: Request, by: str) -> str:
+    async def _enable(self, account: Account, request: Request, by: str) -> None:
         await self._accounts.enable(account, by=by)
-        return ""
 
     async def _password(self, account: Account, request: Request, by: str) -> str:
         password = new_password()
         await self._accounts.set_password(account, password, by=by)
         return password
 
-    async def _factor_off(self, account: Account, request: Request, by: str) -> str:
+    async def _factor_off(self, account: Account, request: Request, by: str) -> None:
         await self._accounts.drop_factor(account, by=by)
-        return ""
 
-    async def _delete(self, account: Account, request: Request, by: str) -> str:
+    async def _delete(self, account: Account, request: Request, by: str) -> None:
         if account.address == by:
             raise NotPossible(N_("You cannot delete your own account: another admin must do it."))
         if request.state.form.get("sure") != "yes":
             raise NotPossible(N_("Confirm it: a deleted account cannot be restored."))
         await self._accounts.delete(account, by=by)
-        return ""
 
-    async def _sso(self, account: Account, request: Request, by: str) -> str:
+    async def _sso(self, account: Account, request: Request, by: str) -> None:
         if not self._sso_there:
             raise NotPossible(N_("There is no single sign-on here."))
         await self._accounts.to_single_sign_on(account, by=by)
-        return ""
 
     async def _shown(
         self, request: Request, status: int = 200, *, problem: str = "", address: str = "",
