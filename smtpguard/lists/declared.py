@@ -2,7 +2,7 @@
 other name under which a relay may accept the same mailbox.
 
 A relay answers at its own names and, by default, at every domain that it is responsible for. So a list's local part is
-the list at each domain of the organization and at the relay's names. There are two exceptions: addresses that the
+the list at each domain of the organization, at each domain of any list's address, and at the relay's names. There are two exceptions: addresses that the
 policy declares to be something else (``addresses_elsewhere``), and a mailbox of a person whom the policy names. The
 auxiliary addresses of a list server (``list-request``, ``list-owner``, ``list-bounces``) are never the list.
 """
@@ -260,13 +260,17 @@ class Names:
         self._delimited = re.compile("|".join(map(re.escape, signs))).search if signs else None
         self._declared: dict[str, str] = {}
         self._locals: dict[str, str] = {}
+        beside: set[str] = set()
         apart = [*mailboxes, *elsewhere]
         for info in lists.values():
             apart += info.addresses_elsewhere
             for address in info.addresses:
                 canonical = address.canonical()
                 self._declared.setdefault(canonical, info.name)
-                self._locals.setdefault(split(canonical)[0], info.name)
+                local, domain = split(canonical)
+                self._locals.setdefault(local, info.name)
+                beside.add(domain)
+        self._of_lists = frozenset(beside)
         self._apart = frozenset(address.canonical() for address in apart)
 
     def is_ours(self, domain: str) -> bool:
@@ -280,7 +284,7 @@ class Names:
 
     def answers(self, domain: str) -> bool:
         """Whether the relay may accept it as its own, under any name."""
-        return self.is_ours(domain) or _is_here(domain)
+        return self.is_ours(domain) or domain in self._of_lists or _is_here(domain)
 
     def is_apart(self, canonical: str) -> bool:
         """Whether it is known to be something other than a list of this name."""
@@ -290,7 +294,7 @@ class Names:
         """Canonical addresses that are not declared and are a list's all the same, each with its list: at each domain
         and name that is fully known."""
         for local, name in self._locals.items():
-            for domain in sorted(self._domains):
+            for domain in sorted(self._domains | self._of_lists):
                 key = f"{local}@{domain}"
                 if key not in self._declared and key not in self._apart:
                     yield key, name
@@ -306,12 +310,12 @@ class Names:
         return self._routed(address) if found is None and _ROUTED(address.local) else found
 
     def _routed(self, address: Address) -> str | None:
-        """Routing to a name without dots, which a relay completes by its own domain; ``canonical`` has undone routing
-        to a full name."""
+        """Routing to a name without dots, or to no name, which a relay completes by its own domain; ``canonical`` has
+        undone routing to a full name."""
         for head, tail in routes(address.local):
-            if head and tail and "." not in tail:
+            if head and "." not in tail:
                 try:
-                    inner = Address(head, tail)
+                    inner = Address(head, tail or address.domain)
                     found = self.list_at(inner, inner.canonical(self._delimiters))
                 except BadAddress:
                     continue

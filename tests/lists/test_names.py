@@ -47,9 +47,13 @@ def ready(house: House) -> House:
         "IMCEASMTP-ramadan+40example+2Ese@exchange.example.org",
         "press@example.se",
         "press+x@lists.example.com",
+        "ramadan@post.example.org",  # another list has an address there
+        "ramadan%@lists.example.com",
+        "!ramadan@lists.example.com",
     ],
 )
 def test_the_local_part_means_the_list_at_every_own_domain(ready: House, parse: Parse, address: str) -> None:
+    ready.list("post", ["p@tidning.se"], addresses=["post@post.example.org"])
     registry = ready.registry(domains=DOMAINS, host_names=["mx1.example.net"])
     got = registry.classify(parse(address))
     assert got.recipients[0].kind is Kind.LIST
