@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from smtpguard.admission.dispose import Dispose
-from smtpguard.admission.fronted import key_of, marks_of, only_recorded
+from smtpguard.admission.fronted import key_of, marks_of
 from smtpguard.admission.model import Admission, Seen
 from smtpguard.database.errors import LedgerError
 from smtpguard.freezes.service import FRESH_SECONDS, GateWatch
@@ -91,7 +91,7 @@ class BypassPath:
         return self._journal.in_force() if self._watch.age_seconds >= AWAY_SECONDS else None
 
     async def admit(
-        self, bypass: Bypass, gathered: Gathered, plan: Plan, step: Callable[[Seen], Admission]
+        self, bypass: Bypass, gathered: Gathered, plan: Plan, alone: Callable[[Seen], Admission | None]
     ) -> Admission | None:
         """The verdict, synced; None if nothing was written, and the admission is to decide. Raises LedgerError and
         TimeoutError if it is unknown whether it was written."""
@@ -104,8 +104,8 @@ class BypassPath:
                 log.info("transaction %s: the bypass does not relay it: %s", id, why)
                 return None
             now = self._clock.now()
-            admission = step(Seen(now=now, freezes=gate.freezes, generation=gate.generation))
-            if not only_recorded(admission):
+            admission = alone(Seen(now=now, freezes=gate.freezes, generation=gate.generation))
+            if admission is None:
                 log.info("transaction %s: the bypass does not relay it: a rule or a freeze may stop it", id)
                 return None
         except Exception:

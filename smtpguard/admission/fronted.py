@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import hashlib
 
-from smtpguard.admission.model import Admission
 from smtpguard.gathering.gather import Gathered
 from smtpguard.journal.chain import canonical
 from smtpguard.mail.transaction import Transaction
 from smtpguard.policy.engine import Plan
 from smtpguard.policy.facts import Facts
 from smtpguard.policy.freezing import Gate
-from smtpguard.policy.verdict import Action
 
 
 def is_plain(gathered: Gathered, plan: Plan) -> bool:
@@ -35,29 +33,13 @@ def is_plain(gathered: Gathered, plan: Plan) -> bool:
         return False
     if gathered.streams or facts.lists or gathered.counted.people or plan.pending or plan.pauses:
         return False
-    return not plan.may_ask_writer and plan.certain[0] is Action.RELAY and not plan.expects_hold
+    return plan.lets_pass
 
 
 def is_still(gate: Gate | None, generation: int | None, policy_sha256: str) -> bool:
     """Whether this gate is in force at this moment and has no freezes. ``generation``: the gate's, read now."""
     return (
         gate is not None and not gate.freezes and gate.generation == generation and gate.policy_sha256 == policy_sha256
-    )
-
-
-def only_recorded(admission: Admission) -> bool:
-    """Whether the only thing to write is the entry of a verdict to relay, for a message by which no people are counted."""
-    return (
-        admission.verdict.action is Action.RELAY
-        and admission.disposition is None
-        and len(admission.events) == 1
-        and admission.hold is None
-        and admission.adopt is None
-        and admission.grown is None
-        and admission.progress is None
-        and not admission.intents
-        and not admission.mailing
-        and not admission.spared
     )
 
 

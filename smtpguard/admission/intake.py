@@ -14,12 +14,13 @@ from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from smtpguard.admission import asking
 from smtpguard.admission.builtinrules import with_fixed
 from smtpguard.admission.bypassed import BypassPath
 from smtpguard.admission.dispose import Dispose
-from smtpguard.admission.fronted import is_plain, is_still, key_of, marks_of, only_recorded
+from smtpguard.admission.fronted import is_plain, is_still, key_of, marks_of
 from smtpguard.admission.mailingverdict import is_by_sender, mailing_verdict
 from smtpguard.admission.mailvote import VotesByMail
 from smtpguard.admission.model import Admission, ComparisonMissing, Item, Seen
@@ -301,9 +302,9 @@ class Intake:
             asks, key = plan.asks, key_of(transaction)
             if not all(map(front.counts_nobody, asks)) or front.holds(key):
                 return None
-            counts = dict.fromkeys(asks, 0)
-            admission = self._step(gathered, plan)(Seen(now=self._clock.now(), counts=counts, generation=generation))
-            if not only_recorded(admission):
+            live = Seen(now=self._clock.now(), counts=dict.fromkeys(asks, 0), generation=generation)
+            admission = self._alone(gathered, plan, live)
+            if admission is None:
                 return None
         except Exception:
             log.exception("transaction %s: not recorded in the journal's front", transaction.id)
@@ -320,14 +321,21 @@ class Intake:
         gone = gathered.transaction.gone
         if self.bypass is None or bypass is None or gone():
             return None
-        admission = await self.bypass.admit(bypass, gathered, plan, self._step(gathered, plan))
+        admission = await self.bypass.admit(bypass, gathered, plan, partial(self._alone, gathered, plan))
         if admission is None:
             return None
         return await self.bypass.dispose.carry_out(gathered, admission, onward, gone) or Deferred(reply=reply.RECALLED)
 
+    def _alone(self, gathered: Gathered, plan: Plan, live: Seen) -> Admission | None:
+        """What is written of a message that no other admission depends on; None if that is more than its entry."""
+        record = Record(
+            gathered=gathered, asks=plan.asks, term=self._term, notices=self._notices, questions=plan.questions
+        )
+        return record.alone(plan.close(live), live)
+
     def _step(self, gathered: Gathered, plan: Plan) -> Callable[[Seen], Admission]:
         """The step of the admission: decide with what is seen of other messages."""
-        streams = watched(gathered) if gathered.streams else ()
+        streams = watched(gathered)
         asked = asking.asks_of(gathered) if plan.may_ask_writer else ()
         asks = (*plan.asks, *[one.ask for one in streams]) if streams else plan.asks
         record = Record(

@@ -37,7 +37,7 @@ from smtpguard.mail.constant import constant
 from smtpguard.mail.envelope import Envelope, Recipient
 from smtpguard.mail.transaction import RefusedRecipient
 from smtpguard.mailings.model import Correction
-from smtpguard.notices.intents import Notices, calling
+from smtpguard.notices.intents import Notices, alarms_of, calling
 from smtpguard.notices.noticedata import sentences
 from smtpguard.outbox.model import Intent, IntentKind
 from smtpguard.policy import counted
@@ -122,6 +122,13 @@ class Record:
             if live.grants
             else _NOBODY,
         )
+
+    def alone(self, verdict: Verdict, live: Seen) -> Admission | None:
+        """What is written if it is the entry of a verdict to relay alone; None if it is not. For a message to no list's
+        address, of no mailing and of no stream with a limit, so that nothing but its rules decides on it."""
+        if verdict.action is not Action.RELAY or (verdict.hits and alarms_of(verdict, self.gathered)):
+            return None
+        return Admission(verdict=verdict, events=(self._event(verdict, live, None),), generation=live.generation)
 
     def _grown(self, entry: Hold, verdict: Verdict, live: Seen, *, part: bool) -> Hold | None:
         """If this message is not for its writer to confirm, the hold that it joins no longer is either: approvers

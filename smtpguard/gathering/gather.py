@@ -341,7 +341,7 @@ def _learned(
     values.update(of_session(transaction.session))
     values.update(sender.facts(transaction, counted, registry, origin))
     proven = values.get("sender.proven") is True
-    streams = sender.proven_streams(transaction, counted, registry, origin)
+    streams = sender.proven_streams(transaction, counted, registry, origin) if values.get("stream") else ()
     evidence: Mapping[str, tuple[str, ...]] = {} if post is None else _expanded(post)
     if isinstance(reading, Reading):
         # Anybody can write Auto-Submitted, so a null reverse-path or a declared origin must confirm it.

@@ -34,7 +34,7 @@ _NO_LIST: Mapping[str, Value] = {
 def of_envelope(counted: Classified, total: int, size_bytes: int, lists: Mapping[str, ListInfo]) -> dict[str, Value]:
     """``counted``: those who are judged here; ``total``: all RCPTs."""
     return {
-        "message.size_mb": Count.exactly(size_bytes / (1 << 20)),
+        "message.size_mb": Count(size_mb := size_bytes / (1 << 20), size_mb),
         "recipients.total": EXACT[total],
         "recipients.internal": counted.internal,
         "recipients.outside": counted.outside,

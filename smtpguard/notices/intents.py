@@ -509,15 +509,18 @@ def _tag(person: str) -> str:
     return hashlib.sha256(person.lower().encode()).hexdigest()[:10]
 
 
+def alarms_of(verdict: Verdict, gathered: Gathered) -> list[Rule]:
+    """The rules with ``then: alarm`` that hit."""
+    hits = {hit.rule for hit in verdict.hits}
+    return [rule for rule in gathered.in_force.rules.alarms if rule.rule_id in hits]
+
+
 def calling(
     verdict: Verdict, gathered: Gathered, questions: Questions, live: Live, called: CallTimes
 ) -> Iterator[Event]:
     """An entry for each rule with ``then: alarm`` that hit, at most one in half a minute: for each list that it is
     about, the number of its people that were counted."""
-    hits = {hit.rule for hit in verdict.hits}
-    for rule in gathered.in_force.rules.alarms if hits else ():
-        if rule.rule_id not in hits:
-            continue
+    for rule in alarms_of(verdict, gathered):
         lists = _lists(rule, questions, live, gathered)
         if called.first((rule.rule_id, *sorted(lists)), live.now):
             data = {"rule": rule.rule_id, "lists": lists}

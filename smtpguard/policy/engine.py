@@ -176,7 +176,9 @@ class RuleSet:
             hanging = {rule.rule_id for rule, a in reckoned.answers if a is PENDING}
             pauses = stopping.pauses([rule for rule in self._stops if rule.rule_id in hanging], known)
         # always the header: a freeze of a sender or a thread looks at it
-        pending = reckoned.pending or _of_the_writer(reckoned, known) if "sender.address" in values else ONLY_HEADERS
+        pending = reckoned.pending if "sender.address" in values else ONLY_HEADERS
+        if not pending and reckoned.confirming:
+            pending = _of_the_writer(known)
         settled, evidence = reckoned.settled, known.evidence
         if evidence and not pending and not evidence.keys().isdisjoint(self._slots.values()):
             settled = self._in_words(reckoned.answers, self._by_slot(slots), known)
@@ -390,10 +392,8 @@ def _may_change(certain: Strength, rule: Rule) -> bool:
     return rule.observes or rule.strength() > certain or widens
 
 
-def _of_the_writer(reckoned: Reckoning, known: Facts) -> frozenset[Source]:
+def _of_the_writer(known: Facts) -> frozenset[Source]:
     """The facts still needed to know whether the writer can be asked: the cheapest source first."""
-    if not reckoned.confirming:
-        return frozenset()
     missing = {source for name, source in confirming.NEEDED.items() if name not in known.values}
     return frozenset([source for source in _PRICES if source in missing][:1])
 
@@ -442,6 +442,11 @@ class Plan:
     def may_ask_writer(self) -> bool:
         """Whether its rules can at most ask its writer."""
         return self.reckoned.confirming
+
+    @property
+    def lets_pass(self) -> bool:
+        """Whether its rules let it pass, whatever their counts are, and do not ask its writer."""
+        return not self.reckoned.confirming and self.certain[0] is Action.RELAY and not self.expects_hold
 
     @property
     def expects_hold(self) -> bool:

@@ -184,7 +184,8 @@ class Front:
             self._unlinked()
             raise
         self._seal = Seal(self._secret, head.journal, remembers=True)
-        self._inodes = inode(self._database.path), inode(self.path)
+        self._paths = str(self._database.path), str(self.path)
+        self._inodes = [*map(inode, self._paths)]
 
     def announce(self, batch: Batch) -> None:
         """In the transaction that registers it: a front that the database does not know is never taken over."""
@@ -273,10 +274,11 @@ class Front:
     def outcomes(self) -> list[Event]:
         """Those that wait, for one who writes them now. For any thread."""
         taken: list[Event] = []
-        with contextlib.suppress(IndexError):
+        try:
             while True:
                 taken.append(self._outcomes.popleft())
-        return taken
+        except IndexError:
+            return taken
 
     def _flush(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = None
@@ -412,7 +414,7 @@ class Front:
     def _in_place(self) -> bool:
         """Whether its file, the page and the database are still at their paths. Not for the thread: each of these calls
         releases the interpreter's lock, and would wait for it while the event loop is busy."""
-        return (inode(self._database.path), inode(self.path)) == self._inodes and self._shared.in_place
+        return [*map(inode, self._paths)] == self._inodes and self._shared.in_place
 
     def _deliver(self, group: _Group, done: Mapping[str, bool | None], error: LedgerError | None) -> None:
         self._underway.remove(group)

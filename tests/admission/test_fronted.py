@@ -137,6 +137,18 @@ async def test_senders_that_a_rule_counts_are_not_recorded_in_the_front(tmp_path
         assert home.front.recorded == [first, other]
 
 
+async def test_an_alarm_of_a_plain_message_is_given(tmp_path: Path) -> None:
+    """The look whether the front may be used must not count as the alarm."""
+    policy = sample()
+    policy["rules"].append({"id": "call", "when": {"recipients.total": ">= 1"}, "then": "alarm"})
+    async with house(tmp_path, documents=documents(policy), fronted=True) as home:
+        home.front = RecordingFront(home.front)
+        id, done = await sent(home, "x@example.org")
+        assert isinstance(done, Relayed)
+        assert [kind for kind, _ in await home.settled(id)] == ["verdict", "alarm", "outcome"]
+        assert home.front.recorded == []
+
+
 async def test_a_freeze_just_before_the_dot_recalls(fronted: House) -> None:
     """The fence reads the gate's generation again, however recently the gate was read, and recalls the message."""
     way = FakePassage(before_dot=lambda: fronted.freeze(seen=False))
@@ -164,7 +176,7 @@ async def test_an_error_before_the_record_leaves_it_to_the_admission(
     def broken(*_: object) -> bool:
         raise ValueError("a mistake")
 
-    monkeypatch.setattr("smtpguard.admission.intake.only_recorded", broken)
+    monkeypatch.setattr("smtpguard.admission.record.Record.alone", broken)
     id, done = await sent(fronted, "x@example.org")
     assert isinstance(done, Relayed)
     assert fronted.front.recorded == []
