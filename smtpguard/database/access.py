@@ -21,6 +21,7 @@ from smtpguard.journal.chain import microseconds
 T = TypeVar("T")
 P = ParamSpec("P")
 READ_SECONDS = 10.0
+_VALUES = 500
 
 Open = Callable[[], AbstractContextManager[Connection]]
 """Opens one short transaction of a long read."""
@@ -41,6 +42,14 @@ def paged(open: Open, query: Select[Any], size: int, *keys: ColumnElement[Any]) 
         after = tuple_(*keys) > tuple(rows[-1][: len(keys)])
         with open() as connection:
             rows = connection.execute(query.where(after)).all()
+
+
+def among(
+    connection: Connection, query: Select[Any], column: ColumnElement[Any], values: Sequence[Any]
+) -> Iterator[Any]:
+    """The rows in which the column has one of these values, some values a statement."""
+    for start in range(0, len(values), _VALUES):
+        yield from connection.execute(query.where(column.in_(values[start : start + _VALUES])))
 
 
 class Clock(Protocol):

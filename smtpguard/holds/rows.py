@@ -24,6 +24,7 @@ from sqlalchemy import (
     update,
 )
 
+from smtpguard.database.access import among
 from smtpguard.database.batch import Batch
 from smtpguard.database.schema import hold as table
 from smtpguard.holds.model import HOLD, Hold, HoldQuery, Rank, State
@@ -41,7 +42,6 @@ _TWINS = """SELECT key, state, acknowledged, doc, copies, reach, lead FROM hold 
   WHERE outbox.hold_id = hold.hold_id AND outbox.kind = 'release' AND delivery.state <> 'delivered'))) AND key {} ORDER BY held_at"""
 _RELEASED_LATELY = 86_400 * 1_000_000
 _FIRST_LOOK = timedelta(hours=1)
-_MANY = 500
 
 
 def _read(state: str, acknowledged: bool, text: str, copies: int | None, reach: int | None, lead: str | None) -> Hold:
@@ -119,10 +119,8 @@ def people(connection: Connection, hold_id: str) -> tuple[list[bytes], list[byte
 def people_of(connection: Connection, ids: Sequence[str]) -> list[bytes]:
     """The people of several holds, each once."""
     found: dict[bytes, None] = {}
-    for start in range(0, len(ids), _MANY):
-        query = select(table.c.people).where(table.c.hold_id.in_(ids[start : start + _MANY]))
-        for blob in connection.execute(query).scalars():
-            found.update(dict.fromkeys(parted(bytes(blob))[0] if blob is not None else ()))
+    for (blob,) in among(connection, select(table.c.people), table.c.hold_id, ids):
+        found.update(dict.fromkeys(parted(bytes(blob))[0] if blob is not None else ()))
     return list(found)
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, delete, func, select, update
 
-from smtpguard.database.access import Open, Progress
+from smtpguard.database.access import Open, Progress, among
 from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.schema import ended, entry, hold, summed, summing
 from smtpguard.incidents.activity import ACTIONS, ALL, HOUR, WANTED, Activity, Ended, Sums, seconds_between
@@ -23,7 +23,6 @@ from smtpguard.journal.chain import Clear, Entry, microseconds, parsed
 from smtpguard.journal.event import Kind
 from smtpguard.journal.scan import STRETCH, pages
 
-SLICE = 2000
 _NEVER = 1 << 62
 _KINDS = sorted(kind.value for kind in WANTED)
 _VERDICT = Kind.VERDICT.value
@@ -213,11 +212,9 @@ def _holds(connection: Connection, sums: Sums, begin: int, end: int | None) -> N
         ended.c.hold_id, ended.c.held_at, ended.c.rules, ended.c.lists, ended.c.how, ended.c.at, ended.c.said
     )
     moved, apart = sorted({*sums.moves, *sums.says}), list[str]()
-    for start in range(0, len(moved), SLICE):
-        some = ended.c.hold_id.in_(moved[start : start + SLICE])
-        for id, held_at, rules, lists, how, at, said in connection.execute(single.where(*within, some)):
-            sums.holds[id] = Ended(held_at, names(rules), names(lists), how, at, said)
-            apart.append(id)
+    for id, held_at, rules, lists, how, at, said in among(connection, single.where(*within), ended.c.hold_id, moved):
+        sums.holds[id] = Ended(held_at, names(rules), names(lists), how, at, said)
+        apart.append(id)
     within += [ended.c.hold_id.not_in(apart)] if apart else []
     says = select(ended.c.rules, ended.c.lists, ended.c.said, func.count()).where(*within, ended.c.said != "")
     for rules, lists, said, n in connection.execute(says.group_by(ended.c.rules, ended.c.lists, ended.c.said)):
@@ -292,10 +289,9 @@ def votes(connection: Connection, since: datetime, until: datetime) -> list[tupl
     there = journal.ROWS.where(journal.of_kind(Kind.VOTE), entry.c.seq >= low, entry.c.seq < high)
     given = [journal.pair(row) for row in connection.execute(there.order_by(entry.c.seq))]
     given = [(one, clear) for one, clear in given if begin <= one.at < end]
-    ids, held = sorted({one.id for one, _ in given}), dict[str, int]()
-    for start in range(0, len(ids), STRETCH):
-        some = select(hold.c.hold_id, hold.c.held_at).where(hold.c.hold_id.in_(ids[start : start + STRETCH]))
-        held.update((id, at) for id, at in connection.execute(some))
+    ids = sorted({one.id for one, _ in given})
+    of_holds = among(connection, select(hold.c.hold_id, hold.c.held_at), hold.c.hold_id, ids)
+    held = {row.hold_id: row.held_at for row in of_holds}
     return [
         (
             next(iter((clear or {}).get("actor", ())), ""),

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, text
 
 from smtpguard.config.statefiles import hand_over
+from smtpguard.database.access import among
 from smtpguard.database.batch import Batch
 from smtpguard.database.schema import RARE, checkpoint, clear, entry, hook
 from smtpguard.journal import signing
@@ -36,7 +37,6 @@ NOTABLE = checkpoint.c.notable.is_(True)
 LATE = 300 * 1_000_000
 """In microseconds: how long after its decision a verdict may enter the chain. A front is moved at once; that of a
 process that died is moved by another."""
-_PAGE = 1000
 VERDICT = entry.c.kind == Kind.VERDICT.value
 COLUMNS = tuple(entry.c[name] for name in Columns._fields)
 """The columns by which verdicts are selected (columns)."""
@@ -112,12 +112,10 @@ def outcomes(connection: Connection, ids: Sequence[str]) -> dict[str, Outcome]:
     """The ends of verdicts to relay, if known, or known to be in doubt."""
     kinds = [Kind.OUTCOME.value, Kind.IN_DOUBT.value]
     found: dict[str, Outcome] = {}
-    for start in range(0, len(ids), _PAGE):
-        some = ids[start : start + _PAGE]
-        query = select(entry.c.id, entry.c.kind, entry.c.body).where(entry.c.id.in_(some), entry.c.kind.in_(kinds))
-        for id, kind, body in connection.execute(query.order_by(entry.c.seq)):
-            if (end := relayed(kind, parsed(body)["data"])) is not None:
-                found[id] = end
+    query = select(entry.c.id, entry.c.kind, entry.c.body).where(entry.c.kind.in_(kinds)).order_by(entry.c.seq)
+    for id, kind, body in among(connection, query, entry.c.id, ids):
+        if (end := relayed(kind, parsed(body)["data"])) is not None:
+            found[id] = end
     return found
 
 
@@ -142,11 +140,8 @@ def first_at(connection: Connection, at: int) -> int:
 
 def hashes(connection: Connection, seqs: Sequence[int]) -> dict[int, bytes]:
     """Of these entries, in their order, as far as they exist."""
-    found: dict[int, bytes] = {}
-    for start in range(0, len(seqs), _PAGE):
-        query = select(entry.c.seq, entry.c.hash).where(entry.c.seq.in_(seqs[start : start + _PAGE]))
-        found.update((seq, bytes(hash)) for seq, hash in connection.execute(query.order_by(entry.c.seq)))
-    return found
+    query = select(entry.c.seq, entry.c.hash).order_by(entry.c.seq)
+    return {seq: bytes(hash) for seq, hash in among(connection, query, entry.c.seq, seqs)}
 
 
 def signed(connection: Connection) -> tuple[int, datetime | None]:

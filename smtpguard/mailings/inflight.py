@@ -16,6 +16,7 @@ from typing import Any
 
 from sqlalchemy import BindParameter, Connection, bindparam, func, or_, select, text
 
+from smtpguard.database.access import among
 from smtpguard.database.schema import SEVERAL, SINGLE, delivery, hold, mailing, outbox, reached, underway
 from smtpguard.journal.chain import instant
 from smtpguard.journal.delivery import DeliveryStatus
@@ -206,10 +207,6 @@ def growth(connection: Connection, mailing_id: str) -> list[Grown]:
 def _still(connection: Connection, n: int) -> Iterator[tuple[int, int, int]]:
     """People with copies in flight: when their copy came, when that was decided, and their number."""
     now = going(connection, [n])[n]
-    wanted = list(now.all)
-    for start in range(0, len(wanted), _MANY):
-        some = reached.c.person.in_(wanted[start : start + _MANY])
-        query = select(reached.c.at, reached.c.went, reached.c.weight).where(
-            reached.c.n == n, some, reached.c.status.in_(LET_GO)
-        )
-        yield from ((int(at), int(went), int(weight)) for at, went, weight in connection.execute(query))
+    query = select(reached.c.at, reached.c.went, reached.c.weight).where(reached.c.n == n, reached.c.status.in_(LET_GO))
+    for at, went, weight in among(connection, query, reached.c.person, list(now.all)):
+        yield int(at), int(went), int(weight)

@@ -21,6 +21,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, exists, func, insert, or_, select, update
 
+from smtpguard.database.access import among
 from smtpguard.database.batch import Batch
 from smtpguard.database.schema import entry, mailing, mailing_key, peopleset, preserved_key, reached
 from smtpguard.database.schema import mailing as table
@@ -48,7 +49,6 @@ from smtpguard.reading.fingerprint import Sketch
 
 _COLUMNS = (table.c.n, table.c.id, table.c.first_at, table.c.last_at, table.c.sketch, table.c.counts, table.c.doc,
             table.c.went_first, table.c.went_last)  # fmt: skip
-_MANY = 500
 _NAMED = 10
 _LIKE = 32
 """The most mailings whose text is compared with one."""
@@ -117,13 +117,11 @@ def reached_by(connection: Connection, mailing_id: str, digests: Sequence[bytes]
     if n is None:
         return {}
     now = going(connection, [n], digests)[n]
-    found: dict[bytes, CopyStatus] = {}
-    for start in range(0, len(digests), _MANY):
-        some = digests[start : start + _MANY]
-        query = select(reached.c.person, reached.c.status).where(reached.c.n == n, reached.c.person.in_(some))
-        for person, status in connection.execute(query):
-            found[bytes(person)] = _became(CopyStatus(status), bytes(person), now)
-    return found
+    query = select(reached.c.person, reached.c.status).where(reached.c.n == n)
+    return {
+        bytes(person): _became(CopyStatus(status), bytes(person), now)
+        for person, status in among(connection, query, reached.c.person, digests)
+    }
 
 
 def account(connection: Connection, mailing_id: str) -> Account:
@@ -304,15 +302,10 @@ def _singles(connection: Connection, n: int, still: InFlight) -> Counter[tuple[i
     )
     for kind, status, some in connection.execute(query):
         counted[int(kind), CopyStatus.RELAYED if CopyStatus(status) in ON_THE_WAY else CopyStatus(status)] += int(some)
-    under_way = list(still.all)
-    for start in range(0, len(under_way), _MANY):
-        some = reached.c.person.in_(under_way[start : start + _MANY])
-        going_on = select(reached.c.person, reached.c.kind, reached.c.status).where(
-            *mine, some, reached.c.status.in_(LET_GO)
-        )
-        for person, kind, status in connection.execute(going_on):
-            counted[int(kind), CopyStatus.RELAYED] -= 1
-            counted[int(kind), _became(CopyStatus(status), bytes(person), still)] += 1
+    going_on = select(reached.c.person, reached.c.kind, reached.c.status).where(*mine, reached.c.status.in_(LET_GO))
+    for person, kind, status in among(connection, going_on, reached.c.person, list(still.all)):
+        counted[int(kind), CopyStatus.RELAYED] -= 1
+        counted[int(kind), _became(CopyStatus(status), bytes(person), still)] += 1
     return Counter(
         {(kind, status): some for (kind, status), some in counted.items() if some > 0 and status is not CopyStatus.NONE}
     )
@@ -320,12 +313,8 @@ def _singles(connection: Connection, n: int, still: InFlight) -> Counter[tuple[i
 
 def _people(connection: Connection, n: int, digests: Iterable[bytes]) -> int:
     """How many admitted people these are."""
-    wanted, total = list(digests), 0
-    for start in range(0, len(wanted), _MANY):
-        some = reached.c.person.in_(wanted[start : start + _MANY])
-        query = select(func.sum(reached.c.weight)).where(reached.c.n == n, some, reached.c.status.in_(LET_GO))
-        total += int(connection.execute(query).scalar() or 0)
-    return total
+    query = select(func.sum(reached.c.weight)).where(reached.c.n == n, reached.c.status.in_(LET_GO))
+    return sum(int(some or 0) for (some,) in among(connection, query, reached.c.person, list(digests)))
 
 
 PIECE = 4096

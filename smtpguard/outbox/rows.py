@@ -32,6 +32,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.elements import ColumnElement
 
+from smtpguard.database.access import among
 from smtpguard.database.batch import Batch
 from smtpguard.database.failpoint import passes
 from smtpguard.database.schema import delivery, hold, outbox
@@ -68,7 +69,6 @@ _EVENTS = {
 KEEPS = (State.WAITING.value, State.REJECTED.value, State.WITHDRAWN.value, State.EXPIRED.value)
 """While the primary hold is in one of these states, copies under it are not sent, whatever was decided before; they
 follow later (deciding.follow)."""
-_MANY = 500
 _PAGE = 5_000
 _REMEMBERED = 15 * 1_000_000  # microseconds
 # Of every attempt (Batch.select):
@@ -260,25 +260,20 @@ def _remember_stopped(batch: Batch, rows: Sequence[Any], freezes: Sequence[Freez
     for row in rows:
         if row.intent_id not in ids:
             of.setdefault(row.hold_id, []).append(row.intent_id)
-    names = list(of)
-    for start in range(0, len(names), _MANY):
-        query = select(hold.c.hold_id, hold.c.doc).where(hold.c.hold_id.in_(names[start : start + _MANY]))
-        for hold_id, doc in batch.connection.execute(query):
-            if held_up_by(HOLD.loads(doc), freezes, batch.now):
-                ids.update(of[hold_id])
+    for hold_id, doc in among(batch.connection, select(hold.c.hold_id, hold.c.doc), hold.c.hold_id, list(of)):
+        if held_up_by(HOLD.loads(doc), freezes, batch.now):
+            ids.update(of[hold_id])
 
 
 def sendings(connection: Connection, hold_ids: Sequence[str], now_us: int) -> Mapping[str, Sending]:
     """For each hold with a release its state. Inside the writer no worker can lease one meanwhile."""
     found: dict[str, list[Any]] = {}
-    for start in range(0, len(hold_ids), _MANY):
-        some = outbox.c.hold_id.in_(hold_ids[start : start + _MANY])
-        query = select(outbox.c.hold_id, outbox.c.leased_until, delivery).join(
-            delivery, delivery.c.intent_id == outbox.c.intent_id
-        )
-        rows = connection.execute(query.where(some, outbox.c.kind == _RELEASE).order_by(delivery.c.n)).all()
-        for row in rows:
-            found.setdefault(row.hold_id, []).append(row)
+    query = select(outbox.c.hold_id, outbox.c.leased_until, delivery).join(
+        delivery, delivery.c.intent_id == outbox.c.intent_id
+    )
+    query = query.where(outbox.c.kind == _RELEASE).order_by(delivery.c.n)
+    for row in among(connection, query, outbox.c.hold_id, hold_ids):
+        found.setdefault(row.hold_id, []).append(row)
     return {hold_id: _sending(rows, now_us) for hold_id, rows in found.items()}
 
 

@@ -20,7 +20,7 @@ import orjson
 from sqlalchemy import Connection, delete, select, update
 
 from smtpguard.counts.entries import number, unpack
-from smtpguard.database.access import Access, Open, Progress, paged
+from smtpguard.database.access import Access, Open, Progress, among, paged
 from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.schema import (
     absence,
@@ -179,16 +179,14 @@ def _entries(
     pending = {one.id for one in holds if one.stays}
     for rows in _counting(open, paged(open, select(clear.c.seq, clear.c.doc), SLICE, clear.c.seq), progress):
         found = {seq: (doc, parts) for seq, doc in rows if whom.may_be_in(doc) and (parts := _parts(doc, whom))}
-        seqs = sorted(found)
-        for start in range(0, len(seqs), SOME):
-            query = select(entry.c.seq, entry.c.kind, entry.c.id, entry.c.at, entry.c.body)
-            with open() as connection:
-                entries = connection.execute(query.where(entry.c.seq.in_(seqs[start : start + SOME]))).all()
-            for seq, kind, id, at, body in sorted(entries, key=lambda row: int(row[0])):
-                doc, parts = found[seq]
-                why = keeps.why(id) or (f"decision {id}" if id in pending else "")
-                thing = PersonalData(what="entry", id=f"{seq} {kind} {id}", at=instant(at), parts=parts, stays=why)
-                yield _Named(thing, id, parsed(doc), body)
+        query = select(entry.c.seq, entry.c.kind, entry.c.id, entry.c.at, entry.c.body).order_by(entry.c.seq)
+        with open() as connection:
+            entries = list(among(connection, query, entry.c.seq, sorted(found)))
+        for seq, kind, id, at, body in entries:
+            doc, parts = found[seq]
+            why = keeps.why(id) or (f"decision {id}" if id in pending else "")
+            thing = PersonalData(what="entry", id=f"{seq} {kind} {id}", at=instant(at), parts=parts, stays=why)
+            yield _Named(thing, id, parsed(doc), body)
 
 
 def _parts(doc: str, whom: Person) -> tuple[str, ...]:
@@ -428,21 +426,18 @@ def _wipe(batch: Batch, whom: Person, kept_ids: Collection[str], sealed: Collect
         select(clear.c.seq, clear.c.doc).where(clear.c.seq > after).order_by(clear.c.seq).limit(SLICE)
     ).all()
     named = {seq: doc for seq, doc in rows if whom.may_be_in(doc) and _parts(doc, whom)}
-    seqs = sorted(named)
-    for start in range(0, len(seqs), SOME):
-        some = select(entry.c.seq, entry.c.id, entry.c.body).where(entry.c.seq.in_(seqs[start : start + SOME]))
-        for seq, id, body in batch.connection.execute(some).all():
-            if id in kept_ids:
-                continue
-            digests = parsed(body).get("private", {})
-            values = {
-                role: [
-                    ERASED if whom.names(value) and digests[role][n] in sealed else value
-                    for n, value in enumerate(all_)
-                ]
-                for role, all_ in parsed(named[seq]).items()
-            }
-            batch.connection.execute(update(clear).where(clear.c.seq == seq).values(doc=canonical(values)))
+    about = select(entry.c.seq, entry.c.id, entry.c.body)
+    for seq, id, body in list(among(batch.connection, about, entry.c.seq, sorted(named))):
+        if id in kept_ids:
+            continue
+        digests = parsed(body).get("private", {})
+        values = {
+            role: [
+                ERASED if whom.names(value) and digests[role][n] in sealed else value for n, value in enumerate(all_)
+            ]
+            for role, all_ in parsed(named[seq]).items()
+        }
+        batch.connection.execute(update(clear).where(clear.c.seq == seq).values(doc=canonical(values)))
     return int(rows[-1][0]) if len(rows) == SLICE else None
 
 
