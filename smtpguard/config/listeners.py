@@ -144,7 +144,6 @@ class MilterListener(Section):
 
     @property
     def called(self) -> str:
-        """Its name, or its place."""
         return self.name or (str(self.unix) if self.unix is not None else place(self.address, self.port or 0))
 
     @property

@@ -73,7 +73,6 @@ class Broken(Exception):
 
 
 def ordered(problems: Iterable[Problem]) -> tuple[Problem, ...]:
-    """In file order, each once."""
     return tuple(sorted(set(problems), key=lambda p: (p.file, p.line, p.column, p.text)))
 
 

@@ -33,7 +33,6 @@ _HOST_NAME = re.compile(
 
 
 def host_name(text: str) -> bool:
-    """Whether it is fully qualified."""
     return _HOST_NAME.match(text) is not None
 
 
@@ -95,8 +94,6 @@ class Relay(AnyRelay):
 
 
 class RouteRelay(Relay):
-    """The relay of a route."""
-
     host: str = Field(min_length=1)
     port: Annotated[int, Field(ge=1, le=65535)] = 25
 

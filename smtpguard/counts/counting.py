@@ -379,7 +379,6 @@ class Tally:
                             self._people.weigh(person, scope, weight)
 
     def keep(self) -> None:
-        """Write what has changed."""
         if not self._asked:
             return
         self._people.write()

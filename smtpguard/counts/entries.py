@@ -31,7 +31,6 @@ def number(digest: bytes) -> int:
 
 
 def numbers(digests: Sequence[bytes]) -> Sequence[int]:
-    """The numbers of several digests."""
     if set(map(len, digests)) == _EIGHT:
         return struct.unpack(f">{len(digests)}q", b"".join(digests))
     return [number(digest) for digest in digests]

@@ -47,7 +47,6 @@ class Documents:
         return doc
 
     def to_change(self, number: int) -> dict[int, int]:
-        """The document, marked to be written."""
         self.changed.add(number)
         doc = self.docs.get(number)
         if not isinstance(doc, dict):

@@ -66,7 +66,6 @@ class Sums:
         return self._sums[scope].values()
 
     def keep(self) -> None:
-        """Write the large sums that have changed."""
         rows = self._batch.rows("tally")
         for scope, sums in self._sums.items():
             for seconds, one in sums.items():

@@ -100,7 +100,6 @@ def load(connection: Connection, sha256: str, spool: Path) -> Message:
 
 
 def drop(batch: Batch, sha256s: list[str]) -> None:
-    """Delete content and free its room."""
     if not sha256s:
         return
     size = batch.connection.execute(select(func.sum(content.c.size)).where(content.c.sha256.in_(sha256s))).scalar() or 0

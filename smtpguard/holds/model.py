@@ -51,8 +51,6 @@ class State(enum.Enum):
 
 
 class Move(enum.Enum):
-    """A move of the transition table."""
-
     CONFIRM = "confirm"  # its writer confirms it
     LAPSE = "lapse"  # its writer did not confirm in time, or may not any more: others decide
     APPROVE = "approve"  # the quorum is complete

@@ -22,8 +22,6 @@ MOST = 2_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """A question of an approver to the writer."""
-
     by: str
     words: str
 
@@ -47,7 +45,6 @@ class Questions:
         self._notices = notices or Notices()
 
     async def ask(self, hold_id: str, question: str, *, approver: str, by: str) -> None:
-        """An approver asks its writer."""
         in_force, now = self._policies.current(), self._clock.now()
 
         def step(hold: Hold) -> Change:
@@ -66,7 +63,6 @@ class Questions:
         await self._by_its_writer(hold_id, Kind.ANSWERED, "answer", words, sender, by, **question)
 
     async def plead(self, hold_id: str, words: str, *, sender: str, by: str) -> None:
-        """Its writer asks for its release, with a reason."""
         await self._by_its_writer(hold_id, Kind.PLEADED, "plea", words, sender, by)
 
     async def judge(self, hold_id: str, said: str, *, sender: str, by: str) -> None:

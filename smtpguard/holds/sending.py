@@ -66,7 +66,6 @@ class Sending:
 
 
 def settled_of(status: DeliveryStatus, n: int = 1) -> Settled:
-    """The totals of ``n`` recipients with this final status."""
     match status:
         case DeliveryStatus.DELIVERED:
             return Settled(sent=n)

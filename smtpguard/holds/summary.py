@@ -47,7 +47,6 @@ def sentence(hold: Hold, lists: Sequence[str], *, over: bool = False) -> Phrase:
 
 
 def what(hold: Hold) -> str:
-    """The kind of message, by the looks in its verdict."""
     if hold.kind == TEST:
         return _TEST if hold.correction is None else _CORRECTION
     looks = next((r.observed for r in _seen(hold.verdict) if r.fact == "message.looks"), "")

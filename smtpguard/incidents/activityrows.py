@@ -112,7 +112,6 @@ def forget(batch: Batch, before: datetime) -> None:
 
 
 def summed_until(connection: Connection) -> int:
-    """The last entry that is summed."""
     return connection.execute(select(summing.c.through)).scalar() or 0
 
 

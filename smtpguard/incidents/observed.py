@@ -130,7 +130,6 @@ class Sums:
         return self._by[kind].setdefault(name, _Counts())
 
     def observed(self, since: datetime, until: datetime) -> Observed:
-        """The totals."""
         return Observed(
             since=since,
             until=until,

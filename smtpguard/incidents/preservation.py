@@ -100,7 +100,6 @@ def begin(batch: Batch, id: str, needed: Needed, *, by: str, reason: str, cases:
 
 
 def keep(batch: Batch, id: str, what: str, keys: Sequence[str]) -> None:
-    """Add some of the data that it needs."""
     known = select(preserved_key.c.key).where(preserved_key.c.incident == id, preserved_key.c.what == what)
     there = set(batch.connection.execute(known.where(preserved_key.c.key.in_(keys))).scalars())
     rows = [{"incident": id, "what": what, "key": key} for key in keys if key not in there]

@@ -164,7 +164,6 @@ def clear_of(event: Event) -> str | None:
 
 
 def event_from(kind: str, id: str, at: datetime, body: str, clear: str | None) -> Event:
-    """The event that has this body and these clear values."""
     private = parsed(clear) if clear is not None else {}
     return Event(
         kind=Kind(kind),

@@ -109,7 +109,6 @@ class Reported:
 
     @property
     def status(self) -> DeliveryStatus:
-        """Their status from then on."""
         if self.event is DeliveryEvent.PUT_OFF:
             return DeliveryStatus.ATTEMPTED if self.in_doubt else DeliveryStatus.PENDING
         return _STATUS[self.event]

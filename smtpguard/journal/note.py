@@ -115,7 +115,6 @@ class Note:
 
 
 def origin(journal: str) -> str:
-    """The log's name."""
     return f"smtpguard/{journal}"
 
 

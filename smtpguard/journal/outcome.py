@@ -19,8 +19,6 @@ from smtpguard.journal.event import DECISIONS, Kind
 
 
 class Outcome(enum.Enum):
-    """The outcome of a message."""
-
     DELIVERED = "delivered"  # the relay accepted it: its 250
     RELEASED = "released"  # held, approved, and delivered then
     IN_DOUBT = "in doubt"  # it is unknown whether the relay accepted it

@@ -273,7 +273,6 @@ class Walk:
         return replace(known, genuine=[*known.genuine, *made], bad=bad)
 
     def _roots(self, connection: Connection, known: Marks) -> Roots:
-        """From the first entry that exists."""
         first = connection.execute(select(func.min(entry.c.seq))).scalar() or 1
         tree = Tree(connection)
         try:
@@ -389,7 +388,6 @@ class _Retention:
         return digest in self.digests
 
     def _look(self) -> None:
-        """Read what was written since the last look."""
         said = journal.of_kind(Kind.ERASED)
         query = select(entry.c.seq, entry.c.body).where(said, entry.c.seq > self._looked).order_by(entry.c.seq)
         with self._open() as connection:

@@ -203,7 +203,6 @@ def _limit(value: Any) -> Limit | None:
 
 
 def _several(value: Any) -> list[Any]:
-    """One or many, as YAML allows."""
     if value is None:
         return []
     return list(value) if isinstance(value, (list, tuple, set, frozenset)) else [value]

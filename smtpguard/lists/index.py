@@ -292,7 +292,6 @@ def index_path(folder: Path, name: str) -> Path:
 
 
 def sources_folder(folder: Path, name: str) -> Path:
-    """The folder with the index and the state of each source of a list."""
     return folder / f"{quote(name, safe='')}.sources"
 
 
@@ -307,8 +306,6 @@ def too_old(checked_at: datetime, now: datetime, info: Shelved) -> bool:
 
 
 class Shelf:
-    """The open indexes of one process."""
-
     def __init__(self, folder: Path, *key_ids: bytes) -> None:
         self._folder = folder
         self._key_ids = key_ids

@@ -301,7 +301,6 @@ class Registry:
 
     @property
     def statuses(self) -> Mapping[str, IndexStatus]:
-        """Each list's index: its state, size, age, and problem."""
         return self._shelf.statuses
 
     def classify(self, addresses: Iterable[Address]) -> Classified:
@@ -354,7 +353,6 @@ class Registry:
         return info is not None and bool(info.members)
 
     def list_at(self, address: Address) -> ListInfo | None:
-        """The list that this address expands to."""
         name = self.names.list_at(address, address.canonical(self.digester.delimiters))
         return self.lists[name] if name else None
 
@@ -364,7 +362,6 @@ class Registry:
         return self.lists[name] if name else None
 
     def is_internal(self, address: Address) -> bool:
-        """Whether it is in the organization's domains."""
         return self.names.is_internal(address)
 
     def is_one_of_ours(self, number: int) -> bool:

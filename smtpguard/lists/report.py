@@ -90,7 +90,6 @@ class Report:
 
     @property
     def source(self) -> str:
-        """The labels of its sources."""
         return ", ".join(source.label for source in self.sources)
 
     @property
@@ -129,7 +128,6 @@ class Report:
         )
 
     def of(self, key: str) -> SourceReport | None:
-        """The report of one source."""
         return next((source for source in self.sources if source.key == key), None)
 
 

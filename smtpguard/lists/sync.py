@@ -85,8 +85,6 @@ class _Part:
 
 @dataclass(frozen=True)
 class _How:
-    """One sync of one list."""
-
     info: ListInfo
     folder: Path
     base: Path

@@ -168,7 +168,6 @@ def keys_of(exact: tuple[int, ...], identity: Identity) -> tuple[int, ...]:
 
 
 def _likely(filed: Mapping[int, Sequence[int]], exact: tuple[int, ...], identity: Identity) -> list[int]:
-    """The mailings that share most keys with it."""
     hits: dict[int, int] = {}
     for key in keys_of(exact, identity):
         for n in filed.get(key, ())[-CROWDED:]:

@@ -158,7 +158,6 @@ def joined(held: Collection[bytes], apart: Collection[bytes]) -> bytes:
 
 
 def parted(people: bytes) -> tuple[list[bytes], list[bytes]]:
-    """The two parts of a joined value."""
     digests = [people[at : at + 8] for at in range(0, len(people), 8)]
     if _APART not in digests:
         return digests, []

@@ -53,7 +53,6 @@ _WENT = """UPDATE mailing SET went_first = CASE WHEN went_first <= ? THEN went_f
 
 
 def mailings_of(batch: Batch) -> MailingBatch:
-    """The mailings of this batch."""
     assert isinstance(batch.follower, MailingBatch)
     return batch.follower
 
@@ -401,7 +400,6 @@ class MailingBatch:
             self._put_all(row, people, Copy(old.at, old.kind, old.weight, status, old.content, went), old)
 
     def change(self, row: Row, mailing: Mailing) -> None:
-        """A decision of people or time on the mailing."""
         row.mailing, row.changed = mailing, True
 
     def waiting(self, row: Row, digests: Iterable[bytes]) -> int:
@@ -409,7 +407,6 @@ class MailingBatch:
         return sum(one.weight for _, one in self._there(row, digests) if one.status not in LET_THROUGH)
 
     def weight(self, row: Row, digests: Iterable[bytes]) -> int:
-        """How many people these are."""
         return sum(one.weight for _, one in self._there(row, digests))
 
     def advance(self, row: Row, and_then: int = 0) -> None:
@@ -475,7 +472,6 @@ class MailingBatch:
             self._put_all(row, people, Copy(old.at, old.kind, old.weight, old.status, old.content, out), old)
 
     def doubt(self, ids: Sequence[str]) -> None:
-        """Whether these verdicts to relay were carried out is unknown."""
         for _, row, people in self._underway(ids):
             self.became(row, people, CopyStatus.DOUBTED, only=ON_THE_WAY)
 

@@ -421,7 +421,6 @@ class Mailing:
         return replace(self, grant=next(iter(left), None), earlier=left[1:], progress=self.progress if left else None)
 
     def rejected(self, now: datetime) -> Rejection | None:
-        """The rejection in force."""
         return self.rejection if self.rejection is not None and now < self.rejection.until else None
 
 

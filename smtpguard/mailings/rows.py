@@ -312,7 +312,6 @@ def _singles(connection: Connection, n: int, still: InFlight) -> Counter[tuple[i
 
 
 def _people(connection: Connection, n: int, digests: Iterable[bytes]) -> int:
-    """How many admitted people these are."""
     query = select(func.sum(reached.c.weight)).where(reached.c.n == n, reached.c.status.in_(LET_GO))
     return sum(int(some or 0) for (some,) in among(connection, query, reached.c.person, list(digests)))
 

@@ -206,7 +206,6 @@ class Template:
 
     @property
     def words(self) -> int:
-        """The number of words of the first, without markup and links."""
         items = (item for one in self.elements if isinstance(one, Block) for item in one.items)
         return sum(isinstance(item, str) and not is_markup(item) for item in items)
 

@@ -74,7 +74,6 @@ class Progress:
 
     @property
     def last(self) -> bool:
-        """Whether no stage follows."""
         return self.stage + 1 >= len(self.stages.steps)
 
     def goes_on_at(self) -> datetime | None:

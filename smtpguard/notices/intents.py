@@ -492,7 +492,6 @@ def notice_to(
     hold_id: str | None = None,
     not_before: datetime | None = None,
 ) -> Intent:
-    """A notice to one person."""
     return Intent(
         intent_id=intent_id,
         kind=IntentKind.NOTICE,

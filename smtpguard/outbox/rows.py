@@ -255,7 +255,6 @@ def _choose(batch: Batch, n: int, known: StoppedEntries) -> list[str]:
 
 
 def _remember_stopped(batch: Batch, rows: Sequence[Any], freezes: Sequence[Freeze], ids: set[str]) -> None:
-    """Add those of these entries that a freeze stops."""
     of: dict[str, list[str]] = {}
     for row in rows:
         if row.intent_id not in ids:

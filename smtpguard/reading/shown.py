@@ -201,7 +201,6 @@ def _field(fields: Index, name: str) -> str:
 
 
 def _text_blocks(text: str) -> Iterator[str]:
-    """Paragraphs."""
     for paragraph in re.split(r"\n[ \t\r\xa0]*\n", text.replace("\r\n", "\n")):
         if block := _paragraph(paragraph) if len(paragraph) <= _LONG else _text_block(paragraph):
             yield block

@@ -94,7 +94,6 @@ _EVIDENCE = 70
 
 
 def text_marks(text: Text, people: People, around: Surroundings) -> Iterator[Mark]:
-    """All marks from the text."""
     yield from _quoted_marks(text, around)
     own = text.new if len(text.new) <= 2 * MOST else text.new[:MOST] + "\n" + text.new[-MOST:]
     plain = text.plain[-MOST:] if text.markup and not text.split.kind else ""

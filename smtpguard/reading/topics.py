@@ -213,7 +213,6 @@ def _entries(name: str, document: Mapping[str, object]) -> Iterator[_Entry]:
 
 
 def words_of(group: Mapping[str, object], key: str) -> list[str]:
-    """Words of one group of a valid vocabulary."""
     return _words("", group, (), key)
 
 

@@ -18,8 +18,6 @@ from smtpguard.policy.freezing import Freeze
 
 
 class Sort(enum.Enum):
-    """The kind of a returned mail."""
-
     BOUNCE = "bounce"  # delivery failed (RFC 3464, "failed")
     DELAY = "delay"  # not delivered yet
     DELIVERED = "delivered"  # delivered, or relayed to a host without DSN

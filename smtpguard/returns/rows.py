@@ -171,7 +171,6 @@ def _event(one: Return) -> Event:
 
 
 def id_of(mail: str) -> str:
-    """By which the journal and people call a mail that came back."""
     return mail[:16]
 
 

@@ -46,8 +46,6 @@ PIECE = 1 << 20
 
 
 class Journal(Rows):
-    """One for a store."""
-
     history = asks(journal.of)
     of_kinds = asks(journal.of_kinds)
     entries = asks(journal.read)
@@ -154,7 +152,6 @@ class Journal(Rows):
         )
 
     async def votes(self, since: datetime, until: datetime) -> Sequence[tuple[str, str, float | None]]:
-        """The votes between the two times (incidents.activityrows)."""
         from smtpguard.incidents import activityrows
 
         return await self._access.ask(lambda connection: activityrows.votes(connection, since, until))
@@ -162,7 +159,6 @@ class Journal(Rows):
     async def judged(
         self, query: activityrows.ActivityFilter, before: int, limit: int
     ) -> tuple[Sequence[tuple[Entry, Clear | None]], int]:
-        """The newest verdicts of a sum (incidents.activityrows)."""
         from smtpguard.incidents import activityrows
 
         return await self._access.walk(lambda opened: activityrows.judged(opened, query, before, limit))
@@ -313,7 +309,6 @@ class Journal(Rows):
         )
 
     def _walk(self, opened: Open, against: Sequence[str] = (), stamped: Sequence[str] = ()) -> journalscan.Walk:
-        """In a thread that reads."""
         from smtpguard.journal import scan as journalscan
 
         lines = journal.lines_of(self._state_dir)

@@ -48,8 +48,6 @@ class Contents:
 
 
 class Holds(Rows):
-    """Holds, and decisions on them."""
-
     find = asks(holds.find)
     newest = asks(holds.newest)
     counts = asks(holds.counts)
@@ -72,8 +70,6 @@ class Holds(Rows):
 
 
 class Mailings(Rows):
-    """Mailings, and decisions on them."""
-
     named = asks(mailings.named)
     like = asks(mailings.like, snapshot=True)
     reached_by = asks(mailings.reached_by, snapshot=True)
@@ -122,8 +118,6 @@ class Returns(Rows):
 
 
 class Outbox(Rows):
-    """The outbox, recipient by recipient."""
-
     taken = asks(outboxes.taken)
     abandon = writes(outboxes.abandon)
     ask_about = writes(deciding.ask)
@@ -170,8 +164,6 @@ class Outbox(Rows):
 
 
 class Gates(Rows):
-    """The gate: freezes, and the policy in force."""
-
     read = asks(gates.read)
     freeze = writes(deciding.freeze)
     thaw = writes(gates.thaw)

@@ -497,7 +497,6 @@ def _unreached(batch: Batch, whom: Person, mailing_id: str) -> int:
 
 
 def _unfound(batch: Batch, words: Collection[str], after: int) -> int | None:
-    """The words by which the messages were found."""
     digests = Digests(batch.secret, batch.head.journal)
     numbers = [digests.of(word) for word in words]
     first = batch.connection.execute(

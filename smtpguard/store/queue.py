@@ -79,7 +79,6 @@ class Waiting:
             self._works.popleft()
 
     def answered(self) -> None:
-        """Drop answered work."""
         while self._works and self._works[0].future.done():
             self._works.popleft()
         if not self._works and self._timer is not None:

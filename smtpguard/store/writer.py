@@ -210,7 +210,6 @@ class Writer:
                 return works, True
 
     def _take_more(self, works: list[Work]) -> None:
-        """Further work, up to a batch."""
         try:
             while len(works) < BATCH:
                 work = self._queue.get_nowait()
@@ -347,7 +346,6 @@ class Writer:
             log.warning("a checkpoint could not be written beside the database: %s", error.strerror)
 
     def _sign(self) -> None:
-        """The last checkpoint, at the end of the thread."""
         try:
             with self._database.write() as connection:
                 batch = self._batch(connection, None, Memory())
