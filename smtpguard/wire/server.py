@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import socket
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol, cast
 
@@ -126,9 +125,6 @@ class Dialog(SMTP):
     # aiosmtpd's, kept or made to do nothing
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        sock = transport.get_extra_info("socket")
-        if sock is not None and sock.family != socket.AF_UNIX:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         peer = transport.get_extra_info("peername")
         address = self._told or str((client_address(peer[0]) if isinstance(peer, tuple) else None) or "")
         trusted = self._told != "" and within(address, self._listener.trust)
@@ -277,7 +273,7 @@ class Dialog(SMTP):
                 line or routing.first,
                 who.session,
                 event.mail,
-                ident=who.ident,
+                xforward=who.xforward,
                 client=who.counted_as,
                 gone=self.gone,
                 here=self._listener.here,

@@ -23,7 +23,7 @@ async def handed_over(world: Proxied) -> tuple[Client, asyncio.Task[None]]:
     """A connection that another process accepted."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         reader, writer = await asyncio.open_connection(*listening.getsockname())
-        accepted, _ = listening.accept()
+        accepted = socket.socket(fileno=listening.accept()[0].detach())  # as it comes from the supervisor
     accepted.setblocking(False)
     client = Client(reader, writer)
     world.clients.append(client)
