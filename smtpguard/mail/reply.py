@@ -7,7 +7,7 @@ error of the client.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 LINE_OCTETS = 480
 MOST_LINES = 20
@@ -21,6 +21,8 @@ class Reply:
 
     code: int
     lines: tuple[str, ...] = ("",)
+    _wire: bytes | None = field(default=None, init=False, repr=False, compare=False)
+    """Written once: most replies are said often."""
 
     @classmethod
     def of(cls, code: int, enhanced: str, *sentences: str) -> Reply:
@@ -57,13 +59,13 @@ class Reply:
         return f"{self.code} {self.text}"
 
     def wire(self) -> bytes:
-        if len(self.lines) == 1:
-            return f"{self.code} {self.lines[0]}\r\n".encode("utf-8", "replace")
-        last = len(self.lines) - 1
-        return b"".join(
-            f"{self.code}{' ' if i == last else '-'}{line}\r\n".encode("utf-8", "replace")
-            for i, line in enumerate(self.lines)
-        )
+        octets = self._wire
+        if octets is None:
+            *others, last = self.lines
+            lines = [f"{self.code}-{line}\r\n" for line in others] + [f"{self.code} {last}\r\n"]
+            octets = "".join(lines).encode("utf-8", "replace")
+            object.__setattr__(self, "_wire", octets)
+        return octets
 
 
 @dataclass(frozen=True, slots=True)

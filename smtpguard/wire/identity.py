@@ -7,7 +7,7 @@ next one, a login until the end or STARTTLS.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from smtpguard.mail import reply
@@ -16,6 +16,7 @@ from smtpguard.mail.reply import Reply
 from smtpguard.wire import grammar, sasl
 from smtpguard.wire.grammar import CLIENT_VALUE, Refused, parse_attributes
 from smtpguard.wire.listener import Listener
+from smtpguard.wire.xforward import xforward
 
 
 class Identity:
@@ -36,6 +37,7 @@ class Identity:
         self._told_user: str | None = None
         self._login_user: str | None = None
         self._session: Session | None = None
+        self._xforward: tuple[Session | None, str, Sequence[bytes]] = None, "", ()
 
     # queries
 
@@ -66,6 +68,14 @@ class Identity:
     def ident(self) -> str:
         """The peer's name of the message."""
         return self._forwarded.get("IDENT", "")
+
+    def xforward(self, offered: str) -> Sequence[bytes]:
+        """See ``xforward.xforward``. Kept: it precedes every MAIL, and a client sends many messages."""
+        session, kept_for, lines = self._xforward
+        if session is not self.session or kept_for != offered:
+            lines = xforward(self.session, offered)
+            self._xforward = self.session, offered, lines
+        return lines
 
     @property
     def user(self) -> str | None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
-from functools import lru_cache
 from itertools import chain
 from typing import Any, Protocol
 
@@ -28,7 +27,6 @@ from smtpguard.wire.grammar import Rcpt, mail_line, rcpt_line
 from smtpguard.wire.listener import RateCheck
 from smtpguard.wire.relay import RelayConnection, RelayUnavailable
 from smtpguard.wire.turnedaway import Why
-from smtpguard.wire.xforward import xforward
 
 AFTER_DOT_SECONDS = 30.0
 """The wait for a connection once the client waits for the reply to its final dot. Deciding and the relay's own reply
@@ -65,14 +63,14 @@ class Passage:
         session: Session,
         mail: Envelope,
         *,
-        ident: str = "",
+        xforward: Callable[[str], Sequence[bytes]] = lambda offered: (),
         client: str = "",
         gone: Callable[[], bool] = lambda: False,
         here: Callable[[Address], Reply | None] = lambda address: None,
         choose: Callable[[Address], Lines | None] | None = None,
         rate_check: RateCheck | None = None,
     ) -> None:
-        """``client``: the client for whom connections are counted, "" for none; ``ident``: the client's id of the message.
+        """``client``: the client for whom connections are counted, "" for none; ``xforward``: see ``Identity``.
         ``choose``: see routing.Choice; None: all recipients go over ``pool``."""
         self._choose, self._rate_check, self._counted = choose, rate_check, False
         self._here, self._client = here, client
@@ -83,7 +81,7 @@ class Passage:
         self.refused: Reply | None = None
         """The relay's refusal of MAIL, as the reply for each recipient."""
         self.content: Arrived | None = None
-        self._pool, self._session, self._mail, self._ident, self._gone = pool, session, mail, ident, gone
+        self._pool, self._session, self._mail, self._xforward, self._gone = pool, session, mail, xforward, gone
         self._connection: RelayConnection | None = None
         self._begun = False  # MAIL is on its way over this connection
         self._accepted: list[tuple[Rcpt, Reply]] = []
@@ -265,7 +263,8 @@ class Passage:
             self._begun = True
             asks = [*(ask for ask, _ in self._accepted), *asks]
             self._check_offer(offered, asks)
-            lines += _xforward(self._session, offered.get("XFORWARD"), self._ident)
+            if "XFORWARD" in offered:
+                lines += self._xforward(offered["XFORWARD"])
             lines.append(mail_line(self._mail, offered))
         for recipient, path in asks:
             lines.append(rcpt_line(recipient, offered, path))
@@ -317,9 +316,3 @@ class Passage:
         self.broken, self.why = reply.RELAY_LOST, Why.RELAY_LOST
         self.close()
         raise Lost(self.broken)
-
-
-@lru_cache(maxsize=256)
-def _xforward(session: Session, offered: str | None, ident: str) -> tuple[bytes, ...]:
-    """Cached: it precedes every MAIL, and a client sends many messages."""
-    return () if offered is None else tuple(xforward(session, {"XFORWARD": offered}, ident))

@@ -134,7 +134,8 @@ class RelayConnection(asyncio.Protocol):
 
     def begin_data(self) -> None:
         """Send DATA, before ``data`` does. If that does not follow, the connection cannot be used again. Raises Lost."""
-        self._go_ahead = self._send((b"DATA",), self.timeouts.data)
+        self._go_ahead = self._loop.create_future()
+        self._put(b"DATA\r\n", 1, self.timeouts.data, _settles(self._go_ahead))
         self._in_data = True  # from now on sent octets may be content, even if the caller is cancelled
 
     async def data(

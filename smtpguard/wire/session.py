@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from smtpguard.mail import reply
+from smtpguard.mail.constant import constant
 from smtpguard.mail.envelope import Body, Envelope, Recipient, Session
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import Reply
@@ -40,7 +41,7 @@ LONGEST_LINE = 1 << 12
 # Requests to the caller; each names the method for its answer. ``failed`` answers any of them.
 
 
-@dataclass(frozen=True, slots=True)
+@constant
 class AskRelay:
     """Request the relay's replies to these recipients of ``mail``. Answer: ``answered``."""
 
@@ -97,7 +98,7 @@ class Finish:
     arriving: Arriving
 
 
-@dataclass(frozen=True, slots=True)
+@constant
 class Decide:
     """Decide on a whole message. Answer: ``carried``."""
 
@@ -331,7 +332,7 @@ class SmtpSession:
         refused, self._refused = tuple(self._refused), []
         self._at_relay = False
         self.deciding = True
-        self._wait_for(Decide(self.mail.to(self.recipients), refused, arrived))
+        self._wait_for(Decide(envelope=self.mail.to(self.recipients), refused=refused, arrived=arrived))
 
     def carried(self, carried: Carried) -> None:
         arrived, self._arrived = self._arrived, None
@@ -587,7 +588,7 @@ class SmtpSession:
         assert self.mail is not None
         self._asked, self._rcpts = self._rcpts, []
         self._at_relay = True
-        self._wait_for(AskRelay(self.mail, self._asked))
+        self._wait_for(AskRelay(mail=self.mail, rcpts=self._asked))
         return True
 
     def _answered(self, rcpt: Rcpt, answer: Reply) -> Reply:

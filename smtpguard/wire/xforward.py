@@ -5,30 +5,29 @@ It applies to one transaction, so every transaction sends all attributes again, 
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Mapping
+import re
 
-from smtpguard.mail.envelope import Session
+from smtpguard.mail.envelope import Session, client_address
 
 MAX_VALUE_OCTETS = 255
 MAX_LINE_OCTETS = 510
 _UNKNOWN = b"[UNAVAILABLE]"
+_PLAIN = re.compile(r"[!-*,-<>-~]*")
 
 
-def xforward(session: Session, extensions: Mapping[str, str], ident: str = "") -> list[bytes]:
-    """The commands to send before MAIL, without CRLF; none if the relay does not offer XFORWARD."""
-    offered = extensions.get("XFORWARD", "").upper().split()
+def xforward(session: Session, offered: str) -> list[bytes]:
+    """The commands to send before MAIL, without CRLF, to a relay that offers these attributes."""
     said = {
         "NAME": session.client_name,
         "ADDR": _address(session.client_ip),
         "PROTO": "ESMTP" if session.esmtp else "SMTP",
         "HELO": session.helo,
-        "IDENT": ident,
+        "IDENT": session.ident,
         "SOURCE": "REMOTE",
     }
     lines: list[bytes] = []
     line = b"XFORWARD"
-    for name in offered:
+    for name in offered.upper().split():
         if name not in said:
             continue
         word = b" " + name.encode("ascii") + b"=" + (xtext(said[name]) or _UNKNOWN)
@@ -43,6 +42,8 @@ def xforward(session: Session, extensions: Mapping[str, str], ident: str = "") -
 
 def xtext(text: str) -> bytes:
     """RFC 3461 section 4, truncated to the longest value."""
+    if len(text) <= MAX_VALUE_OCTETS and _PLAIN.fullmatch(text):
+        return text.encode()
     coded = b""
     for octet in text.encode():
         word = b"%c" % octet if 33 <= octet <= 126 and octet not in b"+=" else b"+%02X" % octet
@@ -53,7 +54,5 @@ def xtext(text: str) -> bytes:
 
 
 def _address(address: str) -> str:
-    try:
-        return f"IPV6:{address}" if ipaddress.ip_address(address).version == 6 else address
-    except ValueError:
-        return ""  # a client on a unix socket has none
+    found = client_address(address)  # None: a client on a unix socket has none
+    return "" if found is None else f"IPV6:{found}" if found.version == 6 else str(found)

@@ -84,7 +84,7 @@ class Served:
     def answer(self, event: object) -> None:
         smtp = self.smtp
         match event:
-            case AskRelay(_, rcpts):
+            case AskRelay(rcpts=rcpts):
                 if not self.held:
                     smtp.answered([self.of(str(r.address)) for r, _ in rcpts], Why.RECIPIENT_REFUSED, None)
             case AskOffer():
@@ -95,7 +95,7 @@ class Served:
                 smtp.logged_in(Reply(235, ("2.7.0 Ok",)), None if line in (None, b"*\r\n") else "anna")
             case NewClient():
                 smtp.client_is(None)
-            case Decide(_, _, arrived):
+            case Decide(arrived=arrived):
                 later = b"later" in arrived.message.raw[:]
                 self.events[-1] = (event.envelope, event.refused, arrived.stuffed, arrived.message.sha256)
                 said = Reply(451, ("4.0.0 Later",)) if later else Reply(250, ("2.0.0 Ok",))
