@@ -61,7 +61,7 @@ class Clock(Protocol):
 class Writes(Protocol):
     """The thread that writes (store.writer)."""
 
-    async def submit(self, step: Step | None = None) -> Any:
+    async def submit(self, step: Step | None = None, *, synced: bool = True) -> Any:
         """Queue a step and wait for its commit. Raises what the step raised, or a subclass of LedgerError."""
 
     async def stop(self) -> None:
@@ -112,9 +112,10 @@ class Access:
         """A long read in a thread. It ends when the store is closed."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, run, self._open)
 
-    async def write(self, step: Callable[[Batch], T]) -> T:
-        """Run one step in the writer's thread, committed on return. Raises what the step raises, and LedgerError."""
-        written: T = await self._writer.submit(step)
+    async def write(self, step: Callable[[Batch], T], *, synced: bool = True) -> T:
+        """Run one step in the writer's thread, committed on return. Not ``synced``: it repeats what is on disk elsewhere,
+        and a power failure may undo it (Database.write). Raises what the step raises, and LedgerError."""
+        written: T = await self._writer.submit(step, synced=synced)
         return written
 
     async def close(self) -> None:

@@ -324,7 +324,7 @@ class Batch:
             return taken
         for file in self._fronts.all():
             try:
-                taken += self._take(file)
+                taken += self._take(self._fronts, file)
             except FileNotFoundError:  # its process has ended, and has moved all of it
                 continue
         there = {file.name for file in self._fronts.all()}
@@ -333,7 +333,7 @@ class Batch:
                 self.execute("DELETE FROM front WHERE name = ?", [(name,)])
         return taken
 
-    def _take(self, file: File) -> int:
+    def _take(self, fronts: Fronts, file: File) -> int:
         if file.lives:
             return self.move_front(file) or 0
         data = file.read()
@@ -342,7 +342,7 @@ class Batch:
         moved = known[0][0] if known else 0
         found = tail(frames, moved)
         if head is None and not found.fronted and not found.problem:
-            file.remove()
+            fronts.remove(file)
             return 0
         problem = "it is not known here" if not known and found.fronted else self._foreign(head, found)
         if problem:
@@ -352,7 +352,7 @@ class Batch:
             self.append_fronted(found.fronted)
             self.front_moved(file.name, found.last)
         else:  # in an earlier commit all of it was moved
-            file.remove()
+            fronts.remove(file)
         return len(found.fronted)
 
     def _foreign(self, front: Front | None, found: Tail) -> str:

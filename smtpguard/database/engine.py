@@ -1,7 +1,7 @@
 """One database, SQLite or PostgreSQL, behind one interface: one connection that writes, a few that read, and one writer
 at a time.
 
-SQLite: WAL, ``synchronous=FULL``, and a fair lock between processes before ``BEGIN IMMEDIATE`` (files.Chamber).
+SQLite: WAL, ``synchronous=FULL`` unless a write says otherwise, and a fair lock between processes before ``BEGIN IMMEDIATE`` (files.Chamber).
 PostgreSQL: READ COMMITTED with an advisory lock as the transaction's own first statement, so that every later statement
 sees what the previous writer committed; the same statement sets ``synchronous_commit`` to at least ``on``. A driver's
 errors leave this file as subclasses of LedgerError.
@@ -117,6 +117,7 @@ class Database:
         self._files: tuple[_Inode | None, ...] | None = (
             None  # the file and its log, from the connection's first transaction on
         )
+        self._synced = True  # whether its commits are
         self._closed = False
         self.connections = 0
         """Number of writing connections so far: after a new one the server, or its state, may be another."""
@@ -201,9 +202,10 @@ class Database:
         return engine
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
+    def write(self, *, synced: bool = True) -> Iterator[Connection]:
         """One write transaction, exclusive over all processes; committed durably at the end, rolled back on any
-        exception.
+        exception. Not ``synced``: on SQLite its commit is on disk with the next one that is, or after Fronts.sync; a
+        power failure before may undo it, and nothing else.
 
         Raises CommitUnknown, Unavailable, Full, or BadItem. After a storage error the connection is thrown away, so
         that no later fsync covers up a failed one.
@@ -214,7 +216,7 @@ class Database:
             self._chamber.enter()
         try:
             try:
-                connection = self._begun()
+                connection = self._begun(synced=synced)
             except self.errors as error:
                 self._drop()
                 raise self.translated(error) from error
@@ -243,12 +245,15 @@ class Database:
         if self._write_back is not None:
             self._write_back.committed()
 
-    def _begun(self) -> Connection:
+    def _begun(self, *, synced: bool) -> Connection:
         """The writing connection, in a transaction begun through the driver. SQLAlchemy sees one transaction that never
         ends, and adds no work of its own to each batch."""
         if not self._in_place():
             self._drop()
         connection = self._connection or self._connected()
+        if self.sqlite and synced is not self._synced:
+            self._driver.execute(f"PRAGMA synchronous={'FULL' if synced else 'NORMAL'}")
+            self._synced = synced
         self._driver.execute(_BEGIN_SQLITE if self.sqlite else _BEGIN_POSTGRESQL)
         if self.sqlite and self._files is None:
             self._files = (self._file, inode(self._paths[1]))  # the log exists from the first transaction on
@@ -262,6 +267,7 @@ class Database:
         if self.sqlite:
             self._files, self._file = None, inode(self._paths[0])
         connection = self._connection = self._writer.connect()
+        self._synced = True
         self.connections += 1
         connection.begin()
         self._driver = connection.connection.driver_connection

@@ -113,6 +113,7 @@ class Shared:
 class Progress:
     """How far a front is written and moved. Its process tells what is synced; whoever moves it tells what is committed.
     It saves reading and asking in vain: frames have numbers, and the database knows the last one that is in the chain.
+    A commit that moves frames need not be on disk (Fronts.sync).
     """
 
     def __init__(self, path: Path) -> None:
@@ -201,6 +202,17 @@ class Fronts:
             with suppress(OSError, ValueError):  # it is gone; who moves it next finds out
                 file.progress.moved = number
 
+    def sync(self) -> None:
+        """Put on disk what has been moved. Call before a moved frame is overwritten or removed. Raises OSError."""
+        sync_log(self._database)
+
+    def remove(self, file: File) -> None:
+        """Remove one once all of it is in the chain. On return the removal is on disk. Raises OSError."""
+        self.sync()
+        file.path.unlink(missing_ok=True)
+        live(file.path).unlink(missing_ok=True)
+        sync_folder(self.folder)
+
     def aside(self) -> list[Path]:
         """Fronts that did not fit this journal, and were never moved into it."""
         return sorted(self.folder.glob(f"*{ASIDE}"))
@@ -277,11 +289,18 @@ class File:
         self.path.rename(self.path.with_name(f"{self.path.name}{ASIDE}"))
         live(self.path).unlink(missing_ok=True)
 
-    def remove(self) -> None:
-        """Remove it once all of it is in the chain. On return the removal is on disk."""
-        self.path.unlink(missing_ok=True)
-        live(self.path).unlink(missing_ok=True)
-        sync_folder(self.path.parent)
+
+def sync_log(path: Path) -> None:
+    """Put on disk what any process has committed to the database at ``path``. Without a log all of it was written back.
+    Raises OSError."""
+    try:
+        file = os.open(f"{path}-wal", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:  # the locks are on other files, so closing this one gives none up
+        os.fsync(file)
+    finally:
+        os.close(file)
 
 
 def live(path: Path) -> Path:

@@ -3,7 +3,7 @@ many at a time.
 
 A verdict is recorded when it is synced. The delivery part moves what is synced in all fronts into the chain every 80 ms
 (Journal.move_fronts), in the same commit as the position in each front, so that no process with clients waits for the
-database. If nobody does, this process's own writer does. The front of a process that died is moved by any other process
+database. That commit is not synced: until a later one is, the frames are on disk here. If nobody does, this process's own writer does. The front of a process that died is moved by any other process
 (Batch.take_fronts). On any irregularity here the message goes to the admission, from the beginning.
 """
 
@@ -372,6 +372,7 @@ class Front:
         if self._broken:  # writes queued when one failed: the admission decides on them
             return {}
         if self._at > AGAIN and not self.waits:
+            self._fronts.sync()
             self._at = 0
         generation, synced = self._shared.generation, self._number
         frames, some, number, size = list[bytes](), list[Event](), synced, 0
@@ -521,7 +522,11 @@ class Front:
     def close(self) -> None:
         """After the writer has ended. Frames that could not be moved stay, for the next process that opens the store."""
         if not self.waits and not self._broken:
-            self._unlinked()
+            try:
+                self._fronts.sync()
+                self._unlinked()
+            except OSError as error:
+                log.warning("%s stays: %s", self.path, error.strerror)
         self._disk.close()
         os.close(self._alive)
         self._shared.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import Mapping, Sequence
@@ -132,7 +133,7 @@ class Journal(Rows):
         if (made := await self._access.ask(read, snapshot=True)) is None:
             return False
         more, words, sums = made
-        return await self._access.write(write) and more
+        return await self._access.write(write, synced=False) and more
 
     async def activity(
         self,
@@ -165,10 +166,10 @@ class Journal(Rows):
 
     async def move_fronts(self) -> None:
         """Move what is synced in all fronts into the chain, without waiting for a process that writes one. In several
-        commits if it is much, so that admissions come between."""
+        commits if it is much, so that admissions come between. They are not synced."""
         fronts = self._access.fronts
         while waiting := fronts.waiting() if fronts is not None else []:
-            done = await self._access.write(lambda b: [b.move_front(file, PIECE) for file in waiting])
+            done = await self._access.write(lambda b: [b.move_front(file, PIECE) for file in waiting], synced=False)
             if not any(done) or all(file.rest < PIECE for file in waiting):
                 break
 
@@ -210,10 +211,13 @@ class Journal(Rows):
         ]
 
     async def catch_up(self) -> None:
-        """Called before the journal is read as proof. If it cannot be written, it is read as it is."""
+        """Called before the journal is read as proof: a power failure changes nothing of what is read. If it cannot be
+        written, it is read as it is."""
         try:
             await self.take_fronts()
-        except LedgerError as error:
+            if self._access.fronts is not None:
+                await asyncio.to_thread(self._access.fronts.sync)
+        except (LedgerError, OSError) as error:
             log.warning("the fronts' entries could not be moved: %s", error)
 
     async def checkpoint(self) -> Checkpoint | None:

@@ -18,10 +18,10 @@ WAIT_SECONDS = 20.0
 class Work:
     """One unit of work in a batch: an item with its ``admission``, or any other ``step``.
 
-    ``started``: it is in a batch, so it may be written whatever its caller is told.
+    ``started``: it is in a batch, so it may be written whatever its caller is told. ``synced``: as for Access.write.
     """
 
-    __slots__ = ("admission", "error", "future", "item", "loop", "result", "since", "started", "step")
+    __slots__ = ("admission", "error", "future", "item", "loop", "result", "since", "started", "step", "synced")
 
     def __init__(
         self,
@@ -30,11 +30,13 @@ class Work:
         admission: Callable[[Seen], Admission] | None = None,
         *,
         since: float,
+        synced: bool = True,
     ) -> None:
         self.step = step
         self.item = item
         self.admission = admission
         self.since = since
+        self.synced = synced
         self.loop = asyncio.get_running_loop()
         self.future: asyncio.Future[Any] = self.loop.create_future()
         self.started = False

@@ -97,6 +97,7 @@ class Writer:
         self._kept_house = clock.monotonic()
         self._unsigned = False  # entries of this process without a checkpoint yet
         self._signed_seq = 0  # the last entry known to be signed, or the last at this process's start
+        self._seq = 0  # the last entry at the last commit
         self._unfiled: list[Checkpoint] = []
         self.bypasses = Bypasses(state_dir)
         """What was relayed on this host while the store was away."""
@@ -112,13 +113,14 @@ class Writer:
         *,
         item: Item | None = None,
         admission: Callable[[Seen], Admission] | None = None,
+        synced: bool = True,
     ) -> Any:
-        """Wait for the turn, and for the commit. Raises what the step raised, or kinds of LedgerError."""
+        """Wait for the turn, and for the commit, which nothing syncs if no work of it is ``synced``. Raises what the step raised, or kinds of LedgerError."""
         if self._closed:
             raise Unavailable("the store is closed")
         if self._queue.qsize() + len(self._coming) >= WAITING:
             raise Busy(f"{WAITING} are waiting already")
-        work = Work(step, item, admission, since=self._clock.monotonic())
+        work = Work(step, item, admission, since=self._clock.monotonic(), synced=synced)
         self._waiting.add(work)
         if not self._coming:
             work.loop.call_soon(self._hand_over, 0)
@@ -223,17 +225,19 @@ class Writer:
 
     def _serve(self, works: list[Work]) -> None:
         wanted: list[Work] = []
-
-        def join() -> None:
-            """Called when the write lock is held: add the work that came while others wrote."""
-            self._take_more(works)
-            wanted.extend(_wanted(works))
-
         notes = [self._notes.popleft() for _ in range(min(len(self._notes), BATCH * 4))]
         if self.front is not None:
             notes += self.front.outcomes()
+        synced = bool(notes or self._unanswered or self._house_waits or any(work.synced for work in works))
+
+        def join() -> None:
+            """Called when the write lock is held: add the work that came while others wrote."""
+            if synced:
+                self._take_more(works)
+            wanted.extend(_wanted(works))
+
         try:
-            self._commit(wanted, notes, join)
+            self._commit(wanted, notes, join, synced=synced)
         except BadItem:
             self._one_by_one(wanted, notes)
         except Exception as error:
@@ -244,13 +248,20 @@ class Writer:
             self._acknowledge(held)
             self._answer(held)
 
-    def _commit(self, works: Sequence[Work], notes: Sequence[Event], join: Callable[[], None] = lambda: None) -> None:
+    def _commit(
+        self,
+        works: Sequence[Work],
+        notes: Sequence[Event],
+        join: Callable[[], None] = lambda: None,
+        *,
+        synced: bool = True,
+    ) -> None:
         """One transaction. A work's own error stays with it, and nothing of that work is written; the storage's is
         raised, and then nothing at all was written. ``join`` is called inside the transaction, and may add works."""
         left = works
         while True:
             try:
-                self._attempt(left, notes, join)
+                self._attempt(left, notes, join, synced=synced)
             except _Retry:  # leave out those that raised: they may have written something
                 left, join = [work for work in works if work.error is None], lambda: None
             except Exception:
@@ -260,9 +271,11 @@ class Writer:
             else:
                 return
 
-    def _attempt(self, works: Sequence[Work], notes: Sequence[Event], join: Callable[[], None]) -> None:
+    def _attempt(
+        self, works: Sequence[Work], notes: Sequence[Event], join: Callable[[], None], *, synced: bool
+    ) -> None:
         """Raises _Retry if a work has raised an error of its own: then nothing was written."""
-        with self._database.write() as connection:
+        with self._database.write(synced=synced) as connection:
             if self._lookout.elsewhere(self._database.connections):
                 self._gate, self._memory, self._recent = None, Memory(), Recent()
             join()
@@ -282,8 +295,10 @@ class Writer:
                         self._try(work, partial(work.step, batch))
             if any(work.error is not None for work in works):
                 raise _Retry
-            self._keep_house(batch)
+            if synced:
+                self._keep_house(batch)
             batch.finish()
+        self._seq = batch.head.seq
         self._gate, self._recent = batch.gate, batch.recent
         self._untold += batch.events
         batch.events.clear()  # the batch is in a cycle, and would keep them until a collection of garbage
@@ -326,8 +341,14 @@ class Writer:
             except Exception:
                 log.exception("a subscriber of committed events failed")
 
+    @property
+    def _house_waits(self) -> bool:
+        minute = self._clock.monotonic() - self._kept_house >= KEEP_SECONDS
+        return minute or self._seq - self._signed_seq >= SIGN_ENTRIES
+
     def _keep_house(self, batch: Batch) -> None:
-        """A checkpoint every minute, and after a number of entries; and every minute some expired counts are deleted."""
+        """A checkpoint every minute, and after a number of entries; and every minute some expired counts are deleted.
+        Only with a commit that is synced: what is signed is on disk."""
         self._signed_seq = self._signed_seq or batch.head.seq
         minute = self._clock.monotonic() - self._kept_house >= KEEP_SECONDS
         if minute:

@@ -7,21 +7,27 @@ import errno
 import fcntl
 import os
 import random
+import shutil
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Sequence
-from contextlib import closing
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection
 
+from smtpguard.config.statefiles import sync_folder
 from smtpguard.database.batch import Batch, Row
+from smtpguard.database.engine import Database
 from smtpguard.database.errors import Full, LedgerError, Unavailable
+from smtpguard.database.fronts import sync_log
 from smtpguard.journal.event import Kind
 from smtpguard.journal.front import FIRST, tail
 from smtpguard.store import front as fronts
+from smtpguard.store import writer as writers
 from smtpguard.store.front import Disk, Front
 from smtpguard.store.store import Store
 from tests.store.fronting import MARKS, fronted, moved, outcome, pause_moving, record, store_of, verdict
@@ -261,6 +267,120 @@ async def test_a_power_loss_loses_nothing_acknowledged(
         assert set(before) <= set(found)
         assert set(answered) <= set(found), "nothing that was acknowledged is lost"
         assert after.journal.fronts_aside() == []
+
+
+class Log:
+    """The database's write-ahead log as it is on the disk: as it was when it was synced last."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self.synced, write = folder, b"", Database.write
+
+        @contextmanager
+        def written(database: Database, *, synced: bool = True) -> Iterator[Connection]:
+            with write(database, synced=synced) as connection:
+                yield connection
+            if synced:
+                self.sync()
+
+        def synced(path: Path) -> None:
+            sync_log(path)
+            self.sync()
+
+        monkeypatch.setattr(Database, "write", written)
+        monkeypatch.setattr("smtpguard.database.fronts.sync_log", synced)
+
+    def sync(self) -> None:
+        self.synced = (self.folder / "guard.db-wal").read_bytes()
+
+    async def cut(self, into: Path) -> Sequence[str]:
+        """The verdicts in the journal after a power cut now, on a copy."""
+        shutil.copytree(self.folder, into, ignore=shutil.ignore_patterns("guard.db-*"))
+        (into / "guard.db-wal").write_bytes(self.synced)
+        async with store_of(into) as after:
+            await after.journal.take_fronts()
+            assert after.journal.fronts_aside() == []
+            assert not (await after.gate.read()).freezes, "what was signed is there"
+            return await moved(after)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_a_power_loss_undoes_no_move(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    """Moves are not synced, so a power cut may undo them; then the front still has their frames."""
+    chance = random.Random(seed)
+    here, answered = tmp_path / "here", list[str]()
+    here.mkdir()
+    monkeypatch.setattr(fronts, "SIZE", 4000)
+    monkeypatch.setattr(fronts, "AGAIN", 1000)
+    monkeypatch.setattr(writers, "SIGN_ENTRIES", 12)
+    log = Log(here, monkeypatch)
+    async with store_of(here) as mover:
+        async with store_of(here) as store:
+            front = await fronted(store)
+            pause_moving(store, front)
+            before = len(log.synced)
+            for n in range(60):
+                if await record(front, f"T{n}"):
+                    answered.append(f"T{n}")
+                if chance.random() < 0.5:
+                    await mover.journal.move_fronts()
+                if chance.random() < 0.05:
+                    await mover.journal.record([event(Kind.START, "another commit")])
+                if chance.random() < 0.1:
+                    assert set(answered) <= set(await log.cut(tmp_path / f"cut{n}"))
+            assert len(answered) > 40
+            assert len(log.synced) > before
+            assert front._progress.moved > 40, "it was overwritten"
+            await mover.journal.move_fronts()
+        assert set(answered) <= set(await log.cut(tmp_path / "closed")), "and its file is gone"
+        assert not front.path.exists()
+
+
+async def test_a_power_loss_undoes_no_move_of_an_ended_front(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, cut = tmp_path / "here", list[Path]()
+    here.mkdir()
+    log = Log(here, monkeypatch)
+    async with store_of(here) as mover, store_of(here) as store:
+        front = await fronted(store)
+        pause_moving(store, front)
+        assert await record(front, "T1")
+        await mover.journal.move_fronts()
+        fcntl.flock(front._alive, fcntl.LOCK_UN)  # as when its process is killed
+
+        def removed(folder: Path) -> None:
+            sync_folder(folder)
+            (tmp_path / "synced").write_bytes(log.synced)
+            cut.append(folder)
+
+        monkeypatch.setattr("smtpguard.database.fronts.sync_folder", removed)
+        await mover.journal.take_fronts(only_ended=True)
+        assert cut
+        assert not front.path.exists()
+        log.synced = (tmp_path / "synced").read_bytes()
+        assert await log.cut(tmp_path / "there") == ["T1"]
+
+
+async def test_moves_alone_are_signed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writers, "SIGN_ENTRIES", 5)
+    async with store_of(tmp_path) as mover, store_of(tmp_path) as store:
+        front = await fronted(store)
+        pause_moving(store, front)
+        for n in range(15):
+            assert await record(front, f"T{n}")
+            await mover.journal.move_fronts()
+        assert (tmp_path / "checkpoints").read_text().count("\n") >= 2
+
+
+async def test_what_is_read_as_proof_is_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = Log(tmp_path, monkeypatch)
+    async with store_of(tmp_path) as mover, store_of(tmp_path) as store:
+        front = await fronted(store)
+        pause_moving(store, front)
+        assert await record(front, "T1")
+        await mover.journal.move_fronts()
+        log.synced, here = b"", tmp_path / "guard.db-wal"
+        await mover.journal.index()
+        await mover.journal.verify()
+        assert log.synced == here.read_bytes()
 
 
 async def test_a_clock_set_back_changes_no_order(tmp_path: Path) -> None:
