@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Table, select, update
 
 from smtpguard.database import schema
 from smtpguard.database.codec import Codec
-from smtpguard.database.engine import cursor_of
+from smtpguard.database.engine import array_of, cursor_of
 from smtpguard.database.failpoint import passes, traced
 from smtpguard.database.fronts import File, Fronts, Shared, scope_key
 from smtpguard.journal import bypass, columns
@@ -41,7 +41,6 @@ _HEAD_AND_FRONTS = f"SELECT EXISTS (SELECT 1 FROM front), h.* FROM ({_HEAD}) AS 
 _SET_HEAD = "UPDATE head SET seq = ?, hash = ?, generation = ?, policy = ?, kept_bytes = ?"
 _ARRIVED = "DELETE FROM underway WHERE id {} AND NOT doubt RETURNING id, mailing, at, people, again"
 _ROWS = (100, 20, 4, 1)  # in one INSERT
-_WHOLE = frozenset({"bigint", "integer", "smallint"})
 _TYPES = {
     "BigInteger": "bigint",
     "Integer": "integer",
@@ -81,16 +80,6 @@ class _Insert:
         self.rows = [(n, f"{into} VALUES {', '.join([row] * n)} {end}") for n in _ROWS]
         self.types = [_TYPES[type(c.type).__name__] for c in columns]
         self.arrays = f"{into} SELECT * FROM unnest({', '.join(f'%s::{kind}[]' for kind in self.types)}) {end}"
-
-
-def _array(kind: str, values: Sequence[Any]) -> Any:
-    """A parameter for PostgreSQL. Plain values are written out as an array literal, since the driver takes long for
-    each element."""
-    if kind in _WHOLE:
-        return "{" + ",".join(["NULL" if value is None else str(value) for value in values]) + "}"
-    if kind == "bytea":
-        return "{" + ",".join(["NULL" if value is None else f'"\\\\x{value.hex()}"' for value in values]) + "}"
-    return list(values)
 
 
 def read_head(connection: Connection) -> Head:
@@ -204,7 +193,7 @@ class Batch:
         if not self._sqlite:
             if values:
                 kind = "bigint" if isinstance(values[0], int) else "bytea" if isinstance(values[0], bytes) else "text"
-                yield from self.select(sql.format(f"= ANY(?::{kind}[])"), (*first, _array(kind, values)))
+                yield from self.select(sql.format(f"= ANY(?::{kind}[])"), (*first, array_of(kind, values)))
             return
         for start in range(0, len(values), _MOST_VALUES):
             some = values[start : start + _MOST_VALUES]
@@ -228,7 +217,7 @@ class Batch:
         insert = _INSERTS[table]
         if not self._sqlite:
             columns = zip(*rows, strict=True)
-            arrays = [_array(kind, column) for kind, column in zip(insert.types, columns, strict=True)]
+            arrays = [array_of(kind, column) for kind, column in zip(insert.types, columns, strict=True)]
             self._cursor.execute(insert.arrays, arrays)
             return
         start = 0

@@ -13,8 +13,10 @@ import math
 import os
 import re
 import sqlite3
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -165,6 +167,7 @@ class Database:
 
             @event.listens_for(engine, "connect")
             def timeouts(connection: Any, _: object) -> None:
+                connection.adapters.register_dumper(Array, _array_dumper())
                 try:
                     with connection.cursor() as cursor:
                         cursor.execute(
@@ -409,8 +412,54 @@ def cursor_of(connection: Connection) -> Any:
     """The driver's cursor for all batches on this connection. A cursor of its own would outlive each batch, and SQLite keeps a
     closed file open, and its log unmerged, as long as there is one."""
     if _CURSOR not in connection.info:
-        connection.info[_CURSOR] = connection.connection.cursor()
+        driver: Any = connection.connection.driver_connection
+        plain = isinstance(driver, sqlite3.Connection)
+        connection.info[_CURSOR] = driver.cursor() if plain else driver.cursor(binary=True)
     return connection.info[_CURSOR]
+
+
+class Array(bytes):
+    """An array as PostgreSQL sends and receives it in binary (array_recv): written as text, each octet string is
+    encoded in hexadecimal here and decoded there."""
+
+
+_ELEMENTS = {"boolean": (16, "?"), "bytea": (17, ""), "bigint": (20, "q"), "smallint": (21, "h"), "integer": (23, "i"),
+             "text": (25, "")}  # fmt: skip
+"""By type, its number in every PostgreSQL, and the format of a value of fixed size."""
+_LENGTH = struct.Struct(">i")
+_NULL = _LENGTH.pack(-1)
+
+
+def array_of(kind: str, values: Sequence[Any]) -> Array:
+    """The values of a column of this type, one dimension from 1 on. Each value follows its length; -1 is that of NULL."""
+    oid, fixed = _ELEMENTS[kind]
+    one = struct.Struct(f">i{fixed}")
+    made = partial(one.pack, one.size - _LENGTH.size) if fixed else _text if kind == "text" else _octets
+    octets = b"".join([_NULL if value is None else made(value) for value in values])
+    return Array(struct.pack(">5i", 1, None in values, oid, len(values), 1) + octets)
+
+
+def _octets(value: bytes) -> bytes:
+    return _LENGTH.pack(len(value)) + value
+
+
+def _text(value: str) -> bytes:
+    return _octets(value.encode())
+
+
+@cache
+def _array_dumper() -> type:
+    """For the driver. The statement says which type it is."""
+    from psycopg.adapt import Dumper
+    from psycopg.pq import Format
+
+    class ArrayDumper(Dumper):
+        format = Format.BINARY
+
+        def dump(self, obj: bytes) -> bytes:
+            return obj
+
+    return ArrayDumper
 
 
 def _close_cursor(connection: Connection) -> None:
