@@ -69,7 +69,9 @@ class Contacts:
         new = list(dict.fromkeys(numbers(item.people)))
         if not docs.keys().isdisjoint(new):
             scopes = [number(self._scope(f"from {sender}")) for sender in item.letter_from]
-            new = [p for p in new if p not in docs or not _is_known(self._people.of(p), scopes, since)]
+            by_doc = self._people.by_document(new)
+            known = {doc for doc in by_doc if _is_known(doc.entries, scopes, since)}
+            new = [p for p in new if docs.get(p) not in known] if known else new
         for name in _referred(item):
             there = self._sent.of(self._message(name))
             new = [p for p in new if there.get(p, NEVER) <= since] if there else new
@@ -141,9 +143,8 @@ class ContactWriter:
             numbers = list(map(number, people))
             made = self._contacts.entries(senders, at_us)
             for person in numbers:
-                doc = self._people.to_change(person)
-                for scope, one in made.items():
-                    doc[scope] = max(one, doc.get(scope, NEVER))
+                had = self._people.of(person)
+                self._people.put([person], {scope: max(one, had.get(scope, NEVER)) for scope, one in made.items()})
             self._contacts.record(message_id, numbers, at_us)
         self._people.write()
         self._contacts.write()

@@ -13,6 +13,7 @@ digests and are spread evenly, so a range of numbers is a share of the rows, and
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 
@@ -38,6 +39,7 @@ from smtpguard.counts.people import (
     USUAL_FROM,
     USUAL_UNTIL,
     Contents,
+    Document,
     Moments,
     People,
     most_in_a_window,
@@ -77,9 +79,26 @@ _LETTER, _CUSTOMERS = "letter", "customers"
 """Two kinds of members: single customers, and customers with list addresses."""
 
 _WINDOW = attrgetter("window_seconds")
+_SINGLE = {1}
 
 Members = Mapping[int, int]
 """Person's number -> how many people it counts as."""
+
+
+class _Group:
+    """The members that an item has under some scopes. ``there``: those with documents, by these; ``changes``: what
+    changes in each; ``n`` and ``weight``: of the others, who get a document with ``entries``. ``single``: each member
+    counts as one."""
+
+    def __init__(self, members: Members, people: People) -> None:
+        self.members, self.there = members, people.by_document(members)
+        self.entries: dict[int, int] = {}
+        self.changes: dict[Document, dict[int, int]] = {doc: {} for doc in self.there}
+        self.weights = {doc: sum(map(members.__getitem__, some)) for doc, some in self.there.items()}
+        self.whole = sum(members.values())
+        self.single = set(members.values()) <= _SINGLE
+        self.n = len(members) - sum(map(len, self.there.values()))
+        self.weight = self.whole - sum(self.weights.values())
 
 
 class Tally:
@@ -95,6 +114,7 @@ class Tally:
         self._mailings = mailings_of(batch)
         self._people, self._again, self._moments = People(batch), Contents(batch), Moments(batch)
         self._last: tuple[Item | None, dict[object, Members], Reached | None] = (None, {}, None)
+        self._groups: list[_Group] = []  # of that item
         asking = [item for item in items if item.asks]
         self._asked = bool(asking)
         if not asking:
@@ -159,7 +179,7 @@ class Tally:
 
     def _of_item(self, item: Item) -> dict[object, Members]:
         if self._last[0] is not item:
-            self._last = (item, {}, None)
+            self._last, self._groups = (item, {}, None), []
         return self._last[1]
 
     def _all(self, ask: Ask, item: Item) -> Members:
@@ -189,6 +209,14 @@ class Tally:
                 else {n: weight for n, weight in all_of_them.items() if n in some}
             )
         return made[kind]
+
+    def _group(self, item: Item, members: Members) -> _Group:
+        self._of_item(item)
+        group = next((group for group in self._groups if group.members is members), None)
+        if group is None:
+            group = _Group(members, self._people)
+            self._groups.append(group)
+        return group
 
     def _reached(self, item: Item) -> Reached:
         """The people it reaches whom its sender does not know, before the item is recorded."""
@@ -236,7 +264,7 @@ class Tally:
             for ask in asks:
                 if ask.window_seconds not in found:
                     one = self._sum(scope, ask, item)
-                    found[ask.window_seconds] = one.total + self._new(members, scope, one.floor)
+                    found[ask.window_seconds] = one.total + self._new(item, members, scope, one.floor)
                 counts[ask] = self._unusual(ask, scope, found[ask.window_seconds])
         for ask in item.asks:
             if ask.fact == OF_ANSWERS:
@@ -247,13 +275,11 @@ class Tally:
         has_come = self._mailings.has_come(item)
         return self._sums.of(scope, self._long[scope], ask.window_seconds, has_come=has_come)
 
-    def _new(self, members: Members, scope: int, since_us: int) -> int:
-        """The weight of the members that the window does not have."""
-        people = self._people
-        if people.docs.keys().isdisjoint(members):
-            return sum(members.values())
-        since, of = floor(since_us), people.of
-        return sum(weight for person, weight in members.items() if of(person).get(scope, NEVER) <= since)
+    def _new(self, item: Item, members: Members, scope: int, since_us: int) -> int:
+        """The weight of the item's members that the window does not have."""
+        group, since = self._group(item, members), floor(since_us)
+        there = [group.weights[doc] for doc in group.there if doc.entries.get(scope, NEVER) > since]
+        return group.whole - sum(there)
 
     def _unusual(self, ask: Ask, scope: int, count: int) -> int:
         """The count. From ``usual.least`` on it is that of the rule only if it is also above the usual amount; else it
@@ -284,99 +310,90 @@ class Tally:
     def record(self, item: Item, asks: Sequence[Ask], *, known: bool = True) -> None:
         """Count the item under ``asks``, which must be among its own. ``known``: whether its sender counts as known to
         its people from now on."""
-        groups: list[tuple[Members, dict[int, int]]] = []  # members, and the entries for those without a document
         for some in _together(asks):
             ask, scope = max(some, key=_WINDOW), self._scope(some[0], item)
             members = self._members(ask, item)
             if not members:  # as with ordinary mail: a retry could prolong nothing
                 continue
             self._sum(scope, ask, item)
-            entries = next((entries for group, entries in groups if group is members), None)
-            if entries is None:
-                entries = {}
-                groups.append((members, entries))
-            entries[scope] = self._record(item, scope, ask, members)
+            self._record(item, scope, ask, self._group(item, members))
         if known and item.letter_from and not OF_LETTERS.isdisjoint(ask.fact for ask in asks):
-            self._make_known(item, groups)
+            self._groups.append(self._make_known(item))
+        groups = [group for group in self._groups if group.entries]
+        for group in groups:
+            for doc, entries in group.changes.items():
+                if entries:
+                    self._people.put(group.there[doc], entries)
         self._begin(groups)
-        self._last = (None, {}, None)
+        self._last, self._groups = (None, {}, None), []
 
-    def _record(self, item: Item, scope: int, ask: Ask, members: Members) -> int:
-        """Count the members in sums and moments, and in the documents that exist. Returns the entry for members without
-        a document."""
-        now, people, content = self._batch.now_us, self._people, self._content(item)
+    def _record(self, item: Item, scope: int, ask: Ask, group: _Group) -> None:
+        """Count the members in sums and moments, and what changes in their documents."""
+        now, content = self._batch.now_us, self._content(item)
         window = ask.window_seconds * 1_000_000
         span = max(window, USUAL_FROM if ask.fact in OF_LETTERS else 0)
         when = max(now, self._moments.reset_at(scope) + 1)
-        made = entry(when, hours(span))
+        made = group.entries[scope] = entry(when, hours(span))
         sums = list(self._sums.all_of(scope))
         again = self._again.of(content).get(scope, NEVER) > now
         if not again:
             self._again.put(content, scope, now + span)
-        n, weight = len(members), sum(members.values())
-        if not people.docs.keys().isdisjoint(members):
-            known = [person for person in members if person in people.docs]
-            n, weight = n - len(known), weight - sum(members[person] for person in known)
-            since = floor(now - window)
-            if again:
-                known = [person for person in known if people.of(person).get(scope, NEVER) <= since]
-            self._recount(scope, made, {person: members[person] for person in known}, sums)
-        if n:
-            self._moments.add(scope, when, when + span, n, weight)
+        since = floor(now - window)
+        for doc, some in group.there.items():
+            if not again or doc.entries.get(scope, NEVER) <= since:
+                group.changes[doc][scope] = self._recount(scope, made, doc, group, some, sums)
+        if group.n:
+            self._moments.add(scope, when, when + span, group.n, group.weight)
             for one in sums:
-                one.total += weight
+                one.total += group.weight
                 one.changed = True
-        return made
 
-    def _recount(self, scope: int, made: int, members: Members, sums: Sequence[Sum]) -> None:
-        """Count people with documents under the new time, and remove them from the old one."""
-        people, reset = self._people, self._moments.reset_at(scope)
-        alike: dict[tuple[int, int, int], int] = {}  # (entry before, weight before, weight now) -> how many people
-        longer: dict[int, int] = {}
-        for person, weight in members.items():
-            doc = people.to_change(person)
-            before = doc.get(scope, NEVER)
-            key = before, people.weight(person, scope), weight
-            alike[key] = alike.get(key, 0) + 1
-            doc[scope] = longer.get(before) or longer.setdefault(before, lengthened(made, before))
-            people.weigh(person, scope, weight)
-        for (before, was, weight), n in alike.items():
+    def _recount(
+        self, scope: int, made: int, doc: Document, group: _Group, some: Sequence[int], sums: Sequence[Sum]
+    ) -> int:
+        """Count people with this document under the new time, and remove them from the old one. Returns their entry."""
+        people, reset, members = self._people, self._moments.reset_at(scope), group.members
+        before = doc.entries.get(scope, NEVER)
+        longer = lengthened(made, before)
+        alike = {(1, 1): len(some)}  # (weight before, weight now) -> how many people
+        if people.weights or not group.single:
+            alike = Counter((people.weight(person, scope), members[person]) for person in some)
+            for person in some:
+                people.weigh(person, scope, members[person])
+        for (was, weight), n in alike.items():
             weighed = was if before != NEVER and at(before) > reset else 0
             if before != NEVER:
                 self._moments.add(scope, at(before), ends(before), -n, -n * weighed)
-            self._moments.add(scope, at(made), ends(longer[before]), n, n * weight)
+            self._moments.add(scope, at(made), ends(longer), n, n * weight)
             for one in sums:
                 one.total += n * (weight - weighed if before > floor(one.floor) else weight)
                 one.changed = True
+        return longer
 
-    def _make_known(self, item: Item, groups: list[tuple[Members, dict[int, int]]]) -> None:
+    def _make_known(self, item: Item) -> _Group:
         """Record that the sender has written to its customers."""
-        people, docs = dict.fromkeys(numbers(item.people), 1), self._people.docs
-        entries = self._contacts.entries(item.letter_from, self._batch.now_us)
-        if not docs.keys().isdisjoint(people):
-            for person in people:
-                if person in docs:
-                    self._people.to_change(person).update(entries)
-        self._contacts.record(item.message_id, people, self._batch.now_us)
-        groups.append((people, entries))
+        group = _Group(dict.fromkeys(numbers(item.people), 1), self._people)
+        group.entries = self._contacts.entries(item.letter_from, self._batch.now_us)
+        group.changes = dict.fromkeys(group.there, group.entries)
+        self._contacts.record(item.message_id, group.members, self._batch.now_us)
+        return group
 
-    def _begin(self, groups: Sequence[tuple[Members, dict[int, int]]]) -> None:
+    def _begin(self, groups: Sequence[_Group]) -> None:
         """Make the documents of people who have none: one for all who are members of the same groups."""
-        docs, found = self._people.docs, dict[int, int]()
-        for n, (members, _) in enumerate(groups):
-            for person in members:
-                if person not in docs:
+        found: dict[int, int] = {}
+        for n, group in enumerate(groups):
+            for person in group.members if group.n else ():
+                if person not in self._people.docs:
                     found[person] = found.get(person, 0) | 1 << n
         for bits in set(found.values()):
-            some = [entries for n, (_, entries) in enumerate(groups) if bits >> n & 1]
+            some = [group.entries for n, group in enumerate(groups) if bits >> n & 1]
             entries = {scope: one for each in some for scope, one in each.items()}
-            self._people.begin((person for person, mine in found.items() if mine == bits), entries)
-        for members, entries in groups:
-            if sum(members.values()) != len(members):
-                for person, weight in members.items():
-                    if person in found:
-                        for scope in entries:
-                            self._people.weigh(person, scope, weight)
+            self._people.put([person for person, mine in found.items() if mine == bits], entries)
+        for group in groups:
+            for person, weight in group.members.items() if not group.single else ():
+                if person in found:
+                    for scope in group.entries:
+                        self._people.weigh(person, scope, weight)
 
     def keep(self) -> None:
         if not self._asked:

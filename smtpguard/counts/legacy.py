@@ -29,7 +29,7 @@ class Earlier:
         found = list(self._batch.among("SELECT pair, at, until, weight FROM seen WHERE pair {}", list(pairs)))
         for pair, at, until, weight in found:
             scope, person = pairs[bytes(pair)]
-            people.put(person, scope, entry(at, hours(until - at)))
+            people.put([person], {scope: entry(at, hours(until - at))})
             people.weigh(person, scope, weight)
             moments.add(scope, at, until, 1, weight)
         self._gone("seen", [row[0] for row in found])
@@ -44,7 +44,7 @@ class Earlier:
             scope, person = pairs[bytes(pair)]
             one = entry(at, hours(span_us))
             if people.of(person).get(scope, one) <= one:
-                people.put(person, scope, one)
+                people.put([person], {scope: one})
         self._gone("contact", [row[0] for row in found])
 
     def were_sent(self, members: Mapping[bytes, tuple[int, int]], since_us: int) -> list[tuple[int, int]]:

@@ -29,14 +29,9 @@ class Documents:
 
     def load(self, numbers: Iterable[int]) -> None:
         wanted = set(numbers) - self._known
-        if wanted:
-            self._known |= wanted
-            self._read(sorted(wanted))
-
-    def _read(self, wanted: list[int]) -> None:
-        docs = self.docs
-        for number, doc in self._batch.among(self._sql, wanted):
-            docs[number] = doc
+        self._known |= wanted
+        for number, doc in self._batch.among(self._sql, sorted(wanted)):
+            self.docs[number] = doc
 
     def of(self, number: int) -> Mapping[int, int]:
         doc = self.docs.get(number)
@@ -90,29 +85,78 @@ class Contents(Documents):
         super().__init__(batch, "again", "content")
 
 
-class People(Documents):
-    """By person, the scopes they were counted under. ``weights``: by scope, of people who count as several or as none."""
+class Document:
+    """The entries of a person by scope; immutable, and one for all people who have equal ones, so that what is asked or
+    changed for many of them is done once."""
+
+    __slots__ = ("_after", "_entries", "_packed")
+
+    def __init__(self, packed: bytes = b"", entries: Mapping[int, int] | None = None) -> None:
+        self._packed, self._entries = packed, entries
+        self._after: dict[tuple[tuple[int, int], ...], Document] = {}
+
+    @property
+    def entries(self) -> Mapping[int, int]:
+        if self._entries is None:
+            self._entries = unpack(self._packed)
+        return self._entries
+
+    def after(self, entries: Mapping[int, int]) -> Document:
+        """With these entries."""
+        key = tuple(entries.items())
+        made = self._after.get(key)
+        if made is None:
+            made = self._after[key] = Document(entries={**self.entries, **entries})
+        return made
+
+
+class People:
+    """By person, the scopes they were counted under. ``docs``: by number; absent if there is none. ``weights``: by
+    scope, of people who count as several or as none."""
 
     def __init__(self, batch: Batch) -> None:
-        super().__init__(batch, "person", "person")
-        self._sql = "SELECT person, doc, weights FROM person WHERE person {}"
+        self._batch = batch
+        self._known: set[int] = set()
+        self._changed: set[int] = set()
+        self._none = Document()
+        self.docs: dict[int, Document] = {}
         self.weights: dict[int, dict[int, int]] = {}
-        self._made: dict[bytes, int] = {}  # documents shared by many people, and when they are due
 
-    def _read(self, wanted: list[int]) -> None:
-        docs = self.docs
-        for person, doc, weights in self._batch.among(self._sql, wanted):
-            docs[person] = doc
+    def load(self, people: Iterable[int]) -> None:
+        wanted = set(people) - self._known
+        self._known |= wanted
+        equal: dict[bytes, Document] = {}
+        sql = "SELECT person, doc, weights FROM person WHERE person {}"
+        for person, doc, weights in self._batch.among(sql, sorted(wanted)):
+            found = equal.get(doc)
+            if found is None:
+                found = equal[doc] = Document(doc)
+            self.docs[person] = found
             if weights is not None:
                 self.weights[person] = unpack(weights)
 
-    def begin(self, people: Iterable[int], entries: Mapping[int, int]) -> None:
-        """Give these people, who have no document, the same first entries."""
-        doc = pack(entries)
-        self._made[doc] = min(map(ends, entries.values()))
-        some = dict.fromkeys(people, doc)
-        self.docs.update(some)
-        self.changed.update(some)
+    def of(self, person: int) -> Mapping[int, int]:
+        return self.docs.get(person, self._none).entries
+
+    def by_document(self, people: Iterable[int]) -> dict[Document, list[int]]:
+        """Those of them who have one."""
+        docs = self.docs
+        found: dict[Document, list[int]] = {}
+        for person in people:
+            if (doc := docs.get(person)) is not None:
+                found.setdefault(doc, []).append(person)
+        return found
+
+    def put(self, people: Iterable[int], entries: Mapping[int, int]) -> None:
+        """Give these people these entries."""
+        made: dict[Document, Document] = {}
+        for person in people:
+            doc = self.docs.get(person, self._none)
+            after = made.get(doc)
+            if after is None:
+                after = made[doc] = doc.after(entries)
+            self.docs[person] = after
+            self._changed.add(person)
 
     def weight(self, person: int, scope: int) -> int:
         weights = self.weights.get(person)
@@ -125,17 +169,19 @@ class People(Documents):
             self.weights[person].pop(scope, None)
 
     def write(self) -> None:
-        rows, docs, made = self._batch.rows("person"), self.docs, self._made
-        over = self._batch.now_us - LIFE
-        for person in sorted(self.changed):
-            doc = docs[person]
-            if not isinstance(doc, dict) and person not in self.weights and doc in made:
-                rows.append((person, made[doc], doc, None))
-                continue
-            row = rewritten(self.of(person), self.weights.get(person), over)
+        rows, docs, over = self._batch.rows("person"), self.docs, self._batch.now_us - LIFE
+        made: dict[Document, tuple[int, bytes, bytes | None] | None] = {}
+        for person in sorted(self._changed):
+            doc, weights = docs[person], self.weights.get(person)
+            if weights:
+                row = rewritten(doc.entries, weights, over)
+            elif doc in made:
+                row = made[doc]
+            else:
+                row = made[doc] = rewritten(doc.entries, None, over)
             if row is not None:
                 rows.append((person, *row))
-        self.changed.clear()
+        self._changed.clear()
 
 
 def rewritten(

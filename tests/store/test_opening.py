@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 from sqlalchemy import event
 
-from smtpguard.database.engine import Database
+from smtpguard.database.engine import Database, array_of, cursor_of
 from smtpguard.journal.event import Kind
 from smtpguard.store import opening
 from smtpguard.store.opening import open_store
@@ -109,3 +109,18 @@ async def test_of_several_servers_the_available_one_is_used(postgresql: str, tmp
             await asyncio.gather(
                 *going, return_exceptions=True
             )  # otherwise they are still open when the loop ends, and a later test gets the warning
+
+
+def test_arrays_come_back_from_postgresql_as_they_went(postgresql: str) -> None:
+    columns: dict[str, list[Any]] = {
+        "bigint": [1, -(2**63), 2**63 - 1], "integer": [-5, 70_000], "smallint": [3], "boolean": [True, False],
+        "bytea": [b"", b"\0a", bytes(300)], "text": ["", "å", '{"x,\\'],
+    }  # fmt: skip
+    database = Database(new_database(postgresql))
+    with database.write() as connection:
+        cursor = cursor_of(connection)
+        for kind, values in columns.items():
+            for some in (values, [*values, None], [None]):
+                cursor.execute(f"SELECT * FROM unnest(%s::{kind}[])", [array_of(kind, some)])
+                assert [value for (value,) in cursor.fetchall()] == some
+    database.close()
