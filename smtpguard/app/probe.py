@@ -18,7 +18,7 @@ from smtpguard.app.ways import SOMEBODY, Hosts, open_milters, open_relays, own_a
 from smtpguard.config.settings import MilterListener, Settings, host_name
 from smtpguard.lists.declared import ListInfo, Names, build
 from smtpguard.lists.sources import SourceError, Tally, addresses, number_of, unfit
-from smtpguard.lists.sources.opening import opened
+from smtpguard.lists.sources.opening import opened, within
 from smtpguard.mail.address import Address
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Lost
@@ -217,7 +217,7 @@ def _sources(info: ListInfo, settings: Settings) -> Iterator[Finding]:
         tally = Tally()
         try:
             with closing(opened(declared, settings.policy.parent)) as source:
-                people, label = sum(1 for _ in addresses(source, tally)), source.label
+                people, label = sum(1 for _ in addresses(source, tally)), within(declared, source.label)
         except SourceError as e:
             yield State.WRONG.of("source", f"the list {info.name}: {e}")
             continue

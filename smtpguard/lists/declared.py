@@ -176,7 +176,7 @@ def _sources(name: str, lists: Mapping[str, Mapping[str, Any]]) -> tuple[tuple[M
 def _stream(name: str, section: Mapping[str, Any], delimiters: str) -> Stream:
     return Stream(
         name=name,
-        senders=_canonical(section.get("from", section.get("from_")), delimiters),
+        senders=_canonical(section.get("from"), delimiters),
         origin=_origin(section.get("origin")),
         max=_limit(section.get("max")),
         max_per_person=_limit(section.get("max_per_person")),
@@ -193,13 +193,8 @@ def _origin(section: Mapping[str, Any] | None) -> Origin:
     )
 
 
-def _limit(value: Any) -> Limit | None:
-    """A pair of count and seconds, or a mapping that names them."""
-    if value is None:
-        return None
-    if isinstance(value, Mapping):
-        value = (value["count"], value["window_seconds"])
-    return Limit(count=int(value[0]), window_seconds=int(value[1]))
+def _limit(given: Mapping[str, int] | None) -> Limit | None:
+    return None if given is None else Limit(**given)
 
 
 def _several(value: Any) -> list[Any]:

@@ -47,7 +47,7 @@ class Expansion:
 
 
 def expansions_path(folder: Path) -> Path:
-    return folder / "expansions at the relay"
+    return folder / EXPANSIONS
 
 
 def write(path: Path, found: Mapping[int, Expansion], *, domains: Mapping[str, str], catches: bool, key_id: bytes,

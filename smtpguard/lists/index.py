@@ -41,12 +41,13 @@ import sys
 import zlib
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Protocol
 from urllib.parse import quote
+
+from smtpguard.lists.declared import ListInfo
 
 MAGIC = b"smtpgIDX"
 LAYOUT = 2
@@ -276,17 +277,6 @@ class IndexStatus:
     why: str = ""
 
 
-class Shelved(Protocol):
-    """The properties of a list that are needed to find and judge its index."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def members(self) -> tuple[Mapping[str, object], ...]: ...
-    @property
-    def stale_after_seconds(self) -> int: ...
-
-
 def index_path(folder: Path, name: str) -> Path:
     return folder / f"{quote(name, safe='')}.index"
 
@@ -300,7 +290,7 @@ def report_path(folder: Path, name: str) -> Path:
     return folder / f"{quote(name, safe='')}.json"
 
 
-def too_old(checked_at: datetime, now: datetime, info: Shelved) -> bool:
+def too_old(checked_at: datetime, now: datetime, info: ListInfo) -> bool:
     """Whether a "no" cannot be relied on. A time as far in the future comes from a wrong clock, and counts as too old."""
     return abs(now - checked_at) > timedelta(seconds=info.stale_after_seconds)
 
@@ -313,14 +303,14 @@ class Shelf:
         self._paths: dict[str, Path] = {}
         self.statuses: dict[str, IndexStatus] = {}
 
-    def look(self, infos: Iterable[Shelved], now: datetime) -> bool:
+    def look(self, infos: Iterable[ListInfo], now: datetime) -> bool:
         """One stat a list; a replaced index is opened. True if any status has changed."""
         statuses = {info.name: self._one(info, now) for info in infos}
         changed = statuses != self.statuses
         self.statuses = statuses
         return changed
 
-    def glance(self, infos: Iterable[Shelved], now: datetime) -> bool:
+    def glance(self, infos: Iterable[ListInfo], now: datetime) -> bool:
         """The same for some lists only, whose status is known from before."""
         found = {info.name: self._one(info, now) for info in infos}
         if all(status is self.statuses[name] or status == self.statuses[name] for name, status in found.items()):
@@ -328,7 +318,7 @@ class Shelf:
         self.statuses = {**self.statuses, **found}
         return True
 
-    def _one(self, info: Shelved, now: datetime) -> IndexStatus:
+    def _one(self, info: ListInfo, now: datetime) -> IndexStatus:
         if not info.members:
             return IndexStatus(state=State.UNLISTED, why=f"the list {info.name} declares no members")
         before = self.statuses.get(info.name)

@@ -321,22 +321,18 @@ class Registry:
                 found = self._of_list(address, canonical, name) if name else self._of_person(address, canonical, key)
                 seen[key] = found
             recipients.append(found)
-        return summed(
-            recipients,
-            seen.values(),
-            lists=self.lists,
-            statuses=self.statuses,
-            nested=self._nested,
-            blind=self._blind,
-        )
+        return self._summed(recipients, seen.values())
 
     def of_lists(self, names: Iterable[str]) -> Classified:
         """The result for a message to all members of these lists, with or without a list address."""
         infos = [self.lists[name] for name in names]
         found = [self._of_list(a := self.address_of(i), a.canonical(self.digester.delimiters), i.name) for i in infos]
+        return self._summed(found, found)
+
+    def _summed(self, recipients: Sequence[Classification], distinct: Collection[Classification]) -> Classified:
         return summed(
-            found, found, lists=self.lists, statuses=self.statuses, nested=self._nested, blind=self._blind
-        )  # fmt: skip
+            recipients, distinct, lists=self.lists, statuses=self.statuses, nested=self._nested, blind=self._blind
+        )
 
     @staticmethod
     def address_of(info: ListInfo) -> Address:

@@ -31,7 +31,7 @@ from smtpguard.lists.digest import Digester
 from smtpguard.lists.index import INCOMPLETE, BadIndex, Index, changed, index_path, sources_folder, too_old, walk
 from smtpguard.lists.report import Report, SourceReport, latest
 from smtpguard.lists.sources import Source, SourceError, Stop, Tally, cell_address, number_of, unfit, unforeseen
-from smtpguard.lists.sources.opening import named, never, opened
+from smtpguard.lists.sources.opening import named, never, opened, within
 from smtpguard.lists.writing import build, linked, merge
 from smtpguard.mail.address import BadAddress
 
@@ -52,15 +52,6 @@ def sync(info: ListInfo, *, folder: Path, base: Path, digester: Digester, now: d
     report = how.report()
     if report.ok or not stop():  # a cancelled sync is no outage
         reports.keep(folder, report)
-    return report
-
-
-def unfinished(
-    info: ListInfo, began: datetime, *, folder: Path, base: Path, digester: Digester, now: datetime
-) -> Report:
-    """The report of a sync that began then and has not ended. Never raises for a problem of an index."""
-    report = _How(info, folder, base, digester, now, False, False, None, never).unfinished(began)
-    reports.keep(folder, report)
     return report
 
 
@@ -163,7 +154,7 @@ class _How:
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with closing(opened(declaration, self.base, state=path.parent, stop=self.stop)) as source:
-                part.report = replace(part.report, label=source.label, problem="")
+                part.report = replace(part.report, label=within(declaration, source.label), problem="")
                 if not self._same(source, part):
                     self._read(source, part, tally, declaration)
         except (SourceError, OSError, BadIndex) as error:
@@ -187,12 +178,13 @@ class _How:
     def _read(self, source: Source, part: _Part, tally: Tally, declaration: Mapping[str, Any]) -> None:
         """Raises SourceError, OSError and BadIndex; the old index then stays."""
         fingerprint = source.fingerprint()
-        draft = build(part.path, self._keys(source, tally), self.digester, built_at=self.now, fingerprint=fingerprint)
+        label, keys = part.report.label, self._keys(source, part.report.label, tally)
+        draft = build(part.path, keys, self.digester, built_at=self.now, fingerprint=fingerprint)
         try:
             if source.fingerprint() != fingerprint:
-                raise SourceError(f"{source.label} changed while it was read")
+                raise SourceError(f"{label} changed while it was read")
             new = Index(draft, self.digester.key_id)
-            self._judge(source.label, new.people, part.index, tally, declaration)
+            self._judge(label, new.people, part.index, tally, declaration)
             self._touch(draft, self.now.timestamp())
             swap(draft, part.path)
         finally:
@@ -200,13 +192,13 @@ class _How:
         part.index = new
         part.report = replace(part.report, people=new.people, read_at=self.now, checked_at=self.now).counted(tally)
 
-    def _keys(self, source: Source, tally: Tally) -> Iterator[str]:
+    def _keys(self, source: Source, label: str, tally: Tally) -> Iterator[str]:
         """The canonical key of every member; rows without an address are counted in ``tally``."""
         plainly, delimiters, progress = self.digester.plainly, self.digester.delimiters, self.progress
         for place, text in source.cells(tally):
             if not tally.rows & 0xFFF:
                 if self.stop():
-                    raise SourceError(f"{source.label}: stopped before its end")
+                    raise SourceError(f"{label}: stopped before its end")
                 if progress is not None:
                     progress(tally)
             key = plainly(text)
@@ -310,7 +302,7 @@ def called(declaration: Mapping[str, Any], base: Path) -> str:
     """A source's label, without reading the source."""
     try:
         with closing(opened(declaration, base)) as source:
-            return source.label
+            return within(declaration, source.label)
     except (SourceError, OSError):
         return named(declaration)
 
@@ -401,7 +393,10 @@ class Refresher:
 
     def unfinished(self, info: ListInfo, began: datetime, now: datetime) -> Report:
         """The report of a sync that began then and has not ended."""
-        return unfinished(info, began, folder=self._folder, base=self._base, digester=self._digester, now=now)
+        how = _How(info, self._folder, self._base, self._digester, now, False, False, None, never)
+        report = how.unfinished(began)
+        reports.keep(self._folder, report)
+        return report
 
     def next_at(self) -> datetime | None:
         """The earliest time at which one is due; None if there is nothing to do, or all are due at once."""

@@ -5,12 +5,11 @@ A source's library beyond the standard one is imported when the first source of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from smtpguard.lists.sources import Cell, Source, SourceError, Stop, Tally
+from smtpguard.lists.sources import Source, SourceError, Stop
 from smtpguard.lists.sources.csv import CsvTable
 from smtpguard.lists.sources.files import FileSource, TextTable
 
@@ -22,11 +21,6 @@ def never() -> bool:
 def opened(declaration: Mapping[str, Any], base: Path, *, state: Path | None = None, stop: Stop = never) -> Source:
     """``base``: the folder of relative paths. ``state``: a folder in which a source may store what makes its next check
     cheap. Raises SourceError."""
-    source = _opened(declaration, base, state, stop)
-    return source if "of" not in declaration else _Within(source, str(declaration["of"]))
-
-
-def _opened(declaration: Mapping[str, Any], base: Path, state: Path | None, stop: Stop) -> Source:
     match _kind(declaration):
         case "csv":
             return FileSource(base / declaration["csv"], CsvTable.of(declaration))
@@ -66,26 +60,9 @@ def _kind(declaration: Mapping[str, Any]) -> str:
 def named(declaration: Mapping[str, Any]) -> str:
     """The label of a source that cannot be opened, from its declaration; without the query of a url, which may contain
     unknown secrets."""
-    written = str(declaration.get(_kind(declaration)) or "its source").partition("?")[0]
-    return f"{declaration['of']}: {written}" if "of" in declaration else written
+    return within(declaration, str(declaration.get(_kind(declaration)) or "its source").partition("?")[0])
 
 
-@dataclass(frozen=True, slots=True)
-class _Within(Source):
-    """A source of a list that this list includes: its label names that list."""
-
-    inner: Source
-    of: str
-
-    @property
-    def label(self) -> str:
-        return f"{self.of}: {self.inner.label}"
-
-    def fingerprint(self) -> bytes:
-        return self.inner.fingerprint()
-
-    def cells(self, tally: Tally) -> Iterator[Cell]:
-        return self.inner.cells(tally)
-
-    def close(self) -> None:
-        self.inner.close()
+def within(declaration: Mapping[str, Any], label: str) -> str:
+    """The label of a source for people: that of a list that this list includes names that list."""
+    return f"{declaration['of']}: {label}" if "of" in declaration else label
