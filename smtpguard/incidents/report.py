@@ -122,6 +122,17 @@ CAME, RULE, LIST, WENT, AGAIN = "came", "rule", "list", "went", "again"
 """The first parts of keys of ``Report.entries``, before an end, a rule's mode and name, a list's name, or a role and address."""
 
 
+_SINGLE = {
+    "mailings": "mailing",
+    "clients": "client",
+    "contents": "content",
+    "policies": "policy",
+    "bypasses": "bypass",
+}
+"""Counters of Report, by the key of a verdict that they count."""
+_COUNTED = (*_SINGLE, "lists", "writers", "subjects", "rules", "reasons", "refused")
+
+
 class TooMany(Exception):
     """More messages match than a report can have."""
 
@@ -219,22 +230,7 @@ class Case:
         self._messages: dict[str, Message] = {}
         self._copies: dict[str, Message] = {}
         self._timeline = Timeline()
-        self._counters: dict[str, Counter[Any]] = {
-            name: Counter()
-            for name in (
-                "lists",
-                "mailings",
-                "writers",
-                "clients",
-                "subjects",
-                "contents",
-                "rules",
-                "reasons",
-                "policies",
-                "refused",
-                "bypasses",
-            )
-        }
+        self._counters: dict[str, Counter[Any]] = {name: Counter() for name in _COUNTED}
         self._entries: dict[tuple[str, str], Entries] = {}
         self._seqs: dict[str, tuple[int, int]] = {}  # for each message its verdict's entry, and the last one
         self._ways: dict[Ingress, Entries] = {}
@@ -313,7 +309,7 @@ class Case:
 
     def _rest(self, seq: int, data: Mapping[str, Any], clear: Clear | None) -> None:
         keys = [(CAME, ""), *((LIST, str(name)) for name in data.get("lists", ()))]
-        keys += [(key, str(data[key])) for key in ("client", "content", "policy", "mailing", "bypass") if data.get(key)]
+        keys += [(key, str(data[key])) for key in _SINGLE.values() if data.get(key)]
         for mode, key in (("enforce", "rules"), ("observe", "observed"), ("approved", "approved")):
             keys += [(RULE, f"{mode} {rule}") for rule in data.get(key, ())]
         named = (clear or {}).items()
@@ -363,12 +359,9 @@ class Case:
     def _count(self, data: Mapping[str, Any], sealed: Mapping[str, Any], clear: Clear | None) -> None:
         counters = self._counters
         counters["lists"].update(data.get("lists", ()))
-        counters["mailings"].update([data["mailing"]] if data.get("mailing") else ())
         counters["refused"].update({str(code): int(n) for code, n in data.get("refused_codes", {}).items()})
-        counters["clients"].update([data["client"]] if data.get("client") else ())
-        counters["contents"].update([data["content"]] if data.get("content") else ())
-        counters["policies"].update([data["policy"]] if data.get("policy") else ())
-        counters["bypasses"].update([data["bypass"]] if data.get("bypass") else ())
+        for name, key in _SINGLE.items():
+            counters[name].update([data[key]] if data.get(key) else ())
         for mode, key in (("enforce", "rules"), ("observe", "observed"), ("approved", "approved")):
             counters["rules"].update((rule, mode) for rule in data.get(key, ()))
         enforced = set(data.get("rules", ()))

@@ -38,29 +38,21 @@ class DeliveryEvent(enum.Enum):
     REPEAT = "repeat"  # a person says to send it again
 
 
+_S, _E = DeliveryStatus, DeliveryEvent
 TRANSITIONS: Mapping[tuple[DeliveryStatus, DeliveryEvent], DeliveryStatus] = {
-    (DeliveryStatus.PENDING, DeliveryEvent.BEGIN): DeliveryStatus.ATTEMPTED,
-    (DeliveryStatus.PENDING, DeliveryEvent.TAKE): DeliveryStatus.DELIVERED,
-    (
-        DeliveryStatus.PENDING,
-        DeliveryEvent.PUT_OFF,
-    ): DeliveryStatus.PENDING,  # before any attempt: for example because of a freeze
-    (DeliveryStatus.PENDING, DeliveryEvent.REFUSE): DeliveryStatus.REFUSED,  # there is no content to send
-    (DeliveryStatus.PENDING, DeliveryEvent.CANCEL): DeliveryStatus.CANCELLED,
-    (DeliveryStatus.ATTEMPTED, DeliveryEvent.BEGIN): DeliveryStatus.ATTEMPTED,
-    (DeliveryStatus.ATTEMPTED, DeliveryEvent.TAKE): DeliveryStatus.DELIVERED,
-    (DeliveryStatus.ATTEMPTED, DeliveryEvent.PUT_OFF): DeliveryStatus.PENDING,
-    (DeliveryStatus.ATTEMPTED, DeliveryEvent.REFUSE): DeliveryStatus.REFUSED,
-    (DeliveryStatus.ATTEMPTED, DeliveryEvent.LOSE): DeliveryStatus.ATTEMPTED,
-    (
-        DeliveryStatus.ATTEMPTED,
-        DeliveryEvent.CANCEL,
-    ): DeliveryStatus.ATTEMPTED,  # they may still have it; it is not tried again
-    (DeliveryStatus.ATTEMPTED, DeliveryEvent.CONFIRM): DeliveryStatus.DELIVERED,
-    (
-        DeliveryStatus.ATTEMPTED,
-        DeliveryEvent.REPEAT,
-    ): DeliveryStatus.ATTEMPTED,  # the first attempt may have arrived
+    (_S.PENDING, _E.BEGIN): _S.ATTEMPTED,
+    (_S.PENDING, _E.TAKE): _S.DELIVERED,
+    (_S.PENDING, _E.PUT_OFF): _S.PENDING,  # before any attempt: for example because of a freeze
+    (_S.PENDING, _E.REFUSE): _S.REFUSED,  # there is no content to send
+    (_S.PENDING, _E.CANCEL): _S.CANCELLED,
+    (_S.ATTEMPTED, _E.BEGIN): _S.ATTEMPTED,
+    (_S.ATTEMPTED, _E.TAKE): _S.DELIVERED,
+    (_S.ATTEMPTED, _E.PUT_OFF): _S.PENDING,
+    (_S.ATTEMPTED, _E.REFUSE): _S.REFUSED,
+    (_S.ATTEMPTED, _E.LOSE): _S.ATTEMPTED,
+    (_S.ATTEMPTED, _E.CANCEL): _S.ATTEMPTED,  # they may still have it; it is not tried again
+    (_S.ATTEMPTED, _E.CONFIRM): _S.DELIVERED,
+    (_S.ATTEMPTED, _E.REPEAT): _S.ATTEMPTED,  # the first attempt may have arrived
 }
 """Pairs that are not here are impossible. Delivered, refused and cancelled are final."""
 
@@ -111,18 +103,11 @@ class Reported:
     def status(self) -> DeliveryStatus:
         if self.event is DeliveryEvent.PUT_OFF:
             return DeliveryStatus.ATTEMPTED if self.in_doubt else DeliveryStatus.PENDING
-        return _STATUS[self.event]
+        if self.event is DeliveryEvent.CANCEL:
+            return DeliveryStatus.CANCELLED
+        return TRANSITIONS[DeliveryStatus.ATTEMPTED, self.event]
 
 
-_STATUS = {
-    DeliveryEvent.BEGIN: DeliveryStatus.ATTEMPTED,
-    DeliveryEvent.TAKE: DeliveryStatus.DELIVERED,
-    DeliveryEvent.REFUSE: DeliveryStatus.REFUSED,
-    DeliveryEvent.LOSE: DeliveryStatus.ATTEMPTED,
-    DeliveryEvent.CANCEL: DeliveryStatus.CANCELLED,
-    DeliveryEvent.CONFIRM: DeliveryStatus.DELIVERED,
-    DeliveryEvent.REPEAT: DeliveryStatus.ATTEMPTED,
-}
 _EVENTS = {
     "attempt": DeliveryEvent.BEGIN,
     "sent": DeliveryEvent.TAKE,
