@@ -7,6 +7,7 @@ from datetime import datetime
 
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.model import SENDING, Choice, Conflict, Hold, NotEntitled, State, entitled, standing_votes
+from smtpguard.mail.address import Address, BadAddress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +23,14 @@ class Seen:
     @classmethod
     def of(cls, hold: Hold) -> Seen:
         return cls(content_sha256=hold.content_sha256, envelope_sha256=hold.envelope.sha256)
+
+
+def canonical(address: str, in_force: InForce) -> str:
+    """Raises NotEntitled."""
+    try:
+        return Address.parse(address).canonical(in_force.registry.digester.delimiters)
+    except BadAddress:
+        raise NotEntitled(f"invalid address {address!r}") from None
 
 
 def decided_by(hold: Hold) -> str:

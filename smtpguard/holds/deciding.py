@@ -68,11 +68,17 @@ it has one, and whether the approval covers it. Returns the copy's change, None 
 
 def change(batch: Batch, hold_id: str, step: Callable[[Hold], Change]) -> Change:
     """Apply ``step`` to a hold. Raises KeyError if there is no such hold."""
+    held = existing(batch, hold_id)
+    return apply(batch, held, step(held))
+
+
+def existing(batch: Batch, hold_id: str) -> Hold:
+    """Raises KeyError if there is no such hold."""
     batch.flush()
     held = holds.find(batch.connection, hold_id)
     if held is None:
         raise KeyError(hold_id)
-    return apply(batch, held, step(held))
+    return held
 
 
 def apply(batch: Batch, held: Hold, made: Change) -> Change:
@@ -178,11 +184,7 @@ def _promoted(batch: Batch, void: Hold) -> tuple[str, int]:
         return "", 0
     waiting = select(func.count()).where(table.c.lead == void.hold_id, table.c.state == State.WAITING.value)
     copies = batch.connection.execute(waiting).scalar_one() - 1
-    versions = tuple(sorted({**dict(void.versions), **dict(copy.versions)}.items()))
-    successor = replace(
-        copy, primary="", lists=void.lists, senders=void.senders, verdict=void.verdict, expires_at=void.expires_at,
-        versions=versions,
-    )  # fmt: skip
+    successor = replace(copy.in_place_of(void), primary="", expires_at=void.expires_at)
     holds.replace(batch.connection, replace(successor, attend_at=None))
     for ids, values in (
         (table.c.hold_id == successor.hold_id, {"lead": None, "copies": copies, "reach": void.reach}),
@@ -465,7 +467,7 @@ Asking = Callable[[Hold, Sequence[Recipient]], Change]
 def ask(batch: Batch, hold_id: str, step: Asking, over: Over) -> None:
     """Let ``step`` ask people about the recipients of a hold that are due for it. Raises KeyError if there is no such
     hold."""
-    held = _asked_about(batch, hold_id)
+    held = existing(batch, hold_id)
     for intent_id, some in outboxes.unanswered(batch.connection, hold_id, batch.now_us).items():
         held = written(batch, held, intent_id, some, over)
     doubts = outboxes.asked(batch.connection, hold_id, batch.now_us)
@@ -475,7 +477,7 @@ def ask(batch: Batch, hold_id: str, step: Asking, over: Over) -> None:
 
 def say(batch: Batch, hold_id: str, step: Asking, over: Over, *, sent: bool) -> Change:
     """Apply a person's answer about all recipients that are asked about. Raises KeyError if there is no such hold."""
-    held = _asked_about(batch, hold_id)
+    held = existing(batch, hold_id)
     doubts = outboxes.asked(batch.connection, hold_id, batch.now_us)
     made = apply(batch, held, step(held, [one.recipient for one in doubts]))
     if made.hold is None:
@@ -488,11 +490,3 @@ def say(batch: Batch, hold_id: str, step: Asking, over: Over, *, sent: bool) -> 
         outboxes.repeat(batch, doubts)
     after = holds.find(batch.connection, hold_id)
     return Change(hold=after, events=made.events, intents=made.intents)
-
-
-def _asked_about(batch: Batch, hold_id: str) -> Hold:
-    batch.flush()
-    held = holds.find(batch.connection, hold_id)
-    if held is None:
-        raise KeyError(hold_id)
-    return held

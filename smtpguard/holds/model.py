@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from smtpguard.database.codec import Codec
-from smtpguard.journal.event import Event
+from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.envelope import Envelope, Session
 from smtpguard.mailings.model import Correction, Grant, Rejection
 from smtpguard.outbox.model import Intent, Settled
@@ -288,6 +288,11 @@ class Hold:
         """The name under which more of its sender's letters are stored under this hold; "" for other holds."""
         return self.letter_from[-1] if self.by_sender and self.letter_from and not self.primary else ""
 
+    def in_place_of(self, lead: Hold) -> Hold:
+        """This copy, to be promoted: with the lists, rules and writers of the primary hold."""
+        versions = tuple(sorted({**dict(lead.versions), **dict(self.versions)}.items()))
+        return replace(self, lists=lead.lists, senders=lead.senders, verdict=lead.verdict, versions=versions)
+
     @property
     def waits_since(self) -> datetime:
         """Since when people are asked."""
@@ -413,6 +418,27 @@ class Change:
     cancelled: frozenset[bytes] = frozenset()
     events: tuple[Event, ...] = ()
     intents: tuple[Intent, ...] = ()
+
+
+def event_on(
+    hold: Hold,
+    kind: Kind,
+    at: datetime,
+    *,
+    actors: tuple[str, ...] = (),
+    comment: str = "",
+    addresses: tuple[str, ...] = (),
+    **data: object,
+) -> Event:
+    """``actors``: the address that a person acts as, and the caller's login; ``addresses``: of recipients."""
+    private = {"actor": actors, "comment": (comment,) if comment else (), "recipients": addresses}
+    said = {role: values for role, values in private.items() if values}
+    return Event(kind=kind, id=hold.hold_id, at=at, data=data, private=said)
+
+
+def vote_on(hold: Hold, choice: str, at: datetime, *, actors: tuple[str, ...], comment: str) -> Event:
+    on: dict[str, Any] = {"choice": choice, "content": hold.content_sha256, "envelope": hold.envelope.sha256}
+    return event_on(hold, Kind.VOTE, at, actors=actors, comment=comment, **on)
 
 
 Over = Callable[[Hold, str], tuple[tuple[Event, ...], tuple[Intent, ...]]]

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from smtpguard.guard.ports import Clock, Ledger, PolicyInForce
-from smtpguard.holds.model import Change, Conflict, Hold, NotEntitled, Refused, State, entitled
-from smtpguard.journal.event import Event, Kind
+from smtpguard.holds.model import Change, Conflict, Hold, NotEntitled, Refused, State, entitled, event_on
+from smtpguard.journal.event import Kind
 from smtpguard.notices.intents import Notices
 
 JUDGEMENTS = ("right", "mistake")
@@ -75,13 +75,7 @@ class Questions:
                 raise NotEntitled(f"{sender} did not write it")
             if hold.state is State.WAITING:
                 raise Conflict("it waits for a decision")
-            event = Event(
-                kind=Kind.JUDGED,
-                id=hold.hold_id,
-                at=self._clock.now(),
-                data={"said": said},
-                private={"actor": (sender, by)},
-            )
+            event = event_on(hold, Kind.JUDGED, self._clock.now(), actors=(sender, by), said=said)
             return Change(hold=hold, events=(event,))
 
         await self._ledger.holds.change(hold_id, step)
@@ -119,6 +113,6 @@ class Questions:
         said = {"by": who, "comment": words, **more}
         return Change(
             hold=hold,
-            events=(Event(kind=kind, id=hold.hold_id, at=now, private={"actor": (who, by), "comment": (words,)}),),
+            events=(event_on(hold, kind, now, actors=(who, by), comment=words),),
             intents=self._notices.said(hold, notice, said, self._new_id(), self._policies.current(), now),
         )

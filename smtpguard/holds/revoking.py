@@ -95,11 +95,7 @@ def outgoing(connection: Connection, hold_id: str, now_us: int) -> Outgoing:
 
 def take_back(batch: Batch, hold_id: str, step: Step) -> RevocationResult:
     """Apply ``step`` to a hold, approved or not, with the copies under it. Raises KeyError if there is no such hold."""
-    batch.flush()
-    lead = holds.find(batch.connection, hold_id)
-    if lead is None:
-        raise KeyError(hold_id)
-    return _taken(batch, _Group.look(batch.connection, lead, batch.now_us), step)
+    return _taken(batch, _Group.look(batch.connection, deciding.existing(batch, hold_id), batch.now_us), step)
 
 
 def take_back_mailing(batch: Batch, mailing_id: str, decide: Decide, step: Step) -> tuple[Mailing, RevocationResult]:
@@ -156,7 +152,7 @@ def _taken(batch: Batch, group: _Group, step: Step) -> RevocationResult:
         out is not ReleaseProgress.ALL and not group.free
     )  # copies that are begun follow it
     if left and not led:
-        successor = _successor(batch, lead, left[0])
+        successor = replace(deciding.existing(batch, left[0]).in_place_of(lead), told=lead.told)
         try:
             made.append((successor, step(successor, group.sendings.get(successor.hold_id), group.outgoing, not made)))
         except Refused:
@@ -169,16 +165,6 @@ def _taken(batch: Batch, group: _Group, step: Step) -> RevocationResult:
         if change.hold is not None and change.hold.state not in LET_GO:
             _counted(batch, change.hold)
     return RevocationResult(changes=tuple(changes), outgoing=group.outgoing)
-
-
-def _successor(batch: Batch, lead: Hold, copy_id: str) -> Hold:
-    """The copy that is promoted, with the lists, rules and writers of the primary hold."""
-    copy = holds.find(batch.connection, copy_id)
-    assert copy is not None
-    versions = tuple(sorted({**dict(lead.versions), **dict(copy.versions)}.items()))
-    return replace(
-        copy, lists=lead.lists, senders=lead.senders, told=lead.told, verdict=lead.verdict, versions=versions
-    )
 
 
 def _handed_on(batch: Batch, lead: Hold, successor: Hold) -> None:

@@ -20,7 +20,7 @@ from smtpguard.database.failpoint import passes
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock, Ledger, PolicyInForce
 from smtpguard.holds import effects, learning
-from smtpguard.holds.checks import Seen, check_asks, check_decides, check_may_vote, decided_by
+from smtpguard.holds.checks import Seen, canonical, check_asks, check_decides, check_may_vote, decided_by
 from smtpguard.holds.deadlines import REMINDERS, UNACKNOWLEDGED, Deadlines
 from smtpguard.holds.effects import NOTHING_LEARNED, Learned, release
 from smtpguard.holds.model import (
@@ -38,14 +38,15 @@ from smtpguard.holds.model import (
     Vote,
     after,
     complete,
+    event_on,
     held_up_by,
     missing,
     standing_votes,
+    vote_on,
 )
 from smtpguard.holds.sending import NOTHING, UNSENT, Outgoing, Sending
 from smtpguard.journal.chain import utc_text
 from smtpguard.journal.event import Event, Kind
-from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mailings import copies
 from smtpguard.mailings.copies import SAY_WHY, Revocation
@@ -122,7 +123,7 @@ class Approvals:
         """
         hold_id = await self._lead(hold_id)
         in_force = self._policies.current()
-        who = self._canonical(approver, in_force)
+        who = canonical(approver, in_force)
         now = self._clock.now()
         learned = await self._learned(hold_id, seen) if choice is Choice.APPROVE else NOTHING_LEARNED
 
@@ -191,7 +192,7 @@ class Approvals:
         Unconfirmed, Conflict, LedgerError."""
         hold_id = await self._lead(hold_id)
         in_force = self._policies.current()
-        who, now = self._canonical(writer, in_force), self._clock.now()
+        who, now = canonical(writer, in_force), self._clock.now()
         learned = await self._learned(hold_id, seen)
 
         def step(hold: Hold) -> Change:
@@ -216,7 +217,7 @@ class Approvals:
             assert state is not None
             return Change(
                 hold=replace(confirmed, state=state),
-                events=(_event(Kind.CONFIRMED, hold, now, actors=(who, by), **data),),
+                events=(event_on(hold, Kind.CONFIRMED, now, actors=(who, by), **data),),
                 grant=grant,
                 cover=learned.document if grant is not None and grant.cover is not None and grant.cover.learned else "",
                 intents=(release(hold), *self._notices.decided(hold, "confirmed", who, "", in_force, now)),
@@ -233,7 +234,7 @@ class Approvals:
         NotEntitled, Conflict, LedgerError."""
         hold_id = await self._lead(hold_id)
         in_force = self._policies.current()
-        who, now = self._canonical(approver, in_force), self._clock.now()
+        who, now = canonical(approver, in_force), self._clock.now()
 
         def step(hold: Hold) -> Change:
             if hold.state is not State.WAITING:
@@ -247,7 +248,7 @@ class Approvals:
                 raise Conflict(f"{who} has not voted on it")
             return Change(
                 hold=replace(hold, votes=tuple(vote for vote in hold.votes if vote.approver not in mine)),
-                events=(_vote(TAKEN_BACK, hold, now, actors=(who, by), comment=comment),),
+                events=(vote_on(hold, TAKEN_BACK, now, actors=(who, by), comment=comment),),
             )
 
         hold = await self._change(hold_id, step)
@@ -271,7 +272,7 @@ class Approvals:
         back = replace(left, release_at=None, grant=None, held_up=False, undone=hold.undone + 1)
         return Change(
             hold=replace(back, attend_at=self._term.attend_at(back, in_force)),
-            events=(_vote(choice, hold, now, actors=actors, comment=comment),),
+            events=(vote_on(hold, choice, now, actors=actors, comment=comment),),
             intents=self._told_back(
                 hold, "reopened" if actors else "lapsed", actors[0] if actors else "", comment, in_force, now
             ),
@@ -333,7 +334,7 @@ class Approvals:
         Conflict, LedgerError."""
         hold_id = await self._lead(hold_id)
         in_force = self._policies.current()
-        who = self._canonical(sender, in_force)
+        who = canonical(sender, in_force)
         now = self._clock.now()
 
         def step(hold: Hold, sending: Sending | None, outgoing: Outgoing, leads: bool) -> Change:
@@ -345,7 +346,7 @@ class Approvals:
             tell = self._notices.decided if hold.release_at is None else self._told_back
             return Change(
                 hold=replace(hold, state=State.WITHDRAWN, release_at=None, grant=None),
-                events=(_event(Kind.WITHDRAWN, hold, now, actors=(who, by), comment=comment),),
+                events=(event_on(hold, Kind.WITHDRAWN, now, actors=(who, by), comment=comment),),
                 intents=tell(hold, "withdrawn", who, comment, in_force, now),
             )
 
@@ -400,7 +401,7 @@ class Approvals:
         """An approver's answer about a release to a list address in doubt: it was ``sent``, or is to be sent again.
         Raises KeyError, NotEntitled, Conflict, LedgerError."""
         in_force = self._policies.current()
-        who, now = self._canonical(approver, in_force), self._clock.now()
+        who, now = canonical(approver, in_force), self._clock.now()
 
         def step(hold: Hold, recipients: Sequence[Recipient]) -> Change:
             check_decides(hold, who, in_force, now)
@@ -443,12 +444,12 @@ class Approvals:
         whole = effects.at_once(hold, in_force) if sends else None
         if whole is not None and (whole.refused or all_at_once != whole.people):
             raise Unconfirmed(whole.sentence)
-        event = _vote(vote.choice.value, hold, now, actors=(vote.approver, by), comment=vote.comment)
+        event = vote_on(hold, vote.choice.value, now, actors=(vote.approver, by), comment=vote.comment)
         if vote.choice is Choice.REJECT:
             tell = self._notices.decided if hold.release_at is None else self._told_back
             return Change(
                 hold=replace(voted, state=State.REJECTED, release_at=None, grant=None),
-                events=(event, _event(Kind.REJECTED, hold, now)),
+                events=(event, event_on(hold, Kind.REJECTED, now)),
                 intents=tell(hold, "rejected", vote.approver, vote.comment, in_force, now),
                 rejection=effects.rejection(hold, vote.comment, now, self._term),
             )
@@ -473,7 +474,7 @@ class Approvals:
             data["decided_at"] = utc_text(last.at)
         return Change(
             hold=replace(hold, state=effects.approved_state(hold)),
-            events=(_event(Kind.APPROVED, hold, now, policy=in_force.policy_sha256, people=people, **data),),
+            events=(event_on(hold, Kind.APPROVED, now, policy=in_force.policy_sha256, people=people, **data),),
             grant=grant,
             stages=effects.stages(hold, in_force) if grant is not None else None,
             at_once=whole.people if whole is not None else 0,
@@ -493,12 +494,12 @@ class Approvals:
         if not hold.acknowledged and now >= hold.held_at + UNACKNOWLEDGED:
             return Change(
                 hold=replace(hold, state=State.VOID),
-                events=(_event(Kind.VOIDED, hold, now, why="its client never got a 250 reply"),),
+                events=(event_on(hold, Kind.VOIDED, now, why="its client never got a 250 reply"),),
             )
         if now >= hold.expires_at:
             return Change(
                 hold=replace(hold, state=State.EXPIRED),
-                events=(_event(Kind.EXPIRED, hold, now),),
+                events=(event_on(hold, Kind.EXPIRED, now),),
                 intents=self._notices.expired(hold, in_force, now),
             )
         if hold.confirm is not None and hold.asks_writer:
@@ -512,11 +513,11 @@ class Approvals:
         ]
         if due:
             percent = REMINDERS[due[-1]]
-            events.append(_event(Kind.REMINDED, hold, now, percent=percent))
+            events.append(event_on(hold, Kind.REMINDED, now, percent=percent))
             intents += self._notices.reminder(hold, percent, in_force, now)
         escalate = not hold.escalated and not hold.votes and now >= self._term.escalates_at(hold)
         if escalate:
-            events.append(_event(Kind.ESCALATED, hold, now))
+            events.append(event_on(hold, Kind.ESCALATED, now))
             intents += self._notices.escalation(hold, in_force, now)
         after_it = replace(hold, reminded=due[-1] + 1 if due else hold.reminded, escalated=hold.escalated or escalate)
         return Change(
@@ -532,13 +533,13 @@ class Approvals:
         if asked.expires:
             return Change(
                 hold=replace(hold, state=State.EXPIRED, confirm=replace(asked, lapsed_at=now)),
-                events=(_event(Kind.EXPIRED, hold, now, unconfirmed=True),),
+                events=(event_on(hold, Kind.EXPIRED, now, unconfirmed=True),),
                 intents=self._notices.expired(hold, in_force, now),
             )
         others = self._term.asks_others(hold, in_force, now)
         return Change(
             hold=others,
-            events=(_event(Kind.UNCONFIRMED, hold, now, why="its time is over"),),
+            events=(event_on(hold, Kind.UNCONFIRMED, now, why="its time is over"),),
             intents=self._notices.unconfirmed(others, in_force, now),
         )
 
@@ -546,12 +547,6 @@ class Approvals:
         made = await self._ledger.holds.change(hold_id, step)
         assert made.hold is not None
         return made.hold
-
-    def _canonical(self, address: str, in_force: InForce) -> str:
-        try:
-            return Address.parse(address).canonical(in_force.registry.digester.delimiters)
-        except BadAddress:
-            raise NotEntitled(f"invalid address {address!r}") from None
 
     def _passed(self) -> datetime:
         """The time. If the clock jumped forward, the time that has passed by the monotonic clock, so that setting a
@@ -569,17 +564,3 @@ class Approvals:
 def _waits(hold: Hold, outgoing: Outgoing) -> bool:
     """Whether people must still decide on it: False if it only waits for its stage."""
     return hold.state is State.WAITING and outgoing == NOTHING
-
-
-def _vote(choice: str, hold: Hold, now: datetime, *, actors: tuple[str, ...], comment: str) -> Event:
-    on = {"choice": choice, "content": hold.content_sha256, "envelope": hold.envelope.sha256}
-    return _event(Kind.VOTE, hold, now, actors=actors, comment=comment, **on)
-
-
-def _event(
-    kind: Kind, hold: Hold, now: datetime, *, actors: tuple[str, ...] = (), comment: str = "", **data: object
-) -> Event:
-    private = {
-        role: values for role, values in (("actor", actors), ("comment", (comment,) if comment else ())) if values
-    }
-    return Event(kind=kind, id=hold.hold_id, at=now, data=data, private=private)

@@ -22,12 +22,24 @@ from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Ledger
 from smtpguard.holds import effects
 from smtpguard.holds.deadlines import Deadlines
-from smtpguard.holds.model import LET_GO, Change, Choice, Conflict, Hold, Move, State, Vote, after
+from smtpguard.holds.model import (
+    LET_GO,
+    Change,
+    Choice,
+    Conflict,
+    Hold,
+    Move,
+    State,
+    Vote,
+    after,
+    event_on,
+    vote_on,
+)
 from smtpguard.holds.sending import UNSENT, Outgoing, Sending, taken_back
 from smtpguard.journal.event import Event, Kind
-from smtpguard.mailings import copies
 from smtpguard.mailings.model import Mailing, Person
 from smtpguard.notices.intents import Notices
+from smtpguard.outbox.model import Intent
 
 log = logging.getLogger(__name__)
 
@@ -43,13 +55,20 @@ async def follow(ledger: Ledger, lead_id: str, notices: Notices, in_force: InFor
         lead: Hold, copy: Hold, mailing: Mailing | None, new: int, sending: Sending | None, covered: bool
     ) -> Change | None:
         if copy.state is not State.WAITING:
-            return copies.after_its_lead(lead, copy, sending, in_force, now)
-        if not covered and lead.state in LET_GO and lead.queue:
+            return after_its_lead(lead, copy, sending, in_force, now)
+        if covered or lead.state not in LET_GO:
+            return effects.followed(lead, copy, mailing, new, now)
+        event = Event(kind=Kind.APART, id=copy.hold_id, at=now, data={"with": lead.hold_id})
+        if not lead.queue and mailing is not None and mailing.entry:
+            return Change(hold=copy, events=(event,), apart=True)
+        # It waits for people, who get a notice of the first such: the primary hold of the others.
+        successor = replace(copy.in_place_of(lead), primary="", told=lead.told, reopened_at=now)
+        told: tuple[Intent, ...] = ()
+        if not lead.queue or not later:
+            told = notices.apart(successor, "later" if lead.queue else "differs", in_force, now)
+        if lead.queue:
             later.append(copy.hold_id)
-            return _later(lead, copy, notices, in_force, now, first=len(later) == 1)
-        if not covered and lead.state in LET_GO:
-            return _apart(lead, copy, mailing, notices, in_force, now)
-        return effects.followed(lead, copy, mailing, new, now)
+        return Change(hold=successor, events=(event,), intents=told, apart=True)
 
     while True:
         n = await ledger.holds.follow(lead_id, SLICE, step)
@@ -71,37 +90,6 @@ async def sweep(ledger: Ledger, notices: Notices, in_force: InForce, now: dateti
     """All copies that have not followed their primary hold. One delivery process calls it every few seconds."""
     return sum(
         [await follow(ledger, lead_id, notices, in_force, now) for lead_id in await ledger.holds.decided_leads()]
-    )
-
-
-def _apart(
-    lead: Hold, copy: Hold, mailing: Mailing | None, notices: Notices, in_force: InForce, now: datetime
-) -> Change:
-    """A copy that the approval does not cover waits for people: the first such becomes primary hold of the others, with
-    the lists, rules and writers of the old one."""
-    event = Event(kind=Kind.APART, id=copy.hold_id, at=now, data={"with": lead.hold_id})
-    if mailing is not None and mailing.entry:
-        return Change(hold=copy, events=(event,), apart=True)
-    successor = replace(
-        copy, primary="", lists=lead.lists, senders=lead.senders, told=lead.told, verdict=lead.verdict, reopened_at=now
-    )
-    return Change(hold=successor, events=(event,), intents=notices.differs(successor, in_force, now), apart=True)
-
-
-def _later(lead: Hold, letter: Hold, notices: Notices, in_force: InForce, now: datetime, *, first: bool) -> Change:
-    """A sender's letter that was not listed to the deciders: it waits with others like it."""
-    event = Event(kind=Kind.APART, id=letter.hold_id, at=now, data={"with": lead.hold_id})
-    successor = replace(
-        letter,
-        primary="",
-        lists=lead.lists,
-        senders=lead.senders,
-        told=lead.told,
-        verdict=lead.verdict,
-        reopened_at=now,
-    )
-    return Change(
-        hold=successor, events=(event,), intents=notices.later(successor, in_force, now) if first else (), apart=True
     )
 
 
@@ -145,8 +133,8 @@ class Revocation:
         if self.move is Move.REJECT:
             vote = Vote.on(hold, self.who, Choice.REJECT, self.now, self.comment)
             back = replace(back, votes=(*hold.votes, vote))
-            data = {"choice": vote.choice.value, "content": vote.content_sha256, "envelope": vote.envelope_sha256}
-            events, actors = (_event(Kind.VOTE, hold, self.now, data, actors, self.comment),), ()
+            events = (vote_on(hold, vote.choice.value, self.now, actors=actors, comment=self.comment),)
+            actors = ()
         made = _change(hold, back, sending, self.move, self.in_force, self.now, {}, actors, self.comment)
         rejected = self.move is Move.REJECT
         return replace(
@@ -221,29 +209,14 @@ def _change(
         people = sum(one.weight for one in cancelled)
         data = {**data, **asdict(sending.stopped), "spared": len(sending.left), "people": people}
         left = tuple(str(r.address) for r in sending.left)
-        event = _event(Kind.STOPPED, hold, now, data, actors, comment, recipients=left)
+        event = event_on(hold, Kind.STOPPED, now, actors=actors, comment=comment, addresses=left, **data)
         return Change(hold=back, events=(event,), cancelled=frozenset(one.digest for one in cancelled))
     if hold.state is not State.WAITING:
         data = {**data, "was": hold.state.value}
-    return Change(hold=back, events=(_event(_KINDS[move], hold, now, data, actors, comment),))
+    return Change(hold=back, events=(event_on(hold, _KINDS[move], now, actors=actors, comment=comment, **data),))
 
 
 def _behind(hold: Hold, sending: Sending, in_force: InForce) -> tuple[Person, ...]:
     """The people who do not get it, by the lists as they were when it came."""
     counted = in_force.registry.classify(r.address for r in sending.left)
     return persons(counted, in_force.registry, dict(hold.versions))
-
-
-def _event(
-    kind: Kind,
-    hold: Hold,
-    now: datetime,
-    data: Mapping[str, Any],
-    actors: tuple[str, ...],
-    comment: str,
-    recipients: tuple[str, ...] = (),
-) -> Event:
-    private = {"actor": actors, "comment": (comment,) if comment else (), "recipients": recipients}
-    return Event(
-        kind=kind, id=hold.hold_id, at=now, data=data, private={role: some for role, some in private.items() if some}
-    )

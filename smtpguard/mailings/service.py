@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock, Ledger, PolicyInForce
+from smtpguard.holds.checks import canonical
 from smtpguard.holds.coverage import Coverage, of_grant
 from smtpguard.holds.deadlines import Deadlines
 from smtpguard.holds.model import Change, Conflict, Move, NotEntitled, Refused
@@ -126,7 +128,8 @@ class Mailings:
         return await self._back(mailing_id, Move.REJECT, approver, by, comment)
 
     async def _back(self, mailing_id: str, move: Move, approver: str, by: str, comment: str) -> Back:
-        who, in_force, now = self._who(approver), self._policies.current(), self._clock.now()
+        in_force, now = self._policies.current(), self._clock.now()
+        who = canonical(approver, in_force)
         back = Revocation(
             move=move, who=who, by=by, comment=comment, in_force=in_force, now=now, term=self._term,
             notices=self._notices,
@@ -194,7 +197,8 @@ class Mailings:
     async def disclose(self, mailing_id: str, *, approver: str, by: str, comment: str = "") -> Mailing:
         """Disclose its recipients: the first approver asks, a second one agrees; both may then see them for a day.
         Raises NoSuch, NotEntitled, and Conflict if two have agreed or the same person asks again."""
-        who, in_force, now = self._who(approver), self._policies.current(), self._clock.now()
+        in_force, now = self._policies.current(), self._clock.now()
+        who = canonical(approver, in_force)
 
         def step(mailing: Mailing) -> tuple[Mailing, Change]:
             if not _may(who, mailing, in_force, now):
@@ -216,10 +220,12 @@ class Mailings:
     def may_be_told(self, mailing: Mailing, approver: str) -> bool:
         """Whether two people agreed to disclose its recipients, and this is one of them."""
         there = mailing.as_of(self._clock.now()).disclosure
-        return there is not None and bool(there.people & self._policies.current().addresses_of(self._who(approver)))
+        in_force = self._policies.current()
+        return there is not None and bool(there.people & in_force.addresses_of(canonical(approver, in_force)))
 
     async def _moved(self, mailing_id: str, move: Step, approver: str, by: str, comment: str) -> Mailing:
-        who, in_force, now = self._who(approver), self._policies.current(), self._clock.now()
+        in_force, now = self._policies.current(), self._clock.now()
+        who = canonical(approver, in_force)
 
         def step(mailing: Mailing) -> tuple[Mailing, Change]:
             if mailing.grant is None:
@@ -241,12 +247,6 @@ class Mailings:
     async def _changed(self, mailing_id: str, step: Any) -> Mailing:
         made = await self._ledger.mailings.change(await self.named(mailing_id), step)
         return await self._ledger.mailings.find(made.mailing_id) or made  # with copies that have arrived meanwhile
-
-    def _who(self, approver: str) -> str:
-        try:
-            return Address.parse(approver).canonical(self._digester.delimiters)
-        except BadAddress:
-            raise NotEntitled(f"invalid address {approver!r}") from None
 
     def _digests(self, address: str) -> tuple[bytes, ...]:
         try:
@@ -332,11 +332,5 @@ def _event(mailing: Mailing, now: datetime, what: str, actors: tuple[str, ...], 
 
 
 def _slices(addresses: Iterable[str]) -> Iterator[list[str]]:
-    some: list[str] = []
-    for address in addresses:
-        some.append(address)
-        if len(some) == _SLICE:
-            yield some
-            some = []
-    if some:
-        yield some
+    rest = iter(addresses)
+    return iter(lambda: list(islice(rest, _SLICE)), [])

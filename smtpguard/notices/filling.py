@@ -19,7 +19,6 @@ on one in the mail, as in the log.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, time, timedelta
@@ -31,7 +30,7 @@ from smtpguard.holds.model import LET_GO, SENDING, Hold, State, held_up_by, stan
 from smtpguard.journal.chain import instant, utc_text
 from smtpguard.journal.event import Event
 from smtpguard.mail.address import Address
-from smtpguard.notices.intents import approvers, notice_to
+from smtpguard.notices.intents import approvers, digest, notice_to
 from smtpguard.notices.noticedata import NONE, nameable, reasons
 from smtpguard.outbox.model import Intent
 from smtpguard.policy.freezing import Freeze, Selector
@@ -231,14 +230,7 @@ def daily(in_force: InForce, since: datetime, until: datetime) -> Iterable[Inten
     for person in sorted(told):
         address = Address.parse_any(person)
         if address is not None:
-            yield _report_to(address, since, until)
-
-
-def _report_to(person: Address, since: datetime, until: datetime) -> Intent:
-    tag = hashlib.sha256(str(person).lower().encode()).hexdigest()[:10]
-    day = {"since": utc_text(since), "until": utc_text(until), "person": str(person)}
-    about = {**NONE, "notice": "observed", **day}
-    return notice_to(f"observed-{since:%Y%m%dT%H%M}-{tag}", person, about, not_before=until)
+            yield digest(address, {"notice": "observed"}, since, until)
 
 
 async def fill_observed(ledger: Ledger, data: Mapping[str, Any], in_force: InForce) -> Mapping[str, Any]:

@@ -211,13 +211,7 @@ class Notices:
         self, hold: Hold, outcome: str, by: str | None, comment: str, in_force: InForce, now: datetime
     ) -> tuple[Intent, ...]:
         """The writer gets the outcome; the other approvers learn that it is decided."""
-        data = noticedata.about(hold, in_force) | {
-            "notice": "decided",
-            "outcome": outcome,
-            "by": by,
-            "comment": comment,
-            "decided_at": utc_text(now),
-        }
+        data = noticedata.about(hold, in_force) | _outcome(outcome, by, comment, now)
         others = sorted(set(approvers(hold, in_force, now)) - {by}) if not hold.asks_writer else []
         return (*self._sender(hold, data, in_force, now), *self._each(hold, others, data, in_force, now))
 
@@ -236,18 +230,17 @@ class Notices:
         """Everybody who was told of the approval is told that it is revoked, regardless of the flood limit.
         ``outcome``: rejected, withdrawn or reopened; stopped, if somebody had it; or lapsed, if it lost its quorum
         before it took effect."""
-        data = noticedata.waiting(hold, in_force, now) | {
-            "notice": "decided",
-            "outcome": outcome,
-            "by": by,
-            "comment": comment,
-            "decided_at": utc_text(now),
-            "back": outgoing.back,
-            "gone": outgoing.gone + outgoing.doubt,
-            "has": sending.stopped.sent,
-            "doubt": sending.stopped.doubted,
-            "left": sending.stopped.failed,
-        }
+        data = (
+            noticedata.waiting(hold, in_force, now)
+            | _outcome(outcome, by, comment, now)
+            | {
+                "back": outgoing.back,
+                "gone": outgoing.gone + outgoing.doubt,
+                "has": sending.stopped.sent,
+                "doubt": sending.stopped.doubted,
+                "left": sending.stopped.failed,
+            }
+        )
         others = sorted(set(approvers(hold, in_force, now)) - {by})
         asked = data | {"asked": outcome in ("reopened", "lapsed")}
         return (
@@ -271,15 +264,11 @@ class Notices:
         data = noticedata.waiting(hold, in_force, now) | {"notice": "reminder", "percent": percent}
         return self._each(hold, waiting, data, in_force, now, suffix=str(percent))
 
-    def differs(self, hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
-        """To the approvers: a copy is not covered by the approval, and waits."""
-        data = noticedata.waiting(hold, in_force, now) | {"notice": "reminder", "percent": 0, "differs": True}
-        return self._each(hold, approvers(hold, in_force, now), data, in_force, now, alone="-differs")
-
-    def later(self, hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
-        """To the approvers: more letters of a sender came after those that were decided on, and wait."""
-        data = noticedata.waiting(hold, in_force, now) | {"notice": "reminder", "percent": 0, "later": True}
-        return self._each(hold, approvers(hold, in_force, now), data, in_force, now, alone="-later")
+    def apart(self, hold: Hold, why: str, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
+        """To the approvers. ``why`` it waits: "differs", a copy that the approval does not cover; or "later", a letter of a
+        sender that came after those that were decided on."""
+        data = noticedata.waiting(hold, in_force, now) | {"notice": "reminder", "percent": 0, why: True}
+        return self._each(hold, approvers(hold, in_force, now), data, in_force, now, alone=f"-{why}")
 
     def doubt(self, hold: Hold, people: int, since: datetime, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
         """Whether a release to a list address was sent is unknown: the approvers are asked, and the contact is told,
@@ -407,7 +396,7 @@ class Notices:
         if alone or self.flood.takes(f"{role} {person}", now):
             return (notice_to(intent_id, recipient, data, hold_id=hold_id),)
         since = self.flood.since(now)
-        return (self._digest(recipient, {"notice": "digest", "role": role}, since, since + self.flood.window),)
+        return (digest(recipient, {"notice": "digest", "role": role}, since, since + self.flood.window),)
 
     def _owners(self, lists: Iterable[str], first: str, in_force: InForce, now: datetime) -> Iterable[Intent]:
         """Messages without another reader: once an hour, in a digest to the owner of each list that they touch.
@@ -419,13 +408,15 @@ class Notices:
             recipient = Address.parse_any(info.owner) if info is not None and info.owner else None
             if info is not None and recipient is not None:
                 data = {"notice": "owner-digest", "list": info.title or name, "list_name": name, "first": first}
-                yield self._digest(recipient, data, since, since + self.owner_window)
+                yield digest(recipient, data, since, since + self.owner_window)
 
-    def _digest(self, to: Address, data: Mapping[str, Any], since: datetime, until: datetime) -> Intent:
-        kind = "-".join(filter(None, (data["notice"], data.get("role"), data.get("list_name"))))
-        window = {"since": utc_text(since), "until": utc_text(until), "person": str(to)}
-        about = {**noticedata.NONE, **data, **window}
-        return notice_to(f"{kind}-{since:%Y%m%dT%H%M}-{_tag(str(to))}", to, about, not_before=until)
+
+def digest(to: Address, data: Mapping[str, Any], since: datetime, until: datetime) -> Intent:
+    """The one notice of a window, sent at its end."""
+    kind = "-".join(filter(None, (data["notice"], data.get("role"), data.get("list_name"))))
+    window = {"since": utc_text(since), "until": utc_text(until), "person": str(to)}
+    about = {**noticedata.NONE, **data, **window}
+    return notice_to(f"{kind}-{since:%Y%m%dT%H%M}-{_tag(str(to))}", to, about, not_before=until)
 
 
 def _covers(hold: Hold, gathered: Gathered) -> list[Phrase]:
@@ -457,12 +448,17 @@ def gone(hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
     copies."""
     if not hold.held_up or hold.primary:
         return ()
-    about = {"notice": "decided", "outcome": "released", "by": None, "comment": "", "decided_at": utc_text(now)}
-    data, stem = noticedata.about(hold, in_force) | about | {"writer": True}, f"{hold.hold_id}-gone"
+    about = noticedata.about(hold, in_force) | _outcome("released", None, "", now)
+    data, stem = about | {"writer": True}, f"{hold.hold_id}-gone"
     people = ((person, Address.parse_any(person)) for person in dict.fromkeys(filter(None, (hold.sender, *hold.told))))
     return tuple(
         notice_to(f"{stem}-{_tag(one)}", to, data, hold_id=hold.hold_id) for one, to in people if to is not None
     )
+
+
+def _outcome(outcome: str, by: str | None, comment: str, now: datetime) -> dict[str, Any]:
+    at = utc_text(now)
+    return {"notice": "decided", "outcome": outcome, "by": by, "comment": comment, "decided_at": at}
 
 
 def _stem(hold: Hold, data: Mapping[str, Any]) -> str:

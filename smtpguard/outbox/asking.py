@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 
 from smtpguard.database.errors import LedgerError
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock, Ledger
-from smtpguard.holds.model import Change, Hold, Move, after
+from smtpguard.holds.model import Change, Hold, Move, after, event_on
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.envelope import Recipient
 from smtpguard.notices.intents import Notices
@@ -50,15 +51,15 @@ def _asked(hold: Hold, recipients: Sequence[Recipient], notices: Notices, in_for
     if state is None:
         return Change()  # it is not to be sent any more
     asked = replace(hold, state=state, asked_at=now, attend_at=_next(in_force, now))
-    data = {"outcome": "asked", "recipients": len(recipients), "people": people}
-    event = Event(kind=Kind.IN_DOUBT, id=hold.hold_id, at=now, data=data, private=_named(recipients))
+    counts: dict[str, Any] = {"recipients": len(recipients), "people": people}
+    event = event_on(hold, Kind.IN_DOUBT, now, addresses=_named(recipients), outcome="asked", **counts)
     return Change(hold=asked, events=(event,), intents=notices.doubt(hold, people, now, in_force, now))
 
 
 def reminded(hold: Hold, notices: Notices, in_force: InForce, now: datetime) -> Change:
     """No answer yet: they are asked again."""
     assert hold.asked_at is not None
-    event = Event(kind=Kind.REMINDED, id=hold.hold_id, at=now, data={"what": "doubt"})
+    event = event_on(hold, Kind.REMINDED, now, what="doubt")
     again = replace(hold, attend_at=_next(in_force, now))
     return Change(hold=again, events=(event,), intents=notices.doubt(hold, hold.reach, hold.asked_at, in_force, now))
 
@@ -70,13 +71,10 @@ def said(
     """A person's answer; ``sent``: it was, else it is to be sent again."""
     people = sum(one.weight for one in persons_behind(hold, recipients, in_force))
     data = {"choice": "sent" if sent else "again", "recipients": len(recipients), "people": people}
-    private = _named(recipients) | {"actor": actors} | ({"comment": (comment,)} if comment else {})
+    event = event_on(hold, Kind.SETTLED, now, actors=actors, comment=comment, addresses=_named(recipients), **data)
     state = hold.state if sent else after(hold.state, Move.ATTEMPT)
     assert state is not None
-    return Change(
-        hold=replace(hold, state=state, asked_at=None),
-        events=(Event(kind=Kind.SETTLED, id=hold.hold_id, at=now, data=data, private=private),),
-    )
+    return Change(hold=replace(hold, state=state, asked_at=None), events=(event,))
 
 
 def _next(in_force: InForce, now: datetime) -> datetime:
@@ -84,8 +82,8 @@ def _next(in_force: InForce, now: datetime) -> datetime:
     return in_force.hours.working_deadline(now, AGAIN, within=True)
 
 
-def _named(recipients: Sequence[Recipient]) -> dict[str, tuple[str, ...]]:
-    return {"recipients": tuple(str(r.address) for r in recipients)}
+def _named(recipients: Sequence[Recipient]) -> tuple[str, ...]:
+    return tuple(str(r.address) for r in recipients)
 
 
 SETTLED_WITHIN = timedelta(minutes=15)  # longer than any wait for a relay's reply (RFC 5321 section 4.5.3.2.6)
