@@ -331,9 +331,10 @@ class RelayPool:
 
     # connections
 
-    def _settle(self) -> None:
+    def _settle(self, *, ahead: bool = False) -> None:
         """After any change: give places and idle connections to waiters, or back to other processes; open as many more
-        as are waited for and have places; none just after a failure."""
+        as are waited for and have places; none just after a failure. ``ahead``: open one that nobody waits for yet, if
+        none is idle and there is a place that nobody needs."""
         if self._closed:
             self._allowance.tell(self.size, 0)
             return
@@ -345,6 +346,8 @@ class RelayPool:
         while self._idle and (self._too_many() or self._allowance.waited > len(self._leaving)):
             self._part(self._idle.popleft()[0])
         connections, places = self._wanted()
+        if ahead and not (self._idle or self.pressed) and self.size < self._allowance.usable:
+            connections = max(1, connections)
         if down:
             connections = 0
         while self.size < self._allowance.usable and len(self._opening) < connections:
@@ -473,7 +476,8 @@ class RelayPool:
         if self._idle:
             self._idle = deque(entry for entry in self._idle if entry[0] is not connection)
         self._allowance.closed(self.size)
-        self._settle()
+        # one that has carried its number of messages is replaced before the next comes, which needs not wait then
+        self._settle(ahead=connection.messages >= self.target.messages_per_connection)
 
     def _sweep(self) -> None:
         """Close connections that were idle too long."""

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from smtpguard.wire.pool import RelayPool
+from smtpguard.wire.pool import Alone, RelayPool
 from smtpguard.wire.relay import RelayUnavailable
 from smtpguard.wire.target import RelayTarget, Timeouts, Tls
 from tests.script import BLOCK, CONNECT, DROP, STALL
@@ -176,6 +176,35 @@ async def test_a_connection_ends_after_a_number_of_messages() -> None:
         assert [m.connection for m in relay.messages] == [1, 1, 2, 2, 3]
 
 
+@pytest.mark.parametrize("needed", [True, False], ids=["last", "another is idle"])
+async def test_a_connection_is_replaced_before_the_next_message(needed: bool) -> None:
+    async with ScriptedRelay() as relay, pooled(relay, messages_per_connection=2) as pool:
+        taken = [await pool.acquire() for _ in range(1 if needed else 2)]
+        for connection in taken:
+            pool.release(connection)
+        await send(pool)
+        await send(pool)
+        async with asyncio.timeout(120):
+            while pool.size != pool.idle or not pool.idle:  # noqa: ASYNC110 - the pool tells nobody
+                await asyncio.sleep(0)
+        assert (pool.idle, relay.sessions) == (1, 2)
+        waited = pool.waits.times
+        await send(pool)
+        assert pool.waits.times == waited
+
+
+async def test_no_connection_is_opened_ahead_of_others_that_wait() -> None:
+    """In another process."""
+    allowance = Alone(2)
+    async with ScriptedRelay() as relay:
+        pool = RelayPool(RelayTarget(port=relay.port, tls=Tls.NONE, messages_per_connection=1), allowance)
+        allowance.waited = 1
+        await send(pool)
+        await until_closed(relay, pool)
+        await pool.close()
+        assert relay.sessions == 1
+
+
 async def test_idle_connections_are_closed() -> None:
     async with ScriptedRelay() as relay, pooled(relay, idle_seconds=0.02) as pool:
         await send(pool)
@@ -302,7 +331,7 @@ async def test_a_connection_counts_until_it_is_closed() -> None:
         assert (relay.sessions, pool.size) == (1, 1)
         relay.resume()
         await waiter
-        assert relay.sessions == 2
+        assert [m.connection for m in relay.messages] == [1, 2]
 
 
 async def test_one_client_gets_at_most_its_share() -> None:
