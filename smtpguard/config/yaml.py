@@ -208,10 +208,8 @@ def _scalar(event: _Event) -> Any:
         return text
     if text in _WORDS:
         return _WORDS[text]
-    if _INT.match(text):
-        return int(text) if len(text) < 20 else text
-    if _OTHER_INT.match(text):
-        return int(text, 0)
+    if _INT.match(text) or _OTHER_INT.match(text):
+        return int(text, 0 if text[:2] in ("0o", "0x") else 10) if len(text) < 20 else text
     if _FLOAT.match(text):
         return float(text)
     return text
