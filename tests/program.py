@@ -56,6 +56,7 @@ class Program:
         *,
         stdout: IO[bytes],
         stderr: IO[bytes],
+        stdin: IO[bytes] | None = None,
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
         listening: socket.socket | None = None,
@@ -63,7 +64,7 @@ class Program:
         executable: str = "",
         module: str = "",
     ) -> None:
-        """``argv``: the arguments after ``smtpguard``, or of ``main`` in ``module``. Standard input is /dev/null. ``listening``: a socket passed as a
+        """``argv``: the arguments after ``smtpguard``, or of ``main`` in ``module``. ``stdin``: by default /dev/null. ``listening``: a socket passed as a
         service manager does (sd_listen_fds(3)). ``powerless``: without root's capabilities, so that file permissions
         apply. ``executable``: the program by which smtpguard starts itself again (see Door)."""
         self.args = ["smtpguard", *argv]
@@ -84,7 +85,7 @@ class Program:
                     },
                     [
                         theirs,
-                        nothing.fileno(),
+                        (stdin or nothing).fileno(),
                         stdout.fileno(),
                         stderr.fileno(),
                         *([listening.fileno()] if listening is not None else ()),

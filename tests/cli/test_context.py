@@ -13,6 +13,7 @@ import pytest
 
 from smtpguard.cli.context import Context
 from smtpguard.config.documents import shipped
+from tests import program
 
 ME = pwd.getpwuid(os.getuid()).pw_name
 
@@ -44,8 +45,7 @@ def test_root_through_sudo_is_the_calling_user(monkeypatch: pytest.MonkeyPatch) 
 )
 def test_the_settings_option_may_follow_the_command(tmp_path: Path, words: list[str]) -> None:
     file = str(tmp_path / "none.yaml")
-    command = [sys.executable, "-m", "smtpguard", *(word.replace("FILE", file) for word in words)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = program.run([word.replace("FILE", file) for word in words], timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"smtpguard: {file}: no such file\n")
 
 

@@ -28,6 +28,7 @@ from tests.faults.mta import Mta
 from tests.guard.house import MEMBERS, RAMADAN
 from tests.peers.chain import Recorder
 from tests.peers.letters import mail
+from tests.program import Program
 
 
 def test_freeze_and_thaw(stage: Stage) -> None:
@@ -222,20 +223,17 @@ def test_a_thaw_lists_what_it_releases(stage: Stage) -> None:
 @pytest.mark.parametrize(("answer", "status", "words"), [("n", 130, ()), ("y", 0, ()), ("", 0, ("--yes",))])
 def test_a_thaw_at_a_terminal_asks(tmp_path: Path, answer: str, status: int, words: tuple[str, ...]) -> None:
     config = served(tmp_path / "etc")
-    line = [sys.executable, "-m", "smtpguard", "-c", str(config)]
-    assert program.run(["-c", str(config), "freeze", "--all", "--reason", "now"], timeout=120).returncode == 0
+    line = ["-c", str(config)]
+    assert program.run([*line, "freeze", "--all", "--reason", "now"], timeout=120).returncode == 0
     ours, theirs = pty.openpty()
     try:
-        command = subprocess.Popen(
-            [*line, "thaw", "--all", *words], stdin=theirs, stderr=theirs, stdout=subprocess.PIPE
-        )
-        os.close(theirs)
+        with open(theirs, "r+b", buffering=0) as terminal, (tmp_path / "out").open("wb") as out:  # noqa: PTH123
+            command = Program([*line, "thaw", "--all", *words], stdin=terminal, stderr=terminal, stdout=out)
         said = b""
         while answer and b"Thaw everything?" not in said:
             said += os.read(ours, 4096)
         os.write(ours, answer.encode() + b"\n")
-        out = command.communicate(timeout=120)[0]
-        assert command.returncode == status
-        assert (b"Lifted: everything" in out) is (status == 0)
+        assert command.wait(120) == status
+        assert ("Lifted: everything" in (tmp_path / "out").read_text()) is (status == 0)
     finally:
         os.close(ours)

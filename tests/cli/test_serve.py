@@ -10,8 +10,6 @@ import os
 import socket
 import sqlite3
 import stat
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -24,6 +22,8 @@ from smtpguard.database.errors import Busy, Full, Unavailable, Unusable
 from smtpguard.database.migrate import migrate
 from smtpguard.database.schema import SCHEMA
 from smtpguard.processes.supervisor import TRY_AGAIN
+from tests import program
+from tests.program import Program
 
 
 def run(*words: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
@@ -219,17 +219,6 @@ def test_an_invalid_database_file_stops_the_start(config: Path, capsys: pytest.C
     assert (status, err) == (2, f"smtpguard: the store: {database} is not an SQLite database (SQLITE_NOTADB)\n")
 
 
-def run_unprivileged(*words: str) -> subprocess.CompletedProcess[str]:
-    """Run the command without the capabilities by which root ignores file modes."""
-    capabilities = ",".join(f"-{each}" for each in ("dac_override", "dac_read_search", "chown", "fowner"))
-    drop = (
-        ["setpriv", f"--bounding-set={capabilities}", f"--inh-caps={capabilities}", "--"] if os.geteuid() == 0 else []
-    )
-    return subprocess.run(
-        [*drop, sys.executable, "-m", "smtpguard", *words], capture_output=True, text=True, timeout=120
-    )
-
-
 @pytest.mark.parametrize("name", [".", "secret", "smtpguard.db"])
 def test_files_of_another_user_are_named(name: str, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """``serve`` as the wrong user names the owner; ``check`` names what it could not read."""
@@ -241,8 +230,9 @@ def test_files_of_another_user_are_named(name: str, config: Path, capsys: pytest
     path.chmod(0)
     me = path.owner()
     try:
-        started = run_unprivileged("-c", str(config), "serve")
-        checked = run_unprivileged("-c", str(config), "check")
+        started, checked = (
+            program.run(["-c", str(config), word], timeout=120, powerless=True) for word in ("serve", "check")
+        )
     finally:
         path.chmod(0o700)
     started.stderr = "".join(map(as_text, started.stderr.splitlines(keepends=True)))
@@ -350,11 +340,9 @@ def test_parts_in_separate_units_share_the_store(
             notices = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
             notices.bind(str(tmp_path / part))
             notices.settimeout(120)
-            log = undo.enter_context((tmp_path / f"{part}.log").open("w"))
-            guard = subprocess.Popen(
-                [sys.executable, "-m", "smtpguard", "-c", str(config), "serve", "--only", part],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, "NOTIFY_SOCKET": str(tmp_path / part)},
-            )  # fmt: skip
+            log = undo.enter_context((tmp_path / f"{part}.log").open("wb"))
+            env = {**os.environ, "NOTIFY_SOCKET": str(tmp_path / part)}
+            guard = Program(["-c", str(config), "serve", "--only", part], stdout=log, stderr=log, env=env)
             undo.callback(guard.wait)
             undo.callback(guard.kill)
             guards.append((guard, notices))

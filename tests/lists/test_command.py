@@ -6,8 +6,6 @@ import asyncio
 import json
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ from smtpguard.app.files import read_settings
 from smtpguard.app.start import prepare
 from smtpguard.cli import main
 from tests.cli.stage import rows
+from tests.program import Program
 
 FROM = {"ramadan": ["ramadan.csv"]}
 POLICY = """\
@@ -243,12 +242,12 @@ def test_overlap_of_one_list_says_so(folder: Path) -> None:
 def on_a_terminal(folder: Path, *words: str) -> tuple[str, str]:
     """Standard output, and what a person at the terminal sees besides."""
     leader, follower = os.openpty()
-    argv = [sys.executable, "-m", "smtpguard", "-c", str(folder / "smtpguard.yaml"), "lists", "sync", *words]
-    done = subprocess.run(argv, check=True, stdout=subprocess.PIPE, stderr=follower, text=True, timeout=120)
-    os.close(follower)
-    seen = os.read(leader, 100_000).decode()
+    with open(follower, "r+b", buffering=0) as terminal, (folder / "out").open("wb") as out:  # noqa: PTH123
+        argv = ["-c", str(folder / "smtpguard.yaml"), "lists", "sync", *words]
+        assert Program(argv, stdout=out, stderr=terminal).wait(120) == 0
+        seen = os.read(leader, 100_000).decode()
     os.close(leader)
-    return done.stdout, seen
+    return (folder / "out").read_text(), seen
 
 
 def test_at_a_terminal_a_progress_bar_is_shown(folder: Path) -> None:

@@ -54,6 +54,12 @@ class Site:
         page.on("pageerror", _fail)
         return page
 
+    async def leave(self) -> None:
+        """Close all pages: open ones go on asking for news."""
+        for context in self.contexts:
+            await context.close()
+        self.contexts.clear()
+
     async def account(self, address: str, *roles: Role) -> None:
         """Create the account if there is none."""
         with suppress(NotPossible):
@@ -94,8 +100,6 @@ async def site(folder: Path) -> AsyncIterator[Site]:
             try:
                 yield made
             finally:
-                for context in made.contexts:
-                    await context.close()
                 await browser.close()
                 server.should_exit = True
                 await serving

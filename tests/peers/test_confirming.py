@@ -23,7 +23,7 @@ from tests.console.holding import ANNA, EVA, again
 from tests.console.test_deciding import link_of
 from tests.guard.asking import READERS, RULES, copy, put
 from tests.guard.house import FakePassage
-from tests.peers.browsing import AXE, Site, missing, site
+from tests.peers.browsing import AXE, DESKTOP, PHONES, Site, missing, site
 from tests.peers.chain import Chain, until
 from tests.peers.postfix import free_port
 from tests.peers.postfix import missing as no_postfix
@@ -180,15 +180,16 @@ async def test_the_confirmation_page(web: Site, size: tuple[int, int], language:
 
 @in_a_browser
 @pytest.mark.asyncio(loop_scope="module")
-@pytest.mark.parametrize("size", [(1280, 800), (390, 844)])
-async def test_the_page_of_an_approver(web: Site, size: tuple[int, int]) -> None:
-    hold = await asked(web, f"seen {size[0]}")
+async def test_the_pages_of_an_approver(web: Site) -> None:
+    hold = await asked(web, "seen")
     page = await web.signed_in(EVA, Role.APPROVER)
-    await page.set_viewport_size({"width": size[0], "height": size[1]})
-    await page.goto("/held")
-    await expect(page.get_by_text("its writer is asked").first).to_be_visible()
-    await looks_right(page, f"waiting-{size[0]}")
-    await page.goto(f"/held/{hold.hold_id}")
-    await expect(page.get_by_text("Its writer is asked to confirm it.")).to_be_visible()
+    for path, said in (
+        ("/held", "its writer is asked"),
+        (f"/held/{hold.hold_id}", "Its writer is asked to confirm it."),
+    ):
+        await page.goto(path)
+        await expect(page.get_by_text(said).first).to_be_visible()
+        for size in (DESKTOP, PHONES[0]):
+            await page.set_viewport_size(size)
+            await looks_right(page, f"{path.strip('/').replace('/', '-')}-{size['width']}")
     assert await page.get_by_role("button", name="Send to").count() == 0
-    await looks_right(page, f"message-{size[0]}")
