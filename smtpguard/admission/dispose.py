@@ -125,7 +125,7 @@ class Dispose:
             admission.verdict.policy_sha256,
             self._trace_key,
             self._hostname,
-            self._clock.now(),
+            admission.events[0].at,
             gathered.everyone.addressed,
             identity.sketch.numbers if (identity := gathered.facts.identity) is not None else (),
         )

@@ -331,7 +331,8 @@ class Intake:
         record = Record(
             gathered=gathered, asks=plan.asks, term=self._term, notices=self._notices, questions=plan.questions
         )
-        return record.alone(plan.close(live), live)
+        answers = plan.answers(live)
+        return record.alone(plan.close(live, answers), live, answers)
 
     def _step(self, gathered: Gathered, plan: Plan) -> Callable[[Seen], Admission]:
         """The step of the admission: decide with what is seen of other messages."""
@@ -349,10 +350,10 @@ class Intake:
         )
 
         def step(live: Seen) -> Admission:
-            verdict = with_fixed(plan.close(live), gathered, live, streams)
-            return record.admission(
-                mailing_verdict(verdict, gathered, live, self._term), live, plan.stops(verdict, live)
-            )
+            answers = plan.answers(live)
+            verdict = with_fixed(plan.close(live, answers), gathered, live, streams)
+            stands = mailing_verdict(verdict, gathered, live, self._term)
+            return record.admission(stands, live, answers, plan.stops(verdict, live))
 
         return step
 

@@ -7,7 +7,7 @@ private part of an event, or is not written.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -40,7 +40,6 @@ from smtpguard.mailings.model import Correction
 from smtpguard.notices.intents import Notices, alarms_of, calling
 from smtpguard.notices.noticedata import sentences
 from smtpguard.outbox.model import Intent, IntentKind
-from smtpguard.policy import counted
 from smtpguard.policy.counted import APPROVED, LET_THROUGH, Ask, Questions
 from smtpguard.policy.facts import OF_LISTS, OF_MAILINGS, Unknown, Value, named
 from smtpguard.policy.recorded import pack
@@ -53,6 +52,8 @@ PERSONAL = named(lambda fact: fact.personal)
 MAX_SUBJECT = 500
 ONLY_INTERNAL = frozenset({RecipientKind.INTERNAL})
 _NOBODY: frozenset[Any] = frozenset()
+Answers = Mapping[str, Value]
+_NOT_COUNTED: Answers = {}
 
 
 @constant
@@ -71,17 +72,19 @@ class Record:
     asked: tuple[Ask, ...] = ()
     correction: Correction | None = None
 
-    def admission(self, stands: MailingVerdict, live: Seen, stops: tuple[Ask, ...] = ()) -> Admission:
+    def admission(
+        self, stands: MailingVerdict, live: Seen, answers: Answers = _NOT_COUNTED, stops: tuple[Ask, ...] = ()
+    ) -> Admission:
         """Build what is written. If a live hold, or one released just now, has the same content and envelope, the
         message is a retry of that hold; a void one waits again. A copy of held content is stored under the primary
-        hold. ``stops``: the conversations that rest from now on, whatever happens to this message."""
+        hold. ``answers``: by slot, what was counted. ``stops``: the conversations that rest from now on, whatever happens to this message."""
         verdict, duplicate = stands.verdict, live.duplicate
         if (
             duplicate is not None
             and verdict.action <= Action.HOLD
             and (duplicate.state is not State.VOID or verdict.action.waits)
         ):
-            return self._retry(verdict, live, duplicate)
+            return self._retry(verdict, live, duplicate, answers)
         hold = self._hold(stands, live) if verdict.action.waits else None
         intents: tuple[Intent, ...] = ()
         part = hold is not None and hold.part
@@ -92,7 +95,8 @@ class Record:
             intents = (*self._part(hold), *self.notices.held(hold, self.gathered))
         elif verdict.action is Action.REJECT:
             intents = self.notices.rejected(verdict, self.gathered, live.now)
-        events = [self._event(verdict, live, hold.hold_id if hold else None, under=hold.primary if hold else "")]
+        hold_id, under = (hold.hold_id, hold.primary) if hold is not None else (None, "")
+        events = [self._event(verdict, live, answers, hold_id, under=under)]
         if stands.entry is not None and stands.entry.asks_writer and more is not None and not more.asks_writer:
             why = {"why": "something else keeps what waits with it", "by": self.gathered.transaction.id}
             events.append(Event(kind=Kind.UNCONFIRMED, id=stands.entry.hold_id, at=live.now, data=why))
@@ -123,12 +127,12 @@ class Record:
             else _NOBODY,
         )
 
-    def alone(self, verdict: Verdict, live: Seen) -> Admission | None:
+    def alone(self, verdict: Verdict, live: Seen, answers: Answers) -> Admission | None:
         """What is written if it is the entry of a verdict to relay alone; None if it is not. For a message to no list's
         address, of no mailing and of no stream with a limit, so that nothing but its rules decides on it."""
         if verdict.action is not Action.RELAY or (verdict.hits and alarms_of(verdict, self.gathered)):
             return None
-        return Admission(verdict=verdict, events=(self._event(verdict, live, None),), generation=live.generation)
+        return Admission(verdict=verdict, events=(self._event(verdict, live, answers),), generation=live.generation)
 
     def _grown(self, entry: Hold, verdict: Verdict, live: Seen, *, part: bool) -> Hold | None:
         """If this message is not for its writer to confirm, the hold that it joins no longer is either: approvers
@@ -182,11 +186,11 @@ class Record:
             return " ".join(told["sentences"])
         return text if text[-1] in ".!?" else f"{text}."
 
-    def _retry(self, verdict: Verdict, live: Seen, duplicate: Hold) -> Admission:
+    def _retry(self, verdict: Verdict, live: Seen, duplicate: Hold, answers: Answers) -> Admission:
         taken = self._taken(duplicate)
         if taken and verdict.action.waits and verdict.scope is not Scope.CUSTOMERS:
             # The hold exists, and now a freeze or another policy stops the rest as well.
-            event = self._event(verdict, live, duplicate.hold_id, retry=True)
+            event = self._event(verdict, live, answers, duplicate.hold_id, retry=True)
             return Admission(
                 verdict=verdict,
                 events=(event,),
@@ -194,7 +198,7 @@ class Record:
                 generation=live.generation,
             )
         void = duplicate.state is State.VOID
-        events = [self._event(verdict, live, duplicate.hold_id, retry=True)]
+        events = [self._event(verdict, live, answers, duplicate.hold_id, retry=True)]
         if void:
             transaction = self.gathered.transaction
             events.append(Event(kind=Kind.ADOPTED, id=duplicate.hold_id, at=live.now, data={"by": transaction.id}))
@@ -313,7 +317,14 @@ class Record:
         )
 
     def _event(
-        self, verdict: Verdict, live: Seen, hold_id: str | None, *, retry: bool = False, under: str = ""
+        self,
+        verdict: Verdict,
+        live: Seen,
+        answers: Answers,
+        hold_id: str | None = None,
+        *,
+        retry: bool = False,
+        under: str = "",
     ) -> Event:
         """``under``: the primary hold, if this is a copy of it."""
         gathered, transaction = self.gathered, self.gathered.transaction
@@ -389,18 +400,14 @@ class Record:
             id=transaction.id,
             at=live.now,
             data=data,
-            private=_private(gathered, self._facts(live)),
+            private=_private(gathered, self._facts(answers)),
         )
 
-    def _facts(self, live: Seen) -> str:
+    def _facts(self, answers: Answers) -> str:
         """The known facts, for replay. Facts of the text are kept only for mail that touches a list, or is counted as a
         copy."""
         gathered, everyone = self.gathered, self.gathered.everyone
-        given: dict[str, Value] = {
-            slot: counted.answered(asks, live, gathered.facts) for slot, asks in self.questions.items()
-        }
-        if gathered.facts.threads:
-            given[REPLY] = True
+        given = {**answers, REPLY: True} if gathered.facts.threads else answers
         touches = everyone.touched or everyone.crowds or gathered.post is not None
         text = bool(touches) or not OF_MAILINGS.isdisjoint([asks[0].fact for asks in self.questions.values()])
         return pack(gathered.facts.values, given, text=text)

@@ -45,12 +45,16 @@ class Sender:
     def of(cls, transaction: Transaction, registry: Registry, delimiters: str) -> Sender:
         header, session = transaction.message.header, transaction.session
         named, reverse_path = header.named, transaction.envelope.reverse_path
-        fields = tuple([field for name in _LOOKED_AT if name in named for field in named[name]])
-        small = sum([len(field.raw) for field in fields]) <= _MOST_REMEMBERED
-        return (_remembered if small else _written)(
+        fields: list[Field] = []
+        octets = 0
+        for name in _LOOKED_AT:
+            for field in named.get(name, ()):
+                fields.append(field)
+                octets += len(field.raw)
+        return (_remembered if octets <= _MOST_REMEMBERED else _written)(
             registry.names,
             delimiters,
-            fields,
+            tuple(fields),
             header.broken,
             reverse_path.canonical(delimiters) if reverse_path is not None else None,
             session.auth_user,

@@ -48,8 +48,6 @@ def summed(
 ) -> Classified:
     """``recipients``: one for each RCPT; ``distinct``: each of their mailboxes once. ``nested``: the lists that each
     list's address reaches; ``blind``: lists without a usable index."""
-    if _touch_none(distinct):  # as with nearly all mail
-        return _of_people(recipients, [one.kinds for one in distinct])
     internal = outside = list_addresses = 0
     addressed: set[str] = set()
     people: list[Classification] = []
@@ -321,6 +319,8 @@ class Registry:
                 found = self._of_list(address, canonical, name) if name else self._of_person(address, canonical, key)
                 seen[key] = found
             recipients.append(found)
+        if _touch_none(seen.values()):  # as with nearly all mail
+            return _of_people(recipients, [one.kinds for one in seen.values()])
         return self._summed(recipients, seen.values())
 
     def of_lists(self, names: Iterable[str]) -> Classified:

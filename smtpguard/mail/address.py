@@ -19,9 +19,9 @@ MAX_DOMAIN_OCTETS = 255  # RFC 5321 section 4.5.3.1.2
 MAX_PATH_OCTETS = MAX_LOCAL_OCTETS + MAX_DOMAIN_OCTETS + len("<@>")  # RFC 5321 section 4.5.3.1.3 says 256
 MAX_LABEL_OCTETS = 63  # RFC 1035 section 2.3.4
 
-_ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\-]"
+_ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\-\x80-\U0010ffff]"
 _UTF8 = r"[^\x00-\x7f]"
-_DOT_STRING = rf"(?:{_ATEXT}|{_UTF8})+(?:\.(?:{_ATEXT}|{_UTF8})+)*"
+_DOT_STRING = rf"{_ATEXT}+(?:\.{_ATEXT}+)*"
 _QUOTED = rf'"(?:[\x20\x21\x23-\x5b\x5d-\x7e]|{_UTF8}|\\[\x20-\x7e])*"'
 _LABEL = rf"(?:[A-Za-z0-9_]|{_UTF8})(?:(?:[A-Za-z0-9_\-]|{_UTF8})*(?:[A-Za-z0-9_]|{_UTF8}))?"
 _DOMAIN = rf"{_LABEL}(?:\.{_LABEL})*\.?"

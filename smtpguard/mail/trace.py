@@ -31,7 +31,7 @@ _TRACE = re.compile(
     r"id=([0-9A-Za-z]{1,64}); policy=([0-9a-f]{0,12});(?: lists=([0-9a-f,]{0,900});)?(?: text=([0-9a-f]{8,96});)? mac=([0-9a-f]{32})\Z"
 )
 _UNSAFE = re.compile(r"[^A-Za-z0-9.:_\-\[\]]")
-_UNSAFE_PATH = re.compile(r"[^\x21-\x7e]|[<>;]")
+_UNSAFE_PATH = re.compile(r"[^\x21-\x3a=\x3f-\x7e]")  # also <, > and ;
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

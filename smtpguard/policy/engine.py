@@ -456,10 +456,16 @@ class Plan:
             return self.certain[0].waits
         return any(map(self.questions.keys().isdisjoint, self.reckoned.holding))
 
-    def close(self, live: Live, *, misses: bool = False) -> Verdict:
-        """The verdict, with the counts, approvals and freezes of the admission. ``misses``: include why the other rules
-        did not hit, which is not stored."""
-        given, lists = self._given(live), self.facts.lists
+    def answers(self, live: Live) -> Mapping[str, Value]:
+        """By slot, what the admission counted."""
+        return {slot: counted.answered(asks, live, self.facts) for slot, asks in self.questions.items()}
+
+    def close(self, live: Live, answers: Mapping[str, Value] | None = None, *, misses: bool = False) -> Verdict:
+        """The verdict, with the counts, approvals and freezes of the admission. ``answers``: its counts, if they are
+        known already. ``misses``: include why the other rules did not hit, which is not stored."""
+        answers = self.answers(live) if answers is None else answers
+        given: Given = (*answers.items(), (counted.APPROVED, live.approved))
+        lists = self.facts.lists
         if not (misses or live.freezes or self.pauses or self.facts.evidence):
             try:
                 return confirming.or_held(self.rules._judged(self.reckoned, given, lists), self.facts)
@@ -470,11 +476,6 @@ class Plan:
         told = self.rules._filled(self.known, given)
         verdict = self.rules._judge(self.reckoned, told, lists, self.settled, self.facts, rests, freeze, misses)
         return confirming.or_held(verdict, self.facts)
-
-    def _given(self, live: Live) -> Given:
-        """The values of the admission."""
-        given = [(slot, counted.answered(asks, live, self.facts)) for slot, asks in self.questions.items()]
-        return (*given, (counted.APPROVED, live.approved))
 
 
 def decide(rules: RuleSet, facts: Facts, live: Live) -> Verdict:
