@@ -463,9 +463,7 @@ class Plan:
     def close(self, live: Live, answers: Mapping[str, Value] | None = None, *, misses: bool = False) -> Verdict:
         """The verdict, with the counts, approvals and freezes of the admission. ``answers``: its counts, if they are
         known already. ``misses``: include why the other rules did not hit, which is not stored."""
-        answers = self.answers(live) if answers is None else answers
-        given: Given = (*answers.items(), (counted.APPROVED, live.approved))
-        lists = self.facts.lists
+        given, lists = self._given(live, answers), self.facts.lists
         if not (misses or live.freezes or self.pauses or self.facts.evidence):
             try:
                 return confirming.or_held(self.rules._judged(self.reckoned, given, lists), self.facts)
@@ -476,6 +474,11 @@ class Plan:
         told = self.rules._filled(self.known, given)
         verdict = self.rules._judge(self.reckoned, told, lists, self.settled, self.facts, rests, freeze, misses)
         return confirming.or_held(verdict, self.facts)
+
+    def _given(self, live: Live, answers: Mapping[str, Value] | None = None) -> Given:
+        """The values of the admission."""
+        answers = self.answers(live) if answers is None else answers
+        return (*answers.items(), (counted.APPROVED, live.approved))
 
 
 def decide(rules: RuleSet, facts: Facts, live: Live) -> Verdict:

@@ -208,6 +208,11 @@ async def entries(home: House) -> dict[str, list[tuple[str, str, Any]]]:
     return found
 
 
+def _alarmed(policy: Any) -> Any:
+    rule = {"id": "call", "when": {"recipients.total": ">= 2"}, "then": "alarm"}
+    return policy | {"rules": [*policy["rules"], rule]}
+
+
 @pytest.mark.parametrize("seed", range(6))
 async def test_the_fronts_entries_equal_the_admissions(tmp_path: Path, seed: int) -> None:
     """With a front the entries equal those of the admission, for random policies, messages, freezes and decisions."""
@@ -221,15 +226,15 @@ async def test_the_fronts_entries_equal_the_admissions(tmp_path: Path, seed: int
         with closing(sqlite3.connect(tmp_path / name / "guard.db")) as database, database:
             database.execute("UPDATE head SET journal = '00ff00ff00ff00ff'")
     async with (
-        house(tmp_path / "first", documents=documents(policy)) as first,
-        house(tmp_path / "second", documents=documents(policy), fronted=True) as second,
+        house(tmp_path / "first", documents=documents(_alarmed(policy))) as first,
+        house(tmp_path / "second", documents=documents(_alarmed(policy)), fronted=True) as second,
     ):
         second.front = RecordingFront(second.front)
         both = TwoGuards(first, second, policy, deepcopy(policy))
 
         async def reload(other: Any) -> None:
             for home in (first, second):
-                await home.put(documents(other))
+                await home.put(documents(_alarmed(other)))
                 await home.follow()
                 await home.watch.read()
 
@@ -253,6 +258,7 @@ async def test_the_fronts_entries_equal_the_admissions(tmp_path: Path, seed: int
         assert one == two
         assert (await second.store.journal.verify()).ok
         assert second.front.recorded, "no case was tried"
+        assert "alarm" in {kind for entries in two.values() for kind, *_ in entries}
 
 
 # what is remembered from one message to the next

@@ -33,10 +33,10 @@ class Closings:
         self.last: dict[str, Value] = {}
         close = Plan.close
 
-        def closed(plan: Plan, live: Live) -> Verdict:
+        def closed(plan: Plan, live: Live, *more: Any) -> Verdict:
             told = zip(plan.rules._slots, plan.rules._filled(plan.known, plan._given(live)), strict=True)
             self.last = dict(plan.facts.values) | {slot: value for slot, value in told if value is not None}
-            return close(plan, live)
+            return close(plan, live, *more)
 
         monkeypatch.setattr(Plan, "close", closed)
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from smtpguard.mail.message import Field, Message
+from smtpguard.mail import message
+from smtpguard.mail.message import Field, Message, parse_header
 
 
 @pytest.mark.parametrize(
@@ -37,3 +41,18 @@ def test_decoding_is_bounded_for_every_charset(charset: bytes, coded: bytes) -> 
     for field in message.header.fields:
         assert field.text
     assert time.process_time() - began < 3
+
+
+_LINES = st.lists(
+    st.sampled_from([b"From: a", b"To:b", b"Subject : x", b"X:", b" folded", b"\tmore", b"no field", b": x", b"N: \0", b"R: a\rb", b"L: a\nb", b"", b"\xe5: x"]),
+    max_size=8,
+)  # fmt: skip
+
+
+@given(_LINES, st.sampled_from([b"", b"\r\n", b"\r\n\r\ntext\r\n"]))
+def test_a_header_is_the_same_whether_it_is_matched_or_read_by_line(lines: list[bytes], end: bytes) -> None:
+    raw = b"\r\n".join(lines) + end
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(message, "_WHOLE_FIELD", re.compile(b"(?!)"))
+        by_line = parse_header(raw)
+    assert parse_header(raw) == by_line
