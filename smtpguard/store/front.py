@@ -19,10 +19,10 @@ import os
 import queue
 import secrets
 import threading
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from itertools import chain
+from time import monotonic
 from typing import Any
 
 from sqlalchemy import text
@@ -51,6 +51,11 @@ AGAIN = SIZE // 4
 """Beyond this offset the file is overwritten from its beginning, once all of it has been moved."""
 LOOK_SECONDS = 0.05
 """For so long after a write its files are not looked for before the next one, only after it."""
+IDLE_SECONDS = 0.000015
+"""A turn of the event loop that takes no longer has done nothing else."""
+GATHER_SECONDS = 0.002
+"""While the event loop is busy verdicts gather, for so long at most: many cost little more than one, and around each
+write the thread takes the interpreter's lock from the loop several times. An idle loop waits for nothing."""
 NOTE_SECONDS = 0.025
 """For so long outcomes gather, and wait once more for a verdict with which they are written. A freeze names messages
 without an outcome as past recall."""
@@ -79,14 +84,12 @@ class _Write:
 
 
 class _Group:
-    """Verdicts that came in one turn of the event loop, which wait ``until`` then; and outcomes, which nobody waits
-    for."""
+    """Verdicts that are handed over together, and wait ``until`` then; and outcomes, which nobody waits for."""
 
-    __slots__ = ("loop", "outcomes", "until", "writes")
+    __slots__ = ("outcomes", "until", "writes")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, writes: list[_Write], outcomes: list[Event]) -> None:
-        self.loop, self.writes, self.outcomes = loop, writes, outcomes
-        self.until = loop.time() + WAIT_SECONDS
+    def __init__(self, writes: list[_Write], outcomes: list[Event], until: float) -> None:
+        self.writes, self.outcomes, self.until = writes, outcomes, until
 
     def give_up(self) -> None:
         for write in self.writes:
@@ -199,7 +202,8 @@ class Front:
         batch.execute("INSERT INTO front (name, moved) VALUES (?, ?)", [(self.name, 0)])
 
     def start(self) -> None:
-        """After the registration is committed."""
+        """After the registration is committed, in the event loop that asks."""
+        self._loop = asyncio.get_running_loop()
         self._shared = Shared(self._fronts.folder / "shared")
         self._on = self._shared.filled
         self._thread.start()
@@ -234,14 +238,14 @@ class Front:
         body, clear = body_of(event, self._seal), clear_of(event)
         if len(body) > _LARGEST or len(clear or "") > _LARGEST:
             return False
-        loop = asyncio.get_running_loop()
         made = Fronted(
             number=0, generation=generation, at=microseconds(event.at), id=event.id, key=key, marks=marks, body=body,
             clear=clear,
         )  # fmt: skip
-        write = _Write(event=event, fronted=made, future=loop.create_future())
+        write = _Write(event=event, fronted=made, future=self._loop.create_future())
         if not self._coming:
-            loop.call_soon(self._hand_over, loop, 0)
+            now = monotonic()
+            self._loop.call_soon(self._hand_over, 0, now, now + GATHER_SECONDS)
         self._coming.append(write)
         there = await write.future
         if there is None:  # the gate moved meanwhile, and whoever moved it may have found this verdict or not
@@ -267,8 +271,7 @@ class Front:
             return False
         self._outcomes.append(event)
         if self._timer is None:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(NOTE_SECONDS, self._flush, loop)
+            self._timer = self._loop.call_later(NOTE_SECONDS, self._flush)
         return True
 
     def outcomes(self) -> list[Event]:
@@ -280,43 +283,48 @@ class Front:
         except IndexError:
             return taken
 
-    def _flush(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _flush(self) -> None:
         self._timer = None
         if self._due and not self._coming:
-            self._hand_over(loop, 0)
+            self._put()
         elif self._outcomes:
-            self._due, self._timer = True, loop.call_later(NOTE_SECONDS, self._flush, loop)
+            self._due, self._timer = True, self._loop.call_later(NOTE_SECONDS, self._flush)
 
-    def _hand_over(self, loop: asyncio.AbstractEventLoop, seen: int) -> None:
-        """To the thread, in the first turn of the event loop without new items."""
-        if seen < len(self._coming):
-            loop.call_soon(self._hand_over, loop, len(self._coming))
-            return
-        group = self._taken(loop)
-        if loop.time() - self._looked < LOOK_SECONDS or self._in_place():
+    def _hand_over(self, seen: int, since: float, until: float) -> None:
+        """To the thread, in the first turn of the event loop without new items in which it is idle, or at ``until``.
+        ``since``: the turn before."""
+        now = monotonic()
+        if seen < len(self._coming) or (now - since > IDLE_SECONDS and now < until):
+            self._loop.call_soon(self._hand_over, len(self._coming), now, until)
+        elif self._coming:
+            self._put()
+
+    def _put(self) -> None:
+        group = self._taken()
+        if self._loop.time() - self._looked < LOOK_SECONDS or self._in_place():
             self._queue.put(group)
             return
         self._on = False
         log.error("%s or its journal has been moved: it is no longer used", self.path)
-        self._deliver(group, {}, None)
+        self._deliver([group], {}, None)
 
-    def _taken(self, loop: asyncio.AbstractEventLoop) -> _Group:
+    def _taken(self) -> _Group:
         outcomes: list[Event] = []
         if self._due or len(self._outcomes) >= MANY:
             outcomes, self._due = self.outcomes(), False
-        group = _Group(loop, self._coming, outcomes)
+        group = _Group(self._coming, outcomes, self._loop.time() + WAIT_SECONDS)
         self._coming = []
         self._underway.append(group)
         if self._limit is None:
-            self._give_up(loop)
+            self._give_up()
         return group
 
-    def _give_up(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _give_up(self) -> None:
         """On verdicts that have waited too long. One timer is enough for all groups: they end in their order."""
         self._limit = None
         for group in self._underway:
-            if group.until > loop.time():
-                self._limit = loop.call_at(group.until, self._give_up, loop)
+            if group.until > self._loop.time():
+                self._limit = self._loop.call_at(group.until, self._give_up)
                 break
             group.give_up()
 
@@ -345,10 +353,10 @@ class Front:
                 self._broken = self._late = True
                 log.exception("the journal's front failed")
                 error = Unavailable(f"the journal's front failed: {type(e).__name__}")
-            for group in groups:
+            if groups:
                 with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
-                    group.loop.call_soon_threadsafe(self._deliver, group, done, error)
-            now = time.monotonic()
+                    self._loop.call_soon_threadsafe(self._deliver, groups, done, error)
+            now = monotonic()
             due = due if told else now + TELL_SECONDS
             told += [event for group in groups for event in group.outcomes if event.id in done]
             told += [write.event for group in groups for write in group.writes if done.get(write.event.id)]
@@ -417,22 +425,23 @@ class Front:
         releases the interpreter's lock, and would wait for it while the event loop is busy."""
         return [*map(inode, self._paths)] == self._inodes and self._shared.in_place
 
-    def _deliver(self, group: _Group, done: Mapping[str, bool | None], error: LedgerError | None) -> None:
-        self._underway.remove(group)
+    def _deliver(self, groups: Sequence[_Group], done: Mapping[str, bool | None], error: LedgerError | None) -> None:
+        for group in groups:
+            self._underway.remove(group)
         if error is not None:
             self._wake()
         if done:
-            self._watch(group.loop)
+            self._watch()
             if not self._in_place():
                 self._on = False
                 log.error("%s was removed while it was written", self.path)
                 error = Unavailable(f"{self.path} was removed while it was written")
             else:
-                self._looked = group.loop.time()
-        for event in group.outcomes:
+                self._looked = self._loop.time()
+        for event in chain.from_iterable(group.outcomes for group in groups):
             if event.id not in done:
                 self._note(event)
-        for write in group.writes:
+        for write in chain.from_iterable(group.writes for group in groups):
             there, late = done.get(write.event.id, False), write.future.done()
             if there and (late or error is not None):  # it is not carried out
                 self._note(
@@ -452,11 +461,11 @@ class Front:
             self._late = True
             self._wake()
         if self.waits:
-            self._watch(asyncio.get_running_loop())
+            self._watch()
 
-    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _watch(self) -> None:
         if self._watched is None:
-            self._watched = loop.call_later(LATE_SECONDS, self._look, self._number)
+            self._watched = self._loop.call_later(LATE_SECONDS, self._look, self._number)
 
     # in the writer's thread
 
@@ -511,12 +520,11 @@ class Front:
         self._on = False
         for timer in filter(None, (self._timer, self._watched)):
             timer.cancel()
-        loop = asyncio.get_running_loop()
         self._due = True
         if self._coming or self._outcomes:
-            self._queue.put(self._taken(loop))
+            self._queue.put(self._taken())
         self._queue.put(_STOP)
-        await loop.run_in_executor(None, self._thread.join, WAIT_SECONDS)
+        await self._loop.run_in_executor(None, self._thread.join, WAIT_SECONDS)
         self._late = True
 
     def close(self) -> None:

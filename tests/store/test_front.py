@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,28 @@ async def test_an_ordinary_message_takes_no_commit_of_its_process(store: Store, 
         assert [e.kind for e, _ in await other.journal.history("T1")] == ["verdict", "outcome"]
     assert not front.waits
     assert not store._writer._notes
+
+
+@pytest.mark.parametrize("busy", [True, False])
+async def test_verdicts_gather_while_the_event_loop_is_busy(
+    store: Store, monkeypatch: pytest.MonkeyPatch, busy: bool
+) -> None:
+    front = await fronted(store)
+    together: list[int] = []
+    put, turns = front._put, count()
+
+    def counted() -> None:
+        together.append(len(front._coming))
+        put()
+
+    monkeypatch.setattr(front, "_put", counted)
+    monkeypatch.setattr(fronts, "monotonic", lambda: next(turns) * fronts.IDLE_SECONDS * 2 * busy)
+    first = asyncio.create_task(record(front, "T1"))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert await record(front, "T2")
+    assert await first
+    assert together == ([2] if busy else [1, 1])
 
 
 async def test_a_front_that_cannot_be_opened_is_left_to_its_process(
@@ -410,7 +433,7 @@ async def test_each_verdict_has_its_own_time(store: Store, paused: None) -> None
     one.until, two.until = loop.time(), loop.time() + 60
     assert front._limit is not None
     front._limit.cancel()
-    front._give_up(loop)
+    front._give_up()
     with pytest.raises(TimeoutError):
         await first
     assert front._limit.when() == two.until
