@@ -26,7 +26,7 @@ from smtpguard.wire.grammar import Refused
 from smtpguard.wire.guesses import Guesses
 from smtpguard.wire.handshake import Route
 from smtpguard.wire.pool import RelayPool, Reservation
-from smtpguard.wire.relay import RelayConnection, RelayUnavailable, Waiter
+from smtpguard.wire.relay import RelayConnection, RelayUnavailable
 from smtpguard.wire.turnedaway import Why
 
 log = logging.getLogger("smtpguard.wire")
@@ -96,7 +96,8 @@ class OwnLine:
 
     def __init__(self, connection: RelayConnection) -> None:
         self._connection = connection
-        self._reset: Waiter | None = None
+        self._reset = asyncio.Event()
+        self._reset.set()
 
     def at_once(self, client: str = "") -> RelayConnection | None:
         return self._connection if self._connection.clean else None
@@ -105,8 +106,7 @@ class OwnLine:
         self, client: str = "", *, fresh: bool = False, wait_seconds: float | None = None
     ) -> RelayConnection:
         """Raises RelayUnavailable once it is lost."""
-        if self._reset is not None and not self._reset.done():
-            await asyncio.wait((self._reset,))
+        await self._reset.wait()
         if fresh or not self._connection.usable:
             raise RelayUnavailable("the client's own connection was lost", reply.RELAY_LOST, word=Why.RELAY_LOST)
         return self._connection
@@ -115,18 +115,16 @@ class OwnLine:
         if connection.in_data:
             self.discard(connection)
         elif connection.usable and not connection.clean:
-            self._reset = connection.reset()
-            self._reset.add_done_callback(self._was_reset)
+            self._reset.clear()
+            connection.reset(self._was_reset)
 
     def discard(self, connection: RelayConnection) -> None:
         connection.abort("discarded")
 
-    def _was_reset(self, answered: Waiter) -> None:
-        said = answered.result()
-        if said is not None and said[0].positive:
-            self._connection.begun(self._connection.extensions)
-        else:
+    def _was_reset(self, clean: bool) -> None:
+        if not clean:
             self._connection.abort("would not be reset")
+        self._reset.set()
 
 
 @dataclass(slots=True)

@@ -25,7 +25,7 @@ from typing import Protocol
 
 from smtpguard.mail.reply import BUSY, RELAY_UNAVAILABLE
 from smtpguard.wire.handshake import Route
-from smtpguard.wire.relay import RelayConnection, RelayUnavailable, Waiter
+from smtpguard.wire.relay import RelayConnection, RelayUnavailable
 from smtpguard.wire.target import RelayTarget
 from smtpguard.wire.turnedaway import Why
 
@@ -198,7 +198,7 @@ class RelayPool:
         elif connection.clean:
             self._hand_over(connection)
         else:
-            connection.reset().add_done_callback(lambda reply: self._was_reset(connection, reply))
+            connection.reset(lambda clean: self.release(connection) if clean else self.discard(connection))
 
     def discard(self, connection: RelayConnection) -> None:
         """Drop it: its state is unknown."""
@@ -451,14 +451,6 @@ class RelayPool:
             self._using[client] += by
             if not self._using[client]:
                 del self._using[client]
-
-    def _was_reset(self, connection: RelayConnection, reply: Waiter) -> None:
-        answered = reply.result()
-        if answered is None or not answered[0].positive:
-            self.discard(connection)
-        else:
-            connection.begun(connection.extensions)
-            self.release(connection)
 
     def _part(self, connection: RelayConnection) -> None:
         """Close it with QUIT. It keeps its place until the relay has answered."""

@@ -218,9 +218,14 @@ class RelayConnection(asyncio.Protocol):
         self._in_data = False
         return reply
 
-    def reset(self) -> Waiter:
-        """Send RSET without waiting."""
-        return self._send((b"RSET",), self.timeouts.command)
+    def reset(self, told: Callable[[bool], None]) -> None:
+        """Send RSET; ``told`` gets whether a new transaction can begin. Raises Lost if it cannot be sent."""
+
+        def answered(replies: list[Reply] | None) -> None:
+            self._fresh = replies is not None and replies[0].positive
+            told(self._fresh)
+
+        self._put(b"RSET\r\n", 1, self.timeouts.command, answered)
 
     def quit(self) -> None:
         """Close without waiting: QUIT, and close at its reply or soon after (RFC 5321 section 4.1.1.10)."""
