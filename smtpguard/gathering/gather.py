@@ -196,7 +196,7 @@ class Gather:
         will be asked for: for all mail that may reach a customer, and for a list server's copy, since a trace above
         another text belongs to another message. ``everyone``: the recipients, if they differ from the envelope's."""
         registry = in_force.registry
-        everyone = everyone or registry.classify(transaction.envelope.addresses)
+        everyone = everyone or registry.classify([r.address for r in transaction.envelope.recipients])
         text: Reading | Unknown | None = None
         post = _post(transaction, in_force, self.trace_key)
         if post is not None and post.text:
@@ -205,7 +205,8 @@ class Gather:
                 post, text = None, None
         counted = everyone if post is None else _beside(post, everyone, in_force, self.trace_key)
         sender = Sender.of(transaction, registry, registry.digester.delimiters)
-        if not _needs_identity(counted, in_force):  # as with nearly all mail
+        # Which mailing it is a copy of is needed if it may reach a customer, or if a rule counts whom a mailing reaches.
+        if not counted.customers.high and not in_force.rules.counts("mailing.reach"):  # as with nearly all mail
             reading = text if text is not None else await self._read(transaction, ONLY_HEADERS)
             return _learned(transaction, in_force, began, sender, everyone, counted, post, reading, text)
         first = Gathered(
@@ -388,11 +389,6 @@ def _learned(
         coming=before.coming if before is not None else None,
         differs=before.differs if before is not None else _NO_DIFFERENCE,
     )
-
-
-def _needs_identity(counted: Classified, in_force: InForce) -> bool:
-    """True for all mail that may reach a customer, and for all mail if a rule counts the people whom a mailing reaches."""
-    return counted.customers.high > 0 or in_force.rules.counts("mailing.reach")
 
 
 def _identity(

@@ -150,8 +150,8 @@ class Seal:
 
 def body_of(event: Event, seal: Seal) -> str:
     if not event.private:
-        return f'{{"data":{canonical(_as_dict(event.data))},"private":{{}}}}'
-    return canonical({"data": _as_dict(event.data), "private": seal.all(event.private)})
+        return f'{{"data":{canonical(dict(event.data))},"private":{{}}}}'
+    return canonical({"data": dict(event.data), "private": seal.all(event.private)})
 
 
 NAMELESS = '"private":{}}'
@@ -160,11 +160,7 @@ NAMELESS = '"private":{}}'
 
 def clear_of(event: Event) -> str | None:
     """Its private values in clear, as stored beside the entry; None if it has none."""
-    return canonical(_as_dict(event.private)) if event.private else None
-
-
-def _as_dict(mapping: Mapping[str, Any]) -> dict[str, Any]:
-    return mapping if isinstance(mapping, dict) else dict(mapping)
+    return canonical(dict(event.private)) if event.private else None
 
 
 def event_from(kind: str, id: str, at: datetime, body: str, clear: str | None) -> Event:

@@ -59,7 +59,11 @@ class Address:
         """The address as SMTP writes it, quoted only where it must be."""
         text = self._text
         if text is None:
-            text = _written(self.local, self.domain)
+            local = self.local
+            if not _DOT_ONLY.match(local):
+                quoted = local.replace("\\", "\\\\").replace('"', '\\"')
+                local = f'"{quoted}"'
+            text = f"{local}@{self.domain}"
             object.__setattr__(self, "_text", text)
         return text
 
@@ -193,13 +197,6 @@ def every_delimiter(delimiters: str) -> frozenset[str]:
 def cuts_plain(delimiters: str) -> bool:
     """Whether any of them can be in a mailbox that ``is_plain`` matches."""
     return any(is_plain(f"x{sign}x@x") for sign in every_delimiter(delimiters))
-
-
-def _written(local: str, domain: str) -> str:
-    if _DOT_ONLY.match(local):
-        return f"{local}@{domain}"
-    quoted = local.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{quoted}"@{domain}'
 
 
 @lru_cache(maxsize=4096)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from email.errors import MessageError
 from email.header import decode_header, make_header
+from functools import cached_property
 from itertools import chain
 from typing import NamedTuple
 
@@ -79,7 +80,7 @@ class Header:
         return iter(self.fields)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Message:
     """Content with CRLF line ends, without dot-stuffing. ``sha256`` is the hexadecimal digest of exactly these bytes.
 
@@ -88,7 +89,6 @@ class Message:
 
     raw: Content = field(repr=False)
     sha256: str
-    _header: list[Header] = field(default_factory=list, repr=False)
 
     @classmethod
     def of(cls, raw: Content) -> Message:
@@ -105,12 +105,9 @@ class Message:
         end = self.raw.find(b"\r\n\r\n")
         return len(self.raw) if end < 0 else end + 4
 
-    @property
+    @cached_property
     def header(self) -> Header:
-        """Parsed once, on first use."""
-        if not self._header:
-            self._header.append(parse_header(self.raw))
-        return self._header[0]
+        return parse_header(self.raw)
 
 
 def with_crlf(raw: bytes) -> bytes:

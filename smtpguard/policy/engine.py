@@ -191,6 +191,7 @@ class RuleSet:
             questions=questions,
             pauses=pauses,
             asks=asks,
+            certain=reckoned.certain,
             settled=settled,
         )
 
@@ -417,12 +418,10 @@ class Plan:
     """For each rule with a stop, the asks that say whether the conversation is stopped."""
     asks: tuple[Ask, ...]
     """The counts to read, and to count this message in, whatever the outcome of the rules that use them."""
+    certain: Strength
+    """The strictest action that is certain."""
     settled: tuple[Hit | None, ...] = field(repr=False, compare=False)
     """The hits of rules that are not pending, in words: made here, outside the admission's lock."""
-
-    @property
-    def certain(self) -> Strength:
-        return self.reckoned.certain
 
     @property
     def hanging(self) -> frozenset[str]:
