@@ -19,7 +19,6 @@ from smtpguard.database.failpoint import passes
 from smtpguard.database.schema import hold as hold_table
 from smtpguard.holds import contents
 from smtpguard.holds import rows as holds
-from smtpguard.holds.deciding import OF_CONTENT
 from smtpguard.holds.model import Hold, State
 from smtpguard.journal.chain import canonical
 from smtpguard.mailings.mailingbatch import mailings_of
@@ -27,6 +26,7 @@ from smtpguard.mailings.mailingrow import Row
 from smtpguard.mailings.model import CopyStatus, Grant, Mailing
 from smtpguard.mailings.rows import Sets
 from smtpguard.outbox import rows as outboxes
+from smtpguard.outbox.model import OF_CONTENT
 from smtpguard.policy.counted import Ask
 from smtpguard.policy.freezing import Freeze, Selector
 from smtpguard.policy.verdict import Action, Held

@@ -36,7 +36,7 @@ from smtpguard.holds.links import Links
 from smtpguard.holds.replying import Tokens
 from smtpguard.holds.service import Approvals
 from smtpguard.mail.address import Address, BadAddress
-from smtpguard.notices.filling import Checkpoints, Reports
+from smtpguard.notices.filling import Daily, checkpoint_to, daily
 from smtpguard.notices.notice import NoticeHead, NoticeTemplates
 from smtpguard.notices.render import Renderer, Sign
 from smtpguard.observe.webhooks.delivery import Clock, Dispatcher, Hook, Sender
@@ -121,9 +121,9 @@ class Deliverer(Part):
         self._memberships = Memberships(self._policies, self._store, clock, read)
         self._freezes = Freezes(self._store, clock, new_id=ids(), thaw_hook=settings.thaw_hook)
         self._feeds = Feeds(settings, self._store.returns.mention, clock)
-        self._reports = Reports(self._store, self._policies, clock)
-        auditor = settings.audit.mail
-        self._checkpoints = Checkpoints(self._store, self._policies, clock, Address.parse(auditor)) if auditor else None
+        self._reports = Daily(self._store, self._policies, clock, daily)
+        auditor = partial(checkpoint_to, Address.parse(settings.audit.mail)) if settings.audit.mail else None
+        self._checkpoints = Daily(self._store, self._policies, clock, auditor) if auditor is not None else None
         self._approvals = Approvals(self._store, self._policies, clock, term=term(settings), notices=notices(settings))
         ways = {pool: Deliveries(pool) for pool in relays.pools.values()}
         self._delivery = Delivery(

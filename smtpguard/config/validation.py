@@ -245,9 +245,7 @@ class Findings:
 _ROUNDS = 4
 
 
-def validate_rest(
-    document: Document, model: type[M], context: Mapping[str, Any] | None = None
-) -> tuple[M | None, Document, list[Problem]]:
+def validate_rest(document: Document, model: type[M]) -> tuple[M | None, Document, list[Problem]]:
     """The model of the valid part, the document of that part with its old positions, and the problems of the rest.
 
     None if nothing valid is left.
@@ -257,7 +255,7 @@ def validate_rest(
     for _ in range(_ROUNDS):
         try:
             value = {} if rest.value is None else rest.value
-            return model.model_validate(value, context=dict(context or {})), rest, list(ordered(problems))
+            return model.model_validate(value), rest, list(ordered(problems))
         except ValidationError as e:
             errors = e.errors(include_url=False)
             if rest is document:

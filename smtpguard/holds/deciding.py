@@ -42,12 +42,11 @@ from smtpguard.mailings.mailingrow import Row
 from smtpguard.mailings.model import ON_THE_WAY, Coming, CopyStatus, Mailing
 from smtpguard.mailings.staging import Move
 from smtpguard.outbox import rows as outboxes
-from smtpguard.outbox.model import Delivered, IntentKind, Lease, Settled
+from smtpguard.outbox.model import OF_CONTENT, Delivered, IntentKind, Lease, Settled
 from smtpguard.outbox.rows import RecipientChange
 from smtpguard.policy.confirming import MEANT_SECONDS
 from smtpguard.policy.freezing import Freeze, Gate
 
-OF_CONTENT = (IntentKind.RELEASE, IntentKind.PART)
 _STATUSES = {
     State.WAITING: CopyStatus.HELD,
     State.APPROVED: CopyStatus.ADMITTED,

@@ -36,13 +36,12 @@ class Questions:
         clock: Clock,
         *,
         new_id: Callable[[], str],
-        notices: Notices | None = None,
     ) -> None:
         self._ledger = ledger
         self._policies = policies
         self._clock = clock
         self._new_id = new_id
-        self._notices = notices or Notices()
+        self._notices = Notices()
 
     async def ask(self, hold_id: str, question: str, *, approver: str, by: str) -> None:
         in_force, now = self._policies.current(), self._clock.now()

@@ -21,11 +21,11 @@ from smtpguard.database.schema import SEVERAL, SINGLE, delivery, hold, mailing, 
 from smtpguard.journal.chain import instant
 from smtpguard.journal.delivery import DeliveryStatus
 from smtpguard.mailings.model import ON_THE_WAY, CopyStatus, Grown
-from smtpguard.outbox.model import IntentKind
+from smtpguard.outbox.model import OF_CONTENT, IntentKind
 
 LET_GO = tuple(int(status) for status in sorted(ON_THE_WAY))
 """As in the column: for these statuses the entries in flight decide whether the person has it."""
-_OF_CONTENT = (IntentKind.RELEASE.value, IntentKind.PART.value)
+_OF_CONTENT = [kind.value for kind in OF_CONTENT]
 _APART = bytes(8)
 """The separator in the column of people: before it are the recipients whose copy is held, after it those who get it now.
 As long as a digest."""

@@ -24,7 +24,6 @@ from sqlalchemy import ColumnElement, Connection, delete, exists, func, insert, 
 from smtpguard.database.access import among
 from smtpguard.database.batch import Batch
 from smtpguard.database.schema import entry, mailing, mailing_key, peopleset, preserved_key, reached
-from smtpguard.database.schema import mailing as table
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import microseconds
 from smtpguard.journal.distinct import Changes, Interval, Version, Where, interval
@@ -47,8 +46,7 @@ from smtpguard.mailings.model import (
 )
 from smtpguard.reading.fingerprint import Sketch
 
-_COLUMNS = (table.c.n, table.c.id, table.c.first_at, table.c.last_at, table.c.sketch, table.c.counts, table.c.doc,
-            table.c.went_first, table.c.went_last)  # fmt: skip
+_COLUMNS = tuple(mailing.c[name] for name in COLUMNS.split(", "))
 _NAMED = 10
 _LIKE = 32
 """The most mailings whose text is compared with one."""
@@ -58,7 +56,7 @@ _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # of ids
 
 
 def find(connection: Connection, mailing_id: str, now: datetime) -> Mailing | None:
-    row = connection.execute(select(*_COLUMNS).where(table.c.id == mailing_id)).one_or_none()
+    row = connection.execute(select(*_COLUMNS).where(mailing.c.id == mailing_id)).one_or_none()
     return None if row is None else next(iter(_shown(connection, [row], now)))
 
 
@@ -72,20 +70,22 @@ def newest(
 ) -> list[Mailing]:
     """The latest first: mailings with at least ``least`` people, or with a hold or a decision. ``before``: the time and
     id of the last one on the previous page."""
-    query = select(*_COLUMNS).order_by(table.c.last_at.desc(), table.c.n.desc()).limit(limit)
+    query = select(*_COLUMNS).order_by(mailing.c.last_at.desc(), mailing.c.n.desc()).limit(limit)
     if state is not None:
-        query = query.where(table.c.state == state)
+        query = query.where(mailing.c.state == state)
     else:
-        query = query.where(or_(table.c.people >= least, table.c.state != State.PASSING.value))
+        query = query.where(or_(mailing.c.people >= least, mailing.c.state != State.PASSING.value))
     if before is not None:
         at = microseconds(before[0])
-        n = select(table.c.n).where(table.c.id == before[1]).scalar_subquery()
-        query = query.where(table.c.last_at <= at, or_(table.c.last_at < at, table.c.n < n))
+        n = select(mailing.c.n).where(mailing.c.id == before[1]).scalar_subquery()
+        query = query.where(mailing.c.last_at <= at, or_(mailing.c.last_at < at, mailing.c.n < n))
     return _shown(connection, connection.execute(query).all(), now)
 
 
 def named(connection: Connection, prefix: str) -> list[str]:
-    query = select(table.c.id).where(*prefix_condition(table.c.id, prefix.upper())).order_by(table.c.id).limit(_NAMED)
+    query = (
+        select(mailing.c.id).where(*prefix_condition(mailing.c.id, prefix.upper())).order_by(mailing.c.id).limit(_NAMED)
+    )
     return list(connection.execute(query).scalars())
 
 
@@ -95,7 +95,9 @@ def like(connection: Connection, sketch: Sketch, since: datetime) -> str:
     keys = select(mailing_key.c.n).where(mailing_key.c.key.in_(sketch.keys)).group_by(mailing_key.c.n)
     near = connection.execute(keys.order_by(shared.desc(), mailing_key.c.n.desc()).limit(_LIKE)).scalars().all()
     rows = connection.execute(
-        select(table.c.n, table.c.id, table.c.sketch).where(table.c.n.in_(near), table.c.last_at >= microseconds(since))
+        select(mailing.c.n, mailing.c.id, mailing.c.sketch).where(
+            mailing.c.n.in_(near), mailing.c.last_at >= microseconds(since)
+        )
     )
     known = [KnownMailing(n=n, mailing_id=id, keys=(), sketch=Sketch.unpack(bytes(made))) for n, id, made in rows]
     found = nearest(known, (), sketch)
@@ -113,7 +115,7 @@ def prefix_condition(ids: ColumnElement[str], low: str) -> list[ColumnElement[bo
 
 def reached_by(connection: Connection, mailing_id: str, digests: Sequence[bytes]) -> dict[bytes, CopyStatus]:
     """The statuses of these people's copies; people who are no recipients are left out."""
-    n = connection.execute(select(table.c.n).where(table.c.id == mailing_id)).scalar()
+    n = connection.execute(select(mailing.c.n).where(mailing.c.id == mailing_id)).scalar()
     if n is None:
         return {}
     now = going(connection, [n], digests)[n]
@@ -126,7 +128,7 @@ def reached_by(connection: Connection, mailing_id: str, digests: Sequence[bytes]
 
 def account(connection: Connection, mailing_id: str) -> Account:
     """The people that it has reached by now; none if there is no such mailing."""
-    found = connection.execute(select(*_COLUMNS).where(table.c.id == mailing_id)).one_or_none()
+    found = connection.execute(select(*_COLUMNS).where(mailing.c.id == mailing_id)).one_or_none()
     if found is None:
         return Account()
     row, n = Row.read(*found), found.n

@@ -66,14 +66,13 @@ class Mailings:
         clock: Clock,
         digester: Digester,
         *,
-        notices: Notices | None = None,
         term: Deadlines | None = None,
     ) -> None:
         self._ledger = ledger
         self._policies = policies
         self._clock = clock
         self._digester = digester
-        self._notices = notices or Notices()
+        self._notices = Notices()
         self._term = term or Deadlines()
 
     async def list(

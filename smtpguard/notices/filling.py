@@ -20,7 +20,7 @@ on one in the mail, as in the log.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
@@ -196,21 +196,28 @@ MOST = 20_000
 _FIXED = {AUTOMATIC: Action.REJECT, STREAM: Action.DEFER, IN_DOUBT: Action.HOLD}
 
 
-class Reports:
-    """Writes the intents of each day, once a day; also over all nodes, since their ids are the same."""
+class Daily:
+    """Writes the intents of each day, to be sent at its end, once a day; also over all nodes, since their ids are the same.
+    ``made``: those of the day between the two times."""
 
-    def __init__(self, ledger: Ledger, policies: PolicyInForce, clock: Clock) -> None:
-        self._ledger, self._policies, self._clock = ledger, policies, clock
+    def __init__(
+        self,
+        ledger: Ledger,
+        policies: PolicyInForce,
+        clock: Clock,
+        made: Callable[[InForce, datetime, datetime], Iterable[Intent]],
+    ) -> None:
+        self._ledger, self._policies, self._clock, self._made = ledger, policies, clock, made
         self._written: tuple[str, datetime] | None = None
 
     async def write(self) -> None:
-        """The reports of today, at its end. Raises LedgerError."""
+        """Raises LedgerError."""
         in_force = self._policies.current()
         since, until = day_of(self._clock.now(), in_force)
-        if in_force.enforce or self._written == (in_force.policy_sha256, since):
-            return
-        await self._ledger.journal.record([], tuple(daily(in_force, since, until)))
-        self._written = in_force.policy_sha256, since
+        if self._written != (in_force.policy_sha256, since):
+            if made := tuple(self._made(in_force, since, until)):
+                await self._ledger.journal.record([], made)
+            self._written = in_force.policy_sha256, since
 
 
 def day_of(now: datetime, in_force: InForce) -> tuple[datetime, datetime]:
@@ -222,7 +229,9 @@ def day_of(now: datetime, in_force: InForce) -> tuple[datetime, datetime]:
 
 
 def daily(in_force: InForce, since: datetime, until: datetime) -> Iterable[Intent]:
-    """One to each reader."""
+    """The report of an observing policy to each reader."""
+    if in_force.enforce:
+        return
     told = {info.owner for info in in_force.registry.lists.values() if info.owner}
     for quorum in in_force.rules.quorum(()):
         for group in quorum.groups:
@@ -269,22 +278,9 @@ def _observed_line(event: Event, in_force: InForce) -> dict[str, Any]:
     }
 
 
-class Checkpoints:
-    """Writes the intent of each day, once a day; also over all nodes, since its id is the same."""
-
-    def __init__(self, ledger: Ledger, policies: PolicyInForce, clock: Clock, auditor: Address) -> None:
-        self._ledger, self._policies, self._clock, self._auditor = ledger, policies, clock, auditor
-        self._written: datetime | None = None
-
-    async def write(self) -> None:
-        """The mail of today, to be sent at its end. Raises LedgerError."""
-        since, until = day_of(self._clock.now(), self._policies.current())
-        if self._written == since:
-            return
-        about = {**NONE, "notice": "checkpoint"}
-        intent = notice_to(f"checkpoint-{since:%Y%m%dT%H%M}", self._auditor, about, not_before=until)
-        await self._ledger.journal.record([], (intent,))
-        self._written = since
+def checkpoint_to(auditor: Address, in_force: InForce, since: datetime, until: datetime) -> Iterable[Intent]:
+    about = {**NONE, "notice": "checkpoint"}
+    yield notice_to(f"checkpoint-{since:%Y%m%dT%H%M}", auditor, about, not_before=until)
 
 
 async def _checkpoint(ledger: Ledger, data: Mapping[str, Any]) -> Mapping[str, Any] | None:

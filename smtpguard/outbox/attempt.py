@@ -19,10 +19,9 @@ from smtpguard.mail.envelope import Recipient
 from smtpguard.mail.reply import Reply, Unsendable
 from smtpguard.mailings.model import Person
 from smtpguard.notices import intents
-from smtpguard.outbox.model import NONE_YET, AttemptResult, Delivered, Intent, IntentKind, Lease
+from smtpguard.outbox.model import NONE_YET, OF_CONTENT, AttemptResult, Delivered, Intent, IntentKind, Lease
 
 MAX_DOUBTS = 2  # attempts that may have been accepted: the message, and one duplicate
-OF_CONTENT = frozenset({IntentKind.RELEASE, IntentKind.PART})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,9 +37,9 @@ from smtpguard.mail.trace import prepend
 from smtpguard.mail.transaction import Fence, Lost, Recalled, Transaction
 from smtpguard.mailings.model import Person
 from smtpguard.notices.dsn import Action
-from smtpguard.outbox.attempt import MAX_DOUBTS, OF_CONTENT, Due, Pace, Result, dues, events, persons_behind
+from smtpguard.outbox.attempt import MAX_DOUBTS, Due, Pace, Result, dues, events, persons_behind
 from smtpguard.outbox.attempt import over as ended
-from smtpguard.outbox.model import Delivered, Intent, IntentKind, Lease
+from smtpguard.outbox.model import OF_CONTENT, Delivered, Intent, IntentKind, Lease
 
 
 def reports(

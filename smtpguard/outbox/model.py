@@ -20,6 +20,9 @@ class IntentKind(enum.Enum):
     DSN = "dsn"  # to the reverse-path, null reverse-path
 
 
+OF_CONTENT = (IntentKind.RELEASE, IntentKind.PART)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intent:
     """An entry for the outbox. ``content_sha256`` for RELEASE and PART; NOTICE and DSN are rendered from ``data``

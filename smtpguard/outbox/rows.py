@@ -28,6 +28,7 @@ from sqlalchemy import (
     or_,
     select,
     true,
+    tuple_,
     update,
 )
 from sqlalchemy.sql.elements import ColumnElement
@@ -44,6 +45,7 @@ from smtpguard.mail.envelope import Recipient
 from smtpguard.outbox.model import (
     INTENT,
     NONE_YET,
+    OF_CONTENT,
     RECIPIENT,
     AttemptResult,
     Delivered,
@@ -54,7 +56,7 @@ from smtpguard.outbox.model import (
 )
 from smtpguard.policy.freezing import Freeze
 
-OF_CONTENT = (IntentKind.RELEASE.value, IntentKind.PART.value)
+_OF_CONTENT = [kind.value for kind in OF_CONTENT]
 _RELEASE = IntentKind.RELEASE.value
 _TRY, _ASK, _ANSWER, _NOTHING = (
     further.value for further in (Further.TRY, Further.ASK, Further.ANSWER, Further.NOTHING)
@@ -88,11 +90,10 @@ def rows_of(intent: Intent, now_us: int) -> tuple[tuple[object, ...], list[tuple
     at = now_us if intent.not_before is None else microseconds(intent.not_before)
     entry = (intent.intent_id, intent.kind.value, intent.hold_id, intent.content_sha256, INTENT.dumps(intent),
              now_us, at, False, 0, 0, None, 0)  # fmt: skip
-    recipients = [
+    return entry, [
         (intent.intent_id, n, RECIPIENT.dumps(r), DeliveryStatus.PENDING.value, at, "", 0, _TRY, None)
         for n, r in enumerate(intent.recipients)
     ]
-    return entry, [tuple(r) for r in recipients]
 
 
 def write(batch: Batch, rows: Iterable[tuple[tuple[object, ...], list[tuple[object, ...]]]]) -> None:
@@ -112,7 +113,7 @@ def leasable(
         and_(some.c.kind == IntentKind.RELEASE.value, live, released),
         and_(some.c.kind == IntentKind.PART.value, live),
     )
-    told = and_(some.c.kind.not_in(OF_CONTENT), or_(hold.c.hold_id.is_(None), live))
+    told = and_(some.c.kind.not_in(_OF_CONTENT), or_(hold.c.hold_id.is_(None), live))
     return and_(
         some.c.done.is_(False),
         some.c.next_at <= now_us,
@@ -162,11 +163,11 @@ def lease(batch: Batch, owner: str, n: int, seconds: int, known: StoppedEntries 
             token=outbox.c.token + 1,
             attempts=outbox.c.attempts + 1,
             leased_until=microseconds(until),
+            owner=owner,
         )
         .returning(outbox.c.intent_id, outbox.c.doc, outbox.c.token, outbox.c.attempts, outbox.c.created_at)
     )
     rows = {row.intent_id: row for row in batch.connection.execute(taken)}
-    batch.connection.execute(update(outbox).where(outbox.c.intent_id.in_(chosen)).values(owner=owner))
     pending = select(delivery).where(delivery.c.intent_id.in_(chosen), delivery.c.further == _TRY)
     waiting: dict[str, list[tuple[str, int]]] = {}
     for row in batch.connection.execute(pending.order_by(delivery.c.intent_id, delivery.c.n)):
@@ -242,15 +243,12 @@ def _choose(batch: Batch, n: int, known: StoppedEntries) -> list[str]:
     while len(chosen) < n:
         rows = batch.connection.execute(query.where(after).limit(page)).all()
         if freezes:
-            _remember_stopped(batch, [row for row in rows if row.kind in OF_CONTENT], freezes, known.ids)
+            _remember_stopped(batch, [row for row in rows if row.kind in _OF_CONTENT], freezes, known.ids)
         chosen += [row.intent_id for row in rows if row.intent_id not in known.ids]
         if len(rows) < page:
             break
         last = rows[-1]
-        after = or_(
-            outbox.c.next_at > last.next_at,
-            and_(outbox.c.next_at == last.next_at, outbox.c.intent_id > last.intent_id),
-        )
+        after = tuple_(outbox.c.next_at, outbox.c.intent_id) > tuple_(last.next_at, last.intent_id)
     return chosen[:n]
 
 
@@ -541,7 +539,7 @@ def attempted(connection: Connection, stop: Freeze, now: datetime) -> dict[str, 
     query = (
         select(outbox.c.intent_id, hold.c.hold_id, hold.c.doc)
         .select_from(outbox.join(hold, hold.c.hold_id == outbox.c.hold_id))
-        .where(outbox.c.done.is_(False), outbox.c.kind.in_(OF_CONTENT), begun)
+        .where(outbox.c.done.is_(False), outbox.c.kind.in_(_OF_CONTENT), begun)
         .order_by(outbox.c.intent_id)
     )
     rows = connection.execute(query).all()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from smtpguard.cli.audit import _unpacked
 from smtpguard.journal.note import notes_in, read
 from smtpguard.mail.address import Address
-from smtpguard.notices.filling import Checkpoints
+from smtpguard.notices.filling import Daily, checkpoint_to
 from smtpguard.notices.notice import NoticeHead, NoticeTemplates
 from smtpguard.notices.render import Renderer
 from smtpguard.outbox.model import Intent
@@ -16,7 +17,7 @@ from tests.guard.house import FakePassage, House, house
 
 async def test_the_newest_checkpoint_is_mailed_once_a_day(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
-        daily = Checkpoints(home.store, home, home.clock, Address.parse("auditor@example.org"))
+        daily = Daily(home.store, home, home.clock, partial(checkpoint_to, Address.parse("auditor@example.org")))
         mails = [await mail(home, daily)]
         mails.append(await mail(home, daily))
         kept = "From auditor@example.org\n" + "\nFrom auditor@example.org\n".join(mails)
@@ -33,7 +34,7 @@ async def due(home: House) -> list[Intent]:
     return [one for one in await home.outbox() if one.data["notice"] == "checkpoint"]
 
 
-async def mail(home: House, daily: Checkpoints) -> str:
+async def mail(home: House, daily: Daily) -> str:
     """The text of the day's mail."""
     await home.intake()(home.transaction("x@example.org"), FakePassage())
     before = await due(home)

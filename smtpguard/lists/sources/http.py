@@ -161,42 +161,32 @@ class JsonTable:
 
     def cells(self, raw: BinaryIO, name: str, tally: Tally) -> Iterator[Cell]:
         steps = tuple(re.findall(r"\[\]|[^\[\].]+", self.path))
-        return _Walk(steps, name, tally).cells(_Tokens(raw, name))
+        return _Walk(steps, name, tally).cells(_tokens(raw, name))
 
 
-class _Tokens:
+def _tokens(raw: BinaryIO, name: str) -> Iterator[str]:
     """The tokens of one text, as they are read."""
-
-    def __init__(self, raw: BinaryIO, name: str) -> None:
-        self._raw, self._name = raw, name
-        self._decode = codecs.getincrementaldecoder("utf-8-sig")()
-        self._text, self._at, self._ended = "", 0, False
-
-    def __iter__(self) -> Iterator[str]:
-        while True:
-            found = _TOKEN.match(self._text, self._at)
-            if found is not None and (found.end() < len(self._text) or self._ended):
-                self._at = found.end()
-                yield found[found.lastindex or 0]
-            elif not self._ended:
-                self._more()
-            elif _BLANK.match(self._text, self._at):
+    decode = codecs.getincrementaldecoder("utf-8-sig")().decode
+    text, at, ended = "", 0, False
+    while True:
+        found = _TOKEN.match(text, at)
+        if found is not None and (found.end() < len(text) or ended):
+            at = found.end()
+            yield found[found.lastindex or 0]
+        elif ended:
+            if _BLANK.match(text, at):
                 return
-            else:
-                raise SourceError(f"{self._name}: not JSON, or truncated JSON")
-
-    def _more(self) -> None:
-        if len(self._text) - self._at > LONGEST:
-            raise SourceError(f"{self._name}: a value longer than {LONGEST} characters")
-        octets = self._raw.read(CHUNK)
-        try:
-            self._text = self._text[self._at :] + self._decode.decode(octets, final=not octets)
-        except UnicodeDecodeError:
-            raise SourceError(f"{self._name}: the JSON is not UTF-8") from None
-        self._at = 0
-        if not octets:
-            self._ended = True
-            self._text += "\n"  # ends a top-level number
+            raise SourceError(f"{name}: not JSON, or truncated JSON")
+        elif len(text) - at > LONGEST:
+            raise SourceError(f"{name}: a value longer than {LONGEST} characters")
+        else:
+            octets = raw.read(CHUNK)
+            ended = not octets
+            try:
+                text = text[at:] + decode(octets, final=ended) + "\n" * ended  # which ends a top-level number
+            except UnicodeDecodeError:
+                raise SourceError(f"{name}: the JSON is not UTF-8") from None
+            at = 0
 
 
 class _Walk:
@@ -207,8 +197,7 @@ class _Walk:
         self._number = 0
         self._met = False  # whether the path has matched at all
 
-    def cells(self, tokens: _Tokens) -> Iterator[Cell]:
-        ahead = iter(tokens)
+    def cells(self, ahead: Iterator[str]) -> Iterator[Cell]:
         yield from self._value(ahead, self._next(ahead), 0, 0)
         if next(ahead, None) is not None:
             raise SourceError(f"{self._name}: something else follows the JSON")
@@ -239,13 +228,7 @@ class _Walk:
             yield from self._value(ahead, token, depth + 1, inside)
             if inside > 0 and self._number == before:
                 self._tally.reject(self._count(), "no address")
-            token = self._next(ahead)
-            if token == ",":
-                token = self._next(ahead)
-                if token == "]":
-                    raise SourceError(f"{self._name}: not JSON: a comma before a bracket")
-            elif token != "]":
-                raise SourceError(f"{self._name}: not JSON: expected a comma or a bracket")
+            token = self._further(ahead, "]", "bracket")
 
     def _count(self) -> int:
         self._number += 1
@@ -259,13 +242,18 @@ class _Walk:
                 raise SourceError(f"{self._name}: not JSON: expected a key and a colon")
             inside = self._step(matched, self._string(token))
             yield from self._value(ahead, self._next(ahead), depth + 1, inside)
+            token = self._further(ahead, "}", "brace")
+
+    def _further(self, ahead: Iterator[str], end: str, called: str) -> str:
+        """The beginning of the next element, or ``end``."""
+        token = self._next(ahead)
+        if token == ",":
             token = self._next(ahead)
-            if token == ",":
-                token = self._next(ahead)
-                if token == "}":
-                    raise SourceError(f"{self._name}: not JSON: a comma before a brace")
-            elif token != "}":
-                raise SourceError(f"{self._name}: not JSON: expected a comma or a brace")
+            if token == end:
+                raise SourceError(f"{self._name}: not JSON: a comma before a {called}")
+        elif token != end:
+            raise SourceError(f"{self._name}: not JSON: expected a comma or a {called}")
+        return token
 
     def _step(self, matched: int, step: str) -> int:
         return matched + 1 if 0 <= matched < len(self._steps) and self._steps[matched] == step else -1
