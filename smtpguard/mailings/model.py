@@ -364,13 +364,12 @@ class Mailing:
             self.disclosure,
         ):
             return self
+        return replace(self._under(grants, rejection, progress), disclosure=disclosure)
+
+    def _under(self, grants: Sequence[Grant], rejection: Rejection | None, progress: Progress | None) -> Mailing:
+        """``grants``: the newest first."""
         return replace(
-            self,
-            grant=next(iter(grants), None),
-            earlier=grants[1:],
-            rejection=rejection,
-            progress=progress,
-            disclosure=disclosure,
+            self, grant=next(iter(grants), None), earlier=tuple(grants[1:]), rejection=rejection, progress=progress
         )
 
     def granted(self, grant: Grant, stages: Stages | None, out: int, now: datetime, at_once: int = 0) -> Mailing:
@@ -380,8 +379,7 @@ class Mailing:
         there = self.as_of(now)
         beside = tuple(old for old in there.grants if not _replaces(grant, old))[: MOST_GRANTS - 1]
         if grant.only:
-            rejection = _beside(grant, there.rejection)
-            return replace(self, grant=grant, earlier=beside, rejection=rejection, progress=there.progress)
+            return self._under((grant, *beside), _beside(grant, there.rejection), there.progress)
         others = tuple(old for old in beside if not old.only and not grant.lists >= old.lists)
         if (
             (not others or grant.by_writer) and not grant.said and grant.people <= out
@@ -398,27 +396,26 @@ class Mailing:
             if old is not None and (old.waits or not old.last or progress is None):
                 progress = old.with_more(at_once)
         if grant.by_writer:  # it undoes no decision of others
-            return replace(self, grant=grant, earlier=beside, rejection=there.rejection, progress=there.progress)
-        return replace(self, grant=grant, earlier=beside, rejection=_beside(grant, there.rejection), progress=progress)
+            return self._under((grant, *beside), there.rejection, there.progress)
+        return self._under((grant, *beside), _beside(grant, there.rejection), progress)
 
     def refused(self, rejection: Rejection | None = None, *, hold: bool = False) -> Mailing:
         """All approvals end; if a single content was rejected, other approvals stay in force. ``hold``: a held message was rejected, not the
         mailing; approvals for a set of people stay in force."""
         bound = tuple(grant for grant in self.grants if grant.only) if hold else ()
         if bound and not (rejection is not None and rejection.only):
-            return replace(self, grant=bound[0], earlier=bound[1:], rejection=rejection, progress=None)
+            return self._under(bound, rejection, None)
         if rejection is not None and rejection.only:
             left = tuple(g for g in self.grants if g.cover is None or g.cover.exact != rejection.only)
-            progress = self.progress if left else None
-            return replace(self, grant=next(iter(left), None), earlier=left[1:], rejection=rejection, progress=progress)
-        return replace(self, grant=None, earlier=(), rejection=rejection, progress=None)
+            return self._under(left, rejection, self.progress if left else None)
+        return self._under((), rejection, None)
 
     def ungranted(self, hold_id: str) -> Mailing:
         """The approval of that hold ends. A release in stages ends with the last approval."""
         left = tuple(grant for grant in self.grants if grant.hold_id != hold_id)
         if len(left) == len(self.grants):
             return self
-        return replace(self, grant=next(iter(left), None), earlier=left[1:], progress=self.progress if left else None)
+        return self._under(left, self.rejection, self.progress if left else None)
 
     def rejected(self, now: datetime) -> Rejection | None:
         return self.rejection if self.rejection is not None and now < self.rejection.until else None
@@ -428,10 +425,7 @@ def _replaces(grant: Grant, old: Grant) -> bool:
     """Whether an earlier approval is replaced by this one: it is for no other lists, and no other content."""
     if (grant.by_writer and not old.by_writer) or grant.only != old.only:
         return False
-    one, other = grant.cover, old.cover
-    if one is None or other is None:
-        return grant.lists >= old.lists
-    alike = one == other
+    alike = grant.cover is None or old.cover is None or grant.cover == old.cover
     return grant.lists >= old.lists and alike
 
 

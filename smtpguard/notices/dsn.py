@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import re
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -226,15 +227,8 @@ def _from_xtext(text: str) -> str:
 
 def _ascii(reply: str) -> str:
     """A reply as a field's value, folded so that no line is too long."""
-    words = compose.one_line(reply, 900).encode("ascii", "replace").decode().split(" ")
-    lines, line = [], ""
-    for word in words:
-        if line and len(line) + 1 + len(word) > 70:
-            lines.append(line)
-            line = word
-        else:
-            line = f"{line} {word}" if line else word
-    return "\r\n ".join([*lines, line])
+    text = compose.one_line(reply, 900).encode("ascii", "replace").decode()
+    return "\r\n ".join(textwrap.wrap(text, 70, break_long_words=False, break_on_hyphens=False))
 
 
 def _explained(dsn: Dsn, head: NoticeHead, says: Mapping[str, str]) -> str:

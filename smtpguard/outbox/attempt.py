@@ -59,17 +59,16 @@ class Due:
 
     def begun(self, wait: timedelta) -> Result:
         """The mark before the dot: in doubt from now on, until it is settled."""
-        code = "again" if self.doubts else "attempt"
-        return Result(
-            recipient=self.recipient, delivered=Delivered.IN_DOUBT, code=code, wait=wait, doubts=self.doubts + 1,
-            asks=self.asks,
-        )  # fmt: skip
+        return self._in_doubt("again" if self.doubts else "attempt", wait)
 
     def doubtful(self, code: str, wait: timedelta) -> Result:
         """The dot was sent, or may have been, without an answer. If people are to be asked, they are asked at once."""
+        return self._in_doubt(code, timedelta() if self.asks else wait)
+
+    def _in_doubt(self, code: str, wait: timedelta) -> Result:
         return Result(
-            recipient=self.recipient, delivered=Delivered.IN_DOUBT, code=code, wait=timedelta() if self.asks else wait,
-            doubts=self.doubts + 1, asks=self.asks,
+            recipient=self.recipient, delivered=Delivered.IN_DOUBT, code=code, wait=wait, doubts=self.doubts + 1,
+            asks=self.asks,
         )  # fmt: skip
 
     def retry(self, code: str, wait: timedelta, reply: str = "") -> Result:
