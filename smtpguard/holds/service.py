@@ -125,7 +125,7 @@ class Approvals:
         in_force = self._policies.current()
         who = canonical(approver, in_force)
         now = self._clock.now()
-        learned = await self._learned(hold_id, seen) if choice is Choice.APPROVE else NOTHING_LEARNED
+        learned = await self.learned(hold_id, seen) if choice is Choice.APPROVE else NOTHING_LEARNED
 
         def approve(hold: Hold) -> Change:
             if after(hold.state, Move.APPROVE) is None:
@@ -193,7 +193,7 @@ class Approvals:
         hold_id = await self._lead(hold_id)
         in_force = self._policies.current()
         who, now = canonical(writer, in_force), self._clock.now()
-        learned = await self._learned(hold_id, seen)
+        learned = await self.learned(hold_id, seen)
 
         def step(hold: Hold) -> Change:
             if who not in hold.senders:
@@ -420,12 +420,9 @@ class Approvals:
         """Copies follow their primary holds; one delivery process calls it every few seconds. Returns how many did."""
         return await copies.sweep(self._ledger, self._notices, self._policies.current(), self._clock.now())
 
-    async def learned(self, hold_id: str) -> Learned:
+    async def learned(self, hold_id: str, seen: Seen | None = None) -> Learned:
         """The slots in which the copies under a hold differ, and so what its approval covers beside it. Raises
         LedgerError."""
-        return await self._learned(hold_id, None)
-
-    async def _learned(self, hold_id: str, seen: Seen | None) -> Learned:
         slots, now = self._policies.current().slots, self._clock.now()
         return await learning.learned(self._ledger, hold_id, seen.under if seen is not None else None, slots, now)
 

@@ -69,7 +69,7 @@ class MailingBatch:
         self._instead: dict[str, Identity] = {}  # by item id: its identity if the shown content does not count
         self._files: dict[str, Row] = {}  # by item id: the mailing by files that it is not counted with
         self._dirty: dict[int, dict[bytes, Copy]] = {}  # by mailing and person
-        self._finder = Finder(self._select, page.secret, memory, page.now_us - QUIET)
+        self._finder = Finder(page.among, page.secret, memory, page.now_us - QUIET)
         self._next = 0
 
     # -- finding mailings
@@ -169,7 +169,7 @@ class MailingBatch:
 
     def _load(self, numbers: set[int]) -> None:
         wanted = [n for n in numbers if n not in self._rows]
-        for columns in self._select(f"SELECT {COLUMNS} FROM mailing WHERE n {{}}", wanted):
+        for columns in self._page.among(f"SELECT {COLUMNS} FROM mailing WHERE n {{}}", wanted):
             row = Row.read(*columns)
             self._slide(row)
             self._rows[row.known.n] = row
@@ -216,11 +216,8 @@ class MailingBatch:
         now = going(self._page.connection, list(on_the_way), {one for some in on_the_way.values() for one in some})
         for n, digests in on_the_way.items():
             row, doubted, gone = self._rows[n], now[n].doubted, now[n].all
-            self._set_all(row, [digest for digest in digests if digest in doubted], CopyStatus.DOUBTED)
-            self._set_all(row, [digest for digest in digests if digest not in gone], CopyStatus.RELAYED)
-
-    def _select(self, sql: str, values: Sequence[Any], first: Sequence[Any] = ()) -> Iterator[Any]:
-        return self._page.among(sql, values, first)
+            self._set(row, [digest for digest in digests if digest in doubted], CopyStatus.DOUBTED)
+            self._set(row, [digest for digest in digests if digest not in gone], CopyStatus.RELAYED)
 
     # -- counts for an item
 
@@ -322,7 +319,7 @@ class MailingBatch:
             row.statuses[before.status] -= all_of_them
             row.statuses[became] += all_of_them
             went = (before.went or now) if became in LET_THROUGH else 0
-            self._put_all(row, people, Copy(at, kind, before.weight, became, content, went), old)
+            self._put(row, people, Copy(at, kind, before.weight, became, content, went), old)
         if again:
             self._again.add(row.known.n)
         if item.identity is not None and item.identity.beside:
@@ -352,13 +349,13 @@ class MailingBatch:
         """Set a new status for people whose status so far is in ``only``. ``at``: when their copies were sent."""
         for digest, old in self._there(row, digests):
             if old.status in only:
-                self._set(row, digest, status, at)
+                self._set(row, [digest], status, at)
 
     def failed(self, row: Row, digests: Iterable[bytes], status: CopyStatus) -> None:
         """A copy in flight to these people did not arrive: the client keeps it (DEFERRED), or the relay refused it
         (REFUSED)."""
         for digest, old in self._there(row, digests):
-            self._set(row, digest, old.status.failed(status))
+            self._set(row, [digest], old.status.failed(status))
 
     def look_up(self, row: Row, digests: Iterable[bytes]) -> None:
         """Read them as they are now, before copies in flight to them are revoked."""
@@ -376,17 +373,14 @@ class MailingBatch:
         """Copies in flight to these people have been sent now; all of them if it is not known for each."""
         for digest, old in self._there(row, digests):
             if old.status is CopyStatus.ADMITTED:
-                self._put(row, digest, replace(old, went=self._page.now_us), old)
+                self._put(row, [digest], replace(old, went=self._page.now_us), old)
 
     def _there(self, row: Row, digests: Iterable[bytes]) -> Iterator[tuple[bytes, Copy]]:
         wanted = list(dict.fromkeys(digests))
         self._load_people((row, digest) for digest in wanted)
         return ((digest, old) for digest in wanted if (old := row.people.get(digest)) is not None)
 
-    def _set(self, row: Row, digest: bytes, status: CopyStatus, at: int | None = None) -> None:
-        self._set_all(row, [digest], status, at)
-
-    def _set_all(self, row: Row, digests: Iterable[bytes], status: CopyStatus, at: int | None = None) -> None:
+    def _set(self, row: Row, digests: Iterable[bytes], status: CopyStatus, at: int | None = None) -> None:
         alike: dict[int, tuple[Copy, list[bytes]]] = {}
         for digest in digests:
             old = row.people[digest]
@@ -397,7 +391,7 @@ class MailingBatch:
             row.statuses[status] += old.weight * len(people)
             row.changed = True
             went = (at or old.went or self._page.now_us) if status in LET_THROUGH else 0
-            self._put_all(row, people, Copy(old.at, old.kind, old.weight, status, old.content, went), old)
+            self._put(row, people, Copy(old.at, old.kind, old.weight, status, old.content, went), old)
 
     def change(self, row: Row, mailing: Mailing) -> None:
         row.mailing, row.changed = mailing, True
@@ -469,7 +463,7 @@ class MailingBatch:
             if old.went == decided:
                 alike.setdefault(id(old), (old, []))[1].append(digest)
         for old, people in alike.values():
-            self._put_all(row, people, Copy(old.at, old.kind, old.weight, old.status, old.content, out), old)
+            self._put(row, people, Copy(old.at, old.kind, old.weight, old.status, old.content, out), old)
 
     def doubt(self, ids: Sequence[str]) -> None:
         for _, row, people in self._underway(ids):
@@ -496,7 +490,7 @@ class MailingBatch:
     def _underway(self, ids: Sequence[str]) -> list[tuple[str, Row, list[bytes]]]:
         """For unsettled verdicts to relay: the mailing and its people, all of them looked up."""
         sql = "SELECT id, mailing, people FROM underway WHERE id {} AND mailing IS NOT NULL"
-        found = list(self._select(sql, ids))
+        found = list(self._page.among(sql, ids))
         self._load({n for _, n, _ in found})
         parts = [(id, row, split(bytes(people))) for id, n, people in found if (row := self._rows.get(n)) is not None]
         self._load_people((row, digest) for _, row, people in parts for digest in people)
@@ -516,10 +510,7 @@ class MailingBatch:
         if judged is not row.mailing.progress:
             self.change(row, replace(row.mailing, progress=judged))
 
-    def _put(self, row: Row, digest: bytes, person: Copy, old: Copy | None) -> None:
-        self._put_all(row, [digest], person, old)
-
-    def _put_all(self, row: Row, people: Sequence[bytes], copy: Copy, old: Copy | None) -> None:
+    def _put(self, row: Row, people: Sequence[bytes], copy: Copy, old: Copy | None) -> None:
         """The same copy, for people who had the same one."""
         row.people.update(dict.fromkeys(people, copy))
         if copy != old:

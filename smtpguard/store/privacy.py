@@ -10,7 +10,7 @@ import json
 import re
 import secrets
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache, partial
@@ -113,28 +113,24 @@ class Erasure:
     kept: list[PersonalData] = field(default_factory=list)
 
 
-class _Preserved:
-    """What incidents keep."""
+def _preserved(open: Open) -> Callable[[str], str]:
+    """The function that says by which incident an id is preserved, "" for none."""
+    with open() as connection:
+        if not preservation.any_of_them(connection):
+            return lambda id: ""
 
-    def __init__(self, open: Open) -> None:
-        self._open = open
+    def why(id: str) -> str:
+        query = select(preserved_key.c.incident).where(preserved_key.c.what == preservation.ID)
         with open() as connection:
-            self._any = preservation.any_of_them(connection)
-
-    def why(self, id: str) -> str:
-        if not self._any:
-            return ""
-        with self._open() as connection:
-            query = select(preserved_key.c.incident).where(
-                preserved_key.c.what == preservation.ID, preserved_key.c.key == id
-            )
-            found = connection.execute(query.limit(1)).scalar()
+            found = connection.execute(query.where(preserved_key.c.key == id).limit(1)).scalar()
         return "" if found is None else f"incident {found}"
+
+    return why
 
 
 def collect(open: Open, whom: Person, progress: Progress | None = None) -> Iterator[PersonalData]:
     """Everything, a slice in a transaction."""
-    keeps = _Preserved(open)
+    keeps = _preserved(open)
     holds = list(_holds(open, whom, keeps))
     yield from (one.thing for one in _entries(open, whom, keeps, holds, progress))
     yield from holds
@@ -173,7 +169,11 @@ class _Named(NamedTuple):
 
 
 def _entries(
-    open: Open, whom: Person, keeps: _Preserved, holds: Iterable[PersonalData], progress: Progress | None = None
+    open: Open,
+    whom: Person,
+    keeps: Callable[[str], str],
+    holds: Iterable[PersonalData],
+    progress: Progress | None = None,
 ) -> Iterator[_Named]:
     """``holds``: all of theirs. The entries on those that stay do too."""
     pending = {one.id for one in holds if one.stays}
@@ -184,7 +184,7 @@ def _entries(
             entries = list(among(connection, query, entry.c.seq, sorted(found)))
         for seq, kind, id, at, body in entries:
             doc, parts = found[seq]
-            why = keeps.why(id) or (f"decision {id}" if id in pending else "")
+            why = keeps(id) or (f"decision {id}" if id in pending else "")
             thing = PersonalData(what="entry", id=f"{seq} {kind} {id}", at=instant(at), parts=parts, stays=why)
             yield _Named(thing, id, parsed(doc), body)
 
@@ -197,14 +197,14 @@ def _parts(doc: str, whom: Person) -> tuple[str, ...]:
         return ()
 
 
-def _holds(open: Open, whom: Person, keeps: _Preserved) -> Iterator[PersonalData]:
+def _holds(open: Open, whom: Person, keeps: Callable[[str], str]) -> Iterator[PersonalData]:
     query = select(hold.c.hold_id, hold.c.state, hold.c.held_at, hold.c.doc, hold.c.people)
     for rows in paged(open, query, SLICE, hold.c.hold_id):
         for id, state, at, doc, people in rows:
             parts = _within(doc, whom)
             behind = people is not None and any(_among(bytes(people), digest) for digest in whom.digests)
             if parts or behind:
-                why = keeps.why(id) or (f"decision {id}" if state in _LIVE else "")
+                why = keeps(id) or (f"decision {id}" if state in _LIVE else "")
                 yield PersonalData(
                     what="hold", id=id, at=instant(at), parts=(state, *(parts or ("recipient",))), stays=why
                 )
@@ -239,7 +239,7 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(each)
 
 
-def _mailings(open: Open, whom: Person, keeps: _Preserved) -> Iterator[PersonalData]:
+def _mailings(open: Open, whom: Person, keeps: Callable[[str], str]) -> Iterator[PersonalData]:
     """Whom each came for; and who wrote it or decided on it, in its document."""
     reaching: dict[int, str] = {}
     query = select(reached.c.n, reached.c.status).select_from(mailing.join(reached, reached.c.n == mailing.c.n))
@@ -251,7 +251,7 @@ def _mailings(open: Open, whom: Person, keeps: _Preserved) -> Iterator[PersonalD
         for n, id, state, at, doc in rows:
             parts = _within(doc, whom)
             if n in reaching or parts:
-                why = keeps.why(id) or (f"decision on the mailing {id}" if state in _DECIDED else "")
+                why = keeps(id) or (f"decision on the mailing {id}" if state in _DECIDED else "")
                 became = (f"reached: {reaching[n]}",) if n in reaching else ()
                 yield PersonalData(what="mailing", id=id, at=instant(at), parts=(*became, *parts), stays=why)
 
@@ -295,18 +295,18 @@ def _counts(open: Open, whom: Person) -> Iterator[PersonalData]:
         yield PersonalData(what="count", id="sent", parts=(f"recipient of {messages:,} messages by their Message-ID",))
 
 
-def _sendings(open: Open, whom: Person, keeps: _Preserved) -> Iterator[PersonalData]:
+def _sendings(open: Open, whom: Person, keeps: Callable[[str], str]) -> Iterator[PersonalData]:
     query = select(
         outbox.c.intent_id, outbox.c.kind, outbox.c.done, outbox.c.created_at, outbox.c.doc, outbox.c.hold_id
     )
     for rows in paged(open, query, SLICE, outbox.c.intent_id):
         for id, kind, done, at, doc, hold_id in rows:
             if parts := _within(doc, whom):
-                why = (keeps.why(hold_id) if hold_id else "") or ("" if done else "it is to be sent still")
+                why = (keeps(hold_id) if hold_id else "") or ("" if done else "it is to be sent still")
                 yield PersonalData(what="sending", id=id, at=instant(at), parts=(kind, *parts), stays=why)
 
 
-def _returned(open: Open, whom: Person, keeps: _Preserved) -> Iterator[PersonalData]:
+def _returned(open: Open, whom: Person, keeps: Callable[[str], str]) -> Iterator[PersonalData]:
     key = returned.c.mail, returned.c.n
     query = select(*key, returned.c.at, returned.c.sort, returned.c.mailing, returned.c.person, returned.c.doc)
     for rows in paged(open, query, SLICE, *key):
@@ -317,7 +317,7 @@ def _returned(open: Open, whom: Person, keeps: _Preserved) -> Iterator[PersonalD
                     id=f"{mail} {n}",
                     at=instant(at),
                     parts=(sort,),
-                    stays=keeps.why(name) if name else "",
+                    stays=keeps(name) if name else "",
                 )
 
 
@@ -376,7 +376,7 @@ def _planned(
 ) -> tuple[set[str], set[str], Erasure]:
     """The digests of the values that are erased, the words by which they are found, and how many there are."""
     done, sealed, words = Erasure(), set[str](), set[str]()
-    for one in _entries(open, whom, _Preserved(open), [each for each in found if each.what == "hold"]):
+    for one in _entries(open, whom, _preserved(open), [each for each in found if each.what == "hold"]):
         if one.thing.stays:
             kept_ids.add(one.about)
             done.kept.append(one.thing)
