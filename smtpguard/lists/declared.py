@@ -300,8 +300,10 @@ class Names:
 
     def list_at(self, address: Address, canonical: str) -> str | None:
         """The name of the list with this address. ``canonical``: of ``address``, its sub-address cut."""
-        found = self._named(address, canonical)
-        return self._routed(address) if found is None and _ROUTED(address.local) else found
+        local = address.local
+        delimited = self._delimited is not None and self._delimited(local)
+        found = self._prefixed(address, canonical) if delimited else self._find(canonical)
+        return self._routed(address) if found is None and _ROUTED(local) else found
 
     def _routed(self, address: Address) -> str | None:
         """Routing to a name without dots, or to no name, which a relay completes by its own domain; ``canonical`` has
@@ -317,10 +319,8 @@ class Names:
                     return found
         return None
 
-    def _named(self, address: Address, canonical: str) -> str | None:
+    def _prefixed(self, address: Address, canonical: str) -> str | None:
         """By the whole local part, then by each prefix that a delimiter ends; ``list-request`` is not the list."""
-        if self._delimited is None or not self._delimited(address.local):
-            return self._find(canonical)
         whole = address.canonical()
         if whole in self._apart and whole not in self._declared:
             return None

@@ -114,8 +114,10 @@ def summed(
     return with_crowds(counted, crowds) if crowds else counted
 
 
-def _touch_none(distinct: Collection[Classification]) -> bool:
-    return not [one for one in distinct if one.lists or one.doubt or one.behind is not None]
+def _of_no_list(distinct: Collection[Classification]) -> list[frozenset[Kind]] | None:
+    """The kinds of each; None if any of them touches a list, or may."""
+    kinds = [one.kinds for one in distinct if not one.lists and not one.doubt and one.behind is None]
+    return kinds if len(kinds) == len(distinct) else None
 
 
 def _of_people(recipients: Sequence[Classification], kinds: Sequence[frozenset[Kind]]) -> Classified:
@@ -319,8 +321,9 @@ class Registry:
                 found = self._of_list(address, canonical, name) if name else self._of_person(address, canonical, key)
                 seen[key] = found
             recipients.append(found)
-        if _touch_none(seen.values()):  # as with nearly all mail
-            return _of_people(recipients, [one.kinds for one in seen.values()])
+        kinds = _of_no_list(seen.values())
+        if kinds is not None:  # as with nearly all mail
+            return _of_people(recipients, kinds)
         return self._summed(recipients, seen.values())
 
     def of_lists(self, names: Iterable[str]) -> Classified:
