@@ -7,6 +7,7 @@ Messages of a colleague are held as internal, whatever their header claims.
 from __future__ import annotations
 
 import base64
+import itertools
 import quopri
 import random
 from pathlib import Path
@@ -25,6 +26,7 @@ from tests.catalogue.wholeguard import (
     signed,
     whole_guard,
 )
+from tests.every import every
 
 PORK = "Tonight we offer you bacon and whisky at half price"
 CAMPAIGN = (
@@ -132,7 +134,7 @@ FOUND = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("how", FOUND)
+@every("how", FOUND)
 async def test_disguised_text_is_found(guard: WholeGuard, how: str) -> None:
     hold = await guard.held(FOUND[how], sender="bounces@campaigns.example.com")
     assert "unsuitable-for-list" in rules(hold)
@@ -167,7 +169,7 @@ UNREADABLE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("how", UNREADABLE)
+@every("how", UNREADABLE)
 async def test_unreadable_content_is_held(guard: WholeGuard, how: str) -> None:
     hold = await guard.held(UNREADABLE[how], sender="bounces@campaigns.example.com")
     assert hold.verdict.unknown, "the hold says that it could not be read"
@@ -180,7 +182,7 @@ INSIDE = {
 }
 
 
-@pytest.mark.parametrize("how", INSIDE)
+@every("how", INSIDE)
 async def test_mail_marked_internal_is_held_even_if_signed(guard: WholeGuard, how: str) -> None:
     words = "Endast för internt bruk!" if how == "its words" else "We wish you a blessed month."
     hold = await guard.held(campaign(words, head=INSIDE[how]), sender="bounces@campaigns.example.com")
@@ -225,15 +227,14 @@ FORGED = {
 }
 
 
-@pytest.mark.parametrize("name", [*FORGED, "all of them"])
-@pytest.mark.parametrize("sender", ["Anna <anna@example.com>", WRITER])
+@every(("name", "sender"), itertools.product([*FORGED, "all of them"], ["Anna <anna@example.com>", WRITER]))
 async def test_a_forged_field_exempts_nothing(guard: WholeGuard, name: str, sender: str) -> None:
     """A conversation between colleagues stays internal, whatever its From."""
     head = OUTLOOK + (FORGED[name] if name in FORGED else "".join(FORGED.values()))
     assert "internal-to-list" in rules(await guard.held(personal_mail(sender=sender, head=head)))
 
 
-@pytest.mark.parametrize("name", FORGED)
+@every("name", FORGED)
 async def test_the_writer_needs_the_lists_signature(guard: WholeGuard, name: str) -> None:
     """A message From the list's writer without the list's signature is held, however much it looks like the list's
     mailing."""
@@ -271,7 +272,7 @@ async def test_random_changes_of_a_held_message_never_pass(tmp_path: Path, monke
     original = personal_mail(head=OUTLOOK, body=LETTER)
     async with whole_guard(tmp_path, monkeypatch, text=text) as guard:
         await guard.held(original)
-        for n in range(300):
+        for n in range(150):
             mutated = bytearray(original)
             for _ in range(drawn.choice([1, 1, 1, 2, 5])):
                 at = drawn.randrange(len(mutated) - 2)

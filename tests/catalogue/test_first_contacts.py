@@ -291,9 +291,9 @@ async def test_a_reference_to_a_colleagues_message_proves_an_answer(guard: Whole
     assert held(await one_by_one(guard, CUSTOMERS[200:245], every=1, sender=other, head=forged, seed="forged")) == 6
 
 
-async def test_thirty_sales_people_pass_with_fifteen_contacts_each(guard: WholeGuard) -> None:
-    """Thirty people may have fifteen first contacts each in a day."""
-    for seller in range(30):
+async def test_ten_sales_people_pass_with_fifteen_contacts_each(guard: WholeGuard) -> None:
+    """Ten people may have fifteen first contacts each in a day, more than one may have in a week."""
+    for seller in range(10):
         sender = lambda n, seller=seller: f"seller{seller}@example.com"  # noqa: E731
         assert (
             held(

@@ -100,7 +100,7 @@ def some_bytes(random: random.Random) -> bytes:
 async def test_content_is_stored_and_sent_unchanged(guard: WholeGuard) -> None:
     """Relayed, held and released content is identical behind the trace headers."""
     drawn = random.Random(3)
-    for n in range(400):
+    for n in range(160):
         content = personal_mail(to="bob@partner.example", message_id=f"<{n}@example.com>") + some_bytes(drawn)
         if n % 8:
             await guard.passes(content, "bob@partner.example")

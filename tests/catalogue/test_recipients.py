@@ -18,6 +18,7 @@ from tests.catalogue.wholeguard import (
     policy,
     whole_guard,
 )
+from tests.every import every
 
 
 def spellings(address: str) -> dict[str, str]:
@@ -74,8 +75,7 @@ AT_THE_RELAY = {
 }
 
 
-@pytest.mark.parametrize("spelling", [*spellings(RAMADAN).values(), *AT_THE_RELAY.values()],
-                         ids=[*spellings(RAMADAN), *AT_THE_RELAY])  # fmt: skip
+@every("spelling", [*spellings(RAMADAN).values(), *AT_THE_RELAY.values()])
 async def test_a_list_is_recognized_in_every_spelling(guard: WholeGuard, spelling: str) -> None:
     said = await guard.send(personal_mail(), f"<{spelling}>", mail="" if spelling.isascii() else " SMTPUTF8")
     if said.startswith("250"):
@@ -87,7 +87,7 @@ async def test_a_list_is_recognized_in_every_spelling(guard: WholeGuard, spellin
     assert guard.relay.messages == []
 
 
-@pytest.mark.parametrize("way", spellings(MEMBERS[0]))
+@every("way", spellings(MEMBERS[0]))
 async def test_members_are_recognized_in_every_spelling(guard: WholeGuard, way: str) -> None:
     """Six members not shown in To are held, in every spelling of their addresses."""
     spelled = [spellings(member)[way] for member in MEMBERS[:6]]
