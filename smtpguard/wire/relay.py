@@ -207,11 +207,7 @@ class RelayConnection(asyncio.Protocol):
         self._in_data = True
         self.messages += 1
         try:
-            final = await self._content(parts, fence, final_timeout or self.timeouts.final, head, end)
-            if isinstance(final, Reply):
-                reply = final
-            else:
-                reply = self._final(self._one(await final, after_dot=True), after_dot=True)
+            reply = await self._content(parts, fence, final_timeout or self.timeouts.final, head, end)
         except BaseException:
             self.abort("given up in the middle of a message")  # the part sent so far must never become a message
             raise
@@ -397,9 +393,8 @@ class RelayConnection(asyncio.Protocol):
 
     async def _content(
         self, parts: Iterable[bytes | memoryview], fence: Fence, final_timeout: float, head: bytes, end: bytes
-    ) -> Reply | Waiter:
-        """The waiter for the reply, once all is sent; or a refusal that came before that. ``head`` and ``end``: what is
-        sent around the content."""
+    ) -> Reply:
+        """The reply to all of it, or a refusal that came before. ``head`` and ``end``: what is sent around the content."""
         final: Waiter = self._loop.create_future()
         self._expect(1, math.inf, _settles(final))  # now, so that an early reply is noticed
         block: list[bytes | memoryview] = [head]
@@ -433,7 +428,9 @@ class RelayConnection(asyncio.Protocol):
                 raise Recalled
             await asyncio.wait((final,), timeout=RECALL_SECONDS)
             unsent = self._unsent()
-        return final if not unsent else await self._early(final)
+        if unsent:
+            return await self._early(final)
+        return self._final(self._one(await final, after_dot=True), after_dot=True)
 
     async def _early(self, final: Waiter) -> Reply:
         """A reply, or the end, before the dot was sent. A refusal is used; a 250 for half a message is not."""
