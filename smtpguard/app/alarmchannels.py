@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import socket
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -78,7 +78,9 @@ class AlarmChannels:
         self._say(told)
         if told.alarm.condition.name in self.settings.alarms.quiet:
             return True
-        ways = [*(self._mailed(told, to) for to in self._people(told)), *self._post(told)]
+        ways = [self._mailed(told, to) for to in self._people(told)]
+        if self.settings.alarms.webhook is not None:
+            ways.append(self._posted(told))
         if not ways:
             return True
         heard = any(await asyncio.gather(*ways))
@@ -103,9 +105,6 @@ class AlarmChannels:
         people = self.settings.bypass.people if told.alarm.condition.name == BYPASS else ()
         found = [*([to] if to is not None else ()), *map(Address.parse, people)]
         return list({str(each).lower(): each for each in found}.values())
-
-    def _post(self, told: AlarmMessage) -> list[Coroutine[Any, Any, bool]]:
-        return [self._posted(told)] if self.settings.alarms.webhook is not None else []
 
     async def _mailed(self, told: AlarmMessage, to: Address) -> bool:
         try:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import socket
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +38,8 @@ from smtpguard.processes.numbers import PUT_OFF
 from smtpguard.store.bypassed import Bypassed
 from smtpguard.store.store import Store
 from smtpguard.wire.turnedaway import TurnedAway, Why
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +155,16 @@ async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock |
         returned=returned,
         background=background,
     )
+
+
+async def settled(serving: Awaitable[None], what: str, connection: socket.socket, closed: Callable[[], None]) -> None:
+    """Serve a connection to its end. It may not even begin: TLS fails, or the client has disconnected."""
+    try:
+        await serving
+    except OSError as e:
+        log.info("%s could not be set up: %s", what, type(e).__name__)
+        connection.close()
+        closed()
 
 
 def counts(intake: Intake) -> Mapping[str, int]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from smtpguard.app.clock import ids
 from smtpguard.app.files import spool
-from smtpguard.app.guardline import Line, Turned, counts, straight_line
+from smtpguard.app.guardline import Line, Turned, counts, settled, straight_line
 from smtpguard.config.settings import MilterListener, Settings
 from smtpguard.processes.numbers import Said
 from smtpguard.processes.part import Part
@@ -48,7 +48,8 @@ class Milter(Part):
     def take(
         self, connection: socket.socket, listener: int, closed: Callable[[], None], client: str | None = None
     ) -> None:
-        task = asyncio.create_task(self._settle(self._receptions[listener], connection, closed))
+        serving = self._receptions[listener].serve_connection(connection, closed)
+        task = asyncio.create_task(settled(serving, "a milter connection", connection, closed))
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)
 
@@ -60,14 +61,6 @@ class Milter(Part):
         if cut_off:
             log.warning("%d milter connections were closed after %g s", cut_off, grace_seconds)
         await self._intake.drain()
-
-    async def _settle(self, reception: MilterReception, connection: socket.socket, closed: Callable[[], None]) -> None:
-        try:
-            await reception.serve_connection(connection, closed)
-        except OSError as e:  # an MTA that has disconnected
-            log.info("a milter connection could not be set up: %s", type(e).__name__)
-            connection.close()
-            closed()
 
 
 def milter_settings(settings: Settings, each: MilterListener, hostname: str) -> MilterSettings:

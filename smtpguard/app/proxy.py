@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import ssl
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -18,7 +17,7 @@ import structlog
 from smtpguard.app.certificates import Renewals, of_listener, of_relay, server_context
 from smtpguard.app.clock import ids
 from smtpguard.app.files import CannotStart, installation_secret, make_state, spool
-from smtpguard.app.guardline import Turned, counts, straight_line
+from smtpguard.app.guardline import Turned, counts, settled, straight_line
 from smtpguard.app.relay import Relays
 from smtpguard.config.listeners import SenderRates, SmtpListener
 from smtpguard.config.settings import Settings
@@ -100,7 +99,8 @@ class Proxy(Part):
         if listener >= len(self._receptions):
             self._beside().take(connection, listener - len(self._receptions), closed)
             return
-        task = asyncio.create_task(self._settle(self._receptions[listener], connection, closed, client))
+        serving = self._receptions[listener].serve_connection(connection, closed, client)
+        task = asyncio.create_task(settled(serving, "a connection", connection, closed))
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)
 
@@ -125,16 +125,6 @@ class Proxy(Part):
             self._milter = Milter(self._settings, self._turned)
             self._milter.begin(self.line)
         return self._milter
-
-    async def _settle(
-        self, reception: Reception, connection: socket.socket, closed: Callable[[], None], client: str | None
-    ) -> None:
-        try:
-            await reception.serve_connection(connection, closed, client)
-        except (OSError, ssl.SSLError) as e:  # a failed TLS handshake, or a client that has disconnected
-            log.info("a connection could not be set up: %s", type(e).__name__)
-            connection.close()
-            closed()
 
 
 def listener(

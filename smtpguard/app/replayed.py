@@ -184,7 +184,10 @@ class _Answers:
         self.least = bounds.least
         """The verdict with only the rules that certainly hit."""
         hits = {hit.rule for hit in self.least.hits}
-        doubted = [PossibleHit(rule, self._doubts(rule, values)) for rule in bounds.pending]
+        doubted = [
+            PossibleHit(rule, {c.fact.name: self._why[c.slot] for c in rule.doubts(values) if c.slot in self._why})
+            for rule in bounds.pending
+        ]
         known = hits | {one.rule.rule_id for one in doubted}
         doubted += [
             PossibleHit(rule, {REPLIES: RESTED})
@@ -238,9 +241,6 @@ class _Answers:
             return False
         counts = fact in COUNTED and slot not in self._uncounted
         return not counts or not any(self._trail.drift(self._message, fact, seconds))
-
-    def _doubts(self, rule: Rule, values: Mapping[str, Value]) -> Mapping[str, str]:
-        return {c.fact.name: self._why[c.slot] for c in rule.doubts(values) if c.slot in self._why}
 
     def fact(self, name: str) -> tuple[Value | None, str]:
         """The value of a fact that is not counted over messages."""
@@ -347,9 +347,6 @@ class _Case:
         value = value.count if isinstance(value, Within) else value
         return value.high if isinstance(value, Count) else math.inf
 
-    def _at_least(self, action: Action) -> None:
-        self.actions = {max(a, action) for a in self.actions}
-
     def _may(self, actions: Iterable[Action], fact: str, why: str) -> None:
         more = set(actions) - self.actions
         if more:
@@ -393,7 +390,8 @@ class _Case:
             stopped = {max(a, self._freeze_action()) for a in self.actions}
             self._may(stopped, "recipients.lists", WHY[Part.MEMBERSHIP])
         else:
-            self._at_least(self._freeze_action())
+            least = self._freeze_action()
+            self.actions = {max(a, least) for a in self.actions}
 
     def _freeze_action(self) -> Action:
         alone = not self.message.own and self.message.action in (Action.HOLD, Action.DEFER)

@@ -98,7 +98,8 @@ class _Life:
         self._over: list[int] = []
         self._lost: list[int] = []
         self._ready = False
-        self._channel = Channel(sock, self._received, self._orphaned)
+        # Without a supervisor no new work can come, and nobody would restart us.
+        self._channel = Channel(sock, self._received, partial(self._end, GRACE_SECONDS))
         for allowance in part.places:
             allowance.send = self._channel.send
 
@@ -168,10 +169,6 @@ class _Life:
     def _leave(self) -> None:
         """It ends by itself: no further connection must be sent here."""
         self._channel.send({"leaving": True})
-        self._end(GRACE_SECONDS)
-
-    def _orphaned(self) -> None:
-        """The supervisor is gone: no new work can come, and nobody would restart us."""
         self._end(GRACE_SECONDS)
 
     def _end(self, grace_seconds: float) -> None:

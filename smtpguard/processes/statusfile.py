@@ -14,28 +14,16 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from smtpguard.config.statefiles import replace_file
+
+if TYPE_CHECKING:
+    from smtpguard.processes.child import Child
 
 FOLDER = "trees"
 EVERY_SECONDS = 2.0
 OLD_SECONDS = 30.0
-
-
-class Process(Protocol):
-    """A child, as the file shows it."""
-
-    name: str
-    part: str
-    ready: bool
-
-    @property
-    def pid(self) -> int | None: ...
-
-    def lived_seconds(self, now: float) -> float: ...
-
-    def silent_seconds(self, now: float) -> float: ...
 
 
 class StatusFile:
@@ -50,7 +38,7 @@ class StatusFile:
                 with contextlib.suppress(OSError):
                     tree.path.unlink()
 
-    def write(self, now: float, children: Iterable[Process], counts: Mapping[str, int], *, stopping: bool) -> None:
+    def write(self, now: float, children: Iterable[Child], counts: Mapping[str, int], *, stopping: bool) -> None:
         """``now``: by the loop's clock. ``counts``: of all processes, ended ones included."""
         if now - self._written < EVERY_SECONDS:
             return

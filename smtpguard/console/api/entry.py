@@ -287,6 +287,11 @@ class Refusal(Exception):
         self.errors, self.headers = errors or [], dict(headers or {})
 
 
+def error_at(at: str, problem: str) -> Refusal:
+    """For a request with one error."""
+    return Refusal(422, errors=[Wrong(at=at, problem=problem)])
+
+
 def answer(
     status: int, detail: str = "", *, errors: list[Wrong] | None = None, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from smtpguard.accounts.model import Scope
-from smtpguard.console.api.entry import Call, Operation, Refusal, Wrong
+from smtpguard.console.api.entry import Call, Operation, Refusal, error_at
 from smtpguard.console.api.models import FreezeLifted, FreezeRow, Freezes, FreezeSet, SetFreeze
 from smtpguard.freezes.service import Hook, SecondPersonNeeded
 from smtpguard.mail.address import Address, BadAddress
@@ -50,16 +50,16 @@ async def lift(call: Call) -> FreezeLifted:
 def _value(call: Call, selector: Selector, value: str) -> str:
     registry = call.console.policies.current().registry
     if selector is Selector.ALL and value:
-        raise Refusal(422, errors=[Wrong(at="body.value", problem="must be empty if the selector is all")])
+        raise error_at("body.value", "must be empty if the selector is all")
     if selector is not Selector.ALL and not value:
-        raise Refusal(422, errors=[Wrong(at="body.value", problem=f"is required: the {selector.value} to freeze")])
+        raise error_at("body.value", f"is required: the {selector.value} to freeze")
     if selector is Selector.LIST and value not in registry.lists:
-        raise Refusal(422, errors=[Wrong(at="body.value", problem="the policy has no list of this name")])
+        raise error_at("body.value", "the policy has no list of this name")
     if selector is Selector.SENDER:
         try:
             return Address.parse(value).canonical(registry.digester.delimiters)
         except BadAddress:
-            raise Refusal(422, errors=[Wrong(at="body.value", problem="no address")]) from None
+            raise error_at("body.value", "no address") from None
     return value
 
 

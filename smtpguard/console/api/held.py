@@ -12,7 +12,7 @@ from typing import Any
 
 from smtpguard.accounts.model import Scope
 from smtpguard.console.access import Visibility, sees_all, viewed, visibility
-from smtpguard.console.api.entry import Call, Operation, Refusal, Wrong
+from smtpguard.console.api.entry import Call, Operation, Refusal, error_at
 from smtpguard.console.api.freezes import freeze_row
 from smtpguard.console.api.heldmessage import (
     Answer,
@@ -57,7 +57,7 @@ async def listed(call: Call) -> Page[Held]:
     query: HeldQuery = call.query
     before, after_id = cut(query.cursor) or (None, None)
     if query.cursor and before is None:
-        raise Refusal(422, errors=[Wrong(at="query.cursor", problem="not a cursor of this list")])
+        raise error_at("query.cursor", "not a cursor of this list")
     who, in_force = call.who, call.console.policies.current()
     marks: list[tuple[str, ...]] = [(f"list:{query.list}",)] if query.list else []
     if not sees_all(who):
@@ -107,21 +107,18 @@ async def approve(call: Call) -> HeldDetail:
     people = 0
     if ahead.may and ahead.sends:
         if body.reach != hold.reach and (hold.reach >= LARGE or body.reach is not None):
-            raise _wrong("reach", f"must be the number of people that it reaches: {hold.reach}")
+            raise error_at("body.reach", f"must be the number of people that it reaches: {hold.reach}")
         least = min(hold.reach, ahead.people)
         people = least if body.people is None else body.people
         if not least <= people <= ahead.people:
-            raise _wrong("people", f"must be between {least} and {ahead.people}")
+            raise error_at("body.people", f"must be between {least} and {ahead.people}")
         whole = ahead.at_once
         if whole is not None and not whole.refused and body.all_at_once != whole.people:
-            raise _wrong(
-                "all_at_once", f"must be {whole.people}: it cannot be sent in stages, and goes to all of them at once"
+            raise error_at(
+                "body.all_at_once",
+                f"must be {whole.people}: it cannot be sent in stages, and goes to all of them at once",
             )
     return await _voted(call, hold, Choice.APPROVE, body.seen, body.comment, people, body.all_at_once)
-
-
-def _wrong(field: str, problem: str) -> Refusal:
-    return Refusal(422, errors=[Wrong(at=f"body.{field}", problem=problem)])
 
 
 async def confirm(call: Call) -> HeldDetail:
@@ -137,7 +134,7 @@ async def confirm(call: Call) -> HeldDetail:
             call, act, lambda now: bool(now.confirm and now.confirm.at and now.confirm.writer == call.who.address)
         )
     except Unconfirmed as refused:
-        raise _wrong("reach", str(refused)) from None
+        raise error_at("body.reach", str(refused)) from None
 
 
 async def _done(call: Call, act: Awaitable[Decided], already: Callable[[Hold], bool]) -> HeldDetail:
@@ -157,7 +154,7 @@ async def reject(call: Call) -> HeldDetail:
     body: Reject = call.body
     hold = await looked_up(call)
     if hold.state is not State.WAITING and not body.comment.strip():
-        raise _wrong("comment", "give a reason: its writer and the approvers are told")
+        raise error_at("body.comment", "give a reason: its writer and the approvers are told")
     return await _voted(call, hold, Choice.REJECT, body.seen, body.comment)
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field
 
 from smtpguard.accounts.model import Scope
-from smtpguard.console.api.entry import Call, Long, Operation, Refusal, Wrong, not_in_scope
+from smtpguard.console.api.entry import Call, Long, Operation, Refusal, Wrong, error_at, not_in_scope
 from smtpguard.console.api.models import MailingRow, Sent, Time, Verified
 from smtpguard.console.incidentfile import row
 from smtpguard.console.reporting import NothingFits, Occupied, make_once
@@ -245,7 +245,7 @@ async def report(call: Call) -> Long:
     query = _about(call, body)
     if query == IncidentQuery(whole=query.whole):
         problem = "give at least one of ids, lists, senders, subject, since, until"
-        raise Refusal(422, errors=[Wrong(at="body", problem=problem)])
+        raise error_at("body", problem)
     by = (call.who.address, call.holder.by)
     try:
         made = await make_once(call.console, query, prove=body.proof, names=body.names, by=by, language="en")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from smtpguard.accounts.model import Scope
-from smtpguard.console.api.entry import MOST_MESSAGE, Call, Long, Operation, Refusal, Wrong
+from smtpguard.console.api.entry import MOST_MESSAGE, Call, Long, Operation, Refusal, error_at
 from smtpguard.console.api.models import (
     Disclosure,
     Feedback,
@@ -42,7 +42,7 @@ async def rows(call: Call) -> Page[MailingRow]:
     query: MailingsQuery = call.query
     state = State(query.state) if query.state is not None else None
     if query.cursor and cut(query.cursor) is None:
-        raise Refusal(422, errors=[Wrong(at="query.cursor", problem="not a cursor of this list")])
+        raise error_at("query.cursor", "not a cursor of this list")
     found, further = await listed(
         call.console, call.who, limit=query.limit, after=query.cursor, least=query.least, state=state
     )
@@ -86,7 +86,7 @@ async def people(call: Call) -> Long:
     body: People = call.body
     mailing = await looked_up(call)
     if bool(body.list) == bool(body.csv):
-        raise Refusal(422, errors=[Wrong(at="body", problem="give either list or csv")])
+        raise error_at("body", "give either list or csv")
     try:
         got = await listing(
             call.console,

@@ -8,7 +8,7 @@ import base64
 import binascii
 
 from smtpguard.accounts.model import Scope
-from smtpguard.console.api.entry import MOST_MESSAGE, Call, Operation, Refusal, Wrong
+from smtpguard.console.api.entry import MOST_MESSAGE, Call, Operation, Refusal, Wrong, error_at
 from smtpguard.console.api.models import (
     Explain,
     Explained,
@@ -119,14 +119,14 @@ async def explain(call: Call) -> Explained:
 def raw_of(text: str, encoded: str) -> bytes:
     """The message in either encoding. Raises Refusal."""
     if bool(text) == bool(encoded):
-        raise Refusal(422, errors=[Wrong(at="body.message", problem="give either message or message_base64")])
+        raise error_at("body.message", "give either message or message_base64")
     if text:
         raw = text.encode()
     else:
         try:
             raw = base64.b64decode(encoded, validate=True)
         except (binascii.Error, ValueError):
-            raise Refusal(422, errors=[Wrong(at="body.message_base64", problem="not base64")]) from None
+            raise error_at("body.message_base64", "not base64") from None
     if len(raw) > MOST_OCTETS:
         raise Refusal(413, f"The message may have at most {MOST_OCTETS} octets.")
     return with_crlf(raw)

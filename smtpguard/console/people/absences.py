@@ -54,15 +54,12 @@ class Absent:
     def routes(self) -> list[Route]:
         approver, admin, either = for_roles(APPROVER), for_roles(ADMIN), for_roles(APPROVER, ADMIN)
         return [
-            Route("/away", either(self.shown), methods=["GET"]),
+            Route("/away", either(self._shown), methods=["GET"]),
             Route("/away", approver(self.away), methods=["POST"]),
             Route("/away/back", approver(self.back), methods=["POST"]),
             Route("/away/agree", admin(self.agree), methods=["POST"]),
             Route("/away/refuse", admin(self.refuse), methods=["POST"]),
         ]
-
-    async def shown(self, request: Request) -> Response:
-        return await self._shown(request)
 
     async def away(self, request: Request) -> Response:
         """Report the person's absence. An admin's agreement stays valid for the same deputy and days within the earlier

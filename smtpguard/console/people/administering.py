@@ -45,16 +45,13 @@ class Administering:
         }
         only = for_roles(ADMIN)
         return [
-            Route("/people", only(self.people), methods=["GET"]),
+            Route("/people", only(self._shown), methods=["GET"]),
             Route("/people", only(self.add), methods=["POST"]),
             *(
                 Route(f"/people/{{account_id}}/{name}", only(self._changing(change)), methods=["POST"])
                 for name, change in changes.items()
             ),
         ]
-
-    async def people(self, request: Request) -> Response:
-        return await self._shown(request)
 
     async def add(self, request: Request) -> Response:
         form = request.state.form

@@ -64,7 +64,7 @@ class Pages:
             Route("/login", self.door, methods=["GET"]),
             Route("/login", self.sign_in, methods=["POST"]),
             Route("/logout", self.sign_out, methods=["POST"]),
-            Route("/me", self.me, methods=["GET"]),
+            Route("/me", self._me, methods=["GET"]),
             Route("/me/language", self.language, methods=["POST"]),
             Route("/me/password", self.password, methods=["POST"]),
             Route("/me/factor", self.factor, methods=["GET"]),
@@ -194,9 +194,6 @@ class Pages:
         return self._in(request, done, safe_path(then))
 
     # -- the own account
-
-    async def me(self, request: Request) -> Response:
-        return await self._me(request)
 
     async def language(self, request: Request) -> Response:
         account = _account(request)

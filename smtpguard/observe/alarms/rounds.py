@@ -100,7 +100,11 @@ class Rounds:
         """Send what is due. Raises no error of an unavailable store."""
         alarms = {alarm.key: alarm for alarm in raised(seen)}
         self._first = {key: min(self._first.get(key, seen.at), seen.at) for key in alarms}  # a clock may be set back
-        lasting = {key: alarm for key, alarm in alarms.items() if self._lasts(alarm, seen.at)}
+        lasting = {
+            key: alarm
+            for key, alarm in alarms.items()
+            if (seen.at - self._first[key]).total_seconds() >= alarm.condition.after_seconds
+        }
         self.active = tuple(lasting.values())
         dark = unknown(seen)
         ours = {key: alarm for key, alarm in lasting.items() if not alarm.condition.shared}
@@ -202,9 +206,6 @@ class Rounds:
         told = AlarmMessage(alarm=alarm, phase=Phase.ENDS, began=past.began, at=now)
         if await memory.swap(past, claim) and await self._tell(told):
             await memory.swap(claim, None)
-
-    def _lasts(self, alarm: Alarm, now: datetime) -> bool:
-        return (now - self._first[alarm.key]).total_seconds() >= alarm.condition.after_seconds
 
 
 async def _settle_taken(memory: Memory, claim: RaisedAlarm, settled: RaisedAlarm) -> None:
