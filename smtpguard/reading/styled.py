@@ -11,17 +11,21 @@ import hashlib
 import re
 from dataclasses import dataclass, field
 
-_STYLE = re.compile(r"<style\b[^>]*>(.*?)(?:</style\s*>|\Z)", re.S | re.I)
-_PRELUDE = re.compile(r"([^{};]*)\{")
+_STYLE = re.compile(r"<style\b(?:[^<>]*+>(.*?)(?:</style\s*+>|\Z))?", re.S | re.I)
+_PRELUDE = re.compile(r"(?:\A|(?<=[{};]))([^{};]*+)\{(?=([^{}]*+))")
+"""With the declarations that follow. It begins where another part ends, so that each part is read once."""
 _NAME = re.compile(r"([.#])(-?[_a-z\u0080-\U0010ffff][\w-]*)", re.I)
 _ATTRIBUTE = re.compile(r"\[\s*(?:[\w-]*\|)?([\w-]+)")
 _UNCERTAIN = re.compile(
-    r"<(?:textarea|xmp|plaintext|listing|noembed|noframes|iframe|script)\b|<link\b[^>]*stylesheet|@import|\battr\s*\(|<style\b[^<]*\\",
+    r"<(?:textarea|xmp|plaintext|listing|noembed|noframes|iframe|script)\b|@import|\battr\s*\(|<style\b[^<]*\\",
     re.I,
 )
 """Text that looks like tags; remote style sheets; attributes shown as text; escaped names."""
 _SOURCE = re.compile(r"""(?<![\w-])src\s*=\s*("[^"]*"|'[^']*'|[^\s"'>]*)""", re.I)
-_SIZES_PICTURES = re.compile(r"(?:\bimg\b|[*\[])[^{};]*\{[^{}]*(?<![\w-])(?:min-)?(?:width|height)\s*:", re.I)
+_LINK = re.compile(r"<link\b", re.I)
+_REMOTE = re.compile(r"stylesheet", re.I)
+_OF_PICTURES = re.compile(r"\bimg\b|[*\[]", re.I)
+_SETS_SIZE = re.compile(r"(?<![\w-])(?:min-)?(?:width|height)\s*:", re.I)
 _SIZE = re.compile(r"""(?<![\w-])(min-)?(width|height)["']?\s*[=:]\s*["']?\s*([^\s"';>]*)""", re.I)
 _NOTHING = frozenset(("0", "1", "0px", "1px"))
 _ENLARGES = re.compile(
@@ -52,14 +56,16 @@ class Sheets:
 
     @classmethod
     def of(cls, source: str) -> Sheets:
-        if _UNCERTAIN.search(source):
+        if _UNCERTAIN.search(source) or (_LINK.search(source) and _REMOTE.search(source)):
             return cls()
         names: dict[str, str] = {}
         asked: set[str] = set()
         sizes = False
-        for sheet in _STYLE.findall(source):
-            sizes = sizes or _SIZES_PICTURES.search(sheet) is not None
-            for prelude in _PRELUDE.findall(sheet):
+        for style in _STYLE.finditer(source):
+            if style[1] is None:  # a tag that cannot be told from text
+                return cls()
+            for prelude, declarations in _PRELUDE.findall(style[1]):
+                sizes = sizes or bool(_OF_PICTURES.search(prelude) and _SETS_SIZE.search(declarations))
                 asked.update(name.lower() for name in _ATTRIBUTE.findall(prelude))
                 for sign, name in _NAME.findall(prelude):
                     names.setdefault(f"{sign}{name.lower()}", f"{sign}{len(names)}")

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import islice
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode, SelectolaxError
 
@@ -34,8 +35,9 @@ _SIGNS = re.compile(
 )
 _SETS = "[style],[hidden],[bgcolor],[background],[color],body[text]"
 _PLACED = frozenset({"absolute", "fixed", "relative", "sticky"})
-_STYLE = re.compile(r"<style[^>]{0,300}>(.{0,60000}?)</style", re.I | re.S)
-_FOR_OUTLOOK = re.compile(r"<!--\[if.{0,60000}?<!\[endif\]-->", re.S)
+_STYLE = re.compile(r"<style[^>]{0,300}>", re.I)
+_STYLE_END = re.compile(r"</style", re.I)
+_LONGEST_SHEET = 60_000
 _SCREENS = re.compile(r"@media\s+(?:only\s+)?(?:all|screen)\s*\{((?:[^{}]*\{[^{}]*\})*)[^{}]*\}", re.I)
 _AT_RULE = re.compile(r"@[^{};@]+\{(?:[^{}]*\{[^{}]*\})*[^{}]*\}")
 _RULE = re.compile(r"([^{};]{1,500})\{([^{}]{1,4000})\}")
@@ -240,7 +242,7 @@ def _chosen(tree: LexborHTMLParser, selector: str) -> list[LexborNode]:
 def _rules(html: str, meter: Meter) -> list[tuple[str, str]]:
     """(selector, declarations) of the style sheets for every screen, as far as they affect visibility."""
     found: list[tuple[str, str]] = []
-    for sheet in _STYLE.findall(_FOR_OUTLOOK.sub("", html) if "<!--[if" in html else html)[:20]:
+    for sheet in islice(_sheets(_without_outlook(html)), 20):
         sheet = _COMMENT.sub("", sheet).replace("<!--", "").replace("-->", "")
         sheet = _AT_RULE.sub("", _SCREENS.sub(lambda m: m[1], sheet)) if "@" in sheet else sheet
         for selectors, declarations in _RULE.findall(sheet):
@@ -254,6 +256,38 @@ def _rules(html: str, meter: Meter) -> list[tuple[str, str]]:
             raise TooComplex(Phrase("its style sheets have more than {n} rules", n=_RULES))
         meter.look_at_the_clock()
     return found
+
+
+def _without_outlook(html: str) -> str:
+    """Without conditional comments, in linear time."""
+    kept: list[str] = []
+    at = end = 0
+    while (begin := html.find("<!--[if", at)) >= 0:
+        if end <= begin and (end := html.find("<![endif]-->", begin)) < 0:
+            break
+        if end - begin > _LONGEST_SHEET:
+            kept.append(html[at : end - _LONGEST_SHEET])
+            at = end - _LONGEST_SHEET
+            continue
+        kept.append(html[at:begin])
+        at = end = end + len("<![endif]-->")
+    return "".join((*kept, html[at:]))
+
+
+def _sheets(html: str) -> Iterator[str]:
+    at = end = 0
+    for style in _STYLE.finditer(html):
+        begin = style.end()
+        if begin < at:
+            continue
+        if end < begin:
+            closing = _STYLE_END.search(html, begin)
+            if closing is None:
+                return
+            end = closing.start()
+        if end - begin <= _LONGEST_SHEET:
+            yield html[begin:end]
+            at = end
 
 
 def _filled(text: str, custom: Mapping[str, str]) -> str:

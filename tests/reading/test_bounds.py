@@ -9,6 +9,7 @@ import pytest
 
 from smtpguard.reading.bounds import Bounds, Depth
 from smtpguard.reading.looks import Looks, Readable
+from smtpguard.reading.shown import shown_by
 from tests.reading.letters import OUTLOOK, PLATFORM, letter, look, names, parts
 
 SECONDS = 20
@@ -148,4 +149,24 @@ def test_no_text_takes_long(body: str, kind: str) -> None:
     message = letter(body, kind=kind)
     started = time.process_time()
     look(message)
+    assert time.process_time() - started < SECONDS
+
+
+_SHEET = "<p style='font-size:1px'>x</p><style>a{font-size:1px}</style>"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        _SHEET + "<!--[if" * 25_000, "<style " * 25_000, "<style></x>" * 2_000 + "x" * 100_000, _SHEET + "<link " * 30_000,
+        "<style>" + "/*" * 80_000 + "</style>", "<style>" + "content:'" * 18_000 + "</style>", "<style>" + "a " * 80_000 + "</style>",
+    ],
+    ids=range(7),
+)  # fmt: skip
+def test_no_style_sheet_takes_long(body: str) -> None:
+    """Nor to take the message apart, for people and to compare it: both happen beside other clients' mail."""
+    message = letter(f"{_SHEET}{body}", kind="text/html")
+    started = time.process_time()
+    look(message)
+    shown_by(message, Bounds())
     assert time.process_time() - started < SECONDS
