@@ -24,6 +24,7 @@ _MARKS: Mapping[str, tuple[int | tuple[int, str], ...] | None] = {
     "_": None,
     "said": None,
     "Phrase": None,
+    "mark": None,
     "N_": None,
     "gettext": None,
     "counted": (1, 2),

@@ -77,21 +77,21 @@ class Phrase(str):
     values: Mapping[str, Value]
 
     def __new__(cls, msgid: str, /, **values: Value) -> Phrase:
-        return cls._of(msgid, "", values)
+        return cls.of(msgid, "", values)
 
     @classmethod
     def counted(cls, one: str, many: str, /, n: int | Amount, **values: Value) -> Phrase:
         """``one`` or ``many``, by the language's plural rule for ``n``."""
-        return cls._of(one, many, {"n": n, **values})
+        return cls.of(one, many, {"n": n, **values})
 
     @classmethod
-    def _of(cls, msgid: str, many: str, values: Mapping[str, Value]) -> Phrase:
+    def of(cls, msgid: str, many: str, values: Mapping[str, Value]) -> Phrase:
         made = str.__new__(cls, _said(msgid, many, values, ENGLISH))
         made.msgid, made.many, made.values = msgid, many, values
         return made
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Phrase._of, (self.msgid, self.many, dict(self.values))
+        return Phrase.of, (self.msgid, self.many, dict(self.values))
 
     @property
     def quoted(self) -> tuple[str, ...]:
@@ -106,7 +106,7 @@ class Phrase(str):
 
     def instead(self, **values: Value) -> Phrase:
         """The same message with other values."""
-        return Phrase._of(self.msgid, self.many, {**self.values, **values})
+        return Phrase.of(self.msgid, self.many, {**self.values, **values})
 
 
 Said: TypeAlias = str | Phrase
@@ -159,7 +159,7 @@ def load(value: Any) -> Said:
     msgid, many, values = value.get("msgid"), value.get("many", ""), value.get("values", {})
     if not (isinstance(msgid, str) and isinstance(many, str) and isinstance(values, Mapping)):
         raise ValueError("no text")
-    return Phrase._of(msgid, many, {str(name): _loaded(each) for name, each in values.items()})
+    return Phrase.of(msgid, many, {str(name): _loaded(each) for name, each in values.items()})
 
 
 def _dumped(value: Value) -> Any:

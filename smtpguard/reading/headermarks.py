@@ -134,9 +134,7 @@ def header_marks(
     yield from _host_marks(fields)
     yield from _authentication_marks(results)
     if "x-smtpguard" in fields:
-        yield KINDS["claimed-pass"].mark(
-            Phrase("a header claims that it passed this guard before; that proves nothing")
-        )
+        yield KINDS["claimed-pass"].mark("a header claims that it passed this guard before; that proves nothing")
 
 
 def _first(fields: Index, name: str) -> str:
@@ -147,14 +145,14 @@ def _first(fields: Index, name: str) -> str:
 def _list_marks(lists: ListHeader, around: Surroundings) -> Iterator[Mark]:
     if lists.unsubscribe:
         if lists.one_click and any(u.lower().startswith("http") for u in lists.unsubscribe):
-            yield KINDS["one-click"].mark(Phrase("List-Unsubscribe-Post offers to unsubscribe with one click"))
+            yield KINDS["one-click"].mark("List-Unsubscribe-Post offers to unsubscribe with one click")
         else:
-            yield KINDS["list-unsubscribe"].mark(Phrase("it has a List-Unsubscribe field"))
+            yield KINDS["list-unsubscribe"].mark("it has a List-Unsubscribe field")
     if lists.list_id:
         name = "list-id-ours" if lists.list_id in around.list_ids else "list-id"
-        yield KINDS[name].mark(Phrase("List-Id names the list {list_id}", list_id=lists.list_id[:80]))
+        yield KINDS[name].mark("List-Id names the list {list_id}", list_id=lists.list_id[:80])
     if lists.precedence in ("bulk", "list", "junk"):
-        yield KINDS["precedence"].mark(Phrase("Precedence is {word}", word=lists.precedence))
+        yield KINDS["precedence"].mark("Precedence is {word}", word=lists.precedence)
 
 
 def _platform_marks(fields: Index, lists: ListHeader) -> Iterator[Mark]:
@@ -162,7 +160,7 @@ def _platform_marks(fields: Index, lists: ListHeader) -> Iterator[Mark]:
         name = (
             "platform-feedback-id" if _PLATFORM_FEEDBACK.search(lists.feedback_id.rpartition(":")[2]) else "feedback-id"
         )
-        yield KINDS[name].mark(Phrase("it has a Feedback-ID for complaints about mailings"))
+        yield KINDS[name].mark("it has a Feedback-ID for complaints about mailings")
     platform: Phrase | None = None
     campaign: Phrase | None = None
     for name in fields:
@@ -184,9 +182,9 @@ def _platform_marks(fields: Index, lists: ListHeader) -> Iterator[Mark]:
     if campaign:
         yield KINDS["campaign-header"].mark(campaign)
     if lists.auto_submitted == "auto-generated":
-        yield KINDS["auto-generated"].mark(Phrase("Auto-Submitted says that a machine generated it"))
+        yield KINDS["auto-generated"].mark("Auto-Submitted says that a machine generated it")
     elif mailer and not platform and not _PROGRAMS.search(mailer.lower()) and _MACHINE_MAILER.search(mailer):
-        yield KINDS["auto-generated"].mark(Phrase("it was made by a program, {mailer}", mailer=mailer[:60]))
+        yield KINDS["auto-generated"].mark("it was made by a program, {mailer}", mailer=mailer[:60])
 
 
 def _thread_marks(fields: Index, around: Surroundings) -> Iterator[Mark]:
@@ -194,32 +192,28 @@ def _thread_marks(fields: Index, around: Surroundings) -> Iterator[Mark]:
     if found := prefix_of(subject):
         kind, spelled = found
         name = {REPLY: "reply-prefix", FORWARD: "forward-prefix"}[kind]
-        yield KINDS[name].mark(Phrase('the subject begins with "{spelled}"', spelled=spelled))
+        yield KINDS[name].mark('the subject begins with "{spelled}"', spelled=spelled)
     answered = _first(fields, "in-reply-to") or _first(fields, "references")
     if answered:
         domain = answered.rpartition("@")[2].rstrip("> ").lower() if "@" in answered else ""
         if domain and around.is_ours(domain):
-            yield KINDS["colleague-referenced"].mark(
-                Phrase("it answers a message made at {domain}", domain=domain[:80])
-            )
+            yield KINDS["colleague-referenced"].mark("it answers a message made at {domain}", domain=domain[:80])
         else:
-            yield KINDS["references"].mark(Phrase("In-Reply-To or References says that it answers another message"))
+            yield KINDS["references"].mark("In-Reply-To or References says that it answers another message")
     if "thread-index" in fields:
         if answers_in(fields["thread-index"][0].raw):
-            yield KINDS["outlook-thread"].mark(
-                Phrase("its Thread-Index belongs to an Outlook conversation with answers")
-            )
+            yield KINDS["outlook-thread"].mark("its Thread-Index belongs to an Outlook conversation with answers")
         else:
-            yield KINDS["thread-index"].mark(Phrase("Outlook or Exchange gave it a Thread-Index"))
+            yield KINDS["thread-index"].mark("Outlook or Exchange gave it a Thread-Index")
     elif "thread-topic" in fields:
-        yield KINDS["thread-index"].mark(Phrase("Outlook or Exchange gave it a Thread-Topic"))
+        yield KINDS["thread-index"].mark("Outlook or Exchange gave it a Thread-Topic")
 
 
 def _client_marks(fields: Index, around: Surroundings) -> Iterator[Mark]:
     originator = _first(fields, "x-originatororg").strip().lower()
     if originator:
         name = "our-exchange" if around.is_ours(originator) else "originator-org"
-        yield KINDS[name].mark(Phrase("Exchange says it was sent from {domain}", domain=originator[:80]))
+        yield KINDS[name].mark("Exchange says it was sent from {domain}", domain=originator[:80])
     exchange = [
         n
         for n in fields
@@ -227,16 +221,16 @@ def _client_marks(fields: Index, around: Surroundings) -> Iterator[Mark]:
     ]
     if exchange:
         yield KINDS["exchange-headers"].mark(
-            Phrase("Exchange put its fields on it, such as {field}", field=fields[exchange[0]][0].name)
+            "Exchange put its fields on it, such as {field}", field=fields[exchange[0]][0].name
         )
     program = _first(fields, "x-mailer") or _first(fields, "user-agent")
     if program and _PROGRAMS.search(program.lower()) and not _PLATFORM_MAILER.search(program.lower()):
-        yield KINDS["mail-program"].mark(Phrase("it was written in {program}", program=program[:60]))
+        yield KINDS["mail-program"].mark("it was written in {program}", program=program[:60])
         return
     message_id = _first(fields, "message-id")
     for pattern, name in _PEOPLE_IDS:
         if pattern.match(message_id):
-            yield KINDS["mail-program"].mark(Phrase("its Message-ID is one that {name} makes", name=name))
+            yield KINDS["mail-program"].mark("its Message-ID is one that {name} makes", name=name)
             return
 
 
@@ -244,7 +238,7 @@ def _label_marks(fields: Index) -> Iterator[Mark]:
     for label in labels_of(fields):
         inside = _INSIDE.search(label) and not _NOT_INSIDE.search(label)
         name = "label-public" if _PUBLIC.search(label) else "label-inside" if inside else "label"
-        yield KINDS[name].mark(Phrase('it is labelled "{label}"', label=label))
+        yield KINDS[name].mark('it is labelled "{label}"', label=label)
 
 
 def labels_of(fields: Index) -> frozenset[str]:
@@ -270,7 +264,7 @@ def _sender_marks(fields: Index, lists: ListHeader, people: People) -> Iterator[
     local, _, domain = path.rpartition("@")
     if local and VERP.match(local) and not lists.post:
         yield KINDS["bounce-address"].mark(
-            Phrase("its return address at {domain} was made for one recipient", domain=domain[:80])
+            "its return address at {domain} was made for one recipient", domain=domain[:80]
         )
 
 
@@ -279,14 +273,10 @@ def _address_mark(sender: str, reply_to: str) -> Mark | None:
     for address in (sender, reply_to):
         local = address.rpartition("@")[0]
         if local and _NOREPLY.match(local):
-            return KINDS["noreply"].mark(
-                Phrase("it comes from {address}, which takes no answers", address=address[:80])
-            )
+            return KINDS["noreply"].mark("it comes from {address}, which takes no answers", address=address[:80])
     local = sender.rpartition("@")[0]
     if local and _ROLE.match(local):
-        return KINDS["role-sender"].mark(
-            Phrase("it comes from {address}, a mailbox for news or orders", address=sender[:80])
-        )
+        return KINDS["role-sender"].mark("it comes from {address}, a mailbox for news or orders", address=sender[:80])
     return None
 
 
@@ -309,13 +299,13 @@ def _people_marks(fields: Index, people: People, around: Surroundings) -> Iterat
         and not a_list
         and {a.rpartition("@")[2] for a in others} == {house}
     ):
-        yield KINDS["one-house"].mark(Phrase("it is from {house} to {house} and to nobody else", house=house))
+        yield KINDS["one-house"].mark("it is from {house} to {house} and to nobody else", house=house)
     if not people.shown and people.sender:
-        yield KINDS["nobody-shown"].mark(Phrase("To names nobody"))
+        yield KINDS["nobody-shown"].mark("To names nobody")
     elif not others and people.sender:
-        yield KINDS["nobody-shown"].mark(Phrase("To names the sender alone"))
+        yield KINDS["nobody-shown"].mark("To names the sender alone")
     if len(people.shown) > 1 and others:
-        yield KINDS["copies"].mark(Phrase("it shows {n} recipients", n=len(people.shown)))
+        yield KINDS["copies"].mark("it shows {n} recipients", n=len(people.shown))
 
 
 def _host_marks(fields: Index) -> Iterator[Mark]:
@@ -324,15 +314,11 @@ def _host_marks(fields: Index) -> Iterator[Mark]:
     if received:
         hop = words(received[-1].raw[:2000]).partition(" by ")[0]
         if found := _PRIVATE_IP.search(hop) or _INTERNAL_HOST.search(hop):
-            yield KINDS["internal-host"].mark(
-                Phrase("it was first handed in by {host}, an internal host", host=found[0][:80])
-            )
+            yield KINDS["internal-host"].mark("it was first handed in by {host}, an internal host", host=found[0][:80])
     for name in ("to", "cc"):
         for f in fields.get(name, ()):
             if _X500.search(f.raw):
-                yield KINDS["names-inside"].mark(
-                    Phrase("its recipients are written as an internal address book has them")
-                )
+                yield KINDS["names-inside"].mark("its recipients are written as an internal address book has them")
                 return
 
 
@@ -340,13 +326,11 @@ def _authentication_marks(results: Sequence[AuthResult]) -> Iterator[Mark]:
     """Results of a trusted server (RFC 8601). No reason by themselves: a colleague's mail is signed as well."""
     if domains := sorted(signed_by(results)):
         yield KINDS["authenticated"].mark(
-            Phrase(
-                "{server} says that {domains} signed it", server=results[0].authserv_id, domains=", ".join(domains[:3])
-            )
+            "{server} says that {domains} signed it", server=results[0].authserv_id, domains=", ".join(domains[:3])
         )
     if any(r.method == "dmarc" and r.result == "fail" for r in results):
         yield KINDS["authenticated"].mark(
-            Phrase("{server} says that From failed its checks (DMARC)", server=results[0].authserv_id)
+            "{server} says that From failed its checks (DMARC)", server=results[0].authserv_id
         )
 
 

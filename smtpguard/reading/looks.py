@@ -190,7 +190,7 @@ def judge(marks: Iterable[Mark], *, readable: Readable = Readable.YES) -> tuple[
         other = max(theirs, key=lambda m: m.weight)
         marks += (
             KINDS["contradiction"].mark(
-                Phrase("marks of both sides: {one}; yet {other}", one=one.evidence, other=other.evidence)
+                "marks of both sides: {one}; yet {other}", one=one.evidence, other=other.evidence
             ),
         )
     return looks, score, marks
@@ -218,7 +218,7 @@ def _weighed(ours: Mapping[str, float], theirs: Mapping[str, float], marks: Sequ
     return sum(ours.values()), words + sum(w for group, w in theirs.items() if group not in only_words)
 
 
-_UNPROVEN = KINDS["list-unproven"].mark(Phrase("it bears list headers, which weigh nothing from where people write"))
+_UNPROVEN = KINDS["list-unproven"].mark("it bears list headers, which weigh nothing from where people write")
 
 
 def without_list_headers(reading: Reading) -> Reading:
@@ -248,7 +248,7 @@ def from_declared_origin(
     """
     kept = [m for m in reading.marks if m.name not in ("contradiction", "declared-origin", "shared-origin")]
     kind = KINDS["shared-origin" if shared else "declared-origin"]
-    mark = kind.mark(Phrase("it is signed by {domain}, the origin that the list declares", domain=domain))
+    mark = kind.mark("it is signed by {domain}, the origin that the list declares", domain=domain)
     mark = replace(mark, weight=(weights or {}).get(kind.name, mark.weight))
     if mark.weight > 0:
         kept.append(mark)

@@ -68,7 +68,9 @@ class Kind:
     group: str
     reason: str
 
-    def mark(self, evidence: Phrase) -> Mark:
+    def mark(self, said: str, **values: Value) -> Mark:
+        """``said``: the evidence, or the text of a phrase with these ``values``."""
+        evidence = said if isinstance(said, Phrase) else Phrase.of(said, "", values)
         return Mark(name=self.name, side=self.side, weight=self.weight, evidence=evidence, group=self.group)
 
 

@@ -86,7 +86,7 @@ def read(
     marks = _marks(fields, lists, people, text, surroundings, depth, results) if marked else []
     if why:
         name = "ambiguous" if readable is Readable.UNREADABLE else "defect"
-        marks.append(KINDS[name].mark(Phrase("it cannot be read as a whole: {why}", why=why)))
+        marks.append(KINDS[name].mark("it cannot be read as a whole: {why}", why=why))
     looks, score, weighed = judge(adjusted(marks, surroundings), readable=readable) if marked else _NOT_JUDGED
     shown_text = text.new or text.plain
     message_id = first_id(fields, "message-id")
@@ -189,9 +189,7 @@ def _marks(
         marks += [KINDS["defect"].mark(d) for d in dict.fromkeys(text.defects)]
     if _is_report(fields):
         marks = [m for m in marks if m.side is Side.NEITHER]
-        marks.append(
-            KINDS["report"].mark(Phrase("it is a report on another message, by its type or its null return path"))
-        )
+        marks.append(KINDS["report"].mark("it is a report on another message, by its type or its null return path"))
     elif server := _list_server(fields, lists, marks):
         personal = any(m.name in _PERSONAL for m in marks)
         whose = (*_SERVERS_OWN, *(("sender",) if personal else ()))
@@ -199,9 +197,9 @@ def _marks(
         says = N_("it is a post on a discussion list; {server} put the list headers on it")
         if personal:
             says = N_("it is a person's post on a discussion list; {server} put the list headers on it")
-        marks.append(KINDS["list-post"].mark(Phrase(says, server=server)))
+        marks.append(KINDS["list-post"].mark(says, server=server))
     elif depth is Depth.TEXT and not _bulk_signs(lists, marks):
-        marks.append(KINDS["no-bulk-signs"].mark(Phrase("nothing in it is said to be sent to many")))
+        marks.append(KINDS["no-bulk-signs"].mark("nothing in it is said to be sent to many"))
     return marks + custom_marks(fields, text, around)
 
 

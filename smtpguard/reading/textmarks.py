@@ -113,7 +113,7 @@ def text_marks(text: Text, people: People, around: Surroundings) -> Iterator[Mar
     yield from _link_marks(text, own)
     source = text.markup.source if text.markup else ""
     for kind, found in unfinished(text.subject, own, source):
-        yield KINDS[kind].mark(Phrase(_LEFT[kind], words=found))
+        yield KINDS[kind].mark(_LEFT[kind], words=found)
     yield from _wrong_file(text, own, source)
     greets_customers = "dear-customer" in phrases and "dear-customer" in dict(_phrases(own.lstrip()[:60]))
     yield from _letter_marks(text, own, greets_customers=greets_customers)
@@ -192,20 +192,18 @@ def _quoted_marks(text: Text, around: Surroundings) -> Iterator[Mark]:
     whole = " ".join(opening.split())
     line = whole[:_EVIDENCE]
     if kind in ("header block", "rule"):
-        yield KINDS["quoted-headers"].mark(Phrase('it quotes an earlier mail: "{line}"', line=line))
+        yield KINDS["quoted-headers"].mark('it quotes an earlier mail: "{line}"', line=line)
     elif kind:
-        yield KINDS["quoted-text"].mark(Phrase('it quotes what somebody wrote: "{line}"', line=line))
+        yield KINDS["quoted-text"].mark('it quotes what somebody wrote: "{line}"', line=line)
     if text.markup and text.markup.quoting:
-        yield KINDS["quoting-markup"].mark(
-            Phrase("a mail program marked quoted text in it ({sign})", sign=text.markup.quoting)
-        )
+        yield KINDS["quoting-markup"].mark("a mail program marked quoted text in it ({sign})", sign=text.markup.quoting)
     block = f"{opening}\n{text.quoted[:3000]}"[:4000] if kind and around.domains else ""
     # Searching for our domains first is many times faster than parsing addresses.
     if block and (not block.isascii() or any(domain in block.lower() for domain in around.domains)):
         named = ", ".join(line for line in block.split("\n") if "@" in line)
         ours = next((a for a in addresses(named, around) if around.is_colleague(a)), None)
         if ours:
-            yield KINDS["colleague-quoted"].mark(Phrase("the quoted mail was written by or to {address}", address=ours))
+            yield KINDS["colleague-quoted"].mark("the quoted mail was written by or to {address}", address=ours)
 
 
 # Each has one of these words: to search for them first is many times faster.
@@ -232,21 +230,19 @@ def _link_marks(text: Text, own: str) -> Iterator[Mark]:
     for link in text.links:
         if _may_leave(link := link[:600]) and _LEAVING_LINK.search(link):
             yield KINDS["unsubscribe-link"].mark(
-                Phrase("a link to unsubscribe or to change preferences, at {host}", host=_host(link))
+                "a link to unsubscribe or to change preferences, at {host}", host=_host(link)
             )
             break
     hosts = {_host(link) for link in text.links[:500]}
     platform = sorted(h for h in hosts if 0 < len(h) <= _LONGEST_HOST and _is_of_platform(h))
     if platform:
-        yield KINDS["platform-links"].mark(Phrase("links that run through {host}", host=platform[0]))
+        yield KINDS["platform-links"].mark("links that run through {host}", host=platform[0])
     tagged = sum(1 for link in text.links if _CAMPAIGN_LINK.search(link[:2000]))
     if tagged >= 2:
-        yield KINDS["campaign-links"].mark(Phrase("{n} links with campaign parameters", n=tagged))
+        yield KINDS["campaign-links"].mark("{n} links with campaign parameters", n=tagged)
     images = text.markup.images if text.markup else 0
     if len(text.links) >= 12 or (len(text.links) >= 6 and images >= 4):
-        yield KINDS["many-links"].mark(
-            Phrase("{links} links and {pictures} pictures", links=len(text.links), pictures=images)
-        )
+        yield KINDS["many-links"].mark("{links} links and {pictures} pictures", links=len(text.links), pictures=images)
 
 
 def _host(link: str) -> str:
@@ -266,27 +262,27 @@ def _letter_marks(text: Text, own: str, *, greets_customers: bool) -> Iterator[M
     """Marks of personal letters: a greeting by name, regards, a voice. Shortness and plain text support them."""
     body = own.strip()
     if not greets_customers and (_GREETING.match(body) or _BY_NAME.match(body[:200]) or _INLINE.match(body[:200])):
-        yield KINDS["addressed"].mark(Phrase('it begins as a letter: "{words}"', words=body.splitlines()[0][:40]))
+        yield KINDS["addressed"].mark('it begins as a letter: "{words}"', words=body.splitlines()[0][:40])
     tail = body[-1200:]
     if (closing := _last_closing(tail)) is not None:
-        yield KINDS["signed"].mark(Phrase('it ends as a letter: "{words}"', words=" ".join(closing[0].split())[:50]))
+        yield KINDS["signed"].mark('it ends as a letter: "{words}"', words=" ".join(closing[0].split())[:50])
     elif _INITIALS.search(tail):
-        yield KINDS["signed"].mark(Phrase('it ends with a name: "{name}"', name=tail.splitlines()[-1].strip()[:30]))
+        yield KINDS["signed"].mark('it ends with a name: "{name}"', name=tail.splitlines()[-1].strip()[:30])
     end = tail[-500:]
     titled = any(map(end.lower().__contains__, _TITLES))  # many times faster than the expression
     if titled and _TITLED.search(end) and _TELEPHONE.search(end):
-        yield KINDS["signature-block"].mark(Phrase("it ends with somebody's telephone number"))
+        yield KINDS["signature-block"].mark("it ends with somebody's telephone number")
     sample = body[:2000]
     small = sample.lower()
     spoken = filter(_VOICE.__contains__, _TOKEN.findall(small) if "'" in small else letters(small))
     if next(spoken, None) and ("?" in sample or next(spoken, None)):
-        yield KINDS["personal-voice"].mark(Phrase("it speaks in the first person"))
+        yield KINDS["personal-voice"].mark("it speaks in the first person")
     images = text.markup.images if text.markup else 0
     urls = len(text.links) or _urls(own[:20_000])
     if body and not images and not urls and len(body) < 1500:
-        yield KINDS["short-and-plain"].mark(Phrase("it is short, without links or pictures"))
+        yield KINDS["short-and-plain"].mark("it is short, without links or pictures")
     elif body and images <= 1 and urls <= 2:
-        yield KINDS["plain"].mark(Phrase("it has hardly any links or pictures"))
+        yield KINDS["plain"].mark("it has hardly any links or pictures")
 
 
 def _last_closing(tail: str) -> re.Match[str] | None:
@@ -303,28 +299,26 @@ def _last_closing(tail: str) -> re.Match[str] | None:
 def _wrong_file(text: Text, own: str, source: str) -> Iterator[Mark]:
     files = [a.name for a in text.attachments if a.name and not a.nested]
     if draft := named_like_a_draft(files):
-        yield KINDS["file"].mark(Phrase('a file is named like a draft: "{file}"', file=draft[:60]))
+        yield KINDS["file"].mark('a file is named like a draft: "{file}"', file=draft[:60])
     elif (names := another_file(own, files, source)) != ("", ""):
         yield KINDS["file"].mark(
-            Phrase(
-                'the text names "{named}", and "{attached}" is attached', named=names[0][:60], attached=names[1][:60]
-            )
+            'the text names "{named}", and "{attached}" is attached', named=names[0][:60], attached=names[1][:60]
         )
 
 
 def _attachment_marks(text: Text, around: Surroundings) -> Iterator[Mark]:
     if text.calendar:
-        yield KINDS["calendar"].mark(Phrase("it carries an invitation ({method})", method=text.calendar))
+        yield KINDS["calendar"].mark("it carries an invitation ({method})", method=text.calendar)
     for nested in text.nested:
         who = next(iter(addresses(nested.sender, around)), "")
         if who and around.is_colleague(who):
-            yield KINDS["colleague-quoted"].mark(Phrase("a message from {address} is attached", address=who))
+            yield KINDS["colleague-quoted"].mark("a message from {address} is attached", address=who)
         else:
-            yield KINDS["attached-mail"].mark(Phrase('a message is attached: "{subject}"', subject=nested.subject[:50]))
+            yield KINDS["attached-mail"].mark('a message is attached: "{subject}"', subject=nested.subject[:50])
         break
     documents = [a.name for a in text.attachments if _DOCUMENT.search(a.name)]
     if documents:
-        yield KINDS["documents"].mark(Phrase('a document is attached: "{file}"', file=documents[0][:60]))
+        yield KINDS["documents"].mark('a document is attached: "{file}"', file=documents[0][:60])
 
 
 # Signs of mail programs in the markup of typed mail.
@@ -374,23 +368,19 @@ def shape_marks(text: Text) -> Iterator[Mark]:
         signs = sum(1 for spellings in looked_for if any(spelled in source for spelled in spellings))
         if markup.tables >= 6 or (markup.tables >= 2 and signs >= 2) or signs >= 3:
             yield KINDS["template"].mark(
-                Phrase(
-                    "it is made from a template ({tables} tables, {pictures} pictures)",
-                    tables=markup.tables,
-                    pictures=markup.images,
-                )
+                "it is made from a template ({tables} tables, {pictures} pictures)",
+                tables=markup.tables,
+                pictures=markup.images,
             )
         if markup.pixels:
-            yield KINDS["tracking-pixel"].mark(
-                Phrase("it holds a picture of one pixel, as those who count readers use")
-            )
+            yield KINDS["tracking-pixel"].mark("it holds a picture of one pixel, as those who count readers use")
         hidden = " ".join(markup.hidden.split())
         if len(hidden) > 12:
             if markup.tables and len(hidden) < 600:
-                yield KINDS["preheader"].mark(Phrase('a hidden line for previews: "{words}"', words=hidden[:50]))
-            yield KINDS["hidden-text"].mark(Phrase('it holds text that nobody sees: "{words}"', words=hidden[:50]))
+                yield KINDS["preheader"].mark('a hidden line for previews: "{words}"', words=hidden[:50])
+            yield KINDS["hidden-text"].mark('it holds text that nobody sees: "{words}"', words=hidden[:50])
     if typed:
-        yield KINDS["composition"].mark(Phrase("it is put together as {typed} does it", typed=typed))
+        yield KINDS["composition"].mark("it is put together as {typed} does it", typed=typed)
 
 
 SEARCHED = 200_000
