@@ -143,7 +143,7 @@ class Batch:
         follow: Callable[[Batch], Follower],
         fronts: Fronts | None = None,
         bypasses: Bypasses | None = None,
-        recent: Recent = Recent(),  # noqa: B008 - immutable
+        recent: Recent | None = None,
     ) -> None:
         self.connection = connection
         self._cursor = cursor_of(connection)
@@ -154,7 +154,10 @@ class Batch:
         fronted, *head = self.select(_HEAD_AND_FRONTS)[0]
         self.head = _head(head)
         self._was = replace(self.head)
-        self._recent, self._hashes = recent, list[bytes]()  # of the entries before, and of those of this batch
+        self._recent, self._hashes = (
+            recent or Recent(),
+            list[bytes](),
+        )  # of the entries before, and of those of this batch
         self._fronts, self._ends = fronts, False
         self.fronts_moved: dict[str, int] = {}
         """The last number moved by the name of a front, to be told after the commit."""
@@ -279,6 +282,10 @@ class Batch:
     def recent(self) -> Recent:
         """The hashes of the newest entries, with those of this batch."""
         return self._recent.followed(self.head.seq, self._was.hash, self._hashes)
+
+    def keep_recent(self) -> None:
+        """After the commit: from now on the process knows the hashes of this batch."""
+        self._recent.follow(self.head.seq, self._was.hash, self._hashes)
 
     def rows(self, table: str) -> list[Row]:
         """The rows of that table that wait to be written; append to it."""

@@ -198,7 +198,7 @@ def _proves(declared: ListInfo | Stream, transaction: Transaction, origin: DkimR
     where, session = declared.origin, transaction.session
     if isinstance(origin, DkimResult):
         return bool(where.proven(session, origin.domains))
-    if not where.proven(session, where.dkim):
+    if not where.may_prove(session):
         return False  # the client or login does not match, or nothing is declared: signatures do not matter
     if not where.dkim:
         return True

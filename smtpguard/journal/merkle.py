@@ -7,7 +7,7 @@ ones are computed again from their entries. Pure.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
@@ -83,17 +83,29 @@ def cover(begin: int, end: int) -> list[tuple[int, int]]:
     return found
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Recent:
     """The hashes of the newest entries, without a gap, as far as one process knows them: it has written them itself."""
 
     last: int = 0
-    hashes: Sequence[bytes] = ()
+    hashes: list[bytes] = field(default_factory=list)
+
+    def follow(self, last: int, before: bytes, hashes: Sequence[bytes]) -> None:
+        """Add those up to entry ``last``, the first of which follows the entry with the hash ``before``."""
+        if not hashes:
+            return
+        if self.hashes and self.hashes[-1] != before:
+            self.hashes.clear()
+        self.hashes += hashes
+        self.last = last
+        if len(self.hashes) > 2 * _RECENT:
+            del self.hashes[:-_RECENT]
 
     def followed(self, last: int, before: bytes, hashes: Sequence[bytes]) -> Recent:
-        """With those up to entry ``last``, the first of which follows the entry with the hash ``before``."""
-        known = self.hashes if self.hashes and self.hashes[-1] == before else ()
-        return Recent(last=last, hashes=[*known, *hashes][-_RECENT:]) if hashes else self
+        """With those, as ``follow`` would add them."""
+        made = Recent(last=self.last, hashes=self.hashes.copy())
+        made.follow(last, before, hashes)
+        return made
 
     def since(self, seq: int, most: int) -> Sequence[bytes]:
         """Of entry ``seq`` and those after it, at most so many; empty if the first of them is not known."""

@@ -24,8 +24,8 @@ class Tree:
     """Over the entries of this transaction. ``begin``: the entry that is its first leaf. ``recent``: what need not be
     read."""
 
-    def __init__(self, connection: Connection, recent: Recent = Recent()) -> None:  # noqa: B008 - immutable
-        self._connection, self._recent = connection, recent
+    def __init__(self, connection: Connection, recent: Recent | None = None) -> None:
+        self._connection, self._recent = connection, recent or Recent()
         self.begin = connection.execute(select(merkle.c.n).where(merkle.c.level == BEGINS)).scalar() or 1
         self._known: dict[tuple[int, int], bytes] = {}
         self._block = -1  # the block whose subtrees are in memory

@@ -41,6 +41,10 @@ class Origin:
             return False
         return self._brought_by(session)
 
+    def may_prove(self, session: Session) -> bool:
+        """Whether a message of this session has this origin if what is declared signs it."""
+        return self.declared and self._brought_by(session)
+
     def names(self, session: Session) -> bool:
         """Whether the session is a system's by its declared client and login, whatever signs its mail."""
         return bool(self.clients or self.logins) and self._brought_by(session)

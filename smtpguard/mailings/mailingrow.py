@@ -108,6 +108,8 @@ class Row:
     new: bool = False
     changed: bool = False
     went_us: tuple[int, int] | None = None
+    as_read: tuple[Mailing, str] | None = None
+    """The mailing, and the document that it was read from: no other need be made unless it changes."""
     people: dict[bytes, Copy | None] = field(default_factory=dict)
     """People who were looked up; None: no row."""
 
@@ -115,12 +117,12 @@ class Row:
     def read(cls, n: int, id: str, first: int, last: int, sketch: bytes, counts: str, doc: str,
              went_first: int | None, went_last: int | None) -> Row:  # fmt: skip
         made, kept = Sketch.unpack(bytes(sketch)), orjson.loads(counts)
-        exact = _exact(kept["exact"])
+        exact, mailing = _exact(kept["exact"]), _called(id, doc)
         known = KnownMailing(
             n=n, mailing_id=id, keys=(*exact, *made.keys), sketch=made
         )  # fmt: skip
         return cls(
-            known=known, exact=exact, mailing=_called(id, doc), first_us=first, last_us=last, floor=kept["floor"],
+            known=known, exact=exact, mailing=mailing, as_read=(mailing, doc), first_us=first, last_us=last, floor=kept["floor"],
             sums={int(k): v for k, v in kept["sums"].items()},
             statuses=[*kept["fates"], *[0] * (len(CopyStatus) - len(kept["fates"]))], customers=kept["customers"],
             messages=kept["messages"], crowds=_crowds(kept.get("crowds", {})),
@@ -137,9 +139,10 @@ class Row:
         if self.besides:
             counts["besides"] = sorted(self.besides)
         mailing, known = self.mailing, self.known
+        doc = self.as_read[1] if self.as_read is not None and self.as_read[0] is mailing else _doc(mailing)
         return (
             known.n, known.mailing_id, self.first_us, self.last_us, mailing.state.value, sum(self.statuses[1:]),
-            True, known.sketch.pack(), orjson.dumps(counts).decode(), _doc(mailing),
+            True, known.sketch.pack(), orjson.dumps(counts).decode(), doc,
             *(self.went_us or (None, None)),
         )  # fmt: skip
 
@@ -187,7 +190,9 @@ def _doc(mailing: Mailing) -> str:
         return MAILING.dumps(mailing)
 
 
+@lru_cache(maxsize=64)
 def _called(id: str, doc: str) -> Mailing:
+    """Cached: the mailing of the moment is read with each batch, and its document rarely changes."""
     return MAILING.back(
         {"first_at": _EPOCH.isoformat(), "last_at": _EPOCH.isoformat(), **orjson.loads(doc), "mailing_id": id}
     )

@@ -231,16 +231,12 @@ class Tally:
 
     @classmethod
     def of(cls, statuses: Sequence[int]) -> Tally:
-        """``statuses``: people by status."""
+        """``statuses``: people by status, in the order of CopyStatus."""
+        _, deferred, refused, held, admitted, relayed, doubted, again, stopped = statuses
         return cls(
-            deferred=statuses[CopyStatus.DEFERRED],
-            refused=statuses[CopyStatus.REFUSED],
-            held=statuses[CopyStatus.HELD],
-            admitted=statuses[CopyStatus.ADMITTED] + statuses[CopyStatus.AGAIN],
-            relayed=statuses[CopyStatus.RELAYED],
-            doubted=statuses[CopyStatus.DOUBTED],
-            stopped=statuses[CopyStatus.STOPPED],
-        )
+            deferred=deferred, refused=refused, held=held, admitted=admitted + again, relayed=relayed, doubted=doubted,
+            stopped=stopped,
+        )  # fmt: skip
 
     @property
     def at_least(self) -> int:

@@ -14,14 +14,13 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+from smtpguard.journal.chain import canonical
 from smtpguard.policy.facts import FACTS, Count, Source, Unknown, Value, Within
 
 VERSION = max(fact.since for fact in FACTS.values())
 SINCE, READ, NOT_ASKED = "since", "read", "not_asked"
 NOT_FOUND = Unknown(why="it could not be found out then")
 TEXT = "t"
-
-_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 _LETTERS = {source: source.value[0] for source in Source if source is not Source.LIVE}
 _TABLE = tuple(
@@ -44,7 +43,7 @@ def _packed(told: tuple[Value | None, ...], counted: tuple[tuple[str, Value], ..
 
 
 def _written(told: tuple[Value | None, ...], counted: Mapping[str, Value], text: bool) -> str:
-    return _encode({**_kept(told, text), **{slot: _plain(value) for slot, value in counted.items()}})
+    return canonical({**_kept(told, text), **{slot: _plain(value) for slot, value in counted.items()}})
 
 
 @lru_cache(maxsize=1024)

@@ -167,11 +167,14 @@ def _plain_reason(condition: Condition, value: Value) -> Reason:
     return condition.reason(value)
 
 
+@lru_cache(maxsize=512)
+def _shown_reason(condition: Condition, value: Value, evidence: tuple[str, ...]) -> Reason:
+    return condition.reason(value, evidence)
+
+
 def _reason(condition: Condition, values: Mapping[str, Value], facts: Facts) -> Reason:
-    value, evidence = _value(condition, values), facts.evidence.get(condition.fact.name)
-    if not evidence:
-        try:
-            return _plain_reason(condition, value)
-        except TypeError:
-            pass  # an unhashable value
-    return condition.reason(value, tuple(evidence or ()))
+    value, evidence = _value(condition, values), tuple(facts.evidence.get(condition.fact.name) or ())
+    try:
+        return _shown_reason(condition, value, evidence) if evidence else _plain_reason(condition, value)
+    except TypeError:  # an unhashable value
+        return condition.reason(value, evidence)

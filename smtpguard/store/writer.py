@@ -299,7 +299,8 @@ class Writer:
                 self._keep_house(batch)
             batch.finish()
         self._seq = batch.head.seq
-        self._gate, self._recent = batch.gate, batch.recent
+        self._gate = batch.gate
+        batch.keep_recent()
         self._untold += batch.events
         batch.events.clear()  # the batch is in a cycle, and would keep them until a collection of garbage
         if self.front is not None:
