@@ -24,7 +24,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA = "0033"
+SCHEMA = "0034"
 """The newest of migrations.STEPS, repeated here so that opening a store need not import Alembic."""
 
 metadata = MetaData()

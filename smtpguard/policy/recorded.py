@@ -14,13 +14,16 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from smtpguard.journal.chain import canonical
+import orjson
+
 from smtpguard.policy.facts import FACTS, Count, Source, Unknown, Value, Within
 
 VERSION = max(fact.since for fact in FACTS.values())
 SINCE, READ, NOT_ASKED = "since", "read", "not_asked"
 NOT_FOUND = Unknown(why="it could not be found out then")
 TEXT = "t"
+
+_ascii = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 _LETTERS = {source: source.value[0] for source in Source if source is not Source.LIVE}
 _TABLE = tuple(
@@ -43,7 +46,15 @@ def _packed(told: tuple[Value | None, ...], counted: tuple[tuple[str, Value], ..
 
 
 def _written(told: tuple[Value | None, ...], counted: Mapping[str, Value], text: bool) -> str:
-    return canonical({**_kept(told, text), **{slot: _plain(value) for slot, value in counted.items()}})
+    return _encoded({**_kept(told, text), **{slot: _plain(value) for slot, value in counted.items()}})
+
+
+def _encoded(kept: Mapping[str, Any]) -> str:
+    try:
+        text = orjson.dumps(kept, option=orjson.OPT_SORT_KEYS).decode()
+    except orjson.JSONEncodeError:  # a lone surrogate
+        return _ascii(kept)
+    return text if text.isascii() else _ascii(kept)
 
 
 @lru_cache(maxsize=1024)

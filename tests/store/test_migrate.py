@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from alembic import op
@@ -22,7 +23,7 @@ from smtpguard.database.migrations import STEPS
 from smtpguard.database.schema import SCHEMA, metadata
 from smtpguard.store.opening import open_store
 from tests.store.making import SECRET, Clock
-from tests.store.servers import empty_url
+from tests.store.servers import empty_url, new_database
 from tests.store.test_upgrade import restore
 
 
@@ -181,3 +182,9 @@ def test_a_full_or_unreachable_database_is_no_failed_migration(url: str, monkeyp
     monkeypatch.setattr(migrating, "upgrade", away)
     with pytest.raises(Unavailable):
         migrate(url)
+
+
+def test_pages_of_counted_people_in_postgresql_have_room_for_their_next_rows(postgresql: str) -> None:
+    with psycopg.connect(new_database(postgresql)) as connection:
+        found = connection.execute("SELECT reloptions FROM pg_class WHERE relname = 'person'").fetchone()
+    assert found == (["fillfactor=50"],)
