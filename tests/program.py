@@ -1,8 +1,8 @@
 """Start smtpguard as a separate process, forked from one that has already imported it; what tests of one process share.
 
-So a test worker pays for the imports once, not at each of thousands of starts. The process gets what a shell would give
-it: arguments, environment, working directory, and three descriptors. The real start is tested in tests/cli, tests/demo
-and tests/processes.
+So all workers of a run pay for the imports once, not at each of thousands of starts. The process gets what a shell
+would give it: arguments, environment, working directory, and three descriptors. The real start is tested in tests/cli,
+tests/demo and tests/processes.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import weakref
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from setproctitle import setproctitle
 from sqlalchemy import Connection, Engine
@@ -200,23 +201,37 @@ def share_compiled() -> None:
 
 
 class _Forker:
-    """The process that has imported everything, one for each test worker."""
+    """The process that has imported everything, one for all test workers of a run: whoever needs it first starts it, and
+    it ends with the last of them."""
 
     _made: _Forker | None = None
 
     def __init__(self) -> None:
-        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._owner = os.getpid()
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.program", str(theirs.fileno())], pass_fds=[theirs.fileno()], cwd=_ROOT
-            )
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or secrets.token_hex(8)
+        while not self._connected(f"\0smtpguard-tests-forker-{run}"):
+            time.sleep(0.01)
         self._asking = threading.Lock()
         atexit.register(self.close)
 
+    def _connected(self, name: str) -> bool:
+        """Connect to it; False while another worker has bound its name and does not listen yet."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
+            try:
+                listening.bind(name)
+            except OSError:
+                return self._socket.connect_ex(name) == 0
+            listening.listen(64)
+            number = listening.fileno()
+            argv = [sys.executable, "-m", "tests.program", str(number)]
+            self._process = subprocess.Popen(argv, pass_fds=[number], cwd=_ROOT)
+            self._socket.connect(name)
+            return True
+
     @classmethod
     def here(cls) -> _Forker:
-        if cls._made is None or cls._made._owner != os.getpid() or cls._made._process.poll() is not None:
+        if cls._made is None or cls._made._owner != os.getpid():
             cls._made = cls()
         return cls._made
 
@@ -231,9 +246,11 @@ class _Forker:
         return int(answer)
 
     def close(self) -> None:
+        """Returns when all processes that were started here have ended."""
         if self._owner == os.getpid():
+            self._socket.shutdown(socket.SHUT_WR)
+            self._socket.recv(16)
             self._socket.close()
-            self._process.wait(60)
 
 
 class Door:
@@ -300,30 +317,55 @@ else:
 
 
 def _serve(number: int) -> None:
-    """Fork on request and report each exit, until the test worker closes the socket."""
+    """Fork on request and report each exit, until the last test worker has closed its connection."""
     _make_ready()
     # now, before a child has another environment: the first call fixes the room for a title
     setproctitle("smtpguard's tests: start programs")
     gc.collect()
     gc.freeze()
-    asked = socket.socket(fileno=number)
-    running: dict[int, tuple[int, int]] = {}  # pidfd -> (pid, pipe for the exit status)
+    listening = socket.socket(fileno=number)
+    workers: set[socket.socket] = set()
+    running: dict[int, _Running] = {}  # by pidfd
     while True:
-        watched: list[Any] = [asked, *running]
+        watched: list[Any] = [listening, *workers, *running]
         ready, _, _ = select.select(watched, [], [])
         for one in ready:
-            if one is asked:
-                if not _forked(asked, running):
-                    for pid, _ in running.values():  # left by an interrupted test
-                        os.kill(pid, signal.SIGKILL)
-                    return
-                continue
-            pid, told = running.pop(one)
-            _, status = os.waitpid(pid, 0)
-            with contextlib.suppress(OSError):
-                os.write(told, str(os.waitstatus_to_exitcode(status)).encode())
-            os.close(told)
-            os.close(one)
+            if one is listening:
+                workers.add(listening.accept()[0])
+            elif one in workers:
+                if not _forked(one, running):
+                    _end(one, running)
+                    workers.remove(one)
+                    if not workers:
+                        return
+            elif one in running:
+                _report(one, running)
+
+
+class _Running(NamedTuple):
+    """``told``: the pipe for the exit status."""
+
+    pid: int
+    told: int
+    worker: socket.socket
+
+
+def _report(process: int, running: dict[int, _Running]) -> None:
+    pid, told, _ = running.pop(process)
+    _, status = os.waitpid(pid, 0)
+    with contextlib.suppress(OSError):
+        os.write(told, str(os.waitstatus_to_exitcode(status)).encode())
+    os.close(told)
+    os.close(process)
+
+
+def _end(worker: socket.socket, running: dict[int, _Running]) -> None:
+    """Kill what an interrupted test left, and answer its worker by closing."""
+    for process, one in list(running.items()):
+        if one.worker is worker:
+            os.kill(one.pid, signal.SIGKILL)
+            _report(process, running)
+    worker.close()
 
 
 def _make_ready() -> None:
@@ -369,7 +411,7 @@ async def _a_message() -> None:
             parse.parse(policy_documents(Path(folder) / "policy.yaml"))
 
 
-def _forked(asked: socket.socket, running: dict[int, tuple[int, int]]) -> bool:
+def _forked(asked: socket.socket, running: dict[int, _Running]) -> bool:
     """Fork one process. False: the test worker has closed the socket."""
     wanted, descriptors, _, _ = socket.recv_fds(asked, _MOST, 5)
     if not wanted:
@@ -380,7 +422,7 @@ def _forked(asked: socket.socket, running: dict[int, tuple[int, int]]) -> bool:
         _become(request, given)
     for descriptor in given:
         os.close(descriptor)
-    running[os.pidfd_open(pid)] = pid, told
+    running[os.pidfd_open(pid)] = _Running(pid, told, asked)
     asked.send(str(pid).encode())
     return True
 
