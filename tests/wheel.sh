@@ -13,4 +13,8 @@ cd "$work"
 "$work/venv/bin/smtpguard" --version
 "$work/venv/bin/python" -m pip check
 "$work/venv/bin/smtpguard" demo >"$work/demo.log" 2>&1 </dev/null || { cat "$work/demo.log"; exit 1; }
+for said in HELD RELAYED "DEFERRED 451" "REJECTED 550"; do
+    grep -q "$said" "$work/demo.log" || { cat "$work/demo.log"; echo "wheel: the demo has no $said"; exit 1; }
+done
+if grep -e WRONG -e "$(printf '\033')" "$work/demo.log"; then echo "wheel: the demo went wrong, or used colours"; exit 1; fi
 echo "wheel: the demo passed with runtime dependencies alone"

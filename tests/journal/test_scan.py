@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -31,6 +31,12 @@ from tests.store.making import SECRET, Clock, event
 
 SHORT = Retention(journal=timedelta(days=400), addresses=timedelta(days=90))
 NEWS = IncidentQuery(lists=frozenset({"news"}))
+
+
+def positions(name: str, positions: Iterable[int], of_postgresql: Iterable[int]) -> pytest.MarkDecorator:
+    """Every position of a walk with SQLite, some with PostgreSQL: the walk is the same, its statements are not."""
+    cases = [*(("sqlite", n) for n in positions), *(("postgresql", n) for n in of_postgresql)]
+    return pytest.mark.parametrize(("url", name), cases, indirect=["url"])
 
 
 @pytest.fixture(autouse=True)
@@ -199,7 +205,7 @@ async def test_a_forged_erasure_entry_is_found(store: Store) -> None:
     assert (found.seq, found.problem.split(":")[0]) == (22, "inserted")
 
 
-@pytest.mark.parametrize("at", [1, 2, 3, 4, 6])
+@positions("at", [1, 2, 3, 4, 6], [1, 4])
 async def test_a_trim_during_the_walk_is_no_tampering(store: Store, clock: Clock, at: int) -> None:
     await filled(store, 20)
     clock.go(days=401)
@@ -337,7 +343,7 @@ async def test_an_outcome_after_that_moment_is_not_included(store: Store) -> Non
     assert list(found.report.unsettled) == ["late"]
 
 
-@pytest.mark.parametrize("at", range(1, 16, 2))
+@positions("at", range(1, 16, 2), [1, 7])
 async def test_names_erased_during_a_report_are_not_missing(store: Store, clock: Clock, at: int) -> None:
     await of_news(store)
     clock.go(days=91)
@@ -349,7 +355,15 @@ async def test_names_erased_during_a_report_are_not_missing(store: Store, clock:
     assert found.proof.first_bad is None
 
 
-@pytest.mark.parametrize(("at", "prove"), [*((n, True) for n in range(1, 16)), (1, False), (4, False), (7, False)])
+@pytest.mark.parametrize(
+    ("url", "at", "prove"),
+    [
+        *(("sqlite", n, True) for n in range(1, 16)),
+        *((engine, n, False) for engine in ("sqlite", "postgresql") for n in (1, 4, 7)),
+        *(("postgresql", n, True) for n in (1, 5, 9, 13)),
+    ],
+    indirect=["url"],
+)
 async def test_entries_trimmed_during_a_report_are_not_included(
     store: Store, clock: Clock, at: int, prove: bool
 ) -> None:
@@ -366,7 +380,7 @@ async def test_entries_trimmed_during_a_report_are_not_included(
     assert found.proof is None or found.proof.first_bad is None
 
 
-@pytest.mark.parametrize("later", [0, 1, 2, 3])
+@positions("later", [0, 1, 2, 3], [0, 2])
 async def test_entries_trimmed_between_report_and_walk_are_not_included(store: Store, clock: Clock, later: int) -> None:
     await of_news(store)
     clock.go(days=401)
