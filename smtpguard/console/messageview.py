@@ -24,7 +24,7 @@ _MOST_FIELDS = 200
 _MOST_VALUE = 2_000
 _MOST_LINKS = 100
 _WORD = re.compile(r"\w{2,}")
-_ADDRESS = re.compile(r"https?://\S+|\S+@\S+")
+_ADDRESS = re.compile(r"https?://\S++|(?<!\S)\S[^\s@]*+@\S++")
 _MOST_HTML = 2 << 20
 _CID = re.compile(rb"""src\s*=\s*["']?\s*cid:([^"'\s>]{1,300})""", re.I)
 _MESSAGES = ("message/rfc822", "message/global", "message/news")

@@ -122,7 +122,7 @@ _NONE = (Sketch(), Sketch())
 _OTHERS = 0x51  # the salt of sketches of text that is not the writer's own
 _PIECE = 1 << 20
 _DIGITS = 32
-_LINK = re.compile(r"\b(?:https?://|www\.)\S+|\S+@\S+")
+_LINK = re.compile(r"\b(?:https?://|www\.)\S++|(?<!\S)\S[^\s@]*+@\S++")
 _NO_LETTERS = re.compile(r"[\W\d_]+")
 
 
