@@ -2,8 +2,8 @@
 section 4.5.4.1).
 
 A request gets an idle connection at once, or else waits in line while one is opened, and is refused after a while. A
-connection is returned clean, or is reset, or is dropped. After a failure to reach the relay, all requests fail at once
-for a moment.
+connection is returned clean, or is reset, or is dropped. One that has carried its number of messages is closed, and
+replaced before the next message comes. After a failure to reach the relay, all requests fail at once for a moment.
 
 The limit is one for all processes (``Allowance``). An open connection stays with its process; if others wait, idle ones
 are closed, and a process that has more than its share closes a connection when its transaction ends. A place counts
