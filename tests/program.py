@@ -199,6 +199,10 @@ def share_compiled() -> None:
 
     migrate.upgrade = upgraded
 
+    from smtpguard.store import front
+
+    front.SIZE, front.AGAIN = 1 << 20, 1 << 18  # 8 MB of zeros for each are a tenth of such a test
+
 
 class _Forker:
     """The process that has imported everything, one for all test workers of a run: whoever needs it first starts it, and
