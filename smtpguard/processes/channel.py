@@ -95,6 +95,8 @@ class Channel:
                 data, fds, _, _ = socket.recv_fds(self._socket, _MAX_OCTETS, 1, socket.MSG_CMSG_CLOEXEC)
             except (BlockingIOError, InterruptedError):
                 return
+            except ConnectionResetError:  # it ended with something of ours unread; what it had sent is still there
+                continue
             except OSError:
                 data, fds = b"", []
             if not data:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from smtpguard.processes.channel import Channel, Message, pair
 from smtpguard.processes.supervisor import TRY_AGAIN
 from tests.processes.tree import PATIENCE, Grow, Tree, ask
 
@@ -75,6 +76,20 @@ def test_a_suspended_machine_kills_no_part(grow: Grow) -> None:
     tree.until("WATCHDOG=1")
     assert ask(sock, "are you there").startswith(b"250")
     sock.close()
+
+
+async def test_what_a_part_sent_before_its_end_is_read() -> None:
+    """The kernel reports that a part ended with something unread before what the part had sent. A connection that it took
+    must not be given to another: its client would take the greeting, 220, for the answer to its message."""
+    ours, theirs = pair()
+    heard: list[Message] = []
+    ends: list[bool] = []
+    channel = Channel(ours, lambda message, _: heard.append(message), lambda: ends.append(True))
+    channel.send({"numbers": {}})
+    theirs.send(b'{"took": [7]}')
+    theirs.close()
+    channel.drain()
+    assert (heard, ends) == ([{"took": [7]}], [True])
 
 
 def test_five_deaths_end_serve(grow: Grow) -> None:
