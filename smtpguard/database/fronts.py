@@ -33,8 +33,8 @@ _NUMBER = struct.Struct("<Q")
 _THREE = struct.Struct("<III")
 _WRITTEN = struct.Struct("<QQ")  # where the last synced frame ends, and its number
 _WRITTEN_AT, _MOVED_AT = _PAGE - 24, _PAGE - 8
-_SETTLED_NS = 1_000_000_000
-"""Age of a change to the folder from which on no other change can have the same time."""
+_SETTLED_NS = 3_000_000_000
+"""Age of a change to a folder from which on no other change can have the same time, on any file system."""
 
 
 def scope_key(scope: int) -> bytes:
@@ -314,3 +314,29 @@ def inode(path: Path | str) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+class Paths:
+    """Whether files are still at their paths. They are looked at only after something has changed in their folders: once
+    the times of a file were asked for, the next write changes them, and its sync writes them too (Linux 6.13)."""
+
+    def __init__(self, *paths: Path) -> None:
+        self._paths = [*map(str, paths)]
+        self._inodes = [*map(inode, self._paths)]
+        self._folders = sorted({str(path.parent) for path in paths})
+        self._linked = any(path.is_symlink() for path in paths)  # what it leads to is in another folder
+        self._seen: list[tuple[int, int, int]] = []
+
+    @property
+    def same(self) -> bool:
+        try:
+            folders = [(f.st_dev, f.st_ino, f.st_ctime_ns) for f in map(os.stat, self._folders)]
+        except OSError:
+            return False
+        if folders == self._seen:
+            return True
+        if [*map(inode, self._paths)] != self._inodes:
+            return False
+        settled = time.time_ns() - max(changed for *_, changed in folders) > _SETTLED_NS
+        self._seen = folders if settled and not self._linked else []
+        return True

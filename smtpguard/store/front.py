@@ -34,7 +34,7 @@ from smtpguard.database.batch import Batch, Step, synced
 from smtpguard.database.engine import Database
 from smtpguard.database.errors import Full, LedgerError, Unavailable, no_space
 from smtpguard.database.failpoint import failpoint, passes, traced
-from smtpguard.database.fronts import File, Fronts, Shared, inode, live, scope_key
+from smtpguard.database.fronts import File, Fronts, Paths, Shared, live, scope_key
 from smtpguard.journal import columns
 from smtpguard.journal.chain import Seal, body_of, clear_of, microseconds
 from smtpguard.journal.event import Event, Kind
@@ -187,8 +187,9 @@ class Front:
             self._unlinked()
             raise
         self._seal = Seal(self._secret, head.journal, remembers=True)
-        self._paths = str(self._database.path), str(self.path)
-        self._inodes = [*map(inode, self._paths)]
+        page = self._fronts.folder / "shared"
+        self._shared = Shared(page)
+        self._paths = Paths(self._database.path, self.path, page)
 
     def announce(self, batch: Batch) -> None:
         """In the transaction that registers it: a front that the database does not know is never taken over."""
@@ -204,7 +205,6 @@ class Front:
     def start(self) -> None:
         """After the registration is committed, in the event loop that asks."""
         self._loop = asyncio.get_running_loop()
-        self._shared = Shared(self._fronts.folder / "shared")
         self._on = self._shared.filled
         self._thread.start()
 
@@ -423,7 +423,7 @@ class Front:
     def _in_place(self) -> bool:
         """Whether its file, the page and the database are still at their paths. Not for the thread: each of these calls
         releases the interpreter's lock, and would wait for it while the event loop is busy."""
-        return [*map(inode, self._paths)] == self._inodes and self._shared.in_place
+        return self._paths.same
 
     def _deliver(self, groups: Sequence[_Group], done: Mapping[str, bool | None], error: LedgerError | None) -> None:
         for group in groups:

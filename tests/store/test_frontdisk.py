@@ -20,6 +20,7 @@ import pytest
 from sqlalchemy import Connection
 
 from smtpguard.config.statefiles import sync_folder
+from smtpguard.database import fronts as paths
 from smtpguard.database.batch import Batch, Row
 from smtpguard.database.engine import Database
 from smtpguard.database.errors import Full, LedgerError, Unavailable
@@ -171,6 +172,36 @@ async def test_with_its_files_gone_it_is_not_used(store: Store, tmp_path: Path, 
             await store.admit(item("T1"), relays("T1"))
     kept.rename(gone)
     assert await moved(store) == []
+
+
+@pytest.mark.parametrize("what", ["database", "front", "page"])
+async def test_files_are_looked_at_once_their_folder_has_changed(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """A look at a file makes the next write to it change its times, and the sync writes them too."""
+    front, folder = await fronted(store), tmp_path / "front-guard-db"
+    gone = {"database": tmp_path / "guard.db", "front": front.path, "page": folder / "shared"}[what]
+    looked: list[str] = []
+    look = paths.inode
+
+    def counted(path: Path | str) -> tuple[int, int] | None:
+        looked.append(str(path))
+        return look(path)
+
+    monkeypatch.setattr(paths, "inode", counted)
+    monkeypatch.setattr(paths, "_SETTLED_NS", -1 << 62)  # the last change is long ago
+    assert await record(front, "T1")
+    looked.clear()
+    assert front._in_place()
+    assert looked == []
+    before = gone.parent.stat().st_ctime_ns
+    gone.rename(gone.with_name("kept"))
+    while gone.parent.stat().st_ctime_ns == before:  # an older kernel's clock of files has ticks of 10 ms
+        (gone.parent / "another").touch()
+        (gone.parent / "another").unlink()
+    assert not front._in_place()
+    monkeypatch.undo()
+    gone.with_name("kept").rename(gone)
 
 
 async def test_removed_during_a_write_it_is_unavailable(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
