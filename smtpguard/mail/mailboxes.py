@@ -7,7 +7,7 @@ and every mailbox is found. Text that no grammar allows is read so that it gives
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 from smtpguard.mail.address import Address, BadAddress
@@ -17,7 +17,8 @@ MAX_OCTETS = 1 << 17
 """The most octets of one field that are read."""
 _SPACED = re.compile(r" ?([.@]) ?")
 _ROUTE = re.compile(r"@[^:]*:")
-_WORD = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^\s"])+')
+_WORD = re.compile(r'(?:"(?:[^"\\]|\\.)*+"|[^\s"])++|"')
+_PIECE = re.compile(r'[^\s"]+')
 _ORDINARY = re.compile(r'[^"(\[<>,;:\\]+')
 _LITERAL = re.compile(r"\[[^\]\s<>,;]{1,80}\]")
 _COMMENT_SIGNS = re.compile(r"\\.|[()]", re.S)
@@ -75,7 +76,7 @@ def spelled(text: str) -> list[str]:
     def end() -> None:
         if bracketed:  # text before the brackets is a name, text after them is ignored
             found.extend(_in_brackets(inner) for inner in bracketed)
-        found.extend(word for word in _WORD.findall(_closed("".join(element))) if "@" in word)
+        found.extend(word for word in _words(_closed("".join(element))) if "@" in word)
         element.clear()
         bracketed.clear()
 
@@ -92,6 +93,14 @@ def spelled(text: str) -> list[str]:
             element.append(piece)
     end()
     return found
+
+
+def _words(text: str) -> Iterator[str]:
+    for word in _WORD.finditer(text):
+        if word[0] == '"':  # one that never ends, and so does none after it
+            yield from _PIECE.findall(text, word.end())
+            return
+        yield word[0]
 
 
 def _closed(text: str) -> str:

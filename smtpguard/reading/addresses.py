@@ -15,7 +15,7 @@ from smtpguard.reading.surroundings import Surroundings
 from smtpguard.reading.walk import Index
 
 MOST = 2_000
-_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"(?!@)')
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*+(?:"(@?)|\\?\Z)')
 _BRACKETED = re.compile(r"<\s*([^<>]{1,320}?)\s*>")
 # Only at the beginning of a word, so that a long word is scanned once.
 _BARE = re.compile(r"""(?<![^\s,;:<>()\[\]"])(?:[^\s,;:<>()\[\]"@]{1,320}|"[^"]{1,320}")@[^\s,;:<>()"]{1,255}""")
@@ -66,7 +66,7 @@ def _in_field(raw: bytes, around: Surroundings) -> list[str]:
 def addresses(value: str, around: Surroundings) -> list[str]:
     """Every address in a header value, canonical, in order."""
     if '"' in value:
-        value = _QUOTED.sub(" ", value)
+        value = _QUOTED.sub(lambda found: " " if found[1] == "" else found[0], value)
     value = without_comments(value)
     found: list[str] = []
     position = 0
