@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from smtpguard.mail.constant import constant
 from smtpguard.mail.message import Field
 
-_URI = re.compile(r"<\s*([^<>]{1,2000}?)\s*>")
+_URI = re.compile(r"<([^<>]{1,2000})>")
 _LIST_ID = re.compile(r"<\s*([^<>\s]{1,255})\s*>")
 _BARE_URI = re.compile(r"(?:mailto:|https?://)[^\s,<>]{1,2000}", re.I)
 _COMMENT = re.compile(r"\([^()]*\)")

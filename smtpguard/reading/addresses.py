@@ -16,7 +16,7 @@ from smtpguard.reading.walk import Index
 
 MOST = 2_000
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*+(?:"(@?)|\\?\Z)')
-_BRACKETED = re.compile(r"<\s*([^<>]{1,320}?)\s*>")
+_BRACKETED = re.compile(r"<([^<>]{1,1000})>")
 # Only at the beginning of a word, so that a long word is scanned once.
 _BARE = re.compile(r"""(?<![^\s,;:<>()\[\]"])(?:[^\s,;:<>()\[\]"@]{1,320}|"[^"]{1,320}")@[^\s,;:<>()"]{1,255}""")
 _SOURCE_ROUTE = re.compile(r"@[^:]*:")
@@ -76,7 +76,8 @@ def addresses(value: str, around: Surroundings) -> list[str]:
         head, comma, _ = before.rpartition(",")
         if comma:
             found += _BARE.findall(head)
-        found.append(_SOURCE_ROUTE.sub("", bracketed[1]) if bracketed[1].startswith("@") else bracketed[1])
+        inner = bracketed[1].strip()
+        found.append(_SOURCE_ROUTE.sub("", inner) if inner.startswith("@") else inner)
         position = bracketed.end()
         if len(found) > MOST:
             break

@@ -36,7 +36,7 @@ _SHORT = 200  # octets of a value that is cached
 _BETWEEN = re.compile(rb"[ \t\r\n]*")
 _SURROGATE = re.compile("[\ud800-\udfff]")  # UTF-7 may leave surrogates; no other codec can
 _FOLD = re.compile(rb"\r?\n(?=[ \t])")
-_PARAMETER = re.compile(rb';[\s;]*([^\s=;"]{1,80})\s*=\s*("(?:[^"\\]|\\.)*"?|[^;]*)', re.S)
+_PARAMETER = re.compile(rb';\s*+([^\s=;"]{1,80})\s*+=\s*+("(?:[^"\\]|\\.)*"?|[^;]*)', re.S)
 _PAIR = re.compile(rb"\\(.)", re.S)
 _COMMENT = re.compile(rb'("(?:[^"\\]|\\.)*"?)|\([^()]*\)', re.S)
 _MECHANISM = re.compile(rb"(base64|quoted-printable|uue)")

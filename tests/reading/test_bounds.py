@@ -111,9 +111,9 @@ def test_an_unjudged_header_has_the_same_fields(headers: dict[str, str]) -> None
     [
         "a" * 100_000, "<" * 50_000, '"' * 50_000, "(" * 50_000, "a@b," * 25_000, "=?utf-8?Q?" * 10_000, "=?a?b?" + "=" * 50_000, ";x=" * 30_000,
         "Re: " * 20_000, "[x] " * 20_000, "<a@b> " * 20_000, "((((" + ")" * 50_000, "* =?utf-8?B?" + "QUJD" * 10_000 + "?=",
-        '"\\' * 50_000,
+        '"\\' * 50_000, "<" + " " * 50_000 + "a", "x;" + " ;" * 25_000,
     ],
-    ids=range(14),
+    ids=range(16),
 )  # fmt: skip
 @pytest.mark.parametrize(
     "field",
