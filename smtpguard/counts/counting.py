@@ -91,14 +91,21 @@ class _Group:
     counts as one."""
 
     def __init__(self, members: Members, people: People) -> None:
-        self.members, self.there = members, people.by_document(members)
-        self.entries: dict[int, int] = {}
-        self.changes: dict[Document, dict[int, int]] = {doc: {} for doc in self.there}
-        self.weights = {doc: sum(map(members.__getitem__, some)) for doc, some in self.there.items()}
-        self.whole = sum(members.values())
-        self.single = set(members.values()) <= _SINGLE
-        self.n = len(members) - sum(map(len, self.there.values()))
-        self.weight = self.whole - sum(self.weights.values())
+        self.members, self.entries = members, dict[int, int]()
+        self.whole, self.n = sum(members.values()), len(members)
+        self.single = self.whole == self.n and (self.n == 1 or set(members.values()) == _SINGLE)
+        self.weight = self.whole
+        self.there, self.changes, self.weights = _NONE_THERE
+        if not people.docs.keys().isdisjoint(members):
+            self.there = people.by_document(members)
+            self.changes = {doc: {} for doc in self.there}
+            self.weights = {doc: sum(map(members.__getitem__, some)) for doc, some in self.there.items()}
+            self.n -= sum(map(len, self.there.values()))
+            self.weight -= sum(self.weights.values())
+
+
+_There = tuple[dict[Document, list[int]], dict[Document, dict[int, int]], dict[Document, int]]
+_NONE_THERE: _There = ({}, {}, {})
 
 
 class Tally:
@@ -114,7 +121,7 @@ class Tally:
         self._mailings = mailings_of(batch)
         self._people, self._again, self._moments = People(batch), Contents(batch), Moments(batch)
         self._last: tuple[Item | None, dict[object, Members], Reached | None] = (None, {}, None)
-        self._groups: list[_Group] = []  # of that item
+        self._groups: dict[int, _Group] = {}  # of that item, by the identity of the members
         asking = [item for item in items if item.asks]
         self._asked = bool(asking)
         if not asking:
@@ -179,7 +186,7 @@ class Tally:
 
     def _of_item(self, item: Item) -> dict[object, Members]:
         if self._last[0] is not item:
-            self._last, self._groups = (item, {}, None), []
+            self._last, self._groups = (item, {}, None), {}
         return self._last[1]
 
     def _all(self, ask: Ask, item: Item) -> Members:
@@ -212,10 +219,9 @@ class Tally:
 
     def _group(self, item: Item, members: Members) -> _Group:
         self._of_item(item)
-        group = next((group for group in self._groups if group.members is members), None)
+        group = self._groups.get(id(members))
         if group is None:
-            group = _Group(members, self._people)
-            self._groups.append(group)
+            group = self._groups[id(members)] = _Group(members, self._people)
         return group
 
     def _reached(self, item: Item) -> Reached:
@@ -318,14 +324,15 @@ class Tally:
             self._sum(scope, ask, item)
             self._record(item, scope, ask, self._group(item, members))
         if known and item.letter_from and not OF_LETTERS.isdisjoint(ask.fact for ask in asks):
-            self._groups.append(self._make_known(item))
-        groups = [group for group in self._groups if group.entries]
+            known_now = self._make_known(item)
+            self._groups[id(known_now.members)] = known_now
+        groups = [group for group in self._groups.values() if group.entries]
         for group in groups:
             for doc, entries in group.changes.items():
                 if entries:
                     self._people.put(group.there[doc], entries)
         self._begin(groups)
-        self._last, self._groups = (None, {}, None), []
+        self._last, self._groups = (None, {}, None), {}
 
     def _record(self, item: Item, scope: int, ask: Ask, group: _Group) -> None:
         """Count the members in sums and moments, and what changes in their documents."""
@@ -388,7 +395,7 @@ class Tally:
         for bits in set(found.values()):
             some = [group.entries for n, group in enumerate(groups) if bits >> n & 1]
             entries = {scope: one for each in some for scope, one in each.items()}
-            self._people.put([person for person, mine in found.items() if mine == bits], entries)
+            self._people.begin([person for person, mine in found.items() if mine == bits], entries)
         for group in groups:
             for person, weight in group.members.items() if not group.single else ():
                 if person in found:

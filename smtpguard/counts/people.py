@@ -7,7 +7,7 @@ People counted before a reset of the scope have no weight there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from smtpguard.counts.entries import LIFE, ends, pack, unpack
@@ -89,25 +89,16 @@ class Document:
     """The entries of a person by scope; immutable, and one for all people who have equal ones, so that what is asked or
     changed for many of them is done once."""
 
-    __slots__ = ("_after", "_entries", "_packed")
+    __slots__ = ("_entries", "_packed")
 
     def __init__(self, packed: bytes = b"", entries: Mapping[int, int] | None = None) -> None:
         self._packed, self._entries = packed, entries
-        self._after: dict[tuple[tuple[int, int], ...], Document] = {}
 
     @property
     def entries(self) -> Mapping[int, int]:
         if self._entries is None:
             self._entries = unpack(self._packed)
         return self._entries
-
-    def after(self, entries: Mapping[int, int]) -> Document:
-        """With these entries."""
-        key = tuple(entries.items())
-        made = self._after.get(key)
-        if made is None:
-            made = self._after[key] = Document(entries={**self.entries, **entries})
-        return made
 
 
 class People:
@@ -154,9 +145,14 @@ class People:
             doc = self.docs.get(person, self._none)
             after = made.get(doc)
             if after is None:
-                after = made[doc] = doc.after(entries)
+                after = made[doc] = Document(entries={**doc.entries, **entries})
             self.docs[person] = after
             self._changed.add(person)
+
+    def begin(self, people: Sequence[int], entries: Mapping[int, int]) -> None:
+        """Give these people, who have no document, one."""
+        self.docs.update(dict.fromkeys(people, Document(entries=entries)))
+        self._changed.update(people)
 
     def weight(self, person: int, scope: int) -> int:
         weights = self.weights.get(person)

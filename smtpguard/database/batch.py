@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
@@ -106,6 +107,12 @@ def synced(file: File, moved: int, most: int = sys.maxsize) -> Sequence[Fronted]
     return ()
 
 
+@lru_cache(maxsize=1)
+def _seal(secret: bytes, journal: str) -> Seal:
+    """That of the last batch, usually."""
+    return Seal(secret, journal, remembers=True)
+
+
 class Follower(Protocol):
     """What changes in other rows when outcomes are journalled: those of mailings (mailings.mailingbatch)."""
 
@@ -165,7 +172,7 @@ class Batch:
         self._page: Shared | None = None
         if fronted:
             self.open_page()
-        self.seal = Seal(secret, self.head.journal)
+        self.seal = _seal(secret, self.head.journal)
         if known is not None and known.generation == self.head.generation:
             self.freezes = known.freezes
         else:

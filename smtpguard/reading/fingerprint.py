@@ -165,8 +165,7 @@ def distance(one: Sketch, other: Sketch) -> float:
     a, b = set(one.numbers), set(other.numbers)
     # Only the range that both cover can be compared.
     smallest = sorted(a | b)[: min(SIZE, max(len(a), len(b)))]
-    shared = sum(1 for n in smallest if n in a and n in b)
-    return 1.0 - shared / len(smallest)
+    return 1.0 - len((a & b).intersection(smallest)) / len(smallest)
 
 
 def same(one: Sketch, other: Sketch) -> bool:

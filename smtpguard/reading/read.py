@@ -271,7 +271,7 @@ def campaign_of(fields: Index, lists: ListHeader, subject: str) -> tuple[str, ..
     if _CAMPAIGNS.isdisjoint(fields) and not lists.feedback_id and not lists.list_id:
         return ()
     found = []
-    for name in _OF_CAMPAIGNS:
+    for name in _OF_CAMPAIGNS if not _CAMPAIGNS.isdisjoint(fields) else ():
         given = fields.get(name, ())
         if len(given) == 1 and (value := " ".join(words(given[0].raw[:_MOST]).split())):
             found.append(f"{name} {value}")
