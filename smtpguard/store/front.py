@@ -56,6 +56,8 @@ IDLE_SECONDS = 0.000015
 GATHER_SECONDS = 0.002
 """While the event loop is busy verdicts gather, for so long at most: many cost little more than one, and around each
 write the thread takes the interpreter's lock from the loop several times. An idle loop waits for nothing."""
+GATHER_TURNS = 12
+"""And for so many turns at most: on a slow machine no turn is idle by IDLE_SECONDS."""
 NOTE_SECONDS = 0.025
 """For so long outcomes gather, and wait once more for a verdict with which they are written. A freeze names messages
 without an outcome as past recall."""
@@ -245,7 +247,7 @@ class Front:
         write = _Write(event=event, fronted=made, future=self._loop.create_future())
         if not self._coming:
             now = monotonic()
-            self._loop.call_soon(self._hand_over, 0, now, now + GATHER_SECONDS)
+            self._loop.call_soon(self._hand_over, 0, GATHER_TURNS, now, now + GATHER_SECONDS)
         self._coming.append(write)
         there = await write.future
         if there is None:  # the gate moved meanwhile, and whoever moved it may have found this verdict or not
@@ -290,12 +292,12 @@ class Front:
         elif self._outcomes:
             self._due, self._timer = True, self._loop.call_later(NOTE_SECONDS, self._flush)
 
-    def _hand_over(self, seen: int, since: float, until: float) -> None:
-        """To the thread, in the first turn of the event loop without new items in which it is idle, or at ``until``.
-        ``since``: the turn before."""
+    def _hand_over(self, seen: int, turns: int, since: float, until: float) -> None:
+        """To the thread, in the first turn of the event loop without new items in which it is idle, or after so many
+        turns, or at ``until``. ``since``: the turn before."""
         now = monotonic()
-        if seen < len(self._coming) or (now - since > IDLE_SECONDS and now < until):
-            self._loop.call_soon(self._hand_over, len(self._coming), now, until)
+        if seen < len(self._coming) or (turns > 0 and now - since > IDLE_SECONDS and now < until):
+            self._loop.call_soon(self._hand_over, len(self._coming), turns - 1, now, until)
         elif self._coming:
             self._put()
 

@@ -14,6 +14,7 @@ from dataclasses import replace
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -156,6 +157,10 @@ async def test_verdicts_gather_while_the_event_loop_is_busy(
     assert await record(front, "T2")
     assert await first
     assert together == ([2] if busy else [1, 1])
+    handed = Mock(side_effect=front._hand_over)
+    monkeypatch.setattr(front, "_hand_over", handed)
+    assert await record(front, "T3")
+    assert handed.call_count <= fronts.GATHER_TURNS + 2, "also where no turn is idle by the clock"
 
 
 async def test_a_front_that_cannot_be_opened_is_left_to_its_process(
