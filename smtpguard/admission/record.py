@@ -77,7 +77,8 @@ class Record:
     ) -> Admission:
         """Build what is written. If a live hold, or one released just now, has the same content and envelope, the
         message is a retry of that hold; a void one waits again. A copy of held content is stored under the primary
-        hold. ``answers``: by slot, what was counted. ``stops``: the conversations that rest from now on, whatever happens to this message."""
+        hold. ``answers``: by slot, what was counted. ``stops``: the conversations that rest from now on, whatever
+        happens to this message."""
         verdict, duplicate = stands.verdict, live.duplicate
         if (
             duplicate is not None
