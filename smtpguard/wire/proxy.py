@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import chain
 from typing import Any, Protocol
 
@@ -219,8 +220,11 @@ class Passage:
                     assert self._connection is not None
                     connection, content = self._connection, self.content
                     if connection.chunking and content is not None:
-                        return (await connection.chunk(prepend, content.message.raw, stands),)
-                    return (await connection.data(self._octets(prepend), stands),)
+                        said = await connection.chunk(prepend, content.message.raw, stands)
+                    else:
+                        said = await connection.data(self._octets(prepend), stands)
+                    # after 421 it closes this connection, not our client's
+                    return (replace(said, code=451) if said.code == 421 else said,)
                 except RelayUnavailable:
                     raise
                 except Lost as lost:

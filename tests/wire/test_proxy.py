@@ -211,6 +211,17 @@ async def test_a_connection_lost_within_content_is_replaced(tmp_path: Path) -> N
         assert relay.messages[0].connection == 2
 
 
+@pytest.mark.parametrize("point", ["DATA", DOT])
+async def test_a_relay_that_closes_its_connection_does_not_close_the_clients(point: str, tmp_path: Path) -> None:
+    relay = ScriptedRelay()
+    relay.on(point, ["421 4.3.2 Going down", DROP], times=1)
+    async with proxied(tmp_path, relay=relay) as world:
+        client = await world.connect()
+        assert await client.send(b"x\r\n") == "451 4.3.2 Going down"
+        assert (await client.send(b"x\r\n")).startswith("250")
+        assert len(relay.messages) == 1
+
+
 async def test_a_client_that_leaves_while_the_relay_is_asked(tmp_path: Path) -> None:
     """The late answer is for nobody, and the connection is for the next."""
     relay = ScriptedRelay()
