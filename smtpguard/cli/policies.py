@@ -45,7 +45,10 @@ async def history(context: Context, limit: int) -> None:
             "before": put.before or None,
             "by": put.by or None,
             "how": put.how or None,
-            **{key: put.data.get(key) for key in ("host", "rules", "enforce", "looser")},
+            "host": put.data.get("host"),
+            "rules": put.data.get("rules"),
+            "enforce": put.data.get("enforce"),
+            "looser": put.data.get("looser"),
             "changes": list(put.looser),
             "warnings": put.data.get("warnings"),
         }
