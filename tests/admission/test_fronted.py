@@ -336,9 +336,8 @@ async def _played(
     became: list[Any] = []
     async with house(folder, documents=documents(policy)) as home:
         near = Surroundings(domains=frozenset({"example.com"}), list_addresses=frozenset({RAMADAN}), delimiters="+")
-        home.gather = Gather(
-            reader=BoundedReader(lambda: (home.in_force.policy_sha256, near)), verifier=home.verifier, trace_key=KEY
-        )
+        reader = BoundedReader(lambda: (home.in_force.policy_sha256, near))
+        home.gather = Gather(reader=reader, verifier=home.verifier, trace_key=KEY)
         intake = home.intake()
         for act, *more in script:
             if act == "reload":
@@ -361,6 +360,7 @@ async def _played(
         written = await entries(home)
         assert (await home.store.journal.verify()).ok
         assert home.front._number, "the front was never used"
+        await reader.close()
         with closing(sqlite3.connect(folder / "guard.db")) as database:
             counts = [sorted(database.execute(f"SELECT * FROM {table}")) for table in ("moment", "seen")]
     return became, written, counts
