@@ -3,8 +3,8 @@
 A role says what an account may do in the console. The policy's groups say which holds it may vote on, by the account's
 address.
 
-While a directory is away, its last answer counts for a day. After that, people whom only the directory named do not count. The quorum
-stays the same, so the decision waits. A sign-on counts until the next one, and for 30 days at most.
+While a directory is away, its last answer counts for a day. After that, members that only the directory names do not
+count. The quorum stays the same, so the decision waits. A sign-on counts until the next one, and for 30 days at most.
 """
 
 from __future__ import annotations

@@ -129,8 +129,8 @@ class Record:
         )
 
     def alone(self, verdict: Verdict, live: Seen, answers: Answers) -> Admission | None:
-        """What is written if it is the entry of a verdict to relay alone; None if it is not. For a message to no list's
-        address, of no mailing and of no stream with a limit, so that nothing but its rules decides on it."""
+        """The admission of a message that its rules alone decide on: to no list's address, of no mailing, of no stream with
+        a limit. It has one entry, a verdict to relay; None if more is to be written."""
         if verdict.action is not Action.RELAY or (verdict.hits and alarms_of(verdict, self.gathered)):
             return None
         return Admission(verdict=verdict, events=(self._event(verdict, live, answers),), generation=live.generation)

@@ -26,7 +26,7 @@ _VALUES = 500
 Open = Callable[[], AbstractContextManager[Connection]]
 """Opens one short transaction of a long read."""
 Progress = Callable[[int, int], None]
-"""Called between two transactions of a long read, with what is done and what there is in all."""
+"""Called between the transactions of a long read, with the number of items done, and that of all."""
 
 
 def paged(open: Open, query: Select[Any], size: int, *keys: ColumnElement[Any]) -> Iterator[Sequence[Any]]:

@@ -161,10 +161,8 @@ class Batch:
         fronted, *head = self.select(_HEAD_AND_FRONTS)[0]
         self.head = _head(head)
         self._was = replace(self.head)
-        self._recent, self._hashes = (
-            recent or Recent(),
-            list[bytes](),
-        )  # of the entries before, and of those of this batch
+        self._recent = recent or Recent()  # hashes of the entries before
+        self._hashes = list[bytes]()  # of those of this batch
         self._fronts, self._ends = fronts, False
         self.fronts_moved: dict[str, int] = {}
         """The last number moved by the name of a front, to be told after the commit."""

@@ -1,7 +1,8 @@
 """One database, SQLite or PostgreSQL, behind one interface: one connection that writes, a few that read, and one writer
 at a time.
 
-SQLite: WAL, ``synchronous=FULL`` unless a write says otherwise, and a fair lock between processes before ``BEGIN IMMEDIATE`` (files.Chamber).
+SQLite: WAL, ``synchronous=FULL`` unless a write says otherwise, and a fair lock between processes before ``BEGIN
+IMMEDIATE`` (files.FairLock).
 PostgreSQL: READ COMMITTED with an advisory lock as the transaction's own first statement, so that every later statement
 sees what the previous writer committed; the same statement sets ``synchronous_commit`` to at least ``on``. A driver's
 errors leave this file as subclasses of LedgerError.

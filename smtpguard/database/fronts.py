@@ -34,7 +34,6 @@ _THREE = struct.Struct("<III")
 _WRITTEN = struct.Struct("<QQ")  # where the last synced frame ends, and its number
 _WRITTEN_AT, _MOVED_AT = _PAGE - 24, _PAGE - 8
 _SETTLED_NS = 3_000_000_000
-"""Age of a change to a folder from which on no other change can have the same time, on any file system."""
 
 
 def scope_key(scope: int) -> bytes:
@@ -192,7 +191,7 @@ class Fronts:
             return []
         if changed != self._changed:
             self.all()
-            self._changed = changed if time.time_ns() - changed > _SETTLED_NS else 0
+            self._changed = changed if _settled(changed) else 0
         return [file for file in self._known.values() if file.waits]
 
     def tell(self, moved: Mapping[str, int]) -> None:
@@ -316,6 +315,11 @@ def inode(path: Path | str) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
+def _settled(changed_ns: int) -> bool:
+    """Whether a change to a folder is so old that no other one can have the same time, on any file system."""
+    return time.time_ns() - changed_ns > _SETTLED_NS
+
+
 class Paths:
     """Whether files are still at their paths. They are looked at only after something has changed in their folders: once
     the times of a file were asked for, the next write changes them, and its sync writes them too (Linux 6.13)."""
@@ -337,6 +341,6 @@ class Paths:
             return True
         if [*map(inode, self._paths)] != self._inodes:
             return False
-        settled = time.time_ns() - max(changed for *_, changed in folders) > _SETTLED_NS
+        settled = all(_settled(changed) for *_, changed in folders)
         self._seen = folders if settled and not self._linked else []
         return True

@@ -107,8 +107,8 @@ sent = _table("sent", big("message", key=True), number("due"), octets("doc"))
 # how far forgotten numbers were swept: one row
 swept = _table("swept", integer("one", key=True), number("at"), integer("part"))
 
-# of an earlier version, until they are empty: who was counted under a scope, and when last; what was counted under a
-# scope already; whom a sender has written to, and who was sent which Message-ID, with the last time
+# of an earlier version, until they are empty. By scope: each person and the last time, and each content that was
+# counted; by sender: the people written to; by Message-ID: its recipients; the last two with the last time
 seen = _table("seen", octets("pair", key=True), octets("scope"), number("at until"), integer("weight"), rowid=False)
 _index(seen, "seen_scope", "scope at weight")
 _index(seen, "seen_until", "until")
@@ -210,7 +210,7 @@ _index(token, "token_account", "account")
 # by person: the last absence that they reported
 absence = _table("absence", text("person", key=True), text("doc"))
 
-# of a group, whom its directory named last
+# by group: the members in its directory's last answer
 membership = _table("membership", text("name", key=True), text("doc"))
 
 # terms that messages are found by: keyed digests of words, by stretches of the journal; and how far they are written,

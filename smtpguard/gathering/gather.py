@@ -205,7 +205,7 @@ class Gather:
                 post, text = None, None
         counted = everyone if post is None else _beside(post, everyone, in_force, self.trace_key)
         sender = Sender.of(transaction, registry, registry.digester.delimiters)
-        # Which mailing it is a copy of is needed if it may reach a customer, or if a rule counts whom a mailing reaches.
+        # its mailing is needed if it may reach a customer, or if a rule counts the people that a mailing reaches
         if not counted.customers.high and not in_force.rules.counts("mailing.reach"):  # as with nearly all mail
             reading = text if text is not None else await self._read(transaction, ONLY_HEADERS)
             return _learned(transaction, in_force, began, sender, everyone, counted, post, reading, text)

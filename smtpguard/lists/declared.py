@@ -3,8 +3,9 @@ other name under which a relay may accept the same mailbox.
 
 A relay answers at its own names and, by default, at every domain that it is responsible for. So a list's local part is
 the list at each domain of the organization, at each domain of any list's address, and at the relay's names. There are
-two exceptions: addresses that the policy declares to be something else (``addresses_elsewhere``), and a mailbox of a
-person whom the policy names. The auxiliary addresses of a list server (``list-request``, ``list-owner``, ``list-bounces``) are never the list.
+two exceptions: addresses that the policy declares to be something else (``addresses_elsewhere``), and mailboxes of
+people in the policy. The auxiliary addresses of a list server (``list-request``, ``list-owner``, ``list-bounces``) are
+never the list.
 """
 
 from __future__ import annotations

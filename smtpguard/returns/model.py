@@ -63,9 +63,6 @@ class By(enum.Enum):
     NOTHING = "nothing"
 
 
-CERTAIN = frozenset({By.TRACE, By.ENVID, By.VERP, By.MESSAGE_ID})
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PersonReport:
     """One person in a report, by the report's own words. ``status``: an enhanced code (RFC 3463)."""

@@ -186,7 +186,8 @@ class Front:
                 self._disk.close()
                 raise
         except BaseException:
-            self._unlinked()
+            for each in (self.path, live(self.path)):
+                each.unlink(missing_ok=True)
             raise
         self._seal = Seal(self._secret, head.journal, remembers=True)
         page = self._fronts.folder / "shared"
@@ -533,17 +534,12 @@ class Front:
         """After the writer has ended. Frames that could not be moved stay, for the next process that opens the store."""
         if not self.waits and not self._broken:
             try:
-                self._fronts.sync()
-                self._unlinked()
+                self._fronts.remove(self._file)
             except OSError as error:
                 log.warning("%s stays: %s", self.path, error.strerror)
         self._disk.close()
         os.close(self._alive)
         self._shared.close()
-
-    def _unlinked(self) -> None:
-        for each in (self.path, live(self.path)):
-            each.unlink(missing_ok=True)
 
 
 _EACH_SCOPE = """WITH RECURSIVE each(scope) AS (SELECT min(scope) FROM {0} UNION ALL

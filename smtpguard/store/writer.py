@@ -115,7 +115,8 @@ class Writer:
         admission: Callable[[Seen], Admission] | None = None,
         synced: bool = True,
     ) -> Any:
-        """Wait for the turn, and for the commit, which nothing syncs if no work of it is ``synced``. Raises what the step raised, or kinds of LedgerError."""
+        """Wait for the turn, and for the commit. It is synced if any work in it is to be (``synced``). Raises what the step
+        raised, or kinds of LedgerError."""
         if self._closed:
             raise Unavailable("the store is closed")
         if self._queue.qsize() + len(self._coming) >= WAITING:
@@ -343,15 +344,18 @@ class Writer:
                 log.exception("a subscriber of committed events failed")
 
     @property
+    def _minute_over(self) -> bool:
+        return self._clock.monotonic() - self._kept_house >= KEEP_SECONDS
+
+    @property
     def _house_waits(self) -> bool:
-        minute = self._clock.monotonic() - self._kept_house >= KEEP_SECONDS
-        return minute or self._seq - self._signed_seq >= SIGN_ENTRIES
+        return self._minute_over or self._seq - self._signed_seq >= SIGN_ENTRIES
 
     def _keep_house(self, batch: Batch) -> None:
         """A checkpoint every minute, and after a number of entries; and every minute some expired counts are deleted.
         Only with a commit that is synced: what is signed is on disk."""
         self._signed_seq = self._signed_seq or batch.head.seq
-        minute = self._clock.monotonic() - self._kept_house >= KEEP_SECONDS
+        minute = self._minute_over
         if minute:
             counting.prune(batch)
             self._kept_house = self._clock.monotonic()

@@ -11,7 +11,7 @@ import shutil
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -366,13 +366,20 @@ async def test_a_power_loss_undoes_no_move(tmp_path: Path, monkeypatch: pytest.M
         assert not front.path.exists()
 
 
+@asynccontextmanager
+async def beside_a_mover(folder: Path) -> AsyncIterator[tuple[Store, Front]]:
+    """A store that moves, and the front of another one, which does not."""
+    async with store_of(folder) as mover, store_of(folder) as store:
+        front = await fronted(store)
+        pause_moving(store, front)
+        yield mover, front
+
+
 async def test_a_power_loss_undoes_no_move_of_an_ended_front(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here, cut = tmp_path / "here", list[Path]()
     here.mkdir()
     log = Log(here, monkeypatch)
-    async with store_of(here) as mover, store_of(here) as store:
-        front = await fronted(store)
-        pause_moving(store, front)
+    async with beside_a_mover(here) as (mover, front):
         assert await record(front, "T1")
         await mover.journal.move_fronts()
         fcntl.flock(front._alive, fcntl.LOCK_UN)  # as when its process is killed
@@ -392,9 +399,7 @@ async def test_a_power_loss_undoes_no_move_of_an_ended_front(tmp_path: Path, mon
 
 async def test_moves_alone_are_signed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writers, "SIGN_ENTRIES", 5)
-    async with store_of(tmp_path) as mover, store_of(tmp_path) as store:
-        front = await fronted(store)
-        pause_moving(store, front)
+    async with beside_a_mover(tmp_path) as (mover, front):
         for n in range(15):
             assert await record(front, f"T{n}")
             await mover.journal.move_fronts()
@@ -403,9 +408,7 @@ async def test_moves_alone_are_signed(tmp_path: Path, monkeypatch: pytest.Monkey
 
 async def test_what_is_read_as_proof_is_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = Log(tmp_path, monkeypatch)
-    async with store_of(tmp_path) as mover, store_of(tmp_path) as store:
-        front = await fronted(store)
-        pause_moving(store, front)
+    async with beside_a_mover(tmp_path) as (mover, front):
         assert await record(front, "T1")
         await mover.journal.move_fronts()
         log.synced, here = b"", tmp_path / "guard.db-wal"

@@ -48,8 +48,8 @@ def stream(pieces: Iterator[bytes]) -> BinaryIO:
     return cast(BinaryIO, io.BufferedReader(_Stream(pieces), PIECE))
 
 
-def pieces_of(raw: BinaryIO, octets: int = PIECE) -> Iterator[bytes]:
-    return iter(lambda: raw.read(octets), b"")
+def pieces_of(raw: BinaryIO) -> Iterator[bytes]:
+    return iter(lambda: raw.read(PIECE), b"")
 
 
 def peeked(raw: BinaryIO, octets: int) -> tuple[bytes, BinaryIO]:
