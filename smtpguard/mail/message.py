@@ -38,8 +38,9 @@ class Field(NamedTuple):
         value = self.raw.decode("utf-8", "replace")
         value = (_FOLD.sub("", value) if "\r\n" in value else value).strip()
         if "=?" in value and len(value) < 20_000 and not _NO_CHARSET.search(value):
+            end = value.rfind("?=") + 2  # what begins behind has no end, and each beginning would be searched for one
             try:
-                value = str(make_header(decode_header(value)))
+                value = str(make_header(decode_header(value[:end]))) + value[end:] if end > 1 else value
             except (MessageError, LookupError, ValueError):
                 pass  # an encoded word that cannot be decoded is shown as it is
         return value if value.isprintable() else "".join(c if c.isprintable() else " " for c in value)
