@@ -5,7 +5,8 @@ A relay answers at its own names and, by default, at every domain that it is res
 the list at each domain of the organization, at each domain of any list's address, and at the relay's names. There are
 two exceptions: addresses that the policy declares to be something else (``addresses_elsewhere``), and mailboxes of
 people in the policy. The auxiliary addresses of a list server (``list-request``, ``list-owner``, ``list-bounces``) are
-never the list.
+not the list at its own address. Where "-" is a delimiter, they are at every other: a relay without a list server expands
+them as any sub-address.
 """
 
 from __future__ import annotations
@@ -95,6 +96,11 @@ class ListInfo:
     @property
     def of_customers(self) -> bool:
         return self.audience not in COLLEAGUES
+
+    @property
+    def on_server(self) -> bool:
+        """Whether a list server has it, as far as the policy says."""
+        return bool(self.list_ids) or any("mailman" in source and "of" not in source for source in self.members)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,6 +265,7 @@ class Names:
         self._delimited = re.compile("|".join(map(re.escape, signs))).search if signs else None
         self._declared: dict[str, str] = {}
         self._locals: dict[str, str] = {}
+        self._on_servers: set[str] = set()
         beside: set[str] = set()
         apart = [*mailboxes, *elsewhere]
         for info in lists.values():
@@ -266,6 +273,8 @@ class Names:
             for address in info.addresses:
                 canonical = address.canonical()
                 self._declared.setdefault(canonical, info.name)
+                if info.on_server:
+                    self._on_servers.add(canonical)
                 local, domain = split(canonical)
                 self._locals.setdefault(local, info.name)
                 beside.add(domain)
@@ -325,17 +334,18 @@ class Names:
         return None
 
     def _prefixed(self, address: Address, canonical: str) -> str | None:
-        """By the whole local part, then by each prefix that a delimiter ends; ``list-request`` is not the list."""
+        """By the whole local part, then by each prefix that a delimiter ends."""
         whole = address.canonical()
         if whole in self._apart and whole not in self._declared:
             return None
         local, domain = split(whole)
         delimiters = delimiters_at(self._delimiters, domain)
         for end in range(len(local), 0, -1):
-            if end < len(local) and (local[end] not in delimiters or _ADMINISTRATIVE.match(local, end)):
+            if end < len(local) and local[end] not in delimiters:
                 continue
-            found = self._find(f"{local[:end].rstrip('.')}@{domain}")
-            if found:
+            before = f"{local[:end].rstrip('.')}@{domain}"
+            found = self._find(before)
+            if found and not (before in self._on_servers and _ADMINISTRATIVE.match(local, end)):
                 return found
         if canonical.endswith(f"@{domain}"):
             return None
