@@ -22,7 +22,7 @@ MAX_HEADER_OCTETS = 1 << 20
 _FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:")
 _WHOLE_FIELD = re.compile(rb"(?<![^\n])([!-9;-~]++):([^\r\n\0]*+(?:\r\n[ \t][^\r\n\0]*+)*+)\r\n")
 _FOLD = re.compile(r"\r\n(?=[ \t])")
-_NO_CHARSET = re.compile(r"=\?\s*(?:punycode|idna|[^?]*escape|[^?]*_codec)", re.I)
+_NO_CHARSET = re.compile(r"=\?\s*+(?:punycode|idna|[^?]*escape|[^?]*_codec)", re.I)
 """Codecs of Python that are no charsets of mail: punycode takes quadratic time, others decode no text at all."""
 
 
