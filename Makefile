@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 UNIT := mail config reading lists database journal policy accounts gathering notices freezes outbox mailings counts holds \
 	admission incidents observe store processes manual
 
-.PHONY: demo test suite wheel check coverage kills story bench generated docs release deb peers lint types lock clean
+.PHONY: demo test suite wheel check coverage kills fuzz story bench generated docs release deb peers lint types lock clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/smtpguard demo
@@ -35,6 +35,10 @@ coverage: $(VENV)/.dev
 # Kill N processes while mail passes (make test kills 100): make kills N=1000
 kills: $(VENV)/.dev
 	KILLS=$(N) $(BIN)/pytest -o faulthandler_timeout=0 tests/faults/test_front.py -k kills
+
+# Mail from so many seeds goes every way (make test has two): make fuzz N=100
+fuzz: $(VENV)/.dev
+	FUZZ="0 $(N)" $(BIN)/pytest -n auto -q tests/fuzz/test_ways.py
 
 # The story to so many people, stopped after 412, with what the report and the relay say of it; make test has a small one: make story N=10000
 story: $(VENV)/.dev

@@ -14,6 +14,7 @@ import pytest
 
 from smtpguard.journal.event import Kind
 from smtpguard.mail.reply import Reply
+from smtpguard.policy import engine
 from smtpguard.wire.milter.packet import Discard, SmtpReply
 from tests.catalogue.wholeguard import ANNA, MEMBERS, RAMADAN, READERS, WholeGuard, whole_guard
 from tests.wire.milter.mta import MtaResult
@@ -111,12 +112,19 @@ def envelopes() -> Sequence[Sequence[str]]:
 
 
 @asynccontextmanager
-async def proxy_and_milter(folder: Path, patch: pytest.MonkeyPatch) -> AsyncIterator[ProxyAndMilter]:
+async def proxy_and_milter(
+    folder: Path, patch: pytest.MonkeyPatch, *, plainly: bool = False
+) -> AsyncIterator[ProxyAndMilter]:
+    """``plainly``: the milter has no front, and remembers no plan."""
     async with AsyncExitStack() as undo:
         guards = []
         for name, listen in (("proxy", ""), ("milter", "}], milter: [{port: 10027")):
             (folder / name).mkdir()
-            guards.append(await undo.enter_async_context(whole_guard(folder / name, patch, listen=listen)))
+            settings = "journal: {front: off}" if plainly and listen else ""
+            if settings:
+                patch.setattr(engine, "_REMEMBERED", 0)
+            made = whole_guard(folder / name, patch, listen=listen, settings=settings)
+            guards.append(await undo.enter_async_context(made))
         proxy, beside = guards
         ours, theirs = socket.socketpair()
         theirs.setblocking(False)
