@@ -176,7 +176,7 @@ class Batch:
         else:
             self.freezes = read_freezes(connection)
         self._rows: dict[str, list[Row]] = {}
-        self._settled: dict[str, Event] = {}
+        self._settled: dict[str, tuple[Outcome | None, int]] = {}  # by transaction, with the time
         self._unwritten: dict[str, Row] = {}
         """Rows of underway for verdicts of fronts. Most are never written: their outcome comes in the same batch. They
         are of no mailing, so nothing else follows from it."""
@@ -266,7 +266,7 @@ class Batch:
                 self.follower.part(event.id, at, arrived=relayed(kind, event.data) is Outcome.DELIVERED)
             elif event.kind is Kind.OUTCOME:
                 if self._unwritten.pop(event.id, None) is None:
-                    self._settled[event.id] = event
+                    self._settled[event.id] = relayed(kind, event.data), at
             elif event.kind is Kind.IN_DOUBT:
                 self.flush()
                 self.follower.doubt([event.id])
@@ -468,14 +468,14 @@ class Batch:
                     continue
                 self._unwritten[id] = id, each.key, at, each.marks, False, None, None, False
             elif self._unwritten.pop(id, None) is None:
-                self._settled[id] = event_of(each)
+                self._settled[id] = relayed(kind, parsed(body)["data"]), at
             seq += 1
             hash = link(prev, seq, at, kind, id, body)
             row = seq, at, kind, id, body, prev, hash
             if body.count('"observed":') == body.count('"observed":[]'):  # else decoded, as seldom happens
                 plain.append(row)
             else:
-                entries.append((*row, *columns.of(kind, id, event_of(each).data)))
+                entries.append((*row, *columns.of(kind, id, parsed(body)["data"])))
             hashes.append(hash)
             if each.clear is not None:
                 clears.append((seq, each.clear))
@@ -510,9 +510,9 @@ class Batch:
         with self._together():
             self._write_rows()
         if self._settled:
-            events, self._settled = self._settled, {}
-            outcomes = {id: relayed(event.kind.value, event.data) for id, event in events.items()}
-            out = {id: microseconds(events[id].at) for id, end in outcomes.items() if end is Outcome.DELIVERED}
+            settled, self._settled = self._settled, {}
+            outcomes = {id: end for id, (end, _) in settled.items()}
+            out = {id: at for id, (end, at) in settled.items() if end is Outcome.DELIVERED}
             self.follower.settle(outcomes)
             known = list(self.among(_ARRIVED, list(outcomes)))
             self.follower.record_relayed(

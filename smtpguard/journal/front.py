@@ -13,18 +13,19 @@ import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
-from smtpguard.journal.chain import canonical, event_from, instant, parsed
+from smtpguard.journal.chain import event_from, instant, parsed
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.constant import constant
 
 FIRST = 4096
 """Offset of the first frame."""
 _FRAME = struct.Struct("<4sQQQII")  # mark, number, synced, generation, octets of what follows, CRC-32 of all of it
-_CHECKED = struct.Struct("<QQQI")
+_CHECKED = struct.Struct("<QQQI")  # of these, what the CRC covers: all from number to octets
 _MARK = b"\xf1sgf"
 _VERDICT = Kind.VERDICT.value
-_VERSION, _READ = 2, frozenset({1, 2})  # version 1 has verdicts only
+_VERSION, _READ = 3, frozenset({1, 2, 3})  # version 1 has verdicts only; frames of 1 and 2 are JSON
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +77,10 @@ class Fronted:
     def frame(self, synced: int, number: int = 0) -> bytes:
         """``synced``: the last number that was synced when this was written. ``number``: instead of its own."""
         number = number or self.number
-        row = [self.at, self.id, self.key, self.marks, self.body, self.clear]
-        text = canonical(row if self.kind == _VERDICT else [self.at, self.id, self.kind, self.body]).encode()
+        if self.kind == _VERDICT:  # no part has a line end: ids, keys in hexadecimal, and JSON of journal.chain
+            text = f"{self.at}\n{self.id}\n{self.key}\n{self.marks}\n{self.clear or ''}\n{self.body}".encode()
+        else:
+            text = f"{self.at}\n{self.id}\n{self.kind}\n{self.body}".encode()
         crc = zlib.crc32(text, zlib.crc32(_CHECKED.pack(number, synced, self.generation, len(text))))
         return _FRAME.pack(_MARK, number, synced, self.generation, len(text), crc) + text
 
@@ -139,21 +142,28 @@ def _frame_at(data: bytes, at: int) -> tuple[Fronted, int, int] | None:
     text = data[at + _FRAME.size : at + _FRAME.size + size]
     if mark != _MARK or len(text) != size:
         return None
-    if zlib.crc32(text, zlib.crc32(_CHECKED.pack(number, synced, generation, size))) != crc:
+    if zlib.crc32(text, zlib.crc32(data[at + 4 : at + 4 + _CHECKED.size])) != crc:
         return None
     kind, key, marks, clear = _VERDICT, "", "", None
     try:
-        row = parsed(text.decode())
+        row = text.decode().split("\n", 5) if text[:1] != b"[" else _earlier(text)
         if len(row) == 4:
             when, id, kind, body = row
         else:
-            when, id, key, marks, body, clear = row
+            when, id, key, marks, clear, body = row
+        fronted = Fronted(
+            number=number, generation=generation, at=int(when), id=id, key=key, marks=marks, body=body,
+            clear=clear or None, kind=kind,
+        )  # fmt: skip
     except ValueError:  # not written by any version of smtpguard
         return None
-    fronted = Fronted(
-        number=number, generation=generation, at=when, id=id, key=key, marks=marks, body=body, clear=clear, kind=kind
-    )
     return fronted, synced, at + _FRAME.size + size
+
+
+def _earlier(text: bytes) -> list[Any]:
+    """A frame of version 1 or 2: JSON, with the body before the clear values."""
+    row: list[Any] = parsed(text.decode())
+    return row if len(row) == 4 else [*row[:4], row[5], row[4]]
 
 
 def _others(data: bytes, at: int) -> Iterator[tuple[Fronted, int]]:

@@ -73,7 +73,7 @@ def unread(connection: Connection, after: int, last: int, length: int) -> Unread
     if first is None:
         return None
     through = min((first // length + 1) * length - 1, last)
-    rows = connection.exec_driver_sql(_UNREAD.format(first, through)).all()
+    rows = connection.exec_driver_sql(_UNREAD.format(first, through)).cursor.fetchall()
     return Unread(through=through, more=through < last, rows=rows)
 
 

@@ -42,7 +42,7 @@ _QUEUE_ID = re.compile(r"(?=[A-Za-z0-9._-]*[0-9])[A-Za-z0-9][A-Za-z0-9._-]{4,}[A
 _ENHANCED = re.compile(r"[245]\.[0-9.]+\Z")
 _ADDRESSES = ("reverse_path", "from", "recipients", "actor", "message_id", "ident", "envid")
 _PLACES = ("client", "peer")
-_KINDS = tuple(kind.value for kind in (Kind.VERDICT, Kind.OUTCOME, Kind.RELEASE))
+_KINDS = _VERDICT, _OUTCOME, _RELEASE = Kind.VERDICT.value, Kind.OUTCOME.value, Kind.RELEASE.value
 _MASK = (1 << 63) - 1
 _CLIENT = re.compile(r'\{"data":\{"action":"relay","approved":\[\],"client":"([^"\\]+)"')
 _CALLED = re.compile(r"(?:\b(?:queued )?as|\bid[=:])\s*<?([A-Za-z0-9][A-Za-z0-9._-]{4,}[A-Za-z0-9])", re.IGNORECASE)
@@ -57,11 +57,11 @@ class Digests:
         self.key_id = hashlib.sha256(key).hexdigest()[:16]
         self._keyed = hashlib.blake2b(key=key, digest_size=8)
         self.of: Callable[[str], int] = lru_cache(maxsize=_KNOWN)(self._of)
-        """The number of a word; that of a client or a sender is asked for many times."""
+        """The number of a word, as ``plain`` makes it; that of a client or a sender is asked for many times."""
 
     def _of(self, word: str) -> int:
         digest = self._keyed.copy()
-        digest.update(word.encode("utf-8", "surrogatepass"))
+        digest.update(plain(word).encode("utf-8", "surrogatepass"))
         return int.from_bytes(digest.digest(), "big") & _MASK
 
 
@@ -77,12 +77,12 @@ def plain(word: str) -> str:
 
 def words_of(one: Entry, clear: Clear | None) -> set[str]:
     """The words by which the entry's message is found."""
-    return _words(one.kind, one.data, clear)
+    return {*map(plain, _words(one.kind, one.data, clear))} - {""}
 
 
 def _content(body: str, action: str | None, named: str | None) -> Mapping[str, Any]:
-    """The data of an entry with these columns, or what of it has words, if it is a verdict that has no more. Nearly all
-    are, and so are not decoded: "peer" and "retry" are nowhere in it, and its first keys are known."""
+    """The data of a verdict with these columns, or what of it has words, if it has no more. Nearly all have none, and so
+    are not decoded: "peer" and "retry" are nowhere in it, and its first keys are known."""
     plain = action is named is None and '"peer":' not in body and '"retry":true' not in body
     if plain and (found := _CLIENT.match(body)) is not None:
         return {"client": found[1]}
@@ -90,22 +90,22 @@ def _content(body: str, action: str | None, named: str | None) -> Mapping[str, A
     return content
 
 
-def _words(kind: str, content: Mapping[str, Any], clear: Clear | None) -> set[str]:
-    match kind:
-        case Kind.VERDICT.value if not content.get("retry"):  # the message is indexed already
-            found: set[str] = set()
-            if clear is not None:
-                found.update([plain(value) for role in _ADDRESSES if role in clear for value in clear[role]])
-                if content.get("hold") or content.get("mailing"):
-                    found.update(_of_subject(" ".join(clear.get("subject", ()))))
-            found.update([plain(str(content[name])) for name in _PLACES if content.get(name)])
-        case Kind.OUTCOME.value:
-            found = set(_of_replies(content.get("replies", ())))
-        case Kind.RELEASE.value:
-            found = set(_of_replies((clear or {}).get("comment", ())))
-        case _:
-            found = set()
-    found.discard("")
+def _words(kind: str, content: Mapping[str, Any], clear: Clear | None) -> list[str]:
+    """Before ``plain``, and some of them several times."""
+    if kind == _OUTCOME:
+        return _of_replies(content.get("replies", ()))
+    if kind == _RELEASE:
+        return _of_replies((clear or {}).get("comment", ()))
+    if kind != _VERDICT or content.get("retry"):  # the message is indexed already
+        return []
+    found: list[str] = []
+    if clear is not None:
+        for role in _ADDRESSES:
+            if role in clear:
+                found += clear[role]
+        if content.get("hold") or content.get("mailing"):
+            found += _of_subject(" ".join(clear.get("subject", ())))
+    found += [str(content[name]) for name in _PLACES if content.get(name)]
     return found
 
 
@@ -147,13 +147,14 @@ class Words:
 def words_after(found: journal.Unread, after: int, secret: bytes, journal_id: str) -> Words:
     """The words of those entries, all of one stretch, after number ``after``."""
     digests, stretch = _digests(secret, journal_id), found.through // STRETCH
-    of = digests.of
-    rows = sorted(
-        (stretch, of(word), seq)
-        for seq, _, kind, _, body, action, _, _, named, doc in found.rows
-        if seq > after and kind in _KINDS
-        for word in _words(kind, _content(body, action, named), journal.clear_of(doc))
-    )
+    of, rows = digests.of, list[tuple[int, int, int]]()
+    nothing = {of("")}
+    for seq, _, kind, _, body, action, _, _, named, doc in found.rows:
+        if seq > after and kind in _KINDS:
+            content = _content(body, action, named) if kind == _VERDICT else parsed(body)["data"]
+            words = _words(kind, content, journal.clear_of(doc))
+            rows += [(stretch, word, seq) for word in {*map(of, words)} - nothing]
+    rows.sort()
     return Words(after=after, through=max(after, found.through), key_id=digests.key_id, rows=rows)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import random
 import struct
 import zlib
+from typing import Any
 
 import pytest
 
@@ -51,6 +53,20 @@ def test_an_outcome_is_a_short_frame() -> None:
     data = verdict.frame(0) + outcome.frame(1)
     assert tail(data, 0).fronted == [verdict, outcome]
     assert len(outcome.frame(1)) < len(verdict.frame(0)) / 2
+
+
+def test_frames_in_json_of_earlier_versions_are_found() -> None:
+    data = b""
+    for number, row in ((1, [7, "T1", "ab", "[]", "{}", '{"a":["\n"]}']), (2, [7, "T2", "ab", "[]", "{}", None]), (3, [8, "T1", "outcome", "{}"])):  # fmt: skip
+        text = json.dumps(row).encode()
+        crc = zlib.crc32(text, zlib.crc32(struct.pack("<QQQI", number, 0, 3, len(text))))
+        data += struct.pack("<4sQQQII", b"\xf1sgf", number, 0, 3, len(text), crc) + text
+    of: dict[str, Any] = {"generation": 3, "at": 7, "key": "ab", "marks": "[]", "body": "{}", "clear": None}
+    assert list(tail(data, 0).fronted) == [
+        Fronted(**{**of, "number": 1, "id": "T1", "clear": '{"a":["\n"]}'}),
+        Fronted(**{**of, "number": 2, "id": "T2"}),
+        Fronted(**{**of, "number": 3, "id": "T1", "at": 8, "key": "", "marks": "", "kind": "outcome"}),
+    ]
 
 
 def test_frames_are_read_on_from_any_of_them() -> None:
@@ -127,10 +143,9 @@ def test_a_head_is_whole_or_absent() -> None:
     data = HEAD.octets()
     assert len(data) < FIRST
     assert head_of(data + bytes(FIRST)) == HEAD
-    text = data[8:].replace(b'"version": 2', b'"version": 1')
-    assert head_of(struct.pack("<II", len(text), zlib.crc32(text)) + text) == HEAD, (
-        "of smtpguard before it had outcomes"
-    )
+    for version, known in ((1, True), (2, True), (4, False)):
+        text = data[8:].replace(b'"version": 3', b'"version": %d' % version)
+        assert (head_of(struct.pack("<II", len(text), zlib.crc32(text)) + text) == HEAD) is known
     for cut in range(len(data)):
         assert head_of(data[:cut]) is None
         assert head_of(data[:cut] + bytes(FIRST - cut)) is None
