@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import cast
 
 from smtpguard.mail.message import Content
@@ -22,9 +23,12 @@ from smtpguard.wire.replies import BadReply, RelaySession, SentCommands, Told
 from smtpguard.wire.target import Timeouts
 from smtpguard.wire.turnedaway import Why
 
-BLOCK_OCTETS = 1 << 16
+BLOCK_OCTETS = 1 << 18
 _UNKNOWN_COMMAND = frozenset({500, 501, 502, 503, 504})
 RECALL_SECONDS = 0.1  # how often the fence is asked while the dot is in our buffers
+
+# What may follow in a session: a transaction, a command, content, nothing but the reply to QUIT, nothing.
+_FRESH, _BEGUN, _CONTENT, _LEAVING, _LOST = range(5)
 
 
 class RelayUnavailable(Lost):
@@ -74,10 +78,9 @@ class RelayConnection(asyncio.Protocol):
         self._beneath: asyncio.Transport | None = None
         self._why_lost: str | None = None
         self._ended = False
-        self._fresh = True
-        self._in_data = self._took_chunk = False
+        self._state = _FRESH
+        self._took_chunk = False
         self._session.deaf = deaf
-        self._leaving = False
         self._resumed: asyncio.Future[None] | None = None
 
     def __repr__(self) -> str:
@@ -88,7 +91,7 @@ class RelayConnection(asyncio.Protocol):
     @property
     def usable(self) -> bool:
         """Whether commands can still be sent."""
-        return self._why_lost is None and not self._leaving and not self._in_data
+        return self._state < _CONTENT
 
     @property
     def pipelining(self) -> bool:
@@ -97,18 +100,12 @@ class RelayConnection(asyncio.Protocol):
     @property
     def in_data(self) -> bool:
         """Whether the relay waits for content, or for the rest of it."""
-        return self._in_data
+        return self._state == _CONTENT
 
     @property
     def clean(self) -> bool:
         """Whether a new transaction can begin at once: usable, nothing begun, no reply outstanding."""
-        return (
-            self._fresh
-            and not self._session.asked
-            and self._why_lost is None
-            and not self._leaving
-            and not self._in_data
-        )
+        return self._state == _FRESH and not self._session.asked
 
     # commands
 
@@ -135,8 +132,8 @@ class RelayConnection(asyncio.Protocol):
     def begin_data(self) -> None:
         """Send DATA, before ``data`` does. If that does not follow, the connection cannot be used again. Raises Lost."""
         self._go_ahead = self._loop.create_future()
-        self._put(b"DATA\r\n", 1, self.timeouts.data, _settles(self._go_ahead))
-        self._in_data = True  # from now on sent octets may be content, even if the caller is cancelled
+        self._put(b"DATA\r\n", 1, self.timeouts.data, partial(_settle, self._go_ahead))
+        self._state = _CONTENT  # from now on sent octets may be content, even if the caller is cancelled
 
     async def data(
         self, parts: Iterable[bytes | memoryview], fence: Fence, final_timeout: float | None = None
@@ -156,10 +153,10 @@ class RelayConnection(asyncio.Protocol):
             if reply.positive:
                 self.abort("answered DATA with neither 354 nor a refusal")
                 raise self._lost()
-            self._in_data = False
+            self._content_over(_BEGUN)
             return reply
-        reply = await self._sent(parts, fence, final_timeout, end=b".\r\n")
-        self._fresh = True  # whatever the reply, the transaction is over (RFC 5321 section 4.1.1.4)
+        reply = await self._sent(b"", parts, b".\r\n", fence, final_timeout)
+        self._content_over(_FRESH)  # whatever the reply, the transaction is over (RFC 5321 section 4.1.1.4)
         return reply
 
     async def chunk(self, prepend: bytes, content: Content, fence: Fence, final_timeout: float | None = None) -> Reply:
@@ -176,14 +173,14 @@ class RelayConnection(asyncio.Protocol):
                 return reply
             parts = parts[1:]
         head = b"BDAT %d LAST\r\n" % sum(map(len, parts))
-        reply = await self._sent(parts, fence, final_timeout, head=head)
-        self._fresh = reply.positive  # after a refusal the state is unknown, and RSET is sent
+        reply = await self._sent(head, parts, b"", fence, final_timeout)
+        self._content_over(_FRESH if reply.positive else _BEGUN)  # after a refusal it is unknown, and RSET is sent
         return reply
 
     async def _first_chunk(self, prepend: bytes) -> Reply:
         asked: Waiter = self._loop.create_future()
-        self._put(b"BDAT %d\r\n" % len(prepend) + prepend, 1, self.timeouts.data, _settles(asked))
-        self._in_data = True
+        self._put(b"BDAT %d\r\n" % len(prepend) + prepend, 1, self.timeouts.data, partial(_settle, asked))
+        self._state = _CONTENT
         reply = self._final(self._one(await asked))
         if reply.code in _UNKNOWN_COMMAND:
             self.chunking = False
@@ -191,35 +188,74 @@ class RelayConnection(asyncio.Protocol):
                 self.on_chunk_refused()
             self.abort(f"answered BDAT with {reply.code}, and offers CHUNKING")
             raise self._lost()
-        self._in_data = False
+        self._content_over(_BEGUN)
         self._took_chunk = reply.positive
         return reply
 
     async def _sent(
         self,
+        head: bytes,
         parts: Iterable[bytes | memoryview],
+        end: bytes,
         fence: Fence,
         final_timeout: float | None,
-        *,
-        head: bytes = b"",
-        end: bytes = b"",
     ) -> Reply:
-        self._in_data = True
+        """The reply to all of it, or a refusal that came before. ``head`` and ``end``: what is sent around the content."""
+        if self._state > _CONTENT:
+            raise self._lost()
+        self._state = _CONTENT
         self.messages += 1
+        final: Waiter = self._loop.create_future()
+        self._session.asked.append(SentCommands(1, partial(_settle, final)))  # now, so that an early reply is noticed
         try:
-            reply = await self._content(parts, fence, final_timeout or self.timeouts.final, head, end)
+            block: list[bytes | memoryview] = [head]
+            size, tail = len(head), b"\r\n"
+            for part in parts:
+                for start in range(0, len(part), BLOCK_OCTETS):
+                    piece = part[start : start + BLOCK_OCTETS]
+                    if size >= BLOCK_OCTETS:
+                        self._write(block)
+                        block, size = [], 0
+                        await self._room()
+                        if final.done():
+                            return self._early(final.result())
+                    block.append(piece)
+                    size += len(piece)
+                    tail = (tail + bytes(piece[-2:]))[-2:]
+            if tail != b"\r\n":
+                raise ValueError("the content does not end in CRLF")
+            if final.done():
+                return self._early(final.result())
+            if not await fence():
+                raise Recalled
+            if final.done():
+                return self._early(final.result())
+            block.append(end)
+            self._write(block)
+            self._arm(final_timeout or self.timeouts.final)
+            while (unsent := self._unsent()) and not final.done():
+                if not await fence():
+                    raise Recalled
+                await asyncio.wait((final,), timeout=RECALL_SECONDS)
+            if unsent:
+                return self._early(final.result())
+            return self._final(self._one(await final, after_dot=True), after_dot=True)
         except BaseException:
             self.abort("given up in the middle of a message")  # the part sent so far must never become a message
             raise
-        self._in_data = False
-        return reply
+
+    def _content_over(self, state: int) -> None:
+        if self._state == _CONTENT:
+            self._state = state
 
     def reset(self, told: Callable[[bool], None]) -> None:
         """Send RSET; ``told`` gets whether a new transaction can begin. Raises Lost if it cannot be sent."""
 
         def answered(replies: list[Reply] | None) -> None:
-            self._fresh = replies is not None and replies[0].positive
-            told(self._fresh)
+            positive = replies is not None and replies[0].positive
+            if positive and self._state == _BEGUN:
+                self._state = _FRESH
+            told(positive)
 
         self._put(b"RSET\r\n", 1, self.timeouts.command, answered)
 
@@ -229,12 +265,11 @@ class RelayConnection(asyncio.Protocol):
             self.abort("not needed any more")
             return
         self._send((b"QUIT",), self.timeouts.quit)
-        self._leaving = True
+        self._state = _LEAVING
 
     def abort(self, why: str) -> None:
         """Drop the connection; unsent octets are never sent."""
-        if self._why_lost is None:
-            self._why_lost = why
+        self._lose(why)
         if self._transport is not None:
             self._transport.abort()
         if self._beneath is not None:
@@ -258,7 +293,7 @@ class RelayConnection(asyncio.Protocol):
 
     def take_transport(self) -> asyncio.Transport:
         """The plain transport, to be wrapped in TLS."""
-        if self._transport is None or self._why_lost is not None:
+        if self._transport is None or self._state == _LOST:
             raise self._lost()
         self._session.deaf = False
         return self._transport
@@ -272,7 +307,8 @@ class RelayConnection(asyncio.Protocol):
     def begun(self, extensions: Mapping[str, str]) -> None:
         """The session is open; ``extensions``: the relay's offer."""
         self.extensions = extensions
-        self._fresh = True
+        if self._state == _BEGUN:
+            self._state = _FRESH
 
     # asyncio
 
@@ -281,7 +317,8 @@ class RelayConnection(asyncio.Protocol):
         # buffer nothing beyond the block being written, so that the dot is not committed too early
         self._transport.set_write_buffer_limits(high=0)
         self._greeting = self._loop.create_future()
-        self._expect(1, self.timeouts.greeting, _settles(self._greeting))
+        self._session.asked.append(SentCommands(1, partial(_settle, self._greeting)))
+        self._arm(self.timeouts.greeting)
 
     def data_received(self, data: bytes) -> None:
         session = self._session
@@ -294,7 +331,7 @@ class RelayConnection(asyncio.Protocol):
             return
         if not session.asked:
             self._deadline = math.inf
-            if self._leaving:
+            if self._state == _LEAVING:
                 self.abort("parted")
             elif session.unasked is not None:
                 self.abort(f"said {session.unasked.code} unasked")  # usually a 421 to an idle connection
@@ -311,15 +348,18 @@ class RelayConnection(asyncio.Protocol):
             resumed.set_result(None)
 
     def eof_received(self) -> None:
-        if self._why_lost is None:
-            self._why_lost = "closed by the relay"
+        self._lose("closed by the relay")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._why_lost is None:
-            self._why_lost = f"lost: {exc}" if exc else "closed by the relay"
+        self._lose(f"lost: {exc}" if exc else "closed by the relay")
         self._finish()
 
     # within
+
+    def _lose(self, why: str) -> None:
+        self._state = _LOST
+        if self._why_lost is None:
+            self._why_lost = why
 
     def _finish(self) -> None:
         """Tell everybody who waits, once."""
@@ -337,23 +377,17 @@ class RelayConnection(asyncio.Protocol):
 
     def _send(self, lines: Sequence[bytes], timeout: float, *, last: bool = False) -> Waiter:
         waiter: Waiter = self._loop.create_future()
-        self._put(_octets(lines), len(lines), timeout, _settles(waiter), last=last)
+        self._put(_octets(lines), len(lines), timeout, partial(_settle, waiter), last=last)
         return waiter
 
     def _put(self, octets: bytes, due: int, timeout: float, told: Told, *, last: bool = False) -> None:
-        if self._transport is None or not self.usable:
+        """``told`` gets the next ``due`` replies, which must come within ``timeout`` seconds. Raises Lost."""
+        if self._transport is None or self._state >= _CONTENT:
             raise self._lost()
         self._transport.write(octets)
-        self._fresh = False
-        self._expect(due, timeout, told, last=last)
-
-    def _expect(self, due: int, timeout: float, told: Told, *, last: bool = False) -> None:
-        """``told`` gets the next ``due`` replies, which must come within ``timeout`` seconds."""
-        if self._ended:
-            told(None)
-        else:
-            self._session.asked.append(SentCommands(due, told, last=last))
-            self._arm(timeout)
+        self._state = _BEGUN
+        self._session.asked.append(SentCommands(due, told, last=last))
+        self._arm(timeout)
 
     def _arm(self, timeout: float) -> None:
         self._deadline = self._loop.time() + timeout
@@ -391,58 +425,17 @@ class RelayConnection(asyncio.Protocol):
         lost.__cause__ = ConnectionError(self._why_lost or "the connection cannot be used")
         return lost
 
-    async def _content(
-        self, parts: Iterable[bytes | memoryview], fence: Fence, final_timeout: float, head: bytes, end: bytes
-    ) -> Reply:
-        """The reply to all of it, or a refusal that came before. ``head`` and ``end``: what is sent around the content."""
-        final: Waiter = self._loop.create_future()
-        self._expect(1, math.inf, _settles(final))  # now, so that an early reply is noticed
-        block: list[bytes | memoryview] = [head]
-        size, tail = len(head), b"\r\n"
-        for part in parts:
-            for start in range(0, len(part), BLOCK_OCTETS):
-                piece = part[start : start + BLOCK_OCTETS]
-                if size >= BLOCK_OCTETS:
-                    self._write(block)
-                    block, size = [], 0
-                    await self._room()
-                    if final.done():
-                        return await self._early(final)
-                block.append(piece)
-                size += len(piece)
-                tail = (tail + bytes(piece[-2:]))[-2:]
-        if tail != b"\r\n":
-            raise ValueError("the content does not end in CRLF")
-        if final.done():
-            return await self._early(final)
-        if not await fence():
-            raise Recalled
-        if final.done():
-            return await self._early(final)
-        block.append(end)
-        self._write(block)
-        self._arm(final_timeout)
-        unsent = self._unsent()
-        while unsent and not final.done():
-            if not await fence():
-                raise Recalled
-            await asyncio.wait((final,), timeout=RECALL_SECONDS)
-            unsent = self._unsent()
-        if unsent:
-            return await self._early(final)
-        return self._final(self._one(await final, after_dot=True), after_dot=True)
-
-    async def _early(self, final: Waiter) -> Reply:
+    def _early(self, replies: list[Reply] | None) -> Reply:
         """A reply, or the end, before the dot was sent. A refusal is used; a 250 for half a message is not."""
-        reply = self._one(await final)
+        reply = self._one(replies)
         self.abort("answered before the end of the message")
         if reply.positive:
             raise self._lost()
         return reply
 
     def _write(self, block: Iterable[bytes | memoryview]) -> None:
-        if self._transport is not None and self._why_lost is None:
-            self._transport.write(b"".join(block))
+        if self._transport is not None and self._state != _LOST:
+            self._transport.writelines(block)
 
     async def _room(self) -> None:
         """Wait until the relay has taken what was written, as far as the transport knows."""
@@ -469,9 +462,6 @@ def _octets(lines: Sequence[bytes]) -> bytes:
     return octets + b"\r\n"
 
 
-def _settles(waiter: Waiter) -> Told:
-    def told(replies: list[Reply] | None) -> None:
-        if not waiter.done():
-            waiter.set_result(replies)
-
-    return told
+def _settle(waiter: Waiter, replies: list[Reply] | None) -> None:
+    if not waiter.done():
+        waiter.set_result(replies)
