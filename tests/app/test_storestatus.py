@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +144,7 @@ def test_entries_without_a_listener_are_matched_to_trusted_mtas(story: Path) -> 
 
 def test_a_store_with_an_older_schema_is_read(story: Path) -> None:
     """A store with an older schema is read too, since the check runs before an upgrade."""
-    with sqlite3.connect(next(story.rglob("*.db"))) as database:
+    with closing(sqlite3.connect(next(story.rglob("*.db")))) as database, database:
         database.execute("UPDATE alembic_version SET version_num = '0007'")
     assert (
         len(

@@ -9,6 +9,7 @@ import secrets
 import shutil
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -67,10 +68,8 @@ class Installation:
 
     def copy(self) -> Path:
         made = self.folder / "copy.db"
-        with sqlite3.connect(self.state / "guard.db") as source, sqlite3.connect(made) as target:
+        with closing(sqlite3.connect(self.state / "guard.db")) as source, closing(sqlite3.connect(made)) as target:
             source.backup(target)
-        source.close()
-        target.close()
         return made
 
     def put_back(self, copy: Path) -> None:

@@ -8,6 +8,7 @@ import re
 import shutil
 import sqlite3
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ def test_verify_writes_nothing(installed: Path) -> None:
 
 
 def test_verify_reports_an_edited_entry(installed: Path) -> None:
-    with sqlite3.connect(installed / "guard.db") as connection:
+    with closing(sqlite3.connect(installed / "guard.db")) as connection, connection:
         connection.execute("UPDATE entry SET body = replace(body, 'relay', 'hold') WHERE seq = 7")
     connection.close()
     result = run(installed, "verify", "--json")

@@ -8,7 +8,7 @@ import json
 import sqlite3
 import tarfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -76,7 +76,7 @@ def test_an_edited_journal_keeps_the_older_backup(home: Installation, tmp_path: 
     file = tmp_path / "guard.tar.zst"
     assert home.run("backup", str(file))[0] == 0
     before = file.read_bytes()
-    with sqlite3.connect(home.state / "guard.db") as connection:
+    with closing(sqlite3.connect(home.state / "guard.db")) as connection, connection:
         connection.execute("UPDATE entry SET body = replace(body, 'root', 'toor') WHERE seq = 2")
         connection.execute("UPDATE entry SET at = at + 1 WHERE seq = 2")
     status, _, err = home.run("backup", str(file))

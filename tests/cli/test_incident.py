@@ -8,6 +8,7 @@ import re
 import sqlite3
 import sys
 import zlib
+from contextlib import closing
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -200,7 +201,7 @@ def test_relayed_mail_beside_decided_mail_is_named_as_undecided(story: Path) -> 
 
 
 def test_an_altered_journal_is_reported_first(story: Path) -> None:
-    with sqlite3.connect(story / "guard.db") as connection:
+    with closing(sqlite3.connect(story / "guard.db")) as connection, connection:
         connection.execute("UPDATE entry SET body = replace(body, 'hold', 'gold') WHERE seq = 2")
     connection.close()
     result = run(story, "--subject", "drawings")
@@ -227,7 +228,7 @@ def test_a_report_without_the_old_policy_says_so(story: Path) -> None:
     assert [policy["known"] for policy in row(story, HOLD)["policies"]] == [True]
     assert lost not in page(story, HOLD)
     for change in ("UPDATE document SET data = x'00'", "DELETE FROM document"):
-        with sqlite3.connect(story / "guard.db") as connection:
+        with closing(sqlite3.connect(story / "guard.db")) as connection, connection:
             connection.execute(change)
         connection.close()
         said = page(story, HOLD).splitlines()

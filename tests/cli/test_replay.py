@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -182,7 +183,7 @@ def test_an_unreadable_message_does_not_stop_the_others(installed: Path) -> None
 
 
 def test_erased_content_is_counted(installed: Path) -> None:
-    with sqlite3.connect(installed / "guard.db") as connection:
+    with closing(sqlite3.connect(installed / "guard.db")) as connection, connection:
         (sha256,) = connection.execute("SELECT content FROM hold WHERE hold_id = ?", (LIST,)).fetchone()
         connection.execute("DELETE FROM chunk WHERE sha256 = ?", (sha256,))
         connection.execute("DELETE FROM content WHERE sha256 = ?", (sha256,))
@@ -191,7 +192,7 @@ def test_erased_content_is_counted(installed: Path) -> None:
 
 
 def test_if_all_content_is_erased_the_message_says_so(installed: Path) -> None:
-    with sqlite3.connect(installed / "guard.db") as connection:
+    with closing(sqlite3.connect(installed / "guard.db")) as connection, connection:
         (held,) = connection.execute("SELECT count(*) FROM hold WHERE lead IS NULL").fetchone()
         connection.execute("DELETE FROM chunk")
         connection.execute("DELETE FROM content")
@@ -226,7 +227,7 @@ def test_an_unreadable_policy_is_reported_with_its_place(installed: Path) -> Non
 
 def test_replay_writes_nothing(installed: Path) -> None:
     def journal() -> int:
-        with sqlite3.connect(installed / "guard.db") as connection:
+        with closing(sqlite3.connect(installed / "guard.db")) as connection, connection:
             (n,) = connection.execute("SELECT COUNT(*) FROM entry").fetchone()
         connection.close()
         return int(n)

@@ -6,6 +6,7 @@ import sqlite3
 import threading
 import tracemalloc
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ MANY = 60_000
 @pytest.fixture
 def crm(tmp_path: Path) -> Path:
     path = tmp_path / "crm.db"
-    with sqlite3.connect(path) as database:
+    with closing(sqlite3.connect(path)) as database, database:
         database.execute("CREATE TABLE customers (id INTEGER, Email TEXT, changed INTEGER)")
         rows = [(1, "lena@kund.se", 1), (2, None, 1), (3, "  ", 1), (4, "nobody", 1), (5, "Olle <olle@kund.se>", 1)]
         database.executemany("INSERT INTO customers VALUES (?, ?, ?)", rows)
@@ -69,14 +70,14 @@ def test_the_version_query_decides_whether_to_read(crm: Path, tmp_path: Path) ->
     before = fingerprint()
     assert fingerprint() == before
     assert fingerprint(query="SELECT email FROM customers WHERE id > 1") != before
-    with sqlite3.connect(crm) as database:
+    with closing(sqlite3.connect(crm)) as database, database:
         database.execute("UPDATE customers SET changed = 2 WHERE id = 1")
     database.close()
     assert fingerprint() != before
     assert fingerprint(version=None) != fingerprint(version=None), "without a version it is always read"
     source = opened(asked, tmp_path)
     before = source.fingerprint()
-    with sqlite3.connect(crm) as database:
+    with closing(sqlite3.connect(crm)) as database, database:
         database.execute("UPDATE customers SET changed = 3 WHERE id = 1")
     database.close()
     assert source.fingerprint() == before, "a table that keeps changing can be read"
@@ -104,7 +105,7 @@ def test_failures_are_reported(
     with pytest.raises(SourceError, match=why):
         members(declaration)
     assert not (tmp_path / "none.db").exists()
-    with sqlite3.connect(crm) as database:
+    with closing(sqlite3.connect(crm)) as database, database:
         assert database.execute("SELECT count(*) FROM customers").fetchone() == (5,)
     database.close()
 
