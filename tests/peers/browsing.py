@@ -66,11 +66,14 @@ class Site:
             await self.here.person(address, *roles)
 
     async def signed_in(self, address: str, *roles: Role, **more: Any) -> Page:
-        """A page of a signed-in person. Creates the account if there is none."""
+        """A page, still empty, of a person who has signed in elsewhere. Creates the account if there is none."""
         await self.account(address, *roles)
         page = await self.visitor(**more)
-        await page.goto("/login")
-        await signs_in(page, address)
+        other = self.here.browser(url=self.url)
+        other.origin = self.url
+        assert (await other.sign_in(address)).status_code == 303
+        cookies = other.http.cookies.jar
+        await page.context.add_cookies([{"name": c.name, "value": c.value or "", "url": self.url} for c in cookies])
         return page
 
 
@@ -90,11 +93,11 @@ async def site(folder: Path) -> AsyncIterator[Site]:
         async with stage(folder, console=console) as here, async_playwright() as playwright:
             here.app.state.console = replace(here.app.state.console, approvers=True)
             config = uvicorn.Config(
-                here.app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2
+                _with_axe(here.app), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2
             )
             server = Server(config)
             serving = asyncio.create_task(server.serve([listener]))
-            options = ["--no-sandbox"] if os.getuid() == 0 else []
+            options = ["--disable-gpu"] + (["--no-sandbox"] if os.getuid() == 0 else [])
             browser = await playwright.chromium.launch(executable_path=chromium(), args=options)
             made = Site(here=here, browser=browser, url=url)
             try:
@@ -103,6 +106,37 @@ async def site(folder: Path) -> AsyncIterator[Site]:
                 await browser.close()
                 server.should_exit = True
                 await serving
+
+
+def _with_axe(app: Any) -> Any:
+    """The app, with axe-core as its script /axe.js, which the browser compiles once instead of on each page."""
+    script = AXE.read_bytes()
+    headers = [(b"content-type", b"text/javascript; charset=utf-8"), (b"cache-control", b"max-age=86400")]
+
+    async def serve(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/axe.js":
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": script})
+        else:
+            await app(scope, receive, send)
+
+    return serve
+
+
+AXE_RUN = """async () => {
+  const serious = ['serious', 'critical'];
+  const others = axe._audit.rules.filter(rule => !serious.includes(rule.impact)).map(rule => [rule.id, {enabled: false}]);
+  const options = {resultTypes: ['violations'], iframes: false, preload: false, rules: Object.fromEntries(others)};
+  return (await axe.run(document, options)).violations
+    .map(found => [found.id, found.help, found.nodes.slice(0, 3).map(node => node.html.slice(0, 200))]);
+}"""
+
+
+async def violations(page: Page) -> list[Any]:
+    """The page's violations of accessibility that axe-core calls serious or critical."""
+    if not await page.evaluate("typeof axe === 'object'"):
+        await page.add_script_tag(url="/axe.js")
+    return list(await page.evaluate(AXE_RUN))
 
 
 def _fail(error: Any) -> None:

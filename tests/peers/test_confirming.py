@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Iterator
 from email import message_from_bytes
 from email.policy import default
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import pytest
@@ -23,7 +22,7 @@ from tests.console.holding import ANNA, EVA, again
 from tests.console.test_deciding import link_of
 from tests.guard.asking import READERS, RULES, copy, put
 from tests.guard.house import FakePassage
-from tests.peers.browsing import AXE, DESKTOP, PHONES, Site, missing, site
+from tests.peers.browsing import DESKTOP, PHONES, Site, missing, site, violations
 from tests.peers.chain import Chain, until
 from tests.peers.postfix import free_port
 from tests.peers.postfix import missing as no_postfix
@@ -142,9 +141,7 @@ async def looks_right(page: Page, name: str) -> None:
     screenshot."""
     wide = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert wide <= 0, f"{name} is {wide} px too wide"
-    await page.evaluate(AXE.read_text())
-    found: Any = await page.evaluate("axe.run()")
-    assert [v["id"] for v in found["violations"] if v["impact"] in ("serious", "critical")] == []
+    assert await violations(page) == []
     if folder := os.environ.get("SMTPGUARD_PICTURES"):
         await page.screenshot(path=f"{folder}/{name}.png", full_page=True)
 

@@ -26,7 +26,7 @@ from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, again, held, hosti
 from tests.console.stage import PASSWORD
 from tests.guard.house import KEY, MEMBERS, RAMADAN, FakePassage
 from tests.notices.test_notice import render, texts
-from tests.peers.browsing import AXE, DESKTOP, PHONES, Site, missing, signs_in, site
+from tests.peers.browsing import DESKTOP, PHONES, Site, missing, signs_in, site, violations
 from tests.returns.mails import letter
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.skipif(bool(missing()), reason=missing() or "-")]
@@ -426,9 +426,6 @@ FAINT = """() => {
   return bad;
 }"""
 """What axe-core does not see: placeholders, and the squares of a QR code."""
-AXE_RUN = """async () => (await axe.run(document, {resultTypes: ['violations'], iframes: false})).violations
-  .filter(found => ['serious', 'critical'].includes(found.impact))
-  .map(found => [found.id, found.help, found.nodes.slice(0, 3).map(node => node.html.slice(0, 200))])"""
 
 
 @pytest.mark.parametrize("language", ["en-GB", "sv-SE"])
@@ -439,7 +436,7 @@ async def test_every_page_is_accessible_and_fits(web: Site, language: str, monke
     await web.account(EVA, APPROVER)
     await web.account(DPO, APPROVER)
     hold = await another(web, f"fit-{language}", NEWS)
-    page = await web.visitor(language=language, bypass_csp=True)  # axe-core is a script of the test
+    page = await web.visitor(language=language)
     link = Link(hold_id=hold.hold_id, address=ANNA, until=web.here.home.clock.now() + timedelta(days=1))
     await _examined(page, f"/mine/{Links(KEY).sign(link)}")
     await page.goto("/login/sso/back?error=access_denied")
@@ -531,7 +528,7 @@ async def _frozen(web: Site, admin: Page, language: str) -> None:
     await web.here.home.freeze(id=language)
     approvals = web.here.home.approvals()
     await approvals.vote(hold.hold_id, Choice.APPROVE, approver=EVA, by="a test")
-    reader = await web.visitor(language=language, bypass_csp=True)
+    reader = await web.visitor(language=language)
     await reader.goto("/login")
     await signs_in(reader, DPO)
     await _examined(reader, f"/held/{hold.hold_id}")  # the last approver
@@ -555,8 +552,6 @@ async def _examined(page: Page, path: str = "") -> None:
         await page.goto(path)
     await page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
     english = await page.evaluate("document.documentElement.lang") == "en"
-    if english:
-        await page.add_script_tag(path=AXE)
     told: list[Any] = []
     for size in (PHONES[1], DESKTOP, PHONES[0]):
         await page.set_viewport_size(size)
@@ -564,7 +559,7 @@ async def _examined(page: Page, path: str = "") -> None:
         if english and size != PHONES[1]:
             await page.emulate_media(color_scheme="light" if size == DESKTOP else "dark")
             told += await page.evaluate(FAINT)
-            told += await page.evaluate(AXE_RUN)
+            told += await violations(page)
     assert told == [], page.url
 
 
