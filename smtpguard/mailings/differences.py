@@ -20,7 +20,7 @@ MOST_SAID = 3
 _MOST_COMPARED = 600
 """The most tokens of a paragraph whose words are compared."""
 _MOST_TRIED = 40
-"""The most paragraphs that are tried as copies of others."""
+"""The most paragraphs of each side that are tried as copies, or as a changed form, of those of the other."""
 _LONG = 60
 
 SAID: Mapping[str, str] = {
@@ -177,18 +177,18 @@ def _without_slots(
 def _paired(missing: Sequence[Block], added: Sequence[str]) -> list[tuple[Block, str]]:
     """Blocks that share most words with another, in order."""
     pairs: list[tuple[Block, str]] = []
-    free = list(added)
-    for element in missing:
+    words = [Counter(token for token in tokens(block) if not is_markup(token)) for block in added]
+    free = list(range(len(added)))
+    for element in missing[:_MOST_TRIED]:
         mine = Counter(item for item in element.items if isinstance(item, str) and not is_markup(item))
-        scored = [(_shared(mine, block), -n) for n, block in enumerate(free)]
+        scored = [(_shared(mine, words[n]), -place) for place, n in enumerate(free[:_MOST_TRIED])]
         best = max(scored, default=(0.0, 0))
         if best[0] >= 0.6:
-            pairs.append((element, free.pop(-best[1])))
+            pairs.append((element, added[free.pop(-best[1])]))
     return pairs
 
 
-def _shared(mine: Counter[str], block: str) -> float:
-    theirs = Counter(token for token in tokens(block) if not is_markup(token))
+def _shared(mine: Counter[str], theirs: Counter[str]) -> float:
     both = mine.total() + theirs.total()
     return 2 * (mine & theirs).total() / both if both else 1.0
 

@@ -16,6 +16,7 @@ from smtpguard.holds.effects import learned_from_tests
 from smtpguard.mail.message import Message
 from smtpguard.mailings import alignment
 from smtpguard.mailings.alignment import kind_of, opcodes, stretches
+from smtpguard.mailings.differences import differences
 from smtpguard.mailings.slotlearning import learn
 from smtpguard.mailings.slots import Slot, Template
 from smtpguard.policy.approvals import SHARE
@@ -270,3 +271,15 @@ def test_time_grows_about_linearly(kind: str) -> None:
 
     taken(1_000)
     assert taken(40_000) < 60 * (taken(4_000) + 0.05)
+
+
+def test_many_paragraphs_are_compared_in_linear_time() -> None:
+    """Each of one text was compared with each of the other: 40 KB stopped a worker for seconds, 200 KB for minutes."""
+    old, new = (
+        shown("".join(f"<p>{word}{n} x y</p>" for n in range(8_000)), head="Content-Type: text/html\r\n")
+        for word in ("a", "b")
+    )
+    approved = learn(old, ())
+    began = time.process_time()
+    assert {one.kind for one in differences(approved, new, exact=False)} >= {"words", "paragraph", "paragraph-missing"}
+    assert time.process_time() - began < 10
