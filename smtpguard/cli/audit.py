@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from smtpguard.cli.context import CannotRun, Context, as_json, awaited
+from smtpguard.cli.context import CannotRun, Context, Group, as_json, awaited
 from smtpguard.console.entrywords import disagreeing, noted
 from smtpguard.console.incidentfile import proof_row
 from smtpguard.journal.chain import Clear, Entry, utc_text
@@ -41,7 +41,7 @@ _GONE = (
 _ASIDE = "smtpguard: {} belongs to another state of the journal: its entries were not merged"
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """Verify or export the journal, or show an earlier policy."""
 

@@ -15,6 +15,7 @@ import asyncio
 import json
 import os
 import pwd
+import re
 import sqlite3
 import sys
 import traceback
@@ -79,6 +80,17 @@ class NotFine(CannotRun):
     """It ran, and the thing asked about is not fine."""
 
     exit_code = 1
+
+
+class Group(click.Group):
+    """A group whose help shows the first sentence of each of its commands whole."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        texts = {name: " ".join((command.help or "").split()) for name, command in sorted(self.commands.items())}
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, re.split(r"\.(?: (?=[A-Z])|\Z)", text)[0] + ".") for name, text in texts.items()]
+            )
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from smtpguard.cli.bulk import Filter, agreed, every_hold, failures, filters, meant
-from smtpguard.cli.context import CannotRun, Context, NotFine, as_address, as_json, as_line, in_columns
+from smtpguard.cli.context import CannotRun, Context, Group, NotFine, as_address, as_json, as_line, in_columns
 from smtpguard.cli.holdrow import (
     all_at_once,
     goes_out,
@@ -57,7 +57,7 @@ a_count = click.option("--count", type=click.IntRange(0), default=None, metavar=
 a_comment = click.option("--comment", default="", metavar="TEXT", help="A comment; the writer is told.")
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """Held mail: list, show, approve, reject, unvote, confirm, withdraw, settle, export."""
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from smtpguard.cli.audit import may_name, progress
-from smtpguard.cli.context import CannotRun, Context, NotFine, as_json, moment
+from smtpguard.cli.context import CannotRun, Context, Group, NotFine, as_json, moment
 from smtpguard.console.incident import ReportText, in_numbers, report_in_words
 from smtpguard.console.incidentfile import row as report_row
 from smtpguard.console.reporting import Made, NothingFits, make
@@ -29,7 +29,7 @@ from smtpguard.locale.catalogue import languages
 from smtpguard.locale.speech import Speech
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """Report incidents from the journal, and keep their data."""
 

@@ -269,7 +269,7 @@ def _tell(context: Context, settings: Path, policy: Path, answers: Answers) -> N
     if system and shutil.which("systemctl"):
         start = "systemctl enable --now smtpguard.socket smtpguard.service"
     text = [
-        f"Wrote {settings} and {policy}: {lists} with {people:,} addresses. They observe, and hold nothing.",
+        f"Wrote {settings} and {policy}: {lists} with {people:,} addresses. The policy observes, and holds nothing.",
         "Next:",
         f"  {as_service}smtpguard {own}check --live",
         "      whether the relay takes mail, and which ways around the guard are open",

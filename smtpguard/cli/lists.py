@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 
-from smtpguard.cli.context import CannotRun, Context, NotFine, as_json, in_columns, sentence_of
+from smtpguard.cli.context import CannotRun, Context, Group, NotFine, as_json, in_columns, sentence_of
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.expanding import Expander
 from smtpguard.lists.expansions import EXPANSIONS, Expansion, Expansions
@@ -29,7 +29,7 @@ from smtpguard.lists.sync import Refresher, by_source, called, overlaps
 from smtpguard.mail.address import Address, BadAddress
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """Customer lists: sync, show, match, overlap."""
 

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, ParamSpec
 
 import click
 
-from smtpguard.cli.context import CannotRun, Context, NotFine, as_address, as_json, awaited
+from smtpguard.cli.context import CannotRun, Context, Group, NotFine, as_address, as_json, awaited
 from smtpguard.cli.holdrow import all_at_once, freeze_row, goes_out, in_words, of_mailing, taken_back, voters
 from smtpguard.cli.mailingtext import LEGEND, Follower, bar, state, table, told
 from smtpguard.holds.model import Choice, Conflict
@@ -61,7 +61,7 @@ def until_interrupted(command: Callable[P, None]) -> Callable[P, None]:
     return run
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """Mailings: list, show, people; correct; approve, reject, go-on, stop, reopen."""
 

@@ -57,7 +57,7 @@ def check(path: Path) -> Checked:
             return _policy(path, None)
         settings = read_settings(path)
     except Broken as e:
-        return Checked(problems=e.problems)
+        return Checked(problems=ordered((*e.problems, *_of_its_policy(path, document))))
     files = tuple(_files(document, settings))
     if not settings.policy.exists():
         return Checked(settings=settings, problems=ordered(files))
@@ -71,6 +71,13 @@ def check(path: Path) -> Checked:
         people=rest.people,
         unread=rest.unread,
     )
+
+
+def _of_its_policy(path: Path, document: Document | None) -> tuple[Problem, ...]:
+    """The policy's mistakes, if the settings have mistakes of their own and still name the policy."""
+    named = document.value.get("policy") if document is not None and isinstance(document.value, dict) else None
+    policy = path.parent / named if isinstance(named, str) and named else None
+    return _policy(policy, None).problems if policy is not None and policy.is_file() else ()
 
 
 def _policy(path: Path, settings: Settings | None) -> Checked:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from smtpguard.cli.context import CannotRun, Context, NotFine, as_json, awaited, terminal
+from smtpguard.cli.context import CannotRun, Context, Group, NotFine, as_json, awaited, terminal
 from smtpguard.config.documents import VOCABULARIES, policy_documents, shipped
 from smtpguard.config.problem import Broken
 
@@ -25,7 +25,7 @@ yes = click.option("--yes", is_flag=True, help="Put it in force without asking, 
 fail_on_warning = click.option("--fail-on-warning", is_flag=True, help="Change nothing if there is a warning: exit 1.")
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """Policies: history, show, diff, restore; and guide, a hand-out for staff."""
 
@@ -219,7 +219,8 @@ async def _kept(store: Store, given: str) -> tuple[str, Mapping[str, bytes]]:
     else:
         found = await store.policies.named(given) if given.isalnum() else ()
     if len(found) != 1:
-        raise NotFine(f"several policies begin with {given}" if found else f"no policy is kept under {given}")
+        none = f"no policy is kept under {given}: smtpguard policy history lists those that are"
+        raise NotFine(f"several policies begin with {given}" if found else none)
     try:
         return found[0], await store.policies.documents(found[0])
     except KeyError:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from smtpguard.cli.audit import may_name, progress
-from smtpguard.cli.context import CannotRun, Context, as_json
+from smtpguard.cli.context import CannotRun, Context, Group, as_json
 from smtpguard.mail.address import Address, BadAddress
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _WORDS = {
 an_address = click.argument("address", metavar="ADDRESS")
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """What is kept about a person: show, erase."""
 
@@ -69,7 +69,8 @@ def _lines(found: Sequence[PersonalData], verdicts: int, lists: Sequence[str]) -
     for what, n in Counter(one.what for one in found).items():
         yield f"{n:,} {_WORDS[what][n != 1]}:"
         yield from (f"  {_line(one)}" for one in found if one.what == what)
-    yield f"{verdicts:,} verdicts have their keyed digest, which stays as long as the journal."
+    have = "1 verdict has" if verdicts == 1 else f"{verdicts:,} verdicts have"
+    yield f"{have} their keyed digest, which stays as long as the journal."
     there = " It is corrected and erased where the list comes from." if lists else ""
     yield f"Lists: {', '.join(lists) or 'none'}.{there}"
 
@@ -109,7 +110,10 @@ async def erase(context: Context, address: str, yes: bool) -> None:
         for one in done.kept:
             context.say(_row(one))
         return
-    click.echo(f"Erased: {done.values:,} values in {done.entries:,} entries of the journal, {done.holds:,} holds, {sum(done.mailings.values()):,} mailings' digests, and what was counted.")  # fmt: skip
+    click.echo(
+        f"Erased: values in the journal: {done.values:,}, in entries: {done.entries:,}; holds: {done.holds:,}; "
+        f"digests in mailings: {sum(done.mailings.values()):,}; and what was counted."
+    )
     for one in done.kept:
         click.echo(f"Kept: {one.what} {_line(one)}")
     if lists:

@@ -12,7 +12,7 @@ import click
 import yaml
 
 from smtpguard.cli.audit import may_name, progress
-from smtpguard.cli.context import CannotRun, Context, a_since, an_until, as_json, period
+from smtpguard.cli.context import CannotRun, Context, Group, a_since, an_until, as_json, period
 from smtpguard.cli.holdrow import plain
 from smtpguard.database.errors import LedgerError
 from smtpguard.incidents import observed
@@ -32,7 +32,7 @@ ERASED = "(erased)"
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Group, invoke_without_command=True)
 @a_since("7d")
 @an_until
 @as_json("One JSON object.")
@@ -330,8 +330,8 @@ def _one(example: observed.Example, names: bool) -> dict[str, Any]:
 
 def _observed_lines(found: observed.Observed, *, names: bool) -> Iterator[str]:
     """For a terminal."""
-    days = (found.until - found.since) / timedelta(days=1)
-    yield f"{found.since:%Y-%m-%d %H:%M} to {found.until:%Y-%m-%d %H:%M} UTC, {days:.3g} days: {found.messages:,} messages."
+    time = f"{found.since:%Y-%m-%d %H:%M} to {found.until:%Y-%m-%d %H:%M} UTC, {_span(found.until - found.since)}"
+    yield f"{time}: {_many(found.messages, 'message')}."
     if found.enforced:
         yield f"{found.enforced:,} of them were held, deferred or rejected: the policy did not only observe."
     total = sum(found.would.values())

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import click
 
 from smtpguard.cli.audit import may_name
-from smtpguard.cli.context import Context, NotFine, TryAgain, as_json, awaited, moment, sentence_of
+from smtpguard.cli.context import Context, Group, NotFine, TryAgain, as_json, awaited, moment, sentence_of
 from smtpguard.console.pages.mailings import in_words, trend
 from smtpguard.database.errors import ContentMissing
 from smtpguard.journal.event import Kind
@@ -29,7 +29,7 @@ _MENTIONS = 1_000
 _SORTS = [sort.value for sort in Sort]
 
 
-class _Returns(click.Group):
+class _Returns(Group):
     """``smtpguard returns ID`` is ``smtpguard returns show ID``."""
 
     def resolve_command(
@@ -132,7 +132,7 @@ async def mentions(context: Context, since: str) -> None:
         }
         for one in found
     )
-    context.answers(rows, _mentioned(found) if found else ["Nothing is said outside that is known."])
+    context.answers(rows, _mentioned(found) if found else ["No report in news or feeds has come in."])
 
 
 def _mentioned(found: Sequence[Outside]) -> Iterator[str]:

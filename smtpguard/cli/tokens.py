@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from smtpguard.accounts.model import Scope, Token
-from smtpguard.cli.context import CannotRun, Context, NotFine, as_json, awaited, in_columns
+from smtpguard.cli.context import CannotRun, Context, Group, NotFine, as_json, awaited, in_columns
 
 if TYPE_CHECKING:
     from smtpguard.console.api.tokens import Tokens
@@ -22,7 +22,7 @@ SCOPES = [scope.value for scope in Scope]
 MOST_DAYS = 730
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """Tokens of the API: add, revoke, list."""
 

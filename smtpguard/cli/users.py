@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from smtpguard.accounts.model import Account, Role
-from smtpguard.cli.context import CannotRun, Context, NotFine, as_json, in_columns
+from smtpguard.cli.context import CannotRun, Context, Group, NotFine, as_json, in_columns
 
 if TYPE_CHECKING:
     from smtpguard.console.people.accounts import Accounts
@@ -33,7 +33,7 @@ a_password_file = click.option(
 )
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """People of the console: add, passwd, roles, disable, enable, totp, link, delete, list."""
 

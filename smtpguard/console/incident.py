@@ -375,7 +375,8 @@ class _Telling:
         reasons = report.reasons.most_common()
         for (rule, mode), n in report.rules.most_common():
             many = f" ({said.number(n)})" if report.messages > 1 else ""
-            purpose = f": {self.made.purposes.of[rule]}" if self.made.purposes.of.get(rule) else ""
+            aim = self.made.purposes.of.get(rule) or (said(rulewords.AIMS[rule]) if rule in rulewords.AIMS else "")
+            purpose = f": {aim}" if aim else ""
             rests = self._of(RULE, f"{mode} {rule}")
             yield fact(plain(f"{said(MODES[mode], name=rule)}{purpose}{many}"), rests)
             seen = [(one, m) for one, m in reasons if one[0] == rule and mode == "enforce"]
@@ -383,7 +384,7 @@ class _Telling:
                 observed = observed if self.made.names or name != FREEZE else what_is_frozen(observed)
                 value = rulewords.observed(name, observed, said)[:200] or said("not shown")
                 limit = rulewords.limit(name, limit, said)[:200]
-                asked = said("{value}, the limit {limit}", value=value, limit=limit) if limit else value
+                asked = said("{value}, the condition {limit}", value=value, limit=limit) if limit else value
                 text = f"  {rulewords.fact(name, said)}: {asked}" + (f" ({said.number(m)})" if m != n else "")
                 yield fact(plain(text), rests)
 

@@ -68,7 +68,7 @@ class Further:
         report, said = self.made.report, self.said
         if report.lists:
             lists = ", ".join(self._title(name) for name, _ in report.lists.most_common(3))
-            yield fact(said("Lists that it reached: {lists}.", lists=lists), self._came)
+            yield fact(said("Lists that it was for: {lists}.", lists=lists), self._came)
         if report.stopped is not None:
             yield self._stopped()
         elif report.reached.messages:

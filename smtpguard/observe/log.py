@@ -232,8 +232,9 @@ def _reason(reason: object) -> str:
     """ "recipients.reach 400000": the fact and its observed value."""
     if not isinstance(reason, Mapping):
         return str(reason)
-    doubt = " (unknown)" if reason.get("uncertain") else ""
-    return f"{reason.get('fact')} {reason.get('observed') or ''}".strip() + doubt
+    observed = str(reason.get("observed") or "")
+    doubt = " (unknown)" if reason.get("uncertain") and not observed.startswith("unknown") else ""
+    return f"{reason.get('fact')} {observed}".strip() + doubt
 
 
 def _first_things_first(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -287,12 +287,16 @@ def _counts(open: Open, whom: Person) -> Iterator[PersonalData]:
         for number_, doc in connection.execute(
             select(person.c.person, person.c.doc).where(person.c.person.in_(whom.numbers))
         ):
-            yield PersonalData(what="count", id=str(number_), parts=(f"under {len(unpack(bytes(doc))):,} names",))
+            yield PersonalData(
+                what="count", id=str(number_), parts=(f"counted under {_many(len(unpack(bytes(doc))), 'scope')}",)
+            )
     messages = 0
     for rows in paged(open, select(sent.c.message, sent.c.doc), SLICE, sent.c.message):
         messages += sum(not whom.numbers.isdisjoint(unpack(bytes(doc))) for _, doc in rows)
     if messages:
-        yield PersonalData(what="count", id="sent", parts=(f"recipient of {messages:,} messages by their Message-ID",))
+        yield PersonalData(
+            what="count", id="sent", parts=(f"recipient of {_many(messages, 'message')}, kept by Message-ID",)
+        )
 
 
 def _sendings(open: Open, whom: Person, keeps: Callable[[str], str]) -> Iterator[PersonalData]:
@@ -507,3 +511,7 @@ def _unfound(batch: Batch, words: Collection[str], after: int) -> int | None:
     end = int(first) + SOME
     batch.connection.execute(delete(term).where(term.c.stretch.between(int(first), end - 1), term.c.word.in_(numbers)))
     return end
+
+
+def _many(n: int, what: str) -> str:
+    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"

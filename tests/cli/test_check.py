@@ -100,12 +100,19 @@ def test_all_errors_of_both_files_are_reported_at_once(run: Callable[..., Result
     edit(etc / "policy.yaml", "then: hold", "then: hodl")
     edit(etc / "policy.yaml", "from: [communications]", "from: [comunications]")
     result, policy = run("check"), etc / "policy.yaml"
-    assert (result.exit_code, result.stdout) == (1, "")
-    assert [line.rpartition("/")[2] for line in result.stderr.splitlines()] == [
+    mistakes = [
         f'policy.yaml:{line_of(policy, "comunications")}:20: unknown group "comunications" (did you mean communications?)',
         f'policy.yaml:{line_of(policy, "hodl")}:11: unknown action "hodl" (did you mean hold?)',
+    ]
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert [line.rpartition("/")[2] for line in result.stderr.splitlines()] == [
+        *mistakes,
         "none.pem: expected a file that is there",
     ]
+    edit(etc / "smtpguard.yaml", "\nstate: ", "\nstats: ")  # settings that cannot be used do not hide them
+    said = [line.rpartition("/")[2] for line in run("check").stderr.splitlines()]
+    assert said[:2] == mistakes
+    assert [line.partition(": ")[2] for line in said[2:]] == ['unknown key "stats" (did you mean state?)']
 
 
 def test_missing_misnamed_or_too_few_members_are_reported(run: Callable[..., Result], etc: Path) -> None:

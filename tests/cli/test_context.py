@@ -49,6 +49,12 @@ def test_the_settings_option_may_follow_the_command(tmp_path: Path, words: list[
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"smtpguard: {file}: no such file\n")
 
 
+def test_the_help_of_a_group_has_the_whole_first_sentence_of_each_command() -> None:
+    held, incident = (program.run([name, "--help"], timeout=120).stdout for name in ("held", "incident"))
+    assert "Export a message, byte for byte as it came, and all that is known of it." in " ".join(held.split())
+    assert "the 72 hours of GDPR Art. 33(1) run from then." in " ".join(incident.split())
+
+
 SLOW_MODULES = frozenset(
     {
         "sqlalchemy",

@@ -272,7 +272,10 @@ def test_the_policy_of_that_time_is_printed_verbatim(story: Path) -> None:
 @every("wanted", ["0123456789abcdef", "%", ""])
 def test_an_unknown_policy_is_an_error(story: Path, wanted: str) -> None:
     result = policy(story, wanted)
-    assert (result.exit_code, result.stderr) == (1, f"smtpguard: no policy is kept under {wanted}\n")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        f"smtpguard: no policy is kept under {wanted}: smtpguard policy history lists those that are\n",
+    )
 
 
 def test_the_report_names_deciders_and_lists(story: Path) -> None:

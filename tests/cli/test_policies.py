@@ -213,7 +213,10 @@ def test_two_policies_are_compared(run: Callable[..., Result], etc: Path) -> Non
     assert [each["name"] for each in back["documents"]] == ["policy.yaml"]
     assert run("policy", "diff", first).stdout == "they are the same\n"
     unknown = run("policy", "diff", "ffff")
-    assert (unknown.exit_code, unknown.stderr) == (1, "smtpguard: no policy is kept under ffff\n")
+    assert (unknown.exit_code, unknown.stderr) == (
+        1,
+        "smtpguard: no policy is kept under ffff: smtpguard policy history lists those that are\n",
+    )
     assert run("policy", "show", first[:6]).stdout == run("audit", "policy", first[:6]).stdout
 
 

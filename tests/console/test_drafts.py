@@ -150,7 +150,7 @@ def test_the_paragraph_without_names_does_not_name_a_special_list() -> None:
     said, one = Speech("en"), made(usual(), special=True)
     for names, lists in ((False, "a list of a special category (GDPR Art. 9)"), (True, "Ramadan greetings")):
         page = report_in_words(replace(one, names=names), said)
-        assert f"Lists that it reached: {lists}." in [each.text for each in page.paragraph]
+        assert f"Lists that it was for: {lists}." in [each.text for each in page.paragraph]
 
 
 def test_mail_in_doubt_is_described_as_unknown() -> None:

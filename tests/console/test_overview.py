@@ -38,10 +38,18 @@ async def story(here: Stage) -> None:
 
 async def test_the_overview_shows_holds_figures_and_strict_rules(here: Stage) -> None:
     await story(here)
+    automatic = Event(
+        kind=Kind.VERDICT,
+        id="A1",
+        at=here.home.clock.now(),
+        data={"action": "reject", "rules": ["automatic-to-list"], "lists": []},
+    )
+    await here.home.store.journal.record([automatic])
     vera = await here.signed_in("vera@example.com", Role.VIEWER)
     answer = await vera.get("/")
     said = text(answer)
     assert said.startswith("(2) Overview")
+    assert "Automatic replies and bounces never go to a list automatic-to-list" in said
     assert "Waiting 2 Frozen nothing Lists all 2 are well Relay no alarm Store" in said
     assert "passed 1 1 held 7 7" in said
     assert "approved 4 4 rejected 1 1 writers' feedback: right / mistake – – Median time to decide" in said

@@ -35,6 +35,7 @@ VERDICT = Event(
             {"rule": "internal-to-list", "fact": "message.looks", "observed": "internal", "uncertain": False},
             {"rule": "not-a-writer", "fact": "message.looks", "observed": "internal", "uncertain": False},
             {"rule": "not-a-writer", "fact": "sender.is_writer", "observed": None, "uncertain": True},
+            {"rule": "busy", "fact": "sender.customers", "observed": "unknown (no From)", "uncertain": True},
         ],
         "misses": [{"rule": "reply-storm"}],
         "note": "",
@@ -170,7 +171,11 @@ def test_a_message_is_one_line_of_json() -> None:
     row = json.loads(line("auto"))  # not a terminal: JSON
     assert (row["event"], row["id"], row["action"], row["level"]) == ("verdict", "01HELD", "hold", "info")
     assert row["rules"] == ["internal-to-list"]
-    assert row["reasons"] == ["message.looks internal", "sender.is_writer (unknown)"]
+    assert row["reasons"] == [
+        "message.looks internal",
+        "sender.is_writer (unknown)",
+        "sender.customers unknown (no From)",
+    ]
     assert list(row)[:3] == ["timestamp", "level", "event"]
     assert row["reverse_path"] == "kalle@example.com"
     assert row["recipients"][-1] == "and 10 more"

@@ -22,7 +22,7 @@ from smtpguard.console.pages.history import titles
 from smtpguard.console.pages.waiting import ruled
 from smtpguard.console.ports import ActiveAlarm
 from smtpguard.console.rendering import form, page, see_other, services_of, speech
-from smtpguard.console.rulewords import in_words
+from smtpguard.console.rulewords import AIMS, in_words
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.model import State
 from smtpguard.incidents.activity import Activity, Decided, Share, approver_shares
@@ -70,6 +70,7 @@ async def overview(request: Request) -> Response:
     alarms = await here.alarms()
     waits = (await here.ledger.holds.counts()).get(State.WAITING, 0)
     entries, signed = await here.archive.record()
+    aims = {name: said(aim) for name, aim in AIMS.items()}
     return await page(
         request,
         "overview.html",
@@ -79,7 +80,7 @@ async def overview(request: Request) -> Response:
         spans={n: _spans(each.found.decided, said) for n, each in figures.items()},
         chosen=chosen,
         periods=PERIODS,
-        rules=_parts(chosen.found.rules, {r.rule_id: in_words(r, said).aim for r in in_force.rules.rules}, said),
+        rules=_parts(chosen.found.rules, aims | {r.rule_id: in_words(r, said).aim for r in in_force.rules.rules}, said),
         lists=_parts(chosen.found.lists, {name: info.title for name, info in in_force.registry.lists.items()}, said),
         drawn=_drawn(month),
         uncounted=max(each.found.uncounted for each in figures.values()),
