@@ -22,7 +22,7 @@ from smtpguard.app import policyfile
 from smtpguard.app.alarmchannels import AlarmChannels, FileMemory, Organization
 from smtpguard.app.certificates import ends
 from smtpguard.app.clock import SystemClock
-from smtpguard.app.files import CannotStart, make_state
+from smtpguard.app.files import CannotStart, make_state, no_room
 from smtpguard.app.policies import Following
 from smtpguard.app.relay import Relays, found, targets
 from smtpguard.app.services import opened
@@ -109,7 +109,7 @@ class Observer:
         names = {hook.known_as for hook in self.settings.webhooks}
         seen = Seen(
             at=now,
-            store="",
+            store=no_room(self.settings),
             frozen=self._frozen(gate, now),
             put_back=self._put_back(gate),
             stopped=trips,
@@ -382,7 +382,7 @@ class Alarms(Part):
         except Exception:
             log.exception("alarms: reading the store")
         else:
-            self._problem = ""
+            self._problem = self._seen.store
             with_policy = looking.policies
             try:
                 organization = with_policy.policy.organization

@@ -6,6 +6,7 @@ Imports nothing heavy, so that commands start fast.
 from __future__ import annotations
 
 import errno
+import os
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from smtpguard.policy.parse import Policy
 
 _SQLITE = "sqlite:///"
+_LEAST_ROOM = 1 << 16
 
 
 class CannotStart(Exception):
@@ -121,6 +123,18 @@ def store_url(settings: Needed) -> str:
     parts = urlsplit(settings.store.url)
     user, at, host = parts.netloc.rpartition("@")
     return urlunsplit(parts._replace(netloc=f"{user}:{password}{at}{host}"))
+
+
+def no_room(settings: Settings) -> str:
+    """Which disk is full, if it is that of a SQLite database: no record can be written, and mail is answered 452."""
+    if not settings.store.url.startswith(_SQLITE):
+        return ""
+    folder = Path(settings.store.url.removeprefix(_SQLITE).partition("?")[0]).parent
+    try:
+        room = os.statvfs(folder)
+    except OSError:
+        return ""
+    return f"no space left in {folder}" if room.f_bavail * room.f_frsize < _LEAST_ROOM else ""
 
 
 SHORTEST_SECRET = 16

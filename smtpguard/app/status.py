@@ -129,7 +129,7 @@ _SLOW = frozenset({"deferring"})
 def _past(key: str) -> Alarm | None:
     name, _, about = key.partition(" ")
     condition = BY_NAME.get(name)
-    words = {"what": about, "answered": "?", "deferred": "?", "minutes": "10"}
+    words = {"what": about, "answered": "the", "deferred": "many", "minutes": "10"}  # "Of the messages ... many were"
     return None if condition is None else Alarm(condition=condition, found=Found(about=about, words=words))
 
 
@@ -178,7 +178,8 @@ async def _store(settings: Settings, found: Status) -> Seen | None:
             policies = Following(store, settings, digester, SystemClock())
             looking = Observer(settings, store, policies, SystemClock())
             seen = await looking.look()
-            found.store |= {"answers": True, "put_back": seen.put_back or None, "alarms": await Alarmed(store).known()}
+            found.store |= {"answers": not seen.store, "problem": seen.store or None}
+            found.store |= {"put_back": seen.put_back or None, "alarms": await Alarmed(store).known()}
             found.store["fronts_aside"] = [str(file) for file in store.journal.fronts_aside()]
             found.waiting = await store.ask(
                 lambda c: figures.look(c, found.at, near=NEAR, settled_within=SETTLED_WITHIN)

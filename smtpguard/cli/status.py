@@ -149,7 +149,8 @@ def lines(found: Status) -> Iterator[str]:
         severity = "quiet" if alarm.condition.name in found.quiet else alarm.condition.severity.value
         mark = click.style(f"{severity:<8}", fg="red" if severity == "critical" else "yellow")
         told = f" (since {_when(since)})" if since is not None else ""
-        yield f"  {mark}  {alarm.says}{told} {alarm.does}"
+        says = f"{alarm.says}{told}"
+        yield f"  {mark}  {says}{'' if says.endswith(('.', ')')) else '.'} {alarm.does}"
     yield f"Parts       {_parts(found.trees)}"
     yield f"Policy      {_policy(found.policy)}"
     if found.freezes is not None:
@@ -165,9 +166,9 @@ def lines(found: Status) -> Iterator[str]:
         due = f", the first since {_when(waiting.due_at)}" if waiting.due_at else ""
         yield f"Outbox      {waiting.due} due{due}; {waiting.later} later"
     if found.relay is not None:
-        yield f"Relay       {found.relay['name']} {found.relay['problem'] or 'answers'}"
+        yield f"Relay       {_answers(found.relay)}"
     for row in found.routes:
-        yield f"Route       {row['route']}: {row['name']} {row['problem'] or 'answers'}"
+        yield f"Route       {row['route']}: {_answers(row)}"
     if found.store is not None:
         said = found.store["problem"] or found.store["put_back"] or "answers"
         yield f"Store       {found.store['url']}: {said}"
@@ -202,6 +203,10 @@ def _group(each: Mapping[str, Any]) -> str:
         if each["problem"]
         else said
     )
+
+
+def _answers(relay: Mapping[str, Any]) -> str:
+    return f"{relay['name']} cannot be used: {relay['problem']}" if relay["problem"] else f"{relay['name']} answers"
 
 
 def _verdict(found: Status) -> str:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 FOLDER = "trees"
 EVERY_SECONDS = 2.0
 OLD_SECONDS = 30.0
+_OCTETS = 4096
+"""With this length a file has room for later states of the same tree."""
 
 
 class StatusFile:
@@ -62,13 +64,26 @@ class StatusFile:
                 for child in children
             ],
         }
-        with contextlib.suppress(OSError):
+        text = json.dumps(row) + "\n"
+        try:
             self._path.parent.mkdir(mode=0o700, exist_ok=True)
-            replace_file(self._path, json.dumps(row) + "\n", durable=False)
+            replace_file(self._path, text.ljust(_OCTETS), durable=False)
+        except OSError:  # a full disk has no room for another file; this one keeps its own
+            with contextlib.suppress(OSError):
+                _write_over(self._path, text)
 
     def remove(self) -> None:
         with contextlib.suppress(OSError):
             self._path.unlink()
+
+
+def _write_over(path: Path, text: str) -> None:
+    """Write into a file that exists, at once and without another length. Raises OSError."""
+    file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.pwrite(file, text.encode().ljust(os.fstat(file).st_size), 0)
+    finally:
+        os.close(file)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -73,7 +73,10 @@ def test_status_from_healthy_to_failing_and_back(tmp_path: Path) -> None:
             assert [(row["route"], row["name"], row["answers"]) for row in routed["routes"]] == [
                 ("bulk", "127.0.0.1 port 9", False)
             ]
-            assert "Route       bulk: 127.0.0.1 port 9 connecting to" in guard.run("status", exits=1).stdout
+            assert (
+                "Route       bulk: 127.0.0.1 port 9 cannot be used: connecting to"
+                in guard.run("status", exits=1).stdout
+            )
             guard.config.write_text(whole.replace("store:", "stroe:"))
             broken = status_of(guard, 1)
             assert any("stroe" in problem for problem in broken["settings"])

@@ -5,6 +5,7 @@ Never a 5xx for a failure of ours, never a 250 without a commit, and no queue in
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -109,6 +110,10 @@ def test_a_full_disk_defers_mail(on_a_disk: tuple[OnADisk, Recorder]) -> None:
     done = tries(guard)
     assert {a.code for a in done} == {452}, done
     assert all(a.text.startswith("4.3.1 ") for a in done)
+    found = json.loads(guard.run("--json", "status", exits=1).stdout)
+    assert found["serves"], found
+    assert found["store"]["problem"].startswith("no space left in "), found["store"]
+    assert "store-away" in [alarm["alarm"] for alarm in found["alarms"]]
     large = Mta(guard).once(ordinary("large@x", 3_000_000), ANNA, PETER)
     assert large.code // 100 == 4, "content spooled to that disk"
     assert len([m for m in recorder.messages[there:] if b"large@x" in m.content]) == 0

@@ -6,6 +6,7 @@ For parts that die, see test_child.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import signal
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from smtpguard.processes.statusfile import StatusFile, trees
 from tests.processes.tree import PATIENCE, Grow, gone
 
 
@@ -242,3 +244,20 @@ def test_milter_connections_wait_while_smtp_continues(grow: Grow, tmp_path: Path
             assert pid
         second.connect(str(path))
         assert int(second.recv(100).split()[1]) != before
+
+
+def test_on_a_full_disk_the_state_of_the_tree_is_written_over_the_last_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    file = StatusFile(tmp_path)
+    file.write(0.0, (), {"answered": 10}, stopping=False)
+    monkeypatch.setattr("smtpguard.processes.statusfile.replace_file", full)
+    file.write(10.0, (), {"answered": 2}, stopping=True)
+    (tree,) = trees(tmp_path)
+    assert (tree.alive, tree.row["counts"], tree.row["stopping"]) == (True, {"answered": 2}, True)
+    file.remove()
+    file.write(20.0, (), {}, stopping=True)
+    assert not list(trees(tmp_path)), "there is no file to write over"

@@ -308,7 +308,7 @@ CONDITIONS: tuple[Condition, ...] = (
         after_seconds=60,
         title=N_("the database cannot be used"),
         says=N_(
-            "The database cannot be used, so that nothing is decided: mail is answered 451 and waits at its clients. {said}"
+            "The database cannot be used, so that nothing is decided: mail is answered 4xx and waits at its clients. Why: {said}"
         ),
         does=N_("Bring it back. No restart is needed, and nothing is lost."),
         found=lambda seen: _away(seen.store),
@@ -330,7 +330,7 @@ CONDITIONS: tuple[Condition, ...] = (
         severity=Severity.CRITICAL,
         after_seconds=60,
         title=N_("smtpguard does not start"),
-        says=N_("smtpguard does not start, and is not running: mail waits at its clients. {said}"),
+        says=N_("smtpguard does not start, and is not running: mail waits at its clients. Why: {said}"),
         does=N_(
             "Mend what it says. The service manager tries again every few seconds, unless it has given up: systemctl status smtpguard"
         ),
@@ -341,7 +341,7 @@ CONDITIONS: tuple[Condition, ...] = (
         severity=Severity.CRITICAL,
         after_seconds=90,
         title=N_("the relay cannot be used"),
-        says=N_("The relay cannot be used: mail is answered 4xx and waits at its clients. {said}"),
+        says=N_("The relay cannot be used: mail is answered 4xx and waits at its clients. Why: {said}"),
         does=N_("See its answer: smtpguard check --live"),
         found=lambda seen: _away(seen.relay),
     ),
