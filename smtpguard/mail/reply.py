@@ -21,17 +21,20 @@ class Reply:
 
     code: int
     lines: tuple[str, ...] = ("",)
-    _wire: bytes | None = field(default=None, init=False, repr=False, compare=False)
-    """Written once: most replies are said often."""
+    octets: bytes = field(init=False, repr=False, compare=False)
+    """All lines, as they are sent. Made once: most replies are said often."""
+    positive: bool = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        *others, last = self.lines
+        lines = [f"{self.code}-{line}\r\n" for line in others] + [f"{self.code} {last}\r\n"]
+        object.__setattr__(self, "octets", "".join(lines).encode("utf-8", "replace"))
+        object.__setattr__(self, "positive", 200 <= self.code < 400)
 
     @classmethod
     def of(cls, code: int, enhanced: str, *sentences: str) -> Reply:
         """A reply of ours: the enhanced status code is on each line (RFC 2034 section 4)."""
         return cls(code, tuple(f"{enhanced} {_one_line(s)}" for s in sentences))
-
-    @property
-    def positive(self) -> bool:
-        return 200 <= self.code < 400
 
     @property
     def transient(self) -> bool:
@@ -57,15 +60,6 @@ class Reply:
 
     def __str__(self) -> str:
         return f"{self.code} {self.text}"
-
-    def wire(self) -> bytes:
-        octets = self._wire
-        if octets is None:
-            *others, last = self.lines
-            lines = [f"{self.code}-{line}\r\n" for line in others] + [f"{self.code} {last}\r\n"]
-            octets = "".join(lines).encode("utf-8", "replace")
-            object.__setattr__(self, "_wire", octets)
-        return octets
 
 
 @dataclass(frozen=True, slots=True)

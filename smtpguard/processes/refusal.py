@@ -32,7 +32,7 @@ def refuse(connection: socket.socket, why: reply.Reply, *, clear: bool) -> None:
         if clear:
             connection.setblocking(False)
             try:
-                connection.send(why.wire())
+                connection.send(why.octets)
                 connection.shutdown(socket.SHUT_WR)
             except OSError:
                 pass
@@ -105,7 +105,7 @@ class Strangers:
         loop = asyncio.get_running_loop()
         connection.setblocking(False)
         try:
-            connection.send(reply.NOT_A_CLIENT.wire())
+            connection.send(reply.NOT_A_CLIENT.octets)
         except OSError:
             connection.close()
             return
@@ -155,7 +155,7 @@ class Strangers:
             over = not came or len(rest) > LINE_OCTETS
             for line in lines:
                 over = over or line.strip().upper() == b"QUIT"
-                connection.send((reply.BYE if over else reply.BAD_SEQUENCE).wire())
+                connection.send((reply.BYE if over else reply.BAD_SEQUENCE).octets)
                 if over:
                     break
         except (BlockingIOError, InterruptedError):

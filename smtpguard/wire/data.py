@@ -139,7 +139,7 @@ class Arriving:
             self._refuse(reply.NUL_IN_MESSAGE)
             return
         self._dots += dots
-        if self._longest(piece) > self._limits.line_octets:
+        if self._exceeds_a_line(piece):
             self._refuse(reply.LINE_TOO_LONG)
             return
         self._size += len(piece)
@@ -149,18 +149,16 @@ class Arriving:
         self._parts.append(piece)
         self._waiting += len(piece)
 
-    def _longest(self, piece: bytes) -> int:
-        """The longest line that ``piece`` is part of, or less if all are certainly within the limit."""
-        carried = self._line
-        last = piece.rfind(b"\n")
-        if last < 0:
-            self._line += len(piece)
-            return self._line
-        self._line = len(piece) - last - 1
-        if carried + len(piece) <= self._limits.line_octets:
-            return 0
-        lines = piece.split(b"\n")
-        return max(carried + len(lines[0]) + 1, max(map(len, lines)) + 1)
+    def _exceeds_a_line(self, piece: bytes) -> bool:
+        """Whether a line that ``piece`` is part of is over the limit."""
+        begin, limit = -self._line, self._limits.line_octets
+        while len(piece) - begin > limit:
+            begin = piece.rfind(b"\n", max(begin, 0), begin + limit) + 1
+            if not begin:
+                return True
+        end = piece.rfind(b"\n") + 1
+        self._line = len(piece) - end if end else self._line + len(piece)
+        return False
 
     def _refuse(self, answer: Reply) -> None:
         self.refusal = self.refusal or answer

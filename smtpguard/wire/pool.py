@@ -127,7 +127,7 @@ class RelayPool:
         self._leaving: set[RelayConnection] = set()  # QUIT was sent
         self._places: set[Reservation] = set()
         self._lent: dict[RelayConnection, str] = {}  # to clients that are counted
-        self._using: Counter[str] = Counter()
+        self._using: dict[str, int] = {}
         self.offered = target.reachability.offered if target.reachability is not None else None
         """The relay's offer in the latest session, perhaps of an earlier process; None if there never was one."""
         self._failure: RelayUnavailable | None = None
@@ -190,7 +190,7 @@ class RelayPool:
 
     def release(self, connection: RelayConnection) -> None:
         """Give it back after use, in any state; RSET is sent first if it is not clean."""
-        self._take_back(connection)
+        self._count(self._lent.pop(connection, ""), -1)
         if not connection.usable or connection not in self._open:
             self.discard(connection)
         elif self._closed or connection.messages >= self.target.messages_per_connection:
@@ -440,16 +440,14 @@ class RelayPool:
     def _lend(self, connection: RelayConnection, client: str) -> None:
         if client:
             self._lent[connection] = client
-            self._using[client] += 1
-
-    def _take_back(self, connection: RelayConnection) -> None:
-        if self._lent:
-            self._count(self._lent.pop(connection, ""), -1)
+            self._count(client, 1)
 
     def _count(self, client: str, by: int) -> None:
         if client:
-            self._using[client] += by
-            if not self._using[client]:
+            using = self._using.get(client, 0) + by
+            if using:
+                self._using[client] = using
+            else:
                 del self._using[client]
 
     def _part(self, connection: RelayConnection) -> None:
@@ -462,7 +460,7 @@ class RelayPool:
     def _gone(self, connection: RelayConnection) -> None:
         if connection not in self._open and connection not in self._leaving:
             return
-        self._take_back(connection)
+        self._count(self._lent.pop(connection, ""), -1)
         self._open.discard(connection)
         self._leaving.discard(connection)
         if self._idle:

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from typing import Any, Protocol
 
@@ -66,7 +67,6 @@ class Passage:
         *,
         xforward: Callable[[str], Sequence[bytes]] = lambda offered: (),
         client: str = "",
-        gone: Callable[[], bool] = lambda: False,
         here: Callable[[Address], Reply | None] = lambda address: None,
         choose: Callable[[Address], Lines | None] | None = None,
         rate_check: RateCheck | None = None,
@@ -82,7 +82,7 @@ class Passage:
         self.refused: Reply | None = None
         """The relay's refusal of MAIL, as the reply for each recipient."""
         self.content: Arrived | None = None
-        self._pool, self._session, self._mail, self._xforward, self._gone = pool, session, mail, xforward, gone
+        self._pool, self._session, self._mail, self._xforward = pool, session, mail, xforward
         self._connection: RelayConnection | None = None
         self._begun = False  # MAIL is on its way over this connection
         self._accepted: list[tuple[Rcpt, Reply]] = []
@@ -94,45 +94,46 @@ class Passage:
         None: a connection was there, and the relay was asked at once. ``answered`` gets the replies; or what to wait for
         instead, since the connection was lost. It gets nothing if the transaction ends before.
         """
-        ours = [self._own(recipient.address) for recipient, _ in asks]
+        ours = list(map(self._own, asks))
         if any(ours):
             return self._ask_with_ours(asks, ours)
         if self._choose is not None:
             return self._ask_routes(asks, self._choose)
-        return None if self._asked_at_once(asks, answered) else self._ask_or_break(asks)
+        if self.broken is None and self.refused is None:
+            if self._connection is None:
+                self._connection, self._begun = self._pool.at_once(self._client), False
+            connection = self._connection
+            if connection is not None and connection.pipelining:
+                try:
+                    connection.ask(self._lines(connection, asks), partial(self._told, connection, asks, answered))
+                except Lost:
+                    return self._ask_or_break(asks)
+                return None
+        return self._ask_or_break(asks)
 
-    def _asked_at_once(self, asks: Sequence[Rcpt], answered: Callable[[list[Reply] | Asking], None]) -> bool:
-        if self.broken is not None or self.refused is not None:
-            return False
-        if self._connection is None:
-            self._connection, self._begun = self._pool.at_once(self._client), False
-        connection = self._connection
-        if connection is None or not connection.pipelining:
-            return False
-
-        def told(replies: list[Reply] | None) -> None:
-            if self._connection is not connection:
-                return
-            heard: list[Reply] | Asking
-            try:
-                heard = self._heard(connection, asks, replies)
-            except Exception:  # lost; an error of ours comes again, to whoever waits
-                heard = self._ask_or_break(asks, fresh=True)
-            answered(heard)
-
+    def _told(
+        self,
+        connection: RelayConnection,
+        asks: Sequence[Rcpt],
+        answered: Callable[[list[Reply] | Asking], None],
+        replies: list[Reply] | None,
+    ) -> None:
+        if self._connection is not connection:
+            return
+        heard: list[Reply] | Asking
         try:
-            connection.ask(self._lines(connection, asks), told)
-        except Lost:
-            return False
-        return True
+            heard = self._heard(connection, asks, replies)
+        except Exception:  # lost; an error of ours comes again, to whoever waits
+            heard = self._ask_or_break(asks, fresh=True)
+        answered(heard)
 
     async def _ask_with_ours(self, asks: Sequence[Rcpt], ours: Sequence[Reply | None]) -> list[Reply]:
         others = [ask for ask, own in zip(asks, ours, strict=True) if own is None]
         said = iter(await self._ask_relays(others) if others else ())
         return [own if own is not None else next(said) for own in ours]
 
-    def _own(self, address: Address) -> Reply | None:
-        said = self._here(address)
+    def _own(self, ask: Rcpt) -> Reply | None:
+        said = self._here(ask[0].address)
         if said is None and self._rate_check is not None:
             said = self._rate_check(self._session, not self._counted)
             self._counted = self._counted or said is None
@@ -201,12 +202,7 @@ class Passage:
             connection.begin_data()
 
     async def send(self, prepend: bytes, fence: Fence) -> tuple[Reply, ...]:
-        """See mail.transaction.Onward. If the client has disconnected, the fence counts as refused: nobody would get
-        the reply."""
-
-        async def stands() -> bool:
-            return await fence() and not self._gone()
-
+        """See mail.transaction.Onward."""
         fresh = False
         try:
             while True:
@@ -220,9 +216,9 @@ class Passage:
                     assert self._connection is not None
                     connection, content = self._connection, self.content
                     if connection.chunking and content is not None:
-                        said = await connection.chunk(prepend, content.message.raw, stands)
+                        said = await connection.chunk(prepend, content.message.raw, fence)
                     else:
-                        said = await connection.data(self._octets(prepend), stands)
+                        said = await connection.data(self._octets(prepend), fence)
                     # after 421 it closes this connection, not our client's
                     return (replace(said, code=451) if said.code == 421 else said,)
                 except RelayUnavailable:
@@ -265,7 +261,8 @@ class Passage:
         offered, lines = connection.extensions, list[bytes]()
         if not self._begun:
             self._begun = True
-            asks = [*(ask for ask, _ in self._accepted), *asks]
+            if self._accepted:
+                asks = [*(ask for ask, _ in self._accepted), *asks]
             self._check_offer(offered, asks)
             if "XFORWARD" in offered:
                 lines += self._xforward(offered["XFORWARD"])
@@ -276,8 +273,12 @@ class Passage:
 
     def _heard(self, connection: RelayConnection, asks: Sequence[Rcpt], replies: list[Reply] | None) -> list[Reply]:
         """The replies to ``asks``, of those to all ``_lines``; None: the connection is lost. Raises Lost."""
-        # after 421 it closes this connection, not our client's; 3yz has accepted nothing (RFC 5321 section 4.2.1)
-        if replies is None or [said for said in replies if said.code == 421 or 300 <= said.code < 400]:
+        for said in replies or ():
+            # after 421 it closes this connection, not our client's; 3yz has accepted nothing (RFC 5321 section 4.2.1)
+            if said.code == 421 or 300 <= said.code < 400:
+                replies = None
+                break
+        if replies is None:
             self._pool.discard(connection)
             self._connection = None
             raise Lost(reply.RELAY_LOST)
@@ -312,7 +313,7 @@ class Passage:
         if (
             (mail.smtputf8 and "SMTPUTF8" not in offered)
             or (mail.body is Body.EIGHTBITMIME and "8BITMIME" not in offered)
-            or ("DSN" not in offered and (mail.ret or mail.envid or any(r.notify or r.orcpt for r, _ in asks)))
+            or ("DSN" not in offered and (mail.ret or mail.envid or [r for r, _ in asks if r.notify or r.orcpt]))
         ):
             self._break()
 

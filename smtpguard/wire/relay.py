@@ -19,7 +19,7 @@ from typing import cast
 from smtpguard.mail.message import Content
 from smtpguard.mail.reply import RELAY_LOST, RELAY_UNAVAILABLE, Reply
 from smtpguard.mail.transaction import Fence, Lost, Recalled
-from smtpguard.wire.replies import BadReply, RelaySession, SentCommands, Told
+from smtpguard.wire.replies import BadReply, RelaySession, Told
 from smtpguard.wire.target import Timeouts
 from smtpguard.wire.turnedaway import Why
 
@@ -60,6 +60,7 @@ class RelayConnection(asyncio.Protocol):
         """Whether ``chunk`` can be used: the relay offers CHUNKING, and has not refused BDAT."""
         self.on_chunk_refused: Callable[[], None] | None = None
         """Called when the relay refuses BDAT, although it offers CHUNKING."""
+        self.pipelining = False
         self.tls = False
         self.authenticated = False
         self.messages = 0
@@ -94,10 +95,6 @@ class RelayConnection(asyncio.Protocol):
         return self._state < _CONTENT
 
     @property
-    def pipelining(self) -> bool:
-        return "PIPELINING" in self.extensions
-
-    @property
     def in_data(self) -> bool:
         """Whether the relay waits for content, or for the rest of it."""
         return self._state == _CONTENT
@@ -116,12 +113,10 @@ class RelayConnection(asyncio.Protocol):
     async def pipeline(self, lines: Sequence[bytes]) -> list[Reply]:
         """Send commands and wait for all their replies; together if the relay offers PIPELINING. Raises Lost."""
         if not self.pipelining:
-            return [self._final(await self.command(line)) for line in lines]
+            return [self._final(await self._send((line,), self.timeouts.command)) for line in lines]
         replies = await self._send(lines, self.timeouts.command)
-        if replies is None:
-            raise self._lost()
-        if len(replies) < len(lines) or 300 <= replies[-1].code < 400:
-            self._final(replies[-1])
+        self._final(replies)
+        assert replies is not None
         return replies
 
     def ask(self, lines: Sequence[bytes], told: Told) -> None:
@@ -155,9 +150,7 @@ class RelayConnection(asyncio.Protocol):
                 raise self._lost()
             self._content_over(_BEGUN)
             return reply
-        reply = await self._sent(b"", parts, b".\r\n", fence, final_timeout)
-        self._content_over(_FRESH)  # whatever the reply, the transaction is over (RFC 5321 section 4.1.1.4)
-        return reply
+        return await self._sent(b"", parts, b".\r\n", fence, final_timeout)
 
     async def chunk(self, prepend: bytes, content: Content, fence: Fence, final_timeout: float | None = None) -> Reply:
         """As ``data``, by BDAT (RFC 3030 section 2), for ``chunking``. ``content`` is not dot-stuffed and ends in CRLF. It is one
@@ -173,15 +166,13 @@ class RelayConnection(asyncio.Protocol):
                 return reply
             parts = parts[1:]
         head = b"BDAT %d LAST\r\n" % sum(map(len, parts))
-        reply = await self._sent(head, parts, b"", fence, final_timeout)
-        self._content_over(_FRESH if reply.positive else _BEGUN)  # after a refusal it is unknown, and RSET is sent
-        return reply
+        return await self._sent(head, parts, b"", fence, final_timeout)
 
     async def _first_chunk(self, prepend: bytes) -> Reply:
         asked: Waiter = self._loop.create_future()
         self._put(b"BDAT %d\r\n" % len(prepend) + prepend, 1, self.timeouts.data, partial(_settle, asked))
         self._state = _CONTENT
-        reply = self._final(self._one(await asked))
+        reply = self._final(await asked)
         if reply.code in _UNKNOWN_COMMAND:
             self.chunking = False
             if self.on_chunk_refused is not None:
@@ -206,7 +197,7 @@ class RelayConnection(asyncio.Protocol):
         self._state = _CONTENT
         self.messages += 1
         final: Waiter = self._loop.create_future()
-        self._session.asked.append(SentCommands(1, partial(_settle, final)))  # now, so that an early reply is noticed
+        self._session.asked.append((1, partial(_settle, final), False))  # now, so that an early reply is noticed
         try:
             block: list[bytes | memoryview] = [head]
             size, tail = len(head), b"\r\n"
@@ -239,7 +230,10 @@ class RelayConnection(asyncio.Protocol):
                 await asyncio.wait((final,), timeout=RECALL_SECONDS)
             if unsent:
                 return self._early(final.result())
-            return self._final(self._one(await final, after_dot=True), after_dot=True)
+            reply = self._final(await final, after_dot=True)
+            # after DATA the transaction is over, whatever the reply (RFC 5321 section 4.1.1.4); after BDAT it may not be
+            self._content_over(_FRESH if end or reply.positive else _BEGUN)
+            return reply
         except BaseException:
             self.abort("given up in the middle of a message")  # the part sent so far must never become a message
             raise
@@ -306,7 +300,7 @@ class RelayConnection(asyncio.Protocol):
 
     def begun(self, extensions: Mapping[str, str]) -> None:
         """The session is open; ``extensions``: the relay's offer."""
-        self.extensions = extensions
+        self.extensions, self.pipelining = extensions, "PIPELINING" in extensions
         if self._state == _BEGUN:
             self._state = _FRESH
 
@@ -317,7 +311,7 @@ class RelayConnection(asyncio.Protocol):
         # buffer nothing beyond the block being written, so that the dot is not committed too early
         self._transport.set_write_buffer_limits(high=0)
         self._greeting = self._loop.create_future()
-        self._session.asked.append(SentCommands(1, partial(_settle, self._greeting)))
+        self._session.asked.append((1, partial(_settle, self._greeting), False))
         self._arm(self.timeouts.greeting)
 
     def data_received(self, data: bytes) -> None:
@@ -335,8 +329,8 @@ class RelayConnection(asyncio.Protocol):
                 self.abort("parted")
             elif session.unasked is not None:
                 self.abort(f"said {session.unasked.code} unasked")  # usually a 421 to an idle connection
-        for asked in answered:  # last: who is told may send more
-            asked.told(asked.replies)
+        for told, replies in answered:  # last: who is told may send more
+            told(replies)
 
     def pause_writing(self) -> None:
         if self._resumed is None:
@@ -370,7 +364,8 @@ class RelayConnection(asyncio.Protocol):
             self._timer.cancel()
             self._timer = None
         while self._session.asked:
-            self._session.asked.popleft().told(None)
+            _, told, _ = self._session.asked.popleft()
+            told(None)
         self.resume_writing()
         if self.on_lost is not None:
             self.on_lost(self)
@@ -386,7 +381,7 @@ class RelayConnection(asyncio.Protocol):
             raise self._lost()
         self._transport.write(octets)
         self._state = _BEGUN
-        self._session.asked.append(SentCommands(due, told, last=last))
+        self._session.asked.append((due, told, last))
         self._arm(timeout)
 
     def _arm(self, timeout: float) -> None:
@@ -407,17 +402,20 @@ class RelayConnection(asyncio.Protocol):
             self._timer_at = self._deadline
             self._timer = self._loop.call_at(self._deadline, self._tick)
 
-    def _final(self, reply: Reply, *, after_dot: bool = False) -> Reply:
-        """If nothing more is to be sent, a 3yz reply (RFC 5321 section 4.2.1) has accepted nothing, and it is unknown
-        how the relay would take what follows."""
+    def _final(self, replies: list[Reply] | None, *, after_dot: bool = False) -> Reply:
+        """The last reply. If nothing more is to be sent, a 3yz reply (RFC 5321 section 4.2.1) has accepted nothing, and
+        it is unknown how the relay would take what follows."""
+        if replies is None:
+            raise self._lost(after_dot=after_dot)
+        reply = replies[-1]
         if 300 <= reply.code < 400:
             self.abort(f"asked for more with {reply.code}")
             raise self._lost(after_dot=after_dot)
         return reply
 
-    def _one(self, replies: list[Reply] | None, *, after_dot: bool = False) -> Reply:
+    def _one(self, replies: list[Reply] | None) -> Reply:
         if replies is None:
-            raise self._lost(after_dot=after_dot)
+            raise self._lost()
         return replies[0]
 
     def _lost(self, *, after_dot: bool = False) -> Lost:

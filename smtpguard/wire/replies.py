@@ -30,15 +30,9 @@ Told = Callable[[list[Reply] | None], None]
 """Is called with the replies to commands that were sent together; with None if the connection is lost."""
 
 
-class SentCommands:
-    """Commands that were sent together. ``replies``: of ``due`` replies, those received; ``told``: who gets all of them.
-    ``last``: input after them is ignored."""
-
-    __slots__ = ("due", "last", "replies", "told")
-
-    def __init__(self, due: int, told: Told, *, last: bool = False) -> None:
-        self.due, self.told, self.last = due, told, last
-        self.replies: list[Reply] = []
+SentCommands = tuple[int, Told, bool]
+"""Commands that were sent together: the number of their replies, who gets all of them, and whether input after them is
+ignored."""
 
 
 class RelaySession:
@@ -47,24 +41,26 @@ class RelaySession:
 
     def __init__(self) -> None:
         self.asked: deque[SentCommands] = deque()
+        self._heard: list[Reply] = []  # to the oldest
         self.unasked: Reply | None = None
         self.deaf = False
         self._replies = Replies()
 
-    def receive(self, data: bytes) -> list[SentCommands]:
-        """Commands that are answered now. A reply that asks for more (3xx) ends the answer: it is unknown how the relay
-        takes the rest. Raises BadReply; do not feed it after that."""
-        done: list[SentCommands] = []
+    def receive(self, data: bytes) -> list[tuple[Told, list[Reply]]]:
+        """Who is to be told now, and the replies. A reply that asks for more (3xx) ends the answer: it is unknown how the
+        relay takes the rest. Raises BadReply; do not feed it after that."""
+        done: list[tuple[Told, list[Reply]]] = []
         for reply in self._replies.feed(data):
             if not self.asked:
                 self.unasked = reply
                 break
-            first = self.asked[0]
-            first.replies.append(reply)
-            if len(first.replies) == first.due or 300 <= reply.code < 400:
+            due, told, last = self.asked[0]
+            self._heard.append(reply)
+            if len(self._heard) == due or 300 <= reply.code < 400:
                 self.asked.popleft()
-                done.append(first)
-                if first.last:
+                done.append((told, self._heard))
+                self._heard = []
+                if last:
                     self.deaf = True
                     self._replies.forget()
                     break

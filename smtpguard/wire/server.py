@@ -195,15 +195,21 @@ class Dialog(SMTP):
             if smtp.waits:
                 self.deadline = math.inf
                 return
-        self._write()
+        out, transport = smtp.replies(), cast("asyncio.Transport | None", self.transport)
+        if out and transport is not None and not transport.is_closing():
+            transport.write(out)
         if smtp.over:
             self._finish()
         elif smtp.more and not self._unread:
             self._turn()
         elif self._farewell is not None and not smtp.in_data:
             self._part(*self._farewell)
-        else:
-            self._wait()
+        else:  # the client is to send, or to read
+            if self._deaf and not self._unread:
+                self._listen(True)
+            if self.deadline == math.inf:
+                self._quiet_since = now = self._owner.monotonic()
+                self.deadline = min(now + self._limits.idle_seconds, smtp.deadline)
 
     def _turn(self) -> None:
         """Give other connections a turn."""
@@ -215,20 +221,6 @@ class Dialog(SMTP):
         self._again = False
         if not self._smtp.waits and not self._unread and not self._finished:
             self._go_on()
-
-    def _wait(self) -> None:
-        """For the client to send, or to read."""
-        if self._deaf and not self._unread:
-            self._listen(True)
-        if self.deadline == math.inf:
-            self._quiet_since = now = self._owner.monotonic()
-            self.deadline = min(now + self._limits.idle_seconds, self._smtp.deadline)
-
-    def _write(self) -> None:
-        out = self._smtp.replies()
-        transport: Any = self.transport
-        if out and transport is not None and not transport.is_closing():
-            transport.write(out)
 
     def _listen(self, on: bool) -> None:
         if self._deaf is not on or self.gone():
@@ -275,7 +267,6 @@ class Dialog(SMTP):
                 event.mail,
                 xforward=who.xforward,
                 client=who.counted_as,
-                gone=self.gone,
                 here=self._listener.here,
                 choose=routing.choose if line is None else None,
                 rate_check=self._listener.rate_check,
@@ -319,7 +310,7 @@ class Dialog(SMTP):
         """Plain text before the handshake is dropped: from ``start_tls`` on all input is TLS."""
         tls = self._listener.tls
         assert tls is not None
-        self._write()
+        cast(asyncio.WriteTransport, self.transport).write(self._smtp.replies())
         self._smtp.forget()
         self._listen(True)
         try:
@@ -456,7 +447,7 @@ class Dialog(SMTP):
         """Send ``last`` and close. A transaction with recipients is turned away by it."""
         self._smtp.turn_away(why, last)
         if not self.gone():
-            cast(asyncio.Transport, self.transport).write(last.wire())
+            cast(asyncio.Transport, self.transport).write(last.octets)
         self._client_has_gone()
 
     # for others

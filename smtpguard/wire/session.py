@@ -226,9 +226,9 @@ class SmtpSession:
         if not out:
             return b""
         self._out = []
-        if len(out) == 1:
-            return out[0].wire() if out[0] is not None else b""
-        return b"".join([said.wire() for said in out if said is not None])
+        if len(out) == 1 and out[0] is not None:  # nearly always
+            return out[0].octets
+        return b"".join([said.octets for said in out if said is not None])
 
     def turn_away(self, why: Why, answer: Reply) -> None:
         """End the transaction with this reply, if it has recipients and is not being decided on."""
@@ -251,11 +251,16 @@ class SmtpSession:
         asked, self._asked = self._asked, ()
         self._why, self._broken = why, broken
         self.waits = False
-        if len(asked) == len(self._out) == 1:  # a client that waits for each reply
-            self._out[0] = self._answered(asked[0], answers[0])
-        else:
-            each = zip(asked, answers, strict=True)
-            self._out = [self._answered(*next(each)) if said is None else said for said in self._out]
+        each = zip(asked, answers, strict=True)
+        for n, said in enumerate(self._out):
+            if said is None:
+                rcpt, answer = next(each)
+                self._out[n] = answer
+                if answer.positive:
+                    self._named += 1
+                    self.recipients.append(rcpt[0])
+                else:
+                    self._not_accepted(rcpt, answer)
 
     def offered(self, relay: Mapping[str, str]) -> None:
         self.waits = False
@@ -320,9 +325,9 @@ class SmtpSession:
     def arrived(self, arrived: Arrived | Reply) -> None:
         """Complete content, or why it is refused."""
         assert self.mail is not None
-        self.waits = False
         self._drop_content()
         if isinstance(arrived, Reply):
+            self.waits = False
             self._turn_away(Why.TOO_LARGE if arrived is reply.TOO_BIG else Why.BAD_CONTENT, arrived)
             self._wrong(arrived)
             self.in_data = False
@@ -331,14 +336,14 @@ class SmtpSession:
         self._arrived = arrived
         refused, self._refused = tuple(self._refused), []
         self._at_relay = False
-        self.deciding = True
-        self._wait_for(Decide(envelope=self.mail.to(self.recipients), refused=refused, arrived=arrived))
+        self.deciding = self.waits = True
+        self._events.append(Decide(envelope=self.mail.to(self.recipients), refused=refused, arrived=arrived))
 
     def carried(self, carried: Carried) -> None:
         arrived, self._arrived = self._arrived, None
         assert arrived is not None
         self.waits = self.deciding = self.in_data = False
-        self._say(carried.reply)
+        self._out.append(carried.reply)
         self._errors = 0
         if carried.why is not None:
             self._turn_away(carried.why, carried.reply, message=arrived.message)
@@ -563,11 +568,11 @@ class SmtpSession:
         if not self.recipients:
             put_off = self._turned[1] if self._turned is not None and self._turned[1] in NOT_FROM_RELAY else None
             raise grammar.Refused(put_off or reply.NO_RECIPIENTS)
-        if self.held:
+        if self._held:
             self._say(reply.TOO_EARLY)
             self.over = True  # the input is content, and must not be taken for commands
             return None
-        self._say(reply.START_MAIL)
+        self._out.append(reply.START_MAIL)
         self.in_data = True
         self._arriving = Arriving(self._limits, self._listener.spool)
         return None
@@ -587,20 +592,15 @@ class SmtpSession:
             return False
         assert self.mail is not None
         self._asked, self._rcpts = self._rcpts, []
-        self._at_relay = True
-        self._wait_for(AskRelay(mail=self.mail, rcpts=self._asked))
+        self._at_relay = self.waits = True
+        self._events.append(AskRelay(mail=self.mail, rcpts=self._asked))
         return True
 
-    def _answered(self, rcpt: Rcpt, answer: Reply) -> Reply:
-        if answer.positive:
-            self._named += 1
-            self.recipients.append(rcpt[0])
-        else:
-            why = NOT_FROM_RELAY.get(answer) if self._broken is None else self._why
-            self._refuse(why or self._why, answer)
-            if why is None:  # the relay refused this recipient
-                self._refused.append(RefusedRecipient.of(rcpt[0], answer))
-        return answer
+    def _not_accepted(self, rcpt: Rcpt, answer: Reply) -> None:
+        why = NOT_FROM_RELAY.get(answer) if self._broken is None else self._why
+        self._refuse(why or self._why, answer)
+        if why is None:  # the relay refused this recipient
+            self._refused.append(RefusedRecipient.of(rcpt[0], answer))
 
     def _wrong(self, answer: Reply) -> None:
         """A refusal for an error of the client; too many of them end the dialog."""

@@ -58,14 +58,14 @@ def test_a_strangers_mail_is_not_relayed(tmp_path: Path, recorder: Recorder) -> 
             socket.create_connection(there, timeout=30, source_address=("127.0.0.2", 0)) as sock,
             sock.makefile("rb") as lines,
         ):
-            assert lines.readline() == reply.NOT_A_CLIENT.wire()
+            assert lines.readline() == reply.NOT_A_CLIENT.octets
             sock.sendall(b"EHLO x\r\nXCLIENT ADDR=127.0.0.1\r\n")
-            assert lines.readline() == reply.BAD_SEQUENCE.wire(), (
+            assert lines.readline() == reply.BAD_SEQUENCE.octets, (
                 "whatever client it names, and although trust includes it"
             )
-            assert lines.readline() == reply.BAD_SEQUENCE.wire()
+            assert lines.readline() == reply.BAD_SEQUENCE.octets
             sock.sendall(b"QUIT\r\n")
-            assert lines.readline() == reply.BYE.wire()
+            assert lines.readline() == reply.BYE.octets
             assert lines.readline() == b""
         assert len(recorder.messages) == 1
         found = [json.loads(line) for line in made.run("check", "--live", "--json", exits=None).stdout.splitlines()]

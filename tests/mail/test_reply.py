@@ -13,14 +13,14 @@ from smtpguard.mail import reply
 
 def test_each_line_has_the_enhanced_code() -> None:
     said = reply.Reply.of(550, "5.7.1", "Not sent.", "Ask Eva.")
-    assert said.wire() == b"550-5.7.1 Not sent.\r\n550 5.7.1 Ask Eva.\r\n"
+    assert said.octets == b"550-5.7.1 Not sent.\r\n550 5.7.1 Ask Eva.\r\n"
     assert (said.enhanced, str(said)) == ("5.7.1", "550 5.7.1 Not sent. Ask Eva.")
 
 
 @pytest.mark.parametrize("make", [reply.rejected, reply.deferred])
 def test_a_long_sentence_is_wrapped(make) -> None:  # type: ignore[no-untyped-def]
     sentence = "Mail between colleagues never goes to a list of customers. " * 20 + "Its reference is 01ABC."
-    lines = make(sentence).wire().decode().splitlines()
+    lines = make(sentence).octets.decode().splitlines()
     assert len(lines) == 3
     assert max(map(len, lines)) <= 510
     assert " ".join(line[10:] for line in lines) == sentence
@@ -29,7 +29,7 @@ def test_a_long_sentence_is_wrapped(make) -> None:  # type: ignore[no-untyped-de
 @given(st.text(max_size=3000))
 def test_any_sentence_fits_its_lines(sentence: str) -> None:
     said = reply.rejected(sentence)
-    lines = said.wire().split(b"\r\n")[:-1]
+    lines = said.octets.split(b"\r\n")[:-1]
     assert all(re.match(rb"550[- ]5\.7\.1 ", line) and len(line) <= 510 for line in lines)
     assert all("".join(line.split()).isprintable() for line in said.lines)
     words = "".join("".join(c if c.isprintable() else " " for c in sentence).split())

@@ -16,7 +16,7 @@ from smtpguard.mail import reply
 from tests.processes.test_proxyline import binary, everything_received, through
 from tests.processes.tree import PATIENCE, Grow
 
-NOT_A_CLIENT = reply.NOT_A_CLIENT.wire()
+NOT_A_CLIENT = reply.NOT_A_CLIENT.octets
 
 
 def at(port: int, source: str, host: str = "127.0.0.1") -> socket.socket:
@@ -31,8 +31,8 @@ def test_other_clients_get_554_and_may_quit(grow: Grow) -> None:
     with at(tree.port, "127.0.0.2") as sock, sock.makefile("rb") as lines:
         assert lines.readline() == NOT_A_CLIENT
         sock.sendall(b"EHLO stranger.example\r\nQUIT\r\n")
-        assert lines.readline() == reply.BAD_SEQUENCE.wire()
-        assert lines.readline() == reply.BYE.wire()
+        assert lines.readline() == reply.BAD_SEQUENCE.octets
+        assert lines.readline() == reply.BYE.octets
         assert lines.readline() == b""
     with at(tree.port, "127.0.0.2") as sock:
         sock.sendall(b"x" * 5000)  # no complete command

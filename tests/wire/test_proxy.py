@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import pytest
 
 from smtpguard.mail import reply
-from smtpguard.mail.transaction import Fence, Lost, Onward, Recalled, Transaction
+from smtpguard.mail.transaction import Fence, Lost, Onward, Transaction
 from smtpguard.policy.verdict import Deferred, Disposition, Held, Relayed
 from smtpguard.wire.listener import Limits
 from tests.script import BLOCK, DOT, DROP, RESET, STALL
@@ -352,29 +351,6 @@ async def test_a_failed_fence_sends_nothing(tmp_path: Path) -> None:
         assert await client.send(b"x\r\n") == str(reply.RECALLED)
         assert not world.relay.messages
         await until(lambda: not world.relay.open)
-
-
-async def test_a_disconnected_clients_message_is_not_sent(tmp_path: Path) -> None:
-    decided: list[BaseException] = []
-    deciding = asyncio.Event()
-
-    async def decide(transaction: Transaction, onward: Onward) -> Disposition:
-        deciding.set()
-        await until(transaction.gone)
-        try:
-            return await relay_all(transaction, onward)
-        except Recalled as error:
-            decided.append(error)
-            raise
-
-    async with proxied(tmp_path, decide) as world:
-        client = await world.connect()
-        await client.begin()
-        client.say(b"x\r\n.\r\n")
-        await deciding.wait()
-        client.writer.transport.abort()
-        await until(lambda: decided and not world.reception.busy)
-        assert not world.relay.messages
 
 
 async def test_a_held_message_is_reset_at_the_relay(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smtpguard.mail.reply import Reply
-from smtpguard.wire.replies import MAX_LINE_OCTETS, MAX_REPLY_LINES, BadReply, RelaySession, SentCommands
+from smtpguard.wire.replies import MAX_LINE_OCTETS, MAX_REPLY_LINES, BadReply, RelaySession
 from tests.every import every
 
 REPLIES = {
@@ -26,7 +26,7 @@ REPLIES = {
 
 def asking(*due: int, last: bool = False) -> RelaySession:
     session = RelaySession()
-    session.asked.extend(SentCommands(replies, told=lambda replies: None, last=last) for replies in due)
+    session.asked.extend((replies, lambda replies: None, last) for replies in due)
     return session
 
 
@@ -38,37 +38,37 @@ def test_each_reply_belongs_to_its_command(said: list[bytes], data: st.DataObjec
     octets = b"".join(said)
     cuts = sorted({0, len(octets), *data.draw(st.lists(st.integers(0, len(octets)), max_size=9))})
     session = asking(*due)
-    sent = list(session.asked)
-    done = [asked for a, b in itertools.pairwise(cuts) for asked in session.receive(octets[a:b])]
-    assert done == sent
-    assert [len(asked.replies) for asked in done] == due
-    assert [reply for asked in done for reply in asked.replies] == [REPLIES[one] for one in said]
+    sent = [told for _, told, _ in session.asked]
+    done = [answered for a, b in itertools.pairwise(cuts) for answered in session.receive(octets[a:b])]
+    assert [told for told, _ in done] == sent
+    assert [len(replies) for _, replies in done] == due
+    assert [reply for _, replies in done for reply in replies] == [REPLIES[one] for one in said]
     assert session.unasked is None
     assert not session.asked
 
 
 def test_an_unexpected_reply_is_separate() -> None:
     session = asking(1)
-    assert [asked.due for asked in session.receive(b"250 Ok\r\n421 4.4.2 Timeout\r\n")] == [1]
+    assert [len(replies) for _, replies in session.receive(b"250 Ok\r\n421 4.4.2 Timeout\r\n")] == [1]
     assert session.unasked == Reply(421, ("4.4.2 Timeout",))
 
 
 def test_a_354_ends_the_pipeline() -> None:
     session = asking(3, 1)
-    [asked] = session.receive(b"250 Ok\r\n354 Go on\r\n")
-    assert [reply.code for reply in asked.replies] == [250, 354]
-    assert [asked.due for asked in session.asked] == [1]
+    [(_, replies)] = session.receive(b"250 Ok\r\n354 Go on\r\n")
+    assert [reply.code for reply in replies] == [250, 354]
+    assert [due for due, _, _ in session.asked] == [1]
 
 
 def test_nothing_after_starttls_is_read() -> None:
     """Plain text behind the reply to STARTTLS is ignored (CVE-2011-0411)."""
     session = asking(1, last=True)
-    [asked] = session.receive(b"220 Go ahead\r\n250 evil\r\n250-half of")
-    assert asked.replies == [Reply(220, ("Go ahead",))]
+    [(_, replies)] = session.receive(b"220 Go ahead\r\n250 evil\r\n250-half of")
+    assert replies == [Reply(220, ("Go ahead",))]
     assert session.deaf
     assert session.unasked is None
     session.asked += asking(1).asked
-    assert [asked.replies[0].lines for asked in session.receive(b"250 fine\r\n")] == [("fine",)]
+    assert [replies[0].lines for _, replies in session.receive(b"250 fine\r\n")] == [("fine",)]
 
 
 @every(

@@ -146,7 +146,7 @@ def outcome(served: Served) -> tuple[bytes, list[object]]:
     """All replies and events. Which of several faults in one content is named depends on the cut, so all become one."""
     said, events = served.said, list(served.events)
     for fault in (reply.NUL_IN_MESSAGE, reply.TOO_BIG, reply.LINE_TOO_LONG):
-        said = said.replace(fault.wire(), reply.BARE_LINE_END.wire())
+        said = said.replace(fault.octets, reply.BARE_LINE_END.octets)
     for at, event in enumerate(events):
         if isinstance(event, TurnedAway) and event.why in (Why.TOO_LARGE, Why.BAD_CONTENT):
             events[at] = replace(event, why=Why.BAD_CONTENT, reply=None)

@@ -128,7 +128,7 @@ def _payload(packet: Command | Answer) -> tuple[bytes, bytes]:
             return b"d", b""
         case SmtpReply(reply):
             return b"y", _strung(
-                reply.wire()[:-2].replace(b"%", b"%%")
+                reply.octets[:-2].replace(b"%", b"%%")
             )  # "%" is a format's, for libmilter and Sendmail
         case InsertHeader(index, name, value):
             return b"i", _LENGTH.pack(index) + _strung(name, value)
