@@ -150,10 +150,12 @@ def asks(
     return method
 
 
-def writes(step: Callable[Concatenate[Batch, P], T]) -> Callable[Concatenate[Rows, P], Coroutine[Any, Any, T]]:
+def writes(
+    step: Callable[Concatenate[Batch, P], T], *, synced: bool = True
+) -> Callable[Concatenate[Rows, P], Coroutine[Any, Any, T]]:
     """The method that runs this step, as Access.write."""
 
     async def method(self: Rows, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self._access.write(lambda batch: step(batch, *args, **kwargs))
+        return await self._access.write(lambda batch: step(batch, *args, **kwargs), synced=synced)
 
     return method

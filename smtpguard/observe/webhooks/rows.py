@@ -46,7 +46,7 @@ def _news(connection: Connection, after: int, kinds: Sequence[Kind], limit: int)
         journal.ROWS.where(
             entry.c.seq > after,
             entry.c.seq <= looked,
-            entry.c.kind.in_([kind.value for kind in kinds]),
+            journal.of_kind(*kinds),
             or_(~journal.VERDICT, journal.acts("hold")),
         )
         .order_by(entry.c.seq)
@@ -108,7 +108,7 @@ def _us(at: datetime | None) -> int:
 class Cursors(Rows):
     news = asks(_news)
     history = asks(journal.of)
-    pass_over = writes(_pass_over)
+    pass_over = writes(_pass_over, synced=False)  # if power fails, the same entries are passed over again
     lease = writes(_lease)
     settle = writes(_settle)
 
