@@ -214,13 +214,13 @@ def _said(msgid: str, many: str, values: Mapping[str, Value], voice: Voice) -> s
 def _spoken(value: Value, voice: Voice) -> str:
     match value:
         case Phrase():
-            return said(value, voice)
+            return value if voice is ENGLISH else said(value, voice)
         case str():
             return value
         case Amount():
             return _amount(value, voice)
         case Span(seconds):
-            return span(seconds, voice)
+            return _english_span(seconds) if voice is ENGLISH else span(seconds, voice)
         case Listed(texts, between):
             return between.join(said(text, voice) for text in texts)
     return voice.number(value)
@@ -246,6 +246,11 @@ def span(seconds: int, voice: Voice) -> str:
     unit, _, (one, many) = next(u for u in _UNITS if seconds >= u[1] and seconds % u[0] == 0)
     n = seconds // unit
     return filled(voice.form(one, many, n), {"n": voice.number(n)})
+
+
+@lru_cache(maxsize=256)
+def _english_span(seconds: int) -> str:
+    return span(seconds, ENGLISH)
 
 
 _UNITS = (

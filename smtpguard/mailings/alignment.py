@@ -145,9 +145,12 @@ SplitBlock = tuple[tuple[str, ...], frozenset[int]]
 
 @lru_cache(maxsize=1024)
 def split_once(block: str) -> SplitBlock:
+    parts = block.split("\n")
+    if "" not in parts:
+        return tuple(parts), frozenset()
     tokens: list[str] = []
     begins: set[int] = set()
-    for token in block.split("\n"):
+    for token in parts:
         if token:
             tokens.append(token)
         else:

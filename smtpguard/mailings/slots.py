@@ -305,7 +305,7 @@ def _is_block(block: Block, words: SplitBlock) -> bool:
     if block.fixed is not None:
         return tokens == block.fixed
     here: set[tuple[int, tuple[str, ...]]] = {(0, ())}
-    for item in block.runs:
+    for item, behind in zip(block.runs, (*block.runs[1:], None), strict=True):
         after: set[tuple[int, tuple[str, ...]]] = set()
         for at, chosen in here:
             if isinstance(item, tuple):
@@ -313,11 +313,10 @@ def _is_block(block: Block, words: SplitBlock) -> bool:
                     after.add((at + len(item), chosen))
             elif isinstance(item, Slot):
                 for n in range(min(item.widest, len(tokens) - at) + 1):
-                    value = tokens[at : at + n]
-                    if item.kind not in ("words", "list") and any(at + k in begins for k in range(1, n)):
+                    if n > 1 and item.kind not in ("words", "list") and any(at + k in begins for k in range(1, n)):
                         break
-                    if item.matches(value):
-                        more = (" ".join(value),) if item.kind == "words" and block.together else ()
+                    if _goes_on(behind, tokens, at + n) and item.matches(tokens[at : at + n]):
+                        more = (" ".join(tokens[at : at + n]),) if item.kind == "words" and block.together else ()
                         after.add((at + n, chosen + more))
             elif at < len(tokens) and item.matches(tokens[at]):
                 after.add((at + 1, chosen))
@@ -325,6 +324,14 @@ def _is_block(block: Block, words: SplitBlock) -> bool:
         if not here:
             return False
     return any(at == len(tokens) and (not block.together or chosen in block.together) for at, chosen in here)
+
+
+def _goes_on(item: tuple[str, ...] | Slot | Target | None, tokens: Sequence[str], at: int) -> bool:
+    """Whether the tokens from there on may match this item, or the end of the block (None): a slot's value is
+    looked at only if what follows fits, as it seldom does."""
+    if item is None:
+        return at == len(tokens)
+    return not isinstance(item, tuple) or (at < len(tokens) and tokens[at] == item[0])
 
 
 def _default_difference(one: Sequence[str], other: Sequence[str], begins: frozenset[int], capitals: str) -> int | None:

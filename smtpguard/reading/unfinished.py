@@ -128,13 +128,18 @@ def unfinished(subject: str, own: str, source: str = "") -> Iterator[tuple[str, 
     small = text.lower()
     if found := _PLACEHOLDER.search(text) or _UNNAMED.match(body):
         yield PLACEHOLDER, " ".join(found[0].split())[:40]
-    signs = {first for _, first in _SIGNS.iter(small)}
+    signs: dict[str, list[int]] = {}
+    for at, first in _SIGNS.iter(small):
+        signs.setdefault(first, []).append(at)
     stamped = _STAMPED.search(text) if _STAMPS[0] in signs and any(map(text.__contains__, _STAMPS)) else None
     if found := _DRAFT.match(subject.lower()) or stamped:
         yield DRAFT, found[0].strip(" \n[]()*_-–—:|.")[:40]
     found = (
         _REMINDER.search(text) if _REMINDERS[0] in signs and any(map(text.__contains__, _REMINDERS)) else None
-    ) or next((f for pattern, words in _LOOKED_FOR if words[0] in signs and (f := _found(pattern, text))), None)
+    ) or next(
+        (f for pattern, words in _LOOKED_FOR if words[0] in signs and (f := _found(pattern, text, signs[words[0]]))),
+        None,
+    )
     if found:
         yield COMMENT, " ".join(found[0].split())[:60]
     elif source and any(sign in source for sign in _TRACKED):
@@ -148,10 +153,18 @@ def unfinished(subject: str, own: str, source: str = "") -> Iterator[tuple[str, 
         yield FILLER, found[0][:40]
 
 
-def _found(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
-    """``search``, for patterns that begin with the text, at the end of a line or with a bracket: many times faster."""
-    starts = (0, *[place.start() for place in _BEGINS.finditer(text)])
-    return next((found for start in starts if (found := pattern.match(text, start))), None)
+def _found(pattern: re.Pattern[str], text: str, signs: Sequence[int]) -> re.Match[str] | None:
+    """``search``, for patterns that begin with the text, at the end of a line or with a bracket, and have one of their
+    ``signs`` in that line: many times faster."""
+    ascii, done = text.isascii(), 0
+    for sign in signs if ascii else (len(text),):  # else a letter in lower case may be two
+        line = max(done, text.rfind("\n", done, sign + 1)) if ascii else 0
+        starts = [place.start() for place in _BEGINS.finditer(text, line, sign + 1)]
+        for start in starts if line else (0, *starts):
+            if found := pattern.match(text, start):
+                return found
+        done = max(done, sign + 1)
+    return None
 
 
 def named_like_a_draft(files: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import time
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -18,7 +19,7 @@ from smtpguard.mailings import alignment
 from smtpguard.mailings.alignment import kind_of, opcodes, stretches
 from smtpguard.mailings.differences import differences
 from smtpguard.mailings.slotlearning import learn
-from smtpguard.mailings.slots import Slot, Template
+from smtpguard.mailings.slots import Block, Item, Slot, Target, Template, _is_block
 from smtpguard.policy.approvals import SHARE
 from smtpguard.reading.shown import Shown, shown_by
 from tests.every import every
@@ -203,6 +204,41 @@ def test_a_number_slot_takes_no_name_and_a_list_no_new_word() -> None:
     goods = Slot(kind="list", values=("3 x kettle",), most=6, known=("x", "kettle"))
     assert goods.matches(["2", "x", "kettle", "9", "x", "kettle"])
     assert not goods.matches(["2", "x", "whisky"])
+
+
+def _fits(items: Sequence[Item], tokens: tuple[str, ...], begins: frozenset[int], at: int = 0) -> bool:
+    """Whether some division of the tokens fits the items."""
+    if not items:
+        return at == len(tokens)
+    one, rest = items[0], items[1:]
+    if not isinstance(one, Slot):
+        token = tokens[at : at + 1]
+        there = bool(token) and (one.matches(token[0]) if isinstance(one, Target) else token[0] == one)
+        return there and _fits(rest, tokens, begins, at + 1)
+    return any(
+        one.matches(tokens[at : at + n]) and _fits(rest, tokens, begins, at + n)
+        for n in range(min(one.widest, len(tokens) - at) + 1)
+        if one.kind == "words" or begins.isdisjoint(range(at + 1, at + n))
+    )
+
+
+WORDS = ("Anna", "Bo", "7", "12", "a", "b", "@link https://x.example/1", "@link https://x.example/b")
+PLACES: tuple[Item, ...] = (
+    *WORDS[:5],
+    Slot(kind="number", values=("1",), most=2),
+    Slot(kind="name", values=("Bo",), most=2, empty=True),
+    Slot(kind="words", values=("a", "a b", ""), most=2, empty=True),
+    Target(base="@link https://x.example", parts=("", "/", Slot(kind="code", values=("1",)))),
+)
+tokens_ = st.lists(st.sampled_from(WORDS), max_size=7).map(tuple)
+
+
+@given(st.lists(st.sampled_from(PLACES), max_size=6), tokens_, st.frozensets(st.integers(0, 6), max_size=3))
+def test_a_block_fits_if_any_division_of_its_words_does(
+    items: list[Item], tokens: tuple[str, ...], begins: frozenset[int]
+) -> None:
+    block = Block(items=tuple(items))
+    assert _is_block(block, (tokens, begins)) == _fits(items, tokens, begins)
 
 
 def test_generated_campaigns_in_eight_languages() -> None:
