@@ -50,6 +50,7 @@ _RULE = re.compile(
     r"|رسالة معاد توجيهها|الرسالة الأصلية|转发邮件|原始邮件|转发的邮件|轉寄郵件|転送メッセージ|元のメッセージ|원본 메시지|전달된 메시지)",
     re.I,
 )
+_OF_RULES = frozenset("-_=─*")
 _BEGINS = re.compile(
     r"[ \t>]*(?:begin forwarded message|start på vidarebefordrat|vidarebefordrat (?:mejl|brev|meddelande)|videresendt melding"
     r"|start på videresendt|(?:edelleenlähetetty|välitetty) viesti|anfang der weitergeleiteten|début du message (?:réexpédié|transféré)"
@@ -95,6 +96,8 @@ def split(text: str, *, from_markup: bool = False) -> Split:
     from ``>``."""
     lines = _without_footer(text.split("\n"))
     for i, line in enumerate(lines):
+        if ":" not in line and "：" not in line and line.lstrip(" \t>")[:1] not in _OF_RULES:
+            continue
         if len(line) > 400 or not line or line.isspace():
             continue
         if _name(line) and (block := _header_block(lines, i)):
@@ -117,7 +120,7 @@ def split(text: str, *, from_markup: bool = False) -> Split:
             if _BEGINS.match(line):
                 return _parted(lines, i, line, "marker")
         first = line.lstrip(" \t>")[:2]
-        if first and first[0] in "-_=─*" and len(first) == 2 and first[1] in "-_=─*" and _RULE.match(line):
+        if len(first) == 2 and first[0] in _OF_RULES and first[1] in _OF_RULES and _RULE.match(line):
             return _parted(lines, i, line, "rule")
     marked = [line for line in lines if line.startswith(">")]
     # Newsletters use ">" as a pointer too: only consecutive lines are a quotation.
@@ -140,7 +143,11 @@ def _row(lines: list[str]) -> int:
 def _without_footer(lines: list[str]) -> list[str]:
     """Without the footer of a list server: a rule of underscores or dashes, and the list's name or address."""
     for i in range(max(0, len(lines) - 14), len(lines) - 1):
-        if _FOOTER_RULE.match(lines[i]) and _FOOTER.search(" ".join(lines[i + 1 : i + 4])):
+        if (
+            lines[i].lstrip()[:1] in _OF_RULES
+            and _FOOTER_RULE.match(lines[i])
+            and _FOOTER.search(" ".join(lines[i + 1 : i + 4]))
+        ):
             return lines[:i]
     return lines
 

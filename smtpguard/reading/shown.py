@@ -261,6 +261,7 @@ def _apart(core: str) -> Iterator[str]:
 
 def _source_blocks(source: str, named: Mapping[str, str]) -> Iterator[str]:
     sheets = Sheets.of(source)
+    tags: dict[str, tuple[str, list[str], bool]] = {}  # many occur often
     block: list[str] = []
     filled = False
     position = 0
@@ -273,7 +274,9 @@ def _source_blocks(source: str, named: Mapping[str, str]) -> Iterator[str]:
         if match[1]:
             block.append(f"<{match[2].lower()} {sheets.digest(match[1])}>")
             continue
-        name, own, told = _tag(match[3], named, sheets)
+        if (tag := match[3]) not in tags:
+            tags[tag] = _tag(tag, named, sheets)
+        name, own, told = tags[tag]
         if name.lstrip("/") in _BLOCKS and filled:
             yield "\n".join(block)
             block, filled = [], False
