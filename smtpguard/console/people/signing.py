@@ -271,7 +271,8 @@ class RateLimit:
 
     def take(self, key: str) -> None:
         """Count an attempt before its result is known, so that many at once gain nothing."""
-        self._of(key).append(self._clock.monotonic())
+        tries = self._tries[key] = self._of(key)
+        tries.append(self._clock.monotonic())
         self._tries.move_to_end(key)
         while len(self._tries) > MOST_KEYS:
             self._tries.popitem(last=False)
@@ -283,7 +284,7 @@ class RateLimit:
             tries.pop()
 
     def _of(self, key: str) -> deque[float]:
-        tries = self._tries.setdefault(key, deque())
+        tries = self._tries.get(key) or deque()  # kept only once it counts: a refused client may name any account
         end = self._clock.monotonic() - self._seconds
         while tries and tries[0] <= end:
             tries.popleft()

@@ -11,10 +11,11 @@ import pytest
 
 from smtpguard.accounts.model import Role
 from smtpguard.console.people.credentials import Factors, Passwords
-from smtpguard.console.people.signing import PER_CLIENT, PER_PAIR, WINDOW_SECONDS
+from smtpguard.console.people.signing import PER_CLIENT, PER_PAIR, WINDOW_SECONDS, RateLimit
 from smtpguard.journal.event import Kind
 from tests.console.stage import PASSWORD, Browser, Stage
 from tests.guard.house import KEY
+from tests.store.making import Clock
 
 EVA = "eva@example.com"
 
@@ -256,6 +257,15 @@ async def test_one_client_is_limited_across_accounts(here: Stage) -> None:
         assert await tries(here, 1, address=f"person{n}@example.com") == [401]
     assert await tries(here, 1, address="last@example.com") == [429]
     assert await tries(here, 1, address="last@example.com", client="203.0.113.5") == [401]
+
+
+def test_attempts_that_are_refused_take_no_memory(clock: Clock) -> None:
+    limit = RateLimit(clock, most=2, seconds=60)
+    limit.take("client")
+    assert [limit.wait(f"account {n}") for n in range(100)] == [0.0] * 100
+    assert list(limit._tries) == ["client"]
+    limit.take("client")
+    assert limit.wait("client") > 0
 
 
 async def test_successful_sign_ins_do_not_count(here: Stage) -> None:
