@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 from typing import Any
 
-from smtpguard.mail.address import Address, BadAddress, delimiters_at, every_delimiter, routes
+from smtpguard.mail.address import Address, BadAddress, delimiters_at, every_delimiter
 from smtpguard.mail.envelope import Network, Session, within
 
 COLLEAGUES = frozenset({"colleagues", "employees", "internal", "staff"})
@@ -236,7 +237,10 @@ def _canonical(value: Any, delimiters: str) -> frozenset[str]:
 _ADMINISTRATIVE = re.compile(
     r"-(?:admin|bounces?|confirm|editor|join|leave|owner|request|subscribe|unsubscribe)(?![a-z0-9])"
 )
-_ROUTED = re.compile("[%@!]").search
+_SIGNS = re.compile("[%@!:,]")  # of routing
+_ROUTED = _SIGNS.search
+_AROUND = " \t."
+_MOST_NAMES = 4
 
 
 class Names:
@@ -314,24 +318,34 @@ class Names:
 
     def list_at(self, address: Address, canonical: str) -> str | None:
         """The name of the list with this address. ``canonical``: of ``address``, its sub-address cut."""
-        local = address.local
-        delimited = self._delimited is not None and self._delimited(local)
-        found = self._prefixed(address, canonical) if delimited else self._find(canonical)
-        return self._routed(address) if found is None and _ROUTED(local) else found
+        found = self._at(address, canonical)
+        if found is None and (_ROUTED(address.local) or not canonical.startswith(f"{address.local}@")):
+            inner = self.within(address)
+            found = next(filter(None, (self._at(one, one.canonical(self._delimiters)) for one in inner)), None)
+        return found
 
-    def _routed(self, address: Address) -> str | None:
-        """Routing to a name without dots, or to no name, which a relay completes by its own domain; ``canonical`` has
-        undone routing to a full name."""
-        for head, tail in routes(address.local):
-            if head and "." not in tail:
-                try:
-                    inner = Address(head, tail or address.domain)
-                    found = self.list_at(inner, inner.canonical(self._delimiters))
-                except BadAddress:
-                    continue
-                if found is not None:
-                    return found
-        return None
+    def _at(self, address: Address, canonical: str) -> str | None:
+        delimited = self._delimited is not None and self._delimited(address.local)
+        return self._prefixed(address, canonical) if delimited else self._find(canonical)
+
+    def within(self, address: Address) -> Iterator[Address]:
+        """Addresses of the relay to which it may route this one, and ``Address.canonical`` has not: by a name without
+        dots, or none, which it completes by its own domain; or by routing of several kinds, of which it may undo
+        another one first. So any name may be a mailbox, at any other name where the relay answers."""
+        local, domain = split(address.canonical())
+        written = _SIGNS.split(address.local.lower())
+        if not _ROUTED(local) and len(written) < 3:
+            return
+        names = dict.fromkeys(
+            name.strip(_AROUND) for name in (*_SIGNS.split(local), *written, domain, address.ascii_domain)
+        )
+        here = [name for name in names if name and self.answers(name)][:_MOST_NAMES]
+        for name in filter(None, names):
+            for there in (other for other in here if other != name):
+                inner = Address(name, there)
+                with suppress(BadAddress):  # a piece of an address literal
+                    inner.canonical(self._delimiters)
+                    yield inner
 
     def _prefixed(self, address: Address, canonical: str) -> str | None:
         """By the whole local part, then by each prefix that a delimiter ends."""
@@ -343,7 +357,7 @@ class Names:
         for end in range(len(local), 0, -1):
             if end < len(local) and local[end] not in delimiters:
                 continue
-            before = f"{local[:end].rstrip('.')}@{domain}"
+            before = f"{local[:end].rstrip(_AROUND)}@{domain}"
             found = self._find(before)
             if found and not (before in self._on_servers and _ADMINISTRATIVE.match(local, end)):
                 return found

@@ -398,7 +398,7 @@ class Registry:
     def _of_person(self, address: Address, canonical: str, who: str) -> Classification:
         """``who``: the one spelling of the person."""
         digest = self.digester.of_person(who)
-        if self.expansions is not None and (behind := self._behind(digest, canonical)) is not None:
+        if self.expansions is not None and (behind := self._behind(address, digest, canonical)) is not None:
             return self._of_crowd(address, canonical, digest, behind)
         ours = self.names.is_ours(canonical.rpartition("@")[2])
         if ours and not self.customers_here:
@@ -416,8 +416,17 @@ class Registry:
         doubt = tuple([n for n in self._blind if n not in lists]) if self._blind else ()
         return Classification(address, canonical, MEMBER if lists else OUTSIDE, lists, doubt, digest)
 
-    def _behind(self, digest: bytes, canonical: str) -> Expansion | None:
+    def _behind(self, address: Address, digest: bytes, canonical: str) -> Expansion | None:
         """The people behind an address; a domain may have a catch-all."""
+        found = self._expanding(digest, canonical)
+        if found is None:
+            for inner in self.names.within(address):
+                there = inner.canonical(self.digester.delimiters)
+                if (found := self._expanding(self.digester.of_canonical(there), there)) is not None:
+                    break
+        return found
+
+    def _expanding(self, digest: bytes, canonical: str) -> Expansion | None:
         assert self.expansions is not None
         found = self.expansions.at(int.from_bytes(digest, "big"))
         if found is None and self.names.answers(canonical.rpartition("@")[2]) and not self.names.is_apart(canonical):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,8 @@ from random import Random
 
 import pytest
 
+from smtpguard.lists.declared import Names, build
+from smtpguard.mail.address import BadAddress, parse_path
 from smtpguard.mail.message import Message
 from smtpguard.reading.bounds import Depth
 from smtpguard.reading.looks import Looks
@@ -48,22 +51,66 @@ KINDS = ("text/plain; charset=utf-8", "text/html", "text/plain; charset=utf-16",
          "message/rfc822", "multipart/report; boundary=bb; report-type=delivery-status", "application/pdf; name=a.pdf", "text/calendar; method=REQUEST", "x")  # fmt: skip
 
 
-def spelled(chance: Random, address: str) -> str:
-    """The address, sometimes in another spelling of it."""
-    local, _, domain = address.rpartition("@")
-    if chance.random() < 0.6 or '"' in local or "[" in domain:
-        return address
-    return chance.choice([
-        address.upper(), f"{local}+x@{domain}", f'"{local}"@{domain}', f"{address}.", f"@relay.example.com:{address}",
-        f"{local}%{domain}@relay.example.com", f"{domain}!{local}@relay.example.com", f'"\\{local}"@{domain}', f"{local}@localhost",
-    ])  # fmt: skip
+RELAYS = (
+    "relay.example.com",
+    "RELAY.Example.com.",
+    "a.example",
+    "localhost",
+    "[127.0.0.1]",
+    "lists",
+    "xn--bcher-kva.example",
+)
+
+
+def spelled(chance: Random, local: str, domain: str) -> tuple[str, str]:
+    """Another spelling of the same mailbox; ``local`` without quotation marks."""
+    bare, at = domain.strip("."), chance.choice(RELAYS)
+    wide = "".join(chr(ord(c) + 0xFEE0) if c.isascii() and c.isalnum() else c for c in local)
+    ways = [
+        (local.upper(), domain), (local, domain.title()), (wide, domain), (local, f"{bare}."), (f" {local} ", domain),
+        (f"{local}%{bare}", at), (f"{bare}!{local}", at), (f"{local}@{bare}", at), (f"@relay.example.com:{local}@{bare}", at),
+    ]  # fmt: skip
+    return chance.choice(ways if set("%@!") & set(local) else [*ways, (f"{local}+x", domain)])
+
+
+def written(chance: Random, local: str, domain: str) -> str:
+    if chance.random() < 0.5 and re.fullmatch(r"[\w!%+.-]+", local) and not local.endswith("."):
+        return f"{local}@{domain}"
+    return f'"{local}"@{domain}'
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_list_is_the_list_in_any_mixture_of_spellings(seed: int) -> None:
+    chance = Random(seed)
+    lists, _ = build({"ramadan": {"addresses": [RAMADAN]}}, {}, delimiters="+")
+    hosts = ["relay.example.com", "guard.example.com"]
+    names = Names(lists, domains=["example.com", "*.corp.example"], host_names=hosts, delimiters="+")
+    for _ in range(50 * MESSAGES):
+        local, domain = (
+            "ramadan",
+            chance.choice(["lists.example.com", "example.com", "it.corp.example", *hosts, "localhost"]),
+        )
+        for _ in range(chance.randint(1, 4)):
+            local, domain = spelled(chance, local, domain)
+        path = written(chance, local, domain)
+        try:
+            address = parse_path(f"<{path}>".encode(), smtputf8=True)
+        except BadAddress:
+            continue
+        assert address is not None
+        assert names.list_at(address, address.canonical("+")) == "ramadan", path
 
 
 def envelope(chance: Random) -> list[str]:
     crowd = chance.choice([MEMBERS, READERS, COLLEAGUES, STRANGERS, (RAMADAN, NEWSLETTER)])
     some = chance.sample(crowd, chance.randint(1, min(len(crowd), chance.choice([1, 2, 4, 30]))))
     some += chance.choices([*COLLEAGUES, *STRANGERS, *MEMBERS[:3], RAMADAN], k=chance.choice([0, 0, 0, 1, 3]))
-    return [spelled(chance, one) for one in some]
+    return [one if chance.random() < 0.6 or set('"[') & set(one) else respelled(chance, one) for one in some]
+
+
+def respelled(chance: Random, address: str) -> str:
+    path = written(chance, *spelled(chance, *address.split("@")))
+    return path if path.isascii() and " " not in path else address  # those of the tests split at spaces
 
 
 def content(chance: Random, to: Sequence[str], number: int) -> bytes:

@@ -50,6 +50,11 @@ def ready(house: House) -> House:
         "ramadan@post.example.org",  # another list has an address there
         "ramadan%@lists.example.com",
         "!ramadan@lists.example.com",
+        "ramadan%localhost%mx1.example.net@mx1.example.net",  # routing to a full name, then to one without dots
+        '"ramadan@localhost."@mx1.example.net',
+        "kund.se!ramadan%example.se@mx1.example.net",  # a relay may undo either first
+        "IMCEASMTP-ramadan+25localhost+40mx1+2Eexample+2Enet@exchange.example.org",
+        '" ramadan +x"@example.com',
     ],
 )
 def test_the_local_part_means_the_list_at_every_own_domain(ready: House, parse: Parse, address: str) -> None:
@@ -70,6 +75,9 @@ def test_the_local_part_means_the_list_at_every_own_domain(ready: House, parse: 
         ("ramadan-owner@lists.example.com", Kind.OUTSIDE),
         ("ramadan-bounces+anna=kund.se@lists.example.com", Kind.OUTSIDE),
         ("ramadans@example.com", Kind.INTERNAL),
+        ("ramadan%kund.se@mx1.example.net", Kind.OUTSIDE),
+        ("bo%localhost%example.com@example.com", Kind.INTERNAL),
+        ("kund.se!ramadan%kund.se@kund.se", Kind.OUTSIDE),
     ],
 )
 @pytest.mark.parametrize("delimiters", ["+", "+-"])
@@ -131,6 +139,8 @@ def test_another_name_of_a_list_among_members_nests_it(ready: House, parse: Pars
         ("customers@mx1.example.net", True),
         ("customers@localhost", True),
         ("customers@it.corp.example", True),
+        ("customers%localhost@mx1.example.net", True),
+        ("customers%localhost%mx1.example.net@mx1.example.net", True),
         ("customers@example.org", False),
         ("kunder@example.se", False),  # something else
         # an address for a few people is no list, so at another domain it may be another address
