@@ -194,6 +194,8 @@ async def _body(request: Request, operation: Operation) -> BaseModel | None:
             raise Refusal(413, f"The body may have at most {operation.most_body} octets.")
     try:
         value = json.loads(raw)
+        if b"\\ud" in raw or b"\\uD" in raw:  # half a character, alone, is no text
+            json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         raise Refusal(400, "Invalid JSON.") from None
     if not isinstance(value, dict):

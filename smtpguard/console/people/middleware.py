@@ -173,6 +173,8 @@ class ConsoleMiddleware:
                   "client": self._place.client(scope)}  # fmt: skip
         if request.headers.get("host", "").lower() not in self._place.hosts:
             return PlainTextResponse(f"There is no such host here: the console is at {self._place.url}\n", 421)
+        if "\0" in scope["path"] or b"%00" in scope["query_string"]:  # nothing has that name, and PostgreSQL refuses it
+            return PlainTextResponse("No address has a NUL\n", 400)
         if request.url.path.startswith((API, STATIC)):
             return None
         given = request.cookies

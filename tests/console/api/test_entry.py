@@ -40,6 +40,14 @@ async def test_an_invalid_body_does_nothing(here: Stage) -> None:
         assert (await asks("GET", "/freezes")).json()["items"] == []
 
 
+async def test_half_a_character_is_no_json_of_ours(here: Stage) -> None:
+    asks = await program(here, EVA, *Role)
+    headers = {"Authorization": f"Bearer {asks.token}", "Content-Type": "application/json"}
+    for text, status in (("\\uD800", 400), ("\\udfff x", 400), ("From: a@example.com\\n\\n\\ud83d\\ude00", 200)):
+        body = f'{{"message": "{text}", "recipients": ["anna@example.com"]}}'
+        assert (await asks.http.post("/policy/explain", content=body, headers=headers)).status_code == status, text
+
+
 async def test_a_form_body_is_refused(here: Stage) -> None:
     asks = await program(here, EVA, *Role)
     headers = {"Authorization": f"Bearer {asks.token}"}
