@@ -150,7 +150,7 @@ class RelayConnection(asyncio.Protocol):
                 raise self._lost()
             self._content_over(_BEGUN)
             return reply
-        return await self._sent(b"", parts, b".\r\n", fence, final_timeout)
+        return await self._sent(parts, fence, final_timeout, end=b".\r\n")
 
     async def chunk(self, prepend: bytes, content: Content, fence: Fence, final_timeout: float | None = None) -> Reply:
         """As ``data``, by BDAT (RFC 3030 section 2), for ``chunking``. ``content`` is not dot-stuffed and ends in CRLF. It is one
@@ -166,7 +166,7 @@ class RelayConnection(asyncio.Protocol):
                 return reply
             parts = parts[1:]
         head = b"BDAT %d LAST\r\n" % sum(map(len, parts))
-        return await self._sent(head, parts, b"", fence, final_timeout)
+        return await self._sent((head, *parts), fence, final_timeout)
 
     async def _first_chunk(self, prepend: bytes) -> Reply:
         asked: Waiter = self._loop.create_future()
@@ -185,13 +185,13 @@ class RelayConnection(asyncio.Protocol):
 
     async def _sent(
         self,
-        head: bytes,
         parts: Iterable[bytes | memoryview],
-        end: bytes,
         fence: Fence,
         final_timeout: float | None,
+        *,
+        end: bytes = b"",
     ) -> Reply:
-        """The reply to all of it, or a refusal that came before. ``head`` and ``end``: what is sent around the content."""
+        """The reply to ``parts`` and ``end``, or a refusal that came before."""
         if self._state > _CONTENT:
             raise self._lost()
         self._state = _CONTENT
@@ -199,8 +199,8 @@ class RelayConnection(asyncio.Protocol):
         final: Waiter = self._loop.create_future()
         self._session.asked.append((1, partial(_settle, final), False))  # now, so that an early reply is noticed
         try:
-            block: list[bytes | memoryview] = [head]
-            size, tail = len(head), b"\r\n"
+            block: list[bytes | memoryview] = []
+            size, tail = 0, b"\r\n"
             for part in parts:
                 for start in range(0, len(part), BLOCK_OCTETS):
                     piece = part[start : start + BLOCK_OCTETS]
@@ -221,7 +221,8 @@ class RelayConnection(asyncio.Protocol):
                 raise Recalled
             if final.done():
                 return self._early(final.result())
-            block.append(end)
+            if end:
+                block.append(end)
             self._write(block)
             self._arm(final_timeout or self.timeouts.final)
             while (unsent := self._unsent()) and not final.done():

@@ -195,7 +195,8 @@ class Dialog(SMTP):
             if smtp.waits:
                 self.deadline = math.inf
                 return
-        out, transport = smtp.replies(), cast("asyncio.Transport | None", self.transport)
+        out = smtp.replies()
+        transport: Any = self.transport
         if out and transport is not None and not transport.is_closing():
             transport.write(out)
         if smtp.over:
