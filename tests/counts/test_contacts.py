@@ -15,7 +15,7 @@ from smtpguard.policy.facts import Usual
 from smtpguard.reading.fingerprint import Identity
 from smtpguard.store.store import Store
 from tests.counts.test_counting import count
-from tests.store.making import CONTENT, Clock, Gathered, a_hold, holds, item
+from tests.store.making import CONTENT, Clock, Gathered, a_hold, holds, item, on_sqlite
 
 ANNA = "anna@example.com"
 DAY = Ask(fact="sender.first_contacts", key=ANNA, window_seconds=86_400)
@@ -35,6 +35,7 @@ def to(id: str, *people: str, asks: tuple[Ask, ...] = (DAY,), on: str = "", send
     )  # fmt: skip
 
 
+@on_sqlite
 async def test_a_recipient_is_new_once_in_ninety_days(store: Store, clock: Clock) -> None:
     assert await count(store, to("T1", "a", "b")) == {DAY: 2}
     assert await count(store, to("T2", "b", "c")) == {DAY: 3}
@@ -47,11 +48,13 @@ async def test_a_recipient_is_new_once_in_ninety_days(store: Store, clock: Clock
     assert await count(store, to("T6", "a")) == {DAY: 1}
 
 
+@on_sqlite
 async def test_held_mail_makes_no_recipient_known(store: Store) -> None:
     assert await count(store, to("T1", "a", "b"), counted=False) == {DAY: 2}
     assert await count(store, to("T2", "a")) == {DAY: 1}
 
 
+@on_sqlite
 async def test_letters_of_one_batch_see_each_other(store: Store) -> None:
     async with Gathered(store):
         tasks = [asyncio.create_task(count(store, to(f"T{n}", f"p{n}", "shared"))) for n in range(5)]
@@ -70,6 +73,7 @@ async def test_recipients_of_one_text_are_counted_per_sender(store: Store, clock
     assert await count(store, to("T6", "h", asks=asks, identity=one)) == {DAY: 1, SAME: 1}
 
 
+@on_sqlite
 async def test_copies_of_a_new_mailing_in_one_batch_see_each_other(store: Store) -> None:
     asks = (DAY, SAME)
     async with Gathered(store):
@@ -82,6 +86,7 @@ async def test_copies_of_a_new_mailing_in_one_batch_see_each_other(store: Store)
     assert [c[SAME] for c in counts] == [1, 1, 2, 2, 3, 3]
 
 
+@on_sqlite
 async def test_lists_and_all_senders_are_counted(store: Store) -> None:
     asks = (DAY, NEWS, OF_NEWS)
     assert await count(store, to("T1", "a", "b", on="a", asks=asks)) == {DAY: 2, NEWS: 1, OF_NEWS: 1}
@@ -89,6 +94,7 @@ async def test_lists_and_all_senders_are_counted(store: Store) -> None:
     assert await count(store, to("T2", "a", "c", on="ac", asks=bo, sender=("bo",))) == {bo[0]: 2, bo[1]: 2, OF_NEWS: 2}
 
 
+@on_sqlite
 async def test_a_recipient_known_to_any_identity_of_the_sender_is_known(store: Store) -> None:
     client = DAY._replace(key="client 192.0.2.1")
     for n in range(3):
@@ -99,6 +105,7 @@ async def test_a_recipient_known_to_any_identity_of_the_sender_is_known(store: S
     }
 
 
+@on_sqlite
 async def test_a_reference_to_a_message_sent_to_them_proves_an_answer(store: Store) -> None:
     asks = (DAY, ANSWERS, ANSWERED)
     bo = (DAY._replace(key="bo"), ANSWERS._replace(key="bo"), ANSWERED)
@@ -109,6 +116,7 @@ async def test_a_reference_to_a_message_sent_to_them_proves_an_answer(store: Sto
     assert said == {bo[0]: 1, bo[1]: 0, ANSWERED: 1}, "it went to another person"
 
 
+@on_sqlite
 async def test_a_quotation_is_no_proof_and_is_counted_separately(store: Store) -> None:
     asks = (DAY, NEWS, OF_NEWS, ANSWERS, ANSWERED)
     said = await count(store, to("T1", "a", "b", quotes="a", on="a", asks=asks))
@@ -119,12 +127,14 @@ async def test_a_quotation_is_no_proof_and_is_counted_separately(store: Store) -
     assert said == dict.fromkeys(asks, 0), "known by now"
 
 
+@on_sqlite
 async def test_a_shared_mailbox_needs_no_proof_of_an_answer(store: Store) -> None:
     asks = (DAY, NEWS)
     assert await count(store, to("T1", "a", quotes="a", on="a", asks=asks, shared=True)) == {DAY: 0, NEWS: 0}
     assert await count(store, to("T2", "b", on="b", asks=asks, shared=True)) == {DAY: 1, NEWS: 1}
 
 
+@on_sqlite
 async def test_the_usual_number_follows_the_past_weeks(store: Store, clock: Clock) -> None:
     """With three in a day eight days ago, up to nine in a day are usual. After five weeks this is forgotten."""
     usual = DAY._replace(usual=Usual(3.0, 4))
@@ -139,6 +149,7 @@ async def test_the_usual_number_follows_the_past_weeks(store: Store, clock: Cloc
     assert await count(store, to("T21", *"abcdefghijk", asks=(usual,)), counted=False) == {usual: 11}
 
 
+@on_sqlite
 async def test_in_the_first_seven_days_nothing_is_usual(store: Store, clock: Clock) -> None:
     usual = DAY._replace(usual=Usual(3.0, 4))
     await count(store, to("T0", "u", "v", "w"))
@@ -156,6 +167,7 @@ async def swept(store: Store) -> None:
     await store._writer.submit(lambda batch: counting.sweep(batch, -(1 << 63), (1 << 63) - 1))
 
 
+@on_sqlite
 async def test_contacts_are_forgotten(store: Store, clock: Clock) -> None:
     await count(store, to("T1", "a", "b", message_id="<one@example.com>"))
     await count(store, to("T2", "c", asks=(DAY._replace(key="bo"),), sender=("bo",), message_id="<two@example.com>"))

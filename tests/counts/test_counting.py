@@ -18,7 +18,7 @@ from smtpguard.journal.event import Kind
 from smtpguard.policy.counted import Ask
 from smtpguard.store.opening import open_store
 from smtpguard.store.store import Store
-from tests.store.making import POLICY, SECRET, Clock, Gathered, event, item, relays
+from tests.store.making import POLICY, SECRET, Clock, Gathered, event, item, on_sqlite, relays
 
 HOUR = Ask(fact="sender.customers", key="anna@example.com", window_seconds=3600)
 THREAD = Ask(fact="thread.replies", key="<thread@example.com>", window_seconds=600)
@@ -39,23 +39,27 @@ def to(id: str, *people: str, asks: tuple[Ask, ...] = (HOUR,), **more: Any) -> I
     return item(id, asks=asks, people=tuple(p.encode() for p in people), **more)
 
 
+@on_sqlite
 async def test_people_are_counted_once_including_this_item(store: Store) -> None:
     assert await count(store, to("T1", "a", "b")) == {HOUR: 2}
     assert await count(store, to("T2", "b", "c")) == {HOUR: 3}
     assert await count(store, to("T3", "c", "c")) == {HOUR: 3}
 
 
+@on_sqlite
 async def test_uncounted_items_leave_no_trace(store: Store) -> None:
     assert await count(store, to("T1", "a", "b"), counted=False) == {HOUR: 2}
     assert await count(store, to("T2", "c")) == {HOUR: 1}
 
 
+@on_sqlite
 async def test_items_of_one_batch_see_each_other(store: Store) -> None:
     async with Gathered(store):
         tasks = [asyncio.create_task(count(store, to(f"T{n}", f"p{n}", "shared"))) for n in range(5)]
     assert [c[HOUR] for c in await asyncio.gather(*tasks)] == [2, 3, 4, 5, 6]
 
 
+@on_sqlite
 async def test_the_window_slides(store: Store, clock: Clock) -> None:
     await count(store, to("T1", "a", "b"))
     clock.go(minutes=40)
@@ -66,6 +70,7 @@ async def test_the_window_slides(store: Store, clock: Clock) -> None:
     assert await count(store, to("T4", "d"), counted=False) == {HOUR: 1}
 
 
+@on_sqlite
 async def test_windows_of_one_key_are_separate(store: Store, clock: Clock) -> None:
     day = Ask(fact=HOUR.fact, key=HOUR.key, window_seconds=86_400)
     await count(store, to("T1", "a", asks=(HOUR, day)))
@@ -73,6 +78,7 @@ async def test_windows_of_one_key_are_separate(store: Store, clock: Clock) -> No
     assert await count(store, to("T2", "b", asks=(HOUR, day))) == {HOUR: 1, day: 2}
 
 
+@on_sqlite
 async def test_keys_and_facts_are_separate(store: Store) -> None:
     await count(store, to("T1", "a"))
     other = Ask(fact=HOUR.fact, key="bo@example.com", window_seconds=3600)
@@ -80,6 +86,7 @@ async def test_keys_and_facts_are_separate(store: Store) -> None:
     assert await count(store, to("T2", "b", asks=(other, fact))) == {other: 1, fact: 1}
 
 
+@on_sqlite
 async def test_a_retry_counts_once_and_does_not_prolong(store: Store, clock: Clock) -> None:
     await count(store, to("T1", "a", content_sha256="same"))
     clock.go(minutes=30)
@@ -89,6 +96,7 @@ async def test_a_retry_counts_once_and_does_not_prolong(store: Store, clock: Clo
     assert await count(store, to("T4", "c"), counted=False) == {HOUR: 2}  # b and c; a is an hour old
 
 
+@on_sqlite
 async def test_another_message_to_the_same_person_prolongs(store: Store, clock: Clock) -> None:
     await count(store, to("T1", "a"))
     clock.go(minutes=30)
@@ -97,6 +105,7 @@ async def test_another_message_to_the_same_person_prolongs(store: Store, clock: 
     assert await count(store, to("T3", "b"), counted=False) == {HOUR: 2}
 
 
+@on_sqlite
 async def test_the_members_of_a_list_count_once_for_each_version(store: Store) -> None:
     def listed(id: str, version: str) -> Item:
         return item(id, asks=(HOUR,), lists=(("ramadan", version, 400_000),), people=(b"a",))
@@ -106,6 +115,7 @@ async def test_the_members_of_a_list_count_once_for_each_version(store: Store) -
     assert await count(store, listed("T3", "v2")) == {HOUR: 800_001}
 
 
+@on_sqlite
 async def test_replies_are_counted_by_message_id(store: Store) -> None:
     parts = [await count(store, item(f"T{n}", asks=(THREAD,), message_id="<1@x>")) for n in range(10)]
     assert parts == [{THREAD: 1}] * 10  # one reply, split by the MTA
@@ -113,6 +123,7 @@ async def test_replies_are_counted_by_message_id(store: Store) -> None:
     assert await count(store, item("U2", asks=(THREAD,))) == {THREAD: 3}  # without a Message-ID it counts by itself
 
 
+@on_sqlite
 async def test_the_tables_contain_no_names(store: Store) -> None:
     await count(store, to("T1", "somebody"))
     rows: list[Any] = []
@@ -121,6 +132,7 @@ async def test_the_tables_contain_no_names(store: Store) -> None:
     assert len(bytes(rows[0][1])) == 16
 
 
+@on_sqlite
 async def test_counts_outside_all_windows_are_deleted(store: Store, clock: Clock) -> None:
     await count(store, to("T1", "a"))
     clock.go(minutes=71)
@@ -156,6 +168,7 @@ async def test_stored_sums_equal_new_counts_with_two_processes(
     assert {seconds for (seconds,) in kept} == {3600, 86_400}
 
 
+@on_sqlite
 async def test_each_minute_a_part_of_the_counts_is_deleted(
     store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,7 +25,7 @@ from smtpguard.outbox.model import AttemptResult, Delivered
 from smtpguard.store.opening import open_store
 from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store
-from tests.store.making import SECRET, T0, Clock, a_hold, held, holds, item, relays, release
+from tests.store.making import SECRET, T0, Clock, a_hold, held, holds, item, on_sqlite, relays, release
 
 
 def made(size: int, seed: int = 1) -> Message:
@@ -66,6 +66,7 @@ async def test_concurrent_storage_of_one_content(store: Store) -> None:
     assert found == [1_200_000]
 
 
+@on_sqlite
 async def test_absent_or_incomplete_content_raises(store: Store) -> None:
     message = made(10)
     with pytest.raises(ContentMissing):
@@ -87,6 +88,7 @@ async def test_damaged_content_raises(store: Store, damage: str) -> None:
         await store.contents.load(message.sha256)
 
 
+@on_sqlite
 async def test_the_quota_is_full_until_content_is_deleted(url: str, tmp_path: Path, clock: Clock) -> None:
     async with open_store(
         url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True, quota_bytes=1_000_000
@@ -101,6 +103,7 @@ async def test_the_quota_is_full_until_content_is_deleted(url: str, tmp_path: Pa
         await store.contents.keep(made(600_000, 2))
 
 
+@on_sqlite
 async def test_unreferenced_content_is_deleted_after_an_hour(store: Store, clock: Clock) -> None:
     orphan, wanted, begun = made(10, 1), made(10, 2), made(10, 3)
     await store.contents.keep(orphan)
@@ -116,6 +119,7 @@ async def test_unreferenced_content_is_deleted_after_an_hour(store: Store, clock
         await store.contents.load(orphan.sha256)
 
 
+@on_sqlite
 async def test_storing_again_restarts_the_hour(store: Store, clock: Clock) -> None:
     await store.contents.keep(made(10))
     clock.go(minutes=59)
@@ -204,6 +208,7 @@ async def test_holds_are_due_when_attention_is_needed(store: Store) -> None:
     assert [h.hold_id for h in await store.holds.due(T0 + timedelta(minutes=30))] == ["late"]
 
 
+@on_sqlite
 async def test_an_expired_hold_is_due_before_its_next_attention(store: Store) -> None:
     await held(store, "H1", expires_at=T0 + timedelta(hours=1), attend_at=T0 + timedelta(days=9))
     assert [h.hold_id for h in await store.holds.due(T0 + timedelta(hours=1))] == ["H1"]

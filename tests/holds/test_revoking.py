@@ -17,7 +17,7 @@ from smtpguard.journal.event import Kind
 from smtpguard.outbox import rows as outboxes
 from smtpguard.outbox.model import AttemptResult, Delivered, Lease, Settled
 from smtpguard.store.store import Store
-from tests.store.making import T0, Clock, Gathered, event, held, notice, recipient, release
+from tests.store.making import T0, Clock, Gathered, event, held, notice, on_sqlite, recipient, release
 
 TO = ("a@x.example", "b@x.example", "c@x.example")
 OVER = {Move.REJECT: State.REJECTED, Move.WITHDRAW: State.WITHDRAWN, Move.REOPEN: State.WAITING}
@@ -77,6 +77,7 @@ def outcomes(lease: Lease, *what: str, again: timedelta = timedelta(minutes=1)) 
     ]  # fmt: skip
 
 
+@on_sqlite
 async def test_a_release_without_a_lease_leaves_the_outbox(store: Store) -> None:
     await approved(store, "H1", *TO)
     await revoke(store, "H1", Move.REOPEN)
@@ -85,6 +86,7 @@ async def test_a_release_without_a_lease_leaves_the_outbox(store: Store) -> None
     assert await store.outbox.lease("me", 10, 60) == ()
 
 
+@on_sqlite
 async def test_a_leased_release_without_an_attempt_is_not_sent(store: Store) -> None:
     await approved(store, "H1", *TO)
     [lease] = await store.outbox.lease("me", 10, 60)
@@ -98,6 +100,7 @@ async def test_a_leased_release_without_an_attempt_is_not_sent(store: Store) -> 
     assert await entries(store, "H1") == (0, 0)
 
 
+@on_sqlite
 @pytest.mark.parametrize("first", ["lease", "back"])
 async def test_revocation_and_lease_in_one_batch_in_both_orders(store: Store, first: str) -> None:
     await approved(store, "H1", *TO)
@@ -124,6 +127,7 @@ EXPECTED = [
 ]
 
 
+@on_sqlite
 @pytest.mark.parametrize(("stand", "becomes", "left"), EXPECTED)
 async def test_after_an_attempt_its_outcome_is_kept(
     store: Store, clock: Clock, stand: tuple[str, ...], becomes: State, left: tuple[int, int]
@@ -181,6 +185,7 @@ async def test_during_an_attempt_only_its_answer_is_awaited(
     assert await store.outbox.in_doubt() == []
 
 
+@on_sqlite
 async def test_notices_of_a_revoked_message_are_sent(store: Store) -> None:
     await approved(store, "H1", *TO)
     await store.journal.record([], [notice("N1", "H1")])
@@ -188,6 +193,7 @@ async def test_notices_of_a_revoked_message_are_sent(store: Store) -> None:
     assert [lease.lease_id for lease in await store.outbox.lease("me", 10, 60)] == ["N1"]
 
 
+@on_sqlite
 async def test_an_unknown_hold_raises(store: Store) -> None:
     with pytest.raises(KeyError):
         await revoke(store, "H1")
@@ -229,6 +235,7 @@ async def follow_primary(store: Store, lead: str) -> int:
     return await store.holds.follow(lead, 100, step)
 
 
+@on_sqlite
 async def test_revoking_the_primary_hold_stops_all_copies(store: Store) -> None:
     """No copy is sent after the first commit, even if the process dies before the others follow."""
     await mailing(store, State.APPROVED, State.WAITING, State.APPROVED)
@@ -244,6 +251,7 @@ async def test_revoking_the_primary_hold_stops_all_copies(store: Store) -> None:
     assert await store.holds.decided_leads() == []
 
 
+@on_sqlite
 async def test_if_the_primary_was_sent_the_oldest_unsent_copy_replaces_it(store: Store) -> None:
     await mailing(store, State.APPROVED, State.APPROVED, State.WAITING, State.APPROVED)
     leases = {lease.intent.hold_id: lease for lease in await store.outbox.lease("me", 2, 60)}

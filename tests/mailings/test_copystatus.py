@@ -1,4 +1,4 @@
-"""The status of each person's copies, from the verdict to the relay's last reply, on both engines.
+"""The status of each person's copies, from the verdict to the relay's last reply.
 
 No person counts as having a copy that did not reach them, and none as lacking one that may have.
 """
@@ -29,7 +29,7 @@ from smtpguard.store.opening import open_store
 from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store
 from tests.mailings.test_mailingbatch import admit, of, outcome, person
-from tests.store.making import CONTENT, SECRET, Clock, a_hold, event, release
+from tests.store.making import CONTENT, SECRET, Clock, a_hold, event, on_sqlite, release
 
 LIST = person("news v1", weight=1200, lists=("offers",))
 
@@ -124,6 +124,7 @@ async def test_a_release_is_pending_until_an_attempt_and_then_in_doubt(store: St
     assert (grown.sent, grown.held) == (0, 1200)
 
 
+@on_sqlite
 @pytest.mark.parametrize(("became", "expected"), [("sent", Tally(relayed=1200)), ("doubted", Tally(doubted=1200))])
 async def test_the_relays_answer_sets_the_fate(store: Store, clock: Clock, became: str, expected: Tally) -> None:
     await hold(store, "H1", LIST)
@@ -140,6 +141,7 @@ async def test_the_relays_answer_sets_the_fate(store: Store, clock: Clock, becam
     assert (grown.sent, grown.held) == (expected.relayed, 1200 - expected.relayed)
 
 
+@on_sqlite
 async def test_a_doubted_release_to_a_changed_list_leaves_its_people_in_doubt(store: Store, clock: Clock) -> None:
     """The digest of the recipient has changed with the list; the people are those of the copy."""
     await hold(store, "H1", LIST)
@@ -150,6 +152,7 @@ async def test_a_doubted_release_to_a_changed_list_leaves_its_people_in_doubt(st
     assert await tally(store) == Tally(doubted=1200)
 
 
+@on_sqlite
 async def test_a_partly_failed_release(store: Store, clock: Clock) -> None:
     await hold(store, "H1", "a", "b", "c")
     await approved(store, "H1", "a@x.example", "b@x.example", "c@x.example")
@@ -185,6 +188,7 @@ async def test_a_void_hold_is_still_with_its_client(store: Store) -> None:
 # the colleagues' part
 
 
+@on_sqlite
 @pytest.mark.parametrize("became", ["sent", "doubted"])
 async def test_the_colleagues_part_is_pending_until_delivered(store: Store, clock: Clock, became: str) -> None:
     await hold(store, "H1", LIST, apart=["ulf"])
@@ -201,6 +205,7 @@ async def test_the_colleagues_part_is_pending_until_delivered(store: Store, cloc
     assert (held.state, held.settled) == (State.REJECTED, None)
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     ("said", "expected"), [("relayed", Tally(relayed=1)), ("recalled", Tally(deferred=1)), ("lost", Tally(deferred=1))]
 )
@@ -226,6 +231,7 @@ async def test_a_message_without_an_outcome_stays_in_doubt(store: Store, clock: 
     assert await tally(store) == Tally(doubted=31), "without an outcome for days, as a process that died leaves it"
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     ("said", "expected"),
     [("relayed", Tally(relayed=1)), ("refused", Tally(doubted=1))],
@@ -237,6 +243,7 @@ async def test_a_late_delivery_ends_the_doubt(store: Store, said: str, expected:
     assert await tally(store) == expected
 
 
+@on_sqlite
 async def test_a_late_refusal_of_one_copy_leaves_the_other_in_doubt(store: Store) -> None:
     await admit(store, of("T1", "a"))
     await admit(store, of("T2", "a"))
@@ -260,6 +267,7 @@ async def test_a_doubt_of_an_earlier_version_is_read(store: Store) -> None:
 # one copy after another
 
 
+@on_sqlite
 async def test_a_person_with_one_copy_has_it_though_the_next_is_stopped(store: Store) -> None:
     await admit(store, of("T1", "a"))
     await outcome(store, "T1", "relayed")
@@ -279,6 +287,7 @@ async def test_a_person_with_one_copy_has_it_though_the_next_is_stopped(store: S
     ]
 
 
+@on_sqlite
 async def test_a_hold_counts_people_who_already_have_a_copy(store: Store) -> None:
     """The reach of a hold includes people who already have a copy: the approver reads how many people it goes to."""
     await admit(store, of("T1", LIST))
@@ -289,6 +298,7 @@ async def test_a_hold_counts_people_who_already_have_a_copy(store: Store) -> Non
     assert held.reach == 400_000, "as the guard has shown"
 
 
+@on_sqlite
 async def test_two_refused_copies_at_once_leave_a_doubt(store: Store) -> None:
     """A refusal is stored only if the person can have no other copy."""
     await admit(store, of("T1", "a"))
@@ -299,6 +309,7 @@ async def test_two_refused_copies_at_once_leave_a_doubt(store: Store) -> None:
     assert await tally(store) == Tally(doubted=1)
 
 
+@on_sqlite
 async def test_a_second_copy_while_the_first_is_in_the_outbox(store: Store) -> None:
     await hold(store, "H1", "a")
     await approved(store, "H1")
@@ -307,6 +318,7 @@ async def test_a_second_copy_while_the_first_is_in_the_outbox(store: Store) -> N
     assert await tally(store) == Tally(doubted=1)
 
 
+@on_sqlite
 async def test_a_release_needs_no_query_for_each_waiting_copy(store: Store) -> None:
     """A mailing of thousands of copies goes out one by one, and each looks at who has another."""
     for n in range(12):
@@ -441,6 +453,7 @@ async def test_another_process_sees_the_delivered_second_copy(
     assert await tally(store) == Tally(relayed=1, doubted=1)
 
 
+@on_sqlite
 async def test_a_first_copy_delivered_in_the_same_batch_counts(store: Store) -> None:
     await admit(store, of("T1", "kim"))
     store.journal.note(event(Kind.OUTCOME, "T1", outcome="relayed"))
@@ -449,6 +462,7 @@ async def test_a_first_copy_delivered_in_the_same_batch_counts(store: Store) -> 
     assert await statuses(store, "kim") == [CopyStatus.RELAYED]
 
 
+@on_sqlite
 async def test_the_chart_is_by_time_of_delivery(store: Store, clock: Clock) -> None:
     """The chart shows the time of sending, for copies that were relayed, released an hour later, or only deferred."""
     began = clock.now()
@@ -478,6 +492,7 @@ async def relayed(store: Store, id: str, clock: Clock) -> None:
     await store.journal.record([event(Kind.OUTCOME, id, at=clock.now(), outcome="relayed")])
 
 
+@on_sqlite
 async def test_arrival_and_departure_are_separate_times(store: Store, clock: Clock) -> None:
     """Arrival and sending have separate times: for a slow relay, a deferred copy that comes again, a later release, and
     a second copy."""
@@ -518,6 +533,7 @@ async def test_arrival_and_departure_are_separate_times(store: Store, clock: Clo
         assert at - step <= point.at <= at
 
 
+@on_sqlite
 async def test_the_departure_is_counted_within_the_batch(store: Store, clock: Clock) -> None:
     await admit(store, of("T1", "kim"))
     store.journal.note(event(Kind.OUTCOME, "T1", at=clock.now(), outcome="relayed"))
@@ -525,6 +541,7 @@ async def test_the_departure_is_counted_within_the_batch(store: Store, clock: Cl
     assert await went(store) == (clock.now(), clock.now())
 
 
+@on_sqlite
 @pytest.mark.parametrize("by_wire", [True, False])
 async def test_the_colleagues_part_has_a_departure(store: Store, clock: Clock, by_wire: bool) -> None:
     await hold(store, "H1", LIST, apart=["ulf"], by_wire=by_wire)
@@ -537,6 +554,7 @@ async def test_the_colleagues_part_has_a_departure(store: Store, clock: Clock, b
     assert await went(store) == (clock.now(), clock.now())
 
 
+@on_sqlite
 async def test_a_doubt_that_ends_departs_at_its_outcome(store: Store, clock: Clock) -> None:
     await admit(store, of("T1", "kim"))
     clock.go(minutes=15)
@@ -577,6 +595,7 @@ async def has(store: Store) -> tuple[int, int]:
     return people.at_least, people.at_most
 
 
+@on_sqlite
 async def test_people_in_doubt_count_as_possible(store: Store) -> None:
     await admit(store, of("T1", "kim", "bo"))
     assert await has(store) == (0, 0), "in flight, which is counted separately"
@@ -586,6 +605,7 @@ async def test_people_in_doubt_count_as_possible(store: Store) -> None:
     assert await has(store) == (2, 3)
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     ("said", "told", "least", "most"),
     [
@@ -610,6 +630,7 @@ async def test_two_versions_of_a_list_give_an_interval(
     assert await has(store) == (least, most)
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     ("said", "told", "least", "most"),
     [
@@ -635,6 +656,7 @@ async def test_known_changes_of_a_list_narrow_the_interval(
     assert await has(store) == (least, most)
 
 
+@on_sqlite
 async def test_two_lists_may_have_the_same_people(store: Store) -> None:
     """Two lists may have the same members. A single person counts as on a list, or not, if that is known."""
     member, stranger = person("m", lists=("news",)), person("stranger", lists=())
@@ -646,6 +668,7 @@ async def test_two_lists_may_have_the_same_people(store: Store) -> None:
     assert await has(store) == (1201, 2102)
 
 
+@on_sqlite
 async def test_people_behind_one_address_are_counted_exactly(store: Store) -> None:
     """The people behind one address are counted exactly: customers as members of their lists, the others as on no list."""
     behind = person("behind", weight=900, lists=("news",))

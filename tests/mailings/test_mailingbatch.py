@@ -25,7 +25,7 @@ from smtpguard.reading.fingerprint import Identity, Sketch
 from smtpguard.store.opening import open_store
 from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store
-from tests.store.making import SECRET, Clock, Gathered, event, item, relays
+from tests.store.making import SECRET, Clock, Gathered, event, item, on_sqlite, relays
 
 CUSTOMERS = Ask(fact="mailing.customers", key="", window_seconds=DAY)
 REACH = Ask(fact="mailing.reach", key="", window_seconds=DAY)
@@ -92,6 +92,7 @@ async def the_tally(store: Store) -> Tally:
     return mailing.people
 
 
+@on_sqlite
 async def test_each_person_counts_once(store: Store) -> None:
     assert await counts(store, of("T1", "a", "b")) == (2, 2, 2)
     assert await counts(store, of("T2", "b", "c")) == (3, 3, 3)
@@ -99,6 +100,7 @@ async def test_each_person_counts_once(store: Store) -> None:
     assert await counts(store, of("T3", "a", colleague, person("d", lists=()))) == (4, 5, 3)
 
 
+@on_sqlite
 async def test_items_of_one_batch_see_each_other(store: Store) -> None:
     async with Gathered(store):
         tasks = [asyncio.create_task(counts(store, of(f"T{n}", f"p{n}", "shared"))) for n in range(5)]
@@ -106,6 +108,7 @@ async def test_items_of_one_batch_see_each_other(store: Store) -> None:
     assert len(await store.mailings.newest()) == 1
 
 
+@on_sqlite
 async def test_a_list_counts_as_its_people_at_its_version(store: Store) -> None:
     listed = person("news v1", weight=400_000)
     assert await counts(store, of("T1", "a", listed)) == (400_001,) * 3
@@ -113,6 +116,7 @@ async def test_a_list_counts_as_its_people_at_its_version(store: Store) -> None:
     assert await counts(store, of("T3", person("news v2", weight=400_000))) == (800_001,) * 3
 
 
+@on_sqlite
 async def test_possible_customers_are_counted_separately(store: Store) -> None:
     unsure = person("a", customer=False, maybe=True, lists=())
     await admit(store, of("T1", unsure))
@@ -122,6 +126,7 @@ async def test_possible_customers_are_counted_separately(store: Store) -> None:
     assert (live.counts[CUSTOMERS], live.maybe[CUSTOMERS]) == (2, 0), "now it is known"
 
 
+@on_sqlite
 async def test_a_possible_customer_is_certain_once_the_list_has_an_index(store: Store) -> None:
     """An uncertain customer is one only as long as the list has no index, and not for a day."""
     for n, name in enumerate("abc"):
@@ -133,6 +138,7 @@ async def test_a_possible_customer_is_certain_once_the_list_has_an_index(store: 
     assert (mailing.customers, mailing.people.all) == (1, 3)
 
 
+@on_sqlite
 async def test_the_window_slides_and_a_retry_does_not_prolong(store: Store, clock: Clock) -> None:
     await admit(store, of("T1", "a", "b", content="one"))
     clock.go(hours=12)
@@ -142,12 +148,14 @@ async def test_the_window_slides_and_a_retry_does_not_prolong(store: Store, cloc
     assert await counts(store, of("T4", "d")) == (3, 3, 3), "a's only copy is a day old"
 
 
+@on_sqlite
 async def test_deferred_copies_are_not_counted_in_the_window(store: Store) -> None:
     assert await counts(store, of("T1", "a", "b"), Action.DEFER) == (2, 2, 2)
     assert await counts(store, of("T2", "c")) == (1, 1, 1)
     assert await the_tally(store) == Tally(deferred=2, admitted=1)
 
 
+@on_sqlite
 async def test_outcomes_set_the_fates(store: Store) -> None:
     for n, said in enumerate(("relayed", "refused", "lost", "recalled"), 1):
         await admit(store, of(f"T{n}", f"p{n}"))
@@ -181,6 +189,7 @@ def near(numbers: Sequence[int], rng: random.Random) -> Sketch:
     return Sketch.of(sorted({*kept, *rng.sample(range(1 << 32), 6)}))
 
 
+@on_sqlite
 async def test_personalised_copies_are_recognized(store: Store, url: str, tmp_path: Path, clock: Clock) -> None:
     """Personalised copies of many mailings, sent in turn, are found again, also by a process with an empty cache."""
     rng = random.Random(5)
@@ -193,6 +202,7 @@ async def test_personalised_copies_are_recognized(store: Store, url: str, tmp_pa
     assert len(await store.mailings.newest()) == 12
 
 
+@on_sqlite
 async def test_a_campaign_and_a_text_join_one_mailing(store: Store) -> None:
     rng = random.Random(6)
     text = Sketch.of(sketch(rng))
@@ -202,6 +212,7 @@ async def test_a_campaign_and_a_text_join_one_mailing(store: Store) -> None:
     assert await counts(store, of("T4", "d", identity=Identity(exact="other"))) == (1, 1, 1)
 
 
+@on_sqlite
 async def test_a_too_common_key_is_ignored(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(finding, "CROWDED", 3)
     rng = random.Random(7)
@@ -226,6 +237,7 @@ async def test_a_failed_admission_leaves_no_mailing(store: Store) -> None:
     assert await counts(store, of("T2", "b")) == (1, 1, 1)
 
 
+@on_sqlite
 async def test_lists_beyond_the_bits_of_a_kind_count_too_many(store: Store) -> None:
     people = [person(f"p{n}", lists=(f"list{n}",)) for n in range(80)]
     asks = tuple(Ask(fact="mailing.share", key=f"list{n}", window_seconds=DAY) for n in range(80))
@@ -247,6 +259,7 @@ def test_the_cache_is_bounded_and_drops_the_oldest() -> None:
     assert memory._by_key == {}
 
 
+@on_sqlite
 async def test_one_common_name_joins_two_mailings(store: Store) -> None:
     """Copies with any search key in common are one mailing: a header field that numbers each copy does not separate
     them."""
@@ -256,6 +269,7 @@ async def test_one_common_name_joins_two_mailings(store: Store) -> None:
     assert await counts(store, of("T4", "d", identity=Identity(exact="x-campaign 9"))) == (1, 1, 1)
 
 
+@on_sqlite
 async def test_a_file_common_to_many_texts_joins_no_mailing(store: Store) -> None:
     def with_file(n: int) -> Item:
         return of(f"T{n}", f"p{n}", identity=Identity(exact="files f", instead=f"text {n}", beside=n))
@@ -275,6 +289,7 @@ def test_a_single_name_of_an_earlier_version_is_read() -> None:
 # forgetting
 
 
+@on_sqlite
 async def test_a_mailing_ends_after_a_long_pause(store: Store, clock: Clock) -> None:
     """A mailing that was quiet for long is over, also for a process that has it in its cache, and before retention has
     run."""
@@ -286,6 +301,7 @@ async def test_a_mailing_ends_after_a_long_pause(store: Store, clock: Clock) -> 
     assert len(await store.mailings.newest()) == 2
 
 
+@on_sqlite
 async def test_people_stay_counted_after_the_window(store: Store, clock: Clock) -> None:
     """``mailing.ever`` counts each person once, over mail to a few people each working day, two weekends and a week."""
     ever = Ask(fact="mailing.ever", key="", window_seconds=30 * DAY)

@@ -17,6 +17,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from smtpguard.admission.model import Admission, Item, Seen
 from smtpguard.database.migrate import migrate
 from smtpguard.holds.model import Hold, State
@@ -38,6 +40,9 @@ POLICY = "policy-one"
 SECRET = b"a secret of thirty-two bytes, ok"
 T0 = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 CONTENT = Message.of(b"Subject: lunch\r\n\r\nBacon and liquor at noon.\r\n")
+
+on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+"""For an example whose every statement another test of its file runs on PostgreSQL."""
 
 
 def sqlite_url(path: Path) -> str:
