@@ -15,13 +15,15 @@ from smtpguard.admission.model import Admission
 from smtpguard.admission.record import seconds_since
 from smtpguard.gathering.gather import Gathered
 from smtpguard.guard.ports import Clock
-from smtpguard.journal.event import Event, Kind
+from smtpguard.journal.event import Event, Kind, new_event
 from smtpguard.mail import reply
+from smtpguard.mail.constant import maker
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.trace import prepend
 from smtpguard.mail.transaction import Fence, Lost, Onward, Recalled
 from smtpguard.policy.verdict import Deferred, Disposition, Held, Relayed
 
+_new_relayed = maker(Relayed)
 log = logging.getLogger(__name__)
 
 
@@ -115,9 +117,9 @@ class Dispose:
         except Exception:
             log.exception("transaction %s: the connection to the relay failed", id)
             return self._in_doubt(gathered, id, None)  # it is unknown whether the relay took it
-        taken = min([r.code for r in replies], default=500) < 400
-        self._outcome(gathered, id, "relayed" if taken else "refused", *replies)
-        return Relayed(replies=replies)
+        done = _new_relayed(replies=replies)
+        self._outcome(gathered, id, "relayed" if done.code < 400 else "refused", *replies)
+        return done
 
     def _trace(self, gathered: Gathered, admission: Admission) -> bytes:
         return prepend(
@@ -161,6 +163,6 @@ class Dispose:
         if gathered.began is not None:
             data["seconds"] = seconds_since(gathered.began, now)
         try:
-            self._outcomes.note(Event(kind=kind, id=id, at=now, data=data))
+            self._outcomes.note(new_event(kind=kind, id=id, at=now, data=data))
         except Exception:
             log.exception("transaction %s: its outcome could not be recorded", id)

@@ -38,6 +38,7 @@ from smtpguard.holds.deadlines import Deadlines
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.recipients import Classified
 from smtpguard.mail import reply
+from smtpguard.mail.constant import maker
 from smtpguard.mail.envelope import Envelope, Session
 from smtpguard.mail.transaction import Fence, Onward, Recalled, RefusedRecipient, Transaction
 from smtpguard.mailings.differences import Approved
@@ -54,6 +55,7 @@ from smtpguard.reading.looks import Reading
 
 log = logging.getLogger(__name__)
 
+_new_seen, _new_record = maker(Seen), maker(Record)
 _SOURCES = len(Source)
 _NOT_RECORDED = "store", reply.NOT_RECORDED
 _UNRECORDED = {
@@ -74,15 +76,12 @@ ANSWERS = ("taken", "deferred", "refused")
 
 
 def _answer(done: Disposition) -> str:
-    match done:
-        case Relayed(replies=replies):  # first: nearly all mail
-            best = min([reply.code for reply in replies], default=500)
-            return "taken" if best < 400 else "deferred" if best < 500 else "refused"
-        case Held() | Counted():
-            return "taken"
-        case Rejected():
-            return "refused"
-    return "deferred"
+    if isinstance(done, Relayed):  # first: nearly all mail
+        best = done.code
+        return "taken" if best < 400 else "deferred" if best < 500 else "refused"
+    if isinstance(done, Held | Counted):
+        return "taken"
+    return "refused" if isinstance(done, Rejected) else "deferred"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -302,7 +301,7 @@ class Intake:
             asks, key = plan.asks, key_of(transaction)
             if not all(map(front.counts_nobody, asks)) or front.holds(key):
                 return None
-            live = Seen(now=self._clock.now(), counts=dict.fromkeys(asks, 0), generation=generation)
+            live = _new_seen(now=self._clock.now(), counts=dict.fromkeys(asks, 0), generation=generation)
             admission = self._alone(gathered, plan, live)
             if admission is None:
                 return None
@@ -328,7 +327,7 @@ class Intake:
 
     def _alone(self, gathered: Gathered, plan: Plan, live: Seen) -> Admission | None:
         """What is written of a message that no other admission depends on; None if that is more than its entry."""
-        record = Record(
+        record = _new_record(
             gathered=gathered, asks=plan.asks, term=self._term, notices=self._notices, questions=plan.questions
         )
         answers = plan.answers(live)

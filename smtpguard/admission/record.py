@@ -29,11 +29,11 @@ from smtpguard.gathering.streams import StreamLimit, exceeded
 from smtpguard.holds.deadlines import Deadlines
 from smtpguard.holds.effects import TEST
 from smtpguard.holds.model import Confirmation, Hold, State
-from smtpguard.journal.event import Event, Kind
+from smtpguard.journal.event import Event, Kind, new_event
 from smtpguard.lists.recipients import Kind as RecipientKind
 from smtpguard.mail import reply
 from smtpguard.mail.authres import DkimResult
-from smtpguard.mail.constant import constant
+from smtpguard.mail.constant import constant, maker
 from smtpguard.mail.envelope import Envelope, Recipient
 from smtpguard.mail.transaction import RefusedRecipient
 from smtpguard.mailings.model import Correction
@@ -51,6 +51,7 @@ DEFERRED = "This message cannot be decided on now, try again later."
 PERSONAL = named(lambda fact: fact.personal)
 MAX_SUBJECT = 500
 ONLY_INTERNAL = frozenset({RecipientKind.INTERNAL})
+_new_admission = maker(Admission)
 _NOBODY: frozenset[Any] = frozenset()
 Answers = Mapping[str, Value]
 _NOT_COUNTED: Answers = {}
@@ -133,7 +134,9 @@ class Record:
         a limit. It has one entry, a verdict to relay; None if more is to be written."""
         if verdict.action is not Action.RELAY or (verdict.hits and alarms_of(verdict, self.gathered)):
             return None
-        return Admission(verdict=verdict, events=(self._event(verdict, live, answers),), generation=live.generation)
+        return _new_admission(
+            verdict=verdict, events=(self._event(verdict, live, answers),), generation=live.generation
+        )
 
     def _grown(self, entry: Hold, verdict: Verdict, live: Seen, *, part: bool) -> Hold | None:
         """If this message is not for its writer to confirm, the hold that it joins no longer is either: approvers
@@ -396,7 +399,7 @@ class Record:
             data["counts"]["shown"] = len(gathered.reading.shown)  # addresses that every recipient can read
         if everyone.reach.high > everyone.reach.low:  # a list could not say who is on it
             data["reach_at_least"] = True
-        return Event(
+        return new_event(
             kind=Kind.VERDICT,
             id=transaction.id,
             at=live.now,

@@ -12,17 +12,18 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from smtpguard.gathering.provenance import Provenance
 from smtpguard.gathering.sender import Sender
-from smtpguard.gathering.values import OF_HEADER, OF_TEXT, evidence_of, of_envelope, of_header, of_session, of_text
+from smtpguard.gathering.values import OF_HEADER, OF_TEXT, evidence_of, of_envelope, of_header, of_text
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Reader, Verifier
 from smtpguard.lists.declared import Stream
 from smtpguard.lists.recipients import Classified
 from smtpguard.mail.authres import DkimResult
-from smtpguard.mail.constant import constant
+from smtpguard.mail.constant import constant, maker
 from smtpguard.mail.message import Message
 from smtpguard.mail.trace import TraceInfo, trusted
 from smtpguard.mail.transaction import Transaction
@@ -36,6 +37,7 @@ from smtpguard.reading.prefixes import bare
 from smtpguard.reading.shown import Shown
 
 T = TypeVar("T")
+_address = attrgetter("address")
 _NOT_APART = "it could not be taken apart"
 _NO_TEMPLATE: Mapping[str, Template] = {}
 _NOTHING_APPROVED: Mapping[str, Approved] = {}
@@ -196,9 +198,10 @@ class Gather:
         will be asked for: for all mail that may reach a customer, and for a list server's copy, since a trace above
         another text belongs to another message. ``everyone``: the recipients, if they differ from the envelope's."""
         registry = in_force.registry
-        everyone = everyone or registry.classify([r.address for r in transaction.envelope.recipients])
+        everyone = everyone or registry.classify(map(_address, transaction.envelope.recipients))
         text: Reading | Unknown | None = None
-        post = _post(transaction, in_force, self.trace_key)
+        expanders = transaction.session.expander or registry.expanders
+        post = _post(transaction, in_force, self.trace_key) if expanders else None
         if post is not None and post.text:
             text = await self._read(transaction, _HEADERS_AND_TEXT)
             if not isinstance(text, Reading) or not _same_text(text, post):
@@ -326,6 +329,7 @@ class Gather:
         return await _within(self.read_seconds, lambda: self.reader.apart(message, need), otherwise)
 
 
+_new_facts, _new_gathered = maker(Facts), maker(Gathered)
 _NOTHING_KNOWN = Facts()
 
 
@@ -338,8 +342,7 @@ def _learned(
     registry = in_force.registry
     if isinstance(reading, Reading):
         sender = sender.read_as(reading.from_address, reading.from_ambiguous)
-    values = of_envelope(counted, everyone.total, transaction.message.size_bytes, registry.lists)
-    values.update(of_session(transaction.session))
+    values = of_envelope(transaction, counted, everyone.total, registry.lists)
     values.update(sender.facts(transaction, counted, registry, origin))
     proven = values.get("sender.proven") is True
     streams = sender.proven_streams(transaction, counted, registry, origin) if values.get("stream") else ()
@@ -358,7 +361,7 @@ def _learned(
         values.update(dict.fromkeys(OF_TEXT, text))
     answer = reading if isinstance(reading, Reading) and reading.answers else None
     letter = text is not None and values.get("message.looks") != "mailing" and not streams
-    facts = Facts(
+    facts = _new_facts(
         values=values,
         evidence=evidence,
         lists=everyone.lists,
@@ -371,7 +374,7 @@ def _learned(
         letter_from=_letter_from(transaction, counted, in_force, sender, proven=proven) if letter else (),
         shared=proven and sender.claimed in in_force.shared,
     )
-    return Gathered(
+    return _new_gathered(
         transaction=transaction,
         in_force=in_force,
         began=began,

@@ -77,15 +77,15 @@ class BoundedReader:
     def at_once(self, message: Message, need: frozenset[Source]) -> Reading | None:
         policy, around = self._around()
         depth = Depth.TEXT if Source.TEXT in need else Depth.HEADERS
-        found = self._remembered(message.sha256, policy, depth)
-        if found is not None:
-            return found
-        if not _small(message, depth, self._pool):
-            return None
+        small = _small(message, depth, self._pool)
+        if depth is Depth.TEXT or not small:  # to read a header again takes less than to remember it
+            found = self._remembered(message.sha256, policy, depth)
+            if found is not None or not small:
+                return found
         reading = read(message, around, depth, NARROW, marked=depth is Depth.TEXT)
         if reading.readable is Readable.TOO_COMPLEX:
             return None
-        if depth is Depth.TEXT:  # to read a header again takes less than to remember it
+        if depth is Depth.TEXT:
             self._remember((message.sha256, policy, depth), reading)
         return reading
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.recipients import EXACT, Classification, Classified, Kind
 from smtpguard.locale.phrase import Phrase
-from smtpguard.mail.envelope import Session
+from smtpguard.mail.transaction import Transaction
 from smtpguard.policy.facts import FACTS, NONE, Count, Source, Type, Unknown, Value
 from smtpguard.reading.language import UNCLEAR
 from smtpguard.reading.looks import Readable, Reading
@@ -31,10 +31,20 @@ _NO_LIST: Mapping[str, Value] = {
 }
 
 
-def of_envelope(counted: Classified, total: int, size_bytes: int, lists: Mapping[str, ListInfo]) -> dict[str, Value]:
+def of_envelope(
+    transaction: Transaction, counted: Classified, total: int, lists: Mapping[str, ListInfo]
+) -> dict[str, Value]:
     """``counted``: those who are judged here; ``total``: all RCPTs."""
+    session, size_mb = transaction.session, len(transaction.message.raw) / (1 << 20)
+    domains: set[str] = set()
+    for r in counted.recipients:
+        domains.update(r.address.domains(r.canonical))
     return {
-        "message.size_mb": Count(size_mb := size_bytes / (1 << 20), size_mb),
+        "client": session.client_ip or _NO_ADDRESS,
+        "listener": session.listener,
+        "listener.proves_senders": session.proves_senders,
+        "login": frozenset({session.auth_user.lower()}) if session.auth_user else _NOTHING,
+        "message.size_mb": Count(size_mb, size_mb),
         "recipients.total": EXACT[total],
         "recipients.internal": counted.internal,
         "recipients.outside": counted.outside,
@@ -42,17 +52,8 @@ def of_envelope(counted: Classified, total: int, size_bytes: int, lists: Mapping
         "recipients.members": counted.members,
         "recipients.customers": counted.customers,
         "recipients.reach": counted.reach,
-        "recipients.domains": frozenset([d for r in counted.recipients for d in r.address.domains(r.canonical)]),
+        "recipients.domains": frozenset(domains),
         **(_of_lists(counted, lists) if counted.touched else _NO_LIST),
-    }
-
-
-def of_session(session: Session) -> dict[str, Value]:
-    return {
-        "client": session.client_ip or _NO_ADDRESS,
-        "listener": session.listener,
-        "listener.proves_senders": session.proves_senders,
-        "login": frozenset({session.auth_user.lower()}) if session.auth_user else _NOTHING,
     }
 
 

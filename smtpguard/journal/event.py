@@ -13,7 +13,7 @@ from dataclasses import field
 from datetime import datetime
 from typing import Any
 
-from smtpguard.mail.constant import constant
+from smtpguard.mail.constant import constant, maker
 
 
 class Kind(enum.Enum):
@@ -107,6 +107,9 @@ class Event:
     at: datetime
     data: Mapping[str, Any] = field(default_factory=dict)
     private: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+new_event = maker(Event)
 
 
 def decided_at(at: datetime, data: Mapping[str, Any]) -> datetime:

@@ -221,10 +221,10 @@ class Together:
     __slots__ = ("_groups", "_names")
 
     def __init__(self, indexes: Iterable[tuple[str, Index]]) -> None:
-        groups: dict[int, list[tuple[memoryview, tuple[int, Callable[[int], bool]]]]] = {}
+        groups: dict[int, list[tuple[memoryview, int, Callable[[int], bool]]]] = {}
         named = list(indexes)
         for n, (_, index) in enumerate(named):
-            groups.setdefault(index.shift, []).append((index.marks, (n, index.holds)))
+            groups.setdefault(index.shift, []).append((index.marks, n, index.holds))
         self._names = [name for name, _ in named]
         self._groups = tuple((shift, tuple(group)) for shift, group in groups.items())
 
@@ -234,8 +234,8 @@ class Together:
         found = []
         for shift, group in self._groups:
             place = number >> shift
-            for n, holds in [asked for marks, asked in group if marks[place] & bit]:
-                if holds(number):
+            for marks, n, holds in group:
+                if marks[place] & bit and holds(number):
                     found.append(n)
         return tuple([self._names[n] for n in sorted(found)]) if found else ()
 

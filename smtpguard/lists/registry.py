@@ -34,6 +34,7 @@ from smtpguard.lists.recipients import (
     Touched,
 )
 from smtpguard.mail.address import Address
+from smtpguard.mail.constant import maker
 from smtpguard.mail.envelope import Network, within
 
 
@@ -114,24 +115,21 @@ def summed(
     return with_crowds(counted, crowds) if crowds else counted
 
 
-def _of_no_list(distinct: Collection[Classification]) -> list[frozenset[Kind]] | None:
-    """The kinds of each; None if any of them touches a list, or may."""
-    kinds = [one.kinds for one in distinct if not one.lists and not one.doubt and one.behind is None]
-    return kinds if len(kinds) == len(distinct) else None
-
-
-def _of_people(recipients: Sequence[Classification], kinds: Sequence[frozenset[Kind]]) -> Classified:
-    """The sum if no list is touched. ``kinds``: of each person."""
-    outside = kinds.count(OUTSIDE)
-    return Classified(
+def _of_no_list(recipients: Sequence[Classification], distinct: Collection[Classification]) -> Classified:
+    """The sum if no list is touched. ``distinct``: each person."""
+    outside = 0
+    for one in distinct:
+        if one.kinds is OUTSIDE:
+            outside += 1
+    return _new_classified(
         recipients=tuple(recipients),
         total=len(recipients),
-        internal=EXACT[len(kinds) - outside],
+        internal=EXACT[len(distinct) - outside],
         outside=EXACT[outside],
         list_addresses=NOBODY,
         members=NOBODY,
         customers=NOBODY,
-        reach=EXACT[len(kinds)],
+        reach=EXACT[len(distinct)],
         touched=_NONE_TOUCHED,
         people=(),
         doubtful=(),
@@ -139,6 +137,7 @@ def _of_people(recipients: Sequence[Classification], kinds: Sequence[frozenset[K
     )
 
 
+_new_classified = maker(Classified)
 _NONE_TOUCHED: Mapping[str, Touched] = {}
 _NONE_UNSURE: Mapping[str, str] = {}
 
@@ -321,10 +320,10 @@ class Registry:
                 found = self._of_list(address, canonical, name) if name else self._of_person(address, canonical, key)
                 seen[key] = found
             recipients.append(found)
-        kinds = _of_no_list(seen.values())
-        if kinds is not None:  # as with nearly all mail
-            return _of_people(recipients, kinds)
-        return self._summed(recipients, seen.values())
+        for one in seen.values():
+            if one.lists or one.doubt or one.behind is not None:
+                return self._summed(recipients, seen.values())
+        return _of_no_list(recipients, seen.values())  # as with nearly all mail
 
     def of_lists(self, names: Iterable[str]) -> Classified:
         """The result for a message to all members of these lists, with or without a list address."""

@@ -87,7 +87,7 @@ class Address:
         ``IMCEASMTP-user+40list+2Eexample+2Ecom``) is undone, since a relay may undo it too. In doubt two mailboxes
         share one key, so that no mailbox can hide behind two keys.
         """
-        text = str(self)
+        text = self._text or str(self)
         if len(text) <= MAX_LABEL_OCTETS and is_plain(text) and not cuts_plain(delimiters):  # nearly every address
             return text
         return _canonical(self.local, self.domain, delimiters)

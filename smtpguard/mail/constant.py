@@ -1,11 +1,14 @@
-"""A decorator for immutable types of which every message makes many."""
+"""Tools for immutable types of which every message makes many."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TypeVar, dataclass_transform
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, field, fields
+from functools import cached_property
+from typing import Any, ParamSpec, TypeVar, dataclass_transform
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
@@ -13,3 +16,33 @@ def constant(cls: type[T]) -> type[T]:
     """A frozen dataclass with slots and keywords, as mypy sees it. At run time its fields are not protected:
     the protection doubles the time to make one, and every message makes some 240."""
     return dataclass(slots=True, kw_only=True, unsafe_hash=True)(cls)
+
+
+def maker(cls: Callable[P, T]) -> Callable[P, T]:
+    """A function that makes a constant from the same keywords as its class, in half the time: Python calls a class by
+    way of a dict of its keywords."""
+    known: dict[str, Any] = {"cls": cls, "new": object.__new__, "missing": MISSING}
+    takes, body = [], ["made = new(cls)"]
+    for one in fields(cls):  # type: ignore[arg-type]
+        name, usual, fresh = one.name, f"usual_{one.name}", one.default_factory is not MISSING
+        known[usual] = one.default_factory if fresh else one.default
+        value = f"{usual}()" if fresh else usual
+        if one.init:
+            takes.append(name if known[usual] is MISSING else f"{name}={'missing' if fresh else usual}")
+            value = f"{value} if {name} is missing else {name}" if fresh else name
+        body.append(f"made.{name} = {value}")
+    if hasattr(cls, "__post_init__"):
+        body.append("made.__post_init__()")
+    exec("\n    ".join([f"def make(*, {', '.join(takes)}):", *body, "return made"]), known)
+    make: Callable[P, T] = known["make"]
+    return make
+
+
+class computed(cached_property[T]):
+    """A value that is computed when it is first asked for; without the lock that Python 3.11 takes for it."""
+
+    def __get__(self, instance: Any, owner: type[Any] | None = None) -> Any:
+        if instance is None:
+            return self
+        value = instance.__dict__[self.attrname] = self.func(instance)
+        return value

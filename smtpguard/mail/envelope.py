@@ -10,7 +10,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from smtpguard.mail.address import Address
-from smtpguard.mail.constant import constant
+from smtpguard.mail.constant import constant, maker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +82,7 @@ class Envelope:
 
     def to(self, recipients: Sequence[Recipient]) -> Envelope:
         """For these recipients instead."""
-        return Envelope(
+        return _new_envelope(
             reverse_path=self.reverse_path,
             recipients=tuple(recipients),
             size_bytes=self.size_bytes,
@@ -99,6 +99,8 @@ class Envelope:
         lines = [str(self.reverse_path or ""), *sorted([str(r.address) for r in self.recipients])]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
+
+_new_envelope = maker(Envelope)
 
 Network = IPv4Network | IPv6Network
 

@@ -9,16 +9,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from email.errors import MessageError
 from email.header import decode_header, make_header
-from functools import cached_property
 from itertools import chain
 from typing import NamedTuple
 
-from smtpguard.mail.constant import constant
+from smtpguard.mail.constant import computed, constant, maker
 
 Content = bytes | mmap.mmap
 """Content in memory or mapped from a spool file. Only ``len``, slices and ``find`` work on both."""
 
 MAX_HEADER_OCTETS = 1 << 20
+_tuple = tuple.__new__  # Field's own is in Python
 _FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:")
 _WHOLE_FIELD = re.compile(rb"(?<![^\n])([!-9;-~]++):([^\r\n\0]*+(?:\r\n[ \t][^\r\n\0]*+)*+)\r\n")
 _FOLD = re.compile(r"\r\n(?=[ \t])")
@@ -81,6 +81,9 @@ class Header:
         return iter(self.fields)
 
 
+_new_header = maker(Header)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Message:
     """Content with CRLF line ends, without dot-stuffing. ``sha256`` is the hexadecimal digest of exactly these bytes.
@@ -106,7 +109,7 @@ class Message:
         end = self.raw.find(b"\r\n\r\n")
         return len(self.raw) if end < 0 else end + 4
 
-    @cached_property
+    @computed
     def header(self) -> Header:
         return parse_header(self.raw)
 
@@ -128,8 +131,8 @@ def parse_header(raw: Content) -> Header:
     whole = _WHOLE_FIELD.findall(raw[: end + 2])
     if not broken and len(b"".join(chain.from_iterable(whole))) + len(b":\r\n") * len(whole) == end + 2:
         # every line is part of a field: the usual case
-        usual = tuple([Field(found.decode("ascii"), value) for found, value in whole])
-        return Header(fields=usual, broken=False, size_bytes=end)
+        usual = tuple([_tuple(Field, (found.decode("ascii"), value)) for found, value in whole])
+        return _new_header(fields=usual, broken=False, size_bytes=end)
     fields: list[Field] = []
     name, parts = "", []
     for line in raw[:end].split(b"\r\n"):

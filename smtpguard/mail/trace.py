@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from email.utils import formatdate
 from functools import lru_cache
-from typing import Any
 
 from smtpguard.mail.message import Header
 from smtpguard.mail.transaction import Transaction
@@ -55,6 +54,10 @@ def prepend(
     """Both fields, folded, each line ending in CRLF. ``lists``: names of the addressed lists; ``text``: the text's
     sketch."""
     session, envelope = transaction.session, transaction.envelope
+    received = _received(
+        session.helo, session.client_name, session.client_ip, hostname,
+        session.esmtp, envelope.smtputf8, session.tls, bool(session.auth_user),
+    )  # fmt: skip
     shown = ""
     if len(envelope.recipients) == 1:  # with several, naming them would disclose a Bcc
         recipient = str(envelope.recipients[0].address)
@@ -66,19 +69,24 @@ def prepend(
     mac = _mac(transaction.id, policy, tags, words, transaction.message.header, key)
     addressed = (f"\tlists={tags};\r\n" if tags else "") + (f"\ttext={words};\r\n" if words else "")
     return (
-        f"Received: from {_client(session.helo, session.client_name, session.client_ip)}\r\n"
-        f"\tby {hostname} (smtpguard) with {_protocol(transaction)} id {transaction.id}{shown};\r\n"
-        f"\t{_date(int(now.timestamp()))}\r\n"
+        f"{received} id {transaction.id}{shown};\r\n\t{_date(int(now.timestamp()))}\r\n"
         f"{NAME}: id={transaction.id}; policy={policy};\r\n"
         f"{addressed}\tmac={mac}\r\n"
     ).encode("ascii")
 
 
 @lru_cache(maxsize=1024)
-def _client(helo: str, name: str, address: str) -> str:
+def _received(
+    helo: str, name: str, address: str, hostname: str, esmtp: bool, smtputf8: bool, tls: bool, login: bool
+) -> str:
+    """The beginning of Received, up to its id. Protocols: RFC 3848 and RFC 6531 section 4.3."""
     literal = f"[IPv6:{address}]" if ":" in address else f"[{address}]"
     client = " ".join(filter(None, (_UNSAFE.sub("?", name)[:255], _UNSAFE.sub("?", literal))))
-    return f"{_UNSAFE.sub('?', helo)[:255] or 'unknown'} ({client})"
+    protocol = ("UTF8SMTP" if smtputf8 else "ESMTP") + ("S" if tls else "") + ("A" if login else "")
+    return (
+        f"Received: from {_UNSAFE.sub('?', helo)[:255] or 'unknown'} ({client})\r\n"
+        f"\tby {hostname} (smtpguard) with {protocol if esmtp else 'SMTP'}"
+    )
 
 
 @lru_cache(maxsize=4)
@@ -107,20 +115,16 @@ def _tag(name: str, key: bytes) -> str:
 
 
 def _digest(key: bytes, purpose: bytes, text: bytes) -> str:
-    """HMAC-SHA-256 (RFC 2104) from its two halves: copies of them take half the time of a copy of an HMAC."""
+    """HMAC-SHA-256 (RFC 2104) from its two halves, in half the time of hmac.digest."""
     inner, outer = _keyed(key, purpose)
-    inner, outer = inner.copy(), outer.copy()
-    inner.update(text)
-    outer.update(inner.digest())
-    digest: str = outer.hexdigest()
-    return digest
+    return hashlib.sha256(outer + hashlib.sha256(inner + text).digest()).hexdigest()
 
 
 @lru_cache(maxsize=8)
-def _keyed(key: bytes, purpose: bytes) -> tuple[Any, Any]:
+def _keyed(key: bytes, purpose: bytes) -> tuple[bytes, bytes]:
     """With a key of its own, derived from the installation's secret."""
     own = hmac.digest(key, purpose, "sha256").ljust(64, b"\0")
-    return hashlib.sha256(own.translate(_INNER)), hashlib.sha256(own.translate(_OUTER))
+    return own.translate(_INNER), own.translate(_OUTER)
 
 
 _INNER, _OUTER = (bytes(octet ^ pad for octet in range(256)) for pad in (0x36, 0x5C))
@@ -128,18 +132,10 @@ _INNER, _OUTER = (bytes(octet ^ pad for octet in range(256)) for pad in (0x36, 0
 
 def _mac(id: str, policy: str, tags: str, words: str, header: Header, key: bytes) -> str:
     """Repeated fields are all covered, so that none can be added."""
-    covered = [id, policy, tags, words]
+    covered = f"{id}\0{policy}\0{tags}\0{words}"
     for name in ("message-id", "date"):
-        found = [" ".join(f.text.split()) for f in header.named.get(name, ())]
-        covered += [str(len(found)), *found]
-    text = "\0".join(covered).encode("utf-8", "surrogateescape")
-    return _digest(key, b"smtpguard trace", text)[: 2 * _MAC_OCTETS]
-
-
-def _protocol(transaction: Transaction) -> str:
-    """RFC 3848 and RFC 6531 section 4.3."""
-    session = transaction.session
-    if not session.esmtp:
-        return "SMTP"
-    base = "UTF8SMTP" if transaction.envelope.smtputf8 else "ESMTP"
-    return base + ("S" if session.tls else "") + ("A" if session.auth_user else "")
+        found = header.named.get(name, ())
+        covered += f"\0{len(found)}"
+        for f in found:
+            covered += f"\0{' '.join(f.text.split())}"
+    return _digest(key, b"smtpguard trace", covered.encode("utf-8", "surrogateescape"))[: 2 * _MAC_OCTETS]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import chain
 
-from smtpguard.mail.constant import constant
+from smtpguard.mail.constant import constant, maker
 from smtpguard.policy import confirming, counted, stopping
 from smtpguard.policy.condition import NO, PENDING, UNKNOWN, Answer, Condition, EveryWord, SomeWord, Word
 from smtpguard.policy.confirming import Confirming
@@ -182,7 +182,7 @@ class RuleSet:
         settled, evidence = reckoned.settled, known.evidence
         if evidence and not pending and not evidence.keys().isdisjoint(self._slots.values()):
             settled = self._in_words(reckoned.answers, self._by_slot(slots), known)
-        return Plan(
+        return _new_plan(
             rules=self,
             facts=known,
             known=slots,
@@ -462,7 +462,8 @@ class Plan:
     def close(self, live: Live, answers: Mapping[str, Value] | None = None, *, misses: bool = False) -> Verdict:
         """The verdict, with the counts, approvals and freezes of the admission. ``answers``: its counts, if they are
         known already. ``misses``: include why the other rules did not hit, which is not stored."""
-        given, lists = self._given(live, answers), self.facts.lists
+        answers = self.answers(live) if answers is None else answers
+        given, lists = (*answers.items(), (counted.APPROVED, live.approved)), self.facts.lists
         if not (misses or live.freezes or self.pauses or self.facts.evidence):
             try:
                 return confirming.or_held(self.rules._judged(self.reckoned, given, lists), self.facts)
@@ -474,10 +475,8 @@ class Plan:
         verdict = self.rules._judge(self.reckoned, told, lists, self.settled, self.facts, rests, freeze, misses)
         return confirming.or_held(verdict, self.facts)
 
-    def _given(self, live: Live, answers: Mapping[str, Value] | None = None) -> Given:
-        """The values of the admission."""
-        answers = self.answers(live) if answers is None else answers
-        return (*answers.items(), (counted.APPROVED, live.approved))
+
+_new_plan = maker(Plan)
 
 
 def decide(rules: RuleSet, facts: Facts, live: Live) -> Verdict:

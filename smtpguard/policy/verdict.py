@@ -6,11 +6,14 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from smtpguard.locale.phrase import Said
 from smtpguard.mail.constant import constant
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mail.reply import Reply
+
+_code = attrgetter("code")
 
 
 class Action(enum.Enum):
@@ -145,6 +148,11 @@ class Relayed:
     """The relay's own replies to the message: one over SMTP."""
 
     replies: tuple[Reply, ...]
+
+    @property
+    def code(self) -> int:
+        """The best of them; 500 if there is none."""
+        return min(map(_code, self.replies), default=500)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,7 +36,7 @@ class People:
 
 def people_of(fields: Index, around: Surroundings) -> People:
     froms = named_in(fields, around, "from")
-    replies = [a for f in fields.get("reply-to", ())[:1] for a in _in_field(f.raw, around)]
+    replies = named_in({"reply-to": fields.get("reply-to", [])[:1]}, around, "reply-to")
     return People(
         sender=froms[0] if froms else "",
         ambiguous=len(set(froms)) > 1 or len(fields.get("from", ())) > 1,
@@ -50,17 +50,13 @@ def named_in(fields: Index, around: Surroundings, *names: str) -> list[str]:
     found: list[str] = []
     for name in names:
         for field in fields.get(name, ()):
-            found += _in_field(field.raw, around)
+            usual = _USUAL(field.raw)
+            one = (usual[1] or usual[2]).decode("ascii") if usual is not None else ""
+            if one and len(one) <= MAX_LABEL_OCTETS and not cuts_plain(around.delimiters):
+                found.append(one)
+            else:
+                found += addresses(words(field.raw), around)
     return found
-
-
-def _in_field(raw: bytes, around: Surroundings) -> list[str]:
-    usual = _USUAL(raw)
-    if usual is not None:
-        one = (usual[1] or usual[2]).decode("ascii")
-        if len(one) <= MAX_LABEL_OCTETS and not cuts_plain(around.delimiters):
-            return [one]
-    return addresses(words(raw), around)
 
 
 def addresses(value: str, around: Surroundings) -> list[str]:

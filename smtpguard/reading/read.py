@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from smtpguard.locale.phrase import N_, Phrase, Said
 from smtpguard.mail.authres import AuthResult, auth_results, signed_by
+from smtpguard.mail.constant import maker
 from smtpguard.mail.listheader import NAMES, ListHeader, list_header
 from smtpguard.mail.message import Message
 from smtpguard.reading.addresses import People, named_in, people_of
@@ -28,6 +29,7 @@ from smtpguard.reading.textmarks import adjusted, custom_marks, shape_marks, tex
 from smtpguard.reading.thread import OF_THREADS, first_id, quoted_people, refers_to, thread_of
 from smtpguard.reading.walk import Index
 
+_new_reading = maker(Reading)
 _NOWHERE = Surroundings()
 _USUAL = Bounds()
 _EXCERPT = 2_000
@@ -130,7 +132,7 @@ def _usual(fields: Index, around: Surroundings) -> Reading:
     froms = named_in(fields, around, "from")
     subject, message_id = subject_of(fields), first_id(fields, "message-id")
     prefixed = prefix_of(subject)
-    return Reading(
+    return _new_reading(
         looks=Looks.UNCLEAR,
         score=0.0,
         marks=(),

@@ -163,7 +163,10 @@ class Text:
 
 
 def subject_of(fields: Index) -> str:
-    return without_unseen(" ".join([words(f.raw) for f in fields.get("subject", ())]))
+    text = ""
+    for f in fields.get("subject", ()):
+        text = f"{text} {words(f.raw)}" if text else words(f.raw)
+    return without_unseen(text)
 
 
 def extract(raw: Content, fields: Index, start: int, meter: Meter) -> Text:

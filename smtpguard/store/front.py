@@ -39,7 +39,7 @@ from smtpguard.journal import columns
 from smtpguard.journal.chain import Seal, body_of, clear_of, microseconds
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.front import FIRST, Fronted, Head
-from smtpguard.mail.constant import constant
+from smtpguard.mail.constant import constant, maker
 from smtpguard.policy.counted import Ask
 from smtpguard.store.queue import WAIT_SECONDS
 
@@ -83,6 +83,9 @@ class _Write:
     event: Event
     fronted: Fronted
     future: asyncio.Future[bool | None]
+
+
+_new_write, _new_fronted = maker(_Write), maker(Fronted)
 
 
 class _Group:
@@ -241,11 +244,11 @@ class Front:
         body, clear = body_of(event, self._seal), clear_of(event)
         if len(body) > _LARGEST or len(clear or "") > _LARGEST:
             return False
-        made = Fronted(
+        made = _new_fronted(
             number=0, generation=generation, at=microseconds(event.at), id=event.id, key=key, marks=marks, body=body,
             clear=clear,
         )  # fmt: skip
-        write = _Write(event=event, fronted=made, future=self._loop.create_future())
+        write = _new_write(event=event, fronted=made, future=self._loop.create_future())
         if not self._coming:
             now = monotonic()
             self._loop.call_soon(self._hand_over, 0, GATHER_TURNS, now, now + GATHER_SECONDS)

@@ -14,7 +14,7 @@ import pytest
 from smtpguard.admission.recorded import ERASED, FACTS, OLD, REPLY, UNREAD, UNSAID, Recorded
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.event import Kind
-from smtpguard.policy.counted import Live
+from smtpguard.policy.counted import APPROVED, Live
 from smtpguard.policy.engine import Plan
 from smtpguard.policy.facts import FACTS as ALL
 from smtpguard.policy.facts import Count, Source, Unknown, Value
@@ -34,7 +34,8 @@ class Closings:
         close = Plan.close
 
         def closed(plan: Plan, live: Live, *more: Any) -> Verdict:
-            told = zip(plan.rules._slots, plan.rules._filled(plan.known, plan._given(live)), strict=True)
+            given = (*plan.answers(live).items(), (APPROVED, live.approved))
+            told = zip(plan.rules._slots, plan.rules._filled(plan.known, given), strict=True)
             self.last = dict(plan.facts.values) | {slot: value for slot, value in told if value is not None}
             return close(plan, live, *more)
 

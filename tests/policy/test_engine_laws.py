@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from smtpguard.policy.condition import UNKNOWN, YES
 from smtpguard.policy.confirming import or_held
+from smtpguard.policy.counted import APPROVED
 from smtpguard.policy.engine import Bounds, RuleSet, decide
 from smtpguard.policy.facts import FACTS, Count, Facts, Source, Unknown, Value, Within
 from smtpguard.policy.freezing import Freeze, Selector
@@ -150,7 +151,9 @@ def recorded(data: st.DataObject) -> tuple[RuleSet, dict[str, Value], Verdict, F
     facts = data.draw(drawn.blurred(data.draw(drawn.facts(rules)), rules))
     live = replace(data.draw(drawn.lives(rules.plan(facts))), freezes=())
     plan = rules.plan(facts)
-    with_values = zip(rules._slots, rules._filled(plan.known, plan._given(live)), strict=True)
+    with_values = zip(
+        rules._slots, rules._filled(plan.known, (*plan.answers(live).items(), (APPROVED, live.approved))), strict=True
+    )
     return rules, {slot: value for slot, value in with_values if value is not None}, decide(rules, facts, live), facts
 
 
