@@ -115,10 +115,12 @@ def summed(
     return with_crowds(counted, crowds) if crowds else counted
 
 
-def _of_no_list(recipients: Sequence[Classification], distinct: Collection[Classification]) -> Classified:
-    """The sum if no list is touched. ``distinct``: each person."""
+def _of_no_list(recipients: Sequence[Classification], distinct: Collection[Classification]) -> Classified | None:
+    """The sum for nearly all mail, which touches no list; None if any of them touches one, or may."""
     outside = 0
     for one in distinct:
+        if one.lists or one.doubt or one.behind is not None:
+            return None
         if one.kinds is OUTSIDE:
             outside += 1
     return _new_classified(
@@ -320,10 +322,7 @@ class Registry:
                 found = self._of_list(address, canonical, name) if name else self._of_person(address, canonical, key)
                 seen[key] = found
             recipients.append(found)
-        for one in seen.values():
-            if one.lists or one.doubt or one.behind is not None:
-                return self._summed(recipients, seen.values())
-        return _of_no_list(recipients, seen.values())  # as with nearly all mail
+        return _of_no_list(recipients, seen.values()) or self._summed(recipients, seen.values())
 
     def of_lists(self, names: Iterable[str]) -> Classified:
         """The result for a message to all members of these lists, with or without a list address."""

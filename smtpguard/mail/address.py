@@ -9,10 +9,12 @@ from __future__ import annotations
 import ipaddress
 import re
 import unicodedata
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 
 import idna
+
+from smtpguard.mail.constant import pair
 
 MAX_LOCAL_OCTETS = 255  # RFC 5321 section 4.5.3.1.1 says 64; VERP return addresses are longer, and MTAs accept them
 MAX_DOMAIN_OCTETS = 255  # RFC 5321 section 4.5.3.1.2
@@ -46,7 +48,7 @@ class BadAddress(ValueError):
     """Not a mailbox of RFC 5321 or RFC 6531. The text says what is wrong, never secrets of a session."""
 
 
-@dataclass(frozen=True, slots=True)
+@pair
 class Address:
     """One mailbox. ``local`` is unquoted, ``domain`` is as spelled, without a trailing dot."""
 
@@ -147,7 +149,9 @@ def parse_path(raw: bytes, *, smtputf8: bool = False) -> Address | None:
 def _mailbox(text: str) -> Address:
     if len(text) <= MAX_LABEL_OCTETS and is_plain(text):
         local, _, domain = text.partition("@")
-        return Address(local, domain)
+        address = Address(local, domain)
+        object.__setattr__(address, "_text", text)
+        return address
     if len(text) > 2 * MAX_PATH_OCTETS:
         raise BadAddress("longer than any address")
     if not text.isprintable() and any(unicodedata.category(c) in _UNSEEN for c in text):

@@ -18,6 +18,12 @@ def constant(cls: type[T]) -> type[T]:
     return dataclass(slots=True, kw_only=True, unsafe_hash=True)(cls)
 
 
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
+def pair(cls: type[T]) -> type[T]:
+    """A constant of one or two fields, which are given by position."""
+    return dataclass(slots=True, unsafe_hash=True)(cls)
+
+
 def maker(cls: Callable[P, T]) -> Callable[P, T]:
     """A function that makes a constant from the same keywords as its class, in half the time: Python calls a class by
     way of a dict of its keywords."""

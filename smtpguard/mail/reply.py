@@ -7,7 +7,9 @@ error of the client.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from smtpguard.mail.constant import pair
 
 LINE_OCTETS = 480
 MOST_LINES = 20
@@ -15,7 +17,7 @@ MOST_LINES = 20
 _ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?: |\Z)")
 
 
-@dataclass(frozen=True, slots=True)
+@pair
 class Reply:
     """``code`` 200-599; ``lines`` are the text without code, each at most 500 octets with the enhanced code in it."""
 
@@ -62,7 +64,7 @@ class Reply:
         return f"{self.code} {self.text}"
 
 
-@dataclass(frozen=True, slots=True)
+@pair
 class Unsendable(Reply):
     """A reply in place of the relay's, which was not asked: it lacks an extension that the message needs, or must not
     get it."""

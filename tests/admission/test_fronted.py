@@ -272,7 +272,7 @@ class _Never(frozenset[str]):
 def _forget(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever an ordinary message leaves for the next, or takes a shorter way by."""
     monkeypatch.setattr("smtpguard.reading.read._TELLING", _Never())
-    monkeypatch.setattr("smtpguard.lists.registry._of_no_list", lambda distinct: None)
+    monkeypatch.setattr("smtpguard.lists.registry._of_no_list", lambda recipients, distinct: None)
     for name, module in list(sys.modules.items()):
         if name.startswith("smtpguard."):
             for each in list(vars(module).values()):

@@ -172,10 +172,10 @@ async def test_the_same_content_is_read_once(make: Make, monkeypatch: pytest.Mon
     reader = make()
     first = await read(reader, SMALL)
     assert await read(reader, SMALL) is first
-    assert await read(reader, SMALL, HEADERS) is first
     assert reads == 1
+    await read(reader, SMALL, HEADERS)  # a header alone is read again, which takes less than to remember it
     await read(reader, Message.of(b"From: x@example.org\r\n\r\n"))
-    assert reads == 2
+    assert reads == 3
 
 
 async def test_the_cache_is_bounded(make: Make) -> None:
