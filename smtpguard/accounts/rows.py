@@ -11,6 +11,7 @@ from smtpguard.accounts.model import Account, AccountChange, AccountKeys, Member
 from smtpguard.database.access import Rows, asks, writes
 from smtpguard.database.batch import Batch
 from smtpguard.database.codec import Codec
+from smtpguard.database.engine import rows_of
 from smtpguard.database.schema import absence as away
 from smtpguard.database.schema import account as table
 from smtpguard.database.schema import membership as seated
@@ -113,7 +114,7 @@ def _regrouped(made: Membership, was: set[str], now: set[str], at: datetime) -> 
 
 def absences(connection: Connection) -> list[Absence]:
     """The absences that people have reported themselves."""
-    return [ABSENCE.loads(doc) for doc in connection.execute(select(away.c.doc).order_by(away.c.person)).scalars()]
+    return [ABSENCE.loads(doc) for (doc,) in rows_of(connection, "SELECT doc FROM absence ORDER BY person")]
 
 
 def change_absence(batch: Batch, person: str, step: AbsenceStep) -> Absence:

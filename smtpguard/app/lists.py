@@ -4,6 +4,7 @@ the sources."""
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
 from typing import Any
 
 from smtpguard.app.clock import SystemClock
@@ -11,7 +12,7 @@ from smtpguard.app.files import indexes, installation_secret, make_state
 from smtpguard.config.settings import Settings
 from smtpguard.guard.ports import Clock
 from smtpguard.journal.distinct import Asked, Version
-from smtpguard.lists.declared import build
+from smtpguard.lists.declared import ListInfo, Stream, build
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.expanding import Expander
 from smtpguard.lists.index import BadIndex, Index, index_path
@@ -21,6 +22,9 @@ from smtpguard.lists.sources.opening import never
 from smtpguard.lists.sync import Refresher
 from smtpguard.mail.address import Address
 from smtpguard.policy.parse import Policy
+
+Declared = tuple[Mapping[str, ListInfo], Mapping[str, Stream]]
+_last: tuple[Policy, Declared] | None = None
 
 
 def names(settings: Settings, policy: Policy) -> dict[str, Any]:
@@ -51,9 +55,19 @@ def people_of(policy: Policy) -> set[str]:
     return known
 
 
+def declared(policy: Policy) -> Declared:
+    """The lists and streams of this policy, made once for the last one: all parts have that in common."""
+    global _last
+    global _last
+    last = _last
+    if last is None or last[0] is not policy:
+        _last = last = policy, build(*policy.sections(), delimiters=policy.delimiters)
+    return last[1]
+
+
 def built_registry(settings: Settings, policy: Policy, digester: Digester, clock: Clock) -> Registry:
     """The lists of this policy, with the indexes that exist."""
-    lists, streams = build(*policy.sections(), delimiters=policy.delimiters)
+    lists, streams = declared(policy)
     return Registry(
         lists=lists,
         streams=streams,
@@ -70,7 +84,7 @@ def built_registry(settings: Settings, policy: Policy, digester: Digester, clock
 
 def built_refresher(settings: Settings, policy: Policy, digester: Digester, *, stop: Stop = never) -> Refresher:
     """Paths of sources are relative to the policy file."""
-    lists, _ = build(*policy.sections(), delimiters=policy.delimiters)
+    lists, _ = declared(policy)
     return Refresher(lists, folder=indexes(settings), base=settings.policy.parent, digester=digester, stop=stop)
 
 

@@ -46,17 +46,22 @@ PARTS: Mapping[str, tuple[str, str]] = {
 
 
 def load(names: Iterable[str]) -> None:
-    """Import the code of these parts, which their processes then share, and keep it out of every later garbage
-    collection."""
+    """Import the code of these parts, which their processes then share. Call it before anything else is prepared, and before
+    any thread: classes that are used afterwards are then in the state in which the parts use them, and all memory is in
+    one arena."""
+    with contextlib.suppress(AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(_ARENA_MAX, 1)  # for all threads, which rarely run at once
     for name in names:
         importlib.import_module(PARTS[name][0])
     with contextlib.suppress(ImportError):
         importlib.import_module("uvloop")
+
+
+def keep() -> None:
+    """Keep what is there now, which the parts will share, out of every later garbage collection."""
     gc.collect()
-    with contextlib.suppress(AttributeError):  # another C library
-        library = ctypes.CDLL(None)
-        library.mallopt(_ARENA_MAX, 1)  # for all threads, which rarely run at once
-        library.malloc_trim(0)  # what only the preparation needed
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)  # what only the preparation needed
     gc.freeze()
 
 

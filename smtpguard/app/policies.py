@@ -14,14 +14,14 @@ from functools import partial
 
 from smtpguard.accounts.model import members
 from smtpguard.app.files import parse_policy
-from smtpguard.app.lists import built_registry, names
+from smtpguard.app.lists import built_registry, declared, names
 from smtpguard.app.policyfile import unreadable
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.database.errors import LedgerError, PolicyUnreadable, Unavailable
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock, Ledger
-from smtpguard.lists.declared import Names, build
+from smtpguard.lists.declared import Names
 from smtpguard.lists.digest import Digester
 from smtpguard.mail.address import Address
 from smtpguard.policy.absences import Member
@@ -190,14 +190,14 @@ async def with_people(alone: InForce, ledger: Ledger, clock: Clock) -> InForce:
 
 def surroundings(settings: Settings, policy: Policy) -> Surroundings:
     """The organization's domains, the vocabularies to look for, and the weights of marks."""
-    lists, _ = build(*policy.sections(), delimiters=policy.delimiters)
-    declared = {a.canonical(policy.delimiters) for info in lists.values() for a in info.addresses}
+    lists, _ = declared(policy)
+    given = {a.canonical(policy.delimiters) for info in lists.values() for a in info.addresses}
     implied = {
         address for address, _ in Names(lists, delimiters=policy.delimiters, **names(settings, policy)).implied()
     }
     return Surroundings(
         domains=policy.organization.domains,
-        list_addresses=frozenset(declared | implied),
+        list_addresses=frozenset(given | implied),
         list_ids=frozenset(list_id for info in lists.values() for list_id in info.list_ids),
         delimiters=policy.delimiters,
         vocabularies=compile_vocabularies(policy.vocabularies),

@@ -73,6 +73,7 @@ def command(context: Context, only: Sequence[str], from_file: str) -> None:
         raise CannotRun(f"{context.config}: listen.milter has no address and no socket")
     if "metrics" in kinds and not settings.metrics:
         raise CannotRun(f"{context.config}: metrics has no address")
+    parts.load(kinds)
     workers = settings.workers or len(os.sched_getaffinity(0))
     with _whether_passing():
         certificates.try_all(settings, kinds)
@@ -99,7 +100,7 @@ def command(context: Context, only: Sequence[str], from_file: str) -> None:
         _tell_policy(said, done)
         if done.policy is not None and not _READERS.isdisjoint(kinds):
             policies.share(settings, done.sha256, done.policy)
-        parts.load(kinds)
+        parts.keep()
         life = partial(parts.run, settings=settings, kinds=kinds, parent=os.getpid())
         status = asyncio.run(_supervisor(settings, context.config.absolute(), names, life, listeners).run())
     try:

@@ -16,11 +16,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, Table, select, update
+from sqlalchemy import Connection, Table, update
 
 from smtpguard.database import schema
 from smtpguard.database.codec import Codec
-from smtpguard.database.engine import array_of, cursor_of
+from smtpguard.database.engine import array_of, cursor_of, rows_of
 from smtpguard.database.failpoint import passes, traced
 from smtpguard.database.fronts import File, Fronts, Shared, scope_key
 from smtpguard.journal import bypass, columns
@@ -52,7 +52,7 @@ _TYPES = {
 }
 _SIZES = (4, 32, 128, 500)  # numbers of values in one IN (...)
 _MOST_VALUES = 500
-_FREEZES = select(schema.freeze.c.doc).where(schema.freeze.c.lifted.is_(False)).order_by(schema.freeze.c.freeze_id)
+_FREEZES = 'SELECT doc FROM "freeze" WHERE NOT lifted ORDER BY freeze_id'
 
 
 @dataclass(slots=True, kw_only=True)
@@ -84,7 +84,8 @@ class _Insert:
 
 
 def read_head(connection: Connection) -> Head:
-    return _head(connection.exec_driver_sql(_HEAD).one())
+    [row] = rows_of(connection, _HEAD)
+    return _head(row)
 
 
 def _head(row: Sequence[Any]) -> Head:
@@ -93,7 +94,7 @@ def _head(row: Sequence[Any]) -> Head:
 
 
 def read_freezes(connection: Connection) -> tuple[Freeze, ...]:
-    return tuple(FREEZE.loads(doc) for (doc,) in connection.execute(_FREEZES))
+    return tuple(FREEZE.loads(doc) for (doc,) in rows_of(connection, _FREEZES))
 
 
 def synced(file: File, moved: int, most: int = sys.maxsize) -> Sequence[Fronted]:

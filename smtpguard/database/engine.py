@@ -17,7 +17,7 @@ import sqlite3
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -25,7 +25,7 @@ from urllib.parse import quote, urlsplit
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
-from sqlalchemy.pool import NullPool, QueuePool
+from sqlalchemy.pool import NullPool, Pool, QueuePool
 
 from smtpguard.config.statefiles import hand_over, owner_of
 from smtpguard.database.errors import Full, LedgerError, Unavailable, Unusable, no_space
@@ -134,7 +134,7 @@ class Database:
         if self.copy is not None:
             return self._engine_of(self.copy)
         if self.sqlite:
-            engine = create_engine("sqlite://", creator=self._opened, **more)
+            engine = _sqlite_engine(self._opened, pooled=not write)
 
             @event.listens_for(engine, "connect")
             def pragmas(connection: sqlite3.Connection, record: Any) -> None:
@@ -201,7 +201,7 @@ class Database:
         def opened() -> sqlite3.Connection:
             return sqlite3.connect(copy.uri, uri=True, check_same_thread=False, isolation_level=None)
 
-        engine = create_engine("sqlite://", creator=opened, poolclass=QueuePool, pool_size=4)
+        engine = _sqlite_engine(opened, pooled=True)
         _begins(engine, "BEGIN")
         return engine
 
@@ -419,6 +419,18 @@ def cursor_of(connection: Connection) -> Any:
     return connection.info[_CURSOR]
 
 
+def rows_of(connection: Connection, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+    """The rows of a short read, past SQLAlchemy: for statements that every process runs at its start or at rest. To make and
+    compile one there would write to megabytes that forked processes otherwise share. ``?`` is a placeholder on both
+    engines."""
+    driver: Any = connection.connection.driver_connection
+    if isinstance(driver, sqlite3.Connection):
+        return driver.execute(sql, values).fetchall()
+    with driver.cursor(binary=True) as cursor:
+        rows: list[Any] = cursor.execute(sql.replace("?", "%s"), values).fetchall()
+        return rows
+
+
 class Array(bytes):
     """An array as PostgreSQL sends and receives it in binary (array_recv): written as text, each octet string is
     encoded in hexadecimal here and decoded there."""
@@ -480,10 +492,31 @@ def is_there(url: str) -> bool:
     return file is None or file.exists()
 
 
+@cache
+def _sqlite_model() -> Engine:
+    """What SQLAlchemy finds out about SQLite, and what it compiles for it, once in this process and in those that are forked
+    from it."""
+    engine = create_engine("sqlite://")
+    engine.connect().close()
+    engine.dispose()
+    return engine
+
+
+def _sqlite_engine(opens: Any, *, pooled: bool) -> Engine:
+    """``opens``: makes a connection of the driver."""
+    model = _sqlite_model()
+    pool: Pool = QueuePool(opens, pool_size=4) if pooled else NullPool(opens)
+    pool._dialect = model.dialect
+    engine = Engine(pool, model.dialect, model.url)
+    engine._compiled_cache = model._compiled_cache
+    return engine
+
+
 def _begins(engine: Engine, statement: str) -> None:
     @event.listens_for(engine, "begin")
     def begun(connection: Connection) -> None:
-        connection.exec_driver_sql(statement)
+        driver: Any = connection.connection.driver_connection
+        driver.execute(statement)
 
 
 def _make(path: Path) -> None:
@@ -496,6 +529,7 @@ def _make(path: Path) -> None:
         pass
 
 
+@lru_cache(maxsize=8)
 def _url_of(url: str) -> URL:
     """The URL without its servers, if it names several. Raises ValueError."""
     parts = urlsplit(url)

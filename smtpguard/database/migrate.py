@@ -6,9 +6,9 @@ from __future__ import annotations
 import logging
 import secrets
 
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, text
 
-from smtpguard.database.engine import BadItem, Database, is_there
+from smtpguard.database.engine import BadItem, Database, is_there, rows_of
 from smtpguard.database.errors import LedgerError, Unavailable, Unusable
 from smtpguard.database.schema import SCHEMA, head
 
@@ -20,6 +20,12 @@ errors."""
 
 _VERSION = """CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL,
  CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"""
+
+
+_IS_THERE = {
+    "sqlite": "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'alembic_version'",
+    "postgresql": "SELECT to_regclass('alembic_version') IS NOT NULL",
+}
 
 
 class SchemaError(LedgerError):
@@ -134,10 +140,9 @@ def check(connection: Connection) -> None:
 
 
 def revision(connection: Connection) -> str | None:
-    if not inspect(connection).has_table("alembic_version"):
-        return None
-    found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
-    return found
+    [(there,)] = rows_of(connection, _IS_THERE[connection.dialect.name])
+    found = rows_of(connection, "SELECT version_num FROM alembic_version") if there else []
+    return found[0][0] if found else None
 
 
 def upgrade(connection: Connection, to: str = SCHEMA) -> None:

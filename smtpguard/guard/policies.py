@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, select
 
 from smtpguard.database.batch import Batch, read_head
+from smtpguard.database.engine import rows_of
 from smtpguard.database.errors import PolicyMoved
 from smtpguard.database.schema import document
 from smtpguard.journal import rows as journal
@@ -63,8 +64,8 @@ def put_policy(
 
 def policy(connection: Connection, sha256: str) -> dict[str, bytes]:
     """The documents of a policy. Raises KeyError."""
-    query = select(document.c.name, document.c.data).where(document.c.policy == sha256)
-    found = {name: bytes(data) for name, data in connection.execute(query.order_by(document.c.name))}
+    rows = rows_of(connection, "SELECT name, data FROM document WHERE policy = ? ORDER BY name", (sha256,))
+    found = {name: bytes(data) for name, data in rows}
     if not found:
         raise KeyError(sha256)
     return found

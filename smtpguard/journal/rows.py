@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, selec
 from smtpguard.config.statefiles import hand_over
 from smtpguard.database.access import among
 from smtpguard.database.batch import Batch
+from smtpguard.database.engine import rows_of
 from smtpguard.database.schema import RARE, checkpoint, clear, entry, hook
 from smtpguard.journal import signing
 from smtpguard.journal.chain import Clear, Entry, instant, parsed
@@ -29,6 +30,7 @@ WITNESS = "(witness)"
 """The name of the witness's cursor; no webhook has this name."""
 STRETCH = 1000
 """Entries that ``back`` reads in one transaction."""
+_HASHES = 500  # in one statement
 _LINK = [entry.c[name] for name in ("seq", "at", "kind", "id", "body", "prev", "hash")]
 ROWS = select(*_LINK, clear.c.doc).select_from(entry.outerjoin(clear, clear.c.seq == entry.c.seq))
 """Entries with their clear values; each row is a ``pair``, with any further columns after it."""
@@ -44,6 +46,7 @@ _UNREAD = (  # SQLAlchemy would take as long again, to convert each value
     "SELECT e.seq, e.at, e.kind, e.id, e.body, e.action, e.observed, e.lists, e.names, c.doc FROM entry AS e"
     " LEFT JOIN clear AS c ON c.seq = e.seq WHERE e.seq BETWEEN {} AND {} ORDER BY e.seq"
 )
+_OF_KINDS = "SELECT entry.seq, at, kind, id, body, prev, hash, doc FROM entry LEFT JOIN clear ON clear.seq = entry.seq"
 _EVERYDAY = frozenset({Kind.VERDICT, Kind.OUTCOME})
 
 
@@ -73,7 +76,7 @@ def unread(connection: Connection, after: int, last: int, length: int) -> Unread
     if first is None:
         return None
     through = min((first // length + 1) * length - 1, last)
-    rows = connection.exec_driver_sql(_UNREAD.format(first, through)).cursor.fetchall()
+    rows = rows_of(connection, _UNREAD.format(first, through))
     return Unread(through=through, more=through < last, rows=rows)
 
 
@@ -98,14 +101,19 @@ def of_kind(*kinds: Kind) -> ColumnElement[bool]:
     return asked if _EVERYDAY.intersection(kinds) else and_(asked, text(f"entry.{RARE}"))
 
 
+def which(*kinds: Kind) -> str:
+    """``of_kind`` in SQL."""
+    asked = f"entry.kind IN ({', '.join(sorted(repr(kind.value) for kind in kinds))})"
+    return asked if _EVERYDAY.intersection(kinds) else f"{asked} AND entry.{RARE}"
+
+
 def of_kinds(
     connection: Connection, kinds: Sequence[Kind], limit: int, before: int | None = None
 ) -> list[tuple[Entry, Clear | None]]:
     """The newest entries of these kinds; only those ``before`` a number."""
-    query = ROWS.where(of_kind(*kinds)).order_by(entry.c.seq.desc()).limit(limit)
-    if before is not None:
-        query = query.where(entry.c.seq < before)
-    return list(map(pair, connection.execute(query)))
+    earlier = "" if before is None else f" AND entry.seq < {int(before)}"
+    sql = f"{_OF_KINDS} WHERE {which(*kinds)}{earlier} ORDER BY entry.seq DESC LIMIT {int(limit)}"
+    return list(map(pair, rows_of(connection, sql)))
 
 
 def outcomes(connection: Connection, ids: Sequence[str]) -> dict[str, Outcome]:
@@ -140,8 +148,12 @@ def first_at(connection: Connection, at: int) -> int:
 
 def hashes(connection: Connection, seqs: Sequence[int]) -> dict[int, bytes]:
     """Of these entries, in their order, as far as they exist."""
-    query = select(entry.c.seq, entry.c.hash).order_by(entry.c.seq)
-    return {seq: bytes(hash) for seq, hash in among(connection, query, entry.c.seq, seqs)}
+    found: dict[int, bytes] = {}
+    for start in range(0, len(seqs), _HASHES):
+        some = ", ".join(str(int(seq)) for seq in seqs[start : start + _HASHES])
+        rows = rows_of(connection, f"SELECT seq, hash FROM entry WHERE seq IN ({some}) ORDER BY seq")
+        found.update((seq, bytes(hash)) for seq, hash in rows)
+    return found
 
 
 def signed(connection: Connection) -> tuple[int, datetime | None]:

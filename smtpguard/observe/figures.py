@@ -17,11 +17,12 @@ import orjson
 from sqlalchemy import Connection, Select, and_, func, select, true
 
 from smtpguard.database.batch import read_freezes, read_head
-from smtpguard.database.schema import clear, entry, hold, hook, outbox, underway
+from smtpguard.database.engine import rows_of
+from smtpguard.database.schema import clear, entry, hold, outbox, underway
 from smtpguard.holds.model import State
 from smtpguard.journal.chain import instant, microseconds
 from smtpguard.journal.event import Event, Kind
-from smtpguard.journal.rows import of_kind
+from smtpguard.journal.rows import which
 from smtpguard.observe.alarms.conditions import Stopped
 from smtpguard.observe.metrics.tally import Held, ends_hold
 from smtpguard.outbox.rows import leasable
@@ -30,6 +31,7 @@ from smtpguard.policy.freezing import Freeze
 MOST = 10_000
 LONGEST_WAITING = 1000
 """The most holds whose deadline is read from their documents."""
+_BEHIND = "SELECT name, told, failing_since, (SELECT at FROM entry WHERE seq > told ORDER BY seq LIMIT 1) FROM hook"
 _WAITING = and_(hold.c.state == State.WAITING.value, hold.c.lead.is_(None))
 
 
@@ -157,9 +159,9 @@ class RuleCall:
 def called(connection: Connection, now: datetime) -> tuple[RuleCall, ...]:
     """Those of the last hour, by rule and list: a call about another list is a new one."""
     since = microseconds(now) - CALLED
-    query = select(entry.c.body).where(of_kind(Kind.ALARM), entry.c.at > since).order_by(entry.c.seq.desc())
+    sql = f"SELECT body FROM entry WHERE {which(Kind.ALARM)} AND at > ? ORDER BY seq DESC LIMIT {LONGEST_WAITING}"
     rules: dict[str, dict[str, int]] = {}
-    for body in connection.execute(query.limit(LONGEST_WAITING)).scalars():
+    for (body,) in rows_of(connection, sql, (since,)):
         data = _body(body)["data"]
         lists: Mapping[str, int] = data["lists"]  # type: ignore[assignment]
         there = rules.setdefault(str(data["rule"]), {})
@@ -182,9 +184,9 @@ def called(connection: Connection, now: datetime) -> tuple[RuleCall, ...]:
 def tripped(connection: Connection, active: Collection[str], now: datetime) -> tuple[Stopped, ...]:
     """Breakers that stopped the rest of a mailing, and whose freezes stand; or would have, within the last hour. The newest of each
     mailing. ``active``: the ids of freezes that stand."""
-    query = select(entry.c.id, entry.c.at, entry.c.body).where(of_kind(Kind.TRIPPED)).order_by(entry.c.seq.desc())
+    sql = f"SELECT id, at, body FROM entry WHERE {which(Kind.TRIPPED)} ORDER BY seq DESC LIMIT {LONGEST_WAITING}"
     found: dict[str, Stopped] = {}
-    for mailing, at, body in connection.execute(query.limit(LONGEST_WAITING)):
+    for mailing, at, body in rows_of(connection, sql):
         data: Mapping[str, Any] = _body(body)["data"]
         lasts = at > microseconds(now) - CALLED if data["observed"] else not set(active).isdisjoint(data["freezes"])
         if lasts and mailing not in found:
@@ -257,10 +259,9 @@ def _underway(connection: Connection, before: int) -> tuple[int, int]:
 def hooks_behind(connection: Connection, end: int | None = None) -> dict[str, Backlog]:
     """By the name of each webhook and receiver of checkpoints with a cursor. ``end``: the journal's last entry, if known."""
     end = read_head(connection).seq if end is None else end
-    first = select(entry.c.at).where(entry.c.seq > hook.c.told).order_by(entry.c.seq).limit(1).scalar_subquery()
     return {
         name: Backlog(entries=max(0, end - told), since=_first(at), told=told, failing_since=_first(failing or None))
-        for name, told, failing, at in connection.execute(select(hook.c.name, hook.c.told, hook.c.failing_since, first))
+        for name, told, failing, at in rows_of(connection, _BEHIND)
     }
 
 

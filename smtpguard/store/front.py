@@ -25,8 +25,6 @@ from itertools import chain
 from time import monotonic
 from typing import Any
 
-from sqlalchemy import text
-
 from smtpguard.config.statefiles import hand_over, sync_folder
 from smtpguard.counts.counting import SCOPES, Scopes
 from smtpguard.counts.entries import number
@@ -553,7 +551,7 @@ _EACH_SCOPE = """WITH RECURSIVE each(scope) AS (SELECT min(scope) FROM {0} UNION
 def _known(batch: Batch) -> Iterator[bytes]:
     """The keys of all holds, and every scope under which anybody is counted, also by an earlier version."""
     batch.flush()
-    for (key,) in batch.connection.execute(text("SELECT DISTINCT key FROM hold")):
+    for (key,) in batch.select("SELECT DISTINCT key FROM hold"):
         yield bytes.fromhex(key)
     for (scope,) in batch.select(_EACH_SCOPE.format("moment")):
         yield scope_key(scope)

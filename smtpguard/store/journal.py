@@ -12,10 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from smtpguard.database.access import Access, Open, Progress, Rows, asks
 from smtpguard.database.batch import Batch, read_head
+from smtpguard.database.engine import rows_of
 from smtpguard.database.errors import LedgerError
 from smtpguard.freezes import rows as gates
 from smtpguard.journal import rows as journal
@@ -191,7 +192,7 @@ class Journal(Rows):
         fronts = self._access.fronts
         if fronts is None:
             return False
-        moved: dict[str, int] = {name: n for name, n in connection.execute(text("SELECT name, moved FROM front"))}  # noqa: C416 - rows
+        moved: dict[str, int] = dict(rows_of(connection, "SELECT name, moved FROM front"))
         files = fronts.all()
         if any(not file.lives for file in files):
             return True

@@ -18,11 +18,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection
 
 from smtpguard.database.batch import Batch, read_head
+from smtpguard.database.engine import rows_of
 from smtpguard.database.errors import LedgerError
-from smtpguard.database.schema import checkpoint, entry
 from smtpguard.holds import deciding
 from smtpguard.journal import rows as journal
 from smtpguard.journal.agreement import Agreement, Disagreement
@@ -33,6 +33,7 @@ from smtpguard.policy.freezing import ITSELF, PUT_BACK, Freeze, Gate, Selector
 
 log = logging.getLogger(__name__)
 
+_ENDS = "SELECT seq, at FROM entry WHERE seq = (SELECT min(seq) FROM entry) OR seq = (SELECT max(seq) FROM entry) ORDER BY seq"
 _TAIL = 1 << 16  # octets: the checkpoints of some hours, of all processes that write there
 
 
@@ -86,8 +87,7 @@ def look(
         next(lines, []), secret
     )  # first, since a line is written only after its entries are committed
     here = read_head(connection).journal
-    line = connection.execute(select(checkpoint.c.line).order_by(checkpoint.c.seq.desc()).limit(1)).scalar()
-    newest = _Known().told([line or ""], secret)
+    newest = _Known().told(_lines(connection, "ORDER BY seq DESC LIMIT 1"), secret)
     if newest.claimed and not renewing:
         raise OtherSecret  # the last signer has the right secret
     for more in lines:
@@ -214,11 +214,10 @@ def _compared(
     if not chain.parted(known.signed, known.claimed, here):
         return None
     if not older:
-        rows = connection.execute(select(checkpoint.c.line).where(journal.NOTABLE)).scalars()
-        if not chain.parted([*known.signed, *_Known().told(rows, secret).signed], known.claimed, here):
+        notable = _Known().told(_lines(connection, "WHERE notable"), secret).signed
+        if not chain.parted([*known.signed, *notable], known.claimed, here):
             return None
-    rows = connection.execute(select(checkpoint.c.line)).scalars()
-    everything = _Known(claimed=known.claimed).told(rows, secret)
+    everything = _Known(claimed=known.claimed).told(_lines(connection), secret)
     for lines in _from_the_end(state_dir / journal.FILE):
         everything.told(lines, secret)
     parted = chain.parted(everything.signed, everything.claimed, here)
@@ -226,6 +225,10 @@ def _compared(
         return None
     signed = max((each.mark for each in parted if each.signed_here), key=_when, default=parted[-1].mark)
     return Rollback(agreed=parted[0].agreed, signed=signed, last_at=chain.last_at)
+
+
+def _lines(connection: Connection, which: str = "") -> Iterator[str]:
+    return (line for (line,) in rows_of(connection, f"SELECT line FROM checkpoint {which}"))
 
 
 def _when(mark: Checkpoint) -> tuple[int, int]:
@@ -237,10 +240,10 @@ class _Chain:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        first, last = connection.execute(select(func.min(entry.c.seq), func.max(entry.c.seq))).one()
-        self._first, self._last = first or 0, last or 0
-        at = connection.execute(select(entry.c.at).where(entry.c.seq == self._last)).scalar()
-        self.last_at = None if at is None else instant(at)
+        ends = rows_of(connection, _ENDS)
+        self._first: int = ends[0][0] if ends else 0
+        self._last: int = ends[-1][0] if ends else 0
+        self.last_at = instant(ends[-1][1]) if ends else None
 
     def parted(self, signed: Iterable[Checkpoint], claimed: Iterable[Checkpoint], here: str) -> Sequence[Disagreement]:
         """The checkpoints of this journal that it disagrees with and that nothing excuses, in order. Entries missing

@@ -35,9 +35,9 @@ from smtpguard.cli import serve
 from smtpguard.config.settings import read_settings
 settings = read_settings(Path(sys.argv[1]))
 start.migrate_apart(settings)
-asyncio.run(start.prepare(settings, by="a test", parts=("proxy",)))
 for some in sys.argv[2:]:
     parts.load(some.split(","))
+    asyncio.run(start.prepare(settings, by="a test", parts=("proxy",)))
     print(*sys.modules)
 """
 ALWAYS = "proxy,delivery,alarms"

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
 from smtpguard.database.access import Rows, asks, writes
 from smtpguard.database.batch import Batch
+from smtpguard.database.engine import rows_of
 from smtpguard.database.schema import alarm
 from smtpguard.journal.chain import instant, microseconds
 from smtpguard.observe.alarms.conditions import RaisedAlarm
 
 
 def _known(connection: Connection) -> dict[str, RaisedAlarm]:
-    return {row.key: _read(row) for row in connection.execute(select(alarm))}
+    rows = rows_of(connection, "SELECT key, began, told, claimed_until, taken_by, taken_at FROM alarm")
+    return {row[0]: _read(*row) for row in rows}
 
 
 def _swap(batch: Batch, before: RaisedAlarm | None, after: RaisedAlarm | None) -> bool:
@@ -24,7 +25,7 @@ def _swap(batch: Batch, before: RaisedAlarm | None, after: RaisedAlarm | None) -
     given = before or after
     assert given is not None
     row = connection.execute(select(alarm).where(alarm.c.key == given.key)).one_or_none()
-    if (_read(row) if row is not None else None) != before:
+    if (_read(*row) if row is not None else None) != before:
         return False
     here = alarm.c.key == given.key
     if after is None:
@@ -46,14 +47,14 @@ def _values(known: RaisedAlarm) -> dict[str, int | str]:
     }
 
 
-def _read(row: Any) -> RaisedAlarm:
+def _read(key: str, began: int, told: int, claimed_until: int, taken_by: str, taken_at: int) -> RaisedAlarm:
     return RaisedAlarm(
-        key=row.key,
-        began=instant(row.began),
-        told=instant(row.told) if row.told else None,
-        claimed_until=instant(row.claimed_until) if row.claimed_until else None,
-        taken_by=row.taken_by,
-        taken_at=instant(row.taken_at) if row.taken_at else None,
+        key=key,
+        began=instant(began),
+        told=instant(told) if told else None,
+        claimed_until=instant(claimed_until) if claimed_until else None,
+        taken_by=taken_by,
+        taken_at=instant(taken_at) if taken_at else None,
     )
 
 
