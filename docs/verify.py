@@ -147,4 +147,5 @@ def main(key, file, notes=None):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    sys.excepthook = lambda kind, error, _: print(f"verify: {kind.__name__}: {error}", file=sys.stderr)
+    main(*sys.argv[1:]) if len(sys.argv) in (3, 4) else sys.exit(f"usage: {__doc__.splitlines()[2]}")

@@ -115,7 +115,7 @@ class _Commands(click.Group):
             status = e.exit_code
         except click.UsageError as e:
             where = e.ctx.command_path if e.ctx else "smtpguard"
-            sentence = f"{where}: {e.format_message()} (try {where} --help)"
+            sentence = f"{where}: {' '.join(e.format_message().split())} (try {where} --help)"
             if FAILURES.logged:
                 FAILURES.tell(sentence, e.exit_code)
             else:

@@ -36,7 +36,7 @@ def command() -> None:
 
 @command.command()
 @click.argument("ids", metavar="[ID]...", nargs=-1)
-@click.option("--list", "lists", multiple=True, metavar="NAME", help="Messages that reached this list.")
+@click.option("--list", "lists", multiple=True, metavar="NAME", help="Messages for this list.")
 @click.option("--sender", "senders", multiple=True, metavar="ADDRESS", help="Messages that this address wrote or sent.")
 @click.option("--subject", default="", metavar="TEXT", help="Messages with this text in the subject.")
 @click.option("--since", metavar="WHEN", help='Messages since this time: "2026-11-26 09:30" in UTC, or "2h" ago.')

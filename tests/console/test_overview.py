@@ -136,7 +136,7 @@ async def test_the_page_is_in_swedish(here: Stage) -> None:
 async def test_the_journal_page_lists_rejected_messages(here: Stage) -> None:
     at = here.home.clock.now()
     private = {"from": (ANNA,), "subject": ("<b>Offer</b>",), "recipients": ("kim@customer.example", "x@y.example")}
-    data = {"action": "reject", "rules": ["not-a-writer"], "lists": []}
+    data = {"action": "reject", "rules": ["not-a-writer", "automatic-to-list"], "lists": []}
     await here.home.store.journal.record(
         [Event(kind=Kind.VERDICT, id="R1", at=at, data=data, private=private),
          Event(kind=Kind.VERDICT, id="R2", at=at, data=data)]
@@ -144,6 +144,7 @@ async def test_the_journal_page_lists_rejected_messages(here: Stage) -> None:
     omar = await here.signed_in(OMAR, Role.OPERATOR)
     answer = await omar.get("/journal?state=rejected&rule=not-a-writer")
     assert "&lt;b&gt;Offer" in answer.text
+    assert "· Automatic replies and bounces never go to a list" in text(answer)
     assert "anna@example.com to kim@customer.example and 1 more" in text(answer)
     assert 'name="id" value="R1"' in answer.text, "it links to a report"
     assert "(no subject)" in text(answer), "its names are erased"

@@ -202,7 +202,7 @@ async def done(request: Request) -> Response:
         wanted=asks,
         kinds=DID,
         lists=sorted((title, name) for name, title in titles(request).items()),
-        rules=(rules := ruled(in_force, said)),
+        rules=(rules := [*ruled(in_force, said), *((said(aim), rule) for rule, aim in AIMS.items())]),
         aims={rule: aim for aim, rule in rules},
         further=asks.url(str(further), path="/journal") if further else "",
     )
