@@ -3,6 +3,7 @@ reason."""
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -86,7 +87,7 @@ async def command(context: Context, since: str, holds: float, write: Path | None
         if new == old:
             click.echo("The policy file fits the traffic of this time: nothing to suggest.", err=True)
     if write is not None:
-        _write(write, new)
+        await asyncio.to_thread(_write, write, new)
         if not context.json:
             click.echo(f"Wrote {write}. Next: smtpguard replay --passed --since {since} --policy {write}", err=True)
 
@@ -150,7 +151,8 @@ def _edited(text: str, found: Found) -> tuple[str, list[str]]:
 
 
 def _write(file: Path, text: str) -> None:
-    """Raises CannotRun if the result is no policy."""
+    """Raises CannotRun if the result is no policy. Not in a thread with an event loop: the check plays the story in its
+    own."""
     with file.open("x") as out:
         out.write(text)
     wrong = [problem for problem in check(file).problems if problem.fatal]

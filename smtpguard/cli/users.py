@@ -245,7 +245,7 @@ def _row(account: Account) -> dict[str, Any]:
 
 def _line(row: Mapping[str, Any]) -> tuple[str, ...]:
     signs_in = f"{row['with']} + code" if row["second_factor"] else row["with"]
-    return row["address"], ", ".join(row["roles"]) or "-", signs_in, "disabled" if row["disabled"] else ""
+    return row["address"], ", ".join(row["roles"]) or "-", signs_in, "disabled" if row["disabled"] else "enabled"
 
 
 def _said(context: Context, account: Account, what: str) -> None:

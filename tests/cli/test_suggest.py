@@ -109,6 +109,13 @@ def test_a_suggestion_is_a_valid_diff_of_the_policy(watched: Path) -> None:
     assert "must be in the folder of the policy" in elsewhere.stderr
 
 
+def test_a_suggestion_for_a_policy_that_holds_is_checked_with_the_story(watched: Path) -> None:
+    (watched / "policy.yaml").write_text(POLICY)
+    result = run(watched, "suggest", *SINCE, "--write", str(watched / "next.yaml"))
+    assert result.exit_code == 0, result.output
+    assert yaml.safe_load((watched / "next.yaml").read_text())["enforce"] is True
+
+
 def test_suggestions_as_json(watched: Path) -> None:
     rows = [json.loads(line) for line in run(watched, "suggest", *SINCE, "--json").stdout.splitlines()]
     assert {(".".join(row["path"]), row["key"]) for row in rows if "key" in row} >= {

@@ -98,7 +98,7 @@ class Tokens:
     async def revoke(self, token_id: str, *, by: str) -> Token:
         found = await self._people.token(token_id)
         if found is None:
-            raise NoToken(f"there is no token {token_id}")
+            raise NoToken(f"there is no token {token_id}: smtpguard tokens list shows their ids")
         token, account = found
         if token.revoked:
             raise NoToken(f"{token_id} is revoked already")
