@@ -85,11 +85,12 @@ class Contacts:
         return {number(self._scope(f"from {sender}")): made for sender in senders}
 
     def record(self, message_id: str, people: Iterable[int], at_us: int) -> None:
-        """Record that these people were sent this Message-ID."""
-        if message_id:
+        """Record that these people were sent this Message-ID. There is none of a letter whose recipient was erased."""
+        sent = list(people)
+        if message_id and sent:
             made = entry(at_us, hours(KNOWN))
             doc = self._sent.to_change(self._message(message_id))
-            for person in people:
+            for person in sent:
                 doc[person] = max(made, doc.get(person, NEVER))
 
     def write(self) -> None:

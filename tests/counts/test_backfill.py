@@ -80,6 +80,13 @@ async def test_erased_names_and_excess_entries_are_skipped(store: Store, clock: 
     assert await new(store, "p10", "p11", "p19") == 1
 
 
+async def test_a_letter_whose_only_recipient_was_erased_is_no_contact(store: Store, clock: Clock) -> None:
+    await wrote(store, clock, "T1", mid="<one@example.com>")
+    await wrote(store, clock, "T2", "a", mid="<two@example.com>")
+    assert await recall(store, read) == 2
+    assert await new(store, "a", "b") == 1
+
+
 async def test_the_number_of_entries_read_is_bounded(
     store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
