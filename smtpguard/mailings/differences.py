@@ -21,6 +21,8 @@ _MOST_COMPARED = 600
 """The most tokens of a paragraph whose words are compared."""
 _MOST_TRIED = 40
 """The most paragraphs of each side that are tried as copies, or as a changed form, of those of the other."""
+_MOST_TOKENS = 100_000
+"""The most tokens of all that are tried as copies."""
 _LONG = 60
 
 SAID: Mapping[str, str] = {
@@ -164,9 +166,16 @@ def _without_slots(
     missing: Sequence[Block], added: Sequence[str], fits: Callable[[Block, str], bool]
 ) -> tuple[list[Block], list[str]]:
     """Without blocks that differ only as copies may."""
-    left, free = [], list(added)
+    left, free, budget = list[Block](), list(added), _MOST_TOKENS
     for n, element in enumerate(missing):
-        same = next((block for block in free[:_MOST_TRIED] if fits(element, block)), None) if n < _MOST_TRIED else None
+        same = None
+        for block in free[:_MOST_TRIED] if n < _MOST_TRIED else ():
+            budget -= len(element.items) + block.count("\n")
+            if budget < 0:
+                break
+            if fits(element, block):
+                same = block
+                break
         if same is None:
             left.append(element)
         else:

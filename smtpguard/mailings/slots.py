@@ -121,13 +121,16 @@ class Block:
 
     def __post_init__(self) -> None:
         runs: list[tuple[str, ...] | Slot | Target] = []
-        for item in self.items:
-            if not isinstance(item, str):
+        words: list[str] = []
+        for item in (*self.items, None):
+            if isinstance(item, str):
+                words.append(item)
+                continue
+            if words:
+                runs.append(tuple(words))
+                words = []
+            if item is not None:
                 runs.append(item)
-            elif runs and isinstance(runs[-1], tuple):
-                runs[-1] += (item,)
-            else:
-                runs.append((item,))
         object.__setattr__(self, "runs", tuple(runs))
         fixed = tuple(item for item in self.items if isinstance(item, str))
         object.__setattr__(self, "fixed", fixed if len(fixed) == len(self.items) else None)
@@ -361,23 +364,24 @@ def _is_no_name(block: Sequence[str], begin: int, end: int, capitals: str) -> bo
     """Whether the capital letter of words does not mark a name: a sentence begins there, or the text capitalizes all
     nouns; unless the words are in a salutation. In scripts without case only a salutation or an honorific marks a name.
     ``capitals``: as from _capitals."""
-    words = [token for token in block if not is_markup(token) and token != "<subject>"]
     names = [
         w for w in block[begin:end] if not (w in MONTHS or w in JOINERS or w in "年月日" or is_number(w) or is_coded(w))
     ]
     if not names:
         return False  # a date
-    behind = next((token for token in block[end:] if not is_markup(token)), ",")
-    before = next((token for token in reversed(block[:begin]) if not is_markup(token)), ".")
+    behind = next((block[n] for n in range(end, len(block)) if not is_markup(block[n])), ",")
+    before = next((block[n] for n in range(begin - 1, -1, -1) if not is_markup(block[n])), ".")
     spoken_to = behind in _SPOKEN_TO
     if all(name.lower() == name.upper() for name in names):
         addressed = spoken_to and (before in _ENDS or before in _DEAR)
         return not (addressed or behind in _HONORIFICS or before in _HONORIFICS_BEFORE)
     if not capitals:
         return False
+    words = (token for token in block if not is_markup(token) and token != "<subject>")
+    long = next(itertools.islice(words, _SHORT, None), None) is not None
     if capitals == "nouns":
-        return not spoken_to or (len(words) > _SHORT and before not in _ENDS)
-    return len(words) > _SHORT and before in _ENDS and not spoken_to
+        return not spoken_to or (long and before not in _ENDS)
+    return long and before in _ENDS and not spoken_to
 
 
 def _capitals(blocks: Sequence[Sequence[str]]) -> str:

@@ -319,3 +319,25 @@ def test_many_paragraphs_are_compared_in_linear_time() -> None:
     began = time.process_time()
     assert {one.kind for one in differences(approved, new, exact=False)} >= {"words", "paragraph", "paragraph-missing"}
     assert time.process_time() - began < 10
+
+
+@every(
+    ("old", "new"),
+    [
+        (
+            "".join(f"word{n} sees Anna then{n} " for n in range(6_000)),
+            "".join(f"word{n} sees Maria then{n} " for n in range(6_000)),
+        ),
+        ("word and more " * 10_000, "word and more " * 5_000 + "".join(f"1,5 gamma{n}\r\n\r\n" for n in range(400))),
+    ],
+)
+def test_long_paragraphs_are_compared_in_linear_time(old: str, new: str) -> None:
+    """For each name that differs all of its paragraph was read, and for each new paragraph all of a long one: 160 KB
+    stopped a worker for minutes."""
+    first, coming = shown(old), shown(new)
+    assert not coming.opaque
+    began = time.process_time()
+    approved = learn(first, ())
+    assert not approved.matches(coming)
+    assert differences(approved, coming, exact=False)
+    assert time.process_time() - began < 10
