@@ -11,6 +11,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection, Engine
+from sqlalchemy import event as listening
 
 from smtpguard.app import start
 from smtpguard.app.console import Console
@@ -95,6 +97,25 @@ def test_deadlines_of_holds_come_from_the_settings(tmp_path: Path) -> None:
     assert term(read(tmp_path)) == Deadlines()
     said = read(tmp_path, "hold: {expires: 2h, escalate_after: 20m}\n")
     assert term(said) == Deadlines(seconds=7200, working=False, escalate_after_seconds=1200)
+
+
+async def test_a_proxy_reads_its_store_at_a_start_past_sqlalchemy(tmp_path: Path) -> None:
+    """What is made and compiled there would be written by each process, and not shared (engine.rows_of)."""
+    settings = read(tmp_path)
+    await start.prepare(settings, by="root", parts=())
+    statements: list[str] = []
+
+    def noted(_: Connection, __: object, sql: str, *___: object) -> None:
+        statements.append(sql)
+
+    proxy = Proxy(settings)
+    listening.listen(Engine, "before_cursor_execute", noted)
+    try:
+        await proxy.start()
+    finally:
+        listening.remove(Engine, "before_cursor_execute", noted)
+        await proxy.close()
+    assert statements == []
 
 
 async def test_freeze_and_thaw_run_their_hooks(tmp_path: Path) -> None:
