@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-import pytest
+from tests.every import every
 
 HOUSE = Path(__file__).parent.parent / "smtpguard"
 
@@ -190,7 +190,7 @@ def test_rooms_import_only_allowed_rooms() -> None:
     assert [sentence for path in FILES for sentence in wrong_imports(path)] == []
 
 
-@pytest.mark.parametrize("name", SANS_IO)
+@every("name", SANS_IO)
 def test_protocols_do_no_io(name: str) -> None:
     assert {target[0] for target in imports(HOUSE / "wire" / f"{name}.py")} & WAITING == set()
 
@@ -233,7 +233,7 @@ def test_there_are_no_import_cycles() -> None:
 PAGES = [HOUSE.parent / "README.md", *sorted((HOUSE.parent / "docs").glob("*.md"))]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+@every("page", PAGES)
 def test_links_of_pages_resolve(page: Path) -> None:
     """Each page's links lead to existing files and headings. Links to other sites are not fetched."""
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.S | re.M)

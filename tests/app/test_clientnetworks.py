@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
-
 from smtpguard.cli.offline import too_open
 from smtpguard.config.fields import network_of
+from tests.every import every
 
 ROUTES = """Iface	Destination	Gateway 	Flags	RefCnt	Use	Metric	Mask		MTU	Window	IRTT
 eth0	00000000	0100120A	0003	0	0	0	00000000	0	0	0
@@ -14,7 +13,7 @@ br-0123456789ab	00001CAC	00000000	0001	0	0	0	0000FFFF	0	0	0
 """  # a gateway 10.18.0.1, and a bridge with 172.28.0.0/16
 
 
-@pytest.mark.parametrize(
+@every(
     ("network", "inside", "doubt"),
     [
         ("192.0.2.0/24", False, ""), ("10.1.2.0/24", False, ""), ("10.18.0.1", False, ""), ("203.1.2.3", False, ""), ("172.17.0.5", False, ""),

@@ -14,6 +14,7 @@ from smtpguard.config import documents
 from smtpguard.config.documents import policy_documents, shipped
 from smtpguard.config.settings import Settings
 from smtpguard.config.yaml import load_yaml
+from tests.every import every
 
 POLICY = """\
 version: 1
@@ -78,7 +79,7 @@ def test_files_beside_the_policy_replace_the_products(settings: Settings, produc
     assert summary(compare(own, in_force)) == (FileState.DIFFERS, True, ("vocabularies/pork.yaml",), ())
 
 
-@pytest.mark.parametrize("file", sorted((shipped() / "vocabularies").glob("*.yaml")), ids=lambda file: file.stem)
+@every("file", sorted((shipped() / "vocabularies").glob("*.yaml")))
 def test_each_term_of_the_product_is_findable(file: Path) -> None:
     """No term of the product's vocabularies is unreachable; ``check`` does not test these again."""
     assert list(never_found(file.stem, load_yaml(file))) == []

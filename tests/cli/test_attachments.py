@@ -14,6 +14,7 @@ from smtpguard.mail.message import Message
 from smtpguard.policy.facts import Source
 from smtpguard.reading.looks import Reading
 from tests.cli.installing import change, prepared_installation, running
+from tests.every import every
 from tests.guard.house import MEMBERS, FakePassage, House
 from tests.guard.sources import FakeReader
 from tests.reading.letters import letter, look, parts
@@ -31,7 +32,7 @@ def file(name: str, kind: str = "application/pdf") -> Part:
     return f"Content-Type: {kind}\nContent-Disposition: attachment; filename={name}", "eA=="
 
 
-@pytest.mark.parametrize(
+@every(
     ("several", "files"),
     [
         ([TEXT], 0),

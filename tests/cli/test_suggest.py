@@ -18,6 +18,7 @@ from smtpguard.cli import main
 from smtpguard.cli.suggest import NotEditable, diff, with_key
 from smtpguard.config.documents import policy_documents
 from tests.cli.installing import install
+from tests.every import every
 from tests.guard.house import DOCUMENTS, KEY, MEMBERS, POLICY, RAMADAN, FakePassage, house
 
 SINCE = ("--since", "2026-03-01")
@@ -158,7 +159,7 @@ rules:
 """
 
 
-@pytest.mark.parametrize(
+@every(
     ("path", "key", "value"),
     [
         (["organization"], "customers_here", False),

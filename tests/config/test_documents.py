@@ -10,6 +10,7 @@ from smtpguard.config.documents import policy_document, policy_documents, shippe
 from smtpguard.config.problem import Broken
 from smtpguard.policy.looser import looser
 from smtpguard.policy.parse import parse
+from tests.every import every
 
 OWN = b"""organization: {domains: [example.com]}
 groups: {communications: [eva@example.com]}
@@ -51,7 +52,7 @@ def test_each_part_keeps_its_file_and_line() -> None:
     assert str(document.problem(("rules", 0, "then"), "x")).startswith("/etc/smtpguard/policy.yaml:7:")
 
 
-@pytest.mark.parametrize(
+@every(
     ("part", "text", "problems"),
     [
         ("policy.d/a.yaml", b"rules:\n  - {id: two, when: {recipients.customers: any}, then: hodl}\n",

@@ -20,6 +20,7 @@ from smtpguard.config.schema import settings_schema
 from smtpguard.config.secret import read_secret
 from smtpguard.config.settings import Settings, read_settings, settings_of
 from smtpguard.config.yaml import load_yaml
+from tests.every import every
 
 BASE = Path("/etc/smtpguard")
 
@@ -147,9 +148,7 @@ def test_durations_are_parsed(text: str, length: int) -> None:
     assert span(text) == Span(length)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "15", "m", "15 m 3", "-1h", "0s", "1y", "1h,", "101 w 9999999d", "24 working", "1_0m"]
-)
+@every("text", ["", "15", "m", "15 m 3", "-1h", "0s", "1y", "1h,", "101 w 9999999d", "24 working", "1_0m"])
 def test_invalid_durations_are_refused(text: str) -> None:
     for read_it in (seconds, span):
         with pytest.raises(ValueError, match=r"invalid duration|too long"):

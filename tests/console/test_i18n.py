@@ -11,7 +11,6 @@ from pathlib import Path
 from types import ModuleType
 from zoneinfo import ZoneInfo
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +23,7 @@ from smtpguard.mailings.model import State as MailingState
 from smtpguard.mailings.staging import At, Move
 from smtpguard.policy.facts import FACTS
 from smtpguard.policy.verdict import Action
+from tests.every import every
 
 
 def facts_in_reasons() -> set[str]:
@@ -58,7 +58,7 @@ def test_every_key_has_its_text() -> None:
     assert set(rulewords.AT) == {at.value for at in At}
 
 
-@pytest.mark.parametrize(
+@every(
     ("own", "accepted", "language"),
     [
         ("sv", "en", "sv"),
@@ -91,7 +91,7 @@ def test_numbers_and_times_follow_the_language() -> None:
     assert swedish.ngettext("{n} person", "{n} people", 2) == "2 personer"
 
 
-@pytest.mark.parametrize(
+@every(
     ("length", "said"),
     [(-5, "less than a minute"), (59, "less than a minute"), (60, "1 minute"), (3599, "59 minutes"), (3600, "1 hour"),
      (47 * 3600 + 3599, "47 hours"), (48 * 3600, "2 days"), (10 * 86400, "10 days")],

@@ -19,6 +19,7 @@ from smtpguard.mail.reply import RELAY_LOST
 from smtpguard.mail.transaction import Answers, Lost, Recalled
 from smtpguard.policy.freezing import Freeze, Gate, Selector
 from smtpguard.policy.verdict import Held, Relayed
+from tests.every import every
 from tests.guard.house import MEMBERS, Clock, FakePassage, House
 from tests.guard.office import OK, Office
 
@@ -42,7 +43,7 @@ def stop(selector: Selector = Selector.ALL, value: str = "", **more: Any) -> Fre
     )
 
 
-@pytest.mark.parametrize(
+@every(
     ("gate", "passed", "holds"),
     [
         (Gate(generation=1, policy_sha256="p"), 0.0, True),

@@ -176,7 +176,7 @@ def test_accounts_that_cannot_approve_by_mail(account: dict[str, Any] | None, wh
     assert why_barred(known, frozenset({Role.ADMIN})) is why
 
 
-@pytest.mark.parametrize(
+@every(
     ("fields", "null_sender", "is_automatic"),
     [
         (b"Subject: Re\r\n", False, False),
@@ -230,9 +230,7 @@ def test_one_changed_character_invalidates_a_link() -> None:
         assert LINKS.read(other, NOW) is None, n
 
 
-@pytest.mark.parametrize(
-    "text", ["", "A", "====", "å" * 40, "A" * 5000, LINKS.sign(LINK) + "=", LINKS.sign(LINK)[:-4], "A" * 22]
-)
+@every("text", ["", "A", "====", "å" * 40, "A" * 5000, LINKS.sign(LINK) + "=", LINKS.sign(LINK)[:-4], "A" * 22])
 def test_other_text_is_no_link(text: str) -> None:
     assert LINKS.read(text, NOW) is None
 

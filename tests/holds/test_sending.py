@@ -65,7 +65,7 @@ def test_after_revocation_the_rest_fails_and_doubts_remain() -> None:
     assert sending.stopped == Settled(sent=1, failed=3, doubted=3)
 
 
-@pytest.mark.parametrize(
+@every(
     ("outgoing", "stoppable"),
     [
         (Outgoing(), False),

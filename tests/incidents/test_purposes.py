@@ -12,6 +12,7 @@ from smtpguard.incidents.purposes import Documents, Purposes, purposes
 from smtpguard.incidents.timeline import Step
 from smtpguard.journal.chain import GENESIS, Clear, Entry, body_of, microseconds
 from smtpguard.journal.event import Event
+from tests.every import every
 from tests.journal.chaining import SEAL, T0
 
 HEAD = """\
@@ -47,7 +48,7 @@ def test_the_last_deciding_policy_gives_the_purpose() -> None:
     assert purposes_of() == Purposes()
 
 
-@pytest.mark.parametrize(
+@every(
     "documents",
     [None, {}, {"other.yaml": b""}, {"policy.yaml": b"\x00"}, {"policy.yaml": b"\xff\xfe"}, {"policy.yaml": b""},
      {"policy.yaml": b"version: 99\n"}, {"policy.yaml": b"rules: [{id: a, then: obliterate}]"}],

@@ -30,7 +30,7 @@ def test_times_are_parsed(text: str, at: datetime) -> None:
     assert moment(text, NOW).tzinfo is UTC
 
 
-@pytest.mark.parametrize(
+@every(
     "text",
     ["", "yesterday", "2026-13-01", "2", "-2h", "0h", "2026-11-26 25:00", "99999999999w", "100 years",
      "0001-01-01T00:00+14:00", "9999-12-31T23:59-12:00"],

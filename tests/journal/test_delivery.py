@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -29,8 +30,7 @@ LEGAL = {
 }
 
 
-@pytest.mark.parametrize("event", E)
-@pytest.mark.parametrize("status", S)
+@every(("status", "event"), itertools.product(S, E))
 def test_every_transition(status: S, event: E) -> None:
     if (status, event) in LEGAL:
         assert after(status, event) is LEGAL[status, event]

@@ -16,6 +16,7 @@ from smtpguard.journal.chain import GENESIS, Entry, body_of, link, microseconds
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.proof import Bad, ChainHead, Proof, Retention, Sources, verify
+from tests.every import every
 from tests.journal.chaining import SEAL, T0, ChangingJournal, FixedRetention, Pairs, chain, mark, rehash
 
 
@@ -199,7 +200,7 @@ def walked(between: Callable[[ChangingJournal, int], None], marks: Sequence[Chec
     return verify(journal.walk(30), Agreement(marks), SEAL, journal, end=HEAD)
 
 
-@pytest.mark.parametrize("through", [1, 3, 4, 5, 8, 9, 20, 29])
+@every("through", [1, 3, 4, 5, 8, 9, 20, 29])
 def test_a_trim_during_the_walk_is_no_tampering(through: int) -> None:
     proof = walked(lambda journal, page: journal.trim(through) if page == 1 else None)
     assert (proof.first_bad, proof.entries) == (None, 4 + 30 - max(through, 4))

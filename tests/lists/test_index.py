@@ -25,6 +25,7 @@ from smtpguard.lists.index import BadIndex, Index
 from smtpguard.lists.sources import SourceError
 from smtpguard.lists.sync import overlaps
 from smtpguard.lists.writing import build, serve
+from tests.every import every
 
 KEY_ID = b"key-id-8"
 AT = datetime(2026, 3, 2, tzinfo=UTC)
@@ -78,7 +79,7 @@ def test_several_indexes_are_merged_and_searched_together(tmp_path: Path, monkey
     assert overlaps(dict(zip("abc", opened, strict=True))) == {("a", "b"): 150, ("a", "c"): 0, ("b", "c"): 150}
 
 
-@pytest.mark.parametrize("people", [0, 1, 7, 8, 9, 1000, 2**18 - 1, 2**18, 10**6, 10**7, 10**8])
+@every("people", [0, 1, 7, 8, 9, 1000, 2**18 - 1, 2**18, 10**6, 10**7, 10**8])
 def test_size_per_address_is_bounded(people: int) -> None:
     """From half a million addresses on each takes at most 8.1 octets; with ten million, seven."""
     bits, marks_bits = writing._proportions(people)

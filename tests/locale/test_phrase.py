@@ -33,7 +33,7 @@ SENTENCES: list[tuple[Said, str, str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("said", "english", "swedish"), SENTENCES)
+@every(("said", "english", "swedish"), SENTENCES)
 def test_a_phrase_is_translated_and_survives_json(said: Said, english: str, swedish: str) -> None:
     assert said == english
     for one in (said, load(json.loads(json.dumps(dump(said)))), pickle.loads(pickle.dumps(said)), copy.deepcopy(said)):
@@ -41,7 +41,7 @@ def test_a_phrase_is_translated_and_survives_json(said: Said, english: str, swed
         assert (one, Speech("en").say(one), Speech("sv").say(one)) == (english, english, swedish)
 
 
-@pytest.mark.parametrize(
+@every(
     ("seconds", "english"),
     [(1, "1 second"), (90, "90 seconds"), (600, "10 minutes"), (5_400, "90 minutes"), (86_400, "24 hours"), (172_800, "2 days"),
      (604_800, "7 days"), (0, "0 seconds")],

@@ -148,7 +148,7 @@ def test_a_local_part_may_have_255_octets(octets: int) -> None:
     assert found.canonical("+") == "bounces@example.se"
 
 
-@pytest.mark.parametrize(
+@every(
     "bad",
     [
         "an\u202ena@example.se",  # bidi override

@@ -6,6 +6,7 @@ import pytest
 
 from smtpguard.mail.listheader import ListHeader, list_header, uris
 from smtpguard.mail.message import parse_header
+from tests.every import every
 
 
 def read(text: str) -> ListHeader:
@@ -44,7 +45,7 @@ def test_list_post_is_read(value: str, found: bool) -> None:
     assert read(f"List-Post: {value}").post is found
 
 
-@pytest.mark.parametrize(
+@every(
     ("text", "automatic"),
     [
         ("Auto-Submitted: no", False),

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from smtpguard.mail import message
 from smtpguard.mail.message import Field, Message, parse_header
+from tests.every import every
 
 
-@pytest.mark.parametrize(
+@every(
     ("raw", "text"),
     [
         (b" Hej\r\n du", "Hej du"),

@@ -15,6 +15,7 @@ from smtpguard.mail.envelope import Envelope, Recipient, Session
 from smtpguard.mail.message import Message, parse_header
 from smtpguard.mail.trace import prepend, trusted
 from smtpguard.mail.transaction import Transaction
+from tests.every import every
 
 KEY = b"k" * 32
 NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
@@ -95,7 +96,7 @@ def test_a_hundred_lists_keep_lines_within_998_octets() -> None:
     assert trusted(parse_header(ours + POST), KEY) is not None
 
 
-@pytest.mark.parametrize(
+@every(
     "forge",
     [
         lambda raw: raw.replace(b"<1@", b"<2@"),  # on another message

@@ -18,6 +18,7 @@ from smtpguard.mail.envelope import Body, Envelope, Recipient
 from smtpguard.mail.message import Message
 from smtpguard.notices.dsn import MAX_RETURNED_OCTETS, Action, Dsn, Report, render
 from smtpguard.notices.notice import NoticeHead
+from tests.every import every
 
 AT = datetime(2026, 3, 3, 13, 5, tzinfo=UTC)
 HEAD = NoticeHead(sender="Mail guard <smtpguard@example.com>", organization="Example AB", contact="it@example.com")
@@ -145,7 +146,7 @@ def test_a_delay_has_its_end() -> None:
     assert one["Will-Retry-Until"] == "Tue, 03 Mar 2026 13:05:00 +0000"
 
 
-@pytest.mark.parametrize(
+@every(
     ("action", "reply", "status"),
     [
         (Action.FAILED, "550 5.7.1 No", "5.7.1"),

@@ -99,7 +99,7 @@ def texts(raw: bytes) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("language", languages())
-@pytest.mark.parametrize("kind", NOTICES)
+@every("kind", NOTICES)
 def test_every_kind_in_every_language(kind: str, language: str) -> None:
     raw = render(kind, language)
     message = read(raw)
@@ -194,7 +194,7 @@ FROZEN = [
 ]
 
 
-@pytest.mark.parametrize(
+@every(
     ("data", "english", "swedish"),
     [
         ({"outcome": "approved", "frozen": []}, "The held message was approved and is being sent", "är godkänt och skickas nu"),
@@ -487,9 +487,7 @@ def test_the_contact_is_told_to_change_deciders(language: str, subject: str, wor
     assert "held approve" not in plain
 
 
-@pytest.mark.parametrize(
-    "kind", ["answer", "plea", "question", "reminder", "escalation", "doubt", "expired", "decided"]
-)
+@every("kind", ["answer", "plea", "question", "reminder", "escalation", "doubt", "expired", "decided"])
 def test_a_notice_begins_with_its_sentence_and_link(kind: str) -> None:
     data: dict[str, Any] = {
         **SAMPLE,

@@ -37,6 +37,7 @@ from smtpguard.observe.webhooks.delivery import (
 from smtpguard.observe.webhooks.payload import Allowed, Format, Topic, shaped
 from smtpguard.observe.webhooks.rows import Cursors
 from smtpguard.policy.freezing import Selector
+from tests.every import every
 from tests.guard.house import RAMADAN, FakePassage, House, house
 from tests.observe import receiver as does
 from tests.observe.receiver import Receiver, receiver
@@ -521,7 +522,7 @@ def teams(type_: str, data: Mapping[str, Any]) -> tuple[list[str], list[Mapping[
     return ["".join(run["text"] for run in block["inlines"]) for block in card["body"]], card.get("actions", [])
 
 
-@pytest.mark.parametrize(
+@every(
     ("type_", "data", "lines"),
     [
         ("message.held", HELD, ["Held: 412,318 people, news, 1 list of a special category", "Rules: internal-to-list"]),

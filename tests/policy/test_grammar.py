@@ -114,7 +114,7 @@ RAW = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("fact", "raw"), RAW.items(), ids=list(RAW))
+@every(("fact", "raw"), RAW.items())
 def test_a_value_of_the_wrong_type_is_unknown(fact: str, raw: object) -> None:
     kinds: dict[type, Value] = {bool: True, str: "x", frozenset: frozenset(), Count: Count(1, 1)}
     right = {"truth": bool, "word": str, "words": frozenset, "count": Count, "share": Count}[FACTS[fact].type.value]
@@ -139,7 +139,7 @@ def test_a_narrower_interval_never_reverses_an_answer(raw: str, wide: Count, dat
     assert ask("recipients.total", raw, Count(low, low)) is not DOUBT
 
 
-@pytest.mark.parametrize("raw", [None, [], ["news", 5], 5, {}, {"matches": 5}, {"matches": "a", "group": "b"}, True])
+@every("raw", [None, [], ["news", 5], 5, {}, {"matches": 5}, {"matches": "a", "group": "b"}, True])
 def test_an_invalid_condition_on_a_set_is_refused(raw: object) -> None:
     with pytest.raises(Invalid):
         ask("recipients.lists", raw, frozenset())
@@ -177,7 +177,7 @@ def test_large_counts_are_shown_in_full() -> None:
     assert reason.public == "It reaches 1,234,567 people."
 
 
-@pytest.mark.parametrize(
+@every(
     ("raw", "client", "answer"),
     [
         ("192.0.2.0/24", "192.0.2.7", YES), ("192.0.2.0/24", "198.51.100.7", NO), ("192.0.2.7", "192.0.2.7", YES),

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smtpguard.policy.hours import MIDNIGHT, Hours, parse_days, parse_time
+from tests.every import every
 
 STOCKHOLM = ZoneInfo("Europe/Stockholm")
 OFFICE = Hours(days=parse_days("mon-fri"), opens=time(8), closes=time(18), zone=STOCKHOLM)
@@ -150,7 +151,7 @@ def test_invalid_days_are_refused(text: str) -> None:
         parse_days(text)
 
 
-@pytest.mark.parametrize("text", ["", "8", "08", "8.00", "25:00", "08:60", "08:0", "-1:00", "08:00:00", "²3:00"])
+@every("text", ["", "8", "08", "8.00", "25:00", "08:60", "08:0", "-1:00", "08:00:00", "²3:00"])
 def test_invalid_times_are_refused(text: str) -> None:
     with pytest.raises(ValueError):
         parse_time(text)

@@ -31,6 +31,7 @@ from smtpguard.policy.schema import policy_schema
 from smtpguard.policy.suite import ORDINARY, run
 from smtpguard.policy.verdict import Action, Mode, Quorum
 from smtpguard.reading.marks import Side
+from tests.every import every
 from tests.guard.house import DOCUMENTS, POLICY
 from tests.policy.drawn import NOW
 
@@ -189,7 +190,7 @@ def test_the_sample_reads_text_only_if_lists_or_many_are_addressed() -> None:
     assert plan.close(Live(now=NOW)).action is Action.RELAY, "the verdict needs no count"
 
 
-@pytest.mark.parametrize(
+@every(
     "model", [PolicyModel, OrganizationModel, ApprovalsModel, OriginModel, ListModel, StreamModel, MarkModel, RuleModel]
 )
 def test_the_reference_names_every_key(model: type[BaseModel]) -> None:
@@ -198,7 +199,7 @@ def test_the_reference_names_every_key(model: type[BaseModel]) -> None:
     assert [key for key in keys if not re.search(rf"`{key}`|\b{key}:", reference)] == []
 
 
-@pytest.mark.parametrize(
+@every(
     ("text", "counted", "people", "trips"),
     [
         (">= 0.1% after 500", 1, 499, False), (">= 0.1% after 500", 1, 500, True), (">= 0.1% after 500", 1, 1000, True),

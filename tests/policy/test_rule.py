@@ -73,7 +73,7 @@ def test_equal_rules_have_equal_sense(name: str) -> None:
     assert ALIKE[name].sense == TO_A_LIST.sense
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@every("name", OTHERS)
 def test_different_rules_have_different_sense(name: str) -> None:
     one, other = OTHERS[name]
     assert one.sense != other.sense
@@ -185,7 +185,7 @@ def parsed_rule(when: dict[str, Any], unless: dict[str, Any] | None = None) -> R
     )
 
 
-@pytest.mark.parametrize(
+@every(
     ("when", "unless"),
     [
         ({"recipients.total": "none"}, {}),

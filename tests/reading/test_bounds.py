@@ -10,6 +10,7 @@ import pytest
 from smtpguard.reading.bounds import Bounds, Depth
 from smtpguard.reading.looks import Looks, Readable
 from smtpguard.reading.shown import shown_by
+from tests.every import every
 from tests.reading.letters import OUTLOOK, PLATFORM, letter, look, names, parts
 
 SECONDS = 20
@@ -23,7 +24,7 @@ def nested_multiparts(n: int) -> str:
     return "\n".join(lines) + f"\n--b{n}\n\nBacon\n"
 
 
-@pytest.mark.parametrize(
+@every(
     ("body", "headers", "why"),
     [
         ("<div>" * 50_000 + "bacon" + "</div>" * 50_000, {"Content-Type": "text/html"}, "tags"),
@@ -35,7 +36,6 @@ def nested_multiparts(n: int) -> str:
         ("bacon " * 500_000, {}, "text"),
         ("--bb\nX: " + "y" * 100_000 + "\n\nx\n--bb--\n", {"Content-Type": "multipart/mixed; boundary=bb"}, "header"),
     ],
-    ids=["50,000 divs", "2,000 divs", "3,000 b", "multiparts", "messages", "100,000 parts", "3 MB of text", "part header"],
 )  # fmt: skip
 def test_too_complex_messages_are_recognized(body: str, headers: dict[str, str], why: str) -> None:
     message = letter(body, {**PLATFORM, **headers})

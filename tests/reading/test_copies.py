@@ -16,6 +16,7 @@ from smtpguard.reading.copies import LEAST, own
 from smtpguard.reading.fingerprint import Identity, same
 from smtpguard.reading.fold import fold
 from smtpguard.reading.read import read
+from tests.every import every
 
 LANGUAGES = ("en", "sv", "de", "fr", "fi", "ja", "zh", "th")
 
@@ -55,7 +56,7 @@ def prose(seed: int, sentences: int = 10, language: str = "en") -> str:
     return " ".join(sentence(language, draw) for _ in range(sentences))
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
+@every("language", LANGUAGES)
 def test_personalised_copies_are_one_mailing_in_every_language(language: str) -> None:
     draw = random.Random(language)
     ours = house(language, draw)
@@ -63,7 +64,7 @@ def test_personalised_copies_are_one_mailing_in_every_language(language: str) ->
         assert one_mailing(*copies(template)), template.name
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
+@every("language", LANGUAGES)
 def test_different_issues_are_different_mailings(language: str) -> None:
     draw = random.Random(f"{language} issues")
     ours = house(language, draw)
@@ -365,7 +366,7 @@ def test_the_header_alone_has_no_identity() -> None:
     assert read(Message.of(mail(prose(1))), depth=Depth.HEADERS).identity == Identity()
 
 
-@pytest.mark.parametrize(
+@every(
     ("text", "kept"),
     [
         ("Hello there.", "Hello there."),

@@ -34,7 +34,7 @@ def test_a_broken_header_is_unreadable_and_still_read() -> None:
     assert topics(reading) == {"pork", "alcohol", "diets"}
 
 
-@pytest.mark.parametrize(
+@every(
     ("content_type", "why"),
     [
         ('multipart/encrypted; protocol="application/pgp-encrypted"; boundary=bb', "encrypted"),

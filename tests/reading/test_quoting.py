@@ -129,7 +129,7 @@ def test_answers_between_quotations_are_new_text() -> None:
     assert "One?" in found.quoted
 
 
-@pytest.mark.parametrize(
+@every(
     "text",
     [
         "", "Hej!", "From: here to there\nis not far", "Till: dig", "He wrote: nothing", ">> Read the news\n\n>> Read more", "> Shop\n\n> Sale\n\n> Help",

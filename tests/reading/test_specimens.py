@@ -105,7 +105,7 @@ def test_4_headers_of_providers_make_no_mailing(fields: dict[str, str]) -> None:
     assert reading.looks is not Looks.MAILING
 
 
-@pytest.mark.parametrize("language", WORDS)
+@every("language", WORDS)
 def test_5_a_campaign_without_bulk_headers_is_not_internal(language: str) -> None:
     words = WORDS[language]
     fields = {"From": "Example <hello@shop.example>", "To": "kim@customer.example", "Subject": words.subject}

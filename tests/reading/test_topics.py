@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from smtpguard.reading.topics import MOST, BadVocabulary, Vocabularies, compile_vocabularies
+from tests.every import every
 from tests.reading.letters import FOLDER, vocabularies
 
 
@@ -80,7 +81,7 @@ def test_a_very_long_word_is_searched_in_time() -> None:
     assert found(made(terms=["a"], **{"except": ["*b*c"]}), "a" * 200_000) == []
 
 
-@pytest.mark.parametrize(
+@every(
     ("document", "path"),
     [
         ([], ()),
@@ -201,7 +202,7 @@ MISSES: dict[str, str] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("vocabulary", HITS)
+@every("vocabulary", HITS)
 def test_terms_match_and_similar_words_do_not(vocabulary: str) -> None:
     def hit(words: str) -> bool:
         found = vocabularies().find([("text", f"Vi skriver om {words}, som sagt.")])

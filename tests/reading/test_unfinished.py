@@ -45,7 +45,7 @@ def test_unfinished_messages_are_recognized(kind: str, subject: str, text: str) 
     assert kind in dict(unfinished(subject, text)), dict(unfinished(subject, text))
 
 
-@pytest.mark.parametrize(("subject", "text"), FINISHED)
+@every(("subject", "text"), FINISHED)
 def test_finished_messages_are_not(subject: str, text: str) -> None:
     assert dict(unfinished(subject, text)) == {}
 

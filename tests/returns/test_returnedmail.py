@@ -22,6 +22,7 @@ from smtpguard.policy.verdict import Counted, Deferred, Rejected
 from smtpguard.returns.model import By, Sort
 from smtpguard.returns.parsing import MOST_PEOPLE, parsed
 from smtpguard.wire.milter.packet import Discard, SmtpReply
+from tests.every import every
 from tests.guard.house import DOCUMENTS, MEMBERS, POLICY, FakePassage, house
 from tests.returns.mails import Out, arf, dsn, letter
 from tests.wire.milter.speaking import served
@@ -154,7 +155,7 @@ def test_a_complaint() -> None:
     assert parsed(arf(ORIGINAL, kind="not-spam")).sort is Sort.UNSORTED
 
 
-@pytest.mark.parametrize(
+@every(
     ("mail", "sort"),
     [
         (letter("kim@example.net", "Re: Spring", "<a@example.com>"), Sort.REPLY),

@@ -18,6 +18,7 @@ from smtpguard.mail import reply
 from smtpguard.mail.reply import Reply
 from smtpguard.wire.data import Arrived, Arriving, header_refusal
 from smtpguard.wire.listener import Limits
+from tests.every import every
 from tests.wire.proxied import files_in
 
 SMALL = Limits(spool_octets=64)
@@ -202,7 +203,7 @@ def test_many_short_lines_take_no_memory(tmp_path: Path) -> None:
     assert arrived.message.size_bytes == 128 << 18
 
 
-@pytest.mark.parametrize(
+@every(
     ("header", "answer"),
     [
         (b"Received: x\r\n" * 50, None),

@@ -20,6 +20,7 @@ from smtpguard.mail.authres import DkimResult
 from smtpguard.mail.message import Message
 from smtpguard.policy.facts import Unknown
 from smtpguard.wire.dkim import MAX_FIELDS, MAX_SIGNATURES, DkimVerifier, canonical_body
+from tests.every import every
 from tests.wire.signed import DOMAIN, NAME, PEM, RAW, RECORD, SIGNED, SIGNER, fails, origin, proves, sign
 
 
@@ -59,7 +60,7 @@ async def test_a_prepended_trace_does_not_break_it() -> None:
     assert proves(await origin(b"Received: from a by b\r\nX-Smtpguard: id=1\r\n" + SIGNED))
 
 
-@pytest.mark.parametrize(
+@every(
     ("old", "new", "why"),
     [
         (b"look  here", b"click here", "body was changed"),

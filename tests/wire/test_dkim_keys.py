@@ -22,6 +22,7 @@ from smtpguard.mail.authres import DkimResult
 from smtpguard.mail.message import Message
 from smtpguard.policy.facts import Unknown
 from smtpguard.wire.dkim import MAX_KEY_OCTETS, DkimSigner, DkimVerifier, Resolver, Unresolved
+from tests.every import every
 from tests.wire.signed import (
     DOMAIN,
     NAME,
@@ -39,7 +40,7 @@ from tests.wire.signed import (
 )
 
 
-@pytest.mark.parametrize(
+@every(
     ("record", "why"),
     [
         (None, "no key"),

@@ -178,7 +178,7 @@ def test_helo_is_parsed(raw: bytes) -> None:
     assert parse_helo(raw + b" ") == raw.decode()
 
 
-@pytest.mark.parametrize(
+@every(
     "raw",
     [b"", b"  ", b"a b", b"=?utf-8?q?x?=", b"a\0b", b"a\rb", b"\xc3\xa5.example", b"<x>", b"a" * 256, b"[1.2.3.4"],
 )

@@ -18,6 +18,7 @@ from smtpguard.database.errors import Full, Unavailable
 from smtpguard.holds.links import Link, Links
 from tests.console.holding import ANNA, EVA, NEWS, OMAR, held
 from tests.console.stage import Stage, stage
+from tests.every import every
 from tests.guard.house import KEY
 
 # -- hosts
@@ -176,7 +177,7 @@ def _filled(path: str, values: dict[str, str]) -> str:
 # -- redirects
 
 
-@pytest.mark.parametrize("elsewhere", ["https://evil.net/", "//evil.net/", "/\\evil.net", "\\\\evil.net", "javascript:alert(1)", "",
+@every("elsewhere", ["https://evil.net/", "//evil.net/", "/\\evil.net", "\\\\evil.net", "javascript:alert(1)", "",
                                        "/ok\r\nSet-Cookie: a=b", "/\t/evil.net", "/login?next=/login", "/logout", "/å", "evil", None, 7])  # fmt: skip
 def test_redirects_to_other_sites_are_refused(elsewhere: object) -> None:
     assert safe_path(elsewhere) == "/"
@@ -197,7 +198,7 @@ def test_any_redirect_stays_on_this_host(path: str) -> None:
 # -- sessions and roles
 
 
-@pytest.mark.parametrize(
+@every(
     ("peer", "said", "client"),
     [
         ("192.0.2.1", "", "192.0.2.1"),

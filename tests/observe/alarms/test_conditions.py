@@ -6,8 +6,6 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, get_args
 
-import pytest
-
 from smtpguard.config.settings import AlarmName
 from smtpguard.locale.phrase import places
 from smtpguard.locale.speech import Speech
@@ -23,6 +21,7 @@ from smtpguard.observe.alarms.conditions import (
     raised,
     unknown,
 )
+from tests.every import every
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 WELL = Seen(
@@ -47,7 +46,7 @@ def test_a_healthy_guard_raises_no_alarm() -> None:
     assert unknown(WELL) == frozenset()
 
 
-@pytest.mark.parametrize(
+@every(
     ("found", "names"),
     [
         ({"frozen": (ALL,)}, ["frozen"]),

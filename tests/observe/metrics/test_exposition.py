@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
@@ -13,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families as plain
 
 from smtpguard.app.metrics import Exposition
 from smtpguard.observe.metrics.table import FAMILIES, Family, Kind, Numbers, Spread
+from tests.every import every
 
 DOCS = Path(__file__).parents[3] / "docs" / "metrics.md"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -77,7 +77,7 @@ def test_any_accept_header_gets_one_of_the_formats(accept: str) -> None:
     assert text.endswith(b"# EOF\n") == kind.startswith("application/")
 
 
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+@every("family", FAMILIES)
 def test_names_follow_the_conventions(family: Family) -> None:
     """Names follow https://prometheus.io/docs/practices/naming/; promtool checks more."""
     assert re.fullmatch(r"smtpguard_[a-z_]+", family.name)

@@ -63,7 +63,7 @@ def test_answers_encode_and_decode(said: list[object]) -> None:
     assert decoded(answers(), octets, list(range(len(octets)))) == (said, "")
 
 
-@pytest.mark.parametrize(
+@every(
     ("packet", "octets"),
     [
         (Negotiate(6, 0x109, 0x1FF6FF), b"O\0\0\0\x06\0\0\x01\x09\0\x1f\xf6\xff"),
