@@ -3,7 +3,7 @@
 A small, ordinary message is read in this process, under narrow bounds. One that is not, or that exceeds those bounds,
 goes to a child process that can be killed (``python -m smtpguard.reading``). If the child is killed the answer is "too
 complex", with what the header says. Readings are cached by content, since a mailing comes in thousands of transactions
-with one content.
+with one content; and what a text says by itself is cached by its octets, since copies may differ in the header alone.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from smtpguard.policy.facts import Source
 from smtpguard.reading.bounds import Bounds, Depth
 from smtpguard.reading.codec import BadReading, dump_request, load_reading
 from smtpguard.reading.looks import Looks, Readable, Reading
-from smtpguard.reading.read import read
+from smtpguard.reading.read import Texts, read
 from smtpguard.reading.shown import Shown, shown_by
 from smtpguard.reading.surroundings import Surroundings
 
@@ -71,6 +71,7 @@ class BoundedReader:
         self._known: OrderedDict[tuple[str, str, Depth], tuple[Reading, float]] = OrderedDict()
         self._underway: dict[tuple[str, str, Depth], asyncio.Task[Reading]] = {}
         self._shown: OrderedDict[str, Shown] = OrderedDict()
+        self._texts = "", Texts()  # with the policy that they were read for
         self._free = asyncio.Semaphore(self._pool.processes)
         self._idle: list[_Child] = []
 
@@ -82,7 +83,9 @@ class BoundedReader:
             found = self._remembered(message.sha256, policy, depth)
             if found is not None or not small:
                 return found
-        reading = read(message, around, depth, NARROW, marked=depth is Depth.TEXT)
+            if self._texts[0] != policy:
+                self._texts = policy, Texts()
+        reading = read(message, around, depth, NARROW, marked=depth is Depth.TEXT, texts=self._texts[1])
         if reading.readable is Readable.TOO_COMPLEX:
             return None
         if depth is Depth.TEXT:

@@ -6,11 +6,13 @@ complex", each with the reason.
 
 from __future__ import annotations
 
+import hashlib
+from collections import OrderedDict
 from collections.abc import Sequence
 
 from smtpguard.locale.phrase import N_, Phrase, Said
 from smtpguard.mail.authres import AuthResult, auth_results, signed_by
-from smtpguard.mail.constant import maker
+from smtpguard.mail.constant import constant, maker
 from smtpguard.mail.listheader import NAMES, ListHeader, list_header
 from smtpguard.mail.message import Message
 from smtpguard.reading.addresses import People, named_in, people_of
@@ -42,6 +44,67 @@ _ONCE = ("from", "sender", "subject", "message-id")
 _LEAVING = frozenset({"unsubscribe-words", "preferences", "unsubscribe-link"})
 
 
+@constant
+class TextRead:
+    """What a text says by itself. ``language``: of what is shown."""
+
+    text: Text
+    topics: tuple[Topic, ...]
+    marks: tuple[Mark, ...]
+    language: str
+
+
+class Texts:
+    """What texts said that came twice, for further messages with them: a mailing without names in it is the same in all
+    copies. For one policy, and one set of bounds. Of a text that came once a digest alone is kept."""
+
+    def __init__(self, most: int = 16, octets: int = 128 << 10, digests: int = 1024) -> None:
+        """At most ``most`` texts, none in a message of more ``octets``."""
+        self._most, self._octets, self._digests = most, octets, digests
+        self._once: OrderedDict[bytes, None] = OrderedDict()
+        self._read: OrderedDict[bytes, TextRead] = OrderedDict()
+
+    def of(self, message: Message, subject: str, around: Surroundings, meter: Meter) -> TextRead:
+        """Raises TooComplex and RecursionError."""
+        if message.size_bytes > self._octets:
+            return _text_read(message, around, meter)
+        named = message.header.named
+        head = [(name, [f.raw for f in given]) for name, given in named.items() if name.startswith("content-")]
+        digest = hashlib.sha256(repr((subject, head)).encode("utf-8", "surrogatepass"))
+        digest.update(message.raw[message.body_start :])
+        key = digest.digest()
+        known = self._read.get(key)
+        if known is not None:
+            self._read.move_to_end(key)
+            return known
+        made = _text_read(message, around, meter)
+        if key in self._once:
+            self._read[key] = made
+            if len(self._read) > self._most:
+                self._read.popitem(last=False)
+        else:
+            self._once[key] = None
+            if len(self._once) > self._digests:
+                self._once.popitem(last=False)
+        return made
+
+
+def _text_read(message: Message, around: Surroundings, meter: Meter) -> TextRead:
+    text = extract(message.raw, message.header.named, message.body_start, meter)
+    shown = text.new or text.plain
+    return TextRead(
+        text=text,
+        topics=around.vocabularies.find(_places(text)),
+        marks=_of_text(text, around),
+        language=language_of(shown) if shown else "",
+    )
+
+
+def _of_text(text: Text, around: Surroundings) -> tuple[Mark, ...]:
+    defects = [KINDS["defect"].mark(d) for d in dict.fromkeys(text.defects)]
+    return (*text_marks(text, around), *shape_marks(text), *defects)
+
+
 def read(
     message: Message,
     surroundings: Surroundings = _NOWHERE,
@@ -49,9 +112,10 @@ def read(
     bounds: Bounds = _USUAL,
     *,
     marked: bool = True,
+    texts: Texts | None = None,
 ) -> Reading:
     """The reading of ``message``. Pure, total, and bounded by ``bounds``. ``marked`` False: skip looks, which take half
-    the time of a header."""
+    the time of a header. ``texts``: of earlier messages; the reading is the same."""
     header = message.header
     fields = header.named
     usual = _TELLING.isdisjoint(fields) and len(fields) == len(header.fields) and not header.broken
@@ -64,7 +128,7 @@ def read(
     text = Text(subject=subject) if marked else _NO_TEXT
     readable: Readable = Readable.YES
     why: Said = ""
-    topics: tuple[Topic, ...] = ()
+    said: TextRead | None = None
     if header.broken:
         readable, why = Readable.UNREADABLE, Phrase("its header block is broken")
     elif len(fields) < len(header.fields) and (
@@ -76,21 +140,23 @@ def read(
         try:
             if len(header.fields) > bounds.header_fields:
                 raise TooComplex(Phrase("its header has more than {n} fields", n=bounds.header_fields))
-            text = extract(message.raw, fields, message.body_start, meter)
+            said = (
+                texts.of(message, subject, surroundings, meter) if texts else _text_read(message, surroundings, meter)
+            )
+            text = said.text
             if text.unreadable and readable is Readable.YES:
                 readable, why = Readable.UNREADABLE, text.unreadable
-            topics = surroundings.vocabularies.find(_places(text))
             meter.look_at_the_clock()
         except TooComplex as bound:
             readable, why = Readable.TOO_COMPLEX, bound.why
         except RecursionError:
             readable, why = Readable.TOO_COMPLEX, Phrase("it is nested too deep")
-    marks = _marks(fields, lists, people, text, surroundings, depth, results) if marked else []
+    own = said.marks if said is not None else _of_text(text, surroundings) if depth is Depth.TEXT else None
+    marks = _marks(fields, lists, people, text, surroundings, own, results) if marked else []
     if why:
         name = "ambiguous" if readable is Readable.UNREADABLE else "defect"
         marks.append(KINDS[name].mark("it cannot be read as a whole: {why}", why=why))
     looks, score, weighed = judge(adjusted(marks, surroundings), readable=readable) if marked else _NOT_JUDGED
-    shown_text = text.new or text.plain
     message_id = first_id(fields, "message-id")
     thread = thread_of(fields, subject, message_id)
     copy = _copied(message, message_id, text, people, readable) if depth is Depth.TEXT else _NO_COPY
@@ -100,7 +166,7 @@ def read(
         marks=weighed,
         readable=readable,
         why_unreadable=why,
-        topics=topics,
+        topics=said.topics if said is not None else (),
         subject=subject,
         from_address=people.sender or None,
         from_ambiguous=people.ambiguous,
@@ -117,7 +183,7 @@ def read(
         forwarded_thread=bool(weighed)
         and any(m.name == "colleague-quoted" for m in weighed)
         and (bool(text.nested) or any(m.name in ("forward-prefix", "attached-mail") for m in weighed)),
-        language=language_of(shown_text) if shown_text else "",
+        language=said.language if said is not None else "",
         numbers=text.numbers,
         excerpt=text.shown[:_EXCERPT],
         campaign=campaign_of(fields, lists, subject),
@@ -181,14 +247,11 @@ def _marks(
     people: People,
     text: Text,
     around: Surroundings,
-    depth: Depth,
+    own: tuple[Mark, ...] | None,
     results: Sequence[AuthResult],
 ) -> list[Mark]:
-    marks = list(header_marks(fields, lists, people, around, results))
-    if depth is Depth.TEXT:
-        marks += text_marks(text, people, around)
-        marks += shape_marks(text)
-        marks += [KINDS["defect"].mark(d) for d in dict.fromkeys(text.defects)]
+    """``own``: those of the text; None if only the header is read."""
+    marks = [*header_marks(fields, lists, people, around, results), *(own or ())]
     if _is_report(fields):
         marks = [m for m in marks if m.side is Side.NEITHER]
         marks.append(KINDS["report"].mark("it is a report on another message, by its type or its null return path"))
@@ -200,7 +263,7 @@ def _marks(
         if personal:
             says = N_("it is a person's post on a discussion list; {server} put the list headers on it")
         marks.append(KINDS["list-post"].mark(says, server=server))
-    elif depth is Depth.TEXT and not _bulk_signs(lists, marks):
+    elif own is not None and not _bulk_signs(lists, marks):
         marks.append(KINDS["no-bulk-signs"].mark("nothing in it is said to be sent to many"))
     return marks + custom_marks(fields, text, around)
 

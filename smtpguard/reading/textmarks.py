@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import re2
 
 from smtpguard.locale.phrase import N_, Phrase
-from smtpguard.reading.addresses import People, addresses
+from smtpguard.reading.addresses import addresses
 from smtpguard.reading.decode import words
 from smtpguard.reading.fold import fold, letters
 from smtpguard.reading.marks import KINDS, Mark
@@ -93,7 +93,7 @@ _DOCUMENT = re.compile(
 _EVIDENCE = 70
 
 
-def text_marks(text: Text, people: People, around: Surroundings) -> Iterator[Mark]:
+def text_marks(text: Text, around: Surroundings) -> Iterator[Mark]:
     yield from _quoted_marks(text, around)
     own = text.new if len(text.new) <= 2 * MOST else text.new[:MOST] + "\n" + text.new[-MOST:]
     plain = text.plain[-MOST:] if text.markup and not text.split.kind else ""

@@ -9,6 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from smtpguard.gathering import reader as module
 from smtpguard.gathering.reader import BoundedReader, Pool
@@ -16,6 +18,8 @@ from smtpguard.mail.message import Message
 from smtpguard.policy.facts import Source
 from smtpguard.reading.bounds import Bounds, Depth
 from smtpguard.reading.looks import Looks, Readable, Reading
+from smtpguard.reading.read import Texts
+from smtpguard.reading.read import read as read_message
 from smtpguard.reading.shown import shown_by
 from smtpguard.reading.surroundings import Surroundings
 from smtpguard.reading.topics import compile_vocabularies
@@ -187,11 +191,49 @@ async def test_the_cache_is_bounded(make: Make) -> None:
 
 
 async def test_a_new_policy_reads_again() -> None:
-    policy = "p1"
-    reader = BoundedReader(lambda: (policy, AROUND))
-    first = await read(reader, SMALL)
-    policy = "p2"
-    assert await read(reader, SMALL) is not first
+    policy, around = "p1", AROUND
+    reader = BoundedReader(lambda: (policy, around))
+    copies = [Message.of(f"X-Copy: {n}\r\n".encode() + SMALL.raw) for n in range(3)]
+    first, *_ = [await read(reader, copy) for copy in copies]  # the text is remembered by now
+    groups = [{"language": "en", "terms": ["bacon"]}]
+    policy, around = "p2", replace(AROUND, vocabularies=compile_vocabularies({"pork": {"groups": groups}}))
+    assert first.topics == ()
+    assert all([(await read(reader, copy)).topics for copy in copies])
+
+
+BODIES = (b"Dear Bo,\r\nspring is here. Unsubscribe: https://x.example/u\r\n" * 6, b"Bacon at noon?\r\n\r\nMvh Anna\r\n", b"<p>Hej <b>Bo</b>, TODO</p>", b"",
+          b"SGVqIGFsbGE=\r\n", b"=C3=A5r\r\n\r\nOn 3 May Bo <bo@example.com> wrote:\r\n> x\r\n", PARTS)  # fmt: skip
+TYPES = (b"", b"Content-Type: text/plain; charset=utf-8\r\n", b"Content-Type: text/html\r\n", b'Content-Type: multipart/mixed; boundary="b"\r\n',
+         b"Content-Type: text/plain\r\nContent-Transfer-Encoding: base64\r\n", b"Content-Disposition: attachment; filename=a.txt\r\n",
+         b"Content-Type: text/plain\r\nContent-Type: text/html\r\n")  # fmt: skip
+OTHERS = (b"From: a@example.com\r\n", b"From: news@x.example\r\nList-Unsubscribe: <https://x.example/u>\r\n", b"Message-ID: <1@x.example>\r\nTo: bo@x.example\r\n",
+          b"X-Mailer: Outlook\r\nReturn-Path: <>\r\n", b"broken\r\n")  # fmt: skip
+SUBJECTS = (b"", b"Subject: SV: lunch\r\n", b"Subject: Newsletter\r\n", b"Subject: =?utf-8?q?UTKAST:_v=C3=A5r?=\r\n")
+SHARED = Texts(most=8)
+sent = st.tuples(*map(st.sampled_from, (OTHERS, SUBJECTS, TYPES)), st.just(b"\r\n"), st.sampled_from(BODIES))
+
+
+@given(st.lists(sent.map(b"".join), max_size=12))
+def test_a_text_that_came_before_is_read_as_if_it_were_new(messages: list[bytes]) -> None:
+    for raw in messages:
+        message = Message.of(raw)
+        for depth in (Depth.TEXT, Depth.TEXT, Depth.TEXT, Depth.HEADERS):  # from the third time on it is remembered
+            assert read_message(message, AROUND, depth, texts=SHARED) == read_message(message, AROUND, depth)
+
+
+async def test_a_text_is_remembered_from_the_second_time_on_within_bounds(make: Make) -> None:
+    reader, texts = make(), Texts(most=4, octets=4000, digests=30)
+    for n in range(40):
+        for _ in range(1 + n % 2):
+            read_message(Message.of(HEAD + f"\r\nNumber {n}\r\n".encode()), AROUND, texts=texts)
+    assert [one.text.new for one in texts._read.values()] == [f"Number {n}" for n in (33, 35, 37, 39)]
+    large = Message.of(HEAD + b"\r\n" + b"A line of text.\r\n" * 400)
+    for _ in range(3):
+        read_message(large, AROUND, texts=texts)
+    assert (len(texts._read), len(texts._once)) == (4, 30)
+    for n in range(3):
+        await read(reader, Message.of(f"X-Copy: {n}\r\n".encode() + SMALL.raw))
+    assert [one.text.new for one in reader._texts[1]._read.values()] == ["Bacon at noon?"]
 
 
 async def test_a_killed_reading_is_cached_for_a_time() -> None:
