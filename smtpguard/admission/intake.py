@@ -240,6 +240,7 @@ class Intake:
             if recalled:
                 return Deferred(reply=reply.RECALLED)
             recalled, began = True, self._clock.monotonic()
+        log.warning("transaction %s: not recorded: several rounds gave no verdict", transaction.id)
         self.undecided["rounds"] += 1
         await onward.abandon()
         return Deferred(reply=reply.NOT_RECORDED, undecided=True)

@@ -58,7 +58,6 @@ def people_of(policy: Policy) -> set[str]:
 def declared(policy: Policy) -> Declared:
     """The lists and streams of this policy, made once for the last one: all parts have that in common."""
     global _last
-    global _last
     last = _last
     if last is None or last[0] is not policy:
         _last = last = policy, build(*policy.sections(), delimiters=policy.delimiters)

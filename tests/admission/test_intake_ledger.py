@@ -103,7 +103,7 @@ async def test_hanging_storage_of_content_times_out(home: House) -> None:
     assert done == Deferred(reply=NOT_RECORDED, undecided=True)
 
 
-async def test_after_the_time_limit_no_further_round_begins(home: House) -> None:
+async def test_after_the_time_limit_no_further_round_begins(home: House, caplog: pytest.LogCaptureFixture) -> None:
     rounds = 0
 
     async def admit(*_: Any) -> Any:
@@ -117,6 +117,7 @@ async def test_after_the_time_limit_no_further_round_begins(home: House) -> None
     assert await intake(home.transaction("ulf@example.com"), way) == Deferred(reply=NOT_RECORDED, undecided=True)
     assert (rounds, way.abandoned) == (2, 1)
     assert intake.undecided == {"rounds": 1}
+    assert "not recorded: several rounds gave no verdict" in caplog.text
 
 
 async def test_admission_time_is_measured_without_the_relay(home: House) -> None:
