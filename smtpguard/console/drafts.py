@@ -70,24 +70,40 @@ class _Writer:
 
     def _what_went_out(self) -> Iterator[str]:
         said, report = self._said, self._made.report
-        if report.went_first is not None and report.went_last is not None:
-            first, last = self._at(report.went_first), self._at(report.went_last)
-            if first == last:
-                yield said("On {when} a message went out from us.", when=first)
-            else:
-                yield said("Between {first} and {last} messages went out from us.", first=first, last=last)
+        began, ended = report.went_first, report.went_last
+        first, last = (self._at(began), self._at(ended)) if began is not None and ended is not None else ("", "")
+        several = first != last
+        if several:
+            yield said("Between {first} and {last} messages went out from us.", first=first, last=last)
+        elif first:
+            yield said("On {when} a message went out from us.", when=first)
         else:
             yield said("A message went out from us.")
         names = [self._made.purposes.lists.get(name) for name, people in report.of_lists.items() if people.low]
         if len(names) == 1 and names[0] is not None and not names[0].sensitivity:
-            yield said("It reached people on our list {name}.", name=plain(names[0].title))
+            title = plain(names[0].title)
+            if several:
+                yield said("They reached people on our list {name}.", name=title)
+            else:
+                yield said("It reached people on our list {name}.", name=title)
         elif names:
-            yield said("It reached people on a list of ours.")
+            yield (
+                said("They reached people on a list of ours.")
+                if several
+                else said("It reached people on a list of ours.")
+            )
         people = report.reached.people
-        if people.exact and report.perhaps.high == 0:
-            yield said.ngettext("{n} person got it.", "{n} people got it.", people.low)
+        if not people.exact or report.perhaps.high:
+            if several:
+                yield said("How many people got any of them we do not know exactly yet.")
+            else:
+                yield said("How many people got it we do not know exactly yet.")
+        elif several:
+            yield said.ngettext(
+                "{n} person got at least one of them.", "{n} people got at least one of them.", people.low
+            )
         else:
-            yield said("How many people got it we do not know exactly yet.")
+            yield said.ngettext("{n} person got it.", "{n} people got it.", people.low)
 
     def _nothing(self) -> str:
         said = self._said

@@ -136,6 +136,15 @@ def test_what_was_sent_is_described_in_both_languages() -> None:
     assert text.startswith("Ämne: Vad som gick ut")
 
 
+def test_several_messages_are_named_as_several() -> None:
+    one = made(replace(usual(), went_last=T0 + timedelta(minutes=5)))
+    english, swedish = Speech("en"), Speech("sv")
+    text = draft("customers", one, report_in_words(one, english), english).text
+    assert "messages went out from us. 60 people got at least one of them." in text
+    text = draft("staff", one, report_in_words(one, swedish), swedish).text
+    assert "60 personer fick minst ett av dem." in text
+
+
 def test_what_went_out_before_was_not_stopped_as_it_came() -> None:
     """However soon after the first message the stop was."""
     stop = entry(3, Event(kind=Kind.FREEZE, id=ID, at=T0 + timedelta(milliseconds=400)))
