@@ -158,7 +158,6 @@ async def test_an_invalid_cursor_shows_the_first_page(here: Stage) -> None:
         "9" * 30 + "-2-3-H",
         "99999999999999999999-y",
         "-",
-        "%00-a",
         "1-%27",
     ):
         assert (await who.get(f"/held?after={after}")).status_code == 200, after
