@@ -453,11 +453,7 @@ def _swap(database: Path, restored: Path) -> Path | None:
             locked.callback(chamber.close)
             chamber.enter()
             locked.callback(chamber.leave)
-        if _in_use(Path(f"{database}-shm")):
-            raise CannotStart(
-                f"{database} is in use: stop smtpguard, and its sockets, which would start it again "
-                f"(systemctl stop smtpguard.socket smtpguard)"
-            )
+        _check_unused_file(database)
         if there:
             names = (database.parent / f"before-restore-{n}" for n in itertools.count(1))
             aside = next(folder for folder in names if not folder.exists())
@@ -469,28 +465,37 @@ def _swap(database: Path, restored: Path) -> Path | None:
     return aside
 
 
-def _in_use(shm: Path) -> bool:
-    """Whether any process has the database of this file open. Do not call while this process has."""
-    try:
-        file = shm.open("r+b")
-    except FileNotFoundError:
-        return False
-    with file:
+def check_unused(settings: Settings) -> None:
+    """Raises CannotStart if a process has the store open, on any host. Do not call while this process has."""
+    database = file_of(settings.store.url)
+    if database is not None:
+        _check_unused_file(database)
+    else:
+        _check_unused_server(settings)
+
+
+def _check_unused_file(database: Path) -> None:
+    shm = Path(f"{database}-shm")
+    if not shm.exists():
+        return
+    with shm.open("r+b") as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _DMS_BYTE)
         except BlockingIOError:
-            return True
-    return False
+            raise CannotStart(
+                f"{database} is in use: stop smtpguard, and its sockets, which would start it again "
+                f"(systemctl stop smtpguard.socket smtpguard, or the units of its parts)"
+            ) from None
 
 
-def _put_back_on_a_server(settings: Settings, dump: Path) -> None:
-    """In one transaction. Raises CannotStart if somebody is connected to the database."""
+def _check_unused_server(settings: Settings) -> None:
     engine = create_engine(make_url(store_url(settings)).set(drivername="postgresql+psycopg"))
     try:
         with engine.connect() as connection:
             others = connection.execute(
                 text(
                     "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                    " AND backend_type = 'client backend'"
                 )
             ).scalar_one()
     except SQLAlchemyError as e:
@@ -499,6 +504,11 @@ def _put_back_on_a_server(settings: Settings, dump: Path) -> None:
         engine.dispose()
     if others:
         raise CannotStart(f"{settings.store.url} is in use by {others} connections: stop smtpguard on every host first")
+
+
+def _put_back_on_a_server(settings: Settings, dump: Path) -> None:
+    """In one transaction. Raises CannotStart if somebody is connected to the database."""
+    _check_unused_server(settings)
     _postgresql(settings, ["pg_restore", "--clean", "--if-exists", "--no-owner", "--single-transaction", str(dump)])
 
 

@@ -128,12 +128,13 @@ async def opened(
     migrate: bool = False,
     hot: bool = False,
     new_secret: bytes | None = None,
+    old_secret: bytes = b"",
     reads: bool = False,
     clock: Clock | None = None,
     committed: Committed | None = None,
 ) -> AsyncIterator[tuple[Store, Digester]]:
     """The store and the digester of this installation. ``hot``: clients wait for it; ``new_secret``: one to use from
-    now on; ``reads``: a read-only store is enough; ``clock``: instead of the system's; ``committed`` is called with the
+    now on, instead of ``old_secret``, b"" if that is lost; ``reads``: a read-only store is enough; ``clock``: instead of the system's; ``committed`` is called with the
     events of each commit. Raises CannotStart and LedgerError."""
     missing = not settings.secret_file.exists()
     if missing and not migrate and new_secret is None:
@@ -152,7 +153,7 @@ async def opened(
             quota_bytes=int(settings.hold.quota_gb * (1 << 30)),
             migrate=migrate,
             hot=hot,
-            renewing=new_secret is not None,
+            renewing=old_secret if new_secret is not None else None,
             reads=reads,
             committed=committed,
         ) as store:

@@ -125,7 +125,8 @@ def _say_restored(
 @click.command()
 @as_json("One JSON object.")
 async def renew_secret(context: Context) -> None:
-    """Make a new secret and put it in force. The old one is kept beside it, to verify what was written with it."""
+    """Make a new secret and put it in force. First stop smtpguard on every host. The old secret is kept beside the new one, to verify what was
+    written with it."""
     settings = context.settings()
     aside = await renew(settings, by=context.user)
     row = {"secret_file": str(settings.secret_file), "old": None if aside is None else str(aside)}
@@ -138,16 +139,20 @@ async def renew_secret(context: Context) -> None:
 
 async def renew(settings: Settings, *, by: str) -> Path | None:
     """Make a new secret and use it from now on. Returns the path of the old one; None if there was none. Raises
-    CannotStart and LedgerError: the file may then be new already, and the next call makes another one."""
+    CannotStart, also if a process has the store open, and LedgerError: the file may then be new already, and the next call
+    makes another one."""
+    from smtpguard.app.backup import check_unused
+
     key = secrets.token_bytes(KEY_OCTETS)
     try:
         before = installation_key(settings.secret_file) if settings.secret_file.exists() else b""
     except BadKey:
         before = b""
-    async with opened(settings, new_secret=key) as (store, _):
+    check_unused(settings)
+    async with opened(settings, new_secret=key, old_secret=before) as (store, _):
         try:
             aside = new_key(settings.secret_file, key)
         except BadKey as e:
             raise CannotStart(str(e)) from None
-        await store.renew(Event(kind=Kind.SECRET, id=ids()(), at=store.now(), private={"actor": (by,)}), before)
+        await store.renew(Event(kind=Kind.SECRET, id=ids()(), at=store.now(), private={"actor": (by,)}))
     return aside

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, text
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, insert, or_, select, text, update
 
 from smtpguard.config.statefiles import hand_over
 from smtpguard.database.access import among
@@ -21,6 +21,7 @@ from smtpguard.journal.chain import Clear, Entry, instant, parsed
 from smtpguard.journal.checkpoint import Checkpoint, genuine, parse, readable, sign
 from smtpguard.journal.columns import Columns, lines
 from smtpguard.journal.event import Kind
+from smtpguard.journal.note import body_of
 from smtpguard.journal.outcome import Outcome, relayed
 from smtpguard.journal.proof import Bad
 from smtpguard.locale.phrase import Phrase
@@ -31,6 +32,8 @@ WITNESS = "(witness)"
 STRETCH = 1000
 """Entries that ``back`` reads in one transaction."""
 _HASHES = 500  # in one statement
+_SIGNED = 5000  # that are signed anew at a time
+_SIGN_ANEW = update(checkpoint).where(checkpoint.c.seq == bindparam("at_seq"))
 _LINK = [entry.c[name] for name in ("seq", "at", "kind", "id", "body", "prev", "hash")]
 ROWS = select(*_LINK, clear.c.doc).select_from(entry.outerjoin(clear, clear.c.seq == entry.c.seq))
 """Entries with their clear values; each row is a ``pair``, with any further columns after it."""
@@ -182,10 +185,17 @@ def clear_of(doc: str | None) -> Clear | None:
 
 
 def mark(
-    batch: Batch, *, base: Checkpoint | None = None, put_back: int | None = None, renewed: bool = False, at: int = 0
+    batch: Batch,
+    *,
+    base: Checkpoint | None = None,
+    put_back: int | None = None,
+    renewed: bool = False,
+    at: int = 0,
+    generation: int | None = None,
 ) -> Checkpoint | None:
     """Sign the chain's head (or ``base``); the line goes to the file after the commit. None if nothing is new.
-    ``put_back``, ``renewed``: as in Checkpoint, for the last entry. ``at``: the earliest time of the checkpoint."""
+    ``put_back``, ``renewed``: as in Checkpoint, for the last entry. ``at``: the earliest time of the checkpoint.
+    ``generation``: of the key, None for the one that signs now."""
     made = base or Checkpoint(
         journal=batch.head.journal,
         seq=batch.head.seq,
@@ -202,13 +212,50 @@ def mark(
     if known is not None and base is not None:  # rare fields of that entry are kept
         before = parse(known)
         made = replace(made, put_back=before.put_back, renewed=before.renewed)
-    made = replace(made, generation=signing.generation(batch.connection))
+    if generation is None:
+        generation = signing.generation(batch.connection)
+    made = replace(made, generation=generation)
     made = sign(batch.secret, replace(made, note=signing.noted(batch, made)))
     batch.connection.execute(checkpoint.delete().where(checkpoint.c.seq == made.seq))
     notable = True if made.put_back is not None or made.renewed else None
     batch.connection.execute(insert(checkpoint).values(seq=made.seq, line=made.line(), notable=notable))
     batch.signed.append(made)
     return made
+
+
+def sign_anew(batch: Batch, before: bytes) -> int:
+    """Sign with the batch's secret the checkpoints that ``before`` has signed, so that they prove the same when it is
+    replaced: restores that were noticed, what was trimmed, and times. Returns their number. If it is lost (b""), only
+    the one after which the trimmed chain begins, since nothing else is left to prove the others.
+
+    Their notes stay, for the entry of the renewal has both keys. Those that outlive it are signed anew too.
+    """
+    key = signing.signer(batch.secret, batch.head.journal, 0)
+    first = batch.connection.execute(select(entry.c.seq, entry.c.prev).order_by(entry.c.seq).limit(1)).one_or_none()
+    done, last = 0, -1
+    while rows := batch.connection.execute(
+        select(checkpoint.c.seq, checkpoint.c.line)
+        .where(checkpoint.c.seq > last)
+        .order_by(checkpoint.c.seq)
+        .limit(_SIGNED)
+    ).all():
+        last = rows[-1].seq
+        again: list[dict[str, object]] = []
+        for seq, line in rows:
+            made = readable(line)
+            if made is None or made.journal != batch.head.journal:
+                continue
+            if before and not genuine(before, made):
+                continue
+            if not before and not (made.base and first and (made.seq, made.hash) == (first.seq - 1, bytes(first.prev))):
+                continue
+            if made.says and made.note:
+                made = replace(made, generation=0, note=key.note(body_of(made.note)))
+            again.append({"at_seq": seq, "line": sign(batch.secret, made).line()})
+        if again:
+            batch.connection.execute(_SIGN_ANEW, again)
+        done += len(again)
+    return done
 
 
 def signed_until(batch: Batch) -> int:

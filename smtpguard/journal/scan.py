@@ -133,9 +133,11 @@ class Walk:
             self.head = read_head(connection)
             line = connection.execute(self._checkpoints().order_by(checkpoint.c.seq.desc()).limit(1)).scalar()
             rare = connection.execute(self._checkpoints().where(journal.NOTABLE)).scalars().all()
+            known = (journal.trusted(line, secret, self.head.journal) for line in rare)
+            renewals = {made.seq for made in known if made is not None and made.renewed}
+            self._unproved = signing.lost(connection, renewals)
+        self.renewed = max(renewals, default=0)
         self.signed = None if line is None else journal.trusted(line, secret, self.head.journal)
-        known = (journal.trusted(line, secret, self.head.journal) for line in rare)
-        self.renewed = max((made.seq for made in known if made is not None and made.renewed), default=0)
         self._retention = _Retention(open, secret, self.head.journal)
         self.seal = Seal(secret, self.head.journal, self._retention.wiped)
         self._misfiled: Bad | None = None
@@ -173,7 +175,7 @@ class Walk:
             or self._misfiled
             or self._noted(known).bad
             or _grown(roots)
-            or _ill_timed(course),
+            or _ill_timed(course, self._unproved),
             trimmed=max(self._trimmed, 0),
             unsigned=tuple(course.unsigned),
             backwards=tuple(course.backwards),
@@ -222,7 +224,7 @@ class Walk:
         parted, lost = agreement.ends()
         for each in walked:
             each.course.ends()
-        if parted or any(_ill_timed(each.course) for each in walked):
+        if parted or any(_ill_timed(each.course, self._unproved) for each in walked):
             return None
         proof = Proof(
             entries=sum(each.entries for each in walked),
@@ -348,13 +350,16 @@ def _moment(at: int) -> str:
     return f"{instant(at):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _ill_timed(course: TimeCheck) -> Bad | None:
-    """Times that an honest guard does not write, for a chain that holds."""
+def _ill_timed(course: TimeCheck, unproved: int) -> Bad | None:
+    """Times that an honest guard does not write, for a chain that holds. ``unproved``: the entry of a secret that was
+    made since the one before was lost, with what it had signed."""
     said: dict[str, Any]
     if (back := course.backdated) is not None:
         said = {"at": _moment(back.at), "signed": _moment(back.signed_at)}
         return Bad(seq=back.seq, problem=Phrase("backdated: it says {at}, and the journal up to the entry before was signed at {signed}", **said))  # fmt: skip
     for one in course.unsigned:
+        if one.first < unproved:
+            continue
         said = {"last": one.last, "since": _moment(one.since), "until": _moment(one.until)}
         if one.end:
             problem = Phrase("unsigned: no checkpoint covers the entries up to {last}, of {since} to {until}; newer checkpoints were removed, or never made", **said)  # fmt: skip

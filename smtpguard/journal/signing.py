@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,7 +91,8 @@ def rotated(batch: Batch, event: Event) -> Key:
 
 
 def renewed(batch: Batch, event: Event, before: bytes) -> Event:
-    """The entry of a new secret, with whose first key the journal goes on. ``before``: as in Store.renew."""
+    """The entry of a new secret, with whose first key the journal goes on. ``before``: the old
+    one, whose key signs too; b"" if it is lost."""
     head = batch.head.journal
     new, data = Signer(batch.secret, head), {**event.data, "generation": 0}
     if before:
@@ -119,6 +120,14 @@ def crosses(data: Mapping[str, Any]) -> tuple[Key, Key] | None:
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
     return (old, new) if old.verifies(text, signatures[0]) and new.verifies(text, signatures[1]) else None
+
+
+def lost(connection: Connection, renewals: Collection[int]) -> int:
+    """The last of these entries of a new secret that the old one's key has not signed; 0 for none."""
+    for seq, _, body in connection.execute(_CHANGES) if renewals else ():
+        if seq in renewals and crosses(parsed(body)["data"]) is None:
+            return int(seq)
+    return 0
 
 
 def keys(connection: Connection, secret: bytes, journal: str) -> Iterator[Key]:

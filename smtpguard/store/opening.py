@@ -19,7 +19,7 @@ from smtpguard.store.store import Store
 from smtpguard.store.writer import Committed
 
 
-def _known(connection: Connection, secret: bytes, state_dir: Path, *, renewing: bool) -> Rollback | None:
+def _known(connection: Connection, secret: bytes, state_dir: Path, *, renewing: bytes | None) -> Rollback | None:
     """Check the database against the state folder before it is migrated."""
     found = revision(connection)
     if found is not None:
@@ -43,7 +43,7 @@ async def open_store(
     quota_bytes: int = 0,
     migrate: bool = False,
     hot: bool = False,
-    renewing: bool = False,
+    renewing: bytes | None = None,
     reads: bool = False,
     committed: Committed | None = None,
 ) -> AsyncIterator[Store]:
@@ -51,9 +51,9 @@ async def open_store(
 
     With ``migrate`` the database is created, or migrated to this version; else SchemaError says what to do. ``hot``:
     mail waits for its writes. Raises Foreign and OtherSecret, before anything is written, if ``state_dir`` or
-    ``secret`` is another store's. ``renewing``: ``secret`` is a new one, to be put in force by ``renew``. ``reads``:
-    nothing will be written, so a read-only store is enough. ``committed`` is called with the events of each commit made
-    here, in the writer thread.
+    ``secret`` is another store's. ``renewing``: the secret in force, b"" if it is lost; ``secret`` is a new one, to be put
+    in force by ``renew``. ``reads``: nothing will be written, so a read-only store is enough. ``committed`` is called
+    with the events of each commit made here, in the writer thread.
     """
 
     def connect() -> tuple[Database, Rollback | None]:

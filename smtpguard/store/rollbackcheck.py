@@ -56,10 +56,12 @@ class OtherSecret(LedgerError):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollback:
     """``agreed``: the last entry up to which the chain agrees with checkpoints. ``signed``: the newest checkpoint that
-    it disagrees with. ``last_at``: the time of the last entry that is left, None for none."""
+    it disagrees with; ``genuine`` if it was signed here. ``last_at``: the time of the last entry that is left, None for
+    none."""
 
     agreed: int
     signed: Checkpoint
+    genuine: bool
     last_at: datetime | None
 
     def __str__(self) -> str:
@@ -76,34 +78,34 @@ def look(
     state_dir: Path,
     *,
     last: Checkpoint | None = None,
-    renewing: bool = False,
+    renewing: bytes | None = None,
     older: bool = False,
 ) -> Rollback | None:
     """Compare a migrated database with the state folder, and with the last commit of this process (``last``), in one
-    snapshot. ``older``: it may be of an earlier schema, whose checkpoints have only the line column. Raises Foreign;
-    and OtherSecret, unless the secret is being renewed."""
+    snapshot. ``renewing``: as in open_store; what the secret in force has signed is trusted. ``older``: it may be of an
+    earlier schema, whose checkpoints have only the line column. Raises Foreign; and OtherSecret, unless the secret is
+    being renewed."""
+    keys = (secret, renewing) if renewing else (secret,)
     lines = _from_the_end(state_dir / journal.FILE)
-    known = _Known().told(
-        next(lines, []), secret
-    )  # first, since a line is written only after its entries are committed
+    known = _Known().told(next(lines, []), *keys)  # first, since a line is written only after its entries are committed
     here = read_head(connection).journal
-    newest = _Known().told(_lines(connection, "ORDER BY seq DESC LIMIT 1"), secret)
-    if newest.claimed and not renewing:
+    newest = _Known().told(_lines(connection, "ORDER BY seq DESC LIMIT 1"), *keys)
+    if newest.claimed and renewing is None:
         raise OtherSecret  # the last signer has the right secret
     for more in lines:
         if known.of(here):
             break
-        known.told(more, secret)
+        known.told(more, *keys)
     if not known.of(here):
         if known.signed:
             raise Foreign(known.signed[0])
-        if known.claimed and not newest.signed and not renewing:
+        if known.claimed and not newest.signed and renewing is None:
             raise OtherSecret
     if last is not None:
         if last.journal != here:
             raise Foreign(last)
         known.claimed.append(last)
-    return _compared(connection, known, secret, state_dir, here, older)
+    return _compared(connection, known, keys, state_dir, here, older)
 
 
 def check_uncreated(secret: bytes, state_dir: Path) -> None:
@@ -117,8 +119,9 @@ def check_uncreated(secret: bytes, state_dir: Path) -> None:
         raise OtherSecret
 
 
-def freeze_everything(batch: Batch, found: Rollback) -> None:
-    """Freeze everything with the reason, and sign it, so that the disagreement is explained from now on."""
+def freeze_everything(batch: Batch, found: Rollback, *, renewing: bool = False) -> None:
+    """Freeze everything with the reason, and sign it, so that the disagreement is explained from now on. ``renewing``: by
+    the first key of a new secret, before its entry."""
     stop = Freeze(
         freeze_id=secrets.token_hex(8).upper(),
         selector=Selector.ALL,
@@ -140,15 +143,15 @@ def freeze_everything(batch: Batch, found: Rollback) -> None:
     }
     private = {"actor": (ITSELF,), "comment": (PUT_BACK,)}
     deciding.freeze(batch, stop, Event(kind=Kind.FREEZE, id=stop.freeze_id, at=batch.now, data=data, private=private))
-    trusted = genuine(batch.secret, found.signed)  # its time may come from a fast clock
-    journal.mark(batch, put_back=found.agreed, at=found.signed.at if trusted else 0)
+    at = found.signed.at if found.genuine else 0  # which may come from a fast clock
+    journal.mark(batch, put_back=found.agreed, at=at, generation=0 if renewing else None)
 
 
 class RollbackCheck:
     """For one process that writes. It checks every new connection, since there may be another server behind it, or
     another state of it; and again when the gate has moved, as when the secret is renewed."""
 
-    def __init__(self, secret: bytes, state_dir: Path, *, renewing: bool = False) -> None:
+    def __init__(self, secret: bytes, state_dir: Path, *, renewing: bytes | None = None) -> None:
         self._secret, self._state_dir, self._renewing = secret, state_dir, renewing
         self._connections = 0
         self._last: Checkpoint | None = None
@@ -163,7 +166,7 @@ class RollbackCheck:
             return
         found = look(batch.connection, self._secret, self._state_dir, last=self._last, renewing=self._renewing)
         if found is not None:
-            freeze_everything(batch, found)
+            freeze_everything(batch, found, renewing=self._renewing is not None)
             log.error("%s: all mail is frozen until it is thawed", found)
 
     def committed(self, batch: Batch, connections: int) -> None:
@@ -174,15 +177,15 @@ class RollbackCheck:
 
 @dataclass(slots=True)
 class _Known:
-    """Checkpoints of a file, of any journal: ``signed`` with this secret, and ``claimed``, which were not. Newest
+    """Checkpoints of a file, of any journal: ``signed`` with one of the secrets, and ``claimed``, which were not. Newest
     first."""
 
     signed: list[Checkpoint] = field(default_factory=list)
     claimed: list[Checkpoint] = field(default_factory=list)
 
-    def told(self, lines: Iterable[str], secret: bytes) -> _Known:
+    def told(self, lines: Iterable[str], *secrets: bytes) -> _Known:
         for made in filter(None, map(readable, lines)):  # one may be cut
-            (self.signed if genuine(secret, made) else self.claimed).append(made)
+            (self.signed if any(genuine(each, made) for each in secrets) else self.claimed).append(made)
         return self
 
     def of(self, here: str) -> bool:
@@ -207,24 +210,25 @@ def _from_the_end(path: Path) -> Iterator[list[str]]:
 
 
 def _compared(
-    connection: Connection, known: _Known, secret: bytes, state_dir: Path, here: str, older: bool
+    connection: Connection, known: _Known, keys: Sequence[bytes], state_dir: Path, here: str, older: bool
 ) -> Rollback | None:
     """First with the last checkpoint; if that disagrees, with what may excuse it; and only then with all."""
     chain = _Chain(connection)
     if not chain.parted(known.signed, known.claimed, here):
         return None
     if not older:
-        notable = _Known().told(_lines(connection, "WHERE notable"), secret).signed
+        notable = _Known().told(_lines(connection, "WHERE notable"), *keys).signed
         if not chain.parted([*known.signed, *notable], known.claimed, here):
             return None
-    everything = _Known(claimed=known.claimed).told(_lines(connection), secret)
+    everything = _Known(claimed=known.claimed).told(_lines(connection), *keys)
     for lines in _from_the_end(state_dir / journal.FILE):
-        everything.told(lines, secret)
+        everything.told(lines, *keys)
     parted = chain.parted(everything.signed, everything.claimed, here)
     if not parted:
         return None
-    signed = max((each.mark for each in parted if each.signed_here), key=_when, default=parted[-1].mark)
-    return Rollback(agreed=parted[0].agreed, signed=signed, last_at=chain.last_at)
+    ours = [each.mark for each in parted if each.signed_here]
+    signed = max(ours, key=_when, default=parted[-1].mark)
+    return Rollback(agreed=parted[0].agreed, signed=signed, genuine=bool(ours), last_at=chain.last_at)
 
 
 def _lines(connection: Connection, which: str = "") -> Iterator[str]:

@@ -47,12 +47,12 @@ class Store(Access):
         clock: Clock,
         quota_bytes: int = 0,
         put_back: Rollback | None = None,
-        renewing: bool = False,
+        renewing: bytes | None = None,
         committed: Committed | None = None,
     ) -> None:
         self.put_back = put_back
         """The finding when it was opened: the first write freezes everything for it."""
-        self._secret, self._front = secret, None
+        self._secret, self._before, self._front = secret, renewing or b"", None
         lookout = RollbackCheck(secret, state_dir, renewing=renewing)
         writer = Writer(database, secret=secret, clock=clock, state_dir=state_dir, lookout=lookout, committed=committed)
         super().__init__(database, writer, clock)
@@ -148,13 +148,20 @@ class Store(Access):
 
         return await self.ask(preservation.all_of_them)
 
-    async def renew(self, event: Event, before: bytes = b"") -> None:
+    async def renew(self, event: Event) -> None:
         """From this entry on the secret that the store was opened with is in force; processes with another one can no
-        longer write. ``before``: the old one, whose key then signs that the new key follows it; b"" if it is lost."""
+        longer write. What the old one signed is signed anew, and its key signs that the new key follows it, unless the
+        old one is lost. Raises LedgerError."""
 
         def step(batch: Batch) -> None:
+            before = self._before
+            if not journal.sign_anew(
+                batch, before
+            ):  # lost, or not the one in force, as after a renewal that was cut off
+                before = b""
+                journal.sign_anew(batch, before)
             batch.record([signing.renewed(batch, batch.ends_generation(event), before)])
-            journal.mark(batch, renewed=True)
+            journal.mark(batch, renewed=True, generation=0)  # whose entry is not in the database yet
             contacts.forget(batch)
             batch.moved()
 

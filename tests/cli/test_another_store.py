@@ -282,6 +282,14 @@ def test_a_secret_is_renewed_without_loss(here: Installation, lost: bool) -> Non
     assert [e["kind"] for e in entries if e["kind"] == "secret"] == ["secret"] * 2
 
 
+def test_a_new_secret_after_a_restore_freezes_nothing(restored: Installation) -> None:
+    restored.start()
+    assert restored.run("thaw", "--all")[0] == 0
+    assert restored.run("renew-secret")[0] == 0
+    restored.start()
+    assert restored.run("held", "list") == (0, "Nothing is held.\n", "")
+
+
 def test_an_interrupted_renewal_is_repeated(here: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
     """The secret's file is new and the journal does not know it: ``serve`` is refused until the next renewal."""
     from smtpguard.database.errors import Full

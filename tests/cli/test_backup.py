@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import re
 import sqlite3
 import tarfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
 import zstandard
 
@@ -19,6 +21,9 @@ from smtpguard.app.files import read_settings
 from smtpguard.app.services import opened
 from smtpguard.policy.freezing import Freeze
 from tests.cli.test_another_store import Installation
+from tests.cli.test_readonly import url_as
+from tests.peers.chain import until
+from tests.store.servers import new_database
 
 
 @pytest.fixture
@@ -170,6 +175,33 @@ def test_a_store_in_use_is_not_restored_over(home: Installation, tmp_path: Path)
     assert home.run("restore", "--yes", str(file))[0] == 0
     [stop] = [freeze for freeze in freezes(home) if freeze.reason.startswith("Restored, as it was on ")]
     assert stop.selector.value == "all"
+
+
+def test_the_secret_of_a_store_in_use_is_not_renewed(home: Installation) -> None:
+    before = (home.state / "secret").read_bytes()
+    with in_use(home):
+        status, out, err = home.run("renew-secret")
+        assert (status, out) == (2, "")
+        assert "is in use: stop smtpguard, and its sockets" in err
+    assert (home.state / "secret").read_bytes() == before
+    assert not (home.state / "secret.old-1").exists()
+    assert home.run("audit", "verify")[0] == 0
+    assert home.run("renew-secret")[0] == 0
+
+
+def test_the_secret_of_a_server_in_use_is_not_renewed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], postgresql: str
+) -> None:
+    url = new_database(postgresql)
+    made = Installation(tmp_path, capsys)
+    made.config.write_text(re.sub(r'url: "[^"]*"', f'url: "{url_as(url, "postgres")}"', made.config.read_text()))
+    made.start()
+    with psycopg.connect(url):
+        status, out, err = made.run("renew-secret")
+        assert (status, out) == (2, "")
+        assert "is in use by 1 connections: stop smtpguard on every host first" in err
+    assert made.run("audit", "verify")[0] == 0
+    until(lambda: made.run("renew-secret")[0] == 0, "the server to forget the connection")
 
 
 def test_without_a_terminal_restore_needs_yes(home: Installation, tmp_path: Path) -> None:

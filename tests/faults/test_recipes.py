@@ -270,6 +270,7 @@ def test_renewing_the_secret(home: tuple[Host, Recorder]) -> None:
     hold = host.held("waits@example.com")
     host.idle()
     before = (host.lib / "secret").read_bytes()
+    host.look_anew()
     [recipe] = blocks("A new secret")
     whole, renewed, _ = host.type(recipe).splitlines()[-3:]
     assert whole.startswith("The journal is whole: ")

@@ -23,9 +23,10 @@ from sqlalchemy import select
 from smtpguard.database.engine import Database
 from smtpguard.database.errors import Unavailable
 from smtpguard.database.migrate import NotSetUp
-from smtpguard.database.schema import metadata
+from smtpguard.database.schema import checkpoint, metadata
 from smtpguard.holds.model import Change, State
 from smtpguard.journal import rows as journal
+from smtpguard.journal import signing
 from smtpguard.journal.checkpoint import parse, sign
 from smtpguard.journal.event import Event, Kind
 from smtpguard.outbox.model import AttemptResult, Delivered
@@ -72,6 +73,12 @@ class Place:
             done = await work(store)
         self.clock.go(minutes=1)
         return done
+
+    async def renew(self, before: bytes = SECRET) -> None:
+        async def work(store: Store) -> None:
+            await store.renew(event(Kind.SECRET, "S", at=store.now()))
+
+        await self.within(work, secret=OTHER, renewing=before)
 
     async def begin(self, **more: Any) -> None:
         async def work(store: Store) -> None:
@@ -532,7 +539,7 @@ async def test_a_renewed_secret_is_accepted(place: Place, caplog: pytest.LogCapt
     async with place.opened() as running:
         await running.admit(item("U0"), relays("U0"))
         place.clock.go(minutes=1)
-        async with place.opened(secret=OTHER, renewing=True) as store:
+        async with place.opened(secret=OTHER, renewing=b"") as store:
             await store.renew(Event(kind=Kind.SECRET, id="S", at=store.now(), private={"actor": ("root",)}))
         with pytest.raises(OtherSecret):
             await running.admit(item("U1"), relays("U1"))
@@ -560,10 +567,115 @@ async def test_a_renewed_secret_is_accepted(place: Place, caplog: pytest.LogCapt
     await place.within(forget, secret=OTHER)
 
 
+@pytest.mark.parametrize("before", [SECRET, b""], ids=["known", "lost"])
+async def test_a_renewed_secret_proves_what_the_old_one_signed(place: Place, before: bytes) -> None:
+    """A trimmed journal, and one that is older than the writer leaves any entry unsigned. If the secret is lost, nothing
+    proves the times, but that is no change of an entry."""
+    place.clock.go(days=401)
+    for n in range(9):
+        await place.mail(f"U{n}")
+
+    async def forget(store: Store) -> None:
+        while (await store.retain(Retention())).more:
+            pass
+        await store.journal.record([event(Kind.VIEWED, "x", at=store.now())])
+
+    await place.within(forget)
+    await place.renew(before)
+
+    async def proved(store: Store) -> None:
+        proof = await store.journal.verify()
+        assert proof.ok, proof
+        assert (proof.trimmed, proof.renewed) == (4, 16)
+
+    await place.mail("V0", secret=OTHER)
+    await place.within(proved, secret=OTHER)
+    database = Database(place.url)
+    with database.write() as connection:
+        connection.execute(checkpoint.delete().where(checkpoint.c.seq > 4, checkpoint.c.notable.is_(None)))
+    database.close()
+    async with place.opened(secret=OTHER) as store:
+        assert (await store.journal.verify()).ok == (not before), "checkpoints were removed"
+
+
+async def thawed(store: Store) -> None:
+    await store.journal.record([event(Kind.VIEWED, "x", at=store.now())])  # the first write freezes
+    for stop in (await store.gate.read()).freezes:
+        await store.gate.thaw(stop.freeze_id, event(Kind.THAW, stop.freeze_id, at=store.now()))
+
+
+async def frozen(store: Store) -> int:
+    """How many freezes there are; what is lost is told, and the journal holds."""
+    proof = await store.journal.verify()
+    assert proof.ok, proof
+    assert proof.lost
+    return len((await store.gate.read()).freezes)
+
+
+async def test_a_new_secret_after_a_restore_freezes_nothing(place: Place, clock: Clock) -> None:
+    copy = place.copy()
+    place.clock.go(hours=5)
+    await place.mail("U0", "U1", "U2", "U3")
+    place.clock.at -= timedelta(hours=5)
+    place.put_back(copy)
+    await place.within(thawed)
+    await place.mail("V0")
+    await place.renew()
+    await place.mail("V1", secret=OTHER)
+    assert await place.within(frozen, secret=OTHER) == 0
+    async with place.opened(secret=OTHER) as store:
+        assert store.put_back is None
+    clock.go(days=401)
+    await place.mail("W0", secret=OTHER)
+
+    async def forget(store: Store) -> None:
+        while (await store.retain(Retention())).more:
+            pass
+
+    await place.within(forget, secret=OTHER)
+    async with place.opened(secret=OTHER) as store:
+        proof = await store.journal.verify()
+        assert proof.ok, "also without the entry in which both keys sign"
+
+
+@pytest.mark.parametrize(
+    "restored", ["before the renewal", "before the first restore was noticed", "with a lost secret"]
+)
+async def test_a_renewal_hides_no_restore(place: Place, restored: str) -> None:
+    copy = place.copy()
+    await place.mail("U0", "U1")
+    place.put_back(copy)
+    await place.within(thawed)
+    await place.within(lambda store: store.write(lambda b: signing.rotated(b, event(Kind.KEY, "K", at=store.now()))))
+    explained = place.copy()
+    await place.mail("V0", "V1", "V2")
+    if restored != "with a lost secret":
+        place.put_back(copy if restored == "before the first restore was noticed" else explained)
+    await place.renew(b"" if restored == "with a lost secret" else SECRET)
+    assert await place.within(frozen, secret=OTHER) == 1
+    await place.mail("W0", secret=OTHER)
+    assert await place.within(frozen, secret=OTHER) == 1, "it is reported once"
+
+
+async def test_after_a_renewal_the_old_secret_excuses_nothing(place: Place) -> None:
+    """As if it was stolen: a checkpoint of the old secret that explains a restore is forged only afterwards."""
+    await place.renew()
+    copy = place.copy()
+    await place.mail("U0", "U1", secret=OTHER)
+    row = copy["checkpoint"][0]
+    told = parse(row.line)
+    forged = sign(SECRET, replace(told, put_back=0, at=told.at + 10**12, note="")).line()
+    later = [type("Row", (), {"_asdict": lambda self: {**row._asdict(), "line": forged, "notable": True}})()]
+    place.put_back({**copy, "checkpoint": later + copy["checkpoint"][1:]})
+    await place.mail("V0", secret=OTHER)
+    async with place.opened(secret=OTHER) as store:
+        assert len((await store.gate.read()).freezes) == 1
+
+
 async def test_a_restore_to_before_a_renewed_secret_freezes(place: Place) -> None:
     """With the old secret, the new one's checkpoints look forged, so all mail is frozen."""
     copy = place.copy()
-    async with place.opened(secret=OTHER, renewing=True) as store:
+    async with place.opened(secret=OTHER, renewing=b"") as store:
         await store.renew(Event(kind=Kind.SECRET, id="S", at=store.now()))
     place.clock.go(minutes=1)
     await place.mail("U0", "U1", secret=OTHER)
