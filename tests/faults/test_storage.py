@@ -91,6 +91,7 @@ def on_a_disk(tmp_path: Path) -> Iterator[tuple[OnADisk, Recorder]]:
 def test_a_full_disk_defers_mail(on_a_disk: tuple[OnADisk, Recorder]) -> None:
     guard, recorder = on_a_disk
     relays_again(guard, recorder, "before")
+    until(lambda: [*guard.disk.glob("trees/*.json")], "the state of the processes, which has room from then on")
     ballast = guard.disk / "ballast"
     for size in (1 << 16, 1 << 12, 1 << 8):
         with ballast.open("ab", buffering=0) as file:
