@@ -151,7 +151,7 @@ class ScriptedRelay(Script):
         if self._receive_buffer is not None:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
         listener.bind((self.host, self.port))
-        self._server = await asyncio.start_server(self._serve, sock=listener, ssl=self.implicit, limit=1 << 20)
+        self._server = await asyncio.start_server(self._accepted, sock=listener, ssl=self.implicit, limit=1 << 20)
         self.port = listener.getsockname()[1]
 
     async def stop(self) -> None:
@@ -169,10 +169,17 @@ class ScriptedRelay(Script):
 
     # internals
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.ensure_future(self._serve(reader, writer))
         self._tasks.add(task)
+
+        def over(_: object) -> None:  # also if it was cancelled before it began
+            self._tasks.discard(task)
+            writer.transport.abort()  # not wait_closed(): it never returns after a failed handshake
+
+        task.add_done_callback(over)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.sessions += 1
         self.open += 1
         self.most_open = max(self.most_open, self.open)
@@ -187,8 +194,6 @@ class ScriptedRelay(Script):
         finally:
             self.open -= 1
             self._arrived.set()
-            self._tasks.discard(task)
-            writer.transport.abort()  # not wait_closed(): it never returns after a failed handshake
 
     async def _command(
         self, line: bytes, session: _Session, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
