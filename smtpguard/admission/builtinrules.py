@@ -16,7 +16,7 @@ from smtpguard.gathering.gather import Gathered
 from smtpguard.gathering.streams import FACT, Exceeded, StreamLimit, exceeded
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.transaction import Transaction
-from smtpguard.policy.rule import AUTOMATIC, IN_DOUBT, STREAM
+from smtpguard.policy.rule import AIMS, AUTOMATIC, IN_DOUBT, STREAM
 from smtpguard.policy.verdict import Action, Hit, Mode, Reason, Verdict
 
 WANTED: Mapping[str, Action] = {AUTOMATIC: Action.REJECT, STREAM: Action.DEFER, IN_DOUBT: Action.HOLD}
@@ -78,14 +78,13 @@ def _hits(verdict: Verdict, gathered: Gathered, live: Seen, streams: Sequence[St
             yield _OF_LISTS[rule]
 
 
-def _hit(rule: str, description: Phrase, reason: Reason) -> Hit:
-    return Hit(rule=rule, action=WANTED[rule], description=description, reasons=(reason,))
+def _hit(rule: str, reason: Reason, description: Phrase | None = None) -> Hit:
+    return Hit(rule=rule, action=WANTED[rule], description=description or Phrase(AIMS[rule]), reasons=(reason,))
 
 
 _OF_LISTS = {
     AUTOMATIC: _hit(
         AUTOMATIC,
-        Phrase("Automatic replies and bounces never go to a list"),
         Reason(
             fact="message.automatic",
             observed="true",
@@ -95,7 +94,6 @@ _OF_LISTS = {
     ),
     IN_DOUBT: _hit(
         IN_DOUBT,
-        Phrase("An earlier attempt may have reached the list already"),
         Reason(
             fact="delivery.in_doubt",
             observed="true",
@@ -117,4 +115,4 @@ def _above(over: Exceeded) -> Hit:
         public=Phrase("This mail exceeds the agreed limit, try again later."),
         detail=f"stream {name}",
     )
-    return _hit(STREAM, Phrase("The stream {stream} is above its limit", stream=name), reason)
+    return _hit(STREAM, reason, Phrase("The stream {stream} is above its limit", stream=name))

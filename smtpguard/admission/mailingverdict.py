@@ -26,7 +26,7 @@ from smtpguard.mailings.staging import Move, Progress
 from smtpguard.policy import confirming
 from smtpguard.policy.facts import OF_MAILINGS, OF_SENDERS, named
 from smtpguard.policy.freezing import FREEZE
-from smtpguard.policy.rule import ASTRAY, COPIES, IN_DOUBT, REJECTED, STAGES, WAITS
+from smtpguard.policy.rule import AIMS, ASTRAY, COPIES, IN_DOUBT, REJECTED, STAGES, WAITS
 from smtpguard.policy.verdict import Action, Hit, Mode, Reason, Scope, Verdict
 
 MOST_TOLD = 50
@@ -397,8 +397,9 @@ def _from_one(grant: Grant, coming: Coming, gathered: Gathered, live: Seen, mail
     return tuple(found)
 
 
-def _hit(rule: str, action: Action, description: Said, reason: Reason) -> Hit:
-    return Hit(rule=rule, action=action, description=description, scope=Scope.ALL, reasons=(reason,))
+def _hit(rule: str, action: Action, reason: Reason, description: Said | None = None) -> Hit:
+    said = Phrase(AIMS[rule]) if description is None else description
+    return Hit(rule=rule, action=action, description=said, scope=Scope.ALL, reasons=(reason,))
 
 
 def _rejected(sentence: str) -> Hit:
@@ -409,7 +410,7 @@ def _rejected(sentence: str) -> Hit:
         else Phrase("The approvers of the list have rejected this mailing.")
     )
     reason = Reason(fact="mailing.rejected", observed="true", limit="false", public=said)
-    return _hit(REJECTED, Action.REJECT, "", reason)
+    return _hit(REJECTED, Action.REJECT, reason, "")
 
 
 def _astray(people: int) -> Hit:
@@ -423,7 +424,7 @@ def _astray(people: int) -> Hit:
             people,
         ),
     )
-    return _hit(ASTRAY, Action.HOLD, Phrase("A correction goes to those alone whom it is for, once"), reason)
+    return _hit(ASTRAY, Action.HOLD, reason)
 
 
 def _waits(mailing: Mailing, action: Action) -> Hit:
@@ -434,7 +435,7 @@ def _waits(mailing: Mailing, action: Action) -> Hit:
         public=Phrase("Other copies of it are held; one decision is for all of them."),
         detail=f"held as {mailing.entry}",
     )
-    return _hit(WAITS, action, Phrase("A mailing that is held waits as one"), reason)
+    return _hit(WAITS, action, reason)
 
 
 def _stored_enough(hold_id: str, copies: int) -> Hit:
@@ -444,7 +445,7 @@ def _stored_enough(hold_id: str, copies: int) -> Hit:
         limit="",
         public=Phrase("This mailing is held for review as {hold_id}, try again later.", hold_id=hold_id),
     )
-    return _hit(COPIES, Action.DEFER, Phrase("Enough copies of it are stored"), reason)
+    return _hit(COPIES, Action.DEFER, reason)
 
 
 def _not_yet(progress: Progress) -> Hit:
@@ -461,4 +462,4 @@ def _not_yet(progress: Progress) -> Hit:
         public=public,
         detail=progress.why,
     )
-    return _hit(STAGES, Action.DEFER, Phrase("It is sent in stages"), reason)
+    return _hit(STAGES, Action.DEFER, reason)

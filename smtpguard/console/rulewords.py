@@ -13,22 +13,12 @@ from dataclasses import dataclass
 from smtpguard.console import labels
 from smtpguard.locale.phrase import N_, span
 from smtpguard.locale.speech import Speech
-from smtpguard.policy import facts
+from smtpguard.policy import facts, freezing
+from smtpguard.policy import rule as rules
 from smtpguard.policy.condition import Condition
 from smtpguard.policy.facts import Type
 from smtpguard.policy.freezing import FREEZE
-from smtpguard.policy.rule import (
-    ASKED,
-    ASTRAY,
-    AUTOMATIC,
-    COPIES,
-    IN_DOUBT,
-    REJECTED,
-    STAGES,
-    STREAM,
-    WAITS,
-    Rule,
-)
+from smtpguard.policy.rule import Rule
 from smtpguard.policy.verdict import Action
 
 FACTS: Mapping[str, str] = {name: fact.label for name, fact in facts.FACTS.items()}
@@ -52,18 +42,7 @@ OURS: Mapping[str, str] = {
     "mailing.stage": N_("progress of the mailing"),
 }
 """Facts of the built-in rules, which no policy asks for."""
-AIMS: Mapping[str, str] = {
-    FREEZE: N_("A freeze is in force"),
-    AUTOMATIC: N_("Automatic replies and bounces never go to a list"),
-    STREAM: N_("A stream stays below its limit"),
-    IN_DOUBT: N_("An earlier attempt may have reached the list already"),
-    WAITS: N_("A mailing that is held waits as one"),
-    COPIES: N_("Enough copies of it are stored"),
-    STAGES: N_("It is sent in stages"),
-    REJECTED: N_("A mailing that was rejected goes to no one"),
-    ASKED: N_("It was sent for approval beforehand"),
-    ASTRAY: N_("A correction goes to those alone whom it is for, once"),
-}
+AIMS: Mapping[str, str] = {FREEZE: freezing.AIM, **rules.AIMS}
 """What the built-in rules are for."""
 AT: Mapping[str, str] = {"running": N_("going"), "paused": N_("pausing"), "stopped": N_("stopped")}
 FORMS: Mapping[str, str] = {

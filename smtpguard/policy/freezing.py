@@ -18,6 +18,7 @@ from smtpguard.policy.verdict import Action, Hit, Reason
 
 FREEZE = "freeze"
 """The id of the hit of a freeze; no rule may have it."""
+AIM = N_("A freeze is in force")
 
 DEFERRED = Phrase("Mail is being stopped at the moment, and waits until people let it go on.")
 HELD = Phrase(
@@ -140,9 +141,7 @@ def _hit(freeze: Freeze, answer: Action, *, uncertain: bool) -> Hit:
         public=_held("" if uncertain else freeze.reason) if answer is Action.HOLD else DEFERRED,
         detail=f"frozen ({what}) by {freeze.by} at {freeze.at:%Y-%m-%dT%H:%M:%SZ}: {freeze.reason}",
     )
-    return Hit(
-        rule=FREEZE, action=answer, description=Phrase("A freeze is in force"), reasons=(reason,), uncertain=uncertain
-    )
+    return Hit(rule=FREEZE, action=answer, description=Phrase(AIM), reasons=(reason,), uncertain=uncertain)
 
 
 def _held(reason: Said) -> Phrase:

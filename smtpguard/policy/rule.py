@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from smtpguard.locale.phrase import N_
 from smtpguard.policy.condition import NO, PENDING, UNKNOWN, YES, Answer, Condition
 from smtpguard.policy.facts import Facts, Source, Unknown, Value
 from smtpguard.policy.verdict import Action, Hit, Miss, Mode, Reason, Scope
@@ -22,9 +23,20 @@ STREAM = "stream-limit"
 IN_DOUBT = "in-doubt-retry"
 WAITS, COPIES, STAGES, REJECTED = "mailing-held", "mailing-stored", "mailing-stages", "mailing-rejected"
 ASKED, ASTRAY = "approval-asked", "correction-astray"
-FIXED = frozenset({AUTOMATIC, STREAM, IN_DOUBT, WAITS, COPIES, STAGES, REJECTED, ASKED, ASTRAY})
-"""The ids of rules that are in no policy (admission.builtinrules, admission.mailingverdict); a policy's own rules must not
-use them."""
+AIMS: Mapping[str, str] = {
+    AUTOMATIC: N_("Automatic replies and bounces never go to a list"),
+    STREAM: N_("A stream stays below its limit"),
+    IN_DOUBT: N_("An earlier attempt may have reached the list already"),
+    WAITS: N_("A mailing that is held waits as one"),
+    COPIES: N_("Enough copies of it are stored"),
+    STAGES: N_("It is sent in stages"),
+    REJECTED: N_("A mailing that was rejected goes to no one"),
+    ASKED: N_("It was sent for approval beforehand"),
+    ASTRAY: N_("A correction goes once, and only to the people that it is for"),
+}
+"""What the built-in rules are for: rules that are in no policy (admission.builtinrules, admission.mailingverdict)."""
+FIXED = frozenset(AIMS)
+"""Their ids, which a policy's own rules must not use."""
 
 _COST = {source: rank for rank, source in enumerate(Source)}
 _Tests = tuple[tuple[str, Callable[[Value], Answer]], ...]
