@@ -100,8 +100,7 @@ def of(connection: Connection, id: str) -> list[tuple[Entry, Clear | None]]:
 
 def of_kind(*kinds: Kind) -> ColumnElement[bool]:
     """The condition for entries of these kinds; it uses the partial index of rare kinds if all of them are rare."""
-    asked = entry.c.kind.in_(sorted(kind.value for kind in kinds))
-    return asked if _EVERYDAY.intersection(kinds) else and_(asked, text(f"entry.{RARE}"))
+    return and_(text(which(*kinds)))
 
 
 def which(*kinds: Kind) -> str:
