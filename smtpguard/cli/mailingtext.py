@@ -10,6 +10,7 @@ from smtpguard.cli.context import in_columns
 from smtpguard.cli.holdrow import in_force, plain
 from smtpguard.holds import coverage
 from smtpguard.holds.coverage import Coverage
+from smtpguard.locale.phrase import many
 from smtpguard.mailings.model import Mailing, Tally
 from smtpguard.mailings.staging import At, Progress
 from smtpguard.policy.freezing import Freeze
@@ -77,16 +78,18 @@ def told(
         yield from _named("Went out", _first_and_last(mailing.went_first_at, mailing.went_last_at))
     yield from _named(
         "Came for",
-        f"{_many(mailing.customers, 'customer')} in {_many(mailing.messages, 'message')}, {per_minute(mailing):,.0f} people a minute",
+        f"{many(mailing.customers, 'customer')} in {many(mailing.messages, 'message')}, {per_minute(mailing):,.0f} people a minute",
     )
     on_its_way = f", {people.admitted:,} more {'once thawed' if freezes else 'on the way'}" if people.admitted else ""
     yield from _named("Sent to", f"{_sent(people)}{on_its_way}")
-    yield from _named("In doubt", f"for {_many(people.doubted)}: the relay may have it" if people.doubted else "")
-    stored = f", {_many(mailing.copies + 1, 'message')} stored" if mailing.entry else ""
-    yield from _named("Held for", f"{_many(people.held)}{stored}" if people.held else "")
-    yield from _named("Waits for", f"{_many(people.deferred)}, at the client" if people.deferred else "")
-    yield from _named("Refused", f"for {_many(people.refused)}, by the relay" if people.refused else "")
-    yield from _named("Stopped", f"for {_many(people.stopped)}: held, and it does not go out" if people.stopped else "")
+    yield from _named("In doubt", f"for {_people(people.doubted)}: the relay may have it" if people.doubted else "")
+    stored = f", {many(mailing.copies + 1, 'message')} stored" if mailing.entry else ""
+    yield from _named("Held for", f"{_people(people.held)}{stored}" if people.held else "")
+    yield from _named("Waits for", f"{_people(people.deferred)}, at the client" if people.deferred else "")
+    yield from _named("Refused", f"for {_people(people.refused)}, by the relay" if people.refused else "")
+    yield from _named(
+        "Stopped", f"for {_people(people.stopped)}: held, and it does not go out" if people.stopped else ""
+    )
     if mailing.bounces or mailing.complaints:
         yield from _named("Reported", f"{mailing.bounces:,} bounces and {mailing.complaints:,} complaints")
     for n, grant in enumerate(mailing.grants):
@@ -119,17 +122,15 @@ def _first_and_last(first: datetime, last: datetime) -> str:
 
 def _sent(people: Tally) -> str:
     """How many people have it; a range if that is uncertain."""
-    return _many(people.relayed) if people.at_least == people.at_most else f"{_between(people)} people"
+    return _people(people.relayed) if people.at_least == people.at_most else f"{_between(people)} people"
 
 
 def _between(people: Tally) -> str:
     return f"at least {people.at_least:,}, at most {people.at_most:,}"
 
 
-def _many(n: int, what: str = "") -> str:
-    if not what:
-        return "1 person" if n == 1 else f"{n:,} people"
-    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
+def _people(n: int) -> str:
+    return many(n, "person", "people")
 
 
 def bar(mailing: Mailing, width: int = WIDTH) -> str:

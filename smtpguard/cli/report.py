@@ -17,6 +17,7 @@ from smtpguard.cli.holdrow import plain
 from smtpguard.database.errors import LedgerError
 from smtpguard.incidents import observed
 from smtpguard.incidents.activity import Activity, ApproverShare, Day, Decided, Share, approver_shares
+from smtpguard.locale.phrase import many
 from smtpguard.policy.parse import Policy
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ async def approvers(context: Context, since: str, until: str | None) -> None:
 
 def _approver_lines(found: Sequence[ApproverShare], begin: datetime, end: datetime) -> Iterator[str]:
     votes = sum(one.total for one in found)
-    yield f"{begin:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC, {_span(end - begin)}: {_many(votes, 'vote')}."
+    yield f"{begin:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC, {_span(end - begin)}: {many(votes, 'vote')}."
     width = max((len(one.approver or ERASED) for one in found), default=0)
     if found:
         columns = ("votes", "approved", "rejected", "share", "median")
@@ -168,9 +169,9 @@ def _decided(decided: Decided) -> dict[str, Any]:
 def lines(found: Activity, stands: Now) -> Iterator[str]:
     """For a terminal."""
     days = f"{found.since:%Y-%m-%d %H:%M} to {found.until:%Y-%m-%d %H:%M} UTC, {_span(found.until - found.since)}"
-    yield f"{days}: {_many(found.messages, 'message')}."
+    yield f"{days}: {many(found.messages, 'message')}."
     yield (
-        f"Relayed {found.relayed:,} ({_many(found.customers, 'copy', 'copies')} to customers), {_asked(found)}held {found.held:,}, "
+        f"Relayed {found.relayed:,} ({many(found.customers, 'copy', 'copies')} to customers), {_asked(found)}held {found.held:,}, "
         f"deferred {found.deferred:,}, rejected {found.rejected:,}."
     )
     if found.held or found.asked:
@@ -180,7 +181,7 @@ def lines(found: Activity, stands: Now) -> Iterator[str]:
             f"Their writers say that it was right to stop {found.decided.right:,}, and a mistake to stop {found.decided.mistaken:,}."
         )
     frozen = ", ".join(stands.frozen) or "nothing"
-    yield f"Now {_many(stands.waiting, 'message')} {'waits' if stands.waiting == 1 else 'wait'}; frozen: {frozen}."
+    yield f"Now {many(stands.waiting, 'message')} {'waits' if stands.waiting == 1 else 'wait'}; frozen: {frozen}."
     for alarm in stands.alarms:
         yield f"Alarm: {alarm}."
     for what, shares in (("Rule", found.rules), ("List", found.lists)):
@@ -202,7 +203,7 @@ def lines(found: Activity, stands: Now) -> Iterator[str]:
 
 def _decisions(found: Activity) -> Iterator[str]:
     decided = found.decided
-    beside = f", {_many(found.copies, 'copy', 'copies')} beside them" if found.copies else ""
+    beside = f", {many(found.copies, 'copy', 'copies')} beside them" if found.copies else ""
     yield (
         f"Of {found.asked + found.held - found.copies:,} to be decided on{beside}: {decided.approved:,} approved, {_confirmed(found)}{decided.rejected:,} rejected, "
         f"{decided.withdrawn:,} withdrawn, {decided.expired:,} expired, {found.waiting:,} waiting."
@@ -242,10 +243,6 @@ def _by_day(days: Sequence[Day]) -> Iterator[str]:
     for day in days:
         numbers = (day.relayed, day.held, day.deferred, day.rejected)
         yield f"{day.day.isoformat():<10}" + "".join(f"{n:>10,}" for n in numbers)
-
-
-def _many(n: int, one: str, several: str = "") -> str:
-    return f"{n:,} {one if n == 1 else several or one + 's'}"
 
 
 def _span(time: timedelta) -> str:
@@ -331,7 +328,7 @@ def _one(example: observed.Example, names: bool) -> dict[str, Any]:
 def _observed_lines(found: observed.Observed, *, names: bool) -> Iterator[str]:
     """For a terminal."""
     time = f"{found.since:%Y-%m-%d %H:%M} to {found.until:%Y-%m-%d %H:%M} UTC, {_span(found.until - found.since)}"
-    yield f"{time}: {_many(found.messages, 'message')}."
+    yield f"{time}: {many(found.messages, 'message')}."
     if found.enforced:
         yield f"{found.enforced:,} of them were held, deferred or rejected: the policy did not only observe."
     total = sum(found.would.values())

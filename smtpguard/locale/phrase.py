@@ -241,6 +241,11 @@ def _rounded(n: float, percent: bool) -> float:
     return float(f"{n:.3g}") if percent else round(n, 1)
 
 
+def many(n: int, one: str, several: str = "") -> str:
+    """ "1 message", "1,200 messages": for a terminal, which is told in English alone."""
+    return f"{n:,} {one if n == 1 else several or one + 's'}"
+
+
 def span(seconds: int, voice: Voice) -> str:
     """ "10 minutes": in the largest unit that divides it; in days from two days on."""
     unit, _, (one, many) = next(u for u in _UNITS if seconds >= u[1] and seconds % u[0] == 0)

@@ -46,6 +46,7 @@ from smtpguard.journal.chain import ERASED, canonical, instant, parsed
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.searchindex import Digests, plain
 from smtpguard.lists.digest import Digester
+from smtpguard.locale.phrase import many
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mailings.mailingrow import NOTHING
 from smtpguard.mailings.model import CopyStatus, State
@@ -288,14 +289,14 @@ def _counts(open: Open, whom: Person) -> Iterator[PersonalData]:
             select(person.c.person, person.c.doc).where(person.c.person.in_(whom.numbers))
         ):
             yield PersonalData(
-                what="count", id=str(number_), parts=(f"counted under {_many(len(unpack(bytes(doc))), 'scope')}",)
+                what="count", id=str(number_), parts=(f"counted under {many(len(unpack(bytes(doc))), 'scope')}",)
             )
     messages = 0
     for rows in paged(open, select(sent.c.message, sent.c.doc), SLICE, sent.c.message):
         messages += sum(not whom.numbers.isdisjoint(unpack(bytes(doc))) for _, doc in rows)
     if messages:
         yield PersonalData(
-            what="count", id="sent", parts=(f"recipient of {_many(messages, 'message')}, kept by Message-ID",)
+            what="count", id="sent", parts=(f"recipient of {many(messages, 'message')}, kept by Message-ID",)
         )
 
 
@@ -511,7 +512,3 @@ def _unfound(batch: Batch, words: Collection[str], after: int) -> int | None:
     end = int(first) + SOME
     batch.connection.execute(delete(term).where(term.c.stretch.between(int(first), end - 1), term.c.word.in_(numbers)))
     return end
-
-
-def _many(n: int, what: str) -> str:
-    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
