@@ -20,7 +20,7 @@ import sqlite3
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from hashlib import file_digest, sha256
@@ -475,10 +475,7 @@ def check_unused(settings: Settings) -> None:
 
 
 def _check_unused_file(database: Path) -> None:
-    shm = Path(f"{database}-shm")
-    if not shm.exists():
-        return
-    with shm.open("r+b") as file:
+    with suppress(FileNotFoundError), Path(f"{database}-shm").open("r+b") as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _DMS_BYTE)
         except BlockingIOError:

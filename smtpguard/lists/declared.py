@@ -329,9 +329,12 @@ class Names:
         return self._prefixed(address, canonical) if delimited else self._find(canonical)
 
     def within(self, address: Address) -> Iterator[Address]:
-        """Addresses of the relay to which it may route this one, and ``Address.canonical`` has not: by a name without
-        dots, or none, which it completes by its own domain; or by routing of several kinds, of which it may undo
-        another one first. So any name may be a mailbox, at any other name where the relay answers."""
+        """The other addresses to which a relay may route this one; ``Address.canonical`` follows only one order.
+
+        A relay appends its own domain to a name without dots, and where the name is missing. If the address has several
+        kinds of routing (``%``, ``!``, ``@a:``), relays differ in which they resolve first. So each name in it may be the
+        mailbox, at each of the other names where the relay answers.
+        """
         local, domain = split(address.canonical())
         written = _SIGNS.split(address.local.lower())
         if not _ROUTED(local) and len(written) < 3:

@@ -163,10 +163,7 @@ class Text:
 
 
 def subject_of(fields: Index) -> str:
-    text = ""
-    for f in fields.get("subject", ()):
-        text = f"{text} {words(f.raw)}" if text else words(f.raw)
-    return without_unseen(text)
+    return without_unseen(" ".join([words(f.raw) for f in fields.get("subject", ())]))
 
 
 def extract(raw: Content, fields: Index, start: int, meter: Meter) -> Text:
