@@ -203,10 +203,10 @@ class Postfix:
     def lines(self) -> list[str]:
         return self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
 
-    def queued(self) -> int:
-        """Messages in all its queues. They are listed twice, since a message may move behind the listing."""
-        queues = ("maildrop", "incoming", "active", "deferred", "hold") * 2
-        return len({f.name for q in queues for f in (self.queue / q).rglob("*") if f.is_file()})
+    def queued(self, *queues: str) -> int:
+        """Messages in these queues, or in all. They are listed twice, since a message may move behind the listing."""
+        listed = (queues or ("maildrop", "incoming", "active", "deferred", "hold")) * 2
+        return len({f.name for q in listed for f in (self.queue / q).rglob("*") if f.is_file()})
 
     def flush(self) -> None:
         subprocess.run(["postqueue", "-c", str(self.config), "-f"], check=False, timeout=120, capture_output=True)
