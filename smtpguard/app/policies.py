@@ -180,7 +180,9 @@ async def with_people(alone: InForce, ledger: Ledger, clock: Clock) -> InForce:
     found: list[Member] = []
     if alone.groups.elsewhere:
         found = [
-            *members(await named.memberships(), alone.directories, await named.accounts(), alone.claims, clock.now())
+            *members(
+                await named.memberships(), alone.sources_of_groups(), await named.accounts(), alone.claims, clock.now()
+            )
         ]
     return alone.with_people(found, await named.absences())
 

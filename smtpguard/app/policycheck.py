@@ -19,11 +19,11 @@ from smtpguard.lists.declared import COLLEAGUES
 from smtpguard.lists.sources import SourceError, Tally, addresses, maps, number_of, unfit
 from smtpguard.lists.sources.opening import opened
 from smtpguard.lists.sources.server import file_of
-from smtpguard.policy import deputies
-from smtpguard.policy.condition import AtLeast
+from smtpguard.policy.condition import Range
 from smtpguard.policy.members import Expands, ListMembers, Members, Remote
 from smtpguard.policy.parse import PEOPLE, Policy, parse
 from smtpguard.policy.verdict import Action, Quorum
+from smtpguard.policy.warnings import short
 from smtpguard.reading.fold import fold
 from smtpguard.reading.topics import compile_vocabularies, words_of
 
@@ -96,7 +96,7 @@ def check_policy(
     expansions = list(_expansions(document, policy, base))
     problems += _borne(expansions) if EXPANSIONS in indexed else expansions
     problems += _out_of_reach(document, policy, people)
-    problems += deputies.short(document, policy.groups, _asked(policy), now or SystemClock().now())
+    problems += short(document, policy.groups, _asked(policy), now or SystemClock().now())
     if settings is not None:
         problems += _never_proven(document, policy, settings)
         problems += _no_page(document, policy, settings)
@@ -132,7 +132,7 @@ def _out_of_reach(document: Document, policy: Policy, people: Mapping[str, int])
     for n, rule in enumerate(policy.rules.rules):
         for condition in rule.when:
             name = condition.fact.name
-            if condition.fact.of_customers and isinstance(condition, AtLeast) and condition.n > _FAR * everybody:
+            if condition.fact.of_customers and isinstance(condition, Range) and condition.least > _FAR * everybody:
                 text = f"rule {rule.rule_id} can never hit: all lists together have {number_of(everybody, 'person', 'people')}"
                 yield warning(document, ("rules", n, "when", name), text)
 

@@ -40,8 +40,7 @@ from smtpguard.policy.counted import APPROVED, COUNTED
 from smtpguard.policy.facts import FACTS, OF_MAILINGS, Count, Part, Type, Unknown, Value, Within
 from smtpguard.policy.freezing import FREEZE
 from smtpguard.policy.parse import Policy
-from smtpguard.policy.rule import ASKED, AUTOMATIC, IN_DOUBT, STAGES, STREAM, WAITS, Rule
-from smtpguard.policy.stopping import REPLIES
+from smtpguard.policy.rule import ASKED, AUTOMATIC, IN_DOUBT, REPLIES, STAGES, STREAM, WAITS, Rule
 from smtpguard.policy.verdict import Action, Mode
 from smtpguard.store.store import Store
 

@@ -245,7 +245,7 @@ def _lists(policies: Following) -> list[dict[str, Any]] | None:
 async def directories(policies: PolicyInForce, store: Store) -> list[dict[str, Any]] | None:
     """The groups whose members a directory names."""
     try:
-        sources = policies.current().directories
+        sources = policies.current().sources_of_groups()
     except LedgerError:
         return None
     known = {one.group: one for one in await store.policies.memberships() if sources.get(one.group) == one.source}

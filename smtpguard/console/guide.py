@@ -21,7 +21,7 @@ from smtpguard.locale.phrase import N_
 from smtpguard.locale.speech import Speech
 from smtpguard.mail.address import Address
 from smtpguard.policy.absences import Groups
-from smtpguard.policy.breakers import Breaker
+from smtpguard.policy.approvals import Breaker
 from smtpguard.policy.models import ListModel
 from smtpguard.policy.parse import Policy
 from smtpguard.policy.verdict import Action, Quorum

@@ -372,7 +372,7 @@ def _learned(
         sizes={t.name: t.size for t in counted.touched.values()} if counted.touched else {},
         identity=_identity(transaction, counted, sender, text, proven=proven) if text is not None else None,
         letter_from=_letter_from(transaction, counted, in_force, sender, proven=proven) if letter else (),
-        shared=proven and sender.claimed in in_force.shared,
+        shared=proven and sender.claimed in in_force.organization.shared,
     )
     return _new_gathered(
         transaction=transaction,

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 
 from smtpguard.accounts.model import Account, Unseated, source_of, unseated
 from smtpguard.lists.registry import Registry
-from smtpguard.policy.absences import Absence, Groups, Member, together
-from smtpguard.policy.approvals import SHARE, ByAddress, ReplyVotes, Stages
-from smtpguard.policy.breakers import Breakers
-from smtpguard.policy.engine import RuleSet
+from smtpguard.policy.absences import Absence, Member, together
+from smtpguard.policy.approvals import Breakers
 from smtpguard.policy.hours import Hours
 from smtpguard.policy.parse import Policy
 
@@ -20,70 +18,31 @@ PREVIEWS = ("reasons", "text", "full")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InForce:
+class InForce(Policy):
     """The policy that a transaction is planned, closed and disposed of under, even if another is put in force
-    meanwhile.
+    meanwhile. Its groups and aliases are also those that directories and sign-ons name (``with_people``)."""
 
-    ``policy_sha256``: as in the gate. ``groups``: canonical addresses, and who is away when.
-    ``enforce`` False: all rules only observe. ``marks``: the policy's weights of marks. ``previews``: how much of a held message each group sees. ``stages``: of
-    lists whose mailings are released in stages; ``stages_by_address``: what happens to a message to the address of such
-    a list. ``shared``: mailboxes of several people, whose answers are not limited.
-    """
-
-    policy_sha256: str
-    rules: RuleSet
     registry: Registry
-    groups: Groups
-    hours: Hours
-    aliases: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    enforce: bool = True
-    marks: Mapping[str, float] = field(default_factory=dict)
-    previews: Mapping[str, str] = field(default_factory=dict)
-    stages: Mapping[str, Stages] = field(default_factory=dict)
-    stages_by_address: Mapping[str, ByAddress] = field(default_factory=dict)
-    release_delays: Mapping[str, int] = field(default_factory=dict)
-    """By list: for how many seconds an approval can be undone before it takes effect."""
-    shared: frozenset[str] = frozenset()
-    approved_always: frozenset[str] = frozenset()
-    """Lists whose people are not covered by an approval for another list that they are on."""
-    directories: Mapping[str, str] = field(default_factory=dict)
-    """Of groups: the directory that says who is in them (accounts.membership)."""
-    claims: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    """Of groups: by which groups at the provider of single sign-on somebody is in them."""
-    breakers: Breakers = field(default_factory=Breakers)
-    reply_votes: ReplyVotes | None = None
-    list_breakers: Mapping[str, Breakers] = field(default_factory=dict)
-    slots: float = SHARE
-    """The share of its words in which a copy may differ from the approved one when there were no copies to learn from.
-    """
 
     @classmethod
     def of(cls, policy: Policy, registry: Registry) -> InForce:
-        return cls(
-            policy_sha256=policy.sha256,
-            rules=policy.rules,
-            registry=registry,
-            groups=policy.groups,
-            hours=policy.organization.hours,
-            aliases=policy.aliases,
-            enforce=policy.enforce,
-            marks=policy.marks,
-            previews=policy.previews,
-            stages=policy.stages,
-            stages_by_address=policy.stages_by_address,
-            release_delays=policy.release_delays,
-            shared=policy.organization.shared,
-            directories={
-                name: source_of(model.model_dump(by_alias=True, exclude_none=True))
-                for name, model in policy.directories.items()
-            },
-            claims=policy.claims,
-            slots=policy.slots,
-            breakers=policy.breakers,
-            reply_votes=policy.reply_votes,
-            list_breakers=policy.list_breakers,
-            approved_always=policy.approved_always,
-        )
+        return cls(registry=registry, **{each.name: getattr(policy, each.name) for each in fields(policy)})
+
+    @property
+    def policy_sha256(self) -> str:
+        """As in the gate."""
+        return self.sha256
+
+    @property
+    def hours(self) -> Hours:
+        return self.organization.hours
+
+    def sources_of_groups(self) -> Mapping[str, str]:
+        """Of groups: the directory that says who is in them (accounts.membership)."""
+        return {
+            name: source_of(model.model_dump(by_alias=True, exclude_none=True))
+            for name, model in self.directories.items()
+        }
 
     def breakers_of(self, lists: Iterable[str]) -> Breakers:
         """The breakers of a mailing to these lists: those of each list, or the policy's for a list without its own."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from math import inf
 
 from smtpguard.admission.recorded import Recorded
 from smtpguard.config.problem import Broken
-from smtpguard.policy.condition import NO, YES, AtLeast, AtMost, Condition, shown
+from smtpguard.policy.condition import NO, YES, Condition, Range, shown
 from smtpguard.policy.facts import Count, Unknown, Value
 from smtpguard.policy.parse import parse
 from smtpguard.policy.rule import Rule
@@ -132,10 +133,9 @@ def _nearest(rule: Rule, known: Mapping[str, Value]) -> Condition | None:
 
 
 def _lacking(condition: Condition, value: Value) -> float | None:
-    if not isinstance(value, Count):
+    """How far it is from a bound, if it has one alone."""
+    if not isinstance(value, Count) or not isinstance(condition, Range):
         return None
-    if isinstance(condition, AtLeast):
-        return condition.n - value.high
-    if isinstance(condition, AtMost):
-        return value.low - condition.n
-    return None
+    if condition.most == inf:
+        return condition.least - value.high
+    return value.low - condition.most if condition.least == -inf else None

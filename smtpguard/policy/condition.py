@@ -14,6 +14,7 @@ import enum
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, fields
+from math import inf
 from typing import Protocol
 
 from smtpguard.locale.phrase import Amount, Phrase, Span
@@ -275,45 +276,31 @@ class Empty(Condition):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class AtLeast(Condition):
-    """``>= n``, and ``> n`` (``beyond``). ``any`` of a count is ``>= 1``."""
+class Range(Condition):
+    """``>= n``, ``> n`` (``beyond``), ``<= n``, ``< n`` (``below``), and ``between a and b``, both inclusive. ``== n`` is
+    between n and n; of a count, ``none`` is ``== 0`` and ``any`` is ``>= 1``."""
 
-    n: float
+    least: float = -inf
+    most: float = inf
     beyond: bool = False
-
-    def test(self, value: Value) -> Answer:
-        if type(value) is not Count:
-            return self._within(value)
-        if value.low > self.n or (value.low == self.n and not self.beyond):
-            return YES
-        return NO if value.high < self.n or (value.high == self.n and self.beyond) else UNKNOWN
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class AtMost(Condition):
-    """``<= n``, and ``< n`` (``below``)."""
-
-    n: float
     below: bool = False
 
     def test(self, value: Value) -> Answer:
         if type(value) is not Count:
             return self._within(value)
-        if value.high < self.n or (value.high == self.n and not self.below):
+        if self._reaches(value.low) and self._keeps_to(value.high):
             return YES
-        return NO if value.low > self.n or (value.low == self.n and self.below) else UNKNOWN
+        return UNKNOWN if self._reaches(value.high) and self._keeps_to(value.low) else NO
 
+    def _reaches(self, n: float) -> bool:
+        return n > self.least or (n == self.least and not self.beyond)
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Between(Condition):
-    """``between a and b``, both inclusive; ``== n`` is between n and n, ``none`` of a count is ``== 0``."""
+    def _keeps_to(self, n: float) -> bool:
+        return n < self.most or (n == self.most and not self.below)
 
-    least: float
-    most: float
-
-    def test(self, value: Value) -> Answer:
-        if type(value) is not Count:
-            return self._within(value)
-        if value.low >= self.least and value.high <= self.most:
-            return YES
-        return NO if value.high < self.least or value.low > self.most else UNKNOWN
+    def implies(self, other: Range) -> bool:
+        """Whether it is a part of the other."""
+        return (self.least, self.beyond) >= (other.least, other.beyond) and (-self.most, self.below) >= (
+            -other.most,
+            other.below,
+        )

@@ -13,13 +13,13 @@ from functools import lru_cache
 from itertools import chain
 
 from smtpguard.mail.constant import constant, maker
-from smtpguard.policy import confirming, counted, stopping
+from smtpguard.policy import confirming, counted
 from smtpguard.policy.condition import NO, PENDING, UNKNOWN, Answer, Condition, EveryWord, SomeWord, Word
 from smtpguard.policy.confirming import Confirming
 from smtpguard.policy.counted import Ask, Live
 from smtpguard.policy.facts import FACTS, OF_LETTERS, ONLY_HEADERS, Facts, Source, Unknown, Value
 from smtpguard.policy.freezing import Freeze, frozen
-from smtpguard.policy.rule import Rule, Strength
+from smtpguard.policy.rule import Rule, Strength, is_stopped
 from smtpguard.policy.verdict import Action, Hit, Miss, Mode, Quorum, Scope, Verdict
 
 _NOT_GATHERED = Unknown(why="it was not determined")
@@ -174,7 +174,7 @@ class RuleSet:
         pauses = _NO_PAUSES
         if self._stops and known.threads:
             hanging = {rule.rule_id for rule, a in reckoned.answers if a is PENDING}
-            pauses = stopping.pauses([rule for rule in self._stops if rule.rule_id in hanging], known)
+            pauses = {rule.rule_id: rule.pauses(known.threads) for rule in self._stops if rule.rule_id in hanging}
         # always the header: a freeze of a sender or a thread looks at it
         pending = reckoned.pending if "sender.address" in values else ONLY_HEADERS
         if not pending and reckoned.confirming:
@@ -290,7 +290,7 @@ class RuleSet:
                     skipped.append(rule.rule_id)
                     continue
                 if answer is NO and rule.rule_id in rests:
-                    answer, words = stopping.stopped(rule, values)
+                    answer, words = rule.stopped(values)
                 elif answer is not NO:
                     words = rule.hit(answer, values, facts)
             if answer is UNKNOWN:
@@ -431,11 +431,16 @@ class Plan:
     @property
     def rests(self) -> tuple[Ask, ...]:
         """Further asks, to be counted only if ``stops`` says so."""
-        return tuple(ask for asks in self.pauses.values() for ask in asks)
+        return tuple(chain.from_iterable(self.pauses.values()))
 
     def stops(self, verdict: Verdict, live: Live) -> tuple[Ask, ...]:
-        """The conversations that are stopped from this message on."""
-        return stopping.begun(self.pauses, verdict, live) if self.pauses else ()
+        """The stops that this message begins: for rules that certainly took effect, in conversations that are not stopped
+        yet."""
+        if not self.pauses:
+            return ()
+        hits = {hit.rule for hit in verdict.hits if hit.mode is not Mode.APPROVED and not hit.uncertain}
+        begun = (asks for rule, asks in self.pauses.items() if rule in hits and not is_stopped(asks, live))
+        return tuple(chain.from_iterable(begun))
 
     @property
     def may_ask_writer(self) -> bool:
@@ -469,7 +474,7 @@ class Plan:
                 return confirming.or_held(self.rules._judged(self.reckoned, given, lists), self.facts)
             except TypeError:
                 pass  # an unhashable value
-        rests = frozenset(rule for rule, asks in self.pauses.items() if stopping.rests(asks, live))
+        rests = frozenset(rule for rule, asks in self.pauses.items() if is_stopped(asks, live))
         freeze = frozen(self.facts, live.freezes, self.rules.freeze_answer, mailing=live.mailing_id, now=live.now)
         told = self.rules._filled(self.known, given)
         verdict = self.rules._judge(self.reckoned, told, lists, self.settled, self.facts, rests, freeze, misses)

@@ -18,7 +18,7 @@ from smtpguard.config.problem import Invalid, did_you_mean
 from smtpguard.config.quantity import from_text, window
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.absences import LONGEST
-from smtpguard.policy.breakers import Limit
+from smtpguard.policy.approvals import Limit
 from smtpguard.policy.grammar import canonical
 from smtpguard.policy.hours import parse_days, parse_time
 

@@ -17,14 +17,12 @@ from smtpguard.config.problem import Invalid, Undeclared, did_you_mean, one_of
 from smtpguard.config.quantity import window
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.condition import (
-    AtLeast,
-    AtMost,
-    Between,
     Condition,
     Empty,
     EveryWord,
     InNetwork,
     Pattern,
+    Range,
     SetMatches,
     SomeWord,
     Truth,
@@ -125,23 +123,23 @@ def _number(fact: Fact, raw: Any, every: bool, known: ConditionNames) -> Conditi
     if not isinstance(text, str):
         raise Invalid(f"{_said(raw)} for {fact.name}", _EXPECTED[fact.type])
     if text in ("any", "none") and not fact.windowed:
-        least = text == "any"
-        if fact.type is Type.SHARE and least:
-            return AtLeast(fact=fact, limit=text, n=0, beyond=True)
-        return AtLeast(fact=fact, limit=text, n=1) if least else Between(fact=fact, limit=text, least=0, most=0)
+        if text == "none":
+            return Range(fact=fact, limit=text, least=0, most=0)
+        share = fact.type is Type.SHARE
+        return Range(fact=fact, limit=text, least=0 if share else 1, beyond=share)
     if found := _BETWEEN.match(text):
         low, high = _figure(fact, found[1]), _figure(fact, found[2])
         if low > high:
             raise Invalid(f'"{text}" is never true: {found[1]} is more than {found[2]}', "the smaller number first")
-        return Between(fact=fact, limit=text, least=low, most=high, **_window(fact, found[3]))
+        return Range(fact=fact, limit=text, least=low, most=high, **_window(fact, found[3]))
     if not (found := _COMPARISON.match(text)):
         raise Invalid(f'invalid comparison "{text}" for {fact.name}', _EXPECTED[fact.type])
     operator, n, over = found[1], _figure(fact, found[2]), _window(fact, found[3])
     if operator in (">=", ">"):
-        return AtLeast(fact=fact, limit=text, n=n, beyond=operator == ">", **over)
+        return Range(fact=fact, limit=text, least=n, beyond=operator == ">", **over)
     if operator in ("<=", "<"):
-        return AtMost(fact=fact, limit=text, n=n, below=operator == "<", **over)
-    return Between(fact=fact, limit=text, least=n, most=n, **over)
+        return Range(fact=fact, limit=text, most=n, below=operator == "<", **over)
+    return Range(fact=fact, limit=text, least=n, most=n, **over)
 
 
 def _bound(fact: Fact, raw: Mapping[Any, Any], known: ConditionNames) -> Condition:
@@ -182,8 +180,8 @@ def _bound(fact: Fact, raw: Mapping[Any, Any], known: ConditionNames) -> Conditi
         if raw["mailing"] != "same":
             raise Invalid(f"{_said(raw['mailing'])} as mailing of {fact.name}", "same")
         limit += " with the same mailing"
-    return AtLeast(
-        fact=fact, limit=limit, n=least, window_seconds=window(over), window=over.strip(), usual=usual, lists=lists,
+    return Range(
+        fact=fact, limit=limit, least=least, window_seconds=window(over), window=over.strip(), usual=usual, lists=lists,
         same="mailing" in raw,
     )  # fmt: skip
 

@@ -12,18 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import product
-from math import prod
+from math import isfinite, prod
 
 from smtpguard.mail.envelope import Network
 from smtpguard.policy.condition import (
     YES,
-    AtLeast,
-    AtMost,
-    Between,
     Condition,
     Empty,
     EveryWord,
     InNetwork,
+    Range,
     SetMatches,
     SomeWord,
     Truth,
@@ -54,22 +52,14 @@ def implies(one: Condition, other: Condition) -> bool:
             return one.words <= other.words
         case (SomeWord() | EveryWord() | SetMatches(), Empty()):
             return not other.wanted
-        case AtLeast(), AtLeast():
-            return _above(one.n, one.beyond, other)
-        case Between(), AtLeast():
-            return _above(one.least, False, other)
-        case AtMost(), AtMost():
-            return _below(one.n, one.below, other)
-        case Between(), AtMost():
-            return _below(one.most, False, other)
-        case Between(), Between():
-            return other.least <= one.least and one.most <= other.most
+        case Range(), Range():
+            return one.implies(other)
     return False
 
 
 def _narrower(one: Condition, other: Condition) -> bool:
     """A count over the same time, of fewer lists or one mailing, or that must be further above the usual."""
-    if not (isinstance(one, AtLeast) and isinstance(other, AtLeast)):
+    if not (isinstance(one, Range) and isinstance(other, Range)):
         return False
     if (one.fact, one.window_seconds) != (other.fact, other.window_seconds):
         return False
@@ -79,15 +69,7 @@ def _narrower(one: Condition, other: Condition) -> bool:
         return False
     if other.usual is not None and (one.usual is None or one.usual.times < other.usual.times):
         return False
-    return _above(one.n, one.beyond, other)
-
-
-def _above(n: float, beyond: bool, other: AtLeast) -> bool:
-    return n > other.n or (n == other.n and (beyond or not other.beyond))
-
-
-def _below(n: float, below: bool, other: AtMost) -> bool:
-    return n < other.n or (n == other.n and (below or not other.below))
+    return one.implies(other)
 
 
 def added(old: Sequence[Condition], new: Sequence[Condition]) -> tuple[Condition, ...]:
@@ -150,7 +132,11 @@ def _any(when: Iterable[Condition], unless: Sequence[Condition]) -> bool:
     slots: dict[str, list[Condition]] = {}
     for one in (*asked, *unless):
         slots.setdefault(one.slot, []).append(one)
-    numbers = {type_: {n for c in (*asked, *unless) if c.fact.type is type_ for n in _bounds(c)} for type_ in _NUMBERS}
+    ranges = [c for c in (*asked, *unless) if isinstance(c, Range)]
+    numbers = {
+        type_: {n for c in ranges if c.fact.type is type_ for n in (c.least, c.most) if isfinite(n)}
+        for type_ in _NUMBERS
+    }
     tries = {slot: _tries(some, numbers.get(some[0].fact.type, ())) for slot, some in slots.items()}
     if prod(map(len, tries.values())) > _PATIENCE:
         return True
@@ -192,15 +178,6 @@ def _around(network: Network) -> Iterator[str]:
     first, last, most = int(network[0]), int(network[-1]), 1 << network.max_prefixlen
     kind = type(network[0])
     yield from (str(kind(n)) for n in (first - 1, first, last, last + 1) if 0 <= n < most)
-
-
-def _bounds(condition: Condition) -> tuple[float, ...]:
-    match condition:
-        case AtLeast(n=n) | AtMost(n=n):
-            return (n,)
-        case Between(least=least, most=most):
-            return least, most
-    return ()
 
 
 def _count(values: Values, name: str, otherwise: float) -> float:

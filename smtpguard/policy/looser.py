@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from math import inf
 from typing import Any
 
 from smtpguard.config.documents import POLICY, VOCABULARIES, policy_document
 from smtpguard.config.yaml import Document, Place
-from smtpguard.policy.breakers import Breakers
-from smtpguard.policy.condition import AtLeast, AtMost, Condition, Empty, Truth, Word
+from smtpguard.policy.approvals import Breakers
+from smtpguard.policy.condition import Condition, Empty, Range, Truth, Word
 from smtpguard.policy.facts import OF_TOPICS, Part, Source, Type, named
 from smtpguard.policy.implication import added, excepted, rule_implies
 from smtpguard.policy.members import ListMembers, Members
@@ -457,9 +458,9 @@ def _stricter_by_touch(condition: Condition, unless: bool) -> bool:
     if name in ("message.correspondence", "sender.is_writer"):
         return isinstance(condition, Truth) and condition.wanted is unless
     if name == "recipients.outside":
-        return isinstance(condition, AtLeast if unless else AtMost)
+        return isinstance(condition, Range) and (condition.most if unless else -condition.least) == inf
     if name.startswith(_COUNTS) and condition.fact.type in (Type.COUNT, Type.SHARE) and name not in _WHOEVER:
-        return isinstance(condition, AtMost if unless else AtLeast)
+        return isinstance(condition, Range) and (-condition.least if unless else condition.most) == inf
     return True
 
 

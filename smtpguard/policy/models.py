@@ -18,8 +18,7 @@ from smtpguard.config.problem import Invalid, did_you_mean, one_of
 from smtpguard.config.quantity import LONGEST_SECONDS, Delay, Rate, RateField, Seconds, in_short
 from smtpguard.config.validation import Section
 from smtpguard.locale.catalogue import languages
-from smtpguard.policy.approvals import REST, SHARE, Stages
-from smtpguard.policy.breakers import SORTS, Breaker, Breakers
+from smtpguard.policy.approvals import REST, SHARE, SORTS, Breaker, Breakers, Stages
 from smtpguard.policy.confirming import Confirming
 from smtpguard.policy.fields import (
     LISTED,

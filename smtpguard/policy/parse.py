@@ -6,26 +6,33 @@ to one list, a quorum can be met.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
 from smtpguard.config.documents import POLICY, digest, policy_document, vocabulary_names
-from smtpguard.config.problem import Broken, Problem, Undeclared, did_you_mean, ordered
+from smtpguard.config.problem import Broken, Invalid, Problem, Undeclared, did_you_mean, ordered
 from smtpguard.config.validation import Findings, validate_rest
 from smtpguard.config.yaml import Document, Place, load_yaml
 from smtpguard.mail.address import Address
-from smtpguard.policy import deputies, warnings
-from smtpguard.policy.absences import Groups
-from smtpguard.policy.approvals import SHARE, ByAddress, ReplyVotes, Stages
-from smtpguard.policy.breakers import Breakers
+from smtpguard.policy import warnings
+from smtpguard.policy.absences import Absence, Groups
+from smtpguard.policy.approvals import SHARE, Breakers, ByAddress, ReplyVotes, Stages
 from smtpguard.policy.engine import RuleSet
 from smtpguard.policy.facts import FACTS
-from smtpguard.policy.grammar import ConditionNames
+from smtpguard.policy.grammar import ConditionNames, canonical
 from smtpguard.policy.hours import Hours
 from smtpguard.policy.members import Expands, LdapMembers, ListMembers, Members
-from smtpguard.policy.models import ApprovalsModel, ListModel, OutOfHoursModel, PolicyModel, StreamModel, lacking
+from smtpguard.policy.models import (
+    ApprovalsModel,
+    ListModel,
+    OutOfHoursModel,
+    PersonModel,
+    PolicyModel,
+    StreamModel,
+    lacking,
+)
 from smtpguard.policy.rulebook import rules
 from smtpguard.policy.verdict import Action, Quorum
 from smtpguard.reading.marks import KINDS, Side
@@ -234,7 +241,7 @@ class _Sections:
         organization = model.organization
         aliases, hours = self._aliases(), organization.hours.hours()
         groups = Groups(people=self.groups, elsewhere=self.elsewhere, aliases=aliases, zone=hours.zone)
-        away = deputies.absences(model.people, groups, self.delimiters, self.findings)
+        away = _absences(model.people, groups, self.delimiters, self.findings)
         usual = model.breakers.breakers(Breakers())
         return Policy(
             sha256=sha256,
@@ -475,3 +482,67 @@ def declared_words(
 
 def _included(info: ListModel | None) -> list[str]:
     return [source.list for source in info.members if isinstance(source, ListMembers)] if info is not None else []
+
+
+def _absences(
+    people: Mapping[str, PersonModel], groups: Groups, delimiters: str, findings: Findings
+) -> Iterator[Absence]:
+    """Every valid absence. A deputy whom the policy names need not be in the person's groups: the policy's author
+    vouches."""
+    known = frozenset().union(*groups.values())
+    first: dict[str, str] = {}
+    for key, model in people.items():
+        place: Place = ("people", key)
+        person = _named(key, known, delimiters, place, findings, key=True, anybody=bool(groups.elsewhere))
+        if person and first.setdefault(min(groups.aliases.get(person, {person})), key) != key:
+            findings.problem(
+                place,
+                f"{key} is also {first[min(groups.aliases.get(person, {person}))]}",
+                "each person once",
+                key=True,
+            )
+        deputy = ""
+        if model.deputy is not None:
+            deputy = _named(model.deputy, known, delimiters, (*place, "deputy"), findings, anybody=True)
+        if person and deputy in groups.aliases.get(person, {person}):
+            findings.problem((*place, "deputy"), f"{key} decides for {key}", "somebody else")
+        last = None
+        for n, span in enumerate(model.away):
+            here: Place = (*place, "away", n) if (*place, "away", n) in findings.document.values else (*place, "away")
+            if last is not None and span.since <= last:
+                findings.problem(here, f"the absences of {key} overlap, or are not in order", "one after the other")
+            last = span.until
+            if person:
+                yield Absence(person=person, since=span.since, until=span.until, deputy=deputy, confirmed=bool(deputy))
+
+
+def _named(
+    text: str,
+    known: Set[str],
+    delimiters: str,
+    place: Place,
+    findings: Findings,
+    *,
+    key: bool = False,
+    anybody: bool = False,
+) -> str:
+    """The canonical address of a member of a group, by address or local part; "" if there is none. ``anybody``: any
+    address is accepted."""
+    if "@" not in text:
+        called = sorted(person for person in known if person.rpartition("@")[0] == text.lower())
+        if len(called) == 1:
+            return called[0]
+        if called:
+            findings.problem(place, f"{text} may be {' or '.join(called)}", "the full address", key=key)
+        else:
+            findings.invalid(Undeclared("person", text, {p.rpartition("@")[0] for p in known}), place, key=key)
+        return ""
+    try:
+        address = canonical(text, delimiters)
+    except Invalid as error:
+        findings.invalid(error, place, key=key)
+        return ""
+    if address not in known and not anybody and findings.sound:
+        findings.problem(place, f"{text} is in no group, so cannot decide on anything", "a member of a group", key=key)
+        return ""
+    return address

@@ -2,17 +2,23 @@
 
 It hits if every condition of ``when`` says yes and not every condition of ``unless`` does. If that depends on an
 unknown fact, it takes effect all the same, a reject then as a defer: our own failure is never a 5xx.
+
+Once a rule with ``stop`` took effect in a conversation, it goes on taking effect in it for that long. One reply begins
+the stop: it is counted under the rule and the conversation, and a later reply that finds it counted meets a stopped
+conversation. Replies that are stopped do not prolong it. A message that is no reply, or that the rule's other
+conditions do not select, is not stopped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from smtpguard.locale.phrase import N_
+from smtpguard.locale.phrase import N_, Phrase
 from smtpguard.policy.condition import NO, PENDING, UNKNOWN, YES, Answer, Condition
-from smtpguard.policy.facts import Facts, Source, Unknown, Value
+from smtpguard.policy.counted import RESTS, Ask, Live
+from smtpguard.policy.facts import Count, Facts, Source, Unknown, Value
 from smtpguard.policy.verdict import Action, Hit, Miss, Mode, Reason, Scope
 
 Strength = tuple[Action, bool]
@@ -37,6 +43,11 @@ AIMS: Mapping[str, str] = {
 """What the built-in rules are for: rules that are in no policy (admission.builtinrules, admission.mailingverdict)."""
 FIXED = frozenset(AIMS)
 """Their ids, which a policy's own rules must not use."""
+
+REPLIES = "thread.replies"
+"""The fact that a rule with a stop asks for."""
+STOPPED = Phrase("So many answered this conversation in a short time that it rests for a while.")
+_ANY = Count(float("inf"), float("inf"))
 
 _COST = {source: rank for rank, source in enumerate(Source)}
 _Tests = tuple[tuple[str, Callable[[Value], Answer]], ...]
@@ -137,9 +148,35 @@ class Rule:
             return _plain_miss(self.rule_id, because, _value(because, values))
         return Miss(rule=self.rule_id, reason=_reason(because, values, facts))
 
+    def pauses(self, threads: Iterable[str]) -> tuple[Ask, ...]:
+        """The asks whether it has stopped the conversations that a message belongs to. Each reply counts itself."""
+        return tuple(Ask(RESTS, f"{self.rule_id} {thread}", self.stop_seconds) for thread in threads)
+
+    def stopped(self, values: Mapping[str, Value]) -> tuple[Answer, Hit | None]:
+        """Its answer in a conversation that it has stopped: as if the count of replies were as high as ever."""
+        slots = [c.slot for c in self.when if c.fact.name == REPLIES]
+        answer = self.answer({**values, **dict.fromkeys(slots, _ANY)})
+        if answer is NO:
+            return answer, None
+        hit = self.hit(answer, values, Facts())
+        because = Reason(
+            fact=REPLIES,
+            observed="at rest",
+            limit=next(c.limit for c in self.when if c.fact.name == REPLIES),
+            public=STOPPED,
+            detail=f"the conversation rests for {self.stop_seconds} s since this rule took effect in it",
+        )
+        reasons = tuple(because if reason.fact == REPLIES else reason for reason in hit.reasons)
+        return (YES if answer is YES else UNKNOWN), replace(hit, reasons=reasons)
+
     def doubts(self, values: Mapping[str, Value]) -> list[Condition]:
         """The conditions that could not be answered."""
         return [c for c in self.conditions if c.answer(values) in (UNKNOWN, PENDING)]
+
+
+def is_stopped(pauses: Iterable[Ask], live: Live) -> bool:
+    """Whether an earlier reply has begun a stop."""
+    return any(live.counts.get(ask, 0) > 1 for ask in pauses)
 
 
 def soften(action: Action) -> Action:

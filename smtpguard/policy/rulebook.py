@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from math import inf
 from typing import Any
 
 from smtpguard.config.problem import Invalid
 from smtpguard.config.quantity import LONGEST_SECONDS, in_short
 from smtpguard.config.validation import Findings
 from smtpguard.config.yaml import Place
-from smtpguard.policy.condition import AtLeast, Condition
+from smtpguard.policy.condition import Condition, Range
 from smtpguard.policy.freezing import FREEZE
 from smtpguard.policy.grammar import ConditionNames, condition, fact_named
 from smtpguard.policy.models import PolicyModel, RuleModel
-from smtpguard.policy.rule import FIXED, Rule
-from smtpguard.policy.stopping import REPLIES
+from smtpguard.policy.rule import FIXED, REPLIES, Rule
 from smtpguard.policy.verdict import Action, Mode, Scope
 
 MAX_RULES = 10_000
@@ -114,6 +114,6 @@ def _conditions(
         except Invalid as e:
             findings.invalid(e, here)
             continue
-        if isinstance(made[-1], AtLeast) and made[-1].n <= 0 and not made[-1].beyond:
-            findings.warn(here, f"{name} is always {made[-1].limit}")
+        if isinstance(bound := made[-1], Range) and bound.most == inf and bound.least <= 0 and not bound.beyond:
+            findings.warn(here, f"{name} is always {bound.limit}")
     return tuple(made)

@@ -6,18 +6,29 @@ In each case the guard is weaker, or quieter, than the admin thinks.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import replace
+from datetime import UTC, datetime, time
 from ipaddress import ip_network
 
-from smtpguard.config.problem import did_you_mean
+from smtpguard.config.problem import Problem, Severity, did_you_mean
 from smtpguard.config.validation import Findings
-from smtpguard.config.yaml import Place
+from smtpguard.config.yaml import Document, Place
 from smtpguard.mail.address import Address
-from smtpguard.policy.condition import Between, Condition, Empty, SomeWord, Truth, Word, WordMatches
+from smtpguard.policy.absences import Absence, Groups
+from smtpguard.policy.condition import Condition, Empty, Range, SomeWord, Truth, Word, WordMatches
 from smtpguard.policy.facts import Type
 from smtpguard.policy.implication import can_be, can_hit, can_meet
-from smtpguard.policy.models import ApprovalsModel, ListModel, OriginModel, PolicyModel, StreamModel, lacking
+from smtpguard.policy.models import (
+    ApprovalsModel,
+    ListModel,
+    OriginModel,
+    OutOfHoursModel,
+    PolicyModel,
+    StreamModel,
+    lacking,
+)
 from smtpguard.policy.rule import Rule
-from smtpguard.policy.verdict import Action
+from smtpguard.policy.verdict import Action, Quorum
 
 _PROVIDERS = frozenset({
     "aol.com", "bredband.net", "comhem.se", "fastmail.com", "free.fr", "gmail.com", "gmx.at", "gmx.ch", "gmx.de",
@@ -196,7 +207,7 @@ def _asks_nobody(condition: Condition) -> str:
 def _rule(rule: Rule, place: Place, findings: Findings) -> None:
     never = [condition for condition in rule.when if not can_be(condition)]
     for condition in rule.when:
-        if not isinstance(condition, Between) or condition.fact.type is not Type.COUNT:
+        if not isinstance(condition, Range) or condition.fact.type is not Type.COUNT:
             continue
         if condition.least == condition.most >= _FEW:
             text = (
@@ -223,3 +234,46 @@ def _rule(rule: Rule, place: Place, findings: Findings) -> None:
         if spared or (name == "sender.address" and isinstance(condition, Word | WordMatches)):
             text = f"rule {rule.rule_id} exempts everyone who claims such a From: add sender.proven: true to exempt only proven senders"
             findings.warn((*place, "unless", name), text, key=True)
+
+
+def short(document: Document, groups: Groups, asked: Mapping[Place, Quorum], now: datetime) -> Iterator[Problem]:
+    """Warnings of quorums that the people present cannot fill, each at the absence with which it begins. ``asked``:
+    every quorum of the policy, by its place."""
+    coming = [absence for absence in groups.absences if not absence.over(now, groups.zone)]
+    told: set[tuple[str, Place]] = set()
+    for absence in sorted(coming, key=lambda a: (a.since, a.person)):
+        at = max(now, datetime.combine(absence.since, time(12), groups.zone).astimezone(UTC))
+        for place, quorum in asked.items():
+            if not groups.elsewhere.isdisjoint(quorum.groups):
+                continue  # how many there are nobody knows here
+            model = OutOfHoursModel.model_validate({"from": list(quorum.groups), "each": quorum.each})
+            if (absence.person, place) in told or not any(absence.person in groups.of(g) for g in model.from_):
+                continue
+            if not (lacks := lacking(model, {group: groups.there(group, at) for group in model.from_})):
+                continue
+            if lacking(model, groups):
+                continue  # it is so with everybody present, and reported elsewhere
+            told.add((absence.person, place))
+            why = (
+                "no one decides for them"
+                if not groups.deputy(absence.person, at, model.from_)
+                else f"{absence.deputy} decides for them"
+            )
+            text = (
+                f"from {absence.since} to {absence.until} {'.'.join(map(str, place))} cannot be met: it {lacks}, since "
+                f"{absence.person} is away and {why}"
+            )
+            found = document.problem(
+                _place(document, absence), text, hint="a deputy who is not in a group that is already asked"
+            )
+            yield replace(found, severity=Severity.WARNING)
+
+
+def _place(document: Document, absence: Absence) -> Place:
+    """Its place in the file, or the nearest one."""
+    local = absence.person.rpartition("@")[0]
+    people = document.value.get("people") or {}
+    key = next(
+        (k for k in people if k.lower() in (absence.person, local) or k.partition("@")[0].lower() == local), None
+    )
+    return ("people", key, "away") if key is not None else ("people",)

@@ -26,7 +26,7 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mailings.mailingbatch import mailings_of
 from smtpguard.mailings.model import Mailing
-from smtpguard.policy.breakers import Breaker, Watched
+from smtpguard.policy.approvals import Breaker, Watched
 from smtpguard.policy.freezing import ITSELF, Freeze, Selector
 from smtpguard.returns.mentions import Mention
 from smtpguard.returns.model import COUNTED, REASONS, SAID, By, Match, Return, Said, Sort, Spell, StoredReturns

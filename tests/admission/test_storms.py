@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from smtpguard.policy.freezing import Selector
-from smtpguard.policy.stopping import PUBLIC
+from smtpguard.policy.rule import PUBLIC
 from smtpguard.policy.verdict import Disposition, Held, Rejected, Relayed
 from tests.guard.house import DOCUMENTS, POLICY, FakePassage, House, house, index
 
