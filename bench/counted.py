@@ -34,8 +34,7 @@ from smtpguard.policy.facts import Count, Facts
 from smtpguard.policy.parse import parse
 from smtpguard.policy.verdict import Action, Verdict
 from smtpguard.reading.fingerprint import Identity
-from smtpguard.store.opening import open_store
-from smtpguard.store.store import Store
+from smtpguard.store.store import Store, open_store
 from tests.store.servers import a_server, new_database
 
 _LIST = "newsletter"

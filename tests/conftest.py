@@ -110,7 +110,7 @@ def clock() -> Clock:
 async def store(url: str, tmp_path: Path, clock: Clock) -> AsyncIterator[Store]:
     """An open store with a policy in force."""
     from smtpguard.journal.event import Kind
-    from smtpguard.store.opening import open_store
+    from smtpguard.store.store import open_store
     from tests.store.making import POLICY, SECRET, event
 
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as opened:

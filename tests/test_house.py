@@ -87,7 +87,6 @@ SANS_IO = (
     "identity",
     "grammar",
     "data",
-    "ehlo",
     "replies",
     "sasl",
     "milter/codec",

@@ -17,7 +17,7 @@ from smtpguard.accounts.model import Role
 from smtpguard.gathering.sender import Sender
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock, Ledger, PolicyInForce, Reader, Verifier
-from smtpguard.holds.checks import Seen
+from smtpguard.holds.effects import Seen
 from smtpguard.holds.model import Change, Choice, Hold, Refused
 from smtpguard.holds.replying import (
     Answer,

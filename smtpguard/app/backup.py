@@ -53,9 +53,8 @@ from smtpguard.journal.proof import Proof
 from smtpguard.journal.rows import FILE as CHECKPOINTS
 from smtpguard.journal.timestamp import FILE as TIMESTAMPS
 from smtpguard.policy.freezing import Selector
-from smtpguard.store.opening import open_store
 from smtpguard.store.rollbackcheck import Foreign, OtherSecret
-from smtpguard.store.store import Store
+from smtpguard.store.store import Store, open_store
 
 SUFFIX = ".tar.zst"
 MANIFEST, SQLITE, POSTGRESQL, SECRET, ETC = "manifest.json", "smtpguard.db", "smtpguard.dump", "secret", "etc"

@@ -55,7 +55,7 @@ SCAN = 500  # lines at a time
 
 
 class EventLog:
-    """A subscriber of one store's committed events (store.opening.open_store), called in the writer's thread, and in
+    """A subscriber of one store's committed events (store.store.open_store), called in the writer's thread, and in
     that of the front. The actions of people are logged by AuditFollower."""
 
     def __init__(self, tell: Callable[..., None] = log.tell) -> None:

@@ -15,12 +15,9 @@ from smtpguard.config.settings import AnyRelay, Settings
 from smtpguard.database.errors import LedgerError
 from smtpguard.mail.address import Address
 from smtpguard.processes.numbers import Said, of_relay
-from smtpguard.wire.guesses import Guesses
-from smtpguard.wire.login import Logins
-from smtpguard.wire.pool import Allowance, RelayPool
-from smtpguard.wire.reachability import Reachability
-from smtpguard.wire.routing import Routing
-from smtpguard.wire.target import RelayTarget, Tls
+from smtpguard.wire.login import Guesses, Logins
+from smtpguard.wire.pool import Allowance, RelayPool, Routing
+from smtpguard.wire.target import Reachability, RelayTarget, Tls
 
 
 def try_relay(settings: Settings, parts: Iterable[str]) -> None:

@@ -17,9 +17,8 @@ from smtpguard.database.errors import PolicyUnreadable
 from smtpguard.freezes.service import Freezes
 from smtpguard.journal.rows import FILE as CHECKPOINTS
 from smtpguard.lists.digest import Digester
-from smtpguard.store.opening import open_store
 from smtpguard.store.rollbackcheck import Foreign, OtherSecret
-from smtpguard.store.store import Store
+from smtpguard.store.store import Store, open_store
 from smtpguard.store.writer import Committed
 
 if TYPE_CHECKING:

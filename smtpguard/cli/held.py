@@ -36,9 +36,8 @@ from smtpguard.cli.holdrow import (
     voters,
 )
 from smtpguard.holds import coverage
-from smtpguard.holds.checks import Seen
 from smtpguard.holds.coverage import BEGINNING, Coverage
-from smtpguard.holds.effects import MOST_LETTERS, AtOnce, at_once
+from smtpguard.holds.effects import MOST_LETTERS, AtOnce, Seen, at_once
 from smtpguard.holds.model import Choice, Hold, Refused, State, missing
 from smtpguard.holds.service import Decided
 from smtpguard.policy.freezing import Freeze

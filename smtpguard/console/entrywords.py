@@ -11,8 +11,8 @@ from typing import Any
 from smtpguard.holds.model import Hold, State
 from smtpguard.holds.replying import No
 from smtpguard.incidents.report import Found
-from smtpguard.journal.agreement import Lost
 from smtpguard.journal.chain import Clear, Entry, instant
+from smtpguard.journal.checkpoint import Lost
 from smtpguard.journal.event import Kind, happened
 from smtpguard.journal.proof import Proof
 from smtpguard.locale.phrase import N_, NN_, Phrase

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from smtpguard.admission.model import Item
-from smtpguard.counts.entries import NEVER, entry, floor, hours, number, numbers
 from smtpguard.counts.legacy import Earlier, paired
-from smtpguard.counts.people import People, Sent
+from smtpguard.counts.people import NEVER, People, Sent, entry, floor, hours, number, numbers
 
 if TYPE_CHECKING:
     from smtpguard.database.batch import Batch

@@ -20,31 +20,29 @@ from operator import attrgetter
 from smtpguard.admission.model import Item
 from smtpguard.counts import legacy
 from smtpguard.counts.contacts import KNOWN, Contacts, ContactWriter, Reached
-from smtpguard.counts.entries import (
-    LIFE,
-    NEVER,
-    at,
-    ends,
-    entry,
-    floor,
-    hours,
-    lengthened,
-    number,
-    numbered,
-    numbers,
-    unpack,
-)
 from smtpguard.counts.legacy import Earlier, paired
 from smtpguard.counts.people import (
+    LIFE,
+    NEVER,
     USUAL_FROM,
     USUAL_UNTIL,
     Contents,
     Document,
     Moments,
     People,
+    at,
+    ends,
+    entry,
+    floor,
+    hours,
+    lengthened,
     most_in_a_window,
+    number,
+    numbered,
+    numbers,
     reset,
     rewritten,
+    unpack,
 )
 from smtpguard.counts.sums import Sum, Sums
 from smtpguard.database.batch import Batch

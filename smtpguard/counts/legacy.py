@@ -9,8 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 
-from smtpguard.counts.entries import entry, hours
-from smtpguard.counts.people import Moments, People
+from smtpguard.counts.people import Moments, People, entry, hours
 from smtpguard.database.batch import Batch
 
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from smtpguard.counts.entries import LIFE
 from smtpguard.counts.legacy import Earlier
-from smtpguard.counts.people import Moments
+from smtpguard.counts.people import LIFE, Moments
 from smtpguard.database.batch import Batch
 
 LARGE = 2000  # a smaller sum is not worth keeping

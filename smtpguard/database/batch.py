@@ -23,9 +23,9 @@ from smtpguard.database.codec import Codec
 from smtpguard.database.engine import array_of, cursor_of, rows_of
 from smtpguard.database.failpoint import passes, traced
 from smtpguard.database.fronts import File, Fronts, Shared, scope_key
-from smtpguard.journal import bypass, columns
+from smtpguard.journal import bypass
 from smtpguard.journal.bypass import Bypasses
-from smtpguard.journal.chain import Seal, body_of, clear_of, link, microseconds, parsed
+from smtpguard.journal.chain import Seal, body_of, clear_of, columns_of, link, microseconds, parsed
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.front import FIRST, Fronted, Tail, event_of, follows, head_of, tail
@@ -256,7 +256,7 @@ class Batch:
             self.events.append(event)
             at, kind = microseconds(event.at), event.kind.value
             hash = link(prev, seq, at, kind, event.id, body)
-            entries.append((seq, at, kind, event.id, body, prev, hash, *columns.of(kind, event.id, event.data)))
+            entries.append((seq, at, kind, event.id, body, prev, hash, *columns_of(kind, event.id, event.data)))
             passes(kind, event.id)
             self._hashes.append(hash)
             prev = hash
@@ -476,7 +476,7 @@ class Batch:
             if body.count('"observed":') == body.count('"observed":[]'):  # else decoded, as seldom happens
                 plain.append(row)
             else:
-                entries.append((*row, *columns.of(kind, id, parsed(body)["data"])))
+                entries.append((*row, *columns_of(kind, id, parsed(body)["data"])))
             hashes.append(hash)
             if each.clear is not None:
                 clears.append((seq, each.clear))

@@ -351,7 +351,7 @@ def to_0020() -> None:
 
 
 def _selected_by(rows: Any) -> Iterator[dict[str, Any]]:
-    """As in journal.columns from schema 0020 on."""
+    """As in journal.chain from schema 0020 on."""
     for seq, id, body in rows:
         data = _data(body)
         action, lists = data.get("action"), data.get("lists")

@@ -62,7 +62,7 @@ def _index(table: Table, name: str, columns: str, *, unique: bool = False) -> No
 head = _table("head", small("one", key=True), text("journal"), number("seq"), octets("hash"), number("generation"),
               text("policy"), number("kept_bytes"))  # fmt: skip
 
-# ``action`` and what follows: journal.columns
+# ``action`` and what follows: journal.chain
 entry = _table("entry", big("seq", key=True), number("at"), text("kind id body"), octets("prev hash"),
                text("action", null=True), flag("observed", null=True), text("lists names", null=True))  # fmt: skip
 _index(entry, "entry_id", "id")

@@ -15,8 +15,7 @@ from functools import partial
 from operator import attrgetter
 from typing import Any, TypeVar
 
-from smtpguard.gathering.provenance import Provenance
-from smtpguard.gathering.sender import Sender
+from smtpguard.gathering.sender import Provenance, Sender
 from smtpguard.gathering.values import OF_HEADER, OF_TEXT, evidence_of, of_envelope, of_header, of_text
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Reader, Verifier
@@ -33,8 +32,8 @@ from smtpguard.mailings.slots import Template
 from smtpguard.policy.facts import ONLY_HEADERS, ONLY_TEXT, Facts, Source, Unknown
 from smtpguard.reading.fingerprint import Identity
 from smtpguard.reading.looks import Reading
-from smtpguard.reading.prefixes import bare
 from smtpguard.reading.shown import Shown
+from smtpguard.reading.thread import bare
 
 T = TypeVar("T")
 _address = attrgetter("address")

@@ -20,9 +20,18 @@ from smtpguard.database.failpoint import passes
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock, Ledger, PolicyInForce
 from smtpguard.holds import effects, learning
-from smtpguard.holds.checks import Seen, canonical, check_asks, check_decides, check_may_vote, decided_by
 from smtpguard.holds.deadlines import REMINDERS, UNACKNOWLEDGED, Deadlines
-from smtpguard.holds.effects import NOTHING_LEARNED, Learned, release
+from smtpguard.holds.effects import (
+    NOTHING_LEARNED,
+    Learned,
+    Seen,
+    canonical,
+    check_asks,
+    check_decides,
+    check_may_vote,
+    decided_by,
+    release,
+)
 from smtpguard.holds.model import (
     SENDING,
     Change,

@@ -13,7 +13,7 @@ from smtpguard.holds.model import Hold
 from smtpguard.locale.phrase import N_, NN_, Amount, Listed, Phrase, Said
 from smtpguard.policy.verdict import Reason, Verdict
 from smtpguard.reading.looks import topic_called
-from smtpguard.reading.prefixes import FORWARD, REPLY, prefix_of
+from smtpguard.reading.thread import FORWARD, REPLY, prefix_of
 
 _WHAT = {
     ("internal", REPLY): N_("A reply between colleagues"),

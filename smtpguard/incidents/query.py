@@ -9,8 +9,7 @@ from typing import Any
 
 from smtpguard.config.problem import Invalid
 from smtpguard.config.quantity import seconds
-from smtpguard.journal.chain import Clear, Entry, Seal
-from smtpguard.journal.columns import NAMED
+from smtpguard.journal.chain import NAMED, Clear, Entry, Seal
 from smtpguard.journal.event import Event, Kind
 from smtpguard.locale.phrase import N_
 

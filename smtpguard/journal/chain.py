@@ -3,6 +3,10 @@
 An entry's hash is SHA-256 over a domain tag, the hash before it, and its own fields with their lengths. So nothing can
 be edited, removed, inserted or moved without a later hash disagreeing. What names a person (``Event.private``) enters
 the chain as keyed digests only: the clear values are stored beside it and can be erased without touching the chain.
+
+The columns by which SQL selects verdicts are derived from the body of their entry. The walk that proves the chain compares
+them with it: emptying a column does not hide a verdict from a report. For a relayed message that is of no list and no
+mailing, all of them are empty.
 """
 
 from __future__ import annotations
@@ -10,12 +14,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import repeat
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -196,3 +200,59 @@ def runs_on(rows: Sequence[Any], seq: int, prev: bytes) -> bytes | None:
 
 
 Clear = Mapping[str, Sequence[str]]
+
+
+NAMED = ("hold", "mailing", "with", "freeze")
+"""Keys of a verdict's data that contain further ids of the message."""
+_KIND = Kind.VERDICT.value
+_RELAY = "relay"
+
+
+class Columns(NamedTuple):
+    """``action``: of a verdict that does not relay. ``observed``: True if a rule only observed. ``lists``: those that
+    it touches, and ``names``: the hold, mailing and freeze ids in it; each on a line of its own between line ends."""
+
+    action: str | None = None
+    observed: bool | None = None
+    lists: str | None = None
+    names: str | None = None
+
+
+NO_COLUMNS = Columns()
+
+
+def columns_of(kind: str, id: str, data: Mapping[str, Any]) -> Columns:
+    """The columns of an entry with this ``data``; all empty if it is no verdict."""
+    if kind != _KIND:
+        return NO_COLUMNS
+    get = data.get
+    action, lists = get("action"), get("lists")
+    if action == _RELAY and not lists and not get("observed") and not any(map(get, NAMED)):
+        return NO_COLUMNS  # as for nearly all mail
+    names = [name for key in NAMED if isinstance(name := get(key), str) and name and name != id]
+    return Columns(
+        action=action if isinstance(action, str) and action != _RELAY else None,
+        observed=True if data.get("observed") else None,
+        lists=lines(lists) if lists and isinstance(lists, (list, tuple)) else None,
+        names=lines(dict.fromkeys(names)) if names else None,
+    )
+
+
+def columns_fit(kind: str, id: str, body: str, found: Sequence[Any]) -> bool:
+    """Whether the columns ``found`` beside a body are those that it gives. A body that is not our JSON is not judged
+    here."""
+    if kind != _KIND:
+        return tuple(found) == NO_COLUMNS
+    try:
+        return tuple(found) == columns_of(kind, id, parsed(body)["data"])
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return True
+
+
+def lines(names: Collection[str]) -> str:
+    """Each on a line of its own between line ends."""
+    return "".join(("\n", *(f"{_line(name)}\n" for name in names)))
+
+
+def _line(name: object) -> str:
+    return name if isinstance(name, str) and name.isprintable() else ascii(name)

@@ -13,10 +13,10 @@ import re
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from hashlib import sha256
 
-from smtpguard.journal.chain import instant, utc_text
+from smtpguard.journal.chain import instant, microseconds, utc_text
 
 _ED25519 = b"\x01"
 _DASH = "\u2014"
@@ -142,18 +142,10 @@ def read(note: str) -> Note:
             raise ValueError
         return Note(
             journal=journal, size=int(size), root=b64decode(root, validate=True), seq=int(seq), hash=bytes.fromhex(hash),
-            at=_microseconds(at), before=said.get("before", [""])[0], says=tuple(said.get("says", ())),
+            at=microseconds(at), before=said.get("before", [""])[0], says=tuple(said.get("says", ())),
         )  # fmt: skip
     except (ValueError, KeyError, IndexError):
         raise ValueError("not a checkpoint") from None
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def _microseconds(at: datetime) -> int:
-    past = at - _EPOCH
-    return (past.days * 86_400 + past.seconds) * 1_000_000 + past.microseconds
 
 
 def signed_by(note: str, keys: Iterable[Key]) -> Key | None:

@@ -15,9 +15,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from smtpguard.journal.agreement import Agreement, Disagreement, Lost
 from smtpguard.journal.chain import GENESIS, NAMELESS, Clear, Entry, Seal, link, parsed
-from smtpguard.journal.checkpoint import Checkpoint
+from smtpguard.journal.checkpoint import Agreement, Checkpoint, Disagreement, Lost
 from smtpguard.journal.event import Kind
 from smtpguard.journal.timecheck import Backwards, Unsigned
 from smtpguard.locale.phrase import Phrase, Said

@@ -21,8 +21,7 @@ from sqlalchemy import func, select
 from smtpguard.database.access import Open, Progress
 from smtpguard.database.engine import Database
 from smtpguard.database.schema import entry
-from smtpguard.journal import columns
-from smtpguard.journal.chain import NAMELESS, Seal, parsed, runs_on
+from smtpguard.journal.chain import NAMELESS, NO_COLUMNS, Seal, columns_of, parsed, runs_on
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Kind
 from smtpguard.journal.merkle import Roots
@@ -132,7 +131,7 @@ class _Names:
                 late = kind == _VERDICT and data.get("generation", generation) < generation
                 if late and named.bypasses.get(data.get("bypass"), seq) >= seq:
                     return False
-                if tuple(beside) != columns.of(kind, id, data):
+                if tuple(beside) != columns_of(kind, id, data):
                     return False
                 if doc is None:
                     if not nameless and seq > named.through:
@@ -145,7 +144,7 @@ class _Names:
         return True
 
 
-_NOTHING = list(columns.NONE)
+_NOTHING = list(NO_COLUMNS)
 
 
 def _stretches(open: Open, count: Callable[[int], None], after: int, until: int) -> Iterator[Sequence[Any]]:

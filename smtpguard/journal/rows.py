@@ -17,9 +17,8 @@ from smtpguard.database.batch import Batch
 from smtpguard.database.engine import rows_of
 from smtpguard.database.schema import RARE, checkpoint, clear, entry, hook
 from smtpguard.journal import signing
-from smtpguard.journal.chain import Clear, Entry, instant, parsed
+from smtpguard.journal.chain import Clear, Columns, Entry, instant, lines, parsed
 from smtpguard.journal.checkpoint import Checkpoint, genuine, parse, readable, sign
-from smtpguard.journal.columns import Columns, lines
 from smtpguard.journal.event import Kind
 from smtpguard.journal.note import body_of
 from smtpguard.journal.outcome import Outcome, relayed

@@ -24,11 +24,10 @@ from smtpguard.database.access import Access, Open, Progress
 from smtpguard.database.batch import read_head
 from smtpguard.database.engine import Database
 from smtpguard.database.schema import checkpoint, entry
-from smtpguard.journal import columns, quickwalk, signing
+from smtpguard.journal import quickwalk, signing
 from smtpguard.journal import rows as journal
-from smtpguard.journal.agreement import Agreement
-from smtpguard.journal.chain import GENESIS, Clear, Entry, Seal, instant, microseconds
-from smtpguard.journal.checkpoint import Checkpoint
+from smtpguard.journal.chain import GENESIS, Clear, Entry, Seal, columns_fit, instant, microseconds
+from smtpguard.journal.checkpoint import Agreement, Checkpoint
 from smtpguard.journal.event import Kind
 from smtpguard.journal.merkle import Roots
 from smtpguard.journal.note import Key, read
@@ -329,7 +328,7 @@ class Walk:
                 course.meets(rows)
                 roots.meets(rows)
                 for row in rows:
-                    if self._misfiled is None and not columns.fits(
+                    if self._misfiled is None and not columns_fit(
                         row.kind, row.id, row.body, row[-len(journal.COLUMNS) :]
                     ):
                         self._misfiled = Bad(seq=row.seq, problem=_MISFILED)

@@ -14,9 +14,9 @@ from typing import Any
 
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock, Ledger, PolicyInForce
-from smtpguard.holds.checks import canonical
 from smtpguard.holds.coverage import Coverage, of_grant
 from smtpguard.holds.deadlines import Deadlines
+from smtpguard.holds.effects import canonical
 from smtpguard.holds.model import Change, Conflict, Move, NotEntitled, Refused
 from smtpguard.holds.sending import Outgoing
 from smtpguard.journal.chain import utc_text

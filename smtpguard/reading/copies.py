@@ -21,8 +21,8 @@ from smtpguard.mail.message import Content
 from smtpguard.reading.fingerprint import MOST, Identity, Sketch, sketch, twofold
 from smtpguard.reading.fold import skeleton
 from smtpguard.reading.phrases import found_in
-from smtpguard.reading.prefixes import bare
 from smtpguard.reading.text import Text
+from smtpguard.reading.thread import bare
 
 _CLOSINGS = frozenset(
     line.strip()

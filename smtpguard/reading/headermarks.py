@@ -15,9 +15,8 @@ from smtpguard.mail.listheader import ListHeader
 from smtpguard.reading.addresses import People
 from smtpguard.reading.decode import words
 from smtpguard.reading.marks import KINDS, Mark
-from smtpguard.reading.prefixes import FORWARD, REPLY, prefix_of
 from smtpguard.reading.surroundings import Surroundings
-from smtpguard.reading.thread import answers_in
+from smtpguard.reading.thread import FORWARD, REPLY, answers_in, prefix_of
 from smtpguard.reading.walk import Index
 
 # Programs in which people write single mails, by a part of X-Mailer or User-Agent in lower case.

@@ -24,11 +24,10 @@ from smtpguard.reading.headermarks import LABELS, header_marks, labels_of
 from smtpguard.reading.language import language_of
 from smtpguard.reading.looks import CONVERSATION, Looks, Readable, Reading, Topic, judge
 from smtpguard.reading.marks import KINDS, Mark, Side
-from smtpguard.reading.prefixes import REPLY, bare, prefix_of
 from smtpguard.reading.surroundings import Surroundings
 from smtpguard.reading.text import Text, extract, subject_of
 from smtpguard.reading.textmarks import adjusted, custom_marks, shape_marks, text_marks
-from smtpguard.reading.thread import OF_THREADS, first_id, quoted_people, refers_to, thread_of
+from smtpguard.reading.thread import OF_THREADS, REPLY, bare, first_id, prefix_of, quoted_people, refers_to, thread_of
 from smtpguard.reading.walk import Index
 
 _new_reading = maker(Reading)

@@ -20,9 +20,8 @@ from smtpguard.reading.copies import quoted
 from smtpguard.reading.decode import transfer
 from smtpguard.reading.fingerprint import Sketch
 from smtpguard.reading.fold import fold
-from smtpguard.reading.prefixes import REPLY, bare, prefix_of
 from smtpguard.reading.text import extract, subject_of
-from smtpguard.reading.thread import refers_to
+from smtpguard.reading.thread import REPLY, bare, prefix_of, refers_to
 from smtpguard.reading.walk import Part, walk
 from smtpguard.returns.model import Parsed, PersonReport, Sort
 

@@ -35,7 +35,7 @@ from smtpguard.policy.approvals import Watched
 from smtpguard.policy.freezing import Freeze
 from smtpguard.reading.fold import fold
 from smtpguard.reading.headermarks import VERP
-from smtpguard.reading.prefixes import bare
+from smtpguard.reading.thread import bare
 from smtpguard.returns.growth import Growth, course, deeds, span, width
 from smtpguard.returns.mentions import Mention, Outside, outside
 from smtpguard.returns.model import By, Match, Parsed, PersonReport, Return, Said, Sort, Spell, StoredReturns

@@ -27,14 +27,13 @@ from typing import Any
 
 from smtpguard.config.statefiles import hand_over, sync_folder
 from smtpguard.counts.counting import SCOPES, Scopes
-from smtpguard.counts.entries import number
+from smtpguard.counts.people import number
 from smtpguard.database.batch import Batch, Step, synced
 from smtpguard.database.engine import Database
 from smtpguard.database.errors import Full, LedgerError, Unavailable, no_space
 from smtpguard.database.failpoint import failpoint, passes, traced
 from smtpguard.database.fronts import File, Fronts, Paths, Shared, live, scope_key
-from smtpguard.journal import columns
-from smtpguard.journal.chain import Seal, body_of, clear_of, microseconds
+from smtpguard.journal.chain import Seal, body_of, clear_of, columns_of, microseconds
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.front import FIRST, Fronted, Head
 from smtpguard.mail.constant import constant, maker
@@ -234,7 +233,7 @@ class Front:
         decide, from the beginning. Raises LedgerError if the result is unknown, and TimeoutError."""
         if not self._on or self._broken or self._stalled or generation != self._agreed:
             return False
-        derived = columns.of(_VERDICT, event.id, event.data)
+        derived = columns_of(_VERDICT, event.id, event.data)
         if (
             derived.action or derived.lists or derived.names
         ):  # whoever moves it looks for rules that observed it, and no more

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import orjson
 from sqlalchemy import Connection, delete, select, update
 
-from smtpguard.counts.entries import number, unpack
+from smtpguard.counts.people import number, unpack
 from smtpguard.database.access import Access, Open, Progress, among, paged
 from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.schema import (

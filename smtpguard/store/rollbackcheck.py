@@ -25,9 +25,8 @@ from smtpguard.database.engine import rows_of
 from smtpguard.database.errors import LedgerError
 from smtpguard.holds import deciding
 from smtpguard.journal import rows as journal
-from smtpguard.journal.agreement import Agreement, Disagreement
 from smtpguard.journal.chain import instant, utc_text
-from smtpguard.journal.checkpoint import Checkpoint, genuine, readable
+from smtpguard.journal.checkpoint import Agreement, Checkpoint, Disagreement, genuine, readable
 from smtpguard.journal.event import Event, Kind
 from smtpguard.policy.freezing import ITSELF, PUT_BACK, Freeze, Gate, Selector
 

@@ -23,8 +23,8 @@ from smtpguard.mail.transaction import RefusedRecipient, Transaction
 from smtpguard.wire.carried import Admit, Carried, carry
 from smtpguard.wire.listener import Listener
 from smtpguard.wire.login import Logins
+from smtpguard.wire.pool import Routing
 from smtpguard.wire.proxy import Passage
-from smtpguard.wire.routing import Routing
 from smtpguard.wire.server import Dialog
 from smtpguard.wire.turnedaway import TurnedAway
 

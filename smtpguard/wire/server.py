@@ -31,9 +31,9 @@ from smtpguard.wire.grammar import Refused
 from smtpguard.wire.identity import Identity
 from smtpguard.wire.listener import Listener
 from smtpguard.wire.login import Login, Logins
+from smtpguard.wire.pool import Routing
 from smtpguard.wire.proxy import Asking, Passage
 from smtpguard.wire.relay import RelayUnavailable
-from smtpguard.wire.routing import Routing
 from smtpguard.wire.session import (
     AskOffer,
     AskRelay,

@@ -26,8 +26,7 @@ from smtpguard.mail.transaction import RefusedRecipient
 from smtpguard.wire import grammar
 from smtpguard.wire.carried import Carried
 from smtpguard.wire.data import Arrived, Arriving
-from smtpguard.wire.ehlo import largest, offer
-from smtpguard.wire.grammar import Rcpt
+from smtpguard.wire.grammar import Rcpt, largest, offer
 from smtpguard.wire.identity import Identity
 from smtpguard.wire.listener import Listener
 from smtpguard.wire.turnedaway import NOT_FROM_RELAY, TurnedAway, Why, message_id_of

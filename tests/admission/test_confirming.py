@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from smtpguard.holds.checks import Seen
+from smtpguard.holds.effects import Seen
 from smtpguard.holds.model import Choice, Conflict, Hold, NotEntitled, State, Unconfirmed
 from smtpguard.lists.index import index_path
 from smtpguard.outbox.model import IntentKind

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from smtpguard.policy.freezing import Selector
-from smtpguard.policy.rule import PUBLIC
+from smtpguard.policy.rule import STOPPED
 from smtpguard.policy.verdict import Disposition, Held, Rejected, Relayed
 from tests.guard.house import DOCUMENTS, POLICY, FakePassage, House, house, index
 
@@ -95,7 +95,7 @@ async def test_a_stopped_conversation_resumes_after_its_time(home: House) -> Non
     assert isinstance(await post(home), Held)
     home.clock.pass_(hours=3)
     await home.watch.read()
-    assert await reasons(home, await post(home)) == [PUBLIC, "This reply reached 120 people in 10 minutes."]
+    assert await reasons(home, await post(home)) == [STOPPED, "This reply reached 120 people in 10 minutes."]
     assert isinstance(await post(home, STAFF[0]), Relayed)  # a reply to one colleague
     assert isinstance(await post(home, References="<another@example.com>"), Relayed)
     home.clock.pass_(hours=3, minutes=1)  # six hours after the stop began, in spite of attempts meanwhile

@@ -19,8 +19,7 @@ from smtpguard.holds.model import Conflict
 from smtpguard.journal.event import Event, Kind
 from smtpguard.observe.webhooks.rows import Cursors
 from smtpguard.policy.freezing import Selector
-from smtpguard.store.opening import open_store
-from smtpguard.store.store import Store
+from smtpguard.store.store import Store, open_store
 from smtpguard.store.writer import Committed
 from tests.guard.house import House, house
 from tests.store.making import POLICY, SECRET, Clock, event, held, item, relays, sqlite_url

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from smtpguard.holds import coverage
-from smtpguard.holds.checks import Seen
+from smtpguard.holds.effects import Seen
 from smtpguard.holds.model import Choice, Hold
 from smtpguard.mailings.differences import FACT
 from tests.catalogue.wholeguard import (

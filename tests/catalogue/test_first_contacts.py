@@ -23,7 +23,7 @@ from smtpguard.app.alarms import Observer
 from smtpguard.app.files import read_policy
 from smtpguard.app.finding import State
 from smtpguard.app.storestatus import store_findings
-from smtpguard.holds.checks import Seen
+from smtpguard.holds.effects import Seen
 from smtpguard.holds.model import Choice
 from smtpguard.holds.model import State as Stands
 from smtpguard.observe.alarms import rounds

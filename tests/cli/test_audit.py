@@ -23,8 +23,7 @@ from smtpguard.journal.event import Kind
 from smtpguard.journal.rows import signed_after, write_line
 from smtpguard.journal.timestamp import FILE, Timestamp, request
 from smtpguard.store.journal import Journal
-from smtpguard.store.opening import open_store
-from smtpguard.store.store import Store
+from smtpguard.store.store import Store, open_store
 from tests.cli.installing import install, running
 from tests.journal.chaining import NOTHING_ELSE
 from tests.observe.authority import Authority

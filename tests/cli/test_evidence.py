@@ -22,8 +22,7 @@ from smtpguard.journal.note import Key, digest, notes_in, read, signed_by
 from smtpguard.journal.rows import write_line
 from smtpguard.journal.timestamp import FILE as TIMESTAMPS
 from smtpguard.journal.timestamp import Timestamp, request
-from smtpguard.store.opening import open_store
-from smtpguard.store.store import Store
+from smtpguard.store.store import Store, open_store
 from tests.cli.installing import install, running
 from tests.cli.test_tampering import Intruder
 from tests.observe.authority import Authority

@@ -16,7 +16,7 @@ import pytest
 
 from smtpguard.config.documents import digest
 from smtpguard.journal.event import Kind
-from smtpguard.store.opening import open_store
+from smtpguard.store.store import open_store
 from tests import program
 from tests.cli.installing import install
 from tests.store.making import SECRET, Clock, event, item, relays

@@ -286,7 +286,7 @@ def test_a_full_disk_asks_for_a_retry(
     def full(*_: object) -> None:
         raise Full("no space left for the database")
 
-    monkeypatch.setattr("smtpguard.store.opening.bring", full)
+    monkeypatch.setattr("smtpguard.store.store.bring", full)
     status, _, err = run("-c", str(config), "serve", capsys=capsys)
     assert (status, err) == (TRY_AGAIN, "smtpguard: the store: no space left for the database\n")
 

@@ -10,7 +10,7 @@ import pytest
 
 from smtpguard.accounts.model import Role
 from smtpguard.database.errors import Unavailable
-from smtpguard.holds.checks import Seen
+from smtpguard.holds.effects import Seen
 from smtpguard.holds.model import Choice
 from smtpguard.journal.event import Event, Kind
 from smtpguard.policy.freezing import ITSELF, PUT_BACK, Freeze, Selector

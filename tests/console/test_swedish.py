@@ -17,7 +17,7 @@ from smtpguard.console.incident import report_in_words
 from smtpguard.console.reporting import make_once
 from smtpguard.freezes.service import Freezes
 from smtpguard.incidents.query import IncidentQuery
-from smtpguard.journal.agreement import Lost
+from smtpguard.journal.checkpoint import Lost
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.proof import Proof
 from smtpguard.locale.phrase import Phrase

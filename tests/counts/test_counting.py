@@ -16,8 +16,7 @@ from smtpguard.admission.model import Admission, Item, Seen
 from smtpguard.counts import counting, sums
 from smtpguard.journal.event import Kind
 from smtpguard.policy.counted import Ask
-from smtpguard.store.opening import open_store
-from smtpguard.store.store import Store
+from smtpguard.store.store import Store, open_store
 from tests.store.making import POLICY, SECRET, Clock, Gathered, event, item, on_sqlite, relays
 
 HOUR = Ask(fact="sender.customers", key="anna@example.com", window_seconds=3600)

@@ -25,8 +25,7 @@ from smtpguard.journal.event import Kind
 from smtpguard.mailings.model import Person
 from smtpguard.policy.counted import Ask
 from smtpguard.policy.facts import OF_LETTERS, OF_LISTS, Usual
-from smtpguard.store.opening import open_store
-from smtpguard.store.store import Store
+from smtpguard.store.store import Store, open_store
 from tests.store.making import POLICY, SECRET, Clock, Gathered, a_hold, event, item, relays, sqlite_url
 from tests.store.servers import new_database
 

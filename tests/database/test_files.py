@@ -19,7 +19,7 @@ from smtpguard.database.errors import Unavailable
 from smtpguard.database.files import ReadOnlyCopy, WriteBack, only_readable
 from smtpguard.database.migrate import migrate
 from smtpguard.journal.event import Event, Kind
-from smtpguard.store.opening import open_store
+from smtpguard.store.store import open_store
 from tests.store.making import SECRET, T0, Clock
 from tests.store.servers import new_database
 

@@ -37,9 +37,8 @@ import trustme
 from smtpguard.mail import reply
 from smtpguard.mail.transaction import Onward, Transaction
 from smtpguard.policy.verdict import Deferred, Disposition, Held, Rejected, Relayed
-from smtpguard.wire.guesses import Guesses
 from smtpguard.wire.listener import Limits, ServerAuth, ServerTls
-from smtpguard.wire.login import Logins
+from smtpguard.wire.login import Guesses, Logins
 from tests.scripted_relay import KEYWORDS, ScriptedRelay
 from tests.wire.proxied import proxied, until
 from tests.wire.relayed import fence_holds

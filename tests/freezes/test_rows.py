@@ -12,8 +12,7 @@ from smtpguard.journal.event import Kind
 from smtpguard.mailings.model import Person
 from smtpguard.policy.freezing import Gate, Selector
 from smtpguard.reading.fingerprint import Identity
-from smtpguard.store.opening import open_store
-from smtpguard.store.store import Store
+from smtpguard.store.store import Store, open_store
 from tests.store.making import POLICY, SECRET, T0, Clock, a_freeze, event, item, relays
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from smtpguard.gathering.gather import Gathered
-from smtpguard.gathering.provenance import Provenance
+from smtpguard.gathering.sender import Provenance
 from smtpguard.mail.authres import DkimResult
 from smtpguard.policy.facts import Source, Unknown
 from smtpguard.reading.looks import Looks, Reading

@@ -45,8 +45,7 @@ from smtpguard.notices.intents import Notices
 from smtpguard.policy.facts import Source, Value
 from smtpguard.policy.freezing import Freeze, Selector
 from smtpguard.policy.parse import Policy, parse
-from smtpguard.store.opening import open_store
-from smtpguard.store.store import Store
+from smtpguard.store.store import Store, open_store
 from smtpguard.store.writer import Committed
 from tests.guard.sources import FakeReader, FakeVerifier
 from tests.store.making import sqlite_url

@@ -22,9 +22,8 @@ from smtpguard.holds.model import Change, State
 from smtpguard.journal.chain import microseconds
 from smtpguard.mail.message import Message
 from smtpguard.outbox.model import AttemptResult, Delivered
-from smtpguard.store.opening import open_store
 from smtpguard.store.retention import Retention
-from smtpguard.store.store import Store
+from smtpguard.store.store import Store, open_store
 from tests.store.making import SECRET, T0, Clock, a_hold, held, holds, item, on_sqlite, relays, release
 
 

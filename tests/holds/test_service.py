@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from smtpguard.database.errors import Unavailable
-from smtpguard.holds.checks import Seen
 from smtpguard.holds.deadlines import Deadlines
+from smtpguard.holds.effects import Seen
 from smtpguard.holds.model import Change, Choice, Conflict, Hold, NotEntitled, State
 from smtpguard.mail.message import parse_header
 from smtpguard.outbox.model import IntentKind

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smtpguard.journal.agreement import Agreement, Lost
 from smtpguard.journal.chain import GENESIS
-from smtpguard.journal.checkpoint import Checkpoint, genuine, parse, sign
+from smtpguard.journal.checkpoint import Agreement, Checkpoint, Lost, genuine, parse, sign
 from smtpguard.journal.proof import Proof, verify
 from tests.journal.chaining import SEAL, SECRET, FixedRetention, Pairs, chain
 

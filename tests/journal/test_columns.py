@@ -9,7 +9,7 @@ import pytest
 
 from smtpguard.database.schema import entry
 from smtpguard.incidents.query import IncidentQuery
-from smtpguard.journal import columns
+from smtpguard.journal.chain import NO_COLUMNS
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.rows import COLUMNS
 from smtpguard.observe.webhooks.rows import Cursors
@@ -32,8 +32,8 @@ async def test_a_plain_message_has_empty_columns(store: Store) -> None:
         [verdict(store, "T1", lists=[], rules=[], observed=[], hold=None, mailing=None, freeze=None)]
     )
     await store.journal.record([Event(kind=Kind.NOTICE, id="N1", at=T0, data={"action": "hold", "lists": ["news"]})])
-    assert await filed(store, "T1") == columns.NONE
-    assert await filed(store, "N1") == columns.NONE
+    assert await filed(store, "T1") == NO_COLUMNS
+    assert await filed(store, "N1") == NO_COLUMNS
 
 
 async def test_columns_have_the_verdicts_values(store: Store) -> None:

@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smtpguard.journal.agreement import Agreement
 from smtpguard.journal.chain import GENESIS, Entry, body_of, link, microseconds
-from smtpguard.journal.checkpoint import Checkpoint
+from smtpguard.journal.checkpoint import Agreement, Checkpoint
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.proof import Bad, ChainHead, Proof, Retention, Sources, verify
 from tests.every import every

@@ -14,16 +14,15 @@ from sqlalchemy import ColumnElement, Connection, select
 from smtpguard.database import schema
 from smtpguard.database.batch import Batch
 from smtpguard.holds.model import Change, State
-from smtpguard.journal import columns, signing
 from smtpguard.journal import rows as journal
-from smtpguard.journal.chain import link
+from smtpguard.journal import signing
+from smtpguard.journal.chain import NO_COLUMNS, link
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.outcome import Outcome
 from smtpguard.outbox.model import AttemptResult, Delivered
 from smtpguard.policy.freezing import Selector
-from smtpguard.store.opening import open_store
 from smtpguard.store.retention import Retention
-from smtpguard.store.store import Store
+from smtpguard.store.store import Store, open_store
 from tests.store.making import POLICY, SECRET, Clock, a_freeze, a_hold, event, held, holds, item, notice, relays
 
 
@@ -113,7 +112,7 @@ async def test_an_inserted_entry_is_found(store: Store) -> None:
         [(prev,)] = batch.select("SELECT hash FROM entry WHERE seq = 8")
         body = '{"data":{"action":"relay"},"private":{}}'
         hash = link(bytes(prev), 9, 1, "verdict", "forged", body)
-        batch.rows("entry").append((9, 1, "verdict", "forged", body, bytes(prev), hash, *columns.NONE))
+        batch.rows("entry").append((9, 1, "verdict", "forged", body, bytes(prev), hash, *NO_COLUMNS))
 
     await store._writer.submit(insert)
     found = (await store.journal.verify()).first_bad

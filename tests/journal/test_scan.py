@@ -19,13 +19,12 @@ from smtpguard.database.errors import Unavailable
 from smtpguard.incidents import rows as incident
 from smtpguard.incidents.query import IncidentQuery
 from smtpguard.incidents.report import Found
-from smtpguard.journal import columns
 from smtpguard.journal import scan as journalscan
+from smtpguard.journal.chain import NO_COLUMNS
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.proof import Bad, Proof
-from smtpguard.store.opening import open_store
 from smtpguard.store.retention import Retention
-from smtpguard.store.store import Store
+from smtpguard.store.store import Store, open_store
 from tests.journal.test_rows import filled, tamper
 from tests.store.making import SECRET, Clock, event
 
@@ -194,7 +193,7 @@ async def test_a_forged_erasure_entry_is_found(store: Store) -> None:
         def insert(batch: Batch) -> None:
             body = '{"data":{"private_through":15},"private":{}}'
             seq = batch.head.seq + 1
-            batch.rows("entry").append((seq, 1, Kind.ERASED.value, str(seq), body, bytes(32), bytes(32), *columns.NONE))
+            batch.rows("entry").append((seq, 1, Kind.ERASED.value, str(seq), body, bytes(32), bytes(32), *NO_COLUMNS))
             batch.connection.exec_driver_sql("DELETE FROM clear WHERE seq = 15")
             batch.head.seq += 1
 

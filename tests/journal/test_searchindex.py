@@ -14,9 +14,8 @@ from sqlalchemy import func, select
 from smtpguard.database.schema import term
 from smtpguard.journal import searchindex
 from smtpguard.journal.event import Event, Kind
-from smtpguard.store.opening import open_store
 from smtpguard.store.retention import Retention
-from smtpguard.store.store import Store
+from smtpguard.store.store import Store, open_store
 from tests.every import every
 from tests.store.making import Clock
 

@@ -25,9 +25,8 @@ from smtpguard.mailings.model import MAY_HAVE, CopyStatus, Mailing, Tally
 from smtpguard.outbox.model import AttemptResult, Delivered, Intent, IntentKind, Lease, Settled
 from smtpguard.policy.verdict import Action, Held, Verdict
 from smtpguard.store.archive import Archive
-from smtpguard.store.opening import open_store
 from smtpguard.store.retention import Retention
-from smtpguard.store.store import Store
+from smtpguard.store.store import Store, open_store
 from tests.mailings.test_mailingbatch import admit, of, outcome, person
 from tests.store.making import CONTENT, SECRET, Clock, a_hold, event, on_sqlite, release
 

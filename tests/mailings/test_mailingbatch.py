@@ -22,9 +22,8 @@ from smtpguard.mailings.model import CopyStatus, Person, Tally
 from smtpguard.policy.counted import DAY, Ask
 from smtpguard.policy.verdict import Action, Deferred, Verdict
 from smtpguard.reading.fingerprint import Identity, Sketch
-from smtpguard.store.opening import open_store
 from smtpguard.store.retention import Retention
-from smtpguard.store.store import Store
+from smtpguard.store.store import Store, open_store
 from tests.store.making import SECRET, Clock, Gathered, event, item, on_sqlite, relays
 
 CUSTOMERS = Ask(fact="mailing.customers", key="", window_seconds=DAY)

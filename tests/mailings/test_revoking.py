@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import select
 
 from smtpguard.database.schema import outbox
-from smtpguard.holds.checks import Seen
 from smtpguard.holds.deadlines import REMINDERS, Deadlines
+from smtpguard.holds.effects import Seen
 from smtpguard.holds.model import Choice, Conflict, Hold, NotEntitled, Refused, State
 from smtpguard.mail.reply import RELAY_LOST, Reply
 from smtpguard.mail.transaction import Lost

@@ -16,7 +16,7 @@ from sqlalchemy import event as listening
 from smtpguard.database import batch
 from smtpguard.database.engine import rows_of
 from smtpguard.holds.model import Change, State
-from smtpguard.journal import columns
+from smtpguard.journal.chain import NO_COLUMNS
 from smtpguard.journal.event import Event, Kind
 from smtpguard.observe import figures
 from smtpguard.observe.figures import Waiting
@@ -167,7 +167,7 @@ async def test_news_in_order_by_page_without_names(store: Store) -> None:
 
 
 async def test_an_entry_of_an_unknown_kind_is_ignored(store: Store) -> None:
-    row = (2, 0, "levitated", "H1", '{"data":{},"private":{}}', b"", b"", *columns.NONE)
+    row = (2, 0, "levitated", "H1", '{"data":{},"private":{}}', b"", b"", *NO_COLUMNS)
     await store.write(lambda b: b.rows("entry").append(row))
     assert (await news(store, 1))[1] == 2
     assert (await news(store, 1))[0] == []

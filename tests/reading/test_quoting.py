@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from smtpguard.reading.looks import Looks, from_declared_origin, without_list_headers
-from smtpguard.reading.prefixes import FORWARD, REPLY, bare, prefix_of
 from smtpguard.reading.quoting import split
+from smtpguard.reading.thread import FORWARD, REPLY, bare, prefix_of
 from tests.every import every
 from tests.reading.letters import CAMPAIGN, OUTLOOK, PLATFORM, STORY, letter, look, names, parts
 

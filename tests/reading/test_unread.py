@@ -18,9 +18,9 @@ from smtpguard.reading.decode import mechanism, valued, words
 from smtpguard.reading.fold import fold, plainly
 from smtpguard.reading.looks import Looks, Readable, Reading, from_declared_origin
 from smtpguard.reading.markup import read_markup
-from smtpguard.reading.prefixes import FORWARD, REPLY, prefix_of
 from smtpguard.reading.quoting import split
 from smtpguard.reading.text import calendar, enriched, files_within, form_of, rtf
+from smtpguard.reading.thread import FORWARD, REPLY, prefix_of
 from tests.every import every
 from tests.reading.letters import CAMPAIGN, PLATFORM, letter, look, names, parts, topics
 

@@ -17,8 +17,7 @@ from smtpguard.database.errors import Full, LedgerError
 from smtpguard.journal.event import Kind
 from smtpguard.mail.message import Message
 from smtpguard.policy.counted import Ask
-from smtpguard.store.opening import open_store
-from smtpguard.store.store import Store
+from smtpguard.store.store import Store, open_store
 from tests.store.making import CONTENT, POLICY, SECRET, a_hold, event, holds, item, notice, relays
 
 

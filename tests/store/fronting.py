@@ -12,8 +12,7 @@ from smtpguard.journal.chain import canonical
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.front import FIRST, tail
 from smtpguard.store.front import Front
-from smtpguard.store.opening import open_store
-from smtpguard.store.store import Store
+from smtpguard.store.store import Store, open_store
 from tests.store.making import POLICY, SECRET, Clock, event, key, sqlite_url
 
 MARKS = canonical([[], ["anna@example.com"], "", ""])

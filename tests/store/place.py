@@ -13,8 +13,7 @@ from smtpguard.database.engine import Database
 from smtpguard.database.schema import metadata
 from smtpguard.journal import rows as journal
 from smtpguard.journal.event import Kind
-from smtpguard.store.opening import open_store
-from smtpguard.store.store import Store
+from smtpguard.store.store import Store, open_store
 from tests.store.making import POLICY, SECRET, Clock, event, item, relays
 
 T = TypeVar("T")

@@ -22,7 +22,7 @@ from smtpguard.database.migrate import migrate
 from smtpguard.journal.event import Kind
 from smtpguard.journal.outcome import Outcome
 from smtpguard.store import queue
-from smtpguard.store.opening import open_store
+from smtpguard.store.store import open_store
 from tests import program
 from tests.peers.chain import PATIENCE
 from tests.store.making import POLICY, SECRET, Clock, a_hold, event, holds, item, relays

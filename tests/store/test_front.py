@@ -26,8 +26,7 @@ from smtpguard.journal.front import FIRST, Head, tail
 from smtpguard.policy.counted import Ask
 from smtpguard.store import front as fronts
 from smtpguard.store.front import Disk, Front
-from smtpguard.store.opening import open_store
-from smtpguard.store.store import Store
+from smtpguard.store.store import Store, open_store
 from tests.store.fronting import MARKS, fronted, moved, outcome, outcomes, pause_moving, record, store_of, verdict
 from tests.store.making import T0, Clock, a_freeze, event, held, item, key, relays, sqlite_url
 

@@ -21,7 +21,7 @@ from smtpguard.database.errors import Unavailable
 from smtpguard.database.migrate import NotMigrated, SchemaError, migrate
 from smtpguard.database.migrations import STEPS
 from smtpguard.database.schema import SCHEMA, metadata
-from smtpguard.store.opening import open_store
+from smtpguard.store.store import open_store
 from tests.store.making import SECRET, Clock
 from tests.store.servers import empty_url, new_database
 from tests.store.test_upgrade import restore

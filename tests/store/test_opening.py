@@ -15,8 +15,8 @@ from sqlalchemy import event
 
 from smtpguard.database.engine import Database, array_of, cursor_of
 from smtpguard.journal.event import Kind
-from smtpguard.store import opening
-from smtpguard.store.opening import open_store
+from smtpguard.store import store
+from smtpguard.store.store import open_store
 from tests.store.making import POLICY, SECRET, Clock
 from tests.store.making import event as entry
 from tests.store.servers import new_database
@@ -27,7 +27,7 @@ async def test_a_cancelled_opening_closes_the_store(
     when: str, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     under_way, go_on, closed = threading.Event(), threading.Event(), threading.Event()
-    real = opening.check  # type: ignore[attr-defined]
+    real = store.check  # type: ignore[attr-defined]
     close = Database.close
 
     def slow(connection: object) -> None:
@@ -39,7 +39,7 @@ async def test_a_cancelled_opening_closes_the_store(
         close(self)
         closed.set()
 
-    monkeypatch.setattr(opening, "check", slow)
+    monkeypatch.setattr(store, "check", slow)
     monkeypatch.setattr(Database, "close", closing)
 
     async def work() -> None:

@@ -27,9 +27,8 @@ from smtpguard.database.migrate import migrate, upgrade
 from smtpguard.database.schema import SCHEMA
 from smtpguard.holds.model import Change, Hold, HoldQuery, State
 from smtpguard.incidents.query import IncidentQuery
-from smtpguard.journal import columns
 from smtpguard.journal import rows as journal
-from smtpguard.journal.chain import canonical, link, microseconds
+from smtpguard.journal.chain import canonical, columns_of, link, microseconds
 from smtpguard.journal.checkpoint import Checkpoint, sign
 from smtpguard.journal.event import Kind
 from smtpguard.journal.merkle import leaf, parent
@@ -40,8 +39,7 @@ from smtpguard.outbox.model import NONE_YET, AttemptResult, Delivered
 from smtpguard.policy.counted import Ask
 from smtpguard.reading.fingerprint import Sketch
 from smtpguard.store.archive import Archive
-from smtpguard.store.opening import open_store
-from smtpguard.store.store import Store
+from smtpguard.store.store import Store, open_store
 from tests.counts.test_contacts import to
 from tests.counts.test_counting import count
 from tests.store.making import (
@@ -486,7 +484,7 @@ async def test_search_columns_are_computed_from_older_entries(url: str, tmp_path
             schema_of.entry.select().with_only_columns(schema_of.entry.c.id, *journal.COLUMNS).where(journal.VERDICT)
         )
         found = {row.id: tuple(row[1:]) for row in await store.ask(lambda c: c.execute(query).all())}
-        wanted = {id: columns.of(kind, id, data) for kind, id, data in JOURNALLED if kind == "verdict"}
+        wanted = {id: columns_of(kind, id, data) for kind, id, data in JOURNALLED if kind == "verdict"}
         assert {id: found[id] for id in wanted} == wanted
         empty = schema_of.entry.c.kind == "outcome", schema_of.entry.c.action.is_not(None)
         assert await store.ask(lambda c: c.execute(schema_of.entry.select().where(*empty)).all()) == []

@@ -27,8 +27,7 @@ from smtpguard.journal import rows as journal
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.outcome import Outcome
 from smtpguard.store import queue, writer
-from smtpguard.store.opening import open_store
-from smtpguard.store.store import Store
+from smtpguard.store.store import Store, open_store
 from tests.store.making import (
     CONTENT,
     POLICY,

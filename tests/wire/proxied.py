@@ -16,11 +16,9 @@ from smtpguard.mail.transaction import Onward, RefusedRecipient, Transaction
 from smtpguard.policy.verdict import Disposition, Relayed
 from smtpguard.wire.listener import Limits, Listener
 from smtpguard.wire.login import Logins
-from smtpguard.wire.pool import RelayPool
-from smtpguard.wire.reachability import Reachability
+from smtpguard.wire.pool import RelayPool, Routing
 from smtpguard.wire.reception import Reception
-from smtpguard.wire.routing import Routing
-from smtpguard.wire.target import RelayTarget, Tls
+from smtpguard.wire.target import Reachability, RelayTarget, Tls
 from smtpguard.wire.turnedaway import TurnedAway
 from tests.scripted_relay import ScriptedRelay
 from tests.wire.relayed import fence_holds

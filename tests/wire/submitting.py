@@ -9,9 +9,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from smtpguard.wire.guesses import Guesses
 from smtpguard.wire.listener import ServerAuth
-from smtpguard.wire.login import Logins
+from smtpguard.wire.login import Guesses, Logins
 from tests.scripted_relay import ScriptedRelay
 from tests.wire.proxied import Client, Proxied, proxied, relay_all
 

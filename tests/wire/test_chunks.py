@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from smtpguard.mail.message import Content
 from smtpguard.mail.transaction import Lost, Recalled
-from smtpguard.wire.reachability import Reachability
 from smtpguard.wire.relay import RelayConnection
+from smtpguard.wire.target import Reachability
 from tests.script import BLOCK, CHUNK, DOT, DROP, RESET, STALL
 from tests.scripted_relay import KEYWORDS, ScriptedRelay
 from tests.wire.relayed import begin, connected, fence_fails, fence_holds

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from smtpguard.wire.ehlo import largest, offer
+from smtpguard.wire.grammar import largest, offer
 from smtpguard.wire.listener import Limits
 from tests.scripted_relay import ScriptedRelay
 from tests.wire.proxied import proxied

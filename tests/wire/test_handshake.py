@@ -12,9 +12,8 @@ import trustme
 
 from smtpguard.wire import handshake
 from smtpguard.wire.handshake import Route, open_connection
-from smtpguard.wire.reachability import Reachability
 from smtpguard.wire.relay import RelayUnavailable
-from smtpguard.wire.target import RelayTarget, Tls
+from smtpguard.wire.target import Reachability, RelayTarget, Tls
 from tests.script import CONNECT, DROP, STALL
 from tests.scripted_relay import ScriptedRelay
 from tests.wire.relayed import BODY, begin, connected, fence_holds

@@ -10,9 +10,8 @@ import pytest
 
 from smtpguard.wire.handshake import open_connection
 from smtpguard.wire.pool import RelayPool
-from smtpguard.wire.reachability import AGAIN_SECONDS, Reachability
 from smtpguard.wire.relay import RelayUnavailable
-from smtpguard.wire.target import RelayTarget, Tls
+from smtpguard.wire.target import AGAIN_SECONDS, Reachability, RelayTarget, Tls
 from tests.scripted_relay import ScriptedRelay
 
 

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from smtpguard.mail import reply
-from smtpguard.wire.guesses import Guesses
-from smtpguard.wire.login import Logins
+from smtpguard.wire.login import Guesses, Logins
 from smtpguard.wire.turnedaway import Why
 from tests.script import CONNECT
 from tests.scripted_relay import ScriptedRelay

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smtpguard.mail.envelope import Session
-from smtpguard.wire.xforward import MAX_LINE_OCTETS as MAX_XFORWARD_LINE
-from smtpguard.wire.xforward import xforward
+from smtpguard.wire.identity import MAX_LINE_OCTETS as MAX_XFORWARD_LINE
+from smtpguard.wire.identity import xforward
 from tests.scripted_relay import KEYWORDS
 
 

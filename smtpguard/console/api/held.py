@@ -44,7 +44,7 @@ from smtpguard.console.entrywords import entry_in_words
 from smtpguard.console.filters import cursor, cut
 from smtpguard.console.pages.message import SPOKEN, letter_of
 from smtpguard.database.errors import ContentMissing
-from smtpguard.holds import checks, coverage
+from smtpguard.holds import coverage, effects
 from smtpguard.holds.coverage import BEGINNING
 from smtpguard.holds.model import Choice, Conflict, Hold, HoldQuery, State, Unconfirmed, standing_votes
 from smtpguard.holds.service import Decided
@@ -125,7 +125,7 @@ async def confirm(call: Call) -> HeldDetail:
     """For the message's writer, as the token's account."""
     body: Confirm = call.body
     hold = await looked_up(call)
-    seen = checks.Seen(content_sha256=body.seen.content_sha256, envelope_sha256=body.seen.envelope_sha256)
+    seen = effects.Seen(content_sha256=body.seen.content_sha256, envelope_sha256=body.seen.envelope_sha256)
     act = call.console.approvals.confirm(
         hold.hold_id, writer=call.who.address, by=call.holder.by, people=body.reach, way="token", seen=seen
     )
@@ -213,7 +213,7 @@ async def looked_up(call: Call) -> Hold:
 async def _voted(
     call: Call, hold: Hold, choice: Choice, seen: Seen, comment: str, people: int = 0, all_at_once: int | None = None
 ) -> HeldDetail:
-    looked_at = checks.Seen(
+    looked_at = effects.Seen(
         content_sha256=seen.content_sha256,
         envelope_sha256=seen.envelope_sha256,
         policy_sha256=seen.policy_sha256,

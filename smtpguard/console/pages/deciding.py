@@ -22,7 +22,7 @@ from smtpguard.console.pages.message import looked_up, own, shown
 from smtpguard.console.rendering import CHANGED, digits, form, not_done, page, see_other, services_of, speech
 from smtpguard.database.errors import LedgerError
 from smtpguard.holds import coverage
-from smtpguard.holds.checks import Seen
+from smtpguard.holds.effects import Seen
 from smtpguard.holds.model import Choice, Conflict, Hold, NotEntitled, Refused, State, Unconfirmed
 from smtpguard.holds.questions import JUDGEMENTS
 from smtpguard.holds.summary import summary

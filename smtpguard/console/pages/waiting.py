@@ -22,8 +22,8 @@ from smtpguard.console.rendering import digits, form, page, see_other, services_
 from smtpguard.console.rulewords import in_words
 from smtpguard.database.errors import ContentMissing, LedgerError
 from smtpguard.guard.inforce import InForce
-from smtpguard.holds.checks import Seen
 from smtpguard.holds.coverage import BEGINNING
+from smtpguard.holds.effects import Seen
 from smtpguard.holds.model import Choice, Hold, HoldQuery, NotEntitled, Rank, Refused, State, Unconfirmed
 from smtpguard.holds.service import Decided
 from smtpguard.holds.summary import sentence, unsuitable

@@ -26,8 +26,7 @@ from smtpguard.config.statefiles import replace_file
 from smtpguard.lists.sources import Cell, Source, SourceError, Stop, Tally
 from smtpguard.lists.sources.csv import CsvTable
 from smtpguard.lists.sources.files import Table, TextTable
-from smtpguard.lists.sources.server import SourceTimeouts, secret, trust
-from smtpguard.lists.sources.web import Web
+from smtpguard.lists.sources.server import SourceTimeouts, Web, secret, trust
 
 _TOLD = {"ETag": "If-None-Match", "Last-Modified": "If-Modified-Since"}
 _ACCEPT = {"csv": "text/csv", "json": "application/json", "text": "text/plain"}

@@ -15,8 +15,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from smtpguard.lists.sources import Cell, Source, SourceError, Stop, Tally
-from smtpguard.lists.sources.server import SourceTimeouts, secret, trust
-from smtpguard.lists.sources.web import Web
+from smtpguard.lists.sources.server import SourceTimeouts, Web, secret, trust
 
 PAGE = 1000
 MAX_ANSWER = 32 << 20

@@ -43,7 +43,7 @@ def opened(declaration: Mapping[str, Any], base: Path, *, state: Path | None = N
 
             return HttpSource.of(declaration, base, state, stop)
         case "aliases" | "virtual":
-            from smtpguard.lists.sources.aliases import AliasSource
+            from smtpguard.lists.sources.maps import AliasSource
 
             return AliasSource.of(declaration, base)
         case _:
