@@ -31,6 +31,7 @@ _ALIASES = {
 _UNKNOWN_OKAY = frozenset({"", "unknown-8bit", "x-unknown", "unknown", "x-user-defined", "_autodetect_all"})
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/=]+")
 _PADDING = re.compile(rb"=+")
+_PADDED_BREAK = re.compile(rb"=[ \t]++(?=\r?\n)")  # white space at a line's end is no part of it (RFC 2045 section 6.7)
 _WORD = re.compile(rb"=\?([^?\s]{1,60})\?([bBqQ])\?([^?]*|(?:[^?]|\?(?!=)){0,75})\?=")  # RFC 2047 section 2
 _SHORT = 200  # octets of a value that is cached
 _BETWEEN = re.compile(rb"[ \t\r\n]*")
@@ -71,7 +72,7 @@ def transfer(body: bytes, encoding: str) -> tuple[bytes, Phrase | None]:
     if encoding == "base64":
         return _base64(body)
     if encoding == "quoted-printable":
-        return binascii.a2b_qp(body), None
+        return binascii.a2b_qp(_PADDED_BREAK.sub(b"=", body)), None
     if encoding in ("x-uuencode", "uuencode", "x-uue", "uue"):
         return _uuencoded(body)
     return body, Phrase("it holds the unknown transfer encoding {name}", name=repr(encoding[:40]))

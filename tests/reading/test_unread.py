@@ -160,6 +160,11 @@ def test_quoted_printable_is_recognized_in_any_spelling(spelled: str) -> None:
     assert mechanism(spelled.encode()) == "quoted-printable"
 
 
+@every("end", ["=\r\n", "= \t\r\n", "=\n", "=   \n"])
+def test_a_soft_line_break_may_have_white_space_behind_it(end: str) -> None:
+    assert topics(alone(f"Tonight ba{end}con", "text/plain", Content_Transfer_Encoding="quoted-printable")) == {"pork"}
+
+
 @pytest.mark.parametrize("spelled", ["7bit", "8-bit", "x-nobody", "", "x-uuencode"])
 def test_another_encoding_keeps_its_name(spelled: str) -> None:
     assert mechanism(spelled.encode()) == spelled
