@@ -7,6 +7,7 @@ Maps of patterns (regexp, pcre) and compiled maps are refused. Aliases of aliase
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,14 +16,13 @@ from typing import Any
 
 from smtpguard.lists.sources import Cell, Source, SourceError, Tally, maps
 
-LONGEST_LINE = 1 << 20
-MAX_INCLUDES = 16  # within one another
+LONGEST_LINE = 16 << 20  # with its continuations: half a million addresses
 INCLUDE = ":include:"
 _TABLE = re.compile(r"[a-z]{2,12}:(?=[^:])", re.I)
 _TEXT_TABLES = frozenset({"hash", "btree", "dbm", "lmdb", "cdb", "sdbm", "texthash"})
 _PATTERN = re.compile(r"!?/|(?:if|endif)\b")
-_VALUES = re.compile(r'(?:[^",]|"(?:[^"\\]|\\.)*")+')
-_ALIAS = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[^:"]+?)\s*:(.*)\Z', re.S)
+_VALUES = re.compile(r'(?:[^",]|"(?:[^"\\]|\\.){0,500}+")+')  # with a bound, since many quotes may never close
+_ALIAS = re.compile(r'(\s*+"(?:[^"\\]|\\.)*+"\s*+|[^:"]++):(.*)\Z', re.S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +67,29 @@ def virtual(path: Path) -> Iterator[Entry]:
             yield Entry(line, wrong="nothing after the address")
 
 
-def expanded(value: str, base: Path, depth: int = 0) -> Iterator[str]:
-    """The value; of ``:include:FILE`` the values in the file, and in those that it includes. Raises SourceError."""
-    if not _bare(value).lower().startswith(INCLUDE):
+def expanded(value: str, base: Path) -> Iterator[str]:
+    """The value; of ``:include:FILE`` the values in the file, and in those that it includes, each file once. Raises
+    SourceError."""
+    if not _is_include(value):
         yield value
         return
-    path = base / _bare(value)[len(INCLUDE) :].strip()
-    if depth >= MAX_INCLUDES:
-        raise SourceError(f"{path}: more than {MAX_INCLUDES} files that include one another")
-    for _, text in _logical(path, continued=False):
-        for inner in _listed(text):
-            yield from expanded(inner, path.parent, depth + 1)
+    ahead, read = [(value, base)], set[str]()
+    while ahead:
+        written, folder = ahead.pop()
+        path = folder / _bare(written)[len(INCLUDE) :].strip()
+        if (real := os.path.realpath(path)) in read:
+            continue
+        read.add(real)
+        for _, text in _logical(path, continued=False):
+            for inner in _listed(text):
+                if _is_include(inner):
+                    ahead.append((inner, path.parent))
+                else:
+                    yield inner
+
+
+def _is_include(value: str) -> bool:
+    return _bare(value).lower().startswith(INCLUDE)
 
 
 def is_elsewhere(value: str) -> bool:
@@ -87,12 +99,15 @@ def is_elsewhere(value: str) -> bool:
 
 def _logical(path: Path, *, continued: bool = True) -> Iterator[tuple[int, str]]:
     """Lines with their continuations, and the number of the first."""
-    begun, parts = 0, list[str]()
+    begun, parts, size = 0, list[str](), 0
     try:
         with path.open("rb") as file:
-            for number, octets in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), 1):
+            for number, octets in enumerate(iter(lambda: file.readline(LONGEST_LINE + 1), b""), 1):
                 if b"\0" in octets:
                     raise SourceError(f"{path}: a compiled map: expected its text")
+                size += len(octets)
+                if size > LONGEST_LINE:
+                    raise SourceError(f"{path}:{number}: a line longer than {LONGEST_LINE >> 20} MB")
                 line = octets.decode("utf-8", "surrogateescape").rstrip()
                 if not line.strip() or line.lstrip().startswith("#"):
                     continue
@@ -103,7 +118,7 @@ def _logical(path: Path, *, continued: bool = True) -> Iterator[tuple[int, str]]
                     yield begun, " ".join(parts)
                 if _PATTERN.match(line) and continued:
                     raise SourceError(f"{path}:{number}: a map of patterns: expected addresses, one a line")
-                begun, parts = number, [line]
+                begun, parts, size = number, [line], len(octets)
     except OSError as error:
         raise SourceError(f"{path}: {error.strerror}") from None
     if parts:

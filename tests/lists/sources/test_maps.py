@@ -106,14 +106,39 @@ def test_an_invalid_line_is_reported(tmp_path: Path, members: Members) -> None:
         ("aliases", "customers: \0\1\n", "a compiled map: expected its text"),
         ("aliases", "others: lena@kund.se\n", "no customers is in it"),
         ("aliases", "customers: :include:gone.txt\n", r"gone\.txt: No such file"),
-        ("aliases", "customers: :include:aliases.self\n", "files that include one another"),
+        ("aliases", "customers: a@b.se,\n" + (" " + "c" * 100_000 + ",\n") * 200, "a line longer than 16 MB"),
     ],
 )
 def test_an_implausible_map_is_refused(tmp_path: Path, members: Members, name: str, content: str, why: str) -> None:
     (tmp_path / name).write_text(content)
-    (tmp_path / "aliases.self").write_text(":include:aliases.self\n")
     with pytest.raises(SourceError, match=why):
         members({name: name, "name": "customers"})
+
+
+def test_each_included_file_is_read_once(tmp_path: Path, members: Members) -> None:
+    """Files that include one another end, and so do those of which each includes the next one twice."""
+    (tmp_path / "aliases").write_text("customers: :include:0, :include:circle\n")
+    (tmp_path / "circle").write_text("eva@kund.se\n:include:./circle\n")
+    for n in range(40):
+        (tmp_path / str(n)).write_text(f":include:{n + 1}\n" * 2)
+    (tmp_path / "40").write_text("lena@kund.se\n")
+    assert sorted(members({"aliases": "aliases", "name": "customers"})[0]) == ["eva@kund.se", "lena@kund.se"]
+
+
+def test_an_alias_on_one_long_line_is_read_whole(tmp_path: Path, members: Members) -> None:
+    everybody = [f"a.customer.of.ours{n}@customers.kund.example" for n in range(30_000)]
+    line = ", ".join(everybody)
+    assert len(line) > 1 << 20
+    for name, sign in (("aliases", ":"), ("virtual", "")):
+        (tmp_path / name).write_text(f"customers{sign} {line}\n")
+        assert members({name: name, "name": "customers"})[0] == everybody
+
+
+def test_lines_without_a_colon_or_a_closing_quote_take_linear_time(tmp_path: Path) -> None:
+    path = tmp_path / "aliases"
+    path.write_text("a" + " " * 1_000_000 + "b\n" + 'b: "' + '\\"' * 20_000)
+    wrong, other = aliases(path)
+    assert (wrong.wrong, other.name) == ("no colon after the alias", "b")
 
 
 def test_a_missing_or_unsupported_map_is_an_error(tmp_path: Path, members: Members) -> None:
