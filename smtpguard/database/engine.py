@@ -47,6 +47,7 @@ _ROOMY = 1 << 30  # octets
 _CACHE_KIB = 32 << 10
 """What a process that admits mail keeps of the database, at most. People are counted under random numbers, on any page: with
 SQLite's own 2 MiB a mailing to hundreds of thousands reads and writes many pages again for each message."""
+_EXACT = "case_sensitive_like=ON"  # as LIKE is on PostgreSQL: "Sales" and "sales" are two lists, and two groups
 _LAY_OUT = (  # write its pages and free them; the last write makes the disk allocate them. None is worth the memory.
     "PRAGMA cache_size=-512",
     _BEGIN_SQLITE,
@@ -145,6 +146,7 @@ class Database:
                     "synchronous=FULL",
                     f"wal_autocheckpoint={_TOO_LONG_PAGES}",
                     "foreign_keys=ON",
+                    _EXACT,
                     f"query_only={'OFF' if write else 'ON'}",
                     *((f"cache_size=-{_CACHE_KIB}",) if write and self._hot else ()),
                 ):
@@ -199,7 +201,9 @@ class Database:
 
     def _engine_of(self, copy: ReadOnlyCopy) -> Engine:
         def opened() -> sqlite3.Connection:
-            return sqlite3.connect(copy.uri, uri=True, check_same_thread=False, isolation_level=None)
+            connection = sqlite3.connect(copy.uri, uri=True, check_same_thread=False, isolation_level=None)
+            connection.execute(f"PRAGMA {_EXACT}")
+            return connection
 
         engine = _sqlite_engine(opened, pooled=True)
         _begins(engine, "BEGIN")

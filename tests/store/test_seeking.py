@@ -82,6 +82,8 @@ SOUGHT: list[tuple[dict[str, Any], list[str]]] = [
     ({"words": ["\\"]}, []),
     ({"marks": [["list:news"]]}, ["H2"]),
     ({"marks": [["list:new"]]}, []),
+    ({"marks": [["list:News"]]}, []),
+    ({"marks": [["group:Duty"]]}, []),
     ({"marks": [["list:news", "list:ramadan"]]}, ["H2", "H1"]),
     ({"marks": [["group:duty"]]}, ["H2"]),
     ({"marks": [["group:duty"], ["list:ramadan"]]}, []),
