@@ -89,7 +89,6 @@ SANS_IO = (
     "data",
     "replies",
     "sasl",
-    "milter/codec",
     "milter/packet",
     "milter/states",
 )

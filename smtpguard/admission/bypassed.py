@@ -29,7 +29,7 @@ from smtpguard.journal.bypass import Bypass
 from smtpguard.mail.transaction import Fence
 from smtpguard.policy.counted import OF_EACH_RECIPIENT
 from smtpguard.policy.engine import Plan
-from smtpguard.policy.freezing import Gate, Selector
+from smtpguard.policy.freezing import Gate, Selectable, Selector
 
 log = logging.getLogger(__name__)
 
@@ -121,14 +121,7 @@ class BypassPath:
         return admission
 
     def fence(
-        self,
-        *,
-        lists: frozenset[str],
-        senders: frozenset[str],
-        mailing: str = "",
-        thread: str = "",
-        policy_sha256: str | None = None,
-        gone: Callable[[], bool] | None = None,
+        self, what: Selectable, *, policy_sha256: str | None = None, gone: Callable[[], bool] | None = None
     ) -> Fence:
         """As GateWatch.fence, by the gate as last seen: the bypass is still in force, and this host has begun no later
         generation."""
@@ -146,7 +139,7 @@ class BypassPath:
                 known = self._journal.generation
             except (OSError, ValueError):
                 return False
-            return known <= gate.generation and self._watch.allows(lists, senders, mailing, thread, policy_sha256)
+            return known <= gate.generation and self._watch.allows(what, policy_sha256)
 
         return fence
 

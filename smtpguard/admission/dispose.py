@@ -21,6 +21,7 @@ from smtpguard.mail.constant import maker
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.trace import prepend
 from smtpguard.mail.transaction import Fence, Lost, Onward, Recalled
+from smtpguard.policy.freezing import Selectable
 from smtpguard.policy.verdict import Deferred, Disposition, Held, Relayed
 
 _new_relayed = maker(Relayed)
@@ -37,14 +38,7 @@ class Fences(Protocol):
     """The last look before a final dot: GateWatch, or that of a bypass."""
 
     def fence(
-        self,
-        *,
-        lists: frozenset[str],
-        senders: frozenset[str],
-        mailing: str = "",
-        thread: str = "",
-        policy_sha256: str | None = None,
-        gone: Callable[[], bool] | None = None,
+        self, what: Selectable, *, policy_sha256: str | None = None, gone: Callable[[], bool] | None = None
     ) -> Fence: ...
 
 
@@ -134,14 +128,8 @@ class Dispose:
 
     def _fence(self, gathered: Gathered, admission: Admission, gone: Callable[[], bool]) -> Fence:
         facts = gathered.facts
-        return self._fences.fence(
-            lists=facts.lists - admission.unfrozen,
-            senders=facts.senders,
-            mailing=admission.mailing,
-            thread=facts.thread,
-            policy_sha256=gathered.in_force.policy_sha256,
-            gone=gone,
-        )
+        what = Selectable(facts.lists - admission.unfrozen, facts.senders, admission.mailing, facts.thread)
+        return self._fences.fence(what, policy_sha256=gathered.in_force.policy_sha256, gone=gone)
 
     def _outcome(self, gathered: Gathered, id: str, outcome: str, *replies: Reply | None, part: bool = False) -> None:
         """ "recalled" and "gone": the final dot was not sent. "lost": the relay was lost before it. ``part``: the

@@ -22,11 +22,10 @@ from smtpguard.admission.bypassed import BypassPath
 from smtpguard.admission.dispose import Dispose
 from smtpguard.admission.fronted import is_plain, is_still, key_of, marks_of
 from smtpguard.admission.mailingverdict import is_by_sender, mailing_verdict
-from smtpguard.admission.mailvote import VotesByMail
+from smtpguard.admission.mailvote import ReturnedMail, VotesByMail
 from smtpguard.admission.model import Admission, ComparisonMissing, Item, Seen
 from smtpguard.admission.preapproval import Preapproval
 from smtpguard.admission.record import Record, refused_at_rcpt
-from smtpguard.admission.returned import ReturnedMail
 from smtpguard.counts.keys import persons
 from smtpguard.database.errors import Busy, ContentMissing, Full, Gone, LedgerError, PolicyMoved, PolicyUnreadable
 from smtpguard.freezes.service import FRESH_SECONDS, GateWatch

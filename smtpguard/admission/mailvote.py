@@ -4,12 +4,14 @@ The address is ``decisions+TOKEN@...``. holds/replying.py says what an answer ma
 as for the console. One commit has the vote, the mark that the notice was answered, and a mail to the voter. A refusal is the
 SMTP reply. The person also gets a mail about it, but only if it is proven that they wrote the answer: so an answer with a
 forged From causes no mail.
+
+Bounces, complaints and replies come to addresses of the guard too (``ReturnedMail``): they are stored before the 250.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -41,6 +43,7 @@ from smtpguard.locale.phrase import Phrase
 from smtpguard.mail import reply
 from smtpguard.mail.address import Address, after_local
 from smtpguard.mail.authres import DkimResult
+from smtpguard.mail.message import Message
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Onward, Transaction
 from smtpguard.notices.intents import Notices
@@ -272,3 +275,39 @@ class VotesByMail:
         if not rest:
             return rest
         return rest[1:] if rest[0] == "+" else None
+
+
+MOST_RETURNED_OCTETS = 10 << 20
+"""A bounce may return the whole message."""
+_NO_OTHER = "Mail to this address must have no other recipient."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReturnedMail:
+    """``addresses``: the guard's own; ``+`` and a word may follow the local part (VERP). ``take``: stores a message and its
+    recipients; raises subclasses of LedgerError (returns/service.py)."""
+
+    addresses: Sequence[Address]
+    take: Callable[[Message, Sequence[str]], Awaitable[object]]
+
+    def reply_to(self, address: Address) -> Reply | None:
+        """The reply to a recipient; None if it is not one of them."""
+        return reply.RECIPIENT_OK if self._ours(address) else None
+
+    def asked(self, transaction: Transaction) -> bool:
+        return any(map(self._ours, transaction.envelope.addresses))
+
+    async def __call__(self, transaction: Transaction, onward: Onward) -> Disposition:
+        """Raises subclasses of LedgerError; the client then keeps the message."""
+        await onward.abandon()
+        to = transaction.envelope.addresses
+        if not all(map(self._ours, to)):
+            return Rejected(reply=reply.rejected(_NO_OTHER))
+        if transaction.message.size_bytes > MOST_RETURNED_OCTETS:
+            return Rejected(reply=reply.TOO_BIG)
+        await self.take(transaction.message, [str(address) for address in to])
+        return Counted(reply=reply.STORED)
+
+    def _ours(self, address: Address) -> bool:
+        rests = [after_local(address, ours) for ours in self.addresses]
+        return any(rest == "" or (rest or "").startswith("+") for rest in rests)

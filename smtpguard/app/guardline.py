@@ -16,9 +16,8 @@ import structlog
 from smtpguard.admission.bypassed import BypassPath
 from smtpguard.admission.dispose import Dispose
 from smtpguard.admission.intake import Intake
-from smtpguard.admission.mailvote import VotesByMail
+from smtpguard.admission.mailvote import ReturnedMail, VotesByMail
 from smtpguard.admission.preapproval import Preapproval
-from smtpguard.admission.returned import ReturnedMail
 from smtpguard.app.clock import SystemClock, host_name, ids
 from smtpguard.app.eventlog import EventLog
 from smtpguard.app.files import installation_secret, make_state

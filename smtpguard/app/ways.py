@@ -25,8 +25,7 @@ from smtpguard.config.fields import is_this_machine
 from smtpguard.config.settings import MilterListener, Settings, SmtpListener
 from smtpguard.lists.declared import ListInfo
 from smtpguard.mail.envelope import within
-from smtpguard.wire.milter.codec import encode
-from smtpguard.wire.milter.packet import Negotiate
+from smtpguard.wire.milter.packet import Negotiate, encode
 from smtpguard.wire.target import RelayTarget, Tls, is_loopback
 
 SECONDS = 10.0

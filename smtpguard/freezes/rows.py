@@ -14,7 +14,7 @@ from smtpguard.database.schema import freeze as table
 from smtpguard.database.schema import underway
 from smtpguard.journal.chain import microseconds
 from smtpguard.journal.event import Event
-from smtpguard.policy.freezing import Freeze, Gate
+from smtpguard.policy.freezing import Freeze, Gate, Selectable
 
 
 def read(connection: Connection) -> Gate:
@@ -45,8 +45,8 @@ def in_flight(connection: Connection, stop: Freeze, since: datetime, now: dateti
     )
     found = []
     for id, marks in connection.execute(query.order_by(underway.c.id)):
-        touches, senders, mailing, thread = json.loads(marks)
-        if stop.stops(lists=frozenset(touches), senders=frozenset(senders), mailing=mailing, thread=thread, now=now):
+        lists, senders, mailing, thread = json.loads(marks)
+        if stop.stops(Selectable(frozenset(lists), frozenset(senders), mailing, thread), now):
             found.append(id)
     return found
 

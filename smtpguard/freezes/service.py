@@ -24,7 +24,7 @@ from smtpguard.journal.chain import utc_text
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.outcome import Outcome
 from smtpguard.locale.phrase import N_
-from smtpguard.policy.freezing import ITSELF, Freeze, Gate, Selector, stopped_by
+from smtpguard.policy.freezing import ITSELF, Freeze, Gate, Selectable, Selector, stopped_by
 
 if TYPE_CHECKING:  # a freeze should not wait for these imports
     from smtpguard.guard.ports import Clock, Front, Gates, Ledger
@@ -93,7 +93,7 @@ class GateWatch:
         """Whether a known freeze stops a message with these facts; if so its content is kept first. A freeze that this
         process does not know yet costs another round."""
         frozen = facts.identity is not None and self.freezes_mailings  # only the admission knows the mailing
-        return self.gate is None or frozen or self._stopped(facts.lists, facts.senders, "", facts.thread)
+        return self.gate is None or frozen or self._stopped(Selectable(facts.lists, facts.senders, "", facts.thread))
 
     @property
     def freezes_mailings(self) -> bool:
@@ -101,37 +101,20 @@ class GateWatch:
         freezes = self.gate.freezes if self.gate is not None else ()
         return bool(freezes) and any(f.selector is Selector.MAILING for f in freezes)
 
-    def _stopped(self, lists: frozenset[str], senders: frozenset[str], mailing: str, thread: str) -> bool:
+    def _stopped(self, what: Selectable) -> bool:
         if self.gate is None or not self.gate.freezes:
             return False
-        now = self._clock.now()
-        return bool(
-            stopped_by(self.gate.freezes, lists=lists, senders=senders, mailing=mailing, thread=thread, now=now)
-        )
+        return bool(stopped_by(self.gate.freezes, what, self._clock.now()))
 
-    def allows(
-        self,
-        lists: frozenset[str],
-        senders: frozenset[str],
-        mailing: str,
-        thread: str,
-        policy_sha256: str | None,
-    ) -> bool:
+    def allows(self, what: Selectable, policy_sha256: str | None) -> bool:
         """Whether the gate, as last read, lets this message pass: none of its freezes stops it, and the policy that decided
         is in force (None: people decided)."""
         if self.gate is None or (policy_sha256 is not None and self.gate.policy_sha256 != policy_sha256):
             return False
-        return not self._stopped(lists, senders, mailing, thread)
+        return not self._stopped(what)
 
     def fence(
-        self,
-        *,
-        lists: frozenset[str],
-        senders: frozenset[str],
-        mailing: str = "",
-        thread: str = "",
-        policy_sha256: str | None = None,
-        gone: Callable[[], bool] | None = None,
+        self, what: Selectable, *, policy_sha256: str | None = None, gone: Callable[[], bool] | None = None
     ) -> Fence:
         """Whether the final dot may still be sent. The gate must have been read less than a second ago, and none of its
         freezes may stop this message. The policy that decided must still be in force (None: people decided, and no
@@ -144,7 +127,7 @@ class GateWatch:
         def holds() -> bool:
             if self._clock.monotonic() - self._read_at >= FRESH_SECONDS or (gone is not None and gone()):
                 return False
-            return self.allows(lists, senders, mailing, thread, policy_sha256)
+            return self.allows(what, policy_sha256)
 
         async def fence() -> bool:
             if holds() and self._is_newest():
@@ -339,19 +322,12 @@ class Freezes:
 
     async def against(self, mailing: Mailing) -> tuple[Freeze, ...]:
         """The freezes that stop further messages of a mailing, or those of it that are approved and not sent."""
-        senders = frozenset(filter(None, (mailing.sender, mailing.reverse_path)))
-        freezes = (await self._ledger.gate.read()).freezes
+        what = mailing.selectable
         bound = frozenset().union(
             *(grant.lists for grant in mailing.grants if grant.only)
         )  # a correction goes all the same
-        return stopped_by(
-            freezes,
-            lists=set(mailing.lists) - bound,
-            senders=senders,
-            mailing=mailing.mailing_id,
-            thread="",
-            now=self._clock.now(),
-        )
+        freezes = (await self._ledger.gate.read()).freezes
+        return stopped_by(freezes, what._replace(lists=what.lists - bound), self._clock.now())
 
     async def _recall(self, freeze: Freeze) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Wait until fences stop and outcomes are journalled, at most ``recall_seconds``; then find which messages were

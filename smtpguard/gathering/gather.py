@@ -207,11 +207,7 @@ class Gather:
                 post, text = None, None
         counted = everyone if post is None else _beside(post, everyone, in_force, self.trace_key)
         sender = Sender.of(transaction, registry, registry.digester.delimiters)
-        # its mailing is needed if it may reach a customer, or if a rule counts the people that a mailing reaches
-        if not counted.customers.high and not in_force.rules.counts("mailing.reach"):  # as with nearly all mail
-            reading = text if text is not None else await self._read(transaction, ONLY_HEADERS)
-            return _learned(transaction, in_force, began, sender, everyone, counted, post, reading, text)
-        first = Gathered(
+        known = _new_gathered(
             transaction=transaction,
             in_force=in_force,
             began=began,
@@ -222,8 +218,13 @@ class Gather:
             facts=_NOTHING_KNOWN,
             reading=text,
             text=text,
+            differs=_NO_DIFFERENCE,
         )
-        return await self.ask(first, ONLY_TEXT)
+        # its mailing is needed if it may reach a customer, or if a rule counts the people that a mailing reaches
+        if counted.customers.high or in_force.rules.counts("mailing.reach"):
+            return await self.ask(known, ONLY_TEXT)
+        reading = text if text is not None else await self._read(transaction, ONLY_HEADERS)  # as with nearly all mail
+        return _learned(known, reading, text)
 
     async def ask(self, known: Gathered, pending: frozenset[Source]) -> Gathered:
         """Add everything from these sources; unknown if a source does not answer."""
@@ -240,10 +241,7 @@ class Gather:
             reading = await self._read(transaction, ONLY_HEADERS)
         if Source.ORIGIN in pending and origin is None:
             origin = await self._verify(transaction)
-        return _learned(
-            transaction, known.in_force, known.began, known.sender, known.everyone, known.counted, known.post,
-            reading, text, origin, looks_unknown, known,
-        )  # fmt: skip
+        return _learned(known, reading, text, origin, looks_unknown)
 
     async def compare(
         self,
@@ -333,19 +331,22 @@ _NOTHING_KNOWN = Facts()
 
 
 def _learned(
-    transaction: Transaction, in_force: InForce, began: datetime | None, sender: Sender, everyone: Classified,
-    counted: Classified, post: TraceInfo | None, reading: Reading | Unknown | None, text: Reading | Unknown | None,
-    origin: DkimResult | Unknown | None = None, looks_unknown: Unknown | None = None, before: Gathered | None = None,
-) -> Gathered:  # fmt: skip
-    """The facts with these answers. ``before``: the step before, for what it knows beside them."""
+    known: Gathered,
+    reading: Reading | Unknown | None,
+    text: Reading | Unknown | None,
+    origin: DkimResult | Unknown | None = None,
+    looks_unknown: Unknown | None = None,
+) -> Gathered:
+    """The facts with these answers; what is known beside them stays."""
+    transaction, in_force, counted, sender = known.transaction, known.in_force, known.counted, known.sender
     registry = in_force.registry
     if isinstance(reading, Reading):
         sender = sender.read_as(reading.from_address, reading.from_ambiguous)
-    values = of_envelope(transaction, counted, everyone.total, registry.lists)
+    values = of_envelope(transaction, counted, known.everyone.total, registry.lists)
     values.update(sender.facts(transaction, counted, registry, origin))
     proven = values.get("sender.proven") is True
     streams = sender.proven_streams(transaction, counted, registry, origin) if values.get("stream") else ()
-    evidence: Mapping[str, tuple[str, ...]] = {} if post is None else _expanded(post)
+    evidence: Mapping[str, tuple[str, ...]] = {} if known.post is None else _expanded(known.post)
     if isinstance(reading, Reading):
         # Anybody can write Auto-Submitted, so a null reverse-path or a declared origin must confirm it.
         by_origin = proven and not sender.authenticated
@@ -363,7 +364,7 @@ def _learned(
     facts = _new_facts(
         values=values,
         evidence=evidence,
-        lists=everyone.lists,
+        lists=known.everyone.lists,
         senders=sender.everything,
         thread=reading.thread if isinstance(reading, Reading) else "",
         threads=threads_of(answer, counted) if answer is not None else (),
@@ -376,20 +377,20 @@ def _learned(
     return _new_gathered(
         transaction=transaction,
         in_force=in_force,
-        began=began,
+        began=known.began,
         sender=sender,
-        everyone=everyone,
+        everyone=known.everyone,
         counted=counted,
-        post=post,
+        post=known.post,
         facts=facts,
         reading=reading,
         text=text,
         looks_unknown=looks_unknown,
         origin=origin,
         streams=streams,
-        shown=before.shown if before is not None else None,
-        coming=before.coming if before is not None else None,
-        differs=before.differs if before is not None else _NO_DIFFERENCE,
+        shown=known.shown,
+        coming=known.coming,
+        differs=known.differs,
     )
 
 

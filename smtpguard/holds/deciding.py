@@ -436,10 +436,7 @@ def _stop(batch: Batch, freeze: Freeze) -> None:
         if row is None or row.mailing.progress is None:
             continue
         mailing = row.mailing
-        senders = frozenset(filter(None, (mailing.sender, mailing.reverse_path)))
-        if freeze.stops(
-            lists=frozenset(mailing.lists), senders=senders, mailing=mailing.mailing_id, thread="", now=batch.now
-        ):
+        if freeze.stops(mailing.selectable, batch.now):
             stopped = mailing.progress.moved(Move.STOP, batch.now, "a freeze") if mailing.progress is not None else None
             if stopped is not None:
                 mailings_of(batch).change(row, replace(mailing, progress=stopped))

@@ -15,7 +15,7 @@ from smtpguard.mailings.model import Correction, Grant, Rejection
 from smtpguard.outbox.model import Intent, Settled
 from smtpguard.policy.absences import Groups
 from smtpguard.policy.approvals import Stages
-from smtpguard.policy.freezing import Freeze, stopped_by
+from smtpguard.policy.freezing import Freeze, Selectable, stopped_by
 from smtpguard.policy.verdict import Mode, Quorum, Verdict
 from smtpguard.reading.fingerprint import Identity
 
@@ -447,8 +447,12 @@ Over = Callable[[Hold, str], tuple[tuple[Event, ...], tuple[Intent, ...]]]
 
 def held_up_by(hold: Hold, freezes: Iterable[Freeze], now: datetime) -> tuple[Freeze, ...]:
     """The freezes that stop a held message, whether it is approved or will be. A freeze of its lists does not stop a correction."""
-    lists = hold.lists if hold.correction is None else ()
-    return stopped_by(freezes, lists=lists, senders=hold.senders, mailing=hold.mailing_id, thread=hold.thread, now=now)
+    what = selectable(hold)
+    return stopped_by(freezes, what if hold.correction is None else what._replace(lists=frozenset()), now)
+
+
+def selectable(hold: Hold) -> Selectable:
+    return Selectable(frozenset(hold.lists), hold.senders, hold.mailing_id, hold.thread)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -244,7 +244,7 @@ def build(path: Path, keys: Iterator[str], digester: Digester, *, built_at: date
         return write(path, map(digester.of_canonical, first), key_id=digester.key_id, built_at=built_at, fingerprint=fingerprint)  # fmt: skip
     task = {"path": str(path), "key": digester.key.hex(), "delimiters": digester.delimiters,
             "built_at": built_at.isoformat(), "fingerprint": fingerprint.hex()}  # fmt: skip
-    argv = [sys.executable, "-P", "-m", "smtpguard.lists"]
+    argv = [sys.executable, "-P", "-m", "smtpguard.lists.writing"]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -305,3 +305,7 @@ def _keys(source: BinaryIO) -> Iterator[str]:
         if len(block) < size:
             raise CutShort
         yield from block.decode().split("\n")
+
+
+if __name__ == "__main__":
+    sys.exit(serve(sys.stdin.buffer, sys.stdout.buffer))

@@ -17,6 +17,7 @@ from smtpguard.database.codec import Codec
 from smtpguard.mail.constant import constant
 from smtpguard.mailings.staging import Progress
 from smtpguard.policy.approvals import Stages
+from smtpguard.policy.freezing import Selectable
 from smtpguard.reading.fingerprint import Identity
 from smtpguard.reading.shown import Shown
 
@@ -320,6 +321,12 @@ class Mailing:
         if self.progress is not None and self.progress.waits:
             return State.PAUSED
         return State.APPROVED
+
+    @property
+    def selectable(self) -> Selectable:
+        return Selectable(
+            frozenset(self.lists), frozenset(filter(None, (self.sender, self.reverse_path))), self.mailing_id
+        )
 
     @property
     def out(self) -> int:

@@ -28,7 +28,7 @@ from typing import Any, Protocol
 from smtpguard.database.errors import ContentMissing, LedgerError
 from smtpguard.freezes.service import GateWatch
 from smtpguard.guard.ports import Clock, Ledger, PolicyInForce, Relay
-from smtpguard.holds.model import Hold
+from smtpguard.holds.model import Hold, selectable
 from smtpguard.journal.chain import utc_text
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Recipient
@@ -290,9 +290,7 @@ class Delivery:
             content = await self._ledger.contents.load(intent.content_sha256)
         except ContentMissing:
             raise _Unsendable("the content is not kept any more", "missing") from None
-        stands = self._watch.fence(
-            lists=frozenset(hold.lists), senders=hold.senders, mailing=hold.mailing_id, thread=hold.thread
-        )
+        stands = self._watch.fence(selectable(hold))
         envelope = replace(hold.envelope, recipients=tuple(due))
         return _Parcel(
             forms=[(envelope, content)],

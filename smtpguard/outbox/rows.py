@@ -54,7 +54,7 @@ from smtpguard.outbox.model import (
     Lease,
     Settled,
 )
-from smtpguard.policy.freezing import Freeze
+from smtpguard.policy.freezing import Freeze, Selectable
 
 _OF_CONTENT = [kind.value for kind in OF_CONTENT]
 _RELEASE = IntentKind.RELEASE.value
@@ -227,9 +227,7 @@ def _choose(batch: Batch, n: int, known: StoppedEntries) -> list[str]:
     stopped."""
     freezes = [f for f in batch.freezes if f.until is None or batch.now < f.until]
     known.look(freezes, batch.now_us)
-    everything = any(
-        f.stops(lists=frozenset(), senders=frozenset(), mailing="", thread="", now=batch.now) for f in freezes
-    )
+    everything = any(freeze.stops(Selectable(), batch.now) for freeze in freezes)
     joined = outbox.outerjoin(hold, hold.c.hold_id == outbox.c.hold_id)
     query = (
         select(outbox.c.intent_id, outbox.c.kind, outbox.c.next_at, outbox.c.hold_id)

@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, fields
 from math import inf
-from typing import Protocol
+from typing import Any, ClassVar, Protocol
 
 from smtpguard.locale.phrase import Amount, Phrase, Span
 from smtpguard.mail.envelope import Network, within
@@ -130,14 +130,17 @@ class Condition(ABC):
             *(self.limit if name == "pattern" else getattr(self, name) for name in own),
         )
 
-    @abstractmethod
+    of: ClassVar[type]
+    """The type of the values that it can answer for."""
+
     def test(self, value: Value) -> Answer:
         """The answer for a known value, or Unknown."""
+        if type(value) is not self.of:
+            return UNKNOWN
+        return YES if self._is_met(value) else NO
 
-    def _within(self, value: Value) -> Answer:
-        """The answer if the value is no count, or only the bounds of one."""
-        answer = self.test(value.count) if isinstance(value, Within) else UNKNOWN
-        return PENDING if answer is UNKNOWN and isinstance(value, Within) else answer
+    @abstractmethod
+    def _is_met(self, value: Any) -> bool: ...
 
     def answer(self, values: Mapping[str, Value]) -> Answer:
         value = values.get(self.slot)
@@ -181,98 +184,90 @@ def shown(fact: Fact, value: Value) -> str:
 class Truth(Condition):
     """``true`` or ``false``."""
 
+    of = bool
     wanted: bool
 
-    def test(self, value: Value) -> Answer:
-        if type(value) is not bool:
-            return UNKNOWN
-        return YES if value is self.wanted else NO
+    def _is_met(self, value: bool) -> bool:
+        return value is self.wanted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Word(Condition):
     """A word, or one of several."""
 
+    of = str
     words: frozenset[str]
 
-    def test(self, value: Value) -> Answer:
-        if type(value) is not str:
-            return UNKNOWN
-        return YES if value in self.words else NO
+    def _is_met(self, value: str) -> bool:
+        return value in self.words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class WordMatches(Condition):
     """``{matches: PATTERN}`` on a word."""
 
+    of = str
     pattern: Pattern
 
-    def test(self, value: Value) -> Answer:
-        if type(value) is not str:
-            return UNKNOWN
-        return YES if self.pattern.search(value) else NO
+    def _is_met(self, value: str) -> bool:
+        return self.pattern.search(value) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SomeWord(Condition):
     """Over a set: any member is one of the words."""
 
+    of = frozenset
     words: frozenset[str]
 
-    def test(self, value: Value) -> Answer:
-        if type(value) is not frozenset:
-            return UNKNOWN
-        return NO if value.isdisjoint(self.words) else YES
+    def _is_met(self, value: frozenset[str]) -> bool:
+        return not value.isdisjoint(self.words)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class EveryWord(Condition):
     """Over a set, in ``unless``: it has members, and all are among the words."""
 
+    of = frozenset
     words: frozenset[str]
 
-    def test(self, value: Value) -> Answer:
-        if type(value) is not frozenset:
-            return UNKNOWN
-        return YES if value and value <= self.words else NO
+    def _is_met(self, value: frozenset[str]) -> bool:
+        return bool(value) and value <= self.words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SetMatches(Condition):
     """``{matches: PATTERN}`` over a set: any member, or with ``every`` all of them if there are any."""
 
+    of = frozenset
     pattern: Pattern
     every: bool
 
-    def test(self, value: Value) -> Answer:
-        if type(value) is not frozenset:
-            return UNKNOWN
+    def _is_met(self, value: frozenset[str]) -> bool:
         found = (self.pattern.search(str(word)) is not None for word in value)
-        return YES if value and (all(found) if self.every else any(found)) else NO
+        return bool(value) and (all(found) if self.every else any(found))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class InNetwork(Condition):
     """An address that is in one of the networks."""
 
+    of = str
     networks: tuple[Network, ...]
 
-    def test(self, value: Value) -> Answer:
-        if type(value) is not str:
-            return UNKNOWN
-        return YES if within(value, self.networks) else NO
+    def _is_met(self, value: str) -> bool:
+        return within(value, self.networks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Empty(Condition):
     """``none`` (``wanted`` true) or ``any`` over a set."""
 
+    of = frozenset
     wanted: bool
 
-    def test(self, value: Value) -> Answer:
-        if type(value) is not frozenset:
-            return UNKNOWN
-        return YES if (not value) is self.wanted else NO
+    def _is_met(self, value: frozenset[str]) -> bool:
+        return (not value) is self.wanted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -280,17 +275,24 @@ class Range(Condition):
     """``>= n``, ``> n`` (``beyond``), ``<= n``, ``< n`` (``below``), and ``between a and b``, both inclusive. ``== n`` is
     between n and n; of a count, ``none`` is ``== 0`` and ``any`` is ``>= 1``."""
 
+    of = Count
     least: float = -inf
     most: float = inf
     beyond: bool = False
     below: bool = False
 
     def test(self, value: Value) -> Answer:
+        """Of a count of which only the bounds are known, PENDING unless these decide."""
+        if type(value) is Within:
+            return PENDING if (answer := self.test(value.count)) is UNKNOWN else answer
         if type(value) is not Count:
-            return self._within(value)
-        if self._reaches(value.low) and self._keeps_to(value.high):
+            return UNKNOWN
+        if self._is_met(value):
             return YES
         return UNKNOWN if self._reaches(value.high) and self._keeps_to(value.low) else NO
+
+    def _is_met(self, value: Count) -> bool:
+        return self._reaches(value.low) and self._keeps_to(value.high)
 
     def _reaches(self, n: float) -> bool:
         return n > self.least or (n == self.least and not self.beyond)

@@ -11,6 +11,7 @@ import enum
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from smtpguard.locale.phrase import N_, Phrase, Said
 from smtpguard.policy.facts import Facts, Unknown
@@ -41,6 +42,16 @@ class Selector(enum.Enum):
     THREAD = "thread"
 
 
+class Selectable(NamedTuple):
+    """What a freeze selects a message, a hold or a mailing by: the lists that it touches, its canonical senders, the mailing
+    that it is a copy of and its conversation, "" for none."""
+
+    lists: frozenset[str] = frozenset()
+    senders: frozenset[str] = frozenset()
+    mailing: str = ""
+    thread: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Freeze:
     """One freeze. ``value``: the list's name, the canonical sender, the mailing or the thread; "" for all. ``until``:
@@ -56,23 +67,21 @@ class Freeze:
     until: datetime | None = None
     defers: bool = False
 
-    def stops(
-        self, *, lists: frozenset[str], senders: frozenset[str], mailing: str, thread: str, now: datetime
-    ) -> bool:
-        """Whether it stops a message with these properties at ``now``."""
+    def stops(self, what: Selectable, now: datetime) -> bool:
+        """Whether it stops this at ``now``."""
         if self.until is not None and now >= self.until:
             return False
         match self.selector:
             case Selector.ALL:
                 return True
             case Selector.LIST:
-                return self.value in lists
+                return self.value in what.lists
             case Selector.SENDER:
-                return self.value in senders
+                return self.value in what.senders
             case Selector.MAILING:
-                return bool(mailing) and self.value == mailing
+                return bool(what.mailing) and self.value == what.mailing
             case Selector.THREAD:
-                return bool(thread) and self.value == thread
+                return bool(what.thread) and self.value == what.thread
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,18 +97,9 @@ _TOLD_BY = {Selector.SENDER: "sender.address", Selector.LIST: "recipients.lists"
 """The fact that is needed to know whether a freeze of that kind selects a message."""
 
 
-def stopped_by(
-    freezes: Iterable[Freeze],
-    *,
-    lists: Iterable[str],
-    senders: frozenset[str],
-    mailing: str,
-    thread: str,
-    now: datetime,
-) -> tuple[Freeze, ...]:
-    """The freezes that stop a message with these properties. It is released when all of them are lifted."""
-    touched = frozenset(lists)
-    return tuple(f for f in freezes if f.stops(lists=touched, senders=senders, mailing=mailing, thread=thread, now=now))
+def stopped_by(freezes: Iterable[Freeze], what: Selectable, now: datetime) -> tuple[Freeze, ...]:
+    """The freezes that stop this. It is released when all of them are lifted."""
+    return tuple(freeze for freeze in freezes if freeze.stops(what, now))
 
 
 def frozen(
@@ -108,10 +108,7 @@ def frozen(
     """The first freeze that certainly or possibly selects it; the strictest first. ``mailing``: that it is a copy of.
     ``answer``: HOLD or DEFER, if the freeze itself does not say."""
     freezes = sorted(freezes, key=lambda freeze: not freeze.defers)
-    certain = stopped_by(
-        freezes, lists=facts.lists, senders=facts.senders, mailing=mailing, thread=facts.thread, now=now
-    )
-    if certain:
+    if certain := stopped_by(freezes, Selectable(facts.lists, facts.senders, mailing, facts.thread), now):
         return certain[0], _hit(certain[0], answer, uncertain=False)
     for freeze in freezes:
         if _may_stop(freeze, facts, now):

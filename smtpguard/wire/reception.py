@@ -1,8 +1,7 @@
-"""The connections of one listener: accepted, counted, timed, and closed (RFC 5321 section 3.8).
+"""The connections of one listener: accepted, counted by client, and refused above its limits (RFC 5321 section 3.8).
 
-A connection comes as an accepted socket from the supervisor, or from a listening socket of our own. One timer checks
-all of them once a second. The guard's decision runs here, so that it is recorded to its end even if the client
-disconnects.
+A connection comes as an accepted socket from the supervisor, or from a listening socket of our own. The guard's decision
+runs here, so that it is recorded to its end even if the client disconnects.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from smtpguard.mail.envelope import Envelope, Session
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import RefusedRecipient, Transaction
 from smtpguard.wire.carried import Admit, Carried, carry
+from smtpguard.wire.connections import Connections
 from smtpguard.wire.listener import Listener
 from smtpguard.wire.login import Logins
 from smtpguard.wire.pool import Routing
@@ -35,7 +35,7 @@ NoteRefused = Callable[[str, Session, Envelope, tuple[RefusedRecipient, ...]], N
 LOOK_SECONDS = 1.0
 
 
-class Reception:
+class Reception(Connections[Dialog]):
     """One listener. Made and used in one event loop."""
 
     def __init__(
@@ -53,31 +53,14 @@ class Reception:
         """``logins``: set if clients may log in; ``turned_away``: called for each message that is answered 4xx or 5xx
         without a verdict. ``note_refused``: called for each transaction without a message after the relay refused
         recipients; nobody waits for it."""
+        super().__init__(monotonic, LOOK_SECONDS)
         self.turned_away = turned_away
-        self.listener, self.routing, self.new_id, self.monotonic = listener, routing, new_id, monotonic
-        self.logins = logins
-        self.loop = asyncio.get_running_loop()
+        self.listener, self.routing, self.new_id, self.logins = listener, routing, new_id, logins
         self.greeting = Reply(220, (f"{listener.hostname} ESMTP",))
         self._admit = admit
         self._note_refused = note_refused
-        self._dialogs: set[Dialog] = set()
-        self._over: dict[Dialog, Callable[[], None]] = {}
         self._per_client: Counter[str] = Counter()
-        self._carrying = 0
-        self._quiet = asyncio.Event()
-        self._quiet.set()
         self._server: asyncio.Server | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._stopping = False
-
-    @property
-    def connections(self) -> int:
-        return len(self._dialogs)
-
-    @property
-    def busy(self) -> int:
-        """The number of messages that are being decided or sent."""
-        return self._carrying
 
     # connections
 
@@ -106,32 +89,19 @@ class Reception:
             )
         else:
             _, dialog = await self.loop.connect_accepted_socket(lambda: Dialog(self, client), sock)
-        if over is None:
-            return
-        if dialog in self._dialogs:
-            self._over[dialog] = over
-        else:  # it has ended meanwhile
-            over()
+        self._calls(dialog, over)
 
     def _dialog(self) -> Dialog:
         return Dialog(self)
 
     def arrived(self, dialog: Dialog) -> None:
-        self._dialogs.add(dialog)
+        self._arrived(dialog)
         self._per_client[dialog.client_ip] += 1
-        self._quiet.clear()
-        if self._timer is None:
-            self._timer = self.loop.call_later(LOOK_SECONDS, self._tick)
 
     def parted(self, dialog: Dialog) -> None:
-        if dialog not in self._dialogs:
-            return
-        self._dialogs.remove(dialog)
-        over = self._over.pop(dialog, None)
-        if over is not None:
-            over()
-        self._forget(dialog.client_ip)
-        self._perhaps_quiet()
+        if dialog in self._open:
+            self._parted(dialog)
+            self._forget(dialog.client_ip)
 
     def renamed(self, dialog: Dialog, before: str) -> Reply | None:
         """Count a client under its new address; returns why it cannot be served, if it cannot."""
@@ -149,66 +119,29 @@ class Reception:
         limits = self.listener.limits
         if self._stopping:
             return reply.SHUTTING_DOWN
-        if len(self._dialogs) > limits.connections:
+        if len(self._open) > limits.connections:
             return reply.TOO_MANY_CONNECTIONS
         if not dialog.trusted and self._per_client[dialog.client_ip] > limits.connections_per_client:
             return reply.TOO_MANY_CONNECTIONS
         return None
 
-    # time
-
-    def look(self) -> None:
-        """Close connections of clients that took too long."""
-        now = self.monotonic()
-        for dialog in tuple(self._dialogs):
-            dialog.look(now)
-
-    def _tick(self) -> None:
-        self._timer = None
-        self.look()
-        if self._dialogs:
-            self._timer = self.loop.call_later(LOOK_SECONDS, self._tick)
-
     # messages
 
     def carry(self, transaction: Transaction, passage: Passage) -> Coroutine[Any, Any, Carried]:
         """Let the guard decide and act. The coroutine must run to its end."""
-        self._carrying += 1
+        self._deciding += 1
         return carry(self._admit, transaction, passage, partial(self._carried, passage))
 
     def _carried(self, passage: Passage) -> None:
         passage.close()
-        self._carrying -= 1
-        if not self._carrying:
-            self._perhaps_quiet()
+        self._decided()
 
     def came_to_nothing(self, session: Session, envelope: Envelope, refused: tuple[RefusedRecipient, ...]) -> None:
         """No content followed. ``envelope``: with the recipients that the relay accepted."""
         if self._note_refused is not None:
             self._note_refused(self.new_id(), session, envelope, refused)
 
-    def _perhaps_quiet(self) -> None:
-        if not self._dialogs and not self._carrying:
-            self._quiet.set()
-
-    # the end
-
     async def stop(self, grace_seconds: float = 30) -> int:
-        """Accept no more, close idle connections, let those in DATA finish; returns how many were cut off after that."""
-        self._stopping = True
         if self._server is not None:
             self._server.close()
-        for dialog in tuple(self._dialogs):
-            dialog.stop()
-        try:
-            async with asyncio.timeout(grace_seconds):
-                await self._quiet.wait()
-        except TimeoutError:
-            pass
-        left = len(self._dialogs)
-        for dialog in tuple(self._dialogs):
-            dialog.cut_off()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        return left
+        return await super().stop(grace_seconds)

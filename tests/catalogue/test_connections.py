@@ -7,7 +7,6 @@ import socket
 from pathlib import Path
 
 from smtpguard.wire.listener import Limits
-from smtpguard.wire.milter.codec import answers, encode
 from smtpguard.wire.milter.packet import (
     Answer,
     Connect,
@@ -20,6 +19,8 @@ from smtpguard.wire.milter.packet import (
     Mail,
     Negotiate,
     Rcpt,
+    answers,
+    encode,
 )
 from tests.faults.machine import machine
 from tests.peers.chain import until

@@ -28,8 +28,7 @@ from smtpguard.mail.transaction import Onward, Transaction
 from smtpguard.policy.verdict import Deferred, Disposition, Held, Rejected
 from smtpguard.wire.listener import Limits
 from smtpguard.wire.milter import packet
-from smtpguard.wire.milter.codec import encode
-from smtpguard.wire.milter.packet import Answer, Command
+from smtpguard.wire.milter.packet import Answer, Command, encode
 from tests.wire.milter.speaking import relay_all, served
 from tests.wire.relayed import fence_holds
 

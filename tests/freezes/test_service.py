@@ -17,7 +17,7 @@ from smtpguard.freezes.service import LAST_CHARACTERS, Freezes, GateWatch, Hook,
 from smtpguard.locale.speech import Speech
 from smtpguard.mail.reply import RELAY_LOST
 from smtpguard.mail.transaction import Answers, Lost, Recalled
-from smtpguard.policy.freezing import Freeze, Gate, Selector
+from smtpguard.policy.freezing import Freeze, Gate, Selectable, Selector
 from smtpguard.policy.verdict import Held, Relayed
 from tests.every import every
 from tests.guard.house import MEMBERS, Clock, FakePassage, House
@@ -63,13 +63,7 @@ def stop(selector: Selector = Selector.ALL, value: str = "", **more: Any) -> Fre
 async def test_the_fence_by_gate_and_time(gate: Gate, passed: float, holds: bool) -> None:
     ledger, clock = Gates(), Clock()
     watch = GateWatch(ledger, clock)  # type: ignore[arg-type]
-    fence = watch.fence(
-        lists=frozenset({"news"}),
-        senders=frozenset({"anna@example.com"}),
-        mailing="m",
-        thread="<t>",
-        policy_sha256="p",
-    )
+    fence = watch.fence(Selectable(frozenset({"news"}), frozenset({"anna@example.com"}), "m", "<t>"), policy_sha256="p")
     ledger.fails = Unavailable()
     assert not await fence()  # never read
     ledger.now, ledger.fails = gate, None
@@ -88,7 +82,7 @@ async def test_a_stale_gate_is_read_again_at_the_dot(stopped: bool) -> None:
     await watch.read()
     clock.pass_(seconds=3)
     ledger.now = Gate(generation=2, policy_sha256="p", freezes=(stop(),) if stopped else ())
-    assert await watch.fence(lists=frozenset(), senders=frozenset())() is not stopped
+    assert await watch.fence(Selectable())() is not stopped
 
 
 async def test_a_slow_read_is_repeated() -> None:
@@ -102,7 +96,7 @@ async def test_a_slow_read_is_repeated() -> None:
             return self.now
 
     watch = GateWatch(Slow(), clock)  # type: ignore[arg-type]
-    assert await watch.fence(lists=frozenset(), senders=frozenset())()
+    assert await watch.fence(Selectable())()
     assert reads == 3
 
 
@@ -114,7 +108,7 @@ async def test_a_gate_that_does_not_answer_recalls(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr("smtpguard.freezes.service.LOOK_SECONDS", 0.0)
     watch = GateWatch(Silent(), Clock())  # type: ignore[arg-type]
-    assert not await watch.fence(lists=frozenset(), senders=frozenset())()
+    assert not await watch.fence(Selectable())()
 
 
 async def test_a_release_is_not_stopped_by_a_new_policy() -> None:
@@ -122,14 +116,14 @@ async def test_a_release_is_not_stopped_by_a_new_policy() -> None:
     watch = GateWatch(ledger, clock)  # type: ignore[arg-type]
     ledger.now = Gate(generation=2, policy_sha256="another")
     await watch.read()
-    assert await watch.fence(lists=frozenset(), senders=frozenset())()
+    assert await watch.fence(Selectable())()
 
 
 async def test_the_fence_fails_if_the_client_disconnected() -> None:
     watch = GateWatch(Gates(), Clock())  # type: ignore[arg-type]
     await watch.read()
     gone = False
-    fence = watch.fence(lists=frozenset(), senders=frozenset(), gone=lambda: gone)
+    fence = watch.fence(Selectable(), gone=lambda: gone)
     assert await fence()
     gone = True
     assert not await fence()
@@ -139,7 +133,7 @@ async def test_an_unreadable_gate_becomes_stale_and_recovers() -> None:
     ledger, clock = Gates(), Clock()
     watch = GateWatch(ledger, clock)  # type: ignore[arg-type]
     await watch.read()
-    fence = watch.fence(lists=frozenset(), senders=frozenset(), policy_sha256="p")
+    fence = watch.fence(Selectable(), policy_sha256="p")
     ledger.fails = Unavailable()
     clock.pass_(seconds=2)
     with pytest.raises(Unavailable):

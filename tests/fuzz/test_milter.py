@@ -13,12 +13,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from smtpguard.wire.milter.codec import Decoder, ProtocolError, answers, commands, encode
 from smtpguard.wire.milter.packet import (
     Abort,
     Body,
     Command,
     Connect,
+    Decoder,
     EndOfHeader,
     EndOfMessage,
     Family,
@@ -26,9 +26,13 @@ from smtpguard.wire.milter.packet import (
     Helo,
     Macros,
     Mail,
+    ProtocolError,
     QuitNext,
     Rcpt,
     Unknown,
+    answers,
+    commands,
+    encode,
 )
 from tests.wire.milter.mta import POSTFIX
 from tests.wire.milter.speaking import served

@@ -274,4 +274,4 @@ def test_the_key_is_not_in_the_command_line(tmp_path: Path, long: None, monkeypa
 
     monkeypatch.setattr("smtpguard.lists.writing.subprocess.Popen", watched)
     built(tmp_path / "a.index", iter(KEYS))
-    assert seen == [[sys.executable, "-P", "-m", "smtpguard.lists"]]
+    assert seen == [[sys.executable, "-P", "-m", "smtpguard.lists.writing"]]

@@ -212,7 +212,7 @@ class NoLists:
 
 
 class OpenGate:
-    def fence(self, **_: Any) -> Fence:
+    def fence(self, what: object, **_: Any) -> Fence:
         async def fence_holds() -> bool:
             return True
 

@@ -18,9 +18,8 @@ from typing import Any
 from smtpguard.mail.transaction import Onward, Transaction
 from smtpguard.policy.verdict import Disposition, Relayed
 from smtpguard.wire.listener import Limits
-from smtpguard.wire.milter.codec import encode
 from smtpguard.wire.milter.message import MilterSettings
-from smtpguard.wire.milter.packet import Negotiate, Quit
+from smtpguard.wire.milter.packet import Negotiate, Quit, encode
 from smtpguard.wire.milter.reception import MilterReception
 from tests.peers import postfix
 from tests.peers.chain import POLICY, Guard, Recorder

@@ -16,7 +16,7 @@ from smtpguard.holds.model import held_up_by
 from smtpguard.policy.condition import NO, YES
 from smtpguard.policy.engine import RuleIndex
 from smtpguard.policy.facts import FACTS, Count, Facts, Type, Value
-from smtpguard.policy.freezing import Freeze, Selector, stopped_by
+from smtpguard.policy.freezing import Freeze, Selectable, Selector, stopped_by
 from smtpguard.policy.grammar import ConditionNames, condition
 from smtpguard.policy.implication import _possible, can_be, can_hit, can_meet
 from smtpguard.policy.rule import Rule
@@ -165,7 +165,7 @@ def test_all_matching_freezes_are_returned() -> None:
         freeze(Selector.LIST, "ramadan", id="F2"),
         freeze(Selector.LIST, "news", id="F3"),
     )
-    stopped = stopped_by(three, lists=["news"], senders=frozenset(), mailing="", thread="", now=NOON)
+    stopped = stopped_by(three, Selectable(frozenset({"news"})), NOON)
     assert [f.freeze_id for f in stopped] == ["F1", "F3"]
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from smtpguard.admission import returned
+from smtpguard.admission import mailvote
 from smtpguard.admission.intake import Intake
-from smtpguard.admission.returned import ReturnedMail
+from smtpguard.admission.mailvote import ReturnedMail
 from smtpguard.database.errors import Busy
 from smtpguard.mail.address import Address
 from smtpguard.mail.message import Message
@@ -105,7 +105,7 @@ async def test_it_has_no_other_recipient_and_a_bound(taking: Taking, monkeypatch
     assert isinstance(done, Rejected)
     assert "no other recipient" in str(done.reply)
     assert isinstance(await taking(report, "bounces@guard.example.com", "abuse@guard.example.com"), Counted)
-    monkeypatch.setattr(returned, "MOST_OCTETS", 100)
+    monkeypatch.setattr(mailvote, "MOST_RETURNED_OCTETS", 100)
     done = await taking(report, "bounces@guard.example.com")
     assert isinstance(done, Rejected)
     assert str(done.reply).startswith("552")

@@ -38,7 +38,7 @@ async def test_an_accepted_socket_is_served(tmp_path: Path) -> None:
         await client.ask("EHLO x.example")
         assert (await client.send(b"x\r\n")).startswith("250")
         assert world.seen[0].session.client_ip == "127.0.0.1"
-        dialog = next(iter(world.reception._dialogs))
+        dialog = next(iter(world.reception._open))
         sock = dialog.transport.get_extra_info("socket")  # type: ignore[union-attr]
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
@@ -68,7 +68,7 @@ async def test_a_client_that_leaves_at_once_leaves_nothing(tmp_path: Path) -> No
             )
             await until(lambda: ended)
             assert transport.is_closing()
-            assert dialog not in world.reception._dialogs
+            assert dialog not in world.reception._open
 
 
 class Hasty(Dialog):

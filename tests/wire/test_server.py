@@ -196,10 +196,10 @@ async def test_a_client_that_disconnects_during_a_decision(tmp_path: Path) -> No
         client.close()
         await until(lambda: not world.reception.connections)
         assert seen[0].gone()
-        assert world.reception.busy == 1
+        assert world.reception._deciding == 1
         gone.set()
         await finished.wait()
-        await until(lambda: not world.reception.busy and world.pool.idle)
+        await until(lambda: not world.reception._deciding and world.pool.idle)
 
 
 @pytest.mark.parametrize("cut", range(0, 60, 7))

@@ -132,7 +132,7 @@ async def test_a_client_that_does_not_read_is_closed(tmp_path: Path) -> None:
         client = await world.connect()
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
         client.say(b"HELP\r\n" * 2_000_000)
-        dialog: Any = next(iter(world.reception._dialogs))
+        dialog: Any = next(iter(world.reception._open))
         await until(lambda: dialog.transport and dialog.transport.get_write_buffer_size() and dialog.deadline < 1e9)
         size = dialog.transport.get_write_buffer_size()
         assert size < 5_000_000
@@ -168,7 +168,7 @@ async def test_input_while_busy_is_bounded(tmp_path: Path) -> None:
         client.say(b"x\r\n.\r\n")
         await begun.wait()
         client.say(line * 20_000)
-        dialog: Any = next(iter(world.reception._dialogs))
+        dialog: Any = next(iter(world.reception._open))
         await until(lambda: dialog._smtp.held > HIGH_OCTETS)
         for _ in range(50):
             await asyncio.sleep(0)

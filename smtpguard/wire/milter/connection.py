@@ -18,9 +18,9 @@ from typing import Any, Protocol, cast
 from smtpguard.mail.envelope import Envelope, Session, client_address
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Transaction
-from smtpguard.wire.milter.codec import MOST_OCTETS, ProtocolError, commands, encode
 from smtpguard.wire.milter.message import Acceptance, Assembling, Client, MilterMessage, MilterSettings, Refusals
 from smtpguard.wire.milter.packet import (
+    MOST_OCTETS,
     Abort,
     Answer,
     Body,
@@ -34,10 +34,13 @@ from smtpguard.wire.milter.packet import (
     Macros,
     Mail,
     Negotiate,
+    ProtocolError,
     Quit,
     QuitNext,
     Rcpt,
     SmtpReply,
+    commands,
+    encode,
 )
 from smtpguard.wire.milter.states import Conversation, State
 

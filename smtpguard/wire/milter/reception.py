@@ -6,7 +6,6 @@ Those answers are DISCARD once a hold is committed, or an SMTP reply. ACCEPT was
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import socket
 import time
@@ -18,6 +17,7 @@ from smtpguard.mail.envelope import Envelope, Session
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Transaction
 from smtpguard.wire.carried import Admit, carry
+from smtpguard.wire.connections import Connections
 from smtpguard.wire.milter.connection import MilterConnection, MilterTimeouts
 from smtpguard.wire.milter.message import Acceptance, MilterSettings, Refusals
 from smtpguard.wire.milter.packet import Answer, Discard, SmtpReply
@@ -28,7 +28,7 @@ log = logging.getLogger("smtpguard.wire")
 LOOK_SECONDS = 5.0
 
 
-class MilterReception:
+class MilterReception(Connections[MilterConnection]):
     """Every connection of MTAs to one listener. Made and used in one event loop."""
 
     def __init__(
@@ -42,52 +42,25 @@ class MilterReception:
         turned_away: Callable[[TurnedAway], None] = lambda mail: None,
     ) -> None:
         """``turned_away``: called for each message that is answered 4xx without a verdict."""
+        super().__init__(monotonic, LOOK_SECONDS)
         self._turned_away = turned_away
-        self.settings, self.admit, self.new_id, self.monotonic = settings, admit, new_id, monotonic
+        self.settings, self.admit, self.new_id = settings, admit, new_id
         self.patience = patience or MilterTimeouts()
-        self.loop = asyncio.get_running_loop()
-        self._links: dict[MilterConnection, Callable[[], None] | None] = {}
-        self._deciding = 0
-        self._quiet = asyncio.Event()
-        self._quiet.set()
-        self._timer: asyncio.TimerHandle | None = None
-        self._stopping = False
-
-    @property
-    def connections(self) -> int:
-        return len(self._links)
 
     async def serve_connection(self, sock: socket.socket, over: Callable[[], None] | None = None) -> None:
         """Take over an accepted connection; returns when it is set up, and calls ``over`` when it has ended."""
         _, link = await self.loop.connect_accepted_socket(lambda: MilterConnection(self), sock)
-        if over is None:
-            return
-        if link in self._links:
-            self._links[link] = over
-        else:  # it has ended meanwhile
-            over()
+        self._calls(link, over)
 
     def arrived(self, link: MilterConnection) -> bool:
         """Whether it is accepted."""
         if self._stopping:
             return False
-        self._links[link] = None
-        self._quiet.clear()
-        if self._timer is None:
-            self._timer = self.loop.call_later(LOOK_SECONDS, self._tick)
+        self._arrived(link)
         return True
 
     def parted(self, link: MilterConnection) -> None:
-        over = self._links.pop(link, None)
-        if over is not None:
-            over()
-        self._perhaps_quiet()
-
-    # messages
-
-    def _decided(self) -> None:
-        self._deciding -= 1
-        self._perhaps_quiet()
+        self._parted(link)
 
     async def decide(
         self, transaction: Transaction, acceptance: Acceptance, refusals: Refusals | None = None
@@ -128,40 +101,3 @@ class MilterReception:
         (why, answer), refused = refusals.first, refusals.recipients
         told = turned_away(refusals.session, envelope, why, answer)
         self._turned_away(replace(told, recipients=told.recipients + refused, refused=refused))
-
-    def _perhaps_quiet(self) -> None:
-        if not self._links and not self._deciding:
-            self._quiet.set()
-
-    # timeouts and closing
-
-    def look(self) -> None:
-        """Close connections of MTAs that took too long."""
-        now = self.monotonic()
-        for link in tuple(self._links):
-            link.look(now)
-
-    def _tick(self) -> None:
-        self._timer = None
-        self.look()
-        if self._links:
-            self._timer = self.loop.call_later(LOOK_SECONDS, self._tick)
-
-    async def stop(self, grace_seconds: float = 30) -> int:
-        """Close connections without a message in progress, let the others finish; returns how many were cut off after
-        that."""
-        self._stopping = True
-        for link in tuple(self._links):
-            link.stop()
-        try:
-            async with asyncio.timeout(grace_seconds):
-                await self._quiet.wait()
-        except TimeoutError:
-            pass
-        left = len(self._links)
-        for link in tuple(self._links):
-            link.cut_off()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        return left

@@ -22,7 +22,6 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 
-from smtpguard.wire.milter.codec import ProtocolError
 from smtpguard.wire.milter.packet import (
     VERSION,
     Abort,
@@ -44,6 +43,7 @@ from smtpguard.wire.milter.packet import (
     Macros,
     Mail,
     Negotiate,
+    ProtocolError,
     Quit,
     QuitNext,
     Rcpt,

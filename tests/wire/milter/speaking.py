@@ -14,9 +14,8 @@ from typing import Any
 from smtpguard.mail.transaction import Onward, Transaction
 from smtpguard.policy.verdict import Disposition, Relayed
 from smtpguard.wire.listener import Limits
-from smtpguard.wire.milter.codec import answers, encode
 from smtpguard.wire.milter.message import MilterSettings
-from smtpguard.wire.milter.packet import Answer, Command, Negotiate
+from smtpguard.wire.milter.packet import Answer, Command, Negotiate, answers, encode
 from smtpguard.wire.milter.reception import MilterReception
 from smtpguard.wire.turnedaway import TurnedAway
 from tests.wire.milter.mta import POSTFIX, Mta, MtaResult

@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smtpguard.mail.reply import Reply
-from smtpguard.wire.milter.codec import MOST_OCTETS, Decoder, ProtocolError, answers, commands, encode
 from smtpguard.wire.milter.packet import (
+    MOST_OCTETS,
     Body,
     Command,
     Connect,
+    Decoder,
     DeleteRecipient,
     EndOfMessage,
     Family,
@@ -23,8 +24,12 @@ from smtpguard.wire.milter.packet import (
     Macros,
     Mail,
     Negotiate,
+    ProtocolError,
     SmtpReply,
     Stage,
+    answers,
+    commands,
+    encode,
 )
 from tests.every import every
 from tests.wire.milter.drawn import ANSWERS, COMMANDS

@@ -14,8 +14,18 @@ import pytest
 from smtpguard.mail.transaction import Onward, Transaction
 from smtpguard.policy.verdict import Disposition
 from smtpguard.wire.listener import Limits
-from smtpguard.wire.milter.codec import encode
-from smtpguard.wire.milter.packet import Body, Connect, EndOfMessage, Family, Helo, Macros, Mail, Negotiate, Rcpt
+from smtpguard.wire.milter.packet import (
+    Body,
+    Connect,
+    EndOfMessage,
+    Family,
+    Helo,
+    Macros,
+    Mail,
+    Negotiate,
+    Rcpt,
+    encode,
+)
 from tests.wire.milter.mta import OLD, POSTFIX
 from tests.wire.milter.speaking import MAIL, Served, relay_all, served
 from tests.wire.proxied import files_in, until

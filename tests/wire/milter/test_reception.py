@@ -16,8 +16,7 @@ from smtpguard.mail import reply
 from smtpguard.mail.transaction import Lost, Onward, Recalled, Transaction
 from smtpguard.policy.verdict import Counted, Deferred, Disposition, Held, Rejected, Relayed
 from smtpguard.wire.listener import Limits
-from smtpguard.wire.milter.codec import encode
-from smtpguard.wire.milter.packet import Discard, InsertHeader, Mail, Rcpt, SmtpReply
+from smtpguard.wire.milter.packet import Discard, InsertHeader, Mail, Rcpt, SmtpReply, encode
 from tests.wire.milter.speaking import MAIL, Decide, Served, Speaking, relay_all, served
 from tests.wire.proxied import until
 from tests.wire.relayed import fence_fails, fence_holds
@@ -202,7 +201,7 @@ class TestConnections:
         """An MTA may be silent as long as its client may. After half a packet, the connection is closed sooner."""
         patient, stuck = await (await world.connect()).begin(), await (await world.connect()).begin()
         stuck.say(b"\0\0")
-        await until(lambda: any(link._decoder.waiting for link in world.reception._links))
+        await until(lambda: any(link._decoder.waiting for link in world.reception._open))
         world.pass_time(300)
         assert await stuck.closed()
         assert (await patient.send(MAIL)).accepted

@@ -8,8 +8,7 @@ import pytest
 
 from smtpguard.mail.reply import BUSY
 from smtpguard.wire.milter import packet, states
-from smtpguard.wire.milter.codec import ProtocolError
-from smtpguard.wire.milter.packet import Actions, Answer, Command, Negotiate, Steps
+from smtpguard.wire.milter.packet import Actions, Answer, Command, Negotiate, ProtocolError, Steps
 from smtpguard.wire.milter.states import ANSWERS, NEXT, QUIET, Conversation, State, agree
 from tests.every import every
 

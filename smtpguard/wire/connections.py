@@ -1,0 +1,104 @@
+"""The open connections of one listener: counted, looked at for time, and closed.
+
+One timer checks all of them. A message's decision runs to its end even if its connection is gone, so the listener is
+quiet only when no connection is open and nothing is being decided.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
+
+
+class Connection(Protocol):
+    def look(self, now: float) -> None:
+        """Close it if the other side took too long."""
+
+    def stop(self) -> None:
+        """Close it if it is idle; let a message in progress finish."""
+
+    def cut_off(self) -> None: ...
+
+
+C = TypeVar("C", bound=Connection)
+
+
+class Connections(Generic[C]):
+    """Made and used in one event loop. ``look_seconds``: how often they are looked at."""
+
+    def __init__(self, monotonic: Callable[[], float], look_seconds: float) -> None:
+        self.monotonic = monotonic
+        self.loop = asyncio.get_running_loop()
+        self._look_seconds = look_seconds
+        self._open: dict[C, Callable[[], None] | None] = {}
+        self._deciding = 0
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._stopping = False
+
+    @property
+    def connections(self) -> int:
+        return len(self._open)
+
+    def _arrived(self, one: C) -> None:
+        self._open[one] = None
+        self._quiet.clear()
+        if self._timer is None:
+            self._timer = self.loop.call_later(self._look_seconds, self._tick)
+
+    def _calls(self, one: C, over: Callable[[], None] | None) -> None:
+        """Call ``over`` when it has ended."""
+        if over is None:
+            return
+        if one in self._open:
+            self._open[one] = over
+        else:  # it has ended meanwhile
+            over()
+
+    def _parted(self, one: C) -> None:
+        over = self._open.pop(one, None)
+        if over is not None:
+            over()
+        self._perhaps_quiet()
+
+    def _decided(self) -> None:
+        self._deciding -= 1
+        if not self._deciding:
+            self._perhaps_quiet()
+
+    def _perhaps_quiet(self) -> None:
+        if not self._open and not self._deciding:
+            self._quiet.set()
+
+    def look(self) -> None:
+        """Close connections whose other side took too long."""
+        now = self.monotonic()
+        for one in tuple(self._open):
+            one.look(now)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self.look()
+        if self._open:
+            self._timer = self.loop.call_later(self._look_seconds, self._tick)
+
+    async def stop(self, grace_seconds: float = 30) -> int:
+        """Accept no more, close idle connections, let those with a message in progress finish; returns how many were cut
+        off after that."""
+        self._stopping = True
+        for one in tuple(self._open):
+            one.stop()
+        try:
+            async with asyncio.timeout(grace_seconds):
+                await self._quiet.wait()
+        except TimeoutError:
+            pass
+        left = len(self._open)
+        for one in tuple(self._open):
+            one.cut_off()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        return left
