@@ -49,6 +49,7 @@ def build(
         middleware=list(middleware),
         exception_handlers={NotSignedIn: _to_the_door, 404: _error, 403: _error, 405: _error, 400: _error},
     )
+    app.router.redirect_slashes = False  # it redirects to the scheme of this connection: behind a proxy, out of TLS
     app.state.console = console
     app.state.templates = rendering.environment()
     return app

@@ -128,9 +128,11 @@ class Entry:
             Route(path, self._endpoint(operations), methods=list(operations)) for path, operations in by_path.items()
         ]
         routes.append(Route("/openapi.json", self._described, methods=["GET"]))
-        return Starlette(
+        made = Starlette(
             routes=routes, exception_handlers={HTTPException: _http, Refusal: _refusal, Exception: _broken}
         )
+        made.router.redirect_slashes = False  # behind a proxy it would send the token out of TLS
+        return made
 
     async def _described(self, request: Request) -> Response:
         return Response(self._document(), media_type="application/json")

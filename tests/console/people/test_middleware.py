@@ -59,6 +59,14 @@ async def test_links_and_redirects_ignore_the_host_header(here: Stage) -> None:
     assert "evil" not in (await browser.get("/login", **{"x-forwarded-host": "evil.example.net"})).text
 
 
+@pytest.mark.parametrize("path", ["/login/", "/held/", "/static", "/api/v1/held/", "/api/v1"])
+async def test_a_slash_too_many_redirects_nowhere(here: Stage, path: str) -> None:
+    """Behind a proxy that ends TLS the redirect was to http, and a program sent its token there."""
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    answer = await eva.get(path, authorization="Bearer x")
+    assert (answer.status_code, answer.headers.get("location")) == (404, None)
+
+
 async def test_without_a_url_the_listening_address_is_the_host(tmp_path: Path) -> None:
     async with stage(tmp_path, console="{}") as here:
         for host, status in [
