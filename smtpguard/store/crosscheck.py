@@ -8,7 +8,6 @@ that mailings reached are compared in a file, so that memory does not grow with 
 
 from __future__ import annotations
 
-import itertools
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
@@ -104,9 +103,8 @@ def _freezes(open: Open) -> Iterator[Finding]:
     with open() as connection:
         begin = _begin(connection)
         rows = connection.execute(select(freeze.c.freeze_id, freeze.c.lifted, freeze.c.doc)).all()
-    stands: dict[str, bool] = {}
-    with open() as connection:
         last = read_head(connection).seq
+    stands: dict[str, bool] = {}
     for page in pages(open, last, journal.of_kind(Kind.FREEZE, Kind.THAW)):
         for one, _ in page:
             stands[one.id] = one.kind == Kind.FREEZE.value
@@ -140,19 +138,20 @@ def _holds(open: Open) -> Iterator[Finding]:
 
 @dataclass(slots=True)
 class _Told:
-    """The sums of the entries on one mailing. ``weights``: of lists and other addresses of several people; ``open``:
-    its entries do not name all recipients one by one."""
+    """The sums of the entries on one mailing, and ``counted``, the messages that its row has. ``weights``: of lists and
+    other addresses of several people; ``open``: its entries do not name all recipients one by one."""
 
     n: int
+    counted: int
     messages: int = 0
     weights: set[int] = field(default_factory=set)
     open: bool = False
 
 
 def _mailings(open: Open, progress: Progress | None) -> Iterator[Finding]:
+    """The tables are read before the journal's head: what a mailing has by then, the entries up to there have too."""
     with open() as connection:
         begin = _begin(connection)
-        last = read_head(connection).seq
     told: dict[str, _Told] = {}
     n = -1
     while True:
@@ -163,14 +162,18 @@ def _mailings(open: Open, progress: Progress | None) -> Iterator[Finding]:
             ).all()
             sums = _sums(connection, [row.n for row in rows])
         for row in rows:
-            yield from _summed(row, sums.get(row.n, {}))
+            statuses = _statuses(row.counts)
+            if statuses is None:
+                yield Finding(about="mailing", id=row.id, problem=Phrase("edited: its counts cannot be read"))
+                continue
+            yield from _summed(row, statuses, sums.get(row.n, {}))
             if row.people >= FEW and row.first_at >= begin:
-                told[row.id] = _Told(n=row.n)
+                told[row.id] = _Told(n=row.n, counted=int(orjson.loads(row.counts).get("messages", 0)))
         if len(rows) < _SOME:
             break
         n = rows[-1].n
     if told:
-        yield from _by_entries(open, told, last, progress)
+        yield from _by_entries(open, told, progress)
 
 
 def _sums(connection: Connection, numbers: Sequence[int]) -> dict[int, dict[int, int]]:
@@ -181,14 +184,17 @@ def _sums(connection: Connection, numbers: Sequence[int]) -> dict[int, dict[int,
     return found
 
 
-def _summed(row: Any, sums: Mapping[int, int]) -> Iterator[Finding]:
-    """Its counts against the people that it has reached: both are written in one transaction."""
+def _statuses(counts: Any) -> list[int] | None:
+    """The number of people in each status; None if it cannot be read."""
     try:
-        statuses = [int(n) for n in orjson.loads(row.counts)["fates"]]
+        found = [int(n) for n in orjson.loads(counts)["fates"]]
     except (ValueError, KeyError, TypeError):
-        yield Finding(about="mailing", id=row.id, problem=Phrase("edited: its counts cannot be read"))
-        return
-    statuses += [0] * (len(CopyStatus) - len(statuses))
+        return None
+    return found + [0] * (len(CopyStatus) - len(found))
+
+
+def _summed(row: Any, statuses: Sequence[int], sums: Mapping[int, int]) -> Iterator[Finding]:
+    """Its counts against the people that it has reached: both are written in one transaction."""
     people = {status: sums.get(status, 0) for status in CopyStatus}
     if any(
         statuses[status] != people[status] for status in CopyStatus if status is not CopyStatus.NONE
@@ -197,16 +203,22 @@ def _summed(row: Any, sums: Mapping[int, int]) -> Iterator[Finding]:
         yield Finding(about="mailing", id=row.id, problem=Phrase("edited: its counts say {counted} people, and {there} are there", counted=counted, there=there))  # fmt: skip
 
 
-def _by_entries(open: Open, told: Mapping[str, _Told], last: int, progress: Progress | None) -> Iterator[Finding]:
+def _by_entries(open: Open, told: Mapping[str, _Told], progress: Progress | None) -> Iterator[Finding]:
     """Its people, and the number of messages, against the verdicts that name it."""
     with closing(sqlite3.connect("")) as found:  # a temporary file, deleted with the connection
         found.execute("PRAGMA journal_mode = OFF")
-        found.execute("CREATE TABLE person (n INTEGER, person BLOB, PRIMARY KEY (n, person)) WITHOUT ROWID")
+        found.execute("CREATE TABLE person (n INTEGER, person BLOB, weight INTEGER, known INTEGER DEFAULT 0, PRIMARY KEY (n, person)) WITHOUT ROWID")  # fmt: skip
+        for each in told.values():
+            people = select(reached.c.person, reached.c.weight).where(reached.c.n == each.n)
+            for rows in paged(open, people, _SOME, reached.c.person):
+                found.executemany("INSERT INTO person (n, person, weight) VALUES (?, ?, ?)", [(each.n, *row) for row in rows])  # fmt: skip
+        with open() as connection:
+            last = read_head(connection).seq
         for page in pages(open, last, journal.VERDICT, entry.c.names.is_not(None)):
-            rows: list[tuple[int, bytes]] = []
+            known: list[tuple[int, bytes]] = []
             for one, _ in page:
-                _read(one, told, rows)
-            found.executemany("INSERT OR IGNORE INTO person VALUES (?, ?)", rows)
+                _read(one, told, known)
+            found.executemany("UPDATE person SET known = 1 WHERE n = ? AND person = ?", known)
             if progress is not None:
                 progress(page[-1][0].seq, last)
         for id, each in told.items():
@@ -236,23 +248,18 @@ def _read(one: Entry, told: Mapping[str, _Told], rows: list[tuple[int, bytes]]) 
 
 def _compared(open: Open, found: sqlite3.Connection, id: str, each: _Told) -> Iterator[Finding]:
     with open() as connection:
-        row = connection.execute(select(mailing.c.counts, mailing.c.people).where(mailing.c.n == each.n)).one_or_none()
-    if row is None:  # deleted meanwhile
-        return
-    messages = int(orjson.loads(row.counts).get("messages", 0))
-    if messages > each.messages:
-        yield Finding(about="mailing", id=id, problem=Phrase("edited: its counts say {counted} messages, and the journal has {there}", counted=messages, there=each.messages))  # fmt: skip
+        if connection.execute(select(mailing.c.n).where(mailing.c.n == each.n)).first() is None:  # deleted meanwhile
+            return
+    if each.counted > each.messages:
+        yield Finding(about="mailing", id=id, problem=Phrase("edited: its counts say {counted} messages, and the journal has {there}", counted=each.counted, there=each.messages))  # fmt: skip
     if each.open:
         return
-    unknown = 0
-    people = select(reached.c.person, reached.c.weight).where(reached.c.n == each.n)
-    for person, weight in itertools.chain.from_iterable(paged(open, people, _SOME, reached.c.person)):
-        if weight == 1:
-            known = found.execute("SELECT 1 FROM person WHERE n = ? AND person = ?", (each.n, person)).fetchone()
-            unknown += known is None and 1 not in each.weights
-        elif weight not in each.weights:
-            yield Finding(about="mailing", id=id, problem=Phrase("edited: it counts {people} people behind an address, and no entry says so many", people=weight))  # fmt: skip
-    if unknown and unknown > _erased(open, id):
+    weights = found.execute("SELECT DISTINCT weight FROM person WHERE n = ? AND weight <> 1", (each.n,)).fetchall()
+    for weight in sorted({int(weight) for (weight,) in weights} - each.weights):
+        yield Finding(about="mailing", id=id, problem=Phrase("edited: it counts {people} people behind an address, and no entry says so many", people=weight))  # fmt: skip
+    query = "SELECT count(*) FROM person WHERE n = ? AND weight = 1 AND NOT known"
+    [unknown] = found.execute(query, (each.n,)).fetchone()
+    if unknown and 1 not in each.weights and unknown > _erased(open, id):
         yield Finding(about="mailing", id=id, problem=Phrase("edited: of {people} of its people the journal has no message", people=unknown))  # fmt: skip
 
 
