@@ -421,12 +421,14 @@ class _Once:
             await onward.abandon()
 
 
+_MOST_KNOWN, _MOST_TEMPLATES = 10_000, 64
+
+
 class _Approved:
     """Mailings with an approval, and the templates of what was approved, so that the next message is compared before
     the admission asks for it. A hint: a miss costs another round."""
 
-    def __init__(self, most: int = 10_000, templates: int = 64) -> None:
-        self._most, self._most_templates = most, templates
+    def __init__(self) -> None:
         self._names: OrderedDict[int | str, tuple[str, ...]] = OrderedDict()
         self._templates: OrderedDict[str, Template] = OrderedDict()
 
@@ -445,9 +447,9 @@ class _Approved:
         for key in _keys(identity):
             self._names[key] = tuple(documents)
             self._names.move_to_end(key)
-        while len(self._templates) > self._most_templates:
+        while len(self._templates) > _MOST_TEMPLATES:
             self._templates.popitem(last=False)
-        while len(self._names) > self._most:
+        while len(self._names) > _MOST_KNOWN:
             self._names.popitem(last=False)
 
 
@@ -455,8 +457,7 @@ class _Lately:
     """Mailings whose last message was held by this process, so that the next one's content is kept before the admission
     asks for it. A hint: a miss costs another round."""
 
-    def __init__(self, most: int = 10_000) -> None:
-        self._most = most
+    def __init__(self) -> None:
         self._keys: OrderedDict[int | str, None] = OrderedDict()
 
     def knows(self, identity: Identity | None) -> bool:
@@ -466,7 +467,7 @@ class _Lately:
         for key in _keys(identity):
             if yes:
                 self._keys[key] = None
-                if len(self._keys) > self._most:
+                if len(self._keys) > _MOST_KNOWN:
                     self._keys.popitem(last=False)
             else:
                 self._keys.pop(key, None)

@@ -22,10 +22,10 @@ from smtpguard.database import schema
 from smtpguard.database.codec import Codec
 from smtpguard.database.engine import array_of, cursor_of, rows_of
 from smtpguard.database.failpoint import passes, traced
-from smtpguard.database.fronts import File, Fronts, Shared, scope_key
+from smtpguard.database.fronts import File, Fronts, Shared, is_locked, scope_key
 from smtpguard.journal import bypass
 from smtpguard.journal.bypass import Bypasses
-from smtpguard.journal.chain import Seal, body_of, clear_of, columns_of, link, microseconds, parsed
+from smtpguard.journal.chain import Seal, body_of, clear_of, columns_of, link, microseconds, parsed, says_only
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.front import FIRST, Fronted, Tail, event_of, follows, head_of, tail
@@ -404,7 +404,7 @@ class Batch:
     def _read_bypassed(self, path: Path) -> tuple[bypass.Read, bool] | None:
         """The front, and whether its process may still write it. None if it is not of this journal, or is gone."""
         try:
-            written = bypass.is_written(path)  # asked before reading: later nothing more is written
+            written = is_locked(path)  # asked before reading: later nothing more is written
             found = bypass.read(path)
         except FileNotFoundError:  # another process has removed it
             return None
@@ -473,7 +473,7 @@ class Batch:
             seq += 1
             hash = link(prev, seq, at, kind, id, body)
             row = seq, at, kind, id, body, prev, hash
-            if body.count('"observed":') == body.count('"observed":[]'):  # else decoded, as seldom happens
+            if says_only(body, "observed", "[]"):  # else decoded, as seldom happens
                 plain.append(row)
             else:
                 entries.append((*row, *columns_of(kind, id, parsed(body)["data"])))

@@ -263,16 +263,9 @@ class File:
     def lives(self) -> bool:
         """Whether its process is still alive."""
         try:
-            file = os.open(live(self.path), os.O_RDWR | os.O_CLOEXEC)
+            return is_locked(live(self.path))
         except FileNotFoundError:
             return False
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(file)
-        return False
 
     def read(self) -> bytes:
         """Its content (journal.front), once its process has ended. Raises FileNotFoundError."""
@@ -300,6 +293,18 @@ def sync_log(path: Path) -> None:
         os.fsync(file)
     finally:
         os.close(file)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether the process that made this file is still alive: it holds its lock. Raises FileNotFoundError."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(file)
+    return False
 
 
 def live(path: Path) -> Path:

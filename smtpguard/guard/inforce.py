@@ -11,10 +11,8 @@ from smtpguard.lists.registry import Registry
 from smtpguard.policy.absences import Absence, Member, together
 from smtpguard.policy.approvals import Breakers
 from smtpguard.policy.hours import Hours
+from smtpguard.policy.models import PREVIEWS
 from smtpguard.policy.parse import Policy
-
-PREVIEWS = ("reasons", "text", "full")
-"""How much of a held message an approver sees, least first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

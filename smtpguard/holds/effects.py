@@ -54,6 +54,9 @@ class Seen:
     def of(cls, hold: Hold) -> Seen:
         return cls(content_sha256=hold.content_sha256, envelope_sha256=hold.envelope.sha256)
 
+    def is_of(self, hold: Hold) -> bool:
+        return (self.content_sha256, self.envelope_sha256) == (hold.content_sha256, hold.envelope.sha256)
+
 
 def canonical(address: str, in_force: InForce) -> str:
     """Raises NotEntitled."""
@@ -85,9 +88,8 @@ def check_may_vote(
     hold: Hold, hold_id: str, who: str, choice: Choice, seen: Seen | None, in_force: InForce, now: datetime
 ) -> None:
     """Raises Conflict or NotEntitled."""
-    bound = seen is None or (seen.content_sha256, seen.envelope_sha256) == (hold.content_sha256, hold.envelope.sha256)
     if seen is not None and (
-        seen.policy_sha256 not in (None, in_force.policy_sha256) or (hold.hold_id == hold_id and not bound)
+        seen.policy_sha256 not in (None, in_force.policy_sha256) or (hold.hold_id == hold_id and not seen.is_of(hold))
     ):
         raise Conflict("it has changed since it was shown")
     mine = check_decides(hold, who, in_force, now, instead=": its writer withdraws it" * (choice is Choice.REJECT))
@@ -166,9 +168,10 @@ class Learned:
     template: Template | None = None
     also: tuple[tuple[str, frozenset[str]], ...] = ()
 
-    @property
-    def document(self) -> str:
-        return self.template.dumps() if self.template is not None else ""
+    def document(self, grant: Grant | None) -> str:
+        """Its template, if the approval covers copies by it; else ""."""
+        covers = grant is not None and grant.cover is not None and bool(grant.cover.learned)
+        return self.template.dumps() if covers and self.template is not None else ""
 
 
 NOTHING_LEARNED = Learned()

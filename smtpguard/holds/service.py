@@ -208,10 +208,7 @@ class Approvals:
             if who not in hold.senders:
                 raise NotEntitled(f"{who} did not write it")
             check_asks(hold, in_force, self._passed())
-            if seen is not None and (seen.content_sha256, seen.envelope_sha256) != (
-                hold.content_sha256,
-                hold.envelope.sha256,
-            ):
+            if seen is not None and not seen.is_of(hold):
                 raise Conflict("it has changed since it was shown")
             asked = hold.confirm
             if asked is None or who not in in_force.addresses_of(asked.writer):
@@ -228,7 +225,7 @@ class Approvals:
                 hold=replace(confirmed, state=state),
                 events=(event_on(hold, Kind.CONFIRMED, now, actors=(who, by), **data),),
                 grant=grant,
-                cover=learned.document if grant is not None and grant.cover is not None and grant.cover.learned else "",
+                cover=learned.document(grant),
                 intents=(release(hold), *self._notices.decided(hold, "confirmed", who, "", in_force, now)),
                 confirmed=True,
             )
@@ -462,7 +459,7 @@ class Approvals:
         if not sends:
             return Change(hold=voted, events=(event,))
         grant = effects.grant(voted, in_force, now, self._term, learned)
-        cover = learned.document if grant is not None and grant.cover is not None and grant.cover.learned else ""
+        cover = learned.document(grant)
         told = self._notices.decided(hold, "approved", vote.approver, vote.comment, in_force, now)
         if delay := effects.delay(voted, grant.people if grant is not None else 0, in_force, self._term):
             leaving = replace(voted, release_at=now + delay, grant=grant)

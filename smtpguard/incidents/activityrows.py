@@ -19,7 +19,7 @@ from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.schema import ended, entry, hold, summed, summing
 from smtpguard.incidents.activity import ACTIONS, ALL, HOUR, WANTED, Activity, Ended, Sums, seconds_between
 from smtpguard.journal import rows as journal
-from smtpguard.journal.chain import Clear, Entry, microseconds, parsed
+from smtpguard.journal.chain import Clear, Entry, may_say, microseconds, parsed, says_only
 from smtpguard.journal.event import Kind
 from smtpguard.journal.scan import STRETCH, pages
 
@@ -76,12 +76,8 @@ def sums_after(found: journal.Unread, after: int) -> Slice:
 
 def _counts_once(body: str) -> bool:
     """Whether a verdict to relay, of no list and no rule, counts as one message and nothing else. Nearly all do, and so
-    are not decoded: none of these keys is anywhere in it with another value."""
-    return (
-        '"retry":true' not in body
-        and '"test":' not in body
-        and body.count('"customers":') == body.count('"customers":0')
-    )
+    are not decoded."""
+    return not may_say(body, "retry", "true") and not may_say(body, "test") and says_only(body, "customers", "0")
 
 
 def write(batch: Batch, made: Slice) -> bool:

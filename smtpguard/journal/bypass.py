@@ -290,18 +290,6 @@ def read(path: Path) -> Read | None:
     return Read(journal=head[1], bypass=_BYPASS.back(head[2]), lines=lines, damaged=damaged)
 
 
-def is_written(path: Path) -> bool:
-    """Whether its process may still write it. Raises FileNotFoundError."""
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(file)
-    return False
-
-
 def removed(path: Path, *, damaged: bool) -> None:
     """After the commit with which all of it is in the chain. ``damaged``: it is kept for people to look at."""
     if damaged:

@@ -158,6 +158,18 @@ def body_of(event: Event, seal: Seal) -> str:
     return canonical({"data": dict(event.data), "private": seal.all(event.private)})
 
 
+def may_say(body: str, name: str, value: str = "") -> bool:
+    """Whether a body may have this name, with a value that begins so: a look at nearly all mail that is not decoded for
+    it. Sound, since a canonical body has each name in quotes and a colon after it, without a space; a text in which the
+    same stands is only decoded in vain."""
+    return f'"{name}":{value}' in body
+
+
+def says_only(body: str, name: str, value: str) -> bool:
+    """Whether this name surely has no other value anywhere in a body. As ``may_say``."""
+    return body.count(f'"{name}":') == body.count(f'"{name}":{value}')
+
+
 NAMELESS = '"private":{}}'
 """The end of the body of an entry without private values."""
 

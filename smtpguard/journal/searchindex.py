@@ -23,7 +23,7 @@ from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.schema import clear as names
 from smtpguard.database.schema import entry, term, terms
 from smtpguard.journal import rows as journal
-from smtpguard.journal.chain import Clear, Entry, parsed
+from smtpguard.journal.chain import Clear, Entry, may_say, parsed
 from smtpguard.journal.event import Kind
 
 STRETCH = 2_000
@@ -83,7 +83,7 @@ def words_of(one: Entry, clear: Clear | None) -> set[str]:
 def _content(body: str, action: str | None, named: str | None) -> Mapping[str, Any]:
     """The data of a verdict with these columns, or what of it has words, if it has no more. Nearly all have none, and so
     are not decoded: "peer" and "retry" are nowhere in it, and its first keys are known."""
-    plain = action is named is None and '"peer":' not in body and '"retry":true' not in body
+    plain = action is named is None and not may_say(body, "peer") and not may_say(body, "retry", "true")
     if plain and (found := _CLIENT.match(body)) is not None:
         return {"client": found[1]}
     content: Mapping[str, Any] = parsed(body)["data"]

@@ -29,8 +29,7 @@ class KnownMailing:
 class Memory:
     """The mailings met last, by key."""
 
-    def __init__(self, most: int = MOST) -> None:
-        self._most = most
+    def __init__(self) -> None:
         self._known: OrderedDict[int, KnownMailing] = OrderedDict()
         self._by_key: dict[int, set[int]] = {}
 
@@ -39,7 +38,7 @@ class Memory:
         self._known[known.n] = known
         for key in known.keys:
             self._by_key.setdefault(key, set()).add(known.n)
-        while len(self._known) > self._most:
+        while len(self._known) > MOST:
             self.forget(next(iter(self._known)))
 
     def forget(self, n: int) -> None:

@@ -41,6 +41,7 @@ from smtpguard.holds.model import HOLD, SENDING, State, held_up_by
 from smtpguard.holds.sending import Sending, settled_of
 from smtpguard.journal.chain import microseconds
 from smtpguard.journal.delivery import DeliveryEvent, DeliveryStatus, Further, after
+from smtpguard.journal.event import Event
 from smtpguard.mail.envelope import Recipient
 from smtpguard.outbox.model import (
     INTENT,
@@ -100,6 +101,13 @@ def write(batch: Batch, rows: Iterable[tuple[tuple[object, ...], list[tuple[obje
     for entry, recipients in rows:
         batch.rows("outbox").append(entry)
         batch.rows("delivery").extend(recipients)
+
+
+def record(batch: Batch, events: Sequence[Event], intents: Sequence[Intent] = ()) -> None:
+    """Entries and intents without an admission. All are encoded before the first is written."""
+    sealed, rows = batch.sealed(events), [rows_of(intent, batch.now_us) for intent in intents]
+    batch.append(sealed)
+    write(batch, rows)
 
 
 def leasable(

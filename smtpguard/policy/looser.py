@@ -20,7 +20,7 @@ from smtpguard.policy.condition import Condition, Empty, Range, Truth, Word
 from smtpguard.policy.facts import OF_TOPICS, Part, Source, Type, named
 from smtpguard.policy.implication import added, excepted, rule_implies
 from smtpguard.policy.members import ListMembers, Members
-from smtpguard.policy.models import ListModel, OriginModel, StreamModel
+from smtpguard.policy.models import PREVIEWS, ListModel, OriginModel, StreamModel
 from smtpguard.policy.parse import Policy
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.verdict import Action, Mode, Quorum, Scope
@@ -30,7 +30,6 @@ from smtpguard.reading.marks import KINDS, Side
 _MANY = 500
 """With more rules than this, a removed rule is compared only with rules of its own conditions."""
 _SHOWN = 5
-_PREVIEWS = ("reasons", "text", "full")
 _COUNTS = ("recipients.", "mailing.", "list.", "sender.customers", "sender.first_contacts", "sender.list_contacts")
 _GROW = named(lambda f: f.type is Type.WORDS and Part.MEMBERSHIP in f.parts and f.source is not Source.ORIGIN)
 """Sets of properties of the lists touched, which grow with another list."""
@@ -248,7 +247,7 @@ class _Compared:
                 f"list {name}: release_delay {'changed' if new.release_delay is not None else 'removed'}",
                 (*place, "release_delay"),
             )
-        if _PREVIEWS.index(new.preview or "full") > _PREVIEWS.index(old.preview or "full"):
+        if PREVIEWS.index(new.preview or "full") > PREVIEWS.index(old.preview or "full"):
             yield f"list {name}: preview: {new.preview or 'full'}, where it was {old.preview}", (*place, "preview")
         yield from self._list_approvals(name, old, new)
 
@@ -371,7 +370,7 @@ class _Compared:
             yield "organization.hours changed, and with them when out_of_hours applies", ("organization", "hours")
         for name in sorted({*old.previews, *new.previews}):
             was, now = old.previews.get(name, "full"), new.previews.get(name, "full")
-            if _PREVIEWS.index(now) > _PREVIEWS.index(was):
+            if PREVIEWS.index(now) > PREVIEWS.index(was):
                 yield f"previews: {name} sees {now}, where it was {was}", ("previews",)
 
     # vocabularies

@@ -7,10 +7,10 @@ parse. Addresses stay as they are written.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Collection, Mapping, Set
 from datetime import UTC, time
 from itertools import combinations
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
@@ -90,12 +90,16 @@ class PeopleModel(Section):
         return self
 
 
-def _spoken_here(value: Any) -> Any:
-    if value not in languages():
-        raise Invalid(f'unknown language "{value}"', one_of(languages()), did_you_mean(str(value), languages()))
-    return value
+def _of_languages(known: Collection[str]) -> Callable[[Any], Any]:
+    def check(value: Any) -> Any:
+        if value not in known:
+            raise Invalid(f'unknown language "{value}"', one_of(known), did_you_mean(str(value), known))
+        return value
+
+    return check
 
 
+_spoken_here = _of_languages(languages())
 Spoken = Annotated[
     str,
     BeforeValidator(_spoken_here),
@@ -206,7 +210,8 @@ Category = Literal["ethnicity", "politics", "religion", "union", "genetics", "bi
 """The special category of a list whose membership is sensitive (GDPR Art. 9)."""
 
 Preview = Literal["reasons", "text", "full"]
-"""How much of a held message approvers see: the reasons, the visible text as well, or all of it."""
+PREVIEWS = get_args(Preview)
+"""How much of a held message approvers see, least first: the reasons, the visible text as well, or all of it."""
 
 
 _STEP = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*%\Z")
@@ -260,15 +265,9 @@ def _staged(value: Any) -> Any:
     return {"steps": value} if isinstance(value, list) else value
 
 
-def _language(value: Any) -> Any:
-    if value not in LANGUAGES:
-        raise Invalid(f'unknown language "{value}"', one_of(LANGUAGES), did_you_mean(str(value), LANGUAGES))
-    return value
-
-
 Language = Annotated[
     str,
-    BeforeValidator(_language),
+    BeforeValidator(_of_languages(LANGUAGES)),
     WithJsonSchema({"type": "string", "enum": list(LANGUAGES)}),
     Field(title="language"),
 ]
@@ -376,10 +375,7 @@ def _spoken(value: Any) -> Any:
         return {"": value}
     if isinstance(value, dict):
         for language in value:
-            if language not in languages():
-                raise Invalid(
-                    f'unknown language "{language}"', one_of(languages()), did_you_mean(str(language), languages())
-                )
+            _spoken_here(language)
             if not isinstance(value[language], str):
                 raise Invalid(f"no text in {language}", "a text")
         return value

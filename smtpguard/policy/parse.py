@@ -368,13 +368,15 @@ class _Sections:
         people = self.model.organization.people
         for n, source in enumerate(people.members if people is not None else ()):
             if isinstance(source, ListMembers):
-                place: Place = ("organization", "people", "members", n, "list")
-                if place not in self.findings.document.values:
-                    place = ("organization", "people", "members", "list")
-                self._source_of(source.list, place)
+                self._source_of(source.list, self._place_of(("organization", "people", "members"), n))
         if PEOPLE in self.model.lists:
             text = f"the name {PEOPLE} is reserved for organization: {{people}}"
             self.findings.problem(("lists", PEOPLE), text, "another name", key=True)
+
+    def _place_of(self, members: Place, n: int) -> Place:
+        """A single source is written without a list around it."""
+        place = (*members, n, "list")
+        return place if place in self.findings.document.values else (*members, "list")
 
     def _source_of(self, name: str, place: Place) -> None:
         if name not in self.model.lists:
@@ -420,17 +422,12 @@ class _Sections:
         for n, source in enumerate(info.members):
             if not isinstance(source, ListMembers):
                 continue
-            place: Place = ("lists", name, "members", n, "list")
-            if place not in self.findings.document.values:  # a single source is written without a list around it
-                place = ("lists", name, "members", "list")
-            inner = self.model.lists.get(source.list)
-            if inner is None:
-                self.findings.invalid(Undeclared("list", source.list, self.model.lists), place)
-            elif way := self._way(source.list, name):
+            place = self._place_of(("lists", name, "members"), n)
+            if source.list in self.model.lists and (way := self._way(source.list, name)):
                 circle = ", ".join((name, *way))
                 self.findings.problem(place, f"list {name} would include itself: {circle}", "lists that end in sources")
-            elif source.list not in self.with_members:
-                self.findings.problem(place, f"list {source.list} has no members to include", "a list with members")
+            else:
+                self._source_of(source.list, place)
 
     def _way(self, start: str, end: str) -> tuple[str, ...]:
         """The path from one list to another that it includes, at any depth; () if it does not."""

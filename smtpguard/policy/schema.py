@@ -179,7 +179,7 @@ def policy_schema() -> dict[str, Any]:
         "additionalProperties": False,
         "properties": {name: _condition(fact) for name, fact in FACTS.items()},
     }
-    return {"$schema": DIALECT, "title": "smtpguard policy", **{k: v for k, v in schema.items() if k != "title"}}
+    return _titled("smtpguard policy", schema)
 
 
 def list_schema() -> dict[str, Any]:
@@ -187,7 +187,11 @@ def list_schema() -> dict[str, Any]:
     schema = for_editors(ListModel.model_json_schema(by_alias=True), POLICY)
     for key, each in schema["properties"].items():
         each["description"] = POLICY.get(f"ListModel.{key}", each.get("description", ""))
-    return {"$schema": DIALECT, "title": "smtpguard list", **{k: v for k, v in schema.items() if k != "title"}}
+    return _titled("smtpguard list", schema)
+
+
+def _titled(title: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+    return {"$schema": DIALECT, "title": title, **{k: v for k, v in schema.items() if k != "title"}}
 
 
 def _condition(fact: Fact) -> Mapping[str, Any]:

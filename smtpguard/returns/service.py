@@ -82,10 +82,6 @@ class Rows(Protocol):
         """How much certainly came back in that time, of the sorts of COUNTED."""
 
 
-class Searched(Journal, Protocol):
-    async def find(self, words: Sequence[str], limit: int) -> Sequence[str]: ...
-
-
 class Record(Protocol):
     """What of the store is asked here."""
 
@@ -96,7 +92,7 @@ class Record(Protocol):
     def mailings(self) -> Mailings: ...
 
     @property
-    def journal(self) -> Searched: ...
+    def journal(self) -> Journal: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
-from smtpguard.database.access import Access, Open, Progress, Rows, asks
+from smtpguard.database.access import Access, Open, Progress, Rows, asks, writes
 from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.engine import rows_of
 from smtpguard.database.errors import LedgerError
@@ -26,7 +26,6 @@ from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Event, Kind
 from smtpguard.locale.phrase import Phrase
 from smtpguard.outbox import rows as outboxes
-from smtpguard.outbox.model import Intent
 from smtpguard.policy.freezing import Freeze
 from smtpguard.store.writer import Writer
 
@@ -54,19 +53,11 @@ class Journal(Rows):
     unsettled = asks(gates.unsettled)
     outcomes = asks(journal.outcomes)
     checkpoints = asks(journal.signed_after)
+    record = writes(outboxes.record)
 
     def __init__(self, access: Access, writer: Writer, secret: bytes, state_dir: Path) -> None:
         super().__init__(access)
         self._writer, self._secret, self._state_dir = writer, secret, state_dir
-
-    async def record(self, events: Sequence[Event], intents: Sequence[Intent] = ()) -> None:
-        def write(batch: Batch) -> None:
-            sealed = batch.sealed(events)
-            rows = [outboxes.rows_of(intent, batch.now_us) for intent in intents]
-            batch.append(sealed)
-            outboxes.write(batch, rows)
-
-        await self._access.write(write)
 
     def note(self, event: Event) -> None:
         self._writer.note(event)

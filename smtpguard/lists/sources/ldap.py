@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from smtpguard.lists.sources import Cell, Source, SourceError, Stop, Tally
-from smtpguard.lists.sources.server import SourceTimeouts, secret, shut_down, trust
+from smtpguard.lists.sources.server import SourceTimeouts, secret, shut_down, trust, untrusted
 
 PAGED = "1.2.840.113556.1.4.319"  # RFC 2696
 IN_CHAIN = "1.2.840.113556.1.4.1941"
@@ -242,9 +242,8 @@ def _said(error: Exception, seconds: float) -> str:
     from ldap3.core import exceptions as ldap
 
     said = " ".join(str(error).split())
-    if "CERTIFICATE_VERIFY_FAILED" in said:
-        why = said.partition("certificate verify failed: ")[2].partition(" (_ssl")[0] or "not known here"
-        return f"its certificate is not trusted: {why} (see ca_file)"
+    if why := untrusted(said):
+        return why
     if isinstance(error, ldap.LDAPInvalidCredentialsResult):
         return "the login is refused (see bind and password_file)"
     if isinstance(error, ldap.LDAPInsufficientAccessRightsResult | ldap.LDAPInappropriateAuthenticationResult):

@@ -27,12 +27,12 @@ from smtpguard.lists.sources.files import pieces_of, stream, unpacked
 _FOLDER = ("$CREDENTIALS_DIRECTORY", "${CREDENTIALS_DIRECTORY}")
 
 
-def file_of(written: str, base: Path, environ: Mapping[str, str] = os.environ) -> Path:
+def file_of(written: str, base: Path) -> Path:
     """The file that the policy names; ``base`` is the policy's own folder. Raises SourceError."""
     head, _, tail = written.partition("/")
     if head not in _FOLDER:
         return base / written
-    folder = environ.get("CREDENTIALS_DIRECTORY")
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
     if not folder:
         raise SourceError(
             f"{written}: CREDENTIALS_DIRECTORY is not set: systemd sets it for a unit with LoadCredential="
@@ -112,6 +112,14 @@ class SourceTimeouts:
         finally:
             done.set()
             watcher.join()
+
+
+def untrusted(said: str) -> str:
+    """The server's certificate is not trusted, in words, by a library's error; "" for another error."""
+    if "CERTIFICATE_VERIFY_FAILED" not in said:
+        return ""
+    why = said.partition("certificate verify failed: ")[2].partition(" (_ssl")[0] or "not known here"
+    return f"its certificate is not trusted: {why} (see ca_file)"
 
 
 def shut_down(descriptor: int) -> None:
@@ -222,14 +230,8 @@ class Web:
         if isinstance(error, httpx2.RemoteProtocolError):
             return "the response is incomplete or is not HTTP"
         said = str(error) or type(error).__name__
-        if "CERTIFICATE_VERIFY_FAILED" in said:
-            why = said.partition("certificate verify failed: ")[2].partition(" (_ssl")[0] or "not known here"
-            return f"its certificate is not trusted: {why} (see ca_file)"
-        return (
-            f"it cannot be reached: {said}"
-            if isinstance(error, httpx2.ConnectError)
-            else f"the connection failed: {said}"
-        )
+        failed = "it cannot be reached" if isinstance(error, httpx2.ConnectError) else "the connection failed"
+        return untrusted(said) or f"{failed}: {said}"
 
 
 def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:

@@ -94,20 +94,10 @@ CHANGES: tuple[type[Answer], ...] = (InsertHeader, DeleteRecipient)
 
 ANSWERS: Mapping[type[Command], tuple[type[Answer], ...]] = {
     Negotiate: (Negotiate,),
-    Connect: (Continue,),
-    Helo: (Continue,),
-    Mail: (Continue,),
+    **dict.fromkeys((Connect, Helo, Mail, Data, HeaderField, EndOfHeader, Body, Unknown), (Continue,)),
     Rcpt: (Continue, SmtpReply),
-    Data: (Continue,),
-    HeaderField: (Continue,),
-    EndOfHeader: (Continue,),
-    Body: (Continue,),
-    Unknown: (Continue,),
     EndOfMessage: (Accept, Discard, SmtpReply),
-    Macros: (),
-    Abort: (),
-    Quit: (),
-    QuitNext: (),
+    **dict.fromkeys((Macros, Abort, Quit, QuitNext), ()),
 }
 """The allowed answers to each command; an empty set: no answer."""
 
