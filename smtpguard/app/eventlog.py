@@ -12,7 +12,7 @@ from datetime import timedelta
 from smtpguard.database.errors import LedgerError
 from smtpguard.guard.ports import Clock
 from smtpguard.journal.chain import Clear, Entry
-from smtpguard.journal.event import Event, Kind
+from smtpguard.journal.event import Event, Kind, new_event
 from smtpguard.observe import log
 from smtpguard.observe.webhooks.payload import Cursor
 from smtpguard.observe.webhooks.rows import Cursors
@@ -74,7 +74,7 @@ class EventLog:
             verdict = self._relaying.pop(event.id, None) if event.kind is Kind.OUTCOME else None
             if verdict is not None:  # the verdict, and the relay's reply
                 data = {**verdict.data, **event.data}
-                event = Event(kind=verdict.kind, id=event.id, at=event.at, data=data, private=verdict.private)
+                event = new_event(kind=verdict.kind, id=event.id, at=event.at, data=data, private=verdict.private)
             if event.kind not in PEOPLES:
                 told.append(event)
         if told:

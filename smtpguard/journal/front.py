@@ -17,7 +17,7 @@ from typing import Any
 
 from smtpguard.journal.chain import event_from, instant, parsed
 from smtpguard.journal.event import Event, Kind
-from smtpguard.mail.constant import constant
+from smtpguard.mail.constant import constant, maker
 
 FIRST = 4096
 """Offset of the first frame."""
@@ -83,6 +83,9 @@ class Fronted:
             text = f"{self.at}\n{self.id}\n{self.kind}\n{self.body}".encode()
         crc = zlib.crc32(text, zlib.crc32(_CHECKED.pack(number, synced, self.generation, len(text))))
         return _FRAME.pack(_MARK, number, synced, self.generation, len(text), crc) + text
+
+
+new_fronted = maker(Fronted)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +154,7 @@ def _frame_at(data: bytes, at: int) -> tuple[Fronted, int, int] | None:
             when, id, kind, body = row
         else:
             when, id, key, marks, clear, body = row
-        fronted = Fronted(
+        fronted = new_fronted(
             number=number, generation=generation, at=int(when), id=id, key=key, marks=marks, body=body,
             clear=clear or None, kind=kind,
         )  # fmt: skip

@@ -35,7 +35,7 @@ from smtpguard.database.failpoint import failpoint, passes, traced
 from smtpguard.database.fronts import File, Fronts, Paths, Shared, live, scope_key
 from smtpguard.journal.chain import Seal, body_of, clear_of, columns_of, microseconds
 from smtpguard.journal.event import Event, Kind
-from smtpguard.journal.front import FIRST, Fronted, Head
+from smtpguard.journal.front import FIRST, Fronted, Head, new_fronted
 from smtpguard.mail.constant import constant, maker
 from smtpguard.policy.counted import Ask
 from smtpguard.store.queue import WAIT_SECONDS
@@ -82,7 +82,7 @@ class _Write:
     future: asyncio.Future[bool | None]
 
 
-_new_write, _new_fronted = maker(_Write), maker(Fronted)
+_new_write = maker(_Write)
 
 
 class _Group:
@@ -241,7 +241,7 @@ class Front:
         body, clear = body_of(event, self._seal), clear_of(event)
         if len(body) > _LARGEST or len(clear or "") > _LARGEST:
             return False
-        made = _new_fronted(
+        made = new_fronted(
             number=0, generation=generation, at=microseconds(event.at), id=event.id, key=key, marks=marks, body=body,
             clear=clear,
         )  # fmt: skip
@@ -416,7 +416,7 @@ class Front:
         return {event.id: True if stood or event.kind is not Kind.VERDICT else None for event in some}
 
     def _fronted(self, outcome: Event, generation: int | None) -> Fronted:
-        return Fronted(
+        return new_fronted(
             number=0, generation=generation or 0, at=microseconds(outcome.at), id=outcome.id, key="", marks="",
             body=body_of(outcome, self._seal), clear=None, kind=outcome.kind.value,
         )  # fmt: skip

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from smtpguard.mail import reply
-from smtpguard.mail.constant import constant
+from smtpguard.mail.constant import constant, maker
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Lost, Onward, Recalled, Transaction
 from smtpguard.policy.verdict import Counted, Deferred, Disposition, Held, Rejected, Relayed
@@ -28,6 +28,9 @@ class Carried:
     why: Why | None = None
 
 
+_new_carried = maker(Carried)
+
+
 async def carry(
     admit: Admit, transaction: Transaction, onward: Onward, done: Callable[[], None] = lambda: None
 ) -> Carried:
@@ -45,7 +48,7 @@ async def carry(
         done()
     match disposition:
         case Relayed(replies=(first, *_)):
-            return Carried(reply=first)
+            return _new_carried(reply=first)
         case Held(hold_id=hold_id, released=released):
             return Carried(reply=reply.released(hold_id) if released else reply.held(hold_id), held=True)
         case Counted(reply=answer):

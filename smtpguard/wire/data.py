@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from smtpguard.mail import reply
-from smtpguard.mail.constant import constant
+from smtpguard.mail.constant import constant, maker
 from smtpguard.mail.message import Content, Message
 from smtpguard.mail.reply import Reply
 from smtpguard.wire.listener import Limits
@@ -44,6 +44,9 @@ class Arrived:
         else:
             for start in range(0, len(self.stuffed), _BLOCK):
                 yield self.stuffed[start : start + _BLOCK]
+
+
+_new_arrived = maker(Arrived)
 
 
 class Arriving:
@@ -99,7 +102,7 @@ class Arriving:
         if self._file is not None:
             return None
         stuffed = b"".join(self._parts)
-        arrived = Arrived(stuffed=stuffed, message=Message.of(_unstuffed(stuffed) if self._dots else stuffed))
+        arrived = _new_arrived(stuffed=stuffed, message=Message.of(_unstuffed(stuffed) if self._dots else stuffed))
         return header_refusal(arrived.message.raw, self._limits) or arrived
 
     def finish(self) -> Arrived | Reply:

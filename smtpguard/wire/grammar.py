@@ -19,6 +19,7 @@ from ipaddress import ip_address
 
 from smtpguard.mail import reply
 from smtpguard.mail.address import Address, BadAddress, parse_path
+from smtpguard.mail.constant import maker
 from smtpguard.mail.envelope import Body, Envelope, Recipient
 from smtpguard.mail.reply import Reply
 
@@ -76,6 +77,7 @@ _XFORWARD_VALUE = CLIENT_VALUE | {
 }
 
 
+_new_recipient = maker(Recipient)
 Rcpt = tuple[Recipient, bytes]
 """The recipient of a RCPT, and the path to send."""
 
@@ -143,7 +145,7 @@ def parse_rcpt(argument: bytes, *, extended: bool = True, smtputf8: bool = False
             raise Refused(reply.BAD_RECIPIENT)
         address = parsed
     if not given:
-        return Recipient(address=address), path
+        return _new_recipient(address=address), path
     notify, orcpt = given.pop("NOTIFY", None), given.pop("ORCPT", None)
     if given:
         raise Refused(reply.UNKNOWN_PARAMETER)

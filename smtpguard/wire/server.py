@@ -23,6 +23,7 @@ from typing import Any, Protocol, cast
 from aiosmtpd.smtp import SMTP
 
 from smtpguard.mail import reply
+from smtpguard.mail.constant import maker
 from smtpguard.mail.envelope import Envelope, Session, client_address, within
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import RefusedRecipient, Transaction
@@ -55,6 +56,7 @@ from smtpguard.wire.turnedaway import TurnedAway, Why
 HIGH_OCTETS = 1 << 18
 """No more is read from a client with this much unprocessed input."""
 
+_new_transaction = maker(Transaction)
 logging.getLogger("mail.log").disabled = True
 log = logging.getLogger("smtpguard.wire")
 
@@ -375,7 +377,7 @@ class Dialog(SMTP):
         passage, self._passage = self._passage, None
         assert passage is not None
         passage.content = event.arrived
-        transaction = Transaction(
+        transaction = _new_transaction(
             id=self._owner.new_id(),
             session=self._smtp.who.session,
             envelope=event.envelope,

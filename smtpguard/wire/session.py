@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from smtpguard.mail import reply
-from smtpguard.mail.constant import constant
+from smtpguard.mail.constant import constant, maker
 from smtpguard.mail.envelope import Body, Envelope, Recipient, Session
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import Reply
@@ -137,6 +137,7 @@ Event = (
 )  # fmt: skip
 
 _RESET, _ASK_OFFER, _START_TLS = Reset(), AskOffer(), StartTls()
+_new_ask, _new_decide = maker(AskRelay), maker(Decide)
 
 
 class SmtpSession:
@@ -336,7 +337,7 @@ class SmtpSession:
         refused, self._refused = tuple(self._refused), []
         self._at_relay = False
         self.deciding = self.waits = True
-        self._events.append(Decide(envelope=self.mail.to(self.recipients), refused=refused, arrived=arrived))
+        self._events.append(_new_decide(envelope=self.mail.to(self.recipients), refused=refused, arrived=arrived))
 
     def carried(self, carried: Carried) -> None:
         arrived, self._arrived = self._arrived, None
@@ -592,7 +593,7 @@ class SmtpSession:
         assert self.mail is not None
         self._asked, self._rcpts = self._rcpts, []
         self._at_relay = self.waits = True
-        self._events.append(AskRelay(mail=self.mail, rcpts=self._asked))
+        self._events.append(_new_ask(mail=self.mail, rcpts=self._asked))
         return True
 
     def _not_accepted(self, rcpt: Rcpt, answer: Reply) -> None:
