@@ -19,19 +19,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote, urlsplit
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
-from sqlalchemy.pool import NullPool, Pool, QueuePool
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool, QueuePool
 
 from smtpguard.config.statefiles import hand_over, owner_of
 from smtpguard.database.errors import Full, LedgerError, Unavailable, Unusable, no_space
 from smtpguard.database.failpoint import failpoint
 from smtpguard.database.files import FairLock, ReadOnlyCopy, WriteBack, only_readable
 from smtpguard.database.fronts import Fronts, inode
+from smtpguard.database.sqlitepool import SqlitePool
 
 BUSY_SECONDS = 15
 IDLE_SECONDS = 10
@@ -47,6 +48,8 @@ _ROOMY = 1 << 30  # octets
 _CACHE_KIB = 32 << 10
 """What a process that admits mail keeps of the database, at most. People are counted under random numbers, on any page: with
 SQLite's own 2 MiB a mailing to hundreds of thousands reads and writes many pages again for each message."""
+_KEPT_READERS = 2
+"""Connections for reading that stay open. More are opened when as many read at once."""
 _EXACT = "case_sensitive_like=ON"  # as LIKE is on PostgreSQL: "Sales" and "sales" are two lists, and two groups
 _LAY_OUT = (  # write its pages and free them; the last write makes the disk allocate them. None is worth the memory.
     "PRAGMA cache_size=-512",
@@ -111,6 +114,7 @@ class Database:
                 self._chamber = FairLock(self.path)
                 self.fronts = Fronts(self.path)
             self._paths = str(self.path), f"{self.path}-wal"
+            self._uri = f"file:{quote(str(self.path))}?mode=rw"
         self._writer = self._engine(write=True)
         self._readers = self._engine(write=False)
         self._write_back: WriteBack | None = None
@@ -131,83 +135,58 @@ class Database:
         """What storage raises, by whichever interface."""
 
     def _engine(self, *, write: bool) -> Engine:
-        more: dict[str, Any] = {"poolclass": NullPool} if write else {"poolclass": QueuePool, "pool_size": 4}
-        if self.copy is not None:
-            return self._engine_of(self.copy)
         if self.sqlite:
-            engine = _sqlite_engine(self._opened, pooled=not write)
+            keeps = 0 if write else _KEPT_READERS
+            return _sqlite_engine(SqlitePool(partial(self._opened, write=write), self._inodes, keeps=keeps))
+        more: dict[str, Any] = {"poolclass": NullPool} if write else {"poolclass": QueuePool, "pool_size": 4}
+        limits = {"connect_timeout": CONNECT_SECONDS, "keepalives_idle": 5, "keepalives_interval": 2,
+                  "keepalives_count": 3, "tcp_user_timeout": BUSY_SECONDS * 1000, **self._places}  # fmt: skip
+        engine = create_engine(
+            self.url, isolation_level="READ COMMITTED", pool_pre_ping=not write, connect_args=limits, **more
+        )
 
-            @event.listens_for(engine, "connect")
-            def pragmas(connection: sqlite3.Connection, record: Any) -> None:
-                connection.isolation_level = None  # we begin transactions ourselves
-                for pragma in (
-                    f"busy_timeout={BUSY_SECONDS * 1000}",
-                    "journal_mode=WAL",
-                    "synchronous=FULL",
-                    f"wal_autocheckpoint={_TOO_LONG_PAGES}",
-                    "foreign_keys=ON",
-                    _EXACT,
-                    f"query_only={'OFF' if write else 'ON'}",
-                    *((f"cache_size=-{_CACHE_KIB}",) if write and self._hot else ()),
-                ):
-                    connection.execute(f"PRAGMA {pragma}")
-                record.info["inodes"] = self._inodes()
+        @event.listens_for(engine, "connect")
+        def timeouts(connection: Any, _: object) -> None:
+            connection.adapters.register_dumper(Array, _array_dumper())
+            try:
+                with connection.cursor() as cursor:
+                    cursor.execute(f"SET statement_timeout = '{BUSY_SECONDS}s'; SET lock_timeout = '{BUSY_SECONDS}s'")
+                    if write:
+                        cursor.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'")
+                connection.commit()
+            except BaseException:  # a server that is going down; otherwise nothing closes it
+                connection.close()
+                raise
 
-            if not write:
-
-                @event.listens_for(engine, "checkout")
-                def still_there(_: object, record: Any, __: object) -> None:
-                    if record.info["inodes"] != self._inodes():
-                        raise DisconnectionError("another file has replaced it")  # the pool then opens the new file
-
-            begin = "" if write else "BEGIN"
-        else:
-            limits = {"connect_timeout": CONNECT_SECONDS, "keepalives_idle": 5, "keepalives_interval": 2,
-                      "keepalives_count": 3, "tcp_user_timeout": BUSY_SECONDS * 1000, **self._places}  # fmt: skip
-            engine = create_engine(
-                self.url, isolation_level="READ COMMITTED", pool_pre_ping=not write, connect_args=limits, **more
-            )
-
-            @event.listens_for(engine, "connect")
-            def timeouts(connection: Any, _: object) -> None:
-                connection.adapters.register_dumper(Array, _array_dumper())
-                try:
-                    with connection.cursor() as cursor:
-                        cursor.execute(
-                            f"SET statement_timeout = '{BUSY_SECONDS}s'; SET lock_timeout = '{BUSY_SECONDS}s'"
-                        )
-                        if write:
-                            cursor.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'")
-                    connection.commit()
-                except BaseException:  # a server that is going down; otherwise nothing closes it
-                    connection.close()
-                    raise
-
-            begin = ""
-        if begin:
-            _begins(engine, begin)
         return engine
 
-    def _opened(self) -> sqlite3.Connection:
+    def _opened(self, *, write: bool) -> sqlite3.Connection:
         """Open the database file, but do not create it: an empty one in its place would have lost everything."""
-        if not self.path.exists():
+        if self.copy is not None:
+            return _to_file(self.copy.uri)
+        if not os.path.exists(self._paths[0]):  # noqa: PTH110 - the few functions that every process runs at rest
             raise Unavailable(f"{self.path} is gone: put it back, or restore a backup")
-        return sqlite3.connect(f"file:{quote(str(self.path))}?mode=rw", uri=True, check_same_thread=False)
+        connection = _to_file(self._uri)
+        try:
+            for pragma in (
+                f"busy_timeout={BUSY_SECONDS * 1000}",
+                "journal_mode=WAL",
+                "synchronous=FULL",
+                f"wal_autocheckpoint={_TOO_LONG_PAGES}",
+                "foreign_keys=ON",
+                f"query_only={'OFF' if write else 'ON'}",
+                *((f"cache_size=-{_CACHE_KIB}",) if write and self._hot else ()),
+            ):
+                connection.execute(f"PRAGMA {pragma}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def _inodes(self) -> tuple[_Inode | None, ...]:
         """The files that are now at the paths of the database and its log. A connection keeps the files that it opened,
         whatever their names become (https://www.sqlite.org/howtocorrupt.html, section 2.2)."""
         return inode(self._paths[0]), inode(self._paths[1])
-
-    def _engine_of(self, copy: ReadOnlyCopy) -> Engine:
-        def opened() -> sqlite3.Connection:
-            connection = sqlite3.connect(copy.uri, uri=True, check_same_thread=False, isolation_level=None)
-            connection.execute(f"PRAGMA {_EXACT}")
-            return connection
-
-        engine = _sqlite_engine(opened, pooled=True)
-        _begins(engine, "BEGIN")
-        return engine
 
     @contextmanager
     def write(self, *, synced: bool = True) -> Iterator[Connection]:
@@ -306,6 +285,9 @@ class Database:
             with self._readers.connect() as connection:
                 if snapshot and not self.sqlite:
                     connection = connection.execution_options(isolation_level="REPEATABLE READ")
+                if self.sqlite:
+                    driver: Any = connection.connection.driver_connection
+                    driver.execute("BEGIN")
                 with connection.begin():
                     yield connection
             if self.copy is not None:
@@ -404,8 +386,8 @@ class Database:
         self._closed = True
         if self._write_back is not None:
             self._write_back.close()
-        self._writer.dispose()
-        self._readers.pool.dispose()  # not engine.dispose(), which makes a new pool: a thread may still read
+        for engine in (self._writer, self._readers):
+            engine.pool.dispose()  # not engine.dispose(), which makes a new pool: a thread may still read
         if self._chamber is not None:
             self._chamber.close()
             self._chamber = None
@@ -506,21 +488,18 @@ def _sqlite_model() -> Engine:
     return engine
 
 
-def _sqlite_engine(opens: Any, *, pooled: bool) -> Engine:
-    """``opens``: makes a connection of the driver."""
+def _sqlite_engine(pool: SqlitePool) -> Engine:
     model = _sqlite_model()
-    pool: Pool = QueuePool(opens, pool_size=4) if pooled else NullPool(opens)
-    pool._dialect = model.dialect
-    engine = Engine(pool, model.dialect, model.url)
+    engine = Engine(cast("Any", pool), model.dialect, model.url)
     engine._compiled_cache = model._compiled_cache
     return engine
 
 
-def _begins(engine: Engine, statement: str) -> None:
-    @event.listens_for(engine, "begin")
-    def begun(connection: Connection) -> None:
-        driver: Any = connection.connection.driver_connection
-        driver.execute(statement)
+def _to_file(uri: str) -> sqlite3.Connection:
+    """In autocommit: we begin transactions ourselves."""
+    connection = sqlite3.connect(uri, uri=True, check_same_thread=False, isolation_level=None)
+    connection.execute(f"PRAGMA {_EXACT}")
+    return connection
 
 
 def _make(path: Path) -> None:

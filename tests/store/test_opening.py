@@ -11,7 +11,6 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from sqlalchemy import event
 
 from smtpguard.database.engine import Database, array_of, cursor_of
 from smtpguard.journal.event import Kind
@@ -63,9 +62,9 @@ async def test_a_cancelled_opening_closes_the_store(
 def test_reads_during_closing_leave_no_connection_open(url: str) -> None:
     database = Database(url)
     opened: list[Any] = []
-    event.listen(database._readers, "connect", lambda connection, _: opened.append(connection))
     with database.read() as connection:
         connection.exec_driver_sql("SELECT 1")
+        opened.append(connection.connection.driver_connection)
         database.close()
     [connection] = opened
     if database.sqlite:
