@@ -82,6 +82,16 @@ def until(true: Callable[[], Any], why: str | Callable[[], str] = "", *, seconds
     return found
 
 
+def logged(server: Postfix, *words: str) -> str:
+    """Wait for a line of its log that has all ``words``; the first one. Another process writes the log, some time after
+    what a line tells of."""
+
+    def line() -> str | None:
+        return next((line for line in server.lines() if all(word in line for word in words)), None)
+
+    return str(until(line, f"{words} in the log of Postfix"))
+
+
 class Recorder:
     """The last hop: a scripted relay in its own thread."""
 
@@ -153,7 +163,7 @@ class Guard:
         keys = {
             "listen": f"{{smtp: [{{address: 127.0.0.1, port: {self.port}, tls: {{certificate: ../cert.pem, key: ../key.pem}}}}]}}",
             "trust": "[127.0.0.1]",
-            "relay": f"{{host: 127.0.0.1, port: {relay_port}, tls: require, ca_file: ../ca.pem, wait_seconds: 5}}",
+            "relay": f"{{host: 127.0.0.1, port: {relay_port}, tls: require, ca_file: ../ca.pem}}",
             "store": '{url: "sqlite:///var/smtpguard.db"}',
             "policy": "policy.yaml",
             "hold": "{release_delay: 0}",

@@ -5,13 +5,13 @@ from __future__ import annotations
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 import trustme
 
+from tests.peers.chain import until
 from tests.peers.postfix import free_port
 
 SUFFIX = "dc=example,dc=com"
@@ -53,7 +53,7 @@ class Directory:
         with log:
             self._process = subprocess.Popen(["/usr/sbin/slapd", *conf, "-h", urls, "-d", "0"], stdout=log, stderr=log)
         for port in (self.port, self.tls_port):
-            self._until_it_answers(port)
+            until(lambda port=port: self._answers(port), "slapd to answer")  # type: ignore[misc]
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -64,21 +64,18 @@ class Directory:
     def silent(self, silent: bool) -> None:
         """Stop or continue the process. While stopped, it accepts connections and does not answer."""
         self._process.send_signal(signal.SIGSTOP if silent else signal.SIGCONT)
-        while silent and not self._stands_still():  # until all threads are stopped: one could still answer
-            time.sleep(0.01)
+        if silent:
+            until(self._stands_still, "all threads to be stopped: one could still answer")
 
     def _stands_still(self) -> bool:
         threads = Path(f"/proc/{self._process.pid}/task").iterdir()
         return all((each / "stat").read_text().rpartition(")")[2].split()[0] == "T" for each in threads)
 
-    def _until_it_answers(self, port: int) -> None:
-        for _ in range(200):
-            with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=120):
-                return
-            if self._process.poll() is not None:
-                break
-            time.sleep(0.05)
-        raise AssertionError(f"slapd does not start: {(self.folder / 'log').read_text()}")
+    def _answers(self, port: int) -> bool:
+        assert self._process.poll() is None, (self.folder / "log").read_text()
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=120):
+            return True
+        return False
 
 
 def entries(people: Iterable[str]) -> str:

@@ -24,7 +24,7 @@ def haproxy_missing() -> str | None:
 def haproxy(root: Path, frontends: Sequence[tuple[int, int, str]]) -> Server:
     """``frontends``: (port to listen on, port to forward to, parameters of its ``server`` line)."""
     root.mkdir()
-    text = "defaults\n    mode tcp\n    timeout connect 5s\n    timeout client 60s\n    timeout server 60s\n"
+    text = "defaults\n    mode tcp\n    timeout connect 60s\n    timeout check 60s\n    timeout client 60s\n    timeout server 60s\n"
     for number, (port, to, words) in enumerate(frontends):
         text += f"listen smtp{number}\n    bind 127.0.0.1:{port}\n    server guard 127.0.0.1:{to} {words}\n"
     (root / "haproxy.cfg").write_text(text)

@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import httpx2
 
+from tests.peers.chain import until
 from tests.peers.postfix import free_port
 
 RUNNER = Path("/usr/lib/mailman3/bin/runner")
@@ -39,14 +39,15 @@ class Mailman:
         with (self.folder / "log").open("wb") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder, start_new_session=True)
         self._client = httpx2.Client(base_url=self.root, auth=("restadmin", PASSWORD), timeout=120)
-        for _ in range(600):
-            with suppress(httpx2.HTTPError):
-                if self._client.get("/system/versions").status_code == 200:
-                    break
-            assert self._process.poll() is None, (self.folder / "log").read_text()
-            time.sleep(0.1)
+        until(self._answers, "Mailman to answer")
         self.post("/domains", mail_host=DOMAIN)
         return self
+
+    def _answers(self) -> bool:
+        assert self._process.poll() is None, (self.folder / "log").read_text()
+        with suppress(httpx2.HTTPError):
+            return self._client.get("/system/versions").status_code == 200
+        return False
 
     def __exit__(self, *_: object) -> None:
         self._client.close()

@@ -159,7 +159,7 @@ class MilterGuard(Guard):
 
 class MilterChain:
     """``mta``: Postfix, where all mail is submitted. ``release``: its port for releases. ``login``: its submission
-    port. ``hasty``: a port with milter timeouts of one second."""
+    port. ``hasty``: a port that waits one second for what a milter says of content."""
 
     def __init__(self, root: Path) -> None:
         self._stack = ExitStack()
@@ -196,7 +196,7 @@ class MilterChain:
         submission = (
             f"127.0.0.1:{self.login} inet n - n - - smtpd\n    -o smtpd_milters=unix:smtpguard/milter.sock\n"
             "    -o smtpd_client_restrictions=permit_sasl_authenticated,reject\n    -o smtpd_sasl_auth_enable=yes\n"
-            f"127.0.0.1:{self.hasty} inet n - n - - smtpd\n    -o milter_command_timeout=1s -o milter_content_timeout=1s\n"
+            f"127.0.0.1:{self.hasty} inet n - n - - smtpd\n    -o milter_content_timeout=1s\n"
         )
         sasl = postfix.sasl(root, {ANNA: SECRET}) | {"smtpd_sasl_auth_enable": "no"}
         self.mta = Postfix(root, name="mta", main=main | sasl, master=submission + files["master.cf"])

@@ -64,7 +64,7 @@ def directory() -> Iterator[Directory]:
 @pytest.fixture
 def read(directory: Directory) -> Read:
     def of(stop: Stop = never, **options: Any) -> tuple[list[str], Tally]:
-        login = {"bind": READER, "password_file": "password", "ca_file": "ca.pem", "timeout": 5}
+        login = {"bind": READER, "password_file": "password", "ca_file": "ca.pem", "timeout": 60}
         declaration = {"ldap": f"ldap://localhost:{directory.port}", **login, **options}
         tally = Tally()
         source = opened({k: v for k, v in declaration.items() if v is not None}, directory.folder, stop=stop)

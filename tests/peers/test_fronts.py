@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.peers import letters, postfix
-from tests.peers.chain import POLICY, Guard, Recorder, rules, until
+from tests.peers.chain import POLICY, Guard, Recorder, logged, rules, until
 from tests.peers.postfix import Postfix, free_port
 from tests.peers.recipe import parameters, recipe
 from tests.script import DOT, STALL
@@ -146,11 +146,16 @@ def test_a_short_timeout_in_front_sends_twice(behind: Behind) -> None:
     impatient = f"127.0.0.1:{port} inet n - n - - smtpd -o smtpd_proxy_filter=127.0.0.1:{guard.port} -o smtpd_proxy_timeout=1s\n"
     with ScriptedInProcess(behind.back) as slow, Postfix(behind.root, name="impatient", master=impatient):
         slow.call(_stall(slow))
-        with smtplib.SMTP("127.0.0.1", port, timeout=120) as smtp, pytest.raises(smtplib.SMTPDataError) as told:
-            smtp.sendmail("anna@example.com", [OWNER], letters.mail(to=OWNER, message_id="twice@example.com"))
-        assert told.value.smtp_code == 451
+
+        def sent_and_refused() -> bool:
+            """On a busy machine the second may be over before the final dot."""
+            with smtplib.SMTP("127.0.0.1", port, timeout=120) as smtp, pytest.raises(smtplib.SMTPException) as told:
+                smtp.sendmail("anna@example.com", [OWNER], letters.mail(to=OWNER, message_id="twice@example.com"))
+            assert code(told.value) == 451
+            return bool(slow.with_id("twice@example.com"))
+
+        until(sent_and_refused, why="what Postfix believes was not sent")
         slow.call(_resume(slow))
-        until(lambda: slow.with_id("twice@example.com"), why="what Postfix believes was not sent")
     assert not recorder.with_id("twice@example.com")
 
 
@@ -158,7 +163,7 @@ def test_ordinary_mail_passes_with_its_client(front: Front) -> None:
     front.submit(a_mail(front, "ordinary"), OWNER)
     [got] = until(lambda: front.with_id("ordinary"), why="the mail")
     assert b"(smtpguard)" in got.content
-    until(lambda: any("orig_client=" in line for line in front.relay.lines()), why="the log's line on its client")
+    logged(front.relay, "orig_client=")
 
 
 def test_the_story_is_held(front: Front) -> None:
@@ -181,12 +186,13 @@ def test_a_refusal_becomes_a_bounce(front: Front) -> None:
     else:
         front.submit(mail, OWNER)
         until(lambda: front.with_id("refused"), why="the bounce, with the message in it")
-        assert any("status=bounced" in line and "This is never sent" in line for line in front.front.lines())
+        logged(front.front, "status=bounced", "This is never sent")
     assert all(m.mail.startswith(b"MAIL FROM:<>") for m in front.with_id("refused")), "only in the bounce"
 
 
 def test_while_smtpguard_is_down_mail_stays_queued(front: Front) -> None:
     mail = a_mail(front, "down")
+    until(front.is_idle, why="the queues to empty")
     front.guard.stop()
     try:
         if front.heading in BEFORE_THE_QUEUE:
@@ -195,9 +201,9 @@ def test_while_smtpguard_is_down_mail_stays_queued(front: Front) -> None:
             assert 400 <= code(told.value) < 500, "the mail client keeps it"
             until(front.is_idle, why="Postfix to forget what it did not take")
         else:
+            there = len(front.front.lines())
             front.submit(mail, OWNER)
-            deferred = f"to=<{OWNER}>", "status=deferred"
-            until(lambda: any(all(w in line for w in deferred) for line in front.front.lines()), why="the deferral")
+            until(lambda: any("status=deferred" in line for line in front.front.lines()[there:]), why="the deferral")
             assert front.front.queued() == 1
     finally:
         front.guard.start()
@@ -214,7 +220,7 @@ def test_a_recipient_refused_behind_the_guard_is_bounced(front: Front) -> None:
     then."""
     front.recorder.relay.on("RCPT TO:<nobody@lists.example.com>", "550 5.1.1 No such user")
     front.submit(a_mail(front, "nobody", "nobody@lists.example.com"), "nobody@lists.example.com")
-    until(lambda: any("status=bounced" in x and "No such user" in x for x in front.relay.lines()), why="its bounce")
+    logged(front.relay, "status=bounced", "No such user")
 
 
 class ScriptedInProcess(Recorder):

@@ -19,7 +19,7 @@ from smtpguard.wire.login import Guesses, Logins
 from smtpguard.wire.pool import RelayPool, Reservation
 from smtpguard.wire.relay import RelayConnection
 from tests.peers import dovecot
-from tests.peers.chain import until
+from tests.peers.chain import logged
 from tests.peers.dovecot import Dovecot
 from tests.peers.postfix import Postfix
 from tests.wire.proxied import Proxied, proxied
@@ -92,8 +92,7 @@ async def test_a_valid_token_logs_in(mechanism: str, secret: str, tmp_path: Path
         assert (await client.ask(f"AUTH {mechanism} {token(mechanism, ANNA, secret)}")).startswith("235 2.7.0")
         assert (await client.send(b"Subject: x\r\n\r\nx\r\n")).startswith("250")
         assert world.seen[0].session.auth_user == ANNA
-    logged = f"sasl_method={mechanism}, sasl_username={ANNA}"
-    until(lambda: any(logged in line for line in relay.lines()), why="Postfix to log who it was")
+    logged(relay, f"sasl_method={mechanism}, sasl_username={ANNA}")
 
 
 @pytest.mark.parametrize("mechanism", ["XOAUTH2", "OAUTHBEARER"])
