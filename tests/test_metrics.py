@@ -25,6 +25,7 @@ from smtpguard.demo.script import KALLE, LOTTA, RAMADAN, Script, play
 from smtpguard.demo.stage import PEOPLE
 from smtpguard.observe.metrics.table import FAMILIES
 from tests.demo.forked import Forked
+from tests.peers.chain import until
 from tests.peers.postfix import free_port
 
 pytestmark = pytest.mark.xdist_group("metrics")
@@ -54,11 +55,12 @@ class Watched(Forked):
     def journal(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.command("--json", "audit", "export").stdout.splitlines()]
 
-    def counted(self) -> bool:
-        """Whether the metrics include the whole journal."""
-        told = self.metrics()
-        newest = max(entry["seq"] for entry in self.journal())
-        return told[("smtpguard_journal_entry",)] == newest and not told[("smtpguard_journal_unread_entries",)]
+    def counted(self) -> tuple[str, list[dict[str, Any]]] | None:
+        """The metrics and the journal, if the metrics include all of it."""
+        text, journal = self.scrape(), self.journal()
+        told = values(text)
+        whole = told[("smtpguard_journal_entry",)] == journal[-1]["seq"]
+        return (text, journal) if whole and not told[("smtpguard_journal_unread_entries",)] else None
 
 
 def values(text: str) -> dict[tuple[str, ...], float]:
@@ -71,9 +73,11 @@ def values(text: str) -> dict[tuple[str, ...], float]:
 
 @dataclass(frozen=True)
 class Played:
+    """``text``: the metrics. ``entries``: what they counted of the journal."""
+
     guard: Watched
-    before: int  # journal entries before the metrics began to count
     text: str
+    entries: list[dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
@@ -84,21 +88,21 @@ def played() -> Iterator[Played]:
             guard.start()
             assert guard.until(lambda: guard.metrics().get(("smtpguard_store_up",)) == 1)
             begun = values(guard.scrape())
-            before = int(
+            before = int(  # entries, before the metrics began to count
                 begun[("smtpguard_journal_entry",)]
                 - sum(n for k, n in begun.items() if k[0] == "smtpguard_events_total")
             )
             wrong = [result.wrong for result in play(guard, Script(guard).scenes()) if result.wrong]
             assert wrong == []
-            assert guard.until(guard.counted)
-            yield Played(guard, before, guard.scrape())
+            text, journal = until(guard.counted, "the metrics to include the journal")
+            yield Played(guard, text, [entry for entry in journal if entry["seq"] > before])
         finally:
             guard.stop()
 
 
 def test_metrics_agree_with_the_journal(played: Played) -> None:
     told = values(played.text)
-    entries = [entry for entry in played.guard.journal() if entry["seq"] > played.before]
+    entries = played.entries
     kinds = Counter(entry["kind"] for entry in entries)
     assert kinds["verdict"] > 20
     found = {kind: told[("smtpguard_events_total", kind)] for kind in kinds}

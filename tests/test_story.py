@@ -74,7 +74,7 @@ def test_notices_name_topics_and_sensitivity_first(guard: Stage) -> None:
         return next((text for p in plain if p is not None and "Dieten" in (text := p.get_content())), "")
 
     for address in (KALLE, EVA):
-        assert guard.until(lambda a=address: notice_to(a), seconds=60), address
+        assert guard.until(lambda a=address: notice_to(a)), address
         for word in ("bacon", "sprit", "religion", "GDPR", "konfidentiellt"):
             assert word in notice_to(address), (address, word)
 
@@ -146,7 +146,7 @@ def test_a_killed_worker_loses_no_mail(guard: Stage) -> None:
             letter = ordinary(f"load {number} {n}")
             content = letter.content()
             sent.append(content)
-            if not guard.until(lambda: guard.send(letter, content).code == 250, seconds=120):  # noqa: B023
+            if not guard.until(lambda: guard.send(letter, content).code == 250):  # noqa: B023
                 failures.append(letter.subject)
 
     clients = [threading.Thread(target=client, args=(number,)) for number in range(4)]

@@ -106,7 +106,7 @@ class Machine:
         keys = {
             "listen": f"{{smtp: [{{address: 127.0.0.1, port: {self.port}{shows}}}]}}",
             "trust": "[127.0.0.1]",
-            "relay": f"{{host: 127.0.0.1, port: {relay_port}, tls: none, wait_seconds: 2}}",
+            "relay": f"{{host: 127.0.0.1, port: {relay_port}, tls: none}}",
             "store": f'{{url: "{store}"}}',
             "policy": "policy.yaml",
             "hold": "{release_delay: 0}",

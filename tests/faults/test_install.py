@@ -371,4 +371,4 @@ class ConnectingClients:
     def stop(self) -> None:
         self._stopped.set()
         for thread in self._threads:
-            thread.join(90)
+            thread.join()

@@ -111,7 +111,6 @@ def test_killed_when_a_release_delay_ends(tmp_path: Path, when: str) -> None:
         hold_id = held(guard, id)
         point = guard.arm(f"{when}-commit", "enact", hold_id)
         guard.approve(hold_id)
-        assert recorder.releases(id) == []
         until(lambda: fired(point), "somebody to be killed")
         guard.until(lambda: guard.state(hold_id) is State.RELEASED, "the release")
         assert recorder.releases(id) == [f"{hold_id}-release".encode()]
@@ -131,7 +130,8 @@ def test_killed_while_releasing(home: Home, when: str, commit: str) -> None:
     point = guard.arm(f"{when}-commit", commit, f"{hold_id}-release")
     guard.approve(hold_id)
     until(lambda: fired(point), "somebody to be killed")
-    guard.hours_pass()
+    if (when, commit) != ("before", "lease"):  # else the next part has its lease at once
+        guard.hours_pass()
     guard.until(lambda: guard.state(hold_id) in (State.RELEASED, State.IN_DOUBT), "the release, or a question")
     assert len(recorder.releases(id)) <= 1, "without a person it is sent once"
     doubted = guard.state(hold_id) is State.IN_DOUBT
@@ -216,7 +216,8 @@ def test_revoked_after_the_sending_process_was_killed(home: Home, when: str, com
     until(lambda: fired(point), "somebody to be killed")
     guard.run("freeze", "--all", "--reason", "Wrong mail")
     try:
-        guard.hours_pass()
+        if (when, commit) != ("before", "lease"):  # else the next part has its lease at once
+            guard.hours_pass()
         there = len(recorder.releases(id))
         guard.run("held", "reject", hold_id, "--as", "eva@example.com", "--comment", "Wrong list", exits=None)
         state = guard.state(hold_id)

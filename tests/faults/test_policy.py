@@ -17,7 +17,7 @@ from smtpguard.config.problem import Broken
 from smtpguard.journal.event import Event, Kind
 from tests.faults.machine import ANNA, RAMADAN, Machine, policy, synced
 from tests.faults.mta import Mta
-from tests.peers.chain import Recorder
+from tests.peers.chain import Recorder, until
 from tests.peers.letters import story
 from tests.store.servers import new_database
 
@@ -211,7 +211,7 @@ def test_an_unreadable_policy_in_force_answers_451(tmp_path: Path) -> None:
             assert "cannot be read by smtpguard" in guard.said()
             guard.run("freeze", "--all", "--reason", "still possible")
             guard.run("thaw", "--all")
-            assert len(guard.parts()) == 4
+            until(lambda: len(guard.parts()) == 4, "all parts to run")
             assert "part died" not in guard.said(), "of it"
             guard.run("reload", "--yes")
             assert Mta(guard).deliver(story("found@example.com"), ANNA, RAMADAN).code == 250

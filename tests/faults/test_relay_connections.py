@@ -41,7 +41,7 @@ class Guard:
         """The relay of a route."""
 
     def metric(self, name: str, **labels: str) -> float:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self._metrics}/metrics", timeout=20) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._metrics}/metrics", timeout=120) as answer:
             text = answer.read().decode()
         return sum(
             sample.value
@@ -112,16 +112,16 @@ def whole(running: Guard) -> Iterator[Guard]:
 
 
 @contextmanager
-def counted(whole: Guard) -> Iterator[Callable[[], int]]:
-    """The most connections to the relay at one time, by the kernel: a stalled relay does not notice that a connection
-    has ended. The table changes while it is read, so only what two looks in a row show was there at one time."""
+def counted(port: int) -> Iterator[Callable[[], int]]:
+    """The most connections to this port at one time, by the kernel: a relay that is busy or stalled notices late that a
+    connection has ended. The table changes while it is read, so only what two looks in a row show was there at one time."""
     seen, over = [0], threading.Event()
 
     def look() -> None:
         before = set[str]()
         while not over.wait(0.01):
             rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-            now = {row[1] for row in rows if _port(row[2]) == whole.recorder.port and row[3] in ESTABLISHED}
+            now = {row[1] for row in rows if _port(row[2]) == port and row[3] in ESTABLISHED}
             seen.append(len(now & before))
             before = now
 
@@ -210,9 +210,10 @@ def test_each_relay_has_its_own_limit(whole: Guard) -> None:
     async def many() -> list[str]:
         return await asyncio.gather(*(one(f"routed-{n}") for n in range(40)))
 
-    assert [said[:3] for said in asyncio.run(many())] == ["250"] * 40
+    with counted(whole.other.port) as most:
+        assert [said[:3] for said in asyncio.run(many())] == ["250"] * 40
     assert len({m.mail for m in whole.other.messages}) == 40
-    assert 1 <= whole.other.most_open <= ROUTED
+    assert most() <= ROUTED
     whole.recorder.go_on()
     until(lambda: whole.metric("relay_up", route="other") == 1, "the route to be found up")
     assert whole.metric("relay_connections_limit", route="other") == ROUTED
@@ -232,11 +233,10 @@ def test_messages_beyond_the_limit_all_pass(whole: Guard) -> None:
         whole.recorder.go_on()
         return await asyncio.gather(*sending)
 
-    with counted(whole) as most:
+    with counted(whole.recorder.port) as most:
         said = asyncio.run(all_at_once())
     assert {answer[:3] for answer in said} == {"250"}
     assert most() <= LIMIT
-    assert whole.relay.most_open <= LIMIT
     assert whole.metric("turned_away_total", why="relay-busy") == before
     until(lambda: whole.metric("relay_waits_total") >= 100, "the waits to be counted")
     assert whole.metric("relay_wait_seconds_total") > 0
@@ -261,7 +261,7 @@ def test_connections_of_a_killed_worker_are_freed(whole: Guard) -> None:
         await asyncio.gather(*doomed, return_exceptions=True)
         return await asyncio.gather(*after)
 
-    with counted(whole) as most:
+    with counted(whole.recorder.port) as most:
         said = asyncio.run(killed())
     assert {answer[:3] for answer in said} == {"250"}
     assert most() <= LIMIT

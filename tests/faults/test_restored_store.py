@@ -40,7 +40,7 @@ def check_frozen(guard: Machine, recorder: Recorder, told: int) -> None:
     """Assert that the restore was noticed: a notice is sent again, no release is, and mail gets 451."""
     until(lambda: notices(recorder) > told, "the notice to be sent again; " + guard.said())
     assert len(recorder.releases(ID)) == 1, "no person has said to send it again"
-    assert "the store was put back to an earlier state" in guard.log.read_text()
+    until(lambda: "the store was put back to an earlier state" in guard.log.read_text(), "the log to say so")
     done = Mta(guard).once(mail(to=PETER, message_id="ordinary@example.com"), ANNA, PETER)
     assert (done.code, done.text[:6]) == (451, "4.7.1 "), done
     assert recorder.with_id("ordinary@example.com") == []

@@ -46,7 +46,7 @@ def tries(guard: Machine, n: int = 3, size: int = 0) -> list[Attempt]:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(90)
+        thread.join()
     return done
 
 

@@ -85,6 +85,7 @@ class Toy(life.Part):
                 elif word == b"freeze":
                     os.kill(os.getpid(), signal.SIGSTOP)
                 elif word == b"slow":
+                    await loop.sock_sendall(connection, b"150 begun\r\n")
                     await self.stopping.wait()
                     await asyncio.sleep(0.3)
                     await loop.sock_sendall(connection, b"250 done\r\n")
