@@ -40,7 +40,7 @@ def guard(root: Path, recorder: Recorder, listener: str, trust: str = "[127.0.0.
 
 
 def send(port: int, source: str, host: str = "127.0.0.1") -> None:
-    with smtplib.SMTP(host, port, timeout=30, source_address=(source, 0)) as client:
+    with smtplib.SMTP(host, port, timeout=120, source_address=(source, 0)) as client:
         client.sendmail("anna@example.com", ["somebody@example.org"], LETTER)
 
 
@@ -55,7 +55,7 @@ def test_a_strangers_mail_is_not_relayed(tmp_path: Path, recorder: Recorder) -> 
             assert told.value.smtp_code == 554
         there = ("127.0.0.1", made.port)
         with (
-            socket.create_connection(there, timeout=30, source_address=("127.0.0.2", 0)) as sock,
+            socket.create_connection(there, timeout=120, source_address=("127.0.0.2", 0)) as sock,
             sock.makefile("rb") as lines,
         ):
             assert lines.readline() == reply.NOT_A_CLIENT.octets

@@ -414,17 +414,21 @@ async def test_a_failing_hook_at_expiry_is_logged(home: House, caplog: pytest.Lo
 
 
 async def test_failing_hooks_are_reported_and_the_freeze_stays(home: House) -> None:
-    freezes = service(
-        home,
-        freeze_hook=[("/bin/sh", "-c", "exit 7"), ("/nonexistent",), ("/bin/sleep", "600"), ("/bin/true",)],
-        hook_seconds=0.3,
-    )
+    freezes = service(home, freeze_hook=[("/bin/sh", "-c", "exit 7"), ("/nonexistent",), ("/bin/true",)])
     frozen = await freezes.freeze(Selector.ALL, "", reason="x", by="root")
     problems = [h.problem or "fine" for h in frozen.hooks]
     assert problems[0] == "it ended with status 7"
     assert "No such file" in problems[1]
-    assert "was killed" in problems[2]
-    assert problems[3] == "fine"
+    assert problems[2] == "fine"
+    assert await freezes.active() == (frozen.freeze,)
+
+
+async def test_a_hook_that_hangs_is_reported_and_the_freeze_stays(home: House) -> None:
+    freezes = service(home, freeze_hook=[("/bin/sleep", "600"), ("/nonexistent",)], hook_seconds=0.1)
+    frozen = await freezes.freeze(Selector.ALL, "", reason="x", by="root")
+    hangs, missing = [h.problem or "fine" for h in frozen.hooks]
+    assert "was killed" in hangs
+    assert "No such file" in missing
     assert await freezes.active() == (frozen.freeze,)
 
 
@@ -483,8 +487,11 @@ async def test_the_reported_output_is_bounded() -> None:
 
 
 async def test_a_hook_that_takes_too_long_is_killed() -> None:
-    hook = await shell("echo waiting for the queue >&2; exec sleep 600", seconds=0.5)
-    assert hook.problem == "it took longer than 0.5 s and was killed: waiting for the queue"
+    for seconds in (0.5, 5, 50):  # until this machine has time to start it
+        hook = await shell("echo waiting for the queue >&2; exec sleep 600", seconds=seconds)
+        if hook.said:
+            break
+    assert hook.problem == f"it took longer than {seconds:g} s and was killed: waiting for the queue"
 
 
 async def test_a_hook_that_cannot_be_started_is_reported() -> None:

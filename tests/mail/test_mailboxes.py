@@ -58,6 +58,6 @@ def test_any_text_is_read(text: str, times: int) -> None:
 
 @every("piece", ["(", "(a)", '"', '"a"', "<", "<a>", "\\", "[", ":", "a@b,", "( ", '("', '"\\'])
 def test_time_is_linear_in_length(piece: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     spelled(piece * (100_000 // len(piece)))
-    assert time.perf_counter() - began < 3
+    assert time.process_time() - began < 3

@@ -243,6 +243,8 @@ async def test_a_failed_event_is_retried_before_the_next(here: Here, problem: by
     here.to.script = [problem]
     assert await here.tell() == 0
     assert len(here.to.asked) == 1
+    await here.sender.close()
+    here.sender = Sender(seconds=120)
     assert await here.tell() == 0  # too early
     assert len(here.to.asked) == 1
     here.home.clock.pass_(seconds=6)

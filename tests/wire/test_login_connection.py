@@ -58,7 +58,7 @@ async def test_connections_of_logins_count_for_the_limit(tmp_path: Path) -> None
 
 
 async def test_one_login_cannot_take_all_connections(tmp_path: Path) -> None:
-    async with submission(tmp_path, target={"connections": 4, "wait_seconds": 0.2}) as world:
+    async with submission(tmp_path, target={"connections": 4, "wait_seconds": 1}) as world:
         annas = [await world.connect() for _ in range(3)]
         said = [(await each.ask(f"AUTH PLAIN {plain()}"))[:3] for each in annas]
         assert said == ["235", "235", "454"], "half of four"
