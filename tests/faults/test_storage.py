@@ -177,15 +177,16 @@ def test_a_stopped_or_unreachable_database_defers_mail(server: Any, tmp_path: Pa
         relays_again(guard, recorder, "stopped")
         guard.idle()
 
-        processes = family(server.get_pid())
+        pid = server.get_pid()
 
         def hang() -> None:
-            for pid in processes:
-                os.kill(pid, signal.SIGSTOP)
+            os.kill(pid, signal.SIGSTOP)  # first, so that it starts no other
+            for child in children(pid):
+                os.kill(child, signal.SIGSTOP)
 
         all_deferred(guard, recorder, hang)
-        for pid in processes:
-            os.kill(pid, signal.SIGCONT)
+        for stopped in (*children(pid), pid):
+            os.kill(stopped, signal.SIGCONT)
         relays_again(guard, recorder, "cut")
 
 
@@ -204,6 +205,5 @@ def stop(server: Any) -> None:
     until(lambda: not Path(f"/proc/{pid}").exists() or "State:\tZ" in Path(f"/proc/{pid}/status").read_text())
 
 
-def family(pid: int) -> list[int]:
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [*map(int, children), pid]
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
