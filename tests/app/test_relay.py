@@ -16,6 +16,7 @@ from smtpguard.database.errors import Unavailable
 from smtpguard.mail.address import Address
 from smtpguard.policy.parse import parse
 from smtpguard.wire.target import Tls
+from tests.every import every
 
 SETTINGS = b"""
 listen:
@@ -42,7 +43,7 @@ async def relays(tmp_path: Path) -> AsyncIterator[Relays]:
     await made.close()
 
 
-@pytest.mark.parametrize(
+@every(
     ("listener", "recipient", "route"),
     [
         ("office", "bo@example.net", ""),

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from smtpguard.config.listeners import open_to_all
 from smtpguard.config.problem import Broken, Problem, ordered
 from smtpguard.config.settings import settings_of
 from smtpguard.config.yaml import load_yaml
 from smtpguard.policy.parse import parse
+from tests.every import every
 
 HERE = Path(__file__).parent
 FILES = sorted(HERE.glob("*.yaml"))
@@ -34,7 +33,7 @@ def problems(file: Path) -> tuple[Problem, ...]:
         return e.problems
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
+@every("file", FILES)
 def test_each_file_gives_exactly_its_expected_problems(file: Path) -> None:
     expected = file.with_suffix(".expected").read_text().splitlines()
     assert [str(p) for p in problems(file)] == expected

@@ -17,6 +17,7 @@ from smtpguard.lists.recipients import Kind
 from smtpguard.lists.sync import source_key, source_path
 from smtpguard.lists.writing import write
 from smtpguard.mail.address import Address
+from tests.every import every
 from tests.lists.conftest import House
 
 Parse = Callable[..., list[Address]]
@@ -35,7 +36,7 @@ def ready(house: House) -> House:
     return house
 
 
-@pytest.mark.parametrize(
+@every(
     "address",
     [
         "ramadan@example.com",
@@ -65,7 +66,7 @@ def test_the_local_part_means_the_list_at_every_own_domain(ready: House, parse: 
     assert got.list_addresses == (1, 1)
 
 
-@pytest.mark.parametrize(
+@every(
     ("address", "kind"),
     [
         ("press@example.com", Kind.INTERNAL),  # the policy says that it is something else
@@ -80,7 +81,7 @@ def test_the_local_part_means_the_list_at_every_own_domain(ready: House, parse: 
         ("kund.se!ramadan%kund.se@kund.se", Kind.OUTSIDE),
     ],
 )
-@pytest.mark.parametrize("delimiters", ["+", "+-"])
+@every("delimiters", ["+", "+-"])
 def test_other_addresses_are_not_the_list(
     ready: House, parse: Parse, address: str, kind: Kind, delimiters: str
 ) -> None:

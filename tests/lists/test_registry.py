@@ -16,6 +16,7 @@ from smtpguard.lists.index import State, index_path
 from smtpguard.lists.recipients import Count, Kind
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Session
+from tests.every import every
 from tests.lists.conftest import House
 
 Parse = Callable[..., list[Address]]
@@ -78,7 +79,7 @@ def test_no_recipients_count_nothing(ready: House) -> None:
     assert got.customers == got.reach == (0, 0)
 
 
-@pytest.mark.parametrize(
+@every(
     "spelling",
     [
         "RAMADAN@lists.example.com.",
@@ -108,8 +109,8 @@ def test_a_list_is_recognized_in_every_spelling(ready: House, parse: Parse, spel
     assert found.name == "ramadan"
 
 
-@pytest.mark.parametrize("delimiters", ["", "+", "-", "+-"])
-@pytest.mark.parametrize(
+@every("delimiters", ["", "+", "-", "+-"])
+@every(
     "local",
     [
         "ramadan-request",

@@ -56,7 +56,7 @@ def test_every_spelling_of_a_mailbox_has_one_key(spelling: bytes) -> None:
     assert address.canonical("+") == "ramadan@lists.example.com"
 
 
-@pytest.mark.parametrize(
+@every(
     ("one", "other"),
     [
         ("info@bücher.example", "info@xn--bcher-kva.example"),
@@ -72,7 +72,7 @@ def test_equal_pairs(one: str, other: str) -> None:
     assert Address.parse(one).canonical("+") == Address.parse(other).canonical("+")
 
 
-@pytest.mark.parametrize(
+@every(
     ("one", "other"),
     [
         ("info@example.com", "info@exаmple.com"),  # a Cyrillic а
@@ -97,7 +97,7 @@ def test_each_delimiter_cuts_but_never_the_whole_local_part() -> None:
     assert Address.parse("anna+x@example.se").canonical("") == "anna+x@example.se"
 
 
-@pytest.mark.parametrize(
+@every(
     "bad",
     [
         b"anna@example.se",
@@ -133,7 +133,7 @@ def test_each_delimiter_cuts_but_never_the_whole_local_part() -> None:
         "<åsa@example.se>".encode("latin-1"),
     ],
 )
-@pytest.mark.parametrize("smtputf8", [False, True])
+@every("smtputf8", [False, True])
 def test_invalid_paths_are_refused(bad: bytes, smtputf8: bool) -> None:
     with pytest.raises(BadAddress):
         parse_path(bad, smtputf8=smtputf8)

@@ -33,8 +33,8 @@ def test_encoded_text_is_decoded(raw: bytes, text: str) -> None:
     assert Field("Subject", raw).text == text
 
 
-@pytest.mark.parametrize("charset", [b"punycode", b"PunyCode", b"idna", b"utf-7", b"hz", b"unicode_escape"])
-@pytest.mark.parametrize(
+@every("charset", [b"punycode", b"PunyCode", b"idna", b"utf-7", b"hz", b"unicode_escape"])
+@every(
     "coded",
     [
         b"-" + b"9" * 19_000 + b"?=",

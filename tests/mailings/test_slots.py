@@ -95,7 +95,7 @@ ALTERED = {
 }
 
 
-@pytest.mark.parametrize("what", ALTERED)
+@every("what", ALTERED)
 def test_other_differences_are_not_covered(template: Template, what: str) -> None:
     assert not template.matches(copy(2, **ALTERED[what]))
 

@@ -20,10 +20,11 @@ import yaml
 from smtpguard.cli import main
 from smtpguard.config.schema import settings_schema
 from smtpguard.policy.schema import policy_schema
+from tests.every import every
 from tests.manual.made import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+by_page = every("page", PAGES)
 SHELL = re.compile(
     r"(apt-get|cat|cd|chmod|chown|cp|curl|df|for|grep|install|journalctl|jq|ln|make|mkdir|mv|promtool|python3?|rm|runuser|sed|smtpguard|"
     r"source|sudo|systemctl|systemd-sysusers|touch|umask)\s|\w+=\$\("

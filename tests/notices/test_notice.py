@@ -366,7 +366,7 @@ def test_a_non_ascii_address_gets_its_notice() -> None:
     assert "To: <åsa@example.se>\r\n".encode() in raw
 
 
-@pytest.mark.parametrize("kind", NOTICES)
+@every("kind", NOTICES)
 def test_a_notice_needs_neither_8bitmime_nor_smtputf8(kind: str) -> None:
     """A notice passes any relay: non-ASCII domains become A-labels, and all text is encoded."""
     swedish = "Räksmörgås <vakt@räksmörgås.example>"

@@ -106,16 +106,15 @@ def test_an_unjudged_header_has_the_same_fields(headers: dict[str, str]) -> None
     assert replace(judged, looks=Looks.UNCLEAR, score=0.0, marks=()) == quick
 
 
-@pytest.mark.parametrize(
+@every(
     "value",
     [
         "a" * 100_000, "<" * 50_000, '"' * 50_000, "(" * 50_000, "a@b," * 25_000, "=?utf-8?Q?" * 10_000, "=?a?b?" + "=" * 50_000, ";x=" * 30_000,
         "Re: " * 20_000, "[x] " * 20_000, "<a@b> " * 20_000, "((((" + ")" * 50_000, "* =?utf-8?B?" + "QUJD" * 10_000 + "?=",
         '"\\' * 50_000, "<" + " " * 50_000 + "a", "x;" + " ;" * 25_000,
-    ],
-    ids=range(16),
+    ]
 )  # fmt: skip
-@pytest.mark.parametrize(
+@every(
     "field",
     [
         "From",
@@ -136,17 +135,16 @@ def test_no_header_value_takes_long(field: str, value: str) -> None:
     assert time.process_time() - started < SECONDS
 
 
-@pytest.mark.parametrize(
+@every(
     "body",
     [
         "\n" * 80_000, " " * 200_000, ">" * 200_000, "> \n" * 80_000, "From: " * 50_000, "From: x\n" * 100_000, "On a@b wrote: " * 60_000,
         "Hej " * 200_000, "Hej, " * 50_000 + "\n", "a@" * 100_000, "1 " * 100_000, "a b c d " * 100_000, "a1" * 100_000, "--" * 100_000, "-\n" * 80_000, "http://" * 100_000,
         "{{ " * 200_000, "*|" * 80_000, "gris*" * 50_000, "a\u0308" * 50_000, "mvh\n" * 50_000, "Tel 1 " * 50_000, "\u0430a" * 200_000, "x" * 200_000,
         "x@y " + "a" * 180_000,
-    ],
-    ids=range(25),
+    ]
 )  # fmt: skip
-@pytest.mark.parametrize("kind", ["text/plain", "text/html"])
+@every("kind", ["text/plain", "text/html"])
 def test_no_text_takes_long(body: str, kind: str) -> None:
     message = letter(body, kind=kind)
     started = time.process_time()
@@ -157,13 +155,12 @@ def test_no_text_takes_long(body: str, kind: str) -> None:
 _SHEET = "<p style='font-size:1px'>x</p><style>a{font-size:1px}</style>"
 
 
-@pytest.mark.parametrize(
+@every(
     "body",
     [
         _SHEET + "<!--[if" * 25_000, "<style " * 25_000, "<style></x>" * 2_000 + "x" * 100_000, _SHEET + "<link " * 30_000,
         "<style>" + "/*" * 80_000 + "</style>", "<style>" + "content:'" * 18_000 + "</style>", "<style>" + "a " * 80_000 + "</style>",
-    ],
-    ids=range(7),
+    ]
 )  # fmt: skip
 def test_no_style_sheet_takes_long(body: str) -> None:
     """Nor to take the message apart, for people and to compare it: both happen beside other clients' mail."""

@@ -175,8 +175,8 @@ DISGUISES = {
 }
 
 
-@pytest.mark.parametrize("way", DISGUISES)
-@pytest.mark.parametrize("text", [prose(40), SHORT, "Se bifogat"], ids=["long", "short", "very short"])
+@every("way", DISGUISES)
+@every("text", [prose(40), SHORT, "Se bifogat"])
 def test_invisible_changes_do_not_distinguish_copies(way: str, text: str) -> None:
     assert one_mailing(identity(mail(text)), identity(mail(DISGUISES[way](text), message_id="<2@example.com>")))
 

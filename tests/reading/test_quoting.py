@@ -169,8 +169,8 @@ LETTERS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("foot", FOOT)
-@pytest.mark.parametrize("kind", LETTERS)
+@every("foot", FOOT)
+@every("kind", LETTERS)
 def test_a_footer_makes_no_mailing_of_a_letter(kind: str, foot: str) -> None:
     reading = look(letter(f"{LETTERS[kind]}{FOOT[foot]}\n"))
     assert reading.looks is not Looks.MAILING, (reading.score, names(reading))

@@ -50,8 +50,8 @@ SECOND = (
 )
 
 
-@pytest.mark.parametrize("end", FALSE_ENDS.values(), ids=list(FALSE_ENDS))
-@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7, 0])
+@every("end", FALSE_ENDS.values())
+@every("size", [1, 2, 3, 4, 5, 7, 0])
 def test_no_false_end_of_data(end: bytes, size: int, tmp_path: Path) -> None:
     content = b"Subject: first\r\n\r\nhello" + end + SECOND
     arrived, rest = arrive(content + b"QUIT\r\n", tmp_path, size=size)
@@ -59,8 +59,8 @@ def test_no_false_end_of_data(end: bytes, size: int, tmp_path: Path) -> None:
     assert rest == b"QUIT\r\n"
 
 
-@pytest.mark.parametrize("bare", [b"a\rb", b"a\nb", b"\r", b"\n", b"a\r\r\nb", b"a\n\r\nb", b"a\r\n\nb"])
-@pytest.mark.parametrize("size", [1, 3, 0])
+@every("bare", [b"a\rb", b"a\nb", b"\r", b"\n", b"a\r\r\nb", b"a\n\r\nb", b"a\r\n\nb"])
+@every("size", [1, 3, 0])
 def test_bare_line_ends_are_refused(bare: bytes, size: int, tmp_path: Path) -> None:
     assert (arrive(bare + b"\r\n.\r\n", tmp_path, size=size))[0] == reply.BARE_LINE_END
 
