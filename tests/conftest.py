@@ -90,13 +90,15 @@ def postgresql() -> Iterator[str]:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """URL of a new store with the current schema, on each engine."""
     from tests.store import making, servers
 
     if request.param == "sqlite":
-        return making.sqlite_url(tmp_path / "guard.db")
-    return servers.new_database(request.getfixturevalue("postgresql"))
+        yield making.sqlite_url(tmp_path / "guard.db")
+    else:
+        with servers.a_database(request.getfixturevalue("postgresql")) as url:
+            yield url
 
 
 @pytest.fixture
