@@ -19,6 +19,7 @@ import shutil
 import sqlite3
 import subprocess
 import tarfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -60,6 +61,7 @@ SUFFIX = ".tar.zst"
 MANIFEST, SQLITE, POSTGRESQL, SECRET, ETC = "manifest.json", "smtpguard.db", "smtpguard.dump", "secret", "etc"
 _FORMAT = 1
 _CHUNK = 1 << 20
+_LEFT_SECONDS = 86_400
 _BUSY_SECONDS = 60.0
 _DMS_BYTE = 128
 """Byte of the file -shm on which every process that has a SQLite database open in WAL mode holds a shared lock
@@ -137,8 +139,7 @@ def back_up(
     file = target / f"smtpguard-{now:%Y%m%dT%H%M%SZ}{SUFFIX}" if folder else target
     if file.exists():
         manifest_of(file)  # only a backup is replaced
-    with TemporaryDirectory(prefix=".smtpguard-backup-", dir=file.parent) as temporary:
-        work = Path(temporary)
+    with _workplace("backup", file.parent) as work:
         journal, entries = asyncio.run(_copied(settings, work, now, by=by, verify=verify, progress=progress))
         if secret:
             shutil.copyfile(settings.secret_file, work / SECRET)
@@ -367,10 +368,7 @@ def restore(settings: Settings, file: Path, *, by: str) -> Restored:
     """
     database = file_of(settings.store.url)
     make_state(settings)
-    with TemporaryDirectory(
-        prefix=".smtpguard-restore-", dir=settings.state if database is None else database.parent
-    ) as temporary:
-        work = Path(temporary)
+    with _workplace("restore", settings.state if database is None else database.parent) as work:
         manifest = _read(file, work)
         if manifest.engine != ("sqlite" if database is not None else "postgresql"):
             raise BadBackup(f"{file} is of {manifest.engine}, but store.url names another kind of database")
@@ -509,6 +507,19 @@ def _put_back_on_a_server(settings: Settings, dump: Path) -> None:
 
 
 # Tools.
+
+
+@contextmanager
+def _workplace(what: str, parent: Path) -> Iterator[Path]:
+    """A new folder, which is removed at the end. Those that a killed process has left are removed after a day: each may
+    have a copy of all held mail, and of the secret."""
+    prefix = f".smtpguard-{what}-"
+    for left in parent.glob(f"{prefix}*"):
+        with suppress(OSError):
+            if left.stat().st_mtime < time.time() - _LEFT_SECONDS:
+                shutil.rmtree(left)
+    with TemporaryDirectory(prefix=prefix, dir=parent) as folder:
+        yield Path(folder)
 
 
 def _postgresql(settings: Settings, command: list[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
 import re
 import sqlite3
 import tarfile
@@ -60,6 +61,16 @@ def test_the_newest_backups_stay_in_a_folder(home: Installation, tmp_path: Path)
         Path(told["file"]).name,
     }
     assert Path(told["file"]).stat().st_mode & 0o077 == 0
+
+
+def test_what_a_killed_backup_left_is_removed_after_a_day(home: Installation, tmp_path: Path) -> None:
+    killed, running = tmp_path / ".smtpguard-backup-killed", tmp_path / ".smtpguard-backup-running"
+    for folder in (killed, running):
+        folder.mkdir()
+        (folder / "secret").write_bytes(b"x")
+    os.utime(killed, (0, 0))
+    assert home.run("backup", str(tmp_path / "guard.tar.zst"))[0] == 0
+    assert (killed.exists(), running.exists()) == (False, True)
 
 
 def test_only_an_older_backup_is_replaced(home: Installation, tmp_path: Path) -> None:
