@@ -116,7 +116,7 @@ class MailingsQuery(PageQuery):
     """``least``: mailings with at least so many people, or with a decision made or pending."""
 
     state: MailingState | None = None
-    least: int = Field(default=20, ge=0)
+    least: int = Field(default=20, ge=0, le=10_000_000_000)
 
 
 class Feedback(Sent):

@@ -282,6 +282,7 @@ async def test_filters_select_and_invalid_ones_are_422(here: Stage) -> None:
     assert (await asks("GET", "/held", state="lost")).status_code == 422
     assert (await asks("GET", "/held", cursor="rubbish")).status_code == 422
     assert (await asks("GET", "/held", colour="red")).status_code == 422
+    assert (await asks("GET", "/mailings", least=2**63)).status_code == 422, "beyond what SQLite can count"
 
 
 @pytest.mark.parametrize(
