@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from smtpguard.config.schema import settings_schema
-from smtpguard.observe.metrics.table import DECISION, HOST, JOURNAL, SECONDS, STORE, TREE, Family
+from smtpguard.observe.metrics import DECISION, HOST, JOURNAL, SECONDS, STORE, TREE, Family
 from smtpguard.policy.facts import FACTS, Fact, Type
 from smtpguard.policy.schema import list_schema, policy_schema
 from tests import stable

@@ -23,7 +23,7 @@ from smtpguard.demo import messages
 from smtpguard.demo.messages import HOME, DemoMessage
 from smtpguard.demo.script import KALLE, LOTTA, RAMADAN, Script, play
 from smtpguard.demo.stage import PEOPLE
-from smtpguard.observe.metrics.table import FAMILIES
+from smtpguard.observe.metrics import FAMILIES
 from tests.demo.forked import Forked
 from tests.peers.chain import until
 from tests.peers.postfix import free_port

@@ -29,11 +29,11 @@ from smtpguard.app.services import opened
 from smtpguard.config.settings import Settings
 from smtpguard.database.errors import LedgerError, Unavailable
 from smtpguard.guard.ports import Clock
-from smtpguard.journal.bypass import Bypasses
+from smtpguard.journal.bypass import Bypass, Bypasses
 from smtpguard.lists.index import State
 from smtpguard.lists.registry import Registry
 from smtpguard.observe import figures as store_watching
-from smtpguard.observe.alarms.conditions import BypassInForce, CalledRule, FreezeOfAll, RaisedAlarm, Seen
+from smtpguard.observe.alarms.conditions import RaisedAlarm, Seen
 from smtpguard.observe.alarms.rounds import Memory, Rounds
 from smtpguard.observe.alarms.rows import Alarmed
 from smtpguard.policy.freezing import PUT_BACK, Gate, Selector
@@ -110,7 +110,7 @@ class Observer:
         seen = Seen(
             at=now,
             store=no_room(self.settings),
-            frozen=self._frozen(gate, now),
+            frozen=tuple(f for f in gate.freezes if f.selector is Selector.ALL and f.freeze_id in active),
             put_back=self._put_back(gate),
             stopped=trips,
             behind={
@@ -132,30 +132,17 @@ class Observer:
             await self.policies.follow()
         except Unavailable:  # none, or one that this version cannot read
             return seen
-        registry, purposes = self.policies.current().registry, self.policies.current().purposes()
-        seen = replace(
-            seen,
-            called=tuple(
-                CalledRule(
-                    rule=one.rule, purpose=purposes.get(one.rule, "").rstrip("."), lists=one.lists, senders=one.senders
-                )
-                for one in calls
-            ),
+        in_force = self.policies.current()
+        seen = replace(seen, called=calls, purposes=in_force.purposes())
+        return replace(
+            seen, enforced=self.policies.policy.enforce, stale=await asyncio.to_thread(_stale, in_force.registry)
         )
-        return replace(seen, enforced=self.policies.policy.enforce, stale=await asyncio.to_thread(_stale, registry))
 
     async def look_at_policy(self) -> policyfile.Look | None:
         """Read again only if something has changed."""
         self._file = self._file or policyfile.Following(self.settings, self.store)
         async with asyncio.timeout(STORE_SECONDS):
             return await self._file.look()
-
-    def _frozen(self, gate: Gate, now: datetime) -> tuple[FreezeOfAll, ...]:
-        return tuple(
-            FreezeOfAll(since=f.at, by=f.by, reason=f.reason, put_back=f.reason == PUT_BACK)
-            for f in gate.freezes
-            if f.selector is Selector.ALL and (f.until is None or now < f.until)
-        )
 
     def _put_back(self, gate: Gate) -> str:
         """Why the store seems rolled back, as found at opening. It is reported until a freeze of everything for that
@@ -171,12 +158,10 @@ def _stale(registry: Registry) -> tuple[str, ...]:
     return tuple(sorted(name for name, status in registry.statuses.items() if status.state in bad))
 
 
-def bypass_in_force(settings: Settings, now: datetime) -> tuple[BypassInForce, ...]:
+def bypass_in_force(settings: Settings, now: datetime) -> tuple[Bypass, ...]:
     """That of this host."""
     found = Bypasses(settings.state).in_force(now)
-    if found is None:
-        return ()
-    return (BypassInForce(until=found.ends, by=" + ".join(found.people), reason=found.reason),)
+    return () if found is None else (found,)
 
 
 def absent(running: Iterable[Tree]) -> tuple[str, ...]:
@@ -246,7 +231,7 @@ class Alarms(Part):
         self._seen: Seen | None = None  # of the store, at the last look
         self._problem: str | None = None  # why the store cannot be used
         self._organization = Organization()
-        self._certificates = (0.0, tuple(ends(settings)))
+        self._certificates = (0.0, ends(settings))
         self._answers = Answers()
         self._shared = _Shared()
 
@@ -319,7 +304,7 @@ class Alarms(Part):
         """All that is known now."""
         now, passed = self._clock.now(), self._clock.monotonic()
         if passed - self._certificates[0] > CERTIFICATES_SECONDS:
-            self._certificates = passed, tuple(ends(self._settings))
+            self._certificates = passed, ends(self._settings)
         known = self._seen or Seen(at=now)
         running = list(trees(self._settings.state))
         counts = Counter[str]()

@@ -12,7 +12,7 @@ import hashlib
 import logging
 import os
 import ssl
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING
 from smtpguard.app.files import CannotStart
 from smtpguard.config.settings import Relay, Settings, SmtpListener
 from smtpguard.journal.timestamp import certificates
-from smtpguard.observe.alarms.conditions import Expiry
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
@@ -127,11 +126,9 @@ def authorities(ca_file: Path) -> list[Certificate]:
         raise CannotStart(f"{ca_file}: no certificates in PEM") from None
 
 
-def ends(settings: Settings) -> Iterator[Expiry]:
+def ends(settings: Settings) -> Mapping[str, datetime]:
     """When each certificate in the files expires. One that cannot be used is reported elsewhere."""
-    for each in endings(settings):
-        if each.ends is not None:
-            yield Expiry(what=str(each.pair.certificate), at=each.ends)
+    return {str(each.pair.certificate): each.ends for each in endings(settings) if each.ends is not None}
 
 
 def try_all(settings: Settings, parts: Iterable[str]) -> None:

@@ -46,8 +46,7 @@ from smtpguard.lists.registry import Registry
 from smtpguard.lists.report import latest
 from smtpguard.observe import figures as store_watching
 from smtpguard.observe.figures import Waiting
-from smtpguard.observe.metrics.table import FAMILIES, Family, Kind, Numbers, Spread
-from smtpguard.observe.metrics.tally import Tally
+from smtpguard.observe.metrics import FAMILIES, Family, Numbers, Spread, Tally, Type
 from smtpguard.outbox.asking import SETTLED_WITHIN
 from smtpguard.policy.freezing import PUT_BACK, Selector
 from smtpguard.policy.parse import Policy
@@ -459,19 +458,19 @@ class Exposition(Collector):
 
 def _metric(family: Family, series: Mapping[tuple[str, ...], float | Spread]) -> Metric:
     name, says, labels = family.name, family.says, family.labels
-    if family.kind is Kind.INFO:
+    if family.kind is Type.INFO:
         info = InfoMetricFamily(name.removesuffix("_info"), says)
         for values in series:
             info.add_metric((), dict(zip(labels, values, strict=True)))
         return info
-    if family.kind is Kind.HISTOGRAM:
+    if family.kind is Type.HISTOGRAM:
         histogram = HistogramMetricFamily(name, says, labels=labels)
         for values, spread in series.items():
             assert isinstance(spread, Spread)
             ends = [*(str(bound) for bound in spread.bounds), "+Inf"]
             histogram.add_metric(values, list(zip(ends, spread.counts, strict=True)), spread.total)
         return histogram
-    metric = (CounterMetricFamily if family.kind is Kind.COUNTER else GaugeMetricFamily)(name, says, labels=labels)
+    metric = (CounterMetricFamily if family.kind is Type.COUNTER else GaugeMetricFamily)(name, says, labels=labels)
     for values, number in sorted(series.items()):
         assert isinstance(number, (int, float))
         metric.add_metric(values, number)

@@ -91,7 +91,7 @@ async def status(settings: Settings) -> Status:
     quiet = frozenset(settings.alarms.quiet)
     found = Status(at=datetime.now(UTC), trees=list(trees(settings.state)), quiet=quiet)
     found.bypass = Bypasses(settings.state).in_force(found.at)
-    seen = Seen(at=found.at, absent=absent(found.trees), certificates=tuple(ends(settings)))
+    seen = Seen(at=found.at, absent=absent(found.trees), certificates=ends(settings))
     in_store, relay = await asyncio.gather(_store(settings, found), _relay(settings, found))
     seen = replace(
         in_store or seen,

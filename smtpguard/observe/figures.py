@@ -23,8 +23,8 @@ from smtpguard.holds.model import State
 from smtpguard.journal.chain import instant, microseconds
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.rows import which
-from smtpguard.observe.alarms.conditions import Stopped
-from smtpguard.observe.metrics.tally import Held, ends_hold
+from smtpguard.observe.alarms.conditions import RuleCall, Stopped
+from smtpguard.observe.metrics import Held, ends_hold
 from smtpguard.outbox.rows import leasable
 from smtpguard.policy.freezing import Freeze
 
@@ -144,16 +144,6 @@ CALLED = 60 * 60 * 1_000_000
 """In microseconds: how long a call of a rule is in force after its last entry."""
 _LATELY = 20_000
 """The most entries that are searched for writers."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RuleCall:
-    """A rule that calls a person: for each list that it was about, the number of people at its last hit; and for each
-    sender how many people of those lists they wrote to since an hour before, as far as names are kept."""
-
-    rule: str
-    lists: Mapping[str, int]
-    senders: tuple[tuple[str, int], ...]
 
 
 def called(connection: Connection, now: datetime) -> tuple[RuleCall, ...]:

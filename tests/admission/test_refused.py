@@ -10,7 +10,7 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.outcome import Outcome
 from smtpguard.mail.address import Address
 from smtpguard.mail.transaction import RefusedRecipient
-from smtpguard.observe.metrics.tally import Tally
+from smtpguard.observe.metrics import Tally
 from tests.guard.house import MONDAY, FakePassage, House, house
 
 NOBODY = RefusedRecipient(address=Address.parse("nobody@example.net"), code="550 5.1.1")

@@ -58,7 +58,7 @@ class Here:
     async def tell(self, settings: Settings, phase: Phase = Phase.BEGINS) -> bool:
         ways = AlarmChannels(settings, lambda: Organization(name="Example AB", languages=(self.language,)))
         try:
-            return await ways.tell(AlarmMessage(alarm=FROZEN, phase=phase, began=ALL.since, at=NOW))
+            return await ways.tell(AlarmMessage(alarm=FROZEN, phase=phase, began=ALL.at, at=NOW))
         finally:
             await ways.sender.close()
 

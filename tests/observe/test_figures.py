@@ -20,7 +20,7 @@ from smtpguard.journal.chain import NO_COLUMNS
 from smtpguard.journal.event import Event, Kind
 from smtpguard.observe import figures
 from smtpguard.observe.figures import Waiting
-from smtpguard.observe.metrics.tally import Held
+from smtpguard.observe.metrics import Held
 from smtpguard.policy.freezing import Selector
 from smtpguard.store.store import Store
 from tests.store.making import POLICY, T0, Clock, a_freeze, a_hold, event, held, holds, item, notice, relays, release

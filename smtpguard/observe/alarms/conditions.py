@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from smtpguard.journal.bypass import Bypass
 from smtpguard.locale.phrase import N_, Phrase, Said
+from smtpguard.policy.freezing import PUT_BACK, Freeze
 
 
 class Severity(enum.Enum):
@@ -19,43 +21,14 @@ class Severity(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FreezeOfAll:
-    """A freeze of everything that is in force. ``by`` and ``reason`` are a person's: only for mail to ``contact``."""
-
-    since: datetime
-    by: str
-    reason: str
-    put_back: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BypassInForce:
-    """``by`` and ``reason`` are people's: only for mail."""
-
-    until: datetime
-    by: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Expiry:
-    """``what``: a certificate, by its name in the settings."""
-
-    what: str
-    at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CalledRule:
-    """A rule of the policy that calls a person. ``lists``: for each list that it is about, how many of its people were
-    written to; ``senders``: how many of them each sender wrote to in the last ``minutes``, the most first; personal
+class RuleCall:
+    """A rule of the policy that calls a person, about these lists: how many people of each were written to at its last hit.
+    ``senders``: how many of them each sender wrote to in the last hour, the most first, as far as names are kept; personal
     data."""
 
     rule: str
-    purpose: str
     lists: Mapping[str, int]
     senders: tuple[tuple[str, int], ...] = ()
-    minutes: int = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +49,11 @@ class Seen:
 
     ``store``, ``relay``: "" if it answers, else why it cannot be used. ``put_back``: the sentence for a store that was
     restored to an earlier state, "" otherwise. ``unreadable``, ``differs``: what is wrong with the policy in force, and
-    with its file. ``answered``, ``deferred``: messages of the last ``minutes``, all of them and those answered 4xx,
-    also without a verdict. ``called``: rules that call a person. ``absent``: kinds of parts without a ready process.
+    with its file. ``frozen``: freezes of everything that are in force; who made one, and why, is a person's, and only for
+    mail to ``contact``; so is it of ``bypass``, that of this host. ``certificates``: when each expires, by its name in the
+    settings. ``answered``, ``deferred``: messages of the last ``minutes``, all of them and those answered 4xx, also without
+    a verdict. ``called``: rules that call a person; ``purposes``: of the policy's rules. ``absent``: kinds of parts without
+    a ready process.
     ``starts``: why ``serve`` does not start, "" if it has. ``behind``: webhooks to how many seconds they are behind.
     ``refusing``: receivers of checkpoints to how many seconds they have taken none that was sent.
     """
@@ -85,13 +61,13 @@ class Seen:
     at: datetime
     store: str | None = None
     relay: str | None = None
-    frozen: tuple[FreezeOfAll, ...] | None = None
+    frozen: tuple[Freeze, ...] | None = None
     put_back: str | None = None
     enforced: bool | None = None
     unreadable: str | None = None
     differs: str | None = None
     stale: tuple[str, ...] | None = None
-    certificates: tuple[Expiry, ...] | None = None
+    certificates: Mapping[str, datetime] | None = None
     answered: int | None = None
     deferred: int | None = None
     minutes: int = 10
@@ -99,9 +75,10 @@ class Seen:
     starts: str | None = None
     behind: Mapping[str, float] | None = None
     refusing: Mapping[str, float] | None = None
-    called: tuple[CalledRule, ...] | None = None
+    called: tuple[RuleCall, ...] | None = None
+    purposes: Mapping[str, str] = field(default_factory=dict)
     stopped: tuple[Stopped, ...] | None = None
-    bypass: tuple[BypassInForce, ...] | None = None
+    bypass: tuple[Bypass, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,13 +145,13 @@ ENDS_SOON, ENDS_NOW = timedelta(days=30), timedelta(days=7)
 def _freeze(seen: Seen, *, put_back: bool) -> tuple[Found, ...] | None:
     if seen.frozen is None:
         return None
-    frozen = [each for each in seen.frozen if each.put_back is put_back]
+    frozen = [each for each in seen.frozen if (each.reason == PUT_BACK) is put_back]
     if put_back and not frozen and seen.put_back:  # nothing was written yet, so it is not frozen yet
         return (Found(words={"said": seen.put_back}),)
     if not frozen:
         return ()
-    first = min(frozen, key=lambda each: each.since)
-    words = {"since": f"{first.since:%Y-%m-%d %H:%M} UTC", "said": seen.put_back or first.reason}
+    first = min(frozen, key=lambda each: each.at)
+    words = {"since": f"{first.at:%Y-%m-%d %H:%M} UTC", "said": seen.put_back or first.reason}
     if put_back:
         return (Found(words=words),)
     if not first.reason:
@@ -198,11 +175,11 @@ def _deferring(seen: Seen) -> tuple[Found, ...] | None:
 def _ending(seen: Seen, *, now: bool) -> tuple[Found, ...] | None:
     if seen.certificates is None:
         return None
-    left = [(each, each.at - seen.at) for each in seen.certificates]
+    soon = seen.at + (ENDS_NOW if now else ENDS_SOON)
     return tuple(
-        Found(about=each.what, words={"what": each.what, "at": f"{each.at:%Y-%m-%d %H:%M} UTC"})
-        for each, rest in left
-        if rest < (ENDS_NOW if now else ENDS_SOON)
+        Found(about=what, words={"what": what, "at": f"{at:%Y-%m-%d %H:%M} UTC"})
+        for what, at in seen.certificates.items()
+        if at < soon
     )
 
 
@@ -230,12 +207,13 @@ def _called(seen: Seen) -> tuple[Found, ...] | None:
     for one in seen.called:
         lists = ", ".join(f"{name} ({people:,})" for name, people in sorted(one.lists.items()))
         about = f"{one.rule} ({', '.join(sorted(one.lists))})" if one.lists else one.rule
-        words = {"what": about, "purpose": one.purpose or one.rule, "lists": lists or "-"}
+        purpose = seen.purposes.get(one.rule, "").rstrip(".")
+        words = {"what": about, "purpose": purpose or one.rule, "lists": lists or "-"}
         who = ", ".join(f"{sender} ({people})" for sender, people in one.senders[:_MOST_NAMED])
         rest = len(one.senders) - _MOST_NAMED
         senders: Said = who if rest <= 0 else Phrase("{some} and {n} more", some=who, n=rest)
         private = Phrase(
-            "Who wrote, in {minutes} minutes, and to how many of them: {senders}", minutes=one.minutes, senders=senders
+            "Who wrote, in {minutes} minutes, and to how many of them: {senders}", minutes=60, senders=senders
         )
         found.append(Found(about=about, words=words, private=private if who else None))
     return tuple(found)
@@ -247,30 +225,22 @@ def _stopped(seen: Seen, *, observed: bool) -> tuple[Found, ...] | None:
     return tuple(
         Found(
             about=one.mailing,
-            words={
-                "what": one.mailing,
-                "breaker": one.breaker,
-                "n": f"{one.counted:,}",
-                "people": f"{one.people:,}",
-                "limit": one.limit,
-            },
+            words={"what": one.mailing, "breaker": one.breaker, "n": f"{one.counted:,}", "people": f"{one.people:,}", "limit": one.limit},
         )
         for one in seen.stopped
         if one.observed is observed
-    )
+    )  # fmt: skip
 
 
 def _bypass(seen: Seen) -> tuple[Found, ...] | None:
-    return (
-        None
-        if seen.bypass is None
-        else tuple(
-            Found(
-                words={"until": f"{one.until:%Y-%m-%d %H:%M} UTC"},
-                private=Phrase("By {who}: {reason}", who=one.by, reason=one.reason),
-            )
-            for one in seen.bypass
+    if seen.bypass is None:
+        return None
+    return tuple(
+        Found(
+            words={"until": f"{one.ends:%Y-%m-%d %H:%M} UTC"},
+            private=Phrase("By {who}: {reason}", who=" + ".join(one.people), reason=one.reason),
         )
+        for one in seen.bypass
     )
 
 

@@ -7,38 +7,46 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, get_args
 
 from smtpguard.config.settings import AlarmName
+from smtpguard.journal.bypass import Bypass
 from smtpguard.locale.phrase import places
 from smtpguard.locale.speech import Speech
 from smtpguard.observe.alarms.conditions import (
     CONDITIONS,
-    BypassInForce,
-    CalledRule,
-    Expiry,
-    FreezeOfAll,
+    RuleCall,
     Seen,
     Severity,
     Stopped,
     raised,
     unknown,
 )
+from smtpguard.policy.freezing import PUT_BACK, Freeze, Selector
 from tests.every import every
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 WELL = Seen(
     at=NOW, store="", relay="", frozen=(), put_back="", enforced=True, unreadable="", differs="", stale=(),
-    certificates=(Expiry(what="c.pem", at=NOW + timedelta(days=60)),), answered=100, deferred=3, absent=(), starts="",
-    behind={"chat": 2.0}, refusing={"witness": 0.0}, called=(), stopped=(), bypass=(),
+    certificates={"c.pem": NOW + timedelta(days=60)}, answered=100, deferred=3, absent=(), starts="",
+    behind={"chat": 2.0}, refusing={"witness": 0.0}, called=(), stopped=(), bypass=(), purposes={"many-write": "Many write to one list."},
 )  # fmt: skip
-MANY = CalledRule(
+MANY = RuleCall(
     rule="many-write",
-    purpose="Many write to one list",
     lists={"news": 1234},
     senders=(("anna@example.com", 7), *((f"x{n}@example.com", 1) for n in range(44))),
 )
 STOPPED = Stopped(mailing="M", breaker="complaints", limit=">= 0.1% after 500", counted=7, people=1200)
-BYPASS = BypassInForce(until=NOW + timedelta(minutes=30), by="eva@example.com + omar@example.com", reason="A fire")
-ALL = FreezeOfAll(since=NOW - timedelta(hours=1), by="eva@example.com", reason="Wrong list")
-BACK = FreezeOfAll(since=NOW, by="smtpguard", reason="The store was put back", put_back=True)
+BYPASS = Bypass(
+    id="B1", people=("eva@example.com", "omar@example.com"), user="root", host="mx1", reason="A fire",
+    begins=NOW, ends=NOW + timedelta(minutes=30),
+)  # fmt: skip
+ALL = Freeze(
+    freeze_id="F1",
+    selector=Selector.ALL,
+    value="",
+    by="eva@example.com",
+    reason="Wrong list",
+    at=NOW - timedelta(hours=1),
+)
+BACK = replace(ALL, freeze_id="F2", by="smtpguard", reason=PUT_BACK, at=NOW)
 
 
 def test_a_healthy_guard_raises_no_alarm() -> None:
@@ -69,9 +77,9 @@ def test_a_healthy_guard_raises_no_alarm() -> None:
         ({"refusing": {"witness": 901.0, "timestamps": 899.0}}, ["checkpoints-refused witness"]),
         ({"called": (MANY,)}, ["rule-calls many-write (news)"]),
         ({"stopped": (STOPPED, replace(STOPPED, mailing="N", observed=True))}, ["breaker M", "breaker-observed N"]),
-        ({"certificates": (Expiry(what="c.pem", at=NOW + timedelta(days=29)),)}, ["certificate-ends c.pem"]),
+        ({"certificates": {"c.pem": NOW + timedelta(days=29)}}, ["certificate-ends c.pem"]),
         (
-            {"certificates": (Expiry(what="c.pem", at=NOW + timedelta(days=6)),)},
+            {"certificates": {"c.pem": NOW + timedelta(days=6)}},
             ["certificate-ends-now c.pem", "certificate-ends c.pem"],
         ),
     ],
@@ -102,7 +110,7 @@ def test_critical_alarms_are_immediate() -> None:
 EVERY = replace(
     WELL, store="no answer", relay="Connection refused", frozen=(ALL, BACK), put_back="It was put back", enforced=False,
     unreadable="nonsense", differs="it was changed", starts="the store: no", stale=("news",), answered=10, deferred=10, absent=("proxy",), behind={"chat": 3600.0}, refusing={"syslog": 1000.0}, called=(MANY,),
-    certificates=(Expiry(what="c.pem", at=NOW),), stopped=(STOPPED, replace(STOPPED, mailing="N", observed=True)), bypass=(BYPASS,),
+    certificates={"c.pem": NOW}, stopped=(STOPPED, replace(STOPPED, mailing="N", observed=True)), bypass=(BYPASS,),
 )  # fmt: skip
 
 

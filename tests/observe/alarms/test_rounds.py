@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from smtpguard.observe.alarms import rounds
-from smtpguard.observe.alarms.conditions import Expiry, RaisedAlarm, Seen
+from smtpguard.observe.alarms.conditions import RaisedAlarm, Seen
 from smtpguard.observe.alarms.rounds import CLAIM, AlarmMessage, Phase, Rounds, take
 from smtpguard.observe.alarms.rows import Alarmed
 from smtpguard.store.store import Store
@@ -297,7 +297,7 @@ async def test_a_hanging_report_delays_no_other_alarm(monkeypatch: pytest.Monkey
         return True
 
     node = Rounds(shared=house.shared, own=house.own, tell=tell, away=lambda error: False)
-    fails = {"certificates": (Expiry(what="c.pem", at=NOW + timedelta(days=1)),)}
+    fails = {"certificates": {"c.pem": NOW + timedelta(days=1)}}
     await house.round(node, fails | FROZEN)
     assert house.told == [("frozen", Phase.BEGINS)]
     await house.round(node, fails | FROZEN | {"called": (MANY,)}, seconds=5)

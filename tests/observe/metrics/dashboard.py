@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from smtpguard.observe.metrics.table import BY_NAME, Family, Kind
+from smtpguard.observe.metrics import BY_NAME, Family, Type
 
 ROOT = Path(__file__).parents[3]
 FILE = ROOT / "config" / "grafana" / "smtpguard.json"
@@ -38,9 +38,9 @@ def queries() -> list[Query]:
 def family(series: str) -> Family | None:
     """The metric of a series; a histogram has three series."""
     found = BY_NAME.get(series)
-    if found is None or found.kind is Kind.HISTOGRAM:
+    if found is None or found.kind is Type.HISTOGRAM:
         found = BY_NAME.get(_SERIES.sub("", series)) if _SERIES.search(series) else None
-        return found if found is not None and found.kind is Kind.HISTOGRAM else None
+        return found if found is not None and found.kind is Type.HISTOGRAM else None
     return found
 
 

@@ -10,8 +10,7 @@ from typing import Any
 import yaml
 
 from smtpguard.admission.intake import ANSWERS
-from smtpguard.observe.metrics.table import BY_NAME
-from smtpguard.observe.metrics.tally import Tally
+from smtpguard.observe.metrics import BY_NAME, Tally
 from tests.every import every
 from tests.observe.metrics.dashboard import BOARD, FILE, MATCHER, SELECTED, Query, family, labels, panels, queries
 

@@ -11,7 +11,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as plain
 
 from smtpguard.app.metrics import Exposition
-from smtpguard.observe.metrics.table import FAMILIES, Family, Kind, Numbers, Spread
+from smtpguard.observe.metrics import FAMILIES, Family, Numbers, Spread, Type
 from tests.every import every
 
 DOCS = Path(__file__).parents[3] / "docs" / "metrics.md"
@@ -20,7 +20,7 @@ SPREAD = Spread(bounds=(0.5, 1.0), counts=(1, 1, 3), total=9.5)
 
 
 def some(family: Family) -> dict[tuple[str, ...], float | Spread]:
-    return {family.labels: SPREAD if family.kind is Kind.HISTOGRAM else 3}
+    return {family.labels: SPREAD if family.kind is Type.HISTOGRAM else 3}
 
 
 ALL: Numbers = {family.name: some(family) for family in FAMILIES}
@@ -31,9 +31,9 @@ def test_every_family_has_its_type_and_description() -> None:
     assert kind == "text/plain; version=0.0.4; charset=utf-8"
     found = {metric.name: metric for metric in plain(text.decode())}
     for family in FAMILIES:
-        name = family.name.removesuffix("_total") if family.kind is Kind.COUNTER else family.name
+        name = family.name.removesuffix("_total") if family.kind is Type.COUNTER else family.name
         metric = found.pop(name)
-        assert metric.type == ("gauge" if family.kind is Kind.INFO else family.kind.value)
+        assert metric.type == ("gauge" if family.kind is Type.INFO else family.kind.value)
         assert metric.documentation == family.says
         assert {label for sample in metric.samples for label in sample.labels} - {"le"} == set(family.labels)
     assert found == {}
@@ -81,8 +81,8 @@ def test_any_accept_header_gets_one_of_the_formats(accept: str) -> None:
 def test_names_follow_the_conventions(family: Family) -> None:
     """Names follow https://prometheus.io/docs/practices/naming/; promtool checks more."""
     assert re.fullmatch(r"smtpguard_[a-z_]+", family.name)
-    assert family.name.endswith("_total") == (family.kind is Kind.COUNTER)
-    assert family.name.endswith("_info") == (family.kind is Kind.INFO)
+    assert family.name.endswith("_total") == (family.kind is Type.COUNTER)
+    assert family.name.endswith("_info") == (family.kind is Type.INFO)
     assert all(re.fullmatch("[a-z]+[0-9]*", label) for label in family.labels)
     assert not family.says.endswith(".")
     assert len({other.name for other in FAMILIES}) == len(FAMILIES)

@@ -10,9 +10,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from smtpguard.journal.event import Event, Kind
-from smtpguard.observe.metrics import tally as room
-from smtpguard.observe.metrics.table import BY_NAME, DECISION, JOURNAL, SECONDS, Spread
-from smtpguard.observe.metrics.tally import BOUNDS, DECISION_BOUNDS, MOST_SERIES, OTHER, Held, Tally, ends_hold
+from smtpguard.observe import metrics as room
+from smtpguard.observe.metrics import (
+    BOUNDS,
+    BY_NAME,
+    DECISION,
+    DECISION_BOUNDS,
+    JOURNAL,
+    MOST_SERIES,
+    OTHER,
+    SECONDS,
+    Held,
+    Spread,
+    Tally,
+    ends_hold,
+)
 
 T0 = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 WITH_T1: dict[str, Any] = {"with": "T1"}
