@@ -20,7 +20,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from smtpguard.app.contact import contact
+from smtpguard.app.files import contact
 from smtpguard.app.relay import relay_target, target_of
 from smtpguard.config.problem import Broken
 from smtpguard.config.secret import read_secret

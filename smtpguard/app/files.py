@@ -22,6 +22,7 @@ from smtpguard.policy.verdict import Action
 
 if TYPE_CHECKING:
     from smtpguard.config.settings import Needed, Settings
+    from smtpguard.mail.address import Address
     from smtpguard.policy.parse import Policy
 
 _SQLITE = "sqlite:///"
@@ -149,3 +150,14 @@ def webhook_secret(file: Path) -> bytes:
     if len(secret) < SHORTEST_SECRET:
         raise CannotStart(f"{file}: a webhook's secret has at least {SHORTEST_SECRET} characters")
     return secret.encode()
+
+
+def contact(settings: Settings) -> Address | None:
+    """Who is told of alarms; None if the contact is no mailbox, but a telephone number, say."""
+    from smtpguard.mail.address import BadAddress
+    from smtpguard.mail.compose import mailbox_of  # a freeze should not wait for it
+
+    try:
+        return mailbox_of(settings.notices.contact)[1]
+    except BadAddress:
+        return None

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from smtpguard.app.clock import SystemClock, ids
-from smtpguard.app.files import CannotStart, installation_secret, make_state, store_url
+from smtpguard.app.files import CannotStart, contact, installation_secret, make_state, store_url
 from smtpguard.database.errors import PolicyUnreadable
 from smtpguard.freezes.service import Freezes
 from smtpguard.journal.rows import FILE as CHECKPOINTS
@@ -82,7 +82,6 @@ def term(settings: Settings) -> Deadlines:
 
 def notices(settings: Settings) -> Notices:
     """The same values for holding and sweeping."""
-    from smtpguard.app.contact import contact
     from smtpguard.notices.intents import Notices
 
     return Notices(contact=str(contact(settings) or ""))

@@ -22,7 +22,7 @@ from smtpguard.app.clock import SystemClock
 from smtpguard.app.files import CannotStart
 from smtpguard.app.policies import Following
 from smtpguard.app.services import opened
-from smtpguard.app.startfailures import failing
+from smtpguard.app.start import failing
 from smtpguard.app.storestatus import unreadable
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings

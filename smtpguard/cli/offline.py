@@ -12,8 +12,7 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from smtpguard.app.certificates import ENDS_SOON_DAYS, Pair, ending, of_console, of_listener, of_relay
-from smtpguard.app.contact import second_way
-from smtpguard.app.files import CannotStart, exposed
+from smtpguard.app.files import CannotStart, contact, exposed
 from smtpguard.app.lists import people_of
 from smtpguard.app.policycheck import check_policy, readable, shown, warning
 from smtpguard.config.documents import policy_document, policy_documents
@@ -354,6 +353,23 @@ def _alarms(document: Document, settings: Settings) -> Iterator[Problem]:
     if missing:
         place: Place = (key,) if (key,) in document.values else ()
         yield warning(document, place, missing, "alarms: {relay: ...} or {webhook: ...}")
+
+
+def second_way(settings: Settings) -> tuple[str, str]:
+    """What is missing to tell a person of an alarm that the guarded relay cannot carry, and the settings key for it; ""
+    if nothing is."""
+    alarms = settings.alarms
+    guarded = {(relay.host, relay.port) for relay in settings.relays.values()}
+    if alarms.webhook is not None:
+        return "", ""
+    if contact(settings) is None:
+        return "no one receives alarms: notices: contact is not a mailbox, and alarms has no webhook", "notices"
+    if alarms.relay is not None and (alarms.relay.host, alarms.relay.port) not in guarded:
+        return "", ""
+    return (
+        "no one receives alarms while the relay cannot be used: alarms has neither a relay of its own nor a webhook",
+        "alarms",
+    )
 
 
 _ROUTES = Path("/proc/net/route")

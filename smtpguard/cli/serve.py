@@ -56,7 +56,7 @@ def command(context: Context, only: Sequence[str], from_file: str) -> None:
 
     It starts with the policy in force, even if the policy file has changed; only an empty store takes the policy from the file.
     """
-    from smtpguard.app import certificates, policies, start, startfailures
+    from smtpguard.app import certificates, policies, start
     from smtpguard.app.eventlog import EventLog
     from smtpguard.app.files import exposed
     from smtpguard.app.relay import try_relay
@@ -92,7 +92,7 @@ def command(context: Context, only: Sequence[str], from_file: str) -> None:
                 settings, by=context.user, parts=tuple(names), committed=EventLog(), from_file=from_file
             )
             done = asyncio.run(preparing)
-        startfailures.succeeded(settings)
+        start.succeeded(settings)
         said = structlog.get_logger("smtpguard")
         said.info("starting", version=__version__, policy=done.sha256[:12], **_web(settings, kinds))
         for _, sentence in exposed(settings):
@@ -155,7 +155,7 @@ def _whether_passing() -> Iterator[None]:
 @contextlib.contextmanager
 def _heard(settings: Settings) -> Iterator[None]:
     """Tell a person if it does not start, since the alarms part does not run then."""
-    from smtpguard.app import startfailures
+    from smtpguard.app import start
 
     try:
         yield
@@ -163,7 +163,7 @@ def _heard(settings: Settings) -> Iterator[None]:
         why = str(sentence_of(e) or e)
         # After a lasting error there is no other attempt. A person who started it by hand sees the error.
         last = not isinstance(e, TryAgain) and Notifier().managed
-        asyncio.run(startfailures.failed(settings, why, datetime.now(UTC), last=last))
+        asyncio.run(start.failed(settings, why, datetime.now(UTC), last=last))
         raise
 
 

@@ -13,7 +13,7 @@ from datetime import datetime, time, timedelta
 from typing import Any
 
 from smtpguard.console import labels
-from smtpguard.console.evidence import topic
+from smtpguard.console.messageview import topic
 from smtpguard.console.ports import Waits
 from smtpguard.console.rendering import environment
 from smtpguard.console.rulewords import Said, in_words

@@ -15,9 +15,8 @@ from smtpguard.admission.recorded import Recorded
 from smtpguard.console.ports import ConsoleServices
 from smtpguard.guard.ports import Ledger
 from smtpguard.incidents.purposes import Documents, Missed, Purposes, missed, purposes
-from smtpguard.incidents.query import IncidentQuery
+from smtpguard.incidents.query import IncidentQuery, UnknownName, UnknownNames, unknown_names
 from smtpguard.incidents.report import Found, Report, TooMany
-from smtpguard.incidents.unknownnames import UnknownName, UnknownNames, unknown_names
 from smtpguard.locale.speech import Speech
 
 _SHA256 = 64  # characters

@@ -1,4 +1,5 @@
-"""The query of an incident, and which verdicts match it: by message ids, recipients, writer and time. Pure."""
+"""The query of an incident, and which verdicts match it: by message ids, recipients, writer and time; and unknown names in
+it, with what was probably meant. Pure."""
 
 from __future__ import annotations
 
@@ -7,11 +8,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from smtpguard.config.problem import Invalid
+from smtpguard.config.problem import Broken, Invalid, nearest
 from smtpguard.config.quantity import seconds
 from smtpguard.journal.chain import NAMED, Clear, Entry, Seal
 from smtpguard.journal.event import Event, Kind
 from smtpguard.locale.phrase import N_
+from smtpguard.mail.address import Address, BadAddress
+from smtpguard.policy.parse import Policy, parse
 
 NAMES = {"from": N_("From"), "reverse_path": N_("reverse-path"), "actor": N_("logged in as")}
 """Roles of a verdict's private part that name a message's writer."""
@@ -91,3 +94,77 @@ def moment(text: str, now: datetime) -> datetime:
         return now - timedelta(seconds=seconds(text))
     except (Invalid, OverflowError):
         raise ValueError(f'invalid time "{text}"; expected {EXPECTED}') from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnknownName:
+    """An unknown name. ``meant``: the nearest known one, "" if there is none."""
+
+    word: str
+    meant: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnknownNames:
+    """``lists`` that the policy does not know; ``senders`` that are no address or from whom nothing came; ``bad``:
+    those that are no address."""
+
+    lists: tuple[UnknownName, ...]
+    senders: tuple[UnknownName, ...]
+    bad: frozenset[str]
+
+
+def unknown_names(
+    query: IncidentQuery,
+    documents: Mapping[str, bytes],
+    *,
+    delimiters: str,
+    lists: Iterable[str] = (),
+    writers: Iterable[str] = (),
+) -> UnknownNames:
+    """``documents``: the policy's. ``lists``: known beside the policy's. ``writers``: senders of known mail."""
+    try:
+        policy: Policy | None = parse(documents, delimiters=delimiters)
+    except Broken:  # of a version that this one does not read
+        policy = None
+    known = {*lists, *(policy.lists if policy is not None else ())}
+    wrote = {each.casefold() for each in writers}
+    people = wrote | (set().union(*policy.groups.values()) if policy is not None else set())
+    domains = [d for d in policy.organization.domains if not d.startswith("*")] if policy is not None else []
+    bad = frozenset(sender for sender in query.senders if not _is_address(sender))
+
+    def meant(sender: str) -> str:
+        """A person with a similar local part at that domain, with the same one elsewhere, or with the same one at a
+        similar domain of ours."""
+        local, _, domain = sender.casefold().rpartition("@")
+        others = sorted(people - {sender.casefold()})
+        there = {each.rpartition("@")[0]: each for each in others if each.rpartition("@")[2] == domain}
+        near, home = nearest(local, there), nearest(domain, domains)
+        return there.get(near, "") or _at_home(local, others, [home] if home and home != domain else [])
+
+    return UnknownNames(
+        lists=tuple(UnknownName(word=name, meant=nearest(name, known)) for name in sorted(query.lists - known)),
+        senders=tuple(
+            UnknownName(word=sender, meant=meant(sender) if sender not in bad else _at_home(sender, people, domains))
+            for sender in sorted(query.senders)
+            if sender.casefold() not in wrote
+        ),
+        bad=bad,
+    )
+
+
+def _at_home(word: str, people: Iterable[str], domains: Iterable[str]) -> str:
+    """The address of the person with this local part."""
+    local = word.strip("<> @").casefold().partition("@")[0]
+    if not local:
+        return ""
+    whole = sorted(each for each in people if each.partition("@")[0] == local)
+    return next(iter(whole), "") or next((f"{local}@{domain}" for domain in sorted(domains) if " " not in local), "")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        Address.parse(text)
+    except BadAddress:
+        return False
+    return True

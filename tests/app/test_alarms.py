@@ -16,9 +16,9 @@ import pytest
 
 from smtpguard.app.alarmchannels import AlarmChannels, FileMemory, Organization
 from smtpguard.app.alarms import Answers, relay_says
-from smtpguard.app.contact import second_way
 from smtpguard.app.guardline import Turned
 from smtpguard.app.relay import relay_target
+from smtpguard.cli.offline import second_way
 from smtpguard.config.settings import Settings, settings_of
 from smtpguard.config.yaml import load_yaml
 from smtpguard.mail import reply

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from smtpguard.app import startfailures
+from smtpguard.app import start
 from smtpguard.app.alarmchannels import FileMemory
-from smtpguard.app.startfailures import FILE, OCTETS, failed, failing, succeeded
+from smtpguard.app.start import FILE, OCTETS, failed, failing, succeeded
 from smtpguard.app.status import status
 from smtpguard.config.settings import Settings, settings_of
 from smtpguard.config.yaml import load_yaml
@@ -99,7 +99,7 @@ async def test_an_alarm_that_was_not_delivered_is_sent_at_the_next_failure(here:
 
 
 async def test_if_another_process_sends_alarms_none_is_sent(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(startfailures, "_others_tell", lambda state: True)
+    monkeypatch.setattr(start, "_others_tell", lambda state: True)
     for _ in range(3):
         await here.fail(seconds=70)
     assert here.alarms == []

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smtpguard.console.decisionpreview import needs, outlook
-from smtpguard.console.evidence import segments
+from smtpguard.console.messageview import segments
 from smtpguard.holds.model import Choice, Vote, missing
 from smtpguard.policy.absences import Absence
 from tests.console.holding import ANNA, DPO, DUTY, EVA, OMAR, changed, held

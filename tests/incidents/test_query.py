@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from smtpguard.incidents.query import IncidentQuery, moment
-from smtpguard.incidents.unknownnames import UnknownNames, unknown_names
+from smtpguard.incidents.query import IncidentQuery, UnknownNames, moment, unknown_names
 from tests.every import every
 
 NOW = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)

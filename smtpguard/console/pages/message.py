@@ -18,8 +18,16 @@ from smtpguard.console import labels
 from smtpguard.console.access import Visibility, for_roles, person, viewed, visibility
 from smtpguard.console.decisionpreview import LARGE, outlook
 from smtpguard.console.entrywords import EntryText, entry_in_words
-from smtpguard.console.evidence import ALPHABETS, Evidence, authorship, evidence, mixed, segments
-from smtpguard.console.messageview import MessageView, opened
+from smtpguard.console.messageview import (
+    ALPHABETS,
+    Evidence,
+    MessageView,
+    authorship,
+    evidence,
+    mixed,
+    opened,
+    segments,
+)
 from smtpguard.console.ports import ConsoleServices
 from smtpguard.console.rendering import page, services_of, speech
 from smtpguard.database.errors import ContentMissing

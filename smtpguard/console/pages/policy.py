@@ -18,8 +18,8 @@ from starlette.routing import Route
 
 from smtpguard.console import labels
 from smtpguard.console.access import ROLES, NotSignedIn, for_roles
-from smtpguard.console.evidence import evidence, topic
 from smtpguard.console.guide import guide_values
+from smtpguard.console.messageview import evidence, topic
 from smtpguard.console.pages.message import spoken
 from smtpguard.console.rendering import form, page, services_of, speech
 from smtpguard.console.rulewords import ACTIONS, in_words
