@@ -14,6 +14,8 @@ import click
 
 from smtpguard.cli.audit import may_name, progress
 from smtpguard.cli.context import CannotRun, Context, Group, NotFine, as_json, moment
+from smtpguard.console.breachform import AUDIENCES, as_row, filled, lines
+from smtpguard.console.breachform import draft as drafted
 from smtpguard.console.incident import ReportText, in_numbers, report_in_words
 from smtpguard.console.incidentfile import row as report_row
 from smtpguard.console.reporting import Made, NothingFits, make
@@ -83,7 +85,7 @@ async def report(
         until=None if until is None else microseconds(moment("--until", until, now)),
         whole=not alone,
     )
-    if asked == IncidentQuery(whole=not alone):
+    if asked.empty:
         raise click.UsageError("give an ID, --list, --sender, --subject, or --since")
 
     form = "json" if context.json and form == "text" else form
@@ -215,7 +217,6 @@ def _part(part: Part, said: Speech) -> Iterator[str]:
         yield f"  {one.text}  [{said(MARKS[one.mark])}{f': {numbers}' if numbers else ''}]"
 
 
-AUDIENCES = ("customers", "staff")
 _LANGUAGE = click.option("--language", type=click.Choice(languages()), default="en", show_default=True,
                          help="Of the text.")  # fmt: skip
 
@@ -285,8 +286,6 @@ async def authority(context: Context, id: str, no_names: bool, language: str) ->
 
     Filled where the journal has facts, with what people wrote, and with how much of the 72 hours is left. Exit 1 while a field is empty.
     """
-    from smtpguard.console.breachform import as_row, filled, lines
-
     now = datetime.now(UTC)
     made = await making(
         context, IncidentQuery(ids=frozenset([id])), now, names=not no_names, prove=False, language=language
@@ -308,12 +307,10 @@ async def draft(context: Context, id: str, audience: str, language: str) -> None
 
     It states only what the report marks as a fact. Text in brackets is for people to fill in.
     """
-    from smtpguard.console.drafts import draft as drafted
-
     now = datetime.now(UTC)
     made = await making(context, IncidentQuery(ids=frozenset([id])), now, names=False, prove=False, language=language)
     said = Speech(language)
-    text = drafted(audience, made, report_in_words(made, said), said).text
+    text = drafted(audience, made, report_in_words(made, said), said)
     context.answer({"audience": audience, "language": language, "text": text}, text)
 
 

@@ -7,7 +7,7 @@ What a person may not see is answered 404, so that ids cannot be probed.
 from __future__ import annotations
 
 import enum
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection
 from datetime import datetime
 from functools import wraps
 
@@ -15,12 +15,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from smtpguard.console.ports import Person
-from smtpguard.guard.inforce import InForce
+from smtpguard.console.ports import ConsoleServices, Person
 from smtpguard.holds.model import Hold
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mailings.service import decides
-from smtpguard.policy.verdict import Quorum
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -72,13 +70,23 @@ class Visibility(enum.IntEnum):
     FULL = 3
 
 
-def visibility(hold: Hold, who: Person, in_force: InForce, at: datetime) -> Visibility:
+def visibility(hold: Hold, who: Person, here: ConsoleServices) -> Visibility:
     """Approvers see what the strictest of its lists and the most generous of their groups allow; others who may look
     see the reasons."""
-    asks = any(in_force.groups.decides(who.address, group, at, hold.senders) for group in asked(hold))
+    in_force, at = here.in_force, here.clock.now()
+    asks = any(in_force.groups.decides(who.address, group, at, hold.senders) for group in groups_asked(hold))
     if not asks or APPROVER not in who.roles or who.address in hold.senders:
         return Visibility.REASONS if who.roles & _ALL else Visibility.NOTHING
     return Visibility[in_force.preview(hold.lists, who.address, at).upper()]
+
+
+async def find(here: ConsoleServices, who: Person, hold_id: str) -> tuple[Hold, Visibility] | None:
+    """The hold, and how much of it this person sees, who may have written it; None for others, as if it did not exist."""
+    hold = await here.ledger.holds.find(hold_id[:100])
+    if hold is None:
+        return None
+    seen = visibility(hold, who, here)
+    return None if seen is Visibility.NOTHING and who.address not in hold.senders else (hold, seen)
 
 
 def viewed(hold: Hold, saw: str, by: str, at: datetime, *actors: str) -> Event:
@@ -93,8 +101,9 @@ def sees_all(who: Person) -> bool:
     return bool(who.roles & _ALL)
 
 
-def answers_for(who: Person, lists: Collection[str], in_force: InForce, at: datetime) -> bool:
+def answers_for(who: Person, lists: Collection[str], here: ConsoleServices) -> bool:
     """Whether the person decides on each of these lists, at whatever hour. False without lists."""
+    in_force, at = here.in_force, here.clock.now()
     return (
         APPROVER in who.roles
         and bool(lists)
@@ -102,11 +111,6 @@ def answers_for(who: Person, lists: Collection[str], in_force: InForce, at: date
     )
 
 
-def asked(hold: Hold) -> frozenset[str]:
+def groups_asked(hold: Hold) -> frozenset[str]:
     """The groups that may decide on it, at whatever hour."""
-    return groups_of(hold.verdict.quorum)
-
-
-def groups_of(quorums: Iterable[Quorum]) -> frozenset[str]:
-    """All groups in these quorums, for working hours or others."""
-    return frozenset(group for quorum in quorums for group in quorum.all_groups)
+    return frozenset(group for quorum in hold.verdict.quorum for group in quorum.all_groups)

@@ -93,7 +93,7 @@ class Filters:
 
     def wanted(self, here: ConsoleServices, who: Person, states: Sequence[State]) -> HoldQuery | None:
         """The query for the holds that match and that this person may see. None if there can be none."""
-        in_force = here.policies.current()
+        in_force = here.in_force
         marks = [f"{kind}:{name}" for kind, name in (("list", self.list), ("rule", self.rule)) if name]
         asks: list[tuple[str, ...]] = [(mark,) for mark in marks]
         if self.mine or not sees_all(who):
@@ -162,7 +162,7 @@ async def listed(
 ) -> tuple[list[Mailing], str]:
     """A page of at most ``limit``, latest first, and the cursor of the next one: "" on the last. A page may be short
     although more follow, if many mailings of others are in between."""
-    in_force, last = here.policies.current(), cut(after)
+    in_force, last = here.in_force, cut(after)
     found: list[Mailing] = []
     for _ in range(_LOOKS):
         some = await here.mailings.list(least=least, state=state, limit=limit + 1, before=last)

@@ -14,6 +14,7 @@ from smtpguard.accounts.model import Account, AccountChange, AccountKeys, Sessio
 from smtpguard.admission.correcting import Corrections
 from smtpguard.database.errors import LedgerError
 from smtpguard.freezes.service import Freezes
+from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock, Ledger, PolicyInForce, Reader
 from smtpguard.holds.model import Hold, HoldQuery, Rank
 from smtpguard.holds.questions import Questions
@@ -236,9 +237,24 @@ class ConsoleServices:
     """Held while a report is made: one at a time, since it may take a while."""
 
     @property
+    def in_force(self) -> InForce:
+        """The policy in force. Raises LedgerError."""
+        return self.policies.current()
+
+    @property
     def lists(self) -> Mapping[str, ListInfo]:
         """The lists of the policy in force; none if it cannot be read, so that pages that only name lists still work."""
         try:
-            return self.policies.current().registry.lists
+            return self.in_force.registry.lists
         except LedgerError:
             return {}
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """The lists by what people call them: name -> title."""
+        return {name: info.title or name for name, info in self.lists.items()}
+
+    @property
+    def choices(self) -> list[tuple[str, str]]:
+        """The lists to choose from: (title, name)."""
+        return sorted((title, name) for name, title in self.titles.items())

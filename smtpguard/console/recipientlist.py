@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -19,7 +20,7 @@ from smtpguard.mail.address import Address
 from smtpguard.mailings.model import MAY_HAVE, CopyStatus, Mailing, set_of
 
 if TYPE_CHECKING:
-    from smtpguard.console.ports import ConsoleServices
+    from smtpguard.console.ports import ConsoleServices, Matched
 
 SENT, MAY = "sent", "may have"
 _PIECE = 64 << 10
@@ -75,27 +76,18 @@ async def listing(
     if here.reporting.locked():
         raise Occupied
     async with here.reporting:
-        if name is not None:
-            return await _matched(here, mailing, approver, by, name, None, None)
         with tempfile.NamedTemporaryFile(suffix=".csv") as file:  # readable for its owner only
             file.write(table)
             file.flush()
-            return await _matched(here, mailing, approver, by, None, Path(file.name), column or None)
+            given = None if name is not None else Path(file.name)
+            matched = here.matching(mailing.mailing_id, name=name, file=given, column=column or None)
+            return await _written(here, mailing, matched, (approver, by))
 
 
-async def _matched(
-    here: ConsoleServices,
-    mailing: Mailing,
-    approver: str,
-    by: str,
-    name: str | None,
-    file: Path | None,
-    column: str | None,
-) -> RecipientList:
-    matched = here.matching(mailing.mailing_id, name=name, file=file, column=column)
-    digester = here.policies.current().registry.digester
-    made: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8", newline="")  # noqa: SIM115 - its reader closes it
-    try:
+async def _written(here: ConsoleServices, mailing: Mailing, matched: Matched, actors: tuple[str, str]) -> RecipientList:
+    digester = here.in_force.registry.digester
+    with ExitStack() as undo:
+        made: IO[str] = undo.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8", newline=""))
         writer = csv.writer(made)
         writer.writerow(("address", "what"))
         numbers, people = {SENT: 0, MAY: 0}, set[bytes]()
@@ -107,13 +99,10 @@ async def _matched(
                 people.add(digester.of(Address.parse(address)))
         if matched.older:
             raise NotAll("; ".join(matched.older))
-        found = RecipientList(numbers[SENT], numbers[MAY], set_of(people), made)
-        data = {"what": "people", "people": found.sent, "may": found.may, "set": found.set}
+        data = {"what": "people", "people": numbers[SENT], "may": numbers[MAY], "set": (whose := set_of(people))}
         event = Event(
-            kind=Kind.EXPORTED, id=mailing.mailing_id, at=here.clock.now(), data=data, private={"actor": (approver, by)}
+            kind=Kind.EXPORTED, id=mailing.mailing_id, at=here.clock.now(), data=data, private={"actor": actors}
         )
         await here.ledger.journal.record([event])
-    except BaseException:
-        made.close()
-        raise
-    return found
+        undo.pop_all()  # its reader closes it
+        return RecipientList(numbers[SENT], numbers[MAY], whose, made)

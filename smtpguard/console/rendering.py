@@ -53,7 +53,7 @@ def speech(request: Request) -> Speech:
     who: Person | None = getattr(request.state, "person", None)
     language = choose(who.language if who else "", request.headers.get("accept-language", ""))
     try:
-        zone: tzinfo = services_of(request).policies.current().hours.zone
+        zone: tzinfo = services_of(request).in_force.hours.zone
     except LedgerError:  # the policy in force cannot be read: the page says so
         zone = UTC
     return Speech(language, zone, services_of(request).clock.now().astimezone(zone).year)
@@ -95,7 +95,7 @@ async def page(
         frozen = await here.freezes.active()
     except LedgerError:
         frozen = ()
-    titles = {name: info.title or name for name, info in here.lists.items()}
+    titles = here.titles
     shown = {
         "_": said,
         "ngettext": said.ngettext,

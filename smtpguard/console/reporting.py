@@ -133,7 +133,7 @@ async def make_once(
             names=names,
             by=by,
             language=language,
-            delimiters=console.policies.current().registry.digester.delimiters,
+            delimiters=console.in_force.registry.digester.delimiters,
             keeps=console.keeps,
             may=may,
         )

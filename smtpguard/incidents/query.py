@@ -35,6 +35,11 @@ class IncidentQuery:
     until: int | None = None
     whole: bool = True
 
+    @property
+    def empty(self) -> bool:
+        """Whether it asks for nothing."""
+        return self == IncidentQuery(whole=self.whole)
+
     def fits(
         self, entry: Entry, content: Mapping[str, Mapping[str, Any]], clear: Clear | None, digests: Digests
     ) -> bool:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smtpguard.console.drafts import AUDIENCES, draft
+from smtpguard.console.breachform import AUDIENCES, draft
 from smtpguard.console.incident import report_in_words
 from smtpguard.console.reporting import Made
 from smtpguard.incidents.purposes import ListThen, Purposes
@@ -115,7 +115,7 @@ def test_only_known_numbers_and_no_special_list_are_named(
     page = report_in_words(one, said)
     every = (*page.paragraph, *(each for part in page.parts for each in part.statements))
     facts = {n for each in every if each.mark is Mark.FACT for n in NUMBER.findall(each.text)}
-    text = draft(audience, one, page, said).text
+    text = draft(audience, one, page, said)
     assert set(NUMBER.findall(text)) <= facts, text
     assert "Ramadan" not in text
     assert "religion" not in text
@@ -124,13 +124,13 @@ def test_only_known_numbers_and_no_special_list_are_named(
 def test_what_was_sent_is_described_in_both_languages() -> None:
     one = made(usual())
     english, swedish = Speech("en"), Speech("sv")
-    text = draft("customers", one, report_in_words(one, english), english).text
+    text = draft("customers", one, report_in_words(one, english), english)
     assert "On Monday 2 March 2026 at 10:00 (CET) a message went out from us. It reached people" not in text, (
         "no recipient is known to be on it"
     )
     assert "On Monday 2 March 2026 at 10:00 (CET) a message went out from us. 60 people got it." in text
     assert "Nothing in our records points to an intrusion." in text
-    text = draft("staff", one, report_in_words(one, swedish), swedish).text
+    text = draft("staff", one, report_in_words(one, swedish), swedish)
     assert "60 personer fick det." in text
     assert "Inget stoppade det." in text
     assert text.startswith("Ämne: Vad som gick ut")
@@ -139,9 +139,9 @@ def test_what_was_sent_is_described_in_both_languages() -> None:
 def test_several_messages_are_named_as_several() -> None:
     one = made(replace(usual(), went_last=T0 + timedelta(minutes=5)))
     english, swedish = Speech("en"), Speech("sv")
-    text = draft("customers", one, report_in_words(one, english), english).text
+    text = draft("customers", one, report_in_words(one, english), english)
     assert "messages went out from us. 60 people got at least one of them." in text
-    text = draft("staff", one, report_in_words(one, swedish), swedish).text
+    text = draft("staff", one, report_in_words(one, swedish), swedish)
     assert "60 personer fick minst ett av dem." in text
 
 
@@ -152,7 +152,7 @@ def test_what_went_out_before_was_not_stopped_as_it_came() -> None:
     page = report_in_words(one, said)
     told = " ".join(each.text for each in page.paragraph)
     assert "It was stopped 1 second after it began, on Monday 2 March 2026 at 10:00 (CET): a freeze stopped it." in told
-    assert "It was stopped on Monday 2 March 2026 at 10:00 (CET)." in draft("staff", one, page, said).text
+    assert "It was stopped on Monday 2 March 2026 at 10:00 (CET)." in draft("staff", one, page, said)
 
 
 def test_the_paragraph_without_names_does_not_name_a_special_list() -> None:
@@ -171,6 +171,6 @@ def test_mail_in_doubt_is_described_as_unknown() -> None:
         ends={Outcome.IN_DOUBT: Sum(messages=1, people=Interval(3, 3))},
     )
     said = Speech("en")
-    text = draft("customers", made(doubt), report_in_words(made(doubt), said), said).text
+    text = draft("customers", made(doubt), report_in_words(made(doubt), said), said)
     assert "Whether a message of this went out from us we do not know yet." in text
     assert "No message" not in text

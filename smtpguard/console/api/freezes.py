@@ -48,7 +48,7 @@ async def lift(call: Call) -> FreezeLifted:
 
 
 def _value(call: Call, selector: Selector, value: str) -> str:
-    registry = call.console.policies.current().registry
+    registry = call.console.in_force.registry
     if selector is Selector.ALL and value:
         raise error_at("body.value", "must be empty if the selector is all")
     if selector is not Selector.ALL and not value:

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from smtpguard.accounts.model import Scope
-from smtpguard.console.access import Visibility, sees_all, viewed, visibility
+from smtpguard.console.access import Visibility, find, sees_all, viewed, visibility
 from smtpguard.console.api.entry import Call, Operation, Refusal, error_at
 from smtpguard.console.api.freezes import freeze_row
 from smtpguard.console.api.heldmessage import (
@@ -58,7 +58,7 @@ async def listed(call: Call) -> Page[Held]:
     before, after_id = cut(query.cursor) or (None, None)
     if query.cursor and before is None:
         raise error_at("query.cursor", "not a cursor of this list")
-    who, in_force = call.who, call.console.policies.current()
+    who, in_force = call.who, call.console.in_force
     marks: list[tuple[str, ...]] = [(f"list:{query.list}",)] if query.list else []
     if not sees_all(who):
         marks.append(
@@ -78,11 +78,7 @@ async def listed(call: Call) -> Page[Held]:
         asked = await call.console.ledger.holds.asked()
         first = [hold for hold in asked if not query.list or query.list in hold.lists]
     everybody = [*first, *(hold for hold in holds if hold.asked_at is None)]
-    shown = [
-        hold
-        for hold in everybody
-        if visibility(hold, who, in_force, call.console.clock.now()) is not Visibility.NOTHING
-    ]
+    shown = [hold for hold in everybody if visibility(hold, who, call.console) is not Visibility.NOTHING]
     further = cursor(holds[-1].held_at, holds[-1].hold_id) if len(rows) > query.limit else None
     return Page[Held](items=[Held(**_row(call, hold)) for hold in shown], next=further)
 
@@ -101,7 +97,7 @@ async def _record_view(call: Call, hold: Hold, saw: str) -> None:
 async def approve(call: Call) -> HeldDetail:
     body: Approve = call.body
     hold = await looked_up(call)
-    ahead = outlook(hold, call.who, call.console.policies.current(), call.console.clock.now())
+    ahead = outlook(hold, call.who, call.console.in_force, call.console.clock.now())
     if sorted(body.seen.lists) != sorted(hold.lists) and not _said(hold, call.who.address, Choice.APPROVE, body.seen):
         raise Refusal(409, "its lists have changed since it was shown")
     people = 0
@@ -201,13 +197,10 @@ async def settle(call: Call) -> HeldDetail:
 
 async def looked_up(call: Call) -> Hold:
     """A hold that the caller may not see is answered 404."""
-    hold = await call.console.ledger.holds.find(call.path["hold_id"][:100])
-    if hold is None or (
-        visibility(hold, call.who, call.console.policies.current(), call.console.clock.now()) is Visibility.NOTHING
-        and call.who.address not in hold.senders
-    ):
+    found = await find(call.console, call.who, call.path["hold_id"])
+    if found is None:
         raise Refusal(404)
-    return hold
+    return found[0]
 
 
 async def _voted(
@@ -236,7 +229,7 @@ def _said(hold: Hold, who: str, choice: Choice, seen: Seen) -> bool:
 
 
 def _row(call: Call, hold: Hold, lists: Sequence[str] | None = None) -> dict[str, Any]:
-    registry = call.console.policies.current().registry
+    registry = call.console.in_force.registry
     refs = [
         ListRef(name=name, title=(registry.lists[name].title or name) if name in registry.lists else name)
         for name in (hold.lists if lists is None else lists)
@@ -264,12 +257,12 @@ def _row(call: Call, hold: Hold, lists: Sequence[str] | None = None) -> dict[str
 
 async def _detail(call: Call, hold: Hold) -> HeldDetail:
     """A writer who otherwise sees nothing gets no more than the notice has."""
-    in_force = call.console.policies.current()
+    in_force = call.console.in_force
     ahead = outlook(hold, call.who, in_force, call.console.clock.now())
     outgoing = await call.console.ledger.holds.outgoing(hold.hold_id)
     frozen = (await call.console.freezes.holding_up(hold)).get(hold.hold_id, ())
     covers = coverage.covered(hold, await call.console.approvals.learned(hold.hold_id))
-    seen = visibility(hold, call.who, in_force, call.console.clock.now())
+    seen = visibility(hold, call.who, call.console)
     lists, reasons = list(hold.lists), noticedata.enforced(hold.verdict, in_force, readable=seen >= Visibility.TEXT)
     if seen is Visibility.NOTHING:
         lists = [info.name for info in noticedata.addressed(hold, in_force)]
@@ -294,7 +287,7 @@ async def _detail(call: Call, hold: Hold) -> HeldDetail:
         people_at_most=ahead.people,
         at_once=AtOnceRow(**ahead.at_once.row) if ahead.at_once is not None else None,
         letters=await _letters(call, hold, covers.letters or 0, blind=seen < Visibility.TEXT),
-        covers=_covers(covers, blind=visibility(hold, call.who, in_force, call.console.clock.now()) < Visibility.TEXT),
+        covers=_covers(covers, blind=seen < Visibility.TEXT),
         seen=Seen(
             content_sha256=hold.content_sha256,
             envelope_sha256=hold.envelope.sha256,
@@ -333,7 +326,7 @@ def _quorum(quorum: Quorum) -> QuorumRow:
 async def text(call: Call) -> Text:
     """404 for callers to whom the policy does not show it. Journalled before it is shown."""
     hold = await looked_up(call)
-    if visibility(hold, call.who, call.console.policies.current(), call.console.clock.now()) < Visibility.TEXT:
+    if visibility(hold, call.who, call.console) < Visibility.TEXT:
         raise Refusal(404)
     try:
         letter = await letter_of(await call.console.ledger.contents.load(hold.content_sha256))

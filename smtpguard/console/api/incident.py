@@ -243,7 +243,7 @@ async def report(call: Call) -> Long:
     if (body.names or body.senders or body.subject.strip()) and not call.holder.may(Scope.INCIDENT_NAMES):
         raise not_in_scope(Scope.INCIDENT_NAMES)
     query = _about(call, body)
-    if query == IncidentQuery(whole=query.whole):
+    if query.empty:
         problem = "give at least one of ids, lists, senders, subject, since, until"
         raise error_at("body", problem)
     by = (call.who.address, call.holder.by)

@@ -124,9 +124,7 @@ async def looked_up(call: Call) -> Mailing:
         mailing = await call.console.mailings.show(wanted)
     except NoSuch:
         raise Refusal(404) from None
-    if mailing.mailing_id != wanted or not sees(
-        call.who, mailing, call.console.policies.current(), call.console.clock.now()
-    ):
+    if mailing.mailing_id != wanted or not sees(call.who, mailing, call.console.in_force, call.console.clock.now()):
         raise Refusal(404)
     return mailing
 

@@ -40,7 +40,7 @@ async def me(call: Call) -> Me:
 
 
 async def lists(call: Call) -> Lists:
-    registry = call.console.policies.current().registry
+    registry = call.console.in_force.registry
     await asyncio.to_thread(registry.reopen)
     rows = []
     for name, info in registry.lists.items():
@@ -62,7 +62,7 @@ async def lists(call: Call) -> Lists:
 
 
 async def policy(call: Call) -> PolicyShown:
-    in_force = call.console.policies.current()
+    in_force = call.console.in_force
     return PolicyShown(
         sha256=in_force.policy_sha256,
         enforce=in_force.enforce,
@@ -100,7 +100,7 @@ async def explain(call: Call) -> Explained:
     if wrong:
         raise Refusal(422, errors=wrong)
     found = await call.console.explain(message, sender, [a for a in recipients if a is not None])
-    in_force = call.console.policies.current()
+    in_force = call.console.in_force
     return Explained(
         action=found.verdict.action.word,  # type: ignore[arg-type]  # pydantic compares it
         looks=found.reading.looks.value,

@@ -45,7 +45,7 @@ async def vote(request: Request) -> Response:
     sent = form(request)
     choice = Choice.REJECT if sent.get("choice") == "reject" else Choice.APPROVE
     comment = _words(sent, "comment")
-    ahead = outlook(hold, who, here.policies.current(), here.clock.now())
+    ahead = outlook(hold, who, here.in_force, here.clock.now())
     if choice is Choice.APPROVE and _words(sent, "lists") != " ".join(hold.lists):  # a copy to another list came since
         return await _not_done(request, 409, said(CHANGED))
     if choice is Choice.REJECT and not comment and hold.state is not State.WAITING:  # people were told that it goes
@@ -89,7 +89,7 @@ async def vote(request: Request) -> Response:
 async def _asked_back(request: Request, hold: Hold, seen: Visibility, sent: FormData) -> Response:
     """Show the approval again with its cover and number of people, to be confirmed. Nothing is decided yet."""
     here, who, said = services_of(request), person(request), speech(request)
-    in_force = here.policies.current()
+    in_force = here.in_force
     ahead = outlook(hold, who, in_force, here.clock.now())
     covers = coverage.covered(hold, await here.approvals.learned(hold.hold_id))
     return await page(

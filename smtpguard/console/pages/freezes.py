@@ -127,7 +127,6 @@ async def _shown(
     wrong: Mapping[str, str] | None = None,
 ) -> Response:
     here, who, said = services_of(request), person(request), speech(request)
-    lists = here.lists
     chosen = request.query_params
     return await page(
         request,
@@ -138,7 +137,7 @@ async def _shown(
         just=frozen,
         failures=_in_words(frozen.hooks, said) if frozen else [],
         may=bool(who.roles & {APPROVER, OPERATOR, ADMIN}),
-        lists=sorted((info.title or name, name) for name, info in lists.items()),
+        lists=here.choices,
         chosen={name: chosen.get(name, "")[:500] for name in ("selector", "list", "sender", "mailing")},
         done=done(request),
         two=here.freezes.thaw_two,

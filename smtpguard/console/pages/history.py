@@ -22,7 +22,7 @@ from smtpguard.locale.phrase import N_
 @for_roles(*ROLES)
 async def history(request: Request) -> Response:
     here, who, said = services_of(request), person(request), speech(request)
-    asks, in_force = Filters.of(request), here.policies.current()
+    asks, in_force = Filters.of(request), here.in_force
     states = (*DECIDED, State.WAITING) if asks.state == ANY else ENDS.get(asks.state, DECIDED)
     wanted = asks.wanted(here, who, states)
     before, after_id = cut(asks.after) or (None, None)
@@ -38,7 +38,7 @@ async def history(request: Request) -> Response:
         frozen_ones=await here.freezes.holding_up(*found),
         wanted=asks,
         further=asks.url(cursor(found[-1].held_at, found[-1].hold_id), path="/history") if more else "",
-        lists=sorted((title, name) for name, title in titles(request).items()),
+        lists=here.choices,
         rules=ruled(in_force, said),
         kinds={**{end: labels.SHORT_STATES[end] for end in ENDS}, ANY: N_("any outcome")},
         states=labels.SHORT_STATES,
@@ -53,7 +53,7 @@ async def frozen(request: Request) -> Response:
     entries = await services_of(request).archive.freezes(limit=PAGE + 1, before=before)
     more = len(entries) > PAGE
     entries = entries[:PAGE]
-    said, names = speech(request), titles(request)
+    said, names = speech(request), services_of(request).titles
     return await page(
         request,
         "freezes.html",
@@ -71,11 +71,6 @@ async def one(request: Request) -> Response:
     return await page(
         request, "timeline.html", hold=hold, entries=[entry_in_words(entry, clear, said) for entry, clear in entries]
     )
-
-
-def titles(request: Request) -> dict[str, str]:
-    lists = services_of(request).policies.current().registry.lists
-    return {name: info.title or name for name, info in lists.items()}
 
 
 def _what(data: object, names: dict[str, str]) -> str:

@@ -16,8 +16,7 @@ from starlette.routing import Route
 
 from smtpguard.console import labels
 from smtpguard.console.access import ADMIN, APPROVER, OPERATOR, answers_for, for_roles, person
-from smtpguard.console.breachform import Form, filled
-from smtpguard.console.drafts import AUDIENCES, draft
+from smtpguard.console.breachform import AUDIENCES, TITLES_OF_DRAFTS, Form, draft, filled
 from smtpguard.console.filters import PAGE, listed, midnight
 from smtpguard.console.incident import ReportText, report_in_words
 from smtpguard.console.incidentfile import TYPES, MissingExtra, shown, written
@@ -64,11 +63,10 @@ async def report(request: Request) -> Response:
     if wrong:
         return await _shown(request, asked, 422, wrong=wrong)
     query = _about(asked, here.clock.now())
-    if query == IncidentQuery(whole=query.whole):
+    if query.empty:
         return await _shown(request, asked, 422, wrong={"id": said("Say what the report is about.")})
     problem = await _taken_down(request, sent) if anything else ""
-    in_force = here.policies.current()
-    may = None if anything else lambda found: answers_for(who, found.lists, in_force, here.clock.now())
+    may = None if anything else lambda found: answers_for(who, found.lists, here)
     try:
         made = await make_once(
             here,
@@ -149,12 +147,13 @@ def _typed(sent: FormData) -> dict[str, str]:
 
 def _drafts(made: Made) -> list[tuple[str, str, str]]:
     """Each with its title and language; they name nobody, whoever asks."""
-    found = []
-    for language in languages():
-        said = Speech(language)
-        page = report_in_words(made, said)
-        found += [(one.title, language, one.text) for who in AUDIENCES for one in [draft(who, made, page, said)]]
-    return found
+    speeches = [Speech(language) for language in languages()]
+    pages = [(said, report_in_words(made, said)) for said in speeches]
+    return [
+        (said(TITLES_OF_DRAFTS[to]), said.language, draft(to, made, page, said))
+        for said, page in pages
+        for to in AUDIENCES
+    ]
 
 
 def may_ask(who: Person) -> bool:
@@ -207,7 +206,6 @@ async def _shown(
     typed: Mapping[str, str] | None = None,
 ) -> Response:
     here, who = services_of(request), person(request)
-    lists = here.policies.current().registry.lists
     today, further = await _today(request) if made is None else ((), "")
     return await page(
         request,
@@ -223,7 +221,7 @@ async def _shown(
         drafts=drafts,
         typed=typed or {},
         most=MOST,
-        lists=sorted((info.title or name, name) for name, info in lists.items()),
+        lists=here.choices,
         problem=problem or (speech(request)(N_("No report was made: see below what is missing.")) if wrong else ""),
         wrong=wrong,
         **(shown(made, speech(request)) if made is not None else {"made": None}),
@@ -232,7 +230,7 @@ async def _shown(
 
 async def _today(request: Request) -> tuple[Sequence[Mailing], str]:
     """Mailings with a message today, in the organization's time zone, latest first, and the cursor of the next page."""
-    here, zone = services_of(request), services_of(request).policies.current().hours.zone
+    here, zone = services_of(request), services_of(request).in_force.hours.zone
     try:
         found, further = await listed(here, person(request), limit=PAGE, least=FEWEST)
     except LedgerError:

@@ -129,7 +129,7 @@ async def _shown(
 ) -> Response:
     here, who = services_of(request), person(request)
     found = await found_of(request)
-    in_force = here.policies.current()
+    in_force = here.in_force
     may = APPROVER in who.roles and decides(who.address, found.lists, in_force, here.clock.now())
     progress = found.progress.timely(here.clock.now()) if found.progress is not None else None
     return await page(
@@ -186,8 +186,8 @@ async def correct(request: Request) -> Response:
 
 def _with_members(here: ConsoleServices, found: Mailing) -> list[tuple[str, str]]:
     """Titles and names of lists whose members can be matched; those that the mailing went to come first."""
-    lists = [(info.title or name, name) for name, info in here.lists.items() if info.members]
-    return sorted(lists, key=lambda one: (one[1] not in found.lists, one))
+    matched = [(title, name) for title, name in here.choices if here.lists[name].members]
+    return sorted(matched, key=lambda one: one[1] not in found.lists)
 
 
 async def found_of(request: Request) -> Mailing:
@@ -196,7 +196,7 @@ async def found_of(request: Request) -> Mailing:
         found = await here.mailings.show(request.path_params["mailing_id"][:100])
     except KeyError:
         raise HTTPException(404) from None
-    if not sees(who, found, here.policies.current(), here.clock.now()):
+    if not sees(who, found, here.in_force, here.clock.now()):
         raise HTTPException(404)
     return found
 

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from smtpguard.console import labels
-from smtpguard.console.access import Visibility, for_roles, person, viewed, visibility
+from smtpguard.console.access import Visibility, find, for_roles, person, viewed
 from smtpguard.console.decisionpreview import LARGE, outlook
 from smtpguard.console.entrywords import EntryText, entry_in_words
 from smtpguard.console.messageview import (
@@ -89,17 +89,12 @@ async def looked_up(request: Request) -> tuple[Hold, Visibility]:
 
     With a signed link only the link's own hold.
     """
-    here, who = services_of(request), person(request)
     link = getattr(request.state, "link", None)
-    hold = await here.ledger.holds.find(
-        link.hold_id if link is not None else request.path_params.get("hold_id", "")[:100]
-    )
-    if hold is None:
+    wanted = link.hold_id if link is not None else request.path_params.get("hold_id", "")
+    found = await find(services_of(request), person(request), wanted)
+    if found is None:
         raise HTTPException(404)
-    seen = visibility(hold, who, here.policies.current(), here.clock.now())
-    if seen is Visibility.NOTHING and who.address not in hold.senders:
-        raise HTTPException(404)
-    return hold, seen
+    return found
 
 
 async def record_view(request: Request, hold: Hold, saw: str) -> None:
@@ -128,7 +123,7 @@ async def shown(
 ) -> Response:
     """The page for approvers. ``problem``: why a decision was not made; ``wrong``: the fields with errors."""
     here, who, said = services_of(request), person(request), speech(request)
-    in_force, now = here.policies.current(), here.clock.now()
+    in_force, now = here.in_force, here.clock.now()
     content = await _content(here, hold, seen, request)
     whom = await asyncio.to_thread(reached, hold, in_force, seen)
     frozen = (await here.freezes.holding_up(hold)).get(hold.hold_id, ())
@@ -193,7 +188,7 @@ async def own(
 ) -> Response:
     """The page for its writer."""
     here, said = services_of(request), speech(request)
-    in_force = here.policies.current()
+    in_force = here.in_force
     frozen = (await here.freezes.holding_up(hold)).get(hold.hold_id, ())
     return await page(
         request,
@@ -315,7 +310,7 @@ async def _content(here: ConsoleServices, hold: Hold, seen: Visibility, request:
         return Shown(gone=True)
     need = frozenset({Source.HEADERS, Source.TEXT})
     reading = here.reader.at_once(content, need) or await here.reader.apart(content, need)
-    lists = here.policies.current().registry.lists
+    lists = here.in_force.registry.lists
     avoid = {topic for name in hold.lists if name in lists for topic in lists[name].avoid}
     blind = seen < Visibility.TEXT
     found = evidence(reading, speech(request), avoid, blind=blind) if isinstance(reading, Reading) else None

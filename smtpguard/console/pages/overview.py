@@ -18,7 +18,6 @@ from starlette.routing import Route
 from smtpguard.console import chart
 from smtpguard.console.access import ADMIN, APPROVER, OPERATOR, ROLES, VIEWER, for_roles, person, sees_all
 from smtpguard.console.filters import ANY, PAGE, Filters, midnight
-from smtpguard.console.pages.history import titles
 from smtpguard.console.pages.waiting import ruled
 from smtpguard.console.ports import ActiveAlarm
 from smtpguard.console.rendering import form, page, see_other, services_of, speech
@@ -62,7 +61,7 @@ async def overview(request: Request) -> Response:
     here, who, said = services_of(request), person(request), speech(request)
     if not who.roles & set(ROLES):
         return see_other("/mine")
-    in_force = here.policies.current()
+    in_force = here.in_force
     asked = request.query_params.get("days", "")
     days = int(asked) if asked in map(str, PERIODS) else DAYS
     figures = {n: await _figure(request, n) for n in sorted({1, days, DAYS})}
@@ -102,7 +101,7 @@ async def overview(request: Request) -> Response:
 
 async def _figure(request: Request, days: int) -> Figure:
     here = services_of(request)
-    zone = here.policies.current().hours.zone
+    zone = here.in_force.hours.zone
     first = here.clock.now().astimezone(zone).date() - timedelta(days=days - 1)
     return Figure(days=days, since=first, found=await here.archive.activity(midnight(first, zone), None, zone))
 
@@ -187,7 +186,7 @@ DID = {
 @for_roles(VIEWER, OPERATOR, ADMIN)
 async def done(request: Request) -> Response:
     here, said, asks = services_of(request), speech(request), Filters.of(request)
-    in_force = here.policies.current()
+    in_force = here.in_force
     did = asks.state if asks.state in DID else "rejected"
     since, until = asks.times(in_force.hours.zone)
     before = int(asks.after) if asks.after.isascii() and asks.after.isdecimal() and len(asks.after) < 18 else 0
@@ -201,7 +200,7 @@ async def done(request: Request) -> Response:
         did=did,
         wanted=asks,
         kinds=DID,
-        lists=sorted((title, name) for name, title in titles(request).items()),
+        lists=here.choices,
         rules=(rules := [*ruled(in_force, said), *((said(aim), rule) for rule, aim in AIMS.items())]),
         aims={rule: aim for aim, rule in rules},
         further=asks.url(str(further), path="/journal") if further else "",

@@ -50,7 +50,7 @@ class Listed:
 
 @for_roles(*ROLES)
 async def policy(request: Request) -> Response:
-    in_force, said = services_of(request).policies.current(), speech(request)
+    in_force, said = services_of(request).in_force, speech(request)
     registry = in_force.registry
     lists = []
     for name, info in sorted(registry.lists.items(), key=lambda item: item[1].title or item[0]):
@@ -107,16 +107,14 @@ async def tried(request: Request) -> Response:
     found = await services_of(request).explain(message, path, recipients)
     reach = found.recipients.reach
     avoid = {
-        topic
-        for name in found.recipients.lists
-        for topic in services_of(request).policies.current().registry.lists[name].avoid
+        topic for name in found.recipients.lists for topic in services_of(request).in_force.registry.lists[name].avoid
     }
     return await _shown(
         request,
         sent,
         verdict=found.verdict,
         outcome=said(ACTIONS[found.verdict.action]),
-        reasons=spoken(found.verdict, services_of(request).policies.current(), said),
+        reasons=spoken(found.verdict, services_of(request).in_force, said),
         found=evidence(found.reading, said, avoid),
         reach=int(reach.low),
         lists=sorted(found.recipients.lists),
@@ -170,7 +168,7 @@ async def guide(request: Request) -> Response:
         here.clock.now(),
         approve_at=here.guide.approve_at,
         waits=here.guide.waits,
-        groups=here.policies.current().groups,
+        groups=here.in_force.groups,
     )
     return await page(request, "staff.html", **values)
 

@@ -12,7 +12,17 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from smtpguard.console import labels
-from smtpguard.console.access import APPROVER, ROLES, Visibility, asked, for_roles, person, sees_all, viewed, visibility
+from smtpguard.console.access import (
+    APPROVER,
+    ROLES,
+    Visibility,
+    for_roles,
+    groups_asked,
+    person,
+    sees_all,
+    viewed,
+    visibility,
+)
 from smtpguard.console.decisionpreview import LARGE, DecisionPreview, confirmed, outlook
 from smtpguard.console.entrywords import overtaken
 from smtpguard.console.filters import PAGE, WAITS, Filters, cursor, cut
@@ -46,7 +56,7 @@ async def waiting(request: Request) -> Response:
     here, who, said = services_of(request), person(request), speech(request)
     if not who.roles & set(ROLES):
         return see_other("/mine")
-    asks, in_force = Filters.of(request), here.policies.current()
+    asks, in_force = Filters.of(request), here.in_force
     lists = in_force.registry.lists
     special = [name for name, info in lists.items() if info.sensitivity == SPECIAL]
     wanted = asks.wanted(here, who, [State.WAITING])
@@ -68,7 +78,7 @@ async def waiting(request: Request) -> Response:
         wanted=asks,
         here=asks.url(asks.after),
         further=asks.url(_cursor(last)) if last is not None else "",
-        lists=sorted((info.title or name, name) for name, info in lists.items()),
+        lists=here.choices,
         rules=ruled(in_force, said),
         kinds=WAITS,
         total=(await here.ledger.holds.counts()).get(State.WAITING, 0),
@@ -116,7 +126,7 @@ class Row:
 
 def _row(hold: Hold, request: Request) -> Row:
     here, who, said = services_of(request), person(request), speech(request)
-    in_force, now = here.policies.current(), here.clock.now()
+    in_force, now = here.in_force, here.clock.now()
     ahead, named = outlook(hold, who, in_force, now), nameable(hold, in_force)
     approving = {vote.approver for vote in ahead.votes if vote.choice is Choice.APPROVE}
     missing = sum(n for need in ahead.needs for n, _ in need.groups)
@@ -141,14 +151,11 @@ async def decide(request: Request) -> Response:
     here, who = services_of(request), person(request)
     sent = form(request)
     choice = "reject" if sent.get("choice") == "reject" else "approve"
-    holds = [
-        hold
-        for hold in await _chosen(here, who, [str(id) for id in sent.getlist("hold")])
-        if hold.state is State.WAITING
-    ]
+    chosen = await _chosen(here, who, [str(id) for id in sent.getlist("hold")])
+    holds = [hold for hold in chosen if hold.state is State.WAITING]
     if not holds:
         return see_other("/held")
-    return await _confirming(request, choice, holds, here.policies.current().policy_sha256)
+    return await _confirming(request, choice, holds, here.in_force.policy_sha256)
 
 
 async def _confirming(
@@ -184,11 +191,8 @@ async def _confirming(
 
 async def _beginnings(here: ConsoleServices, who: Person, holds: Sequence[Hold]) -> dict[str, str]:
     """The beginnings of texts that this person may read, for holds that open fast. Showing them is journalled first."""
-    in_force = here.policies.current()
     readable = [
-        hold
-        for hold in holds
-        if hold.size_bytes <= MOST_OPENED and visibility(hold, who, in_force, here.clock.now()) >= Visibility.TEXT
+        hold for hold in holds if hold.size_bytes <= MOST_OPENED and visibility(hold, who, here) >= Visibility.TEXT
     ][:MOST_BEGUN]
     if not readable:
         return {}
@@ -212,7 +216,7 @@ def _sent(ahead: DecisionPreview) -> int:
 
 def _ahead(request: Request, holds: Sequence[Hold]) -> list[tuple[Hold, DecisionPreview]]:
     here, who = services_of(request), person(request)
-    in_force, now = here.policies.current(), here.clock.now()
+    in_force, now = here.in_force, here.clock.now()
     return [(hold, outlook(hold, who, in_force, now)) for hold in holds]
 
 
@@ -279,30 +283,20 @@ def _all(freezes: Iterable[Sequence[Freeze]]) -> list[Freeze]:
 
 async def _asked(here: ConsoleServices, who: Person) -> list[Hold]:
     """Holds in doubt that this person may see, and for which a person must say whether they were sent."""
-    in_force = here.policies.current()
-    return [
-        hold
-        for hold in await here.ledger.holds.asked()
-        if visibility(hold, who, in_force, here.clock.now()) is not Visibility.NOTHING
-    ]
+    asked = await here.ledger.holds.asked()
+    return [hold for hold in asked if visibility(hold, who, here) is not Visibility.NOTHING]
 
 
 def _may(hold: Hold, who: Person, here: ConsoleServices) -> bool:
-    in_force = here.policies.current()
-    now = here.clock.now()
-    mine = any(in_force.groups.decides(who.address, group, now, hold.senders) for group in asked(hold))
+    in_force, now = here.in_force, here.clock.now()
+    mine = any(in_force.groups.decides(who.address, group, now, hold.senders) for group in groups_asked(hold))
     return mine and APPROVER in who.roles and who.address not in hold.senders and not hold.asks_writer
 
 
 async def _chosen(here: ConsoleServices, who: Person, ids: Sequence[str]) -> list[Hold]:
     """The holds with these ids that this person may see."""
-    in_force = here.policies.current()
     found = [await here.ledger.holds.find(id[:100]) for id in dict.fromkeys(ids[:MOST_AT_ONCE])]
-    return [
-        hold
-        for hold in found
-        if hold is not None and visibility(hold, who, in_force, here.clock.now()) is not Visibility.NOTHING
-    ]
+    return [hold for hold in found if hold is not None and visibility(hold, who, here) is not Visibility.NOTHING]
 
 
 @for_roles()

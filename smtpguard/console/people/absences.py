@@ -64,7 +64,7 @@ class Absent:
     async def away(self, request: Request) -> Response:
         """Report the person's absence. An admin's agreement stays valid for the same deputy and days within the earlier
         ones."""
-        who, in_force = person(request).address, services_of(request).policies.current()
+        who, in_force = person(request).address, services_of(request).in_force
         try:
             wanted = await self._wanted(request, who, in_force)
         except Wrong as why:
@@ -98,7 +98,7 @@ class Absent:
 
     async def back(self, request: Request) -> Response:
         """End or cancel the person's absence, whether the person or the policy declared it."""
-        who, in_force, now = person(request).address, services_of(request).policies.current(), self._clock.now()
+        who, in_force, now = person(request).address, services_of(request).in_force, self._clock.now()
         mine = in_force.addresses_of(who)
         current = [a for a in in_force.groups.absences if a.person in mine and not a.over(now, in_force.groups.zone)]
         if not current:
@@ -125,11 +125,11 @@ class Absent:
         who, deputy = str(form.get("person", ""))[:320], str(form.get("deputy", ""))[:320]
 
         def step(said: Absence | None) -> tuple[Absence, Event]:
-            if said is None or said.over(self._clock.now(), services_of(request).policies.current().groups.zone):
+            if said is None or said.over(self._clock.now(), services_of(request).in_force.groups.zone):
                 raise NotPossible(NOT_AWAY, who)
             if said.deputy != deputy or not deputy:
                 raise NotPossible(N_("It has changed: {address} has changed their absence meanwhile."), who)
-            if services_of(request).policies.current().addresses_of(admin) & {said.person, said.deputy}:
+            if services_of(request).in_force.addresses_of(admin) & {said.person, said.deputy}:
                 raise NotPossible(N_("You cannot approve your own deputy: another admin must do it."))
             return to(said), self._event(change, said, admin)
 
@@ -190,7 +190,7 @@ class Absent:
         self, request: Request, status: int = 200, *, problem: str = "", address: str = "",
         wrong: Mapping[str, str] | None = None,
     ) -> Response:  # fmt: skip
-        who, in_force, now = person(request), services_of(request).policies.current(), self._clock.now()
+        who, in_force, now = person(request), services_of(request).in_force, self._clock.now()
         said = {absence.person for absence in await self._people.absences()}
         mine = in_force.addresses_of(who.address)
         coming = sorted(

@@ -130,7 +130,7 @@ class Administering:
 
 def _gaps(request: Request, everybody: Sequence[Account]) -> list[tuple[str, Unseated]]:
     """Accounts that do not fit the policy's groups: the text, and who it is."""
-    return [(labels.GAPS[gap.gap.value], gap) for gap in services_of(request).policies.current().unseated(everybody)]
+    return [(labels.GAPS[gap.gap.value], gap) for gap in services_of(request).in_force.unseated(everybody)]
 
 
 def _chosen(request: Request) -> list[Role]:

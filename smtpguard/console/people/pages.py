@@ -346,7 +346,7 @@ def _account(request: Request) -> Account:
 def _asked(request: Request) -> frozenset[str]:
     """The groups at the provider by which the policy says who decides; none where that cannot be read."""
     try:
-        return frozenset().union(*services_of(request).policies.current().claims.values())
+        return frozenset().union(*services_of(request).in_force.claims.values())
     except LedgerError:
         return frozenset()
 
