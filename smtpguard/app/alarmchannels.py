@@ -22,6 +22,7 @@ from typing import Any
 
 from smtpguard.app.files import contact
 from smtpguard.app.relay import relay_target, target_of
+from smtpguard.app.services import notice_head
 from smtpguard.config.problem import Broken
 from smtpguard.config.secret import read_secret
 from smtpguard.config.settings import Settings
@@ -35,13 +36,14 @@ from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Recipient
 from smtpguard.mail.message import Message
 from smtpguard.mail.transaction import Lost
-from smtpguard.notices.notice import Notice, NoticeHead, NoticeTemplates, choose_language
+from smtpguard.notices.notice import Notice, NoticeTemplates, choose_language
 from smtpguard.observe.alarms import rounds
 from smtpguard.observe.alarms.conditions import BY_NAME, BYPASS, RaisedAlarm
 from smtpguard.observe.alarms.rounds import AlarmMessage, Phase
 from smtpguard.observe.alarms.rows import Alarmed
 from smtpguard.observe.webhooks.delivery import Sender
 from smtpguard.observe.webhooks.payload import Format
+from smtpguard.policy.parse import Organization
 from smtpguard.store.store import Store
 from smtpguard.wire.deliveries import Deliveries
 from smtpguard.wire.pool import RelayPool
@@ -54,21 +56,12 @@ PATIENCE = Timeouts(connect=10, greeting=30, command=30, data=30, block=30, fina
 FILE = "alarms.json"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Organization:
-    """The organization of the policy in force, as far as it is known."""
-
-    name: str = ""
-    languages: tuple[str, ...] = ("en",)
-    zone: Any = None
-
-
 @dataclass(slots=True)
 class AlarmChannels:
-    """``organization``: asked for each alarm. ``sign``: DKIM. ``sender``: for webhooks."""
+    """``organization``: of the policy in force, as far as it is known; asked for each alarm. ``sign``: DKIM. ``sender``: for webhooks."""
 
     settings: Settings
-    organization: Callable[[], Organization]
+    organization: Callable[[], Organization | None]
     sign: Callable[[bytes], bytes] | None = None
     sender: Sender = field(default_factory=Sender)
     _said: set[tuple[str, Phase]] = field(default_factory=set)
@@ -136,23 +129,12 @@ class AlarmChannels:
             log.error("relay: %s", e)
 
     def _rendered(self, told: AlarmMessage, to: Address) -> bytes:
-        organization, settings = self.organization(), self.settings
-        head = NoticeHead(
-            sender=settings.notices.from_,
-            organization=organization.name,
-            languages=organization.languages,
-            contact=settings.notices.contact,
-            console_url=settings.console.url.rstrip("/") if settings.console else "",
-            templates=settings.notices.templates,
-            **({"zone": organization.zone} if organization.zone is not None else {}),
-        )
-        language = choose_language("", head.languages)
-        data = {**row(told), "private": told.alarm.private or ""}
+        head = notice_head(self.settings, self.organization())
         made = Notice(
             id=f"alarm-{told.alarm.key}-{told.phase.value}-{told.at.timestamp():.0f}".replace(" ", "-"),
             to=to,
-            data={**data, "notice": "alarm"},
-            language=language,
+            data={**row(told), "private": told.alarm.private or "", "notice": "alarm"},
+            language=choose_language("", head.languages),
             at=told.at,
         )
         raw = NoticeTemplates(head).render(made)

@@ -19,7 +19,7 @@ from datetime import datetime
 from typing import Any
 
 from smtpguard.app import policyfile
-from smtpguard.app.alarmchannels import AlarmChannels, FileMemory, Organization
+from smtpguard.app.alarmchannels import AlarmChannels, FileMemory
 from smtpguard.app.certificates import ends
 from smtpguard.app.clock import SystemClock
 from smtpguard.app.files import CannotStart, make_state, no_room
@@ -30,13 +30,13 @@ from smtpguard.config.settings import Settings
 from smtpguard.database.errors import LedgerError, Unavailable
 from smtpguard.guard.ports import Clock
 from smtpguard.journal.bypass import Bypass, Bypasses
-from smtpguard.lists.index import State
 from smtpguard.lists.registry import Registry
 from smtpguard.observe import figures as store_watching
 from smtpguard.observe.alarms.conditions import RaisedAlarm, Seen
 from smtpguard.observe.alarms.rounds import Memory, Rounds
 from smtpguard.observe.alarms.rows import Alarmed
 from smtpguard.policy.freezing import PUT_BACK, Gate, Selector
+from smtpguard.policy.parse import Organization
 from smtpguard.processes.numbers import PUT_OFF, Said
 from smtpguard.processes.part import Part
 from smtpguard.processes.statusfile import Tree, trees
@@ -114,15 +114,9 @@ class Observer:
             put_back=self._put_back(gate),
             stopped=trips,
             behind={
-                name: (now - behind.since).total_seconds() if behind.since is not None else 0.0
-                for name, behind in hooks.items()
-                if name in names
+                name: store_watching.seconds_since(behind.since, now) for name, behind in hooks.items() if name in names
             },
-            refusing={
-                key: (now - at.failing_since).total_seconds() if at.failing_since is not None else 0.0
-                for key in self.settings.audit.receivers
-                if (at := hooks.get(f"({key})")) is not None
-            },
+            refusing=store_watching.refusing(hooks, self.settings.audit.receivers, now),
         )
         policy = await self.look_at_policy()
         if policy is not None:
@@ -154,8 +148,7 @@ class Observer:
 
 def _stale(registry: Registry) -> tuple[str, ...]:
     registry.reopen()
-    bad = (State.STALE, State.MISSING)
-    return tuple(sorted(name for name, status in registry.statuses.items() if status.state in bad))
+    return tuple(sorted(name for name, status in registry.statuses.items() if status.stale))
 
 
 def bypass_in_force(settings: Settings, now: datetime) -> tuple[Bypass, ...]:
@@ -230,7 +223,7 @@ class Alarms(Part):
         self._relays: dict[str, str] = {}  # the problem of each relay that was asked
         self._seen: Seen | None = None  # of the store, at the last look
         self._problem: str | None = None  # why the store cannot be used
-        self._organization = Organization()
+        self._organization: Organization | None = None
         self._certificates = (0.0, ends(settings))
         self._answers = Answers()
         self._shared = _Shared()
@@ -368,14 +361,8 @@ class Alarms(Part):
             log.exception("alarms: reading the store")
         else:
             self._problem = self._seen.store
-            with_policy = looking.policies
-            try:
-                organization = with_policy.policy.organization
-            except LedgerError:
-                return
-            self._organization = Organization(
-                name=organization.name, languages=tuple(organization.languages) or ("en",), zone=organization.hours.zone
-            )
+            with contextlib.suppress(LedgerError):
+                self._organization = looking.policies.policy.organization
 
     def _away(self, why: str) -> None:
         """Earlier findings no longer count."""

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 
-from smtpguard.admission.correcting import Corrections
 from smtpguard.app import mentions, policyfile
 from smtpguard.app.alarmchannels import active, take
 from smtpguard.app.certificates import Renewals, of_console
@@ -23,7 +22,7 @@ from smtpguard.app.lists import on_list
 from smtpguard.app.mailingpeople import Matched
 from smtpguard.app.people import api, front
 from smtpguard.app.policies import Following
-from smtpguard.app.services import freezes_of, notices, opened, term
+from smtpguard.app.services import corrections_of, freezes_of, opened, term
 from smtpguard.app.webserver import Health, Server, configured
 from smtpguard.config.settings import Settings
 from smtpguard.console.app import build
@@ -114,15 +113,7 @@ class Console(Part):
             mailings=mailings,
             returns=Returns(store, policies, clock, digester, freezes, key=installation_secret(settings), new_id=ids()),
             explain=partial(_explained, policies, made.gather),
-            corrections=Corrections(
-                ledger=store,
-                policies=policies,
-                gather=made.gather,
-                clock=clock,
-                new_id=ids(),
-                term=term(settings),
-                notices=notices(settings),
-            ),
+            corrections=corrections_of(settings, store, policies, made.gather, clock, ids()),
             matching=partial(Matched, mailings, store, policies, settings.policy.parent),
             clock=clock,
             url=settings.console.url.rstrip("/"),

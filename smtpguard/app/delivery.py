@@ -23,7 +23,7 @@ from smtpguard.app.listrefresh import ListRefresh, Memberships, read_by
 from smtpguard.app.mentions import Feeds
 from smtpguard.app.policies import Following
 from smtpguard.app.relay import Relays
-from smtpguard.app.services import notices, opened, term
+from smtpguard.app.services import notice_head, notices, opened, term
 from smtpguard.app.syslog import Syslog
 from smtpguard.config.problem import Broken
 from smtpguard.config.secret import read_secret
@@ -37,7 +37,7 @@ from smtpguard.holds.replying import Tokens
 from smtpguard.holds.service import Approvals
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.notices.filling import Daily, checkpoint_to, daily
-from smtpguard.notices.notice import NoticeHead, NoticeTemplates
+from smtpguard.notices.notice import NoticeTemplates
 from smtpguard.notices.render import Renderer, Sign
 from smtpguard.observe.webhooks.delivery import Clock, Dispatcher, Hook, Sender
 from smtpguard.observe.webhooks.payload import Allowed, Format, Topic
@@ -234,27 +234,13 @@ class _TemplatesCache:
         self._made: tuple[str, NoticeTemplates] | None = None
 
     def __call__(self) -> NoticeTemplates:
-        settings = self._settings
         try:
             policy = self._policies.policy
         except PolicyUnreadable:
             policy = None
         sha256 = policy.sha256 if policy is not None else ""
         if self._made is None or self._made[0] != sha256:
-            head = NoticeHead(
-                sender=settings.notices.from_,
-                contact=settings.notices.contact,
-                console_url=settings.console.url.rstrip("/") if settings.console else "",
-                templates=settings.notices.templates,
-            )
-            if policy is not None:
-                organization = policy.organization
-                head = replace(
-                    head,
-                    organization=organization.name,
-                    languages=organization.languages or ("en",),
-                    zone=organization.hours.zone,
-                )
+            head = notice_head(self._settings, policy.organization if policy is not None else None)
             self._made = sha256, NoticeTemplates(head)
         return self._made[1]
 

@@ -41,7 +41,6 @@ from smtpguard.app.webserver import Health, Server, configured
 from smtpguard.config.settings import Settings
 from smtpguard.database.errors import LedgerError, PolicyUnreadable
 from smtpguard.guard.ports import Clock
-from smtpguard.lists.index import State
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.report import latest
 from smtpguard.observe import figures as store_watching
@@ -253,9 +252,9 @@ class Watching:
         for name, status in registry.statuses.items():
             report = latest(indexes(self._settings), name)
             found[name] = _List(
-                people=status.index.people if status.index is not None else None,
+                people=status.people,
                 checked_at=status.checked_at,
-                stale=status.state in (State.STALE, State.MISSING),
+                stale=status.stale,
                 failing=report is not None and not report.ok,
             )
         return found
@@ -302,19 +301,19 @@ class Watching:
             "journal_entry": waiting.entries,
             "journal_unread_entries": waiting.entries - self._read_to,
             "holds_waiting": waiting.holds,
-            "holds_oldest_seconds": _since(waiting.held_at, now),
+            "holds_oldest_seconds": store_watching.seconds_since(waiting.held_at, now),
             "holds_asked": waiting.asked,
             "holds_near_deadline": waiting.near,
             "holds_overdue": waiting.overdue,
             "kept_bytes": waiting.kept_bytes,
             "kept_limit_bytes": int(self._settings.hold.quota_gb * (1 << 30)),
             "outbox_due": waiting.due,
-            "outbox_oldest_due_seconds": _since(waiting.due_at, now),
+            "outbox_oldest_due_seconds": store_watching.seconds_since(waiting.due_at, now),
             "outbox_later": waiting.later,
             "relaying": waiting.relaying,
             "relaying_unsettled": waiting.unsettled,
             "store_put_back": int(any(f.reason == PUT_BACK for f in active)),
-            "freezes_oldest_seconds": _since(min((f.at for f in active), default=None), now),
+            "freezes_oldest_seconds": store_watching.seconds_since(min((f.at for f in active), default=None), now),
         }
         numbers: dict[str, dict[tuple[str, ...], float]] = {f"smtpguard_{name}": {(): n} for name, n in told.items()}
         numbers["smtpguard_freezes"] = {
@@ -326,11 +325,12 @@ class Watching:
             if hook.known_as in waiting.hooks
         }
         numbers["smtpguard_webhook_lag_entries"] = {(name,): at.entries for name, at in hooks.items()}
-        numbers["smtpguard_webhook_lag_seconds"] = {(name,): _since(at.since, now) for name, at in hooks.items()}
+        numbers["smtpguard_webhook_lag_seconds"] = {
+            (name,): store_watching.seconds_since(at.since, now) for name, at in hooks.items()
+        }
         numbers["smtpguard_checkpoints_refused_seconds"] = {
-            (key,): _since(at.failing_since, now)
-            for key in self._settings.audit.receivers
-            if (at := waiting.hooks.get(f"({key})")) is not None
+            (key,): seconds
+            for key, seconds in store_watching.refusing(waiting.hooks, self._settings.audit.receivers, now).items()
         }
         numbers["smtpguard_policy_info"] = {(waiting.policy_sha256,): 1}
         if self._under:
@@ -352,7 +352,9 @@ class Watching:
         return {
             "smtpguard_list_people": {(name,): one.people for name, one in lists.items() if one.people is not None},
             "smtpguard_list_checked_seconds": {
-                (name,): _since(one.checked_at, now) for name, one in lists.items() if one.checked_at is not None
+                (name,): store_watching.seconds_since(one.checked_at, now)
+                for name, one in lists.items()
+                if one.checked_at is not None
             },
             "smtpguard_list_stale": {(name,): int(one.stale) for name, one in lists.items()},
             "smtpguard_list_failing": {(name,): int(one.failing) for name, one in lists.items()},
@@ -430,10 +432,6 @@ def _admissions(counts: Mapping[str, int]) -> Spread:
     return Spread(
         bounds=ADMISSION_SECONDS, counts=tuple(accumulate(each)), total=counts.get("admission us", 0) / 1_000_000
     )
-
-
-def _since(at: datetime | None, now: datetime) -> float:
-    return max(0.0, (now - at).total_seconds()) if at is not None else 0.0
 
 
 class Exposition(Collector):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from smtpguard.app.clock import SystemClock, ids
@@ -28,11 +28,14 @@ if TYPE_CHECKING:
     from smtpguard.config.settings import Needed, Settings
     from smtpguard.console.people.accounts import Accounts
     from smtpguard.console.people.credentials import Passwords
+    from smtpguard.gathering.gather import Gather
     from smtpguard.guard.ports import Clock
     from smtpguard.holds.deadlines import Deadlines
     from smtpguard.holds.service import Approvals
     from smtpguard.mailings.service import Mailings
     from smtpguard.notices.intents import Notices
+    from smtpguard.notices.notice import NoticeHead
+    from smtpguard.policy.parse import Organization
     from smtpguard.returns.service import Returns
 
 
@@ -85,6 +88,30 @@ def notices(settings: Settings) -> Notices:
     from smtpguard.notices.intents import Notices
 
     return Notices(contact=str(contact(settings) or ""))
+
+
+def notice_head(settings: Settings, organization: Organization | None) -> NoticeHead:
+    """``organization``: of the policy in force, as far as it is known."""
+    from smtpguard.notices.notice import NoticeHead
+
+    given = settings.notices
+    url = settings.console.url.rstrip("/") if settings.console else ""
+    head = NoticeHead(sender=given.from_, contact=given.contact, console_url=url, templates=given.templates)
+    if organization is None:
+        return head
+    languages = organization.languages or ("en",)
+    return replace(head, organization=organization.name, languages=languages, zone=organization.hours.zone)
+
+
+def corrections_of(
+    settings: Settings, store: Store, policies: Following, gather: Gather, clock: Clock, new_id: Callable[[], str]
+) -> Corrections:
+    from smtpguard.admission.correcting import Corrections
+
+    return Corrections(
+        ledger=store, policies=policies, gather=gather, clock=clock, new_id=new_id, term=term(settings),
+        notices=notices(settings),
+    )  # fmt: skip
 
 
 def second_factor_for(settings: Settings) -> frozenset[Role]:
@@ -244,19 +271,11 @@ async def _corrections(
     settings: Settings, store: Store, digester: Digester, clock: Clock, new_id: Callable[[], str]
 ) -> AsyncIterator[Corrections]:
     """The parts that read a message, for a store that is open already. Raises LedgerError."""
-    from smtpguard.admission.correcting import Corrections
     from smtpguard.app.gathering import gathering
     from smtpguard.app.policies import Following
 
     async with AsyncExitStack() as undo:
         policies = Following(store, settings, digester, clock, reading=True)
         await policies.begin()
-        yield Corrections(
-            ledger=store,
-            policies=policies,
-            gather=gathering(settings, policies.around, undo).gather,
-            clock=clock,
-            new_id=new_id,
-            term=term(settings),
-            notices=notices(settings),
-        )
+        gather = gathering(settings, policies.around, undo).gather
+        yield corrections_of(settings, store, policies, gather, clock, new_id)

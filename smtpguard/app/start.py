@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 
 from smtpguard import __version__
-from smtpguard.app.alarmchannels import AlarmChannels, FileMemory, Organization
+from smtpguard.app.alarmchannels import AlarmChannels, FileMemory
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.files import CannotStart, parse_policy, store_url
 from smtpguard.app.listrefresh import first_time
@@ -258,7 +258,7 @@ async def _tell(settings: Settings, alarm: Alarm, here: Failing, now: datetime) 
         sign = signer(settings)
     except (CannotStart, OSError):
         sign = None
-    ways = AlarmChannels(settings, Organization, sign)
+    ways = AlarmChannels(settings, lambda: None, sign)
     phase = Phase.BEGINS if here.told is None else Phase.LASTS
     Notifier().not_yet(2 * TELL_SECONDS)
     try:

@@ -33,7 +33,6 @@ from smtpguard.guard.ports import PolicyInForce
 from smtpguard.journal.bypass import Bypass, Bypasses
 from smtpguard.journal.chain import instant
 from smtpguard.journal.checkpoint import Checkpoint, parse
-from smtpguard.lists.index import State
 from smtpguard.observe import figures
 from smtpguard.observe.alarms.conditions import BY_NAME, Alarm, Found, RaisedAlarm, Seen, raised
 from smtpguard.observe.alarms.rows import Alarmed
@@ -229,16 +228,15 @@ def _lists(policies: Following) -> list[dict[str, Any]] | None:
         registry = policies.current().registry
     except LedgerError:
         return None
-    bad = (State.STALE, State.MISSING)
     return [
         {
             "list": name,
-            "people": index_status.index.people if index_status.index is not None else None,
-            "checked_at": index_status.checked_at,
-            "state": index_status.state.value,
-            "stale": index_status.state in bad,
+            "people": status.people,
+            "checked_at": status.checked_at,
+            "state": status.state.value,
+            "stale": status.stale,
         }
-        for name, index_status in registry.statuses.items()
+        for name, status in registry.statuses.items()
     ]
 
 

@@ -297,7 +297,7 @@ def status_row(info: ListInfo, status: IndexStatus, report: Report | None, base:
         "title": info.title,
         "addresses": [str(a) for a in info.addresses],
         "audience": info.audience,
-        "people": status.index.people if status.index else None,
+        "people": status.people,
         "checked_at": status.checked_at,
         "state": status.state.value,
         "source": ", ".join(names) or None,

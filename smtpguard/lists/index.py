@@ -276,6 +276,16 @@ class IndexStatus:
     checked_at: datetime | None = None
     why: str = ""
 
+    @property
+    def people(self) -> int | None:
+        """How many are in it; None without one."""
+        return self.index.people if self.index is not None else None
+
+    @property
+    def stale(self) -> bool:
+        """Whether it cannot be relied on, although the list has members."""
+        return self.state in (State.STALE, State.MISSING)
+
 
 def index_path(folder: Path, name: str) -> Path:
     return folder / f"{quote(name, safe='')}.index"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -261,3 +261,14 @@ def _counted(connection: Connection, query: Select[bool]) -> int:
 
 def _first(at: int | None) -> datetime | None:
     return None if at is None else instant(at)
+
+
+def seconds_since(at: datetime | None, now: datetime) -> float:
+    """0 for None."""
+    return max(0.0, (now - at).total_seconds()) if at is not None else 0.0
+
+
+def refusing(hooks: Mapping[str, Backlog], receivers: Iterable[str], now: datetime) -> dict[str, float]:
+    """For how many seconds each receiver of checkpoints has taken none; those that were never sent one are left out."""
+    found = {key: hooks.get(f"({key})") for key in receivers}
+    return {key: seconds_since(at.failing_since, now) for key, at in found.items() if at is not None}

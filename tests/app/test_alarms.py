@@ -7,14 +7,14 @@ import asyncio
 import fcntl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from email import message_from_bytes
 from email.policy import default
 from pathlib import Path
 
 import pytest
 
-from smtpguard.app.alarmchannels import AlarmChannels, FileMemory, Organization
+from smtpguard.app.alarmchannels import AlarmChannels, FileMemory
 from smtpguard.app.alarms import Answers, relay_says
 from smtpguard.app.guardline import Turned
 from smtpguard.app.relay import relay_target
@@ -26,6 +26,8 @@ from smtpguard.mail.reply import Reply
 from smtpguard.observe.alarms.conditions import RaisedAlarm, raised
 from smtpguard.observe.alarms.rounds import AlarmMessage, Phase
 from smtpguard.observe.webhooks.delivery import genuine
+from smtpguard.policy.hours import Hours
+from smtpguard.policy.parse import Organization
 from smtpguard.processes.numbers import PUT_OFF, Numbers, Said
 from smtpguard.wire.turnedaway import TurnedAway, Why
 from tests.observe.alarms.test_conditions import ALL, NOW, WELL
@@ -56,7 +58,15 @@ class Here:
         return settings_of(load_yaml(text), self.folder, {})
 
     async def tell(self, settings: Settings, phase: Phase = Phase.BEGINS) -> bool:
-        ways = AlarmChannels(settings, lambda: Organization(name="Example AB", languages=(self.language,)))
+        hours = Hours(days=frozenset(range(5)), opens=time(8), closes=time(17), zone=UTC)
+        organization = Organization(
+            name="Example AB",
+            domains=frozenset(),
+            customers_here=False,
+            languages=(self.language,),
+            hours=hours,
+        )
+        ways = AlarmChannels(settings, lambda: organization)
         try:
             return await ways.tell(AlarmMessage(alarm=FROZEN, phase=phase, began=ALL.at, at=NOW))
         finally:

@@ -42,22 +42,15 @@ async def me(call: Call) -> Me:
 async def lists(call: Call) -> Lists:
     registry = call.console.in_force.registry
     await asyncio.to_thread(registry.reopen)
-    rows = []
-    for name, info in registry.lists.items():
-        status = registry.statuses[name]
-        rows.append(
-            ListRow(
-                name=name,
-                title=info.title or name,
-                audience=info.audience,
-                sensitivity=info.sensitivity,
-                category=info.category,
-                people=status.index.people if status.index else None,
-                checked_at=status.checked_at,
-                state=status.state.value,
-                problem=status.why or None,
-            )
+    rows = [
+        ListRow(
+            name=name, title=info.title or name, audience=info.audience, sensitivity=info.sensitivity,
+            category=info.category, people=status.people, checked_at=status.checked_at, state=status.state.value,
+            problem=status.why or None,
         )
+        for name, info in registry.lists.items()
+        for status in [registry.statuses[name]]
+    ]  # fmt: skip
     return Lists(items=rows)
 
 

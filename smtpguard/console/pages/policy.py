@@ -60,7 +60,7 @@ async def policy(request: Request) -> Response:
                 title=info.title or name,
                 name=name,
                 addresses=tuple(str(a) for a in info.addresses),
-                people=status.index.people if status.index is not None else None,
+                people=status.people,
                 checked_at=status.checked_at,
                 fine=status.state is State.READY,
                 why=status.why,

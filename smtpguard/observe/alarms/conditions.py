@@ -6,9 +6,11 @@ A condition that cannot be evaluated (the store does not answer) is neither true
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
 
 from smtpguard.journal.bypass import Bypass
 from smtpguard.locale.phrase import N_, Phrase, Said
@@ -94,7 +96,8 @@ class Found:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
     """``after_seconds``: how long it must last before the alarm is sent. ``shared``: of the whole installation, so that
-    one of several nodes sends it; else of this host. ``found``: where it is true; None: it cannot be evaluated.
+    one of several nodes sends it; else of this host. ``of``: the value of ``Seen`` that it looks at; ``found``: where it is
+    true, by that and by what else was seen.
     ``again``: how often it is sent while it lasts, whoever takes it; None: as its severity says."""
 
     name: str
@@ -102,10 +105,15 @@ class Condition:
     title: str
     says: str
     does: str
-    found: Callable[[Seen], tuple[Found, ...] | None]
+    of: str
+    found: Callable[[Any, Seen], Iterator[Found]]
     after_seconds: float = 0
     shared: bool = False
     again: timedelta | None = None
+
+    def known(self, seen: Seen) -> bool:
+        """Whether it can be evaluated."""
+        return getattr(seen, self.of) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,69 +150,59 @@ BEHIND_SECONDS = 900.0
 ENDS_SOON, ENDS_NOW = timedelta(days=30), timedelta(days=7)
 
 
-def _freeze(seen: Seen, *, put_back: bool) -> tuple[Found, ...] | None:
-    if seen.frozen is None:
-        return None
-    frozen = [each for each in seen.frozen if (each.reason == PUT_BACK) is put_back]
+def _freeze(freezes: Sequence[Freeze], seen: Seen, *, put_back: bool) -> Iterator[Found]:
+    frozen = [each for each in freezes if (each.reason == PUT_BACK) is put_back]
     if put_back and not frozen and seen.put_back:  # nothing was written yet, so it is not frozen yet
-        return (Found(words={"said": seen.put_back}),)
+        yield Found(words={"said": seen.put_back})
     if not frozen:
-        return ()
+        return
     first = min(frozen, key=lambda each: each.at)
     words = {"since": f"{first.at:%Y-%m-%d %H:%M} UTC", "said": seen.put_back or first.reason}
-    if put_back:
-        return (Found(words=words),)
-    if not first.reason:
-        return (Found(words=words, private=Phrase("By {who}", who=first.by)),)
-    return (Found(words=words, private=Phrase("By {who}: {reason}", who=first.by, reason=first.reason)),)
-
-
-def _away(said: str | None) -> tuple[Found, ...] | None:
-    return None if said is None else (Found(words={"said": said}),) if said else ()
-
-
-def _deferring(seen: Seen) -> tuple[Found, ...] | None:
-    if seen.answered is None or seen.deferred is None:
-        return None
-    if seen.deferred < FEWEST_DEFERRED or seen.deferred < SHARE_DEFERRED * seen.answered:
-        return ()
-    words = {"deferred": str(seen.deferred), "answered": str(seen.answered), "minutes": str(seen.minutes)}
-    return (Found(words=words),)
-
-
-def _ending(seen: Seen, *, now: bool) -> tuple[Found, ...] | None:
-    if seen.certificates is None:
-        return None
-    soon = seen.at + (ENDS_NOW if now else ENDS_SOON)
-    return tuple(
-        Found(about=what, words={"what": what, "at": f"{at:%Y-%m-%d %H:%M} UTC"})
-        for what, at in seen.certificates.items()
-        if at < soon
+    who = (
+        Phrase("By {who}: {reason}", who=first.by, reason=first.reason)
+        if first.reason
+        else Phrase("By {who}", who=first.by)
     )
+    yield Found(words=words, private=None if put_back else who)
 
 
-def _each(names: tuple[str, ...] | None) -> tuple[Found, ...] | None:
-    return None if names is None else tuple(Found(about=name, words={"what": name}) for name in names)
+def _away(said: str, _: Seen) -> Iterator[Found]:
+    if said:
+        yield Found(words={"said": said})
 
 
-def _late(seconds: Mapping[str, float] | None) -> tuple[Found, ...] | None:
-    if seconds is None:
-        return None
-    return tuple(
-        Found(about=name, words={"what": name, "minutes": str(int(late // 60))})
-        for name, late in sorted(seconds.items())
-        if late > BEHIND_SECONDS
-    )
+def _deferring(deferred: int, seen: Seen) -> Iterator[Found]:
+    if seen.answered is not None and deferred >= max(FEWEST_DEFERRED, SHARE_DEFERRED * seen.answered):
+        yield Found(words={"deferred": str(deferred), "answered": str(seen.answered), "minutes": str(seen.minutes)})
+
+
+def _not_enforced(enforced: bool, _: Seen) -> Iterator[Found]:
+    if not enforced:
+        yield Found()
+
+
+def _ending(certificates: Mapping[str, datetime], seen: Seen, *, within: timedelta) -> Iterator[Found]:
+    for what, at in certificates.items():
+        if at < seen.at + within:
+            yield Found(about=what, words={"what": what, "at": f"{at:%Y-%m-%d %H:%M} UTC"})
+
+
+def _each(names: Sequence[str], _: Seen) -> Iterator[Found]:
+    for name in names:
+        yield Found(about=name, words={"what": name})
+
+
+def _late(seconds: Mapping[str, float], _: Seen) -> Iterator[Found]:
+    for name, late in sorted(seconds.items()):
+        if late > BEHIND_SECONDS:
+            yield Found(about=name, words={"what": name, "minutes": str(int(late // 60))})
 
 
 _MOST_NAMED = 40
 
 
-def _called(seen: Seen) -> tuple[Found, ...] | None:
-    if seen.called is None:
-        return None
-    found = []
-    for one in seen.called:
+def _called(calls: Sequence[RuleCall], seen: Seen) -> Iterator[Found]:
+    for one in calls:
         lists = ", ".join(f"{name} ({people:,})" for name, people in sorted(one.lists.items()))
         about = f"{one.rule} ({', '.join(sorted(one.lists))})" if one.lists else one.rule
         purpose = seen.purposes.get(one.rule, "").rstrip(".")
@@ -215,33 +213,20 @@ def _called(seen: Seen) -> tuple[Found, ...] | None:
         private = Phrase(
             "Who wrote, in {minutes} minutes, and to how many of them: {senders}", minutes=60, senders=senders
         )
-        found.append(Found(about=about, words=words, private=private if who else None))
-    return tuple(found)
+        yield Found(about=about, words=words, private=private if who else None)
 
 
-def _stopped(seen: Seen, *, observed: bool) -> tuple[Found, ...] | None:
-    if seen.stopped is None:
-        return None
-    return tuple(
-        Found(
-            about=one.mailing,
-            words={"what": one.mailing, "breaker": one.breaker, "n": f"{one.counted:,}", "people": f"{one.people:,}", "limit": one.limit},
-        )
-        for one in seen.stopped
-        if one.observed is observed
-    )  # fmt: skip
+def _stopped(stopped: Sequence[Stopped], _: Seen, *, observed: bool) -> Iterator[Found]:
+    for one in stopped:
+        if one.observed is observed:
+            figures = {"n": f"{one.counted:,}", "people": f"{one.people:,}", "limit": one.limit}
+            yield Found(about=one.mailing, words={"what": one.mailing, "breaker": one.breaker, **figures})
 
 
-def _bypass(seen: Seen) -> tuple[Found, ...] | None:
-    if seen.bypass is None:
-        return None
-    return tuple(
-        Found(
-            words={"until": f"{one.ends:%Y-%m-%d %H:%M} UTC"},
-            private=Phrase("By {who}: {reason}", who=" + ".join(one.people), reason=one.reason),
-        )
-        for one in seen.bypass
-    )
+def _bypass(bypasses: Sequence[Bypass], _: Seen) -> Iterator[Found]:
+    for one in bypasses:
+        private = Phrase("By {who}: {reason}", who=" + ".join(one.people), reason=one.reason)
+        yield Found(words={"until": f"{one.ends:%Y-%m-%d %H:%M} UTC"}, private=private)
 
 
 BYPASS = "bypass"
@@ -259,7 +244,8 @@ CONDITIONS: tuple[Condition, ...] = (
             "Put the newest copy in its place if there is one. Else look what was sent and decided since (docs/operations.md, "
             "Restore), and let mail go again: smtpguard thaw --all"
         ),
-        found=lambda seen: _freeze(seen, put_back=True),
+        of="frozen",
+        found=partial(_freeze, put_back=True),
     ),
     Condition(
         name="frozen",
@@ -270,7 +256,8 @@ CONDITIONS: tuple[Condition, ...] = (
             "All mail has been frozen since {since}: nothing goes out, and what comes is held or waits at its clients."
         ),
         does=N_("When it is over: smtpguard thaw --all"),
-        found=lambda seen: _freeze(seen, put_back=False),
+        of="frozen",
+        found=partial(_freeze, put_back=False),
     ),
     Condition(
         name="store-away",
@@ -281,7 +268,8 @@ CONDITIONS: tuple[Condition, ...] = (
             "The database cannot be used, so that nothing is decided: mail is answered 4xx and waits at its clients. Why: {said}"
         ),
         does=N_("Bring it back. No restart is needed, and nothing is lost."),
-        found=lambda seen: _away(seen.store),
+        of="store",
+        found=_away,
     ),
     Condition(
         name=BYPASS,
@@ -292,6 +280,7 @@ CONDITIONS: tuple[Condition, ...] = (
             "database could stop it."
         ),
         does=N_("If it is not meant, or is no longer needed: smtpguard bypass --end"),
+        of="bypass",
         found=_bypass,
         again=timedelta(minutes=5),
     ),
@@ -304,7 +293,8 @@ CONDITIONS: tuple[Condition, ...] = (
         does=N_(
             "Mend what it says. The service manager tries again every few seconds, unless it has given up: systemctl status smtpguard"
         ),
-        found=lambda seen: _away(seen.starts),
+        of="starts",
+        found=_away,
     ),
     Condition(
         name="relay-away",
@@ -313,7 +303,8 @@ CONDITIONS: tuple[Condition, ...] = (
         title=N_("the relay cannot be used"),
         says=N_("The relay cannot be used: mail is answered 4xx and waits at its clients. Why: {said}"),
         does=N_("See its answer: smtpguard check --live"),
-        found=lambda seen: _away(seen.relay),
+        of="relay",
+        found=_away,
     ),
     Condition(
         name="deferring",
@@ -324,6 +315,7 @@ CONDITIONS: tuple[Condition, ...] = (
             "Of {answered} messages in {minutes} minutes {deferred} were answered 4xx or turned away for now, and wait at their clients."
         ),
         does=N_("Look why: smtpguard status, and the log"),
+        of="deferred",
         found=_deferring,
     ),
     Condition(
@@ -336,7 +328,8 @@ CONDITIONS: tuple[Condition, ...] = (
             "The policy in force says enforce: false: everything goes out, and what would have been held is only noted."
         ),
         does=N_("If it is not meant: enforce: true in the policy, and smtpguard reload"),
-        found=lambda seen: None if seen.enforced is None else () if seen.enforced else (Found(),),
+        of="enforced",
+        found=_not_enforced,
     ),
     Condition(
         name="policy-unreadable",
@@ -347,7 +340,8 @@ CONDITIONS: tuple[Condition, ...] = (
             "The policy in force cannot be read, so that nothing is decided: mail is answered 451. It says: {said}"
         ),
         does=N_("smtpguard reload puts a policy in force that can be read."),
-        found=lambda seen: _away(seen.unreadable),
+        of="unreadable",
+        found=_away,
     ),
     Condition(
         name="policy-differs",
@@ -356,7 +350,8 @@ CONDITIONS: tuple[Condition, ...] = (
         title=N_("the policy file is not what is in force"),
         says=N_("The policy file of this host is not what is in force: {said}."),
         does=N_("smtpguard check; then smtpguard reload, or put the file back"),
-        found=lambda seen: _away(seen.differs),
+        of="differs",
+        found=_away,
     ),
     Condition(
         name="part-away",
@@ -365,7 +360,8 @@ CONDITIONS: tuple[Condition, ...] = (
         title=N_("no {what} process runs"),
         says=N_("No process of the part {what} is ready: its work is not done."),
         does=N_("The log says why it dies."),
-        found=lambda seen: _each(seen.absent),
+        of="absent",
+        found=_each,
     ),
     Condition(
         name="certificate-ends-now",
@@ -373,7 +369,8 @@ CONDITIONS: tuple[Condition, ...] = (
         title=N_("the certificate {what} ends within a week"),
         says=N_("The certificate {what} ends at {at}. From then on clients refuse it."),
         does=N_("Renew it. A renewed file is in use within a minute."),
-        found=lambda seen: _ending(seen, now=True),
+        of="certificates",
+        found=partial(_ending, within=ENDS_NOW),
     ),
     Condition(
         name="certificate-ends",
@@ -381,7 +378,8 @@ CONDITIONS: tuple[Condition, ...] = (
         title=N_("the certificate {what} ends within a month"),
         says=N_("The certificate {what} ends at {at}."),
         does=N_("Renew it. A renewed file is in use within a minute."),
-        found=lambda seen: _ending(seen, now=False),
+        of="certificates",
+        found=partial(_ending, within=ENDS_SOON),
     ),
     Condition(
         name="list-stale",
@@ -390,7 +388,8 @@ CONDITIONS: tuple[Condition, ...] = (
         title=N_("the list {what} is stale"),
         says=N_("What is known of the list {what} is too old, or was never read: ordinary mail may be held."),
         does=N_("smtpguard lists show says what is wrong."),
-        found=lambda seen: _each(seen.stale),
+        of="stale",
+        found=_each,
     ),
     Condition(
         name="webhook-behind",
@@ -400,7 +399,8 @@ CONDITIONS: tuple[Condition, ...] = (
         title=N_("the webhook {what} is behind"),
         says=N_("The webhook {what} is {minutes} minutes behind: its receiver does not accept what is sent."),
         does=N_("The log has its answer."),
-        found=lambda seen: _late(seen.behind),
+        of="behind",
+        found=_late,
     ),
     Condition(
         name="checkpoints-refused",
@@ -414,7 +414,8 @@ CONDITIONS: tuple[Condition, ...] = (
         does=N_(
             "The log has its answer; smtpguard status says up to when it has checkpoints. smtpguard goes on trying."
         ),
-        found=lambda seen: _late(seen.refusing),
+        of="refusing",
+        found=_late,
     ),
     Condition(
         name="rule-calls",
@@ -425,6 +426,7 @@ CONDITIONS: tuple[Condition, ...] = (
             "A rule of the policy calls a person: {purpose}. Lists, and how many people of each were written to: {lists}."
         ),
         does=N_("Look who writes what. To stop it: smtpguard freeze --sender ADDRESS, or --list NAME"),
+        of="called",
         found=_called,
     ),
     Condition(
@@ -439,7 +441,8 @@ CONDITIONS: tuple[Condition, ...] = (
         does=N_(
             "Look what comes back: smtpguard returns show {what}. To let the rest go: smtpguard thaw, and what was held waits for a decision"
         ),
-        found=lambda seen: _stopped(seen, observed=False),
+        of="stopped",
+        found=partial(_stopped, observed=False),
     ),
     Condition(
         name="breaker-observed",
@@ -451,7 +454,8 @@ CONDITIONS: tuple[Condition, ...] = (
             "people, of {people} who have it ({limit})."
         ),
         does=N_("Look what comes back: smtpguard returns show {what}. To stop it: smtpguard freeze --mailing {what}"),
-        found=lambda seen: _stopped(seen, observed=True),
+        of="stopped",
+        found=partial(_stopped, observed=True),
     ),
 )
 BY_NAME = {condition.name: condition for condition in CONDITIONS}
@@ -460,13 +464,13 @@ BY_NAME = {condition.name: condition for condition in CONDITIONS}
 def raised(seen: Seen) -> Iterator[Alarm]:
     """The conditions that are true, for however short a time."""
     for condition in CONDITIONS:
-        for found in condition.found(seen) or ():
+        for found in condition.found(getattr(seen, condition.of), seen) if condition.known(seen) else ():
             yield Alarm(condition=condition, found=found)
 
 
 def unknown(seen: Seen) -> frozenset[str]:
     """The names of the conditions that cannot be evaluated."""
-    return frozenset(condition.name for condition in CONDITIONS if condition.found(seen) is None)
+    return frozenset(condition.name for condition in CONDITIONS if not condition.known(seen))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
