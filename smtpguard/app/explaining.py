@@ -57,18 +57,14 @@ class Explained:
     places: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
 class Explainer:
-    """Made by ``explainer``."""
+    """Made by ``explainer``. ``places``: file and line of each rule."""
 
-    def __init__(
-        self, in_force: InForce, gather: Gather, around: Surroundings, places: Mapping[str, str] | None = None
-    ) -> None:
-        self._in_force = in_force
-        self._gather = gather
-        self._around = around
-        self._places = dict(places or {})
-        self._clock = SystemClock()
-        self._new_id = ids()
+    in_force: InForce
+    gather: Gather
+    around: Surroundings
+    places: Mapping[str, str] = field(default_factory=dict)
 
     async def explain(
         self,
@@ -80,30 +76,30 @@ class Explainer:
     ) -> Explained:
         """``counted``: counts by fact, used where this message alone has less."""
         envelope = Envelope(reverse_path=reverse_path, recipients=tuple(Recipient(address=a) for a in recipients))
-        transaction = Transaction(id=self._new_id(), session=session, envelope=envelope, message=message)
-        gathered = await self._gather.open(transaction, self._in_force)
-        gathered = await self._gather.ask(gathered, frozenset({Source.HEADERS, Source.TEXT}))
-        plan = self._in_force.rules.plan(gathered.facts)
+        transaction = Transaction(id=ids()(), session=session, envelope=envelope, message=message)
+        gathered = await self.gather.open(transaction, self.in_force)
+        gathered = await self.gather.ask(gathered, frozenset({Source.HEADERS, Source.TEXT}))
+        plan = self.in_force.rules.plan(gathered.facts)
         for _ in Source:
             if not plan.pending:
                 break
-            gathered = await self._gather.ask(gathered, plan.pending)
-            plan = self._in_force.rules.plan(gathered.facts)
+            gathered = await self.gather.ask(gathered, plan.pending)
+            plan = self.in_force.rules.plan(gathered.facts)
         streams = watched(gathered)
         asks = (*plan.asks, *(one.ask for one in streams))
         counts, maybe = alone(asks, gathered)
         if counted:
             counts = {ask: max(n, counted.get(ask.fact, 0)) for ask, n in counts.items()}
-        live = Seen(now=self._clock.now(), counts=counts, maybe=maybe)
+        live = Seen(now=SystemClock().now(), counts=counts, maybe=maybe)
         verdict = asking.or_held(with_fixed(plan.close(live, misses=True), gathered, live, streams), gathered)
-        reading = gathered.text if isinstance(gathered.text, Reading) else read(message, self._around)
+        reading = gathered.text if isinstance(gathered.text, Reading) else read(message, self.around)
         return Explained(
             verdict=verdict,
             reading=reading,
             recipients=gathered.everyone,
             facts=gathered.facts,
-            purposes=self._in_force.purposes(),
-            places=self._places,
+            purposes=self.in_force.purposes(),
+            places=self.places,
         )
 
 

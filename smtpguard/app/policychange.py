@@ -65,10 +65,6 @@ def never(_: Proposal) -> bool:
     return False
 
 
-def always(_: Proposal) -> bool:
-    return True
-
-
 async def reload(settings: Settings, *, by: str, agree: Agree = never, fail_on_warning: bool = False) -> Proposal:
     """Put the policy file in force. ``agree`` is asked if something may get looser. Every process follows within 250
     ms. Raises Broken with what ``check`` would refuse, NotAgreed, PolicyMoved if somebody else was faster, CannotStart

@@ -11,8 +11,9 @@ import re
 import socket
 import sys
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from email import message_from_string
 from email.policy import default
 from pathlib import Path
@@ -275,3 +276,14 @@ def progress(label: str) -> Iterator[Callable[[int, int], None] | None]:
             bar.update(done - bar.pos)
 
         yield told
+
+
+async def judged(store: Store, since: datetime, until: datetime) -> AsyncIterator[tuple[Entry, Clear | None]]:
+    """The verdicts of that period, in order, with a progress bar."""
+    from smtpguard.journal.scan import verdicts
+
+    await store.journal.catch_up()
+    with progress("Reading the journal") as moved:
+        async for page in verdicts(store, since, until, moved):
+            for one in page:
+                yield one

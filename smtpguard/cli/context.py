@@ -32,6 +32,7 @@ import click
 if TYPE_CHECKING:
     from smtpguard.app.services import Brakes, Services
     from smtpguard.config.settings import Needed, Settings
+    from smtpguard.lists.digest import Digester
     from smtpguard.policy.parse import Policy
     from smtpguard.store.store import Store
 
@@ -105,13 +106,16 @@ class Context:
     """A policy file to use instead of the settings' own."""
     hurried: bool = False
     """Whether only the settings that were needed at once were read."""
+    _settings: Settings | None = None
 
     def settings(self) -> Settings:
         """Read and checked. Raises BadConfiguration."""
         from smtpguard.app.files import read_settings
 
-        self.must_exist(self.config)
-        return read_settings(self.config)
+        if self._settings is None:
+            self.must_exist(self.config)
+            self._settings = read_settings(self.config)
+        return self._settings
 
     def settings_as_far(self, needed: Collection[str]) -> Settings:
         """The settings as far as they can be read, for a command that must work although the file has mistakes. Those
@@ -151,11 +155,16 @@ class Context:
             yield opened
 
     @asynccontextmanager
-    async def store(self, *, reads: bool = False) -> AsyncIterator[Store]:
-        """The store alone. ``reads``: a copy of it that can only be read will do."""
+    async def opened(self, *, reads: bool = False) -> AsyncIterator[tuple[Store, Digester]]:
+        """The store and the digester alone. ``reads``: a copy of it that can only be read will do."""
         from smtpguard.app.services import opened
 
-        async with opened(self.settings(), reads=reads) as (store, _):
+        async with opened(self.settings(), reads=reads) as found:
+            yield found
+
+    @asynccontextmanager
+    async def store(self, *, reads: bool = False) -> AsyncIterator[Store]:
+        async with self.opened(reads=reads) as (store, _):
             yield store
 
     async def journal_export(self, store: Store, id: str = "journal", **data: object) -> None:

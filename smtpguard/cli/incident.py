@@ -355,10 +355,9 @@ async def making(
 ) -> Made:
     """Raises CannotRun and NotFine."""
     from smtpguard.app.lists import on_list
-    from smtpguard.app.services import opened
 
     settings = context.settings()
-    async with opened(settings, reads=True) as (store, digester):
+    async with context.opened(reads=True) as (store, digester):
         if names:
             may_name(store)
         with progress("Verifying the journal") as moved:

@@ -25,6 +25,7 @@ from smtpguard.mailings.model import MAY_HAVE, CopyStatus, Mailing, State
 from smtpguard.mailings.service import FEW, Back, NoAddresses, row
 
 if TYPE_CHECKING:
+    from smtpguard.app.mailingpeople import Matched
     from smtpguard.app.services import Services
 
 STATES = [state.value for state in State]
@@ -128,16 +129,11 @@ async def people(
         raise click.UsageError("say from where the addresses come: --from-list or --from-csv")
 
     async with context.services() as services:
-        from smtpguard.app.mailingpeople import Matched
-
         whole = await services.mailings.named(mailing_id)
         statuses = set(CopyStatus) - {CopyStatus.NONE} if what == "all" else set(STATUSES[what])
         found = may = 0
         try:
-            matched = Matched(
-                services.mailings, services.store, services.policies, services.settings.policy.parent, whole,
-                name=name, file=file, column=column,
-            )  # fmt: skip
+            matched = _matched(services, whole, name=name, file=file, column=column)
             async for address, status in matched.people():
                 if status in statuses:
                     found += 1
@@ -218,17 +214,25 @@ async def correct(
             click.echo(f"{made.beyond:,} more got it behind addresses of which nobody here knows who that is", err=True)
 
 
+def _matched(
+    services: Services, mailing_id: str, *, name: str | None, file: Path | None, column: str | None
+) -> Matched:
+    """Raises NoAddresses."""
+    from smtpguard.app.mailingpeople import Matched
+
+    folder = services.settings.policy.parent
+    return Matched(
+        services.mailings, services.store, services.policies, folder, mailing_id, name=name, file=file, column=column
+    )
+
+
 async def _statuses(services: Services, mailing: Mailing, file: Path, column: str | None) -> dict[bytes, CopyStatus]:
     """What became of the copy of each address in the file, by its digest."""
-    from smtpguard.app.mailingpeople import Matched
     from smtpguard.mail.address import Address
 
+    digester = services.policies.current().registry.digester
     try:
-        matched = Matched(
-            services.mailings, services.store, services.policies, services.settings.policy.parent, mailing.mailing_id,
-            name=None, file=file, column=column,
-        )  # fmt: skip
-        digester = services.policies.current().registry.digester
+        matched = _matched(services, mailing.mailing_id, name=None, file=file, column=column)
         found = {digester.of(Address.parse(one)): status async for one, status in matched.people()}
     except NoAddresses as error:
         raise CannotRun(str(error)) from None

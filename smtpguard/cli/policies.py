@@ -6,6 +6,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from smtpguard.config.documents import VOCABULARIES, policy_documents, shipped
 from smtpguard.config.problem import Broken
 
 if TYPE_CHECKING:
-    from smtpguard.app.policychange import Agree, Proposal
+    from smtpguard.app.policychange import Proposal
     from smtpguard.guard.policies import Put
     from smtpguard.store.store import Store
 
@@ -164,10 +165,7 @@ async def restore(context: Context, sha256: str, yes: bool, fail_on_warning: boo
 
     settings = context.settings()
     name, documents = await documents_of(context, sha256, words=False)
-
-    def work(agree: Agree) -> Coroutine[Any, Any, Proposal]:
-        return app.restore(settings, name, by=context.user, agree=agree, fail_on_warning=fail_on_warning)
-
+    work = partial(app.restore, settings, name, by=context.user, fail_on_warning=fail_on_warning)
     again = f"smtpguard policy restore {sha256} --yes"
     done = await putting(context, work, yes=yes, again=again)
     if done is not None and not done.changed:
@@ -199,14 +197,12 @@ def tell_documents(context: Context, sha256: str, documents: Mapping[str, bytes]
 async def documents_of(context: Context, given: str, *, words: bool = True) -> tuple[str, Mapping[str, bytes]]:
     """SHA-256 and documents of the kept policy with this SHA-256 prefix, or ``in-force``; with ``words`` also ``file``.
     Raises NotFine if there is none, or several."""
-    from smtpguard.app.services import opened
     from smtpguard.config.documents import digest
 
-    settings = context.settings()
     if given == FILE and words:
-        documents = policy_documents(settings.policy)
+        documents = policy_documents(context.settings().policy)
         return digest(documents), documents
-    async with opened(settings, reads=True) as (store, _):
+    async with context.store(reads=True) as store:
         return await _kept(store, given)
 
 
@@ -256,11 +252,7 @@ async def reload(context: Context, yes: bool, fail_on_warning: bool) -> None:
     """
     from smtpguard.app import policychange as app
 
-    settings = context.settings()
-
-    def work(agree: Agree) -> Coroutine[Any, Any, Proposal]:
-        return app.reload(settings, by=context.user, agree=agree, fail_on_warning=fail_on_warning)
-
+    work = partial(app.reload, context.settings(), by=context.user, fail_on_warning=fail_on_warning)
     done = await putting(context, work, yes=yes, again="smtpguard reload --yes")
     if done is not None and not done.changed:
         settings_file = context.config.name  # names the file for people who have changed the settings instead
@@ -268,10 +260,10 @@ async def reload(context: Context, yes: bool, fail_on_warning: bool) -> None:
 
 
 async def putting(
-    context: Context, work: Callable[[Agree], Coroutine[Any, Any, Proposal]], *, yes: bool, again: str
+    context: Context, work: Callable[..., Coroutine[Any, Any, Proposal]], *, yes: bool, again: str
 ) -> Proposal | None:
-    """``again``: the reload to type if nobody could be asked. None if everything was reported already. Raises Exit if
-    it is not in force."""
+    """``work``: a change of the policy, to be told how to ``agree``. ``again``: the reload to type if nobody could be
+    asked. None if everything was reported already. Raises Exit if it is not in force."""
     from smtpguard.app.policychange import NotAgreed
     from smtpguard.config.problem import Broken
     from smtpguard.database.errors import PolicyMoved
@@ -284,7 +276,7 @@ async def putting(
         return yes or (asks and click.confirm("Put it in force?", default=False))
 
     try:
-        done = await work(agree)
+        done = await work(agree=agree)
     except Broken as e:
         for problem in e.problems:
             context.answer(problem.row(), str(problem), err=True)

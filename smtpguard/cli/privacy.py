@@ -49,10 +49,9 @@ async def show(context: Context, address: str) -> None:
     Names, holds, mailings, counts, what is to be sent and what came back, lists; and how often the journal has the keyed digest alone.
     That it was asked is journalled, without the address.
     """
-    from smtpguard.app.services import opened
     from smtpguard.store import privacy
 
-    async with opened(context.settings(), reads=True) as (store, digester):
+    async with context.opened(reads=True) as (store, digester):
         may_name(store)
         await store.journal.catch_up()
         person = _person_of(address, digester)
@@ -87,10 +86,9 @@ async def erase(context: Context, address: str, yes: bool) -> None:
     if not yes:
         click.confirm("Erase it for good?", abort=True, err=True)
 
-    from smtpguard.app.services import opened
     from smtpguard.store import privacy
 
-    async with opened(context.settings()) as (store, digester):
+    async with context.opened() as (store, digester):
         await store.journal.catch_up()
         person = _person_of(address, digester)
         with progress("Erasing") as bar:

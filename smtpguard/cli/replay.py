@@ -55,36 +55,24 @@ class _Case:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Judgement:
-    """The result of one policy for a message. ``rules``: those that take effect, and those that only observe."""
-
-    action: str
-    rules: tuple[str, ...]
-    policy_sha256: str
-
-    @classmethod
-    def of(cls, verdict: Verdict) -> _Judgement:
-        rules = sorted(hit.rule + (" (observes)" if hit.mode is Mode.OBSERVE else "") for hit in verdict.hits)
-        return cls(action=verdict.action.word, rules=tuple(rules), policy_sha256=verdict.policy_sha256)
-
-    def row(self) -> dict[str, Any]:
-        return {"action": self.action, "rules": list(self.rules), "policy_sha256": self.policy_sha256}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Change:
-    """The results of the policy in force, and of the file."""
+    """The verdicts of the policy in force, and of the file."""
 
-    was: _Judgement
-    will: _Judgement
+    was: Verdict
+    will: Verdict
 
     @property
     def moved(self) -> bool:
-        return self.was.action != self.will.action
+        return self.was.action is not self.will.action
 
     @property
     def same(self) -> bool:
-        return not self.moved and self.was.rules == self.will.rules
+        return not self.moved and _rules(self.was) == _rules(self.will)
+
+
+def _rules(verdict: Verdict) -> list[str]:
+    """Those that take effect, and those that only observe."""
+    return sorted(hit.rule + (" (observes)" if hit.mode is Mode.OBSERVE else "") for hit in verdict.hits)
 
 
 @dataclass(slots=True)
@@ -107,8 +95,9 @@ class _Tally:
 
     def add(self, change: _Change, sender: str) -> None:
         if change.moved:
-            self.moved[change.was.action, change.will.action] += 1
-            self.senders[change.was.action, change.will.action, sender] += 1
+            way = change.was.action.word, change.will.action.word
+            self.moved[way] += 1
+            self.senders[(*way, sender)] += 1
         elif change.same:
             self.same += 1
         else:
@@ -258,7 +247,7 @@ async def _replay(context: Context, files: Sequence[str], after: datetime | None
             except Exception as error:  # an error of one message must not stop the others
                 unread(one.name, why(error))
                 continue
-            change = _Change(was=_Judgement.of(was.verdict), will=_Judgement.of(will.verdict))
+            change = _Change(was=was.verdict, will=will.verdict)
             tally.add(change, str(one.reverse_path) if one.reverse_path is not None else "<>")
             context.answer(_row(one, change), _lines(one, change))
     return tally
@@ -310,22 +299,20 @@ async def _case(store: Store, hold: Hold) -> _Case:
 
 
 def _row(one: _Case, change: _Change) -> dict[str, Any]:
-    return {
-        "message": one.name,
-        "subject": one.subject,
-        "same": change.same,
-        "in_force": change.was.row(),
-        "file": change.will.row(),
-    }
+    in_force, file = (
+        {"action": verdict.action.word, "rules": _rules(verdict), "policy_sha256": verdict.policy_sha256}
+        for verdict in (change.was, change.will)
+    )
+    return {"message": one.name, "subject": one.subject, "same": change.same, "in_force": in_force, "file": file}
 
 
 def _lines(one: _Case, change: _Change) -> Iterator[str]:
     if change.same:
         return
-    was, will = change.was, change.will
-    moved = f"{was.action} -> {will.action}" if change.moved else was.action
-    yield plain(f'{one.name}: {moved}  "{one.subject}"')
-    for sign, some, others in (("-", was.rules, will.rules), ("+", will.rules, was.rules)):
+    was, will = change.was.action.word, change.will.action.word
+    yield plain(f'{one.name}: {f"{was} -> {will}" if change.moved else was}  "{one.subject}"')
+    before, after = _rules(change.was), _rules(change.will)
+    for sign, some, others in (("-", before, after), ("+", after, before)):
         yield from (f"  {sign} {rule}" for rule in some if rule not in others)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import yaml
 
-from smtpguard.cli.audit import may_name, progress
+from smtpguard.cli.audit import judged, may_name, progress
 from smtpguard.cli.context import CannotRun, Context, Group, a_since, an_until, as_json, period
 from smtpguard.cli.holdrow import plain
 from smtpguard.database.errors import LedgerError
@@ -47,11 +47,10 @@ async def command(context: Context, since: str, until: str | None) -> None:
     begin, end = period(since, until, datetime.now(UTC))
 
     from smtpguard.app.alarmchannels import active
-    from smtpguard.app.services import opened
     from smtpguard.holds.model import State
 
     settings = context.settings()
-    async with opened(settings, reads=True) as (store, digester):
+    async with context.opened(reads=True) as (store, digester):
         zone = await _zone(settings, store, digester)
         with progress("Reading the journal") as moved:
             found = await store.journal.activity(begin, None if until is None else end, zone, progress=moved)
@@ -74,13 +73,10 @@ async def approvers(context: Context, since: str, until: str | None) -> None:
     It monitors employees, so it needs audit: {approvers: true}. Each report is journalled.
     """
     begin, end = period(since, until, datetime.now(UTC))
-    settings = context.settings()
-    if not settings.audit.approvers:
+    if not context.settings().audit.approvers:
         raise CannotRun(WATCHES)
 
-    from smtpguard.app.services import opened
-
-    async with opened(settings, reads=True) as (store, _):
+    async with context.store(reads=True) as store:
         may_name(store)
         await context.journal_export(store, what="approvers")
         found = approver_shares(await store.journal.votes(begin, end))
@@ -268,19 +264,13 @@ async def observe(context: Context, since: str, until: str | None, examples: int
     A mailing is one decision, however many copies it has. A report with names is journalled.
     """
     begin, end = period(since, until, datetime.now(UTC))
-    from smtpguard.app.services import opened
-    from smtpguard.journal.scan import verdicts
 
-    settings = context.settings()
     sums = observed.Sums(observed.acts(rules_of(context.policy())), examples=examples)
-    async with opened(settings, reads=True) as (store, _):
+    async with context.store(reads=True) as store:
         if not no_names:
             may_name(store)
-        await store.journal.catch_up()
-        with progress("Reading the journal") as moved:
-            async for page in verdicts(store, begin, end, moved):
-                for entry, clear in page:
-                    sums.add(entry.at, entry.id, entry.data, None if no_names else clear)
+        async for entry, clear in judged(store, begin, end):
+            sums.add(entry.at, entry.id, entry.data, None if no_names else clear)
         if not no_names:
             await context.journal_export(store, what="observe")
     found = sums.observed(begin, end)

@@ -14,7 +14,7 @@ from typing import Any
 import click
 import yaml
 
-from smtpguard.cli.audit import may_name, progress
+from smtpguard.cli.audit import judged, may_name
 from smtpguard.cli.context import CannotRun, Context, a_since, as_json, moment
 from smtpguard.cli.offline import check
 from smtpguard.cli.report import rules_of
@@ -48,18 +48,12 @@ async def command(context: Context, since: str, holds: float, write: Path | None
     policy = context.policy()
     known = known_of(policy, settings.notices.contact or "")
     first = last = 0
-    from smtpguard.app.services import opened
-    from smtpguard.journal.scan import verdicts
-
     evidence = Evidence(known)
-    async with opened(settings, reads=True) as (store, _):
+    async with context.store(reads=True) as store:
         may_name(store)
-        await store.journal.catch_up()
-        with progress("Reading the journal") as moved:
-            async for page in verdicts(store, begin, now, moved):
-                for entry, clear in page:
-                    first, last = first or entry.at, entry.at
-                    evidence.add(entry.at, entry.id, entry.data, clear)
+        async for entry, clear in judged(store, begin, now):
+            first, last = first or entry.at, entry.at
+            evidence.add(entry.at, entry.id, entry.data, clear)
         if not evidence.messages:
             raise CannotRun("the journal has no verdict from that time")
         await context.journal_export(store, what="suggest")

@@ -271,7 +271,7 @@ async def test_a_new_policy_is_followed(here: Here) -> None:
     path = here.settings.policy
     path.write_text(path.read_text().replace("enforce: true", "enforce: false"))
     before = here.policies.policy.sha256
-    put = await policychange.reload(here.settings, by="root", agree=policychange.always)
+    put = await policychange.reload(here.settings, by="root", agree=lambda _: True)
     await here.look()
     assert here.number("policy_enforced") == 0
     assert here.number("policy_info", put.sha256) == 1

@@ -130,7 +130,7 @@ async def test_a_file_that_changes_while_read_is_refused(etc: Path, monkeypatch:
 
     monkeypatch.setattr(policychange, "propose", slowly)
     with pytest.raises(Broken, match="changed while they were read"):
-        await policychange.reload(settings, by="test", agree=policychange.always)
+        await policychange.reload(settings, by="test", agree=lambda _: True)
 
 
 def test_reload_refuses_what_check_refuses(run: Callable[..., Result], etc: Path) -> None:

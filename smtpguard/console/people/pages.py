@@ -51,8 +51,8 @@ class Services:
     factors: Factors
     place: Site
     provider: Provider | None = None
-    own: RateLimit | None = None  # attempts at the own password while signed in
-    required: frozenset[Role] = frozenset()  # who must have a second factor
+    own: RateLimit  # attempts at the own password while signed in
+    required: frozenset[Role]  # who must have a second factor
 
 
 class Pages:
@@ -313,17 +313,15 @@ class Pages:
     async def _right(self, account: Account, password: str) -> bool:
         """Ask for the account's password again, with limited attempts: a person at an unlocked browser must not guess
         it."""
-        brake = self._s.own
-        if brake is not None and brake.wait(account.account_id) > 0:
+        if self._s.own.wait(account.account_id) > 0:
             return False
-        if brake is not None:
-            brake.take(account.account_id)
+        self._s.own.take(account.account_id)
         try:
             right = await self._s.accounts.right_password(account, password)
         except TooManyHashes:
             return False
-        if right and brake is not None:
-            brake.give_back(account.account_id)
+        if right:
+            self._s.own.give_back(account.account_id)
         return right
 
     def _provider(self) -> Provider:
