@@ -24,7 +24,6 @@ from smtpguard.app.mentions import Feeds
 from smtpguard.app.policies import Following
 from smtpguard.app.relay import Relays
 from smtpguard.app.services import notice_head, notices, opened, term
-from smtpguard.app.syslog import Syslog
 from smtpguard.config.problem import Broken
 from smtpguard.config.secret import read_secret
 from smtpguard.config.settings import Settings
@@ -42,7 +41,7 @@ from smtpguard.notices.render import Renderer, Sign
 from smtpguard.observe.webhooks.delivery import Clock, Dispatcher, Hook, Sender
 from smtpguard.observe.webhooks.payload import Allowed, Format, Topic
 from smtpguard.observe.webhooks.rows import Cursors
-from smtpguard.observe.witnessing import SYSLOG, Sending, Timestamping, Witnessing
+from smtpguard.observe.witnessing import Sending, Syslog, Timestamping, Witnessing
 from smtpguard.outbox.asking import report_doubts
 from smtpguard.outbox.delivery import Delivery
 from smtpguard.processes.numbers import Said
@@ -94,28 +93,9 @@ class Deliverer(Part):
         name = settings.hostname or host_name()
         self._teller = teller(settings, self._store, self._policies, clock)
         self._audit_log = AuditFollower(Cursors(self._store), clock)
-        witness = settings.audit.witness
-        self._witnessing = Witnessing(
-            self._store,
-            clock,
-            witness.url if witness is not None else "",
-            token=read_secret(witness.token_file).get_secret_value()
-            if witness is not None and witness.token_file is not None
-            else "",
-        )
-        self._undo.push_async_callback(self._witnessing.close)
-        self._syslog: Sending | None = None
-        if settings.audit.syslog is not None:
-            syslog = Syslog(settings.audit.syslog, name, clock)
-            self._undo.push_async_callback(syslog.close)
-            self._syslog = Sending(self._store, clock, SYSLOG, "the syslog server", syslog)
-        self._timestamping: Timestamping | None = None
-        if (stamps := settings.audit.timestamps) is not None and stamps.url:
-            roots = authorities(stamps.ca_file)
-            self._timestamping = Timestamping(
-                self._store, clock, stamps.url, roots, settings.state, every_seconds=stamps.every
-            )
-            self._undo.push_async_callback(self._timestamping.close)
+        self._witnesses = list(witnesses(settings, self._store, clock, name))
+        for each in self._witnesses:
+            self._undo.push_async_callback(each.close)
         self._freshness = ListRefresh(settings, self._policies, self._digester, self._store, clock)
         read = read_by(settings.policy.parent, settings.delimiters)
         self._memberships = Memberships(self._policies, self._store, clock, read)
@@ -159,11 +139,8 @@ class Deliverer(Part):
             tasks.create_task(self._freshness.run())
             tasks.create_task(self._memberships.run())
             tasks.create_task(self._audit_log.run())
-            tasks.create_task(self._witnessing.run())
-            if self._timestamping is not None:
-                tasks.create_task(self._timestamping.run())
-            if self._syslog is not None:
-                tasks.create_task(self._syslog.run())
+            for witness in self._witnesses:
+                tasks.create_task(witness.run())
             tasks.create_task(self._renewals.run())
             if self._teller is not None:
                 tasks.create_task(self._teller.run())
@@ -309,6 +286,19 @@ def _language_of(people: People) -> Callable[[str], Awaitable[str]]:
         return account.language if account is not None else ""
 
     return chosen
+
+
+def witnesses(settings: Settings, store: Store, clock: SystemClock, name: str) -> Iterator[Sending]:
+    """What sends checkpoints out of this host, which is called ``name``. Raises Broken and CannotStart."""
+    audit = settings.audit
+    url, token_file = (audit.witness.url, audit.witness.token_file) if audit.witness is not None else ("", None)
+    token = read_secret(token_file).get_secret_value() if token_file is not None else ""
+    yield Witnessing(store, clock, url, token=token)
+    if audit.syslog is not None:
+        yield Syslog(store, clock, audit.syslog, name)
+    if audit.timestamps is not None and audit.timestamps.url:
+        roots, every = authorities(audit.timestamps.ca_file), audit.timestamps.every
+        yield Timestamping(store, clock, audit.timestamps.url, roots, settings.state, every_seconds=every)
 
 
 def teller(settings: Settings, store: Store, policies: PolicyInForce, clock: Clock) -> Dispatcher | None:

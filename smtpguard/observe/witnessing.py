@@ -8,17 +8,22 @@ logged. The cursors are stored beside those of webhooks.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
+import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 from sqlalchemy import Connection
 
 from smtpguard import __version__
 from smtpguard.database.access import Access, Clock
 from smtpguard.database.errors import LedgerError
+from smtpguard.journal.chain import utc_text
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.rows import WITNESS, signed_after, write_line
 from smtpguard.journal.timestamp import APART, FILE, MISSING, Timestamp, Unproven, request, stamped_at
@@ -51,6 +56,9 @@ class Sending:
         self._access, self._clock, self._name, self._what, self._send = access, clock, name, what, send
         self._cursors = Cursors(access)
         self._failing = 0.0
+
+    async def close(self) -> None:
+        """The connection to the receiver."""
 
     async def run(self) -> None:
         """Forever; if the store or the receiver does not answer, it is tried again."""
@@ -222,3 +230,75 @@ class Timestamping(Posting):
             minutes = abs(apart).total_seconds() / 60
             log.warning("the clock of this host is %d minutes %s that of the time-stamp authority", minutes, where)
         return ""
+
+
+PRIORITY = 13 * 8 + 5
+"""Facility "log audit", severity "notice" (RFC 5424 section 6.2.1)."""
+PORT = 514
+
+
+class Syslog(Sending):
+    """To a syslog server as it is (RFC 5424): over a local socket, UDP (RFC 5426) or TCP (RFC 6587, with octet counts).
+
+    ``url``: unix:///dev/log, udp://HOST:PORT or tcp://HOST:PORT. A stream is kept open, and opened anew once it fails.
+    """
+
+    def __init__(self, access: Access, clock: Clock, url: str, host: str) -> None:
+        super().__init__(access, clock, SYSLOG, "the syslog server", self._given)
+        parts = urlsplit(url)
+        self._kind, self._path = parts.scheme, unquote(parts.path)
+        self._place = (parts.hostname or "", parts.port or PORT)
+        self._host = host
+        self._stream: asyncio.StreamWriter | None = None
+
+    async def close(self) -> None:
+        if self._stream is not None:
+            stream, self._stream = self._stream, None
+            stream.close()
+            with contextlib.suppress(OSError, TimeoutError):
+                async with asyncio.timeout(1):
+                    await stream.wait_closed()
+
+    async def _given(self, made: Checkpoint) -> str:
+        """No syslog server confirms that it has stored it."""
+        text = self._message(made)
+        try:
+            async with asyncio.timeout(SECONDS):
+                await (self._streamed(text) if self._kind == "tcp" else self._datagram(text))
+        except TimeoutError:
+            problem = "no answer in time"
+        except OSError as error:
+            problem = error.strerror or type(error).__name__
+        else:
+            return ""
+        await self.close()
+        return problem
+
+    def _message(self, made: Checkpoint) -> bytes:
+        """One message, without a byte order mark: the note's dash is UTF-8, and its receivers look for the note as it
+        is."""
+        stamp = utc_text(self._clock.now(), "milliseconds")
+        return f"<{PRIORITY}>1 {stamp} {self._host or '-'} smtpguard {os.getpid()} checkpoint - {line(made)}".encode()
+
+    async def _streamed(self, text: bytes) -> None:
+        if self._stream is not None and self._stream.is_closing():
+            await self.close()
+        if self._stream is None:
+            reader, self._stream = await asyncio.open_connection(*self._place)
+            self._reader = reader
+        elif self._reader.at_eof():  # the server has left: what is written now would be lost
+            raise ConnectionResetError(None, "the server has closed the connection")
+        self._stream.write(b"%d %b" % (len(text), text))
+        await self._stream.drain()
+
+    async def _datagram(self, text: bytes) -> None:
+        loop = asyncio.get_running_loop()
+        if self._kind == "unix":
+            family, place = socket.AF_UNIX, self._path
+        else:
+            found = await loop.getaddrinfo(*self._place, type=socket.SOCK_DGRAM)
+            family, place = found[0][0], found[0][4]  # type: ignore[assignment]
+        with socket.socket(family, socket.SOCK_DGRAM) as datagram:
+            datagram.setblocking(False)
+            await loop.sock_connect(datagram, place)
+            await loop.sock_sendall(datagram, text)

@@ -10,12 +10,11 @@ from urllib.parse import quote
 
 import pytest
 
-from smtpguard.app.syslog import Syslog
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import settings_of
 from smtpguard.config.yaml import load_yaml
 from smtpguard.journal.note import notes_in, read
-from smtpguard.observe.witnessing import SYSLOG, Sending
+from smtpguard.observe.witnessing import Syslog
 from smtpguard.store.store import Store
 from tests.observe.test_witnessing import signed
 from tests.store.making import Clock
@@ -25,9 +24,8 @@ _MESSAGE = re.compile(
 )
 
 
-def sending(store: Store, clock: Clock, url: str) -> tuple[Sending, Syslog]:
-    syslog = Syslog(url, "guard.example.com", clock)
-    return Sending(store, clock, SYSLOG, "the syslog server", syslog), syslog
+def sending(store: Store, clock: Clock, url: str) -> Syslog:
+    return Syslog(store, clock, url, "guard.example.com")
 
 
 @pytest.mark.parametrize("kind", ["unix", "udp"])
@@ -37,7 +35,7 @@ async def test_each_checkpoint_is_one_datagram(store: Store, clock: Clock, tmp_p
         server.bind(str(tmp_path / "log") if kind == "unix" else ("127.0.0.1", 0))
         server.settimeout(60)
         place = quote(str(tmp_path / "log")) if kind == "unix" else f"127.0.0.1:{server.getsockname()[1]}"
-        one, _ = sending(store, clock, f"{kind}://{place}")
+        one = sending(store, clock, f"{kind}://{place}")
         await signed(store)
         assert await one.give() == 1
         await signed(store)
@@ -63,25 +61,25 @@ async def test_a_stream_uses_octet_counting_and_reconnects(store: Store, clock: 
 
     server = await asyncio.start_server(heard, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    one, syslog = sending(store, clock, f"tcp://127.0.0.1:{port}")
+    one = sending(store, clock, f"tcp://127.0.0.1:{port}")
     async with server:
         await signed(store)
         assert await one.give() == 1
         await left.wait()
         left.clear()
-        assert await syslog._reader.read() == b"", "the client has noticed that the server closed"
+        assert await one._reader.read() == b"", "the client has noticed that the server closed"
         await signed(store)
         assert await one.give() == 0
         assert await one.give() == 1
         await left.wait()
-    await syslog.close()
+    await one.close()
     assert [read(note).seq for each in got for note in notes_in(each.decode())] == [4, 7]
 
 
 async def test_an_unreachable_server_gets_it_later(
     store: Store, clock: Clock, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    one, _ = sending(store, clock, f"unix://{tmp_path}/log")
+    one = sending(store, clock, f"unix://{tmp_path}/log")
     await signed(store)
     assert await one.give() == 0
     assert "the syslog server did not take a checkpoint: No such file or directory" in caplog.text
