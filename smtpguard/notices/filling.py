@@ -124,17 +124,24 @@ def _line(hold: Hold, in_force: InForce) -> dict[str, Any]:
     }
 
 
+def _message(event: Event) -> dict[str, Any]:
+    """What the journal has of a message."""
+    return {
+        "subject": next(iter(event.private.get("subject", ())), ""),
+        "from": next(iter(event.private.get("from", ())), ""),
+        "reach": int(event.data["counts"]["reach"]),
+        "reach_at_least": bool(event.data.get("reach_at_least")),
+    }
+
+
 def _rejected(event: Event, in_force: InForce, name: str) -> dict[str, Any]:
     """A message that was rejected at once was never held: it has no id, and does not wait."""
     return {
+        **_message(event),
         "hold_id": None,
-        "subject": next(iter(event.private.get("subject", ())), ""),
-        "from": next(iter(event.private.get("from", ())), ""),
         "state": State.REJECTED.value,
         "held_at": utc_text(event.at),
         "expires_at": None,
-        "reach": int(event.data["counts"]["reach"]),
-        "reach_at_least": bool(event.data.get("reach_at_least")),
         "lists": [in_force.registry.lists[name].title or name] if name in in_force.registry.lists else [],
         "reasons": [],
     }
@@ -174,16 +181,16 @@ async def _decision(
 def frozen(freezes: Iterable[Freeze], hold: Hold, in_force: InForce) -> list[dict[str, Any]]:
     """Freezes as a notice shows them: ``list`` only if it may be named to this reader, and never the reason, which is
     for users of the console."""
-    named = nameable(hold, in_force)
-    lists = in_force.registry.lists
+    named, lists = nameable(hold, in_force), in_force.registry.lists
+
+    def title(freeze: Freeze) -> str | None:
+        found = (lists[freeze.value].title if freeze.value in lists else "") or freeze.value
+        return found if freeze.selector is Selector.LIST and found in named else None
+
     return [
         {
             "selector": freeze.selector.value,
-            "list": title
-            if freeze.selector is Selector.LIST
-            and (title := (lists[freeze.value].title or freeze.value) if freeze.value in lists else freeze.value)
-            in named
-            else None,
+            "list": title(freeze),
             "by": freeze.by,
             "since": utc_text(freeze.at),
             "until": utc_text(freeze.until) if freeze.until is not None else None,
@@ -269,10 +276,7 @@ def _observed_line(event: Event, in_force: InForce) -> dict[str, Any]:
         if a is not None
     )
     return {
-        "subject": next(iter(event.private.get("subject", ())), ""),
-        "from": next(iter(event.private.get("from", ())), ""),
-        "reach": int(event.data["counts"]["reach"]),
-        "reach_at_least": bool(event.data.get("reach_at_least")),
+        **_message(event),
         "lists": list(dict.fromkeys(info.title or info.name for info in lists if info is not None)),
         "rules": list(event.data["observed"]),
     }

@@ -118,14 +118,10 @@ def waiting(hold: Hold, in_force: InForce, now: datetime) -> dict[str, Any]:
 
 def held(hold: Hold, gathered: Gathered) -> dict[str, Any]:
     """The common data for writer and approvers."""
-    in_force, now = gathered.in_force, hold.held_at
-    return about(hold, in_force) | {
-        "held_at": utc_text(hold.held_at),
-        "expires_at": utc_text(hold.expires_at),
+    in_force = gathered.in_force
+    return waiting(hold, in_force, hold.held_at) | {
         "reasons": reasons(hold, in_force),
         **marks(gathered, named=bool(nameable(hold, in_force))),
-        "deciders": deciders(hold, in_force, now),
-        "nobody": bool(out_of_reach(hold, in_force.groups)),
     }
 
 
@@ -140,8 +136,8 @@ def rejected(hits: Sequence[Hit], gathered: Gathered, now: datetime) -> dict[str
     """There is no hold: the data comes from the message itself."""
     everyone, header = gathered.everyone, gathered.transaction.message.header
     return {
+        **NONE,
         "notice": "rejected",
-        "hold_id": None,
         "subject": header.get("Subject") or "",
         "message_id": header.get("Message-ID") or "",
         "from": header.get("From") or "",
@@ -151,8 +147,6 @@ def rejected(hits: Sequence[Hit], gathered: Gathered, now: datetime) -> dict[str
         "reach_at_least": everyone.reach.high > everyone.reach.low,
         "lists": [gathered.in_force.registry.lists[n].title or n for n in everyone.addressed],
         "sensitive": sensitive(gathered.in_force.registry.lists[n] for n in everyone.addressed),
-        "summary": "",
-        "part": False,
         "writer": True,
         "at": utc_text(now),
         "reasons": sentences(hits, gathered.in_force, named=bool(everyone.addressed)),

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -41,33 +42,21 @@ Sign = Callable[[bytes], bytes]
 """A whole message -> the DKIM-Signature field to put before it."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Renderer:
     """Renders NOTICE and DSN intents. ``in_force`` and ``templates`` are asked each time, since both change with a
-    reload."""
+    reload. ``answers``: the address at which approvers vote by mail, None if they cannot. ``chosen``: the language that
+    the account with this canonical address has chosen, "" for none."""
 
-    def __init__(
-        self,
-        *,
-        ledger: Ledger,
-        in_force: Callable[[], InForce],
-        templates: Callable[[], NoticeTemplates],
-        clock: Clock,
-        reporting_mta: str,
-        sign: Sign | None = None,
-        links: Links | None = None,
-        answers: tuple[Address, Tokens] | None = None,
-        chosen: Callable[[str], Awaitable[str]] | None = None,
-    ) -> None:
-        """``answers``: the address at which approvers vote by mail, None if they cannot. ``chosen``: the language that the account with this canonical address has chosen, "" for none."""
-        self._ledger = ledger
-        self._in_force = in_force
-        self._templates = templates
-        self._clock = clock
-        self._reporting_mta = reporting_mta
-        self._sign = sign
-        self._links = links
-        self._answers = answers
-        self._chosen = chosen
+    ledger: Ledger
+    in_force: Callable[[], InForce]
+    templates: Callable[[], NoticeTemplates]
+    clock: Clock
+    reporting_mta: str
+    sign: Sign | None = None
+    links: Links | None = None
+    answers: tuple[Address, Tokens] | None = None
+    chosen: Callable[[str], Awaitable[str]] | None = None
 
     async def render(self, intent: Intent) -> Sequence[tuple[Envelope, bytes]]:
         """Envelope and message, and if it needs more than ASCII a second version in 7 bits; nothing if the notice is
@@ -82,8 +71,8 @@ class Renderer:
         raise ValueError(f"an intent of kind {intent.kind.value} has content of its own")
 
     async def _notice(self, intent: Intent) -> Sequence[tuple[Envelope, bytes]]:
-        templates = self._templates()
-        data = await fill(self._ledger, intent.data, self._in_force(), self._clock.now())
+        templates = self.templates()
+        data = await fill(self.ledger, intent.data, self.in_force(), self.clock.now())
         if data is None:
             return ()
         to = intent.recipients[0].address
@@ -91,13 +80,13 @@ class Renderer:
         if data.get("role") == "sender" and data.get("messages"):
             lines = [{**line, "mine": self._link(to, line | {"writer": True})} for line in data["messages"]]
             data = {**data, "messages": lines}
-        spoken = await self._chosen(self._canonical(to)) if self._chosen is not None else ""
+        spoken = await self.chosen(self._canonical(to)) if self.chosen is not None else ""
         notice = Notice(
             id=intent.intent_id,
             to=to,
             data=data,
             language=spoken or choose_language(_spoken_by(to, data), templates.head.languages),
-            at=self._clock.now(),
+            at=self.clock.now(),
         )
         raw = await asyncio.to_thread(lambda: self._signed(templates.render(notice)))
         recipients = tuple(Recipient(address=r.address, notify="NEVER") for r in intent.recipients)
@@ -106,27 +95,27 @@ class Renderer:
     def _link(self, to: Address, data: Mapping[str, Any]) -> str | None:
         """For the writer of a held message, who has no account. Signed when it is sent, and never stored."""
         writes = data.get("writer") or data.get("notice") in WRITERS
-        if self._links is None or not writes or not data.get("hold_id"):
+        if self.links is None or not writes or not data.get("hold_id"):
             return None
         address = self._canonical(to)
-        until = (_time(data.get("expires_at")) or self._clock.now()) + AFTER
-        text = self._links.sign(Link(hold_id=data["hold_id"], address=address, until=until))
+        until = (_time(data.get("expires_at")) or self.clock.now()) + AFTER
+        text = self.links.sign(Link(hold_id=data["hold_id"], address=address, until=until))
         return text if len(text) <= MOST_LINK else None
 
     def _answer_to(self, to: Address, data: Mapping[str, Any], notice_id: str) -> str:
         """The address at which this reader votes by answering this notice, "" for none. Made when it is sent, and never
         stored."""
-        if self._answers is None or not data.get("bound"):
+        if self.answers is None or not data.get("bound"):
             return ""
-        at, tokens = self._answers
+        at, tokens = self.answers
         token = tokens.local(data["hold_id"], data["bound"], self._canonical(to), notice_id)
         return f"{at.local}+{token}@{at.domain}"
 
     def _canonical(self, to: Address) -> str:
-        return to.canonical(self._in_force().registry.digester.delimiters)
+        return to.canonical(self.in_force().registry.digester.delimiters)
 
     async def _dsn(self, intent: Intent) -> Sequence[tuple[Envelope, bytes]]:
-        templates, data = self._templates(), intent.data
+        templates, data = self.templates(), intent.data
         sender, action = intent.recipients[0].address, Action(data["action"])
         reports = tuple(
             Report(
@@ -143,10 +132,10 @@ class Renderer:
         if not reports or (action is Action.DELAYED and not await self._still_sent(intent)):
             return ()
         try:
-            original = await self._ledger.contents.load(intent.content_sha256) if intent.content_sha256 else None
+            original = await self.ledger.contents.load(intent.content_sha256) if intent.content_sha256 else None
         except ContentMissing:
             original = None
-        now = self._clock.now()
+        now = self.clock.now()
         dsn = Dsn(
             id=intent.intent_id,
             envelope=Envelope(
@@ -160,7 +149,7 @@ class Renderer:
             original=original,
             arrived_at=_time(data.get("arrived_at")) or now,
             at=now,
-            reporting_mta=self._reporting_mta,
+            reporting_mta=self.reporting_mta,
             hold_id=intent.hold_id or "",
             language=choose_language(data.get("language") or "", templates.head.languages),
             retry_until=_time(data.get("retry_until")),
@@ -171,7 +160,7 @@ class Renderer:
 
     async def _still_sent(self, intent: Intent) -> bool:
         """Whether it was not revoked meanwhile: else no further attempts are made."""
-        hold = await self._ledger.holds.find(intent.hold_id) if intent.hold_id is not None else None
+        hold = await self.ledger.holds.find(intent.hold_id) if intent.hold_id is not None else None
         return hold is None or hold.state not in _TAKEN_BACK
 
     def _forms(self, dsn: Dsn, head: NoticeHead) -> list[tuple[Envelope, bytes]]:
@@ -181,7 +170,7 @@ class Renderer:
         return [(envelope, self._signed(raw)) for envelope, raw in forms]
 
     def _signed(self, raw: bytes) -> bytes:
-        return self._sign(raw) + raw if self._sign is not None else raw
+        return self.sign(raw) + raw if self.sign is not None else raw
 
 
 def _spoken_by(to: Address, data: Mapping[str, Any]) -> str:
