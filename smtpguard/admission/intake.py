@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from typing import Protocol
 
 from smtpguard.admission import asking
 from smtpguard.admission.builtinrules import with_fixed
@@ -22,9 +23,7 @@ from smtpguard.admission.bypassed import BypassPath
 from smtpguard.admission.dispose import Dispose
 from smtpguard.admission.fronted import is_plain, is_still, key_of, marks_of
 from smtpguard.admission.mailingverdict import is_by_sender, mailing_verdict
-from smtpguard.admission.mailvote import ReturnedMail, VotesByMail
 from smtpguard.admission.model import Admission, ComparisonMissing, Item, Seen
-from smtpguard.admission.preapproval import Preapproval
 from smtpguard.admission.record import Record, refused_at_rcpt
 from smtpguard.counts.keys import persons
 from smtpguard.database.errors import Busy, ContentMissing, Full, Gone, LedgerError, PolicyMoved, PolicyUnreadable
@@ -37,8 +36,10 @@ from smtpguard.holds.deadlines import Deadlines
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.recipients import Classified
 from smtpguard.mail import reply
+from smtpguard.mail.address import Address
 from smtpguard.mail.constant import maker
 from smtpguard.mail.envelope import Envelope, Session
+from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Fence, Onward, Recalled, RefusedRecipient, Transaction
 from smtpguard.mailings.differences import Approved
 from smtpguard.mailings.model import Grant
@@ -93,6 +94,19 @@ class Limits:
     rounds_seconds: float = 120.0
 
 
+class OwnMail(Protocol):
+    """What takes mail to addresses of the guard's own: preapprovals, votes by mail, or what comes back."""
+
+    def reply_to(self, address: Address) -> Reply | None:
+        """The reply to a recipient; None if it is not one of them."""
+
+    def asked(self, transaction: Transaction) -> bool:
+        """Whether one of them is among the recipients."""
+
+    async def __call__(self, transaction: Transaction, onward: Onward) -> Disposition:
+        """Raises subclasses of LedgerError; the client then keeps the message."""
+
+
 class Intake:
     """What the wire calls with every whole message (``Admit``)."""
 
@@ -108,9 +122,7 @@ class Intake:
         term: Deadlines,
         notices: Notices | None = None,
         limits: Limits | None = None,
-        beforehand: Preapproval | None = None,
-        votes: VotesByMail | None = None,
-        returned: ReturnedMail | None = None,
+        own: Sequence[OwnMail] = (),
         front: Front | None = None,
         bypass: BypassPath | None = None,
     ) -> None:
@@ -127,7 +139,7 @@ class Intake:
         self._idle: asyncio.Future[None] | None = None
         self._held = _Lately()
         self._approved = _Approved()
-        self._beforehand, self._votes, self._returned, self._front = beforehand, votes, returned, front
+        self._own, self._front = own, front
         self.bypass = bypass
         self.undecided: Counter[str] = Counter()
         """Messages that were answered 451 or 452 without a verdict, by reason (``UNDECIDED``)."""
@@ -158,6 +170,10 @@ class Intake:
                 self._idle.set_result(None)
                 self._idle = None
 
+    def here(self, address: Address) -> Reply | None:
+        """The reply to a recipient that is an address of the guard's own."""
+        return next((found for own in self._own if (found := own.reply_to(address)) is not None), None)
+
     async def drain(self) -> None:
         """Wait for running transactions, whose clients may have disconnected."""
         if self._running:
@@ -177,15 +193,10 @@ class Intake:
         return Deferred(reply=answer, undecided=True)
 
     async def _straight(self, transaction: Transaction, onward: _Once) -> Disposition:
-        if self._beforehand is not None and self._beforehand.asked(transaction):
-            async with asyncio.timeout(self._limits.rounds_seconds):
-                return await self._beforehand(transaction, onward, transaction.gone)
-        if self._votes is not None and self._votes.asked(transaction):
-            async with asyncio.timeout(self._limits.rounds_seconds):
-                return await self._votes(transaction, onward)
-        if self._returned is not None and self._returned.asked(transaction):
-            async with asyncio.timeout(self._limits.rounds_seconds):
-                return await self._returned(transaction, onward)
+        for own in self._own:
+            if own.asked(transaction):
+                async with asyncio.timeout(self._limits.rounds_seconds):
+                    return await own(transaction, onward)
         keep = compare = recalled = False
         approved: dict[str, Approved] = {}
         came, began = self._clock.now(), self._clock.monotonic()

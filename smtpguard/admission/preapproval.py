@@ -8,7 +8,7 @@ same text, goes to those lists, and stays within the approval's time and number 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from smtpguard.admission.mailingverdict import MailingVerdict
@@ -47,7 +47,7 @@ class Preapproval:
     term: Deadlines
     notices: Notices
 
-    def answer(self, address: Address) -> Reply | None:
+    def reply_to(self, address: Address) -> Reply | None:
         """The reply to a recipient; None if it is not the guard's own address."""
         name = name_at(address, self.address)
         if name is None:
@@ -63,7 +63,7 @@ class Preapproval:
         """Whether the guard is among the recipients."""
         return any(name_at(a, self.address) is not None for a in transaction.envelope.addresses)
 
-    async def __call__(self, transaction: Transaction, onward: Onward, gone: Callable[[], bool]) -> Disposition:
+    async def __call__(self, transaction: Transaction, onward: Onward) -> Disposition:
         """Raises subclasses of LedgerError."""
         await onward.abandon()
         in_force = self.policies.current()
@@ -104,7 +104,7 @@ class Preapproval:
             content_sha256=transaction.message.sha256,
             identity=facts.identity,
             test=True,
-            gone=gone,
+            gone=transaction.gone,
         )
         admission = await self.ledger.admit(item, step)
         assert admission.disposition is not None

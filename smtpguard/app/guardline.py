@@ -15,7 +15,7 @@ import structlog
 
 from smtpguard.admission.bypassed import BypassPath
 from smtpguard.admission.dispose import Dispose
-from smtpguard.admission.intake import Intake
+from smtpguard.admission.intake import Intake, OwnMail
 from smtpguard.admission.mailvote import ReturnedMail, VotesByMail
 from smtpguard.admission.preapproval import Preapproval
 from smtpguard.app.clock import SystemClock, host_name, ids
@@ -32,7 +32,7 @@ from smtpguard.holds.replying import Tokens
 from smtpguard.holds.service import Approvals
 from smtpguard.journal.bypass import Bypasses
 from smtpguard.mail.address import Address
-from smtpguard.mail.reply import RECALLED, Reply
+from smtpguard.mail.reply import RECALLED
 from smtpguard.processes.numbers import PUT_OFF
 from smtpguard.store.bypassed import Bypassed
 from smtpguard.store.store import Store
@@ -51,9 +51,6 @@ class Line:
     hostname: str
     store: Store
     policies: Following
-    beforehand: Preapproval | None = None
-    votes: VotesByMail | None = None
-    returned: ReturnedMail | None = None
     background: tuple[Callable[[], Coroutine[Any, Any, None]], ...] = ()
 
     async def follow(self) -> None:
@@ -61,14 +58,6 @@ class Line:
         async with asyncio.TaskGroup() as tasks:
             for run in (self.watch.run, *self.background):
                 tasks.create_task(run())
-
-    def here(self, address: Address) -> Reply | None:
-        """The reply to a recipient that is an address of the guard's own, for preapprovals, votes by mail or what
-        comes back."""
-        found = self.beforehand.answer(address) if self.beforehand is not None else None
-        if found is None and self.votes is not None:
-            found = self.votes.reply_to(address)
-        return self.returned.reply_to(address) if found is None and self.returned is not None else found
 
 
 async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock | None = None) -> Line:
@@ -87,31 +76,26 @@ async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock |
     made = gathering(settings, policies.around, undo)
     hostname = settings.hostname or host_name()
     told, terms = notices(settings), term(settings)
-    beforehand = None
+    own: list[OwnMail] = []
     if settings.hold.approve_at:
-        beforehand = Preapproval(
+        own.append(Preapproval(
             address=Address.parse(settings.hold.approve_at), ledger=ledger, policies=policies, gather=made.gather,
-            term=terms,
-            notices=told,
-        )  # fmt: skip
-    votes = None
+            term=terms, notices=told,
+        ))  # fmt: skip
     if settings.hold.reply_at:
-        votes = VotesByMail(
+        own.append(VotesByMail(
             address=Address.parse(settings.hold.reply_at), tokens=Tokens(secret), ledger=ledger, policies=policies,
             reader=made.reader, verifier=made.verifier, approvals=Approvals(ledger, policies, clock, notices=told, term=terms),
             notices=told, clock=clock, required=second_factor_for(settings),
-        )  # fmt: skip
-    returned = None
+        ))  # fmt: skip
     if settings.returns.addresses:
         from smtpguard.returns.service import Returns
 
         new_id = ids()
         freezes = freezes_of(settings, ledger, clock, new_id)
         service = Returns(ledger, policies, clock, digester, freezes, key=secret, new_id=new_id)
-        returned = ReturnedMail(
-            addresses=[Address.parse(each) for each in settings.returns.addresses],
-            take=lambda message, to: service.take(message, to=to),
-        )
+        addresses = [Address.parse(each) for each in settings.returns.addresses]
+        own.append(ReturnedMail(addresses=addresses, take=lambda message, to: service.take(message, to=to)))
     bypass: BypassPath | None = None
     background: tuple[Callable[[], Coroutine[Any, Any, None]], ...] = ()
     if settings.bypass.people:
@@ -137,23 +121,11 @@ async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock |
         clock,
         term=terms,
         notices=told,
-        beforehand=beforehand,
-        votes=votes,
-        returned=returned,
+        own=own,
         front=front,
         bypass=bypass,
     )
-    return Line(
-        intake=intake,
-        watch=watch,
-        hostname=hostname,
-        store=ledger,
-        policies=policies,
-        beforehand=beforehand,
-        votes=votes,
-        returned=returned,
-        background=background,
-    )
+    return Line(intake=intake, watch=watch, hostname=hostname, store=ledger, policies=policies, background=background)
 
 
 async def settled(serving: Awaitable[None], what: str, connection: socket.socket, closed: Callable[[], None]) -> None:

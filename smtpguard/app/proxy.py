@@ -66,7 +66,7 @@ class Proxy(Part):
         self._rates = RateLimits(settings)
         self._undo.callback(self._rates.close)
         listeners = [
-            replace(listener(settings, each, name, line.here), rate_check=self._rates.of(each))
+            replace(listener(settings, each, name, line.intake.here), rate_check=self._rates.of(each))
             for each in settings.listen.smtp
         ]
         self._receptions = [

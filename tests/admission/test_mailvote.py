@@ -99,7 +99,7 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
             required=frozenset({Role.ADMIN}),
         )  # fmt: skip
         intake = home.intake()
-        intake._votes = votes
+        intake._own = [votes]
         made = Desk(home, signing, votes, intake)
         done = await intake(home.transaction(NEWS), FakePassage())
         assert isinstance(done, Held)
@@ -158,7 +158,7 @@ async def test_a_signature_must_cover_the_notices_address(desk: Desk) -> None:
 async def test_a_used_notice_cannot_repeat_a_vote_taken_back(desk: Desk) -> None:
     desk.home.term = replace(desk.home.term, release_delay_seconds=60)
     later = replace(desk.votes, approvals=desk.home.approvals())
-    desk.intake._votes = later
+    desk.intake._own = [later]
     assert isinstance(await desk.say("APPROVE", login=EVA), Counted)
     stale = await desk.hold()
     await desk.home.approvals().unvote(desk.hold_id, approver=EVA, by=EVA)
@@ -168,7 +168,7 @@ async def test_a_used_notice_cannot_repeat_a_vote_taken_back(desk: Desk) -> None
     async def found(hold_id: str) -> Hold:
         return replace(stale, answered=())  # as it was before another process counted the first
 
-    desk.intake._votes = replace(later, ledger=PatchedStore(desk.home.store, {"holds.find": found}))
+    desk.intake._own = [replace(later, ledger=PatchedStore(desk.home.store, {"holds.find": found}))]
     assert "answered already" in said(await desk.say("APPROVE", login=EVA))
     assert (await desk.hold()).votes == ()
     assert await desk.told() == [(EVA, ""), (EVA, "This notice was answered already.")], (
