@@ -15,7 +15,8 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from smtpguard.lists.sources import Cell, Source, SourceError, Stop, Tally
-from smtpguard.lists.sources.server import SourceTimeouts, Web, secret, trust
+from smtpguard.lists.sources.http import Web
+from smtpguard.lists.sources.server import SourceTimeouts, secret, trust
 
 PAGE = 1000
 MAX_ANSWER = 32 << 20
