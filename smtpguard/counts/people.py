@@ -269,6 +269,7 @@ def rewritten(
 USUAL_FROM, USUAL_UNTIL = 35 * 86_400 * 1_000_000, 7 * 86_400 * 1_000_000
 """The period that the usual amount is taken from, in microseconds before now."""
 _NO_RESET = -(1 << 62)
+_EMPTIED = "DELETE FROM moment WHERE n <= 0 AND (scope, at) IN (SELECT c0, c1 FROM {})"
 
 
 class Moments:
@@ -310,7 +311,7 @@ class Moments:
         left = [(scope, at) for scope, at, _, n, _ in rows if n < 0]
         if left:
             self._batch.flush()
-            self._batch.execute("DELETE FROM moment WHERE scope = ? AND at = ? AND n <= 0", left)
+            self._batch.execute_with(_EMPTIED, left)
         self._found.clear()
 
 

@@ -34,6 +34,8 @@ from smtpguard.database.files import FairLock, ReadOnlyCopy, WriteBack, only_rea
 from smtpguard.database.fronts import Fronts, inode
 from smtpguard.database.sqlitepool import SqlitePool
 
+_STATEMENTS = 256
+"""Prepared statements that a connection to SQLite keeps."""
 BUSY_SECONDS = 15
 IDLE_SECONDS = 10
 """A node that is stopped within its transaction (SIGSTOP, a paused machine) is rolled back; those who wait for it wait
@@ -497,7 +499,9 @@ def _sqlite_engine(pool: SqlitePool) -> Engine:
 
 def _to_file(uri: str) -> sqlite3.Connection:
     """In autocommit: we begin transactions ourselves."""
-    connection = sqlite3.connect(uri, uri=True, check_same_thread=False, isolation_level=None)
+    connection = sqlite3.connect(
+        uri, uri=True, check_same_thread=False, isolation_level=None, cached_statements=_STATEMENTS
+    )
     connection.execute(f"PRAGMA {_EXACT}")
     return connection
 

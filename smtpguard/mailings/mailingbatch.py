@@ -48,8 +48,8 @@ _NOBODY: Mapping[bytes, CopyStatus] = {}
 _SOON = 1_000_000  # microseconds
 _KEY = itemgetter(0)
 _AGAIN = "UPDATE underway SET again = ? WHERE mailing = ?"
-_WENT = """UPDATE mailing SET went_first = CASE WHEN went_first <= ? THEN went_first ELSE ? END,
- went_last = CASE WHEN went_last >= ? THEN went_last ELSE ? END WHERE n = ?"""
+_WENT = """UPDATE mailing SET went_first = CASE WHEN went_first <= c1 THEN went_first ELSE c1 END,
+ went_last = CASE WHEN went_last >= c2 THEN went_last ELSE c2 END FROM {} WHERE n = c0"""
 
 
 def mailings_of(batch: Batch) -> MailingBatch:
@@ -453,9 +453,9 @@ class MailingBatch:
                 known.went(first)
                 known.went(last)
             else:
-                others.append((first, first, last, last, n))
+                others.append((n, first, last))
         if others:
-            self._page.execute(_WENT, others)
+            self._page.execute_with(_WENT, others)
 
     def _went_later(self, row: Row, digests: Sequence[bytes], decided: int, out: int) -> None:
         alike: dict[int, tuple[Copy, list[bytes]]] = {}
