@@ -27,6 +27,7 @@ _SECRET_PARAMETER = re.compile(
 """Names of a url's parameters that hold a secret; libpq's passfile and sslkey are paths."""
 _EXAMPLE = "a mapping like {csv: FILE, column: email}"
 _PATTERN_MAPS = ("regexp:", "pcre:")
+_SECRET_SETTING = re.compile(r"\b(?:pwd|password)\s*=", re.I)  # in a parameter: odbc_connect=DRIVER=...;PWD=...
 _TABLE = re.compile(r"[a-z]+:", re.I)
 _ATTRIBUTE = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}\Z")
 
@@ -39,7 +40,9 @@ def _without_password(url: str, where: str) -> str:
         _ = parts.port
     except ValueError:
         raise Invalid("invalid URL", 'a url like "https://crm.example.com/members"') from None
-    if held or any(map(_SECRET_PARAMETER.match, dict(parse_qsl(parts.query)))):
+    if held or any(
+        _SECRET_PARAMETER.match(name) or _SECRET_SETTING.search(value) for name, value in parse_qsl(parts.query)
+    ):
         raise Invalid("the url holds a password or a token in clear", f"the url without it, and {where}")
     return url
 
