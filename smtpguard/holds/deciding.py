@@ -80,6 +80,15 @@ def existing(batch: Batch, hold_id: str) -> Hold:
     return held
 
 
+def existing_mailing(batch: Batch, mailing_id: str) -> Row:
+    """Raises KeyError if there is no such mailing."""
+    batch.flush()
+    row = mailings_of(batch).by_name(mailing_id)
+    if row is None:
+        raise KeyError(mailing_id)
+    return row
+
+
 def apply(batch: Batch, held: Hold, made: Change) -> Change:
     if made.hold is not None and made.hold.hold_id != held.hold_id:
         raise ValueError("a change of one hold wrote another")
@@ -282,29 +291,25 @@ def _queue_apart(batch: Batch, lead: Hold, letter: Hold) -> None:
     """Set a letter apart that came after those that were decided on: the first such becomes the primary hold of the
     others."""
     batch.flush()
-    first = holds.queues(batch, [lead.queue]).get(lead.queue)
-    one = table.c.hold_id == letter.hold_id
-    if first is None:
-        batch.connection.execute(update(table).where(one).values(lead=None, copies=0, reach=letter.reach))
-        return
-    batch.connection.execute(update(table).where(one).values(lead=first))
-    more = {"copies": table.c.copies + 1, "reach": table.c.reach + letter.reach}
-    batch.connection.execute(update(table).where(table.c.hold_id == first).values(**more))
+    _wait_under(batch, letter.hold_id, holds.queues(batch, [lead.queue]).get(lead.queue, ""), letter.reach)
 
 
 def _set_apart(batch: Batch, row: Row, copy_id: str, people: Sequence[bytes]) -> None:
     """Let a copy wait as a hold of its own, or under one of the mailing's."""
     batch.flush()
-    entry, reach = row.mailing.entry, mailings_of(batch).weight(row, people)
-    one, first = table.c.hold_id == copy_id, table.c.hold_id == entry
-    if not entry:
-        batch.connection.execute(update(table).where(one).values(lead=None, copies=0, reach=reach))
-        mailings_of(batch).change(row, replace(row.mailing, entry=copy_id, copies=0))
-        return
-    batch.connection.execute(update(table).where(one).values(lead=entry))
-    more = {"copies": table.c.copies + 1, "reach": table.c.reach + reach}
-    batch.connection.execute(update(table).where(first).values(**more))
-    mailings_of(batch).change(row, replace(row.mailing, copies=row.mailing.copies + 1))
+    mailing = row.mailing
+    _wait_under(batch, copy_id, mailing.entry, mailings_of(batch).weight(row, people))
+    entry, copies = (mailing.entry, mailing.copies + 1) if mailing.entry else (copy_id, 0)
+    mailings_of(batch).change(row, replace(mailing, entry=entry, copies=copies))
+
+
+def _wait_under(batch: Batch, hold_id: str, lead: str, reach: int) -> None:
+    """``lead``: the hold that it waits under, "" if by itself. ``reach``: how many people it adds."""
+    own = {"lead": lead} if lead else {"lead": None, "copies": 0, "reach": reach}
+    batch.connection.execute(update(table).where(table.c.hold_id == hold_id).values(**own))
+    if lead:
+        more = {"copies": table.c.copies + 1, "reach": table.c.reach + reach}
+        batch.connection.execute(update(table).where(table.c.hold_id == lead).values(**more))
 
 
 def _following(batch: Batch, lead: Hold, n: int) -> tuple[Sequence[str], Mapping[str, Sending]]:
@@ -314,14 +319,14 @@ def _following(batch: Batch, lead: Hold, n: int) -> tuple[Sequence[str], Mapping
     else:
         back = false()
     waiting = lead.state is not State.WAITING and not lead.stopped_by
-    wait = table.c.state == State.WAITING.value if waiting else false()
-    query = select(table.c.hold_id).where(table.c.lead == lead.hold_id, or_(wait, back))
-    query = query.order_by(table.c.held_at, table.c.hold_id).limit(n)
-    ids = batch.connection.execute(query).scalars().all()
+    wait = table.c.state == State.WAITING.value
+    copies = (
+        select(table.c.hold_id).where(table.c.lead == lead.hold_id).order_by(table.c.held_at, table.c.hold_id).limit(n)
+    )
+    ids = batch.connection.execute(copies.where(or_(wait if waiting else false(), back))).scalars().all()
     sendings = outboxes.sendings(batch.connection, ids, batch.now_us) if ids else {}
     if lead.stopped_by and not ids:  # copies that still wait do not follow what was stopped
-        query = select(table.c.hold_id).where(table.c.lead == lead.hold_id, table.c.state == State.WAITING.value)
-        ids = batch.connection.execute(query.order_by(table.c.held_at, table.c.hold_id).limit(n)).scalars().all()
+        ids = batch.connection.execute(copies.where(wait)).scalars().all()
     return ids, sendings
 
 
@@ -433,24 +438,21 @@ def _stop(batch: Batch, freeze: Freeze) -> None:
     batch.flush()
     for n in [n for (n,) in batch.select("SELECT n FROM mailing WHERE state IN ('approved', 'paused')")]:
         row = mailings_of(batch).by_number(n)
-        if row is None or row.mailing.progress is None:
+        if (
+            row is None
+            or (progress := row.mailing.progress) is None
+            or not freeze.stops(row.mailing.selectable, batch.now)
+        ):
             continue
-        mailing = row.mailing
-        if freeze.stops(mailing.selectable, batch.now):
-            stopped = mailing.progress.moved(Move.STOP, batch.now, "a freeze") if mailing.progress is not None else None
-            if stopped is not None:
-                mailings_of(batch).change(row, replace(mailing, progress=stopped))
+        if (stopped := progress.moved(Move.STOP, batch.now, "a freeze")) is not None:
+            mailings_of(batch).change(row, replace(row.mailing, progress=stopped))
 
 
 def change_mailing(batch: Batch, mailing_id: str, step: Callable[[Mailing], tuple[Mailing, Change]]) -> Mailing:
     """Apply ``step`` to a mailing. Raises KeyError if there is no such mailing."""
-    batch.flush()
-    row = mailings_of(batch).by_name(mailing_id)
-    if row is None:
-        raise KeyError(mailing_id)
+    row = existing_mailing(batch, mailing_id)
     mailing, change = step(mailings_of(batch).view(row))
-    sealed = batch.sealed(change.events)
-    batch.append(sealed)
+    batch.append(batch.sealed(change.events))
     mailings_of(batch).change(row, mailing)
     mailings_of(batch).judge(row)
     return mailings_of(batch).view(row)

@@ -101,10 +101,7 @@ def take_back(batch: Batch, hold_id: str, step: Step) -> RevocationResult:
 def take_back_mailing(batch: Batch, mailing_id: str, decide: Decide, step: Step) -> tuple[Mailing, RevocationResult]:
     """Apply ``decide`` to a mailing, and ``step`` to all of it that is approved and not sent, in one commit. Raises
     KeyError if there is no such mailing."""
-    batch.flush()
-    row = mailings_of(batch).by_name(mailing_id)
-    if row is None:
-        raise KeyError(mailing_id)
+    row = deciding.existing_mailing(batch, mailing_id)
     leads = (holds.find(batch.connection, id) for id in _leads(batch.connection, mailing_id))
     groups = [_Group.look(batch.connection, lead, batch.now_us) for lead in leads if lead is not None]
     whole = Outgoing(

@@ -19,7 +19,7 @@ from smtpguard.database.errors import LedgerError
 from smtpguard.database.failpoint import passes
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock, Ledger, PolicyInForce
-from smtpguard.holds import effects, learning
+from smtpguard.holds import effects
 from smtpguard.holds.deadlines import REMINDERS, UNACKNOWLEDGED, Deadlines
 from smtpguard.holds.effects import (
     NOTHING_LEARNED,
@@ -430,7 +430,7 @@ class Approvals:
         """The slots in which the copies under a hold differ, and so what its approval covers beside it. Raises
         LedgerError."""
         slots, now = self._policies.current().slots, self._clock.now()
-        return await learning.learned(self._ledger, hold_id, seen.under if seen is not None else None, slots, now)
+        return await copies.learned(self._ledger, hold_id, seen.under if seen is not None else None, slots, now)
 
     def _voted(
         self,

@@ -14,7 +14,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from smtpguard.lists.declared import ListInfo, Names, Stream, split
-from smtpguard.lists.declared import build as build
 from smtpguard.lists.digest import Digester, person
 from smtpguard.lists.expansions import Expansion, Expansions
 from smtpguard.lists.index import Index, IndexStatus, Shelf, State, Together
@@ -36,83 +35,6 @@ from smtpguard.lists.recipients import (
 from smtpguard.mail.address import Address
 from smtpguard.mail.constant import maker
 from smtpguard.mail.envelope import Network, within
-
-
-def summed(
-    recipients: Sequence[Classification],
-    distinct: Collection[Classification],
-    *,
-    lists: Mapping[str, ListInfo],
-    statuses: Mapping[str, IndexStatus],
-    nested: Mapping[str, frozenset[str]],
-    blind: Sequence[str],
-) -> Classified:
-    """``recipients``: one for each RCPT; ``distinct``: each of their mailboxes once. ``nested``: the lists that each
-    list's address reaches; ``blind``: lists without a usable index."""
-    internal = outside = list_addresses = 0
-    addressed: set[str] = set()
-    people: list[Classification] = []
-    known: list[Classification] = []  # certain customers; then possible ones
-    doubtful: list[Classification] = []
-    surely: dict[str, int] = {}
-    perhaps: dict[str, int] = {}
-    crowds: list[Classification] = []
-    for one in distinct:
-        kinds = one.kinds  # one of a few objects: testing for membership is what takes time
-        if one.behind is not None:
-            crowds.append(one)
-            for name in one.lists:
-                surely.setdefault(name, 0)
-            for name in one.doubt:
-                perhaps.setdefault(name, 0)
-            if kinds is LIST:
-                list_addresses += 1
-                addressed.update(n for name in one.behind.addressed for n in nested.get(name, ()))
-            continue
-        if kinds is LIST:
-            list_addresses += 1
-            addressed.update(one.lists)
-            continue
-        people.append(one)
-        if kinds is INTERNAL or kinds is INTERNAL_MEMBER:
-            internal += 1
-        if one.lists:
-            known.append(one)
-            for name in one.lists:
-                surely[name] = surely.get(name, 0) + 1
-        elif one.doubt:
-            doubtful.append(one)
-        elif kinds is OUTSIDE:
-            outside += 1
-        for name in one.doubt:
-            perhaps[name] = perhaps.get(name, 0) + 1
-    touched: dict[str, Touched] = {}
-    for n in sorted({*addressed, *surely, *perhaps}):
-        certain = surely.get(n, 0)
-        members = Count(certain, certain + perhaps.get(n, 0))
-        touched[n] = _touched(lists[n], statuses[n], n in addressed, members)
-    # A member of an addressed list is counted there, once.
-    there = sum(not addressed.isdisjoint(one.lists) for one in known) if addressed else 0
-    beside, single, unsure = len(people) - there, len(known) - there, len(doubtful)
-    customers, reach = Count(single, single + unsure), Count(beside, beside)
-    for name in addressed:
-        reach += touched[name].size
-        customers += touched[name].size if lists[name].of_customers else NOBODY
-    counted = Classified(
-        recipients=tuple(recipients),
-        total=len(recipients),
-        internal=Count(internal, internal),
-        outside=Count(outside, outside + unsure),
-        list_addresses=Count(list_addresses, list_addresses),
-        members=Count(len(known), len(known) + unsure),
-        customers=customers,
-        reach=reach,
-        touched=touched,
-        people=tuple([one.digest for one in known]) if known else (),
-        doubtful=tuple([one.digest for one in doubtful]) if doubtful else (),
-        unsure={n: statuses[n].why for n in blind if n in touched} if touched else {},
-    )
-    return with_crowds(counted, crowds) if crowds else counted
 
 
 def _of_no_list(recipients: Sequence[Classification], distinct: Collection[Classification]) -> Classified | None:
@@ -331,9 +253,72 @@ class Registry:
         return self._summed(found, found)
 
     def _summed(self, recipients: Sequence[Classification], distinct: Collection[Classification]) -> Classified:
-        return summed(
-            recipients, distinct, lists=self.lists, statuses=self.statuses, nested=self._nested, blind=self._blind
+        """``recipients``: one for each RCPT; ``distinct``: each of their mailboxes once."""
+        statuses = self.statuses
+        internal = outside = list_addresses = 0
+        addressed: set[str] = set()
+        people: list[Classification] = []
+        known: list[Classification] = []  # certain customers; then possible ones
+        doubtful: list[Classification] = []
+        surely: dict[str, int] = {}
+        perhaps: dict[str, int] = {}
+        crowds: list[Classification] = []
+        for one in distinct:
+            kinds = one.kinds  # one of a few objects: testing for membership is what takes time
+            if one.behind is not None:
+                crowds.append(one)
+                for name in one.lists:
+                    surely.setdefault(name, 0)
+                for name in one.doubt:
+                    perhaps.setdefault(name, 0)
+                if kinds is LIST:
+                    list_addresses += 1
+                    addressed.update(n for name in one.behind.addressed for n in self._nested.get(name, ()))
+                continue
+            if kinds is LIST:
+                list_addresses += 1
+                addressed.update(one.lists)
+                continue
+            people.append(one)
+            if kinds is INTERNAL or kinds is INTERNAL_MEMBER:
+                internal += 1
+            if one.lists:
+                known.append(one)
+                for name in one.lists:
+                    surely[name] = surely.get(name, 0) + 1
+            elif one.doubt:
+                doubtful.append(one)
+            elif kinds is OUTSIDE:
+                outside += 1
+            for name in one.doubt:
+                perhaps[name] = perhaps.get(name, 0) + 1
+        touched: dict[str, Touched] = {}
+        for n in sorted({*addressed, *surely, *perhaps}):
+            certain = surely.get(n, 0)
+            members = Count(certain, certain + perhaps.get(n, 0))
+            touched[n] = _touched(self.lists[n], statuses[n], n in addressed, members)
+        # A member of an addressed list is counted there, once.
+        there = sum(not addressed.isdisjoint(one.lists) for one in known) if addressed else 0
+        beside, single, unsure = len(people) - there, len(known) - there, len(doubtful)
+        customers, reach = Count(single, single + unsure), Count(beside, beside)
+        for name in addressed:
+            reach += touched[name].size
+            customers += touched[name].size if self.lists[name].of_customers else NOBODY
+        counted = Classified(
+            recipients=tuple(recipients),
+            total=len(recipients),
+            internal=Count(internal, internal),
+            outside=Count(outside, outside + unsure),
+            list_addresses=Count(list_addresses, list_addresses),
+            members=Count(len(known), len(known) + unsure),
+            customers=customers,
+            reach=reach,
+            touched=touched,
+            people=tuple([one.digest for one in known]) if known else (),
+            doubtful=tuple([one.digest for one in doubtful]) if doubtful else (),
+            unsure={n: statuses[n].why for n in self._blind if n in touched} if touched else {},
         )
+        return with_crowds(counted, crowds) if crowds else counted
 
     @staticmethod
     def address_of(info: ListInfo) -> Address:

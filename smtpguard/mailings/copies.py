@@ -1,7 +1,8 @@
 """Let the stored copies of a mailing follow their primary hold, a slice a commit: sent when it is approved, back to
 waiting when it is revoked.
 
-The sweep continues what a crash, a pause between two stages, or a copy in flight has left behind.
+What an approval covers beside its hold is learned before it: the slots in which the copies differ, or other tests of the
+mailing (``learned``). The sweep continues what a crash, a pause between two stages, or a copy in flight has left behind.
 
 The change that revoking an approval makes is here too: by an approver, by the writer, or with the decision on the mailing. If nobody has
 it, and nobody may have it, it is rejected, withdrawn, or waits for people again, and was never sent. If somebody has it, or may have it
@@ -10,6 +11,7 @@ since an attempt has begun, the rest is not sent, and the result says so. It is 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -22,6 +24,7 @@ from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Ledger
 from smtpguard.holds import effects
 from smtpguard.holds.deadlines import Deadlines
+from smtpguard.holds.effects import NOTHING_LEARNED, Learned
 from smtpguard.holds.model import (
     LET_GO,
     Change,
@@ -33,6 +36,7 @@ from smtpguard.holds.model import (
     Vote,
     after,
     event_on,
+    standing_votes,
     vote_on,
 )
 from smtpguard.holds.sending import UNSENT, Outgoing, Sending, taken_back
@@ -40,6 +44,7 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.mailings.model import Mailing, Person
 from smtpguard.notices.intents import Notices
 from smtpguard.outbox.model import Intent
+from smtpguard.reading.shown import Shown
 
 log = logging.getLogger(__name__)
 
@@ -220,3 +225,38 @@ def _behind(hold: Hold, sending: Sending, in_force: InForce) -> tuple[Person, ..
     """The people who do not get it, by the lists as they were when it came."""
     counted = in_force.registry.classify(r.address for r in sending.left)
     return persons(counted, in_force.registry, dict(hold.versions))
+
+
+async def learned(ledger: Ledger, hold_id: str, under: int | None, slots: float, now: datetime) -> Learned:
+    """Learned from no more copies than each approver had seen; ``under``: how many the next one has, None for all.
+    Raises LedgerError."""
+    hold = await ledger.holds.find(hold_id)
+    if hold is None or not (hold.queue or effects.covers_copies(hold)):
+        return NOTHING_LEARNED
+    votes = [v for v in standing_votes(hold) if v.choice is Choice.APPROVE]
+    counted = (v.letters if hold.queue else v.copies for v in votes)
+    known = [n for n in (*counted, under) if n is not None]
+    if hold.queue:
+        return Learned(letters=min((*known, await ledger.holds.letters(hold_id), effects.MOST_LETTERS)))
+    if hold.kind == effects.TEST:
+        own, others = await _versions(ledger, hold, now)
+        return await asyncio.to_thread(effects.learned_from_tests, own, others[: min((*known, len(others)))], slots)
+    rows = await ledger.holds.under(hold_id)
+    most = min((*known, len(rows) - 1))
+    return await asyncio.to_thread(effects.learned, rows[: most + 1], slots)
+
+
+async def _versions(ledger: Ledger, hold: Hold, now: datetime) -> tuple[Shown | None, list[Shown]]:
+    """The content that a test shows, and each other version of its mailing that is approved beforehand for its lists,
+    from its author, in the order of approval."""
+    mailing = await ledger.mailings.find(hold.mailing_id) if hold.mailing_id else None
+    lists = frozenset(hold.lists)
+    covers = {
+        grant.hold_id: grant.cover
+        for grant in sorted(mailing.grants if mailing is not None else (), key=lambda g: (g.since, g.hold_id))
+        if grant.beforehand and grant.cover is not None and now < grant.until and lists <= grant.lists
+    }
+    same = [i for i, cover in covers.items() if (cover.author, cover.proofs) == (hold.author, hold.proofs)]
+    shown = await ledger.holds.shown([hold.hold_id, *same])
+    others = {shown[i].digest: shown[i] for i in same if i != hold.hold_id and i in shown}
+    return shown.get(hold.hold_id), [one for digest, one in others.items() if digest != hold.exact]

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from smtpguard.lists.declared import build
 from smtpguard.lists.digest import Digester
-from smtpguard.lists.registry import Registry, build
+from smtpguard.lists.registry import Registry
 from smtpguard.lists.report import Report
 from smtpguard.lists.sync import sync
 from smtpguard.mail.address import Address
