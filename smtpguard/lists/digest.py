@@ -66,6 +66,8 @@ class Digester:
     def plainly(self, text: str) -> str | None:
         """The canonical key of a text that is a simple mailbox, which only needs lower case; None if it needs more work
         or checks."""
+        if not text.isascii():  # of some letters the lower case is ASCII: the Kelvin sign's is k
+            return None
         text = text.lower()
         if len(text) > MAX_LABEL_OCTETS or not is_plain(text) or (self._may_cut is not None and self._may_cut(text)):
             return None

@@ -84,6 +84,7 @@ def test_an_invalid_key_raises(tmp_path: Path) -> None:
     ),
     st.sampled_from(["", "+", "-", "+-", "._", "a", "+ x.se=- *.y=_"]),
 )
+@example("0@00--\u212a", "")
 @example("anna@kund.se", "+")
 @example("anna@kund-vagn.se", "-")
 def test_the_fast_path_equals_the_full_parser(text: str, delimiters: str) -> None:
