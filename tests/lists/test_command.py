@@ -245,9 +245,12 @@ def on_a_terminal(folder: Path, *words: str) -> tuple[str, str]:
     with open(follower, "r+b", buffering=0) as terminal, (folder / "out").open("wb") as out:  # noqa: PTH123
         argv = ["-c", str(folder / "smtpguard.yaml"), "lists", "sync", *words]
         assert Program(argv, stdout=out, stderr=terminal).wait(120) == 0
-        seen = os.read(leader, 100_000).decode()
+        terminal.write(b"\0")  # behind all that was written to it, which comes in pieces
+        seen = b""
+        while not seen.endswith(b"\0"):
+            seen += os.read(leader, 100_000)
     os.close(leader)
-    return (folder / "out").read_text(), seen
+    return (folder / "out").read_text(), seen.removesuffix(b"\0").decode()
 
 
 def test_at_a_terminal_a_progress_bar_is_shown(folder: Path) -> None:
