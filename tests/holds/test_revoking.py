@@ -17,7 +17,7 @@ from smtpguard.journal.event import Kind
 from smtpguard.outbox import rows as outboxes
 from smtpguard.outbox.model import AttemptResult, Delivered, Lease, Settled
 from smtpguard.store.store import Store
-from tests.store.making import T0, Clock, Gathered, event, held, notice, on_sqlite, recipient, release
+from tests.store.making import T0, Clock, Gathered, event, held, on_sqlite, release
 
 TO = ("a@x.example", "b@x.example", "c@x.example")
 OVER = {Move.REJECT: State.REJECTED, Move.WITHDRAW: State.WITHDRAWN, Move.REOPEN: State.WAITING}
@@ -78,29 +78,6 @@ def outcomes(lease: Lease, *what: str, again: timedelta = timedelta(minutes=1)) 
 
 
 @on_sqlite
-async def test_a_release_without_a_lease_leaves_the_outbox(store: Store) -> None:
-    await approved(store, "H1", *TO)
-    await revoke(store, "H1", Move.REOPEN)
-    assert await state(store, "H1") is State.WAITING
-    assert await entries(store, "H1") == (0, 0)
-    assert await store.outbox.lease("me", 10, 60) == ()
-
-
-@on_sqlite
-async def test_a_leased_release_without_an_attempt_is_not_sent(store: Store) -> None:
-    await approved(store, "H1", *TO)
-    [lease] = await store.outbox.lease("me", 10, 60)
-    seen: list[Any] = []
-    await revoke(store, "H1", seen=seen)
-    [(_, sending, outgoing, leads)] = seen
-    assert (sending.out, sending.under_way, outgoing.back, leads) == (ReleaseProgress.NOTHING, True, 1, True)
-    assert await state(store, "H1") is State.REJECTED
-    mark = outcomes(lease, "doubt", "doubt", "doubt", again=timedelta(minutes=30))
-    assert not await store.outbox.settle(lease, mark, []), "nothing is sent"
-    assert await entries(store, "H1") == (0, 0)
-
-
-@on_sqlite
 @pytest.mark.parametrize("first", ["lease", "back"])
 async def test_revocation_and_lease_in_one_batch_in_both_orders(store: Store, first: str) -> None:
     await approved(store, "H1", *TO)
@@ -117,37 +94,6 @@ async def test_revocation_and_lease_in_one_batch_in_both_orders(store: Store, fi
     assert len(leases) == int(first == "lease")
     for lease in leases:
         assert not await store.outbox.settle(lease, outcomes(lease, "doubt", "doubt", "doubt"), [])
-
-
-# Outcomes of the three recipients after an attempt; then the hold's state, and what is left in the outbox.
-EXPECTED = [
-    (("retry", "retry", "retry"), State.REJECTED, (0, 0)),
-    (("sent", "retry", "retry"), State.RELEASED, (1, 3)),
-    (("doubt", "retry", "retry"), State.IN_DOUBT, (1, 3)),
-]
-
-
-@on_sqlite
-@pytest.mark.parametrize(("stand", "becomes", "left"), EXPECTED)
-async def test_after_an_attempt_its_outcome_is_kept(
-    store: Store, clock: Clock, stand: tuple[str, ...], becomes: State, left: tuple[int, int]
-) -> None:
-    await approved(store, "H1", *TO)
-    [lease] = await store.outbox.lease("me", 10, 60)
-    mark = outcomes(lease, "doubt", "doubt", "doubt", again=timedelta(minutes=30))
-    await store.outbox.settle(lease, mark, [])
-    await store.outbox.settle(lease, outcomes(lease, *stand, again=timedelta(minutes=30)), [])
-    clock.go(minutes=30)
-    seen: list[Any] = []
-    await revoke(store, "H1", seen=seen)
-    [(_, sending, _, _)] = seen
-    assert sending.settled == Settled(sent=stand.count("sent"), failed=stand.count("failed"))
-    assert sending.doubt == stand.count("doubt")
-    assert sending.left == tuple(map(recipient, (to for to, word in zip(TO, stand, strict=True) if word == "retry")))
-    assert (await state(store, "H1"), await entries(store, "H1")) == (becomes, left)
-    clock.go(days=1)
-    assert await store.outbox.lease("me", 10, 60) == (), "no further recipient gets it"
-    assert not await store.outbox.settle(lease, outcomes(lease, *stand), []), "a late outcome does not change that"
 
 
 # The relay's answers after a revocation during the attempt (none: no answer in time); then state and outcomes.
@@ -183,14 +129,6 @@ async def test_during_an_attempt_only_its_answer_is_awaited(
     clock.go(days=1)
     assert await store.outbox.lease("me", 10, 60) == ()
     assert await store.outbox.in_doubt() == []
-
-
-@on_sqlite
-async def test_notices_of_a_revoked_message_are_sent(store: Store) -> None:
-    await approved(store, "H1", *TO)
-    await store.journal.record([], [notice("N1", "H1")])
-    await revoke(store, "H1")
-    assert [lease.lease_id for lease in await store.outbox.lease("me", 10, 60)] == ["N1"]
 
 
 @on_sqlite

@@ -12,7 +12,6 @@ from sqlalchemy import select
 
 from smtpguard.database.schema import outbox
 from smtpguard.holds.deadlines import REMINDERS, Deadlines
-from smtpguard.holds.effects import Seen
 from smtpguard.holds.model import Choice, Conflict, Hold, NotEntitled, Refused, State
 from smtpguard.mail.reply import RELAY_LOST, Reply
 from smtpguard.mail.transaction import Lost
@@ -208,14 +207,6 @@ async def test_the_writer_withdraws_an_approved_message(office: Office) -> None:
     assert events[-1] == ("withdrawn", {"was": "approved"})
     with pytest.raises(Conflict, match="it is already withdrawn"):
         await office.home.approvals().withdraw(hold_id, sender=ANNA, by="test")
-
-
-async def test_a_changed_hold_is_not_revoked(office: Office) -> None:
-    hold = await office.store.holds.find(await office.approved())
-    assert hold is not None
-    with pytest.raises(Conflict, match="changed"):
-        await rejects(office.home, hold.hold_id, seen=Seen(content_sha256="0" * 64, envelope_sha256="0" * 64))
-    assert (await rejects(office.home, hold.hold_id, seen=Seen.of(hold))).state is State.REJECTED
 
 
 async def test_a_rejection_stops_a_concurrent_approval(office: Office) -> None:

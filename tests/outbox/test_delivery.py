@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
@@ -63,18 +62,6 @@ async def test_a_retry_of_an_incomplete_release_is_judged_again(office: Office, 
     assert (done, len(way.sent)) == (Relayed(replies=(still,)), 1)
 
 
-async def test_an_attempt_is_journalled_before_the_relay_is_used(office: Office) -> None:
-    hold_id = await office.approved()
-    seen: list[Any] = []
-
-    async def look() -> None:
-        seen.append((await office.state(hold_id), await office.journal(hold_id)))
-
-    office.relay.before_dot = look
-    await office.step()
-    assert seen == [(State.RELEASING, ["release attempt attempt"])]
-
-
 async def test_no_address_is_in_the_chained_part(office: Office) -> None:
     office.relay.says = {BO: Reply.of(550, "5.1.1", f"<{BO}>: unknown")}
     hold_id = await office.approved(BO)
@@ -93,16 +80,6 @@ async def test_the_colleagues_part_is_sent_while_the_hold_waits(office: Office, 
     assert [str(a) for e in parts for a in e.addresses] == [ULF]
     assert await office.state(transaction.id) is State.WAITING
     assert "released" not in await office.journal(transaction.id)
-
-
-async def test_notices_are_rendered_and_journalled(office: Office, home: House) -> None:
-    transaction = home.transaction(RAMADAN)
-    await home.intake()(transaction, FakePassage())
-    await office.step()
-    assert office.relay.has("anna@example.com") == 1
-    assert all(e.reverse_path is None for e, _ in office.relay.taken)
-    assert set(await office.journal(transaction.id)) == {"notice sent 250 2.0.0"}
-    assert await office.step(hours=1) == 0
 
 
 # time

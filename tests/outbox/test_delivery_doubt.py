@@ -133,29 +133,6 @@ async def test_killed_before_the_mark_it_is_sent_once_and_is_never_in_doubt(offi
     assert await office.journal(hold_id) == ["release attempt attempt", "release sent 250 2.0.0", "released"]
 
 
-async def test_a_worker_that_waited_too_long_for_the_relay_may_not_mark(office: Office) -> None:
-    """Its lease lapsed before MAIL was answered, and another has it."""
-    await approved(office)
-    (lease,) = await office.store.outbox.lease("slow", 10, 600)
-    assert await office.step(seconds=601) == 1
-    assert office.relay.has(ONE) == 1
-    await office.worker.carry_out(lease)
-    assert (len(office.relay.asked), office.relay.has(ONE)) == (2, 1)
-
-
-async def test_if_the_store_stays_away_the_doubt_remains(office: Office) -> None:
-    await approved(office)
-    ledger = Flaky(office.store)
-    office.home.ledger = ledger
-    office.worker = office.hire()
-    office.relay.before_dot = lambda: ledger.fail(10_000)
-    await office.step()
-    ledger.fail(0)
-    office.relay.before_dot = lambda: None
-    await office.step(minutes=31)
-    assert office.relay.has(ONE) == 2
-
-
 # over a real connection
 
 
