@@ -62,7 +62,8 @@ class Place:
         database = Database(self.url)
         try:
             with database.read(snapshot=True) as connection:
-                return {t.name: list(connection.execute(select(t))) for t in metadata.sorted_tables}
+                ordered = [(t, t.primary_key.columns or t.c) for t in metadata.sorted_tables]  # PostgreSQL has no order
+                return {t.name: list(connection.execute(select(t).order_by(*by))) for t, by in ordered}
         finally:
             database.close()
 
