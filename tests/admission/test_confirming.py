@@ -67,6 +67,7 @@ async def releases(home: House) -> int:
     return sum(i.kind is IntentKind.RELEASE for i in await home.outbox())
 
 
+@on_sqlite
 async def test_only_the_proven_writer_is_asked(home: House) -> None:
     hold = await asked(home)
     assert hold.verdict.action is Action.CONFIRM
@@ -80,6 +81,7 @@ async def test_only_the_proven_writer_is_asked(home: House) -> None:
     assert await notified(home) == [("confirm", ANNA)]
 
 
+@on_sqlite
 async def test_a_confirmation_releases_and_is_journalled_as_the_writers(home: House) -> None:
     hold = await asked(home)
     done = await confirm(home, hold)
@@ -121,6 +123,7 @@ async def test_only_the_writer_confirms(home: House) -> None:
         await home.approvals().confirm("no such", writer=ANNA, by="test", people=10)
 
 
+@on_sqlite
 async def test_changed_content_is_not_confirmed(home: House) -> None:
     hold = await asked(home)
     seen = Seen(content_sha256="0" * 64, envelope_sha256=hold.envelope.sha256)
@@ -215,6 +218,7 @@ async def test_copies_after_a_confirmation_pass_until_another_rule_holds(home: H
     assert not other.asks_writer
 
 
+@on_sqlite
 async def test_a_confirmation_is_no_approval(home: House) -> None:
     """A confirmation is no approval: another rule holds the unapproved mailing from thirty people on."""
     await put(home, RULES.replace(">= 5", ">= 28"))
@@ -248,6 +252,7 @@ async def test_a_copy_that_its_writer_cannot_confirm_makes_all_a_hold(home: Hous
     assert not await waiting(home)
 
 
+@on_sqlite
 async def test_a_colleagues_copy_ends_the_question(home: House) -> None:
     hold = await asked(home)
     await send(home, READERS[20], sender=ULF, session={"auth_user": ULF})
@@ -256,6 +261,7 @@ async def test_a_colleagues_copy_ends_the_question(home: House) -> None:
     assert not lead.asks_writer
 
 
+@on_sqlite
 async def test_a_copy_that_another_rule_holds_ends_the_question(home: House) -> None:
     hold = await asked(home)
     await send(home, *READERS[10:40])
@@ -321,6 +327,7 @@ async def test_the_policy_sets_the_time_and_the_limit_of_questions(home: House) 
     assert second.verdict.action is Action.HOLD
 
 
+@on_sqlite
 async def test_a_writer_is_asked_at_most_three_times_a_week(home: House) -> None:
     """A writer is asked about three mailings in a week, whatever their Message-IDs; the copies of one count once."""
     for n in range(3):
@@ -414,6 +421,7 @@ def letter(home: House, n: int, **more: Any) -> Any:
     return copy(home, READERS[n], **{"X_Looks": "unclear", "X_Mailing": f"letter {n}", "body": f"Dear {n}"} | more)
 
 
+@on_sqlite
 async def test_letters_of_one_writer_are_one_question_and_keep_counting(home: House) -> None:
     """The tenth first contact within an hour asks the writer. At the fourteenth a rule holds all that wait."""
     intake = home.intake()
@@ -451,6 +459,7 @@ async def test_confirmed_letters_are_released_without_resetting_the_count(home: 
     assert isinstance(await intake(other, FakePassage()), Relayed)
 
 
+@on_sqlite
 async def test_confirmed_letters_are_asked_about_again_after_a_week(home: House) -> None:
     intake = home.intake()
     for n in range(10):
@@ -469,6 +478,7 @@ async def test_confirmed_letters_are_asked_about_again_after_a_week(home: House)
     assert again.asks_writer
 
 
+@on_sqlite
 async def test_recipients_of_a_withdrawn_letter_stay_first_contacts(home: House) -> None:
     intake = home.intake()
     for n in range(10):
@@ -478,6 +488,7 @@ async def test_recipients_of_a_withdrawn_letter_stay_first_contacts(home: House)
     assert isinstance(await intake(letter(home, 9, body="Once more"), FakePassage()), Held)
 
 
+@on_sqlite
 async def test_copies_beyond_the_limit_are_deferred_and_the_writer_is_asked(home: House) -> None:
     await put(home, RULES.replace(">= 30", ">= 300"))
     home.term = type(home.term)(copies=3)

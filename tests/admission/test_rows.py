@@ -25,6 +25,7 @@ from tests.store.making import (
     holds,
     item,
     notice,
+    on_sqlite,
     relays,
     release,
 )
@@ -34,6 +35,7 @@ async def kinds(store: Store, id: str) -> list[str]:
     return [entry.kind for entry, _ in await store.journal.history(id)]
 
 
+@on_sqlite
 async def test_a_verdict_is_journalled_when_admit_returns(store: Store) -> None:
     admission = await store.admit(item("T1"), relays("T1"))
     assert admission.verdict.action is Action.RELAY
@@ -49,6 +51,7 @@ async def test_concurrent_admissions_make_one_chain(store: Store) -> None:
     assert (proof.ok, proof.entries) == (True, 301)
 
 
+@on_sqlite
 async def test_another_policy_in_force_raises_policy_moved(store: Store) -> None:
     called: list[object] = []
     with pytest.raises(PolicyMoved):
@@ -96,6 +99,7 @@ async def test_an_item_that_the_database_refuses_fails_alone(store: Store) -> No
     assert (await store.journal.verify()).ok
 
 
+@on_sqlite
 async def test_content_must_be_stored_before_a_hold(store: Store) -> None:
     with pytest.raises(ContentMissing):
         await store.admit(item("H1"), holds(a_hold("H1")))
@@ -138,6 +142,7 @@ async def test_a_retry_adopts_a_void_hold(store: Store) -> None:
     assert [(h.hold_id, h.state, h.acknowledged) for h in await store.holds.newest()] == [("H1", State.WAITING, True)]
 
 
+@on_sqlite
 async def test_adopting_the_hold_of_another_message_is_refused(store: Store) -> None:
     await held(store, "H1")
 
@@ -148,6 +153,7 @@ async def test_adopting_the_hold_of_another_message_is_refused(store: Store) -> 
         await store.admit(item("T1"), step)
 
 
+@on_sqlite
 async def test_a_decided_hold_is_no_duplicate(store: Store) -> None:
     await held(store, "H1")
     await store.holds.change("H1", lambda h: Change(hold=replace(h, state=State.REJECTED)))
@@ -161,6 +167,7 @@ async def test_a_decided_hold_is_no_duplicate(store: Store) -> None:
     assert seen == [None]
 
 
+@on_sqlite
 async def test_a_disconnected_client_is_not_admitted(store: Store) -> None:
     called: list[Seen] = []
     with pytest.raises(Gone):
@@ -215,6 +222,7 @@ async def test_an_item_sees_that_the_same_message_is_in_doubt(store: Store) -> N
     assert doubts == [False, True, False]
 
 
+@on_sqlite
 async def test_a_message_without_an_outcome_is_in_doubt(store: Store) -> None:
     """A message without an outcome counts as in doubt: its process may have died right after the final dot."""
     doubts: list[bool] = []
@@ -231,6 +239,7 @@ async def test_a_message_without_an_outcome_is_in_doubt(store: Store) -> None:
     assert doubts == [False, True, False]
 
 
+@on_sqlite
 async def test_a_count_that_was_not_asked_for_is_refused(store: Store) -> None:
     from smtpguard.policy.counted import Ask
 
@@ -239,6 +248,7 @@ async def test_a_count_that_was_not_asked_for_is_refused(store: Store) -> None:
         await store.admit(item("T1"), relays("T1", counted=(ask,)))
 
 
+@on_sqlite
 async def test_a_change_may_refuse_and_needs_an_existing_hold(store: Store) -> None:
     await held(store, "H1")
 
@@ -254,6 +264,7 @@ async def test_a_change_may_refuse_and_needs_an_existing_hold(store: Store) -> N
         await store.holds.change("H9", lambda h: Change())
 
 
+@on_sqlite
 async def test_a_change_cannot_set_the_acknowledgement(store: Store) -> None:
     await held(store, "H1")
     await store.holds.change("H1", lambda h: Change(hold=replace(h, acknowledged=False, reminded=2)))

@@ -13,7 +13,7 @@ from smtpguard.mailings.model import Person
 from smtpguard.policy.freezing import Gate, Selector
 from smtpguard.reading.fingerprint import Identity
 from smtpguard.store.store import Store, open_store
-from tests.store.making import POLICY, SECRET, T0, Clock, a_freeze, event, item, relays
+from tests.store.making import POLICY, SECRET, T0, Clock, a_freeze, event, item, on_sqlite, relays
 
 
 async def test_freeze_and_thaw_increment_the_generation(store: Store) -> None:
@@ -27,6 +27,7 @@ async def test_freeze_and_thaw_increment_the_generation(store: Store) -> None:
     assert [e.kind for e, _ in await store.journal.history("F1")] == ["freeze", "thaw"]
 
 
+@on_sqlite
 async def test_only_an_existing_freeze_is_lifted(store: Store) -> None:
     with pytest.raises(KeyError):
         await store.gate.thaw("F1", event(Kind.THAW, "F1"))
@@ -37,6 +38,7 @@ async def test_only_an_existing_freeze_is_lifted(store: Store) -> None:
     assert len(await store.journal.history("F1")) == 2
 
 
+@on_sqlite
 async def test_a_repeated_freeze_is_refused_without_an_entry(store: Store) -> None:
     await store.gate.freeze(a_freeze(), event(Kind.FREEZE, "F1"))
     with pytest.raises(Unavailable):
@@ -58,6 +60,7 @@ async def test_a_policy_is_stored_with_its_documents(store: Store) -> None:
     await store.admit(item("T1"), relays("T1"))
 
 
+@on_sqlite
 async def test_a_policy_replaces_only_the_one_it_was_compared_with(store: Store) -> None:
     """Of two policies that were compared with the same one in force, the second is refused."""
     await store.policies.put("two", {"policy.yaml": b"2"}, event(Kind.POLICY, "two"), before=POLICY)

@@ -21,7 +21,7 @@ from smtpguard.reading.fingerprint import Identity
 from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store
 from tests.mailings.test_mailingbatch import admit, of
-from tests.store.making import Clock, a_freeze, event, held
+from tests.store.making import Clock, a_freeze, event, held, on_sqlite
 
 
 def verdict(store: Store, id: str, **data: Any) -> Event:
@@ -55,6 +55,7 @@ async def test_matches_are_found_across_pages(store: Store) -> None:
     assert one.proof.ok
 
 
+@on_sqlite
 async def test_a_name_is_no_pattern(store: Store) -> None:
     names = ["100%", "a_b", 'the "big" one', "back\\slash", "Nyhetsbrev på svenska", "*"]
     for n, name in enumerate(names):
@@ -64,6 +65,7 @@ async def test_a_name_is_no_pattern(store: Store) -> None:
         assert await ids(store, lists=frozenset({name})) == {f"T{n}"}
 
 
+@on_sqlite
 async def test_all_conditions_must_match(store: Store, clock: Clock) -> None:
     await store.journal.record([verdict(store, "T1", lists=["news"]), verdict(store, "T2", subject="Möte")])
     clock.go(hours=1)
@@ -124,6 +126,7 @@ async def test_erased_messages_are_found_by_their_sender(store: Store, clock: Cl
     assert looked.proof.ok
 
 
+@on_sqlite
 async def test_the_last_checkpoint_is_named(store: Store) -> None:
     await store.journal.record([verdict(store, "T1")])
     made = await store.journal.checkpoint()
@@ -154,6 +157,7 @@ async def test_a_clock_set_back_hides_no_message(hours: int, store: Store, clock
     assert {f"B{n}" for n in range(12)} <= await ids(store, since=late)
 
 
+@on_sqlite
 async def test_a_freeze_during_a_wrong_clock_is_included(store: Store, clock: Clock) -> None:
     clock.at += timedelta(hours=20)
     await store.journal.record([verdict(store, f"B{n}") for n in range(12)])
@@ -200,6 +204,7 @@ async def test_an_id_is_found_by_its_beginning(store: Store) -> None:
         assert list(await store.journal.called(word)) == ids, word
 
 
+@on_sqlite
 async def test_only_some_of_many_matches_are_named(store: Store) -> None:
     await store.journal.record([private_verdict(store, f"01AB{n:02}") for n in range(MOST + 5)])
     assert await store.journal.called("01AB") == [f"01AB{n:02}" for n in range(MOST)]

@@ -26,7 +26,7 @@ from smtpguard.journal.proof import Bad, Proof
 from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store, open_store
 from tests.journal.test_rows import filled, tamper
-from tests.store.making import SECRET, Clock, event
+from tests.store.making import SECRET, Clock, event, on_sqlite
 
 SHORT = Retention(journal=timedelta(days=400), addresses=timedelta(days=90))
 NEWS = IncidentQuery(lists=frozenset({"news"}))
@@ -57,7 +57,7 @@ class Between:
         with self._open() as connection:
             yield connection
         self.transactions += 1
-        asyncio.run_coroutine_threadsafe(self._happens(self.transactions), self._loop).result(20)
+        asyncio.run_coroutine_threadsafe(self._happens(self.transactions), self._loop).result(120)
 
     async def _happens(self, n: int) -> None:
         await self._then(n)
@@ -155,6 +155,7 @@ async def test_a_walk_ends_when_the_store_is_closed(url: str, tmp_path: Path, cl
 # -- mail and retention meanwhile
 
 
+@on_sqlite
 async def test_entries_written_meanwhile_are_not_checked(store: Store) -> None:
     await filled(store, 20)
     n = await store.journal.last()
@@ -163,6 +164,7 @@ async def test_entries_written_meanwhile_are_not_checked(store: Store) -> None:
     assert await store.journal.last() > n + 15
 
 
+@on_sqlite
 async def test_names_erased_meanwhile_are_not_missing(store: Store, clock: Clock) -> None:
     await filled(store, 20)
     clock.go(days=91)
@@ -173,6 +175,7 @@ async def test_names_erased_meanwhile_are_not_missing(store: Store, clock: Clock
     assert proof.entries == n + 1, "with the entry of the erasure, which counts only within the chain"
 
 
+@on_sqlite
 async def test_repeated_erasure_meanwhile_is_no_tampering(store: Store, clock: Clock) -> None:
     for _ in range(8):
         await filled(store, 5)
@@ -217,6 +220,7 @@ async def test_a_trim_during_the_walk_is_no_tampering(store: Store, clock: Clock
     assert (await store.journal.verify()).ok
 
 
+@on_sqlite
 async def test_a_trim_of_all_remaining_entries_is_no_tampering(store: Store, clock: Clock) -> None:
     await filled(store, 12)
 
@@ -332,6 +336,7 @@ async def test_a_report_describes_one_moment(store: Store, prove: bool) -> None:
     assert await store.journal.last() > n + 20
 
 
+@on_sqlite
 async def test_an_outcome_after_that_moment_is_not_included(store: Store) -> None:
     await of_news(store, 4)
     verdict = Event(kind=Kind.VERDICT, id="late", at=store.now(), data={"action": "relay", "lists": ["news"]})
@@ -397,6 +402,7 @@ async def test_entries_trimmed_between_report_and_walk_are_not_included(store: S
     assert (found.report.messages, found.proof.entries) == (2, 9)
 
 
+@on_sqlite
 async def test_a_report_that_retention_always_overtakes_is_given_up(store: Store, clock: Clock) -> None:
     await of_news(store)
 

@@ -23,7 +23,21 @@ from smtpguard.observe.figures import Waiting
 from smtpguard.observe.metrics import Held
 from smtpguard.policy.freezing import Selector
 from smtpguard.store.store import Store
-from tests.store.making import POLICY, T0, Clock, a_freeze, a_hold, event, held, holds, item, notice, relays, release
+from tests.store.making import (
+    POLICY,
+    T0,
+    Clock,
+    a_freeze,
+    a_hold,
+    event,
+    held,
+    holds,
+    item,
+    notice,
+    on_sqlite,
+    relays,
+    release,
+)
 
 NEAR = timedelta(hours=2)
 SETTLED = timedelta(minutes=15)
@@ -39,6 +53,7 @@ async def news(store: Store, after: int = 0, limit: int = 1000) -> tuple[list[Ev
     return list(found), last
 
 
+@on_sqlite
 async def test_an_empty_store(store: Store) -> None:
     assert await look(store) == Waiting(
         entries=1, policy_sha256=POLICY, kept_bytes=0, freezes=(), holds=0, held_at=None, near=0, overdue=0,
@@ -46,6 +61,7 @@ async def test_an_empty_store(store: Store) -> None:
     )  # fmt: skip
 
 
+@on_sqlite
 async def test_waiting_holds_and_their_deadlines(store: Store, clock: Clock) -> None:
     await held(store, "H1", expires_at=T0 + timedelta(hours=10))
     clock.go(hours=1)
@@ -95,6 +111,7 @@ async def test_the_outbox_by_due_and_later(store: Store, clock: Clock) -> None:
     assert (await look(store)).due == 3
 
 
+@on_sqlite
 async def test_an_overdue_approval(store: Store, clock: Clock) -> None:
     await held(store, "H1")
     due = clock.now() + timedelta(minutes=1)
@@ -107,6 +124,7 @@ async def test_an_overdue_approval(store: Store, clock: Clock) -> None:
     assert (await look(store)).due == 0
 
 
+@on_sqlite
 async def test_notices_of_a_void_hold_are_not_counted(store: Store) -> None:
     await held(store, "H1", notice("N1", "H1"))
     await store.holds.change("H1", lambda h: Change(hold=replace(h, state=State.VOID)))
@@ -124,6 +142,7 @@ async def test_verdicts_without_an_outcome(store: Store, clock: Clock) -> None:
     assert ((found := await look(store)).relaying, found.unsettled) == (1, 1)
 
 
+@on_sqlite
 async def test_active_freezes(store: Store, clock: Clock) -> None:
     await store.gate.freeze(a_freeze("F1"), event(Kind.FREEZE, "F1"))
     await store.gate.freeze(
@@ -136,6 +155,7 @@ async def test_active_freezes(store: Store, clock: Clock) -> None:
     assert (await look(store)).freezes == ()
 
 
+@on_sqlite
 async def test_counts_are_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figures, "MOST", 2)
     for n in range(3):
@@ -146,6 +166,7 @@ async def test_counts_are_bounded(store: Store, monkeypatch: pytest.MonkeyPatch)
     assert (found.holds, found.due, found.later, found.relaying) == (2, 2, 2, 2)
 
 
+@on_sqlite
 async def test_only_the_longest_waiting_holds_are_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figures, "LONGEST_WAITING", 2)
     for n in range(3):
@@ -155,6 +176,7 @@ async def test_only_the_longest_waiting_holds_are_read(store: Store, monkeypatch
     assert (found.holds, found.near) == (3, 2)
 
 
+@on_sqlite
 async def test_news_in_order_by_page_without_names(store: Store) -> None:
     await store.journal.record([event(Kind.VOTE, f"H{n}", choice="approve") for n in range(5)])
     first, last = await news(store, 1, 3)

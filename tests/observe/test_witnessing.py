@@ -20,7 +20,7 @@ from smtpguard.observe.witnessing import AGAIN_SECONDS, WARN_SECONDS, Timestampi
 from smtpguard.store.store import Store
 from tests.journal.test_rows import filled
 from tests.observe.authority import DAY, Authority
-from tests.store.making import Clock
+from tests.store.making import Clock, on_sqlite
 
 URL = "https://witness.example.org/guard?for=us"
 
@@ -74,6 +74,7 @@ async def test_each_checkpoint_is_sent_once_in_order(store: Store, clock: Clock,
     await one.close()
 
 
+@on_sqlite
 async def test_a_refused_checkpoint_is_sent_again(
     store: Store, clock: Clock, witness: Witness, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -120,6 +121,7 @@ async def test_a_second_process_sends_nothing_twice(store: Store, clock: Clock, 
     await second.close()
 
 
+@on_sqlite
 async def test_the_log_has_each_checkpoint(store: Store, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     one = Witnessing(store, clock, "")
     await one.give()
@@ -167,6 +169,7 @@ async def note_of(store: Store) -> str:
     return str(made.note)
 
 
+@on_sqlite
 async def test_the_newest_checkpoint_is_stamped_once_an_hour(
     store: Store, clock: Clock, authority: Authority, tmp_path: Path
 ) -> None:
@@ -193,6 +196,7 @@ async def test_the_newest_checkpoint_is_stamped_once_an_hour(
     await one.close()
 
 
+@on_sqlite
 async def test_while_it_is_away_it_is_asked_each_minute_and_the_log_says_so(
     store: Store, clock: Clock, authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -226,6 +230,7 @@ REPLIES = {
 }
 
 
+@on_sqlite
 @pytest.mark.parametrize("how", REPLIES)
 async def test_a_reply_that_proves_nothing_is_not_kept(
     store: Store, clock: Clock, authority: Authority, tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture
@@ -250,6 +255,7 @@ async def test_a_reply_that_proves_nothing_is_not_kept(
     assert lines_of(tmp_path) == []
 
 
+@on_sqlite
 @pytest.mark.parametrize("which", ["expired", "not yet valid", "of another root"])
 async def test_a_certificate_that_does_not_count(
     store: Store, clock: Clock, tmp_path: Path, which: str, caplog: pytest.LogCaptureFixture
@@ -266,6 +272,7 @@ async def test_a_certificate_that_does_not_count(
     assert lines_of(tmp_path) == []
 
 
+@on_sqlite
 async def test_a_clock_that_was_set_back_is_said_and_the_stamp_kept(
     store: Store, clock: Clock, authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -275,6 +282,7 @@ async def test_a_clock_that_was_set_back_is_said_and_the_stamp_kept(
     assert "behind that of the time-stamp authority" in caplog.text
 
 
+@on_sqlite
 async def test_what_was_changed_in_the_file_is_found(store: Store, authority: Authority, tmp_path: Path) -> None:
     note = await note_of(store)
     asked = request(note)
@@ -290,6 +298,7 @@ async def test_what_was_changed_in_the_file_is_found(store: Store, authority: Au
     assert (found.notes, found.bad) == ((note,), ((0, "the line cannot be read"),))
 
 
+@on_sqlite
 async def test_a_journal_that_was_made_anew_contradicts_its_time_stamps(
     store: Store, authority: Authority, tmp_path: Path
 ) -> None:

@@ -15,7 +15,7 @@ from smtpguard.outbox import rows
 from smtpguard.outbox.model import AttemptResult, Delivered, Intent, Lease
 from smtpguard.policy.freezing import Freeze, Selector
 from smtpguard.store.store import Store
-from tests.store.making import T0, Clock, a_freeze, event, held, notice, recipient, release
+from tests.store.making import T0, Clock, a_freeze, event, held, notice, on_sqlite, recipient, release
 
 
 async def approved(store: Store, id: str, *to: str, **more: object) -> None:
@@ -38,6 +38,7 @@ async def state(store: Store, id: str) -> State:
     return found.state
 
 
+@on_sqlite
 async def test_a_release_is_leased_only_after_approval(store: Store) -> None:
     await held(store, "H1", release("H1"))
     assert await store.outbox.lease("me", 10, 60) == ()
@@ -61,6 +62,7 @@ async def test_a_release_of_a_rejected_or_ended_hold_is_never_leased(store: Stor
     assert await store.outbox.lease("me", 10, 60) == ()
 
 
+@on_sqlite
 async def test_notices_are_leased_at_once_but_not_of_a_void_hold(store: Store) -> None:
     await held(store, "H1", notice("N1", "H1"))
     await store.journal.record([], [notice("N2")])
@@ -70,6 +72,7 @@ async def test_notices_are_leased_at_once_but_not_of_a_void_hold(store: Store) -
     assert await store.outbox.lease("me", 10, 60) == ()
 
 
+@on_sqlite
 async def test_an_intent_is_stored_once(store: Store) -> None:
     await asyncio.gather(*(store.journal.record([event(Kind.NOTICE, f"D{n}")], [notice("digest")]) for n in range(5)))
     [lease] = await store.outbox.lease("me", 10, 60)
@@ -105,6 +108,7 @@ async def test_an_expired_lease_returns_in_doubt_and_fences_the_old_owner(store:
     assert ids(await store.outbox.lease("b", 10, 60)) == ["N2"]
 
 
+@on_sqlite
 async def test_a_late_owner_may_settle_without_another_lease(store: Store, clock: Clock) -> None:
     await approved(store, "H1")
     [lease] = await store.outbox.lease("a", 10, 60)
@@ -184,6 +188,7 @@ async def test_frozen_entries_are_not_looked_at_twice_a_second(
     assert len(await store.outbox.lease("me", 10, 60)) == 4
 
 
+@on_sqlite
 async def test_an_entry_is_not_leased_before_its_time(store: Store, clock: Clock) -> None:
     await store.journal.record([], [replace(notice("N1"), not_before=T0 + timedelta(hours=8))])
     assert await store.outbox.lease("me", 10, 60) == ()

@@ -39,6 +39,7 @@ from tests.store.making import (
     held,
     holds,
     item,
+    on_sqlite,
     relays,
     release,
 )
@@ -69,6 +70,7 @@ async def outcome(store: Store, id: str) -> Outcome | None:
     return (await store.journal.outcomes([id])).get(id)
 
 
+@on_sqlite
 async def test_notes_are_written_without_a_waiting_caller(store: Store) -> None:
     await store.admit(item("T1"), relays("T1"))
     store.journal.note(event(Kind.OUTCOME, "T1", outcome="relayed"))
@@ -78,6 +80,7 @@ async def test_notes_are_written_without_a_waiting_caller(store: Store) -> None:
     assert await outcome(store, "T1") is Outcome.DELIVERED
 
 
+@on_sqlite
 async def test_written_events_are_freed_without_garbage_collection(store: Store) -> None:
     """Else events wait for a collection of garbage, which then takes long."""
     gc.disable()
@@ -189,6 +192,7 @@ async def test_a_failure_before_the_commit_writes_nothing(store: Store, monkeypa
     assert (await store.journal.verify()).ok
 
 
+@on_sqlite
 async def test_requests_beyond_the_queue_are_busy(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "WAITING", 5)
     async with Gathered(store):
@@ -215,6 +219,7 @@ class Stuck:
         await asyncio.to_thread(self._started.wait)
 
 
+@on_sqlite
 async def test_a_request_that_waits_too_long_is_never_admitted(store: Store, clock: Clock) -> None:
     stuck = Stuck(store)
     await stuck.reached()
@@ -245,6 +250,7 @@ def hanging(
     return step
 
 
+@on_sqlite
 @pytest.mark.parametrize("how", ["clock", "cancelled"])
 async def test_a_verdict_after_the_deadline_is_not_carried_out(store: Store, clock: Clock, how: str) -> None:
     go, started = threading.Event(), threading.Event()
@@ -264,6 +270,7 @@ async def test_a_verdict_after_the_deadline_is_not_carried_out(store: Store, clo
     assert await outcome(store, "T1") is Outcome.NOT_SENT
 
 
+@on_sqlite
 async def test_a_hold_after_the_deadline_is_not_acknowledged(store: Store, clock: Clock) -> None:
     await store.contents.keep(CONTENT)
     go, started = threading.Event(), threading.Event()
@@ -291,6 +298,7 @@ async def test_an_unanswered_retry_leaves_the_first_answer_valid(store: Store) -
     assert found.acknowledged
 
 
+@on_sqlite
 async def test_closing_writes_the_queue(store: Store) -> None:
     tasks = [asyncio.create_task(store.admit(item(f"T{n}"), relays(f"T{n}"))) for n in range(50)]
     await asyncio.sleep(0)
@@ -301,6 +309,7 @@ async def test_closing_writes_the_queue(store: Store) -> None:
     await store.close()
 
 
+@on_sqlite
 async def test_a_checkpoint_is_signed_every_minute(store: Store, clock: Clock, tmp_path: Any) -> None:
     clock.go(seconds=59)
     await store.admit(item("T1"), relays("T1"))
@@ -327,6 +336,7 @@ async def test_a_checkpoint_is_signed_after_a_number_of_entries_by_one_process(
     assert (await store.journal.verify()).ok
 
 
+@on_sqlite
 async def test_an_internal_error_does_not_end_the_writer(store: Store) -> None:
     def left() -> bool:
         raise RuntimeError("a fault in the caller")
