@@ -6,14 +6,18 @@ address is counted by its place, never by its content.
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import secrets
+import stat
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 from smtpguard.mail.address import Address, BadAddress
 
@@ -106,6 +110,15 @@ class Source(ABC):
 
     def close(self) -> None:  # noqa: B027 - most have nothing open between two passes
         """Close what ``fingerprint`` or an unfinished pass has left open. Idempotent."""
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open a regular file for reading. Raises OSError, for a pipe or a device too: its end may never come."""
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "Not a regular file")
+    return file
 
 
 def unfit(label: str, people: int, tally: Tally, declaration: Mapping[str, Any]) -> tuple[str, str] | None:

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, ClassVar, Protocol, cast
 
 import zstandard
 
-from smtpguard.lists.sources import Cell, Source, SourceError, Tally
+from smtpguard.lists.sources import Cell, Source, SourceError, Tally, open_file
 
 PIECE = 1 << 17
 MAX_WINDOW = 1 << 27  # the most that zstd --long uses by default
@@ -137,7 +137,7 @@ class FileSource(Source):
     def cells(self, tally: Tally) -> Iterator[Cell]:
         tally.begin(self.label, self.table.unit)
         try:
-            with self.path.open("rb") as raw:
+            with open_file(self.path) as raw:
                 tally.size += self.path.stat().st_size
                 before = tally.done
                 for number, cell in enumerate(self.table.cells(unpacked(raw, str(self.path)), str(self.path), tally)):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from smtpguard.lists.sources import Cell, Source, SourceError, Tally, maps
+from smtpguard.lists.sources import Cell, Source, SourceError, Tally, maps, open_file
 
 LONGEST_LINE = 16 << 20  # with its continuations: half a million addresses
 INCLUDE = ":include:"
@@ -101,7 +101,7 @@ def _logical(path: Path, *, continued: bool = True) -> Iterator[tuple[int, str]]
     """Lines with their continuations, and the number of the first."""
     begun, parts, size = 0, list[str](), 0
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             for number, octets in enumerate(iter(lambda: file.readline(LONGEST_LINE + 1), b""), 1):
                 if b"\0" in octets:
                     raise SourceError(f"{path}: a compiled map: expected its text")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,15 @@ def test_each_included_file_is_read_once(tmp_path: Path, members: Members) -> No
         (tmp_path / str(n)).write_text(f":include:{n + 1}\n" * 2)
     (tmp_path / "40").write_text("lena@kund.se\n")
     assert sorted(members({"aliases": "aliases", "name": "customers"})[0]) == ["eva@kund.se", "lena@kund.se"]
+
+
+@pytest.mark.parametrize("source", [{"csv": "pipe"}, {"text": "pipe"}, {"aliases": "pipe"}, {"aliases": "aliases"}])
+def test_a_pipe_is_refused(tmp_path: Path, members: Members, source: dict[str, str]) -> None:
+    """Nobody may ever write into it; reading it would not end."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "aliases").write_text("customers: :include:pipe\n")
+    with pytest.raises(SourceError, match="pipe: Not a regular file"):
+        members({**source, "name": "customers"})
 
 
 def test_an_alias_on_one_long_line_is_read_whole(tmp_path: Path, members: Members) -> None:
