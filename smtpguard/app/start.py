@@ -21,13 +21,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from smtpguard import __version__
 from smtpguard.app.alarmchannels import AlarmChannels, FileMemory
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.files import CannotStart, parse_policy, store_url
 from smtpguard.app.listrefresh import first_time
-from smtpguard.app.policychange import Proposal, propose, put
 from smtpguard.app.policyfile import PolicyFile, compare, unreadable
 from smtpguard.app.services import opened
 from smtpguard.config.documents import digest, policy_documents
@@ -49,6 +49,9 @@ from smtpguard.processes.part import die_with_parent
 from smtpguard.processes.statusfile import Notifier, trees
 from smtpguard.store.store import Store
 from smtpguard.store.writer import Committed
+
+if TYPE_CHECKING:
+    from smtpguard.app.policychange import Proposal
 
 log = logging.getLogger(__name__)
 
@@ -145,6 +148,8 @@ async def ended(settings: Settings, *, by: str, status: int) -> None:
 async def _first(store: Store, settings: Settings, digester: Digester, by: str) -> Proposal | None:
     """No policy is in force yet. If two nodes start at once on an empty store, one puts its file in force, and the
     other follows."""
+    from smtpguard.app.policychange import propose, put  # 3 MB that no other start needs
+
     documents = policy_documents(settings.policy)
     proposal = await propose(settings, store, digester, documents, where=str(settings.policy))
     try:
@@ -156,6 +161,8 @@ async def _first(store: Store, settings: Settings, digester: Digester, by: str) 
 
 async def _from_file(store: Store, settings: Settings, digester: Digester, named: str, by: str) -> Proposal | None:
     """None if that policy is in force already. Raises CannotStart if the file has another SHA-256."""
+    from smtpguard.app.policychange import propose, put
+
     wanted, before = named.lower(), (await store.gate.read()).policy_sha256
     if len(wanted) < SHORTEST_NAME or set(wanted) - set("0123456789abcdef"):
         raise CannotStart(
