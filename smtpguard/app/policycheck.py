@@ -18,7 +18,6 @@ from smtpguard.config.yaml import Document, Place, load_yaml
 from smtpguard.lists.declared import COLLEAGUES
 from smtpguard.lists.sources import SourceError, Tally, addresses, maps, number_of, unfit
 from smtpguard.lists.sources.opening import opened
-from smtpguard.lists.sources.server import file_of
 from smtpguard.policy.condition import Range
 from smtpguard.policy.members import Expands, ListMembers, Members, Remote
 from smtpguard.policy.parse import PEOPLE, Policy, parse
@@ -276,6 +275,8 @@ def _credentials(document: Document, place: Place, members: Members | Expands, b
         written = getattr(members, key, None)
         if written is None:
             continue
+        from smtpguard.lists.sources.server import file_of  # with a client for HTTP, 5 MB
+
         try:
             file = file_of(written, base)
         except SourceError as e:
