@@ -60,6 +60,7 @@ _LAY_OUT = (  # write its pages and free them; the last write makes the disk all
     f"INSERT INTO laid_out VALUES (zeroblob({(_LOG_PAGES - 200) * 4092}))",
     "ROLLBACK",
     "PRAGMA user_version = 0",
+    "PRAGMA shrink_memory",
     f"PRAGMA cache_size=-{_CACHE_KIB}",
 )
 _SQLITE_SAYS = {
