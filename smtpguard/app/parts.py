@@ -59,6 +59,8 @@ def load(names: Iterable[str]) -> None:
 
 def keep() -> None:
     """Keep what is there now, which the parts will share, out of every later garbage collection."""
+    for value in ("", 0):  # logging asks it: the first time Python asks all subclasses, and writes to them
+        isinstance(value, Mapping)
     gc.collect()
     with contextlib.suppress(AttributeError):
         ctypes.CDLL(None).malloc_trim(0)  # what only the preparation needed

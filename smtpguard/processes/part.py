@@ -25,6 +25,7 @@ from smtpguard.processes.relayconnections import Allowance
 
 BEAT_SECONDS = 1.0
 _PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None, use_errno=True)  # it makes a class, so it is made once, and forked
 GRACE_SECONDS = 30.0
 """For a stop without a given time: a signal, or the end of the supervisor."""
 
@@ -81,7 +82,7 @@ class Part(ABC):
 def die_with_parent(number: int) -> None:
     """The kernel sends this signal when the parent process ends (PR_SET_PDEATHSIG, prctl(2)), even if this process is
     too busy to notice. Call it from the main thread, before anything is opened."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(number))
+    _LIBC.prctl(_PR_SET_PDEATHSIG, int(number))
 
 
 async def run(part: Part, sock: socket.socket) -> None:
