@@ -55,7 +55,7 @@ from smtpguard.reading.looks import Reading
 
 log = logging.getLogger(__name__)
 
-_new_seen, _new_record = maker(Seen), maker(Record)
+_new_seen, _new_record, _new_item = maker(Seen), maker(Record), maker(Item)
 _SOURCES = len(Source)
 _NOT_RECORDED = "store", reply.NOT_RECORDED
 _UNRECORDED = {
@@ -349,7 +349,7 @@ class Intake:
         streams = watched(gathered)
         asked = asking.asks_of(gathered) if plan.may_ask_writer else ()
         asks = (*plan.asks, *[one.ask for one in streams]) if streams else plan.asks
-        record = Record(
+        record = _new_record(
             gathered=gathered,
             asks=asks,
             term=self._term,
@@ -499,7 +499,7 @@ def _sender_of(gathered: Gathered) -> Identity | None:
 def _item(gathered: Gathered, asks: tuple[Ask, ...]) -> Item:
     transaction, facts = gathered.transaction, gathered.facts
     reading = gathered.reading
-    return Item(
+    return _new_item(
         id=transaction.id,
         key=key_of(transaction),
         policy_sha256=gathered.in_force.policy_sha256,

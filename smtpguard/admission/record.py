@@ -109,7 +109,7 @@ class Record:
             alarm, told = self.notices.stream(over, live.now)
             events += alarm
             intents += told
-        return Admission(
+        return _new_admission(
             verdict=verdict,
             events=tuple(events),
             disposition=self._disposition(verdict, hold),

@@ -21,6 +21,7 @@ from smtpguard.holds import contents
 from smtpguard.holds import rows as holds
 from smtpguard.holds.model import Hold, State
 from smtpguard.journal.chain import canonical
+from smtpguard.mail.constant import maker
 from smtpguard.mailings.mailingbatch import mailings_of
 from smtpguard.mailings.mailingrow import Row
 from smtpguard.mailings.model import CopyStatus, Grant, Mailing
@@ -31,6 +32,7 @@ from smtpguard.policy.counted import Ask
 from smtpguard.policy.freezing import Freeze, Selector
 from smtpguard.policy.verdict import Action, Held
 
+_new_seen = maker(Seen)
 _SET_REACH = "UPDATE hold SET copies = ?, reach = ? WHERE hold_id = ?"
 STATUSES = {
     Action.RELAY: CopyStatus.ADMITTED,
@@ -154,7 +156,7 @@ class Run:
                 grants, astray = self._covering(item, row, mailing, fresh)
             entry = self._entry(mailing.entry)
         queue = self._entry(self._queues.get(item.letter_from[-1], "")) if item.letter_from else None
-        return Seen(
+        return _new_seen(
             mailing_id=mailing.mailing_id if mailing is not None else "",
             now=batch.now,
             freezes=_stopping(batch.freezes, grants),

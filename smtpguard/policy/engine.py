@@ -102,6 +102,7 @@ class RuleSet:
     _asked: frozenset[str] = field(init=False, repr=False, compare=False)
     """The counts that any rule asks for."""
     _slots: Mapping[str, str] = field(init=False, repr=False, compare=False)
+    _not_asked: dict[str, Value] = field(init=False, repr=False, compare=False)
     _places: Mapping[str, int] = field(init=False, repr=False, compare=False)
     """By slot, its place in the values."""
     _lazy: frozenset[str] = field(init=False, repr=False, compare=False)
@@ -134,6 +135,7 @@ class RuleSet:
         object.__setattr__(
             self, "_slots", {slot: slots[slot] for slot in (*gathered, *sorted(slots.keys() - gathered))}
         )
+        object.__setattr__(self, "_not_asked", dict.fromkeys(self._slots, _NOT_ASKED))
         object.__setattr__(self, "_places", {slot: n for n, slot in enumerate(self._slots)})
         object.__setattr__(self, "_worded", tuple(self._by_words(gathered, conditions)))
         object.__setattr__(self, "_sieve", RuleIndex(self.rules, tuple(self._slots)))
@@ -279,7 +281,7 @@ class RuleSet:
         in its conversation; ``freeze``: the freeze that stops it, whatever the rules say; ``misses``: include why each
         other rule did not hit."""
         known = self._by_slot(told)
-        values = dict.fromkeys(self._slots, _NOT_ASKED) | known
+        values = self._not_asked | known
         hits: list[Hit] = [freeze[1]] if freeze is not None else []
         skipped: list[str] = []
         doubts: dict[str, str] = {}
@@ -299,7 +301,7 @@ class RuleSet:
                 hits.append(words)
         enforced = max((h.action for h in hits if h.mode is Mode.ENFORCE), default=Action.RELAY)
         doubts.update(reckoned.unknown)
-        return Verdict(
+        return _new_verdict(
             action=enforced,
             hits=tuple(hits),
             misses=self._misses(hits, skipped, values, facts) if misses else (),
@@ -481,7 +483,7 @@ class Plan:
         return confirming.or_held(verdict, self.facts)
 
 
-_new_plan = maker(Plan)
+_new_plan, _new_verdict = maker(Plan), maker(Verdict)
 
 
 def decide(rules: RuleSet, facts: Facts, live: Live) -> Verdict:

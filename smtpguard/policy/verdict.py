@@ -119,7 +119,7 @@ class Quorum:
         return frozenset(self.groups) | late
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@constant
 class Verdict:
     """``action`` is the decision; ``observed`` the strictest action of observing rules.
 
