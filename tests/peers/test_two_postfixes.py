@@ -125,10 +125,10 @@ class TestOrdinaryDay:
 
     def test_receipts_of_a_stream_pass(self, chain: Chain, signing_key: tuple[bytes, bytes]) -> None:
         before = len(chain.guard.json("held", "list"))
-        for n in range(200):
+        for n in range(60):  # more than a sender without a stream may write to
             mail = letters.receipt(f"receipt-{n}@example.com", to=member(n), number=1000 + n)
             chain.submit(signed(mail, b"shop.example.com", signing_key), "noreply@example.com", member(n))
-        for n in range(200):
+        for n in range(60):
             self.passes(chain, f"receipt-{n}@example.com")
         assert len(chain.guard.json("held", "list")) == before
 
@@ -268,7 +268,7 @@ class TestOutage:
             code, text = smtp.docmd("RCPT", "TO:<nobody@[not an address]>")
             assert code in (501, 553), text
 
-    def test_two_thousand_messages_arrive(self, chain: Chain) -> None:
+    def test_five_hundred_messages_at_once_arrive(self, chain: Chain) -> None:
         def arrived() -> int:  # does not count the guard's own notices
             return sum(b"bulk@example.com" in message.mail for message in chain.recorder.messages)
 
@@ -276,13 +276,13 @@ class TestOutage:
             chain.guard.reaches_relay, why="every process of the guard to reach the relay"
         )  # smtp-source does not retry
         subprocess.run(
-            ["/usr/sbin/smtp-source", "-d", "-s", "10", "-m", "2000", "-l", "1024", "-f", "bulk@example.com",
+            ["/usr/sbin/smtp-source", "-d", "-s", "10", "-m", "500", "-l", "1024", "-f", "bulk@example.com",
              "-t", "you@example.org", f"127.0.0.1:{chain.guard.port}"],
-            check=True, timeout=300, stdout=subprocess.DEVNULL,
+            check=True, timeout=600, stdout=subprocess.DEVNULL,
         )  # fmt: skip
-        until(lambda: arrived() >= 2000, "2,000 messages at the recorder", seconds=600)
+        until(lambda: arrived() >= 500, "500 messages at the recorder", seconds=600)
         until(chain.is_idle)
-        assert arrived() == 2000
+        assert arrived() == 500
 
     def test_swaks_passes(self, chain: Chain) -> None:
         done = subprocess.run(
