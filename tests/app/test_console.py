@@ -78,7 +78,7 @@ async def console(settings: Settings) -> AsyncIterator[Browser]:
     await part.start()
     try:
         port = part._server.servers[0].sockets[0].getsockname()[1]
-        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=120) as http:
             browser = Browser(http)
             await browser.get("/login")
             assert (await browser.post("/login", address=EVA, password=PASSWORD)).status_code == 303

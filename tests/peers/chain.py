@@ -108,7 +108,7 @@ class Recorder:
     def __exit__(self, *_: object) -> None:
         self.call(self.relay.stop())
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5)
+        self._thread.join(PATIENCE)
         self._loop.close()
 
     def call(self, coroutine: Any) -> Any:
