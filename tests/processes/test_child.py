@@ -108,7 +108,7 @@ def test_a_part_that_cannot_run_ends_serve_at_once(grow: Grow) -> None:
 
 
 def test_a_slow_start_is_not_taken_for_silence(grow: Grow) -> None:
-    tree = grow(["proxy", "late"], silence_seconds=1, deaths=1000)
+    tree = grow(["proxy", "late"], silence_seconds=2, deaths=1000)
     tree.until("READY=1")
     sock, pid = tree.connect()
     with sock:
