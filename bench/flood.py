@@ -184,8 +184,8 @@ def main(argv: Sequence[str]) -> None:
         print(
             f"\nThe mailing came for {seen['customers']:,} people and reached {seen['relayed'] + seen['admitted']:,}."
         )
-        size = sum(f.stat().st_size for f in (settings.parent / "var").glob("smtpguard.db*"))
-        print(f"The database has {size / people:.0f} octets a person.")
+        size, log = ((settings.parent / "var" / name).stat().st_size for name in ("smtpguard.db", "smtpguard.db-wal"))
+        print(f"The database has {size / people:.0f} octets a person, and a write-ahead log of {log >> 20} MB.")
 
 
 @contextmanager
