@@ -1,11 +1,15 @@
 """The SMTP server: one client's connection around its session (wire.session), which implements the commands.
 
-- Input is processed as it comes, without a task that waits for every line. A task runs only while something is waited for:
-  the guard, a connection to the relay, a TLS handshake, a login, the disk.
-- Commands are read from raw octets; a bare LF, a CR or a NUL in one is refused and changes nothing.
-- Commands that came together are passed to the relay together, and answered in one write.
-- The reception checks time limits, instead of a timer for every line.
-- Clients see no exceptions.
+It subclasses aiosmtpd's SMTP protocol; all overrides are in this file. Kept is the end of a connection (an EOF cancels
+what serves the client). Its start, the loop over commands and the commands are replaced, for these reasons:
+
+- input is processed as it comes, without a task that waits for every line; a task runs only while something is waited for:
+  the guard, a connection to the relay, a TLS handshake, a login, the disk;
+- commands are read from raw octets; a bare LF, a CR or a NUL in one is refused and changes nothing;
+- commands that came together are passed to the relay together, and answered in one write;
+- the reception checks time limits, instead of a timer for every line;
+- a new connection costs no introspection of handlers and no look-up of a host name; clients see no exceptions;
+  aiosmtpd's log is not written, since it contains addresses and content.
 """
 
 from __future__ import annotations
@@ -15,6 +19,8 @@ import logging
 import math
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol, cast
+
+from aiosmtpd.smtp import SMTP
 
 from smtpguard.mail import reply
 from smtpguard.mail.constant import maker
@@ -51,6 +57,7 @@ HIGH_OCTETS = 1 << 18
 """No more is read from a client with this much unprocessed input."""
 
 _new_transaction = maker(Transaction)
+logging.getLogger("mail.log").disabled = True
 log = logging.getLogger("smtpguard.wire")
 
 Work = tuple[Coroutine[Any, Any, Any], Callable[[Any], None]]
@@ -77,16 +84,35 @@ class DialogOwner(Protocol):
     def carry(self, transaction: Transaction, passage: Passage) -> Coroutine[Any, Any, Carried]: ...
 
 
-class Dialog(asyncio.Protocol):
+class _Server:
+    """The task that serves the client, as aiosmtpd sees it; it cancels it when the client disconnects."""
+
+    def __init__(self, gone: Callable[[], None]) -> None:
+        self.cancel = gone
+
+
+class _NoTimer:
+    def cancel(self) -> None:
+        """aiosmtpd cancels its timer when a connection ends."""
+
+
+class Dialog(SMTP):
     """One client's connection.
 
     ``deadline``: until when the client must have sent its input, or read its output; infinite while we are busy.
     """
 
+    _timeout_handle = cast(Any, _NoTimer())
+    _original_transport = None
+
     def __init__(self, owner: DialogOwner, told: str | None = None) -> None:
-        """``told``: the client's address, as a proxy in front gave it; "" if it could not."""
+        """In place of aiosmtpd's, which inspects its handlers for each connection and looks up the host's name.
+
+        ``told``: the client's address, as a proxy in front gave it; "" if it could not.
+        """
         self.loop = owner.loop
-        self.transport: asyncio.Transport | None = None
+        asyncio.StreamReaderProtocol.__init__(self, cast(Any, None), None, loop=self.loop)
+        self.session = self.envelope = self.transport = self._handler_coroutine = None
         self.deadline = math.inf
         self._owner, self._listener, self._limits = owner, owner.listener, owner.listener.limits
         self._told = told
@@ -98,7 +124,7 @@ class Dialog(asyncio.Protocol):
         self._asked_at = self._quiet_since = math.inf
         self._deaf = self._unread = self._again = self._finished = False
 
-    # of asyncio.Protocol
+    # aiosmtpd's, kept or made to do nothing
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         peer = transport.get_extra_info("peername")
@@ -108,8 +134,11 @@ class Dialog(asyncio.Protocol):
         who = Identity(self._listener, address, trusted=trusted, tls=tls, logins=self._owner.logins is not None)
         self._smtp = SmtpSession(self._listener, who, self._owner.greeting, monotonic=self._owner.monotonic)
         self.transport = cast(asyncio.Transport, transport)
-        self._tls = tls
-        if not tls:  # a reply is written at once, and not after the other work of this turn of the event loop
+        self.session = self._create_session()
+        self._handler_coroutine = cast(Any, _Server(self._client_has_gone))
+        if tls:
+            self._tell_aiosmtpd_of_tls(transport)
+        else:  # a reply is written at once, and not after the other work of this turn of the event loop
             cast(asyncio.Transport, transport).set_write_buffer_limits(high=0)
         self._owner.arrived(self)
         refusal = self._owner.refusal(self)
@@ -119,14 +148,8 @@ class Dialog(asyncio.Protocol):
         self._go_on()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._client_has_gone()
-        self.transport = None
+        super().connection_lost(error)
         self._owner.parted(self)
-
-    def eof_received(self) -> bool:
-        """What the client has sent its last octet over stays open for the last replies; with TLS it cannot."""
-        self._client_has_gone()
-        return not self._tls
 
     def data_received(self, data: bytes) -> None:
         if self._finished:
@@ -150,6 +173,10 @@ class Dialog(asyncio.Protocol):
         if not self._smtp.waits and not self._finished:
             self.deadline = math.inf
             self._go_on()
+
+    def _tell_aiosmtpd_of_tls(self, transport: asyncio.BaseTransport) -> None:
+        if self.session is not None:
+            self.session.ssl = {"ssl_object": transport.get_extra_info("ssl_object")}  # its eof_received asks
 
     # processing input
 
@@ -304,7 +331,8 @@ class Dialog(asyncio.Protocol):
         return transport
 
     def _secured(self, transport: asyncio.BaseTransport) -> None:
-        self.transport, self._tls = cast(asyncio.Transport, transport), True
+        self.transport = transport
+        self._tell_aiosmtpd_of_tls(transport)
         self._log_out()
         self._smtp.secured()
 
@@ -452,7 +480,7 @@ class Dialog(asyncio.Protocol):
         if now >= self.deadline:
             if self.gone() or self._finished:
                 if self.transport is not None:
-                    self.transport.abort()  # it does not read our last reply
+                    cast(asyncio.Transport, self.transport).abort()  # it does not read our last reply
             else:
                 self._part(reply.TIMED_OUT, Why.TOO_SLOW)
         elif not self._smtp.waits and self._dawdling(now):
@@ -484,7 +512,7 @@ class Dialog(asyncio.Protocol):
         if self.transport is not None:
             self._part(reply.SHUTTING_DOWN, Why.STOPPING)
         if self.transport is not None:
-            self.transport.abort()
+            cast(asyncio.Transport, self.transport).abort()
 
 
 _HANDLERS: dict[type[Event], Callable[[Dialog, Any], Work | None]] = {

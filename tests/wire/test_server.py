@@ -1,4 +1,4 @@
-"""The dialog with a client: octets, internal errors, and a client that leaves."""
+"""The dialog with a client: octets, internal errors, and a client that leaves. Includes each known trap of aiosmtpd."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ async def test_errors_of_log_and_counters_do_not_matter(tmp_path: Path, caplog: 
     assert caplog.text.count("ValueError: secret") == 2
 
 
-async def test_content_is_not_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_aiosmtpd_logs_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     async with proxied(tmp_path) as world:
         client = await world.connect()
