@@ -17,11 +17,10 @@ import os
 import secrets
 import shutil
 import sqlite3
-import subprocess
 import tarfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from hashlib import file_digest, sha256
@@ -36,24 +35,28 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from smtpguard import __version__
-from smtpguard.app.clock import SystemClock
+from smtpguard.app import pgclient
+from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.files import CannotStart, make_state, store_url
 from smtpguard.app.services import opened, services
 from smtpguard.config.documents import POLICY, policy_documents
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.config.statefiles import hand_over, swap, sync_folder
-from smtpguard.database.batch import read_head
+from smtpguard.database.batch import FREEZE, Batch, read_head
 from smtpguard.database.engine import file_of
 from smtpguard.database.files import FairLock
 from smtpguard.database.migrate import SchemaError
 from smtpguard.database.schema import SCHEMA
+from smtpguard.freezes.rows import forget
+from smtpguard.freezes.service import event_of
+from smtpguard.holds import deciding
 from smtpguard.journal.checkpoint import parse
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.proof import Proof
 from smtpguard.journal.rows import FILE as CHECKPOINTS
 from smtpguard.journal.timestamp import FILE as TIMESTAMPS
-from smtpguard.policy.freezing import Selector
+from smtpguard.policy.freezing import Freeze, Selector
 from smtpguard.store.rollbackcheck import Foreign, OtherSecret
 from smtpguard.store.store import Store, open_store
 
@@ -180,7 +183,8 @@ async def _copied(
             if (settings.state / name).exists():
                 shutil.copyfile(settings.state / name, work / name)
         if database is None:
-            _dump(settings, work / POSTGRESQL)
+            with _as_bad_backup():
+                pgclient.dump(settings, work / POSTGRESQL)
             proof = await store.journal.verify(progress) if verify else None
     if database is not None:
         _copy_sqlite(database, work / SQLITE)
@@ -217,12 +221,6 @@ def _copy_sqlite(database: Path, copy: Path) -> None:
         made.close()
     if said != "ok":
         raise BadBackup(f"{database} is damaged: {said}")
-
-
-def _dump(settings: Settings, file: Path) -> None:
-    """Raises BadBackup with pg_dump's message."""
-    _postgresql(settings, ["pg_dump", "--format=custom", f"--file={file}"])
-    _tool(["pg_restore", f"--file={os.devnull}", str(file)], {})
 
 
 def _copy_configuration(settings: Settings, config: Path, etc: Path) -> None:
@@ -362,7 +360,8 @@ class Restored:
 
 def restore(settings: Settings, file: Path, *, by: str) -> Restored:
     """Restore the database, and checkpoints and secret if they are missing: an existing file of checkpoints may know
-    later entries than the backup. Settings and policy files stay as they are. The first transaction freezes everything.
+    later entries than the backup. Settings and policy files stay as they are. Everything is frozen in the database
+    before anybody can open it.
 
     Raises BadBackup, CannotStart, LedgerError and OSError; up to the last step nothing has changed then.
     """
@@ -379,27 +378,57 @@ def restore(settings: Settings, file: Path, *, by: str) -> Restored:
             raise CannotStart(
                 f"{file} is of another installation than the one whose checkpoints are in {settings.state}"
             )
+        stop = Freeze(
+            freeze_id=ids()(),
+            selector=Selector.ALL,
+            value="",
+            reason=f"Restored, as it was on {manifest.made_at:%Y-%m-%d %H:%M} UTC",
+            by=by,
+            at=SystemClock().now(),
+        )
         if database is not None:
             asyncio.run(_fits(settings, work))
+            _freeze_copy(work / SQLITE, stop)
             aside = _swap(database, work / SQLITE)
         else:
             aside = None
-            _put_back_on_a_server(settings, work / POSTGRESQL)
+            _check_unused_server(settings)
+            with _as_bad_backup():
+                pgclient.put_back(settings, work / POSTGRESQL, then=_bare(stop))
         kept = ((name, settings.state / name) for name in (CHECKPOINTS, TIMESTAMPS))
         for name, place in ((SECRET, settings.secret_file), *kept):
             if not place.exists() and (work / name).exists():
                 shutil.move(work / name, place)
                 hand_over(place, settings.state)
-    reason = f"Restored, as it was on {manifest.made_at:%Y-%m-%d %H:%M} UTC"
-    return Restored(manifest=manifest, aside=aside, freeze_id=asyncio.run(_stand_still(settings, reason, by)))
+    asyncio.run(_stand_still(settings, stop))
+    return Restored(manifest=manifest, aside=aside, freeze_id=stop.freeze_id)
 
 
-async def _stand_still(settings: Settings, reason: str, by: str) -> str:
-    """Migrate the store to this version's schema, freeze everything, and return the id of the freeze."""
+def _bare(stop: Freeze) -> str:
+    """The SQL for the row of a freeze, in every schema that a backup can have, on both engines. It is part of the
+    restore: if that is killed, everything is frozen, even if no checkpoints show that the store was put back. Its entry
+    follows once the store is migrated."""
+    quoted = FREEZE.dumps(stop).replace("'", "''")
+    return f"""INSERT INTO "freeze" (freeze_id, lifted, doc) VALUES ('{stop.freeze_id}', FALSE, '{quoted}')"""
+
+
+def _freeze_copy(copy: Path, stop: Freeze) -> None:
+    with closing(sqlite3.connect(copy)) as connection, connection:
+        connection.execute(_bare(stop))
+
+
+async def _stand_still(settings: Settings, stop: Freeze) -> None:
+    """Migrate the store to this version's schema, and journal the freeze."""
     async with opened(settings, migrate=True):
         pass
+
+    def freeze(batch: Batch) -> None:
+        forget(batch, stop.freeze_id)
+        deciding.freeze(batch, stop, event_of(Kind.FREEZE, stop, stop.by, SystemClock()))
+
     async with services(settings) as at_hand:
-        return (await at_hand.freezes.freeze(Selector.ALL, "", reason=reason, by=by, for_=None)).freeze.freeze_id
+        await at_hand.store.write(freeze)
+        await at_hand.freezes.told(stop)
 
 
 def _agree_on_the_secret(settings: Settings, work: Path, file: Path) -> None:
@@ -500,13 +529,15 @@ def _check_unused_server(settings: Settings) -> None:
         raise CannotStart(f"{settings.store.url} is in use by {others} connections: stop smtpguard on every host first")
 
 
-def _put_back_on_a_server(settings: Settings, dump: Path) -> None:
-    """In one transaction. Raises CannotStart if somebody is connected to the database."""
-    _check_unused_server(settings)
-    _postgresql(settings, ["pg_restore", "--clean", "--if-exists", "--no-owner", "--single-transaction", str(dump)])
-
-
 # Tools.
+
+
+@contextmanager
+def _as_bad_backup() -> Iterator[None]:
+    try:
+        yield
+    except pgclient.Failed as e:
+        raise BadBackup(str(e)) from None
 
 
 @contextmanager
@@ -520,31 +551,6 @@ def _workplace(what: str, parent: Path) -> Iterator[Path]:
                 shutil.rmtree(left)
     with TemporaryDirectory(prefix=prefix, dir=parent) as folder:
         yield Path(folder)
-
-
-def _postgresql(settings: Settings, command: list[str]) -> None:
-    """The password goes into the tool's environment, which no other user can read."""
-    url = make_url(store_url(settings))
-    plain = url.set(drivername="postgresql", password=None).render_as_string(hide_password=False)
-    environment = {"PGPASSWORD": str(url.password)} if url.password else {}
-    _tool([command[0], f"--dbname={plain}", *command[1:]], environment)
-
-
-def _tool(command: list[str], environment: Mapping[str, str]) -> None:
-    try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**os.environ, **environment},
-        )
-    except FileNotFoundError:
-        raise BadBackup(f"{command[0]} is not installed: it comes with PostgreSQL's client programs") from None
-    if done.returncode:
-        said = next((line for line in done.stderr.splitlines() if line.strip()), f"exit {done.returncode}")
-        raise BadBackup(f"{command[0]} failed: {said}")
 
 
 def _opened_alone(folder: Path, secret: bytes, state_dir: Path) -> AbstractAsyncContextManager[Store]:

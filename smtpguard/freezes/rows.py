@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from smtpguard.database.batch import FREEZE, Batch, read_freezes, read_head
 from smtpguard.database.schema import freeze as table
@@ -26,6 +26,11 @@ def freeze(batch: Batch, stop: Freeze, event: Event) -> Gate:
     batch.record([batch.ends_generation(event)])
     batch.connection.execute(insert(table).values(freeze_id=stop.freeze_id, lifted=False, doc=FREEZE.dumps(stop)))
     return batch.moved()
+
+
+def forget(batch: Batch, freeze_id: str) -> None:
+    """Remove the row of a freeze that the journal has no entry of, before one with its entry takes its place."""
+    batch.connection.execute(delete(table).where(table.c.freeze_id == freeze_id))
 
 
 def thaw(batch: Batch, freeze_id: str, event: Event) -> Gate:

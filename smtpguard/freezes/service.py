@@ -225,7 +225,7 @@ class Freezes:
             at=now,
             until=now + for_ if for_ else None,
         )
-        await self._ledger.gate.freeze(freeze, _event(Kind.FREEZE, freeze, by, self._clock))
+        await self._ledger.gate.freeze(freeze, event_of(Kind.FREEZE, freeze, by, self._clock))
         hooks, (recalled, past_recall) = await asyncio.gather(
             self._hooks(self._freeze_hook, "freeze", freeze, by), self._recall(freeze)
         )
@@ -245,9 +245,9 @@ class Freezes:
         who = person or by
         if self.thaw_two and (asked := await self.asked_to_thaw(freeze_id)) in ("", who):
             if not asked:
-                await self._ledger.journal.record([_event(Kind.THAW_ASKED, freeze, who, self._clock)])
+                await self._ledger.journal.record([event_of(Kind.THAW_ASKED, freeze, who, self._clock)])
             raise SecondPersonNeeded
-        await self._ledger.gate.thaw(freeze_id, _event(Kind.THAW, freeze, by, self._clock))
+        await self._ledger.gate.thaw(freeze_id, event_of(Kind.THAW, freeze, by, self._clock))
         return await self._hooks(self._thaw_hook, "thaw", freeze, by)
 
     async def asked_to_thaw(self, freeze_id: str) -> str:
@@ -365,7 +365,7 @@ STAYED = frozenset({Outcome.NOT_SENT, Outcome.REFUSED, Outcome.DEFERRED})
 """Outcomes that prove that the relay does not have the message."""
 
 
-def _event(kind: Kind, freeze: Freeze, by: str, clock: Clock) -> Event:
+def event_of(kind: Kind, freeze: Freeze, by: str, clock: Clock) -> Event:
     """Who, when and why. A sender's name and the reason's text are private."""
     personal = freeze.selector is Selector.SENDER
     private = {"actor": (by,), "comment": (freeze.reason,)}

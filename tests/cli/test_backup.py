@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shutil
 import sqlite3
 import tarfile
 from collections.abc import Iterator
@@ -23,8 +24,9 @@ from smtpguard.app.services import opened
 from smtpguard.policy.freezing import Freeze
 from tests.cli.test_another_store import Installation
 from tests.cli.test_readonly import url_as
+from tests.faults.test_recipes import create, server_tools
 from tests.peers.chain import until
-from tests.store.servers import new_database
+from tests.store.servers import a_server, new_database
 
 
 @pytest.fixture
@@ -42,6 +44,10 @@ def freezes(home: Installation) -> list[Freeze]:
             return list((await store.gate.read()).freezes)
 
     return asyncio.run(work())
+
+
+def restores(home: Installation) -> list[Freeze]:
+    return [freeze for freeze in freezes(home) if str(freeze.reason).startswith("Restored, as it was on ")]
 
 
 def test_the_newest_backups_stay_in_a_folder(home: Installation, tmp_path: Path) -> None:
@@ -183,8 +189,9 @@ def test_a_store_in_use_is_not_restored_over(home: Installation, tmp_path: Path)
         assert status == 2
         assert "is in use: stop smtpguard, and its sockets" in err
     assert freezes(home) == []
-    assert home.run("restore", "--yes", str(file))[0] == 0
-    [stop] = [freeze for freeze in freezes(home) if freeze.reason.startswith("Restored, as it was on ")]
+    status, _, err = home.run("restore", "--yes", str(file))
+    assert status == 0, err
+    [stop] = restores(home)
     assert stop.selector.value == "all"
 
 
@@ -213,6 +220,98 @@ def test_the_secret_of_a_server_in_use_is_not_renewed(
         assert made.run("renew-secret")[:2] == (2, "")
     assert made.run("audit", "verify")[0] == 0
     until(lambda: made.run("renew-secret")[0] == 0, "the server to forget the connection")
+
+
+class Killed(BaseException):
+    """Ends a command as a kill would: nothing after it runs."""
+
+
+@pytest.mark.parametrize("new_machine", [False, True])
+def test_a_restore_that_is_cut_off_leaves_everything_frozen(
+    home: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new_machine: bool
+) -> None:
+    file = tmp_path / "guard.tar.zst"
+    assert home.run("backup", str(file))[0] == 0
+    if new_machine:
+        shutil.rmtree(home.state)
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(backup, "_stand_still", killed)
+        with pytest.raises(Killed):
+            backup.restore(read_settings(home.config), file, by="root's o'clock")
+    home.start()
+    [stop] = restores(home)
+    assert (stop.selector.value, stop.by) == ("all", "root's o'clock")
+    status, out, _ = home.run("audit", "verify")
+    assert status == 1
+    assert "it is in force, and the journal has no entry of it" in out
+    assert home.run("restore", "--yes", str(file))[0] == 0, "once more, whole"
+    assert len(restores(home)) == 1
+    assert home.run("audit", "verify")[0] == 0
+
+
+@pytest.fixture
+def on_a_server(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Installation]:
+    with a_server() as server:
+        tools = tmp_path / "bin"
+        tools.mkdir()
+        for name, tool in server_tools(server).items():
+            (tools / name).symlink_to(tool)
+        monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+        made = Installation(tmp_path, capsys)
+        url = create(server, "guarded")
+        made.config.write_text(re.sub(r'url: "[^"]*"', f'url: "{url}"', made.config.read_text()))
+        made.start()
+        yield made
+
+
+def test_a_restore_of_a_server_that_is_cut_off_changes_nothing_or_freezes(
+    on_a_server: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, tools = on_a_server, tmp_path / "bin"
+    file = tmp_path / "guard.tar.zst"
+    status, _, err = home.run("backup", str(file))
+    assert status == 0, err
+    shutil.rmtree(home.state)
+    whole = (tools / "pg_restore").readlink()
+    (tools / "pg_restore").unlink()
+    (tools / "pg_restore").write_text(f'#!/bin/sh\n{whole} "$@" | head -n 60\necho "it broke" >&2\nexit 1\n')
+    (tools / "pg_restore").chmod(0o755)
+
+    def restored() -> tuple[int, str, str]:
+        done = (0, "", "")
+
+        def free() -> bool:  # the server forgets connections a moment after their end
+            nonlocal done
+            done = home.run("restore", "--yes", str(file))
+            return "is in use by" not in done[2]
+
+        until(free, "the server to forget its connections")
+        return done
+
+    status, _, err = restored()
+    assert (status, err) == (1, "smtpguard: pg_restore failed: it broke\n")
+    (tools / "pg_restore").unlink()
+    (tools / "pg_restore").symlink_to(whole)
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(backup, "_stand_still", killed)
+        with pytest.raises(Killed):
+            restored()
+    home.start()
+    assert len(restores(home)) == len(freezes(home)) == 1
+    status, _, err = restored()
+    assert status == 0, err
+    assert len(restores(home)) == 1
+    assert home.run("audit", "verify")[0] == 0
 
 
 def test_without_a_terminal_restore_needs_yes(home: Installation, tmp_path: Path) -> None:

@@ -308,7 +308,7 @@ def server_tools(server: Any) -> Mapping[str, Path]:
     for tools in folder.glob("pginstall*/bin"):
         said = subprocess.run([tools / "pg_dump", "--version"], capture_output=True, text=True, check=True).stdout
         if re.search(rf"\) {version}\b", said):
-            return {name: tools / name for name in ("pg_dump", "pg_restore")}
+            return {name: tools / name for name in ("pg_dump", "pg_restore", "psql")}
     pytest.skip("no pg_dump of the server's own version")
 
 
