@@ -19,20 +19,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, lru_cache, partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.pool import NullPool, QueuePool
+from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
+from sqlalchemy.pool import NullPool, Pool, QueuePool
 
 from smtpguard.config.statefiles import hand_over, owner_of
 from smtpguard.database.errors import Full, LedgerError, Unavailable, Unusable, no_space
 from smtpguard.database.failpoint import failpoint
 from smtpguard.database.files import FairLock, ReadOnlyCopy, WriteBack, only_readable
 from smtpguard.database.fronts import Fronts, inode
-from smtpguard.database.sqlitepool import SqlitePool
 
 _STATEMENTS = 256
 """Prepared statements that a connection to SQLite keeps."""
@@ -139,8 +138,7 @@ class Database:
 
     def _engine(self, *, write: bool) -> Engine:
         if self.sqlite:
-            keeps = 0 if write else _KEPT_READERS
-            return _sqlite_engine(SqlitePool(partial(self._opened, write=write), self._inodes, keeps=keeps))
+            return self._sqlite_engine(write=write)
         more: dict[str, Any] = {"poolclass": NullPool} if write else {"poolclass": QueuePool, "pool_size": 4}
         limits = {"connect_timeout": CONNECT_SECONDS, "keepalives_idle": 5, "keepalives_interval": 2,
                   "keepalives_count": 3, "tcp_user_timeout": BUSY_SECONDS * 1000, **self._places}  # fmt: skip
@@ -161,6 +159,26 @@ class Database:
                 connection.close()
                 raise
 
+        return engine
+
+    def _sqlite_engine(self, *, write: bool) -> Engine:
+        model = _sqlite_model()
+        opens: Any = partial(self._opened, write=write)
+        pool: Pool = NullPool(opens) if write else QueuePool(opens, pool_size=_KEPT_READERS, max_overflow=-1)
+        pool._dialect = model.dialect
+        if not write:
+
+            @event.listens_for(pool, "connect")
+            def came_from(_: object, record: Any) -> None:
+                record.info["inodes"] = self._inodes()
+
+            @event.listens_for(pool, "checkout")
+            def still_there(_: object, record: Any, __: object) -> None:
+                if record.info["inodes"] != self._inodes():
+                    raise DisconnectionError("another file has replaced it")  # the pool then opens the new file
+
+        engine = Engine(pool, model.dialect, model.url)
+        engine._compiled_cache = model._compiled_cache
         return engine
 
     def _opened(self, *, write: bool) -> sqlite3.Connection:
@@ -488,13 +506,6 @@ def _sqlite_model() -> Engine:
     engine = create_engine("sqlite://")
     engine.connect().close()
     engine.dispose()
-    return engine
-
-
-def _sqlite_engine(pool: SqlitePool) -> Engine:
-    model = _sqlite_model()
-    engine = Engine(cast("Any", pool), model.dialect, model.url)
-    engine._compiled_cache = model._compiled_cache
     return engine
 
 
