@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from smtpguard.cli.context import CannotRun, Context, Group, as_json, awaited
+from smtpguard.cli.context import AtLeast, CannotRun, Context, Group, as_json, awaited
 from smtpguard.console.entrywords import disagreeing, noted
 from smtpguard.console.incidentfile import proof_row
 from smtpguard.journal.chain import Clear, Entry, utc_text
@@ -146,7 +146,7 @@ async def policy(context: Context, sha256: str, whole: bool) -> None:
 
 
 @command.command()
-@click.option("--after", type=click.IntRange(0), default=0, metavar="SEQ", help="Only entries after this one.")
+@click.option("--after", type=AtLeast(0), default=0, metavar="SEQ", help="Only entries after this one.")
 @click.option("--id", "about", metavar="ID", help="Only what happened to this transaction, hold or freeze.")
 @click.option("--clear", is_flag=True,
               help="Include addresses and subjects that are not erased yet. This is journalled.")  # fmt: skip
@@ -206,7 +206,7 @@ async def rotate(context: Context) -> None:
 
 
 @command.command()
-@click.argument("entry", type=click.IntRange(1))
+@click.argument("entry", type=AtLeast(1))
 @click.pass_obj
 @awaited
 async def prove(context: Context, entry: int) -> None:

@@ -16,7 +16,7 @@ from smtpguard.app.clock import ids
 from smtpguard.app.files import CannotStart
 from smtpguard.app.services import opened
 from smtpguard.cli.audit import progress
-from smtpguard.cli.context import CannotRun, Context, NotFine, as_json
+from smtpguard.cli.context import AtLeast, CannotRun, Context, NotFine, as_json
 from smtpguard.config.settings import Settings
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.digest import KEY_OCTETS, BadKey, installation_key, new_key
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("target", metavar="FILE", type=click.Path(path_type=Path))
-@click.option("--keep", type=click.IntRange(0), default=0, metavar="N",
+@click.option("--keep", type=AtLeast(0), default=0, metavar="N",
               help="If FILE is a folder, keep the newest N backups and delete the others.")  # fmt: skip
 @click.option("--without-secret", is_flag=True, help="Leave the secret out. Keep it elsewhere: a restore needs it.")
 @click.option("--no-verify", is_flag=True, help="Do not verify the journal in the backup.")

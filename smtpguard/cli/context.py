@@ -94,6 +94,18 @@ class Group(click.Group):
             )
 
 
+class AtLeast(click.IntRange):
+    """A whole number of at least ``min``, and not above what every database takes."""
+
+    _MOST = 10**12
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        number: int = super().convert(value, param, ctx)
+        if number > self._MOST:
+            self.fail(f"{number} is too large; expected at most {self._MOST}", param, ctx)
+        return number
+
+
 @dataclass(slots=True)
 class Context:
     """Passed to every command by click (``@click.pass_obj``)."""

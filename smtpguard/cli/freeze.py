@@ -126,7 +126,7 @@ async def thaw(context: Context, /, yes: bool, **given: Any) -> None:
     for freeze in active:
         click.echo(f"Still frozen: {what(freeze)} ({freeze.reason})", err=True)
     if not lifted:
-        raise NotFine("there is no such freeze")
+        raise NotFine("nothing is frozen with exactly this selection" if active else "nothing is frozen")
     _complain(hooks)
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from smtpguard.cli.bulk import Filter, agreed, every_hold, failures, filters, meant
-from smtpguard.cli.context import CannotRun, Context, Group, NotFine, as_address, as_json, as_line, in_columns
+from smtpguard.cli.context import AtLeast, CannotRun, Context, Group, NotFine, as_address, as_json, as_line, in_columns
 from smtpguard.cli.holdrow import (
     all_at_once,
     goes_out,
@@ -51,7 +51,7 @@ STATES = [state.value for state in State]
 
 an_id = click.argument("hold_id", metavar="ID")
 ids = click.argument("hold_ids", metavar="ID...", nargs=-1)
-a_count = click.option("--count", type=click.IntRange(0), default=None, metavar="N",
+a_count = click.option("--count", type=AtLeast(0), default=None, metavar="N",
                        help="How many messages you mean, for a filter or several IDs; required without a terminal.")  # fmt: skip
 a_comment = click.option("--comment", default="", metavar="TEXT", help="A comment; the writer is told.")
 
@@ -64,7 +64,7 @@ def command() -> None:
 @command.command("list")
 @click.option("--state", "states", type=click.Choice(STATES), multiple=True, help="Only these; may be repeated.")
 @filters
-@click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="At most so many, newest first.")
+@click.option("--limit", type=AtLeast(1), default=1000, show_default=True, help="At most so many, newest first.")
 @as_json()
 async def list_(context: Context, /, states: Sequence[str], limit: int, **given: str | None) -> None:
     """List held messages, newest first; before them those in doubt, for which somebody must say whether they were sent."""
@@ -138,7 +138,7 @@ async def show(context: Context, hold_id: str, content: bool) -> None:
 @a_count
 @as_address
 @a_comment
-@click.option("--people", type=click.IntRange(1), default=None, metavar="N",
+@click.option("--people", type=AtLeast(1), default=None, metavar="N",
               help="How many people its mailing may reach in all. Default: as many as the list has, or as were seen.")  # fmt: skip
 @all_at_once
 @as_json()
@@ -194,7 +194,7 @@ async def unvote(context: Context, hold_id: str, address: str, comment: str) -> 
 
 @command.command()
 @an_id
-@click.option("--people", type=click.IntRange(0), required=True, metavar="N",
+@click.option("--people", type=AtLeast(0), required=True, metavar="N",
               help="The number of people that the message reaches.")  # fmt: skip
 @as_address
 @as_json()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from smtpguard.cli.context import AtLeast
 from smtpguard.holds.model import SENDING, Choice, Hold, standing_votes
 from smtpguard.holds.sending import Outgoing, Sending
 from smtpguard.outbox.model import Settled
@@ -17,7 +18,7 @@ from smtpguard.policy.verdict import Mode, Quorum
 if TYPE_CHECKING:
     from smtpguard.holds.effects import AtOnce
 
-all_at_once = click.option("--all-at-once", type=click.IntRange(1), default=None, metavar="N",
+all_at_once = click.option("--all-at-once", type=AtLeast(1), default=None, metavar="N",
                            help="Confirm that mail to the address of a list with stages goes to all N people at once.")  # fmt: skip
 
 

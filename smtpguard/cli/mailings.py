@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, ParamSpec
 
 import click
 
-from smtpguard.cli.context import CannotRun, Context, Group, NotFine, as_address, as_json, awaited
+from smtpguard.cli.context import AtLeast, CannotRun, Context, Group, NotFine, as_address, as_json, awaited
 from smtpguard.cli.holdrow import all_at_once, freeze_row, goes_out, in_words, of_mailing, taken_back, voters
 from smtpguard.cli.mailingtext import LEGEND, Follower, bar, state, table, told
 from smtpguard.holds.model import Choice, Conflict
@@ -69,9 +69,9 @@ def command() -> None:
 
 @command.command("list")
 @click.option("--state", type=click.Choice(STATES), help="Only these.")
-@click.option("--least", type=click.IntRange(1), default=FEW, show_default=True, metavar="N",
+@click.option("--least", type=AtLeast(1), default=FEW, show_default=True, metavar="N",
               help="Only mailings to at least N people; those that were held or decided are always listed.")  # fmt: skip
-@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="At most so many, latest first.")
+@click.option("--limit", type=AtLeast(1), default=100, show_default=True, help="At most so many, latest first.")
 @follow
 @as_json()
 @until_interrupted

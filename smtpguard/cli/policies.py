@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from smtpguard.cli.context import CannotRun, Context, Group, NotFine, as_json, awaited, terminal
+from smtpguard.cli.context import AtLeast, CannotRun, Context, Group, NotFine, as_json, awaited, terminal
 from smtpguard.config.documents import VOCABULARIES, policy_documents, shipped
 from smtpguard.config.problem import Broken
 
@@ -32,7 +32,7 @@ def command() -> None:
 
 
 @command.command()
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="At most so many, newest first.")
+@click.option("--limit", type=AtLeast(1), default=20, show_default=True, help="At most so many, newest first.")
 @as_json()
 async def history(context: Context, limit: int) -> None:
     """List the policies that were put in force, newest first: when, by whom, how, and what may have become looser."""

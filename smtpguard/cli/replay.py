@@ -18,7 +18,7 @@ import click
 from click.core import ParameterSource
 
 from smtpguard.cli.bulk import every_hold
-from smtpguard.cli.context import CannotRun, Context, as_json, moment
+from smtpguard.cli.context import AtLeast, CannotRun, Context, as_json, moment
 from smtpguard.cli.holdrow import plain
 from smtpguard.cli.mailfiles import envelope_of, mails, why
 from smtpguard.cli.replaypassed import SHOWN, SINCE, Asked, tell
@@ -111,7 +111,7 @@ class _Tally:
 @click.option("--since", metavar="WHEN",
               help=f'Messages since this time: "2026-11-26 09:30" in UTC, or "30d" ago. Default with --passed: {SINCE}.')  # fmt: skip
 @click.option("--until", metavar="WHEN", help="With --passed: before this time.")
-@click.option("--limit", type=click.IntRange(0), default=SHOWN, show_default=True,
+@click.option("--limit", type=AtLeast(0), default=SHOWN, show_default=True,
               help="With --passed: the number of examples.")  # fmt: skip
 @click.option("--all", "every", is_flag=True, help="With --passed: every message on which the two policies differ.")
 @click.option("--policy", "planned", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE",

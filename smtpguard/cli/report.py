@@ -12,7 +12,7 @@ import click
 import yaml
 
 from smtpguard.cli.audit import judged, may_name, progress
-from smtpguard.cli.context import CannotRun, Context, Group, a_since, an_until, as_json, period
+from smtpguard.cli.context import AtLeast, CannotRun, Context, Group, a_since, an_until, as_json, period
 from smtpguard.cli.holdrow import plain
 from smtpguard.database.errors import LedgerError
 from smtpguard.incidents import observed
@@ -254,7 +254,7 @@ SHOWN = 10
 @command.command("observe")
 @a_since("14d")
 @an_until
-@click.option("--examples", type=click.IntRange(0), default=observed.EXAMPLES, show_default=True,
+@click.option("--examples", type=AtLeast(0), default=observed.EXAMPLES, show_default=True,
               help="The number of examples for each rule.")  # fmt: skip
 @click.option("--no-names", is_flag=True, help="Leave out senders and subjects.")
 @as_json("One JSON object.")

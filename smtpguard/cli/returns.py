@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import click
 
 from smtpguard.cli.audit import may_name
-from smtpguard.cli.context import Context, Group, NotFine, TryAgain, as_json, awaited, moment, sentence_of
+from smtpguard.cli.context import AtLeast, Context, Group, NotFine, TryAgain, as_json, awaited, moment, sentence_of
 from smtpguard.console.pages.mailings import in_words, trend
 from smtpguard.database.errors import ContentMissing
 from smtpguard.journal.event import Kind
@@ -100,7 +100,7 @@ async def take(context: Context, files: tuple[str, ...], to: tuple[str, ...]) ->
 @command.command("list")
 @click.option("--mailing", metavar="ID", help="Only after this mailing.")
 @click.option("--sort", type=click.Choice(_SORTS), help="Only these.")
-@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="At most so many, newest first.")
+@click.option("--limit", type=AtLeast(1), default=100, show_default=True, help="At most so many, newest first.")
 @as_json()
 async def list_(context: Context, mailing: str | None, sort: str | None, limit: int) -> None:
     """List mail that came back, newest first: its sort, the mailing that it is about, and how that is known. It names people: that it was asked for is

@@ -170,9 +170,10 @@ def not_done(error: Conflict | NotEntitled | LedgerError, said: Speech) -> tuple
 
 
 def digits(sent: FormData, name: str) -> str:
-    """A number with any grouping: 412,318 or 412 318 or 412318."""
+    """A number with any grouping: 412,318 or 412 318 or 412318; "" for one that is too long to be meant."""
     value = sent.get(name, "")
-    return re.sub(r"[\s.,\u00a0\u202f']", "", value) if isinstance(value, str) else ""
+    typed = re.sub(r"[\s.,\u00a0\u202f']", "", value) if isinstance(value, str) else ""
+    return typed if len(typed) < 18 else ""
 
 
 def see_other(path: str, **query: str) -> Response:

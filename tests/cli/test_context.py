@@ -7,10 +7,14 @@ import pwd
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
 
+from smtpguard.cli import main
 from smtpguard.cli.context import Context
 from smtpguard.config.documents import shipped
 from tests import program
@@ -47,6 +51,30 @@ def test_the_settings_option_may_follow_the_command(tmp_path: Path, words: list[
     file = str(tmp_path / "none.yaml")
     done = program.run([word.replace("FILE", file) for word in words], timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"smtpguard: {file}: no such file\n")
+
+
+def numbers(command: click.Command) -> Iterator[click.Parameter]:
+    """Every parameter of a command and those below it that takes a whole number."""
+    for each in command.params:
+        if isinstance(each.type, click.types.IntParamType):
+            yield each
+    if isinstance(command, click.Group):
+        with click.Context(command) as context:
+            for name in command.list_commands(context):
+                if (below := command.get_command(context, name)) is not None:
+                    yield from numbers(below)
+
+
+@pytest.mark.parametrize("given", ["9" * 13, "9" * 20, "9" * 5000])
+def test_numbers_that_no_database_takes_are_refused(given: str) -> None:
+    found = list(numbers(main))
+    assert len(found) > 10
+    for each in found:
+        with pytest.raises(click.BadParameter):
+            each.type.convert(given, each, None)
+    done = CliRunner().invoke(main, ["mailings", "list", "--limit", "9" * 20])
+    assert done.exit_code == 2
+    assert f"Invalid value for '--limit': {'9' * 20} is too large; expected at most 1000000000000" in done.output
 
 
 def test_the_help_of_a_group_has_the_whole_first_sentence_of_each_command() -> None:

@@ -152,6 +152,10 @@ def test_a_number_may_be_grouped_in_any_way(typed: str) -> None:
     assert digits(FormData({"number": typed}), "number") == "412318"
 
 
+def test_a_number_that_is_too_long_is_none() -> None:
+    assert digits(FormData({"number": "9" * 5000}), "number") == ""
+
+
 async def test_the_writer_sees_the_reason_of_a_rejection(here: Stage) -> None:
     hold, other = await held(here), await held(here, NEWS)
     eva = await open_hold(here, EVA, other)
