@@ -18,7 +18,7 @@ from smtpguard.gathering.gather import Gathered
 from smtpguard.holds.deadlines import Deadlines
 from smtpguard.holds.model import Hold, State
 from smtpguard.locale.phrase import Phrase, Said
-from smtpguard.mail.constant import changer, constant
+from smtpguard.mail.constant import constant
 from smtpguard.mailings.differences import FACT as DIFFERS
 from smtpguard.mailings.differences import MOST_SAID, Difference, gravest
 from smtpguard.mailings.model import Coming, Grant, Mailing, Rejection
@@ -29,7 +29,6 @@ from smtpguard.policy.freezing import FREEZE
 from smtpguard.policy.rule import AIMS, ASTRAY, COPIES, IN_DOUBT, REJECTED, STAGES, WAITS
 from smtpguard.policy.verdict import Action, Hit, Mode, Reason, Scope, Verdict
 
-_changed, _changed_hit = changer(Verdict), changer(Hit)
 MOST_TOLD = 50
 """How many writers of one mailing's copies are told the decision."""
 OF_REACH = named(lambda fact: fact.name in OF_MAILINGS and fact.own == "recipients.reach")
@@ -297,8 +296,8 @@ def _undivided(verdict: Verdict, gathered: Gathered, mailing: Mailing) -> bool:
 
 def _excused(verdict: Verdict) -> Verdict:
     """Mark the hits that held it as approved."""
-    hits = tuple([_changed_hit(h, mode=Mode.APPROVED) if h.mode is Mode.ENFORCE else h for h in verdict.hits])
-    return _changed(verdict, action=Action.RELAY, hits=hits, quorum=())
+    hits = tuple([replace(h, mode=Mode.APPROVED) if h.mode is Mode.ENFORCE else h for h in verdict.hits])
+    return replace(verdict, action=Action.RELAY, hits=hits, quorum=())
 
 
 def _in_turn(verdict: Verdict, mailing: Mailing, live: Seen) -> MailingVerdict:

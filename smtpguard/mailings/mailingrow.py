@@ -7,14 +7,13 @@ decisions are in another, which changes rarely.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
 import orjson
 
-from smtpguard.mail.constant import changer
 from smtpguard.mailings.finding import KnownMailing
 from smtpguard.mailings.model import MAILING, CopyStatus, Mailing, Person, Tally
 from smtpguard.reading.fingerprint import Sketch
@@ -68,7 +67,6 @@ def on_list(lists: Sequence[str], name: str) -> int:
 COLUMNS = "n, id, first_at, last_at, sketch, counts, doc, went_first, went_last"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NOBODY = Tally()
-_changed = changer(Mailing)
 
 
 @dataclass(slots=True)
@@ -157,7 +155,7 @@ class Row:
     def view(self, now: datetime) -> Mailing:
         """As it is now, earlier items of the batch included: a pause that is over has ended, and expired decisions are
         dropped."""
-        return _changed(
+        return replace(
             self.mailing,
             first_at=_moment(self.first_us),
             last_at=_moment(self.last_us),

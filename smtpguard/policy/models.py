@@ -90,16 +90,18 @@ class PeopleModel(Section):
         return self
 
 
-def _of_languages(known: Collection[str]) -> Callable[[Any], Any]:
+def _of_languages(known: Callable[[], Collection[str]]) -> Callable[[Any], Any]:
+    """``known``: asked at each check, since a catalogue may be added."""
+
     def check(value: Any) -> Any:
-        if value not in known:
-            raise Invalid(f'unknown language "{value}"', one_of(known), did_you_mean(str(value), known))
+        if value not in known():
+            raise Invalid(f'unknown language "{value}"', one_of(known()), did_you_mean(str(value), known()))
         return value
 
     return check
 
 
-_spoken_here = _of_languages(languages())
+_spoken_here = _of_languages(languages)
 Spoken = Annotated[
     str,
     BeforeValidator(_spoken_here),
@@ -267,7 +269,7 @@ def _staged(value: Any) -> Any:
 
 Language = Annotated[
     str,
-    BeforeValidator(_of_languages(LANGUAGES)),
+    BeforeValidator(_of_languages(lambda: LANGUAGES)),
     WithJsonSchema({"type": "string", "enum": list(LANGUAGES)}),
     Field(title="language"),
 ]

@@ -1,4 +1,4 @@
-"""A maker makes what the class makes, and a changer what ``replace`` makes."""
+"""A maker makes what the class makes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import field
 
 import pytest
 
-from smtpguard.mail.constant import changer, computed, constant, maker
+from smtpguard.mail.constant import computed, constant, maker
 
 
 @constant
@@ -31,14 +31,6 @@ def test_a_maker_takes_the_keywords_and_defaults_of_its_class() -> None:
         make(language="sv")  # type: ignore[call-arg]
     with pytest.raises(TypeError):
         make(words=(), colour="red")  # type: ignore[call-arg]
-
-
-def test_a_changer_keeps_the_other_fields() -> None:
-    change, letter = changer(Letter), maker(Letter)(words=("a", "b"), counts={"x": 1})
-    assert change(letter, language="en") == maker(Letter)(words=("a", "b"), language="en", counts={"x": 1})
-    assert letter.language == "sv"
-    with pytest.raises(TypeError):
-        change(letter, colour="red")
 
 
 def test_a_computed_value_is_computed_once() -> None:

@@ -8,7 +8,7 @@ packages="
     haproxy nginx-core libnginx-mod-mail dovecot-core dovecot-submissiond
     slapd mailman3 chromium promtool
     man-db mandoc zsh fish openssl
-    systemd util-linux faketime gcc libc6-dev
+    systemd util-linux faketime docker-compose gcc libc6-dev
     m4 libdb5.3t64 libldap2 liblockfile1 libnsl2 libsasl2-2 libwrap0 libidn12"
 # The packages of Sendmail and Exim conflict with Postfix, so they are only unpacked, for the tests. The last line above has their dependencies.
 sendmail=/usr/local/lib/smtpguard-peers/sendmail
