@@ -103,11 +103,10 @@ class LdapSource(Source):
                                   connect_timeout=seconds, tls=_tls(self.verify, self.host))  # fmt: skip
             connection = ldap3.Connection(server, self.bind, self.password, auto_referrals=False, raise_exceptions=True,
                                           receive_timeout=seconds, read_only=True)  # fmt: skip
-            connection.open(read_server_info=False)
-            if self.starttls and not connection.start_tls(read_server_info=False):
-                raise SourceError(f"{self.label}: it does not start TLS: expected a server that does, or ldaps://")
-            opened = connection.socket
-            with self.patience.cutting(lambda: shut_down(opened.fileno())):
+            with self.patience.cutting(lambda: shut_down(connection.socket.fileno())):
+                connection.open(read_server_info=False)
+                if self.starttls and not connection.start_tls(read_server_info=False):
+                    raise SourceError(f"{self.label}: it does not start TLS: expected a server that does, or ldaps://")
                 connection.bind(read_server_info=False)
                 yield _Directory(self, connection)
         except (LDAPException, OSError) as error:

@@ -92,14 +92,15 @@ class SourceTimeouts:
 
     @contextmanager
     def cutting(self, cut: Callable[[], object]) -> Iterator[None]:
-        """For a wait within a library that cannot check: ``cut`` aborts it, from another thread, when the time is over."""
+        """For a wait within a library that cannot check: ``cut`` aborts it, from another thread, when the time is over.
+        It is called until the wait ends, since the library may connect or change its socket just then."""
         done = threading.Event()
 
         def watch() -> None:
             while not done.wait(LOOK_SECONDS):
                 if self.spent():
-                    cut()
-                    return
+                    with suppress(Exception):  # the library may be in any state, such as without a socket
+                        cut()
 
         watcher = threading.Thread(target=watch, name="list source watch", daemon=True)
         watcher.start()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,11 +103,14 @@ class SqlSource(Source):
     def _asking(self) -> Iterator[Connection]:
         """A connection in a read-only transaction, cut off at the time limit."""
         cursors: list[Any] = []
+        drivers: list[Any] = []
         try:
             engine = create_engine(self.url, poolclass=NullPool, **_options(self.url, self.patience.wait_seconds))
             event.listen(engine, "begin", _read_only(self.patience.wait_seconds))
             event.listen(engine, "before_cursor_execute", lambda _, cursor, *rest: cursors.append(cursor))
-            with engine.connect() as connection, self.patience.cutting(_cut(connection)):
+            # before SQLAlchemy's own first questions to the database, which are asked in this event too
+            event.listen(engine, "connect", lambda driver, _: drivers.append(driver), insert=True)
+            with self.patience.cutting(lambda: _cut(drivers)), engine.connect() as connection:
                 yield connection.execution_options(no_parameters=True)
         except ModuleNotFoundError as error:
             raise SourceError(
@@ -165,14 +168,13 @@ def _read_only(seconds: float) -> Callable[[Connection], None]:
     return begin
 
 
-def _cut(connection: Connection) -> Callable[[], object]:
-    """The function that aborts a wait of the driver, from another thread. Drivers without one are checked between rows."""
-    driver = connection.connection.driver_connection
-    if hasattr(driver, "interrupt"):  # sqlite3
-        return driver.interrupt  # type: ignore[union-attr,no-any-return]
-    if hasattr(driver, "fileno"):  # psycopg
-        return lambda: shut_down(driver.fileno())  # type: ignore[union-attr]
-    return lambda: None
+def _cut(drivers: Iterable[Any]) -> None:
+    """Abort the drivers' waits, from another thread. Drivers without a way are checked between rows."""
+    for driver in drivers:
+        if hasattr(driver, "interrupt"):  # sqlite3
+            driver.interrupt()
+        elif hasattr(driver, "fileno"):  # psycopg
+            shut_down(driver.fileno())
 
 
 def _said(error: Exception) -> str:

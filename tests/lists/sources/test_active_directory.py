@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from smtpguard.lists.sources import SourceError
-from tests.lists.sources.conftest import Members
+from tests.lists.sources.conftest import Members, dripping
 
 pytest.importorskip("ldap3", reason="the extra ldap is not installed")
 
@@ -183,3 +183,12 @@ def test_a_truncated_answer_is_an_error(
     monkeypatch.setattr(_Talk, "found", cut)
     with pytest.raises(SourceError, match=r"no answer within|ended|closed|terminated"):
         members(declared(directory, timeout=1))
+
+
+@pytest.mark.parametrize("starttls", [False, True])
+def test_a_directory_that_drips_its_first_answer_is_cut_off(members: Members, starttls: bool) -> None:
+    """The answer to StartTLS too: a message of 1 MB of which an octet comes now and then."""
+    with dripping(then=b"\x30\x84\x00\x10\x00\x00") as port:
+        url = f"ldap://127.0.0.1:{port}"
+        with pytest.raises(SourceError, match=r"no end within 0.3 s \(time_limit\)"):
+            members({"ldap": url, "group": ["cn=all"], "starttls": starttls, "time_limit": 0.3})

@@ -16,7 +16,7 @@ from sqlalchemy.engine import make_url
 
 from smtpguard.lists.sources import SourceError, Tally
 from smtpguard.lists.sources.opening import opened
-from tests.lists.sources.conftest import Members
+from tests.lists.sources.conftest import Members, dripping
 from tests.store.servers import a_server
 
 PASSWORD = "s%cret/@: of tests"
@@ -195,6 +195,15 @@ def test_an_unreachable_postgresql_is_an_error(members: Members) -> None:
     gone = {"sql": "postgresql://reader@127.0.0.1:1/crm", "query": "SELECT 1", "timeout": 2}
     with pytest.raises(SourceError, match=r"the database crm at 127\.0\.0\.1: .*(refused|failed)"):
         members(gone)
+
+
+def test_a_postgresql_that_drips_its_first_answer_is_cut_off(members: Members) -> None:
+    """Before the query: SQLAlchemy asks the database for its version and more."""
+    ready = b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I"
+    with dripping(ready, then=b"T") as port:
+        url = f"postgresql://reader@127.0.0.1:{port}/crm?sslmode=disable&gssencmode=disable"
+        with pytest.raises(SourceError, match=r"no end within 0.3 s \(time_limit\)"):
+            members({"sql": url, "query": "SELECT 1", "time_limit": 0.3})
 
 
 def test_a_query_to_postgresql_stops_when_asked_to(real: dict[str, Any], members: Members) -> None:
