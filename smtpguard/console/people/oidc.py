@@ -7,6 +7,7 @@ is stored for abandoned attempts, and no other browser can finish one.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -35,6 +36,7 @@ ATTEMPT_SECONDS = 600
 SKEW_SECONDS = 60
 FRESH_SECONDS = 3600.0
 AGAIN_SECONDS = 30.0  # between two fetches for an unknown key
+SECONDS = 10.0  # for each whole answer, however slowly it comes
 PAUSE_SECONDS = 2.0  # after the provider did not answer
 MOST_OCTETS = 1 << 20
 _OURS = {"client_secret_basic", "client_secret_post"}
@@ -76,7 +78,7 @@ class Provider:
         self.trusted = trusted
         self._clock, self._back = clock, back
         self._box = SecretBox(hmac.digest(secret, b"smtpguard console sign-on attempt", "sha256"))
-        self._http = http or httpx2.AsyncClient(timeout=10, follow_redirects=False)
+        self._http = http or httpx2.AsyncClient(timeout=SECONDS, follow_redirects=False)
         self._known: _Known | None = None
         self._failed_at = float("-inf")
 
@@ -246,7 +248,10 @@ class Provider:
     async def _asked(self, method: str, url: str, **more: Any) -> Mapping[str, Any]:
         """Fetch a JSON object. Redirects are not followed, and a too large answer is not read."""
         try:
-            async with self._http.stream(method, url, headers={"Accept": "application/json"}, **more) as answer:
+            async with (
+                asyncio.timeout(SECONDS),
+                self._http.stream(method, url, headers={"Accept": "application/json"}, **more) as answer,
+            ):
                 if answer.status_code != 200:
                     raise NotAuthenticated(f"the provider answered {answer.status_code}")
                 body = bytearray()
@@ -255,7 +260,7 @@ class Provider:
                     if len(body) > MOST_OCTETS:
                         raise NotAuthenticated("the provider's answer is too large")
             found = json.loads(bytes(body))
-        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError) as error:
             raise NotAuthenticated(f"the provider cannot be reached: {type(error).__name__}") from None
         except ValueError:
             raise NotAuthenticated("the provider's answer is no JSON") from None

@@ -40,6 +40,7 @@ class Provider:
     asked: list[str] = field(default_factory=list)
     status: int = 200
     said: bytes | None = None  # sent in place of JSON
+    drips: bool = False  # answer without end, a little at a time
 
     @property
     def issuer(self) -> str:
@@ -103,6 +104,10 @@ class Provider:
                 status, value = self.answer(method, path, headers, body)
                 raw = json.dumps(value).encode() if self.said is None else self.said
                 status = status if self.status == 200 else self.status
+                while self.drips:
+                    writer.write(b"HTTP/1.1 103 X\r\n\r\n")
+                    await writer.drain()
+                    await asyncio.sleep(0.01)
                 writer.write(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n" % (status, len(raw)) + raw)
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from smtpguard.console.people import oidc
 from tests.console.people.provider import another_key, unsigned, with_hmac
 from tests.console.people.signon import SignOn
 from tests.console.stage import URL
@@ -212,8 +213,10 @@ async def test_the_cookie_reveals_neither_nonce_nor_state(sso: SignOn) -> None:
 # -- provider failures
 
 
-@pytest.mark.parametrize("ill", ["status", "rubbish", "array", "large", "issuer", "endpoint", "gone"])
-async def test_without_the_provider_passwords_still_work(sso: SignOn, ill: str) -> None:
+@pytest.mark.parametrize("ill", ["status", "rubbish", "array", "large", "drips", "issuer", "endpoint", "gone"])
+async def test_without_the_provider_passwords_still_work(
+    sso: SignOn, ill: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if ill == "status":
         sso.at.status = 500
     elif ill == "rubbish":
@@ -222,6 +225,9 @@ async def test_without_the_provider_passwords_still_work(sso: SignOn, ill: str) 
         sso.at.said = b"[]"
     elif ill == "large":
         sso.at.said = b" " * ((1 << 20) + 1)
+    elif ill == "drips":
+        sso.at.drips = True
+        monkeypatch.setattr(oidc, "SECONDS", 0.2)
     elif ill == "issuer":
         sso.at.about = {"issuer": "https://evil.example.net"}
     elif ill == "endpoint":
