@@ -259,7 +259,7 @@ class Further:
         rests = Entries.of(entry.seq)
         for one in self.made.missed:
             known, text = self._missed(one)
-            observes = f" ({said('observes')})" if one.observes else ""
+            observes = " (" + said("observes") + ")" if one.observes else ""
             yield Statement(
                 text=plain(f"{one.rule}{observes}: {text}"), mark=Mark.FACT if known else Mark.UNKNOWN, entries=rests
             )
