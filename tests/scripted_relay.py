@@ -157,6 +157,10 @@ class ScriptedRelay(Script):
     async def stop(self) -> None:
         """Stop listening, and drop every connection."""
         if self._server is not None:
+            for listener in self._server.sockets:
+                asyncio.get_running_loop().remove_reader(listener.fileno())
+            for _ in range(4):  # turns of the event loop: what is being accepted is made before the server is closed
+                await asyncio.sleep(0)
             self._server.close()
             self._server = None
         self.drop_all()
