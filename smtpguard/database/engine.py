@@ -49,8 +49,8 @@ _ROOMY = 1 << 30  # octets
 _CACHE_KIB = 32 << 10
 """What a process that admits mail keeps of the database, at most. People are counted under random numbers, on any page: with
 SQLite's own 2 MiB a mailing to hundreds of thousands reads and writes many pages again for each message."""
-_KEPT_READERS = 2
-"""Connections for reading that stay open. More are opened when as many read at once."""
+_KEPT_READERS, _MOST_READERS = 2, 14
+"""Connections for reading to SQLite that stay open, and the most at once."""
 _EXACT = "case_sensitive_like=ON"  # as LIKE is on PostgreSQL: "Sales" and "sales" are two lists, and two groups
 _LAY_OUT = (  # write its pages and free them; the last write makes the disk allocate them. None is worth the memory.
     "PRAGMA cache_size=-512",
@@ -164,7 +164,8 @@ class Database:
     def _sqlite_engine(self, *, write: bool) -> Engine:
         model = _sqlite_model()
         opens: Any = partial(self._opened, write=write)
-        pool: Pool = NullPool(opens) if write else QueuePool(opens, pool_size=_KEPT_READERS, max_overflow=-1)
+        more = _MOST_READERS - _KEPT_READERS
+        pool: Pool = NullPool(opens) if write else QueuePool(opens, pool_size=_KEPT_READERS, max_overflow=more)
         pool._dialect = model.dialect
         if not write:
 
