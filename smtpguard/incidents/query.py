@@ -111,8 +111,8 @@ class UnknownName:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnknownNames:
-    """``lists`` that the policy does not know; ``senders`` that are no address or from whom nothing came; ``bad``:
-    those that are no address."""
+    """``lists``: not in the policy. ``senders``: not an address, or the journal has no message from it. ``bad``: the
+    senders that are not an address."""
 
     lists: tuple[UnknownName, ...]
     senders: tuple[UnknownName, ...]

@@ -357,7 +357,7 @@ class _Sections:
             elif model.from_.index(group) != n:
                 unknown = True
                 self.findings.problem((*place, n), f"duplicate group {group}", "each group once; the number is in each")
-        elsewhere = unknown or not self.elsewhere.isdisjoint(model.from_)  # how many there are nobody knows here
+        elsewhere = unknown or not self.elsewhere.isdisjoint(model.from_)  # the members are not in the policy
         if elsewhere or not self.findings.sound or not all(self.groups[group] for group in model.from_):
             return
         if lacks := lacking(model, self._persons):
@@ -484,8 +484,7 @@ def _included(info: ListModel | None) -> list[str]:
 def _absences(
     people: Mapping[str, PersonModel], groups: Groups, delimiters: str, findings: Findings
 ) -> Iterator[Absence]:
-    """Every valid absence. A deputy whom the policy names need not be in the person's groups: the policy's author
-    vouches."""
+    """Every valid absence. A deputy that the policy names need not be in the person's groups."""
     known = frozenset().union(*groups.values())
     first: dict[str, str] = {}
     for key, model in people.items():

@@ -245,7 +245,7 @@ def short(document: Document, groups: Groups, asked: Mapping[Place, Quorum], now
         at = max(now, datetime.combine(absence.since, time(12), groups.zone).astimezone(UTC))
         for place, quorum in asked.items():
             if not groups.elsewhere.isdisjoint(quorum.groups):
-                continue  # how many there are nobody knows here
+                continue  # the members of these groups are not in the policy
             model = OutOfHoursModel.model_validate({"from": list(quorum.groups), "each": quorum.each})
             if (absence.person, place) in told or not any(absence.person in groups.of(g) for g in model.from_):
                 continue
