@@ -14,8 +14,9 @@ import click
 
 from smtpguard.cli.audit import may_name, progress
 from smtpguard.cli.context import CannotRun, Context, Group, NotFine, as_json, moment
-from smtpguard.console.breachform import AUDIENCES, as_row, filled, lines
-from smtpguard.console.breachform import draft as drafted
+from smtpguard.console.breachform import as_row, filled, lines
+from smtpguard.console.drafts import AUDIENCES
+from smtpguard.console.drafts import draft as drafted
 from smtpguard.console.incident import ReportText, in_numbers, report_in_words
 from smtpguard.console.incidentfile import row as report_row
 from smtpguard.console.reporting import Made, NothingFits, make

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smtpguard.console.breachform import AUDIENCES, draft
+from smtpguard.console.drafts import AUDIENCES, draft
 from smtpguard.console.incident import report_in_words
 from smtpguard.console.reporting import Made
 from smtpguard.incidents.purposes import ListThen, Purposes

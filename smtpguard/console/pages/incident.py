@@ -14,9 +14,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from smtpguard.console import labels
+from smtpguard.console import drafts, labels
 from smtpguard.console.access import ADMIN, APPROVER, OPERATOR, answers_for, for_roles, person
-from smtpguard.console.breachform import AUDIENCES, TITLES_OF_DRAFTS, Form, draft, filled
+from smtpguard.console.breachform import Form, filled
 from smtpguard.console.filters import PAGE, listed, midnight
 from smtpguard.console.incident import ReportText, report_in_words
 from smtpguard.console.incidentfile import TYPES, MissingExtra, shown, written
@@ -150,9 +150,9 @@ def _drafts(made: Made) -> list[tuple[str, str, str]]:
     speeches = [Speech(language) for language in languages()]
     pages = [(said, report_in_words(made, said)) for said in speeches]
     return [
-        (said(TITLES_OF_DRAFTS[to]), said.language, draft(to, made, page, said))
+        (said(drafts.TITLES[to]), said.language, drafts.draft(to, made, page, said))
         for said, page in pages
-        for to in AUDIENCES
+        for to in drafts.AUDIENCES
     ]
 
 
