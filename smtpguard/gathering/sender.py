@@ -11,7 +11,7 @@ they could make a message look like a mailing that does not, and only where the 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
@@ -21,8 +21,9 @@ from smtpguard.lists.recipients import Classified
 from smtpguard.lists.registry import Registry
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.authres import DkimResult
-from smtpguard.mail.mailboxes import mailboxes
-from smtpguard.mail.message import Field, Header
+from smtpguard.mail.constant import constant, maker
+from smtpguard.mail.mailboxes import of_field
+from smtpguard.mail.message import Header
 from smtpguard.mail.transaction import Transaction
 from smtpguard.policy.facts import Unknown, Value
 from smtpguard.reading.looks import (
@@ -35,17 +36,16 @@ from smtpguard.reading.looks import (
 )
 
 _NO_STREAM: frozenset[str] = frozenset()
-BEHIND = ("From", "Sender", "Resent-From", "Resent-Sender")
-"""Fields that name the writer or the sender of a message (RFC 5322 sections 3.6.2 and 3.6.6)."""
-_LOOKED_AT = tuple(name.lower() for name in (*BEHIND, "Auto-Submitted"))
+_BESIDE = ("sender", "resent-from", "resent-sender")
+"""Fields that name the sender of a message, beside From (RFC 5322 sections 3.6.2 and 3.6.6)."""
 _MOST_REMEMBERED = 1000  # octets of these fields
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@constant
 class Sender:
     """``claimed``: the one From, canonical; None if there is none, or more than one: then everyone named is a writer.
-    ``everything``: each canonical address in BEHIND, reverse-path and login. ``told``: the mailbox to notify.
-    ``login``: the address of the login if it has one; "" without a login."""
+    ``everything``: each canonical address in From and the fields beside it, reverse-path and login. ``told``: the
+    mailbox to notify. ``login``: the address of the login if it has one; "" without a login."""
 
     claimed: str | None
     why_unclear: str
@@ -59,18 +59,18 @@ class Sender:
     def of(cls, transaction: Transaction, registry: Registry, delimiters: str) -> Sender:
         header, session = transaction.message.header, transaction.session
         named, reverse_path = header.named, transaction.envelope.reverse_path
-        fields: list[Field] = []
-        octets = 0
-        for name in _LOOKED_AT:
-            for field in named.get(name, ()):
-                fields.append(field)
-                octets += len(field.raw)
+        froms = tuple([field.raw for field in named.get("from", ())])
+        beside = tuple([field.raw for name in _BESIDE if name in named for field in named[name]])
+        octets = sum(map(len, froms + beside))
         return (_remembered if octets <= _MOST_REMEMBERED else _written)(
             registry.names,
             delimiters,
-            tuple(fields),
+            froms,
+            beside,
             header.broken,
             reverse_path.canonical(delimiters) if reverse_path is not None else None,
+            reverse_path is None
+            or ("auto-submitted" in named and _automatic(header)),  # a notice would cause a mail loop
             session.auth_user,
             session.senders_verified,
         )
@@ -137,29 +137,31 @@ class Sender:
 def _written(
     names: Names,
     delimiters: str,
-    fields: tuple[Field, ...],
+    froms: tuple[bytes, ...],
+    beside: tuple[bytes, ...],
     broken: bool,
     reverse_path: str | None,
+    automatic: bool,
     auth_user: str | None,
     senders_verified: bool,
 ) -> Sender:
-    """``fields``: the header fields that are read. ``reverse_path``: canonical."""
-    header = Header(fields=fields, broken=broken, size_bytes=0)
-    written = mailboxes(header, "From")
-    claims = {a.canonical(delimiters) for a in written}
-    shown = {a.canonical(delimiters) for a in mailboxes(header, *BEHIND)}
+    """``froms``: the values of From; ``beside``: of the fields beside it. ``reverse_path``: canonical."""
+    written = [address for raw in froms for address in of_field(raw)]
+    shown = {a.canonical(delimiters) for a in written}
+    claimed = next(iter(shown)) if len(shown) == 1 and len(froms) == 1 and not broken else None
+    if beside:
+        shown.update([a.canonical(delimiters) for raw in beside for a in of_field(raw)])
     if reverse_path is not None:
         shown.add(reverse_path)
-    user, proven = _user(auth_user, written, names), None
+    user = _user(auth_user, written, names) if auth_user else None
+    proven = None
     if user is not None:
         proven = user.canonical(delimiters)
         shown.add(proven)
-    claimed = claims.pop() if len(claims) == 1 and len(header.all("From")) == 1 and not broken else None
     internal = claimed is not None and names.is_internal(written[0])
-    automatic = _automatic(header) or reverse_path is None  # a notice would cause a mail loop
-    return Sender(
+    return _new_sender(
         claimed=claimed,
-        why_unclear="" if claimed is not None else _why_unclear(header),
+        why_unclear="" if claimed is not None else _why_unclear(broken, froms, written),
         everything=frozenset(shown),
         internal=internal,
         authenticated=claimed is not None and ((senders_verified and internal) or proven == claimed),
@@ -168,22 +170,21 @@ def _written(
     )
 
 
+_new_sender = maker(Sender)
 _remembered = lru_cache(maxsize=4096)(_written)
 """The writer of one message usually writes more."""
 
 
-def _why_unclear(header: Header) -> str:
-    if header.broken:
+def _why_unclear(broken: bool, froms: Sequence[bytes], written: Sequence[Address]) -> str:
+    if broken:
         return "the header is broken"
-    if len(header.all("From")) > 1 or mailboxes(header, "From"):
+    if len(froms) > 1 or written:
         return "more than one From"
-    return "From cannot be read" if "From" in header else "no From"
+    return "From cannot be read" if froms else "no From"
 
 
-def _user(auth_user: str | None, written: Iterable[Address], names: Names) -> Address | None:
+def _user(auth_user: str, written: Iterable[Address], names: Names) -> Address | None:
     """The mailbox of the login. A login without a domain is the internal From with that local part, else None."""
-    if not auth_user:
-        return None
     try:
         return Address.parse(auth_user)
     except BadAddress:

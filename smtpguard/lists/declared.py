@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_network
 from typing import Any
 
-from smtpguard.mail.address import Address, BadAddress, delimiters_at, every_delimiter
+from smtpguard.mail.address import Address, BadAddress, cuts_plain, delimiters_at, every_delimiter
 from smtpguard.mail.envelope import Network, Session, within
 
 COLLEAGUES = frozenset({"colleagues", "employees", "internal", "staff"})
@@ -263,6 +263,7 @@ class Names:
         hosts = [ascii_domain(name) for name in host_names]
         exact = [ascii_domain(d) for d in written if not d.startswith("*.")]
         self._delimiters = delimiters
+        self._cuts_plain = cuts_plain(delimiters)
         self._domains = frozenset((*exact, *hosts))
         self._parents = tuple("." + ascii_domain(d[2:]) for d in written if d.startswith("*."))
         signs = every_delimiter(delimiters)
@@ -292,7 +293,7 @@ class Names:
     def is_internal(self, address: Address) -> bool:
         """Whether it is in the organization's domains. A list address there is internal here; callers test for lists
         first."""
-        return self.is_ours(address.canonical().rpartition("@")[2])
+        return self.is_ours(address.domain if address.plain else split(address.canonical())[1])
 
     def answers(self, domain: str) -> bool:
         """Whether the relay may accept it as its own, under any name."""
@@ -318,6 +319,8 @@ class Names:
 
     def list_at(self, address: Address, canonical: str) -> str | None:
         """The name of the list with this address. ``canonical``: of ``address``, its sub-address cut."""
+        if address.plain and not self._cuts_plain:  # as nearly every one: it has no delimiter, and nothing is routed
+            return self._find(canonical)
         found = self._at(address, canonical)
         if found is None and (_ROUTED(address.local) or not canonical.startswith(f"{address.local}@")):
             inner = self.within(address)

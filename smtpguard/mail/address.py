@@ -50,24 +50,24 @@ class BadAddress(ValueError):
 
 @pair
 class Address:
-    """One mailbox. ``local`` is unquoted, ``domain`` is as spelled, without a trailing dot."""
+    """One mailbox. ``local`` is unquoted, ``domain`` is as spelled, without a trailing dot. ``text``: as SMTP writes it,
+    quoted only where it must be. ``plain``: whether that is its own canonical key, sub-addressing aside."""
 
     local: str
     domain: str
-    _text: str | None = field(default=None, init=False, repr=False, compare=False)
-    """Written once: one message asks several times."""
+    text: str = field(init=False, repr=False, compare=False)
+    plain: bool = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        local, text = self.local, f"{self.local}@{self.domain}"
+        plain = len(text) <= MAX_LABEL_OCTETS and is_plain(text) is not None
+        if not plain and not _DOT_ONLY.match(local):
+            quoted = local.replace("\\", "\\\\").replace('"', '\\"')
+            text = f'"{quoted}"@{self.domain}'
+        self.text, self.plain = text, plain  # type: ignore[misc]
 
     def __str__(self) -> str:
-        """The address as SMTP writes it, quoted only where it must be."""
-        text = self._text
-        if text is None:
-            local = self.local
-            if not _DOT_ONLY.match(local):
-                quoted = local.replace("\\", "\\\\").replace('"', '\\"')
-                local = f'"{quoted}"'
-            text = f"{local}@{self.domain}"
-            object.__setattr__(self, "_text", text)
-        return text
+        return self.text
 
     @property
     def is_ascii(self) -> bool:
@@ -89,9 +89,8 @@ class Address:
         ``IMCEASMTP-user+40list+2Eexample+2Ecom``) is undone, since a relay may undo it too. In doubt two mailboxes
         share one key, so that no mailbox can hide behind two keys.
         """
-        text = self._text or str(self)
-        if len(text) <= MAX_LABEL_OCTETS and is_plain(text) and not cuts_plain(delimiters):  # nearly every address
-            return text
+        if self.plain and not cuts_plain(delimiters):  # nearly every address
+            return self.text
         return _canonical(self.local, self.domain, delimiters)
 
     def domains(self, canonical: str) -> tuple[str, ...]:
@@ -149,9 +148,7 @@ def parse_path(raw: bytes, *, smtputf8: bool = False) -> Address | None:
 def _mailbox(text: str) -> Address:
     if len(text) <= MAX_LABEL_OCTETS and is_plain(text):
         local, _, domain = text.partition("@")
-        address = Address(local, domain)
-        object.__setattr__(address, "_text", text)
-        return address
+        return Address(local, domain)
     if len(text) > 2 * MAX_PATH_OCTETS:
         raise BadAddress("longer than any address")
     if not text.isprintable() and any(unicodedata.category(c) in _UNSEEN for c in text):

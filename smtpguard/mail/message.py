@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import mmap
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.errors import MessageError
 from email.header import decode_header, make_header
+from functools import partial
 from itertools import chain
 from typing import NamedTuple
 
@@ -18,7 +19,6 @@ Content = bytes | mmap.mmap
 """Content in memory or mapped from a spool file. Only ``len``, slices and ``find`` work on both."""
 
 MAX_HEADER_OCTETS = 1 << 20
-_tuple = tuple.__new__  # Field's own is in Python
 _FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:")
 _WHOLE_FIELD = re.compile(rb"(?<![^\n])([!-9;-~]++):([^\r\n\0]*+(?:\r\n[ \t][^\r\n\0]*+)*+)\r\n")
 _FOLD = re.compile(r"\r\n(?=[ \t])")
@@ -54,16 +54,7 @@ class Header:
     fields: tuple[Field, ...]
     broken: bool
     size_bytes: int
-    named: dict[str, list[Field]] = field(init=False, repr=False, compare=False, default_factory=dict)
-
-    def __post_init__(self) -> None:
-        named = self.named
-        for f in self.fields:
-            name = f.name.lower()
-            if name in named:
-                named[name].append(f)
-            else:
-                named[name] = [f]
+    named: Mapping[str, Sequence[Field]] = field(repr=False, compare=False)
 
     def all(self, name: str) -> Sequence[Field]:
         """Every field of that name, from the top."""
@@ -82,6 +73,7 @@ class Header:
 
 
 _new_header = maker(Header)
+_new_field = partial(tuple.__new__, Field)  # Field's own is in Python
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -123,7 +115,7 @@ def parse_header(raw: Content) -> Header:
     """The header block of ``raw``; total, and linear in its size."""
     end = raw.find(b"\r\n\r\n")
     if raw[:2] == b"\r\n":
-        return Header(fields=(), broken=False, size_bytes=0)
+        return Header(fields=(), broken=False, size_bytes=0, named={})
     if end < 0:
         end = len(raw)
     broken = end > MAX_HEADER_OCTETS
@@ -131,8 +123,16 @@ def parse_header(raw: Content) -> Header:
     whole = _WHOLE_FIELD.findall(raw[: end + 2])
     if not broken and len(b"".join(chain.from_iterable(whole))) + len(b":\r\n") * len(whole) == end + 2:
         # every line is part of a field: the usual case
-        usual = tuple([_tuple(Field, (found.decode("ascii"), value)) for found, value in whole])
-        return _new_header(fields=usual, broken=False, size_bytes=end)
+        names, values = zip(*whole, strict=True)
+        spelled = b" ".join(names).decode("ascii")
+        usual = tuple(map(_new_field, zip(spelled.split(" "), values, strict=True)))
+        named = dict(zip(spelled.lower().split(" "), zip(usual, strict=True), strict=True))
+        return _new_header(
+            fields=usual,
+            broken=False,
+            size_bytes=end,
+            named=named if len(named) == len(usual) else _by_name(usual),
+        )
     fields: list[Field] = []
     name, parts = "", []
     for line in raw[:end].split(b"\r\n"):
@@ -156,4 +156,11 @@ def parse_header(raw: Content) -> Header:
     if name:
         fields.append(Field(name, b"\r\n".join(parts)))
     broken = broken or any(b"\x00" in f.raw for f in fields)
-    return Header(fields=tuple(fields), broken=broken, size_bytes=end)
+    return Header(fields=tuple(fields), broken=broken, size_bytes=end, named=_by_name(fields))
+
+
+def _by_name(fields: Iterable[Field]) -> Mapping[str, Sequence[Field]]:
+    named: dict[str, list[Field]] = {}
+    for one in fields:
+        named.setdefault(one.name.lower(), []).append(one)
+    return named

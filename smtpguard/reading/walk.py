@@ -6,7 +6,7 @@ and if possible it gives the text of both.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from smtpguard.locale.phrase import Phrase, Said
@@ -17,7 +17,7 @@ from smtpguard.reading.decode import mechanism, transfer, valued
 MAX_PART_HEADER = 64 << 10
 _MESSAGES = frozenset({"message/rfc822", "message/global", "message/news"})
 
-Index = dict[str, list[Field]]
+Index = Mapping[str, Sequence[Field]]
 """Fields by name in lower case, from the top (Header.named)."""
 
 

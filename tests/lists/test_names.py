@@ -9,8 +9,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from smtpguard.config.statefiles import swap
+from smtpguard.lists.declared import Names, build
 from smtpguard.lists.expanding import Expander
 from smtpguard.lists.index import State, index_path
 from smtpguard.lists.recipients import Kind
@@ -23,6 +26,31 @@ from tests.lists.conftest import House
 Parse = Callable[..., list[Address]]
 LIST = "ramadan@lists.example.com"
 DOMAINS = ["example.com", "example.se", "*.corp.example"]
+
+
+_LOCALS = st.sampled_from(
+    ["ramadan", "ramadan-owner", "ramadan-x", "ra-madan", "ra", "ramadan.x", "ramadan_x", "x-ramadan"]
+)
+_DOMAINS = st.sampled_from(
+    ["lists.example.com", "example.com", "it.corp.example", "localhost", "kund.se", "192.0.2.1", "x-y"]
+)
+
+
+@given(_LOCALS, _DOMAINS, st.sampled_from(["", "+", "-", "+_", ". example.com=-", "+ kund.se=-"]))
+def test_a_plain_address_has_the_list_that_a_full_look_finds(local: str, domain: str, delimiters: str) -> None:
+    declared = {
+        "ramadan": {"addresses": [LIST]},
+        "ra": {"addresses": ["ra-madan@example.com"], "addresses_elsewhere": ["ra@kund.se"]},
+    }
+    lists, _ = build(declared, {}, delimiters=delimiters)
+    names = Names(lists, domains=DOMAINS, delimiters=delimiters)
+    address, full = Address(local, domain), Address(local, domain)
+    full.plain = False  # type: ignore[misc]
+    key = address.canonical(delimiters)
+    assert address.plain
+    assert key == full.canonical(delimiters)
+    assert names.list_at(address, key) == names.list_at(full, key)
+    assert names.is_internal(address) == names.is_internal(full)
 
 
 @pytest.fixture

@@ -66,7 +66,9 @@ def test_a_header_is_the_same_whether_it_is_matched_or_read_by_line(lines: list[
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(message, "_WHOLE_FIELD", re.compile(b"(?!)"))
         by_line = parse_header(raw)
-    assert parse_header(raw) == by_line
+    found = parse_header(raw)
+    assert found == by_line
+    assert {name: [*given] for name, given in found.named.items()} == by_line.named
 
 
 @pytest.mark.parametrize(
