@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from math import inf
 from typing import Any, Protocol, cast
 
 from aiosmtpd.smtp import SMTP
@@ -97,10 +97,7 @@ class _NoTimer:
 
 
 class Dialog(SMTP):
-    """One client's connection.
-
-    ``deadline``: until when the client must have sent its input, or read its output; infinite while we are busy.
-    """
+    """One client's connection."""
 
     _timeout_handle = cast(Any, _NoTimer())
     _original_transport = None
@@ -113,15 +110,17 @@ class Dialog(SMTP):
         self.loop = owner.loop
         asyncio.StreamReaderProtocol.__init__(self, cast(Any, None), None, loop=self.loop)
         self.session = self.envelope = self.transport = self._handler_coroutine = None
-        self.deadline = math.inf
         self._owner, self._listener, self._limits = owner, owner.listener, owner.listener.limits
+        self._monotonic = owner.monotonic
         self._told = told
         self._work: asyncio.Task[None] | None = None
         self._response: asyncio.Future[bytes | None] | None = None
         self._passage: Passage | None = None
         self._login: Login | None = None
         self._farewell: tuple[Reply, Why] | None = None
-        self._asked_at = self._quiet_since = math.inf
+        self._asked_at = inf
+        self._quiet_since = inf  # since when the client is to send, or to read; infinite while we are busy
+        self._closed_by = inf
         self._deaf = self._unread = self._again = self._finished = False
 
     # aiosmtpd's, kept or made to do nothing
@@ -161,7 +160,7 @@ class Dialog(SMTP):
                 self._listen(False)
             return
         if smtp.in_data or b"\n" in data:  # a single octet of a command does not prolong the deadline
-            self.deadline = math.inf
+            self._quiet_since = inf
         self._go_on()
 
     def pause_writing(self) -> None:
@@ -171,7 +170,7 @@ class Dialog(SMTP):
         """A client that does not read is timed out like one that does not write."""
         self._unread = False
         if not self._smtp.waits and not self._finished:
-            self.deadline = math.inf
+            self._quiet_since = inf
             self._go_on()
 
     def _tell_aiosmtpd_of_tls(self, transport: asyncio.BaseTransport) -> None:
@@ -195,7 +194,7 @@ class Dialog(SMTP):
             if work is not None:
                 self._begin(*work)
             if smtp.waits:
-                self.deadline = math.inf
+                self._quiet_since = inf
                 return
         out = smtp.replies()
         transport: Any = self.transport
@@ -210,9 +209,8 @@ class Dialog(SMTP):
         else:  # the client is to send, or to read
             if self._deaf and not self._unread:
                 self._listen(True)
-            if self.deadline == math.inf:
-                self._quiet_since = now = self._owner.monotonic()
-                self.deadline = min(now + self._limits.idle_seconds, smtp.deadline)
+            if self._quiet_since == inf:
+                self._quiet_since = self._monotonic()
 
     def _turn(self) -> None:
         """Give other connections a turn."""
@@ -290,7 +288,7 @@ class Dialog(SMTP):
     def _answered(self, answers: Sequence[Reply]) -> None:
         passage = self._passage
         assert passage is not None
-        self._asked_at = self._owner.monotonic()
+        self._asked_at = self._monotonic()
         self._smtp.answered(answers, passage.why, passage.broken)
 
     def _ask_offer(self, _: AskOffer) -> Work | None:
@@ -432,7 +430,7 @@ class Dialog(SMTP):
                     _HANDLERS[type(event)](self, event)
                 except Exception as error:
                     self._failed(Failed(error))
-            self.deadline = self._owner.monotonic() + self._limits.closing_seconds
+            self._closed_by = self._monotonic() + self._limits.closing_seconds
         if self.transport is not None:
             self.transport.close()
 
@@ -463,6 +461,13 @@ class Dialog(SMTP):
     @property
     def trusted(self) -> bool:
         return self._smtp.who.trusted
+
+    @property
+    def deadline(self) -> float:
+        """Until when the client must have sent its input, or read its output; infinite while we are busy."""
+        if self._finished:
+            return self._closed_by
+        return inf if self._quiet_since == inf else min(self._quiet_since + self._limits.idle_seconds, self._smtp.deadline)
 
     def gone(self) -> bool:
         """Whether the client has disconnected."""

@@ -12,10 +12,11 @@ to the relay with the first RCPT.
 
 from __future__ import annotations
 
-import math
+import re
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 
 from smtpguard.mail import reply
 from smtpguard.mail.constant import constant, maker
@@ -26,15 +27,17 @@ from smtpguard.mail.transaction import RefusedRecipient
 from smtpguard.wire import grammar
 from smtpguard.wire.carried import Carried
 from smtpguard.wire.data import Arrived, Arriving
-from smtpguard.wire.grammar import Rcpt, largest, offer
+from smtpguard.wire.grammar import MAX_COMMAND, MAX_LINE, Rcpt, largest, offer
 from smtpguard.wire.identity import Identity
 from smtpguard.wire.listener import Listener
 from smtpguard.wire.turnedaway import NOT_FROM_RELAY, TurnedAway, Why, message_id_of
 
 MOST_REPLIES = 1000
-"""The most commands of one client that are answered before other connections have a turn."""
+"""After so many replies to one client other connections have a turn."""
 LONGEST_LINE = 1 << 12
 """Well over any command of the grammar, except AUTH."""
+_COMMAND = re.compile(rb"([^ \r\n\0]*+)(?: ([^\r\n\0]*+))?\r\n").fullmatch
+"""A verb and its argument."""
 
 
 # Requests to the caller; each names the method for its answer. ``failed`` answers any of them.
@@ -155,16 +158,15 @@ class SmtpSession:
         self.over = self.more = self.in_data = self.deciding = False
         self.mail: Envelope | None = None
         self.recipients: list[Recipient] = []
-        self.deadline = math.inf
+        self.deadline = inf
         self._listener, self._limits, self._greeting, self._monotonic = listener, listener.limits, greeting, monotonic
         self._events: deque[Event] = deque()
         self._out: list[Reply | None] = []  # not yet written; None: a reply that the relay has not given yet
-        # input that is not processed yet
+        # input that is not processed yet: _held from _at on; if it is empty, _at is 0
         self._held = b""
         self._at = 0
         self._again: bytes | None = None  # a command that waits for the relay's replies to earlier ones
         self._longest = LONGEST_LINE
-        self._skipping = False
         self._responding = False
         # the session
         self._errors = 0
@@ -198,19 +200,22 @@ class SmtpSession:
         self.over = refusal is not None
 
     def receive(self, data: bytes) -> None:
-        self._held = self._held[self._at :] + data if self._held else data
-        self._at = 0
+        if self._held:
+            self._held = self._held[self._at :] + data
+            self._at = 0
+        else:
+            self._held = data
 
     def forget(self) -> None:
         """Plain text before a TLS handshake is not trusted (RFC 3207 section 4.2, CVE-2011-0411)."""
-        self._held, self._at, self._skipping = b"", 0, False
+        self._held, self._at = b"", 0
 
     def next_event(self) -> Event | None:
         """The next event. None: the input is processed as far as possible, and ``replies`` are to be written."""
         self.more = False
         events = self._events
         while not events and not self.waits:
-            if self.over or (not self._held and self._again is None):
+            if not self._held or self.over:
                 if not self._rcpts:
                     return None
                 self._ask()
@@ -225,10 +230,11 @@ class SmtpSession:
         out = self._out
         if not out:
             return b""
+        said = out.pop()
+        if not out and said is not None:  # nearly always
+            return said.octets
         self._out = []
-        if len(out) == 1 and out[0] is not None:  # nearly always
-            return out[0].octets
-        return b"".join([said.octets for said in out if said is not None])
+        return b"".join([one.octets for one in (*out, said) if one is not None])
 
     def turn_away(self, why: Why, answer: Reply) -> None:
         """End the transaction with this reply, if it has recipients and is not being decided on."""
@@ -251,6 +257,9 @@ class SmtpSession:
         asked, self._asked = self._asked, ()
         self._why, self._broken = why, broken
         self.waits = False
+        again, self._again = self._again, None
+        if again is not None:
+            self._held, self._at = again + self._held[self._at :], 0
         each = zip(asked, answers, strict=True)
         for n, said in enumerate(self._out):
             if said is None:
@@ -361,34 +370,26 @@ class SmtpSession:
 
     def _take_line(self) -> bool:
         """One command. False: there is no complete one, and nothing to request."""
-        line, self._again = self._again, None
-        if line is None:
-            if len(self._out) >= MOST_REPLIES and self._held.find(b"\n", self._at) >= 0:
-                self.more = not self._rcpts
-                return self._ask()
-            end = self._held.find(b"\n", self._at) + 1
-            if not end:
-                if len(self._held) - self._at > self._longest:
-                    self._held, self._at, self._skipping = b"", 0, True
-                return self._ask()
-            if end == len(self._held):
-                line = self._held[self._at :] if self._at else self._held
-                self._held, self._at = b"", 0
-            else:
-                line = self._held[self._at : end]
-                self._at = end
-            if self._skipping or len(line) > self._longest:
-                self._skipping = False
-                line = None
+        held, at = self._held, self._at
+        end = held.find(b"\n", at) + 1
+        if end == len(held):  # nearly always: it came alone
+            self._held, self._at = b"", 0
+        elif not end:
+            if len(held) - at > self._longest:  # what is kept of it is enough to be too long
+                self._held, self._at = held[at : at + self._longest], 0
+            return self._ask()
+        elif len(self._out) >= MOST_REPLIES:
+            self.more = not self._rcpts
+            return self._ask()
+        else:
+            self._at = end
+        line = held[at:end]
         if self._responding:
             self._responding, self.waits = False, True
-            self._events.append(Response(line))
+            self._events.append(Response(line if len(line) <= self._longest else None))
             return True
         try:
-            if line is None:
-                self._wrong(reply.LINE_TOO_LONG)
-            else:
-                self._command(line)
+            self._command(line)
         except grammar.Refused as refused:
             self._wrong(refused.reply)
         except Exception as error:
@@ -416,29 +417,26 @@ class SmtpSession:
 
     def _command(self, line: bytes) -> None:
         """Raises grammar.Refused; then it was not answered, and nothing has changed."""
-        if line[-2:] != b"\r\n" or b"\0" in line or line.find(b"\r") != len(line) - 2:
-            raise grammar.Refused(reply.SYNTAX)
-        verb, _, argument = line[:-2].partition(b" ")
-        verb = verb.upper()
-        if len(line) > grammar.MAX_COMMAND and (
-            not self.who.extended or len(line) > grammar.MAX_LINE.get(verb, grammar.MAX_COMMAND)
-        ):
+        found = _COMMAND(line)
+        if found is None:
+            raise grammar.Refused(reply.SYNTAX if len(line) <= self._longest else reply.LINE_TOO_LONG)
+        verb, argument = found.groups(b"")
+        if len(line) > MAX_COMMAND and len(line) > self._longest_of(verb.upper()):
             raise grammar.Refused(reply.LINE_TOO_LONG)
-        if verb == b"RCPT":
-            return self._rcpt_command(argument, line)
-        method = _METHODS.get(verb)
+        method = _METHODS.get(verb) or _METHODS.get(verb.upper())
         if method is None:
-            if verb in _ANOTHER_PROTOCOL:
+            if verb.upper() in _ANOTHER_PROTOCOL:
                 self._say(reply.TOO_MANY_ERRORS)
                 self.over = True
-                return None
-            raise grammar.Refused(reply.NOT_IMPLEMENTED if verb in _KNOWN else reply.SYNTAX)
-        if self._rcpts:  # its meaning may depend on the relay's replies to earlier ones
-            self._again = line
-            self._ask()
+                return
+            raise grammar.Refused(reply.NOT_IMPLEMENTED if verb.upper() in _KNOWN else reply.SYNTAX)
+        if self._rcpts and method is not _RCPT:  # its meaning may depend on the relay's replies to them
+            self._ask_before(line)
         else:
             method(self, argument)
-        return None
+
+    def _longest_of(self, verb: bytes) -> int:
+        return min(MAX_LINE.get(verb, MAX_COMMAND), self._longest) if self.who.extended else MAX_COMMAND
 
     # the session
 
@@ -538,7 +536,7 @@ class SmtpSession:
         self.deadline = self._monotonic() + self._limits.transaction_seconds
         self._out.append(reply.SENDER_OK)
 
-    def _rcpt_command(self, argument: bytes, line: bytes) -> None:
+    def _rcpt_command(self, argument: bytes) -> None:
         if self.mail is None:
             raise grammar.Refused(reply.BAD_SEQUENCE)
         rcpt = grammar.parse_rcpt(
@@ -550,8 +548,7 @@ class SmtpSession:
             self._rcpts.append(rcpt)
             self._out.append(None)
         elif self._rcpts:  # some of the earlier ones may be refused
-            self._again = line
-            self._ask()
+            self._ask_before(b"RCPT %b\r\n" % argument)
         else:
             self._say(reply.TOO_MANY_RECIPIENTS)
             self._refuse(Why.TOO_MANY_RECIPIENTS, reply.TOO_MANY_RECIPIENTS)
@@ -595,6 +592,11 @@ class SmtpSession:
         self._at_relay = self.waits = True
         self._events.append(_new_ask(mail=self.mail, rcpts=self._asked))
         return True
+
+    def _ask_before(self, line: bytes) -> None:
+        """Ask the relay, and take this command when it has answered."""
+        self._again = line
+        self._ask()
 
     def _not_accepted(self, rcpt: Rcpt, answer: Reply) -> None:
         why = NOT_FROM_RELAY.get(answer) if self._broken is None else self._why
@@ -645,7 +647,7 @@ class SmtpSession:
         self._broken = None
         self.mail = None
         self.recipients = []
-        self.deadline = math.inf
+        self.deadline = inf
         self.who.transaction_over()
 
     def _turn_away(self, why: Why, answer: Reply, *, message: Message | None = None) -> None:
@@ -690,8 +692,10 @@ _METHODS: dict[bytes, Callable[[SmtpSession, bytes], None]] = {
     b"RSET": SmtpSession._rset_command,
     b"QUIT": SmtpSession._quit_command,
     b"MAIL": SmtpSession._mail_command,
+    b"RCPT": SmtpSession._rcpt_command,
     b"DATA": SmtpSession._data_command,
 }
+_RCPT = SmtpSession._rcpt_command
 _KNOWN = (b"EXPN", b"TURN", b"ETRN", b"BDAT", b"PROXY", b"SEND", b"SOML", b"SAML")
 _ANOTHER_PROTOCOL = (b"GET", b"POST", b"PUT", b"HEAD", b"OPTIONS", b"CONNECT")
 """A browser that was tricked into connecting: nothing that follows is a command of its user."""
