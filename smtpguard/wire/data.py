@@ -13,7 +13,7 @@ import errno
 import mmap
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -24,7 +24,7 @@ from smtpguard.mail.reply import Reply
 from smtpguard.wire.listener import Limits
 
 _DOT, _END = b"\r\n.", b"\r\n.\r\n"
-_BLOCK = 1 << 18
+BLOCK_OCTETS = 1 << 18
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _RECEIVED = re.compile(rb"^received[ \t]*:", re.IGNORECASE | re.MULTILINE)
 
@@ -37,13 +37,12 @@ class Arrived:
     stuffed: Content
     message: Message
 
-    def pieces(self) -> Iterator[bytes]:
-        """``stuffed``, from the beginning, in blocks."""
-        if isinstance(self.stuffed, bytes):
-            yield self.stuffed
-        else:
-            for start in range(0, len(self.stuffed), _BLOCK):
-                yield self.stuffed[start : start + _BLOCK]
+
+def pieces(content: Content) -> Iterable[bytes]:
+    """The content in blocks."""
+    if isinstance(content, bytes) and len(content) <= BLOCK_OCTETS:  # nearly all mail
+        return (content,)
+    return (content[start : start + BLOCK_OCTETS] for start in range(0, len(content), BLOCK_OCTETS))
 
 
 _new_arrived = maker(Arrived)
@@ -211,8 +210,8 @@ def _unstuffed_blocks(stuffed: mmap.mmap) -> Iterator[bytes]:
     """As ``_unstuffed``, a block at a time; a dot and its line end are in one block."""
     held = b"\r\n"  # so that a first dot follows a line end too
     first = True
-    for start in range(0, len(stuffed), _BLOCK):
-        data = held + stuffed[start : start + _BLOCK]
+    for piece in pieces(stuffed):
+        data = held + piece
         cut = len(data) - 2 if data.endswith(b"\r\n") else len(data) - data.endswith(b"\r")
         held = data[cut:]
         block = data[:cut].replace(b"\r\n.", b"\r\n")

@@ -15,8 +15,9 @@ from smtpguard.mail.envelope import Body, Envelope, Recipient
 from smtpguard.mail.message import Content, Message
 from smtpguard.mail.reply import Reply, Unsendable
 from smtpguard.mail.transaction import Answers, Fence, Lost
+from smtpguard.wire.data import pieces
 from smtpguard.wire.pool import RelayPool
-from smtpguard.wire.relay import BLOCK_OCTETS, RelayConnection, RelayUnavailable
+from smtpguard.wire.relay import RelayConnection, RelayUnavailable
 from smtpguard.wire.turnedaway import Why
 
 WAIT_SECONDS = 60.0
@@ -135,7 +136,7 @@ def stuff(*contents: Content) -> Iterator[bytes]:
     """The contents as one, dot-stuffed (RFC 5321 section 4.5.2), in pieces; a CRLF at the end if there is none."""
     tail = b"\r\n"
     for content in contents:
-        for piece in _pieces(content):
+        for piece in pieces(content):
             yield (tail + piece).replace(b"\r\n.", b"\r\n..")[len(tail) :]
             tail = (tail + piece)[-2:]
     if tail != b"\r\n":
@@ -167,21 +168,16 @@ def _all_addresses(envelope: Envelope) -> list[Address]:
 
 
 def _is_ascii(content: Content) -> bool:
-    return all(piece.isascii() for piece in _pieces(content))
+    return all(piece.isascii() for piece in pieces(content))
 
 
 def _in_crlf_lines(content: Content) -> bool:
     """Whether CR and LF occur only together."""
     cr = lf = both = 0
     last = b""
-    for piece in _pieces(content):
+    for piece in pieces(content):
         cr += piece.count(b"\r")
         lf += piece.count(b"\n")
         both += (last + piece).count(b"\r\n")
         last = piece[-1:]
     return cr == lf == both
-
-
-def _pieces(content: Content) -> Iterator[bytes]:
-    for start in range(0, len(content), BLOCK_OCTETS):
-        yield content[start : start + BLOCK_OCTETS]

@@ -24,7 +24,7 @@ from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Body, Envelope, Session
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Fence, Lost
-from smtpguard.wire.data import Arrived
+from smtpguard.wire.data import Arrived, pieces
 from smtpguard.wire.grammar import Rcpt, mail_line, rcpt_line
 from smtpguard.wire.listener import RateCheck
 from smtpguard.wire.relay import RelayConnection, RelayUnavailable
@@ -236,10 +236,7 @@ class Passage:
     # within
 
     def _octets(self, prepend: bytes) -> Iterable[bytes]:
-        if self.content is None:
-            return (prepend,)
-        stuffed = self.content.stuffed
-        return (prepend, stuffed) if isinstance(stuffed, bytes) else chain((prepend,), self.content.pieces())
+        return (prepend,) if self.content is None else chain((prepend,), pieces(self.content.stuffed))
 
     async def _ask(self, asks: Sequence[Rcpt], *, fresh: bool) -> list[Reply]:
         """Raises Lost."""
@@ -287,9 +284,10 @@ class Passage:
             repeated = first - len(self._accepted)
             if not replies[repeated - 1].positive:
                 return self._refuse(replies[repeated - 1], asks)
-            for (_, seen), said in zip(self._accepted, replies[repeated:first], strict=True):
-                if said.code != seen.code:
-                    self._break()
+            if repeated < first:
+                for (_, seen), said in zip(self._accepted, replies[repeated:first], strict=True):
+                    if said.code != seen.code:
+                        self._break()
             replies = replies[first:]
         for ask, said in zip(asks, replies, strict=True):
             if said.positive:

@@ -14,16 +14,17 @@ import asyncio
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from typing import cast
 
 from smtpguard.mail.message import Content
 from smtpguard.mail.reply import RELAY_LOST, RELAY_UNAVAILABLE, Reply
 from smtpguard.mail.transaction import Fence, Lost, Recalled
+from smtpguard.wire.data import BLOCK_OCTETS, pieces
 from smtpguard.wire.replies import BadReply, RelaySession, Told
 from smtpguard.wire.target import Timeouts
 from smtpguard.wire.turnedaway import Why
 
-BLOCK_OCTETS = 1 << 18
 _UNKNOWN_COMMAND = frozenset({500, 501, 502, 503, 504})
 RECALL_SECONDS = 0.1  # how often the fence is asked while the dot is in our buffers
 
@@ -135,7 +136,7 @@ class RelayConnection(asyncio.Protocol):
     ) -> Reply:
         """DATA, the content and the final dot: the relay's reply, or its refusal of DATA.
 
-        ``parts`` are dot-stuffed and end in CRLF. ``fence`` is asked right before the dot is written, and again while
+        ``parts`` are dot-stuffed and end in CRLF, and none is much larger than a block. ``fence`` is asked right before the dot is written, and again while
         it is still in our buffers; if it refuses, the connection is dropped and Recalled raised. Raises Lost, whose
         ``after_dot`` says whether the dot was sent.
         """
@@ -144,13 +145,13 @@ class RelayConnection(asyncio.Protocol):
         assert self._go_ahead is not None
         reply = self._one(await self._go_ahead)
         self._go_ahead = None
-        if reply.code != 354:
-            if reply.positive:
-                self.abort("answered DATA with neither 354 nor a refusal")
-                raise self._lost()
-            self._content_over(_BEGUN)
-            return reply
-        return await self._sent(parts, fence, final_timeout, end=b".\r\n")
+        if reply.code == 354:
+            return await self._sent(parts, fence, final_timeout, end=b".\r\n")
+        if reply.positive:
+            self.abort("answered DATA with neither 354 nor a refusal")
+            raise self._lost()
+        self._content_over(_BEGUN)
+        return reply
 
     async def chunk(self, prepend: bytes, content: Content, fence: Fence, final_timeout: float | None = None) -> Reply:
         """As ``data``, by BDAT (RFC 3030 section 2), for ``chunking``. ``content`` is not dot-stuffed and ends in CRLF. It is one
@@ -159,14 +160,13 @@ class RelayConnection(asyncio.Protocol):
         In the first message of a session ``prepend``, our own trace headers, is a chunk of its own: a relay without BDAT would
         take what follows for commands. Its refusal raises Lost, and ``chunking`` is False then.
         """
-        parts: tuple[bytes | memoryview, ...] = (prepend, memoryview(content))
         if not self._took_chunk:
             reply = await self._first_chunk(prepend)
             if not reply.positive:
                 return reply
-            parts = parts[1:]
-        head = b"BDAT %d LAST\r\n" % sum(map(len, parts))
-        return await self._sent((head, *parts), fence, final_timeout)
+            prepend = b""
+        head = b"BDAT %d LAST\r\n%b" % (len(prepend) + len(content), prepend)
+        return await self._sent(chain((head,), pieces(content)), fence, final_timeout)
 
     async def _first_chunk(self, prepend: bytes) -> Reply:
         asked: Waiter = self._loop.create_future()
@@ -200,30 +200,26 @@ class RelayConnection(asyncio.Protocol):
         self._session.asked.append((1, partial(_settle, final), False))  # now, so that an early reply is noticed
         try:
             block: list[bytes | memoryview] = []
-            size, tail = 0, b"\r\n"
+            size, before = 0, b"\r\n"
             for part in parts:
-                for start in range(0, len(part), BLOCK_OCTETS):
-                    piece = part[start : start + BLOCK_OCTETS]
-                    if size >= BLOCK_OCTETS:
-                        self._write(block)
-                        block, size = [], 0
-                        await self._room()
-                        if final.done():
-                            return self._early(final.result())
-                    block.append(piece)
-                    size += len(piece)
-                    tail = (tail + bytes(piece[-2:]))[-2:]
-            if tail != b"\r\n":
+                if size >= BLOCK_OCTETS:
+                    before = bytes(block[-1][-2:])
+                    self._write(b"".join(block))
+                    block, size = [], 0
+                    await self._room()
+                    if final.done():
+                        return self._early(final.result())
+                block.append(part)
+                size += len(part)
+            block.append(end)
+            octets, ending = b"".join(block), b"\r\n" + end
+            if not octets.endswith(ending) and not (before + octets).endswith(ending):
                 raise ValueError("the content does not end in CRLF")
-            if final.done():
-                return self._early(final.result())
             if not await fence():
                 raise Recalled
             if final.done():
                 return self._early(final.result())
-            if end:
-                block.append(end)
-            self._write(block)
+            self._write(octets)
             self._arm(final_timeout or self.timeouts.final)
             while (unsent := self._unsent()) and not final.done():
                 if not await fence():
@@ -432,9 +428,9 @@ class RelayConnection(asyncio.Protocol):
             raise self._lost()
         return reply
 
-    def _write(self, block: Iterable[bytes | memoryview]) -> None:
+    def _write(self, octets: bytes) -> None:
         if self._transport is not None and self._state != _LOST:
-            self._transport.writelines(block)
+            self._transport.write(octets)
 
     async def _room(self) -> None:
         """Wait until the relay has taken what was written, as far as the transport knows."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from smtpguard.mail.reply import Reply
@@ -18,7 +18,7 @@ MAX_LINE_OCTETS = 2048  # RFC 5321 section 4.5.3.1.5 says 512; some relays send 
 MAX_REPLY_LINES = 200
 MAX_TEXT_OCTETS = 500  # the most that a line of ours may pass on
 
-_SHORT = 100  # octets of a line that is remembered
+_SHORT = 200  # octets that are remembered
 _LINE = re.compile(rb"([2-5][0-9]{2})(?:([ -])([^\r\n\x00]*))?\r\n")
 
 
@@ -49,17 +49,17 @@ class RelaySession:
     def receive(self, data: bytes) -> list[tuple[Told, list[Reply]]]:
         """Who is to be told now, and the replies. A reply that asks for more (3xx) ends the answer: it is unknown how the
         relay takes the rest. Raises BadReply; do not feed it after that."""
+        asked, heard = self.asked, self._heard
         done: list[tuple[Told, list[Reply]]] = []
         for reply in self._replies.feed(data):
-            if not self.asked:
+            if not asked:
                 self.unasked = reply
                 break
-            due, told, last = self.asked[0]
-            self._heard.append(reply)
-            if len(self._heard) == due or 300 <= reply.code < 400:
-                self.asked.popleft()
-                done.append((told, self._heard))
-                self._heard = []
+            heard.append(reply)
+            if len(heard) == asked[0][0] or 300 <= reply.code < 400:
+                _, told, last = asked.popleft()
+                done.append((told, heard))
+                self._heard = heard = []
                 if last:
                     self.deaf = True
                     self._replies.forget()
@@ -75,20 +75,21 @@ class Replies:
         self._code = 0
         self._lines: list[str] = []
 
-    def feed(self, data: bytes) -> list[Reply]:
+    def feed(self, data: bytes) -> Sequence[Reply]:
         """Raises BadReply; do not feed it after that."""
-        if not self._rest and not self._lines and len(data) <= _SHORT and (whole := _whole(data)) is not None:
-            return [whole]
+        if self._rest or self._lines or len(data) > _SHORT:
+            return self._all(data)
+        at_once = _at_once(data)
+        return at_once if at_once is not None else self._all(data)
+
+    def _all(self, data: bytes) -> list[Reply]:
         if self._rest:
             data = self._rest + data
         replies: list[Reply] = []
         start = 0
         while (end := data.find(b"\n", start) + 1) > 0:
-            line = data[start:end]
+            reply = self._line(data[start:end])
             start = end
-            reply = _whole(line) if not self._lines and len(line) <= _SHORT else None
-            if reply is None:
-                reply = self._line(line)
             if reply is not None:
                 replies.append(reply)
         self._rest = data[start:]
@@ -119,10 +120,11 @@ class Replies:
 
 
 @lru_cache(maxsize=512)
-def _whole(line: bytes) -> Reply | None:
-    """The reply that this line is by itself. Cached: a relay repeats few replies."""
-    found = _LINE.fullmatch(line)
-    return Reply(int(found[1]), (_text(found[3] or b""),)) if found is not None and found[2] != b"-" else None
+def _at_once(data: bytes) -> tuple[Reply, ...] | None:
+    """The replies that these octets are by themselves; None if part of one is missing. Cached: a relay repeats few."""
+    alone = Replies()
+    replies = tuple(alone._all(data))
+    return None if alone._rest or alone._lines else replies
 
 
 def _text(raw: bytes) -> str:

@@ -467,7 +467,9 @@ class Dialog(SMTP):
         """Until when the client must have sent its input, or read its output; infinite while we are busy."""
         if self._finished:
             return self._closed_by
-        return inf if self._quiet_since == inf else min(self._quiet_since + self._limits.idle_seconds, self._smtp.deadline)
+        return (
+            inf if self._quiet_since == inf else min(self._quiet_since + self._limits.idle_seconds, self._smtp.deadline)
+        )
 
     def gone(self) -> bool:
         """Whether the client has disconnected."""

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from smtpguard.mail import reply
 from smtpguard.mail.reply import Reply
-from smtpguard.wire.data import Arrived, Arriving, header_refusal
+from smtpguard.wire.data import Arrived, Arriving, header_refusal, pieces
 from smtpguard.wire.listener import Limits
 from tests.every import every
 from tests.wire.proxied import files_in
@@ -87,7 +87,7 @@ def test_any_content_survives_any_cut(lines: list[bytes], behind: bytes, size: i
         arrived, rest = arrive(stuffed + b".\r\n" + behind, Path(spool), limits, size)
         assert isinstance(arrived, Arrived)
         assert arrived.message.raw[:] == said
-        assert b"".join(arrived.pieces()) == stuffed
+        assert b"".join(pieces(arrived.stuffed)) == stuffed
         assert rest == behind
         assert not files_in(Path(spool)), "a spool file has no name"
 
@@ -120,7 +120,7 @@ def test_large_content_is_in_a_private_file(tmp_path: Path) -> None:
     arriving.close()
     assert isinstance(arrived, Arrived)
     assert not isinstance(arrived.message.raw, bytes)
-    assert b"".join(arrived.pieces()) == many
+    assert b"".join(pieces(arrived.stuffed)) == many
     assert arrived.message.raw[:] == b"\r\n" + line[1:] * 50_000
 
 

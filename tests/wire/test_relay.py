@@ -26,7 +26,7 @@ def test_replies_are_parsed_from_any_pieces() -> None:
     sent = b"250-mx.example\r\n250-SIZE 10\r\n250 HELP\r\n451 4.7.1 Later\r\n250\r\n"
     for cut in range(len(sent)):
         replies = Replies()
-        got = replies.feed(sent[:cut]) + replies.feed(sent[cut:])
+        got = [*replies.feed(sent[:cut]), *replies.feed(sent[cut:])]
         assert got == [
             Reply(250, ("mx.example", "SIZE 10", "HELP")),
             Reply(451, ("4.7.1 Later",)),
