@@ -6,6 +6,7 @@ Total: text that is no address is skipped.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from smtpguard.mail.address import MAX_LABEL_OCTETS, PLAIN, cuts_plain
 from smtpguard.mail.constant import constant
@@ -19,6 +20,9 @@ _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*+(?:"(@?)|\\?\Z)')
 _BRACKETED = re.compile(r"<([^<>]{1,1000})>")
 # Only at the beginning of a word, so that a long word is scanned once.
 _BARE = re.compile(r"""(?<![^\s,;:<>()\[\]"])(?:[^\s,;:<>()\[\]"@]{1,320}|"[^"]{1,320}")@[^\s,;:<>()"]{1,255}""")
+_OF_NAMES = (b"<", b":", b"(")
+_PIECE = re.compile(rb'"(?:[^"\\]|\\.)*+"?|<[^<>]*+>?|[,;:]|[^"<>,;:]++|>', re.S)
+_READ = 16_000  # octets of a field in which names are looked for
 _SOURCE_ROUTE = re.compile(r"@[^:]*:")
 # One mailbox, its own canonical key, alone or after a plain name: nearly every field.
 _USUAL = re.compile(rf"[ \t]*+(?:[\w!#$%&'*+/^`{{|}}~ -]*+<({PLAIN})>|({PLAIN}))[ \t]*+\Z".encode()).match
@@ -79,3 +83,32 @@ def addresses(value: str, around: Surroundings) -> list[str]:
             break
     found += _BARE.findall(value[position:])
     return [c for a in found[:MOST] if "@" in a and (c := around.canonical(a.strip(" '"))) is not None]
+
+
+def names_in(fields: Index, around: Surroundings) -> list[str]:
+    """The names beside the addresses, as mail programs show them: all of the writer's, and of the recipients' those of lists,
+    of the organization and of groups. A customer's own name is no text of the message."""
+    found: list[str] = []
+    for name in ("from", "sender", "reply-to", "to", "cc"):
+        for field in fields.get(name, ()):
+            if any(sign in field.raw for sign in _OF_NAMES):
+                found += _names(field.raw[:_READ], around, people=name in ("to", "cc"))
+    return found
+
+
+def _names(raw: bytes, around: Surroundings, *, people: bool) -> Iterator[str]:
+    said: list[bytes] = []
+    for piece in (*_PIECE.findall(raw), b","):
+        sign = piece[:1]
+        if sign not in b"<,;:":
+            said.append(piece)
+            continue
+        name = _BARE.sub(" ", words(b"".join(said)).replace('"', " ")).strip()
+        said.clear()
+        if name and not (people and sign == b"<" and not _is_known(piece, around)):
+            yield name
+
+
+def _is_known(bracketed: bytes, around: Surroundings) -> bool:
+    canonical = around.canonical(words(bracketed).strip("<> "))
+    return canonical is not None and (canonical in around.list_addresses or around.is_colleague(canonical))

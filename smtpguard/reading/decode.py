@@ -11,7 +11,8 @@ import codecs
 import re
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
@@ -33,6 +34,8 @@ _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/=]+")
 _PADDING = re.compile(rb"=+")
 _PADDED_BREAK = re.compile(rb"=[ \t]++(?=\r?\n)")  # white space at a line's end is no part of it (RFC 2045 section 6.7)
 _WORD = re.compile(rb"=\?([^?\s]{1,60})\?([bBqQ])\?([^?]*|(?:[^?]|\?(?!=)){0,75})\?=")  # RFC 2047 section 2
+_META = re.compile(rb"<meta\b[^>]{0,200}?\bcharset\s*+=\s*+[\"']?\s*+([\w.:-]{1,40})", re.I)
+_BEGINNING = 4096  # octets in which browsers look for the charset
 _SHORT = 200  # octets of a value that is cached
 _BETWEEN = re.compile(rb"[ \t\r\n]*")
 _SURROGATE = re.compile("[\ud800-\udfff]")  # UTF-7 may leave surrogates; no other codec can
@@ -43,7 +46,10 @@ _COMMENT = re.compile(rb'("(?:[^"\\]|\\.)*"?)|\([^()]*\)', re.S)
 _MECHANISM = re.compile(rb"(base64|quoted-printable|uue)")
 _CONTROLS = bytes([*range(9), 11, *range(14, 32), 127])  # invisible ones
 _BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_ASCII_AND_MORE = frozenset({"utf-8", "cp1252", "cp1254"})
+_AS_CP1252 = {0xDC00 + octet: bytes([octet]).decode("cp1252", "replace") for octet in range(128, 256)}
+"""For octets that the error handler surrogateescape leaves."""
+_LATIN = frozenset({"cp1252", "cp1254"})
+_ASCII_AND_MORE = _LATIN | {"utf-8"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +115,7 @@ def _uuencoded(body: bytes) -> tuple[bytes, Phrase | None]:
 
 
 def characters(data: bytes, charset: str) -> Decoded:
-    """Octets as text. An unknown charset is decoded as UTF-8, else as Windows-1252, and reported."""
+    """Octets as text. An unknown charset is decoded as UTF-8, octets that are not UTF-8 as Windows-1252, and reported."""
     name = charset.strip().strip("\"'").lower()
     if name in _ALIASES or name in _UNKNOWN_OKAY:
         return _decoded(data, _ALIASES.get(name, "utf-8"), None)
@@ -122,12 +128,45 @@ def characters(data: bytes, charset: str) -> Decoded:
     return _decoded(data, known.name, None)
 
 
+def body_text(data: bytes, kind: str, parameters: Mapping[str, str]) -> Decoded:
+    """The text of a part of this type, as mail programs show it. HTML without a charset that is not UTF-8 may name its
+    own."""
+    charset = parameters.get("charset", "")
+    if kind == "text/html" and not charset and (named := _META.search(data[:_BEGINNING])) and not _is_in(data, "utf-8"):
+        spelled = named[1].decode("ascii", "replace")
+        charset = spelled if characters(named[0], spelled).text == named[0].decode("latin-1") else ""
+    decoded = characters(data, charset)
+    if "delsp" not in parameters or parameters["delsp"].lower() != "yes" or kind != "text/plain":
+        return decoded
+    return replace(decoded, text=_flowed(decoded.text))
+
+
+def _flowed(text: str) -> str:
+    """Without the soft line breaks and the space before each (RFC 3676 section 4, DelSp=yes): they may be within words.
+    Those that keep their space are as good as white space."""
+    pieces: list[str] = []
+    soft, before = False, ""
+    for line in text.split("\n"):
+        said = line.rstrip("\r").lstrip(">")
+        depth = line[: len(line) - len(line.lstrip(">"))]
+        if soft and depth == before:
+            pieces.append(said.removeprefix(" "))
+        else:
+            pieces += ("\n", line.rstrip("\r"))
+        soft, before = said.endswith(" ") and said.strip() != "--", depth
+        if soft:
+            pieces[-1] = pieces[-1][:-1]
+    return "".join(pieces[1:])
+
+
 def _decoded(data: bytes, codec: str, defect: Phrase | None) -> Decoded:
     if codec in _ASCII_AND_MORE:
         if data[:2] in _BOMS:  # overrides any label, as in browsers
             codec = "utf-16"
         elif len(seen := data.translate(None, _CONTROLS)) != len(data):
-            if b"\x1b" in data and _is_iso2022(data):  # as Japanese mail programs read it, regardless of the label
+            if b"\x1b" in data and _is_in(
+                data, "iso2022_jp_2"
+            ):  # as Japanese mail programs read it, regardless of the label
                 codec = "iso2022_jp_2"
             else:
                 data = seen
@@ -135,13 +174,18 @@ def _decoded(data: bytes, codec: str, defect: Phrase | None) -> Decoded:
         codec = "utf-16-be" if data[::2].count(0) > data[1::2].count(0) else "utf-16-le"
     if codec == "utf-8" and data.startswith(codecs.BOM_UTF8):
         data = data[3:]
+    if codec in _LATIN and not data.isascii():  # octets that are UTF-8 by chance hardly occur
+        with suppress(UnicodeError):
+            return Decoded(data.decode("utf-8"), defect)
     try:
         text = data.decode(codec)
         return Decoded(_SURROGATE.sub("\ufffd", text) if codec == "utf-7" else text, defect)
     except (UnicodeError, ValueError):
         pass
-    if codec == "utf-8":  # undeclared 8-bit text is nearly always Windows-1252
-        return Decoded(data.decode("cp1252", "replace"), defect)
+    if (
+        codec == "utf-8"
+    ):  # undeclared 8-bit text is nearly always Windows-1252, and so is a footer that a gateway appends
+        return Decoded(data.decode("utf-8", "surrogateescape").translate(_AS_CP1252), defect)
     text = data.decode(codec, "replace")
     if text.count("\ufffd") * 10 < len(text):
         return Decoded(text, defect or Phrase("it holds octets that are not {codec}", codec=codec))
@@ -151,9 +195,9 @@ def _decoded(data: bytes, codec: str, defect: Phrase | None) -> Decoded:
         return Decoded(text, defect or Phrase("it holds text that cannot be read as {codec}", codec=codec), lossy=True)
 
 
-def _is_iso2022(data: bytes) -> bool:
+def _is_in(data: bytes, codec: str) -> bool:
     try:
-        data.decode("iso2022_jp_2")
+        data.decode(codec)
     except UnicodeError:
         return False
     return True

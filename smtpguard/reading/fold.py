@@ -13,7 +13,7 @@ import unicodedata
 _UNSEEN = dict.fromkeys(
     [0xAD, 0x34F, 0x61C, 0x115F, 0x1160, 0x17B4, 0x17B5, *range(0x180B, 0x1810), 0x2800, 0x3164, 0xFEFF, 0xFFA0,
      *range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2070), *range(0xFE00, 0xFE10), *range(0xFFF9, 0xFFFC),
-     0x1D159, *range(0x1D173, 0x1D17B), *range(0xE0000, 0xE01F0)]
+     0x1BCA0, 0x1BCA1, 0x1BCA2, 0x1BCA3, 0x1D159, *range(0x1D173, 0x1D17B), *range(0xE0000, 0xE01F0)]
 )  # fmt: skip
 # Styled letters that NFKC does not change.
 _DRAWN = str.maketrans(
@@ -28,7 +28,7 @@ _OVERLAID = re.compile("[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\uf
 _OVERLAID_LEADS = (b"\xcc", b"\xcd", b"\xe1\xaa", b"\xe1\xab", b"\xe1\xb7", b"\xe2\x83", b"\xef\xb8")
 # Their first bytes in UTF-8: searching for bytes is many times faster than for any of these characters.
 _UNSEEN_LEADS = (b"\xc2\xad", b"\xcd\x8f", b"\xd8\x9c", b"\xe1\x85", b"\xe1\x9e", b"\xe1\xa0", b"\xe2\x80", b"\xe2\x81", b"\xef\xb8",
-                 b"\xef\xbb", b"\xf3\xa0", b"\xe2\xa0\x80", b"\xe3\x85\xa4", b"\xef\xbe\xa0", b"\xef\xbf", b"\xf0\x9d\x85",
+                 b"\xef\xbb", b"\xf3\xa0", b"\xe2\xa0\x80", b"\xe3\x85\xa4", b"\xef\xbe\xa0", b"\xef\xbf", b"\xf0\x9d\x85", b"\xf0\x9b\xb2",
                  b"\xe1\xb4", b"\xc9", b"\xca", b"\xc7\xab", b"\xea\x9c", b"\xf0\x9f\x85",
                  b"\xf0\x9f\x86")  # fmt: skip
 _ALIKE = str.maketrans(

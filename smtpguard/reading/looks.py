@@ -58,7 +58,7 @@ class Readable(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topic:
-    """A term of a vocabulary that was found. ``where``: subject, text, html, alt text or attachment name.
+    """A term of a vocabulary that was found. ``where``: subject, text, html, name, alt text or attachment name.
 
     ``word``: the word in the text ("julskinkan", of which the term is "skink"); ``context``: the words around it.
     """
@@ -81,6 +81,7 @@ _PLACES: Mapping[str, str] = {
     "alt text": N_('"{word}" ({topic}, in the text of a picture)'),
     "attachment name": N_('"{word}" ({topic}, in the name of an attachment)'),
     "attached text": N_('"{word}" ({topic}, in an attachment)'),
+    "name": N_('"{word}" ({topic}, in a name in From, To or Cc)'),
     "hidden text": N_('"{word}" ({topic}, in text that nobody sees)'),
 }
 TOPICS: Mapping[str, str] = {

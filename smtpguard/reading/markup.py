@@ -14,7 +14,7 @@ from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from smtpguard.locale.phrase import Phrase
 from smtpguard.reading.bounds import Meter, TooComplex
-from smtpguard.reading.visible import take_unseen
+from smtpguard.reading.visible import take_unseen, unescaped
 
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)")
 # Elements that the parser closes by itself, or that have no content: left open they do not nest.
@@ -40,6 +40,7 @@ _QUOTING_SIGNS = (
     "reference-message-container", "tutanota_quote", "zmail_extra", "divrplyfwdmsg", "appendonsend", "outlookmessageheader", "moz-cite",
     "moz-forward", "isforwardcontent",
 )  # fmt: skip
+_CONTROLS = dict.fromkeys([*range(9), 11, 12, *range(14, 32), 127])  # written as &#1; they are not shown
 _QUOTE_BEGINS = "\ue0f0"  # private use: marks the beginning of the quotation in the text
 
 
@@ -90,6 +91,8 @@ def read_markup(html: str, meter: Meter) -> Markup:
         out.quoted = _take(_distinct(tree.css(_AROUND)))
     out.links = [a.attributes.get("href") or "" for a in tree.css("a[href]")]
     out.text = seen(body.text(separator=""))
+    if "&#" in html:
+        out.text = out.text.translate(_CONTROLS)
     if turned := backwards(out.text, source):
         out.unshown.append(turned)
     head, begins, tail = out.text.partition(_QUOTE_BEGINS)
@@ -156,7 +159,9 @@ _TOLD = ("title", "aria-label", "placeholder", "value", "label", "alt")
 _TOLD_SIGNS = ("title=", "aria-label=", "placeholder=", "value=", "label=", "<area", "<input")
 _TOLD_BY = "[title],[aria-label],[placeholder],[value],[label],area[alt],input[alt]"
 _DRAWN = ("<svg", "<object", "<noframes", "srcdoc")
-_CONTENT = re.compile(r"content\s{0,20}:\s{0,20}(?:\"([^\"\n]{2,300})\"|'([^'\n]{2,300})')")
+_CONTENT = re.compile(r"(?:content|list-style|list-style-type|quotes|symbols)\s{0,20}:([^;{}]{2,300})")
+_CONTENT_SIGNS = ("content", "list-style", "quotes", "symbols")
+_STRING = re.compile(r"\"([^\"\n]*)\"|'([^'\n]*)'")
 _APART = re.compile(r"<(?=/?(?:p|div|br|tr|t[dh]|li|h[1-6]|table|center|v:|w:|o:))", re.I)
 _BACKWARDS = ("<bdo", "bidi-override", "isolate-override")
 _OVERRIDES = ("\u202e", "\u202d")
@@ -180,9 +185,15 @@ def unshown(html: str, source: str, tree: LexborHTMLParser) -> list[str]:
                 break
     if "<!--[if" in source:
         found.append(_words("\n".join(_to_outlook(html))))
-    if "content" in source and "<style" in source:
-        found += [one or other for one, other in _CONTENT.findall(source[:_MOST])]
+    if "<style" in source and any(sign in source for sign in _CONTENT_SIGNS):
+        found += _written_by_style(source[:_MOST])
     return [text for text in found if text and not text.isspace()]
+
+
+def _written_by_style(source: str) -> list[str]:
+    """What style sheets write; strings beside each other are one text."""
+    values = ("".join(one or other for one, other in _STRING.findall(value)) for value in _CONTENT.findall(source))
+    return [unescaped(value) for value in values if len(value) > 1]
 
 
 def backwards(text: str, source: str = "") -> str:

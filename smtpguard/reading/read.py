@@ -15,7 +15,7 @@ from smtpguard.mail.authres import AuthResult, auth_results, signed_by
 from smtpguard.mail.constant import constant, maker
 from smtpguard.mail.listheader import NAMES, ListHeader, list_header
 from smtpguard.mail.message import Message
-from smtpguard.reading.addresses import People, named_in, people_of
+from smtpguard.reading.addresses import People, named_in, names_in, people_of
 from smtpguard.reading.bounds import Bounds, Depth, Meter, TooComplex
 from smtpguard.reading.copies import Copied, body_key, copied
 from smtpguard.reading.decode import words
@@ -165,7 +165,7 @@ def read(
         marks=weighed,
         readable=readable,
         why_unreadable=why,
-        topics=said.topics if said is not None else (),
+        topics=_topics(said, fields, surroundings) if said is not None else (),
         subject=subject,
         from_address=people.sender or None,
         from_ambiguous=people.ambiguous,
@@ -190,6 +190,16 @@ def read(
         little=copy.little,
         alone=copy.alone,
     )
+
+
+def _topics(said: TextRead, fields: Index, around: Surroundings) -> tuple[Topic, ...]:
+    """Of the text, and of the names that it is shown with."""
+    names = names_in(fields, around)
+    if not names:
+        return said.topics
+    known = {(t.vocabulary, t.term) for t in said.topics}
+    more = around.vocabularies.find([("name", name) for name in names])
+    return (*said.topics, *(t for t in more if (t.vocabulary, t.term) not in known))
 
 
 def _usual(fields: Index, around: Surroundings) -> Reading:
@@ -234,7 +244,7 @@ def _places(text: Text) -> list[tuple[str, str]]:
     places = [("subject", text.subject), ("html" if text.markup else "text", text.shown)]
     places += [("text", text.plain)] if text.plain else []
     places += [("alt text", alt) for alt in text.alts]
-    places += [("attachment name", a.name) for a in text.attachments if a.name]
+    places += [("attachment name", name) for name in (*(a.name for a in text.attachments), *text.othernames) if name]
     places += [("attached text", text.attached)] if text.attached else []
     places += [("hidden text", each) for each in (text.hidden, text.unshown) if each]
     return places

@@ -21,7 +21,7 @@ from functools import lru_cache
 from smtpguard.mail.constant import constant
 from smtpguard.mail.message import Content, Message
 from smtpguard.reading.bounds import Bounds, Meter, TooComplex
-from smtpguard.reading.decode import characters, transfer, words
+from smtpguard.reading.decode import body_text, transfer, words
 from smtpguard.reading.styled import NO_SHEETS, Sheets
 from smtpguard.reading.walk import Index, Part, walk
 
@@ -187,7 +187,7 @@ def _parts(parts: list[Part], meter: Meter) -> tuple[list[str], list[str]]:
             files.append(f"{part.kind} {part.filename} {digest}")
             continue
         meter.take_text(len(octets))
-        decoded = characters(octets, part.parameters.get("charset", ""))
+        decoded = body_text(octets, part.kind, part.parameters)
         blocks.append(f"{PART}{part.kind} {part.within} {part.filename}>")
         if decoded.defect:
             blocks.append(f"<octets {digest}>")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from smtpguard.locale.phrase import Phrase, Said
 from smtpguard.mail.message import Content
 from smtpguard.reading.bounds import Meter, TooComplex
-from smtpguard.reading.decode import characters, transfer, words
+from smtpguard.reading.decode import body_text, characters, transfer, words
 from smtpguard.reading.fold import without_unseen
 from smtpguard.reading.markup import Markup, backwards, read_markup, seen
 from smtpguard.reading.quoting import Split, split
@@ -29,10 +29,15 @@ _KINDS = {
     "application/json": TEXT, "application/xml": TEXT,
 }  # fmt: skip
 _ENDINGS = {
-    **dict.fromkeys(("txt", "text", "csv", "tsv", "md", "log", "json", "xml", "vcf", "srt"), TEXT),
+    **dict.fromkeys(("txt", "text", "csv", "tsv", "md", "log", "json", "xml", "yaml", "yml", "vcf", "srt"), TEXT),
     **dict.fromkeys(("htm", "html", "xhtml"), HTML), **dict.fromkeys(("ics", "vcs"), CALENDAR), "rtf": RTF,
 }  # fmt: skip
-_OCTETS = frozenset({"application/octet-stream", "application/x-unknown", "application/force-download", ""})
+# Types that say nothing of the content: Windows calls a CSV by the name of the program that opens it.
+_OCTETS = frozenset(
+    {"application/octet-stream", "application/x-unknown", "application/force-download", "", "application/vnd.ms-excel", "application/unknown",
+     "application/binary", "binary/octet-stream", "application/x-octet-stream", "application/download", "application/x-download",
+     "application/x-msdownload", "application/save", "application/csv", "application/text", "application/plain", "application/txt"}
+)  # fmt: skip
 _SHOWN = frozenset(
     {"text/plain", "text/html", "text/x-amp-html", "application/xhtml+xml", "text/enriched", "text/richtext"}
 )
@@ -44,7 +49,7 @@ _DESTINATION = re.compile(r"\{\\(?:\*\\[a-z]+|fonttbl|colortbl|stylesheet|info|p
 _BREAK = re.compile(r"\\(?:par|line|tab|cell|row|sect|page)(?![a-z])\d* ?")
 _WORD = re.compile(r"\\(?:[a-z]{1,32}(?:-?\d{1,10})? ?|[^a-zA-Z\\{}])|[{}]")
 _SAID = re.compile(
-    r"^(?:SUMMARY|DESCRIPTION|LOCATION|COMMENT|CATEGORIES|CONTACT|X-ALT-DESC)(?:;(?:\"[^\"\r\n]*\"|[^\":\r\n])*)?:(.*)$",
+    r"^(?:SUMMARY|DESCRIPTION|LOCATION|COMMENT|CATEGORIES|CONTACT|RESOURCES|NAME|X-WR-CALNAME|X-WR-CALDESC|X-ALT-DESC|STYLED-DESCRIPTION)(?:;(?:\"[^\"\r\n]*\"|[^\":\r\n])*)?:(.*)$",
     re.I | re.M,
 )
 _METHOD = re.compile(r"^METHOD:\s*([A-Za-z\-]{1,30})\s*$", re.I | re.M)
@@ -57,7 +62,7 @@ def form_of(kind: str, filename: str) -> str:
     """The format in which a part of this type and name holds text, "" for one that is not read here."""
     if kind in _KINDS:
         return _KINDS[kind]
-    if kind.startswith(("text/", "message/")):
+    if kind.startswith(("text/", "message/")) or (kind.startswith("application/") and kind.endswith(("+json", "+xml"))):
         return TEXT
     return _ENDINGS.get(filename.rpartition(".")[2].lower(), "") if kind in _OCTETS and "." in filename else ""
 
@@ -148,6 +153,7 @@ class Text:
     alts: list[str] = field(default_factory=list)
     links: list[str] = field(default_factory=list)
     attachments: list[Attachment] = field(default_factory=list)
+    othernames: list[str] = field(default_factory=list)  # of attachments with two: programs differ in which they show
     numbers: dict[str, int] = field(default_factory=dict)  # by the names of facts
     nested: list[Nested] = field(default_factory=list)
     calendar: str = ""  # the METHOD of an invitation, or "yes"; not for a published event
@@ -200,6 +206,8 @@ def _take(out: Text, part: Part, plains: list[str], markups: list[Markup], attac
         return
     if part.filename:
         out.attachments.append(Attachment(part.filename, part.kind, nested=part.nested > 0))
+        if (other := part.parameters.get("name", "")) not in ("", part.filename):
+            out.othernames.append(other)
     elif part.attachment or not part.kind.startswith(("text/", "image/", "message/")):
         out.attachments.append(Attachment("", part.kind, nested=part.nested > 0))
     form = form_of(part.kind, part.filename)
@@ -272,7 +280,7 @@ def _decoded(out: Text, part: Part, aside: bool, meter: Meter) -> str:
     data, defect = transfer(part.raw[part.start : end], part.encoding)
     if defect:
         out.defects.append(defect)
-    decoded = characters(data, part.parameters.get("charset", ""))
+    decoded = body_text(data, part.kind, part.parameters)
     if decoded.defect:
         out.defects.append(decoded.defect)
     if decoded.lossy and decoded.defect is not None and not aside:

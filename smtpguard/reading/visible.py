@@ -35,10 +35,16 @@ _SIGNS = re.compile(
 )
 _SETS = "[style],[hidden],[bgcolor],[background],[color],body[text]"
 _PLACED = frozenset({"absolute", "fixed", "relative", "sticky"})
-_STYLE = re.compile(r"<style[^>]{0,300}>", re.I)
+_STYLE = re.compile(r"""<style(?:[^>"']{0,99}(?:"[^"]{0,99}"|'[^']{0,99}')){0,3}[^>"']{0,300}>""", re.I)
 _STYLE_END = re.compile(r"</style", re.I)
 _LONGEST_SHEET = 60_000
-_SCREENS = re.compile(r"@media\s+(?:only\s+)?(?:all|screen)\s*\{((?:[^{}]*\{[^{}]*\})*)[^{}]*\}", re.I)
+_WITHIN = r"\s*([^{};@]{0,300})\{((?:[^{}]*\{[^{}]*\})*)[^{}]*\}"
+_ON_SCREENS = re.compile(rf"@(media)\b{_WITHIN}|@(?:supports|layer)\b{_WITHIN}", re.I)
+_FEATURE = re.compile(
+    r"(min|max)-(?:device-)?width\s*:\s*(\d+\.?\d*)\s*(px|em|rem)?|width\s*([<>]=?)\s*(\d+\.?\d*)\s*(px|em|rem)?"
+)
+_SCREEN = 1_000
+"""The width in pixels of the screen for which style sheets are read."""
 _AT_RULE = re.compile(r"@[^{};@]+\{(?:[^{}]*\{[^{}]*\})*[^{}]*\}")
 _RULE = re.compile(r"([^{};]{1,500})\{([^{}]{1,4000})\}")
 _DYNAMIC = re.compile(r":{1,2}(?:hover|active|focus|visited|link|before|after|first-line|first-letter|selection)", re.I)
@@ -244,7 +250,10 @@ def _rules(html: str, meter: Meter) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     for sheet in islice(_sheets(_without_outlook(html)), 20):
         sheet = _COMMENT.sub("", sheet).replace("<!--", "").replace("-->", "")
-        sheet = _AT_RULE.sub("", _SCREENS.sub(lambda m: m[1], sheet)) if "@" in sheet else sheet
+        if "@" in sheet:
+            for _ in range(3):  # they may nest
+                sheet = _ON_SCREENS.sub(_opened, sheet)
+            sheet = _AT_RULE.sub("", sheet)
         for selectors, declarations in _RULE.findall(sheet):
             text = declarations.strip().lower()
             if not _SIGNS.search(text) or _look(text) == _PLAIN:
@@ -256,6 +265,27 @@ def _rules(html: str, meter: Meter) -> list[tuple[str, str]]:
             raise TooComplex(Phrase("its style sheets have more than {n} rules", n=_RULES))
         meter.look_at_the_clock()
     return found
+
+
+def _opened(found: re.Match[str]) -> str:
+    """The rules within a condition, if they are for a large screen."""
+    if not found[1]:
+        return found[5] or ""
+    return found[3] if any(map(_is_for_screens, found[2].lower().split(","))) else ""
+
+
+def _is_for_screens(query: str) -> bool:
+    """Whether a media query holds on a large screen with light colours. What is not known is taken to hold."""
+    kinds = query.partition("(")[0].split()
+    elsewhere = any(kind not in ("all", "screen", "only", "not", "and") for kind in kinds) or "dark" in query
+    return ("not" in kinds) == (elsewhere or any(map(_is_off, _FEATURE.findall(query))))
+
+
+def _is_off(width: tuple[str, ...]) -> bool:
+    """Whether a large screen is outside a bound of the width."""
+    bound, value, unit, sign, number, measure = width
+    pixels = float(value or number) * _PIXELS[unit or measure]
+    return pixels < _SCREEN if bound == "max" or sign.startswith("<") else pixels > _SCREEN
 
 
 def _without_outlook(html: str) -> str:
@@ -339,11 +369,20 @@ def _makes_a_layer(said: Mapping[str, str]) -> bool:
     return said.get("opacity", "1") not in ("1", "100%", "1.0") or said.get("filter", "none") != "none"
 
 
+def unescaped(text: str) -> str:
+    """With the escapes of a style sheet undone (CSS Syntax section 4.3.7)."""
+    return _ESCAPE.sub(lambda m: _character(int(m[1], 16)) if m[1] else m[2], text)
+
+
+def _character(number: int) -> str:
+    return chr(number) if 0 < number < 0x110000 and not 0xD800 <= number < 0xE000 else "\ufffd"
+
+
 def _declarations(text: str) -> dict[str, str]:
     if "/*" in text:
         text = _COMMENT.sub("", text)
     if "\\" in text:
-        text = _ESCAPE.sub(lambda m: chr(min(int(m[1], 16), 0xFFFF) or 32) if m[1] else m[2], text).lower()
+        text = unescaped(text).lower()
     said: dict[str, str] = {}
     firm: set[str] = set()
     for declaration in text.split(";"):

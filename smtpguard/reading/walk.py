@@ -40,7 +40,7 @@ class Part:
     @property
     def is_message(self) -> bool:
         """Whether it is an attached message, by its type or, for octets, by its name; its parts follow it."""
-        return self.kind in _MESSAGES or (self.kind in _OCTETS and self.filename.lower().endswith(".eml"))
+        return self.kind in _MESSAGES or (self.kind in _OCTETS and self.filename.lower().endswith(_SAVED))
 
     @property
     def body(self) -> bytes:
@@ -74,7 +74,8 @@ _SEALED = {
 }
 _SMIME = frozenset({"application/pkcs7-mime", "application/x-pkcs7-mime"})
 _TNEF_BEGINS = b"eJ8+I"  # its signature (MS-OXTNEF 2.1.3.1), in base64
-_OCTETS = frozenset({"application/octet-stream", "application/x-unknown", ""})
+_OCTETS = frozenset({"application/octet-stream", "application/x-unknown", "application/x-mimearchive", ""})
+_SAVED = (".eml", ".mht", ".mhtml")
 
 
 def walk(raw: Content, fields: Index, start: int, meter: Meter) -> Walk:

@@ -10,6 +10,7 @@ import quopri
 
 import pytest
 
+from smtpguard.reading.decode import body_text
 from smtpguard.reading.looks import Looks, Readable
 from tests.every import every
 from tests.reading.letters import OUTLOOK, PLATFORM, STORY, letter, look, names, parts, topics
@@ -101,6 +102,60 @@ def test_charsets_are_decoded(charset: str) -> None:
     assert topics(look(message)) == {"pork"}
 
 
+@every("octets", [b"\xff", b"\xc3", "\n--\nÄrende f\u00f6r Bo".encode("iso-8859-1")])
+@pytest.mark.parametrize("charset", ["utf-8", "us-ascii", "x-unknown", "unknown-8bit"])
+def test_octets_that_are_not_utf_8_leave_the_rest_of_the_text_readable(charset: str, octets: bytes) -> None:
+    for body in ("Vi äter fläsk ".encode() + octets, octets + " Vi äter fläsk".encode()):
+        message = letter(
+            base64.encodebytes(body).decode(),
+            {"Content-Type": f"text/plain; charset={charset}", "Content-Transfer-Encoding": "base64"},
+        )
+        assert topics(look(message)) == {"pork"}
+    word = base64.b64encode("fläsk ".encode() + octets).decode()
+    assert topics(look(letter("Hej", {"Subject": f"=?{charset}?B?{word}?="}))) == {"pork"}
+
+
+@pytest.mark.parametrize("charset", ["iso-8859-1", "windows-1252", "iso-8859-9"])
+def test_utf_8_under_a_latin_label_is_read(charset: str) -> None:
+    message = letter("Vi äter fläsk", {"Content-Type": f"text/plain; charset={charset}"})
+    assert topics(look(message)) == {"pork"}
+
+
+@every(
+    ("charset", "text"),
+    [
+        ("windows-1256", "لحم الخنزير"),
+        ("shift_jis", "Ｂａｃｏｎ"),
+        ("iso-8859-1", "fläsk"),
+        ("utf-16", "fläsk"),
+        ("cp037", "bacon"),
+    ],
+)
+def test_html_may_name_its_own_charset(charset: str, text: str) -> None:
+    """It counts only where a browser would follow it."""
+    coded = "ascii" if charset in ("utf-16", "cp037") else charset
+    page = f'<html><head><META http-equiv=x content="text/html; charset = {charset}"><body>{text}'
+    body = base64.encodebytes(page.encode(coded, "xmlcharrefreplace")).decode()
+    message = letter(body, {"Content-Type": "text/html", "Content-Transfer-Encoding": "base64"})
+    assert topics(look(message)) == {"pork"}
+
+
+@every(
+    ("body", "said"),
+    [
+        ("Vi äter fl \näsk\n", "Vi äter fläsk"), ("> Vi äter fl \n> äsk\n", "> Vi äter fläsk"), ("Vi äter fl \n äsk", "Vi äter fläsk"),
+        ("> Vi äter fl \näsk", "> Vi äter fl\näsk"), ("Hej\n-- \nBo", "Hej\n-- \nBo"),
+    ],
+)  # fmt: skip
+def test_soft_line_breaks_within_words_are_undone(body: str, said: str) -> None:
+    """As Apple's mail programs send it (RFC 3676 section 4)."""
+    flowed = {"charset": "utf-8", "format": "flowed", "delsp": "Yes"}
+    assert body_text(body.encode(), "text/plain", flowed).text.strip() == said
+    assert body_text(body.encode(), "text/plain", flowed | {"delsp": "no"}).text == body
+    message = letter(body, {"Content-Type": "text/plain; charset=utf-8; format=flowed; DelSp=YES"})
+    assert topics(look(message)) == ({"pork"} if "fläsk" in said else set())
+
+
 @pytest.mark.parametrize("charset", ["x-klingon", "punycode", "zlib", "idna", "base64", "unicode_escape", "\x00"])
 def test_an_unknown_charset_is_named_and_the_text_read(charset: str) -> None:
     reading = look(letter("Vi äter fläsket", {"Content-Type": f'text/plain; charset="{charset}"'}))
@@ -165,6 +220,34 @@ def test_attachment_names_are_read_in_every_spelling() -> None:
             )
         )
         assert [(t.vocabulary, t.where) for t in reading.topics] == [("pork", "attachment name")], name
+
+
+def test_both_names_of_an_attachment_are_read() -> None:
+    head = 'Content-Type: application/pdf; name="fläsk.pdf"\nContent-Disposition: attachment; filename="a.pdf"'
+    assert topics(look(parts(("Content-Type: text/plain", "x"), (head, "%PDF")))) == {"pork"}
+
+
+@every(
+    ("field", "value", "found"),
+    [
+        ("From", '"Bacon, and more" <anna@example.com>', True), ("From", "anna@example.com (bacon)", True),
+        ("From", "=?utf-8?q?Fl=C3=A4sk?= <anna@example.com>", True), ("Sender", "Bacon <x@news.example>", True),
+        ("Reply-To", "Bacon <x@news.example>", True), ("To", "Bacon fans <customers@example.com>", True),
+        ("To", "Bacon fans:;", True), ("Cc", '"Per (bacon)" <per@example.com>', True), ("To", "a@x.example, Bacon <lotta@example.com>", True),
+        ("To", "Anna Bacon <anna@x.example>", False), ("To", '"Bacon, Anna" <anna@x.example>, b@x.example', False),
+        ("To", "=?utf-8?q?Bacon=2C?= Anna <anna@x.example>", False), ("To", "bacon@example.com", False), ("From", "bacon@example.com", False),
+        ("From", "Kevin Bacon <kevin@example.com>", False), ("X-From", "Bacon <x@news.example>", False),
+    ],
+)  # fmt: skip
+def test_names_beside_addresses_are_read(field: str, value: str, found: bool) -> None:
+    """A customer's own name is no text."""
+    reading = look(letter("Hej", {field: value}))
+    assert [(t.vocabulary, t.where) for t in reading.topics] == [("pork", "name")] * found
+
+
+def test_a_word_of_the_text_is_not_found_again_in_a_name() -> None:
+    reading = look(letter("Bacon", {"From": "Bacon and whisky <anna@example.com>"}))
+    assert [(t.vocabulary, t.where) for t in reading.topics] == [("pork", "text"), ("alcohol", "name")]
 
 
 def test_both_alternatives_are_read() -> None:

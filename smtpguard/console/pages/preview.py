@@ -27,7 +27,7 @@ from smtpguard.database.errors import ContentMissing
 from smtpguard.holds.model import Hold
 from smtpguard.mail.message import Message
 from smtpguard.reading.bounds import TooComplex
-from smtpguard.reading.decode import characters, transfer
+from smtpguard.reading.decode import body_text, transfer
 from smtpguard.reading.walk import Part
 
 
@@ -180,4 +180,4 @@ def _images(found: list[Part]) -> dict[str, str]:
 def _text(part: Part) -> str:
     if part.end - part.start > 2 * _MOST_HTML:
         return " " * (_MOST_HTML + 1)
-    return characters(transfer(part.body, part.encoding)[0], part.parameters.get("charset", "")).text
+    return body_text(transfer(part.body, part.encoding)[0], part.kind, part.parameters).text
