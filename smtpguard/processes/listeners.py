@@ -13,7 +13,7 @@ import shutil
 import socket
 from collections import Counter
 from collections.abc import Iterable, MutableMapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from smtpguard.mail.envelope import Network, within
@@ -33,21 +33,34 @@ class CannotListen(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listener:
-    """``index``: its place in the settings' ``listen.smtp`` or ``listen.milter``; ``part`` says which. ``name``: its address. ``taker``: the
-    part that takes its connections, and ``number``, its place among the listeners of that part. ``implicit_tls``: no
-    SMTP reply can be sent in clear. ``proxy``: clients are proxies, with a PROXY header. ``clients``: who may connect, None for everybody. ``made``: the inode of a Unix socket that we
-    created. ``given``: by a service manager, which keeps it open when we close it."""
+class Wanted:
+    """One entry of ``listen.smtp`` or, if ``part`` is milter, of ``listen.milter``, as far as the socket needs it.
+    ``taker``: the part that takes its connections, "" for ``part`` itself. ``implicit_tls``: no SMTP reply can be sent in
+    clear. ``proxy``: clients are proxies, with a PROXY header. ``clients``: who may connect, None for everybody.
+    ``unix``: the path of a Unix socket, with ``mode`` and ``group``, instead of address and port."""
 
-    index: int
-    socket: socket.socket
-    name: str
+    address: str = ""
+    port: int = 0
     part: str = "proxy"
-    taker: str = "proxy"
-    number: int = 0
+    taker: str = ""
     implicit_tls: bool = False
     proxy: bool = False
     clients: Sequence[Network] | None = None
+    unix: Path | None = None
+    mode: int = 0o660
+    group: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listener(Wanted):
+    """What was wanted, open. ``index``: its place in the settings' ``listen.smtp`` or ``listen.milter``; ``number``: its
+    place among the listeners of its ``taker``. ``name``: its address. ``made``: the inode of a Unix socket that we
+    created. ``given``: by a service manager, which keeps it open when we close it."""
+
+    index: int
+    number: int
+    socket: socket.socket
+    name: str
     made: int | None = None
     given: bool = False
 
@@ -67,24 +80,6 @@ class Listener:
         with contextlib.suppress(OSError):
             if path is not None and path.stat().st_ino == self.made:
                 path.unlink()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """One entry of ``listen.smtp`` or, if ``part`` is milter, of ``listen.milter``, as far as the socket needs it.
-    ``taker``: the part that takes its connections, if that is another. ``unix``: the path of a Unix socket, with
-    ``mode`` and ``group``, instead of address and port."""
-
-    address: str = ""
-    port: int = 0
-    part: str = "proxy"
-    taker: str = ""
-    implicit_tls: bool = False
-    proxy: bool = False
-    clients: Sequence[Network] | None = None
-    unix: Path | None = None
-    mode: int = 0o660
-    group: str | None = None
 
 
 def inherited(environ: MutableMapping[str, str] = os.environ, first: int = _FIRST_FD) -> list[socket.socket]:
@@ -110,7 +105,7 @@ def open_all(wanted: Sequence[Wanted], given: Iterable[socket.socket] = ()) -> l
             undo.callback(sock.close)
         places, numbers = Counter[str](), Counter[str]()
         for want in wanted:
-            taker = want.taker or want.part
+            want = replace(want, taker=want.taker or want.part)
             found = next((sock for sock in left if _stands_for(sock, want)), None)
             made, is_given = None, found is not None
             if found is not None:
@@ -122,22 +117,18 @@ def open_all(wanted: Sequence[Wanted], given: Iterable[socket.socket] = ()) -> l
                 found = _bind(want)
             found.setblocking(False)
             listener = Listener(
+                **{each.name: getattr(want, each.name) for each in fields(want)},
                 index=places[want.part],
+                number=numbers[want.taker],
                 socket=found,
                 name=_name_of(found),
-                part=want.part,
-                taker=taker,
-                number=numbers[taker],
-                implicit_tls=want.implicit_tls,
-                proxy=want.proxy,
-                clients=want.clients,
                 made=made,
                 given=is_given,
             )
             undo.callback(listener.close)
             opened.append(listener)
             places[want.part] += 1
-            numbers[taker] += 1
+            numbers[want.taker] += 1
         if left:
             names = ", ".join(map(_name_of, left))
             raise CannotListen(f"the inherited socket {names} matches no entry of listen.smtp or listen.milter")
