@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 10.0
+RENEWAL_SECONDS = 10.0
 """Between looks at the files in use."""
 REFUSED = "certificates refused"
 ENDS_SOON_DAYS = 30
@@ -158,12 +158,6 @@ class Renewals:
         used = [context for context in contexts if context is not None]
         if pair is not None and used:
             self._shown.append(_Shown(pair, used))
-
-    async def run(self) -> None:
-        """Never returns."""
-        while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            await self.look()
 
     async def look(self) -> None:
         for shown in self._shown:

@@ -12,7 +12,7 @@ from functools import partial
 
 from smtpguard.app import mentions, policyfile
 from smtpguard.app.alarmchannels import active, take
-from smtpguard.app.certificates import Renewals, of_console
+from smtpguard.app.certificates import RENEWAL_SECONDS, Renewals, of_console
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.eventlog import EventLog
 from smtpguard.app.explaining import Explained, Explainer
@@ -22,10 +22,12 @@ from smtpguard.app.lists import on_list
 from smtpguard.app.mailingpeople import Matched
 from smtpguard.app.people import api, front
 from smtpguard.app.policies import Following
+from smtpguard.app.regularly import every
 from smtpguard.app.services import corrections_of, freezes_of, opened, term
 from smtpguard.app.webserver import Health, Server, configured
 from smtpguard.config.settings import Settings
 from smtpguard.console.app import build
+from smtpguard.console.people.middleware import WRITE_SECONDS
 from smtpguard.console.ports import ConsoleServices, Guide, OtherFile, Waits
 from smtpguard.database.errors import LedgerError
 from smtpguard.freezes.service import GateWatch
@@ -76,8 +78,8 @@ class Console(Part):
     async def serve(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._watch.run())
-            tasks.create_task(self._front.run())
-            tasks.create_task(self._renewals.run())
+            tasks.create_task(every(WRITE_SECONDS, "sessions", self._front.sessions.write))
+            tasks.create_task(every(RENEWAL_SECONDS, "certificates", self._renewals.look))
             await self._serving
 
     def said(self) -> Said:

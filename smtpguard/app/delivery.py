@@ -15,13 +15,14 @@ from functools import partial
 
 from smtpguard.accounts.model import AccountKeys
 from smtpguard.accounts.rows import People
-from smtpguard.app.certificates import Renewals, authorities, of_relay
+from smtpguard.app.certificates import RENEWAL_SECONDS, Renewals, authorities, of_relay
 from smtpguard.app.clock import SystemClock, host_name, ids
 from smtpguard.app.eventlog import AuditFollower, EventLog
 from smtpguard.app.files import CannotStart, installation_secret, make_state, webhook_secret
-from smtpguard.app.listrefresh import ListRefresh, Memberships, read_by
+from smtpguard.app.listrefresh import GROUPS_SECONDS, ListRefresh, Memberships, read_by
 from smtpguard.app.mentions import Feeds
 from smtpguard.app.policies import Following
+from smtpguard.app.regularly import every, slices
 from smtpguard.app.relay import Relays
 from smtpguard.app.services import notice_head, notices, opened, term
 from smtpguard.config.problem import Broken
@@ -137,17 +138,15 @@ class Deliverer(Part):
             tasks.create_task(self._watch.run())
             self._delivering = tasks.create_task(self._delivery.run())
             tasks.create_task(self._freshness.run())
-            tasks.create_task(self._memberships.run())
             tasks.create_task(self._audit_log.run())
             for witness in self._witnesses:
                 tasks.create_task(witness.run())
-            tasks.create_task(self._renewals.run())
             if self._teller is not None:
                 tasks.create_task(self._teller.run())
             if self._store.file:
                 tasks.create_task(self._move_fronts())
             for seconds, what, work in self._regularly():
-                tasks.create_task(_every(seconds, what, work))
+                tasks.create_task(every(seconds, what, work))
 
     def _regularly(self) -> Iterator[tuple[float, str, Callable[[], Awaitable[object]]]]:
         approvals, journal = self._approvals, self._store.journal
@@ -163,7 +162,9 @@ class Deliverer(Part):
         if self._checkpoints is not None:
             yield SWEEP_SECONDS, "the daily checkpoint", self._checkpoints.write
         yield RETAIN_SECONDS, "retention", self._retain
-        yield INDEX_SECONDS, "words and sums of messages", partial(_slices, journal.index)
+        yield INDEX_SECONDS, "words and sums of messages", partial(slices, journal.index)
+        yield GROUPS_SECONDS, "groups", self._memberships.begin
+        yield RENEWAL_SECONDS, "certificates", self._renewals.look
         yield DOUBT_SECONDS, "doubts", partial(report_doubts, self._store, self._clock)
 
     def said(self) -> Said:
@@ -196,10 +197,11 @@ class Deliverer(Part):
             journal=timedelta(seconds=keep.journal),
         )
         bounds = await self._store.agree(bounds, socket.gethostname())
-        more = True
-        while more:  # a slice at a time, between admissions
-            more = (await self._store.retain(bounds)).more
-            await asyncio.sleep(0.1)
+
+        async def some() -> bool:
+            return (await self._store.retain(bounds)).more
+
+        await slices(some, 0.1)
 
 
 class _TemplatesCache:
@@ -255,24 +257,6 @@ def signer(settings: Settings) -> Sign | None:
         raise CannotStart(str(e)) from None
     except ValueError as e:
         raise CannotStart(f"{given.key_file}: {e}") from None
-
-
-async def _slices(work: Callable[[], Awaitable[bool]]) -> None:
-    """A slice at a time, between admissions, while there is more."""
-    more = True
-    while more:
-        more = await work()
-        await asyncio.sleep(0.05)
-
-
-async def _every(seconds: float, what: str, work: Callable[[], Awaitable[object]]) -> None:
-    """Run ``work`` every so many seconds, for ever. If the store does not answer it tries again the next time."""
-    while True:
-        try:
-            await work()
-        except LedgerError as e:
-            log.warning("%s: the store does not answer: %s", what, type(e).__name__)
-        await asyncio.sleep(seconds)
 
 
 def _language_of(people: People) -> Callable[[str], Awaitable[str]]:

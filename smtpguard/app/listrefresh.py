@@ -223,14 +223,6 @@ class Memberships:
         self._policies, self._ledger, self._clock, self._read = policies, ledger, clock, read
         self._asking: dict[str, asyncio.Task[None]] = {}
 
-    async def run(self) -> None:
-        while True:
-            try:
-                await self.begin()
-            except LedgerError as error:
-                log.warning("groups: the store does not answer: %s", type(error).__name__)
-            await asyncio.sleep(GROUPS_SECONDS)
-
     async def step(self) -> None:
         """Ask all that are due, and wait for them."""
         await self.begin()

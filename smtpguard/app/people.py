@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import socket
 from collections.abc import Callable
@@ -27,7 +26,7 @@ from smtpguard.console.api.tokens import Tokens
 from smtpguard.console.people.absences import Absent
 from smtpguard.console.people.administering import Administering
 from smtpguard.console.people.credentials import Factors, Passwords
-from smtpguard.console.people.middleware import WRITE_SECONDS, ConsoleMiddleware, Lifetimes, Sessions, Site
+from smtpguard.console.people.middleware import ConsoleMiddleware, Lifetimes, Sessions, Site
 from smtpguard.console.people.pages import Pages, Services
 from smtpguard.console.people.signing import RateLimit, Signing
 from smtpguard.console.ports import ConsoleServices
@@ -46,7 +45,7 @@ OWN_TRIES, OWN_SECONDS = 8, 900.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Front:
-    """What the console's application needs, and the task that runs beside it."""
+    """What the console's application needs."""
 
     middleware: tuple[Middleware, ...]
     routes: tuple[BaseRoute, ...]
@@ -55,21 +54,11 @@ class Front:
     place: Site
     provider: Provider | None
 
-    async def run(self) -> None:
-        """Write now and then when sessions were last used; never returns. If the store does not answer it tries again
-        the next time."""
-        while True:
-            await asyncio.sleep(WRITE_SECONDS)
-            await self.write()
-
-    async def write(self) -> None:
+    async def close(self) -> None:
         try:
             await self.sessions.write()
         except LedgerError as error:
             log.warning("sessions: the store does not answer: %s", type(error).__name__)
-
-    async def close(self) -> None:
-        await self.write()
         if self.provider is not None:
             await self.provider.close()
 

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from smtpguard.app.certificates import Renewals, of_listener, of_relay, server_context
+from smtpguard.app.certificates import RENEWAL_SECONDS, Renewals, of_listener, of_relay, server_context
 from smtpguard.app.clock import ids
 from smtpguard.app.files import CannotStart, installation_secret, make_state, spool
 from smtpguard.app.guardline import Turned, counts, settled, straight_line
+from smtpguard.app.regularly import every
 from smtpguard.app.relay import Relays
 from smtpguard.config.listeners import SenderRates, SmtpListener
 from smtpguard.config.settings import Settings
@@ -90,7 +91,7 @@ class Proxy(Part):
     async def serve(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.line.follow())
-            tasks.create_task(self._renewals.run())
+            tasks.create_task(every(RENEWAL_SECONDS, "certificates", self._renewals.look))
             tasks.create_task(self._rates.run())
 
     def take(

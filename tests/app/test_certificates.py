@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import smtplib
 import ssl
@@ -146,17 +145,3 @@ def test_expiry_of_the_other_certificates_is_reported(tmp_path: Path) -> None:
     assert (other.pair.name, other.ends, other.problem) == (
         "console", None, f"{tmp_path / 'none.key'}: No such file or directory",
     )  # fmt: skip
-
-
-async def test_certificates_are_watched_continuously(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("smtpguard.app.certificates.LOOK_SECONDS", 0)
-    certificate, key, _ = issued(tmp_path)
-    context = server_context(certificate, key)
-    renewals = Renewals()
-    renewals.watch(Pair(name="console", certificate=certificate, key=key), context)
-    running = asyncio.create_task(renewals.run())
-    _, _, second = issued(tmp_path)
-    async with asyncio.timeout(120):
-        while shown(context) != second:  # noqa: ASYNC110 - it is another task that looks
-            await asyncio.sleep(0.01)
-    running.cancel()
