@@ -29,8 +29,9 @@ from smtpguard.accounts.model import Role
 from smtpguard.app import start
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.console import Console
-from smtpguard.app.files import installation_secret, read_settings
+from smtpguard.app.files import installation_secret
 from smtpguard.app.services import accounts, opened
+from smtpguard.config.settings import read_settings
 from smtpguard.database.engine import Database
 from smtpguard.database.schema import hold as table_of_holds
 from smtpguard.holds import rows as holds

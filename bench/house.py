@@ -25,9 +25,9 @@ import smtpguard
 from bench.onthewire import Wire
 from bench.sink import Sink
 from bench.through import guard_settings
-from smtpguard.app.files import read_settings
 from smtpguard.app.proxy import Proxy
 from smtpguard.app.start import prepare
+from smtpguard.config.settings import read_settings
 from smtpguard.observe import log
 
 _HOUSE = Path(smtpguard.__file__).parent

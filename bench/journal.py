@@ -23,8 +23,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from bench.through import table
-from smtpguard.app.files import read_settings
 from smtpguard.app.services import opened
+from smtpguard.config.settings import read_settings
 from smtpguard.journal.event import Event, Kind
 from smtpguard.store.store import Store
 

@@ -38,13 +38,13 @@ from bench import company as words
 from bench.correspondence import CAMPAIGN, DAYS, FIRST, SCRIPT, UNPROVEN, Post, Writing
 from bench.onthewire import Answer, Wire
 from bench.sink import Sink
-from smtpguard.app.files import read_policy, read_settings
+from smtpguard.app.files import read_policy
 from smtpguard.app.guardline import Line
 from smtpguard.app.lists import built_refresher
 from smtpguard.app.proxy import Proxy
 from smtpguard.app.services import opened, term
 from smtpguard.config.documents import shipped
-from smtpguard.config.settings import Settings
+from smtpguard.config.settings import Settings, read_settings
 from smtpguard.counts.contacts import ContactWriter
 from smtpguard.database.batch import Batch
 from smtpguard.holds.model import Choice, Conflict, NotEntitled, State

@@ -21,7 +21,7 @@ from smtpguard.lists.digest import BadKey, installation_key
 from smtpguard.policy.verdict import Action
 
 if TYPE_CHECKING:
-    from smtpguard.config.settings import Needed, Settings
+    from smtpguard.config.settings import Settings
     from smtpguard.mail.address import Address
     from smtpguard.policy.parse import Policy
 
@@ -42,13 +42,6 @@ NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, err
 """Errors for lack of a resource, or from a disk or file server, that may pass."""
 
 
-def read_settings(path: Path) -> Settings:
-    """The settings in this file. Raises Broken with every problem."""
-    from smtpguard.config.settings import read_settings  # a slow import; a freeze should not wait for it
-
-    return read_settings(path)
-
-
 def read_policy(settings: Settings) -> Policy:
     """The policy in the files now, which may differ from the one in force. Raises Broken with every problem."""
     return parse_policy(settings, policy_documents(settings.policy), where=str(settings.policy))
@@ -66,17 +59,17 @@ def parse_policy(settings: Settings, documents: Mapping[str, bytes], where: str 
     )
 
 
-def indexes(settings: Needed) -> Path:
+def indexes(settings: Settings) -> Path:
     """The folder of the list indexes."""
     return settings.state / "indexes"
 
 
-def spool(settings: Needed) -> Path:
+def spool(settings: Settings) -> Path:
     """The folder for large messages that are being decided on."""
     return settings.state / "spool"
 
 
-def make_state(settings: Needed) -> None:
+def make_state(settings: Settings) -> None:
     """Make the state folder and its subfolders, for their owner only. Raises CannotStart."""
     try:
         for folder in (settings.state, indexes(settings), spool(settings)):
@@ -108,7 +101,7 @@ def _others(path: Path, bits: int) -> bool:
         return False
 
 
-def installation_secret(settings: Needed) -> bytes:
+def installation_secret(settings: Settings) -> bytes:
     """Made at the first start. Raises CannotStart."""
     try:
         return installation_key(settings.secret_file)
@@ -116,7 +109,7 @@ def installation_secret(settings: Needed) -> bytes:
         raise CannotStart(str(e), passing=e.number in NO_ROOM) from None
 
 
-def store_url(settings: Needed) -> str:
+def store_url(settings: Settings) -> str:
     """Contains the password from its file. Never show it."""
     if settings.store.password_file is None:
         return settings.store.url

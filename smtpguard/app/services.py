@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from smtpguard.accounts.model import Role
     from smtpguard.admission.correcting import Corrections
     from smtpguard.app.policies import Following
-    from smtpguard.config.settings import Needed, Settings
+    from smtpguard.config.settings import Settings
     from smtpguard.console.people.accounts import Accounts
     from smtpguard.console.people.credentials import Passwords
     from smtpguard.gathering.gather import Gather
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 class Brakes:
     """What a freeze needs, without the policy in force."""
 
-    settings: Needed
+    settings: Settings
     store: Store
     freezes: Freezes
     digester: Digester
@@ -148,7 +148,7 @@ def accounts(
 
 @asynccontextmanager
 async def opened(
-    settings: Needed,
+    settings: Settings,
     *,
     migrate: bool = False,
     hot: bool = False,
@@ -193,7 +193,7 @@ async def opened(
         raise CannotStart(str(e)) from e
 
 
-def _other_secret(settings: Needed, *, missing: bool) -> str:
+def _other_secret(settings: Settings, *, missing: bool) -> str:
     wrong = "is missing" if missing else "is another secret"
     return (
         f"{settings.secret_file} {wrong}: {settings.store.url} was written with the secret that was there before. Put it "
@@ -201,7 +201,7 @@ def _other_secret(settings: Needed, *, missing: bool) -> str:
     )
 
 
-def _foreign(settings: Needed, error: Foreign) -> str:
+def _foreign(settings: Settings, error: Foreign) -> str:
     file = settings.state / CHECKPOINTS
     return (
         f"{settings.store.url} is not the store that {settings.state} belongs to: {file} has the journal {error.journal}, signed last "
@@ -210,7 +210,7 @@ def _foreign(settings: Needed, error: Foreign) -> str:
 
 
 def freezes_of(
-    settings: Needed, store: Store, clock: Clock, new_id: Callable[[], str], *, loud: bool = False
+    settings: Settings, store: Store, clock: Clock, new_id: Callable[[], str], *, loud: bool = False
 ) -> Freezes:
     return Freezes(
         store,
@@ -224,7 +224,7 @@ def freezes_of(
 
 
 @asynccontextmanager
-async def brakes(settings: Needed) -> AsyncIterator[Brakes]:
+async def brakes(settings: Settings) -> AsyncIterator[Brakes]:
     """As fast as possible. Raises CannotStart and LedgerError."""
     async with opened(settings) as (store, digester):
         freezes = freezes_of(settings, store, SystemClock(), ids())

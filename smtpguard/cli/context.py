@@ -31,7 +31,7 @@ import click
 
 if TYPE_CHECKING:
     from smtpguard.app.services import Brakes, Services
-    from smtpguard.config.settings import Needed, Settings
+    from smtpguard.config.settings import Settings
     from smtpguard.lists.digest import Digester
     from smtpguard.policy.parse import Policy
     from smtpguard.store.store import Store
@@ -116,13 +116,11 @@ class Context:
     """Whether ``config`` was given, or found at a usual place."""
     planned: Path | None = None
     """A policy file to use instead of the settings' own."""
-    hurried: bool = False
-    """Whether only the settings that were needed at once were read."""
     _settings: Settings | None = None
 
     def settings(self) -> Settings:
         """Read and checked. Raises BadConfiguration."""
-        from smtpguard.app.files import read_settings
+        from smtpguard.config.settings import read_settings
 
         if self._settings is None:
             self.must_exist(self.config)
@@ -188,33 +186,16 @@ class Context:
 
     @asynccontextmanager
     async def brakes(
-        self, needed: Collection[str], first: Callable[[Needed], None] = lambda settings: None
+        self, needed: Collection[str], first: Callable[[Settings], None] = lambda settings: None
     ) -> AsyncIterator[Brakes]:
         """The store and what freezes it, without the policy in force: a freeze must not wait for it. Mistakes in
-        settings keys other than ``needed`` do not matter. A command that needs only the store does not even wait until
-        they are read: ``tell_mistakes`` reports them later. ``first`` runs before the store is opened."""
+        settings keys other than ``needed`` do not matter. ``first`` runs before the store is opened."""
         from smtpguard.app.services import brakes
-        from smtpguard.config.brief import STORE, read_brief
 
-        self.must_exist(self.config)
-        brief = read_brief(self.config) if set(needed) == STORE else None
-        settings = brief or self.settings_as_far(needed)
+        settings = self.settings_as_far(needed)
         first(settings)
         async with brakes(settings) as opened:
             yield opened
-        self.hurried = brief is not None
-
-    def tell_mistakes(self) -> None:
-        """Report the mistakes that a hurried command has not reported."""
-        if self.hurried:
-            from smtpguard.config.brief import STORE
-            from smtpguard.config.problem import Broken
-
-            try:
-                self.settings_as_far(STORE)
-            except Broken as e:  # the command has done its work
-                for problem in e.problems:
-                    click.echo(f"{problem}", err=True)
 
     def say(self, row: Mapping[str, Any]) -> None:
         """Print one JSON object on one line: times in UTC with Z, absent values as null."""

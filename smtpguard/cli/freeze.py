@@ -15,7 +15,7 @@ import click
 
 from smtpguard.cli.context import CannotRun, Context, NotFine, as_json, length
 from smtpguard.cli.holdrow import freeze_row, what
-from smtpguard.config.brief import STORE
+from smtpguard.config.partial import STORE
 from smtpguard.config.problem import did_you_mean
 from smtpguard.freezes.service import Hook, Released, SecondPersonNeeded
 from smtpguard.journal.bypass import Bypasses
@@ -25,7 +25,7 @@ from smtpguard.policy.freezing import Freeze, Selector
 
 if TYPE_CHECKING:
     from smtpguard.app.services import Brakes
-    from smtpguard.config.settings import Needed
+    from smtpguard.config.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 Chosen = tuple[Selector, str]
@@ -66,7 +66,7 @@ async def command(context: Context, /, reason: str, for_: str | None, **given: A
     chosen = _chosen(**given)
     lasts = None if for_ is None else length("--for", for_)
 
-    def end_bypass(settings: Needed) -> None:
+    def end_bypass(settings: Settings) -> None:
         """Whether or not the store answers: what people want to stop must not go on without it."""
         if (ended := Bypasses(settings.state).end(datetime.now(UTC), context.user)) is not None:
             click.echo(f"Ended: the emergency bypass {ended.id} of this host.", err=True)
@@ -89,7 +89,6 @@ async def command(context: Context, /, reason: str, for_: str | None, **given: A
         *(f"  {id}" for id in frozen.past_recall[:20]),
     ]
     context.answer(row, text)
-    context.tell_mistakes()
     _complain(frozen.hooks)
 
 

@@ -12,7 +12,7 @@ import click
 from smtpguard.cli.bypass import row as bypass_row
 from smtpguard.cli.context import Context, as_json
 from smtpguard.cli.holdrow import plain
-from smtpguard.config.brief import STORE
+from smtpguard.config.partial import STORE
 from smtpguard.config.problem import Broken
 from smtpguard.processes.statusfile import Tree, trees
 

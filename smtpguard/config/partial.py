@@ -18,6 +18,8 @@ from smtpguard.config.problem import Broken, Problem
 from smtpguard.config.settings import Settings, read_settings, settings_of
 from smtpguard.config.yaml import load_yaml
 
+STORE = frozenset({"store", "state", "secret_file", "delimiters"})
+"""Keys that opening the store needs."""
 _KEY = re.compile(rb"""(["']?)([A-Za-z_]+)\1[ \t]*:(?:\s|$)""")
 
 

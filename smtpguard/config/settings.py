@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
-from smtpguard.config.brief import URL, Brief, absolute
 from smtpguard.config.fields import Delimiters, FilePath, Host, Networks, domain_pattern, is_this_machine
 from smtpguard.config.listeners import Listen
 from smtpguard.config.listeners import MilterListener as MilterListener
@@ -178,7 +177,7 @@ def _database(url: str) -> str:
 
 
 class Store(Section):
-    url: Annotated[str, AfterValidator(_database)] = URL
+    url: Annotated[str, AfterValidator(_database)] = "sqlite:///var/smtpguard.db"
     password_file: FilePath | None = None
 
 
@@ -472,10 +471,6 @@ class Settings(Section):
         return {"": self.relay, **{route.name: route.relay for route in self.routes}}
 
 
-Needed = Brief | Settings
-"""What opening the store, and a freeze, need."""
-
-
 def _in_clear(relay: Relay) -> bool:
     hosts: tuple[AnyRelay, ...] = (relay, *relay.fallbacks)
     return not relay.clients_without_tls and any(
@@ -498,4 +493,12 @@ def settings_of(document: Document, base: Path, environ: Mapping[str, str]) -> S
     found = validate(document, Settings, {"base": base, "environ": environ})
     if isinstance(found, list):
         raise Broken(found)
-    return found.model_copy(update={"store": found.store.model_copy(update={"url": absolute(found.store.url, base)})})
+    return found.model_copy(update={"store": found.store.model_copy(update={"url": _absolute(found.store.url, base)})})
+
+
+def _absolute(url: str, base: Path) -> str:
+    """A SQLite URL with an absolute path; other URLs are unchanged."""
+    head, slashes, path = url.partition(":///")
+    if not head.startswith("sqlite") or not slashes or not path or path.startswith(("/", ":memory:", "file:")):
+        return url
+    return f"{head}:///{base / path}"

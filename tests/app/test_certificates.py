@@ -12,9 +12,9 @@ import pytest
 import trustme
 
 from smtpguard.app.certificates import Pair, Renewals, endings, server_context
-from smtpguard.app.files import read_settings
 from smtpguard.cli.offline import check
 from smtpguard.config.problem import Severity
+from smtpguard.config.settings import read_settings
 from tests.faults.machine import machine
 from tests.peers.chain import until
 

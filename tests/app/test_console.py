@@ -15,9 +15,9 @@ from smtpguard.accounts.model import Role
 from smtpguard.app import start
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.console import Console
-from smtpguard.app.files import installation_secret, read_settings
+from smtpguard.app.files import installation_secret
 from smtpguard.app.services import accounts, opened
-from smtpguard.config.settings import Settings
+from smtpguard.config.settings import Settings, read_settings
 from smtpguard.console.people.credentials import Passwords
 from smtpguard.journal.event import Event, Kind
 from tests.console.stage import CHEAP, PASSWORD

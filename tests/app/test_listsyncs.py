@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from smtpguard.app import start
-from smtpguard.app.files import indexes, read_policy, read_settings
+from smtpguard.app.files import indexes, read_policy
 from smtpguard.app.listrefresh import first_time
 from smtpguard.app.lists import open_registry
 from smtpguard.app.services import opened
 from smtpguard.config.documents import shipped
-from smtpguard.config.settings import Settings
+from smtpguard.config.settings import Settings, read_settings
 from smtpguard.lists.index import State, index_path, sources_folder
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from smtpguard.app import probe, ways
-from smtpguard.app.files import read_policy, read_settings
+from smtpguard.app.files import read_policy
 from smtpguard.app.finding import Finding, State
 from smtpguard.app.probe import look
-from smtpguard.config.settings import MilterListener
+from smtpguard.config.settings import MilterListener, read_settings
 from tests.script import CONNECT, RESET
 from tests.scripted_relay import ScriptedRelay
 from tests.wire.milter.speaking import served

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from smtpguard.app import traffic
-from smtpguard.app.files import read_policy, read_settings
+from smtpguard.app.files import read_policy
 from smtpguard.app.storestatus import store_findings
 from smtpguard.app.traffic import turned_away
+from smtpguard.config.settings import read_settings
 from tests.catalogue.test_first_contacts import words
 from tests.catalogue.wholeguard import READERS, WholeGuard, personal_mail, policy, whole_guard
 from tests.cli.installing import install

@@ -27,9 +27,9 @@ import pytest
 import yaml
 
 from smtpguard.app import delivery, guardline, policies, proxy, services, start
-from smtpguard.app.files import read_policy, read_settings
+from smtpguard.app.files import read_policy
 from smtpguard.app.lists import open_refresher, open_registry
-from smtpguard.config.settings import Settings
+from smtpguard.config.settings import Settings, read_settings
 from smtpguard.database import engine
 from smtpguard.demo.messages import make_key
 from smtpguard.holds.model import Choice, Hold

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from smtpguard.app.files import read_settings
 from smtpguard.app.services import services
 from smtpguard.app.start import prepare
 from smtpguard.cli import main
+from smtpguard.config.settings import read_settings
 from smtpguard.policy.freezing import PUT_BACK
 
 POLICY = """\

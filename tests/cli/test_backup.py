@@ -19,8 +19,8 @@ import pytest
 import zstandard
 
 from smtpguard.app import backup
-from smtpguard.app.files import read_settings
 from smtpguard.app.services import opened
+from smtpguard.config.settings import read_settings
 from smtpguard.policy.freezing import Freeze
 from tests.cli.test_another_store import Installation
 from tests.cli.test_readonly import url_as

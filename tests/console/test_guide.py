@@ -10,9 +10,10 @@ import pytest
 from click.testing import CliRunner
 
 from smtpguard.accounts.model import Role
-from smtpguard.app.files import parse_policy, read_settings
+from smtpguard.app.files import parse_policy
 from smtpguard.cli import main
 from smtpguard.config.documents import policy_documents
+from smtpguard.config.settings import read_settings
 from smtpguard.console.guide import guide
 from smtpguard.console.ports import Waits
 from smtpguard.locale.catalogue import languages

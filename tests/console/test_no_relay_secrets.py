@@ -33,7 +33,7 @@ from pathlib import Path
 
 from smtpguard.app import start
 from smtpguard.app.console import Console
-from smtpguard.app.files import read_settings
+from smtpguard.config.settings import read_settings
 
 
 async def life(folder):

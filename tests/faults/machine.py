@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 
 from sqlalchemy import func, select
 
-from smtpguard.app.files import read_settings
 from smtpguard.app.services import Services, opened, services
+from smtpguard.config.settings import read_settings
 from smtpguard.database.engine import Database
 from smtpguard.database.errors import Unavailable
 from smtpguard.database.schema import hold, outbox

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from smtpguard.app import start
-from smtpguard.app.files import CannotStart, read_settings
+from smtpguard.app.files import CannotStart
 from smtpguard.app.policyfile import FileState, look
 from smtpguard.config.problem import Broken
+from smtpguard.config.settings import read_settings
 from smtpguard.journal.event import Event, Kind
 from tests.faults.machine import ANNA, RAMADAN, Machine, policy, synced
 from tests.faults.mta import Mta

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from smtpguard.app.files import read_settings
 from smtpguard.app.start import prepare
 from smtpguard.cli import main
+from smtpguard.config.settings import read_settings
 from tests.cli.stage import rows
 from tests.program import Program
 
