@@ -23,6 +23,7 @@ from smtpguard.journal.event import Kind
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.writing import version_of
+from smtpguard.locale.phrase import many
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mailings.model import SUREST, CopyStatus
 from smtpguard.mailings.service import Mailings, NoAddresses
@@ -137,8 +138,8 @@ class Matched:
             except SourceError as error:
                 raise NoAddresses(str(error)) from None
             if tally.bad and say:
-                rows = "row holds" if tally.bad == 1 else "rows hold"
-                self.bad.append(f"{tally.source or 'the source'}: {tally.bad:,} {rows} no address")
+                rows = many(tally.bad, "row holds", "rows hold")
+                self.bad.append(f"{tally.source or 'the source'}: {rows} no address")
 
 
 def _csv(file: Path, column: str | None) -> Declarations:

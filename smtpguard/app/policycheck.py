@@ -16,8 +16,9 @@ from smtpguard.config.problem import Problem, Severity, ordered
 from smtpguard.config.settings import Settings
 from smtpguard.config.yaml import Document, Place, load_yaml
 from smtpguard.lists.declared import COLLEAGUES
-from smtpguard.lists.sources import SourceError, Tally, addresses, maps, number_of, unfit
+from smtpguard.lists.sources import SourceError, Tally, addresses, maps, unfit
 from smtpguard.lists.sources.opening import opened
+from smtpguard.locale.phrase import many
 from smtpguard.policy.condition import Range
 from smtpguard.policy.members import Expands, ListMembers, Members, Remote
 from smtpguard.policy.parse import PEOPLE, Policy, parse
@@ -132,7 +133,9 @@ def _out_of_reach(document: Document, policy: Policy, people: Mapping[str, int])
         for condition in rule.when:
             name = condition.fact.name
             if condition.fact.of_customers and isinstance(condition, Range) and condition.least > _FAR * everybody:
-                text = f"rule {rule.rule_id} can never hit: all lists together have {number_of(everybody, 'person', 'people')}"
+                text = (
+                    f"rule {rule.rule_id} can never hit: all lists together have {many(everybody, 'person', 'people')}"
+                )
                 yield warning(document, ("rules", n, "when", name), text)
 
 
@@ -221,7 +224,7 @@ def _members(declaration: Mapping[str, object], base: Path, policy: Policy) -> _
     looked = min(people, _LOOKED_AT)
     again = ""
     if looked >= _SEVERAL and 2 * len(once) < looked:
-        again = f"{source.label}: {looked:,} rows name {number_of(len(once), 'person', 'people')} in all: is this the column of addresses?"
+        again = f"{source.label}: {looked:,} rows name {many(len(once), 'person', 'people')} in all: is this the column of addresses?"
     return _Held(people=people, bad=tally.bad, wrong=wrong, key=key, again=again, ours=ours)
 
 
@@ -231,7 +234,7 @@ def _own_domains(document: Document, ours: Mapping[str, int], everybody: int) ->
     for domain, n in sorted(ours.items()):
         if n >= _SEVERAL and n > _OURS * everybody and document.value["organization"].get("customers_here") is None:
             text = (
-                f"{domain} is one of the organization's domains, and {number_of(n, 'address', 'addresses')} on lists of customers "
+                f"{domain} is one of the organization's domains, and {many(n, 'address', 'addresses')} on lists of customers "
                 f"{'is' if n == 1 else 'are'} in it: senders from it count as colleagues (if customers have addresses in it: customers_here: true)"
             )
             yield warning(document, ("organization", "domains"), text)

@@ -17,8 +17,9 @@ from smtpguard.app.relay import targets
 from smtpguard.app.ways import SOMEBODY, Hosts, open_milters, open_relays, own_addresses, ways
 from smtpguard.config.settings import MilterListener, Settings, host_name
 from smtpguard.lists.declared import ListInfo, Names, build
-from smtpguard.lists.sources import SourceError, Tally, addresses, number_of, unfit
+from smtpguard.lists.sources import SourceError, Tally, addresses, unfit
 from smtpguard.lists.sources.opening import opened, within
+from smtpguard.locale.phrase import many
 from smtpguard.mail.address import Address
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Lost
@@ -221,7 +222,7 @@ def _sources(info: ListInfo, settings: Settings) -> Iterator[Finding]:
             yield State.WRONG.of("source", f"the list {info.name}: {e}")
             continue
         wrong = unfit(label, people, tally, declared)
-        text = wrong[0] if wrong is not None else f"{label} holds {number_of(people, 'address', 'addresses')}"
+        text = wrong[0] if wrong is not None else f"{label} holds {many(people, 'address', 'addresses')}"
         yield (State.WRONG if wrong else State.FINE).of("source", f"the list {info.name}: {text}")
 
 

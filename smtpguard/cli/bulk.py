@@ -15,6 +15,7 @@ import click
 from smtpguard.cli.context import CannotRun, moment, terminal
 from smtpguard.config.problem import did_you_mean
 from smtpguard.holds.model import Choice, Hold, State
+from smtpguard.locale.phrase import many
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.verdict import Mode
 
@@ -129,9 +130,8 @@ def agreed(found: Meant, choice: Choice, count: int | None, *, shown: Callable[[
     n = len(found.holds)
     does = {Choice.APPROVE: "approves", Choice.REJECT: "rejects"}[choice]
     at_least = "at least " if any(hold.reach_at_least for hold in found.holds) else ""
-    messages = "1 held message" if n == 1 else f"{n:,} held messages"
-    people = "1 person" if found.people == 1 else f"{found.people:,} people"
-    says = f"This {does} {messages} for {at_least}{people}."
+    people = many(found.people, "person", "people")
+    says = f"This {does} {many(n, 'held message')} for {at_least}{people}."
     if count is not None:
         if count != n:
             raise CannotRun(f"--count {count}: there are now {n}; nothing was decided")

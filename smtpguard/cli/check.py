@@ -22,7 +22,7 @@ from smtpguard.config.quantity import in_short
 from smtpguard.config.schema import settings_schema
 from smtpguard.config.settings import Relay, Settings
 from smtpguard.lists.declared import Names, build
-from smtpguard.lists.sources import number_of
+from smtpguard.locale.phrase import many
 from smtpguard.policy.members import ListMembers, Remote
 from smtpguard.policy.models import OriginModel
 from smtpguard.policy.parse import Policy
@@ -156,11 +156,11 @@ def _policy(policy: Policy, checked: Checked) -> Iterator[str]:
     )
     namesakes = _namesakes(checked.settings, policy) if checked.settings is not None else []
     for name, model in policy.lists.items():
-        people = number_of(checked.people[name], "address", "addresses") if name in checked.people else "nobody known"
+        people = many(checked.people[name], "address", "addresses") if name in checked.people else "nobody known"
         if any(isinstance(source, Remote | ListMembers) for source in model.members):
             people = f"{people}, more elsewhere" if name in checked.people else "addresses elsewhere (see check --live)"
         if unread := checked.unread.get(name):
-            people += f" ({number_of(unread, 'row holds', 'rows hold')} none)"
+            people += f" ({many(unread, 'row holds', 'rows hold')} none)"
         where = ", ".join(model.addresses) or "no address"
         yield f"  list {name}: {where}; {people}; {policy.rules.quorums.get(name, policy.approvals)} to release"
         if also := [address for address, known in namesakes if known == name]:

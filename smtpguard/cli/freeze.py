@@ -131,13 +131,13 @@ async def thaw(context: Context, /, yes: bool, **given: Any) -> None:
 
 def released(goes: Released) -> Iterator[str]:
     """What goes out with a thaw, in words."""
-    from smtpguard.lists.sources import number_of
+    from smtpguard.locale.phrase import many
 
     if goes.messages:
         to = f", to {', '.join(goes.lists)}" if goes.lists else ""
-        yield f"Goes out at once: {number_of(goes.messages, 'approved message', 'approved messages')} for up to {number_of(goes.people, 'person', 'people')}{to}."
+        yield f"Goes out at once: {many(goes.messages, 'approved message', 'approved messages')} for up to {many(goes.people, 'person', 'people')}{to}."
         if goes.doubt:
-            yield f"May already have it, and are tried once more: {number_of(goes.doubt, 'recipient', 'recipients')}."
+            yield f"May already have it, and are tried once more: {many(goes.doubt, 'recipient', 'recipients')}."
     else:
         yield "No approved message is sent by it."
     if goes.kept:

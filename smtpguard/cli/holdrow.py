@@ -11,6 +11,7 @@ import click
 from smtpguard.cli.context import AtLeast
 from smtpguard.holds.model import SENDING, Choice, Hold, standing_votes
 from smtpguard.holds.sending import Outgoing, Sending
+from smtpguard.locale.phrase import many
 from smtpguard.outbox.model import Settled
 from smtpguard.policy.freezing import Freeze, Selector
 from smtpguard.policy.verdict import Mode, Quorum
@@ -133,10 +134,10 @@ def taken_back(outgoing: Outgoing) -> str:
         return ""
     said = ", taken back before anything was sent" if outgoing.back else ""
     if outgoing.back and outgoing.back + outgoing.gone + outgoing.doubt > 1:
-        said = f", taken back: {_messages(outgoing.back)}"
-    said += f"; {_messages(outgoing.gone)} had been sent" if outgoing.gone else ""
+        said = f", taken back: {many(outgoing.back, 'message')}"
+    said += f"; {many(outgoing.gone, 'message')} had been sent" if outgoing.gone else ""
     if outgoing.doubt:
-        said += f"; {_messages(outgoing.doubt)} may have been sent and are in doubt; they are not sent again"
+        said += f"; {many(outgoing.doubt, 'message')} may have been sent and are in doubt; they are not sent again"
     return said
 
 
@@ -144,10 +145,6 @@ def in_numbers(settled: Settled) -> str:
     """Recipients of a release that was stopped."""
     doubt = f", {settled.doubted:,} are in doubt" if settled.doubted else ""
     return f"{settled.sent:,} have it{doubt}, {settled.failed:,} do not get it"
-
-
-def _messages(n: int) -> str:
-    return "1 message" if n == 1 else f"{n:,} messages"
 
 
 def quorum_row(quorum: Quorum) -> dict[str, Any]:
@@ -181,13 +178,13 @@ def _of_mailing(hold: Hold) -> list[tuple[str, str]]:
 
 def _delivered(hold: Hold) -> list[tuple[str, str]]:
     """The statuses of its recipients, if they differ."""
-    one = hold.settled
-    if one is None or one.sent == one.sent + one.failed + one.doubted:
+    done = hold.settled
+    if done is None or done.sent == done.sent + done.failed + done.doubted:
         return []
     lost = ("does not get it", "do not get it") if hold.stopped else ("could not be reached", "could not be reached")
-    said = ((one.sent, "has it", "have it"), (one.failed, *lost),
-            (one.doubted, "may have it (in doubt)", "may have it (in doubt)"))  # fmt: skip
-    parts = (f"{n:,} recipient{'' if n == 1 else 's'} {single if n == 1 else many}" for n, single, many in said if n)
+    said = ((done.sent, "has it", "have it"), (done.failed, *lost),
+            (done.doubted, "may have it (in doubt)", "may have it (in doubt)"))  # fmt: skip
+    parts = (f"{many(n, 'recipient')} {one if n == 1 else several}" for n, one, several in said if n)
     return [("Sent", ", ".join(parts))]
 
 
@@ -195,7 +192,7 @@ def _doubtful(hold: Hold, own: Sending | None) -> list[tuple[str, str]]:
     if own is None or not own.doubt:
         return []
     n = own.may_have(hold.reach)
-    who = "1 person" if n == 1 else f"{n:,} people"
+    who = many(n, "person", "people")
     doubt = [("In doubt", f"it may have been sent to {who}: an attempt has begun, and the relay's answer is not known")]
     asked = "It is not retried automatically: say whether it was sent with smtpguard held settle, --sent or --again"
     return [*doubt, *([("Asked", asked)] if hold.asked_at is not None else [])]

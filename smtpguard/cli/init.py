@@ -35,6 +35,7 @@ from smtpguard.app.firstsettings import (
 from smtpguard.cli.context import CannotRun, Context
 from smtpguard.cli.offline import check
 from smtpguard.config.fields import is_this_machine
+from smtpguard.locale.phrase import many
 from smtpguard.wire.relay import RelayUnavailable
 
 T = TypeVar("T")
@@ -261,7 +262,6 @@ def _tell(context: Context, settings: Path, policy: Path, answers: Answers) -> N
         "addresses": people,
         "relay_answers": answers.offered is not None,
     }
-    lists = "1 list" if len(answers.lists) == 1 else f"{len(answers.lists)} lists"
     system = settings.parent == _SYSTEM
     own = "" if system else f"-c {settings} "
     as_service = "runuser -u smtpguard -- " if system and os.geteuid() == 0 else ""
@@ -269,7 +269,7 @@ def _tell(context: Context, settings: Path, policy: Path, answers: Answers) -> N
     if system and shutil.which("systemctl"):
         start = "systemctl enable --now smtpguard.socket smtpguard.service"
     text = [
-        f"Wrote {settings} and {policy}: {lists} with {people:,} addresses. The policy observes, and holds nothing.",
+        f"Wrote {settings} and {policy}: {many(len(answers.lists), 'list')} with {people:,} addresses. The policy observes, and holds nothing.",
         "Next:",
         f"  {as_service}smtpguard {own}check --live",
         "      whether the relay takes mail, and which ways around the guard are open",

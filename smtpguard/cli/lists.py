@@ -24,8 +24,9 @@ from smtpguard.lists.expansions import EXPANSIONS, Expansion, Expansions
 from smtpguard.lists.index import Index, IndexStatus
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.report import Report, SourceReport, latest
-from smtpguard.lists.sources import BadRow, Tally, number_of
+from smtpguard.lists.sources import BadRow, Tally
 from smtpguard.lists.sync import Refresher, by_source, called, overlaps
+from smtpguard.locale.phrase import many
 from smtpguard.mail.address import Address, BadAddress
 
 
@@ -167,8 +168,8 @@ def overlap(context: Context, names: Sequence[str]) -> None:
 
 def _crowd(behind: Expansion) -> str:
     """ "the list news and 5 people, of whom 1 is a customer"."""
-    people = number_of(behind.people, "person", "people")
-    people += f", of whom {number_of(behind.customers, 'is a customer', 'are customers')}" if behind.people else ""
+    people = many(behind.people, "person", "people")
+    people += f", of whom {many(behind.customers, 'is a customer', 'are customers')}" if behind.people else ""
     lists = [f"the list {name}" for name in behind.addressed]
     return " and ".join([*lists, *([people] if behind.people or not lists else [])])
 
@@ -184,9 +185,9 @@ def _overlapping(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
             f"{_share(row['both'] / people)} of {name}"
             for name, people in zip(row["lists"], row["people"], strict=True)
         ]
-        yield f"{' and '.join(row['lists'])}: {number_of(row['both'], 'person', 'people')} on both ({', '.join(shares)})"
+        yield f"{' and '.join(row['lists'])}: {many(row['both'], 'person', 'people')} on both ({', '.join(shares)})"
     if apart:
-        yield f"{number_of(apart, 'pair of lists has', 'pairs of lists have')} no one in common"
+        yield f"{many(apart, 'pair of lists has', 'pairs of lists have')} no one in common"
 
 
 def _share(share: float) -> str:
@@ -234,7 +235,7 @@ def _progress(name: str) -> Iterator[Callable[[Tally], None] | None]:
         length=1,
         label=name,
         file=sys.stderr,
-        item_show_func=lambda _: number_of(max(rows[0], 0), "row", "rows"),
+        item_show_func=lambda _: many(max(rows[0], 0), "row", "rows"),
         show_eta=False,
     ) as bar:
 
@@ -272,10 +273,10 @@ def _tell(report: Report) -> None:
     else:
         said = "" if report.changed else ", as before"
         nouns = ("address", "addresses") if report.list == EXPANSIONS else ("person", "people")
-        click.echo(f"{report.list}: {number_of(report.people, *nouns)} from {report.source}{said}")
+        click.echo(f"{report.list}: {many(report.people, *nouns)} from {report.source}{said}")
     for source in report.sources:
         if len(report.sources) > 1 and not source.problem and report.list != EXPANSIONS:
-            click.echo(f"  {source.label}: {number_of(source.people, 'person', 'people')}")
+            click.echo(f"  {source.label}: {many(source.people, 'person', 'people')}")
         if source.unmailed:
             click.echo(f"  {source.label}: {source.unmailed:,} rows of people who are not mailed were left out")
         if source.bad:

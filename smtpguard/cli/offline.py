@@ -22,7 +22,7 @@ from smtpguard.config.problem import Broken, Problem, Severity, did_you_mean, on
 from smtpguard.config.settings import AnyRelay, Relay, Route, Settings, read_settings
 from smtpguard.config.yaml import Document, Place, load_yaml
 from smtpguard.lists.digest import KEY_OCTETS
-from smtpguard.lists.sources import number_of
+from smtpguard.locale.phrase import many
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.compose import mailbox_of
 from smtpguard.notices.notice import NoticeHead, NoticeTemplates
@@ -201,7 +201,7 @@ def _certificates(document: Document, settings: Settings) -> Iterator[Problem]:
             text = f"{shown(pair.certificate)} ended on {found.ends:%Y-%m-%d}: whoever verifies it turns away"
             yield document.problem(place, text, "a renewed certificate")
         elif (left := found.ends - now) < timedelta(days=ENDS_SOON_DAYS):
-            text = f"{shown(pair.certificate)} ends on {found.ends:%Y-%m-%d}, in {number_of(left.days, 'day', 'days')}"
+            text = f"{shown(pair.certificate)} ends on {found.ends:%Y-%m-%d}, in {many(left.days, 'day', 'days')}"
             yield warning(document, place, text, "a renewed certificate")
 
 

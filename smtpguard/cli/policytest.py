@@ -22,6 +22,7 @@ from smtpguard.config.documents import policy_documents
 from smtpguard.config.problem import Broken, Problem
 from smtpguard.config.settings import Settings, read_settings, settings_of
 from smtpguard.config.yaml import Document, load_yaml
+from smtpguard.locale.phrase import many
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.envelope import Session, client_address
 from smtpguard.mail.message import Message
@@ -255,7 +256,7 @@ def _summary(tally: _Tally, policy: Policy, *, coverage: bool) -> Iterator[str]:
     rules = [rule.rule_id for rule in policy.rules.rules]
     if coverage:
         for rule in rules:
-            yield f"  {rule}: {tally.rules[rule]} case{'s' * (tally.rules[rule] != 1)}"
+            yield f"  {rule}: {many(tally.rules[rule], 'case')}"
     if never := [rule for rule in rules if not tally.rules[rule]]:
         yield f"{len(rules) - len(never)} of {len(rules)} rules are hit by a case; never: {', '.join(never)}."
 

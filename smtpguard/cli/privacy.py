@@ -13,6 +13,7 @@ import click
 
 from smtpguard.cli.audit import may_name, progress
 from smtpguard.cli.context import CannotRun, Context, Group, as_json
+from smtpguard.locale.phrase import many
 from smtpguard.mail.address import Address, BadAddress
 
 if TYPE_CHECKING:
@@ -68,8 +69,7 @@ def _lines(found: Sequence[PersonalData], verdicts: int, lists: Sequence[str]) -
     for what, n in Counter(one.what for one in found).items():
         yield f"{n:,} {_WORDS[what][n != 1]}:"
         yield from (f"  {_line(one)}" for one in found if one.what == what)
-    have = "1 verdict has" if verdicts == 1 else f"{verdicts:,} verdicts have"
-    yield f"{have} their keyed digest, which stays as long as the journal."
+    yield f"{many(verdicts, 'verdict has', 'verdicts have')} their keyed digest, which stays as long as the journal."
     there = " It is corrected and erased where the list comes from." if lists else ""
     yield f"Lists: {', '.join(lists) or 'none'}.{there}"
 

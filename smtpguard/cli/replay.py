@@ -23,6 +23,7 @@ from smtpguard.cli.holdrow import plain
 from smtpguard.cli.mailfiles import envelope_of, mails, why
 from smtpguard.cli.replaypassed import SHOWN, SINCE, Asked, tell
 from smtpguard.database.errors import ContentMissing
+from smtpguard.locale.phrase import many
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Session
 from smtpguard.mail.message import Message
@@ -319,7 +320,7 @@ def _lines(one: _Case, change: _Change) -> Iterator[str]:
 def _in_all(tally: _Tally) -> Iterator[str]:
     moved = ", ".join(f"{was} -> {will}: {n:,}" for (was, will), n in sorted(tally.moved.items()))
     yield (
-        f"{tally.all:,} message{'s' * (tally.all != 1)}: {tally.same:,} decided as now, {tally.by_other_rules:,} by "
+        f"{many(tally.all, 'message')}: {tally.same:,} decided as now, {tally.by_other_rules:,} by "
         f"other rules, {tally.moved.total():,} differently" + (f" ({moved})" if moved else "")
     )
     for (was, will), n in sorted(tally.moved.items()):

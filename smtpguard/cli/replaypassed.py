@@ -20,6 +20,7 @@ import click
 from smtpguard.cli.audit import progress
 from smtpguard.cli.context import CannotRun, Context
 from smtpguard.cli.holdrow import plain
+from smtpguard.locale.phrase import many
 from smtpguard.policy.freezing import FREEZE
 from smtpguard.policy.rule import FIXED
 from smtpguard.policy.verdict import Action, Mode
@@ -125,7 +126,7 @@ class _Examples:
 
 def _example(one: Compared, parted: Difference, *, names: bool) -> Iterator[str]:
     message = one.message
-    people = f"to {message.total:,} recipient{'s' * (message.total != 1)}"
+    people = f"to {many(message.total, 'recipient')}"
     if names and message.clear is not None:
         subject, sender = (next(iter(message.names(role)), "") for role in ("subject", "from"))
         people = f'"{subject}", from {sender or "no sender"} {people}'
@@ -324,7 +325,7 @@ class Tally:
             else f"since {since:%Y-%m-%d %H:%M} UTC"
         )
         yield (
-            f"{_messages(self.messages)} {time}: {self.same:,} as now, {self.other_rules.messages:,} by other rules, "
+            f"{many(self.messages, 'message')} {time}: {self.same:,} as now, {self.other_rules.messages:,} by other rules, "
             f"{self.moved:,} otherwise, {perhaps:,} may be otherwise"
         )
         for groups in (self.otherwise, self.maybe):
@@ -333,15 +334,11 @@ class Tally:
         if self.other_rules.messages:
             yield from _group_lines("as now, by other rules", self.other_rules, names=names)
         for rule, n in sorted(self.watching.items()):
-            yield f"{rule} only observes: whether it would have seen something in {_messages(n)} hangs on what was not kept"
+            yield f"{rule} only observes: whether it would have seen something in {many(n, 'message')} hangs on what was not kept"
         if apart.again:
             yield f"left out: {apart.again:,} {'retry' if apart.again == 1 else 'retries'} of what was held already"
         if apart.undecided:
             yield f"left out: {apart.undecided:,} on which nothing could be decided then"
-
-
-def _messages(n: int) -> str:
-    return f"{n:,} message{'s' * (n != 1)}"
 
 
 def _group_lines(way: str, group: Group, *, names: bool) -> Iterator[str]:
@@ -369,4 +366,4 @@ def _of_mailings(group: Group) -> str:
         return ""
     if n == _MOST_MAILINGS:
         return f", of {n:,} mailings or more"
-    return f", of {n:,} mailing{'s' * (n != 1)}" if n else ""
+    return f", of {many(n, 'mailing')}" if n else ""

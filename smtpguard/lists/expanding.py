@@ -20,8 +20,9 @@ from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.expansions import EXPANSIONS, MOST_MEMBERS, Expansion, Expansions, expansions_path, moved, write
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.report import Report, SourceReport
-from smtpguard.lists.sources import MIN_BAD, SourceError, Stop, Tally, cell_address, maps, number_of, unforeseen
+from smtpguard.lists.sources import MIN_BAD, SourceError, Stop, Tally, cell_address, maps, unforeseen
 from smtpguard.lists.sources.opening import never
+from smtpguard.locale.phrase import many
 from smtpguard.mail.address import Address, BadAddress
 
 MAX_BAD_SHARE = 0.05
@@ -68,7 +69,7 @@ class Expander:
             found = resolved(graph, self._registry, self._stop)
             if len(graph) < len(old) * (1 - MAX_SHRINK) and len(old) > SMALL and not accept_shrink:
                 raise SourceError(
-                    f"{number_of(len(graph), 'address expands', 'addresses expand')}, where {len(old):,} did before (to accept it: --accept-shrink)"
+                    f"{many(len(graph), 'address expands', 'addresses expand')}, where {len(old):,} did before (to accept it: --accept-shrink)"
                 )
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             write(expansions_path(self._folder), found, domains=graph.domains, catches=graph.catching,

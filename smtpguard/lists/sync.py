@@ -30,9 +30,10 @@ from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.index import INCOMPLETE, BadIndex, Index, changed, index_path, sources_folder, too_old, walk
 from smtpguard.lists.report import Report, SourceReport, latest
-from smtpguard.lists.sources import Source, SourceError, Stop, Tally, cell_address, number_of, unfit, unforeseen
+from smtpguard.lists.sources import Source, SourceError, Stop, Tally, cell_address, unfit, unforeseen
 from smtpguard.lists.sources.opening import named, never, opened, within
 from smtpguard.lists.writing import build, linked, merge
+from smtpguard.locale.phrase import many
 from smtpguard.mail.address import BadAddress
 
 DRAFT_SECONDS = 86_400  # drafts of a sync that died are older than that
@@ -223,7 +224,7 @@ class _How:
         if current is not None and not self.accept_shrink and people < current.people * (1 - max_shrink):
             lost = 1 - people / current.people
             raise SourceError(
-                f"{label} holds {number_of(people, 'person', 'people')}, {lost:.0%} fewer than the {current.people:,} before "
+                f"{label} holds {many(people, 'person', 'people')}, {lost:.0%} fewer than the {current.people:,} before "
                 f"(to accept it: smtpguard lists sync {self.info.name} --accept-shrink)"
             )
 

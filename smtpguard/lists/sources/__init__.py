@@ -19,6 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from smtpguard.locale.phrase import many
 from smtpguard.mail.address import Address, BadAddress
 
 log = logging.getLogger(__name__)
@@ -133,7 +134,7 @@ def unfit(label: str, people: int, tally: Tally, declaration: Mapping[str, Any])
     least = int(declaration.get("at_least", 1))
     if people < least:
         return (
-            f"{label} holds {number_of(people, 'person', 'people')}, and the policy expects at least {least:,}",
+            f"{label} holds {many(people, 'person', 'people')}, and the policy expects at least {least:,}",
             "at_least",
         )
     return None
@@ -145,11 +146,6 @@ def unforeseen(label: str, error: Exception) -> str:
     kind, where = type(error).__name__, "".join(traceback.format_tb(error.__traceback__))
     log.error("%s while reading %s\n%s", kind, label, where)
     return f"{label} cannot be read: {kind} (see the log)"
-
-
-def number_of(number: int, one: str, many: str) -> str:
-    """ "1 person", "2,000 people"."""
-    return f"{number:,} {one if number == 1 else many}"
 
 
 def addresses(source: Source, tally: Tally) -> Iterator[Address]:
