@@ -17,7 +17,8 @@ from dataclasses import replace
 
 from smtpguard.admission.dispose import Dispose
 from smtpguard.admission.fronted import key_of, marks_of
-from smtpguard.admission.model import Admission, Seen
+from smtpguard.admission.model import Admission
+from smtpguard.admission.record import alone
 from smtpguard.database.errors import LedgerError
 from smtpguard.freezes.service import FRESH_SECONDS, GateWatch
 from smtpguard.gathering.gather import Gathered
@@ -27,7 +28,7 @@ from smtpguard.guard.ports import Bypassed, Clock, Ledger
 from smtpguard.holds.model import State
 from smtpguard.journal.bypass import Bypass
 from smtpguard.mail.transaction import Fence
-from smtpguard.policy.counted import OF_EACH_RECIPIENT
+from smtpguard.policy.counted import OF_EACH_RECIPIENT, Live
 from smtpguard.policy.engine import Plan
 from smtpguard.policy.freezing import Gate, Selectable, Selector
 
@@ -90,9 +91,7 @@ class BypassPath:
         """The bypass, if there is one and the store is away."""
         return self._journal.in_force() if self._watch.age_seconds >= AWAY_SECONDS else None
 
-    async def admit(
-        self, bypass: Bypass, gathered: Gathered, plan: Plan, alone: Callable[[Seen], Admission | None]
-    ) -> Admission | None:
+    async def admit(self, bypass: Bypass, gathered: Gathered, plan: Plan) -> Admission | None:
         """The verdict, synced; None if nothing was written, and the admission is to decide. Raises LedgerError and
         TimeoutError if it is unknown whether it was written."""
         gate, id = self._watch.gate, gathered.transaction.id
@@ -104,7 +103,7 @@ class BypassPath:
                 log.info("transaction %s: the bypass does not relay it: %s", id, why)
                 return None
             now = self._clock.now()
-            admission = alone(Seen(now=now, freezes=gate.freezes, generation=gate.generation))
+            admission = alone(gathered, plan, Live(now=now, freezes=gate.freezes), gate.generation)
             if admission is None:
                 log.info("transaction %s: the bypass does not relay it: a rule or a freeze may stop it", id)
                 return None

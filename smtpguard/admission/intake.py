@@ -14,7 +14,6 @@ from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from typing import Protocol
 
 from smtpguard.admission import asking
@@ -24,7 +23,7 @@ from smtpguard.admission.dispose import Dispose
 from smtpguard.admission.fronted import is_plain, is_still, key_of, marks_of
 from smtpguard.admission.mailingverdict import is_by_sender, mailing_verdict
 from smtpguard.admission.model import Admission, ComparisonMissing, Item, Seen
-from smtpguard.admission.record import Record, refused_at_rcpt
+from smtpguard.admission.record import Record, alone, refused_at_rcpt
 from smtpguard.counts.keys import persons
 from smtpguard.database.errors import Busy, ContentMissing, Full, Gone, LedgerError, PolicyMoved, PolicyUnreadable
 from smtpguard.freezes.service import FRESH_SECONDS, GateWatch
@@ -46,7 +45,7 @@ from smtpguard.mailings.model import Grant
 from smtpguard.mailings.slotlearning import learn
 from smtpguard.mailings.slots import Template
 from smtpguard.notices.intents import Notices
-from smtpguard.policy.counted import OF_EACH_RECIPIENT, Ask
+from smtpguard.policy.counted import OF_EACH_RECIPIENT, Ask, Live
 from smtpguard.policy.engine import Plan
 from smtpguard.policy.facts import ONLY_ORIGIN, ONLY_TEXT, Source
 from smtpguard.policy.verdict import Counted, Deferred, Disposition, Held, Rejected, Relayed
@@ -55,7 +54,7 @@ from smtpguard.reading.looks import Reading
 
 log = logging.getLogger(__name__)
 
-_new_seen, _new_record, _new_item = maker(Seen), maker(Record), maker(Item)
+_new_live, _new_record, _new_item = maker(Live), maker(Record), maker(Item)
 _SOURCES = len(Source)
 _NOT_RECORDED = "store", reply.NOT_RECORDED
 _UNRECORDED = {
@@ -312,8 +311,8 @@ class Intake:
             asks, key = plan.asks, key_of(transaction)
             if not all(map(front.counts_nobody, asks)) or front.holds(key):
                 return None
-            live = _new_seen(now=self._clock.now(), counts=dict.fromkeys(asks, 0), generation=generation)
-            admission = self._alone(gathered, plan, live)
+            live = _new_live(now=self._clock.now(), counts=dict.fromkeys(asks, 0))
+            admission = alone(gathered, plan, live, generation)
             if admission is None:
                 return None
         except Exception:
@@ -331,18 +330,10 @@ class Intake:
         gone = gathered.transaction.gone
         if self.bypass is None or bypass is None or gone():
             return None
-        admission = await self.bypass.admit(bypass, gathered, plan, partial(self._alone, gathered, plan))
+        admission = await self.bypass.admit(bypass, gathered, plan)
         if admission is None:
             return None
         return await self.bypass.dispose.carry_out(gathered, admission, onward, gone) or Deferred(reply=reply.RECALLED)
-
-    def _alone(self, gathered: Gathered, plan: Plan, live: Seen) -> Admission | None:
-        """What is written of a message that no other admission depends on; None if that is more than its entry."""
-        record = _new_record(
-            gathered=gathered, asks=plan.asks, term=self._term, notices=self._notices, questions=plan.questions
-        )
-        answers = plan.answers(live)
-        return record.alone(plan.close(live, answers), live, answers)
 
     def _step(self, gathered: Gathered, plan: Plan) -> Callable[[Seen], Admission]:
         """The step of the admission: decide with what is seen of other messages."""

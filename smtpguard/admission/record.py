@@ -40,7 +40,8 @@ from smtpguard.mailings.model import Correction
 from smtpguard.notices.intents import Notices, alarms_of, calling
 from smtpguard.notices.noticedata import sentences
 from smtpguard.outbox.model import Intent, IntentKind
-from smtpguard.policy.counted import APPROVED, LET_THROUGH, Ask, Questions
+from smtpguard.policy.counted import APPROVED, LET_THROUGH, Ask, Live, Questions
+from smtpguard.policy.engine import Plan
 from smtpguard.policy.facts import OF_LISTS, OF_MAILINGS, Unknown, Value, named
 from smtpguard.policy.recorded import pack
 from smtpguard.policy.verdict import Action, Deferred, Disposition, Held, Hit, Mode, Rejected, Scope, Verdict
@@ -127,15 +128,6 @@ class Record:
             unfrozen=frozenset().union(*(grant.lists for grant in live.grants if grant.only))
             if live.grants
             else _NOBODY,
-        )
-
-    def alone(self, verdict: Verdict, live: Seen, answers: Answers) -> Admission | None:
-        """The admission of a message that its rules alone decide on: to no list's address, of no mailing, of no stream with
-        a limit. It has one entry, a verdict to relay; None if more is to be written."""
-        if verdict.action is not Action.RELAY or (verdict.hits and alarms_of(verdict, self.gathered)):
-            return None
-        return _new_admission(
-            verdict=verdict, events=(self._event(verdict, live, answers),), generation=live.generation
         )
 
     def _grown(self, entry: Hold, verdict: Verdict, live: Seen, *, part: bool) -> Hold | None:
@@ -331,90 +323,30 @@ class Record:
         under: str = "",
     ) -> Event:
         """``under``: the primary hold, if this is a copy of it."""
-        gathered, transaction = self.gathered, self.gathered.transaction
-        everyone, values, hits = gathered.everyone, gathered.facts.values, verdict.hits
-        data: dict[str, Any] = {
-            "action": verdict.action.word,
-            "rules": [h.rule for h in hits if h.mode is Mode.ENFORCE] if hits else [],
-            "observed": [h.rule for h in hits if h.mode is Mode.OBSERVE] if hits else [],
-            "reasons": [r for h in hits for r in _reasons(h)] if hits else [],
-            "unknown": [list(pair) for pair in verdict.unknown] if verdict.unknown else [],
-            "counts": {
-                "total": everyone.total,
-                "internal": everyone.internal.low,
-                "outside": everyone.outside.low,
-                "members": everyone.members.low,
-                "list_addresses": everyone.list_addresses.low,
-                "customers": everyone.customers.low,
-                "reach": everyone.reach.low,
-            },
-            "lists": sorted(gathered.facts.lists),
-            "looks": None if isinstance(looks := values.get("message.looks"), Unknown) else looks,
-            "size_bytes": transaction.message.size_bytes,
-            "policy": verdict.policy_sha256,
-            "content": transaction.message.sha256,
-            "client": transaction.session.client_ip,
-            "listener": transaction.session.listener,
-            "tls": transaction.session.tls,
-            "generation": live.generation,
-            "hold": hold_id,
-            "mailing": live.mailing.mailing_id if live.mailing is not None else None,
-            "approved": [h.rule for h in hits if h.mode is Mode.APPROVED] if hits else [],
-            "retry": retry,
-            "freeze": verdict.freeze_id,
-            "expanded_from": gathered.post.id if gathered.post else None,
-            "streams": [s.name for s in gathered.streams] if gathered.streams else [],
-            "tellable": gathered.sender.told is not None,
-            **as_journalled(everyone),
-        }
+        gathered, everyone, hits = self.gathered, self.gathered.everyone, verdict.hits
+        data = _data(gathered, verdict, live.generation)
+        data["hold"], data["retry"] = hold_id, retry
+        if live.mailing is not None:
+            data["mailing"] = live.mailing.mailing_id
         if live.grants and (bound := [grant.only for grant in live.grants if grant.only]):
             data["set"] = bound[0]
         decided = self._decided(live) if live.mailing is not None else []
-        if (
-            hits
-            and any(h.mode is Mode.APPROVED and h.action is Action.CONFIRM for h in hits)
-            and CONFIRMED not in decided
-        ):
+        confirmed = any(h.mode is Mode.APPROVED and h.action is Action.CONFIRM for h in hits)
+        if confirmed and CONFIRMED not in decided:
             decided.append(CONFIRMED)
         if decided:
             data[DECIDED] = decided
-        if transaction.session.peer:  # it named another client
-            data["peer"] = transaction.session.peer
-        if isinstance(gathered.origin, DkimResult):  # the origin was asked for
-            failed = {domain for domain, _ in gathered.origin.failed}
-            data["dkim"] = {"signed": sorted(gathered.origin.domains), "failed": sorted(failed)}
         if verdict.action is not Action.RELAY and gathered.began is not None:  # for relayed mail the outcome has it
             data["seconds"] = seconds_since(gathered.began, live.now)
         if under:
             data["with"] = under
         if self.test:
             data["test"] = True
-        if transaction.refused:
-            data["refused_codes"] = refused_at_rcpt(transaction.refused)
         # they get it whatever is decided on the rest
         if verdict.action.waits and not retry and (apart := len(self._spared(verdict))):
             data["apart"] = apart
             data["apart_at"] = [n for n, c in enumerate(everyone.recipients) if c.kinds == ONLY_INTERNAL]
-        if isinstance(gathered.reading, Reading) and len(gathered.reading.shown) > 1:
-            data["counts"]["shown"] = len(gathered.reading.shown)  # addresses that every recipient can read
-        if everyone.reach.high > everyone.reach.low:  # a list could not say who is on it
-            data["reach_at_least"] = True
-        return new_event(
-            kind=Kind.VERDICT,
-            id=transaction.id,
-            at=live.now,
-            data=data,
-            private=_private(gathered, self._facts(answers)),
-        )
-
-    def _facts(self, answers: Answers) -> str:
-        """The known facts, for replay. Facts of the text are kept only for mail that touches a list, or is counted as a
-        copy."""
-        gathered, everyone = self.gathered, self.gathered.everyone
-        given = {**answers, REPLY: True} if gathered.facts.threads else answers
-        touches = everyone.touched or everyone.crowds or gathered.post is not None
-        text = bool(touches) or not OF_MAILINGS.isdisjoint([asks[0].fact for asks in self.questions.values()])
-        return pack(gathered.facts.values, given, text=text)
+        return _event(gathered, live.now, data, self.questions, answers)
 
     def _decided(self, live: Seen) -> list[str]:
         """What people have decided about its mailing, or must decide."""
@@ -430,6 +362,89 @@ class Record:
         return found
 
 
+def alone(gathered: Gathered, plan: Plan, live: Live, generation: int) -> Admission | None:
+    """The admission of a message that its rules alone decide on: to no list's address, of no mailing, of no stream with a
+    limit. It has one entry, a verdict to relay; None if more is to be written. ``generation``: the gate's."""
+    answers = plan.answers(live)
+    verdict = plan.close(live, answers)
+    if verdict.action is not Action.RELAY or (verdict.hits and alarms_of(verdict, gathered)):
+        return None
+    event = _event(gathered, live.now, _data(gathered, verdict, generation), plan.questions, answers)
+    return _new_admission(verdict=verdict, events=(event,), generation=generation)
+
+
+def _event(gathered: Gathered, now: datetime, data: Mapping[str, Any], questions: Questions, answers: Answers) -> Event:
+    private = _private(gathered, _facts(gathered, questions, answers))
+    return new_event(kind=Kind.VERDICT, id=gathered.transaction.id, at=now, data=data, private=private)
+
+
+def _data(gathered: Gathered, verdict: Verdict, generation: int) -> dict[str, Any]:
+    """What every verdict's entry says in clear."""
+    transaction, everyone, hits = gathered.transaction, gathered.everyone, verdict.hits
+    message, session, looks = transaction.message, transaction.session, gathered.facts.values.get("message.looks")
+    counts = {
+        "total": everyone.total,
+        "internal": everyone.internal.low,
+        "outside": everyone.outside.low,
+        "members": everyone.members.low,
+        "list_addresses": everyone.list_addresses.low,
+        "customers": everyone.customers.low,
+        "reach": everyone.reach.low,
+    }
+    data = {
+        "action": verdict.action.word,
+        "rules": [h.rule for h in hits if h.mode is Mode.ENFORCE] if hits else [],
+        "observed": [h.rule for h in hits if h.mode is Mode.OBSERVE] if hits else [],
+        "reasons": [r for h in hits for r in _reasons(h)] if hits else [],
+        "unknown": [list(pair) for pair in verdict.unknown] if verdict.unknown else [],
+        "counts": counts,
+        "lists": sorted(gathered.facts.lists),
+        "looks": None if isinstance(looks, Unknown) else looks,
+        "size_bytes": len(message.raw),
+        "policy": verdict.policy_sha256,
+        "content": message.sha256,
+        "client": session.client_ip,
+        "listener": session.listener,
+        "tls": session.tls,
+        "generation": generation,
+        "hold": None,
+        "mailing": None,
+        "approved": [h.rule for h in hits if h.mode is Mode.APPROVED] if hits else [],
+        "retry": False,
+        "freeze": verdict.freeze_id,
+        "expanded_from": gathered.post.id if gathered.post else None,
+        "streams": [s.name for s in gathered.streams] if gathered.streams else [],
+        "tellable": gathered.sender.told is not None,
+        **as_journalled(everyone),
+    }
+    if session.peer:  # it named another client
+        data["peer"] = session.peer
+    if isinstance(gathered.origin, DkimResult):  # the origin was asked for
+        failed = {domain for domain, _ in gathered.origin.failed}
+        data["dkim"] = {"signed": sorted(gathered.origin.domains), "failed": sorted(failed)}
+    if transaction.refused:
+        data["refused_codes"] = refused_at_rcpt(transaction.refused)
+    if isinstance(gathered.reading, Reading) and len(gathered.reading.shown) > 1:
+        counts["shown"] = len(gathered.reading.shown)  # addresses that every recipient can read
+    if everyone.reach.high > everyone.reach.low:  # a list could not say who is on it
+        data["reach_at_least"] = True
+    return data
+
+
+def _facts(gathered: Gathered, questions: Questions, answers: Answers) -> str:
+    """The known facts, for replay. Facts of the text are kept only for mail that touches a list, or is counted as a
+    copy."""
+    everyone = gathered.everyone
+    given = {**answers, REPLY: True} if gathered.facts.threads else answers
+    text = bool(
+        everyone.touched
+        or everyone.crowds
+        or gathered.post is not None
+        or not OF_MAILINGS.isdisjoint([asks[0].fact for asks in questions.values()])
+    )
+    return pack(gathered.facts.values, given, text=text)
+
+
 def refused_at_rcpt(refused: Iterable[RefusedRecipient]) -> dict[str, int]:
     """How many recipients the relay refused before there was a message, by reply code. Names nobody."""
     return dict(sorted(Counter(one.code for one in refused).items()))
@@ -438,8 +453,8 @@ def refused_at_rcpt(refused: Iterable[RefusedRecipient]) -> dict[str, int]:
 def _private(gathered: Gathered, facts: str) -> dict[str, tuple[str, ...]]:
     session, envelope = gathered.transaction.session, gathered.transaction.envelope
     private = {
-        "reverse_path": (str(envelope.reverse_path or ""),),
-        "recipients": tuple([str(r.address) for r in envelope.recipients]),
+        "reverse_path": (envelope.reverse_path.text if envelope.reverse_path is not None else "",),
+        "recipients": tuple([r.address.text for r in envelope.recipients]),
         "subject": (_subject(gathered),),
         FACTS: (facts,),
     }
@@ -447,10 +462,14 @@ def _private(gathered: Gathered, facts: str) -> dict[str, tuple[str, ...]]:
         private["from"] = (gathered.sender.claimed,)
     if session.auth_user:
         private["actor"] = (session.auth_user,)
-    named = {"message_id": _message_id(gathered), "ident": session.ident, "helo": session.helo, "envid": envelope.envid}
-    for role, value in named.items():
-        if value:
-            private[role] = (value[:MAX_SUBJECT],)
+    if message_id := _message_id(gathered):
+        private["message_id"] = (message_id[:MAX_SUBJECT],)
+    if session.ident:
+        private["ident"] = (session.ident[:MAX_SUBJECT],)
+    if session.helo:
+        private["helo"] = (session.helo[:MAX_SUBJECT],)
+    if envelope.envid:
+        private["envid"] = (envelope.envid[:MAX_SUBJECT],)
     if refused := gathered.transaction.refused:
         private["refused"] = tuple(str(one.address) for one in refused)
     return private

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import socket
 import time
 from collections.abc import Callable
@@ -12,7 +12,6 @@ from functools import partial
 _DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # without I, L, O, U: an id is read over the telephone
 _PAIRS = [a + b for a in _DIGITS for b in _DIGITS]
 _RANDOM_BITS = 30  # six digits; ten for the time
-_SHIFTS = range(70, -1, -10)  # eight pairs of digits, the first one first
 
 
 class SystemClock:
@@ -33,8 +32,12 @@ def ids(now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000) -> Call
         nonlocal last
         ms = now_ms()
         later = ms > last >> _RANDOM_BITS  # else it is the same millisecond, or the clock was set back
-        number = last = ms << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS) if later else last + 1
-        return "".join([_PAIRS[number >> shift & 1023] for shift in _SHIFTS])
+        n = last = ms << _RANDOM_BITS | int.from_bytes(os.urandom(4), "big") >> 2 if later else last + 1
+        pairs = _PAIRS
+        return (
+            f"{pairs[n >> 70 & 1023]}{pairs[n >> 60 & 1023]}{pairs[n >> 50 & 1023]}{pairs[n >> 40 & 1023]}"
+            f"{pairs[n >> 30 & 1023]}{pairs[n >> 20 & 1023]}{pairs[n >> 10 & 1023]}{pairs[n & 1023]}"
+        )
 
     return new_id
 

@@ -93,7 +93,7 @@ class GateWatch:
         """Whether a known freeze stops a message with these facts; if so its content is kept first. A freeze that this
         process does not know yet costs another round."""
         frozen = facts.identity is not None and self.freezes_mailings  # only the admission knows the mailing
-        return self.gate is None or frozen or self._stopped(Selectable(facts.lists, facts.senders, "", facts.thread))
+        return frozen or not self.allows(Selectable(facts.lists, facts.senders, "", facts.thread), None)
 
     @property
     def freezes_mailings(self) -> bool:
@@ -101,17 +101,13 @@ class GateWatch:
         freezes = self.gate.freezes if self.gate is not None else ()
         return bool(freezes) and any(f.selector is Selector.MAILING for f in freezes)
 
-    def _stopped(self, what: Selectable) -> bool:
-        if self.gate is None or not self.gate.freezes:
-            return False
-        return bool(stopped_by(self.gate.freezes, what, self._clock.now()))
-
     def allows(self, what: Selectable, policy_sha256: str | None) -> bool:
         """Whether the gate, as last read, lets this message pass: none of its freezes stops it, and the policy that decided
         is in force (None: people decided)."""
-        if self.gate is None or (policy_sha256 is not None and self.gate.policy_sha256 != policy_sha256):
+        gate = self.gate
+        if gate is None or (policy_sha256 is not None and gate.policy_sha256 != policy_sha256):
             return False
-        return not self._stopped(what)
+        return not gate.freezes or not stopped_by(gate.freezes, what, self._clock.now())
 
     def fence(
         self, what: Selectable, *, policy_sha256: str | None = None, gone: Callable[[], bool] | None = None

@@ -29,7 +29,7 @@ from smtpguard.mail.transaction import Transaction
 from smtpguard.mailings.differences import Approved, Difference
 from smtpguard.mailings.model import Coming
 from smtpguard.mailings.slots import Template
-from smtpguard.policy.facts import ONLY_HEADERS, ONLY_TEXT, Facts, Source, Unknown
+from smtpguard.policy.facts import ONLY_HEADERS, ONLY_TEXT, Count, Facts, Source, Unknown
 from smtpguard.reading.fingerprint import Identity
 from smtpguard.reading.looks import Reading
 from smtpguard.reading.shown import Shown
@@ -40,6 +40,8 @@ _address = attrgetter("address")
 _NOT_APART = "it could not be taken apart"
 _NO_TEMPLATE: Mapping[str, Template] = {}
 _NOTHING_APPROVED: Mapping[str, Approved] = {}
+_NO_EVIDENCE: Mapping[str, tuple[str, ...]] = {}
+_NO_SIZES: Mapping[str, Count] = {}
 _NO_DIFFERENCE: Mapping[str, tuple[Difference, ...]] = {}
 
 
@@ -207,6 +209,13 @@ class Gather:
                 post, text = None, None
         counted = everyone if post is None else _beside(post, everyone, in_force, self.trace_key)
         sender = Sender.of(transaction, registry, registry.digester.delimiters)
+        # its mailing is needed if it may reach a customer, or if a rule counts the people that a mailing reaches
+        compared = bool(counted.customers.high) or in_force.rules.counts("mailing.reach")
+        reading, facts = text, _NOTHING_KNOWN
+        streams: tuple[Stream, ...] = ()
+        if not compared:  # as with nearly all mail
+            reading = text if text is not None else await self._read(transaction, ONLY_HEADERS)
+            sender, facts, streams = _learned(transaction, in_force, sender, everyone, counted, post, reading, text)
         known = _new_gathered(
             transaction=transaction,
             in_force=in_force,
@@ -215,16 +224,13 @@ class Gather:
             everyone=everyone,
             counted=counted,
             post=post,
-            facts=_NOTHING_KNOWN,
-            reading=text,
+            facts=facts,
+            reading=reading,
             text=text,
+            streams=streams,
             differs=_NO_DIFFERENCE,
         )
-        # its mailing is needed if it may reach a customer, or if a rule counts the people that a mailing reaches
-        if counted.customers.high or in_force.rules.counts("mailing.reach"):
-            return await self.ask(known, ONLY_TEXT)
-        reading = text if text is not None else await self._read(transaction, ONLY_HEADERS)  # as with nearly all mail
-        return _learned(known, reading, text)
+        return await self.ask(known, ONLY_TEXT) if compared else known
 
     async def ask(self, known: Gathered, pending: frozenset[Source]) -> Gathered:
         """Add everything from these sources; unknown if a source does not answer."""
@@ -241,7 +247,14 @@ class Gather:
             reading = await self._read(transaction, ONLY_HEADERS)
         if Source.ORIGIN in pending and origin is None:
             origin = await self._verify(transaction)
-        return _learned(known, reading, text, origin, looks_unknown)
+        sender, facts, streams = _learned(
+            transaction, known.in_force, known.sender, known.everyone, known.counted, known.post,
+            reading, text, origin, looks_unknown,
+        )  # fmt: skip
+        return replace(
+            known, sender=sender, facts=facts, streams=streams,
+            reading=reading, text=text, origin=origin, looks_unknown=looks_unknown,
+        )  # fmt: skip
 
     async def compare(
         self,
@@ -331,22 +344,27 @@ _NOTHING_KNOWN = Facts()
 
 
 def _learned(
-    known: Gathered,
+    transaction: Transaction,
+    in_force: InForce,
+    sender: Sender,
+    everyone: Classified,
+    counted: Classified,
+    post: TraceInfo | None,
     reading: Reading | Unknown | None,
     text: Reading | Unknown | None,
     origin: DkimResult | Unknown | None = None,
     looks_unknown: Unknown | None = None,
-) -> Gathered:
-    """The facts with these answers; what is known beside them stays."""
-    transaction, in_force, counted, sender = known.transaction, known.in_force, known.counted, known.sender
-    registry = in_force.registry
+) -> tuple[Sender, Facts, tuple[Stream, ...]]:
+    """The sender as it is read, the facts with these answers, and the streams whose standing approval it uses."""
+    registry, answer = in_force.registry, None
     if isinstance(reading, Reading):
         sender = sender.read_as(reading.from_address, reading.from_ambiguous)
-    values = of_envelope(transaction, counted, known.everyone.total, registry.lists)
+        answer = reading if reading.answers else None
+    values = of_envelope(transaction, counted, everyone.total, registry.lists)
     values.update(sender.facts(transaction, counted, registry, origin))
     proven = values.get("sender.proven") is True
     streams = sender.proven_streams(transaction, counted, registry, origin) if values.get("stream") else ()
-    evidence: Mapping[str, tuple[str, ...]] = {} if known.post is None else _expanded(known.post)
+    evidence = _NO_EVIDENCE if post is None else _expanded(post)
     if isinstance(reading, Reading):
         # Anybody can write Auto-Submitted, so a null reverse-path or a declared origin must confirm it.
         by_origin = proven and not sender.authenticated
@@ -359,39 +377,21 @@ def _learned(
         evidence = {**evidence, **evidence_of(text)}
     elif text is not None:
         values.update(dict.fromkeys(OF_TEXT, text))
-    answer = reading if isinstance(reading, Reading) and reading.answers else None
     letter = text is not None and values.get("message.looks") != "mailing" and not streams
     facts = _new_facts(
         values=values,
         evidence=evidence,
-        lists=known.everyone.lists,
+        lists=everyone.lists,
         senders=sender.everything,
         thread=reading.thread if isinstance(reading, Reading) else "",
         threads=threads_of(answer, counted) if answer is not None else (),
         reply=(answer.message_id or transaction.message.sha256) if answer is not None else "",
-        sizes={t.name: t.size for t in counted.touched.values()} if counted.touched else {},
+        sizes={t.name: t.size for t in counted.touched.values()} if counted.touched else _NO_SIZES,
         identity=_identity(transaction, counted, sender, text, proven=proven) if text is not None else None,
         letter_from=_letter_from(transaction, counted, in_force, sender, proven=proven) if letter else (),
         shared=proven and sender.claimed in in_force.organization.shared,
     )
-    return _new_gathered(
-        transaction=transaction,
-        in_force=in_force,
-        began=known.began,
-        sender=sender,
-        everyone=known.everyone,
-        counted=counted,
-        post=known.post,
-        facts=facts,
-        reading=reading,
-        text=text,
-        looks_unknown=looks_unknown,
-        origin=origin,
-        streams=streams,
-        shown=known.shown,
-        coming=known.coming,
-        differs=known.differs,
-    )
+    return sender, facts, streams
 
 
 def _identity(

@@ -96,7 +96,8 @@ class Envelope:
     @property
     def sha256(self) -> str:
         """Over reverse-path and the set of recipients: a vote is bound to it and to the content's SHA-256."""
-        lines = [str(self.reverse_path or ""), *sorted([str(r.address) for r in self.recipients])]
+        sender = self.reverse_path.text if self.reverse_path is not None else ""
+        lines = [sender, *sorted([r.address.text for r in self.recipients])]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

@@ -60,9 +60,9 @@ def prepend(
     )  # fmt: skip
     shown = ""
     if len(envelope.recipients) == 1:  # with several, naming them would disclose a Bcc
-        recipient = str(envelope.recipients[0].address)
-        if not _UNSAFE_PATH.search(recipient):
-            shown = f"\r\n\tfor <{recipient}>"
+        recipient = envelope.recipients[0].address
+        if recipient.plain or not _UNSAFE_PATH.search(recipient.text):
+            shown = f"\r\n\tfor <{recipient.text}>"
     policy = policy_sha256[:POLICY_DIGITS]
     tags = ",".join(sorted(_tag(name, key) for name in lists)[:MAX_LISTS]) if lists else ""
     words = "".join(f"{n:08x}" for n in text[:NUMBERS]) if tags else ""

@@ -176,7 +176,7 @@ async def test_an_error_before_the_record_leaves_it_to_the_admission(
     def broken(*_: object) -> bool:
         raise ValueError("a mistake")
 
-    monkeypatch.setattr("smtpguard.admission.record.Record.alone", broken)
+    monkeypatch.setattr("smtpguard.admission.intake.alone", broken)
     id, done = await sent(fronted, "x@example.org")
     assert isinstance(done, Relayed)
     assert fronted.front.recorded == []
