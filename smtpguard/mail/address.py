@@ -205,7 +205,7 @@ def _canonical(local: str, domain: str, delimiters: str) -> str:
     """Cached, since it is asked repeatedly for one message."""
     local, domain = local.lower(), _ascii_domain(domain)
     if _PLAIN.match(local):
-        return f"{_cut(local, delimiters_at(delimiters, domain))}@{domain}"
+        return f"{_tidy(_cut(local, delimiters_at(delimiters, domain)))}@{domain}"
     local = _tidy(_fold(local))
     while True:  # each round shortens the local part, or is the last
         routed, domain = _routed(local, domain)
