@@ -37,7 +37,7 @@ class Session:
     expander: bool = False
 
 
-class Body(enum.Enum):
+class Body(enum.StrEnum):
     """The BODY parameter of MAIL (RFC 6152)."""
 
     SEVENBIT = "7BIT"

@@ -13,9 +13,10 @@ CHUNKING and the rest cannot be carried, so they are not offered.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from ipaddress import ip_address
+from typing import Any
 
 from smtpguard.mail import reply
 from smtpguard.mail.address import Address, BadAddress, parse_path
@@ -77,7 +78,7 @@ _XFORWARD_VALUE = CLIENT_VALUE | {
 }
 
 
-_new_recipient = maker(Recipient)
+_new_envelope, _new_recipient = maker(Envelope), maker(Recipient)
 Rcpt = tuple[Recipient, bytes]
 """The recipient of a RCPT, and the path to send."""
 
@@ -105,26 +106,14 @@ def parse_mail(argument: bytes, *, extended: bool = True) -> Envelope:
     if not found:
         raise Refused(reply.BAD_REVERSE_PATH if argument[:5].upper() == b"FROM:" else reply.BAD_PARAMETER)
     given = _parameters(found[2], extended=extended) if found[2] else {}
-    utf8 = "SMTPUTF8" in given
-    reverse_path, _ = _path(found[1], utf8, reply.BAD_REVERSE_PATH)
-    if not given:
-        return Envelope(reverse_path=reverse_path, recipients=())
-    if given.pop("SMTPUTF8", b"") != b"":
-        raise Refused(reply.BAD_PARAMETER)
-    size, body, ret = given.pop("SIZE", None), given.pop("BODY", None), given.pop("RET", None)
-    envid, auth = given.pop("ENVID", None), given.pop("AUTH", None)
-    if given:
+    reverse_path, _ = _path(found[1], "SMTPUTF8" in given, reply.BAD_REVERSE_PATH)
+    if not given.keys() <= _OF_MAIL.keys():
         raise Refused(reply.UNKNOWN_PARAMETER)
-    return Envelope(
-        reverse_path=reverse_path,
-        recipients=(),
-        size_bytes=int(_text(size)) if _stands(size, _DIGITS, 20) else None,
-        smtputf8=utf8,
-        body=_body(body),
-        ret=_word(ret, ("FULL", "HDRS")),
-        envid=_text(envid) if _stands(envid, _XTEXT, MAX_ENVID) and _printable(envid) else None,
-        auth=_auth(auth),
-    )
+    values: dict[str, Any] = {}
+    for key, value in given.items():
+        name, parse = _OF_MAIL[key]
+        values[name] = parse(value)
+    return _new_envelope(reverse_path=reverse_path, recipients=(), **values)
 
 
 def parse_rcpt(argument: bytes, *, extended: bool = True, smtputf8: bool = False, here: str = "localhost") -> Rcpt:
@@ -146,10 +135,13 @@ def parse_rcpt(argument: bytes, *, extended: bool = True, smtputf8: bool = False
         address = parsed
     if not given:
         return _new_recipient(address=address), path
-    notify, orcpt = given.pop("NOTIFY", None), given.pop("ORCPT", None)
-    if given:
+    if not given.keys() <= _OF_RCPT:
         raise Refused(reply.UNKNOWN_PARAMETER)
-    return Recipient(address=address, notify=_notify(notify), orcpt=_orcpt(orcpt, smtputf8=smtputf8)), path
+    return Recipient(
+        address=address,
+        notify=_notify(given["NOTIFY"]) if "NOTIFY" in given else None,
+        orcpt=_orcpt(given["ORCPT"], smtputf8=smtputf8) if "ORCPT" in given else None,
+    ), path
 
 
 def parse_xforward(argument: bytes) -> dict[str, str]:
@@ -193,7 +185,7 @@ def mail_line(envelope: Envelope, offered: Mapping[str, str]) -> bytes:
     if envelope.size_bytes is not None and "SIZE" in offered:
         line += f" SIZE={envelope.size_bytes}"
     if envelope.body is not None and "8BITMIME" in offered:
-        line += f" BODY={envelope.body.value}"
+        line += f" BODY={envelope.body}"
     if envelope.smtputf8 and "SMTPUTF8" in offered:
         line += " SMTPUTF8"
     if "DSN" in offered:
@@ -247,75 +239,93 @@ def _path(raw: bytes, utf8: bool, bad: Reply) -> tuple[Address | None, bytes]:
     return address, f"<{address or ''}>".encode()
 
 
-def _stands(value: bytes | None, pattern: re.Pattern[bytes], longest: int) -> bool:
-    """Whether there is a value; raises Refused if it is invalid."""
-    if value is None:
-        return False
+def _matching(value: bytes, pattern: re.Pattern[bytes], longest: int) -> str:
     if len(value) > longest or not pattern.match(value):
         raise Refused(reply.BAD_PARAMETER)
-    return True
-
-
-def _text(value: bytes | None) -> str:
-    return (value or b"").decode("utf-8", "strict")
+    return value.decode("ascii")
 
 
 def _decode(xtext: bytes) -> str:
     return _HEX.sub(lambda m: bytes([int(m[1], 16)]), xtext).decode("utf-8", "replace")
 
 
-def _printable(xtext: bytes | None) -> bool:
+def _check_printable(xtext: bytes) -> None:
     """The decoded value is printable: no encoded CR, LF or NUL (RFC 3461 sections 4.2 and 4.4)."""
-    if not _decode(xtext or b"").isprintable():
+    if not _decode(xtext).isprintable():
+        raise Refused(reply.BAD_PARAMETER)
+
+
+def _size(value: bytes) -> int:
+    return int(_matching(value, _DIGITS, 20))
+
+
+def _nothing(value: bytes) -> bool:
+    if value:
         raise Refused(reply.BAD_PARAMETER)
     return True
 
 
-def _word(value: bytes | None, known: tuple[str, ...]) -> str | None:
-    if value is None:
-        return None
-    word = value.decode("latin-1").upper()
-    if word not in known:
+def _body(value: bytes) -> Body:
+    body = _BODIES.get(value.upper())
+    if body is None:
         raise Refused(reply.BAD_PARAMETER)
-    return word
+    return body
 
 
-def _body(value: bytes | None) -> Body | None:
-    word = _word(value, tuple(b.value for b in Body))
-    return None if word is None else Body(word)
+def _ret(value: bytes) -> str:
+    ret = value.upper()
+    if ret not in (b"FULL", b"HDRS"):
+        raise Refused(reply.BAD_PARAMETER)
+    return ret.decode("ascii")
 
 
-def _auth(value: bytes | None) -> str | None:
-    if value is None or value == b"<>":
-        return None if value is None else "<>"
-    if _stands(value, _XTEXT, MAX_AUTH) and _printable(value):
-        try:
-            Address.parse(_decode(value))
-        except BadAddress:
-            raise Refused(reply.BAD_PARAMETER) from None
-    return _text(value)
+def _envid(value: bytes) -> str:
+    envid = _matching(value, _XTEXT, MAX_ENVID)
+    _check_printable(value)
+    return envid
 
 
-def _notify(value: bytes | None) -> str | None:
-    if value is None:
-        return None
+def _auth(value: bytes) -> str:
+    if value == b"<>":
+        return "<>"
+    auth = _matching(value, _XTEXT, MAX_AUTH)
+    _check_printable(value)
+    try:
+        Address.parse(_decode(value))
+    except BadAddress:
+        raise Refused(reply.BAD_PARAMETER) from None
+    return auth
+
+
+_BODIES = {body.encode(): body for body in Body}
+_OF_MAIL: dict[str, tuple[str, Callable[[bytes], object]]] = {
+    "SIZE": ("size_bytes", _size),
+    "BODY": ("body", _body),
+    "SMTPUTF8": ("smtputf8", _nothing),
+    "RET": ("ret", _ret),
+    "ENVID": ("envid", _envid),
+    "AUTH": ("auth", _auth),
+}
+"""A parameter of MAIL, its field in ``Envelope``, and the parser of its value, which raises Refused."""
+_OF_RCPT = {"NOTIFY", "ORCPT"}
+
+
+def _notify(value: bytes) -> str:
     text = value.decode("latin-1")
     if not _NOTIFY.fullmatch(text.upper()) or len(set(text.upper().split(","))) != text.count(",") + 1:
         raise Refused(reply.BAD_PARAMETER)
     return text
 
 
-def _orcpt(value: bytes | None, *, smtputf8: bool) -> str | None:
-    if value is None:
-        return None
+def _orcpt(value: bytes, *, smtputf8: bool) -> str:
     kind, _, address = value.partition(b";")
     if len(value) > MAX_ORCPT or not _ATOM.match(kind) or not (_UNITEXT if smtputf8 else _XTEXT).match(address):
         raise Refused(reply.BAD_PARAMETER)
     try:
-        text = _text(value)
+        text = value.decode()
     except UnicodeDecodeError:
         raise Refused(reply.BAD_PARAMETER) from None
-    _printable(address)
+    _check_printable(address)
     return text
 
 
