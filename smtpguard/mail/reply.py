@@ -26,12 +26,15 @@ class Reply:
     octets: bytes = field(init=False, repr=False, compare=False)
     """All lines, as they are sent. Made once: most replies are said often."""
     positive: bool = field(init=False, repr=False, compare=False)
+    intermediate: bool = field(init=False, repr=False, compare=False)
+    """3yz: more is to be sent (RFC 5321 section 4.2.1)."""
 
     def __post_init__(self) -> None:
         *others, last = self.lines
         lines = [f"{self.code}-{line}\r\n" for line in others] + [f"{self.code} {last}\r\n"]
         object.__setattr__(self, "octets", "".join(lines).encode("utf-8", "replace"))
         object.__setattr__(self, "positive", 200 <= self.code < 400)
+        object.__setattr__(self, "intermediate", 300 <= self.code < 400)
 
     @classmethod
     def of(cls, code: int, enhanced: str, *sentences: str) -> Reply:

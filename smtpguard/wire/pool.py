@@ -280,10 +280,11 @@ class RelayPool:
         return RelayUnavailable(f"no connection within {seconds:g} s", BUSY, word=Why.RELAY_BUSY)
 
     def _may_have_more(self, client: str, using: Mapping[str, int] | None = None) -> bool:
-        if not client:
+        used = (using or self._using).get(client)
+        if used is None:  # the first may always, and who is not counted has none
             return True
         allowed = self._allowance.limit / self._allowance.sharers * self.target.client_share
-        return (using or self._using).get(client, 0) < max(1, int(allowed))
+        return used < max(1, int(allowed))
 
     def _next(self) -> _Waiter | None:
         """The next waiter that may have one now. Not one that waits for a place that is about to be free."""

@@ -272,7 +272,7 @@ class Passage:
         """The replies to ``asks``, of those to all ``_lines``; None: the connection is lost. Raises Lost."""
         for said in replies or ():
             # after 421 it closes this connection, not our client's; 3yz has accepted nothing (RFC 5321 section 4.2.1)
-            if said.code == 421 or 300 <= said.code < 400:
+            if said.intermediate or said.code == 421:
                 replies = None
                 break
         if replies is None:

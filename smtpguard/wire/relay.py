@@ -405,7 +405,7 @@ class RelayConnection(asyncio.Protocol):
         if replies is None:
             raise self._lost(after_dot=after_dot)
         reply = replies[-1]
-        if 300 <= reply.code < 400:
+        if reply.intermediate:
             self.abort(f"asked for more with {reply.code}")
             raise self._lost(after_dot=after_dot)
         return reply

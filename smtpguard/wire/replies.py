@@ -56,7 +56,7 @@ class RelaySession:
                 self.unasked = reply
                 break
             heard.append(reply)
-            if len(heard) == asked[0][0] or 300 <= reply.code < 400:
+            if len(heard) == asked[0][0] or reply.intermediate:
                 _, told, last = asked.popleft()
                 done.append((told, heard))
                 self._heard = heard = []

@@ -159,6 +159,12 @@ class Dialog(SMTP):
             if smtp.held > HIGH_OCTETS:
                 self._listen(False)
             return
+        said = smtp.reply_at_once()
+        if said is not None:  # nearly every command but RCPT
+            transport: Any = self.transport
+            transport.write(said)
+            self._quiet_since = self._monotonic()
+            return
         if smtp.in_data or b"\n" in data:  # a single octet of a command does not prolong the deadline
             self._quiet_since = inf
         self._go_on()

@@ -221,9 +221,19 @@ class SmtpSession:
                 self._ask()
             elif self._arriving is not None:
                 self._take_content(self._arriving)
-            elif not self._take_line():
+            elif not self._take_lines():
                 return None
         return events.popleft() if events else None
+
+    def reply_at_once(self) -> bytes | None:
+        """As ``next_event`` and ``replies``, if all that was received is one command, and it is answered without an event: the
+        reply. None: take events."""
+        line = self._held
+        if self._arriving is not None or line.find(b"\n") + 1 != len(line):
+            return None
+        self._held = b""
+        self._take_line(line)
+        return None if self._rcpts or self._events or self.over else self.replies()
 
     def replies(self) -> bytes:
         """The octets to be written now. Not to be called while ``AskRelay`` is unanswered."""
@@ -368,33 +378,35 @@ class SmtpSession:
 
     # input
 
-    def _take_line(self) -> bool:
-        """One command. False: there is no complete one, and nothing to request."""
+    def _take_lines(self) -> bool:
+        """The next one. False: there is no complete one, and nothing to request."""
         held, at = self._held, self._at
         end = held.find(b"\n", at) + 1
-        if end == len(held):  # nearly always: it came alone
-            self._held, self._at = b"", 0
-        elif not end:
+        if not end:
             if len(held) - at > self._longest:  # what is kept of it is enough to be too long
                 self._held, self._at = held[at : at + self._longest], 0
             return self._ask()
+        if end == len(held):
+            self._held, self._at = b"", 0
         elif len(self._out) >= MOST_REPLIES:
             self.more = not self._rcpts
             return self._ask()
         else:
             self._at = end
-        line = held[at:end]
+        self._take_line(held[at:end])
+        return True
+
+    def _take_line(self, line: bytes) -> None:
         if self._responding:
             self._responding, self.waits = False, True
             self._events.append(Response(line if len(line) <= self._longest else None))
-            return True
+            return
         try:
             self._command(line)
         except grammar.Refused as refused:
             self._wrong(refused.reply)
         except Exception as error:
             self._fail(error, in_command=True)
-        return True
 
     def _take_content(self, arriving: Arriving) -> None:
         """All available input."""

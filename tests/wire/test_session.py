@@ -43,8 +43,10 @@ class Served:
     """A session whose questions are answered at once: a recipient that begins with "no" is refused, a message with
     "later" is undecided, and every login succeeds."""
 
-    def __init__(self, *, limits: Limits | None = None, trusted: bool = False, held: bool = False) -> None:
-        """``held``: the test answers the questions to the relay."""
+    def __init__(
+        self, *, limits: Limits | None = None, trusted: bool = False, held: bool = False, at_once: bool = False
+    ) -> None:
+        """``held``: the test answers the questions to the relay. ``at_once``: what can be is answered at once."""
         networks = (ip_network("192.0.2.0/24"),) if trusted else ()
         listener = Listener(
             hostname="guard.example", spool=Path("nowhere"), limits=limits or Limits(), trust=networks,
@@ -52,7 +54,7 @@ class Served:
         )  # fmt: skip
         who = Identity(listener, "192.0.2.1", trusted=trusted, logins=True)
         self.smtp = SmtpSession(listener, who, GREETING, monotonic=lambda: 1000.0)
-        self.held = held
+        self.held, self.at_once = held, at_once
         self.events: list[object] = []
         self.said = b""
         self.writes = 0
@@ -66,7 +68,12 @@ class Served:
             if self.smtp.over:
                 break
             self.smtp.receive(piece)
-            self.go_on()
+            said = self.smtp.reply_at_once() if self.at_once else None
+            if said is None:
+                self.go_on()
+            else:
+                self.said += said
+                self.writes += 1
         return self.said[before:]
 
     def go_on(self) -> None:
@@ -166,15 +173,17 @@ def test_cuts_do_not_change_the_result(
 ) -> None:
     limits = Limits(recipients=recipients, errors=errors, message_octets=2000)
     whole, by_octet, in_pieces = [Served(limits=limits, trusted=trusted) for _ in range(3)]
+    by_line = Served(limits=limits, trusted=trusted, at_once=True)
     for turn in turns:
         said = octets(turn)
         whole.hear(said)
+        by_line.hear(*said.splitlines(keepends=True))
         by_octet.hear(*(said[i : i + 1] for i in range(len(said))))
         in_pieces.hear(*cut(said, places))
-    for served in (whole, by_octet, in_pieces):
+    for served in (whole, by_octet, in_pieces, by_line):
         served.smtp.end()
         served.go_on()
-    assert outcome(whole) == outcome(by_octet) == outcome(in_pieces)
+    assert outcome(whole) == outcome(by_octet) == outcome(in_pieces) == outcome(by_line)
 
 
 def test_pipelined_commands_are_answered_in_one_write() -> None:
