@@ -50,6 +50,7 @@ from smtpguard.holds.model import Choice, Conflict, Hold, HoldQuery, State, Unco
 from smtpguard.holds.service import Decided
 from smtpguard.locale.speech import Speech
 from smtpguard.notices import noticedata
+from smtpguard.policy.freezing import Selector
 from smtpguard.policy.verdict import Mode, Quorum
 
 
@@ -264,8 +265,15 @@ async def _detail(call: Call, hold: Hold) -> HeldDetail:
     covers = coverage.covered(hold, await call.console.approvals.learned(hold.hold_id))
     seen = visibility(hold, call.who, call.console)
     lists, reasons = list(hold.lists), noticedata.enforced(hold.verdict, in_force, readable=seen >= Visibility.TEXT)
+    stopped_by = [freeze_row(freeze) for freeze in frozen]
     if seen is Visibility.NOTHING:
         lists = [info.name for info in noticedata.addressed(hold, in_force)]
+        stopped_by = [
+            row.model_copy(update={"value": "", "reason": ""})
+            if row.selector == Selector.LIST.value and row.value not in lists
+            else row
+            for row in stopped_by
+        ]
         reasons = noticedata.reasons(hold, in_force)
     return HeldDetail(
         **_row(call, hold, lists) | {"rules": [each["rule"] for each in reasons if each["rule"]]},
@@ -280,7 +288,7 @@ async def _detail(call: Call, hold: Hold) -> HeldDetail:
         may_take_back=ahead.may_back and outgoing.stoppable,
         sending=SendingRow(**outgoing.own.row) if outgoing.own is not None else None,
         stopped=hold.stopped,
-        frozen_by=[freeze_row(freeze) for freeze in frozen],
+        frozen_by=stopped_by,
         why_not=ahead.why_not,  # type: ignore[arg-type]  # pydantic compares it
         approval_sends=ahead.may and ahead.sends,
         reach_must_be_said=ahead.may and ahead.sends and hold.reach >= LARGE,

@@ -10,6 +10,7 @@ from smtpguard.accounts.model import Role, Scope
 from smtpguard.holds.model import Choice, State
 from smtpguard.journal.event import Kind
 from smtpguard.notices.noticedata import UNSAID
+from smtpguard.policy.freezing import Selector
 from tests.console.api.program import Program, held, program
 from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, again, views
 from tests.console.stage import Stage
@@ -176,10 +177,15 @@ async def test_the_writer_sees_no_more_than_the_notice_has(here: Stage) -> None:
     await here.home.put(DOCUMENTS | {"policy.yaml": DOCUMENTS["policy.yaml"] + rule})
     await here.home.follow()
     hold_id = await held(here, MEMBERS[0], X_Topics="pork")
-    shown = await looked(await program(here, ANNA, Role.APPROVER), hold_id)
+    anna = await program(here, ANNA, Role.APPROVER)
+    shown = await looked(anna, hold_id)
     assert (shown["lists"], shown["seen"]["lists"], shown["rules"]) == ([], [], [])
     assert [reason["sentences"] for reason in shown["reasons"]] == [[UNSAID]]
+    await here.home.freeze(Selector.LIST, "ramadan")
+    shown = await looked(anna, hold_id)
+    assert [(f["selector"], f["value"], f["reason"]) for f in shown["frozen_by"]] == [("list", "", "")]
     shown = await looked(await program(here, EVA, Role.APPROVER), hold_id)
+    assert [(f["selector"], f["value"], f["reason"]) for f in shown["frozen_by"]] == [("list", "ramadan", "a fire")]
     assert [one["name"] for one in shown["lists"]] == ["ramadan"]
     assert shown["rules"] == ["no-pork"]
 

@@ -23,7 +23,7 @@ def body_of(name: str) -> Any:
     seen = {"content_sha256": "0" * 64, "envelope_sha256": "0" * 64, "policy_sha256": "0" * 64, "lists": []}
     return {
         "approveHeld": {"seen": seen}, "rejectHeld": {"seen": seen, "comment": "x"}, "withdrawHeld": {}, "unvoteHeld": {}, "settleHeld": {"choice": "sent"},
-        "freeze": {"selector": "all", "reason": "x"}, "reportOnMailing": {"bounces": 1}, "takeReturn": {"message": LETTER}, "stopMailing": {},
+        "freeze": {"selector": "all", "reason": "x"}, "reportOnMailing": {"bounces": 1}, "takeReturn": {"message": LETTER}, "stopMailing": {}, "rejectMailing": {"comment": "x"}, "agreeToPeople": {}, "listPeople": {"list": "news"}, "confirmHeld": {"seen": seen, "reach": 1},
         "continueMailing": {}, "reopenMailing": {}, "askAboutHeld": {"question": "Why?"}, "answerAboutHeld": {"words": "Because."}, "pleadForHeld": {"words": "Because."}, "explain": {"message": LETTER, "recipients": [RAMADAN]},
         "reportIncident": {"subject": "lunch", "names": True},
     }.get(name)  # fmt: skip
