@@ -66,6 +66,9 @@ class Holds(Protocol):
 
     async def find(self, hold_id: str) -> Hold | None: ...
 
+    async def several(self, ids: Sequence[str]) -> Sequence[Hold]:
+        """In the order of the ids; ids that do not exist are left out."""
+
     async def newest(
         self,
         *,
@@ -269,6 +272,9 @@ class Journal(Protocol):
     async def rejected(self, first: str, until: datetime, limit: int) -> Sequence[Event]:
         """Verdicts to reject, from the transaction ``first`` up to ``until``, at most ``limit``, with names and
         addresses that are not erased."""
+
+    async def noticed(self, since: datetime, until: datetime) -> Sequence[str]:
+        """Ids of holds of which something happened in that period that people get notices of, oldest first."""
 
     async def observed(self, since: datetime, until: datetime, limit: int) -> tuple[int, Sequence[Event]]:
         """The number of verdicts in that period, and those in which a rule only observed, newest first."""

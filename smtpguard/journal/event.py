@@ -112,6 +112,13 @@ class Event:
 new_event = maker(Event)
 
 
+TOLD = (
+    Kind.VOTE, Kind.APPROVED, Kind.CONFIRMED, Kind.REJECTED, Kind.WITHDRAWN, Kind.EXPIRED, Kind.REMINDED, Kind.ESCALATED,
+)  # fmt: skip
+"""Kinds of what happens to a hold later that causes a notice, which in a flood only a digest has. Of votes those that complete an
+approval before it takes effect (``release_at``)."""
+
+
 def decided_at(at: datetime, data: Mapping[str, Any]) -> datetime:
     """When people made the decision of an entry of ``DECISIONS``: an approval may take effect after its last vote."""
     try:

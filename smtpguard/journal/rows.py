@@ -117,6 +117,14 @@ def of_kinds(
     return list(map(pair, rows_of(connection, sql)))
 
 
+def happened_to(connection: Connection, kinds: Sequence[Kind], since: int, until: int) -> list[Entry]:
+    """The entries of these kinds in that time, without their clear values. None of them is everyday."""
+    first, end = first_at(connection, since - LATE), first_at(connection, until + LATE)
+    here = entry.c.seq >= first, entry.c.seq < end, entry.c.at >= since, entry.c.at < until
+    found = connection.execute(ROWS.where(of_kind(*kinds), *here).order_by(entry.c.seq))
+    return [pair(row)[0] for row in found]
+
+
 def outcomes(connection: Connection, ids: Sequence[str]) -> dict[str, Outcome]:
     """The ends of verdicts to relay, if known, or known to be in doubt."""
     kinds = [Kind.OUTCOME.value, Kind.IN_DOUBT.value]

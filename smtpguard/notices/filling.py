@@ -1,7 +1,7 @@
 """The notices whose data is read when they are sent, so that it is true then: digests, decisions, and the daily mails, which are also
 written here, once a day.
 
-A digest gets all messages of its window, so that each person gets one. A notice of an approval says whether a freeze stops the message
+A digest gets all messages of its window, so that each person gets one: those that were held in it, and of which something happened. A notice of an approval says whether a freeze stops the message
 now; one that was revoked meanwhile is not sent.
 
 The daily report of a guard that only observes (``enforce: false``) says what it would have stopped, and by which rules. It goes to the
@@ -20,17 +20,17 @@ on one in the mail, as in the log.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock, Ledger, PolicyInForce
-from smtpguard.holds.model import LET_GO, SENDING, Hold, State, held_up_by, standing_votes
+from smtpguard.holds.model import LET_GO, SENDING, Choice, Hold, State, held_up_by, standing_votes
 from smtpguard.journal.chain import instant, utc_text
 from smtpguard.journal.event import Event
 from smtpguard.mail.address import Address
-from smtpguard.notices.intents import approvers, digest, notice_to
+from smtpguard.notices.intents import approvers, digest, escalated_to, notice_to
 from smtpguard.notices.noticedata import NONE, nameable, reasons
 from smtpguard.outbox.model import Intent
 from smtpguard.policy.freezing import Freeze, Selector
@@ -64,20 +64,15 @@ async def fill_digest(ledger: Ledger, data: Mapping[str, Any], in_force: InForce
     """The data with the messages of its window. Raises LedgerError."""
     since, until = datetime.fromisoformat(data["since"]), datetime.fromisoformat(data["until"])
     states: Counter[str] = Counter()
-    undecided = refused = 0
+    undecided = refused = earlier = 0
     shown: list[dict[str, Any]] = []
-    before, after_id = until, None
-    for _ in range(PAGES):
-        page = await ledger.holds.newest(limit=PAGE, before=before, after_id=after_id)
-        for hold in page:
-            if hold.held_at >= since and _concerns(hold, data, in_force):
-                states[hold.state.value] += 1
-                undecided += hold.state is State.WAITING and data["person"].lower() not in _voters(hold)
-                if len(shown) < SHOWN:
-                    shown.append(_line(hold, in_force))
-        if len(page) < PAGE or page[-1].held_at < since:
-            break
-        before, after_id = page[-1].held_at, page[-1].hold_id
+    async for hold in _of_window(ledger, since, until):
+        if _concerns(hold, data, in_force, since, until):
+            states[hold.state.value] += 1
+            undecided += hold.state is State.WAITING and data["person"].lower() not in _voters(hold)
+            earlier += hold.held_at < since
+            if len(shown) < SHOWN:
+                shown.append(_line(hold, in_force))
     if data["notice"] == "owner-digest":
         for event in await ledger.journal.rejected(data["first"], until, REJECTED):
             if not event.data.get("tellable", True) and data["list_name"] in event.data["lists"]:
@@ -90,10 +85,30 @@ async def fill_digest(ledger: Ledger, data: Mapping[str, Any], in_force: InForce
         **data,
         "total": total,
         "refused": refused,
+        "earlier": earlier,
         "states": dict(states),
         "undecided": undecided,
         "messages": shown,
     }
+
+
+async def _of_window(ledger: Ledger, since: datetime, until: datetime) -> AsyncIterator[Hold]:
+    """The holds of that time, newest first, and then earlier ones of which something happened in it. A copy that was held earlier is
+    left out: what happens to it is told of its primary hold."""
+    before, after_id = until, None
+    for _ in range(PAGES):
+        page = await ledger.holds.newest(limit=PAGE, before=before, after_id=after_id)
+        for hold in page:
+            if hold.held_at >= since:
+                yield hold
+        if len(page) < PAGE or page[-1].held_at < since:
+            break
+        before, after_id = page[-1].held_at, page[-1].hold_id
+    ids = await ledger.journal.noticed(since, until)
+    for n in range(0, len(ids), PAGE):
+        for hold in await ledger.holds.several(ids[n : n + PAGE]):
+            if hold.held_at < since and not hold.primary:
+                yield hold
 
 
 def _voters(hold: Hold) -> frozenset[str]:
@@ -101,12 +116,19 @@ def _voters(hold: Hold) -> frozenset[str]:
     return frozenset(vote.approver for vote in standing_votes(hold))
 
 
-def _concerns(hold: Hold, data: Mapping[str, Any], in_force: InForce) -> bool:
+def _concerns(hold: Hold, data: Mapping[str, Any], in_force: InForce, since: datetime, until: datetime) -> bool:
+    """Its writer, or the owner in the writer's place, is not told that the approvers were reminded."""
+    person = data["person"].lower()
+    reminded = hold.held_at < since and hold.state is State.WAITING and hold.release_at is None
+    if reminded and data.get("role") not in ("approver", "owner"):
+        return False
     if data["notice"] == "owner-digest":
         return hold.sender is None and data["list_name"] in hold.lists
     if data["role"] == "approver":
-        return data["person"].lower() in approvers(hold, in_force, hold.held_at)
-    return hold.sender is not None and hold.sender.lower() == data["person"].lower()
+        return any(person in approvers(hold, in_force, at) for at in (hold.held_at, until))
+    if data["role"] == "owner":
+        return hold.escalated and any(person == each.lower() for each in escalated_to(hold, in_force))
+    return person in (each.lower() for each in (hold.sender, *hold.told) if each is not None)
 
 
 def _line(hold: Hold, in_force: InForce) -> dict[str, Any]:
@@ -121,6 +143,7 @@ def _line(hold: Hold, in_force: InForce) -> dict[str, Any]:
         "reach_at_least": hold.reach_at_least,
         "lists": nameable(hold, in_force),
         "reasons": reasons(hold, in_force)[:1],
+        "comment": next((v.comment for v in reversed(hold.votes) if v.choice is Choice.REJECT), ""),
     }
 
 
@@ -144,6 +167,7 @@ def _rejected(event: Event, in_force: InForce, name: str) -> dict[str, Any]:
         "expires_at": None,
         "lists": [in_force.registry.lists[name].title or name] if name in in_force.registry.lists else [],
         "reasons": [],
+        "comment": "",
     }
 
 

@@ -188,12 +188,14 @@ class Notices:
         self, hold: Hold, kind: str, said: Mapping[str, Any], id: str, in_force: InForce, now: datetime
     ) -> tuple[Intent, ...]:
         """A question to its writer, or the writer's answer or plea to the approvers. ``said``: ``by`` and ``comment``;
-        for an answer also ``question`` and ``asked_by``."""
+        for an answer also ``question`` and ``asked_by``. Regardless of the flood limit: nobody else has their words."""
         asked = {"question": "", "asked_by": ""} if kind == "answer" else {}
         data = noticedata.waiting(hold, in_force, now) | asked | {"notice": kind, "said_at": utc_text(now), **said}
         if kind in ("answer", "plea"):
-            return self._each(hold, approvers(hold, in_force, now), data, in_force, now, suffix=f"-{id}")
-        return self._to(hold.sender or "", data, f"{hold.hold_id}-{kind}-{id}", hold.hold_id, now, role="sender")
+            return self._each(hold, approvers(hold, in_force, now), data, in_force, now, alone=f"-{id}")
+        return self._to(
+            hold.sender or "", data, f"{hold.hold_id}-{kind}-{id}", hold.hold_id, now, role="sender", alone=True
+        )
 
     def rejected(self, verdict: Verdict, gathered: Gathered, now: datetime) -> tuple[Intent, ...]:
         """An internal writer gets more than the SMTP reply, if the rule has ``explain``; else nobody gets a notice.
@@ -289,17 +291,13 @@ class Notices:
 
     def escalation(self, hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
         """No answer for an hour: the owners of its lists are told, and the out-of-hours approvers."""
-        owners = {o for n in hold.lists if n in in_force.registry.lists and (o := in_force.registry.lists[n].owner)}
-        spare = {
-            person
-            for q in hold.verdict.quorum
-            if q.out_of_hours is not None
-            for group in q.out_of_hours.groups
-            for person in in_force.people(group)
-        }
-        told = sorted((owners | spare) - hold.senders)
+        told, asked = escalated_to(hold, in_force), approvers(hold, in_force, now)
         data = noticedata.waiting(hold, in_force, now) | {"notice": "escalation", "contact": False, "away": False}
-        return (*self._each(hold, told, data, in_force, now), *self._stuck(hold, in_force, now))
+        return (
+            *self._each(hold, [one for one in told if one in asked], data, in_force, now),
+            *self._each(hold, [one for one in told if one not in asked], data, in_force, now, role="owner"),
+            *self._stuck(hold, in_force, now),
+        )
 
     def voted(
         self,
@@ -363,6 +361,7 @@ class Notices:
         *,
         suffix: str = "",
         alone: str = "",
+        role: str = "approver",
     ) -> tuple[Intent, ...]:
         """A deputy's notice names the absent person."""
         stem = f"{_stem(hold, data)}{suffix}{alone}"
@@ -371,7 +370,7 @@ class Notices:
         intents = (
             self._to(
                 one, {**data, **noticedata.in_place(hold, one, in_force, now)}, f"{stem}-{_tag(one)}", hold.hold_id, now,
-                role="approver", alone=bool(alone),
+                role=role, alone=bool(alone),
             )
             for one in people
         )  # fmt: skip
@@ -478,6 +477,14 @@ def approvers(hold: Hold, in_force: InForce, now: datetime) -> list[str]:
     everybody = frozenset().union(*map(in_force.people, groups))
     asked = {in_force.groups.deputy(one, now, groups, hold.senders) or one for one in everybody - hold.senders}
     return sorted(asked)
+
+
+def escalated_to(hold: Hold, in_force: InForce) -> list[str]:
+    """The owners of its lists and the out-of-hours approvers; never its writer."""
+    owners = {o for n in hold.lists if n in in_force.registry.lists and (o := in_force.registry.lists[n].owner)}
+    spare = (q.out_of_hours.groups for q in hold.verdict.quorum if q.out_of_hours is not None)
+    people = (in_force.people(group) for groups in spare for group in groups)
+    return sorted(owners.union(*people) - hold.senders)
 
 
 def notice_to(

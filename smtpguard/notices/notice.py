@@ -311,7 +311,7 @@ SAMPLE: Mapping[str, Any] = {
     "stream": "receipts", "limit": 20000, "window_minutes": 60, "per_person": False,
     "list_name": "sample", "problem": "sample.csv holds nobody; the last good index stays in use", "size": 1000, "stale": False,
     "checked_at": "2026-01-01T00:00:00Z",
-    "person": "eva@example.com", "list": "Sample list", "total": 1, "states": {"waiting": 1}, "undecided": 1,
+    "person": "eva@example.com", "list": "Sample list", "total": 1, "states": {"waiting": 1}, "undecided": 1, "earlier": 0,
     "messages": [{"hold_id": "0000000000000000", "subject": "Sample", "from": "anna@example.com", "state": "waiting",
                   "held_at": "2026-01-01T00:00:00Z", "expires_at": "2026-01-02T00:00:00Z", "reach": 1000, "lists": [], "mine": "sample", "reasons": [{"rule": "sample", "description": "Sample", "sentences": []}]}],
     "first": "2026-01-01", "last": "2026-01-02", "deputy": "omar@example.com", "groups": ["sample"], "choice": "approve", "proof": "token", "refused": "", "answer_to": "", "may_approve": True,

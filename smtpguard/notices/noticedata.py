@@ -45,7 +45,7 @@ answer              to approvers: the same, from its writer; ``question``, ``ask
 plea                to approvers: the same; its writer asks for its release
 voted               to an approver who voted by mail: ``choice``, "" for none; ``proof``: login | dkim | token; ``refused``: why
                     the vote does not count, "" if it does; ``said_at``
-digest              ``role``: sender | approver; ``since``, ``until``, ``person``: the reader
+digest              ``role``: sender | approver | owner (whom an escalation is told); ``since``, ``until``, ``person``: the reader
 deputy              to an admin: ``person`` is away from ``first`` to ``last``, and ``deputy`` decides in ``groups`` once an admin agrees
 stream              to its owner: ``stream``: its name; ``limit``, ``window_minutes``, ``per_person``; ``at``
 owner-digest        ``list``: its title, ``list_name``; ``since``, ``until``, ``person``, ``first``
@@ -56,9 +56,10 @@ has a url; to those with ``bound`` it adds ``answer_to``, the address to vote at
 [{``selector``, ``list``: a title or null, ``by``, ``since``, ``until``}], the freezes that stop it; ``sent``; ``test``;
 ``release_at``: when it takes effect, if it can be undone until then. A digest has no subject, message_id or hold_id of
 its own (null). Before rendering, ``filling`` adds ``total``: int, ``states``: {state: int}, ``undecided``: how
-many wait for this person's vote, ``refused``: how many were never held, and ``messages``: [{``hold_id``, ``subject``,
+many wait for this person's vote, ``refused``: how many were never held, ``earlier``: how many were held before ``since``, and something
+happened to them, and ``messages``: [{``hold_id``, ``subject``,
 ``from``, ``state``, ``held_at``, ``expires_at``, ``reach``, ``reach_at_least``, ``lists``, ``reasons``: the first of
-them}], at most 50 of them, newest first.
+them, ``comment``: of a rejection}], at most 50 of them, newest first.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from smtpguard.journal import rows as journal
 from smtpguard.journal import searchindex
 from smtpguard.journal.chain import Clear, Entry, microseconds
 from smtpguard.journal.checkpoint import Checkpoint
-from smtpguard.journal.event import Event, Kind
+from smtpguard.journal.event import TOLD, Event, Kind
 from smtpguard.locale.phrase import Phrase
 from smtpguard.outbox import rows as outboxes
 from smtpguard.policy.freezing import Freeze
@@ -75,6 +75,13 @@ class Journal(Rows):
 
         found = await self._access.walk(lambda opened: journalscan.rejected(opened, first, microseconds(until), limit))
         return [_verdict(*pair) for pair in found]
+
+    async def noticed(self, since: datetime, until: datetime) -> Sequence[str]:
+        def ask(connection: Connection) -> list[Entry]:
+            return journal.happened_to(connection, TOLD, microseconds(since), microseconds(until))
+
+        told = (one for one in await self._access.ask(ask) if one.kind != Kind.VOTE.value or "release_at" in one.data)
+        return list(dict.fromkeys(one.id for one in told))
 
     async def observed(self, since: datetime, until: datetime, limit: int) -> tuple[int, Sequence[Event]]:
         from smtpguard.journal import scan as journalscan

@@ -49,6 +49,7 @@ class Contents:
 
 class Holds(Rows):
     find = asks(holds.find)
+    several = asks(holds.several)
     newest = asks(holds.newest)
     counts = asks(holds.counts)
     due = asks(holds.due)

@@ -322,3 +322,16 @@ async def test_observed_verdicts_of_a_period(store: Store, clock: Clock) -> None
     assert found[0].private == {"subject": ("s5",)}
     assert [e.id for e in (await store.journal.observed(start, clock.now(), 1))[1]] == ["T7"]
     assert await store.journal.observed(clock.now(), clock.now() + timedelta(days=1), 10) == (0, [])
+
+
+async def test_what_people_get_notices_of_is_found_by_time(store: Store, clock: Clock) -> None:
+    start = clock.now()
+    kinds = [Kind.REJECTED, Kind.VIEWED, Kind.EXPIRED, Kind.VOTE, Kind.VOTE, Kind.REMINDED]
+    for n, kind in enumerate(kinds):
+        data = {"release_at": "2026-03-02T09:00:00Z"} if n == 4 else {}
+        events = [Event(kind=kind, id=f"H{n}", at=clock.now(), data=data)]
+        await store.journal.record([*events, Event(kind=Kind.NOTICE, id=f"H{n}", at=clock.now())] * 2)
+        clock.go(minutes=10)
+    assert await store.journal.noticed(start, clock.now()) == ["H0", "H2", "H4", "H5"]
+    assert await store.journal.noticed(start + timedelta(minutes=20), start + timedelta(minutes=40)) == ["H2"]
+    assert await store.journal.noticed(clock.now(), clock.now() + timedelta(days=1)) == []

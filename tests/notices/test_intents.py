@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from smtpguard.holds.model import Choice, Hold
+from smtpguard.journal.chain import utc_text
 from smtpguard.lists.index import index_path
 from smtpguard.locale.phrase import Phrase
 from smtpguard.notices.filling import fill_digest as fill
@@ -436,3 +437,37 @@ async def test_a_stream_without_owner_is_only_journalled(tmp_path: Path) -> None
         await too_many_receipts(home)
         assert [i for i in await waiting(home) if i.data["notice"] == "stream"] == []
         assert [kind for kind, _ in await home.events("receipts")] == ["stream"]
+
+
+HOURS_LATER = {"rejected": 4, "escalated": 4, "reminded": 9, "expired": 30}
+
+
+@pytest.mark.parametrize(
+    ("what", "expected"),
+    [
+        ("rejected", {"anna sender": 5, "dpo approver": 10, "omar approver": 10, "omar ramadan": 5}),
+        ("escalated", {"omar approver": 10, "duty owner": 10}),
+        ("reminded", {"dpo approver": 10, "eva approver": 10, "omar approver": 10, "duty approver": 10}),
+        ("expired", {"anna sender": 5, "omar ramadan": 5}),
+    ],
+)
+async def test_a_digest_has_what_happened_to_earlier_holds(home: House, what: str, expected: dict[str, int]) -> None:
+    """Of whatever notice only the first few of a window are sent singly. The digest has the rest."""
+    home.term = replace(home.term, working=False)
+    holds = []
+    for n in range(5):
+        holds += [await hold_of(home, body=str(n)), await hold_of(home, body=f"tool {n}", sender="tool@example.org")]
+    home.clock.pass_(hours=HOURS_LATER[what])
+    approvals, since = home.approvals(), utc_text(home.clock.at)
+    if what == "rejected":
+        for hold in holds:
+            await approvals.vote(hold.hold_id, Choice.REJECT, approver="eva@example.com", by="test", comment="Not so")
+    else:
+        await approvals.sweep()
+    found = {}
+    for intent in await waiting(home):
+        if intent.data["notice"].endswith("digest") and intent.data["since"] >= since:
+            data = await fill(home.store, intent.data, home.in_force)
+            name = intent.data.get("role") or intent.data["list_name"]
+            found[f"{address(intent).partition('@')[0]} {name}"] = data["total"]
+    assert found == expected

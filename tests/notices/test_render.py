@@ -39,7 +39,7 @@ class Contents:
     """The part of a ledger that rendering needs."""
 
     def __init__(self) -> None:
-        self.contents = self.holds = self
+        self.contents = self.holds = self.journal = self
 
     async def load(self, sha256: str) -> Message:
         if sha256 != RAW.sha256:
@@ -47,6 +47,9 @@ class Contents:
         return RAW
 
     async def newest(self, **_: Any) -> Sequence[Hold]:
+        return ()
+
+    async def noticed(self, since: datetime, until: datetime) -> Sequence[str]:
         return ()
 
     async def find(self, hold_id: str) -> Hold | None:
