@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from smtpguard.admission.model import Admission
 from smtpguard.admission.record import seconds_since
-from smtpguard.gathering.gather import Gathered
+from smtpguard.gathering.gather import Gathered, trace_text
 from smtpguard.guard.ports import Clock
 from smtpguard.journal.event import Event, Kind, new_event
 from smtpguard.mail import reply
@@ -123,7 +123,7 @@ class Dispose:
             self._hostname,
             admission.events[0].at,
             gathered.everyone.addressed,
-            identity.sketch.numbers if (identity := gathered.facts.identity) is not None else (),
+            trace_text(gathered.text) if gathered.everyone.addressed else (),
         )
 
     def _fence(self, gathered: Gathered, admission: Admission, gone: Callable[[], bool]) -> Fence:

@@ -30,7 +30,7 @@ from smtpguard.mailings.differences import Approved, Difference
 from smtpguard.mailings.model import Coming
 from smtpguard.mailings.slots import Template
 from smtpguard.policy.facts import ONLY_HEADERS, ONLY_TEXT, Count, Facts, Source, Unknown
-from smtpguard.reading.fingerprint import Identity
+from smtpguard.reading.fingerprint import FEWEST, Identity, checksums
 from smtpguard.reading.looks import Reading
 from smtpguard.reading.shown import Shown
 from smtpguard.reading.thread import bare
@@ -203,7 +203,7 @@ class Gather:
         text: Reading | Unknown | None = None
         expanders = transaction.session.expander or registry.expanders
         post = _post(transaction, in_force, self.trace_key) if expanders else None
-        if post is not None and post.text:
+        if post is not None:
             text = await self._read(transaction, _HEADERS_AND_TEXT)
             if not isinstance(text, Reading) or not _same_text(text, post):
                 post, text = None, None
@@ -437,12 +437,24 @@ def _expanded(post: TraceInfo) -> Mapping[str, tuple[str, ...]]:
     return {"recipients.customers": (f"copies of the post {post.id}, which was decided on before expansion",)}
 
 
+def trace_text(text: object) -> tuple[int, ...]:
+    """What a trace says of a post's text. A text that is too short for a sketch has checksums as well."""
+    if not isinstance(text, Reading):
+        return ()
+    return text.identity.sketch.numbers or checksums(text.excerpt)
+
+
 def _same_text(text: Reading, post: TraceInfo) -> bool:
-    """Whether this text has at least half of what the post's trace says of its text."""
-    numbers = set(text.identity.sketch.numbers)
+    """Whether this text has at least half of what the post's trace says of its text, and is as short with its footer if
+    that is little. Every member has the trace of an old post, and could put it on another text."""
+    if len(post.text) < FEWEST and sum(map(str.isalpha, text.excerpt)) > _LITTLE:
+        return False
+    numbers = {*text.identity.sketch.numbers, *checksums(text.excerpt)}
     return 2 * sum(n in numbers for n in post.text) >= len(post.text)
 
 
+_LITTLE = 500
+"""The most letters of a short post with the footer of a list server."""
 _HEADERS_AND_TEXT = ONLY_HEADERS | ONLY_TEXT
 
 

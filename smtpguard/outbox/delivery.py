@@ -27,6 +27,8 @@ from typing import Any, Protocol
 
 from smtpguard.database.errors import ContentMissing, LedgerError
 from smtpguard.freezes.service import GateWatch
+from smtpguard.gathering.gather import trace_text
+from smtpguard.gathering.reader import NARROW
 from smtpguard.guard.ports import Clock, Ledger, PolicyInForce, Relay
 from smtpguard.holds.model import Hold, selectable
 from smtpguard.journal.chain import utc_text
@@ -40,6 +42,7 @@ from smtpguard.notices.dsn import Action
 from smtpguard.outbox.attempt import MAX_DOUBTS, Due, Pace, Result, dues, events, persons_behind
 from smtpguard.outbox.attempt import over as ended
 from smtpguard.outbox.model import OF_CONTENT, Delivered, Intent, IntentKind, Lease
+from smtpguard.reading.read import read
 
 
 def reports(
@@ -310,7 +313,7 @@ class Delivery:
             self._hostname,
             self._clock.now(),
             lists,
-            hold.identity.sketch.numbers if hold.identity is not None else (),
+            _text_of(hold, content) if lists else (),
         )
         return trace + f"{RELEASE_FIELD}: {intent.intent_id}\r\n".encode("ascii")
 
@@ -403,3 +406,9 @@ class Delivery:
 
 async def _always() -> bool:
     return True
+
+
+def _text_of(hold: Hold, content: Message) -> tuple[int, ...]:
+    """What its trace says of its text: of a short one nothing is stored with the hold."""
+    known = hold.identity.sketch.numbers if hold.identity is not None else ()
+    return known or trace_text(read(content, bounds=NARROW))

@@ -124,6 +124,11 @@ def sketch(text: str) -> Sketch:
     return _sketch(pieces(text))
 
 
+def checksums(text: str) -> tuple[int, ...]:
+    """Of all its pieces, ascending, however few they are."""
+    return tuple(sorted(set(map(zlib.crc32, pieces(text)))))
+
+
 def twofold(text: str, salt: int) -> tuple[Sketch, Sketch]:
     """The sketch of a text, and one with this ``salt``, which differs from all sketches without it."""
     found = pieces(text)

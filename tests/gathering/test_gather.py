@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from smtpguard.gathering import gather
-from smtpguard.gathering.gather import Turns
+from smtpguard.gathering.gather import Turns, trace_text
 from smtpguard.lists.index import index_path
 from smtpguard.mail.trace import prepend
 from smtpguard.mail.transaction import Transaction
 from smtpguard.policy.facts import FACTS, Count, Source, Unknown, Value
 from smtpguard.policy.implication import _possible
-from smtpguard.reading.fingerprint import Sketch, sketch
+from smtpguard.reading.fingerprint import FEWEST, Sketch, sketch
 from tests.guard.house import DOCUMENTS, EVERYTHING, KEY, MEMBERS, MONDAY, RAMADAN, House, mail
 
 ENVELOPE = [f.name for f in FACTS.values() if f.source is Source.ENVELOPE]
@@ -260,6 +260,32 @@ async def test_another_text_with_a_copied_trace_is_judged_alone(home: House) -> 
         assert await customers(home, expanded(home, *MEMBERS[:50], text=own.numbers)) == Count(50, 50)
     home.reader.text_fails = RuntimeError("no reader")
     assert await customers(home, expanded(home, *MEMBERS[:50], text=own.numbers)) == Count(50, 50)
+
+
+async def test_the_trace_of_a_short_post_admits_no_other_text(home: House) -> None:
+    """A post without a sketch: a greeting, a picture, or one admitted by an earlier version."""
+    greeting, footer = "A blessed Ramadan to all our friends.", "You are on the list ramadan. To leave it, write to us."
+    party = "Tonight we meet for bacon and liquor in the kitchen behind the shop. " * 2
+    long = "; ".join(f"{what}, {where}" for what in ("a ham", "pork roast", "red wine", "cold beer", "rum punch")
+                     for where in ("by the window", "under a table", "behind doors", "after six", "at the bank", "in the yard"))  # fmt: skip
+    home.reader.sketch = Sketch()
+    home.reader.excerpt = greeting
+    post = trace_text(await home.reader.apart(home.transaction(RAMADAN).message, EVERYTHING))
+    assert 0 < len(post) < FEWEST
+    for text, copies in (
+        (greeting, True),
+        (f"{greeting}\n{footer}", True),
+        (party, False),
+        (f"{greeting} {long}", False),
+        (long, False),
+    ):
+        home.reader.excerpt = text
+        assert await customers(home, expanded(home, *MEMBERS[:50], text=post)) == Count(*[0 if copies else 50] * 2)
+    assert await customers(home, expanded(home, *MEMBERS[:50])) == Count(
+        50, 50
+    )  # a trace that says nothing of the text
+    home.reader.excerpt = greeting
+    assert await customers(home, expanded(home, *MEMBERS[:50])) == Count(0, 0)
 
 
 async def test_each_source_is_asked_once(home: House) -> None:

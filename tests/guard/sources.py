@@ -35,6 +35,7 @@ class FakeReader:
         ),
     )
     sketch: Sketch = field(default_factory=Sketch)
+    excerpt: str = "Shall we have bacon"
 
     def at_once(self, message: Message, need: frozenset[Source]) -> Reading | None:
         return None
@@ -77,7 +78,7 @@ class FakeReader:
             forwarded_thread="X-Forwarded-Thread" in header,
             language="en",
             numbers=dict.fromkeys((name.partition(".")[2] for name in NUMBERS), 0),
-            excerpt="Shall we have bacon",
+            excerpt=self.excerpt,
             identity=Identity(exact=header.get("X-Mailing") or message.sha256, sketch=self.sketch),
             little="X-Little" in header,
             quotes=frozenset((header.get("X-Quotes") or "").split()),
