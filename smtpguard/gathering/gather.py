@@ -24,7 +24,7 @@ from smtpguard.lists.recipients import Classified
 from smtpguard.mail.authres import DkimResult
 from smtpguard.mail.constant import constant, maker
 from smtpguard.mail.message import Message
-from smtpguard.mail.trace import TraceInfo, trusted
+from smtpguard.mail.trace import NUMBERS, TraceInfo, trusted
 from smtpguard.mail.transaction import Transaction
 from smtpguard.mailings.differences import Approved, Difference
 from smtpguard.mailings.model import Coming
@@ -447,9 +447,12 @@ def trace_text(text: object) -> tuple[int, ...]:
 def _same_text(text: Reading, post: TraceInfo) -> bool:
     """Whether this text has at least half of what the post's trace says of its text, and is as short with its footer if
     that is little. Every member has the trace of an old post, and could put it on another text."""
-    if len(post.text) < FEWEST and sum(map(str.isalpha, text.excerpt)) > _LITTLE:
-        return False
-    numbers = {*text.identity.sketch.numbers, *checksums(text.excerpt)}
+    if len(post.text) < FEWEST:
+        numbers = set(checksums(text.excerpt))
+        if sum(map(str.isalpha, text.excerpt)) > _LITTLE:
+            return False
+    else:  # far behind the smallest are those of a text with much around it
+        numbers = set(text.identity.sketch.numbers[: 2 * NUMBERS] or checksums(text.excerpt))
     return 2 * sum(n in numbers for n in post.text) >= len(post.text)
 
 

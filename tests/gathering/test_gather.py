@@ -255,7 +255,8 @@ async def test_another_text_with_a_copied_trace_is_judged_alone(home: House) -> 
     assert await customers(home, expanded(home, *MEMBERS[:50], text=own.numbers)) == Count(0, 0)
     home.reader.sketch = Sketch((*own.numbers[: len(own.numbers) // 2 + 1], 1 << 31, (1 << 31) + 1))  # such as a footer
     assert await customers(home, expanded(home, *MEMBERS[:50], text=own.numbers)) == Count(0, 0)
-    for another in (Sketch((1, 2, 3, 4, 5, 6, 7, 8, 9)), Sketch()):
+    much = Sketch.of(sorted((*own.numbers, *range(60 - len(own.numbers)))))  # the post's text below five times as much
+    for another in (Sketch((1, 2, 3, 4, 5, 6, 7, 8, 9)), much, Sketch()):
         home.reader.sketch = another
         assert await customers(home, expanded(home, *MEMBERS[:50], text=own.numbers)) == Count(50, 50)
     home.reader.text_fails = RuntimeError("no reader")
