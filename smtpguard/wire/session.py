@@ -397,13 +397,26 @@ class SmtpSession:
         return True
 
     def _take_line(self, line: bytes) -> None:
+        """A command, or a response."""
         if self._responding:
             self._responding, self.waits = False, True
             self._events.append(Response(line if len(line) <= self._longest else None))
             return
         try:
-            self._command(line)
-        except grammar.Refused as refused:
+            found = _COMMAND(line)
+            if found is None:
+                raise grammar.Refused(reply.SYNTAX if len(line) <= self._longest else reply.LINE_TOO_LONG)
+            verb, argument = found.groups(b"")
+            if len(line) > MAX_COMMAND and len(line) > self._longest_of(verb.upper()):
+                raise grammar.Refused(reply.LINE_TOO_LONG)
+            method = _METHODS.get(verb) or _METHODS.get(verb.upper())
+            if method is None:
+                self._not_known(verb.upper())
+            elif self._rcpts and method is not _RCPT:  # its meaning may depend on the relay's replies to them
+                self._ask_before(line)
+            else:
+                method(self, argument)
+        except grammar.Refused as refused:  # it was not answered, and nothing has changed
             self._wrong(refused.reply)
         except Exception as error:
             self._fail(error, in_command=True)
@@ -427,25 +440,11 @@ class SmtpSession:
         except Exception as error:
             self._fail(error, in_command=True)
 
-    def _command(self, line: bytes) -> None:
-        """Raises grammar.Refused; then it was not answered, and nothing has changed."""
-        found = _COMMAND(line)
-        if found is None:
-            raise grammar.Refused(reply.SYNTAX if len(line) <= self._longest else reply.LINE_TOO_LONG)
-        verb, argument = found.groups(b"")
-        if len(line) > MAX_COMMAND and len(line) > self._longest_of(verb.upper()):
-            raise grammar.Refused(reply.LINE_TOO_LONG)
-        method = _METHODS.get(verb) or _METHODS.get(verb.upper())
-        if method is None:
-            if verb.upper() in _ANOTHER_PROTOCOL:
-                self._say(reply.TOO_MANY_ERRORS)
-                self.over = True
-                return
-            raise grammar.Refused(reply.NOT_IMPLEMENTED if verb.upper() in _KNOWN else reply.SYNTAX)
-        if self._rcpts and method is not _RCPT:  # its meaning may depend on the relay's replies to them
-            self._ask_before(line)
-        else:
-            method(self, argument)
+    def _not_known(self, verb: bytes) -> None:
+        if verb not in _ANOTHER_PROTOCOL:
+            raise grammar.Refused(reply.NOT_IMPLEMENTED if verb in _KNOWN else reply.SYNTAX)
+        self._say(reply.TOO_MANY_ERRORS)
+        self.over = True
 
     def _longest_of(self, verb: bytes) -> int:
         return min(MAX_LINE.get(verb, MAX_COMMAND), self._longest) if self.who.extended else MAX_COMMAND
@@ -644,7 +643,10 @@ class SmtpSession:
     def _reset(self) -> None:
         """No transaction, at the relay neither. If it or some recipients were turned away, that is reported now; and so
         is a transaction without a message whose recipients the relay refused."""
-        if self._refused and self.mail is not None:
+        if self.mail is None:
+            self.who.transaction_over()
+            return
+        if self._refused:
             envelope = self.mail.to(self.recipients)
             self._events.append(CameToNothing(self.who.session, envelope, tuple(self._refused)))
         self._refused = []
