@@ -21,12 +21,13 @@ from typing import Any, Protocol
 
 from smtpguard.mail import reply
 from smtpguard.mail.address import Address
-from smtpguard.mail.envelope import Body, Envelope, Session
+from smtpguard.mail.envelope import Body, Envelope
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Fence, Lost
 from smtpguard.wire.data import Arrived, pieces
 from smtpguard.wire.grammar import Rcpt, mail_line, rcpt_line
-from smtpguard.wire.listener import RateCheck
+from smtpguard.wire.identity import Identity
+from smtpguard.wire.listener import Listener
 from smtpguard.wire.relay import RelayConnection, RelayUnavailable
 from smtpguard.wire.turnedaway import Why
 
@@ -62,19 +63,12 @@ class Passage:
     def __init__(
         self,
         pool: Lines,
-        session: Session,
+        who: Identity,
         mail: Envelope,
-        *,
-        xforward: Callable[[str], Sequence[bytes]] = lambda offered: (),
-        client: str = "",
-        here: Callable[[Address], Reply | None] = lambda address: None,
-        choose: Callable[[Address], Lines | None] | None = None,
-        rate_check: RateCheck | None = None,
+        listener: Listener,
+        choose: Callable[[Address], Lines | None] | None,
     ) -> None:
-        """``client``: the client for whom connections are counted, "" for none; ``xforward``: see ``Identity``.
-        ``choose``: see routing.Choice; None: all recipients go over ``pool``."""
-        self._choose, self._rate_check, self._counted = choose, rate_check, False
-        self._here, self._client = here, client
+        """``choose``: see routing.Choice; None: all recipients go over ``pool``."""
         self.why = Why.RECIPIENT_REFUSED
         """Why a recipient was refused."""
         self.broken: Reply | None = None
@@ -82,7 +76,8 @@ class Passage:
         self.refused: Reply | None = None
         """The relay's refusal of MAIL, as the reply for each recipient."""
         self.content: Arrived | None = None
-        self._pool, self._session, self._mail, self._xforward = pool, session, mail, xforward
+        self._pool, self._who, self._mail, self._listener, self._choose = pool, who, mail, listener, choose
+        self._counted = False  # by the rate limits
         self._connection: RelayConnection | None = None
         self._begun = False  # MAIL is on its way over this connection
         self._accepted: list[tuple[Rcpt, Reply]] = []
@@ -101,7 +96,7 @@ class Passage:
             return self._ask_routes(asks, self._choose)
         if self.broken is None and self.refused is None:
             if self._connection is None:
-                self._connection, self._begun = self._pool.at_once(self._client), False
+                self._connection, self._begun = self._pool.at_once(self._who.counted_as), False
             connection = self._connection
             if connection is not None and connection.pipelining:
                 try:
@@ -133,9 +128,9 @@ class Passage:
         return [own if own is not None else next(said) for own in ours]
 
     def _own(self, ask: Rcpt) -> Reply | None:
-        said = self._here(ask[0].address)
-        if said is None and self._rate_check is not None:
-            said = self._rate_check(self._session, not self._counted)
+        said, rate_check = self._listener.here(ask[0].address), self._listener.rate_check
+        if said is None and rate_check is not None:
+            said = rate_check(self._who.session, not self._counted)
             self._counted = self._counted or said is None
         return said
 
@@ -245,7 +240,7 @@ class Passage:
         connection = self._connection
         if connection is None:
             wait_seconds = AFTER_DOT_SECONDS if self.content is not None else None
-            connection = await self._pool.acquire(self._client, fresh=fresh, wait_seconds=wait_seconds)
+            connection = await self._pool.acquire(self._who.counted_as, fresh=fresh, wait_seconds=wait_seconds)
             self._connection, self._begun = connection, False
         lines = self._lines(connection, asks)
         replies: list[Reply] | None = None
@@ -262,7 +257,7 @@ class Passage:
                 asks = [*(ask for ask, _ in self._accepted), *asks]
             self._check_offer(offered, asks)
             if "XFORWARD" in offered:
-                lines += self._xforward(offered["XFORWARD"])
+                lines += self._who.xforward(offered["XFORWARD"])
             lines.append(mail_line(self._mail, offered))
         for recipient, path in asks:
             lines.append(rcpt_line(recipient, offered, path))
@@ -309,8 +304,8 @@ class Passage:
         """The relay must still offer the extensions that the client was offered and uses."""
         mail = self._mail
         if (
-            (mail.smtputf8 and "SMTPUTF8" not in offered)
-            or (mail.body is Body.EIGHTBITMIME and "8BITMIME" not in offered)
+            ("SMTPUTF8" not in offered and mail.smtputf8)
+            or ("8BITMIME" not in offered and mail.body is Body.EIGHTBITMIME)
             or ("DSN" not in offered and (mail.ret or mail.envid or [r for r, _ in asks if r.notify or r.orcpt]))
         ):
             self._break()

@@ -266,18 +266,11 @@ class Dialog(SMTP):
 
     def _ask_relay(self, event: AskRelay) -> Work | None:
         if self._passage is None:
-            who, routing = self._smtp.who, self._owner.routing
-            line = self._login.line if self._login is not None else None
-            self._passage = Passage(
-                line or routing.first,
-                who.session,
-                event.mail,
-                xforward=who.xforward,
-                client=who.counted_as,
-                here=self._listener.here,
-                choose=routing.choose if line is None else None,
-                rate_check=self._listener.rate_check,
-            )
+            who, routing, listener, login = self._smtp.who, self._owner.routing, self._listener, self._login
+            if login is None or login.line is None:
+                self._passage = Passage(routing.first, who, event.mail, listener, routing.choose)
+            else:
+                self._passage = Passage(login.line, who, event.mail, listener, None)
         work = self._passage.ask(event.rcpts, self._relay_answered)
         return (work, self._answered) if work is not None else None
 

@@ -267,9 +267,8 @@ class SmtpSession:
         asked, self._asked = self._asked, ()
         self._why, self._broken = why, broken
         self.waits = False
-        again, self._again = self._again, None
-        if again is not None:
-            self._held, self._at = again + self._held[self._at :], 0
+        if self._again is not None:
+            self._held, self._at, self._again = self._again + self._held[self._at :], 0, None
         each = zip(asked, answers, strict=True)
         for n, said in enumerate(self._out):
             if said is None:
@@ -530,9 +529,9 @@ class SmtpSession:
         mail = grammar.parse_mail(argument, extended=who.extended)
         offered = self._offered
         if (
-            (mail.smtputf8 and "SMTPUTF8" not in offered)
-            or (mail.body is Body.EIGHTBITMIME and "8BITMIME" not in offered)
-            or ((mail.ret or mail.envid) and "DSN" not in offered)
+            ("SMTPUTF8" not in offered and mail.smtputf8)
+            or ("8BITMIME" not in offered and mail.body is Body.EIGHTBITMIME)
+            or ("DSN" not in offered and (mail.ret or mail.envid))
         ):
             raise grammar.Refused(reply.UNKNOWN_PARAMETER)
         if mail.size_bytes is not None and mail.size_bytes > self._largest:
