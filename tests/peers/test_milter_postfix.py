@@ -122,6 +122,21 @@ class TestDispositions:
         both = until(lambda: len(found := chain.recorder.with_id(message_id)) == 2 and found, why="the release")
         assert both[1].recipients == ([RAMADAN] if listed == RAMADAN else CUSTOMERS)
 
+    @pytest.mark.parametrize("route", ["<@a.example:{}>", "<Ramadan <{}>>"])
+    def test_a_list_in_an_old_spelling_is_held_while_colleagues_get_it(self, chain: MilterChain, route: str) -> None:
+        """Postfix deletes no recipient by such a path: smtpguard sends the colleagues' part itself."""
+        message_id, subject = f"route-{len(route)}@example.com", f"SV: Omväg {len(route)}"
+        with smtplib.SMTP("127.0.0.1", chain.mta.port, timeout=120) as smtp:
+            smtp.ehlo("desk.example.com")
+            smtp.mail(ANNA)
+            for path in ("<team@example.com>", route.format(RAMADAN)):
+                assert smtp.docmd("RCPT", f"TO:{path}")[0] == 250
+            smtp.data(letters.story(message_id, to="bo@example.com", subject=subject))
+        [hold] = until(lambda: chain.guard.held(subject), why="the hold")
+        assert hold["recipients"] == [RAMADAN]
+        [got] = until(lambda: chain.recorder.with_id(message_id), why="the colleagues' part")
+        assert got.recipients == ["bo@example.com", "cia@example.com"]
+
     def test_mail_is_frozen_and_thawed(self, chain: MilterChain) -> None:
         chain.guard.run("freeze", "--all", "--reason", "drill")
         try:

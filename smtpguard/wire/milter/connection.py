@@ -242,7 +242,7 @@ class MilterConnection(asyncio.Protocol):
             envelope=letter.envelope,
             message=arrived.message,
             gone=self.gone,
-            pass_rest=acceptance.pass_rest,
+            pass_rest=acceptance.pass_rest if letter.can_delete else None,
         )
         refusals, letter.refusals = letter.refusals, None
         answer = await self._owner.decide(transaction, acceptance, refusals)

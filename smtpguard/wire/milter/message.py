@@ -189,6 +189,13 @@ class MilterMessage:
             smtputf8=self._envelope.smtputf8 or beyond_ascii,
         )
 
+    @property
+    def can_delete(self) -> bool:
+        """Whether the MTA surely knows each recipient by the path that it gave. Postfix, asked to delete one that came
+        with a source route, deletes none, and does not say so."""
+        pairs = zip(self.paths, self.recipients, strict=True)
+        return all(path in (b"<%b>" % (known := str(r.address).encode()), known) for path, r in pairs)
+
     async def finish(self) -> Arrived | Reply:
         """The whole content, or why it is refused."""
         try:

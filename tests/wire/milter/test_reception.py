@@ -167,11 +167,29 @@ class TestDispositions:
         async with served(tmp_path, decide) as world:
             speaking = await (await world.connect()).begin()
             told = await speaking.send(
-                MAIL, b"<bo@example.com>", b"<ramadan@lists.example.com> NOTIFY=NEVER", b"<@relay:C@example.org>",
+                MAIL, b"<bo@example.com>", b"<ramadan@lists.example.com> NOTIFY=NEVER", b"C@example.org",
                 b"<C@example.org>",
             )  # fmt: skip
         assert told.accepted
-        assert told.deleted == [b"<ramadan@lists.example.com>", b"<@relay:C@example.org>", b"<C@example.org>"]
+        assert told.deleted == [b"<ramadan@lists.example.com>", b"C@example.org", b"<C@example.org>"]
+
+    async def test_no_part_is_passed_on_if_the_mta_may_know_a_recipient_otherwise(self, tmp_path: Path) -> None:
+        """Postfix, asked to delete a recipient that was given with a source route, deletes none, and does not say so."""
+        apart = list[bool]()
+
+        async def decide(transaction: Transaction, onward: Onward) -> Disposition:
+            apart.append(transaction.pass_rest is not None)
+            return Held(hold_id="H")
+
+        paths = b"<@relay:c@example.org>", b'<"c"@example.org>', b"<c@example.org.>", b"<Cia<c@example.org>>"
+        async with served(tmp_path, decide) as world:
+            speaking = await (await world.connect()).begin()
+            for path in paths:
+                told = await speaking.send(
+                    MAIL, b"<bo@example.com>", path, rcpt_macros=[(b"{rcpt_addr}", b"c@example.org")]
+                )
+                assert isinstance(told.answer, Discard)
+        assert apart == [False] * len(paths)
 
 
 class TestConnections:
