@@ -211,7 +211,7 @@ class VotesByMail:
             )
             after = made.hold if made.hold is not None and made.hold.hold_id == hold.hold_id else None
             marked = replace(after, answered=(*hold.answered, vote.tag)) if after is not None else made.hold
-            told = self.notices.voted(hold, vote.person, vote.tag, choice.value, in_force, now, proof=proof.value)
+            told = self.notices.at(in_force, now).voted(hold, vote.person, vote.tag, choice.value, proof=proof.value)
             return replace(made, hold=marked, events=events, intents=(*made.intents, *told))
 
         allowed = in_force.reply_votes
@@ -262,7 +262,7 @@ class VotesByMail:
         if not proven and isinstance(why, str):
             said = NOT_NOW  # do not tell an unproven sender who decided
         told = (
-            self.notices.voted(hold, vote.person, vote.tag, choice, in_force, now, refused=said, word=word)
+            self.notices.at(in_force, now).voted(hold, vote.person, vote.tag, choice, refused=said, word=word)
             if proven
             else ()
         )

@@ -93,11 +93,13 @@ class Record:
         part = hold is not None and hold.part
         more = self._grown(stands.entry, verdict, live, part=part) if stands.entry is not None else None
         if hold is not None and stands.entry is not None:
-            intents = (*self._part(hold), *self.notices.joined(stands.entry, more, hold, self.gathered))
+            told = self.notices.at(self.gathered.in_force, hold.held_at).joined(stands.entry, more, hold, self.gathered)
+            intents = (*self._part(hold), *told)
         elif hold is not None:
-            intents = (*self._part(hold), *self.notices.held(hold, self.gathered))
+            told = self.notices.at(self.gathered.in_force, hold.held_at).held(hold, self.gathered)
+            intents = (*self._part(hold), *told)
         elif verdict.action is Action.REJECT:
-            intents = self.notices.rejected(verdict, self.gathered, live.now)
+            intents = self.notices.at(self.gathered.in_force, live.now).rejected(verdict, self.gathered)
         hold_id, under = (hold.hold_id, hold.primary) if hold is not None else (None, "")
         events = [self._event(verdict, live, answers, hold_id, under=under)]
         if stands.entry is not None and stands.entry.asks_writer and more is not None and not more.asks_writer:

@@ -113,5 +113,5 @@ class Questions:
         return Change(
             hold=hold,
             events=(event_on(hold, kind, now, actors=(who, by), comment=words),),
-            intents=self._notices.said(hold, notice, said, self._new_id(), self._policies.current(), now),
+            intents=self._notices.at(self._policies.current(), now).said(hold, notice, said, self._new_id()),
         )

@@ -53,14 +53,14 @@ from smtpguard.holds.model import (
     standing_votes,
     vote_on,
 )
-from smtpguard.holds.sending import NOTHING, UNSENT, Outgoing, Sending
+from smtpguard.holds.sending import NOTHING, Outgoing, Sending
 from smtpguard.journal.chain import utc_text
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mailings import copies
 from smtpguard.mailings.copies import SAY_WHY, Revocation
 from smtpguard.mailings.model import Grant
-from smtpguard.notices.intents import Notices
+from smtpguard.notices.intents import Notices, NoticesNow
 from smtpguard.outbox import asking
 from smtpguard.outbox.attempt import over as ended
 from smtpguard.outbox.model import Intent
@@ -170,7 +170,7 @@ class Approvals:
         if hold.state is State.WAITING:
             left = missing(hold, in_force.groups, in_force.open_at)
             return Decided(hold=hold, missing=left, frozen=await self._frozen(hold) if not left else ())
-        await copies.begin(self._ledger, hold.hold_id, self._notices, in_force, now)
+        await copies.begin(self._ledger, hold.hold_id, self._notices.at(in_force, now))
         return Decided(hold=hold, frozen=await self._frozen(hold))
 
     async def reject_waiting(
@@ -226,12 +226,12 @@ class Approvals:
                 events=(event_on(hold, Kind.CONFIRMED, now, actors=(who, by), **data),),
                 grant=grant,
                 cover=learned.document(grant),
-                intents=(release(hold), *self._notices.decided(hold, "confirmed", who, "", in_force, now)),
+                intents=(release(hold), *self._notices.at(in_force, now).decided(hold, "confirmed", who, "")),
                 confirmed=True,
             )
 
         hold = await self._change(hold_id, step)
-        await copies.begin(self._ledger, hold.hold_id, self._notices, in_force, now)
+        await copies.begin(self._ledger, hold.hold_id, self._notices.at(in_force, now))
         return Decided(hold=hold, frozen=await self._frozen(hold))
 
     async def unvote(self, hold_id: str, *, approver: str, by: str, comment: str = "") -> Decided:
@@ -279,16 +279,13 @@ class Approvals:
         return Change(
             hold=replace(back, attend_at=self._term.attend_at(back, in_force)),
             events=(vote_on(hold, choice, now, actors=actors, comment=comment),),
-            intents=self._told_back(
-                hold, "reopened" if actors else "lapsed", actors[0] if actors else "", comment, in_force, now
+            intents=self._notices.at(in_force, now).taken_back(
+                hold, "reopened" if actors else "lapsed", actors[0] if actors else "", comment
             ),
         )
 
-    def _told_back(
-        self, hold: Hold, outcome: str, who: str, comment: str, in_force: InForce, now: datetime
-    ) -> tuple[Intent, ...]:
-        """Notices to everybody who got one of an approval that did not take effect."""
-        return self._notices.taken_back(hold, outcome, who, comment, in_force, now, sending=UNSENT, outgoing=NOTHING)
+    def _now(self) -> NoticesNow:
+        return self._notices.at(self._policies.current(), self._clock.now())
 
     def delay(self, hold: Hold, people: int) -> timedelta:
         """How long an approval can be undone before it takes effect, if it may reach ``people``."""
@@ -310,7 +307,7 @@ class Approvals:
                 log.warning("hold %s could not be released: %s", hold.hold_id, type(error).__name__)
                 continue
             enacted += 1
-            await copies.begin(self._ledger, made.hold_id, self._notices, in_force, now)
+            await copies.begin(self._ledger, made.hold_id, self._notices.at(in_force, now))
         return enacted
 
     def _enacted(self, hold: Hold, *, in_force: InForce, now: datetime) -> Change:
@@ -349,18 +346,19 @@ class Approvals:
             if not _waits(hold, outgoing):
                 back = self._back(Move.WITHDRAW, who, by, comment, in_force, now)
                 return back.step(hold, sending, outgoing, leads)
-            tell = self._notices.decided if hold.release_at is None else self._told_back
+            notices = self._notices.at(in_force, now)
+            tell = notices.decided if hold.release_at is None else notices.taken_back
             return Change(
                 hold=replace(hold, state=State.WITHDRAWN, release_at=None, grant=None),
                 events=(event_on(hold, Kind.WITHDRAWN, now, actors=(who, by), comment=comment),),
-                intents=tell(hold, "withdrawn", who, comment, in_force, now),
+                intents=tell(hold, "withdrawn", who, comment),
             )
 
         return await self._taken_back(hold_id, step, in_force)
 
     def _back(self, move: Move, who: str, by: str, comment: str, in_force: InForce, now: datetime) -> Revocation:
         return Revocation(
-            move=move, who=who, by=by, comment=comment, in_force=in_force, now=now, term=self._term, notices=self._notices
+            move=move, who=who, by=by, comment=comment, term=self._term, notices=self._notices.at(in_force, now)
         )  # fmt: skip
 
     async def _taken_back(
@@ -369,7 +367,7 @@ class Approvals:
         taken = await self._ledger.holds.take_back(hold_id, step)
         holds = [change.hold for change in taken.changes if change.hold is not None]
         for hold in holds:
-            await copies.begin(self._ledger, hold.hold_id, self._notices, in_force, self._clock.now())
+            await copies.begin(self._ledger, hold.hold_id, self._notices.at(in_force, self._clock.now()))
         return Decided(hold=holds[0], outgoing=taken.outgoing)
 
     async def _frozen(self, hold: Hold) -> tuple[Freeze, ...]:
@@ -401,7 +399,7 @@ class Approvals:
     async def ask(self) -> int:
         """Ask people about releases in doubt that are not repeated automatically; one delivery process calls it every
         few seconds."""
-        return await asking.sweep(self._ledger, self._notices, self._policies.current(), self._clock.now())
+        return await asking.sweep(self._ledger, self._now())
 
     async def say(self, hold_id: str, *, sent: bool, approver: str, by: str, comment: str = "") -> Hold:
         """An approver's answer about a release to a list address in doubt: it was ``sent``, or is to be sent again.
@@ -424,7 +422,7 @@ class Approvals:
 
     async def follow(self) -> int:
         """Copies follow their primary holds; one delivery process calls it every few seconds. Returns how many did."""
-        return await copies.sweep(self._ledger, self._notices, self._policies.current(), self._clock.now())
+        return await copies.sweep(self._ledger, self._now())
 
     async def learned(self, hold_id: str, seen: Seen | None = None) -> Learned:
         """The slots in which the copies under a hold differ, and so what its approval covers beside it. Raises
@@ -449,18 +447,19 @@ class Approvals:
             raise Unconfirmed(whole.sentence)
         event = vote_on(hold, vote.choice.value, now, actors=(vote.approver, by), comment=vote.comment)
         if vote.choice is Choice.REJECT:
-            tell = self._notices.decided if hold.release_at is None else self._told_back
+            notices = self._notices.at(in_force, now)
+            tell = notices.decided if hold.release_at is None else notices.taken_back
             return Change(
                 hold=replace(voted, state=State.REJECTED, release_at=None, grant=None),
                 events=(event, event_on(hold, Kind.REJECTED, now)),
-                intents=tell(hold, "rejected", vote.approver, vote.comment, in_force, now),
+                intents=tell(hold, "rejected", vote.approver, vote.comment),
                 rejection=effects.rejection(hold, vote.comment, now, self._term),
             )
         if not sends:
             return Change(hold=voted, events=(event,))
         grant = effects.grant(voted, in_force, now, self._term, learned)
         cover = learned.document(grant)
-        told = self._notices.decided(hold, "approved", vote.approver, vote.comment, in_force, now)
+        told = self._notices.at(in_force, now).decided(hold, "approved", vote.approver, vote.comment)
         if delay := effects.delay(voted, grant.people if grant is not None else 0, in_force, self._term):
             leaving = replace(voted, release_at=now + delay, grant=grant)
             event = replace(event, data={**event.data, "release_at": utc_text(now + delay)})
@@ -487,7 +486,7 @@ class Approvals:
     def _in_time(self, hold: Hold, in_force: InForce, now: datetime) -> Change:
         """The action that is due now. Missed actions are not made up for, except the latest reminder."""
         if hold.asked_at is not None:
-            return asking.reminded(hold, self._notices, in_force, now)
+            return asking.reminded(hold, self._notices.at(in_force, now))
         if hold.state is not State.WAITING:
             raise Conflict("decided meanwhile")
         if hold.release_at is not None:
@@ -503,7 +502,7 @@ class Approvals:
             return Change(
                 hold=replace(hold, state=State.EXPIRED),
                 events=(event_on(hold, Kind.EXPIRED, now),),
-                intents=self._notices.expired(hold, in_force, now),
+                intents=self._notices.at(in_force, now).expired(hold),
             )
         if hold.confirm is not None and hold.asks_writer:
             return self._asked_in_time(hold, hold.confirm, in_force, now)
@@ -517,11 +516,11 @@ class Approvals:
         if due:
             percent = REMINDERS[due[-1]]
             events.append(event_on(hold, Kind.REMINDED, now, percent=percent))
-            intents += self._notices.reminder(hold, percent, in_force, now)
+            intents += self._notices.at(in_force, now).reminder(hold, percent)
         escalate = not hold.escalated and not hold.votes and now >= self._term.escalates_at(hold)
         if escalate:
             events.append(event_on(hold, Kind.ESCALATED, now))
-            intents += self._notices.escalation(hold, in_force, now)
+            intents += self._notices.at(in_force, now).escalation(hold)
         after_it = replace(hold, reminded=due[-1] + 1 if due else hold.reminded, escalated=hold.escalated or escalate)
         return Change(
             hold=replace(after_it, attend_at=self._term.attend_at(after_it, in_force)),
@@ -537,13 +536,13 @@ class Approvals:
             return Change(
                 hold=replace(hold, state=State.EXPIRED, confirm=replace(asked, lapsed_at=now)),
                 events=(event_on(hold, Kind.EXPIRED, now, unconfirmed=True),),
-                intents=self._notices.expired(hold, in_force, now),
+                intents=self._notices.at(in_force, now).expired(hold),
             )
         others = self._term.asks_others(hold, in_force, now)
         return Change(
             hold=others,
             events=(event_on(hold, Kind.UNCONFIRMED, now, why="its time is over"),),
-            intents=self._notices.unconfirmed(others, in_force, now),
+            intents=self._notices.at(in_force, now).unconfirmed(others),
         )
 
     async def _change(self, hold_id: str, step: Callable[[Hold], Change]) -> Hold:

@@ -42,7 +42,7 @@ from smtpguard.holds.model import (
 from smtpguard.holds.sending import UNSENT, Outgoing, Sending, taken_back
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mailings.model import Mailing, Person
-from smtpguard.notices.intents import Notices
+from smtpguard.notices.intents import NoticesNow
 from smtpguard.outbox.model import Intent
 from smtpguard.reading.shown import Shown
 
@@ -51,8 +51,9 @@ log = logging.getLogger(__name__)
 SLICE = 100  # copies that follow in one commit
 
 
-async def follow(ledger: Ledger, lead_id: str, notices: Notices, in_force: InForce, now: datetime) -> int:
+async def follow(ledger: Ledger, lead_id: str, notices: NoticesNow) -> int:
     """Returns how many copies followed."""
+    in_force, now = notices.in_force, notices.now
     followed = 0
     later: list[str] = []  # letters of a sender that came after those that were decided on
 
@@ -70,7 +71,7 @@ async def follow(ledger: Ledger, lead_id: str, notices: Notices, in_force: InFor
         successor = replace(copy.in_place_of(lead), primary="", told=lead.told, reopened_at=now)
         told: tuple[Intent, ...] = ()
         if not lead.queue or not later:
-            told = notices.apart(successor, "later" if lead.queue else "differs", in_force, now)
+            told = notices.apart(successor, "later" if lead.queue else "differs")
         if lead.queue:
             later.append(copy.hold_id)
         return Change(hold=successor, events=(event,), intents=told, apart=True)
@@ -82,20 +83,18 @@ async def follow(ledger: Ledger, lead_id: str, notices: Notices, in_force: InFor
             return followed
 
 
-async def begin(ledger: Ledger, lead_id: str, notices: Notices, in_force: InForce, now: datetime) -> None:
+async def begin(ledger: Ledger, lead_id: str, notices: NoticesNow) -> None:
     """``follow``, after a committed decision. A busy store raises nothing, since the decision is in force; the sweep goes
     on with the copies."""
     try:
-        await follow(ledger, lead_id, notices, in_force, now)
+        await follow(ledger, lead_id, notices)
     except LedgerError as error:
         log.warning("copies of hold %s follow later: %s", lead_id, type(error).__name__)
 
 
-async def sweep(ledger: Ledger, notices: Notices, in_force: InForce, now: datetime) -> int:
+async def sweep(ledger: Ledger, notices: NoticesNow) -> int:
     """All copies that have not followed their primary hold. One delivery process calls it every few seconds."""
-    return sum(
-        [await follow(ledger, lead_id, notices, in_force, now) for lead_id in await ledger.holds.decided_leads()]
-    )
+    return sum([await follow(ledger, lead_id, notices) for lead_id in await ledger.holds.decided_leads()])
 
 
 SAY_WHY = "give a reason: its writer and the approvers are told"
@@ -116,31 +115,33 @@ class Revocation:
     who: str
     by: str
     comment: str
-    in_force: InForce
-    now: datetime
     term: Deadlines
-    notices: Notices
+    notices: NoticesNow
 
     def step(self, hold: Hold, sending: Sending | None, outgoing: Outgoing, leads: bool) -> Change:
         """``leads``: it is the hold that is decided on, with notices to people; else it follows that one. A copy that
         was promoted names the old primary hold in its event."""
-        back = _back(hold, sending, self.move, self.now)
+        back = _back(hold, sending, self.move, self.notices.now)
         if back is None:
             raise Conflict(_why_not(hold))
         stopped = back.state in LET_GO
         if self.move is Move.REOPEN and not stopped:
-            back = self.term.anew(back, self.in_force, self.now)
+            back = self.term.anew(back, self.notices.in_force, self.notices.now)
         back = replace(back, primary="")
         if not leads:
-            return _change(hold, back, sending, self.move, self.in_force, self.now, {"with": hold.primary})
+            return _change(
+                hold, back, sending, self.move, self.notices.in_force, self.notices.now, {"with": hold.primary}
+            )
         actors: tuple[str, ...] = (self.who, self.by)
         events: tuple[Event, ...] = ()
         if self.move is Move.REJECT:
-            vote = Vote.on(hold, self.who, Choice.REJECT, self.now, self.comment)
+            vote = Vote.on(hold, self.who, Choice.REJECT, self.notices.now, self.comment)
             back = replace(back, votes=(*hold.votes, vote))
-            events = (vote_on(hold, vote.choice.value, self.now, actors=actors, comment=self.comment),)
+            events = (vote_on(hold, vote.choice.value, self.notices.now, actors=actors, comment=self.comment),)
             actors = ()
-        made = _change(hold, back, sending, self.move, self.in_force, self.now, {}, actors, self.comment)
+        made = _change(
+            hold, back, sending, self.move, self.notices.in_force, self.notices.now, {}, actors, self.comment
+        )
         rejected = self.move is Move.REJECT
         return replace(
             made,
@@ -150,12 +151,10 @@ class Revocation:
                 "stopped" if stopped else _OUTCOMES[self.move],
                 self.who,
                 self.comment,
-                self.in_force,
-                self.now,
                 sending=sending or UNSENT,
                 outgoing=outgoing,
             ),
-            rejection=effects.rejection(hold, self.comment, self.now, self.term) if rejected else None,
+            rejection=effects.rejection(hold, self.comment, self.notices.now, self.term) if rejected else None,
             ungranted=(hold.primary or hold.hold_id) if self.move is Move.WITHDRAW else "",
         )
 

@@ -129,10 +129,8 @@ class Mailings:
     async def _back(self, mailing_id: str, move: Move, approver: str, by: str, comment: str) -> Back:
         in_force, now = self._policies.current(), self._clock.now()
         who = canonical(approver, in_force)
-        back = Revocation(
-            move=move, who=who, by=by, comment=comment, in_force=in_force, now=now, term=self._term,
-            notices=self._notices,
-        )  # fmt: skip
+        notices = self._notices.at(in_force, now)
+        back = Revocation(move=move, who=who, by=by, comment=comment, term=self._term, notices=notices)
 
         def decide(mailing: Mailing, outgoing: Outgoing) -> tuple[Mailing, Change]:
             decided = mailing.grant is not None or (mailing.rejection is not None and move is Move.REOPEN)
@@ -152,7 +150,7 @@ class Mailings:
         mailing, taken = await self._ledger.mailings.take_back(await self.named(mailing_id), decide, back.step)
         for change in taken.changes:
             if change.hold is not None:
-                await copies.begin(self._ledger, change.hold.hold_id, self._notices, in_force, now)
+                await copies.begin(self._ledger, change.hold.hold_id, notices)
         shown = await self._ledger.mailings.find(mailing.mailing_id) or mailing
         return Back(mailing=shown, outgoing=taken.outgoing)
 

@@ -20,7 +20,7 @@ from smtpguard.gathering.streams import Alarms, Exceeded, since_of
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds import coverage, effects
 from smtpguard.holds.model import Hold, out_of_reach
-from smtpguard.holds.sending import Outgoing, Sending
+from smtpguard.holds.sending import NOTHING, UNSENT, Outgoing, Sending
 from smtpguard.journal.chain import utc_text
 from smtpguard.journal.event import Event, Kind
 from smtpguard.locale.phrase import Phrase
@@ -45,6 +45,8 @@ BACK = "-back"
 
 
 AGAIN_SECONDS = 30.0
+OWNER_WINDOW = timedelta(hours=1)
+"""How often an owner gets a digest of messages without another reader."""
 
 
 @dataclass(slots=True)
@@ -90,240 +92,16 @@ class Flood:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notices:
-    """Decides who gets notices. ``owner_window``: how often an owner gets a digest of messages without another reader.
-    ``contact``: the guard's contact, "" for none; they are told of holds that nobody can decide.
-
-    Each method returns intents for the commit of the event itself.
-    """
+    """What one process knows of its notices. ``contact``: the guard's contact, "" for none; they are told of holds that
+    nobody can decide."""
 
     flood: Flood = field(default_factory=Flood)
-    owner_window: timedelta = timedelta(hours=1)
     alarms: Alarms = field(default_factory=Alarms)
     called: CallTimes = field(default_factory=CallTimes)
     contact: str = ""
 
-    def held(self, hold: Hold, gathered: Gathered) -> tuple[Intent, ...]:
-        """The writer gets the reasons, the approvers are asked."""
-        in_force, now = gathered.in_force, hold.held_at
-        if hold.confirm is not None and hold.asks_writer:
-            data = noticedata.held(hold, gathered) | noticedata.asked(hold) | {"notice": "confirm"}
-            return self._to(
-                hold.sender or "", data, f"{hold.hold_id}-confirm", hold.hold_id, now, role="sender", alone=True
-            )
-        return (
-            *self._sender(hold, noticedata.held(hold, gathered) | {"notice": "held"}, in_force, now),
-            *self._ask(hold, approvers(hold, in_force, now), gathered, now),
-            *self._stuck(hold, in_force, now),
-        )
-
-    def joined(self, before: Hold, grown: Hold | None, copy: Hold, gathered: Gathered) -> tuple[Intent, ...]:
-        """A copy of a held message causes no notice, except to a writer and to approvers who are new to it."""
-        if grown is None:
-            return ()
-        in_force, now = gathered.in_force, copy.held_at
-        grown = replace(grown, copies=before.copies + 1)
-        known = set() if before.asks_writer else set(approvers(before, in_force, now))
-        new = sorted(set(approvers(grown, in_force, now)) - known) if not grown.asks_writer else []
-        told: tuple[Intent, ...] = ()
-        for writer in grown.told[len(before.told) :]:
-            data = noticedata.held(grown, gathered) | {"notice": "held", "part": copy.part}
-            told = self._to(writer, data, f"{grown.hold_id}-held-{_tag(writer)}", grown.hold_id, now, role="sender")
-        if grown.asks_writer:
-            return told
-        if before.asks_writer:
-            told = (*told, *self._not_any_more(grown, in_force, now))
-        return (*told, *self._ask(grown, new, gathered, now), *self._stuck(grown, in_force, now))
-
-    def unconfirmed(self, hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
-        """Its writer has not confirmed it in time: they are told that others decide now, and the approvers are asked."""
-        data = noticedata.waiting(hold, in_force, now) | {"notice": "reminder", "percent": 0, "unconfirmed": True}
-        return (
-            *self._not_any_more(hold, in_force, now),
-            *self._each(hold, approvers(hold, in_force, now), data, in_force, now, alone="-unconfirmed"),
-            *self._stuck(hold, in_force, now),
-        )
-
-    def _not_any_more(self, hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
-        """To its writer, who was asked: others decide now."""
-        reasons = noticedata.reasons(hold, in_force)
-        data = noticedata.waiting(hold, in_force, now) | {
-            "notice": "held",
-            "reasons": reasons,
-            "marks": [],
-            "more_marks": 0,
-        }
-        return self._to(
-            hold.sender or "", data, f"{_stem(hold, data)}-now", hold.hold_id, now, role="sender", alone=True
-        )
-
-    def _stuck(self, hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
-        """Only its writer could decide, or everybody who could is away: the contact is told at once instead of after an
-        hour. In a flood only the first few are reported, since one remedy helps all."""
-        if not self.contact or not out_of_reach(hold, in_force.groups, now):
-            return ()
-        if not self.flood.takes(f"contact {self.contact}", now):
-            return ()
-        away = not out_of_reach(hold, in_force.groups)
-        data = noticedata.waiting(hold, in_force, now) | {"notice": "escalation", "contact": True, "away": away}
-        return self._each(hold, (self.contact,), data, in_force, now, alone="-nobody")
-
-    def _ask(self, hold: Hold, people: Sequence[str], gathered: Gathered, now: datetime) -> tuple[Intent, ...]:
-        """Each sees as much of the text as the policy allows them."""
-        blind = [p for p in people if gathered.in_force.preview(hold.lists, p, now) == "reasons"]
-        asked = noticedata.held(hold, gathered) | {
-            "notice": "approve",
-            "excerpt": gathered.reading.excerpt if isinstance(gathered.reading, Reading) else "",
-            "recipients_shown": [str(a) for a in hold.envelope.addresses[:MAX_SHOWN]],
-            "senders": sorted(hold.senders),
-            "covers": _covers(hold, gathered),
-        }
-        quoted = {"reasons": noticedata.reasons(hold, gathered.in_force, readable=True)}
-        less = {"excerpt": "", "marks": [*dict.fromkeys(veiled(mark, hold.subject) for mark in asked["marks"])]}
-        return (
-            *self._each(hold, [p for p in people if p not in blind], asked | quoted, gathered.in_force, now),
-            *self._each(hold, blind, asked | less, gathered.in_force, now),
-        )
-
-    def said(
-        self, hold: Hold, kind: str, said: Mapping[str, Any], id: str, in_force: InForce, now: datetime
-    ) -> tuple[Intent, ...]:
-        """A question to its writer, or the writer's answer or plea to the approvers. ``said``: ``by`` and ``comment``;
-        for an answer also ``question`` and ``asked_by``. Regardless of the flood limit: nobody else has their words."""
-        asked = {"question": "", "asked_by": ""} if kind == "answer" else {}
-        data = noticedata.waiting(hold, in_force, now) | asked | {"notice": kind, "said_at": utc_text(now), **said}
-        if kind in ("answer", "plea"):
-            return self._each(hold, approvers(hold, in_force, now), data, in_force, now, alone=f"-{id}")
-        return self._to(
-            hold.sender or "", data, f"{hold.hold_id}-{kind}-{id}", hold.hold_id, now, role="sender", alone=True
-        )
-
-    def rejected(self, verdict: Verdict, gathered: Gathered, now: datetime) -> tuple[Intent, ...]:
-        """An internal writer gets more than the SMTP reply, if the rule has ``explain``; else nobody gets a notice.
-        Without a writer who can be told, the owners are."""
-        enforced = [h for h in verdict.hits if h.mode is Mode.ENFORCE and h.action is Action.REJECT]
-        told, transaction = gathered.sender.told, gathered.transaction
-        if told is None:
-            return tuple(self._owners(sorted(gathered.facts.lists), transaction.id, gathered.in_force, now))
-        if not any(h.explain for h in enforced):
-            return ()
-        data = noticedata.rejected(enforced, gathered, now)
-        return self._to(told, data, f"{transaction.id}-rejected", None, now, role="sender")
-
-    def decided(
-        self, hold: Hold, outcome: str, by: str | None, comment: str, in_force: InForce, now: datetime
-    ) -> tuple[Intent, ...]:
-        """The writer gets the outcome; the other approvers learn that it is decided."""
-        data = noticedata.about(hold, in_force) | _outcome(outcome, by, comment, now)
-        others = sorted(set(approvers(hold, in_force, now)) - {by}) if not hold.asks_writer else []
-        return (*self._sender(hold, data, in_force, now), *self._each(hold, others, data, in_force, now))
-
-    def taken_back(
-        self,
-        hold: Hold,
-        outcome: str,
-        by: str,
-        comment: str,
-        in_force: InForce,
-        now: datetime,
-        *,
-        sending: Sending,
-        outgoing: Outgoing,
-    ) -> tuple[Intent, ...]:
-        """Everybody who was told of the approval is told that it is revoked, regardless of the flood limit.
-        ``outcome``: rejected, withdrawn or reopened; stopped, if somebody had it; or lapsed, if it lost its quorum
-        before it took effect."""
-        data = (
-            noticedata.waiting(hold, in_force, now)
-            | _outcome(outcome, by, comment, now)
-            | {
-                "back": outgoing.back,
-                "gone": outgoing.gone + outgoing.doubt,
-                "has": sending.stopped.sent,
-                "doubt": sending.stopped.doubted,
-                "left": sending.stopped.failed,
-            }
-        )
-        others = sorted(set(approvers(hold, in_force, now)) - {by})
-        asked = data | {"asked": outcome in ("reopened", "lapsed")}
-        return (
-            *self._sender(hold, data, in_force, now, alone=BACK),
-            *self._each(hold, others, asked, in_force, now, alone=BACK),
-        )
-
-    def expired(self, hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
-        data = noticedata.about(hold, in_force) | {
-            "notice": "expired",
-            "held_at": utc_text(hold.held_at),
-            "expired_at": utc_text(now),
-            "unconfirmed": hold.confirm is not None and hold.confirm.expires,
-        }
-        return self._sender(hold, data, in_force, now)
-
-    def reminder(self, hold: Hold, percent: int, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
-        """To those who have not voted yet."""
-        voted = {v.approver for v in hold.votes}
-        waiting = [a for a in approvers(hold, in_force, now) if a not in voted]
-        data = noticedata.waiting(hold, in_force, now) | {"notice": "reminder", "percent": percent}
-        return self._each(hold, waiting, data, in_force, now, suffix=str(percent))
-
-    def apart(self, hold: Hold, why: str, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
-        """To the approvers. ``why`` it waits: "differs", a copy that the approval does not cover; or "later", a letter of a
-        sender that came after those that were decided on."""
-        data = noticedata.waiting(hold, in_force, now) | {"notice": "reminder", "percent": 0, why: True}
-        return self._each(hold, approvers(hold, in_force, now), data, in_force, now, alone=f"-{why}")
-
-    def doubt(self, hold: Hold, people: int, since: datetime, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
-        """Whether a release to a list address was sent is unknown: the approvers are asked, and the contact is told,
-        regardless of the flood limit. ``people``: how many may have it; ``since``: when the question began."""
-        data = noticedata.waiting(hold, in_force, now) | {
-            "notice": "doubt",
-            "people": people,
-            "doubt_since": utc_text(since),
-            "again": now > since,
-        }
-        suffix = f"{now:%Y%m%dT%H%M%S}"
-        asked = approvers(hold, in_force, now)
-        contact = [self.contact] if self.contact and self.contact not in asked else []
-        return (
-            *self._each(hold, asked, data | {"contact": False}, in_force, now, suffix=suffix, alone="-asked"),
-            *self._each(hold, contact, data | {"contact": True}, in_force, now, suffix=suffix, alone="-contact"),
-        )
-
-    def escalation(self, hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
-        """No answer for an hour: the owners of its lists are told, and the out-of-hours approvers."""
-        told, asked = escalated_to(hold, in_force), approvers(hold, in_force, now)
-        data = noticedata.waiting(hold, in_force, now) | {"notice": "escalation", "contact": False, "away": False}
-        return (
-            *self._each(hold, [one for one in told if one in asked], data, in_force, now),
-            *self._each(hold, [one for one in told if one not in asked], data, in_force, now, role="owner"),
-            *self._stuck(hold, in_force, now),
-        )
-
-    def voted(
-        self,
-        hold: Hold,
-        person: str,
-        tag: str,
-        choice: str,
-        in_force: InForce,
-        now: datetime,
-        *,
-        proof: str = "",
-        refused: str = "",
-        word: str = "",
-    ) -> tuple[Intent, ...]:
-        """To an approver whose vote by mail was counted, or ``refused``. One mail for each notice ``tag`` and reason
-        ``word``, however many answers come."""
-        data = noticedata.about(hold, in_force) | {
-            "notice": "voted",
-            "writer": hold.asks_writer,
-            "choice": choice,
-            "proof": proof,
-            "refused": refused,
-            "said_at": utc_text(now),
-        }
-        id = "-".join(filter(None, (hold.hold_id, "voted", tag, word)))
-        return self._to(person, data, id, hold.hold_id, now, role="approver", alone=True)
+    def at(self, in_force: InForce, now: datetime) -> NoticesNow:
+        return NoticesNow(self, in_force, now)
 
     def stream(self, over: Exceeded, now: datetime) -> tuple[list[Event], tuple[Intent, ...]]:
         """A stream is above its limits: the journal entry and its owner's notice, once a window."""
@@ -339,25 +117,243 @@ class Notices:
         id = f"stream-{one.stream.name}{person}-{since_of(one, now):%Y%m%dT%H%M%S}-{_tag(one.stream.owner or '')}"
         return [event], (notice_to(id, recipient, {**noticedata.NONE, **about}),)
 
-    def _sender(
-        self, hold: Hold, data: Mapping[str, Any], in_force: InForce, now: datetime, *, alone: str = ""
+
+@dataclass(frozen=True, slots=True)
+class NoticesNow:
+    """Chooses who gets notices now, under the policy in force. Each method returns intents for the commit of the event itself."""
+
+    of: Notices
+    in_force: InForce
+    now: datetime
+
+    def held(self, hold: Hold, gathered: Gathered) -> tuple[Intent, ...]:
+        """The writer gets the reasons, the approvers are asked."""
+        if hold.confirm is not None and hold.asks_writer:
+            data = noticedata.held(hold, gathered) | noticedata.asked(hold) | {"notice": "confirm"}
+            return self._to(hold.sender or "", data, f"{hold.hold_id}-confirm", hold.hold_id, role="sender", alone=True)
+        return (
+            *self._sender(hold, noticedata.held(hold, gathered) | {"notice": "held"}),
+            *self._ask(hold, self._approvers(hold), gathered),
+            *self._stuck(hold),
+        )
+
+    def joined(self, before: Hold, grown: Hold | None, copy: Hold, gathered: Gathered) -> tuple[Intent, ...]:
+        """A copy of a held message causes no notice, except to a writer and to approvers who are new to it."""
+        if grown is None:
+            return ()
+        grown = replace(grown, copies=before.copies + 1)
+        known = set() if before.asks_writer else set(self._approvers(before))
+        new = sorted(set(self._approvers(grown)) - known) if not grown.asks_writer else []
+        told: tuple[Intent, ...] = ()
+        for writer in grown.told[len(before.told) :]:
+            data = noticedata.held(grown, gathered) | {"notice": "held", "part": copy.part}
+            told = self._to(writer, data, f"{grown.hold_id}-held-{_tag(writer)}", grown.hold_id, role="sender")
+        if grown.asks_writer:
+            return told
+        if before.asks_writer:
+            told = (*told, *self._not_any_more(grown))
+        return (*told, *self._ask(grown, new, gathered), *self._stuck(grown))
+
+    def unconfirmed(self, hold: Hold) -> tuple[Intent, ...]:
+        """Its writer has not confirmed it in time: they are told that others decide now, and the approvers are asked."""
+        data = self._waiting(hold) | {"notice": "reminder", "percent": 0, "unconfirmed": True}
+        return (
+            *self._not_any_more(hold),
+            *self._each(hold, self._approvers(hold), data, alone="-unconfirmed"),
+            *self._stuck(hold),
+        )
+
+    def _not_any_more(self, hold: Hold) -> tuple[Intent, ...]:
+        """To its writer, who was asked: others decide now."""
+        reasons = noticedata.reasons(hold, self.in_force)
+        data = self._waiting(hold) | {
+            "notice": "held",
+            "reasons": reasons,
+            "marks": [],
+            "more_marks": 0,
+        }
+        return self._to(hold.sender or "", data, f"{_stem(hold, data)}-now", hold.hold_id, role="sender", alone=True)
+
+    def _stuck(self, hold: Hold) -> tuple[Intent, ...]:
+        """Only its writer could decide, or everybody who could is away: the contact is told at once instead of after an
+        hour. In a flood only the first few are reported, since one remedy helps all."""
+        if not self.of.contact or not out_of_reach(hold, self.in_force.groups, self.now):
+            return ()
+        if not self.of.flood.takes(f"contact {self.of.contact}", self.now):
+            return ()
+        away = not out_of_reach(hold, self.in_force.groups)
+        data = self._waiting(hold) | {"notice": "escalation", "contact": True, "away": away}
+        return self._each(hold, (self.of.contact,), data, alone="-nobody")
+
+    def _ask(self, hold: Hold, people: Sequence[str], gathered: Gathered) -> tuple[Intent, ...]:
+        """Each sees as much of the text as the policy allows them."""
+        blind = [p for p in people if self.in_force.preview(hold.lists, p, self.now) == "reasons"]
+        asked = noticedata.held(hold, gathered) | {
+            "notice": "approve",
+            "excerpt": gathered.reading.excerpt if isinstance(gathered.reading, Reading) else "",
+            "recipients_shown": [str(a) for a in hold.envelope.addresses[:MAX_SHOWN]],
+            "senders": sorted(hold.senders),
+            "covers": _covers(hold, gathered),
+        }
+        quoted = {"reasons": noticedata.reasons(hold, self.in_force, readable=True)}
+        less = {"excerpt": "", "marks": [*dict.fromkeys(veiled(mark, hold.subject) for mark in asked["marks"])]}
+        return (
+            *self._each(hold, [p for p in people if p not in blind], asked | quoted),
+            *self._each(hold, blind, asked | less),
+        )
+
+    def said(self, hold: Hold, kind: str, said: Mapping[str, Any], id: str) -> tuple[Intent, ...]:
+        """A question to its writer, or the writer's answer or plea to the approvers. ``said``: ``by`` and ``comment``;
+        for an answer also ``question`` and ``asked_by``. Regardless of the flood limit: nobody else has their words."""
+        asked = {"question": "", "asked_by": ""} if kind == "answer" else {}
+        data = self._waiting(hold) | asked | {"notice": kind, "said_at": utc_text(self.now), **said}
+        if kind in ("answer", "plea"):
+            return self._each(hold, self._approvers(hold), data, alone=f"-{id}")
+        return self._to(hold.sender or "", data, f"{hold.hold_id}-{kind}-{id}", hold.hold_id, role="sender", alone=True)
+
+    def rejected(self, verdict: Verdict, gathered: Gathered) -> tuple[Intent, ...]:
+        """An internal writer gets more than the SMTP reply, if the rule has ``explain``; else nobody gets a notice.
+        Without a writer who can be told, the owners are."""
+        enforced = [h for h in verdict.hits if h.mode is Mode.ENFORCE and h.action is Action.REJECT]
+        told, transaction = gathered.sender.told, gathered.transaction
+        if told is None:
+            return tuple(self._owners(sorted(gathered.facts.lists), transaction.id))
+        if not any(h.explain for h in enforced):
+            return ()
+        data = noticedata.rejected(enforced, gathered, self.now)
+        return self._to(told, data, f"{transaction.id}-rejected", None, role="sender")
+
+    def decided(self, hold: Hold, outcome: str, by: str | None, comment: str) -> tuple[Intent, ...]:
+        """The writer gets the outcome; the other approvers learn that it is decided."""
+        data = noticedata.about(hold, self.in_force) | _outcome(outcome, by, comment, self.now)
+        others = sorted(set(self._approvers(hold)) - {by}) if not hold.asks_writer else []
+        return (*self._sender(hold, data), *self._each(hold, others, data))
+
+    def taken_back(
+        self,
+        hold: Hold,
+        outcome: str,
+        by: str,
+        comment: str,
+        *,
+        sending: Sending = UNSENT,
+        outgoing: Outgoing = NOTHING,
     ) -> tuple[Intent, ...]:
+        """Everybody who was told of the approval is told that it is revoked, regardless of the flood limit.
+        ``outcome``: rejected, withdrawn or reopened; stopped, if somebody had it; or lapsed, if it lost its quorum
+        before it took effect."""
+        data = (
+            self._waiting(hold)
+            | _outcome(outcome, by, comment, self.now)
+            | {
+                "back": outgoing.back,
+                "gone": outgoing.gone + outgoing.doubt,
+                "has": sending.stopped.sent,
+                "doubt": sending.stopped.doubted,
+                "left": sending.stopped.failed,
+            }
+        )
+        others = sorted(set(self._approvers(hold)) - {by})
+        asked = data | {"asked": outcome in ("reopened", "lapsed")}
+        return (
+            *self._sender(hold, data, alone=BACK),
+            *self._each(hold, others, asked, alone=BACK),
+        )
+
+    def expired(self, hold: Hold) -> tuple[Intent, ...]:
+        data = noticedata.about(hold, self.in_force) | {
+            "notice": "expired",
+            "held_at": utc_text(hold.held_at),
+            "expired_at": utc_text(self.now),
+            "unconfirmed": hold.confirm is not None and hold.confirm.expires,
+        }
+        return self._sender(hold, data)
+
+    def reminder(self, hold: Hold, percent: int) -> tuple[Intent, ...]:
+        """To those who have not voted yet."""
+        voted = {v.approver for v in hold.votes}
+        waiting = [a for a in self._approvers(hold) if a not in voted]
+        data = self._waiting(hold) | {"notice": "reminder", "percent": percent}
+        return self._each(hold, waiting, data, suffix=str(percent))
+
+    def apart(self, hold: Hold, why: str) -> tuple[Intent, ...]:
+        """To the approvers. ``why`` it waits: "differs", a copy that the approval does not cover; or "later", a letter of a
+        sender that came after those that were decided on."""
+        data = self._waiting(hold) | {"notice": "reminder", "percent": 0, why: True}
+        return self._each(hold, self._approvers(hold), data, alone=f"-{why}")
+
+    def doubt(self, hold: Hold, people: int, since: datetime) -> tuple[Intent, ...]:
+        """Whether a release to a list address was sent is unknown: the approvers are asked, and the contact is told,
+        regardless of the flood limit. ``people``: how many may have it; ``since``: when the question began."""
+        data = self._waiting(hold) | {
+            "notice": "doubt",
+            "people": people,
+            "doubt_since": utc_text(since),
+            "again": self.now > since,
+        }
+        suffix = f"{self.now:%Y%m%dT%H%M%S}"
+        asked = self._approvers(hold)
+        contact = [self.of.contact] if self.of.contact and self.of.contact not in asked else []
+        return (
+            *self._each(hold, asked, data | {"contact": False}, suffix=suffix, alone="-asked"),
+            *self._each(hold, contact, data | {"contact": True}, suffix=suffix, alone="-contact"),
+        )
+
+    def escalation(self, hold: Hold) -> tuple[Intent, ...]:
+        """No answer for an hour: the owners of its lists are told, and the out-of-hours approvers."""
+        told, asked = escalated_to(hold, self.in_force), self._approvers(hold)
+        data = self._waiting(hold) | {"notice": "escalation", "contact": False, "away": False}
+        return (
+            *self._each(hold, [one for one in told if one in asked], data),
+            *self._each(hold, [one for one in told if one not in asked], data, role="owner"),
+            *self._stuck(hold),
+        )
+
+    def voted(
+        self,
+        hold: Hold,
+        person: str,
+        tag: str,
+        choice: str,
+        *,
+        proof: str = "",
+        refused: str = "",
+        word: str = "",
+    ) -> tuple[Intent, ...]:
+        """To an approver whose vote by mail was counted, or ``refused``. One mail for each notice ``tag`` and reason
+        ``word``, however many answers come."""
+        data = noticedata.about(hold, self.in_force) | {
+            "notice": "voted",
+            "writer": hold.asks_writer,
+            "choice": choice,
+            "proof": proof,
+            "refused": refused,
+            "said_at": utc_text(self.now),
+        }
+        id = "-".join(filter(None, (hold.hold_id, "voted", tag, word)))
+        return self._to(person, data, id, hold.hold_id, role="approver", alone=True)
+
+    def _approvers(self, hold: Hold) -> list[str]:
+        return approvers(hold, self.in_force, self.now)
+
+    def _waiting(self, hold: Hold) -> dict[str, Any]:
+        return noticedata.waiting(hold, self.in_force, self.now)
+
+    def _sender(self, hold: Hold, data: Mapping[str, Any], *, alone: str = "") -> tuple[Intent, ...]:
         """``alone``: it is sent singly, under an id of its own."""
         if hold.sender is not None or hold.told:
             stem, id = _stem(hold, data) + alone, hold.hold_id
             told, data = ((one, f"{stem}-{_tag(one)}") for one in hold.told), {**data, "writer": True}
             everybody = (*(((hold.sender, stem),) if hold.sender else ()), *told)
-            intents = (self._to(one, data, n, id, now, role="sender", alone=bool(alone)) for one, n in everybody)
+            intents = (self._to(one, data, n, id, role="sender", alone=bool(alone)) for one, n in everybody)
             return tuple(intent for some in intents for intent in some)
-        return tuple(self._owners(hold.lists, hold.hold_id, in_force, now))
+        return tuple(self._owners(hold.lists, hold.hold_id))
 
     def _each(
         self,
         hold: Hold,
         people: Sequence[str],
         data: Mapping[str, Any],
-        in_force: InForce,
-        now: datetime,
         *,
         suffix: str = "",
         alone: str = "",
@@ -366,10 +362,10 @@ class Notices:
         """A deputy's notice names the absent person."""
         stem = f"{_stem(hold, data)}{suffix}{alone}"
         if data["notice"] in _ASKING or data.get("asked"):
-            data = {**data, **noticedata.bound(hold, in_force)}
+            data = {**data, **noticedata.bound(hold, self.in_force)}
         intents = (
             self._to(
-                one, {**data, **noticedata.in_place(hold, one, in_force, now)}, f"{stem}-{_tag(one)}", hold.hold_id, now,
+                one, {**data, **noticedata.in_place(hold, one, self.in_force, self.now)}, f"{stem}-{_tag(one)}", hold.hold_id,
                 role=role, alone=bool(alone),
             )
             for one in people
@@ -382,7 +378,6 @@ class Notices:
         data: Mapping[str, Any],
         intent_id: str,
         hold_id: str | None,
-        now: datetime,
         *,
         role: str,
         alone: bool = False,
@@ -392,22 +387,22 @@ class Notices:
         recipient = Address.parse_any(person)
         if recipient is None:
             return ()
-        if alone or self.flood.takes(f"{role} {person}", now):
+        if alone or self.of.flood.takes(f"{role} {person}", self.now):
             return (notice_to(intent_id, recipient, data, hold_id=hold_id),)
-        since = self.flood.since(now)
-        return (digest(recipient, {"notice": "digest", "role": role}, since, since + self.flood.window),)
+        since = self.of.flood.since(self.now)
+        return (digest(recipient, {"notice": "digest", "role": role}, since, since + self.of.flood.window),)
 
-    def _owners(self, lists: Iterable[str], first: str, in_force: InForce, now: datetime) -> Iterable[Intent]:
+    def _owners(self, lists: Iterable[str], first: str) -> Iterable[Intent]:
         """Messages without another reader: once an hour, in a digest to the owner of each list that they touch.
         ``first``: the first transaction, from which the journal is searched for rejections."""
-        seconds = self.owner_window.total_seconds()
-        since = datetime.fromtimestamp(now.timestamp() // seconds * seconds, UTC)
+        seconds = OWNER_WINDOW.total_seconds()
+        since = datetime.fromtimestamp(self.now.timestamp() // seconds * seconds, UTC)
         for name in lists:
-            info = in_force.registry.lists.get(name)
+            info = self.in_force.registry.lists.get(name)
             recipient = Address.parse_any(info.owner) if info is not None and info.owner else None
             if info is not None and recipient is not None:
                 data = {"notice": "owner-digest", "list": info.title or name, "list_name": name, "first": first}
-                yield digest(recipient, data, since, since + self.owner_window)
+                yield digest(recipient, data, since, since + OWNER_WINDOW)
 
 
 def digest(to: Address, data: Mapping[str, Any], since: datetime, until: datetime) -> Intent:

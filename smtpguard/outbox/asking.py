@@ -20,7 +20,7 @@ from smtpguard.guard.ports import Clock, Ledger
 from smtpguard.holds.model import Change, Hold, Move, after, event_on
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.envelope import Recipient
-from smtpguard.notices.intents import Notices
+from smtpguard.notices.intents import NoticesNow
 from smtpguard.outbox.attempt import over, persons_behind
 
 log = logging.getLogger(__name__)
@@ -29,39 +29,39 @@ AGAIN = timedelta(hours=1)
 NOBODY_ASKED = "no one is asked whether it was sent"
 
 
-async def sweep(ledger: Ledger, notices: Notices, in_force: InForce, now: datetime) -> int:
+async def sweep(ledger: Ledger, notices: NoticesNow) -> int:
     """Ask people about all releases that are due for it. Returns how many holds changed."""
     changed = 0
 
     def step(hold: Hold, recipients: Sequence[Recipient]) -> Change:
-        return _asked(hold, recipients, notices, in_force, now)
+        return _asked(hold, recipients, notices)
 
     for hold_id in await ledger.outbox.in_doubt():
         try:
-            await ledger.outbox.ask_about(hold_id, step, partial(over, in_force=in_force, now=now))
+            await ledger.outbox.ask_about(hold_id, step, partial(over, in_force=notices.in_force, now=notices.now))
             changed += 1
         except (LedgerError, KeyError) as error:
             log.warning("hold %s could not be read: %s", hold_id, type(error).__name__)
     return changed
 
 
-def _asked(hold: Hold, recipients: Sequence[Recipient], notices: Notices, in_force: InForce, now: datetime) -> Change:
-    people = sum(one.weight for one in persons_behind(hold, recipients, in_force))
+def _asked(hold: Hold, recipients: Sequence[Recipient], notices: NoticesNow) -> Change:
+    people = sum(one.weight for one in persons_behind(hold, recipients, notices.in_force))
     state = after(hold.state, Move.DOUBT)
     if state is None:
         return Change()  # it is not to be sent any more
-    asked = replace(hold, state=state, asked_at=now, attend_at=_next(in_force, now))
+    asked = replace(hold, state=state, asked_at=notices.now, attend_at=_next(notices.in_force, notices.now))
     counts: dict[str, Any] = {"recipients": len(recipients), "people": people}
-    event = event_on(hold, Kind.IN_DOUBT, now, addresses=_named(recipients), outcome="asked", **counts)
-    return Change(hold=asked, events=(event,), intents=notices.doubt(hold, people, now, in_force, now))
+    event = event_on(hold, Kind.IN_DOUBT, notices.now, addresses=_named(recipients), outcome="asked", **counts)
+    return Change(hold=asked, events=(event,), intents=notices.doubt(hold, people, notices.now))
 
 
-def reminded(hold: Hold, notices: Notices, in_force: InForce, now: datetime) -> Change:
+def reminded(hold: Hold, notices: NoticesNow) -> Change:
     """No answer yet: they are asked again."""
     assert hold.asked_at is not None
-    event = event_on(hold, Kind.REMINDED, now, what="doubt")
-    again = replace(hold, attend_at=_next(in_force, now))
-    return Change(hold=again, events=(event,), intents=notices.doubt(hold, hold.reach, hold.asked_at, in_force, now))
+    event = event_on(hold, Kind.REMINDED, notices.now, what="doubt")
+    again = replace(hold, attend_at=_next(notices.in_force, notices.now))
+    return Change(hold=again, events=(event,), intents=notices.doubt(hold, hold.reach, hold.asked_at))
 
 
 def said(
