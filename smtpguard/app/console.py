@@ -19,7 +19,6 @@ from smtpguard.app.explaining import Explained, Explainer
 from smtpguard.app.files import CannotStart, installation_secret
 from smtpguard.app.gathering import gathering
 from smtpguard.app.lists import on_list
-from smtpguard.app.mailingpeople import Matched
 from smtpguard.app.people import api, front
 from smtpguard.app.policies import Following
 from smtpguard.app.regularly import every
@@ -37,6 +36,7 @@ from smtpguard.holds.service import Approvals
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Session
 from smtpguard.mail.message import Message
+from smtpguard.mailings.matching import Matched
 from smtpguard.mailings.service import Mailings
 from smtpguard.policy.parse import Policy
 from smtpguard.processes.listeners import CannotListen, Wanted, open_all

@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from smtpguard.app.clock import SystemClock, ids
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from smtpguard.guard.ports import Clock
     from smtpguard.holds.deadlines import Deadlines
     from smtpguard.holds.service import Approvals
+    from smtpguard.mailings.matching import Matched
     from smtpguard.mailings.service import Mailings
     from smtpguard.notices.intents import Notices
     from smtpguard.notices.notice import NoticeHead
@@ -43,27 +45,22 @@ if TYPE_CHECKING:
 class Brakes:
     """What a freeze needs, without the policy in force."""
 
-    settings: Settings
     store: Store
     freezes: Freezes
     digester: Digester
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Services:
+class Services(Brakes):
     """``policies.current()`` is the policy in force, with its registry of lists. It raises PolicyUnreadable if this
     version cannot read that policy; a freeze is possible all the same."""
 
-    settings: Settings
-    store: Store
     policies: Following
     approvals: Approvals
-    freezes: Freezes
     mailings: Mailings
+    matching: Callable[..., Matched]
     returns: Callable[[], Returns]
-    digester: Digester
     clock: Clock
-    new_id: Callable[[], str]
     correcting: Callable[[], AbstractAsyncContextManager[Corrections]]
 
 
@@ -228,7 +225,7 @@ async def brakes(settings: Settings) -> AsyncIterator[Brakes]:
     """As fast as possible. Raises CannotStart and LedgerError."""
     async with opened(settings) as (store, digester):
         freezes = freezes_of(settings, store, SystemClock(), ids())
-        yield Brakes(settings=settings, store=store, freezes=freezes, digester=digester)
+        yield Brakes(store=store, freezes=freezes, digester=digester)
 
 
 @asynccontextmanager
@@ -236,6 +233,7 @@ async def services(settings: Settings) -> AsyncIterator[Services]:
     """Raises CannotStart and LedgerError."""
     from smtpguard.app.policies import Following
     from smtpguard.holds.service import Approvals
+    from smtpguard.mailings.matching import Matched
     from smtpguard.mailings.service import Mailings
 
     clock, new_id = SystemClock(), ids()
@@ -244,6 +242,7 @@ async def services(settings: Settings) -> AsyncIterator[Services]:
         with contextlib.suppress(PolicyUnreadable):
             await policies.follow()
         freezes = freezes_of(settings, store, clock, new_id)
+        mailings = Mailings(store, policies, clock, digester, term=term(settings))
         key = installation_secret(settings)
 
         def returns() -> Returns:
@@ -252,16 +251,15 @@ async def services(settings: Settings) -> AsyncIterator[Services]:
             return Returns(store, policies, clock, digester, freezes, key=key, new_id=new_id)
 
         yield Services(
-            settings=settings,
             store=store,
             policies=policies,
             approvals=Approvals(store, policies, clock, term=term(settings)),
             freezes=freezes,
-            mailings=Mailings(store, policies, clock, digester, term=term(settings)),
+            mailings=mailings,
+            matching=partial(Matched, mailings, store, policies, settings.policy.parent),
             returns=returns,
             digester=digester,
             clock=clock,
-            new_id=new_id,
             correcting=lambda: _corrections(settings, store, digester, clock, new_id),
         )
 

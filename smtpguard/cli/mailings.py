@@ -25,7 +25,6 @@ from smtpguard.mailings.model import MAY_HAVE, CopyStatus, Mailing, State
 from smtpguard.mailings.service import FEW, Back, NoAddresses, row
 
 if TYPE_CHECKING:
-    from smtpguard.app.mailingpeople import Matched
     from smtpguard.app.services import Services
 
 STATES = [state.value for state in State]
@@ -133,7 +132,7 @@ async def people(
         statuses = set(CopyStatus) - {CopyStatus.NONE} if what == "all" else set(STATUSES[what])
         found = may = 0
         try:
-            matched = _matched(services, whole, name=name, file=file, column=column)
+            matched = services.matching(whole, name=name, file=file, column=column)
             async for address, status in matched.people():
                 if status in statuses:
                     found += 1
@@ -214,25 +213,13 @@ async def correct(
             click.echo(f"{made.beyond:,} more got it behind addresses of which nobody here knows who that is", err=True)
 
 
-def _matched(
-    services: Services, mailing_id: str, *, name: str | None, file: Path | None, column: str | None
-) -> Matched:
-    """Raises NoAddresses."""
-    from smtpguard.app.mailingpeople import Matched
-
-    folder = services.settings.policy.parent
-    return Matched(
-        services.mailings, services.store, services.policies, folder, mailing_id, name=name, file=file, column=column
-    )
-
-
 async def _statuses(services: Services, mailing: Mailing, file: Path, column: str | None) -> dict[bytes, CopyStatus]:
     """What became of the copy of each address in the file, by its digest."""
     from smtpguard.mail.address import Address
 
     digester = services.policies.current().registry.digester
     try:
-        matched = _matched(services, mailing.mailing_id, name=None, file=file, column=column)
+        matched = services.matching(mailing.mailing_id, name=None, file=file, column=column)
         found = {digester.of(Address.parse(one)): status async for one, status in matched.people()}
     except NoAddresses as error:
         raise CannotRun(str(error)) from None

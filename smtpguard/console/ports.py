@@ -4,10 +4,9 @@ use. mypy proves in app that those fit."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, tzinfo
-from pathlib import Path
 from typing import Protocol
 
 from smtpguard.accounts.model import Account, AccountChange, AccountKeys, Session, Token, TurnStep
@@ -29,7 +28,8 @@ from smtpguard.lists.recipients import Classified
 from smtpguard.locale.phrase import Said
 from smtpguard.mail.address import Address
 from smtpguard.mail.message import Message
-from smtpguard.mailings.model import CopyStatus, Grown
+from smtpguard.mailings.matching import Matched
+from smtpguard.mailings.model import Grown
 from smtpguard.mailings.service import Mailings
 from smtpguard.policy.absences import Absence
 from smtpguard.policy.parse import Policy
@@ -175,22 +175,6 @@ class Explained(Protocol):
     def recipients(self) -> Classified: ...
 
 
-class Matched(Protocol):
-    """Matches given addresses with a mailing's recipients. ``older``: lists that have changed since the mailing went to
-    their addresses, so that an export from then is needed; complete once ``people`` has ended."""
-
-    @property
-    def older(self) -> Sequence[str]: ...
-
-    def people(self) -> AsyncIterator[tuple[str, CopyStatus]]:
-        """Each address, and the status of the copy to it. Raises NoAddresses."""
-
-
-class Matching(Protocol):
-    def __call__(self, mailing_id: str, *, name: str | None, file: Path | None, column: str | None) -> Matched:
-        """Match the members of a list, or a CSV file. Raises NoAddresses."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guide:
     """The guide to the policy for people who write mail. ``policy``: returns the one in force, raises LedgerError.
@@ -217,7 +201,8 @@ class ConsoleServices:
     returns: Returns
     explain: Callable[[Message, Address | None, Sequence[Address]], Awaitable[Explained]]
     """What would happen to a message with this reverse-path to these recipients, under the policy in force."""
-    matching: Matching
+    matching: Callable[..., Matched]
+    """Match the members of a list, or a CSV file, with those whom a mailing went to."""
     corrections: Corrections
     clock: Clock
     url: str = ""

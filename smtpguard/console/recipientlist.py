@@ -20,7 +20,8 @@ from smtpguard.mail.address import Address
 from smtpguard.mailings.model import MAY_HAVE, CopyStatus, Mailing, set_of
 
 if TYPE_CHECKING:
-    from smtpguard.console.ports import ConsoleServices, Matched
+    from smtpguard.console.ports import ConsoleServices
+    from smtpguard.mailings.matching import Matched
 
 SENT, MAY = "sent", "may have"
 _PIECE = 64 << 10

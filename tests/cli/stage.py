@@ -9,6 +9,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -19,6 +20,7 @@ from smtpguard.admission.correcting import Corrections
 from smtpguard.cli import held
 from smtpguard.cli.context import Context
 from smtpguard.freezes.service import Freezes
+from smtpguard.mailings.matching import Matched
 from smtpguard.mailings.service import Mailings
 from smtpguard.store.store import Store
 from tests.guard.house import DOCUMENTS, MEMBERS, RAMADAN, FakePassage, House, house
@@ -44,19 +46,19 @@ class Stage:
         async with house(self.folder, documents=self.documents) as home:
             home.clock.pass_(minutes=5)
             home.term = replace(home.term, release_delay_seconds=self.release_delay)
+            mailings = Mailings(home.store, home, home.clock, home.in_force.registry.digester)
             yield SimpleNamespace(
                 store=home.store,
                 policies=home,
                 approvals=home.approvals(),
-                mailings=Mailings(home.store, home, home.clock, home.in_force.registry.digester),
+                mailings=mailings,
+                matching=partial(Matched, mailings, home.store, home, self.folder),
                 freezes=Freezes(
                     home.store, home.clock, new_id=lambda: f"F{next(self._numbers)}", freeze_hook=self.hooks,
                     recall_seconds=0, loud=False,
                 ),
                 clock=home.clock,
                 digester=home.in_force.registry.digester,
-                settings=SimpleNamespace(policy=self.folder / "policy.yaml"),
-                new_id=lambda: "X",
                 correcting=lambda: contextlib.nullcontext(
                     Corrections(
                         ledger=home.store, policies=home, gather=home.gather, clock=home.clock, new_id=lambda: next(home.ids),

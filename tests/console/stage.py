@@ -19,7 +19,6 @@ from argon2 import PasswordHasher
 from smtpguard.accounts.model import Account, Role
 from smtpguard.admission.correcting import Corrections
 from smtpguard.app.explaining import Explained, Explainer
-from smtpguard.app.mailingpeople import Matched
 from smtpguard.app.people import Front, api, front
 from smtpguard.app.services import accounts
 from smtpguard.config.settings import Settings, settings_of
@@ -34,6 +33,7 @@ from smtpguard.journal.event import Event
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Session
 from smtpguard.mail.message import Message
+from smtpguard.mailings.matching import Matched
 from smtpguard.mailings.service import Mailings
 from smtpguard.policy.parse import parse
 from smtpguard.reading.surroundings import Surroundings

@@ -9,11 +9,11 @@ import httpx2
 import pytest
 
 from smtpguard.accounts.model import Role
-from smtpguard.app.mailingpeople import Matched
 from smtpguard.lists.digest import Digester
 from smtpguard.mail.address import Address
 from smtpguard.mail.reply import RELAY_LOST
 from smtpguard.mail.transaction import Lost
+from smtpguard.mailings.matching import Matched
 from smtpguard.mailings.model import set_of
 from tests.console.api.program import program
 from tests.console.holding import ANNA, DPO, EVA, OMAR, text
