@@ -21,7 +21,7 @@ from sqlalchemy import Connection, Table, update
 
 from smtpguard.database import schema
 from smtpguard.database.codec import Codec
-from smtpguard.database.engine import array_of, cursor_of, rows_of
+from smtpguard.database.engine import among, array_of, cursor_of, rows_of
 from smtpguard.database.failpoint import passes, traced
 from smtpguard.database.fronts import File, Fronts, Shared, is_locked, scope_key
 from smtpguard.journal import bypass
@@ -51,8 +51,6 @@ _TYPES = {
     "LargeBinary": "bytea",
     "Boolean": "boolean",
 }
-_SIZES = (4, 32, 128, 500)  # numbers of values in one IN (...)
-_MOST_VALUES = 500
 _FREEZES = 'SELECT doc FROM "freeze" WHERE NOT lifted ORDER BY freeze_id'
 
 
@@ -197,19 +195,9 @@ class Batch:
         return rows
 
     def among(self, sql: str, values: Sequence[Any], first: Sequence[Any] = ()) -> Iterator[Row]:
-        """The rows in which a column has one of these values. ``{}`` follows the column's name; ``first``: the values
-        of placeholders before it. The statements are few, so that they need not be prepared each time: on SQLite
-        they have a few fixed sizes."""
-        if not self._sqlite:
-            if values:
-                kind = "bigint" if isinstance(values[0], int) else "bytea" if isinstance(values[0], bytes) else "text"
-                yield from self.select(sql.format(f"= ANY(?::{kind}[])"), (*first, array_of(kind, values)))
-            return
-        for start in range(0, len(values), _MOST_VALUES):
-            some = values[start : start + _MOST_VALUES]
-            size = next(size for size in _SIZES if size >= len(some))
-            marks = f"IN ({', '.join('?' * size)})"
-            yield from self.select(sql.format(marks), (*first, *some, *[some[-1]] * (size - len(some))))
+        """The rows in which a column has one of these values (engine.among)."""
+        for statement in among(sql, values, first, sqlite=self._sqlite):
+            yield from self.select(*statement)
 
     def execute(self, sql: str, rows: Sequence[Row]) -> None:
         """Execute once for each row."""
@@ -450,7 +438,7 @@ class Batch:
         return len(new)
 
     def _is_ahead(self, fronted: Sequence[Fronted]) -> bool:
-        return any(each.generation > self.head.generation for each in fronted if each.kind == Kind.VERDICT.value)
+        return any(each.generation > self.head.generation for each in fronted if each.kind == _VERDICT)
 
     def move_front(self, file: File, most: int = sys.maxsize) -> int | None:
         """Move what is synced in a front, about ``most`` octets of it, without waiting for its process. Returns the

@@ -439,6 +439,34 @@ def rows_of(connection: Connection, sql: str, values: Sequence[Any] = ()) -> lis
         return rows
 
 
+def among(
+    sql: str, values: Sequence[Any], first: Sequence[Any] = (), *, sqlite: bool
+) -> Iterator[tuple[str, Sequence[Any]]]:
+    """The statements, with their values, for the rows in which a column has one of these values. ``{}`` follows the
+    column's name; ``first``: the values of placeholders before it. The statements are few, so that they need not be
+    prepared each time: on SQLite they have a few fixed sizes."""
+    if not sqlite:
+        if values:
+            kind = "bigint" if isinstance(values[0], int) else "bytea" if isinstance(values[0], bytes) else "text"
+            yield sql.format(f"= ANY(?::{kind}[])"), (*first, array_of(kind, values))
+        return
+    for start in range(0, len(values), _SIZES[-1]):
+        some = values[start : start + _SIZES[-1]]
+        size = next(size for size in _SIZES if size >= len(some))
+        marks = f"IN ({', '.join('?' * size)})"
+        yield sql.format(marks), (*first, *some, *[some[-1]] * (size - len(some)))
+
+
+_SIZES = (4, 32, 128, 500)  # numbers of values in one IN (...)
+
+
+def rows_among(connection: Connection, sql: str, values: Sequence[Any], first: Sequence[Any] = ()) -> Iterator[Any]:
+    """As ``rows_of``, the rows in which a column has one of these values (among)."""
+    sqlite = isinstance(connection.connection.driver_connection, sqlite3.Connection)
+    for statement in among(sql, values, first, sqlite=sqlite):
+        yield from rows_of(connection, *statement)
+
+
 class Array(bytes):
     """An array as PostgreSQL sends and receives it in binary (array_recv): written as text, each octet string is
     encoded in hexadecimal here and decoded there."""

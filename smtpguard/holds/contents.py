@@ -19,6 +19,7 @@ from pathlib import Path
 from sqlalchemy import Connection, bindparam, delete, exists, func, insert, or_, select, update
 
 from smtpguard.database.batch import Batch
+from smtpguard.database.engine import rows_of
 from smtpguard.database.errors import ContentMissing, Full
 from smtpguard.database.failpoint import passes
 from smtpguard.database.schema import chunk, content, hold, outbox, returned
@@ -69,23 +70,24 @@ def kept(connection: Connection, sha256: str) -> bool:
 
 def load(connection: Connection, sha256: str, spool: Path) -> Message:
     """The content, with its hash checked. Raises ContentMissing, also if it is damaged."""
-    row = connection.execute(select(content.c.size, content.c.whole).where(content.c.sha256 == sha256)).one_or_none()
-    if row is None or not row.whole:
+    found = rows_of(connection, "SELECT size FROM content WHERE sha256 = ? AND whole", (sha256,))
+    if not found:
         raise ContentMissing("the content is not kept")
+    [(size,)] = found
     digest = hashlib.sha256()
-    query = select(chunk.c.data).where(chunk.c.sha256 == sha256, chunk.c.n == bindparam("n"))
-    parts = max(1, -(-row.size // CHUNK_BYTES))
+    parts = max(1, -(-size // CHUNK_BYTES))
 
     def chunks() -> Iterator[bytes]:
         for n in range(parts):
-            data = connection.execute(query, {"n": n}).scalar_one_or_none()
-            if data is None:
+            stored = rows_of(connection, "SELECT data FROM chunk WHERE sha256 = ? AND n = ?", (sha256, n))
+            if not stored:
                 raise ContentMissing("a chunk of the content is missing")
+            [(data,)] = stored
             digest.update(data)
             yield bytes(data)
 
     raw: Content
-    if row.size <= SPOOL_BYTES:
+    if size <= SPOOL_BYTES:
         raw = b"".join(chunks())
     else:
         spool.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -94,7 +96,7 @@ def load(connection: Connection, sha256: str, spool: Path) -> Message:
                 file.write(data)
             file.flush()
             raw = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    if digest.hexdigest() != sha256 or len(raw) != row.size:
+    if digest.hexdigest() != sha256 or len(raw) != size:
         raise ContentMissing("the content is damaged: it does not have its SHA-256")
     return Message(raw=raw, sha256=sha256)
 

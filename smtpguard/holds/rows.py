@@ -13,7 +13,6 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     and_,
-    bindparam,
     case,
     func,
     insert,
@@ -26,6 +25,7 @@ from sqlalchemy import (
 
 from smtpguard.database.access import among
 from smtpguard.database.batch import Batch
+from smtpguard.database.engine import rows_of
 from smtpguard.database.schema import hold as table
 from smtpguard.holds.model import HOLD, Hold, HoldQuery, Rank, State
 from smtpguard.journal.chain import microseconds
@@ -34,8 +34,8 @@ from smtpguard.policy.verdict import Mode
 from smtpguard.reading.shown import Shown
 
 _COLUMNS = (table.c.state, table.c.acknowledged, table.c.doc, table.c.copies, table.c.reach, table.c.lead)
-_BY_ID = select(*_COLUMNS).where(table.c.hold_id == bindparam("hold_id"))
-_PEOPLE = select(table.c.people).where(table.c.hold_id == bindparam("hold_id"))
+_BY_ID = f"SELECT {', '.join(column.name for column in _COLUMNS)} FROM hold WHERE hold_id = ?"
+_PEOPLE = "SELECT people FROM hold WHERE hold_id = ?"
 _INSERT = insert(table)
 _TWINS = """SELECT key, state, acknowledged, doc, copies, reach, lead FROM hold WHERE (state IN ('waiting', 'approved', 'releasing', 'void') OR asked IS NOT NULL OR (state IN ('released', 'granted') AND over_at > ? AND NOT EXISTS (
   SELECT 1 FROM outbox JOIN delivery ON delivery.intent_id = outbox.intent_id
@@ -49,7 +49,7 @@ def _read(state: str, acknowledged: bool, text: str, copies: int | None, reach: 
     document = json.loads(text)
     if state == State.RELEASED.value and document.get("kind") == "test":
         state = State.GRANTED.value  # as an earlier version wrote it
-    document["state"], document["acknowledged"], document["primary"] = state, acknowledged, lead or ""
+    document["state"], document["acknowledged"], document["primary"] = state, bool(acknowledged), lead or ""
     if copies is not None:
         document["copies"] = copies
     if reach is not None:
@@ -112,8 +112,8 @@ def grow(connection: Connection, hold: Hold) -> None:
 
 def people(connection: Connection, hold_id: str) -> tuple[list[bytes], list[bytes]]:
     """For a hold of a mailing: digests of those for whom it is held, and of those who get it whatever is decided."""
-    found = connection.execute(_PEOPLE, {"hold_id": hold_id}).scalar()
-    return ([], []) if found is None else parted(bytes(found))
+    found = rows_of(connection, _PEOPLE, (hold_id,))
+    return parted(bytes(found[0][0])) if found and found[0][0] is not None else ([], [])
 
 
 def people_of(connection: Connection, ids: Sequence[str]) -> list[bytes]:
@@ -144,8 +144,8 @@ def acknowledge(connection: Connection, hold_ids: Iterable[str], answered: bool 
 
 
 def find(connection: Connection, hold_id: str) -> Hold | None:
-    row = connection.execute(_BY_ID, {"hold_id": hold_id}).one_or_none()
-    return None if row is None else _read(*row)
+    found = rows_of(connection, _BY_ID, (hold_id,))
+    return _read(*found[0]) if found else None
 
 
 def several(connection: Connection, ids: Sequence[str]) -> list[Hold]:

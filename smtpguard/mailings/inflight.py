@@ -14,10 +14,11 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, bindparam, func, or_, select, text
+from sqlalchemy import Connection, func, select
 
 from smtpguard.database.access import among
-from smtpguard.database.schema import SEVERAL, SINGLE, delivery, hold, mailing, outbox, reached, underway
+from smtpguard.database.engine import rows_among
+from smtpguard.database.schema import SEVERAL, SINGLE, mailing, reached
 from smtpguard.journal.chain import instant
 from smtpguard.journal.delivery import DeliveryStatus
 from smtpguard.mailings.model import ON_THE_WAY, CopyStatus, Grown
@@ -25,38 +26,19 @@ from smtpguard.outbox.model import OF_CONTENT, IntentKind
 
 LET_GO = tuple(int(status) for status in sorted(ON_THE_WAY))
 """As in the column: for these statuses the entries in flight decide whether the person has it."""
-_OF_CONTENT = [kind.value for kind in OF_CONTENT]
 _APART = bytes(8)
 """The separator in the column of people: before it are the recipients whose copy is held, after it those who get it now.
 As long as a digest."""
-_MANY = 500
-# Made once, since every attempt of a release asks them.
-_NUMBERS: BindParameter[int] = bindparam("numbers", expanding=True)
-_PEOPLE: BindParameter[bytes] = bindparam("people", expanding=True)
-_RELAYING = select(underway.c.mailing, underway.c.people, underway.c.doubt).where(
-    underway.c.mailing.in_(_NUMBERS), underway.c.people.is_not(None)
-)
-_SENDING = (
-    select(mailing.c.n, outbox.c.intent_id, outbox.c.kind, hold.c.people)
-    .select_from(outbox.join(hold, hold.c.hold_id == outbox.c.hold_id).join(mailing, mailing.c.id == hold.c.mailing))
-    .where(
-        outbox.c.done.is_(False),
-        outbox.c.kind.in_(_OF_CONTENT),
-        mailing.c.n.in_(_NUMBERS),
-        hold.c.people.is_not(None),
-    )
-)
-_SENDING_THEM = _SENDING.where(or_(hold.c.people.in_(_PEOPLE), func.length(hold.c.people) > len(_APART)))
-_SENDING_HOLDS = _SENDING.where(hold.c.hold_id.in_(bindparam("holds", expanding=True)))
-_FOR_SEVERAL = (
-    select(hold.c.hold_id)
-    .where(hold.c.mailing.in_(select(mailing.c.id).where(mailing.c.n.in_(_NUMBERS))), text(SEVERAL))
-    .limit(1)
-)
-_FOR_SINGLE = select(hold.c.hold_id).where(hold.c.people.in_(_PEOPLE), text(SINGLE))
-_RESULTS = select(delivery.c.intent_id, delivery.c.state, delivery.c.people).where(
-    delivery.c.intent_id.in_(bindparam("entries", expanding=True))
-)
+# In SQL, since every attempt of a release asks them:
+_RELAYING = "SELECT mailing, people, doubt FROM underway WHERE people IS NOT NULL AND mailing {}"
+_SENDING = f"""SELECT m.n, o.intent_id, o.kind, h.people FROM outbox AS o JOIN hold AS h ON h.hold_id = o.hold_id
+ JOIN mailing AS m ON m.id = h.mailing WHERE NOT o.done AND o.kind IN ({", ".join(repr(kind.value) for kind in OF_CONTENT)})
+ AND h.people IS NOT NULL AND """
+_SENDING_HOLDS = f"{_SENDING} h.hold_id {{}}"
+_SENDING_COPIES = f"{_SENDING} m.n {{}}"
+_FOR_SEVERAL = f"SELECT 1 FROM hold WHERE {SEVERAL} AND mailing IN (SELECT id FROM mailing WHERE n {{}}) LIMIT 1"
+_FOR_SINGLE = f"SELECT hold_id FROM hold WHERE {SINGLE} AND people {{}}"
+_RESULTS = "SELECT intent_id, state, people FROM delivery WHERE intent_id {}"
 _FEW = 100
 """Up to so many people are named in the query; for more, entries are chosen from all."""
 _Result = tuple[str, bytes | None]
@@ -87,46 +69,37 @@ def going(
     copies of the mailing wait in the outbox."""
     found = {n: InFlight() for n in numbers}
     wanted = None if people is None else frozenset(people)
-    values: dict[str, Any] = {"numbers": list(found)}
-    for n, some, doubt in connection.execute(_RELAYING, values):
+    for n, some, doubt in rows_among(connection, _RELAYING, list(found)):
         (found[n].doubted if doubt else found[n].people).update(split(bytes(some)))
-    sending = _SENDING
-    if wanted is not None and len(wanted) <= _FEW:
-        holds = _of_single(connection, list(found), sorted(wanted))
-        if holds is None:
-            sending, values["people"] = _SENDING_THEM, sorted(wanted)
-        elif not holds:
-            return found
-        else:
-            sending, values["holds"] = _SENDING_HOLDS, holds
     entries: dict[str, tuple[int, set[bytes]]] = {}
-    for n, intent_id, kind, some in connection.execute(sending, values):
+    for n, intent_id, kind, some in _entries(connection, list(found), wanted):
         held, apart = parted(bytes(some))
         mine = set(apart if kind == IntentKind.PART.value else held)
-        if wanted is None or not wanted.isdisjoint(mine):
+        if n in found and (wanted is None or not wanted.isdisjoint(mine)):
             entries[intent_id] = n, mine
-    for intent_id, results in _results(connection, list(entries)):
-        n, mine = entries[intent_id]
-        _sending(results, found[n], mine)
+    results: dict[str, list[_Result]] = {intent_id: [] for intent_id in entries}
+    for intent_id, state, behind in rows_among(connection, _RESULTS, list(entries)):
+        results[intent_id].append((state, behind))
+    for intent_id, (n, mine) in entries.items():
+        _sending(results[intent_id], found[n], mine)
     return found
 
 
-def _of_single(connection: Connection, numbers: Sequence[int], wanted: Sequence[bytes]) -> list[str] | None:
-    """The holds for one of these people alone, by an index: joined in the query, the planner would begin with all that
-    waits in the outbox. None if the mailings also have holds for several people, who can only be compared."""
-    if connection.execute(_FOR_SEVERAL, {"numbers": numbers}).first():
-        return None
-    return list(connection.execute(_FOR_SINGLE, {"people": wanted}).scalars())
-
-
-def _results(connection: Connection, intents: Sequence[str]) -> Iterator[tuple[str, Sequence[_Result]]]:
-    """For each entry the status of each recipient, with the people behind it if they are known."""
-    for start in range(0, len(intents), _MANY):
-        some = intents[start : start + _MANY]
-        results: dict[str, list[_Result]] = {intent_id: [] for intent_id in some}
-        for intent_id, state, behind in connection.execute(_RESULTS, {"entries": some}):
-            results[intent_id].append((state, behind))
-        yield from results.items()
+def _entries(connection: Connection, numbers: Sequence[int], wanted: frozenset[bytes] | None) -> Iterator[Any]:
+    """The entries of the outbox for copies of these mailings, or of others. For a few people that are each the only one of
+    a hold, by the index of those holds: joined in the query, the planner would begin with all that waits in the
+    outbox. Holds for several people can only be compared."""
+    if wanted is None or len(wanted) > _FEW:
+        yield from rows_among(connection, _SENDING_COPIES, numbers)
+        return
+    if any(rows_among(connection, _FOR_SEVERAL, numbers)):
+        of = f"{_SENDING} m.n IN ({', '.join(map(str, numbers))})"
+        yield from rows_among(
+            connection, f"{of} AND (length(h.people) > {len(_APART)} OR h.people {{}})", sorted(wanted)
+        )
+        return
+    holds = [hold_id for (hold_id,) in rows_among(connection, _FOR_SINGLE, sorted(wanted))]
+    yield from rows_among(connection, _SENDING_HOLDS, holds)
 
 
 def _sending(results: Sequence[_Result], into: InFlight, people: set[bytes]) -> None:

@@ -14,7 +14,6 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
-    BindParameter,
     Boolean,
     Connection,
     FromClause,
@@ -35,6 +34,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from smtpguard.database.access import among
 from smtpguard.database.batch import Batch
+from smtpguard.database.engine import rows_of as rows_in
 from smtpguard.database.failpoint import passes
 from smtpguard.database.schema import delivery, hold, outbox
 from smtpguard.holds.model import HOLD, SENDING, State, held_up_by
@@ -79,6 +79,8 @@ _LEASED = "SELECT token, done FROM outbox WHERE intent_id = ?"
 _LEFT = f"SELECT recipient, n, state, further, people FROM delivery WHERE intent_id = ? AND further <> '{_NOTHING}' ORDER BY n"
 _COME_TO = f"SELECT state, COUNT(*) FROM delivery WHERE intent_id = ? AND further = '{_NOTHING}' GROUP BY state"
 _NEXT = f"SELECT further, MIN(next_at) FROM delivery WHERE intent_id = ? AND further <> '{_NOTHING}' GROUP BY further"
+_ASKED = f"""SELECT intent_id, n, recipient, doubts, people FROM delivery WHERE intent_id IN (
+ SELECT intent_id FROM outbox WHERE hold_id = ? AND kind = '{_RELEASE}') AND further = '{_ASK}' AND next_at <= ? ORDER BY n"""
 _SET_DELIVERY = """UPDATE delivery SET state = ?, next_at = ?, reply = ?, doubts = ?, further = ?, people = COALESCE(?, people)
  WHERE intent_id = ? AND n = ?"""
 _SET_BEGUN = "UPDATE outbox SET leased_until = 0 WHERE intent_id = ?"
@@ -388,16 +390,15 @@ class AskedRecipient:
 
 
 def asked(connection: Connection, hold_id: str, now_us: int) -> list[AskedRecipient]:
-    rows = connection.execute(_ASKED, {"hold_id": hold_id, "now": now_us})
     return [
         AskedRecipient(
-            intent_id=row.intent_id,
-            n=row.n,
-            recipient=RECIPIENT.loads(row.recipient),
-            doubts=row.doubts,
-            people=frozenset(_digests(row.people)),
+            intent_id=intent_id,
+            n=n,
+            recipient=RECIPIENT.loads(recipient),
+            doubts=doubts,
+            people=frozenset(_digests(people)),
         )
-        for row in rows
+        for intent_id, n, recipient, doubts, people in rows_in(connection, _ASKED, (hold_id, now_us))
     ]
 
 
@@ -425,19 +426,8 @@ def confirmed(some: Sequence[AskedRecipient]) -> list[RecipientChange]:
     ]
 
 
-def _release_of(hold_id: str | BindParameter[str]) -> Select[tuple[str]]:
+def _release_of(hold_id: str) -> Select[tuple[str]]:
     return select(outbox.c.intent_id).where(outbox.c.hold_id == hold_id, outbox.c.kind == _RELEASE)
-
-
-_ASKED = (
-    select(delivery)
-    .where(
-        delivery.c.intent_id.in_(_release_of(bindparam("hold_id"))),
-        delivery.c.further == _ASK,
-        delivery.c.next_at <= bindparam("now", type_=BigInteger),
-    )
-    .order_by(delivery.c.n)
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

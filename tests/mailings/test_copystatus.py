@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection
-from sqlalchemy import event as listening
 
 from smtpguard.admission.model import Admission, Seen
 from smtpguard.guard import ports
@@ -327,19 +326,12 @@ async def test_a_release_needs_no_query_for_each_waiting_copy(store: Store) -> N
 
     def asked(connection: Connection) -> tuple[InFlight, InFlight, str, int]:
         every = going(connection, [1])[1]
-        statements: list[tuple[str, Any]] = []
-
-        def noted(_: Connection, __: Any, sql: str, values: Any, *___: Any) -> None:
-            statements.append((sql, values))
-
-        listening.listen(connection, "before_cursor_execute", noted)
+        statements: list[str] = []
+        driver: Any = connection.connection.driver_connection
+        driver.set_trace_callback(statements.append)
         some = going(connection, [1], wanted)[1]
-        listening.remove(connection, "before_cursor_execute", noted)
-        plans = [
-            str(connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", values).all())
-            for sql, values in statements
-            if connection.dialect.name == "sqlite"
-        ]
+        driver.set_trace_callback(None)
+        plans = [str(driver.execute(f"EXPLAIN QUERY PLAN {sql}").fetchall()) for sql in statements]
         return every, some, "".join(plans), len(statements)
 
     every, some, plans, statements = await store.ask(asked)
