@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from smtpguard.journal.event import Event, Kind
+from smtpguard.mail.hashing import sha256
 
 GENESIS = bytes(32)
 _DOMAIN = b"smtpguard journal entry 1\n"
@@ -190,19 +191,10 @@ def event_from(kind: str, id: str, at: datetime, body: str, clear: str | None) -
     )
 
 
-_PIECE = 2047
-"""For more octets at once hashlib releases the interpreter's lock, and would wait for it while the event loop is busy.
-"""
-
-
 def link(prev: bytes, seq: int, at: int, kind: str, id: str, body: str) -> bytes:
     """The hash of the entry with these fields after the entry whose hash is ``prev``."""
     text = f"{seq} {at} {len(kind)}:{kind} {len(id)}:{id} {len(body)}:{body}"
-    octets = _DOMAIN + prev + text.encode("utf-8", "surrogatepass")
-    digest = hashlib.sha256(octets[:_PIECE])
-    for start in range(_PIECE, len(octets), _PIECE):
-        digest.update(octets[start : start + _PIECE])
-    return digest.digest()
+    return sha256(_DOMAIN + prev + text.encode("utf-8", "surrogatepass")).digest()
 
 
 def runs_on(rows: Sequence[Any], seq: int, prev: bytes) -> bytes | None:

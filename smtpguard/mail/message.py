@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import mmap
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from smtpguard.mail.constant import computed, constant, maker
+from smtpguard.mail.hashing import sha256
 
 Content = bytes | mmap.mmap
 """Content in memory or mapped from a spool file. Only ``len``, slices and ``find`` work on both."""
@@ -88,7 +88,7 @@ class Message:
 
     @classmethod
     def of(cls, raw: Content) -> Message:
-        return cls(raw=raw, sha256=hashlib.sha256(raw).hexdigest())
+        return cls(raw=raw, sha256=sha256(raw).hexdigest())
 
     @property
     def size_bytes(self) -> int:
