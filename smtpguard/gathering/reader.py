@@ -79,17 +79,17 @@ class BoundedReader:
         policy, around = self._around()
         depth = Depth.TEXT if Source.TEXT in need else Depth.HEADERS
         small = _small(message, depth, self._pool)
-        if depth is Depth.TEXT or not small:  # to read a header again takes less than to remember it
-            found = self._remembered(message.sha256, policy, depth)
-            if found is not None or not small:
-                return found
-            if self._texts[0] != policy:
-                self._texts = policy, Texts()
-        reading = read(message, around, depth, NARROW, marked=depth is Depth.TEXT, texts=self._texts[1])
+        if small and depth is Depth.HEADERS:  # to read a header again takes less than to remember it
+            return read(message, around, depth, NARROW, marked=False)
+        found = self._remembered(message.sha256, policy, depth)
+        if found is not None or not small:
+            return found
+        if self._texts[0] != policy:
+            self._texts = policy, Texts()
+        reading = read(message, around, depth, NARROW, texts=self._texts[1])
         if reading.readable is Readable.TOO_COMPLEX:
             return None
-        if depth is Depth.TEXT:
-            self._remember((message.sha256, policy, depth), reading)
+        self._remember((message.sha256, policy, depth), reading)
         return reading
 
     async def apart(self, message: Message, need: frozenset[Source]) -> Reading:

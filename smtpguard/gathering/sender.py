@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from operator import attrgetter
 
 from smtpguard.lists.declared import ListInfo, Names, Stream
 from smtpguard.lists.declared import Origin as Declared
@@ -36,9 +37,10 @@ from smtpguard.reading.looks import (
 )
 
 _NO_STREAM: frozenset[str] = frozenset()
-_BESIDE = ("sender", "resent-from", "resent-sender")
+_BESIDE = frozenset({"sender", "resent-from", "resent-sender"})
 """Fields that name the sender of a message, beside From (RFC 5322 sections 3.6.2 and 3.6.6)."""
 _MOST_REMEMBERED = 1000  # octets of these fields
+_raw = attrgetter("raw")
 
 
 @constant
@@ -59,20 +61,30 @@ class Sender:
     def of(cls, transaction: Transaction, registry: Registry, delimiters: str) -> Sender:
         header, session = transaction.message.header, transaction.session
         named, reverse_path = header.named, transaction.envelope.reverse_path
-        froms = tuple([field.raw for field in named.get("from", ())])
-        beside = tuple([field.raw for name in _BESIDE if name in named for field in named[name]])
+        froms = tuple(map(_raw, named.get("from", ())))
+        beside = () if _BESIDE.isdisjoint(named) else tuple([f.raw for name in _BESIDE for f in named.get(name, ())])
         octets = sum(map(len, froms + beside))
-        return (_remembered if octets <= _MOST_REMEMBERED else _written)(
+        sender = (_remembered if octets <= _MOST_REMEMBERED else _written)(
             registry.names,
             delimiters,
             froms,
             beside,
             header.broken,
-            reverse_path.canonical(delimiters) if reverse_path is not None else None,
-            reverse_path is None
-            or ("auto-submitted" in named and _automatic(header)),  # a notice would cause a mail loop
+            # a notice would cause a mail loop
+            reverse_path is None or ("auto-submitted" in named and _automatic(header)),
             session.auth_user,
             session.senders_verified,
+        )
+        if reverse_path is None or (path := reverse_path.canonical(delimiters)) in sender.everything:
+            return sender
+        return _new_sender(
+            claimed=sender.claimed,
+            why_unclear=sender.why_unclear,
+            everything=sender.everything | {path},
+            internal=sender.internal,
+            authenticated=sender.authenticated,
+            told=sender.told,
+            login=sender.login,
         )
 
     def read_as(self, from_address: str | None, ambiguous: bool) -> Sender:
@@ -140,19 +152,16 @@ def _written(
     froms: tuple[bytes, ...],
     beside: tuple[bytes, ...],
     broken: bool,
-    reverse_path: str | None,
     automatic: bool,
     auth_user: str | None,
     senders_verified: bool,
 ) -> Sender:
-    """``froms``: the values of From; ``beside``: of the fields beside it. ``reverse_path``: canonical."""
+    """``froms``: the values of From; ``beside``: of the fields beside it. The reverse-path is not among ``everything``."""
     written = [address for raw in froms for address in of_field(raw)]
     shown = {a.canonical(delimiters) for a in written}
     claimed = next(iter(shown)) if len(shown) == 1 and len(froms) == 1 and not broken else None
     if beside:
         shown.update([a.canonical(delimiters) for raw in beside for a in of_field(raw)])
-    if reverse_path is not None:
-        shown.add(reverse_path)
     user = _user(auth_user, written, names) if auth_user else None
     proven = None
     if user is not None:
@@ -172,7 +181,7 @@ def _written(
 
 _new_sender = maker(Sender)
 _remembered = lru_cache(maxsize=4096)(_written)
-"""The writer of one message usually writes more."""
+"""The writer of one message usually writes more, be it that each has a reverse-path of its own."""
 
 
 def _why_unclear(broken: bool, froms: Sequence[bytes], written: Sequence[Address]) -> str:

@@ -38,7 +38,10 @@ def of_envelope(
     session, size_mb = transaction.session, len(transaction.message.raw) / (1 << 20)
     domains: set[str] = set()
     for r in counted.recipients:
-        domains.update(r.address.domains(r.canonical))
+        if r.address.plain:
+            domains.add(r.address.domain)
+        else:
+            domains.update(r.address.domains(r.canonical))
     return {
         "client": session.client_ip or _NO_ADDRESS,
         "listener": session.listener,

@@ -320,7 +320,7 @@ class Names:
     def list_at(self, address: Address, canonical: str) -> str | None:
         """The name of the list with this address. ``canonical``: of ``address``, its sub-address cut."""
         if address.plain and not self._cuts_plain:  # as nearly every one: it has no delimiter, and nothing is routed
-            return self._find(canonical)
+            return self._find(canonical) if address.local in self._locals else None
         found = self._at(address, canonical)
         if found is None and (_ROUTED(address.local) or not canonical.startswith(f"{address.local}@")):
             inner = self.within(address)

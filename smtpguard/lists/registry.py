@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from smtpguard.lists.declared import ListInfo, Names, Stream, split
@@ -62,6 +63,7 @@ def _of_no_list(recipients: Sequence[Classification], distinct: Collection[Class
 
 
 _new_classified = maker(Classified)
+_classification = partial(tuple.__new__, Classification)  # its own is in Python
 _NONE_TOUCHED: Mapping[str, Touched] = {}
 _NONE_UNSURE: Mapping[str, str] = {}
 
@@ -232,12 +234,14 @@ class Registry:
             self._glance()
         seen: dict[str, Classification] = {}
         recipients = []
+        delimiters, list_at = self.digester.delimiters, self.names.list_at
+        moves = self.expansions is not None and self.expansions.moves
         for address in addresses:
-            canonical = address.canonical(self.digester.delimiters)
-            if self.expansions is not None and self.expansions.moves:
+            canonical = address.canonical(delimiters)
+            if moves:
                 recipients.append(self._moved(address, canonical, seen))
                 continue
-            name = self.names.list_at(address, canonical)
+            name = list_at(address, canonical)
             key = f"list:{name}:{canonical}" if name else person(canonical)
             found = seen.get(key)
             if found is None:
@@ -383,7 +387,7 @@ class Registry:
         digest = self.digester.of_person(who)
         if self.expansions is not None and (behind := self._behind(address, digest, canonical)) is not None:
             return self._of_crowd(address, canonical, digest, behind)
-        ours = self.names.is_ours(canonical.rpartition("@")[2])
+        ours = self.names.is_ours(address.domain if address.plain else canonical.rpartition("@")[2])
         if ours and not self.customers_here:
             return Classification(address, canonical, INTERNAL, (), (), digest)
         number = int.from_bytes(digest, "big")
@@ -395,9 +399,11 @@ class Registry:
             lists = tuple(dict.fromkeys((*lists, *before))) if before else lists
         if ours:
             # A colleague who may be on a list without an index is a colleague: reaching one harms no customer.
-            return Classification(address, canonical, INTERNAL_MEMBER if lists else INTERNAL, lists, (), digest)
+            return _classification(
+                (address, canonical, INTERNAL_MEMBER if lists else INTERNAL, lists, (), digest, None)
+            )
         doubt = tuple([n for n in self._blind if n not in lists]) if self._blind else ()
-        return Classification(address, canonical, MEMBER if lists else OUTSIDE, lists, doubt, digest)
+        return _classification((address, canonical, MEMBER if lists else OUTSIDE, lists, doubt, digest, None))
 
     def _behind(self, address: Address, digest: bytes, canonical: str) -> Expansion | None:
         """The people behind an address; a domain may have a catch-all."""

@@ -52,12 +52,12 @@ def people_of(fields: Index, around: Surroundings) -> People:
 def named_in(fields: Index, around: Surroundings, *names: str) -> list[str]:
     """Every address in the fields of these names, canonical, in order."""
     found: list[str] = []
+    cut = cuts_plain(around.delimiters)
     for name in names:
         for field in fields.get(name, ()):
-            usual = _USUAL(field.raw)
-            one = (usual[1] or usual[2]).decode("ascii") if usual is not None else ""
-            if one and len(one) <= MAX_LABEL_OCTETS and not cuts_plain(around.delimiters):
-                found.append(one)
+            usual = None if cut else _USUAL(field.raw)
+            if usual is not None and len(one := usual[1] or usual[2]) <= MAX_LABEL_OCTETS:
+                found.append(one.decode("ascii"))
             else:
                 found += addresses(words(field.raw), around)
     return found

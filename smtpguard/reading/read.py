@@ -232,12 +232,11 @@ def _copied(message: Message, message_id: str, text: Text, people: People, reada
 
 def _is_report(fields: Index) -> bool:
     """A delivery status or complaint, by its type (RFC 6522). Its list headers belong to another message."""
-    given = fields.get("content-type")
-    value = given[0].raw[:500].lower() if given else b""
-    if b"multipart/report" in value or b"message/delivery-status" in value:
-        return True
-    path = fields.get("return-path")
-    return bool(path) and path[0].raw.strip() == b"<>" if path else False
+    if "content-type" in fields:
+        value = fields["content-type"][0].raw[:500].lower()
+        if b"multipart/report" in value or b"message/delivery-status" in value:
+            return True
+    return "return-path" in fields and fields["return-path"][0].raw.strip() == b"<>"
 
 
 def _places(text: Text) -> list[tuple[str, str]]:
