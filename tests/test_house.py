@@ -55,7 +55,7 @@ ONLY: dict[str, dict[str, set[str] | None]] = {
     # codec: addresses as JSON; config.statefiles: files beside the database; freezing: the gate, which the batch
     # reads
     "database": {"mail": {"address"}, "config": {"statefiles"}, "journal": None, "policy": {"freezing"}},
-    "journal": {"database": None, "config": {"statefiles"}, "mail": {"constant"}},
+    "journal": {"database": None, "config": {"statefiles"}, "mail": {"constant", "hashing"}},
     "policy": {"mail": None, "config": None, "reading": None, "lists": {"recipients"}},  # Count: an interval of people
     "accounts": {
         "database": None,
