@@ -450,11 +450,10 @@ class RelayConnection(asyncio.Protocol):
 
 
 def _octets(lines: Sequence[bytes]) -> bytes:
-    octets = b"\r\n".join(lines)
-    ends = len(lines) - 1
-    if octets.count(b"\n") != ends or octets.count(b"\r") != ends or b"\x00" in octets:
+    octets = b"\r\n".join(lines) + b"\r\n"
+    if len(octets.splitlines()) != len(lines) or b"\0" in octets:
         raise ValueError("a command is one line")
-    return octets + b"\r\n"
+    return octets
 
 
 def _settle(waiter: Waiter, replies: list[Reply] | None) -> None:
