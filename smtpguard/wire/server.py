@@ -102,6 +102,12 @@ class Dialog(SMTP):
     _timeout_handle = cast(Any, _NoTimer())
     _original_transport = None
 
+    # so the dict, of its bases' attributes, stays small
+    __slots__ = (
+        "_again", "_asked_at", "_closed_by", "_deaf", "_farewell", "_finished", "_limits", "_listener", "_login",
+        "_monotonic", "_owner", "_passage", "_quiet_since", "_response", "_smtp", "_told", "_unread", "_work",
+    )  # fmt: skip
+
     def __init__(self, owner: DialogOwner, told: str | None = None) -> None:
         """In place of aiosmtpd's, which inspects its handlers for each connection and looks up the host's name.
 

@@ -13,7 +13,6 @@ to the relay with the first RCPT.
 from __future__ import annotations
 
 import re
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
@@ -152,6 +151,14 @@ class SmtpSession:
     complete.
     """
 
+    # a dict of so many attributes is larger than all else of a connection
+    __slots__ = (
+        "_again", "_arrived", "_arriving", "_asked", "_at", "_at_relay", "_broken", "_errors", "_events", "_greeting",
+        "_held", "_helo", "_largest", "_limits", "_listener", "_longest", "_message_id", "_monotonic", "_named",
+        "_offered", "_out", "_rcpts", "_refused", "_responding", "_turned", "_turned_recipients", "_why", "deadline",
+        "deciding", "in_data", "mail", "more", "over", "recipients", "waits", "who",
+    )  # fmt: skip
+
     def __init__(self, listener: Listener, who: Identity, greeting: Reply, *, monotonic: Callable[[], float]) -> None:
         self.who = who
         self.waits = True  # for ``greet``
@@ -160,7 +167,7 @@ class SmtpSession:
         self.recipients: list[Recipient] = []
         self.deadline = inf
         self._listener, self._limits, self._greeting, self._monotonic = listener, listener.limits, greeting, monotonic
-        self._events: deque[Event] = deque()
+        self._events: list[Event] = []
         self._out: list[Reply | None] = []  # not yet written; None: a reply that the relay has not given yet
         # input that is not processed yet: _held from _at on; if it is empty, _at is 0
         self._held = b""
@@ -223,7 +230,7 @@ class SmtpSession:
                 self._take_content(self._arriving)
             elif not self._take_lines():
                 return None
-        return events.popleft() if events else None
+        return events.pop(0) if events else None
 
     def reply_at_once(self) -> bytes | None:
         """As ``next_event`` and ``replies``, if all that was received is one command, and it is answered without an event: the
