@@ -45,6 +45,7 @@ _PAIR = re.compile(rb"\\(.)", re.S)
 _COMMENT = re.compile(rb'("(?:[^"\\]|\\.)*"?)|\([^()]*\)', re.S)
 _MECHANISM = re.compile(rb"(base64|quoted-printable|uue)")
 _CONTROLS = bytes([*range(9), 11, *range(14, 32), 127])  # invisible ones
+_ASCII = bytes([9, 10, 13, *range(32, 127)])
 _BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _AS_CP1252 = {0xDC00 + octet: bytes([octet]).decode("cp1252", "replace") for octet in range(128, 256)}
 """For octets that the error handler surrogateescape leaves."""
@@ -172,6 +173,8 @@ def _decoded(data: bytes, codec: str, defect: Phrase | None) -> Decoded:
                 data = seen
     if codec == "utf-16" and data[:2] not in _BOMS:
         codec = "utf-16-be" if data[::2].count(0) > data[1::2].count(0) else "utf-16-le"
+    if not data.translate(None, _ASCII) and not _has_ascii(codec):  # a wrong label; some programs ignore it
+        codec = "utf-8"
     if codec == "utf-8" and data.startswith(codecs.BOM_UTF8):
         data = data[3:]
     if codec in _LATIN and not data.isascii():  # octets that are UTF-8 by chance hardly occur
@@ -193,6 +196,12 @@ def _decoded(data: bytes, codec: str, defect: Phrase | None) -> Decoded:
         return Decoded(data.decode("utf-8"), Phrase("it holds text that is UTF-8, declared as {codec}", codec=codec))
     except UnicodeError:
         return Decoded(text, defect or Phrase("it holds text that cannot be read as {codec}", codec=codec), lossy=True)
+
+
+@lru_cache(maxsize=64)
+def _has_ascii(codec: str) -> bool:
+    """Whether ASCII is the same in it: not in UTF-16, UTF-32 and EBCDIC."""
+    return b"A".decode(codec, "replace") == "A"
 
 
 def _is_in(data: bytes, codec: str) -> bool:
@@ -242,7 +251,8 @@ def _clean(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Valued:
-    """A structured value with parameters, such as Content-Type and Content-Disposition. ``doubled``: names given twice."""
+    """A structured value with parameters, such as Content-Type and Content-Disposition. ``doubled``: names given twice, with
+    different values."""
 
     value: str
     parameters: Mapping[str, str]
@@ -275,10 +285,10 @@ def _valued(raw: bytes) -> Valued:
             value = _PAIR.sub(rb"\1", value[1:-1] if value.endswith(b'"') and len(value) > 1 else value[1:])
         base, star, tail = name.partition("*")
         if not star:
-            if base in plain:
+            said = words(value)
+            known = plain.setdefault(base, said)
+            if known != said and (base != "charset" or known.lower() != said.lower()):
                 doubled.add(base)
-            else:
-                plain[base] = words(value)
             continue
         number, coded, _ = tail.partition("*")
         if not tail or number.isdecimal():  # name*= is complete and encoded; name*0*= is its first piece

@@ -97,6 +97,8 @@ def _part(out: Walk, raw: Content, fields: Index, start: int, end: int, within: 
     content = valued(given[0].raw) if given else valued(default.encode())
     if "boundary" in content.doubled:
         out.give_up(Phrase("it gives two boundaries"))
+    if "charset" in content.doubled:
+        out.give_up(Phrase("it gives two charsets"))
     kind = content.value if "/" in content.value else "text/plain"  # RFC 2045 section 5.2
     encoding = mechanism(encodings[0].raw) if encodings else ""
     disposition = fields.get("content-disposition", [])
@@ -172,9 +174,7 @@ def _cut(part: Part, boundary: str, meter: Meter) -> Iterator[tuple[int, int]]:
         if begin >= 0:
             yield begin, max(begin, position - (2 if raw[position - 2 : position - 1] == b"\r" else 1))
         begin = -1 if closing or eol < 0 else eol + 1
-        if begin < 0:
-            return
-        position = begin
+        position = after if begin < 0 else begin  # some programs go on after the last boundary
     else:
         raise TooComplex(Phrase("it has more than {n} parts", n=meter.bounds.parts))
     if begin >= 0:

@@ -47,6 +47,7 @@ def test_a_broken_header_is_unreadable_and_still_read() -> None:
         ('message/partial; id="1"; number=1', "fragment"),
         ("message/external-body; access-type=URL", "elsewhere"),
         ("multipart/mixed; boundary=aa; boundary=bb", "two boundaries"),
+        ("text/plain; charset=utf-16be; charset=utf-8", "two charsets"),
         ("multipart/mixed", "cannot be told apart"),
         ("multipart/mixed; boundary=other", "cannot be told apart"),
     ],
