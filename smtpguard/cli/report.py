@@ -168,7 +168,7 @@ def lines(found: Activity, stands: Now) -> Iterator[str]:
     yield f"{days}: {many(found.messages, 'message')}."
     yield (
         f"Relayed {found.relayed:,} ({many(found.customers, 'copy', 'copies')} to customers), {_asked(found)}held {found.held:,}, "
-        f"deferred {found.deferred:,}, rejected {found.rejected:,}."
+        f"deferred {found.deferred:,}, refused {found.rejected:,}."
     )
     if found.held or found.asked:
         yield from _decisions(found)
@@ -320,13 +320,13 @@ def _observed_lines(found: observed.Observed, *, names: bool) -> Iterator[str]:
     time = f"{found.since:%Y-%m-%d %H:%M} to {found.until:%Y-%m-%d %H:%M} UTC, {_span(found.until - found.since)}"
     yield f"{time}: {many(found.messages, 'message')}."
     if found.enforced:
-        yield f"{found.enforced:,} of them were held, deferred or rejected: the policy did not only observe."
+        yield f"{found.enforced:,} of them were held, deferred or refused: the policy did not only observe."
     total = sum(found.would.values())
     if not total:
         yield "Nothing would have been held."
         return
     would = ", ".join(
-        f"{n:,} {word}" for word, n in zip(("held", "deferred", "rejected"), found.would.values(), strict=True) if n
+        f"{n:,} {word}" for word, n in zip(("held", "deferred", "refused"), found.would.values(), strict=True) if n
     )
     yield f"With enforce: true {would}; a person would have had to decide {found.decisions:,} times, {found.decisions / found.weeks:.3g} a week."
     yield from _observed_table("Rule", found.rules)

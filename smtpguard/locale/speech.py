@@ -103,6 +103,10 @@ class Speech:
     def clock(self, at: datetime) -> str:
         return f"{at.astimezone(self.zone):%H:%M:%S}"
 
+    def clock_in_zone(self, at: datetime) -> str:
+        """For mail, as ``whole``."""
+        return f"{self.clock(at)} ({at.astimezone(self.zone).tzname()})"
+
     def size(self, octets: int) -> str:
         """ "3 kB", "1.4 MB"."""
         if octets < 1_000_000:

@@ -265,7 +265,7 @@ class NoticesNow:
             "notice": "expired",
             "held_at": utc_text(hold.held_at),
             "expired_at": utc_text(self.now),
-            "unconfirmed": hold.confirm is not None and hold.confirm.expires,
+            "unconfirmed": hold.asks_writer and hold.confirm is not None and hold.confirm.expires,
         }
         return self._sender(hold, data)
 

@@ -124,7 +124,7 @@ class NoticeTemplates:
             "span": lambda minutes: span(60 * minutes, speech) if minutes else "?",
             "when": lambda text: _when(text, speech),
             "day": lambda text: speech.day(date.fromisoformat(text)),
-            "clock": lambda text: speech.clock(datetime.fromisoformat(text)),
+            "clock": lambda text: speech.clock_in_zone(datetime.fromisoformat(text)),
             "language": language,
             "subject_shown": data.get("subject") or speech(N_("(no subject)")),
         }

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from smtpguard.holds.model import Choice, Hold
+from smtpguard.holds.model import Choice, Confirmation, Hold
 from smtpguard.journal.chain import utc_text
 from smtpguard.lists.index import index_path
 from smtpguard.locale.phrase import Phrase
@@ -401,6 +401,15 @@ async def test_approvers_are_chosen_by_time_and_exclude_the_writer(home: House) 
 async def test_only_addressed_lists_are_named(home: House) -> None:
     hold = await hold_of(home, RAMADAN, "news@lists.example.com", MEMBERS[0])
     assert nameable(hold, home.in_force) == ["Ramadan greetings", "News"]
+
+
+async def test_an_expiry_says_who_had_not_answered(home: House) -> None:
+    """Once others decide, it was not its writer alone."""
+    hold = await hold_of(home)
+    for lapsed_at, unconfirmed in ((None, True), (MONDAY, False)):
+        asked = Confirmation(writer="anna@example.com", until=MONDAY, expires=True, lapsed_at=lapsed_at)
+        [told] = home.notices.at(home.in_force, MONDAY).expired(replace(hold, confirm=asked))
+        assert told.data["unconfirmed"] is unconfirmed
 
 
 async def test_a_subject_is_data(home: House) -> None:

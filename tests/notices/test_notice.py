@@ -180,6 +180,8 @@ def test_a_decision_with_its_reason() -> None:
     plain = texts(render("decided", "sv", outcome="withdrawn", by=None, comment=""))[0]
     assert "tagits tillbaka" in plain
     assert "Beslut av" not in plain
+    for outcome, who in (("withdrawn", "Withdrawn by"), ("reopened", "Taken back by"), ("stopped", "Stopped by")):
+        assert f"{who}: eva@example.com" in texts(render("decided", "en", outcome=outcome, by="eva@example.com"))[0]
 
 
 FROZEN = [

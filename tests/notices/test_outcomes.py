@@ -70,8 +70,12 @@ async def approved_with_delay(home: House) -> Hold:
 async def test_a_delayed_release_is_announced_with_undo(home: House) -> None:
     hold = await approved_with_delay(home)
     told = str(await notice_text(home, hold))
-    assert "was approved. It goes out at 09:01:00, exactly as it was written. Until then that can be undone." in told
-    assert f"smtpguard held unvote {hold.hold_id} --as anna@example.com" in told
+    assert (
+        "was approved. It goes out at 09:01:00 (UTC), exactly as it was written. Until then that can be undone." in told
+    )
+    assert f"To undo it, write to the approvers, with the reference {hold.hold_id}." in told
+    others = str(await notice_text(home, hold, to="omar@example.com"))
+    assert f"smtpguard held unvote {hold.hold_id} --as omar@example.com" in others
     home.clock.pass_(minutes=1)
     await home.approvals().enact()
     assert "was approved and is being sent" in str(await notice_text(home, hold)), (

@@ -249,10 +249,17 @@ class HttpSource(Source):
 
 
 def _label(url: str) -> str:
-    """Without the query, which may contain unknown secrets."""
+    """Without what may be a secret: the query, and parts of the path that look like a token, after their first letters."""
     parts = urlsplit(url)
     port = f":{parts.port}" if parts.port else ""
-    return f"{parts.scheme}://{parts.hostname}{port}{parts.path}"
+    path = "/".join(f"{each[:4]}…" if _is_token(each) else each for each in parts.path.split("/"))
+    return f"{parts.scheme}://{parts.hostname}{port}{path}"
+
+
+def _is_token(segment: str) -> bool:
+    """Sixteen characters or more, with digits among the letters of a run of six or more."""
+    runs = (run for run in re.split(r"[-_.~%=+]", segment) if len(run) >= 6)
+    return len(segment) >= 16 and any(re.search(r"\d", run) and re.search(r"[^\W\d]", run) for run in runs)
 
 
 CHUNK = 1 << 16

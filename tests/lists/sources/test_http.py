@@ -77,6 +77,24 @@ def test_tables_are_read(site: Website, members: Members, body: bytes, options: 
     assert site.asked[0]["path"] == "/members?of=all"
 
 
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("/members?key=9f8e7d6c", "/members"),
+        ("/hooks/9f8e7d6c5b4a39281706f5e4d3c2b1a0/members.csv", "/hooks/9f8e…/members.csv"),
+        ("/d/1BxiMVs0XRA5nFMdKvBdBZjgmUUqptlbs74OgvE2upms/export", "/d/1Bxi…/export"),
+        ("/8f14e45f-ceea-467f-9a0b-5f2d7c1e3b6a", "/8f14…"),
+        ("/api/v2/customers-2026-newsletter-export.csv", "/api/v2/customers-2026-newsletter-export.csv"),
+    ],
+)
+def test_what_may_be_a_secret_in_the_url_is_not_shown(site: Website, members: Members, path: str, shown: str) -> None:
+    """In errors and the names of sources, which pages, commands and the log show."""
+    site.answer = lambda request: say(request, b"", status=404)
+    with pytest.raises(SourceError, match="there is no such resource") as told:
+        members({"http": f"{site.url}{path}"})
+    assert str(told.value).startswith(f"{site.url}{shown}: ")
+
+
 def test_a_compressed_answer_is_read(site: Website, open_: Open) -> None:
     site.answer = lambda request: say(request, gzip.compress(CSV), Content_Encoding="gzip")
     assert found(open_()) == TWO
