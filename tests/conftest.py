@@ -71,6 +71,7 @@ def pytest_xdist_auto_num_workers() -> int:
     return 2 * len(os.sched_getaffinity(0))
 
 
+gc.disable()  # until all is collected: each worker imports all tests, and garbage collection is a fifth of that
 share_compiled()
 
 
@@ -182,3 +183,4 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 50)
+    gc.enable()

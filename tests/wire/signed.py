@@ -17,7 +17,7 @@ from smtpguard.wire.dkim import DkimSigner, DkimVerifier, Unresolved
 DOMAIN = "campaigns.example.com"
 NAME = f"s1._domainkey.{DOMAIN}"
 RAW = b"From: Anna <anna@example.com>\r\nTo: bo@example.net\r\nSubject: Offers\r\n\r\nDear Bo,\r\n\r\nlook  here\t\r\n\r\n"
-PRIVATE = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+PRIVATE = rsa.generate_private_key(public_exponent=65537, key_size=1024)  # the least that proves anything (RFC 8301)
 PEM = PRIVATE.private_bytes(
     serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
 )

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -19,7 +20,11 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
 
 CLIENT, CLIENT_SECRET = "smtpguard", "a secret + of the client"
-KEY = RSAKey.generate_key(2048, parameters={"kid": "one", "use": "sig"})
+
+
+@cache
+def its_key() -> Any:
+    return RSAKey.generate_key(2048, parameters={"kid": "one", "use": "sig"})
 
 
 @dataclass
@@ -29,7 +34,7 @@ class Provider:
 
     now: Callable[[], datetime]
     port: int = 0
-    key: Any = field(default_factory=lambda: KEY)
+    key: Any = field(default_factory=its_key)
     algorithm: str = "RS256"
     published: list[Any] | None = None
     claims: dict[str, Any] = field(default_factory=dict)
