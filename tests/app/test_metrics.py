@@ -22,6 +22,7 @@ from smtpguard.config.documents import shipped
 from smtpguard.config.settings import Settings, read_settings
 from smtpguard.database.engine import Database
 from tests.peers.postfix import free_port
+from tests.store.making import on_sqlite
 from tests.store.servers import new_database
 
 PATIENCE = 120.0
@@ -278,6 +279,7 @@ def get(path: str, accept: str = "") -> bytes:
     return f"GET {path} HTTP/1.1\r\nHost: x\r\n{f'Accept: {accept}' if accept else 'X: y'}\r\n\r\n".encode()
 
 
+@on_sqlite
 async def test_liveness_and_readiness(settings: Settings) -> None:
     """It is ready once the store was read, and not while the relay does not answer. It is alive all the time."""
     async with serving(settings) as part:

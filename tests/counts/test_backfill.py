@@ -14,7 +14,7 @@ from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store
 from tests.counts.test_contacts import DAY, to
 from tests.counts.test_counting import count
-from tests.store.making import T0, Clock, event
+from tests.store.making import T0, Clock, event, on_sqlite
 
 BO = DAY._replace(key="bo@example.com")
 
@@ -35,6 +35,7 @@ async def new(store: Store, *people: str) -> int:
     return (await count(store, to(f"N{'-'.join(people)}", *people), counted=False))[DAY]
 
 
+@on_sqlite
 async def test_past_recipients_are_read_from_the_journal(store: Store, clock: Clock) -> None:
     await wrote(store, clock, "T1", "old")
     clock.go(days=2)
@@ -55,6 +56,7 @@ async def test_past_recipients_are_read_from_the_journal(store: Store, clock: Cl
     assert await known_since(store) == T0 + timedelta(days=1), "90 days back"
 
 
+@on_sqlite
 async def test_it_runs_once_and_keeps_the_latest_time(store: Store, clock: Clock) -> None:
     await wrote(store, clock, "T1", "a")
     clock.go(days=60)
@@ -80,6 +82,7 @@ async def test_erased_names_and_excess_entries_are_skipped(store: Store, clock: 
     assert await new(store, "p10", "p11", "p19") == 1
 
 
+@on_sqlite
 async def test_a_letter_whose_only_recipient_was_erased_is_no_contact(store: Store, clock: Clock) -> None:
     await wrote(store, clock, "T1", mid="<one@example.com>")
     await wrote(store, clock, "T2", "a", mid="<two@example.com>")
@@ -87,6 +90,7 @@ async def test_a_letter_whose_only_recipient_was_erased_is_no_contact(store: Sto
     assert await new(store, "a", "b") == 1
 
 
+@on_sqlite
 async def test_the_number_of_entries_read_is_bounded(
     store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -188,6 +188,7 @@ async def test_repeated_erasure_meanwhile_is_no_tampering(store: Store, clock: C
     assert (await verified(store, another_day)).first_bad is None
 
 
+@on_sqlite
 async def test_a_forged_erasure_entry_is_found(store: Store) -> None:
     """A forged entry that claims an erasure is found, although it comes after the end of the walk."""
     await filled(store, 20)
@@ -347,7 +348,7 @@ async def test_an_outcome_after_that_moment_is_not_included(store: Store) -> Non
     assert list(found.report.unsettled) == ["late"]
 
 
-@positions("at", range(1, 16, 2), [1, 7])
+@positions("at", range(1, 16, 2), [7])
 async def test_names_erased_during_a_report_are_not_missing(store: Store, clock: Clock, at: int) -> None:
     await of_news(store)
     clock.go(days=91)
@@ -363,8 +364,8 @@ async def test_names_erased_during_a_report_are_not_missing(store: Store, clock:
     ("url", "at", "prove"),
     [
         *(("sqlite", n, True) for n in range(1, 16)),
-        *((engine, n, False) for engine in ("sqlite", "postgresql") for n in (1, 4, 7)),
-        *(("postgresql", n, True) for n in (1, 5, 9, 13)),
+        *(("sqlite", n, False) for n in (1, 4, 7)),
+        *(("postgresql", n, prove) for n, prove in ((1, False), (1, True), (9, True))),
     ],
     indirect=["url"],
 )
@@ -384,7 +385,7 @@ async def test_entries_trimmed_during_a_report_are_not_included(
     assert found.proof is None or found.proof.first_bad is None
 
 
-@positions("later", [0, 1, 2, 3], [0, 2])
+@positions("later", [0, 1, 2, 3], [2])
 async def test_entries_trimmed_between_report_and_walk_are_not_included(store: Store, clock: Clock, later: int) -> None:
     await of_news(store)
     clock.go(days=401)

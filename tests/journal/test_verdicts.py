@@ -15,7 +15,7 @@ from smtpguard.journal import scan as journalscan
 from smtpguard.journal.event import Kind
 from smtpguard.journal.scan import Pair, verdicts
 from smtpguard.store.store import Store
-from tests.store.making import Clock, event
+from tests.store.making import Clock, event, on_sqlite
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +41,7 @@ def ids(pages: Sequence[Sequence[Pair]]) -> list[str]:
     return [one.id for page in pages for one, _ in page]
 
 
+@on_sqlite
 async def test_verdicts_are_read_in_order_across_stretches(store: Store, clock: Clock) -> None:
     await journal(store, clock)
     pages = await found(store, clock, 8, 3)
@@ -49,6 +50,7 @@ async def test_verdicts_are_read_in_order_across_stretches(store: Store, clock: 
     assert all(values == {"from": ["anna@example.com"]} for page in pages for _, values in page)
 
 
+@on_sqlite
 async def test_a_period_without_verdicts(store: Store, clock: Clock) -> None:
     assert await found(store, clock, 1) == []
     await journal(store, clock)
@@ -56,6 +58,7 @@ async def test_a_period_without_verdicts(store: Store, clock: Clock) -> None:
     assert await found(store, clock, -1, -2) == []
 
 
+@on_sqlite
 async def test_progress_is_reported(store: Store, clock: Clock) -> None:
     await journal(store, clock)
     now, said = clock.now(), list[tuple[int, int]]()

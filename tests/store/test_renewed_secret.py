@@ -16,7 +16,7 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.store.retention import Retention
 from smtpguard.store.rollbackcheck import OtherSecret
 from smtpguard.store.store import Store
-from tests.store.making import SECRET, Clock, event, item, relays
+from tests.store.making import SECRET, Clock, event, item, on_sqlite, relays
 from tests.store.place import OTHER, Place, prepared
 
 
@@ -128,6 +128,7 @@ async def test_a_new_secret_after_a_restore_freezes_nothing(place: Place, clock:
         assert proof.ok, "also without the entry in which both keys sign"
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     "restored", ["before the renewal", "before the first restore was noticed", "with a lost secret"]
 )
@@ -162,6 +163,7 @@ async def test_after_a_renewal_the_old_secret_excuses_nothing(place: Place) -> N
         assert len((await store.gate.read()).freezes) == 1
 
 
+@on_sqlite
 async def test_a_restore_to_before_a_renewed_secret_freezes(place: Place) -> None:
     """With the old secret, the new one's checkpoints look forged, so all mail is frozen."""
     copy = place.copy()

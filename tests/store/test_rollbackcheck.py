@@ -38,6 +38,7 @@ from tests.store.making import (
     held,
     holds,
     item,
+    on_sqlite,
     relays,
     release,
 )
@@ -89,6 +90,7 @@ async def test_sent_releases_are_not_leased_again_before_a_thaw(place: Place) ->
     await place.within(later)
 
 
+@on_sqlite
 async def test_a_restore_is_reported_once_and_the_journal_continues(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -117,6 +119,7 @@ async def test_a_restore_is_reported_once_and_the_journal_continues(
     await place.within(proved)
 
 
+@on_sqlite
 async def test_a_verdict_of_the_same_batch_sees_the_freeze(place: Place) -> None:
     copy = place.copy()
     await place.mail("U0")
@@ -132,6 +135,7 @@ async def test_a_verdict_of_the_same_batch_sees_the_freeze(place: Place) -> None
     assert seen == [1]
 
 
+@on_sqlite
 async def test_reading_alone_writes_nothing(place: Place) -> None:
     """Reading writes nothing: an auditor's copy may be older than the checkpoints beside it."""
     copy = place.copy()
@@ -150,6 +154,7 @@ async def test_reading_alone_writes_nothing(place: Place) -> None:
     assert place.copy() == copy
 
 
+@on_sqlite
 @pytest.mark.parametrize("how", ["gone", "empty", "older", "half a line", "only half a line", "gibberish"])
 async def test_a_file_without_newer_checkpoints_stops_nothing(place: Place, how: str) -> None:
     older = place.file.read_bytes()
@@ -180,6 +185,7 @@ async def test_a_file_without_newer_checkpoints_stops_nothing(place: Place, how:
     assert parse(place.file.read_text("utf-8", "replace").splitlines()[-1]).seq == 6, "on a line of its own"
 
 
+@on_sqlite
 async def test_a_copied_state_folder_stops_nothing(place: Place, tmp_path: Path) -> None:
     """A copied state folder without newer checkpoints freezes nothing, as after a move to another machine."""
     copy = place.copy()
@@ -193,6 +199,7 @@ async def test_a_copied_state_folder_stops_nothing(place: Place, tmp_path: Path)
         assert (await store.gate.read()).freezes == ()
 
 
+@on_sqlite
 async def test_a_busy_file_is_read_only_as_far_as_needed(place: Place) -> None:
     """Only the end of the file of checkpoints is read. The lines that would show the rollback come before it."""
     copy = place.copy()
@@ -228,6 +235,7 @@ async def test_restored_twice_to_the_same_copy(place: Place) -> None:
     await place.within(proved)
 
 
+@on_sqlite
 async def test_a_node_notices_what_it_alone_knows(place: Place, tmp_path: Path) -> None:
     """The node whose checkpoints are newer notices the rollback, once. A node with older ones notices nothing."""
     other = Place(place.url, tmp_path / "other", place.clock)
@@ -286,6 +294,7 @@ async def test_a_running_process_notices_a_restore(place: Place, caplog: pytest.
         assert len((await store.gate.read()).freezes) == 1, "the same store behind another connection"
 
 
+@on_sqlite
 async def test_an_equal_generation_is_not_taken_for_the_known_gate(place: Place) -> None:
     async with place.opened() as store:
         copy = place.copy()
@@ -366,6 +375,7 @@ def another(place: Place, request: pytest.FixtureRequest, tmp_path: Path) -> str
     return new_database(request.getfixturevalue("postgresql"), empty=True)
 
 
+@on_sqlite
 async def test_no_new_store_is_created_beside_another_stores_folder(
     place: Place, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
@@ -395,6 +405,7 @@ async def test_another_store_is_refused(place: Place, request: pytest.FixtureReq
     assert there.copy() == copy
 
 
+@on_sqlite
 async def test_returning_to_the_first_store_keeps_the_proof(
     place: Place, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
@@ -434,6 +445,7 @@ async def test_a_journal_replaced_under_a_running_process_is_refused(place: Plac
 # another secret
 
 
+@on_sqlite
 async def test_another_secret_is_refused_before_anything_is_written(place: Place) -> None:
     copy, before = place.copy(), place.file.read_bytes()
     for migrate in (True, False):
@@ -447,11 +459,13 @@ async def test_another_secret_is_refused_before_anything_is_written(place: Place
     await place.mail("V0")
 
 
+@on_sqlite
 async def test_a_second_node_with_its_own_secret_is_refused(place: Place, tmp_path: Path) -> None:
     with pytest.raises(OtherSecret):
         await Place(place.url, tmp_path / "other", place.clock).mail("V0", secret=OTHER)
 
 
+@on_sqlite
 async def test_another_secret_without_a_store_is_refused(
     place: Place, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:

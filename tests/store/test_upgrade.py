@@ -51,6 +51,7 @@ from tests.store.making import (
     event,
     holds,
     item,
+    on_sqlite,
     recipient,
     relays,
     release,
@@ -105,6 +106,7 @@ async def store(url: str, tmp_path: Path, clock: Clock) -> AsyncIterator[Store]:
         yield opened
 
 
+@on_sqlite
 async def test_the_journal_is_whole_and_continues(store: Store) -> None:
     proof = await store.journal.verify()
     assert (proof.entries, proof.first_bad) == (7, None)
@@ -147,6 +149,7 @@ async def test_an_approved_release_is_sent_and_a_frozen_one_stays(store: Store) 
     assert (await store.journal.verify()).ok
 
 
+@on_sqlite
 async def test_counts_continue(store: Store) -> None:
     ask = Ask(fact="sender.customers", key="anna@example.com", window_seconds=3600)
     seen: dict[Ask, int] = {}
@@ -500,6 +503,7 @@ async def test_search_columns_are_computed_from_older_entries(url: str, tmp_path
         assert bad.problem == "a checkpoint in the database cannot be read", "but the chain, and its columns, are whole"
 
 
+@on_sqlite
 async def test_an_older_restored_store_is_recognized(url: str, tmp_path: Path, clock: Clock) -> None:
     """A rollback of an older store is noticed, since the check comes before the migration."""
     restore(url, tmp_path)
