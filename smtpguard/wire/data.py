@@ -77,16 +77,18 @@ class Arriving:
         if dotted:
             at = data.find(_END, at)
         if at >= 0:
-            self._take_stuffed(data[self._lead : at + 2], dotted)
-            return data[at + 5 :]
-        cut = max(0, len(data) - 4)
-        if cut and data[cut - 1] == 0x0D:
-            cut -= 1  # never split a CRLF
-        self._tail = data[cut:]
+            cut, rest = at + 2, data[at + 5 :]
+        else:
+            cut, rest = max(0, len(data) - 4), None
+            if cut and data[cut - 1] == 0x0D:
+                cut -= 1  # never split a CRLF
+            self._tail = data[cut:]
         if cut:
-            self._take_stuffed(data[self._lead : cut], dotted)
+            piece = data[self._lead : cut]
             self._lead = 0
-        return None
+            dots = piece.count(_DOT) if dotted else 0
+            self._take(piece, dots + (self._line == 0 and piece[:1] == b"."))
+        return rest
 
     def unload(self) -> None:
         """Move what is in memory to the file. Blocks."""
@@ -123,11 +125,6 @@ class Arriving:
             self._file = None
 
     # within
-
-    def _take_stuffed(self, piece: bytes, dotted: bool) -> None:
-        """``dotted``: it may have dots after a line end."""
-        dots = piece.count(_DOT) if dotted else 0
-        self._take(piece, dots + (self._line == 0 and piece[:1] == b"."))
 
     def _take(self, piece: bytes, dots: int = 0) -> None:
         """``piece`` continues the last one, and splits no CRLF. ``dots``: how many of its octets are of the stuffing."""
