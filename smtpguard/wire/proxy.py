@@ -12,7 +12,7 @@ the passage is broken, and the client is told to try again later.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -198,7 +198,8 @@ class Passage:
 
     async def send(self, prepend: bytes, fence: Fence) -> tuple[Reply, ...]:
         """See mail.transaction.Onward."""
-        fresh = False
+        content, fresh = self.content, False
+        assert content is not None
         try:
             while True:
                 try:
@@ -208,12 +209,12 @@ class Passage:
                         await self._ask((), fresh=fresh)
                         if self.refused is not None:
                             return (self.refused,)
-                    assert self._connection is not None
-                    connection, content = self._connection, self.content
-                    if connection.chunking and content is not None:
+                    connection = self._connection
+                    assert connection is not None
+                    if connection.chunking:
                         said = await connection.chunk(prepend, content.message.raw, fence)
                     else:
-                        said = await connection.data(self._octets(prepend), fence)
+                        said = await connection.data(chain((prepend,), pieces(content.stuffed)), fence)
                     # after 421 it closes this connection, not our client's
                     return (replace(said, code=451) if said.code == 421 else said,)
                 except RelayUnavailable:
@@ -229,9 +230,6 @@ class Passage:
         self.close()
 
     # within
-
-    def _octets(self, prepend: bytes) -> Iterable[bytes]:
-        return (prepend,) if self.content is None else chain((prepend,), pieces(self.content.stuffed))
 
     async def _ask(self, asks: Sequence[Rcpt], *, fresh: bool) -> list[Reply]:
         """Raises Lost."""
