@@ -171,7 +171,10 @@ class Intake:
 
     def here(self, address: Address) -> Reply | None:
         """The reply to a recipient that is an address of the guard's own."""
-        return next((found for own in self._own if (found := own.reply_to(address)) is not None), None)
+        for own in self._own:
+            if (found := own.reply_to(address)) is not None:
+                return found
+        return None
 
     async def drain(self) -> None:
         """Wait for running transactions, whose clients may have disconnected."""

@@ -356,21 +356,22 @@ def _learned(
     looks_unknown: Unknown | None = None,
 ) -> tuple[Sender, Facts, tuple[Stream, ...]]:
     """The sender as it is read, the facts with these answers, and the streams whose standing approval it uses."""
-    registry, answer = in_force.registry, None
-    if isinstance(reading, Reading):
-        sender = sender.read_as(reading.from_address, reading.from_ambiguous)
-        answer = reading if reading.answers else None
+    registry, read = in_force.registry, reading if isinstance(reading, Reading) else None
+    answer = None
+    if read is not None:
+        sender = sender.read_as(read.from_address, read.from_ambiguous)
+        answer = read if read.answers else None
     values = of_envelope(transaction, counted, everyone.total, registry.lists)
     values.update(sender.facts(transaction, counted, registry, origin))
     proven = values.get("sender.proven") is True
     streams = sender.proven_streams(transaction, counted, registry, origin) if values.get("stream") else ()
     evidence = _NO_EVIDENCE if post is None else _expanded(post)
-    if isinstance(reading, Reading):
+    if read is not None:
         # Anybody can write Auto-Submitted, so a null reverse-path or a declared origin must confirm it.
         by_origin = proven and not sender.authenticated
         by_machine = transaction.envelope.reverse_path is None or by_origin or bool(streams)
-        values.update(of_header(reading, counted, bears_out=by_machine))
-    elif reading is not None:
+        values.update(of_header(read, counted, bears_out=by_machine))
+    elif isinstance(reading, Unknown):
         values.update(dict.fromkeys(OF_HEADER, reading))
     if isinstance(text, Reading):
         values.update(of_text(text, counted, registry.lists, looks_unknown))
@@ -383,7 +384,7 @@ def _learned(
         evidence=evidence,
         lists=everyone.lists,
         senders=sender.everything,
-        thread=reading.thread if isinstance(reading, Reading) else "",
+        thread=read.thread if read is not None else "",
         threads=threads_of(answer, counted) if answer is not None else (),
         reply=(answer.message_id or transaction.message.sha256) if answer is not None else "",
         sizes={t.name: t.size for t in counted.touched.values()} if counted.touched else _NO_SIZES,

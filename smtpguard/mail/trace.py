@@ -63,11 +63,12 @@ def prepend(
         recipient = envelope.recipients[0].address
         if recipient.plain or not _UNSAFE_PATH.search(recipient.text):
             shown = f"\r\n\tfor <{recipient.text}>"
-    policy = policy_sha256[:POLICY_DIGITS]
-    tags = ",".join(sorted(_tag(name, key) for name in lists)[:MAX_LISTS]) if lists else ""
-    words = "".join(f"{n:08x}" for n in text[:NUMBERS]) if tags else ""
+    policy, tags, words, addressed = policy_sha256[:POLICY_DIGITS], "", "", ""
+    if lists:
+        tags = ",".join(sorted([_tag(name, key) for name in lists])[:MAX_LISTS])
+        words = "".join([f"{n:08x}" for n in text[:NUMBERS]])
+        addressed = f"\tlists={tags};\r\n" + (f"\ttext={words};\r\n" if words else "")
     mac = _mac(transaction.id, policy, tags, words, transaction.message.header, key)
-    addressed = (f"\tlists={tags};\r\n" if tags else "") + (f"\ttext={words};\r\n" if words else "")
     return (
         f"{received} id {transaction.id}{shown};\r\n\t{_date(int(now.timestamp()))}\r\n"
         f"{NAME}: id={transaction.id}; policy={policy};\r\n"

@@ -75,12 +75,9 @@ class Subject(NamedTuple):
 
     @classmethod
     def of(cls, facts: Facts) -> Subject:
-        get = facts.values.get
-        return cls(
-            get("sender.address"), get("recipients.customers"), get("recipients.reach"),
-            tuple(sorted(facts.sizes)) if facts.sizes else (),
-            facts.letter_from, facts.threads, facts.reply, facts.shared,
-        )  # fmt: skip
+        get, lists = facts.values.get, tuple(sorted(facts.sizes)) if facts.sizes else ()
+        given = get("sender.address"), get("recipients.customers"), get("recipients.reach"), lists
+        return tuple.__new__(cls, (*given, facts.letter_from, facts.threads, facts.reply, facts.shared))
 
 
 Keys = Callable[[Subject], "list[str] | Value | None"]

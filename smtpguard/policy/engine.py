@@ -29,7 +29,7 @@ _PRICES = (Source.HEADERS, Source.TEXT, Source.ORIGIN)
 
 
 _REMEMBERED = 1024
-_OTHER_WORD = "\0"
+_ANYONE = _OTHER_WORD = "\0"
 _OTHER_WORDS = frozenset({_OTHER_WORD})
 _NOBODY = Facts()
 _NO_PAUSES: Mapping[str, tuple[Ask, ...]] = {}
@@ -119,7 +119,8 @@ class RuleSet:
     _reckoned: Callable[[Values], Reckoning] = field(init=False, repr=False, compare=False)
     _judged: Callable[[Reckoning, Given, frozenset[str]], Verdict] = field(init=False, repr=False, compare=False)
     _questions: Callable[[counted.Subject], Questions] = field(init=False, repr=False, compare=False)
-    """These three are cached, since nearly every message has the same values as an earlier one."""
+    _of_anyone: Callable[[counted.Subject], Questions] = field(init=False, repr=False, compare=False)
+    """These four are cached, since nearly every message has the same values as an earlier one."""
 
     def __post_init__(self) -> None:
         conditions = [c for rule in self.rules for c in rule.conditions]
@@ -143,6 +144,7 @@ class RuleSet:
         object.__setattr__(self, "_counted", tuple(live[slot] for slot in sorted(live)))
         object.__setattr__(self, "_asked", frozenset(question.fact for question in self._counted))
         object.__setattr__(self, "_questions", lru_cache(maxsize=_REMEMBERED)(self._questions_of))
+        object.__setattr__(self, "_of_anyone", lru_cache(maxsize=_REMEMBERED)(self._asked_of))
         object.__setattr__(self, "_reckoned", lru_cache(maxsize=_REMEMBERED)(self._reckon))
         object.__setattr__(self, "_judged", lru_cache(maxsize=_REMEMBERED)(self._judge_given))
 
@@ -153,7 +155,7 @@ class RuleSet:
         try:
             asked = self._questions(subject)
         except TypeError:  # an unhashable value, which cannot be cached
-            asked = self._questions_of(subject)
+            asked = self._asked_of(subject)
         given = asked.given
         if asked.open:
             given = tuple(values.get(slot) if slot in asked.open else asked.told.get(slot) for slot in self._given)
@@ -210,6 +212,20 @@ class RuleSet:
                 yield place, frozenset().union(*words)
 
     def _questions_of(self, subject: counted.Subject) -> Questions:
+        """Those of anyone in place of the sender, under the sender's own key: senders are many."""
+        sender = subject.sender
+        if not sender or not isinstance(sender, str):
+            return self._of_anyone(subject)
+        some = self._of_anyone(subject._replace(sender=_ANYONE))
+        if not any(ask.key == _ANYONE for ask in some.asks):
+            return some
+        questions = {
+            slot: tuple([ask._replace(key=sender) if ask.key == _ANYONE else ask for ask in asks])
+            for slot, asks in some.questions.items()
+        }
+        return replace(some, questions=questions, asks=_each_once(questions))
+
+    def _asked_of(self, subject: counted.Subject) -> Questions:
         questions, told = counted.asked(self._counted, subject)
         return Questions(
             questions=questions,

@@ -278,9 +278,11 @@ def _forget(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
             for each in list(vars(module).values()):
                 if hasattr(each, "cache_clear"):
                     each.cache_clear()
+    monkeypatch.setattr("smtpguard.mail.address.is_plain", lambda text: None)
     rules: Any = home.in_force.rules
-    for each in (rules._questions, rules._reckoned, rules._judged):
+    for each in (rules._reckoned, rules._judged):
         each.cache_clear()
+    object.__setattr__(rules, "_questions", rules._asked_of)
     object.__setattr__(rules, "_worded", ())
     home.front._seal._repeated = frozenset()
 
