@@ -73,13 +73,17 @@ def member(n: int) -> str:
 
 
 def until(true: Callable[[], Any], why: str | Callable[[], str] = "", *, seconds: float = PATIENCE) -> Any:
-    """Poll until ``true`` returns a true value, and return it. AssertionError with ``why`` after ``seconds``."""
-    deadline = time.monotonic() + seconds
-    while not (found := true()):
-        if time.monotonic() >= deadline:
+    """Poll until ``true`` returns a true value, and return it. AssertionError with ``why`` after ``seconds``. Asking takes
+    at most half of the time, and ever less of a long wait."""
+    began = time.monotonic()
+    while True:
+        asked = time.monotonic()
+        if found := true():
+            return found
+        now = time.monotonic()
+        if now - began >= seconds:
             raise AssertionError(f"waited {seconds:g} s for {(why if isinstance(why, str) else why()) or true}")
-        time.sleep(0.02)
-    return found
+        time.sleep(max(0.02, now - asked, min(0.5, (now - began) / 20)))
 
 
 def logged(server: Postfix, *words: str) -> str:
