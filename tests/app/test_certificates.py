@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import smtplib
 import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 import trustme
 
+from smtpguard.app import proxy
 from smtpguard.app.certificates import Pair, Renewals, endings, server_context
 from smtpguard.cli.offline import check
 from smtpguard.config.problem import Severity
 from smtpguard.config.settings import read_settings
-from tests.faults.machine import machine
-from tests.peers.chain import until
+from tests.catalogue.wholeguard import whole_guard
+from tests.wire.submitting import start_tls
 
 CA = trustme.CA()
 
@@ -82,24 +83,26 @@ async def test_a_renewed_pair_is_used_only_if_complete(tmp_path: Path, caplog: p
     assert "it ended on " in caplog.messages[-1]
 
 
-def test_serve_uses_a_renewed_certificate_without_a_restart(tmp_path: Path) -> None:
-    (tmp_path / "tls").mkdir()
-    certificate, key, first = issued(tmp_path / "tls")
+async def test_a_proxy_uses_a_renewed_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proxy, "RENEWAL_SECONDS", 0.02)
+    certificate, key, first = issued(tmp_path)
     trusting = ssl.create_default_context()
     CA.configure_trust(trusting)
+    tls = f", tls: {{certificate: {certificate}, key: {key}}}"
+    async with whole_guard(tmp_path, monkeypatch, listen=tls) as guard:
 
-    def seen(port: int) -> bytes:
-        with smtplib.SMTP("localhost", port, "client.example", timeout=120) as smtp:
-            smtp.starttls(context=trusting)
-            assert isinstance(smtp.sock, ssl.SSLSocket)
-            return smtp.sock.getpeercert(binary_form=True) or b""
+        async def seen() -> bytes:
+            client = await guard.connect()
+            await start_tls(client, trusting)
+            found = client.writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+            client.close()
+            return bytes(found)
 
-    with machine(tmp_path, only=["proxy"], tls=(certificate, key)) as (guard, _):
-        assert seen(guard.port) == first
-        parts = guard.parts("proxy")
-        _, _, second = issued(tmp_path / "tls")
-        until(lambda: seen(guard.port) == second, "the renewed certificate")
-        assert guard.parts("proxy") == parts, "nothing was restarted"
+        assert await seen() == first
+        _, _, second = issued(tmp_path)
+        async with asyncio.timeout(600):
+            while await seen() != second:  # noqa: ASYNC110 - nobody tells of it
+                await asyncio.sleep(0.02)
 
 
 def settings_with(folder: Path, listener: str, more: str = "") -> Path:
