@@ -138,8 +138,8 @@ class Result:
         )
 
 
-Behind = Callable[[Sequence[Result]], Sequence[Person]]
-"""The people behind the recipients of some results."""
+Behind = Callable[..., Sequence[Person]]
+"""The people behind some recipients, each an argument."""
 
 
 def dues(lease: Lease, expands: Callable[[Recipient], bool]) -> list[Due]:
@@ -193,7 +193,7 @@ def events(
         else:
             kind = Kind.RELEASE
         if of_content:
-            data["people"] = sum(one.weight for one in behind(several))
+            data["people"] = sum(one.weight for one in behind(*(r.recipient for r in several)))
         if of_content and outcome == Delivered.RETRY.value:
             data["in_doubt"] = doubt  # an earlier attempt may have been accepted
         private = {"recipients": tuple(str(r.recipient.address) for r in several)}

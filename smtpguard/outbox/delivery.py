@@ -22,7 +22,7 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 from typing import Any, Protocol
 
 from smtpguard.database.errors import ContentMissing, LedgerError
@@ -370,11 +370,16 @@ class Delivery:
         """
         now = self._clock.now()
         told = () if mark else reports(lease, hold, results, now, self._pace)
-        behind = partial(self._behind, hold)
+        in_force = self._policies.current()
+
+        @cache
+        def behind(*recipients: Recipient) -> Sequence[Person]:
+            return persons_behind(hold, recipients, in_force) if hold is not None else ()
+
         journal = [*events(lease, results, now, behind, mark=mark, told=bool(told))]
         of_people = hold is not None and lease.intent.kind in OF_CONTENT
-        outcomes = [r.outcome(now, behind([r]) if of_people else None) for r in results]
-        over = partial(ended, in_force=self._policies.current(), now=now)
+        outcomes = [r.outcome(now, behind(r.recipient) if of_people else None) for r in results]
+        over = partial(ended, in_force=in_force, now=now)
         end = self._clock.monotonic() + (self._pace.doubt.total_seconds() / 2 if persist else 0)
         unsure = False
         while True:
@@ -390,11 +395,6 @@ class Delivery:
                 return True  # the first commit was written although the store failed to answer
             unsure = True
             await self._pause(1.0)
-
-    def _behind(self, hold: Hold | None, results: Sequence[Result]) -> tuple[Person, ...]:
-        if hold is None:
-            return ()
-        return persons_behind(hold, [r.recipient for r in results], self._policies.current())
 
     def _expands(self, recipient: Recipient) -> bool:
         """Whether more than one person is behind it."""

@@ -26,7 +26,6 @@ from sqlalchemy import (
     func,
     or_,
     select,
-    true,
     tuple_,
     update,
 )
@@ -150,13 +149,17 @@ def any_due(connection: Connection, now_us: int) -> bool:
     return connection.execute(_ANY_DUE, {"now": now_us}).first() is not None
 
 
-_ANY_DUE = (
-    select(outbox.c.intent_id)
-    .select_from(outbox.outerjoin(hold, hold.c.hold_id == outbox.c.hold_id))
-    .where(leasable(bindparam("now", type_=BigInteger)))
-    .limit(1)
-)
-"""Compiled once, since it runs twice a second."""
+def _due(*, all_frozen: bool = False) -> Select[Any]:
+    joined = outbox.outerjoin(hold, hold.c.hold_id == outbox.c.hold_id)
+    columns = outbox.c.intent_id, outbox.c.kind, outbox.c.next_at, outbox.c.hold_id
+    return (
+        select(*columns).select_from(joined).where(leasable(bindparam("now", type_=BigInteger), all_frozen=all_frozen))
+    )
+
+
+# Made once, since the first runs twice a second, and the others for every few releases.
+_ANY_DUE = _due().limit(1)
+_DUE = {frozen: _due(all_frozen=frozen).order_by(outbox.c.next_at, outbox.c.intent_id) for frozen in (False, True)}
 
 
 def lease(batch: Batch, owner: str, n: int, seconds: int, known: StoppedEntries | None = None) -> list[Lease]:
@@ -238,18 +241,11 @@ def _choose(batch: Batch, n: int, known: StoppedEntries) -> list[str]:
     freezes = [f for f in batch.freezes if f.until is None or batch.now < f.until]
     known.look(freezes, batch.now_us)
     everything = any(freeze.stops(Selectable(), batch.now) for freeze in freezes)
-    joined = outbox.outerjoin(hold, hold.c.hold_id == outbox.c.hold_id)
-    query = (
-        select(outbox.c.intent_id, outbox.c.kind, outbox.c.next_at, outbox.c.hold_id)
-        .select_from(joined)
-        .where(leasable(batch.now_us, all_frozen=everything))
-        .order_by(outbox.c.next_at, outbox.c.intent_id)
-    )
+    query, values = _DUE[everything], {"now": batch.now_us}
     chosen: list[str] = []
     page = _PAGE if known.ids else max(n, 100)
-    after: ColumnElement[bool] = true()
     while len(chosen) < n:
-        rows = batch.connection.execute(query.where(after).limit(page)).all()
+        rows = batch.connection.execute(query.limit(page), values).all()
         if freezes:
             _remember_stopped(batch, [row for row in rows if row.kind in _OF_CONTENT], freezes, known.ids)
         chosen += [row.intent_id for row in rows if row.intent_id not in known.ids]
@@ -257,6 +253,7 @@ def _choose(batch: Batch, n: int, known: StoppedEntries) -> list[str]:
             break
         last = rows[-1]
         after = tuple_(outbox.c.next_at, outbox.c.intent_id) > tuple_(last.next_at, last.intent_id)
+        query = _DUE[everything].where(after)
     return chosen[:n]
 
 
