@@ -46,14 +46,15 @@ MAX_LINE = {b"MAIL": MAX_MAIL, b"RCPT": MAX_RCPT, b"AUTH": MAX_AUTH_COMMAND}
 """Verb -> the longest line with extensions, for clients that said EHLO. All others: MAX_COMMAND."""
 
 _QUOTED = rb'"(?:[^"\\\x00-\x1f\x7f]|\\[\x20-\x7e])*"'
-_PATH = rb'(<(?:[^<>"\\\x00-\x20\x7f]++|' + _QUOTED + rb")*+>)"
 _LABEL = rb"[A-Za-z0-9]++(?:-++[A-Za-z0-9]++)*+"
-_PLAIN = re.compile(rb"<([A-Za-z0-9_+-]++(?:\.[A-Za-z0-9_+-]++)*+)@(" + _LABEL + rb"(?:\." + _LABEL + rb")*+)>\Z")
+_PLAIN = rb"<([A-Za-z0-9_+-]++(?:\.[A-Za-z0-9_+-]++)*+)@(" + _LABEL + rb"(?:\." + _LABEL + rb")*+)>"
 """Nearly every path. In so few octets no limit can be exceeded, so it needs no further check."""
 _PLAIN_OCTETS = 66
+_PATH = rb"(" + _PLAIN + rb'|<(?:[^<>"\\\x00-\x20\x7f]++|' + _QUOTED + rb")*+>)"
+"""Its groups: the path; local part and domain if it is plain."""
 _PARAMETERS = rb"((?: +[^ \x00-\x1f\x7f]+)*) *\Z"
-_MAIL = re.compile(rb"FROM: *" + _PATH + _PARAMETERS, re.IGNORECASE)
-_RCPT = re.compile(rb"TO: *" + _PATH + _PARAMETERS, re.IGNORECASE)
+_MAIL = re.compile(rb"[Ff][Rr][Oo][Mm]: *" + _PATH + _PARAMETERS)
+_RCPT = re.compile(rb"[Tt][Oo]: *" + _PATH + _PARAMETERS)
 _PARAMETER = re.compile(rb"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([^=]+))?\Z")  # esmtp-param, RFC 5321 section 4.1.2
 _HELO = re.compile(rb" *([A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,254})|\[[A-Za-z0-9.:-]{1,253}\]) *\Z")
 _XTEXT = re.compile(rb"(?:[!-*,-<>-~]|\+[0-9A-F]{2})+\Z")  # RFC 3461 section 4
@@ -105,8 +106,8 @@ def parse_mail(argument: bytes, *, extended: bool = True) -> Envelope:
     found = _MAIL.match(argument)
     if not found:
         raise Refused(reply.BAD_REVERSE_PATH if argument[:5].upper() == b"FROM:" else reply.BAD_PARAMETER)
-    given = _parameters(found[2], extended=extended) if found[2] else {}
-    reverse_path, _ = _path(found[1], "SMTPUTF8" in given, reply.BAD_REVERSE_PATH)
+    given = _parameters(found[4], extended=extended) if found[4] else {}
+    reverse_path, _ = _path(found, "SMTPUTF8" in given, reply.BAD_REVERSE_PATH)
     if not given.keys() <= _OF_MAIL.keys():
         raise Refused(reply.UNKNOWN_PARAMETER)
     values: dict[str, Any] = {}
@@ -124,12 +125,12 @@ def parse_rcpt(argument: bytes, *, extended: bool = True, smtputf8: bool = False
     found = _RCPT.match(argument)
     if not found:
         raise Refused(reply.BAD_RECIPIENT if argument[:3].upper() == b"TO:" else reply.BAD_PARAMETER)
-    given = _parameters(found[2], extended=extended) if found[2] else {}
+    given = _parameters(found[4], extended=extended) if found[4] else {}
     path = found[1]
     if path.lower() == _POSTMASTER:
         address = Address(path[1:-1].decode("ascii"), here)
     else:
-        parsed, path = _path(path, smtputf8, reply.BAD_RECIPIENT)
+        parsed, path = _path(found, smtputf8, reply.BAD_RECIPIENT)
         if parsed is None:
             raise Refused(reply.BAD_RECIPIENT)
         address = parsed
@@ -225,11 +226,11 @@ def _parameters(raw: bytes, *, extended: bool) -> dict[str, bytes]:
     return given
 
 
-def _path(raw: bytes, utf8: bool, bad: Reply) -> tuple[Address | None, bytes]:
-    """The address, and the path for the relay."""
-    plain = _PLAIN.match(raw) if len(raw) <= _PLAIN_OCTETS else None
-    if plain is not None:
-        return Address(plain[1].decode("ascii"), plain[2].decode("ascii")), raw
+def _path(found: re.Match[bytes], utf8: bool, bad: Reply) -> tuple[Address | None, bytes]:
+    """The address, and the path for the relay. ``found``: by a pattern with ``_PATH``."""
+    raw, local, domain, _ = found.groups()
+    if local is not None and len(raw) <= _PLAIN_OCTETS:
+        return Address(local.decode("ascii"), domain.decode("ascii")), raw
     if not utf8 and not raw.isascii():
         raise Refused(reply.NEEDS_SMTPUTF8)
     try:
