@@ -2,8 +2,9 @@
 4.1.4, RFC 2920).
 
 Nothing here reads a socket, waits or starts a task. The caller feeds octets (``receive``), takes one event after
-another (``next_event``) until there is none, and then writes ``replies``. Most commands are answered at once. An event
-that asks for something stops the session until its answer is given; octets that come meanwhile are kept.
+another (``next_event``) until there is none, and then writes ``replies``. An event that asks for something stops the
+session until its answer is given; octets that come meanwhile are kept. A command that came alone, and needs no event, has
+a shorter way to the same reply (``reply_at_once``).
 
 RCPTs are not answered at once: they wait until no more input is there, or a later command needs their answers, and are
 then passed to the relay together. Replies still leave in the order of the commands. MAIL is answered here, and is sent
@@ -233,8 +234,8 @@ class SmtpSession:
         return events.pop(0) if events else None
 
     def reply_at_once(self) -> bytes | None:
-        """As ``next_event`` and ``replies``, if all that was received is one command, and it is answered without an event: the
-        reply. None: take events."""
+        """The reply, if what ``receive`` got last is one whole command, nothing came before it, and it is answered without an
+        event. None: take events."""
         line = self._held
         if self._arriving is not None or line.find(b"\n") + 1 != len(line):
             return None
