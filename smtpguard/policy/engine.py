@@ -14,10 +14,10 @@ from itertools import chain
 
 from smtpguard.mail.constant import constant, maker
 from smtpguard.policy import confirming, counted
-from smtpguard.policy.condition import NO, PENDING, UNKNOWN, Answer, Condition, EveryWord, SomeWord, Word
+from smtpguard.policy.condition import NO, PENDING, UNKNOWN, Answer, Condition, EveryWord, Range, SomeWord, Word
 from smtpguard.policy.confirming import Confirming
 from smtpguard.policy.counted import Ask, Live
-from smtpguard.policy.facts import FACTS, OF_LETTERS, ONLY_HEADERS, Facts, Source, Unknown, Value
+from smtpguard.policy.facts import FACTS, NONE, OF_LETTERS, ONLY_HEADERS, Count, Facts, Source, Unknown, Value
 from smtpguard.policy.freezing import Freeze, frozen
 from smtpguard.policy.rule import Rule, Strength, is_stopped
 from smtpguard.policy.verdict import Action, Hit, Miss, Mode, Quorum, Scope, Verdict
@@ -29,6 +29,7 @@ _PRICES = (Source.HEADERS, Source.TEXT, Source.ORIGIN)
 
 
 _REMEMBERED = 1024
+_SIZE = "message.size_mb"
 _ANYONE = _OTHER_WORD = "\0"
 _OTHER_WORDS = frozenset({_OTHER_WORD})
 _NOBODY = Facts()
@@ -116,6 +117,8 @@ class RuleSet:
     """The values of these slots if they were not gathered: unknown for a fact of the envelope, else not asked for."""
     _worded: tuple[tuple[int, frozenset[str]], ...] = field(init=False, repr=False, compare=False)
     """The places of values of any words, of which only these matter."""
+    _sized: tuple[tuple[int, float], ...] = field(init=False, repr=False, compare=False)
+    """The place of the size, if it matters only from here on."""
     _reckoned: Callable[[Values], Reckoning] = field(init=False, repr=False, compare=False)
     _judged: Callable[[Reckoning, Given, frozenset[str]], Verdict] = field(init=False, repr=False, compare=False)
     _questions: Callable[[counted.Subject], Questions] = field(init=False, repr=False, compare=False)
@@ -139,6 +142,7 @@ class RuleSet:
         object.__setattr__(self, "_not_asked", dict.fromkeys(self._slots, _NOT_ASKED))
         object.__setattr__(self, "_places", {slot: n for n, slot in enumerate(self._slots)})
         object.__setattr__(self, "_worded", tuple(self._by_words(gathered, conditions)))
+        object.__setattr__(self, "_sized", tuple(self._by_size(gathered, conditions)))
         object.__setattr__(self, "_sieve", RuleIndex(self.rules, tuple(self._slots)))
         object.__setattr__(self, "_ungathered", tuple(_NOT_GATHERED if slot in envelope else None for slot in gathered))
         object.__setattr__(self, "_counted", tuple(live[slot] for slot in sorted(live)))
@@ -166,6 +170,10 @@ class RuleSet:
                 words.isdisjoint(value) if type(value) is frozenset else type(value) is str and value not in words
             ):
                 same = (*same[:place], _OTHER_WORDS if type(value) is frozenset else _OTHER_WORD, *same[place + 1 :])
+        for place, least in self._sized:
+            value = slots[place]
+            if type(value) is Count and value.high < least:
+                same = (*same[:place], NONE, *same[place + 1 :])
         try:
             reckoned = self._reckoned(same)
         except TypeError:
@@ -210,6 +218,13 @@ class RuleSet:
             words = [c.words for c in mine if isinstance(c, Word | SomeWord | EveryWord)]
             if len(words) == len(mine):
                 yield place, frozenset().union(*words)
+
+    @staticmethod
+    def _by_size(slots: Sequence[str], conditions: Sequence[Condition]) -> Iterator[tuple[int, float]]:
+        """The same for the size, of which each message has its own: under the least limit all conditions say no."""
+        limits = [c.least if isinstance(c, Range) else 0 for c in conditions if c.slot == _SIZE]
+        if limits and min(limits) > 0:
+            yield slots.index(_SIZE), min(limits)
 
     def _questions_of(self, subject: counted.Subject) -> Questions:
         """Those of anyone in place of the sender, under the sender's own key: senders are many."""

@@ -284,6 +284,7 @@ def _forget(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
         each.cache_clear()
     object.__setattr__(rules, "_questions", rules._asked_of)
     object.__setattr__(rules, "_worded", ())
+    object.__setattr__(rules, "_sized", ())
     home.front._seal._repeated = frozenset()
 
 
