@@ -26,7 +26,7 @@ from pathlib import Path
 from bench.through import table
 from smtpguard.config.documents import POLICY as POLICY_FILE
 from smtpguard.config.statefiles import swap
-from smtpguard.lists.declared import ListInfo
+from smtpguard.lists.declared import ListInfo, Names
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.index import Index, index_path
 from smtpguard.lists.registry import Registry
@@ -202,7 +202,11 @@ def twenty(root: Path, people: int, lists: int = 20) -> Iterator[Goal]:
         index_of(index_path(folder, f"list{n}"), (person(i, n) for i in range(people)), digester)
         infos[f"list{n}"] = ListInfo(name=f"list{n}", members=({"csv": "x"},))
     registry = Registry(
-        domains=["example.com"], lists=infos, digester=digester, folder=folder, now=lambda: datetime.now(UTC)
+        names=Names(infos, domains=["example.com"]),
+        lists=infos,
+        digester=digester,
+        folder=folder,
+        now=lambda: datetime.now(UTC),
     )
     rng = random.Random(3)
     texts = [
@@ -262,7 +266,9 @@ def _verdicts(folder: Path, rules: int, lists: int) -> tuple[float, float]:
         name: ListInfo(name=name, addresses=(Address.parse(f"{name}@lists.example.com"),), members=({"csv": "x"},))
         for name in names
     }
-    registry = Registry(domains=["example.com"], lists=infos, digester=digester, folder=folder, now=lambda: now[0])
+    registry = Registry(
+        names=Names(infos, domains=["example.com"]), lists=infos, digester=digester, folder=folder, now=lambda: now[0]
+    )
 
     def verdict(n: int) -> float:
         recipient = Address.parse(person(n % 200, n % lists))

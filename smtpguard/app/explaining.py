@@ -21,14 +21,13 @@ from smtpguard.admission.preapproval import alone
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.files import indexes, installation_secret, read_policy
 from smtpguard.app.gathering import gathering
-from smtpguard.app.lists import built_refresher, built_registry
+from smtpguard.app.lists import built_refresher, built_registry, declared
 from smtpguard.app.policies import surroundings
 from smtpguard.config.documents import policy_document
 from smtpguard.config.settings import Settings
 from smtpguard.gathering.gather import Gather
 from smtpguard.gathering.streams import watched
 from smtpguard.guard.inforce import InForce
-from smtpguard.lists.declared import build
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.index import index_path
 from smtpguard.lists.recipients import Classified
@@ -126,7 +125,7 @@ def rule_places(policy: Policy, where: str) -> Mapping[str, str]:
 def indexed(settings: Settings, policy: Policy, undo: AsyncExitStack) -> tuple[Settings, Digester]:
     """The settings and digester for indexes: those in use, or temporary ones if a list has none yet, deleted when
     ``undo`` is closed."""
-    lists, _ = build(*policy.sections(), delimiters=policy.delimiters)
+    lists, _ = declared(policy)
     with_members = [info for info in lists.values() if info.members]
     there = settings.secret_file.is_file() and all(
         index_path(indexes(settings), info.name).exists() for info in with_members

@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from typing import Any
 
 from smtpguard.app.clock import SystemClock
 from smtpguard.app.files import indexes, installation_secret, make_state
 from smtpguard.config.settings import Settings
 from smtpguard.guard.ports import Clock
 from smtpguard.journal.distinct import Asked, Version
-from smtpguard.lists.declared import ListInfo, Stream, build
+from smtpguard.lists.declared import ListInfo, Names, Stream, build
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.expanding import Expander
 from smtpguard.lists.index import BadIndex, Index, index_path
@@ -27,21 +26,23 @@ Declared = tuple[Mapping[str, ListInfo], Mapping[str, Stream]]
 _last: tuple[Policy, Declared] | None = None
 
 
-def names(settings: Settings, policy: Policy) -> dict[str, Any]:
-    """The arguments of Names, which says which addresses are list addresses: the organization's domains, the relays'
-    names, and the mailboxes of people in policy and settings."""
+def names(settings: Settings, policy: Policy) -> Names:
+    """Which addresses are list addresses, by the organization's domains, the relays' names, and the mailboxes of people
+    in policy and settings."""
     hosts = {settings.hostname}
     for relay in settings.relays.values():
         hosts.update(relay.names, *((each.host, each.server_name or "") for each in (relay, *relay.fallbacks)))
     ours = settings.notices.contact, settings.hold.approve_at, settings.hold.reply_at, *settings.returns.addresses
     known = people_of(policy) | {text for text in ours if text}
     elsewhere = (address for expands in policy.expansions for address in expands.addresses_elsewhere)
-    return {
-        "domains": policy.organization.domains,
-        "host_names": sorted({name for name in hosts if "." in name and not _is_ip(name)}),
-        "mailboxes": [address for text in sorted(known) if (address := Address.parse_any(text)) is not None],
-        "elsewhere": [address for text in elsewhere if (address := Address.parse_any(text)) is not None],
-    }
+    return Names(
+        declared(policy)[0],
+        domains=policy.organization.domains,
+        host_names={name for name in hosts if "." in name and not _is_ip(name)},
+        mailboxes=[address for text in known if (address := Address.parse_any(text)) is not None],
+        elsewhere=[address for text in elsewhere if (address := Address.parse_any(text)) is not None],
+        delimiters=policy.delimiters,
+    )
 
 
 def people_of(policy: Policy) -> set[str]:
@@ -77,7 +78,7 @@ def built_registry(settings: Settings, policy: Policy, digester: Digester, clock
         expansions=bool(policy.expansions),
         customers_here=policy.organization.customers_here,
         people=policy.organization.people,
-        **names(settings, policy),
+        names=names(settings, policy),
     )
 
 

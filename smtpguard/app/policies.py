@@ -21,7 +21,6 @@ from smtpguard.config.settings import Settings
 from smtpguard.database.errors import LedgerError, PolicyUnreadable, Unavailable
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock, Ledger
-from smtpguard.lists.declared import Names
 from smtpguard.lists.digest import Digester
 from smtpguard.mail.address import Address
 from smtpguard.policy.absences import Member
@@ -194,9 +193,7 @@ def surroundings(settings: Settings, policy: Policy) -> Surroundings:
     """The organization's domains, the vocabularies to look for, and the weights of marks."""
     lists, _ = declared(policy)
     given = {a.canonical(policy.delimiters) for info in lists.values() for a in info.addresses}
-    implied = {
-        address for address, _ in Names(lists, delimiters=policy.delimiters, **names(settings, policy)).implied()
-    }
+    implied = {address for address, _ in names(settings, policy).implied()}
     return Surroundings(
         domains=policy.organization.domains,
         list_addresses=frozenset(given | implied),

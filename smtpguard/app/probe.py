@@ -12,11 +12,11 @@ from contextlib import closing
 from dataclasses import replace
 
 from smtpguard.app.finding import Finding, State
-from smtpguard.app.lists import names, open_expander
+from smtpguard.app.lists import declared, names, open_expander
 from smtpguard.app.relay import targets
 from smtpguard.app.ways import SOMEBODY, Hosts, open_milters, open_relays, own_addresses, ways
 from smtpguard.config.settings import MilterListener, Settings, host_name
-from smtpguard.lists.declared import ListInfo, Names, build
+from smtpguard.lists.declared import ListInfo, Names
 from smtpguard.lists.sources import SourceError, Tally, addresses, unfit
 from smtpguard.lists.sources.opening import opened, within
 from smtpguard.locale.phrase import many
@@ -39,7 +39,7 @@ async def look(
     settings: Settings, policy: Policy, hosts: Hosts | None = None, own: Callable[[], Sequence[str]] | None = None
 ) -> AsyncIterator[Finding]:
     """Yields each finding at once. ``own``: addresses of this machine that others can reach."""
-    lists, _ = build(*policy.sections(), delimiters=policy.delimiters)
+    lists, known = declared(policy)[0], names(settings, policy)
     asked = [
         (name, settings.relays[name], replace(each, timeouts=PATIENCE, reachability=None, fallbacks=()))
         for name, relay in targets(settings).items()
@@ -48,8 +48,6 @@ async def look(
     logged = [settings.relay_of(each.called) for each in settings.listen.smtp if each.auth]
     domain = sorted(name for name in policy.organization.domains if not name.startswith("*."))[0]
     silent: list[RelayTarget] = []
-    where = names(settings, policy)
-    known = Names(lists, delimiters=policy.delimiters, **where)
     for route, relay, target in asked:
         listed = [
             (info, address)
@@ -213,15 +211,15 @@ def _sources(info: ListInfo, settings: Settings) -> Iterator[Finding]:
     """Each is read to its end, as by a sync, and nothing is kept."""
     if not info.members:
         yield State.UNKNOWN.of("source", f"the list {info.name} declares no members")
-    for declared in info.members:
+    for member in info.members:
         tally = Tally()
         try:
-            with closing(opened(declared, settings.policy.parent)) as source:
-                people, label = sum(1 for _ in addresses(source, tally)), within(declared, source.label)
+            with closing(opened(member, settings.policy.parent)) as source:
+                people, label = sum(1 for _ in addresses(source, tally)), within(member, source.label)
         except SourceError as e:
             yield State.WRONG.of("source", f"the list {info.name}: {e}")
             continue
-        wrong = unfit(label, people, tally, declared)
+        wrong = unfit(label, people, tally, member)
         text = wrong[0] if wrong is not None else f"{label} holds {many(people, 'address', 'addresses')}"
         yield (State.WRONG if wrong else State.FINE).of("source", f"the list {info.name}: {text}")
 

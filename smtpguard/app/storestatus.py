@@ -26,7 +26,6 @@ from smtpguard.database.engine import file_of
 from smtpguard.database.errors import LedgerError
 from smtpguard.database.migrate import Newer, SchemaError
 from smtpguard.journal.rows import FILE as CHECKPOINTS
-from smtpguard.lists.declared import Names, build
 from smtpguard.policy.freezing import PUT_BACK, Freeze
 from smtpguard.policy.parse import Policy
 from smtpguard.policy.verdict import Action, Mode
@@ -98,8 +97,7 @@ async def store_findings(settings: Settings, policy: Policy | None = None) -> li
 async def _namesakes(settings: Settings, policy: Policy, store: Store) -> list[Finding]:
     """Addresses that are list addresses only because they have a list's name, with the mail to them lately: one with
     much mail is probably a mailbox of its own."""
-    lists, _ = build(*policy.sections(), delimiters=policy.delimiters)
-    implied = dict(Names(lists, delimiters=policy.delimiters, **names(settings, policy)).implied())
+    implied = dict(names(settings, policy).implied())
     if not implied:
         return []
     often = await store.journal.named(list(implied), store.now() - timedelta(days=DAYS))

@@ -24,14 +24,14 @@ from pathlib import Path
 from smtpguard.app.clock import SystemClock
 from smtpguard.app.explaining import Explainer
 from smtpguard.app.files import indexes
-from smtpguard.app.lists import built_registry
+from smtpguard.app.lists import built_registry, declared
 from smtpguard.app.policies import surroundings
 from smtpguard.config.settings import Settings, settings_of
 from smtpguard.config.yaml import load_yaml
 from smtpguard.gathering.gather import Gather
 from smtpguard.gathering.reader import BoundedReader
 from smtpguard.guard.inforce import InForce
-from smtpguard.lists.declared import ListInfo, build
+from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.digest import KEY_OCTETS, Digester
 from smtpguard.lists.index import index_path
 from smtpguard.lists.writing import write_passing
@@ -88,7 +88,7 @@ def play(policy: Policy, settings: Settings | None, people: Mapping[str, int]) -
 
 
 async def _play(policy: Policy, settings: Settings | None, people: Mapping[str, int]) -> Played:
-    lists, _ = build(*policy.sections(), delimiters=policy.delimiters)
+    lists, _ = declared(policy)
     through: list[LetThrough] = []
     loop = asyncio.get_running_loop()
     unplayed: list[str] = []

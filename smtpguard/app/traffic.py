@@ -19,6 +19,7 @@ from sqlalchemy import Connection
 from smtpguard.admission.recorded import FACTS
 from smtpguard.app.files import store_url
 from smtpguard.app.finding import Finding, State
+from smtpguard.app.lists import declared
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.database.errors import LedgerError
@@ -26,7 +27,7 @@ from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import Clear, Entry, microseconds
 from smtpguard.journal.event import Kind
 from smtpguard.journal.scan import Caller, callers_at
-from smtpguard.lists.declared import Origin, build
+from smtpguard.lists.declared import Origin
 from smtpguard.mail.envelope import Session, within
 from smtpguard.policy.parse import Policy
 from smtpguard.policy.recorded import unpack
@@ -130,7 +131,7 @@ def _look(seen: _Seen, made: Entry, clear: Clear) -> None:
 
 def _tools(policy: Policy, seen: _Seen) -> Iterator[Finding]:
     """Tools with the most messages first."""
-    lists, streams = build(*policy.sections(), delimiters=policy.delimiters)
+    lists, streams = declared(policy)
     known = [(info.writers, info.origin) for info in lists.values()]
     known += [(stream.senders, stream.origin) for stream in streams.values()]
     found: Counter[tuple[str, str]] = Counter()

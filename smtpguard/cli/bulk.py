@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from smtpguard.cli.context import CannotRun, moment, terminal
-from smtpguard.config.problem import did_you_mean
+from smtpguard.config.problem import unknown
 from smtpguard.holds.model import Choice, Hold, State
 from smtpguard.locale.phrase import many
 from smtpguard.mail.address import Address, BadAddress
@@ -57,8 +57,7 @@ class Filter:
         """Raises CannotRun for values that can match nothing."""
         registry = services.policies.current().registry
         if self.list_name is not None and self.list_name not in registry.lists:
-            hint = did_you_mean(self.list_name, registry.lists)
-            raise CannotRun(f'unknown list "{self.list_name}"' + (f" ({hint})" if hint else ""))
+            raise CannotRun(unknown("list", self.list_name, registry.lists))
         sender = None
         if self.sender is not None:
             try:

@@ -21,7 +21,6 @@ from smtpguard.cli.offline import Checked, check
 from smtpguard.config.quantity import in_short
 from smtpguard.config.schema import settings_schema
 from smtpguard.config.settings import Relay, Settings
-from smtpguard.lists.declared import Names, build
 from smtpguard.locale.phrase import many
 from smtpguard.policy.members import ListMembers, Remote
 from smtpguard.policy.models import OriginModel
@@ -154,7 +153,8 @@ def _policy(policy: Policy, checked: Checked) -> Iterator[str]:
     yield f"Policy {policy.sha256[:12]} of {policy.organization.name}" + (
         "." if policy.enforce else ", observing only."
     )
-    namesakes = _namesakes(checked.settings, policy) if checked.settings is not None else []
+    namesakes = list(names(checked.settings, policy).implied()) if checked.settings is not None else []
+    """Addresses that are list addresses only because they have a list's name, each with its list."""
     for name, model in policy.lists.items():
         people = many(checked.people[name], "address", "addresses") if name in checked.people else "nobody known"
         if any(isinstance(source, Remote | ListMembers) for source in model.members):
@@ -179,12 +179,6 @@ def _policy(policy: Policy, checked: Checked) -> Iterator[str]:
     yield from marks_in_words(policy)
     for rule in policy.rules.rules:
         yield f"  rule {rule.rule_id}: {rule_in_words(rule)}"
-
-
-def _namesakes(settings: Settings, policy: Policy) -> list[tuple[str, str]]:
-    """Addresses that are list addresses only because they have a list's name, each with its list."""
-    lists, _ = build(*policy.sections(), delimiters=policy.delimiters)
-    return list(Names(lists, delimiters=policy.delimiters, **names(settings, policy)).implied())
 
 
 def _some(addresses: Sequence[str]) -> str:

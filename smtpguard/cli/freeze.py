@@ -16,7 +16,7 @@ import click
 from smtpguard.cli.context import CannotRun, Context, NotFine, as_json, length
 from smtpguard.cli.holdrow import freeze_row, what
 from smtpguard.config.partial import STORE
-from smtpguard.config.problem import did_you_mean
+from smtpguard.config.problem import unknown
 from smtpguard.freezes.service import Hook, Released, SecondPersonNeeded
 from smtpguard.journal.bypass import Bypasses
 from smtpguard.mail.address import Address, BadAddress
@@ -190,8 +190,7 @@ async def _listed(brakes: Brakes, name: str) -> None:
     lists = model.get("lists") if isinstance(model, dict) else None
     known = list(map(str, lists)) if isinstance(lists, dict) else []
     if name not in known:
-        hint = did_you_mean(name, known)
-        raise CannotRun(f'unknown list "{name}"' + (f" ({hint})" if hint else ""))
+        raise CannotRun(unknown("list", name, known))
 
 
 async def _mailing(brakes: Brakes, value: str, *, must_exist: bool) -> str:

@@ -7,7 +7,6 @@ there is a store. A running guard uses a new index within a second.
 from __future__ import annotations
 
 import asyncio
-import difflib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from typing import Any
 import click
 
 from smtpguard.cli.context import CannotRun, Context, Group, NotFine, as_json, in_columns, sentence_of
+from smtpguard.config.problem import unknown
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.expanding import Expander
 from smtpguard.lists.expansions import EXPANSIONS, Expansion, Expansions
@@ -219,8 +219,7 @@ def _journal(context: Context, reports: Sequence[Report]) -> None:
 def _known(name: str, infos: Mapping[str, ListInfo]) -> ListInfo:
     if name in infos:
         return infos[name]
-    near = difflib.get_close_matches(name, infos, 1)
-    raise CannotRun(f'there is no list "{name}"' + (f" (did you mean {near[0]}?)" if near else ""))
+    raise CannotRun(unknown("list", name, infos))
 
 
 @contextmanager

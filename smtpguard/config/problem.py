@@ -82,6 +82,12 @@ def did_you_mean(word: str, candidates: Iterable[str]) -> str:
     return f"did you mean {near}?" if near else ""
 
 
+def unknown(noun: str, name: str, candidates: Iterable[str]) -> str:
+    """In words, for a name given on the command line or in a form."""
+    hint = did_you_mean(name, candidates)
+    return f'unknown {noun} "{name}"' + (f" ({hint})" if hint else "")
+
+
 def nearest(word: str, candidates: Iterable[str]) -> str:
     """The candidate that was probably meant, or "". Names of several words that share a word are nearer."""
     names = {c.lower(): c for c in candidates}

@@ -141,25 +141,19 @@ class Registry:
     def __init__(
         self,
         *,
-        domains: Iterable[str],
+        names: Names,
         lists: Mapping[str, ListInfo],
         streams: Mapping[str, Stream] | None = None,
         digester: Digester,
         folder: Path,
         now: Callable[[], datetime],
-        host_names: Iterable[str] = (),
-        mailboxes: Iterable[Address] = (),
-        elsewhere: Iterable[Address] = (),
         expanders: Iterable[Network] = (),
         expansions: bool = False,
         customers_here: bool = True,
         people: Iterable[str] = (),
         look_seconds: float = 1.0,
     ) -> None:
-        """``domains``: the organization's; ``*.example.com`` means every name below. ``host_names``: of the relay and
-        the list server themselves, where their mailboxes are too. ``mailboxes``: of people whom the policy names, and
-        ``elsewhere``: further addresses that are no list, whatever their name. ``expansions``: the policy declares what
-        else expands. ``customers_here``: whether customers have addresses in the domains; else a colleague on a list is
+        """``expansions``: the policy declares what else expands. ``customers_here``: whether customers have addresses in the domains; else a colleague on a list is
         only a colleague. ``people``: canonical addresses outside that are colleagues among recipients, beside those of
         the list PEOPLE."""
         self.lists = dict(lists)
@@ -172,14 +166,7 @@ class Registry:
         self.expanders = tuple(expanders)
         self._now = now
         self._look = timedelta(seconds=look_seconds)
-        self.names = Names(
-            self.lists,
-            domains=domains,
-            host_names=host_names,
-            mailboxes=mailboxes,
-            elsewhere=elsewhere,
-            delimiters=digester.delimiters,
-        )
+        self.names = names
         self._list_ids = {list_id.lower(): info.name for info in self.lists.values() for list_id in info.list_ids}
         self._shelf = Shelf(folder, *digester.key_ids)
         self.expansions = Expansions(folder, *digester.key_ids) if expansions else None

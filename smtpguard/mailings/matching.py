@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from smtpguard.config.problem import did_you_mean
+from smtpguard.config.problem import unknown
 from smtpguard.guard.ports import Ledger, PolicyInForce
 from smtpguard.journal.chain import instant
 from smtpguard.journal.event import Kind
@@ -151,8 +151,7 @@ def _csv(file: Path, column: str | None) -> Declarations:
 def _of_list(registry: Registry, name: str) -> Declarations:
     lists = registry.lists
     if name not in lists:
-        hint = did_you_mean(name, lists)
-        raise NoAddresses(f'unknown list "{name}"' + (f" ({hint})" if hint else ""))
+        raise NoAddresses(unknown("list", name, lists))
     if not lists[name].members:
         raise NoAddresses(f"the list {name} has no members to match")
     return lists[name].members

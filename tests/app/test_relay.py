@@ -124,8 +124,9 @@ rules: [{id: a, when: {recipients.list_addresses: any}, then: hold}]
 """
         }
     )
-    found = names(settings, policy)["host_names"]
-    assert {"one.example.com", "bulk.example.com", "bulk2.example.com", "shop-list.example.com"} <= set(found)
+    found = names(settings, policy)
+    hosts = "one.example.com", "bulk.example.com", "bulk2.example.com", "shop-list.example.com"
+    assert all(map(found.is_ours, hosts))
 
 
 def test_one_relay_needs_no_password_file_of_another(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from smtpguard.holds.deadlines import Deadlines
 from smtpguard.holds.model import Hold
 from smtpguard.holds.service import Approvals
 from smtpguard.journal.event import Event, Kind
-from smtpguard.lists.declared import build
+from smtpguard.lists.declared import Names, build
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.index import index_path
 from smtpguard.lists.registry import Registry
@@ -204,7 +204,7 @@ class House:
         policy: Policy = parse(documents)
         lists, streams = build(*policy.sections(), delimiters="+")
         registry = Registry(
-            domains=policy.organization.domains,
+            names=Names(lists, domains=policy.organization.domains, delimiters="+"),
             lists=lists,
             streams=streams,
             digester=Digester(KEY, "+"),

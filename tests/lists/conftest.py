@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from smtpguard.lists.declared import build
+from smtpguard.lists.declared import Names, build
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.report import Report
@@ -54,9 +54,11 @@ class House:
         )
 
     def registry(self, streams: Mapping[str, Any] | None = None, **options: Any) -> Registry:
-        lists, built = build(self.sections, streams or {}, delimiters=self.digester.delimiters)
+        delimiters = self.digester.delimiters
+        lists, built = build(self.sections, streams or {}, delimiters=delimiters)
+        named = {one: options.pop(one) for one in ("domains", "host_names", "mailboxes", "elsewhere") if one in options}
         return Registry(
-            domains=options.pop("domains", ["example.com", "*.corp.example"]),
+            names=Names(lists, **{"domains": ["example.com", "*.corp.example"], **named}, delimiters=delimiters),
             lists=lists,
             streams=built,
             digester=self.digester,

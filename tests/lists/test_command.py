@@ -151,7 +151,7 @@ def test_without_an_index_match_is_uncertain(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["sync", "ramadn"], 'there is no list "ramadn" (did you mean ramadan?)'),
+        (["sync", "ramadn"], 'unknown list "ramadn" (did you mean ramadan?)'),
         (["sync", "bare"], "the list bare has no members to sync"),
         (["match", "nonsense"], "nonsense: not a mailbox"),
         (["match"], "Missing argument"),
@@ -229,7 +229,7 @@ def test_overlap_counts_shared_addresses(several: Path) -> None:
     assert row == {"lists": ["news", "ramadan"], "both": 2, "people": [4, 4]}
     assert run(several, "overlap", "bare", "news").exit_code == 1
     wrong = run(several, "overlap", "newz")
-    assert (wrong.exit_code, wrong.stderr) == (2, 'smtpguard: there is no list "newz" (did you mean news?)\n')
+    assert (wrong.exit_code, wrong.stderr) == (2, 'smtpguard: unknown list "newz" (did you mean news?)\n')
 
 
 def test_overlap_of_one_list_says_so(folder: Path) -> None:

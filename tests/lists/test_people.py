@@ -9,7 +9,7 @@ import pytest
 
 from smtpguard.config.problem import Broken
 from smtpguard.config.statefiles import swap
-from smtpguard.lists.declared import ListInfo
+from smtpguard.lists.declared import ListInfo, Names
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.expanding import Graph, resolved
 from smtpguard.lists.index import index_path
@@ -36,7 +36,7 @@ def registry(folder: Path) -> Registry:
         path, digests = index_path(folder, name), map(KEY.of_canonical, people)
         swap(write(path, digests, key_id=KEY.key_id, built_at=NOW, fingerprint=bytes(32)), path)
     return Registry(
-        domains=["example.com"], lists=infos, digester=KEY, folder=folder, now=lambda: datetime.now(UTC),
+        names=Names(infos, domains=["example.com"], delimiters="+"), lists=infos, digester=KEY, folder=folder, now=lambda: datetime.now(UTC),
         people=["kim@board.example"],
     )  # fmt: skip
 
