@@ -308,33 +308,33 @@ class PolicyDiff:
         return most if addresses == 0 else Within(ANY)
 
 
-def _organization(ground: CompiledPolicy) -> Any:
-    said = ground.policy.organization
+def _organization(compiled: CompiledPolicy) -> Any:
+    said = compiled.policy.organization
     people = said.domains, said.customers_here, said.people, said.members
-    return people, ground.policy.expansions, ground.policy.delimiters
+    return people, compiled.policy.expansions, compiled.policy.delimiters
 
 
-def _text(ground: CompiledPolicy) -> Any:
-    policy = ground.policy
-    list_ids = {i for info in ground.lists.values() for i in info.list_ids}
-    names = frozenset(ground.registry.names.known())
+def _text(compiled: CompiledPolicy) -> Any:
+    policy = compiled.policy
+    list_ids = {i for info in compiled.lists.values() for i in info.list_ids}
+    names = frozenset(compiled.registry.names.known())
     return policy.organization.domains, policy.marks, policy.own_marks, names, list_ids
 
 
-def _streams(ground: CompiledPolicy) -> Any:
-    return {s.name: (s.senders, s.origin) for s in ground.registry.streams.values()}
+def _streams(compiled: CompiledPolicy) -> Any:
+    return {s.name: (s.senders, s.origin) for s in compiled.registry.streams.values()}
 
 
-def _who(ground: CompiledPolicy, name: str) -> Any:
+def _who(compiled: CompiledPolicy, name: str) -> Any:
     """Whom a list contains: its declarations of sources, and its addresses."""
-    info = ground.lists[name]
+    info = compiled.lists[name]
     sources = [{k: v for k, v in source.items() if k not in _HOW_OFTEN} for source in info.members]
-    addresses = {address for address, known in ground.registry.names.known() if known == name}
+    addresses = {address for address, known in compiled.registry.names.known() if known == name}
     return addresses, info.of_customers, info.includes, sources
 
 
-def _limits(ground: CompiledPolicy, name: str) -> Any:
-    stream = ground.registry.streams.get(name)
+def _limits(compiled: CompiledPolicy, name: str) -> Any:
+    stream = compiled.registry.streams.get(name)
     return None if stream is None else (stream.max, stream.max_per_person)
 
 

@@ -10,10 +10,8 @@ ones. A mailing that was never held counts as waiting, since the decision of its
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import partial
 from itertools import product
 from typing import NamedTuple
@@ -21,28 +19,16 @@ from typing import NamedTuple
 from smtpguard.admission.builtinrules import WANTED, fixed
 from smtpguard.admission.mailingverdict import NEVER_COVERED, MailingEffect, mailing_effect
 from smtpguard.admission.recorded import ANY, CONFIRMED, NOT_KEPT, OLD, REJECTED, WAITING, Recorded
-from smtpguard.app.clock import SystemClock
-from smtpguard.app.explaining import indexed
-from smtpguard.app.files import parse_policy
-from smtpguard.app.lists import built_registry
 from smtpguard.app.replaydiff import WHY, CompiledPolicy, Divergence, PolicyDiff
-from smtpguard.config.problem import Broken
 from smtpguard.config.quantity import LONGEST_SECONDS
-from smtpguard.config.settings import Settings
-from smtpguard.database.access import Progress
 from smtpguard.gathering.streams import FACT as OF_STREAMS
-from smtpguard.guard.inforce import InForce
-from smtpguard.journal.scan import verdicts
-from smtpguard.lists.digest import Digester
 from smtpguard.policy import confirming
 from smtpguard.policy.condition import NO, UNKNOWN, YES, Answer
 from smtpguard.policy.counted import APPROVED, COUNTED
 from smtpguard.policy.facts import FACTS, OF_MAILINGS, Count, Part, Type, Unknown, Value, Within
 from smtpguard.policy.freezing import FREEZE
-from smtpguard.policy.parse import Policy
 from smtpguard.policy.rule import ASKED, AUTOMATIC, IN_DOUBT, REPLIES, STAGES, STREAM, WAITS, Rule
 from smtpguard.policy.verdict import Action, Mode
-from smtpguard.store.store import Store
 
 COPIES = "copies"
 """Other copies of the same mailing, which may wait: a verdict depends on them beside facts."""
@@ -127,16 +113,16 @@ def recorded(message: Recorded, then: CompiledPolicy | None) -> Judgement:
 class Replay:
     """The messages of a period under one policy. ``copies``: the most copies of one mailing that are stored."""
 
-    def __init__(self, ground: CompiledPolicy, *, copies: int) -> None:
-        self.ground = ground
-        self._trail = Divergence(copies=copies)
+    def __init__(self, compiled: CompiledPolicy, *, copies: int) -> None:
+        self.compiled = compiled
+        self._divergence = Divergence(copies=copies)
 
-    def judge(self, message: Recorded, shift: PolicyDiff) -> Judgement:
-        """``shift``: from the policy that it was decided under to this one."""
+    def judge(self, message: Recorded, diff: PolicyDiff) -> Judgement:
+        """``diff``: from the policy that it was decided under to this one."""
         if ASKED in message.enforced:  # a preapproval, which is held whatever the rules say
-            return recorded(message, shift.then)
-        answers = _Answers(self.ground, shift, self._trail, message)
-        case = _Case(self.ground, shift, self._trail, message, answers)
+            return recorded(message, diff.then)
+        answers = _Answers(self.compiled, diff, self._divergence, message)
+        case = _Case(self.compiled, diff, self._divergence, message, answers)
         self._remember(case)
         return Judgement(
             actions=frozenset(case.actions),
@@ -147,33 +133,35 @@ class Replay:
 
     def _remember(self, case: _Case) -> None:
         """Note the effect on later messages."""
-        message, answers, trail = case.message, case.answers, self._trail
-        waiting = trail.waiting(message)
+        message, answers, divergence = case.message, case.answers, self._divergence
+        waiting = divergence.waiting(message)
         alike = case.actions == {message.action} and answers.own == message.own and not answers.maybe
         if not alike or waiting is not None:
-            trail.otherwise(message, answers.sizes if any(a.waits for a in case.actions) else None)
+            divergence.otherwise(message, answers.sizes if any(a.waits for a in case.actions) else None)
         held = any(action.waits for action in case.actions)
-        trail.came(message, held=held, addressed=bool(message.count("list_addresses").high))
+        divergence.came(message, held=held, addressed=bool(message.count("list_addresses").high))
         counted = {action <= Action.HOLD for action in case.actions}
         if held and waiting is not None and waiting.full:
             counted.add(False)
-        trail.counted(message, fewer=message.counted and False in counted, more=not message.counted and True in counted)
+        divergence.counted(
+            message, fewer=message.counted and False in counted, more=not message.counted and True in counted
+        )
         relayed = message.action <= Action.CONFIRM  # a message whose writer is asked counts as if it had passed
         passes = {action <= Action.CONFIRM for action in case.actions}
-        trail.let_through(message, fewer=relayed and False in passes, more=not relayed and True in passes)
-        if case.shift.moved(message):
-            trail.moved(message, case.reach)
+        divergence.let_through(message, fewer=relayed and False in passes, more=not relayed and True in passes)
+        if case.diff.moved(message):
+            divergence.moved(message, case.reach)
 
 
 class _Answers:
-    """The answers of all rules of ``ground`` on one message."""
+    """The answers of all rules of ``compiled`` on one message."""
 
-    def __init__(self, ground: CompiledPolicy, shift: PolicyDiff, trail: Divergence, message: Recorded) -> None:
-        self._shift, self._trail, self._message = shift, trail, message
-        rules, values = ground.in_force.rules, {}
-        self._uncounted = rules.uncounted(message.subject(ground.lists))
+    def __init__(self, compiled: CompiledPolicy, diff: PolicyDiff, divergence: Divergence, message: Recorded) -> None:
+        self._diff, self._divergence, self._message = diff, divergence, message
+        rules, values = compiled.in_force.rules, {}
+        self._uncounted = rules.uncounted(message.subject(compiled.lists))
         self._why: dict[str, str] = {}
-        for slot, (fact, seconds) in ground.asked.items():
+        for slot, (fact, seconds) in compiled.asked.items():
             value, why = self.told(slot, fact, seconds)
             if why:
                 self._why[slot] = why
@@ -227,7 +215,7 @@ class _Answers:
 
     def _answered(self, rule: Rule) -> Answer | None:
         """The recorded answer of a rule with the same sense, if all that it asks would have been the same."""
-        then = self._shift.then
+        then = self._diff.then
         if then is None or not all(self._same(c.slot, c.fact.name, c.window_seconds) for c in rule.conditions):
             return None
         answers = (then.answered(old, self._message) for old in then.of_sense.get(rule.sense, ()))
@@ -235,11 +223,11 @@ class _Answers:
 
     def _same(self, slot: str, fact: str, seconds: int) -> bool:
         if fact == APPROVED:
-            return self._trail.waiting(self._message) is None or not self._message.stood(APPROVED)
-        if self._shift.why(fact, self._message):
+            return self._divergence.waiting(self._message) is None or not self._message.stood(APPROVED)
+        if self._diff.why(fact, self._message):
             return False
         counts = fact in COUNTED and slot not in self._uncounted
-        return not counts or not any(self._trail.drift(self._message, fact, seconds))
+        return not counts or not any(self._divergence.drift(self._message, fact, seconds))
 
     def fact(self, name: str) -> tuple[Value | None, str]:
         """The value of a fact that is not counted over messages."""
@@ -248,10 +236,10 @@ class _Answers:
     def told(self, slot: str, fact: str, seconds: int) -> tuple[Value | None, str]:
         """The value that the guard would have known under this policy, after all earlier messages; and why it is
         unknown, or only bounds are known."""
-        message, why = self._message, self._shift.why(fact, self._message)
+        message, why = self._message, self._diff.why(fact, self._message)
         if fact == APPROVED:
             return self._approved()
-        value = self._shift.derived(fact, message) if why else message.value(slot)
+        value = self._diff.derived(fact, message) if why else message.value(slot)
         if fact not in COUNTED:
             if value is None and not why:
                 return None, message.why_not(slot, fact)
@@ -264,7 +252,7 @@ class _Answers:
 
     def _approved(self) -> tuple[Value | None, str]:
         granted = self._message.stood(APPROVED)
-        if granted and self._trail.waiting(self._message) is not None:
+        if granted and self._divergence.waiting(self._message) is not None:
             return None, DECIDED
         return granted, ""
 
@@ -300,8 +288,8 @@ class _Answers:
         if not isinstance(count, Count):
             if value is None or isinstance(value, Unknown):
                 return value, why
-            return (None, DRIFT) if any(self._trail.drift(self._message, fact, seconds)) else (value, why)
-        fewer, more = self._trail.drift(self._message, fact, seconds)
+            return (None, DRIFT) if any(self._divergence.drift(self._message, fact, seconds)) else (value, why)
+        fewer, more = self._divergence.drift(self._message, fact, seconds)
         if not (fewer or more):
             return value, why
         own, (low, high), share = self.of_itself(fact), count, FACTS[fact].type is Type.SHARE
@@ -316,9 +304,15 @@ class _Case:
     """All possible results for one verdict: of the rules, then of the built-in rules, then of its mailing."""
 
     def __init__(
-        self, ground: CompiledPolicy, shift: PolicyDiff, trail: Divergence, message: Recorded, answers: _Answers
+        self, compiled: CompiledPolicy, diff: PolicyDiff, divergence: Divergence, message: Recorded, answers: _Answers
     ) -> None:
-        self.ground, self.shift, self.trail, self.message, self.answers = ground, shift, trail, message, answers
+        self.compiled, self.diff, self.divergence, self.message, self.answers = (
+            compiled,
+            diff,
+            divergence,
+            message,
+            answers,
+        )
         self.hangs: dict[str, str] = {}
         least = answers.least.action
         self.actions = {least}
@@ -329,11 +323,11 @@ class _Case:
                 self.hangs.update(one.doubts)
         self._of_its_facts()
         self._freeze()
-        if ground.in_force.enforce:
+        if compiled.in_force.enforce:
             self._of_fixed_rules()
             self._of_a_mailing()
             self._of_its_writer()
-        if trail.repeats(message) and min(self.actions) <= Action.HOLD:
+        if divergence.repeats(message) and min(self.actions) <= Action.HOLD:
             self._may({Action.HOLD}, COPIES, "the same message may be held already")
 
     @property
@@ -385,7 +379,7 @@ class _Case:
     def _freeze(self) -> None:
         if FREEZE not in self.message.enforced:
             return
-        if self.shift.moved(self.message):
+        if self.diff.moved(self.message):
             stopped = {max(a, self._freeze_action()) for a in self.actions}
             self._may(stopped, "recipients.lists", WHY[Part.MEMBERSHIP])
         else:
@@ -394,7 +388,7 @@ class _Case:
 
     def _freeze_action(self) -> Action:
         alone = not self.message.own and self.message.action in (Action.HOLD, Action.DEFER)
-        return self.message.action if alone else self.ground.in_force.rules.freeze_answer
+        return self.message.action if alone else self.compiled.in_force.rules.freeze_answer
 
     def _of_fixed_rules(self) -> None:
         """Apply the built-in rules, with every possible answer to what is unknown."""
@@ -431,11 +425,11 @@ class _Case:
 
     def _over_limit(self) -> tuple[frozenset[bool], str, str]:
         """Whether a stream that it uses may be above its limit."""
-        message, why = self.message, self.shift.why("stream", self.message)
-        value = self.shift.derived("stream", message) if why else frozenset(message.streams)
-        if isinstance(value, frozenset) and self.ground.limited.isdisjoint(value):
+        message, why = self.message, self.diff.why("stream", self.message)
+        value = self.diff.derived("stream", message) if why else frozenset(message.streams)
+        if isinstance(value, frozenset) and self.compiled.limited.isdisjoint(value):
             return _NO, "", ""
-        if why or self.shift.limits(message) or any(self.trail.drift(message, OF_STREAMS, LONGEST_SECONDS)):
+        if why or self.diff.limits(message) or any(self.divergence.drift(message, OF_STREAMS, LONGEST_SECONDS)):
             return _BOTH, OF_STREAMS, why or "the journal does not record the stream's volume"
         return (_YES if STREAM in message.hits else _NO), "", ""
 
@@ -447,16 +441,16 @@ class _Case:
         if IN_DOUBT in message.hits:
             return _YES, "", ""
         asked = message.count("list_addresses").low and not message.own and FREEZE not in message.enforced
-        tried = not asked and self.trail.tried(message)
+        tried = not asked and self.divergence.tried(message)
         return (_BOTH if tried else _NO), COPIES, "an earlier attempt may have reached the list"
 
     # The mailing.
 
     def _of_a_mailing(self) -> None:
         """Apply the decisions on its mailing, and the waiting copies of it."""
-        message, waiting = self.message, self.trail.waiting(self.message)
+        message, waiting = self.message, self.divergence.waiting(self.message)
         if not message.mailing:
-            if Action.RELAY in self.actions and (self.trail.by_reach or self.trail.lost):
+            if Action.RELAY in self.actions and (self.divergence.by_reach or self.divergence.lost):
                 self._may({Action.HOLD}, COPIES, HELD_TOO)
             return
         if waiting is None and self._as_it_went():
@@ -465,7 +459,7 @@ class _Case:
         waits, refused, granted = (message.stood(name) for name in (WAITING, REJECTED, APPROVED))
         confirmed = message.stood(CONFIRMED)
         if waiting is not None and (refused or granted):
-            turns = {Action.DEFER} if self.ground.in_force.stages else set()
+            turns = {Action.DEFER} if self.compiled.in_force.stages else set()
             self._may({Action.RELAY, Action.HOLD, Action.REJECT} | turns, PEOPLE, DECIDED)
             self.hangs.pop(APPROVED, None)
         else:
@@ -477,7 +471,7 @@ class _Case:
 
     def _as_it_went(self) -> bool:
         """Whether everything is as it was recorded, so that the mailing's effect is as recorded."""
-        then, message = self.shift.then, self.message
+        then, message = self.diff.then, self.message
         if then is None or not then.in_force.enforce or not self.answers.unchanged(then):
             return False
         actions = {action for name in message.own if (action := then.action(name, message)) is not None}
@@ -513,7 +507,7 @@ class _Case:
 
     def _may_wait(self, nobody: bool, waits: bool) -> frozenset[bool]:
         """Whether it waits with other copies, as far as that is known."""
-        message, waiting, then = self.message, self.trail.waiting(self.message), self.shift.then
+        message, waiting, then = self.message, self.divergence.waiting(self.message), self.diff.then
         if waiting is not None:
             return _BOTH if (waiting.by_reach if nobody else waiting.by_size) else _NO
         if WAITS in message.hits:
@@ -524,7 +518,7 @@ class _Case:
     def _covers(self, action: Action) -> frozenset[bool]:
         """Whether an approval covers it, by the rules that the approvers saw. They had not seen other rules that would
         hold it."""
-        message, then = self.message, self.shift.then
+        message, then = self.message, self.diff.then
         if action is Action.RELAY:
             return _YES
         holding = self.answers.own | self.answers.maybe
@@ -545,95 +539,3 @@ class _Case:
             return {Action.RELAY}
         self.hangs.setdefault(PEOPLE, "the journal does not record whether its stage was open")
         return {Action.RELAY, Action.DEFER}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Compared:
-    """One message: the result under the policy in force (recorded if it was in force then), and under the other one."""
-
-    message: Recorded
-    was: Judgement
-    will: Judgement
-
-
-@dataclass(slots=True)
-class Apart:
-    """Entries that are not compared. ``again``: retries of held messages; ``undecided``: internal errors."""
-
-    again: int = 0
-    undecided: int = 0
-
-
-@dataclass(slots=True)
-class Replaying:
-    """Made by ``replaying``; for one walk."""
-
-    apart: Apart = field(default_factory=Apart)
-    _store: Store = field(kw_only=True)
-    _settings: Settings = field(kw_only=True)
-    _digester: Digester = field(kw_only=True)
-    _before: CompiledPolicy = field(kw_only=True)
-    _other: CompiledPolicy = field(kw_only=True)
-    _grounds: dict[str, CompiledPolicy | None] = field(default_factory=dict)
-    _shifts: dict[tuple[str, str], PolicyDiff] = field(default_factory=dict)
-
-    async def passed(
-        self, since: datetime, until: datetime, progress: Progress | None = None
-    ) -> AsyncIterator[Compared]:
-        """The messages of that period, in order. Raises LedgerError."""
-        await self._store.journal.catch_up()
-        copies = self._settings.hold.copies
-        courses = [Replay(ground, copies=copies) for ground in (self._before, self._other)]
-        async for page in verdicts(self._store, since, until, progress):
-            for entry, clear in page:
-                message = Recorded(entry, clear)
-                sha256 = message.policy
-                await self._ground(sha256)
-                if not message.decided or message.again:
-                    self.apart.undecided += not message.decided
-                    self.apart.again += message.again
-                    continue
-                was, will = (
-                    recorded(message, course.ground)
-                    if course.ground is self._before and sha256 == self._before.policy.sha256
-                    else course.judge(message, self._shift(sha256, course.ground))
-                    for course in courses
-                )
-                yield Compared(message=message, was=was, will=will)
-
-    async def _ground(self, sha256: str) -> CompiledPolicy | None:
-        """The policy that was in force then; None if it is no longer kept, or its version is too old to read."""
-        if sha256 not in self._grounds:
-            try:
-                policy = parse_policy(self._settings, dict(await self._store.policies.documents(sha256)))
-            except (KeyError, Broken):
-                self._grounds[sha256] = None
-            else:
-                self._grounds[sha256] = _ground(self._settings, policy, self._digester)
-        return self._grounds[sha256]
-
-    def _shift(self, sha256: str, to: CompiledPolicy) -> PolicyDiff:
-        key = sha256, to.policy.sha256
-        if key not in self._shifts:
-            self._shifts[key] = PolicyDiff(self._grounds[sha256], to)
-        return self._shifts[key]
-
-
-@asynccontextmanager
-async def replaying(
-    store: Store, settings: Settings, digester: Digester, before: Policy, other: Policy
-) -> AsyncIterator[Replaying]:
-    """``before``: the policy in force. Raises CannotStart."""
-    async with AsyncExitStack() as undo:
-        there, its_digester = indexed(settings, other, undo)
-        yield Replaying(
-            _store=store,
-            _settings=settings,
-            _digester=digester,
-            _before=_ground(settings, before, digester),
-            _other=_ground(there, other, its_digester),
-        )
-
-
-def _ground(settings: Settings, policy: Policy, digester: Digester) -> CompiledPolicy:
-    return CompiledPolicy(policy, InForce.of(policy, built_registry(settings, policy, digester, SystemClock())))

@@ -213,7 +213,7 @@ async def _both(settings: Settings) -> AsyncIterator[tuple[Store, Digester, Poli
 
 async def _replay_passed(context: Context, asked: Asked) -> tuple[int, int]:
     """Returns how many would certainly be decided differently, and how many of them less strictly."""
-    from smtpguard.app.replayed import replaying
+    from smtpguard.app.replaying import replaying
 
     settings = _settings(context)
     async with (

@@ -26,7 +26,8 @@ from smtpguard.policy.rule import FIXED
 from smtpguard.policy.verdict import Action, Mode
 
 if TYPE_CHECKING:
-    from smtpguard.app.replayed import Apart, Compared, Effect, Judgement, Replaying
+    from smtpguard.app.replayed import Effect, Judgement
+    from smtpguard.app.replaying import Compared, Replaying
     from smtpguard.database.access import Progress
     from smtpguard.store.store import Store
 
@@ -71,7 +72,7 @@ async def _lines(context: Context, store: Store, walk: Replaying, asked: Asked) 
         several = (*tally.otherwise.values(), *tally.maybe.values(), tally.other_rules)
         if asked.names and (examples.any or any(group.messages > 1 for group in several)):
             await context.journal_export(store, what="replay")  # names from the journal are shown
-        for line in tally.lines(asked.since, asked.until, walk.apart, names=asked.names):
+        for line in tally.lines(asked.since, asked.until, walk, names=asked.names):
             click.echo(line)
         for line in examples.lines():
             click.echo(line)
@@ -316,7 +317,7 @@ class Tally:
             rules = (perhaps.rule for perhaps in one.will.perhaps if perhaps.rule.observes)
             self.watching.update(r.rule_id for r in rules if r.sense not in known and r.rule_id not in one.was.rules)
 
-    def lines(self, since: datetime, until: datetime | None, apart: Apart, *, names: bool = True) -> Iterator[str]:
+    def lines(self, since: datetime, until: datetime | None, walk: Replaying, *, names: bool = True) -> Iterator[str]:
         """The sums, largest first. ``names``: whether senders are shown."""
         perhaps = sum(group.messages for group in self.maybe.values())
         time = (
@@ -335,10 +336,10 @@ class Tally:
             yield from _group_lines("as now, by other rules", self.other_rules, names=names)
         for rule, n in sorted(self.watching.items()):
             yield f"{rule} only observes: whether it would have seen something in {many(n, 'message')} hangs on what was not kept"
-        if apart.again:
-            yield f"left out: {apart.again:,} {'retry' if apart.again == 1 else 'retries'} of what was held already"
-        if apart.undecided:
-            yield f"left out: {apart.undecided:,} on which nothing could be decided then"
+        if walk.again:
+            yield f"left out: {walk.again:,} {'retry' if walk.again == 1 else 'retries'} of what was held already"
+        if walk.undecided:
+            yield f"left out: {walk.undecided:,} on which nothing could be decided then"
 
 
 def _group_lines(way: str, group: Group, *, names: bool) -> Iterator[str]:
