@@ -10,23 +10,20 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from zoneinfo import ZoneInfo
 
 from smtpguard.console import labels, rulewords
 from smtpguard.console.chart import Lanes, lanes
-from smtpguard.console.entrywords import entry_in_words as in_words
 from smtpguard.console.entrywords import not_in_it, proved
 from smtpguard.console.incidentfurther import Further, in_view
+from smtpguard.console.incidentsteps import LANES, MODES, Row, Steps, moment
 from smtpguard.console.reporting import Made
 from smtpguard.incidents.query import NAMES, IncidentQuery
 from smtpguard.incidents.report import AGAIN, CAME, LIST, RULE, WENT, Report
 from smtpguard.incidents.statement import Entries, Mark, Part, Statement, estimate, fact, plain, sure, unknown
-from smtpguard.incidents.timeline import Step
-from smtpguard.journal.chain import Clear, Entry, instant
-from smtpguard.journal.delivery import DeliveryEvent, reported
+from smtpguard.journal.chain import instant
 from smtpguard.journal.distinct import NOBODY, Interval
 from smtpguard.journal.event import Kind
-from smtpguard.journal.outcome import OPEN, Outcome, Sum, relayed
+from smtpguard.journal.outcome import OPEN, Outcome, Sum
 from smtpguard.locale.phrase import N_
 from smtpguard.locale.speech import Speech
 from smtpguard.policy.freezing import FREEZE, Selector
@@ -72,43 +69,6 @@ DECISIONS = frozenset(
 ROLES: Mapping[str, str] = {said: said for said in NAMES.values()}
 _ROLE = {said: role for role, said in NAMES.items()}
 NO_ENTRIES = Entries()
-LANES: Mapping[str, int] = {"came": 0, "went": 1, "stopped": 2, "people": 3}
-LANE_TITLES = (N_("came"), N_("went out"), N_("stopped"), N_("people"))
-"""The lanes of the drawing, from the top."""
-_LANE_OF: Mapping[str, str] = {
-    Kind.VERDICT.value: "came",
-    Kind.REFUSED.value: "stopped",
-    Kind.FREEZE.value: "stopped",
-    Kind.REJECTED.value: "stopped",
-    Kind.STOPPED.value: "stopped",
-    Kind.WITHDRAWN.value: "stopped",
-    Kind.EXPIRED.value: "stopped",
-    Kind.VOTE.value: "people",
-    Kind.VIEWED.value: "people",
-    Kind.THAW.value: "people",
-    Kind.THAW_ASKED.value: "people",
-    Kind.SETTLED.value: "people",
-    Kind.MAILING.value: "people",
-}
-MODES: Mapping[str, str] = {
-    "enforce": N_("rule {name}"),
-    "observe": N_("rule {name} (observes)"),
-    "approved": N_("rule {name} (approved)"),
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """A line of the timeline. ``utc``, ``here``: when, ``here`` "" where the organization lives by UTC. ``kind``: its lane in the drawing; ``what``: the entry's kind. ``then``: what is left out behind it."""
-
-    seq: int
-    at: datetime
-    utc: str
-    here: str
-    text: str
-    kind: str
-    what: str
-    then: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,8 +98,9 @@ class ReportText:
 def report_in_words(made: Made, said: Speech, by: str = "") -> ReportText:
     """``by``: the person who made it."""
     found = made.found
-    telling, hide = _Telling(made, said), hiding(made, said)
-    more = Further(made, said, telling.here)
+    steps = Steps(made, said)
+    telling, hide = _Telling(made, said, steps), hiding(made, said)
+    more = Further(made, said, steps.here)
     parts = (
         ("became", said("Outcome"), telling.ends()),
         ("mailings", said("Mailings, in distinct people over their whole time"), telling.mailings()),
@@ -154,7 +115,7 @@ def report_in_words(made: Made, said: Speech, by: str = "") -> ReportText:
         ("authority", said("The authority's 72 hours (GDPR Art. 33)"), more.authority()),
         ("unknown", said("What is not known"), map(unknown, not_known(made, said))),
     )
-    rows = tuple(replace(row, text=hide(row.text)) for row in telling.rows())
+    rows = tuple(replace(row, text=hide(row.text)) for row in steps.rows())
     return ReportText(
         title=said("Incident report"),
         made=said("made {when} by {who}", when=f"{made.at:%Y-%m-%d %H:%M:%S} UTC", who=by or "smtpguard"),
@@ -165,8 +126,8 @@ def report_in_words(made: Made, said: Speech, by: str = "") -> ReportText:
         parts=tuple(
             Part(key=key, title=title, statements=lines) for key, title, some in parts if (lines := hidden(some, hide))
         ),
-        when=telling.when_title(),
-        zone=made.purposes.zone if telling.local else "",
+        when=steps.title(),
+        zone=steps.zone.key if steps.zone else "",
         timeline=rows,
         drawing=lanes(
             [(row.at, LANES[row.kind]) for row in rows if row.kind in LANES], made.report.first, made.report.until
@@ -199,6 +160,7 @@ class _Telling:
 
     made: Made
     said: Speech
+    steps: Steps
 
     @property
     def report(self) -> Report:
@@ -361,7 +323,7 @@ class _Telling:
             yield fact(f"{a_list}: {more(len(self.report.lists) - MOST, self.said)}")
         yield from self._counted(self.said("content, SHA-256"), self.report.contents, "content", most=FEW)
         for id, at in self.report.held:
-            until = self.here(at + self.made.keeps)
+            until = self.steps.here(at + self.made.keeps)
             kept = self.said("what it said: smtpguard held export {id}, kept until {when} at least", id=id, when=until)
             yield fact(kept, self._of(CAME))
         if (shown := self.report.shown) > 1:
@@ -395,7 +357,9 @@ class _Telling:
         for step in self.report.steps:
             entry = step.entry
             if entry.kind in DECISIONS and "with" not in entry.data:
-                yield fact(plain(f"{self.here(instant(entry.at))}: {self._step(step)}"), Entries.of(entry.seq))
+                yield fact(
+                    plain(f"{self.steps.here(instant(entry.at))}: {self.steps.text(step)}"), Entries.of(entry.seq)
+                )
                 if entry.kind == Kind.VOTE.value:
                     yield in_view(step, self.report.steps, said, self.made.names)
         approved = sum(n for (_, mode), n in self.report.rules.items() if mode == "approved")
@@ -431,41 +395,6 @@ class _Telling:
             parts.append(one.sensitivity)
         return f" ({'; '.join(parts)})"
 
-    def here(self, at: datetime) -> str:
-        """In UTC, and in the organization's local time."""
-        zone = self._zone()
-        return (
-            f"{_moment(at)} ({at.astimezone(zone):%Y-%m-%d %H:%M} {self.made.purposes.zone})" if zone else _moment(at)
-        )
-
-    def _zone(self) -> ZoneInfo | None:
-        return ZoneInfo(self.made.purposes.zone) if self.made.purposes.zone not in ("", "UTC") else None
-
-    @property
-    def local(self) -> bool:
-        """Whether the organization's time zone is not UTC."""
-        return self._zone() is not None
-
-    def when_title(self) -> str:
-        title = self.said("When, in numbers")
-        return f"{title} (UTC, {self.made.purposes.zone})" if self._zone() else title
-
-    def rows(self) -> Iterator[Row]:
-        zone = self._zone()
-        for step in self.report.steps:
-            at = instant(step.entry.at)
-            left = self.said.number(step.left_out)
-            yield Row(
-                seq=step.entry.seq,
-                at=at,
-                utc=_moment(at, zone=False),
-                here=f"{at.astimezone(zone):%H:%M:%S}" if zone else "",
-                text=plain(self._step(step)),
-                kind=lane(step.entry),
-                what=step.entry.kind,
-                then=self.said("... and {n} more of this kind, before the next of it", n=left) if step.left_out else "",
-            )
-
     def _sum(self, some: Sum) -> dict[str, str]:
         return {
             "messages": self.said.ngettext("{n} message", "{n} messages", some.messages),
@@ -479,47 +408,6 @@ class _Telling:
             yield fact(text, self._of(key, value))
         if len(counter) > most:
             yield fact(f"{what}: {more(len(counter) - most, self.said)}")
-
-    def _step(self, step: Step) -> str:
-        entry, said = step.entry, self.said
-        words = in_words(entry, step.clear, said)
-        parts = [words.text, *self._details(entry, step.clear or {})]
-        if self.made.names and words.who:
-            to = entry.kind in (Kind.NOTICE.value, Kind.RELEASE.value)
-            parts.append(said("to {who}", who=words.who) if to else said("by {who}", who=words.who))
-        text = f"{entry.id}  {', '.join(parts)}"
-        return f'{text}: "{words.words}"' if self.made.names and words.words else text
-
-    def _details(self, entry: Entry, clear: Clear) -> Iterator[str]:
-        """Details that the words for its kind leave out."""
-        data, said = entry.data, self.said
-        if entry.kind == Kind.VERDICT.value:
-            yield said("for {n}", n=said.number(data.get("counts", {}).get("reach", 0)))
-            for mode, key in (("enforce", "rules"), ("observe", "observed"), ("approved", "approved")):
-                yield from (said(MODES[mode], name=rule) for rule in data.get(key, ()))
-        elif entry.kind in (Kind.FREEZE.value, Kind.THAW.value, Kind.THAW_ASKED.value):
-            if (selector := str(data.get("selector"))) in labels.FROZEN:
-                whom = next(iter(clear.get("from", ())), "") if self.made.names else ""
-                yield said(labels.FROZEN[selector], name=data.get("value") or whom or "…")
-        elif entry.kind == Kind.POLICY.value:
-            yield str(data.get("sha256", ""))[:12]
-            if data.get("enforce") is False:
-                yield said("it only observed and stopped nothing")
-        elif "with" in data:
-            yield said("with {id}", id=data["with"])
-
-
-def lane(entry: Entry) -> str:
-    """The lane of the entry in the drawing; "" if it is not drawn."""
-    data, kind = entry.data, entry.kind
-    if kind == Kind.VERDICT.value:
-        return "came" if data.get("action") == "relay" or data.get("retry") else "stopped"
-    if kind == Kind.TRIPPED.value:
-        return "people" if data.get("observed") else "stopped"
-    one = reported(kind, data)
-    if relayed(kind, data) is Outcome.DELIVERED or (one is not None and one.event is DeliveryEvent.TAKE):
-        return "went"
-    return _LANE_OF.get(kind, "")
 
 
 def in_people(some: Interval, said: Speech) -> str:
@@ -557,13 +445,9 @@ def asked_in_words(query: IncidentQuery, said: Speech, names: bool) -> Iterator[
     elif query.senders or query.subject:
         yield said("what somebody wrote")
     if query.since is not None:
-        yield said("since {when}", when=_moment(instant(query.since)))
+        yield said("since {when}", when=moment(instant(query.since)))
     if query.until is not None:
-        yield said("until {when}", when=_moment(instant(query.until)))
-
-
-def _moment(at: datetime, *, zone: bool = True) -> str:
-    return f"{at:%Y-%m-%d %H:%M:%S}{' UTC' * zone}"
+        yield said("until {when}", when=moment(instant(query.until)))
 
 
 def what_is_frozen(observed: str) -> str:

@@ -14,7 +14,6 @@ from typing import Any
 from smtpguard.console.entrywords import entry_in_words as in_words
 from smtpguard.console.incident import (
     DECISIONS,
-    LANE_TITLES,
     ReportText,
     asked_in_words,
     hiding,
@@ -22,6 +21,7 @@ from smtpguard.console.incident import (
     report_in_words,
     what_is_frozen,
 )
+from smtpguard.console.incidentsteps import LANE_TITLES
 from smtpguard.console.rendering import environment
 from smtpguard.console.reporting import Made
 from smtpguard.incidents.purposes import ListThen
