@@ -17,7 +17,7 @@ from smtpguard.cli.context import CannotRun, Context, NotFine, as_json, length
 from smtpguard.cli.holdrow import freeze_row, what
 from smtpguard.config.partial import STORE
 from smtpguard.config.problem import unknown
-from smtpguard.freezes.service import Hook, Released, SecondPersonNeeded
+from smtpguard.freezes.service import UNCOUNTED, Hook, Released, SecondPersonNeeded
 from smtpguard.journal.bypass import Bypasses
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mailings.model import NoSuch, whole_id
@@ -88,7 +88,9 @@ async def command(context: Context, /, reason: str, for_: str | None, **given: A
         f"Past recall, since the relay has them or may have them: {len(frozen.past_recall)}.",
         *(f"  {id}" for id in frozen.past_recall[:20]),
     ]
-    context.answer(row, text)
+    context.answer(row, text if frozen.counted else text[:1])
+    if not frozen.counted:
+        click.echo(f"smtpguard: {UNCOUNTED}", err=True)
     _complain(frozen.hooks)
 
 

@@ -4,7 +4,7 @@ has."""
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, tzinfo
 from functools import cache, partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from smtpguard.console import labels
 from smtpguard.console.entrywords import reason_of
 from smtpguard.console.labels import state_key
 from smtpguard.console.ports import ConsoleServices, Person
-from smtpguard.database.errors import LedgerError
+from smtpguard.database.errors import CommitUnknown, LedgerError
 from smtpguard.holds.model import Conflict, NotEntitled
 from smtpguard.locale.phrase import N_
 from smtpguard.locale.speech import Speech, choose
@@ -92,9 +92,9 @@ async def page(
     form comes back as it was filled in."""
     here, said = services_of(request), speech(request)
     try:
-        frozen = await here.freezes.active()
+        frozen: Sequence[Freeze] | None = await here.freezes.active()
     except LedgerError:
-        frozen = ()
+        frozen = None
     titles = here.titles
     shown = {
         "_": said,
@@ -159,6 +159,10 @@ def form(request: Request) -> FormData:
 
 CHANGED = N_("Nothing was done: it has changed since you looked. This is its present state.")
 
+UNKNOWN = N_(
+    "It is not known whether it was done: the database was lost meanwhile. Look at it again before you repeat it."
+)
+
 
 def not_done(error: Conflict | NotEntitled | LedgerError, said: Speech) -> tuple[int, str]:
     """The status, and the sentence for people, where a service did nothing."""
@@ -166,6 +170,8 @@ def not_done(error: Conflict | NotEntitled | LedgerError, said: Speech) -> tuple
         return 409, said(CHANGED)
     if isinstance(error, NotEntitled):
         return 403, said("Nothing was done: you have no right to do this.")
+    if isinstance(error, CommitUnknown):
+        return 503, said(UNKNOWN)
     return 503, said("Nothing was done: the record cannot be written at the moment. Try again.")
 
 

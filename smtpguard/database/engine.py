@@ -28,7 +28,7 @@ from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.pool import NullPool, Pool, QueuePool
 
 from smtpguard.config.statefiles import hand_over, owner_of
-from smtpguard.database.errors import Full, LedgerError, Unavailable, Unusable, no_space
+from smtpguard.database.errors import CommitUnknown, Full, Unavailable, Unusable, no_space
 from smtpguard.database.failpoint import failpoint
 from smtpguard.database.files import FairLock, ReadOnlyCopy, WriteBack, only_readable
 from smtpguard.database.fronts import Fronts, inode
@@ -79,10 +79,6 @@ _BEGIN_POSTGRESQL = (  # one statement: a commit that is reported is on disk, wh
 
 _Inode = tuple[int, int]
 """Device and inode number."""
-
-
-class CommitUnknown(LedgerError):
-    """COMMIT failed: the data may have been written or not."""
 
 
 class BadItem(Exception):

@@ -29,6 +29,10 @@ class Unavailable(LedgerError):
     """The database cannot be reached, or answered with an error."""
 
 
+class CommitUnknown(Unavailable):
+    """The database was lost, or did not answer in time, while it was written: the data may have been written or not."""
+
+
 class Unusable(Unavailable):
     """The database answers, but is unusable as it is: trying again would not help."""
 

@@ -157,6 +157,11 @@ class Frozen:
     recalled: tuple[str, ...]
     past_recall: tuple[str, ...]
     hooks: tuple[Hook, ...] = ()
+    counted: bool = True
+    """False: the store was lost after the freeze, and how many there are is not known."""
+
+
+UNCOUNTED = "how many messages were stopped on their way is not known: the store was lost after the freeze"
 
 
 class SecondPersonNeeded(Exception):
@@ -210,7 +215,8 @@ class Freezes:
     async def freeze(
         self, selector: Selector, value: str, *, reason: str, by: str, for_: timedelta | None = None
     ) -> Frozen:
-        """``value``: see Freeze. Raises LedgerError: then nothing is frozen, and the caller must say so loudly."""
+        """``value``: see Freeze. Raises LedgerError: then nothing is frozen (CommitUnknown: it is not
+        known), and the caller must say so loudly."""
         now = self._clock.now()
         freeze = Freeze(
             freeze_id=self._new_id(),
@@ -222,10 +228,11 @@ class Freezes:
             until=now + for_ if for_ else None,
         )
         await self._ledger.gate.freeze(freeze, event_of(Kind.FREEZE, freeze, by, self._clock))
-        hooks, (recalled, past_recall) = await asyncio.gather(
-            self._hooks(self._freeze_hook, "freeze", freeze, by), self._recall(freeze)
+        hooks, found = await asyncio.gather(
+            self._hooks(self._freeze_hook, "freeze", freeze, by), self._recalled(freeze)
         )
-        return Frozen(freeze=freeze, recalled=recalled, past_recall=past_recall, hooks=hooks)
+        recalled, past_recall = found or ((), ())
+        return Frozen(freeze=freeze, recalled=recalled, past_recall=past_recall, hooks=hooks, counted=found is not None)
 
     async def told(self, stop: Freeze) -> tuple[Hook, ...]:
         """The commands of a freeze that stands already, since it was made in another's commit."""
@@ -324,6 +331,14 @@ class Freezes:
         )  # a correction goes all the same
         freezes = (await self._ledger.gate.read()).freezes
         return stopped_by(freezes, what._replace(lists=what.lists - bound), self._clock.now())
+
+    async def _recalled(self, freeze: Freeze) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+        """None if the store is lost: it is frozen all the same."""
+        try:
+            return await self._recall(freeze)
+        except LedgerError as error:
+            log.error("it is frozen, and what it stopped cannot be counted: %s", type(error).__name__)
+            return None
 
     async def _recall(self, freeze: Freeze) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Wait until fences stop and outcomes are journalled, at most ``recall_seconds``; then find which messages were

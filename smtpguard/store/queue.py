@@ -10,7 +10,7 @@ from typing import Any
 from smtpguard.admission.model import Admission, Item, Seen
 from smtpguard.database.access import Clock
 from smtpguard.database.batch import Step
-from smtpguard.database.errors import Busy, Unavailable
+from smtpguard.database.errors import Busy, CommitUnknown, Unavailable
 
 WAIT_SECONDS = 20.0
 
@@ -76,7 +76,7 @@ class Waiting:
                     self._timer = work.loop.call_later(left, self.expire)
                     return
                 work.future.set_exception(
-                    Unavailable("no answer from the database in time") if work.started else Busy("waited too long")
+                    CommitUnknown("no answer from the database in time") if work.started else Busy("waited too long")
                 )
             self._works.popleft()
 

@@ -26,8 +26,8 @@ from smtpguard.admission.rows import Run, answered_as
 from smtpguard.counts import counting
 from smtpguard.database.access import Clock
 from smtpguard.database.batch import Batch, Step
-from smtpguard.database.engine import BadItem, CommitUnknown, Database
-from smtpguard.database.errors import Busy, Gone, LedgerError, Unavailable
+from smtpguard.database.engine import BadItem, Database
+from smtpguard.database.errors import Busy, CommitUnknown, Gone, LedgerError, Unavailable
 from smtpguard.database.failpoint import passes
 from smtpguard.database.schema import underway
 from smtpguard.holds import rows as holds
@@ -415,7 +415,6 @@ class Writer:
     def _failed(self, works: Sequence[Work], notes: Sequence[Event], error: Exception) -> None:
         told = error if isinstance(error, LedgerError) else Unavailable(f"the store failed: {type(error).__name__}")
         if isinstance(error, CommitUnknown):
-            told = Unavailable(str(error))
             self._unanswered.add(w for w in works if w.item is not None and w.error is None)
         self._notes.extendleft(reversed(notes))  # a repeated outcome is better than none
         for work in works:

@@ -17,8 +17,8 @@ import trustme
 
 from smtpguard.app.files import CannotStart
 from smtpguard.cli import COMMANDS, main
-from smtpguard.database.engine import CommitUnknown
-from smtpguard.database.errors import Busy, Full, Unavailable, Unusable
+from smtpguard.cli.context import sentence_of
+from smtpguard.database.errors import Busy, CommitUnknown, Full, Unavailable, Unusable
 from smtpguard.database.migrate import migrate
 from smtpguard.database.schema import SCHEMA
 from smtpguard.processes.supervisor import TRY_AGAIN
@@ -429,3 +429,10 @@ def test_the_exit_status_says_whether_to_retry(
     monkeypatch.setattr("smtpguard.app.start.prepare", prepare)
     status, _, err = run("-c", str(config), "serve", capsys=capsys)
     assert (status, err.count("\n")) == (expected, 1)
+
+
+def test_an_unknown_outcome_is_called_so() -> None:
+    told = sentence_of(CommitUnknown("no answer from the database in time"))
+    assert told == (
+        "the store: no answer from the database in time; it is not known whether it was written: look before you repeat it"
+    )

@@ -13,7 +13,7 @@ from starlette.datastructures import FormData
 
 from smtpguard.accounts.model import Role
 from smtpguard.console.rendering import digits
-from smtpguard.database.errors import Unavailable
+from smtpguard.database.errors import CommitUnknown, Unavailable
 from smtpguard.holds.links import Link, Links
 from smtpguard.holds.model import Choice, Conflict, State
 from smtpguard.outbox.model import AttemptResult, Delivered, IntentKind
@@ -223,17 +223,29 @@ async def test_writers_cannot_decide_on_their_own_message(here: Stage) -> None:
     assert (await again(here, hold.hold_id)).votes == ()
 
 
-async def test_a_store_that_cannot_be_written_is_reported(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (Unavailable("the database is away"), "Nothing was done: the record cannot be written"),
+        (
+            CommitUnknown("the database is away"),
+            "It is not known whether it was done: the database was lost meanwhile.",
+        ),
+    ],
+)
+async def test_a_store_that_cannot_be_written_is_reported(
+    here: Stage, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+) -> None:
     hold = await held(here, NEWS)
     eva = await open_hold(here, EVA, hold)
 
     async def away(*_: object) -> None:
-        raise Unavailable("the database is away")
+        raise error
 
     monkeypatch.setattr(here.home.store.holds, "change", away)
     answer = await votes(eva, hold, "approve")
     assert answer.status_code == 503
-    assert "Nothing was done: the record cannot be written" in text(answer)
+    assert said in text(answer)
 
 
 # questions and answers

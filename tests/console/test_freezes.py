@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from smtpguard.accounts.model import Role
-from smtpguard.database.errors import Unavailable
+from smtpguard.database.errors import CommitUnknown, Unavailable
+from smtpguard.freezes.service import UNCOUNTED
 from smtpguard.holds.effects import Seen
 from smtpguard.holds.model import Choice
 from smtpguard.journal.event import Event, Kind
 from smtpguard.policy.freezing import ITSELF, PUT_BACK, Freeze, Selector
+from tests.console.api.program import program
 from tests.console.holding import ANNA, DPO, DUTY, EVA, OMAR, held, text
 from tests.console.stage import Browser, Stage
 from tests.guard.house import DOCUMENTS, MONDAY, RAMADAN
@@ -201,14 +203,51 @@ async def test_a_freeze_lifted_meanwhile_is_a_conflict(here: Stage) -> None:
 
 async def test_a_failed_freeze_is_reported_prominently(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     eva = await freeze_page(here)
+    for error, said in (
+        (Unavailable("away"), "NOTHING IS FROZEN"),
+        (CommitUnknown("away"), "It is not known whether it is frozen"),
+    ):
+
+        async def away(*_: object, error: Exception = error) -> None:
+            raise error
+
+        monkeypatch.setattr(here.home.store.gate, "freeze", away)
+        answer = await eva.post("/freeze", selector="all", reason="x")
+        assert (answer.status_code, said in text(answer)) == (503, True)
+
+
+async def test_a_page_without_the_store_does_not_say_that_mail_is_going(
+    here: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    eva = await freeze_page(here)
+    await here.home.freeze()
 
     async def away(*_: object) -> None:
-        raise Unavailable("the database is away")
+        raise Unavailable("away")
 
     monkeypatch.setattr(here.home.store.gate, "freeze", away)
+    monkeypatch.setattr(here.home.store.gate, "read", away)
+    said = text(await eva.post("/freeze", selector="all", reason="x"))
+    assert "That cannot be read at the moment." in said
+    assert "Mail is going" not in said
+
+
+async def test_a_freeze_whose_messages_cannot_be_counted_is_a_freeze(
+    here: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store was lost after the commit: the page said that nothing was frozen."""
+    eva, asks = await freeze_page(here), await program(here, OMAR, Role.OPERATOR)
+
+    async def away(*_: object) -> None:
+        raise Unavailable("away")
+
+    monkeypatch.setattr(here.home.store.journal, "in_flight", away)
     answer = await eva.post("/freeze", selector="all", reason="x")
-    assert answer.status_code == 503
-    assert "NOTHING IS FROZEN" in text(answer)
+    assert answer.status_code == 200
+    assert "Nothing of it is sent from now on. How many messages were stopped on their way is not known" in text(answer)
+    made = (await asks("POST", "/freezes", {"selector": "all", "reason": "x"})).json()
+    assert made["problems"] == [UNCOUNTED]
+    assert len(await here.app.state.console.freezes.active()) == 2
 
 
 async def test_a_messages_link_prefills_the_freeze(here: Stage) -> None:

@@ -14,8 +14,8 @@ import pytest
 from sqlalchemy import text
 
 from smtpguard.database import engine
-from smtpguard.database.engine import CommitUnknown, Database
-from smtpguard.database.errors import Unavailable
+from smtpguard.database.engine import Database
+from smtpguard.database.errors import CommitUnknown, Unavailable
 from smtpguard.database.files import ReadOnlyCopy, WriteBack, only_readable
 from smtpguard.database.migrate import migrate
 from smtpguard.journal.event import Event, Kind

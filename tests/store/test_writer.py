@@ -21,7 +21,7 @@ import pytest
 from smtpguard.admission.model import Admission
 from smtpguard.database import engine as database
 from smtpguard.database.batch import Batch
-from smtpguard.database.errors import Busy, Full, Gone, Unavailable
+from smtpguard.database.errors import Busy, CommitUnknown, Full, Gone, Unavailable
 from smtpguard.holds.model import Change, State
 from smtpguard.journal import rows as journal
 from smtpguard.journal.event import Event, Kind
@@ -139,7 +139,7 @@ async def test_a_hold_with_an_unknown_commit_is_adopted_by_its_retry(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await store.contents.keep(CONTENT)
-    with broken(monkeypatch, "after-commit", OSError(errno.EIO, "")), pytest.raises(Unavailable):
+    with broken(monkeypatch, "after-commit", OSError(errno.EIO, "")), pytest.raises(CommitUnknown):
         await store.admit(item("H1"), holds(a_hold("H1")))
     found = await store.holds.find("H1")
     assert found is not None  # written, but the commit's answer was lost
@@ -175,7 +175,7 @@ async def test_an_unknown_acknowledgement_is_withdrawn(store: Store, monkeypatch
 async def test_a_relay_verdict_with_an_unknown_commit_gets_an_outcome(
     store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with broken(monkeypatch, "after-commit", OSError(errno.EIO, "")), pytest.raises(Unavailable):
+    with broken(monkeypatch, "after-commit", OSError(errno.EIO, "")), pytest.raises(CommitUnknown):
         await store.admit(item("T1"), relays("T1"))
     assert [e.kind for e, _ in await store.journal.history("T1")] == ["verdict"]
     await settled(store)
@@ -232,7 +232,7 @@ async def test_a_request_that_waits_too_long_is_never_admitted(store: Store, clo
     store._writer._waiting.expire()
     with pytest.raises(Busy):
         await task
-    with pytest.raises(Unavailable):  # it was in the batch, so its outcome is unknown
+    with pytest.raises(CommitUnknown):  # it was in the batch, so its outcome is unknown
         await stuck.task
     stuck.go.set()
     await settled(store)

@@ -27,7 +27,7 @@ from smtpguard.accounts.model import Scope
 from smtpguard.console.api.tokens import Holder, NoFactor, Tokens
 from smtpguard.console.people.signing import RateLimit
 from smtpguard.console.ports import ConsoleServices, Person
-from smtpguard.database.errors import LedgerError
+from smtpguard.database.errors import CommitUnknown, LedgerError
 from smtpguard.holds.model import NotEntitled, Refused
 from smtpguard.journal.proof import Proof
 
@@ -157,7 +157,11 @@ class Entry:
             except Refused as refused:
                 raise Refusal(409, str(refused)) from None
             except LedgerError as error:
-                raise Refusal(503, f"Nothing was done: {type(error).__name__}.", headers={"retry-after": "5"}) from None
+                unknown = isinstance(error, CommitUnknown)
+                said = (
+                    "It is not known whether it was done, look before you repeat it" if unknown else "Nothing was done"
+                )
+                raise Refusal(503, f"{said}: {type(error).__name__}.", headers={"retry-after": "5"}) from None
             if isinstance(made, Long):
                 return StreamingResponse(made.pieces(), media_type="application/json")
             return JSONResponse(made.model_dump(mode="json"))

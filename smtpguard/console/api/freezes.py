@@ -7,7 +7,7 @@ from datetime import timedelta
 from smtpguard.accounts.model import Scope
 from smtpguard.console.api.entry import Call, Operation, Refusal, error_at
 from smtpguard.console.api.models import FreezeLifted, FreezeRow, Freezes, FreezeSet, SetFreeze
-from smtpguard.freezes.service import Hook, SecondPersonNeeded
+from smtpguard.freezes.service import UNCOUNTED, Hook, SecondPersonNeeded
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.freezing import Freeze, Selector
 
@@ -31,7 +31,7 @@ async def freeze(call: Call) -> FreezeSet:
         freeze=freeze_row(made.freeze),
         recalled=len(made.recalled),
         past_recall=len(made.past_recall),
-        problems=_problems(made.hooks),
+        problems=_problems(made.hooks) + ([] if made.counted else [UNCOUNTED]),
     )
 
 

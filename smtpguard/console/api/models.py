@@ -296,7 +296,9 @@ class FreezeSet(BaseModel):
     freeze: FreezeRow
     recalled: int
     past_recall: int
-    problems: list[str] = Field(description="freeze or thaw commands that failed")
+    problems: list[str] = Field(
+        description="freeze or thaw commands that failed, and whether the messages could not be counted"
+    )
 
 
 class FreezeLifted(BaseModel):

@@ -13,8 +13,8 @@ from starlette.routing import Route
 from smtpguard.console.access import ADMIN, APPROVER, OPERATOR, ROLES, for_roles, person
 from smtpguard.console.pages.message import done
 from smtpguard.console.ports import ConsoleServices
-from smtpguard.console.rendering import digits, form, page, see_other, services_of, speech
-from smtpguard.database.errors import LedgerError
+from smtpguard.console.rendering import UNKNOWN, digits, form, page, see_other, services_of, speech
+from smtpguard.database.errors import CommitUnknown, LedgerError
 from smtpguard.freezes.service import FAILURES, Frozen, Hook, SecondPersonNeeded
 from smtpguard.locale.speech import Speech
 from smtpguard.mail.address import Address, BadAddress
@@ -54,6 +54,11 @@ async def freeze(request: Request) -> Response:
     length = timedelta(hours=int(hours)) if hours in _HOURS else None
     try:
         frozen = await here.freezes.freeze(selector, value, reason=reason, by=who.address, for_=length)
+    except CommitUnknown:
+        problem = said(
+            "It is not known whether it is frozen: the database was lost meanwhile. Stop the mail server itself."
+        )
+        return await _shown(request, 503, problem)
     except LedgerError:
         return await _shown(
             request, 503, said("NOTHING IS FROZEN: the record cannot be written. Stop the mail server itself.")
@@ -107,6 +112,8 @@ async def thaw(request: Request) -> Response:
         return see_other("/still", done="thaw-asked")
     except KeyError:
         return await _shown(request, 409, said("It is already lifted."))
+    except CommitUnknown:
+        return await _shown(request, 503, said(UNKNOWN))
     except LedgerError:
         return await _shown(request, 503, said("It is frozen still: the record cannot be written at the moment."))
     if any(hook.problem for hook in hooks):

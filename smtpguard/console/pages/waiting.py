@@ -30,7 +30,7 @@ from smtpguard.console.pages.message import letter_of
 from smtpguard.console.ports import ConsoleServices, Person
 from smtpguard.console.rendering import digits, form, page, see_other, services_of, speech
 from smtpguard.console.rulewords import in_words
-from smtpguard.database.errors import ContentMissing, LedgerError
+from smtpguard.database.errors import CommitUnknown, ContentMissing, LedgerError
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.coverage import BEGINNING
 from smtpguard.holds.effects import Seen
@@ -268,6 +268,8 @@ async def decided(request: Request) -> Response:
             now = await here.ledger.holds.find(hold.hold_id)
             faster = overtaken(now, who.address, said) if now is not None else ""
             left.append((hold, (said("it has changed since you looked") + f". {faster}").strip()))
+        except CommitUnknown:
+            left.append((hold, said("it is not known whether your vote counts: look at it again")))
         except LedgerError:
             left.append((hold, said("the record cannot be written now")))
     frozen = [made.frozen for made in done if made.frozen]

@@ -32,7 +32,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from smtpguard.accounts.model import Account, Role, Session
 from smtpguard.console import rendering
 from smtpguard.console.ports import People, Person
-from smtpguard.database.errors import LedgerError, PolicyUnreadable
+from smtpguard.database.errors import CommitUnknown, LedgerError, PolicyUnreadable
 from smtpguard.guard.ports import Clock
 from smtpguard.holds.links import Links
 
@@ -297,6 +297,9 @@ async def _failed(request: Request, error: Exception) -> Response:
     if isinstance(error, PolicyUnreadable):
         log.warning("/%s: %s", kind, error)
         return await rendering.page(request, "error.html", 503, problem="policy")
+    if isinstance(error, CommitUnknown):
+        log.warning("/%s: the record: it is not known whether it was written", kind)
+        return await rendering.page(request, "error.html", 503, problem="unknown")
     if isinstance(error, LedgerError):
         log.warning("/%s: the record: %s", kind, type(error).__name__)
         return await _refused(request, 503)

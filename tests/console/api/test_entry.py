@@ -10,7 +10,7 @@ import pytest
 
 from smtpguard.accounts.model import Role
 from smtpguard.console.api import entry
-from smtpguard.database.errors import Unavailable
+from smtpguard.database.errors import CommitUnknown, Unavailable
 from smtpguard.journal.proof import Proof
 from tests.console.api.program import LETTER, program
 from tests.console.holding import EVA, OMAR
@@ -65,14 +65,18 @@ async def test_an_unknown_path_gets_a_problem_document(here: Stage) -> None:
 
 async def test_an_unavailable_store_answers_503(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     asks = await program(here, EVA, *Role)
+    for error, said in (
+        (Unavailable("no answer"), "Nothing was done"),
+        (CommitUnknown("no answer"), "It is not known whether it was done"),
+    ):
 
-    async def away(*_: Any, **__: Any) -> Any:
-        raise Unavailable("no answer")
+        async def away(*_: Any, error: Exception = error, **__: Any) -> Any:
+            raise error
 
-    monkeypatch.setattr(here.home.store.gate, "freeze", away)
-    answer = await asks("POST", "/freezes", {"selector": "all", "reason": "x"})
-    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
-    assert "Nothing was done" in answer.text
+        monkeypatch.setattr(here.home.store.gate, "freeze", away)
+        answer = await asks("POST", "/freezes", {"selector": "all", "reason": "x"})
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+        assert answer.json()["detail"].startswith(said)
 
 
 async def test_an_internal_error_reveals_nothing(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
