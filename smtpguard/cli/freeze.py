@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from smtpguard.cli.context import CannotRun, Context, NotFine, as_json, length
+from smtpguard.cli.context import CannotRun, Context, NotFine, as_json, length, sentence_of
 from smtpguard.cli.holdrow import freeze_row, what
 from smtpguard.config.partial import STORE
 from smtpguard.config.problem import unknown
+from smtpguard.database.errors import CommitUnknown, LedgerError
 from smtpguard.freezes.service import UNCOUNTED, Hook, Released, SecondPersonNeeded
 from smtpguard.journal.bypass import Bypasses
 from smtpguard.mail.address import Address, BadAddress
@@ -71,9 +72,13 @@ async def command(context: Context, /, reason: str, for_: str | None, **given: A
         if (ended := Bypasses(settings.state).end(datetime.now(UTC), context.user)) is not None:
             click.echo(f"Ended: the emergency bypass {ended.id} of this host.", err=True)
 
-    async with context.brakes(STORE, end_bypass) as brakes:
-        selector, value = await _known(brakes, chosen)
-        frozen = await brakes.freezes.freeze(selector, value, reason=reason, by=context.user, for_=lasts)
+    try:
+        async with context.brakes(STORE, end_bypass) as brakes:
+            selector, value = await _known(brakes, chosen)
+            frozen = await brakes.freezes.freeze(selector, value, reason=reason, by=context.user, for_=lasts)
+    except LedgerError as error:
+        is_it = "It is not known whether it is frozen" if isinstance(error, CommitUnknown) else "NOTHING IS FROZEN"
+        raise CannotRun(f"{is_it}: {sentence_of(error)}. Stop the mail server itself.") from error
     row = {
         **freeze_row(frozen.freeze),
         "recalled": len(frozen.recalled),

@@ -41,6 +41,7 @@ NOTABLE = checkpoint.c.notable.is_(True)
 LATE = 300 * 1_000_000
 """In microseconds: how long after its decision a verdict may enter the chain. A front is moved at once; that of a
 process that died is moved by another."""
+SET_BACK = 2 * 3600 * 1_000_000
 VERDICT = entry.c.kind == Kind.VERDICT.value
 COLUMNS = tuple(entry.c[name] for name in Columns._fields)
 """The columns by which verdicts are selected (columns)."""
@@ -118,9 +119,9 @@ def of_kinds(
 
 
 def happened_to(connection: Connection, kinds: Sequence[Kind], since: int, until: int) -> list[Entry]:
-    """The entries of these kinds in that time, without their clear values. None of them is everyday."""
-    first, end = first_at(connection, since - LATE), first_at(connection, until + LATE)
-    here = entry.c.seq >= first, entry.c.seq < end, entry.c.at >= since, entry.c.at < until
+    """The entries of these kinds in that time, without their clear values. None of them is everyday, so that entries are
+    looked at from two hours before on: a clock that was set back hides none."""
+    here = entry.c.seq >= first_at(connection, since - SET_BACK), entry.c.at >= since, entry.c.at < until
     found = connection.execute(ROWS.where(of_kind(*kinds), *here).order_by(entry.c.seq))
     return [pair(row)[0] for row in found]
 

@@ -20,6 +20,7 @@ from smtpguard.cli.held import command as held
 from smtpguard.cli.mailings import command as mailings
 from smtpguard.config.documents import shipped
 from smtpguard.config.settings import read_settings
+from smtpguard.database.errors import CommitUnknown, Full
 from smtpguard.holds.model import State
 from tests import program
 from tests.cli.stage import Stage
@@ -44,6 +45,25 @@ def test_freeze_and_thaw(stage: Stage) -> None:
     assert "Lifted: the list ramadan" in stage.run(thaw, "--list", "ramadan").output
     wrong = stage.run(thaw, "--all")
     assert (wrong.exit_code, wrong.stderr.splitlines()[-1]) == (1, "smtpguard: nothing is frozen")
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (Full("no space left for guard.db"), "NOTHING IS FROZEN: the store: no space left for guard.db."),
+        (CommitUnknown("no answer"), "It is not known whether it is frozen: the store: no answer;"),
+    ],
+)
+def test_a_freeze_that_is_none_says_so(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, error: Exception, says: str
+) -> None:
+    async def fails(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("smtpguard.freezes.service.Freezes.freeze", fails)
+    failed = stage.run(freeze, "--all", "--reason", "x")
+    assert (failed.exit_code, says in failed.stderr) == (2, True), failed.stderr
+    assert "Stop the mail server itself." in failed.stderr
 
 
 def test_a_freeze_holds_new_mail(stage: Stage) -> None:

@@ -335,3 +335,9 @@ async def test_what_people_get_notices_of_is_found_by_time(store: Store, clock: 
     assert await store.journal.noticed(start, clock.now()) == ["H0", "H2", "H4", "H5"]
     assert await store.journal.noticed(start + timedelta(minutes=20), start + timedelta(minutes=40)) == ["H2"]
     assert await store.journal.noticed(clock.now(), clock.now() + timedelta(days=1)) == []
+    for n in range(40):
+        clock.go(minutes=1)
+        await store.journal.record([Event(kind=Kind.EXPIRED, id=f"E{n}", at=clock.now())])
+    clock.go(hours=-1)
+    await store.journal.record([Event(kind=Kind.EXPIRED, id="back", at=clock.now())])
+    assert "back" in await store.journal.noticed(clock.now(), clock.now() + timedelta(seconds=1))
