@@ -92,6 +92,10 @@ class Refused(Exception):
         self.reply = answer
 
 
+class NotOffered(Exception):
+    """The relay does not offer an extension that is used."""
+
+
 def parse_helo(argument: bytes) -> str:
     """The domain or address literal of HELO and EHLO; underscores are allowed, since many hosts have them."""
     found = _HELO.match(argument)
@@ -181,15 +185,22 @@ def _is(key: str, value: str) -> bool:
 
 
 def mail_line(envelope: Envelope, offered: Mapping[str, str]) -> bytes:
-    """MAIL for a relay that offers ``offered``; parameters that it does not support are left out."""
+    """MAIL for a relay that offers ``offered``. Raises NotOffered. SIZE, BODY=7BIT and AUTH ask for nothing, so they are
+    left out."""
     line = f"MAIL FROM:<{envelope.reverse_path or ''}>"
     if envelope.size_bytes is not None and "SIZE" in offered:
         line += f" SIZE={envelope.size_bytes}"
     if envelope.body is not None and "8BITMIME" in offered:
         line += f" BODY={envelope.body}"
-    if envelope.smtputf8 and "SMTPUTF8" in offered:
+    elif envelope.body is Body.EIGHTBITMIME:
+        raise NotOffered
+    if envelope.smtputf8:
+        if "SMTPUTF8" not in offered:
+            raise NotOffered
         line += " SMTPUTF8"
-    if "DSN" in offered:
+    if envelope.ret is not None or envelope.envid is not None:
+        if "DSN" not in offered:
+            raise NotOffered
         if envelope.ret is not None:
             line += f" RET={envelope.ret}"
         if envelope.envid is not None:
@@ -200,9 +211,11 @@ def mail_line(envelope: Envelope, offered: Mapping[str, str]) -> bytes:
 
 
 def rcpt_line(recipient: Recipient, offered: Mapping[str, str], path: bytes | None = None) -> bytes:
-    """RCPT for a relay that offers ``offered``; ``path`` if it is not simply the address."""
+    """RCPT for a relay that offers ``offered``; ``path`` if it is not simply the address. Raises NotOffered."""
     line = b"RCPT TO:" + (path or f"<{recipient.address}>".encode())
-    if (recipient.notify is not None or recipient.orcpt is not None) and "DSN" in offered:
+    if recipient.notify is not None or recipient.orcpt is not None:
+        if "DSN" not in offered:
+            raise NotOffered
         if recipient.notify is not None:
             line += f" NOTIFY={recipient.notify}".encode()
         if recipient.orcpt is not None:

@@ -12,7 +12,7 @@ the passage is broken, and the client is told to try again later.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -21,11 +21,11 @@ from typing import Any, Protocol
 
 from smtpguard.mail import reply
 from smtpguard.mail.address import Address
-from smtpguard.mail.envelope import Body, Envelope
+from smtpguard.mail.envelope import Envelope
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Fence, Lost
 from smtpguard.wire.data import Arrived, pieces
-from smtpguard.wire.grammar import Rcpt, mail_line, rcpt_line
+from smtpguard.wire.grammar import NotOffered, Rcpt, mail_line, rcpt_line
 from smtpguard.wire.identity import Identity
 from smtpguard.wire.listener import Listener
 from smtpguard.wire.relay import RelayConnection, RelayUnavailable
@@ -247,18 +247,21 @@ class Passage:
         return self._heard(connection, asks, replies)
 
     def _lines(self, connection: RelayConnection, asks: Sequence[Rcpt]) -> list[bytes]:
-        """The commands for ``asks``; on a new connection MAIL and all accepted RCPTs go first. Raises Lost."""
+        """The commands for ``asks``; on a new connection MAIL and all accepted RCPTs go first. The relay must offer what the
+        client was offered and uses. Raises Lost."""
         offered, lines = connection.extensions, list[bytes]()
-        if not self._begun:
-            self._begun = True
-            if self._accepted:
-                asks = [*(ask for ask, _ in self._accepted), *asks]
-            self._check_offer(offered, asks)
-            if "XFORWARD" in offered:
-                lines += self._who.xforward(offered["XFORWARD"])
-            lines.append(mail_line(self._mail, offered))
-        for recipient, path in asks:
-            lines.append(rcpt_line(recipient, offered, path))
+        try:
+            if not self._begun:
+                self._begun = True
+                if self._accepted:
+                    asks = [*(ask for ask, _ in self._accepted), *asks]
+                if "XFORWARD" in offered:
+                    lines += self._who.xforward(offered["XFORWARD"])
+                lines.append(mail_line(self._mail, offered))
+            for recipient, path in asks:
+                lines.append(rcpt_line(recipient, offered, path))
+        except NotOffered:
+            self._break()
         return lines
 
     def _heard(self, connection: RelayConnection, asks: Sequence[Rcpt], replies: list[Reply] | None) -> list[Reply]:
@@ -297,16 +300,6 @@ class Passage:
         self.refused, self.why = said, Why.SENDER_REFUSED
         self.close()
         return [said] * len(asks)
-
-    def _check_offer(self, offered: Mapping[str, str], asks: Sequence[Rcpt]) -> None:
-        """The relay must still offer the extensions that the client was offered and uses."""
-        mail = self._mail
-        if (
-            ("SMTPUTF8" not in offered and mail.smtputf8)
-            or ("8BITMIME" not in offered and mail.body is Body.EIGHTBITMIME)
-            or ("DSN" not in offered and (mail.ret or mail.envid or [r for r, _ in asks if r.notify or r.orcpt]))
-        ):
-            self._break()
 
     def _break(self) -> None:
         self.broken, self.why = reply.RELAY_LOST, Why.RELAY_LOST

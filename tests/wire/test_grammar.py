@@ -11,7 +11,16 @@ from smtpguard.mail.address import Address, parse_path
 from smtpguard.mail.envelope import Body, Envelope
 from smtpguard.mail.reply import Reply
 from smtpguard.wire import grammar
-from smtpguard.wire.grammar import Refused, mail_line, parse_helo, parse_mail, parse_rcpt, parse_xforward, rcpt_line
+from smtpguard.wire.grammar import (
+    NotOffered,
+    Refused,
+    mail_line,
+    parse_helo,
+    parse_mail,
+    parse_rcpt,
+    parse_xforward,
+    rcpt_line,
+)
 from tests.every import every
 
 ALL = {"SIZE": "", "8BITMIME": "", "SMTPUTF8": "", "DSN": "", "AUTH": "PLAIN"}
@@ -42,7 +51,11 @@ def test_mail_with_all_parameters() -> None:
         b"MAIL FROM:<anna@example.com> SIZE=1234 BODY=8BITMIME SMTPUTF8 RET=HDRS ENVID=QQ314+2Bx AUTH="
     )
     assert parse_mail(line.removeprefix(b"MAIL ")) == mail
-    assert mail_line(mail, {}) == b"MAIL FROM:<anna@example.com>"
+    for extension in ("8BITMIME", "SMTPUTF8", "DSN"):
+        with pytest.raises(NotOffered):
+            mail_line(mail, {name: "" for name in ALL if name != extension})
+    small = parse_mail(b"FROM:<anna@example.com> SIZE=1234 BODY=7BIT AUTH=anna+40example.com")
+    assert mail_line(small, {}) == b"MAIL FROM:<anna@example.com>"
 
 
 @pytest.mark.parametrize(
@@ -123,7 +136,8 @@ def test_rcpt_keeps_the_spelling() -> None:
     assert recipient.orcpt == "rfc822;Bob+2BX@Example.NET"
     line = rcpt_line(recipient, ALL, path)
     assert line == b"RCPT TO:<Bob.B@Example.NET> NOTIFY=Success,DELAY ORCPT=rfc822;Bob+2BX@Example.NET"
-    assert rcpt_line(recipient, {}, path) == b"RCPT TO:<Bob.B@Example.NET>"
+    with pytest.raises(NotOffered):
+        rcpt_line(recipient, {}, path)
 
 
 def test_the_relay_gets_the_parsed_path() -> None:

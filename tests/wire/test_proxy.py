@@ -295,6 +295,7 @@ async def test_a_relay_that_offers_less_defers(tmp_path: Path) -> None:
         assert (await client.ask("RCPT TO:<b@example.net>")).startswith("451")
         assert (await client.ask("RSET", "MAIL FROM:<a@example.com> RET=HDRS", HEAD[1])).startswith("451")
         assert (await client.ask("RSET", *HEAD)).startswith("250")
+        assert (await client.ask("RCPT TO:<c@example.net> NOTIFY=NEVER")).startswith("451"), "it is not left out"
 
 
 async def test_a_connection_lost_after_the_dot_is_not_replaced(tmp_path: Path) -> None:
