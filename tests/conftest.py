@@ -182,5 +182,5 @@ def pytest_collection_finish() -> None:
     than by default, which is a twelfth of the tests' time."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 20, 50)
+    gc.set_threshold(2_000, 50, 100)
     gc.enable()

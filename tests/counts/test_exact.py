@@ -187,8 +187,7 @@ steps = st.one_of(
 )
 
 
-@pytest.mark.parametrize("large", [2, 2000])
-@pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
+@pytest.mark.parametrize(("engine", "large"), [("sqlite", 2), ("sqlite", 2000), ("postgresql", 2)])
 @given(script=st.lists(steps, max_size=14))
 @settings(
     max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate, Phase.shrink]

@@ -349,7 +349,7 @@ async def test_a_release_needs_no_query_for_each_waiting_copy(store: Store) -> N
 # compared with what really happened
 
 
-async def test_fates_agree_with_a_model(store: Store, clock: Clock) -> None:
+async def test_fates_agree_with_a_model(store: Store, url: str, clock: Clock) -> None:
     """No status contradicts what really happened, for random copies, decisions, outcomes and attempts. The test tracks
     the truth itself."""
     rng = random.Random(17)
@@ -358,7 +358,7 @@ async def test_fates_agree_with_a_model(store: Store, clock: Clock) -> None:
     going: dict[str, tuple[str, ...]] = {}  # verdicts to relay, without an outcome
     waiting: dict[str, tuple[str, ...]] = {}  # held
     outbox: dict[str, tuple[str, ...]] = {}  # approved
-    for n in range(220):
+    for n in range(220 if url.startswith("sqlite") else 80):
         clock.go(minutes=2)
         names = tuple(rng.sample("abcdef", rng.randrange(1, 4)))
         match rng.choice(["relay", "relay", "hold", "outcome", "outcome", "decide", "attempt", "attempt"]):
@@ -402,7 +402,8 @@ async def test_fates_agree_with_a_model(store: Store, clock: Clock) -> None:
         pending = {name for some in (*going.values(), *outbox.values()) for name in some}
         if not await store.mailings.newest():
             continue
-        for name, status in zip("abcdef", await statuses(store, *"abcdef"), strict=True):
+        counted = await statuses(store, *"abcdef")
+        for name, status in zip("abcdef", counted, strict=True):
             assert name not in has or status is CopyStatus.RELAYED, (n, name, status, "certainty before doubt")
             if status is CopyStatus.RELAYED:
                 assert name in has, (n, name)
@@ -413,7 +414,6 @@ async def test_fates_agree_with_a_model(store: Store, clock: Clock) -> None:
             elif status is CopyStatus.ADMITTED:
                 assert name in pending, (n, name)
         people = await tally(store)
-        counted = await statuses(store, *"abcdef")
         assert people.all == sum(status is not CopyStatus.NONE for status in counted)
         assert people.relayed == counted.count(CopyStatus.RELAYED)
         assert people.doubted == counted.count(CopyStatus.DOUBTED)

@@ -356,7 +356,7 @@ async def test_counts_agree_with_a_model(store: Store, url: str, tmp_path: Path,
     rng = random.Random(11)
     seen: dict[str, dict[str, tuple[Any, str]]] = {}  # mailing -> person -> (newest time, content)
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock) as other:
-        for n in range(150):
+        for n in range(150 if url.startswith("sqlite") else 60):
             clock.go(minutes=rng.choice([0, 0, 1, 60, 500]))
             mailing, content = rng.choice("xy"), f"c{rng.randrange(12)}"
             names = rng.sample("abcdefgh", rng.randrange(1, 5))
