@@ -35,7 +35,9 @@ from smtpguard.policy.verdict import Mode
 from smtpguard.reading.shown import Shown
 
 _COLUMNS = (table.c.state, table.c.acknowledged, table.c.doc, table.c.copies, table.c.reach, table.c.lead)
-_BY_ID = f"SELECT {', '.join(column.name for column in _COLUMNS)} FROM hold WHERE hold_id = ?"
+_IN_SQL = f"SELECT {', '.join(column.name for column in _COLUMNS)} FROM hold"
+_BY_ID = f"{_IN_SQL} WHERE hold_id = ?"
+_LEAVING = f"{_IN_SQL} WHERE release_at IS NOT NULL ORDER BY release_at, hold_id"
 _PEOPLE = "SELECT people FROM hold WHERE hold_id = ?"
 _INSERT = insert(table)
 _TWINS = """SELECT key, state, acknowledged, doc, copies, reach, lead FROM hold WHERE (state IN ('waiting', 'approved', 'releasing', 'void') OR asked IS NOT NULL OR (state IN ('released', 'granted') AND over_at > ? AND NOT EXISTS (
@@ -226,8 +228,7 @@ def due(connection: Connection, now: datetime) -> list[Hold]:
 
 def leaving(connection: Connection) -> list[Hold]:
     """Holds whose approval takes effect after a delay, the next first."""
-    query = select(*_COLUMNS).where(table.c.release_at.is_not(None)).order_by(table.c.release_at, table.c.hold_id)
-    return [_read(*row) for row in connection.execute(query)]
+    return [_read(*row) for row in rows_of(connection, _LEAVING)]
 
 
 def asked(connection: Connection) -> list[Hold]:

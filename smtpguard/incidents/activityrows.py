@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement, Connection, delete, func, select, update
 
 from smtpguard.database.access import Open, Progress, among
 from smtpguard.database.batch import Batch, read_head
+from smtpguard.database.engine import rows_of
 from smtpguard.database.schema import ended, entry, hold, summed, summing
 from smtpguard.incidents.activity import ACTIONS, ALL, HOUR, WANTED, Activity, Ended, Sums, seconds_between
 from smtpguard.journal import rows as journal
@@ -108,7 +109,8 @@ def forget(batch: Batch, before: datetime) -> None:
 
 
 def summed_until(connection: Connection) -> int:
-    return connection.execute(select(summing.c.through)).scalar() or 0
+    found = rows_of(connection, "SELECT through FROM summing")
+    return found[0][0] if found else 0
 
 
 # reading

@@ -49,7 +49,8 @@ _UNREAD = (  # SQLAlchemy would take as long again, to convert each value
     "SELECT e.seq, e.at, e.kind, e.id, e.body, e.action, e.observed, e.lists, e.names, c.doc FROM entry AS e"
     " LEFT JOIN clear AS c ON c.seq = e.seq WHERE e.seq BETWEEN {} AND {} ORDER BY e.seq"
 )
-_OF_KINDS = "SELECT entry.seq, at, kind, id, body, prev, hash, doc FROM entry LEFT JOIN clear ON clear.seq = entry.seq"
+IN_SQL = "SELECT entry.seq, at, kind, id, body, prev, hash, doc FROM entry LEFT JOIN clear ON clear.seq = entry.seq"
+"""``ROWS``, for what is asked at rest."""
 _EVERYDAY = frozenset({Kind.VERDICT, Kind.OUTCOME})
 
 
@@ -75,7 +76,7 @@ class Unread:
 
 def unread(connection: Connection, after: int, last: int, length: int) -> Unread | None:
     """The next entries after ``after``, of one stretch of that length; None if there is none. ``last``: the newest."""
-    first = connection.execute(select(func.min(entry.c.seq)).where(entry.c.seq > after)).scalar()
+    [(first,)] = rows_of(connection, "SELECT MIN(seq) FROM entry WHERE seq > ?", (after,))
     if first is None:
         return None
     through = min((first // length + 1) * length - 1, last)
@@ -114,7 +115,7 @@ def of_kinds(
 ) -> list[tuple[Entry, Clear | None]]:
     """The newest entries of these kinds; only those ``before`` a number."""
     earlier = "" if before is None else f" AND entry.seq < {int(before)}"
-    sql = f"{_OF_KINDS} WHERE {which(*kinds)}{earlier} ORDER BY entry.seq DESC LIMIT {int(limit)}"
+    sql = f"{IN_SQL} WHERE {which(*kinds)}{earlier} ORDER BY entry.seq DESC LIMIT {int(limit)}"
     return list(map(pair, rows_of(connection, sql)))
 
 

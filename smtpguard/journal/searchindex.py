@@ -20,6 +20,7 @@ from sqlalchemy import Connection, delete, func, or_, select, update
 
 from smtpguard.database.access import Open
 from smtpguard.database.batch import Batch, read_head
+from smtpguard.database.engine import rows_of
 from smtpguard.database.schema import clear as names
 from smtpguard.database.schema import entry, term, terms
 from smtpguard.journal import rows as journal
@@ -181,8 +182,8 @@ def indexed_until(connection: Connection, secret: bytes, journal_id: str) -> int
 
 
 def _through(connection: Connection, digests: Digests) -> int:
-    row = connection.execute(select(terms.c.key_id, terms.c.through)).first()
-    return int(row.through) if row is not None and row.key_id == digests.key_id else 0
+    found = rows_of(connection, "SELECT through FROM terms WHERE key_id = ?", (digests.key_id,))
+    return found[0][0] if found else 0
 
 
 def forget(batch: Batch, through: int) -> None:

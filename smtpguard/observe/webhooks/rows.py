@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import Connection, insert, or_, select, update
+from sqlalchemy import Connection, insert, update
 
 from smtpguard.database.access import Rows, asks, writes
 from smtpguard.database.batch import Batch, read_head
-from smtpguard.database.schema import entry
+from smtpguard.database.engine import rows_of
 from smtpguard.database.schema import hook as table
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import instant, microseconds
@@ -19,11 +18,24 @@ from smtpguard.observe.webhooks.payload import Cursor, News
 
 STRETCH = 50_000
 """Entries that are searched at once."""
+# In SQL, since they are asked every second at rest:
+_FIND = "SELECT told, attempts, failing_since, next_at, lease FROM hook WHERE name = ?"
+_NEWS = """(entry.kind <> 'verdict' OR entry.action = 'hold') AND entry.seq > ? AND entry.seq <= ?
+ ORDER BY entry.seq LIMIT ?"""
 
 
 def _find(connection: Connection, name: str) -> Cursor | None:
-    row = connection.execute(select(table).where(table.c.name == name)).one_or_none()
-    return None if row is None else _place(row)
+    found = rows_of(connection, _FIND, (name,))
+    if not found:
+        return None
+    told, attempts, failing_since, next_at, lease = found[0]
+    return Cursor(
+        told=told,
+        attempts=attempts,
+        failing_since=instant(failing_since) if failing_since else None,
+        next_at=instant(next_at) if next_at else None,
+        lease=lease,
+    )
 
 
 def _begin(batch: Batch, name: str, begin: int | None) -> Cursor:
@@ -42,17 +54,8 @@ def _news(connection: Connection, after: int, kinds: Sequence[Kind], limit: int)
     and never end."""
     end = read_head(connection).seq
     looked = min(end, after + STRETCH)
-    query = (
-        journal.ROWS.where(
-            entry.c.seq > after,
-            entry.c.seq <= looked,
-            journal.of_kind(*kinds),
-            or_(~journal.VERDICT, journal.acts("hold")),
-        )
-        .order_by(entry.c.seq)
-        .limit(limit)
-    )
-    found = list(map(journal.pair, connection.execute(query)))
+    sql = f"{journal.IN_SQL} WHERE {journal.which(*kinds)} AND {_NEWS}"
+    found = list(map(journal.pair, rows_of(connection, sql, (after, looked, limit))))
     return News(entries=found, through=found[-1][0].seq if len(found) == limit else max(looked, after), end=end)
 
 
@@ -89,16 +92,6 @@ def _settle(
         return False
     batch.record(events)
     return True
-
-
-def _place(row: Any) -> Cursor:
-    return Cursor(
-        told=row.told,
-        attempts=row.attempts,
-        failing_since=instant(row.failing_since) if row.failing_since else None,
-        next_at=instant(row.next_at) if row.next_at else None,
-        lease=row.lease,
-    )
 
 
 def _us(at: datetime | None) -> int:
