@@ -239,6 +239,9 @@ class Further:
         yield fact(
             said("aware of it since {when}, as {who} says; the 72 hours end at {due}", when=at, who=who, due=due), rests
         )
+        if since < self.made.report.first:
+            came = self.here(self.made.report.first)
+            yield unknown(said("whether that time is right: the first message came later, at {when}", when=came), rests)
         left = words.due - now
         if left < timedelta(0):
             late = said(
