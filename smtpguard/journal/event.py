@@ -114,6 +114,7 @@ new_event = maker(Event)
 
 TOLD = (
     Kind.VOTE, Kind.APPROVED, Kind.CONFIRMED, Kind.REJECTED, Kind.WITHDRAWN, Kind.EXPIRED, Kind.REMINDED, Kind.ESCALATED,
+    Kind.ANSWERED, Kind.PLEADED,
 )  # fmt: skip
 """Kinds of what happens to a hold later that causes a notice, which in a flood only a digest has. Of votes those that complete an
 approval before it takes effect (``release_at``)."""

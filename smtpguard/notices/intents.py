@@ -44,6 +44,10 @@ BACK = "-back"
 """The end of the ids of notices that an approval is revoked: they are additional to those of the approval."""
 
 
+_WORDS = frozenset({"question", "answer", "plea"})
+"""Notices with people's own words. More of them are sent singly, since a digest does not have the words."""
+MOST_WORDS = 30
+
 AGAIN_SECONDS = 30.0
 OWNER_WINDOW = timedelta(hours=1)
 """How often an owner gets a digest of messages without another reader."""
@@ -80,14 +84,14 @@ class Flood:
         seconds = self.window.total_seconds()
         return datetime.fromtimestamp(now.timestamp() // seconds * seconds, UTC)
 
-    def takes(self, person: str, now: datetime) -> bool:
-        """Whether this one is sent singly; counts it."""
+    def takes(self, person: str, now: datetime, singly: int | None = None) -> bool:
+        """Whether this one is sent singly; counts it. ``singly``: another number of them."""
         start = self.since(now).timestamp()
         if start != self._start:
             self._start = start
             self._sent.clear()
         sent = self._sent[person] = self._sent.get(person, 0) + 1
-        return sent <= self.singly
+        return sent <= (self.singly if singly is None else singly)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,12 +208,12 @@ class NoticesNow:
 
     def said(self, hold: Hold, kind: str, said: Mapping[str, Any], id: str) -> tuple[Intent, ...]:
         """A question to its writer, or the writer's answer or plea to the approvers. ``said``: ``by`` and ``comment``;
-        for an answer also ``question`` and ``asked_by``. Regardless of the flood limit: nobody else has their words."""
+        for an answer also ``question`` and ``asked_by``."""
         asked = {"question": "", "asked_by": ""} if kind == "answer" else {}
         data = self._waiting(hold) | asked | {"notice": kind, "said_at": utc_text(self.now), **said}
         if kind in ("answer", "plea"):
-            return self._each(hold, self._approvers(hold), data, alone=f"-{id}")
-        return self._to(hold.sender or "", data, f"{hold.hold_id}-{kind}-{id}", hold.hold_id, role="sender", alone=True)
+            return self._each(hold, self._approvers(hold), data, suffix=f"-{id}")
+        return self._to(hold.sender or "", data, f"{hold.hold_id}-{kind}-{id}", hold.hold_id, role="sender")
 
     def rejected(self, verdict: Verdict, gathered: Gathered) -> tuple[Intent, ...]:
         """An internal writer gets more than the SMTP reply, if the rule has ``explain``; else nobody gets a notice.
@@ -387,7 +391,9 @@ class NoticesNow:
         recipient = Address.parse_any(person)
         if recipient is None:
             return ()
-        if alone or self.of.flood.takes(f"{role} {person}", self.now):
+        words = data["notice"] in _WORDS
+        key = f"{'words to ' if words else ''}{role} {person}"
+        if alone or self.of.flood.takes(key, self.now, MOST_WORDS if words else None):
             return (notice_to(intent_id, recipient, data, hold_id=hold_id),)
         since = self.of.flood.since(self.now)
         return (digest(recipient, {"notice": "digest", "role": role}, since, since + self.of.flood.window),)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
@@ -12,11 +13,12 @@ from typing import Any
 import pytest
 
 from smtpguard.holds.model import Choice, Confirmation, Hold
+from smtpguard.holds.questions import Questions
 from smtpguard.journal.chain import utc_text
 from smtpguard.lists.index import index_path
 from smtpguard.locale.phrase import Phrase
 from smtpguard.notices.filling import fill_digest as fill
-from smtpguard.notices.intents import Flood, Notices, approvers
+from smtpguard.notices.intents import MOST_WORDS, Flood, Notices, approvers
 from smtpguard.notices.noticedata import UNSAID, nameable
 from smtpguard.outbox.model import Intent
 from smtpguard.policy.verdict import Deferred, Held, Relayed
@@ -401,6 +403,20 @@ async def test_approvers_are_chosen_by_time_and_exclude_the_writer(home: House) 
 async def test_only_addressed_lists_are_named(home: House) -> None:
     hold = await hold_of(home, RAMADAN, "news@lists.example.com", MEMBERS[0])
     assert nameable(hold, home.in_force) == ["Ramadan greetings", "News"]
+
+
+async def test_peoples_own_words_are_sent_singly_within_reason(home: House) -> None:
+    """Nobody else has them; and nobody gets hundreds of mails from one who repeats them."""
+    hold = await hold_of(home)
+    home.clock.pass_(hours=1)
+    ids = itertools.count()
+    questions = Questions(home.store, home, home.clock, new_id=lambda: f"Q{next(ids)}")
+    for n in range(MOST_WORDS + 5):
+        await questions.plead(hold.hold_id, f"Please, {n}", sender="anna@example.com", by="test")
+    told = Counter((address(i), i.data["notice"]) for i in await waiting(home) if i.data["notice"] != "approve")
+    assert told["eva@example.com", "plea"] == MOST_WORDS
+    [rest] = [i for i in await waiting(home) if i.data["notice"] == "digest" and address(i) == "eva@example.com"]
+    assert (await fill(home.store, rest.data, home.in_force))["undecided"] == 1
 
 
 async def test_an_expiry_says_who_had_not_answered(home: House) -> None:
