@@ -20,7 +20,7 @@ Content = bytes | mmap.mmap
 
 MAX_HEADER_OCTETS = 1 << 20
 _FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:")
-_WHOLE_FIELD = re.compile(rb"(?<![^\n])([!-9;-~]++):([^\r\n\0]*+(?:\r\n[ \t][^\r\n\0]*+)*+)\r\n")
+_WHOLE_FIELD = re.compile(rb"(?<![^\n])([!-9;-~]++):([^\r]*+(?:\r\n[ \t][^\r]*+)*+)\r\n")
 _FOLD = re.compile(r"\r\n(?=[ \t])")
 _NO_CHARSET = re.compile(r"=\?\s*+(?:punycode|idna|[^?]*escape|[^?]*_codec)", re.I)
 """Codecs of Python that are no charsets of mail: punycode takes quadratic time, others decode no text at all."""
@@ -121,7 +121,9 @@ def parse_header(raw: Content) -> Header:
     broken = end > MAX_HEADER_OCTETS
     end = min(end, MAX_HEADER_OCTETS)
     whole = _WHOLE_FIELD.findall(raw[: end + 2])
-    if not broken and len(b"".join(chain.from_iterable(whole))) + len(b":\r\n") * len(whole) == end + 2:
+    text = b"".join(chain.from_iterable(whole))
+    clean = b"\0" not in text and text.count(b"\n") == text.count(b"\r")  # those of folding
+    if clean and not broken and len(text) + len(b":\r\n") * len(whole) == end + 2:
         # every line is part of a field: the usual case
         names, values = zip(*whole, strict=True)
         spelled = b" ".join(names).decode("ascii")
