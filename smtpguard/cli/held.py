@@ -40,11 +40,13 @@ from smtpguard.holds.coverage import BEGINNING, Coverage
 from smtpguard.holds.effects import MOST_LETTERS, AtOnce, Seen, at_once
 from smtpguard.holds.model import Choice, Hold, Refused, State, missing
 from smtpguard.holds.service import Decided
+from smtpguard.journal.event import Kind
 from smtpguard.policy.freezing import Freeze
 from smtpguard.policy.verdict import Quorum
 
 if TYPE_CHECKING:
     from smtpguard.app.services import Services
+    from smtpguard.journal.chain import Clear, Entry
 
 ASKED = "it is in doubt whether it was sent, and it is not retried automatically. Say which:"
 STATES = [state.value for state in State]
@@ -125,7 +127,7 @@ async def show(context: Context, hold_id: str, content: bool) -> None:
         if context.json:
             context.say(await _known(services, hold) | {"letters": await _letters(context, services, hold)})
         else:
-            purposes, history = services.policies.current().purposes(), await _history(services, hold)
+            purposes, history = services.policies.current().purposes(), await _history(services, hold, named=True)
             own, frozen = (await services.store.holds.outgoing(hold_id)).own, await _frozen(services, hold)
             covers = coverage.said(await _covered(services, hold)) if hold.state is State.WAITING else ()
             letters = await _letters(context, services, hold)
@@ -375,11 +377,19 @@ def _whole(services: Services, hold: Hold) -> AtOnce | None:
     return at_once(hold, services.policies.current()) if hold.state is State.WAITING else None
 
 
-async def _history(services: Services, hold: Hold) -> list[dict[str, Any]]:
+async def _history(services: Services, hold: Hold, *, named: bool = False) -> list[dict[str, Any]]:
+    """``named``: for a person, with who got a notice, or did it."""
     return [
         {"at": entry.time, "what": entry.kind, "data": dict(entry.data)}
-        for entry, _ in await services.store.journal.history(hold.hold_id)
+        | ({"who": _who(entry, clear)} if named else {})
+        for entry, clear in await services.store.journal.history(hold.hold_id)
     ]
+
+
+def _who(entry: Entry, clear: Clear | None) -> str:
+    if entry.kind == Kind.NOTICE.value:
+        return f"to {', '.join(to)}" if (to := (clear or {}).get("recipients")) else ""
+    return f"by {by[0]}" if (by := (clear or {}).get("actor")) else ""
 
 
 async def _known(services: Services, hold: Hold) -> dict[str, Any]:

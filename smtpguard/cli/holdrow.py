@@ -273,7 +273,8 @@ def tell(
         click.echo(f"Waits for {in_words(quorum)}")
     for event in history:
         about = dict.fromkeys(str(event["data"][key]) for key in _TOLD if event["data"].get(key) is not None)
-        click.echo(f"{event['at']:%Y-%m-%d %H:%M:%S} UTC  {plain(' '.join((event['what'], *about)))}")
+        words = filter(None, (event["what"], *about, event["who"]))
+        click.echo(f"{event['at']:%Y-%m-%d %H:%M:%S} UTC  {plain(' '.join(words))}")
 
 
 _TOLD = ("action", "notice", "choice", "proof", "why", "state", "outcome", "code", "release_at")

@@ -16,10 +16,11 @@ from smtpguard.cli import held
 from smtpguard.cli.freeze import command as freeze
 from smtpguard.cli.freeze import thaw
 from smtpguard.cli.holdrow import tell
+from smtpguard.journal.event import Event, Kind
 from smtpguard.outbox.model import AttemptResult, Delivered, IntentKind
 from smtpguard.store.store import Store
 from tests.cli.stage import ANNA, DPO, EVA, Stage
-from tests.guard.house import DOCUMENTS, MEMBERS, RAMADAN
+from tests.guard.house import DOCUMENTS, MEMBERS, MONDAY, RAMADAN
 
 ID = "T000000000000001"
 DUTY = {"from": ["duty"], "each": 1, "out_of_hours": None}
@@ -293,6 +294,14 @@ def test_show_prints_a_hold(stage: Stage) -> None:
     assert row["missing"] == [{"from": ["communications", "compliance"], "each": 1, "out_of_hours": DUTY}]
     assert [e["what"] for e in row["history"]] == ["verdict"]
     assert row["reasons"][0]["rule"] == "internal-to-list"
+    sent = Event(
+        kind=Kind.NOTICE, id=ID, at=MONDAY, data={"notice": "held", "outcome": "sent"}, private={"recipients": (ANNA,)}
+    )
+    stage.ask(lambda store: store.journal.record([sent]))
+    stage.run(held.command, "reject", ID, "--as", EVA, "--comment", "No")
+    text = stage.run(held.command, "show", ID).output
+    assert f"UTC  notice held sent to {ANNA}\n" in text
+    assert f"UTC  vote reject by {EVA}\n" in text
 
 
 def test_one_person_is_written_in_the_singular(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
