@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from itertools import islice
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from smtpguard.locale.phrase import Phrase
 from smtpguard.reading.bounds import Meter, TooComplex
-from smtpguard.reading.visible import take_unseen, unescaped
+from smtpguard.reading.visible import sheets_of, take_unseen, unescaped
 
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)")
 # Elements that the parser closes by itself, or that have no content: left open they do not nest.
@@ -53,6 +54,7 @@ class Markup:
     quoted: str = ""
     hidden: str = ""
     unshown: list[str] = field(default_factory=list)
+    rejoined: str = ""  # the text without what stands within its words; "" if nothing does
     alts: list[str] = field(default_factory=list)
     links: list[str] = field(default_factory=list)
     quoting: str = ""
@@ -69,6 +71,7 @@ def read_markup(html: str, meter: Meter) -> Markup:
     lines = html if "<pre" in source else " ".join(html.split())
     tree = LexborHTMLParser(_CELL.sub(" <", _BLOCK.sub("\n<", lines.replace("\x00", " ").replace(_QUOTE_BEGINS, " "))))
     aside = unshown(html, source, tree)
+    sheets = sheets_of(tree) if "<style" in source or len(html) > len(source) else ()
     tree.strip_tags(["head", "style", "script", "template", "title", "noframes", "object", "svg"], recursive=True)
     body = tree.body
     if body is None:
@@ -81,7 +84,7 @@ def read_markup(html: str, meter: Meter) -> Markup:
         alt = attributes.get("alt")
         if alt and not alt.isspace():
             out.alts.append(alt[:500])
-    if unseen := take_unseen(tree, html, source, meter):
+    if unseen := take_unseen(tree, html, source, meter, sheets):
         out.hidden = seen("\n".join(unseen))
     everything = source if len(html) <= len(source) else html.lower()
     if sign := next((sign for sign in _QUOTING_SIGNS if sign in everything), ""):
@@ -95,6 +98,8 @@ def read_markup(html: str, meter: Meter) -> Markup:
         out.text = out.text.translate(_CONTROLS)
     if turned := backwards(out.text, source):
         out.unshown.append(turned)
+    if _INSERTED.search(source):
+        out.rejoined = _without_inserts(tree, body, meter)
     head, begins, tail = out.text.partition(_QUOTE_BEGINS)
     if begins:
         out.text, out.quoted = head, f"{tail}\n{out.quoted}".replace(_QUOTE_BEGINS, "")
@@ -108,6 +113,58 @@ def seen(text: str) -> str:
         while run in text:  # each round halves a run: many times faster than a pattern
             text = text.replace(run, shown)
     return text.strip()
+
+
+# The end of an element between two characters of a word.
+_INSERTED = re.compile(
+    r"(?:[^\W_]|;)</[a-z][\w:-]{0,30}\s{0,5}>(?:</?(?:[abiqsu]|em|font|span|strong|small|wbr)\b[^<>]{0,300}>|<!--[^<>]{0,300}-->){0,9}"
+    r"(?:[^\W_]|&)"
+)
+_INLINE = "span,i,b,u,em,a,font,strong,small,big,sub,sup,s,tt,code,label,ins,del,mark,q,abbr,cite,kbd,var,samp,bdi"
+_LONGEST_INSERT = 60
+_STEPS = 12
+
+
+def _without_inserts(tree: LexborHTMLParser, body: LexborNode, meter: Meter) -> str:
+    """The text without what stands within its words, "" if nothing does. Whatever style hides that, programs that know
+    it show the rest as words. It changes the tree."""
+    found = False
+    for n, node in enumerate(tree.css(_INLINE)):
+        if not n % 256:
+            meter.look_at_the_clock()
+        if _is_short(node) and _beside(node, -1).isalnum() and _beside(node, 0).isalnum():
+            found = True
+            for child in list(node.iter(include_text=True)):
+                child.decompose()
+    return seen(body.text(separator="")) if found else ""
+
+
+def _is_short(node: LexborNode) -> bool:
+    """Whether it has a short text, at most two elements deep: then it costs little to look at each of thousands."""
+    length = 0
+    for child in islice(node.iter(include_text=True), _STEPS):
+        for inner in [child] if child.tag == "-text" else islice(child.iter(include_text=True), _STEPS):
+            length += len(inner.text_content or "") if inner.tag == "-text" else _LONGEST_INSERT
+    return 0 < length <= _LONGEST_INSERT
+
+
+def _beside(node: LexborNode, at: int) -> str:
+    """The character before (-1) or behind (0) an element, "" if none is near."""
+    steps = _STEPS
+    while steps > 0:
+        steps -= 1
+        other = node.prev if at else node.next
+        if other is None:
+            other = node.parent
+        else:
+            while steps > 0 and (inner := other.last_child if at else other.child) is not None:
+                steps, other = steps - 1, inner
+        if other is None:
+            break
+        if other.tag == "-text" and (text := other.text_content):
+            return text[at]
+        node = other
+    return ""
 
 
 def _measure(html: str, meter: Meter) -> int:
@@ -159,7 +216,8 @@ _TOLD = ("title", "aria-label", "placeholder", "value", "label", "alt")
 _TOLD_SIGNS = ("title=", "aria-label=", "placeholder=", "value=", "label=", "<area", "<input")
 _TOLD_BY = "[title],[aria-label],[placeholder],[value],[label],area[alt],input[alt]"
 _DRAWN = ("<svg", "<object", "<noframes", "srcdoc")
-_CONTENT = re.compile(r"(?:content|list-style|list-style-type|quotes|symbols)\s{0,20}:([^;{}]{2,300})")
+_CONTENT = re.compile(r"(?:content|list-style|list-style-type|quotes|symbols|--[\w-]{1,60})\s{0,20}:([^;{}]{2,300})")
+_OF_ATTRIBUTE = re.compile(r"content\s{0,20}:[^;{}]{0,100}\battr\(\s{0,20}([a-z][a-z-]{0,60})")
 _CONTENT_SIGNS = ("content", "list-style", "quotes", "symbols")
 _STRING = re.compile(r"\"([^\"\n]*)\"|'([^'\n]*)'")
 _APART = re.compile(r"<(?=/?(?:p|div|br|tr|t[dh]|li|h[1-6]|table|center|v:|w:|o:))", re.I)
@@ -179,14 +237,17 @@ def unshown(html: str, source: str, tree: LexborHTMLParser) -> list[str]:
         left = 4 * _MOST  # they may nest, and inner ones would be read again
         for node in tree.css("svg,object,noframes,iframe[srcdoc]"):
             inner = node.attributes.get("srcdoc")
-            found.append(_words(inner) if inner else node.text(separator=" ")[:_MOST])
-            left -= len(inner or found[-1]) + 100
+            apart = [_words(inner)] if inner else [node.text(separator=sign)[:_MOST] for sign in (" ", "")]
+            found += apart  # words, and words that tags split
+            left -= len(inner or apart[0]) + 100
             if left < 0:
                 break
     if "<!--[if" in source:
         found.append(_words("\n".join(_to_outlook(html))))
     if "<style" in source and any(sign in source for sign in _CONTENT_SIGNS):
         found += _written_by_style(source[:_MOST])
+        for name in list(dict.fromkeys(_OF_ATTRIBUTE.findall(source[:_MOST])))[:20]:
+            found += [v[:500] for node in tree.css(f"[{name}]")[:2_000] if (v := node.attributes.get(name))]
     return [text for text in found if text and not text.isspace()]
 
 

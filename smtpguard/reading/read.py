@@ -241,6 +241,7 @@ def _is_report(fields: Index) -> bool:
 
 def _places(text: Text) -> list[tuple[str, str]]:
     places = [("subject", text.subject), ("html" if text.markup else "text", text.shown)]
+    places += [("html", text.rejoined)] if text.rejoined else []
     places += [("text", text.plain)] if text.plain else []
     places += [("alt text", alt) for alt in text.alts]
     places += [("attachment name", name) for name in (*(a.name for a in text.attachments), *text.othernames) if name]

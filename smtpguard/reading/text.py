@@ -140,6 +140,7 @@ class Text:
     new: str = ""
     quoted: str = ""
     hidden: str = ""
+    rejoined: str = ""  # the text of the HTML without what stands within its words
     unshown: str = ""  # text that only some programs show, or only on request
     attached: str = ""  # text of attached messages and text files
     forwarded: list[str] = field(default_factory=list)  # of it, the text of attached messages
@@ -227,7 +228,7 @@ def _take(out: Text, part: Part, plains: list[str], markups: list[Markup], attac
     elif form == HTML or _LOOKS_LIKE_HTML.match(text):
         markup = read_markup(text, meter)
         if aside:
-            attached += [markup.text, markup.quoted, markup.hidden, *markup.alts, *markup.unshown]
+            attached += [markup.text, markup.quoted, markup.hidden, markup.rejoined, *markup.alts, *markup.unshown]
             (out.forwarded if part.nested else out.enclosed).extend((markup.text, markup.quoted))
         else:
             markups.append(markup)
@@ -297,7 +298,7 @@ def _arrange(out: Text, plains: list[str], markups: list[Markup]) -> None:
         out.split = split(out.markup.text, from_markup=True)
         out.new = out.split.new
         out.quoted = "\n".join(t for t in (out.split.quoted, out.markup.quoted) if t)
-        out.hidden, out.alts = out.markup.hidden, out.markup.alts
+        out.hidden, out.alts, out.rejoined = out.markup.hidden, out.markup.alts, out.markup.rejoined
         out.plain = plain
         if not out.split.kind and not out.markup.quoting and plain:
             out.split = split(plain)  # the HTML may lack the line that begins the quoted part
@@ -325,6 +326,7 @@ def _joined(markups: list[Markup]) -> Markup:
         whole.quoted += m.quoted
         whole.hidden += m.hidden
         whole.unshown += m.unshown
+        whole.rejoined += f"{m.rejoined}\n" if m.rejoined else ""
         whole.alts += m.alts
         whole.links += m.links
         whole.quoting = whole.quoting or m.quoting

@@ -13,7 +13,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import islice
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode, SelectolaxError
 
@@ -34,9 +33,10 @@ _SIGNS = re.compile(
     r"|spacing|background|\btext=|style=[^>]{0,2000}\\"
 )
 _SETS = "[style],[hidden],[bgcolor],[background],[color],body[text]"
+_DISPLAYS = frozenset(
+    {"block", "none", "contents", "flex", "grid", "flow-root", "list-item", "inherit", "initial", "unset", "revert"}
+)
 _PLACED = frozenset({"absolute", "fixed", "relative", "sticky"})
-_STYLE = re.compile(r"""<style(?:[^>"']{0,99}(?:"[^"]{0,99}"|'[^']{0,99}')){0,3}[^>"']{0,300}>""", re.I)
-_STYLE_END = re.compile(r"</style", re.I)
 _LONGEST_SHEET = 60_000
 _WITHIN = r"\s*([^{};@]{0,300})\{((?:[^{}]*\{[^{}]*\})*)[^{}]*\}"
 _ON_SCREENS = re.compile(rf"@(media)\b{_WITHIN}|@(?:supports|layer)\b{_WITHIN}", re.I)
@@ -48,7 +48,8 @@ _SCREEN = 1_000
 _AT_RULE = re.compile(r"@[^{};@]+\{(?:[^{}]*\{[^{}]*\})*[^{}]*\}")
 _RULE = re.compile(r"([^{};]{1,500})\{([^{}]{1,4000})\}")
 _DYNAMIC = re.compile(r":{1,2}(?:hover|active|focus|visited|link|before|after|first-line|first-letter|selection)", re.I)
-_COMMENT = re.compile(r"/\*.*?\*/", re.S)
+_COMMENT = re.compile(r"/\*.*?(?:\*/|\Z)", re.S)
+_STRING = re.compile(r"\"[^\"\n]*\"|'[^'\n]*'")
 _ESCAPE = re.compile(r"\\([0-9a-fA-F]{1,6})\s?|\\(.)")
 _NUMBER = re.compile(r"(-?(?:\d+\.?\d*|\.\d+))\s*(px|pt|pc|em|rem|ex|ch|%|mm|cm|in|vw|vh|q)?")
 _VARIABLE = re.compile(r"var\(\s*(--[\w\-]{1,60})\s*(?:,([^()]{0,100}))?\)")
@@ -126,15 +127,17 @@ class _State:
 _PLAIN = _Style()
 
 
-def take_unseen(tree: LexborHTMLParser, html: str, source: str, meter: Meter) -> list[str]:
+def take_unseen(
+    tree: LexborHTMLParser, html: str, source: str, meter: Meter, sheets_given: Iterable[str] = ()
+) -> list[str]:
     """Remove invisible text and links from ``tree``, and return the texts. ``source``: the beginning of ``html`` in
-    lower case.
+    lower case; ``sheets_given``: see ``sheets_of``.
 
     Raises TooComplex if style sheets have too many rules.
     """
     if len(html) <= len(source) and not _SIGNS.search(source):
         return []
-    sheets = _rules(html, meter) if "<style" in source or len(html) > len(source) else []
+    sheets = _rules(sheets_given, meter)
     custom = dict(_CUSTOM.findall(html)) if "var(" in html else {}
     inline = [(node, _attributes(node, custom)) for node in tree.css(_SETS)]
     said = [look for _, look in inline] + [_look(_filled(text, custom)) for _, text in sheets]
@@ -245,18 +248,30 @@ def _chosen(tree: LexborHTMLParser, selector: str) -> list[LexborNode]:
         return []
 
 
-def _rules(html: str, meter: Meter) -> list[tuple[str, str]]:
-    """(selector, declarations) of the style sheets for every screen, as far as they affect visibility."""
+def sheets_of(tree: LexborHTMLParser) -> list[str]:
+    """The style sheets for large screens."""
+    found = []
+    for node in tree.css("style")[:20]:
+        given = node.attributes
+        kind, media = given.get("type") or "text/css", given.get("media") or ""
+        if kind.strip().lower() == "text/css" and any(map(_is_for_screens, media.lower().split(","))):
+            found.append(node.text()[:_LONGEST_SHEET])
+    return found
+
+
+def _rules(sheets: Iterable[str], meter: Meter) -> list[tuple[str, str]]:
+    """(selector, declarations) as far as they affect visibility."""
     found: list[tuple[str, str]] = []
-    for sheet in islice(_sheets(_without_outlook(html)), 20):
-        sheet = _COMMENT.sub("", sheet).replace("<!--", "").replace("-->", "")
+    for sheet in sheets:
+        sheet = _STRING.sub('""', _COMMENT.sub("", sheet)).replace("<!--", "").replace("-->", "")
+        sheet += "}" * (sheet.count("{") - sheet.count("}"))  # the end closes what is open
         if "@" in sheet:
             for _ in range(3):  # they may nest
                 sheet = _ON_SCREENS.sub(_opened, sheet)
             sheet = _AT_RULE.sub("", sheet)
         for selectors, declarations in _RULE.findall(sheet):
             text = declarations.strip().lower()
-            if not _SIGNS.search(text) or _look(text) == _PLAIN:
+            if not _SIGNS.search(text) or ("var(" not in text and _look(text) == _PLAIN):
                 continue
             for selector in selectors.split(","):
                 if not _DYNAMIC.search(selector) and selector.strip():
@@ -288,41 +303,8 @@ def _is_off(width: tuple[str, ...]) -> bool:
     return pixels < _SCREEN if bound == "max" or sign.startswith("<") else pixels > _SCREEN
 
 
-def _without_outlook(html: str) -> str:
-    """Without conditional comments, in linear time."""
-    kept: list[str] = []
-    at = end = 0
-    while (begin := html.find("<!--[if", at)) >= 0:
-        if end <= begin and (end := html.find("<![endif]-->", begin)) < 0:
-            break
-        if end - begin > _LONGEST_SHEET:
-            kept.append(html[at : end - _LONGEST_SHEET])
-            at = end - _LONGEST_SHEET
-            continue
-        kept.append(html[at:begin])
-        at = end = end + len("<![endif]-->")
-    return "".join((*kept, html[at:]))
-
-
-def _sheets(html: str) -> Iterator[str]:
-    """The style sheets, in linear time."""
-    at = end = 0
-    while (style := _STYLE.search(html, at)) is not None:
-        begin = style.end()
-        if end < begin:
-            closing = _STYLE_END.search(html, begin)
-            if closing is None:
-                return
-            end = closing.start()
-        if end - begin <= _LONGEST_SHEET:
-            yield html[begin:end]
-            at = end + len("</style")
-        else:
-            at = style.start() + 1
-
-
 def _filled(text: str, custom: Mapping[str, str]) -> str:
-    return _VARIABLE.sub(lambda m: custom.get(m[1], m[2] or ""), text) if custom and "var(" in text else text
+    return _VARIABLE.sub(lambda m: custom.get(m[1], m[2] or ""), text) if "var(" in text else text
 
 
 def _attributes(node: LexborNode, custom: Mapping[str, str], sheet: str = "") -> _Style:
@@ -393,7 +375,15 @@ def _declarations(text: str) -> dict[str, str]:
         if "!" in value:
             value = value.partition("!")[0]
             firm.add(name)
-        said[name] = value.strip()
+        value = value.strip()
+        if (
+            name == "display"
+            and name in said
+            and value not in _DISPLAYS
+            and not value.startswith(("inline", "table", "-"))
+        ):
+            continue  # no value of it: the one before stays
+        said[name] = value
         if name == "font":
             said["font-size"] = said[name]
         if name == "background":

@@ -305,6 +305,8 @@ def test_malformed_rtf_takes_linear_time() -> None:
         '<iframe srcdoc="&lt;p&gt;b&amp;#97;con"></iframe>', "<!--[if mso]><p>ba<b>con</b></p><![endif]-->",
         "<!--[if gte mso 9]><v:x><p>bacon</p></v:x><![endif]-->", "<style>p:after{content: 'bacon'}</style>",
         "<style>p:after{content: 'b\\61 con'}</style>", "<style>p:after{content: 'ba' \"con\"}</style>", "<style>ul{list-style: 'bacon'}</style>",
+        "<style>:root{--x: 'bacon'} p:after{content: var(--x)}</style>", '<style>p:after{content: "x" attr(data-y)}</style><p data-y="bacon">', "<object>ba<b></b>con</object>",
+        "<svg><text><tspan>ba</tspan><tspan>con</tspan></text></svg>",
         "<p>ba&#1;con&#127;</p>", "<p>ba&#x1bca1;con</p>",
         "<p>Tonight <bdo dir=rtl>nocab</bdo></p>", '<p style="unicode-bidi:bidi-override;direction:rtl">nocab</p>',
         "<p>&#x202e;nocab&#x202c;</p>", "<details><summary>x</summary>bacon</details>", "<button>x</button><button>bacon</button>",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
+
 import pytest
 
 from smtpguard.reading.bounds import Bounds, Meter, TooComplex
@@ -64,6 +67,12 @@ HIDDEN = {
     "media within media": "<style>@media screen {{ @media print, all {{ #z {{ opacity: 0 }} }} }}</style><p id=z>{}</p>",
     "supports": "<style>@supports (display: none) {{ #z {{ display: none }} }}</style><p id=z>{}</p>",
     "layer": "<style>@layer a, b; @layer a {{ #z {{ display: none }} }}</style><p id=z>{}</p>",
+    "a comment that never ends": "<style>#z{{display:none /* x}}</style><p id=z>{}</p>",
+    "brackets in a string": "<style>#z{{content:'}}';display:none}}</style><p id=z>{}</p>",
+    "no other value": "<style>#z{{display:none;display:foo}}</style><p id=z>{}</p>",
+    "default of a variable": "<p style='display:var(--y, none)'>{}</p>",
+    "style behind a commented one": "<!--<style>--><style>#z{{display:none}}</style><p id=z>{}</p>",
+    "style for screens": "<style type='text/css' media='print, screen'>#z{{display:none}}</style><p id=z>{}</p>",
     "style with a title": "<style title='a>b'>#z{{display:none}}</style><p id=z>{}</p>",
     "variable": "<style>:root{{--c: #fff}}</style><p style='color:var(--c)'>{}</p>",
     "behind a background": '<div style="background:#fff"><p style="position:relative;z-index:-1">{}</p></div>',
@@ -84,6 +93,7 @@ SEEN = {
     "for very wide screens": "<style>@media (min-width:1400px){{.x{{display:none}}}}</style><p class=x>{}</p>",
     "on dark screens": "<style>@media screen and (prefers-color-scheme: dark){{.x{{display:none}}}}</style><p class=x>{}</p>",
     "on paper": "<style>@media print{{.x{{display:none}}}}@media not all{{.x{{display:none}}}}</style><p class=x>{}</p>",
+    "in a style for paper": "<style media=print>.x{{display:none}}</style><style type=text/x>.x{{display:none}}</style><p class=x>{}</p>",
     "for one program": "<style>@media yahoo{{.x{{display:none}}}}</style><p class=x>{}</p>",
     "on hovering": "<style>p:hover{{color:#fff}}</style><p>{}</p>",
     "gradient in the letters": '<p style="background:linear-gradient(red,blue);-webkit-background-clip:text;color:transparent">{}</p>',
@@ -125,6 +135,32 @@ def test_visible_text_is_not_taken_for_hidden(way: str) -> None:
     made = read_markup(SEEN[way].format("a word to be seen"), Meter(Bounds()))
     assert "a word to be seen" in made.text
     assert made.hidden == ""
+
+
+@every(
+    "body",
+    [
+        "<style>i:dir(ltr){display:none}</style>ba<i>x y</i>con", "<style>@container (min-width:0){u{display:none}}</style>ba<u>x</u>con",
+        "<link rel=stylesheet href=x.css>ba<span class=h><b>x</b>y</span>con", "b&#97;<i class=a>x</i><i class=b>y</i>&#99;on",
+        "<b>ba<span style='display:-none'>x</span></b>con", "ba<em class=h>x</em><!-- y -->con",
+    ],
+)  # fmt: skip
+def test_a_word_is_found_whatever_stands_within_it(body: str) -> None:
+    """A style that is not known here may hide it."""
+    assert topics(look(letter(f"<p>Hej Bo, {body}?</p>", kind="text/html"))) == {"pork"}
+
+
+@every("body", ["ba <i>x</i>con", "ba<i>x</i> con", f"ba<i>{'x' * 61}</i>con", "<p>ba<i>x</i></p>con", "ba<p>x</p>con"])
+def test_what_stands_between_words_parts_them(body: str) -> None:
+    assert not topics(look(letter(f"<div>{body}</div>", kind="text/html")))
+
+
+def test_what_stands_within_words_takes_linear_time() -> None:
+    began = time.process_time()
+    for piece in ("a<i>b</i>c", "a</i><b>", "<i></i>", "x<b>", "a</i><!--"):
+        with suppress(TooComplex):
+            read_markup("a<i>b</i>c" + piece * (200_000 // len(piece)), Meter(Bounds(tags=40_000)))
+    assert time.process_time() - began < 10
 
 
 def test_a_hidden_link_does_not_count() -> None:
