@@ -71,8 +71,11 @@ class EventLog:
                 if len(self._relaying) > MOST_RELAYING:
                     told.append(self._relaying.popitem(last=False)[1])
                 continue
-            verdict = self._relaying.pop(event.id, None) if event.kind is Kind.OUTCOME else None
-            if verdict is not None:  # the verdict, and the relay's reply
+            ends = event.kind is Kind.OUTCOME or event.kind is Kind.IN_DOUBT
+            verdict = self._relaying.pop(event.id, None) if ends else None
+            if verdict is not None and event.kind is Kind.IN_DOUBT:
+                told.append(verdict)  # a line of its own before the warning: it names the people
+            elif verdict is not None:  # the verdict, and the relay's reply
                 data = {**verdict.data, **event.data}
                 event = new_event(kind=verdict.kind, id=event.id, at=event.at, data=data, private=verdict.private)
             if event.kind not in PEOPLES:

@@ -77,6 +77,17 @@ async def test_a_relayed_message_is_one_line_with_its_outcome(store: Store, logg
     )
 
 
+async def test_a_message_in_doubt_is_logged_with_its_people(store: Store, logged: list[Event]) -> None:
+    await store.admit(item("A"), relays("A"))
+    store.journal.note(Event(kind=Kind.IN_DOUBT, id="A", at=NOW, data={"outcome": "in-doubt"}))
+    await written(store)
+    assert [event.kind for event in logged] == [Kind.VERDICT, Kind.IN_DOUBT]
+    assert logged[0].private, "whom it is about"
+    store.journal.note(outcome("A"))
+    await written(store)
+    assert logged[-1].kind is Kind.OUTCOME, "an answer that came late"
+
+
 async def test_a_held_message_is_logged_at_once(store: Store, logged: list[Event]) -> None:
     await held(store, "B")
     await published(store)
