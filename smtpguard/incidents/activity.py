@@ -20,6 +20,8 @@ WANTED = frozenset({Kind.VERDICT, Kind.JUDGED, *DECISIONS})
 """The kinds of entries that are summed."""
 HOUR = 3_600_000_000
 """In microseconds: the unit of the sums."""
+EXACT = 1_000_000
+"""A unit in which no day begins within one, in any time zone."""
 OFTEN = 5
 """The least number of decisions on what a rule held for a statement whether the rule fits."""
 ALL = ""
@@ -191,7 +193,9 @@ class Sums:
     counts.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, unit: int = HOUR) -> None:
+        """``unit``: by which entries that are added are counted."""
+        self._unit = unit
         self.hours: dict[tuple[int, str, str], int] = {}
         self.holds: dict[str, Ended] = {}
         self.moves: dict[str, tuple[str, int]] = {}
@@ -221,7 +225,7 @@ class Sums:
         did = ACTIONS.get(str(data.get("action")))
         if did is None or data.get("retry") or data.get("test"):
             return ""
-        hour = at - at % HOUR
+        hour = at - at % self._unit
         self.count(hour, ALL, did)
         for name in _words(data.get("lists")):
             self.count(hour, f"list:{name}", did)

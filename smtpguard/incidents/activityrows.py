@@ -7,9 +7,9 @@ for each hold. They derive from the journal alone; if the rows are lost, they ar
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, tzinfo
+from datetime import datetime, time, timedelta, tzinfo
 from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, delete, func, select, update
@@ -18,9 +18,9 @@ from smtpguard.database.access import Open, Progress, among
 from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.engine import rows_of
 from smtpguard.database.schema import ended, entry, hold, summed, summing
-from smtpguard.incidents.activity import ACTIONS, ALL, HOUR, WANTED, Activity, Ended, Sums, seconds_between
+from smtpguard.incidents.activity import ACTIONS, ALL, EXACT, HOUR, WANTED, Activity, Ended, Sums, seconds_between
 from smtpguard.journal import rows as journal
-from smtpguard.journal.chain import Clear, Entry, may_say, microseconds, parsed, says_only
+from smtpguard.journal.chain import Clear, Entry, instant, may_say, microseconds, parsed, says_only
 from smtpguard.journal.event import Kind
 from smtpguard.journal.scan import STRETCH, pages
 
@@ -131,12 +131,12 @@ def activity(
     thread: it takes long if many entries are not summed."""
     begin, end = microseconds(since), None if until is None else microseconds(until)
     with open() as connection:
-        sums, parts, uncounted = _kept(connection, begin, end, most)
+        sums, parts, uncounted = _kept(connection, begin, end, most, zone)
     done, whole = 0, sum(part.through - part.after for part in parts)
     for part in parts:
         for page in pages(open, part.through, entry.c.kind.in_(_KINDS), after=part.after):
             for one, _ in page:
-                if end is not None and one.at >= end:
+                if (end is not None and one.at >= end) or not part.begin <= one.at < part.end:
                     continue
                 if not part.kept:
                     sums.add(one.at, one.kind, one.id, one.data)
@@ -151,29 +151,54 @@ def activity(
 
 
 class _Part(NamedTuple):
-    """Entries to be read, after ``after`` through ``through``. ``kept``: their hours are incomplete, and their holds
-    are known."""
+    """Entries to be read, after ``after`` through ``through``, from ``begin`` until ``end``. ``kept``: their hours are
+    incomplete, and their holds are known."""
 
     after: int
     through: int
     kept: bool
+    begin: int = 0
+    end: int = _NEVER
 
 
-def _kept(connection: Connection, begin: int, end: int | None, most: int) -> tuple[Sums, list[_Part], int]:
+def _parted(connection: Connection, low: int, high: int | None, zone: tzinfo) -> list[int]:
+    """The hours in which a day begins: India is five and a half hours ahead. Their sums belong to two days."""
+    first, last = connection.execute(select(func.min(summed.c.hour), func.max(summed.c.hour))).one()
+    if first is None:
+        return []
+    since, until = max(low, first), last + HOUR if high is None else min(high, last + HOUR)
+    if until <= since:
+        return []
+    day, end = (instant(at).astimezone(zone).date() for at in (since, until))
+    begins = (datetime.combine(day + timedelta(days=n), time(), zone) for n in range((end - day).days + 1))
+    hours = (at - at % HOUR for at in map(microseconds, begins) if at % HOUR)
+    return [hour for hour in hours if since <= hour < until]
+
+
+def _kept(
+    connection: Connection, begin: int, end: int | None, most: int, zone: tzinfo
+) -> tuple[Sums, list[_Part], int]:
     """The stored sums of whole hours of that time, the entries to be read in addition, and the number left out."""
     head, through = read_head(connection).seq, summed_until(connection)
     last = head + 1 if end is None else journal.first_at(connection, end)
     low, high = begin + -begin % HOUR, None if end is None else end - end % HOUR
-    sums, edges, uncounted = Sums(), list[tuple[int, int]](), 0
+    sums, edges, uncounted = Sums(EXACT), list[tuple[int, int]](), 0
+    parted = _parted(connection, low, high, zone)
     if high is None or low < high:
         if low > begin:
             edges.append((journal.first_at(connection, begin), journal.first_at(connection, low)))
         if high is not None:
             edges.append((journal.first_at(connection, high), last))
-        _hours(connection, sums, low, high)
+        _hours(connection, sums, low, high, parted)
     else:
         edges.append((journal.first_at(connection, begin), last))
     parts = [_Part(start - 1, min(stop - 1, through), kept=True) for start, stop in edges]
+    for hour in parted:
+        start, stop = (
+            journal.first_at(connection, hour - journal.LATE),
+            journal.first_at(connection, hour + HOUR + journal.LATE),
+        )
+        parts.append(_Part(start - 1, min(stop - 1, through), kept=True, begin=hour, end=hour + HOUR))
     reached = connection.execute(select(entry.c.at).where(entry.c.seq == through)).scalar()
     after = (
         through if reached is not None and reached >= begin else max(through, journal.first_at(connection, begin) - 1)
@@ -186,8 +211,9 @@ def _kept(connection: Connection, begin: int, end: int | None, most: int) -> tup
     return sums, [part for part in parts if part.through > part.after], uncounted
 
 
-def _hours(connection: Connection, sums: Sums, low: int, high: int | None) -> None:
+def _hours(connection: Connection, sums: Sums, low: int, high: int | None, left_out: Sequence[int]) -> None:
     within = [summed.c.hour >= low, *([summed.c.hour < high] if high is not None else [])]
+    within += [summed.c.hour.not_in(left_out)] if left_out else []
     by_hour = select(summed.c.hour, summed.c.about, summed.c.did, summed.c.n).where(*within, summed.c.about == ALL)
     in_all = select(summed.c.about, summed.c.did, func.sum(summed.c.n)).where(*within, summed.c.about != ALL)
     for hour, about, did, n in connection.execute(by_hour):

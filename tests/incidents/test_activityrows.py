@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -83,6 +83,29 @@ async def equal_sums(store: Store, begin: int, end: int) -> None:
     ):  # the sums leave out decisions that were revoked after the period
         assert sorted(asked.decided.seconds) == sorted(expected.decided.seconds)
         assert asked.waiting == expected.waiting
+
+
+@pytest.mark.parametrize("zone", ["Asia/Kolkata", "Asia/Kathmandu", "America/St_Johns", "Europe/Stockholm"])
+async def test_a_day_begins_within_an_hour_of_the_sums(store: Store, zone: str) -> None:
+    """In India at half past six in the evening, UTC."""
+    here = ZoneInfo(zone)
+    began = datetime(2026, 3, 10, tzinfo=here).astimezone(UTC)
+    minutes = (-1500, -20, -1, 0, 10, 29, 31, 61, 1439, 1440, 1470)
+    for n, minute in enumerate(minutes):
+        data = {"action": "relay", "lists": [], "counts": {"customers": 0}}
+        at = began + minute * MINUTE
+        await store.journal.record([Event(kind=Kind.VERDICT, id=f"K{n}", at=at, data=data)])
+    expected = {date(2026, 3, 8): 1, date(2026, 3, 9): 2, date(2026, 3, 10): 6, date(2026, 3, 11): 2}
+    for _ in ("not summed", "summed"):
+        for since, until, days in (
+            (began - 2 * 1440 * MINUTE, began + 2 * 1440 * MINUTE, expected),
+            (began, began + 1440 * MINUTE, {date(2026, 3, 10): 6}),
+            (began + 5 * MINUTE, began + 60 * MINUTE, {date(2026, 3, 10): 3}),
+        ):
+            found = await store.journal.activity(since, until, here)
+            assert {day.day: day.relayed for day in found.days} == days
+            assert found.relayed == sum(days.values())
+        await summed(store)
 
 
 async def test_entries_not_summed_yet_are_included(store: Store) -> None:
