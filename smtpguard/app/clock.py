@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from itertools import chain
 
 _DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # without I, L, O, U: an id is read over the telephone
 _PAIRS = [a + b for a in _DIGITS for b in _DIGITS]
@@ -26,13 +27,13 @@ def ids(now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000) -> Call
 
     Ids of two processes in the same millisecond differ in 30 random bits; each has a maker of its own.
     """
-    last, drawn = 0, _drawn()
+    last, drawn = 0, chain.from_iterable(iter(_drawn, ()))
 
     def new_id() -> str:
         nonlocal last
         ms = now_ms()
         later = ms > last >> _RANDOM_BITS  # else it is the same millisecond, or the clock was set back
-        n = last = ms << _RANDOM_BITS | next(drawn) if later else last + 1
+        n = last = ms << _RANDOM_BITS | next(drawn) >> 2 if later else last + 1
         pairs = _PAIRS
         return (
             f"{pairs[n >> 70 & 1023]}{pairs[n >> 60 & 1023]}{pairs[n >> 50 & 1023]}{pairs[n >> 40 & 1023]}"
@@ -42,11 +43,9 @@ def ids(now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000) -> Call
     return new_id
 
 
-def _drawn() -> Iterator[int]:
-    """Numbers of 30 random bits; many at once, since each draw lets go of the interpreter's lock."""
-    while True:
-        for number in memoryview(os.urandom(1024)).cast("I"):
-            yield number >> 2
+def _drawn() -> Sequence[int]:
+    """Random numbers of 32 bits; many at once, since each draw lets go of the interpreter's lock."""
+    return memoryview(os.urandom(1024)).cast("I")
 
 
 def host_name() -> str:
