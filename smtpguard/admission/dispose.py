@@ -81,12 +81,12 @@ class Dispose:
         try:
             said = await transaction.pass_rest(trace, fence, held.taken)
         except Recalled:
-            self._outcome(gathered, held.hold_id, "gone" if gone() else "recalled", None, part=True)
+            self._note(gathered, held.hold_id, "gone" if gone() else "recalled", part=True)
             return Deferred(reply=reply.RECALLED)
         except Lost as lost:
-            self._outcome(gathered, held.hold_id, "lost", lost.reply, part=True)
+            self._note(gathered, held.hold_id, "lost", lost.reply, part=True)
             return Deferred(reply=lost.reply)
-        self._outcome(gathered, held.hold_id, "relayed", said, part=True)
+        self._note(gathered, held.hold_id, "relayed", said, part=True)
         return held
 
     async def _relay(
@@ -98,21 +98,21 @@ class Dispose:
             replies = await onward.send(trace, fence)
         except Recalled:
             left = gone()
-            self._outcome(gathered, id, "gone" if left else "recalled", None)
+            self._note(gathered, id, "gone" if left else "recalled")
             return Deferred(reply=reply.RECALLED) if left else None
         except Lost as lost:
             if lost.after_dot:
                 return self._in_doubt(gathered, id, lost.reply)
-            self._outcome(gathered, id, "lost", lost.reply)
+            self._note(gathered, id, "lost", lost.reply)
             return Deferred(reply=lost.reply if lost.reply.transient else reply.RELAY_LOST)
         except asyncio.CancelledError:
-            self._in_doubt(gathered, id, None)
+            self._in_doubt(gathered, id)
             raise
         except Exception:
             log.exception("transaction %s: the connection to the relay failed", id)
-            return self._in_doubt(gathered, id, None)  # it is unknown whether the relay took it
+            return self._in_doubt(gathered, id)  # it is unknown whether the relay took it
         done = _new_relayed(replies=replies)
-        self._outcome(gathered, id, "relayed" if done.code < 400 else "refused", *replies)
+        self._note(gathered, id, "relayed" if done.code < 400 else "refused", *replies)
         return done
 
     def _trace(self, gathered: Gathered, admission: Admission) -> bytes:
@@ -131,23 +131,21 @@ class Dispose:
         what = Selectable(facts.lists - admission.unfrozen, facts.senders, admission.mailing, facts.thread)
         return self._fences.fence(what, policy_sha256=gathered.in_force.policy_sha256, gone=gone)
 
-    def _outcome(self, gathered: Gathered, id: str, outcome: str, *replies: Reply | None, part: bool = False) -> None:
-        """ "recalled" and "gone": the final dot was not sent. "lost": the relay was lost before it. ``part``: the
-        colleagues' part of a held message, which the MTA keeps."""
-        data: dict[str, Any] = {"outcome": outcome, "replies": [str(r)[:500] for r in replies if r is not None]}
-        if part:
-            data["part"] = True
-        self._note(Kind.OUTCOME, gathered, id, data)
-
-    def _in_doubt(self, gathered: Gathered, id: str, said: Reply | None) -> Disposition:
+    def _in_doubt(self, gathered: Gathered, id: str, *said: Reply) -> Disposition:
         """The relay may have taken the message (RFC 1047). The client retries; for a list address a person looks first."""
-        data: dict[str, Any] = {"outcome": "in-doubt", "replies": [str(said)[:500]] if said is not None else []}
-        self._note(Kind.IN_DOUBT, gathered, id, data)
+        self._note(gathered, id, "in-doubt", *said, kind=Kind.IN_DOUBT)
         return Deferred(reply=reply.RELAY_LOST)
 
-    def _note(self, kind: Kind, gathered: Gathered, id: str, data: dict[str, Any]) -> None:
-        """A failed note does not change the answer: a verdict to relay without an outcome is in doubt anyway."""
+    def _note(
+        self, gathered: Gathered, id: str, outcome: str, *replies: Reply, part: bool = False, kind: Kind = Kind.OUTCOME
+    ) -> None:
+        """ "recalled" and "gone": the final dot was not sent. "lost": the relay was lost before it. ``part``: the
+        colleagues' part of a held message, which the MTA keeps. A failed note does not change the answer: a verdict to
+        relay without an outcome is in doubt anyway."""
         now = self._clock.now()
+        data: dict[str, Any] = {"outcome": outcome, "replies": [str(r)[:500] for r in replies]}
+        if part:
+            data["part"] = True
         if gathered.began is not None:
             data["seconds"] = seconds_since(gathered.began, now)
         try:

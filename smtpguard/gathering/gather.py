@@ -37,7 +37,7 @@ from smtpguard.reading.thread import bare
 
 T = TypeVar("T")
 _address = attrgetter("address")
-_NOT_APART = "it could not be taken apart"
+_NOT_APART, _NOT_READ = "it could not be taken apart", "the message could not be read"
 _NO_TEMPLATE: Mapping[str, Template] = {}
 _NOTHING_APPROVED: Mapping[str, Approved] = {}
 _NO_EVIDENCE: Mapping[str, tuple[str, ...]] = {}
@@ -214,7 +214,8 @@ class Gather:
         reading, facts = text, _NOTHING_KNOWN
         streams: tuple[Stream, ...] = ()
         if not compared:  # as with nearly all mail
-            reading = text if text is not None else await self._read(transaction, ONLY_HEADERS)
+            reading = text or self._at_once(transaction.message, ONLY_HEADERS)
+            reading = reading or await self._read(transaction, ONLY_HEADERS)
             sender, facts, streams = _learned(transaction, in_force, sender, everyone, counted, post, reading, text)
         known = _new_gathered(
             transaction=transaction,
@@ -326,17 +327,20 @@ class Gather:
         )
 
     async def _read(self, transaction: Transaction, need: frozenset[Source]) -> Reading | Unknown:
-        message, otherwise = transaction.message, "the message could not be read"
-        try:
-            if Source.TEXT in need:
-                seen = await self.turns.of(partial(self.reader.at_once, message, need))
-            else:
-                seen = self.reader.at_once(message, need)
-        except Exception as error:
-            return _failed(otherwise, error)
+        message = transaction.message
+        if Source.TEXT in need:
+            seen = await self.turns.of(partial(self._at_once, message, need))
+        else:
+            seen = self._at_once(message, need)
         if seen is not None:
             return seen
-        return await _within(self.read_seconds, lambda: self.reader.apart(message, need), otherwise)
+        return await _within(self.read_seconds, lambda: self.reader.apart(message, need), _NOT_READ)
+
+    def _at_once(self, message: Message, need: frozenset[Source]) -> Reading | Unknown | None:
+        try:
+            return self.reader.at_once(message, need)
+        except Exception as error:
+            return _failed(_NOT_READ, error)
 
 
 _new_facts, _new_gathered = maker(Facts), maker(Gathered)

@@ -76,8 +76,11 @@ class Subject(NamedTuple):
     @classmethod
     def of(cls, facts: Facts) -> Subject:
         get, lists = facts.values.get, tuple(sorted(facts.sizes)) if facts.sizes else ()
-        given = get("sender.address"), get("recipients.customers"), get("recipients.reach"), lists
-        return tuple.__new__(cls, (*given, facts.letter_from, facts.threads, facts.reply, facts.shared))
+        given = (
+            get("sender.address"), get("recipients.customers"), get("recipients.reach"), lists,
+            facts.letter_from, facts.threads, facts.reply, facts.shared,
+        )  # fmt: skip
+        return tuple.__new__(cls, given)
 
 
 Keys = Callable[[Subject], "list[str] | Value | None"]
