@@ -200,26 +200,25 @@ class RelayConnection(asyncio.Protocol):
         self._session.asked.append((1, partial(_settle, final), False))  # now, so that an early reply is noticed
         try:
             block: list[bytes | memoryview] = []
-            size, before = 0, b"\r\n"
+            size, tail = 0, b"\r\n"
             for part in parts:
                 if size >= BLOCK_OCTETS:
-                    before = bytes(block[-1][-2:])
-                    self._write(b"".join(block))
+                    self._write(block)
                     block, size = [], 0
                     await self._room()
                     if final.done():
                         return self._early(final.result())
                 block.append(part)
                 size += len(part)
-            block.append(end)
-            octets, ending = b"".join(block), b"\r\n" + end
-            if not octets.endswith(ending) and not (before + octets).endswith(ending):
+                tail = (tail + part[-2:])[-2:]
+            if tail != b"\r\n":
                 raise ValueError("the content does not end in CRLF")
             if not await fence():
                 raise Recalled
             if final.done():
                 return self._early(final.result())
-            self._write(octets)
+            block.append(end)
+            self._write(block)
             self._arm(final_timeout or self.timeouts.final)
             while (unsent := self._unsent()) and not final.done():
                 if not await fence():
@@ -428,9 +427,9 @@ class RelayConnection(asyncio.Protocol):
             raise self._lost()
         return reply
 
-    def _write(self, octets: bytes) -> None:
+    def _write(self, block: Iterable[bytes | memoryview]) -> None:
         if self._transport is not None and self._state != _LOST:
-            self._transport.write(octets)
+            self._transport.writelines(block)
 
     async def _room(self) -> None:
         """Wait until the relay has taken what was written, as far as the transport knows."""
