@@ -20,7 +20,7 @@ from smtpguard.policy.verdict import Action
 
 _log = logging.getLogger(__name__)
 
-MOST_RELAYING = 10_000
+MOST_RELAYING, MOST_EARLY = 10_000, 1_000
 PEOPLES = frozenset(
     {
         Kind.VOTE,
@@ -62,22 +62,30 @@ class EventLog:
         """``tell`` is called with the events of one commit that are logged, each an argument."""
         self._tell = tell
         self._relaying: OrderedDict[str, Event] = OrderedDict()  # verdicts that wait for their outcome, for one line
+        self._early: OrderedDict[str, bool] = OrderedDict()  # outcomes that came before their verdict
 
     def __call__(self, events: Sequence[Event]) -> None:
         told: list[Event] = []
         for event in events:
             if event.kind is Kind.VERDICT and event.data.get("action") == Action.RELAY.word:
-                self._relaying[event.id] = event
-                if len(self._relaying) > MOST_RELAYING:
-                    told.append(self._relaying.popitem(last=False)[1])
+                if self._early.pop(event.id, False):  # the front tells of its verdicts a little later than the writer
+                    told.append(event)
+                else:
+                    self._relaying[event.id] = event
+                    if len(self._relaying) > MOST_RELAYING:
+                        told.append(self._relaying.popitem(last=False)[1])
                 continue
-            ends = event.kind is Kind.OUTCOME or event.kind is Kind.IN_DOUBT
-            verdict = self._relaying.pop(event.id, None) if ends else None
-            if verdict is not None and event.kind is Kind.IN_DOUBT:
-                told.append(verdict)  # a line of its own before the warning: it names the people
-            elif verdict is not None:  # the verdict, and the relay's reply
-                data = {**verdict.data, **event.data}
-                event = new_event(kind=verdict.kind, id=event.id, at=event.at, data=data, private=verdict.private)
+            if event.kind is Kind.OUTCOME or event.kind is Kind.IN_DOUBT:
+                verdict = self._relaying.pop(event.id, None)
+                if verdict is None:
+                    self._early[event.id] = True
+                    if len(self._early) > MOST_EARLY:
+                        self._early.popitem(last=False)
+                elif event.kind is Kind.IN_DOUBT:
+                    told.append(verdict)  # a line of its own before the warning: it names the people
+                else:  # the verdict, and the relay's reply
+                    data = {**verdict.data, **event.data}
+                    event = new_event(kind=verdict.kind, id=event.id, at=event.at, data=data, private=verdict.private)
             if event.kind not in PEOPLES:
                 told.append(event)
         if told:

@@ -88,6 +88,20 @@ async def test_a_message_in_doubt_is_logged_with_its_people(store: Store, logged
     assert logged[-1].kind is Kind.OUTCOME, "an answer that came late"
 
 
+def test_a_verdict_whose_outcome_came_first_is_logged_at_once(
+    logged: list[Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The front tells of its verdicts a little later than the writer of what followed them."""
+    monkeypatch.setattr(eventlog, "MOST_EARLY", 2)
+    log = EventLog(lambda *events: logged.extend(events))
+    log([outcome("0"), outcome("A"), Event(kind=Kind.IN_DOUBT, id="B", at=NOW)])
+    logged.clear()
+    log([Event(kind=Kind.VERDICT, id=id, at=NOW, data={"action": "relay"}) for id in ("0", "A", "B", "C")])
+    assert [event.id for event in logged] == ["A", "B"], "of another process's outcomes only the last are remembered"
+    log([outcome("A")])
+    assert logged[-1].kind is Kind.OUTCOME
+
+
 async def test_a_held_message_is_logged_at_once(store: Store, logged: list[Event]) -> None:
     await held(store, "B")
     await published(store)
