@@ -127,7 +127,7 @@ async def show(context: Context, hold_id: str, content: bool) -> None:
         if context.json:
             context.say(await _known(services, hold) | {"letters": await _letters(context, services, hold)})
         else:
-            purposes, history = services.policies.current().purposes(), await _history(services, hold, named=True)
+            purposes, history = services.policies.current().purposes(), await _history(services, hold)
             own, frozen = (await services.store.holds.outgoing(hold_id)).own, await _frozen(services, hold)
             covers = coverage.said(await _covered(services, hold)) if hold.state is State.WAITING else ()
             letters = await _letters(context, services, hold)
@@ -377,11 +377,10 @@ def _whole(services: Services, hold: Hold) -> AtOnce | None:
     return at_once(hold, services.policies.current()) if hold.state is State.WAITING else None
 
 
-async def _history(services: Services, hold: Hold, *, named: bool = False) -> list[dict[str, Any]]:
-    """``named``: for a person, with who got a notice, or did it."""
+async def _history(services: Services, hold: Hold) -> list[tuple[dict[str, Any], str]]:
+    """Each with who got a notice, or did it, for a person."""
     return [
-        {"at": entry.time, "what": entry.kind, "data": dict(entry.data)}
-        | ({"who": _who(entry, clear)} if named else {})
+        ({"at": entry.time, "what": entry.kind, "data": dict(entry.data)}, _who(entry, clear))
         for entry, clear in await services.store.journal.history(hold.hold_id)
     ]
 
@@ -398,7 +397,7 @@ async def _known(services: Services, hold: Hold) -> dict[str, Any]:
     known["covers"] = (await _covered(services, hold)).row if hold.state is State.WAITING else None
     own = (await services.store.holds.outgoing(hold.hold_id)).own
     known["sending"] = own.row if own is not None else None
-    return known | {"history": await _history(services, hold)}
+    return known | {"history": [event for event, _ in await _history(services, hold)]}
 
 
 async def _covered(services: Services, hold: Hold) -> Coverage:

@@ -206,7 +206,7 @@ def _state(hold: Hold) -> str:
 def tell(
     hold: Hold,
     left: Sequence[Quorum],
-    history: Sequence[dict[str, Any]],
+    history: Sequence[tuple[dict[str, Any], str]],
     purposes: Mapping[str, str],
     freezes: Sequence[Freeze] = (),
     whole: AtOnce | None = None,
@@ -271,9 +271,9 @@ def tell(
         )
     for quorum in left:
         click.echo(f"Waits for {in_words(quorum)}")
-    for event in history:
+    for event, who in history:
         about = dict.fromkeys(str(event["data"][key]) for key in _TOLD if event["data"].get(key) is not None)
-        words = filter(None, (event["what"], *about, event["who"]))
+        words = filter(None, (event["what"], *about, who))
         click.echo(f"{event['at']:%Y-%m-%d %H:%M:%S} UTC  {plain(' '.join(words))}")
 
 
