@@ -157,6 +157,12 @@ def form(request: Request) -> FormData:
     return found
 
 
+def text_of(sent: FormData, name: str, most: int = 2_000) -> str:
+    """A field as a person filled it in, or "": at most so much of it."""
+    value = sent.get(name, "")
+    return value.replace("\r\n", "\n").strip()[:most] if isinstance(value, str) else ""
+
+
 CHANGED = N_("Nothing was done: it has changed since you looked. This is its present state.")
 
 UNKNOWN = N_(
@@ -177,8 +183,7 @@ def not_done(error: Conflict | NotEntitled | LedgerError, said: Speech) -> tuple
 
 def digits(sent: FormData, name: str) -> str:
     """A number with any grouping: 412,318 or 412 318 or 412318; "" for one that is too long to be meant."""
-    value = sent.get(name, "")
-    typed = re.sub(r"[\s.,\u00a0\u202f']", "", value) if isinstance(value, str) else ""
+    typed = re.sub(r"[\s.,\u00a0\u202f']", "", text_of(sent, name))
     return typed if len(typed) < 18 else ""
 
 

@@ -38,7 +38,7 @@ from smtpguard.console.api.heldmessage import (
     VoteRow,
     Withdraw,
 )
-from smtpguard.console.api.models import Page, ReasonRow
+from smtpguard.console.api.models import Page, reason_rows
 from smtpguard.console.decisionpreview import LARGE, outlook
 from smtpguard.console.entrywords import entry_in_words
 from smtpguard.console.filters import cursor, cut
@@ -277,10 +277,7 @@ async def _detail(call: Call, hold: Hold) -> HeldDetail:
         reasons = noticedata.reasons(hold, in_force)
     return HeldDetail(
         **_row(call, hold, lists) | {"rules": [each["rule"] for each in reasons if each["rule"]]},
-        reasons=[
-            ReasonRow(rule=each["rule"], description=each["description"] or "", sentences=each["sentences"])
-            for each in reasons
-        ],
+        reasons=reason_rows(reasons),
         votes=[VoteRow(approver=v.approver, choice=v.choice.value, at=v.at, comment=v.comment) for v in ahead.votes],
         missing=[_quorum(quorum) for quorum in ahead.left],
         may_decide=ahead.may,

@@ -3,8 +3,9 @@ these."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Annotated, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PlainSerializer
 
@@ -39,6 +40,13 @@ class ReasonRow(BaseModel):
     rule: str
     description: str
     sentences: list[str]
+
+
+def reason_rows(reasons: Iterable[Mapping[str, Any]]) -> list[ReasonRow]:
+    return [
+        ReasonRow(rule=each["rule"], description=each["description"] or "", sentences=each["sentences"])
+        for each in reasons
+    ]
 
 
 # -- mailings

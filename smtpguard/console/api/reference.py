@@ -17,8 +17,8 @@ from smtpguard.console.api.models import (
     Me,
     PolicyRule,
     PolicyShown,
-    ReasonRow,
     Verified,
+    reason_rows,
 )
 from smtpguard.console.incidentfile import proof_row
 from smtpguard.mail.address import Address, BadAddress
@@ -97,10 +97,7 @@ async def explain(call: Call) -> Explained:
     return Explained(
         action=found.verdict.action.word,  # type: ignore[arg-type]  # pydantic compares it
         looks=found.reading.looks.value,
-        reasons=[
-            ReasonRow(rule=each["rule"], description=each["description"] or "", sentences=each["sentences"])
-            for each in noticedata.enforced(found.verdict, in_force)
-        ],
+        reasons=reason_rows(noticedata.enforced(found.verdict, in_force)),
         marks=[mark.evidence for mark in found.reading.marks],
         unknown=dict(found.verdict.unknown),
         reach=int(found.recipients.reach.low),

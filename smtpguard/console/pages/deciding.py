@@ -19,7 +19,7 @@ from smtpguard.console.access import APPROVER, Visibility, for_roles, person
 from smtpguard.console.decisionpreview import LARGE, confirmed, outlook
 from smtpguard.console.entrywords import overtaken
 from smtpguard.console.pages.message import looked_up, own, shown
-from smtpguard.console.rendering import CHANGED, digits, form, not_done, page, see_other, services_of, speech
+from smtpguard.console.rendering import CHANGED, digits, form, not_done, page, see_other, services_of, speech, text_of
 from smtpguard.database.errors import LedgerError
 from smtpguard.holds import coverage
 from smtpguard.holds.effects import Seen
@@ -30,7 +30,6 @@ from smtpguard.locale.phrase import N_
 from smtpguard.locale.speech import Speech
 from smtpguard.notices.noticedata import nameable
 
-_MOST_WORDS = 2_000
 _CARRIED = ("content", "envelope", "policy", "lists", "copies", "people", "at_once")
 """Form fields with what the page showed for an approval."""
 UNCONFIRMED = N_(
@@ -44,9 +43,9 @@ async def vote(request: Request) -> Response:
     hold, seen = await looked_up(request)
     sent = form(request)
     choice = Choice.REJECT if sent.get("choice") == "reject" else Choice.APPROVE
-    comment = _words(sent, "comment")
+    comment = text_of(sent, "comment")
     ahead = outlook(hold, who, here.in_force, here.clock.now())
-    if choice is Choice.APPROVE and _words(sent, "lists") != " ".join(hold.lists):  # a copy to another list came since
+    if choice is Choice.APPROVE and text_of(sent, "lists") != " ".join(hold.lists):  # a copy to another list came since
         return await _not_done(request, 409, said(CHANGED))
     if choice is Choice.REJECT and not comment and hold.state is not State.WAITING:  # people were told that it goes
         wrong = {"comment": said("Give a reason for the rejection: its writer reads it.")}
@@ -65,7 +64,7 @@ async def vote(request: Request) -> Response:
         if typed is None:  # more copies came than the button said
             return await _not_done(request, 409, said(CHANGED))
         people = typed
-    if choice is Choice.APPROVE and ahead.may and not _words(sent, "number") and _words(sent, "sure") != "yes":
+    if choice is Choice.APPROVE and ahead.may and not text_of(sent, "number") and text_of(sent, "sure") != "yes":
         return await _asked_back(request, hold, seen, sent)
 
     act = here.approvals.vote(
@@ -74,9 +73,9 @@ async def vote(request: Request) -> Response:
         approver=who.address,
         by=who.by,
         seen=Seen(
-            content_sha256=_words(sent, "content"),
-            envelope_sha256=_words(sent, "envelope"),
-            policy_sha256=_words(sent, "policy"),
+            content_sha256=text_of(sent, "content"),
+            envelope_sha256=text_of(sent, "envelope"),
+            policy_sha256=text_of(sent, "policy"),
             under=int(seen_copies) if (seen_copies := digits(sent, "copies")).isdecimal() else None,
         ),
         comment=comment,
@@ -101,7 +100,7 @@ async def _asked_back(request: Request, hold: Hold, seen: Visibility, sent: Form
         covers=[said.say(each) for each in coverage.said(covers, blind=seen < Visibility.TEXT)],
         stopped_by=(await here.freezes.holding_up(hold)).get(hold.hold_id, ()),
         delay=here.approvals.delay(hold, ahead.people),
-        sent=[(name, _words(sent, name)) for name in _CARRIED if name in sent],
+        sent=[(name, text_of(sent, name)) for name in _CARRIED if name in sent],
     )
 
 
@@ -118,12 +117,12 @@ async def settle(request: Request) -> Response:
     here, who, said = services_of(request), person(request), speech(request)
     hold, seen = await looked_up(request)
     sent = form(request)
-    choice = _words(sent, "choice")
+    choice = text_of(sent, "choice")
     if choice not in ("sent", "again"):
         return await shown(request, hold, seen, 422, said("Choose what happened."))
 
     act = here.approvals.say(
-        hold.hold_id, sent=choice == "sent", approver=who.address, by=who.by, comment=_words(sent, "comment")
+        hold.hold_id, sent=choice == "sent", approver=who.address, by=who.by, comment=text_of(sent, "comment")
     )
     return await _done(request, act, choice)
 
@@ -132,7 +131,7 @@ async def settle(request: Request) -> Response:
 async def ask(request: Request) -> Response:
     here, who, said = services_of(request), person(request), speech(request)
     hold, seen = await looked_up(request)
-    question = _words(form(request), "question")
+    question = text_of(form(request), "question")
     if not question:
         return await shown(request, hold, seen, 422, wrong={"question": said("Write what you want to know.")})
 
@@ -174,7 +173,7 @@ async def confirm(request: Request) -> Response:
         by=who.by,
         people=int(typed) if typed.isdecimal() and len(typed) < 12 else -1,
         way="link" if getattr(request.state, "link", None) is not None else "account",
-        seen=Seen(content_sha256=_words(sent, "content"), envelope_sha256=_words(sent, "envelope")),
+        seen=Seen(content_sha256=text_of(sent, "content"), envelope_sha256=text_of(sent, "envelope")),
     )
     return await _done(request, act, "confirmed")
 
@@ -183,7 +182,7 @@ async def confirm(request: Request) -> Response:
 async def withdraw(request: Request) -> Response:
     here, who = services_of(request), person(request)
     hold = await _mine(request)
-    comment = _words(form(request), "comment")
+    comment = text_of(form(request), "comment")
 
     act = here.approvals.withdraw(hold.hold_id, sender=who.address, by=who.by, comment=comment)
     return await _done(request, act, "withdrawn")
@@ -205,7 +204,7 @@ async def plead(request: Request) -> Response:
 async def judge(request: Request) -> Response:
     here, who = services_of(request), person(request)
     hold = await _mine(request)
-    judgement = str(form(request).get("said", ""))
+    judgement = text_of(form(request), "said")
     if judgement not in JUDGEMENTS:
         return await own(request, hold, 422, speech(request)("Nothing was done: choose one of the two."))
 
@@ -217,7 +216,7 @@ async def _write(request: Request, send: Callable[..., Awaitable[None]], missing
     """A message from its writer to the approvers. ``missing``: the error if it is empty."""
     who = person(request)
     hold = await _mine(request)
-    words = _words(form(request), "words")
+    words = text_of(form(request), "words")
     if not words:
         return await own(request, hold, 422, wrong={"words": missing})
 
@@ -256,11 +255,6 @@ async def _not_done(request: Request, status: int, problem: str) -> Response:
     if seen is Visibility.NOTHING or person(request).address in hold.senders:
         return await own(request, hold, status, problem)
     return await shown(request, hold, seen, status, problem)
-
-
-def _words(sent: FormData, name: str) -> str:
-    value = sent.get(name, "")
-    return value.replace("\r\n", "\n").strip()[:_MOST_WORDS] if isinstance(value, str) else ""
 
 
 ROUTES = [

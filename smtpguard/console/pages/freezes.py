@@ -13,7 +13,7 @@ from starlette.routing import Route
 from smtpguard.console.access import ADMIN, APPROVER, OPERATOR, ROLES, for_roles, person
 from smtpguard.console.pages.message import done
 from smtpguard.console.ports import ConsoleServices
-from smtpguard.console.rendering import UNKNOWN, digits, form, page, see_other, services_of, speech
+from smtpguard.console.rendering import UNKNOWN, digits, form, page, see_other, services_of, speech, text_of
 from smtpguard.database.errors import CommitUnknown, LedgerError
 from smtpguard.freezes.service import FAILURES, Frozen, Hook, SecondPersonNeeded
 from smtpguard.locale.speech import Speech
@@ -31,13 +31,13 @@ async def still(request: Request) -> Response:
 @for_roles(APPROVER, OPERATOR, ADMIN)
 async def freeze(request: Request) -> Response:
     here, who, said = services_of(request), person(request), speech(request)
-    sent = {name: str(value) for name, value in (form(request)).items()}
-    reason = sent.get("reason", "").strip()[:500]
+    sent = form(request)
+    reason = text_of(sent, "reason", 500)
     try:
-        selector = Selector(sent.get("selector", ""))
+        selector = Selector(text_of(sent, "selector"))
     except ValueError:
         return await _shown(request, 422, wrong={"selector": said("Choose what to stop.")})
-    value = sent.get(selector.value, "").strip()[:500] if selector is not Selector.ALL else ""
+    value = text_of(sent, selector.value, 500) if selector is not Selector.ALL else ""
     wrong: dict[str, str] = {}
     if selector is Selector.SENDER:
         try:
@@ -50,7 +50,7 @@ async def freeze(request: Request) -> Response:
         wrong["reason"] = said("Give a reason: everyone who sees the banner reads it.")
     if wrong:
         return await _shown(request, 422, wrong=wrong)
-    hours = sent.get("hours", "")
+    hours = text_of(sent, "hours")
     length = timedelta(hours=int(hours)) if hours in _HOURS else None
     try:
         frozen = await here.freezes.freeze(selector, value, reason=reason, by=who.address, for_=length)

@@ -21,7 +21,7 @@ from smtpguard.console.filters import PAGE, listed, midnight
 from smtpguard.console.incident import ReportText, report_in_words
 from smtpguard.console.incidentfile import TYPES, MissingExtra, shown, written
 from smtpguard.console.ports import Person
-from smtpguard.console.rendering import form, not_done, page, services_of, speech
+from smtpguard.console.rendering import form, not_done, page, services_of, speech, text_of
 from smtpguard.console.reporting import Made, NothingFits, Occupied, make_once
 from smtpguard.database.errors import LedgerError
 from smtpguard.incidents import breach
@@ -53,7 +53,7 @@ async def report(request: Request) -> Response:
     here, who, said = services_of(request), person(request), speech(request)
     sent = form(request)
     anything = may_ask(who)
-    asked = {name: _value(sent, name) for name in (_FIELDS if anything else ("id",))}
+    asked = {name: text_of(sent, name, _MOST) for name in (_FIELDS if anything else ("id",))}
     asked |= {name: "on" for name in ("alone", "names", "proof") if sent.get(name)}
     wrong = {
         name: said("Not a time: write 2026-11-26 09:30, in UTC, or 2h for two hours ago.")
@@ -115,15 +115,15 @@ async def report(request: Request) -> Response:
 async def _taken_down(request: Request, sent: FormData) -> str:
     """What was said of the incident with the same press; what is wrong with it, "" where nothing is or nothing was said."""
     here, who, said = services_of(request), person(request), speech(request)
-    act, id, now = sent.get("act"), _value(sent, "incident"), here.clock.now()
+    act, id, now = sent.get("act"), text_of(sent, "incident", _MOST), here.clock.now()
     if act not in ("aware", "write") or not id:
         return ""
     try:
         if act == "aware":
-            event = breach.aware(id, moment(_value(sent, "time"), now), by=who.address, at=now)
+            event = breach.aware(id, moment(text_of(sent, "time", _MOST), now), by=who.address, at=now)
         else:
             text = sent.get("text", "")
-            field = breach.Field(_value(sent, "field"))
+            field = breach.Field(text_of(sent, "field", _MOST))
             event = breach.wrote(id, field, text if isinstance(text, str) else "", by=who.address, at=now)
     except ValueError:
         if act == "aware":
@@ -142,7 +142,7 @@ async def _taken_down(request: Request, sent: FormData) -> str:
 def _typed(sent: FormData) -> dict[str, str]:
     """What was typed into a field that was refused, by the field; the time under "time"."""
     text = sent.get("text", "")
-    return {_value(sent, "field"): text if isinstance(text, str) else "", "time": _value(sent, "time")}
+    return {text_of(sent, "field", _MOST): text if isinstance(text, str) else "", "time": text_of(sent, "time", _MOST)}
 
 
 def _drafts(made: Made) -> list[tuple[str, str, str]]:
@@ -159,11 +159,6 @@ def _drafts(made: Made) -> list[tuple[str, str, str]]:
 def may_ask(who: Person) -> bool:
     """Whether the person may ask for anything."""
     return bool(who.roles & {OPERATOR, ADMIN})
-
-
-def _value(sent: FormData, name: str) -> str:
-    value = sent.get(name, "")
-    return value.strip()[:_MOST] if isinstance(value, str) else ""
 
 
 def _is_time(text: str, now: datetime) -> bool:

@@ -21,7 +21,7 @@ from smtpguard.console.pages.message import done
 from smtpguard.console.ports import ConsoleServices
 from smtpguard.console.recipientlist import NotAll as NotAllOfThem
 from smtpguard.console.recipientlist import listing
-from smtpguard.console.rendering import form, not_done, page, see_other, services_of, speech
+from smtpguard.console.rendering import form, not_done, page, see_other, services_of, speech, text_of
 from smtpguard.console.reporting import Occupied
 from smtpguard.database.errors import LedgerError
 from smtpguard.holds import coverage
@@ -56,7 +56,7 @@ async def act(request: Request) -> Response:
     here, who, said = services_of(request), person(request), speech(request)
     found = await found_of(request)
     sent = form(request)
-    comment = str(sent.get("comment", ""))[:500].strip()
+    comment = text_of(sent, "comment", 500)
     moves: dict[str, Callable[..., Awaitable[Mailing | Back]]] = {
         "go": here.mailings.go_on,
         "stop": here.mailings.stop,
@@ -64,7 +64,7 @@ async def act(request: Request) -> Response:
         "reject": here.mailings.reject,
         "disclose": here.mailings.disclose,
     }
-    move = moves.get(str(sent.get("move", "")))
+    move = moves.get(text_of(sent, "move"))
     if move is None:
         raise HTTPException(404)
     if sent.get("move") == "reject" and not comment:
@@ -92,7 +92,7 @@ async def people(request: Request) -> Response:
     """Serve the list of who got it as CSV, to the two who agreed."""
     here, who, said = services_of(request), person(request), speech(request)
     found, sent = await found_of(request), form(request)
-    name, upload = str(sent.get("list", "")), sent.get("file")
+    name, upload = text_of(sent, "list"), sent.get("file")
     table = b""
     if isinstance(upload, UploadFile):
         table = await upload.read()
@@ -107,7 +107,7 @@ async def people(request: Request) -> Response:
             by=who.by,
             name=None if table else name,
             table=table,
-            column=str(sent.get("column", ""))[:100].strip(),
+            column=text_of(sent, "column", 100),
         )
     except NoAddresses as why:
         return await _shown(request, 422, wrong={"list": said("These addresses cannot be read: {why}.", why=str(why))})

@@ -20,7 +20,7 @@ from smtpguard.console.access import ADMIN, APPROVER, OPERATOR, ROLES, VIEWER, f
 from smtpguard.console.filters import ANY, PAGE, Filters, midnight
 from smtpguard.console.pages.waiting import ruled
 from smtpguard.console.ports import ActiveAlarm
-from smtpguard.console.rendering import form, page, see_other, services_of, speech
+from smtpguard.console.rendering import form, page, see_other, services_of, speech, text_of
 from smtpguard.console.rulewords import AIMS, in_words
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.model import State
@@ -162,8 +162,7 @@ def _others(alarms: Sequence[ActiveAlarm]) -> list[ActiveAlarm]:
 async def take(request: Request) -> Response:
     """Take an alarm: it is not sent again until a day later."""
     here, who = services_of(request), person(request)
-    key = (form(request)).get("key", "")
-    if not isinstance(key, str) or not await here.take_alarm(key[:500], who.address):
+    if not await here.take_alarm(text_of(form(request), "key", 500), who.address):
         raise HTTPException(404)
     return see_other("/")
 

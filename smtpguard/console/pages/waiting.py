@@ -28,7 +28,7 @@ from smtpguard.console.entrywords import overtaken
 from smtpguard.console.filters import PAGE, WAITS, Filters, cursor, cut
 from smtpguard.console.pages.message import letter_of
 from smtpguard.console.ports import ConsoleServices, Person
-from smtpguard.console.rendering import digits, form, page, see_other, services_of, speech
+from smtpguard.console.rendering import digits, form, page, see_other, services_of, speech, text_of
 from smtpguard.console.rulewords import in_words
 from smtpguard.database.errors import CommitUnknown, ContentMissing, LedgerError
 from smtpguard.guard.inforce import InForce
@@ -226,7 +226,7 @@ async def decided(request: Request) -> Response:
     here, who, said = services_of(request), person(request), speech(request)
     sent = form(request)
     choice = Choice.REJECT if sent.get("choice") == "reject" else Choice.APPROVE
-    comment = str(sent.get("comment", ""))[:2000].strip()
+    comment = text_of(sent, "comment")
     bound = [str(value).split(":", 4) for value in sent.getlist("seen")][:MOST_AT_ONCE]
     seen = {id: rest for id, *rest in (b for b in bound if len(b) == 5)}
     aheads = _ahead(request, await _chosen(here, who, list(seen)))
@@ -240,7 +240,7 @@ async def decided(request: Request) -> Response:
     elif choice is Choice.APPROVE and people < LARGE and digits(sent, "number") != str(len(holds)):
         wrong["number"] = said("Type how many messages it is, to be sure.")
     if wrong or not holds:
-        return await _confirming(request, choice.value, holds, str(sent.get("policy", "")), 422, wrong)
+        return await _confirming(request, choice.value, holds, text_of(sent, "policy"), 422, wrong)
     done: list[Decided] = []
     left: list[tuple[Hold, str]] = []
     for hold, ahead in aheads:
@@ -249,7 +249,7 @@ async def decided(request: Request) -> Response:
             left.append((hold, f"{said(labels.WHY_NOT[ahead.why_not])} {faster}".strip()))
             continue
         content, envelope, shown, lists = seen[hold.hold_id]
-        looked = Seen(content_sha256=content, envelope_sha256=envelope, policy_sha256=str(sent.get("policy", "")))
+        looked = Seen(content_sha256=content, envelope_sha256=envelope, policy_sha256=text_of(sent, "policy"))
         most = confirmed(shown, hold.reach, ahead.people) if ahead.sends else 0
         if choice is Choice.APPROVE and (most is None or lists != " ".join(hold.lists)):
             left.append((hold, said("it has changed since you looked")))

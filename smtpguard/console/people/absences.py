@@ -15,7 +15,7 @@ from smtpguard.config.problem import Invalid
 from smtpguard.console.access import ADMIN, APPROVER, for_roles, person
 from smtpguard.console.people.accounts import NotPossible
 from smtpguard.console.ports import People
-from smtpguard.console.rendering import page, see_other, services_of, speech
+from smtpguard.console.rendering import page, see_other, services_of, speech, text_of
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock
 from smtpguard.journal.event import Event, Kind
@@ -122,7 +122,7 @@ class Absent:
     async def _deputy(self, request: Request, change: str, to: Callable[[Absence], Absence]) -> Response:
         """Apply an admin's decision on the deputy that the page showed. If the deputy differs by now, change nothing."""
         form, admin = request.state.form, person(request).address
-        who, deputy = str(form.get("person", ""))[:320], str(form.get("deputy", ""))[:320]
+        who, deputy = text_of(form, "person", 320), text_of(form, "deputy", 320)
 
         def step(said: Absence | None) -> tuple[Absence, Event]:
             if said is None or said.over(self._clock.now(), services_of(request).in_force.groups.zone):
@@ -152,7 +152,7 @@ class Absent:
             raise Wrong("until", N_("The last day is in the past."))
         if until - since > LONGEST:
             raise Wrong("until", N_("The absence is longer than a year."))
-        deputy = await self._known(str(form.get("deputy", "")).strip(), in_force)
+        deputy = await self._known(text_of(form, "deputy"), in_force)
         if deputy and deputy in in_force.addresses_of(who):
             raise Wrong("deputy", N_("You cannot be your own deputy."))
         return Absence(person=who, since=since, until=until, deputy=deputy)

@@ -14,7 +14,7 @@ from smtpguard.accounts.model import Account, Role, Unseated
 from smtpguard.console import labels
 from smtpguard.console.access import ADMIN, for_roles
 from smtpguard.console.people.accounts import Accounts, NotPossible
-from smtpguard.console.rendering import page, see_other, services_of, speech
+from smtpguard.console.rendering import page, see_other, services_of, speech, text_of
 from smtpguard.locale.phrase import N_
 from smtpguard.mail.address import BadAddress
 
@@ -55,11 +55,11 @@ class Administering:
 
     async def add(self, request: Request) -> Response:
         form = request.state.form
-        address, sso = str(form.get("address", "")).strip(), form.get("sso") == "yes"
+        address, sso = text_of(form, "address"), form.get("sso") == "yes"
         password = "" if sso else new_password()
         try:
             made = await self._accounts.add(
-                address, roles=_chosen(request), password=password, name=str(form.get("name", ""))[:200].strip(),
+                address, roles=_chosen(request), password=password, name=text_of(form, "name", 200),
                 by=request.state.person.address,
             )  # fmt: skip
         except BadAddress:
