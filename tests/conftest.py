@@ -26,10 +26,10 @@ from tests.program import share_compiled
 
 if TYPE_CHECKING:  # imported by the fixtures that use them, after share_compiled
     from smtpguard.store.store import Store
+    from tests.clocks import Clock
     from tests.guard.campaign import Campaign
     from tests.guard.house import House
     from tests.guard.office import Office
-    from tests.store.making import Clock
 
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
@@ -104,7 +104,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def clock() -> Clock:
-    from tests.store.making import Clock
+    from tests.clocks import Clock
 
     return Clock()
 

@@ -18,7 +18,8 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.observe.webhooks.payload import Cursor, News
 from smtpguard.observe.webhooks.rows import Cursors
 from smtpguard.store.store import Store
-from tests.store.making import T0, Clock
+from tests.clocks import Clock
+from tests.store.making import T0
 
 EVA = Account(account_id="A1", address="eva@example.com", created_at=T0, roles=(Role.APPROVER, Role.ADMIN), password="hash",
               recovery=("a", "b"))  # fmt: skip
@@ -199,6 +200,6 @@ async def test_a_cursor_is_leased_by_one_and_released_when_settled(store: Store,
     assert not await cursors.settle("chat", replace(mine, told=99))
     assert await cursors.settle("chat", Cursor(told=99, lease=again.lease), keep_until=T0 + timedelta(seconds=60))
     assert await cursors.lease("chat", T0 + timedelta(seconds=90)) is None
-    clock.go(seconds=60)
+    clock.pass_(seconds=60)
     assert await cursors.lease("chat", clock.at + timedelta(seconds=60)) is not None
     assert await cursors.lease("nosuch", clock.at) is None

@@ -11,7 +11,8 @@ from smtpguard.journal.outcome import Outcome
 from smtpguard.mail.address import Address
 from smtpguard.mail.transaction import RefusedRecipient
 from smtpguard.observe.metrics import Tally
-from tests.guard.house import MONDAY, FakePassage, House, house
+from tests.clocks import MONDAY
+from tests.guard.house import FakePassage, House, house
 
 NOBODY = RefusedRecipient(address=Address.parse("nobody@example.net"), code="550 5.1.1")
 FULL = RefusedRecipient(address=Address.parse("full@example.net"), code="452 4.2.2")

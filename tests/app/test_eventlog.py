@@ -21,8 +21,9 @@ from smtpguard.observe.webhooks.rows import Cursors
 from smtpguard.policy.freezing import Selector
 from smtpguard.store.store import Store, open_store
 from smtpguard.store.writer import Committed
+from tests.clocks import Clock
 from tests.guard.house import House, house
-from tests.store.making import POLICY, SECRET, Clock, event, held, item, relays, sqlite_url
+from tests.store.making import POLICY, SECRET, event, held, item, relays, sqlite_url
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
 

@@ -19,7 +19,7 @@ from smtpguard.lists.sync import sync
 from smtpguard.notices.listalerts import events
 from smtpguard.store.archive import Archive
 from smtpguard.store.store import Store
-from tests.store.making import Clock
+from tests.clocks import Clock
 
 NOW = datetime(2026, 3, 2, 9, tzinfo=UTC)
 KEY = b"k" * 32
@@ -76,11 +76,11 @@ async def test_a_report_counts_people_over_two_versions_of_a_list(
         found = read(settings, digester, people, clock.now())
         sizes[str(found[0].data["version"])] = len(people)
         await store.journal.record(found)
-        clock.go(minutes=1)
+        clock.pass_(minutes=1)
 
     await is_read(people)
     await went("T1", {"lists": [0]})
-    clock.go(minutes=1)
+    clock.pass_(minutes=1)
     now = [*people[2:], *(f"new{n}@kund.se" for n in range(3))]
     await is_read(now)
     await went("T2", {"lists": [0]})

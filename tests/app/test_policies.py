@@ -24,7 +24,8 @@ from smtpguard.policy.absences import Absence
 from smtpguard.policy.parse import parse
 from smtpguard.reading.looks import Looks
 from smtpguard.reading.read import read
-from tests.guard.house import DOCUMENTS, KEY, MONDAY, House, PatchedStore, house
+from tests.clocks import MONDAY
+from tests.guard.house import DOCUMENTS, KEY, House, PatchedStore, house
 
 EVA = "eva@example.com"
 

@@ -18,6 +18,7 @@ from smtpguard.mail import reply
 from smtpguard.mail.envelope import Session
 from smtpguard.processes.numbers import PUT_OFF
 from smtpguard.wire.turnedaway import TurnedAway, Why
+from tests.clocks import Seconds
 
 TEXT = b"""
 listen:
@@ -31,13 +32,6 @@ secret_file: secret
 """
 
 
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return settings_of(load_yaml(TEXT, "smtpguard.yaml"), tmp_path, {})
@@ -45,7 +39,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def limits(settings: Settings) -> Iterator[RateLimits]:
-    made = RateLimits(settings, Clock())
+    made = RateLimits(settings, Seconds())
     yield made
     made.close()
 
@@ -88,7 +82,7 @@ def test_a_login_counts_over_all_its_addresses(limits: RateLimits) -> None:
 
 
 def test_stopped_clients_are_one_log_line_a_minute(settings: Settings) -> None:
-    clock = Clock()
+    clock = Seconds()
     limits = RateLimits(settings, clock)
     for n in range(12):
         asked(limits, Session(client_ip=f"192.0.2.{100 + n}"), 6 + n)

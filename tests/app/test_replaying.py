@@ -23,7 +23,8 @@ from smtpguard.policy.parse import parse
 from smtpguard.policy.verdict import Action
 from tests.app.twoguards import Plain, documents, sample
 from tests.cli.installing import install
-from tests.guard.house import KEY, MEMBERS, MONDAY, FakePassage, House, house
+from tests.clocks import MONDAY
+from tests.guard.house import KEY, MEMBERS, FakePassage, House, house
 
 COPY = {"X_Mailing": "wine", "X_Looks": "mailing"}
 

@@ -19,7 +19,8 @@ from smtpguard.config.settings import read_settings
 from tests.catalogue.test_first_contacts import words
 from tests.catalogue.wholeguard import READERS, WholeGuard, personal_mail, policy, whole_guard
 from tests.cli.installing import install
-from tests.guard.house import KEY, MONDAY, FakePassage, house
+from tests.clocks import MONDAY
+from tests.guard.house import KEY, FakePassage, house
 
 FRESH = policy(fresh=True)
 NEWS = "Hej! Nu är vårens blommor här, och allt annat som en trädgård behöver: fröer, lökar, rosor och redskap.\r\n"

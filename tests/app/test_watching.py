@@ -35,7 +35,7 @@ from smtpguard.observe.webhooks.rows import Cursors
 from smtpguard.observe.witnessing import SYSLOG, Sending
 from smtpguard.processes.statusfile import Tree
 from smtpguard.store.store import Store
-from tests.guard.house import Clock
+from tests.clocks import Clock
 from tests.store.making import a_freeze
 
 LIST = "ramadan-greetings"

@@ -25,9 +25,10 @@ from smtpguard.journal.timestamp import FILE, Timestamp, request
 from smtpguard.store.journal import Journal
 from smtpguard.store.store import Store, open_store
 from tests.cli.installing import install, running
+from tests.clocks import Clock
 from tests.journal.chaining import NOTHING_ELSE
 from tests.observe.authority import Authority
-from tests.store.making import POLICY, SECRET, Clock, event, item, relays
+from tests.store.making import POLICY, SECRET, event, item, relays
 
 run = running("audit")
 

@@ -25,8 +25,9 @@ from smtpguard.journal.timestamp import Timestamp, request
 from smtpguard.store.store import Store, open_store
 from tests.cli.installing import install, running
 from tests.cli.test_tampering import Intruder
+from tests.clocks import Clock
 from tests.observe.authority import Authority
-from tests.store.making import POLICY, SECRET, Clock, event, item, relays
+from tests.store.making import POLICY, SECRET, event, item, relays
 
 run = running("audit")
 

@@ -20,7 +20,8 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.outbox.model import AttemptResult, Delivered, IntentKind
 from smtpguard.store.store import Store
 from tests.cli.stage import ANNA, DPO, EVA, Stage
-from tests.guard.house import DOCUMENTS, MEMBERS, MONDAY, RAMADAN
+from tests.clocks import MONDAY
+from tests.guard.house import DOCUMENTS, MEMBERS, RAMADAN
 
 ID = "T000000000000001"
 DUTY = {"from": ["duty"], "each": 1, "out_of_hours": None}

@@ -21,8 +21,9 @@ from smtpguard.mail.address import Address
 from smtpguard.mailings.model import Mailing, Tally, set_of
 from smtpguard.notices.listalerts import events
 from tests.cli.stage import ANNA, DPO, EVA, Stage
+from tests.clocks import MONDAY
 from tests.guard.campaign import documents
-from tests.guard.house import KEY, MEMBERS, MONDAY, RAMADAN, House, mail
+from tests.guard.house import KEY, MEMBERS, RAMADAN, House, mail
 from tests.mailings.correcting import SORRY, TEXT, digest
 
 

@@ -19,7 +19,7 @@ from smtpguard.config.documents import shipped
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import read_settings
 from smtpguard.journal.event import Event, Kind
-from tests.guard.house import Clock
+from tests.clocks import Clock
 
 ENFORCED, OBSERVED = "enforce: true ", "enforce: false"
 MORE = "  - {id: more, when: {recipients.outside: any}, then: hold}\n"

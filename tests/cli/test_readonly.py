@@ -19,7 +19,8 @@ from smtpguard.journal.event import Kind
 from smtpguard.store.store import open_store
 from tests import program
 from tests.cli.installing import install
-from tests.store.making import SECRET, Clock, event, item, relays
+from tests.clocks import Clock
+from tests.store.making import SECRET, event, item, relays
 from tests.store.servers import new_database
 
 DOCUMENTS = {"policy.yaml": b"version: 1\n"}

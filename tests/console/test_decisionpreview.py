@@ -15,9 +15,9 @@ from smtpguard.console.decisionpreview import needs, outlook
 from smtpguard.console.messageview import segments
 from smtpguard.holds.model import Choice, Vote, missing
 from smtpguard.policy.absences import Absence
+from tests.clocks import MONDAY
 from tests.console.holding import ANNA, DPO, DUTY, EVA, OMAR, changed, held
 from tests.console.stage import Stage
-from tests.guard.house import MONDAY
 
 NIGHT = MONDAY + timedelta(hours=13)
 

@@ -15,10 +15,11 @@ from smtpguard.holds.effects import Seen
 from smtpguard.holds.model import Choice
 from smtpguard.journal.event import Event, Kind
 from smtpguard.policy.freezing import ITSELF, PUT_BACK, Freeze, Selector
+from tests.clocks import MONDAY
 from tests.console.api.program import program
 from tests.console.holding import ANNA, DPO, DUTY, EVA, OMAR, held, text
 from tests.console.stage import Browser, Stage
-from tests.guard.house import DOCUMENTS, MONDAY, RAMADAN
+from tests.guard.house import DOCUMENTS, RAMADAN
 
 
 async def active_freezes(here: Stage) -> list[tuple[str, str, str]]:

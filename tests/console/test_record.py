@@ -13,11 +13,12 @@ from smtpguard.console.chart import drawn
 from smtpguard.holds.model import Choice, State
 from smtpguard.mailings.model import Grown
 from smtpguard.outbox.model import Delivered
+from tests.clocks import MONDAY
 from tests.console.api.program import held as held_by_program
 from tests.console.api.program import program
 from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, again, held, text
 from tests.console.stage import Stage
-from tests.guard.house import DOCUMENTS, MEMBERS, MONDAY, RAMADAN, FakePassage, mail
+from tests.guard.house import DOCUMENTS, MEMBERS, RAMADAN, FakePassage, mail
 from tests.mailings.test_copystatus import last
 from tests.returns.mails import dsn, letter
 

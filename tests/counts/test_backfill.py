@@ -12,9 +12,10 @@ from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.event import Event, Kind
 from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store
+from tests.clocks import Clock
 from tests.counts.test_contacts import DAY, to
 from tests.counts.test_counting import count
-from tests.store.making import T0, Clock, event, on_sqlite
+from tests.store.making import T0, event, on_sqlite
 
 BO = DAY._replace(key="bo@example.com")
 
@@ -38,20 +39,20 @@ async def new(store: Store, *people: str) -> int:
 @on_sqlite
 async def test_past_recipients_are_read_from_the_journal(store: Store, clock: Clock) -> None:
     await wrote(store, clock, "T1", "old")
-    clock.go(days=2)
+    clock.pass_(days=2)
     await wrote(store, clock, "T2", "a", "b", mid="<two@example.com>")
     await wrote(store, clock, "T3", "held", action="hold")
     await wrote(store, clock, "T4", "rejected", action="reject")
     await wrote(store, clock, "T5", "approved", action="hold")
     await store.journal.record([Event(kind=Kind.APPROVED, id="T5", at=clock.now(), data={})])
-    clock.go(days=89)
+    clock.pass_(days=89)
     assert await known_since(store) is None
     assert await recall(store, read) == 3
     assert await new(store, "a", "b", "approved") == 0
     assert await new(store, "old", "held", "rejected") == 3
     answer = to("A1", "a", sender=("bo@example.com",), asks=(BO,), refers_to=("two@example.com",))
     assert await count(store, answer, counted=False) == {BO: 0}
-    clock.go(days=2)
+    clock.pass_(days=2)
     assert await new(store, "a", "b", "approved") == 3, "it was 91 days ago"
     assert await known_since(store) == T0 + timedelta(days=1), "90 days back"
 
@@ -59,11 +60,11 @@ async def test_past_recipients_are_read_from_the_journal(store: Store, clock: Cl
 @on_sqlite
 async def test_it_runs_once_and_keeps_the_latest_time(store: Store, clock: Clock) -> None:
     await wrote(store, clock, "T1", "a")
-    clock.go(days=60)
+    clock.pass_(days=60)
     await count(store, to("T2", "a"))
     assert await recall(store, read) == 2
     assert await recall(store, read) == 0
-    clock.go(days=60)
+    clock.pass_(days=60)
     assert await new(store, "a") == 0, "the last letter is 60 days ago"
 
 
@@ -75,7 +76,7 @@ async def test_a_new_store_begins_now(store: Store, clock: Clock) -> None:
 async def test_erased_names_and_excess_entries_are_skipped(store: Store, clock: Clock) -> None:
     for n in range(20):
         await wrote(store, clock, f"T{n}", f"p{n}")
-        clock.go(days=1)
+        clock.pass_(days=1)
     await store.retain(Retention(addresses=timedelta(days=9, hours=1)))
     assert await recall(store, read) == 9
     assert await known_since(store) == T0 + timedelta(days=11)
@@ -97,7 +98,7 @@ async def test_the_number_of_entries_read_is_bounded(
     monkeypatch.setattr(journal, "STRETCH", 3)
     for n in range(20):
         await wrote(store, clock, f"T{n}", f"p{n}")
-        clock.go(days=1)
+        clock.pass_(days=1)
     assert await recall(store, read, most=5) == 6
     assert await new(store, "p19", "p14", "p13") == 1
     assert await known_since(store) == T0 + timedelta(days=14)

@@ -14,8 +14,9 @@ from smtpguard.policy.counted import Ask
 from smtpguard.policy.facts import Usual
 from smtpguard.reading.fingerprint import Identity
 from smtpguard.store.store import Store
+from tests.clocks import Clock
 from tests.counts.test_counting import count
-from tests.store.making import CONTENT, Clock, Gathered, a_hold, holds, item, on_sqlite
+from tests.store.making import CONTENT, Gathered, a_hold, holds, item, on_sqlite
 
 ANNA = "anna@example.com"
 DAY = Ask(fact="sender.first_contacts", key=ANNA, window_seconds=86_400)
@@ -40,11 +41,11 @@ async def test_a_recipient_is_new_once_in_ninety_days(store: Store, clock: Clock
     assert await count(store, to("T1", "a", "b")) == {DAY: 2}
     assert await count(store, to("T2", "b", "c")) == {DAY: 3}
     assert await count(store, to("T3", "a", "b")) == {DAY: 0}, "it has no first contact"
-    clock.go(days=2)
+    clock.pass_(days=2)
     assert await count(store, to("T4", "a", "d")) == {DAY: 1}
-    clock.go(days=89)
+    clock.pass_(days=89)
     assert await count(store, to("T5", "a")) == {DAY: 0}, "89 days after the last letter"
-    clock.go(days=91)
+    clock.pass_(days=91)
     assert await count(store, to("T6", "a")) == {DAY: 1}
 
 
@@ -69,7 +70,7 @@ async def test_recipients_of_one_text_are_counted_per_sender(store: Store, clock
     assert await count(store, to("T3", "d", "e", "f", asks=bo, sender=("bo",), identity=one)) == dict.fromkeys(bo, 3)
     assert await count(store, to("T4", "a", "g", asks=asks, identity=one)) == {DAY: 4, SAME: 3}
     assert await count(store, to("T5", "h", asks=asks, identity=one), counted=False) == {DAY: 5, SAME: 4}
-    clock.go(days=1, seconds=1)
+    clock.pass_(days=1, seconds=1)
     assert await count(store, to("T6", "h", asks=asks, identity=one)) == {DAY: 1, SAME: 1}
 
 
@@ -139,13 +140,13 @@ async def test_the_usual_number_follows_the_past_weeks(store: Store, clock: Cloc
     """With three in a day eight days ago, up to nine in a day are usual. After five weeks this is forgotten."""
     usual = DAY._replace(usual=Usual(3.0, 4))
     await count(store, to("T0", "u", "v", "w"))
-    clock.go(days=8)
+    clock.pass_(days=8)
     counts = [await count(store, to(f"T{n}", f"p{n}", asks=(DAY, usual))) for n in range(1, 12)]
     assert [c[DAY] for c in counts] == list(range(1, 12))
     assert [c[usual] for c in counts] == [1, 2, 3, *[3] * 6, 10, 11]
-    clock.go(days=29)  # the counts of that day are now the usual ones
+    clock.pass_(days=29)  # the counts of that day are now the usual ones
     assert await count(store, to("T20", *"abcdefghijk", asks=(usual,)), counted=False) == {usual: 3}
-    clock.go(days=7)
+    clock.pass_(days=7)
     assert await count(store, to("T21", *"abcdefghijk", asks=(usual,)), counted=False) == {usual: 11}
 
 
@@ -153,7 +154,7 @@ async def test_the_usual_number_follows_the_past_weeks(store: Store, clock: Cloc
 async def test_in_the_first_seven_days_nothing_is_usual(store: Store, clock: Clock) -> None:
     usual = DAY._replace(usual=Usual(3.0, 4))
     await count(store, to("T0", "u", "v", "w"))
-    clock.go(days=6)
+    clock.pass_(days=6)
     assert await count(store, to("T1", *"abcd", asks=(usual,))) == {usual: 4}
 
 
@@ -173,11 +174,11 @@ async def test_contacts_are_forgotten(store: Store, clock: Clock) -> None:
     await count(store, to("T2", "c", asks=(DAY._replace(key="bo"),), sender=("bo",), message_id="<two@example.com>"))
     tables = ("person", "sent", "again", "moment")
     assert [await rows(store, table) for table in tables] == [3, 2, 2, 2]
-    clock.go(days=60)
+    clock.pass_(days=60)
     await swept(store)
     assert [await rows(store, table) for table in tables] == [3, 2, 0, 0], "known, and no longer counted"
     await count(store, to("T3", "c", asks=(DAY._replace(key="bo"),), sender=("bo",)))
-    clock.go(days=31)
+    clock.pass_(days=31)
     await swept(store)
     assert [await rows(store, table) for table in tables] == [1, 0, 0, 0]
 

@@ -17,7 +17,8 @@ from smtpguard.counts import counting, sums
 from smtpguard.journal.event import Kind
 from smtpguard.policy.counted import Ask
 from smtpguard.store.store import Store, open_store
-from tests.store.making import POLICY, SECRET, Clock, Gathered, event, item, on_sqlite, relays
+from tests.clocks import Clock
+from tests.store.making import POLICY, SECRET, Gathered, event, item, on_sqlite, relays
 
 HOUR = Ask(fact="sender.customers", key="anna@example.com", window_seconds=3600)
 THREAD = Ask(fact="thread.replies", key="<thread@example.com>", window_seconds=600)
@@ -61,11 +62,11 @@ async def test_items_of_one_batch_see_each_other(store: Store) -> None:
 @on_sqlite
 async def test_the_window_slides(store: Store, clock: Clock) -> None:
     await count(store, to("T1", "a", "b"))
-    clock.go(minutes=40)
+    clock.pass_(minutes=40)
     await count(store, to("T2", "b", "c"))
-    clock.go(minutes=20)  # a is exactly an hour old, and does not count
+    clock.pass_(minutes=20)  # a is exactly an hour old, and does not count
     assert await count(store, to("T3", "d"), counted=False) == {HOUR: 3}
-    clock.go(minutes=40)
+    clock.pass_(minutes=40)
     assert await count(store, to("T4", "d"), counted=False) == {HOUR: 1}
 
 
@@ -73,7 +74,7 @@ async def test_the_window_slides(store: Store, clock: Clock) -> None:
 async def test_windows_of_one_key_are_separate(store: Store, clock: Clock) -> None:
     day = Ask(fact=HOUR.fact, key=HOUR.key, window_seconds=86_400)
     await count(store, to("T1", "a", asks=(HOUR, day)))
-    clock.go(hours=2)
+    clock.pass_(hours=2)
     assert await count(store, to("T2", "b", asks=(HOUR, day))) == {HOUR: 1, day: 2}
 
 
@@ -88,19 +89,19 @@ async def test_keys_and_facts_are_separate(store: Store) -> None:
 @on_sqlite
 async def test_a_retry_counts_once_and_does_not_prolong(store: Store, clock: Clock) -> None:
     await count(store, to("T1", "a", content_sha256="same"))
-    clock.go(minutes=30)
+    clock.pass_(minutes=30)
     await count(store, to("T2", "a", of="T1", content_sha256="same"))
     await count(store, to("T3", "b", content_sha256="same"))  # the other recipients, split off by the MTA
-    clock.go(minutes=30)
+    clock.pass_(minutes=30)
     assert await count(store, to("T4", "c"), counted=False) == {HOUR: 2}  # b and c; a is an hour old
 
 
 @on_sqlite
 async def test_another_message_to_the_same_person_prolongs(store: Store, clock: Clock) -> None:
     await count(store, to("T1", "a"))
-    clock.go(minutes=30)
+    clock.pass_(minutes=30)
     await count(store, to("T2", "a"))
-    clock.go(minutes=45)
+    clock.pass_(minutes=45)
     assert await count(store, to("T3", "b"), counted=False) == {HOUR: 2}
 
 
@@ -134,7 +135,7 @@ async def test_the_tables_contain_no_names(store: Store) -> None:
 @on_sqlite
 async def test_counts_outside_all_windows_are_deleted(store: Store, clock: Clock) -> None:
     await count(store, to("T1", "a"))
-    clock.go(minutes=71)
+    clock.pass_(minutes=71)
     await count(store, to("T2", "b"))
     await store._writer.submit(lambda b: counting.sweep(b, -(1 << 63), (1 << 63) - 1))
     tables = ("person", "again", "moment")
@@ -151,7 +152,7 @@ async def test_stored_sums_equal_new_counts_with_two_processes(
     day = Ask(fact=HOUR.fact, key=HOUR.key, window_seconds=86_400)
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock) as other:
         for n in range(40):
-            clock.go(minutes=4)
+            clock.pass_(minutes=4)
             ledger = (store, other)[n % 2]
             asks = ((day,), (HOUR, day))[n % 3 > 0]
             seen = await count(ledger, to(f"T{n}", f"p{n}", f"q{n % 7}", asks=asks))
@@ -173,7 +174,7 @@ async def test_each_minute_a_part_of_the_counts_is_deleted(
 ) -> None:
     monkeypatch.setattr(counting, "PARTS", 2)
     for n in range(20):
-        clock.go(minutes=10)
+        clock.pass_(minutes=10)
         await count(store, to(f"T{n}", f"p{n}"))
     left: list[int] = []
     await store._writer.submit(lambda b: left.append(len(b.select("SELECT 1 FROM person"))))
@@ -213,7 +214,7 @@ def against_the_model(where: Path, script: list[Any]) -> None:
             at: dict[str, Any] = {}  # person -> newest time
             contents: dict[str, Any] = defaultdict(lambda: None)  # content -> end of the time in which it is a retry
             for n, (minutes, people, content, counted) in enumerate(script):
-                clock.go(minutes=minutes)
+                clock.pass_(minutes=minutes)
                 now = clock.now()
                 within = {p for p, t in at.items() if t > now - timedelta(hours=1)}
                 one = to(f"T{n}", *sorted(people), content_sha256=f"content-{content}")

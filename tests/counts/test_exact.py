@@ -26,7 +26,8 @@ from smtpguard.mailings.model import Person
 from smtpguard.policy.counted import Ask
 from smtpguard.policy.facts import OF_LETTERS, OF_LISTS, Usual
 from smtpguard.store.store import Store, open_store
-from tests.store.making import POLICY, SECRET, Clock, Gathered, a_hold, event, item, relays, sqlite_url
+from tests.clocks import Clock
+from tests.store.making import POLICY, SECRET, Gathered, a_hold, event, item, relays, sqlite_url
 from tests.store.servers import new_database
 
 HOUR, DAY, MONTH = 3600, 86_400, 30 * 86_400
@@ -212,7 +213,7 @@ async def _played(url: str, where: Path, script: list[Any]) -> None:
         for at, (what, given_) in enumerate(script):
             store = (one, other)[at % 2]
             if what == "wait":
-                clock.go(seconds=given_)
+                clock.pass_(seconds=given_)
                 model.now += given_
             elif what == "sweep":
                 await store._writer.submit(lambda batch: counting.sweep(batch, -(1 << 63), (1 << 63) - 1))
@@ -226,7 +227,7 @@ async def _played(url: str, where: Path, script: list[Any]) -> None:
                 known = [p.encode() for p in people]
                 await store._writer.submit(partial(counting.reset_for_release, hold=hold, people=known))
                 model.let_out(sender, hold.letter_from, people, by_sender=by_sender)
-                clock.go(seconds=1)  # a count in the same microsecond lasts one microsecond longer
+                clock.pass_(seconds=1)  # a count in the same microsecond lasts one microsecond longer
                 model.now += 1
             else:
                 await _mailed(store, model, given_, n)

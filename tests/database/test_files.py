@@ -20,7 +20,8 @@ from smtpguard.database.files import ReadOnlyCopy, WriteBack, only_readable
 from smtpguard.database.migrate import migrate
 from smtpguard.journal.event import Event, Kind
 from smtpguard.store.store import open_store
-from tests.store.making import SECRET, T0, Clock
+from tests.clocks import Clock
+from tests.store.making import SECRET, T0
 from tests.store.servers import new_database
 
 

@@ -13,7 +13,8 @@ from smtpguard.mailings.model import Person
 from smtpguard.policy.freezing import Gate, Selector
 from smtpguard.reading.fingerprint import Identity
 from smtpguard.store.store import Store, open_store
-from tests.store.making import POLICY, SECRET, T0, Clock, a_freeze, event, item, on_sqlite, relays
+from tests.clocks import Clock
+from tests.store.making import POLICY, SECRET, T0, a_freeze, event, item, on_sqlite, relays
 
 
 async def test_freeze_and_thaw_increment_the_generation(store: Store) -> None:
@@ -110,7 +111,7 @@ async def test_transactions_in_flight_that_a_freeze_selects(
     )
     t2 = item("T2", senders=frozenset({"bo@example.com"}), thread="t2")
     await store.admit(item("T0"), relays("T0"))
-    clock.go(minutes=10)
+    clock.pass_(minutes=10)
     for one in (t1, t2, item("T3")):
         await store.admit(one, relays(one.id))
     store.journal.note(event(Kind.OUTCOME, "T3", outcome="relayed"))

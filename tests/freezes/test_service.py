@@ -19,8 +19,9 @@ from smtpguard.mail.reply import RELAY_LOST
 from smtpguard.mail.transaction import Answers, Lost, Recalled
 from smtpguard.policy.freezing import Freeze, Gate, Selectable, Selector
 from smtpguard.policy.verdict import Held, Relayed
+from tests.clocks import Clock
 from tests.every import every
-from tests.guard.house import MEMBERS, Clock, FakePassage, House
+from tests.guard.house import MEMBERS, FakePassage, House
 from tests.guard.office import OK, Office
 
 

@@ -18,7 +18,8 @@ from smtpguard.mail.transaction import Transaction
 from smtpguard.policy.facts import FACTS, Count, Source, Unknown, Value
 from smtpguard.policy.implication import _possible
 from smtpguard.reading.fingerprint import FEWEST, Sketch, sketch
-from tests.guard.house import DOCUMENTS, EVERYTHING, KEY, MEMBERS, MONDAY, RAMADAN, House, mail
+from tests.clocks import MONDAY
+from tests.guard.house import DOCUMENTS, EVERYTHING, KEY, MEMBERS, RAMADAN, House, mail
 
 ENVELOPE = [f.name for f in FACTS.values() if f.source is Source.ENVELOPE]
 HEADERS = [f.name for f in FACTS.values() if f.source is Source.HEADERS]

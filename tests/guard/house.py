@@ -11,7 +11,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +47,11 @@ from smtpguard.policy.freezing import Freeze, Selector
 from smtpguard.policy.parse import Policy, parse
 from smtpguard.store.store import Store, open_store
 from smtpguard.store.writer import Committed
+from tests.clocks import MONDAY, Clock
 from tests.guard.sources import FakeReader, FakeVerifier
 from tests.store.making import sqlite_url
 
 KEY = b"0123456789abcdef0123456789abcdef"
-MONDAY = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)  # a Monday morning
 RAMADAN = "ramadan@lists.example.com"
 MEMBERS = [f"customer{n}@example.net" for n in range(60)]
 EVERYTHING = frozenset({Source.HEADERS, Source.TEXT, Source.ORIGIN})
@@ -117,24 +117,6 @@ rules:
     explain: true
 """
 DOCUMENTS = {"policy.yaml": POLICY.encode(), "vocabularies/pork.yaml": b"groups: [{language: en, terms: [bacon]}]\n"}
-
-
-class Clock:
-    """A clock that moves only when told. ``monotonic`` moves with it."""
-
-    def __init__(self, at: datetime = MONDAY) -> None:
-        self.at = at
-        self.ticks = 1000.0
-
-    def now(self) -> datetime:
-        return self.at
-
-    def monotonic(self) -> float:
-        return self.ticks
-
-    def pass_(self, **time: float) -> None:
-        self.at += timedelta(**time)
-        self.ticks += timedelta(**time).total_seconds()
 
 
 @dataclass

@@ -24,7 +24,8 @@ from smtpguard.mail.message import Message
 from smtpguard.outbox.model import AttemptResult, Delivered
 from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store, open_store
-from tests.store.making import SECRET, T0, Clock, a_hold, held, holds, item, on_sqlite, relays, release
+from tests.clocks import Clock
+from tests.store.making import SECRET, T0, a_hold, held, holds, item, on_sqlite, relays, release
 
 
 def made(size: int, seed: int = 1) -> Message:
@@ -97,7 +98,7 @@ async def test_the_quota_is_full_until_content_is_deleted(url: str, tmp_path: Pa
             await store.contents.keep(made(600_000, 2))
         await store.contents.keep(made(600_000, 1))  # needs no more space
         await store.contents.keep(made(400_000, 3))
-        clock.go(hours=2)
+        clock.pass_(hours=2)
         assert (await store.retain(Retention())).orphans == 2
         await store.contents.keep(made(600_000, 2))
 
@@ -109,9 +110,9 @@ async def test_unreferenced_content_is_deleted_after_an_hour(store: Store, clock
     await store.contents.keep(wanted)
     await store._writer.submit(lambda b: contents.begin(b, begun.sha256, 10, 0))
     await store.admit(item("H1"), holds(a_hold("H1", content=wanted)))
-    clock.go(minutes=59)
+    clock.pass_(minutes=59)
     assert (await store.retain(Retention())).orphans == 0
-    clock.go(minutes=2)
+    clock.pass_(minutes=2)
     assert (await store.retain(Retention())).orphans == 2
     await store.contents.load(wanted.sha256)
     with pytest.raises(ContentMissing):
@@ -121,9 +122,9 @@ async def test_unreferenced_content_is_deleted_after_an_hour(store: Store, clock
 @on_sqlite
 async def test_storing_again_restarts_the_hour(store: Store, clock: Clock) -> None:
     await store.contents.keep(made(10))
-    clock.go(minutes=59)
+    clock.pass_(minutes=59)
     await store.contents.keep(made(10))
-    clock.go(minutes=59)
+    clock.pass_(minutes=59)
     assert (await store.retain(Retention())).orphans == 0
 
 
@@ -131,7 +132,7 @@ async def test_content_is_deleted_after_its_settled_holds_retention(store: Store
     hold = await held(store, "H1")
     await store.admit(item("H2"), holds(a_hold("H2")))  # the same content, still waiting
     await store.holds.change("H1", lambda h: Change(hold=replace(h, state=State.REJECTED)))
-    clock.go(days=31)
+    clock.pass_(days=31)
     assert (await store.retain(Retention())).contents == 0
     await store.holds.change("H2", lambda h: Change(hold=replace(h, state=State.APPROVED), intents=(release("H2"),)))
     await store._writer.submit(sent)
@@ -156,7 +157,7 @@ def finish(batch: Batch) -> None:
 async def some(store: Store, clock: Clock, n: int) -> None:
     for i in range(n):
         await held(store, f"H{i}", at=clock.now())
-        clock.go(minutes=1)
+        clock.pass_(minutes=1)
 
 
 async def to(store: Store, id: str, state: State) -> None:
@@ -236,7 +237,7 @@ async def test_a_retry_within_a_day_of_delivery_gets_the_delivered_hold(store: S
     stays."""
     await held(store, "H1", expires_at=T0 + timedelta(days=9))
     look = await column(store, "attend_at", "H1")
-    clock.go(days=3)
+    clock.pass_(days=3)
     await store.holds.change("H1", lambda h: Change(hold=replace(h, state=State.APPROVED), intents=(release("H1"),)))
     [lease] = await store.outbox.lease("me", 10, 60)
     assert await store.outbox.settle(
@@ -244,17 +245,17 @@ async def test_a_retry_within_a_day_of_delivery_gets_the_delivered_hold(store: S
     )
     assert await column(store, "over_at", "H1") == microseconds(clock.now())
     assert await column(store, "attend_at", "H1") == look
-    clock.go(hours=23)
+    clock.pass_(hours=23)
     assert await a_retry_is(store, "H1") == "H1"
-    clock.go(hours=2)
+    clock.pass_(hours=2)
     assert await a_retry_is(store, "H1") is None
 
 
 async def test_a_retry_within_a_day_of_its_grant_gets_the_granted_hold(store: Store, clock: Clock) -> None:
     await held(store, "H1", expires_at=T0 + timedelta(days=9), kind="test")
-    clock.go(days=3)
+    clock.pass_(days=3)
     await to(store, "H1", State.GRANTED)
-    clock.go(hours=1)
+    clock.pass_(hours=1)
     assert await a_retry_is(store, "H1") == "H1"
-    clock.go(days=1)
+    clock.pass_(days=1)
     assert await a_retry_is(store, "H1") is None

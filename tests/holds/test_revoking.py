@@ -17,7 +17,8 @@ from smtpguard.journal.event import Kind
 from smtpguard.outbox import rows as outboxes
 from smtpguard.outbox.model import AttemptResult, Delivered, Lease, Settled
 from smtpguard.store.store import Store
-from tests.store.making import T0, Clock, Gathered, event, held, on_sqlite, release
+from tests.clocks import Clock
+from tests.store.making import T0, Gathered, event, held, on_sqlite, release
 
 TO = ("a@x.example", "b@x.example", "c@x.example")
 OVER = {Move.REJECT: State.REJECTED, Move.WITHDRAW: State.WITHDRAWN, Move.REOPEN: State.WAITING}
@@ -114,19 +115,19 @@ async def test_during_an_attempt_only_its_answer_is_awaited(
     assert (await state(store, "H1"), await entries(store, "H1")) == (State.IN_DOUBT, (1, 3))
     with pytest.raises(Conflict):  # revoked already
         await revoke(store, "H1")
-    clock.go(minutes=1)
+    clock.pass_(minutes=1)
     assert await store.outbox.lease("me", 10, 60) == ()
     if said:
         assert await store.outbox.settle(lease, outcomes(lease, *said), [])
     else:
         assert await store.outbox.in_doubt() == []
-        clock.go(minutes=30)
+        clock.pass_(minutes=30)
         assert await store.outbox.in_doubt() == ["H1"]
         await store.outbox.ask_about("H1", lambda hold, _: Change(), lambda hold, _: ((), ()))
     held = await store.holds.find("H1")
     assert held is not None
     assert (held.state, held.settled, held.asked_at) == (becomes, settled, None)
-    clock.go(days=1)
+    clock.pass_(days=1)
     assert await store.outbox.lease("me", 10, 60) == ()
     assert await store.outbox.in_doubt() == []
 
@@ -225,7 +226,7 @@ async def test_copies_in_doubt_are_not_retried_after_a_revocation(store: Store, 
         await store.outbox.settle(lease, outcomes(lease, "doubt", again=timedelta(minutes=30)), [])
     if lead == "sent":
         await store.outbox.settle(leases["H0"], outcomes(leases["H0"], "sent"), [])
-    clock.go(minutes=31)
+    clock.pass_(minutes=31)
     out = await store.holds.outgoing("H0")
     assert (out.back, out.doubt, out.gone) == (0, 3 + (lead == "doubt"), int(lead == "sent"))
     await revoke(store, "H0")
@@ -235,7 +236,7 @@ async def test_copies_in_doubt_are_not_retried_after_a_revocation(store: Store, 
     assert await follow_primary(store, leading) == 4 - int(leading[1]) - 1
     assert [await state(store, f"H{n}") for n in (1, 2, 3)] == [State.IN_DOUBT] * 3
     assert await store.holds.decided_leads() == []
-    clock.go(days=1)
+    clock.pass_(days=1)
     assert await store.outbox.lease("me", 10, 60) == ()
 
 

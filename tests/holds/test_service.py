@@ -16,7 +16,8 @@ from smtpguard.holds.model import Change, Choice, Conflict, Hold, NotEntitled, S
 from smtpguard.mail.message import parse_header
 from smtpguard.outbox.model import IntentKind
 from smtpguard.policy.verdict import Held
-from tests.guard.house import DOCUMENTS, MEMBERS, MONDAY, RAMADAN, FakePassage, House, PatchedStore
+from tests.clocks import MONDAY
+from tests.guard.house import DOCUMENTS, MEMBERS, RAMADAN, FakePassage, House, PatchedStore
 
 APPROVE, REJECT = Choice.APPROVE, Choice.REJECT
 

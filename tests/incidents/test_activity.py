@@ -10,7 +10,7 @@ import pytest
 from smtpguard.incidents.activity import Activity, Decided, Sums
 from smtpguard.journal.chain import microseconds
 from smtpguard.journal.event import Kind
-from tests.guard.house import MONDAY
+from tests.clocks import MONDAY
 
 HOUR = timedelta(hours=1)
 

@@ -144,7 +144,7 @@ async def test_nothing_is_summed_twice(store: Store) -> None:
 async def test_sums_are_trimmed_with_the_journal(store: Store, clock: Any) -> None:
     await record_story(store)
     await summed(store)
-    clock.go(days=500)
+    clock.pass_(days=500)
     while (await store.retain(Retention(journal=timedelta(days=400)))).more:
         pass
     left = "SELECT (SELECT count(*) FROM summed) + (SELECT count(*) FROM ended)"

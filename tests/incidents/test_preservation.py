@@ -13,10 +13,11 @@ from smtpguard.journal.event import Kind
 from smtpguard.mail.message import Message
 from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store
+from tests.clocks import Clock
 from tests.guard.campaign import Campaign, documents
 from tests.guard.house import MEMBERS, house
 from tests.journal.test_rows import filled
-from tests.store.making import Clock, event, held, item, relays
+from tests.store.making import event, held, item, relays
 
 EVA, OMAR = "eva@example.com", "omar@example.com"
 MONTH = Retention(journal=timedelta(days=30))
@@ -41,7 +42,7 @@ async def test_names_and_contents_are_preserved(store: Store, clock: Clock) -> N
         made = await store.preserve(id, by="root", reason="a lawsuit")
         assert made is not None
         assert made.until == clock.now() + timedelta(days=180)
-    clock.go(days=95)
+    clock.pass_(days=95)
     await store.admit(item("young"), relays("young"))
     await store.retain(Retention())
     assert [await named(store, id) for id in ("T2", "T3", "H1", "H2")] == [False, True, True, False]
@@ -59,13 +60,13 @@ async def test_names_and_contents_are_preserved(store: Store, clock: Clock) -> N
 async def test_the_journal_is_preserved_from_the_first_entry(store: Store, clock: Clock) -> None:
     await filled(store, 9)
     await store.preserve("T3", by="root", reason="")
-    clock.go(days=60)
+    clock.pass_(days=60)
     await filled(store, 2)
     assert (await store.retain(MONTH)).entries == 4
     assert (await store.retain(MONTH)).entries == 0
     assert (await store.journal.entries(limit=1))[0][0].id == "T3"
     assert (await store.journal.verify()).ok
-    clock.go(days=121)
+    clock.pass_(days=121)
     await filled(store, 1)
     await store.retain(MONTH)
     assert await store.preserved() == []
@@ -79,7 +80,7 @@ async def test_an_extension_needs_two_people(store: Store, clock: Clock) -> None
     await filled(store, 3)
     first = await store.preserve("T1", by="root", reason="")
     assert first is not None
-    clock.go(days=100)
+    clock.pass_(days=100)
     for _ in range(2):
         asked = await store.preserve_longer("T1", EVA)
         assert (asked.until, asked.asked_by) == (first.until, EVA)
@@ -107,7 +108,7 @@ async def test_a_message_preserves_its_whole_mailing(store: Store, clock: Clock)
             [event(Kind.VERDICT, f"T{n}", at=clock.now(), action="relay", mailing="M" if n else None)]
         )
     await store.preserve("T2", by="root", reason="")
-    clock.go(days=95)
+    clock.pass_(days=95)
     await store.retain(Retention())
     assert [await named(store, f"T{n}") for n in range(3)] == [False, True, True]
 

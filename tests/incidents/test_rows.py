@@ -20,8 +20,9 @@ from smtpguard.journal.outcome import Outcome
 from smtpguard.reading.fingerprint import Identity
 from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store
+from tests.clocks import Clock
 from tests.mailings.test_mailingbatch import admit, of
-from tests.store.making import Clock, a_freeze, event, held, on_sqlite
+from tests.store.making import a_freeze, event, held, on_sqlite
 
 
 def verdict(store: Store, id: str, **data: Any) -> Event:
@@ -68,7 +69,7 @@ async def test_a_name_is_no_pattern(store: Store) -> None:
 @on_sqlite
 async def test_all_conditions_must_match(store: Store, clock: Clock) -> None:
     await store.journal.record([verdict(store, "T1", lists=["news"]), verdict(store, "T2", subject="Möte")])
-    clock.go(hours=1)
+    clock.pass_(hours=1)
     await store.journal.record([verdict(store, "T3", lists=["news"]), verdict(store, "T4", sender="otto@example.com")])
     then = microseconds(clock.now())
     assert await ids(store, since=then) == {"T3", "T4"}
@@ -116,7 +117,7 @@ async def test_a_hold_with_its_decisions(store: Store) -> None:
 
 async def test_erased_messages_are_found_by_their_sender(store: Store, clock: Clock) -> None:
     await store.journal.record([verdict(store, "T1", sender="otto@example.com"), verdict(store, "T2")])
-    clock.go(days=91)
+    clock.pass_(days=91)
     while (await store.retain(Retention())).more:
         pass
     looked = await found(store, senders=frozenset({"otto@example.com"}))
@@ -143,13 +144,13 @@ async def test_a_clock_set_back_hides_no_message(hours: int, store: Store, clock
     begin = clock.now()
     for n in range(12):
         await store.journal.record([verdict(store, f"A{n}", lists=["news"])])
-        clock.go(minutes=10)
+        clock.pass_(minutes=10)
     clock.at += timedelta(hours=hours)
     await store.journal.record([verdict(store, f"B{n}", lists=["news"]) for n in range(12)])
     clock.at -= timedelta(hours=hours)
     for n in range(12):
         await store.journal.record([verdict(store, f"C{n}", lists=["news"])])
-        clock.go(minutes=10)
+        clock.pass_(minutes=10)
     late = microseconds(begin + timedelta(hours=hours))
     every = await written(store)
     for since, until in itertools.pairwise(microseconds(begin + timedelta(minutes=10 * n)) for n in range(30)):

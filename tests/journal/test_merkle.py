@@ -13,8 +13,8 @@ from smtpguard.journal.merkle import cover, leaf, parent, path, root
 from smtpguard.journal.tree import Tree
 from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store
+from tests.clocks import Clock
 from tests.journal.test_rows import filled
-from tests.store.making import Clock
 
 LEAVES = [leaf(bytes([n]) * 32) for n in range(70)]
 
@@ -96,9 +96,9 @@ async def test_the_tree_is_the_same_after_trimming(store: Store, clock: Clock, m
 
     expected = [mth(leaves[:n]) for n in (20, 29, 30, size)]
     assert await store.write(roots) == expected
-    clock.go(days=390)
+    clock.pass_(days=390)
     await filled(store, 3)
-    clock.go(days=20)
+    clock.pass_(days=20)
     assert (await store.retain(Retention())).entries == size
     size = await store.journal.last()
     assert await store.write(lambda b: Tree(b.connection).root(46)) == mth(leaves)

@@ -15,8 +15,9 @@ from smtpguard.journal.proof import Proof
 from smtpguard.journal.scan import Walk
 from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store
+from tests.clocks import Clock
 from tests.journal.test_rows import TAMPERINGS, filled, tamper
-from tests.store.making import SECRET, Clock
+from tests.store.making import SECRET
 
 
 async def both(store: Store, folder: Path, *, url: str = "") -> tuple[Proof | None, Proof]:
@@ -37,13 +38,13 @@ async def test_it_agrees_on_a_whole_journal(
     await filled(store)
     quick, careful = await both(store, tmp_path)
     assert quick == careful
-    clock.go(days=95)
+    clock.pass_(days=95)
     await filled(store, 3)
     assert (await store.retain(Retention())).private == 31
     await store.journal.checkpoint()
     quick, careful = await both(store, tmp_path)
     assert quick == careful
-    clock.go(days=310)
+    clock.pass_(days=310)
     await filled(store, 3)
     assert (await store.retain(Retention())).entries > 30
     quick, careful = await both(store, tmp_path)

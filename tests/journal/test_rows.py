@@ -23,7 +23,8 @@ from smtpguard.outbox.model import AttemptResult, Delivered
 from smtpguard.policy.freezing import Selector
 from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store, open_store
-from tests.store.making import POLICY, SECRET, Clock, a_freeze, a_hold, event, held, holds, item, notice, relays
+from tests.clocks import Clock
+from tests.store.making import POLICY, SECRET, a_freeze, a_hold, event, held, holds, item, notice, relays
 
 
 async def filled(store: Store, n: int = 30) -> None:
@@ -214,9 +215,9 @@ async def test_erased_addresses_leave_the_chain_provable(store: Store, clock: Cl
     await filled(store, 10)
     await held(store, "H1")
     await store.journal.record([], [notice("N1")])
-    clock.go(days=60)
+    clock.pass_(days=60)
     await store.admit(item("young"), relays("young"))
-    clock.go(days=31)
+    clock.pass_(days=31)
     erased = await store.retain(Retention())
     assert (erased.private, erased.holds, erased.more) == (12, 0, False)  # H1 still waits, and is never erased
     assert [clear for _, clear in await store.journal.history("T1")] == [None]
@@ -228,7 +229,7 @@ async def test_erased_addresses_leave_the_chain_provable(store: Store, clock: Cl
 
 async def test_trimming_signs_a_base(store: Store, clock: Clock) -> None:
     await filled(store, 10)
-    clock.go(days=401)
+    clock.pass_(days=401)
     await filled(store, 3)
     erased = await store.retain(Retention())
     assert erased.entries == 11
@@ -243,7 +244,7 @@ async def test_trimming_signs_a_base(store: Store, clock: Clock) -> None:
 async def test_settled_holds_are_deleted_with_their_addresses(store: Store, clock: Clock) -> None:
     await held(store, "H1", notice("N1", "H1"))
     await store.holds.change("H1", lambda h: Change(hold=replace(h, state=State.REJECTED)))
-    clock.go(days=91)
+    clock.pass_(days=91)
     assert (await store.retain(Retention())).holds == 0  # its notice is not sent
     [lease] = await store.outbox.lease("me", 1, 60)
     await store.outbox.settle(lease, [], [])
@@ -276,7 +277,7 @@ async def test_outcomes_of_transactions(store: Store, clock: Clock) -> None:
     assert await store.journal.outcomes([f"T{n}" for n in range(7)]) == {
         "T0": Outcome.DELIVERED, "T1": Outcome.NOT_SENT, "T2": Outcome.IN_DOUBT, "T4": Outcome.DEFERRED, "T5": Outcome.NOT_SENT, "T6": Outcome.NOT_SENT,
     }  # fmt: skip
-    clock.go(minutes=10)
+    clock.pass_(minutes=10)
     assert await store.journal.unsettled(clock.now() - timedelta(minutes=5)) == ["T3"]
     assert await store.journal.unsettled(clock.now() - timedelta(minutes=10)) == []
 
@@ -284,7 +285,7 @@ async def test_outcomes_of_transactions(store: Store, clock: Clock) -> None:
 async def test_a_hold_is_no_transaction_in_flight(store: Store, clock: Clock) -> None:
     await held(store, "H1")
     await store.admit(item("H2", of="H1"), holds(a_hold("H2")))
-    clock.go(hours=1)
+    clock.pass_(hours=1)
     assert await store.journal.unsettled(clock.now()) == []
 
 
@@ -292,7 +293,7 @@ async def test_lifted_freezes_are_deleted_with_their_addresses(store: Store, clo
     for id in ("F1", "F2"):
         await store.gate.freeze(a_freeze(id, Selector.SENDER, "bo@example.com"), event(Kind.FREEZE, id))
     await store.gate.thaw("F1", event(Kind.THAW, "F1"))
-    clock.go(days=91)
+    clock.pass_(days=91)
     await store.retain(Retention())
     left: list[Any] = []
     await store._writer.submit(lambda b: left.extend(b.select('SELECT freeze_id FROM "freeze"')))
@@ -301,7 +302,7 @@ async def test_lifted_freezes_are_deleted_with_their_addresses(store: Store, clo
 
 async def test_old_transactions_in_flight_are_forgotten(store: Store, clock: Clock) -> None:
     await store.admit(item("T1"), relays("T1"))
-    clock.go(days=8)
+    clock.pass_(days=8)
     await store.retain(Retention())
     assert await store.journal.unsettled(clock.now()) == []
     assert await store.journal.history("T1")
@@ -316,7 +317,7 @@ async def test_observed_verdicts_of_a_period(store: Store, clock: Clock) -> None
             [Event(kind=Kind.VERDICT, id=f"T{n}", at=clock.now(), data=data, private={"subject": (f"s{n}",)})]
         )
         await store.journal.record([event(Kind.OUTCOME, f"T{n}", at=clock.now())])
-        clock.go(hours=1)
+        clock.pass_(hours=1)
     judged, found = await store.journal.observed(start + timedelta(hours=1), start + timedelta(hours=7), 10)
     assert (judged, [e.id for e in found]) == (6, ["T5", "T3", "T1"])
     assert found[0].private == {"subject": ("s5",)}
@@ -331,13 +332,13 @@ async def test_what_people_get_notices_of_is_found_by_time(store: Store, clock: 
         data = {"release_at": "2026-03-02T09:00:00Z"} if n == 4 else {}
         events = [Event(kind=kind, id=f"H{n}", at=clock.now(), data=data)]
         await store.journal.record([*events, Event(kind=Kind.NOTICE, id=f"H{n}", at=clock.now())] * 2)
-        clock.go(minutes=10)
+        clock.pass_(minutes=10)
     assert await store.journal.noticed(start, clock.now()) == ["H0", "H2", "H4", "H5"]
     assert await store.journal.noticed(start + timedelta(minutes=20), start + timedelta(minutes=40)) == ["H2"]
     assert await store.journal.noticed(clock.now(), clock.now() + timedelta(days=1)) == []
     for n in range(40):
-        clock.go(minutes=1)
+        clock.pass_(minutes=1)
         await store.journal.record([Event(kind=Kind.EXPIRED, id=f"E{n}", at=clock.now())])
-    clock.go(hours=-1)
+    clock.pass_(hours=-1)
     await store.journal.record([Event(kind=Kind.EXPIRED, id="back", at=clock.now())])
     assert "back" in await store.journal.noticed(clock.now(), clock.now() + timedelta(seconds=1))

@@ -25,8 +25,9 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.proof import Bad, Proof
 from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store, open_store
+from tests.clocks import Clock
 from tests.journal.test_rows import filled, tamper
-from tests.store.making import SECRET, Clock, event, on_sqlite
+from tests.store.making import SECRET, event, on_sqlite
 
 SHORT = Retention(journal=timedelta(days=400), addresses=timedelta(days=90))
 NEWS = IncidentQuery(lists=frozenset({"news"}))
@@ -167,7 +168,7 @@ async def test_entries_written_meanwhile_are_not_checked(store: Store) -> None:
 @on_sqlite
 async def test_names_erased_meanwhile_are_not_missing(store: Store, clock: Clock) -> None:
     await filled(store, 20)
-    clock.go(days=91)
+    clock.pass_(days=91)
     await store.journal.record([event(Kind.START, "here")])
     n = await store.journal.last()
     proof = await verified(store, once(5, lambda: retained(store)))
@@ -179,10 +180,10 @@ async def test_names_erased_meanwhile_are_not_missing(store: Store, clock: Clock
 async def test_repeated_erasure_meanwhile_is_no_tampering(store: Store, clock: Clock) -> None:
     for _ in range(8):
         await filled(store, 5)
-        clock.go(days=1)
+        clock.pass_(days=1)
 
     async def another_day(n: int) -> None:
-        clock.go(days=11)
+        clock.pass_(days=11)
         await retained(store)
 
     assert (await verified(store, another_day)).first_bad is None
@@ -211,7 +212,7 @@ async def test_a_forged_erasure_entry_is_found(store: Store) -> None:
 @positions("at", [1, 2, 3, 4, 6], [1, 4])
 async def test_a_trim_during_the_walk_is_no_tampering(store: Store, clock: Clock, at: int) -> None:
     await filled(store, 20)
-    clock.go(days=401)
+    clock.pass_(days=401)
     await filled(store, 10)
     n = await store.journal.last()
     proof = await verified(store, once(at, lambda: retained(store)))
@@ -226,7 +227,7 @@ async def test_a_trim_of_all_remaining_entries_is_no_tampering(store: Store, clo
     await filled(store, 12)
 
     async def years() -> None:
-        clock.go(days=401)
+        clock.pass_(days=401)
         await filled(store, 2)
         await retained(store)
 
@@ -235,7 +236,7 @@ async def test_a_trim_of_all_remaining_entries_is_no_tampering(store: Store, clo
 
 async def test_deletions_during_a_trim_are_found(store: Store, clock: Clock) -> None:
     await filled(store, 20)
-    clock.go(days=401)
+    clock.pass_(days=401)
     await filled(store, 10)
 
     async def both() -> None:
@@ -257,7 +258,7 @@ async def test_a_deletion_up_to_a_checkpoint_is_found(store: Store) -> None:
 
 async def test_a_forged_base_excuses_nothing(store: Store, clock: Clock) -> None:
     await filled(store, 20)
-    clock.go(days=401)
+    clock.pass_(days=401)
     await filled(store, 10)
 
     async def forge() -> None:
@@ -351,7 +352,7 @@ async def test_an_outcome_after_that_moment_is_not_included(store: Store) -> Non
 @positions("at", range(1, 16, 2), [7])
 async def test_names_erased_during_a_report_are_not_missing(store: Store, clock: Clock, at: int) -> None:
     await of_news(store)
-    clock.go(days=91)
+    clock.pass_(days=91)
     await store.journal.record([event(Kind.START, "here")])
     found = await reported(store, once(at, lambda: retained(store)))
     assert found.report is not None
@@ -375,7 +376,7 @@ async def test_entries_trimmed_during_a_report_are_not_included(
     """If a verdict or outcome is trimmed meanwhile, the report is made again. Entries trimmed behind the walk are
     proved."""
     await of_news(store)
-    clock.go(days=401)
+    clock.pass_(days=401)
     await of_news(store, 4)
     found = await reported(store, once(at, lambda: retained(store)), prove=prove)
     assert found.report is not None
@@ -388,7 +389,7 @@ async def test_entries_trimmed_during_a_report_are_not_included(
 @positions("later", [0, 1, 2, 3], [2])
 async def test_entries_trimmed_between_report_and_walk_are_not_included(store: Store, clock: Clock, later: int) -> None:
     await of_news(store)
-    clock.go(days=401)
+    clock.pass_(days=401)
     await of_news(store, 4)
     transactions: list[int] = []
 
@@ -408,7 +409,7 @@ async def test_a_report_that_retention_always_overtakes_is_given_up(store: Store
     await of_news(store)
 
     async def always(_: int) -> None:
-        clock.go(days=401)
+        clock.pass_(days=401)
         await of_news(store, 2)
         await retained(store)
 
@@ -461,7 +462,7 @@ async def test_a_report_is_proved_with_the_entries_it_used(
 async def test_a_time_is_found_despite_missing_entries(store: Store, clock: Clock) -> None:
     for _ in range(5):
         await of_news(store, 2)
-        clock.go(hours=1)
+        clock.pass_(hours=1)
     await tamper(store, "DELETE FROM entry WHERE seq IN (5, 6, 7, 11, 12, 13)")
     since = clock.now() - timedelta(hours=4)
     found = await store.journal.incident(
@@ -480,7 +481,7 @@ async def test_rejected_messages_are_found_across_stretches(store: Store, clock:
     for n in range(30):
         data = {"action": "reject" if n % 3 == 0 else "relay"}
         await store.journal.record([Event(kind=Kind.VERDICT, id=f"T{n}", at=clock.now(), data=data)])
-        clock.go(minutes=1)
+        clock.pass_(minutes=1)
     ids = [e.id for e in await store.journal.rejected("T3", clock.now() - timedelta(minutes=5), 100)]
     assert ids == [f"T{n}" for n in range(3, 25, 3)]
     assert [e.id for e in await store.journal.rejected("T3", clock.now(), 4)] == ["T3", "T6", "T9", "T12"]

@@ -16,8 +16,8 @@ from smtpguard.journal import searchindex
 from smtpguard.journal.event import Event, Kind
 from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store, open_store
+from tests.clocks import Clock
 from tests.every import every
-from tests.store.making import Clock
 
 WHOLE = Retention(content=timedelta(days=30), addresses=timedelta(days=90), journal=timedelta(days=400))
 
@@ -101,10 +101,10 @@ async def test_terms_are_erased_with_names(store: Store, clock: Clock) -> None:
         [mail(store, f"M{n}", message_id=f"<{n}@desk.example>") for n in range(searchindex.STRETCH + 100)]
     )
     await written(store)
-    clock.go(days=60)
+    clock.pass_(days=60)
     await store.journal.record([mail(store, "NEW", message_id="<new@desk.example>")])
     await written(store)
-    clock.go(days=40)
+    clock.pass_(days=40)
     while (await store.retain(WHOLE)).more:
         pass
     assert await store.journal.find(["7@desk.example"], 10) == []

@@ -15,7 +15,8 @@ from smtpguard.journal import scan as journalscan
 from smtpguard.journal.event import Kind
 from smtpguard.journal.scan import Pair, verdicts
 from smtpguard.store.store import Store
-from tests.store.making import Clock, event, on_sqlite
+from tests.clocks import Clock
+from tests.store.making import event, on_sqlite
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +29,7 @@ async def journal(store: Store, clock: Clock, hours: int = 10) -> None:
     for n in range(hours):
         now = clock.now()
         await store.journal.record([event(kind, f"T{n}", at=now) for kind in (Kind.VERDICT, Kind.OUTCOME, Kind.NOTICE)])
-        clock.go(hours=1)
+        clock.pass_(hours=1)
 
 
 async def found(store: Store, clock: Clock, since: float, until: float = 0) -> list[Sequence[Pair]]:

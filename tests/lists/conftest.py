@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +14,7 @@ from smtpguard.lists.registry import Registry
 from smtpguard.lists.report import Report
 from smtpguard.lists.sync import sync
 from smtpguard.mail.address import Address
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.at = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
-
-    def __call__(self) -> datetime:
-        return self.at
-
-    def pass_(self, **lengths: float) -> None:
-        self.at += timedelta(**lengths)
+from tests.clocks import Clock
 
 
 class House:
@@ -50,7 +39,7 @@ class House:
     def sync(self, name: str, **options: Any) -> Report:
         lists, _ = build(self.sections, {}, delimiters="+")
         return sync(
-            lists[name], folder=self.folder, base=self.path, digester=self.digester, now=self.clock(), **options
+            lists[name], folder=self.folder, base=self.path, digester=self.digester, now=self.clock.now(), **options
         )
 
     def registry(self, streams: Mapping[str, Any] | None = None, **options: Any) -> Registry:
@@ -63,7 +52,7 @@ class House:
             streams=built,
             digester=self.digester,
             folder=self.folder,
-            now=self.clock,
+            now=self.clock.now,
             **options,
         )
 

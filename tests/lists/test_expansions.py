@@ -35,7 +35,7 @@ def maps(house: House) -> Callable[..., Report]:
     def of(*declared: dict[str, Any], aliases: str = "", virtual: str = "", **options: Any) -> Report:
         (house.path / "aliases").write_text(aliases)
         (house.path / "virtual").write_text(virtual)
-        return expander(house, *(declared or (ALIASES,))).sync(None, house.clock(), **options)  # type: ignore[arg-type]
+        return expander(house, *(declared or (ALIASES,))).sync(None, house.clock.now(), **options)  # type: ignore[arg-type]
 
     return of
 
@@ -77,7 +77,7 @@ def test_colleagues_behind_an_alias_stay_colleagues(house: House) -> None:
         f"team: {', '.join(f'c{n}@example.com' for n in range(8))}\nmixed: team, k0@kund.se\n"
     )
     registry = house.registry(expansions=True, customers_here=False)
-    assert expander(house, ALIASES, registry=registry).sync(None, house.clock()).ok  # type: ignore[arg-type]
+    assert expander(house, ALIASES, registry=registry).sync(None, house.clock.now()).ok  # type: ignore[arg-type]
     registry.reopen()
     team, mixed = (registry.classify([Address.parse(f"{name}@example.com")]) for name in ("team", "mixed"))
     assert (team.list_addresses, team.customers) == (Count(0, 0), Count(0, 0))
@@ -165,21 +165,21 @@ def test_expansions_are_as_fresh_as_their_lists(house: House, maps: Callable[...
     assert reached(house, "all@example.com").customers == Count(0, 0)
     registry = house.registry(expansions=True)
     keeping = expander(house, ALIASES, registry=registry)
-    (info,) = keeping.due(house.clock())
-    assert keeping.sync(info, house.clock()).ok
-    assert not keeping.due(house.clock())
+    (info,) = keeping.due(house.clock.now())
+    assert keeping.sync(info, house.clock.now()).ok
+    assert not keeping.due(house.clock.now())
     house.clock.pass_(minutes=2)
     (house.path / "news.csv").write_text(
         "email\n" + "".join(f"{n}@kund.se\n" for n in ("zoe", "bo", "ida", "per", "a", "b"))
     )
     assert house.sync("news").ok
-    assert keeping.due(house.clock()), "a person was added to a list"
-    assert keeping.sync(info, house.clock()).changed
+    assert keeping.due(house.clock.now()), "a person was added to a list"
+    assert keeping.sync(info, house.clock.now()).changed
     assert registry.classify([Address.parse("all@example.com")]).customers == Count(0, 0), "looked at once a second"
     house.clock.pass_(seconds=2)
     assert registry.classify([Address.parse("all@example.com")]).customers == Count(4, 4)
     house.clock.pass_(minutes=16)
-    assert keeping.due(house.clock())
+    assert keeping.due(house.clock.now())
 
 
 def test_a_very_large_expansion_counts_once(house: House, maps: Callable[..., Report]) -> None:
@@ -212,7 +212,7 @@ def test_an_unreadable_map_leaves_the_last_data_in_use(
     assert News.REPLACED in maps(aliases=FINE).news
     house.clock.pass_(minutes=1)
     if aliases is None:
-        report = expander(house, {**ALIASES, "aliases": "gone"}).sync(None, house.clock())  # type: ignore[arg-type]
+        report = expander(house, {**ALIASES, "aliases": "gone"}).sync(None, house.clock.now())  # type: ignore[arg-type]
     else:
         report = maps(aliases=aliases)
     assert problem in report.problem
@@ -255,7 +255,7 @@ def test_an_unchanged_map_is_not_read_again(house: House, maps: Callable[..., Re
     maps(aliases=FINE)
     assert not known.look()
     assert known.items() is before
-    assert known.read_at == house.clock() != read_at
+    assert known.read_at == house.clock.now() != read_at
     maps(aliases=FINE + "more: k1@kund.se, k2@kund.se\n")
     assert known.look()
 
@@ -281,7 +281,7 @@ def test_a_damaged_file_leaves_the_last_data_in_use(house: House, maps: Callable
 
 def test_without_a_sync_or_declaration_nothing_expands(house: House, maps: Callable[..., Report]) -> None:
     assert reached(house, "all@example.com").internal == Count(1, 1)
-    assert not expander(house).due(house.clock())
+    assert not expander(house).due(house.clock.now())
     maps(aliases=FINE)
     assert house.registry().classify([Address.parse("all@example.com")]).customers == Count(0, 0)
     assert EXPANSIONS not in house.sections
@@ -292,7 +292,7 @@ def test_a_sync_stops_when_asked_to(house: House, maps: Callable[..., Report]) -
     stopping = Expander(
         (ALIASES,), house.registry(expansions=True), folder=house.folder, base=Path(house.path), stop=lambda: True
     )
-    assert "stopped before its end" in stopping.sync(stopping.info, house.clock()).problem
+    assert "stopped before its end" in stopping.sync(stopping.info, house.clock.now()).problem
 
 
 def test_an_unexpected_error_leaves_the_last_data_in_use(

@@ -184,7 +184,7 @@ def test_expanded_addresses_have_other_names_too(ready: House, parse: Parse, add
     registry = ready.registry(**options)
     expander = Expander([{"aliases": "aliases", "domains": ["example.com"]}], ready.registry(**options),
                         folder=ready.folder, base=ready.path)  # fmt: skip
-    assert expander.sync(expander.info, ready.clock()).ok
+    assert expander.sync(expander.info, ready.clock.now()).ok
     registry.reopen()
     assert (registry.classify(parse(address)).recipients[0].kind is Kind.LIST) is is_list
 

@@ -37,7 +37,7 @@ def has_member(house: House, text: str) -> bool:
 def index_status(house: House) -> IndexStatus:
     lists, _ = build(house.sections, {})
     shelf = Shelf(house.folder, house.digester.key_id)
-    shelf.look(lists.values(), house.clock())
+    shelf.look(lists.values(), house.clock.now())
     return shelf.statuses["news"]
 
 
@@ -52,7 +52,7 @@ def test_people_in_several_sources_count_once(both: House) -> None:
 
 def test_a_failing_source_keeps_its_last_good_index(both: House) -> None:
     both.sync("news")
-    began = both.clock()
+    began = both.clock.now()
     both.clock.pass_(hours=20)
     (both.path / "more.txt").unlink()
     both.list("news", [*ONE, *TWO[:2], "new@kund.se"])

@@ -39,8 +39,11 @@ def test_a_first_sync_and_an_unchanged_one(house: House) -> None:
     assert (again.ok, again.changed, again.people, again.sources[0].read_at) == (True, False, 100, first.at)
     assert again.sources[0].checked_at == again.at
     stat = index_path(house.folder, "news").stat()
-    assert (stat.st_ino, stat.st_mtime) == (inode, house.clock().timestamp())  # not read again, and known to be fresh
-    assert house.sync("news", force=True).sources[0].read_at == house.clock()
+    assert (stat.st_ino, stat.st_mtime) == (
+        inode,
+        house.clock.now().timestamp(),
+    )  # not read again, and known to be fresh
+    assert house.sync("news", force=True).sources[0].read_at == house.clock.now()
 
 
 def test_new_people_are_added(house: House) -> None:
@@ -88,7 +91,7 @@ def test_an_implausible_source_keeps_the_last_good_index(house: House, members: 
 
     assert re.search(problem, report.problem)
     assert index(house).version == before == report.version
-    assert index_path(house.folder, "news").stat().st_mtime < house.clock().timestamp()
+    assert index_path(house.folder, "news").stat().st_mtime < house.clock.now().timestamp()
     assert sorted(p.name for p in house.folder.iterdir()) == ["news.index", "news.json", "news.sources"]
     assert len(list((house.folder / "news.sources").iterdir())) == 1, "no draft is left behind"
 
@@ -214,7 +217,7 @@ def test_lists_are_due_by_their_refresh_time(house: House) -> None:
     house.list("quiet")
     lists, _ = build(house.sections, {})
     refresher = Refresher(lists, folder=house.folder, base=house.path, digester=house.digester)
-    now = house.clock()
+    now = house.clock.now()
 
     assert [i.name for i in refresher.due(now)] == ["news"]
     assert refresher.next_at() is None

@@ -26,8 +26,9 @@ from smtpguard.policy.verdict import Action, Held, Verdict
 from smtpguard.store.archive import Archive
 from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store, open_store
+from tests.clocks import Clock
 from tests.mailings.test_mailingbatch import admit, of, outcome, person
-from tests.store.making import CONTENT, SECRET, Clock, a_hold, event, on_sqlite, release
+from tests.store.making import CONTENT, SECRET, a_hold, event, on_sqlite, release
 
 LIST = person("news v1", weight=1200, lists=("offers",))
 
@@ -109,14 +110,14 @@ async def test_a_release_is_pending_until_an_attempt_and_then_in_doubt(store: St
     await hold(store, "H1", LIST)
     assert await tally(store) == Tally(held=1200)
     await approved(store, "H1")
-    clock.go(days=1)
+    clock.pass_(days=1)
     assert await tally(store) == Tally(admitted=1200)
     lease = await leased(store, "H1-release")
     begun = last(lease, Delivered.IN_DOUBT, clock, 1, [LIST.digest])
     assert await store.outbox.settle(lease, begun, [])
     assert await tally(store) == Tally(doubted=1200)
     assert await statuses(store, "news v1") == [CopyStatus.DOUBTED]
-    clock.go(days=1)
+    clock.pass_(days=1)
     assert await tally(store) == Tally(doubted=1200), "the process was killed, and a freeze stands, say"
     (grown,) = await Archive(store).growth((await one(store)).mailing_id)
     assert (grown.sent, grown.held) == (0, 1200)
@@ -164,7 +165,7 @@ async def test_a_partly_failed_release(store: Store, clock: Clock) -> None:
     ]
     await store.outbox.settle(lease, outcomes, [])
     assert await tally(store) == Tally(relayed=1, refused=1, admitted=1)
-    clock.go(minutes=2)
+    clock.pass_(minutes=2)
     again = await leased(store, "H1-release")
     assert again.settled == Settled(sent=1, failed=1)
     settled = Settled(sent=1, failed=1, doubted=1)
@@ -223,7 +224,7 @@ async def test_a_message_without_an_outcome_stays_in_doubt(store: Store, clock: 
     await store.journal.record([event(Kind.IN_DOUBT, "T1")])
     assert await tally(store) == Tally(doubted=30, admitted=1)
     assert (await one(store)).out == 31
-    clock.go(days=8)
+    clock.pass_(days=8)
     while (await store.retain(Retention())).more:
         pass
     assert await tally(store) == Tally(doubted=31), "without an outcome for days, as a process that died leaves it"
@@ -359,7 +360,7 @@ async def test_fates_agree_with_a_model(store: Store, url: str, clock: Clock) ->
     waiting: dict[str, tuple[str, ...]] = {}  # held
     outbox: dict[str, tuple[str, ...]] = {}  # approved
     for n in range(220 if url.startswith("sqlite") else 80):
-        clock.go(minutes=2)
+        clock.pass_(minutes=2)
         names = tuple(rng.sample("abcdef", rng.randrange(1, 4)))
         match rng.choice(["relay", "relay", "hold", "outcome", "outcome", "decide", "attempt", "attempt"]):
             case "relay":
@@ -461,7 +462,7 @@ async def test_the_chart_is_by_time_of_delivery(store: Store, clock: Clock) -> N
     await outcome(store, "T1", "relayed")
     await hold(store, "H1", person("bo"))
     await admit(store, of("T2", "put-off", content="2"), Action.DEFER)
-    clock.go(hours=1)
+    clock.pass_(hours=1)
     await approved(store, "H1")
     lease = await leased(store, "H1-release")
     assert await store.outbox.settle(lease, last(lease, Delivered.SENT, clock, 0, [person("bo").digest]), [])
@@ -490,28 +491,28 @@ async def test_arrival_and_departure_are_separate_times(store: Store, clock: Clo
     began = clock.now()
     await admit(store, of("T1", "kim"))
     assert await went(store) == (None, None), "it is on its way"
-    clock.go(seconds=20)
+    clock.pass_(seconds=20)
     await relayed(store, "T1", clock)
     first = clock.now()
     assert await went(store) == (first, first)
-    clock.go(minutes=5)
+    clock.pass_(minutes=5)
     await hold(store, "H1", person("bo"))
     await admit(store, of("T2", "put-off", content="2"))
     await store.journal.record(
         [event(Kind.OUTCOME, "T2", at=clock.now(), outcome="refused", replies=["451 4.7.1 Later"])]
     )
     assert await went(store) == (first, first)
-    clock.go(hours=1)
+    clock.pass_(hours=1)
     await admit(store, of("T3", "put-off", content="2"))
     await relayed(store, "T3", clock)
     again = clock.now()
-    clock.go(minutes=5)
+    clock.pass_(minutes=5)
     await approved(store, "H1")
     lease = await leased(store, "H1-release")
-    clock.go(seconds=20)
+    clock.pass_(seconds=20)
     assert await store.outbox.settle(lease, last(lease, Delivered.SENT, clock, 0, [person("bo").digest]), [])
     released = clock.now()
-    clock.go(minutes=5)
+    clock.pass_(minutes=5)
     await admit(store, of("T4", "kim", content="another"))
     await relayed(store, "T4", clock)
     mailing = await one(store)
@@ -536,7 +537,7 @@ async def test_the_departure_is_counted_within_the_batch(store: Store, clock: Cl
 @pytest.mark.parametrize("by_wire", [True, False])
 async def test_the_colleagues_part_has_a_departure(store: Store, clock: Clock, by_wire: bool) -> None:
     await hold(store, "H1", LIST, apart=["ulf"], by_wire=by_wire)
-    clock.go(minutes=5)
+    clock.pass_(minutes=5)
     if by_wire:
         await store.journal.record([event(Kind.OUTCOME, "H1", at=clock.now(), outcome="relayed", part=True)])
     else:
@@ -548,10 +549,10 @@ async def test_the_colleagues_part_has_a_departure(store: Store, clock: Clock, b
 @on_sqlite
 async def test_a_doubt_that_ends_departs_at_its_outcome(store: Store, clock: Clock) -> None:
     await admit(store, of("T1", "kim"))
-    clock.go(minutes=15)
+    clock.pass_(minutes=15)
     await store.journal.record([event(Kind.IN_DOUBT, "T1", at=clock.now())])
     assert await went(store) == (None, None)
-    clock.go(minutes=15)
+    clock.pass_(minutes=15)
     await relayed(store, "T1", clock)
     assert await went(store) == (clock.now(), clock.now())
     (point,) = await Archive(store).growth((await one(store)).mailing_id)

@@ -18,8 +18,9 @@ from smtpguard.mailings.model import CopyStatus, set_of
 from smtpguard.policy.freezing import Selector
 from smtpguard.policy.verdict import Held, Relayed
 from tests import program
+from tests.clocks import MONDAY
 from tests.guard.campaign import ANNA, EVA, OMAR, documents
-from tests.guard.house import MEMBERS, MONDAY, RAMADAN, FakePassage, index
+from tests.guard.house import MEMBERS, RAMADAN, FakePassage, index
 from tests.mailings.correcting import GOT, MAY, Correcting, correcting, digest
 
 OTHER = MEMBERS[10]

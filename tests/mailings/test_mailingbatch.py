@@ -24,7 +24,8 @@ from smtpguard.policy.verdict import Action, Deferred, Verdict
 from smtpguard.reading.fingerprint import Identity, Sketch
 from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store, open_store
-from tests.store.making import SECRET, Clock, Gathered, event, item, on_sqlite, relays
+from tests.clocks import Clock
+from tests.store.making import SECRET, Gathered, event, item, on_sqlite, relays
 
 CUSTOMERS = Ask(fact="mailing.customers", key="", window_seconds=DAY)
 REACH = Ask(fact="mailing.reach", key="", window_seconds=DAY)
@@ -36,7 +37,7 @@ SPRING = Identity(exact="spring")
 async def test_every_mailing_is_on_one_page(store: Store, clock: Clock) -> None:
     for n in range(7):
         if n % 3 == 0:
-            clock.go(seconds=1)
+            clock.pass_(seconds=1)
         await admit(store, of(f"T{n}", "a", identity=Identity(exact=f"mailing {n}")))
     whole = [one.mailing_id for one in await store.mailings.newest()]
     assert len(whole) == 7
@@ -140,10 +141,10 @@ async def test_a_possible_customer_is_certain_once_the_list_has_an_index(store: 
 @on_sqlite
 async def test_the_window_slides_and_a_retry_does_not_prolong(store: Store, clock: Clock) -> None:
     await admit(store, of("T1", "a", "b", content="one"))
-    clock.go(hours=12)
+    clock.pass_(hours=12)
     await admit(store, of("T2", "a", content="one"))
     await admit(store, of("T3", "b", "c", content="another"))
-    clock.go(hours=12, seconds=1)
+    clock.pass_(hours=12, seconds=1)
     assert await counts(store, of("T4", "d")) == (3, 3, 3), "a's only copy is a day old"
 
 
@@ -294,7 +295,7 @@ async def test_a_mailing_ends_after_a_long_pause(store: Store, clock: Clock) -> 
     run."""
     for id in ("T1", "T2", "T3"):
         await admit(store, of(id, id))
-    clock.go(days=15)
+    clock.pass_(days=15)
     assert await counts(store, of("T4", "d")) == (1, 1, 1)
     assert await counts(store, of("T5", "e")) == (2, 2, 2)
     assert len(await store.mailings.newest()) == 2
@@ -309,7 +310,7 @@ async def test_people_stay_counted_after_the_window(store: Store, clock: Clock) 
     for day, people in enumerate(("ab", "bc", "cd", "de")):
         live = await admit(store, replace(of(f"T{day}", *people), asks=(CUSTOMERS, ever)))
         said.append((live.counts[CUSTOMERS], live.counts[ever]))
-        clock.go(days=3 if day < 2 else 7)
+        clock.pass_(days=3 if day < 2 else 7)
         await store.journal.record([event(Kind.EXPORTED, f"E{day}")])
         await store.retain(keep)
     assert said == [(2, 2), (2, 3), (2, 4), (2, 5)]
@@ -320,19 +321,19 @@ async def test_letters_are_forgotten_first_and_the_rest_with_addresses(store: St
     many = [f"p{n}" for n in range(rows.FEW)]
     await admit(store, of("T1", "a", identity=Identity(exact="letter")))
     await admit(store, of("T2", *many, identity=Identity(exact="mailing")))
-    clock.go(days=3)
+    clock.pass_(days=3)
     await admit(store, of("T3", "a", identity=Identity(exact="newest")))
     assert (await store.retain(keep)).mailings == 1
     assert {m.messages for m in await store.mailings.newest()} == {1}
     assert len(await store.mailings.newest()) == 2
-    clock.go(days=15)
+    clock.pass_(days=15)
     await admit(store, of("T4", "a", identity=Identity(exact="newest of all")))
     await store.retain(keep)
     assert await counts(store, of("T5", "z", identity=Identity(exact="mailing"))) == (1, 1, 1), "it was over"
     [old] = [m for m in await store.mailings.newest() if m.people.all == rows.FEW]
     assert len(await store.mailings.reached_by(old.mailing_id, [person(p).digest for p in many])) == rows.FEW
     last = (await store.mailings.newest())[0]
-    clock.go(days=91)
+    clock.pass_(days=91)
     await store.retain(keep)
     assert await store.mailings.find(old.mailing_id) is None
     assert await store.mailings.reached_by(old.mailing_id, [person(p).digest for p in many]) == {}
@@ -357,7 +358,7 @@ async def test_counts_agree_with_a_model(store: Store, url: str, tmp_path: Path,
     seen: dict[str, dict[str, tuple[Any, str]]] = {}  # mailing -> person -> (newest time, content)
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock) as other:
         for n in range(150 if url.startswith("sqlite") else 60):
-            clock.go(minutes=rng.choice([0, 0, 1, 60, 500]))
+            clock.pass_(minutes=rng.choice([0, 0, 1, 60, 500]))
             mailing, content = rng.choice("xy"), f"c{rng.randrange(12)}"
             names = rng.sample("abcdefgh", rng.randrange(1, 5))
             action = rng.choice([Action.RELAY, Action.RELAY, Action.DEFER])

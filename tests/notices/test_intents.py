@@ -23,7 +23,8 @@ from smtpguard.notices.noticedata import UNSAID, nameable
 from smtpguard.outbox.model import Intent
 from smtpguard.policy.verdict import Deferred, Held, Relayed
 from smtpguard.reading.marks import Mark, Side
-from tests.guard.house import DOCUMENTS, MEMBERS, MONDAY, RAMADAN, FakePassage, House, house
+from tests.clocks import MONDAY
+from tests.guard.house import DOCUMENTS, MEMBERS, RAMADAN, FakePassage, House, house
 
 COMMON = {"notice", "hold_id", "subject", "message_id", "from", "language", "recipients", "reach", "reach_at_least",
           "lists", "sensitive", "summary", "part", "writer"}  # fmt: skip

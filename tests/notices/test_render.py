@@ -23,16 +23,9 @@ from smtpguard.mail.message import Message
 from smtpguard.notices.notice import SAMPLE, NoticeHead, NoticeTemplates
 from smtpguard.notices.render import Renderer, Sign
 from smtpguard.outbox.model import Intent, IntentKind
+from tests.clocks import Clock
 
 RAW = Message.of(b"Subject: Nyheter\r\nMessage-ID: <m1@example.com>\r\n\r\nText\r\n")
-
-
-class Clock:
-    def now(self) -> datetime:
-        return datetime(2026, 3, 3, 13, 5, tzinfo=UTC)
-
-    def monotonic(self) -> float:
-        return 0
 
 
 class Contents:
@@ -62,7 +55,7 @@ def renderer(sign: Sign | None = None, templates: Path | None = None) -> Rendere
         ledger=cast(Ledger, Contents()),
         in_force=lambda: cast(InForce, None),
         templates=lambda: NoticeTemplates(head),
-        clock=Clock(),
+        clock=Clock(datetime(2026, 3, 3, 13, 5, tzinfo=UTC)),
         reporting_mta="guard.example.com",
         sign=sign,
     )
@@ -112,7 +105,7 @@ async def test_a_chosen_language_precedes_the_organizations(chosen: str, languag
         ledger=cast(Ledger, Contents()),
         in_force=lambda: cast(InForce, SimpleNamespace(registry=SimpleNamespace(digester=Digester(bytes(32), "+")))),
         templates=lambda: templates,
-        clock=Clock(),
+        clock=Clock(datetime(2026, 3, 3, 13, 5, tzinfo=UTC)),
         reporting_mta="guard.example.com",
         chosen=of,
     )

@@ -23,10 +23,10 @@ from smtpguard.observe.figures import Waiting
 from smtpguard.observe.metrics import Held
 from smtpguard.policy.freezing import Selector
 from smtpguard.store.store import Store
+from tests.clocks import Clock
 from tests.store.making import (
     POLICY,
     T0,
-    Clock,
     a_freeze,
     a_hold,
     event,
@@ -64,7 +64,7 @@ async def test_an_empty_store(store: Store) -> None:
 @on_sqlite
 async def test_waiting_holds_and_their_deadlines(store: Store, clock: Clock) -> None:
     await held(store, "H1", expires_at=T0 + timedelta(hours=10))
-    clock.go(hours=1)
+    clock.pass_(hours=1)
     await held(store, "H2", at=clock.now(), to=("d@list.example",), expires_at=T0 + timedelta(hours=2))
     await held(store, "H3", at=clock.now(), to=("e@list.example",))
     copy = a_hold("H4", at=clock.now(), to=("f@list.example",), primary="H1", expires_at=T0 + timedelta(hours=2))
@@ -75,10 +75,10 @@ async def test_waiting_holds_and_their_deadlines(store: Store, clock: Clock) -> 
         "a copy counts with its primary hold"
     )
     assert found.kept_bytes > 0
-    clock.go(hours=1)
+    clock.pass_(hours=1)
     found = await look(store)
     assert (found.holds, found.near, found.overdue) == (2, 1, 1)
-    clock.go(hours=6)
+    clock.pass_(hours=6)
     found = await look(store)
     assert (found.holds, found.near, found.overdue) == (2, 2, 1)
 
@@ -96,13 +96,13 @@ async def test_the_outbox_by_due_and_later(store: Store, clock: Clock) -> None:
     await store.journal.record([], [notice("N2"), replace(notice("N3"), not_before=T0 + timedelta(hours=1))])
     found = await look(store)
     assert (found.due, found.due_at, found.later) == (2, T0, 1), "the release waits for its approval"
-    clock.go(minutes=5)
+    clock.pass_(minutes=5)
     await store.holds.change("H1", lambda h: Change(hold=replace(h, state=State.APPROVED)))
     assert (await look(store)).due == 3
     leased = await store.outbox.lease("me", 2, 60)
     assert len(leased) == 2
     assert (await look(store)).due == 1, "the others are leased"
-    clock.go(minutes=2)
+    clock.pass_(minutes=2)
     found = await look(store)
     assert (found.due, found.due_at) == (3, T0), "their leases have lapsed"
     await store.gate.freeze(a_freeze(selector=Selector.LIST, value="ramadan-greetings"), event(Kind.FREEZE, "F1"))
@@ -117,7 +117,7 @@ async def test_an_overdue_approval(store: Store, clock: Clock) -> None:
     due = clock.now() + timedelta(minutes=1)
     await store.holds.change("H1", lambda h: Change(hold=replace(h, release_at=due)))
     assert ((await look(store)).due, (await look(store)).holds) == (0, 1)
-    clock.go(minutes=2)
+    clock.pass_(minutes=2)
     found = await look(store)
     assert (found.due, found.due_at) == (1, due)
     await store.gate.freeze(a_freeze(), event(Kind.FREEZE, "F1"))
@@ -138,7 +138,7 @@ async def test_verdicts_without_an_outcome(store: Store, clock: Clock) -> None:
     store.journal.note(event(Kind.OUTCOME, "T1", outcome="relayed"))
     await store.journal.record([event(Kind.IN_DOUBT, "T2")])
     assert ((found := await look(store)).relaying, found.unsettled) == (1, 0)
-    clock.go(minutes=16)
+    clock.pass_(minutes=16)
     assert ((found := await look(store)).relaying, found.unsettled) == (1, 1)
 
 
@@ -149,7 +149,7 @@ async def test_active_freezes(store: Store, clock: Clock) -> None:
         a_freeze("F2", Selector.SENDER, "anna@example.com", until=T0 + timedelta(hours=1)), event(Kind.FREEZE, "F2")
     )
     assert [f.freeze_id for f in (await look(store)).freezes] == ["F1", "F2"]
-    clock.go(hours=1)
+    clock.pass_(hours=1)
     assert [f.freeze_id for f in (await look(store)).freezes] == ["F1"], "expired, but not lifted yet"
     await store.gate.thaw("F1", event(Kind.THAW, "F1"))
     assert (await look(store)).freezes == ()

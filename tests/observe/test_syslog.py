@@ -16,8 +16,8 @@ from smtpguard.config.yaml import load_yaml
 from smtpguard.journal.note import notes_in, read
 from smtpguard.observe.witnessing import Syslog
 from smtpguard.store.store import Store
+from tests.clocks import Clock
 from tests.observe.test_witnessing import signed
-from tests.store.making import Clock
 
 _MESSAGE = re.compile(
     r"<109>1 \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z guard\.example\.com smtpguard \d+ checkpoint - checkpoint of entry \d+: "

@@ -18,9 +18,10 @@ from smtpguard.journal.timestamp import FILE, Timestamp, Unproven, checked, line
 from smtpguard.observe.figures import hooks_behind
 from smtpguard.observe.witnessing import AGAIN_SECONDS, WARN_SECONDS, Timestamping, Witnessing
 from smtpguard.store.store import Store
+from tests.clocks import Clock
 from tests.journal.test_rows import filled
 from tests.observe.authority import DAY, Authority
-from tests.store.making import Clock, on_sqlite
+from tests.store.making import on_sqlite
 
 URL = "https://witness.example.org/guard?for=us"
 
@@ -85,9 +86,9 @@ async def test_a_refused_checkpoint_is_sent_again(
     witness.status = 503
     for _ in range(3):
         assert await one.give() == 0
-        clock.go(minutes=3)
+        clock.pass_(minutes=3)
     assert len([r for r in caplog.records if "did not take" in r.message]) == 1
-    clock.go(seconds=WARN_SECONDS)
+    clock.pass_(seconds=WARN_SECONDS)
     assert await one.give() == 0
     warned = [record.message for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warned) == 2
@@ -99,7 +100,7 @@ async def test_a_refused_checkpoint_is_sent_again(
     refused = (await store.ask(hooks_behind))[WITNESS]
     assert (refused.told, clock.now() - (refused.failing_since or clock.now())) == (4, timedelta(minutes=19))
     witness.status = 204
-    clock.go(minutes=3)
+    clock.pass_(minutes=3)
     assert await one.give() == 2
     assert (await store.ask(hooks_behind))[WITNESS].failing_since is None
     await one.close()
@@ -177,12 +178,12 @@ async def test_the_newest_checkpoint_is_stamped_once_an_hour(
     assert await one.give() == 0, "there is none"
     await signed(store, 2)
     assert await one.give() == 1
-    clock.go(minutes=59)
+    clock.pass_(minutes=59)
     await signed(store)
     assert await one.give() == 0
-    clock.go(minutes=1)
+    clock.pass_(minutes=1)
     assert await one.give() == 1
-    clock.go(hours=2)
+    clock.pass_(hours=2)
     assert await one.give() == 0, "there is nothing new"
     asked = authority.asked[0]
     assert (asked.method, asked.headers["content-type"]) == ("POST", "application/timestamp-query")
@@ -206,13 +207,13 @@ async def test_while_it_is_away_it_is_asked_each_minute_and_the_log_says_so(
     for _ in range(3):
         assert await one.give() == 0
         assert await one.give() == 0, "not before a minute"
-        clock.go(seconds=int(AGAIN_SECONDS))
+        clock.pass_(seconds=int(AGAIN_SECONDS))
     assert len(authority.asked) == 3
     said = [record.message for record in caplog.records if "did not take" in record.message]
     assert said == [
         "the time-stamp authority did not take a checkpoint: HTTP 503: until it does, only this host vouches for the journal"
     ]
-    clock.go(seconds=int(WARN_SECONDS))
+    clock.pass_(seconds=int(WARN_SECONDS))
     authority.status = 200
     with caplog.at_level(logging.INFO):
         assert await one.give() == 1

@@ -24,7 +24,8 @@ from smtpguard.outbox import delivery
 from smtpguard.outbox.attempt import MAX_DOUBTS
 from smtpguard.outbox.delivery import Delivery
 from smtpguard.outbox.model import NONE_YET, AttemptResult, Delivered, Intent, IntentKind, Lease, Settled
-from tests.guard.house import KEY, MONDAY, Clock, house
+from tests.clocks import MONDAY, Clock
+from tests.guard.house import KEY, house
 from tests.guard.office import BO, LATER, NO, OK, ULF, FakeRenderer, Office
 
 

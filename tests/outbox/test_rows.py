@@ -15,7 +15,8 @@ from smtpguard.outbox import rows
 from smtpguard.outbox.model import AttemptResult, Delivered, Intent, Lease
 from smtpguard.policy.freezing import Freeze, Selector
 from smtpguard.store.store import Store
-from tests.store.making import T0, Clock, a_freeze, event, held, notice, on_sqlite, recipient, release
+from tests.clocks import Clock
+from tests.store.making import T0, a_freeze, event, held, notice, on_sqlite, recipient, release
 
 
 async def approved(store: Store, id: str, *to: str, **more: object) -> None:
@@ -92,9 +93,9 @@ async def test_a_lease_has_one_owner(store: Store) -> None:
 async def test_an_expired_lease_returns_in_doubt_and_fences_the_old_owner(store: Store, clock: Clock) -> None:
     await approved(store, "H1")
     [old] = await store.outbox.lease("a", 10, 60)
-    clock.go(seconds=59)
+    clock.pass_(seconds=59)
     assert await store.outbox.lease("b", 10, 60) == ()
-    clock.go(seconds=1)
+    clock.pass_(seconds=1)
     [new] = await store.outbox.lease("b", 10, 60)
     assert (new.token, new.attempts) == (2, 1)
     entries = len(await store.journal.entries())
@@ -112,7 +113,7 @@ async def test_an_expired_lease_returns_in_doubt_and_fences_the_old_owner(store:
 async def test_a_late_owner_may_settle_without_another_lease(store: Store, clock: Clock) -> None:
     await approved(store, "H1")
     [lease] = await store.outbox.lease("a", 10, 60)
-    clock.go(hours=1)
+    clock.pass_(hours=1)
     assert await store.outbox.settle(lease, [sent("c@list.example")], [])
 
 
@@ -132,7 +133,7 @@ async def test_frozen_releases_are_skipped(store: Store, clock: Clock) -> None:
     freeze = a_freeze("F1", Selector.LIST, "ramadan-greetings", until=T0 + timedelta(hours=1))
     await store.gate.freeze(freeze, event(Kind.FREEZE, "F1"))
     assert ids(await store.outbox.lease("me", 10, 60)) == ["H3-release", "N1"]
-    clock.go(hours=1)
+    clock.pass_(hours=1)
     assert len(await store.outbox.lease("me", 2, 60)) == 2
 
 
@@ -153,7 +154,7 @@ async def test_many_frozen_entries_do_not_hide_another(store: Store, clock: Cloc
     await store.holds.change(
         "H1", lambda h: Change(hold=replace(h, state=State.APPROVED), intents=tuple(map(stopped, range(250))))
     )
-    clock.go(seconds=1)
+    clock.pass_(seconds=1)
     await approved(store, "H2", lists=("newsletter",))
     await store.gate.freeze(a_freeze("F1", Selector.LIST, "ramadan-greetings"), event(Kind.FREEZE, "F1"))
     assert ids(await store.outbox.lease("me", 5, 60)) == ["H2-release"]
@@ -175,13 +176,13 @@ async def test_frozen_entries_are_not_looked_at_twice_a_second(
     await store.gate.freeze(a_freeze("F1", Selector.LIST, "ramadan-greetings"), event(Kind.FREEZE, "F1"))
     for _ in range(3):
         assert not await store.outbox.lease("me", 10, 60)
-        clock.go(seconds=1)
+        clock.pass_(seconds=1)
     assert len(looked) == 3
     await approved(store, "H3", lists=("newsletter",))
     await approved(store, "H4")
     assert ids(await store.outbox.lease("me", 10, 60)) == ["H3-release"]
     assert sorted(looked) == ["H0", "H1", "H2", "H3", "H4"]
-    clock.go(seconds=15)
+    clock.pass_(seconds=15)
     assert not await store.outbox.lease("me", 10, 60)
     assert len(looked) == 9, "after a while again: a hold may have changed"
     await store.gate.thaw("F1", event(Kind.THAW, "F1"))
@@ -192,5 +193,5 @@ async def test_frozen_entries_are_not_looked_at_twice_a_second(
 async def test_an_entry_is_not_leased_before_its_time(store: Store, clock: Clock) -> None:
     await store.journal.record([], [replace(notice("N1"), not_before=T0 + timedelta(hours=8))])
     assert await store.outbox.lease("me", 10, 60) == ()
-    clock.go(hours=8)
+    clock.pass_(hours=8)
     assert ids(await store.outbox.lease("me", 10, 60)) == ["N1"]

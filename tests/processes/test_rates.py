@@ -11,14 +11,7 @@ from pathlib import Path
 import pytest
 
 from smtpguard.processes.rates import Quota, Rates
-
-
-class Clock:
-    def __init__(self, now: float = 5000.0) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
+from tests.clocks import Seconds
 
 
 def quota(count: int = 3, name: str = "client 192.0.2.1", seconds: float = 60, unit: str = "recipients") -> Quota:
@@ -26,12 +19,12 @@ def quota(count: int = 3, name: str = "client 192.0.2.1", seconds: float = 60, u
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> Seconds:
+    return Seconds()
 
 
 @pytest.fixture
-def rates(tmp_path: Path, clock: Clock) -> Iterator[Rates]:
+def rates(tmp_path: Path, clock: Seconds) -> Iterator[Rates]:
     made = Rates(tmp_path / "rates", b"secret", monotonic=clock)
     yield made
     made.close()
@@ -42,7 +35,7 @@ def taken(rates: Rates, wanted: Quota, times: int) -> int:
 
 
 @pytest.mark.parametrize("seconds", [1, 60, 86400])
-def test_every_window_stays_within_the_limit(rates: Rates, clock: Clock, seconds: int) -> None:
+def test_every_window_stays_within_the_limit(rates: Rates, clock: Seconds, seconds: int) -> None:
     rng, times = random.Random(seconds), list[float]()
     wanted = quota(20, seconds=seconds)
     for _ in range(3000):
@@ -82,7 +75,7 @@ def test_processes_share_the_counts(tmp_path: Path) -> None:
         pid = os.fork()
         if pid == 0:
             try:
-                rates = Rates(tmp_path / "rates", b"secret", monotonic=Clock())
+                rates = Rates(tmp_path / "rates", b"secret", monotonic=Seconds())
                 got = sum(taken(rates, quota(n, name=f"client {n}"), 400) for n in (701, 702))
                 os.write(writing, struct.pack("i", got))
             finally:
@@ -95,7 +88,7 @@ def test_processes_share_the_counts(tmp_path: Path) -> None:
     os.close(writing)
 
 
-def test_beyond_the_rows_the_smallest_counts_are_dropped(tmp_path: Path, clock: Clock) -> None:
+def test_beyond_the_rows_the_smallest_counts_are_dropped(tmp_path: Path, clock: Seconds) -> None:
     rates = Rates(tmp_path / "rates", b"secret", rows=64, monotonic=clock)
     greedy = quota(50, name="client greedy")
     assert taken(rates, greedy, 60) == 50
@@ -104,7 +97,7 @@ def test_beyond_the_rows_the_smallest_counts_are_dropped(tmp_path: Path, clock: 
     rates.close()
 
 
-def test_stops_are_reported_once_a_minute_for_all_processes(rates: Rates, tmp_path: Path, clock: Clock) -> None:
+def test_stops_are_reported_once_a_minute_for_all_processes(rates: Rates, tmp_path: Path, clock: Seconds) -> None:
     other = Rates(tmp_path / "rates", b"secret", monotonic=clock)
     assert rates.stopped(60) == {}
     anna = quota(1, name="login anna" + "ä" * 60)
@@ -123,7 +116,7 @@ def test_stops_are_reported_once_a_minute_for_all_processes(rates: Rates, tmp_pa
     other.close()
 
 
-def test_counts_of_another_boot_do_not_apply(tmp_path: Path, clock: Clock) -> None:
+def test_counts_of_another_boot_do_not_apply(tmp_path: Path, clock: Seconds) -> None:
     for boot, left in (("one", 3), ("one", 0), ("two", 3)):
         rates = Rates(tmp_path / "rates", b"secret", monotonic=clock, boot=lambda boot=boot: boot)  # type: ignore[misc]
         assert taken(rates, quota(), 5) == left

@@ -8,25 +8,16 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 from smtpguard.admission.model import Admission, Seen
+from smtpguard.app.clock import SystemClock
 from smtpguard.database.errors import Full, LedgerError
 from smtpguard.journal.event import Kind
 from smtpguard.mail.message import Message
 from smtpguard.policy.counted import Ask
 from smtpguard.store.store import Store, open_store
 from tests.store.making import CONTENT, POLICY, SECRET, a_hold, event, holds, item, notice, relays
-
-
-class Clock:
-    def now(self) -> datetime:
-        return datetime.now(UTC)
-
-    def monotonic(self) -> float:
-        return time.monotonic()
 
 
 def report(**what: object) -> None:
@@ -87,9 +78,9 @@ async def fill(store: Store, folder: str) -> None:
 
 
 async def write(url: str, state_dir: str, what: str, name: str, n: int) -> None:
-    async with open_store(url, secret=SECRET, state_dir=Path(state_dir), clock=Clock(), migrate=True) as store:
+    async with open_store(url, secret=SECRET, state_dir=Path(state_dir), clock=SystemClock(), migrate=True) as store:
         if (await store.gate.read()).policy_sha256 != POLICY:
-            await store.policies.put(POLICY, {}, event(Kind.POLICY, POLICY, at=Clock().now()))
+            await store.policies.put(POLICY, {}, event(Kind.POLICY, POLICY, at=SystemClock().now()))
         if what == "hold":
             await hold(store, name, n)
         elif what == "count":

@@ -13,7 +13,8 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.front import FIRST, tail
 from smtpguard.store.front import Front
 from smtpguard.store.store import Store, open_store
-from tests.store.making import POLICY, SECRET, Clock, event, key, sqlite_url
+from tests.clocks import Clock
+from tests.store.making import POLICY, SECRET, event, key, sqlite_url
 
 MARKS = canonical([[], ["anna@example.com"], "", ""])
 

@@ -12,8 +12,7 @@ import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from smtpguard.policy.counted import Ask
 from smtpguard.policy.freezing import Freeze, Selector
 from smtpguard.policy.verdict import Action, Held, Verdict
 from smtpguard.store.store import Store
+from tests.clocks import MONDAY
 
 _templates = tempfile.TemporaryDirectory(prefix="smtpguard-template-")
 atexit.register(_templates.cleanup)
@@ -38,7 +38,7 @@ atexit.register(_templates.cleanup)
 
 POLICY = "policy-one"
 SECRET = b"a secret of thirty-two bytes, ok"
-T0 = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+T0 = MONDAY
 CONTENT = Message.of(b"Subject: lunch\r\n\r\nBacon and liquor at noon.\r\n")
 
 on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
@@ -59,24 +59,6 @@ def sqlite_url(path: Path) -> str:
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE head SET journal = ?", [secrets.token_hex(8)])
     return f"sqlite:///{path}"
-
-
-@dataclass
-class Clock:
-    """``now`` and ``monotonic`` move only when the test says so."""
-
-    at: datetime = T0
-    passed: float = field(default=1000.0)
-
-    def now(self) -> datetime:
-        return self.at
-
-    def monotonic(self) -> float:
-        return self.passed
-
-    def go(self, **by: float) -> None:
-        self.at += timedelta(**by)
-        self.passed += timedelta(**by).total_seconds()
 
 
 def event(kind: Kind, id: str, *, at: datetime = T0, **data: Any) -> Event:

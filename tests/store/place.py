@@ -14,7 +14,8 @@ from smtpguard.database.schema import metadata
 from smtpguard.journal import rows as journal
 from smtpguard.journal.event import Kind
 from smtpguard.store.store import Store, open_store
-from tests.store.making import POLICY, SECRET, Clock, event, item, relays
+from tests.clocks import Clock
+from tests.store.making import POLICY, SECRET, event, item, relays
 
 T = TypeVar("T")
 OTHER = b"another one of thirty-two bytes!"
@@ -36,7 +37,7 @@ class Place:
         """Open the store for ``work``, and then let a minute pass."""
         async with self.opened(**more) as store:
             done = await work(store)
-        self.clock.go(minutes=1)
+        self.clock.pass_(minutes=1)
         return done
 
     async def renew(self, before: bytes = SECRET) -> None:

@@ -24,8 +24,9 @@ from smtpguard.journal.outcome import Outcome
 from smtpguard.store import queue
 from smtpguard.store.store import open_store
 from tests import program
+from tests.clocks import Clock
 from tests.peers.chain import PATIENCE
-from tests.store.making import POLICY, SECRET, Clock, a_hold, event, holds, item, relays
+from tests.store.making import POLICY, SECRET, a_hold, event, holds, item, relays
 from tests.store.servers import a_server
 
 ROOT = Path(__file__).parent.parent.parent
@@ -67,7 +68,7 @@ async def test_killed_around_a_commit_nothing_acknowledged_is_lost(
         for id in left:
             await store.admit(item(f"R{id}", of=id), holds(a_hold(f"R{id}")))
         assert {h.hold_id for h in await store.holds.newest() if h.acknowledged} == set(there)
-        clock.go(days=10_000)  # the child uses the real clock
+        clock.pass_(days=10_000)  # the child uses the real clock
         leases = await store.outbox.lease("me", 100, 60)
         assert sorted(lease.lease_id for lease in leases) == sorted(f"N{id}" for id in there)
 

@@ -27,8 +27,9 @@ from smtpguard.policy.counted import Ask
 from smtpguard.store import front as fronts
 from smtpguard.store.front import Disk, Front
 from smtpguard.store.store import Store, open_store
+from tests.clocks import Clock
 from tests.store.fronting import MARKS, fronted, moved, outcome, outcomes, pause_moving, record, store_of, verdict
-from tests.store.making import T0, Clock, a_freeze, event, held, item, key, relays, sqlite_url
+from tests.store.making import T0, a_freeze, event, held, item, key, relays, sqlite_url
 
 
 @pytest.fixture

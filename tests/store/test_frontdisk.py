@@ -31,8 +31,9 @@ from smtpguard.store import front as fronts
 from smtpguard.store import writer as writers
 from smtpguard.store.front import Disk, Front
 from smtpguard.store.store import Store
+from tests.clocks import Clock
 from tests.store.fronting import MARKS, fronted, moved, outcome, pause_moving, record, store_of, verdict
-from tests.store.making import Clock, event, item, key, relays
+from tests.store.making import event, item, key, relays
 
 
 @pytest.fixture
@@ -422,7 +423,7 @@ async def test_a_clock_set_back_changes_no_order(tmp_path: Path) -> None:
     async with store_of(tmp_path, clock) as store:
         front = await fronted(store)
         for n, hours in enumerate((0, -5, 3, -30)):
-            clock.go(hours=hours)
+            clock.pass_(hours=hours)
             made = verdict(f"T{n}", at=clock)
             assert await front.record(made, key=key(f"T{n}"), marks=MARKS, generation=1)
         assert await moved(store) == ["T0", "T1", "T2", "T3"]

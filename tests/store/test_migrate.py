@@ -22,7 +22,8 @@ from smtpguard.database.migrate import NotMigrated, SchemaError, migrate
 from smtpguard.database.migrations import STEPS
 from smtpguard.database.schema import SCHEMA, metadata
 from smtpguard.store.store import open_store
-from tests.store.making import SECRET, Clock
+from tests.clocks import Clock
+from tests.store.making import SECRET
 from tests.store.servers import empty_url, new_database
 from tests.store.test_upgrade import restore
 

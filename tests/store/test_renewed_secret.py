@@ -16,7 +16,8 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.store.retention import Retention
 from smtpguard.store.rollbackcheck import OtherSecret
 from smtpguard.store.store import Store
-from tests.store.making import SECRET, Clock, event, item, on_sqlite, relays
+from tests.clocks import Clock
+from tests.store.making import SECRET, event, item, on_sqlite, relays
 from tests.store.place import OTHER, Place, prepared
 
 
@@ -28,13 +29,13 @@ async def place(url: str, tmp_path: Path, clock: Clock) -> Place:
 async def test_a_renewed_secret_is_accepted(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     async with place.opened() as running:
         await running.admit(item("U0"), relays("U0"))
-        place.clock.go(minutes=1)
+        place.clock.pass_(minutes=1)
         async with place.opened(secret=OTHER, renewing=b"") as store:
             await store.renew(Event(kind=Kind.SECRET, id="S", at=store.now(), private={"actor": ("root",)}))
         with pytest.raises(OtherSecret):
             await running.admit(item("U1"), relays("U1"))
     assert "no last checkpoint: OtherSecret" in caplog.text, "the other store would then be refused"
-    place.clock.go(minutes=1)
+    place.clock.pass_(minutes=1)
     with pytest.raises(OtherSecret):
         await place.mail("V0")
     await place.mail("V0", "V1", secret=OTHER)
@@ -46,7 +47,7 @@ async def test_a_renewed_secret_is_accepted(place: Place, caplog: pytest.LogCapt
         assert proof.lost == ()
 
     await place.within(proved, secret=OTHER)
-    place.clock.go(days=401)
+    place.clock.pass_(days=401)
     await place.mail("W0", secret=OTHER)
 
     async def forget(store: Store) -> None:
@@ -61,7 +62,7 @@ async def test_a_renewed_secret_is_accepted(place: Place, caplog: pytest.LogCapt
 async def test_a_renewed_secret_proves_what_the_old_one_signed(place: Place, before: bytes) -> None:
     """A trimmed journal, and one that is older than the writer leaves any entry unsigned. If the secret is lost, nothing
     proves the times, but that is no change of an entry."""
-    place.clock.go(days=401)
+    place.clock.pass_(days=401)
     for n in range(9):
         await place.mail(f"U{n}")
 
@@ -104,7 +105,7 @@ async def frozen(store: Store) -> int:
 
 async def test_a_new_secret_after_a_restore_freezes_nothing(place: Place, clock: Clock) -> None:
     copy = place.copy()
-    place.clock.go(hours=5)
+    place.clock.pass_(hours=5)
     await place.mail("U0", "U1", "U2", "U3")
     place.clock.at -= timedelta(hours=5)
     place.put_back(copy)
@@ -115,7 +116,7 @@ async def test_a_new_secret_after_a_restore_freezes_nothing(place: Place, clock:
     assert await place.within(frozen, secret=OTHER) == 0
     async with place.opened(secret=OTHER) as store:
         assert store.put_back is None
-    clock.go(days=401)
+    clock.pass_(days=401)
     await place.mail("W0", secret=OTHER)
 
     async def forget(store: Store) -> None:
@@ -169,7 +170,7 @@ async def test_a_restore_to_before_a_renewed_secret_freezes(place: Place) -> Non
     copy = place.copy()
     async with place.opened(secret=OTHER, renewing=b"") as store:
         await store.renew(Event(kind=Kind.SECRET, id="S", at=store.now()))
-    place.clock.go(minutes=1)
+    place.clock.pass_(minutes=1)
     await place.mail("U0", "U1", secret=OTHER)
     place.put_back(copy)
     with pytest.raises(OtherSecret):

@@ -8,8 +8,8 @@ from typing import Any
 from smtpguard.journal.event import Kind
 from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store
+from tests.clocks import Clock
 from tests.journal.test_rows import filled
-from tests.store.making import Clock
 
 USUAL = Retention()
 SHORT = Retention(content=timedelta(minutes=1), addresses=timedelta(minutes=1), journal=timedelta(days=30))
@@ -23,7 +23,7 @@ async def journalled(store: Store) -> list[dict[str, Any]]:
 async def test_unchanged_retention_is_journalled_once(store: Store, clock: Clock) -> None:
     for _ in range(3):
         assert await store.agree(USUAL, "here") == USUAL
-        clock.go(hours=30)
+        clock.pass_(hours=30)
     [one] = await journalled(store)
     assert (one["journal"], one["host"]) == (400 * 86400, "here")
 
@@ -31,13 +31,13 @@ async def test_unchanged_retention_is_journalled_once(store: Store, clock: Clock
 async def test_shorter_retention_takes_effect_a_day_later(store: Store, clock: Clock) -> None:
     await filled(store, 5)
     assert await store.agree(USUAL, "here") == USUAL
-    clock.go(days=60)
+    clock.pass_(days=60)
     for hours in (0, 12, 11):
-        clock.go(hours=hours)
+        clock.pass_(hours=hours)
         keep = await store.agree(SHORT, "here")
         assert keep == USUAL
         assert (await store.retain(keep)).private == 0
-    clock.go(hours=1)
+    clock.pass_(hours=1)
     keep = await store.agree(SHORT, "here")
     assert keep == SHORT
     assert (await store.retain(keep)).private > 0
@@ -47,20 +47,20 @@ async def test_shorter_retention_takes_effect_a_day_later(store: Store, clock: C
 
 async def test_a_start_with_shorter_retention_erases_nothing_for_a_day(store: Store, clock: Clock) -> None:
     await filled(store, 5)
-    clock.go(days=60)
+    clock.pass_(days=60)
     assert await store.agree(SHORT, "here") == USUAL
-    clock.go(days=1)
+    clock.pass_(days=1)
     assert await store.agree(SHORT, "here") == SHORT
 
 
 async def test_longer_retention_takes_effect_at_once(store: Store, clock: Clock) -> None:
     await store.agree(SHORT, "here")
-    clock.go(days=2)
+    clock.pass_(days=2)
     assert await store.agree(SHORT, "here") == SHORT
     assert await store.agree(USUAL, "here") == USUAL
-    clock.go(hours=1)
+    clock.pass_(hours=1)
     assert await store.agree(SHORT, "here") == USUAL, "switching back and forth gains no time"
-    clock.go(hours=23)
+    clock.pass_(hours=23)
     assert await store.agree(SHORT, "here") == USUAL
-    clock.go(hours=1)
+    clock.pass_(hours=1)
     assert await store.agree(SHORT, "here") == SHORT

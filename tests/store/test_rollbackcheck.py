@@ -28,20 +28,8 @@ from smtpguard.policy.freezing import ITSELF, PUT_BACK, Selector
 from smtpguard.store.retention import Retention
 from smtpguard.store.rollbackcheck import Foreign, OtherSecret
 from smtpguard.store.store import Store
-from tests.store.making import (
-    CONTENT,
-    SECRET,
-    Clock,
-    a_freeze,
-    a_hold,
-    event,
-    held,
-    holds,
-    item,
-    on_sqlite,
-    relays,
-    release,
-)
+from tests.clocks import Clock
+from tests.store.making import CONTENT, SECRET, a_freeze, a_hold, event, held, holds, item, on_sqlite, relays, release
 from tests.store.place import OTHER, Place, prepared
 from tests.store.servers import new_database
 
@@ -348,7 +336,7 @@ async def test_trimmed_entries_do_not_look_like_a_restore(place: Place, clock: C
     await place.mail("U0", "U1")
     place.put_back(copy)
     await place.mail("V0", "V1", "V2", "V3")
-    clock.go(days=401)
+    clock.pass_(days=401)
     await place.mail("W0")
 
     async def forget(store: Store) -> None:
@@ -490,7 +478,7 @@ async def test_concurrent_openings_freeze_once(place: Place) -> None:
 
 async def test_the_newest_checkpoint_counts_despite_a_fast_clock(place: Place) -> None:
     copy = place.copy()
-    place.clock.go(hours=5)
+    place.clock.pass_(hours=5)
     await place.mail("U0")
     place.clock.at -= timedelta(hours=5)
     place.put_back(copy)

@@ -16,7 +16,8 @@ from smtpguard.database.engine import Database, array_of, cursor_of
 from smtpguard.journal.event import Kind
 from smtpguard.store import store
 from smtpguard.store.store import open_store
-from tests.store.making import POLICY, SECRET, Clock
+from tests.clocks import Clock
+from tests.store.making import POLICY, SECRET
 from tests.store.making import event as entry
 from tests.store.servers import new_database
 

@@ -40,22 +40,10 @@ from smtpguard.policy.counted import Ask
 from smtpguard.reading.fingerprint import Sketch
 from smtpguard.store.archive import Archive
 from smtpguard.store.store import Store, open_store
+from tests.clocks import Clock
 from tests.counts.test_contacts import to
 from tests.counts.test_counting import count
-from tests.store.making import (
-    CONTENT,
-    SECRET,
-    T0,
-    Clock,
-    a_hold,
-    event,
-    holds,
-    item,
-    on_sqlite,
-    recipient,
-    relays,
-    release,
-)
+from tests.store.making import CONTENT, SECRET, T0, a_hold, event, holds, item, on_sqlite, recipient, relays, release
 from tests.store.servers import empty_url
 
 
@@ -101,7 +89,7 @@ def _value(value: Any, type: Any) -> Any:
 @pytest.fixture
 async def store(url: str, tmp_path: Path, clock: Clock) -> AsyncIterator[Store]:
     restore(url, tmp_path)
-    clock.go(minutes=2)
+    clock.pass_(minutes=2)
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as opened:
         yield opened
 
@@ -188,21 +176,21 @@ async def test_counts_of_the_previous_version_are_converted_when_needed(url: str
             seen, contact = await store._writer.submit(lambda batch: [batch.select(one)[0][0] for one in counts])
             return seen, contact
 
-        clock.go(minutes=20)
+        clock.pass_(minutes=20)
         assert await left() == (6, 7)
         one = to("T2", "a", "d", asks=(first[0], customers))
         assert await count(store, one) == {first[0]: 4, customers: 4}, "a is known, and within the hour"
         assert await left() == (4, 6)
         answer = to("T3", "b", asks=(first[1],), sender=(bo,), refers_to=("two@example.com",))
         assert await count(store, answer) == {first[1]: 0}, "recipients of that message"
-        clock.go(minutes=55)
+        clock.pass_(minutes=55)
         assert await count(store, to("T4", "e", asks=(customers,), sender=(anna,))) == {customers: 3}
-        clock.go(days=36)
+        clock.pass_(days=36)
         await store._writer.submit(counting.prune)
         assert await left() == (0, 6)
         assert await count(store, to("T5", "b", "f", asks=(first[0],))) == {first[0]: 1}
         assert await left() == (0, 5), "c of Anna, and the recipients of two messages"
-        clock.go(days=91)
+        clock.pass_(days=91)
         await store._writer.submit(counting.prune)
         assert await left() == (0, 0)
 
@@ -261,7 +249,7 @@ async def test_an_unsettled_attempt_is_in_doubt(
             connection.execute(one.values(state=state, doubts=doubts))
     finally:
         database.close()
-    clock.go(minutes=2)
+    clock.pass_(minutes=2)
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as store:
         own = (await store.holds.outgoing("H2")).own
         assert own is not None
@@ -356,7 +344,7 @@ async def test_a_list_release_in_doubt_waits_for_people(url: str, tmp_path: Path
     finally:
         database.close()
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as store:
-        clock.go(days=1)
+        clock.pass_(days=1)
         assert "H2" not in [one.intent.hold_id for one in await store.outbox.lease("me", 10, 60)]
         assert await store.outbox.in_doubt() == ["H2"]
         seen: list[Any] = []

@@ -28,11 +28,11 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.outcome import Outcome
 from smtpguard.store import queue, writer
 from smtpguard.store.store import Store, open_store
+from tests.clocks import Clock
 from tests.store.making import (
     CONTENT,
     POLICY,
     SECRET,
-    Clock,
     Gathered,
     a_hold,
     event,
@@ -180,7 +180,7 @@ async def test_a_relay_verdict_with_an_unknown_commit_gets_an_outcome(
     assert [e.kind for e, _ in await store.journal.history("T1")] == ["verdict"]
     await settled(store)
     assert await outcome(store, "T1") is Outcome.NOT_SENT
-    clock.go(hours=1)
+    clock.pass_(hours=1)
     assert await store.journal.unsettled(clock.now()) == []
 
 
@@ -225,10 +225,10 @@ async def test_a_request_that_waits_too_long_is_never_admitted(store: Store, clo
     await stuck.reached()
     task = asyncio.create_task(store.admit(item("T1"), relays("T1")))
     await asyncio.sleep(0)
-    clock.go(seconds=queue.WAIT_SECONDS - 1)
+    clock.pass_(seconds=queue.WAIT_SECONDS - 1)
     store._writer._waiting.expire()
     assert not task.done()
-    clock.go(seconds=1)
+    clock.pass_(seconds=1)
     store._writer._waiting.expire()
     with pytest.raises(Busy):
         await task
@@ -257,7 +257,7 @@ async def test_a_verdict_after_the_deadline_is_not_carried_out(store: Store, clo
     task = asyncio.create_task(store.admit(item("T1"), hanging(relays("T1"), go, started)))
     await asyncio.to_thread(started.wait)
     if how == "clock":
-        clock.go(seconds=queue.WAIT_SECONDS)
+        clock.pass_(seconds=queue.WAIT_SECONDS)
         store._writer._waiting.expire()
         with pytest.raises(Unavailable):
             await task
@@ -276,7 +276,7 @@ async def test_a_hold_after_the_deadline_is_not_acknowledged(store: Store, clock
     go, started = threading.Event(), threading.Event()
     task = asyncio.create_task(store.admit(item("H1"), hanging(holds(a_hold("H1")), go, started)))
     await asyncio.to_thread(started.wait)
-    clock.go(seconds=queue.WAIT_SECONDS)
+    clock.pass_(seconds=queue.WAIT_SECONDS)
     store._writer._waiting.expire()
     with pytest.raises(Unavailable):
         await task
@@ -311,10 +311,10 @@ async def test_closing_writes_the_queue(store: Store) -> None:
 
 @on_sqlite
 async def test_a_checkpoint_is_signed_every_minute(store: Store, clock: Clock, tmp_path: Any) -> None:
-    clock.go(seconds=59)
+    clock.pass_(seconds=59)
     await store.admit(item("T1"), relays("T1"))
     assert not (tmp_path / journal.FILE).exists()
-    clock.go(seconds=1)
+    clock.pass_(seconds=1)
     await store.admit(item("T2"), relays("T2"))
     await store.write(lambda batch: None)  # the line is written after the clients' answers
     assert len((tmp_path / journal.FILE).read_text().splitlines()) == 1

@@ -20,6 +20,7 @@ from smtpguard.wire.pool import RelayPool, Routing
 from smtpguard.wire.reception import Reception
 from smtpguard.wire.target import Reachability, RelayTarget, Tls
 from smtpguard.wire.turnedaway import TurnedAway
+from tests.clocks import Seconds
 from tests.scripted_relay import ScriptedRelay
 from tests.wire.relayed import fence_holds
 
@@ -39,16 +40,6 @@ async def until(condition: Callable[[], object]) -> None:
 
 def files_in(folder: Path) -> list[Path]:
     return list(folder.iterdir())
-
-
-class Clock:
-    """A clock that moves only when the test says so."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @dataclass
@@ -109,7 +100,7 @@ class Proxied:
     reception: Reception
     pool: RelayPool
     relay: ScriptedRelay
-    clock: Clock
+    clock: Seconds
     host: str
     port: int
     seen: list[Transaction] = field(default_factory=list)
@@ -162,7 +153,7 @@ async def proxied(
             for domain, its in (routes or {}).items()
         }
         several = [other for other in others.values() if other is not None]
-        clock = Clock()
+        clock = Seconds()
         seen: list[Transaction] = []
         turned: list[TurnedAway] = []
         nothing: list[tuple[Envelope, tuple[RefusedRecipient, ...]]] = []

@@ -11,6 +11,7 @@ from typing import Any
 
 from smtpguard.wire.listener import ServerAuth
 from smtpguard.wire.login import Guesses, Logins
+from tests.clocks import Seconds
 from tests.scripted_relay import ScriptedRelay
 from tests.wire.proxied import Client, Proxied, proxied, relay_all
 
@@ -31,14 +32,11 @@ def xoauth2(user: str = ANNA, token: str = SECRET) -> str:
     return coded(f"user={user}\x01auth=Bearer {token}\x01\x01")
 
 
-class InstantClock:
+class InstantClock(Seconds):
     """A clock for logins whose sleep returns at once."""
 
     def __init__(self) -> None:
-        self.now, self.naps = 1000.0, list[float]()
-
-    def __call__(self) -> float:
-        return self.now
+        self.naps = list[float]()
 
     async def sleep(self, seconds: float) -> None:
         self.naps.append(seconds)

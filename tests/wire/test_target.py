@@ -12,32 +12,26 @@ from smtpguard.wire.handshake import open_connection
 from smtpguard.wire.pool import RelayPool
 from smtpguard.wire.relay import RelayUnavailable
 from smtpguard.wire.target import AGAIN_SECONDS, Reachability, RelayTarget, Tls
+from tests.clocks import Seconds
 from tests.scripted_relay import ScriptedRelay
-
-
-class Time:
-    passed = 100.0
-
-    def __call__(self) -> float:
-        return self.passed
 
 
 def test_outages_are_logged_at_intervals_and_when_over(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "smtpguard")
-    time = Time()
+    time = Seconds()
     relay = Reachability("relay.example.com port 25", time)
     assert relay.found is None
     relay.reached({})
-    assert relay.found == (100.0, True)
+    assert relay.found == (1000.0, True)
     assert not caplog.messages
     for _ in range(5):
         relay.lost("Connection refused")
-        time.passed += 1
+        time.now += 1
     assert caplog.messages == [
         "the relay relay.example.com port 25 cannot be used, mail is answered 4xx: Connection refused"
     ]
-    assert relay.found == (104.0, False), "logged or not"
-    time.passed += AGAIN_SECONDS
+    assert relay.found == (1004.0, False), "logged or not"
+    time.now += AGAIN_SECONDS
     relay.lost("timed out")
     assert caplog.messages[1:] == [
         "the relay relay.example.com port 25 cannot be used, mail is answered 4xx: timed out"

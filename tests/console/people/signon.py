@@ -11,10 +11,10 @@ from typing import Any
 import httpx2
 
 from smtpguard.accounts.model import Account
+from tests.clocks import MONDAY
 from tests.console.holding import EVA
 from tests.console.people.provider import CLIENT_SECRET, Provider, provider
 from tests.console.stage import URL, Browser, Stage, stage
-from tests.guard.house import MONDAY
 
 
 @dataclass

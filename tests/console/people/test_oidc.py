@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from smtpguard.console.people import oidc
+from tests.clocks import MONDAY
 from tests.console.people.provider import another_key, unsigned, with_hmac
 from tests.console.people.signon import SignOn
 from tests.console.stage import URL
-from tests.guard.house import MONDAY
 
 # -- tokens that are refused
 

@@ -13,9 +13,9 @@ from smtpguard.accounts.model import Role
 from smtpguard.console.people.credentials import Factors, Passwords
 from smtpguard.console.people.signing import PER_CLIENT, PER_PAIR, WINDOW_SECONDS, RateLimit
 from smtpguard.journal.event import Kind
+from tests.clocks import Clock
 from tests.console.stage import PASSWORD, Browser, Stage
 from tests.guard.house import KEY
-from tests.store.making import Clock
 
 EVA = "eva@example.com"
 

@@ -18,8 +18,8 @@ from smtpguard.wire.milter.message import MilterSettings
 from smtpguard.wire.milter.packet import Answer, Command, Negotiate, answers, encode
 from smtpguard.wire.milter.reception import MilterReception
 from smtpguard.wire.turnedaway import TurnedAway
+from tests.clocks import Seconds
 from tests.wire.milter.mta import POSTFIX, Mta, MtaResult
-from tests.wire.proxied import Clock
 from tests.wire.relayed import fence_holds
 
 Decide = Callable[[Transaction, Onward], Awaitable[Disposition]]
@@ -97,7 +97,7 @@ class Served:
     """``seen``: every transaction that reached the decision."""
 
     reception: MilterReception
-    clock: Clock
+    clock: Seconds
     path: Path
     seen: list[Transaction] = field(default_factory=list)
     turned: list[TurnedAway] = field(default_factory=list)
@@ -117,7 +117,7 @@ class Served:
 async def served(
     folder: Path, decide: Decide = relay_all, *, limits: Limits | None = None, **house: Any
 ) -> AsyncIterator[Served]:
-    clock, seen, numbers = Clock(), list[Transaction](), itertools.count(1)
+    clock, seen, numbers = Seconds(), list[Transaction](), itertools.count(1)
 
     async def admit(transaction: Transaction, onward: Onward) -> Disposition:
         seen.append(transaction)
