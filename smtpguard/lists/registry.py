@@ -175,6 +175,8 @@ class Registry:
         self._blind: tuple[str, ...] = ()
         self._looked = self._next_look = now()
         self._ours = frozenset(int.from_bytes(digester.of_canonical(person(one)), "big") for one in people)
+        self._people = bool(self._ours) or PEOPLE in self.lists
+        """Whether anybody outside is a colleague."""
         self._order, self._at = tuple(self.lists.values()), 0
         self._digests = [
             (self.digester.of(Address(*split(canonical))), inner) for canonical, inner in self.names.known()
@@ -378,7 +380,7 @@ class Registry:
         if ours and not self.customers_here:
             return Classification(address, canonical, INTERNAL, (), (), digest)
         number = int.from_bytes(digest, "big")
-        if not ours and (self._ours or PEOPLE in self.lists) and self.is_one_of_ours(number):
+        if not ours and self._people and self.is_one_of_ours(number):
             return Classification(address, canonical, INTERNAL, (), (), digest)
         lists = self.members.naming(number)
         if who != canonical:  # an index may still have the older form
