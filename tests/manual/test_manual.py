@@ -21,6 +21,7 @@ from smtpguard.journal.event import Kind
 from smtpguard.policy.facts import FACTS
 from tests.manual.made import ROOT
 from tests.manual.roff import page
+from tests.messages import template
 
 MEN = sorted((ROOT / "man").iterdir())
 
@@ -152,3 +153,21 @@ def test_the_wheel_installs_the_pages(tmp_path: Path) -> None:
     subprocess.run(["sh", "-euc", script], check=True, timeout=60)
     for target in shared.values():
         assert (tmp_path / "usr/local" / target).read_text() == (tmp_path / "opt/smtpguard" / target).read_text()
+
+
+def test_the_findings_of_audit_verify_are_in_its_words() -> None:
+    """Each that the page quotes is a text of the program, with ``...`` for what differs."""
+    part = (ROOT / "docs" / "audit.md").read_text().split("## What `audit verify` says")[1].split("\n## ")[0]
+    quoted = [
+        text
+        for line in part.splitlines()
+        if line.startswith("| `")
+        for text in re.findall(r"`([^`]+)`", line.split("|")[1])
+    ]
+    assert len(quoted) > 15
+    texts = [str(part) for one in template() for part in (one.id if isinstance(one.id, tuple) else (one.id,))]
+    texts.append((ROOT / "smtpguard" / "cli" / "audit.py").read_text())
+    for text in quoted:
+        pieces = [piece.strip(" :") for piece in text.split("...") if piece.strip(" :")]
+        for piece in pieces:  # a line may be put together from several
+            assert any(re.search(rf"(?:^|\W){re.escape(piece)}", each) for each in texts), text
