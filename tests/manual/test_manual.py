@@ -171,3 +171,13 @@ def test_the_findings_of_audit_verify_are_in_its_words() -> None:
         pieces = [piece.strip(" :") for piece in text.split("...") if piece.strip(" :")]
         for piece in pieces:  # a line may be put together from several
             assert any(re.search(rf"(?:^|\W){re.escape(piece)}", each) for each in texts), text
+
+
+def test_what_the_page_on_the_console_quotes_is_on_its_pages() -> None:
+    text = " ".join((ROOT / "docs" / "console.md").read_text().split())
+    quoted = set(re.findall(r"(?<![\w*])\*([A-Z][^*|]{3,80}?)\*(?![\w*])", text))
+    assert len(quoted) > 15
+    texts = [str(part) for one in template() for part in (one.id if isinstance(one.id, tuple) else (one.id,))]
+    for each in quoted:
+        words = re.sub(r"\d[\d,:]*", ".*", re.escape(each.rstrip(".")).replace("\\ ", " "))
+        assert any(re.search(words, one) for one in texts), each
