@@ -425,7 +425,7 @@ CONDITIONS: tuple[Condition, ...] = (
         says=N_(
             "A rule of the policy calls a person: {purpose}. Lists, and how many people of each were written to: {lists}."
         ),
-        does=N_("Look who writes what. To stop it: smtpguard freeze --sender ADDRESS, or --list NAME"),
+        does=N_("Look who writes what. To stop it: smtpguard freeze --reason TEXT --sender ADDRESS, or --list NAME"),
         of="called",
         found=_called,
     ),
@@ -453,7 +453,9 @@ CONDITIONS: tuple[Condition, ...] = (
             "So much of the mailing {what} came back that a breaker would have stopped it, but the policy only observes: {breaker} of {n} "
             "people, of {people} who have it ({limit})."
         ),
-        does=N_("Look what comes back: smtpguard returns show {what}. To stop it: smtpguard freeze --mailing {what}"),
+        does=N_(
+            "Look what comes back: smtpguard returns show {what}. To stop it: smtpguard freeze --reason TEXT --mailing {what}"
+        ),
         of="stopped",
         found=partial(_stopped, observed=True),
     ),

@@ -125,6 +125,13 @@ def test_every_alarm_is_in_both_languages() -> None:
         assert places(alarm.condition.title) <= {"what"}, "the notice of an end has only the title"
 
 
+def test_a_freeze_that_an_alarm_names_is_whole() -> None:
+    """A freeze without a reason is refused: nobody should learn that from an alarm."""
+    named = [alarm.does for alarm in raised(EVERY) if "smtpguard freeze" in alarm.does]
+    assert len(named) >= 2
+    assert all("--reason" in does and "--reason" in Speech("sv").say(does) for does in named)
+
+
 def test_persons_are_named_only_in_the_private_sentence() -> None:
     (frozen,) = (alarm for alarm in raised(replace(WELL, frozen=(ALL,))))
     said = frozen.title + frozen.says + frozen.does
