@@ -13,7 +13,8 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from asyncio import AbstractEventLoop
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -144,6 +145,14 @@ async def campaign(tmp_path: Path) -> AsyncIterator[Campaign]:
 
     async with house(tmp_path, documents=documents()) as home:
         yield Campaign(home)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], AbstractEventLoop]] | None:
+    """Run tests on the loop that ``serve`` uses; uvloop takes a seventh less time than asyncio's own."""
+    from smtpguard.app.parts import _loop_factory
+
+    return None if (factory := _loop_factory()) is None else {"as serve": factory}
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

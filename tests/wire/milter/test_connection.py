@@ -120,6 +120,8 @@ class TestConversations:
             sending = asyncio.create_task(speaking.send(MAIL))
             await deciding.wait()
             for _ in range(40):
+                if speaking.writer.is_closing():
+                    break
                 speaking.say(encode(Body(b"x" * 65_000)))
                 await asyncio.sleep(0)
             with pytest.raises(EOFError):
