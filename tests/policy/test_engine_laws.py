@@ -23,7 +23,7 @@ from smtpguard.policy.verdict import Action, Mode, Scope, Verdict
 from tests.policy import drawn
 from tests.policy.drawn import NOW, with_values
 
-LAW = settings(max_examples=150, deadline=None)
+LAW = settings(max_examples=100, deadline=None)
 
 
 def strength(verdict: Verdict) -> tuple[Action, bool]:

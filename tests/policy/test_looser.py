@@ -28,7 +28,7 @@ from tests.policy.test_engine_laws import strength
 DOCUMENTS = policy_documents(shipped() / "policy.yaml")
 TEXT = DOCUMENTS["policy.yaml"].decode()
 SAMPLE = parse(DOCUMENTS)
-LAW = settings(max_examples=400, deadline=None)
+LAW = settings(max_examples=250, deadline=None)
 ORDER = {NO: 0, UNKNOWN: 1, YES: 2}
 
 
