@@ -49,6 +49,12 @@ def change(folder: Path, *pairs: tuple[str, str], more: str = "") -> None:
     (folder / "policy.yaml").write_text(text + more)
 
 
+def printed(result: Result) -> list[str]:
+    """The lines of standard output of a command that was fine."""
+    assert result.exit_code == 0, result.output
+    return result.stdout.splitlines()
+
+
 def running(*command: str) -> Callable[..., Result]:
     """Runs this command with the settings of a folder: ``run(folder, *words)``."""
 

@@ -24,7 +24,7 @@ from smtpguard.journal.rows import signed_after, write_line
 from smtpguard.journal.timestamp import FILE, Timestamp, request
 from smtpguard.store.journal import Journal
 from smtpguard.store.store import Store, open_store
-from tests.cli.installing import install, running
+from tests.cli.installing import install, printed, running
 from tests.clocks import Clock
 from tests.journal.chaining import NOTHING_ELSE
 from tests.observe.authority import Authority
@@ -58,8 +58,7 @@ def installed(tmp_path: Path) -> Path:
 
 
 def rows(result: Result) -> list[dict[str, object]]:
-    assert result.exit_code == 0, result.output
-    return [json.loads(line) for line in result.stdout.splitlines()]
+    return list(map(json.loads, printed(result)))
 
 
 def test_verify_reports_a_whole_journal(installed: Path) -> None:

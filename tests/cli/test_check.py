@@ -8,6 +8,7 @@ import shutil
 import socket
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import jsonschema
@@ -22,7 +23,7 @@ from smtpguard.cli import main
 from smtpguard.config.documents import shipped
 from smtpguard.config.settings import read_settings
 from smtpguard.config.yaml import load_yaml
-from tests.cli.installing import change, prepared_installation
+from tests.cli.installing import change, prepared_installation, running
 from tests.guard.house import MEMBERS, FakePassage, House
 
 SUITE = Path(__file__).parent.parent / "policies"
@@ -38,10 +39,7 @@ def etc(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(etc: Path) -> Callable[..., Result]:
-    def run(*words: str) -> Result:
-        return CliRunner().invoke(main, ["-c", str(etc / "smtpguard.yaml"), *words])
-
-    return run
+    return partial(running(), etc)
 
 
 def edit(path: Path, old: str, new: str) -> None:
@@ -53,7 +51,7 @@ def edit(path: Path, old: str, new: str) -> None:
 def test_the_shipped_settings_warn_only_of_missing_alarm_settings(tmp_path: Path) -> None:
     """Only its operators know a second relay for alarms, so the shipped settings give this warning and no other."""
     etc = Path(shutil.copytree(shipped(), tmp_path / "etc"))
-    result = CliRunner().invoke(main, ["-c", str(etc / "smtpguard.yaml"), "check"])
+    result = running("check")(etc)
     assert result.exit_code == 0
     (line,) = result.stderr.splitlines()
     assert "warning: no one receives alarms while the relay cannot be used" in line
@@ -591,7 +589,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def check(folder: Path) -> Result:
-    return CliRunner().invoke(main, ["-c", str(folder / "smtpguard.yaml"), "check"])
+    return running("check")(folder)
 
 
 def test_remote_sources_are_not_contacted(folder: Path) -> None:

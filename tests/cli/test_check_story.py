@@ -13,6 +13,7 @@ from smtpguard.app.explaining import Explained, Explainer
 from smtpguard.cli import main
 from smtpguard.config.documents import shipped
 from smtpguard.mail.message import Message
+from tests.cli.installing import running
 
 HEAD = """\
 version: 1
@@ -52,7 +53,7 @@ def warnings(etc: Path, rules: str, head: str = HEAD, settings: str = "") -> lis
     if settings:
         with (etc / "smtpguard.yaml").open("a") as file:
             file.write(settings)
-    result = CliRunner().invoke(main, ["-c", str(etc / "smtpguard.yaml"), "check"])
+    result = running("check")(etc)
     assert result.exit_code == 0, result.stderr
     return [line.partition("warning: ")[2] for line in result.stderr.splitlines()]
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
-from smtpguard.cli import main
 from smtpguard.config.documents import shipped
+from tests.cli.installing import running
 from tests.cli.stage import rows
 from tests.reading.letters import OUTLOOK, STORY, letter
 
@@ -34,10 +35,7 @@ def etc(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(etc: Path) -> Run:
-    def run(*words: str, input: bytes | None = None) -> Result:
-        return CliRunner().invoke(main, ["-c", str(etc / "smtpguard.yaml"), "explain", *words], input=input)
-
-    return run
+    return partial(running("explain"), etc)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 
 from smtpguard.holds.model import Choice
 from smtpguard.mail.reply import Reply
-from tests.cli.installing import install, running
+from tests.cli.installing import install, printed, running
 from tests.every import every
 from tests.guard.house import KEY, RAMADAN, FakePassage, house
 
@@ -49,9 +49,7 @@ def story(tmp_path: Path) -> Path:
 
 
 def rows(story: Path, *words: str) -> list[dict[str, Any]]:
-    result = run(story, "find", "--json", *words)
-    assert result.exit_code == 0, result.output
-    return [json.loads(line) for line in result.stdout.splitlines()]
+    return list(map(json.loads, printed(run(story, "find", "--json", *words))))
 
 
 @every(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 from smtpguard.cli import main
 from smtpguard.holds.model import Choice
@@ -256,8 +256,7 @@ def test_an_earlier_versions_entry_does_not_show_a_frozen_senders_name(story: Pa
         assert "anna@" not in told
 
 
-def policy(story: Path, *args: str) -> Result:
-    return CliRunner().invoke(main, ["-c", str(story / "smtpguard.yaml"), "audit", "policy", *args])
+policy = running("audit", "policy")
 
 
 def test_the_policy_of_that_time_is_printed_verbatim(story: Path) -> None:

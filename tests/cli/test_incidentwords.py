@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
-from smtpguard.cli import main
 from tests.cli.installing import prepared_installation, running
 from tests.cli.test_incident import HOLD, page, story
 from tests.guard.house import RAMADAN, FakePassage, House
@@ -57,7 +55,7 @@ def test_statements_of_people_are_journalled_and_the_last_counts(story: Path) ->
     plain = run(story, "authority", HOLD, "--language", "sv").stdout
     assert "KONTAKTUPPGIFTER (GDPR Art. 33(3)(b))" in plain
     assert "ATT SKRIVA: smtpguard incident write" in plain
-    exported = CliRunner().invoke(main, ["-c", str(story / "smtpguard.yaml"), "audit", "export"]).stdout.splitlines()
+    exported = running("audit", "export")(story).stdout.splitlines()
     told = [row for row in map(json.loads, exported) if row["kind"] == "incident"]
     assert [row["data"]["change"] for row in told] == ["written", "written", "written", "aware"]
     assert all("dpo" not in json.dumps(row["data"]) for row in told)
@@ -102,7 +100,7 @@ def test_acknowledging_an_alarm_is_journalled(story: Path) -> None:
     assert "; taken by " in run(story, "ack", "relay").stdout
     rows = {row["alarm"]: row["taken_by"] for row in map(json.loads, run(story, "ack", "--json").stdout.splitlines())}
     assert (bool(rows["relay-away"]), rows["store-away"]) == (True, None)
-    exported = CliRunner().invoke(main, ["-c", str(story / "smtpguard.yaml"), "audit", "export"]).stdout.splitlines()
+    exported = running("audit", "export")(story).stdout.splitlines()
     [told] = [row for row in map(json.loads, exported) if row["kind"] == "taken"]
     assert told["id"] == "relay-away"
 

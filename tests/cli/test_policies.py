@@ -7,18 +7,19 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from smtpguard.app import policychange, start
 from smtpguard.app.services import opened
-from smtpguard.cli import main
 from smtpguard.config.documents import shipped
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import read_settings
 from smtpguard.journal.event import Event, Kind
+from tests.cli.installing import running
 from tests.clocks import Clock
 
 ENFORCED, OBSERVED = "enforce: true ", "enforce: false"
@@ -37,10 +38,7 @@ def etc(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(etc: Path) -> Callable[..., Result]:
-    def run(*words: str, input: str | None = None) -> Result:
-        return CliRunner().invoke(main, ["-c", str(etc / "smtpguard.yaml"), *words], input=input)
-
-    return run
+    return partial(running(), etc)
 
 
 def edit(etc: Path, old: str, new: str) -> None:
@@ -254,6 +252,6 @@ def test_check_in_force_tells_whether_an_upgrade_can_read_it(run: Callable[..., 
 
 def test_without_a_store_no_policy_is_in_force(tmp_path: Path) -> None:
     etc = Path(shutil.copytree(shipped(), tmp_path / "etc"))
-    done = CliRunner().invoke(main, ["-c", str(etc / "smtpguard.yaml"), "check", "--in-force"])
+    done = running("check", "--in-force")(etc)
     assert (done.exit_code, done.stderr.startswith("smtpguard: no policy is in force yet")) == (2, True)
     assert not (etc / "var").exists()

@@ -13,7 +13,7 @@ import pytest
 
 from smtpguard.cli.replay import IN_FORCE
 from smtpguard.config.documents import policy_documents
-from tests.cli.installing import change, prepared_installation, running
+from tests.cli.installing import change, prepared_installation, printed, running
 from tests.guard.house import MEMBERS, RAMADAN, FakePassage, House, house
 
 run = running("replay")
@@ -35,9 +35,7 @@ def installed(tmp_path: Path) -> Path:
 
 
 def output_lines(installed: Path, *args: str) -> list[str]:
-    result = run(installed, *args)
-    assert result.exit_code == 0, result.output
-    return result.stdout.splitlines()
+    return printed(run(installed, *args))
 
 
 def rows(installed: Path, *args: str) -> dict[str, Any]:

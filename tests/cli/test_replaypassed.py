@@ -16,7 +16,7 @@ from smtpguard.cli import main, replaypassed
 from smtpguard.config.documents import policy_documents
 from smtpguard.journal.event import Event, Kind
 from smtpguard.store.retention import Retention
-from tests.cli.installing import change, prepared_installation, running
+from tests.cli.installing import change, prepared_installation, printed, running
 from tests.every import every
 from tests.guard.house import MEMBERS, RAMADAN, FakePassage, House, house
 
@@ -51,9 +51,7 @@ def installed(tmp_path: Path) -> Path:
 
 
 def output_lines(installed: Path, *args: str) -> list[str]:
-    result = run(installed, *THEN, *args)
-    assert result.exit_code == 0, result.output
-    return result.stdout.splitlines()
+    return printed(run(installed, *THEN, *args))
 
 
 def rows(installed: Path, *args: str) -> dict[str, Any]:

@@ -7,11 +7,9 @@ import json
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
-from smtpguard.cli import main
 from smtpguard.holds.model import Choice
-from tests.cli.installing import install
+from tests.cli.installing import install, running
 from tests.guard.house import KEY, RAMADAN, FakePassage, house
 
 HELD = "T000000000000001"
@@ -35,8 +33,7 @@ def story(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(story: Path, *args: str) -> Result:
-    return CliRunner().invoke(main, ["-c", str(story / "smtpguard.yaml"), "report", *args])
+run = running("report")
 
 
 def test_a_period_as_json(story: Path) -> None:
@@ -92,5 +89,5 @@ def test_approvers_are_counted_only_if_the_settings_allow_it(story: Path) -> Non
     assert "7 d: 1 vote." in said
     assert "12 min" in said
     assert run(story, "approvers", "--since", "2026-03-03", "--until", "2026-03-08", "--json").stdout == ""
-    exported = CliRunner().invoke(main, ["-c", str(story / "smtpguard.yaml"), "audit", "export"]).stdout
+    exported = running("audit", "export")(story).stdout
     assert exported.count('"what": "approvers"') == 3

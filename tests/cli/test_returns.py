@@ -7,10 +7,8 @@ import json
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
-from smtpguard.cli import main
-from tests.cli.installing import install
+from tests.cli.installing import install, running
 from tests.guard.house import KEY, MEMBERS, house
 from tests.returns.mails import Out, dsn, letter
 
@@ -30,14 +28,13 @@ def prepared(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(folder: Path, *args: str, mail: bytes = b"") -> Result:
-    return CliRunner().invoke(main, ["-c", str(folder / "smtpguard.yaml"), "returns", *args], input=mail)
+run = running("returns")
 
 
 def test_a_bounce_from_a_pipe_is_recorded_and_found(prepared: Path) -> None:
     mail = (prepared / "bounce.eml").read_bytes().replace(b"\r\n", b"\n")
-    assert run(prepared, "take", "--to", "bounces@example.com", mail=mail).exit_code == 0
-    assert run(prepared, "take", "--to", "bounces@example.com", mail=mail).exit_code == 0, "it is stored once"
+    assert run(prepared, "take", "--to", "bounces@example.com", input=mail).exit_code == 0
+    assert run(prepared, "take", "--to", "bounces@example.com", input=mail).exit_code == 0, "it is stored once"
     assert run(prepared, "take", str(prepared / "letter.eml")).exit_code == 0
     [bounce] = map(json.loads, run(prepared, "list", "--sort", "bounce", "--json").stdout.splitlines())
     assert (bounce["known_by"], bounce["counts"], bounce["address"]) == ("trace", True, MEMBERS[0])
@@ -48,7 +45,7 @@ def test_a_bounce_from_a_pipe_is_recorded_and_found(prepared: Path) -> None:
     assert exported.stdout_bytes == mail.replace(b"\n", b"\r\n")
     for wrong in ("list --mailing NOSUCH", "export zz", "export :"):
         assert run(prepared, *wrong.split()).exit_code == 1
-    kinds = CliRunner().invoke(main, ["-c", str(prepared / "smtpguard.yaml"), "audit", "export"]).stdout
+    kinds = running("audit", "export")(prepared).stdout
     assert kinds.count('"kind": "returned"') == 2
     assert '"what": "returned"' in kinds
     assert kinds.count('"what": "returns"') == 3, "each query with names is journalled"
@@ -71,11 +68,11 @@ def test_any_failure_makes_the_mta_retry(prepared: Path, monkeypatch: pytest.Mon
 
     with monkeypatch.context() as patched:
         patched.setattr("smtpguard.returns.service.Returns.take", fails)
-        assert run(prepared, "take", mail=b"Subject: x\r\n\r\nx\r\n").exit_code == 75
+        assert run(prepared, "take", input=b"Subject: x\r\n\r\nx\r\n").exit_code == 75
     (prepared / "guard.db").rename(prepared / "elsewhere.db")
-    said = run(prepared, "take", mail=b"Subject: x\r\n\r\nx\r\n")
+    said = run(prepared, "take", input=b"Subject: x\r\n\r\nx\r\n")
     assert said.exit_code == 75
     assert "it is not stored, and stays where it was" in said.stderr
     assert run(prepared, "take", str(prepared / "nosuch.eml")).exit_code == 75
     (prepared / "smtpguard.yaml").write_text("nonsense: [")
-    assert run(prepared, "take", mail=b"Subject: x\r\n\r\nx\r\n").exit_code == 75
+    assert run(prepared, "take", input=b"Subject: x\r\n\r\nx\r\n").exit_code == 75

@@ -12,12 +12,10 @@ from typing import Any
 
 import pytest
 import yaml
-from click.testing import CliRunner, Result
 
-from smtpguard.cli import main
 from smtpguard.cli.suggest import NotEditable, diff, with_key
 from smtpguard.config.documents import policy_documents
-from tests.cli.installing import install
+from tests.cli.installing import install, running
 from tests.every import every
 from tests.guard.house import DOCUMENTS, KEY, MEMBERS, POLICY, RAMADAN, FakePassage, house
 
@@ -59,8 +57,7 @@ def watched(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(folder: Path, *args: str) -> Result:
-    return CliRunner().invoke(main, ["-c", str(folder / "smtpguard.yaml"), *args])
+run = running()
 
 
 def exported(folder: Path) -> list[Any]:

@@ -15,14 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
-from smtpguard.cli import main
 from smtpguard.config.documents import digest
 from smtpguard.holds.model import Choice
 from smtpguard.journal.chain import Seal, canonical, link
 from smtpguard.journal.event import Event, Kind
-from tests.cli.installing import install
+from tests.cli.installing import install, running
 from tests.guard.campaign import Campaign, documents
 from tests.guard.house import KEY, MEMBERS, RAMADAN, House, house
 
@@ -137,8 +135,7 @@ class Intruder:
         self.connection.execute("UPDATE head SET seq = ?, hash = ?", [seq + 1, hash])
 
 
-def verify(folder: Path, *more: str) -> Result:
-    return CliRunner().invoke(main, ["-c", str(folder / "smtpguard.yaml"), "audit", "verify", *more])
+verify = running("audit", "verify")
 
 
 def copied(prepared: Path, folder: Path) -> Path:

@@ -9,11 +9,12 @@ import re
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 from smtpguard.app.start import prepare
 from smtpguard.cli import main
 from smtpguard.config.settings import read_settings
+from tests.cli.installing import running
 from tests.cli.stage import rows
 from tests.program import Program
 
@@ -41,8 +42,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(folder: Path, *words: str) -> Result:
-    return CliRunner().invoke(main, ["-c", str(folder / "smtpguard.yaml"), "lists", *words])
+run = running("lists")
 
 
 def test_sync_show_and_match(folder: Path) -> None:
