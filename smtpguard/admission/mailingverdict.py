@@ -18,7 +18,7 @@ from smtpguard.gathering.gather import Gathered
 from smtpguard.holds.deadlines import Deadlines
 from smtpguard.holds.model import Hold, State
 from smtpguard.locale.phrase import Phrase, Said
-from smtpguard.mail.constant import changer, constant
+from smtpguard.mail.constant import constant
 from smtpguard.mailings.differences import FACT as DIFFERS
 from smtpguard.mailings.differences import MOST_SAID, Difference, gravest
 from smtpguard.mailings.model import Coming, Grant, Mailing, Rejection
@@ -36,7 +36,6 @@ OF_REACH = named(lambda fact: fact.name in OF_MAILINGS and fact.own == "recipien
 WITH_IT = Phrase(
     "Further letters of its sender to so many customers are held with it; one decision is for all of them."
 )
-_change_verdict, _change_hit = changer(Verdict), changer(Hit)
 NEVER_COVERED = frozenset({FREEZE, IN_DOUBT})
 """Hits that no approval of a mailing removes."""
 
@@ -297,8 +296,8 @@ def _undivided(verdict: Verdict, gathered: Gathered, mailing: Mailing) -> bool:
 
 def _excused(verdict: Verdict) -> Verdict:
     """Mark the hits that held it as approved."""
-    hits = tuple([_change_hit(h, mode=Mode.APPROVED) if h.mode is Mode.ENFORCE else h for h in verdict.hits])
-    return _change_verdict(verdict, action=Action.RELAY, hits=hits, quorum=())
+    hits = tuple([replace(h, mode=Mode.APPROVED) if h.mode is Mode.ENFORCE else h for h in verdict.hits])
+    return replace(verdict, action=Action.RELAY, hits=hits, quorum=())
 
 
 def _in_turn(verdict: Verdict, mailing: Mailing, live: Seen) -> MailingVerdict:
@@ -314,7 +313,7 @@ def _in_turn(verdict: Verdict, mailing: Mailing, live: Seen) -> MailingVerdict:
 
 
 def _with(verdict: Verdict, hit: Hit) -> Verdict:
-    return _change_verdict(verdict, action=max(verdict.action, hit.action), hits=(*verdict.hits, hit))
+    return replace(verdict, action=max(verdict.action, hit.action), hits=(*verdict.hits, hit))
 
 
 def _with_what_went_before(verdict: Verdict, mailing: Mailing, *, in_doubt: bool) -> Verdict:

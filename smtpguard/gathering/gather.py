@@ -22,7 +22,7 @@ from smtpguard.guard.ports import Reader, Verifier
 from smtpguard.lists.declared import Stream
 from smtpguard.lists.recipients import Classified
 from smtpguard.mail.authres import DkimResult
-from smtpguard.mail.constant import changer, constant, maker
+from smtpguard.mail.constant import constant, maker
 from smtpguard.mail.message import Message
 from smtpguard.mail.trace import NUMBERS, TraceInfo, trusted
 from smtpguard.mail.transaction import Transaction
@@ -275,7 +275,7 @@ class Gather:
         if new:
             coming = replace(coming, fits={**coming.fits, **new})
         differs = {hold_id: one.differences(shown) for hold_id, one in approved.items()}
-        return _change_gathered(known, coming=coming, differs=differs) if new or differs or known.differs else known
+        return replace(known, coming=coming, differs=differs) if new or differs or known.differs else known
 
     async def _taken_apart(self, known: Gathered, templates: Mapping[str, Template]) -> Gathered:
         message, origin = known.transaction.message, known.origin
@@ -294,7 +294,7 @@ class Gather:
             by_address=known.by_address,
             fits=fits,
         )
-        return _change_gathered(known, origin=origin, shown=shown, coming=coming)
+        return replace(known, origin=origin, shown=shown, coming=coming)
 
     def _compared_at_once(
         self, message: Message, templates: Mapping[str, Template]
@@ -343,7 +343,7 @@ class Gather:
             return _failed(_NOT_READ, error)
 
 
-_new_facts, _new_gathered, _change_gathered = maker(Facts), maker(Gathered), changer(Gathered)
+_new_facts, _new_gathered = maker(Facts), maker(Gathered)
 _NOTHING_KNOWN = Facts()
 
 

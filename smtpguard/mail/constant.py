@@ -44,18 +44,6 @@ def maker(cls: Callable[P, T]) -> Callable[P, T]:
     return make
 
 
-def changer(cls: type[T]) -> Callable[..., T]:
-    """A function that copies a constant with other values for some fields, given by keyword: as dataclasses.replace, in a
-    quarter of the time."""
-    names = [one.name for one in fields(cls) if one.init]  # type: ignore[arg-type]
-    takes = ", ".join(f"{name}=missing" for name in names)
-    given = ", ".join(f"{name}=one.{name} if {name} is missing else {name}" for name in names)
-    known: dict[str, Any] = {"make": maker(cls), "missing": MISSING}
-    exec(f"def change(one, /, *, {takes}): return make({given})", known)
-    change: Callable[..., T] = known["change"]
-    return change
-
-
 class computed(cached_property[T]):
     """A value that is computed when it is first asked for; without the lock that Python 3.11 takes for it."""
 

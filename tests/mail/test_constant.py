@@ -1,12 +1,12 @@
-"""A maker makes what the class makes, and a changer what dataclasses.replace does."""
+"""A maker makes what the class makes."""
 
 from __future__ import annotations
 
-from dataclasses import field, replace
+from dataclasses import field
 
 import pytest
 
-from smtpguard.mail.constant import changer, computed, constant, maker
+from smtpguard.mail.constant import computed, constant, maker
 
 
 @constant
@@ -31,16 +31,6 @@ def test_a_maker_takes_the_keywords_and_defaults_of_its_class() -> None:
         make(language="sv")  # type: ignore[call-arg]
     with pytest.raises(TypeError):
         make(words=(), colour="red")  # type: ignore[call-arg]
-
-
-def test_a_changer_does_what_replace_does() -> None:
-    change, one = changer(Letter), Letter(words=("a",), counts={"x": 1})
-    assert change(one, language="en") == replace(one, language="en")
-    other = change(one, words=())
-    assert (other.known, other.counts) == ({"words": 0}, {"x": 1})
-    assert one.known == {"words": 1}
-    with pytest.raises(TypeError):
-        change(one, colour="red")
 
 
 def test_a_computed_value_is_computed_once() -> None:
