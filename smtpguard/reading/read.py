@@ -198,7 +198,7 @@ def _topics(said: TextRead, fields: Index, around: Surroundings) -> tuple[Topic,
     if not names:
         return said.topics
     known = {(t.vocabulary, t.term) for t in said.topics}
-    more = around.vocabularies.find([("name", name) for name in names])
+    more = around.vocabularies.find([("name", "\n".join(names))])
     return (*said.topics, *(t for t in more if (t.vocabulary, t.term) not in known))
 
 

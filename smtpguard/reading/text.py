@@ -9,6 +9,7 @@ hold text is decided by their type, and if that is generic by the file's name. A
 from __future__ import annotations
 
 import re
+from binascii import a2b_qp
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -26,7 +27,7 @@ TEXT, HTML, CALENDAR, ENRICHED, RTF = "text", "html", "calendar", "enriched", "r
 _KINDS = {
     "text/html": HTML, "text/x-amp-html": HTML, "application/xhtml+xml": HTML, "text/calendar": CALENDAR, "application/ics": CALENDAR,
     "text/enriched": ENRICHED, "text/richtext": ENRICHED, "text/rtf": RTF, "application/rtf": RTF, "application/x-rtf": RTF,
-    "application/json": TEXT, "application/xml": TEXT,
+    "text/x-vcalendar": CALENDAR, "application/json": TEXT, "application/xml": TEXT,
 }  # fmt: skip
 _ENDINGS = {
     **dict.fromkeys(("txt", "text", "csv", "tsv", "md", "log", "json", "xml", "yaml", "yml", "vcf", "srt"), TEXT),
@@ -53,7 +54,12 @@ _SAID = re.compile(
     re.I | re.M,
 )
 _METHOD = re.compile(r"^METHOD:\s*([A-Za-z\-]{1,30})\s*$", re.I | re.M)
-_FOLDED = re.compile(r"\r?\n[ \t]")
+_ORGANIZER = re.compile(r"^ORGANIZER(?=[;:])[^:\r\n]{0,300};CN=(?:\"([^\"\r\n]*)\"|([^\";:\r\n]*))", re.I | re.M)
+_FOLDED = re.compile(rb"\r?\n[ \t]")
+# A property in the encoding of vCard 2.1 and vCalendar 1.0, as Outlook still writes it.
+_CODED = re.compile(
+    rb"^([^:\r\n]{1,200}ENCODING=QUOTED-PRINTABLE[^:\r\n]{0,100}:)((?:[^\r\n]*=\r?\n)*+[^\r\n]*)", re.I | re.M
+)
 _TAG = re.compile(r"<[^<>]{0,500}>")
 _FILE = re.compile(r"^begin [0-7]{3,4} ([^\r\n]{1,200})\r?$", re.M)
 
@@ -91,11 +97,17 @@ def _character(number: int) -> str:
     return chr(number) if not 0xD800 <= number < 0xE000 else "\ufffd"
 
 
+def lines_of(data: bytes) -> bytes:
+    """A calendar or card with each property on one line, in octets: lines may be folded within a character."""
+    data = _FOLDED.sub(b"", data)
+    return _CODED.sub(lambda found: found[1] + a2b_qp(found[2]).replace(b"\n", b" "), data) if b"=" in data else data
+
+
 def calendar(text: str) -> tuple[str, str]:
-    """Its method (RFC 5546), "" for none, and its text."""
-    unfolded = _FOLDED.sub("", text)
-    method = _METHOD.search(unfolded)
-    said = "\n".join(_SAID.findall(unfolded)).replace("\\n", "\n").replace("\\N", "\n").replace("\\,", ",")
+    """Its method (RFC 5546), "" for none, and its text. ``text``: see ``lines_of``."""
+    method = _METHOD.search(text)
+    called = [one or other for one, other in _ORGANIZER.findall(text)]
+    said = "\n".join((*_SAID.findall(text), *called)).replace("\\n", "\n").replace("\\N", "\n").replace("\\,", ",")
     return method[1].upper() if method else "", _TAG.sub("", said)
 
 
@@ -218,7 +230,8 @@ def _take(out: Text, part: Part, plains: list[str], markups: list[Markup], attac
         return
     whole = stands_alone(part.kind, part.filename)
     aside = not whole or part.attachment or part.nested > 0 or "multipart/report" in out.kinds
-    text = _decoded(out, part, aside, meter)
+    in_lines = form == CALENDAR or part.kind in _CARDS or part.filename.lower().endswith(".vcf")
+    text = _decoded(out, part, aside, meter, in_lines=in_lines)
     if form == CALENDAR:
         method, text = calendar(text)
         method = part.parameters.get("method", "").upper() or method or ("" if part.attachment else "yes")
@@ -269,7 +282,7 @@ def _unseen(out: Text, found: Walk) -> Said:
     return Phrase("it has no words of its own, only {kind}", kind=kind) if kind else ""
 
 
-def _decoded(out: Text, part: Part, aside: bool, meter: Meter) -> str:
+def _decoded(out: Text, part: Part, aside: bool, meter: Meter, *, in_lines: bool) -> str:
     size = part.end - part.start
     end = part.end
     if aside:
@@ -281,7 +294,7 @@ def _decoded(out: Text, part: Part, aside: bool, meter: Meter) -> str:
     data, defect = transfer(part.raw[part.start : end], part.encoding)
     if defect:
         out.defects.append(defect)
-    decoded = body_text(data, part.kind, part.parameters)
+    decoded = body_text(lines_of(data) if in_lines else data, part.kind, part.parameters)
     if decoded.defect:
         out.defects.append(decoded.defect)
     if decoded.lossy and decoded.defect is not None and not aside:

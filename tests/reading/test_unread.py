@@ -251,6 +251,11 @@ def test_broken_encoded_words_are_decoded_in_linear_time() -> None:
         ("Content-Type: text/calendar; method=REQUEST", 'BEGIN:VCALENDAR\nsummary;X="a:b":bacon\nEND:VCALENDAR'),
         ("Content-Type: text/calendar; method=REQUEST", "BEGIN:VCALENDAR\nX-ALT-DESC;FMTTYPE=text/html:<p>ba<b>con</b>\nEND:VCALENDAR"),
         ("Content-Type: text/calendar; method=REQUEST", "BEGIN:VCALENDAR\nSUMMARY:ba\n con\nEND:VCALENDAR"),
+        ("Content-Type: text/calendar; charset=utf-8\nContent-Transfer-Encoding: quoted-printable", "BEGIN:VCALENDAR\nSUMMARY:fl=C3\n =A4sk\nEND:VCALENDAR"),
+        ("Content-Type: text/calendar; method=REQUEST", 'BEGIN:VCALENDAR\nORGANIZER;ROLE=CHAIR;CN="The bacon club":mailto:x@y.example\nEND:VCALENDAR'),
+        ("Content-Type: text/x-vcalendar", "BEGIN:VCALENDAR\nDESCRIPTION;ENCODING=QUOTED-PRINTABLE:ba=\ncon\nEND:VCALENDAR"),
+        ("Content-Type: text/x-vcard; name=a.vcf", "BEGIN:VCARD\nNOTE;CHARSET=utf-8;ENCODING=QUOTED-PRINTABLE:Fl=C3=A4sk\nEND:VCARD"),
+        ("Content-Type: application/octet-stream; name=A.VCF", "BEGIN:VCARD\nNOTE:ba\n con\nEND:VCARD"),
     ],
 )  # fmt: skip
 def test_text_in_other_formats_is_read(head: str, body: str) -> None:
