@@ -15,7 +15,8 @@ from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from smtpguard.locale.phrase import Phrase
 from smtpguard.reading.bounds import Meter, TooComplex
-from smtpguard.reading.visible import sheets_of, take_unseen, unescaped
+from smtpguard.reading.sheets import sheets_of
+from smtpguard.reading.visible import take_unseen, unescaped
 
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)")
 # Elements that the parser closes by itself, or that have no content: left open they do not nest.
@@ -84,7 +85,7 @@ def read_markup(html: str, meter: Meter) -> Markup:
         alt = attributes.get("alt")
         if alt and not alt.isspace():
             out.alts.append(alt[:500])
-    if unseen := take_unseen(tree, html, source, meter, sheets):
+    if unseen := take_unseen(tree, html, source, sheets, meter):
         out.hidden = seen("\n".join(unseen))
     everything = source if len(html) <= len(source) else html.lower()
     if sign := next((sign for sign in _QUOTING_SIGNS if sign in everything), ""):

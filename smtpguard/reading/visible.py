@@ -18,6 +18,7 @@ from selectolax.lexbor import LexborHTMLParser, LexborNode, SelectolaxError
 
 from smtpguard.locale.phrase import Phrase
 from smtpguard.reading.bounds import Meter, TooComplex
+from smtpguard.reading.sheets import rules_of, weight
 
 SMALLEST = 3.5
 """In pixels: smaller text is unreadable."""
@@ -25,6 +26,7 @@ NEAR = 24
 """The distance of 255 in each of red, green and blue below which colours look the same."""
 _SMALLER = 0.6  # of a parent's size: a few nested ones are too small
 _RULES = 600
+_LONGEST_RULE = 4_000
 _ROOT = 16.0
 _FAR = 200.0  # pixels out of place: used to hide text, not for layout
 _BEYOND = 2_000.0
@@ -32,24 +34,15 @@ _SIGNS = re.compile(
     r"hidden|display|visibility|opacity|font|colou?r|clip|position|indent|margin|transform|mso-hide|height|width|zoom|filter"
     r"|spacing|background|\btext=|style=[^>]{0,2000}\\"
 )
+_SHOWS = re.compile(r"(?<![\w-])(?:display|visibility|opacity|max-height|overflow)\s*:")
+"""Properties by which a later rule may show what an earlier one hides."""
 _SETS = "[style],[hidden],[bgcolor],[background],[color],body[text]"
 _DISPLAYS = frozenset(
     {"block", "none", "contents", "flex", "grid", "flow-root", "list-item", "inherit", "initial", "unset", "revert"}
 )
 _PLACED = frozenset({"absolute", "fixed", "relative", "sticky"})
-_LONGEST_SHEET = 60_000
-_WITHIN = r"\s*([^{};@]{0,300})\{((?:[^{}]*\{[^{}]*\})*)[^{}]*\}"
-_ON_SCREENS = re.compile(rf"@(media)\b{_WITHIN}|@(?:supports|layer)\b{_WITHIN}", re.I)
-_FEATURE = re.compile(
-    r"(min|max)-(?:device-)?width\s*:\s*(\d+\.?\d*)\s*(px|em|rem)?|width\s*([<>]=?)\s*(\d+\.?\d*)\s*(px|em|rem)?"
-)
-_SCREEN = 1_000
-"""The width in pixels of the screen for which style sheets are read."""
-_AT_RULE = re.compile(r"@[^{};@]+\{(?:[^{}]*\{[^{}]*\})*[^{}]*\}")
-_RULE = re.compile(r"([^{};]{1,500})\{([^{}]{1,4000})\}")
 _DYNAMIC = re.compile(r":{1,2}(?:hover|active|focus|visited|link|before|after|first-line|first-letter|selection)", re.I)
 _COMMENT = re.compile(r"/\*.*?(?:\*/|\Z)", re.S)
-_STRING = re.compile(r"\"[^\"\n]*\"|'[^'\n]*'")
 _ESCAPE = re.compile(r"\\([0-9a-fA-F]{1,6})\s?|\\(.)")
 _NUMBER = re.compile(r"(-?(?:\d+\.?\d*|\.\d+))\s*(px|pt|pc|em|rem|ex|ch|%|mm|cm|in|vw|vh|q)?")
 _VARIABLE = re.compile(r"var\(\s*(--[\w\-]{1,60})\s*(?:,([^()]{0,100}))?\)")
@@ -90,6 +83,7 @@ class _Style:
     it is moved elsewhere, perhaps onto a picture."""
 
     hides: bool = False
+    visible: bool | None = None
     size: float | None = None
     relative: bool = False
     colour: _Colour | None = None
@@ -104,6 +98,7 @@ class _State:
     """How text directly in an element is shown. ``covers``: elements put behind it are behind a background."""
 
     hidden: bool = False
+    visible: bool = True
     size: float = _ROOT
     colour: _Colour = (0, 0, 0)
     back: _Colour = (255, 255, 255)
@@ -111,12 +106,15 @@ class _State:
 
     @property
     def seen(self) -> bool:
-        return not (self.hidden or self.size < SMALLEST or self.colour == _CLEAR or _near(self.colour, self.back))
+        return self.visible and not (
+            self.hidden or self.size < SMALLEST or self.colour == _CLEAR or _near(self.colour, self.back)
+        )
 
     def within(self, look: _Style) -> _State:
         size = self.size if look.size is None else look.size * self.size if look.relative else look.size
         return _State(
             self.hidden or look.hides or (look.behind and self.covers),
+            self.visible if look.visible is None else look.visible,
             size,
             self.colour if look.colour is None else look.colour,
             self.back if look.back is None else look.back,
@@ -127,31 +125,29 @@ class _State:
 _PLAIN = _Style()
 
 
-def take_unseen(
-    tree: LexborHTMLParser, html: str, source: str, meter: Meter, sheets_given: Iterable[str] = ()
-) -> list[str]:
+def take_unseen(tree: LexborHTMLParser, html: str, source: str, sheets: Iterable[str], meter: Meter) -> list[str]:
     """Remove invisible text and links from ``tree``, and return the texts. ``source``: the beginning of ``html`` in
-    lower case; ``sheets_given``: see ``sheets_of``.
+    lower case; ``sheets``: its style sheets.
 
     Raises TooComplex if style sheets have too many rules.
     """
     if len(html) <= len(source) and not _SIGNS.search(source):
         return []
-    sheets = _rules(sheets_given, meter)
+    rules = _rules(sheets, meter)
     custom = dict(_CUSTOM.findall(html)) if "var(" in html else {}
     inline = [(node, _attributes(node, custom)) for node in tree.css(_SETS)]
-    said = [look for _, look in inline] + [_look(_filled(text, custom)) for _, text in sheets]
+    said = [look for _, look in inline] + [_look(_filled(text, custom)) for _, text in rules]
     by_colour = _may_meet(said)
     behind = any(look.behind for look in said)
     small = any(look.size is not None and look.size < (_SMALLER if look.relative else SMALLEST) for look in said)
-    if not (by_colour or small or behind or any(look.hides for look in said)):
+    if not (by_colour or small or behind or any(look.hides or look.visible is False for look in said)):
         return []
     texts: dict[int, str] = {}
-    for selector, text in sheets:
+    for selector, text in rules:
         look = _look(_filled(text, custom))
         by_place = behind and (look.behind or look.layer or look.back)
         coloured = by_colour and (look.colour or look.back or look.aside)
-        if look.hides or (small and look.size is not None) or coloured or by_place:
+        if look.hides or _SHOWS.search(text) or (small and look.size is not None) or coloured or by_place:
             for node in _chosen(tree, selector):
                 texts[node.mem_id] = f"{texts.get(node.mem_id, '')};{text}"
             meter.look_at_the_clock()
@@ -248,30 +244,13 @@ def _chosen(tree: LexborHTMLParser, selector: str) -> list[LexborNode]:
         return []
 
 
-def sheets_of(tree: LexborHTMLParser) -> list[str]:
-    """The style sheets for large screens."""
-    found = []
-    for node in tree.css("style")[:20]:
-        given = node.attributes
-        kind, media = given.get("type") or "text/css", given.get("media") or ""
-        if kind.strip().lower() == "text/css" and any(map(_is_for_screens, media.lower().split(","))):
-            found.append(node.text()[:_LONGEST_SHEET])
-    return found
-
-
 def _rules(sheets: Iterable[str], meter: Meter) -> list[tuple[str, str]]:
     """(selector, declarations) as far as they affect visibility."""
     found: list[tuple[str, str]] = []
     for sheet in sheets:
-        sheet = _STRING.sub('""', _COMMENT.sub("", sheet)).replace("<!--", "").replace("-->", "")
-        sheet += "}" * (sheet.count("{") - sheet.count("}"))  # the end closes what is open
-        if "@" in sheet:
-            for _ in range(3):  # they may nest
-                sheet = _ON_SCREENS.sub(_opened, sheet)
-            sheet = _AT_RULE.sub("", sheet)
-        for selectors, declarations in _RULE.findall(sheet):
-            text = declarations.strip().lower()
-            if not _SIGNS.search(text) or ("var(" not in text and _look(text) == _PLAIN):
+        for selectors, declarations in rules_of(sheet):
+            text = declarations[:_LONGEST_RULE].strip().lower()
+            if not _SIGNS.search(text) or ("var(" not in text and _look(text) == _PLAIN and not _SHOWS.search(text)):
                 continue
             for selector in selectors.split(","):
                 if not _DYNAMIC.search(selector) and selector.strip():
@@ -279,28 +258,7 @@ def _rules(sheets: Iterable[str], meter: Meter) -> list[tuple[str, str]]:
         if len(found) > _RULES:
             raise TooComplex(Phrase("its style sheets have more than {n} rules", n=_RULES))
         meter.look_at_the_clock()
-    return found
-
-
-def _opened(found: re.Match[str]) -> str:
-    """The rules within a condition, if they are for a large screen."""
-    if not found[1]:
-        return found[5] or ""
-    return found[3] if any(map(_is_for_screens, found[2].lower().split(","))) else ""
-
-
-def _is_for_screens(query: str) -> bool:
-    """Whether a media query holds on a large screen with light colours. What is not known is taken to hold."""
-    kinds = query.partition("(")[0].split()
-    elsewhere = any(kind not in ("all", "screen", "only", "not", "and") for kind in kinds) or "dark" in query
-    return ("not" in kinds) == (elsewhere or any(map(_is_off, _FEATURE.findall(query))))
-
-
-def _is_off(width: tuple[str, ...]) -> bool:
-    """Whether a large screen is outside a bound of the width."""
-    bound, value, unit, sign, number, measure = width
-    pixels = float(value or number) * _PIXELS[unit or measure]
-    return pixels < _SCREEN if bound == "max" or sign.startswith("<") else pixels > _SCREEN
+    return sorted(found, key=weight)  # of equal weight the last counts
 
 
 def _filled(text: str, custom: Mapping[str, str]) -> str:
@@ -341,7 +299,8 @@ def _look(text: str) -> _Style:
     placed = place in _PLACED and order not in ("", "auto")
     layer = placed or place in ("fixed", "sticky") or _makes_a_layer(said)
     aside = place in ("absolute", "fixed") or any(said.get(m, "").startswith("-") for m in ("margin-top", "top"))
-    return _Style(_hides(said), size, relative, colour, back, layer, placed and order.startswith("-"), aside)
+    visible = {"hidden": False, "collapse": False, "visible": True}.get(said.get("visibility", ""))
+    return _Style(_hides(said), visible, size, relative, colour, back, layer, placed and order.startswith("-"), aside)
 
 
 def _makes_a_layer(said: Mapping[str, str]) -> bool:
@@ -357,7 +316,7 @@ def unescaped(text: str) -> str:
 
 
 def _character(number: int) -> str:
-    return chr(number) if 0 < number < 0x110000 and not 0xD800 <= number < 0xE000 else "\ufffd"
+    return chr(number) if 32 <= number < 0x110000 and not 0xD800 <= number < 0xE000 else "\ufffd"
 
 
 def _declarations(text: str) -> dict[str, str]:
@@ -506,7 +465,7 @@ def _none(value: str, most: float = 1) -> bool:
 
 def _hides(said: Mapping[str, str]) -> bool:
     get = said.get
-    if get("display") == "none" or get("visibility") in ("hidden", "collapse") or get("content-visibility") == "hidden":
+    if get("display") == "none" or get("content-visibility") == "hidden":
         return True
     if get("mso-hide") == "all" or (get("opacity") and _faint(said["opacity"])) or "opacity(0" in get("filter", ""):
         return True

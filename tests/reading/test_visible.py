@@ -10,6 +10,7 @@ import pytest
 from smtpguard.reading.bounds import Bounds, Meter, TooComplex
 from smtpguard.reading.looks import Looks
 from smtpguard.reading.markup import read_markup
+from smtpguard.reading.sheets import rules_of
 from tests.every import every
 from tests.reading.letters import letter, look, names, topics
 
@@ -67,6 +68,8 @@ HIDDEN = {
     "media within media": "<style>@media screen {{ @media print, all {{ #z {{ opacity: 0 }} }} }}</style><p id=z>{}</p>",
     "supports": "<style>@supports (display: none) {{ #z {{ display: none }} }}</style><p id=z>{}</p>",
     "layer": "<style>@layer a, b; @layer a {{ #z {{ display: none }} }}</style><p id=z>{}</p>",
+    "a rule within its element's": "<style>@charset 'x'; div, section{{color:red; & p{{display:none}} }}</style><div><p>{}</p></div>",
+    "hidden by a stronger rule": "<style>#z{{visibility:hidden}} .x{{visibility:visible}}</style><p class=x id=z>{}</p>",
     "a comment that never ends": "<style>#z{{display:none /* x}}</style><p id=z>{}</p>",
     "brackets in a string": "<style>#z{{content:'}}';display:none}}</style><p id=z>{}</p>",
     "no other value": "<style>#z{{display:none;display:foo}}</style><p id=z>{}</p>",
@@ -94,6 +97,12 @@ SEEN = {
     "on dark screens": "<style>@media screen and (prefers-color-scheme: dark){{.x{{display:none}}}}</style><p class=x>{}</p>",
     "on paper": "<style>@media print{{.x{{display:none}}}}@media not all{{.x{{display:none}}}}</style><p class=x>{}</p>",
     "in a style for paper": "<style media=print>.x{{display:none}}</style><style type=text/x>.x{{display:none}}</style><p class=x>{}</p>",
+    "shown by a later rule": "<style>.x{{display:none}} p.x{{display:block}}</style><p class=x>{}</p>",
+    "shown by a stronger rule": "<style>#z{{display:block}} .x{{display:none}} p{{visibility:visible}}</style><p class=x id=z>{}</p>",
+    "visible within what is not": '<div style="visibility:hidden"><p style="visibility:visible">{}</p></div>',
+    "a value that is none": '<p style="display:none\\9">{}</p>',
+    "a sign too many": "<style>;#z{{display:none}}</style><style>}}#z{{display:none}}</style><p id=z>{}</p>",
+    "a rule within another": "<style>i{{color:red; #z{{display:none}} }}</style><p id=z>{}</p>",
     "for one program": "<style>@media yahoo{{.x{{display:none}}}}</style><p class=x>{}</p>",
     "on hovering": "<style>p:hover{{color:#fff}}</style><p>{}</p>",
     "gradient in the letters": '<p style="background:linear-gradient(red,blue);-webkit-background-clip:text;color:transparent">{}</p>',
@@ -161,6 +170,13 @@ def test_what_stands_within_words_takes_linear_time() -> None:
         with suppress(TooComplex):
             read_markup("a<i>b</i>c" + piece * (200_000 // len(piece)), Meter(Bounds(tags=40_000)))
     assert time.process_time() - began < 10
+
+
+def test_style_sheets_take_linear_time() -> None:
+    began = time.process_time()
+    for piece in ("'", "{", "}", "a{", "a,b{& &,& &{", "@media(", "@media a{b{}", "@x;", "@a", "/*", "a{b:c;"):
+        sum(1 for _ in rules_of(piece * (60_000 // len(piece))))
+    assert time.process_time() - began < 5
 
 
 def test_a_hidden_link_does_not_count() -> None:
