@@ -144,21 +144,24 @@ class Lanes:
     tall: int = 24
 
 
-def lanes(happened: Sequence[tuple[datetime, int]], first: datetime, last: datetime, many: int = 4) -> Lanes | None:
+_LANES = 4
+
+
+def lanes(happened: Sequence[tuple[datetime, int]], first: datetime, last: datetime) -> Lanes | None:
     """``happened``: time and lane of each event; those before ``first`` or after ``last`` are not drawn. None if
     ``first`` is not before ``last``."""
     length = last - first
     if length <= timedelta(0):
         return None
     left, right, height = 110, WIDTH - RIGHT, 190
-    room = (height - BOTTOM - 8) / many
+    room = (height - BOTTOM - 8) / _LANES
 
     def x(at: datetime) -> float:
         return round(left + 6 + (right - left - 12) * ((at - first) / length), 1)
 
     return Lanes(
         marks=tuple(dict.fromkeys((x(at), lane) for at, lane in happened if first <= at <= last)),
-        centres=tuple(round(8 + room * (n + 0.5), 1) for n in range(many)),
+        centres=tuple(round(8 + room * (n + 0.5), 1) for n in range(_LANES)),
         along=tuple(
             (x(first + length * part), first + length * part, anchor)
             for part, anchor in ((0, "start"), (0.5, "middle"), (1, "end"))

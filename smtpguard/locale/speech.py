@@ -17,8 +17,8 @@ from smtpguard.locale.phrase import N_, Said, filled, said, span
 _RANGE = re.compile(r"\s*([a-z]{1,8})(?:-[a-z0-9-]*)?\s*(?:;\s*q\s*=\s*([01](?:\.\d{0,3})?))?\s*\Z", re.I)
 
 
-def choose(own: str, accepted: str, fallback: str = "en") -> str:
-    """The reader's own choice, else the best of Accept-Language (RFC 9110 section 12.5.4), else ``fallback``."""
+def choose(own: str, accepted: str) -> str:
+    """The reader's own choice, else the best of Accept-Language (RFC 9110 section 12.5.4), else English."""
     spoken = languages()
     if own in spoken:
         return own
@@ -26,7 +26,7 @@ def choose(own: str, accepted: str, fallback: str = "en") -> str:
     for weight, language in sorted(wanted, key=lambda each: -each[0]):
         if weight and language in spoken:
             return language
-    return fallback if fallback in spoken else "en"
+    return "en"
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,9 @@ class Pace:
         return wait * (0.8 + 0.4 * jitter)
 
 
+PACE = Pace()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Due:
     """A recipient to be tried; ``doubts``: the number of earlier attempts with an unknown result."""

@@ -39,20 +39,18 @@ from smtpguard.mail.trace import prepend
 from smtpguard.mail.transaction import Fence, Lost, Recalled, Transaction
 from smtpguard.mailings.model import Person
 from smtpguard.notices.dsn import Action
-from smtpguard.outbox.attempt import MAX_DOUBTS, Due, Pace, Result, dues, events, persons_behind
+from smtpguard.outbox.attempt import MAX_DOUBTS, PACE, Due, Result, dues, events, persons_behind
 from smtpguard.outbox.attempt import over as ended
 from smtpguard.outbox.model import OF_CONTENT, Delivered, Intent, IntentKind, Lease
 from smtpguard.reading.read import read
 
 
-def reports(
-    lease: Lease, hold: Hold | None, results: Sequence[Result], now: datetime, pace: Pace
-) -> tuple[Intent, ...]:
+def reports(lease: Lease, hold: Hold | None, results: Sequence[Result], now: datetime) -> tuple[Intent, ...]:
     """The DSNs that are due after an attempt."""
     if hold is None or lease.intent.kind not in OF_CONTENT or lease.intent.reverse_path is None:
         return ()
     failed = [r for r in results if r.delivered is Delivered.FAILED and Action.FAILED.wanted_by(r.recipient)]
-    late = now - lease.created_at >= pace.tell_delay
+    late = now - lease.created_at >= PACE.tell_delay
     delayed = [r for r in results if late and r.wait is not None and Action.DELAYED.wanted_by(r.recipient)]
     relayed = [r for r in results if r.delivered is Delivered.SENT and not r.reports]
     relayed = [r for r in relayed if Action.RELAYED.wanted_by(r.recipient)]
@@ -62,7 +60,7 @@ def reports(
     if relayed:
         found.append(_intent(lease, hold, relayed, Action.RELAYED, f"relayed-{lease.token}", now))
     if delayed:
-        until = utc_text(lease.created_at + pace.give_up)
+        until = utc_text(lease.created_at + PACE.give_up)
         found.append(_intent(lease, hold, delayed, Action.DELAYED, "delayed", now, retry_until=until))
     return tuple(found)
 
@@ -161,7 +159,6 @@ class Delivery:
         owner: str,
         trace_key: bytes,
         hostname: str,
-        pace: Pace | None = None,
         route: Callable[[str, Address], Relay] | None = None,
         jitter: Callable[[], float] = random.random,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -175,7 +172,6 @@ class Delivery:
         self._owner = owner
         self._trace_key = trace_key
         self._hostname = hostname
-        self._pace = pace or Pace()
         self._jitter = jitter
         self._pause = pause
         self._stopping = False
@@ -185,14 +181,14 @@ class Delivery:
         running: set[asyncio.Task[None]] = set()
         try:
             while not self._stopping:
-                for lease in await self._lease(self._pace.at_once - len(running)):
+                for lease in await self._lease(PACE.at_once - len(running)):
                     task = asyncio.create_task(self.carry_out(lease))
                     running.add(task)
                     task.add_done_callback(running.discard)
-                if len(running) >= self._pace.at_once:
+                if len(running) >= PACE.at_once:
                     await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
                 else:
-                    await self._pause(self._pace.idle_seconds)
+                    await self._pause(PACE.idle_seconds)
             if running:
                 await asyncio.wait(running)
         finally:
@@ -204,7 +200,7 @@ class Delivery:
 
     async def step(self) -> int:
         """Carry out what is due now; returns the number of entries."""
-        leases = await self._lease(self._pace.at_once)
+        leases = await self._lease(PACE.at_once)
         await asyncio.gather(*(self.carry_out(lease) for lease in leases))
         return len(leases)
 
@@ -219,7 +215,7 @@ class Delivery:
 
     async def _lease(self, n: int) -> Sequence[Lease]:
         try:
-            return await self._ledger.outbox.lease(self._owner, n, self._pace.lease_seconds)
+            return await self._ledger.outbox.lease(self._owner, n, PACE.lease_seconds)
         except LedgerError as error:
             log.warning("the outbox cannot be read: %s", type(error).__name__)
             return ()
@@ -257,7 +253,7 @@ class Delivery:
         """Whether the final dot may be sent: marked, in time, and not stopped by a freeze. The first that asks marks all, also
         those of the other routes."""
         if mark.at is None and await stands():
-            begun, now = [d.begun(self._pace.doubt) for d in due], self._clock.monotonic()
+            begun, now = [d.begun(PACE.doubt) for d in due], self._clock.monotonic()
             try:
                 mark.refused = not await self._settle(lease, hold, begun, mark=True)
             except LedgerError as error:  # it may be marked nevertheless, which the retry takes back
@@ -266,7 +262,7 @@ class Delivery:
             except ValueError:  # revoked meanwhile
                 mark.refused = True
             mark.at = None if mark.refused else now
-        in_time = (self._pace.doubt - self._pace.reply).total_seconds()
+        in_time = (PACE.doubt - PACE.reply).total_seconds()
         return mark.at is not None and await stands() and self._clock.monotonic() - mark.at < in_time
 
     def _by_route(self, lease: Lease, hold: Hold | None, due: Sequence[Due]) -> list[tuple[Relay, list[Due]]]:
@@ -322,8 +318,8 @@ class Delivery:
     ) -> list[Result]:
         """``due``: those recipients of the parcel that go over ``relay``."""
         recipients = tuple(d.recipient for d in due)
-        wait = self._pace.again(lease.attempts, self._jitter())
-        patient = self._clock.now() - lease.created_at < self._pace.give_up
+        wait = PACE.again(lease.attempts, self._jitter())
+        patient = self._clock.now() - lease.created_at < PACE.give_up
         try:
             for envelope, content in parcel.forms:
                 envelope = replace(envelope, recipients=recipients)
@@ -345,17 +341,17 @@ class Delivery:
             code = type(error).__name__
             if mark.at is None:  # else it is unknown how much was sent
                 return [d.retry(code, wait) for d in due]
-        return [d.doubtful(code, self._pace.doubt) for d in due]
+        return [d.doubtful(code, PACE.doubt) for d in due]
 
     def _recalled(self, due: Sequence[Due]) -> list[Result]:
         """Nothing was sent: a freeze stopped it, or the gate could not be read for a while."""
-        return [d.retry("recalled", self._pace.recalled) for d in due]
+        return [d.retry("recalled", PACE.recalled) for d in due]
 
     def _unrendered(self, lease: Lease, due: Sequence[Due], error: Exception) -> list[Result]:
         code = f"not rendered: {type(error).__name__}"
-        if lease.attempts + 1 >= self._pace.renderings:
+        if lease.attempts + 1 >= PACE.renderings:
             return [d.failed("unsendable", code) for d in due]
-        wait = self._pace.again(lease.attempts, self._jitter())
+        wait = PACE.again(lease.attempts, self._jitter())
         return [d.retry(code, wait) for d in due]
 
     # writing it down
@@ -369,7 +365,7 @@ class Delivery:
         can, while the mark keeps other workers away.
         """
         now = self._clock.now()
-        told = () if mark else reports(lease, hold, results, now, self._pace)
+        told = () if mark else reports(lease, hold, results, now)
         in_force = self._policies.current()
 
         @cache
@@ -380,7 +376,7 @@ class Delivery:
         of_people = hold is not None and lease.intent.kind in OF_CONTENT
         outcomes = [r.outcome(now, behind(r.recipient) if of_people else None) for r in results]
         over = partial(ended, in_force=in_force, now=now)
-        end = self._clock.monotonic() + (self._pace.doubt.total_seconds() / 2 if persist else 0)
+        end = self._clock.monotonic() + (PACE.doubt.total_seconds() / 2 if persist else 0)
         unsure = False
         while True:
             try:

@@ -17,7 +17,7 @@ from smtpguard.mailings.service import Mailings
 from smtpguard.notices.filling import fill
 from smtpguard.notices.notice import NoticeHead, NoticeTemplates
 from smtpguard.notices.render import Renderer
-from smtpguard.outbox.attempt import Due, Pace
+from smtpguard.outbox.attempt import PACE, Due
 from smtpguard.outbox.delivery import reports
 from smtpguard.outbox.model import INTENT, Intent
 from smtpguard.policy.freezing import Selector
@@ -205,8 +205,8 @@ async def test_a_delay_of_a_stopped_release_is_not_reported(office: Office) -> N
     assert hold is not None
     await office.go(hours=5)
     [lease] = [x for x in await office.store.outbox.lease("me", 10, 60) if x.intent.hold_id == hold_id]
-    late = [Due(recipient=Recipient(address=r.address)).retry("451", Pace().first) for r in lease.recipients]
-    [delayed] = [i for i in reports(lease, hold, late, office.clock.now(), Pace()) if i.data["action"] == "delayed"]
+    late = [Due(recipient=Recipient(address=r.address)).retry("451", PACE.first) for r in lease.recipients]
+    [delayed] = [i for i in reports(lease, hold, late, office.clock.now()) if i.data["action"] == "delayed"]
     renderer = Renderer(
         ledger=office.store, in_force=office.home.current, templates=lambda: NoticeTemplates(NoticeHead()),
         clock=office.clock, reporting_mta="guard.example.com",

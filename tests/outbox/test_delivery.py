@@ -16,7 +16,7 @@ from smtpguard.mail.message import Message
 from smtpguard.mail.reply import RELAY_UNAVAILABLE, Reply, Unsendable
 from smtpguard.mail.trace import trusted
 from smtpguard.mail.transaction import Lost
-from smtpguard.outbox.attempt import Pace
+from smtpguard.outbox.attempt import PACE
 from smtpguard.outbox.delivery import RELEASE_FIELD
 from smtpguard.outbox.model import Lease
 from smtpguard.policy.freezing import Gate, Selector
@@ -86,11 +86,10 @@ async def test_the_colleagues_part_is_sent_while_the_hold_waits(office: Office, 
 
 
 def test_retry_delays_double_up_to_an_hour_with_jitter() -> None:
-    pace = Pace()
-    assert [pace.again(n, 0.5) // timedelta(minutes=1) for n in range(8)] == [1, 2, 4, 8, 16, 32, 60, 60]
-    assert pace.again(0, 0) == timedelta(seconds=48)
-    assert pace.again(0, 1) == timedelta(seconds=72)
-    assert pace.again(10_000, 1) == timedelta(minutes=72)
+    assert [PACE.again(n, 0.5) // timedelta(minutes=1) for n in range(8)] == [1, 2, 4, 8, 16, 32, 60, 60]
+    assert PACE.again(0, 0) == timedelta(seconds=48)
+    assert PACE.again(0, 1) == timedelta(seconds=72)
+    assert PACE.again(10_000, 1) == timedelta(minutes=72)
 
 
 async def test_a_relay_down_for_days_expires_nothing(office: Office) -> None:
@@ -196,7 +195,7 @@ async def test_failing_rendering_is_retried_a_few_times(office: Office, home: Ho
     asked = len(office.renderer.asked)
     assert await office.step(seconds=1) == 0
     await office.until_quiet()
-    assert len(office.renderer.asked) == asked * Pace().renderings
+    assert len(office.renderer.asked) == asked * PACE.renderings
     assert (await office.journal(transaction.id))[-1] == "notice failed not rendered: KeyError"
     assert office.relay.asked == []
 

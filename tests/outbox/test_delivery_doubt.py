@@ -10,7 +10,7 @@ from smtpguard.holds.model import State
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import RELAY_LOST
 from smtpguard.mail.transaction import Lost
-from smtpguard.outbox.attempt import Pace
+from smtpguard.outbox.attempt import PACE
 from smtpguard.outbox.delivery import RELEASE_FIELD
 from smtpguard.wire.deliveries import Deliveries
 from smtpguard.wire.pool import RelayPool
@@ -70,7 +70,7 @@ async def test_an_unexpected_error_is_in_doubt(office: Office) -> None:
 
 async def test_a_paused_owner_may_not_send_its_final_dot(office: Office) -> None:
     hold_id = await office.approved()
-    stopped = Pace().doubt - Pace().reply
+    stopped = PACE.doubt - PACE.reply
 
     async def stop() -> None:
         await office.go(seconds=stopped.total_seconds())
