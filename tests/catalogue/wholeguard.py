@@ -95,14 +95,16 @@ class WholeGuard:
     clock: Clock
     _listening: socket.socket
     _clients: list[Client] = field(default_factory=list)
+    _connecting: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     # clients
 
     async def connect(self, *, source: str = "127.0.0.1") -> Client:
         loop = asyncio.get_running_loop()
-        accepted = loop.sock_accept(self._listening)
-        opened = asyncio.open_connection(*self._listening.getsockname(), limit=1 << 20, local_addr=(source, 0))
-        (server, _), (reader, writer) = await asyncio.gather(accepted, opened)
+        async with self._connecting:  # a loop waits for one connection at a time on a socket
+            accepted = loop.sock_accept(self._listening)
+            opened = asyncio.open_connection(*self._listening.getsockname(), limit=1 << 20, local_addr=(source, 0))
+            (server, _), (reader, writer) = await asyncio.gather(accepted, opened)
         self.proxy_part.take(server, 0, lambda: None)
         client = Client(reader, writer)
         self._clients.append(client)
