@@ -116,14 +116,15 @@ class Dispose:
         return done
 
     def _trace(self, gathered: Gathered, admission: Admission) -> bytes:
+        lists = gathered.everyone.addressed
         return prepend(
             gathered.transaction,
             admission.verdict.policy_sha256,
             self._trace_key,
             self._hostname,
             admission.events[0].at,
-            gathered.everyone.addressed,
-            trace_text(gathered.text) if gathered.everyone.addressed else (),
+            lists,
+            trace_text(gathered.text) if lists else (),
         )
 
     def _fence(self, gathered: Gathered, admission: Admission, gone: Callable[[], bool]) -> Fence:
