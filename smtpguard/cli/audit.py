@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import re
 import socket
-import sys
 from base64 import b64encode
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
-from datetime import datetime
+from collections.abc import Iterator
 from email import message_from_string
 from email.policy import default
 from pathlib import Path
@@ -21,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from smtpguard.cli.context import AtLeast, CannotRun, Context, Group, as_json, awaited
+from smtpguard.cli.context import AtLeast, CannotRun, Context, Group, as_json, awaited, may_name, progress
 from smtpguard.console.entrywords import disagreeing, noted
 from smtpguard.console.incidentfile import proof_row
 from smtpguard.journal.chain import Clear, Entry, utc_text
@@ -31,7 +28,6 @@ from smtpguard.locale.speech import Speech
 if TYPE_CHECKING:
     from smtpguard.config.settings import Settings
     from smtpguard.journal.timestamp import Stamped, Timestamp
-    from smtpguard.store.store import Store
 
 PAGE = 1000
 _NOTES = 1000
@@ -238,15 +234,6 @@ def _unpacked(text: str) -> str:
     return "\n".join(found)
 
 
-def may_name(store: Store) -> None:
-    """Raises CannotRun if it cannot be journalled that names were shown."""
-    if store.copy is not None:
-        raise CannotRun(
-            f"showing names must be journalled, and this user can only read {store.copy}: leave the names out, or "
-            "copy the whole folder to where you can write"
-        )
-
-
 def _row(entry: Entry, clear: Clear | None) -> dict[str, Any]:
     """``body`` is the text that was hashed; ``data`` is for reading."""
     return {
@@ -261,29 +248,3 @@ def _row(entry: Entry, clear: Clear | None) -> dict[str, Any]:
         "prev": entry.prev.hex(),
         "hash": entry.hash.hex(),
     }
-
-
-@contextmanager
-def progress(label: str) -> Iterator[Callable[[int, int], None] | None]:
-    """A progress bar on standard error, for people: verifying a year takes minutes."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    with click.progressbar(length=1, label=label, file=sys.stderr) as bar:
-
-        def told(done: int, of: int) -> None:
-            bar.length = of
-            bar.update(done - bar.pos)
-
-        yield told
-
-
-async def judged(store: Store, since: datetime, until: datetime) -> AsyncIterator[tuple[Entry, Clear | None]]:
-    """The verdicts of that period, in order, with a progress bar."""
-    from smtpguard.journal.scan import verdicts
-
-    await store.journal.catch_up()
-    with progress("Reading the journal") as moved:
-        async for page in verdicts(store, since, until, moved):
-            for one in page:
-                yield one

@@ -15,8 +15,7 @@ import click
 from smtpguard.app.clock import ids
 from smtpguard.app.files import CannotStart
 from smtpguard.app.services import opened
-from smtpguard.cli.audit import progress
-from smtpguard.cli.context import AtLeast, CannotRun, Context, NotFine, as_json
+from smtpguard.cli.context import AtLeast, CannotRun, Context, NotFine, as_json, progress
 from smtpguard.config.settings import Settings
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.digest import KEY_OCTETS, BadKey, installation_key, new_key

@@ -20,7 +20,7 @@ import sqlite3
 import sys
 import traceback
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import wraps
@@ -32,6 +32,7 @@ import click
 if TYPE_CHECKING:
     from smtpguard.app.services import Brakes, Services
     from smtpguard.config.settings import Settings
+    from smtpguard.journal.chain import Clear, Entry
     from smtpguard.lists.digest import Digester
     from smtpguard.policy.parse import Policy
     from smtpguard.store.store import Store
@@ -337,6 +338,41 @@ def in_columns(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> It
     for *cells, last in rows:
         padded = (cell.rjust(widths[n]) if n in right else cell.ljust(widths[n]) for n, cell in enumerate(cells))
         yield "  ".join((*padded, last)).rstrip()
+
+
+def may_name(store: Store) -> None:
+    """Raises CannotRun if it cannot be journalled that names were shown."""
+    if store.copy is not None:
+        raise CannotRun(
+            f"showing names must be journalled, and this user can only read {store.copy}: leave the names out, or "
+            "copy the whole folder to where you can write"
+        )
+
+
+@contextmanager
+def progress(label: str) -> Iterator[Callable[[int, int], None] | None]:
+    """A progress bar on standard error, for people: verifying a year takes minutes."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    with click.progressbar(length=1, label=label, file=sys.stderr) as bar:
+
+        def told(done: int, of: int) -> None:
+            bar.length = of
+            bar.update(done - bar.pos)
+
+        yield told
+
+
+async def judged(store: Store, since: datetime, until: datetime) -> AsyncIterator[tuple[Entry, Clear | None]]:
+    """The verdicts of that period, in order, with a progress bar."""
+    from smtpguard.journal.scan import verdicts
+
+    await store.journal.catch_up()
+    with progress("Reading the journal") as moved:
+        async for page in verdicts(store, since, until, moved):
+            for one in page:
+                yield one
 
 
 as_address = click.option("--as", "address", metavar="ADDRESS", required=True, help="Your address.")

@@ -11,8 +11,7 @@ from typing import Any
 
 import click
 
-from smtpguard.cli.audit import may_name
-from smtpguard.cli.context import Context, NotFine, as_json
+from smtpguard.cli.context import Context, NotFine, as_json, may_name
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.outcome import Message

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import click
 
-from smtpguard.cli.audit import may_name, progress
-from smtpguard.cli.context import CannotRun, Context, Group, NotFine, as_json, moment
+from smtpguard.cli.context import CannotRun, Context, Group, NotFine, as_json, may_name, moment, progress
 from smtpguard.console.breachform import as_row, filled, lines
 from smtpguard.console.drafts import AUDIENCES
 from smtpguard.console.drafts import draft as drafted

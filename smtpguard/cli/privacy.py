@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from smtpguard.cli.audit import may_name, progress
-from smtpguard.cli.context import CannotRun, Context, Group, as_json
+from smtpguard.cli.context import CannotRun, Context, Group, as_json, may_name, progress
 from smtpguard.locale.phrase import many
 from smtpguard.mail.address import Address, BadAddress
 

@@ -17,8 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from smtpguard.cli.audit import progress
-from smtpguard.cli.context import CannotRun, Context
+from smtpguard.cli.context import CannotRun, Context, progress
 from smtpguard.cli.holdrow import plain
 from smtpguard.locale.phrase import many
 from smtpguard.policy.freezing import FREEZE

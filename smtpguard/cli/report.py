@@ -11,8 +11,19 @@ from typing import TYPE_CHECKING, Any
 import click
 import yaml
 
-from smtpguard.cli.audit import judged, may_name, progress
-from smtpguard.cli.context import AtLeast, CannotRun, Context, Group, a_since, an_until, as_json, period
+from smtpguard.cli.context import (
+    AtLeast,
+    CannotRun,
+    Context,
+    Group,
+    a_since,
+    an_until,
+    as_json,
+    judged,
+    may_name,
+    period,
+    progress,
+)
 from smtpguard.cli.holdrow import plain
 from smtpguard.database.errors import LedgerError
 from smtpguard.incidents import observed

@@ -10,8 +10,18 @@ from datetime import UTC, datetime
 
 import click
 
-from smtpguard.cli.audit import may_name
-from smtpguard.cli.context import AtLeast, Context, Group, NotFine, TryAgain, as_json, awaited, moment, sentence_of
+from smtpguard.cli.context import (
+    AtLeast,
+    Context,
+    Group,
+    NotFine,
+    TryAgain,
+    as_json,
+    awaited,
+    may_name,
+    moment,
+    sentence_of,
+)
 from smtpguard.console.pages.mailings import in_words, trend
 from smtpguard.database.errors import ContentMissing
 from smtpguard.journal.event import Kind

@@ -14,8 +14,7 @@ from typing import Any
 import click
 import yaml
 
-from smtpguard.cli.audit import judged, may_name
-from smtpguard.cli.context import CannotRun, Context, a_since, as_json, moment
+from smtpguard.cli.context import CannotRun, Context, a_since, as_json, judged, may_name, moment
 from smtpguard.cli.offline import check
 from smtpguard.cli.report import rules_of
 from smtpguard.config.documents import POLICY
