@@ -332,6 +332,13 @@ def period(since: str, until: str | None, now: datetime) -> tuple[datetime, date
     return begin, end
 
 
+def roughly(seconds: float) -> str:
+    """In its largest unit, as a whole number: "7 d", "12 min"."""
+    seconds = round(seconds)
+    size, unit = next((each for each in ((86_400, "d"), (3_600, "h"), (60, "min")) if seconds >= each[0]), (1, "s"))
+    return f"{seconds // size} {unit}"
+
+
 def in_columns(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> Iterator[str]:
     """Lines whose columns are as wide as their widest cells; the last one is as it is. ``right``: columns of numbers."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

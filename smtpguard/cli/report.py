@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -23,6 +23,7 @@ from smtpguard.cli.context import (
     may_name,
     period,
     progress,
+    roughly,
 )
 from smtpguard.cli.holdrow import plain
 from smtpguard.database.errors import LedgerError
@@ -41,7 +42,6 @@ _COLUMNS = (
 )  # fmt: skip
 WATCHES = "this needs audit: {approvers: true}, since it monitors employees (docs/privacy.md)"
 ERASED = "(erased)"
-_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 
 @click.group(cls=Group, invoke_without_command=True)
@@ -103,13 +103,13 @@ async def approvers(context: Context, since: str, until: str | None) -> None:
 
 def _approver_lines(found: Sequence[ApproverShare], begin: datetime, end: datetime) -> Iterator[str]:
     votes = sum(one.total for one in found)
-    yield f"{begin:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC, {_span(end - begin)}: {many(votes, 'vote')}."
+    yield f"{_period(begin, end)}: {many(votes, 'vote')}."
     width = max((len(one.approver or ERASED) for one in found), default=0)
     if found:
         columns = ("votes", "approved", "rejected", "share", "median")
         yield f"{'Approver':<{width}}" + "".join(f"{column:>10}" for column in columns)
     for one in found:
-        took = "" if one.median_seconds is None else _span(timedelta(seconds=one.median_seconds))
+        took = "" if one.median_seconds is None else roughly(one.median_seconds)
         cells = (f"{one.total:,}", f"{one.approved:,}", f"{one.rejected:,}", f"{one.share_approved:.0%}", took)
         yield f"{plain(one.approver or ERASED):<{width}}" + "".join(f"{cell:>10}" for cell in cells)
 
@@ -175,8 +175,7 @@ def _decided(decided: Decided) -> dict[str, Any]:
 
 def lines(found: Activity, stands: Now) -> Iterator[str]:
     """For a terminal."""
-    days = f"{found.since:%Y-%m-%d %H:%M} to {found.until:%Y-%m-%d %H:%M} UTC, {_span(found.until - found.since)}"
-    yield f"{days}: {many(found.messages, 'message')}."
+    yield f"{_period(found.since, found.until)}: {many(found.messages, 'message')}."
     yield (
         f"Relayed {found.relayed:,} ({many(found.customers, 'copy', 'copies')} to customers), {_asked(found)}held {found.held:,}, "
         f"deferred {found.deferred:,}, refused {found.rejected:,}."
@@ -216,8 +215,8 @@ def _decisions(found: Activity) -> Iterator[str]:
         f"{decided.withdrawn:,} withdrawn, {decided.expired:,} expired, {found.waiting:,} waiting."
     )
     if decided.median_seconds is not None and decided.p90_seconds is not None:
-        half, most = (timedelta(seconds=s) for s in (decided.median_seconds, decided.p90_seconds))
-        yield f"Half were decided within {_span(half)}, nine of ten within {_span(most)}."
+        half, most = roughly(decided.median_seconds), roughly(decided.p90_seconds)
+        yield f"Half were decided within {half}, nine of ten within {most}."
 
 
 def _asked(found: Activity) -> str:
@@ -241,7 +240,7 @@ def _table(what: str, shares: Sequence[Share]) -> Iterator[str]:
         cells = [f"{n:,}" for n in ((share.relayed, *numbers) if first else numbers)]
         part, seconds = decided.share_approved, decided.median_seconds
         cells.append("" if part is None else f"{part:.0%}")
-        cells.append("" if seconds is None else _span(timedelta(seconds=seconds)))
+        cells.append("" if seconds is None else roughly(seconds))
         yield f"{share.name:<{width}}" + "".join(f"{cell:>10}" for cell in cells)
 
 
@@ -252,11 +251,8 @@ def _by_day(days: Sequence[Day]) -> Iterator[str]:
         yield f"{day.day.isoformat():<10}" + "".join(f"{n:>10,}" for n in numbers)
 
 
-def _span(time: timedelta) -> str:
-    """In its largest unit, as a whole number: "7 d", "12 min"."""
-    seconds = round(time.total_seconds())
-    size, unit = next(((size, unit) for size, unit in _UNITS if seconds >= size), (1, "s"))
-    return f"{seconds // size} {unit}"
+def _period(since: datetime, until: datetime) -> str:
+    return f"{since:%Y-%m-%d %H:%M} to {until:%Y-%m-%d %H:%M} UTC, {roughly((until - since).total_seconds())}"
 
 
 SHOWN = 10
@@ -328,8 +324,7 @@ def _one(example: observed.Example, names: bool) -> dict[str, Any]:
 
 def _observed_lines(found: observed.Observed, *, names: bool) -> Iterator[str]:
     """For a terminal."""
-    time = f"{found.since:%Y-%m-%d %H:%M} to {found.until:%Y-%m-%d %H:%M} UTC, {_span(found.until - found.since)}"
-    yield f"{time}: {many(found.messages, 'message')}."
+    yield f"{_period(found.since, found.until)}: {many(found.messages, 'message')}."
     if found.enforced:
         yield f"{found.enforced:,} of them were held, deferred or refused: the policy did not only observe."
     total = sum(found.would.values())

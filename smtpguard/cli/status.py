@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from smtpguard.cli.bypass import row as bypass_row
-from smtpguard.cli.context import Context, as_json
+from smtpguard.cli.context import Context, as_json, roughly
 from smtpguard.cli.holdrow import plain
 from smtpguard.config.partial import STORE
 from smtpguard.config.problem import Broken
@@ -227,7 +227,7 @@ def _parts(running: list[Tree]) -> str:
         elif not process["ready"]:
             how = "is not ready"
         else:
-            how = f"ready, {_length(float(process.get('seconds') or 0))}"
+            how = f"ready, {roughly(int(process.get('seconds') or 0))}"
         told.append(f"{process['name']} ({how})")
     return ", ".join(told)
 
@@ -244,10 +244,3 @@ def _policy(policy: dict[str, Any] | None) -> str:
 
 def _when(at: datetime | None) -> str:
     return f"{at:%Y-%m-%d %H:%M} UTC" if at is not None else "?"
-
-
-def _length(seconds: float) -> str:
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= size:
-            return f"{int(seconds // size)} {unit}"
-    return f"{int(seconds)} s"
