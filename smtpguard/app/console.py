@@ -27,7 +27,7 @@ from smtpguard.app.webserver import Health, Server, configured
 from smtpguard.config.settings import Settings
 from smtpguard.console.app import build
 from smtpguard.console.people.middleware import WRITE_SECONDS
-from smtpguard.console.ports import ConsoleServices, Guide, OtherFile, Waits
+from smtpguard.console.ports import ConsoleServices, Guide, OtherFile
 from smtpguard.database.errors import LedgerError
 from smtpguard.freezes.service import GateWatch
 from smtpguard.gathering.gather import Gather
@@ -124,9 +124,7 @@ class Console(Part):
             guide=Guide(
                 policy=partial(_policy, policies),
                 approve_at=settings.hold.approve_at,
-                waits=Waits(
-                    length=timedelta(seconds=settings.hold.expires.seconds), working=settings.hold.expires.working
-                ),
+                waits=settings.hold.expires,
                 open=settings.console.guide == "open",
             ),
             approvers=settings.audit.approvers,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -136,7 +136,6 @@ async def guide(context: Context, which: str, language: str) -> None:
     """Write the policy as a hand-out for staff, in HTML: for each list who may write and who decides, what to avoid, and what is stopped."""
     from smtpguard.app.files import parse_policy
     from smtpguard.console.guide import guide as written
-    from smtpguard.console.ports import Waits
     from smtpguard.locale.catalogue import languages
 
     settings = context.settings()
@@ -145,9 +144,8 @@ async def guide(context: Context, which: str, language: str) -> None:
     spoken = language or next((each for each in policy.organization.languages if each in languages()), "en")
     if spoken not in languages():
         raise CannotRun(f"--language: {spoken} is not a language of smtpguard: {', '.join(sorted(languages()))}")
-    expires = settings.hold.expires
-    waits = Waits(length=timedelta(seconds=expires.seconds), working=expires.working)
-    click.echo(written(policy, spoken, datetime.now(UTC), approve_at=settings.hold.approve_at, waits=waits))
+    hold = settings.hold
+    click.echo(written(policy, spoken, datetime.now(UTC), approve_at=hold.approve_at, waits=hold.expires))
 
 
 @command.command()

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from typing import Any
 
+from smtpguard.config.quantity import Span
 from smtpguard.console import labels
 from smtpguard.console.messageview import topic
-from smtpguard.console.ports import Waits
 from smtpguard.console.rendering import environment
 from smtpguard.console.rulewords import Said, in_words
 from smtpguard.locale.phrase import N_
@@ -51,7 +51,7 @@ class _List:
     beforehand: str
 
 
-def guide(policy: Policy, language: str, now: datetime, *, approve_at: str = "", waits: Waits) -> str:
+def guide(policy: Policy, language: str, now: datetime, *, approve_at: str = "", waits: Span) -> str:
     """``approve_at``: the address for preapprovals, "" if there is none."""
     said = Speech(language, policy.organization.hours.zone)
     return (
@@ -68,7 +68,7 @@ def guide(policy: Policy, language: str, now: datetime, *, approve_at: str = "",
 
 
 def guide_values(
-    policy: Policy, said: Speech, now: datetime, *, approve_at: str, waits: Waits, groups: Groups | None = None
+    policy: Policy, said: Speech, now: datetime, *, approve_at: str, waits: Span, groups: Groups | None = None
 ) -> dict[str, Any]:
     """What the hand-out and the page share. ``groups``: with the absences that people have reported: for the page,
     which names the approvers of now. None: from the policy, for a hand-out, which names absences within a month."""
@@ -150,8 +150,8 @@ def _without_aim(words: Said, said: Speech) -> str:
     )
 
 
-def _waits(waits: Waits, said: Speech) -> str:
-    time = said.span(waits.length)
+def _waits(waits: Span, said: Speech) -> str:
+    time = said.span(timedelta(seconds=waits.seconds))
     if waits.working:
         return said("If nobody decides within {time} of working time, it is not sent, and you are notified.", time=time)
     return said("If nobody decides within {time}, it is not sent, and you are notified.", time=time)

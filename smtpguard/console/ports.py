@@ -11,6 +11,7 @@ from typing import Protocol
 
 from smtpguard.accounts.model import Account, AccountChange, AccountKeys, Session, Token, TurnStep
 from smtpguard.admission.correcting import Corrections
+from smtpguard.config.quantity import Span
 from smtpguard.database.errors import LedgerError
 from smtpguard.freezes.service import Freezes
 from smtpguard.guard.inforce import InForce
@@ -81,14 +82,6 @@ class ActiveAlarm:
     key: str = ""
     taken_by: str = ""
     taken_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Waits:
-    """How long a held message waits until it expires; ``working``: in working time."""
-
-    length: timedelta
-    working: bool
 
 
 class Archive(Protocol):
@@ -178,11 +171,11 @@ class Explained(Protocol):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guide:
     """The guide to the policy for people who write mail. ``policy``: returns the one in force, raises LedgerError.
-    ``open``: readable without an account."""
+    ``waits``: how long a held message waits until it expires. ``open``: readable without an account."""
 
     policy: Callable[[], Policy] | None = None
     approve_at: str = ""
-    waits: Waits = field(default_factory=lambda: Waits(length=timedelta(days=1), working=True))
+    waits: Span = field(default_factory=lambda: Span(24 * 3600, working=True))
     open: bool = False
 
 

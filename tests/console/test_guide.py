@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,9 +13,9 @@ from smtpguard.accounts.model import Role
 from smtpguard.app.files import parse_policy
 from smtpguard.cli import main
 from smtpguard.config.documents import policy_documents
+from smtpguard.config.quantity import Span
 from smtpguard.config.settings import read_settings
 from smtpguard.console.guide import guide
-from smtpguard.console.ports import Waits
 from smtpguard.locale.catalogue import languages
 from smtpguard.policy.parse import parse
 from tests.console.holding import ANNA, text
@@ -29,7 +29,7 @@ NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 def made(language: str, *, working: bool = True, approve_at: str = "approve@guard.example.com") -> str:
     settings = read_settings(SAMPLE)
     policy = parse_policy(settings, policy_documents(settings.policy))
-    waits = Waits(length=timedelta(hours=24), working=working)
+    waits = Span(24 * 3600, working=working)
     page = guide(policy, language, NOW, approve_at=approve_at, waits=waits)
     return " ".join(re.sub(r"<style>.*?</style>|<[^>]+>", " ", page, flags=re.S).split())
 
@@ -61,7 +61,7 @@ people:
   omar: {away: 2026-03-05}
 """
     policy = parse_policy(settings, {**documents, "policy.yaml": documents["policy.yaml"] + people})
-    page = guide(policy, "en", NOW, waits=Waits(length=timedelta(hours=24), working=True))
+    page = guide(policy, "en", NOW, waits=Span(24 * 3600, working=True))
     said = " ".join(re.sub(r"<style>.*?</style>|<[^>]+>", " ", page, flags=re.S).split())
     assert (
         "Away omar@example.com is away 5 Mar; eva@example.com is away 30 Mar to 10 Apr: "
@@ -82,7 +82,7 @@ def test_absent_features_are_not_mentioned() -> None:
 def test_it_is_one_self_contained_page_in_every_language(language: str) -> None:
     settings = read_settings(SAMPLE)
     policy = parse_policy(settings, policy_documents(settings.policy))
-    page = guide(policy, language, NOW, waits=Waits(length=timedelta(hours=24), working=True))
+    page = guide(policy, language, NOW, waits=Span(24 * 3600, working=True))
     assert f'<html lang="{language}">' in page
     assert not re.search(r"<(script|img|link|a|iframe)\b|https?:|url\(", page), "the page loads nothing"
 
@@ -115,7 +115,7 @@ def test_it_names_what_stops_a_mailing_in_progress() -> None:
     breakers = 'breakers: {complaints: ">= 0.1% after 500", replies: ">= 20 in 10m"}\n'
     of_a_list = POLICY.replace("  news:\n", '  news:\n    breakers: {replies: ">= 7 in 10m"}\n')
     policy = parse({**DOCUMENTS, "policy.yaml": f"{of_a_list}{breakers}".encode()})
-    page = guide(policy, "sv", NOW, waits=Waits(length=timedelta(hours=24), working=True))
+    page = guide(policy, "sv", NOW, waits=Span(24 * 3600, working=True))
     assert page.count("klagar") == 1
     assert "vid utskick till News: 7 personer svarar inom 10 minuter" in page
     assert "0.1 % av dem som har fått det klagar, när 500 personer har fått det" in page
