@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from smtpguard.accounts.model import Scope
-from smtpguard.console.access import Visibility, find, sees_all, viewed, visibility
+from smtpguard.console.access import Visibility, find, viewed, visibility
 from smtpguard.console.api.entry import Call, Operation, Refusal, error_at
 from smtpguard.console.api.freezes import freeze_row
 from smtpguard.console.api.heldmessage import (
@@ -41,12 +41,12 @@ from smtpguard.console.api.heldmessage import (
 from smtpguard.console.api.models import Page, reason_rows
 from smtpguard.console.decisionpreview import LARGE, outlook
 from smtpguard.console.entrywords import entry_in_words
-from smtpguard.console.filters import cursor, cut
+from smtpguard.console.filters import Filters, cursor, cut
 from smtpguard.console.pages.message import SPOKEN, letter_of
 from smtpguard.database.errors import ContentMissing
 from smtpguard.holds import coverage, effects
 from smtpguard.holds.coverage import BEGINNING
-from smtpguard.holds.model import Choice, Conflict, Hold, HoldQuery, State, Unconfirmed, standing_votes
+from smtpguard.holds.model import Choice, Conflict, Hold, State, Unconfirmed, standing_votes
 from smtpguard.holds.service import Decided
 from smtpguard.locale.speech import Speech
 from smtpguard.notices import noticedata
@@ -59,20 +59,12 @@ async def listed(call: Call) -> Page[Held]:
     before, after_id = cut(query.cursor) or (None, None)
     if query.cursor and before is None:
         raise error_at("query.cursor", "not a cursor of this list")
-    who, in_force = call.who, call.console.in_force
-    marks: list[tuple[str, ...]] = [(f"list:{query.list}",)] if query.list else []
-    if not sees_all(who):
-        marks.append(
-            tuple(f"group:{name}" for name in sorted(in_force.groups_of(who.address, call.console.clock.now())))
-        )
-    if not all(marks):
+    who = call.who
+    states = [State(query.state)] if query.state else list(State)
+    wanted = Filters(list=query.list).wanted(call.console, who, states)
+    if wanted is None:
         return Page[Held](items=[])
-    rows = await call.console.archive.rows(
-        HoldQuery(states=(State(query.state),) if query.state else tuple(State), marks=tuple(marks)),
-        limit=query.limit + 1,
-        before=before,
-        after_id=after_id,
-    )
+    rows = await call.console.archive.rows(wanted, limit=query.limit + 1, before=before, after_id=after_id)
     holds = list(rows[: query.limit])
     first: list[Hold] = []
     if query.state in (None, State.WAITING.value, State.IN_DOUBT.value) and before is None:
