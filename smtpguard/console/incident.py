@@ -99,7 +99,7 @@ def report_in_words(made: Made, said: Speech, by: str = "") -> ReportText:
     found = made.found
     steps = Steps(made, said)
     telling, hide = _Telling(made, said, steps), hiding(made, said)
-    more = Further(made, said, steps.here)
+    more = Further(made, said, steps)
     parts = (
         ("became", said("Outcome"), telling.ends()),
         ("mailings", said("Mailings, in distinct people over their whole time"), telling.mailings()),

@@ -3,12 +3,13 @@ stopped; which rules did not hit, and by how much; the policy of then; and what 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from smtpguard.console import rulewords
 from smtpguard.console.entrywords import DETAILS, WORDS
+from smtpguard.console.incidentsteps import Steps
 from smtpguard.console.reporting import Made
 from smtpguard.incidents.breach import said_of
 from smtpguard.incidents.intrusion import Checked, Ingress, Sign, signs
@@ -53,11 +54,9 @@ SAME: Mapping[Checked, tuple[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Further:
-    """``here``: formats a time."""
-
     made: Made
     said: Speech
-    here: Callable[[datetime], str]
+    steps: Steps
 
     @property
     def _came(self) -> Entries:
@@ -187,7 +186,7 @@ class Further:
             yield fact(said("after that nothing more of it went out"), Entries.of(report.stopped.seq))
         if report.went_last is not None:
             yield fact(
-                said("the last of it went out at {when}", when=self.here(report.went_last)),
+                said("the last of it went out at {when}", when=self.steps.here(report.went_last)),
                 Entries.of(report.entries["went", ""].last),
             )
 
@@ -235,12 +234,12 @@ class Further:
         since, word = words.aware
         who = word.by if self.made.names and word.by else said("somebody")
         rests = Entries.of(word.seq)
-        at, due = self.here(since), self.here(words.due)
+        at, due = self.steps.here(since), self.steps.here(words.due)
         yield fact(
             said("aware of it since {when}, as {who} says; the 72 hours end at {due}", when=at, who=who, due=due), rests
         )
         if since < self.made.report.first:
-            came = self.here(self.made.report.first)
+            came = self.steps.here(self.made.report.first)
             yield unknown(said("whether that time is right: the first message came later, at {when}", when=came), rests)
         left = words.due - now
         if left < timedelta(0):
@@ -303,12 +302,12 @@ class Further:
             ]
             before = [one for one in since if instant(one.at) <= report.first] or since[:1]
             if before:
-                at = self.here(instant(before[-1].at))
+                at = self.steps.here(instant(before[-1].at))
                 yield fact(said("in force since {when}", when=at), Entries.of(before[-1].seq))
         for step in report.steps:
             entry = step.entry
             if entry.kind == Kind.POLICY.value and instant(entry.at) > report.first:
-                when = self.here(instant(entry.at))
+                when = self.steps.here(instant(entry.at))
                 yield fact(said("another policy was put in force at {when}", when=when), Entries.of(entry.seq))
         if any(mode == "observe" for _, mode in report.rules) and not any(
             mode == "enforce" for _, mode in report.rules
