@@ -66,7 +66,6 @@ DECISIONS = frozenset(
         Kind.MAILING,
     )
 )
-_ROLE = {said: role for role, said in NAMES.items()}
 NO_ENTRIES = Entries()
 
 
@@ -302,7 +301,7 @@ class _Telling:
         writers = self.report.writers
         for role in dict.fromkeys(role for role, _ in writers):
             some = Counter({a: n for (r, a), n in writers.items() if r == role})
-            yield from self._counted(self.said(role), some, _ROLE[role])
+            yield from self._counted(self.said(NAMES[role]), some, role)
         yield from self._counted(self.said("client"), self.report.clients, "client")
         yield from self._counted(
             self.said("relayed without the database, under the bypass"), self.report.bypasses, "bypass"

@@ -25,6 +25,7 @@ from smtpguard.console.incidentsteps import LANE_TITLES
 from smtpguard.console.rendering import environment
 from smtpguard.console.reporting import Made
 from smtpguard.incidents.purposes import ListThen
+from smtpguard.incidents.query import NAMES
 from smtpguard.incidents.statement import MARKS, Statement
 from smtpguard.incidents.timeline import Step
 from smtpguard.journal.chain import Clear, instant, utc_text
@@ -147,7 +148,7 @@ def row(made: Made, page: ReportText | None = None) -> dict[str, Any]:
                    "perhaps": people_row(report.perhaps_of_lists.get(name, NOBODY))} for name, n in report.lists.most_common()],
         "decisions": [_step(step, names, hide) for step in report.steps if step.entry.kind in DECISIONS and "with" not in step.entry.data],
         "mailings": [_unnamed(mailing_row(one), names, hide) for one in found.mailings],
-        "writers": [{"role": role, "address": a, "messages": n} for (role, a), n in report.writers.most_common()] * names,
+        "writers": [{"role": NAMES[role], "address": a, "messages": n} for (role, a), n in report.writers.most_common()] * names,
         "clients": _counts("address", report.clients) * names,
         "subjects": _counts("text", report.subjects) * names,
         "contents": _counts("sha256", report.contents),

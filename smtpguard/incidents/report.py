@@ -376,8 +376,8 @@ class Case:
             self._erased += bool(sealed)
             return
         counters["subjects"].update(subject for subject in clear.get("subject", ()) if subject)
-        for role, said in NAMES.items():
-            counters["writers"].update((said, address) for address in clear.get(role, ()) if address)
+        for role in NAMES:
+            counters["writers"].update((role, address) for address in clear.get(role, ()) if address)
 
     # entries on them
 

@@ -435,7 +435,7 @@ def test_senders_and_reasons_are_counted(journal: Journal) -> None:
     )
     journal.verdict("H2", "hold", rules=["no-pork"], reasons=why[:1], sender="", reach_at_least=True)
     report = journal.report()
-    assert report.writers == {("From", "kalle@example.com"): 1, ("reverse-path", "kalle@example.com"): 1}
+    assert report.writers == {("from", "kalle@example.com"): 1, ("reverse_path", "kalle@example.com"): 1}
     assert report.rules == {("no-pork", "enforce"): 2, ("watched", "observe"): 1}
     assert report.reasons == {("no-pork", "message.topics", "pork", "any"): 2}
     assert (report.clients, report.contents, report.policies) == ({"192.0.2.1": 1}, {"c1": 1}, {"p1": 2})
@@ -448,7 +448,7 @@ def test_erased_names_are_reported(journal: Journal) -> None:
     journal.pairs = [(entry, None if entry.id == "T1" else clear) for entry, clear in journal.pairs]
     report = journal.report()
     assert report.erased == 1
-    assert set(report.writers) == {("From", "sara@example.com"), ("reverse-path", "sara@example.com")}
+    assert set(report.writers) == {("from", "sara@example.com"), ("reverse_path", "sara@example.com")}
 
 
 def test_a_failed_verdict_is_counted(journal: Journal) -> None:
