@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -35,13 +35,11 @@ class _Block:
         return self.first <= line < self.first + len(self.lines)
 
 
-def read_needed(
-    path: Path, needed: Collection[str], environ: Mapping[str, str] = os.environ
-) -> tuple[Settings, tuple[Problem, ...]]:
+def read_needed(path: Path, needed: Collection[str]) -> tuple[Settings, tuple[Problem, ...]]:
     """The settings as far as they can be read, and the problems of what was left out. Raises Broken if a key in
     ``needed`` has a mistake, or may have one."""
     try:
-        return read_settings(path, environ), ()
+        return read_settings(path), ()
     except Broken as e:
         problems = tuple(e.problems)
         broken = e
@@ -58,7 +56,7 @@ def read_needed(
             raise broken
         text = _only(blocks, kept)
         try:
-            return settings_of(load_yaml(text, str(path)), path.parent, environ), problems
+            return settings_of(load_yaml(text, str(path)), path.parent, os.environ), problems
         except Broken as e:
             again = e
     raise again

@@ -24,7 +24,7 @@ relay:
 def read_partly(tmp_path: Path, text: str) -> tuple[object, ...]:
     path = tmp_path / "smtpguard.yaml"
     path.write_text(text)
-    settings, problems = read_needed(path, STORE | {"freeze"}, {})
+    settings, problems = read_needed(path, STORE | {"freeze"})
     assert settings.store.url == "sqlite:////var/lib/smtpguard/guard.db"
     assert settings.state == Path("/var/lib/smtpguard")
     assert settings.freeze.thaw == "two"
@@ -77,9 +77,9 @@ def test_an_error_in_or_near_a_needed_part_is_fatal(text: str, tmp_path: Path) -
     path = tmp_path / "smtpguard.yaml"
     path.write_text(text)
     with pytest.raises(Broken):
-        read_needed(path, STORE | {"freeze"}, {})
+        read_needed(path, STORE | {"freeze"})
 
 
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(Broken, match="cannot be read"):
-        read_needed(tmp_path / "none.yaml", STORE, {})
+        read_needed(tmp_path / "none.yaml", STORE)
