@@ -21,7 +21,7 @@ from smtpguard.journal.event import Event
 from smtpguard.policy.absences import Member
 
 
-class Role(enum.Enum):
+class Role(enum.StrEnum):
     VIEWER = "viewer"
     APPROVER = "approver"
     OPERATOR = "operator"

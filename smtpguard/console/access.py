@@ -15,15 +15,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from smtpguard.accounts.model import Role
 from smtpguard.console.ports import ConsoleServices, Person
 from smtpguard.holds.model import Hold
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mailings.service import decides
 
 Endpoint = Callable[[Request], Awaitable[Response]]
-
-VIEWER, APPROVER, OPERATOR, ADMIN = "viewer", "approver", "operator", "admin"
-ROLES = (VIEWER, APPROVER, OPERATOR, ADMIN)
 
 
 class NotSignedIn(Exception):
@@ -38,14 +36,14 @@ def person(request: Request) -> Person:
     return found
 
 
-def for_roles(*roles: str) -> Callable[[Endpoint], Endpoint]:
+def for_roles(*roles: Role) -> Callable[[Endpoint], Endpoint]:
     """Only for people with one of these roles; for others the page answers 404. Without roles: for everyone signed in."""
 
     def guarded(endpoint: Endpoint) -> Endpoint:
         @wraps(endpoint)
         async def asked(request: Request) -> Response:
             who = person(request)
-            if roles and not who.roles & set(roles):
+            if roles and not who.roles.intersection(roles):
                 raise HTTPException(404)
             return await endpoint(request)
 
@@ -55,9 +53,6 @@ def for_roles(*roles: str) -> Callable[[Endpoint], Endpoint]:
 
 
 # How much of a held message a person sees: the policy says it for each list and each group of approvers.
-
-
-_ALL = frozenset({VIEWER, OPERATOR, ADMIN})
 
 
 class Visibility(enum.IntEnum):
@@ -75,8 +70,8 @@ def visibility(hold: Hold, who: Person, here: ConsoleServices) -> Visibility:
     see the reasons."""
     in_force, at = here.in_force, here.clock.now()
     asks = any(in_force.groups.decides(who.address, group, at, hold.senders) for group in groups_asked(hold))
-    if not asks or APPROVER not in who.roles or who.address in hold.senders:
-        return Visibility.REASONS if who.roles & _ALL else Visibility.NOTHING
+    if not asks or Role.APPROVER not in who.roles or who.address in hold.senders:
+        return Visibility.REASONS if who.sees_all else Visibility.NOTHING
     return Visibility[in_force.preview(hold.lists, who.address, at).upper()]
 
 
@@ -96,16 +91,11 @@ def viewed(hold: Hold, saw: str, by: str, at: datetime, *actors: str) -> Event:
     return Event(kind=Kind.VIEWED, id=hold.hold_id, at=at, data=data, private={"actor": actors})
 
 
-def sees_all(who: Person) -> bool:
-    """Whether the person may see every held message."""
-    return bool(who.roles & _ALL)
-
-
 def answers_for(who: Person, lists: Collection[str], here: ConsoleServices) -> bool:
     """Whether the person decides on each of these lists, at whatever hour. False without lists."""
     in_force, at = here.in_force, here.clock.now()
     return (
-        APPROVER in who.roles
+        Role.APPROVER in who.roles
         and bool(lists)
         and all(name in in_force.registry.lists and decides(who.address, [name], in_force, at) for name in lists)
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 
-from smtpguard.console.access import APPROVER
+from smtpguard.accounts.model import Role
 from smtpguard.console.ports import Person
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.effects import AtOnce, at_once, bound
@@ -147,7 +147,7 @@ def _away(hold: Hold, needed: Sequence[Need], in_force: InForce, now: datetime) 
 
 
 def _may_back(hold: Hold, who: Person, votes: Sequence[Vote], in_force: InForce, now: datetime) -> bool:
-    if hold.state not in LET_GO or who.address in hold.senders or APPROVER not in who.roles:
+    if hold.state not in LET_GO or who.address in hold.senders or Role.APPROVER not in who.roles:
         return False
     approved = any(v.approver == who.address for v in votes)
     return approved or entitled(hold, who.address, in_force.groups, at=now, open_now=in_force.open_at(now))
@@ -160,7 +160,7 @@ def _may_undo(hold: Hold, who: Person, votes: Sequence[Vote], in_force: InForce,
     if who.address in hold.senders:
         return True
     approved = any(v.approver == who.address for v in votes)
-    return APPROVER in who.roles and (
+    return Role.APPROVER in who.roles and (
         approved or entitled(hold, who.address, in_force.groups, at=now, open_now=in_force.open_at(now))
     )
 
@@ -170,7 +170,7 @@ def _why_not(hold: Hold, who: Person, votes: Sequence[Vote], in_force: InForce, 
         return "decided"
     if who.address in hold.senders:
         return "own"
-    if APPROVER not in who.roles:
+    if Role.APPROVER not in who.roles:
         return "role"
     if not entitled(hold, who.address, in_force.groups, at=now, open_now=in_force.open_at(now)):
         return "group"

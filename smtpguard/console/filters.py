@@ -10,7 +10,6 @@ from urllib.parse import urlencode
 
 from starlette.requests import Request
 
-from smtpguard.console.access import sees_all
 from smtpguard.console.ports import ConsoleServices, Person
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.model import LET_GO, HoldQuery, State
@@ -96,7 +95,7 @@ class Filters:
         in_force = here.in_force
         marks = [f"{kind}:{name}" for kind, name in (("list", self.list), ("rule", self.rule)) if name]
         asks: list[tuple[str, ...]] = [(mark,) for mark in marks]
-        if self.mine or not sees_all(who):
+        if self.mine or not who.sees_all:
             asks.append(tuple(f"group:{name}" for name in sorted(in_force.groups_of(who.address, here.clock.now()))))
         if not all(asks):
             return None
@@ -148,7 +147,7 @@ _LOOKS = 20
 
 
 def sees(who: Person, mailing: Mailing, in_force: InForce, at: datetime) -> bool:
-    return sees_all(who) or decides(who.address, mailing.lists, in_force, at)
+    return who.sees_all or decides(who.address, mailing.lists, in_force, at)
 
 
 async def listed(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, tzinfo
 from typing import Protocol
 
-from smtpguard.accounts.model import Account, AccountChange, AccountKeys, Session, Token, TurnStep
+from smtpguard.accounts.model import Account, AccountChange, AccountKeys, Role, Session, Token, TurnStep
 from smtpguard.admission.correcting import Corrections
 from smtpguard.config.quantity import Span
 from smtpguard.database.errors import LedgerError
@@ -38,23 +38,42 @@ from smtpguard.policy.verdict import Verdict
 from smtpguard.reading.looks import Reading
 from smtpguard.returns.service import Returns
 
+OPERATING = frozenset({Role.OPERATOR, Role.ADMIN})
+ACTING = OPERATING | {Role.APPROVER}
+SEEING = OPERATING | {Role.VIEWER}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person:
     """The person who makes the request. ``address``: canonical; votes are under it. ``language``: "" if never chosen.
 
-    ``roles``: of viewer, approver, operator, admin. A writer may have none, and sees their own messages.
+    ``roles``: a writer may have none, and sees their own messages.
     """
 
     address: str
     name: str = ""
-    roles: frozenset[str] = frozenset()
+    roles: frozenset[Role] = frozenset()
     language: str = ""
 
     @classmethod
     def of(cls, account: Account) -> Person:
-        roles = frozenset(role.value for role in account.roles)
+        roles = frozenset(account.roles)
         return cls(address=account.address, name=account.name, roles=roles, language=account.language)
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether the person may see every held message."""
+        return not self.roles.isdisjoint(SEEING)
+
+    @property
+    def acts(self) -> bool:
+        """Whether the person may freeze and thaw, and report on what they may see."""
+        return not self.roles.isdisjoint(ACTING)
+
+    @property
+    def operates(self) -> bool:
+        """Whether the person may report on anything, and on people."""
+        return not self.roles.isdisjoint(OPERATING)
 
     @property
     def by(self) -> str:

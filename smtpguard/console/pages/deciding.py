@@ -15,7 +15,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from smtpguard.console.access import APPROVER, Visibility, for_roles, person
+from smtpguard.accounts.model import Role
+from smtpguard.console.access import Visibility, for_roles, person
 from smtpguard.console.decisionpreview import LARGE, confirmed, outlook
 from smtpguard.console.entrywords import overtaken
 from smtpguard.console.pages.message import looked_up, own, shown
@@ -37,7 +38,7 @@ UNCONFIRMED = N_(
 )
 
 
-@for_roles(APPROVER)
+@for_roles(Role.APPROVER)
 async def vote(request: Request) -> Response:
     here, who, said = services_of(request), person(request), speech(request)
     hold, seen = await looked_up(request)
@@ -111,7 +112,7 @@ def _not_that(said: Speech, reach: int, people: int) -> str:
     return said("It was not sent: type a number from {least} to {most}.", least=least, most=most)
 
 
-@for_roles(APPROVER)
+@for_roles(Role.APPROVER)
 async def settle(request: Request) -> Response:
     """For a release to a list address in doubt: it was sent, or is to be sent again."""
     here, who, said = services_of(request), person(request), speech(request)
@@ -127,7 +128,7 @@ async def settle(request: Request) -> Response:
     return await _done(request, act, choice)
 
 
-@for_roles(APPROVER)
+@for_roles(Role.APPROVER)
 async def ask(request: Request) -> Response:
     here, who, said = services_of(request), person(request), speech(request)
     hold, seen = await looked_up(request)
@@ -145,7 +146,7 @@ async def unvote(request: Request) -> Response:
     undo it."""
     here, who = services_of(request), person(request)
     hold, _ = await looked_up(request)
-    if APPROVER not in who.roles and who.address not in hold.senders:
+    if Role.APPROVER not in who.roles and who.address not in hold.senders:
         raise HTTPException(403)
 
     act = here.approvals.unvote(hold.hold_id, approver=who.address, by=who.by)

@@ -10,9 +10,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from smtpguard.console.access import ADMIN, APPROVER, OPERATOR, ROLES, for_roles, person
+from smtpguard.accounts.model import Role
+from smtpguard.console.access import for_roles, person
 from smtpguard.console.pages.message import done
-from smtpguard.console.ports import ConsoleServices
+from smtpguard.console.ports import ACTING, ConsoleServices
 from smtpguard.console.rendering import UNKNOWN, digits, form, page, see_other, services_of, speech, text_of
 from smtpguard.database.errors import CommitUnknown, LedgerError
 from smtpguard.freezes.service import FAILURES, Frozen, Hook, SecondPersonNeeded
@@ -23,12 +24,12 @@ from smtpguard.policy.freezing import Freeze, Selector
 _HOURS = ("1", "4", "12", "24")
 
 
-@for_roles(*ROLES)
+@for_roles(*Role)
 async def still(request: Request) -> Response:
     return await _shown(request)
 
 
-@for_roles(APPROVER, OPERATOR, ADMIN)
+@for_roles(*ACTING)
 async def freeze(request: Request) -> Response:
     here, who, said = services_of(request), person(request), speech(request)
     sent = form(request)
@@ -66,7 +67,7 @@ async def freeze(request: Request) -> Response:
     return await _shown(request, frozen=frozen)
 
 
-@for_roles(APPROVER, OPERATOR, ADMIN)
+@for_roles(*ACTING)
 async def asked(request: Request) -> Response:
     """Show what the thaw would release, before it is done."""
     return await _asking(request)
@@ -94,7 +95,7 @@ async def _named(request: Request) -> Freeze | None:
     return next((f for f in await services_of(request).freezes.active() if f.freeze_id == wanted), None)
 
 
-@for_roles(APPROVER, OPERATOR, ADMIN)
+@for_roles(*ACTING)
 async def thaw(request: Request) -> Response:
     """Needs a look at what it releases; if that would be more by now, the person looks again."""
     here, who, said = services_of(request), person(request), speech(request)
@@ -133,7 +134,7 @@ async def _shown(
     *,
     wrong: Mapping[str, str] | None = None,
 ) -> Response:
-    here, who, said = services_of(request), person(request), speech(request)
+    here, said = services_of(request), speech(request)
     chosen = request.query_params
     return await page(
         request,
@@ -143,7 +144,6 @@ async def _shown(
         wrong=wrong,
         just=frozen,
         failures=_in_words(frozen.hooks, said) if frozen else [],
-        may=bool(who.roles & {APPROVER, OPERATOR, ADMIN}),
         lists=here.choices,
         chosen={name: chosen.get(name, "")[:500] for name in ("selector", "list", "sender", "mailing")},
         done=done(request),

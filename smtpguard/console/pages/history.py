@@ -8,8 +8,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from smtpguard.accounts.model import Role
 from smtpguard.console import labels
-from smtpguard.console.access import ROLES, for_roles, person
+from smtpguard.console.access import for_roles, person
 from smtpguard.console.entrywords import entry_in_words
 from smtpguard.console.filters import ANY, DECIDED, ENDS, PAGE, Filters, cursor, cut
 from smtpguard.console.pages.message import looked_up
@@ -19,7 +20,7 @@ from smtpguard.holds.model import Hold, State
 from smtpguard.locale.phrase import N_
 
 
-@for_roles(*ROLES)
+@for_roles(*Role)
 async def history(request: Request) -> Response:
     here, who, said = services_of(request), person(request), speech(request)
     asks, in_force = Filters.of(request), here.in_force
@@ -45,7 +46,7 @@ async def history(request: Request) -> Response:
     )
 
 
-@for_roles(*ROLES)
+@for_roles(*Role)
 async def frozen(request: Request) -> Response:
     """Freezes and thaws, by whom and why."""
     after = request.query_params.get("after", "")[:20]

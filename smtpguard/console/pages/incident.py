@@ -15,12 +15,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from smtpguard.console import drafts, labels
-from smtpguard.console.access import ADMIN, APPROVER, OPERATOR, answers_for, for_roles, person
+from smtpguard.console.access import answers_for, for_roles, person
 from smtpguard.console.breachform import Form, filled
 from smtpguard.console.filters import PAGE, listed, midnight
 from smtpguard.console.incident import ReportText, report_in_words
 from smtpguard.console.incidentfile import TYPES, MissingExtra, shown, written
-from smtpguard.console.ports import Person
+from smtpguard.console.ports import ACTING
 from smtpguard.console.rendering import form, not_done, page, services_of, speech, text_of
 from smtpguard.console.reporting import Made, NothingFits, Occupied, make_once
 from smtpguard.database.errors import LedgerError
@@ -41,18 +41,18 @@ FEWEST = 2
 Asked = dict[str, str]
 
 
-@for_roles(APPROVER, OPERATOR, ADMIN)
+@for_roles(*ACTING)
 async def ask(request: Request) -> Response:
     """The day's mailings; for people who may ask for anything also the form, filled in from a link."""
     return await _shown(request, {"id": request.query_params.get("id", "")[:_MOST]})
 
 
-@for_roles(APPROVER, OPERATOR, ADMIN)
+@for_roles(*ACTING)
 async def report(request: Request) -> Response:
     """The report. People who may only decide get one that touches only their own lists."""
     here, who, said = services_of(request), person(request), speech(request)
     sent = form(request)
-    anything = may_ask(who)
+    anything = who.operates
     asked = {name: text_of(sent, name, _MOST) for name in (_FIELDS if anything else ("id",))}
     asked |= {name: "on" for name in ("alone", "names", "proof") if sent.get(name)}
     wrong = {
@@ -156,11 +156,6 @@ def _drafts(made: Made) -> list[tuple[str, str, str]]:
     ]
 
 
-def may_ask(who: Person) -> bool:
-    """Whether the person may ask for anything."""
-    return bool(who.roles & {OPERATOR, ADMIN})
-
-
 def _is_time(text: str, now: datetime) -> bool:
     try:
         return not text or bool(moment(text, now))
@@ -200,7 +195,7 @@ async def _shown(
     drafts: Sequence[tuple[str, str, str]] = (),
     typed: Mapping[str, str] | None = None,
 ) -> Response:
-    here, who = services_of(request), person(request)
+    here = services_of(request)
     today, further = await _today(request) if made is None else ((), "")
     return await page(
         request,
@@ -208,7 +203,6 @@ async def _shown(
         status,
         asked={name: asked.get(name, "") for name in (*_FIELDS, "alone", "names", "proof")},
         fresh=not asked.keys() - {"id"},
-        may=may_ask(who),
         today=today,
         further=further,
         state=labels.mailing_state,

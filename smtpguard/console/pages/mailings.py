@@ -11,9 +11,10 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from smtpguard.accounts.model import Role
 from smtpguard.admission.correcting import NotAll
 from smtpguard.console import labels
-from smtpguard.console.access import APPROVER, ROLES, for_roles, person
+from smtpguard.console.access import for_roles, person
 from smtpguard.console.chart import drawn, stacked
 from smtpguard.console.entrywords import DEEDS, tripped
 from smtpguard.console.filters import PAGE, listed, sees
@@ -38,19 +39,19 @@ from smtpguard.returns.model import COUNTED, SORTS, By, Sort
 _MOST_OCTETS = 50 << 20
 
 
-@for_roles(*ROLES)
+@for_roles(*Role)
 async def mailings(request: Request) -> Response:
     after = request.query_params.get("after", "")[:100]
     found, further = await listed(services_of(request), person(request), limit=PAGE, after=after)
     return await page(request, "mailings.html", mailings=found, further=further, state=labels.mailing_state)
 
 
-@for_roles(*ROLES)
+@for_roles(*Role)
 async def mailing(request: Request) -> Response:
     return await _shown(request)
 
 
-@for_roles(APPROVER)
+@for_roles(Role.APPROVER)
 async def act(request: Request) -> Response:
     """Continue, stop, revoke what was decided, or reject what is not sent, with what waits."""
     here, who, said = services_of(request), person(request), speech(request)
@@ -87,7 +88,7 @@ async def act(request: Request) -> Response:
     return see_other(f"/mailings/{found.mailing_id}", done=what)
 
 
-@for_roles(APPROVER)
+@for_roles(Role.APPROVER)
 async def people(request: Request) -> Response:
     """Serve the list of who got it as CSV, to the two who agreed."""
     here, who, said = services_of(request), person(request), speech(request)
@@ -130,7 +131,7 @@ async def _shown(
     here, who = services_of(request), person(request)
     found = await found_of(request)
     in_force = here.in_force
-    may = APPROVER in who.roles and decides(who.address, found.lists, in_force, here.clock.now())
+    may = Role.APPROVER in who.roles and decides(who.address, found.lists, in_force, here.clock.now())
     progress = found.progress.timely(here.clock.now()) if found.progress is not None else None
     return await page(
         request,
@@ -156,7 +157,7 @@ async def _shown(
     )
 
 
-@for_roles(APPROVER)
+@for_roles(Role.APPROVER)
 async def correct(request: Request) -> Response:
     """Begin its correction, to exactly those who got it."""
     here, who, said = services_of(request), person(request), speech(request)
@@ -232,7 +233,7 @@ KNOWN: Mapping[By, str] = {
 }
 
 
-@for_roles(*ROLES)
+@for_roles(*Role)
 async def returns(request: Request) -> Response:
     here, said = services_of(request), speech(request)
     mailing = await found_of(request)

@@ -15,11 +15,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from smtpguard.accounts.model import Role
 from smtpguard.console import chart
-from smtpguard.console.access import ADMIN, APPROVER, OPERATOR, ROLES, VIEWER, for_roles, person, sees_all
+from smtpguard.console.access import for_roles, person
 from smtpguard.console.filters import ANY, PAGE, Filters, midnight
 from smtpguard.console.pages.waiting import ruled
-from smtpguard.console.ports import ActiveAlarm
+from smtpguard.console.ports import ACTING, OPERATING, SEEING, ActiveAlarm
 from smtpguard.console.rendering import form, page, see_other, services_of, speech, text_of
 from smtpguard.console.rulewords import AIMS, in_words
 from smtpguard.guard.inforce import InForce
@@ -59,7 +60,7 @@ class Part:
 @for_roles()
 async def overview(request: Request) -> Response:
     here, who, said = services_of(request), person(request), speech(request)
-    if not who.roles & set(ROLES):
+    if not who.roles:
         return see_other("/mine")
     in_force = here.in_force
     asked = request.query_params.get("days", "")
@@ -74,7 +75,7 @@ async def overview(request: Request) -> Response:
         request,
         "overview.html",
         waits=waits,
-        mine=await _mine(request) if APPROVER in who.roles else None,
+        mine=await _mine(request) if Role.APPROVER in who.roles else None,
         figures=[figures[1], month],
         spans={n: _spans(each.found.decided, said) for n, each in figures.items()},
         chosen=chosen,
@@ -88,14 +89,13 @@ async def overview(request: Request) -> Response:
         store=[alarm for alarm in alarms if alarm.name in STORE],
         relay=[alarm for alarm in alarms if alarm.name in RELAY],
         alarms=_others(alarms),
-        takes=bool(who.roles & {APPROVER, OPERATOR, ADMIN}),
         entries=entries,
         signed=signed,
         link=_link,
-        sees_all=sees_all(who),
+        sees_all=who.sees_all,
         enforce=in_force.enforce,
         any=ANY,
-        approvers=here.approvers and bool(who.roles & {OPERATOR, ADMIN}),
+        approvers=here.approvers and who.operates,
     )
 
 
@@ -158,7 +158,7 @@ def _others(alarms: Sequence[ActiveAlarm]) -> list[ActiveAlarm]:
     return [alarm for alarm in alarms if alarm.name not in shown or not alarm.taken_by]
 
 
-@for_roles(APPROVER, OPERATOR, ADMIN)
+@for_roles(*ACTING)
 async def take(request: Request) -> Response:
     """Take an alarm: it is not sent again until a day later."""
     here, who = services_of(request), person(request)
@@ -182,7 +182,7 @@ DID = {
 }
 
 
-@for_roles(VIEWER, OPERATOR, ADMIN)
+@for_roles(*SEEING)
 async def done(request: Request) -> Response:
     here, said, asks = services_of(request), speech(request), Filters.of(request)
     in_force = here.in_force
@@ -206,7 +206,7 @@ async def done(request: Request) -> Response:
     )
 
 
-@for_roles(OPERATOR, ADMIN)
+@for_roles(*OPERATING)
 async def approvers(request: Request) -> Response:
     """The votes of each approver, for auditors, if the settings allow it. The look is journalled first."""
     here, who = services_of(request), person(request)

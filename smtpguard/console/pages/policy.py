@@ -16,8 +16,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from smtpguard.accounts.model import Role
 from smtpguard.console import labels
-from smtpguard.console.access import ROLES, NotSignedIn, for_roles
+from smtpguard.console.access import NotSignedIn, for_roles
 from smtpguard.console.guide import guide_values
 from smtpguard.console.messageview import evidence, topic
 from smtpguard.console.pages.message import spoken
@@ -48,7 +49,7 @@ class Listed:
     approvals: str
 
 
-@for_roles(*ROLES)
+@for_roles(*Role)
 async def policy(request: Request) -> Response:
     in_force, said = services_of(request).in_force, speech(request)
     registry = in_force.registry
@@ -82,12 +83,12 @@ async def policy(request: Request) -> Response:
     )
 
 
-@for_roles(*ROLES)
+@for_roles(*Role)
 async def blank(request: Request) -> Response:
     return await _shown(request, FormData())
 
 
-@for_roles(*ROLES)
+@for_roles(*Role)
 async def tried(request: Request) -> Response:
     said, sent = speech(request), form(request)
     upload = sent.get("file")

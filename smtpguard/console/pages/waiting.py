@@ -11,18 +11,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from smtpguard.accounts.model import Role
 from smtpguard.console import labels
-from smtpguard.console.access import (
-    APPROVER,
-    ROLES,
-    Visibility,
-    for_roles,
-    groups_asked,
-    person,
-    sees_all,
-    viewed,
-    visibility,
-)
+from smtpguard.console.access import Visibility, for_roles, groups_asked, person, viewed, visibility
 from smtpguard.console.decisionpreview import LARGE, DecisionPreview, confirmed, outlook
 from smtpguard.console.entrywords import overtaken
 from smtpguard.console.filters import PAGE, WAITS, Filters, cursor, cut
@@ -54,7 +45,7 @@ ROWS = PAGE
 async def waiting(request: Request) -> Response:
     """The whole page; only the rows for a refresh."""
     here, who, said = services_of(request), person(request), speech(request)
-    if not who.roles & set(ROLES):
+    if not who.roles:
         return see_other("/mine")
     asks, in_force = Filters.of(request), here.in_force
     lists = in_force.registry.lists
@@ -82,9 +73,9 @@ async def waiting(request: Request) -> Response:
         rules=ruled(in_force, said),
         kinds=WAITS,
         total=(await here.ledger.holds.counts()).get(State.WAITING, 0),
-        sees_all=sees_all(who),
-        seated=APPROVER not in who.roles or bool(in_force.groups_of(who.address, here.clock.now())),
-        decides=APPROVER in who.roles,
+        sees_all=who.sees_all,
+        seated=Role.APPROVER not in who.roles or bool(in_force.groups_of(who.address, here.clock.now())),
+        decides=Role.APPROVER in who.roles,
     )
 
 
@@ -145,7 +136,7 @@ def _row(hold: Hold, request: Request) -> Row:
     )
 
 
-@for_roles(APPROVER)
+@for_roles(Role.APPROVER)
 async def decide(request: Request) -> Response:
     """Show the chosen holds again with their number, to be confirmed. Nothing is decided yet."""
     here, who = services_of(request), person(request)
@@ -220,7 +211,7 @@ def _ahead(request: Request, holds: Sequence[Hold]) -> list[tuple[Hold, Decision
     return [(hold, outlook(hold, who, in_force, now)) for hold in holds]
 
 
-@for_roles(APPROVER)
+@for_roles(Role.APPROVER)
 async def decided(request: Request) -> Response:
     """Decide on each as it was when confirmed; failures are listed with their reason."""
     here, who, said = services_of(request), person(request), speech(request)
@@ -292,7 +283,7 @@ async def _asked(here: ConsoleServices, who: Person) -> list[Hold]:
 def _may(hold: Hold, who: Person, here: ConsoleServices) -> bool:
     in_force, now = here.in_force, here.clock.now()
     mine = any(in_force.groups.decides(who.address, group, now, hold.senders) for group in groups_asked(hold))
-    return mine and APPROVER in who.roles and who.address not in hold.senders and not hold.asks_writer
+    return mine and Role.APPROVER in who.roles and who.address not in hold.senders and not hold.asks_writer
 
 
 async def _chosen(here: ConsoleServices, who: Person, ids: Sequence[str]) -> list[Hold]:

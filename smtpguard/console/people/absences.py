@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from smtpguard.accounts.model import AccountKeys, May, Role
 from smtpguard.config.problem import Invalid
-from smtpguard.console.access import ADMIN, APPROVER, for_roles, person
+from smtpguard.console.access import for_roles, person
 from smtpguard.console.people.accounts import NotPossible
 from smtpguard.console.ports import People
 from smtpguard.console.rendering import page, see_other, services_of, speech, text_of
@@ -52,7 +52,7 @@ class Absent:
         self._people, self._clock, self._delimiters = people, clock, delimiters
 
     def routes(self) -> list[Route]:
-        approver, admin, either = for_roles(APPROVER), for_roles(ADMIN), for_roles(APPROVER, ADMIN)
+        approver, admin, either = for_roles(Role.APPROVER), for_roles(Role.ADMIN), for_roles(Role.APPROVER, Role.ADMIN)
         return [
             Route("/away", either(self._shown), methods=["GET"]),
             Route("/away", approver(self.away), methods=["POST"]),
@@ -210,8 +210,8 @@ class Absent:
             others=[row for row in rows if row.absence.person not in mine],
             for_whom=in_force.groups.decided_for(who.address, now),
             colleagues=sorted(colleagues - mine),
-            decides=APPROVER in who.roles,
-            agrees=ADMIN in who.roles,
+            decides=Role.APPROVER in who.roles,
+            agrees=Role.ADMIN in who.roles,
             today=now.astimezone(in_force.groups.zone).date(),
         )
 

@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from smtpguard.accounts.model import Account, Role, Unseated
 from smtpguard.console import labels
-from smtpguard.console.access import ADMIN, for_roles
+from smtpguard.console.access import for_roles
 from smtpguard.console.people.accounts import Accounts, NotPossible
 from smtpguard.console.rendering import page, see_other, services_of, speech, text_of
 from smtpguard.locale.phrase import N_
@@ -43,7 +43,7 @@ class Administering:
             "delete": self._delete,
             "sso": self._sso,
         }
-        only = for_roles(ADMIN)
+        only = for_roles(Role.ADMIN)
         return [
             Route("/people", only(self._shown), methods=["GET"]),
             Route("/people", only(self.add), methods=["POST"]),
