@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from smtpguard.cli.context import CannotRun, moment, terminal
+from smtpguard.cli.context import CannotRun, mailbox, moment, terminal
 from smtpguard.config.problem import unknown
 from smtpguard.holds.model import Choice, Hold, State
 from smtpguard.locale.phrase import many
-from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.verdict import Mode
 
 if TYPE_CHECKING:
@@ -60,10 +59,7 @@ class Filter:
             raise CannotRun(unknown("list", self.list_name, registry.lists))
         sender = None
         if self.sender is not None:
-            try:
-                sender = Address.parse(self.sender).canonical(registry.digester.delimiters)
-            except BadAddress as e:
-                raise CannotRun(f'--sender: "{self.sender}" is no address: {e}') from None
+            sender = mailbox("--sender", self.sender).canonical(registry.digester.delimiters)
         since = moment("--since", self.since, services.clock.now()) if self.since is not None else None
         mailing = self.mailing.strip().upper() if self.mailing is not None else ""
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from smtpguard.config.settings import Settings
     from smtpguard.journal.chain import Clear, Entry
     from smtpguard.lists.digest import Digester
+    from smtpguard.mail.address import Address
     from smtpguard.policy.parse import Policy
     from smtpguard.store.store import Store
 
@@ -310,6 +311,16 @@ def moment(option: str, text: str, now: datetime) -> datetime:
         return query.moment(text, now)
     except ValueError as error:
         raise CannotRun(f"{option}: {error}") from None
+
+
+def mailbox(option: str, text: str) -> Address:
+    """Parse an address in an option. Raises CannotRun."""
+    from smtpguard.mail.address import Address, BadAddress
+
+    try:
+        return Address.parse(text)
+    except BadAddress as error:
+        raise CannotRun(f'{option}: "{text}" is no address: {error}') from None
 
 
 def length(option: str, text: str) -> timedelta:

@@ -5,17 +5,17 @@ FILEs are messages, folders of messages, mboxes, or ``-`` for standard input.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from smtpguard.cli.context import CannotRun, Context, as_json
+from smtpguard.cli.context import CannotRun, Context, as_json, mailbox
 from smtpguard.cli.holdrow import plain
 from smtpguard.cli.mailfiles import envelope_of, mails
 from smtpguard.cli.mailfiles import why as why_not
 from smtpguard.config.problem import one_of
-from smtpguard.mail.address import Address, BadAddress
+from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Session, client_address
 from smtpguard.policy.facts import Unknown
 
@@ -46,8 +46,8 @@ _MOST_CONTEXT = 90
 async def command(context: Context, files: Sequence[str], sender: str | None, recipients: Sequence[str], login: str | None,
             listener: str | None, client: str, expect: str | None, verbose: bool) -> None:  # fmt: skip
     """Say what the policy would decide about messages, and why."""
-    given = None if sender is None else _addresses([sender])
-    to = _addresses(recipients)
+    given = None if sender is None else [_path("--from", sender)]
+    to = [_path("--to", recipient) for recipient in recipients]
     if client_address(client) is None:
         raise click.UsageError(f'--client: "{client}" is no address')
     session = Session(client_ip=client, listener=_listener(context.settings(), listener), auth_user=login)
@@ -100,15 +100,9 @@ def _listener(settings: Settings, given: str | None) -> str:
     return given
 
 
-def _addresses(texts: Iterable[str]) -> list[Address | None]:
+def _path(option: str, text: str) -> Address | None:
     """``<>`` is the null reverse-path."""
-    found: list[Address | None] = []
-    for text in texts:
-        try:
-            found.append(None if text in ("<>", "") else Address.parse(text.strip("<>")))
-        except BadAddress as error:
-            raise CannotRun(f"{text}: {error}") from None
-    return found
+    return None if text in ("<>", "") else mailbox(option, text.strip("<>"))
 
 
 def row(name: str, told: Explained) -> dict[str, Any]:

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from smtpguard.cli.context import CannotRun, Context, NotFine, as_json, length, sentence_of
+from smtpguard.cli.context import CannotRun, Context, NotFine, as_json, length, mailbox, sentence_of
 from smtpguard.cli.holdrow import freeze_row, what
 from smtpguard.config.partial import STORE
 from smtpguard.config.problem import unknown
 from smtpguard.database.errors import CommitUnknown, LedgerError
 from smtpguard.freezes.service import UNCOUNTED, Hook, Released, SecondPersonNeeded
 from smtpguard.journal.bypass import Bypasses
-from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mailings.model import NoSuch, whole_id
 from smtpguard.policy.freezing import Freeze, Selector
 
@@ -176,10 +175,7 @@ async def _known(brakes: Brakes, chosen: Chosen, *, must_exist: bool = True) -> 
     if selector is Selector.LIST and must_exist:
         await _listed(brakes, value)
     if selector is Selector.SENDER:
-        try:
-            return selector, Address.parse(value).canonical(brakes.digester.delimiters)
-        except BadAddress as e:
-            raise CannotRun(f'--sender: "{value}" is no address: {e}') from None
+        return selector, mailbox("--sender", value).canonical(brakes.digester.delimiters)
     if selector is Selector.MAILING:
         return selector, await _mailing(brakes, value, must_exist=must_exist)
     if selector is Selector.THREAD:

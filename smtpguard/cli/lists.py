@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from smtpguard.cli.context import CannotRun, Context, Group, NotFine, as_json, in_columns, sentence_of
+from smtpguard.cli.context import CannotRun, Context, Group, NotFine, as_json, in_columns, mailbox, sentence_of
 from smtpguard.config.problem import unknown
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.expanding import Expander
@@ -27,7 +27,6 @@ from smtpguard.lists.report import Report, SourceReport, latest
 from smtpguard.lists.sources import BadRow, Tally
 from smtpguard.lists.sync import Refresher, by_source, called, overlaps
 from smtpguard.locale.phrase import many
-from smtpguard.mail.address import Address, BadAddress
 
 
 @click.group(cls=Group)
@@ -106,12 +105,7 @@ def match(context: Context, addresses: Sequence[str]) -> None:
     """Say whether each address is internal, a list, a member of lists (and by which source), or outside."""
     from smtpguard.app.files import indexes
 
-    parsed = []
-    for text in addresses:
-        try:
-            parsed.append(Address.parse(text))
-        except BadAddress as error:
-            raise CannotRun(f"{text}: {error}") from None
+    parsed = [mailbox("ADDRESS", text) for text in addresses]
     settings, registry = context.settings(), _registry(context)
     classified = registry.classify(parsed)
     for text, one in zip(addresses, classified.recipients, strict=True):

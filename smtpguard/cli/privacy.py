@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from smtpguard.cli.context import CannotRun, Context, Group, as_json, may_name, progress
+from smtpguard.cli.context import Context, Group, as_json, mailbox, may_name, progress
 from smtpguard.locale.phrase import many
-from smtpguard.mail.address import Address, BadAddress
+from smtpguard.mail.address import Address
 
 if TYPE_CHECKING:
     from smtpguard.lists.digest import Digester
-    from smtpguard.store.privacy import Person, PersonalData
+    from smtpguard.store.privacy import PersonalData
 
 _WORDS = {
     "entry": ("entry of the journal names them", "entries of the journal name them"),
@@ -51,14 +51,15 @@ async def show(context: Context, address: str) -> None:
     """
     from smtpguard.store import privacy
 
+    whom = mailbox("ADDRESS", address.strip())
     async with context.opened(reads=True) as (store, digester):
         may_name(store)
         await store.journal.catch_up()
-        person = _person_of(address, digester)
+        person = privacy.Person(whom, digester)
         with progress("Names") as names, progress("Digests") as digests:
             found = await store.walk(lambda open: list(privacy.collect(open, person, names)))
             verdicts = await store.walk(lambda open: privacy.digests_only(open, person, digests))
-        lists = _lists(context, address, digester)
+        lists = _lists(context, whom, digester)
         await context.journal_export(store, what="privacy", person=list(person.hexes), found=len(found))
     rows = [*map(_row, found), {"what": "digest", "verdicts": verdicts}, *({"what": "list", "id": n} for n in lists)]
     context.answers(rows, _lines(found, verdicts, lists))
@@ -87,12 +88,13 @@ async def erase(context: Context, address: str, yes: bool) -> None:
 
     from smtpguard.store import privacy
 
+    whom = mailbox("ADDRESS", address.strip())
     async with context.opened() as (store, digester):
         await store.journal.catch_up()
-        person = _person_of(address, digester)
+        person = privacy.Person(whom, digester)
         with progress("Erasing") as bar:
             done = await privacy.erase(store, person, by=context.user, progress=bar)
-        lists = _lists(context, address, digester)
+        lists = _lists(context, whom, digester)
     if context.json:
         context.say(
             {
@@ -117,21 +119,12 @@ async def erase(context: Context, address: str, yes: bool) -> None:
         click.echo(f"On the lists {', '.join(lists)}: erase it where they come from.")
 
 
-def _person_of(address: str, digester: Digester) -> Person:
-    from smtpguard.store.privacy import Person
-
-    try:
-        return Person(Address.parse(address.strip()), digester)
-    except BadAddress:
-        raise CannotRun(f"that is no address: {address}") from None
-
-
-def _lists(context: Context, address: str, digester: Digester) -> tuple[str, ...]:
+def _lists(context: Context, whom: Address, digester: Digester) -> tuple[str, ...]:
     """Those on whose indexes they are, on this machine."""
     from smtpguard.app.files import indexes
     from smtpguard.lists.index import BadIndex, Index
 
-    digests, found = digester.every(Address.parse(address.strip())), []
+    digests, found = digester.every(whom), []
     for path in sorted(indexes(context.settings()).glob("*.index")):
         try:
             index = Index(path, *digester.key_ids)

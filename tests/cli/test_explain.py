@@ -203,7 +203,10 @@ def test_explain_leaves_no_file_behind(run: Run, etc: Path, story: Path) -> None
     ("words", "line"),
     [
         (("missing.eml",), "smtpguard: missing.eml: no such file\n"),
-        (("--from", "nobody at all", "-"), "smtpguard: nobody at all: not a mailbox: expected local-part@domain\n"),
+        (
+            ("--from", "nobody at all", "-"),
+            'smtpguard: --from: "nobody at all" is no address: not a mailbox: expected local-part@domain\n',
+        ),
         (("-",), "smtpguard: there is no message in -\n"),
     ],
 )

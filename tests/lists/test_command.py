@@ -153,7 +153,7 @@ def test_without_an_index_match_is_uncertain(folder: Path) -> None:
     [
         (["sync", "ramadn"], 'unknown list "ramadn" (did you mean ramadan?)'),
         (["sync", "bare"], "the list bare has no members to sync"),
-        (["match", "nonsense"], "nonsense: not a mailbox"),
+        (["match", "nonsense"], '"nonsense" is no address: not a mailbox'),
         (["match"], "Missing argument"),
     ],
 )
