@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import errno
 import mmap
-import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -26,7 +25,6 @@ from smtpguard.wire.listener import Limits
 _DOT, _END = b"\r\n.", b"\r\n.\r\n"
 BLOCK_OCTETS = 1 << 18
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_RECEIVED = re.compile(rb"^received[ \t]*:", re.IGNORECASE | re.MULTILINE)
 
 
 @constant
@@ -104,7 +102,7 @@ class Arriving:
             return None
         stuffed = b"".join(self._parts)
         arrived = _new_arrived(stuffed=stuffed, message=Message.of(_unstuffed(stuffed) if self._dots else stuffed))
-        return header_refusal(arrived.message.raw, self._limits) or arrived
+        return header_refusal(arrived.message, self._limits) or arrived
 
     def finish(self) -> Arrived | Reply:
         """As ``at_once``, in memory or in a file. Blocks for a file."""
@@ -115,7 +113,7 @@ class Arriving:
             arrived = self._map()
         except OSError as error:
             return reply.DISK_FULL if error.errno in _FULL else reply.INTERNAL_ERROR
-        return header_refusal(arrived.message.raw, self._limits) or arrived
+        return header_refusal(arrived.message, self._limits) or arrived
 
     def close(self) -> None:
         """Drop the file and the memory; the result of ``finish`` stays valid."""
@@ -182,8 +180,9 @@ class Arriving:
             return Arrived(stuffed=stuffed, message=Message.of(mmap.mmap(plain.fileno(), 0, access=mmap.ACCESS_READ)))
 
 
-def header_refusal(content: Content, limits: Limits) -> Reply | None:
-    """Why the header is refused: a loop (RFC 5321 section 6.3), or a header over the limits."""
+def header_refusal(message: Message, limits: Limits) -> Reply | None:
+    """Why the header is refused: it is over the limits, or has too many Received fields (a loop: RFC 5321 section 6.3)."""
+    content = message.raw
     if content[:2] == b"\r\n":
         return None  # there is none
     end = content.find(b"\r\n\r\n", 0, limits.header_octets)
@@ -191,12 +190,9 @@ def header_refusal(content: Content, limits: Limits) -> Reply | None:
         if len(content) > limits.header_octets:
             return reply.HEADER_TOO_BIG
         end = len(content)
-    header = content[:end]
-    if header.count(b"\n") >= limits.header_lines:
+    if content[:end].count(b"\n") >= limits.header_lines:
         return reply.HEADER_TOO_BIG
-    if header.lower().count(b"received") > limits.hops and len(_RECEIVED.findall(header)) > limits.hops:
-        return reply.LOOP
-    return None
+    return reply.LOOP if len(message.header.named.get("received", ())) > limits.hops else None
 
 
 def _unstuffed(stuffed: bytes) -> bytes:

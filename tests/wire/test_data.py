@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smtpguard.mail import reply
+from smtpguard.mail.message import Message
 from smtpguard.mail.reply import Reply
 from smtpguard.wire.data import Arrived, Arriving, header_refusal, pieces
 from smtpguard.wire.listener import Limits
@@ -218,12 +219,12 @@ def test_many_short_lines_take_no_memory(tmp_path: Path) -> None:
     ],
 )
 def test_limits_of_the_header(header: bytes, answer: Reply | None) -> None:
-    assert header_refusal(header + b"\r\nReceived: in the body\r\n" * 60, Limits()) == answer
+    assert header_refusal(Message.of(header + b"\r\nReceived: in the body\r\n" * 60), Limits()) == answer
 
 
 def test_a_header_without_a_body() -> None:
-    assert header_refusal(b"Received: x\r\n" * 51, Limits()) == reply.LOOP
-    assert header_refusal(b"x\r\n" * 400_000, Limits()) == reply.HEADER_TOO_BIG
+    assert header_refusal(Message.of(b"Received: x\r\n" * 51), Limits()) == reply.LOOP
+    assert header_refusal(Message.of(b"x\r\n" * 400_000), Limits()) == reply.HEADER_TOO_BIG
 
 
 def test_spool_files_are_closed(tmp_path: Path) -> None:
