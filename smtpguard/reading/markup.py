@@ -116,10 +116,11 @@ def seen(text: str) -> str:
     return text.strip()
 
 
-# The end of an element between two characters of a word.
+# The end of an element between two characters of a word. Patterns that begin with plain characters are found many times
+# faster: so it looks back from there.
 _INSERTED = re.compile(
-    r"(?:[^\W_]|;)</[a-z][\w:-]{0,30}\s{0,5}>(?:</?(?:[abiqsu]|em|font|span|strong|small|wbr)\b[^<>]{0,300}>|<!--[^<>]{0,300}-->){0,9}"
-    r"(?:[^\W_]|&)"
+    r"</(?<=[^\W_]</|;</)[a-z][\w:-]{0,30}\s{0,5}>"
+    r"(?:</?(?:[abiqsu]|em|font|span|strong|small|wbr)\b[^<>]{0,300}>|<!--[^<>]{0,300}-->){0,9}(?:[^\W_]|&)"
 )
 _INLINE = "span,i,b,u,em,a,font,strong,small,big,sub,sup,s,tt,code,label,ins,del,mark,q,abbr,cite,kbd,var,samp,bdi"
 _LONGEST_INSERT = 60
@@ -214,12 +215,12 @@ def _take(nodes: list[LexborNode]) -> str:
 
 _MOST = 60_000  # characters of each kind
 _TOLD = ("title", "aria-label", "placeholder", "value", "label", "alt")
-_TOLD_SIGNS = ("title=", "aria-label=", "placeholder=", "value=", "label=", "<area", "<input")
 _TOLD_BY = "[title],[aria-label],[placeholder],[value],[label],area[alt],input[alt]"
-_DRAWN = ("<svg", "<object", "<noframes", "srcdoc")
+_DRAWN = "svg,object,noframes,iframe[srcdoc]"
 _CONTENT = re.compile(r"(?:content|list-style|list-style-type|quotes|symbols|--[\w-]{1,60})\s{0,20}:([^;{}]{2,300})")
 _OF_ATTRIBUTE = re.compile(r"content\s{0,20}:[^;{}]{0,100}\battr\(\s{0,20}([a-z][a-z-]{0,60})")
-_CONTENT_SIGNS = ("content", "list-style", "quotes", "symbols")
+_CONTENT_SIGNS = ("list-style", "quotes", "symbols")
+_CONTENT_BEGINS = (re.compile(r"content\s{0,20}:"), re.compile(r"--[\w-]{1,60}\s{0,20}:"))
 _STRING = re.compile(r"\"([^\"\n]*)\"|'([^'\n]*)'")
 _APART = re.compile(r"<(?=/?(?:p|div|br|tr|t[dh]|li|h[1-6]|table|center|v:|w:|o:))", re.I)
 _BACKWARDS = ("<bdo", "bidi-override", "isolate-override")
@@ -229,27 +230,32 @@ _OVERRIDES = ("\u202e", "\u202d")
 def unshown(html: str, source: str, tree: LexborHTMLParser) -> list[str]:
     """``source``: the beginning of ``html`` in lower case; ``tree``: its complete tree."""
     found: list[str] = []
-    if any(sign in source for sign in _TOLD_SIGNS):
-        for node in tree.css(_TOLD_BY)[:2_000]:
-            attributes = node.attributes
-            image = node.tag == "img"
-            found += [v[:500] for name in _TOLD if not (image and name == "alt") and (v := attributes.get(name))]
-    if any(sign in source for sign in _DRAWN):
-        left = 4 * _MOST  # they may nest, and inner ones would be read again
-        for node in tree.css("svg,object,noframes,iframe[srcdoc]"):
-            inner = node.attributes.get("srcdoc")
-            apart = [_words(inner)] if inner else [node.text(separator=sign)[:_MOST] for sign in (" ", "")]
-            found += apart  # words, and words that tags split
-            left -= len(inner or apart[0]) + 100
-            if left < 0:
-                break
+    for node in tree.css(_TOLD_BY)[:2_000]:
+        attributes = node.attributes
+        image = node.tag == "img"
+        found += [v[:500] for name in _TOLD if not (image and name == "alt") and (v := attributes.get(name))]
+    left = 4 * _MOST  # they may nest, and inner ones would be read again
+    for node in tree.css(_DRAWN):
+        inner = node.attributes.get("srcdoc")
+        apart = [_words(inner)] if inner else [node.text(separator=sign)[:_MOST] for sign in (" ", "")]
+        found += apart  # words, and words that tags split
+        left -= len(inner or apart[0]) + 100
+        if left < 0:
+            break
     if "<!--[if" in source:
         found.append(_words("\n".join(_to_outlook(html))))
-    if "<style" in source and any(sign in source for sign in _CONTENT_SIGNS):
+    if "<style" in source and _may_write(source):
         found += _written_by_style(source[:_MOST])
         for name in list(dict.fromkeys(_OF_ATTRIBUTE.findall(source[:_MOST])))[:20]:
             found += [v[:500] for node in tree.css(f"[{name}]")[:2_000] if (v := node.attributes.get(name))]
     return [text for text in found if text and not text.isspace()]
+
+
+def _may_write(source: str) -> bool:
+    """Whether a style may write text. ``<meta content=`` is in nearly every HTML, and to look for all of it takes long."""
+    return any(sign in source for sign in _CONTENT_SIGNS) or (
+        "content" in source and any(begins.search(source) for begins in _CONTENT_BEGINS)
+    )
 
 
 def _written_by_style(source: str) -> list[str]:

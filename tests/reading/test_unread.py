@@ -303,7 +303,7 @@ def test_malformed_rtf_takes_linear_time() -> None:
 @every(
     "body",
     [
-        '<p title="bacon">x</p>', '<a href="#" title="bacon">x</a>', '<p aria-label="bacon">x</p>', '<input value="bacon">',
+        '<p title="bacon">x</p>', '<p title = "bacon">x</p>', '<a href="#" title="bacon">x</a>', '<p aria-label="bacon">x</p>', '<input value="bacon">',
         '<input placeholder="bacon">', '<select><option label="bacon"></select>', '<map><area alt="bacon"></map>',
         '<input type="image" alt="bacon">', '<img src="x" alt="y" title="bacon">', "<svg><text>bacon</text></svg>",
         "<svg><title>bacon</title></svg>", '<object data="x">bacon</object>', "<noframes>bacon</noframes>",
