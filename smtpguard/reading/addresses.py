@@ -24,8 +24,8 @@ _OF_NAMES = (b"<", b":", b"(")
 _PIECE = re.compile(rb'"(?:[^"\\]|\\.)*+"?|<[^<>]*+>?|[,;:]|[^"<>,;:]++|>', re.S)
 _READ = 16_000  # octets of a field in which names are looked for
 _SOURCE_ROUTE = re.compile(r"@[^:]*:")
-# One mailbox, its own canonical key, alone or after a plain name: nearly every field.
-_USUAL = re.compile(rf"[ \t]*+(?:[\w!#$%&'*+/^`{{|}}~ -]*+<({PLAIN})>|({PLAIN}))[ \t]*+\Z".encode()).match
+# A plain name, its mailbox, or a mailbox alone; each mailbox is its own canonical key: nearly every field.
+_USUAL = re.compile(rf"[ \t]*+(?:([\w!#$%&'*+/^`{{|}}~ -]*+)<({PLAIN})>|({PLAIN}))[ \t]*+\Z".encode()).match
 
 
 @constant
@@ -56,7 +56,7 @@ def named_in(fields: Index, around: Surroundings, *names: str) -> list[str]:
     for name in names:
         for field in fields.get(name, ()):
             usual = None if cut else _USUAL(field.raw)
-            if usual is not None and len(one := usual[1] or usual[2]) <= MAX_LABEL_OCTETS:
+            if usual is not None and len(one := usual[2] or usual[3]) <= MAX_LABEL_OCTETS:
                 found.append(one.decode("ascii"))
             else:
                 found += addresses(words(field.raw), around)
@@ -91,8 +91,13 @@ def names_in(fields: Index, around: Surroundings) -> list[str]:
     found: list[str] = []
     for name in ("from", "sender", "reply-to", "to", "cc"):
         for field in fields.get(name, ()):
-            if any(sign in field.raw for sign in _OF_NAMES):
-                found += _names(field.raw[:_READ], around, people=name in ("to", "cc"))
+            people = name in ("to", "cc")
+            if (usual := _USUAL(field.raw)) is not None:
+                said = (usual[1] or b"").decode("ascii").strip()
+                if said and not (people and not _is_known(usual[2], around)):
+                    found.append(said)
+            elif any(sign in field.raw for sign in _OF_NAMES):
+                found += _names(field.raw[:_READ], around, people=people)
     return found
 
 

@@ -173,7 +173,7 @@ def _decoded(data: bytes, codec: str, defect: Phrase | None) -> Decoded:
                 data = seen
     if codec == "utf-16" and data[:2] not in _BOMS:
         codec = "utf-16-be" if data[::2].count(0) > data[1::2].count(0) else "utf-16-le"
-    if not data.translate(None, _ASCII) and not _has_ascii(codec):  # a wrong label; some programs ignore it
+    if not _has_ascii(codec) and not data.translate(None, _ASCII):  # a wrong label; some programs ignore it
         codec = "utf-8"
     if codec == "utf-8" and data.startswith(codecs.BOM_UTF8):
         data = data[3:]
