@@ -111,12 +111,10 @@ class Accounts:
         """Delete the account with its sessions and tokens. The journal keeps what it did, and the policy's groups still
         ask its owner by mail."""
 
-        def step(found: Sequence[Account]) -> AccountChange:
-            if not found:
-                return AccountChange(refused=NO_ACCOUNT)
-            return AccountChange(account=found[0], events=(self.event(found[0], "deleted", by),), deletes=True)
+        def deleted(found: Account) -> AccountChange:
+            return AccountChange(account=found, events=(self.event(found, "deleted", by),), deletes=True)
 
-        return await self._turned(AccountKeys(account_id=account.account_id), step, account.address)
+        return await self._changed(account, deleted)
 
     async def to_single_sign_on(self, account: Account, *, by: str, subject: str = "") -> Account:
         """Change from a password to single sign-on: at once if ``subject`` was proven, else at the next sign-on with
@@ -153,14 +151,7 @@ class Accounts:
         if language not in ("", *languages()):
             raise NotPossible(N_("This language is not available."))
 
-        def step(found: Sequence[Account]) -> AccountChange:
-            return (
-                AccountChange(account=replace(found[0], language=language))
-                if found
-                else AccountChange(refused=NO_ACCOUNT)
-            )
-
-        return await self._turned(AccountKeys(account_id=account.account_id), step, account.address)
+        return await self._changed(account, lambda a: AccountChange(account=replace(a, language=language)))
 
     def event(self, account: Account, change: str, by: str, **data: object) -> Event:
         return Event(
@@ -174,12 +165,14 @@ class Accounts:
     async def _change(
         self, account: Account, change: str, by: str, to: Callable[[Account], Account], **data: object
     ) -> Account:
+        def changed(found: Account) -> AccountChange:
+            return AccountChange(account=to(found), events=(self.event(found, change, by, **data),), ends_all=True)
+
+        return await self._changed(account, changed)
+
+    async def _changed(self, account: Account, to: Callable[[Account], AccountChange]) -> Account:
         def step(found: Sequence[Account]) -> AccountChange:
-            if not found:
-                return AccountChange(refused=NO_ACCOUNT)
-            return AccountChange(
-                account=to(found[0]), events=(self.event(found[0], change, by, **data),), ends_all=True
-            )
+            return to(found[0]) if found else AccountChange(refused=NO_ACCOUNT)
 
         return await self._turned(AccountKeys(account_id=account.account_id), step, account.address)
 
