@@ -112,8 +112,7 @@ class Pages:
     async def sign_out(self, request: Request) -> Response:
         if request.state.account is not None:
             await self._s.signing.out(request.state.token, request.state.account, client=request.state.client)
-        self._cookies(request).drop(self._s.place, "smtpguard")
-        return see_other("/login")
+        return self._out(request)
 
     async def to_provider(self, request: Request) -> Response:
         """Begins a sign-on: nothing is stored, the browser gets the sealed state."""
@@ -156,8 +155,7 @@ class Pages:
             await self._s.accounts.to_single_sign_on(account, by=account.address, subject=proven.subject)
         except NotPossible as why:
             return await self._me(request, 409, problem=why.text)
-        self._cookies(request).drop(self._s.place, "smtpguard")
-        return see_other("/login", linked="1")
+        return self._out(request, linked="1")
 
     async def back(self, request: Request) -> Response:
         """The provider redirects the browser here. A form continues, since a GET must not sign anybody in."""
@@ -215,7 +213,7 @@ class Pages:
             await self._s.accounts.set_password(account, new, by=account.address)
         except BadPassword as why:
             return await self._me(request, 400, wrong={"new": said.say(why.why)})
-        return self._out(request)
+        return self._out(request, changed="1")
 
     async def factor(self, request: Request) -> Response:
         account = _account(request)
@@ -246,7 +244,7 @@ class Pages:
             await self._s.accounts.drop_factor(account, by=account.address)
         except NotPossible as why:
             return await self._me(request, 400, problem=why.text)
-        return self._out(request)
+        return self._out(request, changed="1")
 
     # -- shared
 
@@ -270,10 +268,9 @@ class Pages:
         cookies.set(self._s.place, "smtpguard-known", done.known, seconds=KNOWN_SECONDS)
         return see_other(then)
 
-    def _out(self, request: Request) -> Response:
-        """After a change that ended all sessions of the account."""
+    def _out(self, request: Request, **why: str) -> Response:
         self._cookies(request).drop(self._s.place, "smtpguard")
-        return see_other("/login", changed="1")
+        return see_other("/login", **why)
 
     async def _me(
         self, request: Request, status: int = 200, *, problem: str = "", wrong: Mapping[str, str] | None = None
