@@ -24,6 +24,7 @@ from smtpguard.reading.headermarks import LABELS, header_marks, labels_of
 from smtpguard.reading.language import language_of
 from smtpguard.reading.looks import CONVERSATION, Looks, Readable, Reading, Topic, judge
 from smtpguard.reading.marks import KINDS, Mark, Side
+from smtpguard.reading.shown import FLAG
 from smtpguard.reading.surroundings import Surroundings
 from smtpguard.reading.text import Text, extract, subject_of
 from smtpguard.reading.textmarks import adjusted, custom_marks, shape_marks, text_marks
@@ -193,12 +194,13 @@ def read(
 
 
 def _topics(said: TextRead, fields: Index, around: Surroundings) -> tuple[Topic, ...]:
-    """Of the text, and of the names that it is shown with."""
-    names = names_in(fields, around)
-    if not names:
+    """Of the text, and of the names and the flag that it is shown with."""
+    places = [("name", "\n".join(names))] if (names := names_in(fields, around)) else []
+    places += [("text", words(field.raw)) for field in fields.get(FLAG, ())]
+    if not places:
         return said.topics
     known = {(t.vocabulary, t.term) for t in said.topics}
-    more = around.vocabularies.find([("name", "\n".join(names))])
+    more = around.vocabularies.find(places)
     return (*said.topics, *(t for t in more if (t.vocabulary, t.term) not in known))
 
 

@@ -26,6 +26,8 @@ from smtpguard.reading.styled import NO_SHEETS, Sheets
 from smtpguard.reading.walk import Index, Part, walk
 
 _ONCE = ("from", "sender", "reply-to", "subject")
+FLAG = "x-message-flag"
+"""A field whose text Outlook shows above the message."""
 _USUAL = Bounds()
 _MOST_PACKED = 8 << 20
 
@@ -160,6 +162,8 @@ def shown_by(message: Message, bounds: Bounds = _USUAL) -> Shown:
         if found.unreadable:
             return alone
         blocks, files = _parts([p for p in found.parts if not p.nested], meter)
+        if FLAG in fields and (flag := _text_block(_field(fields, FLAG))):
+            blocks.append(flag)
     except (TooComplex, RecursionError):
         return alone
     made = Shown(
@@ -173,8 +177,12 @@ def shown_by(message: Message, bounds: Bounds = _USUAL) -> Shown:
 
 
 def _parts(parts: list[Part], meter: Meter) -> tuple[list[str], list[str]]:
-    data = [transfer(part.body, part.encoding)[0] for part in parts]
-    digests = [hashlib.sha256(octets).hexdigest() for octets in data]
+    data = [transfer(part.body, part.encoding) for part in parts]
+    # programs differ in what they make of a broken encoding
+    digests = [
+        hashlib.sha256(octets if defect is None else part.body).hexdigest()
+        for part, (octets, defect) in zip(parts, data, strict=True)
+    ]
     named = {
         words(field.raw).strip(" <>"): digest
         for part, digest in zip(parts, digests, strict=True)
@@ -182,14 +190,16 @@ def _parts(parts: list[Part], meter: Meter) -> tuple[list[str], list[str]]:
     }
     blocks: list[str] = []
     files: list[str] = []
-    for part, octets, digest in zip(parts, data, digests, strict=True):
+    for part, (octets, defect), digest in zip(parts, data, digests, strict=True):
+        other = part.parameters.get("name", "")
+        name = part.filename if other in ("", part.filename) else f"{part.filename} {other}"
         if part.attachment or part.is_message or part.kind not in ("text/plain", "text/html"):
-            files.append(f"{part.kind} {part.filename} {digest}")
+            files.append(f"{part.kind} {name} {digest}")
             continue
         meter.take_text(len(octets))
         decoded = body_text(octets, part.kind, part.parameters)
-        blocks.append(f"{PART}{part.kind} {part.within} {part.filename}>")
-        if decoded.defect:
+        blocks.append(f"{PART}{part.kind} {part.within} {name}>")
+        if defect or decoded.defect:
             blocks.append(f"<octets {digest}>")
         text = unicodedata.normalize("NFC", decoded.text)
         blocks += _source_blocks(text, named) if part.kind == "text/html" else _text_blocks(text)

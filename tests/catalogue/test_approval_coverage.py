@@ -62,10 +62,11 @@ def page(*paragraphs: str, above: str = "", below: str = "", foot: str = FOOT, l
 
 def newsletter(
     source: str = "", *parts: tuple[str, str, bytes], sender: str = f"Campaigns <{CAMPAIGNS}>", to: str = NEWSLETTER,
-    subject: str = "Spring in the shops", number: int = 1,
+    subject: str = "Spring in the shops", number: int = 1, head: str = "",
 ) -> bytes:  # fmt: skip
-    """An issue as a campaign tool writes it. ``parts``: type, name and content of each attachment."""
-    head = (
+    """An issue as a campaign tool writes it. ``parts``: type, name and content of each attachment. ``head``: more header
+    fields."""
+    head += (
         "List-Unsubscribe: <https://news.example.com/u/1>\r\n"
         "List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\nPrecedence: bulk\r\n"
     )
@@ -109,6 +110,7 @@ ALTERED = {
     "what was shown is hidden": newsletter(page().replace("<p>until", '<p style="display:none">until')),
     "another From": newsletter(sender="Eva <eva@example.com>"),
     "another name in From": newsletter(sender=f"The board <{CAMPAIGNS}>"),
+    "text that Outlook shows above the message": newsletter(head=f"X-Message-Flag: {INTERNAL}\r\n"),
 }
 
 
@@ -149,6 +151,7 @@ DIFFERS = {
     "what was shown is hidden": ("markup", ""),
     "another From": ("sender", "eva@example.com"),
     "another name in From": ("sender", "The board"),
+    "text that Outlook shows above the message": ("paragraph", INTERNAL[:40]),
 }
 
 
@@ -237,6 +240,8 @@ GREETING_ALTERED = {
     "a PDF": newsletter(page(*BLESSED), PDF, to=RAMADAN),
     "a picture of the story": newsletter(page(*BLESSED, above=PICTURE), to=RAMADAN),
     "brand names": newsletter(page(*BLESSED[:4], "we wish you a blessed month with Absolut"), to=RAMADAN),
+    "a name of the list": newsletter(page(*BLESSED), to=f"Friends of bacon <{RAMADAN}>"),
+    "a name of a group": newsletter(page(*BLESSED), to=f"Friends of bacon: {RAMADAN};"),
 }
 
 

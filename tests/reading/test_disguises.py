@@ -251,6 +251,11 @@ def test_a_word_of_the_text_is_not_found_again_in_a_name() -> None:
     assert [(t.vocabulary, t.where) for t in reading.topics] == [("pork", "text"), ("alcohol", "name")]
 
 
+def test_the_flag_that_outlook_shows_is_read() -> None:
+    reading = look(letter("Hej", {"X-Message-Flag": "=?utf-8?q?Fl=C3=A4sk?= till alla"}))
+    assert [(t.vocabulary, t.where) for t in reading.topics] == [("pork", "text")]
+
+
 def test_both_alternatives_are_read() -> None:
     html = "Content-Type: text/html; charset=utf-8", "<p>Hej</p>"
     reading = look(parts(("Content-Type: text/plain; charset=utf-8", "Bacon"), html, kind="multipart/alternative"))
