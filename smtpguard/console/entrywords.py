@@ -11,7 +11,7 @@ from typing import Any
 from smtpguard.holds.model import Hold, State
 from smtpguard.holds.replying import No
 from smtpguard.incidents.report import Found
-from smtpguard.journal.chain import Clear, Entry, instant
+from smtpguard.journal.chain import Clear, Entry, instant, moment
 from smtpguard.journal.checkpoint import Lost
 from smtpguard.journal.event import Kind, happened
 from smtpguard.journal.proof import Proof
@@ -299,7 +299,7 @@ def proved(found: Found, said: Speech) -> str:
     parts = [first, said("up to entry {seq}, {hash}", seq=said.number(found.seq), hash=found.hash.hex())]
     parts[1:1] = noted(found.proof, said) if found.proof is not None else ()
     if (mark := found.checkpoint) is not None:
-        parts.append(said("entry {seq} signed {when}", seq=said.number(mark.seq), when=_moment(mark.at)))
+        parts.append(said("entry {seq} signed {when}", seq=said.number(mark.seq), when=moment(mark.at)))
     return "; ".join(parts)
 
 
@@ -309,9 +309,9 @@ def noted(proof: Proof, said: Speech) -> Iterator[str]:
         yield said(
             "the store was put back (entry {seq}, {when}): entries up to {last}, signed until {end}, are not in it",
             seq=said.number(lost.seq),
-            when=_moment(lost.at),
+            when=moment(lost.at),
             last=said.number(lost.through),
-            end=_moment(lost.signed_at),
+            end=moment(lost.signed_at),
         )
     if proof.renewed:
         yield said(
@@ -335,8 +335,8 @@ def noted(proof: Proof, said: Speech) -> Iterator[str]:
             "times go backwards: {n} entries from {seq} on are older than the one before, the first from {at} after {before}",
             one.entries,
             seq=said.number(one.seq),
-            at=_moment(one.at),
-            before=_moment(one.before),
+            at=moment(one.at),
+            before=moment(one.before),
         )
     for id, messages in proof.bypassed.items():
         yield said.ngettext(
@@ -354,7 +354,7 @@ def noted(proof: Proof, said: Speech) -> Iterator[str]:
         yield said(
             "a witness has a checkpoint of entry {seq}, signed {when}: only this host vouches for later entries",
             seq=said.number(seq),
-            when=_moment(at),
+            when=moment(at),
         )
 
 
@@ -366,17 +366,13 @@ def disagreeing(proof: Proof, said: Speech) -> Iterator[str]:
 
 def not_in_it(lost: Lost, said: Speech) -> str:
     """The period that is missing from the journal."""
-    end = _moment(lost.signed_at)
+    end = moment(lost.signed_at)
     if lost.since is None:
         return said(
             "what happened until {end}: the store was put back, and the journal of that time is not in it", end=end
         )
     return said(
         "what happened between {begin} and {end}: the store was put back, and some of the journal of that time is not in it",
-        begin=_moment(lost.since),
+        begin=moment(lost.since),
         end=end,
     )
-
-
-def _moment(at: int) -> str:
-    return f"{instant(at):%Y-%m-%d %H:%M:%S} UTC"

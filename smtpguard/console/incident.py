@@ -15,12 +15,12 @@ from smtpguard.console import labels, rulewords
 from smtpguard.console.chart import Lanes, lanes
 from smtpguard.console.entrywords import not_in_it, proved
 from smtpguard.console.incidentfurther import Further, in_view
-from smtpguard.console.incidentsteps import LANES, MODES, Row, Steps, moment
+from smtpguard.console.incidentsteps import LANES, MODES, Row, Steps
 from smtpguard.console.reporting import Made
 from smtpguard.incidents.query import NAMES, IncidentQuery
 from smtpguard.incidents.report import AGAIN, CAME, LIST, RULE, WENT, Report
 from smtpguard.incidents.statement import Entries, Mark, Part, Statement, estimate, fact, plain, sure, unknown
-from smtpguard.journal.chain import instant
+from smtpguard.journal.chain import instant, moment
 from smtpguard.journal.distinct import NOBODY, Interval
 from smtpguard.journal.event import Kind
 from smtpguard.journal.outcome import OPEN, Outcome, Sum
@@ -443,9 +443,9 @@ def asked_in_words(query: IncidentQuery, said: Speech, names: bool) -> Iterator[
     elif query.senders or query.subject:
         yield said("what somebody wrote")
     if query.since is not None:
-        yield said("since {when}", when=moment(instant(query.since)))
+        yield said("since {when}", when=moment(query.since))
     if query.until is not None:
-        yield said("until {when}", when=moment(instant(query.until)))
+        yield said("until {when}", when=moment(query.until))
 
 
 def what_is_frozen(observed: str) -> str:

@@ -73,7 +73,7 @@ class Steps:
     def here(self, at: datetime) -> str:
         """In UTC, and in the organization's local time."""
         zone = self.zone
-        return f"{moment(at)} ({at.astimezone(zone):%Y-%m-%d %H:%M} {zone.key})" if zone else moment(at)
+        return f"{at:%Y-%m-%d %H:%M:%S} UTC" + (f" ({at.astimezone(zone):%Y-%m-%d %H:%M} {zone.key})" if zone else "")
 
     def title(self) -> str:
         title = self.said("When, in numbers")
@@ -87,7 +87,7 @@ class Steps:
             yield Row(
                 seq=step.entry.seq,
                 at=at,
-                utc=moment(at, zone=False),
+                utc=f"{at:%Y-%m-%d %H:%M:%S}",
                 here=f"{at.astimezone(zone):%H:%M:%S}" if zone else "",
                 text=plain(self.text(step)),
                 kind=lane(step.entry),
@@ -135,7 +135,3 @@ def lane(entry: Entry) -> str:
     if relayed(kind, data) is Outcome.DELIVERED or (one is not None and one.event is DeliveryEvent.TAKE):
         return "went"
     return _LANE_OF.get(kind, "")
-
-
-def moment(at: datetime, *, zone: bool = True) -> str:
-    return f"{at:%Y-%m-%d %H:%M:%S}{' UTC' * zone}"

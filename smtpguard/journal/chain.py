@@ -76,6 +76,11 @@ def utc_text(at: datetime, timespec: str = "seconds") -> str:
     return at.astimezone(UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
 
 
+def moment(at: int) -> str:
+    """The time of microseconds since 1970 as people read it."""
+    return f"{instant(at):%Y-%m-%d %H:%M:%S} UTC"
+
+
 def canonical(value: object) -> str:
     """The one JSON text of a value: sorted keys, no space, ASCII. A number without a JSON form (NaN) is null. Raises
     TypeError or ValueError for a value that is not JSON."""

@@ -26,7 +26,7 @@ from smtpguard.database.engine import Database
 from smtpguard.database.schema import checkpoint, entry
 from smtpguard.journal import quickwalk, signing
 from smtpguard.journal import rows as journal
-from smtpguard.journal.chain import GENESIS, Clear, Entry, Seal, columns_fit, instant, microseconds
+from smtpguard.journal.chain import GENESIS, Clear, Entry, Seal, columns_fit, microseconds, moment
 from smtpguard.journal.checkpoint import Agreement, Checkpoint
 from smtpguard.journal.event import Kind
 from smtpguard.journal.merkle import Roots
@@ -345,21 +345,17 @@ def _grown(roots: Roots) -> Bad | None:
     return Bad(seq=roots.wrong, problem=Phrase("a checkpoint that was signed here has another tree than the entries up to this one make"))  # fmt: skip
 
 
-def _moment(at: int) -> str:
-    return f"{instant(at):%Y-%m-%d %H:%M:%S} UTC"
-
-
 def _ill_timed(course: TimeCheck, unproved: int) -> Bad | None:
     """Times that an honest guard does not write, for a chain that holds. ``unproved``: the entry of a secret that was
     made since the one before was lost, with what it had signed."""
     said: dict[str, Any]
     if (back := course.backdated) is not None:
-        said = {"at": _moment(back.at), "signed": _moment(back.signed_at)}
+        said = {"at": moment(back.at), "signed": moment(back.signed_at)}
         return Bad(seq=back.seq, problem=Phrase("backdated: it says {at}, and the journal up to the entry before was signed at {signed}", **said))  # fmt: skip
     for one in course.unsigned:
         if one.first < unproved:
             continue
-        said = {"last": one.last, "since": _moment(one.since), "until": _moment(one.until)}
+        said = {"last": one.last, "since": moment(one.since), "until": moment(one.until)}
         if one.end:
             problem = Phrase("unsigned: no checkpoint covers the entries up to {last}, of {since} to {until}; newer checkpoints were removed, or never made", **said)  # fmt: skip
         else:

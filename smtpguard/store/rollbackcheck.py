@@ -25,7 +25,7 @@ from smtpguard.database.engine import rows_of
 from smtpguard.database.errors import LedgerError
 from smtpguard.holds import deciding
 from smtpguard.journal import rows as journal
-from smtpguard.journal.chain import instant, utc_text
+from smtpguard.journal.chain import instant, moment, utc_text
 from smtpguard.journal.checkpoint import Agreement, Checkpoint, Disagreement, genuine, readable
 from smtpguard.journal.event import Event, Kind
 from smtpguard.policy.freezing import ITSELF, PUT_BACK, Freeze, Gate, Selector
@@ -67,7 +67,7 @@ class Rollback:
         ends = "is empty" if self.last_at is None else f"ends at {self.last_at:%Y-%m-%d %H:%M:%S} UTC"
         return (
             f"the store was put back to an earlier state: its journal {ends}, and at "
-            f"{instant(self.signed.at):%Y-%m-%d %H:%M:%S} UTC entries up to {self.signed.seq} were signed"
+            f"{moment(self.signed.at)} entries up to {self.signed.seq} were signed"
         )
 
 
