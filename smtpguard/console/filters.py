@@ -12,7 +12,7 @@ from starlette.requests import Request
 
 from smtpguard.console.ports import ConsoleServices, Person
 from smtpguard.guard.inforce import InForce
-from smtpguard.holds.model import LET_GO, HoldQuery, State
+from smtpguard.holds.model import LET_GO, Hold, HoldQuery, State
 from smtpguard.journal.chain import instant, microseconds
 from smtpguard.locale.phrase import N_
 from smtpguard.mailings.model import Mailing
@@ -140,6 +140,18 @@ def cut(after: str) -> tuple[datetime, str] | None:
     if not (at.isascii() and at.isdecimal() and len(at) < 18 and id):
         return None
     return instant(int(at)), id
+
+
+async def holds_of(
+    here: ConsoleServices, wanted: HoldQuery | None, *, limit: int, after: str
+) -> tuple[Sequence[Hold], str]:
+    """A page of at most ``limit`` wanted holds, newest first, and the cursor of the next one: "" on the last."""
+    before, after_id = cut(after) or (None, None)
+    found = (
+        await here.archive.rows(wanted, limit=limit + 1, before=before, after_id=after_id) if wanted is not None else ()
+    )
+    last = found[limit - 1] if len(found) > limit else None
+    return found[:limit], cursor(last.held_at, last.hold_id) if last is not None else ""
 
 
 _LOOKS = 20

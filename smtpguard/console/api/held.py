@@ -41,7 +41,7 @@ from smtpguard.console.api.heldmessage import (
 from smtpguard.console.api.models import Page, reason_rows
 from smtpguard.console.decisionpreview import LARGE, outlook
 from smtpguard.console.entrywords import entry_in_words
-from smtpguard.console.filters import Filters, cursor, cut
+from smtpguard.console.filters import Filters, cut, holds_of
 from smtpguard.console.pages.message import SPOKEN, letter_of
 from smtpguard.database.errors import ContentMissing
 from smtpguard.holds import coverage, effects
@@ -56,24 +56,21 @@ from smtpguard.policy.verdict import Mode, Quorum
 
 async def listed(call: Call) -> Page[Held]:
     query: HeldQuery = call.query
-    before, after_id = cut(query.cursor) or (None, None)
-    if query.cursor and before is None:
+    if query.cursor and cut(query.cursor) is None:
         raise error_at("query.cursor", "not a cursor of this list")
     who = call.who
     states = [State(query.state)] if query.state else list(State)
     wanted = Filters(list=query.list).wanted(call.console, who, states)
     if wanted is None:
         return Page[Held](items=[])
-    rows = await call.console.archive.rows(wanted, limit=query.limit + 1, before=before, after_id=after_id)
-    holds = list(rows[: query.limit])
+    found, further = await holds_of(call.console, wanted, limit=query.limit, after=query.cursor)
     first: list[Hold] = []
-    if query.state in (None, State.WAITING.value, State.IN_DOUBT.value) and before is None:
+    if query.state in (None, State.WAITING.value, State.IN_DOUBT.value) and not query.cursor:
         asked = await call.console.ledger.holds.asked()
         first = [hold for hold in asked if not query.list or query.list in hold.lists]
-    everybody = [*first, *(hold for hold in holds if hold.asked_at is None)]
+    everybody = [*first, *(hold for hold in found if hold.asked_at is None)]
     shown = [hold for hold in everybody if visibility(hold, who, call.console) is not Visibility.NOTHING]
-    further = cursor(holds[-1].held_at, holds[-1].hold_id) if len(rows) > query.limit else None
-    return Page[Held](items=[Held(**_row(call, hold)) for hold in shown], next=further)
+    return Page[Held](items=[Held(**_row(call, hold)) for hold in shown], next=further or None)
 
 
 async def shown(call: Call) -> HeldDetail:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -12,11 +10,11 @@ from smtpguard.accounts.model import Role
 from smtpguard.console import labels
 from smtpguard.console.access import for_roles, person
 from smtpguard.console.entrywords import entry_in_words
-from smtpguard.console.filters import ANY, DECIDED, ENDS, PAGE, Filters, cursor, cut
+from smtpguard.console.filters import ANY, DECIDED, ENDS, PAGE, Filters, holds_of
 from smtpguard.console.pages.message import looked_up
 from smtpguard.console.pages.waiting import ruled
 from smtpguard.console.rendering import page, services_of, speech
-from smtpguard.holds.model import Hold, State
+from smtpguard.holds.model import State
 from smtpguard.locale.phrase import N_
 
 
@@ -25,20 +23,14 @@ async def history(request: Request) -> Response:
     here, who, said = services_of(request), person(request), speech(request)
     asks, in_force = Filters.of(request), here.in_force
     states = (*DECIDED, State.WAITING) if asks.state == ANY else ENDS.get(asks.state, DECIDED)
-    wanted = asks.wanted(here, who, states)
-    before, after_id = cut(asks.after) or (None, None)
-    found: Sequence[Hold] = ()
-    if wanted is not None:
-        found = await here.archive.rows(wanted, limit=PAGE + 1, before=before, after_id=after_id)
-    more = len(found) > PAGE
-    found = found[:PAGE]
+    found, further = await holds_of(here, asks.wanted(here, who, states), limit=PAGE, after=asks.after)
     return await page(
         request,
         "history.html",
         rows=found,
         frozen_ones=await here.freezes.holding_up(*found),
         wanted=asks,
-        further=asks.url(cursor(found[-1].held_at, found[-1].hold_id), path="/history") if more else "",
+        further=asks.url(further, path="/history") if further else "",
         lists=here.choices,
         rules=ruled(in_force, said),
         kinds={**{end: labels.SHORT_STATES[end] for end in ENDS}, ANY: N_("any outcome")},

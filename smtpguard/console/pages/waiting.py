@@ -16,7 +16,7 @@ from smtpguard.console import labels
 from smtpguard.console.access import Visibility, for_roles, groups_asked, person, viewed, visibility
 from smtpguard.console.decisionpreview import LARGE, DecisionPreview, confirmed, outlook
 from smtpguard.console.entrywords import overtaken
-from smtpguard.console.filters import PAGE, WAITS, Filters, cursor, cut
+from smtpguard.console.filters import PAGE, WAITS, Filters, holds_of
 from smtpguard.console.pages.message import letter_of
 from smtpguard.console.ports import ConsoleServices, Person
 from smtpguard.console.rendering import digits, form, page, see_other, services_of, speech, text_of
@@ -297,13 +297,10 @@ async def mine(request: Request) -> Response:
     """Holds of all states, newest first. Void holds are left out: the client still has those messages."""
     states = tuple(state for state in State if state is not State.VOID)
     wanted = HoldQuery(states=states, marks=((f"from:{person(request).address}",),))
-    before, after_id = cut(request.query_params.get("after", "")[:100]) or (None, None)
-    rows = await services_of(request).archive.rows(wanted, limit=PAGE + 1, before=before, after_id=after_id)
-    frozen = await services_of(request).freezes.holding_up(*rows[:PAGE])
-    further = cursor(rows[PAGE - 1].held_at, rows[PAGE - 1].hold_id) if len(rows) > PAGE else ""
-    return await page(
-        request, "mine.html", rows=rows[:PAGE], further=further, states=labels.SHORT_STATES, frozen_ones=frozen
-    )
+    here, after = services_of(request), request.query_params.get("after", "")[:100]
+    rows, further = await holds_of(here, wanted, limit=PAGE, after=after)
+    frozen = await here.freezes.holding_up(*rows)
+    return await page(request, "mine.html", rows=rows, further=further, states=labels.SHORT_STATES, frozen_ones=frozen)
 
 
 ROUTES = [
