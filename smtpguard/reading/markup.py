@@ -16,6 +16,7 @@ from selectolax.lexbor import LexborHTMLParser, LexborNode
 from smtpguard.locale.phrase import Phrase
 from smtpguard.reading.bounds import Meter, TooComplex
 from smtpguard.reading.sheets import sheets_of
+from smtpguard.reading.signs import BACKWARDS, QUOTING, WRITTEN, signs_in
 from smtpguard.reading.visible import take_unseen, unescaped
 
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)")
@@ -37,11 +38,6 @@ _AROUND = (
 )
 # ... or the element that begins it; everything after it is quoted.
 _BEGINS = "#divRplyFwdMsg,#appendonsend,.OutlookMessageHeader,.moz-cite-prefix,.moz-forward-container,#isForwardContent"
-_QUOTING_SIGNS = (
-    "gmail_quote", "gmail_extra", "type=cite", 'type="cite"', "type='cite'", "yahoo_quoted", "protonmail_quote", "messagereplysection",
-    "reference-message-container", "tutanota_quote", "zmail_extra", "divrplyfwdmsg", "appendonsend", "outlookmessageheader", "moz-cite",
-    "moz-forward", "isforwardcontent",
-)  # fmt: skip
 _CONTROLS = dict.fromkeys([*range(9), 11, 12, *range(14, 32), 127])  # written as &#1; they are not shown
 _QUOTE_BEGINS = "\ue0f0"  # private use: marks the beginning of the quotation in the text
 
@@ -62,7 +58,8 @@ class Markup:
     images: int = 0
     pixels: int = 0
     tables: int = 0
-    source: str = ""  # lower case, for signs of the program; cut at 200,000 characters
+    source: str = ""  # lower case, cut at 200,000 characters
+    signs: frozenset[str] = frozenset()  # those of its source
 
 
 def read_markup(html: str, meter: Meter) -> Markup:
@@ -71,13 +68,14 @@ def read_markup(html: str, meter: Meter) -> Markup:
     source = html[:200_000].lower()
     lines = html if "<pre" in source else " ".join(html.split())
     tree = LexborHTMLParser(_CELL.sub(" <", _BLOCK.sub("\n<", lines.replace("\x00", " ").replace(_QUOTE_BEGINS, " "))))
-    aside = unshown(html, source, tree)
+    signs = signs_in(source if len(html) <= len(source) else html.lower())
+    aside = unshown(html, source, signs, tree)
     sheets = sheets_of(tree) if "<style" in source or len(html) > len(source) else ()
     tree.strip_tags(["head", "style", "script", "template", "title", "noframes", "object", "svg"], recursive=True)
     body = tree.body
     if body is None:
-        return Markup(source=source, tables=tables, unshown=aside)
-    out = Markup(source=source, tables=tables, unshown=aside)
+        return Markup(source=source, signs=signs, tables=tables, unshown=aside)
+    out = Markup(source=source, signs=signs, tables=tables, unshown=aside)
     for image in tree.css("img"):
         attributes = image.attributes
         out.images += 1
@@ -87,9 +85,8 @@ def read_markup(html: str, meter: Meter) -> Markup:
             out.alts.append(alt[:500])
     if unseen := take_unseen(tree, html, source, sheets, meter):
         out.hidden = seen("\n".join(unseen))
-    everything = source if len(html) <= len(source) else html.lower()
-    if sign := next((sign for sign in _QUOTING_SIGNS if sign in everything), ""):
-        out.quoting = sign
+    out.quoting = next((sign for sign in QUOTING if sign in signs), "")
+    if out.quoting:
         for node in tree.css(_BEGINS):
             node.insert_before(f"\n{_QUOTE_BEGINS}\n")
         out.quoted = _take(_distinct(tree.css(_AROUND)))
@@ -97,7 +94,7 @@ def read_markup(html: str, meter: Meter) -> Markup:
     out.text = seen(body.text(separator=""))
     if "&#" in html:
         out.text = out.text.translate(_CONTROLS)
-    if turned := backwards(out.text, source):
+    if turned := backwards(out.text, marked=not signs.isdisjoint(BACKWARDS)):
         out.unshown.append(turned)
     if _INSERTED.search(source):
         out.rejoined = _without_inserts(tree, body, meter)
@@ -219,16 +216,14 @@ _TOLD_BY = "[title],[aria-label],[placeholder],[value],[label],area[alt],input[a
 _DRAWN = "svg,object,noframes,iframe[srcdoc]"
 _CONTENT = re.compile(r"(?:content|list-style|list-style-type|quotes|symbols|--[\w-]{1,60})\s{0,20}:([^;{}]{2,300})")
 _OF_ATTRIBUTE = re.compile(r"content\s{0,20}:[^;{}]{0,100}\battr\(\s{0,20}([a-z][a-z-]{0,60})")
-_CONTENT_SIGNS = ("list-style", "quotes", "symbols")
 _CONTENT_BEGINS = (re.compile(r"content\s{0,20}:"), re.compile(r"--[\w-]{1,60}\s{0,20}:"))
 _STRING = re.compile(r"\"([^\"\n]*)\"|'([^'\n]*)'")
 _APART = re.compile(r"<(?=/?(?:p|div|br|tr|t[dh]|li|h[1-6]|table|center|v:|w:|o:))", re.I)
-_BACKWARDS = ("<bdo", "bidi-override", "isolate-override")
 _OVERRIDES = ("\u202e", "\u202d")
 
 
-def unshown(html: str, source: str, tree: LexborHTMLParser) -> list[str]:
-    """``source``: the beginning of ``html`` in lower case; ``tree``: its complete tree."""
+def unshown(html: str, source: str, signs: frozenset[str], tree: LexborHTMLParser) -> list[str]:
+    """``source``: the beginning of ``html`` in lower case; ``signs``: its own; ``tree``: its complete tree."""
     found: list[str] = []
     for node in tree.css(_TOLD_BY)[:2_000]:
         attributes = node.attributes
@@ -244,16 +239,16 @@ def unshown(html: str, source: str, tree: LexborHTMLParser) -> list[str]:
             break
     if "<!--[if" in source:
         found.append(_words("\n".join(_to_outlook(html))))
-    if "<style" in source and _may_write(source):
+    if "<style" in source and _may_write(source, signs):
         found += _written_by_style(source[:_MOST])
         for name in list(dict.fromkeys(_OF_ATTRIBUTE.findall(source[:_MOST])))[:20]:
             found += [v[:500] for node in tree.css(f"[{name}]")[:2_000] if (v := node.attributes.get(name))]
     return [text for text in found if text and not text.isspace()]
 
 
-def _may_write(source: str) -> bool:
+def _may_write(source: str, signs: frozenset[str]) -> bool:
     """Whether a style may write text. ``<meta content=`` is in nearly every HTML, and to look for all of it takes long."""
-    return any(sign in source for sign in _CONTENT_SIGNS) or (
+    return not signs.isdisjoint(WRITTEN) or (
         "content" in source and any(begins.search(source) for begins in _CONTENT_BEGINS)
     )
 
@@ -264,10 +259,9 @@ def _written_by_style(source: str) -> list[str]:
     return [unescaped(value) for value in values if len(value) > 1]
 
 
-def backwards(text: str, source: str = "") -> str:
-    """The text reversed, if characters or markup reverse some of it (CVE-2021-42574); else ""."""
-    turned = any(sign in source for sign in _BACKWARDS) or any(sign in text for sign in _OVERRIDES)
-    return text[:_MOST][::-1] if turned else ""
+def backwards(text: str, *, marked: bool = False) -> str:
+    """The text reversed, if characters or markup (``marked``) reverse some of it (CVE-2021-42574); else ""."""
+    return text[:_MOST][::-1] if marked or any(sign in text for sign in _OVERRIDES) else ""
 
 
 def _to_outlook(html: str) -> list[str]:

@@ -347,4 +347,5 @@ def _joined(markups: list[Markup]) -> Markup:
         whole.pixels += m.pixels
         whole.tables += m.tables
         whole.source += m.source
+        whole.signs |= m.signs
     return whole

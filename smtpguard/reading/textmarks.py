@@ -23,6 +23,7 @@ from smtpguard.reading.decode import words
 from smtpguard.reading.fold import fold, letters
 from smtpguard.reading.marks import KINDS, Mark
 from smtpguard.reading.phrases import found_in
+from smtpguard.reading.signs import TEMPLATE, TYPED, WORDS_TOO
 from smtpguard.reading.surroundings import Custom, Surroundings
 from smtpguard.reading.text import Text
 from smtpguard.reading.unfinished import another_file, named_like_a_draft, unfinished
@@ -111,10 +112,9 @@ def text_marks(text: Text, around: Surroundings) -> Iterator[Mark]:
     for name, evidence in phrases.items():
         yield KINDS[name].mark(evidence)
     yield from _link_marks(text, own)
-    source = text.markup.source if text.markup else ""
-    for kind, found in unfinished(text.subject, own, source):
+    for kind, found in unfinished(text.subject, own, text.markup.signs if text.markup else frozenset()):
         yield KINDS[kind].mark(_LEFT[kind], words=found)
-    yield from _wrong_file(text, own, source)
+    yield from _wrong_file(text, own, text.markup.source if text.markup else "")
     greets_customers = "dear-customer" in phrases and "dear-customer" in dict(_phrases(own.lstrip()[:60]))
     yield from _letter_marks(text, own, greets_customers=greets_customers)
     yield from _attachment_marks(text, around)
@@ -321,16 +321,6 @@ def _attachment_marks(text: Text, around: Surroundings) -> Iterator[Mark]:
         yield KINDS["documents"].mark('a document is attached: "{file}"', file=documents[0][:60])
 
 
-# Signs of mail programs in the markup of typed mail.
-_TYPED = (
-    ("msonormal", "Word or Outlook"), ("wordsection1", "Word or Outlook"), ("elementtoproof", "Outlook on the web"),
-    ("divtagdefaultwrapper", "Outlook on the web"), ("ms-outlook-mobile", "Outlook on a telephone"), ("exchange server", "Exchange"),
-    ("gmail_default", "Gmail"), ("gmail_signature", "Gmail"), ("gmail_quote", "Gmail"), ("applemailsignature", "Apple Mail"),
-    ("-webkit-line-break: after-white-space", "Apple Mail"), ("line-break: after-white-space", "Apple Mail"),
-    ("apple-content-edited", "Apple Mail"), ("moz-signature", "Thunderbird"), ("moz-cite-prefix", "Thunderbird"),
-    ("moz-txt", "Thunderbird"), ("yahoo-style-wrap", "Yahoo"), ("ydp", "Yahoo"), ("protonmail_signature", "Proton"), ("bloop_sign", "Airmail"),
-    ("zmail_", "Zoho"), ("tutanota", "Tuta"), ("id=\"signature\"", "a mail program"),
-)  # fmt: skip
 _GMAIL = re.compile(r'\A\s*<div dir="(?:ltr|auto)">')
 _BOUNDARIES = (
     (re.compile(r"Apple-Mail[=_\-]"), "Apple Mail"),
@@ -341,16 +331,6 @@ _BOUNDARIES = (
     (re.compile(r"-{12}[0-9A-Za-z]{24}\Z"), "Thunderbird"),
     (re.compile(r"=_[0-9a-f]{32}\Z"), "Roundcube"),
 )
-# Signs of templates, each in its spellings.
-_TEMPLATE = (
-    ('name="viewport', "name=viewport", "name='viewport"), ('role="presentation"', "role=presentation"), ("@media only screen", "@media screen"),
-    ("mj-column",), ('class="mcn',), ("x-apple-disable-message-reformatting",), ("bgcolor=",), ('background="http', "background='http"),
-)  # fmt: skip
-# Signs of templates that Word also writes, into every letter from Outlook.
-_WORDS_TOO = (
-    ("<!--[if mso", "<!--[if gte mso"), ("<!--[if !mso",), ('xmlns:v="urn:schemas-microsoft-com:vml',),
-    ('cellpadding="0', "cellpadding='0", "cellpadding=0"),
-)  # fmt: skip
 
 
 def shape_marks(text: Text) -> Iterator[Mark]:
@@ -360,12 +340,11 @@ def shape_marks(text: Text) -> Iterator[Mark]:
         typed = typed or next((name for pattern, name in _BOUNDARIES if pattern.match(boundary)), "")
     markup = text.markup
     if markup:
-        source = markup.source
-        typed = next((name for sign, name in _TYPED if sign in source), "") or typed
-        if not typed and _GMAIL.match(source):
+        typed = next((name for sign, name in TYPED if sign in markup.signs), "") or typed
+        if not typed and _GMAIL.match(markup.source):
             typed = "Gmail"
-        looked_for = _TEMPLATE if "msonormal" in source else (*_TEMPLATE, *_WORDS_TOO)
-        signs = sum(1 for spellings in looked_for if any(spelled in source for spelled in spellings))
+        looked_for = TEMPLATE if "msonormal" in markup.signs else (*TEMPLATE, *WORDS_TOO)
+        signs = sum(1 for spellings in looked_for if not markup.signs.isdisjoint(spellings))
         if markup.tables >= 6 or (markup.tables >= 2 and signs >= 2) or signs >= 3:
             yield KINDS["template"].mark(
                 "it is made from a template ({tables} tables, {pictures} pictures)",

@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 
 from smtpguard.reading.phrases import automaton_of
+from smtpguard.reading.signs import TRACKED
 
 PLACEHOLDER, DRAFT, COMMENT, TEST, FILLER, FILE = KINDS = ("placeholder", "draft", "comment", "test", "filler", "file")
 _MOST = 60_000
@@ -53,15 +54,6 @@ _TO_SOMEBODY = re.compile(
     rf"(?:^|[\n\[(<])[^\S\n]*@?{_NOBODY}[A-ZÅÄÖÆØÉÜ][\w\-]{{1,20}}(?:[,:]|[ ]?[-–])[ ](?i:{_ASKS})\b[^\n\[\]()<>]{{0,40}}(?:[\])>]|\n|\Z)"
     rf"|(?:^|[\n\[(<])[^\S\n]*@?{_NOBODY}[A-ZÅÄÖÆØÉÜ][\w\-]{{1,20}}[ ](?i:{_ASKS}) (?i:{_THIS})\b[^\n\[\]()<>]{{0,20}}(?:[\])>]|\n|\Z)"
     rf"|[\[(<](?i:{_ASKS})\b[^\n\[\]()<>]{{0,60}}[\])>]"
-)
-_TRACKED = (
-    "msocommentreference",
-    'class="msodel',
-    "class=msodel",
-    "<del ",
-    "msocommentanchor",
-    'class="msoins',
-    "msocomtxt",
 )
 _TEST = re.compile(
     r"\A\W{0,3}(?:test(?:ar|ing|mail|mejl|brev|utskick|meddelande|melding|besked|viesti|nachricht|email|e-mail| mail| email| e-mail)?|testi|prueba|essai|teste|prova|اختبار)(?:\W{1,3}(?:test\w{0,3}|\d{1,6}|[a-c]|en|ett|one|two|av .{1,40}|of .{1,40}|för .{1,40}))*\W{0,3}\Z"
@@ -121,8 +113,8 @@ _SIGNS = automaton_of(
 """Finds in one pass through a text in lower case which of these tuples have a word in it: the first word of each."""
 
 
-def unfinished(subject: str, own: str, source: str = "") -> Iterator[tuple[str, str]]:
-    """(kind, found text) of the first of each kind except FILE. ``source``: of its HTML in lower case."""
+def unfinished(subject: str, own: str, markup: frozenset[str] = frozenset()) -> Iterator[tuple[str, str]]:
+    """(kind, found text) of the first of each kind except FILE. ``markup``: the signs of its HTML."""
     body = own[:_MOST]
     text = f"{subject}\n\n{body}"
     small = text.lower()
@@ -142,7 +134,7 @@ def unfinished(subject: str, own: str, source: str = "") -> Iterator[tuple[str, 
     )
     if found:
         yield COMMENT, " ".join(found[0].split())[:60]
-    elif source and any(sign in source for sign in _TRACKED):
+    elif not markup.isdisjoint(TRACKED):
         yield COMMENT, "a change or a comment of a word processor"
     short = body.strip()
     tried = (subject.strip(), short if len(short) <= _BODY_OF_A_TEST else short[:400])

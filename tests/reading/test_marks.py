@@ -12,7 +12,7 @@ import pytest
 
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.message import Message
-from smtpguard.reading import fold, textmarks, unfinished
+from smtpguard.reading import fold, signs, textmarks, unfinished
 from smtpguard.reading.fold import letters
 from smtpguard.reading.looks import THRESHOLD, Looks, Readable, Topic, judge
 from smtpguard.reading.marks import KINDS, Mark, Side, veiled
@@ -370,9 +370,9 @@ def test_patterns_tried_at_line_ends_and_brackets_find_all_that_a_search_does() 
         closings = list(textmarks._CLOSING.finditer(text))
         assert (textmarks._last_closing(text) or [None])[0] == (closings[-1][0] if closings else None)
         for pattern, words in unfinished._LOOKED_FOR:
-            signs = [at for at, first in unfinished._SIGNS.iter(text.lower()) if first == words[0]]
+            places = [at for at, first in unfinished._SIGNS.iter(text.lower()) if first == words[0]]
             for some_text in (text, f"{text} é"):  # in ASCII only the lines with a sign are looked at
-                found = unfinished._found(pattern, some_text, signs)
+                found = unfinished._found(pattern, some_text, places)
                 assert (found or [None])[0] == (pattern.search(some_text) or [None])[0]
             met += (pattern.search(text) is not None) + bool(closings)
             assert pattern.search(text) is None or any(word in text.lower() for word in words)
@@ -384,3 +384,9 @@ def test_patterns_tried_at_line_ends_and_brackets_find_all_that_a_search_does() 
 def test_letters_are_the_same_in_ascii_and_beyond() -> None:
     text = "".join(map(chr, range(128)))
     assert letters(text) == letters(f"{text} é")[:-1] == fold._LETTERS.findall(text)
+
+
+def test_one_pass_finds_every_sign_of_html() -> None:
+    begun = "|".join(sign[:-1] for sign in signs.ALL)
+    for source in ("é\0".join(signs.ALL), begun, *(f"\ud800{sign}{begun}" for sign in signs.ALL)):
+        assert signs.signs_in(source) == {sign for sign in signs.ALL if sign in source}
