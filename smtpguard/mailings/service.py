@@ -136,8 +136,7 @@ class Mailings:
             decided = mailing.grant is not None or (mailing.rejection is not None and move is Move.REOPEN)
             if not decided and not outgoing.stoppable:
                 raise Conflict("it has no decision")
-            if not _may(who, mailing, in_force, now):
-                raise NotEntitled(f"{who} is not an approver of it")
+            _check_decides(who, mailing, in_force, now)
             if move is Move.REJECT and outgoing.stoppable and not comment.strip():
                 raise Refused(SAY_WHY)
             what = {Move.REOPEN: "reopened", Move.REJECT: "rejected"}[move]
@@ -198,8 +197,7 @@ class Mailings:
         who = canonical(approver, in_force)
 
         def step(mailing: Mailing) -> tuple[Mailing, Change]:
-            if not _may(who, mailing, in_force, now):
-                raise NotEntitled(f"{who} is not an approver of it")
+            _check_decides(who, mailing, in_force, now)
             there = mailing.as_of(now).disclosure
             if there is not None and there.agreed_by:
                 raise Conflict("two people have already agreed")
@@ -231,8 +229,7 @@ class Mailings:
                 raise Conflict(
                     "it is not released in stages: freeze it to stop it, or reject or reopen it to take back the approval"
                 )
-            if not _may(who, mailing, in_force, now):
-                raise NotEntitled(f"{who} is not an approver of it")
+            _check_decides(who, mailing, in_force, now)
             moved = mailing.progress.timely(now).moved(move, now, comment or f"by {who}" if move is Step.STOP else "")
             if moved is None:
                 raise Conflict(f"it is {mailing.progress.timely(now).at.value}")
@@ -309,10 +306,11 @@ def row(mailing: Mailing) -> Mapping[str, Any]:
     }
 
 
-def _may(who: str, mailing: Mailing, in_force: InForce, now: datetime) -> bool:
-    """Whether a person decides on mailings to these lists, and did not write this one."""
-    wrote = frozenset({mailing.sender}) if mailing.sender else frozenset()
-    return who != mailing.sender and decides(who, mailing.lists, in_force, now, wrote)
+def _check_decides(who: str, mailing: Mailing, in_force: InForce, now: datetime) -> None:
+    """Raises NotEntitled unless the person decides on mailings to its lists, and did not write it from any address."""
+    wrote = in_force.addresses_of(mailing.sender) if mailing.sender else frozenset()
+    if who in wrote or not decides(who, mailing.lists, in_force, now, wrote):
+        raise NotEntitled(f"{who} is not an approver of it")
 
 
 def decides(

@@ -25,7 +25,7 @@ from smtpguard.policy.approvals import REST, Stages
 from smtpguard.policy.freezing import Selector
 from smtpguard.policy.verdict import Held as IsHeld
 from tests.every import every
-from tests.guard.campaign import ANNA, EVA, Campaign, approved, kinds
+from tests.guard.campaign import ANNA, EVA, OMAR, Campaign, approved, documents, kinds
 from tests.guard.house import MEMBERS
 
 
@@ -74,6 +74,17 @@ async def test_stages_are_stopped_and_continued_by_a_person(staged: Campaign) ->
         await staged.service.stop(id, approver=EVA, by="test")
     await staged.service.go_on(id, approver=EVA, by="test")
     assert kinds(await staged.to_members(12, 13)) == "r"
+
+
+async def test_its_writer_does_not_move_it_by_an_alias(staged: Campaign) -> None:
+    (mailing,) = await staged.service.list(least=1)
+    policy = documents()
+    aliases = f"hours: {{zone: UTC}}, aliases: {{{EVA}: [{mailing.sender}]}}}}".encode()
+    policy["policy.yaml"] = policy["policy.yaml"].replace(b"hours: {zone: UTC}}", aliases)
+    staged.home.in_force = staged.home.build(policy)
+    with pytest.raises(NotEntitled):
+        await staged.service.stop(mailing.mailing_id, approver=EVA, by="test")
+    await staged.service.stop(mailing.mailing_id, approver=OMAR, by="test")
 
 
 async def test_reports_stop_a_release(staged: Campaign) -> None:
