@@ -18,7 +18,7 @@ from smtpguard.mailings.model import set_of
 from tests.console.api.program import program
 from tests.console.holding import ANNA, DPO, EVA, OMAR, text
 from tests.console.stage import Browser, Stage
-from tests.guard.house import KEY, MEMBERS, RAMADAN, FakePassage
+from tests.guard.house import DOCUMENTS, KEY, MEMBERS, RAMADAN, FakePassage
 from tests.guard.house import mail as raw
 from tests.mailings.correcting import SORRY, TEXT
 
@@ -84,6 +84,16 @@ async def test_two_people_must_agree_to_see_recipients(here: Stage) -> None:
     assert here.console is not None
     service = here.console.mailings
     assert not service.may_be_told(await service.show(id), EVA), "a day is over"
+
+
+async def test_its_writer_cannot_ask_from_an_alias(here: Stage) -> None:
+    id = await mailing(here)
+    aliases = f"hours: {{zone: UTC}}, aliases: {{{EVA}: [{ANNA}]}}}}".encode()
+    policy = DOCUMENTS["policy.yaml"].replace(b"hours: {zone: UTC}}", aliases)
+    here.home.in_force = here.home.build({**DOCUMENTS, "policy.yaml": policy})
+    eva, omar = [await here.signed_in(who, Role.APPROVER) for who in (EVA, OMAR)]
+    assert (await ask(eva, id))[0] == 403
+    assert ['value="disclose"' in (await one.get(f"/mailings/{id}")).text for one in (eva, omar)] == [False, True]
 
 
 async def test_a_file_is_matched_or_refused_with_a_reason(here: Stage) -> None:

@@ -146,7 +146,7 @@ async def _shown(
             for one in await here.mailings.covers(found)
         ],
         chart=drawn(await here.archive.growth(found.mailing_id)),
-        may=may and who.address != found.sender,
+        may=may and who.address not in in_force.addresses_of(found.sender),
         told=here.mailings.may_be_told(found, who.address),
         mine=found.disclosure is not None and found.disclosure.asked_by in in_force.addresses_of(who.address),
         known=_with_members(here, found),
