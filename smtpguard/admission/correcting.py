@@ -20,6 +20,7 @@ from smtpguard.gathering.gather import Gather, Gathered
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock, Ledger, PolicyInForce
 from smtpguard.holds.deadlines import Deadlines
+from smtpguard.holds.effects import canonical
 from smtpguard.holds.model import Conflict, Hold, NotEntitled, Refused, out_of_reach
 from smtpguard.journal.event import Event, Kind
 from smtpguard.locale.phrase import N_, Phrase
@@ -70,10 +71,11 @@ class Corrections:
         matched: Mapping[bytes, CopyStatus] | None = None,
         comment: str = "",
     ) -> Hold:
-        """The hold that people decide on: others than ``starter``, the canonical address of one who decides on such mailings. ``by``: who
+        """The hold that people decide on: others than ``starter``, an address of one who decides on such mailings. ``by``: who
         the system says that is. ``doubt``: with those who may have it, too. ``matched``: what became of whose copy, where an export says
         who was behind a list's address. Raises NotEntitled, Conflict, Refused, NotAll and LedgerError."""
         in_force = self.policies.current()
+        starter = canonical(starter, in_force)
         if not decides(starter, mailing.lists, in_force, self.clock.now()):
             raise NotEntitled(f"{starter} is not an approver of mailings to these lists")
         correction, people = await self._people(mailing, in_force, starter, doubt, matched)

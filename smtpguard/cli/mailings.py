@@ -191,7 +191,7 @@ async def correct(
         async with services.correcting() as corrections:
             try:
                 hold = await corrections.begin(
-                    mailing, whole, starter=address.strip().lower(), by=context.user, doubt=doubt, matched=matched,
+                    mailing, whole, starter=address, by=context.user, doubt=doubt, matched=matched,
                     comment=comment,
                 )  # fmt: skip
             except NotAll as error:

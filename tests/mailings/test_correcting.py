@@ -40,7 +40,7 @@ async def lite(tmp_path: Path) -> AsyncIterator[Correcting]:
 
 async def test_each_recipient_of_the_mailing_gets_one_copy(here: Correcting) -> None:
     mailing = await here.original()
-    hold = await here.begin(mailing)
+    hold = await here.begin(mailing, starter="Eva+work@Example.com")
     assert hold.correction is not None
     assert (hold.correction.sent, hold.correction.may, hold.reach) == (3, 0, 3)
     assert hold.correction.people == set_of(map(digest, GOT)), "the set of people as an export names it"
