@@ -47,8 +47,7 @@ _MECHANISM = re.compile(rb"(base64|quoted-printable|uue)")
 _CONTROLS = bytes([*range(9), 11, *range(14, 32), 127])  # invisible ones
 _ASCII = bytes([9, 10, 13, *range(32, 127)])
 _BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_AS_CP1252 = {0xDC00 + octet: bytes([octet]).decode("cp1252", "replace") for octet in range(128, 256)}
-"""For octets that the error handler surrogateescape leaves."""
+_AS_CP1252 = {octet: bytes([octet]).decode("cp1252", "replace") for octet in range(128, 256)}
 _LATIN = frozenset({"cp1252", "cp1254"})
 _ASCII_AND_MORE = _LATIN | {"utf-8"}
 
@@ -185,10 +184,12 @@ def _decoded(data: bytes, codec: str, defect: Phrase | None) -> Decoded:
         return Decoded(_SURROGATE.sub("\ufffd", text) if codec == "utf-7" else text, defect)
     except (UnicodeError, ValueError):
         pass
-    if (
-        codec == "utf-8"
-    ):  # undeclared 8-bit text is nearly always Windows-1252, and so is a footer that a gateway appends
-        return Decoded(data.decode("utf-8", "surrogateescape").translate(_AS_CP1252), defect)
+    # Undeclared 8-bit text is nearly always Windows-1252, and so is a footer that a gateway appends.
+    if codec == "utf-8":
+        text = data.decode("utf-8", "surrogateescape")
+        for octet in _AS_CP1252.keys() & set(data.translate(None, _ASCII)):
+            text = text.replace(chr(0xDC00 + octet), _AS_CP1252[octet])
+        return Decoded(text, defect)
     text = data.decode(codec, "replace")
     if text.count("\ufffd") * 10 < len(text):
         return Decoded(text, defect or Phrase("it holds octets that are not {codec}", codec=codec))
