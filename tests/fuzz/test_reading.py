@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smtpguard.mail.message import Field, Message
+from smtpguard.reading import fold as folding
 from smtpguard.reading.addresses import addresses, people_of
 from smtpguard.reading.bounds import Depth
 from smtpguard.reading.codec import dump_reading, load_reading
@@ -107,3 +108,10 @@ def test_any_text_is_folded_and_searched(text: str) -> None:
     plainly(folded)
     split(seen(text))
     around().vocabularies.find([("text", text)])
+
+
+@given(st.text(alphabet="abx013@$. -_·•\xa0‐–—åж²½٣\u0301\ud800中,\n", max_size=30))
+@settings(max_examples=400, deadline=None)
+def test_no_disguise_is_passed_over(text: str) -> None:
+    plain = folding._LEET.sub(folding._letter, text)
+    assert plainly(text) == folding._APART.sub(lambda m: folding._SPACED.sub("", m[0]), plain)
