@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from smtpguard.cli.context import CannotRun, Context, Group, NotFine, as_json, may_name, moment, progress
+from smtpguard.cli.context import CannotRun, Context, Group, NotFine, as_json, mailbox, may_name, moment, progress
 from smtpguard.console.breachform import as_row, filled, lines
 from smtpguard.console.drafts import AUDIENCES
 from smtpguard.console.drafts import draft as drafted
@@ -152,13 +152,14 @@ async def renew(context: Context, id: str, person: str) -> None:
     async with context.store() as store:
         try:
             documents = await store.policies.documents((await store.gate.read()).policy_sha256)
-            groups = parse_policy(context.settings(), documents).groups
+            policy = parse_policy(context.settings(), documents)
         except KeyError:
             raise CannotRun("no policy is in force: nobody is in a group") from None
-        if not any(person in people for people in groups.values()):
+        by = mailbox("--as", person).canonical(policy.delimiters)
+        if not any(by in people for people in policy.groups.values()):
             raise NotFine(f"{person} is in no group of the policy in force")
         try:
-            found = await store.preserve_longer(id, person)
+            found = await store.preserve_longer(id, by, also=policy.aliases.get(by, ()))
         except KeyError:
             raise NotFine(f"{id} is not kept beyond its retention: smtpguard incident hold {id}") from None
     _tell(context, [found])

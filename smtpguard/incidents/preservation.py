@@ -107,13 +107,14 @@ def keep(batch: Batch, id: str, what: str, keys: Sequence[str]) -> None:
         batch.connection.execute(insert(preserved_key), rows)
 
 
-def renew(batch: Batch, id: str, by: str) -> Preserved:
-    """``by`` asks for an extension; a second person grants it. Raises KeyError if the incident is not preserved."""
+def renew(batch: Batch, id: str, by: str, also: Collection[str] = ()) -> Preserved:
+    """``by`` asks for an extension; a second person grants it. ``also``: other addresses of the same person. Raises
+    KeyError if the incident is not preserved."""
     row = batch.connection.execute(select(preserved).where(preserved.c.id == id)).one_or_none()
     if row is None:
         raise KeyError(id)
     known = _read(row)
-    agreed = known.asked_by not in ("", by)
+    agreed = known.asked_by not in ("", by, *also)
     until = max(known.until, batch.now) + LASTS if agreed else known.until
     made = Preserved(id=id, until=until, by=known.by, reason=known.reason, asked_by="" if agreed else by)
     batch.connection.execute(

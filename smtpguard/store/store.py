@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -143,11 +143,11 @@ class Store(Access):
             lambda b: preservation.begin(b, id, needed, by=by, reason=reason, cases=len(needed.ids))
         )
 
-    async def preserve_longer(self, id: str, by: str) -> Preserved:
-        """``by`` asks for an extension. Raises KeyError if it is not preserved."""
+    async def preserve_longer(self, id: str, by: str, *, also: Collection[str] = ()) -> Preserved:
+        """``by`` asks for an extension; ``also``: their other addresses. Raises KeyError if it is not preserved."""
         from smtpguard.incidents import preservation
 
-        return await self.write(lambda b: preservation.renew(b, id, by))
+        return await self.write(lambda b: preservation.renew(b, id, by, also))
 
     async def preserved(self) -> Sequence[Preserved]:
         from smtpguard.incidents import preservation

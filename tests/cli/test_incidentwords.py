@@ -10,7 +10,7 @@ import pytest
 
 from tests.cli.installing import prepared_installation, running
 from tests.cli.test_incident import HOLD, page, story
-from tests.guard.house import RAMADAN, FakePassage, House
+from tests.guard.house import DOCUMENTS, RAMADAN, FakePassage, House
 
 run = running("incident")
 
@@ -123,12 +123,28 @@ def test_holds_lists_what_is_kept_and_until_when(prepared: Path) -> None:
     assert result.stdout.startswith(f"{ID}: all its data is kept until ")
     made = json.loads(run(prepared, "holds", "--json").stdout)
     assert (made["id"], made["reason"], made["renewal_asked_by"]) == (ID, "a lawsuit", None)
-    asked = run(prepared, "renew", ID, "--as", "eva@example.com")
+    asked = run(prepared, "renew", ID, "--as", "Eva@Example.com")
     assert (asked.exit_code, "eva@example.com asked to keep it longer" in asked.stdout) == (0, True)
     assert json.loads(run(prepared, "holds", "--json").stdout)["until"] == made["until"]
     assert run(prepared, "renew", ID, "--as", "dpo@example.com").exit_code == 0
     longer = json.loads(run(prepared, "holds", "--json").stdout)
     assert (longer["until"] > made["until"], longer["renewal_asked_by"]) == (True, None)
+
+
+def test_nobody_agrees_with_themselves_from_an_alias(tmp_path: Path) -> None:
+    policy = DOCUMENTS["policy.yaml"].replace(
+        b"{zone: UTC}}", b"{zone: UTC}, aliases: {eva@example.com: [dpo@example.com]}}"
+    )
+
+    async def happens(home: House) -> None:
+        await home.put({**DOCUMENTS, "policy.yaml": policy})
+        await home.intake()(home.transaction(RAMADAN), FakePassage())
+
+    prepared = prepared_installation(tmp_path, happens)
+    run(prepared, "hold", ID)
+    for person, agrees in (("eva@example.com", False), ("dpo@example.com", False), ("omar@example.com", True)):
+        result = run(prepared, "renew", ID, "--as", person)
+        assert (result.exit_code, "asked to keep it longer" in result.stdout) == (0, not agrees)
 
 
 def test_unauthorized_or_unknown_holds_are_refused(prepared: Path) -> None:

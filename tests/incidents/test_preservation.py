@@ -84,13 +84,15 @@ async def test_an_extension_needs_two_people(store: Store, clock: Clock) -> None
     for _ in range(2):
         asked = await store.preserve_longer("T1", EVA)
         assert (asked.until, asked.asked_by) == (first.until, EVA)
+    asked = await store.preserve_longer("T1", "e.berg@example.com", also=[EVA])
+    assert (asked.until, asked.asked_by) == (first.until, "e.berg@example.com"), "the same person"
     agreed = await store.preserve_longer("T1", OMAR)
     assert (agreed.until, agreed.asked_by) == (first.until + timedelta(days=180), "")
     assert await store.preserved() == [agreed]
     said = [
         entry.data["change"] for entry, _ in await store.journal.history("T1") if entry.kind == Kind.PRESERVED.value
     ]
-    assert said == ["begun", "renewal asked", "renewal asked", "renewed"]
+    assert said == ["begun", *["renewal asked"] * 3, "renewed"]
     again = await store.preserve("T1", by="root", reason="")
     assert again is not None
     assert again.until == agreed.until, "a second start does not shorten it"
