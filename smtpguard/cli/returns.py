@@ -10,18 +10,7 @@ from datetime import UTC, datetime
 
 import click
 
-from smtpguard.cli.context import (
-    AtLeast,
-    Context,
-    Group,
-    NotFine,
-    TryAgain,
-    as_json,
-    awaited,
-    may_name,
-    moment,
-    sentence_of,
-)
+from smtpguard.cli.context import AtLeast, Context, Group, NotFine, TryAgain, as_json, awaited, moment, sentence_of
 from smtpguard.console.pages.mailings import in_words, trend
 from smtpguard.database.errors import ContentMissing
 from smtpguard.journal.event import Kind
@@ -118,7 +107,6 @@ async def list_(context: Context, mailing: str | None, sort: str | None, limit: 
     async with context.services() as services:
         whole = await services.mailings.named(mailing) if mailing is not None else None
         wanted = Sort(sort) if sort else None
-        may_name(services.store)
         found = await services.store.returns.newest(mailing=whole, sort=wanted, limit=limit)
         await context.journal_export(services.store, what="returns", found=len(found))
     context.answers(map(row, found), map(_line, found) if found else ["No such mail has come back."])
