@@ -93,9 +93,11 @@ class _Style:
     aside: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _State:
-    """How text directly in an element is shown. ``covers``: elements put behind it are behind a background."""
+    """How text directly in an element is shown. ``covers``: elements put behind it are behind a background.
+
+    Not frozen: to make one would take thrice the time, and each element makes one."""
 
     hidden: bool = False
     visible: bool = True
@@ -151,11 +153,9 @@ def take_unseen(tree: LexborHTMLParser, html: str, source: str, sheets: Iterable
             for node in _chosen(tree, selector):
                 texts[node.mem_id] = f"{texts.get(node.mem_id, '')};{text}"
             meter.look_at_the_clock()
-    nodes = {node.mem_id: node for node, _ in inline}
-    if texts:
-        every = tree.css("*")
-        nodes = {n.mem_id: n for n in every if n.mem_id in texts or n.mem_id in nodes}
     own = {node.mem_id: look for node, look in inline}
+    every = tree.css("*") if texts else (node for node, _ in inline)
+    nodes = {id: node for node in every if (id := node.mem_id) in own or id in texts}
     looks = {
         id: own[id] if id in own and id not in texts else _attributes(node, custom, texts.get(id, ""))
         for id, node in nodes.items()
@@ -177,11 +177,11 @@ def _cut(nodes: Mapping[int, LexborNode], looks: Mapping[int, _Style], meter: Me
             look = replace(look, colour=_BLUE)
         if look.aside and look.back is None and _by_a_picture(node):
             look = replace(look, back=_CLEAR)
-        states[id] = around.within(look)
+        state = states[id] = around.within(look)
         if node.tag in ("body", "html"):  # their background is behind everything
-            states[id] = replace(states[id], covers=False)
-        if around.seen and not states[id].seen:
-            doomed += _unseen(node, states[id], looks)
+            state.covers = False
+        if not state.seen and around.seen:
+            doomed += _unseen(node, state, looks)
     found = [text for node in doomed if (text := node.text(separator="")).strip()]
     for node in reversed(doomed):
         node.decompose()
