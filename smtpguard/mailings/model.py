@@ -338,6 +338,13 @@ class Mailing:
         """All approvals, the newest first."""
         return (self.grant, *self.earlier) if self.grant is not None else ()
 
+    @property
+    def writers(self) -> frozenset[str]:
+        """Who sent its first message, and who wrote the copies that an approval covers, as far as they are known."""
+        covers = [grant.cover for grant in self.grants if grant.cover is not None]
+        authors = {author for one in covers for author in (one.author, *(who for who, _ in one.also))}
+        return frozenset(filter(None, (self.sender, *authors)))
+
     def allowing(
         self, people: Iterable[Person], fresh: int, now: datetime, always: frozenset[str] = frozenset()
     ) -> tuple[Grant, ...]:

@@ -307,16 +307,21 @@ def row(mailing: Mailing) -> Mapping[str, Any]:
 
 
 def _check_decides(who: str, mailing: Mailing, in_force: InForce, now: datetime) -> None:
-    """Raises NotEntitled unless the person decides on mailings to its lists, and did not write it from any address."""
-    wrote = in_force.addresses_of(mailing.sender) if mailing.sender else frozenset()
+    """Raises NotEntitled unless the person decides on mailings to its lists, and wrote no copy of it."""
+    wrote = writers(mailing, in_force)
     if who in wrote or not decides(who, mailing.lists, in_force, now, wrote):
         raise NotEntitled(f"{who} is not an approver of it")
+
+
+def writers(mailing: Mailing, in_force: InForce) -> frozenset[str]:
+    """All addresses of those who wrote it."""
+    return frozenset().union(*map(in_force.addresses_of, mailing.writers))
 
 
 def decides(
     who: str, lists: Iterable[str], in_force: InForce, now: datetime, wrote: frozenset[str] = frozenset()
 ) -> bool:
-    """Whether a person is in a group that decides on mailings to these lists, at any hour. ``wrote``: its writer."""
+    """Whether a person is in a group that decides on mailings to these lists, at any hour. ``wrote``: its writers."""
     groups = {group for quorum in in_force.rules.quorum(lists) for group in quorum.all_groups}
     return any(in_force.groups.decides(who, group, now, wrote) for group in groups)
 

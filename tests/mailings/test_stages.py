@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smtpguard.holds.model import Choice, Conflict, NotEntitled
+from smtpguard.holds.model import Change, Choice, Conflict, NotEntitled
 from smtpguard.holds.model import State as Held
 from smtpguard.mail.reply import Reply
-from smtpguard.mailings.model import State
+from smtpguard.mailings.model import Mailing, State
 from smtpguard.mailings.staging import LEAST, TRANSITIONS, At, Move, Progress, after
 from smtpguard.outbox.model import IntentKind
 from smtpguard.policy.approvals import REST, Stages
@@ -85,6 +85,20 @@ async def test_its_writer_does_not_move_it_by_an_alias(staged: Campaign) -> None
     with pytest.raises(NotEntitled):
         await staged.service.stop(mailing.mailing_id, approver=EVA, by="test")
     await staged.service.stop(mailing.mailing_id, approver=OMAR, by="test")
+
+
+async def test_the_writer_of_a_copy_does_not_move_it(staged: Campaign) -> None:
+    def with_copies_by_omar(mailing: Mailing) -> tuple[Mailing, Change]:
+        assert mailing.grant is not None
+        assert mailing.grant.cover is not None
+        cover = replace(mailing.grant.cover, also=((OMAR, frozenset()),))
+        return replace(mailing, grant=replace(mailing.grant, cover=cover)), Change()
+
+    id = (await staged.one())["id"]
+    await staged.home.store.mailings.change(id, with_copies_by_omar)
+    with pytest.raises(NotEntitled):
+        await staged.service.stop(id, approver=OMAR, by="test")
+    await staged.service.stop(id, approver=EVA, by="test")
 
 
 async def test_reports_stop_a_release(staged: Campaign) -> None:

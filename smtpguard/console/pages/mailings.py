@@ -31,7 +31,7 @@ from smtpguard.locale.phrase import N_
 from smtpguard.locale.speech import Speech
 from smtpguard.mail.message import Message, with_crlf
 from smtpguard.mailings.model import Mailing
-from smtpguard.mailings.service import Back, NoAddresses, decides
+from smtpguard.mailings.service import Back, NoAddresses, decides, writers
 from smtpguard.returns.growth import TRENDS, Deed, Done, Growth
 from smtpguard.returns.mentions import by_source
 from smtpguard.returns.model import COUNTED, SORTS, By, Sort
@@ -146,7 +146,7 @@ async def _shown(
             for one in await here.mailings.covers(found)
         ],
         chart=drawn(await here.archive.growth(found.mailing_id)),
-        may=may and who.address not in in_force.addresses_of(found.sender),
+        may=may and who.address not in writers(found, in_force),
         told=here.mailings.may_be_told(found, who.address),
         mine=found.disclosure is not None and found.disclosure.asked_by in in_force.addresses_of(who.address),
         known=_with_members(here, found),
