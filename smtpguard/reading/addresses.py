@@ -108,10 +108,11 @@ def _names(raw: bytes, around: Surroundings, *, people: bool) -> Iterator[str]:
         if sign not in b"<,;:":
             said.append(piece)
             continue
-        name = _BARE.sub(" ", words(b"".join(said)).replace('"', " ")).strip()
+        if said and not (people and sign == b"<" and not _is_known(piece, around)):
+            name = _BARE.sub(" ", words(b"".join(said)).replace('"', " ")).strip()
+            if name:
+                yield name
         said.clear()
-        if name and not (people and sign == b"<" and not _is_known(piece, around)):
-            yield name
 
 
 def _is_known(bracketed: bytes, around: Surroundings) -> bool:
