@@ -135,15 +135,13 @@ def twofold(text: str, salt: int) -> tuple[Sketch, Sketch]:
     return _sketch(found), _sketch(found, salt)
 
 
-def _sketch(found: set[bytes], salt: int = 0) -> Sketch:
-    if len(found) < FEWEST:
-        return Sketch()
+def _sketch(found: list[bytes], salt: int = 0) -> Sketch:
     numbers = {zlib.crc32(piece, salt) for piece in found} if salt else set(map(zlib.crc32, found))
-    return Sketch(tuple(sorted(numbers)[:SIZE]))
+    return Sketch(tuple(sorted(numbers)[:SIZE])) if len(numbers) >= FEWEST else Sketch()
 
 
-def pieces(text: str) -> set[bytes]:
-    """A few consecutive words each, in UTF-8 and lower case."""
+def pieces(text: str) -> list[bytes]:
+    """A few consecutive words each, in UTF-8 and lower case; some more than once."""
     data = text[:MOST].lower().encode("utf-8", "surrogatepass")
     if b"://" in data:
         data = _URL.sub(b"|", data)
@@ -152,14 +150,14 @@ def pieces(text: str) -> set[bytes]:
         data = data.replace(found, instead)
     data = b" ".join(data.translate(_PLAIN).split())
     unspaced = beyond and _UNSPACED.search(data) is not None
-    made: set[bytes] = set()
+    made: list[bytes] = []
     for way in range(2):
         cut = data
         for end in (*_ENDS[way], *(_ENDS_BEYOND[way] if beyond else ())):
             cut = cut.replace(end, end[:1] + b"|")
         if unspaced:
             cut = _BETWEEN[way].sub(b"|", cut)
-        made.update([piece for piece in cut.split(b"|") if len(piece) >= _PIECE])
+        made += [piece for piece in cut.split(b"|") if len(piece) >= _PIECE]
     return made
 
 
