@@ -159,7 +159,7 @@ def shown_by(message: Message, bounds: Bounds = _USUAL) -> Shown:
     try:
         meter = Meter(bounds)
         found = walk(message.raw, fields, message.body_start, meter)
-        if found.unreadable:
+        if found.unreadable or any(len(part.fields.get("content-disposition", ())) > 1 for part in found.parts):
             return alone
         blocks, files = _parts([p for p in found.parts if not p.nested], meter)
         if FLAG in fields and (flag := _text_block(_field(fields, FLAG))):

@@ -30,6 +30,14 @@ DIFFERENT = {
         file("; name=spring.pdf", "; filename=spring.pdf"),
         file("; name=story.pdf", "; filename=spring.pdf"),
     ),
+    "a second disposition": (
+        file("", "; filename=spring.pdf"),
+        file("", "; filename=spring.pdf\r\nContent-Disposition: attachment; filename=story.pdf"),
+    ),
+    "another second disposition": tuple(
+        file("", f"; filename=spring.pdf\r\nContent-Disposition: attachment; filename={name}.pdf")
+        for name in ("a", "b")
+    ),
     "words that only a program without this encoding shows": (
         plain(WORDS, "x-base64"),
         plain(f"\u043f\u0438\u0432\u043e\r\n{WORDS}", "x-base64"),
