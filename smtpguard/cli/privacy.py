@@ -51,15 +51,15 @@ async def show(context: Context, address: str) -> None:
     """
     from smtpguard.store import privacy
 
-    whom = mailbox("ADDRESS", address.strip())
+    parsed = mailbox("ADDRESS", address.strip())
     async with context.opened(reads=True) as (store, digester):
         may_name(store)
         await store.journal.catch_up()
-        person = privacy.Person(whom, digester)
+        person = privacy.Person(parsed, digester)
         with progress("Names") as names, progress("Digests") as digests:
             found = await store.walk(lambda open: list(privacy.collect(open, person, names)))
             verdicts = await store.walk(lambda open: privacy.digests_only(open, person, digests))
-        lists = _lists(context, whom, digester)
+        lists = _lists(context, parsed, digester)
         await context.journal_export(store, what="privacy", person=list(person.hexes), found=len(found))
     rows = [*map(_row, found), {"what": "digest", "verdicts": verdicts}, *({"what": "list", "id": n} for n in lists)]
     context.answers(rows, _lines(found, verdicts, lists))
@@ -88,13 +88,13 @@ async def erase(context: Context, address: str, yes: bool) -> None:
 
     from smtpguard.store import privacy
 
-    whom = mailbox("ADDRESS", address.strip())
+    parsed = mailbox("ADDRESS", address.strip())
     async with context.opened() as (store, digester):
         await store.journal.catch_up()
-        person = privacy.Person(whom, digester)
+        person = privacy.Person(parsed, digester)
         with progress("Erasing") as bar:
             done = await privacy.erase(store, person, by=context.user, progress=bar)
-        lists = _lists(context, whom, digester)
+        lists = _lists(context, parsed, digester)
     if context.json:
         context.say(
             {
@@ -119,12 +119,12 @@ async def erase(context: Context, address: str, yes: bool) -> None:
         click.echo(f"On the lists {', '.join(lists)}: erase it where they come from.")
 
 
-def _lists(context: Context, whom: Address, digester: Digester) -> tuple[str, ...]:
+def _lists(context: Context, address: Address, digester: Digester) -> tuple[str, ...]:
     """Those on whose indexes they are, on this machine."""
     from smtpguard.app.files import indexes
     from smtpguard.lists.index import BadIndex, Index
 
-    digests, found = digester.every(whom), []
+    digests, found = digester.every(address), []
     for path in sorted(indexes(context.settings()).glob("*.index")):
         try:
             index = Index(path, *digester.key_ids)

@@ -114,8 +114,8 @@ class Steps:
                 yield from (said(MODES[mode], name=rule) for rule in data.get(key, ()))
         elif entry.kind in (Kind.FREEZE.value, Kind.THAW.value, Kind.THAW_ASKED.value):
             if (selector := str(data.get("selector"))) in labels.FROZEN:
-                whom = next(iter(clear.get("from", ())), "") if self.made.names else ""
-                yield said(labels.FROZEN[selector], name=data.get("value") or whom or "…")
+                sender = next(iter(clear.get("from", ())), "") if self.made.names else ""
+                yield said(labels.FROZEN[selector], name=data.get("value") or sender or "…")
         elif entry.kind == Kind.POLICY.value:
             yield str(data.get("sha256", ""))[:12]
             if data.get("enforce") is False:

@@ -214,7 +214,7 @@ class ConsoleServices:
     explain: Callable[[Message, Address | None, Sequence[Address]], Awaitable[Explained]]
     """What would happen to a message with this reverse-path to these recipients, under the policy in force."""
     matching: Callable[..., Matched]
-    """Match the members of a list, or a CSV file, with those whom a mailing went to."""
+    """Match the members of a list, or the addresses in a CSV file, against the recipients of a mailing."""
     corrections: Corrections
     clock: Clock
     url: str = ""

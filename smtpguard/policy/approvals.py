@@ -64,7 +64,7 @@ class Limit:
     after: int = 0
 
     def trips(self, counted: int, people: int) -> bool:
-        """``counted``: people about whom a return of this sort came; ``people``: who have certainly got the mailing."""
+        """``counted``: how many people have a return of this sort; ``people``: how many certainly have the mailing."""
         if not counted or people < self.after:
             return False
         return counted >= (self.least * people if self.share else self.least)

@@ -221,13 +221,13 @@ class RuleSet:
 
     @staticmethod
     def _by_size(slots: Sequence[str], conditions: Sequence[Condition]) -> Iterator[tuple[int, float]]:
-        """The same for the size, of which each message has its own: under the least limit all conditions say no."""
+        """The place of the size, and the smallest limit on it: for all smaller messages the conditions say no."""
         limits = [c.least if isinstance(c, Range) else 0 for c in conditions if c.slot == _SIZE]
         if limits and min(limits) > 0:
             yield slots.index(_SIZE), min(limits)
 
     def _questions_of(self, subject: counted.Subject) -> Questions:
-        """Those of anyone in place of the sender, under the sender's own key: senders are many."""
+        """The questions to ask. They are worked out once for all senders, and the sender's key is put in."""
         sender = subject.sender
         if not sender or not isinstance(sender, str):
             return self._of_anyone(subject)
