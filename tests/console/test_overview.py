@@ -54,6 +54,8 @@ async def test_the_overview_shows_holds_figures_and_strict_rules(here: Stage) ->
     assert "passed 1 1 held 7 7" in said
     assert "approved 4 4 rejected 1 1 writers' feedback: right / mistake – – Median time to decide" in said
     assert "People approve most of what this rule holds: it is too strict." in said
+    rules = said[said.index("Do the rules fit?") :]
+    assert "withdrawn expired waits refused deferred Median time" in rules  # no columns without a figure
     assert '<svg class="chart bars"' in answer.text
     assert "<script" not in answer.text.split("<main")[1]
 
@@ -101,10 +103,12 @@ async def test_problems_are_named(here: Stage, monkeypatch: pytest.MonkeyPatch) 
 
 async def test_a_shorter_period_can_be_chosen(here: Stage) -> None:
     at = here.home.clock.now() - timedelta(days=20)
-    data = {"action": "hold", "rules": ["old-rule"], "lists": ["news"], "hold": "OLD"}
+    data = {"action": "hold", "rules": ["old-rule"], "observed": ["tried-rule"], "lists": ["news"], "hold": "OLD"}
     await here.home.store.journal.record([Event(kind=Kind.VERDICT, id="OLD", at=at, data=data)])
     vera = await here.signed_in("vera@example.com", Role.VIEWER)
-    assert "old-rule" in text(await vera.get("/"))
+    said = text(await vera.get("/"))
+    assert "old-rule" in said
+    assert "only observed Median time" in said
     assert "old-rule" not in text(await vera.get("/?days=7"))
     assert (await vera.get("/?days=nonsense")).status_code == 200
 
