@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from smtpguard.cli.context import Context, NotFine, as_json, may_name
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.event import Event, Kind
-from smtpguard.journal.outcome import Message
+from smtpguard.journal.outcome import Message, Outcome
 from smtpguard.journal.searchindex import queue_ids
+
+if TYPE_CHECKING:
+    from smtpguard.store.store import Store
 
 MOST = 50
 
@@ -39,7 +42,7 @@ async def command(context: Context, words: tuple[str, ...], most: int) -> None:
         may_name(store)
         await store.journal.catch_up()
         ids = list(await store.journal.find(text.split(), most + 1) or await store.journal.called(text))
-        shown = [row(id, await store.journal.history(id)) for id in ids[:most]]
+        shown = [row(id, await _history(store, id)) for id in ids[:most]]
         await store.journal.record([_asked(text, len(shown), context.user, datetime.now(UTC))])
     rows = [one for one in shown if one is not None]
     for each in rows:
@@ -55,18 +58,27 @@ def _asked(text: str, found: int, by: str, at: datetime) -> Event:
     return Event(kind=Kind.EXPORTED, id="journal", at=at, data=data, private={"actor": (by,), "comment": (text,)})
 
 
+async def _history(store: Store, id: str) -> Sequence[tuple[Entry, Clear | None]]:
+    """Its entries, and behind them those of the hold that it is a retry of."""
+    own = await store.journal.history(id)
+    again = next((str(one.data["hold"]) for one, _ in own if one.data.get("retry") and one.data.get("hold")), "")
+    return [*own, *(await store.journal.history(again) if again else ())]
+
+
 def row(id: str, history: Sequence[tuple[Entry, Clear | None]]) -> dict[str, Any] | None:
     """The JSON object; unknown or erased values are null. None for an entry that is no message: a mailing, a freeze."""
-    verdict = next(((one, clear) for one, clear in history if one.kind == Kind.VERDICT.value), None)
-    if verdict is None:
+    verdicts = [(one, clear) for one, clear in history if one.kind == Kind.VERDICT.value]
+    if not verdicts:
         return None
-    entry, clear = verdict
-    data, names = entry.data, clear or {}
-    message = Message.of(data)
+    entry, clear = verdicts[0]
+    data, names = verdicts[-1][0].data, clear or {}  # it may have been recalled, and admitted again
+    message = Message.of(data, entry.content["private"])
     for one, _ in history:
-        if one.kind != Kind.VERDICT.value:
-            message.add(one.kind, one.data)
-    ends = list(dict.fromkeys(share.end.value for share in message.shares()))
+        if one.kind == Kind.VERDICT.value:
+            message = Message.of(one.data, one.content["private"])
+        else:
+            message.add(one.kind, one.data, one.content["private"])
+    ends = [end.value for end in Outcome if end in message.outcomes]
     return {
         "at": entry.time,
         "id": id,

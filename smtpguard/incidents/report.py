@@ -26,7 +26,7 @@ from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.delivery import DeliveryEvent, DeliveryStatus, reported
 from smtpguard.journal.distinct import NO_CHANGES, Asked, Changes, Crowd, Interval, People, Unit, more, units
 from smtpguard.journal.event import Kind, happened
-from smtpguard.journal.outcome import OPEN, REACHED, Message, Outcome, Sum, delivered, relayed
+from smtpguard.journal.outcome import OPEN, REACHED, Message, Outcome, Sum, relayed
 from smtpguard.journal.proof import Proof
 from smtpguard.mailings.model import Mailing
 from smtpguard.policy.recorded import unpack
@@ -50,54 +50,20 @@ class Counted:
         return Interval(self.sure.count(asked, changes).low, every.high)
 
 
-@dataclass(slots=True)
-class Recipients:
-    """The recipients of one message. ``units``: the people of each; ``apart``: which of them are colleagues who get it
-    in any case."""
-
-    units: tuple[Sequence[Unit], ...]
-    _sealed: tuple[str, ...]
-    _apart: frozenset[int]
-    _ends: dict[int, Outcome] | None = None
-    _id: str = ""
-
-    @classmethod
-    def of(cls, id: str, data: Mapping[str, Any], sealed: Mapping[str, Sequence[str]]) -> Recipients:
-        """From its verdict. ``sealed``: the private part as the chain has it."""
-        recipients = tuple(sealed.get("recipients", ()))
-        every = tuple(units(data, recipients, id))
-        several = recipients if len(recipients) > 1 and len(recipients) == len(every) else ()
-        return cls(units=every, _sealed=several, _apart=frozenset(data.get("apart_at", ())), _id=id)
-
-    def add(self, kind: str, data: Mapping[str, Any], sealed: Mapping[str, Sequence[str]]) -> None:
-        """An entry on some of its recipients, in order."""
-        one = reported(kind, data)
-        if one is None or not self._sealed:
-            return
-        end = delivered(one.status, part=one.part)
-        self._ends = self._ends if self._ends is not None else {}
-        some = frozenset(sealed.get("recipients", ()))
-        self._ends.update((n, end) for n, one in enumerate(self._sealed) if one in some)
-
-    def ends(self, message: Message) -> Iterator[tuple[Outcome, Sequence[Unit], bool]]:
-        """Each end, the people of it, and whether that is certain."""
-        shares = list(message.shares())
-        if len({share.end for share in shares}) == 1:
-            sure = shares[0].end not in REACHED or not any(share.at_most for share in shares)
-            yield from ((shares[0].end, some, sure) for some in self.units)
-        elif self._sealed and (self._ends or self._apart):
-            apart = message.part if isinstance(message.part, Outcome) else Outcome.ON_ITS_WAY
-            rest = (
-                Outcome.ON_ITS_WAY if message.release is not None and message.end is Outcome.ON_ITS_WAY else message.end
-            )
-            for n, some in enumerate(self.units):
-                usual = apart if n in self._apart else rest
-                yield (self._ends or {}).get(n, usual), some, True
-        else:
-            for share in shares:
-                of = (f"message {self._id}", share.end.value)
-                low, high = 0 if share.at_most else share.people, message.people if share.at_least else share.people
-                yield share.end, [Crowd(of=of, low=low, high=high)], True
+def whose(
+    id: str, message: Message, people: Sequence[Sequence[Unit]]
+) -> Iterator[tuple[Outcome, Sequence[Unit], bool]]:
+    """Each end of a message, the people of it, and whether that is certain. ``people``: of each recipient."""
+    ends, shares = message.ends(), list(message.shares())
+    if ends is not None and len(ends) == len(people):
+        yield from ((end, some, True) for end, some in zip(ends, people, strict=True))
+    elif len({share.end for share in shares}) == 1:
+        sure = shares[0].end not in REACHED or not any(share.at_most for share in shares)
+        yield from ((shares[0].end, some, sure) for some in people)
+    else:
+        for share in shares:
+            low, high = 0 if share.at_most else share.people, message.people if share.at_least else share.people
+            yield share.end, [Crowd(of=(f"message {id}", share.end.value), low=low, high=high)], True
 
 
 DAY = 86_400 * 1_000_000
@@ -225,7 +191,7 @@ class Case:
         self._query = query
         self._asked = asked
         self._changes = Changes()
-        self._whom: dict[str, Recipients] = {}
+        self._whom: dict[str, Sequence[Sequence[Unit]]] = {}  # for each recipient, the people of it
         self._digests = Digests(query.senders, seal)
         self._messages: dict[str, Message] = {}
         self._copies: dict[str, Message] = {}
@@ -290,18 +256,22 @@ class Case:
         if data.get("freeze"):
             self._freezes.add(str(data["freeze"]))
         id = str(hold) if data.get("retry") and hold else entry.id
-        if id in self._messages or id in self._copies:  # a retry of a client that did not get our 250
+        known = id in self._messages or id in self._copies
+        if known and data.get("retry"):  # of a client that did not get our 250
             self._again += 1
             self._entries.setdefault((AGAIN, ""), Entries()).add(entry.seq)
             return
         copy = data.get("expanded_from") in self._messages  # its people are counted with the original's
-        (self._copies if copy else self._messages)[id] = Message.of(data)
+        (self._copies if copy else self._messages)[id] = Message.of(data, sealed)
         if not copy and not self._messages[id].test:
-            self._whom[id] = Recipients.of(id, data, sealed)
-        self._seqs[id] = entry.seq, entry.seq
-        self._came_in(entry, data, sealed, clear)
+            self._whom[id] = tuple(units(data, tuple(sealed.get("recipients", ())), id))
         if data.get("action") in ("hold", "confirm") and hold and len(self._kept) < FEW:
             self._kept.append((str(hold), instant(entry.at)))
+        if known:  # a freeze or another policy recalled it before its final dot: the last verdict counts
+            self._judged_again(entry, data)
+            return
+        self._seqs[id] = entry.seq, entry.seq
+        self._came_in(entry, data, sealed, clear)
         if len(self._messages) + len(self._copies) > MOST:
             raise TooMany(f"more than {MOST:,} messages fit: ask for less at a time")
         self._count(data, sealed, clear)
@@ -316,6 +286,17 @@ class Case:
         keys += [(role, value) for role, values in named if role in NAMES or role == "subject" for value in values]
         for at in keys:
             self._entries.setdefault(at, Entries()).add(seq)
+
+    def _judged_again(self, entry: Entry, data: Mapping[str, Any]) -> None:
+        """What stops it now. That it came is counted already."""
+        if data["action"] != "relay":
+            self._stops(entry)
+        self._stopped_by_rules(data)
+        for rule in data.get("rules", ()):
+            self._entries.setdefault((RULE, f"enforce {rule}"), Entries()).add(entry.seq)
+        if data.get("policy") not in self._counters["policies"]:
+            self._counters["policies"].update([data["policy"]])
+            self._entries.setdefault(("policy", str(data["policy"])), Entries()).add(entry.seq)
 
     def _came_in(self, entry: Entry, data: Mapping[str, Any], sealed: Mapping[str, Any], clear: Clear | None) -> None:
         """Count its way in; and keep the first message that was relayed at once, else the first one."""
@@ -362,14 +343,9 @@ class Case:
         counters["refused"].update({str(code): int(n) for code, n in data.get("refused_codes", {}).items()})
         for name, key in _SINGLE.items():
             counters[name].update([data[key]] if data.get(key) else ())
-        for mode, key in (("enforce", "rules"), ("observe", "observed"), ("approved", "approved")):
+        for mode, key in (("observe", "observed"), ("approved", "approved")):
             counters["rules"].update((rule, mode) for rule in data.get(key, ()))
-        enforced = set(data.get("rules", ()))
-        counters["reasons"].update(
-            (r["rule"], r["fact"], _said(r.get("observed")), _said(r.get("limit")))
-            for r in data.get("reasons", ())
-            if r["rule"] in enforced
-        )
+        self._stopped_by_rules(data)
         self._streams.update(data.get("streams", ()))
         self._writers.update(digest for role in NAMES for digest in sealed.get(role, ()))
         if clear is None:
@@ -378,6 +354,15 @@ class Case:
         counters["subjects"].update(subject for subject in clear.get("subject", ()) if subject)
         for role in NAMES:
             counters["writers"].update((role, address) for address in clear.get(role, ()) if address)
+
+    def _stopped_by_rules(self, data: Mapping[str, Any]) -> None:
+        enforced = data.get("rules", ())
+        self._counters["rules"].update((rule, "enforce") for rule in enforced)
+        self._counters["reasons"].update(
+            (r["rule"], r["fact"], _said(r.get("observed")), _said(r.get("limit")))
+            for r in data.get("reasons", ())
+            if r["rule"] in enforced
+        )
 
     # entries on them
 
@@ -391,15 +376,13 @@ class Case:
             return
         content = entry.content
         data = content["data"]
-        message.add(entry.kind, data)
+        message.add(entry.kind, data, content["private"])
         self._seqs[entry.id] = self._seqs[entry.id][0], max(entry.seq, self._seqs[entry.id][1])
         if _took(entry.kind, data):
             at = happened(entry.at, data)
             first, last = self._went or (at, at)
             self._went = min(first, at), max(last, at)
             self._out.append((at, entry.seq))
-        if (whom := self._whom.get(entry.id)) is not None:
-            whom.add(entry.kind, data, content["private"])
         one = reported(entry.kind, data)
         if one is not None and one.status is DeliveryStatus.REFUSED:
             self._undelivered += int(data.get("recipients", 0))
@@ -474,7 +457,7 @@ class Case:
         people: dict[Outcome, Counted] = {}
         lists: dict[str, tuple[Counted, Counted]] = {}
         for id, message in self._messages.items():
-            came = {share.end for share in message.shares()}
+            came = message.outcomes
             messages.update(came)
             for end in came:
                 self._entries.setdefault(("end", end.value), Entries()).add(*dict.fromkeys(self._seqs[id]))
@@ -482,8 +465,7 @@ class Case:
             still += not came.isdisjoint(OPEN)
             if not came.isdisjoint((*REACHED, Outcome.IN_DOUBT)):
                 shown = max(shown, message.shown)
-            whom = self._whom.get(id)
-            for end, some, sure in whom.ends(message) if whom is not None else ():
+            for end, some, sure in whose(id, message, self._whom.get(id, ())):
                 people.setdefault(end, Counted()).add(some, sure=sure)
                 if end in REACHED or end is Outcome.IN_DOUBT:
                     _by_list(lists, self._counters["lists"].keys(), some, sure, got=end in REACHED)
@@ -517,7 +499,7 @@ class Case:
             unsettled=[
                 id
                 for id, message in (*self._messages.items(), *self._copies.items())
-                if any(share.end is Outcome.IN_DOUBT for share in message.shares())
+                if Outcome.IN_DOUBT in message.outcomes
             ],
             steps=self._timeline.steps(),
             until=instant(self._end),

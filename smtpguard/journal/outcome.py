@@ -2,14 +2,15 @@
 recipient, and colleagues may have received their part.
 
 This is the one reduction of the journal's events to an outcome: the report, the pages, the store and the metrics use
-it. The relay's answer for a list address counts for everybody behind it: refused, none of them has the message;
-accepted, all have it, as far as is known. Pure.
+it. Entries on a release name its recipients, by sealed digests, so each has an outcome (``Message.ends``). Those of
+earlier versions may not, and then only numbers are known (``Message.shares``). The relay's answer for a list address
+counts for everybody behind it: refused, none of them has the message; accepted, all have it, as far as is known. Pure.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,8 @@ class Outcome(enum.Enum):
     NOT_SENT = "not sent"  # decided to relay, and stopped before the final dot
 
 
+Sealed = Mapping[str, Sequence[str]]
+"""The private part of an entry: keyed digests by role."""
 REACHED = (Outcome.DELIVERED, Outcome.RELEASED)
 OPEN = (Outcome.IN_DOUBT, Outcome.ON_ITS_WAY, Outcome.WAITING)
 """Ends after which it may still reach people, or may have."""
@@ -145,10 +148,15 @@ def _told(
         yield Share(end=rest, people=left, at_least=at_least, at_most=vague)
 
 
+_ONE = ("",)
+_NOBODY: frozenset[int] = frozenset()
+
+
 @dataclass(slots=True, kw_only=True)
 class Message:
     """``people``: whom it was for. ``apart``: the colleagues among them who get it in any case; None if an earlier
-    version did not say how many. ``shown``: addresses in To and Cc, if known."""
+    version did not say how many; ``apart_at``: which recipients. ``shown``: addresses in To and Cc, if known.
+    ``recipients``: as the chain has them; _ONE if there is only one, whom each entry that names somebody means; () if they are unknown."""
 
     people: int
     at_least: bool
@@ -157,17 +165,21 @@ class Message:
     test: bool = False
     shown: int = 0
     apart: int | None = None
+    apart_at: frozenset[int] = _NOBODY
     part: Outcome | Account | None = None
     release: Account | None = None
+    recipients: tuple[str, ...] = ()
+    _ends: list[Outcome | None] | None = None
 
     @classmethod
-    def of(cls, data: Mapping[str, Any]) -> Message:
-        """From its verdict; or from the entry of a transaction whose recipients the relay had refused."""
+    def of(cls, data: Mapping[str, Any], sealed: Sealed) -> Message:
+        """From its verdict; or from the entry of a transaction whose recipients the relay had refused. ``sealed``: the
+        private part as the chain has it."""
         if "accepted" in data:
             return cls(people=0, at_least=False, end=Outcome.REFUSED, held=False)
         counts, action = data.get("counts", {}), str(data.get("action"))
         test = bool(data.get("test")) or any(reason.get("fact") == _ASKED for reason in data.get("reasons", ()))
-        apart = data.get("apart")
+        apart, recipients = data.get("apart"), sealed.get("recipients", ())
         return cls(
             people=0 if test else int(counts.get("reach", 0)),
             at_least=bool(data.get("reach_at_least")) and not test,
@@ -176,18 +188,23 @@ class Message:
             test=test,
             shown=int(counts.get("shown", 0)),
             apart=None if apart is None else int(apart),
+            apart_at=frozenset(data["apart_at"]) if "apart_at" in data else _NOBODY,
             part=Outcome.ON_ITS_WAY if apart else None,
+            recipients=_ONE if len(recipients) == 1 else tuple(recipients),
         )
 
-    def add(self, kind: str, data: Mapping[str, Any]) -> None:
+    def add(self, kind: str, data: Mapping[str, Any], sealed: Sealed) -> None:
         """The next entry on it."""
         at_once = relayed(kind, data)
         if not self.held:
             self.end = at_once or self.end
-        elif kind == _OUTCOME:  # of the part that was relayed at once
+        elif kind == _OUTCOME:
+            if at_once is Outcome.NOT_SENT and not data.get("part"):
+                return  # of an earlier verdict on it, to relay, which was recalled
             self.part = Outcome.DEFERRED if at_once is Outcome.NOT_SENT else at_once
         elif (one := reported(kind, data)) is not None:
             self._attempted(one)
+            self._answered(one, sealed)
         elif kind == Kind.RELEASED.value:
             self.release = self.release or Account()
             self.release.over = True
@@ -205,13 +222,45 @@ class Message:
         if self.apart is None and one.over:  # each is one person
             self.apart = self.part.delivered + self.part.refused + self.part.doubted
 
+    def _answered(self, one: Reported, sealed: Sealed) -> None:
+        """Whoever waits for another attempt has no outcome of their own."""
+        end = None if one.status is DeliveryStatus.PENDING else delivered(one.status, part=one.part)
+        named = sealed.get("recipients", ())
+        alone = self.recipients is _ONE
+        for n, recipient in enumerate(self.recipients if named else ()):
+            if alone or recipient in named:
+                self._ends = self._ends if self._ends is not None else [None] * len(self.recipients)
+                self._ends[n] = end
+
     @property
     def got_part(self) -> bool:
         """Whether colleagues got it, whatever happened to the rest."""
         return self.part.delivered > 0 if isinstance(self.part, Account) else self.part is Outcome.DELIVERED
 
+    @property
+    def outcomes(self) -> Set[Outcome]:
+        """All that it has; at least one."""
+        ends = self.ends()
+        return {share.end for share in self.shares()} if ends is None else set(ends)
+
+    def ends(self) -> Sequence[Outcome] | None:
+        """The outcome for each recipient; None if no entry says it for one of them."""
+        if self._ends is None and not (self.apart_at and self.recipients):
+            return None
+        stopped = self.release is not None and self.release.cancelled is not None
+        rest = Outcome.DECLINED if stopped and self.end is Outcome.ON_ITS_WAY else self.end
+        of = [self._end_of_part if n in self.apart_at else rest for n in range(len(self.recipients))]
+        return [known or usual for known, usual in zip(self._ends or of, of, strict=True)]
+
+    @property
+    def _end_of_part(self) -> Outcome:
+        """For colleagues of whom no entry says it."""
+        if not isinstance(self.part, Outcome):
+            return Outcome.ON_ITS_WAY
+        return Outcome.VOID if self.end is Outcome.VOID and self.part is Outcome.ON_ITS_WAY else self.part
+
     def shares(self) -> Iterator[Share]:
-        """All its people, each in one share; at least one share."""
+        """All its people by the numbers alone, each in one share; at least one share."""
         apart = min(self.apart or 0, self.people)
         if self.release is not None and self.end is Outcome.ON_ITS_WAY:
             yield from _shares(self.release, self.people - apart, part=False, at_least=self.at_least)
@@ -222,5 +271,4 @@ class Message:
             self.part.over = over
             yield from _shares(self.part, apart, part=True, at_least=False) if apart else ()
         elif self.part is not None and apart:
-            end = self.end if self.end is Outcome.VOID and self.part is Outcome.ON_ITS_WAY else self.part
-            yield Share(end=end, people=apart)
+            yield Share(end=self._end_of_part, people=apart)

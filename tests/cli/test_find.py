@@ -74,6 +74,25 @@ def test_results_as_json(story: Path) -> None:
     assert [each["ends"] for each in rows(story, "anna@example.com")] == [["refused"], ["delivered"], ["declined"]]
 
 
+def test_retried_and_recalled_messages_have_the_last_outcome(tmp_path: Path) -> None:
+    install(tmp_path, KEY)
+
+    async def work() -> None:
+        async with house(tmp_path) as home:
+            for _ in range(2):
+                await home.intake()(home.transaction(RAMADAN), FakePassage())
+            way = FakePassage(before_dot=home.freeze)
+            await home.intake()(home.transaction("otto@partner.example", Message_ID="<2@example.com>"), way)
+            await home.thaw()
+            for id in (HELD, REFUSED):
+                await home.approvals().vote(id, Choice.REJECT, approver="eva@example.com", by="eva", comment="no")
+
+    asyncio.run(work())
+    for id, hold in ((HELD, HELD), (PASSED, HELD), (REFUSED, REFUSED)):
+        [row] = rows(tmp_path, id)
+        assert (row["ends"], row["hold"]) == (["declined"], hold), id
+
+
 def test_results_in_words(story: Path) -> None:
     said = run(story, "find", "anna@example.com", "--most", "2")
     assert said.stdout.splitlines() == [

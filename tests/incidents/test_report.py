@@ -563,6 +563,83 @@ def test_each_recipient_has_its_own_outcome(journal: Journal) -> None:
     assert report.of_lists == {LIST: Interval(28, 28)}
 
 
+TO_A_LIST: dict[str, Any] = {"crowds": {LIST: ["v1", 28, 28]}, "reach": 28}
+
+
+@pytest.mark.parametrize(
+    ("people", "words", "expected"),
+    [
+        (["kim 0", {"lists": [0]}], {"kim": ("sent", 1), "other": ("failed", 28)}, {Outcome.RELEASED: (1, 1), Outcome.UNDELIVERED: (1, 28)}),
+        (["kim 0", {"lists": [0]}], {"kim": ("sent", 1), "other": ("attempt", 28)}, {Outcome.RELEASED: (1, 1), Outcome.IN_DOUBT: (1, 28)}),
+        (["kim 0", "kim 0"], {"kim": ("sent", 1), "other": ("failed", 1)}, {Outcome.RELEASED: (1, 1), Outcome.UNDELIVERED: (1, 1)}),
+    ],
+)  # fmt: skip
+def test_a_person_counts_by_each_recipient_that_they_are_behind(
+    journal: Journal, people: list[Any], words: dict[str, tuple[str, int]], expected: dict[Outcome, Any]
+) -> None:
+    """A member who is addressed beside their list, or twice, is one person of the message's reach: the relay's answers
+    for the two are counted all the same."""
+    both = ["kim", "other"]
+    journal.verdict("H1", "hold", recipients=both, people=people, **TO_A_LIST)
+    journal.write(Kind.APPROVED, "H1")
+    for who, (outcome, n) in words.items():
+        said = {"outcome": outcome, "recipients": 1, "people": n, "why": "refused", **TRIED}
+        journal.write(Kind.RELEASE, "H1", private={"recipients": [who]}, **said)
+    report = journal.report()
+    assert report.reached == Sum(messages=1, people=Interval(1, 1))
+    assert ends(report) == expected
+
+
+def test_a_list_that_changes_during_its_delivery_has_one_outcome(journal: Journal) -> None:
+    """Entries on a release count the people who are on the list then: the answer is for all of them."""
+    journal.verdict("H1", "hold", recipients=["list@x"], people=[{"lists": [0]}], **TO_A_LIST)
+    journal.write(Kind.APPROVED, "H1")
+    for outcome, n, end in (
+        ("attempt", 30, Outcome.IN_DOUBT),
+        ("retry", 26, Outcome.ON_ITS_WAY),
+        ("attempt", 26, Outcome.IN_DOUBT),
+        ("sent", 20, Outcome.RELEASED),
+    ):
+        said = {"outcome": outcome, "recipients": 1, "people": n, "in_doubt": False, **TRIED}
+        journal.write(Kind.RELEASE, "H1", private={"recipients": ["list@x"]}, **said)
+        assert ends(journal.report()) == {end: (1, 28)}
+    assert journal.report().unsettled == []
+
+
+def test_who_is_put_off_after_a_revocation_is_not_on_the_way(journal: Journal) -> None:
+    both = ["kim@y", "bo@y"]
+    journal.verdict("H1", "hold", recipients=both, reach=2)
+    journal.write(Kind.APPROVED, "H1")
+    said: dict[str, Any] = {"outcome": "attempt", "recipients": 2, "people": 2, **TRIED}
+    journal.write(Kind.RELEASE, "H1", private={"recipients": both}, **said)
+    journal.write(Kind.STOPPED, "H1", spared=0, people=0)
+    for who, outcome in zip(both, ("sent", "retry"), strict=True):
+        said |= {"outcome": outcome, "recipients": 1, "people": 1, "in_doubt": False}
+        journal.write(Kind.RELEASE, "H1", private={"recipients": [who]}, **said)
+    report = journal.report()
+    assert ends(report) == {Outcome.RELEASED: (1, 1), Outcome.DECLINED: (1, 1)}
+    assert report.open == Sum()
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["in order", "the outcome comes late"])
+def test_a_recalled_message_has_the_outcome_of_its_last_verdict(journal: Journal, late: bool) -> None:
+    """A freeze recalls it before its final dot: it is admitted again under its id, held, and goes out after the thaw."""
+    journal.verdict("T1", "relay", recipients=["kim@y"])
+    if not late:
+        journal.write(Kind.OUTCOME, "T1", outcome="recalled")
+    journal.verdict("T1", "hold", recipients=["kim@y"], rules=["freeze"], freeze="F1")
+    if late:
+        journal.write(Kind.OUTCOME, "T1", outcome="recalled")
+    assert ends(journal.report()) == {Outcome.WAITING: (1, 1)}
+    journal.write(Kind.APPROVED, "T1")
+    said: dict[str, Any] = {"outcome": "sent", "recipients": 1, "people": 1, **TRIED}
+    journal.write(Kind.RELEASE, "T1", private={"recipients": ["kim@y"]}, **said)
+    report = journal.report()
+    assert ends(report) == {Outcome.RELEASED: (1, 1)}
+    assert (report.messages, report.again, report.rules) == (1, 0, {("freeze", "enforce"): 1})
+    assert report.lists == {LIST: 1}
+
+
 @pytest.mark.parametrize(("choice", "kim"), [("sent", Outcome.RELEASED), ("again", Outcome.IN_DOUBT)])
 def test_a_persons_answer_applies_to_its_recipient(journal: Journal, choice: str, kim: Outcome) -> None:
     """The list's delivery failed, so a person's decision about the doubt applies only to the other recipient."""
