@@ -21,64 +21,78 @@ from smtpguard.locale.speech import Speech
 from smtpguard.policy.freezing import PUT_BACK
 from smtpguard.returns.model import REASONS
 
-WORDS: Mapping[str, str] = {
-    Kind.VERDICT.value: N_("Received and judged"),
-    Kind.REFUSED.value: N_("The mail server refused the recipients; no message came"),
-    Kind.OUTCOME.value: N_("Outcome"),
-    Kind.VOTE.value: N_("A vote"),
-    Kind.VOTE_REFUSED.value: N_("A vote by mail that does not count"),
-    Kind.APPROVED.value: N_("Approved: the quorum is complete"),
-    Kind.CONFIRMED.value: N_("Confirmed by its writer"),
-    Kind.UNCONFIRMED.value: N_("Its writer is no longer asked: it waits for the approvers"),
-    Kind.REJECTED.value: N_("Rejected"),
-    Kind.WITHDRAWN.value: N_("Withdrawn by its writer"),
-    Kind.EXPIRED.value: N_("Expired without a decision"),
-    Kind.APART.value: N_("Differs from the approved copies; held on its own"),
-    Kind.REOPENED.value: N_("The approval was taken back: it waits for a decision again"),
-    Kind.STOPPED.value: N_("Stopped before all had received it"),
-    Kind.VOIDED.value: N_("Void: its client was told to try again"),
-    Kind.ADOPTED.value: N_("Sent again; still held"),
-    Kind.ESCALATED.value: N_("Escalated, since no one had decided"),
-    Kind.REMINDED.value: N_("The approvers were reminded"),
-    Kind.RELEASE.value: N_("An attempt to send it"),
-    Kind.RELEASED.value: N_("Delivery completed"),
-    Kind.IN_DOUBT.value: N_("In doubt whether the mail server accepted it"),
-    Kind.SETTLED.value: N_("Settled: whether it was sent"),
-    Kind.NOTICE.value: N_("A notice"),
-    Kind.FREEZE.value: N_("Frozen"),
-    Kind.THAW.value: N_("Thawed"),
-    Kind.THAW_ASKED.value: N_("A thaw was asked for"),
-    Kind.MAILING.value: N_("The mailing"),
-    Kind.POLICY.value: N_("New policy in force"),
-    Kind.SECRET.value: N_("New secret in force"),
-    Kind.PRESERVED.value: N_("An incident's data is kept beyond its retention"),
-    Kind.INCIDENT.value: N_("Information on an incident was recorded"),
-    Kind.RETENTION.value: N_("Retention changed, now or in a day"),
-    Kind.KEY.value: N_("New signing key"),
-    Kind.LIST.value: N_("A list was read"),
-    Kind.RETURNED.value: N_("A return"),
-    Kind.TRIPPED.value: N_("What came back stops the rest"),
-    Kind.STREAM.value: N_("A system exceeds its limit"),
-    Kind.ALARM.value: N_("A rule alerts a person"),
-    Kind.TAKEN.value: N_("A person takes an alarm"),
-    Kind.VIEWED.value: N_("Viewed"),
-    Kind.EXPORTED.value: N_("Exported"),
-    Kind.ASKED.value: N_("Its writer was asked"),
-    Kind.ANSWERED.value: N_("Its writer says"),
-    Kind.PLEADED.value: N_("Its writer asks that it be sent"),
-    Kind.JUDGED.value: N_("Its writer's judgement"),
-    Kind.BYPASS.value: N_("Emergency bypass"),
-    Kind.START.value: N_("The guard was started"),
-    Kind.STOP.value: N_("The guard was stopped"),
-    Kind.SIGNED_IN.value: N_("Sign-in"),
-    Kind.SIGN_IN_REFUSED.value: N_("Sign-in refused"),
-    Kind.SIGNED_OUT.value: N_("Sign-out"),
-    Kind.ACCOUNT.value: N_("An account was changed"),
-    Kind.ABSENCE.value: N_("Absence changed"),
-    Kind.GROUP.value: N_("Others are in a group by now"),
-    Kind.TOKEN.value: N_("A program's token was changed"),
-    Kind.WEBHOOK.value: N_("A webhook could not be notified"),
-    Kind.ERASED.value: N_("Erased by retention"),
+
+@dataclass(frozen=True, slots=True)
+class KindWords:
+    """A kind of entries. ``text``: what is said of it. ``lane``: of an incident's drawing, if that depends on the kind alone.
+    ``decides``: whether people decide on mail by it. ``spoken``: whether a person wrote its comment; for others a program did."""
+
+    text: str
+    lane: str = ""
+    decides: bool = False
+    spoken: bool = False
+
+
+WORDS: Mapping[str, KindWords] = {
+    Kind.VERDICT.value: KindWords(N_("Received and judged")),
+    Kind.REFUSED.value: KindWords(N_("The mail server refused the recipients; no message came"), lane="stopped"),
+    Kind.OUTCOME.value: KindWords(N_("Outcome")),
+    Kind.VOTE.value: KindWords(N_("A vote"), lane="people", decides=True, spoken=True),
+    Kind.VOTE_REFUSED.value: KindWords(N_("A vote by mail that does not count")),
+    Kind.APPROVED.value: KindWords(N_("Approved: the quorum is complete"), decides=True),
+    Kind.CONFIRMED.value: KindWords(N_("Confirmed by its writer"), decides=True),
+    Kind.UNCONFIRMED.value: KindWords(N_("Its writer is no longer asked: it waits for the approvers"), decides=True),
+    Kind.REJECTED.value: KindWords(N_("Rejected"), lane="stopped", decides=True),
+    Kind.WITHDRAWN.value: KindWords(N_("Withdrawn by its writer"), lane="stopped", decides=True, spoken=True),
+    Kind.EXPIRED.value: KindWords(N_("Expired without a decision"), lane="stopped", decides=True),
+    Kind.APART.value: KindWords(N_("Differs from the approved copies; held on its own")),
+    Kind.REOPENED.value: KindWords(
+        N_("The approval was taken back: it waits for a decision again"), decides=True, spoken=True
+    ),
+    Kind.STOPPED.value: KindWords(N_("Stopped before all had received it"), lane="stopped", decides=True, spoken=True),
+    Kind.VOIDED.value: KindWords(N_("Void: its client was told to try again")),
+    Kind.ADOPTED.value: KindWords(N_("Sent again; still held")),
+    Kind.ESCALATED.value: KindWords(N_("Escalated, since no one had decided")),
+    Kind.REMINDED.value: KindWords(N_("The approvers were reminded")),
+    Kind.RELEASE.value: KindWords(N_("An attempt to send it")),
+    Kind.RELEASED.value: KindWords(N_("Delivery completed")),
+    Kind.IN_DOUBT.value: KindWords(N_("In doubt whether the mail server accepted it")),
+    Kind.SETTLED.value: KindWords(N_("Settled: whether it was sent"), lane="people", decides=True, spoken=True),
+    Kind.NOTICE.value: KindWords(N_("A notice")),
+    Kind.FREEZE.value: KindWords(N_("Frozen"), lane="stopped", spoken=True),
+    Kind.THAW.value: KindWords(N_("Thawed"), lane="people", spoken=True),
+    Kind.THAW_ASKED.value: KindWords(N_("A thaw was asked for"), lane="people", spoken=True),
+    Kind.MAILING.value: KindWords(N_("The mailing"), lane="people", decides=True, spoken=True),
+    Kind.POLICY.value: KindWords(N_("New policy in force")),
+    Kind.SECRET.value: KindWords(N_("New secret in force")),
+    Kind.PRESERVED.value: KindWords(N_("An incident's data is kept beyond its retention")),
+    Kind.INCIDENT.value: KindWords(N_("Information on an incident was recorded"), spoken=True),
+    Kind.RETENTION.value: KindWords(N_("Retention changed, now or in a day")),
+    Kind.KEY.value: KindWords(N_("New signing key")),
+    Kind.LIST.value: KindWords(N_("A list was read")),
+    Kind.RETURNED.value: KindWords(N_("A return")),
+    Kind.TRIPPED.value: KindWords(N_("What came back stops the rest")),
+    Kind.STREAM.value: KindWords(N_("A system exceeds its limit")),
+    Kind.ALARM.value: KindWords(N_("A rule alerts a person")),
+    Kind.TAKEN.value: KindWords(N_("A person takes an alarm")),
+    Kind.VIEWED.value: KindWords(N_("Viewed"), lane="people"),
+    Kind.EXPORTED.value: KindWords(N_("Exported")),
+    Kind.ASKED.value: KindWords(N_("Its writer was asked"), spoken=True),
+    Kind.ANSWERED.value: KindWords(N_("Its writer says"), spoken=True),
+    Kind.PLEADED.value: KindWords(N_("Its writer asks that it be sent"), spoken=True),
+    Kind.JUDGED.value: KindWords(N_("Its writer's judgement")),
+    Kind.BYPASS.value: KindWords(N_("Emergency bypass"), spoken=True),
+    Kind.START.value: KindWords(N_("The guard was started")),
+    Kind.STOP.value: KindWords(N_("The guard was stopped")),
+    Kind.SIGNED_IN.value: KindWords(N_("Sign-in")),
+    Kind.SIGN_IN_REFUSED.value: KindWords(N_("Sign-in refused")),
+    Kind.SIGNED_OUT.value: KindWords(N_("Sign-out")),
+    Kind.ACCOUNT.value: KindWords(N_("An account was changed")),
+    Kind.ABSENCE.value: KindWords(N_("Absence changed")),
+    Kind.GROUP.value: KindWords(N_("Others are in a group by now")),
+    Kind.TOKEN.value: KindWords(N_("A program's token was changed")),
+    Kind.WEBHOOK.value: KindWords(N_("A webhook could not be notified")),
+    Kind.ERASED.value: KindWords(N_("Erased by retention")),
 }
 DETAILS: Mapping[str, str] = {
     "relay": N_("let through"),
@@ -158,26 +172,6 @@ DEEDS: Mapping[str, str] = {
 }
 """Changes of a mailing."""
 _TELLING = ("action", "choice", "proof", "notice", "outcome", "said", "saw", "state", "was", "what")
-_PEOPLES_WORDS = frozenset(
-    {
-        Kind.VOTE,
-        Kind.WITHDRAWN,
-        Kind.REOPENED,
-        Kind.STOPPED,
-        Kind.SETTLED,
-        Kind.FREEZE,
-        Kind.THAW,
-        Kind.THAW_ASKED,
-        Kind.BYPASS,
-        Kind.ASKED,
-        Kind.ANSWERED,
-        Kind.PLEADED,
-        Kind.MAILING,
-        Kind.INCIDENT,
-    }
-)
-"""Kinds whose comment a person wrote; for others a program did."""
-_SPOKEN = frozenset(kind.value for kind in _PEOPLES_WORDS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,16 +212,21 @@ def entry_in_words(entry: Entry, clear: Clear | None, said: Speech) -> EntryText
         details.append(said.say(why))
     if entry.kind == Kind.RELEASED.value:
         details += _delivered(data, said)
-    kind = said(WORDS[entry.kind]) if entry.kind in WORDS else entry.kind
+    kind = WORDS.get(entry.kind, KindWords(entry.kind))  # of another version
     more = ", ".join(details)
-    comment = " ".join(private.get("comment", ())) if entry.kind in _SPOKEN else ""
+    comment = " ".join(private.get("comment", ())) if kind.spoken else ""
     who = private.get("recipients" if entry.kind == Kind.NOTICE.value else "actor", ())
     return EntryText(
         at=instant(entry.at),
-        text=f"{kind}: {more}" if more else kind,
+        text=f"{said(kind.text)}: {more}" if more else said(kind.text),
         who=", ".join(who if entry.kind == Kind.BYPASS.value else who[:1]),
         words=reason_of(comment, said),
     )
+
+
+def decides(entry: Entry) -> bool:
+    """Whether people decided on mail by it; not of one that follows another's decision."""
+    return entry.kind in WORDS and WORDS[entry.kind].decides and "with" not in entry.data
 
 
 def tripped(data: Mapping[str, Any], said: Speech) -> str:

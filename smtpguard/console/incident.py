@@ -13,7 +13,7 @@ from datetime import datetime
 
 from smtpguard.console import labels, rulewords
 from smtpguard.console.chart import Lanes, lanes
-from smtpguard.console.entrywords import not_in_it, proved
+from smtpguard.console.entrywords import decides, not_in_it, proved
 from smtpguard.console.incidentfurther import Further, in_view
 from smtpguard.console.incidentsteps import LANES, MODES, Row, Steps
 from smtpguard.console.reporting import Made
@@ -50,22 +50,6 @@ BECAME: Mapping[Outcome, str] = {
     Outcome.REFUSED: N_("refused by the relay"),
     Outcome.NOT_SENT: N_("stopped before it was sent"),
 }
-DECISIONS = frozenset(
-    kind.value
-    for kind in (
-        Kind.VOTE,
-        Kind.APPROVED,
-        Kind.CONFIRMED,
-        Kind.UNCONFIRMED,
-        Kind.REJECTED,
-        Kind.WITHDRAWN,
-        Kind.REOPENED,
-        Kind.STOPPED,
-        Kind.SETTLED,
-        Kind.EXPIRED,
-        Kind.MAILING,
-    )
-)
 NO_ENTRIES = Entries()
 
 
@@ -354,7 +338,7 @@ class _Telling:
         said = self.said
         for step in self.report.steps:
             entry = step.entry
-            if entry.kind in DECISIONS and "with" not in entry.data:
+            if decides(entry):
                 yield fact(
                     plain(f"{self.steps.here(instant(entry.at))}: {self.steps.text(step)}"), Entries.of(entry.seq)
                 )

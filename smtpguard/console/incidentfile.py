@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
+from smtpguard.console.entrywords import decides
 from smtpguard.console.entrywords import entry_in_words as in_words
 from smtpguard.console.incident import (
-    DECISIONS,
     ReportText,
     asked_in_words,
     hiding,
@@ -146,7 +146,7 @@ def row(made: Made, page: ReportText | None = None) -> dict[str, Any]:
         "zone": purposes.zone or None,
         "lists": [{"name": hide(name), "messages": n, **_list(purposes.lists.get(name), hide, names), "reached": people_row(report.of_lists.get(name, NOBODY)),
                    "perhaps": people_row(report.perhaps_of_lists.get(name, NOBODY))} for name, n in report.lists.most_common()],
-        "decisions": [_step(step, names, hide) for step in report.steps if step.entry.kind in DECISIONS and "with" not in step.entry.data],
+        "decisions": [_step(step, names, hide) for step in report.steps if decides(step.entry)],
         "mailings": [_unnamed(mailing_row(one), names, hide) for one in found.mailings],
         "writers": [{"role": NAMES[role], "address": a, "messages": n} for (role, a), n in report.writers.most_common()] * names,
         "clients": _counts("address", report.clients) * names,

@@ -218,7 +218,8 @@ class Further:
             )
         if kind == Kind.FREEZE.value:
             return said("a freeze stopped it")
-        return said(WORDS[kind])[:1].lower() + said(WORDS[kind])[1:]
+        words = said(WORDS[kind].text)
+        return words[:1].lower() + words[1:]
 
     # what people say of it
 

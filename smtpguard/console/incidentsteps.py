@@ -8,6 +8,7 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from smtpguard.console import labels
+from smtpguard.console.entrywords import WORDS
 from smtpguard.console.entrywords import entry_in_words as in_words
 from smtpguard.console.reporting import Made
 from smtpguard.incidents.statement import plain
@@ -22,21 +23,6 @@ from smtpguard.locale.speech import Speech
 LANES: Mapping[str, int] = {"came": 0, "went": 1, "stopped": 2, "people": 3}
 LANE_TITLES = (N_("came"), N_("went out"), N_("stopped"), N_("people"))
 """The lanes of the drawing, from the top."""
-_LANE_OF: Mapping[str, str] = {
-    Kind.VERDICT.value: "came",
-    Kind.REFUSED.value: "stopped",
-    Kind.FREEZE.value: "stopped",
-    Kind.REJECTED.value: "stopped",
-    Kind.STOPPED.value: "stopped",
-    Kind.WITHDRAWN.value: "stopped",
-    Kind.EXPIRED.value: "stopped",
-    Kind.VOTE.value: "people",
-    Kind.VIEWED.value: "people",
-    Kind.THAW.value: "people",
-    Kind.THAW_ASKED.value: "people",
-    Kind.SETTLED.value: "people",
-    Kind.MAILING.value: "people",
-}
 MODES: Mapping[str, str] = {
     "enforce": N_("rule {name}"),
     "observe": N_("rule {name} (observes)"),
@@ -134,4 +120,4 @@ def lane(entry: Entry) -> str:
     one = reported(kind, data)
     if relayed(kind, data) is Outcome.DELIVERED or (one is not None and one.event is DeliveryEvent.TAKE):
         return "went"
-    return _LANE_OF.get(kind, "")
+    return WORDS[kind].lane if kind in WORDS else ""

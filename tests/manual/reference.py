@@ -135,7 +135,7 @@ def _kind(each: Mapping[str, Any]) -> str:
         case list(several):
             return " or ".join(_kind({**each, "type": word}) for word in several)
         case str(word):
-            return _WORDS.get(word, word)
+            return _WORDS[word, word].text
     return ""
 
 
@@ -149,7 +149,7 @@ def events() -> str:
     """The generated part of docs/events.md: a row for each kind, with the sentences of code and console."""
     source = Path(event.__file__).read_text()
     notes = dict(re.findall(r'^    [A-Z_]+ = (?:\(\s+)?"([a-z-]+)"(?:  # (.*))?$', source, re.M))
-    rows = [f"| `{kind.value}` | {WORDS[kind.value]} | {_note(notes[kind.value])} |\n" for kind in Kind]
+    rows = [f"| `{kind.value}` | {WORDS[kind.value].text} | {_note(notes[kind.value])} |\n" for kind in Kind]
     return "".join(["| Kind | In the console | |\n|---|---|---|\n", *rows])
 
 
