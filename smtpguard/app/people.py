@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
 
-from smtpguard.accounts.model import Role
 from smtpguard.accounts.rows import People
 from smtpguard.app.files import CannotStart
 from smtpguard.app.services import accounts, second_factor_for
@@ -153,20 +152,10 @@ def _provider(console: Console, place: Site, clock: Clock, secret: bytes) -> Pro
     wanted = console.oidc
     if wanted is None:
         return None
-    from smtpguard.console.people.oidc import Provider, Trusted  # what checks tokens takes 12 MB
+    from smtpguard.console.people.oidc import Provider  # what checks tokens takes 12 MB
 
     try:
         theirs = read_secret(wanted.client_secret_file).get_secret_value() if wanted.client_secret_file else ""
     except Broken as e:
         raise CannotStart(str(e)) from None
-    trusted = Trusted(
-        issuer=wanted.issuer,
-        client_id=wanted.client_id,
-        client_secret=theirs,
-        groups={group: tuple(map(Role, roles)) for group, roles in wanted.groups.items()},
-        groups_claim=wanted.groups_claim,
-        scopes=tuple(wanted.scopes),
-        unverified=wanted.unverified_addresses,
-        title=wanted.title,
-    )
-    return Provider(trusted, clock, secret=secret, back=f"{place.url}/login/sso/back")
+    return Provider(wanted, clock, client_secret=theirs, secret=secret, back=f"{place.url}/login/sso/back")

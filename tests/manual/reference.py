@@ -135,7 +135,7 @@ def _kind(each: Mapping[str, Any]) -> str:
         case list(several):
             return " or ".join(_kind({**each, "type": word}) for word in several)
         case str(word):
-            return _WORDS[word, word].text
+            return _WORDS.get(word, word)
     return ""
 
 

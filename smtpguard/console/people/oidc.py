@@ -14,7 +14,7 @@ import hmac
 import json
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
@@ -26,6 +26,7 @@ from nacl.exceptions import CryptoError
 from nacl.secret import SecretBox
 
 from smtpguard.accounts.model import Role
+from smtpguard.config.web import Oidc
 from smtpguard.console.people.signing import NotAuthenticated, Proven
 from smtpguard.guard.ports import Clock
 
@@ -43,21 +44,6 @@ _OURS = {"client_secret_basic", "client_secret_post"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trusted:
-    """The provider in the settings. ``groups``: the roles of each of its groups. ``unverified``: trust addresses if the
-    provider does not say whether it has verified them."""
-
-    issuer: str
-    client_id: str
-    client_secret: str = field(default="", repr=False)
-    groups: Mapping[str, tuple[Role, ...]] = field(default_factory=dict)
-    groups_claim: str = "groups"
-    scopes: tuple[str, ...] = ("openid", "email", "profile")
-    unverified: bool = False
-    title: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Known:
     """The provider's metadata and keys, and when they were read."""
 
@@ -69,16 +55,13 @@ class _Known:
 
 
 class Provider:
-    """``back``: the URL that the provider redirects browsers to. ``http``: a client for a test's provider, or an own
-    one."""
+    """The provider in the settings. ``client_secret``: "" for none. ``back``: the URL that it redirects browsers to."""
 
-    def __init__(
-        self, trusted: Trusted, clock: Clock, *, secret: bytes, back: str, http: httpx2.AsyncClient | None = None
-    ) -> None:
-        self.trusted = trusted
+    def __init__(self, trusted: Oidc, clock: Clock, *, client_secret: str, secret: bytes, back: str) -> None:
+        self.trusted, self._client_secret = trusted, client_secret
         self._clock, self._back = clock, back
         self._box = SecretBox(hmac.digest(secret, b"smtpguard console sign-on attempt", "sha256"))
-        self._http = http or httpx2.AsyncClient(timeout=SECONDS, follow_redirects=False)
+        self._http = httpx2.AsyncClient(timeout=SECONDS, follow_redirects=False)
         self._known: _Known | None = None
         self._failed_at = float("-inf")
 
@@ -87,7 +70,7 @@ class Provider:
 
     def roles(self, groups: frozenset[str]) -> tuple[Role, ...]:
         given = {role for group in groups for role in self.trusted.groups.get(group, ())}
-        return tuple(role for role in Role if role in given)
+        return tuple(role for role in Role if role.value in given)
 
     async def begin(self, then: str, *, moves: str = "") -> tuple[str, str]:
         """The URL to redirect the browser to, and the cookie that it brings back. ``moves``: the account to change to
@@ -148,11 +131,11 @@ class Provider:
             "client_id": self.trusted.client_id,
         }
         auth = None
-        if self.trusted.client_secret:
+        if self._client_secret:
             if "client_secret_post" in known.methods and "client_secret_basic" not in known.methods:
-                data["client_secret"] = self.trusted.client_secret
+                data["client_secret"] = self._client_secret
             else:
-                auth = httpx2.BasicAuth(*(_quoted(v) for v in (self.trusted.client_id, self.trusted.client_secret)))
+                auth = httpx2.BasicAuth(*(_quoted(v) for v in (self.trusted.client_id, self._client_secret)))
         answer = await self._asked("POST", known.token, data=data, auth=auth)
         token = answer.get("id_token")
         if not isinstance(token, str):
@@ -196,7 +179,10 @@ class Provider:
             raise NotAuthenticated("the ID token has no subject")
         if not isinstance(address, str) or not address:
             raise NotAuthenticated("the ID token has no address")
-        if not (claims.get("email_verified") is True or (self.trusted.unverified and "email_verified" not in claims)):
+        if not (
+            claims.get("email_verified") is True
+            or (self.trusted.unverified_addresses and "email_verified" not in claims)
+        ):
             raise NotAuthenticated("the provider has not verified the address")
         groups = claims.get(self.trusted.groups_claim, [])
         named: Sequence[Any] = groups if isinstance(groups, list) else [groups]
